@@ -1,0 +1,187 @@
+//! Canonical addresses of clients and servers: two types, so that they can't be mixed up.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Who connected to the balancer. An IPv4 address mapped into IPv6 is that IPv4 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClientAddr {
+    /// A client on the network.
+    Ip(IpAddr),
+    /// A client on a Unix-domain socket of the balancer; they can't be told apart.
+    Unix,
+}
+
+impl ClientAddr {
+    /// Reads an address as logs spell it: IPv4, IPv6 with or without brackets, or `unix:`.
+    /// `None` for anything else; nothing is ever looked up by name.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        if text == b"unix:" {
+            return Some(Self::Unix);
+        }
+        parse_ip(text).map(Self::Ip)
+    }
+
+    /// Appends the address as it stands in a log line.
+    pub fn write_to(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Ip(IpAddr::V4(ip)) => write_v4(ip, out),
+            Self::Ip(IpAddr::V6(ip)) => {
+                use std::io::Write as _;
+                write!(out, "{ip}").expect("writing to a Vec does not fail");
+            }
+            Self::Unix => out.extend_from_slice(b"unix:"),
+        }
+    }
+}
+
+impl From<IpAddr> for ClientAddr {
+    fn from(ip: IpAddr) -> Self {
+        Self::Ip(ip.to_canonical())
+    }
+}
+
+impl fmt::Display for ClientAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Unix => f.write_str("unix:"),
+        }
+    }
+}
+
+/// A machine the balancer forwards to, and the sender of access lines: the same machine. Its port,
+/// where one is known, travels beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ServerAddr<'a> {
+    /// A server on the network.
+    Ip(IpAddr),
+    /// The path of a Unix-domain socket.
+    Unix(&'a [u8]),
+}
+
+impl<'a> ServerAddr<'a> {
+    /// Reads an address as classic records spell it: IPv4, IPv6 with or without brackets, or a path
+    /// with a `/` in it. `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &'a [u8]) -> Option<Self> {
+        if let Some(ip) = parse_ip(text) {
+            return Some(Self::Ip(ip));
+        }
+        (text.contains(&b'/') && !text.iter().any(u8::is_ascii_whitespace))
+            .then_some(Self::Unix(text))
+    }
+}
+
+impl From<IpAddr> for ServerAddr<'_> {
+    fn from(ip: IpAddr) -> Self {
+        Self::Ip(ip.to_canonical())
+    }
+}
+
+impl fmt::Display for ServerAddr<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(ip) => ip.fmt(f),
+            Self::Unix(path) => path.escape_ascii().fmt(f),
+        }
+    }
+}
+
+/// Reads an IPv4 or IPv6 address, brackets allowed round the latter, mapped IPv4 unwrapped.
+#[must_use]
+pub fn parse_ip(text: &[u8]) -> Option<IpAddr> {
+    if let Some(ip) = parse_v4(text) {
+        return Some(IpAddr::V4(ip));
+    }
+    if !text.contains(&b':') {
+        return None;
+    }
+    let bare = text.strip_prefix(b"[").and_then(|t| t.strip_suffix(b"]")).unwrap_or(text);
+    let ip: Ipv6Addr = std::str::from_utf8(bare).ok()?.parse().ok()?;
+    Some(IpAddr::V6(ip).to_canonical())
+}
+
+/// Four decimal octets, on the hot path of every record and so read by hand.
+fn parse_v4(text: &[u8]) -> Option<Ipv4Addr> {
+    if text.len() < 7 || text.len() > 15 {
+        return None;
+    }
+    let (mut octets, mut index, mut value, mut digits) = ([0_u8; 4], 0, 0_u16, 0);
+    for &byte in text {
+        match byte {
+            b'0'..=b'9' if digits < 3 => {
+                value = value * 10 + u16::from(byte - b'0');
+                digits += 1;
+            }
+            b'.' if digits > 0 && index < 3 => {
+                octets[index] = u8::try_from(value).ok()?;
+                (index, value, digits) = (index + 1, 0, 0);
+            }
+            _ => return None,
+        }
+    }
+    if index != 3 || digits == 0 {
+        return None;
+    }
+    octets[3] = u8::try_from(value).ok()?;
+    Some(Ipv4Addr::from(octets))
+}
+
+fn write_v4(ip: Ipv4Addr, out: &mut Vec<u8>) {
+    for (index, octet) in ip.octets().into_iter().enumerate() {
+        if index > 0 {
+            out.push(b'.');
+        }
+        if octet >= 100 {
+            out.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            out.push(b'0' + octet / 10 % 10);
+        }
+        out.push(b'0' + octet % 10);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_and_write_back_canonically() {
+        for (text, canonical) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("203.0.113.255", "203.0.113.255"),
+            ("10.20.30.40", "10.20.30.40"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("2001:0db8:85a3:0000:0000:8a2e:0370:7334", "2001:db8:85a3::8a2e:370:7334"),
+            ("unix:", "unix:"),
+        ] {
+            let addr = ClientAddr::parse(text.as_bytes()).expect(text);
+            let mut out = Vec::new();
+            addr.write_to(&mut out);
+            assert_eq!(String::from_utf8_lossy(&out), canonical, "{text}");
+            assert_eq!(addr.to_string(), canonical, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in ["", "1.2.3", "1.2.3.4.5", "1.2.3.256", "1..2.3", "1.2.3.", "localhost", "a:b"]
+        {
+            assert_eq!(ClientAddr::parse(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_server_may_be_a_path() {
+        assert_eq!(ServerAddr::parse(b"/run/app"), Some(ServerAddr::Unix(b"/run/app")));
+        assert_eq!(ServerAddr::parse(b"name"), None);
+        assert_eq!(
+            ServerAddr::parse(b"127.0.0.2").map(|s| s.to_string()),
+            Some("127.0.0.2".into())
+        );
+    }
+}

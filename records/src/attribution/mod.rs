@@ -1,0 +1,329 @@
+//! The join: mappings and access lines in, each line out once, with a client or without, and with
+//! a certainty.
+//!
+//! Time is an argument: `penlogd` drives the [`Attributor`] by arrival, `mergelogs` by logged time.
+//! Lines come out in the order they were put in.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::access::{AccessLine, Request};
+use crate::addr::{ClientAddr, ServerAddr};
+use crate::mapping::Mapping;
+use crate::request::{Cut, Fingerprint};
+use crate::time::{Resolution, Timestamp};
+
+/// A server, as the [`Attributor`] numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerId(pub u32);
+
+/// How far the engine looks, waits and remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// How long a line is held for late records and for the other lines of its group.
+    pub wait: Duration,
+    /// How old a mapping may be and still explain a line.
+    pub window: Duration,
+    /// The most mappings remembered; beyond it the oldest are forgotten and counted.
+    pub max_mappings: usize,
+    /// The most lines held; beyond it the oldest are decided early and counted.
+    pub max_lines: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            wait: Duration::from_millis(250),
+            window: Duration::from_secs(600),
+            max_mappings: 1 << 20,
+            max_lines: 1 << 18,
+        }
+    }
+}
+
+/// How sure a line's client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Certainty {
+    /// No mapping explains the line.
+    None,
+    /// The best of several that could.
+    Likely,
+    /// Only one client could.
+    Certain,
+    /// The line names the balancer's own port: a key, not a guess.
+    Exact,
+}
+
+/// What an access line says that the join can use: small, owned, made off the hot path's thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Where it was logged.
+    pub server: ServerId,
+    /// When: the logged time in `mergelogs`, the arrival in `penlogd`.
+    pub time: Timestamp,
+    /// How finely `time` is known.
+    pub resolution: Resolution,
+    /// The request's fingerprint under [`Cut::Short`].
+    pub short: Option<Fingerprint>,
+    /// The request's fingerprint under [`Cut::Long`].
+    pub long: Option<Fingerprint>,
+    /// Hash of the User-Agent, by [`text_hash`].
+    pub user_agent: Option<u32>,
+    /// Hash of the Referer, likewise.
+    pub referer: Option<u32>,
+    /// The response's status.
+    pub status: Option<u16>,
+    /// Bytes sent.
+    pub bytes: Option<u64>,
+    /// The peer's port.
+    pub peer_port: Option<u16>,
+}
+
+/// Which fingerprints a driver needs: those that its spelling of mappings carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cuts {
+    /// Mapping files.
+    Short,
+    /// Mapping datagrams.
+    Long,
+    /// Both.
+    Both,
+}
+
+impl Line {
+    /// From a parsed line. `time` is what the driver's clock is about: see [`Line::time`].
+    #[must_use]
+    pub fn new(
+        text: &[u8],
+        parsed: &AccessLine,
+        cuts: Cuts,
+        server: ServerId,
+        (time, resolution): (Timestamp, Resolution),
+    ) -> Self {
+        let request = |cut| match parsed.request {
+            Request::Absent => None,
+            Request::Line(span) => Fingerprint::of_logged(&[span.of(text)], cut),
+            Request::Parts { method, target, query, protocol } => {
+                let method = method.of(text);
+                let target = target.of(text);
+                let joined;
+                let target = match query {
+                    Some(query) if query.end > query.start => {
+                        joined = [target, query.of(text)].concat();
+                        &joined
+                    }
+                    _ => target,
+                };
+                match protocol {
+                    Some(protocol) => {
+                        Fingerprint::of_logged(&[method, target, protocol.of(text)], cut)
+                    }
+                    None => Fingerprint::of_logged(&[method, target], cut),
+                }
+            }
+        };
+        let hash = |span: Option<crate::access::Span>| span.map(|span| text_hash(span.of(text)));
+        Self {
+            server,
+            time,
+            resolution,
+            short: if cuts == Cuts::Long { None } else { request(Cut::Short) },
+            long: if cuts == Cuts::Short { None } else { request(Cut::Long) },
+            user_agent: hash(parsed.user_agent),
+            referer: hash(parsed.referer),
+            status: parsed.status,
+            bytes: parsed.bytes,
+            peer_port: parsed.peer_port,
+        }
+    }
+}
+
+/// What a mapping says that the join can use: small and owned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Who was asked.
+    pub server: ServerId,
+    /// Who asked.
+    pub client: ClientAddr,
+    /// When: the balancer's stamp in `mergelogs`, the arrival in `penlogd`.
+    pub time: Timestamp,
+    /// How finely `time` is known.
+    pub resolution: Resolution,
+    /// What was asked.
+    pub request: Fingerprint,
+    /// The rule `request` was made by.
+    pub cut: Cut,
+}
+
+impl Record {
+    /// From a mapping. `None` if nothing was asked, so that no line can match.
+    #[must_use]
+    pub fn new(
+        mapping: &Mapping<'_>,
+        server: ServerId,
+        (time, resolution): (Timestamp, Resolution),
+    ) -> Option<Self> {
+        let request = mapping.request?;
+        Some(Self {
+            server,
+            client: mapping.client,
+            time,
+            resolution,
+            request: request.fingerprint()?,
+            cut: request.cut,
+        })
+    }
+}
+
+/// A hash of a header's text, so that a line carries four bytes of it.
+#[must_use]
+pub fn text_hash(text: &[u8]) -> u32 {
+    let hash = xxh3_64(text);
+    u32::try_from(hash >> 32).expect("the upper half has 32 bits")
+}
+
+/// A line's outcome.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    /// Who asked; `None` if no mapping explains the line.
+    pub client: Option<ClientAddr>,
+    /// How sure that is.
+    pub certainty: Certainty,
+    /// How many different mappings could have explained the line.
+    pub candidates: u32,
+    /// What the choice rests on.
+    pub reason: Reason,
+    /// Microseconds from the chosen mapping to the line, by the clocks as they are.
+    pub delay: Option<i64>,
+    /// Parts in 1,000 that the client is right, as the evidence has it.
+    pub probability: u16,
+}
+
+/// What a choice rests on, or why there was none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The only mapping with this request at this server.
+    Only,
+    /// Several mappings, all of one client.
+    SameClient,
+    /// The best of several, by order and time.
+    Order,
+    /// The best of several, by the client's known User-Agent.
+    UserAgent,
+    /// The only mapping, but the evidence casts doubt on it.
+    Doubtful,
+    /// No mapping with this request was there.
+    NoMapping,
+    /// The line has no request that could be looked up.
+    NoRequest,
+}
+
+/// A line and its outcome.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Decided<T> {
+    /// What the driver handed in with the line.
+    pub payload: T,
+    /// Where it was logged.
+    pub server: ServerId,
+    /// The line's time.
+    pub time: Timestamp,
+    /// The outcome.
+    pub verdict: Verdict,
+}
+
+/// The engine.
+pub struct Attributor<T> {
+    settings: Settings,
+    servers: indexmap::IndexSet<Vec<u8>>,
+    lines: VecDeque<Decided<T>>,
+}
+
+impl<T> Attributor<T> {
+    /// An engine that knows nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, servers: indexmap::IndexSet::new(), lines: VecDeque::new() }
+    }
+
+    /// The number of a server, given out on first sight.
+    pub fn server(&mut self, addr: ServerAddr<'_>) -> ServerId {
+        let (index, _) = self.servers.insert_full(addr.to_string().into_bytes());
+        ServerId(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    /// Takes a mapping. Mappings may come in any order; nearly sorted is best.
+    pub fn mapping(&mut self, record: Record) {
+        let _ = record;
+    }
+
+    /// Takes a line, with whatever the driver needs to write it.
+    pub fn line(&mut self, line: Line, payload: T) {
+        let verdict = Verdict {
+            client: None,
+            certainty: Certainty::None,
+            candidates: 0,
+            reason: Reason::NoMapping,
+            delay: None,
+            probability: 0,
+        };
+        self.lines.push_back(Decided { payload, server: line.server, time: line.time, verdict });
+    }
+
+    /// Says that it is `now`: lines that have waited long enough are decided, mappings that are
+    /// too old are forgotten.
+    pub fn advance(&mut self, now: Timestamp) {
+        let _ = (now, self.settings);
+    }
+
+    /// The next line that is decided, in the order the lines came.
+    pub fn next_decided(&mut self) -> Option<Decided<T>> {
+        self.lines.pop_front()
+    }
+
+    /// When the oldest held line is due, so that a driver knows how long to sleep.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// Decides all that is held: no more is to come.
+    pub fn finish(&mut self) {}
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts::default()
+    }
+}
+
+/// What an engine has done since it was made. Lines: `lines = exact + certain + likely + none + held`.
+/// Mappings: `mappings = used + expired + evicted + outstanding`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Mappings taken.
+    pub mappings: u64,
+    /// Mappings that explained a line.
+    pub used: u64,
+    /// Mappings that grew too old.
+    pub expired: u64,
+    /// Mappings forgotten because there were too many.
+    pub evicted: u64,
+    /// Mappings remembered now.
+    pub outstanding: u64,
+    /// Lines taken.
+    pub lines: u64,
+    /// Lines with each certainty.
+    pub exact: u64,
+    /// See [`Certainty::Certain`].
+    pub certain: u64,
+    /// See [`Certainty::Likely`].
+    pub likely: u64,
+    /// See [`Certainty::None`].
+    pub none: u64,
+    /// Lines decided before their time because too many were held.
+    pub hurried: u64,
+    /// Lines held now.
+    pub held: u64,
+}

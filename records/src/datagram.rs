@@ -1,0 +1,1 @@
+//! Datagrams: mappings or access lines, told apart by the first bytes.

@@ -1,0 +1,206 @@
+//! The C balancer's two spellings.
+//!
+//! ```text
+//! datagram = "+" SP [client] SP server SP *OCTET [LF]      at most 1,024 bytes
+//! line     = [client] SP 1*DIGIT SP server SP *OCTET [LF]  seconds since the epoch
+//! ```
+//!
+//! Both hold whatever one read from the client began with: a request's first line, but also body
+//! fragments, TLS records, or nothing. The client is empty where the balancer listened on a
+//! Unix-domain socket; the server may be IPv6 without brackets or a path.
+
+use nom::bytes::complete::{tag, take_till};
+use nom::character::complete::char;
+use nom::combinator::rest;
+use nom::sequence::terminated;
+use nom::{IResult, Parser};
+
+use super::{Kind, Mapping, MappingError, MappingErrorKind, RequestText};
+use crate::addr::{ClientAddr, ServerAddr};
+use crate::request::Cut;
+use crate::time::{Resolution, Timestamp};
+
+impl<'a> Mapping<'a> {
+    /// Reads a classic datagram, with or without its line end.
+    ///
+    /// # Errors
+    /// Says what was expected at which byte. Any bytes are safe to pass.
+    pub fn parse_datagram(datagram: &'a [u8]) -> Result<Self, MappingError> {
+        let fail = |kind, rest: &[u8]| MappingError { kind, at: datagram.len() - rest.len() };
+        let bare = datagram.strip_suffix(b"\n").unwrap_or(datagram);
+        let (rest, _) = tag::<_, _, ()>("+ ")(bare)
+            .map_err(|_| MappingError { kind: MappingErrorKind::Start, at: 0 })?;
+        let (rest, client) = client(rest).map_err(|()| fail(MappingErrorKind::Client, rest))?;
+        let (rest, server) = server(rest).map_err(|()| fail(MappingErrorKind::Server, rest))?;
+        let request = Some(RequestText { bytes: rest, cut: Cut::Long });
+        Ok(Self { kind: Kind::Request, request, ..Self::new(client, server) })
+    }
+
+    /// Reads a line of a classic mapping file, with or without its line end.
+    ///
+    /// # Errors
+    /// Says what was expected at which byte. Any bytes are safe to pass.
+    pub fn parse_file_line(line: &'a [u8]) -> Result<Self, MappingError> {
+        let fail = |kind, rest: &[u8]| MappingError { kind, at: line.len() - rest.len() };
+        let bare = line.strip_suffix(b"\n").unwrap_or(line);
+        let (rest, client) = client(bare).map_err(|()| fail(MappingErrorKind::Client, bare))?;
+        let (rest, time) = seconds(rest).map_err(|()| fail(MappingErrorKind::Time, rest))?;
+        let (rest, server) = server(rest).map_err(|()| fail(MappingErrorKind::Server, rest))?;
+        let request = Some(RequestText { bytes: rest, cut: Cut::Short });
+        let time = Some((time, Resolution::Second));
+        Ok(Self { kind: Kind::Request, time, request, ..Self::new(client, server) })
+    }
+
+    /// Appends this mapping as a classic datagram, line end included, cut to 1,024 bytes as the C
+    /// balancer cuts it.
+    pub fn write_datagram(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(b"+ ");
+        self.write_client(out);
+        self.write_server(out);
+        let room = (DATAGRAM - 1).saturating_sub(out.len() - start);
+        out.extend(self.request_bytes().iter().take(room));
+        out.push(b'\n');
+    }
+
+    /// Appends this mapping as a line of a classic mapping file, line end included. Bytes above
+    /// 0x7F become `.`, and a mapping without a time is written as of the epoch.
+    pub fn write_file_line(&self, out: &mut Vec<u8>) {
+        use std::io::Write as _;
+        let seconds = self.time.map_or(0, |(time, _)| time.as_micros().div_euclid(1_000_000));
+        self.write_client(out);
+        write!(out, "{seconds} ").expect("writing to a Vec does not fail");
+        self.write_server(out);
+        let kept = self.request_bytes().iter().take(Cut::Short.len());
+        out.extend(kept.map(|&byte| if byte.is_ascii() { byte } else { b'.' }));
+        out.push(b'\n');
+    }
+
+    /// The request up to its first line end.
+    fn request_bytes(&self) -> &'a [u8] {
+        let bytes = self.request.map_or(&b""[..], |request| request.bytes);
+        memchr::memchr2(b'\r', b'\n', bytes).map_or(bytes, |end| &bytes[..end])
+    }
+
+    fn write_client(&self, out: &mut Vec<u8>) {
+        if self.client != ClientAddr::Unix {
+            self.client.write_to(out);
+        }
+        out.push(b' ');
+    }
+
+    fn write_server(&self, out: &mut Vec<u8>) {
+        match self.server {
+            ServerAddr::Ip(ip) => ClientAddr::from(ip).write_to(out),
+            ServerAddr::Unix(path) => out.extend_from_slice(path),
+        }
+        out.push(b' ');
+    }
+}
+
+/// The most bytes a classic datagram has.
+pub const DATAGRAM: usize = 1024;
+
+fn word(input: &[u8]) -> IResult<&[u8], &[u8], ()> {
+    terminated(take_till(|byte| byte == b' '), char(' ')).parse(input)
+}
+
+fn client(input: &[u8]) -> Result<(&[u8], ClientAddr), ()> {
+    let (rest, text) = word(input).map_err(drop)?;
+    let client = if text.is_empty() { Some(ClientAddr::Unix) } else { ClientAddr::parse(text) };
+    Ok((rest, client.ok_or(())?))
+}
+
+/// A record without a request may lack the last space.
+fn server(input: &[u8]) -> Result<(&[u8], ServerAddr<'_>), ()> {
+    let (rest, text) = word.or(rest).parse(input).map_err(drop)?;
+    let rest = if rest.len() == input.len() { &rest[rest.len()..] } else { rest };
+    Ok((rest, ServerAddr::parse(text).ok_or(())?))
+}
+
+fn seconds(input: &[u8]) -> Result<(&[u8], Timestamp), ()> {
+    let (rest, digits) = word(input).map_err(drop)?;
+    if digits.is_empty() || digits.len() > 12 || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(());
+    }
+    let seconds = digits.iter().fold(0, |value, digit| value * 10 + i64::from(digit - b'0'));
+    Ok((rest, Timestamp::from_seconds(seconds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_of_the_c_balancer_are_read() {
+        for (datagram, client, server, request) in [
+            (
+                "+ 127.0.0.9 127.0.0.1 GET /x HTTP/1.1\n",
+                "127.0.0.9",
+                "127.0.0.1",
+                "GET /x HTTP/1.1",
+            ),
+            ("+ 127.0.0.9 127.0.0.1 \n", "127.0.0.9", "127.0.0.1", ""),
+            ("+ 127.0.0.9 127.0.0.1", "127.0.0.9", "127.0.0.1", ""),
+            ("+ ::1 127.0.0.2 GET / HTTP/1.1", "::1", "127.0.0.2", "GET / HTTP/1.1"),
+            ("+ 10.0.0.1 2001:db8::2 a  b\n", "10.0.0.1", "2001:db8::2", "a  b"),
+            ("+  /run/app.sock GET /\n", "unix:", "/run/app.sock", "GET /"),
+            ("+ 1.1.1.1 127.0.0.2 \u{1}body\u{0}\n", "1.1.1.1", "127.0.0.2", "\u{1}body\u{0}"),
+        ] {
+            let mapping = Mapping::parse_datagram(datagram.as_bytes()).expect(datagram);
+            assert_eq!(mapping.client.to_string(), client, "{datagram}");
+            assert_eq!(mapping.server.to_string(), server, "{datagram}");
+            assert_eq!(mapping.request.map(|r| r.bytes), Some(request.as_bytes()), "{datagram}");
+        }
+    }
+
+    #[test]
+    fn file_lines_of_the_c_balancer_are_read() {
+        let line = b"127.0.0.9 1795379143 127.0.0.1 GET /x HTTP/1.1\n";
+        let mapping = Mapping::parse_file_line(line).expect("it is one");
+        assert_eq!(
+            mapping.time,
+            Some((Timestamp::from_seconds(1_795_379_143), Resolution::Second))
+        );
+        assert_eq!(mapping.request.map(|r| r.bytes), Some(&b"GET /x HTTP/1.1"[..]));
+        let unix = Mapping::parse_file_line(b" 1795379143 /run/a GET /").expect("no client");
+        assert_eq!(unix.client, ClientAddr::Unix);
+    }
+
+    #[test]
+    fn what_is_no_mapping_says_what_was_expected_and_where() {
+        use MappingErrorKind::{Client, Server, Start, Time};
+        for (datagram, kind, at) in [
+            ("", Start, 0),
+            ("+", Start, 0),
+            ("GET / HTTP/1.1", Start, 0),
+            ("+ nobody 127.0.0.1 GET /", Client, 2),
+            ("+ 1.2.3.4 somewhere GET /", Server, 10),
+        ] {
+            let error = Mapping::parse_datagram(datagram.as_bytes()).expect_err(datagram);
+            assert_eq!(error, MappingError { kind, at }, "{datagram}");
+        }
+        for (line, kind, at) in [
+            ("1.2.3.4 now 127.0.0.1 GET /", Time, 8),
+            ("1.2.3.4 -5 127.0.0.1 GET /", Time, 8),
+            ("1.2.3.4 5 there GET /", Server, 10),
+            ("x", Client, 0),
+        ] {
+            let error = Mapping::parse_file_line(line.as_bytes()).expect_err(line);
+            assert_eq!(error, MappingError { kind, at }, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_long_request_is_cut_as_the_c_balancer_cuts_it() {
+        let request = "x".repeat(5_000);
+        let text = format!("+ 127.0.0.9 127.0.0.1 {request}\n");
+        let mapping = Mapping::parse_datagram(text.as_bytes()).expect("it is one");
+        let mut out = Vec::new();
+        mapping.write_datagram(&mut out);
+        assert_eq!((out.len(), out.last()), (DATAGRAM, Some(&b'\n')));
+        out.clear();
+        mapping.write_file_line(&mut out);
+        assert_eq!(out.len(), "127.0.0.9 0 127.0.0.1 ".len() + 100 + 1);
+    }
+}

@@ -1,0 +1,138 @@
+//! A mapping: this client, through this connection, asked that server for this.
+//!
+//! One value, several spellings, a file each. [`classic`] is what the C balancer writes. Everything
+//! a spelling does not carry is `None`: all of it is evidence, none of it is required.
+
+pub mod classic;
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use crate::addr::{ClientAddr, ServerAddr};
+use crate::request::{Cut, Fingerprint};
+use crate::time::{Resolution, Timestamp};
+
+/// What a balancer noted, borrowing from the bytes it was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping<'a> {
+    /// Which moment in a connection's life this is.
+    pub kind: Kind,
+    /// Who asked.
+    pub client: ClientAddr,
+    /// The client's port.
+    pub client_port: Option<u16>,
+    /// Who was asked.
+    pub server: ServerAddr<'a>,
+    /// The server's port.
+    pub server_port: Option<u16>,
+    /// The balancer's own address and port towards the server: what a web server logs as its peer.
+    pub balancer: Option<SocketAddr>,
+    /// When, by the balancer's clock, and how finely that was written.
+    pub time: Option<(Timestamp, Resolution)>,
+    /// The connection's number, unique while the balancer runs.
+    pub connection: Option<u64>,
+    /// Which request on its connection this is, from 1.
+    pub nth: Option<u32>,
+    /// The request's first line.
+    pub request: Option<RequestText<'a>>,
+    /// Of the User-Agent header, as [`crate::attribution::text_hash`] makes it.
+    pub user_agent: Option<u32>,
+    /// Of the Referer header, likewise.
+    pub referer: Option<u32>,
+    /// Of the Host header, likewise.
+    pub host: Option<u32>,
+    /// The response's status.
+    pub status: Option<u16>,
+    /// Bytes of the response's body, without framing.
+    pub body_bytes: Option<u64>,
+}
+
+impl<'a> Mapping<'a> {
+    /// A mapping that knows only who and whom.
+    #[must_use]
+    pub const fn new(client: ClientAddr, server: ServerAddr<'a>) -> Self {
+        Self {
+            kind: Kind::Request,
+            client,
+            client_port: None,
+            server,
+            server_port: None,
+            balancer: None,
+            time: None,
+            connection: None,
+            nth: None,
+            request: None,
+            user_agent: None,
+            referer: None,
+            host: None,
+            status: None,
+            body_bytes: None,
+        }
+    }
+}
+
+/// The moment a mapping was noted at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The connection to the server was opened, before any byte was forwarded.
+    Opened,
+    /// A request (or, from the C balancer, any read from the client) was forwarded.
+    Request,
+    /// The response to a request ended.
+    Ended,
+    /// The connection was closed.
+    Closed,
+}
+
+/// The bytes of a request as a mapping holds them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestText<'a> {
+    /// At most as many bytes as `cut` keeps.
+    pub bytes: &'a [u8],
+    /// The rule they were cut by.
+    pub cut: Cut,
+}
+
+impl RequestText<'_> {
+    /// `None` if nothing was asked (a leading line end, an empty read).
+    #[must_use]
+    pub fn fingerprint(self) -> Option<Fingerprint> {
+        Fingerprint::of_raw(self.bytes, self.cut)
+    }
+}
+
+/// Why bytes are no mapping, and at which byte that shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappingError {
+    /// What was expected there.
+    pub kind: MappingErrorKind,
+    /// Offset of the first byte that does not fit.
+    pub at: usize,
+}
+
+/// What a mapping lacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MappingErrorKind {
+    /// The spelling's first bytes.
+    Start,
+    /// A client address.
+    Client,
+    /// Seconds since the epoch.
+    Time,
+    /// A server address.
+    Server,
+}
+
+impl fmt::Display for MappingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let expected = match self.kind {
+            MappingErrorKind::Start => "the start of a mapping",
+            MappingErrorKind::Client => "a client address",
+            MappingErrorKind::Time => "seconds since the epoch",
+            MappingErrorKind::Server => "a server address",
+        };
+        write!(f, "expected {expected} at byte {}", self.at)
+    }
+}
+
+impl std::error::Error for MappingError {}

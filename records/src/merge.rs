@@ -1,0 +1,1 @@
+//! Several streams in time order become one.

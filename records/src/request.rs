@@ -1,0 +1,273 @@
+//! A request's first line, made comparable: the balancer saw raw bytes, perhaps cut short; the web
+//! server logged them whole and escaped. One unescaping, one cut and one fingerprint serve both.
+//!
+//! Two cuts exist in classic records (see `docs/wire.md`): a mapping file keeps 100 bytes and puts
+//! `.` for every byte above 0x7F, a mapping datagram keeps what fits into 1,024 bytes. So two
+//! fingerprints: [`Cut::Short`] over the first [`SHORT`] bytes with that replacement, [`Cut::Long`]
+//! over the first [`LONG`] bytes as they are. A request is taken up to its first CR or LF.
+
+use std::num::NonZeroU64;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Bytes of a request line that a classic mapping file keeps.
+pub const SHORT: usize = 100;
+
+/// Bytes of a request line that every classic mapping datagram keeps, however long the addresses
+/// in it are (1,024 bytes less the longest addresses, rounded down).
+pub const LONG: usize = 800;
+
+const SHORT_SEED: u64 = 0x7065_6e2d_7368_6f72;
+const LONG_SEED: u64 = 0x7065_6e2d_6c6f_6e67;
+
+/// Which rule a fingerprint was made by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cut {
+    /// The first [`SHORT`] bytes, bytes above 0x7F replaced by `.`.
+    Short,
+    /// The first [`LONG`] bytes.
+    Long,
+}
+
+/// The identity of a request line under one [`Cut`]: equal lines have equal fingerprints, and
+/// different ones differ but for a chance of one in 2^64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint(NonZeroU64);
+
+impl Fingerprint {
+    /// The hash itself.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0.get()
+    }
+
+    /// Of raw bytes as a balancer saw them. `None` if no byte precedes the first CR or LF.
+    #[must_use]
+    pub fn of_raw(request: &[u8], cut: Cut) -> Option<Self> {
+        let kept = &request[..request.len().min(cut.len())];
+        let line = memchr::memchr2(b'\r', b'\n', kept).map_or(kept, |end| &kept[..end]);
+        Self::of_line(line, cut)
+    }
+
+    /// Of a request as a web server logged it, in one piece or in several that a space joins
+    /// (method, target, protocol). `None` if it is empty or `-`.
+    #[must_use]
+    pub fn of_logged(parts: &[&[u8]], cut: Cut) -> Option<Self> {
+        if let [request] = parts {
+            if *request == b"-" {
+                return None;
+            }
+            let kept = &request[..request.len().min(cut.len())];
+            if memchr::memchr3(b'\\', b'\r', b'\n', kept).is_none() {
+                return Self::of_line(kept, cut);
+            }
+        }
+        let mut buf = [0; LONG];
+        let len = unescape_parts(parts, &mut buf[..cut.len()]);
+        Self::of_raw(&buf[..len], cut)
+    }
+
+    /// `line` is unescaped, cut, and free of line ends.
+    fn of_line(line: &[u8], cut: Cut) -> Option<Self> {
+        if line.is_empty() {
+            return None;
+        }
+        let hash = match cut {
+            Cut::Long => xxh3_64_with_seed(line, LONG_SEED),
+            Cut::Short if line.is_ascii() => xxh3_64_with_seed(line, SHORT_SEED),
+            Cut::Short => {
+                let mut dotted = [0; SHORT];
+                for (to, &from) in dotted.iter_mut().zip(line) {
+                    *to = if from.is_ascii() { from } else { b'.' };
+                }
+                xxh3_64_with_seed(&dotted[..line.len()], SHORT_SEED)
+            }
+        };
+        Some(Self(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MAX)))
+    }
+}
+
+impl Cut {
+    /// Bytes kept.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        match self {
+            Self::Short => SHORT,
+            Self::Long => LONG,
+        }
+    }
+
+    /// Never: a cut keeps something.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        false
+    }
+}
+
+/// Joins `parts` with spaces, unescaped, into `out`; returns how many bytes were written. What does
+/// not fit is left out.
+fn unescape_parts(parts: &[&[u8]], out: &mut [u8]) -> usize {
+    let mut len = 0;
+    for (index, part) in parts.iter().enumerate() {
+        if index > 0 && len < out.len() {
+            out[len] = b' ';
+            len += 1;
+        }
+        len += unescape(part, &mut out[len..]);
+    }
+    len
+}
+
+/// Undoes what Apache (`\"`, `\\`, `\n`, `\t`, `\xhh` …), nginx (`\xHH`) and JSON writers (`\u00e9`,
+/// `\/`) do to a value; returns how many bytes were written to `out`. A backslash that begins none
+/// of these stands for itself. What does not fit is left out.
+pub fn unescape(mut text: &[u8], out: &mut [u8]) -> usize {
+    let mut len = 0;
+    while !text.is_empty() && len < out.len() {
+        let plain = memchr::memchr(b'\\', text).unwrap_or(text.len());
+        let copied = plain.min(out.len() - len);
+        out[len..len + copied].copy_from_slice(&text[..copied]);
+        len += copied;
+        text = &text[plain..];
+        if text.is_empty() || len == out.len() {
+            break;
+        }
+        let (value, taken) = escape_sequence(text);
+        let mut utf8 = [0; 4];
+        let bytes: &[u8] = match value {
+            Escaped::Byte(byte) => {
+                utf8[0] = byte;
+                &utf8[..1]
+            }
+            Escaped::Char(c) => c.encode_utf8(&mut utf8).as_bytes(),
+        };
+        let copied = bytes.len().min(out.len() - len);
+        out[len..len + copied].copy_from_slice(&bytes[..copied]);
+        len += copied;
+        text = &text[taken..];
+    }
+    len
+}
+
+enum Escaped {
+    Byte(u8),
+    Char(char),
+}
+
+/// `text` begins with a backslash. Returns what it stands for and how many bytes that took.
+fn escape_sequence(text: &[u8]) -> (Escaped, usize) {
+    let simple = |byte| (Escaped::Byte(byte), 2);
+    match text.get(1) {
+        Some(&byte @ (b'"' | b'\\' | b'/' | b'\'')) => simple(byte),
+        Some(b'n') => simple(b'\n'),
+        Some(b'r') => simple(b'\r'),
+        Some(b't') => simple(b'\t'),
+        Some(b'b') => simple(8),
+        Some(b'v') => simple(11),
+        Some(b'f') => simple(12),
+        Some(b'x') => match text.get(2..4).and_then(hex) {
+            Some(value) => (Escaped::Byte(value.to_le_bytes()[0]), 4),
+            None => (Escaped::Byte(b'\\'), 1),
+        },
+        Some(b'u') => unicode(text),
+        _ => (Escaped::Byte(b'\\'), 1),
+    }
+}
+
+/// `\uXXXX`, and a pair of them for what lies beyond 16 bits (RFC 8259, section 7).
+fn unicode(text: &[u8]) -> (Escaped, usize) {
+    let literal = (Escaped::Byte(b'\\'), 1);
+    let Some(first) = text.get(2..6).and_then(hex) else { return literal };
+    if let Some(c) = char::from_u32(first) {
+        return (Escaped::Char(c), 6);
+    }
+    let second = text.get(6..8).filter(|s| s == b"\\u").and(text.get(8..12)).and_then(hex);
+    match second.map(|low| char::decode_utf16([first, low].map(low_half)).next()) {
+        Some(Some(Ok(c))) => (Escaped::Char(c), 12),
+        _ => literal,
+    }
+}
+
+fn low_half(value: u32) -> u16 {
+    u16::try_from(value & 0xFFFF).expect("masked to 16 bits")
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    digits
+        .iter()
+        .try_fold(0, |value, &digit| char::from(digit).to_digit(16).map(|digit| value * 16 + digit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_servers_write_is_unescaped() {
+        for (logged, raw) in [
+            (r#"GET /\"x\" HTTP/1.1"#, &b"GET /\"x\" HTTP/1.1"[..]),
+            (r"GET /\\ HTTP/1.1", b"GET /\\ HTTP/1.1"),
+            (r"\x22\x5C\xC3\xa9", b"\"\\\xC3\xA9"),
+            (r"a\tb\u00e9\/", b"a\tb\xC3\xA9/"),
+            (r"\ud83d\ude00", "\u{1F600}".as_bytes()),
+            (r"\q\x4", b"\\q\\x4"),
+            ("\\", b"\\"),
+        ] {
+            let mut out = [0; 64];
+            let len = unescape(logged.as_bytes(), &mut out);
+            assert_eq!(&out[..len], raw, "{logged}");
+        }
+    }
+
+    #[test]
+    fn the_two_sides_of_one_request_have_one_fingerprint() {
+        for (raw, logged) in [
+            (&b"GET /a HTTP/1.1"[..], r"GET /a HTTP/1.1"),
+            (b"GET /\xC3\xA9 HTTP/1.1\r\nHost: x", r"GET /\xC3\xA9 HTTP/1.1"),
+            (b"GET /\"\\ HTTP/1.1", r#"GET /\"\\ HTTP/1.1"#),
+            (b"GET /.. HTTP/1.1", r"GET /.. HTTP/1.1"),
+            (b"MGLNDD\n", r"MGLNDD\n"),
+        ] {
+            for cut in [Cut::Short, Cut::Long] {
+                let seen = Fingerprint::of_raw(raw, cut);
+                assert!(seen.is_some());
+                assert_eq!(seen, Fingerprint::of_logged(&[logged.as_bytes()], cut), "{logged}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mapping_file_and_a_log_agree_on_long_and_eight_bit_requests() {
+        let long = format!("GET /{} HTTP/1.1", "x".repeat(300));
+        let file = &long.as_bytes()[..SHORT];
+        assert_eq!(
+            Fingerprint::of_raw(file, Cut::Short),
+            Fingerprint::of_logged(&[long.as_bytes()], Cut::Short)
+        );
+        assert_eq!(
+            Fingerprint::of_raw(b"GET /..", Cut::Short),
+            Fingerprint::of_logged(&[br"GET /\xc3\xa9"], Cut::Short)
+        );
+        assert_ne!(
+            Fingerprint::of_raw(b"GET /..", Cut::Long),
+            Fingerprint::of_logged(&[br"GET /\xc3\xa9"], Cut::Long)
+        );
+    }
+
+    #[test]
+    fn a_request_in_parts_is_the_request() {
+        assert_eq!(
+            Fingerprint::of_logged(&[b"GET", br"/\u00e9", b"HTTP/2.0"], Cut::Long),
+            Fingerprint::of_raw("GET /é HTTP/2.0".as_bytes(), Cut::Long)
+        );
+    }
+
+    #[test]
+    fn nothing_asked_has_no_fingerprint() {
+        for cut in [Cut::Short, Cut::Long] {
+            assert_eq!(Fingerprint::of_raw(b"\r\nGET /", cut), None);
+            assert_eq!(Fingerprint::of_logged(&[b"-"], cut), None);
+            assert_eq!(Fingerprint::of_logged(&[b""], cut), None);
+        }
+    }
+}

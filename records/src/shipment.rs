@@ -1,0 +1,1 @@
+//! What the shipper sends: lines, framed and numbered.

@@ -1,0 +1,85 @@
+//! Points in time, and how finely they were written down.
+
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// Microseconds since the Unix epoch, UTC; negative before 1970.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The earliest time that can be written.
+    pub const MIN: Self = Self(i64::MIN);
+    /// The latest time that can be written.
+    pub const MAX: Self = Self(i64::MAX);
+
+    /// From whole seconds since the epoch; saturates at the ends.
+    #[must_use]
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self(seconds.saturating_mul(1_000_000))
+    }
+
+    /// From microseconds since the epoch.
+    #[must_use]
+    pub const fn from_micros(micros: i64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the epoch.
+    #[must_use]
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Microseconds from `earlier` to this; negative when it is later. Saturates.
+    #[must_use]
+    pub const fn micros_since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// Moved by `micros`, which may be negative. Saturates.
+    #[must_use]
+    pub const fn offset_by(self, micros: i64) -> Self {
+        Self(self.0.saturating_add(micros))
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, later: Duration) -> Self {
+        self.offset_by(i64::try_from(later.as_micros()).unwrap_or(i64::MAX))
+    }
+}
+
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, earlier: Duration) -> Self {
+        self.offset_by(i64::try_from(earlier.as_micros()).unwrap_or(i64::MAX).saturating_neg())
+    }
+}
+
+/// How finely a time was written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resolution {
+    /// To the microsecond or finer.
+    #[default]
+    Microsecond,
+    /// To the millisecond.
+    Millisecond,
+    /// To the second, as classic logs have it.
+    Second,
+}
+
+impl Resolution {
+    /// The width of one step, in microseconds.
+    #[must_use]
+    pub const fn micros(self) -> i64 {
+        match self {
+            Self::Microsecond => 1,
+            Self::Millisecond => 1_000,
+            Self::Second => 1_000_000,
+        }
+    }
+}

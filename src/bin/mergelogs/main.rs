@@ -1,0 +1,2 @@
+//! mergelogs.
+fn main() {}
