@@ -235,6 +235,7 @@ impl<T> Attributor<T> {
             lines: view.line_count,
             mappings: view.mapping_count,
         };
+        let order_cost = state.order.costs();
         let rarities = view.lines.map(|row| row.asked.user_agent.map(|a| self.habits.rarity(a)));
         for (place, column) in view.columns().iter().enumerate() {
             let known = self.habits.known(column.client);
@@ -246,7 +247,7 @@ impl<T> Attributor<T> {
                 }
                 let agent = rarities[row].map_or(0, |rarity| known.cost(rarity));
                 let order = if asked.resolution.max(column.resolution) == Resolution::Second {
-                    state.order.cost(column.ordinal, asked.ordinal)
+                    order_cost(column.ordinal, asked.ordinal)
                 } else {
                     0
                 };

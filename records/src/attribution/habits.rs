@@ -73,10 +73,13 @@ impl Known<'_> {
     /// What it costs to explain a line by a mapping of this client, in thousandths of a natural
     /// logarithm: how rare the line's agent is with the client, drawn towards how rare it is with
     /// everybody, the more so the less the client is known.
+    #[inline]
     pub(super) fn cost(&self, rarity: Rarity) -> i64 {
-        let seen = self.habit.agents.iter().zip(self.habit.seen);
-        let seen = seen.filter(|&(&agent, _)| agent == rarity.agent).map(|(_, seen)| seen).max();
-        let cost = match seen.unwrap_or(0) {
+        let mut found = 0;
+        for (agent, seen) in self.habit.agents.iter().zip(self.habit.seen) {
+            found |= if *agent == rarity.agent { seen } else { 0 };
+        }
+        let cost = match found {
             0 => self.total + rarity.surprise,
             seen => self.total - self.logarithms[usize::from(seen) * EIGHTHS + rarity.eighths],
         };

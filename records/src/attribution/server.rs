@@ -115,13 +115,17 @@ impl Order {
         self.lag += (lag - self.lag) / 8;
     }
 
-    /// What it costs to pair a line with a mapping that is as far off as these are.
-    pub(super) fn cost(self, mapping: u32, line: u32) -> i64 {
-        if self.pairs < 4 {
-            return 0;
+    /// What it costs to pair a line with a mapping, by how far off they are.
+    pub(super) fn costs(self) -> impl Fn(u32, u32) -> i64 {
+        // A division for the whole group, not for each pair.
+        let scale = (1_000 << 20) / (self.spread + 500);
+        move |mapping, line| {
+            if self.pairs < 4 {
+                return 0;
+            }
+            let off = (Self::lag(mapping, line) - self.lag).abs();
+            (off.saturating_mul(scale) >> 20).min(ORDER_WORST)
         }
-        let off = (Self::lag(mapping, line) - self.lag).abs();
-        (off * 1_000 / (self.spread + 500)).min(ORDER_WORST)
     }
 
     fn lag(mapping: u32, line: u32) -> i64 {
