@@ -118,9 +118,10 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    pub(super) fn new() -> Self {
+    /// Nothing yet, of a line that begins behind that much of an envelope.
+    pub(super) fn new(envelope: u32) -> Self {
         Self {
-            line: AccessLine::default(),
+            line: AccessLine { envelope, ..AccessLine::default() },
             method: None,
             target: None,
             query: None,
