@@ -168,10 +168,12 @@ fn host_first(
         // `vhost client ident user`, or `client host user` with an address for the host.
         (true, true) => Some(four_words),
         (false, true) => is_host(one).then_some(true),
-        (false, false) if two.is_empty() => is_host(one).then_some(false),
+        // Names: only what has the look of one, for this might be any text.
+        (false, false) if !is_host(one) => None,
         (false, false) => {
-            let named = is_host(two) && two.contains(&b'.');
-            is_host(one).then_some(named && (four_words || one.contains(&b':')))
+            let is_name = |word: &[u8]| is_host(word) && word.contains(&b'.');
+            let host_first = is_name(two) && (four_words || one.contains(&b':'));
+            (host_first || is_name(one)).then_some(host_first)
         }
     }
 }
@@ -461,6 +463,8 @@ mod tests {
             "[10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5",
             " [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5",
             "192.0.2.1 - - [10/Oct/2000:13:55:36 -0700]",
+            "request failed: [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5",
+            "failed [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5",
             "192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1",
             "192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5 \"-\" \"cut",
             "[Tue Oct 10 13:55:36 2000] [error] [client 192.0.2.1:4] AH00128: no file",

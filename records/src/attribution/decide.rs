@@ -237,23 +237,25 @@ impl<T> Attributor<T> {
         };
         let order_cost = state.order.costs();
         let rarities = view.lines.map(|row| row.asked.user_agent.map(|a| self.habits.rarity(a)));
+        // Coarse stamps make most delays of a group the same one.
+        let (mut last_delay, mut last_cost) = (0, state.delays.cost(0));
         for (place, column) in view.columns().iter().enumerate() {
             let known = self.habits.known(column.client);
             let saved = state.delays.saved(horizon.micros_since(column.time));
             for (row, line) in view.rows().iter().enumerate() {
                 let asked = &line.asked;
-                if self.is_impossible((column.time, column.resolution), asked) {
+                let delay = asked.time.micros_since(column.time);
+                if delay < 0 && self.is_impossible((column.time, column.resolution), asked) {
                     continue;
                 }
+                if delay != last_delay {
+                    (last_delay, last_cost) = (delay, state.delays.cost(delay));
+                }
                 let agent = rarities[row].map_or(0, |rarity| known.cost(rarity));
-                let order = if asked.resolution.max(column.resolution) == Resolution::Second {
-                    order_cost(column.ordinal, asked.ordinal)
-                } else {
-                    0
-                };
+                let is_coarse = asked.resolution.max(column.resolution) == Resolution::Second;
+                let order = if is_coarse { order_cost(column.ordinal, asked.ordinal) } else { 0 };
                 let turn = i64::try_from(row.abs_diff(place)).unwrap_or(0);
-                let delay = state.delays.cost(asked.time.micros_since(column.time));
-                costs.pair[row][place] = delay - saved + agent + order + turn;
+                costs.pair[row][place] = last_cost - saved + agent + order + turn;
             }
         }
         costs

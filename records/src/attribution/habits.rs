@@ -76,8 +76,8 @@ impl Known<'_> {
     #[inline]
     pub(super) fn cost(&self, rarity: Rarity) -> i64 {
         let mut found = 0;
-        for (agent, seen) in self.habit.agents.iter().zip(self.habit.seen) {
-            found |= if *agent == rarity.agent { seen } else { 0 };
+        for (&agent, seen) in self.habit.agents.iter().zip(self.habit.seen) {
+            found |= u8::from(agent == rarity.agent).wrapping_neg() & seen;
         }
         let cost = match found {
             0 => self.total + rarity.surprise,
