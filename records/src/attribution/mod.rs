@@ -18,6 +18,7 @@ mod decide;
 mod delays;
 mod engine;
 mod habits;
+pub mod offset;
 mod outstanding;
 mod server;
 #[cfg(test)]
