@@ -15,18 +15,35 @@ pub(super) const IMPOSSIBLE: i64 = 1 << 40;
 const COLUMNS: usize = MAX_MAPPINGS + MAX_LINES;
 
 /// Costs of pairs: lower is better, [`IMPOSSIBLE`] never happens.
+#[derive(Default)]
 pub(super) struct Costs {
-    /// `pair[line][mapping]`.
-    pub(super) pair: [[i64; MAX_MAPPINGS]; MAX_LINES],
+    /// Line after line, each with a cost for every mapping.
+    pairs: Vec<i64>,
     /// Of leaving a line without a mapping.
-    pub(super) unmatched: i64,
-    /// How many lines there are.
-    pub(super) lines: usize,
-    /// How many mappings there are.
-    pub(super) mappings: usize,
+    unmatched: i64,
+    lines: usize,
+    mappings: usize,
 }
 
 impl Costs {
+    /// Begins anew, for at most [`MAX_LINES`] lines and [`MAX_MAPPINGS`] mappings; no pair is possible
+    /// until it is set.
+    pub(super) fn reset(&mut self, lines: usize, mappings: usize, unmatched: i64) {
+        self.pairs.clear();
+        self.pairs.resize(lines * mappings, IMPOSSIBLE);
+        (self.lines, self.mappings, self.unmatched) = (lines, mappings, unmatched);
+    }
+
+    /// Sets the cost of a pair.
+    pub(super) fn set(&mut self, line: usize, mapping: usize, cost: i64) {
+        self.pairs[line * self.mappings + mapping] = cost;
+    }
+
+    /// What each mapping would cost a line.
+    pub(super) fn of_line(&self, line: usize) -> &[i64] {
+        &self.pairs[line * self.mappings..][..self.mappings]
+    }
+
     /// For each line the mapping that the cheapest assignment gives it.
     pub(super) fn solve(&self) -> [Option<usize>; MAX_LINES] {
         self.each_its_own().unwrap_or_else(|| self.cheapest())
@@ -37,9 +54,9 @@ impl Costs {
     fn each_its_own(&self) -> Option<[Option<usize>; MAX_LINES]> {
         let mut chosen = [None; MAX_LINES];
         let mut taken = 0_u32;
-        for (chosen, costs) in chosen.iter_mut().zip(&self.pair[..self.lines]) {
-            let (best, &cost) =
-                costs[..self.mappings].iter().enumerate().min_by_key(|&(_, cost)| cost)?;
+        for (line, chosen) in chosen.iter_mut().enumerate().take(self.lines) {
+            let costs = self.of_line(line).iter().enumerate();
+            let (best, &cost) = costs.min_by_key(|&(_, cost)| cost)?;
             if cost >= self.unmatched || taken & 1 << best != 0 {
                 return None;
             }
@@ -102,7 +119,7 @@ impl Costs {
 
         let mut chosen = [None; MAX_LINES];
         for (column, &line) in owner.iter().enumerate().take(self.mappings) {
-            if line != NOBODY && self.pair[line][column] < IMPOSSIBLE {
+            if line != NOBODY && self.of_line(line)[column] < IMPOSSIBLE {
                 chosen[line] = Some(column);
             }
         }
@@ -111,7 +128,7 @@ impl Costs {
 
     fn cost(&self, line: usize, column: usize) -> i64 {
         match column.checked_sub(self.mappings) {
-            None => self.pair[line][column],
+            None => self.pairs[line * self.mappings + column],
             Some(own) if own == line => self.unmatched,
             Some(_) => IMPOSSIBLE,
         }
@@ -132,20 +149,18 @@ mod tests {
         (0..costs.mappings)
             .filter(|mapping| taken & 1 << mapping == 0)
             .map(|mapping| {
-                costs.pair[line][mapping] + by_trial(costs, line + 1, taken | 1 << mapping)
+                costs.of_line(line)[mapping] + by_trial(costs, line + 1, taken | 1 << mapping)
             })
             .fold(alone, i64::min)
     }
 
     fn costs(rows: &[Vec<i64>], unmatched: i64) -> Costs {
-        let mut costs = Costs {
-            pair: [[IMPOSSIBLE; MAX_MAPPINGS]; MAX_LINES],
-            unmatched,
-            lines: rows.len(),
-            mappings: rows.first().map_or(0, Vec::len),
-        };
-        for (to, from) in costs.pair.iter_mut().zip(rows) {
-            to[..from.len()].copy_from_slice(from);
+        let mut costs = Costs::default();
+        costs.reset(rows.len(), rows.first().map_or(0, Vec::len), unmatched);
+        for (line, row) in rows.iter().enumerate() {
+            for (mapping, &cost) in row.iter().enumerate() {
+                costs.set(line, mapping, cost);
+            }
         }
         costs
     }
@@ -168,7 +183,7 @@ mod tests {
                     Some(mapping) => {
                         prop_assert_eq!(taken & 1 << mapping, 0, "a mapping was given twice");
                         taken |= 1 << mapping;
-                        total += costs.pair[line][*mapping];
+                        total += costs.of_line(line)[*mapping];
                     }
                     None => total += unmatched,
                 }

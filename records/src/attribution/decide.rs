@@ -1,9 +1,9 @@
 //! How a line's client is decided: alone where there is one mapping and one line, else together
 //! with the next lines of its group, over the mappings that they could have.
 
-use super::assign::{Costs, IMPOSSIBLE, MAX_LINES, MAX_MAPPINGS};
+use super::assign::{Costs, MAX_LINES, MAX_MAPPINGS};
 use super::engine::{Asked, Attributor};
-use super::habits::{CERTAIN, Fit};
+use super::habits::{CERTAIN, Fit, Rarity};
 use super::outstanding::{Group, Waiting};
 use super::{Certainty, Reason, Verdict};
 use crate::addr::ClientAddr;
@@ -16,14 +16,16 @@ const MAX_STEPS: usize = 64;
 /// view has done its part for them.
 const AT_ONCE: usize = 4;
 
-/// The lines and mappings of a group that are decided together.
-struct View {
-    lines: [Row; MAX_LINES],
-    line_count: usize,
-    mappings: [Column; MAX_MAPPINGS],
-    mapping_count: usize,
+/// The lines and mappings of a group that are decided together; kept from decision to decision for
+/// its memory.
+#[derive(Default)]
+pub(super) struct View {
+    rows: Vec<Row>,
+    columns: Vec<Column>,
     /// Whether no mapping is left out that the first line could have.
     complete: bool,
+    costs: Costs,
+    rarities: Vec<Rarity>,
 }
 
 /// A line in view.
@@ -44,16 +46,8 @@ struct Column {
     ordinal: u32,
     tainted: bool,
     taken: bool,
-}
-
-impl View {
-    fn rows(&self) -> &[Row] {
-        &self.lines[..self.line_count]
-    }
-
-    fn columns(&self) -> &[Column] {
-        &self.mappings[..self.mapping_count]
-    }
+    /// Whether it is one that the line now decided could have.
+    could: bool,
 }
 
 impl<T> Attributor<T> {
@@ -106,21 +100,21 @@ impl<T> Attributor<T> {
     /// Several lines or several mappings: the cheapest assignment of those in view.
     fn decide_group(&mut self, group: u32) -> Verdict {
         self.set_stale_aside(group);
-        let mut view = self.view(group);
-        let costs = self.costs(&view, group);
-        let chosen = costs.solve();
-        let first = view.lines[0].asked.time;
-        let crowded = view.line_count < self.outstanding.group(group).lines as usize;
-        let half = self.wait / 2;
+        let mut view = std::mem::take(&mut self.view);
+        self.look(group, &mut view);
+        self.weigh(group, &mut view);
+        let chosen = view.costs.solve();
+        let latest = view.rows[0].asked.time.offset_by(self.wait / 2);
+        let crowded = view.rows.len() < self.outstanding.group(group).lines as usize;
         let mut verdict = None;
-        let at_once = if crowded { AT_ONCE } else { 1 };
-        for (row, chosen) in chosen.into_iter().enumerate().take(at_once) {
-            let Row { index, asked } = view.lines[row];
-            if asked.time > first.offset_by(half) {
+        for (row, chosen) in chosen.into_iter().enumerate().take(if crowded { AT_ONCE } else { 1 })
+        {
+            let Row { index, asked } = view.rows[row];
+            if row > 0 && asked.time > latest {
                 break;
             }
             let found = match chosen {
-                Some(column) => self.take_chosen(group, &mut view, (row, column), &costs.pair[row]),
+                Some(column) => self.take_chosen(group, &mut view, row, column),
                 None => self.none_of(group),
             };
             self.leave_group(index);
@@ -130,6 +124,7 @@ impl<T> Attributor<T> {
                 self.held[index].verdict = Some(found);
             }
         }
+        self.view = view;
         verdict.unwrap_or_else(|| nothing(Reason::NoMapping))
     }
 
@@ -152,55 +147,40 @@ impl<T> Attributor<T> {
     /// The group's first lines, and the first of its mappings that these could have. Where a
     /// server's delays are well known, those that are far too old are left out, unless there is
     /// nothing else.
-    fn view(&self, group: u32) -> View {
+    fn look(&self, group: u32, view: &mut View) {
         let asked = self.held[0].asked;
         let delays = &self.states[asked.server as usize].delays;
-        let nobody = Column {
-            mapping: 0,
-            client: ClientAddr::Unix,
-            time: Timestamp::MIN,
-            resolution: Resolution::Second,
-            ordinal: 0,
-            tainted: false,
-            taken: false,
-        };
-        let mut view = View {
-            lines: [Row { index: 0, asked }; MAX_LINES],
-            line_count: 0,
-            mappings: [nobody; MAX_MAPPINGS],
-            mapping_count: 0,
-            complete: true,
-        };
-        self.see_lines(group, &mut view);
+        self.look_at_lines(group, view);
+        view.columns.clear();
         if delays.is_settled() {
-            self.see_mappings(group, &mut view, |waiting| {
+            self.look_at_mappings(group, view, |waiting| {
                 let delay = asked.time.micros_since(waiting.time);
                 delay <= 0 || !delays.is_unusual(delay)
             });
         }
-        if view.mapping_count == 0 {
-            self.see_mappings(group, &mut view, |_| true);
+        if view.columns.is_empty() {
+            self.look_at_mappings(group, view, |_| true);
         }
-        view
     }
 
-    fn see_lines(&self, group: u32, view: &mut View) {
+    fn look_at_lines(&self, group: u32, view: &mut View) {
+        view.rows.clear();
         let mut next = Some(self.outstanding.group(group).first_line);
-        for row in &mut view.lines {
-            let Some(number) = next else { break };
-            let Ok(index) = usize::try_from(number - self.first_held) else { break };
-            *row = Row { index, asked: self.held[index].asked };
-            view.line_count += 1;
+        while let Some(number) = next
+            && view.rows.len() < MAX_LINES
+            && let Ok(index) = usize::try_from(number - self.first_held)
+        {
+            view.rows.push(Row { index, asked: self.held[index].asked });
             next = self.held[index].next;
         }
     }
 
-    fn see_mappings(&self, group: u32, view: &mut View, suits: impl Fn(&Waiting) -> bool) {
-        let asked = view.lines[0].asked;
-        let latest = view.rows().last().map_or(asked, |row| row.asked);
+    fn look_at_mappings(&self, group: u32, view: &mut View, suits: impl Fn(&Waiting) -> bool) {
+        let asked = view.rows[0].asked;
+        let latest = view.rows.last().map_or(asked, |row| row.asked);
         view.complete = true;
         for (step, mapping) in self.outstanding.candidates(group).enumerate() {
-            if view.mapping_count == MAX_MAPPINGS || step == MAX_STEPS {
+            if view.columns.len() == MAX_MAPPINGS || step == MAX_STEPS {
                 view.complete = false;
                 break;
             }
@@ -209,7 +189,7 @@ impl<T> Attributor<T> {
             if self.is_impossible(time, &latest) || !suits(waiting) {
                 continue;
             }
-            view.mappings[view.mapping_count] = Column {
+            view.columns.push(Column {
                 mapping,
                 client: waiting.client,
                 time: waiting.time,
@@ -217,35 +197,30 @@ impl<T> Attributor<T> {
                 ordinal: waiting.ordinal,
                 tainted: waiting.tainted,
                 taken: false,
-            };
-            view.mapping_count += 1;
+                could: false,
+            });
         }
         // Where the last one is too young for the first line, so are those behind it.
-        if let Some(last) = view.columns().last() {
+        if let Some(last) = view.columns.last() {
             view.complete |= last.time > asked.time && !self.is_ordinary(last, &asked);
         }
     }
 
-    fn costs(&self, view: &View, group: u32) -> Costs {
-        let state = &self.states[view.lines[0].asked.server as usize];
+    /// What each pair in view costs.
+    fn weigh(&self, group: u32, view: &mut View) {
         let horizon = self.horizon(group, view);
-        let mut costs = Costs {
-            pair: [[IMPOSSIBLE; MAX_MAPPINGS]; MAX_LINES],
-            unmatched: state.unmatched_cost(),
-            lines: view.line_count,
-            mappings: view.mapping_count,
-        };
+        let View { rows, columns, costs, rarities, .. } = view;
+        let state = &self.states[rows[0].asked.server as usize];
+        costs.reset(rows.len(), columns.len(), state.unmatched_cost());
+        rarities.clear();
+        rarities.extend(rows.iter().map(|row| self.habits.rarity(row.asked.user_agent)));
         let order = state.order.scale();
-        let rows = view.lines.map(|row| row.asked);
-        let agents = rows.map(|asked| self.habits.rarity(asked.user_agent));
-        let ordinals = rows.map(|asked| asked.ordinal);
         // Coarse stamps make most delays of a group the same one.
         let (mut last_delay, mut last_cost) = (0, state.delays.cost(0));
-        for (place, column) in view.columns().iter().enumerate() {
-            let agent_costs = self.habits.known(column.client).costs(&agents);
-            let order_costs = order.costs(column.ordinal, &ordinals);
+        for (place, column) in columns.iter().enumerate() {
+            let known = self.habits.known(column.client);
             let saved = state.delays.saved(horizon.micros_since(column.time));
-            for (row, asked) in rows[..view.line_count].iter().enumerate() {
+            for (row, (Row { asked, .. }, rarity)) in rows.iter().zip(&*rarities).enumerate() {
                 let delay = asked.time.micros_since(column.time);
                 if delay < 0 && self.is_impossible((column.time, column.resolution), asked) {
                     continue;
@@ -254,63 +229,59 @@ impl<T> Attributor<T> {
                     (last_delay, last_cost) = (delay, state.delays.cost(delay));
                 }
                 let is_coarse = asked.resolution.max(column.resolution) == Resolution::Second;
-                let order_cost = if is_coarse { order_costs[row] } else { 0 };
+                let order_cost =
+                    if is_coarse { order.cost(column.ordinal, asked.ordinal) } else { 0 };
                 let turn = i64::try_from(row.abs_diff(place)).unwrap_or(0);
-                costs.pair[row][place] =
-                    last_cost - saved + i64::from(agent_costs[row] + order_cost) + turn;
+                let evidence = i64::from(known.cost(rarity) + order_cost);
+                costs.set(row, place, last_cost - saved + evidence + turn);
             }
         }
-        costs
     }
 
     /// Until when all lines of a group are in view: now, or where there are too many of them the
     /// time of the last one in view.
     fn horizon(&self, group: u32, view: &View) -> Timestamp {
-        let now = self.now.max(view.lines[0].asked.time);
-        if view.line_count == self.outstanding.group(group).lines as usize {
+        let now = self.now.max(view.rows[0].asked.time);
+        if view.rows.len() == self.outstanding.group(group).lines as usize {
             return now;
         }
-        view.rows().last().map_or(now, |last| last.asked.time)
+        view.rows.last().map_or(now, |last| last.asked.time)
     }
 
     /// Takes the chosen one of several candidates, and says how sure that is.
-    fn take_chosen(
-        &mut self,
-        group: u32,
-        view: &mut View,
-        (row, chosen): (usize, usize),
-        costs: &[i64; MAX_MAPPINGS],
-    ) -> Verdict {
-        let asked = view.lines[row].asked;
-        let Column { mapping, client, time, .. } = view.mappings[chosen];
+    fn take_chosen(&mut self, group: u32, view: &mut View, row: usize, chosen: usize) -> Verdict {
+        let asked = view.rows[row].asked;
+        let Column { mapping, client, time, tainted, .. } = view.columns[chosen];
         let delay = asked.time.micros_since(time);
-        let mut could = [false; MAX_MAPPINGS];
-        for (could, column) in could.iter_mut().zip(view.columns()) {
-            *could = !column.taken
+        let Group { lines, mappings, mixed, .. } = *self.outstanding.group(group);
+        let mut same = view.complete || !mixed;
+        let mut total = 0;
+        for column in &mut view.columns {
+            column.could = !column.taken
                 && !self.is_impossible((column.time, column.resolution), &asked)
                 && self.is_ordinary(column, &asked);
+            if column.could {
+                total += 1;
+                same &= column.client == client && !column.tainted;
+            }
         }
-        let possible = view.columns().iter().zip(could).filter(|&(_, could)| could);
-        let total = possible.clone().count();
-        let Group { lines, mappings, mixed, .. } = *self.outstanding.group(group);
-        let same = (view.complete || !mixed)
-            && could[chosen]
-            && possible.clone().all(|(other, _)| other.client == client && !other.tainted);
+        same &= view.columns[chosen].could;
+        let fit = self.fit(client, &asked);
+        let state = &self.states[asked.server as usize];
         let doubt = lines > mappings
-            || view.mappings[chosen].tainted
-            || self.is_odd(client, delay, &asked)
-            || self.states[asked.server as usize].misses_mappings();
+            || tainted
+            || fit == Fit::Other
+            || state.delays.is_unusual(delay)
+            || state.misses_mappings();
 
         let (certainty, reason, probability) = match (same, doubt) {
             (true, false) if total == 1 => (Certainty::Certain, Reason::Only, 1_000),
             (true, false) => (Certainty::Certain, Reason::SameClient, 1_000),
             (true, true) => (Certainty::Likely, Reason::Doubtful, 800),
             (false, _) => {
-                let reason = match self.fit(client, &asked) {
-                    Fit::Same => Reason::UserAgent,
-                    Fit::Unknown | Fit::Other => Reason::Order,
-                };
-                (Certainty::Likely, reason, probability(client, view.columns(), costs))
+                let reason = if fit == Fit::Same { Reason::UserAgent } else { Reason::Order };
+                let costs = view.costs.of_line(row);
+                (Certainty::Likely, reason, probability(client, &view.columns, costs))
             }
         };
         let weight = u8::try_from(probability * u16::from(CERTAIN) / 1_100).unwrap_or(0);
@@ -320,14 +291,14 @@ impl<T> Attributor<T> {
             _ => self.learn_agent(client, &asked, weight),
         }
         if !same {
-            self.pass_over(group, view, &could, chosen);
+            self.pass_over(group, view, chosen);
         }
-        view.mappings[chosen].taken = true;
+        view.columns[chosen].taken = true;
         self.take(mapping);
         Verdict {
             client: Some(client),
             certainty,
-            candidates: u32::try_from(total).unwrap_or(u32::MAX).max(1),
+            candidates: total.max(1),
             reason,
             delay: Some(delay),
             probability,
@@ -336,18 +307,12 @@ impl<T> Attributor<T> {
 
     /// One of several was preferred: those that could have been are tainted, those before it have
     /// been passed over once more.
-    fn pass_over(
-        &mut self,
-        group: u32,
-        view: &mut View,
-        could: &[bool; MAX_MAPPINGS],
-        chosen: usize,
-    ) {
-        for (place, column) in view.mappings[..view.mapping_count].iter_mut().enumerate() {
+    fn pass_over(&mut self, group: u32, view: &mut View, chosen: usize) {
+        for (place, column) in view.columns.iter_mut().enumerate() {
             if column.taken || place == chosen {
                 continue;
             }
-            if could[place] {
+            if column.could && !column.tainted {
                 column.tainted = true;
                 self.outstanding.taint(column.mapping);
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indexmap::IndexSet;
 
-use super::decide::nothing;
+use super::decide::{View, nothing};
 use super::habits::Habits;
 use super::outstanding::Outstanding;
 use super::server::{ByCertainty, Server};
@@ -26,6 +26,7 @@ pub struct Attributor<T> {
     pub(super) states: Vec<Server>,
     pub(super) outstanding: Outstanding,
     pub(super) habits: Habits,
+    pub(super) view: View,
     /// Lines in the order they came; the first is number `first_held`.
     pub(super) held: VecDeque<Held<T>>,
     pub(super) first_held: u64,
@@ -81,6 +82,7 @@ impl<T> Attributor<T> {
             states: Vec::new(),
             outstanding: Outstanding::new(),
             habits: Habits::new(),
+            view: View::default(),
             held: VecDeque::new(),
             first_held: 1,
             now: Timestamp::MIN,

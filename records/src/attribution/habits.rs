@@ -73,27 +73,24 @@ pub(super) struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// What it costs to explain each line by a mapping of this client, in thousandths of a natural
+    /// What it costs to explain a line by a mapping of this client, in thousandths of a natural
     /// logarithm: how rare the line's agent is with the client, drawn towards how rare it is with
     /// everybody, the more so the less the client is known. Nothing for a line without an agent.
     #[inline]
-    pub(super) fn costs<const N: usize>(&self, lines: &[Rarity; N]) -> [i32; N] {
-        let mut seen = [0_u32; N];
+    pub(super) fn cost(&self, line: &Rarity) -> i32 {
+        if line.surprise == NO_AGENT {
+            return 0;
+        }
+        let mut seen = 0;
         for (&agent, times) in self.habit.agents.iter().zip(self.habit.seen) {
-            for (seen, line) in seen.iter_mut().zip(lines) {
-                *seen |= if line.agent == agent { u32::from(times) } else { 0 };
-            }
+            seen |= if line.agent == agent { times } else { 0 };
         }
-        let mut costs = lines.map(|line| (self.total + line.surprise).min(WORST));
-        for ((cost, line), &seen) in costs.iter_mut().zip(lines).zip(&seen) {
-            if line.surprise == NO_AGENT {
-                *cost = 0;
-            } else if seen > 0 {
-                let logarithm = self.logarithms[seen as usize * EIGHTHS + line.eighths as usize];
-                *cost = (self.total - logarithm).clamp(0, WORST);
-            }
+        let stranger = self.total + line.surprise;
+        if seen == 0 {
+            return stranger.min(WORST);
         }
-        costs
+        let logarithm = self.logarithms[usize::from(seen) * EIGHTHS + line.eighths as usize];
+        (self.total - logarithm).clamp(0, WORST)
     }
 }
 

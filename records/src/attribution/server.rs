@@ -80,15 +80,13 @@ pub(super) struct OrderScale {
 }
 
 impl OrderScale {
-    /// What it costs to pair a mapping with each of these lines, by how far off they are.
+    /// What it costs to pair a mapping with a line, by how far off they are.
     #[inline]
-    pub(super) fn costs<const N: usize>(self, mapping: u32, lines: &[u32; N]) -> [i32; N] {
-        lines.map(|line| {
-            let off = line.wrapping_sub(mapping).cast_signed().wrapping_sub(self.lag);
-            // Beyond this many places every cost is the worst, and nothing overflows.
-            let off = off.clamp(-4_000, 4_000).abs();
-            (off.wrapping_mul(self.scale) >> 8).min(ORDER_WORST)
-        })
+    pub(super) fn cost(self, mapping: u32, line: u32) -> i32 {
+        let off = line.wrapping_sub(mapping).cast_signed().wrapping_sub(self.lag);
+        // Beyond this many places every cost is the worst, and nothing overflows.
+        let off = off.clamp(-4_000, 4_000).abs();
+        (off.wrapping_mul(self.scale) >> 8).min(ORDER_WORST)
     }
 }
 
