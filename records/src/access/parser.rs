@@ -1,12 +1,15 @@
 //! What the user asked for ([`Spec`]), and reading line after line by it ([`Parser`]).
 
 use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock};
 
 use super::clf::{self, Placement, Shape};
 use super::clock::Clock;
-use super::envelope;
-use super::format::FormatError;
-use super::{AccessLine, Expected, LineError};
+use super::field::{Field, Unit};
+use super::format::{self, FormatError, FormatProblem};
+use super::json::{self, Names};
+use super::plan::Plan;
+use super::{AccessLine, Expected, LineError, envelope, template};
 
 /// The format of access lines as the user asked for it.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +20,11 @@ enum Wanted {
     #[default]
     Auto,
     Named(Placement),
+    Plan(Arc<Plan>),
+    Json(Arc<Names>),
 }
+
+static USUAL: LazyLock<Arc<Names>> = LazyLock::new(|| Arc::new(Names::usual()));
 
 impl Spec {
     /// Each line shows what it is.
@@ -26,7 +33,12 @@ impl Spec {
         Self::default()
     }
 
-    /// Reads what stands behind `--format`: `auto`, `common`, `combined` or `vhost_combined`.
+    /// Reads what stands behind `--format`:
+    ///
+    /// - `auto`, `common`, `combined`, `vhost_combined` or `json`;
+    /// - `json:client=a.b,time=t,…`: where in a JSON object a field is, dots walk into objects;
+    /// - a `LogFormat` of Apache or a `log_format` of nginx, with or without the directive round it.
+    ///   The client is the first of `%h`, `%a`, `$remote_addr` and `$realip_remote_addr` in it.
     ///
     /// # Errors
     ///
@@ -36,10 +48,61 @@ impl Spec {
             "auto" => Wanted::Auto,
             "common" | "combined" => Wanted::Named(Placement::First),
             "vhost_combined" => Wanted::Named(Placement::AfterHost),
-            _ => return Err(FormatError::unknown()),
+            "json" => Wanted::Json(USUAL.clone()),
+            _ => match text.strip_prefix("json:") {
+                Some(fields) => Wanted::Json(Arc::new(named(fields)?)),
+                None => pasted(text)?,
+            },
         };
         Ok(Self(wanted))
     }
+}
+
+fn pasted(text: &str) -> Result<Wanted, FormatError> {
+    if format::is_nginx(text)
+        && let Some(names) = template::names(&format::inner(text)?)
+    {
+        return Ok(Wanted::Json(Arc::new(names)));
+    }
+    Ok(Wanted::Plan(Arc::new(format::compile(text)?)))
+}
+
+/// `field=path,…`, what stands behind `json:`.
+fn named(fields: &str) -> Result<Names, FormatError> {
+    let mut names = Names::usual();
+    let mut at = "json:".len();
+    for pair in fields.split(',') {
+        let wrong = || FormatError::new(at, FormatProblem::FieldName);
+        let (name, path) = pair.trim().split_once('=').ok_or_else(wrong)?;
+        let field = json_field(name).filter(|_| !path.is_empty()).ok_or_else(wrong)?;
+        names = names.with(field, path);
+        at += pair.len() + 1;
+    }
+    Ok(names)
+}
+
+fn json_field(name: &str) -> Option<Field> {
+    Some(match name {
+        "client" => Field::Client,
+        "port" => Field::PeerPort,
+        "server_port" => Field::ServerPort,
+        "time" => Field::Time,
+        "request" => Field::Request,
+        "method" => Field::Method,
+        "uri" => Field::Target,
+        "query" => Field::Query,
+        "protocol" => Field::Protocol,
+        "status" => Field::Status,
+        "bytes" => Field::Bytes,
+        "referer" => Field::Referer,
+        "user_agent" => Field::UserAgent,
+        "host" => Field::Host,
+        "user" => Field::User,
+        "forwarded_for" => Field::ForwardedFor,
+        "nth" => Field::Nth,
+        "duration" => Field::Duration(Unit::Seconds),
+        _ => return None,
+    })
 }
 
 /// Reads the access lines of one server or one file.
@@ -57,7 +120,8 @@ struct Seen {
     enveloped: u64,
 }
 
-const NAMES: [&str; 4] = ["common", "combined", "vhost_common", "vhost_combined"];
+const NAMES: [&str; 6] =
+    ["common", "combined", "vhost_common", "vhost_combined", "json", "the given format"];
 
 impl Parser {
     /// One that has seen no lines yet.
@@ -75,10 +139,14 @@ impl Parser {
         if u32::try_from(line.len()).is_err() {
             return Err(clf::error(0, Expected::AccessLine));
         }
+        let mut found = AccessLine::default();
         let envelope = envelope::length(line);
-        let read = self.parse_at(line, envelope);
-        let (found, index) = match read {
-            Err(_) if envelope > 0 => self.parse_at(line, 0).or(read)?,
+        let read = self.parse_at(line, envelope, &mut found);
+        let index = match read {
+            Err(_) if envelope > 0 => {
+                found = AccessLine::default();
+                self.parse_at(line, 0, &mut found).or(read)?
+            }
             read => read?,
         };
         self.seen.lines[index] += 1;
@@ -86,20 +154,34 @@ impl Parser {
         Ok(found)
     }
 
-    fn parse_at(&mut self, line: &[u8], start: usize) -> Result<(AccessLine, usize), LineError> {
-        let placement = match self.wanted {
-            Wanted::Auto => Placement::ByLine,
-            Wanted::Named(placement) => placement,
-        };
-        let (mut found, shape) = clf::parse(line, start, placement, &mut self.clock)?;
+    /// Reads the line that starts at `start` into `found`, which is fresh; returns the place of its
+    /// format in [`NAMES`].
+    #[inline]
+    fn parse_at(
+        &mut self,
+        line: &[u8],
+        start: usize,
+        found: &mut AccessLine,
+    ) -> Result<usize, LineError> {
+        let clock = &mut self.clock;
         found.envelope = clf::span(start, start).start;
-        let index = match shape {
+        let placement = match &self.wanted {
+            Wanted::Auto if line.get(start) == Some(&b'{') => {
+                return json::parse(line, start, &USUAL, clock, found).map(|()| 4);
+            }
+            Wanted::Json(names) => {
+                return json::parse(line, start, names, clock, found).map(|()| 4);
+            }
+            Wanted::Plan(plan) => return plan.parse(line, start, clock, found).map(|()| 5),
+            Wanted::Auto => Placement::ByLine,
+            Wanted::Named(placement) => *placement,
+        };
+        Ok(match clf::parse(line, start, placement, clock, found)? {
             Shape::Common => 0,
             Shape::Combined => 1,
             Shape::VhostCommon => 2,
             Shape::VhostCombined => 3,
-        };
-        Ok((found, index))
+        })
     }
 
     /// The formats found, most used first, as a report names them: `combined (1,204 lines), common
