@@ -185,7 +185,10 @@ fn is_host(word: &[u8]) -> bool {
 #[inline]
 pub(super) fn without_port(body: &[u8], (from, to): (usize, usize)) -> (usize, Option<u16>) {
     let word = &body[from..to];
-    let Some(colon) = word.iter().rposition(|&b| b == b':') else { return (to, None) };
+    // A port has five digits at most.
+    let tail = word.len().saturating_sub(6);
+    let Some(colon) = word[tail..].iter().rposition(|&b| b == b':') else { return (to, None) };
+    let colon = tail + colon;
     let port = decimal(&word[colon + 1..]).and_then(|port| u16::try_from(port).ok());
     if port.is_none() || parse_ip(word).is_some() || parse_ip(&word[..colon]).is_none() {
         return (to, None);

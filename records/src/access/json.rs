@@ -188,7 +188,7 @@ pub(super) fn parse(
     clock: &mut Clock,
     into: &mut AccessLine,
 ) -> Result<(), LineError> {
-    let mut draft = Draft::new(into.envelope);
+    let mut draft = Draft::new(into);
     let end = walk(line, start, names, |field, rank, value| {
         // A value that can't be what its name says is left out; a client can't be left out.
         draft.take(field, rank, value, line, clock);
@@ -200,7 +200,7 @@ pub(super) fn parse(
     if !draft.has_client || draft.other_logger {
         return Err(error(start, Expected::Json));
     }
-    *into = draft.finish();
+    draft.finish();
     Ok(())
 }
 

@@ -62,7 +62,7 @@ struct Reading<'a> {
     clock: &'a mut Clock,
     order: Order,
     tries: u32,
-    draft: Draft,
+    draft: Draft<'a>,
     stamp: Stamp,
     time_text: Option<(usize, usize)>,
 }
@@ -114,10 +114,10 @@ impl Plan {
         into: &mut AccessLine,
     ) -> Result<(), LineError> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let envelope = into.envelope;
-        *into = self.read(line, start, envelope, Order::Shortest, clock)?;
+        self.read(line, start, Order::Shortest, clock, into)?;
         if self.ambiguous {
-            let other = self.read(line, start, envelope, Order::Longest, clock)?;
+            let mut other = AccessLine::default();
+            self.read(line, start, Order::Longest, clock, &mut other)?;
             if other.client != into.client {
                 return Err(error(start, Expected::Client));
             }
@@ -129,26 +129,27 @@ impl Plan {
         &self,
         line: &[u8],
         start: usize,
-        envelope: u32,
         order: Order,
         clock: &mut Clock,
-    ) -> Result<AccessLine, LineError> {
+        into: &mut AccessLine,
+    ) -> Result<(), LineError> {
         let mut reading = Reading {
             line,
             clock,
             order,
             tries: TRIES,
-            draft: Draft::new(envelope),
+            draft: Draft::new(into),
             stamp: Stamp::default(),
             time_text: None,
         };
         reading.steps(&self.steps, start)?;
-        let Reading { mut draft, stamp, time_text, .. } = reading;
+        let Reading { draft, stamp, time_text, .. } = reading;
         if let Some((from, to)) = time_text {
             draft.line.time = stamp.finish();
             draft.line.time_text = Some(span(from, to));
         }
-        Ok(draft.finish())
+        draft.finish();
+        Ok(())
     }
 }
 
@@ -272,13 +273,14 @@ impl Reading<'_> {
         at: usize,
         ends: impl Iterator<Item = usize>,
     ) -> Result<(), LineError> {
-        let before = (self.draft, self.stamp, self.time_text);
+        // What else a failed try has set, the one that fits sets again.
+        let before = (self.draft.ranks, self.stamp.resolution, self.time_text);
         let mut furthest = error(at, Expected::Literal);
         for (index, len) in ends.enumerate() {
             let Some(tries) = self.tries.checked_sub(1) else { break };
             self.tries = tries;
             if index > 0 {
-                (self.draft, self.stamp, self.time_text) = before;
+                (self.draft.ranks, self.stamp.resolution, self.time_text) = before;
             }
             let tried =
                 self.value(field, rank, at, at + len).and_then(|()| self.steps(steps, at + len));

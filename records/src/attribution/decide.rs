@@ -413,7 +413,8 @@ fn probability(client: ClientAddr, columns: &[Column], costs: &[i64]) -> u16 {
     ((ours / all * 1_000.0) as u16).clamp(1, 990)
 }
 
-const fn nothing(reason: Reason) -> Verdict {
+/// No client, for this reason.
+pub(super) const fn nothing(reason: Reason) -> Verdict {
     Verdict {
         client: None,
         certainty: Certainty::None,

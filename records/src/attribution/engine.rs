@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use indexmap::IndexSet;
 
+use super::decide::nothing;
 use super::habits::Habits;
 use super::outstanding::Outstanding;
 use super::server::{ByCertainty, Server};
@@ -53,6 +54,7 @@ pub(super) struct Held<T> {
 #[derive(Clone, Copy)]
 pub(super) struct Asked {
     pub(super) server: u32,
+    sender: Option<u32>,
     pub(super) user_agent: Option<u32>,
     /// Its place among the lines of its server.
     pub(super) ordinal: u32,
@@ -143,24 +145,29 @@ impl<T> Attributor<T> {
             self.habits.note(agent);
         }
         let server = line.server.0;
-        let (mut ordinal, mut group) = (0, None);
+        let (mut ordinal, mut group, mut verdict) = (0, None, None);
         if let Some(state) = self.states.get_mut(server as usize) {
             state.lines = state.lines.wrapping_add(1);
             state.held += 1;
             ordinal = state.lines;
-            group = self.group_of(&line);
+            if line.sender.is_some_and(|sender| state.senders.is_direct(sender)) {
+                verdict = Some(nothing(Reason::Direct));
+            } else {
+                group = self.group_of(&line);
+            }
         }
         if let Some(group) = group {
             self.enter_group(group);
         }
         let asked = Asked {
             server,
+            sender: line.sender,
             user_agent: line.user_agent,
             ordinal,
             time: line.time,
             resolution: line.resolution,
         };
-        self.held.push_back(Held { payload, asked, group, next: None, verdict: None });
+        self.held.push_back(Held { payload, asked, group, next: None, verdict });
     }
 
     /// The group a line waits in. Where mappings of both cuts were seen, and only the group under
@@ -259,7 +266,7 @@ impl<T> Attributor<T> {
         };
         let Held { payload, asked, .. } = self.held.pop_front()?;
         self.first_held += 1;
-        self.count(asked.server, verdict);
+        self.count(&asked, verdict);
         Some(Decided { payload, server: ServerId(asked.server), time: asked.time, verdict })
     }
 
@@ -301,7 +308,7 @@ impl<T> Attributor<T> {
         self.states.get(server.0 as usize)?.delays.median()
     }
 
-    fn count(&mut self, server: u32, verdict: Verdict) {
+    fn count(&mut self, asked: &Asked, verdict: Verdict) {
         match verdict.certainty {
             Certainty::Exact => self.counts.exact += 1,
             Certainty::Certain => self.counts.certain += 1,
@@ -311,11 +318,15 @@ impl<T> Attributor<T> {
         if verdict.client.is_some() {
             self.counts.used += 1;
         }
-        let Some(state) = self.states.get_mut(server as usize) else { return };
+        let Some(state) = self.states.get_mut(asked.server as usize) else { return };
         state.held -= 1;
         state.counts.add(verdict.certainty);
-        if verdict.reason != Reason::NoRequest {
-            state.note_missing(verdict.reason == Reason::NoMapping);
+        if matches!(verdict.reason, Reason::NoRequest | Reason::Direct) {
+            return;
+        }
+        state.note_missing(verdict.reason == Reason::NoMapping);
+        if let Some(sender) = asked.sender {
+            state.senders.learn(sender, verdict.client.is_some());
         }
     }
 }
@@ -347,6 +358,7 @@ mod tests {
         engine: Attributor<u32>,
         server: ServerId,
         lines: u32,
+        sender: u32,
         out: Vec<(u8, Certainty, Reason)>,
     }
 
@@ -354,7 +366,7 @@ mod tests {
         fn new() -> Self {
             let mut engine = Attributor::new(Settings::default());
             let server = engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
-            Self { engine, server, lines: 0, out: Vec::new() }
+            Self { engine, server, lines: 0, sender: 9, out: Vec::new() }
         }
 
         fn mapping(&mut self, at: i64, client: u8, url: &str) {
@@ -377,6 +389,7 @@ mod tests {
                 resolution: Resolution::Microsecond,
                 short: None,
                 long: Fingerprint::of_logged(&[url.as_bytes()], Cut::Long),
+                sender: Some(self.sender),
                 user_agent: Some(agent),
                 referer: None,
                 status: None,
@@ -578,6 +591,7 @@ mod tests {
                 resolution: Resolution::Second,
                 short: logged(Cut::Short),
                 long: logged(Cut::Long),
+                sender: None,
                 user_agent: None,
                 referer: None,
                 status: None,
@@ -588,6 +602,28 @@ mod tests {
         }
         let clients: Vec<u8> = site.out(SECOND).iter().map(|&(client, ..)| client).collect();
         assert_eq!(clients, [1, 2]);
+    }
+
+    #[test]
+    fn lines_that_came_past_the_balancer_use_no_mapping_up() {
+        let mut site = Site::new();
+        for i in 0..200_u32 {
+            let at = i64::from(i) * SECOND;
+            site.sender = 7;
+            site.line(at, 1, "/health");
+            site.sender = 9;
+            site.mapping(at + 1_000, 3, &format!("/{i}"));
+            site.line(at + 2_000, 1, &format!("/{i}"));
+        }
+        site.sender = 7;
+        site.mapping(200 * SECOND, 3, "/health");
+        site.line(200 * SECOND + 10, 1, "/health");
+        site.line(200 * SECOND + 20, 1, "/health");
+        let out = site.out(900 * SECOND);
+        let direct = out.iter().filter(|&&(.., reason)| reason == Reason::Direct).count();
+        assert!(direct > 150, "{direct} of 200");
+        let last = &out[out.len() - 20..];
+        assert!(last.iter().any(|&(client, ..)| client == 3));
     }
 
     #[test]

@@ -90,7 +90,10 @@ pub struct Line {
     pub short: Option<Fingerprint>,
     /// The request's fingerprint under [`Cut::Long`].
     pub long: Option<Fingerprint>,
-    /// Hash of the User-Agent, by [`text_hash`].
+    /// Hash of the client field as it was logged, by [`text_hash`]: the balancer, unless the line
+    /// came past it.
+    pub sender: Option<u32>,
+    /// Hash of the User-Agent, likewise.
     pub user_agent: Option<u32>,
     /// Hash of the Referer, likewise.
     pub referer: Option<u32>,
@@ -152,6 +155,7 @@ impl Line {
             resolution,
             short: if cuts == Cuts::Long { None } else { request(Cut::Short) },
             long: if cuts == Cuts::Short { None } else { request(Cut::Long) },
+            sender: hash(Some(parsed.client)),
             user_agent: hash(parsed.user_agent),
             referer: hash(parsed.referer),
             status: parsed.status,
@@ -241,6 +245,9 @@ pub enum Reason {
     NoneFits,
     /// The line has no request that could be looked up.
     NoRequest,
+    /// The line did not come through the balancer: its client field names somebody for whom there
+    /// are no mappings, and is right as it is.
+    Direct,
 }
 
 /// A line and its outcome.

@@ -23,6 +23,7 @@ const ORDER_WORST: i64 = 4_000;
 pub(super) struct Server {
     pub(super) delays: Delays,
     pub(super) order: Order,
+    pub(super) senders: Senders,
     /// Lines without a mapping per million, a moving average.
     missing: i64,
     /// Held lines for which there is no mapping yet.
@@ -37,16 +38,17 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             delays: Delays::new(),
-            order: Order { pairs: 0, lag: 0, spread: 0 },
+            order: Order::default(),
+            senders: Senders::default(),
             missing: 0,
             short: 0,
             held: 0,
             mappings: 0,
             lines: 0,
-            counts: ByCertainty { exact: 0, certain: 0, likely: 0, none: 0 },
+            counts: ByCertainty::default(),
         }
     }
 
@@ -65,6 +67,70 @@ impl Server {
     pub(super) fn unmatched_cost(&self) -> i64 {
         let octaves = i64::from((self.missing.max(1_000) / 1_000).ilog2());
         UNMATCHED - octaves * UNMATCHED_STEP
+    }
+}
+
+/// Who a server's lines name as their client: the balancer, and whoever comes past it (health checks,
+/// monitors, neighbours). No mapping speaks of the latter, so they must not use any up.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Senders {
+    known: [Sender; SENDERS],
+}
+
+/// Senders remembered for each server.
+const SENDERS: usize = 8;
+
+/// Lines of a sender that are looked at before it is judged.
+const JUDGED_AFTER: u16 = 24;
+
+/// Of a sender that comes past the balancer, each such line is tried all the same.
+const RETRIED: u16 = 64;
+
+#[derive(Clone, Copy, Default)]
+struct Sender {
+    name: u32,
+    lines: u16,
+    explained: u16,
+    skipped: u16,
+}
+
+impl Senders {
+    /// Whether a line of this sender did not come through the balancer: mappings explain hardly any
+    /// of its lines, but most of another sender's.
+    pub(super) fn is_direct(&mut self, name: u32) -> bool {
+        let explained = |s: &Sender| s.lines >= JUDGED_AFTER && s.explained > s.lines / 2;
+        if !self.known.iter().any(explained) {
+            return false;
+        }
+        let Some(sender) = self.known.iter_mut().find(|sender| sender.is(name)) else {
+            return false;
+        };
+        if sender.lines < JUDGED_AFTER || sender.explained >= sender.lines / 8 {
+            return false;
+        }
+        sender.skipped = (sender.skipped + 1) % RETRIED;
+        sender.skipped != 0
+    }
+
+    /// Notes whether a mapping explained a line of this sender.
+    pub(super) fn learn(&mut self, name: u32, is_explained: bool) {
+        let place = self.known.iter().position(|sender| sender.is(name)).unwrap_or_else(|| {
+            let rarest = (0..SENDERS).min_by_key(|&i| self.known[i].lines).unwrap_or(0);
+            self.known[rarest] = Sender { name, ..Sender::default() };
+            rarest
+        });
+        let sender = &mut self.known[place];
+        sender.lines += 1;
+        sender.explained += u16::from(is_explained);
+        if sender.lines == 1_000 {
+            (sender.lines, sender.explained) = (500, sender.explained / 2);
+        }
+    }
+}
+
+impl Sender {
+    const fn is(&self, name: u32) -> bool {
+        self.name == name && self.lines > 0
     }
 }
 
