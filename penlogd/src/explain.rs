@@ -69,5 +69,6 @@ fn reason(reason: Reason) -> &'static str {
         Reason::NoMapping => "no-mapping",
         Reason::NoneFits => "none-fits",
         Reason::NoRequest => "no-request",
+        Reason::Direct => "direct",
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use pen_records::access::{Span, write_with_client, write_with_text};
 use pen_records::addr::ClientAddr;
 use pen_records::attribution::{
-    Attributor, Certainty, Cuts, Decided, Line, Record, Settings as EngineSettings,
+    Attributor, Certainty, Cuts, Decided, Line, Reason, Record, Settings as EngineSettings,
 };
 use pen_records::datagram::Datagram;
 use pen_records::mapping::Mapping;
@@ -351,6 +351,10 @@ impl Collector {
     /// What the user wants done to a line.
     fn change(&self, decided: &Decided<Held>) -> Change {
         let Held { client: Some(_), source, .. } = decided.payload else { return Change::Keep };
+        // It came past the balancer: its client is right as it is.
+        if decided.verdict.reason == Reason::Direct {
+            return Change::Keep;
+        }
         let likely = decided.verdict.certainty == Certainty::Likely;
         match (decided.verdict.client, self.settings.likely, self.settings.unmatched) {
             (Some(_), Likely::Keep, _) if likely => Change::Keep,
@@ -408,6 +412,7 @@ impl Intake<'_> {
                     resolution: Resolution::Microsecond,
                     short: None,
                     long: None,
+                    sender: None,
                     user_agent: None,
                     referer: None,
                     status: None,
