@@ -308,8 +308,10 @@ impl LogFile {
     }
 }
 
+/// Counts line ends. In runs that a byte can count: so it takes many at a time.
 fn lines(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|&&byte| byte == b'\n').count() as u64
+    let run = |run: &[u8]| run.iter().map(|&byte| u8::from(byte == b'\n')).sum::<u8>();
+    bytes.chunks(usize::from(u8::MAX)).map(|bytes| u64::from(run(bytes))).sum()
 }
 
 fn append(path: &Path) -> io::Result<File> {

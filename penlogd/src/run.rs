@@ -24,7 +24,7 @@ use crate::socket::{BATCH, Batch, Listen, Listener};
 /// Datagrams in one go that are a busy time: then it pays to let more of them gather.
 const BUSY: usize = BATCH / 2;
 /// How long they gather.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(5);
 /// A receive buffer in which they can.
 const ROOMY: usize = 4 << 20;
 /// Batches in one go, before signals get their turn.
