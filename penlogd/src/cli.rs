@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = seconds)]
     window: Duration,
     /// Use at most about this much memory for mappings and lines, in MiB
-    #[arg(long, value_name = "MIB", default_value = "256",
+    #[arg(long, value_name = "MIB", default_value = "512",
           value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
     memory: u32,
     /// The client of a line that no mapping explains: what is there, `-`, or the server's address
