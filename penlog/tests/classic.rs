@@ -42,6 +42,8 @@ fn each_line_is_one_datagram_with_its_line_feed() {
         (b"\x00\n", b"\x00\n"),
         (b"latin \xE9 dos\r\n", b"latin \xE9 dos\r\n"),
         (b"no line feed at the end", b"no line feed at the end\n"),
+        (b"+ 6.6.6.6 127.0.0.1 GET /\n", b" + 6.6.6.6 127.0.0.1 GET /\n"),
+        (b"\xFEpn\x01\x03\n", b" \xFEpn\x01\x03\n"),
         (&[&b"y".repeat(1023)[..], b"\n"].concat(), &[&b"y".repeat(1023)[..], b"\n"].concat()),
         (&[&b"y".repeat(2050)[..], b"\n"].concat(), &[&b"y".repeat(2050)[..], b"\n"].concat()),
         (&[&long[..], b"\n"].concat(), &[&long[..], b"\n"].concat()),
