@@ -65,7 +65,8 @@ fn after_a_few_questions_without_an_answer_it_speaks_classic_and_seldom_asks() {
     let mut penlog = Shipper::to(socket.local_addr().unwrap(), &[]);
     let mut input = penlog.stdin();
     input.write_all(b"one\n").unwrap();
-    assert_eq!(next_line(&socket), (b"one\n".to_vec(), 4));
+    let (line, questions) = next_line(&socket);
+    assert!(line == b"one\n" && (2..=4).contains(&questions), "{questions} questions");
     for _ in 0..10 {
         input.write_all(b"more\n").unwrap();
         assert_eq!(next_line(&socket), (b"more\n".to_vec(), 0));
@@ -105,6 +106,19 @@ fn lines_that_are_refused_are_sent_again_when_somebody_listens() {
     assert!(penlog.wait().success());
     socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
     assert!(socket.recv(&mut [0; 10]).is_err(), "nothing comes twice");
+}
+
+#[test]
+fn a_backlog_does_not_overrun_a_classic_collector() {
+    let socket = classic_collector();
+    let mut penlog = Shipper::to(socket.local_addr().unwrap(), &["--classic"]);
+    let lines: Vec<u8> =
+        (0..5000).flat_map(|number| format!("{number:0>249}\n").into_bytes()).collect();
+    penlog.feed(&lines);
+    for number in 0..5000 {
+        assert_eq!(next_line(&socket).0, format!("{number:0>249}\n").as_bytes());
+    }
+    assert!(penlog.wait().success());
 }
 
 #[test]
