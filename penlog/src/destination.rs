@@ -6,12 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cli::{Config, Family};
 use crate::queue::Queue;
 
-/// A name is looked up again after this, and after less if that failed.
+/// A name is looked up again after this, and after less if that failed or sending does.
 const AGAIN: Duration = Duration::from_secs(60);
 const AGAIN_SOON: Duration = Duration::from_secs(2);
 
@@ -85,15 +85,22 @@ impl Destination {
         thread::Builder::new().name("lookup".into()).spawn(move || {
             loop {
                 let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
-                let pause = if found.is_ok() { AGAIN } else { AGAIN_SOON };
+                let mut again = found.is_err();
                 if send.send(found).is_err() {
                     return;
                 }
                 queue.wake();
-                match kicked.recv_timeout(pause) {
-                    Err(RecvTimeoutError::Disconnected) => return,
-                    Ok(()) => while kicked.try_recv().is_ok() {},
-                    Err(RecvTimeoutError::Timeout) => {}
+                let soon = Instant::now() + AGAIN_SOON;
+                loop {
+                    let left = soon.saturating_duration_since(Instant::now());
+                    match kicked.recv_timeout(left) {
+                        Ok(()) => again = true,
+                        Err(RecvTimeoutError::Timeout) => break,
+                        Err(RecvTimeoutError::Disconnected) => return,
+                    }
+                }
+                if !again && kicked.recv_timeout(AGAIN) == Err(RecvTimeoutError::Disconnected) {
+                    return;
                 }
             }
         })?;

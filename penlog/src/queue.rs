@@ -15,6 +15,8 @@ use memchr::{memchr_iter, memrchr};
 
 /// Small pushes are gathered up to this.
 const CHUNK: usize = 64 << 10;
+/// So many empty chunks are kept.
+const SPARE: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct Queue {
@@ -41,6 +43,8 @@ struct Inner {
     dropped: u64,
     cut: u32,
     closed: bool,
+    /// Memory of chunks that were taken, for others: a few.
+    spare: Vec<Vec<u8>>,
     /// The sender sleeps until there are that many bytes.
     wanted: Option<usize>,
 }
@@ -106,8 +110,11 @@ impl Queue {
     }
 
     /// Takes the oldest lines out, and hands in the memory of those before.
-    pub(crate) fn take(&self) -> Option<Vec<u8>> {
+    pub(crate) fn take(&self, used: Vec<u8>) -> Option<Vec<u8>> {
         let mut inner = self.lock();
+        if inner.spare.len() < SPARE && used.capacity() >= CHUNK {
+            inner.spare.push(used);
+        }
         let chunk = inner.chunks.pop_front()?;
         inner.len -= chunk.len();
         inner.held -= chunk.capacity();
@@ -189,7 +196,13 @@ impl Inner {
             }
             _ => {
                 let free = self.max.saturating_sub(self.held);
-                let mut chunk = Vec::with_capacity(lines.len().max(CHUNK.min(free)));
+                let wanted = lines.len().max(CHUNK.min(free));
+                let fits = |spare: &Vec<u8>| (wanted..=free).contains(&spare.capacity());
+                let mut chunk = match self.spare.iter().position(fits) {
+                    Some(index) => self.spare.swap_remove(index),
+                    None => Vec::with_capacity(wanted),
+                };
+                chunk.clear();
                 chunk.extend_from_slice(lines);
                 self.held += chunk.capacity();
                 self.chunks.push_back(chunk);
@@ -220,7 +233,7 @@ mod tests {
     }
 
     fn drain(queue: &Queue) -> Vec<u8> {
-        std::iter::from_fn(|| queue.take()).flatten().collect()
+        std::iter::from_fn(|| queue.take(Vec::new())).flatten().collect()
     }
 
     #[test]
@@ -254,13 +267,18 @@ mod tests {
     #[test]
     fn whatever_is_pushed_memory_stays_within_the_bound() {
         let (queue, _waker) = queue(300_000);
+        let (mut taken, mut kept) = (Vec::new(), Vec::new());
         for size in [1, 100, 70_000, 3, 200_000, 65_536].iter().cycle().take(1000) {
             let mut lines = vec![b'x'; *size];
             lines.push(b'\n');
             queue.push(&lines);
             assert!(queue.lock().held <= 300_000);
+            if *size == 100 {
+                taken = queue.take(taken).unwrap_or_default();
+                kept.extend_from_slice(&taken);
+            }
         }
-        let kept = drain(&queue);
+        kept.extend(drain(&queue));
         let lines = memchr_iter(b'\n', &kept).count() as u64;
         assert_eq!(lines + queue.level().dropped, 1000);
     }
@@ -284,7 +302,7 @@ mod tests {
         assert!(!queue.wait_for_room(9, Duration::from_millis(1)));
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| queue.wait_for_room(9, Duration::from_secs(60)));
-            assert_eq!(queue.take().as_deref(), Some(&b"12345678\n"[..]));
+            assert_eq!(queue.take(Vec::new()).as_deref(), Some(&b"12345678\n"[..]));
             assert!(waiter.join().unwrap());
         });
     }

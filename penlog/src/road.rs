@@ -141,8 +141,8 @@ impl Road {
 
     const fn hold(&self) -> Duration {
         match (self.ended, self.ours) {
-            (true, _) => HOLD_AT_END,
-            (false, true) => HOLD_OURS,
+            (_, true) => HOLD_OURS,
+            (true, false) => HOLD_AT_END,
             (false, false) => HOLD,
         }
     }
@@ -151,8 +151,9 @@ impl Road {
     pub(crate) fn input_ended(&mut self, now: Instant) {
         if !self.ended {
             self.ended = true;
+            let latest = now + self.hold();
             if let State::Asking { until, .. } = &mut self.state {
-                *until = (*until).min(now + HOLD_AT_END);
+                *until = (*until).min(latest);
             }
         }
     }

@@ -12,7 +12,9 @@ use memchr::{memchr, memchr_iter};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
-use pen_records::shipment::{Answer, Origin, Push, Question, Server, Shipment, Stamp, Writer};
+use pen_records::shipment::{
+    Answer, MAGIC, Origin, Push, Question, Server, Shipment, Stamp, Writer,
+};
 use pen_records::time::Timestamp;
 
 use crate::Fault;
@@ -25,10 +27,13 @@ use crate::road::{Deed, Heard, Mode, Road};
 
 /// Lines are gathered this long, if they do not fill a datagram before.
 const GATHER: Duration = Duration::from_millis(20);
-/// How long we try to get rid of what is left once the input has ended.
+/// How long we try to get rid of what is left once the input has ended, without any success.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long the last confirmation is waited for.
 const LAST_WORD: Duration = Duration::from_secs(1);
+/// As many lines go to a classic collector at once: its receive buffer holds some 250, and what does
+/// not fit is lost without a word. After them comes a pause of a millisecond.
+const BURST: u32 = 64;
 /// How often losses are looked at while nothing happens.
 const REPORT: Duration = Duration::from_secs(5);
 
@@ -69,8 +74,8 @@ pub(crate) struct Shipper {
     /// Lines that were refused and go first.
     again: VecDeque<Vec<u8>>,
     counts: Counts,
-    /// When all of this has to be over, once the input has ended.
-    deadline: Option<Instant>,
+    /// When all of this has to be over, once the input has ended, unless more is done than this.
+    deadline: Option<(Instant, u64)>,
     /// The same, once all is sent and only not yet confirmed.
     last_word: Option<Instant>,
 }
@@ -182,7 +187,12 @@ impl Shipper {
             return false;
         }
         self.road.input_ended(now);
-        let deadline = *self.deadline.get_or_insert(now + DRAIN);
+        let done = self.queue.done();
+        let deadline = match self.deadline {
+            Some((deadline, before)) if before == done => deadline,
+            _ => now + DRAIN,
+        };
+        self.deadline = Some((deadline, done));
         let sent = level.len == 0
             && self.at == self.chunk.len()
             && self.again.is_empty()
@@ -200,7 +210,7 @@ impl Shipper {
     fn count_leftovers(&mut self) {
         let left = |bytes: &[u8]| memchr_iter(b'\n', bytes).count() as u64;
         self.counts.lost += left(&self.chunk[self.at..]) + self.again.len() as u64;
-        while let Some(chunk) = self.queue.take() {
+        while let Some(chunk) = self.queue.take(Vec::new()) {
             self.counts.lost += left(&chunk);
         }
         let _ = self.writer.finish(Stamp::default(), |datagram| {
@@ -414,8 +424,9 @@ impl Shipper {
         let mut busy = false;
         while self.road.has_room(self.limit()) {
             if self.at == self.chunk.len() {
-                match self.queue.take() {
-                    Some(chunk) => (self.chunk, self.at) = (chunk, 0),
+                self.at = 0;
+                match self.queue.take(std::mem::take(&mut self.chunk)) {
+                    Some(chunk) => self.chunk = chunk,
                     None => {
                         if self.is_gathered(now) {
                             busy |= self.finish(now);
@@ -547,13 +558,22 @@ impl Shipper {
             }
         }
         if self.at == self.chunk.len() {
-            match self.queue.take() {
-                Some(chunk) => (self.chunk, self.at) = (chunk, 0),
+            self.at = 0;
+            match self.queue.take(std::mem::take(&mut self.chunk)) {
+                Some(chunk) => self.chunk = chunk,
                 None => return false,
             }
         }
         let chunk = std::mem::take(&mut self.chunk);
+        let mut burst = 0;
         while let Some(len) = memchr(b'\n', &chunk[self.at..]) {
+            if burst == BURST {
+                self.chunk = chunk;
+                self.queue.set_done(self.consumed);
+                self.catch_breath();
+                return true;
+            }
+            burst += 1;
             let line = &chunk[self.at..=self.at + len];
             self.at += line.len();
             self.consumed += line.len() as u64;
@@ -570,16 +590,29 @@ impl Shipper {
         true
     }
 
-    /// Sends a line with its line feed, cut to what a datagram can hold.
+    /// Leaves a classic collector time to read, unless there is news from it.
+    fn catch_breath(&self) {
+        if let Some(socket) = &self.socket {
+            let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut fds, timeout(Duration::from_millis(1)));
+        }
+    }
+
+    /// Sends a line with its line feed, cut to what a datagram can hold. A line that would be taken
+    /// for a mapping or a shipment gets a space in front: nobody is to forge one by way of a log.
     fn classic_line(&mut self, line: &[u8]) -> Sent {
-        let sent = if line.len() <= UDP {
+        let guard: &[u8] =
+            if line.starts_with(b"+") || line.starts_with(&MAGIC) { b" " } else { b"" };
+        let cut = guard.len() + line.len() > UDP;
+        let sent = if guard.is_empty() && !cut {
             transmit(self.socket.as_ref(), line)
         } else {
-            transmit(self.socket.as_ref(), &[&line[..UDP - 1], b"\n"].concat())
+            let kept = (line.len() - 1).min(UDP - 1 - guard.len());
+            transmit(self.socket.as_ref(), &[guard, &line[..kept], b"\n"].concat())
         };
         match sent {
             Sent::Yes => {
-                self.queue.add_cut(u32::from(line.len() > UDP));
+                self.queue.add_cut(u32::from(cut));
                 self.counts.classic += 1;
                 self.last.clear();
                 self.last.extend_from_slice(line);
@@ -606,7 +639,8 @@ impl Shipper {
             return;
         }
         let report = Some(now + REPORT);
-        let times = [Some(self.road.due(now)), ready, self.deadline, self.last_word, report];
+        let deadline = self.deadline.map(|(deadline, _)| deadline);
+        let times = [Some(self.road.due(now)), ready, deadline, self.last_word, report];
         let until = times.into_iter().flatten().min().unwrap_or(now);
         let mut fds = vec![PollFd::new(self.waker.as_fd(), PollFlags::POLLIN)];
         if let Some(socket) = &self.socket {

@@ -46,8 +46,8 @@ impl Splitter {
             // Only the first line can be too long: what is behind it came in one read.
             let end = memchr(b'\n', &self.bytes[fresh..self.filled]).map(|end| fresh + end);
             if end.unwrap_or(self.filled) > LINE {
-                push(&self.bytes[..LINE]);
-                push(b"\n");
+                self.bytes[LINE] = b'\n';
+                push(&self.bytes[..=LINE]);
                 cut = 1;
                 match end {
                     Some(end) => start = end + 1,

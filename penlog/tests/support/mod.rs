@@ -79,7 +79,7 @@ impl Shipper {
                 .is_err_and(|e| e == std::sync::mpsc::RecvTimeoutError::Timeout)
             {
                 let pid = i32::try_from(pid).expect("a pid");
-                drop(kill(Pid::from_raw(pid), Signal::SIGKILL));
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         });
         let status = self.child.wait().expect("it is ours");
@@ -125,9 +125,11 @@ pub(crate) struct Seen {
     pub(crate) questions: u64,
     pub(crate) longest: usize,
     /// Server, port and name of the last shipment.
-    pub(crate) server: Option<(Option<std::net::IpAddr>, Option<u16>, Option<Vec<u8>>)>,
+    pub(crate) server: ServerSeen,
     pub(crate) source: Option<SocketAddr>,
 }
+
+type ServerSeen = (Option<std::net::IpAddr>, Option<u16>, Option<Vec<u8>>);
 
 impl Collector {
     pub(crate) fn start() -> Self {
@@ -160,8 +162,7 @@ impl Collector {
                     Datagram::Shipment(shipment) => {
                         let _ = senders.receive(&shipment, |line| drop(give.send(line.to_vec())));
                         let server = shipment.server;
-                        seen.server =
-                            Some((server.addr, server.port, server.name.map(<[u8]>::to_vec)));
+                        seen.server = (server.addr, server.port, server.name.map(<[u8]>::to_vec));
                         seen.source = Some(from);
                         seen.longest = seen.longest.max(len);
                     }
@@ -249,7 +250,7 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     let (_keep, never) = channel::<()>();
     while !done() {
         assert!(Instant::now() < until, "{what} has not happened");
-        drop(never.recv_timeout(Duration::from_millis(20)));
+        let _ = never.recv_timeout(Duration::from_millis(20));
     }
 }
 
