@@ -458,6 +458,37 @@ fn a_signal_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_signal_ends_it_while_nobody_reads_the_output() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    let folder = Folder::new();
+    folder.write("pen.log", "");
+    folder.write("a.log", &line("p", T, "GET / HTTP/1.1").repeat(60_000));
+    let mut child = folder
+        .command("-q --explain why -p pen.log 10.0.0.1:a.log")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut [0; 10]).unwrap();
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert_eq!(folder.names(), ["a.log", "pen.log"]);
+}
+
+#[test]
+fn no_lines_make_an_empty_log() {
+    let folder = Folder::new();
+    folder.write("pen.log", &mapping("1.1.1.1", T, "10.0.0.1", "GET / HTTP/1.1"));
+    folder.write("a.log", "");
+    let run = folder.run("-o out.gz -p pen.log 10.0.0.1:a.log 10.0.0.2:/dev/null");
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(run.err.contains("lines read 0 = written 0"), "{}", run.err);
+    assert!(run.err.contains("1 explained none"), "{}", run.err);
+    assert_eq!(folder.run("-q -p pen.log 10.0.0.1:out.gz").out, "");
+}
+
+#[test]
 fn misuse_is_told_on_standard_error() {
     let folder = Folder::new();
     folder.write("pen.log", "");
