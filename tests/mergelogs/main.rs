@@ -458,6 +458,94 @@ fn a_signal_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_signal_ends_it_while_nobody_reads_the_output() {
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+    let folder = Folder::new();
+    folder.write("pen.log", "");
+    folder.write("a.log", &line("p", T, "GET / HTTP/1.1").repeat(60_000));
+    let mut child = folder
+        .command("-q --explain why -p pen.log 10.0.0.1:a.log")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut [0; 10]).unwrap();
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert_eq!(folder.names(), ["a.log", "pen.log"]);
+}
+
+#[test]
+fn no_lines_make_an_empty_log() {
+    let folder = Folder::new();
+    folder.write("pen.log", &mapping("1.1.1.1", T, "10.0.0.1", "GET / HTTP/1.1"));
+    folder.write("a.log", "");
+    let run = folder.run("-o out.gz -p pen.log 10.0.0.1:a.log 10.0.0.2:/dev/null");
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    assert!(run.err.contains("lines read 0 = written 0"), "{}", run.err);
+    assert!(run.err.contains("1 explained none"), "{}", run.err);
+    assert_eq!(folder.run("-q -p pen.log 10.0.0.1:out.gz").out, "");
+}
+
+/// The developers' collection of real logs, where it is at hand.
+#[test]
+fn real_logs_come_out_whole() {
+    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let shared = std::env::var_os("PEN_SHARED").map_or(beside, Into::into);
+    let Ok(access) = shared.join("data/access").canonicalize() else {
+        println!("skipped: {} is not there", shared.display());
+        return;
+    };
+    let folder = Folder::new();
+    folder.write("pen.log", "");
+    let mut folders = vec![access];
+    let mut lines = 0;
+    while let Some(path) = folders.pop() {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&path).unwrap().flatten() {
+            let into = if entry.path().is_dir() { &mut folders } else { &mut files };
+            into.push(entry.path());
+        }
+        if files.is_empty() {
+            continue;
+        }
+        // One folder is one server, whatever formats lie side by side.
+        let run = folder.run_with("-q -p pen.log", |command| {
+            command.args(files.iter().map(|file| format!("10.0.0.1:{}", file.display())));
+        });
+        assert_eq!(run.code, Some(0), "{}: {}", path.display(), run.err);
+        let texts: Vec<_> = files.iter().map(|file| unzipped(file)).collect();
+        let sorted = |texts: &[Vec<u8>]| {
+            let lines = texts.iter().map(|text| text.strip_suffix(b"\n").unwrap_or(text));
+            let lines = lines.filter(|text| !text.is_empty());
+            let mut lines: Vec<_> =
+                lines.flat_map(|text| text.split(|&b| b == b'\n').map(<[u8]>::to_vec)).collect();
+            lines.sort_unstable();
+            lines
+        };
+        lines += sorted(&texts).len();
+        assert!(sorted(&texts) == sorted(&[run.bytes]), "{}", path.display());
+    }
+    println!("{lines} lines");
+    assert!(lines > 1_000);
+}
+
+fn unzipped(file: &std::path::Path) -> Vec<u8> {
+    let bytes = fs::read(file).expect("it is readable");
+    let mut text = Vec::new();
+    let read = if bytes.starts_with(b"\x1F\x8B") {
+        flate2::bufread::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut text)
+    } else if bytes.starts_with(b"BZh") {
+        bzip2::bufread::MultiBzDecoder::new(&bytes[..]).read_to_end(&mut text)
+    } else {
+        return bytes;
+    };
+    read.expect("it is whole");
+    text
+}
+
+#[test]
 fn misuse_is_told_on_standard_error() {
     let folder = Folder::new();
     folder.write("pen.log", "");

@@ -63,8 +63,12 @@ fn main() -> ExitCode {
     for remark in &config.remarks {
         complain(remark);
     }
-    ExitCode::from(match run(&config) {
+    let signal = watch_signals();
+    ExitCode::from(match run(&config, &signal) {
         Ok(code) => code,
+        Err(JoinError::Output(error)) if error.is_interrupted() => {
+            u8::try_from(128 + signal.load(Ordering::Relaxed)).unwrap_or(FAILED)
+        }
         Err(JoinError::Output(error)) if error.is_closed_pipe() => DONE,
         Err(JoinError::Signal(signal)) => u8::try_from(128 + signal).unwrap_or(FAILED),
         Err(error) => {
@@ -74,9 +78,8 @@ fn main() -> ExitCode {
     })
 }
 
-fn run(config: &Config) -> Result<u8, JoinError> {
+fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
     let started = Instant::now();
-    let signal = watch_signals();
     let (mappings, logs) = look(config)?;
     let clocks = clocks::compare(config, &mappings, &logs);
     let origins = mappings.iter().chain(logs.iter().map(|(_, head)| head));
@@ -84,10 +87,11 @@ fn run(config: &Config) -> Result<u8, JoinError> {
     let mut progress = Progress::new(total, config.quiet);
     let shared = Shared::default();
     let mut output = match &config.output {
-        Some(path) => Output::create(path)?,
-        None => Output::stdout(),
+        Some(path) => Output::create(path, signal)?,
+        None => Output::stdout(signal),
     };
-    let mut explain = config.explain.as_deref().map(Output::create).transpose()?;
+    let explain = config.explain.as_deref().map(|path| Output::create(path, signal));
+    let mut explain = explain.transpose()?;
     if let Some(explain) = &mut explain {
         explain.buf.extend_from_slice(EXPLAIN);
     }
@@ -95,7 +99,7 @@ fn run(config: &Config) -> Result<u8, JoinError> {
     let setup = Setup {
         config,
         shared: shared.clone(),
-        signal,
+        signal: Arc::clone(signal),
         progress: &mut progress,
         output: &mut output,
         explain: explain.as_mut(),

@@ -5,14 +5,19 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded, unbounded};
 
 /// Bytes handed over at once.
 const BLOCK: usize = 256 << 10;
 /// Blocks that may wait to be written.
 const AHEAD: usize = 4;
+/// How often a stalled output looks for a signal.
+const LISTEN: Duration = Duration::from_millis(100);
 
 /// An output that could not be written.
 #[derive(Debug)]
@@ -26,6 +31,11 @@ impl OutputError {
     /// The reader at the other end of a pipe has gone: an end, not an error.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         self.source.kind() == io::ErrorKind::BrokenPipe
+    }
+
+    /// A signal came while the output was stalled.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.source.kind() == io::ErrorKind::Interrupted
     }
 }
 
@@ -48,7 +58,9 @@ pub(crate) struct Output {
     pub(crate) buf: Vec<u8>,
     blocks: Option<Sender<Vec<u8>>>,
     used: Receiver<Vec<u8>>,
-    thread: Option<JoinHandle<io::Result<()>>>,
+    /// How the thread ended.
+    ended: Receiver<io::Result<()>>,
+    signal: Arc<AtomicUsize>,
     unfinished: Option<Unfinished>,
 }
 
@@ -66,18 +78,18 @@ impl Drop for Unfinished {
 }
 
 impl Output {
-    pub(crate) fn stdout() -> Self {
-        Self::new("standard output".to_owned(), Sink::Plain(Box::new(io::stdout())), None)
+    pub(crate) fn stdout(signal: &Arc<AtomicUsize>) -> Self {
+        Self::new("standard output".to_owned(), Sink::Plain(Box::new(io::stdout())), None, signal)
     }
 
-    pub(crate) fn create(path: &Path) -> Result<Self, OutputError> {
+    pub(crate) fn create(path: &Path, signal: &Arc<AtomicUsize>) -> Result<Self, OutputError> {
         let fail = |deed, source| OutputError { deed, name: path.display().to_string(), source };
         let present = fs::metadata(path).ok();
         if present.as_ref().is_some_and(|meta| !meta.is_file()) {
             // A device or a pipe has no half state to hide.
             let file = OpenOptions::new().write(true).open(path).map_err(|e| fail("open", e))?;
             let sink = Sink::by_ending(path, file).map_err(|e| fail("open", e))?;
-            return Ok(Self::new(path.display().to_string(), sink, None));
+            return Ok(Self::new(path.display().to_string(), sink, None, signal));
         }
         // A link is followed, so that it stays one.
         let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -95,47 +107,70 @@ impl Output {
             file.set_permissions(meta.permissions()).map_err(|e| fail("create", e))?;
         }
         let sink = Sink::by_ending(path, file).map_err(|e| fail("create", e))?;
-        Ok(Self::new(path.display().to_string(), sink, Some(unfinished)))
+        Ok(Self::new(path.display().to_string(), sink, Some(unfinished), signal))
     }
 
-    fn new(name: String, sink: Sink, unfinished: Option<Unfinished>) -> Self {
+    fn new(
+        name: String,
+        sink: Sink,
+        unfinished: Option<Unfinished>,
+        signal: &Arc<AtomicUsize>,
+    ) -> Self {
         let (send, blocks) = bounded::<Vec<u8>>(AHEAD);
         let (reuse, used) = unbounded();
-        let thread = thread::spawn(move || sink.write_all(&blocks, &reuse));
-        Self {
-            name,
-            buf: Vec::with_capacity(BLOCK + BLOCK / 4),
-            blocks: Some(send),
-            used,
-            thread: Some(thread),
-            unfinished,
-        }
+        let (end, ended) = bounded(1);
+        thread::spawn(move || {
+            let result = sink.write_all(&blocks, &reuse);
+            // Before its verdict is looked for, the thread lets go of the blocks.
+            drop(end.send(result));
+        });
+        let buf = Vec::with_capacity(BLOCK + BLOCK / 4);
+        let signal = Arc::clone(signal);
+        Self { name, buf, blocks: Some(send), used, ended, signal, unfinished }
     }
 
-    /// Hands over what has gathered, if that is enough to be worth it. `false` if it has to be
-    /// tried again later: the other side has not kept up. After a fault this says so.
+    /// Hands over what has gathered, if that is enough to be worth it. After a fault this says so.
     pub(crate) fn pass_on(&mut self) -> Result<(), OutputError> {
         if self.buf.len() < BLOCK { Ok(()) } else { self.flush() }
     }
 
     fn flush(&mut self) -> Result<(), OutputError> {
         let next = self.used.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK + BLOCK / 4));
-        let block = std::mem::replace(&mut self.buf, next);
-        match self.blocks.as_ref().map(|blocks| blocks.send(block)) {
-            Some(Ok(())) => Ok(()),
-            _ => self.join(),
+        let mut block = std::mem::replace(&mut self.buf, next);
+        while let Some(blocks) = &self.blocks {
+            match blocks.send_timeout(block, LISTEN) {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Timeout(back)) => block = back,
+                Err(SendTimeoutError::Disconnected(_)) => break,
+            }
+            self.listen()?;
+        }
+        self.join()
+    }
+
+    /// Waits for the thread's verdict.
+    fn join(&mut self) -> Result<(), OutputError> {
+        self.blocks = None;
+        loop {
+            match self.ended.recv_timeout(LISTEN) {
+                Ok(ended) => return ended.map_err(|source| self.fault(source)),
+                Err(RecvTimeoutError::Timeout) => self.listen()?,
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(self.fault(io::Error::other("the writing thread broke down")));
+                }
+            }
         }
     }
 
-    /// Waits for the thread, whose verdict this is.
-    fn join(&mut self) -> Result<(), OutputError> {
-        self.blocks = None;
-        let ended = match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(ended)) => ended,
-            Some(Err(_)) => Err(io::Error::other("the writing thread broke down")),
-            None => Ok(()),
-        };
-        ended.map_err(|source| OutputError { deed: "write to", name: self.name.clone(), source })
+    fn listen(&self) -> Result<(), OutputError> {
+        match self.signal.load(Ordering::Relaxed) {
+            0 => Ok(()),
+            _ => Err(self.fault(io::ErrorKind::Interrupted.into())),
+        }
+    }
+
+    fn fault(&self, source: io::Error) -> OutputError {
+        OutputError { deed: "write to", name: self.name.clone(), source }
     }
 
     /// Writes what is left and gives the file its name.

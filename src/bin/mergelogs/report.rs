@@ -259,7 +259,10 @@ impl<'a> Report<'a> {
                 .collect();
         let unused =
             counts.mappings.saturating_sub(counts.used) + self.tally.later + self.tally.stale;
-        let (first, last) = self.tally.span.unwrap_or_default();
+        let (first, last) = self.tally.span.unzip();
+        let time = |time: Option<Timestamp>| {
+            time.map_or_else(|| "null".to_owned(), |time| quoted(&utc(time)))
+        };
         let write = write!(
             out,
             "\"lines\":{{\"read\":{},\"written\":{},\"balanced\":{},{},\"without_time\":{},\"pieces\":{},\"set_right\":{},\"left_out_of_order\":{},\"hurried\":{},\"with_peer_port\":{}}},\
@@ -283,8 +286,8 @@ impl<'a> Report<'a> {
             counts.evicted,
             servers.join(","),
             inputs.join(","),
-            quoted(&utc(first)),
-            quoted(&utc(last)),
+            time(first),
+            time(last),
             self.elapsed.as_secs(),
             self.elapsed.subsec_millis(),
             self.rate(),
