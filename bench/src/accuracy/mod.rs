@@ -10,6 +10,8 @@ mod trial;
 pub use rows::{ROWS, Row};
 pub use trial::{Live, Offline, live, offline};
 
+use std::fmt;
+
 use crate::Failure;
 use crate::stage::{Score, share};
 
@@ -22,6 +24,9 @@ pub struct Args {
     /// Only the rows whose name holds this
     #[arg(long, value_name = "NAME")]
     row: Option<String>,
+    /// The short table: one line a row
+    #[arg(long)]
+    brief: bool,
     /// Another draw of visitors
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
@@ -43,21 +48,83 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         "Lines that name the right client, in per cent of all lines; {requests} requests a row, 48 at a \
          time, 200 clients, 3 servers.\n"
     );
-    println!(
-        "| traffic | road | program | right % | certain % | wrong among certain | likely % (wrong) \
-         | none % | lost |"
-    );
-    println!("|---|---|---|---:|---:|---:|---:|---:|---:|");
+    println!("{}", if args.brief { BRIEF } else { WHOLE });
+    let mut marked = Marked::default();
     for row in rows {
-        let live = live(row, requests, args.seed)?;
+        let (live, offline) = (live(row, requests, args.seed)?, offline(row, requests, args.seed)?);
+        marked.add(&live, &offline);
+        if args.brief {
+            brief(row, &live, &offline);
+            continue;
+        }
         line(row, "live", "C penlogd", &live.c);
         maybe(row, "live", "penlogd", live.ours.as_ref());
         maybe(row, "live", "penlogd, our penlog", live.shipped.as_ref());
-        let offline = offline(row, requests, args.seed)?;
         line(row, "offline", "C mergelogs", &offline.c);
         maybe(row, "offline", "mergelogs", offline.ours.as_ref());
     }
+    println!("\n{marked}");
     Ok(())
+}
+
+const WHOLE: &str = "\
+| traffic | road | program | right % | certain % | wrong among certain | likely % (wrong) | none % | lost |
+|---|---|---|---:|---:|---:|---:|---:|---:|";
+
+const BRIEF: &str = "\
+| traffic | C penlogd | penlogd | penlogd, our penlog | C mergelogs | mergelogs |
+|---|---:|---:|---:|---:|---:|";
+
+/// One line: the shares, and what is lost where something is.
+fn brief(row: &Row, live: &Live, offline: &Offline) {
+    let cell = |score: Option<&Score>| match score {
+        Some(score) if score.lost() > 0 => {
+            let lost = share(score.lost(), score.lines);
+            format!("{:.1} %, {lost:.1} % lost", score.right_share())
+        }
+        Some(score) => format!("{:.1} %", score.right_share()),
+        None => "not built".to_owned(),
+    };
+    println!(
+        "| {} | {} | {} | {} | {} | {} |",
+        row.title,
+        cell(Some(&live.c)),
+        cell(live.ours.as_ref()),
+        cell(live.shipped.as_ref()),
+        cell(Some(&offline.c)),
+        cell(offline.ours.as_ref())
+    );
+}
+
+/// What our programs were sure of, over all rows.
+#[derive(Default)]
+struct Marked {
+    lines: usize,
+    certain: usize,
+    wrong: usize,
+    lost: usize,
+}
+
+impl Marked {
+    fn add(&mut self, live: &Live, offline: &Offline) {
+        for score in [&live.ours, &live.shipped, &offline.ours].into_iter().flatten() {
+            self.lines += score.lines;
+            self.certain += score.certain;
+            self.wrong += score.certain_wrong;
+            self.lost += score.lost() + score.doubled + score.strange;
+        }
+    }
+}
+
+impl fmt::Display for Marked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Ours: of {} lines {} were marked as certain, {} of these wrongly; {} were lost, changed or \
+             doubled.",
+            self.lines, self.certain, self.wrong, self.lost
+        )
+    }
 }
 
 fn maybe(row: &Row, road: &str, program: &str, score: Option<&Score>) {
