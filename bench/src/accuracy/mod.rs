@@ -1,0 +1,157 @@
+//! How many lines name the right client.
+//!
+//! Each row is traffic of one manner, sent twice over a site of its own: once live, where all
+//! collectors hear the same, and once with files, which both offline programs read. Mappings come from
+//! the C `pen` throughout.
+
+mod rows;
+mod trial;
+
+pub use rows::{ROWS, Row};
+pub use trial::{Live, Offline, live, offline};
+
+use std::fmt;
+
+use crate::Failure;
+use crate::stage::{Score, share};
+
+/// What to measure.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A third of the requests
+    #[arg(long)]
+    quick: bool,
+    /// Only the rows whose name holds this
+    #[arg(long, value_name = "NAME")]
+    row: Option<String>,
+    /// The short table: one line a row
+    #[arg(long)]
+    brief: bool,
+    /// Another draw of visitors
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+}
+
+/// Measures and prints a table.
+///
+/// # Errors
+/// When a program is missing or fails.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let requests = if args.quick { 2_000 } else { 6_000 };
+    let chosen = |row: &&Row| args.row.as_ref().is_none_or(|name| row.name.contains(name));
+    let rows: Vec<&Row> = ROWS.iter().filter(chosen).collect();
+    if rows.is_empty() {
+        let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+        return Err(Failure::new(format!("no row is named so; there are {}", names.join(", "))));
+    }
+    println!(
+        "Lines that name the right client, in per cent of all lines; {requests} requests a row, 48 at a \
+         time, 200 clients, 3 servers.\n"
+    );
+    println!("{}", if args.brief { BRIEF } else { WHOLE });
+    let mut marked = Marked::default();
+    for row in rows {
+        let (live, offline) = (live(row, requests, args.seed)?, offline(row, requests, args.seed)?);
+        marked.add(&live, &offline);
+        if args.brief {
+            brief(row, &live, &offline);
+            continue;
+        }
+        line(row, "live", "C penlogd", &live.c);
+        maybe(row, "live", "penlogd", live.ours.as_ref());
+        maybe(row, "live", "penlogd, our penlog", live.shipped.as_ref());
+        line(row, "offline", "C mergelogs", &offline.c);
+        maybe(row, "offline", "mergelogs", offline.ours.as_ref());
+    }
+    println!("\n{marked}");
+    Ok(())
+}
+
+const WHOLE: &str = "\
+| traffic | road | program | right % | certain % | wrong among certain | likely % (wrong) | none % | lost |
+|---|---|---|---:|---:|---:|---:|---:|---:|";
+
+const BRIEF: &str = "\
+| traffic | C penlogd | penlogd | penlogd, our penlog | C mergelogs | mergelogs |
+|---|---:|---:|---:|---:|---:|";
+
+/// One line: the shares, and what is lost where something is.
+fn brief(row: &Row, live: &Live, offline: &Offline) {
+    let cell = |score: Option<&Score>| match score {
+        Some(score) if score.lost() > 0 => {
+            let lost = share(score.lost(), score.lines);
+            format!("{:.1} %, {lost:.1} % lost", score.right_share())
+        }
+        Some(score) => format!("{:.1} %", score.right_share()),
+        None => "not built".to_owned(),
+    };
+    println!(
+        "| {} | {} | {} | {} | {} | {} |",
+        row.title,
+        cell(Some(&live.c)),
+        cell(live.ours.as_ref()),
+        cell(live.shipped.as_ref()),
+        cell(Some(&offline.c)),
+        cell(offline.ours.as_ref())
+    );
+}
+
+/// What our programs were sure of, over all rows.
+#[derive(Default)]
+struct Marked {
+    lines: usize,
+    certain: usize,
+    wrong: usize,
+    lost: usize,
+}
+
+impl Marked {
+    fn add(&mut self, live: &Live, offline: &Offline) {
+        for score in [&live.ours, &live.shipped, &offline.ours].into_iter().flatten() {
+            self.lines += score.lines;
+            self.certain += score.certain;
+            self.wrong += score.certain_wrong;
+            self.lost += score.lost() + score.doubled + score.strange;
+        }
+    }
+}
+
+impl fmt::Display for Marked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Ours: of {} lines {} were marked as certain, {} of these wrongly; {} were lost, changed or \
+             doubled.",
+            self.lines, self.certain, self.wrong, self.lost
+        )
+    }
+}
+
+fn maybe(row: &Row, road: &str, program: &str, score: Option<&Score>) {
+    match score {
+        Some(score) => line(row, road, program, score),
+        None => println!("| {} | {road} | {program} | not built | | | | | |", row.title),
+    }
+}
+
+fn line(row: &Row, road: &str, program: &str, score: &Score) {
+    let right = score.right_share();
+    let rest = if score.marked {
+        format!(
+            "{:.1} | {} of {} | {:.1} ({}) | {:.1}",
+            share(score.certain, score.lines),
+            score.certain_wrong,
+            score.certain,
+            share(score.likely, score.lines),
+            score.likely_wrong,
+            share(score.none, score.lines),
+        )
+    } else {
+        "| | |".to_owned()
+    };
+    let mut lost = score.lost().to_string();
+    if score.doubled + score.strange > 0 {
+        lost += &format!(" (+{} not sent)", score.doubled + score.strange);
+    }
+    println!("| {} | {road} | {program} | {right:.1} | {rest} | {lost} |", row.title);
+}
