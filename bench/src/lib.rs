@@ -1,0 +1,47 @@
+//! What measures the log road.
+//!
+//! [`stage`] sets up a whole site on loopback, with real web servers, Debian's `pen` before them and
+//! visitors of whom the truth is known. [`accuracy`] counts on it who is named rightly, [`story`]
+//! makes the fixtures on it, and [`speed`] measures time.
+
+pub mod accuracy;
+pub mod speed;
+pub mod stage;
+pub mod story;
+
+use std::fmt;
+
+/// Why a measurement could not be made, in words for the person who asked for it.
+#[derive(Debug)]
+pub struct Failure(String);
+
+impl Failure {
+    /// From a sentence without a full stop: the deed and the thing.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Says what was being done when something failed.
+pub trait During<T> {
+    /// `deed` is said as "cannot …".
+    ///
+    /// # Errors
+    /// The same failure, with the deed before it.
+    fn during(self, deed: impl fmt::Display) -> Result<T, Failure>;
+}
+
+impl<T, E: fmt::Display> During<T> for Result<T, E> {
+    fn during(self, deed: impl fmt::Display) -> Result<T, Failure> {
+        self.map_err(|error| Failure(format!("cannot {deed}: {error}")))
+    }
+}
