@@ -70,15 +70,18 @@ pub(super) fn measured(command: &[OsString]) -> Result<(), Failure> {
         return Err(Failure::new("there is no command to measure"));
     };
     let begin = Instant::now();
-    let status = Command::new(program)
+    let name = Path::new(program).display();
+    let output = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .status()
-        .during(format_args!("run {}", Path::new(program).display()))?;
+        .stderr(Stdio::piped())
+        .output()
+        .during(format_args!("run {name}"))?;
     let wall = begin.elapsed();
-    if !status.success() {
-        return Err(Failure::new(format!("{} ended with {status}", Path::new(program).display())));
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Failure::new(format!("{name} ended with {}: {said}", output.status)));
     }
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).during("read what a program used")?;
     println!("{} {} {}", wall.as_micros(), children_cpu()?.as_micros(), usage.max_rss());

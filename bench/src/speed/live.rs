@@ -76,14 +76,18 @@ fn compare(args: &Args, load: Load) -> Result<(), Failure> {
     }
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); collectors.len()];
     for _ in 0..args.rounds.clamp(1, 3) {
-        for ((_, program), runs) in collectors.iter().zip(&mut runs) {
-            runs.push(Run::of(program, load)?);
+        for ((who, program), runs) in collectors.iter().zip(&mut runs) {
+            match Run::of(program, load) {
+                Ok(run) => runs.push(run),
+                Err(failure) => println!("  {who}: {failure}"),
+            }
         }
     }
     let rate = load.rate.map_or_else(|| "full speed".into(), |rate| format!("{rate} pairs/s"));
     let name = format!("{rate}, {} outstanding", load.outstanding.max(32));
-    let c = (collectors.len() > 1).then(|| Run::median(&runs[0]).per_pair());
-    for ((who, _), runs) in collectors.iter().zip(&runs) {
+    let c = collectors.iter().zip(&runs).find(|((who, _), _)| *who == "C");
+    let c = c.map(|(_, runs)| Run::median(runs).per_pair());
+    for ((who, _), runs) in collectors.iter().zip(&runs).filter(|(_, runs)| !runs.is_empty()) {
         let run = Run::median(runs);
         let share = |part: u64| part as f64 * 100.0 / run.pairs as f64;
         println!(
