@@ -167,6 +167,7 @@ fn play(row: &Row, count: usize) -> Score {
                 resolution: row.resolution,
                 short: None,
                 long: Some(fingerprint(request.url)),
+                sender: None,
                 user_agent: Some(request.agent),
                 referer: None,
                 status: None,

@@ -55,6 +55,7 @@ fn line(server: ServerId, url: u8, time: Timestamp) -> Line {
         resolution: Resolution::Microsecond,
         short: None,
         long: Some(request(url)),
+        sender: None,
         user_agent: None,
         referer: None,
         status: None,
