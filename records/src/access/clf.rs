@@ -120,7 +120,7 @@ fn head(
         return Err(no_client());
     }
     let second = word(body, first.1 + 1, end);
-    let dash = body.get(second.0..second.1) == Some(b"-");
+    let dash = second.1 == second.0 + 1 && body[second.0] == b'-';
     let after_host = match placement {
         Placement::First => false,
         Placement::AfterHost => true,
@@ -168,10 +168,12 @@ fn host_first(
         // `vhost client ident user`, or `client host user` with an address for the host.
         (true, true) => Some(four_words),
         (false, true) => is_host(one).then_some(true),
-        (false, false) if two.is_empty() => is_host(one).then_some(false),
+        // Names: only what has the look of one, for this might be any text.
+        (false, false) if !is_host(one) => None,
         (false, false) => {
-            let named = is_host(two) && two.contains(&b'.');
-            is_host(one).then_some(named && (four_words || one.contains(&b':')))
+            let is_name = |word: &[u8]| is_host(word) && word.contains(&b'.');
+            let host_first = is_name(two) && (four_words || one.contains(&b':'));
+            (host_first || is_name(one)).then_some(host_first)
         }
     }
 }
@@ -217,7 +219,10 @@ fn user(body: &[u8], from: usize, end: usize) -> Option<Span> {
 /// What follows the request, from `at`. Returns whether a Referer and a User-Agent were there.
 #[inline]
 fn tail(body: &[u8], at: usize, found: &mut AccessLine) -> Result<bool, LineError> {
+    let from = at;
     let Some((status, at)) = number(body, at) else { return Ok(false) };
+    // Fewer digits are what is left of a line that was cut.
+    let status = status.filter(|_| at == from + 4);
     found.status = status.and_then(|status| u16::try_from(status).ok());
     let Some((bytes, at)) = number(body, at) else { return Ok(false) };
     found.bytes = bytes;
@@ -249,13 +254,13 @@ fn number(body: &[u8], at: usize) -> Option<(Option<u64>, usize)> {
     let rest = body.get(at..)?.strip_prefix(b" ")?;
     let mut value = 0_u64;
     let mut len = 0;
-    for &byte in rest {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            break;
-        }
-        value = value.checked_mul(10)?.checked_add(u64::from(digit))?;
+    while let Some(digit) = rest.get(len).map(|byte| byte.wrapping_sub(b'0')).filter(|d| *d < 10) {
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
         len += 1;
+    }
+    // 19 digits always fit.
+    if len > 19 {
+        return None;
     }
     let value = match (len, rest.first()) {
         (0, Some(b'-')) => {
@@ -271,8 +276,13 @@ fn number(body: &[u8], at: usize) -> Option<(Option<u64>, usize)> {
 /// SP and a quoted field; `None` if none begins at `at`, an error if it never ends.
 #[inline]
 fn quoted(body: &[u8], at: usize) -> Result<Option<Span>, LineError> {
-    if !body.get(at..).is_some_and(|rest| rest.starts_with(b" \"")) {
-        return Ok(None);
+    match body.get(at..) {
+        // The commonest value, too short for a search to pay.
+        Some([b' ', b'"', b'-', b'"']) | Some([b' ', b'"', b'-', b'"', b' ', ..]) => {
+            return Ok(Some(span(at + 2, at + 3)));
+        }
+        Some([b' ', b'"', ..]) => {}
+        _ => return Ok(None),
     }
     match closing_quote(body, at + 2) {
         Some(end) => Ok(Some(span(at + 2, end))),
@@ -303,7 +313,11 @@ pub(super) fn next_quote(body: &[u8], from: usize) -> Option<usize> {
 /// that only Apache's `\"` and `\\` meet this.
 #[inline]
 fn is_escaped(body: &[u8], from: usize, at: usize) -> bool {
-    let run = body[from..at].iter().rev().take_while(|&&b| b == b'\\').count();
+    let before = body.get(from..at).unwrap_or_default();
+    if before.last() != Some(&b'\\') {
+        return false;
+    }
+    let run = before.iter().rev().take_while(|&&b| b == b'\\').count();
     run % 2 == 1
 }
 
@@ -316,10 +330,11 @@ fn word(body: &[u8], from: usize, end: usize) -> (usize, usize) {
     (from, from + len)
 }
 
+/// `start..end` of a line, whose length was found to fit 32 bits before any was read.
 #[inline]
+#[expect(clippy::cast_possible_truncation, reason = "a longer line is refused in Parser::parse")]
 pub(super) fn span(start: usize, end: usize) -> Span {
-    let narrow = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
-    Span { start: narrow(start), end: narrow(end) }
+    Span { start: start as u32, end: end as u32 }
 }
 
 pub(super) fn error(at: usize, expected: Expected) -> LineError {
@@ -408,6 +423,7 @@ mod tests {
             (r#""GET /a"b HTTP/1.0" 200 5"#, "GET /a\"b HTTP/1.0", Some(200), Some(5), None),
             (r#""-" - - "-" "n" 45640 "-" 0ms"#, "-", None, None, Some("n")),
             (r#""GET /""#, "GET /", None, None, None),
+            (r#""GET /" 20"#, "GET /", None, None, None),
         ] {
             let line = format!("192.0.2.1 - - {TIME} {rest}");
             let (found, _) = read(&line).expect(rest);
@@ -447,6 +463,8 @@ mod tests {
             "[10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5",
             " [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5",
             "192.0.2.1 - - [10/Oct/2000:13:55:36 -0700]",
+            "request failed: [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5",
+            "failed [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5",
             "192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1",
             "192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5 \"-\" \"cut",
             "[Tue Oct 10 13:55:36 2000] [error] [client 192.0.2.1:4] AH00128: no file",

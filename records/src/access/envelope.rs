@@ -10,9 +10,24 @@
 
 use super::clock;
 
-/// How many bytes stand before the line proper; 0 if there is no envelope.
+/// How many bytes stand before the line proper; 0 if there is no envelope. `@cee:`, which marks JSON
+/// in a syslog message, is part of it.
 #[inline]
 pub(super) fn length(line: &[u8]) -> usize {
+    let length = syslog(line);
+    match line.get(length) {
+        Some(b'@') => length + cookie(&line[length..]),
+        _ => length,
+    }
+}
+
+fn cookie(rest: &[u8]) -> usize {
+    let Some(after) = rest.strip_prefix(b"@cee:") else { return 0 };
+    rest.len() - after.trim_ascii_start().len()
+}
+
+#[inline]
+fn syslog(line: &[u8]) -> usize {
     // An access line's own first byte is a digit, a lower-case letter or a bracket nearly always.
     match line.first() {
         Some(b'<' | b'A'..=b'S') => opened(line).unwrap_or(0),
@@ -127,6 +142,8 @@ mod tests {
             ("<150>Feb 12 12:14:14 haproxy[14389]: ", "192.0.2.1:4 ["),
             ("2024-01-02T03:04:05.123456+01:00 web1 nginx: ", "{\"a\":1}"),
             ("<165>1 2003-10-11T22:14:15.003Z web1 nginx 17 access - ", "192.0.2.1 - - ["),
+            ("@cee: ", "{\"a\":1}"),
+            ("<190>Jul  8 11:07:07 nginx: @cee:", "{\"a\":1}"),
             ("<165>1 - - - - - - \u{FEFF}", "192.0.2.1 - - ["),
             ("<165>1 - web1 nginx - - [a@1 b=\"c]\\\"d\"][e@2] ", "192.0.2.1 - - ["),
         ] {

@@ -196,7 +196,13 @@ impl<'a> Draft<'a> {
             Field::Request => self.line.request = Request::Line(at),
             Field::Method => self.method = Some(at),
             Field::Target | Field::Path => self.target = Some(at),
-            Field::Query => self.query = Some(at),
+            Field::Query if text == b"-" => self.query = None,
+            Field::Query => {
+                // `$uri?$args`: the mark is the format's, and the query's too.
+                let before = at.start.checked_sub(1).map(|start| Span { start, end: at.end });
+                let marked = before.filter(|span| span.of(line).starts_with(b"?"));
+                self.query = Some(marked.unwrap_or(at));
+            }
             Field::Protocol => self.protocol = Some(at),
             Field::Referer => self.line.referer = Some(at),
             Field::UserAgent => self.line.user_agent = Some(at),

@@ -22,6 +22,7 @@ pub use self::format::{FormatError, FormatProblem};
 pub use self::parser::{Parser, Spec};
 pub use self::write::{write_with_client, write_with_text};
 
+use crate::request::{Cut, Fingerprint, LONG, unescape};
 use crate::time::{Resolution, Timestamp};
 
 /// Bytes `start..end` of a line.
@@ -91,13 +92,42 @@ pub enum Request {
     Parts {
         /// GET, POST, …
         method: Span,
-        /// Path and query; for Apache's `%U%q` two adjoining spans would be joined here.
+        /// Path and query.
         target: Span,
-        /// The query where it was logged apart from the path (with its `?`).
+        /// The query where it was logged apart from the path; nginx's `$args` lacks the `?`.
         query: Option<Span>,
         /// `HTTP/1.1`.
         protocol: Option<Span>,
     },
+}
+
+impl Request {
+    /// The identity of the request under `cut`; `None` if there was none, or if so little of it is
+    /// logged that no balancer's record of it could be equal (no protocol, and shorter than the cut).
+    #[must_use]
+    pub fn fingerprint(&self, line: &[u8], cut: Cut) -> Option<Fingerprint> {
+        match *self {
+            Self::Absent => None,
+            Self::Line(span) => Fingerprint::of_logged(&[span.of(line)], cut),
+            Self::Parts { method, target, query: None, protocol: Some(protocol) } => {
+                Fingerprint::of_logged(&[method, target, protocol].map(|part| part.of(line)), cut)
+            }
+            Self::Parts { method, target, query, protocol } => {
+                let query = query.map_or(&b""[..], |query| query.of(line));
+                let mark: &[u8] = if query.is_empty() || query[0] == b'?' { b"" } else { b"?" };
+                let protocol = protocol.map(|protocol| protocol.of(line));
+                let space: &[u8] = if protocol.is_some() { b" " } else { b"" };
+                let parts = [method.of(line), b" ", target.of(line), mark, query, space];
+                let mut buf = [0; LONG];
+                let mut len = 0;
+                for part in parts.into_iter().chain(protocol) {
+                    len += unescape(part, &mut buf[len..]);
+                }
+                let whole = protocol.is_some() || len >= cut.len();
+                whole.then(|| Fingerprint::of_raw(&buf[..len], cut)).flatten()
+            }
+        }
+    }
 }
 
 /// Why a line was not understood, and at which byte that shows.
@@ -141,3 +171,90 @@ impl fmt::Display for LineError {
 }
 
 impl std::error::Error for LineError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_the_same_however_a_format_spells_it() {
+        let expected = Fingerprint::of_raw(b"GET /a?b=c HTTP/1.1", Cut::Long);
+        assert!(expected.is_some());
+        for (format, line) in [
+            ("%h %r", "192.0.2.1 GET /a?b=c HTTP/1.1"),
+            ("%h %m %U%q %H", "192.0.2.1 GET /a?b=c HTTP/1.1"),
+            (r#"%h,"%H","%m","%U","%q""#, r#"192.0.2.1,"HTTP/1.1","GET","/a","?b=c""#),
+            (
+                "$remote_addr $request_method $uri $args $server_protocol",
+                "192.0.2.1 GET /a b=c HTTP/1.1",
+            ),
+            (
+                "$remote_addr $request_method $uri?$args $server_protocol",
+                "192.0.2.1 GET /a?b=c HTTP/1.1",
+            ),
+            ("json", r#"{"ip":"192.0.2.1","method":"GET","uri":"\/a?b=c","proto":"HTTP/1.1"}"#),
+            (
+                "json",
+                r#"{"ip":"192.0.2.1","method":"GET","path":"/a","args":"b=c","proto":"HTTP/1.1"}"#,
+            ),
+        ] {
+            let mut parser = Parser::new(&Spec::parse(format).expect(format));
+            let found = parser.parse(line.as_bytes()).expect(format);
+            let ours = found.request.fingerprint(line.as_bytes(), Cut::Long);
+            assert_eq!(ours, expected, "{format}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_its_protocol_has_a_fingerprint_only_where_a_cut_hides_that() {
+        for (path, known) in [("/a".to_owned(), false), (format!("/{}", "a".repeat(200)), true)] {
+            let line = format!("192.0.2.1 GET {path}");
+            let mut parser = Parser::new(&Spec::parse("%h %m %U").unwrap());
+            let found = parser.parse(line.as_bytes()).unwrap();
+            let seen = format!("GET {path} HTTP/1.1");
+            let seen = Fingerprint::of_raw(seen.as_bytes(), Cut::Short);
+            let ours = found.request.fingerprint(line.as_bytes(), Cut::Short);
+            assert_eq!(ours == seen, known, "{path}");
+            assert_eq!(ours.is_some(), known, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_formats_found_are_named_with_the_most_used_first() {
+        let mut parser = Parser::new(&Spec::auto());
+        assert_eq!(parser.format(), "none found");
+        let common = r#"192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.1" 200 5"#;
+        let combined = format!(r#"{common} "-" "x""#);
+        parser.parse(common.as_bytes()).unwrap();
+        assert_eq!(parser.format(), "common (1 line)");
+        for _ in 0..1_204 {
+            parser.parse(combined.as_bytes()).unwrap();
+        }
+        parser.parse(format!("<190>Oct 10 13:55:36 web nginx: {common}").as_bytes()).unwrap();
+        let named = "combined (1,204 lines), common (2), 1 in a syslog envelope";
+        assert_eq!(parser.format(), named);
+    }
+
+    #[test]
+    fn spans_are_of_the_line_with_its_envelope() {
+        let envelope = "<190>Oct 10 13:55:36 web nginx: ";
+        for (spec, line) in [
+            ("auto", r#"192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.1" 200 5"#),
+            ("auto", r#"{"remote_addr":"192.0.2.1"}"#),
+            (
+                "log_format x escape=json '{\"who\":\"$remote_addr\",\"r\":{\"t\":$msec}}';",
+                r#"{"who":"192.0.2.1","r":{"t":1.0}}"#,
+            ),
+            ("%h %s", "192.0.2.1 200"),
+        ] {
+            let whole = format!("{envelope}{line}");
+            let mut parser = Parser::new(&Spec::parse(spec).expect(spec));
+            for line in [line.as_bytes(), whole.as_bytes()] {
+                let found = parser.parse(line).expect(spec);
+                assert_eq!(found.client.of(line), b"192.0.2.1", "{spec}");
+                let length = if line.len() == whole.len() { envelope.len() } else { 0 };
+                assert_eq!(found.envelope as usize, length, "{spec}");
+            }
+        }
+    }
+}
