@@ -1,0 +1,190 @@
+//! The shipper with collectors that know no shipments: each line is a datagram.
+
+mod support;
+
+use std::io::Write as _;
+use std::net::UdpSocket;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use pen_records::shipment::MAGIC;
+use support::{DEADLINE, Folder, Shipper, eventually, read};
+
+fn classic_collector() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    socket
+}
+
+/// The next datagram that is no question, and how many questions came before it.
+fn next_line(socket: &UdpSocket) -> (Vec<u8>, usize) {
+    let mut buffer = vec![0; 65_536];
+    let mut questions = 0;
+    loop {
+        let (len, _) = socket.recv_from(&mut buffer).expect("a datagram in time");
+        if !buffer.starts_with(&MAGIC) {
+            return (buffer[..len].to_vec(), questions);
+        }
+        questions += 1;
+    }
+}
+
+#[test]
+fn each_line_is_one_datagram_with_its_line_feed() {
+    let long = vec![b'x'; 65_506];
+    for (line, expected) in [
+        (&b"abc\n"[..], &b"abc\n"[..]),
+        (b"\n", b"\n"),
+        (b"ab\x00cd\n", b"ab\x00cd\n"),
+        (b"\x00\n", b"\x00\n"),
+        (b"latin \xE9 dos\r\n", b"latin \xE9 dos\r\n"),
+        (b"no line feed at the end", b"no line feed at the end\n"),
+        (&[&b"y".repeat(1023)[..], b"\n"].concat(), &[&b"y".repeat(1023)[..], b"\n"].concat()),
+        (&[&b"y".repeat(2050)[..], b"\n"].concat(), &[&b"y".repeat(2050)[..], b"\n"].concat()),
+        (&[&long[..], b"\n"].concat(), &[&long[..], b"\n"].concat()),
+        (&[&long[..], b"yy\n"].concat(), &[&long[..], b"\n"].concat()),
+    ] {
+        let socket = classic_collector();
+        let mut penlog = Shipper::to(socket.local_addr().unwrap(), &["--classic"]);
+        penlog.feed(line);
+        assert!(penlog.wait().success());
+        let (datagram, questions) = next_line(&socket);
+        let shown = line[..line.len().min(40)].escape_ascii();
+        assert_eq!((datagram == expected, questions), (true, 0), "{shown}");
+    }
+}
+
+#[test]
+fn after_a_few_questions_without_an_answer_it_speaks_classic_and_seldom_asks() {
+    let socket = classic_collector();
+    let mut penlog = Shipper::to(socket.local_addr().unwrap(), &[]);
+    let mut input = penlog.stdin();
+    input.write_all(b"one\n").unwrap();
+    assert_eq!(next_line(&socket), (b"one\n".to_vec(), 4));
+    for _ in 0..10 {
+        input.write_all(b"more\n").unwrap();
+        assert_eq!(next_line(&socket), (b"more\n".to_vec(), 0));
+    }
+    drop(input);
+    assert!(penlog.wait().success());
+}
+
+#[test]
+fn when_the_input_has_ended_a_silent_collector_is_not_waited_for_long() {
+    let socket = classic_collector();
+    let mut penlog = Shipper::to(socket.local_addr().unwrap(), &[]);
+    penlog.feed(b"one\ntwo\n");
+    assert!(penlog.wait().success());
+    let (line, questions) = next_line(&socket);
+    assert!(line == b"one\n" && questions <= 3, "{questions} questions");
+    assert_eq!(next_line(&socket).0, b"two\n");
+}
+
+#[test]
+fn lines_that_are_refused_are_sent_again_when_somebody_listens() {
+    let socket = classic_collector();
+    let addr = socket.local_addr().unwrap();
+    let mut penlog = Shipper::to(addr, &["--classic"]);
+    let mut input = penlog.stdin();
+    input.write_all(b"one\n").unwrap();
+    assert_eq!(next_line(&socket).0, b"one\n");
+    drop(socket);
+    input.write_all(b"two\nthree\nfour\n").unwrap();
+    penlog.says("cannot reach");
+    let socket = UdpSocket::bind(addr).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    for line in ["two\n", "three\n", "four\n"] {
+        assert_eq!(next_line(&socket).0, line.as_bytes());
+    }
+    drop(input);
+    assert!(penlog.wait().success());
+    socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    assert!(socket.recv(&mut [0; 10]).is_err(), "nothing comes twice");
+}
+
+#[test]
+fn all_addresses_of_a_name_are_tried() {
+    // Where localhost has an IPv6 address, nobody listens there.
+    let socket = classic_collector();
+    let port = socket.local_addr().unwrap().port().to_string();
+    let mut penlog = Shipper::start(["localhost", &port, "--classic"]);
+    let mut input = penlog.stdin();
+    for number in 0..3 {
+        input.write_all(format!("{number}\n").as_bytes()).unwrap();
+    }
+    drop(input);
+    assert!(penlog.wait().success());
+    for number in 0..3 {
+        assert_eq!(next_line(&socket).0, format!("{number}\n").as_bytes());
+    }
+}
+
+#[test]
+fn a_name_that_does_not_resolve_holds_lines_back_and_does_not_end_it() {
+    let mut penlog = Shipper::start(["no-such-host.invalid", "10000"]);
+    let mut input = penlog.stdin();
+    input.write_all(b"one\n").unwrap();
+    penlog.says("cannot look up no-such-host.invalid");
+    input.write_all(b"two\n").unwrap();
+    penlog.signal(Signal::SIGUSR1);
+    penlog.says("0 lines shipped, 0 sent one by one; 0 dropped");
+}
+
+/// The C original, ended when dropped.
+struct Penlogd(Child);
+
+impl Drop for Penlogd {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+#[test]
+fn the_c_penlogd_attributes_our_lines_and_survives_our_questions() {
+    if !Path::new("/usr/bin/penlogd").exists() {
+        println!("skipped: there is no C penlogd");
+        return;
+    }
+    let folder = Folder::new("c-penlogd");
+    let log = folder.path("merged.log");
+    // A port that is free now; the C program takes no port 0.
+    let port = classic_collector().local_addr().unwrap().port().to_string();
+    let _penlogd = Penlogd(
+        Command::new("/usr/bin/penlogd")
+            .args(["-f", "-b", "-l"])
+            .arg(&log)
+            .arg(&port)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    let balancer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let record = b"+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n";
+    let line = b"127.0.0.1 - - [t] \"GET /a HTTP/1.1\" 200 5\n";
+    let addr = format!("127.0.0.1:{port}");
+    eventually("the C penlogd", || {
+        drop(balancer.send_to(record, &addr));
+        drop(balancer.send_to(b"\"is\" it there\n", &addr));
+        !read(&log).is_empty()
+    });
+    std::fs::File::options().write(true).open(&log).unwrap().set_len(0).unwrap();
+    for more in
+        [&["127.0.0.1", &port, "127.0.0.2"][..], &["127.0.0.1", &port, "127.0.0.2", "--classic"]]
+    {
+        let mut penlog = Shipper::start(more);
+        penlog.feed(line);
+        assert!(penlog.wait().success());
+    }
+    let expected = b"203.0.113.7 - - [t] \"GET /a HTTP/1.1\" 200 5\n".repeat(2);
+    eventually("two lines", || {
+        let merged = read(&log);
+        let ours = merged
+            .split_inclusive(|byte| *byte == b'\n')
+            .filter(|line| !line.ends_with(b"there\n"));
+        ours.flatten().copied().collect::<Vec<u8>>() == expected
+    });
+}
