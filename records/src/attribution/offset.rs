@@ -55,6 +55,12 @@ impl Sample {
         seen.count = seen.count.saturating_add(1);
     }
 
+    /// Whether a request was added.
+    #[must_use]
+    pub fn has(&self, request: Fingerprint) -> bool {
+        self.seen.contains_key(&request)
+    }
+
     /// Different requests.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -78,6 +78,8 @@ pub(crate) struct Tally {
     pub(crate) mapping_logs: Vec<(Origin, MappingEnd)>,
     /// Mappings with a time after the last line's, never looked at.
     pub(crate) later: u64,
+    /// Mappings too old for the first line after them.
+    pub(crate) stale: u64,
     pub(crate) counts: Counts,
     pub(crate) span: Option<(Timestamp, Timestamp)>,
 }
@@ -166,7 +168,8 @@ impl<'a> Join<'a> {
     pub(crate) fn new(mut setup: Setup<'a>) -> Self {
         let settings = Settings {
             wait: WAIT,
-            window: setup.config.window,
+            // Lines are decided that much later than their time.
+            window: setup.config.window + WAIT,
             max_mappings: MAPPINGS,
             max_lines: LINES,
         };
@@ -231,11 +234,7 @@ impl<'a> Join<'a> {
             }
             let parsed = self.logs[log].lines[self.logs[log].at];
             let time = parsed.line.time;
-            if time > self.now {
-                self.now = time;
-                self.engine.advance(time);
-                self.write_decided()?;
-            }
+            self.move_to(time)?;
             self.take_mappings(time)?;
             let input = u32::try_from(log).expect("fewer inputs than descriptors");
             self.engine.line(parsed.line, Handle { input, place: parsed.place });
@@ -256,6 +255,25 @@ impl<'a> Join<'a> {
         self.drain_mappings()?;
         self.tally.counts = self.engine.counts();
         Ok(self.tally)
+    }
+
+    /// Moves the time on and writes what is due by then. Over a gap it goes in steps, so that no
+    /// mapping is forgotten before the lines that it is to explain are decided.
+    fn move_to(&mut self, time: Timestamp) -> Result<(), JoinError> {
+        if time <= self.now {
+            return Ok(());
+        }
+        while time > self.now + WAIT
+            && let Some(due) = self.engine.next_due()
+            && due < time
+        {
+            self.now = self.now.max(due);
+            self.engine.advance(self.now);
+            self.write_decided()?;
+        }
+        self.now = time;
+        self.engine.advance(time);
+        self.write_decided()
     }
 
     fn span(&mut self, time: Timestamp) {
@@ -327,6 +345,7 @@ impl<'a> Join<'a> {
     /// Gives the engine the mappings up to a line's time and a little beyond.
     fn take_mappings(&mut self, time: Timestamp) -> Result<(), JoinError> {
         let until = time.offset_by(SLACK);
+        let oldest = self.now - self.setup.config.window - WAIT;
         let mut taken = 0_u32;
         while let Some((index, next)) = self.mapping_heads.first()
             && next <= until
@@ -336,7 +355,11 @@ impl<'a> Join<'a> {
                 self.refill_mappings(index)?;
                 continue;
             };
-            self.engine.mapping(record);
+            if record.time < oldest {
+                self.tally.stale += 1;
+            } else {
+                self.engine.mapping(record);
+            }
             log.at += 1;
             if let Some(next) = log.records.get(log.at) {
                 self.mapping_heads.advance_first(next.time);
@@ -344,12 +367,7 @@ impl<'a> Join<'a> {
             taken += 1;
             if taken.is_multiple_of(1 << 12) {
                 // Long before the line: what is too old by then need not be remembered.
-                let now = record.time.offset_by(-SLACK);
-                if now > self.now {
-                    self.now = now;
-                    self.engine.advance(now);
-                    self.write_decided()?;
-                }
+                self.move_to(record.time.offset_by(-SLACK))?;
             }
         }
         Ok(())

@@ -28,7 +28,6 @@ use clap::Parser as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::{Args, ReportStyle};
-use crate::clocks::Clock;
 use crate::config::{Config, Origin};
 use crate::heads::Head;
 use crate::join::{EXPLAIN, Join, JoinError, Setup};
@@ -79,7 +78,7 @@ fn run(config: &Config) -> Result<u8, JoinError> {
     let started = Instant::now();
     let signal = watch_signals();
     let (mappings, logs) = look(config)?;
-    let clocks = vec![Clock::default(); config.servers.len()];
+    let clocks = clocks::compare(config, &mappings, &logs);
     let origins = mappings.iter().chain(logs.iter().map(|(_, head)| head));
     let total = origins.filter_map(|head| archive::size(&head.origin)).sum();
     let mut progress = Progress::new(total, config.quiet);

@@ -186,7 +186,8 @@ impl<'a> Report<'a> {
             }
         }
         writeln!(out, "mapping lines read {}", mappings.read)?;
-        let unused = counts.mappings.saturating_sub(counts.used) + self.tally.later;
+        let unused =
+            counts.mappings.saturating_sub(counts.used) + self.tally.later + self.tally.stale;
         for (what, count) in [
             ("explained a line", counts.used),
             ("explained none", unused),
@@ -256,7 +257,8 @@ impl<'a> Report<'a> {
                     )
                 })
                 .collect();
-        let unused = counts.mappings.saturating_sub(counts.used) + self.tally.later;
+        let unused =
+            counts.mappings.saturating_sub(counts.used) + self.tally.later + self.tally.stale;
         let (first, last) = self.tally.span.unwrap_or_default();
         let write = write!(
             out,
