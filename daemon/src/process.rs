@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -155,14 +156,20 @@ impl Settled {
         if !self.background {
             return Ok(());
         }
-        let fail = |source: nix::Error| ProcessError::new("leave the terminal", "", source.into());
-        dup2_stdin(&self.null).map_err(fail)?;
-        if stdout == Stdout::Close {
-            dup2_stdout(&self.null).map_err(fail)?;
-        }
-        // The caller may be gone already.
-        io::stderr().write_all(&[READY]).unwrap_or_default();
-        dup2_stderr(&self.null).map_err(fail)
+        let leave = || {
+            dup2_stdin(&self.null)?;
+            if stdout == Stdout::Close {
+                dup2_stdout(&self.null)?;
+            }
+            let caller = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+            dup2_stderr(&self.null)?;
+            Ok(caller)
+        };
+        let mut caller =
+            leave().map_err(|source| ProcessError::new("leave the terminal", "", source))?;
+        // It may be gone already.
+        caller.write_all(&[READY]).unwrap_or_default();
+        Ok(())
     }
 
     /// Removes the pid file.

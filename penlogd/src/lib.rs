@@ -11,6 +11,7 @@ pub mod balance;
 pub mod cli;
 pub mod collector;
 mod complaints;
+mod explain;
 mod pieces;
 pub mod run;
 pub mod socket;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use pen_records::access::{Span, write_with_client, write_with_text};
 use pen_records::addr::ClientAddr;
 use pen_records::attribution::{
-    Attributor, Certainty, Cuts, Decided, Line, Reason, Record, Settings as EngineSettings,
+    Attributor, Certainty, Cuts, Decided, Line, Record, Settings as EngineSettings,
 };
 use pen_records::datagram::Datagram;
 use pen_records::mapping::Mapping;
@@ -16,6 +16,7 @@ use crate::allow::Allow;
 use crate::arena::Arena;
 use crate::balance::{Balance, Queue, Received};
 use crate::complaints::{Cause, Complaints};
+use crate::explain::Explained;
 use crate::pieces::{Added, Pieces};
 use crate::sources::Sources;
 
@@ -304,10 +305,7 @@ impl Collector {
         loop {
             while let Some(decided) = self.engine.next_decided() {
                 self.queue.add(now.micros_since(decided.time));
-                self.write_line(&decided, out);
-                if let Some(explain) = &mut explain {
-                    self.explain(&decided, explain);
-                }
+                self.write_line(&decided, out, explain.as_deref_mut());
             }
             if self.arena.len() <= self.settings.held_bytes {
                 return;
@@ -319,71 +317,61 @@ impl Collector {
         }
     }
 
-    fn write_line(&mut self, decided: &Decided<Held>, out: &mut Vec<u8>) {
-        let Held { len, client, source } = decided.payload;
-        let (settings, sources) = (&self.settings, &self.sources);
+    fn write_line(
+        &mut self,
+        decided: &Decided<Held>,
+        out: &mut Vec<u8>,
+        explain: Option<&mut Vec<u8>>,
+    ) {
+        let Held { len, client: span, source } = decided.payload;
+        let change = self.change(decided);
+        let server = self.sources.get(source).map(|source| source.key);
         self.arena.pop(len as usize, |line| {
-            let Some(span) = client else { return out.extend_from_slice(line) };
-            let verdict = &decided.verdict;
-            match (verdict.client, verdict.certainty, settings.likely) {
-                (Some(_), Certainty::Likely, Likely::Keep) => out.extend_from_slice(line),
-                (Some(_), Certainty::Likely, Likely::Dash) => {
-                    write_with_text(line, span, b"-", out);
-                }
-                (Some(client), _, _) => write_with_client(line, span, client, out),
-                (None, _, _) => match settings.unmatched {
-                    Unmatched::Keep => out.extend_from_slice(line),
-                    Unmatched::Dash => write_with_text(line, span, b"-", out),
-                    Unmatched::Server => match sources.get(source) {
-                        Some(source) => {
-                            write_with_client(line, span, ClientAddr::Ip(source.key.addr), out);
-                        }
-                        None => out.extend_from_slice(line),
-                    },
-                },
+            match (span, change) {
+                (Some(span), Change::Client(client)) => write_with_client(line, span, client, out),
+                (Some(span), Change::Dash) => write_with_text(line, span, b"-", out),
+                (None, _) | (_, Change::Keep) => out.extend_from_slice(line),
             }
+            out.push(b'\n');
+            let Some(explain) = explain else { return };
+            let mut client = Vec::new();
+            let client = match change {
+                Change::Keep => None,
+                Change::Dash => Some(&b"-"[..]),
+                Change::Client(addr) => {
+                    addr.write_to(&mut client);
+                    Some(&client[..])
+                }
+            };
+            let original = span.map(|span| span.of(line));
+            Explained { verdict: &decided.verdict, original, client, server }.write_to(explain);
         });
-        out.push(b'\n');
     }
 
-    /// `certainty evidence candidates probability delay server client`, `-` for what there is not.
-    fn explain(&self, decided: &Decided<Held>, out: &mut Vec<u8>) {
-        use std::io::Write as _;
-        let verdict = &decided.verdict;
-        let certainty = match verdict.certainty {
-            Certainty::None => "none",
-            Certainty::Likely => "likely",
-            Certainty::Certain => "certain",
-            Certainty::Exact => "exact",
-        };
-        let reason = match verdict.reason {
-            _ if decided.payload.client.is_none() => "not-understood",
-            Reason::Only => "only",
-            Reason::SameClient => "same-client",
-            Reason::Order => "order",
-            Reason::UserAgent => "user-agent",
-            Reason::Doubtful => "doubtful",
-            Reason::NoMapping => "no-mapping",
-            Reason::NoRequest => "no-request",
-        };
-        let (candidates, chance) = (verdict.candidates, verdict.probability);
-        write!(out, "{certainty} {reason} {candidates} 0.{:03} ", chance.min(999))
-            .expect("writing to a Vec does not fail");
-        match verdict.delay {
-            Some(delay) => write!(out, "{delay} ").expect("writing to a Vec does not fail"),
-            None => out.extend_from_slice(b"- "),
+    /// What the user wants done to a line.
+    fn change(&self, decided: &Decided<Held>) -> Change {
+        let Held { client: Some(_), source, .. } = decided.payload else { return Change::Keep };
+        let likely = decided.verdict.certainty == Certainty::Likely;
+        match (decided.verdict.client, self.settings.likely, self.settings.unmatched) {
+            (Some(_), Likely::Keep, _) if likely => Change::Keep,
+            (Some(_), Likely::Dash, _) if likely => Change::Dash,
+            (Some(client), _, _) => Change::Client(client),
+            (None, _, Unmatched::Keep) => Change::Keep,
+            (None, _, Unmatched::Dash) => Change::Dash,
+            (None, _, Unmatched::Server) => match self.sources.get(source) {
+                Some(source) => Change::Client(ClientAddr::Ip(source.key.addr)),
+                None => Change::Keep,
+            },
         }
-        match self.sources.get(decided.payload.source) {
-            Some(source) => ClientAddr::Ip(source.key.addr).write_to(out),
-            None => out.push(b'-'),
-        }
-        out.push(b' ');
-        match verdict.client {
-            Some(client) => client.write_to(out),
-            None => out.push(b'-'),
-        }
-        out.push(b'\n');
     }
+}
+
+/// What becomes of a line's client.
+#[derive(Clone, Copy)]
+enum Change {
+    Keep,
+    Dash,
+    Client(ClientAddr),
 }
 
 /// The parts of a collector that take a line.
@@ -435,3 +423,6 @@ impl Intake<'_> {
         self.engine.line(evidence, Held { len, client, source });
     }
 }
+
+#[cfg(test)]
+mod tests;

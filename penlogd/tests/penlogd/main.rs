@@ -1,0 +1,7 @@
+//! The program itself: on loopback, ended when dropped, waited for by what it says.
+
+mod manual;
+mod process;
+mod signals;
+mod support;
+mod traffic;

@@ -1,0 +1,170 @@
+//! Background, pid file, user, jail and misuse.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
+
+use crate::support::{Collector, Folder, program, run, wait_for_file};
+
+/// A collector in the background, ended when dropped.
+struct Background(Pid);
+
+impl Background {
+    fn of(pid_file: &std::path::Path) -> Self {
+        let pid = wait_for_file(pid_file, |text| !text.is_empty());
+        Self(Pid::from_raw(pid.parse().expect("a pid")))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        kill(self.0, Signal::SIGKILL).unwrap_or_default();
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    socket.local_addr().expect("bound").port()
+}
+
+#[test]
+fn the_background_writes_its_pid_and_ends_cleanly() {
+    let folder = Folder::new();
+    let (log, pid) = (folder.path("log"), folder.path("pid"));
+    let listen = format!("127.0.0.1:{}", free_port());
+    // Nothing here may be a pipe, or the test would wait for the background to close it.
+    let status = program()
+        .current_dir(folder.path("."))
+        .args(["--wait", "1", "-l", "log", "-p", "pid", "--listen", &listen])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+    let background = Background::of(&pid);
+    let home = format!("/proc/{}", background.0);
+    assert_eq!(fs::read_link(format!("{home}/cwd")).unwrap().to_str(), Some("/"));
+    for stream in 0..3 {
+        let open = fs::read_link(format!("{home}/fd/{stream}")).unwrap();
+        assert_eq!(open.to_str(), Some("/dev/null"), "{stream}");
+    }
+    let sender = UdpSocket::bind("127.0.0.2:0").unwrap();
+    sender.send_to(b"one\n", &listen).unwrap();
+    wait_for_file(&log, |text| text == "one\n");
+    kill(background.0, Signal::SIGTERM).unwrap();
+    while pid.exists() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn the_caller_is_told_why_the_background_failed() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let free = format!("127.0.0.1:{}", free_port());
+    for (args, reason) in [
+        (["--listen", &listen, "-l", "/dev/null"], format!("cannot listen at {listen}")),
+        (["--listen", &free, "-u", "no-such-user"], "cannot become the user no-such-user".into()),
+        (["--listen", &free, "-l", "/no/such/folder"], "cannot open /no/such/folder".into()),
+        (["--listen", &free, "-j", "/no/such/jail"], "cannot enter the jail /no/such/jail".into()),
+        (["--listen", &free, "-p", "/no/such/pid"], "cannot open the folder".into()),
+    ] {
+        let output = run(&args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
+        assert!(said.contains(&reason), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_pid_file_of_a_running_collector_is_left_alone() {
+    let folder = Folder::new();
+    let pid = folder.path("pid");
+    let pid_arg = pid.to_str().unwrap();
+    let first = Collector::start(&["-p", pid_arg]);
+    for place in ["-f", "-b"] {
+        let output = run(&[place, "-p", pid_arg, "--listen", "127.0.0.1:0"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(&format!("already running as process {}", first.pid())), "{said}");
+    }
+    assert_eq!(fs::read_to_string(&pid).unwrap(), first.pid().to_string());
+    let (code, ..) = first.stop();
+    assert_eq!(code, Some(0));
+    fs::write(&pid, "4711").unwrap();
+    let next = Collector::start(&["-p", pid_arg]);
+    assert_eq!(fs::read_to_string(&pid).unwrap(), next.pid().to_string(), "a stale one is not");
+}
+
+#[test]
+fn a_low_port_goes_with_another_user_in_a_jail() {
+    if !Uid::effective().is_root() {
+        println!("skipped: needs root");
+        return;
+    }
+    let folder = Folder::new();
+    let (jail, pid) = (folder.path("jail"), folder.path("pid"));
+    fs::create_dir(&jail).unwrap();
+    fs::set_permissions(&jail, fs::Permissions::from_mode(0o777)).unwrap();
+    let (jail_arg, pid_arg) = (jail.to_str().unwrap(), pid.to_str().unwrap());
+    let args = [
+        "--wait",
+        "1",
+        "-u",
+        "nobody",
+        "-j",
+        jail_arg,
+        "-p",
+        pid_arg,
+        "-l",
+        "/log",
+        "--explain",
+        "why",
+    ];
+    let Some(port) = (1..1024).rev().find(|&port| UdpSocket::bind(("127.0.0.1", port)).is_ok())
+    else {
+        return;
+    };
+    let mut collector = Collector::start_at(&format!("127.0.0.1:{port}"), &args);
+    let status = fs::read_to_string(format!("/proc/{}/status", collector.pid())).unwrap();
+    let ids = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_ascii_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("Uid:")[1], "65534");
+    assert_eq!(ids("Gid:")[1], "65534");
+    assert_eq!(ids("Groups:"), ["65534"]);
+    collector.send("127.0.0.2", &["one\n"]);
+    wait_for_file(&jail.join("log"), |text| text == "one\n");
+    assert_eq!(fs::metadata(jail.join("why")).unwrap().uid(), 65_534);
+    fs::remove_file(jail.join("log")).unwrap();
+    collector.signal(Signal::SIGHUP);
+    collector.wait_for("reopened /log");
+    let (code, ..) = collector.stop();
+    assert_eq!(code, Some(0));
+    assert!(!pid.exists() || fs::read(&pid).unwrap().is_empty());
+}
+
+#[test]
+fn misuse_is_told_apart_from_failure() {
+    for args in [
+        &["-n", "junk", "10000"][..],
+        &["-n", "0", "10000"],
+        &["ten"],
+        &[],
+        &["--format", "%q nonsense", "10000"],
+        &["--server", "web", "10000"],
+        &["--from", "somewhere", "10000"],
+    ] {
+        let output = run(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(!said.is_empty(), "{args:?}");
+    }
+}

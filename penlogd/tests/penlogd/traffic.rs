@@ -1,0 +1,125 @@
+//! What goes in and what comes out.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::support::{Collector, Folder, line, wait_for_file};
+
+#[test]
+fn records_and_lines_become_one_log_on_the_standard_output() {
+    let collector = Collector::start(&[]);
+    collector.send("127.0.0.9", &["+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n"]);
+    let (a, b) = (line("10.0.0.1", "GET /a HTTP/1.1"), line("10.0.0.1", "GET /b HTTP/1.1"));
+    collector.send("127.0.0.2", &[&a, &b, "no quotes here\n"]);
+    let (code, out, said) = collector.stop();
+    let expected = format!("{}{b}no quotes here\n", line("203.0.113.7", "GET /a HTTP/1.1"));
+    assert_eq!((code, out), (Some(0), expected));
+    assert!(said.contains("lines: 3 received = 0 exact + 1 certain"), "{said}");
+    assert!(!said.contains("NOT ADD UP"), "{said}");
+}
+
+#[test]
+fn ipv6_is_listened_to() {
+    let collector = Collector::start_at("[::1]:0", &[]);
+    let a = line("10.0.0.1", "GET /a HTTP/1.1");
+    collector.send("::1", &["+ 2001:db8::7 ::1 GET /a HTTP/1.1\n", &a]);
+    let (code, out, _) = collector.stop();
+    assert_eq!((code, out), (Some(0), line("2001:db8::7", "GET /a HTTP/1.1")));
+}
+
+#[test]
+fn several_addresses_are_listened_to() {
+    let mut collector = Collector::start(&["--listen", "127.0.0.2:0"]);
+    let second = collector.wait_for("listening on 127.0.0.2:");
+    collector.send("127.0.0.2", &["one\n"]);
+    collector.addr = second.rsplit(' ').next().unwrap().trim().parse().unwrap();
+    collector.send("127.0.0.2", &["two\n"]);
+    let (code, out, _) = collector.stop();
+    assert_eq!((code, out.lines().count()), (Some(0), 2));
+}
+
+#[test]
+fn an_old_command_line_listens_everywhere() {
+    let folder = Folder::new();
+    let log = folder.path("log");
+    let mut collector = Collector::start_bare(&["-l", log.to_str().unwrap(), "0"]);
+    collector.addr.set_ip("127.0.0.1".parse().unwrap());
+    let a = line("10.0.0.1", "GET /a HTTP/1.1");
+    collector.send("127.0.0.2", &[&a]);
+    wait_for_file(&log, |text| text == a);
+}
+
+#[test]
+fn attacks_that_ended_the_c_collector_are_survived() {
+    let collector = Collector::start(&[]);
+    let full = format!("+ 1.2.3.4 127.0.0.2 {}", "y".repeat(1004));
+    collector.send(
+        "127.0.0.2",
+        &[
+            "+ 1.2.3.4 ::1 GET / HTTP/1.1\n",
+            "+ 1.2.3.4 no.such.host GET / HTTP/1.1\n",
+            "+  127.0.0.2 GET / HTTP/1.1\n",
+            "+ 1.2.3.4 /run/app.sock GET / HTTP/1.1\n",
+            &full,
+            "",
+            "\n",
+        ],
+    );
+    let a = line("10.0.0.1", "GET /a HTTP/1.1");
+    collector.send("127.0.0.2", &[&a]);
+    let (code, out, said) = collector.stop();
+    assert_eq!((code, out), (Some(0), a));
+    assert!(said.contains("8 received = 4 mappings + 1 of lines"), "{said}");
+}
+
+#[test]
+fn a_flood_of_junk_costs_few_messages() {
+    let collector = Collector::start(&[]);
+    for _ in 0..50 {
+        collector.send("127.0.0.66", &["+ junk\n"; 20]);
+        collector.send("127.0.0.66", &["\u{1}\u{2}\"\"\"\n"; 20]);
+    }
+    let (code, out, said) = collector.stop();
+    assert_eq!((code, out.lines().count()), (Some(0), 1_000));
+    assert!(said.lines().count() < 40, "{said}");
+    assert!(said.contains("1000 junk"), "{said}");
+}
+
+#[test]
+fn a_closed_standard_output_is_an_end() {
+    let mut collector = Collector::start(&["-b", "--wait", "1"]);
+    collector.close_stdout();
+    collector.send("127.0.0.2", &["one\n"]);
+    collector.wait_for("nobody reads the standard output");
+    let (code, ..) = collector.wait();
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn the_shipper_of_debian_is_understood() {
+    let Ok(path) = find("/usr/bin/penlog") else { return };
+    let collector = Collector::start(&[]);
+    collector.send("127.0.0.9", &["+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n"]);
+    let long = line("10.0.0.1", &format!("GET /{} HTTP/1.1", "x".repeat(5_000)));
+    let (a, last) = (line("10.0.0.1", "GET /a HTTP/1.1"), "without its line feed");
+    let mut shipper = Command::new(path)
+        .args(["127.0.0.1", &collector.addr.port().to_string(), "127.0.0.2"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("it is installed");
+    let mut stdin = shipper.stdin.take().expect("piped");
+    stdin.write_all(format!("{a}{long}{last}").as_bytes()).expect("it reads");
+    drop(stdin);
+    shipper.wait().expect("it is our child");
+    let (code, out, _) = collector.stop();
+    let expected = format!("{}{long}{last}\n", line("203.0.113.7", "GET /a HTTP/1.1"));
+    assert_eq!((code, out), (Some(0), expected));
+}
+
+fn find(path: &str) -> Result<&str, ()> {
+    if std::path::Path::new(path).exists() {
+        return Ok(path);
+    }
+    println!("skipped: {path} is not installed");
+    Err(())
+}
