@@ -6,21 +6,18 @@ use indexmap::IndexSet;
 
 use super::assign::{Costs, IMPOSSIBLE, MAX_LINES, MAX_MAPPINGS};
 use super::delays::Delays;
-use super::habits::{Fit, Habits};
-use super::outstanding::{Outstanding, Waiting};
+use super::habits::{CERTAIN, Fit, Habits};
+use super::outstanding::{Group, Outstanding, Waiting};
 use super::{Certainty, Counts, Decided, Line, Reason, Record, ServerId, Settings, Verdict};
 use crate::addr::{ClientAddr, ServerAddr};
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
 
 /// Cost of a line that no mapping explains, where mappings are seldom missing.
-const UNMATCHED: i64 = 9_000;
+const UNMATCHED: i64 = 18_000;
 
-/// Cost of a client of whom nothing is known, over one that is known by the line's User-Agent.
-const AGENT_UNKNOWN: i64 = 1_500;
-
-/// Cost of a client that is known by other User-Agents only.
-const AGENT_OTHER: i64 = 5_000;
+/// By how much that falls each time the share of missing mappings doubles beyond one in 1,000.
+const UNMATCHED_STEP: i64 = 1_400;
 
 /// The most that the order among lines and mappings of a server may cost.
 const ORDER_WORST: i64 = 4_000;
@@ -222,6 +219,9 @@ impl<T> Attributor<T> {
     /// numbered is an error of the driver's; it comes out without a client.
     pub fn line(&mut self, line: Line, payload: T) {
         self.counts.lines += 1;
+        if let Some(agent) = line.user_agent {
+            self.habits.note(agent);
+        }
         let server = line.server.0;
         let mut held = Held {
             payload,
@@ -398,7 +398,7 @@ impl<T> Attributor<T> {
             self.counts.used += 1;
         }
         if held.group.is_some() {
-            let missing = if verdict.client.is_some() { 0 } else { 1_000_000 };
+            let missing = if verdict.reason == Reason::NoMapping { 1_000_000 } else { 0 };
             state.missing += (missing - state.missing) / MISSING_MEMORY;
         }
     }
@@ -428,14 +428,9 @@ impl<T> Attributor<T> {
         }
         let client = waiting.client;
         let doubt = self.is_doubtful(waiting, line);
-        if !doubt {
-            let resolution = line.resolution.max(waiting.resolution);
-            let state = &mut self.states[line.server as usize];
-            state.delays.learn(delay, resolution);
-            state.order.learn(waiting.ordinal, line.ordinal);
-            if let Some(agent) = line.user_agent {
-                self.habits.learn(client, agent);
-            }
+        let odd = self.is_odd(waiting, line);
+        if !odd {
+            self.learn(mapping, CERTAIN);
         }
         self.take(mapping);
         let (certainty, reason, probability) = if doubt {
@@ -472,10 +467,9 @@ impl<T> Attributor<T> {
             }
         }
         let Some(chosen) = costs.solve()[0] else {
-            return Verdict {
-                candidates: self.outstanding.group(group).mappings,
-                ..nothing(Reason::NoMapping)
-            };
+            let Group { mappings, lines, .. } = *self.outstanding.group(group);
+            let reason = if lines > mappings { Reason::NoMapping } else { Reason::NoneFits };
+            return Verdict { candidates: mappings, ..nothing(reason) };
         };
         self.take_chosen(group, candidates, chosen, &costs.pair[0])
     }
@@ -557,14 +551,13 @@ impl<T> Attributor<T> {
                 (Certainty::Likely, reason, self.probability(client, candidates, costs))
             }
         };
-        if certainty == Certainty::Certain {
-            if let Some(agent) = line.user_agent {
-                self.habits.learn(client, agent);
-            }
-        } else if !same {
-            for &other in candidates {
-                self.outstanding.taint(other);
-            }
+        match (certainty, reason) {
+            (Certainty::Certain, _) => self.learn_agent(client, CERTAIN),
+            (_, Reason::UserAgent) if probability >= 900 => self.learn(mapping, 1),
+            _ => self.learn_agent(client, 1),
+        }
+        if !same {
+            self.outstanding.pass_over(group, candidates, chosen);
         }
         self.take(mapping);
         Verdict {
@@ -603,14 +596,37 @@ impl<T> Attributor<T> {
         waiting.time > (line.time + self.settings.wait).offset_by(resolution - 1)
     }
 
-    /// Whether the evidence speaks against the only client there is.
+    /// Whether a mapping that seems to be the only one may still not be the line's own.
     fn is_doubtful(&self, waiting: &Waiting, line: &Held<T>) -> bool {
         let state = &self.states[line.server as usize];
-        waiting.tainted
-            || state.missing > MISSING_LIMIT
+        state.missing > MISSING_LIMIT
             || state.short > 1 + state.held / 50
-            || state.delays.is_unusual(line.time.micros_since(waiting.time))
+            || self.is_odd(waiting, line)
+    }
+
+    /// Whether the pair itself is out of the ordinary.
+    fn is_odd(&self, waiting: &Waiting, line: &Held<T>) -> bool {
+        let delays = &self.states[line.server as usize].delays;
+        waiting.tainted
+            || delays.is_unusual(line.time.micros_since(waiting.time))
             || self.fit(waiting.client, line) == Fit::Other
+    }
+
+    /// Learns from the oldest held line and the mapping that it is about to take.
+    fn learn(&mut self, mapping: u32, weight: u8) {
+        let line = &self.held[0];
+        let waiting = self.outstanding.get(mapping);
+        let delay = line.time.micros_since(waiting.time);
+        let state = &mut self.states[line.server as usize];
+        state.delays.learn(delay, line.resolution.max(waiting.resolution));
+        state.order.learn(waiting.ordinal, line.ordinal);
+        self.learn_agent(waiting.client, weight);
+    }
+
+    fn learn_agent(&mut self, client: ClientAddr, weight: u8) {
+        if let Some(agent) = self.held[0].user_agent {
+            self.habits.learn(client, agent, weight);
+        }
     }
 
     fn fit(&self, client: ClientAddr, line: &Held<T>) -> Fit {
@@ -624,11 +640,7 @@ impl<T> Attributor<T> {
             return IMPOSSIBLE;
         }
         let state = &self.states[line.server as usize];
-        let agent = match self.fit(waiting.client, line) {
-            Fit::Same => 0,
-            Fit::Unknown => AGENT_UNKNOWN,
-            Fit::Other => AGENT_OTHER,
-        };
+        let agent = line.user_agent.map_or(0, |agent| self.habits.cost(waiting.client, agent));
         let order = if line.resolution.max(waiting.resolution) == Resolution::Second {
             state.order.cost(waiting.ordinal, line.ordinal)
         } else {
@@ -640,9 +652,8 @@ impl<T> Attributor<T> {
     /// What it costs to leave a line without a client: less where mappings are often missing.
     fn unmatched_cost(&self, server: u32) -> i64 {
         let missing = self.states[server as usize].missing;
-        // From 9 at none missing to about 2 where half are.
         let octaves = i64::from((missing.max(1_000) / 1_000).ilog2());
-        UNMATCHED - octaves * 700
+        UNMATCHED - octaves * UNMATCHED_STEP
     }
 }
 

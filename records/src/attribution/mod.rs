@@ -6,11 +6,11 @@
 //! Time is an argument: `penlogd` drives the [`Attributor`] by arrival, `mergelogs` by logged time.
 //! Lines come out in the order they were put in.
 //!
-//! - [`engine`]: the [`Attributor`]; holds lines for a bounded time, then decides a whole group (the
+//! - `engine`: the [`Attributor`]; holds lines for a bounded time, then decides a whole group (the
 //!   lines and mappings of one request at one server) and hands the oldest line out.
-//! - [`outstanding`]: which mappings wait for a line and which lines for a decision, found in O(1).
-//! - [`assign`]: which line takes which mapping, for the group and not line by line.
-//! - [`delays`], [`habits`]: what certain pairs teach about the others: how long a server takes, and
+//! - `outstanding`: which mappings wait for a line and which lines for a decision, found in O(1).
+//! - `assign`: which line takes which mapping, for the group and not line by line.
+//! - `delays`, `habits`: what certain pairs teach about the others: how long a server takes, and
 //!   which User-Agent a client has.
 
 mod assign;
@@ -234,6 +234,8 @@ pub enum Reason {
     Doubtful,
     /// No mapping with this request was there.
     NoMapping,
+    /// Mappings with this request were there, but all of them suit other lines better.
+    NoneFits,
     /// The line has no request that could be looked up.
     NoRequest,
 }

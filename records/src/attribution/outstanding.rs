@@ -12,6 +12,9 @@ use crate::time::{Resolution, Timestamp};
 /// No mapping, no group.
 pub(super) const NIL: u32 = u32::MAX;
 
+/// How often a mapping is passed over before it is set aside.
+const PATIENCE: u8 = 12;
+
 /// How far back a mapping that comes out of order is moved in its group.
 const REORDER: usize = 32;
 
@@ -23,6 +26,8 @@ pub(super) struct Waiting {
     pub(super) tainted: bool,
     /// Set aside in its group as too old to be expected.
     stale: bool,
+    /// How often a younger one was preferred.
+    passed_over: u8,
     pub(super) time: Timestamp,
     /// Its place among the mappings of its server.
     pub(super) ordinal: u32,
@@ -149,8 +154,21 @@ impl Outstanding {
         &self.slab[mapping as usize]
     }
 
-    pub(super) fn taint(&mut self, mapping: u32) {
-        self.slab[mapping as usize].tainted = true;
+    /// Notes that one of several candidates was preferred: the others are tainted, and those before
+    /// it that were passed over time and again are set aside, so that requests nobody ever answers
+    /// don't stand in the way of the rest.
+    pub(super) fn pass_over(&mut self, group: u32, candidates: &[u32], chosen: usize) {
+        for (place, &mapping) in candidates.iter().enumerate() {
+            let waiting = &mut self.slab[mapping as usize];
+            waiting.tainted = true;
+            if place >= chosen || waiting.stale {
+                continue;
+            }
+            waiting.passed_over = waiting.passed_over.saturating_add(1);
+            if waiting.passed_over >= PATIENCE {
+                self.put_aside(group, mapping);
+            }
+        }
     }
 
     /// Remembers a mapping in its group.
@@ -166,6 +184,7 @@ impl Outstanding {
             resolution,
             tainted: false,
             stale: false,
+            passed_over: 0,
             time,
             ordinal,
             group,
@@ -233,17 +252,22 @@ impl Outstanding {
     /// Sets the group's oldest mappings aside for as long as `is_stale` says so.
     pub(super) fn set_aside(&mut self, group: u32, is_stale: impl Fn(&Waiting) -> bool) {
         loop {
-            let Group { fresh, stale, .. } = self.groups[group as usize];
+            let fresh = self.groups[group as usize].fresh;
             if fresh.first == NIL || !is_stale(self.get(fresh.first)) {
                 return;
             }
-            let oldest = fresh.first;
-            let fresh = self.unlink(oldest, fresh, IN_GROUP);
-            let stale = self.link(oldest, stale.last, stale, IN_GROUP);
-            self.slab[oldest as usize].stale = true;
-            let members = &mut self.groups[group as usize];
-            (members.fresh, members.stale) = (fresh, stale);
+            self.put_aside(group, fresh.first);
         }
+    }
+
+    /// Moves a mapping from its group's order to those set aside.
+    fn put_aside(&mut self, group: u32, mapping: u32) {
+        let Group { fresh, stale, .. } = self.groups[group as usize];
+        let fresh = self.unlink(mapping, fresh, IN_GROUP);
+        let stale = self.link(mapping, stale.last, stale, IN_GROUP);
+        self.slab[mapping as usize].stale = true;
+        let members = &mut self.groups[group as usize];
+        (members.fresh, members.stale) = (fresh, stale);
     }
 
     /// Links a mapping behind `before` in the list with `ends`, and returns its new ends.
