@@ -144,6 +144,7 @@ fn play(row: &Row, count: usize) -> Score {
         let right = verdict.client == Some(addr(requests[index].client));
         score.lines += 1.0;
         score.right += f64::from(u8::from(right));
+        if std::env::var_os("TRACE").is_some() && row.same > 0.0 { println!("T {index} {} {} {right} {:?}", requests[index].url, requests[index].server, verdict); }
         if verdict.certainty == Certainty::Certain {
             score.certain += 1.0;
             score.certain_wrong += f64::from(u8::from(!right));

@@ -1,11 +1,11 @@
 //! How long a server takes from mapping to line, learnt from pairs that are certain.
 //!
-//! Delays are counted in buckets a quarter of an octave wide. What a decision needs is not how
-//! common a delay is but the *hazard*: how likely a mapping of this age is to be answered now, given
-//! that it has not been answered yet. Where every request takes the same time it makes the oldest
-//! mapping the best; where delays have a long tail it prefers the newest; and a mapping that nobody
-//! will ever answer grows unattractive with age. Where nothing was learnt it is flat, and order
-//! decides.
+//! Delays are counted in buckets a quarter of an octave wide. A decision weighs two things. How
+//! common is the delay that a pair would have? And how strange would it be if the mapping were left
+//! over: if none of the lines in view were its own? That is likely for a young mapping, whose line is
+//! still to come, and rare for an old one. Where every request takes the same time this makes the
+//! oldest mapping the best; where delays have a long tail it lets the young overtake; and a mapping
+//! that nobody will ever answer is left where it is. Where nothing was learnt, order decides.
 
 use crate::time::Resolution;
 
@@ -16,25 +16,33 @@ const BUCKETS: usize = 2 * SIDE + 1;
 /// A delay of this many microseconds or less is none.
 const UNIT: u64 = 100;
 
-/// The share of mappings that no line ever answers, where nothing better is known.
-const ORPHANS: f32 = 0.01;
+/// The share of mappings that no line ever answers.
+const ORPHANS: f32 = 0.005;
+
+/// What a line before its mapping costs while nothing is known, in thousandths of a natural logarithm.
+const BEFORE: i64 = 3_000;
 
 /// Pairs needed before the distribution is used at all.
 const ENOUGH: u32 = 20;
+
+/// Pairs needed before a delay can rule a mapping out.
+const SETTLED: u32 = 200;
 
 /// Where counts are halved, so that a server that changes is learnt anew.
 const FADE_AT: u32 = 8192;
 
 /// Thousandths of a natural logarithm that an unheard-of delay costs at most.
-const WORST: i64 = 12_000;
+const WORST: i64 = 14_000;
 
 /// The delays of one server.
 pub(super) struct Delays {
     counts: [u32; BUCKETS],
     total: u32,
     until_rebuilt: u32,
-    /// Cost of each bucket, in thousandths of a natural logarithm above the best.
+    /// Cost of a delay in each bucket, in thousandths of a natural logarithm above the best.
     cost: [i64; BUCKETS],
+    /// What is saved by not leaving over a mapping that has waited so long, likewise.
+    overdue: [i64; BUCKETS],
     /// First and last bucket that hold all but one in 2,000 of the pairs.
     usual: (usize, usize),
     /// The coarsest resolution of what was learnt.
@@ -47,7 +55,8 @@ impl Delays {
             counts: [0; BUCKETS],
             total: 0,
             until_rebuilt: ENOUGH,
-            cost: [0; BUCKETS],
+            cost: unlearnt(),
+            overdue: [0; BUCKETS],
             usual: (0, BUCKETS - 1),
             resolution: Resolution::Microsecond,
         }
@@ -64,9 +73,10 @@ impl Delays {
         }
     }
 
-    /// What it costs to explain a line by a mapping `delay` microseconds older.
-    pub(super) fn cost(&self, delay: i64) -> i64 {
-        self.cost[bucket(delay)]
+    /// What it costs to explain a line by a mapping `delay` microseconds older, which at the end of
+    /// what is in view has waited for `waited` microseconds. May be negative.
+    pub(super) fn cost(&self, delay: i64, waited: i64) -> i64 {
+        self.cost[bucket(delay)] - self.overdue[bucket(waited)]
     }
 
     /// Whether such a delay is out of the ordinary.
@@ -74,6 +84,11 @@ impl Delays {
         let bucket = bucket(delay);
         // A little beyond what was seen is still ordinary: two octaves.
         bucket + 8 < self.usual.0 || bucket > self.usual.1 + 8
+    }
+
+    /// Whether enough is known to rule mappings out by their delay alone.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.total >= SETTLED
     }
 
     /// The middle delay in microseconds, once enough pairs are known.
@@ -110,18 +125,30 @@ impl Delays {
         };
         // A stamp in whole seconds leaves open where in its second it was.
         let step = to_f32(u32::try_from(self.resolution.micros()).unwrap_or(u32::MAX));
-        let mut hazard = [0.0_f32; BUCKETS];
+        let mut density = [0.0_f32; BUCKETS];
         let mut left = 1.0_f32;
-        for (bucket, hazard) in hazard.iter_mut().enumerate() {
+        for bucket in 0..BUCKETS {
             let mass = share(bucket);
-            *hazard = mass / width(bucket).max(step) / (left.max(0.0) + ORPHANS);
+            density[bucket] = mass / width(bucket).max(step);
+            self.overdue[bucket] = thousandths(-(left.max(0.0) + ORPHANS).ln()).max(0);
             left -= mass;
         }
-        let best = hazard.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
-        for (cost, hazard) in self.cost.iter_mut().zip(hazard) {
-            *cost = thousandths((best / hazard).ln()).clamp(0, WORST);
+        let best = density.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        for (cost, density) in self.cost.iter_mut().zip(density) {
+            *cost = thousandths((best / density).ln()).clamp(0, WORST);
         }
     }
+}
+
+/// Costs while nothing is known: a mapping comes before its line.
+const fn unlearnt() -> [i64; BUCKETS] {
+    let mut cost = [0; BUCKETS];
+    let mut bucket = 0;
+    while bucket < SIDE {
+        cost[bucket] = BEFORE;
+        bucket += 1;
+    }
+    cost
 }
 
 /// The bucket of a delay: [`SIDE`] is none, below it are lines that came before their mapping.
@@ -184,7 +211,8 @@ mod tests {
     #[test]
     fn nothing_learnt_means_no_preference() {
         let delays = Delays::new();
-        assert_eq!(delays.cost(0), delays.cost(1_000_000_000));
+        assert_eq!(delays.cost(0, 0), delays.cost(1_000_000_000, 1_000_000_000));
+        assert!(delays.cost(-200, 0) > delays.cost(0, 0), "a mapping comes before its line");
         assert!(!delays.is_unusual(-5_000_000));
         assert_eq!(delays.median(), None);
     }
@@ -193,8 +221,9 @@ mod tests {
     fn a_steady_delay_makes_the_overdue_mapping_the_best_and_an_ancient_one_the_worst() {
         let mut delays = Delays::new();
         (0..1_000).for_each(|i| delays.learn(50_000 + i % 100, Resolution::Microsecond));
-        assert!(delays.cost(51_000) < delays.cost(10_000));
-        assert!(delays.cost(51_000) < delays.cost(60_000_000));
+        let cost = |delay| delays.cost(delay, delay + 1_000);
+        assert!(cost(51_000) < cost(10_000));
+        assert!(cost(51_000) < cost(60_000_000));
         assert!(delays.is_unusual(60_000_000));
         assert!(!delays.is_unusual(60_000));
         let median = delays.median().expect("there is enough");
@@ -206,6 +235,6 @@ mod tests {
         let mut delays = Delays::new();
         (0..20_000).for_each(|_| delays.learn(1_000, Resolution::Microsecond));
         (0..60_000).for_each(|_| delays.learn(3_000_000, Resolution::Microsecond));
-        assert!(delays.cost(3_000_000) < delays.cost(1_000));
+        assert!(delays.cost(3_000_000, 4_000_000) < delays.cost(1_000, 4_000_000));
     }
 }

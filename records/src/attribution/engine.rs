@@ -14,10 +14,13 @@ use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
 
 /// Cost of a line that no mapping explains, where mappings are seldom missing.
-const UNMATCHED: i64 = 18_000;
+const UNMATCHED: i64 = 22_000;
 
 /// By how much that falls each time the share of missing mappings doubles beyond one in 1,000.
 const UNMATCHED_STEP: i64 = 1_400;
+
+/// How many mappings of a group are looked at in search of those that a line could have.
+const MAX_STEPS: usize = 64;
 
 /// The most that the order among lines and mappings of a server may cost.
 const ORDER_WORST: i64 = 4_000;
@@ -45,6 +48,16 @@ pub struct Attributor<T> {
     seen: [bool; 2],
     finished: bool,
     counts: Counts,
+}
+
+/// The mappings that a line could have.
+struct Nearest {
+    mappings: [u32; MAX_MAPPINGS],
+    /// Which of them the delay does not rule out.
+    ordinary: [bool; MAX_MAPPINGS],
+    count: usize,
+    /// Whether there are no other ordinary ones.
+    complete: bool,
 }
 
 /// A server address that the engine keeps.
@@ -451,19 +464,22 @@ impl<T> Attributor<T> {
     /// Several lines or several mappings: the cheapest assignment of those nearest to the line.
     fn decide_group(&mut self, group: u32) -> Verdict {
         self.set_stale_aside(group);
-        let (candidates, found) = self.nearest(group);
-        let candidates = &candidates[..found];
+        let nearest = self.nearest(group);
+        let count = nearest.count;
+        let candidates = &nearest.mappings[..count];
         let (lines, waiting_lines) = self.lines_of(group);
         let mut costs = Costs {
             pair: [[IMPOSSIBLE; MAX_MAPPINGS]; MAX_LINES],
             unmatched: self.unmatched_cost(self.held[0].server),
             lines: waiting_lines,
-            mappings: found,
+            mappings: count,
         };
-        for (row, &line) in lines[..waiting_lines].iter().enumerate() {
+        let lines = &lines[..waiting_lines];
+        let horizon = self.horizon(group, lines);
+        for (row, &line) in lines.iter().enumerate() {
             for (column, &mapping) in candidates.iter().enumerate() {
                 let turn = i64::try_from(row.abs_diff(column)).unwrap_or(0);
-                costs.pair[row][column] = self.pair_cost(mapping, &self.held[line]) + turn;
+                costs.pair[row][column] = self.pair_cost(mapping, &self.held[line], horizon) + turn;
             }
         }
         let Some(chosen) = costs.solve()[0] else {
@@ -471,7 +487,7 @@ impl<T> Attributor<T> {
             let reason = if lines > mappings { Reason::NoMapping } else { Reason::NoneFits };
             return Verdict { candidates: mappings, ..nothing(reason) };
         };
-        self.take_chosen(group, candidates, chosen, &costs.pair[0])
+        self.take_chosen(group, &nearest, chosen, &costs.pair[0])
     }
 
     /// Mappings far older than this server's lines ever are stand back for the others.
@@ -485,20 +501,58 @@ impl<T> Attributor<T> {
         });
     }
 
-    /// The first of the group's mappings that the line could have.
-    fn nearest(&self, group: u32) -> ([u32; MAX_MAPPINGS], usize) {
+    /// The first of the group's mappings that this line, or the next ones of the group, could have.
+    /// Where a server's delays are well known, those that are far too old are left out, unless there
+    /// is nothing else.
+    fn nearest(&self, group: u32) -> Nearest {
         let line = &self.held[0];
-        let mut found = [0; MAX_MAPPINGS];
-        let mut count = 0;
-        let possible = self
-            .outstanding
-            .candidates(group)
-            .filter(|&mapping| !self.is_impossible(self.outstanding.get(mapping), line));
-        for (place, mapping) in found.iter_mut().zip(possible) {
-            *place = mapping;
-            count += 1;
+        let delays = &self.states[line.server as usize].delays;
+        if delays.is_settled() {
+            let younger = self.first_of(group, |waiting| {
+                let delay = line.time.micros_since(waiting.time);
+                delay <= 0 || !delays.is_unusual(delay)
+            });
+            if younger.count > 0 {
+                return younger;
+            }
         }
-        (found, count)
+        self.first_of(group, |_| true)
+    }
+
+    fn first_of(&self, group: u32, suits: impl Fn(&Waiting) -> bool) -> Nearest {
+        let line = &self.held[0];
+        let mut found = Nearest {
+            mappings: [0; MAX_MAPPINGS],
+            ordinary: [false; MAX_MAPPINGS],
+            count: 0,
+            complete: true,
+        };
+        for (step, mapping) in self.outstanding.candidates(group).enumerate() {
+            if found.count == MAX_MAPPINGS || step == MAX_STEPS {
+                found.complete = false;
+                break;
+            }
+            let waiting = self.outstanding.get(mapping);
+            if !self.is_impossible(waiting, line) && suits(waiting) {
+                found.mappings[found.count] = mapping;
+                found.ordinary[found.count] = self.is_ordinary(waiting, line);
+                found.count += 1;
+            }
+        }
+        // One that is too young ends the search: those behind it are younger still.
+        let last = found.count.saturating_sub(1);
+        let too_young = found.count > 0 && {
+            let waiting = self.outstanding.get(found.mappings[last]);
+            waiting.time > line.time && !found.ordinary[last]
+        };
+        found.complete |= too_young;
+        found
+    }
+
+    /// Whether the delay does not rule the pair out.
+    fn is_ordinary(&self, waiting: &Waiting, line: &Held<T>) -> bool {
+        let delays = &self.states[line.server as usize].delays;
+        !delays.is_settled() || !delays.is_unusual(line.time.micros_since(waiting.time))
     }
 
     /// Indices of the group's first lines among those held.
@@ -520,27 +574,30 @@ impl<T> Attributor<T> {
     fn take_chosen(
         &mut self,
         group: u32,
-        candidates: &[u32],
+        nearest: &Nearest,
         chosen: usize,
         costs: &[i64; MAX_MAPPINGS],
     ) -> Verdict {
         let line = &self.held[0];
+        let candidates = &nearest.mappings[..nearest.count];
         let mapping = candidates[chosen];
         let waiting = self.outstanding.get(mapping);
         let client = waiting.client;
         let delay = line.time.micros_since(waiting.time);
         let members = self.outstanding.group(group);
-        let total = members.mappings;
         let short = members.lines > members.mappings;
-        let all_known = candidates.len() == total as usize || !members.mixed;
-        let same = all_known
-            && candidates.iter().all(|&other| {
+        let possible = candidates.iter().zip(nearest.ordinary).filter(|&(_, ordinary)| ordinary);
+        let total = possible.clone().count();
+        let same = (nearest.complete || !members.mixed)
+            && nearest.ordinary[chosen]
+            && possible.clone().all(|(&other, _)| {
                 let other = self.outstanding.get(other);
                 other.client == client && !other.tainted
             });
 
         let doubt = short || self.is_doubtful(waiting, line);
         let (certainty, reason, probability) = match (same, doubt) {
+            (true, false) if total == 1 => (Certainty::Certain, Reason::Only, 1_000),
             (true, false) => (Certainty::Certain, Reason::SameClient, 1_000),
             (true, true) => (Certainty::Likely, Reason::Doubtful, 800),
             (false, _) => {
@@ -557,13 +614,13 @@ impl<T> Attributor<T> {
             _ => self.learn_agent(client, 1),
         }
         if !same {
-            self.outstanding.pass_over(group, candidates, chosen);
+            self.outstanding.pass_over(group, candidates, &nearest.ordinary, chosen);
         }
         self.take(mapping);
         Verdict {
             client: Some(client),
             certainty,
-            candidates: total,
+            candidates: u32::try_from(total).unwrap_or(u32::MAX).max(1),
             reason,
             delay: Some(delay),
             probability,
@@ -633,8 +690,17 @@ impl<T> Attributor<T> {
         line.user_agent.map_or(Fit::Unknown, |agent| self.habits.fit(client, agent))
     }
 
+    /// Until when all lines of a group are in view: now, or where there are too many of them the
+    /// time of the last one in view.
+    fn horizon(&self, group: u32, lines: &[usize]) -> Timestamp {
+        if lines.len() == self.outstanding.group(group).lines as usize {
+            return self.now.max(self.held[0].time);
+        }
+        lines.last().map_or(self.now, |&last| self.held[last].time)
+    }
+
     /// What it costs to explain a line by a mapping; lower is better.
-    fn pair_cost(&self, mapping: u32, line: &Held<T>) -> i64 {
+    fn pair_cost(&self, mapping: u32, line: &Held<T>, horizon: Timestamp) -> i64 {
         let waiting = self.outstanding.get(mapping);
         if self.is_impossible(waiting, line) {
             return IMPOSSIBLE;
@@ -646,7 +712,8 @@ impl<T> Attributor<T> {
         } else {
             0
         };
-        state.delays.cost(line.time.micros_since(waiting.time)) + agent + order
+        let delay = line.time.micros_since(waiting.time);
+        state.delays.cost(delay, horizon.micros_since(waiting.time)) + agent + order
     }
 
     /// What it costs to leave a line without a client: less where mappings are often missing.

@@ -154,13 +154,19 @@ impl Outstanding {
         &self.slab[mapping as usize]
     }
 
-    /// Notes that one of several candidates was preferred: the others are tainted, and those before
-    /// it that were passed over time and again are set aside, so that requests nobody ever answers
-    /// don't stand in the way of the rest.
-    pub(super) fn pass_over(&mut self, group: u32, candidates: &[u32], chosen: usize) {
-        for (place, &mapping) in candidates.iter().enumerate() {
+    /// Notes that one of several candidates was preferred: the others that could have been are
+    /// tainted, and those before it that were passed over time and again are set aside, so that
+    /// requests nobody ever answers don't stand in the way of the rest.
+    pub(super) fn pass_over(
+        &mut self,
+        group: u32,
+        candidates: &[u32],
+        could_have: &[bool],
+        chosen: usize,
+    ) {
+        for (place, (&mapping, &could)) in candidates.iter().zip(could_have).enumerate() {
             let waiting = &mut self.slab[mapping as usize];
-            waiting.tainted = true;
+            waiting.tainted |= could;
             if place >= chosen || waiting.stale {
                 continue;
             }
