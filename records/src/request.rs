@@ -181,7 +181,7 @@ fn unicode(text: &[u8]) -> (Escaped, usize) {
     if let Some(c) = char::from_u32(first) {
         return (Escaped::Char(c), 6);
     }
-    let second = text.get(6..8).filter(|s| s == b"\\u").and(text.get(8..12)).and_then(hex);
+    let second = text.get(6..8).filter(|s| s == b"\\u").and_then(|_| text.get(8..12)).and_then(hex);
     match second.map(|low| char::decode_utf16([first, low].map(low_half)).next()) {
         Some(Some(Ok(c))) => (Escaped::Char(c), 12),
         _ => literal,

@@ -1,19 +1,37 @@
 //! The join: mappings and access lines in, each line out once, with a client or without, and with
 //! a certainty.
 //!
+//! A driver moves the time ([`Attributor::advance`]), writes what is due
+//! ([`Attributor::next_decided`]), and only then hands in what came at that time.
 //! Time is an argument: `penlogd` drives the [`Attributor`] by arrival, `mergelogs` by logged time.
 //! Lines come out in the order they were put in.
+//!
+//! - `engine`: the [`Attributor`]; holds lines for a bounded time, then decides a whole group (the
+//!   lines and mappings of one request at one server) and hands the oldest line out.
+//! - `outstanding`: which mappings wait for a line and which lines for a decision, found in O(1).
+//! - `assign`: which line takes which mapping, for the group and not line by line.
+//! - `delays`, `habits`: what certain pairs teach about the others: how long a server takes, and
+//!   which User-Agent a client has.
 
-use std::collections::VecDeque;
+mod assign;
+mod delays;
+mod engine;
+mod habits;
+mod outstanding;
+#[cfg(test)]
+mod twin;
+
 use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::access::{AccessLine, Request};
-use crate::addr::{ClientAddr, ServerAddr};
+use crate::addr::ClientAddr;
 use crate::mapping::Mapping;
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
+
+pub use self::engine::{Attributor, ByCertainty};
 
 /// A server, as the [`Attributor`] numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -216,6 +234,8 @@ pub enum Reason {
     Doubtful,
     /// No mapping with this request was there.
     NoMapping,
+    /// Mappings with this request were there, but all of them suit other lines better.
+    NoneFits,
     /// The line has no request that could be looked up.
     NoRequest,
 }
@@ -231,71 +251,6 @@ pub struct Decided<T> {
     pub time: Timestamp,
     /// The outcome.
     pub verdict: Verdict,
-}
-
-/// The engine.
-pub struct Attributor<T> {
-    settings: Settings,
-    servers: indexmap::IndexSet<Vec<u8>>,
-    lines: VecDeque<Decided<T>>,
-}
-
-impl<T> Attributor<T> {
-    /// An engine that knows nothing yet.
-    #[must_use]
-    pub fn new(settings: Settings) -> Self {
-        Self { settings, servers: indexmap::IndexSet::new(), lines: VecDeque::new() }
-    }
-
-    /// The number of a server, given out on first sight.
-    pub fn server(&mut self, addr: ServerAddr<'_>) -> ServerId {
-        let (index, _) = self.servers.insert_full(addr.to_string().into_bytes());
-        ServerId(u32::try_from(index).unwrap_or(u32::MAX))
-    }
-
-    /// Takes a mapping. Mappings may come in any order; nearly sorted is best.
-    pub fn mapping(&mut self, record: Record) {
-        let _ = record;
-    }
-
-    /// Takes a line, with whatever the driver needs to write it.
-    pub fn line(&mut self, line: Line, payload: T) {
-        let verdict = Verdict {
-            client: None,
-            certainty: Certainty::None,
-            candidates: 0,
-            reason: Reason::NoMapping,
-            delay: None,
-            probability: 0,
-        };
-        self.lines.push_back(Decided { payload, server: line.server, time: line.time, verdict });
-    }
-
-    /// Says that it is `now`: lines that have waited long enough are decided, mappings that are
-    /// too old are forgotten.
-    pub fn advance(&mut self, now: Timestamp) {
-        let _ = (now, self.settings);
-    }
-
-    /// The next line that is decided, in the order the lines came.
-    pub fn next_decided(&mut self) -> Option<Decided<T>> {
-        self.lines.pop_front()
-    }
-
-    /// When the oldest held line is due, so that a driver knows how long to sleep.
-    #[must_use]
-    pub fn next_due(&self) -> Option<Timestamp> {
-        None
-    }
-
-    /// Decides all that is held: no more is to come.
-    pub fn finish(&mut self) {}
-
-    /// What has happened so far.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        Counts::default()
-    }
 }
 
 /// What an engine has done since it was made. Lines: `lines = exact + certain + likely + none + held`.

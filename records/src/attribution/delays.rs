@@ -1,0 +1,240 @@
+//! How long a server takes from mapping to line, learnt from pairs that are certain.
+//!
+//! Delays are counted in buckets a quarter of an octave wide. A decision weighs two things. How
+//! common is the delay that a pair would have? And how strange would it be if the mapping were left
+//! over: if none of the lines in view were its own? That is likely for a young mapping, whose line is
+//! still to come, and rare for an old one. Where every request takes the same time this makes the
+//! oldest mapping the best; where delays have a long tail it lets the young overtake; and a mapping
+//! that nobody will ever answer is left where it is. Where nothing was learnt, order decides.
+
+use crate::time::Resolution;
+
+/// Buckets for delays of one sign: 100 us times 2^25 is close to an hour.
+const SIDE: usize = 104;
+const BUCKETS: usize = 2 * SIDE + 1;
+
+/// A delay of this many microseconds or less is none.
+const UNIT: u64 = 100;
+
+/// The share of mappings that no line ever answers.
+const ORPHANS: f32 = 0.005;
+
+/// What a line before its mapping costs while nothing is known, in thousandths of a natural logarithm.
+const BEFORE: i64 = 3_000;
+
+/// Pairs needed before the distribution is used at all.
+const ENOUGH: u32 = 20;
+
+/// Pairs needed before a delay can rule a mapping out.
+const SETTLED: u32 = 200;
+
+/// Where counts are halved, so that a server that changes is learnt anew.
+const FADE_AT: u32 = 8192;
+
+/// Thousandths of a natural logarithm that an unheard-of delay costs at most.
+const WORST: i64 = 14_000;
+
+/// The delays of one server.
+pub(super) struct Delays {
+    counts: [u32; BUCKETS],
+    total: u32,
+    until_rebuilt: u32,
+    /// Cost of a delay in each bucket, in thousandths of a natural logarithm above the best.
+    cost: [i64; BUCKETS],
+    /// What is saved by not leaving over a mapping that has waited so long, likewise.
+    overdue: [i64; BUCKETS],
+    /// First and last bucket that hold all but one in 2,000 of the pairs.
+    usual: (usize, usize),
+    /// The coarsest resolution of what was learnt.
+    resolution: Resolution,
+}
+
+impl Delays {
+    pub(super) const fn new() -> Self {
+        Self {
+            counts: [0; BUCKETS],
+            total: 0,
+            until_rebuilt: ENOUGH,
+            cost: unlearnt(),
+            overdue: [0; BUCKETS],
+            usual: (0, BUCKETS - 1),
+            resolution: Resolution::Microsecond,
+        }
+    }
+
+    /// Notes the delay of a certain pair, in microseconds, and how finely it is known.
+    pub(super) fn learn(&mut self, delay: i64, resolution: Resolution) {
+        self.resolution = self.resolution.max(resolution);
+        self.counts[bucket(delay)] += 1;
+        self.total += 1;
+        self.until_rebuilt -= 1;
+        if self.until_rebuilt == 0 {
+            self.rebuild();
+        }
+    }
+
+    /// What it costs to explain a line by a mapping `delay` microseconds older, which at the end of
+    /// what is in view has waited for `waited` microseconds. May be negative.
+    pub(super) fn cost(&self, delay: i64, waited: i64) -> i64 {
+        self.cost[bucket(delay)] - self.overdue[bucket(waited)]
+    }
+
+    /// Whether such a delay is out of the ordinary.
+    pub(super) fn is_unusual(&self, delay: i64) -> bool {
+        let bucket = bucket(delay);
+        // A little beyond what was seen is still ordinary: two octaves.
+        bucket + 8 < self.usual.0 || bucket > self.usual.1 + 8
+    }
+
+    /// Whether enough is known to rule mappings out by their delay alone.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.total >= SETTLED
+    }
+
+    /// The middle delay in microseconds, once enough pairs are known.
+    pub(super) fn median(&self) -> Option<i64> {
+        (self.total >= ENOUGH).then(|| lower_bound(self.quantile(0.5)))
+    }
+
+    fn quantile(&self, share: f32) -> usize {
+        let mut left = share * to_f32(self.total);
+        for (bucket, &count) in self.counts.iter().enumerate() {
+            left -= to_f32(count);
+            if left < 0.0 {
+                return bucket;
+            }
+        }
+        BUCKETS - 1
+    }
+
+    fn rebuild(&mut self) {
+        if self.total > FADE_AT {
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+            self.total = self.counts.iter().sum();
+        }
+        self.until_rebuilt = (self.total / 4).max(ENOUGH);
+        self.usual = (self.quantile(0.0005), self.quantile(0.9995));
+
+        // Neighbours lend each other a part, so that one bucket's chance emptiness is no verdict.
+        let total = to_f32(self.total);
+        let share = |bucket: usize| {
+            let at = |i: usize| to_f32(self.counts.get(i).copied().unwrap_or(0));
+            let near = at(bucket.wrapping_sub(1)) + at(bucket + 1);
+            let far = at(bucket.wrapping_sub(2)) + at(bucket + 2);
+            (at(bucket) * 0.4 + near * 0.2 + far * 0.1) / total + 1e-6
+        };
+        // A stamp in whole seconds leaves open where in its second it was.
+        let step = to_f32(u32::try_from(self.resolution.micros()).unwrap_or(u32::MAX));
+        let mut density = [0.0_f32; BUCKETS];
+        let mut left = 1.0_f32;
+        for bucket in 0..BUCKETS {
+            let mass = share(bucket);
+            density[bucket] = mass / width(bucket).max(step);
+            self.overdue[bucket] = thousandths(-(left.max(0.0) + ORPHANS).ln()).max(0);
+            left -= mass;
+        }
+        let best = density.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        for (cost, density) in self.cost.iter_mut().zip(density) {
+            *cost = thousandths((best / density).ln()).clamp(0, WORST);
+        }
+    }
+}
+
+/// Costs while nothing is known: a mapping comes before its line.
+const fn unlearnt() -> [i64; BUCKETS] {
+    let mut cost = [0; BUCKETS];
+    let mut bucket = 0;
+    while bucket < SIDE {
+        cost[bucket] = BEFORE;
+        bucket += 1;
+    }
+    cost
+}
+
+/// The bucket of a delay: [`SIDE`] is none, below it are lines that came before their mapping.
+fn bucket(delay: i64) -> usize {
+    let steps = quarter_octaves(delay.unsigned_abs() / UNIT).min(SIDE);
+    if delay < 0 { SIDE - steps } else { SIDE + steps }
+}
+
+/// Four times the logarithm to base 2 of `n + 1`, mantissa cut to two bits.
+fn quarter_octaves(n: u64) -> usize {
+    let n = n.saturating_add(1);
+    let octave = n.ilog2();
+    let quarter = if octave >= 2 { n >> (octave - 2) & 3 } else { n << (2 - octave) & 3 };
+    octave as usize * 4 + usize::try_from(quarter).unwrap_or(0)
+}
+
+/// The shortest delay of a bucket, sign and all.
+fn lower_bound(bucket: usize) -> i64 {
+    let steps = bucket.abs_diff(SIDE);
+    let (octave, quarter) = (steps / 4, steps % 4);
+    let n = ((4 + quarter as u64) << octave >> 2).saturating_sub(1);
+    let delay = i64::try_from(n * UNIT).unwrap_or(i64::MAX);
+    if bucket < SIDE { -delay } else { delay }
+}
+
+/// How many microseconds a bucket covers.
+#[expect(clippy::cast_precision_loss, reason = "a width needs no more precision than a float has")]
+fn width(bucket: usize) -> f32 {
+    let octave = bucket.abs_diff(SIDE) / 4;
+    ((UNIT << octave) as f32 / 4.0).max(UNIT as f32)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts stay below 2^24")]
+fn to_f32(count: u32) -> f32 {
+    count as f32
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "as saturates, and that is what is wanted")]
+fn thousandths(value: f32) -> i64 {
+    (value * 1000.0) as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_grow_with_the_delay_and_start_where_they_say() {
+        let delays =
+            [-5_000_000, -1_000, -100, 0, 99, 100, 250, 1_000, 50_000, 1_000_000, i64::MAX];
+        for pair in delays.windows(2) {
+            assert!(bucket(pair[0]) <= bucket(pair[1]), "{pair:?}");
+        }
+        for index in SIDE + 8..BUCKETS - 1 {
+            assert_eq!(bucket(lower_bound(index)), index);
+        }
+        assert!(bucket(1_000_000) < bucket(2_000_000));
+    }
+
+    #[test]
+    fn nothing_learnt_means_no_preference() {
+        let delays = Delays::new();
+        assert_eq!(delays.cost(0, 0), delays.cost(1_000_000_000, 1_000_000_000));
+        assert!(delays.cost(-200, 0) > delays.cost(0, 0), "a mapping comes before its line");
+        assert!(!delays.is_unusual(-5_000_000));
+        assert_eq!(delays.median(), None);
+    }
+
+    #[test]
+    fn a_steady_delay_makes_the_overdue_mapping_the_best_and_an_ancient_one_the_worst() {
+        let mut delays = Delays::new();
+        (0..1_000).for_each(|i| delays.learn(50_000 + i % 100, Resolution::Microsecond));
+        let cost = |delay| delays.cost(delay, delay + 1_000);
+        assert!(cost(51_000) < cost(10_000));
+        assert!(cost(51_000) < cost(60_000_000));
+        assert!(delays.is_unusual(60_000_000));
+        assert!(!delays.is_unusual(60_000));
+        let median = delays.median().expect("there is enough");
+        assert!((40_000..=51_000).contains(&median), "{median}");
+    }
+
+    #[test]
+    fn a_server_that_changes_is_learnt_anew() {
+        let mut delays = Delays::new();
+        (0..20_000).for_each(|_| delays.learn(1_000, Resolution::Microsecond));
+        (0..60_000).for_each(|_| delays.learn(3_000_000, Resolution::Microsecond));
+        assert!(delays.cost(3_000_000, 4_000_000) < delays.cost(1_000, 4_000_000));
+    }
+}

@@ -1,0 +1,184 @@
+//! Which User-Agent a client has, learnt from pairs that are certain and, with less weight, from those
+//! that are likely, in a table of fixed size.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::addr::ClientAddr;
+
+/// Clients remembered at most; a newer one takes the place of one with the same slot.
+const SLOTS: usize = 1 << 15;
+
+/// User-Agents remembered for each.
+const AGENTS: usize = 4;
+
+/// How much a certain pair counts; a likely one counts 1.
+pub(super) const CERTAIN: u8 = 4;
+
+/// A client is not known before it was seen this often.
+const ENOUGH: u16 = 3;
+
+/// What is known of one client.
+#[derive(Clone, Copy, Default)]
+struct Habit {
+    /// Tells clients apart that share a slot; 0 is a free one.
+    client: u32,
+    agents: [u32; AGENTS],
+    /// How often each was seen; a newcomer takes over the rarest one's place and count, so that no
+    /// frequent one is lost (the space-saving rule of Metwally, Agrawal and El Abbadi, 2005).
+    seen: [u8; AGENTS],
+}
+
+/// How a User-Agent suits a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// Nothing is known.
+    Unknown,
+    /// The client has it.
+    Same,
+    /// The client is known by others only.
+    Other,
+}
+
+/// User-Agents whose frequency is counted; rarer ones share a counter.
+const COUNTERS: usize = 1 << 12;
+
+/// Where the counters are halved.
+const FADE_AT: u32 = 1 << 20;
+
+/// Thousandths of a natural logarithm that a client who is known by others costs beyond one of whom
+/// nothing is known: about one line in fifty is a change of browser.
+const OTHER: i64 = 4_000;
+
+/// The table.
+pub(super) struct Habits {
+    slots: Vec<Habit>,
+    /// Lines with each User-Agent, by the lowest bits of its hash.
+    frequency: Vec<u32>,
+    lines: u32,
+}
+
+impl Habits {
+    pub(super) fn new() -> Self {
+        Self { slots: vec![Habit::default(); SLOTS], frequency: vec![0; COUNTERS], lines: 0 }
+    }
+
+    /// Notes that a line has this User-Agent, whosever it is.
+    pub(super) fn note(&mut self, agent: u32) {
+        self.frequency[agent as usize % COUNTERS] += 1;
+        self.lines += 1;
+        if self.lines >= FADE_AT {
+            self.frequency.iter_mut().for_each(|count| *count /= 2);
+            self.lines /= 2;
+        }
+    }
+
+    /// What it costs to explain a line with `agent` by a mapping of `client`: nothing if the client
+    /// has it, for a stranger the more the rarer it is, in thousandths of a natural logarithm.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "counts below 2^24, and a logarithm of them"
+    )]
+    pub(super) fn cost(&self, client: ClientAddr, agent: u32) -> i64 {
+        let fit = self.fit(client, agent);
+        if fit == Fit::Same {
+            return 0;
+        }
+        let seen = self.frequency[agent as usize % COUNTERS].max(1);
+        let surprise = ((self.lines.max(1) as f32 / seen as f32).ln() * 1_000.0) as i64;
+        let stranger = surprise.clamp(0, OTHER);
+        if fit == Fit::Other { stranger + OTHER } else { stranger }
+    }
+
+    /// Notes that `client` was seen with `agent`, with a weight: see [`CERTAIN`].
+    pub(super) fn learn(&mut self, client: ClientAddr, agent: u32, weight: u8) {
+        let (index, tag) = place(client);
+        let habit = &mut self.slots[index];
+        if habit.client != tag {
+            *habit = Habit { client: tag, ..Habit::default() };
+        }
+        let known = (0..AGENTS).find(|&i| habit.seen[i] > 0 && habit.agents[i] == agent);
+        let slot = known.unwrap_or_else(|| {
+            let rarest = (0..AGENTS).min_by_key(|&i| habit.seen[i]).unwrap_or(0);
+            habit.agents[rarest] = agent;
+            rarest
+        });
+        habit.seen[slot] = habit.seen[slot].saturating_add(weight);
+        if habit.seen[slot] > 200 {
+            habit.seen.iter_mut().for_each(|seen| *seen /= 2);
+        }
+    }
+
+    /// How `agent` suits `client`.
+    pub(super) fn fit(&self, client: ClientAddr, agent: u32) -> Fit {
+        let (index, tag) = place(client);
+        let habit = &self.slots[index];
+        let total: u16 = habit.seen.iter().map(|&seen| u16::from(seen)).sum();
+        if habit.client != tag || total < ENOUGH {
+            return Fit::Unknown;
+        }
+        let seen = (0..AGENTS).find(|&i| habit.agents[i] == agent).map_or(0, |i| habit.seen[i]);
+        let rarest = habit.seen.iter().copied().min().unwrap_or(0);
+        if u16::from(seen) * 5 >= total {
+            Fit::Same
+        } else if u16::from(rarest) * 10 >= total {
+            // Shared by so many that one more is no surprise.
+            Fit::Unknown
+        } else if seen == 0 || u16::from(seen) * 20 < total {
+            Fit::Other
+        } else {
+            Fit::Unknown
+        }
+    }
+}
+
+/// The slot of a client, and what tells it from others there.
+fn place(client: ClientAddr) -> (usize, u32) {
+    let hash = match client {
+        ClientAddr::Ip(std::net::IpAddr::V4(ip)) => xxh3_64(&ip.octets()),
+        ClientAddr::Ip(std::net::IpAddr::V6(ip)) => xxh3_64(&ip.octets()),
+        ClientAddr::Unix => 1,
+    };
+    let tag = u32::try_from(hash >> 32).expect("the upper half has 32 bits");
+    let index = usize::try_from(hash % SLOTS as u64).expect("below the number of slots");
+    (index, tag.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(last: u8) -> ClientAddr {
+        ClientAddr::Ip([192, 0, 2, last].into())
+    }
+
+    #[test]
+    fn a_client_is_known_by_what_it_was_seen_with() {
+        let mut habits = Habits::new();
+        assert_eq!(habits.fit(client(1), 7), Fit::Unknown);
+        habits.learn(client(1), 7, CERTAIN);
+        assert_eq!(habits.fit(client(1), 7), Fit::Same);
+        assert_eq!(habits.fit(client(1), 8), Fit::Other);
+        assert_eq!(habits.fit(client(2), 8), Fit::Unknown);
+    }
+
+    #[test]
+    fn an_address_with_many_agents_says_nothing_about_a_new_one() {
+        let mut habits = Habits::new();
+        (1..=90).for_each(|agent| habits.learn(client(1), agent % 9, CERTAIN));
+        assert_eq!(habits.fit(client(1), 99), Fit::Unknown);
+    }
+
+    #[test]
+    fn a_few_wrong_guesses_do_not_hide_what_a_client_has() {
+        let mut habits = Habits::new();
+        for round in 0..40 {
+            habits.learn(client(1), 7, 1);
+            if round % 8 == 0 {
+                habits.learn(client(1), 100 + round, 1);
+            }
+        }
+        assert_eq!(habits.fit(client(1), 7), Fit::Same);
+        assert_eq!(habits.fit(client(1), 8), Fit::Other);
+    }
+}

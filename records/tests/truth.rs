@@ -1,0 +1,244 @@
+//! The join against simulated sites whose truth is known: how many lines name the right client, and
+//! how many that are called certain do not.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use pen_records::addr::{ClientAddr, ServerAddr};
+use pen_records::attribution::{Attributor, Certainty, Line, Record, Settings};
+use pen_records::request::{Cut, Fingerprint};
+use pen_records::time::{Resolution, Timestamp};
+
+/// A small generator of random numbers (`SplitMix64`), so that a row is the same on every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ z >> 31
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    /// Between 0 and 1.
+    fn share(&mut self) -> f64 {
+        f64::from(u32::try_from(self.next() >> 32).unwrap()) / f64::from(u32::MAX)
+    }
+
+    fn normal(&mut self) -> f64 {
+        (0..12).map(|_| self.share()).sum::<f64>() - 6.0
+    }
+}
+
+/// A kind of traffic.
+#[derive(Clone, Copy)]
+struct Row {
+    name: &'static str,
+    urls: u64,
+    /// Share of requests for the most wanted page, if it is not Zipf's law that decides.
+    same: f64,
+    per_second: f64,
+    /// Median latency in microseconds, and its spread as the sigma of a log-normal law.
+    latency: f64,
+    sigma: f64,
+    /// Share of mappings that never arrive, and of lines that never come.
+    lost: f64,
+    unanswered: f64,
+    resolution: Resolution,
+}
+
+#[derive(Default, Debug)]
+struct Score {
+    lines: f64,
+    right: f64,
+    certain: f64,
+    certain_wrong: f64,
+    none: f64,
+}
+
+struct Request {
+    start: i64,
+    end: i64,
+    client: u32,
+    agent: u32,
+    url: u64,
+    server: usize,
+}
+
+fn zipf(random: &mut Random, urls: u64) -> u64 {
+    let total: f64 = (1..=urls).map(|rank| 1.0 / f64::from(u32::try_from(rank).unwrap())).sum();
+    let mut left = random.share() * total;
+    for rank in 1..=urls {
+        left -= 1.0 / f64::from(u32::try_from(rank).unwrap());
+        if left <= 0.0 {
+            return rank;
+        }
+    }
+    urls
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "microseconds of a few minutes")]
+fn requests(row: &Row, count: usize, random: &mut Random) -> Vec<Request> {
+    let mut now = 1_000_000_000_000.0;
+    (0..count)
+        .map(|_| {
+            now += -random.share().max(1e-9).ln() / row.per_second * 1e6;
+            let client = u32::try_from(random.below(200)).unwrap();
+            let url = if row.same > 0.0 && random.share() < row.same {
+                0
+            } else {
+                zipf(random, row.urls)
+            };
+            let latency = row.latency * (random.normal() * row.sigma).exp();
+            Request {
+                start: now as i64,
+                end: (now + latency) as i64,
+                client,
+                agent: client / 5 + 1,
+                url,
+                server: usize::try_from(random.below(3)).unwrap(),
+            }
+        })
+        .collect()
+}
+
+fn stamp(at: i64, resolution: Resolution) -> Timestamp {
+    Timestamp::from_micros(at.div_euclid(resolution.micros()) * resolution.micros())
+}
+
+fn fingerprint(url: u64) -> Fingerprint {
+    Fingerprint::of_raw(format!("GET /page/{url} HTTP/1.1").as_bytes(), Cut::Long).unwrap()
+}
+
+fn addr(client: u32) -> ClientAddr {
+    ClientAddr::Ip(Ipv4Addr::from(0xC633_6400 + client).into())
+}
+
+fn play(row: &Row, count: usize) -> Score {
+    let mut random = Random(7);
+    let requests = requests(row, count, &mut random);
+    let mut events: Vec<(i64, bool, usize)> = Vec::new();
+    for (index, request) in requests.iter().enumerate() {
+        if random.share() >= row.lost {
+            events.push((request.start, false, index));
+        }
+        if random.share() >= row.unanswered {
+            events.push((request.end, true, index));
+        }
+    }
+    events.sort_unstable();
+
+    let wait = match row.resolution {
+        Resolution::Second => Duration::from_secs(3),
+        Resolution::Microsecond | Resolution::Millisecond => Duration::from_millis(250),
+    };
+    let mut engine = Attributor::new(Settings { wait, ..Settings::default() });
+    let servers = [1, 2, 3].map(|last| engine.server(ServerAddr::Ip([127, 0, 1, last].into())));
+    let mut score = Score::default();
+    let mut tally = |index: usize, verdict: pen_records::attribution::Verdict| {
+        let right = verdict.client == Some(addr(requests[index].client));
+        score.lines += 1.0;
+        score.right += f64::from(u8::from(right));
+        if std::env::var_os("TRACE").is_some() && row.same > 0.0 { println!("T {index} {} {} {right} {:?}", requests[index].url, requests[index].server, verdict); }
+        if verdict.certainty == Certainty::Certain {
+            score.certain += 1.0;
+            score.certain_wrong += f64::from(u8::from(!right));
+        }
+        score.none += f64::from(u8::from(verdict.client.is_none()));
+    };
+    for &(at, is_line, index) in &events {
+        let request = &requests[index];
+        let time = stamp(at, row.resolution);
+        engine.advance(time);
+        while let Some(out) = engine.next_decided() {
+            tally(out.payload, out.verdict);
+        }
+        let server = servers[request.server];
+        if is_line {
+            let line = Line {
+                server,
+                time,
+                resolution: row.resolution,
+                short: None,
+                long: Some(fingerprint(request.url)),
+                user_agent: Some(request.agent),
+                referer: None,
+                status: None,
+                bytes: None,
+                peer_port: None,
+            };
+            engine.line(line, index);
+        } else {
+            engine.mapping(Record {
+                server,
+                client: addr(request.client),
+                time,
+                resolution: row.resolution,
+                request: fingerprint(request.url),
+                cut: Cut::Long,
+            });
+        }
+    }
+    engine.finish();
+    while let Some(out) = engine.next_decided() {
+        tally(out.payload, out.verdict);
+    }
+    score
+}
+
+const ROWS: [(Row, f64); 8] = {
+    let live = Row {
+        name: "60 pages",
+        urls: 60,
+        same: 0.0,
+        per_second: 2_000.0,
+        latency: 2_000.0,
+        sigma: 0.5,
+        lost: 0.0,
+        unanswered: 0.0,
+        resolution: Resolution::Microsecond,
+    };
+    let offline = Row { resolution: Resolution::Second, ..live };
+    [
+        (live, 0.97),
+        (Row { name: "one page nine times in ten", same: 0.9, ..live }, 0.80),
+        (Row { name: "slow", per_second: 500.0, latency: 50_000.0, sigma: 1.2, ..live }, 0.75),
+        (Row { name: "few", per_second: 50.0, latency: 50_000.0, urls: 1_000, ..live }, 0.99),
+        (Row { name: "a mapping in a hundred lost", lost: 0.01, ..live }, 0.95),
+        (Row { name: "one in fifty unanswered", unanswered: 0.02, ..live }, 0.95),
+        (Row { name: "60 pages, stamps of a second", ..offline }, 0.90),
+        (Row { name: "unanswered, stamps of a second", unanswered: 0.02, ..offline }, 0.80),
+    ]
+};
+
+#[test]
+fn most_lines_name_the_right_client_and_what_is_called_certain_is() {
+    for (row, floor) in ROWS {
+        let score = play(&row, 20_000);
+        let right = score.right / score.lines;
+        println!(
+            "{:32} right {:.4} certain {:.4} wrong among certain {:.5} none {:.4}",
+            row.name,
+            right,
+            score.certain / score.lines,
+            score.certain_wrong / score.certain.max(1.0),
+            score.none / score.lines,
+        );
+        if std::env::var_os("SHOW").is_some() {
+            continue;
+        }
+        assert!(right >= floor, "{}: {right:.4} right, at least {floor} expected", row.name);
+        assert!(
+            score.certain_wrong <= score.certain / 1_000.0,
+            "{}: {} of {} certain lines are wrong",
+            row.name,
+            score.certain_wrong,
+            score.certain
+        );
+    }
+}
