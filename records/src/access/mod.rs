@@ -1,6 +1,21 @@
 //! Access lines: spans into a line nobody copies.
+//!
+//! A [`Parser`] reads line after line by a [`Spec`]: what the user asked for, or whatever each line
+//! shows itself to be. Underneath, a way of reading a file each: the relatives of common and
+//! combined, pasted format strings, JSON; and a syslog envelope round any of them.
+
+mod clf;
+mod clock;
+mod envelope;
+mod format;
+mod parser;
+mod write;
 
 use std::fmt;
+
+pub use self::format::FormatError;
+pub use self::parser::{Parser, Spec};
+pub use self::write::{write_with_client, write_with_text};
 
 use crate::time::{Resolution, Timestamp};
 

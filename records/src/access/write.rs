@@ -1,0 +1,51 @@
+//! Putting another client into a line: the client field changes, and no other byte.
+
+use super::Span;
+use crate::addr::ClientAddr;
+
+/// Appends `line` to `out` with `with` in place of its `client` field.
+pub fn write_with_client(line: &[u8], client: Span, with: ClientAddr, out: &mut Vec<u8>) {
+    let (before, after) = around(line, client);
+    out.extend_from_slice(before);
+    with.write_to(out);
+    out.extend_from_slice(after);
+}
+
+/// Appends `line` to `out` with the bytes `with` in place of its `client` field.
+pub fn write_with_text(line: &[u8], client: Span, with: &[u8], out: &mut Vec<u8>) {
+    let (before, after) = around(line, client);
+    out.reserve(before.len() + with.len() + after.len());
+    out.extend_from_slice(before);
+    out.extend_from_slice(with);
+    out.extend_from_slice(after);
+}
+
+/// What stands before and behind the field; a span that reaches beyond the line is cut to it.
+fn around(line: &[u8], client: Span) -> (&[u8], &[u8]) {
+    let start = (client.start as usize).min(line.len());
+    let end = (client.end as usize).clamp(start, line.len());
+    (&line[..start], &line[end..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_client_changes() {
+        let client = Span { start: 2, end: 5 };
+        for (line, with, expected) in [
+            (&b"a 1.2 b\r"[..], &b"192.0.2.1"[..], &b"a 192.0.2.1 b\r"[..]),
+            (b"a 1.2 b", b"", b"a  b"),
+            (b"a 1", b"x", b"a x"),
+            (b"", b"x", b"x"),
+        ] {
+            let mut out = Vec::new();
+            write_with_text(line, client, with, &mut out);
+            assert_eq!(out, expected);
+        }
+        let mut out = Vec::new();
+        write_with_client(b"a 1.2 b", client, ClientAddr::Unix, &mut out);
+        assert_eq!(out, b"a unix: b");
+    }
+}
