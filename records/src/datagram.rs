@@ -1,1 +1,197 @@
 //! Datagrams: mappings or access lines, told apart by the first bytes.
+//!
+//! ```text
+//! FE 70 6E     ours: a shipment, a question, an answer (see `docs/wire.md`)
+//! "+ "         a classic mapping, or junk: never an access line
+//! else         access lines as they are, usually one, each perhaps in a syslog envelope
+//! ```
+
+use std::fmt;
+
+use memchr::memchr;
+
+use crate::mapping::{Mapping, MappingError};
+use crate::shipment::{Answer, MAGIC, Parts, Question, Shipment, Type, WireError, WireErrorKind};
+
+/// What came in a datagram, borrowed from it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Datagram<'a> {
+    /// A classic mapping.
+    Mapping(Mapping<'a>),
+    /// Lines of our shipper.
+    Shipment(Shipment<'a>),
+    /// Our shipper asks who we are.
+    Question(Question),
+    /// Our collector answers; of no use to a collector.
+    Answer(Answer),
+    /// Access lines; at least one.
+    Lines(Lines<'a>),
+    /// Nothing, or nothing but line ends.
+    Empty,
+    /// It begins like a mapping or like one of ours, and is none.
+    Broken(DatagramError),
+}
+
+impl<'a> Datagram<'a> {
+    /// Tells what this is. Any bytes are safe to pass.
+    #[must_use]
+    pub fn parse(datagram: &'a [u8]) -> Self {
+        if datagram.starts_with(b"+ ") {
+            return match Mapping::parse_datagram(datagram) {
+                Ok(mapping) => Self::Mapping(mapping),
+                Err(error) => Self::Broken(DatagramError::Mapping(error)),
+            };
+        }
+        if datagram.starts_with(&MAGIC) {
+            return Self::parse_ours(datagram)
+                .unwrap_or_else(|error| Self::Broken(DatagramError::Wire(error)));
+        }
+        if datagram.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
+            return Self::Empty;
+        }
+        Self::Lines(Lines { rest: datagram })
+    }
+
+    fn parse_ours(datagram: &'a [u8]) -> Result<Self, WireError> {
+        let parts = Parts::parse(datagram)?;
+        match parts.kind {
+            Type::Question => Question::from_parts(&parts).map(Self::Question),
+            Type::Answer => Answer::from_parts(&parts).map(Self::Answer),
+            Type::Shipment => Shipment::from_parts(&parts).map(Self::Shipment),
+            Type::Packet => Err(WireError { kind: WireErrorKind::Type, at: 4 }),
+        }
+    }
+}
+
+/// The lines of a datagram, without their line feeds; carriage returns stay, empty lines are left
+/// out. A line that begins with `+ ` behind another one is a line: mappings come alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lines<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while !self.rest.is_empty() {
+            let (line, rest) = match memchr(b'\n', self.rest) {
+                Some(end) => (&self.rest[..end], &self.rest[end + 1..]),
+                None => (self.rest, &b""[..]),
+            };
+            self.rest = rest;
+            if !matches!(line, b"" | b"\r") {
+                return Some(line);
+            }
+        }
+        None
+    }
+}
+
+/// Why a datagram is of no use: small enough to make one for each of a flood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatagramError {
+    /// It begins with `+ ` and is no mapping.
+    Mapping(MappingError),
+    /// It begins with our magic bytes and is none of ours.
+    Wire(WireError),
+}
+
+impl fmt::Display for DatagramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mapping(error) => write!(f, "a broken mapping: {error}"),
+            Self::Wire(error) => write!(f, "a broken shipment or question: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for DatagramError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Mapping(error) => Some(error),
+            Self::Wire(error) => Some(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::shipment::{Origin, Push, Server, Stamp, Writer};
+    use crate::time::Timestamp;
+
+    const ORIGIN: Origin = Origin { id: 1, start: Timestamp::from_micros(2) };
+
+    #[test]
+    fn the_first_bytes_decide() {
+        let mut writer = Writer::new(ORIGIN, Server::default(), 1400);
+        assert_eq!(writer.push(b"a line"), Push::Taken);
+        let shipment = writer.finish(Stamp::default(), <[u8]>::to_vec).unwrap();
+        let mut question = Vec::new();
+        Question { nonce: 1, origin: ORIGIN, shipments: 0, lines: 0 }.write(&mut question);
+        let mut answer = Vec::new();
+        Answer { nonce: 1, window: 0, datagram: 0 }.write(&mut answer);
+        for (datagram, expected) in [
+            (&b"+ 127.0.0.9 127.0.0.1 GET /x HTTP/1.1\n"[..], "mapping"),
+            (b"+ 127.0.0.9 127.0.0.1", "mapping"),
+            (b"+ nobody 127.0.0.1 GET /\n", "broken"),
+            (b"+ ", "broken"),
+            (b"+", "lines"),
+            (b"+1 line", "lines"),
+            (b"127.0.0.1 - - [t] \"GET / HTTP/1.1\" 200 5\n", "lines"),
+            (b"<190>Nov 22 20:23:20 web nginx: 127.0.0.1 - -", "lines"),
+            (b"{\"client\": \"127.0.0.1\"}", "lines"),
+            (b"", "empty"),
+            (b"\n", "empty"),
+            (b"\r\n\n", "empty"),
+            (b"\xFEpn", "broken"),
+            (b"\xFEpn\x01\x04\x00\x08\x00", "broken"),
+            (b"\xFEpx", "lines"),
+            (&shipment, "shipment"),
+            (&question, "question"),
+            (&answer, "answer"),
+        ] {
+            let kind = match Datagram::parse(datagram) {
+                Datagram::Mapping(_) => "mapping",
+                Datagram::Shipment(_) => "shipment",
+                Datagram::Question(_) => "question",
+                Datagram::Answer(_) => "answer",
+                Datagram::Lines(_) => "lines",
+                Datagram::Empty => "empty",
+                Datagram::Broken(_) => "broken",
+            };
+            assert_eq!(kind, expected, "{}", datagram.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn lines_are_split_at_line_feeds_only() {
+        for (datagram, expected) in [
+            (&b"one\n"[..], &[&b"one"[..]][..]),
+            (b"one", &[b"one"]),
+            (b"one\r\n\n\r\ntwo\r\n", &[b"one\r", b"two\r"]),
+            (
+                b"a\x00b\rc\x85\n+ 1.1.1.1 2.2.2.2 GET /",
+                &[b"a\x00b\rc\x85", b"+ 1.1.1.1 2.2.2.2 GET /"],
+            ),
+        ] {
+            let Datagram::Lines(lines) = Datagram::parse(datagram) else { panic!("{datagram:?}") };
+            assert!(lines.eq(expected.iter().copied()), "{}", datagram.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic_and_no_line_is_lost(bytes in vec(any::<u8>(), 0..300)) {
+            if let Datagram::Lines(lines) = Datagram::parse(&bytes) {
+                let kept: usize = lines.map(<[u8]>::len).sum();
+                let ends = bytes.iter().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
+                prop_assert!(kept + ends >= bytes.len() && kept > 0);
+            }
+        }
+    }
+}

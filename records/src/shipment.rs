@@ -1,1 +1,0 @@
-//! What the shipper sends: lines, framed and numbered.

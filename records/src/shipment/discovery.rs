@@ -1,0 +1,180 @@
+//! "Are you one of ours?": the shipper's question and the collector's answer.
+//!
+//! An answer says that everything sent before its question has left the collector's receive
+//! buffer, so questions are also what the shipper paces itself by. An answer is never longer than
+//! its question: a collector is no amplifier.
+//!
+//! ```text
+//! question = header nonce(u64) id(u64) start(i64) shipments(u64) lines(u64)     ; 48 bytes
+//! answer   = header nonce(u64) window(u32) datagram(u32)                        ; 24 bytes
+//! ```
+//!
+//! A C collector takes a question for a web line. The sixth byte, the flags, is always zero there
+//! and ends its string, so it finds no quotes and drops it.
+
+use nom::number::complete::{le_i64, le_u32, le_u64};
+use nom::{IResult, Parser};
+
+use super::Origin;
+use super::header::{HEADER, Parts, Type, WireError, WireErrorKind, write_header};
+use crate::time::Timestamp;
+
+/// The shipper asks, and says how far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Comes back in the answer; hard to guess, so that nobody else answers.
+    pub nonce: u64,
+    /// Who asks.
+    pub origin: Origin,
+    /// Shipments sent so far: the number of the next. So the last ones, too, are missed if lost.
+    pub shipments: u64,
+    /// Lines shipped so far: the number of the next.
+    pub lines: u64,
+}
+
+impl Question {
+    /// The bytes of a question.
+    pub const LEN: usize = HEADER + 40;
+
+    /// Reads a question.
+    ///
+    /// # Errors
+    /// Says what is wrong at which byte. Any bytes are safe to pass.
+    pub fn parse(datagram: &[u8]) -> Result<Self, WireError> {
+        Self::from_parts(&Parts::parse(datagram)?)
+    }
+
+    pub(crate) fn from_parts(parts: &Parts<'_>) -> Result<Self, WireError> {
+        expect(parts, Type::Question)?;
+        let (_, question) = question(parts.head).map_err(|_| short(parts))?;
+        Ok(question)
+    }
+
+    /// Appends the question.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        write_header(Type::Question, 0, QUESTION, out);
+        out.extend_from_slice(&self.nonce.to_le_bytes());
+        out.extend_from_slice(&self.origin.id.to_le_bytes());
+        out.extend_from_slice(&self.origin.start.as_micros().to_le_bytes());
+        out.extend_from_slice(&self.shipments.to_le_bytes());
+        out.extend_from_slice(&self.lines.to_le_bytes());
+    }
+}
+
+/// The collector answers: ship, as much as this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The question's.
+    pub nonce: u64,
+    /// Bytes of datagrams that the asker may have under way, not yet confirmed by an answer: its
+    /// share of the collector's receive buffer, what the kernel adds to each datagram taken off.
+    /// Zero if the collector does not say.
+    pub window: u32,
+    /// The longest datagram the collector takes whole; zero if it does not say.
+    pub datagram: u32,
+}
+
+impl Answer {
+    /// The bytes of an answer.
+    pub const LEN: usize = HEADER + 16;
+
+    /// Reads an answer.
+    ///
+    /// # Errors
+    /// Says what is wrong at which byte. Any bytes are safe to pass.
+    pub fn parse(datagram: &[u8]) -> Result<Self, WireError> {
+        Self::from_parts(&Parts::parse(datagram)?)
+    }
+
+    pub(crate) fn from_parts(parts: &Parts<'_>) -> Result<Self, WireError> {
+        expect(parts, Type::Answer)?;
+        let (_, answer) = answer(parts.head).map_err(|_| short(parts))?;
+        Ok(answer)
+    }
+
+    /// Appends the answer.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        write_header(Type::Answer, 0, ANSWER, out);
+        out.extend_from_slice(&self.nonce.to_le_bytes());
+        out.extend_from_slice(&self.window.to_le_bytes());
+        out.extend_from_slice(&self.datagram.to_le_bytes());
+    }
+}
+
+/// Lengths as the header says them.
+const QUESTION: u16 = 48;
+const ANSWER: u16 = 24;
+
+fn expect(parts: &Parts<'_>, kind: Type) -> Result<(), WireError> {
+    if parts.kind != kind {
+        return Err(WireError { kind: WireErrorKind::Type, at: 4 });
+    }
+    parts.check_flags(0)
+}
+
+fn short(parts: &Parts<'_>) -> WireError {
+    WireError { kind: WireErrorKind::Short, at: parts.body_at() }
+}
+
+fn question(input: &[u8]) -> IResult<&[u8], Question, ()> {
+    let (input, nonce) = le_u64(input)?;
+    let (input, origin) = origin(input)?;
+    let (input, (shipments, lines)) = (le_u64, le_u64).parse(input)?;
+    Ok((input, Question { nonce, origin, shipments, lines }))
+}
+
+fn answer(input: &[u8]) -> IResult<&[u8], Answer, ()> {
+    let (input, (nonce, window, datagram)) = (le_u64, le_u32, le_u32).parse(input)?;
+    Ok((input, Answer { nonce, window, datagram }))
+}
+
+/// `origin = id(u64) start(i64)`
+pub(super) fn origin(input: &[u8]) -> IResult<&[u8], Origin, ()> {
+    let (input, (id, start)) = (le_u64, le_i64).parse(input)?;
+    Ok((input, Origin { id, start: Timestamp::from_micros(start) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKED: Question = Question {
+        nonce: 0x2222_0102_0304_0A22,
+        origin: Origin { id: 77, start: Timestamp::from_seconds(1_795_379_143) },
+        shipments: 3,
+        lines: 12,
+    };
+
+    #[test]
+    fn questions_and_answers_read_as_they_were_written() {
+        let answered = Answer { nonce: ASKED.nonce, window: 1 << 20, datagram: 65_507 };
+        let (mut question, mut answer) = (Vec::new(), Vec::new());
+        ASKED.write(&mut question);
+        answered.write(&mut answer);
+        assert_eq!(Question::parse(&question), Ok(ASKED));
+        assert_eq!(Answer::parse(&answer), Ok(answered));
+        assert_eq!((question.len(), answer.len()), (Question::LEN, Answer::LEN));
+        assert!(answer.len() <= question.len(), "an answer must not amplify");
+        assert!(Answer::parse(&question).is_err() && Question::parse(&answer).is_err());
+    }
+
+    #[test]
+    fn a_c_collector_finds_no_quotes_before_the_first_nul_of_a_question() {
+        let mut question = Vec::new();
+        ASKED.write(&mut question);
+        let string = question.split(|&byte| byte == 0).next().unwrap();
+        assert!(!string.contains(&b'"') && !string.starts_with(b"+"), "{string:?}");
+    }
+
+    #[test]
+    fn what_a_later_version_adds_behind_the_fixed_part_is_skipped() {
+        let mut question = Vec::new();
+        ASKED.write(&mut question);
+        question[6] += 3;
+        question.extend_from_slice(&[200, 1, 0]);
+        assert_eq!(Question::parse(&question), Ok(ASKED));
+        question[5] = 1;
+        let refused = Question::parse(&question).unwrap_err();
+        assert_eq!((refused.kind, refused.at), (WireErrorKind::Flags, 5));
+    }
+}

@@ -1,0 +1,237 @@
+//! What all of our binary datagrams begin with, and the integers they are made of.
+//!
+//! ```text
+//! datagram  = header fixed *extension body
+//! header    = %xFE "pn" version type flags length     ; length: u16, offset of the body
+//! extension = kind size *OCTET                        ; a byte each, size octets follow
+//! ```
+//!
+//! `0xFE` begins no UTF-8 text, no access line, no `+ ` and no syslog `<`. Unknown extensions are
+//! skipped, unknown flags are refused if they are in the low half. `docs/wire.md` has the layout.
+
+use std::fmt;
+
+use nom::bytes::complete::{tag, take};
+use nom::multi::length_data;
+use nom::number::complete::{le_u16, u8};
+use nom::{IResult, Parser};
+
+/// The bytes that begin all of our binary datagrams.
+pub const MAGIC: [u8; 3] = [0xFE, b'p', b'n'];
+
+/// The layout this crate writes and reads.
+pub const VERSION: u8 = 1;
+
+/// Bytes up to the fixed part.
+pub(super) const HEADER: usize = 8;
+
+/// Flags that a reader has to know to make sense of the rest.
+const MUST_KNOW: u8 = 0x0F;
+
+/// What a datagram is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Type {
+    Question,
+    Answer,
+    Shipment,
+    /// Mappings of the balancer: reserved, not yet laid out.
+    Packet,
+}
+
+impl Type {
+    pub(super) const fn byte(self) -> u8 {
+        match self {
+            Self::Question => 1,
+            Self::Answer => 2,
+            Self::Shipment => 3,
+            Self::Packet => 4,
+        }
+    }
+
+    const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Question),
+            2 => Some(Self::Answer),
+            3 => Some(Self::Shipment),
+            4 => Some(Self::Packet),
+            _ => None,
+        }
+    }
+}
+
+/// Why bytes are none of our datagrams, and at which byte that shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireError {
+    /// What was wrong there.
+    pub kind: WireErrorKind,
+    /// Offset of the first byte that does not fit.
+    pub at: usize,
+}
+
+/// What was wrong with a datagram of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WireErrorKind {
+    /// It does not begin with our magic bytes.
+    Magic,
+    /// A version from after our time.
+    Version,
+    /// A type we do not know, or another than was asked for.
+    Type,
+    /// A flag that changes the meaning, and that we do not know.
+    Flags,
+    /// It ends too early.
+    Short,
+    /// An extension with a size that its kind can't have.
+    Extension,
+    /// Lines that do not fill the body, or not as many as announced.
+    Lines,
+    /// A piece that lies outside of its line, or a line that is too long.
+    Piece,
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fault = match self.kind {
+            WireErrorKind::Magic => "not one of our datagrams",
+            WireErrorKind::Version => "an unknown version",
+            WireErrorKind::Type => "an unexpected type",
+            WireErrorKind::Flags => "an unknown flag",
+            WireErrorKind::Short => "the datagram ends too early",
+            WireErrorKind::Extension => "an extension of the wrong size",
+            WireErrorKind::Lines => "lines that do not add up",
+            WireErrorKind::Piece => "a piece outside of its line",
+        };
+        write!(f, "{fault} at byte {}", self.at)
+    }
+}
+
+impl std::error::Error for WireError {}
+
+/// A datagram's parts, before its type gives them a meaning.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parts<'a> {
+    pub(crate) kind: Type,
+    pub(super) flags: u8,
+    /// The fixed part and the extensions.
+    pub(super) head: &'a [u8],
+    pub(super) body: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    pub(crate) fn parse(datagram: &'a [u8]) -> Result<Self, WireError> {
+        let fail = |kind, at| WireError { kind, at };
+        let (rest, _) =
+            tag::<_, _, ()>(&MAGIC[..])(datagram).map_err(|_| fail(WireErrorKind::Magic, 0))?;
+        let (rest, (version, kind, flags)) =
+            bytes(rest).map_err(|_| fail(WireErrorKind::Short, datagram.len()))?;
+        if version != VERSION {
+            return Err(fail(WireErrorKind::Version, 3));
+        }
+        let kind = Type::from_byte(kind).ok_or_else(|| fail(WireErrorKind::Type, 4))?;
+        let (_, length) = length(rest).map_err(|_| fail(WireErrorKind::Short, datagram.len()))?;
+        let length = usize::from(length);
+        match (datagram.get(HEADER..length), datagram.get(length..)) {
+            (Some(head), Some(body)) => Ok(Self { kind, flags, head, body }),
+            _ => Err(fail(WireErrorKind::Short, datagram.len())),
+        }
+    }
+
+    /// Refuses flags outside of `known` that would change the meaning.
+    pub(super) fn check_flags(&self, known: u8) -> Result<(), WireError> {
+        if self.flags & MUST_KNOW & !known == 0 {
+            Ok(())
+        } else {
+            Err(WireError { kind: WireErrorKind::Flags, at: 5 })
+        }
+    }
+
+    /// Where the body begins.
+    pub(super) fn body_at(&self) -> usize {
+        HEADER + self.head.len()
+    }
+}
+
+fn bytes(input: &[u8]) -> IResult<&[u8], (u8, u8, u8), ()> {
+    (u8, u8, u8).parse(input)
+}
+
+fn length(input: &[u8]) -> IResult<&[u8], u16, ()> {
+    le_u16(input)
+}
+
+/// `extension = kind size *OCTET`
+pub(super) fn extension(input: &[u8]) -> IResult<&[u8], (u8, &[u8]), ()> {
+    (u8, length_data(u8)).parse(input)
+}
+
+/// An unsigned integer of seven bits a byte, lowest first; the top bit says that more follow. At
+/// most 32 bits, so at most five bytes.
+pub(super) fn varint(input: &[u8]) -> IResult<&[u8], u32, ()> {
+    // One byte is the common case, two the next.
+    if let [low @ 0..0x80, rest @ ..] = input {
+        return Ok((rest, u32::from(*low)));
+    }
+    let mut value = 0_u64;
+    for (index, byte) in input.iter().take(5).enumerate() {
+        value |= u64::from(byte & 0x7F) << (7 * index);
+        if byte & 0x80 == 0 {
+            let value = u32::try_from(value).map_err(|_| nom::Err::Error(()))?;
+            let (rest, _) = take(index + 1)(input)?;
+            return Ok((rest, value));
+        }
+    }
+    Err(nom::Err::Error(()))
+}
+
+/// Appends what [`varint`] reads.
+pub(super) fn write_varint(mut value: u32, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(low_seven(value) | 0x80);
+        value >>= 7;
+    }
+    out.push(low_seven(value));
+}
+
+fn low_seven(value: u32) -> u8 {
+    value.to_le_bytes()[0] & 0x7F
+}
+
+/// How many bytes [`write_varint`] appends.
+pub(super) const fn varint_len(value: u32) -> usize {
+    match value {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        0x4000..0x20_0000 => 3,
+        0x20_0000..0x1000_0000 => 4,
+        _ => 5,
+    }
+}
+
+/// Appends the first eight bytes of a datagram whose body begins at `length`.
+pub(super) fn write_header(kind: Type, flags: u8, length: u16, out: &mut Vec<u8>) {
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&[VERSION, kind.byte(), flags]);
+    out.extend_from_slice(&length.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_survive_and_take_as_many_bytes_as_said() {
+        for value in [0, 1, 0x7F, 0x80, 0x3FFF, 0x4000, 0x1F_FFFF, 0x20_0000, u32::MAX] {
+            let mut out = Vec::new();
+            write_varint(value, &mut out);
+            assert_eq!(varint(&out), Ok((&b""[..], value)), "{value}");
+            assert_eq!(out.len(), varint_len(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn integers_that_are_too_long_or_end_early_are_refused() {
+        for bytes in [&b""[..], b"\x80", b"\xFF\xFF\xFF\xFF\x7F", b"\x80\x80\x80\x80\x80\x00"] {
+            assert!(varint(bytes).is_err(), "{bytes:?}");
+        }
+    }
+}

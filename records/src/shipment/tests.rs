@@ -1,0 +1,224 @@
+//! Laws of the framing, and the vectors of `docs/wire.md`.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+
+const ORIGIN: Origin =
+    Origin { id: 0x0123_4567_89AB_CDEF, start: Timestamp::from_micros(1_795_379_143_000_001) };
+
+const STAMP: Stamp =
+    Stamp { sent: Timestamp::from_micros(1_795_379_145_250_000), dropped: 9, cut: 2 };
+
+/// Ships the lines and gives back the datagrams.
+fn ship(lines: &[Vec<u8>], server: Server<'_>, limit: usize) -> Vec<Vec<u8>> {
+    let mut writer = Writer::new(ORIGIN, server, limit);
+    let mut sent = Vec::new();
+    for line in lines {
+        let mut push = writer.push(line);
+        if push != Push::Taken {
+            sent.extend(writer.finish(STAMP, <[u8]>::to_vec));
+        }
+        if push == Push::Full {
+            push = writer.push(line);
+            assert_eq!(push, Push::Taken, "an empty shipment has room");
+        }
+        let mut next = (push == Push::Long).then_some(0);
+        while let Some(offset) = next {
+            let (rest, datagram) = writer.piece(line, offset, STAMP, <[u8]>::to_vec);
+            sent.push(datagram);
+            next = rest;
+        }
+    }
+    sent.extend(writer.finish(STAMP, <[u8]>::to_vec));
+    sent
+}
+
+fn received(senders: &mut Senders, datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut lines = Vec::new();
+    for datagram in datagrams {
+        let shipment = Shipment::parse(datagram).expect("we wrote it");
+        let _ = senders.receive(&shipment, |line| lines.push(line.to_vec()));
+    }
+    lines
+}
+
+fn server(addr: &str) -> Server<'_> {
+    Server { name: Some(b"web 1"), ..Server::parse(addr).expect("an address") }
+}
+
+#[test]
+fn a_shipment_says_who_ships_for_whom_and_how_much_is_missing() {
+    for (addr, ip, port) in [
+        ("127.0.0.2:8080", "127.0.0.2", Some(8080)),
+        ("192.0.2.1", "192.0.2.1", None),
+        ("[2001:db8::1]:443", "2001:db8::1", Some(443)),
+        ("2001:db8::1", "2001:db8::1", None),
+        ("::ffff:192.0.2.1", "192.0.2.1", None),
+    ] {
+        let sent = ship(&[b"a line".to_vec(), b"".to_vec()], server(addr), 1400);
+        let shipment = Shipment::parse(&sent[0]).expect(addr);
+        assert_eq!((shipment.origin, shipment.number, shipment.first_line), (ORIGIN, 0, 0));
+        assert_eq!((shipment.sent, shipment.dropped, shipment.cut), (STAMP.sent, 9, 2));
+        assert_eq!(shipment.server.addr, Some(ip.parse::<IpAddr>().unwrap()), "{addr}");
+        assert_eq!((shipment.server.port, shipment.server.name), (port, Some(&b"web 1"[..])));
+        assert!(shipment.lines().eq([&b"a line"[..], b""]), "{addr}");
+    }
+    let sent = ship(&[b"a line".to_vec()], Server::default(), 1400);
+    assert_eq!(Shipment::parse(&sent[0]).map(|s| s.server), Ok(Server::default()));
+}
+
+#[test]
+fn what_is_no_server_address_is_refused() {
+    for text in ["", "web1", "1.2.3.4:", "1.2.3.4:70000", "1.2.3.4:80:90", "[::1", ":80"] {
+        assert_eq!(Server::parse(text), None, "{text}");
+    }
+}
+
+#[test]
+fn a_cut_datagram_and_one_with_bytes_added_are_refused() {
+    let sent = ship(&[b"one".to_vec(), b"two".to_vec()], server("127.0.0.2"), 1400);
+    for len in 0..sent[0].len() {
+        assert!(Shipment::parse(&sent[0][..len]).is_err(), "cut to {len} bytes");
+    }
+    let longer = [&sent[0][..], b"\x00"].concat();
+    assert_eq!(Shipment::parse(&longer).map_err(|e| e.kind), Err(WireErrorKind::Lines));
+}
+
+#[test]
+fn faults_are_named_with_their_place() {
+    let sent = ship(&[b"one".to_vec()], server("127.0.0.2"), 1400);
+    for (at, byte, kind) in [
+        (0, b'+', WireErrorKind::Magic),
+        (3, 2, WireErrorKind::Version),
+        (4, 99, WireErrorKind::Type),
+        (4, 1, WireErrorKind::Type),
+        (5, 2, WireErrorKind::Flags),
+        (65, 5, WireErrorKind::Extension),
+    ] {
+        let mut datagram = sent[0].clone();
+        datagram[at] = byte;
+        let error = Shipment::parse(&datagram).unwrap_err();
+        assert_eq!(error.kind, kind, "byte {at} is {byte}");
+        assert!(error.at.abs_diff(at) <= 1, "byte {at} is {byte}: {error}");
+    }
+    let mut unknown = sent[0].clone();
+    unknown[5] = 0x80;
+    unknown[64] = 200;
+    assert!(Shipment::parse(&unknown).is_ok(), "other flags and extensions are skipped");
+}
+
+#[test]
+fn a_line_of_64_kib_and_more_survives_in_pieces() {
+    for (len, limit) in [(65_536, 1400), (LINE, 1400), (LINE, 65_507), (1400, 1400), (449, 512)] {
+        let line: Vec<u8> = (0..=255).cycle().take(len).collect();
+        let lines = [b"before".to_vec(), line, b"after".to_vec()];
+        let sent = ship(&lines, Server::default(), limit);
+        assert!(sent.iter().all(|datagram| datagram.len() <= limit), "{len}");
+        let mut senders = Senders::new(Limits::default());
+        assert_eq!(received(&mut senders, &sent), lines, "{len}");
+        assert_eq!(senders.counts().lost_lines, 0);
+    }
+}
+
+/// `fixtures/wire/NAME.hex`: pairs of digits, and comments behind `#`.
+fn vector(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/wire").join(name);
+    let text = std::fs::read_to_string(&path).expect("a vector");
+    text.lines()
+        .flat_map(|line| line.split('#').next().unwrap_or_default().split_whitespace())
+        .map(|pair| u8::from_str_radix(pair, 16).expect("two digits"))
+        .collect()
+}
+
+#[test]
+fn the_vectors_are_what_we_write_and_read() {
+    let lines = [b"GET".to_vec(), b"a\x00\"b\r".to_vec(), b"".to_vec()];
+    let plain = ship(&lines, Server::default(), 1400);
+    assert_eq!(vector("shipment.hex"), plain[0]);
+    let full = ship(&lines[..1], server("127.0.0.2:8080"), 1400);
+    assert_eq!(vector("shipment-server.hex"), full[0]);
+    let mut writer = Writer::new(ORIGIN, Server::default(), 512);
+    let long: Vec<u8> = (0..=255).cycle().take(450).collect();
+    let (next, first) = writer.piece(&long, 0, STAMP, <[u8]>::to_vec);
+    assert_eq!(vector("piece-first.hex"), first);
+    let (none, last) = writer.piece(&long, next.expect("more"), STAMP, <[u8]>::to_vec);
+    assert_eq!((vector("piece-last.hex"), none), (last, None));
+    let mut question = Vec::new();
+    let nonce = 0x1122_3344_5566_7788;
+    Question { nonce, origin: ORIGIN, shipments: 3, lines: 12 }.write(&mut question);
+    assert_eq!(vector("question.hex"), question);
+    let mut answer = Vec::new();
+    Answer { nonce, window: 1 << 20, datagram: 65_507 }.write(&mut answer);
+    assert_eq!(vector("answer.hex"), answer);
+}
+
+proptest! {
+    #[test]
+    fn lines_survive_whatever_bytes_they_hold(
+        lines in vec(vec(any::<u8>(), 0..700), 0..40),
+        limit in 512_usize..2000,
+    ) {
+        let sent = ship(&lines, server("127.0.0.2"), limit);
+        prop_assert!(sent.iter().all(|datagram| datagram.len() <= limit));
+        let mut senders = Senders::new(Limits::default());
+        prop_assert_eq!(received(&mut senders, &sent), lines);
+        prop_assert_eq!(senders.counts().lost_lines, 0);
+    }
+
+    #[test]
+    fn what_comes_and_what_is_lost_is_what_was_sent(
+        lines in vec(vec(any::<u8>(), 0..700), 1..40),
+        fate in vec((0_u8..4, any::<prop::sample::Index>()), 0..80),
+    ) {
+        let sent = ship(&lines, Server::default(), 600);
+        let total = lines.len() as u64;
+        let mut senders = Senders::new(Limits::default());
+        // The first and the last come, so that the range is known; the rest is reordered,
+        // duplicated and lost.
+        let mut road = vec![sent[0].clone()];
+        for (copies, index) in fate {
+            let datagram = index.get(&sent);
+            road.extend((0..copies).map(|_| datagram.clone()));
+        }
+        road.push(sent[sent.len() - 1].clone());
+        let came = received(&mut senders, &road).len() as u64;
+        prop_assert_eq!(came + senders.counts().lost_lines, total);
+    }
+
+    #[test]
+    fn changed_bytes_never_panic(
+        lines in vec(vec(any::<u8>(), 0..700), 1..6),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut senders = Senders::new(Limits { senders: 2, lines: 2, bytes: 4096 });
+        for mut datagram in ship(&lines, server("[::1]:80"), 600) {
+            for (index, byte) in &changes {
+                *index.get_mut(&mut datagram) = *byte;
+            }
+            for bytes in [&datagram[..], &datagram[..cut.index(datagram.len())]] {
+                let _ = Question::parse(bytes);
+                let _ = Answer::parse(bytes);
+                if let Ok(shipment) = Shipment::parse(bytes) {
+                    let _ = senders.receive(&shipment, |_| {});
+                    let _ = senders.counts();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_behind_the_magic_never_panic(bytes in vec(any::<u8>(), 0..200)) {
+        for kind in 0..5 {
+            let datagram = [&MAGIC[..], &[VERSION, kind], &bytes].concat();
+            let _ = Question::parse(&datagram);
+            let _ = Answer::parse(&datagram);
+            let _ = Shipment::parse(&datagram);
+        }
+    }
+}

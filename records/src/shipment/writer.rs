@@ -1,0 +1,201 @@
+//! Lines become datagrams.
+
+use super::header::{HEADER, Type, varint_len, write_header, write_varint};
+use super::{LINE, NAME, Origin, PIECE, PORT, SERVER, Server};
+use crate::addr::parse_ip;
+use crate::time::Timestamp;
+
+/// Bytes of a shipment's header and fixed part.
+const FIXED: usize = HEADER + 56;
+
+/// Makes shipments, one after another in the same buffer, and numbers them and their lines.
+#[derive(Debug)]
+pub struct Writer {
+    /// Header, fixed part, extensions, then the lines so far.
+    bytes: Vec<u8>,
+    /// Where the body begins.
+    head: usize,
+    /// The most bytes a datagram may have.
+    limit: usize,
+    /// Lines in `bytes`.
+    count: u32,
+    /// The number of the next shipment.
+    number: u64,
+    /// The number of the next line that is not yet in a finished shipment.
+    first_line: u64,
+}
+
+/// What the shipper knows when a shipment leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// Now, by the shipper's clock.
+    pub sent: Timestamp,
+    /// Lines dropped so far.
+    pub dropped: u64,
+    /// Lines cut so far.
+    pub cut: u32,
+}
+
+/// What became of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Push {
+    /// It is in the shipment.
+    Taken,
+    /// There is no room left: [`Writer::finish`], then push it again.
+    Full,
+    /// It is longer than a datagram: [`Writer::finish`] what is there, then [`Writer::piece`].
+    Long,
+}
+
+impl Writer {
+    /// Room for the head and a few bytes of lines.
+    pub const SMALLEST: usize = 512;
+
+    /// Makes shipments of at most `limit` bytes (at least [`Self::SMALLEST`]). A name is cut to 255
+    /// bytes.
+    #[must_use]
+    pub fn new(origin: Origin, server: Server<'_>, limit: usize) -> Self {
+        let mut extensions = Vec::new();
+        if let Some(addr) = server.addr {
+            match addr.to_canonical() {
+                std::net::IpAddr::V4(ip) => extend(SERVER, &ip.octets(), &mut extensions),
+                std::net::IpAddr::V6(ip) => extend(SERVER, &ip.octets(), &mut extensions),
+            }
+        }
+        if let Some(port) = server.port {
+            extend(PORT, &port.to_le_bytes(), &mut extensions);
+        }
+        if let Some(name) = server.name {
+            extend(NAME, name, &mut extensions);
+        }
+        let head = FIXED + extensions.len();
+        let length = u16::try_from(head).expect("three extensions are at most 279 bytes");
+        let limit = limit.max(Self::SMALLEST);
+        let mut bytes = Vec::with_capacity(limit);
+        write_header(Type::Shipment, 0, length, &mut bytes);
+        bytes.extend_from_slice(&origin.id.to_le_bytes());
+        bytes.extend_from_slice(&origin.start.as_micros().to_le_bytes());
+        bytes.resize(FIXED, 0);
+        bytes.extend_from_slice(&extensions);
+        Self { bytes, head, limit, count: 0, number: 0, first_line: 0 }
+    }
+
+    /// From now on at most `limit` bytes; what is already in the buffer stays.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.max(Self::SMALLEST);
+    }
+
+    /// Adds a line, which may hold any bytes; it has no line end of its own.
+    pub fn push(&mut self, line: &[u8]) -> Push {
+        let Ok(len) = u32::try_from(line.len()) else { return Push::Long };
+        let framed = varint_len(len) + line.len();
+        if self.bytes.len() + framed <= self.limit {
+            write_varint(len, &mut self.bytes);
+            self.bytes.extend_from_slice(line);
+            self.count += 1;
+            return Push::Taken;
+        }
+        if self.head + framed <= self.limit { Push::Full } else { Push::Long }
+    }
+
+    /// Bytes in the shipment so far, with its head.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there is no line in it.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The number of the next shipment: how many there were.
+    #[must_use]
+    pub const fn shipments(&self) -> u64 {
+        self.number
+    }
+
+    /// The number of the next line to be finished: how many there were.
+    #[must_use]
+    pub const fn lines(&self) -> u64 {
+        self.first_line
+    }
+
+    /// Calls `send` with the finished datagram and begins the next, unless there is no line in it.
+    pub fn finish<R>(&mut self, stamp: Stamp, send: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        if self.count == 0 {
+            return None;
+        }
+        let lines = self.count;
+        Some(self.complete(stamp, 0, lines, lines.into(), send))
+    }
+
+    /// Calls `send` with a datagram that holds what fits of `line` from `offset` on; gives back
+    /// where the next piece begins, `None` behind the last, and what `send` said. Lines are cut to
+    /// [`LINE`] bytes. The shipment must be empty.
+    pub fn piece<R>(
+        &mut self,
+        line: &[u8],
+        offset: usize,
+        stamp: Stamp,
+        send: impl FnOnce(&[u8]) -> R,
+    ) -> (Option<usize>, R) {
+        debug_assert!(self.is_empty(), "lines come before pieces");
+        let line = &line[..line.len().min(LINE)];
+        let total = u32::try_from(line.len()).expect("cut to a mebibyte");
+        let start = u32::try_from(offset.min(line.len())).expect("not behind its end");
+        write_varint(total, &mut self.bytes);
+        write_varint(start, &mut self.bytes);
+        let end = line.len().min(offset + (self.limit - self.bytes.len()));
+        self.bytes.extend_from_slice(line.get(offset..end).unwrap_or_default());
+        let next = (end < line.len()).then_some(end);
+        let sent = self.complete(stamp, PIECE, 1, u64::from(next.is_none()), send);
+        (next, sent)
+    }
+
+    /// Fills in the fixed part, sends, and makes room for the next.
+    fn complete<R>(
+        &mut self,
+        stamp: Stamp,
+        flags: u8,
+        count: u32,
+        done: u64,
+        send: impl FnOnce(&[u8]) -> R,
+    ) -> R {
+        self.bytes[5] = flags;
+        let fixed = &mut self.bytes[HEADER + 16..FIXED];
+        fixed[..8].copy_from_slice(&self.number.to_le_bytes());
+        fixed[8..16].copy_from_slice(&self.first_line.to_le_bytes());
+        fixed[16..24].copy_from_slice(&stamp.sent.as_micros().to_le_bytes());
+        fixed[24..32].copy_from_slice(&stamp.dropped.to_le_bytes());
+        fixed[32..36].copy_from_slice(&stamp.cut.to_le_bytes());
+        fixed[36..].copy_from_slice(&count.to_le_bytes());
+        let sent = send(&self.bytes);
+        self.bytes.truncate(self.head);
+        self.count = 0;
+        self.number += 1;
+        self.first_line += done;
+        sent
+    }
+}
+
+impl Server<'_> {
+    /// Reads `ADDR`, `ADDR:PORT` or `[ADDR]:PORT`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(addr) = parse_ip(text.as_bytes()) {
+            return Some(Self { addr: Some(addr), ..Self::default() });
+        }
+        let (addr, port) = text.rsplit_once(':')?;
+        let addr = parse_ip(addr.as_bytes())?;
+        Some(Self { addr: Some(addr), port: Some(port.parse().ok()?), name: None })
+    }
+}
+
+fn extend(kind: u8, value: &[u8], out: &mut Vec<u8>) {
+    let value = &value[..value.len().min(255)];
+    out.extend_from_slice(&[kind, u8::try_from(value.len()).unwrap_or(u8::MAX)]);
+    out.extend_from_slice(value);
+}
