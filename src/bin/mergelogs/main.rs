@@ -1,2 +1,172 @@
-//! mergelogs.
-fn main() {}
+//! `mergelogs`: access logs of several servers and the balancer's mapping log in, one log that names
+//! the real clients out, in time order.
+//!
+//! The road: [`config`] says what was meant, [`heads`] looks at each input's beginning, [`clocks`]
+//! compares the servers' clocks with the balancer's, [`reader`] threads run ahead over [`archive`]
+//! and [`lines`], [`join`] merges and attributes, [`output`] writes, [`report`] accounts for it.
+
+mod archive;
+mod cli;
+mod clocks;
+mod config;
+mod heads;
+mod join;
+mod lines;
+mod output;
+mod passes;
+mod progress;
+mod reader;
+mod report;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use clap::Parser as _;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::cli::{Args, ReportStyle};
+use crate::clocks::Clock;
+use crate::config::{Config, Origin};
+use crate::heads::Head;
+use crate::join::{EXPLAIN, Join, JoinError, Setup};
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::reader::Shared;
+use crate::report::Report;
+
+/// Done.
+const DONE: u8 = 0;
+/// Something failed.
+const FAILED: u8 = 1;
+/// The command line cannot be understood.
+const MISUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // A closed pipe is no reason for a second error.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(MISUSED));
+        }
+    };
+    let config = match Config::new(args) {
+        Ok(config) => config,
+        Err(error) => {
+            complain(&error.to_string());
+            say("try 'mergelogs --help'");
+            return ExitCode::from(MISUSED);
+        }
+    };
+    for remark in &config.remarks {
+        complain(remark);
+    }
+    ExitCode::from(match run(&config) {
+        Ok(code) => code,
+        Err(JoinError::Output(error)) if error.is_closed_pipe() => DONE,
+        Err(JoinError::Signal(signal)) => u8::try_from(128 + signal).unwrap_or(FAILED),
+        Err(error) => {
+            complain(&error.to_string());
+            FAILED
+        }
+    })
+}
+
+fn run(config: &Config) -> Result<u8, JoinError> {
+    let started = Instant::now();
+    let signal = watch_signals();
+    let (mappings, logs) = look(config)?;
+    let clocks = vec![Clock::default(); config.servers.len()];
+    let origins = mappings.iter().chain(logs.iter().map(|(_, head)| head));
+    let total = origins.filter_map(|head| archive::size(&head.origin)).sum();
+    let mut progress = Progress::new(total, config.quiet);
+    let shared = Shared::default();
+    let mut output = match &config.output {
+        Some(path) => Output::create(path)?,
+        None => Output::stdout(),
+    };
+    let mut explain = config.explain.as_deref().map(Output::create).transpose()?;
+    if let Some(explain) = &mut explain {
+        explain.buf.extend_from_slice(EXPLAIN);
+    }
+    let ahead: Vec<_> = clocks.iter().map(|clock| clock.ahead).collect();
+    let setup = Setup {
+        config,
+        shared: shared.clone(),
+        signal,
+        progress: &mut progress,
+        output: &mut output,
+        explain: explain.as_mut(),
+        ahead: &ahead,
+        logs,
+        mappings,
+    };
+    let joined = Join::new(setup).run();
+    progress.clear();
+    let tally = joined?;
+    output.finish()?;
+    explain.map(Output::finish).transpose()?;
+    let bytes = shared.progress.load(Ordering::Relaxed);
+    let report = Report::new(config, &clocks, &tally, started.elapsed(), bytes);
+    for warning in report.warnings() {
+        complain(&warning);
+    }
+    if !config.quiet {
+        let text = match config.report {
+            ReportStyle::Text => report.text(),
+            ReportStyle::Json => report.json(),
+        };
+        say(text.trim_end());
+    }
+    Ok(if report.balances() && !report.has_faults() { DONE } else { FAILED })
+}
+
+/// The beginnings of the mapping logs, and of the access logs with their server's index.
+type Looked = (Vec<Head>, Vec<(usize, Head)>);
+
+/// Looks at the beginning of every input.
+fn look(config: &Config) -> Result<Looked, JoinError> {
+    let open = |origin: &Origin, error| JoinError::Open(origin.to_string(), error);
+    let mut mappings = Vec::new();
+    for origin in &config.mappings {
+        mappings.push(Head::of_mappings(origin).map_err(|error| open(origin, error))?);
+    }
+    let mut logs = Vec::new();
+    for (index, server) in config.servers.iter().enumerate() {
+        for origin in &server.logs {
+            let head =
+                Head::of_access(origin, &server.spec).map_err(|error| open(origin, error))?;
+            if config.debug {
+                complain(&format!("{origin} is a log of {}", server.label()));
+            }
+            logs.push((index, head));
+        }
+    }
+    // Within a server equal times go by the file that begins earlier, whatever order they were in.
+    logs.sort_by_key(|(server, head)| (*server, head.first_time));
+    Ok((mappings, logs))
+}
+
+/// Holds the number of the first signal that asks to stop. A second one stops at once.
+fn watch_signals() -> Arc<AtomicUsize> {
+    let number = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let value = usize::try_from(signal).unwrap_or(0);
+        // Refused only for signals that cannot be caught.
+        drop(signal_hook::flag::register_usize(signal, Arc::clone(&number), value));
+    }
+    number
+}
+
+/// One line to standard error.
+fn complain(text: &str) {
+    say(&format!("mergelogs: {text}"));
+}
+
+fn say(text: &str) {
+    // Nobody can be told that nobody can be told.
+    drop(writeln!(std::io::stderr(), "{text}"));
+}

@@ -1,0 +1,150 @@
+//! Bytes from plain or compressed files, told apart by their first bytes and not by their names.
+
+use std::fs::File;
+use std::io::{self, BufReader, Cursor, Read};
+use std::os::unix::fs::FileTypeExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::config::Origin;
+
+/// How a file is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Plain,
+    Gzip,
+    Bzip2,
+    Xz,
+    Zstd,
+}
+
+impl Compression {
+    fn of(magic: &[u8]) -> Self {
+        match magic {
+            [0x1F, 0x8B, ..] => Self::Gzip,
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, ..]
+            | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, ..] => Self::Bzip2,
+            [0xFD, b'7', b'z', b'X', b'Z', 0x00, ..] => Self::Xz,
+            // A frame, or one of the skippable frames that may come first.
+            [0x28, 0xB5, 0x2F, 0xFD, ..] | [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..] => Self::Zstd,
+            _ => Self::Plain,
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Gzip => "gzip",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// An opened input: decompressed bytes.
+pub(crate) struct Archive {
+    pub(crate) compression: Compression,
+    pub(crate) bytes: Box<dyn Read + Send>,
+}
+
+/// The longest magic number looked for.
+const MAGIC: usize = 6;
+/// Compressed bytes read at once.
+const BLOCK: usize = 256 << 10;
+
+/// Opens an input. Bytes as they lie in the file are added to `progress` as they are read.
+pub(crate) fn open(origin: &Origin, progress: Option<&Arc<AtomicU64>>) -> io::Result<Archive> {
+    match origin {
+        Origin::Stdin => unpack(counted(io::stdin(), progress)),
+        Origin::File(path) => {
+            let file = File::open(path)?;
+            if file.metadata()?.is_dir() {
+                return Err(io::ErrorKind::IsADirectory.into());
+            }
+            unpack(counted(file, progress))
+        }
+    }
+}
+
+/// Whether the input can be opened a second time and says the same then.
+pub(crate) fn is_repeatable(origin: &Origin) -> bool {
+    match origin {
+        Origin::Stdin => false,
+        Origin::File(path) => path.metadata().map_or(true, |meta| {
+            let kind = meta.file_type();
+            !(kind.is_fifo() || kind.is_char_device() || kind.is_socket())
+        }),
+    }
+}
+
+/// How many bytes lie in the input; `None` if that can't be known.
+pub(crate) fn size(origin: &Origin) -> Option<u64> {
+    match origin {
+        Origin::Stdin => None,
+        Origin::File(path) => {
+            path.metadata().ok().filter(std::fs::Metadata::is_file).map(|m| m.len())
+        }
+    }
+}
+
+fn counted<R: Read + Send + 'static>(
+    inner: R,
+    progress: Option<&Arc<AtomicU64>>,
+) -> Box<dyn Read + Send> {
+    match progress {
+        Some(progress) => Box::new(Counted { inner, progress: Arc::clone(progress) }),
+        None => Box::new(inner),
+    }
+}
+
+fn unpack(mut raw: Box<dyn Read + Send>) -> io::Result<Archive> {
+    let mut magic = Vec::with_capacity(MAGIC);
+    raw.by_ref().take(MAGIC as u64).read_to_end(&mut magic)?;
+    let compression = Compression::of(&magic);
+    let whole = Cursor::new(magic).chain(raw);
+    let blocks = |whole| BufReader::with_capacity(BLOCK, whole);
+    let bytes: Box<dyn Read + Send> = match compression {
+        Compression::Plain => Box::new(whole),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(blocks(whole))),
+        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(blocks(whole))),
+        Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(blocks(whole))),
+        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(blocks(whole))?),
+    };
+    Ok(Archive { compression, bytes })
+}
+
+struct Counted<R> {
+    inner: R,
+    progress: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buf)?;
+        self.progress.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compression_is_known_by_the_first_bytes() {
+        for (magic, compression) in [
+            (&b"\x1F\x8B\x08\x00\x00\x00"[..], Compression::Gzip),
+            (b"BZh91AY&SY", Compression::Bzip2),
+            (b"BZh9 is a line", Compression::Plain),
+            (b"\xFD7zXZ\x00", Compression::Xz),
+            (b"\x28\xB5\x2F\xFD\x04\x00", Compression::Zstd),
+            (b"\x50\x2A\x4D\x18\x04\x00", Compression::Zstd),
+            (b"127.0.", Compression::Plain),
+            (b"", Compression::Plain),
+            (b"\x1F", Compression::Plain),
+        ] {
+            assert_eq!(Compression::of(magic), compression, "{}", magic.escape_ascii());
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `Args`: what was typed. The doc comments are the help text; `docs/man/mergelogs.1` is by hand.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser, ValueEnum};
+
+/// Merge the access logs of several servers into one that names the real clients.
+///
+/// The lines of all logs come out in time order. Where the balancer's mapping log shows who sent a
+/// request, that client's address stands in the line instead of the balancer's; nothing else in a
+/// line changes. Inputs may be compressed with gzip, bzip2, xz or zstd, rotated, and in any order.
+#[derive(Debug, Parser)]
+#[command(name = "mergelogs", version, arg_required_else_help = false)]
+pub(crate) struct Args {
+    /// The balancer's mapping log: `client seconds server request` lines. May be repeated, and may
+    /// be a glob in quotes
+    #[arg(short = 'p', long = "mappings", value_name = "PENLOG", required = true, action = ArgAction::Append)]
+    pub(crate) mappings: Vec<PathBuf>,
+
+    /// How old, in seconds, a mapping may be and still explain a line
+    #[arg(short = 'j', long = "window", value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(0..=31_622_400))]
+    pub(crate) window: u32,
+
+    /// Accepted and ignored: times are compared in UTC, so there is no offset to give
+    #[arg(short = 't', value_name = "SECONDS", allow_negative_numbers = true)]
+    pub(crate) time_offset: Option<i64>,
+
+    /// Accepted and ignored: there is no cache to do without
+    #[arg(short = 'c')]
+    pub(crate) no_cache: bool,
+
+    /// Say on standard error what is found and done
+    #[arg(short = 'd', action = ArgAction::Count)]
+    pub(crate) debug: u8,
+
+    /// Write the merged log here, compressed if the name ends in .gz, .bz2, .xz or .zst. The file
+    /// appears under its name only when it is complete
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// The format of the logs: `auto`, `json`, or the text of an Apache `LogFormat` or an nginx
+    /// `log_format`. With SERVER= in front, of that server's logs only; may be repeated
+    #[arg(long, value_name = "[SERVER=]SPEC", action = ArgAction::Append)]
+    pub(crate) format: Vec<String>,
+
+    /// What to put as the client of a line that no mapping explains
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Unmatched::Keep)]
+    pub(crate) unmatched: Unmatched,
+
+    /// What to do with a client that is only the best of several
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Likely::Use)]
+    pub(crate) likely: Likely,
+
+    /// Write beside each line how sure its client is and why, one line each, TAB-separated
+    #[arg(long, value_name = "FILE")]
+    pub(crate) explain: Option<PathBuf>,
+
+    /// How the report at the end is written to standard error
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = ReportStyle::Text)]
+    pub(crate) report: ReportStyle,
+
+    /// Print no report and no progress, only warnings
+    #[arg(short = 'q', long)]
+    pub(crate) quiet: bool,
+
+    /// A server's address as the mapping log spells it, and a log of that server. IPv6 addresses
+    /// stand in brackets; `-` is standard input; the file may be a glob in quotes; a port
+    /// between the two (10.0.0.1:8080:access.log) tells servers on one machine apart
+    #[arg(value_name = "SERVER:FILE", required = true)]
+    pub(crate) logs: Vec<std::ffi::OsString>,
+}
+
+/// See [`Args::unmatched`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Unmatched {
+    /// Leave the address that is there
+    Keep,
+    /// A dash
+    Dash,
+    /// The server's name from the command line, as the C program did
+    Server,
+}
+
+/// See [`Args::likely`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Likely {
+    /// Put it into the line
+    Use,
+    /// Leave the address that is there
+    Keep,
+    /// A dash
+    Dash,
+}
+
+/// See [`Args::report`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportStyle {
+    /// Lines for people
+    Text,
+    /// One JSON object
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn classic_command_lines_are_understood() {
+        for (line, window, offset) in [
+            ("-p pen.log 10.0.0.1:a", 600, None),
+            ("-cd -j 2 -p pen.log 10.0.0.1:a 10.0.0.2:b", 2, None),
+            ("-cdj2 -ppen.log -t -18000 10.0.0.1:a", 2, Some(-18_000)),
+            ("-dcp pen.log -t 7200 10.0.0.1:a -j 60", 60, Some(7_200)),
+        ] {
+            let words = std::iter::once("mergelogs").chain(line.split(' '));
+            let args = Args::try_parse_from(words).expect(line);
+            assert_eq!((args.window, args.time_offset), (window, offset), "{line}");
+            assert_eq!(args.mappings, [PathBuf::from("pen.log")], "{line}");
+        }
+    }
+
+    #[test]
+    fn misuse_is_refused() {
+        for line in ["", "10.0.0.1:a", "-p pen.log", "-r x -p pen.log 10.0.0.1:a", "-j x -p p s:f"]
+        {
+            let words = std::iter::once("mergelogs").chain(line.split_whitespace());
+            let error = Args::try_parse_from(words).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

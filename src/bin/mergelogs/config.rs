@@ -1,0 +1,344 @@
+//! `Config`: what was meant. Splits `SERVER:FILE`, expands globs, and refuses what cannot work.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::net::IpAddr;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use pen_records::access::Spec;
+use pen_records::addr::{ServerAddr, parse_ip};
+
+use crate::cli::{Args, Likely, ReportStyle, Unmatched};
+
+/// Everything the run needs, checked.
+pub(crate) struct Config {
+    pub(crate) mappings: Vec<Origin>,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) window: Duration,
+    pub(crate) output: Option<PathBuf>,
+    pub(crate) explain: Option<PathBuf>,
+    pub(crate) unmatched: Unmatched,
+    pub(crate) likely: Likely,
+    pub(crate) report: ReportStyle,
+    pub(crate) quiet: bool,
+    pub(crate) debug: bool,
+    /// Remarks on the command line that do not stop the run.
+    pub(crate) remarks: Vec<String>,
+}
+
+/// A server of the command line and its logs.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    /// As it was typed, without brackets.
+    pub(crate) name: String,
+    /// `None` for a name that no mapping can hold.
+    pub(crate) ip: Option<IpAddr>,
+    /// From `server:port:file`: tells logs apart, a classic mapping does not hold it.
+    pub(crate) port: Option<u16>,
+    pub(crate) spec: Spec,
+    pub(crate) logs: Vec<Origin>,
+}
+
+impl Server {
+    pub(crate) fn addr(&self) -> ServerAddr<'_> {
+        self.ip.map_or_else(|| ServerAddr::Unix(self.name.as_bytes()), ServerAddr::Ip)
+    }
+
+    /// The name with the port, where one was given.
+    pub(crate) fn label(&self) -> String {
+        match (self.port, self.ip) {
+            (Some(port), Some(IpAddr::V6(ip))) => format!("[{ip}]:{port}"),
+            (Some(port), _) => format!("{}:{port}", self.name),
+            (None, _) => self.name.clone(),
+        }
+    }
+}
+
+/// Where bytes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    File(PathBuf),
+    Stdin,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Stdin => f.write_str("standard input"),
+        }
+    }
+}
+
+/// What is wrong with a command line.
+#[derive(Debug)]
+pub(crate) enum ConfigError {
+    NoColon(OsString),
+    NoServer(OsString),
+    NoFile(OsString),
+    BareV6(OsString),
+    NoMatch(PathBuf),
+    BadGlob(PathBuf, glob::PatternError),
+    StdinTwice,
+    Format(String, String),
+    OutputIsInput(PathBuf),
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoColon(arg) => {
+                write!(f, "expected SERVER:FILE, found no colon in {}", arg.display())
+            }
+            Self::NoServer(arg) => {
+                write!(f, "expected a server before the colon in {}", arg.display())
+            }
+            Self::NoFile(arg) => write!(f, "expected a file after the colon in {}", arg.display()),
+            Self::BareV6(arg) => write!(
+                f,
+                "expected SERVER:FILE with an IPv6 address in brackets, as in [2001:db8::1]:access.log, found {}",
+                arg.display()
+            ),
+            Self::NoMatch(path) => write!(f, "no file matches {}", path.display()),
+            Self::BadGlob(path, error) => {
+                write!(f, "cannot understand the pattern {}: {error}", path.display())
+            }
+            Self::StdinTwice => f.write_str("standard input (-) can be read only once"),
+            Self::Format(spec, error) => {
+                write!(f, "cannot understand the format {spec:?}: {error}")
+            }
+            Self::OutputIsInput(path) => {
+                write!(f, "{} is to be read and to be written: choose another name", path.display())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    pub(crate) fn new(args: Args) -> Result<Self, ConfigError> {
+        let mut remarks = Vec::new();
+        if args.time_offset.is_some() {
+            remarks.push(
+                "-t is not needed and not used: times are compared in UTC, by each line's own offset"
+                    .to_owned(),
+            );
+        }
+        if args.no_cache && args.debug > 0 {
+            remarks.push("-c is not needed: there is no cache to do without".to_owned());
+        }
+        let mut servers: Vec<Server> = Vec::new();
+        for arg in &args.logs {
+            let (server, file) = split(arg, &|path| path.exists())?;
+            let logs = expand(&file)?;
+            match servers.iter_mut().find(|s| s.name == server.name && s.port == server.port) {
+                Some(known) => known.logs.extend(logs),
+                None => servers.push(Server { logs, ..server }),
+            }
+        }
+        for server in &mut servers {
+            let mut seen = Vec::new();
+            server.logs.retain(|log| {
+                let new = !seen.contains(log);
+                seen.push(log.clone());
+                if !new {
+                    remarks.push(format!("{log} is named twice: read once"));
+                }
+                new
+            });
+            if server.ip.is_none() && !server.name.contains('/') {
+                remarks.push(format!(
+                    "{} is no address, so no mapping names it: its lines keep their clients",
+                    server.name
+                ));
+            }
+        }
+        for format in &args.format {
+            set_format(&mut servers, format)?;
+        }
+        let mut mappings = Vec::new();
+        for path in &args.mappings {
+            mappings.extend(expand(path.as_os_str())?);
+        }
+        let config = Self {
+            mappings,
+            servers,
+            window: Duration::from_secs(u64::from(args.window)),
+            output: args.output.filter(|path| path.as_os_str() != "-"),
+            explain: args.explain,
+            unmatched: args.unmatched,
+            likely: args.likely,
+            report: args.report,
+            quiet: args.quiet,
+            debug: args.debug > 0,
+            remarks,
+        };
+        config.check_files()?;
+        Ok(config)
+    }
+
+    fn check_files(&self) -> Result<(), ConfigError> {
+        let origins = || self.mappings.iter().chain(self.servers.iter().flat_map(|s| &s.logs));
+        if origins().filter(|origin| **origin == Origin::Stdin).count() > 1 {
+            return Err(ConfigError::StdinTwice);
+        }
+        for written in self.output.iter().chain(&self.explain) {
+            let Ok(written) = written.canonicalize() else { continue };
+            // Devices and pipes may well be read and written.
+            if !written.is_file() {
+                continue;
+            }
+            for origin in origins() {
+                if let Origin::File(read) = origin
+                    && read.canonicalize().is_ok_and(|read| read == written)
+                {
+                    return Err(ConfigError::OutputIsInput(read.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Splits `SERVER:FILE`. The classic reading, at the first colon, wins where its file exists.
+fn split(arg: &OsStr, exists: &dyn Fn(&Path) -> bool) -> Result<(Server, OsString), ConfigError> {
+    let bytes = arg.as_bytes();
+    let (name, rest, ip) = if let Some(inside) = bytes.strip_prefix(b"[")
+        && let Some(end) = memchr::memchr(b']', inside)
+        && let Some(rest) = inside[end + 1..].strip_prefix(b":")
+        && let Some(ip) = parse_ip(&inside[..end])
+    {
+        (&inside[..end], rest, Some(ip))
+    } else {
+        let Some(colon) = memchr::memchr(b':', bytes) else {
+            return Err(ConfigError::NoColon(arg.to_owned()));
+        };
+        let (name, rest) = (&bytes[..colon], &bytes[colon + 1..]);
+        if parse_ip(name).is_none() && begins_with_bare_v6(bytes) && !exists(&path(rest)) {
+            return Err(ConfigError::BareV6(arg.to_owned()));
+        }
+        (name, rest, parse_ip(name))
+    };
+    if name.is_empty() {
+        return Err(ConfigError::NoServer(arg.to_owned()));
+    }
+    let (port, rest) = match port_before(rest) {
+        Some((port, file)) if !exists(&path(rest)) => (Some(port), file),
+        _ => (None, rest),
+    };
+    if rest.is_empty() {
+        return Err(ConfigError::NoFile(arg.to_owned()));
+    }
+    let name = ip.map_or_else(|| String::from_utf8_lossy(name).into_owned(), |ip| ip.to_string());
+    let server = Server { name, ip, port, spec: Spec::auto(), logs: Vec::new() };
+    Ok((server, path(rest).into_os_string()))
+}
+
+fn path(bytes: &[u8]) -> PathBuf {
+    OsString::from_vec(bytes.to_vec()).into()
+}
+
+/// `PORT:FILE`.
+fn port_before(rest: &[u8]) -> Option<(u16, &[u8])> {
+    let colon = memchr::memchr(b':', rest)?;
+    let (digits, file) = (&rest[..colon], &rest[colon + 1..]);
+    if digits.is_empty() || file.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some((std::str::from_utf8(digits).ok()?.parse().ok()?, file))
+}
+
+/// An IPv6 address up to some colon, as in `2001:db8::1:access.log`.
+fn begins_with_bare_v6(bytes: &[u8]) -> bool {
+    memchr::memchr_iter(b':', bytes)
+        .any(|colon| bytes[..colon].contains(&b':') && parse_ip(&bytes[..colon]).is_some())
+}
+
+/// A file, standard input, or what a glob matches.
+fn expand(file: &OsStr) -> Result<Vec<Origin>, ConfigError> {
+    if file == "-" {
+        return Ok(vec![Origin::Stdin]);
+    }
+    let path = Path::new(file);
+    let is_glob = file.as_bytes().iter().any(|byte| b"*?[".contains(byte));
+    let Some(pattern) = file.to_str().filter(|_| is_glob && !path.exists()) else {
+        return Ok(vec![Origin::File(path.to_owned())]);
+    };
+    let found: Vec<_> = glob::glob(pattern)
+        .map_err(|error| ConfigError::BadGlob(path.to_owned(), error))?
+        .filter_map(Result::ok)
+        .filter(|path| !path.is_dir())
+        .map(Origin::File)
+        .collect();
+    if found.is_empty() { Err(ConfigError::NoMatch(path.to_owned())) } else { Ok(found) }
+}
+
+/// `SPEC` for all servers, `SERVER=SPEC` for one.
+fn set_format(servers: &mut [Server], format: &str) -> Result<(), ConfigError> {
+    let parse = |spec: &str| {
+        if spec == "auto" {
+            return Ok(Spec::auto());
+        }
+        Spec::parse(spec).map_err(|error| ConfigError::Format(spec.to_owned(), error.to_string()))
+    };
+    if let Some((name, spec)) = format.split_once('=') {
+        let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+        let ip = parse_ip(bare.as_bytes());
+        let mut named = servers
+            .iter_mut()
+            .filter(|s| s.label() == name || s.name == name || (ip.is_some() && s.ip == ip))
+            .peekable();
+        if named.peek().is_some() {
+            let spec = parse(spec)?;
+            named.for_each(|server| server.spec = spec.clone());
+            return Ok(());
+        }
+    }
+    let spec = parse(format)?;
+    servers.iter_mut().for_each(|server| server.spec = spec.clone());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_and_file_are_split() {
+        for (arg, label, file) in [
+            ("10.0.0.1:access.log", "10.0.0.1", "access.log"),
+            ("10.0.0.1:dir/a:b.log", "10.0.0.1", "dir/a:b.log"),
+            ("10.0.0.1:8080:access.log", "10.0.0.1:8080", "access.log"),
+            ("10.0.0.1:80:there", "10.0.0.1", "80:there"),
+            ("10.0.0.1:8080", "10.0.0.1", "8080"),
+            ("10.0.0.1:70000:x", "10.0.0.1", "70000:x"),
+            ("10.0.0.1:-", "10.0.0.1", "-"),
+            ("[2001:db8::1]:a.log", "2001:db8::1", "a.log"),
+            ("[2001:DB8:0::1]:443:a.log", "[2001:db8::1]:443", "a.log"),
+            ("[::ffff:10.0.0.1]:a.log", "10.0.0.1", "a.log"),
+            ("/run/app.sock:a.log", "/run/app.sock", "a.log"),
+            ("web1:a.log", "web1", "a.log"),
+        ] {
+            let (server, path) =
+                split(OsStr::new(arg), &|path| path == Path::new("80:there")).expect(arg);
+            assert_eq!((server.label().as_str(), path.to_str()), (label, Some(file)), "{arg}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_server_and_file_is_refused() {
+        for (arg, expected) in [
+            ("access.log", "found no colon"),
+            (":access.log", "expected a server"),
+            ("10.0.0.1:", "expected a file"),
+            ("2001:db8::1:access.log", "in brackets"),
+            ("::1:access.log", "in brackets"),
+        ] {
+            let error = split(OsStr::new(arg), &|_| false).expect_err(arg).to_string();
+            assert!(error.contains(expected), "{arg}: {error}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! A look at the beginning of each input before the merge: when it starts decides when it is opened.
+
+use std::io;
+
+use pen_records::access::{Parser, Spec};
+use pen_records::mapping::Mapping;
+use pen_records::time::Timestamp;
+
+use crate::archive;
+use crate::config::Origin;
+use crate::lines::{Block, LineReader};
+
+/// Decompressed bytes looked at.
+const LOOK: usize = 64 << 10;
+
+/// An input and its beginning.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) origin: Origin,
+    /// The earliest time near the beginning; [`Timestamp::MIN`] if it was not looked at or has none.
+    pub(crate) first_time: Timestamp,
+    /// It can be opened again.
+    pub(crate) repeatable: bool,
+}
+
+impl Head {
+    pub(crate) fn of_access(origin: &Origin, spec: &Spec) -> io::Result<Self> {
+        let mut parser = Parser::new(spec);
+        Self::look(origin, |line| Some(parser.parse(line).ok()?.time?.0))
+    }
+
+    pub(crate) fn of_mappings(origin: &Origin) -> io::Result<Self> {
+        Self::look(origin, |line| Some(Mapping::parse_file_line(line).ok()?.time?.0))
+    }
+
+    fn look(origin: &Origin, mut time: impl FnMut(&[u8]) -> Option<Timestamp>) -> io::Result<Self> {
+        let repeatable = archive::is_repeatable(origin);
+        let mut first_time = None;
+        if repeatable {
+            let archive = archive::open(origin, None)?;
+            let block = LineReader::new(archive.bytes, LOOK).next(Block::default());
+            first_time = block.iter().flat_map(Block::lines).filter_map(&mut time).min();
+        }
+        let first_time = first_time.unwrap_or(Timestamp::MIN);
+        Ok(Self { origin: origin.clone(), first_time, repeatable })
+    }
+}

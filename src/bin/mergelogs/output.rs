@@ -1,0 +1,203 @@
+//! Where lines go: a thread that writes blocks, compressed by the file's ending, under a temporary
+//! name until all is there.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+/// Bytes handed over at once.
+const BLOCK: usize = 256 << 10;
+/// Blocks that may wait to be written.
+const AHEAD: usize = 4;
+
+/// An output that could not be written.
+#[derive(Debug)]
+pub(crate) struct OutputError {
+    deed: &'static str,
+    name: String,
+    source: io::Error,
+}
+
+impl OutputError {
+    /// The reader at the other end of a pipe has gone: an end, not an error.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        self.source.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {} {}: {}", self.deed, self.name, self.source)
+    }
+}
+
+impl std::error::Error for OutputError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// A file to be, or standard output. Dropped before [`Output::finish`], it leaves nothing behind.
+pub(crate) struct Output {
+    name: String,
+    /// What has not been handed over yet.
+    pub(crate) buf: Vec<u8>,
+    blocks: Option<Sender<Vec<u8>>>,
+    used: Receiver<Vec<u8>>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+    unfinished: Option<Unfinished>,
+}
+
+/// A temporary file and the name it is to have.
+struct Unfinished {
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Renamed by now, or to be removed; there is nobody to tell if it cannot.
+        drop(fs::remove_file(&self.temporary));
+    }
+}
+
+impl Output {
+    pub(crate) fn stdout() -> Self {
+        Self::new("standard output".to_owned(), Sink::Plain(Box::new(io::stdout())), None)
+    }
+
+    pub(crate) fn create(path: &Path) -> Result<Self, OutputError> {
+        let fail = |deed, source| OutputError { deed, name: path.display().to_string(), source };
+        let present = fs::metadata(path).ok();
+        if present.as_ref().is_some_and(|meta| !meta.is_file()) {
+            // A device or a pipe has no half state to hide.
+            let file = OpenOptions::new().write(true).open(path).map_err(|e| fail("open", e))?;
+            let sink = Sink::by_ending(path, file).map_err(|e| fail("open", e))?;
+            return Ok(Self::new(path.display().to_string(), sink, None));
+        }
+        // A link is followed, so that it stays one.
+        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let mut name = std::ffi::OsString::from(".");
+        name.push(target.file_name().unwrap_or_default());
+        name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = target.with_file_name(name);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&temporary)
+            .map_err(|e| fail("create", e))?;
+        let unfinished = Unfinished { temporary, path: target };
+        if let Some(meta) = present {
+            file.set_permissions(meta.permissions()).map_err(|e| fail("create", e))?;
+        }
+        let sink = Sink::by_ending(path, file).map_err(|e| fail("create", e))?;
+        Ok(Self::new(path.display().to_string(), sink, Some(unfinished)))
+    }
+
+    fn new(name: String, sink: Sink, unfinished: Option<Unfinished>) -> Self {
+        let (send, blocks) = bounded::<Vec<u8>>(AHEAD);
+        let (reuse, used) = unbounded();
+        let thread = thread::spawn(move || sink.write_all(&blocks, &reuse));
+        Self {
+            name,
+            buf: Vec::with_capacity(BLOCK + BLOCK / 4),
+            blocks: Some(send),
+            used,
+            thread: Some(thread),
+            unfinished,
+        }
+    }
+
+    /// Hands over what has gathered, if that is enough to be worth it. `false` if it has to be
+    /// tried again later: the other side has not kept up. After a fault this says so.
+    pub(crate) fn pass_on(&mut self) -> Result<(), OutputError> {
+        if self.buf.len() < BLOCK { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<(), OutputError> {
+        let next = self.used.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK + BLOCK / 4));
+        let block = std::mem::replace(&mut self.buf, next);
+        match self.blocks.as_ref().map(|blocks| blocks.send(block)) {
+            Some(Ok(())) => Ok(()),
+            _ => self.join(),
+        }
+    }
+
+    /// Waits for the thread, whose verdict this is.
+    fn join(&mut self) -> Result<(), OutputError> {
+        self.blocks = None;
+        let ended = match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => Err(io::Error::other("the writing thread broke down")),
+            None => Ok(()),
+        };
+        ended.map_err(|source| OutputError { deed: "write to", name: self.name.clone(), source })
+    }
+
+    /// Writes what is left and gives the file its name.
+    pub(crate) fn finish(mut self) -> Result<(), OutputError> {
+        if !self.buf.is_empty() {
+            self.flush()?;
+        }
+        self.join()?;
+        if let Some(unfinished) = &self.unfinished {
+            fs::rename(&unfinished.temporary, &unfinished.path).map_err(|source| OutputError {
+                deed: "put the finished log at",
+                name: self.name.clone(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The writing side.
+enum Sink {
+    Plain(Box<dyn Write + Send>),
+    Gzip(flate2::write::GzEncoder<File>),
+    Bzip2(bzip2::write::BzEncoder<File>),
+    Xz(liblzma::write::XzEncoder<File>),
+    Zstd(zstd::stream::write::Encoder<'static, File>),
+}
+
+impl Sink {
+    fn by_ending(path: &Path, file: File) -> io::Result<Self> {
+        Ok(match path.extension().and_then(|ending| ending.to_str()) {
+            Some("gz") => {
+                Self::Gzip(flate2::GzBuilder::new().write(file, flate2::Compression::default()))
+            }
+            Some("bz2") => {
+                Self::Bzip2(bzip2::write::BzEncoder::new(file, bzip2::Compression::default()))
+            }
+            Some("xz") => Self::Xz(liblzma::write::XzEncoder::new(file, 6)),
+            Some("zst") => Self::Zstd(zstd::stream::write::Encoder::new(file, 0)?),
+            _ => Self::Plain(Box::new(file)),
+        })
+    }
+
+    fn write_all(mut self, blocks: &Receiver<Vec<u8>>, reuse: &Sender<Vec<u8>>) -> io::Result<()> {
+        for mut block in blocks {
+            match &mut self {
+                Self::Plain(sink) => sink.write_all(&block)?,
+                Self::Gzip(sink) => sink.write_all(&block)?,
+                Self::Bzip2(sink) => sink.write_all(&block)?,
+                Self::Xz(sink) => sink.write_all(&block)?,
+                Self::Zstd(sink) => sink.write_all(&block)?,
+            }
+            block.clear();
+            // At the end nobody takes it back.
+            drop(reuse.send(block));
+        }
+        match self {
+            Self::Plain(mut sink) => sink.flush(),
+            Self::Gzip(sink) => sink.finish().map(drop),
+            Self::Bzip2(sink) => sink.finish().map(drop),
+            Self::Xz(sink) => sink.finish().map(drop),
+            Self::Zstd(sink) => sink.finish().map(drop),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Where servers' clocks disagree by more than the merge looks ahead, the mapping logs are read
+//! once for each group of servers whose clocks agree, so that nothing has to be held for the
+//! difference.
+
+use pen_records::attribution::ServerId;
+
+use crate::reader::Known;
+
+/// Servers within this of each other share a pass.
+const NEAR: i64 = 60 * 1_000_000;
+
+pub(crate) struct Passes {
+    ahead: Vec<i64>,
+    /// The least difference in each pass.
+    bases: Vec<i64>,
+}
+
+impl Passes {
+    /// `ahead` are microseconds each server's clock is ahead of the balancer's. Where mappings can
+    /// be read only once there is but one pass.
+    pub(crate) fn new(ahead: &[i64], repeatable: bool) -> Self {
+        let mut sorted = ahead.to_vec();
+        sorted.sort_unstable();
+        let mut bases: Vec<i64> = Vec::new();
+        for ahead in sorted {
+            if bases.last().is_none_or(|&base| repeatable && ahead - base > NEAR) {
+                bases.push(ahead);
+            }
+        }
+        Self { ahead: ahead.to_vec(), bases }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.bases.len()
+    }
+
+    /// How far a pass's clocks are ahead, at least.
+    pub(crate) fn base(&self, pass: usize) -> i64 {
+        self.bases[pass]
+    }
+
+    pub(crate) fn known(&self, server: usize, id: ServerId) -> Known {
+        let ahead = self.ahead[server];
+        let pass = self.bases.partition_point(|&base| base <= ahead).saturating_sub(1);
+        Known { id, ahead, pass }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_whose_clocks_agree_share_a_pass() {
+        let seconds = 1_000_000;
+        let ahead = [0, 3_600 * seconds, seconds, -90 * seconds, 3_605 * seconds];
+        let passes = Passes::new(&ahead, true);
+        assert_eq!(passes.bases, [-90 * seconds, 0, 3_600 * seconds]);
+        let of: Vec<_> = (0..5).map(|server| passes.known(server, ServerId(0)).pass).collect();
+        assert_eq!(of, [1, 2, 1, 0, 2]);
+        let once = Passes::new(&ahead, false);
+        assert_eq!((once.count(), once.known(1, ServerId(1)).pass), (1, 0));
+    }
+}

@@ -1,0 +1,382 @@
+//! A thread for each open input: reads, splits, parses, sets right, and sends batches ahead of the
+//! merge through a bounded channel. Used batches come back to be filled again.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use pen_records::access::{Parser, Span, Spec};
+use pen_records::addr::ServerAddr;
+use pen_records::attribution::{Cuts, Line, Record, ServerId};
+use pen_records::mapping::Mapping;
+use pen_records::merge::{Bounds, Reorder};
+use pen_records::time::{Resolution, Timestamp};
+
+use crate::archive::{self, Compression};
+use crate::config::Origin;
+use crate::lines::{Block, LineReader};
+
+/// Bytes read at once.
+pub(crate) const BLOCK: usize = 256 << 10;
+/// Batches that may wait for the merge.
+const AHEAD: usize = 3;
+/// How far apart in time lines of one input are set right.
+const REORDER_SPAN: i64 = 2_000 * 1_000_000;
+/// How many lines are held for that.
+const REORDER_LINES: usize = 1 << 15;
+/// How many bytes of text all inputs together hold for that.
+const REORDER_BYTES: usize = 32 << 20;
+/// Complaints kept for each input.
+pub(crate) const COMPLAINTS: usize = 3;
+
+/// What all readers share.
+#[derive(Clone, Default)]
+pub(crate) struct Shared {
+    /// Bytes read, as they lie in the files.
+    pub(crate) progress: Arc<AtomicU64>,
+    /// Inputs open at present, which share [`REORDER_BYTES`].
+    open: Arc<AtomicUsize>,
+}
+
+impl Shared {
+    fn bounds(&self) -> Bounds {
+        let open = self.open.load(Ordering::Relaxed).max(1);
+        Bounds {
+            span: REORDER_SPAN,
+            items: REORDER_LINES,
+            weight: (REORDER_BYTES / open).min(4 << 20),
+        }
+    }
+}
+
+/// An access line, parsed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parsed {
+    pub(crate) line: Line,
+    pub(crate) place: Place,
+}
+
+/// Where a line's text is, and its client field in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The number of the [`Block`] in its input.
+    pub(crate) block: u32,
+    pub(crate) start: u32,
+    pub(crate) len: u32,
+    /// `None` if the line was not understood.
+    pub(crate) client: Option<Span>,
+}
+
+/// What an access log's reader sends: text as it was read, and lines as they are to be merged. A
+/// line comes with its text or later.
+#[derive(Default)]
+pub(crate) struct AccessBatch {
+    /// And how many lines are in it.
+    pub(crate) text: Option<(Block, usize)>,
+    pub(crate) lines: Vec<Parsed>,
+    pub(crate) end: Option<Box<AccessEnd>>,
+}
+
+/// How reading an access log ended.
+#[derive(Default)]
+pub(crate) struct AccessEnd {
+    pub(crate) compression: Option<Compression>,
+    pub(crate) format: String,
+    pub(crate) lines: u64,
+    pub(crate) not_understood: u64,
+    pub(crate) without_time: u64,
+    pub(crate) with_port: u64,
+    pub(crate) pieces: u64,
+    pub(crate) moved: u64,
+    pub(crate) late: u64,
+    pub(crate) complaints: Vec<String>,
+    pub(crate) fault: Option<io::Error>,
+}
+
+/// What a mapping log's reader sends.
+#[derive(Default)]
+pub(crate) struct MappingBatch {
+    pub(crate) records: Vec<Record>,
+    pub(crate) end: Option<Box<MappingEnd>>,
+}
+
+/// How reading a mapping log ended.
+#[derive(Default)]
+pub(crate) struct MappingEnd {
+    pub(crate) compression: Option<Compression>,
+    pub(crate) lines: u64,
+    pub(crate) damaged: u64,
+    pub(crate) elsewhere: u64,
+    pub(crate) without_request: u64,
+    pub(crate) late: u64,
+    pub(crate) complaints: Vec<String>,
+    pub(crate) fault: Option<io::Error>,
+}
+
+/// The near end of a reader.
+pub(crate) struct Reader<B, U> {
+    pub(crate) batches: Receiver<B>,
+    /// For what has been used up.
+    pub(crate) used: Sender<U>,
+}
+
+/// What goes back to the reader of an access log.
+pub(crate) enum Used {
+    Text(Block),
+    Lines(Vec<Parsed>),
+}
+
+/// What to read from an access log.
+pub(crate) struct AccessJob {
+    pub(crate) origin: Origin,
+    pub(crate) server: ServerId,
+    pub(crate) spec: Spec,
+    /// For lines before the first that has a time.
+    pub(crate) first_time: Timestamp,
+    pub(crate) shared: Shared,
+}
+
+impl AccessJob {
+    pub(crate) fn start(self) -> io::Result<Reader<AccessBatch, Used>> {
+        let archive = archive::open(&self.origin, Some(&self.shared.progress))?;
+        let (send, batches) = bounded(AHEAD);
+        let (used, reuse) = unbounded();
+        self.shared.open.fetch_add(1, Ordering::Relaxed);
+        thread::Builder::new().name("access".to_owned()).spawn(move || {
+            let open = Arc::clone(&self.shared.open);
+            self.read(archive, &send, &reuse);
+            open.fetch_sub(1, Ordering::Relaxed);
+        })?;
+        Ok(Reader { batches, used })
+    }
+
+    fn read(self, archive: archive::Archive, send: &Sender<AccessBatch>, reuse: &Receiver<Used>) {
+        let mut reader = LineReader::new(archive.bytes, BLOCK);
+        let mut parser = Parser::new(&self.spec);
+        let mut reorder = Reorder::new(self.shared.bounds());
+        let mut end =
+            Box::new(AccessEnd { compression: Some(archive.compression), ..AccessEnd::default() });
+        let mut last = (self.first_time, Resolution::Second);
+        let mut number = 0;
+        let (mut blocks, mut spare) = (Vec::new(), Vec::new());
+        loop {
+            for used in reuse.try_iter() {
+                match used {
+                    Used::Text(block) => blocks.push(block),
+                    Used::Lines(lines) => spare.push(lines),
+                }
+            }
+            let Some(block) = reader.next(blocks.pop().unwrap_or_default()) else { break };
+            reorder.set_bounds(self.shared.bounds());
+            let mut lines: Vec<Parsed> = spare.pop().unwrap_or_default();
+            let mut count = 0;
+            for (start, stop) in block.spans() {
+                let text = &block.bytes[start..stop];
+                let parsed = self.line(&mut parser, text, &mut last, &mut end);
+                let place = Place {
+                    block: number,
+                    start: to_u32(start),
+                    len: to_u32(stop - start),
+                    client: parsed.1,
+                };
+                count += 1;
+                reorder.push(parsed.0.time, text.len(), Parsed { line: parsed.0, place });
+                while let Some((_, parsed)) = reorder.pop() {
+                    lines.push(parsed);
+                }
+            }
+            number += 1;
+            let batch = AccessBatch { text: Some((block, count)), lines, end: None };
+            if send.send(batch).is_err() {
+                return;
+            }
+        }
+        end.format = parser.format();
+        end.pieces = reader.split();
+        end.fault = reader.into_fault();
+        let mut lines = spare.pop().unwrap_or_default();
+        while let Some((_, parsed)) = reorder.pop_held() {
+            lines.push(parsed);
+        }
+        (end.late, end.moved) = (reorder.late(), reorder.moved());
+        // The merge may have stopped listening: then nobody wants to know.
+        drop(send.send(AccessBatch { text: None, lines, end: Some(end) }));
+    }
+
+    fn line(
+        &self,
+        parser: &mut Parser,
+        text: &[u8],
+        last: &mut (Timestamp, Resolution),
+        end: &mut AccessEnd,
+    ) -> (Line, Option<Span>) {
+        end.lines += 1;
+        match parser.parse(text) {
+            Ok(parsed) => {
+                match parsed.time {
+                    Some(time) => *last = time,
+                    None => end.without_time += 1,
+                }
+                end.with_port += u64::from(parsed.peer_port.is_some());
+                (Line::new(text, &parsed, Cuts::Short, self.server, *last), Some(parsed.client))
+            }
+            Err(error) => {
+                if end.complaints.len() < COMPLAINTS {
+                    end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
+                }
+                end.not_understood += 1;
+                (blank(self.server, *last), None)
+            }
+        }
+    }
+}
+
+/// A line of which nothing is known but its place.
+fn blank(server: ServerId, (time, resolution): (Timestamp, Resolution)) -> Line {
+    Line {
+        server,
+        time,
+        resolution,
+        short: None,
+        long: None,
+        user_agent: None,
+        referer: None,
+        status: None,
+        bytes: None,
+        peer_port: None,
+    }
+}
+
+fn to_u32(offset: usize) -> u32 {
+    u32::try_from(offset).expect("a block is far below 4 GiB")
+}
+
+/// The servers a mapping may name, and how far each one's clock is from the balancer's.
+#[derive(Clone, Default)]
+pub(crate) struct Servers {
+    ips: Vec<(IpAddr, Known)>,
+    paths: HashMap<Vec<u8>, Known>,
+}
+
+/// A server that logs were given for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    pub(crate) id: ServerId,
+    /// Microseconds its clock is ahead of the balancer's.
+    pub(crate) ahead: i64,
+    /// Which pass over the mapping logs its records come from.
+    pub(crate) pass: usize,
+}
+
+impl Servers {
+    pub(crate) fn insert(&mut self, addr: ServerAddr<'_>, known: Known) {
+        match addr {
+            ServerAddr::Ip(ip) => match self.ips.binary_search_by_key(&ip, |&(ip, _)| ip) {
+                Ok(at) => self.ips[at].1 = known,
+                Err(at) => self.ips.insert(at, (ip, known)),
+            },
+            ServerAddr::Unix(path) => {
+                self.paths.insert(path.to_vec(), known);
+            }
+        }
+    }
+
+    pub(crate) fn find(&self, addr: ServerAddr<'_>) -> Option<Known> {
+        match addr {
+            ServerAddr::Ip(ip) => {
+                let at = self.ips.binary_search_by_key(&ip, |&(ip, _)| ip).ok()?;
+                Some(self.ips[at].1)
+            }
+            ServerAddr::Unix(path) => self.paths.get(path).copied(),
+        }
+    }
+}
+
+/// What to read from a mapping log.
+pub(crate) struct MappingJob {
+    pub(crate) origin: Origin,
+    pub(crate) servers: Arc<Servers>,
+    /// Only the servers of this pass; the first pass counts.
+    pub(crate) pass: usize,
+    pub(crate) shared: Shared,
+}
+
+impl MappingJob {
+    pub(crate) fn start(self) -> io::Result<Reader<MappingBatch, Vec<Record>>> {
+        let progress = (self.pass == 0).then_some(&self.shared.progress);
+        let archive = archive::open(&self.origin, progress)?;
+        let (send, batches) = bounded(AHEAD);
+        let (used, reuse) = unbounded();
+        thread::Builder::new()
+            .name("mappings".to_owned())
+            .spawn(move || self.read(archive, &send, &reuse))?;
+        Ok(Reader { batches, used })
+    }
+
+    fn read(
+        self,
+        archive: archive::Archive,
+        send: &Sender<MappingBatch>,
+        reuse: &Receiver<Vec<Record>>,
+    ) {
+        let mut reader = LineReader::new(archive.bytes, BLOCK);
+        let mut reorder = Reorder::new(self.shared.bounds());
+        let mut end = Box::new(MappingEnd {
+            compression: Some(archive.compression),
+            ..MappingEnd::default()
+        });
+        let mut block = Block::default();
+        while let Some(next) = reader.next(block) {
+            let mut records = reuse.try_recv().unwrap_or_default();
+            for line in next.lines() {
+                if let Some(record) = self.line(line, &mut end) {
+                    reorder.push(record.time, line.len(), record);
+                    while let Some((_, record)) = reorder.pop() {
+                        records.push(record);
+                    }
+                }
+            }
+            block = next;
+            if send.send(MappingBatch { records, end: None }).is_err() {
+                return;
+            }
+        }
+        end.fault = reader.into_fault();
+        let mut records = reuse.try_recv().unwrap_or_default();
+        while let Some((_, record)) = reorder.pop_held() {
+            records.push(record);
+        }
+        end.late = reorder.late();
+        // The merge may have stopped listening: then nobody wants to know.
+        drop(send.send(MappingBatch { records, end: Some(end) }));
+    }
+
+    fn line(&self, line: &[u8], end: &mut MappingEnd) -> Option<Record> {
+        end.lines += 1;
+        let mapping = match Mapping::parse_file_line(line) {
+            Ok(mapping) => mapping,
+            Err(error) => {
+                end.damaged += 1;
+                if end.complaints.len() < COMPLAINTS {
+                    end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
+                }
+                return None;
+            }
+        };
+        let Some(known) = self.servers.find(mapping.server) else {
+            end.elsewhere += 1;
+            return None;
+        };
+        if known.pass != self.pass {
+            return None;
+        }
+        let (time, resolution) = mapping.time?;
+        let record = Record::new(&mapping, known.id, (time.offset_by(known.ahead), resolution));
+        end.without_request += u64::from(record.is_none());
+        record
+    }
+}
