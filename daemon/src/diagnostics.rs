@@ -1,0 +1,174 @@
+//! Where messages go: to stderr in the foreground, to the system's log otherwise, and never more
+//! than a person can read.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, Write as _};
+use std::os::unix::net::UnixDatagram;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::Registry;
+
+/// Messages let through in each [`PERIOD`].
+const BURST: u32 = 200;
+/// See [`BURST`].
+const PERIOD: Duration = Duration::from_secs(10);
+/// Where the system's log listens.
+const DEV_LOG: &str = "/dev/log";
+/// The facility "daemon", as RFC 3164 numbers it.
+const DAEMON: u8 = 3 << 3;
+
+/// Where the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On somebody's terminal: stderr.
+    Foreground,
+    /// Nowhere: the system's log, and warnings to stderr as long as a caller reads that.
+    Background,
+}
+
+/// Sends all messages of this process to where they belong, from now on. `debug` counts the `-d`
+/// that were given. Call it once, before any jail: the system's log is reached from here.
+pub fn start(name: &'static str, place: Place, debug: u8) {
+    let level = match debug {
+        0 => LevelFilter::INFO,
+        1 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let messages = Messages { name, place, log: Mutex::new(Log::new(place)) };
+    let subscriber = Registry::default().with(messages.with_filter(level));
+    // Only a second call can fail, and then the first one's place is as good.
+    tracing::subscriber::set_global_default(subscriber).unwrap_or_default();
+}
+
+struct Messages {
+    name: &'static str,
+    place: Place,
+    log: Mutex<Log>,
+}
+
+struct Log {
+    socket: Option<UnixDatagram>,
+    limit: Limit,
+    text: String,
+}
+
+impl Log {
+    fn new(place: Place) -> Self {
+        let socket = if place == Place::Background { connect() } else { None };
+        Self { socket, limit: Limit::new(Instant::now()), text: String::new() }
+    }
+
+    fn send(&mut self, name: &str, place: Place, level: Level) {
+        if place == Place::Foreground || level <= Level::WARN {
+            // A message that can't be written has nobody to be told to.
+            writeln!(io::stderr().lock(), "{name}: {}", self.text).unwrap_or_default();
+        }
+        if place == Place::Foreground {
+            return;
+        }
+        let severity = match level {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            _ => 7,
+        };
+        let pid = std::process::id();
+        let message = format!("<{}>{name}[{pid}]: {}", DAEMON | severity, self.text);
+        let sent = self.socket.as_ref().is_some_and(|s| s.send(message.as_bytes()).is_ok());
+        if !sent {
+            self.socket = connect();
+            if let Some(socket) = &self.socket {
+                socket.send(message.as_bytes()).unwrap_or_default();
+            }
+        }
+    }
+}
+
+/// Non-blocking: a stuck system log must not stop us.
+fn connect() -> Option<UnixDatagram> {
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.set_nonblocking(true).ok()?;
+    socket.connect(DEV_LOG).ok()?;
+    Some(socket)
+}
+
+impl<S: Subscriber> Layer<S> for Messages {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let Ok(mut log) = self.log.lock() else { return };
+        let log = &mut *log;
+        let verdict = log.limit.take(Instant::now());
+        if let Verdict::AfterSilence(left_out) = verdict {
+            log.text.clear();
+            write!(log.text, "{left_out} messages were left out").unwrap_or_default();
+            log.send(self.name, self.place, Level::WARN);
+        }
+        if verdict == Verdict::Silence {
+            return;
+        }
+        log.text.clear();
+        event.record(&mut Words(&mut log.text));
+        log.send(self.name, self.place, *event.metadata().level());
+    }
+}
+
+/// The message first, then what belongs to it.
+struct Words<'a>(&'a mut String);
+
+impl Visit for Words<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            let fields = std::mem::take(self.0);
+            write!(self.0, "{value:?}{fields}").unwrap_or_default();
+        } else {
+            write!(self.0, " {}={value:?}", field.name()).unwrap_or_default();
+        }
+    }
+}
+
+struct Limit {
+    since: Instant,
+    count: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Speak,
+    Silence,
+    AfterSilence(u32),
+}
+
+impl Limit {
+    fn new(now: Instant) -> Self {
+        Self { since: now, count: 0 }
+    }
+
+    fn take(&mut self, now: Instant) -> Verdict {
+        let left_out = self.count.saturating_sub(BURST);
+        if now.saturating_duration_since(self.since) >= PERIOD {
+            *self = Self { since: now, count: 1 };
+            return if left_out > 0 { Verdict::AfterSilence(left_out) } else { Verdict::Speak };
+        }
+        self.count = self.count.saturating_add(1);
+        if self.count > BURST { Verdict::Silence } else { Verdict::Speak }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_messages_is_cut_and_the_cut_is_said() {
+        let start = Instant::now();
+        let mut limit = Limit::new(start);
+        let said = (0..1_000).filter(|_| limit.take(start) == Verdict::Speak).count();
+        assert_eq!(said, 200);
+        assert_eq!(limit.take(start + PERIOD), Verdict::AfterSilence(800));
+        assert_eq!(limit.take(start + PERIOD), Verdict::Speak);
+    }
+}

@@ -1,0 +1,256 @@
+//! Background, jail, user and pid file, in the order in which they work.
+//!
+//! Going into the background is a second execution of this program rather than a fork: the caller
+//! starts it with its messages going into a pipe, passes on what comes out of that pipe, and leaves
+//! when the child says it is ready, or fails as the child fails. So whoever typed the command is
+//! told of a port in use, a missing user, a log file that can't be opened.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use nix::unistd::{Gid, Uid, User};
+use nix::unistd::{chroot, dup2_stderr, dup2_stdin, dup2_stdout};
+use nix::unistd::{getppid, setgid, setgroups, setsid, setuid};
+
+use crate::pidfile::PidFile;
+
+/// Tells the child whose child it is; the number keeps a stray value from meaning anything.
+const MARK: &str = "PEN_BACKGROUND_OF";
+
+/// What the child sends when it needs its caller no longer. No message contains it.
+const READY: u8 = 0;
+
+/// How to be a process, as the user asked for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Leave the caller's terminal and session.
+    pub background: bool,
+    /// The folder to be confined to.
+    pub jail: Option<PathBuf>,
+    /// The user to become, by name or number.
+    pub user: Option<String>,
+    /// Where to note the pid; outside the jail.
+    pub pid_file: Option<PathBuf>,
+}
+
+/// Which of the two executions this is.
+#[derive(Debug)]
+pub enum Detached {
+    /// The one to go on: the child, or the only one if no background was asked for.
+    Go,
+    /// The caller's: nothing is left to do but to exit with this.
+    Leave(ExitCode),
+}
+
+impl Process {
+    /// Goes into the background if that was asked for. Must come before any thread and any socket.
+    ///
+    /// # Errors
+    /// Says why the second execution could not be started.
+    pub fn detach(&self) -> Result<Detached, ProcessError> {
+        if !self.background {
+            return Ok(Detached::Go);
+        }
+        let parent = getppid().to_string();
+        if std::env::var_os(MARK).is_some_and(|mark| mark == OsString::from(parent)) {
+            setsid().map_err(|source| ProcessError::new("start a session", "", source.into()))?;
+            return Ok(Detached::Go);
+        }
+        self.start_child().map(Detached::Leave)
+    }
+
+    fn start_child(&self) -> Result<ExitCode, ProcessError> {
+        let fail = |source| ProcessError::new("go into the background", "", source);
+        let mut args = std::env::args_os();
+        let mut command = Command::new("/proc/self/exe");
+        if let Some(name) = args.next() {
+            command.arg0(name);
+        }
+        let mut child = command
+            .args(args)
+            .env(MARK, std::process::id().to_string())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(fail)?;
+        let mut messages = child.stderr.take().expect("it was asked to be a pipe");
+        let mut buf = [0; 4096];
+        loop {
+            let len = match messages.read(&mut buf) {
+                Ok(0) => break,
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(fail(error)),
+            };
+            let ready = buf[..len].iter().position(|&byte| byte == READY);
+            // Nobody may be there to read it, which is no reason to fail.
+            io::stderr().write_all(&buf[..ready.unwrap_or(len)]).unwrap_or_default();
+            if ready.is_some() {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        let status = child.wait().map_err(fail)?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        Ok(ExitCode::from(code.filter(|&code| code != 0).unwrap_or(1)))
+    }
+
+    /// Locks the pid file, enters the jail, becomes the user and writes the pid. Sockets must be
+    /// bound before, log files opened after.
+    ///
+    /// # Errors
+    /// Names the step that failed and on what.
+    pub fn settle(&self) -> Result<Settled, ProcessError> {
+        let user = self.user.as_deref().map(find_user).transpose()?;
+        let mut pid_file = self.pid_file.as_deref().map(PidFile::lock).transpose()?;
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+        let null = null.map_err(|source| ProcessError::new("open", "/dev/null", source))?;
+        if let Some(jail) = &self.jail {
+            chroot(jail.as_path()).map_err(|source| {
+                ProcessError::new("enter the jail", jail.display(), source.into())
+            })?;
+        }
+        if self.jail.is_some() || self.background {
+            std::env::set_current_dir("/")
+                .map_err(|source| ProcessError::new("change to the folder", "/", source))?;
+        }
+        if let (Some((uid, gid)), Some(name)) = (user, &self.user) {
+            become_user(uid, gid)
+                .map_err(|source| ProcessError::new("become the user", name, source.into()))?;
+        }
+        if let Some(pid_file) = &mut pid_file {
+            pid_file.write()?;
+        }
+        Ok(Settled { pid_file, null, background: self.background })
+    }
+}
+
+/// A process that is where it was told to be.
+#[derive(Debug)]
+pub struct Settled {
+    pid_file: Option<PidFile>,
+    null: File,
+    background: bool,
+}
+
+/// Whether a process in the background goes on writing to the standard output it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdout {
+    /// It is where the log goes.
+    Keep,
+    /// Nothing is written to it.
+    Close,
+}
+
+impl Settled {
+    /// Tells the caller that all went well and lets go of its terminal. Nothing in the foreground.
+    ///
+    /// # Errors
+    /// Says which of the standard streams could not be let go of.
+    pub fn ready(&self, stdout: Stdout) -> Result<(), ProcessError> {
+        if !self.background {
+            return Ok(());
+        }
+        let fail = |source: nix::Error| ProcessError::new("leave the terminal", "", source.into());
+        dup2_stdin(&self.null).map_err(fail)?;
+        if stdout == Stdout::Close {
+            dup2_stdout(&self.null).map_err(fail)?;
+        }
+        // The caller may be gone already.
+        io::stderr().write_all(&[READY]).unwrap_or_default();
+        dup2_stderr(&self.null).map_err(fail)
+    }
+
+    /// Removes the pid file.
+    pub fn leave(self) {
+        if let Some(pid_file) = self.pid_file {
+            pid_file.remove();
+        }
+    }
+}
+
+fn find_user(name: &str) -> Result<(Uid, Gid), ProcessError> {
+    let unknown = || {
+        let source = io::Error::new(io::ErrorKind::NotFound, "there is no such user");
+        ProcessError::new("become the user", name, source)
+    };
+    let by_name = User::from_name(name);
+    let found = match (by_name, name.parse::<u32>()) {
+        (Ok(Some(user)), _) => Some(user),
+        (_, Ok(uid)) => User::from_uid(Uid::from_raw(uid)).ok().flatten(),
+        (Err(source), _) => return Err(ProcessError::new("look up the user", name, source.into())),
+        _ => None,
+    };
+    found.map(|user| (user.uid, user.gid)).ok_or_else(unknown)
+}
+
+/// Groups first: afterwards there is no right to change them.
+fn become_user(uid: Uid, gid: Gid) -> nix::Result<()> {
+    if Uid::effective().is_root() {
+        setgroups(&[gid])?;
+    }
+    setgid(gid)?;
+    setuid(uid)
+}
+
+/// Makes a path independent of the working directory, which a process in the background leaves.
+///
+/// # Errors
+/// The working directory is unknown.
+pub fn absolute(path: &Path) -> Result<PathBuf, ProcessError> {
+    std::path::absolute(path)
+        .map_err(|source| ProcessError::new("make absolute", path.display(), source))
+}
+
+/// A step towards being a process that failed.
+#[derive(Debug)]
+pub struct ProcessError {
+    text: String,
+    source: Option<io::Error>,
+}
+
+impl ProcessError {
+    pub(crate) fn new(deed: &str, thing: impl fmt::Display, source: io::Error) -> Self {
+        let thing = thing.to_string();
+        let space = if thing.is_empty() { "" } else { " " };
+        Self { text: format!("cannot {deed}{space}{thing}"), source: Some(source) }
+    }
+
+    pub(crate) fn running(path: &Path, pid: &str) -> Self {
+        let pid = if pid.is_empty() { String::new() } else { format!(" as process {pid}") };
+        let text = format!("already running{pid}: the pid file {} is locked", path.display());
+        Self { text, source: None }
+    }
+}
+
+impl fmt::Display for ProcessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for ProcessError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_user_is_named() {
+        let error = find_user("no-such-user-here").expect_err("nobody has that name");
+        assert_eq!(error.to_string(), "cannot become the user no-such-user-here");
+    }
+
+    #[test]
+    fn a_user_is_found_by_name_and_by_number() {
+        assert_eq!(find_user("root").unwrap(), find_user("0").unwrap());
+    }
+}
