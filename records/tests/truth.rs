@@ -1,6 +1,8 @@
 //! The join against simulated sites whose truth is known: how many lines name the right client, and
 //! how many that are called certain do not.
 
+#![expect(clippy::unwrap_used, reason = "a simulation of small numbers, in helpers of a test")]
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -144,7 +146,6 @@ fn play(row: &Row, count: usize) -> Score {
         let right = verdict.client == Some(addr(requests[index].client));
         score.lines += 1.0;
         score.right += f64::from(u8::from(right));
-        if std::env::var_os("TRACE").is_some() && row.same > 0.0 { println!("T {index} {} {} {right} {:?}", requests[index].url, requests[index].server, verdict); }
         if verdict.certainty == Certainty::Certain {
             score.certain += 1.0;
             score.certain_wrong += f64::from(u8::from(!right));
@@ -205,14 +206,14 @@ const ROWS: [(Row, f64); 8] = {
     };
     let offline = Row { resolution: Resolution::Second, ..live };
     [
-        (live, 0.97),
-        (Row { name: "one page nine times in ten", same: 0.9, ..live }, 0.80),
-        (Row { name: "slow", per_second: 500.0, latency: 50_000.0, sigma: 1.2, ..live }, 0.75),
-        (Row { name: "few", per_second: 50.0, latency: 50_000.0, urls: 1_000, ..live }, 0.99),
-        (Row { name: "a mapping in a hundred lost", lost: 0.01, ..live }, 0.95),
-        (Row { name: "one in fifty unanswered", unanswered: 0.02, ..live }, 0.95),
-        (Row { name: "60 pages, stamps of a second", ..offline }, 0.90),
-        (Row { name: "unanswered, stamps of a second", unanswered: 0.02, ..offline }, 0.80),
+        (live, 0.99),
+        (Row { name: "one page nine times in ten", same: 0.9, ..live }, 0.93),
+        (Row { name: "slow", per_second: 500.0, latency: 50_000.0, sigma: 1.2, ..live }, 0.95),
+        (Row { name: "few", per_second: 50.0, latency: 50_000.0, urls: 1_000, ..live }, 0.995),
+        (Row { name: "a mapping in a hundred lost", lost: 0.01, ..live }, 0.97),
+        (Row { name: "one in fifty unanswered", unanswered: 0.02, ..live }, 0.99),
+        (Row { name: "60 pages, stamps of a second", ..offline }, 0.96),
+        (Row { name: "unanswered, stamps of a second", unanswered: 0.02, ..offline }, 0.96),
     ]
 };
 
@@ -229,9 +230,6 @@ fn most_lines_name_the_right_client_and_what_is_called_certain_is() {
             score.certain_wrong / score.certain.max(1.0),
             score.none / score.lines,
         );
-        if std::env::var_os("SHOW").is_some() {
-            continue;
-        }
         assert!(right >= floor, "{}: {right:.4} right, at least {floor} expected", row.name);
         assert!(
             score.certain_wrong <= score.certain / 1_000.0,

@@ -127,10 +127,10 @@ impl Delays {
         let step = to_f32(u32::try_from(self.resolution.micros()).unwrap_or(u32::MAX));
         let mut density = [0.0_f32; BUCKETS];
         let mut left = 1.0_f32;
-        for bucket in 0..BUCKETS {
+        for (bucket, (density, overdue)) in density.iter_mut().zip(&mut self.overdue).enumerate() {
             let mass = share(bucket);
-            density[bucket] = mass / width(bucket).max(step);
-            self.overdue[bucket] = thousandths(-(left.max(0.0) + ORPHANS).ln()).max(0);
+            *density = mass / width(bucket).max(step);
+            *overdue = thousandths(-(left.max(0.0) + ORPHANS).ln()).max(0);
             left -= mass;
         }
         let best = density.iter().copied().fold(f32::MIN_POSITIVE, f32::max);

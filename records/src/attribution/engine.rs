@@ -608,10 +608,11 @@ impl<T> Attributor<T> {
                 (Certainty::Likely, reason, self.probability(client, candidates, costs))
             }
         };
+        let weight = u8::try_from(probability * u16::from(CERTAIN) / 1_100).unwrap_or(0);
         match (certainty, reason) {
             (Certainty::Certain, _) => self.learn_agent(client, CERTAIN),
-            (_, Reason::UserAgent) if probability >= 900 => self.learn(mapping, 1),
-            _ => self.learn_agent(client, 1),
+            (_, Reason::UserAgent) if probability >= 900 => self.learn(mapping, weight),
+            _ => self.learn_agent(client, weight),
         }
         if !same {
             self.outstanding.pass_over(group, candidates, &nearest.ordinary, chosen);

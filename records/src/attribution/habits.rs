@@ -11,11 +11,11 @@ const SLOTS: usize = 1 << 15;
 /// User-Agents remembered for each.
 const AGENTS: usize = 4;
 
-/// How much a certain pair counts; a likely one counts 1.
-pub(super) const CERTAIN: u8 = 4;
+/// How much a certain pair counts; a likely one counts less, by its probability.
+pub(super) const CERTAIN: u8 = 8;
 
 /// A client is not known before it was seen this often.
-const ENOUGH: u16 = 3;
+const ENOUGH: u16 = 6;
 
 /// What is known of one client.
 #[derive(Clone, Copy, Default)]
@@ -45,9 +45,11 @@ const COUNTERS: usize = 1 << 12;
 /// Where the counters are halved.
 const FADE_AT: u32 = 1 << 20;
 
-/// Thousandths of a natural logarithm that a client who is known by others costs beyond one of whom
-/// nothing is known: about one line in fifty is a change of browser.
-const OTHER: i64 = 4_000;
+/// How many sightings the habits of everybody weigh against a client's own.
+const DOUBT: f32 = 1.0;
+
+/// The most that a User-Agent can cost.
+const WORST: i64 = 9_000;
 
 /// The table.
 pub(super) struct Habits {
@@ -72,22 +74,21 @@ impl Habits {
         }
     }
 
-    /// What it costs to explain a line with `agent` by a mapping of `client`: nothing if the client
-    /// has it, for a stranger the more the rarer it is, in thousandths of a natural logarithm.
+    /// What it costs to explain a line with `agent` by a mapping of `client`, in thousandths of a
+    /// natural logarithm: how rare the agent is with this client, drawn towards how rare it is with
+    /// everybody, the more so the less the client is known.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         reason = "counts below 2^24, and a logarithm of them"
     )]
     pub(super) fn cost(&self, client: ClientAddr, agent: u32) -> i64 {
-        let fit = self.fit(client, agent);
-        if fit == Fit::Same {
-            return 0;
-        }
-        let seen = self.frequency[agent as usize % COUNTERS].max(1);
-        let surprise = ((self.lines.max(1) as f32 / seen as f32).ln() * 1_000.0) as i64;
-        let stranger = surprise.clamp(0, OTHER);
-        if fit == Fit::Other { stranger + OTHER } else { stranger }
+        let everybody = (self.frequency[agent as usize % COUNTERS].max(1) as f32
+            / self.lines.max(1) as f32)
+            .min(1.0);
+        let (seen, total) = self.seen(client, agent);
+        let share = (f32::from(seen) + DOUBT * everybody) / (f32::from(total) + DOUBT);
+        ((-share.ln() * 1_000.0) as i64).clamp(0, WORST)
     }
 
     /// Notes that `client` was seen with `agent`, with a weight: see [`CERTAIN`].
@@ -111,24 +112,34 @@ impl Habits {
 
     /// How `agent` suits `client`.
     pub(super) fn fit(&self, client: ClientAddr, agent: u32) -> Fit {
-        let (index, tag) = place(client);
-        let habit = &self.slots[index];
-        let total: u16 = habit.seen.iter().map(|&seen| u16::from(seen)).sum();
-        if habit.client != tag || total < ENOUGH {
-            return Fit::Unknown;
-        }
-        let seen = (0..AGENTS).find(|&i| habit.agents[i] == agent).map_or(0, |i| habit.seen[i]);
-        let rarest = habit.seen.iter().copied().min().unwrap_or(0);
-        if u16::from(seen) * 5 >= total {
-            Fit::Same
-        } else if u16::from(rarest) * 10 >= total {
-            // Shared by so many that one more is no surprise.
+        let (seen, total) = self.seen(client, agent);
+        if total < ENOUGH {
             Fit::Unknown
-        } else if seen == 0 || u16::from(seen) * 20 < total {
+        } else if seen * 5 >= total {
+            Fit::Same
+        } else if seen * 20 < total && self.rarest(client) * 10 < total {
             Fit::Other
         } else {
+            // Shared by so many that one more is no surprise.
             Fit::Unknown
         }
+    }
+
+    /// How often `client` was seen with `agent`, and with anything.
+    fn seen(&self, client: ClientAddr, agent: u32) -> (u16, u16) {
+        let (index, tag) = place(client);
+        let habit = &self.slots[index];
+        if habit.client != tag {
+            return (0, 0);
+        }
+        let total = habit.seen.iter().map(|&seen| u16::from(seen)).sum();
+        let slot = (0..AGENTS).find(|&i| habit.seen[i] > 0 && habit.agents[i] == agent);
+        (slot.map_or(0, |i| u16::from(habit.seen[i])), total)
+    }
+
+    fn rarest(&self, client: ClientAddr) -> u16 {
+        let habit = &self.slots[place(client).0];
+        habit.seen.iter().copied().min().map_or(0, u16::from)
     }
 }
 
