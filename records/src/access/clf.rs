@@ -52,6 +52,7 @@ pub(super) fn parse(
         time_text: Some(span(bracket + 1, time.end)),
         request: Request::Line(span(quote + 1, request_end)),
         host: head.host,
+        server_port: head.host.and_then(|host| port_of(host.of(body))),
         user: head.user,
         peer_port: head.port,
         ..AccessLine::default()
@@ -192,7 +193,7 @@ fn is_host(word: &[u8]) -> bool {
 
 /// `192.0.2.1:40100` or `[2001:db8::1]:40100` in the client's place: where the address ends, and
 /// the port. The word's end and `None` for anything else.
-fn without_port(body: &[u8], (from, to): (usize, usize)) -> (usize, Option<u16>) {
+pub(super) fn without_port(body: &[u8], (from, to): (usize, usize)) -> (usize, Option<u16>) {
     let word = &body[from..to];
     let Some(colon) = memchr::memrchr(b':', word) else { return (to, None) };
     let port = decimal(&word[colon + 1..]).and_then(|port| u16::try_from(port).ok());
@@ -200,6 +201,12 @@ fn without_port(body: &[u8], (from, to): (usize, usize)) -> (usize, Option<u16>)
         return (to, None);
     }
     (from + colon, port)
+}
+
+/// The port of `a.example:443`.
+fn port_of(host: &[u8]) -> Option<u16> {
+    let colon = memchr::memrchr(b':', host)?;
+    u16::try_from(decimal(&host[colon + 1..])?).ok()
 }
 
 /// The user in `body[from..end]`, the words between client and time. The first is the identity, if

@@ -1,23 +1,621 @@
-//! A pasted format string.
+//! A pasted format string, compiled once into a [`Plan`].
+//!
+//! ```text
+//! apache  = ["LogFormat" SP quoted [SP name]] ; *( literal / "%" *modifier ["{" param "}"] letter )
+//! nginx   = ["log_format" SP name [SP "escape=" word] 1*(SP quoted) ";"]
+//!           ; *( literal / "$" name / "${" name "}" )
+//! ```
+//!
+//! The directives are those of the `mod_log_config` and `mod_logio` manuals of Apache 2.4, the
+//! variables those of nginx's core, `realip` and `log` modules. What is not known is a field that is
+//! passed over.
 
 use std::fmt;
+
+use super::field::{Field, Unit};
+use super::plan::{Item, Plan};
+use super::stamp::Form;
 
 /// What is wrong with a format string, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FormatError {
-    at: usize,
+    /// Offset in the text as it was given.
+    pub at: usize,
+    /// What is wrong there.
+    pub problem: FormatProblem,
+}
+
+/// What can be wrong with a format string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormatProblem {
+    /// No name of a format, and no directive or variable in it either.
+    Unknown,
+    /// A directive, variable, brace or quote that never ends.
+    Unfinished,
+    /// A conversion of strftime that is not known.
+    TimeFormat,
+    /// Two fields between which nothing stands.
+    Adjoining,
+    /// Nothing in it names the client.
+    NoClient,
+    /// More fields than anybody logs.
+    TooLong,
+    /// Not `field=path`, or no such field.
+    FieldName,
 }
 
 impl FormatError {
-    pub(super) fn unknown() -> Self {
-        Self { at: 0 }
+    pub(super) fn new(at: usize, problem: FormatProblem) -> Self {
+        Self { at, problem }
     }
 }
 
 impl fmt::Display for FormatError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unknown format at byte {}", self.at)
+        let at = self.at;
+        match self.problem {
+            FormatProblem::Unknown => f.write_str(
+                "unknown format: expected auto, common, combined, vhost_combined, json, or an \
+                 Apache LogFormat or nginx log_format string",
+            ),
+            FormatProblem::Unfinished => write!(f, "what begins at byte {at} has no end"),
+            FormatProblem::TimeFormat => write!(f, "unknown conversion of time at byte {at}"),
+            FormatProblem::Adjoining => {
+                write!(f, "nothing separates the field at byte {at} from the one before it")
+            }
+            FormatProblem::NoClient => {
+                f.write_str("no field names the client: expected %h, %a, $remote_addr or the like")
+            }
+            FormatProblem::TooLong => write!(f, "too many fields, seen at byte {at}"),
+            FormatProblem::FieldName => write!(
+                f,
+                "expected field=path at byte {at}, field one of client, port, server_port, time, \
+                 request, method, uri, query, protocol, status, bytes, referer, user_agent, host, \
+                 user, forwarded_for, nth, duration"
+            ),
+        }
     }
 }
 
 impl std::error::Error for FormatError {}
+
+/// A format's bytes with quoting undone, each with its offset in what was pasted.
+struct Text {
+    bytes: Vec<u8>,
+    offsets: Vec<usize>,
+    end: usize,
+}
+
+impl Text {
+    fn at(&self, index: usize) -> usize {
+        self.offsets.get(index).copied().unwrap_or(self.end)
+    }
+
+    fn push(&mut self, byte: u8, offset: usize) {
+        self.bytes.push(byte);
+        self.offsets.push(offset);
+    }
+
+    fn error(&self, index: usize, problem: FormatProblem) -> FormatError {
+        FormatError::new(self.at(index), problem)
+    }
+}
+
+/// Whether a pasted text is nginx's: a variable in it, or its directive.
+pub(super) fn is_nginx(text: &str) -> bool {
+    let variable =
+        |pair: &[u8]| pair[0] == b'$' && (pair[1].is_ascii_alphabetic() || pair[1] == b'{');
+    directive(text, "log_format").is_some()
+        || (directive(text, "LogFormat").is_none() && text.as_bytes().windows(2).any(variable))
+}
+
+/// The format's own text, out of a directive and its quotes.
+pub(super) fn inner(pasted: &str) -> Result<String, FormatError> {
+    let text = unquoted(pasted)?;
+    Ok(String::from_utf8_lossy(&text.bytes).into_owned())
+}
+
+/// Compiles a pasted text that is no format's name.
+pub(super) fn compile(pasted: &str) -> Result<Plan, FormatError> {
+    let text = unquoted(pasted)?;
+    let mut items = if is_nginx(pasted) { nginx(&text)? } else { apache(&text)? };
+    if !items.iter().any(|(item, _)| !matches!(item, Item::Literal(_))) {
+        return Err(FormatError::new(0, FormatProblem::Unknown));
+    }
+    join_targets(&mut items);
+    if items.len() > 300 {
+        return Err(FormatError::new(items[300].1, FormatProblem::TooLong));
+    }
+    let adjoining = items.windows(2).find(|pair| {
+        match (&pair[0].0, &pair[1].0) {
+            // `$host$request_uri`: a path begins with a slash, and no host holds one.
+            (Item::Value(host, _), Item::Value(Field::Target | Field::Path, _)) => !host.is_word(),
+            (Item::Value(..), Item::Value(..) | Item::Time(..)) => true,
+            _ => false,
+        }
+    });
+    if let Some(pair) = adjoining {
+        return Err(FormatError::new(pair[1].1, FormatProblem::Adjoining));
+    }
+    if !items.iter().any(|(item, _)| matches!(item, Item::Value(Field::Client, _))) {
+        return Err(FormatError::new(0, FormatProblem::NoClient));
+    }
+    let items: Vec<_> = items.into_iter().map(|(item, _)| item).collect();
+    Ok(Plan::new(&items))
+}
+
+/// What stands behind `name` if the text is that directive, and its offset.
+fn directive<'a>(text: &'a str, name: &str) -> Option<(&'a str, usize)> {
+    let start = text.len() - text.trim_start().len();
+    let rest = text.get(start..)?;
+    let word = rest.get(..name.len())?;
+    let tail = rest.get(name.len()..)?;
+    let is_it = word.eq_ignore_ascii_case(name) && tail.starts_with(char::is_whitespace);
+    is_it.then_some((tail, start + name.len()))
+}
+
+fn unquoted(pasted: &str) -> Result<Text, FormatError> {
+    let mut text = Text { bytes: Vec::new(), offsets: Vec::new(), end: pasted.len() };
+    if let Some((rest, offset)) = directive(pasted, "LogFormat") {
+        words(rest, offset, &mut text, 0, Some(1))?;
+    } else if let Some((rest, offset)) = directive(pasted, "log_format") {
+        words(rest, offset, &mut text, 1, None)?;
+    } else if pasted.trim_start().starts_with('\'') {
+        words(pasted, 0, &mut text, 0, None)?;
+    } else {
+        plain(pasted, &mut text);
+    }
+    Ok(text)
+}
+
+/// A format without a directive: only `\"`, `\\` and `\t` are undone; white space round it is not
+/// part of it.
+fn plain(pasted: &str, text: &mut Text) {
+    let start = pasted.len() - pasted.trim_start().len();
+    let mut bytes = pasted.trim_end().bytes().enumerate().skip(start).peekable();
+    while let Some((offset, byte)) = bytes.next() {
+        let escaped = match (byte, bytes.peek()) {
+            (b'\\', Some((_, next @ (b'"' | b'\\')))) => Some(*next),
+            (b'\\', Some((_, b't'))) => Some(b'\t'),
+            _ => None,
+        };
+        if escaped.is_some() {
+            bytes.next();
+        }
+        text.push(escaped.unwrap_or(byte), offset);
+    }
+}
+
+/// The words of a directive, `skip` of them left out, and at most `most` of them taken. `escape=…` is
+/// left out too, a `;` ends it.
+fn words(
+    rest: &str,
+    offset: usize,
+    text: &mut Text,
+    skip: usize,
+    most: Option<usize>,
+) -> Result<(), FormatError> {
+    let bytes = rest.as_bytes();
+    let (mut at, mut seen) = (0, 0);
+    loop {
+        while bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
+            at += 1;
+        }
+        let taken = seen >= skip && most.is_none_or(|most| seen < skip + most);
+        match bytes.get(at) {
+            None | Some(b';') => return Ok(()),
+            Some(&quote @ (b'"' | b'\'')) => {
+                let mut into = Text { bytes: Vec::new(), offsets: Vec::new(), end: 0 };
+                at = quoted_word(bytes, at, quote, offset, &mut into)?;
+                if taken {
+                    text.bytes.append(&mut into.bytes);
+                    text.offsets.append(&mut into.offsets);
+                }
+            }
+            Some(_) => {
+                let len = bytes[at..]
+                    .iter()
+                    .position(|b| b.is_ascii_whitespace() || *b == b';')
+                    .unwrap_or(bytes.len() - at);
+                if taken && !bytes[at..].starts_with(b"escape=") {
+                    for (index, byte) in bytes.iter().enumerate().skip(at).take(len) {
+                        text.push(*byte, offset + index);
+                    }
+                }
+                at += len;
+            }
+        }
+        seen += 1;
+    }
+}
+
+/// A quoted word that opens at `at`; returns what is behind it.
+fn quoted_word(
+    bytes: &[u8],
+    open: usize,
+    quote: u8,
+    offset: usize,
+    text: &mut Text,
+) -> Result<usize, FormatError> {
+    let mut at = open + 1;
+    loop {
+        match (bytes.get(at), bytes.get(at + 1)) {
+            (None, _) => {
+                return Err(FormatError::new(offset + open, FormatProblem::Unfinished));
+            }
+            (Some(&byte), _) if byte == quote => return Ok(at + 1),
+            (Some(b'\\'), Some(&next @ (b'"' | b'\'' | b'\\'))) => {
+                text.push(next, offset + at);
+                at += 2;
+            }
+            (Some(b'\\'), Some(b't')) => {
+                text.push(b'\t', offset + at);
+                at += 2;
+            }
+            (Some(&byte), _) => {
+                text.push(byte, offset + at);
+                at += 1;
+            }
+        }
+    }
+}
+
+/// An item and the offset of what it was compiled from.
+type Placed = (Item, usize);
+
+fn literal(items: &mut Vec<Placed>, byte: u8, at: usize) {
+    if let Some((Item::Literal(text), _)) = items.last_mut() {
+        text.push(byte);
+    } else {
+        items.push((Item::Literal(vec![byte]), at));
+    }
+}
+
+/// Path and query with nothing between them are one field.
+fn join_targets(items: &mut Vec<Placed>) {
+    let is = |items: &[Placed], index: usize, field: Field| matches!(items.get(index), Some((Item::Value(found, _), _)) if *found == field);
+    let mut index = 0;
+    while index < items.len() {
+        if is(items, index, Field::Path) {
+            while is(items, index + 1, Field::Query) {
+                items.remove(index + 1);
+                items[index].0 = Item::Value(Field::Target, 0);
+            }
+        }
+        index += 1;
+    }
+}
+
+fn apache(text: &Text) -> Result<Vec<Placed>, FormatError> {
+    let mut items = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = text.bytes.get(at) {
+        if byte != b'%' {
+            literal(&mut items, byte, text.at(at));
+            at += 1;
+            continue;
+        }
+        let start = at;
+        let unfinished = || text.error(start, FormatProblem::Unfinished);
+        at += 1;
+        let is_modifier = |b: &u8| b.is_ascii_digit() || matches!(b, b'!' | b',' | b'<' | b'>');
+        let modifiers = text.bytes[at..].iter().take_while(|b| is_modifier(b)).count();
+        let original = text.bytes[at..at + modifiers].contains(&b'<');
+        at += modifiers;
+        let mut param = None;
+        if text.bytes.get(at) == Some(&b'{') {
+            let len = memchr::memchr(b'}', &text.bytes[at..]).ok_or_else(unfinished)?;
+            param = Some((String::from_utf8_lossy(&text.bytes[at + 1..at + len]), at + 1));
+            at += len + 1;
+        }
+        let letter = *text.bytes.get(at).ok_or_else(unfinished)?;
+        at += 1;
+        if letter == b'^' {
+            // `%^FB`, `%{name}^ti`: two letters.
+            at += 2;
+            if at > text.bytes.len() {
+                return Err(unfinished());
+            }
+            items.push((Item::Value(Field::Word, 9), text.at(start)));
+            continue;
+        }
+        let offset = text.at(start);
+        match (letter, &param) {
+            (b'%', _) => literal(&mut items, b'%', offset),
+            (b't', None) => {
+                literal(&mut items, b'[', offset);
+                items.push((Item::Time(Form::Clf, false), offset));
+                literal(&mut items, b']', offset);
+            }
+            (b't', Some((format, from))) => items.push((apache_time(format, *from, text)?, offset)),
+            _ => {
+                let param = param.as_ref().map(|(param, _)| param.as_ref());
+                let (field, rank) = apache_field(letter, param.unwrap_or_default(), original);
+                items.push((Item::Value(field, rank), offset));
+            }
+        }
+    }
+    Ok(items)
+}
+
+fn apache_time(format: &str, from: usize, text: &Text) -> Result<Item, FormatError> {
+    let (format, skipped, end) = if let Some(rest) = format.strip_prefix("begin:") {
+        (rest, 6, false)
+    } else if let Some(rest) = format.strip_prefix("end:") {
+        (rest, 4, true)
+    } else {
+        (format, 0, false)
+    };
+    match Form::apache(format) {
+        // `%{begin:}t` is `%t` with its brackets, which nobody writes.
+        Ok(form) => Ok(Item::Time(form, end)),
+        Err(at) => Err(text.error(from + skipped + at, FormatProblem::TimeFormat)),
+    }
+}
+
+/// What an Apache directive logs, and its rank among those that log the same.
+fn apache_field(letter: u8, param: &str, original: bool) -> (Field, u8) {
+    let header = || match param.to_ascii_lowercase().as_str() {
+        "referer" => (Field::Referer, 0),
+        "user-agent" => (Field::UserAgent, 0),
+        "host" => (Field::Host, 0),
+        "x-forwarded-for" => (Field::ForwardedFor, 0),
+        _ => (Field::ClientText, 9),
+    };
+    match letter {
+        b'h' | b'a' => (Field::Client, 0),
+        b'u' => (Field::User, 0),
+        b'r' => (Field::Request, 0),
+        b'm' => (Field::Method, 0),
+        b'U' => (Field::Path, 0),
+        b'q' => (Field::Query, 0),
+        b'H' => (Field::Protocol, 0),
+        // `%s` is the original's for a redirected request, but for that one only.
+        b's' => (Field::Status, u8::from(original)),
+        b'b' | b'B' => (Field::Bytes, 0),
+        b'O' => (Field::Bytes, 1),
+        b'D' => (Field::Duration(Unit::Microseconds), 0),
+        b'T' => match param {
+            "us" => (Field::Duration(Unit::Microseconds), 0),
+            "ms" => (Field::Duration(Unit::Milliseconds), 1),
+            _ => (Field::Duration(Unit::Seconds), 2),
+        },
+        b'p' if param == "remote" => (Field::PeerPort, 0),
+        b'p' => (Field::ServerPort, u8::from(param != "local")),
+        b'k' => (Field::NthFromZero, 0),
+        b'v' => (Field::Host, 1),
+        b'V' => (Field::Host, 2),
+        b'i' => header(),
+        b'C' | b'f' | b'o' | b'e' | b'n' => (Field::ClientText, 9),
+        b'l' | b'A' | b'P' | b'X' | b'L' | b'I' | b'S' | b'R' => (Field::Word, 9),
+        _ => (Field::Text, 9),
+    }
+}
+
+fn nginx(text: &Text) -> Result<Vec<Placed>, FormatError> {
+    let mut items: Vec<Placed> = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = text.bytes.get(at) {
+        if byte != b'$' {
+            literal(&mut items, byte, text.at(at));
+            at += 1;
+            continue;
+        }
+        let unfinished = || text.error(at, FormatProblem::Unfinished);
+        let braced = text.bytes.get(at + 1) == Some(&b'{');
+        let from = at + 1 + usize::from(braced);
+        let is_part = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+        let len =
+            text.bytes[from.min(text.bytes.len())..].iter().take_while(|b| is_part(b)).count();
+        let end = from + len + usize::from(braced);
+        if len == 0 || (braced && text.bytes.get(end - 1) != Some(&b'}')) {
+            return Err(unfinished());
+        }
+        let name = String::from_utf8_lossy(&text.bytes[from..from + len]);
+        let offset = text.at(at);
+        match name.as_ref() {
+            "time_local" => items.push((Item::Time(Form::Clf, false), offset)),
+            "time_iso8601" => items.push((Item::Time(Form::Iso, false), offset)),
+            "msec" => items.push((Item::Time(Form::Epoch, false), offset)),
+            name => {
+                let (field, rank) = nginx_field(name);
+                items.push((Item::Value(field, rank), offset));
+            }
+        }
+        at = end;
+    }
+    Ok(items)
+}
+
+/// What an nginx variable holds, and its rank among those that hold the same.
+pub(super) fn nginx_field(name: &str) -> (Field, u8) {
+    match name {
+        "remote_addr" | "realip_remote_addr" => (Field::Client, 0),
+        "remote_port" | "realip_remote_port" => (Field::PeerPort, 0),
+        "server_port" => (Field::ServerPort, 0),
+        "time_local" | "time_iso8601" | "msec" => (Field::Time, 0),
+        "remote_user" => (Field::User, 0),
+        "request" => (Field::Request, 0),
+        "request_method" => (Field::Method, 0),
+        "request_uri" => (Field::Target, 0),
+        "uri" | "document_uri" => (Field::Path, 1),
+        "is_args" | "args" | "query_string" => (Field::Query, 0),
+        "server_protocol" => (Field::Protocol, 0),
+        "status" => (Field::Status, 0),
+        "body_bytes_sent" => (Field::Bytes, 0),
+        "bytes_sent" => (Field::Bytes, 1),
+        "http_referer" => (Field::Referer, 0),
+        "http_user_agent" => (Field::UserAgent, 0),
+        "http_host" => (Field::Host, 0),
+        "host" => (Field::Host, 1),
+        "server_name" => (Field::Host, 2),
+        "http_x_forwarded_for" => (Field::ForwardedFor, 0),
+        "proxy_add_x_forwarded_for" => (Field::ForwardedFor, 1),
+        "connection_requests" => (Field::Nth, 0),
+        "request_time" => (Field::Duration(Unit::Seconds), 0),
+        "connection"
+        | "connection_time"
+        | "gzip_ratio"
+        | "hostname"
+        | "https"
+        | "pid"
+        | "pipe"
+        | "request_id"
+        | "request_length"
+        | "scheme"
+        | "server_addr"
+        | "ssl_cipher"
+        | "ssl_protocol"
+        | "upstream_cache_status" => (Field::Word, 9),
+        "request_filename" | "request_body" | "document_root" => (Field::ClientText, 9),
+        _ => {
+            let clients = ["http_", "cookie_", "arg_", "sent_http_"];
+            let clients = clients.iter().any(|prefix| name.starts_with(prefix));
+            (if clients { Field::ClientText } else { Field::Text }, 9)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::clock::Clock;
+    use crate::access::{AccessLine, LineError, Request, Span};
+
+    const TIME: &str = "10/Oct/2000:13:55:36 -0700";
+
+    fn read(format: &str, line: &str) -> Result<AccessLine, LineError> {
+        let plan = compile(format).expect(format);
+        plan.parse(line.as_bytes(), 0, &mut Clock::default())
+    }
+
+    #[test]
+    fn apache_formats_find_their_fields() {
+        let line = r#"a.example:8443 192.0.2.1:40100 - bob [10/Oct/2000:13:55:36 -0700] "GET /a?b HTTP/1.1" 200 5 "-" "x \"y\"" 1234 2"#;
+        let plain =
+            r#"%v:%p %h:%{remote}p %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i" %D %k"#;
+        let escaped = plain.replace('"', "\\\"");
+        for format in [
+            plain.to_owned(),
+            escaped.clone(),
+            format!("LogFormat \"{escaped}\" mine"),
+            format!("  logformat '{plain}'"),
+            plain.replace("%>s", "%!400,501{x}s").replace("%v", "%{x}V"),
+            plain.replace("%h", "%{c}a").replace("%D", "%{us}T"),
+        ] {
+            let found = read(&format, line).unwrap_or_else(|wrong| panic!("{format}: {wrong}"));
+            let text = |span: Span| String::from_utf8_lossy(span.of(line.as_bytes())).into_owned();
+            assert_eq!(text(found.client), "192.0.2.1", "{format}");
+            assert_eq!(found.host.map(text).as_deref(), Some("a.example"), "{format}");
+            assert_eq!(found.time_text.map(text).as_deref(), Some(TIME), "{format}");
+            assert_eq!(found.user.map(text).as_deref(), Some("bob"), "{format}");
+            assert_eq!(found.user_agent.map(text).as_deref(), Some(r#"x \"y\""#), "{format}");
+            assert_eq!((found.server_port, found.peer_port), (Some(8443), Some(40_100)));
+            assert_eq!((found.duration, found.nth), (Some(1234), Some(3)), "{format}");
+            assert_eq!((found.status, found.bytes), (Some(200), Some(5)), "{format}");
+        }
+    }
+
+    #[test]
+    fn nginx_formats_find_their_fields() {
+        let line = r#"192.0.2.1 - bob b [10/Oct/2000:13:55:36 -0700] "GET /a HTTP/1.1" 200 5 "-" "x" "-" 0.012 40100 7"#;
+        let one = r#"$remote_addr - $remote_user [$time_local] "$request" "#;
+        let two = r#"$status $body_bytes_sent "$http_referer" "$http_user_agent" "$http_x_forwarded_for" $request_time ${remote_port} $connection_requests"#;
+        for format in [
+            format!("{one}{two}"),
+            format!("log_format main '{one}' '{two}';"),
+            format!("log_format main escape=default\n  '{one}'\n  '{two}';\n"),
+            format!("'{one}'\n'{two}';"),
+            format!("log_format main \"{}\";", format!("{one}{two}").replace('"', "\\\"")),
+        ] {
+            let found = read(&format, line).unwrap_or_else(|wrong| panic!("{format}: {wrong}"));
+            let text = |span: Span| String::from_utf8_lossy(span.of(line.as_bytes())).into_owned();
+            assert_eq!(text(found.client), "192.0.2.1", "{format}");
+            assert_eq!(found.user.map(text).as_deref(), Some("bob b"), "{format}");
+            let Request::Line(request) = found.request else { panic!("{format}") };
+            assert_eq!(text(request), "GET /a HTTP/1.1", "{format}");
+            assert_eq!((found.peer_port, found.nth), (Some(40_100), Some(7)), "{format}");
+            assert_eq!(found.duration, Some(12_000), "{format}");
+        }
+    }
+
+    #[test]
+    fn a_request_in_parts_is_found_in_parts() {
+        for (format, line) in [
+            (r#"%h "%m %U%q %H""#, r#"192.0.2.1 "GET /a?b=c HTTP/1.1""#),
+            ("%h,%H,%m,%U%q", "192.0.2.1,HTTP/1.1,GET,/a?b=c"),
+            (
+                "$remote_addr $request_method $scheme://$host$request_uri $server_protocol",
+                "192.0.2.1 GET http://a.example/a?b=c HTTP/1.1",
+            ),
+            (
+                "$remote_addr $request_method $uri$is_args$args $server_protocol",
+                "192.0.2.1 GET /a?b=c HTTP/1.1",
+            ),
+        ] {
+            let found = read(format, line).unwrap_or_else(|wrong| panic!("{format}: {wrong}"));
+            let Request::Parts { method, target, query: None, protocol: Some(protocol) } =
+                found.request
+            else {
+                panic!("{format}: {:?}", found.request)
+            };
+            let parts = [method, target, protocol].map(|part| part.of(line.as_bytes()));
+            assert_eq!(parts, [&b"GET"[..], b"/a?b=c", b"HTTP/1.1"], "{format}");
+        }
+    }
+
+    #[test]
+    fn times_of_a_format_are_read() {
+        for (format, time) in [
+            ("%t", "[10/Oct/2000:13:55:36 -0700]"),
+            ("[%{%d/%b/%Y:%T}t.%{msec_frac}t %{%z}t]", "[10/Oct/2000:13:55:36.000 -0700]"),
+            ("%{%Y-%m-%d %H:%M:%S}t", "2000-10-10 20:55:36"),
+            ("%{sec}t", "971211336"),
+            ("%{begin:usec}t", "971211336000000"),
+            ("%{end:sec}t %{begin:sec}t", "971211399 971211336"),
+            ("%{end:sec}t", "971211336"),
+            ("[$time_local]", "[10/Oct/2000:13:55:36 -0700]"),
+            ("$time_iso8601", "2000-10-10T20:55:36+00:00"),
+            ("$msec", "971211336.000"),
+        ] {
+            let client = if format.contains('$') { "$remote_addr" } else { "%a" };
+            let found = read(&format!("{client} {format} z"), &format!("192.0.2.1 {time} z"));
+            let seconds = found.expect(format).time.map(|(time, _)| time.as_micros() / 1_000_000);
+            assert_eq!(seconds, Some(971_211_336), "{format}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_writes_cannot_stand_for_the_client() {
+        let forwarded = "%{X-Forwarded-For}i %h %l %u %t";
+        let honest = format!("203.0.113.9 192.0.2.1 - - [{TIME}]");
+        assert!(read(forwarded, &honest).is_ok());
+        let forged = format!("203.0.113.9 203.0.113.8 192.0.2.1 - - [{TIME}]");
+        assert!(read(forwarded, &forged).is_err());
+        let quoted = format!(r#""203.0.113.9 203.0.113.8" 192.0.2.1 - - [{TIME}]"#);
+        let found = read(r#""%{X-Forwarded-For}i" %h %l %u %t"#, &quoted).unwrap();
+        assert_eq!(found.client.of(quoted.as_bytes()), b"192.0.2.1");
+    }
+
+    #[test]
+    fn formats_that_cannot_be_read_are_refused_where_they_cannot() {
+        for (format, at, problem) in [
+            ("", 0, FormatProblem::Unknown),
+            ("combinde", 0, FormatProblem::Unknown),
+            ("%t %r", 0, FormatProblem::NoClient),
+            ("$time_local", 0, FormatProblem::NoClient),
+            ("%h %{Referer", 3, FormatProblem::Unfinished),
+            ("%h %>", 3, FormatProblem::Unfinished),
+            ("%h %^F", 3, FormatProblem::Unfinished),
+            ("$remote_addr ${status", 13, FormatProblem::Unfinished),
+            ("$remote_addr $", 13, FormatProblem::Unfinished),
+            ("log_format x '$remote_addr", 13, FormatProblem::Unfinished),
+            ("%h%u", 2, FormatProblem::Adjoining),
+            ("LogFormat \"%h %r%u\" x", 16, FormatProblem::Adjoining),
+            ("%h %{%H:%Q}t", 8, FormatProblem::TimeFormat),
+        ] {
+            let wrong = compile(format).err();
+            assert_eq!(wrong, Some(FormatError::new(at, problem)), "{format}");
+        }
+    }
+}

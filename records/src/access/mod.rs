@@ -7,13 +7,18 @@
 mod clf;
 mod clock;
 mod envelope;
+mod field;
 mod format;
+mod json;
 mod parser;
+mod plan;
+mod stamp;
+mod template;
 mod write;
 
 use std::fmt;
 
-pub use self::format::FormatError;
+pub use self::format::{FormatError, FormatProblem};
 pub use self::parser::{Parser, Spec};
 pub use self::write::{write_with_client, write_with_text};
 

@@ -1,12 +1,15 @@
 //! What the user asked for ([`Spec`]), and reading line after line by it ([`Parser`]).
 
 use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock};
 
 use super::clf::{self, Placement, Shape};
 use super::clock::Clock;
-use super::envelope;
-use super::format::FormatError;
-use super::{AccessLine, Expected, LineError};
+use super::field::{Field, Unit};
+use super::format::{self, FormatError, FormatProblem};
+use super::json::{self, Names};
+use super::plan::Plan;
+use super::{AccessLine, Expected, LineError, envelope, template};
 
 /// The format of access lines as the user asked for it.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +20,11 @@ enum Wanted {
     #[default]
     Auto,
     Named(Placement),
+    Plan(Arc<Plan>),
+    Json(Arc<Names>),
 }
+
+static USUAL: LazyLock<Arc<Names>> = LazyLock::new(|| Arc::new(Names::usual()));
 
 impl Spec {
     /// Each line shows what it is.
@@ -26,7 +33,12 @@ impl Spec {
         Self::default()
     }
 
-    /// Reads what stands behind `--format`: `auto`, `common`, `combined` or `vhost_combined`.
+    /// Reads what stands behind `--format`:
+    ///
+    /// - `auto`, `common`, `combined`, `vhost_combined` or `json`;
+    /// - `json:client=a.b,time=t,…`: where in a JSON object a field is, dots walk into objects;
+    /// - a `LogFormat` of Apache or a `log_format` of nginx, with or without the directive round it.
+    ///   The client is the first of `%h`, `%a`, `$remote_addr` and `$realip_remote_addr` in it.
     ///
     /// # Errors
     ///
@@ -36,10 +48,61 @@ impl Spec {
             "auto" => Wanted::Auto,
             "common" | "combined" => Wanted::Named(Placement::First),
             "vhost_combined" => Wanted::Named(Placement::AfterHost),
-            _ => return Err(FormatError::unknown()),
+            "json" => Wanted::Json(USUAL.clone()),
+            _ => match text.strip_prefix("json:") {
+                Some(fields) => Wanted::Json(Arc::new(named(fields)?)),
+                None => pasted(text)?,
+            },
         };
         Ok(Self(wanted))
     }
+}
+
+fn pasted(text: &str) -> Result<Wanted, FormatError> {
+    if format::is_nginx(text)
+        && let Some(names) = template::names(&format::inner(text)?)
+    {
+        return Ok(Wanted::Json(Arc::new(names)));
+    }
+    Ok(Wanted::Plan(Arc::new(format::compile(text)?)))
+}
+
+/// `field=path,…`, what stands behind `json:`.
+fn named(fields: &str) -> Result<Names, FormatError> {
+    let mut names = Names::usual();
+    let mut at = "json:".len();
+    for pair in fields.split(',') {
+        let wrong = || FormatError::new(at, FormatProblem::FieldName);
+        let (name, path) = pair.trim().split_once('=').ok_or_else(wrong)?;
+        let field = json_field(name).filter(|_| !path.is_empty()).ok_or_else(wrong)?;
+        names = names.with(field, path);
+        at += pair.len() + 1;
+    }
+    Ok(names)
+}
+
+fn json_field(name: &str) -> Option<Field> {
+    Some(match name {
+        "client" => Field::Client,
+        "port" => Field::PeerPort,
+        "server_port" => Field::ServerPort,
+        "time" => Field::Time,
+        "request" => Field::Request,
+        "method" => Field::Method,
+        "uri" => Field::Target,
+        "query" => Field::Query,
+        "protocol" => Field::Protocol,
+        "status" => Field::Status,
+        "bytes" => Field::Bytes,
+        "referer" => Field::Referer,
+        "user_agent" => Field::UserAgent,
+        "host" => Field::Host,
+        "user" => Field::User,
+        "forwarded_for" => Field::ForwardedFor,
+        "nth" => Field::Nth,
+        "duration" => Field::Duration(Unit::Seconds),
+        _ => return None,
+    })
 }
 
 /// Reads the access lines of one server or one file.
@@ -57,7 +120,8 @@ struct Seen {
     enveloped: u64,
 }
 
-const NAMES: [&str; 4] = ["common", "combined", "vhost_common", "vhost_combined"];
+const NAMES: [&str; 6] =
+    ["common", "combined", "vhost_common", "vhost_combined", "json", "the given format"];
 
 impl Parser {
     /// One that has seen no lines yet.
@@ -87,18 +151,17 @@ impl Parser {
     }
 
     fn parse_at(&mut self, line: &[u8], start: usize) -> Result<(AccessLine, usize), LineError> {
-        let placement = match self.wanted {
-            Wanted::Auto => Placement::ByLine,
-            Wanted::Named(placement) => placement,
+        let clock = &mut self.clock;
+        let (mut found, index) = match &self.wanted {
+            Wanted::Auto if line.get(start) == Some(&b'{') => {
+                (json::parse(line, start, &USUAL, clock)?, 4)
+            }
+            Wanted::Auto => by_words(line, start, Placement::ByLine, clock)?,
+            Wanted::Named(placement) => by_words(line, start, *placement, clock)?,
+            Wanted::Json(names) => (json::parse(line, start, names, clock)?, 4),
+            Wanted::Plan(plan) => (plan.parse(line, start, clock)?, 5),
         };
-        let (mut found, shape) = clf::parse(line, start, placement, &mut self.clock)?;
         found.envelope = clf::span(start, start).start;
-        let index = match shape {
-            Shape::Common => 0,
-            Shape::Combined => 1,
-            Shape::VhostCommon => 2,
-            Shape::VhostCombined => 3,
-        };
         Ok((found, index))
     }
 
@@ -126,6 +189,24 @@ impl Parser {
         }
         text
     }
+}
+
+/// Common, combined and their relatives; the second value is the name's place in [`NAMES`].
+#[inline]
+fn by_words(
+    line: &[u8],
+    start: usize,
+    placement: Placement,
+    clock: &mut Clock,
+) -> Result<(AccessLine, usize), LineError> {
+    let (found, shape) = clf::parse(line, start, placement, clock)?;
+    let index = match shape {
+        Shape::Common => 0,
+        Shape::Combined => 1,
+        Shape::VhostCommon => 2,
+        Shape::VhostCombined => 3,
+    };
+    Ok((found, index))
 }
 
 /// A number with its thousands apart.

@@ -30,8 +30,9 @@ use crate::reader::{
 
 /// How long a line waits for later mappings and for the other lines of its group: logged seconds.
 pub(crate) const WAIT: Duration = Duration::from_secs(3);
-/// How far ahead of a line mappings are taken in: one-second stamps and clocks that nearly agree.
-const SLACK: i64 = 3_000_000;
+/// How far ahead of a line mappings are taken in: the wait, and a stamp's
+/// one second.
+const SLACK: i64 = 4_000_000;
 /// Lines the attributor may hold.
 const LINES: usize = 1 << 16;
 /// Mappings it may hold.
@@ -230,6 +231,11 @@ impl<'a> Join<'a> {
             }
             let parsed = self.logs[log].lines[self.logs[log].at];
             let time = parsed.line.time;
+            if time > self.now {
+                self.now = time;
+                self.engine.advance(time);
+                self.write_decided()?;
+            }
             self.take_mappings(time)?;
             let input = u32::try_from(log).expect("fewer inputs than descriptors");
             self.engine.line(parsed.line, Handle { input, place: parsed.place });
@@ -241,11 +247,7 @@ impl<'a> Join<'a> {
             if let Some(next) = log.lines.get(log.at) {
                 self.heads.advance_first(next.line.time);
             }
-            if time > self.now {
-                self.now = time;
-                self.engine.advance(time);
-                self.write_decided()?;
-            } else if self.held > TEXT || self.taken.is_multiple_of(1 << 14) {
+            if self.held > TEXT || self.taken.is_multiple_of(1 << 14) {
                 self.hurry()?;
             }
         }

@@ -1,0 +1,263 @@
+//! What a value of an access line means, and the putting together of an [`AccessLine`] from values.
+
+use super::clf::{span, without_port};
+use super::clock::{Clock, decimal, fraction_micros};
+use super::{AccessLine, Request, Span};
+
+/// What a value means. Where a format has several for one thing, the one with the lower rank is
+/// taken, of equal ranks the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Field {
+    /// Nothing to us, and without a space in it.
+    Word,
+    /// Nothing to us, and anything may stand in it.
+    Text,
+    /// Nothing to us, and the client chose what stands in it.
+    ClientText,
+    Client,
+    PeerPort,
+    ServerPort,
+    Time,
+    Request,
+    Method,
+    /// Path and query.
+    Target,
+    Path,
+    /// With its `?`, or without it as nginx's `$args`.
+    Query,
+    Protocol,
+    Status,
+    Bytes,
+    Referer,
+    UserAgent,
+    Host,
+    User,
+    ForwardedFor,
+    /// Which request on its connection, from 1.
+    Nth,
+    /// The same, from 0 (Apache's `%k`).
+    NthFromZero,
+    Duration(Unit),
+    /// Caddy's name for what wrote the line.
+    Logger,
+}
+
+/// What a duration is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    Nanoseconds,
+    Microseconds,
+    Milliseconds,
+    Seconds,
+}
+
+impl Field {
+    /// Whether no value of it has a space in it.
+    pub(super) fn is_word(self) -> bool {
+        !matches!(
+            self,
+            Self::Text
+                | Self::ClientText
+                | Self::Request
+                | Self::Target
+                | Self::Path
+                | Self::Query
+                | Self::Referer
+                | Self::UserAgent
+                | Self::User
+                | Self::ForwardedFor
+                | Self::Time
+        )
+    }
+
+    /// Whether a client chooses what stands in it, and may put a space there.
+    pub(super) fn is_clients_choice(self) -> bool {
+        !self.is_word() && !matches!(self, Self::Text | Self::Time)
+    }
+
+    /// A place in [`Draft::ranks`] for each thing.
+    fn slot(self) -> usize {
+        match self {
+            Self::Word | Self::Text | Self::ClientText => 0,
+            Self::Client => 1,
+            Self::PeerPort => 2,
+            Self::ServerPort => 3,
+            Self::Time => 4,
+            Self::Request => 5,
+            Self::Method => 6,
+            Self::Target | Self::Path => 7,
+            Self::Query => 8,
+            Self::Protocol => 9,
+            Self::Status => 10,
+            Self::Bytes => 11,
+            Self::Referer => 12,
+            Self::UserAgent => 13,
+            Self::Host => 14,
+            Self::User => 15,
+            Self::ForwardedFor => 16,
+            Self::Nth | Self::NthFromZero => 17,
+            Self::Duration(_) => 18,
+            Self::Logger => 19,
+        }
+    }
+}
+
+/// An access line while its values are gathered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Draft {
+    pub(super) line: AccessLine,
+    method: Option<Span>,
+    target: Option<Span>,
+    query: Option<Span>,
+    protocol: Option<Span>,
+    /// The rank of what was taken for each thing, above all ranks when nothing was.
+    ranks: [u8; 20],
+    pub(super) has_client: bool,
+    /// Another logger's line than Caddy's access log.
+    pub(super) other_logger: bool,
+}
+
+impl Draft {
+    pub(super) fn new() -> Self {
+        Self {
+            line: AccessLine::default(),
+            method: None,
+            target: None,
+            query: None,
+            protocol: None,
+            ranks: [u8::MAX; 20],
+            has_client: false,
+            other_logger: false,
+        }
+    }
+
+    /// Whether a value of this rank would be taken.
+    pub(super) fn wants(&self, field: Field, rank: u8) -> bool {
+        self.ranks[field.slot()] > rank
+    }
+
+    /// Takes a value, `at` in `line`. `false` if it can't be what the field is.
+    pub(super) fn take(
+        &mut self,
+        field: Field,
+        rank: u8,
+        at: Span,
+        line: &[u8],
+        clock: &mut Clock,
+    ) -> bool {
+        let text = at.of(line);
+        let absent = text == b"-" || text.is_empty();
+        let whole = || decimal(text);
+        match field {
+            Field::Word | Field::Text | Field::ClientText => return true,
+            Field::Client if text.is_empty() => return false,
+            Field::Status if !absent => {
+                let status = whole().and_then(|n| u16::try_from(n).ok());
+                let Some(status) = status.filter(|n| *n < 1000) else { return false };
+                if self.wants(field, rank) {
+                    self.line.status = Some(status);
+                }
+            }
+            Field::Bytes if !absent => {
+                let Some(bytes) = whole() else { return false };
+                if self.wants(field, rank) {
+                    self.line.bytes = Some(bytes);
+                }
+            }
+            _ if !self.wants(field, rank) => return true,
+            Field::Status | Field::Bytes => {}
+            Field::Client => {
+                let (start, end) = (at.start as usize, at.end as usize);
+                let (end, port) = without_port(line, (start, end));
+                self.line.client = span(start, end);
+                self.has_client = true;
+                if let Some(port) = port.filter(|_| self.line.peer_port.is_none()) {
+                    self.line.peer_port = Some(port);
+                }
+            }
+            Field::Time => {
+                let read = clock.any(line, at.start as usize);
+                let Some(read) = read.filter(|read| read.end == at.end as usize) else {
+                    return false;
+                };
+                self.line.time = Some(read.time);
+                self.line.time_text = Some(at);
+            }
+            Field::PeerPort => self.line.peer_port = whole().and_then(|n| u16::try_from(n).ok()),
+            Field::ServerPort => {
+                self.line.server_port = whole().and_then(|n| u16::try_from(n).ok());
+            }
+            Field::Request => self.line.request = Request::Line(at),
+            Field::Method => self.method = Some(at),
+            Field::Target | Field::Path => self.target = Some(at),
+            Field::Query => self.query = Some(at),
+            Field::Protocol => self.protocol = Some(at),
+            Field::Referer => self.line.referer = Some(at),
+            Field::UserAgent => self.line.user_agent = Some(at),
+            Field::Host => self.line.host = Some(at),
+            Field::User => self.line.user = Some(at),
+            Field::ForwardedFor => self.line.forwarded_for = Some(at),
+            Field::Nth | Field::NthFromZero => {
+                let from_zero = u32::from(field == Field::NthFromZero);
+                let number = whole().and_then(|n| u32::try_from(n).ok());
+                self.line.nth = number.and_then(|n| n.checked_add(from_zero));
+            }
+            Field::Duration(unit) => self.line.duration = micros(text, unit),
+            Field::Logger => self.other_logger = !text.starts_with(b"http.log.access"),
+        }
+        self.ranks[field.slot()] = rank;
+        true
+    }
+
+    /// The line; its request from its parts if it has no first line of its own.
+    pub(super) fn finish(mut self) -> AccessLine {
+        if self.line.request == Request::Absent
+            && let (Some(method), Some(target)) = (self.method, self.target)
+        {
+            let (query, protocol) = (self.query, self.protocol);
+            self.line.request = Request::Parts { method, target, query, protocol };
+        }
+        self.line
+    }
+}
+
+/// A duration in microseconds; `None` if it is no decimal number.
+fn micros(text: &[u8], unit: Unit) -> Option<u64> {
+    let point = memchr::memchr(b'.', text).unwrap_or(text.len());
+    let whole = decimal(&text[..point])?;
+    let fraction = text.get(point + 1..).unwrap_or_default();
+    if !fraction.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    // Millionths of the unit.
+    let fraction = u64::try_from(fraction_micros(fraction)).ok()?;
+    match unit {
+        Unit::Nanoseconds => Some(whole / 1_000),
+        Unit::Microseconds => Some(whole),
+        Unit::Milliseconds => whole.checked_mul(1_000)?.checked_add(fraction / 1_000),
+        Unit::Seconds => whole.checked_mul(1_000_000)?.checked_add(fraction),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_become_microseconds() {
+        for (text, unit, expected) in [
+            ("0.039", Unit::Seconds, Some(39_000)),
+            ("0.000002701", Unit::Seconds, Some(2)),
+            ("12", Unit::Seconds, Some(12_000_000)),
+            ("1.5", Unit::Milliseconds, Some(1_500)),
+            ("7", Unit::Microseconds, Some(7)),
+            ("10002425284", Unit::Nanoseconds, Some(10_002_425)),
+            ("-", Unit::Seconds, None),
+            ("", Unit::Seconds, None),
+            ("1.x", Unit::Seconds, None),
+            ("99999999999999999999", Unit::Seconds, None),
+        ] {
+            assert_eq!(micros(text.as_bytes(), unit), expected, "{text}");
+        }
+    }
+}

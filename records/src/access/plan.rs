@@ -1,0 +1,290 @@
+//! A compiled format, and the reading of lines by it.
+//!
+//! A value ends where the format's next literal begins. In quotes only an unescaped quote ends it;
+//! out of quotes a value that can't hold a space ends before the first one, and any other is tried
+//! up to each place where the literal stands, until the rest of the line fits: so a user's name may
+//! hold spaces, brackets and a date.
+//!
+//! Out of quotes and in front of the client, a client could write a header that reads like the
+//! fields behind it. Such formats are read twice, with that value as short and as long as it can be;
+//! unless both find the same client, the line is refused.
+
+use memchr::memmem;
+
+use super::clf::{error, span};
+use super::clock::Clock;
+use super::field::{Draft, Field};
+use super::stamp::{Form, Stamp};
+use super::{AccessLine, Expected, LineError};
+
+/// A piece of a format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Item {
+    /// Text that stands in each line.
+    Literal(Vec<u8>),
+    /// A field and its rank.
+    Value(Field, u8),
+    /// A time or a part of one; whether it is that of the request's end.
+    Time(Form, bool),
+}
+
+/// A compiled format.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    steps: Vec<Step>,
+    /// Whether a client's unquoted words stand in front of the client field.
+    ambiguous: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Literal(Vec<u8>),
+    /// Up to an unescaped quote that this literal begins with.
+    Quoted(Field, u8, Vec<u8>),
+    /// Up to this literal, no white space before it.
+    Word(Field, u8, Vec<u8>),
+    /// Up to this literal wherever the rest fits; up to the line's end if it is empty.
+    Text(Field, u8, Vec<u8>),
+    /// Whether it counts.
+    Time(Form, bool),
+}
+
+/// Which of several ends of a value is tried first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    Shortest,
+    Longest,
+}
+
+/// How many ends of values are tried before a line is given up.
+const TRIES: u32 = 512;
+
+struct Reading<'a> {
+    line: &'a [u8],
+    clock: &'a mut Clock,
+    order: Order,
+    tries: u32,
+    draft: Draft,
+    stamp: Stamp,
+    time_text: Option<(usize, usize)>,
+}
+
+impl Plan {
+    /// No two values adjoin, and one of the items is a client.
+    pub(super) fn new(items: &[Item]) -> Self {
+        let has_begin = items.iter().any(|item| matches!(item, Item::Time(_, false)));
+        let mut steps = Vec::with_capacity(items.len());
+        let mut in_quotes = false;
+        for (index, item) in items.iter().enumerate() {
+            let next = match items.get(index + 1) {
+                Some(Item::Literal(text)) => text.clone(),
+                Some(Item::Value(Field::Target | Field::Path, _)) => b"/".to_vec(),
+                _ => Vec::new(),
+            };
+            steps.push(match item {
+                Item::Literal(text) => {
+                    in_quotes = text.last() == Some(&b'"');
+                    Step::Literal(text.clone())
+                }
+                Item::Time(form, is_end) => Step::Time(form.clone(), !*is_end || !has_begin),
+                Item::Value(field, rank) => {
+                    let opened = index > 0 && in_quotes;
+                    if opened && next.first() == Some(&b'"') {
+                        Step::Quoted(*field, *rank, next)
+                    } else if field.is_word() {
+                        Step::Word(*field, *rank, next)
+                    } else {
+                        Step::Text(*field, *rank, next)
+                    }
+                }
+            });
+        }
+        let client = items.iter().position(|item| matches!(item, Item::Value(Field::Client, _)));
+        let before = &steps[..client.unwrap_or(0)];
+        let ambiguous = before
+            .iter()
+            .any(|step| matches!(step, Step::Text(field, ..) if field.is_clients_choice()));
+        Self { steps, ambiguous }
+    }
+
+    /// Reads the line that starts at `start` of `line`.
+    pub(super) fn parse(
+        &self,
+        line: &[u8],
+        start: usize,
+        clock: &mut Clock,
+    ) -> Result<AccessLine, LineError> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let found = self.read(line, start, Order::Shortest, clock)?;
+        if self.ambiguous {
+            let other = self.read(line, start, Order::Longest, clock)?;
+            if other.client != found.client {
+                return Err(error(start, Expected::Client));
+            }
+        }
+        Ok(found)
+    }
+
+    fn read(
+        &self,
+        line: &[u8],
+        start: usize,
+        order: Order,
+        clock: &mut Clock,
+    ) -> Result<AccessLine, LineError> {
+        let mut reading = Reading {
+            line,
+            clock,
+            order,
+            tries: TRIES,
+            draft: Draft::new(),
+            stamp: Stamp::default(),
+            time_text: None,
+        };
+        reading.steps(&self.steps, start)?;
+        let Reading { mut draft, stamp, time_text, .. } = reading;
+        if let Some((from, to)) = time_text {
+            draft.line.time = stamp.finish();
+            draft.line.time_text = Some(span(from, to));
+        }
+        Ok(draft.finish())
+    }
+}
+
+impl Reading<'_> {
+    /// Reads the rest of the line by the rest of the steps.
+    fn steps(&mut self, steps: &[Step], mut at: usize) -> Result<(), LineError> {
+        for (index, step) in steps.iter().enumerate() {
+            match step {
+                Step::Literal(text) => {
+                    let rest = self.line.get(at..).unwrap_or_default();
+                    if !rest.starts_with(text) {
+                        return Err(error(at, Expected::Literal));
+                    }
+                    at += text.len();
+                }
+                Step::Time(form, counts) => at = self.time(form, *counts, at)?,
+                Step::Word(field, rank, next) => {
+                    let end = self.word_end(*field, at, next)?;
+                    self.value(*field, *rank, at, end)?;
+                    at = end;
+                }
+                Step::Quoted(field, rank, next) => {
+                    let end = self.quote_end(at, next)?;
+                    self.value(*field, *rank, at, end)?;
+                    at = end;
+                }
+                Step::Text(field, rank, next) if next.is_empty() => {
+                    self.value(*field, *rank, at, self.line.len())?;
+                    at = self.line.len();
+                }
+                Step::Text(field, rank, next) => {
+                    return self.text(*field, *rank, next, &steps[index + 1..], at);
+                }
+            }
+        }
+        if at == self.line.len() { Ok(()) } else { Err(error(at, Expected::Literal)) }
+    }
+
+    fn time(&mut self, form: &Form, counts: bool, at: usize) -> Result<usize, LineError> {
+        let mut other = Stamp::default();
+        let stamp = if counts { &mut self.stamp } else { &mut other };
+        let end =
+            form.read(self.line, at, stamp, self.clock).ok_or_else(|| error(at, Expected::Time))?;
+        if counts {
+            let from = self.time_text.map_or(at, |(from, _)| from);
+            self.time_text = Some((from, end));
+        }
+        Ok(end)
+    }
+
+    fn value(&mut self, field: Field, rank: u8, at: usize, end: usize) -> Result<(), LineError> {
+        if self.draft.take(field, rank, span(at, end), self.line, self.clock) {
+            return Ok(());
+        }
+        let expected = if field == Field::Client { Expected::Client } else { Expected::Literal };
+        Err(error(at, expected))
+    }
+
+    /// Where a value without a space ends. Before a `:` it is the last one in the word: an IPv6
+    /// address has some of its own.
+    fn word_end(&self, field: Field, at: usize, next: &[u8]) -> Result<usize, LineError> {
+        let rest = self.line.get(at..).unwrap_or_default();
+        let wrong = || {
+            let expected =
+                if field == Field::Client { Expected::Client } else { Expected::Literal };
+            error(at, expected)
+        };
+        let len = match next.first() {
+            None => rest.len(),
+            Some(b' ') => memchr::memchr(b' ', rest).ok_or_else(wrong)?,
+            Some(b':') => {
+                let word = rest.iter().position(|&b| b == b' ').unwrap_or(rest.len());
+                memmem::rfind(&rest[..word], next).ok_or_else(wrong)?
+            }
+            Some(_) => memmem::find(rest, next).ok_or_else(wrong)?,
+        };
+        let is_space = |b: &u8| *b == b' ' || *b == b'\t';
+        if rest[..len].iter().any(is_space) {
+            return Err(wrong());
+        }
+        Ok(at + len)
+    }
+
+    /// Where a value in quotes ends: at an unescaped quote with the rest of the literal behind it.
+    fn quote_end(&self, at: usize, next: &[u8]) -> Result<usize, LineError> {
+        let rest = self.line.get(at..).unwrap_or_default();
+        let mut from = 0;
+        while let Some(len) = memchr::memchr(b'"', &rest[from..]) {
+            let end = from + len;
+            let run = rest[..end].iter().rev().take_while(|&&b| b == b'\\').count();
+            if run % 2 == 0 && rest[end..].starts_with(next) {
+                return Ok(at + end);
+            }
+            from = end + 1;
+        }
+        Err(error(at.saturating_sub(1), Expected::Literal))
+    }
+
+    /// Tries each end of a value until the rest of the line fits.
+    fn text(
+        &mut self,
+        field: Field,
+        rank: u8,
+        next: &[u8],
+        steps: &[Step],
+        at: usize,
+    ) -> Result<(), LineError> {
+        let line = self.line;
+        let rest = line.get(at..).unwrap_or_default();
+        match self.order {
+            Order::Shortest => self.try_ends(field, rank, steps, at, memmem::find_iter(rest, next)),
+            Order::Longest => self.try_ends(field, rank, steps, at, memmem::rfind_iter(rest, next)),
+        }
+    }
+
+    fn try_ends(
+        &mut self,
+        field: Field,
+        rank: u8,
+        steps: &[Step],
+        at: usize,
+        ends: impl Iterator<Item = usize>,
+    ) -> Result<(), LineError> {
+        let before = (self.draft, self.stamp, self.time_text);
+        let mut furthest = error(at, Expected::Literal);
+        for len in ends {
+            let Some(tries) = self.tries.checked_sub(1) else { break };
+            self.tries = tries;
+            (self.draft, self.stamp, self.time_text) = before;
+            let tried =
+                self.value(field, rank, at, at + len).and_then(|()| self.steps(steps, at + len));
+            match tried {
+                Ok(()) => return Ok(()),
+                Err(wrong) if wrong.at > furthest.at => furthest = wrong,
+                Err(_) => {}
+            }
+        }
+        Err(furthest)
+    }
+}
