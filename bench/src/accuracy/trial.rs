@@ -8,8 +8,8 @@ use std::process::Command;
 use super::Row;
 use crate::stage::visitors::{self, Tally};
 use crate::stage::{
-    Balancer, Collector, Folder, Mappings, Output, Relay, Score, Share, Shipper, Tee, Truth, Until,
-    Web, WebPlan, certainties, free_port, program, run_to_end, sibling,
+    Collector, Folder, Mappings, Output, Score, Share, Shipper, Site, Tee, Truth, WebPlan,
+    certainties, free_port, program, run_to_end, sibling,
 };
 use crate::{During, Failure};
 
@@ -68,9 +68,10 @@ pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Live, Failure> {
         }
         roads.push(outputs);
     }
-    let mut site = Site::start(&folder, row, &Mappings::Collector(tee.addr()), roads)?;
+    let mut site = Site::start(&folder, &plans(row, roads), &Mappings::Collector(tee.addr()))?;
     shippers.iter_mut().for_each(Shipper::hand_over);
-    let (tally, truth) = site.run(row, requests, seed)?;
+    let tally = site.send(&visitors::draw(row.manner, requests, seed))?;
+    let truth = site.stop()?;
     for shipper in shippers {
         shipper.finish()?;
     }
@@ -90,8 +91,10 @@ pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Live, Failure> {
 pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Offline, Failure> {
     let folder = Folder::new()?;
     let pen_log = folder.join("pen.log");
-    let mut site = Site::start(&folder, row, &Mappings::File(pen_log.clone()), vec![vec![]; 3])?;
-    let (tally, truth) = site.run(row, requests, seed)?;
+    let plans = plans(row, vec![vec![]; 3]);
+    let mut site = Site::start(&folder, &plans, &Mappings::File(pen_log.clone()))?;
+    let tally = site.send(&visitors::draw(row.manner, requests, seed))?;
+    let truth = site.stop()?;
     let inputs: Vec<String> = site
         .webs
         .iter()
@@ -110,6 +113,13 @@ pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Offline, Failure
         None => None,
     };
     Ok(Offline { c: truth.score(&old, None), ours, tally })
+}
+
+fn plans(row: &Row, roads: Vec<Vec<Output>>) -> Vec<WebPlan> {
+    let kinds = row.webs.iter().zip(1..).zip(roads);
+    kinds
+        .map(|((&kind, number), outputs)| WebPlan { kind, number, outputs, tls: row.tls })
+        .collect()
 }
 
 /// A program of ours, if it has been built and is more than a place holder.
@@ -156,56 +166,5 @@ impl Ear {
         let merged = fs::read(&log).during(format_args!("read {}", log.display()))?;
         let marks = self.explain.as_deref().map(certainties).transpose()?;
         Ok(truth.score(&merged, marks.as_deref()))
-    }
-}
-
-/// Web servers and the balancer before them.
-struct Site {
-    webs: Vec<Web>,
-    balancer: Balancer,
-    relay: Option<Relay>,
-}
-
-impl Site {
-    fn start(
-        folder: &Folder,
-        row: &Row,
-        mappings: &Mappings,
-        roads: Vec<Vec<Output>>,
-    ) -> Result<Self, Failure> {
-        let webs = row
-            .webs
-            .iter()
-            .zip(1..)
-            .zip(roads)
-            .map(|((&kind, number), outputs)| {
-                Web::start(folder.path(), &WebPlan { kind, number, outputs, tls: row.tls })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let servers: Vec<SocketAddr> = webs.iter().map(Web::addr).collect();
-        let addr = free_port(Ipv4Addr::LOCALHOST)?;
-        let balancer = Balancer::start(folder.path(), addr, &servers, mappings)?;
-        let relay = row.tls.then(|| Relay::start(folder.path(), addr)).transpose()?;
-        Ok(Self { webs, balancer, relay })
-    }
-
-    /// Sends the visits, stops all, and hands back what the servers know.
-    fn run(&mut self, row: &Row, requests: usize, seed: u64) -> Result<(Tally, Truth), Failure> {
-        let visits = visitors::draw(row.manner, requests, seed);
-        let relay = self.relay.as_ref().map(Relay::addr);
-        let tally = visitors::send(&visits, self.balancer.addr(), relay)?;
-        let until = Until::patience();
-        while self.webs.iter().map(Web::logged).sum::<usize>() < tally.answered {
-            if !until.pause() {
-                return Err(Failure::new("the web servers did not log all that they answered"));
-            }
-        }
-        let mut truth = Truth::default();
-        for web in &mut self.webs {
-            web.stop()?;
-            truth.add(&web.truth_log())?;
-        }
-        self.balancer.stop()?;
-        Ok((tally, truth))
     }
 }

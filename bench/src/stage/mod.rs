@@ -1,7 +1,7 @@
 //! A site on loopback: real web servers, a real balancer before them, visitors whose truth is known.
 //!
 //! Each part is started by itself and ends when dropped: [`Web`] is nginx or Apache at an address of its
-//! own, [`Balancer`] is `pen`, [`Collector`] and [`Shipper`] are the C programs or ours, [`Tee`]
+//! own, [`Balancer`] is `pen`, [`Site`] is both, [`Collector`] and [`Shipper`] are the C programs or ours, [`Tee`]
 //! lets two collectors hear the same, [`visitors`] sends the requests. What each web server writes for the
 //! world is `access.log`; what only we read is `truth.log`: the same line behind the client's own address,
 //! which travelled in a header that nobody else looks at.
@@ -11,6 +11,7 @@ mod collector;
 mod folder;
 mod process;
 mod relay;
+mod site;
 mod tee;
 mod truth;
 pub mod visitors;
@@ -21,6 +22,7 @@ pub use collector::{Collector, Shipper};
 pub use folder::{Folder, line_count};
 pub use process::{Process, Until, installed, program, run_to_end, sibling};
 pub use relay::Relay;
+pub use site::Site;
 pub use tee::{Share, Tee};
 pub use truth::{Score, Truth, certainties, share};
 pub use web::{Kind, Output, Web, WebPlan};

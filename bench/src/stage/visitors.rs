@@ -109,6 +109,13 @@ pub fn address(client: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 1, octet(client / 250), octet(client) + 1)
 }
 
+/// The visit of one client that sends these pieces and gets so many answers.
+#[must_use]
+pub fn visit(client: Ipv4Addr, pieces: &[&[u8]], requests: usize) -> Visit {
+    let pieces = pieces.iter().map(|piece| piece.to_vec()).collect();
+    Visit { client, rounds: vec![Round { pause: Duration::ZERO, pieces, requests }] }
+}
+
 struct Asker {
     client: Ipv4Addr,
     agent: usize,
