@@ -220,6 +220,11 @@ impl ProcessError {
         Self { text: format!("cannot {deed}{space}{thing}"), source: Some(source) }
     }
 
+    /// The cause, for an error that this one becomes.
+    pub fn take_source(&mut self) -> Option<io::Error> {
+        self.source.take()
+    }
+
     pub(crate) fn running(path: &Path, pid: &str) -> Self {
         let pid = if pid.is_empty() { String::new() } else { format!(" as process {pid}") };
         let text = format!("already running{pid}: the pid file {} is locked", path.display());

@@ -1,1 +1,17 @@
-//! The collector.
+//! The collector: mapping records and access lines in, one attributed log out.
+//!
+//! [`Collector`](collector::Collector) is the pure core: datagrams and the time in, finished lines and
+//! a [`Balance`](balance::Balance) out. [`run`] is the loop of sockets, signals and log files around
+//! it, [`cli`] reads what was typed. [`allow`] says who may send what; `arena` holds the bytes of
+//! lines that wait; [`socket`] receives many datagrams at a time.
+
+pub mod allow;
+mod arena;
+pub mod balance;
+pub mod cli;
+pub mod collector;
+mod complaints;
+mod pieces;
+pub mod run;
+pub mod socket;
+mod sources;

@@ -1,2 +1,31 @@
-//! penlogd.
-fn main() {}
+//! penlogd: see the library for what it does.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use penlogd::cli::{Args, Config};
+use penlogd::run::run;
+
+const FAILED: u8 = 1;
+const MISUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let config = match Config::try_from(Args::parse()) {
+        Ok(config) => config,
+        Err(error) => return complain(&error, MISUSED),
+    };
+    run(config).unwrap_or_else(|error| complain(&error, FAILED))
+}
+
+fn complain(error: &dyn Error, code: u8) -> ExitCode {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    eprintln!("penlogd: {text}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,343 @@
+//! What was typed ([`Args`]), and what was meant ([`Config`]).
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, ValueEnum};
+
+use pen_daemon::logfile::Buffering;
+use pen_daemon::process::{Process, ProcessError, absolute};
+use pen_records::access::Spec;
+use pen_records::addr::parse_ip;
+use pen_records::attribution;
+use pen_records::shipment::Server;
+
+use crate::allow::{Allow, From};
+use crate::collector::{Known, Likely, Sender, ServerKey, Settings, Unmatched};
+use crate::socket::Listen;
+
+/// Collects mapping records of the balancer and access lines of its servers, puts the real client
+/// into each line, and writes one log
+#[derive(Debug, Parser)]
+#[command(name = "penlogd", version, max_term_width = 100)]
+pub struct Args {
+    /// Write lines as soon as they are decided, not in blocks
+    #[arg(short = 'b')]
+    line_buffered: bool,
+    /// Say more; twice, say everything
+    #[arg(short = 'd', action = ArgAction::Count)]
+    debug: u8,
+    /// Stay in the foreground; messages go to stderr
+    #[arg(short = 'f')]
+    foreground: bool,
+    /// Confine to this folder (chroot); the log file is inside of it
+    #[arg(short = 'j', value_name = "DIR")]
+    jail: Option<PathBuf>,
+    /// Write the log to this file; HUP opens it anew [default: the standard output]
+    #[arg(short = 'l', value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Remember at most this many mappings [default: what --memory allows]
+    #[arg(short = 'n', value_name = "N")]
+    mappings: Option<NonZeroUsize>,
+    /// Write the pid to this file, and remove it at the end
+    #[arg(short = 'p', value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Become this user, by name or number
+    #[arg(short = 'u', value_name = "USER")]
+    user: Option<String>,
+    /// Listen here instead of at PORT; may be repeated, IPv6 in brackets, port 0 for any
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<SocketAddr>,
+    /// How long a line waits for late mappings: milliseconds, or with a unit, as in 2s
+    #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = milliseconds)]
+    wait: Duration,
+    /// How old a mapping may be and still explain a line: seconds, or with a unit, as in 10m
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = seconds)]
+    window: Duration,
+    /// Use at most about this much memory for mappings and lines, in MiB
+    #[arg(long, value_name = "MIB", default_value = "256",
+          value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
+    memory: u32,
+    /// The client of a line that no mapping explains: what is there, `-`, or the server's address
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "keep")]
+    unmatched: UnmatchedArg,
+    /// The client of a line for which there is only a likely one: that one, what is there, or `-`
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "use")]
+    likely: LikelyArg,
+    /// Write to this file, for each line of the log, how sure its client is and why
+    #[arg(long, value_name = "FILE")]
+    explain: Option<PathBuf>,
+    /// The format of access lines, of all servers or of one; may be repeated [default: found from
+    /// the lines]
+    #[arg(long, value_name = "[SERVER=]SPEC")]
+    format: Vec<String>,
+    /// Take mappings, lines, or both from this network only; may be repeated [default: from everywhere]
+    #[arg(long, value_name = "[mappings=|lines=]NET")]
+    from: Vec<From>,
+    /// Lines of the sender NAME (address, host name, or the name in its shipments) are of this
+    /// server; may be repeated
+    #[arg(long, value_name = "NAME=ADDR[:PORT]")]
+    server: Vec<String>,
+    /// The UDP port to listen at, on all addresses
+    #[arg(required_unless_present = "listen", conflicts_with = "listen")]
+    port: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum UnmatchedArg {
+    Keep,
+    Dash,
+    Server,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LikelyArg {
+    Use,
+    Keep,
+    Dash,
+}
+
+/// All that the rest of the program needs to know.
+#[derive(Debug)]
+pub struct Config {
+    /// How to be a process.
+    pub process: Process,
+    /// How many `-d` were given.
+    pub debug: u8,
+    /// Where to listen.
+    pub listen: Vec<Listen>,
+    /// Where the log goes; `None` for the standard output.
+    pub log: Option<PathBuf>,
+    /// How it is written.
+    pub buffering: Buffering,
+    /// Where the explanations go.
+    pub explain: Option<PathBuf>,
+    /// Bytes of finished lines kept while nothing can be written.
+    pub log_bytes: usize,
+    /// For the collector.
+    pub settings: Settings,
+}
+
+/// About what a remembered mapping takes, in bytes.
+const MAPPING: usize = 160;
+/// About what a line that waits takes beside its bytes.
+const LINE: usize = 160;
+
+impl TryFrom<Args> for Config {
+    type Error = ConfigError;
+
+    fn try_from(args: Args) -> Result<Self, ConfigError> {
+        let path = |path: Option<PathBuf>| path.as_deref().map(absolute).transpose();
+        let jailed = |file: Option<PathBuf>| match &args.jail {
+            // Inside the jail the working directory is its root.
+            Some(_) => Ok(file.map(|file| PathBuf::from("/").join(file))),
+            None => path(file),
+        };
+        let (log, explain) = (jailed(args.log)?, jailed(args.explain)?);
+        let memory = usize::try_from(args.memory).unwrap_or(usize::MAX).saturating_mul(1 << 20);
+        let listen = match args.port {
+            Some(port) => vec![Listen::Everywhere(port)],
+            None => args.listen.into_iter().map(Listen::At).collect(),
+        };
+        let mut allow = Allow::default();
+        args.from.into_iter().for_each(|from| allow.add(from));
+        let most = memory / 2 / MAPPING;
+        let engine = attribution::Settings {
+            wait: args.wait,
+            window: args.window,
+            max_mappings: args.mappings.map_or(most, NonZeroUsize::get),
+            max_lines: memory / 4 / LINE,
+        };
+        Ok(Self {
+            process: Process {
+                background: !args.foreground,
+                pid_file: path(args.pid_file)?,
+                jail: path(args.jail.clone())?,
+                user: args.user,
+            },
+            debug: args.debug,
+            listen,
+            log,
+            buffering: if args.line_buffered { Buffering::Lines } else { Buffering::Blocks },
+            explain,
+            log_bytes: memory / 8,
+            settings: Settings {
+                engine,
+                held_bytes: memory / 8,
+                unmatched: match args.unmatched {
+                    UnmatchedArg::Keep => Unmatched::Keep,
+                    UnmatchedArg::Dash => Unmatched::Dash,
+                    UnmatchedArg::Server => Unmatched::Server,
+                },
+                likely: match args.likely {
+                    LikelyArg::Use => Likely::Use,
+                    LikelyArg::Keep => Likely::Keep,
+                    LikelyArg::Dash => Likely::Dash,
+                },
+                known: known(&args.format, &args.server)?,
+                allow,
+                window: 0,
+            },
+        })
+    }
+}
+
+fn known(formats: &[String], servers: &[String]) -> Result<Known, ConfigError> {
+    let mut known = Known::default();
+    for text in formats {
+        let one = text.split_once('=').and_then(|(of, spec)| Some((server_key(of)?, spec)));
+        let (of, spec) = one.map_or((None, text.as_str()), |(of, spec)| (Some(of), spec));
+        let spec = Spec::parse(spec)
+            .map_err(|error| ConfigError(format!("cannot use --format {text}: {error}")))?;
+        match of {
+            Some(of) => known.formats.push((of, spec)),
+            None => known.format = spec,
+        }
+    }
+    for text in servers {
+        let wrong = || {
+            ConfigError(format!(
+                "cannot use --server {text}: expected NAME=ADDR or NAME=ADDR:PORT, as in 192.0.2.7=10.0.0.1"
+            ))
+        };
+        let (name, addr) = text.split_once('=').ok_or_else(wrong)?;
+        let key = server_key(addr).ok_or_else(wrong)?;
+        if let Some(addr) = parse_ip(name.as_bytes()) {
+            known.servers.push((Sender::Addr(addr), key));
+            continue;
+        }
+        known.servers.push((Sender::Name(name.into()), key));
+        // A name that is no host's may still be a shipper's.
+        for addr in (name, 0).to_socket_addrs().into_iter().flatten() {
+            known.servers.push((Sender::Addr(addr.ip().to_canonical()), key));
+        }
+    }
+    Ok(known)
+}
+
+fn server_key(text: &str) -> Option<ServerKey> {
+    let server = Server::parse(text)?;
+    Some(ServerKey { addr: server.addr?.to_canonical(), port: server.port })
+}
+
+fn milliseconds(text: &str) -> Result<Duration, ConfigError> {
+    duration(text, 1_000)
+}
+
+fn seconds(text: &str) -> Result<Duration, ConfigError> {
+    duration(text, 1_000_000)
+}
+
+/// A number and a unit; a bare number counts `bare` microseconds.
+fn duration(text: &str, bare: u64) -> Result<Duration, ConfigError> {
+    let wrong = || ConfigError("expected a number, with ms, s, m or h behind it or not".into());
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
+    let micros = match unit {
+        "" => bare,
+        "us" => 1,
+        "ms" => 1_000,
+        "s" => 1_000_000,
+        "m" => 60_000_000,
+        "h" => 3_600_000_000,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(micros).map(Duration::from_micros).ok_or_else(wrong)
+}
+
+/// Arguments that make no sense.
+#[derive(Debug)]
+pub struct ConfigError(String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl std::convert::From<ProcessError> for ConfigError {
+    fn from(error: ProcessError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(line: &str) -> Result<Config, String> {
+        let args = Args::try_parse_from(["penlogd"].into_iter().chain(line.split_whitespace()));
+        args.map_err(|error| error.to_string())
+            .and_then(|args| Config::try_from(args).map_err(|error| error.to_string()))
+    }
+
+    #[test]
+    fn old_command_lines_mean_what_they_meant() {
+        let config = config("-b -d -d -f -j /srv -l log -n 5000 -p pid -u nobody 10000").unwrap();
+        assert!(!config.process.background);
+        assert_eq!((config.debug, config.buffering), (2, Buffering::Lines));
+        assert_eq!(config.listen, [Listen::Everywhere(10_000)]);
+        assert_eq!(config.log, Some("/log".into()));
+        assert_eq!(config.process.jail, Some("/srv".into()));
+        assert_eq!(config.process.user.as_deref(), Some("nobody"));
+        assert_eq!(config.settings.engine.max_mappings, 5_000);
+        assert!(config.process.pid_file.is_some_and(|path| path.is_absolute()));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "",
+            "port",
+            "70000",
+            "-n 0 1",
+            "-n junk 1",
+            "-n -1 1",
+            "1 --listen 127.0.0.1:1",
+            "--listen here:1",
+            "1 --wait soon",
+            "1 --wait 5y",
+            "1 --memory 0",
+            "1 --from everyone",
+            "1 --server web=there",
+            "1 --server web",
+            "1 --unmatched drop",
+            "-x 1",
+        ] {
+            assert!(config(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        for (text, expected) in [
+            ("250", Duration::from_millis(250)),
+            ("2s", Duration::from_secs(2)),
+            ("10m", Duration::from_secs(600)),
+            ("500us", Duration::from_micros(500)),
+        ] {
+            assert_eq!(milliseconds(text).unwrap(), expected, "{text}");
+        }
+        assert_eq!(seconds("600").unwrap(), Duration::from_secs(600));
+    }
+
+    #[test]
+    fn a_sender_may_speak_for_another_server() {
+        let config =
+            config("1 --server 192.0.2.7=10.0.0.1:80 --server [::1]=[2001:db8::1]").unwrap();
+        let key = |addr: &str, port| ServerKey { addr: addr.parse().unwrap(), port };
+        assert_eq!(
+            config.settings.known.servers,
+            [
+                (Sender::Addr("192.0.2.7".parse().unwrap()), key("10.0.0.1", Some(80))),
+                (Sender::Addr("::1".parse().unwrap()), key("2001:db8::1", None)),
+            ]
+        );
+    }
+}

@@ -1,0 +1,437 @@
+//! The collector's core: a datagram and the time in, finished lines out; no socket, no clock.
+
+use std::net::{IpAddr, SocketAddr};
+
+use pen_records::access::{Span, write_with_client, write_with_text};
+use pen_records::addr::ClientAddr;
+use pen_records::attribution::{
+    Attributor, Certainty, Cuts, Decided, Line, Reason, Record, Settings as EngineSettings,
+};
+use pen_records::datagram::Datagram;
+use pen_records::mapping::Mapping;
+use pen_records::shipment::{Answer, Limits, Question, Senders, Shipment};
+use pen_records::time::{Resolution, Timestamp};
+
+use crate::allow::Allow;
+use crate::arena::Arena;
+use crate::balance::{Balance, Queue, Received};
+use crate::complaints::{Cause, Complaints};
+use crate::pieces::{Added, Pieces};
+use crate::sources::Sources;
+
+pub use crate::sources::{Known, Sender, ServerKey};
+
+/// The longest datagram that is taken whole.
+const DATAGRAM: u32 = 65_507;
+
+/// What the user asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How far the join looks, waits and remembers.
+    pub engine: EngineSettings,
+    /// Bytes of lines that may wait; beyond it the oldest are decided early.
+    pub held_bytes: usize,
+    /// What is written for a line that no mapping explains.
+    pub unmatched: Unmatched,
+    /// What is written where the client is only likely.
+    pub likely: Likely,
+    /// Formats and addresses of servers.
+    pub known: Known,
+    /// Who may send what.
+    pub allow: Allow,
+    /// Bytes of shipments that may be under way to us, all shippers together.
+    pub window: u32,
+}
+
+/// The client of a line that no mapping explains.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unmatched {
+    /// What the server logged: the balancer's address.
+    #[default]
+    Keep,
+    /// `-`.
+    Dash,
+    /// The server's address.
+    Server,
+}
+
+/// The client of a line for which there is only a likely one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Likely {
+    /// That one.
+    #[default]
+    Use,
+    /// What the server logged: the balancer's address.
+    Keep,
+    /// `-`.
+    Dash,
+}
+
+/// Takes datagrams, gives back lines.
+pub struct Collector {
+    settings: Settings,
+    engine: Attributor<Held>,
+    arena: Arena,
+    sources: Sources,
+    senders: Senders,
+    pieces: Pieces,
+    complaints: Complaints,
+    received: Received,
+    queue: Queue,
+}
+
+/// A line that waits; its bytes are in the arena.
+#[derive(Clone, Copy)]
+struct Held {
+    len: u32,
+    /// `None` if the line was not understood.
+    client: Option<Span>,
+    source: u32,
+}
+
+impl Collector {
+    /// One that has received nothing yet.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            engine: Attributor::new(settings.engine),
+            arena: Arena::default(),
+            sources: Sources::new(settings.known.clone()),
+            senders: Senders::new(Limits::default()),
+            pieces: Pieces::default(),
+            complaints: Complaints::default(),
+            received: Received::default(),
+            queue: Queue::default(),
+            settings,
+        }
+    }
+
+    /// Takes a datagram. An answer is to be sent back to where it came from.
+    pub fn receive(&mut self, from: SocketAddr, datagram: &[u8], now: Timestamp) -> Option<Answer> {
+        self.received.datagrams += 1;
+        self.received.bytes += datagram.len() as u64;
+        if !self.pieces.is_empty() && self.add_piece(from, datagram, now) {
+            return None;
+        }
+        match Datagram::parse(datagram) {
+            Datagram::Mapping(mapping) => self.mapping(from, &mapping, now),
+            Datagram::Lines(lines) => {
+                let sender = self.line_sender(from, now)?;
+                self.received.line_datagrams += 1;
+                if self.pieces.begin(from, datagram, now) {
+                    return None;
+                }
+                let source = self.sources.of_sender(sender, &mut self.engine);
+                for line in lines {
+                    self.line(source, line, from, now);
+                }
+            }
+            Datagram::Shipment(shipment) => self.shipment(from, &shipment, now),
+            Datagram::Question(question) => return self.question(from, &question, now),
+            Datagram::Answer(_) => {
+                self.received.junk += 1;
+                self.complaints.about(Cause::Junk, from, now, "an answer, but nobody asked");
+            }
+            Datagram::Empty => self.received.empty += 1,
+            Datagram::Broken(error) => {
+                self.received.junk += 1;
+                self.complaints.about(Cause::Junk, from, now, error);
+            }
+        }
+        None
+    }
+
+    /// Appends the lines that have waited long enough to `out`, in the order they came, and one line
+    /// about each to `explain`.
+    pub fn decide(&mut self, now: Timestamp, out: &mut Vec<u8>, explain: Option<&mut Vec<u8>>) {
+        for (from, bytes) in self.pieces.overdue(now) {
+            self.whole_line(from, &bytes, now);
+        }
+        self.engine.advance(now);
+        self.write_decided(now, out, explain);
+    }
+
+    /// Appends all that is held: nothing more is to come.
+    pub fn finish(&mut self, now: Timestamp, out: &mut Vec<u8>, explain: Option<&mut Vec<u8>>) {
+        for (from, bytes) in self.pieces.overdue(Timestamp::MAX) {
+            self.whole_line(from, &bytes, now);
+        }
+        self.engine.advance(now);
+        self.engine.finish();
+        self.write_decided(now, out, explain);
+    }
+
+    /// When [`Self::decide`] has something to do.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        [self.engine.next_due(), self.pieces.next_due()].into_iter().flatten().min()
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn balance(&self) -> Balance {
+        Balance {
+            received: self.received,
+            join: self.engine.counts(),
+            shipments: self.senders.counts(),
+            queue: self.queue,
+            held_bytes: self.arena.len() as u64,
+            formats: self
+                .sources
+                .iter()
+                .take(100)
+                .map(|source| (source.key, source.parser.format()))
+                .collect(),
+            ..Balance::default()
+        }
+    }
+
+    fn mapping(&mut self, from: SocketAddr, mapping: &Mapping<'_>, now: Timestamp) {
+        if !self.settings.allow.mappings_of(from.ip()) {
+            self.refuse(from, now, "a mapping");
+            return;
+        }
+        self.received.mappings += 1;
+        let Some(server) = self.sources.server(mapping.server, &mut self.engine) else {
+            self.received.mappings_unused += 1;
+            self.complaints.about(Cause::Servers, from, now, "a mapping of one server too many");
+            return;
+        };
+        match Record::new(mapping, server, (now, Resolution::Microsecond)) {
+            Some(record) => self.engine.mapping(record),
+            None => self.received.mappings_unused += 1,
+        }
+    }
+
+    fn shipment(&mut self, from: SocketAddr, shipment: &Shipment<'_>, now: Timestamp) {
+        let Some(sender) = self.line_sender(from, now) else { return };
+        self.received.shipments += 1;
+        let source = self.sources.of_shipment(sender, &shipment.server, &mut self.engine);
+        let mut intake = Intake {
+            engine: &mut self.engine,
+            arena: &mut self.arena,
+            sources: &mut self.sources,
+            complaints: &mut self.complaints,
+            received: &mut self.received,
+        };
+        // A line feed inside a line would make two of it in the log: better here than there.
+        let arrival = self.senders.receive(shipment, |line| {
+            for line in line.split(|&byte| byte == b'\n') {
+                intake.line(source, line, from, now);
+            }
+        });
+        if arrival.first {
+            tracing::info!("a shipper at {from}, lines {} on", shipment.first_line);
+        }
+    }
+
+    fn question(
+        &mut self,
+        from: SocketAddr,
+        question: &Question,
+        now: Timestamp,
+    ) -> Option<Answer> {
+        self.line_sender(from, now)?;
+        self.received.questions += 1;
+        self.senders.asked(question);
+        let shippers = u32::try_from(self.senders.len().max(1)).unwrap_or(u32::MAX);
+        Some(Answer {
+            nonce: question.nonce,
+            window: (self.settings.window / shippers).max(2 * DATAGRAM),
+            datagram: DATAGRAM,
+        })
+    }
+
+    /// The sender, if it may send lines.
+    fn line_sender(&mut self, from: SocketAddr, now: Timestamp) -> Option<IpAddr> {
+        if self.settings.allow.lines_of(from.ip()) {
+            return Some(from.ip().to_canonical());
+        }
+        self.refuse(from, now, "lines");
+        None
+    }
+
+    fn refuse(&mut self, from: SocketAddr, now: Timestamp, what: &str) {
+        self.received.refused += 1;
+        self.complaints.about(
+            Cause::Refused,
+            from,
+            now,
+            format_args!("may not send {what}; see --from"),
+        );
+    }
+
+    /// Whether the datagram belongs to a line in pieces.
+    fn add_piece(&mut self, from: SocketAddr, datagram: &[u8], now: Timestamp) -> bool {
+        match self.pieces.add(from, datagram) {
+            Added::NoPiece => false,
+            Added::More => {
+                self.received.line_datagrams += 1;
+                true
+            }
+            Added::Whole(bytes) => {
+                self.received.line_datagrams += 1;
+                self.whole_line(from, &bytes, now);
+                true
+            }
+        }
+    }
+
+    fn whole_line(&mut self, from: SocketAddr, bytes: &[u8], now: Timestamp) {
+        let source = self.sources.of_sender(from.ip().to_canonical(), &mut self.engine);
+        for line in bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|&byte| byte == b'\n') {
+            self.line(source, line, from, now);
+        }
+    }
+
+    fn line(&mut self, source: u32, line: &[u8], from: SocketAddr, now: Timestamp) {
+        Intake {
+            engine: &mut self.engine,
+            arena: &mut self.arena,
+            sources: &mut self.sources,
+            complaints: &mut self.complaints,
+            received: &mut self.received,
+        }
+        .line(source, line, from, now);
+    }
+
+    fn write_decided(
+        &mut self,
+        now: Timestamp,
+        out: &mut Vec<u8>,
+        mut explain: Option<&mut Vec<u8>>,
+    ) {
+        loop {
+            while let Some(decided) = self.engine.next_decided() {
+                self.queue.add(now.micros_since(decided.time));
+                self.write_line(&decided, out);
+                if let Some(explain) = &mut explain {
+                    self.explain(&decided, explain);
+                }
+            }
+            if self.arena.len() <= self.settings.held_bytes {
+                return;
+            }
+            // The engine counts lines; long ones are many bytes. It is told that time has passed.
+            let Some(due) = self.engine.next_due() else { return };
+            self.queue.hurried += 1;
+            self.engine.advance(due);
+        }
+    }
+
+    fn write_line(&mut self, decided: &Decided<Held>, out: &mut Vec<u8>) {
+        let Held { len, client, source } = decided.payload;
+        let (settings, sources) = (&self.settings, &self.sources);
+        self.arena.pop(len as usize, |line| {
+            let Some(span) = client else { return out.extend_from_slice(line) };
+            let verdict = &decided.verdict;
+            match (verdict.client, verdict.certainty, settings.likely) {
+                (Some(_), Certainty::Likely, Likely::Keep) => out.extend_from_slice(line),
+                (Some(_), Certainty::Likely, Likely::Dash) => {
+                    write_with_text(line, span, b"-", out);
+                }
+                (Some(client), _, _) => write_with_client(line, span, client, out),
+                (None, _, _) => match settings.unmatched {
+                    Unmatched::Keep => out.extend_from_slice(line),
+                    Unmatched::Dash => write_with_text(line, span, b"-", out),
+                    Unmatched::Server => match sources.get(source) {
+                        Some(source) => {
+                            write_with_client(line, span, ClientAddr::Ip(source.key.addr), out);
+                        }
+                        None => out.extend_from_slice(line),
+                    },
+                },
+            }
+        });
+        out.push(b'\n');
+    }
+
+    /// `certainty evidence candidates probability delay server client`, `-` for what there is not.
+    fn explain(&self, decided: &Decided<Held>, out: &mut Vec<u8>) {
+        use std::io::Write as _;
+        let verdict = &decided.verdict;
+        let certainty = match verdict.certainty {
+            Certainty::None => "none",
+            Certainty::Likely => "likely",
+            Certainty::Certain => "certain",
+            Certainty::Exact => "exact",
+        };
+        let reason = match verdict.reason {
+            _ if decided.payload.client.is_none() => "not-understood",
+            Reason::Only => "only",
+            Reason::SameClient => "same-client",
+            Reason::Order => "order",
+            Reason::UserAgent => "user-agent",
+            Reason::Doubtful => "doubtful",
+            Reason::NoMapping => "no-mapping",
+            Reason::NoRequest => "no-request",
+        };
+        let (candidates, chance) = (verdict.candidates, verdict.probability);
+        write!(out, "{certainty} {reason} {candidates} 0.{:03} ", chance.min(999))
+            .expect("writing to a Vec does not fail");
+        match verdict.delay {
+            Some(delay) => write!(out, "{delay} ").expect("writing to a Vec does not fail"),
+            None => out.extend_from_slice(b"- "),
+        }
+        match self.sources.get(decided.payload.source) {
+            Some(source) => ClientAddr::Ip(source.key.addr).write_to(out),
+            None => out.push(b'-'),
+        }
+        out.push(b' ');
+        match verdict.client {
+            Some(client) => client.write_to(out),
+            None => out.push(b'-'),
+        }
+        out.push(b'\n');
+    }
+}
+
+/// The parts of a collector that take a line.
+struct Intake<'a> {
+    engine: &'a mut Attributor<Held>,
+    arena: &'a mut Arena,
+    sources: &'a mut Sources,
+    complaints: &'a mut Complaints,
+    received: &'a mut Received,
+}
+
+impl Intake<'_> {
+    fn line(&mut self, source: u32, line: &[u8], from: SocketAddr, now: Timestamp) {
+        self.received.lines += 1;
+        let Some(place) = self.sources.get_mut(source) else { return };
+        let time = (now, Resolution::Microsecond);
+        let parsed = place.parser.parse(line);
+        let (evidence, text, client) = match &parsed {
+            Ok(parsed) => {
+                let evidence = Line::new(line, parsed, Cuts::Long, place.server, time);
+                let text = line.get(parsed.envelope as usize..).unwrap_or_default();
+                let client = Span {
+                    start: parsed.client.start.saturating_sub(parsed.envelope),
+                    end: parsed.client.end.saturating_sub(parsed.envelope),
+                };
+                (evidence, text, Some(client))
+            }
+            Err(error) => {
+                self.received.not_understood += 1;
+                self.complaints.about(Cause::Line, from, now, error);
+                let evidence = Line {
+                    server: place.server,
+                    time: now,
+                    resolution: Resolution::Microsecond,
+                    short: None,
+                    long: None,
+                    user_agent: None,
+                    referer: None,
+                    status: None,
+                    bytes: None,
+                    peer_port: None,
+                };
+                (evidence, line, None)
+            }
+        };
+        let len =
+            u32::try_from(text.len()).expect("a datagram, or a line put together within 2^20");
+        self.arena.push(text);
+        self.engine.line(evidence, Held { len, client, source });
+    }
+}

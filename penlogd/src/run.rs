@@ -1,0 +1,363 @@
+//! The loop around the [`Collector`]: sockets, signals, log files, and the one clock that is read.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pen_daemon::diagnostics::{self, Place};
+use pen_daemon::logfile::{Buffering, LogFile};
+use pen_daemon::process::{Detached, ProcessError, Settled, Stdout};
+use pen_daemon::signals::{Event, Signals};
+use pen_records::time::Timestamp;
+use tokio::io::Interest;
+use tokio::net::UdpSocket;
+use tracing::{error, info, warn};
+
+use crate::balance::Balance;
+use crate::cli::Config;
+use crate::collector::Collector;
+use crate::socket::{BATCH, Batch, Listen, Listener};
+
+/// Datagrams in one go that are a busy time: then it pays to let more of them gather.
+const BUSY: usize = BATCH / 2;
+/// How long they gather.
+const GATHER: Duration = Duration::from_millis(2);
+/// A receive buffer in which they can.
+const ROOMY: usize = 4 << 20;
+/// Batches in one go, before signals get their turn.
+const BATCHES: usize = 64;
+/// How long the socket is emptied at the end, for senders that never pause.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Does all that the program does.
+///
+/// # Errors
+/// Says what could not be done; nothing was left behind then.
+pub fn run(config: Config) -> Result<ExitCode, RunError> {
+    if let Detached::Leave(code) = config.process.detach()? {
+        return Ok(code);
+    }
+    let place = if config.process.background { Place::Background } else { Place::Foreground };
+    diagnostics::start("penlogd", place, config.debug);
+    let listeners =
+        config.listen.iter().map(|&listen| bind(listen)).collect::<Result<Vec<_>, _>>()?;
+    let settled = config.process.settle()?;
+    let result = serve(config, listeners, &settled);
+    settled.leave();
+    result
+}
+
+fn serve(
+    config: Config,
+    listeners: Vec<Listener>,
+    settled: &Settled,
+) -> Result<ExitCode, RunError> {
+    let Config { log, buffering, explain, log_bytes, mut settings, .. } = config;
+    let stdout = if log.is_some() { Stdout::Close } else { Stdout::Keep };
+    let log = open(log, buffering, log_bytes)?;
+    let explain = match explain {
+        Some(path) => Some(open(Some(path), buffering, log_bytes)?),
+        None => None,
+    };
+    let buffer = listeners.iter().map(Listener::buffer).min().unwrap_or_default();
+    settings.window = u32::try_from(buffer / 2).unwrap_or(u32::MAX);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RunError::doing("start the runtime"))?;
+    runtime.block_on(async {
+        let signals = Signals::new().map_err(RunError::doing("catch signals"))?;
+        let watches = listeners
+            .iter()
+            .map(Listener::watch)
+            .collect::<io::Result<Vec<_>>>()
+            .map_err(RunError::doing("watch the sockets"))?;
+        listeners.iter().for_each(say_listening);
+        settled.ready(stdout)?;
+        let mut looping = Loop {
+            clock: Clock::new(),
+            collector: Collector::new(settings),
+            batch: Batch::default(),
+            may_gather: buffer >= ROOMY,
+            listeners,
+            watches,
+            log,
+            explain,
+        };
+        looping.run(signals).await;
+        Ok(looping.finish())
+    })
+}
+
+fn bind(listen: Listen) -> Result<Listener, RunError> {
+    Listener::bind(listen).map_err(|source| {
+        let at = match listen {
+            Listen::Everywhere(port) => format!("port {port}"),
+            Listen::At(addr) => addr.to_string(),
+        };
+        RunError::new(format!("cannot listen at {at}"), source)
+    })
+}
+
+fn say_listening(listener: &Listener) {
+    info!("listening on {}", listener.addr());
+    if !listener.is_buffer_granted() {
+        warn!(
+            "the receive buffer of {} is {} KiB, 32 MiB were asked for: raise net.core.rmem_max or \
+             grant CAP_NET_ADMIN, or bursts are lost",
+            listener.addr(),
+            listener.buffer() / 1024
+        );
+    }
+}
+
+fn open(path: Option<PathBuf>, buffering: Buffering, bound: usize) -> Result<LogFile, RunError> {
+    match path {
+        Some(path) => LogFile::open(&path, buffering, bound)
+            .map_err(|source| RunError::new(format!("cannot open {}", path.display()), source)),
+        None => {
+            LogFile::stdout(buffering, bound).map_err(RunError::doing("use the standard output"))
+        }
+    }
+}
+
+/// The wall clock at the start, and a steady one since: nothing goes back when somebody sets the time.
+struct Clock {
+    epoch: Timestamp,
+    start: Instant,
+}
+
+impl Clock {
+    fn new() -> Self {
+        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { epoch: Timestamp::from_micros(0) + epoch, start: Instant::now() }
+    }
+
+    fn timestamp(&self, now: Instant) -> Timestamp {
+        self.epoch + now.saturating_duration_since(self.start)
+    }
+
+    fn instant(&self, at: Timestamp) -> Instant {
+        let micros = u64::try_from(at.micros_since(self.epoch)).unwrap_or(0);
+        self.start + Duration::from_micros(micros)
+    }
+}
+
+/// When to receive again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// When something comes.
+    Wait,
+    /// In a moment, when more has come.
+    Gather,
+    /// At once: something is left.
+    Again,
+}
+
+struct Loop {
+    clock: Clock,
+    collector: Collector,
+    batch: Batch,
+    listeners: Vec<Listener>,
+    /// The same, as the runtime sees them.
+    watches: Vec<UdpSocket>,
+    may_gather: bool,
+    log: LogFile,
+    explain: Option<LogFile>,
+}
+
+impl Loop {
+    async fn run(&mut self, mut signals: Signals) {
+        let mut next = Next::Wait;
+        loop {
+            let due = self.next_due();
+            let receive = tokio::select! {
+                biased;
+                event = signals.next() => match event {
+                    Event::Stop => return,
+                    Event::Report => {
+                        self.report();
+                        continue;
+                    }
+                    Event::Reopen => {
+                        self.reopen();
+                        continue;
+                    }
+                },
+                () = std::future::ready(()), if next == Next::Again => true,
+                () = tokio::time::sleep(GATHER), if next == Next::Gather => true,
+                () = readable(&self.watches), if next == Next::Wait => true,
+                () = sleep_until(due) => false,
+            };
+            if receive {
+                next = self.receive();
+            }
+            self.settle();
+            if self.log.is_closed() {
+                info!("nobody reads the standard output any more: leaving");
+                return;
+            }
+        }
+    }
+
+    /// Receives until nothing is there, or until others must have their turn.
+    fn receive(&mut self) -> Next {
+        let (mut total, mut more) = (0, false);
+        for index in 0..self.listeners.len() {
+            for turn in 1..=BATCHES {
+                let count = self.receive_batch(index);
+                total += count;
+                if count < BATCH {
+                    break;
+                }
+                more |= turn == BATCHES;
+                self.settle();
+            }
+        }
+        match more {
+            true => Next::Again,
+            false if self.may_gather && total >= BUSY => Next::Gather,
+            false => Next::Wait,
+        }
+    }
+
+    fn receive_batch(&mut self, index: usize) -> usize {
+        let now = self.clock.timestamp(Instant::now());
+        let (collector, batch) = (&mut self.collector, &mut self.batch);
+        let result = batch.receive(&mut self.listeners[index], |listener, from, datagram| {
+            if let Some(answer) = collector.receive(from, datagram, now) {
+                listener.answer(from, &answer);
+            }
+        });
+        match result {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            // A datagram's checksum, an interruption, a moment without memory: the next call tells.
+            Err(error) => {
+                tracing::debug!("cannot receive: {error}");
+                0
+            }
+        }
+    }
+
+    /// Writes what is decided by now.
+    fn settle(&mut self) {
+        let now = Instant::now();
+        let explain = self.explain.as_mut().map(LogFile::buffer);
+        self.collector.decide(self.clock.timestamp(now), self.log.buffer(), explain);
+        self.log.settle(now);
+        if let Some(explain) = &mut self.explain {
+            explain.settle(now);
+        }
+    }
+
+    fn reopen(&mut self) {
+        let now = Instant::now();
+        self.log.reopen(now);
+        if let Some(explain) = &mut self.explain {
+            explain.reopen(now);
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let decide = self.collector.next_due().map(|due| self.clock.instant(due));
+        let explain = self.explain.as_ref().and_then(LogFile::next_due);
+        [decide, self.log.next_due(), explain].into_iter().flatten().min()
+    }
+
+    fn balance(&mut self) -> Balance {
+        let kernel_drops = self.listeners.iter_mut().map(Listener::drops).sum();
+        Balance { log: self.log.counts(), kernel_drops, ..self.collector.balance() }
+    }
+
+    fn report(&mut self) {
+        let balance = self.balance();
+        for line in balance.to_string().lines() {
+            info!("{line}");
+        }
+        if !balance.adds_up() {
+            error!("the balance does not add up: this is a fault of penlogd");
+        }
+    }
+
+    /// Takes what the sockets still hold, decides and writes all of it.
+    fn finish(&mut self) -> ExitCode {
+        let until = Instant::now() + DRAIN;
+        for index in 0..self.listeners.len() {
+            while self.receive_batch(index) > 0 && Instant::now() < until {
+                self.settle();
+            }
+        }
+        let now = Instant::now();
+        let explain = self.explain.as_mut().map(LogFile::buffer);
+        self.collector.finish(self.clock.timestamp(now), self.log.buffer(), explain);
+        self.log.finish(now);
+        if let Some(explain) = &mut self.explain {
+            explain.finish(now);
+        }
+        self.report();
+        ExitCode::SUCCESS
+    }
+}
+
+/// Waits until any of the sockets can be read.
+async fn readable(watches: &[UdpSocket]) {
+    std::future::poll_fn(|context| {
+        for watch in watches {
+            if watch.poll_recv_ready(context).is_ready() {
+                // All that is there is read before the next wait, and what comes later is an event
+                // of its own: so the runtime may forget this one.
+                let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                watch.try_io(Interest::READABLE, forget).unwrap_or_default();
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A deed that failed.
+#[derive(Debug)]
+pub struct RunError {
+    text: String,
+    source: Option<Box<dyn std::error::Error>>,
+}
+
+impl RunError {
+    fn new(text: String, source: io::Error) -> Self {
+        Self { text, source: Some(source.into()) }
+    }
+
+    fn doing(deed: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::new(format!("cannot {deed}"), source)
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref()
+    }
+}
+
+impl From<ProcessError> for RunError {
+    fn from(mut error: ProcessError) -> Self {
+        Self { text: error.to_string(), source: error.take_source().map(Into::into) }
+    }
+}

@@ -1,0 +1,216 @@
+//! Where lines come from: each server has its own format and its own number in the engine.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use pen_records::access::{Parser, Spec};
+use pen_records::addr::ServerAddr;
+use pen_records::attribution::{Attributor, ServerId};
+use pen_records::shipment::Server;
+
+/// The most servers that are told apart; all others are one.
+const SERVERS: usize = 1 << 16;
+
+/// A server's address, and the port it serves on where that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ServerKey {
+    /// Its address as the balancer knows it.
+    pub addr: IpAddr,
+    /// `None` where nobody said.
+    pub port: Option<u16>,
+}
+
+/// A sender by name or address, as `--server` has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// The source of its datagrams.
+    Addr(IpAddr),
+    /// What its shipments call it.
+    Name(Vec<u8>),
+}
+
+/// Formats and addresses of servers, as the user gave them.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// For all servers that have none of their own.
+    pub format: Spec,
+    /// Formats of single servers; without a port, of all servers at that address.
+    pub formats: Vec<(ServerKey, Spec)>,
+    /// Servers whose datagrams come from another address.
+    pub servers: Vec<(Sender, ServerKey)>,
+}
+
+/// Where a line was logged.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) key: ServerKey,
+    pub(crate) server: ServerId,
+    pub(crate) parser: Parser,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    known: Known,
+    sources: Vec<Source>,
+    by_key: HashMap<ServerKey, u32>,
+    /// What follows from a datagram's source alone.
+    by_sender: HashMap<IpAddr, u32>,
+    last_sender: Option<(IpAddr, u32)>,
+    last_key: Option<(ServerKey, u32)>,
+    servers: HashMap<IpAddr, ServerId>,
+    last_server: Option<(IpAddr, ServerId)>,
+    paths: HashMap<Box<[u8]>, ServerId>,
+    others: Option<u32>,
+}
+
+impl Sources {
+    pub(crate) fn new(known: Known) -> Self {
+        Self {
+            known,
+            sources: Vec::new(),
+            by_key: HashMap::new(),
+            by_sender: HashMap::new(),
+            last_sender: None,
+            last_key: None,
+            servers: HashMap::new(),
+            last_server: None,
+            paths: HashMap::new(),
+            others: None,
+        }
+    }
+
+    pub(crate) fn get(&self, source: u32) -> Option<&Source> {
+        self.sources.get(source as usize)
+    }
+
+    pub(crate) fn get_mut(&mut self, source: u32) -> Option<&mut Source> {
+        self.sources.get_mut(source as usize)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter()
+    }
+
+    /// The number of a server that a mapping names; `None` if there are too many.
+    pub(crate) fn server<T>(
+        &mut self,
+        addr: ServerAddr<'_>,
+        engine: &mut Attributor<T>,
+    ) -> Option<ServerId> {
+        let full = self.servers.len() + self.paths.len() >= SERVERS;
+        match addr {
+            ServerAddr::Ip(ip) => {
+                if let Some((last, id)) = self.last_server
+                    && last == ip
+                {
+                    return Some(id);
+                }
+                let id = match self.servers.get(&ip) {
+                    Some(&id) => id,
+                    None if full => return None,
+                    None => *self.servers.entry(ip).or_insert_with(|| engine.server(addr)),
+                };
+                self.last_server = Some((ip, id));
+                Some(id)
+            }
+            ServerAddr::Unix(path) => match self.paths.get(path) {
+                Some(&id) => Some(id),
+                None if full => None,
+                None => {
+                    let id = engine.server(addr);
+                    self.paths.insert(path.into(), id);
+                    Some(id)
+                }
+            },
+        }
+    }
+
+    /// The source of lines that come from `sender` without a word on who they are of.
+    pub(crate) fn of_sender<T>(&mut self, sender: IpAddr, engine: &mut Attributor<T>) -> u32 {
+        if let Some((last, source)) = self.last_sender
+            && last == sender
+        {
+            return source;
+        }
+        let source = match self.by_sender.get(&sender) {
+            Some(&source) => source,
+            None => {
+                let named = self.known.servers.iter().find(|(s, _)| *s == Sender::Addr(sender));
+                let key = named.map_or(ServerKey { addr: sender, port: None }, |(_, key)| *key);
+                let source = self.of_key(key, engine);
+                if self.by_sender.len() < SERVERS {
+                    self.by_sender.insert(sender, source);
+                }
+                source
+            }
+        };
+        self.last_sender = Some((sender, source));
+        source
+    }
+
+    /// The source of lines in a shipment: what the user said of its sender or its name goes before
+    /// what it says of itself.
+    pub(crate) fn of_shipment<T>(
+        &mut self,
+        sender: IpAddr,
+        server: &Server<'_>,
+        engine: &mut Attributor<T>,
+    ) -> u32 {
+        let known = self.known.servers.iter().find(|(known, _)| match known {
+            Sender::Addr(addr) => *addr == sender,
+            Sender::Name(name) => server.name == Some(name),
+        });
+        let key = match (known, server.addr) {
+            (Some((_, key)), _) => *key,
+            (None, Some(addr)) => ServerKey { addr: addr.to_canonical(), port: server.port },
+            (None, None) => ServerKey { addr: sender, port: server.port },
+        };
+        if let Some((last, source)) = self.last_key
+            && last == key
+        {
+            return source;
+        }
+        let source = self.of_key(key, engine);
+        self.last_key = Some((key, source));
+        source
+    }
+
+    fn of_key<T>(&mut self, key: ServerKey, engine: &mut Attributor<T>) -> u32 {
+        if let Some(&source) = self.by_key.get(&key) {
+            return source;
+        }
+        let server = if self.sources.len() < SERVERS {
+            self.server(ServerAddr::Ip(key.addr), engine)
+        } else {
+            None
+        };
+        match server {
+            Some(server) => self.add(key, server),
+            None => self.others(engine),
+        }
+    }
+
+    /// Servers beyond the bound share one source, whose lines pass through.
+    fn others<T>(&mut self, engine: &mut Attributor<T>) -> u32 {
+        if let Some(source) = self.others {
+            return source;
+        }
+        let server = engine.server(ServerAddr::Unix(b"/too many servers"));
+        let addr = IpAddr::from([0, 0, 0, 0]);
+        let source = self.add(ServerKey { addr, port: None }, server);
+        self.others = Some(source);
+        source
+    }
+
+    fn add(&mut self, key: ServerKey, server: ServerId) -> u32 {
+        let own = |(of, _): &&(ServerKey, Spec)| {
+            of.addr == key.addr && (of.port.is_none() || of.port == key.port)
+        };
+        let spec = self.known.formats.iter().find(own).map_or(&self.known.format, |(_, spec)| spec);
+        let source = u32::try_from(self.sources.len()).expect("bounded");
+        self.sources.push(Source { key, server, parser: Parser::new(spec) });
+        self.by_key.insert(key, source);
+        source
+    }
+}
