@@ -17,6 +17,7 @@ mod assign;
 mod delays;
 mod engine;
 mod habits;
+pub mod offset;
 mod outstanding;
 #[cfg(test)]
 mod twin;

@@ -539,6 +539,7 @@ fn reason(reason: Reason) -> &'static str {
         Reason::UserAgent => "user-agent",
         Reason::Doubtful => "doubtful",
         Reason::NoMapping => "no-mapping",
+        Reason::NoneFits => "none-fits",
         Reason::NoRequest => "no-request",
     }
 }
