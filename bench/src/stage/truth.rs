@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use memchr::memchr;
+use memchr::{memchr, memchr2};
 
 use crate::{During, Failure};
 
@@ -162,7 +162,9 @@ pub fn certainties(explain: &Path) -> Result<Vec<Vec<u8>>, Failure> {
     Ok(text
         .split(|&byte| byte == b'\n')
         .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
-        .map(|line| line.get(..memchr(b'\t', line).unwrap_or(line.len())).unwrap_or(line).to_vec())
+        .map(|line| {
+            line.get(..memchr2(b'\t', b' ', line).unwrap_or(line.len())).unwrap_or(line).to_vec()
+        })
         .collect())
 }
 

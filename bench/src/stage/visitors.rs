@@ -194,7 +194,11 @@ fn agent(number: usize) -> String {
     match number % 3 {
         0 => format!("Mozilla/5.0 (Windows NT 10.0; Win64; x64) Firefox/{}.0", 100 + number),
         1 => format!("Mozilla/5.0 (X11; Linux x86_64) Chrome/{}.0.0.0 Safari/537.36", 90 + number),
-        _ => format!("Mozilla/5.0 (iPhone; CPU iPhone OS 1{number} like Mac OS X)"),
+        _ => format!(
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 1{}_{} like Mac OS X)",
+            number % 8,
+            number / 8
+        ),
     }
 }
 
