@@ -34,37 +34,30 @@ pub(super) enum Shape {
     VhostCombined,
 }
 
-/// Reads the line that starts at `start` of `line`.
+/// Reads the line that starts at `start` of `line` into `found`, which is fresh.
+#[inline]
 pub(super) fn parse(
     line: &[u8],
     start: usize,
     placement: Placement,
     clock: &mut Clock,
-) -> Result<(AccessLine, Shape), LineError> {
+    found: &mut AccessLine,
+) -> Result<Shape, LineError> {
     let (start, body) = trim(line, start);
     let (bracket, time, quote) = find_time(body, start, clock)?;
-    let head = head(body, start, bracket, placement)?;
+    let after_host = head(body, start, bracket, placement, found)?;
     let request_end =
         closing_quote(body, quote + 1).ok_or_else(|| error(quote, Expected::Request))?;
-    let mut found = AccessLine {
-        client: head.client,
-        time: Some(time.time),
-        time_text: Some(span(bracket + 1, time.end)),
-        request: Request::Line(span(quote + 1, request_end)),
-        host: head.host,
-        server_port: head.host.and_then(|host| port_of(host.of(body))),
-        user: head.user,
-        peer_port: head.port,
-        ..AccessLine::default()
-    };
-    let with_agent = tail(body, request_end + 1, &mut found)?;
-    let shape = match (head.after_host, with_agent) {
+    found.time = Some(time.time);
+    found.time_text = Some(span(bracket + 1, time.end));
+    found.request = Request::Line(span(quote + 1, request_end));
+    let with_agent = tail(body, request_end + 1, found)?;
+    Ok(match (after_host, with_agent) {
         (false, false) => Shape::Common,
         (false, true) => Shape::Combined,
         (true, false) => Shape::VhostCommon,
         (true, true) => Shape::VhostCombined,
-    };
-    Ok((found, shape))
+    })
 }
 
 /// Takes off a CR, and a pair of quotes round the whole line as spreadsheets export it. Offsets
@@ -109,55 +102,51 @@ fn next_time(body: &[u8], mut from: usize, to: usize, clock: &mut Clock) -> Opti
     }
 }
 
-/// The words in front of the time.
-struct Head {
-    client: Span,
-    port: Option<u16>,
-    host: Option<Span>,
-    user: Option<Span>,
-    after_host: bool,
-}
-
-/// `body[bracket]` is the `[` of the time.
+/// The words in front of the time, whose `[` is `body[bracket]`. Returns whether the virtual host
+/// comes first.
 #[inline]
 fn head(
     body: &[u8],
     start: usize,
     bracket: usize,
     placement: Placement,
-) -> Result<Head, LineError> {
-    let no_client = error(start, Expected::Client);
+    found: &mut AccessLine,
+) -> Result<bool, LineError> {
+    let no_client = || error(start, Expected::Client);
     let end = bracket.checked_sub(1).filter(|&end| end > start && body[end] == b' ');
-    let end = end.ok_or(no_client)?;
+    let end = end.ok_or_else(no_client)?;
     let first = word(body, start, end);
     if first.1 == first.0 {
-        return Err(no_client);
+        return Err(no_client());
     }
     let second = word(body, first.1 + 1, end);
     let dash = body.get(second.0..second.1) == Some(b"-");
     let after_host = match placement {
         Placement::First => false,
         Placement::AfterHost => true,
-        Placement::ByLine => !dash && host_first(body, first, second, end).ok_or(no_client)?,
+        Placement::ByLine => !dash && host_first(body, first, second, end).ok_or_else(no_client)?,
     };
     if after_host {
         if second.1 <= second.0 {
-            return Err(no_client);
+            return Err(no_client());
         }
-        return Ok(Head {
-            client: span(second.0, second.1),
-            port: None,
-            host: Some(span(first.0, first.1)),
-            user: user(body, second.1 + 1, end),
-            after_host,
-        });
+        let host = &body[first.0..first.1];
+        found.client = span(second.0, second.1);
+        found.host = Some(span(first.0, first.1));
+        found.server_port = port_of(host);
+        found.user = user(body, second.1 + 1, end);
+        return Ok(true);
     }
     let (client_end, port) = without_port(body, first);
-    let second_is_host = !dash && memchr::memchr(b'.', &body[second.0..second.1]).is_some();
+    found.client = span(first.0, client_end);
+    found.peer_port = port;
     // `client host user`: a user's name alone in that place has nothing behind it.
-    let host = (second_is_host && second.1 < end).then(|| span(second.0, second.1));
-    let user = user(body, if host.is_some() { second.1 + 1 } else { first.1 + 1 }, end);
-    Ok(Head { client: span(first.0, client_end), port, host, user, after_host })
+    let names_host = !dash && second.1 < end && body[second.0..second.1].contains(&b'.');
+    if names_host {
+        found.host = Some(span(second.0, second.1));
+    }
+    found.user = user(body, if names_host { second.1 + 1 } else { first.1 + 1 }, end);
+    Ok(false)
 }
 
 /// Whether the first of two words is the virtual host and the second the client. `None`: neither
@@ -193,9 +182,13 @@ fn is_host(word: &[u8]) -> bool {
 
 /// `192.0.2.1:40100` or `[2001:db8::1]:40100` in the client's place: where the address ends, and
 /// the port. The word's end and `None` for anything else.
+#[inline]
 pub(super) fn without_port(body: &[u8], (from, to): (usize, usize)) -> (usize, Option<u16>) {
     let word = &body[from..to];
-    let Some(colon) = memchr::memrchr(b':', word) else { return (to, None) };
+    // A port has five digits at most.
+    let tail = word.len().saturating_sub(6);
+    let Some(colon) = word[tail..].iter().rposition(|&b| b == b':') else { return (to, None) };
+    let colon = tail + colon;
     let port = decimal(&word[colon + 1..]).and_then(|port| u16::try_from(port).ok());
     if port.is_none() || parse_ip(word).is_some() || parse_ip(&word[..colon]).is_none() {
         return (to, None);
@@ -211,12 +204,13 @@ fn port_of(host: &[u8]) -> Option<u16> {
 
 /// The user in `body[from..end]`, the words between client and time. The first is the identity, if
 /// there is another; a `-` at the end is the user whatever stands before it.
+#[inline]
 fn user(body: &[u8], from: usize, end: usize) -> Option<Span> {
     let words = body.get(from..end).filter(|words| !words.is_empty())?;
     if words.ends_with(b" -") {
         return Some(span(end - 1, end));
     }
-    let after_identity = memchr::memchr(b' ', words).map_or(0, |space| space + 1);
+    let after_identity = words.iter().position(|&b| b == b' ').map_or(0, |space| space + 1);
     Some(span(from + after_identity, end))
 }
 
@@ -339,7 +333,10 @@ mod tests {
     const TIME: &str = "[10/Oct/2000:13:55:36 -0700]";
 
     fn read(line: &str) -> Result<(AccessLine, Shape), LineError> {
-        parse(line.as_bytes(), 0, Placement::ByLine, &mut Clock::default())
+        let mut found = AccessLine::default();
+        let shape =
+            parse(line.as_bytes(), 0, Placement::ByLine, &mut Clock::default(), &mut found)?;
+        Ok((found, shape))
     }
 
     #[test]

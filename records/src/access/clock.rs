@@ -13,9 +13,11 @@ pub(super) struct Read {
     pub(super) end: usize,
 }
 
-/// Reads times; remembers the last day and zone, which consecutive lines mostly share.
-#[derive(Clone, Debug, Default)]
+/// Reads times; remembers the last one, and its day and zone, which consecutive lines mostly share.
+#[derive(Clone, Debug)]
 pub(super) struct Clock {
+    stamp: [u8; CLF],
+    seconds: i64,
     date: [u8; 12],
     date_seconds: i64,
     zone: [u8; 5],
@@ -25,8 +27,22 @@ pub(super) struct Clock {
 /// Length of `10/Oct/2000:13:55:36 -0700`.
 const CLF: usize = 26;
 
+impl Default for Clock {
+    fn default() -> Self {
+        Self {
+            stamp: [0; CLF],
+            seconds: 0,
+            date: [0; 12],
+            date_seconds: 0,
+            zone: [0; 5],
+            zone_seconds: 0,
+        }
+    }
+}
+
 impl Clock {
     /// Reads a time in any spelling that names its zone, at `at`.
+    #[inline]
     pub(super) fn any(&mut self, text: &[u8], at: usize) -> Option<Read> {
         self.clf(text, at).or_else(|| iso(text, at)).or_else(|| epoch(text, at))
     }
@@ -36,29 +52,39 @@ impl Clock {
     pub(super) fn clf(&mut self, text: &[u8], at: usize) -> Option<Read> {
         let rest = text.get(at..)?;
         let head: &[u8; CLF] = rest.first_chunk()?;
-        if head[20] == b' ' {
-            let seconds = self.seconds(head.first_chunk()?, head.last_chunk()?)?;
-            return Some(Read {
-                time: (Timestamp::from_seconds(seconds), Resolution::Second),
-                end: at + CLF,
-            });
+        if *head != self.stamp {
+            if head[20] != b' ' {
+                return self.clf_fraction(rest, at);
+            }
+            self.seconds = self.clf_seconds(head.first_chunk()?, head.last_chunk()?)?;
+            self.stamp = *head;
         }
+        let time = (Timestamp::from_seconds(self.seconds), Resolution::Second);
+        Some(Read { time, end: at + CLF })
+    }
+
+    #[cold]
+    fn clf_fraction(&mut self, rest: &[u8], at: usize) -> Option<Read> {
         let (micros, resolution, taken) = fraction(rest.get(20..)?)?;
         let zone = rest.get(20 + taken..)?.strip_prefix(b" ")?.first_chunk()?;
-        let seconds = self.seconds(head.first_chunk()?, zone)?;
+        let seconds = self.clf_seconds(rest.first_chunk()?, zone)?;
         let time = Timestamp::from_seconds(seconds).offset_by(micros);
-        Some(Read { time: (time, resolution), end: at + 26 + taken })
+        Some(Read { time: (time, resolution), end: at + CLF + taken })
     }
 
     #[inline]
-    fn seconds(&mut self, stamp: &[u8; 20], zone: &[u8; 5]) -> Option<i64> {
+    fn clf_seconds(&mut self, stamp: &[u8; 20], zone: &[u8; 5]) -> Option<i64> {
         let date: &[u8; 12] = stamp.first_chunk()?;
         if *date != self.date {
             self.date_seconds = clf_date(date)?;
             self.date = *date;
         }
         if *zone != self.zone {
-            self.zone_seconds = numeric_zone(zone)?.0;
+            let (seconds, taken) = numeric_zone(zone)?;
+            if taken != zone.len() {
+                return None;
+            }
+            self.zone_seconds = seconds;
             self.zone = *zone;
         }
         let clock: &[u8; 8] = stamp.last_chunk()?;
@@ -254,6 +280,8 @@ mod tests {
             "30/Feb/2000:13:55:36 -0700",
             "10/Okt/2000:13:55:36 -0700",
             "10/Oct/2000:13:55:36 0700",
+            "10/Oct/2000:13:55:36 Z",
+            "10/Oct/2000:13:55:36 Zulu!",
             "02/Feb/2012:04:05:24.385",
             "2024-13-02T03:04:05Z",
             "12",

@@ -102,25 +102,29 @@ impl Field {
     }
 }
 
+/// The rank of what was taken for each thing, above all ranks when nothing was.
+pub(super) type Ranks = [u8; 20];
+
 /// An access line while its values are gathered.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Draft {
-    pub(super) line: AccessLine,
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) line: &'a mut AccessLine,
     method: Option<Span>,
     target: Option<Span>,
     query: Option<Span>,
     protocol: Option<Span>,
-    /// The rank of what was taken for each thing, above all ranks when nothing was.
-    ranks: [u8; 20],
+    /// Put back to what they were, they make all values since then be taken anew.
+    pub(super) ranks: Ranks,
     pub(super) has_client: bool,
     /// Another logger's line than Caddy's access log.
     pub(super) other_logger: bool,
 }
 
-impl Draft {
-    pub(super) fn new() -> Self {
+impl<'a> Draft<'a> {
+    /// Nothing yet; `line` is fresh.
+    pub(super) fn new(line: &'a mut AccessLine) -> Self {
         Self {
-            line: AccessLine::default(),
+            line,
             method: None,
             target: None,
             query: None,
@@ -152,27 +156,29 @@ impl Draft {
             Field::Word | Field::Text | Field::ClientText => return true,
             Field::Client if text.is_empty() => return false,
             Field::Status if !absent => {
-                let status = whole().and_then(|n| u16::try_from(n).ok());
-                let Some(status) = status.filter(|n| *n < 1000) else { return false };
-                if self.wants(field, rank) {
-                    self.line.status = Some(status);
+                let status = whole().and_then(|n| u16::try_from(n).ok()).filter(|n| *n < 1000);
+                if status.is_none() || !self.wants(field, rank) {
+                    return status.is_some();
                 }
+                self.line.status = status;
             }
             Field::Bytes if !absent => {
-                let Some(bytes) = whole() else { return false };
-                if self.wants(field, rank) {
-                    self.line.bytes = Some(bytes);
+                let bytes = whole();
+                if bytes.is_none() || !self.wants(field, rank) {
+                    return bytes.is_some();
                 }
+                self.line.bytes = bytes;
             }
             _ if !self.wants(field, rank) => return true,
-            Field::Status | Field::Bytes => {}
+            Field::Status => self.line.status = None,
+            Field::Bytes => self.line.bytes = None,
             Field::Client => {
                 let (start, end) = (at.start as usize, at.end as usize);
                 let (end, port) = without_port(line, (start, end));
                 self.line.client = span(start, end);
                 self.has_client = true;
-                if let Some(port) = port.filter(|_| self.line.peer_port.is_none()) {
-                    self.line.peer_port = Some(port);
+                if self.wants(Field::PeerPort, 0) {
+                    self.line.peer_port = port;
                 }
             }
             Field::Time => {
@@ -209,15 +215,14 @@ impl Draft {
         true
     }
 
-    /// The line; its request from its parts if it has no first line of its own.
-    pub(super) fn finish(mut self) -> AccessLine {
+    /// Makes the request of its parts if it has no first line of its own.
+    pub(super) fn finish(self) {
         if self.line.request == Request::Absent
             && let (Some(method), Some(target)) = (self.method, self.target)
         {
             let (query, protocol) = (self.query, self.protocol);
             self.line.request = Request::Parts { method, target, query, protocol };
         }
-        self.line
     }
 }
 

@@ -486,7 +486,9 @@ mod tests {
 
     fn read(format: &str, line: &str) -> Result<AccessLine, LineError> {
         let plan = compile(format).expect(format);
-        plan.parse(line.as_bytes(), 0, &mut Clock::default())
+        let mut found = AccessLine::default();
+        plan.parse(line.as_bytes(), 0, &mut Clock::default(), &mut found)?;
+        Ok(found)
     }
 
     #[test]

@@ -58,6 +58,7 @@ const USUAL: &[(&str, Field, u8)] = &[
     ("@timestamp", Field::Time, 4),
     ("timestamp", Field::Time, 5),
     ("time", Field::Time, 6),
+    ("date", Field::Time, 7),
     ("request", Field::Request, 0),
     ("request_line", Field::Request, 1),
     ("request_method", Field::Method, 0),
@@ -86,6 +87,7 @@ const USUAL: &[(&str, Field, u8)] = &[
     ("bytes_sent", Field::Bytes, 1),
     ("size", Field::Bytes, 2),
     ("bytes", Field::Bytes, 3),
+    ("length", Field::Bytes, 4),
     ("http_referer", Field::Referer, 0),
     ("http_referrer", Field::Referer, 0),
     ("request.headers.Referer", Field::Referer, 0),
@@ -178,14 +180,15 @@ fn child_or_new(nodes: &mut Vec<Node>, node: usize, key: &[u8]) -> usize {
     }
 }
 
-/// Reads the object that starts at `start` of `line`.
+/// Reads the object that starts at `start` of `line` into `into`, which is fresh.
 pub(super) fn parse(
     line: &[u8],
     start: usize,
     names: &Names,
     clock: &mut Clock,
-) -> Result<AccessLine, LineError> {
-    let mut draft = Draft::new();
+    into: &mut AccessLine,
+) -> Result<(), LineError> {
+    let mut draft = Draft::new(into);
     let end = walk(line, start, names, |field, rank, value| {
         // A value that can't be what its name says is left out; a client can't be left out.
         draft.take(field, rank, value, line, clock);
@@ -197,7 +200,8 @@ pub(super) fn parse(
     if !draft.has_client || draft.other_logger {
         return Err(error(start, Expected::Json));
     }
-    Ok(draft.finish())
+    draft.finish();
+    Ok(())
 }
 
 /// An object or array that is open, and its names: `None` where nothing is of interest.
@@ -340,7 +344,9 @@ mod tests {
     use crate::access::{Request, Span};
 
     fn read(line: &str, names: &Names) -> Result<AccessLine, LineError> {
-        parse(line.as_bytes(), 0, names, &mut Clock::default())
+        let mut found = AccessLine::default();
+        parse(line.as_bytes(), 0, names, &mut Clock::default(), &mut found)?;
+        Ok(found)
     }
 
     #[test]

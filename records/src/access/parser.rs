@@ -139,10 +139,14 @@ impl Parser {
         if u32::try_from(line.len()).is_err() {
             return Err(clf::error(0, Expected::AccessLine));
         }
+        let mut found = AccessLine::default();
         let envelope = envelope::length(line);
-        let read = self.parse_at(line, envelope);
-        let (found, index) = match read {
-            Err(_) if envelope > 0 => self.parse_at(line, 0).or(read)?,
+        let read = self.parse_at(line, envelope, &mut found);
+        let index = match read {
+            Err(_) if envelope > 0 => {
+                found = AccessLine::default();
+                self.parse_at(line, 0, &mut found).or(read)?
+            }
             read => read?,
         };
         self.seen.lines[index] += 1;
@@ -150,19 +154,34 @@ impl Parser {
         Ok(found)
     }
 
-    fn parse_at(&mut self, line: &[u8], start: usize) -> Result<(AccessLine, usize), LineError> {
+    /// Reads the line that starts at `start` into `found`, which is fresh; returns the place of its
+    /// format in [`NAMES`].
+    #[inline]
+    fn parse_at(
+        &mut self,
+        line: &[u8],
+        start: usize,
+        found: &mut AccessLine,
+    ) -> Result<usize, LineError> {
         let clock = &mut self.clock;
-        let (mut found, index) = match &self.wanted {
-            Wanted::Auto if line.get(start) == Some(&b'{') => {
-                (json::parse(line, start, &USUAL, clock)?, 4)
-            }
-            Wanted::Auto => by_words(line, start, Placement::ByLine, clock)?,
-            Wanted::Named(placement) => by_words(line, start, *placement, clock)?,
-            Wanted::Json(names) => (json::parse(line, start, names, clock)?, 4),
-            Wanted::Plan(plan) => (plan.parse(line, start, clock)?, 5),
-        };
         found.envelope = clf::span(start, start).start;
-        Ok((found, index))
+        let placement = match &self.wanted {
+            Wanted::Auto if line.get(start) == Some(&b'{') => {
+                return json::parse(line, start, &USUAL, clock, found).map(|()| 4);
+            }
+            Wanted::Json(names) => {
+                return json::parse(line, start, names, clock, found).map(|()| 4);
+            }
+            Wanted::Plan(plan) => return plan.parse(line, start, clock, found).map(|()| 5),
+            Wanted::Auto => Placement::ByLine,
+            Wanted::Named(placement) => *placement,
+        };
+        Ok(match clf::parse(line, start, placement, clock, found)? {
+            Shape::Common => 0,
+            Shape::Combined => 1,
+            Shape::VhostCommon => 2,
+            Shape::VhostCombined => 3,
+        })
     }
 
     /// The formats found, most used first, as a report names them: `combined (1,204 lines), common
@@ -189,24 +208,6 @@ impl Parser {
         }
         text
     }
-}
-
-/// Common, combined and their relatives; the second value is the name's place in [`NAMES`].
-#[inline]
-fn by_words(
-    line: &[u8],
-    start: usize,
-    placement: Placement,
-    clock: &mut Clock,
-) -> Result<(AccessLine, usize), LineError> {
-    let (found, shape) = clf::parse(line, start, placement, clock)?;
-    let index = match shape {
-        Shape::Common => 0,
-        Shape::Combined => 1,
-        Shape::VhostCommon => 2,
-        Shape::VhostCombined => 3,
-    };
-    Ok((found, index))
 }
 
 /// A number with its thousands apart.

@@ -9,8 +9,6 @@
 //! fields behind it. Such formats are read twice, with that value as short and as long as it can be;
 //! unless both find the same client, the line is refused.
 
-use memchr::memmem;
-
 use super::clf::{error, span};
 use super::clock::Clock;
 use super::field::{Draft, Field};
@@ -64,7 +62,7 @@ struct Reading<'a> {
     clock: &'a mut Clock,
     order: Order,
     tries: u32,
-    draft: Draft,
+    draft: Draft<'a>,
     stamp: Stamp,
     time_text: Option<(usize, usize)>,
 }
@@ -107,22 +105,24 @@ impl Plan {
         Self { steps, ambiguous }
     }
 
-    /// Reads the line that starts at `start` of `line`.
+    /// Reads the line that starts at `start` of `line` into `into`, which is fresh.
     pub(super) fn parse(
         &self,
         line: &[u8],
         start: usize,
         clock: &mut Clock,
-    ) -> Result<AccessLine, LineError> {
+        into: &mut AccessLine,
+    ) -> Result<(), LineError> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let found = self.read(line, start, Order::Shortest, clock)?;
+        self.read(line, start, Order::Shortest, clock, into)?;
         if self.ambiguous {
-            let other = self.read(line, start, Order::Longest, clock)?;
-            if other.client != found.client {
+            let mut other = AccessLine::default();
+            self.read(line, start, Order::Longest, clock, &mut other)?;
+            if other.client != into.client {
                 return Err(error(start, Expected::Client));
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     fn read(
@@ -131,23 +131,25 @@ impl Plan {
         start: usize,
         order: Order,
         clock: &mut Clock,
-    ) -> Result<AccessLine, LineError> {
+        into: &mut AccessLine,
+    ) -> Result<(), LineError> {
         let mut reading = Reading {
             line,
             clock,
             order,
             tries: TRIES,
-            draft: Draft::new(),
+            draft: Draft::new(into),
             stamp: Stamp::default(),
             time_text: None,
         };
         reading.steps(&self.steps, start)?;
-        let Reading { mut draft, stamp, time_text, .. } = reading;
+        let Reading { draft, stamp, time_text, .. } = reading;
         if let Some((from, to)) = time_text {
             draft.line.time = stamp.finish();
             draft.line.time_text = Some(span(from, to));
         }
-        Ok(draft.finish())
+        draft.finish();
+        Ok(())
     }
 }
 
@@ -220,9 +222,9 @@ impl Reading<'_> {
             Some(b' ') => memchr::memchr(b' ', rest).ok_or_else(wrong)?,
             Some(b':') => {
                 let word = rest.iter().position(|&b| b == b' ').unwrap_or(rest.len());
-                memmem::rfind(&rest[..word], next).ok_or_else(wrong)?
+                ends_backwards(&rest[..word], next).next().ok_or_else(wrong)?
             }
-            Some(_) => memmem::find(rest, next).ok_or_else(wrong)?,
+            Some(_) => ends(rest, next).next().ok_or_else(wrong)?,
         };
         let is_space = |b: &u8| *b == b' ' || *b == b'\t';
         if rest[..len].iter().any(is_space) {
@@ -258,8 +260,8 @@ impl Reading<'_> {
         let line = self.line;
         let rest = line.get(at..).unwrap_or_default();
         match self.order {
-            Order::Shortest => self.try_ends(field, rank, steps, at, memmem::find_iter(rest, next)),
-            Order::Longest => self.try_ends(field, rank, steps, at, memmem::rfind_iter(rest, next)),
+            Order::Shortest => self.try_ends(field, rank, steps, at, ends(rest, next)),
+            Order::Longest => self.try_ends(field, rank, steps, at, ends_backwards(rest, next)),
         }
     }
 
@@ -271,12 +273,15 @@ impl Reading<'_> {
         at: usize,
         ends: impl Iterator<Item = usize>,
     ) -> Result<(), LineError> {
-        let before = (self.draft, self.stamp, self.time_text);
+        // What else a failed try has set, the one that fits sets again.
+        let before = (self.draft.ranks, self.stamp.resolution, self.time_text);
         let mut furthest = error(at, Expected::Literal);
-        for len in ends {
+        for (index, len) in ends.enumerate() {
             let Some(tries) = self.tries.checked_sub(1) else { break };
             self.tries = tries;
-            (self.draft, self.stamp, self.time_text) = before;
+            if index > 0 {
+                (self.draft.ranks, self.stamp.resolution, self.time_text) = before;
+            }
             let tried =
                 self.value(field, rank, at, at + len).and_then(|()| self.steps(steps, at + len));
             match tried {
@@ -287,4 +292,17 @@ impl Reading<'_> {
         }
         Err(furthest)
     }
+}
+
+/// Where `literal` stands in `text`, first to last. Most are a byte or two, for which setting up a
+/// searcher would cost more than the search.
+fn ends<'a>(text: &'a [u8], literal: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    let first = literal.first().copied().unwrap_or_default();
+    memchr::memchr_iter(first, text).filter(move |&at| text[at..].starts_with(literal))
+}
+
+/// The same from last to first.
+fn ends_backwards<'a>(text: &'a [u8], literal: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    let first = literal.first().copied().unwrap_or_default();
+    memchr::memrchr_iter(first, text).filter(move |&at| text[at..].starts_with(literal))
 }

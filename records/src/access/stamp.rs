@@ -63,7 +63,7 @@ pub(super) struct Stamp {
     second: i64,
     micros: i64,
     zone: i64,
-    resolution: Option<Resolution>,
+    pub(super) resolution: Option<Resolution>,
 }
 
 impl Form {

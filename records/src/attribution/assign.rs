@@ -29,6 +29,27 @@ pub(super) struct Costs {
 impl Costs {
     /// For each line the mapping that the cheapest assignment gives it.
     pub(super) fn solve(&self) -> [Option<usize>; MAX_LINES] {
+        self.each_its_own().unwrap_or_else(|| self.cheapest())
+    }
+
+    /// If no two lines are best served by the same mapping, and each is better served by one than by
+    /// none, nothing is cheaper than that.
+    fn each_its_own(&self) -> Option<[Option<usize>; MAX_LINES]> {
+        let mut chosen = [None; MAX_LINES];
+        let mut taken = 0_u32;
+        for (chosen, costs) in chosen.iter_mut().zip(&self.pair[..self.lines]) {
+            let (best, &cost) =
+                costs[..self.mappings].iter().enumerate().min_by_key(|&(_, cost)| cost)?;
+            if cost >= self.unmatched || taken & 1 << best != 0 {
+                return None;
+            }
+            taken |= 1 << best;
+            *chosen = Some(best);
+        }
+        Some(chosen)
+    }
+
+    fn cheapest(&self) -> [Option<usize>; MAX_LINES] {
         const NOBODY: usize = usize::MAX;
         let columns = self.mappings + self.lines;
         let mut owner = [NOBODY; COLUMNS];
@@ -103,15 +124,15 @@ mod tests {
     use proptest::prelude::*;
 
     /// The cheapest total, by trying everything.
-    fn cheapest(costs: &Costs, line: usize, taken: u32) -> i64 {
+    fn by_trial(costs: &Costs, line: usize, taken: u32) -> i64 {
         if line == costs.lines {
             return 0;
         }
-        let alone = costs.unmatched + cheapest(costs, line + 1, taken);
+        let alone = costs.unmatched + by_trial(costs, line + 1, taken);
         (0..costs.mappings)
             .filter(|mapping| taken & 1 << mapping == 0)
             .map(|mapping| {
-                costs.pair[line][mapping] + cheapest(costs, line + 1, taken | 1 << mapping)
+                costs.pair[line][mapping] + by_trial(costs, line + 1, taken | 1 << mapping)
             })
             .fold(alone, i64::min)
     }
@@ -152,7 +173,7 @@ mod tests {
                     None => total += unmatched,
                 }
             }
-            prop_assert_eq!(total, cheapest(&costs, 0, 0));
+            prop_assert_eq!(total, by_trial(&costs, 0, 0));
         }
     }
 

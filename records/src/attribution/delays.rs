@@ -73,10 +73,15 @@ impl Delays {
         }
     }
 
-    /// What it costs to explain a line by a mapping `delay` microseconds older, which at the end of
-    /// what is in view has waited for `waited` microseconds. May be negative.
-    pub(super) fn cost(&self, delay: i64, waited: i64) -> i64 {
-        self.cost[bucket(delay)] - self.overdue[bucket(waited)]
+    /// What it costs to explain a line by a mapping `delay` microseconds older.
+    pub(super) fn cost(&self, delay: i64) -> i64 {
+        self.cost[bucket(delay)]
+    }
+
+    /// What is saved by not leaving over a mapping that at the end of what is in view has waited
+    /// for `waited` microseconds.
+    pub(super) fn saved(&self, waited: i64) -> i64 {
+        self.overdue[bucket(waited)]
     }
 
     /// Whether such a delay is out of the ordinary.
@@ -211,8 +216,9 @@ mod tests {
     #[test]
     fn nothing_learnt_means_no_preference() {
         let delays = Delays::new();
-        assert_eq!(delays.cost(0, 0), delays.cost(1_000_000_000, 1_000_000_000));
-        assert!(delays.cost(-200, 0) > delays.cost(0, 0), "a mapping comes before its line");
+        assert_eq!(delays.cost(0), delays.cost(1_000_000_000));
+        assert_eq!(delays.saved(0), delays.saved(1_000_000_000));
+        assert!(delays.cost(-200) > delays.cost(0), "a mapping comes before its line");
         assert!(!delays.is_unusual(-5_000_000));
         assert_eq!(delays.median(), None);
     }
@@ -221,7 +227,7 @@ mod tests {
     fn a_steady_delay_makes_the_overdue_mapping_the_best_and_an_ancient_one_the_worst() {
         let mut delays = Delays::new();
         (0..1_000).for_each(|i| delays.learn(50_000 + i % 100, Resolution::Microsecond));
-        let cost = |delay| delays.cost(delay, delay + 1_000);
+        let cost = |delay| delays.cost(delay) - delays.saved(delay + 1_000);
         assert!(cost(51_000) < cost(10_000));
         assert!(cost(51_000) < cost(60_000_000));
         assert!(delays.is_unusual(60_000_000));
@@ -235,6 +241,6 @@ mod tests {
         let mut delays = Delays::new();
         (0..20_000).for_each(|_| delays.learn(1_000, Resolution::Microsecond));
         (0..60_000).for_each(|_| delays.learn(3_000_000, Resolution::Microsecond));
-        assert!(delays.cost(3_000_000, 4_000_000) < delays.cost(1_000, 4_000_000));
+        assert!(delays.cost(3_000_000) < delays.cost(1_000));
     }
 }

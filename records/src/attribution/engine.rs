@@ -1,63 +1,33 @@
-//! The engine: what is put in, what is held, and how a line's client is decided.
+//! The engine: what is put in, what is held, and what comes out when.
 
 use std::collections::VecDeque;
 
 use indexmap::IndexSet;
 
-use super::assign::{Costs, IMPOSSIBLE, MAX_LINES, MAX_MAPPINGS};
-use super::delays::Delays;
-use super::habits::{CERTAIN, Fit, Habits};
-use super::outstanding::{Group, Outstanding, Waiting};
+use super::habits::Habits;
+use super::outstanding::Outstanding;
+use super::server::{ByCertainty, Server};
 use super::{Certainty, Counts, Decided, Line, Reason, Record, ServerId, Settings, Verdict};
-use crate::addr::{ClientAddr, ServerAddr};
+use crate::addr::ServerAddr;
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
 
-/// Cost of a line that no mapping explains, where mappings are seldom missing.
-const UNMATCHED: i64 = 22_000;
-
-/// By how much that falls each time the share of missing mappings doubles beyond one in 1,000.
-const UNMATCHED_STEP: i64 = 1_400;
-
-/// How many mappings of a group are looked at in search of those that a line could have.
-const MAX_STEPS: usize = 64;
-
-/// The most that the order among lines and mappings of a server may cost.
-const ORDER_WORST: i64 = 4_000;
-
-/// Lines without a mapping per million, beyond which no line of the server is certain: the mapping
-/// that seems to be the only one may belong to somebody whose own line is yet to come.
-const MISSING_LIMIT: i64 = 5_000;
-
-/// The part by which each line moves the share of lines without a mapping.
-const MISSING_MEMORY: i64 = 256;
-
 /// Joins mappings and lines. `T` is what the driver needs to write a line once it is decided.
 pub struct Attributor<T> {
-    settings: Settings,
+    pub(super) settings: Settings,
     servers: IndexSet<OwnedServer>,
     last_server: Option<ServerId>,
-    states: Vec<Server>,
-    outstanding: Outstanding,
-    habits: Habits,
+    pub(super) states: Vec<Server>,
+    pub(super) outstanding: Outstanding,
+    pub(super) habits: Habits,
     /// Lines in the order they came; the first is number `first_held`.
-    held: VecDeque<Held<T>>,
-    first_held: u64,
-    now: Timestamp,
+    pub(super) held: VecDeque<Held<T>>,
+    pub(super) first_held: u64,
+    pub(super) now: Timestamp,
     /// Whether mappings of either cut were ever seen.
     seen: [bool; 2],
     finished: bool,
     counts: Counts,
-}
-
-/// The mappings that a line could have.
-struct Nearest {
-    mappings: [u32; MAX_MAPPINGS],
-    /// Which of them the delay does not rule out.
-    ordinary: [bool; MAX_MAPPINGS],
-    count: usize,
-    /// Whether there are no other ordinary ones.
-    complete: bool,
 }
 
 /// A server address that the engine keeps.
@@ -67,90 +37,27 @@ enum OwnedServer {
     Unix(Box<[u8]>),
 }
 
-/// A line that waits for its decision.
-struct Held<T> {
+/// A line that waits to come out.
+pub(super) struct Held<T> {
     payload: T,
-    server: u32,
-    group: Option<u32>,
+    pub(super) asked: Asked,
+    /// The group it waits in, until it is decided.
+    pub(super) group: Option<u32>,
     /// The next line of the same group.
-    next: Option<u64>,
-    user_agent: Option<u32>,
+    pub(super) next: Option<u64>,
+    /// Set where it was decided together with an older one.
+    pub(super) verdict: Option<Verdict>,
+}
+
+/// What a held line says about who asked.
+#[derive(Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) server: u32,
+    pub(super) user_agent: Option<u32>,
     /// Its place among the lines of its server.
-    ordinal: u32,
-    time: Timestamp,
-    resolution: Resolution,
-}
-
-/// What the engine knows of a server.
-struct Server {
-    delays: Delays,
-    order: Order,
-    /// Lines without a mapping per million, a moving average.
-    missing: i64,
-    /// Held lines for which there is no mapping yet.
-    short: u32,
-    held: u32,
-    mappings: u32,
-    lines: u32,
-    counts: ByCertainty,
-}
-
-/// Lines of one server by certainty.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ByCertainty {
-    /// See [`Certainty::Exact`].
-    pub exact: u64,
-    /// See [`Certainty::Certain`].
-    pub certain: u64,
-    /// See [`Certainty::Likely`].
-    pub likely: u64,
-    /// See [`Certainty::None`].
-    pub none: u64,
-}
-
-impl ByCertainty {
-    fn add(&mut self, certainty: Certainty) {
-        *match certainty {
-            Certainty::Exact => &mut self.exact,
-            Certainty::Certain => &mut self.certain,
-            Certainty::Likely => &mut self.likely,
-            Certainty::None => &mut self.none,
-        } += 1;
-    }
-}
-
-/// How far the n-th line of a server is from the n-th mapping: with stamps of whole seconds, order
-/// is the finer clock. Thousandths throughout.
-#[derive(Clone, Copy, Default)]
-struct Order {
-    pairs: u32,
-    lag: i64,
-    spread: i64,
-}
-
-impl Order {
-    fn learn(&mut self, mapping: u32, line: u32) {
-        let lag = Self::lag(mapping, line);
-        self.pairs = self.pairs.saturating_add(1);
-        if self.pairs == 1 {
-            (self.lag, self.spread) = (lag, 4_000);
-            return;
-        }
-        self.spread += ((lag - self.lag).abs() - self.spread) / 16;
-        self.lag += (lag - self.lag) / 8;
-    }
-
-    fn cost(self, mapping: u32, line: u32) -> i64 {
-        if self.pairs < 4 {
-            return 0;
-        }
-        let off = (Self::lag(mapping, line) - self.lag).abs();
-        (off * 1_000 / (self.spread + 500)).min(ORDER_WORST)
-    }
-
-    fn lag(mapping: u32, line: u32) -> i64 {
-        i64::from(line.wrapping_sub(mapping).cast_signed()) * 1_000
-    }
+    pub(super) ordinal: u32,
+    pub(super) time: Timestamp,
+    pub(super) resolution: Resolution,
 }
 
 impl<T> Attributor<T> {
@@ -236,40 +143,24 @@ impl<T> Attributor<T> {
             self.habits.note(agent);
         }
         let server = line.server.0;
-        let mut held = Held {
-            payload,
-            server,
-            group: None,
-            next: None,
-            user_agent: line.user_agent,
-            ordinal: 0,
-            time: line.time,
-            resolution: line.resolution,
-        };
+        let (mut ordinal, mut group) = (0, None);
         if let Some(state) = self.states.get_mut(server as usize) {
             state.lines = state.lines.wrapping_add(1);
             state.held += 1;
-            held.ordinal = state.lines;
-            held.group = self.group_of(&line);
+            ordinal = state.lines;
+            group = self.group_of(&line);
         }
-        let number = self.first_held + self.held.len() as u64;
-        if let Some(group) = held.group {
-            let members = self.outstanding.group_mut(group);
-            members.lines += 1;
-            if members.lines > members.mappings {
-                self.states[server as usize].short += 1;
-            }
-            if members.lines == 1 {
-                members.first_line = number;
-            } else {
-                let last = members.last_line - self.first_held;
-                if let Ok(last) = usize::try_from(last) {
-                    self.held[last].next = Some(number);
-                }
-            }
-            self.outstanding.group_mut(group).last_line = number;
+        if let Some(group) = group {
+            self.enter_group(group);
         }
-        self.held.push_back(held);
+        let asked = Asked {
+            server,
+            user_agent: line.user_agent,
+            ordinal,
+            time: line.time,
+            resolution: line.resolution,
+        };
+        self.held.push_back(Held { payload, asked, group, next: None, verdict: None });
     }
 
     /// The group a line waits in. Where mappings of both cuts were seen, and only the group under
@@ -293,6 +184,36 @@ impl<T> Attributor<T> {
         Some(self.outstanding.find_or_add(first, server))
     }
 
+    /// The line that is taken next joins a group.
+    fn enter_group(&mut self, group: u32) {
+        let number = self.first_held + self.held.len() as u64;
+        let members = self.outstanding.group_mut(group);
+        members.lines += 1;
+        if members.lines > members.mappings {
+            self.states[members.server as usize].short += 1;
+        }
+        if members.lines == 1 {
+            members.first_line = number;
+        } else if let Ok(last) = usize::try_from(members.last_line - self.first_held) {
+            self.held[last].next = Some(number);
+        }
+        members.last_line = number;
+    }
+
+    /// The first line of a group leaves it: it is decided.
+    pub(super) fn leave_group(&mut self, line: usize) {
+        let held = &mut self.held[line];
+        let Some(group) = held.group.take() else { return };
+        let next = held.next;
+        let members = self.outstanding.group_mut(group);
+        if members.lines > members.mappings {
+            self.states[members.server as usize].short -= 1;
+        }
+        members.lines -= 1;
+        members.first_line = next.unwrap_or(0);
+        self.outstanding.drop_if_empty(group);
+    }
+
     /// Says that it is `now`: lines that have waited long enough can be had from
     /// [`Self::next_decided`], mappings that are too old are forgotten. Time does not go back.
     pub fn advance(&mut self, now: Timestamp) {
@@ -313,7 +234,7 @@ impl<T> Attributor<T> {
     }
 
     /// Takes a mapping out, whatever for.
-    fn take(&mut self, mapping: u32) {
+    pub(super) fn take(&mut self, mapping: u32) {
         let group = self.outstanding.group_of(mapping);
         self.outstanding.remove(mapping);
         let members = self.outstanding.group(group);
@@ -326,24 +247,20 @@ impl<T> Attributor<T> {
     /// The next line that has waited long enough, decided; lines come in the order they were taken.
     pub fn next_decided(&mut self) -> Option<Decided<T>> {
         let front = self.held.front()?;
-        let crowded = self.held.len() > self.settings.max_lines;
-        if !self.is_due(front.time) {
-            if !crowded {
+        if !self.is_due(front.asked.time) {
+            if self.held.len() <= self.settings.max_lines {
                 return None;
             }
             self.counts.hurried += 1;
         }
-        let verdict = self.decide();
-        let held = self.held.pop_front()?;
-        self.release(&held);
+        let verdict = match front.verdict {
+            Some(verdict) => verdict,
+            None => self.decide(),
+        };
+        let Held { payload, asked, .. } = self.held.pop_front()?;
         self.first_held += 1;
-        self.count(&held, verdict);
-        Some(Decided {
-            payload: held.payload,
-            server: ServerId(held.server),
-            time: held.time,
-            verdict,
-        })
+        self.count(asked.server, verdict);
+        Some(Decided { payload, server: ServerId(asked.server), time: asked.time, verdict })
     }
 
     fn is_due(&self, time: Timestamp) -> bool {
@@ -353,7 +270,7 @@ impl<T> Attributor<T> {
     /// When the oldest held line is due, so that a driver knows how long to sleep.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.held.front().map(|front| front.time + self.settings.wait)
+        self.held.front().map(|front| front.asked.time + self.settings.wait)
     }
 
     /// No more is to come: all that is held is due.
@@ -384,370 +301,22 @@ impl<T> Attributor<T> {
         self.states.get(server.0 as usize)?.delays.median()
     }
 
-    /// Takes the line that was decided out of its group.
-    fn release(&mut self, held: &Held<T>) {
-        let Some(state) = self.states.get_mut(held.server as usize) else { return };
-        state.held -= 1;
-        let Some(group) = held.group else { return };
-        let members = self.outstanding.group_mut(group);
-        if members.lines > members.mappings {
-            state.short -= 1;
-        }
-        members.lines -= 1;
-        members.first_line = held.next.unwrap_or(0);
-        self.outstanding.drop_if_empty(group);
-    }
-
-    fn count(&mut self, held: &Held<T>, verdict: Verdict) {
+    fn count(&mut self, server: u32, verdict: Verdict) {
         match verdict.certainty {
             Certainty::Exact => self.counts.exact += 1,
             Certainty::Certain => self.counts.certain += 1,
             Certainty::Likely => self.counts.likely += 1,
             Certainty::None => self.counts.none += 1,
         }
-        let Some(state) = self.states.get_mut(held.server as usize) else { return };
-        state.counts.add(verdict.certainty);
         if verdict.client.is_some() {
             self.counts.used += 1;
         }
-        if held.group.is_some() {
-            let missing = if verdict.reason == Reason::NoMapping { 1_000_000 } else { 0 };
-            state.missing += (missing - state.missing) / MISSING_MEMORY;
+        let Some(state) = self.states.get_mut(server as usize) else { return };
+        state.held -= 1;
+        state.counts.add(verdict.certainty);
+        if verdict.reason != Reason::NoRequest {
+            state.note_missing(verdict.reason == Reason::NoMapping);
         }
-    }
-
-    /// Decides the oldest held line, and takes the mapping that explains it.
-    fn decide(&mut self) -> Verdict {
-        let held = &self.held[0];
-        let Some(group) = held.group else { return nothing(Reason::NoRequest) };
-        let members = self.outstanding.group(group);
-        match (members.mappings, members.lines) {
-            (0, _) => nothing(Reason::NoMapping),
-            (1, 1) => self.decide_alone(group),
-            _ => self.decide_group(group),
-        }
-    }
-
-    /// One line, one mapping.
-    fn decide_alone(&mut self, group: u32) -> Verdict {
-        let Some(mapping) = self.outstanding.candidates(group).next() else {
-            return nothing(Reason::NoMapping);
-        };
-        let line = &self.held[0];
-        let waiting = self.outstanding.get(mapping);
-        let delay = line.time.micros_since(waiting.time);
-        if self.is_impossible(waiting, line) {
-            return nothing(Reason::NoMapping);
-        }
-        let client = waiting.client;
-        let doubt = self.is_doubtful(waiting, line);
-        let odd = self.is_odd(waiting, line);
-        if !odd {
-            self.learn(mapping, CERTAIN);
-        }
-        self.take(mapping);
-        let (certainty, reason, probability) = if doubt {
-            (Certainty::Likely, Reason::Doubtful, 800)
-        } else {
-            (Certainty::Certain, Reason::Only, 1_000)
-        };
-        Verdict {
-            client: Some(client),
-            certainty,
-            candidates: 1,
-            reason,
-            delay: Some(delay),
-            probability,
-        }
-    }
-
-    /// Several lines or several mappings: the cheapest assignment of those nearest to the line.
-    fn decide_group(&mut self, group: u32) -> Verdict {
-        self.set_stale_aside(group);
-        let nearest = self.nearest(group);
-        let count = nearest.count;
-        let candidates = &nearest.mappings[..count];
-        let (lines, waiting_lines) = self.lines_of(group);
-        let mut costs = Costs {
-            pair: [[IMPOSSIBLE; MAX_MAPPINGS]; MAX_LINES],
-            unmatched: self.unmatched_cost(self.held[0].server),
-            lines: waiting_lines,
-            mappings: count,
-        };
-        let lines = &lines[..waiting_lines];
-        let horizon = self.horizon(group, lines);
-        for (row, &line) in lines.iter().enumerate() {
-            for (column, &mapping) in candidates.iter().enumerate() {
-                let turn = i64::try_from(row.abs_diff(column)).unwrap_or(0);
-                costs.pair[row][column] = self.pair_cost(mapping, &self.held[line], horizon) + turn;
-            }
-        }
-        let Some(chosen) = costs.solve()[0] else {
-            let Group { mappings, lines, .. } = *self.outstanding.group(group);
-            let reason = if lines > mappings { Reason::NoMapping } else { Reason::NoneFits };
-            return Verdict { candidates: mappings, ..nothing(reason) };
-        };
-        self.take_chosen(group, &nearest, chosen, &costs.pair[0])
-    }
-
-    /// Mappings far older than this server's lines ever are stand back for the others.
-    fn set_stale_aside(&mut self, group: u32) {
-        let line = &self.held[0];
-        let delays = &self.states[line.server as usize].delays;
-        let time = line.time;
-        self.outstanding.set_aside(group, |waiting| {
-            let delay = time.micros_since(waiting.time);
-            delay > 0 && delays.is_unusual(delay)
-        });
-    }
-
-    /// The first of the group's mappings that this line, or the next ones of the group, could have.
-    /// Where a server's delays are well known, those that are far too old are left out, unless there
-    /// is nothing else.
-    fn nearest(&self, group: u32) -> Nearest {
-        let line = &self.held[0];
-        let delays = &self.states[line.server as usize].delays;
-        if delays.is_settled() {
-            let younger = self.first_of(group, |waiting| {
-                let delay = line.time.micros_since(waiting.time);
-                delay <= 0 || !delays.is_unusual(delay)
-            });
-            if younger.count > 0 {
-                return younger;
-            }
-        }
-        self.first_of(group, |_| true)
-    }
-
-    fn first_of(&self, group: u32, suits: impl Fn(&Waiting) -> bool) -> Nearest {
-        let line = &self.held[0];
-        let mut found = Nearest {
-            mappings: [0; MAX_MAPPINGS],
-            ordinary: [false; MAX_MAPPINGS],
-            count: 0,
-            complete: true,
-        };
-        for (step, mapping) in self.outstanding.candidates(group).enumerate() {
-            if found.count == MAX_MAPPINGS || step == MAX_STEPS {
-                found.complete = false;
-                break;
-            }
-            let waiting = self.outstanding.get(mapping);
-            if !self.is_impossible(waiting, line) && suits(waiting) {
-                found.mappings[found.count] = mapping;
-                found.ordinary[found.count] = self.is_ordinary(waiting, line);
-                found.count += 1;
-            }
-        }
-        // One that is too young ends the search: those behind it are younger still.
-        let last = found.count.saturating_sub(1);
-        let too_young = found.count > 0 && {
-            let waiting = self.outstanding.get(found.mappings[last]);
-            waiting.time > line.time && !found.ordinary[last]
-        };
-        found.complete |= too_young;
-        found
-    }
-
-    /// Whether the delay does not rule the pair out.
-    fn is_ordinary(&self, waiting: &Waiting, line: &Held<T>) -> bool {
-        let delays = &self.states[line.server as usize].delays;
-        !delays.is_settled() || !delays.is_unusual(line.time.micros_since(waiting.time))
-    }
-
-    /// Indices of the group's first lines among those held.
-    fn lines_of(&self, group: u32) -> ([usize; MAX_LINES], usize) {
-        let mut found = [0; MAX_LINES];
-        let mut count = 0;
-        let mut next = Some(self.outstanding.group(group).first_line);
-        for place in &mut found {
-            let Some(number) = next else { break };
-            let Ok(index) = usize::try_from(number - self.first_held) else { break };
-            *place = index;
-            count += 1;
-            next = self.held[index].next;
-        }
-        (found, count)
-    }
-
-    /// Takes the chosen one of several candidates, and says how sure that is.
-    fn take_chosen(
-        &mut self,
-        group: u32,
-        nearest: &Nearest,
-        chosen: usize,
-        costs: &[i64; MAX_MAPPINGS],
-    ) -> Verdict {
-        let line = &self.held[0];
-        let candidates = &nearest.mappings[..nearest.count];
-        let mapping = candidates[chosen];
-        let waiting = self.outstanding.get(mapping);
-        let client = waiting.client;
-        let delay = line.time.micros_since(waiting.time);
-        let members = self.outstanding.group(group);
-        let short = members.lines > members.mappings;
-        let possible = candidates.iter().zip(nearest.ordinary).filter(|&(_, ordinary)| ordinary);
-        let total = possible.clone().count();
-        let same = (nearest.complete || !members.mixed)
-            && nearest.ordinary[chosen]
-            && possible.clone().all(|(&other, _)| {
-                let other = self.outstanding.get(other);
-                other.client == client && !other.tainted
-            });
-
-        let doubt = short || self.is_doubtful(waiting, line);
-        let (certainty, reason, probability) = match (same, doubt) {
-            (true, false) if total == 1 => (Certainty::Certain, Reason::Only, 1_000),
-            (true, false) => (Certainty::Certain, Reason::SameClient, 1_000),
-            (true, true) => (Certainty::Likely, Reason::Doubtful, 800),
-            (false, _) => {
-                let reason = match self.fit(client, line) {
-                    Fit::Same => Reason::UserAgent,
-                    Fit::Unknown | Fit::Other => Reason::Order,
-                };
-                (Certainty::Likely, reason, self.probability(client, candidates, costs))
-            }
-        };
-        let weight = u8::try_from(probability * u16::from(CERTAIN) / 1_100).unwrap_or(0);
-        match (certainty, reason) {
-            (Certainty::Certain, _) => self.learn_agent(client, CERTAIN),
-            (_, Reason::UserAgent) if probability >= 900 => self.learn(mapping, weight),
-            _ => self.learn_agent(client, weight),
-        }
-        if !same {
-            self.outstanding.pass_over(group, candidates, &nearest.ordinary, chosen);
-        }
-        self.take(mapping);
-        Verdict {
-            client: Some(client),
-            certainty,
-            candidates: u32::try_from(total).unwrap_or(u32::MAX).max(1),
-            reason,
-            delay: Some(delay),
-            probability,
-        }
-    }
-
-    /// The share of the evidence that speaks for `client`, in thousandths, never certainty.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a share of 1,000, from costs of a few thousand"
-    )]
-    fn probability(&self, client: ClientAddr, candidates: &[u32], costs: &[i64]) -> u16 {
-        let best = costs[..candidates.len()].iter().copied().min().unwrap_or(0);
-        let (mut all, mut ours) = (0.0_f32, 0.0_f32);
-        for (&mapping, &cost) in candidates.iter().zip(costs) {
-            let weight = (-((cost - best) as f32) / 1_000.0).exp();
-            all += weight;
-            if self.outstanding.get(mapping).client == client {
-                ours += weight;
-            }
-        }
-        ((ours / all * 1_000.0) as u16).clamp(1, 990)
-    }
-
-    /// A mapping must precede its line, but for coarse stamps and late arrival.
-    fn is_impossible(&self, waiting: &Waiting, line: &Held<T>) -> bool {
-        let resolution = line.resolution.max(waiting.resolution).micros();
-        waiting.time > (line.time + self.settings.wait).offset_by(resolution - 1)
-    }
-
-    /// Whether a mapping that seems to be the only one may still not be the line's own.
-    fn is_doubtful(&self, waiting: &Waiting, line: &Held<T>) -> bool {
-        let state = &self.states[line.server as usize];
-        state.missing > MISSING_LIMIT
-            || state.short > 1 + state.held / 50
-            || self.is_odd(waiting, line)
-    }
-
-    /// Whether the pair itself is out of the ordinary.
-    fn is_odd(&self, waiting: &Waiting, line: &Held<T>) -> bool {
-        let delays = &self.states[line.server as usize].delays;
-        waiting.tainted
-            || delays.is_unusual(line.time.micros_since(waiting.time))
-            || self.fit(waiting.client, line) == Fit::Other
-    }
-
-    /// Learns from the oldest held line and the mapping that it is about to take.
-    fn learn(&mut self, mapping: u32, weight: u8) {
-        let line = &self.held[0];
-        let waiting = self.outstanding.get(mapping);
-        let delay = line.time.micros_since(waiting.time);
-        let state = &mut self.states[line.server as usize];
-        state.delays.learn(delay, line.resolution.max(waiting.resolution));
-        state.order.learn(waiting.ordinal, line.ordinal);
-        self.learn_agent(waiting.client, weight);
-    }
-
-    fn learn_agent(&mut self, client: ClientAddr, weight: u8) {
-        if let Some(agent) = self.held[0].user_agent {
-            self.habits.learn(client, agent, weight);
-        }
-    }
-
-    fn fit(&self, client: ClientAddr, line: &Held<T>) -> Fit {
-        line.user_agent.map_or(Fit::Unknown, |agent| self.habits.fit(client, agent))
-    }
-
-    /// Until when all lines of a group are in view: now, or where there are too many of them the
-    /// time of the last one in view.
-    fn horizon(&self, group: u32, lines: &[usize]) -> Timestamp {
-        if lines.len() == self.outstanding.group(group).lines as usize {
-            return self.now.max(self.held[0].time);
-        }
-        lines.last().map_or(self.now, |&last| self.held[last].time)
-    }
-
-    /// What it costs to explain a line by a mapping; lower is better.
-    fn pair_cost(&self, mapping: u32, line: &Held<T>, horizon: Timestamp) -> i64 {
-        let waiting = self.outstanding.get(mapping);
-        if self.is_impossible(waiting, line) {
-            return IMPOSSIBLE;
-        }
-        let state = &self.states[line.server as usize];
-        let agent = line.user_agent.map_or(0, |agent| self.habits.cost(waiting.client, agent));
-        let order = if line.resolution.max(waiting.resolution) == Resolution::Second {
-            state.order.cost(waiting.ordinal, line.ordinal)
-        } else {
-            0
-        };
-        let delay = line.time.micros_since(waiting.time);
-        state.delays.cost(delay, horizon.micros_since(waiting.time)) + agent + order
-    }
-
-    /// What it costs to leave a line without a client: less where mappings are often missing.
-    fn unmatched_cost(&self, server: u32) -> i64 {
-        let missing = self.states[server as usize].missing;
-        let octaves = i64::from((missing.max(1_000) / 1_000).ilog2());
-        UNMATCHED - octaves * UNMATCHED_STEP
-    }
-}
-
-impl Server {
-    const fn new() -> Self {
-        Self {
-            delays: Delays::new(),
-            order: Order { pairs: 0, lag: 0, spread: 0 },
-            missing: 0,
-            short: 0,
-            held: 0,
-            mappings: 0,
-            lines: 0,
-            counts: ByCertainty { exact: 0, certain: 0, likely: 0, none: 0 },
-        }
-    }
-}
-
-const fn nothing(reason: Reason) -> Verdict {
-    Verdict {
-        client: None,
-        certainty: Certainty::None,
-        candidates: 0,
-        reason,
-        delay: None,
-        probability: 0,
     }
 }
 
@@ -760,12 +329,9 @@ const fn place(cut: Cut) -> usize {
 
 /// A request at a server under a cut, as one number: different ones collide once in 2^64.
 fn key(server: u32, cut: Cut, request: Fingerprint) -> u64 {
-    let salt = u64::from(server) << 1 | place(cut) as u64;
-    let mixed = request.get() ^ salt.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let folded = u128::from(mixed) * 0xD6E8_FEB8_6659_FD93_u128;
-    let [low, high] = [folded, folded >> 64]
-        .map(|half| u64::try_from(half & u128::from(u64::MAX)).expect("masked to 64 bits"));
-    low ^ high
+    let salt = (u64::from(server) << 1 | place(cut) as u64).wrapping_add(1);
+    let mixed = request.get() ^ salt.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93)
 }
 
 #[cfg(test)]
@@ -773,6 +339,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::addr::ClientAddr;
 
     const SECOND: i64 = 1_000_000;
 

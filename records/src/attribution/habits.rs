@@ -45,14 +45,52 @@ const COUNTERS: usize = 1 << 12;
 /// Where the counters are halved.
 const FADE_AT: u32 = 1 << 20;
 
-/// How many sightings the habits of everybody weigh against a client's own.
-const DOUBT: f32 = 1.0;
-
 /// The most that a User-Agent can cost.
 const WORST: i64 = 9_000;
 
+/// Steps of one sighting in the table of logarithms.
+const EIGHTHS: usize = 8;
+
+/// How rare a User-Agent is with everybody, whose habits weigh as one sighting against a client's own.
+#[derive(Clone, Copy)]
+pub(super) struct Rarity {
+    agent: u32,
+    /// Of meeting it, in thousandths of a natural logarithm.
+    surprise: i64,
+    /// Its share of all lines, in eighths.
+    eighths: usize,
+}
+
+/// What is known of one client.
+pub(super) struct Known<'a> {
+    habit: Habit,
+    /// Logarithm of its sightings and everybody's one.
+    total: i64,
+    logarithms: &'a [i64],
+}
+
+impl Known<'_> {
+    /// What it costs to explain a line by a mapping of this client, in thousandths of a natural
+    /// logarithm: how rare the line's agent is with the client, drawn towards how rare it is with
+    /// everybody, the more so the less the client is known.
+    #[inline]
+    pub(super) fn cost(&self, rarity: Rarity) -> i64 {
+        let mut found = 0;
+        for (agent, seen) in self.habit.agents.iter().zip(self.habit.seen) {
+            found |= if *agent == rarity.agent { seen } else { 0 };
+        }
+        let cost = match found {
+            0 => self.total + rarity.surprise,
+            seen => self.total - self.logarithms[usize::from(seen) * EIGHTHS + rarity.eighths],
+        };
+        cost.clamp(0, WORST)
+    }
+}
+
 /// The table.
 pub(super) struct Habits {
+    /// 1,000 ln(n / 8) by n.
+    logarithms: Vec<i64>,
     slots: Vec<Habit>,
     /// Lines with each User-Agent, by the lowest bits of its hash.
     frequency: Vec<u32>,
@@ -61,7 +99,13 @@ pub(super) struct Habits {
 
 impl Habits {
     pub(super) fn new() -> Self {
-        Self { slots: vec![Habit::default(); SLOTS], frequency: vec![0; COUNTERS], lines: 0 }
+        let most = (AGENTS * usize::from(u8::MAX) + 2) * EIGHTHS;
+        Self {
+            logarithms: (0..most).map(logarithm).collect(),
+            slots: vec![Habit::default(); SLOTS],
+            frequency: vec![0; COUNTERS],
+            lines: 0,
+        }
     }
 
     /// Notes that a line has this User-Agent, whosever it is.
@@ -74,21 +118,30 @@ impl Habits {
         }
     }
 
-    /// What it costs to explain a line with `agent` by a mapping of `client`, in thousandths of a
-    /// natural logarithm: how rare the agent is with this client, drawn towards how rare it is with
-    /// everybody, the more so the less the client is known.
+    /// How rare a User-Agent is with everybody.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
-        reason = "counts below 2^24, and a logarithm of them"
+        clippy::cast_sign_loss,
+        reason = "counts below 2^24, a logarithm and a small share of them"
     )]
-    pub(super) fn cost(&self, client: ClientAddr, agent: u32) -> i64 {
-        let everybody = (self.frequency[agent as usize % COUNTERS].max(1) as f32
-            / self.lines.max(1) as f32)
-            .min(1.0);
-        let (seen, total) = self.seen(client, agent);
-        let share = (f32::from(seen) + DOUBT * everybody) / (f32::from(total) + DOUBT);
-        ((-share.ln() * 1_000.0) as i64).clamp(0, WORST)
+    pub(super) fn rarity(&self, agent: u32) -> Rarity {
+        let seen = self.frequency[agent as usize % COUNTERS].max(1) as f32;
+        let share = (seen / self.lines.max(1) as f32).min(1.0);
+        Rarity {
+            agent,
+            surprise: ((-share.ln() * 1_000.0) as i64).clamp(0, WORST),
+            eighths: (share * EIGHTHS as f32 + 0.5) as usize,
+        }
+    }
+
+    /// What is known of `client`.
+    pub(super) fn known(&self, client: ClientAddr) -> Known<'_> {
+        let (index, tag) = place(client);
+        let habit = self.slots[index];
+        let habit = if habit.client == tag { habit } else { Habit::default() };
+        let total: usize = habit.seen.iter().map(|&seen| usize::from(seen)).sum();
+        Known { habit, total: self.logarithms[(total + 1) * EIGHTHS], logarithms: &self.logarithms }
     }
 
     /// Notes that `client` was seen with `agent`, with a weight: see [`CERTAIN`].
@@ -141,6 +194,16 @@ impl Habits {
         let habit = &self.slots[place(client).0];
         habit.seen.iter().copied().min().map_or(0, u16::from)
     }
+}
+
+/// 1,000 ln(n / 8); of nothing, what is low enough.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "a logarithm of a number below 2^14"
+)]
+fn logarithm(n: usize) -> i64 {
+    if n == 0 { -WORST } else { ((n as f32 / EIGHTHS as f32).ln() * 1_000.0) as i64 }
 }
 
 /// The slot of a client, and what tells it from others there.

@@ -6,19 +6,21 @@
 //! Time is an argument: `penlogd` drives the [`Attributor`] by arrival, `mergelogs` by logged time.
 //! Lines come out in the order they were put in.
 //!
-//! - `engine`: the [`Attributor`]; holds lines for a bounded time, then decides a whole group (the
-//!   lines and mappings of one request at one server) and hands the oldest line out.
+//! - `engine`: the [`Attributor`]; holds lines for a bounded time and hands them out in order.
+//! - `decide`: who asked, for a whole group: the lines and mappings of one request at one server.
 //! - `outstanding`: which mappings wait for a line and which lines for a decision, found in O(1).
 //! - `assign`: which line takes which mapping, for the group and not line by line.
 //! - `delays`, `habits`: what certain pairs teach about the others: how long a server takes, and
 //!   which User-Agent a client has.
 
 mod assign;
+mod decide;
 mod delays;
 mod engine;
 mod habits;
 pub mod offset;
 mod outstanding;
+mod server;
 #[cfg(test)]
 mod twin;
 
@@ -32,7 +34,8 @@ use crate::mapping::Mapping;
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
 
-pub use self::engine::{Attributor, ByCertainty};
+pub use self::engine::Attributor;
+pub use self::server::ByCertainty;
 
 /// A server, as the [`Attributor`] numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

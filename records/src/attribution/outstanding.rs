@@ -154,26 +154,18 @@ impl Outstanding {
         &self.slab[mapping as usize]
     }
 
-    /// Notes that one of several candidates was preferred: the others that could have been are
-    /// tainted, and those before it that were passed over time and again are set aside, so that
-    /// requests nobody ever answers don't stand in the way of the rest.
-    pub(super) fn pass_over(
-        &mut self,
-        group: u32,
-        candidates: &[u32],
-        could_have: &[bool],
-        chosen: usize,
-    ) {
-        for (place, (&mapping, &could)) in candidates.iter().zip(could_have).enumerate() {
-            let waiting = &mut self.slab[mapping as usize];
-            waiting.tainted |= could;
-            if place >= chosen || waiting.stale {
-                continue;
-            }
-            waiting.passed_over = waiting.passed_over.saturating_add(1);
-            if waiting.passed_over >= PATIENCE {
-                self.put_aside(group, mapping);
-            }
+    /// Notes that the mapping was a candidate where another was chosen.
+    pub(super) fn taint(&mut self, mapping: u32) {
+        self.slab[mapping as usize].tainted = true;
+    }
+
+    /// Notes that a younger mapping was preferred; one that was passed over time and again is set
+    /// aside, so that requests nobody ever answers don't stand in the way of the rest.
+    pub(super) fn pass_over(&mut self, group: u32, mapping: u32) {
+        let waiting = &mut self.slab[mapping as usize];
+        waiting.passed_over = waiting.passed_over.saturating_add(1);
+        if waiting.passed_over >= PATIENCE && !waiting.stale {
+            self.put_aside(group, mapping);
         }
     }
 

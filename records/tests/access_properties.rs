@@ -1,0 +1,222 @@
+//! Laws of reading access lines, whatever the bytes.
+
+use pen_records::access::{AccessLine, Parser, Request, Span, Spec, write_with_text};
+use proptest::collection::vec;
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
+use proptest::sample::select;
+use proptest::{prop_assert, prop_assert_eq, proptest};
+
+/// Formats of each kind, so that any bytes meet each way of reading.
+const SPECS: &[&str] = &[
+    "auto",
+    "common",
+    "combined",
+    "vhost_combined",
+    "json",
+    "json:client=a.b,time=c[0],status=d",
+    "%{X-Forwarded-For}i %h %l %u %t \"%r\" %>s %b",
+    "%v:%p,%a:%{remote}p,%{%d/%b/%Y %T}t.%{usec_frac}t %{%z}t,%u,%m %U%q %H",
+    "$http_x $remote_addr - $remote_user [$time_local] $request $status $args",
+    "log_format j escape=json '{\"a\":{\"b\":\"$remote_addr\"},\"t\":\"$msec\",\"r\":\"$request\"}';",
+];
+
+/// Pieces that lines are made of, put together at random: closer to lines than random bytes.
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    let known: &[&[u8]] = &[
+        b" ",
+        b"\"",
+        b"\\",
+        b"-",
+        b"[",
+        b"]",
+        b"{",
+        b"}",
+        b":",
+        b",",
+        b"\r",
+        b"192.0.2.1",
+        b"[2001:db8::1]:80",
+        b"a.example:443",
+        b"[10/Oct/2000:13:55:36 -0700]",
+        b"10/Oct/2000:13:55:36.5 -0700",
+        b"2000-10-10T20:55:36.123456Z",
+        b"971211336.123",
+        b"\"GET / HTTP/1.1\" 200 5",
+        b"\"remote_addr\":",
+        b"{\"a\":{\"b\":\"192.0.2.1\"}",
+        b"<190>Oct 10 13:55:36 web nginx: ",
+        b"<165>1 - - - - - [a b=\"]\"] ",
+    ];
+    prop_oneof![
+        6 => select(known).prop_map(<[u8]>::to_vec),
+        1 => vec(any::<u8>(), 0..6),
+    ]
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![vec(any::<u8>(), 0..200), vec(piece(), 0..24).prop_map(|pieces| pieces.concat())]
+}
+
+/// All spans of a line.
+fn spans(line: &AccessLine) -> Vec<Span> {
+    let mut spans = vec![line.client];
+    spans.extend([line.time_text, line.referer, line.user_agent, line.host].into_iter().flatten());
+    spans.extend([line.user, line.forwarded_for].into_iter().flatten());
+    match line.request {
+        Request::Absent => {}
+        Request::Line(request) => spans.push(request),
+        Request::Parts { method, target, query, protocol } => {
+            spans.extend([method, target]);
+            spans.extend([query, protocol].into_iter().flatten());
+        }
+    }
+    spans
+}
+
+/// A value as a server writes it into quotes: Apache's escapes.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+/// A directive, what separates it from the next, and a value for it.
+#[derive(Clone, Debug)]
+struct Sample {
+    directive: &'static str,
+    value: String,
+    quoted: bool,
+}
+
+/// The client's directive is put in by the test.
+fn sample() -> impl Strategy<Value = Sample> {
+    let free = "[ -~]{0,20}".prop_map(|value| escaped(&value));
+    let quoted = select(&["%r", "%{Referer}i", "%{User-Agent}i", "%{X}i", "%{Y}C"][..]);
+    let word = |directive, pattern: &'static str| {
+        pattern.prop_map(move |value| Sample { directive, value, quoted: false })
+    };
+    prop_oneof![
+        (quoted, free).prop_map(|(directive, value)| Sample { directive, value, quoted: true }),
+        word("%>s", "[1-5][0-9]{2}"),
+        word("%b", "[1-9][0-9]{0,9}"),
+        word("%{remote}p", "[1-9][0-9]{0,3}"),
+        word("%k", "[0-9]{1,3}"),
+        word("%D", "[0-9]{1,9}"),
+        word("%v", "[a-z]{1,9}\\.example"),
+        word("%l", "-"),
+        word("%L", "-|[A-Za-z0-9]{8}"),
+        Just(Sample {
+            directive: "%t",
+            value: "[10/Oct/2000:13:55:36 -0700]".into(),
+            quoted: false
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused_and_only_the_client_changes(lines in vec(bytes(), 1..4)) {
+        for spec in SPECS {
+            let mut parser = Parser::new(&Spec::parse(spec).expect(spec));
+            for line in &lines {
+                match parser.parse(line) {
+                    Ok(found) => {
+                        let client = found.client;
+                        for span in spans(&found) {
+                            prop_assert!(span.start <= span.end, "{spec}");
+                            prop_assert!(span.end as usize <= line.len(), "{spec}");
+                            prop_assert!(span.start >= found.envelope, "{spec}");
+                        }
+                        prop_assert!(client.start < client.end, "{spec}");
+                        let mut same = Vec::new();
+                        write_with_text(line, client, client.of(line), &mut same);
+                        prop_assert_eq!(&same, line);
+                        let mut other = Vec::new();
+                        write_with_text(line, client, b"198.51.100.200", &mut other);
+                        let (start, end) = (client.start as usize, client.end as usize);
+                        prop_assert_eq!(&other[..start], &line[..start]);
+                        prop_assert_eq!(&other[start + 14..], &line[end..]);
+                    }
+                    Err(wrong) => prop_assert!(wrong.at as usize <= line.len(), "{spec}: {wrong}"),
+                }
+            }
+            prop_assert!(!parser.format().is_empty());
+        }
+    }
+
+    #[test]
+    fn any_format_is_compiled_or_refused_within_it(text in "\\PC{0,60}", line in bytes()) {
+        check_format(&text, &line)?;
+    }
+
+    #[test]
+    fn pieces_of_formats_are_compiled_or_refused_within_them(
+        pieces in vec(select(&[
+            "LogFormat ", "log_format x ", "escape=json ", "json:", "client=", "a.b", ",", ";",
+            "%h", "%", "%{", "}", "t", "%t", "%{%d", "%>s", "%^FB", "%!200,304{Referer}i", "%%",
+            "$remote_addr", "$", "${", "$time_local", "$request_uri", "$uri", "$is_args", "$args",
+            "\"", "'", "\\", " ", "[", "]", "{\"a\":", "\"$remote_addr\"", "é",
+        ][..]), 0..14),
+        line in bytes(),
+    ) {
+        check_format(&pieces.concat(), &line)?;
+    }
+
+    #[test]
+    fn a_line_made_by_a_format_has_the_values_it_was_made_of(
+        samples in vec(sample(), 0..9),
+        place in any::<proptest::sample::Index>(),
+        client in prop_oneof!["[0-9]{1,2}(\\.[0-9]{1,2}){3}", "[0-9a-f]{1,4}::[0-9a-f]{1,4}"],
+    ) {
+        let mut samples = samples;
+        let place = place.index(samples.len() + 1);
+        let sample = Sample { directive: "%a", value: client.clone(), quoted: false };
+        samples.insert(place, sample);
+        let (mut format, mut line) = (String::new(), String::new());
+        for (index, Sample { directive, value, quoted }) in samples.iter().enumerate() {
+            let space = if index > 0 { " " } else { "" };
+            let quote = if *quoted { "\"" } else { "" };
+            format.push_str(&format!("{space}{quote}{directive}{quote}"));
+            line.push_str(&format!("{space}{quote}{value}{quote}"));
+        }
+        let found = Parser::new(&Spec::parse(&format).expect("it names the client"))
+            .parse(line.as_bytes());
+        let found = match found {
+            Ok(found) => found,
+            Err(wrong) => return Err(proptest::test_runner::TestCaseError::fail(
+                format!("{wrong}: {format}: {line}"))),
+        };
+        let text = |span: Span| String::from_utf8_lossy(span.of(line.as_bytes())).into_owned();
+        prop_assert_eq!(text(found.client), client);
+        let first = |directive: &str| {
+            samples.iter().find(|s| s.directive == directive).map(|s| s.value.clone())
+        };
+        prop_assert_eq!(found.referer.map(text), first("%{Referer}i"));
+        prop_assert_eq!(found.user_agent.map(text), first("%{User-Agent}i"));
+        prop_assert_eq!(found.host.map(text), first("%v"));
+        prop_assert_eq!(found.status.map(|n| n.to_string()), first("%>s"));
+        prop_assert_eq!(found.bytes.map(|n| n.to_string()), first("%b"));
+        prop_assert_eq!(found.peer_port.map(|n| n.to_string()), first("%{remote}p"));
+        prop_assert_eq!(found.time.is_some(), first("%t").is_some());
+        if let Request::Line(request) = found.request {
+            prop_assert_eq!(Some(text(request)), first("%r"));
+        } else {
+            prop_assert_eq!(None, first("%r"));
+        }
+    }
+}
+
+fn check_format(text: &str, line: &[u8]) -> Result<(), proptest::test_runner::TestCaseError> {
+    match Spec::parse(text) {
+        Ok(spec) => {
+            if let Ok(found) = Parser::new(&spec).parse(line) {
+                let mut same = Vec::new();
+                write_with_text(line, found.client, found.client.of(line), &mut same);
+                prop_assert_eq!(&same, line);
+            }
+        }
+        Err(wrong) => {
+            prop_assert!(wrong.at <= text.len(), "{wrong}");
+            prop_assert!(!wrong.to_string().is_empty());
+        }
+    }
+    Ok(())
+}
