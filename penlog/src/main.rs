@@ -1,2 +1,82 @@
-//! penlog.
-fn main() {}
+//! `penlog`: access lines of a web server on their way to the collector.
+//!
+//! Two threads. One reads, always, and puts whole lines into a bounded [`queue`]: the web server
+//! never waits for the network. The other ([`shipper`]) takes them out and sends them, as
+//! shipments to a collector of ours and as single lines to a classic one; [`road`] decides which,
+//! and when to hold back. A third looks up the collector's name now and then ([`destination`]).
+
+mod cli;
+mod destination;
+mod follow;
+mod input;
+mod queue;
+mod report;
+mod road;
+mod shipper;
+mod signals;
+mod splitter;
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+
+use clap::Parser as _;
+
+use cli::{Args, Config, Source};
+use queue::Queue;
+use report::{Report, tell};
+use shipper::Shipper;
+use signals::Signals;
+
+fn main() -> ExitCode {
+    let config = match Config::new(Args::parse()) {
+        Ok(config) => config,
+        Err(fault) => {
+            tell(&format!("{fault}\nTry 'penlog --help'."));
+            return ExitCode::from(2);
+        }
+    };
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((deed, error)) => {
+            tell(&format!("{deed}: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads until the input ends or somebody says stop, then sends what is left.
+fn run(config: Config) -> Result<(), Fault> {
+    let signals = Signals::new().map_err(|e| ("cannot watch for signals".into(), e))?;
+    let (queue, waker) = Queue::new(config.queue).map_err(|e| ("cannot make a pipe".into(), e))?;
+    let queue = Arc::new(queue);
+    signals.wake_on_report(&queue).map_err(|e| ("cannot watch for signals".into(), e))?;
+    let report = Report::new(signals.report());
+    let source = config.source.clone();
+    let shipper = Shipper::new(config, Arc::clone(&queue), waker, report)?;
+
+    let reader = {
+        let queue = Arc::clone(&queue);
+        thread::Builder::new().name("reader".into()).spawn(move || {
+            let ended = match source {
+                Source::Stdin => input::stdin(&queue, &signals).map(|()| None),
+                Source::Fifo(path) => input::fifo(&path, &queue, &signals).map(|()| None),
+                Source::Files(files) => Ok(Some(follow::follow(files, &queue, &signals))),
+            };
+            queue.close();
+            ended
+        })
+    }
+    .map_err(|e| ("cannot start a thread".into(), e))?;
+
+    shipper.run();
+    match reader.join() {
+        Ok(Ok(Some(mut follower))) => follower.save(&queue),
+        Ok(ended) => ended.map(drop),
+        Err(_) => Err(("cannot go on".into(), io::Error::other("the reader has failed"))),
+    }
+}
+
+/// What could not be done, on what; and why.
+type Fault = (String, io::Error);

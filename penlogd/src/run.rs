@@ -146,6 +146,13 @@ impl Clock {
     }
 }
 
+/// Lets datagrams gather. Not a wait of the runtime's: that would be woken by each of them, which
+/// costs more than receiving it.
+#[expect(clippy::disallowed_methods, reason = "what is waited for is that time passes")]
+fn gather() {
+    std::thread::sleep(GATHER);
+}
+
 /// When to receive again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -173,6 +180,13 @@ impl Loop {
     async fn run(&mut self, mut signals: Signals) {
         let mut next = Next::Wait;
         loop {
+            if next != Next::Wait {
+                if next == Next::Gather {
+                    gather();
+                }
+                // So that the runtime sees signals although there always is something to do.
+                tokio::task::yield_now().await;
+            }
             let due = self.next_due();
             let receive = tokio::select! {
                 biased;
@@ -187,8 +201,7 @@ impl Loop {
                         continue;
                     }
                 },
-                () = std::future::ready(()), if next == Next::Again => true,
-                () = tokio::time::sleep(GATHER), if next == Next::Gather => true,
+                () = std::future::ready(()), if next != Next::Wait => true,
                 () = readable(&self.watches), if next == Next::Wait => true,
                 () = sleep_until(due) => false,
             };

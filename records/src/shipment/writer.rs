@@ -86,6 +86,12 @@ impl Writer {
         self.limit = limit.max(Self::SMALLEST);
     }
 
+    /// The most bytes a datagram has.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Adds a line, which may hold any bytes; it has no line end of its own.
     pub fn push(&mut self, line: &[u8]) -> Push {
         let Ok(len) = u32::try_from(line.len()) else { return Push::Long };

@@ -1,0 +1,246 @@
+//! Args: what was typed. Config: what was meant.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use pen_records::addr::parse_ip;
+use pen_records::shipment::{Server, Writer};
+
+/// Send a web server's access lines to penlogd
+///
+/// Reads lines from standard input, a FIFO or followed files and sends them by UDP: as numbered
+/// shipments to a penlogd of this package, as single lines to a classic one. It finds out by
+/// asking.
+#[derive(Debug, Parser)]
+#[command(name = "penlog", version, max_term_width = 100)]
+pub(crate) struct Args {
+    /// Where penlogd runs: a name or an address
+    host: String,
+
+    /// The port it listens on: a number, or a name from /etc/services
+    port: String,
+
+    /// The address to send from, so that it is the server's address as the balancer knows it
+    my_ip: Option<String>,
+
+    /// Read these files instead of standard input, and what is added to them; patterns (*, ?) also
+    /// find files that appear later
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    follow: Vec<PathBuf>,
+
+    /// With --follow: read what is already there, too
+    #[arg(long, requires = "follow")]
+    from_start: bool,
+
+    /// With --follow: remember in FILE how far was read, and go on from there
+    #[arg(long, value_name = "FILE", requires = "follow")]
+    state: Option<PathBuf>,
+
+    /// Read this FIFO instead of standard input, for good; made if it is not there
+    #[arg(long, value_name = "PATH", conflicts_with = "follow")]
+    fifo: Option<PathBuf>,
+
+    /// The server these lines are of, if it is not the address they are sent from (shipments only)
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    server: Option<String>,
+
+    /// What to call that server (shipments only)
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+
+    /// The most memory for lines that wait; when it is used up, new lines are dropped and counted
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    queue: u32,
+
+    /// The most bytes of a shipment [default: 1400, and 32768 to an address of this machine]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(512..=65_507))]
+    datagram_size: Option<u32>,
+
+    /// Never ask: speak as the classic penlog does
+    #[arg(long)]
+    classic: bool,
+
+    #[command(flatten)]
+    only: Only,
+}
+
+/// Address families.
+#[derive(Debug, clap::Args)]
+struct Only {
+    /// Use IPv4 only
+    #[arg(short = '4', conflicts_with = "v6")]
+    v4: bool,
+
+    /// Use IPv6 only
+    #[arg(short = '6')]
+    v6: bool,
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) family: Family,
+    /// To send from.
+    pub(crate) source_addr: Option<IpAddr>,
+    pub(crate) source: Source,
+    /// Who is spoken for.
+    pub(crate) server: Option<IpAddr>,
+    pub(crate) server_port: Option<u16>,
+    pub(crate) name: Option<String>,
+    /// Bytes that may wait.
+    pub(crate) queue: usize,
+    /// `None`: as is fit for the address.
+    pub(crate) datagram: Option<usize>,
+    pub(crate) classic: bool,
+}
+
+/// Which addresses will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    Any,
+    V4,
+    V6,
+}
+
+/// Where lines come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    Stdin,
+    Fifo(PathBuf),
+    Files(Files),
+}
+
+/// Files to follow.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    pub(crate) patterns: Vec<PathBuf>,
+    /// Read what is there already.
+    pub(crate) from_start: bool,
+    pub(crate) state: Option<PathBuf>,
+}
+
+impl Config {
+    pub(crate) fn new(args: Args) -> Result<Self, String> {
+        let source_addr = args
+            .my_ip
+            .map(|text| {
+                parse_ip(text.as_bytes()).ok_or_else(|| format!("'{text}' is not an address"))
+            })
+            .transpose()?;
+        let family = match (args.only.v4, args.only.v6, source_addr) {
+            (true, _, Some(IpAddr::V6(ip))) => return Err(format!("-4, but {ip} is IPv6")),
+            (_, true, Some(IpAddr::V4(ip))) => return Err(format!("-6, but {ip} is IPv4")),
+            (true, ..) | (_, _, Some(IpAddr::V4(_))) => Family::V4,
+            (_, true, _) | (_, _, Some(IpAddr::V6(_))) => Family::V6,
+            (false, false, None) => Family::Any,
+        };
+        let server = match &args.server {
+            None => Server::default(),
+            Some(text) => Server::parse(text)
+                .ok_or_else(|| format!("'{text}' is not ADDR, ADDR:PORT or [ADDR]:PORT"))?,
+        };
+        let source = match (args.fifo, args.follow) {
+            (Some(path), _) => Source::Fifo(path),
+            (None, patterns) if patterns.is_empty() => Source::Stdin,
+            (None, patterns) => {
+                Source::Files(Files { patterns, from_start: args.from_start, state: args.state })
+            }
+        };
+        if args.name.as_ref().is_some_and(|name| name.len() > 255) {
+            return Err("a name has at most 255 bytes".into());
+        }
+        Ok(Self {
+            port: crate::destination::port(&args.port)?,
+            host: args.host,
+            family,
+            source_addr,
+            source,
+            server: server.addr,
+            server_port: server.port,
+            name: args.name,
+            queue: usize::try_from(args.queue).unwrap_or(usize::MAX) << 20,
+            datagram: args
+                .datagram_size
+                .map(|bytes| usize::try_from(bytes).unwrap_or(Writer::SMALLEST)),
+            classic: args.classic,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn config(line: &str) -> Result<Config, String> {
+        let words = ["penlog"].into_iter().chain(line.split_whitespace());
+        Args::try_parse_from(words).map_err(|e| e.to_string()).and_then(Config::new)
+    }
+
+    #[test]
+    fn the_classic_command_line_is_understood() {
+        let plain = config("127.0.0.1 10000").unwrap();
+        assert_eq!(
+            (plain.host.as_str(), plain.port, plain.source_addr),
+            ("127.0.0.1", 10000, None)
+        );
+        let from = config("lbhost 10000 127.0.0.2").unwrap();
+        assert_eq!(from.source_addr, Some("127.0.0.2".parse().unwrap()));
+        assert_eq!(from.family, Family::V4);
+        assert_eq!(config("::1 10000 ::1").unwrap().family, Family::V6);
+    }
+
+    #[test]
+    fn misuse_is_refused() {
+        for line in [
+            "",
+            "host",
+            "host 0",
+            "host 65536",
+            "host no-such-service",
+            "host 10000 nobody",
+            "host 10000 --server web1",
+            "host 10000 --queue 1",
+            "host 10000 --datagram-size 100",
+            "host 10000 --from-start",
+            "host 10000 -4 -6",
+            "host 10000 -4 ::1",
+            "host 10000 --fifo a --follow b",
+            "host:10000",
+        ] {
+            assert!(config(line).is_err(), "{line}");
+        }
+    }
+
+    /// Every option of `--help` is in the manual page, and the other way round.
+    #[test]
+    fn the_manual_page_has_the_options_of_the_help() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/man/penlog.1");
+        let page = std::fs::read_to_string(page).expect("the page is there").replace("\\-", "-");
+        let command = Args::command();
+        let mut options: Vec<String> = command
+            .get_arguments()
+            .filter(|argument| !argument.is_positional())
+            .flat_map(|argument| {
+                let short = argument.get_short().map(|short| format!("-{short}"));
+                let long = argument.get_long().map(|long| format!("--{long}"));
+                [short, long].into_iter().flatten()
+            })
+            .collect();
+        options.extend(["-h", "--help", "-V", "--version"].map(String::from));
+        for option in &options {
+            assert!(page.contains(option.as_str()), "{option} is not in penlog.1");
+        }
+        for word in page.lines().filter(|line| line.starts_with(".B")) {
+            for option in word.split([' ', ',']).filter(|word| word.starts_with('-')) {
+                let option = option.trim_matches('"');
+                assert!(options.iter().any(|known| known == option), "{option} is not an option");
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Where the collector is: names, ports and addresses, looked up again now and then.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::cli::{Config, Family};
+use crate::queue::Queue;
+
+/// A name is looked up again after this, and after less if that failed.
+const AGAIN: Duration = Duration::from_secs(60);
+const AGAIN_SOON: Duration = Duration::from_secs(2);
+
+/// Reads a port: a number, or a service of `/etc/services`.
+pub(crate) fn port(text: &str) -> Result<u16, String> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
+        return match text.parse() {
+            Ok(0) | Err(_) => Err(format!("port '{text}' is not between 1 and 65535")),
+            Ok(port) => Ok(port),
+        };
+    }
+    service(text, Path::new("/etc/services"))
+        .ok_or_else(|| format!("port '{text}' is no number and not a UDP service in /etc/services"))
+}
+
+/// `line = name blanks port "/" protocol *(blanks alias) ["#" comment]`
+fn service(name: &str, file: &Path) -> Option<u16> {
+    let text = std::fs::read(file).ok()?;
+    String::from_utf8_lossy(&text).lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let first = words.next()?;
+        let port = words.next()?.strip_suffix("/udp")?;
+        (first == name || words.any(|alias| alias == name)).then(|| port.parse().ok()).flatten()
+    })
+}
+
+/// The addresses of the collector, looked up on a thread of their own if it has a name.
+#[derive(Debug)]
+pub(crate) struct Destination {
+    addrs: Vec<SocketAddr>,
+    current: usize,
+    /// Addresses in a row that did not help.
+    failed: usize,
+    family: Family,
+    lookups: Option<Lookups>,
+}
+
+#[derive(Debug)]
+struct Lookups {
+    results: Receiver<io::Result<Vec<SocketAddr>>>,
+    kick: Sender<()>,
+}
+
+/// What a lookup brought.
+#[derive(Debug)]
+pub(crate) enum News {
+    Nothing,
+    /// The address in use is not among those of the name any more, or there was none.
+    Moved,
+    Failed(io::Error),
+}
+
+impl Destination {
+    pub(crate) fn new(config: &Config, queue: &Arc<Queue>) -> io::Result<Self> {
+        let (family, host, port) = (config.family, config.host.clone(), config.port);
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let mut this = Self { addrs: Vec::new(), current: 0, failed: 0, family, lookups: None };
+        if let Ok(ip) = bare.parse::<IpAddr>() {
+            this.addrs = this.fitting(vec![SocketAddr::new(ip, port)]);
+            if this.addrs.is_empty() {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("{ip} is not of the address family asked for"),
+                ));
+            }
+            return Ok(this);
+        }
+        let (send, results) = channel();
+        let (kick, kicked) = channel();
+        let queue = Arc::clone(queue);
+        thread::Builder::new().name("lookup".into()).spawn(move || {
+            loop {
+                let found = (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
+                let pause = if found.is_ok() { AGAIN } else { AGAIN_SOON };
+                if send.send(found).is_err() {
+                    return;
+                }
+                queue.wake();
+                match kicked.recv_timeout(pause) {
+                    Err(RecvTimeoutError::Disconnected) => return,
+                    Ok(()) => while kicked.try_recv().is_ok() {},
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+            }
+        })?;
+        this.lookups = Some(Lookups { results, kick });
+        Ok(this)
+    }
+
+    /// Takes what the lookups have brought since.
+    pub(crate) fn news(&mut self) -> News {
+        let Some(lookups) = &self.lookups else { return News::Nothing };
+        match lookups.results.try_recv() {
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => News::Nothing,
+            Ok(Err(error)) => News::Failed(error),
+            Ok(Ok(found)) => self.take(found),
+        }
+    }
+
+    fn take(&mut self, found: Vec<SocketAddr>) -> News {
+        let found = self.fitting(found);
+        if found.is_empty() {
+            return News::Failed(io::Error::other("no address of the right family"));
+        }
+        let current = self.current();
+        self.addrs = found;
+        match current.and_then(|addr| self.addrs.iter().position(|found| *found == addr)) {
+            Some(index) => {
+                self.current = index;
+                News::Nothing
+            }
+            None => {
+                (self.current, self.failed) = (0, 0);
+                News::Moved
+            }
+        }
+    }
+
+    fn fitting(&self, addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let fits = |addr: &SocketAddr| match self.family {
+            Family::Any => true,
+            Family::V4 => addr.is_ipv4(),
+            Family::V6 => addr.is_ipv6(),
+        };
+        addrs.into_iter().filter(fits).collect()
+    }
+
+    pub(crate) fn current(&self) -> Option<SocketAddr> {
+        self.addrs.get(self.current).copied()
+    }
+
+    /// The current address did not help: goes on to the next, and says whether all have been tried.
+    pub(crate) fn next(&mut self) -> bool {
+        self.failed += 1;
+        if let Some(lookups) = &self.lookups {
+            // The thread lives as long as this does.
+            let _ = lookups.kick.send(());
+        }
+        if !self.addrs.is_empty() {
+            self.current = (self.current + 1) % self.addrs.len();
+        }
+        let round = self.failed >= self.addrs.len();
+        if round {
+            self.failed = 0;
+        }
+        round
+    }
+
+    /// The current address does.
+    pub(crate) fn succeeded(&mut self) {
+        self.failed = 0;
+    }
+
+    /// Makes `addr` the current one, if it still is one of ours.
+    pub(crate) fn choose(&mut self, addr: SocketAddr) {
+        if let Some(index) = self.addrs.iter().position(|known| *known == addr) {
+            self.current = index;
+        }
+    }
+}
+
+/// A socket that is connected, so that refusals are heard of, and never blocks.
+pub(crate) fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<UdpSocket> {
+    let any: IpAddr =
+        if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((from.unwrap_or(any), 0))?;
+    socket.connect(to)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_numbers_or_services() {
+        for (text, expected) in [
+            ("10000", Some(10000)),
+            ("65535", Some(65535)),
+            ("0", None),
+            ("65536", None),
+            ("-1", None),
+            ("", None),
+            ("no such", None),
+        ] {
+            assert_eq!(port(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_found_by_name_and_alias_for_udp_only() {
+        let file = std::env::temp_dir().join(format!("penlog-services-{}", std::process::id()));
+        let text =
+            "# comment\nsyslog\t514/udp\t# x\nshell 514/tcp cmd\npenlogd 10000/udp  pl log\n";
+        std::fs::write(&file, text).unwrap();
+        let found: Vec<_> = ["syslog", "shell", "cmd", "penlogd", "log", "comment"]
+            .map(|name| service(name, &file))
+            .into();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(found, [Some(514), None, None, Some(10000), Some(10000), None]);
+    }
+
+    fn destination(addrs: &[&str]) -> Destination {
+        let addrs = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
+        Destination { addrs, current: 0, failed: 0, family: Family::Any, lookups: None }
+    }
+
+    #[test]
+    fn all_addresses_are_tried_in_turn() {
+        let mut place = destination(&["[::1]:9", "127.0.0.1:9", "127.0.0.2:9"]);
+        assert_eq!([place.next(), place.next(), place.next()], [false, false, true]);
+        assert_eq!(place.current(), Some("[::1]:9".parse().unwrap()));
+        assert!(destination(&["[::1]:9"]).next());
+        assert!(destination(&[]).next());
+    }
+
+    #[test]
+    fn a_lookup_keeps_the_address_in_use_while_it_is_valid() {
+        let mut place = destination(&["127.0.0.1:9", "127.0.0.2:9"]);
+        place.next();
+        let found = ["127.0.0.2:9", "127.0.0.3:9"].map(|addr| addr.parse().unwrap());
+        assert!(matches!(place.take(found.to_vec()), News::Nothing));
+        assert_eq!(place.current(), Some(found[0]));
+        assert!(matches!(place.take(vec![found[1]]), News::Moved));
+        assert_eq!(place.current(), Some(found[1]));
+        assert!(matches!(place.take(Vec::new()), News::Failed(_)));
+        assert_eq!(place.current(), Some(found[1]));
+    }
+}

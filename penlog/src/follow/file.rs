@@ -1,0 +1,134 @@
+//! One file that is followed.
+
+use std::collections::VecDeque;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::queue::Queue;
+use crate::splitter::Splitter;
+
+use super::state::Position;
+
+/// Which file it is, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Id {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+}
+
+impl Id {
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|meta| Self::from_metadata(&meta))
+    }
+
+    pub(super) fn from_metadata(meta: &Metadata) -> Self {
+        Self { device: meta.dev(), inode: meta.ino() }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Followed {
+    /// What it was called when it was found.
+    pub(super) path: PathBuf,
+    pub(super) id: Id,
+    /// When something was added last.
+    pub(super) active: Instant,
+    file: File,
+    /// Bytes read of it.
+    offset: u64,
+    splitter: Splitter,
+    /// Ends of lines in the file, each with [`Queue::pushed`] behind it; oldest first.
+    marks: VecDeque<(u64, u64)>,
+    /// The last end of a line that the sender is done with.
+    done: u64,
+}
+
+/// What became of an attempt to read.
+pub(super) enum Progress {
+    Read,
+    End,
+    /// The queue has no room.
+    Full,
+}
+
+/// What one read and the start of a line before it may need in the queue.
+const ROOM: usize = 256 << 10;
+/// How long a full queue is waited for before signals are looked at again.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// More ends of lines than this are not told apart.
+const MARKS: usize = 4096;
+
+impl Followed {
+    /// Goes on at `offset`, or at the start if the file is shorter than that.
+    pub(super) fn open(path: &Path, offset: u64, now: Instant) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let meta = file.metadata()?;
+        if !meta.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file"));
+        }
+        let offset = if offset > meta.len() { 0 } else { offset };
+        file.seek(SeekFrom::Start(offset))?;
+        Ok(Self {
+            path: path.to_owned(),
+            id: Id::from_metadata(&meta),
+            active: now,
+            file,
+            offset,
+            splitter: Splitter::new(),
+            marks: VecDeque::new(),
+            done: offset,
+        })
+    }
+
+    /// Reads once.
+    pub(super) fn read(&mut self, queue: &Queue, now: Instant) -> io::Result<Progress> {
+        if !queue.wait_for_room(self.splitter.pending() + ROOM, PATIENCE) {
+            return Ok(Progress::Full);
+        }
+        let len = self.file.read(self.splitter.space())?;
+        if len == 0 {
+            if self.file.metadata()?.len() < self.offset {
+                self.start_again(queue)?;
+                return Ok(Progress::Read);
+            }
+            return Ok(Progress::End);
+        }
+        self.offset += len as u64;
+        self.active = now;
+        let cut = self.splitter.read(len, |lines| queue.push(lines));
+        queue.add_cut(cut);
+        if self.marks.len() >= MARKS {
+            self.marks.pop_back();
+        }
+        self.marks.push_back((queue.pushed(), self.offset - self.splitter.pending() as u64));
+        Ok(Progress::Read)
+    }
+
+    /// It was truncated: what is there now is new. A line that had no end yet will get none.
+    fn start_again(&mut self, queue: &Queue) -> io::Result<()> {
+        self.splitter.finish(|lines| queue.push(lines));
+        self.file.seek(SeekFrom::Start(0))?;
+        self.marks.clear();
+        (self.offset, self.done) = (0, 0);
+        Ok(())
+    }
+
+    /// Whether all of it has been sent.
+    pub(super) fn is_settled(&self) -> bool {
+        self.marks.is_empty()
+    }
+
+    /// Where to go on, if the sender is done with `done` bytes of the queue.
+    pub(super) fn position(&mut self, done: u64) -> Position {
+        while let Some(&(pushed, offset)) = self.marks.front()
+            && pushed <= done
+        {
+            self.done = offset;
+            self.marks.pop_front();
+        }
+        Position { id: self.id, offset: self.done, path: self.path.clone() }
+    }
+}

@@ -1,0 +1,95 @@
+//! Where we were, in a file: a line each, `device inode offset path`.
+
+use std::ffi::OsStr;
+use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+
+use super::file::Id;
+
+/// The first line, so that nobody's other file is taken for one of ours.
+const TITLE: &[u8] = b"penlog positions 1";
+
+/// How far a file has been read and sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) id: Id,
+    pub(super) offset: u64,
+    pub(super) path: PathBuf,
+}
+
+/// Reads the positions; `None` if there are none yet.
+pub(super) fn load(path: &Path) -> io::Result<Option<Vec<Position>>> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    if lines.next() != Some(TITLE) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it holds no positions of ours"));
+    }
+    Ok(Some(lines.filter_map(position).collect()))
+}
+
+fn position(line: &[u8]) -> Option<Position> {
+    let mut words = line.splitn(4, |byte| *byte == b' ');
+    let mut number = || std::str::from_utf8(words.next()?).ok()?.parse().ok();
+    let id = Id { device: number()?, inode: number()? };
+    let offset = number()?;
+    let path = PathBuf::from(OsStr::from_bytes(words.next()?));
+    Some(Position { id, offset, path })
+}
+
+/// Writes them into a new file that takes the old one's place. Names with a line feed are left
+/// out: they can't be written here.
+pub(super) fn save(path: &Path, positions: &[Position]) -> io::Result<()> {
+    let mut text = TITLE.to_vec();
+    text.push(b'\n');
+    for Position { id, offset, path } in positions {
+        let name = path.as_os_str().as_bytes();
+        if !name.contains(&b'\n') {
+            write!(text, "{} {} {offset} ", id.device, id.inode)?;
+            text.extend_from_slice(name);
+            text.push(b'\n');
+        }
+    }
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    std::fs::write(&new, &text)?;
+    std::fs::rename(&new, path)
+}
+
+/// The file that a position is about: under its name, or renamed in the same folder.
+pub(super) fn find(position: &Position) -> Option<PathBuf> {
+    let is_it = |path: &Path| Id::of(path) == Some(position.id);
+    if is_it(&position.path) {
+        return Some(position.path.clone());
+    }
+    let folder = position.path.parent().filter(|path| !path.as_os_str().is_empty());
+    let entries = std::fs::read_dir(folder.unwrap_or_else(|| Path::new("."))).ok()?;
+    entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).find(|path| is_it(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_read_as_they_were_written() {
+        let file = std::env::temp_dir().join(format!("penlog-state-{}", std::process::id()));
+        assert_eq!(load(&file).unwrap(), None);
+        let path = PathBuf::from(OsStr::from_bytes(b"/var/log/a b \xFF.log"));
+        let positions = vec![
+            Position { id: Id { device: 1, inode: 2 }, offset: 3, path },
+            Position { id: Id { device: u64::MAX, inode: 0 }, offset: u64::MAX, path: "x".into() },
+        ];
+        save(&file, &positions).unwrap();
+        assert_eq!(load(&file).unwrap(), Some(positions));
+        std::fs::write(&file, "something else\n").unwrap();
+        assert!(load(&file).is_err());
+        std::fs::write(&file, "penlog positions 1\n1 2 x /a\n1 2\n\n1 2 3 /a\n").unwrap();
+        assert_eq!(load(&file).unwrap().unwrap().len(), 1, "what is damaged is left out");
+        std::fs::remove_file(&file).unwrap();
+    }
+}

@@ -1,0 +1,137 @@
+//! Lines from standard input or a FIFO: read always, whatever becomes of them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+use crate::Fault;
+use crate::queue::Queue;
+use crate::signals::Signals;
+use crate::splitter::Splitter;
+
+/// How long a web server's old processes may go on writing after we were told to end.
+const GRACE: Duration = Duration::from_secs(10);
+/// A FIFO that we hold open has no end; so long without a byte will do for one.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// What the kernel may hold for us while we do not run. Linux gives 64 KiB if not asked.
+const PIPE: i32 = 1 << 20;
+
+/// Whether an end of the input is to be expected.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Comes,
+    Never,
+}
+
+/// Reads standard input up to its end; once told to end, no longer than a grace period.
+pub(crate) fn stdin(queue: &Queue, signals: &Signals) -> Result<(), Fault> {
+    let input = io::stdin().as_fd().try_clone_to_owned().map(File::from);
+    input
+        .and_then(|input| read(&input, End::Comes, queue, signals))
+        .map_err(|error| ("cannot read standard input".into(), error))
+}
+
+/// Reads a FIFO until told to end; makes it if it is not there.
+pub(crate) fn fifo(path: &Path, queue: &Queue, signals: &Signals) -> Result<(), Fault> {
+    open_fifo(path)
+        .and_then(|input| read(&input, End::Never, queue, signals))
+        .map_err(|error| (format!("cannot read the FIFO {}", path.display()), error))
+}
+
+/// Opened for writing too, so that it has no end when the web server closes it or is restarted.
+fn open_fifo(path: &Path) -> io::Result<File> {
+    match mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    if file.metadata()?.file_type().is_fifo() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is there, and is not a FIFO"))
+    }
+}
+
+fn read(mut input: &File, end: End, queue: &Queue, signals: &Signals) -> io::Result<()> {
+    // It need not be a pipe, and may be over the user's limit: then it stays as it is.
+    let _ = fcntl(input, FcntlArg::F_SETPIPE_SZ(PIPE));
+    let mut splitter = Splitter::new();
+    let mut deadline = None;
+    loop {
+        if signals.stop() && deadline.is_none() {
+            signals.clear();
+            deadline = Some(Instant::now() + GRACE);
+        }
+        let patience = match deadline {
+            None => None,
+            Some(_) if end == End::Never || signals.hurry() => Some(QUIET),
+            Some(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
+        };
+        let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        match wait(input.as_fd(), signals, deadline.is_none(), patience)? {
+            Ready::Signal if !over => continue,
+            Ready::Nothing | Ready::Signal => break,
+            Ready::Input if over => break,
+            Ready::Input => {}
+        }
+        match input.read(splitter.space()) {
+            Ok(0) => break,
+            Ok(len) => {
+                let cut = splitter.read(len, |lines| queue.push(lines));
+                queue.add_cut(cut);
+            }
+            Err(error) if is_passing(&error) => {}
+            Err(error) => {
+                splitter.finish(|lines| queue.push(lines));
+                return Err(error);
+            }
+        }
+    }
+    splitter.finish(|lines| queue.push(lines));
+    Ok(())
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
+}
+
+enum Ready {
+    Input,
+    Signal,
+    Nothing,
+}
+
+/// Waits for input, for a signal if that is of interest, and no longer than `patience`.
+fn wait(
+    input: BorrowedFd<'_>,
+    signals: &Signals,
+    heed: bool,
+    patience: Option<Duration>,
+) -> io::Result<Ready> {
+    let mut fds =
+        [PollFd::new(input, PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+    let watched = if heed { &mut fds[..] } else { &mut fds[..1] };
+    let timeout = patience.map_or(PollTimeout::NONE, timeout);
+    match poll(watched, timeout) {
+        Ok(0) => Ok(Ready::Nothing),
+        Ok(_) if fds[0].any() == Some(true) => Ok(Ready::Input),
+        Ok(_) | Err(Errno::EINTR) => Ok(Ready::Signal),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// For poll(2), which counts whole milliseconds: rounded up, so that nobody spins.
+pub(crate) fn timeout(duration: Duration) -> PollTimeout {
+    let millis = duration.as_micros().div_ceil(1000).min(60_000);
+    PollTimeout::from(u16::try_from(millis).unwrap_or(60_000))
+}

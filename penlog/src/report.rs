@@ -1,0 +1,106 @@
+//! What people are told, on stderr: seldom, and never the same thing over and over.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Losses are reported no more often than this; so is a change of the road that repeats itself.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// All that was done, and all that was not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) shipped: u64,
+    pub(crate) classic: u64,
+    /// The queue was full.
+    pub(crate) dropped: u64,
+    /// Longer than a line may be.
+    pub(crate) cut: u64,
+    /// Could not be sent for another reason.
+    pub(crate) lost: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Report {
+    asked: Arc<AtomicBool>,
+    said: Vec<(&'static str, Instant)>,
+    last: Counts,
+    last_at: Option<Instant>,
+}
+
+impl Report {
+    pub(crate) const fn new(asked: Arc<AtomicBool>) -> Self {
+        Self { asked, said: Vec::new(), last: ZERO, last_at: None }
+    }
+
+    /// Says `text`, unless something of that kind was said not long ago.
+    pub(crate) fn say(&mut self, kind: &'static str, now: Instant, text: impl FnOnce() -> String) {
+        match self.said.iter_mut().find(|(said, _)| *said == kind) {
+            Some((_, at)) if now < *at + PAUSE => return,
+            Some((_, at)) => *at = now,
+            None => self.said.push((kind, now)),
+        }
+        tell(&text());
+    }
+
+    /// Reports losses if there are new ones and it is time, and everything if somebody asked.
+    pub(crate) fn losses(&mut self, counts: Counts, now: Instant) {
+        if self.asked.swap(false, Ordering::AcqRel) {
+            tell(&summary(&counts));
+        }
+        let news = (counts.dropped, counts.cut, counts.lost)
+            != (self.last.dropped, self.last.cut, self.last.lost);
+        if news && self.last_at.is_none_or(|at| now >= at + PAUSE) {
+            tell(&format!(
+                "{} lines dropped because the queue was full, {} cut, {} not sent; {} in all",
+                counts.dropped - self.last.dropped,
+                counts.cut - self.last.cut,
+                counts.lost - self.last.lost,
+                counts.dropped + counts.cut + counts.lost,
+            ));
+            (self.last, self.last_at) = (counts, Some(now));
+        }
+    }
+
+    /// The last word: silence if all went well.
+    pub(crate) fn end(&self, counts: &Counts) {
+        if counts.dropped + counts.cut + counts.lost > 0 {
+            tell(&summary(counts));
+        }
+    }
+}
+
+const ZERO: Counts = Counts { shipped: 0, classic: 0, dropped: 0, cut: 0, lost: 0 };
+
+fn summary(counts: &Counts) -> String {
+    let Counts { shipped, classic, dropped, cut, lost } = counts;
+    format!(
+        "{shipped} lines shipped, {classic} sent one by one; {dropped} dropped because the queue \
+         was full, {cut} cut, {lost} not sent"
+    )
+}
+
+/// Says it.
+pub(crate) fn tell(text: &str) {
+    use std::io::Write as _;
+    // There is nobody to tell that stderr is gone.
+    drop(writeln!(std::io::stderr(), "penlog: {text}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_is_not_said_twice_in_a_minute() {
+        let mut report = Report::new(Arc::default());
+        let (now, mut said) = (Instant::now(), 0);
+        for seconds in [0, 1, 59, 60, 61, 119, 120] {
+            report.say("kind", now + Duration::from_secs(seconds), || {
+                said += 1;
+                "tested".into()
+            });
+        }
+        assert_eq!(said, 3);
+    }
+}

@@ -1,0 +1,73 @@
+//! TERM, INT and HUP end us, in order; USR1 asks for a report.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::{flag, low_level};
+
+use crate::queue::Queue;
+
+/// What has been asked for so far.
+#[derive(Debug)]
+pub(crate) struct Signals {
+    /// Readable once we are to end.
+    stream: UnixStream,
+    stop: Arc<AtomicBool>,
+    hurry: Arc<AtomicBool>,
+    report: Arc<AtomicBool>,
+}
+
+impl Signals {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (stream, wake) = UnixStream::pair()?;
+        stream.set_nonblocking(true)?;
+        let [stop, hurry, report] = std::array::from_fn(|_| Arc::new(AtomicBool::new(false)));
+        for signal in [SIGTERM, SIGHUP, SIGINT] {
+            flag::register(signal, Arc::clone(&stop))?;
+        }
+        // Nobody at a terminal wants to wait for the end of the input.
+        flag::register(SIGINT, Arc::clone(&hurry))?;
+        for signal in [SIGTERM, SIGHUP, SIGINT] {
+            low_level::pipe::register(signal, wake.try_clone()?)?;
+        }
+        flag::register(SIGUSR1, Arc::clone(&report))?;
+        Ok(Self { stream, stop, hurry, report })
+    }
+
+    /// USR1 wakes the sender.
+    pub(crate) fn wake_on_report(&self, queue: &Queue) -> io::Result<()> {
+        let wake: std::os::fd::OwnedFd = queue.wake_handle()?.into();
+        low_level::pipe::register_raw(SIGUSR1, wake).map(drop)
+    }
+
+    /// Set when a report is asked for.
+    pub(crate) fn report(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.report)
+    }
+
+    /// To end, but not before the input has.
+    pub(crate) fn stop(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+
+    /// To end now.
+    pub(crate) fn hurry(&self) -> bool {
+        self.hurry.load(Ordering::Acquire)
+    }
+
+    /// Takes the bytes out that woke us.
+    pub(crate) fn clear(&self) {
+        use std::io::Read as _;
+        drop((&self.stream).read(&mut [0; 64]));
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}

@@ -1,0 +1,252 @@
+//! The shipper with a collector of ours.
+
+mod support;
+
+use std::io::{ErrorKind, Write as _};
+use std::net::UdpSocket;
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use support::{Collector, DEADLINE, Folder, Shipper, eventually};
+
+#[test]
+fn lines_arrive_whole_whatever_bytes_they_hold() {
+    let collector = Collector::start();
+    let mut penlog = Shipper::to(collector.addr, &[]);
+    let long: Vec<u8> =
+        std::iter::repeat_n(b"+ 6.6.6.6 127.0.0.1 GET / ", 4000).flatten().copied().collect();
+    let lines = [
+        &b"plain"[..],
+        b"nul \x00 in it",
+        b"\x00",
+        b"dos\r",
+        b"latin \xE9 \xFF\xFE",
+        b"",
+        &long,
+        b"no line feed at the end",
+    ];
+    penlog.feed(&lines.join(&b'\n'));
+    assert!(penlog.wait().success());
+    assert_eq!(collector.take(lines.len()), lines);
+    let counts = collector.seen().counts;
+    assert_eq!((counts.lines, counts.lost_lines, counts.cut), (8, 0, 0));
+}
+
+#[test]
+fn a_line_beyond_a_mebibyte_is_cut_and_the_collector_is_told() {
+    let collector = Collector::start();
+    let mut penlog = Shipper::to(collector.addr, &["--datagram-size", "1400"]);
+    let mut input = vec![b'x'; 3 << 20];
+    input.extend_from_slice(b"\nafter\n");
+    penlog.feed(&input);
+    assert!(penlog.wait().success());
+    let lines = collector.take(2);
+    assert_eq!((lines[0].len(), &lines[1][..]), (1 << 20, &b"after"[..]));
+    assert_eq!(collector.seen().counts.cut, 1);
+    assert!(collector.seen().longest <= 1400);
+    assert!(penlog.said.iter().any(|line| line.contains("1 cut")));
+}
+
+#[test]
+fn it_speaks_for_the_server_it_is_told_and_from_the_address_it_is_told() {
+    let collector = Collector::start();
+    let more = ["127.0.0.5", "--server", "[2001:db8::7]:8080", "--name", "web 7"];
+    let mut penlog = Shipper::to(collector.addr, &more);
+    penlog.feed(b"one\n");
+    assert!(penlog.wait().success());
+    assert_eq!(collector.take(1), [b"one"]);
+    let seen = collector.seen();
+    let server = Some("2001:db8::7".parse().unwrap());
+    assert_eq!(seen.server, Some((server, Some(8080), Some(b"web 7".to_vec()))));
+    assert_eq!(seen.source.unwrap().ip().to_string(), "127.0.0.5");
+}
+
+#[test]
+fn it_speaks_ipv6() {
+    let Ok(socket) = UdpSocket::bind("[::1]:0") else {
+        println!("skipped: no IPv6 here");
+        return;
+    };
+    let collector = Collector::on(socket, 0);
+    let mut penlog = Shipper::to(collector.addr, &["-6"]);
+    penlog.feed(b"one\n");
+    assert!(penlog.wait().success());
+    assert_eq!(collector.take(1), [b"one"]);
+}
+
+#[test]
+fn started_before_the_collector_it_waits_and_loses_nothing() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    drop(socket);
+    let mut penlog = Shipper::to(addr, &[]);
+    let mut input = penlog.stdin();
+    input.write_all(b"early\n").unwrap();
+    penlog.says("cannot reach");
+    input.write_all(b"still early\n").unwrap();
+    let collector = Collector::on(UdpSocket::bind(addr).unwrap(), 0);
+    assert_eq!(collector.take(2), [&b"early"[..], b"still early"]);
+    input.write_all(b"late\n").unwrap();
+    assert_eq!(collector.take(1), [b"late"]);
+    drop(input);
+    assert!(penlog.wait().success());
+}
+
+#[test]
+fn a_collector_that_is_restarted_gets_what_came_meanwhile() {
+    let collector = Collector::start();
+    let mut penlog = Shipper::to(collector.addr, &[]);
+    let mut input = penlog.stdin();
+    input.write_all(b"one\n").unwrap();
+    assert_eq!(collector.take(1), [b"one"]);
+    eventually("a confirmation", || collector.seen().questions >= 2);
+    let (addr, _) = collector.stop();
+    input.write_all(b"two\nthree\n").unwrap();
+    penlog.says("cannot reach");
+    let collector = Collector::on(UdpSocket::bind(addr).unwrap(), 0);
+    assert_eq!(collector.take(2), [&b"two"[..], b"three"]);
+    drop(input);
+    assert!(penlog.wait().success());
+}
+
+#[test]
+fn a_collector_that_never_reads_does_not_block_the_writer() {
+    // It answers the first question and then nothing: stopped, as by a debugger.
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = socket.local_addr().unwrap();
+    let mut penlog = Shipper::to(addr, &["--queue", "2"]);
+    let mut buffer = [0; 1000];
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let (len, from) = socket.recv_from(&mut buffer).unwrap();
+    let nonce = pen_records::shipment::Question::parse(&buffer[..len]).unwrap().nonce;
+    let mut answer = Vec::new();
+    pen_records::shipment::Answer { nonce, window: 0, datagram: 0 }.write(&mut answer);
+    socket.send_to(&answer, from).unwrap();
+    penlog.says("shipping to");
+
+    let mut input = penlog.stdin();
+    let started = Instant::now();
+    for number in 0..100_000 {
+        writeln!(input, "{number:0>249}").unwrap();
+    }
+    assert!(started.elapsed() < DEADLINE, "the writer was blocked");
+    penlog.says("dropped because the queue was full");
+    drop(input);
+    // Everything is either in the socket or accounted for.
+    penlog.signal(Signal::SIGINT);
+    assert!(penlog.wait().success());
+    let last = penlog.said.iter().last().unwrap();
+    let numbers: Vec<u64> =
+        last.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect();
+    let [shipped, classic, dropped, cut, lost] = numbers[..] else { panic!("{last}") };
+    assert_eq!((shipped + dropped + lost, classic, cut), (100_000, 0, 0), "{last}");
+    assert!(dropped > 0 && lost > 0, "{last}");
+}
+
+#[test]
+fn a_burst_is_paced_by_the_collector_and_arrives_complete() {
+    let collector = Collector::start();
+    let mut penlog = Shipper::to(collector.addr, &[]);
+    let mut input = Vec::new();
+    for number in 0..100_000 {
+        writeln!(input, "{number:0>249}").unwrap();
+    }
+    penlog.feed(&input);
+    assert!(penlog.wait().success());
+    for (number, line) in collector.take(100_000).into_iter().enumerate() {
+        assert_eq!(line, format!("{number:0>249}").into_bytes());
+    }
+    let counts = collector.seen().counts;
+    assert_eq!((counts.lost_lines, counts.lost_shipments, counts.dropped), (0, 0, 0));
+}
+
+#[test]
+fn told_to_end_it_reads_on_until_the_last_writer_is_gone() {
+    let collector = Collector::start();
+    let mut penlog = Shipper::to(collector.addr, &[]);
+    let mut parent = penlog.stdin();
+    let mut child = std::fs::File::from(parent.as_fd().try_clone_to_owned().unwrap());
+    parent.write_all(b"before\n").unwrap();
+    assert_eq!(collector.take(1), [b"before"]);
+    penlog.signal(Signal::SIGTERM);
+    drop(parent);
+    for number in 0..100 {
+        writeln!(child, "an old child still writes {number}").unwrap();
+        assert_eq!(collector.take(1).len(), 1);
+    }
+    drop(child);
+    assert!(penlog.wait().success());
+    assert_eq!(collector.seen().counts.lost_lines, 0);
+}
+
+#[test]
+fn the_grace_has_an_end() {
+    let collector = Collector::start();
+    let mut penlog = Shipper::to(collector.addr, &[]);
+    let mut input = penlog.stdin();
+    input.write_all(b"one\n").unwrap();
+    assert_eq!(collector.take(1), [b"one"]);
+    penlog.signal(Signal::SIGINT);
+    assert!(penlog.wait().success());
+    assert_eq!(input.write_all(b"x\n").unwrap_err().kind(), ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn a_fifo_is_made_and_outlives_its_writers() {
+    let folder = Folder::new("fifo");
+    let path = folder.path("access.fifo");
+    let collector = Collector::start();
+    let mut penlog = Shipper::to(collector.addr, &["--fifo", path.to_str().unwrap()]);
+    eventually("the FIFO", || path.exists());
+    for line in ["one", "two"] {
+        std::fs::write(&path, format!("{line}\n")).unwrap();
+        assert_eq!(collector.take(1), [line.as_bytes()]);
+    }
+    penlog.signal(Signal::SIGTERM);
+    assert!(penlog.wait().success());
+    folder.append("plain", "text");
+    let mut wrong =
+        Shipper::to(collector.addr, &["--fifo", folder.path("plain").to_str().unwrap()]);
+    assert_eq!(wrong.wait().code(), Some(1));
+}
+
+#[test]
+fn what_does_not_mend_ends_it_with_1_and_misuse_with_2() {
+    for (args, code) in [
+        (&["127.0.0.1", "10000", "192.0.2.1"][..], 1),
+        (&["127.0.0.1"], 2),
+        (&["127.0.0.1", "no-such-service"], 2),
+        (&["127.0.0.1", "0"], 2),
+        (&["--help"], 0),
+    ] {
+        let mut penlog = Shipper::start(args);
+        assert_eq!(penlog.wait().code(), Some(code), "{args:?}");
+    }
+}
+
+#[test]
+fn a_report_is_given_when_asked_for() {
+    let collector = Collector::start();
+    let mut penlog = Shipper::to(collector.addr, &[]);
+    let mut input = penlog.stdin();
+    input.write_all(b"one\ntwo\n").unwrap();
+    assert_eq!(collector.take(2).len(), 2);
+    penlog.signal(Signal::SIGUSR1);
+    assert!(penlog.says("lines shipped").contains("2 lines shipped, 0 sent one by one"));
+}
+
+#[test]
+fn few_lines_do_not_wait_for_more() {
+    let collector = Collector::start();
+    let mut penlog = Shipper::to(collector.addr, &[]);
+    let mut input = penlog.stdin();
+    for _ in 0..20 {
+        input.write_all(b"alone\n").unwrap();
+        let line = collector.lines.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_eq!(line, b"alone");
+    }
+    // Twenty of them came as twenty shipments, and none is missing.
+    assert_eq!(collector.seen().counts.shipments, 20);
+}
