@@ -1,0 +1,73 @@
+//! Debian's `pen`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use super::{Process, program};
+use crate::Failure;
+
+/// Where its mapping records go.
+#[derive(Clone, Debug)]
+pub enum Mappings {
+    /// Into a file, which it writes only in blocks of 4,096 bytes and when it stops.
+    File(PathBuf),
+    /// To a collector, by UDP.
+    Collector(SocketAddr),
+}
+
+/// A running `pen` that takes turns over the servers.
+#[derive(Debug)]
+pub struct Balancer {
+    process: Process,
+    addr: SocketAddr,
+}
+
+impl Balancer {
+    /// Starts it and waits until it listens.
+    ///
+    /// # Errors
+    /// When it is not installed or does not start.
+    pub fn start(
+        folder: &Path,
+        addr: SocketAddr,
+        servers: &[SocketAddr],
+        mappings: &Mappings,
+    ) -> Result<Self, Failure> {
+        let log = match mappings {
+            Mappings::File(path) => path.display().to_string(),
+            Mappings::Collector(addr) => addr.to_string(),
+        };
+        let mut command = Command::new(program("pen")?);
+        command.args(["-f", "-r", "-x", "500", "-t", "5", "-l", &log, &addr.to_string()]);
+        command.args(servers.iter().map(ToString::to_string));
+        command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut process = Process::start("pen", &mut command, folder.join("pen.stderr"))?;
+        process.wait_for_port(addr)?;
+        Ok(Self { process, addr })
+    }
+
+    /// Where visitors connect to.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Makes it close and open its log again, and so write what it holds back.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn reopen(&self) -> Result<(), Failure> {
+        self.process.signal(Signal::SIGHUP)
+    }
+
+    /// Ends it, so that its log is whole.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn stop(&mut self) -> Result<(), Failure> {
+        self.process.stop(Signal::SIGTERM).map(|_status| ())
+    }
+}

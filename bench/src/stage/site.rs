@@ -1,0 +1,73 @@
+//! Web servers with the balancer before them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use super::visitors::{self, Tally, Visit};
+use super::{Balancer, Folder, Mappings, Relay, Truth, Until, Web, WebPlan, free_port};
+use crate::Failure;
+
+/// A running site.
+#[derive(Debug)]
+pub struct Site {
+    /// The web servers, in the order of their numbers.
+    pub webs: Vec<Web>,
+    balancer: Balancer,
+    relay: Option<Relay>,
+    answered: usize,
+}
+
+impl Site {
+    /// Starts the web servers and `pen`, whose mappings go to `mappings`.
+    ///
+    /// # Errors
+    /// When a program is missing or does not start.
+    pub fn start(folder: &Folder, plans: &[WebPlan], mappings: &Mappings) -> Result<Self, Failure> {
+        let webs = plans
+            .iter()
+            .map(|plan| Web::start(folder.path(), plan))
+            .collect::<Result<Vec<_>, _>>()?;
+        let servers: Vec<SocketAddr> = webs.iter().map(Web::addr).collect();
+        let addr = free_port(Ipv4Addr::LOCALHOST)?;
+        let balancer = Balancer::start(folder.path(), addr, &servers, mappings)?;
+        let tls = plans.iter().any(|plan| plan.tls);
+        let relay = tls.then(|| Relay::start(folder.path(), addr)).transpose()?;
+        Ok(Self { webs, balancer, relay, answered: 0 })
+    }
+
+    /// The balancer.
+    #[must_use]
+    pub fn balancer(&self) -> &Balancer {
+        &self.balancer
+    }
+
+    /// Sends the visits and waits until the web servers have logged what they answered.
+    ///
+    /// # Errors
+    /// When most visits fail or the logs stay behind.
+    pub fn send(&mut self, visits: &[Visit]) -> Result<Tally, Failure> {
+        let relay = self.relay.as_ref().map(Relay::addr);
+        let tally = visitors::send(visits, self.balancer.addr(), relay)?;
+        self.answered += tally.answered;
+        let until = Until::patience();
+        while self.webs.iter().map(Web::logged).sum::<usize>() < self.answered {
+            if !until.pause() {
+                return Err(Failure::new("the web servers did not log all that they answered"));
+            }
+        }
+        Ok(tally)
+    }
+
+    /// Ends the web servers and the balancer, in this order, and hands back what the servers know.
+    ///
+    /// # Errors
+    /// When one does not end.
+    pub fn stop(&mut self) -> Result<Truth, Failure> {
+        let mut truth = Truth::default();
+        for web in &mut self.webs {
+            web.stop()?;
+            truth.add(&web.truth_log())?;
+        }
+        self.balancer.stop()?;
+        Ok(truth)
+    }
+}

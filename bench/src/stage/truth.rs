@@ -1,0 +1,211 @@
+//! Who really asked, and how much of it a merged log has right.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use memchr::{memchr, memchr2};
+
+use crate::{During, Failure};
+
+/// The lines that the web servers wrote, each with the client that asked.
+///
+/// Lines that are alike but for the client can't be told apart in a merged log, so each text has as many
+/// clients as there were such lines. A server's number shows in the size of its answers: alike are
+/// only lines of one server.
+#[derive(Debug, Default)]
+pub struct Truth {
+    lines: usize,
+    clients: HashMap<Vec<u8>, Vec<Vec<u8>>>,
+}
+
+/// A client as a merged log names it, and with which certainty.
+type Said<'a> = (&'a [u8], &'a [u8]);
+
+impl Truth {
+    /// Reads one server's private log.
+    ///
+    /// # Errors
+    /// When it cannot be read or a line is not as we configured it.
+    pub fn add(&mut self, log: &Path) -> Result<(), Failure> {
+        let text = fs::read(log).during(format_args!("read {}", log.display()))?;
+        for line in text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+            let mut words = line.splitn(4, |&byte| byte == b' ');
+            let (Some(client), Some(_id), Some(_port), Some(public)) =
+                (words.next(), words.next(), words.next(), words.next())
+            else {
+                return Err(Failure::new(format!("a line of {} is cut short", log.display())));
+            };
+            let (_peer, text) = split_client(public);
+            self.clients.entry(text.to_vec()).or_default().push(client.to_vec());
+            self.lines += 1;
+        }
+        Ok(())
+    }
+
+    /// How many lines there are.
+    #[must_use]
+    pub fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// Counts what a merged log has right. `certainties` are those of its lines, in order.
+    #[must_use]
+    pub fn score(&self, merged: &[u8], certainties: Option<&[Vec<u8>]>) -> Score {
+        let mut score =
+            Score { lines: self.lines, marked: certainties.is_some(), ..Score::default() };
+        let mut said: HashMap<&[u8], Vec<Said<'_>>> = HashMap::new();
+        let lines = merged.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        for (index, line) in lines.enumerate() {
+            let (client, text) = split_client(line);
+            let certainty =
+                certainties.and_then(|all| all.get(index)).map_or(&b""[..], Vec::as_slice);
+            said.entry(text).or_default().push((client, certainty));
+        }
+        for (text, mut lines) in said {
+            let Some(clients) = self.clients.get(text) else {
+                score.strange += lines.len();
+                continue;
+            };
+            let mut left = clients.clone();
+            // Of lines that are alike the surest goes first.
+            lines.sort_by_key(|(_, certainty)| rank(certainty));
+            for (nth, (client, certainty)) in lines.into_iter().enumerate() {
+                if nth >= clients.len() {
+                    score.doubled += 1;
+                    continue;
+                }
+                let right = left.iter().position(|truth| truth == client);
+                if let Some(at) = right {
+                    left.swap_remove(at);
+                }
+                score.count(certainty, right.is_some(), is_server(client));
+            }
+        }
+        score
+    }
+}
+
+/// What a merged log has right.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Score {
+    /// Lines that the web servers wrote.
+    pub lines: usize,
+    /// Lines that came out whole.
+    pub written: usize,
+    /// Those that name the right client.
+    pub right: usize,
+    /// Those that name the balancer or the server and so claim nothing.
+    pub unnamed: usize,
+    /// Whether its lines are marked with certainties.
+    pub marked: bool,
+    /// Lines marked as exact or certain.
+    pub certain: usize,
+    /// Those of them that are wrong.
+    pub certain_wrong: usize,
+    /// Lines marked as likely.
+    pub likely: usize,
+    /// Those of them that are wrong.
+    pub likely_wrong: usize,
+    /// Lines marked as none.
+    pub none: usize,
+    /// Lines that came out more often than they went in.
+    pub doubled: usize,
+    /// Lines that no web server wrote: pieces, say.
+    pub strange: usize,
+}
+
+impl Score {
+    /// Lines that did not come out.
+    #[must_use]
+    pub fn lost(&self) -> usize {
+        self.lines - self.written
+    }
+
+    /// Per cent that name the right client, of all lines that the web servers wrote.
+    #[must_use]
+    pub fn right_share(&self) -> f64 {
+        share(self.right, self.lines)
+    }
+
+    fn count(&mut self, certainty: &[u8], right: bool, unnamed: bool) {
+        self.written += 1;
+        self.right += usize::from(right);
+        self.unnamed += usize::from(unnamed);
+        match rank(certainty) {
+            0 => {
+                self.certain += 1;
+                self.certain_wrong += usize::from(!right);
+            }
+            1 => {
+                self.likely += 1;
+                self.likely_wrong += usize::from(!right);
+            }
+            _ => self.none += 1,
+        }
+    }
+}
+
+/// Per cent.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "counts of lines, far below 2^52")]
+pub fn share(part: usize, whole: usize) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
+}
+
+/// The first column of an `--explain` file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn certainties(explain: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+    let text = fs::read(explain).during(format_args!("read {}", explain.display()))?;
+    Ok(text
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
+        .map(|line| {
+            line.get(..memchr2(b'\t', b' ', line).unwrap_or(line.len())).unwrap_or(line).to_vec()
+        })
+        .collect())
+}
+
+fn split_client(line: &[u8]) -> (&[u8], &[u8]) {
+    line.split_at(memchr(b' ', line).unwrap_or(line.len()))
+}
+
+/// 127.0.0.1 is the balancer, 127.0.1.x are the servers; all clients are elsewhere.
+fn is_server(client: &[u8]) -> bool {
+    client.starts_with(b"127.0.") || client == b"-"
+}
+
+fn rank(certainty: &[u8]) -> u8 {
+    match certainty {
+        b"exact" | b"certain" => 0,
+        b"likely" => 1,
+        _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_are_alike_are_counted_as_a_set() {
+        let mut truth = Truth { lines: 3, ..Truth::default() };
+        truth.clients.insert(b" - x".to_vec(), vec![b"127.1.0.1".to_vec(), b"127.1.0.2".to_vec()]);
+        truth.clients.insert(b" - y".to_vec(), vec![b"127.1.0.3".to_vec()]);
+        let score = truth.score(b"127.1.0.2 - x\n127.1.0.2 - x\n127.1.0.1 - x\npiece\n", None);
+        assert_eq!((score.right, score.written, score.lost()), (1, 2, 1));
+        assert_eq!((score.doubled, score.strange), (1, 1));
+    }
+
+    #[test]
+    fn certainty_is_counted_line_by_line() {
+        let mut truth = Truth { lines: 2, ..Truth::default() };
+        truth.clients.insert(b" - x".to_vec(), vec![b"127.1.0.1".to_vec(), b"127.1.0.2".to_vec()]);
+        let marks = [b"likely".to_vec(), b"certain".to_vec()];
+        let score = truth.score(b"127.1.0.1 - x\n127.1.0.1 - x\n", Some(&marks));
+        assert_eq!((score.certain, score.certain_wrong), (1, 0));
+        assert_eq!((score.likely, score.likely_wrong), (1, 1));
+    }
+}

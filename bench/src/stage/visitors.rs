@@ -1,0 +1,387 @@
+//! Visitors: who asks for what, from which address, in which manner.
+//!
+//! All of it is drawn in advance from a fixed seed; only the moments differ from run to run. 200
+//! clients share 40 User-Agents, pages are chosen by Zipf's law, 48 connections are open at a time.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use super::PATIENCE;
+use crate::Failure;
+
+/// What a row of the table sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// One request a connection, 60 pages.
+    Single,
+    /// Nine in ten ask for the same page.
+    SamePage,
+    /// Several requests a connection, with pauses between them.
+    KeepAlive,
+    /// Half are downloads that take from 50 to 600 ms.
+    Slow,
+    /// Half are POSTs whose bodies come in pieces.
+    Post,
+    /// One to four requests in one go.
+    Pipelined,
+    /// Addresses of up to 7 kB.
+    LongUrls,
+}
+
+/// A connection and all that goes over it.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    /// The client's address.
+    pub client: Ipv4Addr,
+    /// Rounds: what is sent together, before the answers are awaited.
+    pub rounds: Vec<Round>,
+}
+
+/// What is sent together.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// How long the visitor reads before.
+    pub pause: Duration,
+    /// The bytes, in pieces that are sent one by one.
+    pub pieces: Vec<Vec<u8>>,
+    /// How many requests that is.
+    pub requests: usize,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Requests that were answered.
+    pub answered: usize,
+    /// Connections that failed before their last answer.
+    pub failed: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Draws the visits for a number of requests.
+#[must_use]
+pub fn draw(manner: Manner, requests: usize, seed: u64) -> Vec<Visit> {
+    let mut dice = Dice(seed);
+    let (pages, agents) = (Zipf::new(60), Zipf::new(40));
+    // A client keeps its browser.
+    let clients: Vec<usize> = (0..200).map(|_| agents.draw(&mut dice)).collect();
+    let mut visits = Vec::new();
+    let mut drawn = 0;
+    while drawn < requests {
+        let client = dice.below(clients.len());
+        let rounds = match manner {
+            Manner::KeepAlive => 1 + dice.below(8),
+            Manner::Pipelined => 1 + dice.below(3),
+            _ => 1,
+        };
+        let mut visit = Visit { client: address(client), rounds: Vec::new() };
+        for nth in 0..rounds {
+            let together = if manner == Manner::Pipelined { 1 + dice.below(4) } else { 1 };
+            let mut round = Round {
+                pause: Duration::from_micros(if nth == 0 { 0 } else { dice.below(40_000) as u64 }),
+                pieces: Vec::new(),
+                requests: together,
+            };
+            for _ in 0..together {
+                let who = Asker { client: visit.client, agent: clients[client], id: drawn };
+                ask(manner, &who, &pages, &mut dice, &mut round.pieces);
+                drawn += 1;
+            }
+            if manner == Manner::Pipelined {
+                round.pieces = vec![round.pieces.concat()];
+            }
+            visit.rounds.push(round);
+        }
+        visits.push(visit);
+    }
+    visits
+}
+
+/// The address of a client by its number: 127.1.x.y.
+#[must_use]
+pub fn address(client: usize) -> Ipv4Addr {
+    let octet = |number: usize| u8::try_from(number % 250).expect("below 250");
+    Ipv4Addr::new(127, 1, octet(client / 250), octet(client) + 1)
+}
+
+/// The visit of one client that sends these pieces and gets so many answers.
+#[must_use]
+pub fn visit(client: Ipv4Addr, pieces: &[&[u8]], requests: usize) -> Visit {
+    let pieces = pieces.iter().map(|piece| piece.to_vec()).collect();
+    Visit { client, rounds: vec![Round { pause: Duration::ZERO, pieces, requests }] }
+}
+
+struct Asker {
+    client: Ipv4Addr,
+    agent: usize,
+    id: usize,
+}
+
+fn ask(manner: Manner, who: &Asker, pages: &Zipf, dice: &mut Dice, pieces: &mut Vec<Vec<u8>>) {
+    let page = pages.draw(dice);
+    let target = match manner {
+        Manner::SamePage if dice.below(10) > 0 => "/index.html".to_owned(),
+        Manner::Slow if dice.below(2) == 0 => format!("/slow/s{}", dice.below(10)),
+        Manner::Post if dice.below(2) == 0 => {
+            return post(who, &format!("/post/form{}", page % 12), dice, pieces);
+        }
+        Manner::LongUrls => long_target(page, dice),
+        _ => target(page),
+    };
+    pieces.push(head("GET", &target, who, page, ""));
+}
+
+fn target(page: usize) -> String {
+    match page % 4 {
+        0 => format!("/shop/item{page}.html"),
+        1 => format!("/images/photo-{page}.jpg"),
+        2 => format!("/search?q=word{page}&page=1"),
+        _ => format!("/static/css/site-{page}.css?v=20261122"),
+    }
+}
+
+/// One in three is short, the others grow up to 7 kB; what differs is partly behind what C pen keeps.
+fn long_target(page: usize, dice: &mut Dice) -> String {
+    let len = match dice.below(3) {
+        0 => return target(page),
+        1 => 80 + dice.below(900),
+        _ => 900 + dice.below(6_000),
+    };
+    let mut target = format!("/report/{}?filter=", page % 20);
+    let filler = b"abcdefghij0123456789-klmnopqrst";
+    while target.len() < len {
+        target.push(char::from(filler[(target.len() * (page + 3)) % filler.len()]));
+    }
+    target
+}
+
+fn post(who: &Asker, target: &str, dice: &mut Dice, pieces: &mut Vec<Vec<u8>>) {
+    let count = 1 + dice.below(4);
+    let body: Vec<Vec<u8>> = (0..count)
+        .map(|piece| {
+            let mut text = format!("field{piece}=value+{}&text=", who.id).into_bytes();
+            text.resize(text.len() + 20 + dice.below(600), b'a');
+            text
+        })
+        .collect();
+    let len: usize = body.iter().map(Vec::len).sum();
+    pieces.push(head("POST", target, who, dice.below(60), &format!("Content-Length: {len}\r\n")));
+    pieces.extend(body);
+}
+
+fn head(method: &str, target: &str, who: &Asker, page: usize, more: &str) -> Vec<u8> {
+    let referer = match (who.id * 7 + page) % 5 {
+        0 | 1 => String::new(),
+        2 => "Referer: https://www.search.example/\r\n".to_owned(),
+        _ => format!("Referer: https://shop.example/shop/item{}.html\r\n", page % 10),
+    };
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: {}\r\n{referer}{more}\
+         X-Request-Id: r{}\r\nX-True-Client: {}\r\n\r\n",
+        agent(who.agent),
+        who.id,
+        who.client
+    )
+    .into_bytes()
+}
+
+fn agent(number: usize) -> String {
+    match number % 3 {
+        0 => format!("Mozilla/5.0 (Windows NT 10.0; Win64; x64) Firefox/{}.0", 100 + number),
+        1 => format!("Mozilla/5.0 (X11; Linux x86_64) Chrome/{}.0.0.0 Safari/537.36", 90 + number),
+        _ => format!(
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 1{}_{} like Mac OS X)",
+            number % 8,
+            number / 8
+        ),
+    }
+}
+
+/// Sends all visits to `to`, 48 at a time. Through `by`, where given, they go as plain requests to a
+/// relay on this machine, which makes the client's connection itself.
+///
+/// # Errors
+/// When most visits fail.
+pub fn send(visits: &[Visit], to: SocketAddr, by: Option<SocketAddr>) -> Result<Tally, Failure> {
+    let (next, answered, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..48 {
+            scope.spawn(|| {
+                while let Some(visit) = visits.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let client = if by.is_some() { Ipv4Addr::LOCALHOST } else { visit.client };
+                    match make(visit, client, by.unwrap_or(to), &answered) {
+                        Ok(()) => {}
+                        Err(_) => {
+                            failed.fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let tally = Tally {
+        answered: answered.into_inner(),
+        failed: failed.into_inner(),
+        took: started.elapsed(),
+    };
+    if tally.failed * 2 > visits.len() {
+        return Err(Failure::new(format!(
+            "{} of {} visits to {to} failed",
+            tally.failed,
+            visits.len()
+        )));
+    }
+    Ok(tally)
+}
+
+fn make(
+    visit: &Visit,
+    client: Ipv4Addr,
+    to: SocketAddr,
+    answered: &AtomicUsize,
+) -> std::io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(IpAddr::V4(client), 0).into())?;
+    socket.connect(&to.into())?;
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut writer = stream;
+    for round in &visit.rounds {
+        rest(round.pause);
+        for (nth, piece) in round.pieces.iter().enumerate() {
+            if nth > 0 {
+                // The pieces of a body are reads of their own for the balancer.
+                rest(Duration::from_millis(1));
+            }
+            writer.write_all(piece)?;
+        }
+        for _ in 0..round.requests {
+            read_answer(&mut reader)?;
+            answered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    Ok(())
+}
+
+fn rest(pause: Duration) {
+    if !pause.is_zero() {
+        std::thread::park_timeout(pause);
+    }
+}
+
+/// Reads one answer, of known length or in chunks.
+fn read_answer(reader: &mut impl BufRead) -> std::io::Result<()> {
+    let broken = |what| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
+    let (mut line, mut len, mut chunked) = (Vec::new(), 0_u64, false);
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line)? == 0 {
+            return Err(broken("the answer is cut short"));
+        }
+        let text = String::from_utf8_lossy(&line).trim_end().to_ascii_lowercase();
+        if text.is_empty() {
+            break;
+        }
+        if let Some(number) = text.strip_prefix("content-length:") {
+            len = number.trim().parse().map_err(|_| broken("no length"))?;
+        }
+        chunked |= text.starts_with("transfer-encoding:") && text.ends_with("chunked");
+    }
+    if !chunked {
+        return skip(reader, len);
+    }
+    loop {
+        line.clear();
+        reader.read_until(b'\n', &mut line)?;
+        let size = String::from_utf8_lossy(&line);
+        let size = u64::from_str_radix(size.trim(), 16).map_err(|_| broken("no chunk size"))?;
+        skip(reader, size + 2)?;
+        if size == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn skip(reader: &mut impl BufRead, len: u64) -> std::io::Result<()> {
+    let copied = std::io::copy(&mut reader.take(len), &mut std::io::sink())?;
+    if copied == len { Ok(()) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// A small generator of numbers that look random (`SplitMix64`), the same for the same seed.
+#[derive(Clone, Debug)]
+pub struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        let wide = u128::from(self.roll()) * end as u128;
+        usize::try_from(wide >> 64).expect("below a usize")
+    }
+}
+
+/// Zipf's law: the nth most wanted is wanted 1/n as often as the first.
+struct Zipf(Vec<u64>);
+
+impl Zipf {
+    fn new(things: u64) -> Self {
+        let mut sum = 0;
+        Self(
+            (1..=things)
+                .map(|rank| {
+                    sum += 1_000_000 / rank;
+                    sum
+                })
+                .collect(),
+        )
+    }
+
+    fn draw(&self, dice: &mut Dice) -> usize {
+        let total = self.0.last().copied().unwrap_or(1);
+        let at = dice.roll() % total;
+        self.0.partition_point(|&end| end <= at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_draws_the_same_visits() {
+        for manner in [Manner::Single, Manner::Post, Manner::Pipelined, Manner::LongUrls] {
+            let (one, two) = (draw(manner, 50, 7), draw(manner, 50, 7));
+            assert_eq!(format!("{one:?}"), format!("{two:?}"), "{manner:?}");
+            let requests: usize =
+                one.iter().flat_map(|visit| &visit.rounds).map(|round| round.requests).sum();
+            assert!((50..54).contains(&requests), "{manner:?}: {requests}");
+        }
+    }
+
+    #[test]
+    fn answers_are_read_whole() {
+        for answer in [
+            &b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP"[..],
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nHTTP",
+            b"HTTP/1.1 204 No Content\r\n\r\nHTTP",
+        ] {
+            let mut left = answer;
+            read_answer(&mut left).unwrap();
+            assert_eq!(left, b"HTTP");
+        }
+    }
+}

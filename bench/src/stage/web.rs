@@ -1,0 +1,263 @@
+//! nginx and Apache with configurations of their own.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use super::{Process, free_port, line_count, program, run_to_end};
+use crate::{During, Failure};
+
+/// Which web server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// nginx with one worker; it logs a request when the response has been sent.
+    Nginx,
+    /// Apache with threads; it logs then too, but with the time at which the request came.
+    Apache,
+}
+
+/// Where the public log goes besides the file `access.log`.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// To a program's standard input: Apache's piped log.
+    Pipe(String),
+    /// Into a FIFO that somebody reads.
+    Fifo(PathBuf),
+    /// To a collector as syslog: nginx's own.
+    Syslog(SocketAddr),
+}
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct WebPlan {
+    /// Which web server.
+    pub kind: Kind,
+    /// Its number, from 1: its address is 127.0.1.number, and its answers are this many bytes longer.
+    pub number: u8,
+    /// Further ways for the public log.
+    pub outputs: Vec<Output>,
+    /// Whether the server ends TLS.
+    pub tls: bool,
+}
+
+/// A running web server.
+#[derive(Debug)]
+pub struct Web {
+    process: Process,
+    addr: SocketAddr,
+    folder: PathBuf,
+}
+
+impl Web {
+    /// Starts it in a folder of its own under `folder` and waits until it listens.
+    ///
+    /// # Errors
+    /// When it is not installed or does not start.
+    pub fn start(folder: &Path, plan: &WebPlan) -> Result<Self, Failure> {
+        let ip = Ipv4Addr::new(127, 0, 1, plan.number);
+        let addr = free_port(ip)?;
+        let folder = folder.join(format!("web{}", plan.number));
+        write_pages(&folder, plan.number)?;
+        if plan.tls {
+            write_certificate(&folder)?;
+        }
+        let config = folder.join("web.conf");
+        let (name, text) = match plan.kind {
+            Kind::Nginx => ("nginx", nginx(&folder, addr, free_port(ip)?, plan)),
+            Kind::Apache => ("apache2", apache(&folder, addr, plan)),
+        };
+        fs::write(&config, text).during(format_args!("write {}", config.display()))?;
+        let mut command = Command::new(program(name)?);
+        match plan.kind {
+            Kind::Nginx => {
+                command.arg("-p").arg(&folder).arg("-c").arg(&config);
+                command.arg("-e").arg(folder.join("error.log"));
+            }
+            Kind::Apache => {
+                command.arg("-d").arg(&folder).arg("-f").arg(&config).arg("-DFOREGROUND");
+            }
+        }
+        command.current_dir(&folder).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut process = Process::start(name, &mut command, folder.join("stderr"))?;
+        process.wait_for_port(addr)?;
+        Ok(Self { process, addr, folder })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The public log.
+    #[must_use]
+    pub fn access_log(&self) -> PathBuf {
+        self.folder.join("access.log")
+    }
+
+    /// The private log: client, request id, peer's port, and the public line.
+    #[must_use]
+    pub fn truth_log(&self) -> PathBuf {
+        self.folder.join("truth.log")
+    }
+
+    /// How many requests it has logged.
+    #[must_use]
+    pub fn logged(&self) -> usize {
+        line_count(&self.truth_log())
+    }
+
+    /// Rotates the public log as logrotate does: renamed to `access.log.1`, then opened anew.
+    ///
+    /// # Errors
+    /// When the server does not open it again.
+    pub fn rotate(&mut self) -> Result<PathBuf, Failure> {
+        let (log, old) = (self.access_log(), self.folder.join("access.log.1"));
+        fs::rename(&log, &old).during(format_args!("rename {}", log.display()))?;
+        self.process.signal(Signal::SIGUSR1)?;
+        self.process.wait_for("open its log again", || log.exists())?;
+        let addr = self.addr;
+        self.process.wait_for_port(addr)?;
+        Ok(old)
+    }
+
+    /// Ends it, with its logs whole.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn stop(&mut self) -> Result<(), Failure> {
+        self.process.stop(Signal::SIGTERM).map(|_status| ())
+    }
+}
+
+/// The pages: `page.html` for any address, ten files under `slow/` that a limit makes slow. A
+/// server's number shows in their sizes, so that equal lines come from one server.
+fn write_pages(folder: &Path, number: u8) -> Result<(), Failure> {
+    let slow = folder.join("www/slow");
+    fs::create_dir_all(&slow).during(format_args!("make {}", slow.display()))?;
+    let page = |size: usize| "x".repeat(size + usize::from(number));
+    let write = |path: PathBuf, text: String| {
+        fs::write(&path, text).during(format_args!("write {}", path.display()))
+    };
+    write(folder.join("www/page.html"), page(300))?;
+    (0..10).try_for_each(|file| write(slow.join(format!("s{file}")), page(2_048 + 2_048 * file)))
+}
+
+fn write_certificate(folder: &Path) -> Result<(), Failure> {
+    let mut command = Command::new(program("openssl")?);
+    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+    command.args(["-nodes", "-days", "2", "-subj", "/CN=shop.example", "-keyout"]);
+    command.arg(folder.join("key.pem")).arg("-out").arg(folder.join("cert.pem"));
+    run_to_end(&mut command).map(|_output| ())
+}
+
+fn nginx(folder: &Path, addr: SocketAddr, inner: SocketAddr, plan: &WebPlan) -> String {
+    let folder = folder.display();
+    let page = "x".repeat(300 + usize::from(plan.number));
+    let mut logs = String::new();
+    for output in &plan.outputs {
+        let done = match output {
+            Output::Fifo(path) => writeln!(logs, "  access_log {} combined;", path.display()),
+            Output::Syslog(to) => writeln!(logs, "  access_log syslog:server={to} combined;"),
+            Output::Pipe(_) => Ok(()),
+        };
+        done.expect("writing to a String does not fail");
+    }
+    let (ssl, certificate) = if plan.tls {
+        (" ssl", "  ssl_certificate cert.pem;\n  ssl_certificate_key key.pem;\n")
+    } else {
+        ("", "")
+    };
+    format!(
+        "daemon off;
+user root;
+worker_processes 1;
+worker_rlimit_nofile 4096;
+pid {folder}/pid;
+events {{ worker_connections 1024; }}
+http {{
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  log_format truth '$http_x_true_client $http_x_request_id $remote_port $remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" \"$http_user_agent\"';
+  access_log {folder}/access.log combined;
+  access_log {folder}/truth.log truth;
+{logs}{certificate}  keepalive_requests 1000000;
+  client_max_body_size 16m;
+  server {{
+    listen {addr}{ssl} backlog=1024;
+    root {folder}/www;
+    location / {{ return 200 \"{page}\"; }}
+    location /slow/ {{ sendfile on; sendfile_max_chunk 2k; limit_rate 40k; }}
+    location /post/ {{ proxy_pass http://{inner}; }}
+  }}
+  server {{
+    listen {inner} backlog=1024;
+    access_log off;
+    client_max_body_size 16m;
+    location / {{ return 200 \"{page}\"; }}
+  }}
+}}
+"
+    )
+}
+
+fn apache(folder: &Path, addr: SocketAddr, plan: &WebPlan) -> String {
+    let folder = folder.display();
+    let mut logs = String::new();
+    for output in &plan.outputs {
+        let done = match output {
+            Output::Pipe(command) => writeln!(logs, "CustomLog \"|{command}\" combined"),
+            Output::Fifo(path) => writeln!(logs, "CustomLog \"{}\" combined", path.display()),
+            Output::Syslog(_) => Ok(()),
+        };
+        done.expect("writing to a String does not fail");
+    }
+    let mut modules = String::new();
+    for module in ["mpm_event", "authz_core", "alias", "ratelimit", "reflector", "env"] {
+        writeln!(modules, "LoadModule {module}_module /usr/lib/apache2/modules/mod_{module}.so")
+            .expect("writing to a String does not fail");
+    }
+    format!(
+        "ServerRoot {folder}
+ServerName shop.example
+DefaultRuntimeDir {folder}
+PidFile {folder}/pid
+Listen {addr}
+{modules}<IfModule unixd_module>
+User www-data
+Group www-data
+</IfModule>
+ErrorLog {folder}/error.log
+ServerLimit 1
+StartServers 1
+ThreadsPerChild 64
+MaxRequestWorkers 64
+KeepAlive On
+MaxKeepAliveRequests 0
+KeepAliveTimeout 65
+LogFormat \"%h %l %u %t \\\"%r\\\" %>s %O \\\"%{{Referer}}i\\\" \\\"%{{User-Agent}}i\\\"\" combined
+LogFormat \"%{{X-True-Client}}i %{{X-Request-Id}}i %{{remote}}p %h %l %u %t \\\"%r\\\" %>s %O \\\"%{{Referer}}i\\\" \\\"%{{User-Agent}}i\\\"\" truth
+CustomLog {folder}/access.log combined
+CustomLog {folder}/truth.log truth
+{logs}DocumentRoot {folder}/www
+AliasMatch \"^/(?!slow/|post/).*\" {folder}/www/page.html
+<Directory {folder}/www>
+Require all granted
+</Directory>
+<Location /slow/>
+SetOutputFilter RATE_LIMIT
+SetEnv rate-limit 40
+</Location>
+<Location /post/>
+SetHandler reflector
+</Location>
+"
+    )
+}
