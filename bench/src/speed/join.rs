@@ -150,15 +150,15 @@ fn joining(input: &Input, options: &[OsString]) -> Vec<OsString> {
 
 fn table(contenders: &[Contender], costs: &[Cost], lines: u64) {
     let of = |name: &str| {
-        contenders.iter().zip(costs).find(|(c, _)| c.name == name).map(|(_, cost)| cost.wall)
+        contenders.iter().zip(costs).find(|(c, _)| c.name == name).map(|(_, cost)| *cost)
     };
     let bases: Vec<_> = ["wc", "mergelog", "inflating alone"]
         .into_iter()
-        .filter_map(|name| of(name).map(|wall| (name, wall)))
+        .filter_map(|name| of(name).map(|cost| (name, cost)))
         .collect();
     print!("  {:<20} {:>9} {:>9} {:>9} {:>12}", "", "wall s", "CPU s", "MiB", "lines/s");
     for (name, _) in &bases {
-        print!(" {:>18}", format!("x {name}"));
+        print!(" {:>20}", format!("x {name}, CPU"));
     }
     println!();
     for (contender, cost) in contenders.iter().zip(costs) {
@@ -171,7 +171,9 @@ fn table(contenders: &[Contender], costs: &[Cost], lines: u64) {
             lines as f64 / cost.wall.as_secs_f64()
         );
         for (_, base) in &bases {
-            print!(" {:>18.2}", ratio(cost.wall, *base));
+            let both =
+                format!("{:.2}, {:.2}", ratio(cost.wall, base.wall), ratio(cost.cpu, base.cpu));
+            print!(" {both:>20}");
         }
         println!();
     }

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::cost::{children_cpu, middle};
-use super::sender::{Load, send};
+use super::sender::{Lines, Load, send};
 use super::{Args, ours, theirs};
 use crate::{During, Failure};
 
@@ -25,7 +25,13 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Each line right behind its record.
 pub(super) fn close(args: &Args) -> Result<(), Failure> {
-    let load = Load { pairs: args.pairs, outstanding: 0, requests: None, rate: None };
+    let load = Load {
+        pairs: args.pairs,
+        outstanding: 0,
+        requests: None,
+        rate: None,
+        lines: Lines::Classic,
+    };
     heading("live: a record and its line, each request once", args);
     for rate in [Some(50_000), Some(100_000), Some(150_000), None] {
         compare(args, Load { rate, ..load })?;
@@ -38,7 +44,10 @@ pub(super) fn outstanding(args: &Args) -> Result<(), Failure> {
     heading("live-outstanding: lines that come long after their records", args);
     for outstanding in [2_000, 100_000, 1_000_000] {
         let pairs = args.pairs.max(outstanding);
-        compare(args, Load { pairs, outstanding, requests: None, rate: None })?;
+        compare(
+            args,
+            Load { pairs, outstanding, requests: None, rate: None, lines: Lines::Classic },
+        )?;
     }
     Ok(())
 }
@@ -47,7 +56,13 @@ pub(super) fn outstanding(args: &Args) -> Result<(), Failure> {
 pub(super) fn repeating(args: &Args) -> Result<(), Failure> {
     heading("live-repeating: 50 requests that repeat, lines in the order of their records", args);
     for rate in [Some(50_000), None] {
-        let load = Load { pairs: args.pairs, outstanding: 500, requests: Some(50), rate };
+        let load = Load {
+            pairs: args.pairs,
+            outstanding: 500,
+            requests: Some(50),
+            rate,
+            lines: Lines::Classic,
+        };
         compare(args, load)?;
     }
     Ok(())
@@ -55,8 +70,12 @@ pub(super) fn repeating(args: &Args) -> Result<(), Failure> {
 
 /// Lines as shipments.
 pub(super) fn shipments(args: &Args) -> Result<(), Failure> {
-    heading("shipments", args);
-    println!("  not measured yet");
+    heading("shipments: records as classic datagrams, lines in shipments of 1,400 bytes", args);
+    for rate in [Some(100_000), Some(200_000), None] {
+        let load =
+            Load { pairs: args.pairs, outstanding: 0, requests: None, rate, lines: Lines::Shipped };
+        compare(args, load)?;
+    }
     Ok(())
 }
 
@@ -71,7 +90,10 @@ fn heading(what: &str, args: &Args) {
 /// Both collectors in turn, under the same load.
 fn compare(args: &Args, load: Load) -> Result<(), Failure> {
     let mut collectors = vec![("ours", ours("penlogd"))];
-    if let Some(c) = theirs("penlogd") {
+    // The C collector does not know shipments.
+    if load.lines == Lines::Classic
+        && let Some(c) = theirs("penlogd")
+    {
         collectors.insert(0, ("C", c));
     }
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); collectors.len()];

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
 use nix::unistd::Pid;
+use pen_records::shipment::{Origin, Push, Server, Stamp, Writer};
+use pen_records::time::Timestamp;
 
 use super::input::client;
 use super::random::Random;
@@ -30,7 +32,21 @@ pub(super) struct Load {
     pub(super) requests: Option<u64>,
     /// Pairs a second; `None`: as fast as it goes.
     pub(super) rate: Option<u64>,
+    /// How lines travel.
+    pub(super) lines: Lines,
 }
+
+/// How lines travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lines {
+    /// Each in a datagram of its own, as it is.
+    Classic,
+    /// Several in a shipment.
+    Shipped,
+}
+
+/// Bytes of a shipment, so that it fits an Ethernet frame.
+const SHIPMENT: usize = 1400;
 
 /// Sends it all to a collector on loopback, from this thread, on this core.
 pub(super) fn send(load: Load, port: u16, core: usize) -> Result<Duration, Failure> {
@@ -42,6 +58,10 @@ pub(super) fn send(load: Load, port: u16, core: usize) -> Result<Duration, Failu
     let servers: Vec<_> = (1..=SERVERS)
         .map(|n| Source::new(&format!("127.0.1.{n}"), port))
         .collect::<Result<_, _>>()?;
+    let mut writers: Vec<_> = (1..=SERVERS)
+        .map(|id| Origin { id, start: Timestamp::from_micros(0) })
+        .map(|origin| Writer::new(origin, Server::default(), SHIPMENT))
+        .collect();
     let mut texts = Batch::new();
     let batches = load.pairs.div_ceil(BATCH as u64);
     let behind = load.outstanding.div_ceil(BATCH as u64).min(batches);
@@ -52,8 +72,12 @@ pub(super) fn send(load: Load, port: u16, core: usize) -> Result<Duration, Failu
             balancer.send(&mut texts)?;
         }
         if let Some(batch) = batch.checked_sub(behind) {
+            let server = usize::try_from(batch % SERVERS).expect("it is small");
             texts.compose(load, batch, line);
-            servers[usize::try_from(batch % SERVERS).expect("it is small")].send(&mut texts)?;
+            if load.lines == Lines::Shipped {
+                texts.ship(&mut writers[server]);
+            }
+            servers[server].send(&mut texts)?;
         }
         if let Some(rate) = load.rate {
             let due = Duration::from_secs_f64((batch * BATCH as u64) as f64 / rate as f64);
@@ -122,6 +146,31 @@ impl Batch {
             text(&mut self.bytes, &Pair { client, request, server });
             self.ends.push(self.bytes.len());
         }
+    }
+}
+
+impl Batch {
+    /// Puts the lines that are here into shipments.
+    fn ship(&mut self, writer: &mut Writer) {
+        let lines = std::mem::take(&mut self.bytes);
+        let ends = std::mem::take(&mut self.ends);
+        let mut start = 0;
+        for end in ends {
+            let line = &lines[std::mem::replace(&mut start, end)..end];
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            if writer.push(line) != Push::Taken {
+                self.finish(writer);
+                // It is a short line, and the shipment is empty.
+                let _ = writer.push(line);
+            }
+        }
+        self.finish(writer);
+    }
+
+    fn finish(&mut self, writer: &mut Writer) {
+        let bytes = &mut self.bytes;
+        writer.finish(Stamp::default(), |shipment| bytes.extend_from_slice(shipment));
+        self.ends.push(self.bytes.len());
     }
 }
 
