@@ -15,30 +15,35 @@ impl Timestamp {
 
     /// From whole seconds since the epoch; saturates at the ends.
     #[must_use]
+    #[inline]
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000_000))
     }
 
     /// From microseconds since the epoch.
     #[must_use]
+    #[inline]
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
     /// Microseconds since the epoch.
     #[must_use]
+    #[inline]
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
     /// Microseconds from `earlier` to this; negative when it is later. Saturates.
     #[must_use]
+    #[inline]
     pub const fn micros_since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
 
     /// Moved by `micros`, which may be negative. Saturates.
     #[must_use]
+    #[inline]
     pub const fn offset_by(self, micros: i64) -> Self {
         Self(self.0.saturating_add(micros))
     }
@@ -75,6 +80,7 @@ pub enum Resolution {
 impl Resolution {
     /// The width of one step, in microseconds.
     #[must_use]
+    #[inline]
     pub const fn micros(self) -> i64 {
         match self {
             Self::Microsecond => 1,

@@ -111,12 +111,12 @@ impl<T> Attributor<T> {
         let chosen = costs.solve();
         let first = view.lines[0].asked.time;
         let crowded = view.line_count < self.outstanding.group(group).lines as usize;
-        let half = self.settings.wait / 2;
+        let half = self.wait / 2;
         let mut verdict = None;
         let at_once = if crowded { AT_ONCE } else { 1 };
         for (row, chosen) in chosen.into_iter().enumerate().take(at_once) {
             let Row { index, asked } = view.lines[row];
-            if asked.time > first + half {
+            if asked.time > first.offset_by(half) {
                 break;
             }
             let found = match chosen {
@@ -235,25 +235,29 @@ impl<T> Attributor<T> {
             lines: view.line_count,
             mappings: view.mapping_count,
         };
-        let order_cost = state.order.costs();
-        let rarities = view.lines.map(|row| row.asked.user_agent.map(|a| self.habits.rarity(a)));
+        let order = state.order.scale();
+        let rows = view.lines.map(|row| row.asked);
+        let agents = rows.map(|asked| self.habits.rarity(asked.user_agent));
+        let ordinals = rows.map(|asked| asked.ordinal);
+        // Coarse stamps make most delays of a group the same one.
+        let (mut last_delay, mut last_cost) = (0, state.delays.cost(0));
         for (place, column) in view.columns().iter().enumerate() {
-            let known = self.habits.known(column.client);
+            let agent_costs = self.habits.known(column.client).costs(&agents);
+            let order_costs = order.costs(column.ordinal, &ordinals);
             let saved = state.delays.saved(horizon.micros_since(column.time));
-            for (row, line) in view.rows().iter().enumerate() {
-                let asked = &line.asked;
-                if self.is_impossible((column.time, column.resolution), asked) {
+            for (row, asked) in rows[..view.line_count].iter().enumerate() {
+                let delay = asked.time.micros_since(column.time);
+                if delay < 0 && self.is_impossible((column.time, column.resolution), asked) {
                     continue;
                 }
-                let agent = rarities[row].map_or(0, |rarity| known.cost(rarity));
-                let order = if asked.resolution.max(column.resolution) == Resolution::Second {
-                    order_cost(column.ordinal, asked.ordinal)
-                } else {
-                    0
-                };
+                if delay != last_delay {
+                    (last_delay, last_cost) = (delay, state.delays.cost(delay));
+                }
+                let is_coarse = asked.resolution.max(column.resolution) == Resolution::Second;
+                let order_cost = if is_coarse { order_costs[row] } else { 0 };
                 let turn = i64::try_from(row.abs_diff(place)).unwrap_or(0);
-                let delay = state.delays.cost(asked.time.micros_since(column.time));
-                costs.pair[row][place] = delay - saved + agent + order + turn;
+                costs.pair[row][place] =
+                    last_cost - saved + i64::from(agent_costs[row] + order_cost) + turn;
             }
         }
         costs
@@ -356,7 +360,7 @@ impl<T> Attributor<T> {
     /// A mapping must precede its line, but for coarse stamps and late arrival.
     fn is_impossible(&self, (time, resolution): (Timestamp, Resolution), asked: &Asked) -> bool {
         let step = asked.resolution.max(resolution).micros();
-        time > (asked.time + self.settings.wait).offset_by(step - 1)
+        time > asked.time.offset_by(self.wait + step - 1)
     }
 
     /// Whether the delay does not rule the pair out.
@@ -393,24 +397,28 @@ impl<T> Attributor<T> {
 }
 
 /// The share of the evidence that speaks for `client`, in thousandths, never certainty.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a share of 1,000, from costs of a few thousand"
-)]
 fn probability(client: ClientAddr, columns: &[Column], costs: &[i64]) -> u16 {
     let open = || columns.iter().zip(costs).filter(|(column, _)| !column.taken);
     let best = open().map(|(_, &cost)| cost).min().unwrap_or(0);
-    let (mut all, mut ours) = (0.0_f32, 0.0_f32);
+    let (mut all, mut ours) = (0, 0);
     for (column, &cost) in open() {
-        let weight = (-((cost - best) as f32) / 1_000.0).exp();
+        let weight = weight(cost - best);
         all += weight;
         if column.client == client {
             ours += weight;
         }
     }
-    ((ours / all * 1_000.0) as u16).clamp(1, 990)
+    u16::try_from(ours * 1_000 / all.max(1)).unwrap_or(1_000).clamp(1, 990)
+}
+
+/// 2^16 times e to the power of minus `cost` thousandths, to within a few parts in a hundred.
+fn weight(cost: i64) -> u64 {
+    // A thousandth of a natural logarithm is 1.4427 thousandths of one to base 2.
+    let halvings = cost.saturating_mul(1_477) / 1_000;
+    let (whole, part) = (halvings >> 10, (halvings & 1_023).unsigned_abs());
+    let Some(scale) = u32::try_from(whole).ok().filter(|&scale| scale < 17) else { return 0 };
+    // Between two powers of two the curve is close to a straight line.
+    ((1 << 16) - (part << 5)) >> scale
 }
 
 /// No client, for this reason.

@@ -1,6 +1,7 @@
 //! The engine: what is put in, what is held, and what comes out when.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use indexmap::IndexSet;
 
@@ -15,7 +16,11 @@ use crate::time::{Resolution, Timestamp};
 
 /// Joins mappings and lines. `T` is what the driver needs to write a line once it is decided.
 pub struct Attributor<T> {
-    pub(super) settings: Settings,
+    settings: Settings,
+    /// [`Settings::wait`] in microseconds.
+    pub(super) wait: i64,
+    /// [`Settings::window`] in microseconds.
+    window: i64,
     servers: IndexSet<OwnedServer>,
     last_server: Option<ServerId>,
     pub(super) states: Vec<Server>,
@@ -66,8 +71,11 @@ impl<T> Attributor<T> {
     /// An engine that knows nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         Self {
             settings,
+            wait: micros(settings.wait),
+            window: micros(settings.window),
             servers: IndexSet::new(),
             last_server: None,
             states: Vec::new(),
@@ -225,7 +233,7 @@ impl<T> Attributor<T> {
     /// [`Self::next_decided`], mappings that are too old are forgotten. Time does not go back.
     pub fn advance(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
-        let too_old = self.now - self.settings.window;
+        let too_old = self.now.offset_by(-self.window);
         while let Some(oldest) = self.outstanding.oldest()
             && self.outstanding.get(oldest).time < too_old
         {
@@ -271,13 +279,13 @@ impl<T> Attributor<T> {
     }
 
     fn is_due(&self, time: Timestamp) -> bool {
-        self.finished || time + self.settings.wait <= self.now
+        self.finished || time.offset_by(self.wait) <= self.now
     }
 
     /// When the oldest held line is due, so that a driver knows how long to sleep.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.held.front().map(|front| front.asked.time + self.settings.wait)
+        self.held.front().map(|front| front.asked.time.offset_by(self.wait))
     }
 
     /// No more is to come: all that is held is due.
@@ -347,8 +355,6 @@ fn key(server: u32, cut: Cut, request: Fingerprint) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::addr::ClientAddr;
 

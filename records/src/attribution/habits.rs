@@ -46,7 +46,7 @@ const COUNTERS: usize = 1 << 12;
 const FADE_AT: u32 = 1 << 20;
 
 /// The most that a User-Agent can cost.
-const WORST: i64 = 9_000;
+const WORST: i32 = 9_000;
 
 /// Steps of one sighting in the table of logarithms.
 const EIGHTHS: usize = 8;
@@ -55,42 +55,52 @@ const EIGHTHS: usize = 8;
 #[derive(Clone, Copy)]
 pub(super) struct Rarity {
     agent: u32,
-    /// Of meeting it, in thousandths of a natural logarithm.
-    surprise: i64,
+    /// Of meeting it, in thousandths of a natural logarithm; [`NO_AGENT`] without one.
+    surprise: i32,
     /// Its share of all lines, in eighths.
-    eighths: usize,
+    eighths: u32,
 }
+
+/// Stands for a line without a User-Agent.
+const NO_AGENT: i32 = -1;
 
 /// What is known of one client.
 pub(super) struct Known<'a> {
     habit: Habit,
     /// Logarithm of its sightings and everybody's one.
-    total: i64,
-    logarithms: &'a [i64],
+    total: i32,
+    logarithms: &'a [i32],
 }
 
 impl Known<'_> {
-    /// What it costs to explain a line by a mapping of this client, in thousandths of a natural
+    /// What it costs to explain each line by a mapping of this client, in thousandths of a natural
     /// logarithm: how rare the line's agent is with the client, drawn towards how rare it is with
-    /// everybody, the more so the less the client is known.
+    /// everybody, the more so the less the client is known. Nothing for a line without an agent.
     #[inline]
-    pub(super) fn cost(&self, rarity: Rarity) -> i64 {
-        let mut found = 0;
-        for (agent, seen) in self.habit.agents.iter().zip(self.habit.seen) {
-            found |= if *agent == rarity.agent { seen } else { 0 };
+    pub(super) fn costs<const N: usize>(&self, lines: &[Rarity; N]) -> [i32; N] {
+        let mut seen = [0_u32; N];
+        for (&agent, times) in self.habit.agents.iter().zip(self.habit.seen) {
+            for (seen, line) in seen.iter_mut().zip(lines) {
+                *seen |= if line.agent == agent { u32::from(times) } else { 0 };
+            }
         }
-        let cost = match found {
-            0 => self.total + rarity.surprise,
-            seen => self.total - self.logarithms[usize::from(seen) * EIGHTHS + rarity.eighths],
-        };
-        cost.clamp(0, WORST)
+        let mut costs = lines.map(|line| (self.total + line.surprise).min(WORST));
+        for ((cost, line), &seen) in costs.iter_mut().zip(lines).zip(&seen) {
+            if line.surprise == NO_AGENT {
+                *cost = 0;
+            } else if seen > 0 {
+                let logarithm = self.logarithms[seen as usize * EIGHTHS + line.eighths as usize];
+                *cost = (self.total - logarithm).clamp(0, WORST);
+            }
+        }
+        costs
     }
 }
 
 /// The table.
 pub(super) struct Habits {
     /// 1,000 ln(n / 8) by n.
-    logarithms: Vec<i64>,
+    logarithms: Vec<i32>,
     slots: Vec<Habit>,
     /// Lines with each User-Agent, by the lowest bits of its hash.
     frequency: Vec<u32>,
@@ -125,13 +135,16 @@ impl Habits {
         clippy::cast_sign_loss,
         reason = "counts below 2^24, a logarithm and a small share of them"
     )]
-    pub(super) fn rarity(&self, agent: u32) -> Rarity {
+    pub(super) fn rarity(&self, agent: Option<u32>) -> Rarity {
+        let Some(agent) = agent else {
+            return Rarity { agent: 0, surprise: NO_AGENT, eighths: 0 };
+        };
         let seen = self.frequency[agent as usize % COUNTERS].max(1) as f32;
         let share = (seen / self.lines.max(1) as f32).min(1.0);
         Rarity {
             agent,
-            surprise: ((-share.ln() * 1_000.0) as i64).clamp(0, WORST),
-            eighths: (share * EIGHTHS as f32 + 0.5) as usize,
+            surprise: ((-share.ln() * 1_000.0) as i32).clamp(0, WORST),
+            eighths: (share * EIGHTHS as f32 + 0.5) as u32,
         }
     }
 
@@ -202,8 +215,8 @@ impl Habits {
     clippy::cast_possible_truncation,
     reason = "a logarithm of a number below 2^14"
 )]
-fn logarithm(n: usize) -> i64 {
-    if n == 0 { -WORST } else { ((n as f32 / EIGHTHS as f32).ln() * 1_000.0) as i64 }
+fn logarithm(n: usize) -> i32 {
+    if n == 0 { -WORST } else { ((n as f32 / EIGHTHS as f32).ln() * 1_000.0) as i32 }
 }
 
 /// The slot of a client, and what tells it from others there.

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::access::{AccessLine, Request};
+use crate::access::AccessLine;
 use crate::addr::ClientAddr;
 use crate::mapping::Mapping;
 use crate::request::{Cut, Fingerprint};
@@ -127,28 +127,7 @@ impl Line {
         server: ServerId,
         (time, resolution): (Timestamp, Resolution),
     ) -> Self {
-        let request = |cut| match parsed.request {
-            Request::Absent => None,
-            Request::Line(span) => Fingerprint::of_logged(&[span.of(text)], cut),
-            Request::Parts { method, target, query, protocol } => {
-                let method = method.of(text);
-                let target = target.of(text);
-                let joined;
-                let target = match query {
-                    Some(query) if query.end > query.start => {
-                        joined = [target, query.of(text)].concat();
-                        &joined
-                    }
-                    _ => target,
-                };
-                match protocol {
-                    Some(protocol) => {
-                        Fingerprint::of_logged(&[method, target, protocol.of(text)], cut)
-                    }
-                    None => Fingerprint::of_logged(&[method, target], cut),
-                }
-            }
-        };
+        let request = |cut| parsed.request.fingerprint(text, cut);
         let hash = |span: Option<crate::access::Span>| span.map(|span| text_hash(span.of(text)));
         Self {
             server,

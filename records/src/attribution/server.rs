@@ -17,7 +17,7 @@ const UNMATCHED: i64 = 22_000;
 const UNMATCHED_STEP: i64 = 1_400;
 
 /// The most that the order among lines and mappings of a server may cost.
-const ORDER_WORST: i64 = 4_000;
+const ORDER_WORST: i32 = 4_000;
 
 /// The state of one server.
 pub(super) struct Server {
@@ -67,6 +67,28 @@ impl Server {
     pub(super) fn unmatched_cost(&self) -> i64 {
         let octaves = i64::from((self.missing.max(1_000) / 1_000).ilog2());
         UNMATCHED - octaves * UNMATCHED_STEP
+    }
+}
+
+/// [`Order`] ready for use: cost by places off.
+#[derive(Clone, Copy)]
+pub(super) struct OrderScale {
+    /// The usual lag, in places.
+    lag: i32,
+    /// Thousandths of a natural logarithm for each place off, times 2^8.
+    scale: i32,
+}
+
+impl OrderScale {
+    /// What it costs to pair a mapping with each of these lines, by how far off they are.
+    #[inline]
+    pub(super) fn costs<const N: usize>(self, mapping: u32, lines: &[u32; N]) -> [i32; N] {
+        lines.map(|line| {
+            let off = line.wrapping_sub(mapping).cast_signed().wrapping_sub(self.lag);
+            // Beyond this many places every cost is the worst, and nothing overflows.
+            let off = off.clamp(-4_000, 4_000).abs();
+            (off.wrapping_mul(self.scale) >> 8).min(ORDER_WORST)
+        })
     }
 }
 
@@ -181,17 +203,14 @@ impl Order {
         self.lag += (lag - self.lag) / 8;
     }
 
-    /// What it costs to pair a line with a mapping, by how far off they are.
-    pub(super) fn costs(self) -> impl Fn(u32, u32) -> i64 {
-        // A division for the whole group, not for each pair.
-        let scale = (1_000 << 20) / (self.spread + 500);
-        move |mapping, line| {
-            if self.pairs < 4 {
-                return 0;
-            }
-            let off = (Self::lag(mapping, line) - self.lag).abs();
-            (off.saturating_mul(scale) >> 20).min(ORDER_WORST)
+    /// Ready to weigh a group: one division for all its pairs.
+    pub(super) fn scale(self) -> OrderScale {
+        if self.pairs < 4 {
+            return OrderScale { lag: 0, scale: 0 };
         }
+        let lag = i32::try_from(self.lag / 1_000).unwrap_or(0);
+        let scale = (1_000_000 << 8) / (self.spread + 500);
+        OrderScale { lag, scale: i32::try_from(scale).unwrap_or(i32::MAX >> 12) }
     }
 
     fn lag(mapping: u32, line: u32) -> i64 {

@@ -495,6 +495,8 @@ impl Change {
         match (verdict.certainty, verdict.client) {
             (Certainty::None, _) | (_, None) => match config.unmatched {
                 Unmatched::Keep => None,
+                // It names its client already.
+                Unmatched::Dash if verdict.reason == Reason::Direct => None,
                 Unmatched::Dash => Some(Self::Dash),
                 Unmatched::Server => Some(Self::Server),
             },
@@ -559,6 +561,7 @@ fn reason(reason: Reason) -> &'static str {
         Reason::NoMapping => "no-mapping",
         Reason::NoneFits => "none-fits",
         Reason::NoRequest => "no-request",
+        Reason::Direct => "direct",
     }
 }
 

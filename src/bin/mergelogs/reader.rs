@@ -248,6 +248,7 @@ fn blank(server: ServerId, (time, resolution): (Timestamp, Resolution)) -> Line 
         status: None,
         bytes: None,
         peer_port: None,
+        sender: None,
     }
 }
 
