@@ -1,16 +1,143 @@
-//! How fast the programs are.
+//! How fast the log road is: side by side with other programs, in one run, as ratios.
+//!
+//! Nothing here asserts: figures are printed, and whoever runs it judges. Two programs that share a
+//! machine with others are measured in turn, several times, and the middle figure counts.
 
-use crate::Failure;
+mod cost;
+mod inflate;
+mod input;
+mod join;
+mod judge;
+mod live;
+mod phrases;
+mod random;
+mod sender;
 
-/// What to measure.
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::ValueEnum;
+
+use crate::{During, Failure};
+
+/// What to measure, and how much of it.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+pub struct Args {
+    /// What to measure
+    #[arg(value_enum, default_value_t = What::All)]
+    what: What,
+    /// Access lines to join
+    #[arg(long, default_value_t = 2_000_000)]
+    lines: u64,
+    /// Records and lines to send to a collector
+    #[arg(long, default_value_t = 1_000_000)]
+    pairs: u64,
+    /// How often each program runs; the middle figure counts
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Join with the C mergelogs as well, which takes half a minute a round
+    #[arg(long)]
+    with_c: bool,
+    /// The command that `measured` runs, the files that `inflate` reads
+    #[arg(last = true, hide = true)]
+    rest: Vec<OsString>,
+}
 
-/// Measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Everything below
+    All,
+    /// mergelogs on plain files, beside `wc -l`, `cat` and `mergelog`
+    Join,
+    /// mergelogs at other windows, request rates and numbers of servers
+    JoinFlat,
+    /// mergelogs on gzipped files, beside inflating alone
+    JoinGz,
+    /// penlogd, each line right behind its record
+    Live,
+    /// penlogd, with up to a million records outstanding
+    LiveOutstanding,
+    /// penlogd, with 50 requests that repeat
+    LiveRepeating,
+    /// penlogd, with shipments in place of single lines
+    Shipments,
+    #[value(hide = true)]
+    Measured,
+    #[value(hide = true)]
+    Inflate,
+}
+
+/// Measures and prints.
 ///
 /// # Errors
-/// When a program is missing or fails.
+/// When a program is missing or fails, or the input cannot be made.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let Args {} = args;
-    Err(Failure::new("there is nothing to measure yet"))
+    match args.what {
+        What::Measured => return cost::measured(&args.rest),
+        What::Inflate => return inflate::all(&args.rest),
+        _ => {}
+    }
+    build()?;
+    println!(
+        "Figures are good only beside each other: whatever else runs on this machine is in them."
+    );
+    let wanted = |what| args.what == What::All || args.what == what;
+    if wanted(What::Join) {
+        join::plain(args)?;
+    }
+    if wanted(What::JoinFlat) {
+        join::flat(args)?;
+    }
+    if wanted(What::JoinGz) {
+        join::gzipped(args)?;
+    }
+    if wanted(What::Live) {
+        live::close(args)?;
+    }
+    if wanted(What::LiveOutstanding) {
+        live::outstanding(args)?;
+    }
+    if wanted(What::LiveRepeating) {
+        live::repeating(args)?;
+    }
+    if wanted(What::Shipments) {
+        live::shipments(args)?;
+    }
+    Ok(())
+}
+
+/// The root of the workspace this program was built from.
+fn workspace() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Where made input is kept between runs.
+fn data_folder() -> PathBuf {
+    workspace().join("target/bench-data")
+}
+
+/// Builds the programs that are measured, in the profile that is measured.
+fn build() -> Result<(), Failure> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo)
+        .args(["build", "--release", "--quiet", "-p", "pen", "-p", "penlogd"])
+        .current_dir(workspace())
+        .status()
+        .during("run cargo")?;
+    if built.success() { Ok(()) } else { Err(Failure::new("the programs do not build")) }
+}
+
+/// A program of ours.
+fn ours(name: &str) -> PathBuf {
+    let folder = std::env::var_os("CARGO_TARGET_DIR");
+    folder.map_or_else(|| workspace().join("target"), PathBuf::from).join("release").join(name)
+}
+
+/// A program of the system, if it is installed.
+fn theirs(name: &str) -> Option<PathBuf> {
+    ["/usr/bin", "/bin", "/usr/sbin"]
+        .iter()
+        .map(|dir| Path::new(dir).join(name))
+        .find(|p| p.exists())
 }

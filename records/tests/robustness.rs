@@ -1,0 +1,229 @@
+//! Any bytes give a value or an error: real input, bent out of shape, goes through every parser.
+//!
+//! A plain loop that runs on the stable toolchain: a few seconds of it in every test run, as long
+//! as `PEN_FUZZ_SECONDS` says otherwise. The same checks are libFuzzer's targets in `fuzz/`.
+
+#[path = "robustness/checks.rs"]
+mod checks;
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use flate2::read::MultiGzDecoder;
+
+const CHECKS: [fn(&[u8]); 7] = [
+    checks::mapping_datagram,
+    checks::mapping_file_line,
+    checks::access_line,
+    checks::json_line,
+    checks::format_and_lines,
+    checks::datagram,
+    checks::join,
+];
+
+/// One of each kind, so that there is something to bend where nothing else is at hand.
+const SEEDS: &[&[u8]] = &[
+    b"+ 198.51.100.7 127.0.0.1 GET /a?b=c HTTP/1.1\n",
+    b"+ 2001:db8::7 2001:db8::1 POST /\xC3\xA9 HTTP/1.1",
+    b"+  /run/web.sock GET / HTTP/1.0\n",
+    b"198.51.100.7 1772323200 10.0.0.1 GET /a HTTP/1.1\n",
+    b" 1772323200 /run/web.sock GET /\n",
+    b"127.0.0.1 - - [01/Mar/2026:00:00:00 +0000] \"GET /a?b=c HTTP/1.1\" 200 512",
+    br#"10.0.0.9 - frank [01/Mar/2026:00:00:00 -0330] "GET /\"q\\\xC3 HTTP/1.1" 304 - "http://example.org/?\x22" "Mozilla/5.0 (X11)""#,
+    b"www.example.org:443 ::1 - - [29/Feb/2024:23:59:60 +0530] \"-\" 408 0 \"-\" \"-\"\r",
+    br#"<190>Nov 22 20:23:20 web nginx: 127.0.0.1 - - [22/Nov/2026:20:23:20 +0000] "GET / HTTP/2.0" 200 5 "-" "curl/8""#,
+    br#"<134>1 2026-03-01T00:00:00.000003Z web nginx 7 - [a@1 b="c\]"] 127.0.0.1 - - [01/Mar/2026:00:00:00 +0000] "GET / HTTP/1.1" 200 5"#,
+    br#"{"remote_addr":"127.0.0.1","time_local":"01/Mar/2026:00:00:00 +0000","request":"GET /\u00e9\ud83d\ude00 HTTP/1.1","status":200,"body_bytes_sent":"5"}"#,
+    br#"{"level":"info","ts":1772323200.25,"request":{"remote_ip":"127.0.0.1","remote_port":"4711","method":"GET","uri":"/","proto":"HTTP/1.1","headers":{"User-Agent":["a"]}},"status":200,"size":5}"#,
+    b"%h %l %u %t \"%r\" %>s %b \"%{Referer}i\" \"%{User-agent}i\" %{remote}p\n127.0.0.1 - - [01/Mar/2026:00:00:00 +0000] \"GET / HTTP/1.1\" 200 5 \"-\" \"a\" 4711",
+    b"log_format x escape=json '$remote_addr [$time_iso8601] ' '\"${request}\" $status';\n127.0.0.1 [2026-03-01T00:00:00+00:00] \"GET / HTTP/1.1\" 200",
+    b"%{%d/%b/%Y %T}t.%{usec_frac}t %v:%p %a %D %U%q\n01/Mar/2026 00:00:00.000001 a:80 127.0.0.1 3 /b?c",
+    b"json client=request.remote_ip,time=ts\n{\"request\":{\"remote_ip\":\"127.0.0.1\"},\"ts\":1}",
+    b"+ 198.51.100.7 127.0.0.1 GET /a HTTP/1.1\n+ 198.51.100.8 127.0.0.1 GET /a HTTP/1.1\n127.0.0.1 - - [01/Mar/2026:00:00:00 +0000] \"GET /a HTTP/1.1\" 200 5\n127.0.0.1 - - [01/Mar/2026:00:00:01 +0000] \"GET /a HTTP/1.1\" 200 5",
+    b"198.51.100.7 1772323200 127.0.0.1 GET /a HTTP/1.1\n198.51.100.7 1772323201 127.0.0.1 GET /a HTTP/1.1\n127.0.0.1 - - [01/Mar/2026:00:00:00 +0000] \"GET /a HTTP/1.1\" 200 5",
+];
+
+/// Bytes that mean something to one parser or another.
+const TELLING: &[u8] = b"\"\\[]{}()<> \t\r\n\0\x7F\x80\xFF+-:;,.%$'/=xu0123456789";
+
+/// Long enough to be beyond every buffer and limit.
+const LONGEST: usize = 80_000;
+
+#[test]
+fn no_bytes_panic_and_the_laws_hold_for_all() {
+    let seeds = seeds();
+    let seconds = std::env::var("PEN_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+    let time = Duration::from_secs(seconds.unwrap_or(4));
+    for seed in &seeds {
+        check(seed);
+    }
+    let mut random = Random(seconds.unwrap_or(0) + 1);
+    let begin = Clock::start();
+    let mut inputs = 0_u64;
+    while begin.elapsed() < time {
+        for _ in 0..64 {
+            check(&bent(&seeds, &mut random));
+        }
+        inputs += 64;
+    }
+    println!("{inputs} inputs from {} seeds", seeds.len());
+}
+
+#[test]
+fn what_once_broke_a_law_breaks_none() {
+    for input in [&b""[..], b"\n", b"+ ", b"\xFEpn\x01", b"\"", b"[", b"{", b"%", b"$", b"<"] {
+        check(input);
+    }
+    for byte in [b'"', b'[', b'\\', b'{', b'<', b' ', b'%', b'\0', b'9'] {
+        check(&vec![byte; LONGEST]);
+    }
+}
+
+fn check(input: &[u8]) {
+    let _tell = Tell(input);
+    let begin = Clock::start();
+    for check in CHECKS {
+        check(input);
+    }
+    assert!(begin.elapsed() < Duration::from_secs(20), "that took so long that it is a hang");
+}
+
+/// Says which input it was when a check panics.
+struct Tell<'a>(&'a [u8]);
+
+impl Drop for Tell<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the input was b\"{}\"", self.0.escape_ascii());
+        }
+    }
+}
+
+/// A seed, changed in one to eight places.
+fn bent(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    let mut input = seeds[random.below(seeds.len())].clone();
+    for _ in 0..=random.below(8) {
+        let at = random.below(input.len() + 1);
+        let end = at + random.below((input.len() - at).min(40) + 1);
+        match random.below(9) {
+            0 if at < input.len() => input[at] ^= 1 << random.below(8),
+            1 if at < input.len() => input[at] = TELLING[random.below(TELLING.len())],
+            2 => input.insert(at, TELLING[random.below(TELLING.len())]),
+            3 => drop(input.drain(at..end)),
+            4 => input.truncate(at),
+            5 => {
+                let again = input[at..end].to_vec();
+                input.splice(at..at, again);
+            }
+            6 => {
+                let other = &seeds[random.below(seeds.len())];
+                let from = random.below(other.len() + 1);
+                input.splice(at..end, other[from..].iter().copied());
+            }
+            7 => {
+                let other = &seeds[random.below(seeds.len())];
+                input.push(b'\n');
+                input.extend_from_slice(other);
+            }
+            // Seldom, as it makes all that follows slow.
+            8 if random.below(50) == 0 && at < end => {
+                let again = input[at..end].repeat(random.below(2_000));
+                input.splice(at..at, again);
+            }
+            _ => {}
+        }
+        input.truncate(LONGEST);
+    }
+    input
+}
+
+/// Our own, then lines of the fixtures, then real ones where there are some.
+fn seeds() -> Vec<Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut seeds: Vec<_> = SEEDS.iter().map(|seed| seed.to_vec()).collect();
+    let mut files = Vec::new();
+    walk(&root.join("fixtures"), &mut files);
+    let beside = root.join("../shared");
+    let shared = std::env::var_os("PEN_SHARED").map_or(beside, PathBuf::from);
+    if shared.join("data/access").is_dir() {
+        walk(&shared.join("data/access"), &mut files);
+    } else {
+        println!("no real logs in {}: only made ones are bent", shared.display());
+    }
+    for file in files {
+        let Ok(bytes) = fs::read(&file) else { continue };
+        let extension = file.extension().and_then(|extension| extension.to_str());
+        match extension {
+            Some("hex") => seeds.extend(unhex(&bytes)),
+            Some("gz") => {
+                let mut text = Vec::new();
+                // What is cut short is good enough here.
+                MultiGzDecoder::new(&bytes[..]).take(1 << 20).read_to_end(&mut text).ok();
+                few_lines(&text, &mut seeds);
+            }
+            Some("bz2" | "xz" | "zst") => seeds.push(bytes.into_iter().take(512).collect()),
+            _ => few_lines(&bytes, &mut seeds),
+        }
+    }
+    seeds
+}
+
+/// Some lines from all over the text.
+fn few_lines(text: &[u8], seeds: &mut Vec<Vec<u8>>) {
+    let lines: Vec<_> = text.split(|&b| b == b'\n').filter(|line| !line.is_empty()).collect();
+    let step = (lines.len() / 60).max(1);
+    seeds.extend(lines.iter().step_by(step).map(|line| line.to_vec()));
+}
+
+/// A datagram in hexadecimal; `#` begins a comment.
+fn unhex(text: &[u8]) -> Option<Vec<u8>> {
+    let text = String::from_utf8_lossy(text);
+    let code = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let digits: Vec<u8> = code
+        .flat_map(str::chars)
+        .filter_map(|c| c.to_digit(16).and_then(|digit| u8::try_from(digit).ok()))
+        .collect();
+    (!digits.is_empty()).then(|| digits.chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect())
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    paths.sort();
+    for path in paths {
+        if path.is_dir() { walk(&path, files) } else { files.push(path) }
+    }
+}
+
+/// How long the loop may run is not the crate's business, so it may look at a clock.
+struct Clock(std::time::Instant);
+
+impl Clock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test that runs for some seconds needs a clock"
+    )]
+    fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// The splitmix64 generator.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^= z >> 31;
+        usize::try_from(z % u64::try_from(end.max(1)).unwrap_or(1)).unwrap_or(0)
+    }
+}

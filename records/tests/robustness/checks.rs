@@ -1,0 +1,232 @@
+//! The laws that hold for any bytes, one function a parser. `tests/robustness.rs` and the targets
+//! in `fuzz/` call the same ones; each panics where its law is broken.
+
+use pen_records::access::{AccessLine, Parser, Request, Span, Spec, write_with_text};
+use pen_records::addr::ServerAddr;
+use pen_records::attribution::{Attributor, Cuts, Line, Record, ServerId, Settings};
+use pen_records::datagram::Datagram;
+use pen_records::mapping::{Mapping, RequestText};
+use pen_records::shipment::{
+    Answer, Limits, Origin, Push, Question, Reassembly, Senders, Shipment, Stamp, Writer,
+};
+use pen_records::time::{Resolution, Timestamp};
+
+/// What the C collector has room for.
+const DATAGRAM: usize = 1024;
+
+/// A classic mapping datagram that is understood is written as it was read.
+pub(crate) fn mapping_datagram(bytes: &[u8]) {
+    let Ok(mapping) = Mapping::parse_datagram(bytes) else { return };
+    let mut written = Vec::new();
+    mapping.write_datagram(&mut written);
+    assert!(written.len() <= DATAGRAM || bytes.len() > DATAGRAM);
+    let again = Mapping::parse_datagram(&written).expect("what was written is understood");
+    assert_eq!((again.client, again.server), (mapping.client, mapping.server));
+    let end = memchr::memchr2(b'\r', b'\n', &written);
+    assert_eq!(end, Some(written.len() - 1), "one record, whatever was asked");
+    let asked = mapping.request.map_or(&b""[..], |request| request.bytes);
+    if written.len() < DATAGRAM && memchr::memchr2(b'\r', b'\n', asked).is_none() {
+        assert_eq!(again, mapping);
+    }
+    fingerprint(&mapping);
+}
+
+/// A line of a mapping file that is understood is written as it was read, but for what a file
+/// can't hold; and what was written once is written the same again.
+pub(crate) fn mapping_file_line(bytes: &[u8]) {
+    let Ok(mapping) = Mapping::parse_file_line(bytes) else { return };
+    let mut written = Vec::new();
+    mapping.write_file_line(&mut written);
+    let again = Mapping::parse_file_line(&written).expect("what was written is understood");
+    assert_eq!((again.client, again.server), (mapping.client, mapping.server));
+    assert_eq!(again.time, mapping.time);
+    let mut twice = Vec::new();
+    again.write_file_line(&mut twice);
+    assert_eq!(written.escape_ascii().to_string(), twice.escape_ascii().to_string());
+    fingerprint(&mapping);
+}
+
+fn fingerprint(mapping: &Mapping<'_>) {
+    mapping.request.and_then(RequestText::fingerprint);
+}
+
+/// Lines whose format nobody gave, in an envelope or without: rewriting changes the client only.
+pub(crate) fn access_line(bytes: &[u8]) {
+    let mut parser = Parser::new(&Spec::auto());
+    for line in bytes.split(|&b| b == b'\n') {
+        access(&mut parser, line);
+    }
+    drop(parser.format());
+}
+
+/// JSON lines, with the field names that are known.
+pub(crate) fn json_line(bytes: &[u8]) {
+    let mut parser = Parser::new(&Spec::parse("json").expect("a format we name"));
+    for line in bytes.split(|&b| b == b'\n') {
+        access(&mut parser, line);
+    }
+    drop(parser.format());
+}
+
+/// The first line is a format string, the others are lines in it.
+pub(crate) fn format_and_lines(bytes: &[u8]) {
+    let mut lines = bytes.split(|&b| b == b'\n');
+    let format = String::from_utf8_lossy(lines.next().unwrap_or_default());
+    let spec = match Spec::parse(&format) {
+        Ok(spec) => spec,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            assert!(error.at <= format.len(), "an error at byte {} of {format:?}", error.at);
+            return;
+        }
+    };
+    let mut parser = Parser::new(&spec);
+    lines.for_each(|line| access(&mut parser, line));
+    drop(parser.format());
+}
+
+fn access(parser: &mut Parser, line: &[u8]) {
+    let parsed = match parser.parse(line) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            assert!(error.at as usize <= line.len(), "{error}");
+            return;
+        }
+    };
+    for span in spans(&parsed) {
+        assert!(span.start <= span.end && span.end as usize <= line.len(), "{span:?}");
+    }
+    assert!(parsed.client.start >= parsed.envelope, "the client is not in the envelope");
+    let mut same = Vec::new();
+    write_with_text(line, parsed.client, parsed.client.of(line), &mut same);
+    assert_eq!(same, line, "a line with its own client is the line");
+    let mut other = Vec::new();
+    write_with_text(line, parsed.client, b"203.0.113.250", &mut other);
+    let (start, end) = (parsed.client.start as usize, parsed.client.end as usize);
+    let rest = other[start..].strip_prefix(b"203.0.113.250").expect("it is written in place");
+    assert_eq!((&other[..start], rest), (&line[..start], &line[end..]));
+    let server = ServerId(0);
+    let _ = Line::new(
+        line,
+        &parsed,
+        Cuts::Both,
+        server,
+        (Timestamp::from_micros(0), Resolution::Second),
+    );
+}
+
+fn spans(parsed: &AccessLine) -> Vec<Span> {
+    let mut spans = vec![parsed.client];
+    let optional = [
+        parsed.time_text,
+        parsed.referer,
+        parsed.user_agent,
+        parsed.host,
+        parsed.user,
+        parsed.forwarded_for,
+    ];
+    spans.extend(optional.into_iter().flatten());
+    match parsed.request {
+        Request::Absent => {}
+        Request::Line(span) => spans.push(span),
+        Request::Parts { method, target, query, protocol } => {
+            spans.extend([method, target]);
+            spans.extend(query.into_iter().chain(protocol));
+        }
+    }
+    spans
+}
+
+/// Whatever comes from the network: no line is lost in taking a datagram apart, and what our own
+/// programs send is written as it was read.
+pub(crate) fn datagram(bytes: &[u8]) {
+    match Datagram::parse(bytes) {
+        Datagram::Mapping(_) => mapping_datagram(bytes),
+        Datagram::Shipment(shipment) => shipped(&shipment),
+        Datagram::Question(question) => {
+            let mut written = Vec::new();
+            question.write(&mut written);
+            assert_eq!(Question::parse(&written), Ok(question));
+        }
+        Datagram::Answer(answer) => {
+            let mut written = Vec::new();
+            answer.write(&mut written);
+            assert_eq!(Answer::parse(&written), Ok(answer));
+        }
+        Datagram::Lines(lines) => {
+            let kept: usize = lines.map(<[u8]>::len).sum();
+            let ends = bytes.iter().filter(|b| matches!(b, b'\n' | b'\r')).count();
+            assert!(kept > 0 && kept + ends >= bytes.len());
+        }
+        Datagram::Empty => assert!(bytes.iter().all(|b| matches!(b, b'\n' | b'\r'))),
+        Datagram::Broken(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
+fn shipped(shipment: &Shipment<'_>) {
+    let limits = Limits { senders: 4, lines: 8, bytes: 1 << 16 };
+    let mut senders = Senders::new(limits);
+    let mut received = Vec::new();
+    let _ = senders.receive(shipment, |line| received.push(line.to_vec()));
+    let mut again = 0;
+    let _ = senders.receive(shipment, |_| again += 1);
+    assert!(shipment.piece().is_some() || again == 0, "what comes twice is delivered once");
+    if let Some(piece) = shipment.piece() {
+        let mut reassembly = Reassembly::new(8, 1 << 16);
+        reassembly.add(shipment.origin, shipment.number, &piece);
+        assert!(reassembly.pending() <= 1);
+        return;
+    }
+    let lines: Vec<_> = shipment.lines().collect();
+    assert_eq!(lines.len(), shipment.line_count() as usize);
+    let origin = Origin { id: shipment.origin.id, start: shipment.origin.start };
+    let mut writer = Writer::new(origin, shipment.server, 1 << 20);
+    for line in &lines {
+        assert_eq!(writer.push(line), Push::Taken);
+    }
+    let Some(bytes) = writer.finish(Stamp::default(), <[u8]>::to_vec) else { return };
+    let read = Shipment::parse(&bytes).expect("what was written is understood");
+    assert!(read.lines().eq(lines), "the lines are those that were written");
+}
+
+/// A stream of mappings and lines, one a line: each access line comes out of the join once.
+pub(crate) fn join(bytes: &[u8]) {
+    let mut engine =
+        Attributor::new(Settings { max_lines: 64, max_mappings: 64, ..Settings::default() });
+    let server = engine.server(ServerAddr::parse(b"127.0.0.1").expect("an address"));
+    let mut parser = Parser::new(&Spec::auto());
+    let (mut put, mut out) = (Vec::new(), Vec::new());
+    for (n, text) in bytes.split(|&b| b == b'\n').enumerate() {
+        let now = Timestamp::from_micros(i64::try_from(n).unwrap_or(0) * 50_000);
+        let stamp = (now, Resolution::Second);
+        if let Ok(mapping) = Mapping::parse_datagram(text) {
+            let server = engine.server(mapping.server);
+            if let Some(record) = Record::new(&mapping, server, stamp) {
+                engine.mapping(record);
+            }
+        } else if let Ok(mapping) = Mapping::parse_file_line(text) {
+            let server = engine.server(mapping.server);
+            let stamp = mapping.time.unwrap_or(stamp);
+            if let Some(record) = Record::new(&mapping, server, stamp) {
+                engine.mapping(record);
+            }
+        } else if let Ok(parsed) = parser.parse(text) {
+            let stamp = parsed.time.unwrap_or(stamp);
+            engine.line(Line::new(text, &parsed, Cuts::Both, server, stamp), n);
+            put.push(n);
+            engine.advance(stamp.0);
+        }
+        while let Some(decided) = engine.next_decided() {
+            out.push(decided.payload);
+        }
+    }
+    engine.finish();
+    while let Some(decided) = engine.next_decided() {
+        out.push(decided.payload);
+    }
+    out.sort_unstable();
+    assert_eq!(put, out, "each line comes out once");
+    let counts = engine.counts();
+    let decided = counts.exact + counts.certain + counts.likely + counts.none;
+    assert_eq!((counts.lines, counts.held), (decided, 0));
+}
