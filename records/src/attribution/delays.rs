@@ -19,8 +19,10 @@ const UNIT: u64 = 100;
 /// The share of mappings that no line ever answers.
 const ORPHANS: f32 = 0.005;
 
-/// What a line before its mapping costs while nothing is known, in thousandths of a natural logarithm.
-const BEFORE: i64 = 3_000;
+/// What a line just before its mapping costs while nothing is known, in thousandths of a natural
+/// logarithm, and how much more for each bucket.
+const BEFORE: i64 = 2_000;
+const BEFORE_STEP: i64 = 120;
 
 /// Pairs needed before the distribution is used at all.
 const ENOUGH: u32 = 20;
@@ -147,13 +149,14 @@ impl Delays {
 
 /// Costs while nothing is known: a mapping comes before its line.
 const fn unlearnt() -> [i64; BUCKETS] {
-    let mut cost = [0; BUCKETS];
-    let mut bucket = 0;
-    while bucket < SIDE {
-        cost[bucket] = BEFORE;
-        bucket += 1;
+    let mut costs = [0; BUCKETS];
+    let (mut bucket, mut cost) = (SIDE, BEFORE);
+    while bucket > 0 {
+        bucket -= 1;
+        costs[bucket] = cost;
+        cost += BEFORE_STEP;
     }
-    cost
+    costs
 }
 
 /// The bucket of a delay: [`SIDE`] is none, below it are lines that came before their mapping.

@@ -276,8 +276,38 @@ impl<T> Attributor<T> {
         };
         let Held { payload, asked, .. } = self.held.pop_front()?;
         self.first_held += 1;
-        self.count(&asked, verdict);
+        let missing = verdict.reason == Reason::NoMapping;
+        let verdict = self.ask_neighbours(&asked, verdict);
+        self.count(&asked, verdict, missing);
         Some(Decided { payload, server: ServerId(asked.server), time: asked.time, verdict })
+    }
+
+    /// Where mappings are often missing, a line without one is likely of the same client as the line
+    /// just before it from the same User-Agent.
+    fn ask_neighbours(&mut self, asked: &Asked, verdict: Verdict) -> Verdict {
+        let (Some(agent), Some(state)) =
+            (asked.user_agent, self.states.get_mut(asked.server as usize))
+        else {
+            return verdict;
+        };
+        if let Some(client) = verdict.client {
+            state.neighbours.note(agent, client, asked.time);
+            return verdict;
+        }
+        let is_lost = matches!(verdict.reason, Reason::NoMapping | Reason::NoneFits);
+        if !is_lost || !state.misses_mappings() {
+            return verdict;
+        }
+        match state.neighbours.near(agent, asked.time) {
+            Some(client) => Verdict {
+                client: Some(client),
+                certainty: Certainty::Likely,
+                reason: Reason::Neighbour,
+                probability: 500,
+                ..verdict
+            },
+            None => verdict,
+        }
     }
 
     fn is_due(&self, time: Timestamp) -> bool {
@@ -318,25 +348,24 @@ impl<T> Attributor<T> {
         self.states.get(server.0 as usize)?.delays.median()
     }
 
-    fn count(&mut self, asked: &Asked, verdict: Verdict) {
+    fn count(&mut self, asked: &Asked, verdict: Verdict, missing: bool) {
         match verdict.certainty {
             Certainty::Exact => self.counts.exact += 1,
             Certainty::Certain => self.counts.certain += 1,
             Certainty::Likely => self.counts.likely += 1,
             Certainty::None => self.counts.none += 1,
         }
-        if verdict.client.is_some() {
-            self.counts.used += 1;
-        }
+        let explained = verdict.client.is_some() && verdict.reason != Reason::Neighbour;
+        self.counts.used += u64::from(explained);
         let Some(state) = self.states.get_mut(asked.server as usize) else { return };
         state.held -= 1;
         state.counts.add(verdict.certainty);
         if matches!(verdict.reason, Reason::NoRequest | Reason::Direct) {
             return;
         }
-        state.note_missing(verdict.reason == Reason::NoMapping);
+        state.note_missing(missing);
         if let Some(sender) = asked.sender {
-            state.senders.learn(sender, verdict.client.is_some());
+            state.senders.learn(sender, explained);
         }
     }
 }

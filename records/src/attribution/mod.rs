@@ -221,6 +221,10 @@ pub enum Reason {
     Doubtful,
     /// No mapping with this request was there.
     NoMapping,
+    /// No mapping with this request was there, as is common at this server, but the line just before
+    /// it from the same User-Agent had one: where the C balancer saw several requests in one read it
+    /// noted the first only.
+    Neighbour,
     /// Mappings with this request were there, but all of them suit other lines better.
     NoneFits,
     /// The line has no request that could be looked up.

@@ -2,6 +2,8 @@
 
 use super::Certainty;
 use super::delays::Delays;
+use crate::addr::ClientAddr;
+use crate::time::Timestamp;
 
 /// Lines without a mapping per million, beyond which no line of the server is certain: the mapping
 /// that seems to be the only one may belong to somebody whose own line is yet to come.
@@ -14,7 +16,7 @@ const MISSING_MEMORY: i64 = 256;
 const UNMATCHED: i64 = 22_000;
 
 /// By how much that falls each time the share of missing mappings doubles beyond one in 1,000.
-const UNMATCHED_STEP: i64 = 1_400;
+const UNMATCHED_STEP: i64 = 1_800;
 
 /// The most that the order among lines and mappings of a server may cost.
 const ORDER_WORST: i32 = 4_000;
@@ -24,6 +26,7 @@ pub(super) struct Server {
     pub(super) delays: Delays,
     pub(super) order: Order,
     pub(super) senders: Senders,
+    pub(super) neighbours: Neighbours,
     /// Lines without a mapping per million, a moving average.
     missing: i64,
     /// Held lines for which there is no mapping yet.
@@ -43,6 +46,7 @@ impl Server {
             delays: Delays::new(),
             order: Order::default(),
             senders: Senders::default(),
+            neighbours: Neighbours { slots: Vec::new() },
             missing: 0,
             short: 0,
             held: 0,
@@ -87,6 +91,41 @@ impl OrderScale {
         // Beyond this many places every cost is the worst, and nothing overflows.
         let off = off.clamp(-4_000, 4_000).abs();
         (off.wrapping_mul(self.scale) >> 8).min(ORDER_WORST)
+    }
+}
+
+/// Who was last seen with a User-Agent at a server.
+pub(super) struct Neighbours {
+    slots: Vec<Option<Neighbour>>,
+}
+
+#[derive(Clone, Copy)]
+struct Neighbour {
+    agent: u32,
+    client: ClientAddr,
+    time: Timestamp,
+}
+
+/// User-Agents remembered for each server.
+const NEIGHBOURS: usize = 256;
+
+/// How near in time two lines of one read are, in microseconds; with coarse stamps, the same stamp.
+const NEAR: i64 = 5_000;
+
+impl Neighbours {
+    /// Notes that a mapping explained a line with this User-Agent.
+    pub(super) fn note(&mut self, agent: u32, client: ClientAddr, time: Timestamp) {
+        if self.slots.is_empty() {
+            self.slots.resize(NEIGHBOURS, None);
+        }
+        self.slots[agent as usize % NEIGHBOURS] = Some(Neighbour { agent, client, time });
+    }
+
+    /// Whose line with this User-Agent came just before `time`.
+    pub(super) fn near(&self, agent: u32, time: Timestamp) -> Option<ClientAddr> {
+        let neighbour = (*self.slots.get(agent as usize % NEIGHBOURS)?)?;
+        let near = neighbour.agent == agent && time.micros_since(neighbour.time).abs() <= NEAR;
+        near.then_some(neighbour.client)
     }
 }
 
