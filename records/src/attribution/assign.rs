@@ -1,7 +1,10 @@
-//! Which line takes which mapping: the cheapest assignment of a group, bounded in size.
+//! Which line takes which mapping, decided for a group together, bounded in size.
 //!
-//! The method is the shortest augmenting path form of the Hungarian method (Jonker and Volgenant,
-//! 1987), with a column of its own for each line that takes no mapping at all.
+//! Lines and mappings are both in time order. First the cheapest way to lay the one along the other
+//! without crossing is found (as in sequence alignment: Needleman and Wunsch, 1970): lines may stay
+//! without a mapping, mappings may be skipped, each at a cost. Then two lines exchange their mappings
+//! wherever that saves more than the crossing costs, until nothing is saved any more. Where a server
+//! answers in no order at all, it is the cheapest assignment instead.
 
 /// The most lines that are decided together.
 pub(super) const MAX_LINES: usize = 8;
@@ -9,29 +12,47 @@ pub(super) const MAX_LINES: usize = 8;
 /// The most mappings that they are decided over.
 pub(super) const MAX_MAPPINGS: usize = 16;
 
-/// The cost of a pair that cannot be.
-pub(super) const IMPOSSIBLE: i64 = 1 << 40;
-
 const COLUMNS: usize = MAX_MAPPINGS + MAX_LINES;
 
-/// Costs of pairs: lower is better, [`IMPOSSIBLE`] never happens.
+/// Where crossing costs less than this, order is no evidence.
+const FREE: i64 = 700;
+
+/// The cost of a pair that cannot be.
+const IMPOSSIBLE: i64 = 1 << 40;
+
+/// Costs of pairs: lower is better, and a pair that was never set cannot be.
 #[derive(Default)]
 pub(super) struct Costs {
     /// Line after line, each with a cost for every mapping.
     pairs: Vec<i64>,
-    /// Of leaving a line without a mapping.
-    unmatched: i64,
+    /// For each mapping, what it costs to skip it although a later one is taken.
+    skips: Vec<i64>,
+    other: Other,
     lines: usize,
     mappings: usize,
 }
 
+/// What else has a cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Other {
+    /// A line without a mapping.
+    pub(super) unmatched: i64,
+    /// Two lines that take their mappings in the wrong order.
+    pub(super) crossed: i64,
+}
+
+/// For each line the mapping that it takes.
+pub(super) type Chosen = [Option<usize>; MAX_LINES];
+
 impl Costs {
-    /// Begins anew, for at most [`MAX_LINES`] lines and [`MAX_MAPPINGS`] mappings; no pair is possible
-    /// until it is set.
-    pub(super) fn reset(&mut self, lines: usize, mappings: usize, unmatched: i64) {
+    /// Begins anew, for at most [`MAX_LINES`] lines and as many mappings as there are costs of
+    /// skipping one, at most [`MAX_MAPPINGS`].
+    pub(super) fn reset(&mut self, lines: usize, skips: impl Iterator<Item = i64>, other: Other) {
+        self.skips.clear();
+        self.skips.extend(skips);
+        (self.lines, self.mappings, self.other) = (lines, self.skips.len(), other);
         self.pairs.clear();
-        self.pairs.resize(lines * mappings, IMPOSSIBLE);
-        (self.lines, self.mappings, self.unmatched) = (lines, mappings, unmatched);
+        self.pairs.resize(lines * self.mappings, IMPOSSIBLE);
     }
 
     /// Sets the cost of a pair.
@@ -44,20 +65,122 @@ impl Costs {
         &self.pairs[line * self.mappings..][..self.mappings]
     }
 
-    /// For each line the mapping that the cheapest assignment gives it.
-    pub(super) fn solve(&self) -> [Option<usize>; MAX_LINES] {
-        self.each_its_own().unwrap_or_else(|| self.cheapest())
+    /// What each line takes.
+    pub(super) fn solve(&self) -> Chosen {
+        if self.other.crossed < FREE {
+            return self.each_its_own().unwrap_or_else(|| self.cheapest());
+        }
+        let mut chosen = self.along();
+        self.exchange(&mut chosen);
+        chosen
+    }
+
+    /// The cheapest way without crossing. Mappings behind the last one taken cost nothing.
+    fn along(&self) -> Chosen {
+        let width = self.mappings + 1;
+        let unmatched = self.other.unmatched;
+        // best[line][mapping]: the cheapest for so many lines over so many mappings.
+        let mut best = [[0; MAX_MAPPINGS + 1]; MAX_LINES + 1];
+        for mapping in 1..width {
+            best[0][mapping] = best[0][mapping - 1] + self.skips[mapping - 1];
+        }
+        for line in 1..=self.lines {
+            let costs = self.of_line(line - 1);
+            best[line][0] = best[line - 1][0] + unmatched;
+            for mapping in 1..width {
+                best[line][mapping] = (best[line - 1][mapping - 1] + costs[mapping - 1])
+                    .min(best[line][mapping - 1] + self.skips[mapping - 1])
+                    .min(best[line - 1][mapping] + unmatched);
+            }
+        }
+        let mut chosen = [None; MAX_LINES];
+        let ends = best[self.lines][..width].iter().enumerate();
+        let mut mapping = ends.min_by_key(|&(_, cost)| cost).map_or(0, |(end, _)| end);
+        let mut line = self.lines;
+        while line > 0 {
+            // Where lines compete on equal terms, it is the later that goes without.
+            let here = best[line][mapping];
+            if here == best[line - 1][mapping] + unmatched {
+                line -= 1;
+            } else if mapping > 0
+                && here == best[line - 1][mapping - 1] + self.of_line(line - 1)[mapping - 1]
+            {
+                (line, mapping) = (line - 1, mapping - 1);
+                chosen[line] = Some(mapping);
+            } else {
+                mapping -= 1;
+            }
+        }
+        chosen
+    }
+
+    /// Exchanges as long as it saves something; each round saves, so it ends, and is cut short if not
+    /// soon enough.
+    fn exchange(&self, chosen: &mut Chosen) {
+        for _ in 0..MAX_LINES {
+            let mut changed = false;
+            for first in 0..self.lines {
+                for second in first + 1..self.lines {
+                    changed |= self.exchange_two(chosen, first, second);
+                }
+                changed |= chosen[first].is_none() && self.find_free(chosen, first);
+            }
+            if !changed {
+                return;
+            }
+        }
+    }
+
+    /// A line that goes without takes a mapping that nobody has, or that of a line which is content
+    /// with such a one.
+    fn find_free(&self, chosen: &mut Chosen, line: usize) -> bool {
+        let free = (0..self.mappings).filter(|&mapping| !chosen.contains(&Some(mapping)));
+        let costs = self.of_line(line);
+        let mut best = (self.other.unmatched - self.other.crossed, None);
+        for mapping in free {
+            if costs[mapping] < best.0 {
+                best = (costs[mapping], Some((line, mapping)));
+            }
+            for (other, taken) in chosen.iter().enumerate().take(self.lines) {
+                let Some(taken) = *taken else { continue };
+                let theirs = self.of_line(other);
+                let cost = costs[taken] + theirs[mapping] - theirs[taken];
+                if cost < best.0 {
+                    best = (cost, Some((other, mapping)));
+                }
+            }
+        }
+        let Some((mover, mapping)) = best.1 else { return false };
+        let left = chosen[mover].replace(mapping);
+        if mover != line {
+            chosen[line] = left;
+        }
+        true
+    }
+
+    fn exchange_two(&self, chosen: &mut Chosen, first: usize, second: usize) -> bool {
+        let (Some(a), Some(b)) = (chosen[first], chosen[second]) else { return false };
+        let straight = self.of_line(first)[a] + self.of_line(second)[b];
+        let exchanged = self.of_line(first)[b] + self.of_line(second)[a];
+        // Exchanging neighbours makes one crossing; lines between them are crossed twice.
+        let crossings = i64::try_from(2 * (second - first) - 1).unwrap_or(1) * self.other.crossed;
+        let price = if a < b { crossings } else { -crossings };
+        if exchanged + price >= straight {
+            return false;
+        }
+        chosen.swap(first, second);
+        true
     }
 
     /// If no two lines are best served by the same mapping, and each is better served by one than by
     /// none, nothing is cheaper than that.
-    fn each_its_own(&self) -> Option<[Option<usize>; MAX_LINES]> {
+    fn each_its_own(&self) -> Option<Chosen> {
         let mut chosen = [None; MAX_LINES];
         let mut taken = 0_u32;
         for (line, chosen) in chosen.iter_mut().enumerate().take(self.lines) {
             let costs = self.of_line(line).iter().enumerate();
             let (best, &cost) = costs.min_by_key(|&(_, cost)| cost)?;
-            if cost >= self.unmatched || taken & 1 << best != 0 {
+            if cost >= self.other.unmatched || taken & 1 << best != 0 {
                 return None;
             }
             taken |= 1 << best;
@@ -66,7 +189,9 @@ impl Costs {
         Some(chosen)
     }
 
-    fn cheapest(&self) -> [Option<usize>; MAX_LINES] {
+    /// The cheapest way where order means nothing: the shortest augmenting path form of the Hungarian
+    /// method (Jonker and Volgenant, 1987), with a column of its own for each line that takes nothing.
+    fn cheapest(&self) -> Chosen {
         const NOBODY: usize = usize::MAX;
         let columns = self.mappings + self.lines;
         let mut owner = [NOBODY; COLUMNS];
@@ -129,7 +254,7 @@ impl Costs {
     fn cost(&self, line: usize, column: usize) -> i64 {
         match column.checked_sub(self.mappings) {
             None => self.pairs[line * self.mappings + column],
-            Some(own) if own == line => self.unmatched,
+            Some(own) if own == line => self.other.unmatched,
             Some(_) => IMPOSSIBLE,
         }
     }
@@ -140,23 +265,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The cheapest total, by trying everything.
-    fn by_trial(costs: &Costs, line: usize, taken: u32) -> i64 {
+    /// The cheapest total without crossing, by trying everything.
+    fn by_trial(costs: &Costs, line: usize, mapping: usize) -> i64 {
         if line == costs.lines {
             return 0;
         }
-        let alone = costs.unmatched + by_trial(costs, line + 1, taken);
-        (0..costs.mappings)
-            .filter(|mapping| taken & 1 << mapping == 0)
-            .map(|mapping| {
-                costs.of_line(line)[mapping] + by_trial(costs, line + 1, taken | 1 << mapping)
-            })
-            .fold(alone, i64::min)
+        let mut best = costs.other.unmatched + by_trial(costs, line + 1, mapping);
+        for taken in mapping..costs.mappings {
+            let skipped = costs.skips[mapping..taken].iter().sum::<i64>();
+            let rest = by_trial(costs, line + 1, taken + 1);
+            best = best.min(skipped + costs.of_line(line)[taken] + rest);
+        }
+        best
     }
 
-    fn costs(rows: &[Vec<i64>], unmatched: i64) -> Costs {
+    fn costs(rows: &[Vec<i64>], skipped: i64, other: Other) -> Costs {
         let mut costs = Costs::default();
-        costs.reset(rows.len(), rows.first().map_or(0, Vec::len), unmatched);
+        let mappings = rows.first().map_or(0, Vec::len);
+        costs.reset(rows.len(), std::iter::repeat_n(skipped, mappings), other);
         for (line, row) in rows.iter().enumerate() {
             for (mapping, &cost) in row.iter().enumerate() {
                 costs.set(line, mapping, cost);
@@ -165,37 +291,110 @@ mod tests {
         costs
     }
 
+    /// What a choice without crossing costs.
+    fn total(costs: &Costs, chosen: &Chosen) -> i64 {
+        let (mut total, mut next) = (0, 0);
+        for (line, mapping) in chosen.iter().enumerate().take(costs.lines) {
+            total += match *mapping {
+                Some(mapping) => {
+                    let skipped = costs.skips[next..mapping].iter().sum::<i64>();
+                    next = mapping + 1;
+                    costs.of_line(line)[mapping] + skipped
+                }
+                None => costs.other.unmatched,
+            };
+        }
+        total
+    }
+
+    fn rows() -> impl Strategy<Value = Vec<Vec<i64>>> {
+        (1..5_usize, 0..6_usize).prop_flat_map(|(lines, mappings)| {
+            let cost = prop_oneof![9 => 0..50_i64, 1 => Just(IMPOSSIBLE)];
+            proptest::collection::vec(proptest::collection::vec(cost, mappings), lines)
+        })
+    }
+
     proptest! {
         #[test]
-        fn no_assignment_is_cheaper(
-            rows in (1..5_usize, 0..6_usize).prop_flat_map(|(lines, mappings)| {
-                let cost = prop_oneof![9 => 0..50_i64, 1 => Just(IMPOSSIBLE)];
-                proptest::collection::vec(proptest::collection::vec(cost, mappings), lines)
-            }),
-            unmatched in 0..60_i64,
+        fn nothing_without_crossing_is_cheaper(
+            rows in rows(), unmatched in 0..60_i64, skipped in 0..20_i64,
         ) {
-            let costs = costs(&rows, unmatched);
+            let costs = costs(&rows, skipped, Other { unmatched, crossed: 0 });
+            let chosen = costs.along();
+            prop_assert_eq!(total(&costs, &chosen), by_trial(&costs, 0, 0));
+        }
+
+        #[test]
+        fn no_mapping_is_given_twice_and_no_pair_is_impossible(
+            rows in rows(), unmatched in 0..60_i64, skipped in 0..20_i64, crossed in 0..2_000_i64,
+        ) {
+            let costs = costs(&rows, skipped, Other { unmatched, crossed });
             let chosen = costs.solve();
             let mut taken = 0_u32;
-            let mut total = 0;
-            for (line, mapping) in chosen.iter().enumerate().take(costs.lines) {
-                match mapping {
-                    Some(mapping) => {
-                        prop_assert_eq!(taken & 1 << mapping, 0, "a mapping was given twice");
-                        taken |= 1 << mapping;
-                        total += costs.of_line(line)[*mapping];
-                    }
-                    None => total += unmatched,
-                }
+            for (line, mapping) in chosen.iter().enumerate() {
+                let Some(mapping) = *mapping else { continue };
+                prop_assert_eq!(taken & 1 << mapping, 0, "a mapping was given twice");
+                taken |= 1 << mapping;
+                prop_assert!(costs.of_line(line)[mapping] < IMPOSSIBLE);
             }
-            prop_assert_eq!(total, by_trial(&costs, 0, 0));
         }
     }
+
+    /// The cheapest assignment, by trying everything.
+    fn any_order(costs: &Costs, line: usize, taken: u32) -> i64 {
+        if line == costs.lines {
+            return 0;
+        }
+        let alone = costs.other.unmatched + any_order(costs, line + 1, taken);
+        (0..costs.mappings)
+            .filter(|mapping| taken & 1 << mapping == 0)
+            .map(|mapping| {
+                costs.of_line(line)[mapping] + any_order(costs, line + 1, taken | 1 << mapping)
+            })
+            .fold(alone, i64::min)
+    }
+
+    proptest! {
+        #[test]
+        fn where_order_means_nothing_no_assignment_is_cheaper(
+            rows in rows(), unmatched in 0..60_i64,
+        ) {
+            let costs = costs(&rows, 0, Other { unmatched, crossed: 0 });
+            let chosen = costs.solve();
+            let total: i64 = (0..costs.lines)
+                .map(|line| chosen[line].map_or(unmatched, |mapping| costs.of_line(line)[mapping]))
+                .sum();
+            prop_assert_eq!(total, any_order(&costs, 0, 0));
+        }
+    }
+
+    const SKIPPED: i64 = 10_000;
+    const OTHER: Other = Other { unmatched: 100_000, crossed: 5_000 };
 
     #[test]
     fn a_group_is_decided_together() {
         // The first line fits both mappings, the second only the first: so the first gives way.
-        let chosen = costs(&[vec![1, 2], vec![1, IMPOSSIBLE]], 100).solve();
+        let chosen = costs(&[vec![1_000, 2_000], vec![1_000, IMPOSSIBLE]], SKIPPED, OTHER).solve();
         assert_eq!(chosen[..2], [Some(1), Some(0)]);
+    }
+
+    #[test]
+    fn where_all_is_equal_the_first_come_are_first_served() {
+        let chosen = costs(&[vec![3; 5], vec![3; 5], vec![3; 5]], SKIPPED, OTHER).solve();
+        assert_eq!(chosen[..3], [Some(0), Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn a_mapping_that_suits_nobody_is_skipped_once_for_all() {
+        let chosen = costs(&[vec![9_000, 0, 9_000], vec![9_000, 9_000, 0]], SKIPPED, OTHER).solve();
+        assert_eq!(chosen[..2], [Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn lines_cross_only_for_good_reason() {
+        let little = costs(&[vec![2_000, 0], vec![0, 2_000]], SKIPPED, OTHER).solve();
+        assert_eq!(little[..2], [Some(0), Some(1)]);
+        let much = costs(&[vec![9_000, 0], vec![0, 9_000]], SKIPPED, OTHER).solve();
+        assert_eq!(much[..2], [Some(1), Some(0)]);
     }
 }

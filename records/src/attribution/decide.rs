@@ -1,7 +1,7 @@
 //! How a line's client is decided: alone where there is one mapping and one line, else together
 //! with the next lines of its group, over the mappings that they could have.
 
-use super::assign::{Costs, MAX_LINES, MAX_MAPPINGS};
+use super::assign::{Costs, MAX_LINES, MAX_MAPPINGS, Other};
 use super::engine::{Asked, Attributor};
 use super::habits::{CERTAIN, Fit, Rarity};
 use super::outstanding::{Group, Waiting};
@@ -15,6 +15,14 @@ const MAX_STEPS: usize = 64;
 /// How many lines are decided at once where a group has more than are in view: the rest of the
 /// view has done its part for them.
 const AT_ONCE: usize = 4;
+
+/// Cost of skipping a mapping: one in some hundred is never answered.
+const SKIPPED: i64 = 3_000;
+
+/// How little the User-Agents of two pairs may cost, and how much more the other way round, for it to
+/// be plain which is whose.
+const SURE: i32 = 2_000;
+const DECISIVE: i32 = 5_000;
 
 /// The lines and mappings of a group that are decided together; kept from decision to decision for
 /// its memory.
@@ -43,11 +51,21 @@ struct Column {
     client: ClientAddr,
     time: Timestamp,
     resolution: Resolution,
-    ordinal: u32,
     tainted: bool,
-    taken: bool,
-    /// Whether it is one that the line now decided could have.
-    could: bool,
+    /// Set aside before: to skip it once more is no surprise.
+    given_up: bool,
+    standing: Standing,
+}
+
+/// What a mapping in view is to the line that is decided now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// An earlier line of the view took it.
+    Taken,
+    /// The line could have it.
+    Possible,
+    /// Its time or its delay rule it out.
+    RuledOut,
 }
 
 impl<T> Attributor<T> {
@@ -103,6 +121,7 @@ impl<T> Attributor<T> {
         let mut view = std::mem::take(&mut self.view);
         self.look(group, &mut view);
         self.weigh(group, &mut view);
+        self.watch_turns(&view);
         let chosen = view.costs.solve();
         let latest = view.rows[0].asked.time.offset_by(self.wait / 2);
         let crowded = view.rows.len() < self.outstanding.group(group).lines as usize;
@@ -115,7 +134,7 @@ impl<T> Attributor<T> {
             }
             let found = match chosen {
                 Some(column) => self.take_chosen(group, &mut view, row, column),
-                None => self.none_of(group),
+                None => self.take_none(group, &view),
             };
             self.leave_group(index);
             if row == 0 {
@@ -128,7 +147,11 @@ impl<T> Attributor<T> {
         verdict.unwrap_or_else(|| nothing(Reason::NoMapping))
     }
 
-    fn none_of(&self, group: u32) -> Verdict {
+    /// A line goes without, though others of its group may not: what they get is a guess from now on.
+    fn take_none(&mut self, group: u32, view: &View) -> Verdict {
+        for column in view.columns.iter().filter(|column| column.standing != Standing::Taken) {
+            self.outstanding.taint(column.mapping);
+        }
         let Group { mappings, lines, .. } = *self.outstanding.group(group);
         let reason = if lines > mappings { Reason::NoMapping } else { Reason::NoneFits };
         Verdict { candidates: mappings, ..nothing(reason) }
@@ -161,6 +184,8 @@ impl<T> Attributor<T> {
         if view.columns.is_empty() {
             self.look_at_mappings(group, view, |_| true);
         }
+        // Those that were set aside came last, and are older.
+        view.columns.sort_by_key(|column| column.time);
     }
 
     fn look_at_lines(&self, group: u32, view: &mut View) {
@@ -194,10 +219,9 @@ impl<T> Attributor<T> {
                 client: waiting.client,
                 time: waiting.time,
                 resolution: waiting.resolution,
-                ordinal: waiting.ordinal,
                 tainted: waiting.tainted,
-                taken: false,
-                could: false,
+                given_up: waiting.stale,
+                standing: Standing::RuledOut,
             });
         }
         // Where the last one is too young for the first line, so are those behind it.
@@ -211,10 +235,12 @@ impl<T> Attributor<T> {
         let horizon = self.horizon(group, view);
         let View { rows, columns, costs, rarities, .. } = view;
         let state = &self.states[rows[0].asked.server as usize];
-        costs.reset(rows.len(), columns.len(), state.unmatched_cost());
+        let other =
+            Other { unmatched: state.unmatched_cost(), crossed: state.turns.crossing_cost() };
+        let skips = columns.iter().map(|column| if column.given_up { 0 } else { SKIPPED });
+        costs.reset(rows.len(), skips, other);
         rarities.clear();
         rarities.extend(rows.iter().map(|row| self.habits.rarity(row.asked.user_agent)));
-        let order = state.order.scale();
         // Coarse stamps make most delays of a group the same one.
         let (mut last_delay, mut last_cost) = (0, state.delays.cost(0));
         for (place, column) in columns.iter().enumerate() {
@@ -222,18 +248,13 @@ impl<T> Attributor<T> {
             let saved = state.delays.saved(horizon.micros_since(column.time));
             for (row, (Row { asked, .. }, rarity)) in rows.iter().zip(&*rarities).enumerate() {
                 let delay = asked.time.micros_since(column.time);
-                if delay < 0 && self.is_impossible((column.time, column.resolution), asked) {
+                if self.is_impossible((column.time, column.resolution), asked) {
                     continue;
                 }
                 if delay != last_delay {
                     (last_delay, last_cost) = (delay, state.delays.cost(delay));
                 }
-                let is_coarse = asked.resolution.max(column.resolution) == Resolution::Second;
-                let order_cost =
-                    if is_coarse { order.cost(column.ordinal, asked.ordinal) } else { 0 };
-                let turn = i64::try_from(row.abs_diff(place)).unwrap_or(0);
-                let evidence = i64::from(known.cost(rarity) + order_cost);
-                costs.set(row, place, last_cost - saved + evidence + turn);
+                costs.set(row, place, last_cost - saved + i64::from(known.cost(rarity)));
             }
         }
     }
@@ -248,6 +269,31 @@ impl<T> Attributor<T> {
         view.rows.last().map_or(now, |last| last.asked.time)
     }
 
+    /// Learns from the first two lines and mappings of a group whether equal requests are answered in
+    /// order, if the User-Agents leave no doubt which is whose.
+    fn watch_turns(&mut self, view: &View) {
+        let ([first, second, ..], [a, b, ..], [one, two, ..]) =
+            (&*view.rows, &*view.columns, &*view.rarities)
+        else {
+            return;
+        };
+        if first.asked.user_agent == second.asked.user_agent || b.time > first.asked.time {
+            return;
+        }
+        let (known_a, known_b) = (self.habits.known(a.client), self.habits.known(b.client));
+        let straight = known_a.cost(one) + known_b.cost(two);
+        let crossed = known_b.cost(one) + known_a.cost(two);
+        if straight.min(crossed) > SURE || (straight - crossed).abs() < DECISIVE {
+            return;
+        }
+        let state = &mut self.states[first.asked.server as usize];
+        let delay = |row: &Row, column: &Column| {
+            state.delays.cost(row.asked.time.micros_since(column.time))
+        };
+        let against = delay(first, b) + delay(second, a) - delay(first, a) - delay(second, b);
+        state.turns.learn(crossed < straight, against);
+    }
+
     /// Takes the chosen one of several candidates, and says how sure that is.
     fn take_chosen(&mut self, group: u32, view: &mut View, row: usize, chosen: usize) -> Verdict {
         let asked = view.rows[row].asked;
@@ -257,15 +303,18 @@ impl<T> Attributor<T> {
         let mut same = view.complete || !mixed;
         let mut total = 0;
         for column in &mut view.columns {
-            column.could = !column.taken
-                && !self.is_impossible((column.time, column.resolution), &asked)
+            if column.standing == Standing::Taken {
+                continue;
+            }
+            let possible = !self.is_impossible((column.time, column.resolution), &asked)
                 && self.is_ordinary(column, &asked);
-            if column.could {
+            column.standing = if possible { Standing::Possible } else { Standing::RuledOut };
+            if possible {
                 total += 1;
                 same &= column.client == client && !column.tainted;
             }
         }
-        same &= view.columns[chosen].could;
+        same &= view.columns[chosen].standing == Standing::Possible;
         let fit = self.fit(client, &asked);
         let state = &self.states[asked.server as usize];
         let doubt = lines > mappings
@@ -293,7 +342,7 @@ impl<T> Attributor<T> {
         if !same {
             self.pass_over(group, view, chosen);
         }
-        view.columns[chosen].taken = true;
+        view.columns[chosen].standing = Standing::Taken;
         self.take(mapping);
         Verdict {
             client: Some(client),
@@ -309,10 +358,10 @@ impl<T> Attributor<T> {
     /// been passed over once more.
     fn pass_over(&mut self, group: u32, view: &mut View, chosen: usize) {
         for (place, column) in view.columns.iter_mut().enumerate() {
-            if column.taken || place == chosen {
+            if column.standing == Standing::Taken || place == chosen {
                 continue;
             }
-            if column.could && !column.tainted {
+            if column.standing == Standing::Possible && !column.tainted {
                 column.tainted = true;
                 self.outstanding.taint(column.mapping);
             }
@@ -322,10 +371,12 @@ impl<T> Attributor<T> {
         }
     }
 
-    /// A mapping must precede its line, but for coarse stamps and late arrival.
+    /// A mapping must precede its line, but for coarse stamps and late arrival, and not by more than
+    /// the window.
     fn is_impossible(&self, (time, resolution): (Timestamp, Resolution), asked: &Asked) -> bool {
         let step = asked.resolution.max(resolution).micros();
-        time > asked.time.offset_by(self.wait + step - 1)
+        let delay = asked.time.micros_since(time);
+        delay + self.wait + step <= 0 || delay > self.window
     }
 
     /// Whether the delay does not rule the pair out.
@@ -350,7 +401,6 @@ impl<T> Attributor<T> {
         let delay = asked.time.micros_since(waiting.time);
         let state = &mut self.states[asked.server as usize];
         state.delays.learn(delay, asked.resolution.max(waiting.resolution));
-        state.order.learn(waiting.ordinal, asked.ordinal);
         self.learn_agent(waiting.client, asked, weight);
     }
 
@@ -363,7 +413,8 @@ impl<T> Attributor<T> {
 
 /// The share of the evidence that speaks for `client`, in thousandths, never certainty.
 fn probability(client: ClientAddr, columns: &[Column], costs: &[i64]) -> u16 {
-    let open = || columns.iter().zip(costs).filter(|(column, _)| !column.taken);
+    let open =
+        || columns.iter().zip(costs).filter(|(column, _)| column.standing != Standing::Taken);
     let best = open().map(|(_, &cost)| cost).min().unwrap_or(0);
     let (mut all, mut ours) = (0, 0);
     for (column, &cost) in open() {
@@ -377,7 +428,7 @@ fn probability(client: ClientAddr, columns: &[Column], costs: &[i64]) -> u16 {
 }
 
 /// 2^16 times e to the power of minus `cost` thousandths, to within a few parts in a hundred.
-fn weight(cost: i64) -> u64 {
+pub(super) fn weight(cost: i64) -> u64 {
     // A thousandth of a natural logarithm is 1.4427 thousandths of one to base 2.
     let halvings = cost.saturating_mul(1_477) / 1_000;
     let (whole, part) = (halvings >> 10, (halvings & 1_023).unsigned_abs());

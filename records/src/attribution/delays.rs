@@ -24,6 +24,10 @@ const ORPHANS: f32 = 0.005;
 const BEFORE: i64 = 2_000;
 const BEFORE_STEP: i64 = 120;
 
+/// What it costs that a stamp in whole seconds is one further off than usual: few delays lie across
+/// the turn of a second.
+const NEXT_STAMP: i64 = 3_000;
+
 /// Pairs needed before the distribution is used at all.
 const ENOUGH: u32 = 20;
 
@@ -77,7 +81,18 @@ impl Delays {
 
     /// What it costs to explain a line by a mapping `delay` microseconds older.
     pub(super) fn cost(&self, delay: i64) -> i64 {
-        self.cost[bucket(delay)]
+        let cost = self.cost[bucket(delay)];
+        match self.nearer(delay) {
+            Some(nearer) => cost.min(self.cost[bucket(nearer)] + NEXT_STAMP),
+            None => cost,
+        }
+    }
+
+    /// With stamps of whole seconds, two that differ by one may be of a shorter delay: that delay.
+    fn nearer(&self, delay: i64) -> Option<i64> {
+        let step = self.resolution.micros();
+        (self.resolution == Resolution::Second && delay != 0)
+            .then(|| delay.saturating_sub(delay.signum() * step))
     }
 
     /// What is saved by not leaving over a mapping that at the end of what is in view has waited
@@ -88,7 +103,7 @@ impl Delays {
 
     /// Whether such a delay is out of the ordinary.
     pub(super) fn is_unusual(&self, delay: i64) -> bool {
-        let bucket = bucket(delay);
+        let bucket = bucket(self.nearer(delay).unwrap_or(delay));
         // A little beyond what was seen is still ordinary: two octaves.
         bucket + 8 < self.usual.0 || bucket > self.usual.1 + 8
     }

@@ -20,7 +20,7 @@ pub struct Attributor<T> {
     /// [`Settings::wait`] in microseconds.
     pub(super) wait: i64,
     /// [`Settings::window`] in microseconds.
-    window: i64,
+    pub(super) window: i64,
     servers: IndexSet<OwnedServer>,
     last_server: Option<ServerId>,
     pub(super) states: Vec<Server>,
@@ -62,8 +62,6 @@ pub(super) struct Asked {
     pub(super) server: u32,
     sender: Option<u32>,
     pub(super) user_agent: Option<u32>,
-    /// Its place among the lines of its server.
-    pub(super) ordinal: u32,
     pub(super) time: Timestamp,
     pub(super) resolution: Resolution,
 }
@@ -128,15 +126,13 @@ impl<T> Attributor<T> {
     pub fn mapping(&mut self, record: Record) {
         self.counts.mappings += 1;
         let server = record.server.0;
-        let Some(state) = self.states.get_mut(server as usize) else {
+        if self.states.get(server as usize).is_none() {
             self.counts.evicted += 1;
             return;
-        };
-        state.mappings = state.mappings.wrapping_add(1);
-        let ordinal = state.mappings;
+        }
         self.seen[place(record.cut)] = true;
         let group = self.outstanding.find_or_add(key(server, record.cut, record.request), server);
-        self.outstanding.add(group, record.client, (record.time, record.resolution), ordinal);
+        self.outstanding.add(group, record.client, (record.time, record.resolution));
         let members = self.outstanding.group(group);
         if members.lines >= members.mappings {
             self.states[server as usize].short -= 1;
@@ -155,11 +151,9 @@ impl<T> Attributor<T> {
             self.habits.note(agent);
         }
         let server = line.server.0;
-        let (mut ordinal, mut group, mut verdict) = (0, None, None);
+        let (mut group, mut verdict) = (None, None);
         if let Some(state) = self.states.get_mut(server as usize) {
-            state.lines = state.lines.wrapping_add(1);
             state.held += 1;
-            ordinal = state.lines;
             if line.sender.is_some_and(|sender| state.senders.is_direct(sender)) {
                 verdict = Some(nothing(Reason::Direct));
             } else {
@@ -173,7 +167,6 @@ impl<T> Attributor<T> {
             server,
             sender: line.sender,
             user_agent: line.user_agent,
-            ordinal,
             time: line.time,
             resolution: line.resolution,
         };
@@ -235,7 +228,10 @@ impl<T> Attributor<T> {
     /// [`Self::next_decided`], mappings that are too old are forgotten. Time does not go back.
     pub fn advance(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
-        let too_old = self.now.offset_by(-self.window);
+        // A held line may still need what was young enough when it came.
+        let oldest_line =
+            self.held.front().map_or(self.now, |front| front.asked.time.min(self.now));
+        let too_old = oldest_line.offset_by(-self.window);
         while let Some(oldest) = self.outstanding.oldest()
             && self.outstanding.get(oldest).time < too_old
         {

@@ -25,12 +25,10 @@ pub(super) struct Waiting {
     /// Whether it was a candidate in a decision that could have gone another way.
     pub(super) tainted: bool,
     /// Set aside in its group as too old to be expected.
-    stale: bool,
+    pub(super) stale: bool,
     /// How often a younger one was preferred.
     passed_over: u8,
     pub(super) time: Timestamp,
-    /// Its place among the mappings of its server.
-    pub(super) ordinal: u32,
     group: u32,
     links: [Links; 2],
 }
@@ -175,7 +173,6 @@ impl Outstanding {
         group: u32,
         client: ClientAddr,
         (time, resolution): (Timestamp, Resolution),
-        ordinal: u32,
     ) {
         let waiting = Waiting {
             client,
@@ -184,7 +181,6 @@ impl Outstanding {
             stale: false,
             passed_over: 0,
             time,
-            ordinal,
             group,
             links: [UNLINKED; 2],
         };
@@ -319,7 +315,7 @@ mod tests {
     fn add(outstanding: &mut Outstanding, group: u32, client: u8, seconds: i64) {
         let client = ClientAddr::Ip([192, 0, 2, client].into());
         let time = (Timestamp::from_seconds(seconds), Resolution::Second);
-        outstanding.add(group, client, time, 0);
+        outstanding.add(group, client, time);
     }
 
     fn seconds(outstanding: &Outstanding, group: u32) -> Vec<i64> {

@@ -18,13 +18,10 @@ const UNMATCHED: i64 = 22_000;
 /// By how much that falls each time the share of missing mappings doubles beyond one in 1,000.
 const UNMATCHED_STEP: i64 = 1_800;
 
-/// The most that the order among lines and mappings of a server may cost.
-const ORDER_WORST: i32 = 4_000;
-
 /// The state of one server.
 pub(super) struct Server {
     pub(super) delays: Delays,
-    pub(super) order: Order,
+    pub(super) turns: Turns,
     pub(super) senders: Senders,
     pub(super) neighbours: Neighbours,
     /// Lines without a mapping per million, a moving average.
@@ -33,10 +30,6 @@ pub(super) struct Server {
     pub(super) short: u32,
     /// Lines held.
     pub(super) held: u32,
-    /// Mappings taken, wrapping: the ordinal of the last one.
-    pub(super) mappings: u32,
-    /// Lines taken, likewise.
-    pub(super) lines: u32,
     pub(super) counts: ByCertainty,
 }
 
@@ -44,14 +37,12 @@ impl Server {
     pub(super) fn new() -> Self {
         Self {
             delays: Delays::new(),
-            order: Order::default(),
+            turns: TURNS,
             senders: Senders::default(),
             neighbours: Neighbours { slots: Vec::new() },
             missing: 0,
             short: 0,
             held: 0,
-            mappings: 0,
-            lines: 0,
             counts: ByCertainty::default(),
         }
     }
@@ -71,26 +62,6 @@ impl Server {
     pub(super) fn unmatched_cost(&self) -> i64 {
         let octaves = i64::from((self.missing.max(1_000) / 1_000).ilog2());
         UNMATCHED - octaves * UNMATCHED_STEP
-    }
-}
-
-/// [`Order`] ready for use: cost by places off.
-#[derive(Clone, Copy)]
-pub(super) struct OrderScale {
-    /// The usual lag, in places.
-    lag: i32,
-    /// Thousandths of a natural logarithm for each place off, times 2^8.
-    scale: i32,
-}
-
-impl OrderScale {
-    /// What it costs to pair a mapping with a line, by how far off they are.
-    #[inline]
-    pub(super) fn cost(self, mapping: u32, line: u32) -> i32 {
-        let off = line.wrapping_sub(mapping).cast_signed().wrapping_sub(self.lag);
-        // Beyond this many places every cost is the worst, and nothing overflows.
-        let off = off.clamp(-4_000, 4_000).abs();
-        (off.wrapping_mul(self.scale) >> 8).min(ORDER_WORST)
     }
 }
 
@@ -218,39 +189,49 @@ impl ByCertainty {
     }
 }
 
-/// How far the n-th line of a server is from the n-th mapping: with stamps of whole seconds, order
-/// is the finer clock. Thousandths throughout.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Order {
-    pairs: u32,
-    lag: i64,
-    spread: i64,
+/// Whether a server answers equal requests in the order they are asked: how often two that their
+/// User-Agents tell apart cross, against how often they would by their delays alone.
+#[derive(Clone, Copy)]
+pub(super) struct Turns {
+    /// Crossings seen and expected, in thousandths.
+    seen: i64,
+    expected: i64,
 }
 
-impl Order {
-    /// Notes the ordinals of a pair.
-    pub(super) fn learn(&mut self, mapping: u32, line: u32) {
-        let lag = Self::lag(mapping, line);
-        self.pairs = self.pairs.saturating_add(1);
-        if self.pairs == 1 {
-            (self.lag, self.spread) = (lag, 4_000);
-            return;
+/// Before anything is known, a tenth of the crossings that chance would bring.
+const TURNS: Turns = Turns { seen: 500, expected: 5_000 };
+
+/// Where both counts are halved.
+const TURNS_FADE_AT: i64 = 100_000;
+
+impl Turns {
+    /// Notes whether two requests crossed, and by how much their delays spoke against that, in
+    /// thousandths of a natural logarithm.
+    pub(super) fn learn(&mut self, crossed: bool, against: i64) {
+        self.expected += chance(against);
+        self.seen += if crossed { 1_000 } else { 0 };
+        if self.expected > TURNS_FADE_AT {
+            (self.seen, self.expected) = (self.seen / 2, self.expected / 2);
         }
-        self.spread += ((lag - self.lag).abs() - self.spread) / 16;
-        self.lag += (lag - self.lag) / 8;
     }
 
-    /// Ready to weigh a group: one division for all its pairs.
-    pub(super) fn scale(self) -> OrderScale {
-        if self.pairs < 4 {
-            return OrderScale { lag: 0, scale: 0 };
+    /// What a crossing costs, in thousandths of a natural logarithm.
+    pub(super) fn crossing_cost(self) -> i64 {
+        let seen = self.seen.max(1);
+        if seen >= self.expected {
+            return 0;
         }
-        let lag = i32::try_from(self.lag / 1_000).unwrap_or(0);
-        let scale = (1_000_000 << 8) / (self.spread + 500);
-        OrderScale { lag, scale: i32::try_from(scale).unwrap_or(i32::MAX >> 12) }
+        // 0.693 for each doubling; between two of them a straight line is good enough for a price.
+        let ratio = self.expected * 4 / seen;
+        let octaves = i64::from(ratio.ilog2()) - 2;
+        let rest = (ratio >> octaves) - 4;
+        octaves * 693 + rest * 173
     }
+}
 
-    fn lag(mapping: u32, line: u32) -> i64 {
-        i64::from(line.wrapping_sub(mapping).cast_signed()) * 1_000
-    }
+/// The chance, in thousandths, of what costs `against` more than its opposite.
+fn chance(against: i64) -> i64 {
+    let odds = super::decide::weight(against.abs());
+    let rarer = i64::try_from(odds * 1_000 / (odds + (1 << 16))).unwrap_or(0);
+    if against >= 0 { rarer } else { 1_000 - rarer }
 }

@@ -128,12 +128,15 @@ fn check(events: &[Event], decided: &[Decided<usize>]) -> Result<(), TestCaseErr
             }
             fed += 1;
         }
-        let now = due.map_or_else(|| times.last().copied().unwrap_or(0), |i| times[i]);
         let Event { server, url, .. } = events[number];
         let possible: Vec<usize> = (0..noted.len())
             .filter(|&i| {
                 let Noted { at, server: s, url: u, used, .. } = noted[i];
-                !used && s == server && u == url && at + window >= now && at <= times[number] + wait
+                !used
+                    && s == server
+                    && u == url
+                    && at + window >= times[number]
+                    && at <= times[number] + wait
             })
             .collect();
         let clients: Vec<u8> = possible.iter().map(|&i| noted[i].client).collect();
