@@ -9,7 +9,7 @@
 
 use std::io::{self, Write as _};
 
-use pen_records::attribution::{Certainty, Reason, Verdict};
+use pen_records::attribution::{Certainty, Verdict};
 
 use crate::sources::ServerKey;
 
@@ -38,7 +38,7 @@ impl Explained<'_> {
             Certainty::Exact => "exact",
         };
         let reason =
-            if self.original.is_some() { reason(verdict.reason) } else { "not-understood" };
+            if self.original.is_some() { verdict.reason.as_str() } else { "not-understood" };
         let probability = f64::from(verdict.probability) / 1_000.0;
         write!(out, "{certainty}\t{reason}\t{probability:.3}\t{}\t", verdict.candidates)?;
         match verdict.delay {
@@ -56,19 +56,5 @@ impl Explained<'_> {
             Some(ServerKey { addr, port: None }) => writeln!(out, "{addr}"),
             None => writeln!(out, "-"),
         }
-    }
-}
-
-fn reason(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Only => "only",
-        Reason::SameClient => "same-client",
-        Reason::Order => "order",
-        Reason::UserAgent => "user-agent",
-        Reason::Doubtful => "doubtful",
-        Reason::NoMapping => "no-mapping",
-        Reason::NoneFits => "none-fits",
-        Reason::NoRequest => "no-request",
-        Reason::Direct => "direct",
     }
 }

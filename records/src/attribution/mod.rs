@@ -234,6 +234,25 @@ pub enum Reason {
     Direct,
 }
 
+impl Reason {
+    /// The word that stands for it beside an explained line.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Only => "only",
+            Self::SameClient => "same-client",
+            Self::Order => "order",
+            Self::UserAgent => "user-agent",
+            Self::Doubtful => "doubtful",
+            Self::NoMapping => "no-mapping",
+            Self::Neighbour => "neighbour",
+            Self::NoneFits => "none-fits",
+            Self::NoRequest => "no-request",
+            Self::Direct => "direct",
+        }
+    }
+}
+
 /// A line and its outcome.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Decided<T> {

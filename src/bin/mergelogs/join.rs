@@ -530,7 +530,7 @@ fn explain_line(
         Certainty::None => "none",
     };
     let original = client.map_or(&b"-"[..], |client| client.of(line)).escape_ascii();
-    let reason = if client.is_none() { "not-understood" } else { reason(verdict.reason) };
+    let reason = if client.is_none() { "not-understood" } else { verdict.reason.as_str() };
     let probability = f64::from(verdict.probability) / 1_000.0;
     let write = write!(out, "{certainty}\t{reason}\t{probability:.3}\t{}\t", verdict.candidates)
         .and_then(|()| match verdict.delay {
@@ -549,20 +549,6 @@ fn explain_line(
         })
         .and_then(|()| writeln!(out, "\t{server}"));
     write.expect("writing to a Vec does not fail");
-}
-
-fn reason(reason: Reason) -> &'static str {
-    match reason {
-        Reason::Only => "only",
-        Reason::SameClient => "same-client",
-        Reason::Order => "order",
-        Reason::UserAgent => "user-agent",
-        Reason::Doubtful => "doubtful",
-        Reason::NoMapping => "no-mapping",
-        Reason::NoneFits => "none-fits",
-        Reason::NoRequest => "no-request",
-        Reason::Direct => "direct",
-    }
 }
 
 /// Waits for a batch, with an ear for signals.
