@@ -15,7 +15,7 @@ pub(super) const MAX_MAPPINGS: usize = 16;
 const COLUMNS: usize = MAX_MAPPINGS + MAX_LINES;
 
 /// Where crossing costs less than this, order is no evidence.
-const FREE: i64 = 700;
+pub(super) const FREE: i64 = 700;
 
 /// The cost of a pair that cannot be.
 const IMPOSSIBLE: i64 = 1 << 40;

@@ -1,7 +1,7 @@
 //! How a line's client is decided: alone where there is one mapping and one line, else together
 //! with the next lines of its group, over the mappings that they could have.
 
-use super::assign::{Costs, MAX_LINES, MAX_MAPPINGS, Other};
+use super::assign::{Costs, FREE, MAX_LINES, MAX_MAPPINGS, Other};
 use super::engine::{Asked, Attributor};
 use super::habits::{CERTAIN, Fit, Rarity};
 use super::outstanding::{Group, Waiting};
@@ -14,7 +14,7 @@ const MAX_STEPS: usize = 64;
 
 /// How many lines are decided at once where a group has more than are in view: the rest of the
 /// view has done its part for them.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 /// Cost of skipping a mapping: one in some hundred is never answered.
 const SKIPPED: i64 = 3_000;
@@ -23,6 +23,11 @@ const SKIPPED: i64 = 3_000;
 /// be plain which is whose.
 const SURE: i32 = 2_000;
 const DECISIVE: i32 = 5_000;
+
+/// Where a server keeps order, how many turns later than its own a mapping is that a line may take,
+/// and how many earlier.
+const AHEAD: usize = 7;
+const BEHIND: usize = 3;
 
 /// The lines and mappings of a group that are decided together; kept from decision to decision for
 /// its memory.
@@ -243,10 +248,22 @@ impl<T> Attributor<T> {
         rarities.extend(rows.iter().map(|row| self.habits.rarity(row.asked.user_agent)));
         // Coarse stamps make most delays of a group the same one.
         let (mut last_delay, mut last_cost) = (0, state.delays.cost(0));
+        let mut turn = 0;
         for (place, column) in columns.iter().enumerate() {
+            // Where a server keeps order, a line takes a mapping whose turn is near its own.
+            let near = if other.crossed < FREE || column.given_up {
+                0..rows.len()
+            } else {
+                turn += 1;
+                usize::saturating_sub(turn, AHEAD).min(rows.len())..rows.len().min(turn + BEHIND)
+            };
+            if near.is_empty() {
+                continue;
+            }
             let known = self.habits.known(column.client);
             let saved = state.delays.saved(horizon.micros_since(column.time));
-            for (row, (Row { asked, .. }, rarity)) in rows.iter().zip(&*rarities).enumerate() {
+            for row in near {
+                let (Row { asked, .. }, rarity) = (&rows[row], &rarities[row]);
                 let delay = asked.time.micros_since(column.time);
                 if self.is_impossible((column.time, column.resolution), asked) {
                     continue;
@@ -330,7 +347,7 @@ impl<T> Attributor<T> {
             (false, _) => {
                 let reason = if fit == Fit::Same { Reason::UserAgent } else { Reason::Order };
                 let costs = view.costs.of_line(row);
-                (Certainty::Likely, reason, probability(client, &view.columns, costs))
+                (Certainty::Likely, reason, probability(chosen, &view.columns, costs))
             }
         };
         let weight = u8::try_from(probability * u16::from(CERTAIN) / 1_100).unwrap_or(0);
@@ -411,10 +428,13 @@ impl<T> Attributor<T> {
     }
 }
 
-/// The share of the evidence that speaks for `client`, in thousandths, never certainty.
-fn probability(client: ClientAddr, columns: &[Column], costs: &[i64]) -> u16 {
-    let open =
-        || columns.iter().zip(costs).filter(|(column, _)| column.standing != Standing::Taken);
+/// The share of the evidence that speaks for the chosen one's client, in thousandths, never certainty.
+/// Its neighbours stand for all: what is further off is no rival.
+fn probability(chosen: usize, columns: &[Column], costs: &[i64]) -> u16 {
+    let near = chosen.saturating_sub(BEHIND)..columns.len().min(chosen + AHEAD);
+    let client = columns[chosen].client;
+    let open = columns[near.clone()].iter().zip(&costs[near]);
+    let open = || open.clone().filter(|(column, _)| column.standing != Standing::Taken);
     let best = open().map(|(_, &cost)| cost).min().unwrap_or(0);
     let (mut all, mut ours) = (0, 0);
     for (column, &cost) in open() {

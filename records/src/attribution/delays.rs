@@ -34,6 +34,9 @@ const ENOUGH: u32 = 20;
 /// Pairs needed before a delay can rule a mapping out.
 const SETTLED: u32 = 200;
 
+/// Buckets beyond what was seen that are still ordinary: two octaves.
+const ROOM: usize = 8;
+
 /// Where counts are halved, so that a server that changes is learnt anew.
 const FADE_AT: u32 = 8192;
 
@@ -49,8 +52,8 @@ pub(super) struct Delays {
     cost: [i64; BUCKETS],
     /// What is saved by not leaving over a mapping that has waited so long, likewise.
     overdue: [i64; BUCKETS],
-    /// First and last bucket that hold all but one in 2,000 of the pairs.
-    usual: (usize, usize),
+    /// The shortest and the longest delay, in microseconds, that are still ordinary.
+    ordinary: (i64, i64),
     /// The coarsest resolution of what was learnt.
     resolution: Resolution,
 }
@@ -63,7 +66,7 @@ impl Delays {
             until_rebuilt: ENOUGH,
             cost: unlearnt(),
             overdue: [0; BUCKETS],
-            usual: (0, BUCKETS - 1),
+            ordinary: (i64::MIN, i64::MAX),
             resolution: Resolution::Microsecond,
         }
     }
@@ -102,10 +105,8 @@ impl Delays {
     }
 
     /// Whether such a delay is out of the ordinary.
-    pub(super) fn is_unusual(&self, delay: i64) -> bool {
-        let bucket = bucket(self.nearer(delay).unwrap_or(delay));
-        // A little beyond what was seen is still ordinary: two octaves.
-        bucket + 8 < self.usual.0 || bucket > self.usual.1 + 8
+    pub(super) const fn is_unusual(&self, delay: i64) -> bool {
+        delay < self.ordinary.0 || delay > self.ordinary.1
     }
 
     /// Whether enough is known to rule mappings out by their delay alone.
@@ -116,6 +117,22 @@ impl Delays {
     /// The middle delay in microseconds, once enough pairs are known.
     pub(super) fn median(&self) -> Option<i64> {
         (self.total >= ENOUGH).then(|| lower_bound(self.quantile(0.5)))
+    }
+
+    /// What holds all but one in 1,000 of the pairs and two octaves beyond; with stamps of whole
+    /// seconds one more on either side.
+    fn ordinary(&self) -> (i64, i64) {
+        let (first, last) = (self.quantile(0.0005), self.quantile(0.9995));
+        let step = if self.resolution == Resolution::Second { self.resolution.micros() } else { 0 };
+        let shortest = match first.checked_sub(ROOM) {
+            Some(bucket) => lower_bound(bucket).saturating_sub(step),
+            None => i64::MIN,
+        };
+        let longest = match last + ROOM + 1 {
+            bucket if bucket < BUCKETS => lower_bound(bucket).saturating_add(step),
+            _ => i64::MAX,
+        };
+        (shortest, longest)
     }
 
     fn quantile(&self, share: f32) -> usize {
@@ -135,7 +152,7 @@ impl Delays {
             self.total = self.counts.iter().sum();
         }
         self.until_rebuilt = (self.total / 4).max(ENOUGH);
-        self.usual = (self.quantile(0.0005), self.quantile(0.9995));
+        self.ordinary = self.ordinary();
 
         // Neighbours lend each other a part, so that one bucket's chance emptiness is no verdict.
         let total = to_f32(self.total);

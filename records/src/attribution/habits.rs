@@ -126,22 +126,16 @@ impl Habits {
     }
 
     /// How rare a User-Agent is with everybody.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "counts below 2^24, a logarithm and a small share of them"
-    )]
     pub(super) fn rarity(&self, agent: Option<u32>) -> Rarity {
         let Some(agent) = agent else {
             return Rarity { agent: 0, surprise: NO_AGENT, eighths: 0 };
         };
-        let seen = self.frequency[agent as usize % COUNTERS].max(1) as f32;
-        let share = (seen / self.lines.max(1) as f32).min(1.0);
+        let lines = self.lines.max(1);
+        let seen = self.frequency[agent as usize % COUNTERS].clamp(1, lines);
         Rarity {
             agent,
-            surprise: ((-share.ln() * 1_000.0) as i32).clamp(0, WORST),
-            eighths: (share * EIGHTHS as f32 + 0.5) as u32,
+            surprise: (thousand_ln(lines) - thousand_ln(seen)).clamp(0, WORST),
+            eighths: (seen * 16 + lines) / (lines * 2),
         }
     }
 
@@ -204,6 +198,18 @@ impl Habits {
         let habit = &self.slots[place(client).0];
         habit.seen.iter().copied().min().map_or(0, u16::from)
     }
+}
+
+/// 1,000 ln(n), its mantissa cut to five bits; `n` is at least 1.
+fn thousand_ln(n: u32) -> i32 {
+    /// 1,000 ln(1 + i / 32).
+    const PARTS: [i32; 32] = [
+        0, 31, 61, 90, 118, 145, 172, 198, 223, 248, 272, 295, 318, 341, 363, 384, 405, 426, 446,
+        466, 486, 505, 523, 542, 560, 577, 595, 612, 629, 645, 661, 677,
+    ];
+    let octave = n.ilog2();
+    let part = (n << (31 - octave)) >> 26 & 31;
+    octave.cast_signed() * 693 + PARTS[part as usize]
 }
 
 /// 1,000 ln(n / 8); of nothing, what is low enough.
