@@ -24,6 +24,13 @@ const SKIPPED: i64 = 3_000;
 const SURE: i32 = 2_000;
 const DECISIVE: i32 = 5_000;
 
+/// Where crossing costs this much, the first in turn is taken if it suits.
+const IN_TURN: i64 = 1_400;
+
+/// What the delay and the User-Agent of a pair may cost for it to suit in every way.
+const SUITS_DELAY: i64 = 1_500;
+const SUITS_AGENT: i32 = 800;
+
 /// Where a server keeps order, how many turns later than its own a mapping is that a line may take,
 /// and how many earlier.
 const AHEAD: usize = 7;
@@ -123,6 +130,9 @@ impl<T> Attributor<T> {
     /// Several lines or several mappings: the cheapest assignment of those in view.
     fn decide_group(&mut self, group: u32) -> Verdict {
         self.set_stale_aside(group);
+        if let Some(verdict) = self.decide_in_turn(group) {
+            return verdict;
+        }
         let mut view = std::mem::take(&mut self.view);
         self.look(group, &mut view);
         self.weigh(group, &mut view);
@@ -150,6 +160,88 @@ impl<T> Attributor<T> {
         }
         self.view = view;
         verdict.unwrap_or_else(|| nothing(Reason::NoMapping))
+    }
+
+    /// Where a server keeps order and the mapping whose turn it is suits the line in every way, no
+    /// other could be the better choice, and nothing needs to be weighed.
+    fn decide_in_turn(&mut self, group: u32) -> Option<Verdict> {
+        let asked = self.held[0].asked;
+        let Group { lines, mappings, .. } = *self.outstanding.group(group);
+        let state = &self.states[asked.server as usize];
+        if lines > mappings || state.turns.crossing_cost() < IN_TURN {
+            return None;
+        }
+        let mapping = self.outstanding.candidates(group).next()?;
+        let Waiting { client, time, resolution, stale, tainted, .. } =
+            *self.outstanding.get(mapping);
+        let delay = asked.time.micros_since(time);
+        if stale
+            || self.is_impossible((time, resolution), &asked)
+            || state.delays.cost(delay) > SUITS_DELAY
+        {
+            return None;
+        }
+        let rarity = self.habits.rarity(asked.user_agent);
+        if self.habits.known(client).cost(&rarity) > SUITS_AGENT {
+            return None;
+        }
+        let doubt = tainted || state.misses_mappings();
+        let (total, same) = self.rivals(group, client, &asked);
+        let (certainty, reason, probability) = match (same, doubt) {
+            (true, false) if total == 1 => (Certainty::Certain, Reason::Only, 1_000),
+            (true, false) => (Certainty::Certain, Reason::SameClient, 1_000),
+            (true, true) => (Certainty::Likely, Reason::Doubtful, 800),
+            (false, _) => (Certainty::Likely, Reason::Order, 950),
+        };
+        let weight = if certainty == Certainty::Certain { CERTAIN } else { CERTAIN / 2 };
+        if same || rarity.is_telling() {
+            self.learn(mapping, &asked, weight);
+        } else {
+            self.learn_agent(client, &asked, weight);
+        }
+        self.take(mapping);
+        self.leave_group(0);
+        Some(Verdict {
+            client: Some(client),
+            certainty,
+            candidates: total,
+            reason,
+            delay: Some(delay),
+            probability,
+        })
+    }
+
+    /// How many mappings of a group the line could have, and whether all are of one client and no
+    /// guess. If not, this is one: the others are tainted.
+    fn rivals(&mut self, group: u32, client: ClientAddr, asked: &Asked) -> (u32, bool) {
+        let mut found = [0; MAX_MAPPINGS];
+        let (mut total, mut same, mut complete) = (0, true, true);
+        for (step, mapping) in self.outstanding.candidates(group).enumerate() {
+            let waiting = self.outstanding.get(mapping);
+            if self.is_impossible((waiting.time, waiting.resolution), asked) {
+                continue;
+            }
+            let delay = asked.time.micros_since(waiting.time);
+            if !self.is_ordinary(asked.server, delay) {
+                // Those behind one that is too young are younger still, but for the stale.
+                if delay < 0 && !waiting.stale {
+                    break;
+                }
+                continue;
+            }
+            if total == MAX_MAPPINGS || step == MAX_STEPS {
+                complete = false;
+                break;
+            }
+            same &= waiting.client == client && (total == 0 || !waiting.tainted);
+            found[total] = mapping;
+            total += 1;
+        }
+        same &= complete || !self.outstanding.group(group).mixed;
+        if !same {
+            found[..total].iter().for_each(|&mapping| self.outstanding.taint(mapping));
+        }
+        (u32::try_from(total).unwrap_or(0).max(1), same)
     }
 
     /// A line goes without, though others of its group may not: what they get is a guess from now on.
@@ -231,7 +323,8 @@ impl<T> Attributor<T> {
         }
         // Where the last one is too young for the first line, so are those behind it.
         if let Some(last) = view.columns.last() {
-            view.complete |= last.time > asked.time && !self.is_ordinary(last, &asked);
+            let delay = asked.time.micros_since(last.time);
+            view.complete |= delay < 0 && !self.is_ordinary(asked.server, delay);
         }
     }
 
@@ -324,7 +417,7 @@ impl<T> Attributor<T> {
                 continue;
             }
             let possible = !self.is_impossible((column.time, column.resolution), &asked)
-                && self.is_ordinary(column, &asked);
+                && self.is_ordinary(asked.server, asked.time.micros_since(column.time));
             column.standing = if possible { Standing::Possible } else { Standing::RuledOut };
             if possible {
                 total += 1;
@@ -396,10 +489,10 @@ impl<T> Attributor<T> {
         delay + self.wait + step <= 0 || delay > self.window
     }
 
-    /// Whether the delay does not rule the pair out.
-    fn is_ordinary(&self, column: &Column, asked: &Asked) -> bool {
-        let delays = &self.states[asked.server as usize].delays;
-        !delays.is_settled() || !delays.is_unusual(asked.time.micros_since(column.time))
+    /// Whether the delay does not rule a pair out.
+    fn is_ordinary(&self, server: u32, delay: i64) -> bool {
+        let delays = &self.states[server as usize].delays;
+        !delays.is_settled() || !delays.is_unusual(delay)
     }
 
     /// Whether the pair itself is out of the ordinary.

@@ -61,6 +61,13 @@ pub(super) struct Rarity {
     eighths: u32,
 }
 
+impl Rarity {
+    /// Whether so few have it that a client who has it is told from most others.
+    pub(super) const fn is_telling(self) -> bool {
+        self.surprise >= 2_000
+    }
+}
+
 /// Stands for a line without a User-Agent.
 const NO_AGENT: i32 = -1;
 
