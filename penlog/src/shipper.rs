@@ -26,7 +26,7 @@ use crate::report::{Counts, Report};
 use crate::road::{Deed, Heard, Mode, Road};
 
 /// Lines are gathered this long, if they do not fill a datagram before.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(5);
 /// How long we try to get rid of what is left once the input has ended, without any success.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long the last confirmation is waited for.
