@@ -162,17 +162,9 @@ fn play(row: &Row, count: usize) -> Score {
         let server = servers[request.server];
         if is_line {
             let line = Line {
-                server,
-                time,
-                resolution: row.resolution,
-                short: None,
                 long: Some(fingerprint(request.url)),
-                sender: None,
                 user_agent: Some(request.agent),
-                referer: None,
-                status: None,
-                bytes: None,
-                peer_port: None,
+                ..Line::unread(server, (time, row.resolution))
             };
             engine.line(line, index);
         } else {

@@ -406,20 +406,7 @@ impl Intake<'_> {
             Err(error) => {
                 self.received.not_understood += 1;
                 self.complaints.about(Cause::Line, from, now, error);
-                let evidence = Line {
-                    server: place.server,
-                    time: now,
-                    resolution: Resolution::Microsecond,
-                    short: None,
-                    long: None,
-                    sender: None,
-                    user_agent: None,
-                    referer: None,
-                    status: None,
-                    bytes: None,
-                    peer_port: None,
-                };
-                (evidence, line, None)
+                (Line::unread(place.server, (now, Resolution::Microsecond)), line, None)
             }
         };
         let len =

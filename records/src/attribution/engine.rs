@@ -417,17 +417,10 @@ mod tests {
         fn line(&mut self, at: i64, agent: u32, url: &str) {
             self.advance(at);
             let line = Line {
-                server: self.server,
-                time: Timestamp::from_micros(at),
-                resolution: Resolution::Microsecond,
-                short: None,
                 long: Fingerprint::of_logged(&[url.as_bytes()], Cut::Long),
                 sender: Some(self.sender),
                 user_agent: Some(agent),
-                referer: None,
-                status: None,
-                bytes: None,
-                peer_port: None,
+                ..Line::unread(self.server, (Timestamp::from_micros(at), Resolution::Microsecond))
             };
             self.engine.line(line, self.lines);
             self.lines += 1;
@@ -619,17 +612,9 @@ mod tests {
         for (at, url) in [(10, "/long"), (11, "/short")] {
             let logged = |cut| Fingerprint::of_logged(&[url.as_bytes()], cut);
             let line = Line {
-                server: site.server,
-                time: Timestamp::from_micros(at),
-                resolution: Resolution::Second,
                 short: logged(Cut::Short),
                 long: logged(Cut::Long),
-                sender: None,
-                user_agent: None,
-                referer: None,
-                status: None,
-                bytes: None,
-                peer_port: None,
+                ..Line::unread(site.server, (Timestamp::from_micros(at), Resolution::Second))
             };
             site.engine.line(line, 0);
         }

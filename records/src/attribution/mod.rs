@@ -96,8 +96,6 @@ pub struct Line {
     pub sender: Option<u32>,
     /// Hash of the User-Agent, likewise.
     pub user_agent: Option<u32>,
-    /// Hash of the Referer, likewise.
-    pub referer: Option<u32>,
     /// The response's status.
     pub status: Option<u16>,
     /// Bytes sent.
@@ -118,6 +116,23 @@ pub enum Cuts {
 }
 
 impl Line {
+    /// A line of which nothing is known but where and when.
+    #[must_use]
+    pub const fn unread(server: ServerId, (time, resolution): (Timestamp, Resolution)) -> Self {
+        Self {
+            server,
+            time,
+            resolution,
+            short: None,
+            long: None,
+            sender: None,
+            user_agent: None,
+            status: None,
+            bytes: None,
+            peer_port: None,
+        }
+    }
+
     /// From a parsed line. `time` is what the driver's clock is about: see [`Line::time`].
     #[must_use]
     pub fn new(
@@ -137,7 +152,6 @@ impl Line {
             long: if cuts == Cuts::Short { None } else { request(Cut::Long) },
             sender: hash(Some(parsed.client)),
             user_agent: hash(parsed.user_agent),
-            referer: hash(parsed.referer),
             status: parsed.status,
             bytes: parsed.bytes,
             peer_port: parsed.peer_port,

@@ -49,19 +49,7 @@ fn request(url: u8) -> Fingerprint {
 }
 
 fn line(server: ServerId, url: u8, time: Timestamp) -> Line {
-    Line {
-        server,
-        time,
-        resolution: Resolution::Microsecond,
-        short: None,
-        long: Some(request(url)),
-        sender: None,
-        user_agent: None,
-        referer: None,
-        status: None,
-        bytes: None,
-        peer_port: None,
-    }
+    Line { long: Some(request(url)), ..Line::unread(server, (time, Resolution::Microsecond)) }
 }
 
 /// What the engine makes of the events; the payload is the number of the event.

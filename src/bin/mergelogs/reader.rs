@@ -229,26 +229,9 @@ impl AccessJob {
                     end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
                 }
                 end.not_understood += 1;
-                (blank(self.server, *last), None)
+                (Line::unread(self.server, *last), None)
             }
         }
-    }
-}
-
-/// A line of which nothing is known but its place.
-fn blank(server: ServerId, (time, resolution): (Timestamp, Resolution)) -> Line {
-    Line {
-        server,
-        time,
-        resolution,
-        short: None,
-        long: None,
-        user_agent: None,
-        referer: None,
-        status: None,
-        bytes: None,
-        peer_port: None,
-        sender: None,
     }
 }
 
