@@ -174,6 +174,10 @@ impl<'a> Report<'a> {
                 writeln!(out, "    {clock}")?;
             }
         }
+        if total.likely > 0 {
+            let hint = "a likely client is the best of several that could have asked";
+            writeln!(out, "  {hint}; --explain FILE says how each line got its client")?;
+        }
         for (what, count) in [
             ("without a time: placed after the line before", lines.without_time),
             ("pieces of lines above 1 MiB", lines.pieces),
