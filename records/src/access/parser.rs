@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
-use super::clf::{self, Placement, Shape};
+use super::clf::{self, Shape};
 use super::clock::Clock;
 use super::field::{Field, Unit};
 use super::format::{self, FormatError, FormatProblem};
+use super::head::Placement;
 use super::json::{self, Names};
 use super::plan::Plan;
 use super::{AccessLine, Expected, LineError, envelope, template};
