@@ -11,7 +11,7 @@
 //! user name can hold unescaped; and the client is looked for only in front of it.
 
 use super::clock::Clock;
-use super::head::{Placement, find_time, head};
+use super::head::Heads;
 use super::quote::{closing_quote, quoted};
 use super::{AccessLine, Expected, LineError, Request, Span};
 use crate::addr::parse_ip;
@@ -30,17 +30,14 @@ pub(super) enum Shape {
 pub(super) fn parse(
     line: &[u8],
     start: usize,
-    placement: Placement,
+    heads: &mut Heads,
     clock: &mut Clock,
     found: &mut AccessLine,
 ) -> Result<Shape, LineError> {
     let (start, body) = trim(line, start);
-    let (bracket, time, quote) = find_time(body, start, clock)?;
-    let after_host = head(body, start, bracket, placement, found)?;
+    let (quote, after_host) = heads.read(body, start, clock, found)?;
     let request_end =
         closing_quote(body, quote + 1).ok_or_else(|| error(quote, Expected::Request))?;
-    found.time = Some(time.time);
-    found.time_text = Some(span(bracket + 1, time.end));
     found.request = Request::Line(span(quote + 1, request_end));
     let with_agent = tail(body, request_end + 1, found)?;
     Ok(match (after_host, with_agent) {
@@ -131,14 +128,15 @@ pub(super) fn error(at: usize, expected: Expected) -> LineError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::head::Placement;
     use super::*;
 
     const TIME: &str = "[10/Oct/2000:13:55:36 -0700]";
 
     fn read(line: &str) -> Result<(AccessLine, Shape), LineError> {
         let mut found = AccessLine::default();
-        let shape =
-            parse(line.as_bytes(), 0, Placement::ByLine, &mut Clock::default(), &mut found)?;
+        let mut heads = Heads::new(Placement::ByLine);
+        let shape = parse(line.as_bytes(), 0, &mut heads, &mut Clock::default(), &mut found)?;
         Ok((found, shape))
     }
 

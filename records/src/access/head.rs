@@ -5,6 +5,7 @@ use super::clock::{Clock, Read, decimal};
 use super::quote::next_quote;
 use super::{AccessLine, Expected, LineError, Span};
 use crate::addr::parse_ip;
+use crate::scan;
 
 /// Where the client stands among the words in front of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +18,74 @@ pub(super) enum Placement {
     AfterHost,
 }
 
+/// Reads heads; remembers the last one. Where a balancer stands in front of the server, lines of one
+/// second mostly begin with the same bytes up to the request, which are compared and not read again.
+#[derive(Clone, Debug)]
+pub(super) struct Heads {
+    placement: Placement,
+    last: Last,
+}
+
+/// A head whose bytes alone say what it says.
+#[derive(Clone, Debug, Default)]
+struct Last {
+    /// With the quote before the request; empty if there is none.
+    text: Vec<u8>,
+    start: usize,
+    found: AccessLine,
+    after_host: bool,
+}
+
+/// Longer ones are read each time.
+const LONGEST: usize = 256;
+
+impl Heads {
+    pub(super) fn new(placement: Placement) -> Self {
+        Self { placement, last: Last::default() }
+    }
+
+    /// Reads what stands before the request of the line that starts at `start` of `body`. Returns the
+    /// offset of the quote before the request, and whether the virtual host comes first.
+    #[inline]
+    pub(super) fn read(
+        &mut self,
+        body: &[u8],
+        start: usize,
+        clock: &mut Clock,
+        found: &mut AccessLine,
+    ) -> Result<(usize, bool), LineError> {
+        let last = &self.last;
+        let rest = body.get(start..).unwrap_or_default();
+        if last.start == start && !last.text.is_empty() && rest.starts_with(&last.text) {
+            *found = AccessLine { envelope: found.envelope, ..last.found };
+            return Ok((start + last.text.len() - 1, last.after_host));
+        }
+        self.read_anew(body, start, clock, found)
+    }
+
+    fn read_anew(
+        &mut self,
+        body: &[u8],
+        start: usize,
+        clock: &mut Clock,
+        found: &mut AccessLine,
+    ) -> Result<(usize, bool), LineError> {
+        let (bracket, time, quote) = find_time(body, start, clock)?;
+        let after_host = head(body, start, bracket, self.placement, found)?;
+        found.time = Some(time.time);
+        found.time_text = Some(span(bracket + 1, time.end));
+        // Text between time and quote could hold another time, which depends on what follows.
+        if quote == time.end + 2 && quote - start < LONGEST {
+            self.last.text.clear();
+            self.last.text.extend_from_slice(&body[start..=quote]);
+            (self.last.start, self.last.found, self.last.after_host) = (start, *found, after_host);
+        }
+        Ok((quote, after_host))
+    }
+}
+
 /// The bracket before the time, the time, and the quote before the request.
-pub(super) fn find_time(
+fn find_time(
     body: &[u8],
     start: usize,
     clock: &mut Clock,
@@ -40,7 +107,7 @@ pub(super) fn find_time(
 #[inline]
 fn next_time(body: &[u8], mut from: usize, to: usize, clock: &mut Clock) -> Option<(usize, Read)> {
     loop {
-        let bracket = from + memchr::memchr(b'[', body.get(from..to)?)?;
+        let bracket = scan::find(b'[', body.get(..to)?, from)?;
         let time = clock.any(body, bracket + 1);
         if let Some(time) = time.filter(|time| body.get(time.end) == Some(&b']')) {
             return Some((bracket, time));
@@ -52,7 +119,7 @@ fn next_time(body: &[u8], mut from: usize, to: usize, clock: &mut Clock) -> Opti
 /// The words in front of the time, whose `[` is `body[bracket]`. Returns whether the virtual host
 /// comes first.
 #[inline]
-pub(super) fn head(
+fn head(
     body: &[u8],
     start: usize,
     bracket: usize,
@@ -166,10 +233,8 @@ fn user(body: &[u8], from: usize, end: usize) -> Option<Span> {
 /// The word in `body[from..end]`, up to a space.
 #[inline]
 fn word(body: &[u8], from: usize, end: usize) -> (usize, usize) {
-    let rest = body.get(from..end).unwrap_or_default();
-    let len = rest.iter().position(|&b| b == b' ').unwrap_or(rest.len());
     let from = from.min(end);
-    (from, from + len)
+    (from, scan::find(b' ', &body[..end], from).unwrap_or(end))
 }
 
 #[cfg(test)]
@@ -182,7 +247,8 @@ mod tests {
 
     fn read(line: &str) -> Result<AccessLine, LineError> {
         let mut found = AccessLine::default();
-        parse(line.as_bytes(), 0, Placement::ByLine, &mut Clock::default(), &mut found)?;
+        let mut heads = Heads::new(Placement::ByLine);
+        parse(line.as_bytes(), 0, &mut heads, &mut Clock::default(), &mut found)?;
         Ok(found)
     }
 

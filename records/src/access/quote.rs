@@ -2,6 +2,7 @@
 
 use super::clf::{error, span};
 use super::{Expected, LineError, Span};
+use crate::scan;
 
 /// SP and a quoted field; `None` if none begins at `at`, an error if it never ends.
 #[inline]
@@ -25,7 +26,7 @@ pub(super) fn quoted(body: &[u8], at: usize) -> Result<Option<Span>, LineError> 
 pub(super) fn closing_quote(body: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     loop {
-        at += memchr::memchr(b'"', body.get(at..)?)?;
+        at = scan::find(b'"', body, at)?;
         if matches!(body.get(at + 1), None | Some(b' ')) && !is_escaped(body, from, at) {
             return Some(at);
         }
