@@ -4,7 +4,7 @@
 //! pointer and a set-up cost as much again. Here sixteen bytes at a time are compared in place, and
 //! what is further away is memchr's.
 
-use wide::u8x16;
+use wide::{CmpEq as _, CmpLt as _, i8x16, u8x16};
 
 /// Bytes compared at once.
 const STEP: usize = 16;
@@ -33,6 +33,28 @@ pub(crate) fn find(byte: u8, text: &[u8], from: usize) -> Option<usize> {
     tail.iter().position(|&other| other == byte).map(|at| text.len() - tail.len() + at)
 }
 
+/// Whether `text` is nothing but printable ASCII without a backslash (or DEL, which is as harmless):
+/// so that there is nothing to undo, to cut or to replace.
+#[inline]
+pub(crate) fn is_plain(text: &[u8]) -> bool {
+    let (chunks, tail) = text.as_chunks::<STEP>();
+    // Nearly all texts are, so none is left early.
+    let special = chunks.iter().fold(i8x16::ZERO, |special, chunk| special | specials(chunk));
+    let rest = match text.last_chunk() {
+        // Some of them for the second time.
+        Some(last) => (special | specials(last)).any(),
+        None => tail.iter().any(|&byte| !(b' '..0x80).contains(&byte) || byte == b'\\'),
+    };
+    !rest
+}
+
+/// Bytes that are none of a plain text's: as signed numbers those beyond ASCII are below all others.
+#[inline]
+fn specials(chunk: &[u8; STEP]) -> i8x16 {
+    let chunk = i8x16::new(chunk.map(u8::cast_signed));
+    chunk.cmp_lt(i8x16::splat(b' '.cast_signed())) | chunk.cmp_eq(i8x16::splat(b'\\'.cast_signed()))
+}
+
 /// A bit for each byte of `chunk` that is `byte`, the first one lowest.
 #[inline]
 fn equal(chunk: &[u8; STEP], byte: u8) -> u32 {
@@ -47,6 +69,24 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn a_text_is_plain_if_each_of_its_bytes_is(
+            text in vec(b' '..0x80, 0..80),
+            at in any::<proptest::sample::Index>(),
+            byte in prop_oneof![Just(b'\\'), any::<u8>()],
+        ) {
+            let mut text = text;
+            let slow = |text: &[u8]| {
+                text.iter().all(|&byte| (b' '..0x80).contains(&byte) && byte != b'\\')
+            };
+            prop_assert_eq!(is_plain(&text), slow(&text));
+            if !text.is_empty() {
+                let at = at.index(text.len());
+                text[at] = byte;
+            }
+            prop_assert_eq!(is_plain(&text), slow(&text));
+        }
+
         #[test]
         fn a_search_finds_what_memchr_finds(
             text in vec(prop_oneof![Just(b'a'), Just(b'"'), any::<u8>()], 0..80),
