@@ -1,0 +1,104 @@
+//! Short searches, on the hot path of every line.
+//!
+//! A field is a few dozen bytes long, which memchr finds quickly once it has begun: a call through a
+//! pointer and a set-up cost as much again. Here sixteen bytes at a time are compared in place, and
+//! what is further away is memchr's.
+
+use wide::{CmpEq as _, CmpLt as _, i8x16, u8x16};
+
+/// Bytes compared at once.
+const STEP: usize = 16;
+/// What is further away is left to memchr.
+const NEAR: usize = 16 * STEP;
+
+/// Where `byte` first stands in `text`, at `from` or behind it.
+#[inline]
+pub(crate) fn find(byte: u8, text: &[u8], from: usize) -> Option<usize> {
+    let rest = text.get(from..)?;
+    let (chunks, tail) = rest.get(..NEAR).unwrap_or(rest).as_chunks::<STEP>();
+    for (index, chunk) in chunks.iter().enumerate() {
+        let mask = equal(chunk, byte);
+        if mask != 0 {
+            return Some(from + index * STEP + mask.trailing_zeros() as usize);
+        }
+    }
+    if rest.len() > NEAR {
+        return Some(from + NEAR + memchr::memchr(byte, &rest[NEAR..])?);
+    }
+    // The text's last bytes, some of them for the second time.
+    if let Some(last) = text.last_chunk::<STEP>() {
+        let mask = equal(last, byte) >> (STEP - tail.len());
+        return (mask != 0).then(|| text.len() - tail.len() + mask.trailing_zeros() as usize);
+    }
+    tail.iter().position(|&other| other == byte).map(|at| text.len() - tail.len() + at)
+}
+
+/// Whether `text` is nothing but printable ASCII without a backslash (or DEL, which is as harmless):
+/// so that there is nothing to undo, to cut or to replace.
+#[inline]
+pub(crate) fn is_plain(text: &[u8]) -> bool {
+    let (chunks, tail) = text.as_chunks::<STEP>();
+    // Nearly all texts are, so none is left early.
+    let special = chunks.iter().fold(i8x16::ZERO, |special, chunk| special | specials(chunk));
+    let rest = match text.last_chunk() {
+        // Some of them for the second time.
+        Some(last) => (special | specials(last)).any(),
+        None => tail.iter().any(|&byte| !(b' '..0x80).contains(&byte) || byte == b'\\'),
+    };
+    !rest
+}
+
+/// Bytes that are none of a plain text's: as signed numbers those beyond ASCII are below all others.
+#[inline]
+fn specials(chunk: &[u8; STEP]) -> i8x16 {
+    let chunk = i8x16::new(chunk.map(u8::cast_signed));
+    chunk.cmp_lt(i8x16::splat(b' '.cast_signed())) | chunk.cmp_eq(i8x16::splat(b'\\'.cast_signed()))
+}
+
+/// A bit for each byte of `chunk` that is `byte`, the first one lowest.
+#[inline]
+fn equal(chunk: &[u8; STEP], byte: u8) -> u32 {
+    u8x16::new(*chunk).cmp_eq(u8x16::splat(byte)).move_mask().cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_text_is_plain_if_each_of_its_bytes_is(
+            text in vec(b' '..0x80, 0..80),
+            at in any::<proptest::sample::Index>(),
+            byte in prop_oneof![Just(b'\\'), any::<u8>()],
+        ) {
+            let mut text = text;
+            let slow = |text: &[u8]| {
+                text.iter().all(|&byte| (b' '..0x80).contains(&byte) && byte != b'\\')
+            };
+            prop_assert_eq!(is_plain(&text), slow(&text));
+            if !text.is_empty() {
+                let at = at.index(text.len());
+                text[at] = byte;
+            }
+            prop_assert_eq!(is_plain(&text), slow(&text));
+        }
+
+        #[test]
+        fn a_search_finds_what_memchr_finds(
+            text in vec(prop_oneof![Just(b'a'), Just(b'"'), any::<u8>()], 0..80),
+            gap in 0..300_usize,
+            from in 0..90_usize,
+            byte in prop_oneof![Just(b'"'), any::<u8>()],
+        ) {
+            let long = [text.as_slice(), &vec![b'.'; gap], &text].concat();
+            for text in [&text, &long] {
+                let expected = text.get(from..).and_then(|rest| memchr::memchr(byte, rest));
+                prop_assert_eq!(find(byte, text, from), expected.map(|at| from + at));
+            }
+        }
+    }
+}
