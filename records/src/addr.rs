@@ -129,19 +129,36 @@ fn parse_v4(text: &[u8]) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(octets))
 }
 
-fn write_v4(ip: Ipv4Addr, out: &mut Vec<u8>) {
-    for (index, octet) in ip.octets().into_iter().enumerate() {
-        if index > 0 {
-            out.push(b'.');
-        }
-        if octet >= 100 {
-            out.push(b'0' + octet / 100);
-        }
-        if octet >= 10 {
-            out.push(b'0' + octet / 10 % 10);
-        }
-        out.push(b'0' + octet % 10);
+/// Each octet's decimal digits, with a dot behind, and how long that is.
+static OCTETS: [([u8; 4], u8); 256] = octets();
+
+#[expect(clippy::cast_possible_truncation, reason = "counts to 255")]
+const fn octets() -> [([u8; 4], u8); 256] {
+    let mut octets = [([0; 4], 0); 256];
+    let mut octet = 0;
+    while octet < 256 {
+        let digits =
+            [b'0' + (octet / 100) as u8, b'0' + (octet / 10 % 10) as u8, b'0' + (octet % 10) as u8];
+        octets[octet] = match octet {
+            0..10 => ([digits[2], b'.', 0, 0], 2),
+            10..100 => ([digits[1], digits[2], b'.', 0], 3),
+            _ => ([digits[0], digits[1], digits[2], b'.'], 4),
+        };
+        octet += 1;
     }
+    octets
+}
+
+/// For each line that is written, and so four bytes at a time.
+fn write_v4(ip: Ipv4Addr, out: &mut Vec<u8>) {
+    let mut text = [0; 16];
+    let mut len = 0;
+    for octet in ip.octets() {
+        let (digits, count) = OCTETS[usize::from(octet)];
+        text[len..len + 4].copy_from_slice(&digits);
+        len += usize::from(count);
+    }
+    out.extend_from_slice(&text[..len - 1]);
 }
 
 #[cfg(test)]
@@ -164,6 +181,16 @@ mod tests {
             addr.write_to(&mut out);
             assert_eq!(String::from_utf8_lossy(&out), canonical, "{text}");
             assert_eq!(addr.to_string(), canonical, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_octet_is_written_as_the_standard_library_does() {
+        for octet in 0..=255 {
+            let ip = Ipv4Addr::from([octet, 255 - octet, octet, octet / 7]);
+            let mut out = Vec::new();
+            write_v4(ip, &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), ip.to_string());
         }
     }
 
