@@ -22,6 +22,9 @@ const MAX_CANDIDATES: usize = 32;
 /// Where crossing costs this much, the server keeps order: the first in turn is taken if it suits.
 const IN_TURN: i64 = 1_400;
 
+/// One line in so many is watched for how the server keeps order.
+const WATCHED: u64 = 4;
+
 /// What the delay and the User-Agent of a pair may cost for it to suit in every way.
 const SUITS_DELAY: i64 = 1_500;
 const SUITS_AGENT: i32 = 800;
@@ -78,7 +81,9 @@ impl<T> Attributor<T> {
         }
         let rarity = self.habits.rarity(asked.user_agent);
         self.look_for_candidates(group, &asked, claim);
-        self.watch_turns_of(&asked, claim);
+        if self.first_held.is_multiple_of(WATCHED) {
+            self.watch_turns_of(&asked, claim);
+        }
         if crossed >= IN_TURN {
             if !self.suits_in_turn(group, &asked, &rarity, claim.found.first()?) {
                 return None;
@@ -86,11 +91,10 @@ impl<T> Attributor<T> {
             let telling = rarity.is_telling();
             return Some(self.take_claimed(group, &asked, claim, 0, Choice::InTurn { telling }));
         }
-        self.weigh_claim(&asked, &rarity, crossed, claim);
+        let best = self.weigh_claim(&asked, &rarity, crossed, claim);
         let is_coarse = asked.resolution == Resolution::Second;
-        let known = claim.found.iter().enumerate().filter(|(_, other)| other.usual == rarity.agent);
-        let best = known.min_by_key(|(_, candidate)| candidate.cost);
-        if let Some((chosen, best)) = best {
+        if let Some(chosen) = best {
+            let best = claim.found[chosen];
             let is_rival = |other: &Candidate| {
                 let takes_turns = is_coarse && other.usual == rarity.agent;
                 !takes_turns && other.cost < best.cost + DECISIVE && other.tag != best.tag
@@ -153,13 +157,21 @@ impl<T> Attributor<T> {
             && self.habits.known(first.tag).cost(rarity) <= SUITS_AGENT
     }
 
-    /// What each candidate would cost.
-    fn weigh_claim(&mut self, asked: &Asked, rarity: &Rarity, crossed: i64, claim: &mut Claim) {
-        let delays = &self.states[asked.server as usize].delays;
+    /// What each candidate would cost; returns the best of those known by the line's User-Agent.
+    fn weigh_claim(
+        &mut self,
+        asked: &Asked,
+        rarity: &Rarity,
+        crossed: i64,
+        claim: &mut Claim,
+    ) -> Option<usize> {
+        let Self { states, habits, outstanding, .. } = self;
+        let delays = &states[asked.server as usize].delays;
         let now = self.now.max(asked.time);
         let price = if crossed < FREE { 0 } else { crossed };
         let (mut last, mut last_cost, mut turns) = (Timestamp::MIN, 0, 0);
-        for candidate in &mut claim.found {
+        let (mut best, mut least) = (None, i64::MAX);
+        for (place, candidate) in claim.found.iter_mut().enumerate() {
             // Coarse stamps make most times of a group the same one.
             if candidate.time != last {
                 last = candidate.time;
@@ -167,19 +179,23 @@ impl<T> Attributor<T> {
                     - delays.saved(now.micros_since(last));
             }
             if candidate.usual == NONE {
-                candidate.usual = self.habits.usual(candidate.tag);
-                self.outstanding.get_mut(candidate.mapping).usual = candidate.usual;
+                candidate.usual = habits.usual(candidate.tag);
+                outstanding.get_mut(candidate.mapping).usual = candidate.usual;
             }
-            let agent = match candidate.usual {
-                NONE => i64::from(self.habits.known(candidate.tag).cost(rarity)),
-                usual if usual == rarity.agent => 0,
-                _ => OTHER + i64::from(rarity.surprise),
-            };
-            candidate.cost = last_cost + agent + turns;
-            if !candidate.stale && (candidate.usual == NONE || agent == 0) {
-                turns += price;
+            candidate.cost = last_cost + turns;
+            if candidate.usual == rarity.agent {
+                if candidate.cost < least {
+                    (best, least) = (Some(place), candidate.cost);
+                }
+                turns += if candidate.stale { 0 } else { price };
+            } else if candidate.usual == NONE {
+                candidate.cost += i64::from(habits.known(candidate.tag).cost(rarity));
+                turns += if candidate.stale { 0 } else { price };
+            } else {
+                candidate.cost += OTHER + i64::from(rarity.surprise);
             }
         }
+        best
     }
 
     /// The line's User-Agent does not settle it: it takes the best of what no other line has a better
@@ -214,8 +230,7 @@ impl<T> Attributor<T> {
             return Some(self.take_claimed(group, asked, claim, chosen, Choice::Unclaimed));
         }
         let Waiting { client, time, .. } = *self.outstanding.get(claim.spare?);
-        self.take(claim.spare?);
-        self.leave_group(group, self.held[0].next);
+        self.consume(group, claim.spare?, self.held[0].next);
         Some(Verdict {
             client: Some(client),
             certainty: Certainty::Likely,
@@ -285,8 +300,7 @@ impl<T> Attributor<T> {
             }
         }
         self.learn_claimed(&chosen, asked, certainty, probability, choice);
-        self.take(chosen.mapping);
-        self.leave_group(group, self.held[0].next);
+        self.consume(group, chosen.mapping, self.held[0].next);
         Verdict {
             client: Some(client),
             certainty,

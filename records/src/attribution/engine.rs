@@ -241,6 +241,15 @@ impl<T> Attributor<T> {
         self.outstanding.note_if_empty(group);
     }
 
+    /// The first line of a group and a mapping leave it together: the one explains the other.
+    pub(super) fn consume(&mut self, group: u32, mapping: u32, next: u64) {
+        self.outstanding.remove(mapping);
+        let members = self.outstanding.group_mut(group);
+        members.lines -= 1;
+        members.first_line = next;
+        self.outstanding.note_if_empty(group);
+    }
+
     /// Keeps the verdict on a line that does not come out yet.
     pub(super) fn keep_early(&mut self, line: usize, verdict: Verdict) {
         let place = self.free_early.pop().unwrap_or_else(|| {
@@ -355,11 +364,18 @@ impl<T> Attributor<T> {
     /// What has happened so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts {
+        let mut counts = Counts {
             outstanding: self.outstanding.len() as u64,
             held: self.held.len() as u64,
             ..self.counts
+        };
+        for ByCertainty { exact, certain, likely, none } in self.states.iter().map(|s| s.counts) {
+            counts.exact += exact;
+            counts.certain += certain;
+            counts.likely += likely;
+            counts.none += none;
         }
+        counts
     }
 
     /// What has happened to the lines of one server.
@@ -376,15 +392,12 @@ impl<T> Attributor<T> {
     }
 
     fn count(&mut self, asked: &Asked, verdict: Verdict, missing: bool) {
-        match verdict.certainty {
-            Certainty::Exact => self.counts.exact += 1,
-            Certainty::Certain => self.counts.certain += 1,
-            Certainty::Likely => self.counts.likely += 1,
-            Certainty::None => self.counts.none += 1,
-        }
         let explained = verdict.client.is_some() && verdict.reason != Reason::Neighbour;
         self.counts.used += u64::from(explained);
-        let Some(state) = self.states.get_mut(asked.server as usize) else { return };
+        let Some(state) = self.states.get_mut(asked.server as usize) else {
+            self.counts.none += 1;
+            return;
+        };
         state.held -= 1;
         state.counts.add(verdict.certainty);
         if matches!(verdict.reason, Reason::NoRequest | Reason::Direct) {

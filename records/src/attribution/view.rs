@@ -92,11 +92,16 @@ impl<T> Attributor<T> {
             if row > 0 && asked.time > latest {
                 break;
             }
-            let found = match chosen {
-                Some(column) => self.take_chosen(group, &mut view, row, column),
-                None => self.take_none(group, &view),
+            let next = self.held[index].next;
+            let found = if let Some(column) = chosen {
+                let verdict = self.judge_chosen(group, &mut view, row, column);
+                self.consume(group, view.columns[column].mapping, next);
+                verdict
+            } else {
+                let verdict = self.judge_none(group, &view);
+                self.leave_group(group, next);
+                verdict
             };
-            self.leave_group(group, self.held[index].next);
             if row == 0 {
                 verdict = Some(found);
             } else {
@@ -108,7 +113,7 @@ impl<T> Attributor<T> {
     }
 
     /// A line goes without, though others of its group may not: what they get is a guess from now on.
-    fn take_none(&mut self, group: u32, view: &View) -> Verdict {
+    fn judge_none(&mut self, group: u32, view: &View) -> Verdict {
         for column in view.columns.iter().filter(|column| column.standing != Standing::Taken) {
             self.outstanding.taint(column.mapping);
         }
@@ -258,8 +263,8 @@ impl<T> Attributor<T> {
         state.turns.learn(crossed < straight, against);
     }
 
-    /// Takes the chosen one of several candidates, and says how sure that is.
-    fn take_chosen(&mut self, group: u32, view: &mut View, row: usize, chosen: usize) -> Verdict {
+    /// Says how sure the chosen one of several candidates is, and what follows for the others.
+    fn judge_chosen(&mut self, group: u32, view: &mut View, row: usize, chosen: usize) -> Verdict {
         let asked = view.rows[row].asked;
         let Column { mapping, client, tag, time, tainted, .. } = view.columns[chosen];
         let delay = asked.time.micros_since(time);
@@ -307,7 +312,6 @@ impl<T> Attributor<T> {
             self.pass_over(group, view, chosen);
         }
         view.columns[chosen].standing = Standing::Taken;
-        self.take(mapping);
         Verdict {
             client: Some(client),
             certainty,
