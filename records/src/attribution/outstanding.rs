@@ -157,29 +157,23 @@ impl Outstanding {
 
     /// The group with this key, made if need be, to be given a mapping or a line.
     pub(super) fn find_or_add(&mut self, key: u64, server: u32) -> u32 {
-        use hashbrown::hash_table::Entry;
-        match self.table.entry(key, |&(k, _)| k == key, |&(k, _)| k) {
-            Entry::Occupied(entry) => {
-                let group = entry.get().1;
-                self.empty -= usize::from(self.groups[group as usize].is_empty());
-                group
-            }
-            Entry::Vacant(entry) => {
-                let group = Group {
-                    server,
-                    fresh: EMPTY,
-                    stale: EMPTY,
-                    mappings: 0,
-                    lines: 0,
-                    first_line: 0,
-                    last_line: 0,
-                    mixed: false,
-                };
-                let index = put(&mut self.groups, &mut self.free_groups, group);
-                entry.insert((key, index));
-                index
-            }
+        if let Some(group) = self.find(key) {
+            self.empty -= usize::from(self.groups[group as usize].is_empty());
+            return group;
         }
+        let group = Group {
+            server,
+            fresh: EMPTY,
+            stale: EMPTY,
+            mappings: 0,
+            lines: 0,
+            first_line: 0,
+            last_line: 0,
+            mixed: false,
+        };
+        let index = put(&mut self.groups, &mut self.free_groups, group);
+        self.table.insert_unique(key, (key, index), |&(key, _)| key);
+        index
     }
 
     pub(super) fn group(&self, group: u32) -> &Group {
