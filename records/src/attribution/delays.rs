@@ -179,7 +179,7 @@ impl Delays {
             self.counts.iter_mut().for_each(|count| *count /= 2);
             self.total = self.counts.iter().sum();
         }
-        self.until_rebuilt = (self.total / 4).max(ENOUGH);
+        self.until_rebuilt = (self.total / 3).max(ENOUGH);
         self.ordinary = self.find_ordinary();
 
         // Neighbours lend each other a part, so that one bucket's chance emptiness is no verdict.
