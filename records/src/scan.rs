@@ -7,7 +7,7 @@
 use wide::{CmpEq as _, CmpLt as _, i8x16, u8x16};
 
 /// Bytes compared at once.
-const STEP: usize = 16;
+pub(crate) const STEP: usize = 16;
 /// What is further away is left to memchr.
 const NEAR: usize = 16 * STEP;
 
@@ -57,8 +57,16 @@ fn specials(chunk: &[u8; STEP]) -> i8x16 {
 
 /// A bit for each byte of `chunk` that is `byte`, the first one lowest.
 #[inline]
-fn equal(chunk: &[u8; STEP], byte: u8) -> u32 {
+pub(crate) fn equal(chunk: &[u8; STEP], byte: u8) -> u32 {
     u8x16::new(*chunk).cmp_eq(u8x16::splat(byte)).move_mask().cast_unsigned()
+}
+
+/// The same for the bytes that are decimal digits.
+#[inline]
+pub(crate) fn digits(chunk: &[u8; STEP]) -> u32 {
+    // What stands before `0` wraps round to more than nine.
+    let value = (u8x16::new(*chunk) - u8x16::splat(b'0')).max(u8x16::splat(9));
+    value.cmp_eq(u8x16::splat(9)).move_mask().cast_unsigned()
 }
 
 #[cfg(test)]

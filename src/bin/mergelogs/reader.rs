@@ -12,7 +12,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::access::{AccessLine, Parser, Span, Spec};
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::{Cuts, Line, Record, ServerId};
-use pen_records::mapping::Mapping;
+use pen_records::mapping::MappingError;
+use pen_records::mapping::classic::{FileLine, FileReader};
 use pen_records::merge::{Bounds, Reorder, Timed};
 use pen_records::time::{Resolution, Timestamp};
 
@@ -293,6 +294,46 @@ impl Servers {
     }
 }
 
+/// The spellings of servers seen last and whom they name, so that they are not read for each mapping.
+struct Names {
+    /// Each spelling in a place of its own or in that of another, which it takes over.
+    slots: Vec<(Vec<u8>, Option<Known>)>,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self { slots: vec![(Vec::new(), None); 1 << SLOT_BITS] }
+    }
+}
+
+const SLOT_BITS: u32 = 6;
+
+impl Names {
+    /// `None`: a server that no logs were given for.
+    #[inline]
+    fn find(
+        &mut self,
+        line: &FileLine<'_>,
+        servers: &Servers,
+    ) -> Result<Option<Known>, MappingError> {
+        let text = line.server_text;
+        let (spelling, known) = &mut self.slots[Self::slot(text)];
+        if text != spelling.as_slice() || text.is_empty() {
+            *known = servers.find(line.server()?);
+            spelling.clear();
+            spelling.extend_from_slice(text);
+        }
+        Ok(*known)
+    }
+
+    /// Where servers differ, they mostly differ in their last bytes.
+    #[inline]
+    fn slot(text: &[u8]) -> usize {
+        let last = text.last_chunk().map_or(0, |last| u64::from_le_bytes(*last));
+        (last.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - SLOT_BITS)) as usize
+    }
+}
+
 /// What to read from a mapping log.
 pub(crate) struct MappingJob {
     pub(crate) origin: Origin,
@@ -326,10 +367,12 @@ impl MappingJob {
             compression: Some(archive.compression),
             ..MappingEnd::default()
         });
+        let mut parser = FileReader::default();
+        let mut names = Names::default();
         let mut block = Block::default();
         while let Some(next) = reader.next(block) {
             for line in next.lines() {
-                if let Some(record) = self.line(line, &mut end) {
+                if let Some(record) = self.line(&mut parser, &mut names, line, &mut end) {
                     reorder.push(record);
                 }
             }
@@ -352,10 +395,17 @@ impl MappingJob {
         drop(send.send(MappingBatch { records: Vec::new(), end: Some(end) }));
     }
 
-    fn line(&self, line: &[u8], end: &mut MappingEnd) -> Option<Record> {
+    fn line(
+        &self,
+        reader: &mut FileReader,
+        names: &mut Names,
+        line: &[u8],
+        end: &mut MappingEnd,
+    ) -> Option<Record> {
         end.lines += 1;
-        let mapping = match Mapping::parse_file_line(line) {
-            Ok(mapping) => mapping,
+        let read = reader.read(line).and_then(|line| Ok((line, names.find(&line, &self.servers)?)));
+        let (line, known) = match read {
+            Ok(read) => read,
             Err(error) => {
                 end.damaged += 1;
                 if end.complaints.len() < COMPLAINTS {
@@ -364,16 +414,24 @@ impl MappingJob {
                 return None;
             }
         };
-        let Some(known) = self.servers.find(mapping.server) else {
+        let Some(known) = known else {
             end.elsewhere += 1;
             return None;
         };
         if known.pass != self.pass {
             return None;
         }
-        let (time, resolution) = mapping.time?;
-        let record = Record::new(&mapping, known.id, (time.offset_by(known.ahead), resolution));
-        end.without_request += u64::from(record.is_none());
-        record
+        let Some(request) = line.request.fingerprint() else {
+            end.without_request += 1;
+            return None;
+        };
+        Some(Record {
+            server: known.id,
+            client: line.client,
+            time: line.time.offset_by(known.ahead),
+            resolution: Resolution::Second,
+            request,
+            cut: line.request.cut,
+        })
     }
 }
