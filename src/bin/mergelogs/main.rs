@@ -17,6 +17,7 @@ mod passes;
 mod progress;
 mod reader;
 mod report;
+mod servers;
 
 use std::io::Write as _;
 use std::process::ExitCode;
