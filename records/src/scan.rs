@@ -33,6 +33,30 @@ pub(crate) fn find(byte: u8, text: &[u8], from: usize) -> Option<usize> {
     tail.iter().position(|&other| other == byte).map(|at| text.len() - tail.len() + at)
 }
 
+/// The bytes whose places [`window`] says.
+pub(crate) const WINDOW: usize = 4 * STEP;
+
+/// Where `byte` stands in `text[from..from + WINDOW]`, or as much of that as there is: a bit for each
+/// place, the first one lowest.
+#[inline]
+pub(crate) fn window(byte: u8, text: &[u8], from: usize) -> u64 {
+    let rest = text.get(from..).unwrap_or_default();
+    if let Some(whole) = rest.first_chunk() {
+        return places(byte, whole);
+    }
+    // The text's last bytes, some of them for the second time.
+    if let Some(last) = text.last_chunk() {
+        return if rest.is_empty() { 0 } else { places(byte, last) >> (WINDOW - rest.len()) };
+    }
+    rest.iter().rev().fold(0, |places, &other| places << 1 | u64::from(other == byte))
+}
+
+#[inline]
+fn places(byte: u8, window: &[u8; WINDOW]) -> u64 {
+    let (chunks, _) = window.as_chunks();
+    chunks.iter().rev().fold(0, |places, chunk| places << STEP | u64::from(equal(chunk, byte)))
+}
+
 /// Whether `text` is nothing but printable ASCII without a backslash (or DEL, which is as harmless):
 /// so that there is nothing to undo, to cut or to replace.
 #[inline]
@@ -77,6 +101,18 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn a_window_shows_every_place(
+            text in vec(prop_oneof![Just(b'a'), Just(b'"'), any::<u8>()], 0..200),
+            from in 0..210_usize,
+        ) {
+            let shown = window(b'"', &text, from);
+            for place in 0..WINDOW {
+                let is_there = text.get(from + place) == Some(&b'"');
+                prop_assert_eq!(shown >> place & 1 == 1, is_there, "{}", place);
+            }
+        }
+
         #[test]
         fn a_text_is_plain_if_each_of_its_bytes_is(
             text in vec(b' '..0x80, 0..80),
