@@ -93,6 +93,26 @@ pub(crate) fn digits(chunk: &[u8; STEP]) -> u32 {
     value.cmp_eq(u8x16::splat(9)).move_mask().cast_unsigned()
 }
 
+/// A decimal number of one to seven digits at the beginning of `text`, and its length. No branch
+/// depends on how many they are.
+#[inline]
+pub(crate) fn short_number(text: &[u8; 8]) -> Option<(u64, usize)> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // The top bit of each byte whose value is above nine is set, as is perhaps that of bytes behind.
+    let values = u64::from_le_bytes(*text) ^ (ONES * u64::from(b'0'));
+    let above = (values.wrapping_add(ONES * 0x76) | values) & (ONES * 0x80);
+    let bits = above.trailing_zeros() & !7;
+    if !(8..64).contains(&bits) {
+        return None;
+    }
+    // The digits at the end of eight, zeros before them; then pairs, fours and all eight.
+    let digits = values << (64 - bits);
+    let pairs = (digits.wrapping_mul(10) + (digits >> 8)) & 0x00FF_00FF_00FF_00FF;
+    let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_FFFF_0000_FFFF;
+    let value = (fours.wrapping_mul(10_000) + (fours >> 32)) & 0xFFFF_FFFF;
+    Some((value, bits as usize / 8))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -111,6 +131,18 @@ mod tests {
                 let is_there = text.get(from + place) == Some(&b'"');
                 prop_assert_eq!(shown >> place & 1 == 1, is_there, "{}", place);
             }
+        }
+
+        #[test]
+        fn a_short_number_is_its_digits(
+            digits in vec(b'0'..=b'9', 0..9),
+            end in any::<u8>().prop_filter("no digit", |end| !end.is_ascii_digit()),
+            behind in any::<[u8; 8]>(),
+        ) {
+            let text = [digits.as_slice(), &[end], &behind].concat();
+            let number = std::str::from_utf8(&digits).unwrap().parse().ok();
+            let expected = number.filter(|_| digits.len() < 8).map(|n| (n, digits.len()));
+            prop_assert_eq!(short_number(text.first_chunk().unwrap()), expected);
         }
 
         #[test]

@@ -15,6 +15,7 @@ use super::head::Heads;
 use super::quote::Quotes;
 use super::{AccessLine, Expected, LineError, Request, Span};
 use crate::addr::parse_ip;
+use crate::scan;
 
 /// Which of the relatives a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(super) enum Shape {
     VhostCombined,
 }
 
-/// Reads the line that starts at `start` of `line` into `found`, which is fresh.
+/// Reads the line that starts at `start` of `line` into `found`, whatever that held.
 #[inline]
 pub(super) fn parse(
     line: &[u8],
@@ -34,8 +35,9 @@ pub(super) fn parse(
     clock: &mut Clock,
     found: &mut AccessLine,
 ) -> Result<Shape, LineError> {
+    let envelope = span(start, start).start;
     let (start, body) = trim(line, start);
-    let (quote, after_host) = heads.read(body, start, clock, found)?;
+    let (quote, after_host) = heads.read(body, start, envelope, clock, found)?;
     let mut quotes = Quotes::new(body, quote + 1);
     let request_end = quotes.closing(quote + 1).ok_or_else(|| error(quote, Expected::Request))?;
     found.request = Request::Line(span(quote + 1, request_end));
@@ -103,6 +105,17 @@ fn forwarded_for(
 #[inline]
 fn number(body: &[u8], at: usize) -> Option<(Option<u64>, usize)> {
     let rest = body.get(at..)?.strip_prefix(b" ")?;
+    if let Some((value, len)) = rest.first_chunk().and_then(scan::short_number)
+        && rest[len] == b' '
+    {
+        return Some((Some(value), at + 1 + len));
+    }
+    long_number(rest).map(|(value, len)| (value, at + 1 + len))
+}
+
+/// Digits or `-`, up to a space or the end.
+#[cold]
+fn long_number(rest: &[u8]) -> Option<(Option<u64>, usize)> {
     let mut value = 0_u64;
     let mut len = 0;
     while let Some(digit) = rest.get(len).map(|byte| byte.wrapping_sub(b'0')).filter(|d| *d < 10) {
@@ -121,7 +134,7 @@ fn number(body: &[u8], at: usize) -> Option<(Option<u64>, usize)> {
         (0, _) => return None,
         _ => Some(value),
     };
-    matches!(rest.get(len), None | Some(b' ')).then_some((value, at + 1 + len))
+    matches!(rest.get(len), None | Some(b' ')).then_some((value, len))
 }
 
 /// `start..end` of a line, whose length was found to fit 32 bits before any was read.

@@ -41,9 +41,11 @@ impl<'a> Quotes<'a> {
     pub(super) fn closing(&mut self, from: usize) -> Option<usize> {
         loop {
             let at = self.next()?;
-            if at >= from
-                && matches!(self.body.get(at + 1), None | Some(b' '))
-                && !is_escaped(self.body, from, at)
+            if at < from || !matches!(self.body.get(at + 1), None | Some(b' ')) {
+                continue;
+            }
+            // The byte before it is there: the quote that opened the field, if nothing else.
+            if self.body.get(at.wrapping_sub(1)) != Some(&b'\\') || !is_escaped(self.body, from, at)
             {
                 return Some(at);
             }
@@ -72,7 +74,7 @@ pub(super) fn next_quote(body: &[u8], from: usize) -> Option<usize> {
 
 /// Whether an odd number of backslashes stands before `body[at]`. nginx writes `\x22` and `\x5C`, so
 /// that only Apache's `\"` and `\\` meet this.
-#[inline]
+#[cold]
 fn is_escaped(body: &[u8], from: usize, at: usize) -> bool {
     let before = body.get(from..at).unwrap_or_default();
     if before.last() != Some(&b'\\') {
