@@ -47,9 +47,10 @@ pub struct Bounds {
 pub struct Reorder<T> {
     bounds: Bounds,
     /// Ascending by time, and by arrival within equal times, within each and from one to the next.
-    runs: VecDeque<VecDeque<T>>,
+    runs: VecDeque<Run<T>>,
     /// What follows them, being filled.
     filling: Vec<T>,
+    filling_weight: usize,
     /// The time of the last item of all these.
     latest: Timestamp,
     /// What came with an earlier time than that. All of these are earlier than `latest`, and of equal
@@ -65,10 +66,24 @@ pub struct Reorder<T> {
 }
 
 #[derive(Debug)]
+struct Run<T> {
+    items: VecDeque<T>,
+    weight: usize,
+}
+
+#[derive(Debug)]
 struct Straggler<T> {
     time: Timestamp,
     arrival: u64,
     item: T,
+}
+
+impl<T: Timed> Run<T> {
+    fn pop(&mut self) -> Option<T> {
+        let item = self.items.pop_front()?;
+        self.weight -= item.weight();
+        Some(item)
+    }
 }
 
 impl<T> Straggler<T> {
@@ -105,6 +120,7 @@ impl<T: Timed> Reorder<T> {
             bounds,
             runs: VecDeque::new(),
             filling: Vec::new(),
+            filling_weight: 0,
             latest: Timestamp::MIN,
             stragglers: BinaryHeap::new(),
             arrivals: 0,
@@ -125,25 +141,27 @@ impl<T: Timed> Reorder<T> {
     /// Puts in the next item of the stream.
     #[inline]
     pub fn push(&mut self, item: T) {
-        let time = item.time();
+        let (time, weight) = (item.time(), item.weight());
         self.len += 1;
-        self.weight += item.weight();
+        self.weight += weight;
         self.newest = time;
         if time < self.latest || time < self.handed_out {
-            return self.push_straggler(time, item);
+            return self.push_straggler(time, weight, item);
         }
         self.latest = time;
+        self.filling_weight += weight;
         self.filling.push(item);
     }
 
     #[cold]
-    fn push_straggler(&mut self, time: Timestamp, item: T) {
+    fn push_straggler(&mut self, time: Timestamp, weight: usize, item: T) {
         if time < self.handed_out {
             self.late += 1;
         }
         if time >= self.latest {
             // Nothing is held that it could go before.
             self.latest = time;
+            self.filling_weight += weight;
             return self.filling.push(item);
         }
         self.moved += 1;
@@ -155,7 +173,8 @@ impl<T: Timed> Reorder<T> {
     pub fn end_run(&mut self, mut used: Vec<T>) {
         if !self.filling.is_empty() {
             used.clear();
-            self.runs.push_back(std::mem::replace(&mut self.filling, used).into());
+            let items = std::mem::replace(&mut self.filling, used).into();
+            self.runs.push_back(Run { items, weight: std::mem::take(&mut self.filling_weight) });
         }
     }
 
@@ -164,7 +183,7 @@ impl<T: Timed> Reorder<T> {
         if !self.stragglers.is_empty() {
             return self.merged(Self::is_due);
         }
-        let last = self.runs.front()?.back()?.time();
+        let last = self.runs.front()?.items.back()?.time();
         if self.is_due(last) { self.front_run() } else { None }
     }
 
@@ -182,9 +201,10 @@ impl<T: Timed> Reorder<T> {
 
     /// A whole run as it came, where nothing has to go between.
     fn front_run(&mut self) -> Option<Vec<T>> {
-        let run = Vec::from(self.runs.pop_front()?);
+        let Run { items, weight } = self.runs.pop_front()?;
+        let run = Vec::from(items);
         self.len -= run.len();
-        self.weight -= run.iter().map(Timed::weight).sum::<usize>();
+        self.weight -= weight;
         if let Some(last) = run.last() {
             self.handed_out = self.handed_out.max(last.time());
         }
@@ -196,10 +216,10 @@ impl<T: Timed> Reorder<T> {
     fn merged(&mut self, is_due: impl Fn(&Self, Timestamp) -> bool) -> Option<Vec<T>> {
         let mut out = Vec::new();
         loop {
-            while self.runs.front().is_some_and(VecDeque::is_empty) {
+            while self.runs.front().is_some_and(|run| run.items.is_empty()) {
                 self.runs.pop_front();
             }
-            let front = self.runs.front().and_then(VecDeque::front).map(Timed::time);
+            let front = self.runs.front().and_then(|run| run.items.front()).map(Timed::time);
             let straggler = self.stragglers.peek().map(|Reverse(straggler)| straggler.time);
             // Something later than all stragglers is in a run, perhaps in the one being filled.
             let Some(front) = front else { break };
@@ -211,7 +231,7 @@ impl<T: Timed> Reorder<T> {
             let item = if from_heap {
                 self.stragglers.pop().map(|Reverse(straggler)| straggler.item)
             } else {
-                self.runs.front_mut().and_then(VecDeque::pop_front)
+                self.runs.front_mut().and_then(Run::pop)
             };
             out.extend(item.inspect(|item| {
                 self.len -= 1;

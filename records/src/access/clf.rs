@@ -12,9 +12,10 @@
 
 use super::clock::Clock;
 use super::head::Heads;
-use super::quote::{closing_quote, quoted};
+use super::quote::Quotes;
 use super::{AccessLine, Expected, LineError, Request, Span};
 use crate::addr::parse_ip;
+use crate::scan;
 
 /// Which of the relatives a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub(super) enum Shape {
     VhostCombined,
 }
 
-/// Reads the line that starts at `start` of `line` into `found`, which is fresh.
+/// Reads the line that starts at `start` of `line` into `found`, whatever that held.
 #[inline]
 pub(super) fn parse(
     line: &[u8],
@@ -34,12 +35,13 @@ pub(super) fn parse(
     clock: &mut Clock,
     found: &mut AccessLine,
 ) -> Result<Shape, LineError> {
+    let envelope = span(start, start).start;
     let (start, body) = trim(line, start);
-    let (quote, after_host) = heads.read(body, start, clock, found)?;
-    let request_end =
-        closing_quote(body, quote + 1).ok_or_else(|| error(quote, Expected::Request))?;
+    let (quote, after_host) = heads.read(body, start, envelope, clock, found)?;
+    let mut quotes = Quotes::new(body, quote + 1);
+    let request_end = quotes.closing(quote + 1).ok_or_else(|| error(quote, Expected::Request))?;
     found.request = Request::Line(span(quote + 1, request_end));
-    let with_agent = tail(body, request_end + 1, found)?;
+    let with_agent = tail(body, request_end + 1, &mut quotes, found)?;
     Ok(match (after_host, with_agent) {
         (false, false) => Shape::Common,
         (false, true) => Shape::Combined,
@@ -60,7 +62,12 @@ fn trim(line: &[u8], start: usize) -> (usize, &[u8]) {
 
 /// What follows the request, from `at`. Returns whether a Referer and a User-Agent were there.
 #[inline]
-fn tail(body: &[u8], at: usize, found: &mut AccessLine) -> Result<bool, LineError> {
+fn tail(
+    body: &[u8],
+    at: usize,
+    quotes: &mut Quotes<'_>,
+    found: &mut AccessLine,
+) -> Result<bool, LineError> {
     let from = at;
     let Some((status, at)) = number(body, at) else { return Ok(false) };
     // Fewer digits are what is left of a line that was cut.
@@ -68,13 +75,13 @@ fn tail(body: &[u8], at: usize, found: &mut AccessLine) -> Result<bool, LineErro
     found.status = status.and_then(|status| u16::try_from(status).ok());
     let Some((bytes, at)) = number(body, at) else { return Ok(false) };
     found.bytes = bytes;
-    let Some(referer) = quoted(body, at)? else { return Ok(false) };
+    let Some(referer) = quotes.field(at)? else { return Ok(false) };
     found.referer = Some(referer);
-    let Some(agent) = quoted(body, referer.end as usize + 1)? else { return Ok(false) };
+    let Some(agent) = quotes.field(referer.end as usize + 1)? else { return Ok(false) };
     found.user_agent = Some(agent);
     let at = agent.end as usize + 1;
     if at < body.len() {
-        found.forwarded_for = forwarded_for(body, at)?;
+        found.forwarded_for = forwarded_for(body, at, quotes)?;
     }
     Ok(true)
 }
@@ -82,8 +89,12 @@ fn tail(body: &[u8], at: usize, found: &mut AccessLine) -> Result<bool, LineErro
 /// nginx's stock `main` format ends in a quoted `$http_x_forwarded_for`: taken for that if it is the
 /// last field and its first word an address.
 #[cold]
-fn forwarded_for(body: &[u8], at: usize) -> Result<Option<Span>, LineError> {
-    let Some(last) = quoted(body, at)? else { return Ok(None) };
+fn forwarded_for(
+    body: &[u8],
+    at: usize,
+    quotes: &mut Quotes<'_>,
+) -> Result<Option<Span>, LineError> {
+    let Some(last) = quotes.field(at)? else { return Ok(None) };
     let text = last.of(body);
     let first = text.split(|&b| b == b',').next().unwrap_or_default();
     let is_it = last.end as usize + 1 == body.len() && parse_ip(first).is_some();
@@ -94,6 +105,17 @@ fn forwarded_for(body: &[u8], at: usize) -> Result<Option<Span>, LineError> {
 #[inline]
 fn number(body: &[u8], at: usize) -> Option<(Option<u64>, usize)> {
     let rest = body.get(at..)?.strip_prefix(b" ")?;
+    if let Some((value, len)) = rest.first_chunk().and_then(scan::short_number)
+        && rest[len] == b' '
+    {
+        return Some((Some(value), at + 1 + len));
+    }
+    long_number(rest).map(|(value, len)| (value, at + 1 + len))
+}
+
+/// Digits or `-`, up to a space or the end.
+#[cold]
+fn long_number(rest: &[u8]) -> Option<(Option<u64>, usize)> {
     let mut value = 0_u64;
     let mut len = 0;
     while let Some(digit) = rest.get(len).map(|byte| byte.wrapping_sub(b'0')).filter(|d| *d < 10) {
@@ -112,7 +134,7 @@ fn number(body: &[u8], at: usize) -> Option<(Option<u64>, usize)> {
         (0, _) => return None,
         _ => Some(value),
     };
-    matches!(rest.get(len), None | Some(b' ')).then_some((value, at + 1 + len))
+    matches!(rest.get(len), None | Some(b' ')).then_some((value, len))
 }
 
 /// `start..end` of a line, whose length was found to fit 32 bits before any was read.

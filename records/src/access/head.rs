@@ -44,22 +44,24 @@ impl Heads {
         Self { placement, last: Last::default() }
     }
 
-    /// Reads what stands before the request of the line that starts at `start` of `body`. Returns the
-    /// offset of the quote before the request, and whether the virtual host comes first.
+    /// Reads what stands before the request of the line that starts at `start` of `body` into `found`,
+    /// whatever that held. Returns the offset of the quote before the request, and whether the virtual host comes first.
     #[inline]
     pub(super) fn read(
         &mut self,
         body: &[u8],
         start: usize,
+        envelope: u32,
         clock: &mut Clock,
         found: &mut AccessLine,
     ) -> Result<(usize, bool), LineError> {
         let last = &self.last;
         let rest = body.get(start..).unwrap_or_default();
         if last.start == start && !last.text.is_empty() && rest.starts_with(&last.text) {
-            *found = AccessLine { envelope: found.envelope, ..last.found };
+            *found = AccessLine { envelope, ..last.found };
             return Ok((start + last.text.len() - 1, last.after_host));
         }
+        *found = AccessLine { envelope, ..AccessLine::default() };
         self.read_anew(body, start, clock, found)
     }
 

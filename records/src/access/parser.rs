@@ -163,14 +163,10 @@ impl Parser {
         if u32::try_from(line.len()).is_err() {
             return Err(clf::error(0, Expected::AccessLine));
         }
-        *found = AccessLine::default();
         let envelope = envelope::length(line);
         let read = self.parse_at(line, envelope, found);
         let index = match read {
-            Err(_) if envelope > 0 => {
-                *found = AccessLine::default();
-                self.parse_at(line, 0, found).or(read)?
-            }
+            Err(_) if envelope > 0 => self.parse_at(line, 0, found).or(read)?,
             read => read?,
         };
         self.seen.lines[index] += 1;
@@ -178,8 +174,8 @@ impl Parser {
         Ok(())
     }
 
-    /// Reads the line that starts at `start` into `found`, which is fresh; returns the place of its
-    /// format in [`NAMES`].
+    /// Reads the line that starts at `start` into `found`; returns the place of its format in
+    /// [`NAMES`].
     #[inline]
     fn parse_at(
         &mut self,
@@ -188,15 +184,20 @@ impl Parser {
         found: &mut AccessLine,
     ) -> Result<usize, LineError> {
         let clock = &mut self.clock;
-        found.envelope = clf::span(start, start).start;
+        let fresh = AccessLine { envelope: clf::span(start, start).start, ..AccessLine::default() };
         match &self.wanted {
             Wanted::Auto if line.get(start) == Some(&b'{') => {
+                *found = fresh;
                 return json::parse(line, start, &USUAL, clock, found).map(|()| 4);
             }
             Wanted::Json(names) => {
+                *found = fresh;
                 return json::parse(line, start, names, clock, found).map(|()| 4);
             }
-            Wanted::Plan(plan) => return plan.parse(line, start, clock, found).map(|()| 5),
+            Wanted::Plan(plan) => {
+                *found = fresh;
+                return plan.parse(line, start, clock, found).map(|()| 5);
+            }
             Wanted::Auto | Wanted::Named(_) => {}
         }
         Ok(match clf::parse(line, start, &mut self.heads, clock, found)? {

@@ -4,33 +4,65 @@ use super::clf::{error, span};
 use super::{Expected, LineError, Span};
 use crate::scan;
 
-/// SP and a quoted field; `None` if none begins at `at`, an error if it never ends.
-#[inline]
-pub(super) fn quoted(body: &[u8], at: usize) -> Result<Option<Span>, LineError> {
-    match body.get(at..) {
-        // The commonest value, too short for a search to pay.
-        Some([b' ', b'"', b'-', b'"']) | Some([b' ', b'"', b'-', b'"', b' ', ..]) => {
-            return Ok(Some(span(at + 2, at + 3)));
-        }
-        Some([b' ', b'"', ..]) => {}
-        _ => return Ok(None),
-    }
-    match closing_quote(body, at + 2) {
-        Some(end) => Ok(Some(span(at + 2, end))),
-        None => Err(error(at + 1, Expected::Literal)),
-    }
+/// The quotes of a line from one end to the other. Where they stand is found for a window of the line
+/// at once: a field is shorter than the way into a search of its own.
+pub(super) struct Quotes<'a> {
+    body: &'a [u8],
+    /// Those in the window that have not been passed, a bit for each byte.
+    ahead: u64,
+    /// Where the window begins.
+    window: usize,
 }
 
-/// The quote that ends a field that began at `from`: unescaped, and a space or nothing behind it.
-#[inline]
-pub(super) fn closing_quote(body: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    loop {
-        at = scan::find(b'"', body, at)?;
-        if matches!(body.get(at + 1), None | Some(b' ')) && !is_escaped(body, from, at) {
-            return Some(at);
+impl<'a> Quotes<'a> {
+    /// From `from` on.
+    #[inline]
+    pub(super) fn new(body: &'a [u8], from: usize) -> Self {
+        Self { body, ahead: scan::window(b'"', body, from), window: from }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        while self.ahead == 0 {
+            self.window += scan::WINDOW;
+            if self.window >= self.body.len() {
+                return None;
+            }
+            self.ahead = scan::window(b'"', self.body, self.window);
         }
-        at += 1;
+        let at = self.window + self.ahead.trailing_zeros() as usize;
+        self.ahead &= self.ahead - 1;
+        Some(at)
+    }
+
+    /// The quote that ends a field that began at `from`: unescaped, and a space or nothing behind it.
+    /// Those before it are passed.
+    #[inline]
+    pub(super) fn closing(&mut self, from: usize) -> Option<usize> {
+        loop {
+            let at = self.next()?;
+            if at < from || !matches!(self.body.get(at + 1), None | Some(b' ')) {
+                continue;
+            }
+            // The byte before it is there: the quote that opened the field, if nothing else.
+            if self.body.get(at.wrapping_sub(1)) != Some(&b'\\') || !is_escaped(self.body, from, at)
+            {
+                return Some(at);
+            }
+        }
+    }
+
+    /// SP and a quoted field; `None` if none begins at `at`, an error if it never ends.
+    #[inline]
+    pub(super) fn field(&mut self, at: usize) -> Result<Option<Span>, LineError> {
+        match self.body.get(at..) {
+            Some([b' ', b'"', ..]) => {}
+            _ => return Ok(None),
+        }
+        match self.closing(at + 2) {
+            Some(end) => Ok(Some(span(at + 2, end))),
+            None => Err(error(at + 1, Expected::Literal)),
+        }
     }
 }
 
@@ -42,7 +74,7 @@ pub(super) fn next_quote(body: &[u8], from: usize) -> Option<usize> {
 
 /// Whether an odd number of backslashes stands before `body[at]`. nginx writes `\x22` and `\x5C`, so
 /// that only Apache's `\"` and `\\` meet this.
-#[inline]
+#[cold]
 fn is_escaped(body: &[u8], from: usize, at: usize) -> bool {
     let before = body.get(from..at).unwrap_or_default();
     if before.last() != Some(&b'\\') {

@@ -17,6 +17,7 @@ mod passes;
 mod progress;
 mod reader;
 mod report;
+mod servers;
 mod writer;
 
 use std::io::Write as _;

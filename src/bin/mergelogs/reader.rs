@@ -1,24 +1,23 @@
 //! A thread for each open input: reads, splits, parses, sets right, and sends batches ahead of the
 //! merge through a bounded channel. Used batches come back to be filled again.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::access::{AccessLine, Parser, Span, Spec};
-use pen_records::addr::ServerAddr;
 use pen_records::attribution::{Cuts, Line, Record, ServerId};
-use pen_records::mapping::Mapping;
+use pen_records::mapping::classic::FileReader;
 use pen_records::merge::{Bounds, Reorder, Timed};
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::archive::{self, Compression};
 use crate::config::Origin;
 use crate::lines::{Block, LineReader};
+use crate::servers::Names;
+pub(crate) use crate::servers::Servers;
 
 /// Bytes read at once.
 pub(crate) const BLOCK: usize = 256 << 10;
@@ -252,47 +251,6 @@ fn to_u32(offset: usize) -> u32 {
     u32::try_from(offset).expect("a block is far below 4 GiB")
 }
 
-/// The servers a mapping may name, and how far each one's clock is from the balancer's.
-#[derive(Clone, Default)]
-pub(crate) struct Servers {
-    ips: Vec<(IpAddr, Known)>,
-    paths: HashMap<Vec<u8>, Known>,
-}
-
-/// A server that logs were given for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Known {
-    pub(crate) id: ServerId,
-    /// Microseconds its clock is ahead of the balancer's.
-    pub(crate) ahead: i64,
-    /// Which pass over the mapping logs its records come from.
-    pub(crate) pass: usize,
-}
-
-impl Servers {
-    pub(crate) fn insert(&mut self, addr: ServerAddr<'_>, known: Known) {
-        match addr {
-            ServerAddr::Ip(ip) => match self.ips.binary_search_by_key(&ip, |&(ip, _)| ip) {
-                Ok(at) => self.ips[at].1 = known,
-                Err(at) => self.ips.insert(at, (ip, known)),
-            },
-            ServerAddr::Unix(path) => {
-                self.paths.insert(path.to_vec(), known);
-            }
-        }
-    }
-
-    pub(crate) fn find(&self, addr: ServerAddr<'_>) -> Option<Known> {
-        match addr {
-            ServerAddr::Ip(ip) => {
-                let at = self.ips.binary_search_by_key(&ip, |&(ip, _)| ip).ok()?;
-                Some(self.ips[at].1)
-            }
-            ServerAddr::Unix(path) => self.paths.get(path).copied(),
-        }
-    }
-}
-
 /// What to read from a mapping log.
 pub(crate) struct MappingJob {
     pub(crate) origin: Origin,
@@ -326,10 +284,12 @@ impl MappingJob {
             compression: Some(archive.compression),
             ..MappingEnd::default()
         });
+        let mut parser = FileReader::default();
+        let mut names = Names::default();
         let mut block = Block::default();
         while let Some(next) = reader.next(block) {
             for line in next.lines() {
-                if let Some(record) = self.line(line, &mut end) {
+                if let Some(record) = self.line(&mut parser, &mut names, line, &mut end) {
                     reorder.push(record);
                 }
             }
@@ -352,10 +312,17 @@ impl MappingJob {
         drop(send.send(MappingBatch { records: Vec::new(), end: Some(end) }));
     }
 
-    fn line(&self, line: &[u8], end: &mut MappingEnd) -> Option<Record> {
+    fn line(
+        &self,
+        reader: &mut FileReader,
+        names: &mut Names,
+        line: &[u8],
+        end: &mut MappingEnd,
+    ) -> Option<Record> {
         end.lines += 1;
-        let mapping = match Mapping::parse_file_line(line) {
-            Ok(mapping) => mapping,
+        let read = reader.read(line).and_then(|line| Ok((line, names.find(&line, &self.servers)?)));
+        let (line, known) = match read {
+            Ok(read) => read,
             Err(error) => {
                 end.damaged += 1;
                 if end.complaints.len() < COMPLAINTS {
@@ -364,16 +331,24 @@ impl MappingJob {
                 return None;
             }
         };
-        let Some(known) = self.servers.find(mapping.server) else {
+        let Some(known) = known else {
             end.elsewhere += 1;
             return None;
         };
         if known.pass != self.pass {
             return None;
         }
-        let (time, resolution) = mapping.time?;
-        let record = Record::new(&mapping, known.id, (time.offset_by(known.ahead), resolution));
-        end.without_request += u64::from(record.is_none());
-        record
+        let Some(request) = line.request.fingerprint() else {
+            end.without_request += 1;
+            return None;
+        };
+        Some(Record {
+            server: known.id,
+            client: line.client,
+            time: line.time.offset_by(known.ahead),
+            resolution: Resolution::Second,
+            request,
+            cut: line.request.cut,
+        })
     }
 }
