@@ -22,7 +22,7 @@ const PATIENCE: u8 = 12;
 const REORDER: usize = 32;
 
 /// Empty groups that are kept in any case.
-const MANY_EMPTY: usize = 1 << 12;
+const MANY_EMPTY: usize = 1024;
 
 /// Mappings that are gone and stay in the order of arrival in any case.
 const MANY_GONE: usize = 1 << 12;

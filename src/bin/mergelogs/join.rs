@@ -45,6 +45,7 @@ pub(crate) enum JoinError {
     Output(OutputError),
     /// What writes the lines broke down.
     Writer,
+    Thread(io::Error),
     Signal(usize),
 }
 
@@ -54,6 +55,7 @@ impl fmt::Display for JoinError {
             Self::Open(name, error) => write!(f, "cannot open {name}: {error}"),
             Self::Reader(name) => write!(f, "cannot read {name}: its thread broke down"),
             Self::Output(error) => error.fmt(f),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Writer => write!(f, "cannot write lines: the thread broke down"),
             Self::Signal(signal) => write!(f, "stopped by signal {signal}"),
         }
@@ -139,7 +141,10 @@ pub(crate) fn run(
     let servers: Vec<usize> = setup.logs.iter().map(|(server, _)| *server).collect();
     let lines = Lines::new(setup.config, servers.into_iter(), output, explain);
     thread::scope(|scope| {
-        let writing = scope.spawn(move || lines.write(&orders));
+        let writing = thread::Builder::new()
+            .name("lines".to_owned())
+            .spawn_scoped(scope, move || lines.write(&orders))
+            .map_err(JoinError::Thread)?;
         let merged = Join::new(setup, writer).run();
         // Once the merge has let go of its end, the writer comes to its own.
         let written = writing.join().map_err(|_| JoinError::Writer)?;
