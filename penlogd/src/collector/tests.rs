@@ -337,7 +337,7 @@ fn a_shipped_line_is_as_old_as_its_shipper_says() {
     let origin = Origin { id: 7, start: Timestamp::from_seconds(1) };
     let mut writer = Writer::new(origin, Server::default(), 1400);
     let mut bench = Bench::new(settings());
-    for (page, age, delay) in [("a", 9, "0.001000"), ("b", 2, "0.008000")] {
+    for (page, age, delay) in [("a", 9, "0.006000"), ("b", 7, "0.008000"), ("c", 2, "0.010000")] {
         bench.send(BALANCER, format!("+ 203.0.113.7 127.0.0.2 GET /{page} HTTP/1.1\n"));
         let line = line("10.0.0.1", &format!("GET /{page} HTTP/1.1"));
         let _ = writer.push(line.trim_end().as_bytes(), Some(Duration::ZERO));

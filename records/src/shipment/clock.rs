@@ -5,6 +5,11 @@ use crate::time::Timestamp;
 /// How far back a line may be dated: as long as a shipper holds lines for a collector that is away.
 const BOUND: i64 = 60_000_000;
 
+/// How long a shipper gathers lines. A line that waited for less is dated as if it had waited that long,
+/// but not after its arrival: all of a shipper's lines are late by the same, which can be learnt, and none
+/// is ahead of its mapping, whose own delay nobody knows.
+const GATHER: i64 = 5_000;
+
 /// How long the quickest shipment is remembered, and as long again: clocks drift, and somebody sets them.
 const SPAN: i64 = 10_000_000;
 
@@ -40,9 +45,10 @@ impl Clock {
         bounded(now, waited)
     }
 
-    /// When a line was read that is `age` microseconds older than the sending of its shipment.
+    /// When a line was read, give or take the same for all, that is `age` microseconds older than the
+    /// sending of its shipment.
     pub(super) fn read(sent: Timestamp, age: u32, now: Timestamp) -> Timestamp {
-        bounded(now, now.micros_since(sent).saturating_add(age.into()))
+        bounded(now, now.micros_since(sent).saturating_add(i64::from(age) - GATHER))
     }
 }
 
@@ -72,7 +78,8 @@ mod tests {
                 let now = at(sent + took);
                 let got = clock.arrived(at(sent + wrong), now);
                 assert_eq!(got, at(expected).min(now), "{sent}, {wrong} wrong");
-                assert_eq!(Clock::read(got, 500, now), got.offset_by(-500));
+                assert_eq!(Clock::read(got, 25_000, now), got.offset_by(GATHER - 25_000));
+                assert_eq!(Clock::read(got, 0, now), now.min(got.offset_by(GATHER)));
             }
         }
     }
