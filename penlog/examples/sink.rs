@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use pen_records::datagram::Datagram;
 use pen_records::shipment::{Answer, Limits, Senders};
+use pen_records::time::Timestamp;
 
 fn main() -> io::Result<()> {
     let mut args = std::env::args().skip(1);
@@ -46,7 +47,8 @@ fn main() -> io::Result<()> {
                 continue;
             }
             Datagram::Shipment(shipment) => {
-                let _ = senders.receive(&shipment, |line| bytes += line.len());
+                let _ =
+                    senders.receive(&shipment, Timestamp::default(), |line, _| bytes += line.len());
             }
             Datagram::Lines(lines) => classic += u64::try_from(lines.count()).unwrap_or(0),
             _ => {}

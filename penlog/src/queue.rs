@@ -9,7 +9,7 @@ use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use memchr::{memchr_iter, memrchr};
 
@@ -27,12 +27,52 @@ pub(crate) struct Queue {
     wake: PipeWriter,
     /// Bytes of lines that have reached the collector, or as near as can be known.
     done: AtomicU64,
+    made: Instant,
+}
+
+/// What it costs to remember when lines were read, in bytes.
+const READ: usize = size_of::<(usize, Duration)>();
+
+/// Lines that were read within this are said to have been read together.
+const TOGETHER: Duration = Duration::from_micros(200);
+
+/// Whole lines, line feeds included, and when they were read.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    pub(crate) bytes: Vec<u8>,
+    /// Where the lines end that were read together, and when that was, since the queue was made.
+    pub(crate) reads: VecDeque<(usize, Duration)>,
+}
+
+impl Chunk {
+    /// What it costs, in bytes.
+    fn held(&self) -> usize {
+        self.bytes.capacity() + self.reads.len() * READ
+    }
+
+    /// When the line was read that begins at `at`; asked in order.
+    pub(crate) fn read(&mut self, at: usize) -> Option<Duration> {
+        while self.reads.front().is_some_and(|&(end, _)| end <= at) {
+            self.reads.pop_front();
+        }
+        self.reads.front().map(|&(_, read)| read)
+    }
+
+    /// Appends lines; without room for one more time they are as old as those before.
+    fn append(&mut self, lines: &[u8], read: Duration, room: usize) {
+        self.bytes.extend_from_slice(lines);
+        match self.reads.back_mut() {
+            Some((end, last)) if room < READ || read.saturating_sub(*last) < TOGETHER => {
+                *end = self.bytes.len();
+            }
+            _ => self.reads.push_back((self.bytes.len(), read)),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Whole lines, line feeds included.
-    chunks: VecDeque<Vec<u8>>,
+    chunks: VecDeque<Chunk>,
     /// Bytes of lines in `chunks`.
     len: usize,
     /// Memory of `chunks`.
@@ -44,7 +84,7 @@ struct Inner {
     cut: u32,
     closed: bool,
     /// Memory of chunks that were taken, for others: a few.
-    spare: Vec<Vec<u8>>,
+    spare: Vec<Chunk>,
     /// The sender sleeps until there are that many bytes.
     wanted: Option<usize>,
 }
@@ -69,18 +109,26 @@ impl Queue {
     pub(crate) fn new(max: usize) -> io::Result<(Self, Waker)> {
         let (reader, wake) = io::pipe()?;
         let inner = Mutex::new(Inner { max, ..Inner::default() });
-        Ok((Self { inner, room: Condvar::new(), wake, done: AtomicU64::new(0) }, Waker(reader)))
+        let (room, done, made) = (Condvar::new(), AtomicU64::new(0), Instant::now());
+        Ok((Self { inner, room, wake, done, made }, Waker(reader)))
     }
 
-    /// Puts whole lines in; as many as there is room for, the others are dropped and counted.
+    /// How much time has passed since the queue was made: the clock that says when lines were read.
+    pub(crate) fn clock(&self) -> Duration {
+        self.made.elapsed()
+    }
+
+    /// Puts whole lines in that were just read; as many as there is room for, the others are
+    /// dropped and counted.
     pub(crate) fn push(&self, lines: &[u8]) {
+        let read = self.clock();
         let mut inner = self.lock();
         let room = inner.room();
         if lines.len() <= room {
-            inner.append(lines);
+            inner.append(lines, read);
         } else {
             let fits = memrchr(b'\n', &lines[..room]).map_or(0, |end| end + 1);
-            inner.append(&lines[..fits]);
+            inner.append(&lines[..fits], read);
             inner.dropped += memchr_iter(b'\n', &lines[fits..]).count() as u64;
         }
         self.wake_if_wanted(inner);
@@ -110,14 +158,14 @@ impl Queue {
     }
 
     /// Takes the oldest lines out, and hands in the memory of those before.
-    pub(crate) fn take(&self, used: Vec<u8>) -> Option<Vec<u8>> {
+    pub(crate) fn take(&self, used: Chunk) -> Option<Chunk> {
         let mut inner = self.lock();
-        if inner.spare.len() < SPARE && used.capacity() >= CHUNK {
+        if inner.spare.len() < SPARE && used.bytes.capacity() >= CHUNK {
             inner.spare.push(used);
         }
         let chunk = inner.chunks.pop_front()?;
-        inner.len -= chunk.len();
-        inner.held -= chunk.capacity();
+        inner.len -= chunk.bytes.len();
+        inner.held -= chunk.held();
         drop(inner);
         self.room.notify_one();
         Some(chunk)
@@ -178,36 +226,43 @@ impl Queue {
 impl Inner {
     /// Bytes that may be put in now.
     fn room(&self) -> usize {
-        let tail = self.chunks.back().map_or(0, |last| last.capacity() - last.len());
-        let free = self.max.saturating_sub(self.held);
+        let tail = |last: &Chunk| last.bytes.capacity() - last.bytes.len();
+        let tail = self.chunks.back().map_or(0, tail);
         // What does not fit into the last chunk goes into one of its own.
-        free.max(tail)
+        self.free().saturating_sub(READ).max(tail)
     }
 
-    fn append(&mut self, lines: &[u8]) {
+    /// Bytes of memory that may be used more.
+    fn free(&self) -> usize {
+        self.max.saturating_sub(self.held)
+    }
+
+    fn append(&mut self, lines: &[u8], read: Duration) {
         if lines.is_empty() {
             return;
         }
         self.len += lines.len();
         self.pushed += lines.len() as u64;
-        match self.chunks.back_mut() {
-            Some(last) if last.capacity() - last.len() >= lines.len() => {
-                last.extend_from_slice(lines);
-            }
-            _ => {
-                let free = self.max.saturating_sub(self.held);
-                let wanted = lines.len().max(CHUNK.min(free));
-                let fits = |spare: &Vec<u8>| (wanted..=free).contains(&spare.capacity());
-                let mut chunk = match self.spare.iter().position(fits) {
-                    Some(index) => self.spare.swap_remove(index),
-                    None => Vec::with_capacity(wanted),
-                };
-                chunk.clear();
-                chunk.extend_from_slice(lines);
-                self.held += chunk.capacity();
-                self.chunks.push_back(chunk);
-            }
+        let fits = |last: &&mut Chunk| last.bytes.capacity() - last.bytes.len() >= lines.len();
+        let free = self.free();
+        if let Some(last) = self.chunks.back_mut().filter(fits) {
+            self.held -= last.held();
+            last.append(lines, read, free);
+            self.held += last.held();
+            return;
         }
+        let free = free.saturating_sub(READ);
+        let wanted = lines.len().max(CHUNK.min(free));
+        let fits = |spare: &Chunk| (wanted..=free).contains(&spare.bytes.capacity());
+        let mut chunk = match self.spare.iter().position(fits) {
+            Some(index) => self.spare.swap_remove(index),
+            None => Chunk { bytes: Vec::with_capacity(wanted), ..Chunk::default() },
+        };
+        chunk.bytes.clear();
+        chunk.reads.clear();
+        chunk.append(lines, read, READ);
+        self.held += chunk.held();
+        self.chunks.push_back(chunk);
     }
 }
 
@@ -233,7 +288,7 @@ mod tests {
     }
 
     fn drain(queue: &Queue) -> Vec<u8> {
-        std::iter::from_fn(|| queue.take(Vec::new())).flatten().collect()
+        std::iter::from_fn(|| queue.take(Chunk::default())).flat_map(|chunk| chunk.bytes).collect()
     }
 
     #[test]
@@ -252,7 +307,7 @@ mod tests {
 
     #[test]
     fn when_it_is_full_the_newest_lines_are_dropped_and_counted() {
-        let (queue, _waker) = queue(100);
+        let (queue, _waker) = queue(100 + READ);
         queue.push(&b"0123456789abcd\n".repeat(10));
         assert_eq!((queue.level().len, queue.level().dropped), (90, 4));
         queue.push(b"0123456789\n");
@@ -267,7 +322,7 @@ mod tests {
     #[test]
     fn whatever_is_pushed_memory_stays_within_the_bound() {
         let (queue, _waker) = queue(300_000);
-        let (mut taken, mut kept) = (Vec::new(), Vec::new());
+        let (mut taken, mut kept) = (Chunk::default(), Vec::new());
         for size in [1, 100, 70_000, 3, 200_000, 65_536].iter().cycle().take(1000) {
             let mut lines = vec![b'x'; *size];
             lines.push(b'\n');
@@ -275,7 +330,7 @@ mod tests {
             assert!(queue.lock().held <= 300_000);
             if *size == 100 {
                 taken = queue.take(taken).unwrap_or_default();
-                kept.extend_from_slice(&taken);
+                kept.extend_from_slice(&taken.bytes);
             }
         }
         kept.extend(drain(&queue));
@@ -296,13 +351,30 @@ mod tests {
     }
 
     #[test]
+    fn lines_keep_the_time_they_were_read() {
+        let mut chunk = Chunk::default();
+        let micros = Duration::from_micros;
+        for (line, read) in [("one\n", 100), ("two\n", 150), ("three\n", 300), ("four\n", 499)] {
+            chunk.append(line.as_bytes(), micros(read), READ);
+        }
+        let times = [0, 4, 8, 14].map(|at| chunk.read(at));
+        assert_eq!(times, [100, 100, 300, 300].map(|at| Some(micros(at))));
+        assert_eq!(chunk.read(19), None);
+        chunk.append(b"without room\n", micros(900), READ - 1);
+        assert_eq!(chunk.read(19), Some(micros(900)), "the first has room always");
+        chunk.append(b"without room\n", micros(1_900), READ - 1);
+        assert_eq!(chunk.read(32), Some(micros(900)));
+    }
+
+    #[test]
     fn a_reader_of_files_can_wait_for_room() {
-        let (queue, _waker) = queue(10);
+        let (queue, _waker) = queue(10 + READ);
         queue.push(b"12345678\n");
         assert!(!queue.wait_for_room(9, Duration::from_millis(1)));
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| queue.wait_for_room(9, Duration::from_secs(60)));
-            assert_eq!(queue.take(Vec::new()).as_deref(), Some(&b"12345678\n"[..]));
+            let taken = queue.take(Chunk::default()).map(|chunk| chunk.bytes);
+            assert_eq!(taken.as_deref(), Some(&b"12345678\n"[..]));
             assert!(waiter.join().unwrap());
         });
     }

@@ -21,7 +21,7 @@ use crate::Fault;
 use crate::cli::Config;
 use crate::destination::{Destination, News, connect};
 use crate::input::timeout;
-use crate::queue::{Queue, Waker};
+use crate::queue::{Chunk, Queue, Waker};
 use crate::report::{Counts, Report};
 use crate::road::{Deed, Heard, Mode, Road};
 
@@ -60,7 +60,7 @@ pub(crate) struct Shipper {
     /// When the lines in `writer` have waited long enough.
     gathered: Option<Instant>,
     /// Lines taken out of the queue, and how far they are sent.
-    chunk: Vec<u8>,
+    chunk: Chunk,
     at: usize,
     /// Bytes of lines taken out of the chunks so far.
     consumed: u64,
@@ -134,7 +134,7 @@ impl Shipper {
             random,
             writer,
             gathered: None,
-            chunk: Vec::new(),
+            chunk: Chunk::default(),
             at: 0,
             consumed: 0,
             kept: VecDeque::new(),
@@ -194,7 +194,7 @@ impl Shipper {
         };
         self.deadline = Some((deadline, done));
         let sent = level.len == 0
-            && self.at == self.chunk.len()
+            && self.at == self.chunk.bytes.len()
             && self.again.is_empty()
             && self.writer.is_empty()
             && self.resend == self.kept.len();
@@ -209,9 +209,9 @@ impl Shipper {
     /// Everything that is still here will not arrive.
     fn count_leftovers(&mut self) {
         let left = |bytes: &[u8]| memchr_iter(b'\n', bytes).count() as u64;
-        self.counts.lost += left(&self.chunk[self.at..]) + self.again.len() as u64;
-        while let Some(chunk) = self.queue.take(Vec::new()) {
-            self.counts.lost += left(&chunk);
+        self.counts.lost += left(&self.chunk.bytes[self.at..]) + self.again.len() as u64;
+        while let Some(chunk) = self.queue.take(Chunk::default()) {
+            self.counts.lost += left(&chunk.bytes);
         }
         let _ = self.writer.finish(Stamp::default(), |datagram| {
             self.counts.lost += shipped_lines(datagram);
@@ -292,14 +292,23 @@ impl Shipper {
                 }
                 self.again_from_the_start();
                 // Lines that were refused one by one are few: back into the stream they go.
-                let mut first: Vec<u8> = self.again.drain(..).flatten().collect();
+                let first: Vec<u8> = self.again.drain(..).flatten().collect();
                 if !first.is_empty() {
                     self.consumed -= first.len() as u64;
-                    first.extend_from_slice(&self.chunk[self.at..]);
-                    (self.chunk, self.at) = (first, 0);
+                    self.put_back(first);
                 }
             }
         }
+    }
+
+    /// Lines go in front of those that are not sent yet, and are as old as the first of them.
+    fn put_back(&mut self, mut lines: Vec<u8>) {
+        let len = lines.len();
+        let read = self.chunk.read(self.at).unwrap_or_else(|| self.queue.clock());
+        lines.extend_from_slice(&self.chunk.bytes[self.at..]);
+        let later = self.chunk.reads.iter().map(|&(end, read)| (end - self.at + len, read));
+        let reads = std::iter::once((len, read)).chain(later).collect();
+        (self.chunk, self.at) = (Chunk { bytes: lines, reads }, 0);
     }
 
     fn confirm(&mut self, mark: u64) {
@@ -409,7 +418,7 @@ impl Shipper {
             return false;
         }
         let level = self.queue.level();
-        let waiting = level.len + self.chunk.len() - self.at;
+        let waiting = level.len + self.chunk.bytes.len() - self.at;
         if waiting + self.writer.len() >= self.limit() {
             self.gathered = None;
         } else {
@@ -423,7 +432,7 @@ impl Shipper {
         }
         let mut busy = false;
         while self.road.has_room(self.limit()) {
-            if self.at == self.chunk.len() {
+            if self.at == self.chunk.bytes.len() {
                 self.at = 0;
                 match self.queue.take(std::mem::take(&mut self.chunk)) {
                     Some(chunk) => self.chunk = chunk,
@@ -458,9 +467,10 @@ impl Shipper {
 
     /// Fills a datagram from the chunk and sends it if it is full. `false` if that was refused.
     fn ship_line(&mut self, now: Instant) -> bool {
-        while let Some(len) = memchr(b'\n', &self.chunk[self.at..]) {
-            let line = &self.chunk[self.at..self.at + len];
-            match self.writer.push(line) {
+        while let Some(len) = memchr(b'\n', &self.chunk.bytes[self.at..]) {
+            let read = self.chunk.read(self.at);
+            let line = &self.chunk.bytes[self.at..self.at + len];
+            match self.writer.push(line, read) {
                 Push::Taken => {
                     self.at += len + 1;
                     self.consumed += len as u64 + 1;
@@ -469,7 +479,7 @@ impl Shipper {
                 Push::Long | Push::Full => return self.finish(now),
             }
         }
-        self.at = self.chunk.len();
+        self.at = self.chunk.bytes.len();
         if self.gathered.is_none() && !self.writer.is_empty() {
             self.gathered = Some(now + GATHER);
         }
@@ -498,11 +508,12 @@ impl Shipper {
     /// Sends a line that is longer than a datagram.
     fn ship_pieces(&mut self, len: usize, now: Instant) -> bool {
         let stamp = self.stamp();
+        let read = self.chunk.read(self.at);
         let mut next = Some(0);
         let mut pieces = VecDeque::new();
         while let Some(offset) = next {
-            let line = &self.chunk[self.at..self.at + len];
-            let (rest, bytes) = self.writer.piece(line, offset, stamp, <[u8]>::to_vec);
+            let line = &self.chunk.bytes[self.at..self.at + len];
+            let (rest, bytes) = self.writer.piece((line, read), offset, stamp, <[u8]>::to_vec);
             pieces.push_back(bytes);
             next = rest;
         }
@@ -545,7 +556,8 @@ impl Shipper {
 
     fn stamp(&self) -> Stamp {
         let level = self.queue.level();
-        Stamp { sent: wall_clock(), dropped: level.dropped, cut: level.cut }
+        let now = self.queue.clock();
+        Stamp { sent: wall_clock(), now, dropped: level.dropped, cut: level.cut }
     }
 
     /// Sends lines one by one. Says whether it sent any.
@@ -557,7 +569,7 @@ impl Shipper {
                 return false;
             }
         }
-        if self.at == self.chunk.len() {
+        if self.at == self.chunk.bytes.len() {
             self.at = 0;
             match self.queue.take(std::mem::take(&mut self.chunk)) {
                 Some(chunk) => self.chunk = chunk,
@@ -566,7 +578,7 @@ impl Shipper {
         }
         let chunk = std::mem::take(&mut self.chunk);
         let mut burst = 0;
-        while let Some(len) = memchr(b'\n', &chunk[self.at..]) {
+        while let Some(len) = memchr(b'\n', &chunk.bytes[self.at..]) {
             if burst == BURST {
                 self.chunk = chunk;
                 self.queue.set_done(self.consumed);
@@ -574,7 +586,7 @@ impl Shipper {
                 return true;
             }
             burst += 1;
-            let line = &chunk[self.at..=self.at + len];
+            let line = &chunk.bytes[self.at..=self.at + len];
             self.at += line.len();
             self.consumed += line.len() as u64;
             if self.classic_line(line) == Sent::Refused {
@@ -585,7 +597,7 @@ impl Shipper {
             }
         }
         self.chunk = chunk;
-        self.at = self.chunk.len();
+        self.at = self.chunk.bytes.len();
         self.queue.set_done(self.consumed);
         true
     }
@@ -626,7 +638,7 @@ impl Shipper {
     /// Sleeps until there is something to do.
     fn wait(&mut self, now: Instant) {
         let has_room = self.road.has_room(self.limit());
-        let waiting = self.chunk.len() - self.at + self.writer.len();
+        let waiting = self.chunk.bytes.len() - self.at + self.writer.len();
         let (wanted, ready) = match self.road.mode(now) {
             Mode::Classic => (1, None),
             Mode::Ship if has_room && self.gathered.is_some() => {

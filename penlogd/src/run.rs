@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::balance::Balance;
 use crate::cli::Config;
-use crate::collector::Collector;
+use crate::collector::{Arrived, Collector};
 use crate::socket::{BATCH, Batch, Listen, Listener};
 
 /// Datagrams in one go that are a busy time: then it pays to let more of them gather.
@@ -82,6 +82,7 @@ fn serve(
             collector: Collector::new(settings),
             batch: Batch::default(),
             may_gather: buffer >= ROOMY,
+            looked: None,
             listeners,
             watches,
             log,
@@ -172,6 +173,8 @@ struct Loop {
     /// The same, as the runtime sees them.
     watches: Vec<UdpSocket>,
     may_gather: bool,
+    /// When the sockets were last known to be empty; `None` if what comes is received at once.
+    looked: Option<Timestamp>,
     log: LogFile,
     explain: Option<LogFile>,
 }
@@ -232,16 +235,23 @@ impl Loop {
         }
         match more {
             true => Next::Again,
-            false if self.may_gather && total >= BUSY => Next::Gather,
-            false => Next::Wait,
+            false if self.may_gather && total >= BUSY => {
+                self.looked = Some(self.clock.timestamp(Instant::now()));
+                Next::Gather
+            }
+            false => {
+                self.looked = None;
+                Next::Wait
+            }
         }
     }
 
     fn receive_batch(&mut self, index: usize) -> usize {
         let now = self.clock.timestamp(Instant::now());
+        let arrived = Arrived { after: self.looked.unwrap_or(now), by: now };
         let (collector, batch) = (&mut self.collector, &mut self.batch);
         let result = batch.receive(&mut self.listeners[index], |listener, from, datagram| {
-            if let Some(answer) = collector.receive(from, datagram, now) {
+            if let Some(answer) = collector.receive(from, datagram, arrived) {
                 listener.answer(from, &answer);
             }
         });

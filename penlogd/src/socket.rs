@@ -9,7 +9,8 @@ use std::os::fd::{AsRawFd as _, BorrowedFd};
 use nix::cmsg_space;
 use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, RxqOvfl};
 use nix::sys::socket::{
-    ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, getsockopt, recvmmsg, setsockopt,
+    ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrIn, SockaddrIn6, SockaddrLike,
+    getsockopt, recvmmsg, setsockopt,
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -69,11 +70,21 @@ impl Listener {
             setsockopt(&socket, RcvBuf, &BUFFER)?;
         }
         let buffer = getsockopt(&socket, RcvBuf)?;
-        setsockopt(&socket, RxqOvfl, &1)?;
         let table = if addr.is_ipv6() { "/proc/net/udp6" } else { "/proc/net/udp" };
         let inode = nix::sys::stat::fstat(&socket)?.st_ino;
         let table = File::open(table).ok().map(|table| (table, inode));
-        Ok(Self { socket, addr, buffer, told: 0, table })
+        let mut listener = Self { socket, addr, buffer, told: 0, table };
+        if listener.read_table().is_none() {
+            listener.ask_datagrams()?;
+        }
+        Ok(listener)
+    }
+
+    /// Has each datagram tell how many were dropped, which costs a twentieth of receiving it.
+    fn ask_datagrams(&mut self) -> io::Result<()> {
+        self.table = None;
+        setsockopt(&self.socket, RxqOvfl, &1)?;
+        Ok(())
     }
 
     /// Where it is bound.
@@ -111,12 +122,15 @@ impl Listener {
         }
     }
 
-    /// Datagrams that the kernel has dropped so far because the buffer was full. The table knows of
-    /// the last ones too; what came with a datagram does where there is no table.
+    /// Datagrams that the kernel has dropped so far because the buffer was full. Its table knows;
+    /// where there is none, what came with a datagram does, but not of drops behind the last one.
     pub fn drops(&mut self) -> u64 {
         let told = u64::from(self.told);
-        let read = self.table.as_mut().and_then(|(table, inode)| read_drops(table, *inode));
-        read.map_or(told, |drops| drops.max(told))
+        self.read_table().map_or(told, |drops| drops.max(told))
+    }
+
+    fn read_table(&mut self) -> Option<u64> {
+        self.table.as_mut().and_then(|(table, inode)| read_drops(table, *inode))
     }
 }
 
@@ -148,17 +162,19 @@ fn read_drops(table: &mut File, inode: u64) -> Option<u64> {
 
 /// Room for a batch of datagrams, used again for each.
 pub struct Batch {
-    headers: MultiHeaders<SockaddrStorage>,
+    /// For the sockets of either family: an address of the family's own size is read without detours.
+    v4: MultiHeaders<SockaddrIn>,
+    v6: MultiHeaders<SockaddrIn6>,
     memory: Vec<u8>,
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { headers: headers(), memory: vec![0; BATCH * STRIDE] }
+        Self { v4: headers(), v6: headers(), memory: vec![0; BATCH * STRIDE] }
     }
 }
 
-fn headers() -> MultiHeaders<SockaddrStorage> {
+fn headers<S: SockaddrLike + Copy>() -> MultiHeaders<S> {
     MultiHeaders::preallocate(BATCH, Some(cmsg_space!(u32)))
 }
 
@@ -171,40 +187,66 @@ impl Batch {
     pub fn receive(
         &mut self,
         listener: &mut Listener,
-        mut take: impl FnMut(&Listener, SocketAddr, &[u8]),
+        take: impl FnMut(&Listener, SocketAddr, &[u8]),
     ) -> io::Result<usize> {
-        let mut rooms: Vec<[IoSliceMut<'_>; 1]> =
-            self.memory.chunks_exact_mut(STRIDE).map(|room| [IoSliceMut::new(room)]).collect();
-        let fd = listener.socket.as_raw_fd();
-        let flags = MsgFlags::MSG_DONTWAIT;
-        let messages = recvmmsg(fd, &mut self.headers, rooms.iter_mut(), flags, None)?;
-        let (mut count, mut no_room) = (0, false);
-        for message in messages {
-            count += 1;
-            no_room |= message.flags.contains(MsgFlags::MSG_CTRUNC);
-            for control in message.cmsgs().into_iter().flatten() {
-                if let ControlMessageOwned::RxqOvfl(drops) = control {
-                    listener.told = drops;
-                }
-            }
-            let Some(from) = message.address.as_ref().and_then(sender) else { continue };
-            take(listener, from, message.iovs().next().unwrap_or_default());
+        if listener.addr.is_ipv6() {
+            receive(&mut self.v6, &mut self.memory, listener, sender_v6, take)
+        } else {
+            receive(&mut self.v4, &mut self.memory, listener, sender_v4, take)
         }
-        if no_room {
-            // The kernel leaves in each header how much of its control room was used, and that was
-            // none before the first drop. From now on every datagram brings the count.
-            self.headers = headers();
-        }
-        Ok(count)
     }
 }
 
-fn sender(addr: &SockaddrStorage) -> Option<SocketAddr> {
-    if let Some(v4) = addr.as_sockaddr_in() {
-        return Some(SocketAddr::from((v4.ip(), v4.port())));
+fn receive<S: SockaddrLike + Copy>(
+    headers: &mut MultiHeaders<S>,
+    memory: &mut [u8],
+    listener: &mut Listener,
+    sender: impl Fn(S) -> SocketAddr,
+    mut take: impl FnMut(&Listener, SocketAddr, &[u8]),
+) -> io::Result<usize> {
+    let mut places = memory.chunks_exact_mut(STRIDE);
+    let mut rooms: [[IoSliceMut<'_>; 1]; BATCH] =
+        std::array::from_fn(|_| [IoSliceMut::new(places.next().unwrap_or_default())]);
+    let fd = listener.socket.as_raw_fd();
+    let messages = recvmmsg(fd, headers, rooms.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
+    // All heads first, then the work. Between them the processor would wait at each head for what the
+    // work on the datagram before it had stored in cold memory: a tenth of a microsecond.
+    let mut heads = [const { None }; BATCH];
+    let (mut count, mut no_room) = (0, false);
+    for (message, head) in messages.zip(&mut heads) {
+        count += 1;
+        no_room |= message.flags.contains(MsgFlags::MSG_CTRUNC);
+        *head = message.address.map(|from| (sender(from), message.bytes));
+        if listener.table.is_none() {
+            listener.told = drops_told(&message).unwrap_or(listener.told);
+        }
     }
-    let v6 = addr.as_sockaddr_in6()?;
-    Some(SocketAddr::from((v6.ip().to_canonical(), v6.port())))
+    if no_room {
+        // The kernel leaves in each header how much of its control room was used, and that was
+        // none before the first drop. From now on every datagram brings the count.
+        *headers = self::headers();
+    }
+    for (head, place) in heads.iter().take(count).zip(memory.chunks_exact(STRIDE)) {
+        let Some((from, len)) = head else { continue };
+        take(listener, *from, place.get(..*len).unwrap_or_default());
+    }
+    Ok(count)
+}
+
+/// How many were dropped, as a datagram says.
+fn drops_told<S>(message: &RecvMsg<'_, '_, S>) -> Option<u32> {
+    message.cmsgs().into_iter().flatten().find_map(|control| match control {
+        ControlMessageOwned::RxqOvfl(drops) => Some(drops),
+        _ => None,
+    })
+}
+
+fn sender_v4(addr: SockaddrIn) -> SocketAddr {
+    SocketAddr::from((addr.ip(), addr.port()))
+}
+
+fn sender_v6(addr: SockaddrIn6) -> SocketAddr {
+    SocketAddr::from((addr.ip().to_canonical(), addr.port()))
 }
 
 #[cfg(test)]
@@ -231,22 +273,35 @@ mod tests {
         assert_eq!(listener.drops(), 0);
     }
 
-    #[test]
-    fn what_the_kernel_drops_is_known() {
-        let mut listener = Listener::bind(Listen::At("127.0.0.1:0".parse().unwrap())).unwrap();
-        setsockopt(&listener, RcvBuf, &2048).unwrap();
+    /// Sends more than fits, three times; gives back what came and what is said to have been dropped.
+    fn overflow(listener: &mut Listener) -> (u64, u64) {
+        setsockopt(&*listener, RcvBuf, &2048).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         let (mut batch, mut got) = (Batch::default(), 0);
         for _ in 0..3 {
             for _ in 0..100 {
                 sender.send_to(&[b'x'; 500], listener.addr()).unwrap();
             }
-            while let Ok(count) = batch.receive(&mut listener, |_, _, _| {}) {
+            while let Ok(count) = batch.receive(listener, |_, _, _| {}) {
                 got += count as u64;
             }
         }
-        assert_eq!(got + listener.drops(), 300);
-        listener.table = None;
-        assert!(listener.drops() > 0, "told by the datagrams themselves");
+        (got, listener.drops())
+    }
+
+    #[test]
+    fn what_the_kernel_drops_is_known_to_its_table() {
+        let mut listener = Listener::bind(Listen::At("127.0.0.1:0".parse().unwrap())).unwrap();
+        assert!(listener.table.is_some(), "these tests need /proc");
+        let (got, drops) = overflow(&mut listener);
+        assert_eq!(got + drops, 300);
+    }
+
+    #[test]
+    fn what_the_kernel_drops_is_told_by_datagrams_where_there_is_no_table() {
+        let mut listener = Listener::bind(Listen::At("127.0.0.1:0".parse().unwrap())).unwrap();
+        listener.ask_datagrams().unwrap();
+        let (got, drops) = overflow(&mut listener);
+        assert!(drops > 0 && got + drops <= 300, "{got} came, {drops} dropped");
     }
 }

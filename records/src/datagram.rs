@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn the_first_bytes_decide() {
         let mut writer = Writer::new(ORIGIN, Server::default(), 1400);
-        assert_eq!(writer.push(b"a line"), Push::Taken);
+        assert_eq!(writer.push(b"a line", None), Push::Taken);
         let shipment = writer.finish(Stamp::default(), <[u8]>::to_vec).unwrap();
         let mut question = Vec::new();
         Question { nonce: 1, origin: ORIGIN, shipments: 0, lines: 0 }.write(&mut question);

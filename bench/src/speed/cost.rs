@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 
+use super::this_program;
 use crate::{During, Failure};
 
 /// What one run took.
@@ -28,8 +29,7 @@ impl Cost {
     pub(super) fn of(command: &[OsString]) -> Result<Self, Failure> {
         let name = command.first().cloned().unwrap_or_default();
         let name = name.display();
-        let this = std::env::current_exe().during("find this program")?;
-        let output = Command::new(this)
+        let output = Command::new(this_program()?)
             .args(["speed", "measured", "--"])
             .args(command)
             .stdin(Stdio::null())

@@ -1,5 +1,6 @@
 //! The collector under load: a sender on one core, a collector on the other.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
@@ -13,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::cost::{children_cpu, middle};
 use super::sender::{Lines, Load, send};
-use super::{Args, ours, theirs};
+use super::{Args, ours, theirs, this_program};
 use crate::{During, Failure};
 
 const COLLECTOR_CORE: usize = 0;
@@ -82,38 +83,44 @@ pub(super) fn shipments(args: &Args) -> Result<(), Failure> {
 fn heading(what: &str, args: &Args) {
     println!("\n{what}; {} pairs, medians of {}", args.pairs, args.rounds.clamp(1, 3));
     println!(
-        "  {:<38} {:<10} {:>9} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7} {:>8}",
+        "  {:<38} {:<12} {:>9} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7} {:>8}",
         "", "", "pairs/s", "lost %", "right %", "wrong %", "drops", "us/pair", "x C", "MiB"
     );
 }
 
 /// Both collectors in turn, under the same load.
 fn compare(args: &Args, load: Load) -> Result<(), Failure> {
-    let mut collectors = vec![("ours", ours("penlogd"))];
+    let mut collectors = vec![Contender::ours()];
+    let others = args.beside.iter().map(|other| Contender::collector("beside", other.clone()));
+    collectors.extend(others);
+    collectors.push(Contender::receiver()?);
     // The C collector does not know shipments.
     if load.lines == Lines::Classic
         && let Some(c) = theirs("penlogd")
     {
-        collectors.insert(0, ("C", c));
+        collectors.insert(0, Contender::collector("C", c));
     }
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); collectors.len()];
     for _ in 0..args.rounds.clamp(1, 3) {
-        for ((who, program), runs) in collectors.iter().zip(&mut runs) {
-            match Run::of(program, load) {
+        for (contender, runs) in collectors.iter().zip(&mut runs) {
+            match Run::of(contender, load) {
                 Ok(run) => runs.push(run),
-                Err(failure) => println!("  {who}: {failure}"),
+                Err(failure) => println!("  {}: {failure}", contender.who),
             }
         }
     }
     let rate = load.rate.map_or_else(|| "full speed".into(), |rate| format!("{rate} pairs/s"));
     let name = format!("{rate}, {} outstanding", load.outstanding.max(32));
-    let c = collectors.iter().zip(&runs).find(|((who, _), _)| *who == "C");
+    let c = collectors.iter().zip(&runs).find(|(contender, _)| contender.who == "C");
     let c = c.map(|(_, runs)| Run::median(runs).per_pair());
-    for ((who, _), runs) in collectors.iter().zip(&runs).filter(|(_, runs)| !runs.is_empty()) {
-        let run = Run::median(runs);
-        let share = |part: u64| part as f64 * 100.0 / run.pairs as f64;
+    for (contender, runs) in collectors.iter().zip(&runs).filter(|(_, runs)| !runs.is_empty()) {
+        let (who, run) = (contender.who, Run::median(runs));
+        let share = |part: u64| match contender.writes {
+            true => format!("{:.3}", part as f64 * 100.0 / run.pairs as f64),
+            false => "-".into(),
+        };
         println!(
-            "  {name:<38} {who:<10} {:>9.0} {:>8.3} {:>8.3} {:>8.3} {:>9} {:>9.2} {:>7.2} {:>8.1}",
+            "  {name:<38} {who:<12} {:>9.0} {:>8} {:>8} {:>8} {:>9} {:>9.2} {:>7.2} {:>8.1}",
             run.pairs as f64 / run.sending.as_secs_f64(),
             share(run.pairs.saturating_sub(run.written())),
             share(run.right),
@@ -125,6 +132,31 @@ fn compare(args: &Args, load: Load) -> Result<(), Failure> {
         );
     }
     Ok(())
+}
+
+/// Somebody who listens.
+struct Contender {
+    who: &'static str,
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    /// Whether a log and a port follow the arguments, and lines come out; otherwise a port alone.
+    writes: bool,
+}
+
+impl Contender {
+    fn collector(who: &'static str, program: PathBuf) -> Self {
+        Self { who, program, arguments: vec!["-f".into(), "-l".into()], writes: true }
+    }
+
+    fn ours() -> Self {
+        Self::collector("ours", ours("penlogd"))
+    }
+
+    /// The price of the datagrams alone: receives them as our collector does, and drops them.
+    fn receiver() -> Result<Self, Failure> {
+        let arguments = ["speed", "receive", "--"].map(OsString::from).to_vec();
+        Ok(Self { who: "receive only", program: this_program()?, arguments, writes: false })
+    }
 }
 
 /// What one collector made of a load.
@@ -143,8 +175,8 @@ struct Run {
 }
 
 impl Run {
-    fn of(program: &Path, load: Load) -> Result<Self, Failure> {
-        let mut collector = Collector::start(program)?;
+    fn of(contender: &Contender, load: Load) -> Result<Self, Failure> {
+        let mut collector = Collector::start(contender)?;
         let port = collector.port;
         let sending = thread::spawn(move || send(load, port, SENDER_CORE))
             .join()
@@ -157,7 +189,11 @@ impl Run {
         let cpu = children_cpu()? - before;
         let mut run =
             Self { pairs: load.pairs, sending, cpu, memory, right: 0, wrong: 0, unnamed: 0, drops };
-        run.judge(&collector.output)?;
+        if contender.writes {
+            run.judge(&collector.output)?;
+        } else {
+            run.unnamed = run.pairs.saturating_sub(drops / 2);
+        }
         Ok(run)
     }
 
@@ -211,7 +247,7 @@ struct Collector {
 }
 
 impl Collector {
-    fn start(program: &Path) -> Result<Self, Failure> {
+    fn start(contender: &Contender) -> Result<Self, Failure> {
         let port = free_port()?;
         let folder = Path::new("/dev/shm");
         let folder = if folder.is_dir() { folder.to_owned() } else { std::env::temp_dir() };
@@ -219,9 +255,9 @@ impl Collector {
         // taskset becomes the program it is given, so the child's id is the collector's.
         let child = Command::new("taskset")
             .args(["-c", &COLLECTOR_CORE.to_string()])
-            .arg(program)
-            .args(["-f", "-l"])
-            .arg(&output)
+            .arg(&contender.program)
+            .args(&contender.arguments)
+            .args(contender.writes.then_some(&output))
             .arg(port.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -233,7 +269,8 @@ impl Collector {
         while Socket::find(port).is_none() {
             let ended = collector.child.try_wait().during("look after the collector")?;
             if ended.is_some() || begin.elapsed() > Duration::from_secs(10) {
-                return Err(Failure::new(format!("{} does not listen", program.display())));
+                let program = contender.program.display();
+                return Err(Failure::new(format!("{program} does not listen")));
             }
             pause();
         }

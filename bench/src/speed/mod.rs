@@ -11,6 +11,7 @@ mod judge;
 mod live;
 mod phrases;
 mod random;
+mod receiver;
 mod sender;
 
 use std::ffi::OsString;
@@ -36,10 +37,14 @@ pub struct Args {
     /// How often each program runs; the middle figure counts
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Another build of our penlogd, to be measured under the same load; may be given again
+    #[arg(long, value_name = "PENLOGD")]
+    beside: Vec<PathBuf>,
     /// Join with the C mergelogs as well, which takes half a minute a round
     #[arg(long)]
     with_c: bool,
-    /// The command that `measured` runs, the files that `inflate` reads
+    /// The command that `measured` runs, the files that `inflate` reads, the port
+    /// of `receive`
     #[arg(last = true, hide = true)]
     rest: Vec<OsString>,
 }
@@ -66,6 +71,8 @@ enum What {
     Measured,
     #[value(hide = true)]
     Inflate,
+    #[value(hide = true)]
+    Receive,
 }
 
 /// Measures and prints.
@@ -76,6 +83,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     match args.what {
         What::Measured => return cost::measured(&args.rest),
         What::Inflate => return inflate::all(&args.rest),
+        What::Receive => return receiver::receive(&args.rest),
         _ => {}
     }
     build()?;
@@ -126,6 +134,11 @@ fn build() -> Result<(), Failure> {
         .status()
         .during("run cargo")?;
     if built.success() { Ok(()) } else { Err(Failure::new("the programs do not build")) }
+}
+
+/// This very program, to run another part of it.
+fn this_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().during("find this program")
 }
 
 /// A program of ours.

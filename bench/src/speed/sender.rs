@@ -158,10 +158,10 @@ impl Batch {
         for end in ends {
             let line = &lines[std::mem::replace(&mut start, end)..end];
             let line = line.strip_suffix(b"\n").unwrap_or(line);
-            if writer.push(line) != Push::Taken {
+            if writer.push(line, None) != Push::Taken {
                 self.finish(writer);
                 // It is a short line, and the shipment is empty.
-                let _ = writer.push(line);
+                let _ = writer.push(line, None);
             }
         }
         self.finish(writer);

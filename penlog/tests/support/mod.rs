@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 
 use pen_records::datagram::Datagram;
 use pen_records::shipment::{Answer, Counts, Limits, Question, Senders};
+use pen_records::time::Timestamp;
 
 /// Anything takes less than this.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -160,7 +161,9 @@ impl Collector {
                         drop(socket_.send_to(&answer, from));
                     }
                     Datagram::Shipment(shipment) => {
-                        let _ = senders.receive(&shipment, |line| drop(give.send(line.to_vec())));
+                        let _ = senders.receive(&shipment, Timestamp::default(), |line, _| {
+                            drop(give.send(line.to_vec()));
+                        });
                         let server = shipment.server;
                         seen.server = (server.addr, server.port, server.name.map(<[u8]>::to_vec));
                         seen.source = Some(from);

@@ -68,6 +68,21 @@ pub enum Likely {
     Dash,
 }
 
+/// When a datagram came: nobody looked between these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// When it was not there yet.
+    pub after: Timestamp,
+    /// When it was there.
+    pub by: Timestamp,
+}
+
+impl From<Timestamp> for Arrived {
+    fn from(now: Timestamp) -> Self {
+        Self { after: now, by: now }
+    }
+}
+
 /// Takes datagrams, gives back lines.
 pub struct Collector {
     settings: Settings,
@@ -108,14 +123,23 @@ impl Collector {
     }
 
     /// Takes a datagram. An answer is to be sent back to where it came from.
-    pub fn receive(&mut self, from: SocketAddr, datagram: &[u8], now: Timestamp) -> Option<Answer> {
+    ///
+    /// Lines of our shippers bring the time they were read, which is after the request was mapped. So
+    /// a mapping is as old as it can be.
+    pub fn receive(
+        &mut self,
+        from: SocketAddr,
+        datagram: &[u8],
+        arrived: Arrived,
+    ) -> Option<Answer> {
+        let now = arrived.by;
         self.received.datagrams += 1;
         self.received.bytes += datagram.len() as u64;
         if !self.pieces.is_empty() && self.add_piece(from, datagram, now) {
             return None;
         }
         match Datagram::parse(datagram) {
-            Datagram::Mapping(mapping) => self.mapping(from, &mapping, now),
+            Datagram::Mapping(mapping) => self.mapping(from, &mapping, arrived),
             Datagram::Lines(lines) => {
                 let sender = self.line_sender(from, now)?;
                 self.received.line_datagrams += 1;
@@ -187,7 +211,8 @@ impl Collector {
         }
     }
 
-    fn mapping(&mut self, from: SocketAddr, mapping: &Mapping<'_>, now: Timestamp) {
+    fn mapping(&mut self, from: SocketAddr, mapping: &Mapping<'_>, arrived: Arrived) {
+        let now = arrived.by;
         if !self.settings.allow.mappings_of(from.ip()) {
             self.refuse(from, now, "a mapping");
             return;
@@ -198,7 +223,7 @@ impl Collector {
             self.complaints.about(Cause::Servers, from, now, "a mapping of one server too many");
             return;
         };
-        match Record::new(mapping, server, (now, Resolution::Microsecond)) {
+        match Record::new(mapping, server, (arrived.after, Resolution::Microsecond)) {
             Some(record) => self.engine.mapping(record),
             None => self.received.mappings_unused += 1,
         }
@@ -216,9 +241,9 @@ impl Collector {
             received: &mut self.received,
         };
         // A line feed inside a line would make two of it in the log: better here than there.
-        let arrival = self.senders.receive(shipment, |line| {
+        let arrival = self.senders.receive(shipment, now, |line, read| {
             for line in line.split(|&byte| byte == b'\n') {
-                intake.line(source, line, from, now);
+                intake.line(source, line, from, read);
             }
         });
         if arrival.first {
@@ -388,10 +413,10 @@ struct Intake<'a> {
 }
 
 impl Intake<'_> {
-    fn line(&mut self, source: u32, line: &[u8], from: SocketAddr, now: Timestamp) {
+    fn line(&mut self, source: u32, line: &[u8], from: SocketAddr, read: Timestamp) {
         self.received.lines += 1;
         let Some(place) = self.sources.get_mut(source) else { return };
-        let time = (now, Resolution::Microsecond);
+        let time = (read, Resolution::Microsecond);
         let parsed = place.parser.parse(line);
         let (evidence, text, client) = match &parsed {
             Ok(parsed) => {
@@ -405,8 +430,8 @@ impl Intake<'_> {
             }
             Err(error) => {
                 self.received.not_understood += 1;
-                self.complaints.about(Cause::Line, from, now, error);
-                (Line::unread(place.server, (now, Resolution::Microsecond)), line, None)
+                self.complaints.about(Cause::Line, from, read, error);
+                (Line::unread(place.server, time), line, None)
             }
         };
         let len =

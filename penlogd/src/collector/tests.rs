@@ -1,6 +1,8 @@
 //! The core on a clock of its own. The names say what a collector must do; many of them are what
 //! the C collector did not.
 
+use std::time::Duration;
+
 use pen_records::access::Spec;
 use pen_records::shipment::{Origin, Push, Server, Stamp, Writer};
 
@@ -27,7 +29,7 @@ impl Bench {
 
     fn send(&mut self, from: &str, datagram: impl AsRef<[u8]>) -> Option<Answer> {
         self.wait(1);
-        self.collector.receive(from.parse().unwrap(), datagram.as_ref(), self.now)
+        self.collector.receive(from.parse().unwrap(), datagram.as_ref(), self.now.into())
     }
 
     fn wait(&mut self, millis: i64) {
@@ -306,7 +308,7 @@ fn ship(lines: &[&[u8]], server: Server<'_>) -> Vec<Vec<u8>> {
     let mut writer = Writer::new(origin, server, 1400);
     let mut sent = Vec::new();
     for line in lines {
-        assert_eq!(writer.push(line), Push::Taken);
+        assert_eq!(writer.push(line, None), Push::Taken);
         sent.extend(writer.finish(Stamp::default(), <[u8]>::to_vec));
     }
     sent
@@ -328,6 +330,46 @@ fn shipments_name_their_server_and_hold_lines_only() {
     );
     assert_eq!(bench.finish(), expected);
     assert_eq!(bench.collector.balance().received.mappings, 1);
+}
+
+#[test]
+fn a_shipped_line_is_as_old_as_its_shipper_says() {
+    let origin = Origin { id: 7, start: Timestamp::from_seconds(1) };
+    let mut writer = Writer::new(origin, Server::default(), 1400);
+    let mut bench = Bench::new(settings());
+    for (page, age, delay) in [("a", 9, "0.006000"), ("b", 7, "0.008000"), ("c", 2, "0.010000")] {
+        bench.send(BALANCER, format!("+ 203.0.113.7 127.0.0.2 GET /{page} HTTP/1.1\n"));
+        let line = line("10.0.0.1", &format!("GET /{page} HTTP/1.1"));
+        let _ = writer.push(line.trim_end().as_bytes(), Some(Duration::ZERO));
+        // Its clock is wrong by years, and what it does is seen ten milliseconds after the mapping.
+        let stamp = Stamp {
+            sent: bench.now.offset_by(9_000 - 300_000_000_000_000),
+            now: Duration::from_millis(age),
+            ..Stamp::default()
+        };
+        let shipment = writer.finish(stamp, <[u8]>::to_vec).unwrap();
+        bench.wait(9);
+        bench.send(WEB, shipment);
+        bench.wait(1_000);
+        let explain = String::from_utf8(std::mem::take(&mut bench.explain)).unwrap();
+        let said = explain.split('\t').nth(4);
+        assert_eq!(said, Some(delay), "read {age} ms before it was sent: {explain}");
+    }
+    bench.finish();
+}
+
+#[test]
+fn where_nobody_looked_for_a_while_a_mapping_is_as_old_as_can_be() {
+    let mut bench = Bench::new(settings());
+    let arrived = Arrived { after: bench.now.offset_by(-5_000), by: bench.now };
+    let from = BALANCER.parse().unwrap();
+    bench.collector.receive(from, b"+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n", arrived);
+    let line = line("10.0.0.1", "GET /a HTTP/1.1");
+    bench.collector.receive(WEB.parse().unwrap(), line.as_bytes(), arrived);
+    bench.wait(1_000);
+    let explain = String::from_utf8_lossy(&bench.explain);
+    assert_eq!(explain.split('\t').nth(4), Some("0.005000"), "{explain}");
+    bench.finish();
 }
 
 #[test]
@@ -364,9 +406,9 @@ fn memory_is_bounded_whatever_comes() {
     for number in 0..5_000 {
         let from = BALANCER.parse().unwrap();
         let mapping = format!("+ 1.1.1.1 10.0.{}.{} GET /{number}\n", number / 256, number % 256);
-        bench.collector.receive(from, mapping.as_bytes(), bench.now);
+        bench.collector.receive(from, mapping.as_bytes(), bench.now.into());
         let line = line("10.0.0.1", &format!("GET /{number}{}", "x".repeat(number)));
-        bench.collector.receive(WEB.parse().unwrap(), line.as_bytes(), bench.now);
+        bench.collector.receive(WEB.parse().unwrap(), line.as_bytes(), bench.now.into());
         bench.collector.decide(bench.now, &mut bench.out, None);
         assert!(bench.collector.balance().held_bytes <= 100_000);
     }

@@ -5,6 +5,8 @@
 //! what comes twice and puts lines together that came in pieces. A [`Question`] and its [`Answer`]
 //! find out whether there is anybody to ship to. The layout is in `docs/wire.md`.
 
+mod ages;
+mod clock;
 mod discovery;
 mod header;
 mod reassembly;
@@ -16,6 +18,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use nom::number::complete::{le_i64, le_u32, le_u64};
 use nom::{IResult, Parser};
 
+pub use ages::Ages;
 pub use discovery::{Answer, Question};
 pub use header::{MAGIC, VERSION, WireError, WireErrorKind};
 pub(crate) use header::{Parts, Type};
@@ -75,6 +78,7 @@ pub struct Shipment<'a> {
     pub cut: u32,
     /// Whose lines these are.
     pub server: Server<'a>,
+    ages: Ages<'a>,
     body: Body<'a>,
 }
 
@@ -122,6 +126,11 @@ impl<'a> Shipment<'a> {
                 piece(parts.body).ok_or_else(|| fail(WireErrorKind::Piece, parts.body_at()))?;
             Body::Piece(piece)
         };
+        shipment.ages = Ages::new(extensions);
+        shipment
+            .ages
+            .check(announced)
+            .map_err(|rest| fail(WireErrorKind::Extension, parts.body_at() - rest.len()))?;
         let counted = shipment.count_lines();
         if counted != Ok(announced) || shipment.first_line.checked_add(announced.into()).is_none() {
             let at = parts.body_at() + counted.err().unwrap_or(parts.body.len());
@@ -137,6 +146,13 @@ impl<'a> Shipment<'a> {
             Body::Lines { framed, .. } => Lines { framed },
             Body::Piece(_) => Lines { framed: b"" },
         }
+    }
+
+    /// For each line, or for the piece, how many microseconds before [`Self::sent`] it was read;
+    /// nothing if the shipper did not say.
+    #[must_use]
+    pub const fn ages(&self) -> Ages<'a> {
+        self.ages
     }
 
     /// The part of a long line in it.
@@ -199,8 +215,8 @@ fn fixed(input: &[u8]) -> IResult<&[u8], Shipment<'_>, ()> {
     let (input, (dropped, cut, count)) = (le_u64, le_u32, le_u32).parse(input)?;
     let sent = Timestamp::from_micros(sent);
     let body = Body::Lines { framed: b"", count };
-    let server = Server::default();
-    Ok((input, Shipment { origin, number, first_line, sent, dropped, cut, server, body }))
+    let (server, ages) = (Server::default(), Ages::new(b""));
+    Ok((input, Shipment { origin, number, first_line, sent, dropped, cut, server, ages, body }))
 }
 
 /// Reads the extensions we know and skips the others; on a bad one, gives back what was left.

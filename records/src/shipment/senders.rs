@@ -2,7 +2,9 @@
 
 use indexmap::IndexMap;
 
+use super::clock::Clock;
 use super::{Origin, Question, Reassembly, Shipment};
+use crate::time::Timestamp;
 
 /// How many shipments may overtake one another.
 const WINDOW: u64 = 1024;
@@ -101,6 +103,7 @@ struct Sender {
     /// What the shipper says of itself.
     dropped: u64,
     cut: u32,
+    clock: Clock,
     /// Since the hand last passed.
     active: bool,
 }
@@ -126,9 +129,15 @@ impl Senders {
         }
     }
 
-    /// Takes a shipment and calls `deliver` with each line that is now whole and had not been
-    /// given out before, without its line end.
-    pub fn receive(&mut self, shipment: &Shipment<'_>, mut deliver: impl FnMut(&[u8])) -> Arrival {
+    /// Takes a shipment that came `now` and calls `deliver` with each line that is now whole and
+    /// had not been given out before, without its line end, and with the time it was read: by our
+    /// clock, and `now` if the shipper does not say.
+    pub fn receive(
+        &mut self,
+        shipment: &Shipment<'_>,
+        now: Timestamp,
+        mut deliver: impl FnMut(&[u8], Timestamp),
+    ) -> Arrival {
         let (index, first) = self.sender(shipment);
         let sender = &mut self.senders[index];
         sender.active = true;
@@ -146,15 +155,18 @@ impl Senders {
         let end = shipment.first_line.saturating_add(shipment.line_count().into());
         sender.lines.reach(shipment.first_line, end);
         sender.shipments.came += 1;
+        let sent = sender.clock.arrived(shipment.sent, now);
+        let mut ages = shipment.ages();
+        let mut read = || ages.next().map_or(now, |age| Clock::read(sent, age, now));
         let mut count = 0;
         for line in shipment.lines() {
-            deliver(line);
+            deliver(line, read());
             count += 1;
         }
         if let Some(piece) = shipment.piece()
             && let Some(line) = self.reassembly.add(shipment.origin, shipment.first_line, &piece)
         {
-            deliver(&line);
+            deliver(&line, read());
             count += 1;
         }
         self.senders[index].lines.came += count;
@@ -245,6 +257,7 @@ impl Sender {
             seen: [0; WORDS],
             dropped: 0,
             cut: 0,
+            clock: Clock::new(),
             active: true,
         }
     }
@@ -314,7 +327,7 @@ mod tests {
         (0..count)
             .filter_map(|number| {
                 for line in 0..2 {
-                    let _ = writer.push(format!("{number} {line}").as_bytes());
+                    let _ = writer.push(format!("{number} {line}").as_bytes(), None);
                 }
                 writer.finish(Stamp::default(), <[u8]>::to_vec)
             })
@@ -324,7 +337,7 @@ mod tests {
     fn receive(senders: &mut Senders, datagram: &[u8]) -> (Outcome, usize) {
         let shipment = Shipment::parse(datagram).expect("we wrote it");
         let mut lines = 0;
-        let arrival = senders.receive(&shipment, |_| lines += 1);
+        let arrival = senders.receive(&shipment, Timestamp::default(), |_, _| lines += 1);
         (arrival.outcome, lines)
     }
 
@@ -418,7 +431,8 @@ mod tests {
         let line = vec![b'x'; 1000];
         let (mut sent, mut next) = (Vec::new(), Some(0));
         while let Some(offset) = next {
-            let (rest, datagram) = writer.piece(&line, offset, Stamp::default(), <[u8]>::to_vec);
+            let (rest, datagram) =
+                writer.piece((&line, None), offset, Stamp::default(), <[u8]>::to_vec);
             sent.push(datagram);
             next = rest;
         }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -11,25 +12,40 @@ use super::*;
 const ORIGIN: Origin =
     Origin { id: 0x0123_4567_89AB_CDEF, start: Timestamp::from_micros(1_795_379_143_000_001) };
 
-const STAMP: Stamp =
-    Stamp { sent: Timestamp::from_micros(1_795_379_145_250_000), dropped: 9, cut: 2 };
+const STAMP: Stamp = Stamp {
+    sent: Timestamp::from_micros(1_795_379_145_250_000),
+    now: Duration::from_micros(2_000_000),
+    dropped: 9,
+    cut: 2,
+};
 
 /// Ships the lines and gives back the datagrams.
 fn ship(lines: &[Vec<u8>], server: Server<'_>, limit: usize) -> Vec<Vec<u8>> {
+    ship_read(lines, server, limit, |_| None)
+}
+
+/// The same with the times at which lines were read, by their numbers.
+fn ship_read(
+    lines: &[Vec<u8>],
+    server: Server<'_>,
+    limit: usize,
+    read: impl Fn(usize) -> Option<Duration>,
+) -> Vec<Vec<u8>> {
     let mut writer = Writer::new(ORIGIN, server, limit);
     let mut sent = Vec::new();
-    for line in lines {
-        let mut push = writer.push(line);
+    for (number, line) in lines.iter().enumerate() {
+        let read = read(number);
+        let mut push = writer.push(line, read);
         if push != Push::Taken {
             sent.extend(writer.finish(STAMP, <[u8]>::to_vec));
         }
         if push == Push::Full {
-            push = writer.push(line);
+            push = writer.push(line, read);
             assert_eq!(push, Push::Taken, "an empty shipment has room");
         }
         let mut next = (push == Push::Long).then_some(0);
         while let Some(offset) = next {
-            let (rest, datagram) = writer.piece(line, offset, STAMP, <[u8]>::to_vec);
+            let (rest, datagram) = writer.piece((line, read), offset, STAMP, <[u8]>::to_vec);
             sent.push(datagram);
             next = rest;
         }
@@ -42,7 +58,8 @@ fn received(senders: &mut Senders, datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut lines = Vec::new();
     for datagram in datagrams {
         let shipment = Shipment::parse(datagram).expect("we wrote it");
-        let _ = senders.receive(&shipment, |line| lines.push(line.to_vec()));
+        let _ =
+            senders.receive(&shipment, Timestamp::default(), |line, _| lines.push(line.to_vec()));
     }
     lines
 }
@@ -142,11 +159,14 @@ fn the_vectors_are_what_we_write_and_read() {
     assert_eq!(vector("shipment.hex"), plain[0]);
     let full = ship(&lines[..1], server("127.0.0.2:8080"), 1400);
     assert_eq!(vector("shipment-server.hex"), full[0]);
+    let read = [1_999_500, 1_999_500, 1_999_990].map(Duration::from_micros);
+    let timed = ship_read(&lines, Server::default(), 1400, |number| Some(read[number]));
+    assert_eq!(vector("shipment-ages.hex"), timed[0]);
     let mut writer = Writer::new(ORIGIN, Server::default(), 512);
     let long: Vec<u8> = (0..=255).cycle().take(450).collect();
-    let (next, first) = writer.piece(&long, 0, STAMP, <[u8]>::to_vec);
+    let (next, first) = writer.piece((&long, None), 0, STAMP, <[u8]>::to_vec);
     assert_eq!(vector("piece-first.hex"), first);
-    let (none, last) = writer.piece(&long, next.expect("more"), STAMP, <[u8]>::to_vec);
+    let (none, last) = writer.piece((&long, None), next.expect("more"), STAMP, <[u8]>::to_vec);
     assert_eq!((vector("piece-last.hex"), none), (last, None));
     let mut question = Vec::new();
     let nonce = 0x1122_3344_5566_7788;
@@ -157,13 +177,51 @@ fn the_vectors_are_what_we_write_and_read() {
     assert_eq!(vector("answer.hex"), answer);
 }
 
+#[test]
+fn lines_come_with_the_time_they_were_read() {
+    let micros = Duration::from_micros;
+    let lines = [b"one".to_vec(), vec![b'x'; 5_000], b"two".to_vec(), b"three".to_vec()];
+    let read = [1_000_000, 1_990_000, 1_993_300, 1_999_300].map(micros);
+    let mut sent = ship_read(&lines, Server::default(), 1400, |number| Some(read[number]));
+    let mut senders = Senders::new(Limits::default());
+    let now = Timestamp::from_micros(5_000_000);
+    let mut times = Vec::new();
+    for datagram in &sent {
+        let shipment = Shipment::parse(datagram).unwrap();
+        let _ = senders.receive(&shipment, now, |_, read| times.push(now.micros_since(read)));
+    }
+    // All are late by the 5 ms that lines are gathered, or by less where they came earlier.
+    assert_eq!(times, [995_000, 5_000, 1_700, 0]);
+    // A count too many in the only pair of the first shipment.
+    assert_eq!(sent[0][64..67], [6, 4, 1]);
+    sent[0][66] = 2;
+    let error = Shipment::parse(&sent[0]).unwrap_err();
+    assert_eq!(error, WireError { kind: WireErrorKind::Extension, at: 64 });
+}
+
+#[test]
+fn lines_of_shippers_that_say_no_times_were_read_when_they_came() {
+    let sent = ship(&[b"one".to_vec()], Server::default(), 1400);
+    let mut senders = Senders::new(Limits::default());
+    for datagram in [&vector("shipment.hex"), &sent[0]] {
+        let now = Timestamp::from_micros(77);
+        let shipment = Shipment::parse(datagram).unwrap();
+        let _ = senders.receive(&shipment, now, |_, read| assert_eq!(read, now));
+    }
+}
+
 proptest! {
     #[test]
     fn lines_survive_whatever_bytes_they_hold(
         lines in vec(vec(any::<u8>(), 0..700), 0..40),
         limit in 512_usize..2000,
     ) {
-        let sent = ship(&lines, server("127.0.0.2"), limit);
+        let read = |number| {
+            // Some lines by themselves, some together, and of some shippers nothing is known.
+            let number = u64::try_from(number / (1 + limit % 3)).unwrap();
+            (limit % 4 > 0).then(|| Duration::from_micros(1_000 * number))
+        };
+        let sent = ship_read(&lines, server("127.0.0.2"), limit, read);
         prop_assert!(sent.iter().all(|datagram| datagram.len() <= limit));
         let mut senders = Senders::new(Limits::default());
         prop_assert_eq!(received(&mut senders, &sent), lines);
@@ -205,7 +263,7 @@ proptest! {
                 let _ = Question::parse(bytes);
                 let _ = Answer::parse(bytes);
                 if let Ok(shipment) = Shipment::parse(bytes) {
-                    let _ = senders.receive(&shipment, |_| {});
+                    let _ = senders.receive(&shipment, Timestamp::default(), |_, _| {});
                     let _ = senders.counts();
                 }
             }

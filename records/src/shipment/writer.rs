@@ -1,5 +1,8 @@
 //! Lines become datagrams.
 
+use std::time::Duration;
+
+use super::ages::{ROOM, Reads};
 use super::header::{HEADER, Type, varint_len, write_header, write_varint};
 use super::{LINE, NAME, Origin, PIECE, PORT, SERVER, Server};
 use crate::addr::parse_ip;
@@ -11,10 +14,17 @@ const FIXED: usize = HEADER + 56;
 /// Makes shipments, one after another in the same buffer, and numbers them and their lines.
 #[derive(Debug)]
 pub struct Writer {
-    /// Header, fixed part, extensions, then the lines so far.
+    /// Header, fixed part, and those extensions that are the same in each shipment.
+    head: Vec<u8>,
+    /// Room for the head and all ages, then the lines so far. When all is known the head moves up
+    /// to the lines, which stay where they are.
     bytes: Vec<u8>,
-    /// Where the body begins.
-    head: usize,
+    /// Where the lines begin in it.
+    body: usize,
+    /// When the lines were read.
+    reads: Reads,
+    /// The extensions with their ages.
+    ages: Vec<u8>,
     /// The most bytes a datagram may have.
     limit: usize,
     /// Lines in `bytes`.
@@ -30,6 +40,8 @@ pub struct Writer {
 pub struct Stamp {
     /// Now, by the shipper's clock.
     pub sent: Timestamp,
+    /// The same by the steady clock that says when lines were read.
+    pub now: Duration,
     /// Lines dropped so far.
     pub dropped: u64,
     /// Lines cut so far.
@@ -69,16 +81,17 @@ impl Writer {
         if let Some(name) = server.name {
             extend(NAME, name, &mut extensions);
         }
-        let head = FIXED + extensions.len();
-        let length = u16::try_from(head).expect("three extensions are at most 279 bytes");
+        let mut head = Vec::with_capacity(FIXED + extensions.len());
+        write_header(Type::Shipment, 0, 0, &mut head);
+        head.extend_from_slice(&origin.id.to_le_bytes());
+        head.extend_from_slice(&origin.start.as_micros().to_le_bytes());
+        head.resize(FIXED, 0);
+        head.extend_from_slice(&extensions);
+        let body = head.len() + ROOM;
+        let (reads, ages) = (Reads::default(), Vec::new());
         let limit = limit.max(Self::SMALLEST);
-        let mut bytes = Vec::with_capacity(limit);
-        write_header(Type::Shipment, 0, length, &mut bytes);
-        bytes.extend_from_slice(&origin.id.to_le_bytes());
-        bytes.extend_from_slice(&origin.start.as_micros().to_le_bytes());
-        bytes.resize(FIXED, 0);
-        bytes.extend_from_slice(&extensions);
-        Self { bytes, head, limit, count: 0, number: 0, first_line: 0 }
+        let bytes = vec![0; body];
+        Self { head, bytes, body, reads, ages, limit, count: 0, number: 0, first_line: 0 }
     }
 
     /// From now on at most `limit` bytes; what is already in the buffer stays.
@@ -92,23 +105,27 @@ impl Writer {
         self.limit
     }
 
-    /// Adds a line, which may hold any bytes; it has no line end of its own.
-    pub fn push(&mut self, line: &[u8]) -> Push {
+    /// Adds a line, which may hold any bytes; it has no line end of its own. `read` is when it was
+    /// read, by a steady clock.
+    pub fn push(&mut self, line: &[u8], read: Option<Duration>) -> Push {
         let Ok(len) = u32::try_from(line.len()) else { return Push::Long };
         let framed = varint_len(len) + line.len();
-        if self.bytes.len() + framed <= self.limit {
+        let ages = self.reads.most_bytes_with(read);
+        if self.head.len() + ages + (self.bytes.len() - self.body) + framed <= self.limit {
             write_varint(len, &mut self.bytes);
             self.bytes.extend_from_slice(line);
+            self.reads.add(read);
             self.count += 1;
             return Push::Taken;
         }
-        if self.head + framed <= self.limit { Push::Full } else { Push::Long }
+        let ages = Reads::default().most_bytes_with(read);
+        if self.head.len() + ages + framed <= self.limit { Push::Full } else { Push::Long }
     }
 
-    /// Bytes in the shipment so far, with its head.
+    /// Bytes in the shipment so far, with its head; at most, for nobody knows how long it waits.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.bytes.len()
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.body + self.head.len() + self.reads.most_bytes()
     }
 
     /// Whether there is no line in it.
@@ -143,18 +160,19 @@ impl Writer {
     /// [`LINE`] bytes. The shipment must be empty.
     pub fn piece<R>(
         &mut self,
-        line: &[u8],
+        (line, read): (&[u8], Option<Duration>),
         offset: usize,
         stamp: Stamp,
         send: impl FnOnce(&[u8]) -> R,
     ) -> (Option<usize>, R) {
         debug_assert!(self.is_empty(), "lines come before pieces");
+        self.reads.add(read);
         let line = &line[..line.len().min(LINE)];
         let total = u32::try_from(line.len()).expect("cut to a mebibyte");
         let start = u32::try_from(offset.min(line.len())).expect("not behind its end");
         write_varint(total, &mut self.bytes);
         write_varint(start, &mut self.bytes);
-        let end = line.len().min(offset + (self.limit - self.bytes.len()));
+        let end = line.len().min(offset + self.limit.saturating_sub(self.len()).max(1));
         self.bytes.extend_from_slice(line.get(offset..end).unwrap_or_default());
         let next = (end < line.len()).then_some(end);
         let sent = self.complete(stamp, PIECE, 1, u64::from(next.is_none()), send);
@@ -170,16 +188,26 @@ impl Writer {
         done: u64,
         send: impl FnOnce(&[u8]) -> R,
     ) -> R {
-        self.bytes[5] = flags;
-        let fixed = &mut self.bytes[HEADER + 16..FIXED];
+        self.ages.clear();
+        self.reads.write(stamp.now, &mut self.ages);
+        let length = self.head.len() + self.ages.len();
+        let start = self.body - length;
+        let length = u16::try_from(length).expect("of our own extensions, 2 KiB at most");
+        self.head[5] = flags;
+        self.head[6..HEADER].copy_from_slice(&length.to_le_bytes());
+        let fixed = &mut self.head[HEADER + 16..FIXED];
         fixed[..8].copy_from_slice(&self.number.to_le_bytes());
         fixed[8..16].copy_from_slice(&self.first_line.to_le_bytes());
         fixed[16..24].copy_from_slice(&stamp.sent.as_micros().to_le_bytes());
         fixed[24..32].copy_from_slice(&stamp.dropped.to_le_bytes());
         fixed[32..36].copy_from_slice(&stamp.cut.to_le_bytes());
         fixed[36..].copy_from_slice(&count.to_le_bytes());
-        let sent = send(&self.bytes);
-        self.bytes.truncate(self.head);
+        let ages = start + self.head.len();
+        self.bytes[start..ages].copy_from_slice(&self.head);
+        self.bytes[ages..self.body].copy_from_slice(&self.ages);
+        let sent = send(&self.bytes[start..]);
+        self.bytes.truncate(self.body);
+        self.reads.clear();
         self.count = 0;
         self.number += 1;
         self.first_line += done;

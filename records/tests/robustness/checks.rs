@@ -167,9 +167,9 @@ fn shipped(shipment: &Shipment<'_>) {
     let limits = Limits { senders: 4, lines: 8, bytes: 1 << 16 };
     let mut senders = Senders::new(limits);
     let mut received = Vec::new();
-    let _ = senders.receive(shipment, |line| received.push(line.to_vec()));
+    let _ = senders.receive(shipment, Timestamp::default(), |line, _| received.push(line.to_vec()));
     let mut again = 0;
-    let _ = senders.receive(shipment, |_| again += 1);
+    let _ = senders.receive(shipment, Timestamp::default(), |_, _| again += 1);
     assert!(shipment.piece().is_some() || again == 0, "what comes twice is delivered once");
     if let Some(piece) = shipment.piece() {
         let mut reassembly = Reassembly::new(8, 1 << 16);
@@ -182,7 +182,7 @@ fn shipped(shipment: &Shipment<'_>) {
     let origin = Origin { id: shipment.origin.id, start: shipment.origin.start };
     let mut writer = Writer::new(origin, shipment.server, 1 << 20);
     for line in &lines {
-        assert_eq!(writer.push(line), Push::Taken);
+        assert_eq!(writer.push(line, None), Push::Taken);
     }
     let Some(bytes) = writer.finish(Stamp::default(), <[u8]>::to_vec) else { return };
     let read = Shipment::parse(&bytes).expect("what was written is understood");
