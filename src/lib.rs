@@ -1,1 +1,7 @@
-//! pen.
+//! The balancer. A connection's road through this crate:
+//!
+//! 1. [`config`] says what was meant: servers, limits, times.
+//!
+//! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
+
+pub mod config;
