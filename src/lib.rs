@@ -2,8 +2,10 @@
 //!
 //! 1. [`config`] says what was meant: servers, limits, times.
 //! 2. [`pool`] chooses a server for a client, and counts.
+//! 3. [`relay`] connects the two and forwards, both ways.
 //!
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
 
 pub mod config;
 pub mod pool;
+pub mod relay;
