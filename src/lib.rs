@@ -1,1 +1,3 @@
-//! pen.
+//! The balancer.
+
+pub mod acl;
