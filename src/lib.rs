@@ -1,3 +1,8 @@
-//! The balancer.
+//! The balancer. A connection's road through this crate:
+//!
+//! 1. [`config`] says what was meant: servers, limits, times.
+//!
+//! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
 
 pub mod acl;
+pub mod config;
