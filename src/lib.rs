@@ -1,8 +1,10 @@
 //! The balancer. A connection's road through this crate:
 //!
 //! 1. [`config`] says what was meant: servers, limits, times.
+//! 2. [`pool`] chooses a server for a client, and counts.
 //!
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
 
 pub mod acl;
 pub mod config;
+pub mod pool;
