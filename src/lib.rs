@@ -6,6 +6,7 @@
 //!
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
 
+pub mod acl;
 pub mod config;
 pub mod pool;
 pub mod relay;
