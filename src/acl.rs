@@ -260,6 +260,13 @@ impl Acls {
         self.0.remove(&number);
     }
 
+    /// Forgets a list that holds nothing.
+    pub fn tidy(&mut self, number: u8) {
+        if self.0.get(&number).is_some_and(|list| *list == AccessList::default()) {
+            self.0.remove(&number);
+        }
+    }
+
     /// All lists that hold anything, by number.
     pub fn iter(&self) -> impl Iterator<Item = (u8, &AccessList)> {
         self.0.iter().map(|(&number, list)| (number, list))

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use pen_daemon::process::Process;
 
+use crate::acl::Acls;
+
 /// Everything a start needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -31,8 +33,44 @@ pub struct Config {
     pub backlog: NonZeroU32,
     /// Clients accepted before others get their turn.
     pub multi_accept: NonZeroU32,
+    /// Where the state can be looked at over HTTP.
+    pub status: Option<SocketAddr>,
+    /// Whether the control port may end the process.
+    pub exit: Exit,
+    /// The file that some of this was read from; HUP reads it again, `write` writes it.
+    pub file: Option<PathBuf>,
     /// What may change while running.
     pub settings: Settings,
+}
+
+impl Default for Config {
+    /// What is in force when nothing is said; it does not listen anywhere.
+    fn default() -> Self {
+        Self {
+            process: Process::default(),
+            debug: 0,
+            transport: Transport::Stream,
+            listen: Vec::new(),
+            control: None,
+            workers: NonZeroUsize::MIN,
+            backlog: const { NonZeroU32::new(500).unwrap() },
+            multi_accept: const { NonZeroU32::new(100).unwrap() },
+            status: None,
+            exit: Exit::Refused,
+            file: None,
+            settings: Settings::default(),
+        }
+    }
+}
+
+/// What becomes of `exit` at the control port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exit {
+    /// It is answered with an error.
+    #[default]
+    Refused,
+    /// It ends the process as TERM does.
+    Allowed,
 }
 
 /// What is balanced.
@@ -80,6 +118,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// How sockets are set up.
     pub tcp: TcpOptions,
+    /// The access lists.
+    pub acls: Acls,
     /// Number of the access list for clients.
     pub client_acl: u8,
     /// Number of the access list for the control port.
@@ -88,6 +128,8 @@ pub struct Settings {
     pub log: Option<LogTarget>,
     /// How they are spelled.
     pub log_format: LogFormat,
+    /// Where USR1 writes the state as a page.
+    pub web_stats: Option<PathBuf>,
     /// Whether and how requests are told where they came from.
     pub http: Option<ForwardedFor>,
     /// The PROXY protocol towards servers.
@@ -101,6 +143,8 @@ pub struct Settings {
 pub struct Server {
     /// Where it listens.
     pub addr: Endpoint,
+    /// The name that was looked up to find that.
+    pub name: Option<String>,
     /// Connections from which on only known clients get in.
     pub soft: Option<NonZeroU32>,
     /// Connections from which on nobody does; without it a known client gets no further than `soft`.
@@ -111,13 +155,24 @@ pub struct Server {
     pub prio: u32,
     /// Number of the access list for its clients.
     pub acl: u8,
+    /// Whether it gets no new connections, while those it has go on.
+    pub draining: bool,
 }
 
 impl Server {
     /// One without limits.
     #[must_use]
     pub const fn new(addr: Endpoint) -> Self {
-        Self { addr, soft: None, hard: None, weight: 1, prio: 0, acl: 0 }
+        Self {
+            addr,
+            name: None,
+            soft: None,
+            hard: None,
+            weight: 1,
+            prio: 0,
+            acl: 0,
+            draining: false,
+        }
     }
 }
 
@@ -255,6 +310,17 @@ pub enum FastClose {
     Client,
     /// Either one's (`both`).
     Both,
+}
+
+impl LogTarget {
+    /// As it is typed.
+    #[must_use]
+    pub fn name(&self) -> &std::ffi::OsStr {
+        match self {
+            Self::File(path) => path.as_os_str(),
+            Self::Collector { name, .. } => name.as_ref(),
+        }
+    }
 }
 
 /// Where mapping records go.

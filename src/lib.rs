@@ -8,7 +8,10 @@
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
 
 pub mod acl;
+pub mod address;
 pub mod balancer;
+pub mod command;
 pub mod config;
 pub mod pool;
 pub mod relay;
+pub mod snapshot;

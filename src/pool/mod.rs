@@ -334,12 +334,13 @@ impl Pool {
     }
 }
 
-/// Whether a server may be tried: it is not left alone, a limit does not keep the client out, and
-/// its access list lets the client pass.
+/// Whether a server may be tried: it is neither draining nor left alone, no limit keeps the client
+/// out, and its access list lets the client pass.
 fn usable(state: &ServerState, known: bool, now: Instant, permits: &impl Fn(u8) -> bool) -> bool {
     let has_port = match &state.config.addr {
         Endpoint::Ip(addr) => addr.port() != 0,
         Endpoint::Unix(_) => true,
     };
-    has_port && !state.is_blacklisted(now) && !state.is_full(known) && permits(state.config.acl)
+    let open = has_port && !state.config.draining;
+    open && !state.is_blacklisted(now) && !state.is_full(known) && permits(state.config.acl)
 }

@@ -75,6 +75,18 @@ fn priority_takes_the_lowest_number_that_works() {
 }
 
 #[test]
+fn a_draining_server_gets_nobody_and_keeps_its_counts() {
+    let now = Instant::now();
+    let mut settings = servers(2);
+    let mut pool = Pool::new(&settings);
+    assert_eq!(slots(&mut pool, [1, 2], now), [1, 0]);
+    settings.servers[1].as_mut().unwrap().draining = true;
+    pool.apply(&settings);
+    assert_eq!(slots(&mut pool, [1, 2, 3], now), [0, 0, 0]);
+    assert_eq!(pool.state(ServerId::Slot(1)).unwrap().served, 1);
+}
+
+#[test]
 fn weights_are_kept_by_idle_and_by_busy_servers() {
     let now = Instant::now();
     let mut settings = with(&[Mode::Weight, Mode::RoundRobin], servers(3));

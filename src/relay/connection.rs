@@ -1,7 +1,6 @@
 //! One client's connection, from its acceptance to its end.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -176,11 +175,4 @@ impl Watch for Watcher<'_> {
     fn end(&mut self, _: Side) -> &[u8] {
         b""
     }
-}
-
-/// Who a client is, by the address it was accepted from.
-pub(super) fn caller(peer: Option<SocketAddr>, admitted: bool) -> Caller {
-    use pen_records::addr::ClientAddr;
-    let addr = peer.map_or(ClientAddr::Unix, |peer| peer.ip().into());
-    Caller { addr, port: peer.map_or(0, |peer| peer.port()), admitted }
 }

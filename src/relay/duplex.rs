@@ -224,7 +224,8 @@ impl Duplex {
                 }
             }
             ReadOutcome::Blocked => ready.readable = false,
-            ReadOutcome::End if lost => self.reset = true,
+            // After an end of stream the kernel tells of a reset by an event alone.
+            ReadOutcome::End if lost || ready.failed => self.reset = true,
             ReadOutcome::End => {
                 ready.readable = false;
                 way.state = if way.state == State::Open { State::Ending } else { State::Ended };

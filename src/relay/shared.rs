@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::connection::Stage;
 use crate::config::Settings;
 use crate::pool::Pool;
 
@@ -21,11 +22,11 @@ pub struct Shared {
     /// Connections at a time that there are descriptors for.
     descriptors: usize,
     /// Connections that are open or being opened.
-    pub(super) connections: AtomicUsize,
+    connections: AtomicUsize,
     /// Of these, those that are being opened.
-    pub(super) pending: AtomicUsize,
+    pending: AtomicUsize,
     /// Somebody has stopped accepting because of one of these two.
-    pub(super) waiting: AtomicBool,
+    waiting: AtomicBool,
     /// Connections so far, which is where their numbers come from.
     pub(super) accepted: AtomicU64,
     /// What happened.
@@ -113,14 +114,51 @@ impl Shared {
         asked.min(self.descriptors)
     }
 
-    pub(super) fn has_room(&self, settings: &Settings) -> bool {
-        self.connections.load(Ordering::Relaxed) < self.most_connections(settings)
-            && self.pending.load(Ordering::Relaxed) < settings.limits.pending.get()
+    /// Takes room for one more connection, which begins by being opened. Never more than there is,
+    /// however many workers ask at once.
+    pub(super) fn enter(&self, settings: &Settings) -> bool {
+        let take = |count: &AtomicUsize, most: usize| {
+            count
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                    (count < most).then_some(count + 1)
+                })
+                .is_ok()
+        };
+        if !take(&self.connections, self.most_connections(settings)) {
+            return false;
+        }
+        if !take(&self.pending, settings.limits.pending.get()) {
+            self.connections.fetch_sub(1, Ordering::SeqCst);
+            return false;
+        }
+        true
+    }
+
+    /// One that was being opened is open.
+    pub(super) fn opened(&self) {
+        self.pending.fetch_sub(1, Ordering::SeqCst);
+        self.made_room();
+    }
+
+    /// One that has entered leaves.
+    pub(super) fn leave(&self, stage: Stage) {
+        if stage == Stage::Connecting {
+            self.pending.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.connections.fetch_sub(1, Ordering::SeqCst);
+        self.made_room();
+    }
+
+    /// Asks to be woken when there is room, and says whether there is by now.
+    pub(super) fn wait_for_room(&self, settings: &Settings) -> bool {
+        self.waiting.store(true, Ordering::SeqCst);
+        self.connections.load(Ordering::SeqCst) < self.most_connections(settings)
+            && self.pending.load(Ordering::SeqCst) < settings.limits.pending.get()
     }
 
     /// One connection, or one that was being opened, less: whoever waits for that may go on.
-    pub(super) fn made_room(&self) {
-        if self.waiting.load(Ordering::Relaxed) && self.waiting.swap(false, Ordering::AcqRel) {
+    fn made_room(&self) {
+        if self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst) {
             self.wake_all();
         }
     }

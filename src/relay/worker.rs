@@ -6,18 +6,20 @@
 //! socket ([`super::duplex`], [`crate::pool`]).
 
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use pen_records::addr::ClientAddr;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 use tracing::{debug, warn};
 
-use super::connection::{Connection, Due, Server, Stage, caller};
+use super::connection::{Connection, Due, Server, Stage};
 use super::duplex::{Ready, Side};
 use super::pump::Pause;
 use super::shared::{Mailbox, Order, Shared};
@@ -25,6 +27,7 @@ use super::socket::{Listener, Socket};
 use super::table::{Key, Table};
 use super::timers::Timers;
 use crate::config::Settings;
+use crate::pool::Caller;
 
 /// Bytes read at a time.
 const BUFFER: usize = 64 * 1024;
@@ -230,26 +233,41 @@ impl Worker {
     fn accept(&mut self) {
         for index in 0..self.listeners.len() {
             for _ in 0..self.multi_accept {
-                if !self.shared.has_room(&self.settings) {
-                    self.shared.waiting.store(true, Relaxed);
+                if !self.shared.enter(&self.settings) {
+                    // Looked at again at the end of this round.
                     self.stop_watching();
                     return;
                 }
                 match self.listeners[index].accept() {
                     Ok((client, peer)) => {
                         let number = self.shared.accepted.fetch_add(1, Relaxed) + 1;
-                        self.shared.connections.fetch_add(1, Relaxed);
-                        let caller = caller(peer, true);
-                        let new = Connection::new(number, client, caller, &self.settings, self.now);
-                        let key = self.connections.reserve();
-                        self.connect(key, Box::new(new));
+                        self.admit(number, client, peer);
                     }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) if is_ours(&error) => return self.cannot_accept(&error),
-                    Err(error) => debug!("a client is gone already: {error}"),
+                    Err(error) => {
+                        self.shared.leave(Stage::Connecting);
+                        if error.kind() == ErrorKind::WouldBlock {
+                            break;
+                        }
+                        if is_ours(&error) {
+                            return self.cannot_accept(&error);
+                        }
+                        debug!("a client is gone already: {error}");
+                    }
                 }
             }
         }
+    }
+
+    fn admit(&mut self, number: u64, client: Socket, peer: Option<SocketAddr>) {
+        let addr = peer.map_or(ClientAddr::Unix, |peer| peer.ip().into());
+        let admitted = self.settings.acls.permits(self.settings.client_acl, addr);
+        if !admitted {
+            self.shared.counters.denied.fetch_add(1, Relaxed);
+        }
+        let caller = Caller { addr, port: peer.map_or(0, |peer| peer.port()), admitted };
+        let new = Connection::new(number, client, caller, &self.settings, self.now);
+        let key = self.connections.reserve();
+        self.connect(key, Box::new(new));
     }
 
     fn cannot_accept(&mut self, error: &io::Error) {
@@ -270,14 +288,8 @@ impl Worker {
             return;
         }
         self.pause = None;
-        if self.shared.has_room(&self.settings) {
+        if self.shared.wait_for_room(&self.settings) {
             self.watch_listeners();
-        } else {
-            // So that whoever makes room rings the bell.
-            self.shared.waiting.store(true, Relaxed);
-            if self.shared.has_room(&self.settings) {
-                self.watch_listeners();
-            }
         }
     }
 
@@ -291,7 +303,7 @@ impl Worker {
                 &connection.caller,
                 &mut connection.tried,
                 self.now,
-                |_| true,
+                |list| settings.acls.permits(list, connection.caller.addr),
             );
             let Some(choice) = choice else { return self.refuse(key, *connection) };
             let attempt = Socket::connect(&choice.addr, &settings.tcp).and_then(|socket| {
@@ -301,7 +313,6 @@ impl Worker {
             });
             match attempt {
                 Ok(socket) => {
-                    self.shared.pending.fetch_add(1, Relaxed);
                     connection.active = self.now;
                     let (seat, addr, stage) = (choice.seat, choice.addr, Stage::Connecting);
                     connection.server = Some(Server { socket, seat, addr, stage });
@@ -324,12 +335,11 @@ impl Worker {
     fn refuse(&mut self, key: Key, connection: Connection) {
         self.shared.counters.refused.fetch_add(1, Relaxed);
         connection.reset();
-        self.forget(key);
+        self.forget(key, Stage::Connecting);
     }
 
     /// An attempt to connect has ended, well or not.
     fn connected(&mut self, key: Key, mut connection: Box<Connection>, result: io::Result<()>) {
-        self.shared.pending.fetch_sub(1, Relaxed);
         let Some(mut server) = connection.server.take() else {
             return self.refuse(key, *connection);
         };
@@ -339,14 +349,13 @@ impl Worker {
             self.shared.counters.failovers.fetch_add(1, Relaxed);
             self.shared.pool().failed(server.seat, self.now);
             self.connect(key, connection);
-            self.shared.made_room();
             return;
         }
         self.shared.pool().connected(&server.seat);
         server.stage = Stage::Open;
         connection.server = Some(server);
         connection.active = self.now;
-        self.shared.made_room();
+        self.shared.opened();
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         let watched = epoll::add(&self.epoll, &connection.client, About::Client(key).data(), flags);
         if let Err(error) = watched {
@@ -448,14 +457,12 @@ impl Worker {
     /// Cuts a connection.
     fn close(&mut self, key: Key) {
         let Some(connection) = self.connections.take(key) else { return };
-        if connection.server.is_some() && !connection.is_open() {
-            self.shared.pending.fetch_sub(1, Relaxed);
-        }
         self.end(key, *connection, Pause::Reset);
     }
 
     fn end(&mut self, key: Key, connection: Connection, how: Pause) {
         let (caller, traffic) = (connection.caller, connection.traffic);
+        let stage = if connection.is_open() { Stage::Open } else { Stage::Connecting };
         let seat = if how == Pause::Reset {
             self.shared.counters.resets.fetch_add(1, Relaxed);
             connection.reset()
@@ -467,13 +474,12 @@ impl Worker {
             pool.count(&seat, caller.addr, traffic);
             pool.leave(seat);
         }
-        self.forget(key);
+        self.forget(key, stage);
     }
 
-    fn forget(&mut self, key: Key) {
+    fn forget(&mut self, key: Key, stage: Stage) {
         self.connections.release(key);
-        self.shared.connections.fetch_sub(1, Relaxed);
-        self.shared.made_room();
+        self.shared.leave(stage);
     }
 }
 
