@@ -9,5 +9,8 @@ pub mod acl;
 pub mod address;
 pub mod command;
 pub mod config;
+pub mod control;
+pub mod files;
 pub mod pool;
 pub mod snapshot;
+pub mod status;
