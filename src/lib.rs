@@ -2,15 +2,19 @@
 //!
 //! 1. [`config`] says what was meant: servers, limits, times.
 //! 2. [`pool`] chooses a server for a client, and counts.
+//! 3. [`relay`] connects the two and forwards, both ways.
+//! 4. [`balancer`] starts and stops all of that.
 //!
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
 
 pub mod acl;
 pub mod address;
+pub mod balancer;
 pub mod command;
 pub mod config;
 pub mod control;
 pub mod files;
 pub mod pool;
+pub mod relay;
 pub mod snapshot;
 pub mod status;

@@ -32,7 +32,7 @@ impl<'a> Mapping<'a> {
             .map_err(|_| MappingError { kind: MappingErrorKind::Start, at: 0 })?;
         let (rest, client) = client(rest).map_err(|()| fail(MappingErrorKind::Client, rest))?;
         let (rest, server) = server(rest).map_err(|()| fail(MappingErrorKind::Server, rest))?;
-        let request = Some(RequestText { bytes: rest, cut: Cut::Long });
+        let request = Some(RequestText::raw(rest, Cut::Long));
         Ok(Self { kind: Kind::Request, request, ..Self::new(client, server) })
     }
 
@@ -40,13 +40,13 @@ impl<'a> Mapping<'a> {
     ///
     /// # Errors
     /// Says what was expected at which byte. Any bytes are safe to pass.
-    pub fn parse_file_line(line: &'a [u8]) -> Result<Self, MappingError> {
+    pub fn parse_classic_line(line: &'a [u8]) -> Result<Self, MappingError> {
         let fail = |kind, rest: &[u8]| MappingError { kind, at: line.len() - rest.len() };
         let bare = line.strip_suffix(b"\n").unwrap_or(line);
         let (rest, client) = client(bare).map_err(|()| fail(MappingErrorKind::Client, bare))?;
         let (rest, time) = seconds(rest).map_err(|()| fail(MappingErrorKind::Time, rest))?;
         let (rest, server) = server(rest).map_err(|()| fail(MappingErrorKind::Server, rest))?;
-        let request = Some(RequestText { bytes: rest, cut: Cut::Short });
+        let request = Some(RequestText::raw(rest, Cut::Short));
         let time = Some((time, Resolution::Second));
         Ok(Self { kind: Kind::Request, time, request, ..Self::new(client, server) })
     }
@@ -78,6 +78,7 @@ impl<'a> Mapping<'a> {
 
     /// The request up to its first line end.
     fn request_bytes(&self) -> &'a [u8] {
+        // An escaped request stays as it is: no classic writer is fed from lines.
         let bytes = self.request.map_or(&b""[..], |request| request.bytes);
         memchr::memchr2(b'\r', b'\n', bytes).map_or(bytes, |end| &bytes[..end])
     }

@@ -1,0 +1,20 @@
+//! From a client to a server and back.
+//!
+//! ```text
+//! worker      one thread: events, timers, and the connections they belong to
+//! connection  one client: choosing and connecting, forwarding, ending
+//! pump        forwards on two ends as the duplex says
+//! duplex      what is to be done for two ways of bytes; owns no socket
+//! socket      non-blocking sockets and listeners
+//! ```
+//!
+//! [`shared`] is what workers have in common with one another and with who runs them.
+
+mod connection;
+pub mod duplex;
+pub mod pump;
+pub mod shared;
+pub mod socket;
+mod table;
+mod timers;
+pub mod worker;

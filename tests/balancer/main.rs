@@ -1,0 +1,6 @@
+//! The balancer's workers on real sockets, in this process.
+
+mod choosing;
+mod limits;
+mod streams;
+mod support;
