@@ -12,7 +12,7 @@ use super::{Item, Query, Setting};
 use crate::acl::{AccessList, Acls};
 use crate::config::{Config, Endpoint, LogTarget, Mode, Server};
 use crate::pool::ServerId;
-use crate::snapshot::{ClientNow, ConnectionNow, Detail, ServerNow, Snapshot, Stage};
+use crate::snapshot::{ClientNow, ConnectionNow, Detail, ServerNow, Snapshot, Stage, State};
 
 /// What an item is at the moment, as C pen replies; empty where there is nothing.
 #[must_use]
@@ -164,7 +164,7 @@ impl Query {
             Self::Connection(_) | Self::Connections | Self::Socket(_) => {
                 Detail { clients: 0, connections: usize::MAX }
             }
-            Self::Servers | Self::Help => Detail::default(),
+            Self::Servers | Self::States | Self::Help => Detail::default(),
             Self::Status(_) => Detail { clients: 1_000, connections: 1_000 },
         }
     }
@@ -177,6 +177,7 @@ impl Query {
     pub fn answer(self, snapshot: &Snapshot) -> Result<String, String> {
         Ok(match self {
             Self::Servers => lines(snapshot.servers.iter().filter_map(server_line)),
+            Self::States => lines(snapshot.servers.iter().map(state_line)),
             Self::Recent(time) => {
                 let clients = snapshot.clients.iter().filter(|client| client.age <= time);
                 lines(clients.map(client_line))
@@ -219,6 +220,17 @@ fn server_line(server: &ServerNow) -> Option<String> {
         "{number} addr {addr} port {port} conn {connections} max {soft} hard {hard} \
          weight {weight} prio {prio} sx {to_server} rx {to_client}"
     ))
+}
+
+/// `N state W for S served N failures N`, the special ones by what they are for.
+fn state_line(server: &ServerNow) -> String {
+    let ServerNow { state, served, failures, .. } = server;
+    let left = match state {
+        State::Blacklisted(left) => left.as_secs(),
+        State::Up | State::Full | State::Draining => 0,
+    };
+    let (id, state) = (server_word(Some(server.id)), state.word());
+    format!("{id} state {state} for {left} served {served} failures {failures}")
 }
 
 /// `<addr> connects <n> sx <n> rx <n>`.
@@ -272,8 +284,7 @@ pub fn dump(config: &Config, snapshot: &Snapshot) -> String {
     }
     // A server that is left alone for longer than its next failure would do is so by order.
     for server in &snapshot.servers {
-        if let (ServerId::Slot(number), crate::snapshot::State::Blacklisted(time)) =
-            (server.id, server.state)
+        if let (ServerId::Slot(number), State::Blacklisted(time)) = (server.id, server.state)
             && time > config.settings.timeouts.blacklist
         {
             let time = Time(Duration::from_secs(time.as_secs()));

@@ -237,6 +237,8 @@ pub enum Query {
     Socket(i32),
     /// A line for each server.
     Servers,
+    /// A line for each server about how it is doing.
+    States,
     /// The whole state.
     Status(StatusForm),
     /// The words that can be typed.

@@ -99,6 +99,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("session", "any number of commands on this connection; quit ends it"),
     ("socket FD", "the connection of a file descriptor"),
     ("source [ADDR]", "connect to servers from there; no source"),
+    ("states", "how each server is doing"),
     ("status [html|json|prometheus]", "the whole state"),
     ("stubborn", "no other server if the first choice fails; no stubborn"),
     ("tcp_fastclose [up|down|both|off]", "whose end ends both directions"),
@@ -251,7 +252,8 @@ fn positive(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "mode" => args.end(Command::Ask(Item::Mode)),
         "pid" => args.end(Command::Ask(Item::Pid)),
         "control" => args.end(Command::Ask(Item::Control)),
-        "connection" | "connections" | "help" | "recent" | "servers" | "socket" | "status" => {
+        "connection" | "connections" | "help" | "recent" | "servers" | "socket" | "states"
+        | "status" => {
             let query = query(args, verb)?;
             args.end(Command::Show(query))
         }
@@ -267,6 +269,7 @@ fn query(args: &mut Args<'_>, verb: &str) -> Parsed<Query> {
         "recent" if args.is_empty() => Query::Recent(Duration::from_secs(300)),
         "recent" => Query::Recent(args.time()?),
         "servers" => Query::Servers,
+        "states" => Query::States,
         "socket" => Query::Socket(args.number("the number of a file descriptor")?),
         _ if args.is_empty() => Query::Status(StatusForm::Html),
         _ => Query::Status(match args.word("html, json or prometheus")? {

@@ -260,6 +260,7 @@ impl Display for Query {
             Self::Connections => f.write_str("connections"),
             Self::Socket(fd) => write!(f, "socket {fd}"),
             Self::Servers => f.write_str("servers"),
+            Self::States => f.write_str("states"),
             Self::Status(StatusForm::Html) => f.write_str("status html"),
             Self::Status(StatusForm::Json) => f.write_str("status json"),
             Self::Status(StatusForm::Prometheus) => f.write_str("status prometheus"),
