@@ -10,11 +10,13 @@
 pub mod acl;
 pub mod address;
 pub mod balancer;
+pub mod cli;
 pub mod command;
 pub mod config;
 pub mod control;
 pub mod files;
 pub mod pool;
 pub mod relay;
+pub mod setup;
 pub mod snapshot;
 pub mod status;
