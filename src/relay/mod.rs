@@ -5,6 +5,7 @@
 //! connection  one client: choosing and connecting, forwarding, ending
 //! pump        forwards on two ends as the duplex says
 //! duplex      what is to be done for two ways of bytes; owns no socket
+//! http        what is noticed of HTTP as the bytes pass
 //! socket      non-blocking sockets and listeners
 //! ```
 //!
@@ -12,6 +13,7 @@
 
 mod connection;
 pub mod duplex;
+pub mod http;
 pub mod pump;
 pub mod shared;
 pub mod socket;
