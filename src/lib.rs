@@ -10,6 +10,7 @@
 pub mod acl;
 pub mod address;
 pub mod balancer;
+pub mod cli;
 pub mod command;
 pub mod config;
 pub mod control;
@@ -17,5 +18,6 @@ pub mod files;
 pub mod mapping_log;
 pub mod pool;
 pub mod relay;
+pub mod setup;
 pub mod snapshot;
 pub mod status;

@@ -20,6 +20,7 @@ use crate::command::{Command, Query, StatusForm};
 use crate::config::{Config, Settings};
 use crate::files;
 use crate::pool::ServerId;
+use crate::setup::check;
 use crate::snapshot::{Detail, Snapshot};
 use crate::status;
 
@@ -165,6 +166,7 @@ impl Operator {
 
     fn take_over(&self, held: &mut Config, config: Config) -> Result<(), String> {
         if held.settings != config.settings {
+            check(&config)?;
             self.balancer.change(&config.settings)?;
         }
         if held.debug != config.debug {

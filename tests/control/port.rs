@@ -47,6 +47,7 @@ fn every_failure_is_answered() {
         ("exit", "error: Exit is not enabled; restart with -X flag\n"),
         ("transparent", "error: transparent: this one can't\n"),
         ("write /no/such/folder/file", "error: write: cannot write /no/such/folder/file: "),
+        ("server 5 address 127.0.0.1 port 80", "error: 127.0.0.1:80: expected another machine"),
         ("include gone", "error: cannot read "),
         ("idlers 3", "warning: idlers has no effect: "),
     ] {
