@@ -17,6 +17,7 @@ pub mod control;
 pub mod files;
 pub mod pool;
 pub mod relay;
+pub mod running;
 pub mod setup;
 pub mod snapshot;
 pub mod status;
