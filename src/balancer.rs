@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
-use crate::config::{Config, Endpoint};
+use crate::config::{Config, Endpoint, LogTarget};
+use crate::mapping_log::MappingLog;
 use crate::relay::shared::{Mailbox, Order, Shared};
 use crate::relay::socket::{Listener, SocketFile};
 use crate::relay::worker::Worker;
@@ -78,11 +79,20 @@ impl Bound {
             .map_err(fail("start a worker"))?;
         let most = connections_for(raise_descriptors());
         let shared = Arc::new(Shared::new(config.settings.clone(), mailboxes.clone(), most));
+        let target = config.settings.log.as_ref();
+        let log = MappingLog::start(target, config.settings.log_format).map_err(|source| {
+            let deed = match target {
+                Some(LogTarget::File(path)) => format!("open {}", path.display()),
+                Some(LogTarget::Collector { name, .. }) => format!("send to {name}"),
+                None => "start the mapping log".to_owned(),
+            };
+            BalancerError { deed, source }
+        })?;
         let mut by_address: Vec<_> = self.listeners.into_iter().map(Vec::into_iter).collect();
         let mut workers = Vec::with_capacity(self.workers);
         for (number, mailbox) in mailboxes.into_iter().enumerate() {
             let own = by_address.iter_mut().filter_map(Iterator::next).collect();
-            let worker = Worker::new(shared.clone(), mailbox, own, self.multi_accept)
+            let worker = Worker::new(shared.clone(), mailbox, own, self.multi_accept, log.notes())
                 .map_err(fail("start a worker"))?;
             let thread = thread::Builder::new()
                 .name(format!("worker {number}"))
@@ -90,7 +100,7 @@ impl Bound {
                 .map_err(fail("start a thread"))?;
             workers.push(thread);
         }
-        Ok(Balancer { shared, workers, files: self.files })
+        Ok(Balancer { shared, workers, log, files: self.files })
     }
 }
 
@@ -99,6 +109,7 @@ impl Bound {
 pub struct Balancer {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    log: MappingLog,
     /// Removed when this is dropped.
     files: Vec<SocketFile>,
 }
@@ -108,6 +119,12 @@ impl Balancer {
     #[must_use]
     pub const fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// Where mappings go.
+    #[must_use]
+    pub const fn log(&self) -> &MappingLog {
+        &self.log
     }
 
     /// Accepts nobody any more. Connections may go on for `drain`, and are reset then.
@@ -128,6 +145,7 @@ impl Balancer {
                 error!("a worker has ended before its time");
             }
         }
+        self.log.finish();
         drop(self.files);
     }
 }

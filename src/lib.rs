@@ -15,6 +15,7 @@ pub mod command;
 pub mod config;
 pub mod control;
 pub mod files;
+pub mod mapping_log;
 pub mod pool;
 pub mod relay;
 pub mod running;

@@ -27,6 +27,7 @@ use super::socket::{Listener, Socket};
 use super::table::{Key, Table};
 use super::timers::Timers;
 use crate::config::Settings;
+use crate::mapping_log::Notes;
 use crate::pool::Caller;
 
 /// Bytes read at a time.
@@ -96,6 +97,7 @@ pub struct Worker {
     /// Those with more to do than their turn allowed.
     again: Vec<Key>,
     buf: Box<[u8]>,
+    notes: Notes,
     now: Instant,
     /// When to be gone.
     stop: Option<Instant>,
@@ -111,6 +113,7 @@ impl Worker {
         mailbox: Arc<Mailbox>,
         listeners: Vec<Listener>,
         multi_accept: u32,
+        notes: Notes,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, mailbox.bell(), About::Bell.data(), EventFlags::IN)?;
@@ -130,6 +133,7 @@ impl Worker {
             timers: Timers::default(),
             again: Vec::new(),
             buf: vec![0; BUFFER].into_boxed_slice(),
+            notes,
             now: Instant::now(),
             stop: None,
         })
@@ -156,6 +160,7 @@ impl Worker {
             self.go_on();
             self.call_due();
             self.accept_again();
+            self.notes.settle(self.now);
         }
     }
 
@@ -167,7 +172,8 @@ impl Worker {
         if !self.again.is_empty() {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
-        let due = [self.timers.next(), self.pause, self.stop].into_iter().flatten().min()?;
+        let due = [self.timers.next(), self.notes.next_due(), self.pause, self.stop];
+        let due = due.into_iter().flatten().min()?;
         let wait = due.saturating_duration_since(self.now);
         Timespec::try_from(wait).ok()
     }
@@ -327,7 +333,7 @@ impl Worker {
                 Ok(socket) => {
                     connection.active = self.now;
                     let (seat, addr, stage) = (choice.seat, choice.addr, Stage::Connecting);
-                    connection.server = Some(Server { socket, seat, addr, stage });
+                    connection.server = Some(Server { socket, seat, addr, local: None, stage });
                     self.keep(key, connection);
                     return;
                 }
@@ -375,6 +381,9 @@ impl Worker {
             self.end(key, *connection, Pause::Reset);
             return;
         }
+        if self.settings.log.is_some() {
+            connection.note_opened(&mut self.notes, self.now);
+        }
         // It has most likely said something by now.
         connection.ready(Side::Client, Ready { readable: true, ..Ready::default() });
         self.pump(key, connection);
@@ -401,7 +410,7 @@ impl Worker {
     }
 
     fn pump(&mut self, key: Key, mut connection: Box<Connection>) {
-        match connection.pump(&mut self.buf, self.now) {
+        match connection.pump(&mut self.buf, &mut self.notes, self.now) {
             Pause::Wait => self.keep(key, connection),
             Pause::Again => {
                 self.again.push(key);
@@ -473,6 +482,7 @@ impl Worker {
     }
 
     fn end(&mut self, key: Key, connection: Connection, how: Pause) {
+        connection.note_closed(&mut self.notes, self.now);
         let (caller, traffic) = (connection.caller, connection.traffic);
         let stage = if connection.is_open() { Stage::Open } else { Stage::Connecting };
         let seat = if how == Pause::Reset {

@@ -2,5 +2,6 @@
 
 mod choosing;
 mod limits;
+mod records;
 mod streams;
 mod support;
