@@ -1,6 +1,7 @@
 //! The data plane as the [`Operator`](crate::control::Operator) sees it.
 
 use std::fmt;
+use std::fs::OpenOptions;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -8,8 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pen_daemon::diagnostics;
 
-use crate::config::{Endpoint, Settings};
+use crate::config::{Endpoint, LogTarget, Settings};
 use crate::control::Balancer;
+use crate::mapping_log::Remote;
 use crate::pool::{Client, ServerId, ServerState};
 use crate::relay::report::{Report, ask};
 use crate::relay::shared::{Order, Shared};
@@ -23,7 +25,7 @@ pub struct Running {
     listen: Vec<String>,
     started: Instant,
     stop: Box<dyn Fn() + Send + Sync>,
-    mapping_log: Option<Box<dyn Fn() -> Option<MappingLogNow> + Send + Sync>>,
+    log: Remote,
 }
 
 impl fmt::Debug for Running {
@@ -38,19 +40,22 @@ impl Running {
     pub fn new(
         shared: Arc<Shared>,
         listen: Vec<String>,
+        log: Remote,
         stop: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
-        Self { shared, listen, started: Instant::now(), stop, mapping_log: None }
+        Self { shared, listen, started: Instant::now(), stop, log }
     }
 
-    /// The same, with somebody who knows how mapping records fare.
-    #[must_use]
-    pub fn with_mapping_log(
-        mut self,
-        log: Box<dyn Fn() -> Option<MappingLogNow> + Send + Sync>,
-    ) -> Self {
-        self.mapping_log = Some(log);
-        self
+    fn mapping_log(&self, settings: &Settings) -> Option<MappingLogNow> {
+        let target = settings.log.as_ref()?.name().display().to_string();
+        let counts = self.log.counts();
+        Some(MappingLogNow {
+            target,
+            made: counts.made.load(Relaxed),
+            written: counts.written.load(Relaxed),
+            dropped: counts.overrun.load(Relaxed) + counts.failed.load(Relaxed),
+            trouble: self.log.trouble(),
+        })
     }
 }
 
@@ -95,11 +100,19 @@ impl Balancer for Running {
                     ("in silence", counters.timeouts.load(Relaxed)),
                 ],
             },
-            mapping_log: self.mapping_log.as_ref().and_then(|log| log()),
+            mapping_log: self.mapping_log(&settings),
         }
     }
 
     fn change(&self, settings: &Settings) -> Result<(), String> {
+        let before = self.shared.settings();
+        if (&before.log, before.log_format) != (&settings.log, settings.log_format) {
+            if let Some(LogTarget::File(path)) = &settings.log {
+                let opened = OpenOptions::new().append(true).create(true).open(path);
+                opened.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+            }
+            self.log.change(settings.log.clone(), settings.log_format)?;
+        }
         self.shared.change(settings.clone());
         Ok(())
     }

@@ -24,7 +24,7 @@ struct Site {
     servers: [SocketAddr; 2],
     operator: Operator,
     stopped: Arc<AtomicUsize>,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl Drop for Site {
@@ -66,13 +66,14 @@ fn site() -> Site {
     let running = Running::new(
         Arc::clone(balancer.shared()),
         vec![addr.to_string()],
+        balancer.log().remote(),
         Box::new(move || {
             stop.fetch_add(1, Ordering::Relaxed);
         }),
     );
     let here = Here { folder: folder.path("") };
     let operator = Operator::new(config, Box::new(running), Box::new(here));
-    Site { balancer: Some(balancer), addr, servers, operator, stopped, _folder: folder }
+    Site { balancer: Some(balancer), addr, servers, operator, stopped, folder }
 }
 
 impl Site {
@@ -188,6 +189,26 @@ fn a_server_that_is_wanted_again_keeps_its_connections() {
     assert!(is_cut(&mut other));
     stream.write_all(b"y").unwrap();
     stream.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn the_mapping_log_can_be_turned_on_and_its_health_is_shown() {
+    let site = site();
+    assert!(site.ask("status json").contains("\"mapping_log\":null"));
+    assert!(
+        site.ask("log /no/such/folder/log").starts_with("error: cannot open /no/such/folder/log: ")
+    );
+    assert_eq!(site.ask("log"), "");
+    let log = site.folder.path("pen.log");
+    assert_eq!(site.ask("log pen.log"), format!("{}\n", log.display()));
+    drop(site.talk(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+    let text = || std::fs::read_to_string(&log).unwrap_or_default();
+    let deadline = Instant::now() + PATIENCE;
+    while !text().contains("127.0.0.1") {
+        assert!(Instant::now() < deadline, "nothing is written: {}", text());
+        thread::yield_now();
+    }
+    site.wait_for("status json", |reply| !reply.contains("\"written\":0,"));
 }
 
 #[test]
