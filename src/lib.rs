@@ -18,6 +18,7 @@ pub mod files;
 pub mod mapping_log;
 pub mod pool;
 pub mod relay;
+pub mod running;
 pub mod setup;
 pub mod snapshot;
 pub mod status;

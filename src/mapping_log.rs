@@ -133,6 +133,16 @@ impl MappingLog {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// For somebody who watches and steers it while others hold it.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        Remote {
+            queue: self.queue.clone(),
+            counts: self.counts.clone(),
+            trouble: self.trouble.clone(),
+        }
+    }
+
     /// Writes what is left. Workers must have ended.
     pub fn finish(mut self) {
         self.queue.send(Message::End).unwrap_or_default();
@@ -141,6 +151,37 @@ impl MappingLog {
         {
             warn!("the mapping log has ended before its time");
         }
+    }
+}
+
+/// The log from afar; it does not keep it.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    queue: Sender<Message>,
+    counts: Arc<Counts>,
+    trouble: Arc<Mutex<Option<String>>>,
+}
+
+impl Remote {
+    /// As [`MappingLog::change`]. Not when the queue is full or the log has ended.
+    ///
+    /// # Errors
+    /// Says so.
+    pub fn change(&self, target: Option<LogTarget>, format: LogFormat) -> Result<(), String> {
+        let sent = self.queue.try_send(Message::Target(target, format));
+        sent.map_err(|_| "the mapping log does not keep up: try again".to_owned())
+    }
+
+    /// How records fare.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// What is wrong, if anything is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

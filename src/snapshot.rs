@@ -13,6 +13,8 @@ use crate::pool::ServerId;
 pub struct Detail {
     /// At most so many clients, those seen last first.
     pub clients: usize,
+    /// Only clients seen within this time.
+    pub recent: Option<Duration>,
     /// At most so many connections.
     pub connections: usize,
 }
@@ -177,6 +179,10 @@ pub struct Counts {
     pub denied: u64,
     /// Those for which no server was left.
     pub unserved: u64,
+    /// Those that went to another server when the first one failed.
+    pub failovers: u64,
+    /// Times that none could be accepted, for want of descriptors or memory.
+    pub accept_failures: u64,
     /// How those that are over came to their end: the cause, and how many.
     pub ended: Vec<(&'static str, u64)>,
 }

@@ -160,12 +160,14 @@ impl Query {
     #[must_use]
     pub fn detail(self) -> Detail {
         match self {
-            Self::Recent(_) => Detail { clients: usize::MAX, connections: 0 },
+            Self::Recent(time) => {
+                Detail { clients: usize::MAX, recent: Some(time), connections: 0 }
+            }
             Self::Connection(_) | Self::Connections | Self::Socket(_) => {
-                Detail { clients: 0, connections: usize::MAX }
+                Detail { connections: usize::MAX, ..Detail::default() }
             }
             Self::Servers | Self::States | Self::Help => Detail::default(),
-            Self::Status(_) => Detail { clients: 1_000, connections: 1_000 },
+            Self::Status(_) => Detail { clients: 1_000, recent: None, connections: 1_000 },
         }
     }
 

@@ -225,7 +225,11 @@ impl Operator {
     /// Names the file and says why it can't be written.
     pub fn write_page(&self) -> Result<(), String> {
         let Some(path) = self.lock().settings.web_stats.clone() else { return Ok(()) };
-        let snapshot = self.balancer.snapshot(Detail { clients: 10_000, connections: 10_000 });
+        let snapshot = self.balancer.snapshot(Detail {
+            clients: 1_000,
+            connections: 1_000,
+            ..Detail::default()
+        });
         files::replace(&path, status::page::draw(&snapshot, None).as_bytes())
             .map_err(|error| format!("cannot write {}: {error}", path.display()))
     }

@@ -9,12 +9,13 @@
 //! socket      non-blocking sockets and listeners
 //! ```
 //!
-//! [`shared`] is what workers have in common with one another and with who runs them.
+//! [`report`] says what connections there are. [`shared`] is what workers have in common with one another and with who runs them.
 
 mod connection;
 pub mod duplex;
 pub mod http;
 pub mod pump;
+pub mod report;
 pub mod shared;
 pub mod socket;
 mod table;

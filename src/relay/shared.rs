@@ -9,8 +9,9 @@ use std::time::Instant;
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::connection::Stage;
-use crate::config::Settings;
-use crate::pool::Pool;
+use super::report::Question;
+use crate::config::{Endpoint, Settings};
+use crate::pool::{Pool, ServerId};
 
 /// Everything that workers share. Locks are taken once or twice a connection, never for bytes.
 #[derive(Debug)]
@@ -183,6 +184,10 @@ pub enum Order {
     },
     /// Close the connection with this number.
     Close(u64),
+    /// Close all connections to this server, as long as it is at this address.
+    CloseAll(ServerId, Endpoint),
+    /// Say what connections there are.
+    Report(Question),
 }
 
 /// Where a worker finds its orders.

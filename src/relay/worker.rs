@@ -203,6 +203,18 @@ impl Worker {
                         self.close(key);
                     }
                 }
+                Order::CloseAll(server, at) => {
+                    let is_there = |connection: &Connection| {
+                        let found = connection.server.as_ref();
+                        found.is_some_and(|it| it.seat.server() == server && *it.addr == at)
+                    };
+                    let all = self.connections.iter().filter(|(_, it)| is_there(it));
+                    let all: Vec<_> = all.map(|(key, _)| key).collect();
+                    all.into_iter().for_each(|key| self.close(key));
+                }
+                Order::Report(question) => {
+                    question.answer(self.connections.iter().map(|(_, it)| it), self.now);
+                }
             }
         }
         if self.shared.version() != self.version {

@@ -27,7 +27,7 @@ const FRESH: Duration = Duration::from_millis(500);
 /// How long to wait when no connection can be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What is listed, of all there is.
-const DETAIL: Detail = Detail { clients: 1_000, connections: 1_000 };
+const DETAIL: Detail = Detail { clients: 1_000, recent: None, connections: 1_000 };
 
 /// A status page that is bound and not yet served.
 #[derive(Debug)]

@@ -23,6 +23,8 @@ pub fn write(snapshot: &Snapshot) -> String {
         ("accepted", counts.accepted.to_string()),
         ("denied", counts.denied.to_string()),
         ("unserved", counts.unserved.to_string()),
+        ("failovers", counts.failovers.to_string()),
+        ("accept_failures", counts.accept_failures.to_string()),
         ("ended", object(ended)),
         ("current", snapshot.current.to_string()),
         ("servers", list(snapshot.servers.iter().map(server))),

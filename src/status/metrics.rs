@@ -55,6 +55,12 @@ fn whole(out: &mut Text, snapshot: &Snapshot) {
     ] {
         out.one(&format!("pen_connections_{name}_total"), Kind::Counter, what, count);
     }
+    for (name, what, count) in [
+        ("failovers", "Connections that went to another server.", counts.failovers),
+        ("accept_failures", "Times that none could be accepted.", counts.accept_failures),
+    ] {
+        out.one(&format!("pen_{name}_total"), Kind::Counter, what, count);
+    }
     if !counts.ended.is_empty() {
         let name = "pen_connections_ended_total";
         out.family(name, Kind::Counter, "Connections that are over, by cause.");

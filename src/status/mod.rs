@@ -122,6 +122,8 @@ pub(crate) mod samples {
                 accepted: 482_110,
                 denied: 12,
                 unserved: 3,
+                failovers: 5,
+                accept_failures: 0,
                 ended: vec![("client closed", 400_000), ("idle", 5)],
             },
             mapping_log: Some(MappingLogNow {

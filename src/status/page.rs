@@ -234,11 +234,17 @@ impl Page {
     fn ended(&mut self, snapshot: &Snapshot) {
         let counts = &snapshot.counts;
         self.add(format_args!(
-            "<h2>So far</h2>\n<p class=\"card note\">{} accepted, {} denied, {} without a server",
+            "<h2>So far</h2>\n<p class=\"card note\">{} accepted, {} denied, {} without a server, \
+             {} passed to another server",
             Count(counts.accepted),
             Count(counts.denied),
             Count(counts.unserved),
+            Count(counts.failovers),
         ));
+        if counts.accept_failures > 0 {
+            let count = Count(counts.accept_failures);
+            self.add(format_args!("; {count} times none could be accepted"));
+        }
         for (cause, count) in &counts.ended {
             self.add(format_args!("; {} ended: {}", Count(*count), Html(cause)));
         }

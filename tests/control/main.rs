@@ -4,5 +4,6 @@
 mod c_pen;
 mod penctl;
 mod port;
+mod real;
 mod status;
 mod support;
