@@ -9,12 +9,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pen_daemon::diagnostics;
 
-use crate::config::{Endpoint, LogTarget, Settings};
+use crate::config::{Endpoint, LogTarget, Settings, Transport};
 use crate::control::Balancer;
 use crate::mapping_log::Remote;
 use crate::pool::{Client, ServerId, ServerState};
 use crate::relay::report::{Report, ask};
 use crate::relay::shared::{Order, Shared};
+use crate::setup::not_yet;
 use crate::snapshot::{
     ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State,
 };
@@ -105,6 +106,7 @@ impl Balancer for Running {
     }
 
     fn change(&self, settings: &Settings) -> Result<(), String> {
+        not_yet(Transport::Stream, settings).map_err(|error| error.to_string())?;
         let before = self.shared.settings();
         if (&before.log, before.log_format) != (&settings.log, settings.log_format) {
             if let Some(LogTarget::File(path)) = &settings.log {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use pen_daemon::process::Process;
@@ -19,7 +20,7 @@ use crate::command::apply::{Deed, Outcome, Phase, World, from_arg};
 use crate::command::reload;
 use crate::command::script::{self, Located, Mistake};
 use crate::command::{Command, Setting};
-use crate::config::{Config, Endpoint, Exit, Transport};
+use crate::config::{Config, Endpoint, Exit, Settings, Transport};
 
 /// A configuration, and what is to be said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +97,7 @@ impl Setup {
             None => Vec::new(),
         };
         let mut setup = Self {
-            config: Config::default(),
+            config: Config { workers: workers(), ..Config::default() },
             deeds: Vec::new(),
             warnings: args.without_effect(),
             origins: BTreeMap::new(),
@@ -276,6 +277,11 @@ impl Setup {
     }
 }
 
+/// A worker for each processor that we may use.
+fn workers() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
 /// What a line of commands is about: its verb, and the number behind it for servers and lists.
 fn key(line: &str) -> Option<String> {
     let mut words = line.split(' ').filter(|word| *word != "no");
@@ -313,6 +319,25 @@ pub fn check(config: &Config) -> Result<(), String> {
                 "{}: expected another machine or port: pen listens there itself ({listen})",
                 server.addr
             ));
+        }
+    }
+    Ok(())
+}
+
+/// What can be said and is not done yet: better refused than pretended.
+///
+/// # Errors
+/// Names it.
+pub fn not_yet(transport: Transport, settings: &Settings) -> Result<(), SetupError> {
+    for (is_set, what) in [
+        (transport == Transport::Udp, "udp (-U)"),
+        (settings.http.is_some(), "http (-H), x_forwarded_for"),
+        (settings.send_proxy.is_some(), "send_proxy"),
+        (!settings.accept_proxy.is_empty(), "accept_proxy"),
+        (settings.tcp.transparent, "transparent"),
+    ] {
+        if is_set {
+            return Err(SetupError::one(format!("{what}: not supported yet")));
         }
     }
     Ok(())

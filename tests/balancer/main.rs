@@ -2,6 +2,7 @@
 
 mod choosing;
 mod limits;
+mod process;
 mod records;
 mod streams;
 mod support;
