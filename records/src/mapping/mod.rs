@@ -1,7 +1,7 @@
 //! A mapping: this client, through this connection, asked that server for this.
 //!
 //! One value, several spellings, a file each. [`classic`] is what the C balancer writes; [`packet`] and
-//! [`line`] are what ours does, on the network and in a file. Everything a spelling does not carry is
+//! [`mod@line`] are what ours does, on the network and in a file. Everything a spelling does not carry is
 //! `None`: all of it is evidence, none of it is required.
 
 pub mod classic;
