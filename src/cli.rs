@@ -154,7 +154,7 @@ pub struct Args {
     #[arg(long, action = ArgAction::Help, help_heading = "Process")]
     pub help: Option<bool>,
     /// Where clients connect to: PORT, HOST:PORT or a path (not if the file of -F says `listen`); then
-    /// the servers, HOST[:PORT[:SOFT[:HARD[:WEIGHT[:PRIO]]]]], IPv6 in brackets
+    /// the servers, `HOST[:PORT[:SOFT[:HARD[:WEIGHT[:PRIO]]]]]`, IPv6 in brackets
     #[arg(value_name = "LISTEN SERVER")]
     pub addresses: Vec<String>,
     /// Commands of the control language that were typed as options, in their order.

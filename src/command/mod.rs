@@ -1,7 +1,7 @@
 //! `penctl`'s language as values: what is typed at the control port, stands in a file for `-F`, or
 //! follows `-O`, one command a line.
 //!
-//! [`words`] cuts a line, [`parse`] finds out what it says, `Display` says it again, [`apply`] changes
+//! [`words`] cuts a line, `parse` finds out what it says, `Display` says it again, [`apply`] changes
 //! a [`Config`](crate::config::Config) by it or says what else has to be done, [`answer`] replies from
 //! a snapshot, [`script`] reads files. Nothing here waits, opens or sends.
 
