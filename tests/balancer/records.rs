@@ -192,7 +192,7 @@ fn a_collector_that_reads_nothing_stops_no_traffic() {
     let site = Site::start(logging(collector.target(), LogFormat::Extended, settings));
     let target = format!("/{}", "x".repeat(700));
     // More than its socket's buffer holds.
-    let exchanges: Vec<_> = (0..1_000).map(|_| (&target[..], "")).collect();
+    let exchanges: Vec<_> = (0..1_000).map(|_| (target.as_str(), "")).collect();
     exchange(site.connect(), listener.accept(), &exchanges);
     site.wait_until_empty();
     let counts = site.balancer().log().counts();
