@@ -2,6 +2,7 @@
 //! and `penctl` with the C program it succeeds.
 
 mod c_pen;
+mod manual;
 mod penctl;
 mod port;
 mod real;
