@@ -20,5 +20,6 @@ pub mod datagram;
 pub mod mapping;
 pub mod merge;
 pub mod request;
+mod scan;
 pub mod shipment;
 pub mod time;

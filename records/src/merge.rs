@@ -3,10 +3,29 @@
 //!
 //! Both are pure: what a stream is, and where it comes from, is the driver's business.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 
+use crate::attribution::Record;
 use crate::time::Timestamp;
+
+/// What a [`Reorder`] has to know of its items.
+pub trait Timed {
+    /// By this they are put in order.
+    fn time(&self) -> Timestamp;
+    /// What holding it costs, as the driver counts it (bytes of text, say).
+    fn weight(&self) -> usize;
+}
+
+impl Timed for Record {
+    fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    fn weight(&self) -> usize {
+        size_of::<Self>()
+    }
+}
 
 /// How much a [`Reorder`] holds back. Whatever is reached first ends the wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,22 +34,30 @@ pub struct Bounds {
     pub span: i64,
     /// Items held.
     pub items: usize,
-    /// Weight held, as the driver counts it (bytes of text, say).
+    /// Weight held, see [`Timed::weight`].
     pub weight: usize,
 }
 
 /// A window over a nearly sorted stream: items come out by time, equal times as they came in.
 ///
-/// An item in order costs no comparison but one; only stragglers go through a heap. One that comes
+/// Items go in one by one and come out in runs: a run that was put in in order is handed on as it is,
+/// when its last item need not be held any longer. Only stragglers go through a heap. One that comes
 /// too late for the window is handed out next, where it stands, and counted.
 #[derive(Debug)]
 pub struct Reorder<T> {
     bounds: Bounds,
-    /// Ascending by time, and by arrival within equal times.
-    run: VecDeque<Entry<T>>,
-    /// What came with an earlier time than the run's last.
-    stragglers: BinaryHeap<Reverse<Entry<T>>>,
+    /// Ascending by time, and by arrival within equal times, within each and from one to the next.
+    runs: VecDeque<Run<T>>,
+    /// What follows them, being filled.
+    filling: Vec<T>,
+    filling_weight: usize,
+    /// The time of the last item of all these.
+    latest: Timestamp,
+    /// What came with an earlier time than that. All of these are earlier than `latest`, and of equal
+    /// times what is in a run came first.
+    stragglers: BinaryHeap<Reverse<Straggler<T>>>,
     arrivals: u64,
+    len: usize,
     weight: usize,
     newest: Timestamp,
     handed_out: Timestamp,
@@ -39,48 +66,65 @@ pub struct Reorder<T> {
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct Run<T> {
+    items: VecDeque<T>,
+    weight: usize,
+}
+
+#[derive(Debug)]
+struct Straggler<T> {
     time: Timestamp,
     arrival: u64,
-    weight: usize,
     item: T,
 }
 
-impl<T> Entry<T> {
+impl<T: Timed> Run<T> {
+    fn pop(&mut self) -> Option<T> {
+        let item = self.items.pop_front()?;
+        self.weight -= item.weight();
+        Some(item)
+    }
+}
+
+impl<T> Straggler<T> {
     fn key(&self) -> (Timestamp, u64) {
         (self.time, self.arrival)
     }
 }
 
-impl<T> PartialEq for Entry<T> {
+impl<T> PartialEq for Straggler<T> {
     fn eq(&self, other: &Self) -> bool {
         self.key() == other.key()
     }
 }
 
-impl<T> Eq for Entry<T> {}
+impl<T> Eq for Straggler<T> {}
 
-impl<T> PartialOrd for Entry<T> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+impl<T> PartialOrd for Straggler<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<T> Ord for Entry<T> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+impl<T> Ord for Straggler<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
         self.key().cmp(&other.key())
     }
 }
 
-impl<T> Reorder<T> {
+impl<T: Timed> Reorder<T> {
     /// An empty window.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
-            run: VecDeque::new(),
+            runs: VecDeque::new(),
+            filling: Vec::new(),
+            filling_weight: 0,
+            latest: Timestamp::MIN,
             stragglers: BinaryHeap::new(),
             arrivals: 0,
+            len: 0,
             weight: 0,
             newest: Timestamp::MIN,
             handed_out: Timestamp::MIN,
@@ -95,67 +139,127 @@ impl<T> Reorder<T> {
     }
 
     /// Puts in the next item of the stream.
-    pub fn push(&mut self, time: Timestamp, weight: usize, item: T) {
-        let entry = Entry { time, arrival: self.arrivals, weight, item };
-        self.arrivals += 1;
+    #[inline]
+    pub fn push(&mut self, item: T) {
+        let (time, weight) = (item.time(), item.weight());
+        self.len += 1;
         self.weight += weight;
         self.newest = time;
+        if time < self.latest || time < self.handed_out {
+            return self.push_straggler(time, weight, item);
+        }
+        self.latest = time;
+        self.filling_weight += weight;
+        self.filling.push(item);
+    }
+
+    #[cold]
+    fn push_straggler(&mut self, time: Timestamp, weight: usize, item: T) {
         if time < self.handed_out {
             self.late += 1;
         }
-        if self.run.back().is_none_or(|last| last.time <= time) {
-            self.run.push_back(entry);
-        } else {
-            self.moved += 1;
-            self.stragglers.push(Reverse(entry));
+        if time >= self.latest {
+            // Nothing is held that it could go before.
+            self.latest = time;
+            self.filling_weight += weight;
+            return self.filling.push(item);
+        }
+        self.moved += 1;
+        self.arrivals += 1;
+        self.stragglers.push(Reverse(Straggler { time, arrival: self.arrivals, item }));
+    }
+
+    /// Ends the run that is being filled and begins the next one, in the room of `used`.
+    pub fn end_run(&mut self, mut used: Vec<T>) {
+        if !self.filling.is_empty() {
+            used.clear();
+            let items = std::mem::replace(&mut self.filling, used).into();
+            self.runs.push_back(Run { items, weight: std::mem::take(&mut self.filling_weight) });
         }
     }
 
-    /// The next item that need not be held any longer.
-    pub fn pop(&mut self) -> Option<(Timestamp, T)> {
-        let over = self.len() > self.bounds.items || self.weight > self.bounds.weight;
-        if over || self.next_time()? <= self.newest.offset_by(-self.bounds.span) {
-            self.pop_held()
-        } else {
-            None
+    /// The next items that need not be held any longer, of runs that have ended.
+    pub fn next_run(&mut self) -> Option<Vec<T>> {
+        if !self.stragglers.is_empty() {
+            return self.merged(Self::is_due);
         }
+        let last = self.runs.front()?.items.back()?.time();
+        if self.is_due(last) { self.front_run() } else { None }
     }
 
-    /// The next item, held or not: for the end of the stream.
-    pub fn pop_held(&mut self) -> Option<(Timestamp, T)> {
-        let straggler_first = match (self.stragglers.peek(), self.run.front()) {
-            (Some(Reverse(straggler)), Some(front)) => straggler < front,
-            (straggler, _) => straggler.is_some(),
-        };
-        let entry = if straggler_first {
-            self.stragglers.pop().map(|Reverse(entry)| entry)
-        } else {
-            self.run.pop_front()
-        }?;
-        self.weight -= entry.weight;
-        self.handed_out = self.handed_out.max(entry.time);
-        Some((entry.time, entry.item))
+    /// The next items, held or not: for the end of the stream.
+    pub fn next_held(&mut self) -> Option<Vec<T>> {
+        self.end_run(Vec::new());
+        if self.stragglers.is_empty() { self.front_run() } else { self.merged(|_, _| true) }
     }
 
-    fn next_time(&self) -> Option<Timestamp> {
-        let front = self.run.front().map(|entry| entry.time);
-        let straggler = self.stragglers.peek().map(|Reverse(entry)| entry.time);
-        match (front, straggler) {
-            (Some(front), Some(straggler)) => Some(front.min(straggler)),
-            (front, straggler) => front.or(straggler),
+    fn is_due(&self, time: Timestamp) -> bool {
+        self.len > self.bounds.items
+            || self.weight > self.bounds.weight
+            || time <= self.newest.offset_by(-self.bounds.span)
+    }
+
+    /// A whole run as it came, where nothing has to go between.
+    fn front_run(&mut self) -> Option<Vec<T>> {
+        let Run { items, weight } = self.runs.pop_front()?;
+        let run = Vec::from(items);
+        self.len -= run.len();
+        self.weight -= weight;
+        if let Some(last) = run.last() {
+            self.handed_out = self.handed_out.max(last.time());
+        }
+        self.forget_latest();
+        Some(run)
+    }
+
+    /// Items of runs and stragglers by turns, as long as they are due. `None` if none is.
+    fn merged(&mut self, is_due: impl Fn(&Self, Timestamp) -> bool) -> Option<Vec<T>> {
+        let mut out = Vec::new();
+        loop {
+            while self.runs.front().is_some_and(|run| run.items.is_empty()) {
+                self.runs.pop_front();
+            }
+            let front = self.runs.front().and_then(|run| run.items.front()).map(Timed::time);
+            let straggler = self.stragglers.peek().map(|Reverse(straggler)| straggler.time);
+            // Something later than all stragglers is in a run, perhaps in the one being filled.
+            let Some(front) = front else { break };
+            let from_heap = straggler.is_some_and(|straggler| straggler < front);
+            let time = straggler.filter(|_| from_heap).unwrap_or(front);
+            if !is_due(self, time) {
+                break;
+            }
+            let item = if from_heap {
+                self.stragglers.pop().map(|Reverse(straggler)| straggler.item)
+            } else {
+                self.runs.front_mut().and_then(Run::pop)
+            };
+            out.extend(item.inspect(|item| {
+                self.len -= 1;
+                self.weight -= item.weight();
+            }));
+            self.handed_out = self.handed_out.max(time);
+        }
+        self.forget_latest();
+        (!out.is_empty()).then_some(out)
+    }
+
+    /// Where nothing is held, whatever comes next begins a run.
+    fn forget_latest(&mut self) {
+        if self.len == 0 {
+            self.latest = Timestamp::MIN;
         }
     }
 
     /// Items held.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.run.len() + self.stragglers.len()
+    pub const fn len(&self) -> usize {
+        self.len
     }
 
     /// Nothing is held.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Items that came too late to be put right.
@@ -245,18 +349,40 @@ mod tests {
         Timestamp::from_seconds(seconds)
     }
 
-    fn through(bounds: Bounds, times: &[i64]) -> (Vec<(i64, usize)>, u64) {
+    /// Seconds, and when it came.
+    type Item = (i64, usize);
+
+    impl Timed for Item {
+        fn time(&self) -> Timestamp {
+            seconds(self.0)
+        }
+
+        fn weight(&self) -> usize {
+            1
+        }
+    }
+
+    fn through(bounds: Bounds, times: &[i64]) -> (Vec<Item>, u64) {
+        in_runs_of(1, bounds, times)
+    }
+
+    fn in_runs_of(run: usize, bounds: Bounds, times: &[i64]) -> (Vec<Item>, u64) {
         let mut reorder = Reorder::new(bounds);
         let mut out = Vec::new();
         for (index, &time) in times.iter().enumerate() {
-            reorder.push(seconds(time), 1, index);
-            while let Some((time, index)) = reorder.pop() {
-                out.push((time.as_micros() / 1_000_000, index));
+            reorder.push((time, index));
+            if (index + 1).is_multiple_of(run) {
+                reorder.end_run(Vec::new());
+            }
+            while let Some(items) = reorder.next_run() {
+                assert!(!items.is_empty());
+                out.extend(items);
             }
         }
-        while let Some((time, index)) = reorder.pop_held() {
-            out.push((time.as_micros() / 1_000_000, index));
+        while let Some(items) = reorder.next_held() {
+            out.extend(items);
         }
+        assert!(reorder.is_empty() && reorder.weight == 0);
         (out, reorder.late())
     }
 
@@ -319,8 +445,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wide_window_is_a_stable_sort(times in prop::collection::vec(0..50_i64, 0..200)) {
-            let (out, late) = through(WIDE, &times);
+        fn a_wide_window_is_a_stable_sort(
+            times in prop::collection::vec(0..50_i64, 0..200),
+            run in 1..50_usize,
+        ) {
+            let (out, late) = in_runs_of(run, WIDE, &times);
             let mut sorted: Vec<_> =
                 times.iter().enumerate().map(|(index, &time)| (time, index)).collect();
             sorted.sort();
@@ -333,11 +462,35 @@ mod tests {
             times in prop::collection::vec(0..50_i64, 0..200),
             items in 0..20_usize,
             span in 0..20_i64,
+            run in 1..50_usize,
         ) {
             let bounds = Bounds { span: span * 1_000_000, items, weight: 1 << 20 };
-            let (mut out, _) = through(bounds, &times);
+            let (mut out, _) = in_runs_of(run, bounds, &times);
             out.sort_by_key(|&(_, index)| index);
             prop_assert_eq!(out.iter().map(|&(time, _)| time).collect::<Vec<_>>(), times);
+        }
+
+        #[test]
+        fn what_is_not_late_is_in_order(
+            steps in prop::collection::vec((0..9_i64, 0..4_i64), 0..200),
+            items in 4..40_usize,
+            span in 0..6_i64,
+            run in 1..50_usize,
+        ) {
+            let ahead = steps.iter().scan(0, |now, &(back, step)| {
+                *now += step;
+                Some(*now - back)
+            });
+            let times: Vec<_> = ahead.collect();
+            let bounds = Bounds { span: span * 1_000_000, items, weight: 1 << 20 };
+            let (out, late) = in_runs_of(run, bounds, &times);
+            let mut latest = (i64::MIN, 0);
+            let mut behind = 0;
+            for item in out {
+                behind += u64::from(item < latest);
+                latest = latest.max(item);
+            }
+            prop_assert_eq!(behind, late);
         }
     }
 }

@@ -10,6 +10,8 @@ use std::num::NonZeroU64;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::scan::is_plain;
+
 /// Bytes of a request line that a classic mapping file keeps.
 pub const SHORT: usize = 100;
 
@@ -43,8 +45,17 @@ impl Fingerprint {
 
     /// Of raw bytes as a balancer saw them. `None` if no byte precedes the first CR or LF.
     #[must_use]
+    #[inline]
     pub fn of_raw(request: &[u8], cut: Cut) -> Option<Self> {
         let kept = &request[..request.len().min(cut.len())];
+        if is_plain(kept) {
+            return Self::of_plain(kept, cut);
+        }
+        Self::of_any(kept, cut)
+    }
+
+    #[cold]
+    fn of_any(kept: &[u8], cut: Cut) -> Option<Self> {
         let line = memchr::memchr2(b'\r', b'\n', kept).map_or(kept, |end| &kept[..end]);
         Self::of_line(line, cut)
     }
@@ -52,16 +63,22 @@ impl Fingerprint {
     /// Of a request as a web server logged it, in one piece or in several that a space joins
     /// (method, target, protocol). `None` if it is empty or `-`.
     #[must_use]
+    #[inline]
     pub fn of_logged(parts: &[&[u8]], cut: Cut) -> Option<Self> {
         if let [request] = parts {
             if *request == b"-" {
                 return None;
             }
             let kept = &request[..request.len().min(cut.len())];
-            if memchr::memchr3(b'\\', b'\r', b'\n', kept).is_none() {
-                return Self::of_line(kept, cut);
+            if is_plain(kept) {
+                return Self::of_plain(kept, cut);
             }
         }
+        Self::of_escaped(parts, cut)
+    }
+
+    #[cold]
+    fn of_escaped(parts: &[&[u8]], cut: Cut) -> Option<Self> {
         let mut buf = [0; LONG];
         let len = unescape_parts(parts, &mut buf[..cut.len()]);
         Self::of_raw(&buf[..len], cut)
@@ -69,21 +86,25 @@ impl Fingerprint {
 
     /// `line` is unescaped, cut, and free of line ends.
     fn of_line(line: &[u8], cut: Cut) -> Option<Self> {
-        if line.is_empty() {
-            return None;
+        if cut == Cut::Long || line.is_ascii() {
+            return Self::of_plain(line, cut);
         }
-        let hash = match cut {
-            Cut::Long => xxh3_64_with_seed(line, LONG_SEED),
-            Cut::Short if line.is_ascii() => xxh3_64_with_seed(line, SHORT_SEED),
-            Cut::Short => {
-                let mut dotted = [0; SHORT];
-                for (to, &from) in dotted.iter_mut().zip(line) {
-                    *to = if from.is_ascii() { from } else { b'.' };
-                }
-                xxh3_64_with_seed(&dotted[..line.len()], SHORT_SEED)
-            }
+        let mut dotted = [0; SHORT];
+        for (to, &from) in dotted.iter_mut().zip(line) {
+            *to = if from.is_ascii() { from } else { b'.' };
+        }
+        Self::of_plain(&dotted[..line.len()], cut)
+    }
+
+    /// `line` is what is to be told from others.
+    #[inline]
+    fn of_plain(line: &[u8], cut: Cut) -> Option<Self> {
+        let seed = match cut {
+            Cut::Short => SHORT_SEED,
+            Cut::Long => LONG_SEED,
         };
-        Some(Self(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MAX)))
+        let hash = || NonZeroU64::new(xxh3_64_with_seed(line, seed)).unwrap_or(NonZeroU64::MAX);
+        (!line.is_empty()).then(|| Self(hash()))
     }
 }
 

@@ -57,6 +57,20 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![vec(any::<u8>(), 0..200), vec(piece(), 0..24).prop_map(|pieces| pieces.concat())]
 }
 
+/// Lines of few different heads, so that one often begins like the one before it.
+fn relative() -> impl Strategy<Value = Vec<u8>> {
+    let envelopes: &[&[u8]] = &[b"", b"", b"<190>Oct 10 13:55:36 web nginx: ", b"\"", b"x "];
+    let heads: &[&[u8]] = &[
+        b"192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] \"",
+        b"192.0.2.1 - - [10/Oct/2000:13:55:37 -0700] \"",
+        b"192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] (0 s) \"",
+        b"192.0.2.1:80 - x [10/Oct/2000:13:55:36.5 -0700] \"",
+        b"a.example:443 192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] \"",
+    ];
+    (select(envelopes), select(heads), bytes())
+        .prop_map(|(envelope, head, rest)| [envelope, head, &rest].concat())
+}
+
 /// All spans of a line.
 fn spans(line: &AccessLine) -> Vec<Span> {
     let mut spans = vec![line.client];
@@ -139,6 +153,17 @@ proptest! {
                 }
             }
             prop_assert!(!parser.format().is_empty());
+        }
+    }
+
+    #[test]
+    fn what_was_read_before_changes_nothing(lines in vec(relative(), 1..8)) {
+        for spec in SPECS {
+            let spec = Spec::parse(spec).expect(spec);
+            let mut parser = Parser::new(&spec);
+            for line in lines.iter().chain(&lines) {
+                prop_assert_eq!(parser.parse(line), Parser::new(&spec).parse(line));
+            }
         }
     }
 

@@ -14,6 +14,7 @@ pub(super) struct Read {
 }
 
 /// Reads times; remembers the last one, and its day and zone, which consecutive lines mostly share.
+/// It begins as if it had read the epoch.
 #[derive(Clone, Debug)]
 pub(super) struct Clock {
     stamp: [u8; CLF],
@@ -30,11 +31,11 @@ const CLF: usize = 26;
 impl Default for Clock {
     fn default() -> Self {
         Self {
-            stamp: [0; CLF],
+            stamp: *b"01/Jan/1970:00:00:00 +0000",
             seconds: 0,
-            date: [0; 12],
+            date: *b"01/Jan/1970:",
             date_seconds: 0,
-            zone: [0; 5],
+            zone: *b"+0000",
             zone_seconds: 0,
         }
     }
@@ -285,6 +286,10 @@ mod tests {
             "02/Feb/2012:04:05:24.385",
             "2024-13-02T03:04:05Z",
             "12",
+            // What memory of no time at all could look like.
+            &"\0".repeat(CLF),
+            "\0\0\0\0\0\0\0\0\0\0\0\x0013:55:36 -0700",
+            "10/Oct/2000:13:55:36 \0\0\0\0\0",
         ] {
             assert_eq!(Clock::default().any(text.as_bytes(), 0), None, "{text}");
         }

@@ -1,7 +1,8 @@
 //! What a value of an access line means, and the putting together of an [`AccessLine`] from values.
 
-use super::clf::{span, without_port};
+use super::clf::span;
 use super::clock::{Clock, decimal, fraction_micros};
+use super::head::without_port;
 use super::{AccessLine, Request, Span};
 
 /// What a value means. Where a format has several for one thing, the one with the lower rank is

@@ -9,9 +9,11 @@ mod clock;
 mod envelope;
 mod field;
 mod format;
+mod head;
 mod json;
 mod parser;
 mod plan;
+mod quote;
 mod stamp;
 mod template;
 mod write;
@@ -105,10 +107,18 @@ impl Request {
     /// The identity of the request under `cut`; `None` if there was none, or if so little of it is
     /// logged that no balancer's record of it could be equal (no protocol, and shorter than the cut).
     #[must_use]
+    #[inline]
     pub fn fingerprint(&self, line: &[u8], cut: Cut) -> Option<Fingerprint> {
         match *self {
             Self::Absent => None,
             Self::Line(span) => Fingerprint::of_logged(&[span.of(line)], cut),
+            Self::Parts { .. } => self.fingerprint_of_parts(line, cut),
+        }
+    }
+
+    fn fingerprint_of_parts(&self, line: &[u8], cut: Cut) -> Option<Fingerprint> {
+        match *self {
+            Self::Absent | Self::Line(_) => None,
             Self::Parts { method, target, query: None, protocol: Some(protocol) } => {
                 Fingerprint::of_logged(&[method, target, protocol].map(|part| part.of(line)), cut)
             }

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
-use super::clf::{self, Placement, Shape};
+use super::clf::{self, Shape};
 use super::clock::Clock;
 use super::field::{Field, Unit};
 use super::format::{self, FormatError, FormatProblem};
+use super::head::{Heads, Placement};
 use super::json::{self, Names};
 use super::plan::Plan;
 use super::{AccessLine, Expected, LineError, envelope, template};
@@ -109,6 +110,7 @@ fn json_field(name: &str) -> Option<Field> {
 #[derive(Clone, Debug)]
 pub struct Parser {
     wanted: Wanted,
+    heads: Heads,
     clock: Clock,
     seen: Seen,
 }
@@ -127,7 +129,16 @@ impl Parser {
     /// One that has seen no lines yet.
     #[must_use]
     pub fn new(spec: &Spec) -> Self {
-        Self { wanted: spec.0.clone(), clock: Clock::default(), seen: Seen::default() }
+        let placement = match spec.0 {
+            Wanted::Named(placement) => placement,
+            _ => Placement::ByLine,
+        };
+        Self {
+            wanted: spec.0.clone(),
+            heads: Heads::new(placement),
+            clock: Clock::default(),
+            seen: Seen::default(),
+        }
     }
 
     /// Reads `line`, which has no LF; a CR at its end is no part of any field.
@@ -135,27 +146,36 @@ impl Parser {
     /// # Errors
     ///
     /// If it is no access line, or not one of the format asked for.
+    #[inline]
     pub fn parse(&mut self, line: &[u8]) -> Result<AccessLine, LineError> {
+        let mut found = AccessLine::default();
+        self.read(line, &mut found)?;
+        Ok(found)
+    }
+
+    /// The same into `found`, whatever that held: an [`AccessLine`] is large to hand back by value
+    /// for each of many lines. After an error `found` means nothing.
+    ///
+    /// # Errors
+    ///
+    /// See [`Parser::parse`].
+    pub fn read(&mut self, line: &[u8], found: &mut AccessLine) -> Result<(), LineError> {
         if u32::try_from(line.len()).is_err() {
             return Err(clf::error(0, Expected::AccessLine));
         }
-        let mut found = AccessLine::default();
         let envelope = envelope::length(line);
-        let read = self.parse_at(line, envelope, &mut found);
+        let read = self.parse_at(line, envelope, found);
         let index = match read {
-            Err(_) if envelope > 0 => {
-                found = AccessLine::default();
-                self.parse_at(line, 0, &mut found).or(read)?
-            }
+            Err(_) if envelope > 0 => self.parse_at(line, 0, found).or(read)?,
             read => read?,
         };
         self.seen.lines[index] += 1;
         self.seen.enveloped += u64::from(found.envelope > 0);
-        Ok(found)
+        Ok(())
     }
 
-    /// Reads the line that starts at `start` into `found`, which is fresh; returns the place of its
-    /// format in [`NAMES`].
+    /// Reads the line that starts at `start` into `found`; returns the place of its format in
+    /// [`NAMES`].
     #[inline]
     fn parse_at(
         &mut self,
@@ -164,19 +184,23 @@ impl Parser {
         found: &mut AccessLine,
     ) -> Result<usize, LineError> {
         let clock = &mut self.clock;
-        found.envelope = clf::span(start, start).start;
-        let placement = match &self.wanted {
+        let fresh = AccessLine { envelope: clf::span(start, start).start, ..AccessLine::default() };
+        match &self.wanted {
             Wanted::Auto if line.get(start) == Some(&b'{') => {
+                *found = fresh;
                 return json::parse(line, start, &USUAL, clock, found).map(|()| 4);
             }
             Wanted::Json(names) => {
+                *found = fresh;
                 return json::parse(line, start, names, clock, found).map(|()| 4);
             }
-            Wanted::Plan(plan) => return plan.parse(line, start, clock, found).map(|()| 5),
-            Wanted::Auto => Placement::ByLine,
-            Wanted::Named(placement) => *placement,
-        };
-        Ok(match clf::parse(line, start, placement, clock, found)? {
+            Wanted::Plan(plan) => {
+                *found = fresh;
+                return plan.parse(line, start, clock, found).map(|()| 5);
+            }
+            Wanted::Auto | Wanted::Named(_) => {}
+        }
+        Ok(match clf::parse(line, start, &mut self.heads, clock, found)? {
             Shape::Common => 0,
             Shape::Combined => 1,
             Shape::VhostCommon => 2,

@@ -1,118 +1,48 @@
 //! How a line's client is decided: alone where there is one mapping and one line, else together
 //! with the next lines of its group, over the mappings that they could have.
 
-use super::assign::{Costs, FREE, MAX_LINES, MAX_MAPPINGS, Other};
-use super::engine::{Asked, Attributor};
-use super::habits::{CERTAIN, Fit, Rarity};
-use super::outstanding::{Group, Waiting};
+use super::engine::{Asked, Attributor, LAST};
+use super::habits::{CERTAIN, Fit};
+use super::outstanding::Waiting;
 use super::{Certainty, Reason, Verdict};
-use crate::addr::ClientAddr;
 use crate::time::{Resolution, Timestamp};
 
-/// How many mappings of a group are looked at in search of those that a line could have.
-const MAX_STEPS: usize = 64;
-
-/// How many lines are decided at once where a group has more than are in view: the rest of the
-/// view has done its part for them.
-const AT_ONCE: usize = 6;
-
-/// Cost of skipping a mapping: one in some hundred is never answered.
-const SKIPPED: i64 = 3_000;
-
-/// How little the User-Agents of two pairs may cost, and how much more the other way round, for it to
-/// be plain which is whose.
-const SURE: i32 = 2_000;
-const DECISIVE: i32 = 5_000;
-
-/// Where crossing costs this much, the first in turn is taken if it suits.
-const IN_TURN: i64 = 1_400;
-
-/// What the delay and the User-Agent of a pair may cost for it to suit in every way.
-const SUITS_DELAY: i64 = 1_500;
-const SUITS_AGENT: i32 = 800;
-
-/// Where a server keeps order, how many turns later than its own a mapping is that a line may take,
-/// and how many earlier.
-const AHEAD: usize = 7;
-const BEHIND: usize = 3;
-
-/// The lines and mappings of a group that are decided together; kept from decision to decision for
-/// its memory.
-#[derive(Default)]
-pub(super) struct View {
-    rows: Vec<Row>,
-    columns: Vec<Column>,
-    /// Whether no mapping is left out that the first line could have.
-    complete: bool,
-    costs: Costs,
-    rarities: Vec<Rarity>,
-}
-
-/// A line in view.
-#[derive(Clone, Copy)]
-struct Row {
-    /// Its place among the lines held.
-    index: usize,
-    asked: Asked,
-}
-
-/// A mapping in view.
-#[derive(Clone, Copy)]
-struct Column {
-    mapping: u32,
-    client: ClientAddr,
-    time: Timestamp,
-    resolution: Resolution,
-    tainted: bool,
-    /// Set aside before: to skip it once more is no surprise.
-    given_up: bool,
-    standing: Standing,
-}
-
-/// What a mapping in view is to the line that is decided now.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// An earlier line of the view took it.
-    Taken,
-    /// The line could have it.
-    Possible,
-    /// Its time or its delay rule it out.
-    RuledOut,
-}
-
 impl<T> Attributor<T> {
-    /// Decides the oldest held line, and takes the mapping that explains it.
-    pub(super) fn decide(&mut self) -> Verdict {
-        let Some(group) = self.held[0].group else { return nothing(Reason::NoRequest) };
+    /// Decides the oldest held line, which waits in `group`, and takes the mapping that explains it.
+    pub(super) fn decide(&mut self, group: u32) -> Verdict {
         let members = self.outstanding.group(group);
-        let verdict = match (members.mappings, members.lines) {
-            (0, _) => nothing(Reason::NoMapping),
+        match (members.mappings, members.lines) {
+            (0, _) => {
+                self.leave_group(group, self.held[0].next);
+                nothing(Reason::NoMapping)
+            }
             (1, 1) => self.decide_alone(group),
-            _ => return self.decide_group(group),
-        };
-        self.leave_group(0);
-        verdict
+            _ => self.decide_group(group),
+        }
     }
 
     /// One line, one mapping.
     fn decide_alone(&mut self, group: u32) -> Verdict {
-        let Some(mapping) = self.outstanding.candidates(group).next() else {
-            return nothing(Reason::NoMapping);
-        };
         let asked = self.held[0].asked;
-        let waiting = self.outstanding.get(mapping);
-        let (client, time, resolution) = (waiting.client, waiting.time, waiting.resolution);
+        let mapping = self.outstanding.only(group);
+        let Waiting { client, time, resolution, tainted, tag, .. } = *self.outstanding.get(mapping);
         if self.is_impossible((time, resolution), &asked) {
+            self.leave_group(group, LAST);
             return nothing(Reason::NoMapping);
         }
+        self.outstanding.take_both(group, mapping);
         let delay = asked.time.micros_since(time);
-        let odd = waiting.tainted || self.is_odd(client, delay, &asked);
-        let doubt = odd || self.states[asked.server as usize].misses_mappings();
+        let state = &mut self.states[asked.server as usize];
+        let is_unusual = state.delays.is_unusual(delay);
+        let odd = tainted || is_unusual || self.habits.fit(tag, asked.user_agent) == Fit::Other;
         if !odd {
-            self.learn(mapping, &asked, CERTAIN);
+            state.delays.learn(delay, asked.resolution.max(resolution));
+            self.habits.learn(tag, asked.user_agent, CERTAIN);
+        } else if is_unusual && !tainted {
+            // So that a clock that drifts stays known.
+            state.delays.learn_next(delay);
         }
-        self.take(mapping);
-        let (certainty, reason, probability) = if doubt {
+        let (certainty, reason, probability) = if odd || state.misses_mappings() {
             (Certainty::Likely, Reason::Doubtful, 800)
         } else {
             (Certainty::Certain, Reason::Only, 1_000)
@@ -127,131 +57,13 @@ impl<T> Attributor<T> {
         }
     }
 
-    /// Several lines or several mappings: the cheapest assignment of those in view.
+    /// Several lines or several mappings.
     fn decide_group(&mut self, group: u32) -> Verdict {
         self.set_stale_aside(group);
-        if let Some(verdict) = self.decide_in_turn(group) {
-            return verdict;
+        match self.decide_by_claim(group) {
+            Some(verdict) => verdict,
+            None => self.decide_together(group),
         }
-        let mut view = std::mem::take(&mut self.view);
-        self.look(group, &mut view);
-        self.weigh(group, &mut view);
-        self.watch_turns(&view);
-        let chosen = view.costs.solve();
-        let latest = view.rows[0].asked.time.offset_by(self.wait / 2);
-        let crowded = view.rows.len() < self.outstanding.group(group).lines as usize;
-        let mut verdict = None;
-        for (row, chosen) in chosen.into_iter().enumerate().take(if crowded { AT_ONCE } else { 1 })
-        {
-            let Row { index, asked } = view.rows[row];
-            if row > 0 && asked.time > latest {
-                break;
-            }
-            let found = match chosen {
-                Some(column) => self.take_chosen(group, &mut view, row, column),
-                None => self.take_none(group, &view),
-            };
-            self.leave_group(index);
-            if row == 0 {
-                verdict = Some(found);
-            } else {
-                self.held[index].verdict = Some(found);
-            }
-        }
-        self.view = view;
-        verdict.unwrap_or_else(|| nothing(Reason::NoMapping))
-    }
-
-    /// Where a server keeps order and the mapping whose turn it is suits the line in every way, no
-    /// other could be the better choice, and nothing needs to be weighed.
-    fn decide_in_turn(&mut self, group: u32) -> Option<Verdict> {
-        let asked = self.held[0].asked;
-        let Group { lines, mappings, .. } = *self.outstanding.group(group);
-        let state = &self.states[asked.server as usize];
-        if lines > mappings || state.turns.crossing_cost() < IN_TURN {
-            return None;
-        }
-        let mapping = self.outstanding.candidates(group).next()?;
-        let Waiting { client, time, resolution, stale, tainted, .. } =
-            *self.outstanding.get(mapping);
-        let delay = asked.time.micros_since(time);
-        if stale
-            || self.is_impossible((time, resolution), &asked)
-            || state.delays.cost(delay) > SUITS_DELAY
-        {
-            return None;
-        }
-        let rarity = self.habits.rarity(asked.user_agent);
-        if self.habits.known(client).cost(&rarity) > SUITS_AGENT {
-            return None;
-        }
-        let doubt = tainted || state.misses_mappings();
-        let (total, same) = self.rivals(group, client, &asked);
-        let (certainty, reason, probability) = match (same, doubt) {
-            (true, false) if total == 1 => (Certainty::Certain, Reason::Only, 1_000),
-            (true, false) => (Certainty::Certain, Reason::SameClient, 1_000),
-            (true, true) => (Certainty::Likely, Reason::Doubtful, 800),
-            (false, _) => (Certainty::Likely, Reason::Order, 950),
-        };
-        let weight = if certainty == Certainty::Certain { CERTAIN } else { CERTAIN / 2 };
-        if same || rarity.is_telling() {
-            self.learn(mapping, &asked, weight);
-        } else {
-            self.learn_agent(client, &asked, weight);
-        }
-        self.take(mapping);
-        self.leave_group(0);
-        Some(Verdict {
-            client: Some(client),
-            certainty,
-            candidates: total,
-            reason,
-            delay: Some(delay),
-            probability,
-        })
-    }
-
-    /// How many mappings of a group the line could have, and whether all are of one client and no
-    /// guess. If not, this is one: the others are tainted.
-    fn rivals(&mut self, group: u32, client: ClientAddr, asked: &Asked) -> (u32, bool) {
-        let mut found = [0; MAX_MAPPINGS];
-        let (mut total, mut same, mut complete) = (0, true, true);
-        for (step, mapping) in self.outstanding.candidates(group).enumerate() {
-            let waiting = self.outstanding.get(mapping);
-            if self.is_impossible((waiting.time, waiting.resolution), asked) {
-                continue;
-            }
-            let delay = asked.time.micros_since(waiting.time);
-            if !self.is_ordinary(asked.server, delay) {
-                // Those behind one that is too young are younger still, but for the stale.
-                if delay < 0 && !waiting.stale {
-                    break;
-                }
-                continue;
-            }
-            if total == MAX_MAPPINGS || step == MAX_STEPS {
-                complete = false;
-                break;
-            }
-            same &= waiting.client == client && (total == 0 || !waiting.tainted);
-            found[total] = mapping;
-            total += 1;
-        }
-        same &= complete || !self.outstanding.group(group).mixed;
-        if !same {
-            found[..total].iter().for_each(|&mapping| self.outstanding.taint(mapping));
-        }
-        (u32::try_from(total).unwrap_or(0).max(1), same)
-    }
-
-    /// A line goes without, though others of its group may not: what they get is a guess from now on.
-    fn take_none(&mut self, group: u32, view: &View) -> Verdict {
-        for column in view.columns.iter().filter(|column| column.standing != Standing::Taken) {
-            self.outstanding.taint(column.mapping);
-        }
-        let Group { mappings, lines, .. } = *self.outstanding.group(group);
-        let reason = if lines > mappings { Reason::NoMapping } else { Reason::NoneFits };
-        Verdict { candidates: mappings, ..nothing(reason) }
     }
 
     /// Mappings far older than this server's lines ever are stand back for the others.
@@ -264,290 +76,60 @@ impl<T> Attributor<T> {
         });
     }
 
-    /// The group's first lines, and the first of its mappings that these could have. Where a
-    /// server's delays are well known, those that are far too old are left out, unless there is
-    /// nothing else.
-    fn look(&self, group: u32, view: &mut View) {
-        let asked = self.held[0].asked;
-        let delays = &self.states[asked.server as usize].delays;
-        self.look_at_lines(group, view);
-        view.columns.clear();
-        if delays.is_settled() {
-            self.look_at_mappings(group, view, |waiting| {
-                let delay = asked.time.micros_since(waiting.time);
-                delay <= 0 || !delays.is_unusual(delay)
-            });
-        }
-        if view.columns.is_empty() {
-            self.look_at_mappings(group, view, |_| true);
-        }
-        // Those that were set aside came last, and are older.
-        view.columns.sort_by_key(|column| column.time);
-    }
-
-    fn look_at_lines(&self, group: u32, view: &mut View) {
-        view.rows.clear();
-        let mut next = Some(self.outstanding.group(group).first_line);
-        while let Some(number) = next
-            && view.rows.len() < MAX_LINES
-            && let Ok(index) = usize::try_from(number - self.first_held)
-        {
-            view.rows.push(Row { index, asked: self.held[index].asked });
-            next = self.held[index].next;
-        }
-    }
-
-    fn look_at_mappings(&self, group: u32, view: &mut View, suits: impl Fn(&Waiting) -> bool) {
-        let asked = view.rows[0].asked;
-        let latest = view.rows.last().map_or(asked, |row| row.asked);
-        view.complete = true;
-        for (step, mapping) in self.outstanding.candidates(group).enumerate() {
-            if view.columns.len() == MAX_MAPPINGS || step == MAX_STEPS {
-                view.complete = false;
-                break;
-            }
-            let waiting = self.outstanding.get(mapping);
-            let time = (waiting.time, waiting.resolution);
-            if self.is_impossible(time, &latest) || !suits(waiting) {
-                continue;
-            }
-            view.columns.push(Column {
-                mapping,
-                client: waiting.client,
-                time: waiting.time,
-                resolution: waiting.resolution,
-                tainted: waiting.tainted,
-                given_up: waiting.stale,
-                standing: Standing::RuledOut,
-            });
-        }
-        // Where the last one is too young for the first line, so are those behind it.
-        if let Some(last) = view.columns.last() {
-            let delay = asked.time.micros_since(last.time);
-            view.complete |= delay < 0 && !self.is_ordinary(asked.server, delay);
-        }
-    }
-
-    /// What each pair in view costs.
-    fn weigh(&self, group: u32, view: &mut View) {
-        let horizon = self.horizon(group, view);
-        let View { rows, columns, costs, rarities, .. } = view;
-        let state = &self.states[rows[0].asked.server as usize];
-        let other =
-            Other { unmatched: state.unmatched_cost(), crossed: state.turns.crossing_cost() };
-        let skips = columns.iter().map(|column| if column.given_up { 0 } else { SKIPPED });
-        costs.reset(rows.len(), skips, other);
-        rarities.clear();
-        rarities.extend(rows.iter().map(|row| self.habits.rarity(row.asked.user_agent)));
-        // Coarse stamps make most delays of a group the same one.
-        let (mut last_delay, mut last_cost) = (0, state.delays.cost(0));
-        let mut turn = 0;
-        for (place, column) in columns.iter().enumerate() {
-            // Where a server keeps order, a line takes a mapping whose turn is near its own.
-            let near = if other.crossed < FREE || column.given_up {
-                0..rows.len()
-            } else {
-                turn += 1;
-                usize::saturating_sub(turn, AHEAD).min(rows.len())..rows.len().min(turn + BEHIND)
-            };
-            if near.is_empty() {
-                continue;
-            }
-            let known = self.habits.known(column.client);
-            let saved = state.delays.saved(horizon.micros_since(column.time));
-            for row in near {
-                let (Row { asked, .. }, rarity) = (&rows[row], &rarities[row]);
-                let delay = asked.time.micros_since(column.time);
-                if self.is_impossible((column.time, column.resolution), asked) {
-                    continue;
-                }
-                if delay != last_delay {
-                    (last_delay, last_cost) = (delay, state.delays.cost(delay));
-                }
-                costs.set(row, place, last_cost - saved + i64::from(known.cost(rarity)));
-            }
-        }
-    }
-
-    /// Until when all lines of a group are in view: now, or where there are too many of them the
-    /// time of the last one in view.
-    fn horizon(&self, group: u32, view: &View) -> Timestamp {
-        let now = self.now.max(view.rows[0].asked.time);
-        if view.rows.len() == self.outstanding.group(group).lines as usize {
-            return now;
-        }
-        view.rows.last().map_or(now, |last| last.asked.time)
-    }
-
-    /// Learns from the first two lines and mappings of a group whether equal requests are answered in
-    /// order, if the User-Agents leave no doubt which is whose.
-    fn watch_turns(&mut self, view: &View) {
-        let ([first, second, ..], [a, b, ..], [one, two, ..]) =
-            (&*view.rows, &*view.columns, &*view.rarities)
-        else {
-            return;
-        };
-        if first.asked.user_agent == second.asked.user_agent || b.time > first.asked.time {
-            return;
-        }
-        let (known_a, known_b) = (self.habits.known(a.client), self.habits.known(b.client));
-        let straight = known_a.cost(one) + known_b.cost(two);
-        let crossed = known_b.cost(one) + known_a.cost(two);
-        if straight.min(crossed) > SURE || (straight - crossed).abs() < DECISIVE {
-            return;
-        }
-        let state = &mut self.states[first.asked.server as usize];
-        let delay = |row: &Row, column: &Column| {
-            state.delays.cost(row.asked.time.micros_since(column.time))
-        };
-        let against = delay(first, b) + delay(second, a) - delay(first, a) - delay(second, b);
-        state.turns.learn(crossed < straight, against);
-    }
-
-    /// Takes the chosen one of several candidates, and says how sure that is.
-    fn take_chosen(&mut self, group: u32, view: &mut View, row: usize, chosen: usize) -> Verdict {
-        let asked = view.rows[row].asked;
-        let Column { mapping, client, time, tainted, .. } = view.columns[chosen];
-        let delay = asked.time.micros_since(time);
-        let Group { lines, mappings, mixed, .. } = *self.outstanding.group(group);
-        let mut same = view.complete || !mixed;
-        let mut total = 0;
-        for column in &mut view.columns {
-            if column.standing == Standing::Taken {
-                continue;
-            }
-            let possible = !self.is_impossible((column.time, column.resolution), &asked)
-                && self.is_ordinary(asked.server, asked.time.micros_since(column.time));
-            column.standing = if possible { Standing::Possible } else { Standing::RuledOut };
-            if possible {
-                total += 1;
-                same &= column.client == client && !column.tainted;
-            }
-        }
-        same &= view.columns[chosen].standing == Standing::Possible;
-        let fit = self.fit(client, &asked);
-        let state = &self.states[asked.server as usize];
-        let doubt = lines > mappings
-            || tainted
-            || fit == Fit::Other
-            || state.delays.is_unusual(delay)
-            || state.misses_mappings();
-
-        let (certainty, reason, probability) = match (same, doubt) {
-            (true, false) if total == 1 => (Certainty::Certain, Reason::Only, 1_000),
-            (true, false) => (Certainty::Certain, Reason::SameClient, 1_000),
-            (true, true) => (Certainty::Likely, Reason::Doubtful, 800),
-            (false, _) => {
-                let reason = if fit == Fit::Same { Reason::UserAgent } else { Reason::Order };
-                let costs = view.costs.of_line(row);
-                (Certainty::Likely, reason, probability(chosen, &view.columns, costs))
-            }
-        };
-        let weight = u8::try_from(probability * u16::from(CERTAIN) / 1_100).unwrap_or(0);
-        match (certainty, reason) {
-            (Certainty::Certain, _) => self.learn_agent(client, &asked, CERTAIN),
-            (_, Reason::UserAgent) if probability >= 900 => self.learn(mapping, &asked, weight),
-            _ => self.learn_agent(client, &asked, weight),
-        }
-        if !same {
-            self.pass_over(group, view, chosen);
-        }
-        view.columns[chosen].standing = Standing::Taken;
-        self.take(mapping);
-        Verdict {
-            client: Some(client),
-            certainty,
-            candidates: total.max(1),
-            reason,
-            delay: Some(delay),
-            probability,
-        }
-    }
-
-    /// One of several was preferred: those that could have been are tainted, those before it have
-    /// been passed over once more.
-    fn pass_over(&mut self, group: u32, view: &mut View, chosen: usize) {
-        for (place, column) in view.columns.iter_mut().enumerate() {
-            if column.standing == Standing::Taken || place == chosen {
-                continue;
-            }
-            if column.standing == Standing::Possible && !column.tainted {
-                column.tainted = true;
-                self.outstanding.taint(column.mapping);
-            }
-            if place < chosen {
-                self.outstanding.pass_over(group, column.mapping);
-            }
-        }
-    }
-
     /// A mapping must precede its line, but for coarse stamps and late arrival, and not by more than
     /// the window.
-    fn is_impossible(&self, (time, resolution): (Timestamp, Resolution), asked: &Asked) -> bool {
+    pub(super) fn is_impossible(
+        &self,
+        (time, resolution): (Timestamp, Resolution),
+        asked: &Asked,
+    ) -> bool {
         let step = asked.resolution.max(resolution).micros();
         let delay = asked.time.micros_since(time);
         delay + self.wait + step <= 0 || delay > self.window
     }
 
+    /// The earliest and the latest time of a mapping that the line could have, and that its delay does
+    /// not rule out.
+    pub(super) fn span_of_candidates(&self, asked: &Asked) -> (Timestamp, Timestamp) {
+        let state = &self.states[asked.server as usize];
+        let step = asked.resolution.max(state.coarsest).micros();
+        let (mut shortest, mut longest) = (1 - self.wait - step, self.window);
+        if state.delays.is_settled() {
+            let ordinary = state.delays.ordinary();
+            (shortest, longest) = (shortest.max(ordinary.0), longest.min(ordinary.1));
+        }
+        (asked.time.offset_by(-longest), asked.time.offset_by(-shortest))
+    }
+
     /// Whether the delay does not rule a pair out.
-    fn is_ordinary(&self, server: u32, delay: i64) -> bool {
+    pub(super) fn is_ordinary(&self, server: u32, delay: i64) -> bool {
         let delays = &self.states[server as usize].delays;
         !delays.is_settled() || !delays.is_unusual(delay)
     }
 
-    /// Whether the pair itself is out of the ordinary.
-    fn is_odd(&self, client: ClientAddr, delay: i64, asked: &Asked) -> bool {
-        self.states[asked.server as usize].delays.is_unusual(delay)
-            || self.fit(client, asked) == Fit::Other
-    }
-
-    fn fit(&self, client: ClientAddr, asked: &Asked) -> Fit {
-        asked.user_agent.map_or(Fit::Unknown, |agent| self.habits.fit(client, agent))
-    }
-
     /// Learns from a line and the mapping that it is about to take.
-    fn learn(&mut self, mapping: u32, asked: &Asked, weight: u8) {
+    pub(super) fn learn(&mut self, mapping: u32, asked: &Asked, weight: u8) {
         let waiting = self.outstanding.get(mapping);
         let delay = asked.time.micros_since(waiting.time);
         let state = &mut self.states[asked.server as usize];
         state.delays.learn(delay, asked.resolution.max(waiting.resolution));
-        self.learn_agent(waiting.client, asked, weight);
-    }
-
-    fn learn_agent(&mut self, client: ClientAddr, asked: &Asked, weight: u8) {
-        if let Some(agent) = asked.user_agent {
-            self.habits.learn(client, agent, weight);
-        }
+        self.habits.learn(waiting.tag, asked.user_agent, weight);
     }
 }
 
-/// The share of the evidence that speaks for the chosen one's client, in thousandths, never certainty.
-/// Its neighbours stand for all: what is further off is no rival.
-fn probability(chosen: usize, columns: &[Column], costs: &[i64]) -> u16 {
-    let near = chosen.saturating_sub(BEHIND)..columns.len().min(chosen + AHEAD);
-    let client = columns[chosen].client;
-    let open = columns[near.clone()].iter().zip(&costs[near]);
-    let open = || open.clone().filter(|(column, _)| column.standing != Standing::Taken);
-    let best = open().map(|(_, &cost)| cost).min().unwrap_or(0);
-    let (mut all, mut ours) = (0, 0);
-    for (column, &cost) in open() {
-        let weight = weight(cost - best);
-        all += weight;
-        if column.client == client {
-            ours += weight;
-        }
-    }
-    u16::try_from(ours * 1_000 / all.max(1)).unwrap_or(1_000).clamp(1, 990)
-}
+/// What costs this much more has no weight beside the rest.
+const NEGLIGIBLE: i64 = 11_000;
 
 /// 2^16 times e to the power of minus `cost` thousandths, to within a few parts in a hundred.
 pub(super) fn weight(cost: i64) -> u64 {
-    // A thousandth of a natural logarithm is 1.4427 thousandths of one to base 2.
-    let halvings = cost.saturating_mul(1_477) / 1_000;
-    let (whole, part) = (halvings >> 10, (halvings & 1_023).unsigned_abs());
-    let Some(scale) = u32::try_from(whole).ok().filter(|&scale| scale < 17) else { return 0 };
+    if cost >= NEGLIGIBLE {
+        return 0;
+    }
+    // A thousandth of a natural logarithm is 1.4427 thousandths of one to base 2: 1.4773 of 1,024.
+    let halvings = (cost.max(0).unsigned_abs() * 96_816) >> 16;
+    let (whole, part) = (halvings >> 10, halvings & 1_023);
     // Between two powers of two the curve is close to a straight line.
-    ((1 << 16) - (part << 5)) >> scale
+    ((1 << 16) - (part << 5)) >> whole
 }
 
 /// No client, for this reason.

@@ -34,11 +34,15 @@ const ENOUGH: u32 = 20;
 /// Pairs needed before a delay can rule a mapping out.
 const SETTLED: u32 = 200;
 
+/// Pairs known when one in so many of those that follow will do.
+const PLENTY: u32 = 1_024;
+const SAMPLE: u32 = 4;
+
 /// Buckets beyond what was seen that are still ordinary: two octaves.
 const ROOM: usize = 8;
 
 /// Where counts are halved, so that a server that changes is learnt anew.
-const FADE_AT: u32 = 8192;
+const FADE_AT: u32 = 2_048;
 
 /// Thousandths of a natural logarithm that an unheard-of delay costs at most.
 const WORST: i64 = 14_000;
@@ -47,6 +51,8 @@ const WORST: i64 = 14_000;
 pub(super) struct Delays {
     counts: [u32; BUCKETS],
     total: u32,
+    /// Pairs there were, counted or not.
+    seen: u32,
     until_rebuilt: u32,
     /// Cost of a delay in each bucket, in thousandths of a natural logarithm above the best.
     cost: [i64; BUCKETS],
@@ -63,6 +69,7 @@ impl Delays {
         Self {
             counts: [0; BUCKETS],
             total: 0,
+            seen: 0,
             until_rebuilt: ENOUGH,
             cost: unlearnt(),
             overdue: [0; BUCKETS],
@@ -73,6 +80,10 @@ impl Delays {
 
     /// Notes the delay of a certain pair, in microseconds, and how finely it is known.
     pub(super) fn learn(&mut self, delay: i64, resolution: Resolution) {
+        self.seen = self.seen.wrapping_add(1);
+        if self.total >= PLENTY && !self.seen.is_multiple_of(SAMPLE) {
+            return;
+        }
         self.resolution = self.resolution.max(resolution);
         self.counts[bucket(delay)] += 1;
         self.total += 1;
@@ -82,20 +93,37 @@ impl Delays {
         }
     }
 
-    /// What it costs to explain a line by a mapping `delay` microseconds older.
-    pub(super) fn cost(&self, delay: i64) -> i64 {
-        let cost = self.cost[bucket(delay)];
-        match self.nearer(delay) {
-            Some(nearer) => cost.min(self.cost[bucket(nearer)] + NEXT_STAMP),
-            None => cost,
+    /// Notes a delay that is out of the ordinary, if it is by one stamp of a whole second only.
+    pub(super) fn learn_next(&mut self, delay: i64) {
+        let (step, (shortest, longest)) = (self.resolution.micros(), self.ordinary);
+        let is_next =
+            delay.saturating_add(step) >= shortest && delay.saturating_sub(step) <= longest;
+        if self.resolution == Resolution::Second && is_next {
+            self.learn(delay, self.resolution);
         }
     }
 
-    /// With stamps of whole seconds, two that differ by one may be of a shorter delay: that delay.
-    fn nearer(&self, delay: i64) -> Option<i64> {
+    /// The shortest and the longest delay that are not out of the ordinary.
+    pub(super) const fn ordinary(&self) -> (i64, i64) {
+        self.ordinary
+    }
+
+    /// What it costs to explain a line by a mapping `delay` microseconds older.
+    pub(super) fn cost(&self, delay: i64) -> i64 {
+        self.cost[bucket(delay)]
+    }
+
+    /// With stamps of whole seconds, two that differ by one may be of a shorter delay.
+    fn lend_to_next_stamps(&mut self) {
+        let cost = self.cost;
         let step = self.resolution.micros();
-        (self.resolution == Resolution::Second && delay != 0)
-            .then(|| delay.saturating_sub(delay.signum() * step))
+        for (index, to) in self.cost.iter_mut().enumerate() {
+            let (first, next) = (lower_bound(index), lower_bound((index + 1).min(BUCKETS - 1)));
+            // The whole seconds of the bucket, or the nearest.
+            let delay = (first.midpoint(next) + step / 2).div_euclid(step) * step;
+            let nearer = delay - delay.signum() * step;
+            *to = (*to).min(cost[bucket(nearer)] + if delay == 0 { 0 } else { NEXT_STAMP });
+        }
     }
 
     /// What is saved by not leaving over a mapping that at the end of what is in view has waited
@@ -120,12 +148,12 @@ impl Delays {
     }
 
     /// What holds all but one in 1,000 of the pairs and two octaves beyond; with stamps of whole
-    /// seconds one more on either side.
-    fn ordinary(&self) -> (i64, i64) {
+    /// seconds one more at the long end.
+    fn find_ordinary(&self) -> (i64, i64) {
         let (first, last) = (self.quantile(0.0005), self.quantile(0.9995));
         let step = if self.resolution == Resolution::Second { self.resolution.micros() } else { 0 };
         let shortest = match first.checked_sub(ROOM) {
-            Some(bucket) => lower_bound(bucket).saturating_sub(step),
+            Some(bucket) => lower_bound(bucket),
             None => i64::MIN,
         };
         let longest = match last + ROOM + 1 {
@@ -151,8 +179,8 @@ impl Delays {
             self.counts.iter_mut().for_each(|count| *count /= 2);
             self.total = self.counts.iter().sum();
         }
-        self.until_rebuilt = (self.total / 4).max(ENOUGH);
-        self.ordinary = self.ordinary();
+        self.until_rebuilt = (self.total / 3).max(ENOUGH);
+        self.ordinary = self.find_ordinary();
 
         // Neighbours lend each other a part, so that one bucket's chance emptiness is no verdict.
         let total = to_f32(self.total);
@@ -175,6 +203,9 @@ impl Delays {
         let best = density.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
         for (cost, density) in self.cost.iter_mut().zip(density) {
             *cost = thousandths((best / density).ln()).clamp(0, WORST);
+        }
+        if self.resolution == Resolution::Second {
+            self.lend_to_next_stamps();
         }
     }
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use indexmap::IndexSet;
 
-use super::decide::{View, nothing};
-use super::habits::Habits;
+use super::claim::Claim;
+use super::decide::nothing;
+use super::habits::{Habits, NONE};
 use super::outstanding::Outstanding;
 use super::server::{ByCertainty, Server};
+use super::view::View;
 use super::{Certainty, Counts, Decided, Line, Reason, Record, ServerId, Settings, Verdict};
 use crate::addr::ServerAddr;
 use crate::request::{Cut, Fingerprint};
@@ -27,9 +29,13 @@ pub struct Attributor<T> {
     pub(super) outstanding: Outstanding,
     pub(super) habits: Habits,
     pub(super) view: View,
+    pub(super) claim: Claim,
     /// Lines in the order they came; the first is number `first_held`.
     pub(super) held: VecDeque<Held<T>>,
     pub(super) first_held: u64,
+    /// Verdicts on lines that were decided together with an older one.
+    early: Vec<Verdict>,
+    free_early: Vec<u32>,
     pub(super) now: Timestamp,
     /// Whether mappings of either cut were ever seen.
     seen: [bool; 2],
@@ -48,21 +54,35 @@ enum OwnedServer {
 pub(super) struct Held<T> {
     payload: T,
     pub(super) asked: Asked,
-    /// The group it waits in, until it is decided.
-    pub(super) group: Option<u32>,
-    /// The next line of the same group.
-    pub(super) next: Option<u64>,
-    /// Set where it was decided together with an older one.
-    pub(super) verdict: Option<Verdict>,
+    pub(super) state: State,
+    /// The number of the next line of the same group, or [`LAST`].
+    pub(super) next: u64,
+}
+
+/// No next line.
+pub(super) const LAST: u64 = 0;
+
+/// How far the decision about a held line has come.
+#[derive(Clone, Copy)]
+pub(super) enum State {
+    /// It waits in this group.
+    Waits(u32),
+    /// It has no request that could be looked up.
+    Unreadable,
+    /// It came past the balancer.
+    Direct,
+    /// It was decided together with an older one; the verdict's place.
+    Early(u32),
 }
 
 /// What a held line says about who asked.
 #[derive(Clone, Copy)]
 pub(super) struct Asked {
+    pub(super) time: Timestamp,
     pub(super) server: u32,
     sender: Option<u32>,
-    pub(super) user_agent: Option<u32>,
-    pub(super) time: Timestamp,
+    /// Or [`NONE`].
+    pub(super) user_agent: u32,
     pub(super) resolution: Resolution,
 }
 
@@ -81,6 +101,9 @@ impl<T> Attributor<T> {
             outstanding: Outstanding::new(),
             habits: Habits::new(),
             view: View::default(),
+            claim: Claim::default(),
+            early: Vec::new(),
+            free_early: Vec::new(),
             held: VecDeque::new(),
             first_held: 1,
             now: Timestamp::MIN,
@@ -126,10 +149,11 @@ impl<T> Attributor<T> {
     pub fn mapping(&mut self, record: Record) {
         self.counts.mappings += 1;
         let server = record.server.0;
-        if self.states.get(server as usize).is_none() {
+        let Some(state) = self.states.get_mut(server as usize) else {
             self.counts.evicted += 1;
             return;
-        }
+        };
+        state.coarsest = state.coarsest.max(record.resolution);
         self.seen[place(record.cut)] = true;
         let group = self.outstanding.find_or_add(key(server, record.cut, record.request), server);
         self.outstanding.add(group, record.client, (record.time, record.resolution));
@@ -147,30 +171,27 @@ impl<T> Attributor<T> {
     /// numbered is an error of the driver's; it comes out without a client.
     pub fn line(&mut self, line: Line, payload: T) {
         self.counts.lines += 1;
-        if let Some(agent) = line.user_agent {
-            self.habits.note(agent);
-        }
+        let user_agent = line.user_agent.unwrap_or(NONE);
+        self.habits.note(user_agent);
         let server = line.server.0;
-        let (mut group, mut verdict) = (None, None);
+        let mut decision = State::Unreadable;
         if let Some(state) = self.states.get_mut(server as usize) {
             state.held += 1;
             if line.sender.is_some_and(|sender| state.senders.is_direct(sender)) {
-                verdict = Some(nothing(Reason::Direct));
-            } else {
-                group = self.group_of(&line);
+                decision = State::Direct;
+            } else if let Some(group) = self.group_of(&line) {
+                self.enter_group(group);
+                decision = State::Waits(group);
             }
         }
-        if let Some(group) = group {
-            self.enter_group(group);
-        }
         let asked = Asked {
+            time: line.time,
             server,
             sender: line.sender,
-            user_agent: line.user_agent,
-            time: line.time,
+            user_agent,
             resolution: line.resolution,
         };
-        self.held.push_back(Held { payload, asked, group, next: None, verdict });
+        self.held.push_back(Held { payload, asked, state: decision, next: LAST });
     }
 
     /// The group a line waits in. Where mappings of both cuts were seen, and only the group under
@@ -205,23 +226,38 @@ impl<T> Attributor<T> {
         if members.lines == 1 {
             members.first_line = number;
         } else if let Ok(last) = usize::try_from(members.last_line - self.first_held) {
-            self.held[last].next = Some(number);
+            self.held[last].next = number;
         }
         members.last_line = number;
     }
 
     /// The first line of a group leaves it: it is decided.
-    pub(super) fn leave_group(&mut self, line: usize) {
-        let held = &mut self.held[line];
-        let Some(group) = held.group.take() else { return };
-        let next = held.next;
+    pub(super) fn leave_group(&mut self, group: u32, next: u64) {
         let members = self.outstanding.group_mut(group);
-        if members.lines > members.mappings {
-            self.states[members.server as usize].short -= 1;
-        }
+        let short = &mut self.states[members.server as usize].short;
+        *short -= u32::from(members.lines > members.mappings);
         members.lines -= 1;
-        members.first_line = next.unwrap_or(0);
-        self.outstanding.drop_if_empty(group);
+        members.first_line = next;
+        self.outstanding.note_if_empty(group);
+    }
+
+    /// The first line of a group and a mapping leave it together: the one explains the other.
+    pub(super) fn consume(&mut self, group: u32, mapping: u32, next: u64) {
+        self.outstanding.remove(mapping);
+        let members = self.outstanding.group_mut(group);
+        members.lines -= 1;
+        members.first_line = next;
+        self.outstanding.note_if_empty(group);
+    }
+
+    /// Keeps the verdict on a line that does not come out yet.
+    pub(super) fn keep_early(&mut self, line: usize, verdict: Verdict) {
+        let place = self.free_early.pop().unwrap_or_else(|| {
+            self.early.push(verdict);
+            u32::try_from(self.early.len() - 1).expect("fewer than the lines held")
+        });
+        self.early[place as usize] = verdict;
+        self.held[line].state = State::Early(place);
     }
 
     /// Says that it is `now`: lines that have waited long enough can be had from
@@ -251,10 +287,9 @@ impl<T> Attributor<T> {
         let group = self.outstanding.group_of(mapping);
         self.outstanding.remove(mapping);
         let members = self.outstanding.group(group);
-        if members.lines > members.mappings {
-            self.states[members.server as usize].short += 1;
-        }
-        self.outstanding.drop_if_empty(group);
+        let short = &mut self.states[members.server as usize].short;
+        *short += u32::from(members.lines > members.mappings);
+        self.outstanding.note_if_empty(group);
     }
 
     /// The next line that has waited long enough, decided; lines come in the order they were taken.
@@ -266,9 +301,14 @@ impl<T> Attributor<T> {
             }
             self.counts.hurried += 1;
         }
-        let verdict = match front.verdict {
-            Some(verdict) => verdict,
-            None => self.decide(),
+        let verdict = match front.state {
+            State::Waits(group) => self.decide(group),
+            State::Unreadable => nothing(Reason::NoRequest),
+            State::Direct => nothing(Reason::Direct),
+            State::Early(place) => {
+                self.free_early.push(place);
+                self.early[place as usize]
+            }
         };
         let Held { payload, asked, .. } = self.held.pop_front()?;
         self.first_held += 1;
@@ -281,11 +321,11 @@ impl<T> Attributor<T> {
     /// Where mappings are often missing, a line without one is likely of the same client as the line
     /// just before it from the same User-Agent.
     fn ask_neighbours(&mut self, asked: &Asked, verdict: Verdict) -> Verdict {
-        let (Some(agent), Some(state)) =
-            (asked.user_agent, self.states.get_mut(asked.server as usize))
-        else {
+        let agent = asked.user_agent;
+        let Some(state) = self.states.get_mut(asked.server as usize) else { return verdict };
+        if agent == NONE || !state.misses_any() {
             return verdict;
-        };
+        }
         if let Some(client) = verdict.client {
             state.neighbours.note(agent, client, asked.time);
             return verdict;
@@ -324,11 +364,18 @@ impl<T> Attributor<T> {
     /// What has happened so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts {
+        let mut counts = Counts {
             outstanding: self.outstanding.len() as u64,
             held: self.held.len() as u64,
             ..self.counts
+        };
+        for ByCertainty { exact, certain, likely, none } in self.states.iter().map(|s| s.counts) {
+            counts.exact += exact;
+            counts.certain += certain;
+            counts.likely += likely;
+            counts.none += none;
         }
+        counts
     }
 
     /// What has happened to the lines of one server.
@@ -345,15 +392,12 @@ impl<T> Attributor<T> {
     }
 
     fn count(&mut self, asked: &Asked, verdict: Verdict, missing: bool) {
-        match verdict.certainty {
-            Certainty::Exact => self.counts.exact += 1,
-            Certainty::Certain => self.counts.certain += 1,
-            Certainty::Likely => self.counts.likely += 1,
-            Certainty::None => self.counts.none += 1,
-        }
         let explained = verdict.client.is_some() && verdict.reason != Reason::Neighbour;
         self.counts.used += u64::from(explained);
-        let Some(state) = self.states.get_mut(asked.server as usize) else { return };
+        let Some(state) = self.states.get_mut(asked.server as usize) else {
+            self.counts.none += 1;
+            return;
+        };
         state.held -= 1;
         state.counts.add(verdict.certainty);
         if matches!(verdict.reason, Reason::NoRequest | Reason::Direct) {
@@ -378,281 +422,4 @@ fn key(server: u32, cut: Cut, request: Fingerprint) -> u64 {
     let salt = (u64::from(server) << 1 | place(cut) as u64).wrapping_add(1);
     let mixed = request.get() ^ salt.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::addr::ClientAddr;
-
-    const SECOND: i64 = 1_000_000;
-
-    struct Site {
-        engine: Attributor<u32>,
-        server: ServerId,
-        lines: u32,
-        sender: u32,
-        out: Vec<(u8, Certainty, Reason)>,
-    }
-
-    impl Site {
-        fn new() -> Self {
-            let mut engine = Attributor::new(Settings::default());
-            let server = engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
-            Self { engine, server, lines: 0, sender: 9, out: Vec::new() }
-        }
-
-        fn mapping(&mut self, at: i64, client: u8, url: &str) {
-            self.advance(at);
-            self.engine.mapping(Record {
-                server: self.server,
-                client: ClientAddr::Ip([192, 0, 2, client].into()),
-                time: Timestamp::from_micros(at),
-                resolution: Resolution::Microsecond,
-                request: Fingerprint::of_raw(url.as_bytes(), Cut::Long).unwrap(),
-                cut: Cut::Long,
-            });
-        }
-
-        fn line(&mut self, at: i64, agent: u32, url: &str) {
-            self.advance(at);
-            let line = Line {
-                long: Fingerprint::of_logged(&[url.as_bytes()], Cut::Long),
-                sender: Some(self.sender),
-                user_agent: Some(agent),
-                ..Line::unread(self.server, (Timestamp::from_micros(at), Resolution::Microsecond))
-            };
-            self.engine.line(line, self.lines);
-            self.lines += 1;
-        }
-
-        /// As a driver does: time moves, what is due comes out, and only then comes the next.
-        fn advance(&mut self, at: i64) {
-            self.engine.advance(Timestamp::from_micros(at));
-            while let Some(out) = self.engine.next_decided() {
-                let client = match out.verdict.client {
-                    Some(ClientAddr::Ip(std::net::IpAddr::V4(ip))) => ip.octets()[3],
-                    _ => 0,
-                };
-                self.out.push((client, out.verdict.certainty, out.verdict.reason));
-            }
-        }
-
-        /// What came out by now: the client's last octet (0 for none), how sure, and why.
-        fn out(&mut self, at: i64) -> Vec<(u8, Certainty, Reason)> {
-            self.advance(at);
-            std::mem::take(&mut self.out)
-        }
-    }
-
-    #[test]
-    fn a_line_waits_and_takes_the_only_mapping() {
-        let mut site = Site::new();
-        site.mapping(0, 7, "/a");
-        site.line(10, 1, "/a");
-        assert_eq!(site.out(1_000), [], "it is held for the rest of its group");
-        assert_eq!(site.out(SECOND), [(7, Certainty::Certain, Reason::Only)]);
-    }
-
-    #[test]
-    fn a_mapping_that_comes_late_is_waited_for() {
-        let mut site = Site::new();
-        site.line(0, 1, "/a");
-        site.mapping(100_000, 7, "/a");
-        assert_eq!(site.out(SECOND), [(7, Certainty::Certain, Reason::Only)]);
-    }
-
-    #[test]
-    fn a_mapping_explains_one_line() {
-        let mut site = Site::new();
-        site.mapping(0, 7, "/a");
-        site.line(10, 1, "/a");
-        site.line(SECOND, 1, "/a");
-        let expected =
-            [(7, Certainty::Certain, Reason::Only), (0, Certainty::None, Reason::NoMapping)];
-        assert_eq!(site.out(9 * SECOND), expected);
-    }
-
-    #[test]
-    fn several_mappings_of_one_client_are_certain_of_two_clients_likely_and_in_order() {
-        let mut site = Site::new();
-        site.mapping(0, 7, "/a");
-        site.mapping(1, 7, "/a");
-        site.line(10, 1, "/a");
-        site.line(11, 1, "/a");
-        let expected =
-            [(7, Certainty::Certain, Reason::SameClient), (7, Certainty::Certain, Reason::Only)];
-        assert_eq!(site.out(SECOND), expected);
-        site.mapping(2 * SECOND, 8, "/a");
-        site.mapping(2 * SECOND + 1, 9, "/a");
-        site.line(2 * SECOND + 2, 5, "/a");
-        site.line(2 * SECOND + 3, 6, "/a");
-        let out = site.out(9 * SECOND);
-        assert_eq!(out[0], (8, Certainty::Likely, Reason::Order));
-        assert_eq!((out[1].0, out[1].1), (9, Certainty::Likely), "the rest of a guess is a guess");
-    }
-
-    #[test]
-    fn a_known_user_agent_turns_the_order_round() {
-        let mut site = Site::new();
-        for (round, client) in [(0, 8), (1, 9)] {
-            site.mapping(round * SECOND, client, "/own");
-            site.line(round * SECOND + 5, u32::from(client), "/own");
-        }
-        site.mapping(5 * SECOND, 8, "/a");
-        site.mapping(5 * SECOND + 1, 9, "/a");
-        site.line(5 * SECOND + 5, 9, "/a");
-        site.line(5 * SECOND + 6, 8, "/a");
-        let out = site.out(9 * SECOND);
-        assert_eq!(out[2], (9, Certainty::Likely, Reason::UserAgent));
-        assert_eq!(out[3].0, 8);
-    }
-
-    #[test]
-    fn two_lines_that_compete_for_one_mapping_are_not_certain() {
-        let mut site = Site::new();
-        site.mapping(0, 7, "/a");
-        site.line(10, 1, "/a");
-        site.line(11, 1, "/a");
-        let out = site.out(SECOND);
-        assert!(out.iter().all(|&(_, certainty, _)| certainty < Certainty::Certain), "{out:?}");
-        assert_eq!(out.iter().filter(|&&(client, ..)| client == 7).count(), 1);
-    }
-
-    #[test]
-    fn where_mappings_are_often_missing_nothing_is_certain() {
-        let mut site = Site::new();
-        for i in 0..40 {
-            site.line(i * SECOND, 1, "/unknown");
-        }
-        site.mapping(50 * SECOND, 7, "/a");
-        site.line(50 * SECOND + 10, 1, "/a");
-        let out = site.out(60 * SECOND);
-        assert_eq!(out.last(), Some(&(7, Certainty::Likely, Reason::Doubtful)));
-    }
-
-    #[test]
-    fn mappings_that_nobody_answers_do_not_shift_those_that_follow() {
-        let mut site = Site::new();
-        // A server that answers within a millisecond or so.
-        for i in 0..100 {
-            site.mapping(i * SECOND, 1, &format!("/{i}"));
-            site.line(i * SECOND + 1_000 + i, 1, &format!("/{i}"));
-        }
-        // Twenty requests that were never answered, then ordinary traffic for the same page.
-        for i in 0..20 {
-            site.mapping(200 * SECOND + i, 2, "/a");
-        }
-        for i in 0..10 {
-            let at = (210 + i) * SECOND;
-            let client = u8::try_from(10 + i).unwrap();
-            site.mapping(at, client, "/a");
-            site.line(at + 1_000, 1, "/a");
-        }
-        let out = site.out(300 * SECOND);
-        let clients: Vec<u8> = out[100..].iter().map(|&(client, ..)| client).collect();
-        assert_eq!(clients, (10..20).collect::<Vec<u8>>());
-    }
-
-    #[test]
-    fn with_many_of_one_page_outstanding_lines_take_them_in_order() {
-        let mut site = Site::new();
-        for i in 0..5_000_u32 {
-            let client = u8::try_from(i % 250).unwrap();
-            site.mapping(i64::from(i), client, "/a");
-        }
-        for i in 0..5_000 {
-            site.line(100_000 + i, 1, "/a");
-        }
-        let out = site.out(SECOND);
-        for (i, (client, ..)) in (0_u32..).zip(&out) {
-            assert_eq!(u32::from(*client), i % 250, "line {i}");
-        }
-    }
-
-    #[test]
-    fn old_mappings_are_forgotten_and_counted() {
-        let mut site = Site::new();
-        site.mapping(0, 7, "/a");
-        site.line(601 * SECOND, 1, "/a");
-        assert_eq!(site.out(700 * SECOND), [(0, Certainty::None, Reason::NoMapping)]);
-        assert_eq!(site.engine.counts().expired, 1);
-    }
-
-    #[test]
-    fn bounds_hold_whatever_is_sent() {
-        let settings = Settings { max_mappings: 10, max_lines: 5, ..Settings::default() };
-        let mut site = Site::new();
-        site.engine = Attributor::new(settings);
-        site.server = site.engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
-        for i in 0..100 {
-            site.mapping(i, 7, &format!("/{i}"));
-        }
-        for i in 0..20 {
-            site.line(200 + i, 1, "/x");
-        }
-        assert_eq!(site.out(300).len(), 15);
-        let counts = site.engine.counts();
-        assert_eq!((counts.outstanding, counts.evicted), (10, 90));
-        assert_eq!((counts.held, counts.hurried), (5, 15));
-    }
-
-    #[test]
-    fn a_line_finds_mappings_of_either_cut() {
-        let mut site = Site::new();
-        site.mapping(0, 1, "/long");
-        site.engine.mapping(Record {
-            server: site.server,
-            client: ClientAddr::Ip([192, 0, 2, 2].into()),
-            time: Timestamp::from_micros(0),
-            resolution: Resolution::Second,
-            request: Fingerprint::of_raw(b"/short", Cut::Short).unwrap(),
-            cut: Cut::Short,
-        });
-        for (at, url) in [(10, "/long"), (11, "/short")] {
-            let logged = |cut| Fingerprint::of_logged(&[url.as_bytes()], cut);
-            let line = Line {
-                short: logged(Cut::Short),
-                long: logged(Cut::Long),
-                ..Line::unread(site.server, (Timestamp::from_micros(at), Resolution::Second))
-            };
-            site.engine.line(line, 0);
-        }
-        let clients: Vec<u8> = site.out(SECOND).iter().map(|&(client, ..)| client).collect();
-        assert_eq!(clients, [1, 2]);
-    }
-
-    #[test]
-    fn lines_that_came_past_the_balancer_use_no_mapping_up() {
-        let mut site = Site::new();
-        for i in 0..200_u32 {
-            let at = i64::from(i) * SECOND;
-            site.sender = 7;
-            site.line(at, 1, "/health");
-            site.sender = 9;
-            site.mapping(at + 1_000, 3, &format!("/{i}"));
-            site.line(at + 2_000, 1, &format!("/{i}"));
-        }
-        site.sender = 7;
-        site.mapping(200 * SECOND, 3, "/health");
-        site.line(200 * SECOND + 10, 1, "/health");
-        site.line(200 * SECOND + 20, 1, "/health");
-        let out = site.out(900 * SECOND);
-        let direct = out.iter().filter(|&&(.., reason)| reason == Reason::Direct).count();
-        assert!(direct > 150, "{direct} of 200");
-        let last = &out[out.len() - 20..];
-        assert!(last.iter().any(|&(client, ..)| client == 3));
-    }
-
-    #[test]
-    fn settings_bound_the_wait() {
-        let wait = Duration::from_millis(20);
-        let mut site = Site::new();
-        site.engine = Attributor::new(Settings { wait, ..Settings::default() });
-        site.server = site.engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
-        site.line(0, 1, "/a");
-        assert_eq!(site.engine.next_due(), Some(Timestamp::from_micros(20_000)));
-        assert_eq!(site.out(19_999).len(), 0);
-        assert_eq!(site.out(20_000).len(), 1);
-    }
 }

@@ -1,18 +1,20 @@
 //! Which User-Agent a client has, learnt from pairs that are certain and, with less weight, from those
 //! that are likely, in a table of fixed size.
 
-use xxhash_rust::xxh3::xxh3_64;
-
 use crate::addr::ClientAddr;
 
 /// Clients remembered at most; a newer one takes the place of one with the same slot.
 const SLOTS: usize = 1 << 15;
+const _: () = assert!(Tag(u32::MAX).slot() < SLOTS);
 
 /// User-Agents remembered for each.
 const AGENTS: usize = 4;
 
 /// How much a certain pair counts; a likely one counts less, by its probability.
 pub(super) const CERTAIN: u8 = 8;
+
+/// How often a client's usual User-Agent was seen when more of it teaches nothing.
+const PLENTY: u8 = 128;
 
 /// A client is not known before it was seen this often.
 const ENOUGH: u16 = 6;
@@ -26,6 +28,45 @@ struct Habit {
     /// How often each was seen; a newcomer takes over the rarest one's place and count, so that no
     /// frequent one is lost (the space-saving rule of Metwally, Agrawal and El Abbadi, 2005).
     seen: [u8; AGENTS],
+    /// The one that four in five of its lines have; [`NONE`] if there is no such or too little is known.
+    usual: u32,
+}
+
+impl Habit {
+    fn total(&self) -> u16 {
+        self.seen.iter().map(|&seen| u16::from(seen)).sum()
+    }
+
+    fn find_usual(&self) -> u32 {
+        let total = self.total();
+        let is_usual = total >= ENOUGH && u16::from(self.seen[0]) * 5 >= total * 4;
+        if is_usual { self.agents[0] } else { NONE }
+    }
+}
+
+/// A client's hash, by which its habits are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tag(u32);
+
+impl Tag {
+    /// Cheap, since it is made for each mapping.
+    pub(super) fn of(client: ClientAddr) -> Self {
+        let low = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
+        let bits = match client {
+            ClientAddr::Ip(std::net::IpAddr::V4(ip)) => u64::from(ip.to_bits()),
+            ClientAddr::Ip(std::net::IpAddr::V6(ip)) => {
+                low(ip.to_bits() >> 64).wrapping_mul(0xA076_1D64_78BD_642F) ^ low(ip.to_bits())
+            }
+            ClientAddr::Unix => u64::MAX,
+        };
+        let mixed = bits.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        Self(u32::try_from(mixed >> 32).unwrap_or(0).max(1))
+    }
+
+    const fn slot(self) -> usize {
+        (self.0 >> 17) as usize
+    }
 }
 
 /// How a User-Agent suits a client.
@@ -45,6 +86,9 @@ const COUNTERS: usize = 1 << 12;
 /// Where the counters are halved.
 const FADE_AT: u32 = 1 << 20;
 
+/// Lines after which the logarithm of their number is taken anew.
+const OFTEN: u32 = 256;
+
 /// The most that a User-Agent can cost.
 const WORST: i32 = 9_000;
 
@@ -54,11 +98,12 @@ const EIGHTHS: usize = 8;
 /// How rare a User-Agent is with everybody, whose habits weigh as one sighting against a client's own.
 #[derive(Clone, Copy)]
 pub(super) struct Rarity {
-    agent: u32,
+    pub(super) agent: u32,
     /// Of meeting it, in thousandths of a natural logarithm; [`NO_AGENT`] without one.
-    surprise: i32,
-    /// Its share of all lines, in eighths.
-    eighths: u32,
+    pub(super) surprise: i32,
+    /// How many lines of how many have it.
+    seen: u32,
+    lines: u32,
 }
 
 impl Rarity {
@@ -68,7 +113,10 @@ impl Rarity {
     }
 }
 
-/// Stands for a line without a User-Agent.
+/// Stands for no User-Agent.
+pub(super) const NONE: u32 = 0;
+
+/// The surprise of a line without a User-Agent.
 const NO_AGENT: i32 = -1;
 
 /// What is known of one client.
@@ -96,7 +144,8 @@ impl Known<'_> {
         if seen == 0 {
             return stranger.min(WORST);
         }
-        let logarithm = self.logarithms[usize::from(seen) * EIGHTHS + line.eighths as usize];
+        let eighths = (line.seen * 16 + line.lines) / (line.lines * 2);
+        let logarithm = self.logarithms[usize::from(seen) * EIGHTHS + eighths as usize];
         (self.total - logarithm).clamp(0, WORST)
     }
 }
@@ -109,6 +158,8 @@ pub(super) struct Habits {
     /// Lines with each User-Agent, by the lowest bits of its hash.
     frequency: Vec<u32>,
     lines: u32,
+    /// 1,000 times the logarithm of `lines`, as it was not long ago.
+    thousand_ln_lines: i32,
 }
 
 impl Habits {
@@ -119,6 +170,7 @@ impl Habits {
             slots: vec![Habit::default(); SLOTS],
             frequency: vec![0; COUNTERS],
             lines: 0,
+            thousand_ln_lines: 0,
         }
     }
 
@@ -130,37 +182,53 @@ impl Habits {
             self.frequency.iter_mut().for_each(|count| *count /= 2);
             self.lines /= 2;
         }
-    }
-
-    /// How rare a User-Agent is with everybody.
-    pub(super) fn rarity(&self, agent: Option<u32>) -> Rarity {
-        let Some(agent) = agent else {
-            return Rarity { agent: 0, surprise: NO_AGENT, eighths: 0 };
-        };
-        let lines = self.lines.max(1);
-        let seen = self.frequency[agent as usize % COUNTERS].clamp(1, lines);
-        Rarity {
-            agent,
-            surprise: (thousand_ln(lines) - thousand_ln(seen)).clamp(0, WORST),
-            eighths: (seen * 16 + lines) / (lines * 2),
+        if self.lines < OFTEN || self.lines.is_multiple_of(OFTEN) {
+            self.thousand_ln_lines = thousand_ln(self.lines.max(1));
         }
     }
 
-    /// What is known of `client`.
-    pub(super) fn known(&self, client: ClientAddr) -> Known<'_> {
-        let (index, tag) = place(client);
-        let habit = self.slots[index];
-        let habit = if habit.client == tag { habit } else { Habit::default() };
-        let total: usize = habit.seen.iter().map(|&seen| usize::from(seen)).sum();
+    /// How rare a User-Agent is with everybody.
+    pub(super) fn rarity(&self, agent: u32) -> Rarity {
+        if agent == NONE {
+            return Rarity { agent, surprise: NO_AGENT, seen: 0, lines: 1 };
+        }
+        let lines = self.lines.max(1);
+        let seen = self.frequency[agent as usize % COUNTERS].clamp(1, lines);
+        let surprise = (self.thousand_ln_lines - thousand_ln(seen)).clamp(0, WORST);
+        Rarity { agent, surprise, seen, lines }
+    }
+
+    /// What is known of a client.
+    pub(super) fn known(&self, client: Tag) -> Known<'_> {
+        let habit = *self.habit(client);
+        let total = usize::from(habit.total());
         Known { habit, total: self.logarithms[(total + 1) * EIGHTHS], logarithms: &self.logarithms }
     }
 
-    /// Notes that `client` was seen with `agent`, with a weight: see [`CERTAIN`].
-    pub(super) fn learn(&mut self, client: ClientAddr, agent: u32, weight: u8) {
-        let (index, tag) = place(client);
-        let habit = &mut self.slots[index];
-        if habit.client != tag {
-            *habit = Habit { client: tag, ..Habit::default() };
+    /// The User-Agent that four in five lines of a client have; [`NONE`] if there is no such or too
+    /// little is known.
+    pub(super) fn usual(&self, client: Tag) -> u32 {
+        self.habit(client).usual
+    }
+
+    fn habit(&self, client: Tag) -> &Habit {
+        const UNKNOWN: Habit =
+            Habit { client: 0, agents: [0; AGENTS], seen: [0; AGENTS], usual: 0 };
+        let habit = &self.slots[client.slot()];
+        if habit.client == client.0 { habit } else { &UNKNOWN }
+    }
+
+    /// Notes that a client was seen with `agent`, with a weight: see [`CERTAIN`].
+    pub(super) fn learn(&mut self, client: Tag, agent: u32, weight: u8) {
+        if agent == NONE {
+            return;
+        }
+        let habit = &mut self.slots[client.slot()];
+        if habit.client == client.0 && habit.usual == agent && habit.seen[0] >= PLENTY {
+            return;
+        }
+        if habit.client != client.0 {
+            *habit = Habit { client: client.0, ..Habit::default() };
         }
         let known = (0..AGENTS).find(|&i| habit.seen[i] > 0 && habit.agents[i] == agent);
         let slot = known.unwrap_or_else(|| {
@@ -172,38 +240,37 @@ impl Habits {
         if habit.seen[slot] > 200 {
             habit.seen.iter_mut().for_each(|seen| *seen /= 2);
         }
+        // The most frequent first, where it is looked for first.
+        if slot > 0 && habit.seen[slot] > habit.seen[0] {
+            habit.seen.swap(0, slot);
+            habit.agents.swap(0, slot);
+        }
+        habit.usual = habit.find_usual();
     }
 
-    /// How `agent` suits `client`.
-    pub(super) fn fit(&self, client: ClientAddr, agent: u32) -> Fit {
-        let (seen, total) = self.seen(client, agent);
+    /// How `agent` suits a client.
+    pub(super) fn fit(&self, client: Tag, agent: u32) -> Fit {
+        let habit = self.habit(client);
+        if agent == NONE {
+            return Fit::Unknown;
+        }
+        if habit.usual == agent {
+            return Fit::Same;
+        }
+        let total = habit.total();
+        let slot = (0..AGENTS).find(|&i| habit.seen[i] > 0 && habit.agents[i] == agent);
+        let seen = slot.map_or(0, |i| u16::from(habit.seen[i]));
+        let rarest = habit.seen.iter().copied().min().map_or(0, u16::from);
         if total < ENOUGH {
             Fit::Unknown
         } else if seen * 5 >= total {
             Fit::Same
-        } else if seen * 20 < total && self.rarest(client) * 10 < total {
+        } else if seen * 20 < total && rarest * 10 < total {
             Fit::Other
         } else {
             // Shared by so many that one more is no surprise.
             Fit::Unknown
         }
-    }
-
-    /// How often `client` was seen with `agent`, and with anything.
-    fn seen(&self, client: ClientAddr, agent: u32) -> (u16, u16) {
-        let (index, tag) = place(client);
-        let habit = &self.slots[index];
-        if habit.client != tag {
-            return (0, 0);
-        }
-        let total = habit.seen.iter().map(|&seen| u16::from(seen)).sum();
-        let slot = (0..AGENTS).find(|&i| habit.seen[i] > 0 && habit.agents[i] == agent);
-        (slot.map_or(0, |i| u16::from(habit.seen[i])), total)
-    }
-
-    fn rarest(&self, client: ClientAddr) -> u16 {
-        let habit = &self.slots[place(client).0];
-        habit.seen.iter().copied().min().map_or(0, u16::from)
     }
 }
 
@@ -229,24 +296,12 @@ fn logarithm(n: usize) -> i32 {
     if n == 0 { -WORST } else { ((n as f32 / EIGHTHS as f32).ln() * 1_000.0) as i32 }
 }
 
-/// The slot of a client, and what tells it from others there.
-fn place(client: ClientAddr) -> (usize, u32) {
-    let hash = match client {
-        ClientAddr::Ip(std::net::IpAddr::V4(ip)) => xxh3_64(&ip.octets()),
-        ClientAddr::Ip(std::net::IpAddr::V6(ip)) => xxh3_64(&ip.octets()),
-        ClientAddr::Unix => 1,
-    };
-    let tag = u32::try_from(hash >> 32).expect("the upper half has 32 bits");
-    let index = usize::try_from(hash % SLOTS as u64).expect("below the number of slots");
-    (index, tag.max(1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn client(last: u8) -> ClientAddr {
-        ClientAddr::Ip([192, 0, 2, last].into())
+    fn client(last: u8) -> Tag {
+        Tag::of(ClientAddr::Ip([192, 0, 2, last].into()))
     }
 
     #[test]

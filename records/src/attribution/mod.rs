@@ -7,13 +7,16 @@
 //! Lines come out in the order they were put in.
 //!
 //! - `engine`: the [`Attributor`]; holds lines for a bounded time and hands them out in order.
-//! - `decide`: who asked, for a whole group: the lines and mappings of one request at one server.
+//! - `decide`: who asked: the only one who could have, or by one of the following two.
+//! - `claim`: a line of a group by itself, where it is plain which mapping is its own.
+//! - `view`: the lines and mappings of a group side by side, where it is not.
 //! - `outstanding`: which mappings wait for a line and which lines for a decision, found in O(1).
 //! - `assign`: which line takes which mapping, for the group and not line by line.
 //! - `delays`, `habits`: what certain pairs teach about the others: how long a server takes, and
 //!   which User-Agent a client has.
 
 mod assign;
+mod claim;
 mod decide;
 mod delays;
 mod engine;
@@ -22,7 +25,10 @@ pub mod offset;
 mod outstanding;
 mod server;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 mod twin;
+mod view;
 
 use std::time::Duration;
 

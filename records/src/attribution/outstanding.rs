@@ -1,11 +1,14 @@
 //! Which mappings wait for a line, and in which group: found, added and removed in O(1).
 //!
 //! A *group* is one request at one server: its mappings in time order, and the lines that wait for
-//! a decision. Mappings live in a slab; each is linked twice, into its group and into the order of
+//! a decision. Mappings live in a slab; each is linked into its group, and stands in the order of
 //! arrival, from whose old end they expire.
+
+use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
+use super::habits::{NONE, Tag};
 use crate::addr::ClientAddr;
 use crate::time::{Resolution, Timestamp};
 
@@ -18,6 +21,12 @@ const PATIENCE: u8 = 12;
 /// How far back a mapping that comes out of order is moved in its group.
 const REORDER: usize = 32;
 
+/// Empty groups that are kept in any case.
+const MANY_EMPTY: usize = 1024;
+
+/// Mappings that are gone and stay in the order of arrival in any case.
+const MANY_GONE: usize = 1 << 12;
+
 /// A remembered mapping.
 pub(super) struct Waiting {
     pub(super) client: ClientAddr,
@@ -29,11 +38,29 @@ pub(super) struct Waiting {
     /// How often a younger one was preferred.
     passed_over: u8,
     pub(super) time: Timestamp,
+    /// Its client's hash.
+    pub(super) tag: Tag,
+    /// Its client's usual User-Agent, once that was looked up and known.
+    pub(super) usual: u32,
     group: u32,
-    links: [Links; 2],
+    links: Links,
+    /// Which of those that had this place it is.
+    life: u32,
 }
 
-/// One mapping's place in a list.
+impl Waiting {
+    /// The mapping after it in its group, or [`NIL`].
+    pub(super) const fn after(&self) -> u32 {
+        self.links.after
+    }
+
+    /// The mapping before it in its group, or [`NIL`].
+    pub(super) const fn before(&self) -> u32 {
+        self.links.before
+    }
+}
+
+/// One mapping's place in its group.
 #[derive(Clone, Copy)]
 struct Links {
     before: u32,
@@ -50,13 +77,8 @@ struct Ends {
 const UNLINKED: Links = Links { before: NIL, after: NIL };
 const EMPTY: Ends = Ends { first: NIL, last: NIL };
 
-/// Which of a mapping's two links.
-const IN_GROUP: usize = 0;
-const IN_ORDER: usize = 1;
-
 /// One request at one server.
 pub(super) struct Group {
-    key: u64,
     /// The number of its server.
     pub(super) server: u32,
     /// Mappings in time order.
@@ -75,14 +97,38 @@ pub(super) struct Group {
     pub(super) mixed: bool,
 }
 
+impl Group {
+    const fn is_empty(&self) -> bool {
+        self.mappings == 0 && self.lines == 0
+    }
+}
+
+/// A mapping that came: its place and its life there.
+#[derive(Clone, Copy)]
+struct Arrival {
+    mapping: u32,
+    life: u32,
+}
+
+impl Arrival {
+    fn is_alive(self, slab: &[Waiting]) -> bool {
+        slab[self.mapping as usize].life == self.life
+    }
+}
+
 /// All groups and mappings.
 pub(super) struct Outstanding {
     table: HashTable<(u64, u32)>,
     groups: Vec<Group>,
     free_groups: Vec<u32>,
+    /// Groups without mappings and lines.
+    empty: usize,
     slab: Vec<Waiting>,
     free: Vec<u32>,
-    order: Ends,
+    /// All mappings in the order they came, and some that are gone.
+    order: VecDeque<Arrival>,
+    /// Counts the mappings that were ever taken, over and over.
+    lives: u32,
 }
 
 impl Outstanding {
@@ -91,9 +137,11 @@ impl Outstanding {
             table: HashTable::new(),
             groups: Vec::new(),
             free_groups: Vec::new(),
+            empty: 0,
             slab: Vec::new(),
             free: Vec::new(),
-            order: EMPTY,
+            order: VecDeque::new(),
+            lives: 0,
         }
     }
 
@@ -107,28 +155,25 @@ impl Outstanding {
         self.table.find(key, |&(k, _)| k == key).map(|&(_, group)| group)
     }
 
-    /// The group with this key, made if need be.
+    /// The group with this key, made if need be, to be given a mapping or a line.
     pub(super) fn find_or_add(&mut self, key: u64, server: u32) -> u32 {
-        use hashbrown::hash_table::Entry;
-        match self.table.entry(key, |&(k, _)| k == key, |&(k, _)| k) {
-            Entry::Occupied(entry) => entry.get().1,
-            Entry::Vacant(entry) => {
-                let group = Group {
-                    key,
-                    server,
-                    fresh: EMPTY,
-                    stale: EMPTY,
-                    mappings: 0,
-                    lines: 0,
-                    first_line: 0,
-                    last_line: 0,
-                    mixed: false,
-                };
-                let index = put(&mut self.groups, &mut self.free_groups, group);
-                entry.insert((key, index));
-                index
-            }
+        if let Some(group) = self.find(key) {
+            self.empty -= usize::from(self.groups[group as usize].is_empty());
+            return group;
         }
+        let group = Group {
+            server,
+            fresh: EMPTY,
+            stale: EMPTY,
+            mappings: 0,
+            lines: 0,
+            first_line: 0,
+            last_line: 0,
+            mixed: false,
+        };
+        let index = put(&mut self.groups, &mut self.free_groups, group);
+        self.table.insert_unique(key, (key, index), |&(key, _)| key);
+        index
     }
 
     pub(super) fn group(&self, group: u32) -> &Group {
@@ -139,17 +184,33 @@ impl Outstanding {
         &mut self.groups[group as usize]
     }
 
-    /// Forgets a group that has neither mappings nor lines.
-    pub(super) fn drop_if_empty(&mut self, group: u32) {
-        let Group { key, mappings: 0, lines: 0, .. } = self.groups[group as usize] else { return };
-        if let Ok(entry) = self.table.find_entry(key, |&(k, _)| k == key) {
-            entry.remove();
-            self.free_groups.push(group);
+    /// Counts a group that has neither mappings nor lines any more. It is kept, since a request that
+    /// was asked is often asked again; where too many are empty, all of them are forgotten.
+    pub(super) fn note_if_empty(&mut self, group: u32) {
+        if !self.groups[group as usize].is_empty() {
+            return;
         }
+        self.empty += 1;
+        if self.empty < MANY_EMPTY || self.empty * 2 < self.table.len() {
+            return;
+        }
+        self.empty = 0;
+        let Self { table, groups, free_groups, .. } = self;
+        table.retain(|&mut (_, group)| {
+            let is_empty = groups[group as usize].is_empty();
+            if is_empty {
+                free_groups.push(group);
+            }
+            !is_empty
+        });
     }
 
     pub(super) fn get(&self, mapping: u32) -> &Waiting {
         &self.slab[mapping as usize]
+    }
+
+    pub(super) fn get_mut(&mut self, mapping: u32) -> &mut Waiting {
+        &mut self.slab[mapping as usize]
     }
 
     /// Notes that the mapping was a candidate where another was chosen.
@@ -181,26 +242,40 @@ impl Outstanding {
             stale: false,
             passed_over: 0,
             time,
+            tag: Tag::of(client),
+            usual: NONE,
             group,
-            links: [UNLINKED; 2],
+            links: UNLINKED,
+            life: self.lives,
         };
         let index = put(&mut self.slab, &mut self.free, waiting);
-        self.order = self.link(index, self.order.last, self.order, IN_ORDER);
+        self.order.push_back(Arrival { mapping: index, life: self.lives });
+        self.lives = self.lives.wrapping_add(1);
+        if self.order.len() > 2 * self.len() + MANY_GONE {
+            let slab = &self.slab;
+            self.order.retain(|arrival| arrival.is_alive(slab));
+        }
 
-        let fresh = self.groups[group as usize].fresh;
+        let members = &mut self.groups[group as usize];
+        let fresh = members.fresh;
+        if members.mappings == 0 {
+            members.fresh = Ends { first: index, last: index };
+            members.mappings = 1;
+            return;
+        }
         let mut behind = fresh.last;
         for _ in 0..REORDER {
             if behind == NIL || self.get(behind).time <= time {
                 break;
             }
-            behind = self.get(behind).links[IN_GROUP].before;
+            behind = self.get(behind).before();
         }
-        let fresh = self.link(index, behind, fresh, IN_GROUP);
+        let fresh = self.link(index, behind, fresh);
         let members = &mut self.groups[group as usize];
         members.fresh = fresh;
         members.mappings += 1;
-        if members.mappings > 1 && !members.mixed {
-            let Links { before, after } = self.slab[index as usize].links[IN_GROUP];
+        if !members.mixed {
+            let Links { before, after } = self.slab[index as usize].links;
             let neighbour = if before == NIL { after } else { before };
             // Beside stale ones alone nobody can be compared cheaply: assume the worst.
             let same = neighbour != NIL && self.get(neighbour).client == client;
@@ -211,20 +286,45 @@ impl Outstanding {
     /// Forgets a mapping. Its group stays, even if empty.
     pub(super) fn remove(&mut self, mapping: u32) {
         let Waiting { group, stale, .. } = self.slab[mapping as usize];
-        self.order = self.unlink(mapping, self.order, IN_ORDER);
         let members = &self.groups[group as usize];
         let ends = if stale { members.stale } else { members.fresh };
-        let ends = self.unlink(mapping, ends, IN_GROUP);
+        let ends = self.unlink(mapping, ends);
         let members = &mut self.groups[group as usize];
         *(if stale { &mut members.stale } else { &mut members.fresh }) = ends;
         members.mappings -= 1;
         members.mixed &= members.mappings > 1;
+        self.let_go(mapping);
+    }
+
+    /// The mapping of a group that has but one.
+    pub(super) fn only(&self, group: u32) -> u32 {
+        let Group { fresh, stale, .. } = self.groups[group as usize];
+        if fresh.first == NIL { stale.last } else { fresh.first }
+    }
+
+    /// Forgets the only mapping of a group together with its only line.
+    pub(super) fn take_both(&mut self, group: u32, mapping: u32) {
+        let members = &mut self.groups[group as usize];
+        (members.fresh, members.stale, members.mappings) = (EMPTY, EMPTY, 0);
+        (members.lines, members.first_line, members.mixed) = (0, 0, false);
+        self.let_go(mapping);
+        self.note_if_empty(group);
+    }
+
+    fn let_go(&mut self, mapping: u32) {
+        self.slab[mapping as usize].life = self.lives;
         self.free.push(mapping);
     }
 
     /// The mapping that was taken first of all.
-    pub(super) const fn oldest(&self) -> Option<u32> {
-        if self.order.first == NIL { None } else { Some(self.order.first) }
+    pub(super) fn oldest(&mut self) -> Option<u32> {
+        while let Some(first) = self.order.front() {
+            if first.is_alive(&self.slab) {
+                return Some(first.mapping);
+            }
+            self.order.pop_front();
+        }
+        None
     }
 
     /// Which group a mapping is in.
@@ -236,11 +336,21 @@ impl Outstanding {
     pub(super) fn candidates(&self, group: u32) -> impl Iterator<Item = u32> {
         let Group { fresh, stale, .. } = self.groups[group as usize];
         let step = |next: fn(Links) -> u32| {
-            move |&index: &u32| Some(next(self.get(index).links[IN_GROUP])).filter(|&i| i != NIL)
+            move |&index: &u32| Some(next(self.get(index).links)).filter(|&i| i != NIL)
         };
         let some = |index| (index != NIL).then_some(index);
         std::iter::successors(some(fresh.first), step(|links| links.after))
             .chain(std::iter::successors(some(stale.last), step(|links| links.before)))
+    }
+
+    /// The oldest of the mappings in time order, or [`NIL`].
+    pub(super) fn first_fresh(&self, group: u32) -> u32 {
+        self.groups[group as usize].fresh.first
+    }
+
+    /// The last of the mappings set aside, or [`NIL`].
+    pub(super) fn last_stale(&self, group: u32) -> u32 {
+        self.groups[group as usize].stale.last
     }
 
     /// Sets the group's oldest mappings aside for as long as `is_stale` says so.
@@ -257,41 +367,41 @@ impl Outstanding {
     /// Moves a mapping from its group's order to those set aside.
     fn put_aside(&mut self, group: u32, mapping: u32) {
         let Group { fresh, stale, .. } = self.groups[group as usize];
-        let fresh = self.unlink(mapping, fresh, IN_GROUP);
-        let stale = self.link(mapping, stale.last, stale, IN_GROUP);
+        let fresh = self.unlink(mapping, fresh);
+        let stale = self.link(mapping, stale.last, stale);
         self.slab[mapping as usize].stale = true;
         let members = &mut self.groups[group as usize];
         (members.fresh, members.stale) = (fresh, stale);
     }
 
     /// Links a mapping behind `before` in the list with `ends`, and returns its new ends.
-    fn link(&mut self, index: u32, before: u32, mut ends: Ends, list: usize) -> Ends {
+    fn link(&mut self, index: u32, before: u32, mut ends: Ends) -> Ends {
         let after = if before == NIL {
             std::mem::replace(&mut ends.first, index)
         } else {
-            std::mem::replace(&mut self.slab[before as usize].links[list].after, index)
+            std::mem::replace(&mut self.slab[before as usize].links.after, index)
         };
         if after == NIL {
             ends.last = index;
         } else {
-            self.slab[after as usize].links[list].before = index;
+            self.slab[after as usize].links.before = index;
         }
-        self.slab[index as usize].links[list] = Links { before, after };
+        self.slab[index as usize].links = Links { before, after };
         ends
     }
 
     /// Takes a mapping out of the list with `ends`, and returns its new ends.
-    fn unlink(&mut self, index: u32, mut ends: Ends, list: usize) -> Ends {
-        let Links { before, after } = self.slab[index as usize].links[list];
+    fn unlink(&mut self, index: u32, mut ends: Ends) -> Ends {
+        let Links { before, after } = self.slab[index as usize].links;
         if before == NIL {
             ends.first = after;
         } else {
-            self.slab[before as usize].links[list].after = after;
+            self.slab[before as usize].links.after = after;
         }
         if after == NIL {
             ends.last = before;
         } else {
-            self.slab[after as usize].links[list].before = before;
+            self.slab[after as usize].links.before = before;
         }
         ends
     }
@@ -351,8 +461,26 @@ mod tests {
             let any = outstanding.candidates(group).last().expect("not yet empty");
             outstanding.remove(any);
         }
-        outstanding.drop_if_empty(group);
-        assert_eq!((outstanding.find(7), outstanding.len()), (None, 0));
+        assert_eq!(outstanding.len(), 0);
+    }
+
+    #[test]
+    fn empty_groups_are_kept_until_there_are_too_many() {
+        let mut outstanding = Outstanding::new();
+        let keys = 3 * MANY_EMPTY as u64;
+        for key in 0..keys {
+            let group = outstanding.find_or_add(key, 0);
+            add(&mut outstanding, group, 1, 1);
+            let mapping = outstanding.oldest().expect("there is one");
+            outstanding.remove(mapping);
+            outstanding.note_if_empty(group);
+        }
+        let kept = (0..keys).filter(|&key| outstanding.find(key).is_some()).count();
+        assert!(kept < MANY_EMPTY, "{kept}");
+        assert!(outstanding.groups.len() <= MANY_EMPTY);
+        let group = outstanding.find_or_add(keys, 0);
+        add(&mut outstanding, group, 1, 1);
+        assert_eq!(outstanding.find(keys), Some(group));
     }
 
     #[test]

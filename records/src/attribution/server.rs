@@ -3,11 +3,14 @@
 use super::Certainty;
 use super::delays::Delays;
 use crate::addr::ClientAddr;
-use crate::time::Timestamp;
+use crate::time::{Resolution, Timestamp};
 
 /// Lines without a mapping per million, beyond which no line of the server is certain: the mapping
 /// that seems to be the only one may belong to somebody whose own line is yet to come.
 const MISSING_LIMIT: i64 = 5_000;
+
+/// And beyond which it is said to miss any.
+const MISSING_AT_ALL: i64 = 500;
 
 /// The part by which each line moves the share of lines without a mapping.
 const MISSING_MEMORY: i64 = 256;
@@ -24,6 +27,8 @@ pub(super) struct Server {
     pub(super) turns: Turns,
     pub(super) senders: Senders,
     pub(super) neighbours: Neighbours,
+    /// The coarsest stamp of a mapping so far.
+    pub(super) coarsest: Resolution,
     /// Lines without a mapping per million, a moving average.
     missing: i64,
     /// Held lines for which there is no mapping yet.
@@ -40,6 +45,7 @@ impl Server {
             turns: TURNS,
             senders: Senders::default(),
             neighbours: Neighbours { slots: Vec::new() },
+            coarsest: Resolution::Microsecond,
             missing: 0,
             short: 0,
             held: 0,
@@ -56,6 +62,11 @@ impl Server {
     /// Whether so many mappings are missing that an only one may still be somebody else's.
     pub(super) fn misses_mappings(&self) -> bool {
         self.missing > MISSING_LIMIT || self.short > 1 + self.held / 50
+    }
+
+    /// Whether any mapping was missing of late, so that what follows may matter.
+    pub(super) fn misses_any(&self) -> bool {
+        self.missing > MISSING_AT_ALL || self.short > 0
     }
 
     /// What it costs to leave a line without a client: less where mappings are often missing.
@@ -128,16 +139,18 @@ impl Senders {
     /// Whether a line of this sender did not come through the balancer: mappings explain hardly any
     /// of its lines, but most of another sender's.
     pub(super) fn is_direct(&mut self, name: u32) -> bool {
+        let Some(place) = self.known.iter().position(|sender| sender.is(name)) else {
+            return false;
+        };
+        let Sender { lines, explained, .. } = self.known[place];
+        if lines < JUDGED_AFTER || explained >= lines / 8 {
+            return false;
+        }
         let explained = |s: &Sender| s.lines >= JUDGED_AFTER && s.explained > s.lines / 2;
         if !self.known.iter().any(explained) {
             return false;
         }
-        let Some(sender) = self.known.iter_mut().find(|sender| sender.is(name)) else {
-            return false;
-        };
-        if sender.lines < JUDGED_AFTER || sender.explained >= sender.lines / 8 {
-            return false;
-        }
+        let sender = &mut self.known[place];
         sender.skipped = (sender.skipped + 1) % RETRIED;
         sender.skipped != 0
     }
@@ -154,6 +167,10 @@ impl Senders {
         sender.explained += u16::from(is_explained);
         if sender.lines == 1_000 {
             (sender.lines, sender.explained) = (500, sender.explained / 2);
+        }
+        // Nearly all lines have the same sender: it is found first where it stands first.
+        if place > 0 && self.known[place].lines > self.known[0].lines {
+            self.known.swap(0, place);
         }
     }
 }
@@ -196,10 +213,12 @@ pub(super) struct Turns {
     /// Crossings seen and expected, in thousandths.
     seen: i64,
     expected: i64,
+    /// See [`Self::crossing_cost`].
+    cost: i64,
 }
 
 /// Before anything is known, a tenth of the crossings that chance would bring.
-const TURNS: Turns = Turns { seen: 500, expected: 5_000 };
+const TURNS: Turns = Turns { seen: 500, expected: 5_000, cost: 2_252 };
 
 /// Where both counts are halved.
 const TURNS_FADE_AT: i64 = 100_000;
@@ -213,10 +232,15 @@ impl Turns {
         if self.expected > TURNS_FADE_AT {
             (self.seen, self.expected) = (self.seen / 2, self.expected / 2);
         }
+        self.cost = self.find_crossing_cost();
     }
 
     /// What a crossing costs, in thousandths of a natural logarithm.
-    pub(super) fn crossing_cost(self) -> i64 {
+    pub(super) const fn crossing_cost(self) -> i64 {
+        self.cost
+    }
+
+    fn find_crossing_cost(self) -> i64 {
         let seen = self.seen.max(1);
         if seen >= self.expected {
             return 0;
@@ -234,4 +258,19 @@ fn chance(against: i64) -> i64 {
     let odds = super::decide::weight(against.abs());
     let rarer = i64::try_from(odds * 1_000 / (odds + (1 << 16))).unwrap_or(0);
     if against >= 0 { rarer } else { 1_000 - rarer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crossing_is_dear_where_few_are_seen_and_cheap_where_as_many_as_chance_brings() {
+        let mut turns = TURNS;
+        assert_eq!(turns.crossing_cost(), turns.find_crossing_cost());
+        (0..200).for_each(|_| turns.learn(false, 0));
+        assert!(turns.crossing_cost() > 3_000);
+        (0..2_000).for_each(|i| turns.learn(i % 2 == 0, 0));
+        assert!(turns.crossing_cost() < 300);
+    }
 }

@@ -16,8 +16,9 @@ use nom::sequence::terminated;
 use nom::{IResult, Parser};
 
 use super::{Kind, Mapping, MappingError, MappingErrorKind, RequestText};
-use crate::addr::{ClientAddr, ServerAddr};
+use crate::addr::{ClientAddr, ServerAddr, v4_word};
 use crate::request::Cut;
+use crate::scan;
 use crate::time::{Resolution, Timestamp};
 
 impl<'a> Mapping<'a> {
@@ -41,14 +42,10 @@ impl<'a> Mapping<'a> {
     /// # Errors
     /// Says what was expected at which byte. Any bytes are safe to pass.
     pub fn parse_classic_line(line: &'a [u8]) -> Result<Self, MappingError> {
-        let fail = |kind, rest: &[u8]| MappingError { kind, at: line.len() - rest.len() };
-        let bare = line.strip_suffix(b"\n").unwrap_or(line);
-        let (rest, client) = client(bare).map_err(|()| fail(MappingErrorKind::Client, bare))?;
-        let (rest, time) = seconds(rest).map_err(|()| fail(MappingErrorKind::Time, rest))?;
-        let (rest, server) = server(rest).map_err(|()| fail(MappingErrorKind::Server, rest))?;
-        let request = Some(RequestText::raw(rest, Cut::Short));
-        let time = Some((time, Resolution::Second));
-        Ok(Self { kind: Kind::Request, time, request, ..Self::new(client, server) })
+        let line = FileReader::default().read(line)?;
+        let time = Some((line.time, Resolution::Second));
+        let request = Some(line.request);
+        Ok(Self { time, request, ..Self::new(line.client, line.server()?) })
     }
 
     /// Appends this mapping as a classic datagram, line end included, cut to 1,024 bytes as the C
@@ -99,6 +96,84 @@ impl<'a> Mapping<'a> {
     }
 }
 
+/// A line of a classic mapping file, its server's address not yet looked at: a file names few, and
+/// who reads many lines knows them by their text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileLine<'a> {
+    /// Who asked.
+    pub client: ClientAddr,
+    /// When, to the second.
+    pub time: Timestamp,
+    /// Who was asked, as it is spelled.
+    pub server_text: &'a [u8],
+    /// What was asked.
+    pub request: RequestText<'a>,
+    server_at: usize,
+}
+
+impl<'a> FileLine<'a> {
+    /// Who was asked.
+    ///
+    /// # Errors
+    /// If that is no address: then this is no mapping.
+    pub fn server(&self) -> Result<ServerAddr<'a>, MappingError> {
+        let error = MappingError { kind: MappingErrorKind::Server, at: self.server_at };
+        ServerAddr::parse(self.server_text).ok_or(error)
+    }
+}
+
+/// Reads the lines of a mapping file; remembers the last stamp, which consecutive lines mostly share.
+#[derive(Clone, Debug)]
+pub struct FileReader {
+    /// With the space behind it.
+    stamp: [u8; 11],
+    time: Timestamp,
+}
+
+impl Default for FileReader {
+    fn default() -> Self {
+        Self { stamp: *b"0000000000 ", time: Timestamp::from_seconds(0) }
+    }
+}
+
+impl FileReader {
+    /// Reads a line, with or without its line end.
+    ///
+    /// # Errors
+    /// Says what was expected at which byte. Any bytes are safe to pass.
+    #[inline]
+    pub fn read<'a>(&mut self, line: &'a [u8]) -> Result<FileLine<'a>, MappingError> {
+        let fail = |kind, rest: &[u8]| MappingError { kind, at: line.len() - rest.len() };
+        let bare = line.strip_suffix(b"\n").unwrap_or(line);
+        let (rest, client) = client(bare).map_err(|()| fail(MappingErrorKind::Client, bare))?;
+        let (rest, time) = match rest.split_first_chunk() {
+            Some((stamp, rest)) if *stamp == self.stamp => (rest, self.time),
+            _ => self.stamp(rest).map_err(|()| fail(MappingErrorKind::Time, rest))?,
+        };
+        let server_at = line.len() - rest.len();
+        let end = scan::find(b' ', rest, 0).unwrap_or(rest.len());
+        Ok(FileLine {
+            client,
+            time,
+            server_text: &rest[..end],
+            request: RequestText::raw(rest.get(end + 1..).unwrap_or_default(), Cut::Short),
+            server_at,
+        })
+    }
+
+    #[cold]
+    fn stamp<'a>(&mut self, text: &'a [u8]) -> Result<(&'a [u8], Timestamp), ()> {
+        let (rest, time) = seconds(text)?;
+        // Shorter or longer ones are read each time.
+        if let Some((stamp, behind)) = text.split_first_chunk()
+            && behind.len() == rest.len()
+        {
+            (self.stamp, self.time) = (*stamp, time);
+        }
+        Ok((rest, time))
+    }
+}
+
 /// The most bytes a classic datagram has.
 pub const DATAGRAM: usize = 1024;
 
@@ -106,14 +181,22 @@ fn word(input: &[u8]) -> IResult<&[u8], &[u8], ()> {
     terminated(take_till(|byte| byte == b' '), char(' ')).parse(input)
 }
 
+#[inline]
 fn client(input: &[u8]) -> Result<(&[u8], ClientAddr), ()> {
+    if let Some((ip, len)) = v4_word(input) {
+        return Ok((&input[len + 1..], ClientAddr::Ip(ip.into())));
+    }
     let (rest, text) = word(input).map_err(drop)?;
     let client = if text.is_empty() { Some(ClientAddr::Unix) } else { ClientAddr::parse(text) };
     Ok((rest, client.ok_or(())?))
 }
 
 /// A record without a request may lack the last space.
+#[inline]
 fn server(input: &[u8]) -> Result<(&[u8], ServerAddr<'_>), ()> {
+    if let Some((ip, len)) = v4_word(input) {
+        return Ok((&input[len + 1..], ServerAddr::Ip(ip.into())));
+    }
     let (rest, text) = word.or(rest).parse(input).map_err(drop)?;
     let rest = if rest.len() == input.len() { &rest[rest.len()..] } else { rest };
     Ok((rest, ServerAddr::parse(text).ok_or(())?))
@@ -158,14 +241,35 @@ mod tests {
     #[test]
     fn file_lines_of_the_c_balancer_are_read() {
         let line = b"127.0.0.9 1795379143 127.0.0.1 GET /x HTTP/1.1\n";
-        let mapping = Mapping::parse_file_line(line).expect("it is one");
+        let mapping = Mapping::parse_classic_line(line).expect("it is one");
         assert_eq!(
             mapping.time,
             Some((Timestamp::from_seconds(1_795_379_143), Resolution::Second))
         );
         assert_eq!(mapping.request.map(|r| r.bytes), Some(&b"GET /x HTTP/1.1"[..]));
-        let unix = Mapping::parse_file_line(b" 1795379143 /run/a GET /").expect("no client");
+        let unix = Mapping::parse_classic_line(b" 1795379143 /run/a GET /").expect("no client");
         assert_eq!(unix.client, ClientAddr::Unix);
+    }
+
+    #[test]
+    fn a_remembered_stamp_does_not_leak_into_another_line() {
+        let mut reader = FileReader::default();
+        for (stamp, seconds) in [
+            ("0000000000", Some(0)),
+            ("1795379143", Some(1_795_379_143)),
+            ("1795379143", Some(1_795_379_143)),
+            ("17953791431", Some(17_953_791_431)),
+            ("179537914", Some(179_537_914)),
+            ("1795379144", Some(1_795_379_144)),
+            ("179537914 ", None),
+            ("          ", None),
+            ("1795379144", Some(1_795_379_144)),
+        ] {
+            let line = format!("192.0.2.1 {stamp} 10.0.0.1 GET /");
+            let time =
+                reader.read(line.as_bytes()).and_then(|line| line.server().map(|_| line.time));
+            assert_eq!(time.ok(), seconds.map(Timestamp::from_seconds), "{stamp}");
+        }
     }
 
     #[test]
@@ -187,7 +291,7 @@ mod tests {
             ("1.2.3.4 5 there GET /", Server, 10),
             ("x", Client, 0),
         ] {
-            let error = Mapping::parse_file_line(line.as_bytes()).expect_err(line);
+            let error = Mapping::parse_classic_line(line.as_bytes()).expect_err(line);
             assert_eq!(error, MappingError { kind, at }, "{line}");
         }
     }

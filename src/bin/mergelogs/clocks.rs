@@ -18,7 +18,7 @@ use crate::archive::{self, Compression};
 use crate::config::{Config, Origin};
 use crate::heads::Head;
 use crate::lines::{Block, LineReader};
-use crate::reader::{Known, Servers};
+use crate::servers::{Known, Servers};
 
 const SECOND: i64 = 1_000_000;
 /// Bytes of lines sampled from each server.

@@ -1,32 +1,28 @@
 //! The merge: the earliest line of all logs goes to the attributor, after the mappings up to its
 //! time; what the attributor has decided is written.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use pen_records::access::{Span, write_with_client, write_with_text};
-use pen_records::attribution::{
-    Attributor, Certainty, Counts, Decided, Reason, Record, Settings, Verdict,
-};
+use pen_records::attribution::{Attributor, Counts, Record, Settings};
 use pen_records::merge::Heads;
 use pen_records::time::Timestamp;
 
-use crate::cli::{Likely, Unmatched};
 use crate::config::{Config, Origin};
 use crate::heads::Head;
-use crate::lines::Block;
 use crate::output::{Output, OutputError};
 use crate::passes::Passes;
 use crate::progress::Progress;
 use crate::reader::{
-    AccessBatch, AccessEnd, AccessJob, MappingBatch, MappingEnd, MappingJob, Parsed, Place, Reader,
+    AccessBatch, AccessEnd, AccessJob, MappingBatch, MappingEnd, MappingJob, Parsed, Reader,
     Servers, Shared, Used,
 };
+use crate::writer::{self, Gone, Handle, Lines, Outgoing, ServerTally, Writer};
 
 /// How long a line waits for later mappings and for the other lines of its group: logged seconds.
 pub(crate) const WAIT: Duration = Duration::from_secs(3);
@@ -47,6 +43,9 @@ pub(crate) enum JoinError {
     /// Its thread broke down.
     Reader(String),
     Output(OutputError),
+    /// What writes the lines broke down.
+    Writer,
+    Thread(io::Error),
     Signal(usize),
 }
 
@@ -56,6 +55,8 @@ impl fmt::Display for JoinError {
             Self::Open(name, error) => write!(f, "cannot open {name}: {error}"),
             Self::Reader(name) => write!(f, "cannot read {name}: its thread broke down"),
             Self::Output(error) => error.fmt(f),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            Self::Writer => write!(f, "cannot write lines: the thread broke down"),
             Self::Signal(signal) => write!(f, "stopped by signal {signal}"),
         }
     }
@@ -66,6 +67,12 @@ impl std::error::Error for JoinError {}
 impl From<OutputError> for JoinError {
     fn from(error: OutputError) -> Self {
         Self::Output(error)
+    }
+}
+
+impl From<Gone> for JoinError {
+    fn from(_: Gone) -> Self {
+        Self::Writer
     }
 }
 
@@ -84,16 +91,6 @@ pub(crate) struct Tally {
     pub(crate) span: Option<(Timestamp, Timestamp)>,
 }
 
-/// Lines of a server by outcome.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct ServerTally {
-    pub(crate) exact: u64,
-    pub(crate) certain: u64,
-    pub(crate) likely: u64,
-    pub(crate) none: u64,
-    pub(crate) not_understood: u64,
-}
-
 /// Where a stream stands.
 enum State<R> {
     /// Its first time has not been reached.
@@ -101,13 +98,6 @@ enum State<R> {
     Open(R),
     /// What is at hand is the last of it.
     Ended,
-}
-
-/// What the attributor carries with a line.
-#[derive(Clone, Copy)]
-struct Handle {
-    input: u32,
-    place: Place,
 }
 
 /// An access log in the merge.
@@ -118,10 +108,6 @@ struct Log {
     /// What comes next: `lines[at..]`.
     lines: Vec<Parsed>,
     at: usize,
-    /// Text of lines that are not written yet, with how many lines that is.
-    texts: VecDeque<(Block, usize)>,
-    /// The number of the first of `texts`.
-    first_text: u32,
 }
 
 /// A mapping log in the merge, in one pass.
@@ -139,17 +125,47 @@ pub(crate) struct Setup<'a> {
     pub(crate) shared: Shared,
     pub(crate) signal: Arc<AtomicUsize>,
     pub(crate) progress: &'a mut Progress,
-    pub(crate) output: &'a mut Output,
-    pub(crate) explain: Option<&'a mut Output>,
     /// Microseconds each server's clock is ahead of the balancer's.
     pub(crate) ahead: &'a [i64],
     pub(crate) logs: Vec<(usize, Head)>,
     pub(crate) mappings: Vec<Head>,
 }
 
-pub(crate) struct Join<'a> {
+/// Reads everything, writes everything.
+pub(crate) fn run(
+    setup: Setup<'_>,
+    output: &mut Output,
+    explain: Option<&mut Output>,
+) -> Result<Tally, JoinError> {
+    let (writer, orders) = writer::road();
+    let servers: Vec<usize> = setup.logs.iter().map(|(server, _)| *server).collect();
+    let lines = Lines::new(setup.config, servers.into_iter(), output, explain);
+    thread::scope(|scope| {
+        let writing = thread::Builder::new()
+            .name("lines".to_owned())
+            .spawn_scoped(scope, move || lines.write(&orders))
+            .map_err(JoinError::Thread)?;
+        let merged = Join::new(setup, writer).run();
+        // Once the merge has let go of its end, the writer comes to its own.
+        let written = writing.join().map_err(|_| JoinError::Writer)?;
+        match merged {
+            // The writer's error says more than that it is gone.
+            Err(JoinError::Writer) => {
+                Err(written.err().map_or(JoinError::Writer, JoinError::Output))
+            }
+            Err(error) => Err(error),
+            Ok(mut tally) => {
+                let written = written?;
+                (tally.written, tally.servers) = (written.lines, written.servers);
+                Ok(tally)
+            }
+        }
+    })
+}
+
+struct Join<'a> {
     setup: Setup<'a>,
-    labels: Vec<String>,
+    writer: Writer,
     engine: Attributor<Handle>,
     ids: Vec<pen_records::attribution::ServerId>,
     servers: Arc<Servers>,
@@ -161,11 +177,12 @@ pub(crate) struct Join<'a> {
     /// Bytes of text the engine holds.
     held: usize,
     taken: u64,
+    decided: u64,
     tally: Tally,
 }
 
 impl<'a> Join<'a> {
-    pub(crate) fn new(mut setup: Setup<'a>) -> Self {
+    fn new(mut setup: Setup<'a>, writer: Writer) -> Self {
         let settings = Settings {
             wait: WAIT,
             // Lines are decided that much later than their time.
@@ -183,15 +200,7 @@ impl<'a> Join<'a> {
         let (mut logs, mut heads) = (Vec::new(), Heads::new());
         for (server, head) in std::mem::take(&mut setup.logs) {
             heads.add(logs.len(), head.first_time);
-            logs.push(Log {
-                server,
-                head,
-                state: State::Waiting,
-                lines: Vec::new(),
-                at: 0,
-                texts: VecDeque::new(),
-                first_text: 0,
-            });
+            logs.push(Log { server, head, state: State::Waiting, lines: Vec::new(), at: 0 });
         }
         let (mut mapping_logs, mut mapping_heads) = (Vec::new(), Heads::new());
         for head in std::mem::take(&mut setup.mappings) {
@@ -207,10 +216,9 @@ impl<'a> Join<'a> {
                 });
             }
         }
-        let tally = Tally { servers: vec![ServerTally::default(); ids.len()], ..Tally::default() };
         Self {
-            labels: setup.config.servers.iter().map(crate::config::Server::label).collect(),
             setup,
+            writer,
             engine,
             ids,
             servers: Arc::new(servers),
@@ -221,12 +229,12 @@ impl<'a> Join<'a> {
             now: Timestamp::MIN,
             held: 0,
             taken: 0,
-            tally,
+            decided: 0,
+            tally: Tally::default(),
         }
     }
 
-    /// Reads everything, writes everything.
-    pub(crate) fn run(mut self) -> Result<Tally, JoinError> {
+    fn run(mut self) -> Result<Tally, JoinError> {
         while let Some((log, _)) = self.heads.first() {
             if self.logs[log].at == self.logs[log].lines.len() {
                 self.refill(log)?;
@@ -236,8 +244,8 @@ impl<'a> Join<'a> {
             let time = parsed.line.time;
             self.move_to(time)?;
             self.take_mappings(time)?;
-            let input = u32::try_from(log).expect("fewer inputs than descriptors");
-            self.engine.line(parsed.line, Handle { input, place: parsed.place });
+            let number = u32::try_from(log).expect("fewer inputs than descriptors");
+            self.engine.line(parsed.line, Handle { log: number, place: parsed.place });
             self.taken += 1;
             self.held += parsed.place.len as usize;
             self.span(time);
@@ -252,6 +260,7 @@ impl<'a> Join<'a> {
         }
         self.engine.finish();
         self.write_decided()?;
+        self.writer.flush()?;
         self.drain_mappings()?;
         self.tally.counts = self.engine.counts();
         Ok(self.tally)
@@ -315,6 +324,7 @@ impl<'a> Join<'a> {
             };
             let reader =
                 job.start().map_err(|e| JoinError::Open(log.head.origin.to_string(), e))?;
+            self.writer.open(index, reader.used.clone())?;
             log.state = State::Open(reader);
         }
         let State::Open(reader) = &log.state else {
@@ -329,7 +339,9 @@ impl<'a> Join<'a> {
         }
         let batch = receive(&reader.batches, &self.setup.signal, &log.head.origin)?;
         (log.lines, log.at) = (batch.lines, 0);
-        log.texts.extend(batch.text);
+        if let Some((block, lines)) = batch.text {
+            self.writer.text(index, block, lines)?;
+        }
         if let Some(first) = log.lines.first() {
             self.heads.advance_first(first.line.time);
         }
@@ -338,7 +350,7 @@ impl<'a> Join<'a> {
             self.tally.logs.push((log.server, log.head.origin.clone(), *end));
         }
         let read = self.setup.shared.progress.load(Ordering::Relaxed);
-        self.setup.progress.show(read, self.tally.written);
+        self.setup.progress.show(read, self.decided);
         Ok(())
     }
 
@@ -421,134 +433,12 @@ impl<'a> Join<'a> {
 
     fn write_decided(&mut self) -> Result<(), JoinError> {
         while let Some(decided) = self.engine.next_decided() {
-            self.write(&decided)?;
+            self.decided += 1;
+            self.held = self.held.saturating_sub(decided.payload.place.len as usize);
+            self.writer.line(Outgoing { line: decided.payload, verdict: decided.verdict })?;
         }
         Ok(())
     }
-
-    fn write(&mut self, decided: &Decided<Handle>) -> Result<(), JoinError> {
-        let Handle { input, place } = decided.payload;
-        let log = &mut self.logs[input as usize];
-        let text = &mut log.texts[(place.block - log.first_text) as usize];
-        let start = place.start as usize;
-        let line = &text.0.bytes[start..start + place.len as usize];
-        let tally = &mut self.tally.servers[log.server];
-        let change = match place.client {
-            Some(client) => {
-                match decided.verdict.certainty {
-                    Certainty::Exact => tally.exact += 1,
-                    Certainty::Certain => tally.certain += 1,
-                    Certainty::Likely => tally.likely += 1,
-                    Certainty::None => tally.none += 1,
-                }
-                let config = self.setup.config;
-                Change::of(&decided.verdict, config).map(|change| (client, change))
-            }
-            None => {
-                tally.not_understood += 1;
-                None
-            }
-        };
-        let out = &mut self.setup.output.buf;
-        match change {
-            None => out.extend_from_slice(line),
-            Some((client, Change::Client(addr))) => write_with_client(line, client, addr, out),
-            Some((client, Change::Dash)) => write_with_text(line, client, b"-", out),
-            Some((client, Change::Server)) => {
-                let name = self.setup.config.servers[log.server].name.as_bytes();
-                write_with_text(line, client, name, out);
-            }
-        }
-        out.push(b'\n');
-        if let Some(explain) = &mut self.setup.explain {
-            let change = change.map(|(_, change)| change);
-            let label = &self.labels[log.server];
-            explain_line(&mut explain.buf, line, place.client, &decided.verdict, change, label);
-            explain.pass_on()?;
-        }
-        self.tally.written += 1;
-        self.held = self.held.saturating_sub(place.len as usize);
-        text.1 -= 1;
-        while let Some((_, 0)) = log.texts.front() {
-            let used = log.texts.pop_front();
-            log.first_text += 1;
-            if let (State::Open(reader), Some((block, _))) = (&log.state, used) {
-                drop(reader.used.send(Used::Text(block)));
-            }
-        }
-        self.setup.output.pass_on()?;
-        Ok(())
-    }
-}
-
-/// What becomes of a client field.
-#[derive(Clone, Copy)]
-enum Change {
-    Client(pen_records::addr::ClientAddr),
-    Dash,
-    Server,
-}
-
-impl Change {
-    /// `None`: it stays.
-    fn of(verdict: &Verdict, config: &Config) -> Option<Self> {
-        match (verdict.certainty, verdict.client) {
-            (Certainty::None, _) | (_, None) => match config.unmatched {
-                Unmatched::Keep => None,
-                // It names its client already.
-                Unmatched::Dash if verdict.reason == Reason::Direct => None,
-                Unmatched::Dash => Some(Self::Dash),
-                Unmatched::Server => Some(Self::Server),
-            },
-            (Certainty::Likely, Some(client)) => match config.likely {
-                Likely::Use => Some(Self::Client(client)),
-                Likely::Keep => None,
-                Likely::Dash => Some(Self::Dash),
-            },
-            (Certainty::Certain | Certainty::Exact, Some(client)) => Some(Self::Client(client)),
-        }
-    }
-}
-
-/// The header of `--explain`.
-pub(crate) const EXPLAIN: &[u8] =
-    b"#certainty\treason\tprobability\tcandidates\tdelay\toriginal\tclient\tserver\n";
-
-fn explain_line(
-    out: &mut Vec<u8>,
-    line: &[u8],
-    client: Option<Span>,
-    verdict: &Verdict,
-    change: Option<Change>,
-    server: &str,
-) {
-    use std::io::Write as _;
-    let certainty = match verdict.certainty {
-        Certainty::Exact => "exact",
-        Certainty::Certain => "certain",
-        Certainty::Likely => "likely",
-        Certainty::None => "none",
-    };
-    let original = client.map_or(&b"-"[..], |client| client.of(line)).escape_ascii();
-    let reason = if client.is_none() { "not-understood" } else { verdict.reason.as_str() };
-    let probability = f64::from(verdict.probability) / 1_000.0;
-    let write = write!(out, "{certainty}\t{reason}\t{probability:.3}\t{}\t", verdict.candidates)
-        .and_then(|()| match verdict.delay {
-            Some(delay) => {
-                let (sign, delay) = (if delay < 0 { "-" } else { "" }, delay.unsigned_abs());
-                write!(out, "{sign}{}.{:06}\t", delay / 1_000_000, delay % 1_000_000)
-            }
-            None => write!(out, "-\t"),
-        })
-        .and_then(|()| write!(out, "{original}\t"))
-        .and_then(|()| match change {
-            Some(Change::Client(addr)) => write!(out, "{addr}"),
-            Some(Change::Dash) => write!(out, "-"),
-            Some(Change::Server) => write!(out, "{server}"),
-            None => write!(out, "{original}"),
-        })
-        .and_then(|()| writeln!(out, "\t{server}"));
-    write.expect("writing to a Vec does not fail");
 }
 
 /// Waits for a batch, with an ear for signals.

@@ -3,7 +3,7 @@
 //!
 //! The road: [`config`] says what was meant, [`heads`] looks at each input's beginning, [`clocks`]
 //! compares the servers' clocks with the balancer's, [`reader`] threads run ahead over [`archive`]
-//! and [`lines`], [`join`] merges and attributes, [`output`] writes, [`report`] accounts for it.
+//! and [`lines`], [`join`] merges and attributes, [`writer`] puts the clients in, [`output`] writes, [`report`] accounts for it.
 
 mod archive;
 mod cli;
@@ -17,6 +17,8 @@ mod passes;
 mod progress;
 mod reader;
 mod report;
+mod servers;
+mod writer;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -30,11 +32,12 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::cli::{Args, ReportStyle};
 use crate::config::{Config, Origin};
 use crate::heads::Head;
-use crate::join::{EXPLAIN, Join, JoinError, Setup};
+use crate::join::{JoinError, Setup};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::reader::Shared;
 use crate::report::Report;
+use crate::writer::EXPLAIN;
 
 /// Done.
 const DONE: u8 = 0;
@@ -101,13 +104,11 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
         shared: shared.clone(),
         signal: Arc::clone(signal),
         progress: &mut progress,
-        output: &mut output,
-        explain: explain.as_mut(),
         ahead: &ahead,
         logs,
         mappings,
     };
-    let joined = Join::new(setup).run();
+    let joined = join::run(setup, &mut output, explain.as_mut());
     progress.clear();
     let tally = joined?;
     output.finish()?;

@@ -4,7 +4,7 @@
 
 use pen_records::attribution::ServerId;
 
-use crate::reader::Known;
+use crate::servers::Known;
 
 /// Servers within this of each other share a pass.
 const NEAR: i64 = 60 * 1_000_000;

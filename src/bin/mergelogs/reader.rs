@@ -1,24 +1,25 @@
 //! A thread for each open input: reads, splits, parses, sets right, and sends batches ahead of the
 //! merge through a bounded channel. Used batches come back to be filled again.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use pen_records::access::{Parser, Span, Spec};
-use pen_records::addr::ServerAddr;
+use pen_records::access::{AccessLine, Parser, Span, Spec};
 use pen_records::attribution::{Cuts, Line, Record, ServerId};
-use pen_records::mapping::Mapping;
-use pen_records::merge::{Bounds, Reorder};
+use pen_records::mapping::classic::FileReader;
+use pen_records::mapping::{self, Kind, Mapping, MappingError, RequestText};
+use pen_records::merge::{Bounds, Reorder, Timed};
+use pen_records::request::Cut;
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::archive::{self, Compression};
 use crate::config::Origin;
 use crate::lines::{Block, LineReader};
+use crate::servers::Names;
+pub(crate) use crate::servers::Servers;
 
 /// Bytes read at once.
 pub(crate) const BLOCK: usize = 256 << 10;
@@ -58,6 +59,16 @@ impl Shared {
 pub(crate) struct Parsed {
     pub(crate) line: Line,
     pub(crate) place: Place,
+}
+
+impl Timed for Parsed {
+    fn time(&self) -> Timestamp {
+        self.line.time
+    }
+
+    fn weight(&self) -> usize {
+        self.place.len as usize
+    }
 }
 
 /// Where a line's text is, and its client field in it.
@@ -161,6 +172,7 @@ impl AccessJob {
         let mut end =
             Box::new(AccessEnd { compression: Some(archive.compression), ..AccessEnd::default() });
         let mut last = (self.first_time, Resolution::Second);
+        let mut found = AccessLine::default();
         let mut number = 0;
         let (mut blocks, mut spare) = (Vec::new(), Vec::new());
         loop {
@@ -172,57 +184,59 @@ impl AccessJob {
             }
             let Some(block) = reader.next(blocks.pop().unwrap_or_default()) else { break };
             reorder.set_bounds(self.shared.bounds());
-            let mut lines: Vec<Parsed> = spare.pop().unwrap_or_default();
             let mut count = 0;
             for (start, stop) in block.spans() {
                 let text = &block.bytes[start..stop];
-                let parsed = self.line(&mut parser, text, &mut last, &mut end);
-                let place = Place {
-                    block: number,
-                    start: to_u32(start),
-                    len: to_u32(stop - start),
-                    client: parsed.1,
-                };
+                let (line, client) = self.line(&mut parser, text, &mut found, &mut last, &mut end);
+                let (start, len) = (to_u32(start), to_u32(stop - start));
+                reorder.push(Parsed { line, place: Place { block: number, start, len, client } });
                 count += 1;
-                reorder.push(parsed.0.time, text.len(), Parsed { line: parsed.0, place });
-                while let Some((_, parsed)) = reorder.pop() {
-                    lines.push(parsed);
-                }
             }
             number += 1;
-            let batch = AccessBatch { text: Some((block, count)), lines, end: None };
-            if send.send(batch).is_err() {
-                return;
+            reorder.end_run(spare.pop().unwrap_or_default());
+            let mut text = Some((block, count));
+            // Mostly one run, which is an earlier block's lines.
+            loop {
+                let lines = reorder.next_run();
+                if text.is_none() && lines.is_none() {
+                    break;
+                }
+                let lines = lines.unwrap_or_default();
+                if send.send(AccessBatch { text: text.take(), lines, end: None }).is_err() {
+                    return;
+                }
             }
         }
         end.format = parser.format();
         end.pieces = reader.split();
         end.fault = reader.into_fault();
-        let mut lines = spare.pop().unwrap_or_default();
-        while let Some((_, parsed)) = reorder.pop_held() {
-            lines.push(parsed);
+        while let Some(lines) = reorder.next_held() {
+            if send.send(AccessBatch { text: None, lines, end: None }).is_err() {
+                return;
+            }
         }
         (end.late, end.moved) = (reorder.late(), reorder.moved());
         // The merge may have stopped listening: then nobody wants to know.
-        drop(send.send(AccessBatch { text: None, lines, end: Some(end) }));
+        drop(send.send(AccessBatch { text: None, lines: Vec::new(), end: Some(end) }));
     }
 
     fn line(
         &self,
         parser: &mut Parser,
         text: &[u8],
+        found: &mut AccessLine,
         last: &mut (Timestamp, Resolution),
         end: &mut AccessEnd,
     ) -> (Line, Option<Span>) {
         end.lines += 1;
-        match parser.parse(text) {
-            Ok(parsed) => {
-                match parsed.time {
+        match parser.read(text, found) {
+            Ok(()) => {
+                match found.time {
                     Some(time) => *last = time,
                     None => end.without_time += 1,
                 }
-                end.with_port += u64::from(parsed.peer_port.is_some());
-                (Line::new(text, &parsed, Cuts::Short, self.server, *last), Some(parsed.client))
+                end.with_port += u64::from(found.peer_port.is_some());
+                (Line::new(text, found, Cuts::Short, self.server, *last), Some(found.client))
             }
             Err(error) => {
                 if end.complaints.len() < COMPLAINTS {
@@ -237,47 +251,6 @@ impl AccessJob {
 
 fn to_u32(offset: usize) -> u32 {
     u32::try_from(offset).expect("a block is far below 4 GiB")
-}
-
-/// The servers a mapping may name, and how far each one's clock is from the balancer's.
-#[derive(Clone, Default)]
-pub(crate) struct Servers {
-    ips: Vec<(IpAddr, Known)>,
-    paths: HashMap<Vec<u8>, Known>,
-}
-
-/// A server that logs were given for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Known {
-    pub(crate) id: ServerId,
-    /// Microseconds its clock is ahead of the balancer's.
-    pub(crate) ahead: i64,
-    /// Which pass over the mapping logs its records come from.
-    pub(crate) pass: usize,
-}
-
-impl Servers {
-    pub(crate) fn insert(&mut self, addr: ServerAddr<'_>, known: Known) {
-        match addr {
-            ServerAddr::Ip(ip) => match self.ips.binary_search_by_key(&ip, |&(ip, _)| ip) {
-                Ok(at) => self.ips[at].1 = known,
-                Err(at) => self.ips.insert(at, (ip, known)),
-            },
-            ServerAddr::Unix(path) => {
-                self.paths.insert(path.to_vec(), known);
-            }
-        }
-    }
-
-    pub(crate) fn find(&self, addr: ServerAddr<'_>) -> Option<Known> {
-        match addr {
-            ServerAddr::Ip(ip) => {
-                let at = self.ips.binary_search_by_key(&ip, |&(ip, _)| ip).ok()?;
-                Some(self.ips[at].1)
-            }
-            ServerAddr::Unix(path) => self.paths.get(path).copied(),
-        }
-    }
 }
 
 /// What to read from a mapping log.
@@ -313,44 +286,88 @@ impl MappingJob {
             compression: Some(archive.compression),
             ..MappingEnd::default()
         });
+        let mut parser = FileReader::default();
+        let mut names = Names::default();
         let mut block = Block::default();
         while let Some(next) = reader.next(block) {
-            let mut records = reuse.try_recv().unwrap_or_default();
             for line in next.lines() {
-                if let Some(record) = self.line(line, &mut end) {
-                    reorder.push(record.time, line.len(), record);
-                    while let Some((_, record)) = reorder.pop() {
-                        records.push(record);
-                    }
+                if let Some(record) = self.line(&mut parser, &mut names, line, &mut end) {
+                    reorder.push(record);
                 }
             }
             block = next;
+            reorder.end_run(reuse.try_recv().unwrap_or_default());
+            while let Some(records) = reorder.next_run() {
+                if send.send(MappingBatch { records, end: None }).is_err() {
+                    return;
+                }
+            }
+        }
+        end.fault = reader.into_fault();
+        while let Some(records) = reorder.next_held() {
             if send.send(MappingBatch { records, end: None }).is_err() {
                 return;
             }
         }
-        end.fault = reader.into_fault();
-        let mut records = reuse.try_recv().unwrap_or_default();
-        while let Some((_, record)) = reorder.pop_held() {
-            records.push(record);
-        }
         end.late = reorder.late();
         // The merge may have stopped listening: then nobody wants to know.
-        drop(send.send(MappingBatch { records, end: Some(end) }));
+        drop(send.send(MappingBatch { records: Vec::new(), end: Some(end) }));
     }
 
-    fn line(&self, line: &[u8], end: &mut MappingEnd) -> Option<Record> {
+    fn line(
+        &self,
+        reader: &mut FileReader,
+        names: &mut Names,
+        line: &[u8],
+        end: &mut MappingEnd,
+    ) -> Option<Record> {
         end.lines += 1;
-        let mapping = match Mapping::parse_file_line(line) {
-            Ok(mapping) => mapping,
+        if line.starts_with(mapping::line::START) {
+            return self.extended_line(line, end);
+        }
+        let read = reader.read(line).and_then(|line| Ok((line, names.find(&line, &self.servers)?)));
+        let (line, known) = match read {
+            Ok(read) => read,
             Err(error) => {
-                end.damaged += 1;
-                if end.complaints.len() < COMPLAINTS {
-                    end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
-                }
+                self.complain(&error, end);
                 return None;
             }
         };
+        let Some(known) = known else {
+            end.elsewhere += 1;
+            return None;
+        };
+        if known.pass != self.pass {
+            return None;
+        }
+        let Some(request) = line.request.fingerprint() else {
+            end.without_request += 1;
+            return None;
+        };
+        Some(Record {
+            server: known.id,
+            client: line.client,
+            time: line.time.offset_by(known.ahead),
+            resolution: Resolution::Second,
+            request,
+            cut: line.request.cut,
+        })
+    }
+
+    /// A line of our own balancer. Its request is cut as in a classic one, so that both may stand in
+    /// one log; only requests explain lines.
+    #[cold]
+    fn extended_line(&self, line: &[u8], end: &mut MappingEnd) -> Option<Record> {
+        let mapping = match Mapping::parse_extended_line(line) {
+            Ok(mapping) => mapping,
+            Err(error) => {
+                self.complain(&error, end);
+                return None;
+            }
+        };
+        if mapping.kind != Kind::Request {
+            return None;
+        }
         let Some(known) = self.servers.find(mapping.server) else {
             end.elsewhere += 1;
             return None;
@@ -359,8 +376,17 @@ impl MappingJob {
             return None;
         }
         let (time, resolution) = mapping.time?;
-        let record = Record::new(&mapping, known.id, (time.offset_by(known.ahead), resolution));
+        let time = (time.offset_by(known.ahead), resolution);
+        let request = mapping.request.map(|request| RequestText { cut: Cut::Short, ..request });
+        let record = Record::new(&Mapping { request, ..mapping }, known.id, time);
         end.without_request += u64::from(record.is_none());
         record
+    }
+
+    fn complain(&self, error: &MappingError, end: &mut MappingEnd) {
+        end.damaged += 1;
+        if end.complaints.len() < COMPLAINTS {
+            end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
+        }
     }
 }

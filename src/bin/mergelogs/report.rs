@@ -7,7 +7,8 @@ use pen_records::time::Timestamp;
 
 use crate::clocks::Clock;
 use crate::config::Config;
-use crate::join::{ServerTally, Tally};
+use crate::join::Tally;
+use crate::writer::ServerTally;
 
 /// All figures of a run.
 pub(crate) struct Report<'a> {

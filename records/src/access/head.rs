@@ -1,0 +1,318 @@
+//! What stands in front of a line's request: who and when.
+
+use super::clf::{error, span};
+use super::clock::{Clock, Read, decimal};
+use super::quote::next_quote;
+use super::{AccessLine, Expected, LineError, Span};
+use crate::addr::parse_ip;
+use crate::scan;
+
+/// Where the client stands among the words in front of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placement {
+    /// Each line shows it.
+    ByLine,
+    /// It is the first word.
+    First,
+    /// It is the second, after the virtual host.
+    AfterHost,
+}
+
+/// Reads heads; remembers the last one. Where a balancer stands in front of the server, lines of one
+/// second mostly begin with the same bytes up to the request, which are compared and not read again.
+#[derive(Clone, Debug)]
+pub(super) struct Heads {
+    placement: Placement,
+    last: Last,
+}
+
+/// A head whose bytes alone say what it says.
+#[derive(Clone, Debug, Default)]
+struct Last {
+    /// With the quote before the request; empty if there is none.
+    text: Vec<u8>,
+    start: usize,
+    found: AccessLine,
+    after_host: bool,
+}
+
+/// Longer ones are read each time.
+const LONGEST: usize = 256;
+
+impl Heads {
+    pub(super) fn new(placement: Placement) -> Self {
+        Self { placement, last: Last::default() }
+    }
+
+    /// Reads what stands before the request of the line that starts at `start` of `body` into `found`,
+    /// whatever that held. Returns the offset of the quote before the request, and whether the virtual host comes first.
+    #[inline]
+    pub(super) fn read(
+        &mut self,
+        body: &[u8],
+        start: usize,
+        envelope: u32,
+        clock: &mut Clock,
+        found: &mut AccessLine,
+    ) -> Result<(usize, bool), LineError> {
+        let last = &self.last;
+        let rest = body.get(start..).unwrap_or_default();
+        if last.start == start && !last.text.is_empty() && rest.starts_with(&last.text) {
+            *found = AccessLine { envelope, ..last.found };
+            return Ok((start + last.text.len() - 1, last.after_host));
+        }
+        *found = AccessLine { envelope, ..AccessLine::default() };
+        self.read_anew(body, start, clock, found)
+    }
+
+    fn read_anew(
+        &mut self,
+        body: &[u8],
+        start: usize,
+        clock: &mut Clock,
+        found: &mut AccessLine,
+    ) -> Result<(usize, bool), LineError> {
+        let (bracket, time, quote) = find_time(body, start, clock)?;
+        let after_host = head(body, start, bracket, self.placement, found)?;
+        found.time = Some(time.time);
+        found.time_text = Some(span(bracket + 1, time.end));
+        // Text between time and quote could hold another time, which depends on what follows.
+        if quote == time.end + 2 && quote - start < LONGEST {
+            self.last.text.clear();
+            self.last.text.extend_from_slice(&body[start..=quote]);
+            (self.last.start, self.last.found, self.last.after_host) = (start, *found, after_host);
+        }
+        Ok((quote, after_host))
+    }
+}
+
+/// The bracket before the time, the time, and the quote before the request.
+fn find_time(
+    body: &[u8],
+    start: usize,
+    clock: &mut Clock,
+) -> Result<(usize, Read, usize), LineError> {
+    let (bracket, time) = next_time(body, start, body.len(), clock)
+        .ok_or_else(|| error(start, Expected::AccessLine))?;
+    if body[time.end + 1..].starts_with(b" \"") {
+        return Ok((bracket, time, time.end + 2));
+    }
+    let quote = next_quote(body, time.end).ok_or_else(|| error(time.end, Expected::Request))?;
+    let (mut bracket, mut time) = (bracket, time);
+    while let Some(later) = next_time(body, time.end, quote, clock) {
+        (bracket, time) = later;
+    }
+    Ok((bracket, time, quote))
+}
+
+/// The first bracketed time in `body[from..to]`, and its bracket.
+#[inline]
+fn next_time(body: &[u8], mut from: usize, to: usize, clock: &mut Clock) -> Option<(usize, Read)> {
+    loop {
+        let bracket = scan::find(b'[', body.get(..to)?, from)?;
+        let time = clock.any(body, bracket + 1);
+        if let Some(time) = time.filter(|time| body.get(time.end) == Some(&b']')) {
+            return Some((bracket, time));
+        }
+        from = bracket + 1;
+    }
+}
+
+/// The words in front of the time, whose `[` is `body[bracket]`. Returns whether the virtual host
+/// comes first.
+#[inline]
+fn head(
+    body: &[u8],
+    start: usize,
+    bracket: usize,
+    placement: Placement,
+    found: &mut AccessLine,
+) -> Result<bool, LineError> {
+    let no_client = || error(start, Expected::Client);
+    let end = bracket.checked_sub(1).filter(|&end| end > start && body[end] == b' ');
+    let end = end.ok_or_else(no_client)?;
+    let first = word(body, start, end);
+    if first.1 == first.0 {
+        return Err(no_client());
+    }
+    let second = word(body, first.1 + 1, end);
+    let dash = second.1 == second.0 + 1 && body[second.0] == b'-';
+    let after_host = match placement {
+        Placement::First => false,
+        Placement::AfterHost => true,
+        Placement::ByLine => !dash && host_first(body, first, second, end).ok_or_else(no_client)?,
+    };
+    if after_host {
+        if second.1 <= second.0 {
+            return Err(no_client());
+        }
+        let host = &body[first.0..first.1];
+        found.client = span(second.0, second.1);
+        found.host = Some(span(first.0, first.1));
+        found.server_port = port_of(host);
+        found.user = user(body, second.1 + 1, end);
+        return Ok(true);
+    }
+    let (client_end, port) = without_port(body, first);
+    found.client = span(first.0, client_end);
+    found.peer_port = port;
+    // `client host user`: a user's name alone in that place has nothing behind it.
+    let names_host = !dash && second.1 < end && body[second.0..second.1].contains(&b'.');
+    if names_host {
+        found.host = Some(span(second.0, second.1));
+    }
+    found.user = user(body, if names_host { second.1 + 1 } else { first.1 + 1 }, end);
+    Ok(false)
+}
+
+/// Whether the first of two words is the virtual host and the second the client. `None`: neither
+/// can be told to be the client.
+#[cold]
+fn host_first(
+    body: &[u8],
+    first: (usize, usize),
+    second: (usize, usize),
+    end: usize,
+) -> Option<bool> {
+    let (one, two) = (&body[first.0..first.1], &body[second.0..second.1]);
+    let four_words = {
+        let third = word(body, second.1 + 1, end);
+        third.1 < end
+    };
+    match (parse_ip(one).is_some(), parse_ip(two).is_some()) {
+        (true, false) => Some(false),
+        // `vhost client ident user`, or `client host user` with an address for the host.
+        (true, true) => Some(four_words),
+        (false, true) => is_host(one).then_some(true),
+        // Names: only what has the look of one, for this might be any text.
+        (false, false) if !is_host(one) => None,
+        (false, false) => {
+            let is_name = |word: &[u8]| is_host(word) && word.contains(&b'.');
+            let host_first = is_name(two) && (four_words || one.contains(&b':'));
+            (host_first || is_name(one)).then_some(host_first)
+        }
+    }
+}
+
+fn is_host(word: &[u8]) -> bool {
+    word.iter().all(|b| b.is_ascii_alphanumeric() || b"-._:[]*".contains(b))
+}
+
+/// `192.0.2.1:40100` or `[2001:db8::1]:40100` in the client's place: where the address ends, and
+/// the port. The word's end and `None` for anything else.
+#[inline]
+pub(super) fn without_port(body: &[u8], (from, to): (usize, usize)) -> (usize, Option<u16>) {
+    let word = &body[from..to];
+    // A port has five digits at most.
+    let tail = word.len().saturating_sub(6);
+    let Some(colon) = word[tail..].iter().rposition(|&b| b == b':') else { return (to, None) };
+    let colon = tail + colon;
+    let port = decimal(&word[colon + 1..]).and_then(|port| u16::try_from(port).ok());
+    if port.is_none() || parse_ip(word).is_some() || parse_ip(&word[..colon]).is_none() {
+        return (to, None);
+    }
+    (from + colon, port)
+}
+
+/// The port of `a.example:443`.
+fn port_of(host: &[u8]) -> Option<u16> {
+    let colon = memchr::memrchr(b':', host)?;
+    u16::try_from(decimal(&host[colon + 1..])?).ok()
+}
+
+/// The user in `body[from..end]`, the words between client and time. The first is the identity, if
+/// there is another; a `-` at the end is the user whatever stands before it.
+#[inline]
+fn user(body: &[u8], from: usize, end: usize) -> Option<Span> {
+    let words = body.get(from..end).filter(|words| !words.is_empty())?;
+    if words.ends_with(b" -") {
+        return Some(span(end - 1, end));
+    }
+    let after_identity = words.iter().position(|&b| b == b' ').map_or(0, |space| space + 1);
+    Some(span(from + after_identity, end))
+}
+
+/// The word in `body[from..end]`, up to a space.
+#[inline]
+fn word(body: &[u8], from: usize, end: usize) -> (usize, usize) {
+    let from = from.min(end);
+    (from, scan::find(b' ', &body[..end], from).unwrap_or(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Request;
+    use super::super::clf::parse;
+    use super::*;
+
+    const TIME: &str = "[10/Oct/2000:13:55:36 -0700]";
+
+    fn read(line: &str) -> Result<AccessLine, LineError> {
+        let mut found = AccessLine::default();
+        let mut heads = Heads::new(Placement::ByLine);
+        parse(line.as_bytes(), 0, &mut heads, &mut Clock::default(), &mut found)?;
+        Ok(found)
+    }
+
+    #[test]
+    fn the_words_before_the_time_name_client_host_and_user() {
+        for (head, client, host, user) in [
+            ("192.0.2.1 - -", "192.0.2.1", None, Some("-")),
+            ("192.0.2.1 - bob", "192.0.2.1", None, Some("bob")),
+            ("192.0.2.1 - Bob B. Bobson", "192.0.2.1", None, Some("Bob B. Bobson")),
+            ("192.0.2.1 - \"\"", "192.0.2.1", None, Some("\"\"")),
+            ("192.0.2.1 -", "192.0.2.1", None, Some("-")),
+            ("192.0.2.1", "192.0.2.1", None, None),
+            ("192.0.2.1 www.example.com bob", "192.0.2.1", Some("www.example.com"), Some("bob")),
+            ("192.0.2.1 bob.example", "192.0.2.1", None, Some("bob.example")),
+            ("2001:db8::1 - -", "2001:db8::1", None, Some("-")),
+            ("pipe6.example.net - -", "pipe6.example.net", None, Some("-")),
+            ("www.example.com 192.0.2.1 - -", "192.0.2.1", Some("www.example.com"), Some("-")),
+            (
+                "www.example.com:80 192.0.2.1 - b",
+                "192.0.2.1",
+                Some("www.example.com:80"),
+                Some("b"),
+            ),
+            ("a.example b.example - -", "b.example", Some("a.example"), Some("-")),
+            ("198.51.100.1 192.0.2.1 - -", "192.0.2.1", Some("198.51.100.1"), Some("-")),
+            ("example.com 192.0.2.1 - req1 -", "192.0.2.1", Some("example.com"), Some("-")),
+            ("192.0.2.1 - x [10/Oct/2000:13:55:36 +0000] y", "192.0.2.1", None, None),
+        ] {
+            let line = format!("{head} {TIME} \"GET / HTTP/1.1\" 200 5");
+            let found = read(&line).expect(head);
+            let text = |span: Span| String::from_utf8_lossy(span.of(line.as_bytes())).into_owned();
+            assert_eq!(text(found.client), client, "{head}");
+            assert_eq!(found.host.map(text).as_deref(), host, "{head}");
+            if user.is_some() || !head.contains('[') {
+                assert_eq!(found.user.map(text).as_deref(), user, "{head}");
+            }
+            assert_eq!(found.time_text.map(text).as_deref(), Some(TIME.trim_matches(['[', ']'])));
+            assert_eq!((found.status, found.bytes), (Some(200), Some(5)), "{head}");
+        }
+    }
+
+    #[test]
+    fn a_port_behind_the_client_is_the_peers() {
+        for (head, client, port) in [
+            ("192.0.2.1:40100", "192.0.2.1", Some(40_100)),
+            ("[2001:db8::1]:40100", "[2001:db8::1]", Some(40_100)),
+            ("2001:db8::1", "2001:db8::1", None),
+            ("192.0.2.1:99999", "192.0.2.1:99999", None),
+        ] {
+            let line = format!("{head} - - {TIME} \"GET / HTTP/1.1\" 200 5");
+            let found = read(&line).expect(head);
+            assert_eq!(found.client.of(line.as_bytes()), client.as_bytes());
+            assert_eq!(found.peer_port, port);
+        }
+    }
+
+    #[test]
+    fn a_user_that_looks_like_a_time_does_not_move_the_request() {
+        let line =
+            format!(r#"192.0.2.1 - x {TIME} \"GET /forged\" 1 {TIME} "GET / HTTP/1.1" 200 5"#);
+        let found = read(&line).unwrap();
+        let Request::Line(span) = found.request else { panic!("no request") };
+        assert_eq!(span.of(line.as_bytes()), b"GET / HTTP/1.1");
+    }
+}

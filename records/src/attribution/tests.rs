@@ -1,0 +1,274 @@
+//! The engine as a driver sees it: what comes out of small, plain situations.
+
+use super::*;
+use crate::addr::ServerAddr;
+
+const SECOND: i64 = 1_000_000;
+
+struct Site {
+    engine: Attributor<u32>,
+    server: ServerId,
+    lines: u32,
+    sender: u32,
+    out: Vec<(u8, Certainty, Reason)>,
+}
+
+impl Site {
+    fn new() -> Self {
+        let mut engine = Attributor::new(Settings::default());
+        let server = engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
+        Self { engine, server, lines: 0, sender: 9, out: Vec::new() }
+    }
+
+    fn mapping(&mut self, at: i64, client: u8, url: &str) {
+        self.advance(at);
+        self.engine.mapping(Record {
+            server: self.server,
+            client: ClientAddr::Ip([192, 0, 2, client].into()),
+            time: Timestamp::from_micros(at),
+            resolution: Resolution::Microsecond,
+            request: Fingerprint::of_raw(url.as_bytes(), Cut::Long).unwrap(),
+            cut: Cut::Long,
+        });
+    }
+
+    fn line(&mut self, at: i64, agent: u32, url: &str) {
+        self.advance(at);
+        let line = Line {
+            long: Fingerprint::of_logged(&[url.as_bytes()], Cut::Long),
+            sender: Some(self.sender),
+            user_agent: Some(agent),
+            ..Line::unread(self.server, (Timestamp::from_micros(at), Resolution::Microsecond))
+        };
+        self.engine.line(line, self.lines);
+        self.lines += 1;
+    }
+
+    /// As a driver does: time moves, what is due comes out, and only then comes the next.
+    fn advance(&mut self, at: i64) {
+        self.engine.advance(Timestamp::from_micros(at));
+        while let Some(out) = self.engine.next_decided() {
+            let client = match out.verdict.client {
+                Some(ClientAddr::Ip(std::net::IpAddr::V4(ip))) => ip.octets()[3],
+                _ => 0,
+            };
+            self.out.push((client, out.verdict.certainty, out.verdict.reason));
+        }
+    }
+
+    /// What came out by now: the client's last octet (0 for none), how sure, and why.
+    fn out(&mut self, at: i64) -> Vec<(u8, Certainty, Reason)> {
+        self.advance(at);
+        std::mem::take(&mut self.out)
+    }
+}
+
+#[test]
+fn a_line_waits_and_takes_the_only_mapping() {
+    let mut site = Site::new();
+    site.mapping(0, 7, "/a");
+    site.line(10, 1, "/a");
+    assert_eq!(site.out(1_000), [], "it is held for the rest of its group");
+    assert_eq!(site.out(SECOND), [(7, Certainty::Certain, Reason::Only)]);
+}
+
+#[test]
+fn a_mapping_that_comes_late_is_waited_for() {
+    let mut site = Site::new();
+    site.line(0, 1, "/a");
+    site.mapping(100_000, 7, "/a");
+    assert_eq!(site.out(SECOND), [(7, Certainty::Certain, Reason::Only)]);
+}
+
+#[test]
+fn a_mapping_explains_one_line() {
+    let mut site = Site::new();
+    site.mapping(0, 7, "/a");
+    site.line(10, 1, "/a");
+    site.line(SECOND, 1, "/a");
+    let expected = [(7, Certainty::Certain, Reason::Only), (0, Certainty::None, Reason::NoMapping)];
+    assert_eq!(site.out(9 * SECOND), expected);
+}
+
+#[test]
+fn several_mappings_of_one_client_are_certain_of_two_clients_likely_and_in_order() {
+    let mut site = Site::new();
+    site.mapping(0, 7, "/a");
+    site.mapping(1, 7, "/a");
+    site.line(10, 1, "/a");
+    site.line(11, 1, "/a");
+    let expected =
+        [(7, Certainty::Certain, Reason::SameClient), (7, Certainty::Certain, Reason::Only)];
+    assert_eq!(site.out(SECOND), expected);
+    site.mapping(2 * SECOND, 8, "/a");
+    site.mapping(2 * SECOND + 1, 9, "/a");
+    site.line(2 * SECOND + 2, 5, "/a");
+    site.line(2 * SECOND + 3, 6, "/a");
+    let out = site.out(9 * SECOND);
+    assert_eq!(out[0], (8, Certainty::Likely, Reason::Order));
+    assert_eq!((out[1].0, out[1].1), (9, Certainty::Likely), "the rest of a guess is a guess");
+}
+
+#[test]
+fn a_known_user_agent_turns_the_order_round() {
+    let mut site = Site::new();
+    for (round, client) in [(0, 8), (1, 9)] {
+        site.mapping(round * SECOND, client, "/own");
+        site.line(round * SECOND + 5, u32::from(client), "/own");
+    }
+    site.mapping(5 * SECOND, 8, "/a");
+    site.mapping(5 * SECOND + 1, 9, "/a");
+    site.line(5 * SECOND + 5, 9, "/a");
+    site.line(5 * SECOND + 6, 8, "/a");
+    let out = site.out(9 * SECOND);
+    assert_eq!(out[2], (9, Certainty::Likely, Reason::UserAgent));
+    assert_eq!(out[3].0, 8);
+}
+
+#[test]
+fn two_lines_that_compete_for_one_mapping_are_not_certain() {
+    let mut site = Site::new();
+    site.mapping(0, 7, "/a");
+    site.line(10, 1, "/a");
+    site.line(11, 1, "/a");
+    let out = site.out(SECOND);
+    assert!(out.iter().all(|&(_, certainty, _)| certainty < Certainty::Certain), "{out:?}");
+    assert_eq!(out.iter().filter(|&&(client, ..)| client == 7).count(), 1);
+}
+
+#[test]
+fn where_mappings_are_often_missing_nothing_is_certain() {
+    let mut site = Site::new();
+    for i in 0..40 {
+        site.line(i * SECOND, 1, "/unknown");
+    }
+    site.mapping(50 * SECOND, 7, "/a");
+    site.line(50 * SECOND + 10, 1, "/a");
+    let out = site.out(60 * SECOND);
+    assert_eq!(out.last(), Some(&(7, Certainty::Likely, Reason::Doubtful)));
+}
+
+#[test]
+fn mappings_that_nobody_answers_do_not_shift_those_that_follow() {
+    let mut site = Site::new();
+    // A server that answers within a millisecond or so.
+    for i in 0..100 {
+        site.mapping(i * SECOND, 1, &format!("/{i}"));
+        site.line(i * SECOND + 1_000 + i, 1, &format!("/{i}"));
+    }
+    // Twenty requests that were never answered, then ordinary traffic for the same page.
+    for i in 0..20 {
+        site.mapping(200 * SECOND + i, 2, "/a");
+    }
+    for i in 0..10 {
+        let at = (210 + i) * SECOND;
+        let client = u8::try_from(10 + i).unwrap();
+        site.mapping(at, client, "/a");
+        site.line(at + 1_000, 1, "/a");
+    }
+    let out = site.out(300 * SECOND);
+    let clients: Vec<u8> = out[100..].iter().map(|&(client, ..)| client).collect();
+    assert_eq!(clients, (10..20).collect::<Vec<u8>>());
+}
+
+#[test]
+fn with_many_of_one_page_outstanding_lines_take_them_in_order() {
+    let mut site = Site::new();
+    for i in 0..5_000_u32 {
+        let client = u8::try_from(i % 250).unwrap();
+        site.mapping(i64::from(i), client, "/a");
+    }
+    for i in 0..5_000 {
+        site.line(100_000 + i, 1, "/a");
+    }
+    let out = site.out(SECOND);
+    for (i, (client, ..)) in (0_u32..).zip(&out) {
+        assert_eq!(u32::from(*client), i % 250, "line {i}");
+    }
+}
+
+#[test]
+fn old_mappings_are_forgotten_and_counted() {
+    let mut site = Site::new();
+    site.mapping(0, 7, "/a");
+    site.line(601 * SECOND, 1, "/a");
+    assert_eq!(site.out(700 * SECOND), [(0, Certainty::None, Reason::NoMapping)]);
+    assert_eq!(site.engine.counts().expired, 1);
+}
+
+#[test]
+fn bounds_hold_whatever_is_sent() {
+    let settings = Settings { max_mappings: 10, max_lines: 5, ..Settings::default() };
+    let mut site = Site::new();
+    site.engine = Attributor::new(settings);
+    site.server = site.engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
+    for i in 0..100 {
+        site.mapping(i, 7, &format!("/{i}"));
+    }
+    for i in 0..20 {
+        site.line(200 + i, 1, "/x");
+    }
+    assert_eq!(site.out(300).len(), 15);
+    let counts = site.engine.counts();
+    assert_eq!((counts.outstanding, counts.evicted), (10, 90));
+    assert_eq!((counts.held, counts.hurried), (5, 15));
+}
+
+#[test]
+fn a_line_finds_mappings_of_either_cut() {
+    let mut site = Site::new();
+    site.mapping(0, 1, "/long");
+    site.engine.mapping(Record {
+        server: site.server,
+        client: ClientAddr::Ip([192, 0, 2, 2].into()),
+        time: Timestamp::from_micros(0),
+        resolution: Resolution::Second,
+        request: Fingerprint::of_raw(b"/short", Cut::Short).unwrap(),
+        cut: Cut::Short,
+    });
+    for (at, url) in [(10, "/long"), (11, "/short")] {
+        let logged = |cut| Fingerprint::of_logged(&[url.as_bytes()], cut);
+        let line = Line {
+            short: logged(Cut::Short),
+            long: logged(Cut::Long),
+            ..Line::unread(site.server, (Timestamp::from_micros(at), Resolution::Second))
+        };
+        site.engine.line(line, 0);
+    }
+    let clients: Vec<u8> = site.out(SECOND).iter().map(|&(client, ..)| client).collect();
+    assert_eq!(clients, [1, 2]);
+}
+
+#[test]
+fn lines_that_came_past_the_balancer_use_no_mapping_up() {
+    let mut site = Site::new();
+    for i in 0..200_u32 {
+        let at = i64::from(i) * SECOND;
+        site.sender = 7;
+        site.line(at, 1, "/health");
+        site.sender = 9;
+        site.mapping(at + 1_000, 3, &format!("/{i}"));
+        site.line(at + 2_000, 1, &format!("/{i}"));
+    }
+    site.sender = 7;
+    site.mapping(200 * SECOND, 3, "/health");
+    site.line(200 * SECOND + 10, 1, "/health");
+    site.line(200 * SECOND + 20, 1, "/health");
+    let out = site.out(900 * SECOND);
+    let direct = out.iter().filter(|&&(.., reason)| reason == Reason::Direct).count();
+    assert!(direct > 150, "{direct} of 200");
+    let last = &out[out.len() - 20..];
+    assert!(last.iter().any(|&(client, ..)| client == 3));
+}
+
+#[test]
+fn settings_bound_the_wait() {
+    let wait = Duration::from_millis(20);
+    let mut site = Site::new();
+    site.engine = Attributor::new(Settings { wait, ..Settings::default() });
+    site.server = site.engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
+    site.line(0, 1, "/a");
+    assert_eq!(site.engine.next_due(), Some(Timestamp::from_micros(20_000)));
+    assert_eq!(site.out(19_999).len(), 0);
+    assert_eq!(site.out(20_000).len(), 1);
+}

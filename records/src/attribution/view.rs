@@ -1,0 +1,360 @@
+//! The lines and mappings of a group side by side, and the cheapest way to lay the one along the
+//! other: for groups in which no line can be decided by itself.
+
+use super::assign::{Costs, FREE, MAX_LINES, MAX_MAPPINGS, Other};
+use super::decide::{nothing, weight};
+use super::engine::{Asked, Attributor, LAST};
+use super::habits::{CERTAIN, Fit, Rarity, Tag};
+use super::outstanding::{Group, Waiting};
+use super::{Certainty, Reason, Verdict};
+use crate::addr::ClientAddr;
+use crate::time::{Resolution, Timestamp};
+
+/// How many mappings of a group are looked at in search of those that a line could have.
+const MAX_STEPS: usize = 64;
+
+/// How many lines are decided at once where a group has more than are in view: the rest of the
+/// view has done its part for them.
+const AT_ONCE: usize = 6;
+
+/// Cost of skipping a mapping: one in some hundred is never answered.
+const SKIPPED: i64 = 3_000;
+
+/// How little the User-Agents of two pairs may cost, and how much more the other way round, for it to
+/// be plain which is whose.
+const SURE: i32 = 2_000;
+const DECISIVE: i32 = 5_000;
+
+/// Where a server keeps order, how many turns later than its own a mapping is that a line may take,
+/// and how many earlier.
+const AHEAD: usize = 7;
+const BEHIND: usize = 3;
+
+/// The lines and mappings of a group that are decided together; kept from decision to decision for
+/// its memory.
+#[derive(Default)]
+pub(super) struct View {
+    rows: Vec<Row>,
+    columns: Vec<Column>,
+    /// Whether no mapping is left out that the first line could have.
+    complete: bool,
+    costs: Costs,
+    rarities: Vec<Rarity>,
+}
+
+/// A line in view.
+#[derive(Clone, Copy)]
+struct Row {
+    /// Its place among the lines held.
+    index: usize,
+    asked: Asked,
+}
+
+/// A mapping in view.
+#[derive(Clone, Copy)]
+struct Column {
+    mapping: u32,
+    client: ClientAddr,
+    tag: Tag,
+    time: Timestamp,
+    resolution: Resolution,
+    tainted: bool,
+    /// Set aside before: to skip it once more is no surprise.
+    given_up: bool,
+    standing: Standing,
+}
+
+/// What a mapping in view is to the line that is decided now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// An earlier line of the view took it.
+    Taken,
+    /// The line could have it.
+    Possible,
+    /// Its time or its delay rule it out.
+    RuledOut,
+}
+
+impl<T> Attributor<T> {
+    /// Several lines or several mappings: the cheapest assignment of those in view.
+    pub(super) fn decide_together(&mut self, group: u32) -> Verdict {
+        let mut view = std::mem::take(&mut self.view);
+        self.look(group, &mut view);
+        self.weigh(group, &mut view);
+        self.watch_turns(&view);
+        let chosen = view.costs.solve();
+        let latest = view.rows[0].asked.time.offset_by(self.wait / 2);
+        let crowded = view.rows.len() < self.outstanding.group(group).lines as usize;
+        let mut verdict = None;
+        for (row, chosen) in chosen.into_iter().enumerate().take(if crowded { AT_ONCE } else { 1 })
+        {
+            let Row { index, asked } = view.rows[row];
+            if row > 0 && asked.time > latest {
+                break;
+            }
+            let next = self.held[index].next;
+            let found = if let Some(column) = chosen {
+                let verdict = self.judge_chosen(group, &mut view, row, column);
+                self.consume(group, view.columns[column].mapping, next);
+                verdict
+            } else {
+                let verdict = self.judge_none(group, &view);
+                self.leave_group(group, next);
+                verdict
+            };
+            if row == 0 {
+                verdict = Some(found);
+            } else {
+                self.keep_early(index, found);
+            }
+        }
+        self.view = view;
+        verdict.unwrap_or_else(|| nothing(Reason::NoMapping))
+    }
+
+    /// A line goes without, though others of its group may not: what they get is a guess from now on.
+    fn judge_none(&mut self, group: u32, view: &View) -> Verdict {
+        for column in view.columns.iter().filter(|column| column.standing != Standing::Taken) {
+            self.outstanding.taint(column.mapping);
+        }
+        let Group { mappings, lines, .. } = *self.outstanding.group(group);
+        let reason = if lines > mappings { Reason::NoMapping } else { Reason::NoneFits };
+        Verdict { candidates: mappings, ..nothing(reason) }
+    }
+
+    /// The group's first lines, and the first of its mappings that these could have. Where a
+    /// server's delays are well known, those that are far too old are left out, unless there is
+    /// nothing else.
+    fn look(&self, group: u32, view: &mut View) {
+        let asked = self.held[0].asked;
+        let delays = &self.states[asked.server as usize].delays;
+        self.look_at_lines(group, view);
+        view.columns.clear();
+        if delays.is_settled() {
+            self.look_at_mappings(group, view, |waiting| {
+                let delay = asked.time.micros_since(waiting.time);
+                delay <= 0 || !delays.is_unusual(delay)
+            });
+        }
+        if view.columns.is_empty() {
+            self.look_at_mappings(group, view, |_| true);
+        }
+        // Those that were set aside came last, and are older.
+        view.columns.sort_by_key(|column| column.time);
+    }
+
+    fn look_at_lines(&self, group: u32, view: &mut View) {
+        view.rows.clear();
+        let mut next = self.outstanding.group(group).first_line;
+        while next != LAST
+            && view.rows.len() < MAX_LINES
+            && let Ok(index) = usize::try_from(next - self.first_held)
+        {
+            view.rows.push(Row { index, asked: self.held[index].asked });
+            next = self.held[index].next;
+        }
+    }
+
+    fn look_at_mappings(&self, group: u32, view: &mut View, suits: impl Fn(&Waiting) -> bool) {
+        let asked = view.rows[0].asked;
+        let latest = view.rows.last().map_or(asked, |row| row.asked);
+        view.complete = true;
+        for (step, mapping) in self.outstanding.candidates(group).enumerate() {
+            if view.columns.len() == MAX_MAPPINGS || step == MAX_STEPS {
+                view.complete = false;
+                break;
+            }
+            let waiting = self.outstanding.get(mapping);
+            let time = (waiting.time, waiting.resolution);
+            if self.is_impossible(time, &latest) || !suits(waiting) {
+                continue;
+            }
+            view.columns.push(Column {
+                mapping,
+                client: waiting.client,
+                tag: waiting.tag,
+                time: waiting.time,
+                resolution: waiting.resolution,
+                tainted: waiting.tainted,
+                given_up: waiting.stale,
+                standing: Standing::RuledOut,
+            });
+        }
+        // Where the last one is too young for the first line, so are those behind it.
+        if let Some(last) = view.columns.last() {
+            let delay = asked.time.micros_since(last.time);
+            view.complete |= delay < 0 && !self.is_ordinary(asked.server, delay);
+        }
+    }
+
+    /// What each pair in view costs.
+    fn weigh(&self, group: u32, view: &mut View) {
+        let horizon = self.horizon(group, view);
+        let View { rows, columns, costs, rarities, .. } = view;
+        let state = &self.states[rows[0].asked.server as usize];
+        let other =
+            Other { unmatched: state.unmatched_cost(), crossed: state.turns.crossing_cost() };
+        let skips = columns.iter().map(|column| if column.given_up { 0 } else { SKIPPED });
+        costs.reset(rows.len(), skips, other);
+        rarities.clear();
+        rarities.extend(rows.iter().map(|row| self.habits.rarity(row.asked.user_agent)));
+        // Coarse stamps make most delays of a group the same one.
+        let (mut last_delay, mut last_cost) = (0, state.delays.cost(0));
+        let mut turn = 0;
+        for (place, column) in columns.iter().enumerate() {
+            // Where a server keeps order, a line takes a mapping whose turn is near its own.
+            let near = if other.crossed < FREE || column.given_up {
+                0..rows.len()
+            } else {
+                turn += 1;
+                usize::saturating_sub(turn, AHEAD).min(rows.len())..rows.len().min(turn + BEHIND)
+            };
+            if near.is_empty() {
+                continue;
+            }
+            let known = self.habits.known(column.tag);
+            let saved = state.delays.saved(horizon.micros_since(column.time));
+            for row in near {
+                let (Row { asked, .. }, rarity) = (&rows[row], &rarities[row]);
+                let delay = asked.time.micros_since(column.time);
+                if self.is_impossible((column.time, column.resolution), asked) {
+                    continue;
+                }
+                if delay != last_delay {
+                    (last_delay, last_cost) = (delay, state.delays.cost(delay));
+                }
+                costs.set(row, place, last_cost - saved + i64::from(known.cost(rarity)));
+            }
+        }
+    }
+
+    /// Until when all lines of a group are in view: now, or where there are too many of them the
+    /// time of the last one in view.
+    fn horizon(&self, group: u32, view: &View) -> Timestamp {
+        let now = self.now.max(view.rows[0].asked.time);
+        if view.rows.len() == self.outstanding.group(group).lines as usize {
+            return now;
+        }
+        view.rows.last().map_or(now, |last| last.asked.time)
+    }
+
+    /// Learns from the first two lines and mappings of a group whether equal requests are answered in
+    /// order, if the User-Agents leave no doubt which is whose.
+    fn watch_turns(&mut self, view: &View) {
+        let ([first, second, ..], [a, b, ..], [one, two, ..]) =
+            (&*view.rows, &*view.columns, &*view.rarities)
+        else {
+            return;
+        };
+        if first.asked.user_agent == second.asked.user_agent || b.time > first.asked.time {
+            return;
+        }
+        let (known_a, known_b) = (self.habits.known(a.tag), self.habits.known(b.tag));
+        let straight = known_a.cost(one) + known_b.cost(two);
+        let crossed = known_b.cost(one) + known_a.cost(two);
+        if straight.min(crossed) > SURE || (straight - crossed).abs() < DECISIVE {
+            return;
+        }
+        let state = &mut self.states[first.asked.server as usize];
+        let delay = |row: &Row, column: &Column| {
+            state.delays.cost(row.asked.time.micros_since(column.time))
+        };
+        let against = delay(first, b) + delay(second, a) - delay(first, a) - delay(second, b);
+        state.turns.learn(crossed < straight, against);
+    }
+
+    /// Says how sure the chosen one of several candidates is, and what follows for the others.
+    fn judge_chosen(&mut self, group: u32, view: &mut View, row: usize, chosen: usize) -> Verdict {
+        let asked = view.rows[row].asked;
+        let Column { mapping, client, tag, time, tainted, .. } = view.columns[chosen];
+        let delay = asked.time.micros_since(time);
+        let Group { lines, mappings, mixed, .. } = *self.outstanding.group(group);
+        let mut same = view.complete || !mixed;
+        let mut total = 0;
+        for column in &mut view.columns {
+            if column.standing == Standing::Taken {
+                continue;
+            }
+            let possible = !self.is_impossible((column.time, column.resolution), &asked)
+                && self.is_ordinary(asked.server, asked.time.micros_since(column.time));
+            column.standing = if possible { Standing::Possible } else { Standing::RuledOut };
+            if possible {
+                total += 1;
+                same &= column.client == client && !column.tainted;
+            }
+        }
+        same &= view.columns[chosen].standing == Standing::Possible;
+        let fit = self.habits.fit(tag, asked.user_agent);
+        let state = &self.states[asked.server as usize];
+        let doubt = lines > mappings
+            || tainted
+            || fit == Fit::Other
+            || state.delays.is_unusual(delay)
+            || state.misses_mappings();
+
+        let (certainty, reason, probability) = match (same, doubt) {
+            (true, false) if total == 1 => (Certainty::Certain, Reason::Only, 1_000),
+            (true, false) => (Certainty::Certain, Reason::SameClient, 1_000),
+            (true, true) => (Certainty::Likely, Reason::Doubtful, 800),
+            (false, _) => {
+                let reason = if fit == Fit::Same { Reason::UserAgent } else { Reason::Order };
+                let costs = view.costs.of_line(row);
+                (Certainty::Likely, reason, probability(chosen, &view.columns, costs))
+            }
+        };
+        let weight = u8::try_from(probability * u16::from(CERTAIN) / 1_100).unwrap_or(0);
+        match (certainty, reason) {
+            (Certainty::Certain, _) => self.habits.learn(tag, asked.user_agent, CERTAIN),
+            (_, Reason::UserAgent) if probability >= 900 => self.learn(mapping, &asked, weight),
+            _ => self.habits.learn(tag, asked.user_agent, weight),
+        }
+        if !same {
+            self.pass_over(group, view, chosen);
+        }
+        view.columns[chosen].standing = Standing::Taken;
+        Verdict {
+            client: Some(client),
+            certainty,
+            candidates: total.max(1),
+            reason,
+            delay: Some(delay),
+            probability,
+        }
+    }
+
+    /// One of several was preferred: those that could have been are tainted, those before it have
+    /// been passed over once more.
+    fn pass_over(&mut self, group: u32, view: &mut View, chosen: usize) {
+        for (place, column) in view.columns.iter_mut().enumerate() {
+            if column.standing == Standing::Taken || place == chosen {
+                continue;
+            }
+            if column.standing == Standing::Possible && !column.tainted {
+                column.tainted = true;
+                self.outstanding.taint(column.mapping);
+            }
+            if place < chosen {
+                self.outstanding.pass_over(group, column.mapping);
+            }
+        }
+    }
+}
+
+/// The share of the evidence that speaks for the chosen one's client, in thousandths, never certainty.
+/// Its neighbours stand for all: what is further off is no rival.
+fn probability(chosen: usize, columns: &[Column], costs: &[i64]) -> u16 {
+    let near = chosen.saturating_sub(BEHIND)..columns.len().min(chosen + AHEAD);
+    let client = columns[chosen].client;
+    let open = columns[near.clone()].iter().zip(&costs[near]);
+    let open = || open.clone().filter(|(column, _)| column.standing != Standing::Taken);
+    let best = open().map(|(_, &cost)| cost).min().unwrap_or(0);
+    let (mut all, mut ours) = (0, 0);
+    for (column, &cost) in open() {
+        let weight = weight(cost - best);
+        all += weight;
+        if column.client == client {
+            ours += weight;
+        }
+    }
+    u16::try_from(ours * 1_000 / all.max(1)).unwrap_or(1_000).clamp(1, 990)
+}

@@ -1,0 +1,180 @@
+//! Short searches, on the hot path of every line.
+//!
+//! A field is a few dozen bytes long, which memchr finds quickly once it has begun: a call through a
+//! pointer and a set-up cost as much again. Here sixteen bytes at a time are compared in place, and
+//! what is further away is memchr's.
+
+use wide::{CmpEq as _, CmpLt as _, i8x16, u8x16};
+
+/// Bytes compared at once.
+pub(crate) const STEP: usize = 16;
+/// What is further away is left to memchr.
+const NEAR: usize = 16 * STEP;
+
+/// Where `byte` first stands in `text`, at `from` or behind it.
+#[inline]
+pub(crate) fn find(byte: u8, text: &[u8], from: usize) -> Option<usize> {
+    let rest = text.get(from..)?;
+    let (chunks, tail) = rest.get(..NEAR).unwrap_or(rest).as_chunks::<STEP>();
+    for (index, chunk) in chunks.iter().enumerate() {
+        let mask = equal(chunk, byte);
+        if mask != 0 {
+            return Some(from + index * STEP + mask.trailing_zeros() as usize);
+        }
+    }
+    if rest.len() > NEAR {
+        return Some(from + NEAR + memchr::memchr(byte, &rest[NEAR..])?);
+    }
+    // The text's last bytes, some of them for the second time.
+    if let Some(last) = text.last_chunk::<STEP>() {
+        let mask = equal(last, byte) >> (STEP - tail.len());
+        return (mask != 0).then(|| text.len() - tail.len() + mask.trailing_zeros() as usize);
+    }
+    tail.iter().position(|&other| other == byte).map(|at| text.len() - tail.len() + at)
+}
+
+/// The bytes whose places [`window`] says.
+pub(crate) const WINDOW: usize = 4 * STEP;
+
+/// Where `byte` stands in `text[from..from + WINDOW]`, or as much of that as there is: a bit for each
+/// place, the first one lowest.
+#[inline]
+pub(crate) fn window(byte: u8, text: &[u8], from: usize) -> u64 {
+    let rest = text.get(from..).unwrap_or_default();
+    if let Some(whole) = rest.first_chunk() {
+        return places(byte, whole);
+    }
+    // The text's last bytes, some of them for the second time.
+    if let Some(last) = text.last_chunk() {
+        return if rest.is_empty() { 0 } else { places(byte, last) >> (WINDOW - rest.len()) };
+    }
+    rest.iter().rev().fold(0, |places, &other| places << 1 | u64::from(other == byte))
+}
+
+#[inline]
+fn places(byte: u8, window: &[u8; WINDOW]) -> u64 {
+    let (chunks, _) = window.as_chunks();
+    chunks.iter().rev().fold(0, |places, chunk| places << STEP | u64::from(equal(chunk, byte)))
+}
+
+/// Whether `text` is nothing but printable ASCII without a backslash (or DEL, which is as harmless):
+/// so that there is nothing to undo, to cut or to replace.
+#[inline]
+pub(crate) fn is_plain(text: &[u8]) -> bool {
+    let (chunks, tail) = text.as_chunks::<STEP>();
+    // Nearly all texts are, so none is left early.
+    let special = chunks.iter().fold(i8x16::ZERO, |special, chunk| special | specials(chunk));
+    let rest = match text.last_chunk() {
+        // Some of them for the second time.
+        Some(last) => (special | specials(last)).any(),
+        None => tail.iter().any(|&byte| !(b' '..0x80).contains(&byte) || byte == b'\\'),
+    };
+    !rest
+}
+
+/// Bytes that are none of a plain text's: as signed numbers those beyond ASCII are below all others.
+#[inline]
+fn specials(chunk: &[u8; STEP]) -> i8x16 {
+    let chunk = i8x16::new(chunk.map(u8::cast_signed));
+    chunk.cmp_lt(i8x16::splat(b' '.cast_signed())) | chunk.cmp_eq(i8x16::splat(b'\\'.cast_signed()))
+}
+
+/// A bit for each byte of `chunk` that is `byte`, the first one lowest.
+#[inline]
+pub(crate) fn equal(chunk: &[u8; STEP], byte: u8) -> u32 {
+    u8x16::new(*chunk).cmp_eq(u8x16::splat(byte)).move_mask().cast_unsigned()
+}
+
+/// The same for the bytes that are decimal digits.
+#[inline]
+pub(crate) fn digits(chunk: &[u8; STEP]) -> u32 {
+    // What stands before `0` wraps round to more than nine.
+    let value = (u8x16::new(*chunk) - u8x16::splat(b'0')).max(u8x16::splat(9));
+    value.cmp_eq(u8x16::splat(9)).move_mask().cast_unsigned()
+}
+
+/// A decimal number of one to seven digits at the beginning of `text`, and its length. No branch
+/// depends on how many they are.
+#[inline]
+pub(crate) fn short_number(text: &[u8; 8]) -> Option<(u64, usize)> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // The top bit of each byte whose value is above nine is set, as is perhaps that of bytes behind.
+    let values = u64::from_le_bytes(*text) ^ (ONES * u64::from(b'0'));
+    let above = (values.wrapping_add(ONES * 0x76) | values) & (ONES * 0x80);
+    let bits = above.trailing_zeros() & !7;
+    if !(8..64).contains(&bits) {
+        return None;
+    }
+    // The digits at the end of eight, zeros before them; then pairs, fours and all eight.
+    let digits = values << (64 - bits);
+    let pairs = (digits.wrapping_mul(10) + (digits >> 8)) & 0x00FF_00FF_00FF_00FF;
+    let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_FFFF_0000_FFFF;
+    let value = (fours.wrapping_mul(10_000) + (fours >> 32)) & 0xFFFF_FFFF;
+    Some((value, bits as usize / 8))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_window_shows_every_place(
+            text in vec(prop_oneof![Just(b'a'), Just(b'"'), any::<u8>()], 0..200),
+            from in 0..210_usize,
+        ) {
+            let shown = window(b'"', &text, from);
+            for place in 0..WINDOW {
+                let is_there = text.get(from + place) == Some(&b'"');
+                prop_assert_eq!(shown >> place & 1 == 1, is_there, "{}", place);
+            }
+        }
+
+        #[test]
+        fn a_short_number_is_its_digits(
+            digits in vec(b'0'..=b'9', 0..9),
+            end in any::<u8>().prop_filter("no digit", |end| !end.is_ascii_digit()),
+            behind in any::<[u8; 8]>(),
+        ) {
+            let text = [digits.as_slice(), &[end], &behind].concat();
+            let number = std::str::from_utf8(&digits).unwrap().parse().ok();
+            let expected = number.filter(|_| digits.len() < 8).map(|n| (n, digits.len()));
+            prop_assert_eq!(short_number(text.first_chunk().unwrap()), expected);
+        }
+
+        #[test]
+        fn a_text_is_plain_if_each_of_its_bytes_is(
+            text in vec(b' '..0x80, 0..80),
+            at in any::<proptest::sample::Index>(),
+            byte in prop_oneof![Just(b'\\'), any::<u8>()],
+        ) {
+            let mut text = text;
+            let slow = |text: &[u8]| {
+                text.iter().all(|&byte| (b' '..0x80).contains(&byte) && byte != b'\\')
+            };
+            prop_assert_eq!(is_plain(&text), slow(&text));
+            if !text.is_empty() {
+                let at = at.index(text.len());
+                text[at] = byte;
+            }
+            prop_assert_eq!(is_plain(&text), slow(&text));
+        }
+
+        #[test]
+        fn a_search_finds_what_memchr_finds(
+            text in vec(prop_oneof![Just(b'a'), Just(b'"'), any::<u8>()], 0..80),
+            gap in 0..300_usize,
+            from in 0..90_usize,
+            byte in prop_oneof![Just(b'"'), any::<u8>()],
+        ) {
+            let long = [text.as_slice(), &vec![b'.'; gap], &text].concat();
+            for text in [&text, &long] {
+                let expected = text.get(from..).and_then(|rest| memchr::memchr(byte, rest));
+                prop_assert_eq!(find(byte, text, from), expected.map(|at| from + at));
+            }
+        }
+    }
+}

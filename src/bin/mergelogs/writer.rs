@@ -1,0 +1,289 @@
+//! Lines out: a thread that puts the clients into the decided lines, so that the merge need not touch
+//! their text.
+
+use std::collections::VecDeque;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use pen_records::access::{Span, write_with_client, write_with_text};
+use pen_records::attribution::{Certainty, Reason, Verdict};
+
+use crate::cli::{Likely, Unmatched};
+use crate::config::{Config, Server};
+use crate::lines::Block;
+use crate::output::{Output, OutputError};
+use crate::reader::{Place, Used};
+
+/// Lines handed over at once.
+const BATCH: usize = 1 << 10;
+/// Batches that may wait to be written.
+const AHEAD: usize = 8;
+
+/// What the attributor carries with a line.
+#[derive(Clone, Copy)]
+pub(crate) struct Handle {
+    pub(crate) log: u32,
+    pub(crate) place: Place,
+}
+
+/// A decided line.
+pub(crate) struct Outgoing {
+    pub(crate) line: Handle,
+    pub(crate) verdict: Verdict,
+}
+
+/// What the merge tells the writer.
+enum Message {
+    /// A log was opened; its reader wants used blocks back.
+    Open(usize, Sender<Used>),
+    /// Text of a log, before the lines that are in it, with how many these are.
+    Text(usize, Block, usize),
+    /// Lines in the order of the output.
+    Lines(Vec<Outgoing>),
+}
+
+/// The writer is gone: it knows why.
+pub(crate) struct Gone;
+
+/// The merge's end of the road to the writer.
+pub(crate) struct Writer {
+    messages: Sender<Message>,
+    used: Receiver<Vec<Outgoing>>,
+    batch: Vec<Outgoing>,
+}
+
+/// The writer's end.
+pub(crate) struct Orders {
+    messages: Receiver<Message>,
+    used: Sender<Vec<Outgoing>>,
+}
+
+/// A road from the merge to the writer.
+pub(crate) fn road() -> (Writer, Orders) {
+    let (send, messages) = bounded(AHEAD);
+    let (reuse, used) = unbounded();
+    let batch = Vec::with_capacity(BATCH);
+    (Writer { messages: send, used, batch }, Orders { messages, used: reuse })
+}
+
+impl Writer {
+    pub(crate) fn open(&self, log: usize, used: Sender<Used>) -> Result<(), Gone> {
+        self.messages.send(Message::Open(log, used)).map_err(|_| Gone)
+    }
+
+    pub(crate) fn text(&self, log: usize, block: Block, lines: usize) -> Result<(), Gone> {
+        self.messages.send(Message::Text(log, block, lines)).map_err(|_| Gone)
+    }
+
+    pub(crate) fn line(&mut self, line: Outgoing) -> Result<(), Gone> {
+        self.batch.push(line);
+        if self.batch.len() < BATCH { Ok(()) } else { self.flush() }
+    }
+
+    /// Hands over what has gathered.
+    pub(crate) fn flush(&mut self) -> Result<(), Gone> {
+        let next = self.used.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
+        let batch = std::mem::replace(&mut self.batch, next);
+        self.messages.send(Message::Lines(batch)).map_err(|_| Gone)
+    }
+}
+
+/// Lines of a server by outcome.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ServerTally {
+    pub(crate) exact: u64,
+    pub(crate) certain: u64,
+    pub(crate) likely: u64,
+    pub(crate) none: u64,
+    pub(crate) not_understood: u64,
+}
+
+/// What was written.
+pub(crate) struct Written {
+    pub(crate) lines: u64,
+    pub(crate) servers: Vec<ServerTally>,
+}
+
+/// Text of a log that is not written yet.
+struct Texts {
+    server: usize,
+    /// Blocks with how many of their lines are to come.
+    blocks: VecDeque<(Block, usize)>,
+    /// The number of the first of `blocks`.
+    first: u32,
+    /// Where used blocks go.
+    used: Option<Sender<Used>>,
+}
+
+/// Writes lines as they come.
+pub(crate) struct Lines<'a> {
+    config: &'a Config,
+    labels: Vec<String>,
+    output: &'a mut Output,
+    explain: Option<&'a mut Output>,
+    logs: Vec<Texts>,
+    written: Written,
+}
+
+impl<'a> Lines<'a> {
+    /// `servers` says of which server each log is.
+    pub(crate) fn new(
+        config: &'a Config,
+        servers: impl Iterator<Item = usize>,
+        output: &'a mut Output,
+        explain: Option<&'a mut Output>,
+    ) -> Self {
+        let texts = |server| Texts { server, blocks: VecDeque::new(), first: 0, used: None };
+        Self {
+            config,
+            labels: config.servers.iter().map(Server::label).collect(),
+            output,
+            explain,
+            logs: servers.map(texts).collect(),
+            written: Written {
+                lines: 0,
+                servers: vec![ServerTally::default(); config.servers.len()],
+            },
+        }
+    }
+
+    /// Until the merge has said all.
+    pub(crate) fn write(mut self, orders: &Orders) -> Result<Written, OutputError> {
+        for message in &orders.messages {
+            match message {
+                Message::Open(log, used) => self.logs[log].used = Some(used),
+                Message::Text(log, block, lines) => self.logs[log].blocks.push_back((block, lines)),
+                Message::Lines(mut batch) => {
+                    for line in &batch {
+                        self.line(line)?;
+                    }
+                    batch.clear();
+                    // At the end nobody takes it back.
+                    drop(orders.used.send(batch));
+                }
+            }
+        }
+        Ok(self.written)
+    }
+
+    fn line(&mut self, decided: &Outgoing) -> Result<(), OutputError> {
+        let Outgoing { line: Handle { log, place }, verdict } = decided;
+        let log = &mut self.logs[*log as usize];
+        let text = &mut log.blocks[(place.block - log.first) as usize];
+        let start = place.start as usize;
+        let line = &text.0.bytes[start..start + place.len as usize];
+        self.written.servers[log.server].count(place.client.is_some(), verdict);
+        let change = place
+            .client
+            .and_then(|client| Change::of(verdict, self.config).map(|change| (client, change)));
+        let out = &mut self.output.buf;
+        match change {
+            None => out.extend_from_slice(line),
+            Some((client, Change::Client(addr))) => write_with_client(line, client, addr, out),
+            Some((client, Change::Dash)) => write_with_text(line, client, b"-", out),
+            Some((client, Change::Server)) => {
+                let name = self.config.servers[log.server].name.as_bytes();
+                write_with_text(line, client, name, out);
+            }
+        }
+        out.push(b'\n');
+        if let Some(explain) = &mut self.explain {
+            let change = change.map(|(_, change)| change);
+            let label = &self.labels[log.server];
+            explain_line(&mut explain.buf, line, place.client, verdict, change, label);
+            explain.pass_on()?;
+        }
+        self.written.lines += 1;
+        text.1 -= 1;
+        while let Some((_, 0)) = log.blocks.front() {
+            let used = log.blocks.pop_front();
+            log.first += 1;
+            if let (Some(reader), Some((block, _))) = (&log.used, used) {
+                // A reader that has ended needs nothing back.
+                drop(reader.send(Used::Text(block)));
+            }
+        }
+        self.output.pass_on()
+    }
+}
+
+impl ServerTally {
+    fn count(&mut self, is_understood: bool, verdict: &Verdict) {
+        *match verdict.certainty {
+            _ if !is_understood => &mut self.not_understood,
+            Certainty::Exact => &mut self.exact,
+            Certainty::Certain => &mut self.certain,
+            Certainty::Likely => &mut self.likely,
+            Certainty::None => &mut self.none,
+        } += 1;
+    }
+}
+
+/// What becomes of a client field.
+#[derive(Clone, Copy)]
+enum Change {
+    Client(pen_records::addr::ClientAddr),
+    Dash,
+    Server,
+}
+
+impl Change {
+    /// `None`: it stays.
+    fn of(verdict: &Verdict, config: &Config) -> Option<Self> {
+        match (verdict.certainty, verdict.client) {
+            (Certainty::None, _) | (_, None) => match config.unmatched {
+                Unmatched::Keep => None,
+                // It names its client already.
+                Unmatched::Dash if verdict.reason == Reason::Direct => None,
+                Unmatched::Dash => Some(Self::Dash),
+                Unmatched::Server => Some(Self::Server),
+            },
+            (Certainty::Likely, Some(client)) => match config.likely {
+                Likely::Use => Some(Self::Client(client)),
+                Likely::Keep => None,
+                Likely::Dash => Some(Self::Dash),
+            },
+            (Certainty::Certain | Certainty::Exact, Some(client)) => Some(Self::Client(client)),
+        }
+    }
+}
+
+/// The header of `--explain`.
+pub(crate) const EXPLAIN: &[u8] =
+    b"#certainty\treason\tprobability\tcandidates\tdelay\toriginal\tclient\tserver\n";
+
+fn explain_line(
+    out: &mut Vec<u8>,
+    line: &[u8],
+    client: Option<Span>,
+    verdict: &Verdict,
+    change: Option<Change>,
+    server: &str,
+) {
+    use std::io::Write as _;
+    let certainty = match verdict.certainty {
+        Certainty::Exact => "exact",
+        Certainty::Certain => "certain",
+        Certainty::Likely => "likely",
+        Certainty::None => "none",
+    };
+    let original = client.map_or(&b"-"[..], |client| client.of(line)).escape_ascii();
+    let reason = if client.is_none() { "not-understood" } else { verdict.reason.as_str() };
+    let probability = f64::from(verdict.probability) / 1_000.0;
+    let write = write!(out, "{certainty}\t{reason}\t{probability:.3}\t{}\t", verdict.candidates)
+        .and_then(|()| match verdict.delay {
+            Some(delay) => {
+                let (sign, delay) = (if delay < 0 { "-" } else { "" }, delay.unsigned_abs());
+                write!(out, "{sign}{}.{:06}\t", delay / 1_000_000, delay % 1_000_000)
+            }
+            None => write!(out, "-\t"),
+        })
+        .and_then(|()| write!(out, "{original}\t"))
+        .and_then(|()| match change {
+            Some(Change::Client(addr)) => write!(out, "{addr}"),
+            Some(Change::Dash) => write!(out, "-"),
+            Some(Change::Server) => write!(out, "{server}"),
+            None => write!(out, "{original}"),
+        })
+        .and_then(|()| writeln!(out, "\t{server}"));
+    write.expect("writing to a Vec does not fail");
+}
