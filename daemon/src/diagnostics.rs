@@ -4,7 +4,7 @@
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixDatagram;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
@@ -12,6 +12,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload;
 
 /// Messages let through in each [`PERIOD`].
 const BURST: u32 = 200;
@@ -34,15 +35,31 @@ pub enum Place {
 /// Sends all messages of this process to where they belong, from now on. `debug` counts the `-d`
 /// that were given. Call it once, before any jail: the system's log is reached from here.
 pub fn start(name: &'static str, place: Place, debug: u8) {
-    let level = match debug {
+    let messages = Messages { name, place, log: Mutex::new(Log::new(place)) };
+    let (level, handle) = reload::Layer::new(level(debug));
+    let subscriber = Registry::default().with(messages.with_filter(level));
+    // As below: a second call changes nothing.
+    LEVEL.set(handle).unwrap_or_default();
+    // Only a second call can fail, and then the first one's place is as good.
+    tracing::subscriber::set_global_default(subscriber).unwrap_or_default();
+}
+
+/// Says more from now on, or less. Nothing before [`start`].
+pub fn set_debug(debug: u8) {
+    if let Some(handle) = LEVEL.get() {
+        // It fails only if nobody speaks any more.
+        handle.reload(level(debug)).unwrap_or_default();
+    }
+}
+
+static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
+
+fn level(debug: u8) -> LevelFilter {
+    match debug {
         0 => LevelFilter::INFO,
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
-    };
-    let messages = Messages { name, place, log: Mutex::new(Log::new(place)) };
-    let subscriber = Registry::default().with(messages.with_filter(level));
-    // Only a second call can fail, and then the first one's place is as good.
-    tracing::subscriber::set_global_default(subscriber).unwrap_or_default();
+    }
 }
 
 struct Messages {

@@ -33,7 +33,7 @@ impl<'a> Mapping<'a> {
             .map_err(|_| MappingError { kind: MappingErrorKind::Start, at: 0 })?;
         let (rest, client) = client(rest).map_err(|()| fail(MappingErrorKind::Client, rest))?;
         let (rest, server) = server(rest).map_err(|()| fail(MappingErrorKind::Server, rest))?;
-        let request = Some(RequestText { bytes: rest, cut: Cut::Long });
+        let request = Some(RequestText::raw(rest, Cut::Long));
         Ok(Self { kind: Kind::Request, request, ..Self::new(client, server) })
     }
 
@@ -41,7 +41,7 @@ impl<'a> Mapping<'a> {
     ///
     /// # Errors
     /// Says what was expected at which byte. Any bytes are safe to pass.
-    pub fn parse_file_line(line: &'a [u8]) -> Result<Self, MappingError> {
+    pub fn parse_classic_line(line: &'a [u8]) -> Result<Self, MappingError> {
         let line = FileReader::default().read(line)?;
         let time = Some((line.time, Resolution::Second));
         let request = Some(line.request);
@@ -75,6 +75,7 @@ impl<'a> Mapping<'a> {
 
     /// The request up to its first line end.
     fn request_bytes(&self) -> &'a [u8] {
+        // An escaped request stays as it is: no classic writer is fed from lines.
         let bytes = self.request.map_or(&b""[..], |request| request.bytes);
         memchr::memchr2(b'\r', b'\n', bytes).map_or(bytes, |end| &bytes[..end])
     }
@@ -155,10 +156,7 @@ impl FileReader {
             client,
             time,
             server_text: &rest[..end],
-            request: RequestText {
-                bytes: rest.get(end + 1..).unwrap_or_default(),
-                cut: Cut::Short,
-            },
+            request: RequestText::raw(rest.get(end + 1..).unwrap_or_default(), Cut::Short),
             server_at,
         })
     }
@@ -243,13 +241,13 @@ mod tests {
     #[test]
     fn file_lines_of_the_c_balancer_are_read() {
         let line = b"127.0.0.9 1795379143 127.0.0.1 GET /x HTTP/1.1\n";
-        let mapping = Mapping::parse_file_line(line).expect("it is one");
+        let mapping = Mapping::parse_classic_line(line).expect("it is one");
         assert_eq!(
             mapping.time,
             Some((Timestamp::from_seconds(1_795_379_143), Resolution::Second))
         );
         assert_eq!(mapping.request.map(|r| r.bytes), Some(&b"GET /x HTTP/1.1"[..]));
-        let unix = Mapping::parse_file_line(b" 1795379143 /run/a GET /").expect("no client");
+        let unix = Mapping::parse_classic_line(b" 1795379143 /run/a GET /").expect("no client");
         assert_eq!(unix.client, ClientAddr::Unix);
     }
 
@@ -293,7 +291,7 @@ mod tests {
             ("1.2.3.4 5 there GET /", Server, 10),
             ("x", Client, 0),
         ] {
-            let error = Mapping::parse_file_line(line.as_bytes()).expect_err(line);
+            let error = Mapping::parse_classic_line(line.as_bytes()).expect_err(line);
             assert_eq!(error, MappingError { kind, at }, "{line}");
         }
     }

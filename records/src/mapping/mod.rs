@@ -1,9 +1,12 @@
 //! A mapping: this client, through this connection, asked that server for this.
 //!
-//! One value, several spellings, a file each. [`classic`] is what the C balancer writes. Everything
-//! a spelling does not carry is `None`: all of it is evidence, none of it is required.
+//! One value, several spellings, a file each. [`classic`] is what the C balancer writes; [`packet`] and
+//! [`mod@line`] are what ours does, on the network and in a file. Everything a spelling does not carry is
+//! `None`: all of it is evidence, none of it is required.
 
 pub mod classic;
+pub mod line;
+pub mod packet;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -45,9 +48,29 @@ pub struct Mapping<'a> {
     pub status: Option<u16>,
     /// Bytes of the response's body, without framing.
     pub body_bytes: Option<u64>,
+    /// Bytes of the response's head.
+    pub head_bytes: Option<u64>,
+    /// Bytes of the response's body as they were sent, chunks' sizes and all.
+    pub framed_bytes: Option<u64>,
+    /// Bytes of the whole connection from the client to the server.
+    pub to_server: Option<u64>,
+    /// Bytes of the whole connection from the server to the client.
+    pub to_client: Option<u64>,
 }
 
 impl<'a> Mapping<'a> {
+    /// Reads a line of a mapping file, of ours or of the C balancer, with or without its line end.
+    ///
+    /// # Errors
+    /// Says what was expected at which byte. Any bytes are safe to pass.
+    pub fn parse_file_line(line: &'a [u8]) -> Result<Self, MappingError> {
+        if line.starts_with(line::START) {
+            Self::parse_extended_line(line)
+        } else {
+            Self::parse_classic_line(line)
+        }
+    }
+
     /// A mapping that knows only who and whom.
     #[must_use]
     pub const fn new(client: ClientAddr, server: ServerAddr<'a>) -> Self {
@@ -67,6 +90,10 @@ impl<'a> Mapping<'a> {
             host: None,
             status: None,
             body_bytes: None,
+            head_bytes: None,
+            framed_bytes: None,
+            to_server: None,
+            to_client: None,
         }
     }
 }
@@ -91,13 +118,33 @@ pub struct RequestText<'a> {
     pub bytes: &'a [u8],
     /// The rule they were cut by.
     pub cut: Cut,
+    /// How they are written down.
+    pub spelling: Spelling,
 }
 
-impl RequestText<'_> {
+/// How the bytes of a request are written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling {
+    /// As the client sent them.
+    Raw,
+    /// Bytes that would not stand in a line of text are `\xNN`, and so is the backslash.
+    Escaped,
+}
+
+impl<'a> RequestText<'a> {
+    /// Bytes as the client sent them.
+    #[must_use]
+    pub const fn raw(bytes: &'a [u8], cut: Cut) -> Self {
+        Self { bytes, cut, spelling: Spelling::Raw }
+    }
+
     /// `None` if nothing was asked (a leading line end, an empty read).
     #[must_use]
     pub fn fingerprint(self) -> Option<Fingerprint> {
-        Fingerprint::of_raw(self.bytes, self.cut)
+        match self.spelling {
+            Spelling::Raw => Fingerprint::of_raw(self.bytes, self.cut),
+            Spelling::Escaped => Fingerprint::of_logged(&[self.bytes], self.cut),
+        }
     }
 }
 
@@ -121,6 +168,8 @@ pub enum MappingErrorKind {
     Time,
     /// A server address.
     Server,
+    /// A column of an extended line.
+    Column,
 }
 
 impl fmt::Display for MappingError {
@@ -130,6 +179,7 @@ impl fmt::Display for MappingError {
             MappingErrorKind::Client => "a client address",
             MappingErrorKind::Time => "seconds since the epoch",
             MappingErrorKind::Server => "a server address",
+            MappingErrorKind::Column => "another value in this column",
         };
         write!(f, "expected {expected} at byte {}", self.at)
     }

@@ -23,7 +23,7 @@ pub const MAGIC: [u8; 3] = [0xFE, b'p', b'n'];
 pub const VERSION: u8 = 1;
 
 /// Bytes up to the fixed part.
-pub(super) const HEADER: usize = 8;
+pub(crate) const HEADER: usize = 8;
 
 /// Flags that a reader has to know to make sense of the rest.
 const MUST_KNOW: u8 = 0x0F;
@@ -34,12 +34,12 @@ pub(crate) enum Type {
     Question,
     Answer,
     Shipment,
-    /// Mappings of the balancer: reserved, not yet laid out.
+    /// Mappings of the balancer.
     Packet,
 }
 
 impl Type {
-    pub(super) const fn byte(self) -> u8 {
+    pub(crate) const fn byte(self) -> u8 {
         match self {
             Self::Question => 1,
             Self::Answer => 2,
@@ -87,6 +87,8 @@ pub enum WireErrorKind {
     Lines,
     /// A piece that lies outside of its line, or a line that is too long.
     Piece,
+    /// Records that do not fill the body, or not as many as announced.
+    Records,
 }
 
 impl fmt::Display for WireError {
@@ -100,6 +102,7 @@ impl fmt::Display for WireError {
             WireErrorKind::Extension => "an extension of the wrong size",
             WireErrorKind::Lines => "lines that do not add up",
             WireErrorKind::Piece => "a piece outside of its line",
+            WireErrorKind::Records => "records that do not add up",
         };
         write!(f, "{fault} at byte {}", self.at)
     }
@@ -111,10 +114,10 @@ impl std::error::Error for WireError {}
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parts<'a> {
     pub(crate) kind: Type,
-    pub(super) flags: u8,
+    pub(crate) flags: u8,
     /// The fixed part and the extensions.
-    pub(super) head: &'a [u8],
-    pub(super) body: &'a [u8],
+    pub(crate) head: &'a [u8],
+    pub(crate) body: &'a [u8],
 }
 
 impl<'a> Parts<'a> {
@@ -137,7 +140,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Refuses flags outside of `known` that would change the meaning.
-    pub(super) fn check_flags(&self, known: u8) -> Result<(), WireError> {
+    pub(crate) fn check_flags(&self, known: u8) -> Result<(), WireError> {
         if self.flags & MUST_KNOW & !known == 0 {
             Ok(())
         } else {
@@ -146,7 +149,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Where the body begins.
-    pub(super) fn body_at(&self) -> usize {
+    pub(crate) fn body_at(&self) -> usize {
         HEADER + self.head.len()
     }
 }
@@ -160,7 +163,7 @@ fn length(input: &[u8]) -> IResult<&[u8], u16, ()> {
 }
 
 /// `extension = kind size *OCTET`
-pub(super) fn extension(input: &[u8]) -> IResult<&[u8], (u8, &[u8]), ()> {
+pub(crate) fn extension(input: &[u8]) -> IResult<&[u8], (u8, &[u8]), ()> {
     (u8, length_data(u8)).parse(input)
 }
 
@@ -208,7 +211,7 @@ pub(super) const fn varint_len(value: u32) -> usize {
 }
 
 /// Appends the first eight bytes of a datagram whose body begins at `length`.
-pub(super) fn write_header(kind: Type, flags: u8, length: u16, out: &mut Vec<u8>) {
+pub(crate) fn write_header(kind: Type, flags: u8, length: u16, out: &mut Vec<u8>) {
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&[VERSION, kind.byte(), flags]);
     out.extend_from_slice(&length.to_le_bytes());

@@ -20,8 +20,8 @@ use nom::{IResult, Parser};
 
 pub use ages::Ages;
 pub use discovery::{Answer, Question};
+pub(crate) use header::{HEADER, Parts, Type, extension, write_header};
 pub use header::{MAGIC, VERSION, WireError, WireErrorKind};
-pub(crate) use header::{Parts, Type};
 pub use reassembly::Reassembly;
 pub use senders::{Arrival, Counts, Limits, Outcome, Senders};
 pub use writer::{Push, Stamp, Writer};
@@ -223,7 +223,7 @@ fn fixed(input: &[u8]) -> IResult<&[u8], Shipment<'_>, ()> {
 fn extensions_of(mut input: &[u8]) -> Result<Server<'_>, &[u8]> {
     let mut server = Server::default();
     while !input.is_empty() {
-        let (rest, (kind, value)) = header::extension(input).map_err(|_| input)?;
+        let (rest, (kind, value)) = extension(input).map_err(|_| input)?;
         match kind {
             SERVER => server.addr = Some(address(value).ok_or(input)?),
             PORT => server.port = Some(u16::from_le_bytes(value.try_into().map_err(|_| input)?)),

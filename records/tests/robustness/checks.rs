@@ -35,14 +35,21 @@ pub(crate) fn mapping_datagram(bytes: &[u8]) {
 /// can't hold; and what was written once is written the same again.
 pub(crate) fn mapping_file_line(bytes: &[u8]) {
     let Ok(mapping) = Mapping::parse_file_line(bytes) else { return };
-    let mut written = Vec::new();
-    mapping.write_file_line(&mut written);
+    let is_extended = bytes.starts_with(pen_records::mapping::line::START);
+    let write = |mapping: &Mapping<'_>| {
+        let mut written = Vec::new();
+        if is_extended {
+            mapping.write_extended_line(&mut written);
+        } else {
+            mapping.write_file_line(&mut written);
+        }
+        written
+    };
+    let written = write(&mapping);
     let again = Mapping::parse_file_line(&written).expect("what was written is understood");
     assert_eq!((again.client, again.server), (mapping.client, mapping.server));
     assert_eq!(again.time, mapping.time);
-    let mut twice = Vec::new();
-    again.write_file_line(&mut twice);
-    assert_eq!(written.escape_ascii().to_string(), twice.escape_ascii().to_string());
+    assert_eq!(written.escape_ascii().to_string(), write(&again).escape_ascii().to_string());
     fingerprint(&mapping);
 }
 

@@ -10,7 +10,9 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::access::{AccessLine, Parser, Span, Spec};
 use pen_records::attribution::{Cuts, Line, Record, ServerId};
 use pen_records::mapping::classic::FileReader;
+use pen_records::mapping::{self, Kind, Mapping, MappingError, RequestText};
 use pen_records::merge::{Bounds, Reorder, Timed};
+use pen_records::request::Cut;
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::archive::{self, Compression};
@@ -320,14 +322,14 @@ impl MappingJob {
         end: &mut MappingEnd,
     ) -> Option<Record> {
         end.lines += 1;
+        if line.starts_with(mapping::line::START) {
+            return self.extended_line(line, end);
+        }
         let read = reader.read(line).and_then(|line| Ok((line, names.find(&line, &self.servers)?)));
         let (line, known) = match read {
             Ok(read) => read,
             Err(error) => {
-                end.damaged += 1;
-                if end.complaints.len() < COMPLAINTS {
-                    end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
-                }
+                self.complain(&error, end);
                 return None;
             }
         };
@@ -350,5 +352,41 @@ impl MappingJob {
             request,
             cut: line.request.cut,
         })
+    }
+
+    /// A line of our own balancer. Its request is cut as in a classic one, so that both may stand in
+    /// one log; only requests explain lines.
+    #[cold]
+    fn extended_line(&self, line: &[u8], end: &mut MappingEnd) -> Option<Record> {
+        let mapping = match Mapping::parse_extended_line(line) {
+            Ok(mapping) => mapping,
+            Err(error) => {
+                self.complain(&error, end);
+                return None;
+            }
+        };
+        if mapping.kind != Kind::Request {
+            return None;
+        }
+        let Some(known) = self.servers.find(mapping.server) else {
+            end.elsewhere += 1;
+            return None;
+        };
+        if known.pass != self.pass {
+            return None;
+        }
+        let (time, resolution) = mapping.time?;
+        let time = (time.offset_by(known.ahead), resolution);
+        let request = mapping.request.map(|request| RequestText { cut: Cut::Short, ..request });
+        let record = Record::new(&Mapping { request, ..mapping }, known.id, time);
+        end.without_request += u64::from(record.is_none());
+        record
+    }
+
+    fn complain(&self, error: &MappingError, end: &mut MappingEnd) {
+        end.damaged += 1;
+        if end.complaints.len() < COMPLAINTS {
+            end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
+        }
     }
 }

@@ -1,0 +1,233 @@
+//! Our spelling in a file: a line of text a mapping, columns that awk can read.
+//!
+//! ```text
+//! line   = "pen1" 20(SP column) SP request [LF]
+//! column = value / "-"                        ; "-" where nothing is known
+//! ```
+//!
+//! | column | |
+//! |---|---|
+//! | 1 | `pen1`: the version |
+//! | 2 | when: seconds since the epoch with six decimals |
+//! | 3 | `open`, `request`, `end` or `close` |
+//! | 4, 5 | client: address and port; `unix:` for a client on a Unix-domain socket |
+//! | 6, 7 | server: address, or path, and port |
+//! | 8, 9 | the balancer's own address and port towards the server |
+//! | 10, 11 | the connection's number; which request on it |
+//! | 12 | status |
+//! | 13, 14, 15 | bytes of the response: head, body, body as it was framed |
+//! | 16, 17 | bytes of the connection: to the server, to the client |
+//! | 18, 19, 20 | hashes of User-Agent, Referer and Host, as [`crate::attribution::text_hash`] makes them, in hex |
+//! | 21 … | the request to the end of the line, at most 800 bytes of it |
+//!
+//! In paths and requests, bytes that are no printable ASCII, and the backslash, are written `\xNN`; so is
+//! a space in a path.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use super::{Kind, Mapping, MappingError, MappingErrorKind, RequestText, Spelling};
+use crate::addr::{ClientAddr, ServerAddr, parse_ip};
+use crate::request::{Cut, LONG};
+use crate::time::{Resolution, Timestamp};
+
+/// What a line begins with. No classic line does: those begin with an address.
+pub const START: &[u8] = b"pen1 ";
+
+impl<'a> Mapping<'a> {
+    /// Reads an extended line, with or without its line end.
+    ///
+    /// # Errors
+    /// Says what was expected at which byte. Any bytes are safe to pass.
+    pub fn parse_extended_line(line: &'a [u8]) -> Result<Self, MappingError> {
+        let bare = line.strip_suffix(b"\n").unwrap_or(line);
+        let mut columns = Columns { line: bare, at: 0 };
+        if columns.next(MappingErrorKind::Start)? != b"pen1" {
+            return Err(MappingError { kind: MappingErrorKind::Start, at: 0 });
+        }
+        let time = columns.read(MappingErrorKind::Time, time)?;
+        let kind = columns.read(MappingErrorKind::Column, kind)?;
+        let client = columns.read(MappingErrorKind::Client, ClientAddr::parse)?;
+        let client_port = columns.read(MappingErrorKind::Column, optional(number))?;
+        let server = columns.read(MappingErrorKind::Server, ServerAddr::parse)?;
+        let server_port = columns.read(MappingErrorKind::Column, optional(number))?;
+        let ip = columns.read(MappingErrorKind::Column, optional(parse_ip))?;
+        let port = columns.read(MappingErrorKind::Column, optional(number))?;
+        let mapping = Self {
+            kind,
+            time: Some((time, Resolution::Microsecond)),
+            client_port,
+            server_port,
+            balancer: ip.zip(port).map(|(ip, port)| SocketAddr::new(ip, port)),
+            connection: columns.read(MappingErrorKind::Column, optional(number))?,
+            nth: columns.read(MappingErrorKind::Column, optional(number))?,
+            status: columns.read(MappingErrorKind::Column, optional(number))?,
+            head_bytes: columns.read(MappingErrorKind::Column, optional(number))?,
+            body_bytes: columns.read(MappingErrorKind::Column, optional(number))?,
+            framed_bytes: columns.read(MappingErrorKind::Column, optional(number))?,
+            to_server: columns.read(MappingErrorKind::Column, optional(number))?,
+            to_client: columns.read(MappingErrorKind::Column, optional(number))?,
+            user_agent: columns.read(MappingErrorKind::Column, optional(hex))?,
+            referer: columns.read(MappingErrorKind::Column, optional(hex))?,
+            host: columns.read(MappingErrorKind::Column, optional(hex))?,
+            ..Self::new(client, server)
+        };
+        let request = match bare.get(columns.at..) {
+            None | Some(b"-") => None,
+            Some(bytes) => {
+                let spelling =
+                    if bytes.contains(&b'\\') { Spelling::Escaped } else { Spelling::Raw };
+                Some(RequestText { bytes, cut: Cut::Long, spelling })
+            }
+        };
+        Ok(Self { request, ..mapping })
+    }
+
+    /// Appends this mapping as an extended line, line end included. A mapping without a time is
+    /// written as of the epoch, a request is cut to [`LONG`] bytes.
+    pub fn write_extended_line(&self, out: &mut Vec<u8>) {
+        let micros = self.time.map_or(0, |(time, _)| time.as_micros()).max(0);
+        let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
+        let kind = match self.kind {
+            Kind::Opened => "open",
+            Kind::Request => "request",
+            Kind::Ended => "end",
+            Kind::Closed => "close",
+        };
+        write!(out, "pen1 {seconds}.{fraction:06} {kind} ").expect(VEC);
+        self.client.write_to(out);
+        column(self.client_port, out);
+        out.push(b' ');
+        match self.server {
+            ServerAddr::Ip(ip) => ClientAddr::from(ip).write_to(out),
+            ServerAddr::Unix(path) => escape(path, b' ', out),
+        }
+        column(self.server_port, out);
+        column(self.balancer.map(|addr| addr.ip().to_canonical()), out);
+        column(self.balancer.map(|addr| addr.port()), out);
+        column(self.connection, out);
+        column(self.nth, out);
+        column(self.status, out);
+        column(self.head_bytes, out);
+        column(self.body_bytes, out);
+        column(self.framed_bytes, out);
+        column(self.to_server, out);
+        column(self.to_client, out);
+        for hash in [self.user_agent, self.referer, self.host] {
+            match hash {
+                Some(hash) => write!(out, " {hash:08x}").expect(VEC),
+                None => out.extend_from_slice(b" -"),
+            }
+        }
+        out.push(b' ');
+        self.write_request(out);
+        out.push(b'\n');
+    }
+
+    fn write_request(&self, out: &mut Vec<u8>) {
+        match self.request {
+            None => out.push(b'-'),
+            // Nothing can be asked with one character; so it is told apart from no request.
+            Some(RequestText { bytes: b"-", .. }) => out.extend_from_slice(b"\\x2d"),
+            Some(RequestText { bytes, spelling: Spelling::Escaped, .. }) => {
+                out.extend_from_slice(bytes);
+            }
+            Some(RequestText { bytes, .. }) => {
+                escape(&bytes[..bytes.len().min(LONG)], b'\\', out);
+            }
+        }
+    }
+}
+
+const VEC: &str = "writing to a Vec does not fail";
+
+fn column(value: Option<impl std::fmt::Display>, out: &mut Vec<u8>) {
+    match value {
+        Some(value) => write!(out, " {value}").expect(VEC),
+        None => out.extend_from_slice(b" -"),
+    }
+}
+
+/// `\xNN` for what is not printable, for the backslash, and for `also`.
+fn escape(bytes: &[u8], also: u8, out: &mut Vec<u8>) {
+    for &byte in bytes {
+        if matches!(byte, b' '..=b'~') && byte != b'\\' && byte != also {
+            out.push(byte);
+        } else {
+            write!(out, "\\x{byte:02x}").expect(VEC);
+        }
+    }
+}
+
+struct Columns<'a> {
+    line: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Columns<'a> {
+    fn next(&mut self, kind: MappingErrorKind) -> Result<&'a [u8], MappingError> {
+        let rest = self.line.get(self.at..).unwrap_or_default();
+        let len = memchr::memchr(b' ', rest).ok_or(MappingError { kind, at: self.at })?;
+        self.at += len + 1;
+        Ok(&rest[..len])
+    }
+
+    fn read<T>(
+        &mut self,
+        kind: MappingErrorKind,
+        read: impl Fn(&'a [u8]) -> Option<T>,
+    ) -> Result<T, MappingError> {
+        let at = self.at;
+        let column = self.next(kind)?;
+        read(column).ok_or(MappingError { kind, at })
+    }
+}
+
+fn optional<'a, T>(read: impl Fn(&'a [u8]) -> Option<T>) -> impl Fn(&'a [u8]) -> Option<Option<T>> {
+    move |column| if column == b"-" { Some(None) } else { read(column).map(Some) }
+}
+
+/// Decimal digits and nothing else.
+fn number<T: TryFrom<u64>>(column: &[u8]) -> Option<T> {
+    if column.is_empty() || column.len() > 20 {
+        return None;
+    }
+    let value = column.iter().try_fold(0_u64, |value, &digit| {
+        let digit = char::from(digit).to_digit(10)?;
+        value.checked_mul(10)?.checked_add(digit.into())
+    })?;
+    T::try_from(value).ok()
+}
+
+/// Eight hex digits.
+fn hex(column: &[u8]) -> Option<u32> {
+    if column.len() != 8 {
+        return None;
+    }
+    column.iter().try_fold(0, |value, &digit| Some(value << 4 | char::from(digit).to_digit(16)?))
+}
+
+/// `seconds.micros`
+fn time(column: &[u8]) -> Option<Timestamp> {
+    let dot = column.len().checked_sub(7)?;
+    let (seconds, fraction) = (column.get(..dot)?, column.get(dot + 1..)?);
+    if column.get(dot) != Some(&b'.') || seconds.len() > 12 {
+        return None;
+    }
+    let (seconds, micros): (i64, i64) = (signed(seconds)?, signed(fraction)?);
+    Some(Timestamp::from_micros(seconds * 1_000_000 + micros))
+}
+
+fn signed(digits: &[u8]) -> Option<i64> {
+    number::<u64>(digits).and_then(|value| value.try_into().ok())
+}
+
+fn kind(column: &[u8]) -> Option<Kind> {
+    match column {
+        b"open" => Some(Kind::Opened),
+        b"request" => Some(Kind::Request),
+        b"end" => Some(Kind::Ended),
+        b"close" => Some(Kind::Closed),
+        _ => None,
+    }
+}

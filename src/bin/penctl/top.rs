@@ -1,0 +1,275 @@
+//! `top`: the servers as a live table, from the lines of `servers`, so C pen's as well. On a terminal
+//! it has a screen of its own, which is given back at the end, whatever ends it; `q` does. Elsewhere the
+//! tables follow one another.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::termios::{
+    LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::cli::Args;
+use crate::talk::{Pen, Session, TalkError};
+
+/// How soon a key or a signal is noticed, in tenths of a second.
+const NOTICE: u8 = 2;
+
+/// Shows tables until it is told to end; whether all went well.
+pub(crate) fn run(args: &Args, pen: &Pen) -> Result<bool, TalkError> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // Refused only for signals that cannot be caught.
+        drop(signal_hook::flag::register(signal, Arc::clone(&stop)));
+    }
+    let mut source = Source { session: pen.session()?, pen };
+    // Before the screen: an error belongs on the one that stays.
+    let mut now = source.look()?;
+    let screen = if args.count.is_none() { Screen::take() } else { None };
+    let mut before: Option<Look> = None;
+    let mut shown = 0;
+    loop {
+        show(&now.draw(before.as_ref(), args, screen.is_some()), screen.is_some());
+        shown += 1;
+        let enough = args.count.is_some_and(|count| shown >= count);
+        if enough || !wait(args.interval, &stop, screen.is_some()) {
+            return Ok(true);
+        }
+        let next = source.look()?;
+        before = Some(std::mem::replace(&mut now, next));
+    }
+}
+
+fn show(table: &str, on_screen: bool) {
+    let mut out = io::stdout().lock();
+    // Home, each line cleared behind its end, and all below: no flicker.
+    let text = if on_screen {
+        format!("\x1b[H{}\x1b[J", table.replace('\n', "\x1b[K\r\n"))
+    } else {
+        table.to_owned()
+    };
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).unwrap_or_default();
+}
+
+/// Whether to go on.
+fn wait(time: Duration, stop: &AtomicBool, keys: bool) -> bool {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        if stop.load(Ordering::Relaxed) {
+            return false;
+        }
+        if keys {
+            let mut key = [0];
+            // Comes back without a key after a moment.
+            match io::stdin().read(&mut key) {
+                Ok(1) if matches!(key[0], b'q' | b'Q' | 3) => return false,
+                _ => {}
+            }
+        } else {
+            thread::park_timeout(left.min(Duration::from_millis(u64::from(NOTICE) * 100)));
+        }
+    }
+    true
+}
+
+/// A session, or a connection for each look.
+struct Source<'a> {
+    session: Option<Session>,
+    pen: &'a Pen,
+}
+
+impl Source<'_> {
+    fn look(&mut self) -> Result<Look, TalkError> {
+        let reply = match &mut self.session {
+            Some(session) => session.ask("servers")?,
+            None => self.pen.ask("servers")?,
+        };
+        let states = match &mut self.session {
+            Some(session) => session.ask("states").map(|reply| reply.text).unwrap_or_default(),
+            None => String::new(),
+        };
+        Ok(Look { at: Instant::now(), servers: parse(&reply.text), states: parse(&states) })
+    }
+}
+
+/// Lines of `N key value key value…` by their N.
+type Lines = BTreeMap<u64, BTreeMap<String, String>>;
+
+struct Look {
+    at: Instant,
+    servers: Lines,
+    states: Lines,
+}
+
+fn parse(text: &str) -> Lines {
+    let mut lines = Lines::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let Some(number) = words.next().and_then(|word| word.parse().ok()) else { continue };
+        let mut fields = BTreeMap::new();
+        while let (Some(key), Some(value)) = (words.next(), words.next()) {
+            fields.insert(key.to_owned(), value.to_owned());
+        }
+        lines.insert(number, fields);
+    }
+    lines
+}
+
+impl Look {
+    fn draw(&self, before: Option<&Self>, args: &Args, on_screen: bool) -> String {
+        let (width, height) = terminal_size::terminal_size()
+            .filter(|_| on_screen)
+            .map_or((120, usize::MAX), |(w, h)| (usize::from(w.0), usize::from(h.0)));
+        let mut text = String::new();
+        let connections: u64 = self.servers.values().map(|fields| number(fields, "conn")).sum();
+        let (count, address) = (self.servers.len(), &args.address);
+        let plural = if count == 1 { "" } else { "s" };
+        let title = format!("pen at {address}: {count} server{plural}, {connections} connections");
+        push(&mut text, &title, width, None);
+        let head = format!(
+            "{:>4} {:<26} {:<14} {:>6} {:>6} {:>6} {:>10} {:>10} {:>9} {:>9}",
+            "", "server", "state", "conn", "max", "hard", "from/s", "to/s", "from", "to"
+        );
+        push(&mut text, &head, width, on_screen.then_some("\x1b[7m"));
+        for (slot, fields) in self.servers.iter().take(height.saturating_sub(3)) {
+            let line = self.line(*slot, fields, before);
+            push(&mut text, &line, width, None);
+        }
+        if !on_screen {
+            text.push('\n');
+        }
+        text
+    }
+
+    fn line(&self, slot: u64, fields: &BTreeMap<String, String>, before: Option<&Self>) -> String {
+        let word = |key: &str| fields.get(key).map_or("", String::as_str);
+        let addr = word("addr");
+        let host = if addr.contains(':') { format!("[{addr}]") } else { addr.to_owned() };
+        let server = if addr.contains('/') { host } else { format!("{host}:{}", word("port")) };
+        let state = self.states.get(&slot);
+        let state = state.and_then(|fields| fields.get("state")).map_or("", String::as_str);
+        let rate = |key| before.and_then(|before| self.rate(slot, key, before));
+        let rate = |key| rate(key).map_or_else(|| "-".to_owned(), size);
+        format!(
+            "{slot:>4} {server:<26} {state:<14} {:>6} {:>6} {:>6} {:>10} {:>10} {:>9} {:>9}",
+            word("conn"),
+            limit(word("max")),
+            limit(word("hard")),
+            rate("sx"),
+            rate("rx"),
+            size(number(fields, "sx")),
+            size(number(fields, "rx")),
+        )
+    }
+
+    /// Bytes in a second; `None` for a server that was not there, or not the same.
+    fn rate(&self, slot: u64, key: &str, before: &Self) -> Option<u64> {
+        let (now, then) = (self.servers.get(&slot)?, before.servers.get(&slot)?);
+        if now.get("addr") != then.get("addr") {
+            return None;
+        }
+        let count = number(now, key).checked_sub(number(then, key))?;
+        let millis = u64::try_from((self.at - before.at).as_millis()).ok()?.max(1);
+        Some(count.saturating_mul(1_000) / millis)
+    }
+}
+
+/// A line, cut where the terminal ends.
+fn push(text: &mut String, line: &str, width: usize, style: Option<&str>) {
+    let line: String =
+        line.chars().take(width.saturating_sub(1)).filter(|c| !c.is_control()).collect();
+    let line = line.trim_end();
+    match style {
+        Some(style) => writeln!(text, "{style}{line}\x1b[m"),
+        None => writeln!(text, "{line}"),
+    }
+    .expect("writing to a String does not fail");
+}
+
+fn number(fields: &BTreeMap<String, String>, key: &str) -> u64 {
+    fields.get(key).and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+fn limit(word: &str) -> &str {
+    if word == "0" { "-" } else { word }
+}
+
+fn size(bytes: u64) -> String {
+    let mut size = bytes;
+    for unit in ["", "k", "M", "G", "T"] {
+        if size < 10_000 {
+            return format!("{size}{unit}");
+        }
+        size /= 1_000;
+    }
+    format!("{size}P")
+}
+
+/// A screen of our own on the terminal, without the cursor, and keys as they are pressed.
+struct Screen {
+    before: Termios,
+}
+
+impl Screen {
+    /// `None` where there is no terminal.
+    fn take() -> Option<Self> {
+        let stdin = io::stdin();
+        if !stdin.is_terminal() || !io::stdout().is_terminal() {
+            return None;
+        }
+        let before = tcgetattr(&stdin).ok()?;
+        let mut raw = before.clone();
+        raw.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
+        raw.control_chars[SpecialCharacterIndices::VMIN as usize] = 0;
+        raw.control_chars[SpecialCharacterIndices::VTIME as usize] = NOTICE;
+        tcsetattr(&stdin, SetArg::TCSANOW, &raw).ok()?;
+        print("\x1b[?1049h\x1b[?25l");
+        Some(Self { before })
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        print("\x1b[?25h\x1b[?1049l");
+        tcsetattr(io::stdin(), SetArg::TCSANOW, &self.before).unwrap_or_default();
+    }
+}
+
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).unwrap_or_default();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(text: &str, at: Instant) -> Look {
+        Look { at, servers: parse(text), states: parse("0 state up served 5") }
+    }
+
+    #[test]
+    fn rates_are_what_came_between_two_looks() {
+        let then = Instant::now();
+        let before = look("0 addr 10.0.0.1 port 80 sx 1000 rx 5000\n1 addr ::1 sx 9 rx 9", then);
+        let text = "0 addr 10.0.0.1 port 80 sx 3000 rx 5000\n1 addr ::2 sx 10 rx 8\n2 addr x sx 1";
+        let now = look(text, then + Duration::from_secs(2));
+        assert_eq!(now.rate(0, "sx", &before), Some(1_000));
+        assert_eq!(now.rate(0, "rx", &before), Some(0));
+        assert_eq!(now.rate(1, "sx", &before), None, "another server");
+        assert_eq!(now.rate(2, "sx", &before), None, "a new one");
+    }
+
+    #[test]
+    fn a_line_is_cut_where_the_terminal_ends() {
+        let mut text = String::new();
+        push(&mut text, "abcdef\u{1b}[31mghi", 5, None);
+        assert_eq!(text, "abcd\n");
+    }
+}

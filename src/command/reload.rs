@@ -1,0 +1,208 @@
+//! A configuration as commands, and what differs between two.
+
+use std::ffi::OsStr;
+use std::fmt;
+
+use super::answer::{acl_lines, host_and_port, setting};
+use super::apply::limit;
+use super::words::Quoted;
+use super::{Item, Switch};
+use crate::config::{Config, Endpoint, LogTarget, Mode, Server, Transport};
+
+/// The items that are written by their value alone, in this order.
+const ITEMS: [Item; 22] = [
+    Item::Workers,
+    Item::Backlog,
+    Item::MultiAccept,
+    Item::Debug,
+    Item::ClientAcl,
+    Item::ControlAcl,
+    Item::ClientsMax,
+    Item::ConnMax,
+    Item::PendingMax,
+    Item::Blacklist,
+    Item::Timeout,
+    Item::Tracking,
+    Item::IdleTimeout,
+    Item::HalfClosed,
+    Item::FirstByte,
+    Item::DrainTimeout,
+    Item::Source,
+    Item::TcpFastclose,
+    Item::AcceptProxy,
+    Item::SendProxy,
+    Item::LogFormat,
+    Item::WebStats,
+];
+
+/// The modes, in the order in which they are written.
+const MODES: [Mode; 6] = [
+    Mode::Hash,
+    Mode::RoundRobin,
+    Mode::Stubborn,
+    Mode::Weight,
+    Mode::Prio,
+    Mode::LeastConnections,
+];
+
+/// The lines that make a default configuration this one, but for what only the command line can say.
+#[must_use]
+pub fn commands(config: &Config) -> Vec<String> {
+    let settings = &config.settings;
+    let mut lines = Vec::new();
+    let mut switch = |switch: Switch, on: bool| {
+        lines.push(format!("{}{switch}", if on { "" } else { "no " }));
+    };
+    switch(Switch::Udp, config.transport == Transport::Udp);
+    for mode in MODES {
+        switch(Switch::Mode(mode), settings.modes.is_on(mode));
+    }
+    switch(Switch::Keepalive, settings.tcp.keepalive);
+    switch(Switch::Nodelay, settings.tcp.nodelay);
+    switch(Switch::Transparent, settings.tcp.transparent);
+    if !config.listen.is_empty() {
+        lines.push(format!("listen {}", endpoints(&config.listen)));
+    }
+    lines.extend(ITEMS.iter().filter_map(|item| setting(*item, config)).map(|it| it.to_string()));
+    lines.push(match setting(Item::XForwardedFor, config) {
+        Some(policy) => policy.to_string(),
+        None => "no http".to_owned(),
+    });
+    lines.push(match settings.log.as_ref().map(LogTarget::name) {
+        Some(name) => format!("log {}", Quoted(name)),
+        None => "no log".to_owned(),
+    });
+    for (number, list) in settings.acls.iter() {
+        lines.push(format!("no acl {number}"));
+        lines.extend(acl_lines(number, list));
+    }
+    for (number, server) in settings.servers.iter().enumerate() {
+        lines.extend(server.iter().flat_map(|server| server_lines(number, server)));
+    }
+    for (verb, server) in [("emergency", &settings.emergency), ("abuse", &settings.abuse)] {
+        lines.push(match server {
+            Some(server) => format!("{verb} {}", quoted(&super::answer::server_arg(server))),
+            None => format!("no {verb}"),
+        });
+    }
+    lines
+}
+
+fn quoted(text: &str) -> String {
+    Quoted(OsStr::new(text)).to_string()
+}
+
+fn endpoints(endpoints: &[Endpoint]) -> String {
+    let words = endpoints.iter().map(|endpoint| quoted(&endpoint.to_string()));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn server_lines(number: usize, server: &Server) -> Vec<String> {
+    let (host, port) = host_and_port(server);
+    let Server { soft, hard, weight, prio, acl, .. } = server;
+    let port = if port == 0 { String::new() } else { format!(" port {port}") };
+    let mut lines = vec![format!(
+        "server {number} address {}{port} max {} hard {} weight {weight} prio {prio} acl {acl}",
+        quoted(&host),
+        limit(*soft),
+        limit(*hard),
+    )];
+    if server.draining {
+        lines.push(format!("drain {number}"));
+    }
+    lines
+}
+
+/// What differs between two configurations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// Servers under numbers that were free, or were another server's.
+    pub added: Vec<(usize, Server)>,
+    /// Servers that are where they were, with other limits or the like; as they are now.
+    pub changed: Vec<(usize, Server)>,
+    /// Servers that are gone, or whose number is another one's.
+    pub removed: Vec<(usize, Server)>,
+    /// The other commands that say something else than before, as they are now.
+    pub settings: Vec<String>,
+    /// What was to change and can't without a restart.
+    pub restart: Vec<&'static str>,
+}
+
+impl Diff {
+    /// Whether nothing differs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Diff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("nothing changed");
+        }
+        let mut sentences = Vec::new();
+        let kinds =
+            [("added", &self.added), ("changed", &self.changed), ("removed", &self.removed)];
+        for (deed, servers) in kinds {
+            let words = servers.iter().map(|(number, server)| format!("{number} {}", server.addr));
+            let words = words.collect::<Vec<_>>();
+            if !words.is_empty() {
+                sentences.push(format!("{deed} server {}", words.join(", ")));
+            }
+        }
+        sentences.extend(self.settings.iter().cloned());
+        if !self.restart.is_empty() {
+            sentences.push(format!("not without a restart: {}", self.restart.join(", ")));
+        }
+        f.write_str(&sentences.join("; "))
+    }
+}
+
+/// What differs, and the new configuration without what can't change while running. It is to be
+/// taken over as a whole.
+#[must_use]
+pub fn reload(old: &Config, mut new: Config) -> (Config, Diff) {
+    let mut diff = Diff::default();
+    let mut keep = |what, same: bool| {
+        if !same {
+            diff.restart.push(what);
+        }
+    };
+    keep("listen", old.listen == new.listen);
+    keep("udp", old.transport == new.transport);
+    keep("workers", old.workers == new.workers);
+    keep("backlog", old.backlog == new.backlog);
+    keep("multi_accept", old.multi_accept == new.multi_accept);
+    let settings = new.settings;
+    new = Config { settings, debug: new.debug, ..old.clone() };
+    servers(old, &new, &mut diff);
+    let before = commands(old);
+    let is_server = |line: &str| line.starts_with("server ") || line.starts_with("drain ");
+    let fresh =
+        commands(&new).into_iter().filter(|line| !is_server(line) && !before.contains(line));
+    diff.settings = fresh.collect();
+    // Rules that are only gone show nowhere else.
+    if diff.settings.is_empty() && old.settings.acls != new.settings.acls {
+        diff.settings.push("access lists".to_owned());
+    }
+    (new, diff)
+}
+
+fn servers(old: &Config, new: &Config, diff: &mut Diff) {
+    let (before, after) = (&old.settings.servers, &new.settings.servers);
+    for number in 0..before.len().max(after.len()) {
+        let before = before.get(number).and_then(Option::as_ref);
+        let after = after.get(number).and_then(Option::as_ref);
+        match (before, after) {
+            (Some(before), Some(after)) if before == after => {}
+            (Some(before), Some(after)) if before.addr == after.addr => {
+                diff.changed.push((number, after.clone()));
+            }
+            (before, after) => {
+                diff.removed.extend(before.map(|server| (number, server.clone())));
+                diff.added.extend(after.map(|server| (number, server.clone())));
+            }
+        }
+    }
+}

@@ -1,0 +1,429 @@
+//! Config: what was meant. Plain values, made from the command line, `-O` and the configuration file,
+//! and changed while running by the control port.
+//!
+//! [`Config`] is what a start needs. Its [`Settings`] are what may change later: they are replaced as
+//! a whole, so that every connection is served by one consistent set of them.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pen_daemon::process::Process;
+
+use crate::acl::Acls;
+
+/// Everything a start needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Background, jail, user, pid file.
+    pub process: Process,
+    /// How often `-d` was given.
+    pub debug: u8,
+    /// What is balanced.
+    pub transport: Transport,
+    /// Where clients connect to; at least one.
+    pub listen: Vec<Endpoint>,
+    /// Where `penctl` connects to.
+    pub control: Option<Endpoint>,
+    /// Threads that relay.
+    pub workers: NonZeroUsize,
+    /// Clients that the kernel keeps waiting to be accepted.
+    pub backlog: NonZeroU32,
+    /// Clients accepted before others get their turn.
+    pub multi_accept: NonZeroU32,
+    /// Where the state can be looked at over HTTP.
+    pub status: Option<SocketAddr>,
+    /// Whether the control port may end the process.
+    pub exit: Exit,
+    /// The file that some of this was read from; HUP reads it again, `write` writes it.
+    pub file: Option<PathBuf>,
+    /// What may change while running.
+    pub settings: Settings,
+}
+
+impl Default for Config {
+    /// What is in force when nothing is said; it does not listen anywhere.
+    fn default() -> Self {
+        Self {
+            process: Process::default(),
+            debug: 0,
+            transport: Transport::Stream,
+            listen: Vec::new(),
+            control: None,
+            workers: NonZeroUsize::MIN,
+            backlog: const { NonZeroU32::new(500).unwrap() },
+            multi_accept: const { NonZeroU32::new(100).unwrap() },
+            status: None,
+            exit: Exit::Refused,
+            file: None,
+            settings: Settings::default(),
+        }
+    }
+}
+
+/// What becomes of `exit` at the control port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exit {
+    /// It is answered with an error.
+    #[default]
+    Refused,
+    /// It ends the process as TERM does.
+    Allowed,
+}
+
+/// What is balanced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Connections: TCP, or Unix-domain streams.
+    #[default]
+    Stream,
+    /// Datagrams.
+    Udp,
+}
+
+/// An address that can be listened at or connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// On the network.
+    Ip(SocketAddr),
+    /// A Unix-domain socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(addr) => addr.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// What may change while pen runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// By their numbers; `None` is a number that is not in use.
+    pub servers: Vec<Option<Server>>,
+    /// Gets who finds no other server.
+    pub emergency: Option<Server>,
+    /// Gets who is denied by the client list.
+    pub abuse: Option<Server>,
+    /// How a server is chosen.
+    pub modes: Modes,
+    /// How many there may be of what.
+    pub limits: Limits,
+    /// How long what may take.
+    pub timeouts: Timeouts,
+    /// How sockets are set up.
+    pub tcp: TcpOptions,
+    /// The access lists.
+    pub acls: Acls,
+    /// Number of the access list for clients.
+    pub client_acl: u8,
+    /// Number of the access list for the control port.
+    pub control_acl: u8,
+    /// Where mapping records go.
+    pub log: Option<LogTarget>,
+    /// How they are spelled.
+    pub log_format: LogFormat,
+    /// Where USR1 writes the state as a page.
+    pub web_stats: Option<PathBuf>,
+    /// Whether and how requests are told where they came from.
+    pub http: Option<ForwardedFor>,
+    /// The PROXY protocol towards servers.
+    pub send_proxy: Option<ProxyVersion>,
+    /// Who may speak the PROXY protocol to us, and then has to.
+    pub accept_proxy: Vec<Network>,
+}
+
+/// A server to balance over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where it listens.
+    pub addr: Endpoint,
+    /// The name that was looked up to find that.
+    pub name: Option<String>,
+    /// Connections from which on only known clients get in.
+    pub soft: Option<NonZeroU32>,
+    /// Connections from which on nobody does; without it a known client gets no further than `soft`.
+    pub hard: Option<NonZeroU32>,
+    /// Its share where servers are chosen by weight; 0 gets nobody.
+    pub weight: u32,
+    /// Lower is better where servers are chosen by priority.
+    pub prio: u32,
+    /// Number of the access list for its clients.
+    pub acl: u8,
+    /// Whether it gets no new connections, while those it has go on.
+    pub draining: bool,
+}
+
+impl Server {
+    /// One without limits.
+    #[must_use]
+    pub const fn new(addr: Endpoint) -> Self {
+        Self {
+            addr,
+            name: None,
+            soft: None,
+            hard: None,
+            weight: 1,
+            prio: 0,
+            acl: 0,
+            draining: false,
+        }
+    }
+}
+
+/// One way of choosing a server. Those that are on are asked in the order priority, weight, least
+/// connections, hash, turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// By the client's address.
+    Hash,
+    /// Without looking where the client was before; with `Hash`, the client's port counts too.
+    RoundRobin,
+    /// No other server if the first choice fails.
+    Stubborn,
+    /// The least loaded, by weight.
+    Weight,
+    /// The best by priority.
+    Prio,
+    /// The one with the fewest connections.
+    LeastConnections,
+}
+
+/// The modes that are on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Modes(u8);
+
+impl Modes {
+    /// Whether it is on.
+    #[must_use]
+    pub const fn is_on(self, mode: Mode) -> bool {
+        self.0 & (1 << mode as u8) != 0
+    }
+
+    /// Turns it on or off.
+    pub const fn set(&mut self, mode: Mode, on: bool) {
+        let bit = 1 << mode as u8;
+        self.0 = if on { self.0 | bit } else { self.0 & !bit };
+    }
+
+    /// The same with `mode` on.
+    #[must_use]
+    pub const fn with(mut self, mode: Mode) -> Self {
+        self.set(mode, true);
+        self
+    }
+}
+
+/// How many there may be of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Clients whose server is remembered.
+    pub clients: NonZeroUsize,
+    /// Connections at a time; `None` for as many as there are descriptors for.
+    pub connections: Option<NonZeroUsize>,
+    /// Connections to servers that are being opened at a time.
+    pub pending: NonZeroUsize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let clients = const { NonZeroUsize::new(2048).unwrap() };
+        let pending = const { NonZeroUsize::new(100).unwrap() };
+        Self { clients, connections: None, pending }
+    }
+}
+
+/// How long what may take. Where `None` is possible it means for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until a server has taken a connection, before the next one is tried.
+    pub connect: Duration,
+    /// Without a byte in either direction.
+    pub idle: Option<Duration>,
+    /// Without a byte, when one side has said all.
+    pub linger: Option<Duration>,
+    /// From the connection to the client's first byte.
+    pub first_byte: Option<Duration>,
+    /// For which a server that failed is left alone.
+    pub blacklist: Duration,
+    /// For which a client keeps its server.
+    pub tracking: Option<Duration>,
+    /// For which connections may go on when pen was told to stop.
+    pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            idle: None,
+            linger: Some(Duration::from_secs(60)),
+            first_byte: None,
+            blacklist: Duration::from_secs(30),
+            tracking: None,
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How sockets are set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// Bytes go out as soon as they are there.
+    pub nodelay: bool,
+    /// The kernel asks silent ends whether they are still there.
+    pub keepalive: bool,
+    /// Whose end ends both directions at once.
+    pub fastclose: FastClose,
+    /// Connect to servers from this address.
+    pub source: Option<IpAddr>,
+    /// Connect to servers from the client's address.
+    pub transparent: bool,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self {
+            nodelay: true,
+            keepalive: true,
+            fastclose: FastClose::Off,
+            source: None,
+            transparent: false,
+        }
+    }
+}
+
+/// Whose end of stream ends the connection, instead of only its own direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FastClose {
+    /// Nobody's.
+    #[default]
+    Off,
+    /// The server's (`up`).
+    Server,
+    /// The client's (`down`).
+    Client,
+    /// Either one's (`both`).
+    Both,
+}
+
+impl LogTarget {
+    /// As it is typed.
+    #[must_use]
+    pub fn name(&self) -> &std::ffi::OsStr {
+        match self {
+            Self::File(path) => path.as_os_str(),
+            Self::Collector { name, .. } => name.as_ref(),
+        }
+    }
+}
+
+/// Where mapping records go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LogTarget {
+    /// Lines are appended to a file.
+    File(PathBuf),
+    /// Datagrams are sent to a collector: as it was written, and what that was resolved to.
+    Collector {
+        /// `host:port`.
+        name: String,
+        /// Its address.
+        addr: SocketAddr,
+    },
+}
+
+/// How mapping records are spelled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// All that is known: packets for a collector, extended lines in a file.
+    #[default]
+    Extended,
+    /// What the C programs read: a datagram or a line for each request.
+    Classic,
+}
+
+/// What becomes of an `X-Forwarded-For` that the client sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedFor {
+    /// It is replaced by the client's address.
+    #[default]
+    Replace,
+    /// The client's address is appended.
+    Append,
+    /// It stays if it comes from here, and is replaced otherwise.
+    Keep(Vec<Network>),
+}
+
+/// A version of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// A binary header.
+    V2,
+}
+
+/// An address and how many of its first bits count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The address.
+    pub addr: IpAddr,
+    /// At most 32 or 128.
+    pub bits: u8,
+}
+
+impl Network {
+    /// Whether `ip` is part of it; an IPv4 address mapped into IPv6 is that IPv4 address.
+    #[must_use]
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.addr.to_canonical(), ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                let differing = u32::from(net) ^ u32::from(ip);
+                differing.checked_shr(32 - u32::from(self.bits.min(32))).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => {
+                let differing = u128::from(net) ^ u128::from(ip);
+                differing.checked_shr(128 - u32::from(self.bits.min(128))).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_the_addresses_that_share_its_first_bits() {
+        for (net, bits, ip, expected) in [
+            ("10.0.0.0", 8, "10.255.0.1", true),
+            ("10.0.0.0", 8, "11.0.0.1", false),
+            ("10.0.0.5", 24, "10.0.0.77", true),
+            ("10.0.0.5", 32, "10.0.0.5", true),
+            ("10.0.0.5", 32, "10.0.0.4", false),
+            ("0.0.0.0", 0, "203.0.113.9", true),
+            ("0.0.0.0", 0, "2001:db8::1", false),
+            ("::", 0, "2001:db8::1", true),
+            ("2001:db8::", 32, "2001:db8:ffff::1", true),
+            ("2001:db8::", 32, "2001:db9::1", false),
+            ("127.0.0.1", 32, "::ffff:127.0.0.1", true),
+        ] {
+            let network = Network { addr: net.parse().unwrap(), bits };
+            assert_eq!(network.contains(ip.parse().unwrap()), expected, "{net}/{bits} {ip}");
+        }
+    }
+
+    #[test]
+    fn modes_are_turned_on_and_off_one_by_one() {
+        let mut modes = Modes::default().with(Mode::Hash).with(Mode::Prio);
+        modes.set(Mode::Hash, false);
+        assert!(modes.is_on(Mode::Prio) && !modes.is_on(Mode::Hash));
+        assert_eq!(modes, Modes::default().with(Mode::Prio));
+    }
+}

@@ -1,0 +1,311 @@
+//! One line in, one reply out. [`Operator`] holds the configuration that is in force and is the only
+//! one to change it: for the control port ([`port`]), for HUP, and for nobody else.
+//!
+//! A command changes a copy; only a copy that is right in every part is taken over, as a whole. The
+//! traffic goes on meanwhile: what is slow here, looking up a name or writing a file, is slow for
+//! those who give commands only.
+
+pub mod port;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::command::answer;
+use crate::command::apply::{Deed, Outcome, Phase, World};
+use crate::command::reload::{Diff, reload};
+use crate::command::script::{self, Mistake};
+use crate::command::{Command, Query, StatusForm};
+use crate::config::{Config, Settings};
+use crate::files;
+use crate::pool::ServerId;
+use crate::setup::check;
+use crate::snapshot::{Detail, Snapshot};
+use crate::status;
+
+/// What an operator can ask of the data plane. None of it may wait for traffic.
+pub trait Balancer: Send + Sync {
+    /// The state at this moment.
+    fn snapshot(&self, detail: Detail) -> Snapshot;
+
+    /// Takes over new settings.
+    ///
+    /// # Errors
+    /// Says what of them could not be taken over; the old ones stay in force then.
+    fn change(&self, settings: &Settings) -> Result<(), String>;
+
+    /// Leaves a server alone for this time; none makes it available at once.
+    fn blacklist(&self, server: ServerId, time: Duration);
+
+    /// Ends the connections of a server that are still open after this time.
+    fn end_connections_of(&self, server: ServerId, time: Duration);
+
+    /// Ends a connection; whether there was one of that number.
+    fn close(&self, number: u64) -> bool;
+
+    /// Says more, or less.
+    fn set_debug(&self, level: u8);
+
+    /// Stops as on TERM.
+    fn stop(&self);
+}
+
+/// A reply to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Whether the command was carried out.
+    pub kind: ReplyKind,
+    /// Without a line end; empty for nothing.
+    pub text: String,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyKind {
+    /// It was carried out.
+    Done,
+    /// It has no effect.
+    Warning,
+    /// It was not carried out.
+    Error,
+}
+
+impl Reply {
+    fn done(text: impl Into<String>) -> Self {
+        Self { kind: ReplyKind::Done, text: text.into() }
+    }
+
+    fn error(error: impl fmt::Display) -> Self {
+        Self { kind: ReplyKind::Error, text: error.to_string() }
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            ReplyKind::Done if self.text.is_empty() => return Ok(()),
+            ReplyKind::Done => "",
+            ReplyKind::Warning => "warning: ",
+            ReplyKind::Error => "error: ",
+        };
+        let end = if self.text.ends_with('\n') { "" } else { "\n" };
+        write!(f, "{kind}{}{end}", self.text)
+    }
+}
+
+/// Carries out commands.
+pub struct Operator {
+    config: Mutex<Config>,
+    balancer: Box<dyn Balancer>,
+    world: Box<dyn World + Send + Sync>,
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operator").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Operator {
+    /// One for a balancer that runs with `config`.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        balancer: Box<dyn Balancer>,
+        world: Box<dyn World + Send + Sync>,
+    ) -> Self {
+        Self { config: Mutex::new(config), balancer, world }
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.lock().clone()
+    }
+
+    /// The state at this moment.
+    #[must_use]
+    pub fn snapshot(&self, detail: Detail) -> Snapshot {
+        self.balancer.snapshot(detail)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Config> {
+        // It is replaced as a whole, so it is right even after a panic.
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries out a line.
+    #[must_use]
+    pub fn execute(&self, line: &[u8]) -> Reply {
+        match Command::parse(line) {
+            Ok(None) => Reply::done(""),
+            Ok(Some(command)) => self.carry_out(&command),
+            Err(error) => Reply::error(error),
+        }
+    }
+
+    fn carry_out(&self, command: &Command) -> Reply {
+        let mut held = self.lock();
+        let mut config = held.clone();
+        let outcome = match command.apply(&mut config, Phase::Running, &*self.world) {
+            Ok(outcome) => outcome,
+            Err(error) => return Reply::error(error),
+        };
+        if let Err(error) = self.take_over(&mut held, config) {
+            return Reply::error(error);
+        }
+        drop(held);
+        match outcome {
+            Outcome::Silence => Reply::done(""),
+            Outcome::Text(text) => Reply::done(text),
+            Outcome::Warning(text) => Reply { kind: ReplyKind::Warning, text },
+            Outcome::Deed(deed) => self.act(deed),
+        }
+    }
+
+    fn take_over(&self, held: &mut Config, config: Config) -> Result<(), String> {
+        if held.settings != config.settings {
+            check(&config)?;
+            self.balancer.change(&config.settings)?;
+        }
+        if held.debug != config.debug {
+            self.balancer.set_debug(config.debug);
+        }
+        *held = config;
+        Ok(())
+    }
+
+    fn act(&self, deed: Deed) -> Reply {
+        let slot = |number| ServerId::Slot(u32::try_from(number).unwrap_or(u32::MAX));
+        match deed {
+            Deed::Show(query) => return self.show(query),
+            Deed::Blacklist(number, time) => self.balancer.blacklist(slot(number), time),
+            Deed::EndConnectionsOf(number, time) => {
+                self.balancer.end_connections_of(slot(number), time);
+            }
+            Deed::Close(number) => {
+                // As C pen says both.
+                return if self.balancer.close(number) {
+                    Reply::done(format!("Forcibly closing connection {number}"))
+                } else {
+                    Reply::error(format!("Connection {number} out of range"))
+                };
+            }
+            Deed::Include(path) => return self.include(&path),
+            Deed::Write(path) => return self.write(&path),
+            Deed::Exit => self.balancer.stop(),
+        }
+        Reply::done("")
+    }
+
+    fn show(&self, query: Query) -> Reply {
+        let snapshot = self.balancer.snapshot(query.detail());
+        if let Query::Status(form) = query {
+            return Reply::done(match form {
+                StatusForm::Html => status::page::draw(&snapshot, None),
+                StatusForm::Json => status::json::write(&snapshot),
+                StatusForm::Prometheus => status::metrics::write(&snapshot),
+            });
+        }
+        query.answer(&snapshot).map_or_else(Reply::error, Reply::done)
+    }
+
+    fn write(&self, path: &Path) -> Reply {
+        let text = answer::dump(&self.config(), &self.balancer.snapshot(Detail::default()));
+        match files::replace(path, text.as_bytes()) {
+            Ok(()) => Reply::done(""),
+            Err(error) => Reply::error(format!("write: cannot write {}: {error}", path.display())),
+        }
+    }
+
+    /// Writes the page to where `web_stats` says, if it says so.
+    ///
+    /// # Errors
+    /// Names the file and says why it can't be written.
+    pub fn write_page(&self) -> Result<(), String> {
+        let Some(path) = self.lock().settings.web_stats.clone() else { return Ok(()) };
+        let snapshot = self.balancer.snapshot(Detail {
+            clients: 1_000,
+            connections: 1_000,
+            ..Detail::default()
+        });
+        files::replace(&path, status::page::draw(&snapshot, None).as_bytes())
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))
+    }
+
+    /// Carries out a file as one change: all of it or nothing.
+    fn include(&self, path: &Path) -> Reply {
+        let commands = match script::read(path, &|path| files::read_short(path)) {
+            Ok(commands) => commands,
+            Err(mistakes) => return Reply::error(Lines(&mistakes)),
+        };
+        let mut held = self.lock();
+        let mut config = held.clone();
+        let mut said = Vec::new();
+        let mut deeds = Vec::new();
+        for script::Located { place, command } in commands {
+            match command.apply(&mut config, Phase::Running, &*self.world) {
+                Ok(Outcome::Silence) => {}
+                Ok(Outcome::Text(text)) => said.push(text),
+                Ok(Outcome::Warning(text)) => said.push(format!("warning: {place}: {text}")),
+                Ok(Outcome::Deed(deed)) => deeds.push(deed),
+                Err(error) => return Reply::error(format!("{place}: {error}")),
+            }
+        }
+        if let Err(error) = self.take_over(&mut held, config) {
+            return Reply::error(error);
+        }
+        drop(held);
+        for deed in deeds {
+            let reply = self.act(deed);
+            if !reply.text.is_empty() {
+                said.push(reply.to_string().trim_end().to_owned());
+            }
+        }
+        Reply::done(said.join("\n"))
+    }
+
+    /// Takes over `new`, which was read anew, as one change.
+    ///
+    /// # Errors
+    /// Says why the old configuration stays.
+    pub fn reload(&self, new: Config) -> Result<Diff, String> {
+        let mut held = self.lock();
+        let (config, diff) = reload(&held, new);
+        self.take_over(&mut held, config)?;
+        Ok(diff)
+    }
+}
+
+/// One a line.
+struct Lines<'a>(&'a [Mistake]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, mistake) in self.0.iter().enumerate() {
+            write!(f, "{}{mistake}", if at == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+/// The world as it is: names are looked up by the system, and paths begin where pen was started.
+#[derive(Clone, Debug)]
+pub struct Here {
+    /// The folder that relative paths begin at.
+    pub folder: PathBuf,
+}
+
+impl World for Here {
+    fn resolve(&self, name: &str, port: u16) -> Result<std::net::SocketAddr, String> {
+        use std::net::ToSocketAddrs as _;
+        let found = (name, port).to_socket_addrs();
+        let mut found = found.map_err(|error| format!("cannot look up {name}: {error}"))?;
+        found.next().ok_or_else(|| format!("cannot look up {name}: it has no address"))
+    }
+
+    fn absolute(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+}

@@ -1,0 +1,346 @@
+//! All servers, and who gets which: no socket, no clock, no lock.
+//!
+//! [`Pool::choose`] takes a [`Seat`] at a server; whoever holds it says how the attempt ended with
+//! [`Pool::connected`] or [`Pool::failed`], and gives it back with [`Pool::leave`] at the end. After a
+//! failure the same way of choosing is asked again without the servers that were tried, so the
+//! clients of a dead server are spread like all others.
+
+mod client;
+mod policy;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pen_records::addr::ClientAddr;
+
+pub use client::{Client, Clients};
+pub use server::{Seat, ServerId, ServerState, Traffic};
+
+use crate::config::{self, Endpoint, Mode, Modes, Settings};
+
+/// Seeds the hash that chooses servers: always the same, so a restart changes nobody's server.
+const HASH_KEY: u64 = 0x0070_656e_2068_6173;
+
+/// Who wants a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Its address.
+    pub addr: ClientAddr,
+    /// Its port; 0 on a Unix-domain socket.
+    pub port: u16,
+    /// Whether the client list lets it in.
+    pub admitted: bool,
+}
+
+/// Servers that were tried for one client.
+#[derive(Debug, Default)]
+pub struct Tried(Vec<ServerId>);
+
+/// A server that was chosen.
+#[derive(Debug)]
+pub struct Choice {
+    /// Taken, to be given back.
+    pub seat: Seat,
+    /// Where to connect to.
+    pub addr: Arc<Endpoint>,
+}
+
+/// All servers and clients.
+#[derive(Debug)]
+pub struct Pool {
+    slots: Vec<Option<ServerState>>,
+    emergency: Option<ServerState>,
+    abuse: Option<ServerState>,
+    clients: Clients,
+    modes: Modes,
+    blacklist: Duration,
+    /// The number that had the last turn.
+    current: u32,
+    /// Told apart by this, servers that had the same number.
+    lives: u64,
+}
+
+impl Pool {
+    /// The servers of `settings`, all well.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Self {
+        let mut pool = Self {
+            slots: Vec::new(),
+            emergency: None,
+            abuse: None,
+            clients: Clients::new(settings.limits.clients, settings.timeouts.tracking),
+            modes: settings.modes,
+            blacklist: settings.timeouts.blacklist,
+            current: 0,
+            lives: 0,
+        };
+        pool.apply(settings);
+        pool
+    }
+
+    /// Takes over new settings. A server that keeps its number and address keeps its connections,
+    /// counts and blacklisting; any other one is new.
+    pub fn apply(&mut self, settings: &Settings) {
+        self.modes = settings.modes;
+        self.blacklist = settings.timeouts.blacklist;
+        self.clients.resize(settings.limits.clients, settings.timeouts.tracking);
+        let mut old = std::mem::take(&mut self.slots).into_iter();
+        for config in &settings.servers {
+            let before = old.next().flatten();
+            let state = self.renew(before, config.as_ref());
+            self.slots.push(state);
+        }
+        let (emergency, abuse) = (self.emergency.take(), self.abuse.take());
+        self.emergency = self.renew(emergency, settings.emergency.as_ref());
+        self.abuse = self.renew(abuse, settings.abuse.as_ref());
+    }
+
+    fn renew(
+        &mut self,
+        before: Option<ServerState>,
+        config: Option<&config::Server>,
+    ) -> Option<ServerState> {
+        let config = config?.clone();
+        match before {
+            Some(state) if state.config.addr == config.addr => {
+                Some(ServerState { config, ..state })
+            }
+            _ => {
+                self.lives += 1;
+                Some(ServerState::new(config, self.lives))
+            }
+        }
+    }
+
+    /// Chooses a server and takes a seat there. `permits` says whether the access list with a number
+    /// lets this client pass. `tried` is empty for a new client and grows with each choice; `None` is the
+    /// end: nobody is left.
+    pub fn choose(
+        &mut self,
+        caller: &Caller,
+        tried: &mut Tried,
+        now: Instant,
+        permits: impl Fn(u8) -> bool,
+    ) -> Option<Choice> {
+        let first = tried.0.is_empty();
+        let known = if first {
+            self.clients.arrive(caller.addr, now).server
+        } else {
+            self.clients.get_mut(caller.addr).and_then(|client| client.server)
+        };
+        let id = self.pick(caller, known, &tried.0, now, &permits)?;
+        tried.0.push(id);
+        if let ServerId::Slot(_) = id
+            && let Some(client) = self.clients.get_mut(caller.addr)
+        {
+            client.server = Some(id);
+        }
+        let state = self.state_mut(id)?;
+        state.connections += 1;
+        Some(Choice { seat: Seat { id, life: state.life }, addr: state.addr.clone() })
+    }
+
+    fn pick(
+        &mut self,
+        caller: &Caller,
+        known: Option<ServerId>,
+        tried: &[ServerId],
+        now: Instant,
+        permits: &impl Fn(u8) -> bool,
+    ) -> Option<ServerId> {
+        let special = |id, state: Option<&ServerState>| {
+            let state = state?;
+            let usable = !tried.contains(&id) && usable(state, false, now, permits);
+            usable.then_some(id)
+        };
+        if !caller.admitted {
+            return special(ServerId::Abuse, self.abuse.as_ref());
+        }
+        if self.modes.is_on(Mode::Stubborn) && !tried.is_empty() {
+            return None;
+        }
+        if !self.modes.is_on(Mode::RoundRobin)
+            && let Some(id @ ServerId::Slot(_)) = known
+            && !tried.contains(&id)
+            && self.state(id).is_some_and(|state| usable(state, true, now, permits))
+        {
+            return Some(id);
+        }
+        match self.by_mode(caller, tried, now, permits) {
+            Some(slot) => Some(ServerId::Slot(slot)),
+            None => special(ServerId::Emergency, self.emergency.as_ref()),
+        }
+    }
+
+    fn by_mode(
+        &mut self,
+        caller: &Caller,
+        tried: &[ServerId],
+        now: Instant,
+        permits: &impl Fn(u8) -> bool,
+    ) -> Option<u32> {
+        let all = (0_u32..)
+            .zip(&self.slots)
+            .filter_map(|(slot, state)| state.as_ref().map(|state| (slot, state)));
+        let may = |slot, state: &ServerState| {
+            !tried.contains(&ServerId::Slot(slot)) && usable(state, false, now, permits)
+        };
+        let candidates = all.clone().filter(|&(slot, state)| may(slot, state));
+        let modes = self.modes;
+        if modes.is_on(Mode::Prio) {
+            return policy::by_priority(candidates);
+        }
+        if modes.is_on(Mode::Weight) {
+            let tied = policy::by_weight(candidates);
+            return self.smooth_turn(&tied);
+        }
+        if modes.is_on(Mode::LeastConnections) {
+            let slot = policy::by_connections(candidates, self.current)?;
+            self.current = slot;
+            return Some(slot);
+        }
+        if modes.is_on(Mode::Hash) {
+            let port = modes.is_on(Mode::RoundRobin).then_some(caller.port);
+            if modes.is_on(Mode::Stubborn) {
+                // Its own server or none, however that one is doing.
+                let slot = policy::by_hash(all, caller.addr, port, HASH_KEY)?;
+                return self
+                    .slots
+                    .get(slot as usize)?
+                    .as_ref()
+                    .filter(|s| may(slot, s))
+                    .map(|_| slot);
+            }
+            return policy::by_hash(candidates, caller.addr, port, HASH_KEY);
+        }
+        let slot = policy::in_turn(candidates, self.current)?;
+        self.current = slot;
+        Some(slot)
+    }
+
+    /// Among equally loaded servers, each has its turn as often as its weight says, and the turns of
+    /// the heavy are spread among those of the light.
+    fn smooth_turn(&mut self, tied: &[u32]) -> Option<u32> {
+        let mut total = 0;
+        let mut best: Option<(i64, u32)> = None;
+        for &slot in tied {
+            let state = self.slots.get_mut(slot as usize)?.as_mut()?;
+            let weight = i64::from(state.config.weight);
+            total += weight;
+            state.credit = state.credit.saturating_add(weight);
+            if best.is_none_or(|(credit, _)| state.credit > credit) {
+                best = Some((state.credit, slot));
+            }
+        }
+        let (_, slot) = best?;
+        let state = self.slots.get_mut(slot as usize)?.as_mut()?;
+        state.credit = state.credit.saturating_sub(total);
+        Some(slot)
+    }
+
+    /// The attempt at this seat has succeeded.
+    pub fn connected(&mut self, seat: &Seat) {
+        if let Some(state) = self.seated(seat) {
+            state.served += 1;
+            state.last_failure = None;
+            state.blacklisted = None;
+        }
+    }
+
+    /// The attempt at this seat has failed: the server is left alone for a while.
+    #[expect(clippy::needless_pass_by_value, reason = "the seat is given back")]
+    pub fn failed(&mut self, seat: Seat, now: Instant) {
+        let until = now + self.blacklist;
+        if let Some(state) = self.seated(&seat) {
+            state.connections -= 1;
+            state.failures += 1;
+            state.last_failure = Some(now);
+            state.blacklisted = Some(until);
+        }
+    }
+
+    /// The connection at this seat is over.
+    #[expect(clippy::needless_pass_by_value, reason = "the seat is given back")]
+    pub fn leave(&mut self, seat: Seat) {
+        if let Some(state) = self.seated(&seat) {
+            state.connections -= 1;
+        }
+    }
+
+    /// Counts bytes for the server at a seat and for a client, if it still is remembered.
+    pub fn count(&mut self, seat: &Seat, client: ClientAddr, traffic: Traffic) {
+        if let Some(state) = self.seated(seat) {
+            state.traffic.to_server += traffic.to_server;
+            state.traffic.to_client += traffic.to_client;
+        }
+        if let Some(client) = self.clients.get_mut(client) {
+            client.sent += traffic.to_client;
+            client.received += traffic.to_server;
+        }
+    }
+
+    /// Leaves a server alone for `time` from now; none makes it available at once.
+    pub fn blacklist(&mut self, id: ServerId, time: Duration, now: Instant) {
+        if let Some(state) = self.state_mut(id) {
+            state.blacklisted = (!time.is_zero()).then_some(now + time);
+        }
+    }
+
+    /// All servers, the special ones last.
+    pub fn servers(&self) -> impl Iterator<Item = (ServerId, &ServerState)> {
+        let slots = (0_u32..)
+            .zip(&self.slots)
+            .filter_map(|(slot, state)| Some((ServerId::Slot(slot), state.as_ref()?)));
+        let emergency = self.emergency.as_ref().map(|state| (ServerId::Emergency, state));
+        let abuse = self.abuse.as_ref().map(|state| (ServerId::Abuse, state));
+        slots.chain(emergency).chain(abuse)
+    }
+
+    /// All clients that are remembered.
+    #[must_use]
+    pub const fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    /// The number of the server that had the last turn.
+    #[must_use]
+    pub const fn current(&self) -> u32 {
+        self.current
+    }
+
+    /// One server.
+    #[must_use]
+    pub fn state(&self, id: ServerId) -> Option<&ServerState> {
+        match id {
+            ServerId::Slot(slot) => self.slots.get(slot as usize)?.as_ref(),
+            ServerId::Emergency => self.emergency.as_ref(),
+            ServerId::Abuse => self.abuse.as_ref(),
+        }
+    }
+
+    fn state_mut(&mut self, id: ServerId) -> Option<&mut ServerState> {
+        match id {
+            ServerId::Slot(slot) => self.slots.get_mut(slot as usize)?.as_mut(),
+            ServerId::Emergency => self.emergency.as_mut(),
+            ServerId::Abuse => self.abuse.as_mut(),
+        }
+    }
+
+    fn seated(&mut self, seat: &Seat) -> Option<&mut ServerState> {
+        self.state_mut(seat.id).filter(|state| state.life == seat.life)
+    }
+}
+
+/// Whether a server may be tried: it is neither draining nor left alone, no limit keeps the client
+/// out, and its access list lets the client pass.
+fn usable(state: &ServerState, known: bool, now: Instant, permits: &impl Fn(u8) -> bool) -> bool {
+    let has_port = match &state.config.addr {
+        Endpoint::Ip(addr) => addr.port() != 0,
+        Endpoint::Unix(_) => true,
+    };
+    let open = has_port && !state.config.draining;
+    open && !state.is_blacklisted(now) && !state.is_full(known) && permits(state.config.acl)
+}

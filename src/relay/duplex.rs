@@ -1,0 +1,303 @@
+//! Two ways of bytes between a client and a server, as a machine that owns no socket.
+//!
+//! ```text
+//!             client_to_server                 each way:  Open ── end of stream ──▶ Ending
+//!   client ═══════════════════▶ server                     │                         │ all written
+//!   client ◀═══════════════════ server                     │ the receiver fails      ▼
+//!             server_to_client                             └────▶ Broken           Ended
+//! ```
+//!
+//! What is learnt from sockets goes in ([`Duplex::ready`], [`Duplex::did_read`], [`Duplex::did_write`]), what
+//! to do next comes out ([`Duplex::next`]). The laws that hold, whatever comes in which order:
+//!
+//! - every byte that was read before an end of stream is written before that end is passed on;
+//! - an end of stream is passed on as one, in each direction on its own;
+//! - a reset is passed on as a reset;
+//! - a way reads only when it has nothing left to write and the receiver takes bytes: a slow reader
+//!   slows its writer, and a silent pair holds no buffer.
+
+use crate::config::FastClose;
+
+/// One end of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Who connected to us.
+    Client,
+    /// Whom we connected to.
+    Server,
+}
+
+impl Side {
+    /// The one over there.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Read from this side, and then write what was read to the other one.
+    Read(Side),
+    /// Write to this side what is left over from a read.
+    Write(Side),
+    /// Tell this side that no more bytes will come.
+    Finish(Side),
+    /// Nothing, until something is ready.
+    Wait,
+    /// It is over: close both.
+    Close,
+    /// It was cut: reset whoever is left.
+    Reset,
+}
+
+/// How a read went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// Bytes came. `forward` of them are to be written: usually all, none if they are held back or
+    /// nobody wants them. `drained` says that there were fewer than there was room for.
+    Bytes {
+        /// To be written.
+        forward: usize,
+        /// Nothing is left to read for now.
+        drained: bool,
+    },
+    /// Nothing is there.
+    Blocked,
+    /// No more will come.
+    End,
+    /// The connection is lost.
+    Reset,
+}
+
+/// How a write went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// So many bytes were taken.
+    Bytes(usize),
+    /// No byte was taken.
+    Blocked,
+    /// The receiver has closed: it will read no more, but may have said something.
+    Closed,
+    /// The connection is lost; there may still be bytes to read.
+    Reset,
+}
+
+/// What became ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each of the four may be true without the others"
+)]
+pub struct Ready {
+    /// There is something to read.
+    pub readable: bool,
+    /// There is room to write.
+    pub writable: bool,
+    /// The end of the stream is among what can be read.
+    pub ended: bool,
+    /// The connection is lost.
+    pub failed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Open,
+    Ending,
+    Ended,
+    Broken,
+}
+
+/// What is known of one socket.
+#[derive(Clone, Copy, Debug)]
+struct Socket {
+    ready: Ready,
+    /// A write has told that it is lost; what it still has to say may be read.
+    lost: bool,
+}
+
+/// Bytes from one side to the other.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    state: State,
+    /// Bytes that were read and not yet written.
+    left: usize,
+}
+
+/// Both ways of a pair.
+#[derive(Clone, Copy, Debug)]
+pub struct Duplex {
+    /// By the side it belongs to, or comes from.
+    sockets: [Socket; 2],
+    ways: [Way; 2],
+    /// A side's connection was lost and that is to be passed on.
+    reset: bool,
+    /// Who goes first, so that neither way starves the other.
+    turn: Side,
+    fast: FastClose,
+}
+
+impl Duplex {
+    /// A pair of open sockets that have not said anything yet, and may be written to.
+    #[must_use]
+    pub fn new(fast: FastClose) -> Self {
+        let ready = Ready { writable: true, ..Ready::default() };
+        Self {
+            sockets: [Socket { ready, lost: false }; 2],
+            ways: [Way { state: State::Open, left: 0 }; 2],
+            reset: false,
+            turn: Side::Client,
+            fast,
+        }
+    }
+
+    /// Notes what a socket has become ready for.
+    pub fn ready(&mut self, side: Side, ready: Ready) {
+        let known = &mut self.sockets[side as usize].ready;
+        known.readable |= ready.readable || ready.ended || ready.failed;
+        known.writable |= ready.writable || ready.failed;
+        known.ended |= ready.ended || ready.failed;
+        known.failed |= ready.failed;
+        // Whoever still reads from it will come to the failure; if nobody does, this is the news.
+        if ready.failed && !self.reads_from(side) {
+            self.reset = true;
+        }
+    }
+
+    /// Bytes that go to `side` before anything else, from elsewhere than its other end.
+    pub fn owe(&mut self, side: Side, bytes: usize) {
+        self.ways[side.other() as usize].left += bytes;
+    }
+
+    /// What to do now.
+    #[must_use]
+    pub fn next(&self) -> Step {
+        if self.reset {
+            return Step::Reset;
+        }
+        let steps = [self.turn, self.turn.other()].map(|from| self.step(from));
+        match (steps, self.ways.map(|way| way.state)) {
+            (_, [State::Ended, State::Ended]) => Step::Close,
+            ([Step::Wait, second], _) => second,
+            ([first, _], _) => first,
+        }
+    }
+
+    /// What is to be done for the way that comes from a side.
+    fn step(&self, from: Side) -> Step {
+        let (way, to) = (&self.ways[from as usize], from.other());
+        let readable = self.sockets[from as usize].ready.readable;
+        let writable = self.sockets[to as usize].ready.writable;
+        match way.state {
+            State::Open | State::Ending if way.left > 0 => {
+                if writable {
+                    Step::Write(to)
+                } else {
+                    Step::Wait
+                }
+            }
+            State::Open if readable && writable => Step::Read(from),
+            // Read and forgotten: bytes left unread would turn our close into a reset.
+            State::Broken if readable => Step::Read(from),
+            State::Ending => Step::Finish(to),
+            State::Open | State::Broken | State::Ended => Step::Wait,
+        }
+    }
+
+    /// A [`Step::Read`] went like this.
+    pub fn did_read(&mut self, from: Side, outcome: ReadOutcome) {
+        self.turn = from.other();
+        let lost = self.sockets[from as usize].lost;
+        let ready = &mut self.sockets[from as usize].ready;
+        let way = &mut self.ways[from as usize];
+        match outcome {
+            ReadOutcome::Bytes { forward, drained } => {
+                if drained && !ready.ended {
+                    ready.readable = false;
+                }
+                if way.state == State::Open {
+                    way.left += forward;
+                }
+            }
+            ReadOutcome::Blocked => ready.readable = false,
+            // After an end of stream the kernel tells of a reset by an event alone.
+            ReadOutcome::End if lost || ready.failed => self.reset = true,
+            ReadOutcome::End => {
+                ready.readable = false;
+                way.state = if way.state == State::Open { State::Ending } else { State::Ended };
+                self.close_fast(from);
+            }
+            ReadOutcome::Reset => self.reset = true,
+        }
+    }
+
+    /// A [`Step::Write`], or the write that follows a read, went like this.
+    pub fn did_write(&mut self, to: Side, outcome: WriteOutcome) {
+        let from = to.other();
+        let way = &mut self.ways[from as usize];
+        match outcome {
+            WriteOutcome::Bytes(bytes) => way.left = way.left.saturating_sub(bytes),
+            WriteOutcome::Blocked => self.sockets[to as usize].ready.writable = false,
+            WriteOutcome::Closed | WriteOutcome::Reset => {
+                way.left = 0;
+                // There is nobody to pass an end on to any more.
+                way.state = if way.state == State::Ending { State::Ended } else { State::Broken };
+                let socket = &mut self.sockets[to as usize];
+                socket.ready.readable = true;
+                socket.lost |= outcome == WriteOutcome::Reset;
+                if socket.lost && !self.reads_from(to) {
+                    self.reset = true;
+                }
+            }
+        }
+        if self.fast != FastClose::Off {
+            self.close_fast(Side::Client);
+            self.close_fast(Side::Server);
+        }
+    }
+
+    /// A [`Step::Finish`] was done.
+    pub fn did_finish(&mut self, to: Side) {
+        self.ways[to.other() as usize].state = State::Ended;
+    }
+
+    /// Bytes that were read and not yet written to `side`.
+    #[must_use]
+    pub const fn left(&self, side: Side) -> usize {
+        self.ways[side.other() as usize].left
+    }
+
+    /// Whether one side has said all and the other one has not.
+    #[must_use]
+    pub fn is_half_closed(&self) -> bool {
+        self.ways.iter().any(|way| way.state != State::Open)
+    }
+
+    /// Whether bytes from this side are read to be thrown away.
+    #[must_use]
+    pub fn discards(&self, from: Side) -> bool {
+        self.ways[from as usize].state == State::Broken
+    }
+
+    fn reads_from(&self, side: Side) -> bool {
+        matches!(self.ways[side as usize].state, State::Open | State::Broken)
+    }
+
+    /// Ends both ways with the end of this side, if that was asked for, once nothing is left of either.
+    fn close_fast(&mut self, from: Side) {
+        let asked = match self.fast {
+            FastClose::Off => false,
+            FastClose::Both => true,
+            FastClose::Client => from == Side::Client,
+            FastClose::Server => from == Side::Server,
+        };
+        let said_all = matches!(self.ways[from as usize].state, State::Ending | State::Ended);
+        if asked && said_all && self.ways.iter().all(|way| way.left == 0) {
+            self.ways = [Way { state: State::Ended, left: 0 }; 2];
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Bodies: where they end, and how much of them is framing. Bytes are only looked at, never kept.
+
+use super::head::Strange;
+
+/// The most bytes of a line of framing: a chunk's size with its extensions, or a trailer.
+const MAX_LINE: u32 = 16 * 1024;
+
+/// How far a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// So many bytes are left.
+    Length(u64),
+    /// Chunks.
+    Chunks(Chunks),
+    /// It ends with the connection.
+    UntilEnd,
+}
+
+/// Where within chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Chunks {
+    /// In a size: its value so far, and how many bytes of its line were seen.
+    Size { value: u64, seen: u32, digits: Digits },
+    /// In a chunk's bytes, of which so many are left.
+    Data(u64),
+    /// In the line end behind them.
+    DataEnd,
+    /// In the trailer: bytes of its current line.
+    Trailer { line: u32, total: u32 },
+}
+
+/// Whether digits of a size may follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Digits {
+    Follow,
+    Over,
+}
+
+impl Chunks {
+    pub(crate) const START: Self = Self::Size { value: 0, seen: 0, digits: Digits::Follow };
+}
+
+/// What was found in some bytes of a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Taken {
+    /// Bytes of the body with its framing.
+    pub(crate) framed: usize,
+    /// Without.
+    pub(crate) data: usize,
+    /// The body ends behind them.
+    pub(crate) ended: bool,
+}
+
+impl Body {
+    /// Goes on over `bytes`.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<Taken, Strange> {
+        match self {
+            Self::Length(left) => {
+                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= taken as u64;
+                Ok(Taken { framed: taken, data: taken, ended: *left == 0 })
+            }
+            Self::UntilEnd => Ok(Taken { framed: bytes.len(), data: bytes.len(), ended: false }),
+            Self::Chunks(chunks) => {
+                let mut taken = Taken::default();
+                while taken.framed < bytes.len() && !taken.ended {
+                    chunks.step(&bytes[taken.framed..], &mut taken)?;
+                }
+                Ok(taken)
+            }
+        }
+    }
+}
+
+impl Chunks {
+    /// Takes at least one byte.
+    fn step(&mut self, bytes: &[u8], taken: &mut Taken) -> Result<(), Strange> {
+        let byte = *bytes.first().ok_or(Strange)?;
+        match *self {
+            Self::Data(left) => {
+                let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+                taken.framed += count;
+                taken.data += count;
+                let left = left - count as u64;
+                *self = if left == 0 { Self::DataEnd } else { Self::Data(left) };
+                return Ok(());
+            }
+            Self::Size { value, seen, digits } => *self = size(byte, value, seen, digits)?,
+            Self::DataEnd => match byte {
+                b'\r' => {}
+                b'\n' => *self = Self::START,
+                _ => return Err(Strange),
+            },
+            Self::Trailer { line, total } => match byte {
+                b'\n' if line == 0 => taken.ended = true,
+                _ if total >= MAX_LINE => return Err(Strange),
+                b'\n' => *self = Self::Trailer { line: 0, total: total + 1 },
+                b'\r' => *self = Self::Trailer { line, total: total + 1 },
+                _ => *self = Self::Trailer { line: line + 1, total: total + 1 },
+            },
+        }
+        taken.framed += 1;
+        Ok(())
+    }
+}
+
+fn size(byte: u8, value: u64, seen: u32, digits: Digits) -> Result<Chunks, Strange> {
+    if seen >= MAX_LINE {
+        return Err(Strange);
+    }
+    let seen = seen + 1;
+    match (byte, digits) {
+        (b'\n', _) if seen == 1 => Err(Strange),
+        (b'\n', _) if value == 0 => Ok(Chunks::Trailer { line: 0, total: 0 }),
+        (b'\n', _) => Ok(Chunks::Data(value)),
+        (_, Digits::Follow) => {
+            if let Some(digit) = char::from(byte).to_digit(16) {
+                let value = value.checked_mul(16).ok_or(Strange)? + u64::from(digit);
+                Ok(Chunks::Size { value, seen, digits })
+            } else if seen > 1 && matches!(byte, b';' | b'\r' | b' ' | b'\t') {
+                Ok(Chunks::Size { value, seen, digits: Digits::Over })
+            } else {
+                Err(Strange)
+            }
+        }
+        (_, Digits::Over) => Ok(Chunks::Size { value, seen, digits }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn walk(body: Body, bytes: &[u8], step: usize) -> Result<Taken, Strange> {
+        let (mut body, mut all) = (body, Taken::default());
+        for piece in bytes.chunks(step.max(1)) {
+            let taken = body.take(piece)?;
+            all.framed += taken.framed;
+            all.data += taken.data;
+            all.ended = taken.ended;
+            if taken.ended {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    #[test]
+    fn chunks_end_where_they_end_however_they_are_cut() {
+        for (text, framed, data, ended) in [
+            ("5\r\nhello\r\n0\r\n\r\nGET", 15, 5, true),
+            ("5;name=value\r\nhello\r\n0\r\n\r\n", 26, 5, true),
+            ("a\nhelloworld\n0\n\n", 16, 10, true),
+            ("0\r\nTrailer: x\r\nOther: y\r\n\r\nrest", 27, 0, true),
+            ("5\r\nhel", 6, 3, false),
+            ("005\r\nhello\r\n00\r\n\r\n", 18, 5, true),
+        ] {
+            for step in 1..=text.len() {
+                let taken = walk(Body::Chunks(Chunks::START), text.as_bytes(), step);
+                assert_eq!(taken, Ok(Taken { framed, data, ended }), "{text:?} by {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn chunks_that_are_none_are_strange() {
+        for text in ["\r\n", "x\r\n", "5\r\nhelloX", "-1\r\n", "fffffffffffffffff\r\n", ";a\r\n"] {
+            assert!(walk(Body::Chunks(Chunks::START), text.as_bytes(), 3).is_err(), "{text:?}");
+        }
+        let endless = format!("0\r\n{}", "a: b\r\n".repeat(10_000));
+        assert!(walk(Body::Chunks(Chunks::START), endless.as_bytes(), 100).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_walked_the_same_way_in_one_piece_and_in_many(
+            bytes in proptest::collection::vec(
+                prop_oneof![Just(b'1'), Just(b'\r'), Just(b'\n'), Just(b'0'), any::<u8>()], 0..60),
+            step in 1_usize..10,
+        ) {
+            let body = Body::Chunks(Chunks::START);
+            let (whole, pieces) = (walk(body, &bytes, bytes.len()), walk(body, &bytes, step));
+            prop_assert_eq!(whole, pieces);
+        }
+    }
+}

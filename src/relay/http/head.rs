@@ -1,0 +1,276 @@
+//! Heads of HTTP/1.x messages: what their first line and the few fields say that matter here.
+//!
+//! ```text
+//! head    = start-line *( field-line ) line-end        ; RFC 9112; a bare LF ends a line, too
+//! request = method SP target SP "HTTP/1." DIGIT
+//! status  = "HTTP/1." DIGIT SP 3DIGIT [SP reason]
+//! ```
+
+use pen_records::attribution::text_hash;
+
+/// The longest head that is followed.
+pub(crate) const MAX_HEAD: usize = 64 * 1024;
+
+/// The longest method.
+const MAX_METHOD: usize = 32;
+
+/// How a message is framed, as its fields have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fields {
+    pub(crate) length: Option<u64>,
+    pub(crate) coding: Option<Coding>,
+    pub(crate) user_agent: Option<u32>,
+    pub(crate) referer: Option<u32>,
+    pub(crate) host: Option<u32>,
+}
+
+/// What Transfer-Encoding ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Chunked,
+    Other,
+}
+
+/// A request's method, as far as it matters for framing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// The answer has no body.
+    Head,
+    /// After the answer the connection is somebody else's.
+    Connect,
+    Other,
+}
+
+/// It is not what we can follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Strange;
+
+/// How many bytes of `bytes` are a head, with its empty line; `None` if that has not come yet. What
+/// lies before `from` was looked at before.
+pub(crate) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from.saturating_sub(3);
+    loop {
+        let line_end = at + memchr::memchr(b'\n', bytes.get(at..)?)?;
+        match bytes.get(line_end + 1..)? {
+            [b'\n', ..] => return Some(line_end + 2),
+            [b'\r', b'\n', ..] => return Some(line_end + 3),
+            _ => at = line_end + 1,
+        }
+    }
+}
+
+/// Whether bytes may be the beginning of a request: a method, and a space if there are enough of
+/// them.
+pub(crate) fn may_be_request(bytes: &[u8]) -> bool {
+    let word = &bytes[..bytes.len().min(MAX_METHOD + 1)];
+    let method = memchr::memchr(b' ', word).map_or(word, |end| &word[..end]);
+    let complete = method.len() < word.len();
+    (complete || word.len() <= MAX_METHOD)
+        && !(complete && method.is_empty())
+        && method.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'))
+}
+
+/// Whether bytes may be the beginning of a response.
+pub(crate) fn may_be_response(bytes: &[u8]) -> bool {
+    let version = b"HTTP/1.";
+    let len = bytes.len().min(version.len());
+    bytes[..len] == version[..len]
+}
+
+/// Reads the head of a request: its first line without the line end, its method, its fields.
+pub(crate) fn request(head: &[u8]) -> Result<(&[u8], Method, Fields), Strange> {
+    let (line, rest) = split_line(head).ok_or(Strange)?;
+    let target = memchr::memchr(b' ', line).ok_or(Strange)?;
+    let version = line.len().checked_sub(9).ok_or(Strange)?;
+    if version <= target || !line[version..].starts_with(b" HTTP/1.") {
+        return Err(Strange);
+    }
+    let method = match &line[..target] {
+        b"HEAD" => Method::Head,
+        b"CONNECT" => Method::Connect,
+        _ => Method::Other,
+    };
+    let fields = fields(rest)?;
+    if fields.coding == Some(Coding::Other) {
+        return Err(Strange);
+    }
+    Ok((line, method, fields))
+}
+
+/// Reads the head of a response: its status and fields.
+pub(crate) fn response(head: &[u8]) -> Result<(u16, Fields), Strange> {
+    let (line, rest) = split_line(head).ok_or(Strange)?;
+    let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', status @ ..] = line else {
+        return Err(Strange);
+    };
+    let digits = status.get(..3).ok_or(Strange)?;
+    if !digits.iter().all(u8::is_ascii_digit) || !matches!(status.get(3), None | Some(b' ')) {
+        return Err(Strange);
+    }
+    let status = digits.iter().fold(0, |value, digit| value * 10 + u16::from(digit - b'0'));
+    Ok((status, fields(rest)?))
+}
+
+/// The first line without its end, and what follows.
+pub(crate) fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr::memchr(b'\n', bytes)?;
+    let line = &bytes[..end];
+    Some((line.strip_suffix(b"\r").unwrap_or(line), &bytes[end + 1..]))
+}
+
+/// The name and the value of a field.
+pub(crate) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Strange> {
+    let colon = memchr::memchr(b':', line).ok_or(Strange)?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    // Folded lines and spaces before the colon are how messages are smuggled.
+    if name.is_empty() || name.iter().any(|byte| matches!(byte, b' ' | b'\t')) {
+        return Err(Strange);
+    }
+    Ok((name, value.trim_ascii()))
+}
+
+fn fields(mut rest: &[u8]) -> Result<Fields, Strange> {
+    let mut fields = Fields::default();
+    loop {
+        let (line, after) = split_line(rest).ok_or(Strange)?;
+        if line.is_empty() {
+            return Ok(fields);
+        }
+        rest = after;
+        let (name, value) = field(line)?;
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        match name.len() {
+            4 if is("host") => note(&mut fields.host, value),
+            7 if is("referer") => note(&mut fields.referer, value),
+            10 if is("user-agent") => note(&mut fields.user_agent, value),
+            14 if is("content-length") => {
+                let length = decimal(value)?;
+                if fields.length.is_some_and(|other| other != length) {
+                    return Err(Strange);
+                }
+                fields.length = Some(length);
+            }
+            17 if is("transfer-encoding") => {
+                let last = value.rsplit(|&byte| byte == b',').next().unwrap_or_default();
+                let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
+                fields.coding = Some(if chunked { Coding::Chunked } else { Coding::Other });
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The first one counts, as in web servers' logs.
+fn note(hash: &mut Option<u32>, value: &[u8]) {
+    if hash.is_none() {
+        *hash = Some(text_hash(value));
+    }
+}
+
+fn decimal(digits: &[u8]) -> Result<u64, Strange> {
+    if digits.is_empty() {
+        return Err(Strange);
+    }
+    digits.iter().try_fold(0_u64, |value, &digit| {
+        let digit = char::from(digit).to_digit(10).ok_or(Strange)?;
+        value.checked_mul(10).and_then(|value| value.checked_add(digit.into())).ok_or(Strange)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_ends_with_its_empty_line() {
+        for (text, end) in [
+            ("GET / HTTP/1.1\r\n\r\n", Some(18)),
+            ("GET / HTTP/1.1\n\nrest", Some(16)),
+            ("a\r\nb\r\n\r\nrest", Some(8)),
+            ("a\r\nb\n\r\n", Some(7)),
+            ("a\r\n\r", None),
+            ("a\r\n", None),
+            ("a\r\nb", None),
+            ("", None),
+        ] {
+            assert_eq!(end_of_head(text.as_bytes(), 0), end, "{text:?}");
+            // However much was looked at before.
+            for from in 0..text.len() {
+                if end_of_head(&text.as_bytes()[..from], 0).is_none() {
+                    assert_eq!(end_of_head(text.as_bytes(), from), end, "{text:?} from {from}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn requests_are_told_from_other_things_by_their_first_bytes() {
+        for (text, expected) in [
+            ("G", true),
+            ("GET / HTTP/1.1", true),
+            ("M-SEARCH * HTTP/1.1", true),
+            ("", true),
+            (" GET", false),
+            ("get /", false),
+            ("\x16\x03\x01", false),
+            ("SSH-2.0-OpenSSH", false),
+            ("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHIJKLM", false),
+        ] {
+            assert_eq!(may_be_request(text.as_bytes()), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_says_how_it_is_framed() {
+        let framed = |length, coding| Ok((length, coding));
+        for (fields, expected) in [
+            ("Host: a\r\n", framed(None, None)),
+            ("Content-Length: 12\r\n", framed(Some(12), None)),
+            ("content-LENGTH:12\r\n", framed(Some(12), None)),
+            ("Content-Length: 12\r\nContent-Length: 12\r\n", framed(Some(12), None)),
+            ("Transfer-Encoding: chunked\r\n", framed(None, Some(Coding::Chunked))),
+            ("Transfer-Encoding: gzip, Chunked\r\n", framed(None, Some(Coding::Chunked))),
+            ("Transfer-Encoding: gzip\r\n", Err(Strange)),
+            ("Content-Length: 12\r\nContent-Length: 13\r\n", Err(Strange)),
+            ("Content-Length: -1\r\n", Err(Strange)),
+            ("Content-Length: 99999999999999999999\r\n", Err(Strange)),
+            ("Content-Length:\r\n", Err(Strange)),
+            ("Content-Length : 1\r\n", Err(Strange)),
+            ("Host: a\r\n b: c\r\n", Err(Strange)),
+            ("no colon\r\n", Err(Strange)),
+        ] {
+            let text = format!("POST / HTTP/1.1\r\n{fields}\r\n");
+            let found = request(text.as_bytes()).map(|(_, _, f)| (f.length, f.coding));
+            assert_eq!(found, expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn first_lines_that_are_none_are_strange() {
+        for line in ["GET /", "GET / HTTP/2.0", "GET", "", "GET HTTP/1.1"] {
+            let text = format!("{line}\r\n\r\n");
+            assert!(request(text.as_bytes()).is_err(), "{line}");
+        }
+        for line in ["HTTP/1.1 20 OK", "HTTP/1.1 2000", "HTTP/2 200", "HTTP/1.1", "200 OK"] {
+            let text = format!("{line}\r\n\r\n");
+            assert!(response(text.as_bytes()).is_err(), "{line}");
+        }
+        for (line, status) in
+            [("HTTP/1.1 200 OK", 200), ("HTTP/1.0 404", 404), ("HTTP/1.1 304 ", 304)]
+        {
+            let text = format!("{line}\r\n\r\n");
+            assert_eq!(response(text.as_bytes()).map(|(status, _)| status), Ok(status), "{line}");
+        }
+    }
+
+    #[test]
+    fn fields_are_hashed_as_collectors_do() {
+        let text =
+            "GET / HTTP/1.1\r\nHOST: shop.example\r\nUser-Agent:  a b \r\nReferer: /x\r\n\r\n";
+        let (line, _, fields) = request(text.as_bytes()).unwrap();
+        assert_eq!(line, b"GET / HTTP/1.1");
+        assert_eq!(fields.host, Some(text_hash(b"shop.example")));
+        assert_eq!(fields.user_agent, Some(text_hash(b"a b")));
+        assert_eq!(fields.referer, Some(text_hash(b"/x")));
+    }
+}

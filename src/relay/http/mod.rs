@@ -1,0 +1,313 @@
+//! Follows HTTP/1.x in both directions as the bytes pass, and notes each request and the end of each
+//! response. No byte waits for it, and it keeps none but those of a head that came in pieces. What is not
+//! HTTP, or too strange to be sure where messages end, is let go: from then on it looks at nothing.
+
+mod body;
+mod head;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use body::{Body, Chunks, Taken};
+use head::{Coding, Fields, MAX_HEAD, Method, Strange};
+
+/// Requests that may be without an answer at a time.
+const MAX_OUTSTANDING: usize = 1_000;
+
+/// What was noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note<'a> {
+    /// The head of a request has come.
+    Request {
+        /// Which one on its connection, from 1.
+        nth: u32,
+        /// Its first line.
+        line: &'a [u8],
+        /// Hash of User-Agent.
+        user_agent: Option<u32>,
+        /// Hash of Referer.
+        referer: Option<u32>,
+        /// Hash of Host.
+        host: Option<u32>,
+    },
+    /// A response has ended.
+    Ended {
+        /// To which request.
+        nth: u32,
+        /// Its status.
+        status: u16,
+        /// Bytes of its head.
+        head: u64,
+        /// Bytes of its body.
+        body: u64,
+        /// Bytes of its body with its framing.
+        framed: u64,
+    },
+}
+
+/// What a connection's two streams are in the midst of.
+#[derive(Debug, Default)]
+pub struct Follower {
+    requests: Stream,
+    responses: Stream,
+    /// Requests that have no answer yet.
+    outstanding: VecDeque<(u32, Method)>,
+    nth: u32,
+    /// The response whose body is passing.
+    answer: Answer,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Answer {
+    nth: u32,
+    status: u16,
+    head: u64,
+    body: u64,
+    framed: u64,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Stream {
+    state: State,
+    /// The beginning of a head that has not come wholly.
+    partial: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// Between messages, or in a head.
+    #[default]
+    Head,
+    Body(Body),
+    /// Not followed any more.
+    LetGo,
+}
+
+impl Follower {
+    /// Bytes from the client.
+    pub fn requests(&mut self, bytes: &[u8], mut note: impl FnMut(Note<'_>)) {
+        if self.walk_requests(bytes, &mut note).is_err() {
+            self.let_go();
+        }
+    }
+
+    /// Bytes from the server.
+    pub fn responses(&mut self, bytes: &[u8], mut note: impl FnMut(Note<'_>)) {
+        if self.walk_responses(bytes, &mut note).is_err() {
+            self.let_go();
+        }
+    }
+
+    /// The server will send no more: what ends with the connection has ended.
+    pub fn responses_end(&mut self, mut note: impl FnMut(Note<'_>)) {
+        if self.responses.state == State::Body(Body::UntilEnd) {
+            self.end_answer(&mut note);
+        }
+        self.let_go();
+    }
+
+    /// Whether it still looks at anything.
+    #[must_use]
+    pub fn is_following(&self) -> bool {
+        self.requests.state != State::LetGo
+    }
+
+    fn let_go(&mut self) {
+        for stream in [&mut self.requests, &mut self.responses] {
+            *stream = Stream { state: State::LetGo, partial: Vec::new() };
+        }
+        self.outstanding = VecDeque::new();
+    }
+
+    fn walk_requests(
+        &mut self,
+        mut bytes: &[u8],
+        note: &mut impl FnMut(Note<'_>),
+    ) -> Result<(), Strange> {
+        while !bytes.is_empty() {
+            match &mut self.requests.state {
+                State::LetGo => return Ok(()),
+                State::Body(body) => {
+                    let Taken { framed, ended, .. } = body.take(bytes)?;
+                    bytes = &bytes[framed..];
+                    if ended {
+                        self.requests.state = State::Head;
+                    }
+                }
+                State::Head => {
+                    if self.requests.partial.is_empty() {
+                        // Line ends between messages are nothing.
+                        bytes = bytes.trim_prefix_line_ends();
+                    }
+                    if self.outstanding.len() >= MAX_OUTSTANDING {
+                        return Err(Strange);
+                    }
+                    let Some((head, rest)) =
+                        self.requests.whole_head(bytes, head::may_be_request)?
+                    else {
+                        return Ok(());
+                    };
+                    bytes = rest;
+                    let head = head.of(&self.requests.partial);
+                    let (line, method, fields) = head::request(head)?;
+                    self.nth = self.nth.checked_add(1).ok_or(Strange)?;
+                    let Fields { user_agent, referer, host, .. } = fields;
+                    note(Note::Request { nth: self.nth, line, user_agent, referer, host });
+                    self.outstanding.push_back((self.nth, method));
+                    self.requests.partial = Vec::new();
+                    self.requests.state = request_body(&fields);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn walk_responses(
+        &mut self,
+        mut bytes: &[u8],
+        note: &mut impl FnMut(Note<'_>),
+    ) -> Result<(), Strange> {
+        while !bytes.is_empty() {
+            match &mut self.responses.state {
+                State::LetGo => return Ok(()),
+                State::Body(body) => {
+                    let Taken { framed, data, ended } = body.take(bytes)?;
+                    bytes = &bytes[framed..];
+                    self.answer.framed += framed as u64;
+                    self.answer.body += data as u64;
+                    if ended {
+                        self.end_answer(note);
+                    }
+                }
+                State::Head => {
+                    let Some((head, rest)) =
+                        self.responses.whole_head(bytes, head::may_be_response)?
+                    else {
+                        return Ok(());
+                    };
+                    bytes = rest;
+                    let head = head.of(&self.responses.partial);
+                    let (status, fields) = head::response(head)?;
+                    let len = head.len() as u64;
+                    self.responses.partial = Vec::new();
+                    self.begin_answer(status, &fields, len, note)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_answer(
+        &mut self,
+        status: u16,
+        fields: &Fields,
+        head: u64,
+        note: &mut impl FnMut(Note<'_>),
+    ) -> Result<(), Strange> {
+        // An answer that nobody asked for: the server gives up on the connection.
+        let &(nth, method) = self.outstanding.front().ok_or(Strange)?;
+        match status {
+            101 => {
+                self.answer = Answer { nth, status, head, ..Answer::default() };
+                self.end_answer(note);
+                return Err(Strange);
+            }
+            100..=199 => return Ok(()),
+            _ => {}
+        }
+        self.answer = Answer { nth, status, head, ..Answer::default() };
+        let none = method == Method::Head || matches!(status, 204 | 304);
+        let tunnel = method == Method::Connect && (200..300).contains(&status);
+        let body = match (fields.coding, fields.length) {
+            _ if none || tunnel => Body::Length(0),
+            (Some(Coding::Chunked), _) => Body::Chunks(Chunks::START),
+            (Some(Coding::Other), _) | (None, None) => Body::UntilEnd,
+            (None, Some(length)) => Body::Length(length),
+        };
+        self.responses.state = State::Body(body);
+        if body == Body::Length(0) {
+            self.end_answer(note);
+        }
+        if tunnel { Err(Strange) } else { Ok(()) }
+    }
+
+    fn end_answer(&mut self, note: &mut impl FnMut(Note<'_>)) {
+        let Answer { nth, status, head, body, framed } = self.answer;
+        note(Note::Ended { nth, status, head, body, framed });
+        self.outstanding.pop_front();
+        self.responses.state = State::Head;
+    }
+}
+
+fn request_body(fields: &Fields) -> State {
+    match (fields.coding, fields.length) {
+        (Some(_), _) => State::Body(Body::Chunks(Chunks::START)),
+        (None, None | Some(0)) => State::Head,
+        (None, Some(length)) => State::Body(Body::Length(length)),
+    }
+}
+
+/// Where a head lies that has come wholly.
+#[derive(Clone, Copy, Debug)]
+enum Whole<'a> {
+    /// In the bytes that came.
+    Here(&'a [u8]),
+    /// In those that were kept, with the last ones.
+    Kept,
+}
+
+impl<'a> Whole<'a> {
+    fn of<'b>(self, partial: &'b [u8]) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        match self {
+            Self::Here(head) => head,
+            Self::Kept => partial,
+        }
+    }
+}
+
+impl Stream {
+    /// The head that `bytes` begin with or complete, and what follows it. If it is not whole yet, what
+    /// there is of it is kept.
+    fn whole_head<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        may_be: fn(&[u8]) -> bool,
+    ) -> Result<Option<(Whole<'a>, &'a [u8])>, Strange> {
+        if self.partial.is_empty() {
+            if !may_be(bytes) {
+                return Err(Strange);
+            }
+            if let Some(end) = head::end_of_head(bytes, 0) {
+                let (head, rest) = bytes.split_at(end);
+                return Ok(Some((Whole::Here(head), rest)));
+            }
+        }
+        let before = self.partial.len();
+        let room = MAX_HEAD.saturating_sub(before);
+        self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if !may_be(&self.partial) {
+            return Err(Strange);
+        }
+        if let Some(end) = head::end_of_head(&self.partial, before) {
+            self.partial.truncate(end);
+            return Ok(Some((Whole::Kept, &bytes[end - before..])));
+        }
+        if self.partial.len() >= MAX_HEAD { Err(Strange) } else { Ok(None) }
+    }
+}
+
+trait TrimLineEnds {
+    fn trim_prefix_line_ends(&self) -> &Self;
+}
+
+impl TrimLineEnds for [u8] {
+    fn trim_prefix_line_ends(&self) -> &Self {
+        let start = self.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+        &self[start.unwrap_or(self.len())..]
+    }
+}

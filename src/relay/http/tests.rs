@@ -1,0 +1,170 @@
+//! What is noticed of real and of strange streams, however they are cut.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A note in a form that can be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Noted {
+    Request(u32, String),
+    Ended(u32, u16, u64, u64),
+}
+
+fn keep(notes: &mut Vec<Noted>) -> impl FnMut(Note<'_>) {
+    |note| {
+        notes.push(match note {
+            Note::Request { nth, line, .. } => {
+                Noted::Request(nth, String::from_utf8_lossy(line).into_owned())
+            }
+            Note::Ended { nth, status, body, framed, .. } => {
+                Noted::Ended(nth, status, body, framed)
+            }
+        });
+    }
+}
+
+/// What is noted of these streams, in pieces of so many bytes: all requests first.
+fn follow(requests: &[u8], responses: &[u8], step: usize) -> (Vec<Noted>, bool) {
+    let (mut follower, mut notes) = (Follower::default(), Vec::new());
+    for piece in requests.chunks(step) {
+        follower.requests(piece, keep(&mut notes));
+    }
+    for piece in responses.chunks(step) {
+        follower.responses(piece, keep(&mut notes));
+    }
+    let following = follower.is_following();
+    follower.responses_end(keep(&mut notes));
+    (notes, following)
+}
+
+fn request(nth: u32, line: &str) -> Noted {
+    Noted::Request(nth, line.into())
+}
+
+#[test]
+fn exchanges_are_noted_however_they_are_cut() {
+    let get = "GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+    for (requests, responses, expected) in [
+        (
+            get.to_owned(),
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned(),
+            vec![request(1, "GET /a HTTP/1.1"), Noted::Ended(1, 200, 5, 5)],
+        ),
+        (
+            format!("\r\n{get}\r\n\r\nHEAD /b HTTP/1.0\n\n"),
+            "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n\
+             HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n"
+                .to_owned(),
+            vec![
+                request(1, "GET /a HTTP/1.1"),
+                request(2, "HEAD /b HTTP/1.0"),
+                Noted::Ended(1, 304, 0, 0),
+                Noted::Ended(2, 200, 0, 0),
+            ],
+        ),
+        (
+            "POST /c HTTP/1.1\r\nContent-Length: 14\r\n\r\nGET /no HTTP/1POST /d HTTP/1.1\r\n\
+             Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+                .to_owned()
+                + get,
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+             5\r\nhello\r\n0\r\n\r\nHTTP/1.1 204 No\r\n\r\nHTTP/1.0 200 OK\r\n\r\nto the end"
+                .to_owned(),
+            vec![
+                request(1, "POST /c HTTP/1.1"),
+                request(2, "POST /d HTTP/1.1"),
+                request(3, "GET /a HTTP/1.1"),
+                Noted::Ended(1, 200, 5, 15),
+                Noted::Ended(2, 204, 0, 0),
+                Noted::Ended(3, 200, 10, 10),
+            ],
+        ),
+    ] {
+        for step in 1..=requests.len().max(responses.len()) {
+            let (notes, following) = follow(requests.as_bytes(), responses.as_bytes(), step);
+            assert_eq!(notes, expected, "by {step}");
+            assert!(following, "by {step}");
+        }
+    }
+}
+
+#[test]
+fn an_upgrade_and_a_tunnel_are_noted_and_let_go() {
+    for (line, response, status) in [
+        ("GET /chat HTTP/1.1", "HTTP/1.1 101 Switching\r\n\r\n\x01\x02", 101),
+        ("CONNECT a:1 HTTP/1.1", "HTTP/1.1 200 OK\r\n\r\n\x16\x03", 200),
+    ] {
+        let text = format!("{line}\r\n\r\n");
+        let (notes, following) = follow(text.as_bytes(), response.as_bytes(), 7);
+        assert_eq!(notes, [request(1, line), Noted::Ended(1, status, 0, 0)]);
+        assert!(!following);
+    }
+}
+
+#[test]
+fn what_is_not_http_is_let_go_at_once_and_nothing_is_noted() {
+    let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(70_000));
+    for bytes in [&b"\x16\x03\x01\x02\x00"[..], b"EHLO there", b"GET /\r\n\r\n", long.as_bytes()] {
+        let (notes, following) = follow(bytes, b"", 1_000);
+        assert_eq!(notes, [], "{}", bytes[..9.min(bytes.len())].escape_ascii());
+        assert!(!following || bytes == b"EHLO there");
+    }
+}
+
+#[test]
+fn a_body_is_never_taken_for_a_request() {
+    let text = b"POST /x HTTP/1.1\r\nContent-Length: 30\r\n\r\nGET /secret HTTP/1.1\r\n\r\n......";
+    let (notes, _) = follow(text, b"", 5);
+    assert_eq!(notes, [request(1, "POST /x HTTP/1.1")]);
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_is_let_go() {
+    let (notes, following) = follow(b"", b"HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n", 9);
+    assert_eq!((notes, following), (vec![], false));
+}
+
+#[test]
+fn hardly_anything_is_kept_between_messages() {
+    let mut follower = Follower::default();
+    for piece in b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".chunks(3) {
+        follower.requests(piece, |_| {});
+    }
+    follower.responses(b"HTTP/1.1 204 No\r\n\r\n", |_| {});
+    assert_eq!(
+        (follower.requests.partial.capacity(), follower.responses.partial.capacity()),
+        (0, 0)
+    );
+    assert!(size_of::<Follower>() <= 240, "{}", size_of::<Follower>());
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_followed_the_same_way_in_one_piece_and_in_many(
+        requests in prop::collection::vec(piece(), 0..12),
+        responses in prop::collection::vec(piece(), 0..12),
+        step in 1_usize..40,
+    ) {
+        let (requests, responses) = (requests.concat(), responses.concat());
+        let whole = follow(requests.as_bytes(), responses.as_bytes(), 1 << 20);
+        prop_assert_eq!(whole, follow(requests.as_bytes(), responses.as_bytes(), step));
+    }
+}
+
+/// Parts of messages, which may make sense together or not.
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("GET /a HTTP/1.1\r\n".to_owned()),
+        Just("HEAD /b HTTP/1.1\r\n".to_owned()),
+        Just("HTTP/1.1 200 OK\r\n".to_owned()),
+        Just("HTTP/1.1 100 Continue\r\n\r\n".to_owned()),
+        Just("Content-Length: 3\r\n".to_owned()),
+        Just("Transfer-Encoding: chunked\r\n".to_owned()),
+        Just("\r\n".to_owned()),
+        Just("3\r\nabc\r\n".to_owned()),
+        Just("0\r\n\r\n".to_owned()),
+        Just("abc".to_owned()),
+        "[ -~\r\n]{0,9}",
+    ]
+}

@@ -1,0 +1,23 @@
+//! From a client to a server and back.
+//!
+//! ```text
+//! worker      one thread: events, timers, and the connections they belong to
+//! connection  one client: choosing and connecting, forwarding, ending
+//! pump        forwards on two ends as the duplex says
+//! duplex      what is to be done for two ways of bytes; owns no socket
+//! http        what is noticed of HTTP as the bytes pass
+//! socket      non-blocking sockets and listeners
+//! ```
+//!
+//! [`report`] says what connections there are. [`shared`] is what workers have in common with one another and with who runs them.
+
+mod connection;
+pub mod duplex;
+pub mod http;
+pub mod pump;
+pub mod report;
+pub mod shared;
+pub mod socket;
+mod table;
+mod timers;
+pub mod worker;

@@ -1,0 +1,188 @@
+//! Does what a [`Duplex`] asks for, on whatever ends it is given: sockets here, a network in memory in
+//! the tests.
+
+use std::io::{self, ErrorKind};
+
+use super::duplex::{Duplex, ReadOutcome, Side, Step, WriteOutcome};
+
+/// Steps for one pair before others get their turn.
+const BUDGET: usize = 32;
+
+/// Both ends of a pair. Nothing here waits.
+pub trait Ends {
+    /// Reads what a side has sent; 0 is the end.
+    ///
+    /// # Errors
+    /// As a socket does.
+    fn read(&mut self, from: Side, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Writes to a side.
+    ///
+    /// # Errors
+    /// As a socket does.
+    fn write(&mut self, to: Side, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Tells a side that no more will come. If that fails the other events of the socket will tell why.
+    fn finish(&mut self, to: Side);
+}
+
+/// Somebody who sees all bytes of a pair before they are written, and may change them.
+pub trait Watch {
+    /// Bytes that came from a side; what is handed back is written to the other one.
+    fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8];
+
+    /// A side will send no more. What is handed back still is written to the other one.
+    fn end(&mut self, from: Side) -> &[u8];
+}
+
+/// Why a pair is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// Nothing can be done until a socket says so.
+    Wait,
+    /// There is more to do, but it is others' turn.
+    Again,
+    /// Close both.
+    Close,
+    /// Reset both.
+    Reset,
+}
+
+/// What could not be written at once, by the side it goes to. Takes no room while empty.
+#[derive(Debug, Default)]
+pub struct Leftovers([Leftover; 2]);
+
+#[derive(Debug, Default)]
+struct Leftover {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Leftovers {
+    /// Puts bytes behind those that wait to be written to a side.
+    pub fn push(&mut self, to: Side, bytes: &[u8]) {
+        self.0[to as usize].bytes.extend_from_slice(bytes);
+    }
+
+    fn of(&self, to: Side) -> &[u8] {
+        let left = &self.0[to as usize];
+        &left.bytes[left.written..]
+    }
+
+    fn wrote(&mut self, to: Side, bytes: usize) {
+        let left = &mut self.0[to as usize];
+        left.written += bytes;
+        if left.written >= left.bytes.len() {
+            *left = Leftover::default();
+        }
+    }
+
+    fn forget(&mut self, to: Side) {
+        self.0[to as usize] = Leftover::default();
+    }
+}
+
+/// Moves bytes until something has to be waited for. `buf` is only used meanwhile.
+pub fn pump(
+    duplex: &mut Duplex,
+    left: &mut Leftovers,
+    ends: &mut impl Ends,
+    watch: &mut impl Watch,
+    buf: &mut [u8],
+) -> Pause {
+    for _ in 0..BUDGET {
+        match duplex.next() {
+            Step::Read(from) => read(duplex, left, ends, watch, buf, from),
+            Step::Write(to) => {
+                let outcome = write(duplex, ends, to, left.of(to));
+                match outcome {
+                    Some(bytes) => left.wrote(to, bytes),
+                    None => left.forget(to),
+                }
+            }
+            Step::Finish(to) => {
+                ends.finish(to);
+                duplex.did_finish(to);
+            }
+            Step::Wait => return Pause::Wait,
+            Step::Close => return Pause::Close,
+            Step::Reset => return Pause::Reset,
+        }
+    }
+    Pause::Again
+}
+
+fn read(
+    duplex: &mut Duplex,
+    left: &mut Leftovers,
+    ends: &mut impl Ends,
+    watch: &mut impl Watch,
+    buf: &mut [u8],
+    from: Side,
+) {
+    let to = from.other();
+    let forward: &[u8] = match ends.read(from, buf) {
+        Ok(0) => {
+            let last = watch.end(from);
+            if !duplex.discards(from) {
+                duplex.owe(to, last.len());
+                left.push(to, last);
+            }
+            duplex.did_read(from, ReadOutcome::End);
+            return;
+        }
+        Ok(bytes) => {
+            let drained = bytes < buf.len();
+            let forward = watch.pass(from, &buf[..bytes]);
+            duplex.did_read(from, ReadOutcome::Bytes { forward: forward.len(), drained });
+            forward
+        }
+        Err(error) => {
+            match error.kind() {
+                ErrorKind::WouldBlock => duplex.did_read(from, ReadOutcome::Blocked),
+                ErrorKind::Interrupted => {}
+                _ => duplex.did_read(from, ReadOutcome::Reset),
+            }
+            return;
+        }
+    };
+    if duplex.discards(from) || forward.is_empty() {
+        return;
+    }
+    if let Some(written) = write(duplex, ends, to, forward)
+        && written < forward.len()
+    {
+        left.push(to, &forward[written..]);
+    }
+}
+
+/// Writes once; `None` if nobody takes these bytes any more.
+fn write(duplex: &mut Duplex, ends: &mut impl Ends, to: Side, bytes: &[u8]) -> Option<usize> {
+    match ends.write(to, bytes) {
+        Ok(written) => {
+            duplex.did_write(to, WriteOutcome::Bytes(written));
+            if written < bytes.len() {
+                duplex.did_write(to, WriteOutcome::Blocked);
+            }
+            Some(written)
+        }
+        Err(error) => match error.kind() {
+            ErrorKind::WouldBlock => {
+                duplex.did_write(to, WriteOutcome::Blocked);
+                Some(0)
+            }
+            ErrorKind::Interrupted => Some(0),
+            ErrorKind::BrokenPipe => {
+                duplex.did_write(to, WriteOutcome::Closed);
+                None
+            }
+            _ => {
+                duplex.did_write(to, WriteOutcome::Reset);
+                None
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! What workers share with one another and with whoever runs them.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::connection::Stage;
+use super::report::Question;
+use crate::config::{Endpoint, Settings};
+use crate::pool::{Pool, ServerId};
+
+/// Everything that workers share. Locks are taken once or twice a connection, never for bytes.
+#[derive(Debug)]
+pub struct Shared {
+    pool: Mutex<Pool>,
+    settings: Mutex<Arc<Settings>>,
+    /// Grows with each change of the settings.
+    version: AtomicU64,
+    /// Connections at a time that there are descriptors for.
+    descriptors: usize,
+    /// Connections that are open or being opened.
+    connections: AtomicUsize,
+    /// Of these, those that are being opened.
+    pending: AtomicUsize,
+    /// Somebody has stopped accepting because of one of these two.
+    waiting: AtomicBool,
+    /// Connections so far, which is where their numbers come from.
+    pub(super) accepted: AtomicU64,
+    /// What happened.
+    pub counters: Counters,
+    mailboxes: Vec<Arc<Mailbox>>,
+}
+
+/// What happened since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Clients that no server was found for.
+    pub refused: AtomicU64,
+    /// Clients that the client list denied.
+    pub denied: AtomicU64,
+    /// Attempts to connect to a server that failed.
+    pub failed_attempts: AtomicU64,
+    /// Connections that were passed to another server after that.
+    pub failovers: AtomicU64,
+    /// Connections that ended with a reset.
+    pub resets: AtomicU64,
+    /// Connections that ended because nothing was said for too long.
+    pub timeouts: AtomicU64,
+    /// Times that no client could be accepted, for want of descriptors or memory.
+    pub accept_failures: AtomicU64,
+}
+
+impl Shared {
+    /// For so many workers and connections.
+    #[must_use]
+    pub fn new(settings: Settings, mailboxes: Vec<Arc<Mailbox>>, descriptors: usize) -> Self {
+        Self {
+            pool: Mutex::new(Pool::new(&settings)),
+            settings: Mutex::new(Arc::new(settings)),
+            version: AtomicU64::new(0),
+            descriptors,
+            connections: AtomicUsize::new(0),
+            pending: AtomicUsize::new(0),
+            waiting: AtomicBool::new(false),
+            accepted: AtomicU64::new(0),
+            counters: Counters::default(),
+            mailboxes,
+        }
+    }
+
+    /// All servers and clients.
+    pub fn pool(&self) -> MutexGuard<'_, Pool> {
+        // Nothing in the pool is left half-done, even by a panic.
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts other settings into force, as a whole.
+    pub fn change(&self, settings: Settings) {
+        self.pool().apply(&settings);
+        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        self.version.fetch_add(1, Ordering::Release);
+        self.wake_all();
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Connections that are open or being opened.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Connections so far.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many connections there may be at a time.
+    #[must_use]
+    pub fn most_connections(&self, settings: &Settings) -> usize {
+        let asked = settings.limits.connections.map_or(usize::MAX, std::num::NonZeroUsize::get);
+        asked.min(self.descriptors)
+    }
+
+    /// Takes room for one more connection, which begins by being opened. Never more than there is,
+    /// however many workers ask at once.
+    pub(super) fn enter(&self, settings: &Settings) -> bool {
+        let take = |count: &AtomicUsize, most: usize| {
+            count
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                    (count < most).then_some(count + 1)
+                })
+                .is_ok()
+        };
+        if !take(&self.connections, self.most_connections(settings)) {
+            return false;
+        }
+        if !take(&self.pending, settings.limits.pending.get()) {
+            self.connections.fetch_sub(1, Ordering::SeqCst);
+            return false;
+        }
+        true
+    }
+
+    /// One that was being opened is open.
+    pub(super) fn opened(&self) {
+        self.pending.fetch_sub(1, Ordering::SeqCst);
+        self.made_room();
+    }
+
+    /// One that has entered leaves.
+    pub(super) fn leave(&self, stage: Stage) {
+        if stage == Stage::Connecting {
+            self.pending.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.connections.fetch_sub(1, Ordering::SeqCst);
+        self.made_room();
+    }
+
+    /// Asks to be woken when there is room, and says whether there is by now.
+    pub(super) fn wait_for_room(&self, settings: &Settings) -> bool {
+        self.waiting.store(true, Ordering::SeqCst);
+        self.connections.load(Ordering::SeqCst) < self.most_connections(settings)
+            && self.pending.load(Ordering::SeqCst) < settings.limits.pending.get()
+    }
+
+    /// One connection, or one that was being opened, less: whoever waits for that may go on.
+    fn made_room(&self) {
+        if self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst) {
+            self.wake_all();
+        }
+    }
+
+    /// Tells all workers something.
+    pub fn tell_all(&self, order: &Order) {
+        self.mailboxes.iter().for_each(|mailbox| mailbox.put(order.clone()));
+    }
+
+    fn wake_all(&self) {
+        self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
+    }
+}
+
+/// What a worker is told to do.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// Accept nobody any more; reset what is left at `deadline`, and leave.
+    Stop {
+        /// When.
+        deadline: Instant,
+    },
+    /// Close the connection with this number.
+    Close(u64),
+    /// Close all connections to this server, as long as it is at this address.
+    CloseAll(ServerId, Endpoint),
+    /// Say what connections there are.
+    Report(Question),
+}
+
+/// Where a worker finds its orders.
+pub struct Mailbox {
+    orders: Mutex<Vec<Order>>,
+    bell: OwnedFd,
+}
+
+impl Mailbox {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// There are no descriptors.
+    pub fn new() -> std::io::Result<Self> {
+        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Self { orders: Mutex::new(Vec::new()), bell })
+    }
+
+    /// Leaves an order.
+    pub fn put(&self, order: Order) {
+        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // A bell that can't be rung is ringing.
+        rustix::io::write(&self.bell, &1_u64.to_ne_bytes()).unwrap_or_default();
+    }
+
+    pub(super) const fn bell(&self) -> &OwnedFd {
+        &self.bell
+    }
+
+    /// Takes all orders and stops the bell.
+    pub(super) fn empty(&self) -> Vec<Order> {
+        rustix::io::read(&self.bell, &mut [0_u8; 8]).unwrap_or_default();
+        std::mem::take(&mut self.orders.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("bell", &self.bell).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,250 @@
+//! Being pen: the process around the balancer, from the first argument to the last signal.
+
+use std::error::Error;
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getuid};
+use pen_daemon::diagnostics::{self, Place};
+use pen_daemon::process::{Detached, Settled, Stdout};
+use pen_daemon::signals::{Event, Signals};
+use tracing::{error, info, warn};
+
+use crate::balancer::{Balancer, Bound};
+use crate::cli::Args;
+use crate::command::apply::Deed;
+use crate::config::Config;
+use crate::control::port::ControlPort;
+use crate::control::{Balancer as _, Here, Operator};
+use crate::files;
+use crate::pool::ServerId;
+use crate::running::Running;
+use crate::setup::{Setup, SetupError, Starter, not_yet};
+use crate::status::http::StatusPort;
+
+/// How often it is looked whether the last connection has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What was typed, and what that means now. HUP makes a new one.
+#[derive(Debug)]
+pub struct Plan {
+    args: Args,
+    here: Here,
+    starter: Starter,
+    setup: Setup,
+}
+
+impl Plan {
+    /// Finds out what was meant.
+    ///
+    /// # Errors
+    /// Each mistake in a line of its own.
+    pub fn new(args: &Args) -> Result<Self, SetupError> {
+        let folder = std::env::current_dir().unwrap_or_else(|_| "/".into());
+        let here = Here { folder };
+        let starter = if getuid().is_root() { Starter::Root } else { Starter::Other };
+        let setup = Self::setup(args, starter, &here)?;
+        Ok(Self { args: args.clone(), here, starter, setup })
+    }
+
+    fn setup(args: &Args, starter: Starter, here: &Here) -> Result<Setup, SetupError> {
+        let setup = Setup::new(args, starter, here, &|path: &Path| files::read_short(path))?;
+        not_yet(setup.config.transport, &setup.config.settings)?;
+        Ok(setup)
+    }
+
+    /// Each setting that is in force, and where it came from.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        self.setup.explain()
+    }
+
+    /// The same arguments, and the files as they are by now.
+    fn again(&self) -> Result<Config, SetupError> {
+        Ok(Self::setup(&self.args, self.starter, &self.here)?.config)
+    }
+}
+
+/// Does all that the program does.
+///
+/// # Errors
+/// Says what could not be done; nothing was left behind then.
+pub fn run(plan: &Plan) -> Result<ExitCode, Box<dyn Error>> {
+    let config = plan.setup.config.clone();
+    if let Detached::Leave(code) = config.process.detach()? {
+        return Ok(code);
+    }
+    let place = if config.process.background { Place::Background } else { Place::Foreground };
+    diagnostics::start("pen", place, config.debug);
+    plan.setup.warnings.iter().for_each(|text| warn!("{text}"));
+    let bound = Bound::bind(&config)?;
+    let control = config.control.as_ref().map(|endpoint| {
+        ControlPort::bind(endpoint)
+            .map_err(|source| Failed::new(format!("open the control port at {endpoint}"), source))
+    });
+    let control = control.transpose()?;
+    let status = config.status.map(|addr| {
+        StatusPort::bind(addr)
+            .map_err(|source| Failed::new(format!("show the status at {addr}"), source))
+    });
+    let status = status.transpose()?;
+    let settled = config.process.settle()?;
+    let result = serve(plan, &config, bound, (control, status), &settled);
+    settled.leave();
+    result
+}
+
+fn serve(
+    plan: &Plan,
+    config: &Config,
+    bound: Bound,
+    (control, status): (Option<ControlPort>, Option<StatusPort>),
+    settled: &Settled,
+) -> Result<ExitCode, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let listen = bound.endpoints().map(ToString::to_string).collect();
+        let balancer = bound.start(config)?;
+        let stop = || {
+            // The same way as for everybody else.
+            if let Err(error) = kill(Pid::this(), Signal::SIGTERM) {
+                warn!("cannot tell myself to stop: {error}");
+            }
+        };
+        let handle = Running::new(
+            balancer.shared().clone(),
+            listen,
+            balancer.log().remote(),
+            Box::new(stop),
+        );
+        for deed in &plan.setup.deeds {
+            if let Deed::Blacklist(slot, time) = *deed {
+                let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+                handle.blacklist(ServerId::Slot(slot), time);
+            }
+        }
+        let operator =
+            Arc::new(Operator::new(config.clone(), Box::new(handle), Box::new(plan.here.clone())));
+        if let Some(status) = status {
+            let addr = status.addr()?;
+            status.serve(operator.clone())?;
+            info!("the status is at http://{addr}/");
+        }
+        let _socket = match control {
+            Some(control) => {
+                info!("the control port is {}", control.addr());
+                Some(control.serve(operator.clone())?)
+            }
+            None => None,
+        };
+        settled.ready(Stdout::Close)?;
+        obey(plan, &balancer, &operator, &mut signals).await;
+        drain(&balancer, &operator, &mut signals).await;
+        balancer.join();
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Does what signals ask for, until one asks for the end.
+async fn obey(plan: &Plan, balancer: &Balancer, operator: &Operator, signals: &mut Signals) {
+    loop {
+        match signals.next().await {
+            Event::Stop => return,
+            Event::Report => report(balancer, operator),
+            Event::Reopen => {
+                balancer.log().reopen();
+                reload(plan, operator);
+            }
+        }
+    }
+}
+
+/// Reads the files again; what is wrong there leaves everything as it is.
+fn reload(plan: &Plan, operator: &Operator) {
+    let new = match plan.again() {
+        Ok(new) => new,
+        Err(error) => {
+            error.lines().iter().for_each(|line| error!("{line}"));
+            error!("the configuration stays as it is");
+            return;
+        }
+    };
+    match operator.reload(new) {
+        Ok(diff) => {
+            diff.to_string().lines().for_each(|line| info!("{line}"));
+        }
+        Err(error) => error!("{error}; the configuration stays as it is"),
+    }
+}
+
+fn report(balancer: &Balancer, operator: &Operator) {
+    if let Err(error) = operator.write_page() {
+        error!("{error}");
+    }
+    let shared = balancer.shared();
+    let counters = &shared.counters;
+    let load =
+        |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
+    info!(
+        "{} connections of {} so far; {} found no server, {} were denied, {} reset, {} timed out; \
+         {} attempts to connect failed, {} times nobody could be accepted",
+        shared.open(),
+        shared.total(),
+        load(&counters.refused),
+        load(&counters.denied),
+        load(&counters.resets),
+        load(&counters.timeouts),
+        load(&counters.failed_attempts),
+        load(&counters.accept_failures),
+    );
+}
+
+/// Accepts nobody any more and waits for those who are there; a second signal ends them.
+async fn drain(balancer: &Balancer, operator: &Operator, signals: &mut Signals) {
+    let time = operator.config().settings.timeouts.drain;
+    let open = balancer.shared().open();
+    if open > 0 {
+        info!("stopping; {open} connections may go on for {} s", time.as_secs_f32());
+    }
+    balancer.stop(time);
+    while !balancer.is_done() {
+        tokio::select! {
+            event = signals.next() => match event {
+                Event::Stop => balancer.stop(Duration::ZERO),
+                Event::Report => report(balancer, operator),
+                Event::Reopen => balancer.log().reopen(),
+            },
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// A deed that failed.
+#[derive(Debug)]
+struct Failed {
+    deed: String,
+    source: std::io::Error,
+}
+
+impl Failed {
+    fn new(deed: String, source: std::io::Error) -> Self {
+        Self { deed, source }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}", self.deed)
+    }
+}
+
+impl Error for Failed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.source)
+    }
+}

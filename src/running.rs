@@ -1,0 +1,208 @@
+//! The data plane as the [`Operator`](crate::control::Operator) sees it.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use pen_daemon::diagnostics;
+
+use crate::config::{Endpoint, LogTarget, Settings, Transport};
+use crate::control::Balancer;
+use crate::mapping_log::Remote;
+use crate::pool::{Client, ServerId, ServerState};
+use crate::relay::report::{Report, ask};
+use crate::relay::shared::{Order, Shared};
+use crate::setup::not_yet;
+use crate::snapshot::{
+    ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State,
+};
+
+/// A balancer that runs.
+pub struct Running {
+    shared: Arc<Shared>,
+    listen: Vec<String>,
+    started: Instant,
+    stop: Box<dyn Fn() + Send + Sync>,
+    log: Remote,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// One that listens there, and that `stop` stops as TERM does.
+    #[must_use]
+    pub fn new(
+        shared: Arc<Shared>,
+        listen: Vec<String>,
+        log: Remote,
+        stop: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        Self { shared, listen, started: Instant::now(), stop, log }
+    }
+
+    fn mapping_log(&self, settings: &Settings) -> Option<MappingLogNow> {
+        let target = settings.log.as_ref()?.name().display().to_string();
+        let counts = self.log.counts();
+        Some(MappingLogNow {
+            target,
+            made: counts.made.load(Relaxed),
+            written: counts.written.load(Relaxed),
+            dropped: counts.overrun.load(Relaxed) + counts.failed.load(Relaxed),
+            trouble: self.log.trouble(),
+        })
+    }
+}
+
+impl Balancer for Running {
+    fn snapshot(&self, detail: Detail) -> Snapshot {
+        // The workers first: what is asked of the pool is asked while it is locked.
+        let report = ask(&self.shared, detail.connections);
+        let (now, shared) = (Instant::now(), &self.shared);
+        let settings = shared.settings();
+        let counters = &shared.counters;
+        let pool = shared.pool();
+        let servers = pool.servers().map(|(id, state)| server(id, state, &report, now)).collect();
+        let wanted = |client: &&Client| {
+            let age = now.saturating_duration_since(client.last);
+            detail.recent.is_none_or(|recent| age <= recent)
+        };
+        // Those seen last come first, so the first one that is too old ends it.
+        let clients = pool.clients().iter().take_while(wanted).take(detail.clients);
+        let clients = clients.map(|client| self::client(client, now)).collect();
+        let known = pool.clients().len();
+        let current = pool.current();
+        drop(pool);
+        let gauge = |now: usize, most: usize| Gauge { now: count(now), most: Some(count(most)) };
+        Snapshot {
+            time: SystemTime::now(),
+            uptime: now.saturating_duration_since(self.started),
+            listen: self.listen.clone(),
+            servers,
+            current,
+            clients_known: gauge(known, settings.limits.clients.get()),
+            clients,
+            connections_open: gauge(shared.open(), shared.most_connections(&settings)),
+            connections: report.connections,
+            counts: Counts {
+                accepted: shared.total(),
+                denied: counters.denied.load(Relaxed),
+                unserved: counters.refused.load(Relaxed),
+                failovers: counters.failovers.load(Relaxed),
+                accept_failures: counters.accept_failures.load(Relaxed),
+                ended: vec![
+                    ("by a reset", counters.resets.load(Relaxed)),
+                    ("in silence", counters.timeouts.load(Relaxed)),
+                ],
+            },
+            mapping_log: self.mapping_log(&settings),
+        }
+    }
+
+    fn change(&self, settings: &Settings) -> Result<(), String> {
+        not_yet(Transport::Stream, settings).map_err(|error| error.to_string())?;
+        let before = self.shared.settings();
+        if (&before.log, before.log_format) != (&settings.log, settings.log_format) {
+            if let Some(LogTarget::File(path)) = &settings.log {
+                let opened = OpenOptions::new().append(true).create(true).open(path);
+                opened.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+            }
+            self.log.change(settings.log.clone(), settings.log_format)?;
+        }
+        self.shared.change(settings.clone());
+        Ok(())
+    }
+
+    fn blacklist(&self, server: ServerId, time: Duration) {
+        self.shared.pool().blacklist(server, time, Instant::now());
+    }
+
+    fn end_connections_of(&self, server: ServerId, time: Duration) {
+        let Some(addr) = draining(&self.shared, server) else { return };
+        let shared = Arc::clone(&self.shared);
+        let end = move || {
+            let deadline = Instant::now() + time;
+            loop {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                thread::park_timeout(left);
+            }
+            // It may have been put to work again, or be another one by now.
+            if draining(&shared, server).as_ref() == Some(&addr) {
+                shared.tell_all(&Order::CloseAll(server, addr));
+            }
+        };
+        // Without a thread they go on, as if there were no deadline.
+        drop(thread::Builder::new().name("drain".into()).spawn(end));
+    }
+
+    fn close(&self, number: u64) -> bool {
+        let found = ask(&self.shared, usize::MAX);
+        let found = found.connections.iter().any(|connection| connection.number == number);
+        if found {
+            self.shared.tell_all(&Order::Close(number));
+        }
+        found
+    }
+
+    fn set_debug(&self, level: u8) {
+        diagnostics::set_debug(level);
+    }
+
+    fn stop(&self) {
+        (self.stop)();
+    }
+}
+
+fn count(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// Where a server is, if it gets no new connections.
+fn draining(shared: &Shared, server: ServerId) -> Option<Endpoint> {
+    let pool = shared.pool();
+    let state = pool.state(server)?;
+    state.config.draining.then(|| state.config.addr.clone())
+}
+
+fn server(id: ServerId, state: &ServerState, report: &Report, now: Instant) -> ServerNow {
+    let open = report.traffic.get(&id).copied().unwrap_or_default();
+    let ago = |then: Instant| now.saturating_duration_since(then);
+    let left = state.blacklisted.map(|until| until.saturating_duration_since(now));
+    let how = match left.filter(|left| !left.is_zero()) {
+        _ if state.config.draining => State::Draining,
+        Some(left) => State::Blacklisted(left),
+        None if state.is_full(false) => State::Full,
+        None => State::Up,
+    };
+    ServerNow {
+        id,
+        config: state.config.clone(),
+        state: how,
+        connections: state.connections,
+        served: state.served,
+        failures: state.failures,
+        last_failure: state.last_failure.map(ago),
+        to_server: state.traffic.to_server + open.to_server,
+        to_client: state.traffic.to_client + open.to_client,
+    }
+}
+
+fn client(client: &Client, now: Instant) -> ClientNow {
+    ClientNow {
+        addr: client.addr,
+        age: now.saturating_duration_since(client.last),
+        server: client.server,
+        connects: client.connects,
+        sent: client.sent,
+        received: client.received,
+    }
+}

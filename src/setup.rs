@@ -1,0 +1,519 @@
+//! From [`Args`] to [`Config`]: what was meant, or what is wrong with it and where that stands. HUP goes the
+//! same way again, with the file as it is by then.
+//!
+//! The order is that of C pen: options as they come, then the file, then the servers of the command
+//! line from number 0 on. If the file says `listen`, the first address of the command line is not
+//! used.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use pen_daemon::process::Process;
+
+use crate::address::{Host, ListenAddr, ServerArg};
+use crate::cli::Args;
+use crate::command::apply::{Deed, Outcome, Phase, World, from_arg};
+use crate::command::reload;
+use crate::command::script::{self, Located, Mistake};
+use crate::command::{Command, Setting};
+use crate::config::{Config, Endpoint, Exit, Settings, Transport};
+
+/// A configuration, and what is to be said about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// What was meant.
+    pub config: Config,
+    /// What has to be done once the balancer runs: servers to be left alone.
+    pub deeds: Vec<Deed>,
+    /// What has no effect, and what may surprise.
+    pub warnings: Vec<String>,
+    /// Where each setting came from, by its verb.
+    origins: BTreeMap<String, String>,
+}
+
+/// What is wrong, a line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetupError(Vec<String>);
+
+impl SetupError {
+    fn one(text: impl Into<String>) -> Self {
+        Self(vec![text.into()])
+    }
+
+    fn at(place: &str, error: impl fmt::Display) -> Self {
+        Self::one(format!("{place}: {error}"))
+    }
+
+    /// The lines.
+    #[must_use]
+    pub fn lines(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for SetupError {}
+
+impl From<Vec<Mistake>> for SetupError {
+    fn from(mistakes: Vec<Mistake>) -> Self {
+        Self(mistakes.iter().map(ToString::to_string).collect())
+    }
+}
+
+/// Who starts pen: the control port is not opened for everybody by root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Starter {
+    /// The real user is root.
+    Root,
+    /// It is somebody else.
+    Other,
+}
+
+impl Setup {
+    /// Finds out what was meant. Files are read through `open`.
+    ///
+    /// # Errors
+    /// Each mistake with its option, or its file and line, and what was expected.
+    pub fn new(
+        args: &Args,
+        starter: Starter,
+        world: &dyn World,
+        open: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<Self, SetupError> {
+        if let Some(option) = args.not_there() {
+            return Err(SetupError::at(option, "TLS is not supported yet"));
+        }
+        let script = match &args.file {
+            Some(file) => script::read(&world.absolute(file), open)?,
+            None => Vec::new(),
+        };
+        let mut setup = Self {
+            config: Config { workers: workers(), ..Config::default() },
+            deeds: Vec::new(),
+            warnings: args.without_effect(),
+            origins: BTreeMap::new(),
+        };
+        setup.process(args, world);
+        setup.control(args, starter, world)?;
+        let servers = setup.listen(args, &script, world)?;
+        for typed in &args.commands {
+            setup.option(typed.option, &typed.line, world)?;
+        }
+        for Located { place, command } in &script {
+            setup.carry_out(command, &place.to_string(), world)?;
+        }
+        setup.servers(servers, world)?;
+        setup.finish(args)
+    }
+
+    fn process(&mut self, args: &Args, world: &dyn World) {
+        let path = |path: &Option<PathBuf>| path.as_deref().map(|path| world.absolute(path));
+        self.config.process = Process {
+            background: !args.foreground,
+            jail: path(&args.jail),
+            user: args.user.clone(),
+            pid_file: path(&args.pid_file),
+        };
+        self.config.exit = if args.exit { Exit::Allowed } else { Exit::Refused };
+        self.config.file = path(&args.file);
+        self.config.status = args.status;
+    }
+
+    fn control(
+        &mut self,
+        args: &Args,
+        starter: Starter,
+        world: &dyn World,
+    ) -> Result<(), SetupError> {
+        let Some(text) = &args.control else { return Ok(()) };
+        let addr = ListenAddr::parse(text).map_err(|error| SetupError::at("-C", error))?;
+        let endpoint = match addr {
+            ListenAddr::Unix(path) => Endpoint::Unix(world.absolute(&path)),
+            ListenAddr::Port(Host::Ip(ip), port) => Endpoint::Ip(SocketAddr::new(ip, port)),
+            ListenAddr::Port(host, port) => {
+                let addr = world.resolve(&host.to_string(), port);
+                Endpoint::Ip(addr.map_err(|error| SetupError::at("-C", error))?)
+            }
+        };
+        // A socket with mode 0600 is root's alone, so there it does no harm.
+        let is_port = matches!(endpoint, Endpoint::Ip(_));
+        if is_port && starter == Starter::Root && args.user.is_none() {
+            self.warnings.push(format!(
+                "-C {text}: no control port is opened as root: say -u USER, or -u root, or give a path"
+            ));
+            return Ok(());
+        }
+        self.config.control = Some(endpoint);
+        Ok(())
+    }
+
+    /// Takes the listen address off the command line, unless the file has one; hands back the servers.
+    fn listen<'a>(
+        &mut self,
+        args: &'a Args,
+        script: &[Located],
+        world: &dyn World,
+    ) -> Result<&'a [String], SetupError> {
+        let is_listen = |it: &&Located| match &it.command {
+            Command::Set(Setting::Listen(addrs)) => !addrs.is_empty(),
+            _ => false,
+        };
+        let Some((first, servers)) = args.addresses.split_first() else { return Ok(&[]) };
+        if let Some(found) = script.iter().find(is_listen) {
+            self.warnings
+                .push(format!("{first} is not used: {} says where to listen", found.place));
+            return Ok(servers);
+        }
+        let addr = ListenAddr::parse(first).map_err(|error| SetupError::at(first, error))?;
+        let command = Command::Set(Setting::Listen(vec![addr]));
+        self.carry_out(&command, "command line", world)?;
+        Ok(servers)
+    }
+
+    fn option(&mut self, option: &str, line: &[u8], world: &dyn World) -> Result<(), SetupError> {
+        let command = Command::parse(line).map_err(|error| SetupError::at(option, error))?;
+        match command {
+            Some(command) => self.carry_out(&command, option, world),
+            None => Ok(()),
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        command: &Command,
+        origin: &str,
+        world: &dyn World,
+    ) -> Result<(), SetupError> {
+        let outcome = command.apply(&mut self.config, Phase::Starting, world);
+        match outcome.map_err(|error| SetupError::at(origin, error))? {
+            // Before there are connections none have to be ended.
+            Outcome::Silence | Outcome::Text(_) | Outcome::Deed(Deed::EndConnectionsOf(..)) => {}
+            Outcome::Warning(text) => self.warnings.push(format!("{origin}: {text}")),
+            Outcome::Deed(deed @ Deed::Blacklist(..)) => self.deeds.push(deed),
+            // On the command line, where no file includes another.
+            Outcome::Deed(Deed::Include(_)) => {
+                return Err(SetupError::at(origin, "include: expected it in a file: use -F"));
+            }
+            Outcome::Deed(_) => {
+                self.warnings.push(format!("{origin}: {command} has no effect before pen runs"));
+            }
+        }
+        if let Some(key) = key(&command.to_string()) {
+            self.origins.insert(key, origin.to_owned());
+        }
+        Ok(())
+    }
+
+    fn servers(&mut self, servers: &[String], world: &dyn World) -> Result<(), SetupError> {
+        for (number, text) in servers.iter().enumerate() {
+            let arg = ServerArg::parse(text).map_err(|error| SetupError::at(text, error))?;
+            let server = from_arg(text, &arg, &self.config, world);
+            let server = server.map_err(|error| SetupError::one(error.to_string()))?;
+            let slots = &mut self.config.settings.servers;
+            if slots.len() <= number {
+                slots.resize(number + 1, None);
+            }
+            let origin = self.origins.insert(format!("server {number}"), "command line".to_owned());
+            if slots[number].replace(server).is_some() {
+                let place = origin.unwrap_or_default();
+                self.warnings.push(format!("{text} takes the place of server {number} of {place}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, args: &Args) -> Result<Self, SetupError> {
+        if self.config.listen.is_empty() {
+            return Err(SetupError::one(
+                "expected where to listen, PORT or HOST:PORT, as the first argument or in the file of -F",
+            ));
+        }
+        let servers = self.config.settings.servers.iter().flatten().count();
+        // With a file or a control port they may come later.
+        if servers == 0 && args.file.is_none() && self.config.control.is_none() {
+            return Err(SetupError::one("expected at least one server, HOST:PORT, as an argument"));
+        }
+        check(&self.config).map_err(SetupError::one)?;
+        Ok(self)
+    }
+
+    /// Each setting in force and where it came from.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let config = &self.config;
+        let mut lines: Vec<(String, String)> = Vec::new();
+        let process = &config.process;
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        for (option, value) in [
+            ("-f", (!process.background).then(String::new)),
+            ("-F", path(&config.file)),
+            ("-j", path(&process.jail)),
+            ("-u", process.user.clone()),
+            ("-p", path(&process.pid_file)),
+            ("-C", config.control.as_ref().map(ToString::to_string)),
+            ("-X", (config.exit == Exit::Allowed).then(String::new)),
+            ("--status", config.status.map(|addr| addr.to_string())),
+        ] {
+            let line = value.map(|value| format!("# {option} {value}").trim_end().to_owned());
+            lines.extend(line.map(|line| (line, "command line".to_owned())));
+        }
+        for line in reload::commands(config) {
+            let key = key(&line).unwrap_or_default();
+            let origin = self.origins.get(&key).cloned();
+            lines.push((line, origin.unwrap_or_else(|| "default".to_owned())));
+        }
+        let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0).min(60);
+        let lines = lines.iter().map(|(line, origin)| format!("{line:width$}  # {origin}\n"));
+        lines.collect()
+    }
+}
+
+/// A worker for each processor that we may use.
+fn workers() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// What a line of commands is about: its verb, and the number behind it for servers and lists.
+fn key(line: &str) -> Option<String> {
+    let mut words = line.split(' ').filter(|word| *word != "no");
+    match words.next()? {
+        verb @ ("server" | "acl") => Some(format!("{verb} {}", words.next()?)),
+        "drain" | "remove" => Some(format!("server {}", words.next()?)),
+        "http" => Some("x_forwarded_for".to_owned()),
+        verb => Some(verb.to_owned()),
+    }
+}
+
+/// What no single setting shows to be wrong.
+///
+/// # Errors
+/// Says what does not go together.
+pub fn check(config: &Config) -> Result<(), String> {
+    let is_unix = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Unix(_));
+    if config.transport == Transport::Udp {
+        if let Some(path) = config.listen.iter().find(|listen| is_unix(listen)) {
+            return Err(format!("listen {path}: expected a port with -U, not a path"));
+        }
+        let servers = &config.settings.servers;
+        if let Some(server) = servers.iter().flatten().find(|server| is_unix(&server.addr)) {
+            return Err(format!(
+                "{}: expected a server with a port with -U, not a path",
+                server.addr
+            ));
+        }
+    }
+    let settings = &config.settings;
+    let special = [&settings.emergency, &settings.abuse].into_iter();
+    for server in special.chain(&settings.servers).flatten() {
+        if let Some(listen) = config.listen.iter().find(|listen| is_same(listen, &server.addr)) {
+            return Err(format!(
+                "{}: expected another machine or port: pen listens there itself ({listen})",
+                server.addr
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What can be said and is not done yet: better refused than pretended.
+///
+/// # Errors
+/// Names it.
+pub fn not_yet(transport: Transport, settings: &Settings) -> Result<(), SetupError> {
+    for (is_set, what) in [
+        (transport == Transport::Udp, "udp (-U)"),
+        (settings.http.is_some(), "http (-H), x_forwarded_for"),
+        (settings.send_proxy.is_some(), "send_proxy"),
+        (!settings.accept_proxy.is_empty(), "accept_proxy"),
+        (settings.tcp.transparent, "transparent"),
+    ] {
+        if is_set {
+            return Err(SetupError::one(format!("{what}: not supported yet")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether what is sent to `server` comes in at `listen`.
+fn is_same(listen: &Endpoint, server: &Endpoint) -> bool {
+    match (listen, server) {
+        (Endpoint::Ip(listen), Endpoint::Ip(server)) => {
+            let here = server.ip().is_loopback() || server.ip().is_unspecified();
+            let takes =
+                |ip: IpAddr| ip.is_unspecified() && here && ip.is_ipv4() == server.is_ipv4();
+            server.port() != 0
+                && listen.port() == server.port()
+                && (listen.ip() == server.ip() || takes(listen.ip()))
+        }
+        (listen, server) => listen == server,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    struct Village;
+
+    impl World for Village {
+        fn resolve(&self, name: &str, port: u16) -> Result<SocketAddr, String> {
+            match name {
+                "web1" => Ok(SocketAddr::new([10, 0, 0, 1].into(), port)),
+                _ => Err(format!("cannot look up {name}")),
+            }
+        }
+
+        fn absolute(&self, path: &Path) -> PathBuf {
+            Path::new("/home").join(path)
+        }
+    }
+
+    fn setup(line: &str, file: &'static str, starter: Starter) -> Result<Setup, String> {
+        let args = Args::read(std::iter::once("pen").chain(line.split_whitespace()));
+        let args = args.map_err(|error| error.to_string())?;
+        let open = |path: &Path| match path.to_str() {
+            Some("/home/pen.cfg") => Ok(file.as_bytes().to_vec()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        Setup::new(&args, starter, &Village, &open).map_err(|error| error.to_string())
+    }
+
+    fn servers(setup: &Setup) -> Vec<String> {
+        let servers = setup.config.settings.servers.iter().flatten();
+        servers.map(|server| server.addr.to_string()).collect()
+    }
+
+    #[test]
+    fn a_command_line_of_c_pen_means_what_it_meant() {
+        let line = "-b 60 -c 4000 -e 10.0.0.9 -hr -l logs:x -t 5 -T 90 -x 700 -X -f -p pid -u pen -w w \
+                    -C 10080 127.0.0.1:8080 web1 10.0.0.2:81:5:7:3:4 [2001:db8::1]";
+        let error = setup(line, "", Starter::Root).unwrap_err();
+        assert_eq!(error, "-l: log: expected a port from 0 to 65535 or a service of /etc/services");
+        let line = line.replace("logs:x", "/var/log/pen.log");
+        let setup = setup(&line, "", Starter::Root).unwrap();
+        assert_eq!(setup.warnings, <[String; 0]>::default());
+        assert_eq!(servers(&setup), ["10.0.0.1:8080", "10.0.0.2:81", "[2001:db8::1]:8080"]);
+        let config = &setup.config;
+        let settings = &config.settings;
+        assert_eq!(settings.emergency.as_ref().unwrap().addr.to_string(), "10.0.0.9:8080");
+        assert_eq!(settings.timeouts.blacklist, Duration::from_secs(60));
+        assert_eq!(settings.timeouts.tracking, Some(Duration::from_secs(90)));
+        assert_eq!(settings.limits.connections.map(usize::from), Some(700));
+        assert_eq!(settings.web_stats, Some("/home/w".into()));
+        assert_eq!(config.process.pid_file, Some("/home/pid".into()));
+        assert_eq!(config.control.as_ref().unwrap().to_string(), "0.0.0.0:10080");
+        assert_eq!(config.exit, Exit::Allowed);
+        let second = settings.servers[1].as_ref().unwrap();
+        assert_eq!((second.weight, second.prio), (3, 4));
+    }
+
+    #[test]
+    fn the_file_comes_after_the_options_and_before_the_servers() {
+        let file = "blacklist 9\nserver 0 address 10.0.0.5 port 80\nserver 1 address 10.0.0.6\n";
+        let line = "-b 5 -F pen.cfg 8080 web1";
+        let taken = setup(line, file, Starter::Other).unwrap();
+        assert_eq!(taken.config.settings.timeouts.blacklist, Duration::from_secs(9));
+        assert_eq!(servers(&taken), ["10.0.0.1:8080", "10.0.0.6:8080"]);
+        assert_eq!(taken.warnings, ["web1 takes the place of server 0 of /home/pen.cfg:2"]);
+        // As C pen has it, but said.
+        let setup = setup("-F pen.cfg web1 web1:81", "listen 8080\n", Starter::Other).unwrap();
+        assert_eq!(servers(&setup), ["10.0.0.1:81"]);
+        assert_eq!(setup.warnings, ["web1 is not used: /home/pen.cfg:1 says where to listen"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        for (line, file, expected) in [
+            ("", "", "expected where to listen, PORT or HOST:PORT"),
+            ("8080", "", "expected at least one server, HOST:PORT"),
+            ("8080 nobody", "", "nobody: cannot look up nobody"),
+            ("80:80:80 web1", "", "80:80:80: expected an address"),
+            ("8080 web1:80:x", "", "web1:80:x: expected a number of connections as the soft limit"),
+            ("-b x 8080 web1", "", "-b: blacklist: expected seconds"),
+            ("-O nonsense 8080 web1", "", "-O: unknown command 'nonsense'"),
+            ("-O dummy 8080 web1", "", "-O: dummy: pen is no web server"),
+            ("-F gone 8080 web1", "", "cannot read /home/gone: entity not found"),
+            (
+                "-F pen.cfg 8080 web1",
+                "hash\nserver x\n",
+                "/home/pen.cfg:2: server: expected the number",
+            ),
+            (
+                "-F pen.cfg 8080 web1",
+                "dsr_if eth0\n",
+                "/home/pen.cfg:1: dsr_if: direct server return",
+            ),
+            ("-E cert.pem 8080 web1", "", "-E: TLS is not supported yet"),
+            ("-C here:x 8080 web1", "", "-C: expected a port"),
+            ("8080 127.0.0.1:8080", "", "127.0.0.1:8080: expected another machine or port"),
+            ("127.0.0.1:8080 127.0.0.1", "", "127.0.0.1:8080: expected another machine or port"),
+            ("-U /run/sock web1:53", "", "listen /run/sock: expected a port with -U"),
+            ("-U 53 /run/sock", "", "/run/sock: expected a server with a port with -U"),
+        ] {
+            let error = setup(line, file, Starter::Other).expect_err(line);
+            assert!(error.starts_with(expected), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn root_opens_no_control_port_unless_it_says_so() {
+        let control = |line: &str, starter| {
+            let setup = setup(&format!("{line} 8080 web1"), "", starter).unwrap();
+            (setup.config.control.is_some(), setup.warnings.len())
+        };
+        assert_eq!(control("-C 1000", Starter::Root), (false, 1));
+        assert_eq!(control("-C 1000 -u root", Starter::Root), (true, 0));
+        assert_eq!(control("-C 1000", Starter::Other), (true, 0));
+        assert_eq!(control("-C /run/pen.sock", Starter::Root), (true, 0));
+    }
+
+    #[test]
+    fn each_setting_tells_where_it_came_from() {
+        let file = "hash\nserver 3 address 10.0.0.5 port 80\nacl 1 deny 10.0.0.1\n";
+        let setup = setup("-b 5 -f -F pen.cfg 8080 web1", file, Starter::Other).unwrap();
+        let text = setup.explain();
+        for (line, origin) in [
+            ("# -f", "command line"),
+            ("blacklist 5", "-b"),
+            ("hash", "/home/pen.cfg:1"),
+            ("no weight", "default"),
+            ("listen 0.0.0.0:8080", "command line"),
+            ("server 0 address web1 port 8080", "command line"),
+            ("server 3 address 10.0.0.5 port 80", "/home/pen.cfg:2"),
+            ("acl 1 deny 10.0.0.1", "/home/pen.cfg:3"),
+        ] {
+            let found = text.lines().find(|it| it.starts_with(line)).expect(line);
+            assert!(found.ends_with(&format!("# {origin}")), "{found}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_command_line_and_no_file_panic(
+            words in prop::collection::vec("-[A-Za-z]|[a-z0-9:./\\[\\]-]{0,12}|\\PC{0,6}", 0..8),
+            file in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let Ok(args) = Args::read(std::iter::once("pen".to_owned()).chain(words)) else {
+                return Ok(());
+            };
+            let open = |_: &Path| Ok(file.clone());
+            if let Ok(setup) = Setup::new(&args, Starter::Other, &Village, &open) {
+                prop_assert!(check(&setup.config).is_ok());
+                prop_assert!(!setup.explain().is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! The state at one moment, as plain values: what the control port answers from, and what the status
+//! page, the JSON and the metrics show. The data plane fills one in when it is asked, and goes on.
+
+use std::time::{Duration, SystemTime};
+
+use pen_records::addr::ClientAddr;
+
+use crate::config::Server;
+use crate::pool::ServerId;
+
+/// How much of the state is wanted: lists may be long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// At most so many clients, those seen last first.
+    pub clients: usize,
+    /// Only clients seen within this time.
+    pub recent: Option<Duration>,
+    /// At most so many connections.
+    pub connections: usize,
+}
+
+/// The state at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The moment.
+    pub time: SystemTime,
+    /// How long pen has been running by then.
+    pub uptime: Duration,
+    /// Where it listens, as bound.
+    pub listen: Vec<String>,
+    /// The servers; the emergency and the abuse server last.
+    pub servers: Vec<ServerNow>,
+    /// The number of the server that had the last turn.
+    pub current: u32,
+    /// Clients whose server is remembered: how many, and how many there may be.
+    pub clients_known: Gauge,
+    /// As many of them as were asked for.
+    pub clients: Vec<ClientNow>,
+    /// Connections: how many, and how many there may be.
+    pub connections_open: Gauge,
+    /// As many of them as were asked for.
+    pub connections: Vec<ConnectionNow>,
+    /// What was counted since the start.
+    pub counts: Counts,
+    /// How mapping records fare; `None` if there are none.
+    pub mapping_log: Option<MappingLogNow>,
+}
+
+/// How many there are of something that is limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauge {
+    /// So many.
+    pub now: u64,
+    /// Out of so many; `None` if nothing but the machine limits them.
+    pub most: Option<u64>,
+}
+
+/// A server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerNow {
+    /// Which one.
+    pub id: ServerId,
+    /// What was meant.
+    pub config: Server,
+    /// Whether it gets connections.
+    pub state: State,
+    /// Connections it has, those being opened included.
+    pub connections: u32,
+    /// Connections it has had.
+    pub served: u64,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// How long ago the last attempt failed, if none succeeded since.
+    pub last_failure: Option<Duration>,
+    /// Bytes from clients.
+    pub to_server: u64,
+    /// Bytes to clients.
+    pub to_client: u64,
+}
+
+/// Whether a server gets connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It does.
+    Up,
+    /// It has as many as it may.
+    Full,
+    /// It failed, or was told to be left alone, for so long.
+    Blacklisted(Duration),
+    /// It gets no new ones.
+    Draining,
+}
+
+impl State {
+    /// One word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Full => "full",
+            Self::Blacklisted(_) => "blacklisted",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// All words.
+    pub const WORDS: [&'static str; 4] = ["up", "full", "blacklisted", "draining"];
+}
+
+/// A client whose server is remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientNow {
+    /// Its address.
+    pub addr: ClientAddr,
+    /// How long ago it connected last.
+    pub age: Duration,
+    /// Where it was sent last.
+    pub server: Option<ServerId>,
+    /// How often it connected.
+    pub connects: u64,
+    /// Bytes that were sent to it.
+    pub sent: u64,
+    /// Bytes that came from it.
+    pub received: u64,
+}
+
+/// A connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionNow {
+    /// Its number, by which `close` knows it.
+    pub number: u64,
+    /// Address and port of the client.
+    pub client: String,
+    /// The file descriptor towards it.
+    pub client_fd: i32,
+    /// The server it was sent to.
+    pub server: Option<ServerId>,
+    /// The file descriptor towards that.
+    pub server_fd: Option<i32>,
+    /// How far it is.
+    pub stage: Stage,
+    /// How long it has been there.
+    pub age: Duration,
+    /// Bytes from the client.
+    pub to_server: u64,
+    /// Bytes to the client.
+    pub to_client: u64,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A server is being connected to.
+    Connecting,
+    /// Both directions are open.
+    Open,
+    /// One side has said all.
+    HalfClosed,
+}
+
+impl Stage {
+    /// One word for it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Open => "open",
+            Self::HalfClosed => "half-closed",
+        }
+    }
+}
+
+/// What was counted since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections that were accepted.
+    pub accepted: u64,
+    /// Those of them that an access list kept out.
+    pub denied: u64,
+    /// Those for which no server was left.
+    pub unserved: u64,
+    /// Those that went to another server when the first one failed.
+    pub failovers: u64,
+    /// Times that none could be accepted, for want of descriptors or memory.
+    pub accept_failures: u64,
+    /// How those that are over came to their end: the cause, and how many.
+    pub ended: Vec<(&'static str, u64)>,
+}
+
+/// How mapping records fare.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MappingLogNow {
+    /// Where they go.
+    pub target: String,
+    /// Records that were made.
+    pub made: u64,
+    /// Those of them that were sent or written.
+    pub written: u64,
+    /// Those that were dropped because the log did not keep up.
+    pub dropped: u64,
+    /// What is wrong with it now, if anything is.
+    pub trouble: Option<String>,
+}

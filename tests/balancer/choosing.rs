@@ -1,0 +1,180 @@
+//! Which server a client gets, and what it sees of servers that fail.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pen::acl::Verdict;
+use pen::config::{Endpoint, Mode, Server, Settings};
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{Listener, Site, Stream, dead, over, socket_path, until};
+
+/// What the server said that a new client got.
+fn ask(site: &Site) -> String {
+    let mut client = site.connect();
+    client.finish();
+    String::from_utf8(client.rest().expect("it is served")).expect("it is a name")
+}
+
+#[test]
+fn a_server_that_refuses_is_passed_over_and_no_client_sees_it() {
+    let (gone, _port) = dead();
+    let alive = Listener::tcp();
+    for mode in [None, Some(Mode::RoundRobin), Some(Mode::Hash), Some(Mode::Weight)] {
+        let mut settings: Settings = over(&[&alive.endpoint(), &gone]);
+        settings.timeouts.blacklist = Duration::ZERO;
+        if let Some(mode) = mode {
+            settings.modes.set(mode, true);
+        }
+        let site = Site::start(settings);
+        for _ in 0..10 {
+            let mut client = site.connect();
+            let mut server = alive.accept();
+            std::io::Write::write_all(&mut server, b"alive").unwrap();
+            drop(server);
+            assert_eq!(client.rest().unwrap(), b"alive", "{mode:?}");
+        }
+    }
+}
+
+#[test]
+fn a_unix_socket_that_nobody_listens_at_is_passed_over() {
+    let alive = Listener::tcp();
+    let site = Site::start(over(&[&alive.endpoint(), &socket_path("nobody")]));
+    let servers = alive.say("alive", 3);
+    for _ in 0..3 {
+        assert_eq!(ask(&site), "alive");
+    }
+    servers.join().unwrap();
+}
+
+/// A listener whose queue is full, so that whoever connects gets no answer.
+struct Silent {
+    addr: Endpoint,
+    _listener: Socket,
+    _queue: Vec<TcpStream>,
+}
+
+impl Silent {
+    fn new() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there are sockets");
+        let any: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
+        listener.bind(&any.into()).expect("a port is free");
+        listener.listen(0).expect("it is bound");
+        let addr = listener.local_addr().ok().and_then(|addr| addr.as_socket());
+        let addr = addr.expect("it is bound");
+        let mut queue = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&addr, Duration::from_millis(100)) {
+            queue.push(stream);
+        }
+        Self { addr: Endpoint::Ip(addr), _listener: listener, _queue: queue }
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_passed_over() {
+    let (silent, alive) = (Silent::new(), Listener::tcp());
+    // The first new client gets number 1.
+    let mut settings: Settings = over(&[&alive.endpoint(), &silent.addr]);
+    settings.timeouts.connect = Duration::from_millis(50);
+    let site = Site::start(settings);
+    let servers = alive.say("alive", 2);
+    assert_eq!(ask(&site), "alive");
+    assert_eq!(site.balancer().shared().counters.failovers.load(Ordering::Relaxed), 1);
+    assert_eq!(ask(&site), "alive");
+    servers.join().unwrap();
+}
+
+#[test]
+fn others_are_served_while_one_waits_for_a_server_that_does_not_answer() {
+    let (silent, alive) = (Silent::new(), Listener::tcp());
+    let mut settings: Settings = over(&[&alive.endpoint(), &silent.addr]);
+    settings.modes.set(Mode::RoundRobin, true);
+    settings.timeouts.connect = Duration::from_secs(600);
+    let site = Site::start(settings);
+    let servers = alive.say("alive", 4);
+    let mut waiting = Vec::new();
+    for nth in 1..=4 {
+        waiting.push(site.connect());
+        until("it waits", || site.balancer().shared().open() == nth);
+        assert_eq!(ask(&site), "alive");
+        until("it is over", || site.balancer().shared().open() == nth);
+    }
+    servers.join().unwrap();
+}
+
+#[test]
+fn the_emergency_server_is_reached_when_all_others_fail() {
+    let (gone, _port) = dead();
+    let last = Listener::tcp();
+    let settings =
+        Settings { emergency: Some(Server::new(last.endpoint())), ..over(&[&gone, &gone]) };
+    let site = Site::start(settings);
+    let servers = last.say("sorry", 2);
+    assert_eq!((ask(&site), ask(&site)), ("sorry".into(), "sorry".into()));
+    servers.join().unwrap();
+}
+
+#[test]
+fn a_client_that_no_server_is_found_for_is_cut() {
+    let (gone, _port) = dead();
+    let site = Site::start(over(&[&gone]));
+    for _ in 0..3 {
+        assert!(site.connect().is_cut());
+    }
+    site.wait_until_empty();
+    assert_eq!(site.balancer().shared().counters.refused.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn a_client_keeps_its_server_and_round_robin_takes_turns() {
+    for (modes, expected) in [(None, ["b", "b", "b"]), (Some(Mode::RoundRobin), ["b", "a", "b"])] {
+        let (a, b) = (Listener::tcp(), Listener::tcp());
+        let mut settings = over(&[&a.endpoint(), &b.endpoint()]);
+        if let Some(mode) = modes {
+            settings.modes.set(mode, true);
+        }
+        let site = Site::start(settings);
+        let to_a = expected.iter().filter(|name| **name == "a").count();
+        let servers = [a.say("a", to_a), b.say("b", expected.len() - to_a)];
+        for name in expected {
+            assert_eq!(ask(&site), name, "{modes:?}");
+        }
+        for thread in servers {
+            thread.join().unwrap();
+        }
+    }
+}
+
+#[test]
+fn who_is_denied_gets_the_abuse_server_or_is_cut() {
+    let (server, abuse) = (Listener::tcp(), Listener::tcp());
+    let mut settings: Settings = over(&[&server.endpoint()]);
+    settings.client_acl = 3;
+    settings.acls.list_mut(3).set_default(Some(Verdict::Deny));
+    let site = Site::start(settings.clone());
+    assert!(site.connect().is_cut());
+    settings.abuse = Some(Server::new(abuse.endpoint()));
+    let site = Site::start(settings);
+    let servers = abuse.say("no", 1);
+    assert_eq!(ask(&site), "no");
+    servers.join().unwrap();
+}
+
+#[test]
+fn other_settings_take_effect_at_once_and_open_connections_go_on() {
+    let (before, after) = (Listener::tcp(), Listener::tcp());
+    let site = Site::start(over(&[&before.endpoint()]));
+    let mut old: Stream = site.connect();
+    let mut old_server = before.accept();
+    site.balancer().shared().change(over(&[&after.endpoint()]));
+    let servers = after.say("after", 1);
+    assert_eq!(ask(&site), "after");
+    servers.join().unwrap();
+    std::io::Write::write_all(&mut old_server, b"still here").unwrap();
+    drop(old_server);
+    assert_eq!(old.rest().unwrap(), b"still here");
+    drop(old);
+    site.wait_until_empty();
+}

@@ -1,0 +1,117 @@
+//! How many there may be of what, and what happens to those who are too many.
+
+use std::io::Write as _;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
+use pen::balancer::Bound;
+use pen::config::{Config, Endpoint, Settings};
+
+use crate::support::{Listener, PATIENCE, Site, Stream, localhost, over, socket_path, until};
+
+#[test]
+fn a_hard_limit_holds_under_a_burst() {
+    let listener = Listener::tcp();
+    let mut settings: Settings = over(&[&listener.endpoint()]);
+    for server in settings.servers.iter_mut().flatten() {
+        server.soft = NonZeroU32::new(2);
+        server.hard = NonZeroU32::new(2);
+    }
+    let site = Site::start(settings);
+    let mut clients: Vec<Stream> = (0..20).map(|_| site.connect()).collect();
+    let servers = [listener.accept(), listener.accept()];
+    until("the others are refused", || site.balancer().shared().open() == 2);
+    drop(servers);
+    let cut = clients.iter_mut().filter_map(|client| client.rest().err()).count();
+    assert_eq!(cut, 18);
+    drop(clients);
+    site.wait_until_empty();
+}
+
+#[test]
+fn who_finds_no_room_waits_for_it() {
+    let listener = Listener::tcp();
+    for pending_only in [false, true] {
+        let mut settings: Settings = over(&[&listener.endpoint()]);
+        if pending_only {
+            settings.limits.pending = NonZeroUsize::MIN;
+        } else {
+            settings.limits.connections = NonZeroUsize::new(1);
+        }
+        let site = Site::start(settings);
+        let clients: Vec<Stream> = (0..10).map(|_| site.connect()).collect();
+        let threads: Vec<_> = clients
+            .into_iter()
+            .map(|mut client| {
+                std::thread::spawn(move || {
+                    client.write_all(b"x").unwrap();
+                    client.finish();
+                    assert_eq!(client.rest().unwrap(), b"served");
+                })
+            })
+            .collect();
+        for _ in 0..10 {
+            let mut server = listener.accept();
+            assert!(pending_only || site.balancer().shared().open() <= 1);
+            assert_eq!(server.rest().unwrap(), b"x");
+            server.write_all(b"served").unwrap();
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        site.wait_until_empty();
+    }
+}
+
+#[test]
+fn an_address_is_ours_alone() {
+    let listener = Listener::tcp();
+    for endpoint in [localhost(0), socket_path("alone")] {
+        let site = Site::listening(endpoint, over(&[&listener.endpoint()]));
+        let config = Config { listen: vec![site.addr.clone()], ..Config::default() };
+        let error = Bound::bind(&config).expect_err("another one is there");
+        assert_eq!(error.to_string(), format!("cannot listen at {}", site.addr));
+    }
+}
+
+#[test]
+fn a_socket_file_is_replaced_if_nobody_listens_and_another_file_is_not() {
+    let Endpoint::Unix(path) = socket_path("left-over") else { unreachable!() };
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let config = Config { listen: vec![Endpoint::Unix(path.clone())], ..Config::default() };
+    drop(Bound::bind(&config).expect("nobody listens there"));
+    assert!(!path.exists(), "ours is removed");
+    std::fs::write(&path, "precious").unwrap();
+    Bound::bind(&config).expect_err("it is no socket");
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_balancer_that_stops_accepts_nobody_and_lets_others_end() {
+    let listener = Listener::tcp();
+    let mut site = Site::start(over(&[&listener.endpoint()]));
+    let mut client = site.connect();
+    let mut server = listener.accept();
+    site.balancer().stop(PATIENCE);
+    let Endpoint::Ip(addr) = site.addr else { unreachable!() };
+    until("nobody is accepted", || std::net::TcpStream::connect(addr).is_err());
+    assert!(!site.balancer().is_done());
+    server.write_all(b"the end").unwrap();
+    drop(server);
+    assert_eq!(client.rest().unwrap(), b"the end");
+    // And with it those who were accepted while we tried.
+    drop((client, listener));
+    site.balancer.take().unwrap().join();
+}
+
+#[test]
+fn what_does_not_end_in_time_is_cut() {
+    let listener = Listener::tcp();
+    let mut site = Site::start(over(&[&listener.endpoint()]));
+    let mut client = site.connect();
+    let mut server = listener.accept();
+    site.balancer().stop(Duration::from_millis(20));
+    site.balancer.take().unwrap().join();
+    assert!(client.is_cut() && server.is_cut());
+}

@@ -1,0 +1,8 @@
+//! The balancer's workers on real sockets, in this process.
+
+mod choosing;
+mod limits;
+mod process;
+mod records;
+mod streams;
+mod support;

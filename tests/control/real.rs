@@ -1,0 +1,228 @@
+//! The control port in front of a balancer that really serves.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pen::balancer::{Balancer, Bound};
+use pen::config::{Config, Endpoint, Server, Settings};
+use pen::control::{Here, Operator};
+use pen::running::Running;
+
+use crate::support::Folder;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Two servers that send back what they get, a balancer before them, and an operator.
+struct Site {
+    balancer: Option<Balancer>,
+    addr: SocketAddr,
+    servers: [SocketAddr; 2],
+    operator: Operator,
+    stopped: Arc<AtomicUsize>,
+    folder: Folder,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Some(balancer) = self.balancer.take() {
+            balancer.stop(Duration::ZERO);
+            balancer.join();
+        }
+    }
+}
+
+#[expect(clippy::unwrap_used, reason = "it is part of a test")]
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let (mut from, mut to) = (stream.try_clone().unwrap(), stream);
+                std::io::copy(&mut from, &mut to).map(drop).unwrap_or_default();
+            });
+        }
+    });
+    addr
+}
+
+#[expect(clippy::unwrap_used, reason = "it is part of a test")]
+fn site() -> Site {
+    let servers = [echo(), echo()];
+    let server = |addr| Some(Server::new(Endpoint::Ip(addr)));
+    let settings = Settings { servers: servers.map(server).to_vec(), ..Settings::default() };
+    let listen = vec![Endpoint::Ip("127.0.0.1:0".parse().unwrap())];
+    let config = Config { listen, settings, ..Config::default() };
+    let bound = Bound::bind(&config).unwrap();
+    let Some(Endpoint::Ip(addr)) = bound.endpoints().next().cloned() else { unreachable!() };
+    let balancer = bound.start(&config).unwrap();
+    let (folder, stopped) = (Folder::new(), Arc::new(AtomicUsize::new(0)));
+    let stop = Arc::clone(&stopped);
+    let running = Running::new(
+        Arc::clone(balancer.shared()),
+        vec![addr.to_string()],
+        balancer.log().remote(),
+        Box::new(move || {
+            stop.fetch_add(1, Ordering::Relaxed);
+        }),
+    );
+    let here = Here { folder: folder.path("") };
+    let operator = Operator::new(config, Box::new(running), Box::new(here));
+    Site { balancer: Some(balancer), addr, servers, operator, stopped, folder }
+}
+
+impl Site {
+    fn ask(&self, command: &str) -> String {
+        self.operator.execute(command.as_bytes()).to_string()
+    }
+
+    /// A connection over which bytes have gone to and fro.
+    #[expect(clippy::unwrap_used, reason = "it is part of a test")]
+    fn talk(&self, bytes: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(self.addr).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(bytes).unwrap();
+        let mut back = vec![0; bytes.len()];
+        stream.read_exact(&mut back).unwrap();
+        assert_eq!(back, bytes);
+        stream
+    }
+
+    fn wait_for(&self, command: &str, is_so: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.ask(command);
+            if is_so(&reply) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{command} still says {reply}");
+            thread::yield_now();
+        }
+    }
+}
+
+fn is_cut(stream: &mut TcpStream) -> bool {
+    stream.read(&mut [0]).map_or(true, |len| len == 0)
+}
+
+#[test]
+fn counts_are_there_while_connections_are_open() {
+    let site = site();
+    let one = site.talk(b"hello");
+    let [zero, first] = site.servers.map(|addr| addr.port());
+    // The first client of all goes to number 1, as with C pen.
+    let servers = format!(
+        "0 addr 127.0.0.1 port {zero} conn 0 max 0 hard 0 weight 1 prio 0 sx 0 rx 0\n\
+         1 addr 127.0.0.1 port {first} conn 1 max 0 hard 0 weight 1 prio 0 sx 5 rx 5\n"
+    );
+    assert_eq!(site.ask("servers"), servers);
+    assert_eq!(site.ask("recent"), "127.0.0.1 connects 1 sx 0 rx 0\n");
+    let client = one.local_addr().unwrap();
+    let connections = site.ask("connections");
+    let mut words = connections.split_whitespace();
+    let number = words.next().unwrap().to_owned();
+    let rest = words.take(6).collect::<Vec<_>>().join(" ");
+    assert_eq!(rest, format!("client {client} server 1 state open"));
+    let block = site.ask(&format!("connection {number}"));
+    assert!(
+        block.starts_with(&format!("Connection {number}:\nstate = open\ndownfd = ")),
+        "{block}"
+    );
+    assert_eq!(block.lines().count(), 5, "{block}");
+    let fd = block.split(&['=', ','][..]).nth(2).unwrap().trim().to_owned();
+    assert_eq!(
+        site.ask(&format!("socket {fd}")),
+        format!("Socket {fd} belongs to connection {number}\n")
+    );
+    drop(one);
+    site.wait_for("recent", |reply| reply == "127.0.0.1 connects 1 sx 5 rx 5\n");
+    site.wait_for("connections", str::is_empty);
+    let json = site.ask("status json");
+    assert!(json.contains("\"accepted\":1,"), "{json}");
+}
+
+#[test]
+fn a_connection_is_closed_by_its_number() {
+    let site = site();
+    let mut stream = site.talk(b"x");
+    let number = site.ask("connections").split(' ').next().unwrap().to_owned();
+    assert_eq!(site.ask("close 999999"), "error: Connection 999999 out of range\n");
+    let reply = site.ask(&format!("close {number}"));
+    assert_eq!(reply, format!("Forcibly closing connection {number}\n"));
+    assert!(is_cut(&mut stream));
+    assert!(site.ask("servers").lines().all(|line| line.contains(" conn 0 ")));
+}
+
+#[test]
+fn a_server_is_left_alone_and_drained() {
+    let site = site();
+    let mut stream = site.talk(b"x");
+    assert_eq!(site.ask("server 1 blacklist 60"), "");
+    let states = site.ask("states");
+    assert!(states.contains("1 state blacklisted for "), "{states}");
+    drop(site.talk(b"x"));
+    site.wait_for("states", |reply| reply.starts_with("0 state up for 0 served 1 "));
+    site.ask("server 1 blacklist 0");
+    // Drained, it keeps the connection it has until the time is over.
+    assert_eq!(site.ask("drain 1"), "");
+    assert!(site.ask("states").contains("1 state draining "));
+    stream.write_all(b"y").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    assert_eq!(site.ask("drain 1 10ms"), "");
+    assert!(is_cut(&mut stream));
+}
+
+#[test]
+fn a_server_that_is_wanted_again_keeps_its_connections() {
+    let site = site();
+    let mut stream = site.talk(b"x");
+    site.ask("drain 1 1");
+    let mut other = site.talk(b"x");
+    site.ask("server 1 blacklist 0");
+    // Its deadline comes behind the first one's.
+    site.ask("drain 0 1500ms");
+    assert!(is_cut(&mut other));
+    stream.write_all(b"y").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn the_mapping_log_can_be_turned_on_and_its_health_is_shown() {
+    let site = site();
+    assert!(site.ask("status json").contains("\"mapping_log\":null"));
+    assert!(
+        site.ask("log /no/such/folder/log").starts_with("error: cannot open /no/such/folder/log: ")
+    );
+    assert_eq!(site.ask("log"), "");
+    let log = site.folder.path("pen.log");
+    assert_eq!(site.ask("log pen.log"), format!("{}\n", log.display()));
+    drop(site.talk(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
+    let text = || std::fs::read_to_string(&log).unwrap_or_default();
+    let deadline = Instant::now() + PATIENCE;
+    while !text().contains("127.0.0.1") {
+        assert!(Instant::now() < deadline, "nothing is written: {}", text());
+        thread::yield_now();
+    }
+    site.wait_for("status json", |reply| !reply.contains("\"written\":0,"));
+}
+
+#[test]
+fn settings_change_while_connections_go_on() {
+    let site = site();
+    let mut stream = site.talk(b"x");
+    let new = format!("server 0 address {} port {}", site.servers[1].ip(), site.servers[1].port());
+    assert_eq!(site.ask(&new), "");
+    assert_eq!(site.ask("remove 1"), "");
+    stream.write_all(b"y").unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    drop(site.talk(b"z"));
+    let servers = site.ask("servers");
+    assert!(servers.starts_with("0 addr ") && servers.lines().count() == 1, "{servers}");
+    assert_eq!(site.ask("exit"), "error: Exit is not enabled; restart with -X flag\n");
+    assert_eq!(site.stopped.load(Ordering::Relaxed), 0);
+}

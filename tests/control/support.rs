@@ -1,0 +1,223 @@
+//! A balancer that stands still, and somebody who talks to it.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, UNIX_EPOCH};
+use std::{env, fs, process};
+
+use pen::config::{Config, Endpoint, Server, Settings};
+use pen::control::port::{ControlPort, Unlink};
+use pen::control::{Balancer, Here, Operator};
+use pen::pool::ServerId;
+use pen::snapshot::{
+    ClientNow, ConnectionNow, Counts, Detail, Gauge, ServerNow, Snapshot, Stage, State,
+};
+use pen_records::addr::ClientAddr;
+
+/// Notes what it is told, and shows the settings it has.
+#[derive(Clone, Default)]
+pub(crate) struct Still(pub(crate) Arc<Mutex<Noted>>);
+
+#[derive(Default)]
+pub(crate) struct Noted {
+    pub(crate) settings: Settings,
+    pub(crate) deeds: Vec<String>,
+}
+
+impl Still {
+    pub(crate) fn deeds(&self) -> Vec<String> {
+        self.0.lock().expect("nobody panicked").deeds.clone()
+    }
+
+    fn note(&self, deed: String) {
+        self.0.lock().expect("nobody panicked").deeds.push(deed);
+    }
+}
+
+impl Balancer for Still {
+    fn snapshot(&self, detail: Detail) -> Snapshot {
+        let settings = self.0.lock().expect("nobody panicked").settings.clone();
+        let servers = (0..).zip(&settings.servers).filter_map(|(slot, config)| {
+            Some(ServerNow {
+                id: ServerId::Slot(slot),
+                config: config.clone()?,
+                state: State::Up,
+                connections: 2,
+                served: 7,
+                failures: 1,
+                last_failure: None,
+                to_server: 100,
+                to_client: 2_000,
+            })
+        });
+        let client = ClientNow {
+            addr: ClientAddr::parse(b"203.0.113.7").expect("an address"),
+            age: Duration::from_secs(5),
+            server: Some(ServerId::Slot(0)),
+            connects: 3,
+            sent: 2_000,
+            received: 100,
+        };
+        let connection = ConnectionNow {
+            number: 42,
+            client: "203.0.113.7:5555".to_owned(),
+            client_fd: 9,
+            server: Some(ServerId::Slot(0)),
+            server_fd: Some(10),
+            stage: Stage::Open,
+            age: Duration::from_secs(5),
+            to_server: 100,
+            to_client: 2_000,
+        };
+        Snapshot {
+            time: UNIX_EPOCH + Duration::from_secs(1_795_379_000),
+            uptime: Duration::from_secs(60),
+            listen: vec!["127.0.0.1:80".to_owned()],
+            servers: servers.collect(),
+            current: 0,
+            clients_known: Gauge { now: 1, most: Some(2_048) },
+            clients: vec![client; detail.clients.min(1)],
+            connections_open: Gauge { now: 1, most: None },
+            connections: vec![connection; detail.connections.min(1)],
+            counts: Counts { accepted: 7, ..Counts::default() },
+            mapping_log: None,
+        }
+    }
+
+    fn change(&self, settings: &Settings) -> Result<(), String> {
+        if settings.tcp.transparent {
+            return Err("transparent: this one can't".to_owned());
+        }
+        self.0.lock().expect("nobody panicked").settings = settings.clone();
+        Ok(())
+    }
+
+    fn blacklist(&self, server: ServerId, time: Duration) {
+        self.note(format!("blacklist {server:?} {time:?}"));
+    }
+
+    fn end_connections_of(&self, server: ServerId, time: Duration) {
+        self.note(format!("end {server:?} {time:?}"));
+    }
+
+    fn close(&self, number: u64) -> bool {
+        self.note(format!("close {number}"));
+        number == 42
+    }
+
+    fn set_debug(&self, level: u8) {
+        self.note(format!("debug {level}"));
+    }
+
+    fn stop(&self) {
+        self.note("stop".to_owned());
+    }
+}
+
+/// An operator of two servers.
+pub(crate) fn operator(still: &Still, folder: &Folder) -> Arc<Operator> {
+    let server = |addr: &str| Some(Server::new(Endpoint::Ip(addr.parse().expect("an address"))));
+    let settings = Settings {
+        servers: vec![server("10.0.0.1:8080"), server("10.0.0.2:8080")],
+        ..Settings::default()
+    };
+    still.0.lock().expect("nobody panicked").settings = settings.clone();
+    let listen = vec![Endpoint::Ip("127.0.0.1:80".parse().expect("an address"))];
+    let config = Config { listen, settings, ..Config::default() };
+    let here = Here { folder: folder.0.clone() };
+    Arc::new(Operator::new(config, Box::new(still.clone()), Box::new(here)))
+}
+
+/// A control port, its address, and who stands behind it.
+pub(crate) struct Control {
+    pub(crate) address: String,
+    pub(crate) still: Still,
+    pub(crate) folder: Folder,
+    pub(crate) unlink: Unlink,
+}
+
+impl Control {
+    pub(crate) fn tcp() -> Self {
+        Self::at(|_| Endpoint::Ip("127.0.0.1:0".parse().expect("an address")))
+    }
+
+    pub(crate) fn unix() -> Self {
+        Self::at(|folder| Endpoint::Unix(folder.path("control")))
+    }
+
+    fn at(endpoint: impl FnOnce(&Folder) -> Endpoint) -> Self {
+        let (still, folder) = (Still::default(), Folder::new());
+        let port = ControlPort::bind(&endpoint(&folder)).expect("it can be bound");
+        let address = port.addr();
+        let unlink = port.serve(operator(&still, &folder)).expect("there are threads");
+        Self { address, still, folder, unlink }
+    }
+
+    /// One command, as C penctl sends it: a line, and then listening to the end.
+    pub(crate) fn ask(&self, command: &str) -> String {
+        let mut stream = self.connect();
+        stream.write_all(format!("{command}\n").as_bytes()).expect("it listens");
+        read_to_end(&mut stream)
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket has timeouts");
+        stream
+    }
+}
+
+pub(crate) fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("it answers and closes");
+    reply
+}
+
+/// What `penctl` says.
+pub(crate) fn penctl(args: &[&str]) -> Said {
+    let output = Command::new(env!("CARGO_BIN_EXE_penctl")).args(args).output();
+    Said::from(output.expect("it is built"))
+}
+
+/// How a program ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("it writes text");
+        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// A folder of its own, gone at the end.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = env::temp_dir().join(format!("pen-control-{}-{number}", process::id()));
+        fs::create_dir_all(&path).expect("a temporary folder can be made");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // A folder that stays harms nobody.
+        fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
+}
