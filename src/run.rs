@@ -158,7 +158,10 @@ async fn obey(plan: &Plan, balancer: &Balancer, operator: &Operator, signals: &m
             Event::Report => report(balancer, operator),
             Event::Reopen => {
                 balancer.log().reopen();
-                reload(plan, operator);
+                // Without a file there is nothing new to learn, and what penctl changed stays.
+                if plan.args.file.is_some() {
+                    reload(plan, operator);
+                }
             }
         }
     }
