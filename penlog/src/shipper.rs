@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use pen_records::shipment::{
-    Answer, MAGIC, Origin, Push, Question, Server, Shipment, Stamp, Writer,
+    Answer, GATHER, MAGIC, Origin, Push, Question, Server, Shipment, Stamp, Writer,
 };
 use pen_records::time::Timestamp;
 
@@ -25,8 +25,6 @@ use crate::queue::{Chunk, Queue, Waker};
 use crate::report::{Counts, Report};
 use crate::road::{Deed, Heard, Mode, Road};
 
-/// Lines are gathered this long, if they do not fill a datagram before.
-const GATHER: Duration = Duration::from_millis(5);
 /// How long we try to get rid of what is left once the input has ended, without any success.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long the last confirmation is waited for.

@@ -5,10 +5,10 @@ use crate::time::Timestamp;
 /// How far back a line may be dated: as long as a shipper holds lines for a collector that is away.
 const BOUND: i64 = 60_000_000;
 
-/// How long a shipper gathers lines. A line that waited for less is dated as if it had waited that long,
+/// [`super::GATHER`] in microseconds. A line that waited for less is dated as if it had waited that long,
 /// but not after its arrival: all of a shipper's lines are late by the same, which can be learnt, and none
 /// is ahead of its mapping, whose own delay nobody knows.
-const GATHER: i64 = 5_000;
+const GATHER: i64 = super::GATHER.subsec_micros() as i64;
 
 /// How long the quickest shipment is remembered, and as long again: clocks drift, and somebody sets them.
 const SPAN: i64 = 10_000_000;

@@ -14,6 +14,7 @@ mod senders;
 mod writer;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use nom::number::complete::{le_i64, le_u32, le_u64};
 use nom::{IResult, Parser};
@@ -29,6 +30,9 @@ pub use writer::{Push, Stamp, Writer};
 use header::varint;
 
 use crate::time::Timestamp;
+
+/// How long a shipper gathers lines, if they do not fill a datagram before.
+pub const GATHER: Duration = Duration::from_millis(5);
 
 /// The longest line that is shipped; what is longer is cut and counted by the shipper.
 pub const LINE: usize = 1 << 20;
