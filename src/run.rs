@@ -195,7 +195,8 @@ fn report(balancer: &Balancer, operator: &Operator) {
         |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
     info!(
         "{} connections of {} so far; {} found no server, {} were denied, {} reset, {} timed out; \
-         {} attempts to connect failed, {} times nobody could be accepted",
+         {} attempts to connect failed, {} times nobody could be accepted; {} had a request that \
+         was refused, {} were not HTTP",
         shared.open(),
         shared.total(),
         load(&counters.refused),
@@ -204,6 +205,8 @@ fn report(balancer: &Balancer, operator: &Operator) {
         load(&counters.timeouts),
         load(&counters.failed_attempts),
         load(&counters.accept_failures),
+        load(&counters.http_refused),
+        load(&counters.not_http),
     );
 }
 

@@ -96,6 +96,8 @@ impl Balancer for Running {
                 unserved: counters.refused.load(Relaxed),
                 failovers: counters.failovers.load(Relaxed),
                 accept_failures: counters.accept_failures.load(Relaxed),
+                http_refused: counters.http_refused.load(Relaxed),
+                not_http: counters.not_http.load(Relaxed),
                 ended: vec![
                     ("by a reset", counters.resets.load(Relaxed)),
                     ("in silence", counters.timeouts.load(Relaxed)),

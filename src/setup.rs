@@ -331,7 +331,6 @@ pub fn check(config: &Config) -> Result<(), String> {
 pub fn not_yet(transport: Transport, settings: &Settings) -> Result<(), SetupError> {
     for (is_set, what) in [
         (transport == Transport::Udp, "udp (-U)"),
-        (settings.http.is_some(), "http (-H), x_forwarded_for"),
         (settings.send_proxy.is_some(), "send_proxy"),
         (!settings.accept_proxy.is_empty(), "accept_proxy"),
         (settings.tcp.transparent, "transparent"),

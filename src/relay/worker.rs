@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 use tracing::{debug, warn};
 
-use super::connection::{Connection, Due, Server, Stage};
+use super::connection::{Connection, Due, Room, Server, Stage};
 use super::duplex::{Ready, Side};
 use super::pump::Pause;
 use super::shared::{Mailbox, Order, Shared};
@@ -96,7 +96,7 @@ pub struct Worker {
     timers: Timers<Key>,
     /// Those with more to do than their turn allowed.
     again: Vec<Key>,
-    buf: Box<[u8]>,
+    room: Room,
     notes: Notes,
     now: Instant,
     /// When to be gone.
@@ -132,7 +132,7 @@ impl Worker {
             connections: Table::default(),
             timers: Timers::default(),
             again: Vec::new(),
-            buf: vec![0; BUFFER].into_boxed_slice(),
+            room: Room::new(BUFFER),
             notes,
             now: Instant::now(),
             stop: None,
@@ -381,9 +381,7 @@ impl Worker {
             self.end(key, *connection, Pause::Reset);
             return;
         }
-        if self.settings.log.is_some() {
-            connection.note_opened(&mut self.notes, self.now);
-        }
+        connection.opened(&self.settings, &mut self.notes, self.now);
         // It has most likely said something by now.
         connection.ready(Side::Client, Ready { readable: true, ..Ready::default() });
         self.pump(key, connection);
@@ -410,7 +408,9 @@ impl Worker {
     }
 
     fn pump(&mut self, key: Key, mut connection: Box<Connection>) {
-        match connection.pump(&mut self.buf, &mut self.notes, self.now) {
+        let counters = &self.shared.counters;
+        let judge = |verdict| counters.judged(verdict);
+        match connection.pump(&mut self.room, &mut self.notes, judge, self.now) {
             Pause::Wait => self.keep(key, connection),
             Pause::Again => {
                 self.again.push(key);
