@@ -1,6 +1,7 @@
 //! The balancer's workers on real sockets, in this process.
 
 mod choosing;
+mod collect;
 mod endings;
 mod limits;
 mod process;
