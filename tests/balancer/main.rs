@@ -2,6 +2,7 @@
 
 mod choosing;
 mod collect;
+mod endings;
 mod limits;
 mod process;
 mod records;
