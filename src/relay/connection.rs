@@ -16,6 +16,7 @@ use super::http::Note;
 use super::http::conversation::{Conversation, Verdict};
 use super::http::edit::Forward;
 use super::pump::{self, Ends, Leftovers, Pause, Watch};
+use super::shared::Counters;
 use super::socket::Socket;
 use crate::config::{Endpoint, Settings};
 use crate::mapping_log::{Notes, wall_clock};
@@ -36,10 +37,12 @@ pub(super) struct Connection {
     conversation: Option<Box<Conversation>>,
     pub(super) traffic: Traffic,
     pub(super) accepted: Instant,
-    /// When the last byte came, or an attempt to connect began.
+    /// When the last byte came or was taken, or an attempt to connect began.
     pub(super) active: Instant,
     /// The earliest of its timers that is set.
     pub(super) timer: Option<Instant>,
+    /// Whether it is among those that get another turn.
+    pub(super) queued: bool,
 }
 
 /// The server of a connection.
@@ -94,6 +97,7 @@ impl Connection {
             accepted: now,
             active: now,
             timer: None,
+            queued: false,
         }
     }
 
@@ -135,15 +139,12 @@ impl Connection {
     }
 
     /// Forwards what there is to forward.
-    pub(super) fn pump(
-        &mut self,
-        room: &mut Room,
-        notes: &mut Notes,
-        judge: impl FnMut(Verdict),
-        now: Instant,
-    ) -> Pause {
+    pub(super) fn pump(&mut self, turn: Turn<'_>) -> Pause {
         let Some(server) = &self.server else { return Pause::Wait };
-        let before = self.traffic;
+        let before = (self.traffic, self.left.len());
+        // What is only thrown away keeps no connection.
+        let in_vain = self.duplex.only_discards();
+        let Turn { room, notes, counters, now } = turn;
         let mut ends = Pair { client: &self.client, server: &server.socket };
         let (number, caller) = (self.number, &self.caller);
         let recorded = self.conversation.as_ref().is_some_and(|it| it.is_recorded());
@@ -156,14 +157,28 @@ impl Connection {
                     notes.note(&noted(note, number, caller, server), now);
                 }
             },
-            judge,
+            judge: |verdict| counters.judged(verdict),
         };
         let (duplex, left) = (&mut self.duplex, &mut self.left);
         let pause = pump::pump(duplex, left, &mut ends, &mut watch, &mut room.read);
-        if self.traffic != before {
+        if (self.traffic, self.left.len()) != before && !in_vain {
             self.active = now;
         }
         pause
+    }
+
+    /// As [`Self::pump`], where nothing was heard of for long: the kernel tells of room only when there
+    /// is much of it, and who takes a little now and then is not silent.
+    pub(super) fn pump_again(&mut self, turn: Turn<'_>) -> Pause {
+        for side in [Side::Client, Side::Server] {
+            self.duplex.ready(side, Ready { writable: true, ..Ready::default() });
+        }
+        self.pump(turn)
+    }
+
+    /// Whether bytes wait that could not be written yet.
+    pub(super) fn has_left(&self) -> bool {
+        !self.left.is_empty()
     }
 
     /// When something is due if nothing happens, and what.
@@ -184,12 +199,18 @@ impl Connection {
         silence.into_iter().flatten().min_by_key(|(due, _)| *due)
     }
 
-    /// Closes both ends so that whoever is left sees a reset.
+    /// Closes both ends so that whoever was not told of an end sees a reset. The other one is closed
+    /// only: a reset would take back what is still under way to it.
     pub(super) fn reset(self) -> Option<Seat> {
-        self.client.reset();
-        let server = self.server?;
-        server.socket.reset();
-        Some(server.seat)
+        let [client, server] = [Side::Client, Side::Server];
+        if !self.duplex.was_told_the_end(client) {
+            self.client.reset();
+        }
+        let Server { socket, seat, .. } = self.server?;
+        if !self.duplex.was_told_the_end(server) {
+            socket.reset();
+        }
+        Some(seat)
     }
 }
 
@@ -235,6 +256,15 @@ impl Room {
     pub(super) fn new(bytes: usize) -> Self {
         Self { read: vec![0; bytes].into_boxed_slice(), edited: Vec::new() }
     }
+}
+
+/// What a worker lends to a connection that has its turn.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    pub(super) room: &'a mut Room,
+    pub(super) notes: &'a mut Notes,
+    pub(super) counters: &'a Counters,
+    pub(super) now: Instant,
 }
 
 struct Watcher<'a, N, J> {

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 use tracing::{debug, warn};
 
-use super::connection::{Connection, Due, Room, Server, Stage};
+use super::connection::{Connection, Due, Room, Server, Stage, Turn};
 use super::duplex::{Ready, Side};
 use super::pump::Pause;
 use super::shared::{Mailbox, Order, Shared};
@@ -36,6 +36,8 @@ const BUFFER: usize = 64 * 1024;
 const EVENTS: usize = 256;
 /// How long no client is accepted when there are no descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
+/// More clients than a kernel keeps waiting.
+const ALL: u32 = 1 << 16;
 /// How often that is said.
 const COMPLAIN: Duration = Duration::from_secs(5);
 
@@ -181,7 +183,7 @@ impl Worker {
     fn event(&mut self, about: About, flags: EventFlags) {
         match about {
             About::Bell => self.obey(),
-            About::Listeners => self.accept(),
+            About::Listeners => self.accept(self.multi_accept),
             About::Client(key) => self.socket_event(key, Side::Client, flags),
             About::Server(key) => self.socket_event(key, Side::Server, flags),
         }
@@ -192,9 +194,10 @@ impl Worker {
             match order {
                 Order::Stop { deadline } => {
                     // Who waits already is served.
-                    self.accept();
+                    self.accept(ALL);
                     self.stop_watching();
                     self.listeners.clear();
+                    self.pause = None;
                     self.stop = Some(deadline);
                 }
                 Order::Close(number) => {
@@ -219,7 +222,10 @@ impl Worker {
         }
         if self.shared.version() != self.version {
             self.version = self.shared.version();
-            self.settings = self.shared.settings();
+            let before = std::mem::replace(&mut self.settings, self.shared.settings());
+            if before.timeouts != self.settings.timeouts {
+                self.set_timers();
+            }
         }
     }
 
@@ -247,10 +253,11 @@ impl Worker {
         }
     }
 
-    /// Accepts who waits, as long as there is room. Who finds none waits in the kernel.
-    fn accept(&mut self) {
+    /// Accepts who waits, so many at each address, as long as there is room. Who finds none waits in
+    /// the kernel.
+    fn accept(&mut self, most: u32) {
         for index in 0..self.listeners.len() {
-            for _ in 0..self.multi_accept {
+            for _ in 0..most {
                 if !self.shared.enter(&self.settings) {
                     // Looked at again at the end of this round.
                     self.stop_watching();
@@ -407,13 +414,19 @@ impl Worker {
         }
     }
 
+    fn turn(&mut self) -> Turn<'_> {
+        let (room, notes, counters) = (&mut self.room, &mut self.notes, &self.shared.counters);
+        Turn { room, notes, counters, now: self.now }
+    }
+
     fn pump(&mut self, key: Key, mut connection: Box<Connection>) {
-        let counters = &self.shared.counters;
-        let judge = |verdict| counters.judged(verdict);
-        match connection.pump(&mut self.room, &mut self.notes, judge, self.now) {
+        match connection.pump(self.turn()) {
             Pause::Wait => self.keep(key, connection),
             Pause::Again => {
-                self.again.push(key);
+                // Once, or a busy one would get more turns than others.
+                if !std::mem::replace(&mut connection.queued, true) {
+                    self.again.push(key);
+                }
                 self.keep(key, connection);
             }
             end @ (Pause::Close | Pause::Reset) => self.end(key, *connection, end),
@@ -423,8 +436,18 @@ impl Worker {
     /// Gives those their turn again who had more to do.
     fn go_on(&mut self) {
         for key in std::mem::take(&mut self.again) {
-            if let Some(connection) = self.connections.take(key) {
+            if let Some(mut connection) = self.connections.take(key) {
+                connection.queued = false;
                 self.pump(key, connection);
+            }
+        }
+    }
+
+    /// For all, as times have changed.
+    fn set_timers(&mut self) {
+        for key in self.connections.keys().collect::<Vec<_>>() {
+            if let Some(connection) = self.connections.take(key) {
+                self.keep(key, connection);
             }
         }
     }
@@ -456,21 +479,33 @@ impl Worker {
             connection.timer = None;
         }
         match connection.due(&self.settings) {
-            Some((due, what)) if due <= self.now => {
-                debug!("connection {}: {what:?} took too long", connection.number);
-                match what {
-                    Due::Connect => {
-                        self.connected(key, connection, Err(ErrorKind::TimedOut.into()));
-                    }
-                    Due::Silence | Due::Linger => {
-                        self.shared.counters.timeouts.fetch_add(1, Relaxed);
-                        let end = if what == Due::Linger { Pause::Reset } else { Pause::Close };
-                        self.end(key, *connection, end);
-                    }
+            Some((due, what)) if due <= self.now => match what {
+                Due::Connect => {
+                    self.connected(key, connection, Err(ErrorKind::TimedOut.into()));
                 }
-            }
+                Due::Silence | Due::Linger => self.end_silent(key, connection, what),
+            },
             _ => self.keep(key, connection),
         }
+    }
+
+    /// Ends a connection on which nothing was said for too long, unless bytes still are taken.
+    fn end_silent(&mut self, key: Key, mut connection: Box<Connection>, what: Due) {
+        let pause = connection.pump_again(self.turn());
+        let end = match pause {
+            Pause::Wait | Pause::Again if connection.active == self.now => {
+                return self.keep(key, connection);
+            }
+            // An end in the midst of what was said would be taken for a whole answer.
+            Pause::Wait | Pause::Again if what == Due::Linger || connection.has_left() => {
+                Pause::Reset
+            }
+            Pause::Wait | Pause::Again => Pause::Close,
+            end @ (Pause::Close | Pause::Reset) => end,
+        };
+        debug!("connection {}: {what:?} took too long", connection.number);
+        self.shared.counters.timeouts.fetch_add(1, Relaxed);
+        self.end(key, *connection, end);
     }
 
     // Ending.

@@ -2,6 +2,7 @@
 
 mod choosing;
 mod collect;
+mod endings;
 mod http;
 mod limits;
 mod process;
