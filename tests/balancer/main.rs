@@ -3,6 +3,7 @@
 mod choosing;
 mod limits;
 mod process;
+mod proxy;
 mod records;
 mod streams;
 mod support;
