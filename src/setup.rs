@@ -362,8 +362,6 @@ pub fn not_yet(transport: Transport, settings: &Settings) -> Result<(), SetupErr
     for (is_set, what) in [
         (transport == Transport::Udp, "udp (-U)"),
         (settings.http.is_some(), "http (-H), x_forwarded_for"),
-        (settings.send_proxy.is_some(), "send_proxy"),
-        (!settings.accept_proxy.is_empty(), "accept_proxy"),
         (settings.tcp.transparent, "transparent"),
     ] {
         if is_set {

@@ -5,6 +5,7 @@ mod collect;
 mod endings;
 mod limits;
 mod process;
+mod proxy;
 mod records;
 mod streams;
 mod support;
