@@ -1,0 +1,63 @@
+//! The most memory that a join takes, with inputs that are hard on it: many logs open at once, many
+//! lines in few bytes, all lines in one second.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::cost::Cost;
+use super::input::Plan;
+use super::join::{BASE, joining};
+use super::{Args, data_folder, ours};
+use crate::{During, Failure};
+
+/// Logs that all cover the same time.
+const LOGS: usize = 1_000;
+/// Bytes in a log that has nothing but line ends.
+const EMPTY: usize = 64 << 20;
+
+/// Prints a row for each shape.
+pub(super) fn of_joins(args: &Args) -> Result<(), Failure> {
+    println!("\njoin-memory: {} lines in different shapes, medians of {}", args.lines, args.rounds);
+    println!("  {:<44} {:>9} {:>9} {:>9}", "", "wall s", "CPU s", "MiB");
+    let base = Plan { lines: args.lines, ..BASE };
+    let of_plan = |name: &str, plan: Plan| -> Result<(), Failure> {
+        row(args, name, joining(&plan.make(&data_folder())?, &[]))
+    };
+    of_plan("4 logs", base)?;
+    of_plan("1 log", Plan { servers: 1, ..base })?;
+    let many = Plan { servers: LOGS, ..base };
+    of_plan("1,000 logs at once", many)?;
+    let gzipped = many.make(&data_folder())?.gzipped()?;
+    row(args, "1,000 gzipped logs at once", joining(&gzipped, &[]))?;
+    of_plan("4 logs of one second", Plan { rate: args.lines.max(1), ..base })?;
+    let empty = line_ends(&data_folder()).during("write a log of line ends")?;
+    let logs = (1..=4).map(|n| {
+        let mut argument = OsString::from(format!("10.0.0.{n}:"));
+        argument.push(&empty);
+        argument
+    });
+    row(args, "4 logs of nothing but line ends, 64 MiB each", logs.collect())
+}
+
+fn row(args: &Args, name: &str, arguments: Vec<OsString>) -> Result<(), Failure> {
+    let command = [vec![ours("mergelogs").into_os_string()], arguments].concat();
+    let costs: Result<Vec<_>, _> = (0..args.rounds.max(1)).map(|_| Cost::of(&command)).collect();
+    let cost = Cost::median(&costs?);
+    println!(
+        "  {name:<44} {:>9.3} {:>9.3} {:>9.1}",
+        cost.wall.as_secs_f64(),
+        cost.cpu.as_secs_f64(),
+        cost.memory as f64 / 1024.0
+    );
+    Ok(())
+}
+
+fn line_ends(folder: &Path) -> io::Result<PathBuf> {
+    let path = folder.join("line-ends.log");
+    if !fs::metadata(&path).is_ok_and(|meta| meta.len() == EMPTY as u64) {
+        File::create(&path)?.write_all(&vec![b'\n'; EMPTY])?;
+    }
+    Ok(path)
+}
