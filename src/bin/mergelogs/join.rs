@@ -20,8 +20,9 @@ use crate::passes::Passes;
 use crate::progress::Progress;
 use crate::reader::{
     AccessBatch, AccessEnd, AccessJob, MappingBatch, MappingEnd, MappingJob, Parsed, Reader,
-    Servers, Shared, Used,
+    Shared, Used,
 };
+use crate::servers::Servers;
 use crate::writer::{self, Gone, Handle, Lines, Outgoing, ServerTally, Writer};
 
 /// How long a line waits for later mappings and for the other lines of its group: logged seconds.
