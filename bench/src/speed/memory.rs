@@ -3,11 +3,11 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::cost::Cost;
-use super::input::Plan;
+use super::input::{Plan, client};
 use super::join::{BASE, joining};
 use super::{Args, data_folder, ours};
 use crate::{During, Failure};
@@ -32,13 +32,20 @@ pub(super) fn of_joins(args: &Args) -> Result<(), Failure> {
     let gzipped = many.make(&data_folder())?.gzipped()?;
     row(args, "1,000 gzipped logs at once", joining(&gzipped, &[]))?;
     of_plan("4 logs of one second", Plan { rate: args.lines.max(1), ..base })?;
+    row(args, "4 logs of 8 kB lines and 1.2 M lone mappings", long_lines(&data_folder())?)?;
     let empty = line_ends(&data_folder()).during("write a log of line ends")?;
-    let logs = (1..=4).map(|n| {
-        let mut argument = OsString::from(format!("10.0.0.{n}:"));
-        argument.push(&empty);
+    let mappings = base.make(&data_folder())?.mappings;
+    row(args, "4 logs of nothing but line ends, 64 MiB each", four(&mappings, |_| empty.clone()))
+}
+
+/// The arguments for four servers.
+fn four(mappings: &Path, log: impl Fn(usize) -> PathBuf) -> Vec<OsString> {
+    let logs = (1..=4).map(|server| {
+        let mut argument = OsString::from(format!("10.0.0.{server}:"));
+        argument.push(log(server));
         argument
     });
-    row(args, "4 logs of nothing but line ends, 64 MiB each", logs.collect())
+    ["-p".into(), mappings.into()].into_iter().chain(logs).collect()
 }
 
 fn row(args: &Args, name: &str, arguments: Vec<OsString>) -> Result<(), Failure> {
@@ -60,4 +67,40 @@ fn line_ends(folder: &Path) -> io::Result<PathBuf> {
         File::create(&path)?.write_all(&vec![b'\n'; EMPTY])?;
     }
     Ok(path)
+}
+
+/// Long lines of one second, after ten minutes of requests of which nearly none was logged.
+fn long_lines(folder: &Path) -> Result<Vec<OsString>, Failure> {
+    const START: usize = 1_772_323_200;
+    const MAPPINGS: usize = 1_200_000;
+    let folder = folder.join("long-lines");
+    let done = folder.join("done");
+    let arguments = four(&folder.join("pen.log"), |n| folder.join(format!("access-{n}.log")));
+    let write = || -> io::Result<()> {
+        fs::create_dir_all(&folder)?;
+        let create = |name: String| File::create(folder.join(name)).map(BufWriter::new);
+        let mut mappings = create("pen.log".to_owned())?;
+        for n in 0..MAPPINGS {
+            let (second, server) = (START + n / 2_400, n % 4 + 1);
+            let client = client(n);
+            writeln!(mappings, "{client} {second} 10.0.0.{server} GET /{n:09}/ HTTP/1.1")?;
+        }
+        let padding = "y".repeat(8_000);
+        for server in 1..=4 {
+            let mut log = create(format!("access-{server}.log"))?;
+            for n in 0..7_000 {
+                let asked = MAPPINGS - 1_000 + n % 250 * 4 + server - 1;
+                let stamp = "01/Mar/2026:00:08:20 +0000";
+                let request = format!("GET /{asked:09}/{padding} HTTP/1.1");
+                writeln!(log, "127.0.0.1 - - [{stamp}] \"{request}\" 200 5")?;
+            }
+            log.flush()?;
+        }
+        mappings.flush()?;
+        File::create(&done).map(drop)
+    };
+    if !done.exists() {
+        write().during("write logs of long lines")?;
+    }
+    Ok(arguments)
 }

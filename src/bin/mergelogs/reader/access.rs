@@ -1,8 +1,6 @@
 //! Reads an access log: lines are parsed where they lie in their block, and go to the merge in order.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -11,12 +9,11 @@ use pen_records::attribution::{Cuts, Line, ServerId};
 use pen_records::merge::Reorder;
 use pen_records::time::{Resolution, Timestamp};
 
-use super::{
-    AHEAD, AccessBatch, AccessEnd, BLOCK, COMPLAINTS, Parsed, Place, Reader, Shared, Used,
-};
+use super::{AccessBatch, AccessEnd, COMPLAINTS, Parsed, Place, Reader, Used};
 use crate::archive;
 use crate::config::Origin;
 use crate::lines::LineReader;
+use crate::shares::Shares;
 
 /// What to read from an access log.
 pub(crate) struct AccessJob {
@@ -25,27 +22,25 @@ pub(crate) struct AccessJob {
     pub(crate) spec: Spec,
     /// For lines before the first that has a time.
     pub(crate) first_time: Timestamp,
-    pub(crate) shared: Shared,
+    pub(crate) shares: Shares,
 }
 
 impl AccessJob {
     pub(crate) fn start(self) -> io::Result<Reader<AccessBatch, Used>> {
-        let archive = archive::open(&self.origin, Some(&self.shared.progress))?;
-        let (send, batches) = bounded(AHEAD);
+        let archive =
+            archive::open(&self.origin, self.shares.block(), Some(&self.shares.progress))?;
+        let (send, batches) = bounded(self.shares.ahead());
         let (used, reuse) = unbounded();
-        self.shared.open.fetch_add(1, Ordering::Relaxed);
-        thread::Builder::new().name("access".to_owned()).spawn(move || {
-            let open = Arc::clone(&self.shared.open);
-            self.read(archive, &send, &reuse);
-            open.fetch_sub(1, Ordering::Relaxed);
-        })?;
+        thread::Builder::new()
+            .name("access".to_owned())
+            .spawn(move || self.read(archive, &send, &reuse))?;
         Ok(Reader { batches, used })
     }
 
     fn read(self, archive: archive::Archive, send: &Sender<AccessBatch>, reuse: &Receiver<Used>) {
-        let mut reader = LineReader::new(archive.bytes, BLOCK);
+        let mut reader = LineReader::new(archive.bytes);
         let mut parser = Parser::new(&self.spec);
-        let mut reorder = Reorder::new(self.shared.bounds());
+        let mut reorder = Reorder::new(self.shares.window());
         let mut end =
             Box::new(AccessEnd { compression: Some(archive.compression), ..AccessEnd::default() });
         let mut last = (self.first_time, Resolution::Second);
@@ -53,24 +48,32 @@ impl AccessJob {
         let mut number = 0;
         let (mut blocks, mut spare) = (Vec::new(), Vec::new());
         loop {
+            let size = self.shares.block();
             for used in reuse.try_iter() {
                 match used {
+                    // Of a time when fewer inputs were open, or of a very long line.
+                    Used::Text(block) if block.is_larger_than(size) => {}
                     Used::Text(block) => blocks.push(block),
                     Used::Lines(lines) => spare.push(lines),
                 }
             }
-            let Some(block) = reader.next(blocks.pop().unwrap_or_default()) else { break };
-            reorder.set_bounds(self.shared.bounds());
-            let mut count = 0;
-            for (start, stop) in block.spans() {
+            let Some(mut block) = reader.next(blocks.pop().unwrap_or_default(), size) else {
+                break;
+            };
+            reorder.set_bounds(self.shares.window());
+            let (mut count, most) = (0, self.shares.lines());
+            let mut spans = block.spans();
+            for (start, stop) in spans.by_ref().take(most) {
                 let text = &block.bytes[start..stop];
                 let (line, client) = self.line(&mut parser, text, &mut found, &mut last, &mut end);
                 let (start, len) = (to_u32(start), to_u32(stop - start));
                 reorder.push(Parsed { line, place: Place { block: number, start, len, client } });
                 count += 1;
             }
+            let seen = spans.position();
+            reader.put_back(&mut block, seen);
             number += 1;
-            reorder.end_run(spare.pop().unwrap_or_default());
+            reorder.end_run(spare.pop().unwrap_or_else(|| Vec::with_capacity(count + count / 8)));
             let mut text = Some((block, count));
             // Mostly one run, which is an earlier block's lines.
             loop {

@@ -12,11 +12,12 @@ use pen_records::merge::Reorder;
 use pen_records::request::Cut;
 use pen_records::time::Resolution;
 
-use super::{AHEAD, BLOCK, COMPLAINTS, MappingBatch, MappingEnd, Reader, Shared};
+use super::{COMPLAINTS, MappingBatch, MappingEnd, Reader};
 use crate::archive;
 use crate::config::Origin;
 use crate::lines::{Block, LineReader};
 use crate::servers::{Names, Servers};
+use crate::shares::Shares;
 
 /// What to read from a mapping log.
 pub(crate) struct MappingJob {
@@ -24,14 +25,14 @@ pub(crate) struct MappingJob {
     pub(crate) servers: Arc<Servers>,
     /// Only the servers of this pass; the first pass counts.
     pub(crate) pass: usize,
-    pub(crate) shared: Shared,
+    pub(crate) shares: Shares,
 }
 
 impl MappingJob {
     pub(crate) fn start(self) -> io::Result<Reader<MappingBatch, Vec<Record>>> {
-        let progress = (self.pass == 0).then_some(&self.shared.progress);
-        let archive = archive::open(&self.origin, progress)?;
-        let (send, batches) = bounded(AHEAD);
+        let progress = (self.pass == 0).then_some(&self.shares.progress);
+        let archive = archive::open(&self.origin, self.shares.block(), progress)?;
+        let (send, batches) = bounded(self.shares.ahead());
         let (used, reuse) = unbounded();
         thread::Builder::new()
             .name("mappings".to_owned())
@@ -45,8 +46,8 @@ impl MappingJob {
         send: &Sender<MappingBatch>,
         reuse: &Receiver<Vec<Record>>,
     ) {
-        let mut reader = LineReader::new(archive.bytes, BLOCK);
-        let mut reorder = Reorder::new(self.shared.bounds());
+        let mut reader = LineReader::new(archive.bytes);
+        let mut reorder = Reorder::new(self.shares.window());
         let mut end = Box::new(MappingEnd {
             compression: Some(archive.compression),
             ..MappingEnd::default()
@@ -54,7 +55,8 @@ impl MappingJob {
         let mut parser = FileReader::default();
         let mut names = Names::default();
         let mut block = Block::default();
-        while let Some(next) = reader.next(block) {
+        while let Some(next) = reader.next(block, self.shares.block()) {
+            reorder.set_bounds(self.shares.window());
             for line in next.lines() {
                 if let Some(record) = self.line(&mut parser, &mut names, line, &mut end) {
                     reorder.push(record);

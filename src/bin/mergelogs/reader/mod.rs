@@ -5,13 +5,11 @@ mod access;
 mod mappings;
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_channel::{Receiver, Sender};
 use pen_records::access::Span;
 use pen_records::attribution::{Line, Record};
-use pen_records::merge::{Bounds, Timed};
+use pen_records::merge::Timed;
 use pen_records::time::Timestamp;
 
 pub(crate) use self::access::AccessJob;
@@ -19,38 +17,8 @@ pub(crate) use self::mappings::MappingJob;
 use crate::archive::Compression;
 use crate::lines::Block;
 
-/// Bytes read at once.
-pub(crate) const BLOCK: usize = 256 << 10;
-/// Batches that may wait for the merge.
-const AHEAD: usize = 3;
-/// How far apart in time lines of one input are set right.
-const REORDER_SPAN: i64 = 2_000 * 1_000_000;
-/// How many lines are held for that.
-const REORDER_LINES: usize = 1 << 15;
-/// How many bytes of text all inputs together hold for that.
-const REORDER_BYTES: usize = 32 << 20;
 /// Complaints kept for each input.
 pub(crate) const COMPLAINTS: usize = 3;
-
-/// What all readers share.
-#[derive(Clone, Default)]
-pub(crate) struct Shared {
-    /// Bytes read, as they lie in the files.
-    pub(crate) progress: Arc<AtomicU64>,
-    /// Inputs open at present, which share [`REORDER_BYTES`].
-    open: Arc<AtomicUsize>,
-}
-
-impl Shared {
-    fn bounds(&self) -> Bounds {
-        let open = self.open.load(Ordering::Relaxed).max(1);
-        Bounds {
-            span: REORDER_SPAN,
-            items: REORDER_LINES,
-            weight: (REORDER_BYTES / open).min(4 << 20),
-        }
-    }
-}
 
 /// An access line, parsed.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +33,7 @@ impl Timed for Parsed {
     }
 
     fn weight(&self) -> usize {
-        self.place.len as usize
+        size_of::<Self>() + self.place.len as usize
     }
 }
 
