@@ -1,6 +1,7 @@
 //! The balancer's workers on real sockets, in this process.
 
 mod choosing;
+mod collect;
 mod limits;
 mod process;
 mod records;

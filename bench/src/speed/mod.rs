@@ -1,8 +1,9 @@
-//! How fast the log road is: side by side with other programs, in one run, as ratios.
+//! How fast ours is: side by side with other programs, in one run, as ratios.
 //!
 //! Nothing here asserts: figures are printed, and whoever runs it judges. Two programs that share a
 //! machine with others are measured in turn, several times, and the middle figure counts.
 
+mod balance;
 mod cost;
 mod inflate;
 mod input;
@@ -70,6 +71,8 @@ enum What {
     LiveRepeating,
     /// penlogd, with shipments in place of single lines
     Shipments,
+    /// pen, beside C pen, nginx stream and HAProxy
+    Balance,
     #[value(hide = true)]
     Measured,
     #[value(hide = true)]
@@ -117,6 +120,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     if wanted(What::Shipments) {
         live::shipments(args)?;
+    }
+    if wanted(What::Balance) {
+        balance::run(args)?;
     }
     Ok(())
 }
