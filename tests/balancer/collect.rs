@@ -29,7 +29,7 @@ fn serve(listener: &TcpListener, lines: SocketAddr) -> io::Result<()> {
 }
 
 /// Asks for a page from this address.
-fn ask(client: Ipv4Addr, balancer: SocketAddr, page: &str) -> io::Result<()> {
+fn ask(client: Ipv4Addr, balancer: SocketAddr, page: &str) -> io::Result<Vec<u8>> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.bind(&SocketAddr::new(client.into(), 0).into())?;
     socket.connect(&balancer.into())?;
@@ -37,9 +37,7 @@ fn ask(client: Ipv4Addr, balancer: SocketAddr, page: &str) -> io::Result<()> {
     let mut stream = std::net::TcpStream::from(socket);
     write!(stream, "GET {page} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    assert!(answer.ends_with(b"ok"), "{}", answer.escape_ascii());
-    Ok(())
+    stream.read_to_end(&mut answer).map(|_| answer)
 }
 
 #[test]
@@ -72,7 +70,8 @@ fn one_process_balances_and_writes_a_log_with_the_real_clients() {
         }
     });
     for (client, page) in [(7, "/a"), (8, "/b"), (9, "/c")] {
-        ask(Ipv4Addr::new(127, 0, 9, client), addr, page).unwrap();
+        let answer = ask(Ipv4Addr::new(127, 0, 9, client), addr, page).unwrap();
+        assert!(answer.ends_with(b"ok"), "{}", answer.escape_ascii());
     }
     served.join().unwrap();
     // At the end it decides and writes what is left, and says how it went.
