@@ -260,7 +260,7 @@ fn report(balancer: &Balancer, operator: &Operator) {
     let load =
         |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
     info!(
-        "{} connections of {} so far; {} found no server, {} were denied, {} reset, {} timed out; \
+        "{} connections of {} so far; {} found no server, {} were denied, {} reset, {} timed out, {} without a PROXY header; \
          {} attempts to connect failed, {} times nobody could be accepted; {} had a request that \
          was refused, {} were not HTTP",
         shared.open(),
@@ -269,6 +269,7 @@ fn report(balancer: &Balancer, operator: &Operator) {
         load(&counters.denied),
         load(&counters.resets),
         load(&counters.timeouts),
+        load(&counters.bad_headers),
         load(&counters.failed_attempts),
         load(&counters.accept_failures),
         load(&counters.http_refused),

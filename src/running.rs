@@ -101,6 +101,7 @@ impl Balancer for Running {
                 ended: vec![
                     ("by a reset", counters.resets.load(Relaxed)),
                     ("in silence", counters.timeouts.load(Relaxed)),
+                    ("without a PROXY header", counters.bad_headers.load(Relaxed)),
                 ],
             },
             mapping_log: self.mapping_log(&settings),

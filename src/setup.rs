@@ -359,12 +359,9 @@ pub fn check(config: &Config) -> Result<(), String> {
 /// # Errors
 /// Names it.
 pub fn not_yet(transport: Transport, settings: &Settings) -> Result<(), SetupError> {
-    for (is_set, what) in [
-        (transport == Transport::Udp, "udp (-U)"),
-        (settings.send_proxy.is_some(), "send_proxy"),
-        (!settings.accept_proxy.is_empty(), "accept_proxy"),
-        (settings.tcp.transparent, "transparent"),
-    ] {
+    for (is_set, what) in
+        [(transport == Transport::Udp, "udp (-U)"), (settings.tcp.transparent, "transparent")]
+    {
         if is_set {
             return Err(SetupError::one(format!("{what}: not supported yet")));
         }

@@ -150,6 +150,8 @@ pub struct ConnectionNow {
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// It has to be said first for whom it is.
+    Greeting,
     /// A server is being connected to.
     Connecting,
     /// Both directions are open.
@@ -163,6 +165,7 @@ impl Stage {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            Self::Greeting => "greeting",
             Self::Connecting => "connecting",
             Self::Open => "open",
             Self::HalfClosed => "half-closed",

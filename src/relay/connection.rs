@@ -15,6 +15,7 @@ use super::duplex::{Duplex, Ready, Side};
 use super::http::Note;
 use super::http::conversation::{Conversation, Verdict};
 use super::http::edit::Forward;
+use super::proxy::Header;
 use super::pump::{self, Ends, Leftovers, Pause, Watch};
 use super::shared::Counters;
 use super::socket::Socket;
@@ -29,6 +30,11 @@ pub(super) struct Connection {
     pub(super) number: u64,
     pub(super) client: Socket,
     pub(super) caller: Caller,
+    /// Where it connected to, if that is not our own address.
+    pub(super) to: Option<SocketAddr>,
+    pub(super) stage: Stage,
+    /// Whether the client's socket is watched.
+    pub(super) watched: bool,
     pub(super) server: Option<Server>,
     pub(super) tried: Tried,
     pub(super) duplex: Duplex,
@@ -53,12 +59,15 @@ pub(super) struct Server {
     pub(super) addr: Arc<Endpoint>,
     /// Our own address towards it; only known if somebody wants to know.
     pub(super) local: Option<SocketAddr>,
-    pub(super) stage: Stage,
 }
 
-/// How far the connection to a server is.
+/// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// The client has to say for whom it connects; no server has been chosen.
+    Greeting,
+    /// It has, and waits until a connection to a server may be opened.
+    Waiting,
     /// It is being opened; the client has not been listened to.
     Connecting,
     /// Bytes go to and fro.
@@ -68,6 +77,8 @@ pub(super) enum Stage {
 /// What is due for a connection whose time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
+    /// The client did not say in time for whom it connects.
+    Greeting,
     /// The server did not answer in time.
     Connect,
     /// Nothing was said for too long.
@@ -88,6 +99,9 @@ impl Connection {
             number,
             client,
             caller,
+            to: None,
+            stage: Stage::Connecting,
+            watched: false,
             server: None,
             tried: Tried::default(),
             duplex: Duplex::new(settings.tcp.fastclose),
@@ -102,7 +116,18 @@ impl Connection {
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.server.as_ref().is_some_and(|server| server.stage == Stage::Open)
+        self.stage == Stage::Open
+    }
+
+    /// What a server is told of the client by the PROXY protocol.
+    pub(super) fn header(&self) -> Header {
+        let to = self.to.or_else(|| self.client.local_addr());
+        match (self.caller.addr, to) {
+            (ClientAddr::Ip(ip), Some(to)) => {
+                Header::Forwarded { client: SocketAddr::new(ip, self.caller.port), to }
+            }
+            _ => Header::Own,
+        }
     }
 
     /// Notes what a socket is ready for.
@@ -184,8 +209,15 @@ impl Connection {
     /// When something is due if nothing happens, and what.
     pub(super) fn due(&self, settings: &Settings) -> Option<(Instant, Due)> {
         let times = &settings.timeouts;
-        if !self.is_open() {
-            return Some((self.active + times.connect, Due::Connect));
+        match self.stage {
+            Stage::Greeting => {
+                let time = times.first_byte.unwrap_or(times.connect);
+                return Some((self.accepted + time, Due::Greeting));
+            }
+            // Others' attempts come to an end.
+            Stage::Waiting => return None,
+            Stage::Connecting => return Some((self.active + times.connect, Due::Connect)),
+            Stage::Open => {}
         }
         let first = times.first_byte.filter(|_| self.traffic.to_server == 0);
         let silence = [
@@ -246,7 +278,7 @@ impl Ends for Pair<'_> {
 #[derive(Debug)]
 pub(super) struct Room {
     /// For what is read.
-    read: Box<[u8]>,
+    pub(super) read: Box<[u8]>,
     /// For what was made of it.
     edited: Vec<u8>,
 }

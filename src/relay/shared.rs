@@ -44,6 +44,8 @@ pub struct Counters {
     pub refused: AtomicU64,
     /// Clients that the client list denied.
     pub denied: AtomicU64,
+    /// Clients that had to send a PROXY header and sent none, or a bad one.
+    pub bad_headers: AtomicU64,
     /// Attempts to connect to a server that failed.
     pub failed_attempts: AtomicU64,
     /// Connections that were passed to another server after that.
@@ -161,10 +163,25 @@ impl Shared {
         true
     }
 
-    /// One that was being opened is open.
+    /// One that was being opened is open, or waits for its client.
     pub(super) fn opened(&self) {
         self.pending.fetch_sub(1, Ordering::SeqCst);
         self.made_room();
+    }
+
+    /// One that has waited for its client is to be opened. If there is no room for that, whoever asks is
+    /// woken when there is.
+    pub(super) fn open_now(&self, settings: &Settings) -> bool {
+        let most = settings.limits.pending.get();
+        let take = || {
+            let more = |count| (count < most).then_some(count + 1);
+            self.pending.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+        };
+        take() || {
+            self.waiting.store(true, Ordering::SeqCst);
+            // Room may have been made before anybody knew that it was waited for.
+            take()
+        }
     }
 
     /// One that has entered leaves.

@@ -81,6 +81,14 @@ impl Socket {
         Ok(recv(&self.0, buf, RecvFlags::empty())?.0)
     }
 
+    /// Looks at what could be read, and leaves it there.
+    ///
+    /// # Errors
+    /// As `recv` does.
+    pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(&self.0, buf, RecvFlags::PEEK)?.0)
+    }
+
     /// Writes.
     ///
     /// # Errors

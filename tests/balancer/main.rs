@@ -6,6 +6,7 @@ mod endings;
 mod http;
 mod limits;
 mod process;
+mod proxy;
 mod records;
 mod streams;
 mod support;

@@ -10,6 +10,7 @@ mod input;
 mod join;
 mod judge;
 mod live;
+mod memory;
 mod phrases;
 mod random;
 mod receiver;
@@ -59,6 +60,8 @@ enum What {
     JoinFlat,
     /// mergelogs on gzipped files, beside inflating alone
     JoinGz,
+    /// the most memory that mergelogs takes: a thousand logs at once, and other hard shapes
+    JoinMemory,
     /// penlogd, each line right behind its record
     Live,
     /// penlogd, with up to a million records outstanding
@@ -101,6 +104,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     if wanted(What::JoinGz) {
         join::gzipped(args)?;
+    }
+    if wanted(What::JoinMemory) {
+        memory::of_joins(args)?;
     }
     if wanted(What::Live) {
         live::close(args)?;

@@ -5,6 +5,9 @@
 //! while bytes pass, and what a connection does is decided by machines that tests drive without a
 //! socket ([`super::duplex`], [`crate::pool`]).
 
+mod greet;
+
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -96,6 +99,8 @@ pub struct Worker {
     complained: Option<Instant>,
     connections: Table<Connection>,
     timers: Timers<Key>,
+    /// Those that may not be opened yet, in the order in which they asked.
+    patient: VecDeque<Key>,
     /// Those with more to do than their turn allowed.
     again: Vec<Key>,
     room: Room,
@@ -133,6 +138,7 @@ impl Worker {
             complained: None,
             connections: Table::default(),
             timers: Timers::default(),
+            patient: VecDeque::new(),
             again: Vec::new(),
             room: Room::new(BUFFER),
             notes,
@@ -161,6 +167,7 @@ impl Worker {
             }
             self.go_on();
             self.call_due();
+            self.open_patient();
             self.accept_again();
             self.notes.settle(self.now);
         }
@@ -285,14 +292,17 @@ impl Worker {
 
     fn admit(&mut self, number: u64, client: Socket, peer: Option<SocketAddr>) {
         let addr = peer.map_or(ClientAddr::Unix, |peer| peer.ip().into());
-        let admitted = self.settings.acls.permits(self.settings.client_acl, addr);
-        if !admitted {
-            self.shared.counters.denied.fetch_add(1, Relaxed);
-        }
-        let caller = Caller { addr, port: peer.map_or(0, |peer| peer.port()), admitted };
+        let caller = Caller { addr, port: peer.map_or(0, |peer| peer.port()), admitted: false };
         let new = Connection::new(number, client, caller, &self.settings, self.now);
-        let key = self.connections.reserve();
-        self.connect(key, Box::new(new));
+        let (key, mut new) = (self.connections.reserve(), Box::new(new));
+        if self.settings.speaks_for_others(addr) {
+            // As long as it says nothing, it keeps nobody from being served.
+            new.stage = Stage::Greeting;
+            self.shared.opened();
+            return self.greet(key, new, false);
+        }
+        self.judge(&mut new);
+        self.connect(key, new);
     }
 
     fn cannot_accept(&mut self, error: &io::Error) {
@@ -339,8 +349,8 @@ impl Worker {
             match attempt {
                 Ok(socket) => {
                     connection.active = self.now;
-                    let (seat, addr, stage) = (choice.seat, choice.addr, Stage::Connecting);
-                    connection.server = Some(Server { socket, seat, addr, local: None, stage });
+                    let (seat, addr) = (choice.seat, choice.addr);
+                    connection.server = Some(Server { socket, seat, addr, local: None });
                     self.keep(key, connection);
                     return;
                 }
@@ -365,10 +375,10 @@ impl Worker {
 
     /// An attempt to connect has ended, well or not.
     fn connected(&mut self, key: Key, mut connection: Box<Connection>, result: io::Result<()>) {
-        let Some(mut server) = connection.server.take() else {
+        let Some(server) = connection.server.take() else {
             return self.refuse(key, *connection);
         };
-        if let Err(error) = result {
+        if let Err(error) = result.and_then(|()| self.introduce(&connection, &server)) {
             debug!("cannot connect to {}: {error}", server.addr);
             self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
             self.shared.counters.failovers.fetch_add(1, Relaxed);
@@ -377,12 +387,19 @@ impl Worker {
             return;
         }
         self.shared.pool().connected(&server.seat);
-        server.stage = Stage::Open;
         connection.server = Some(server);
+        connection.stage = Stage::Open;
         connection.active = self.now;
         self.shared.opened();
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        let watched = epoll::add(&self.epoll, &connection.client, About::Client(key).data(), flags);
+        let data = About::Client(key).data();
+        let watched = if connection.watched {
+            // What became of it meanwhile is told again.
+            epoll::modify(&self.epoll, &connection.client, data, flags)
+        } else {
+            epoll::add(&self.epoll, &connection.client, data, flags)
+        };
+        connection.watched = true;
         if let Err(error) = watched {
             warn!("cannot watch a client: {error}");
             self.end(key, *connection, Pause::Reset);
@@ -401,6 +418,8 @@ impl Worker {
         if connection.is_open() {
             connection.ready(side, ready(flags));
             self.pump(key, connection);
+        } else if connection.stage == Stage::Greeting {
+            self.greet(key, connection, ready(flags).ended);
         } else if side == Side::Server {
             let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
             let server = connection.server.as_ref().filter(|_| failed);
@@ -480,7 +499,9 @@ impl Worker {
         }
         match connection.due(&self.settings) {
             Some((due, what)) if due <= self.now => match what {
+                Due::Greeting => self.rebuff(key, *connection, &"it did not come in time"),
                 Due::Connect => {
+                    debug!("connection {}: {what:?} took too long", connection.number);
                     self.connected(key, connection, Err(ErrorKind::TimedOut.into()));
                 }
                 Due::Silence | Due::Linger => self.end_silent(key, connection, what),
@@ -519,7 +540,7 @@ impl Worker {
     fn end(&mut self, key: Key, connection: Connection, how: Pause) {
         connection.note_closed(&mut self.notes, self.now);
         let (caller, traffic) = (connection.caller, connection.traffic);
-        let stage = if connection.is_open() { Stage::Open } else { Stage::Connecting };
+        let stage = connection.stage;
         let seat = if how == Pause::Reset {
             self.shared.counters.resets.fetch_add(1, Relaxed);
             connection.reset()
