@@ -19,6 +19,7 @@ pub mod command;
 pub mod config;
 pub mod control;
 pub mod files;
+pub mod log_thread;
 pub mod mapping_log;
 pub mod pool;
 pub mod relay;

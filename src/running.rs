@@ -116,7 +116,7 @@ impl Balancer for Running {
                 let opened = OpenOptions::new().append(true).create(true).open(path);
                 opened.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
             }
-            self.log.change(settings.log.clone(), settings.log_format)?;
+            self.log.turn_to((settings.log.clone(), settings.log_format))?;
         }
         self.shared.change(settings.clone());
         Ok(())
