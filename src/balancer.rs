@@ -9,11 +9,14 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
+use crate::access_log::AccessLog;
+use crate::books::Books;
 use crate::config::{Config, Endpoint, LogTarget};
 use crate::mapping_log::MappingLog;
 use crate::relay::shared::{Mailbox, Order, Shared};
 use crate::relay::socket::{Listener, SocketFile};
 use crate::relay::worker::Worker;
+use crate::running::Logs;
 
 /// Descriptors kept back for listeners, logs, the control port and what libraries need.
 const RESERVE: u64 = 64;
@@ -88,11 +91,20 @@ impl Bound {
             };
             BalancerError { deed, source }
         })?;
+        let path = config.settings.access_log.as_deref();
+        let access_log = AccessLog::start(path).map_err(|source| {
+            let deed = match path {
+                Some(path) => format!("open {}", path.display()),
+                None => "start the access log".to_owned(),
+            };
+            BalancerError { deed, source }
+        })?;
         let mut by_address: Vec<_> = self.listeners.into_iter().map(Vec::into_iter).collect();
         let mut workers = Vec::with_capacity(self.workers);
         for (number, mailbox) in mailboxes.into_iter().enumerate() {
             let own = by_address.iter_mut().filter_map(Iterator::next).collect();
-            let worker = Worker::new(shared.clone(), mailbox, own, self.multi_accept, log.notes())
+            let books = Books { notes: log.notes(), lines: access_log.lines() };
+            let worker = Worker::new(shared.clone(), mailbox, own, self.multi_accept, books)
                 .map_err(fail("start a worker"))?;
             let thread = thread::Builder::new()
                 .name(format!("worker {number}"))
@@ -100,7 +112,7 @@ impl Bound {
                 .map_err(fail("start a thread"))?;
             workers.push(thread);
         }
-        Ok(Balancer { shared, workers, log, files: self.files })
+        Ok(Balancer { shared, workers, log, access_log, files: self.files })
     }
 }
 
@@ -110,6 +122,7 @@ pub struct Balancer {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     log: MappingLog,
+    access_log: AccessLog,
     /// Removed when this is dropped.
     files: Vec<SocketFile>,
 }
@@ -125,6 +138,24 @@ impl Balancer {
     #[must_use]
     pub const fn log(&self) -> &MappingLog {
         &self.log
+    }
+
+    /// Where exchanges are logged.
+    #[must_use]
+    pub const fn access_log(&self) -> &AccessLog {
+        &self.access_log
+    }
+
+    /// Both logs, for somebody who watches and steers them.
+    #[must_use]
+    pub fn logs(&self) -> Logs {
+        Logs { mappings: self.log.remote(), access: self.access_log.remote() }
+    }
+
+    /// Opens the files of both anew, for a rotation.
+    pub fn reopen(&self) {
+        self.log.reopen();
+        self.access_log.reopen();
     }
 
     /// Accepts nobody any more. Connections may go on for `drain`, and are reset then.
@@ -146,6 +177,7 @@ impl Balancer {
             }
         }
         self.log.finish();
+        self.access_log.finish();
         drop(self.files);
     }
 }

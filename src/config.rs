@@ -141,6 +141,8 @@ pub struct Settings {
     pub log: Option<LogTarget>,
     /// How they are spelled.
     pub log_format: LogFormat,
+    /// Where exchanges of HTTP/1.x are logged.
+    pub access_log: Option<PathBuf>,
     /// Where USR1 writes the state as a page.
     pub web_stats: Option<PathBuf>,
     /// Whether and how requests are told where they came from.

@@ -11,9 +11,11 @@
 //!
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
 
+pub mod access_log;
 pub mod acl;
 pub mod address;
 pub mod balancer;
+pub mod books;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -20,8 +20,6 @@ use tracing::warn;
 
 /// How long what is noted waits for company.
 const FLUSH: Duration = Duration::from_millis(5);
-/// Batches that may wait.
-const QUEUE: usize = 2_048;
 
 /// What became of what was noted.
 #[derive(Debug, Default)]
@@ -103,14 +101,15 @@ pub struct Log<T> {
 }
 
 impl<T: Send + 'static> Log<T> {
-    /// Starts the thread, by a name.
+    /// Starts the thread, by a name; so many batches may wait for it.
     pub(crate) fn run<S: Sink<Target = T>>(
         name: &str,
+        waiting: usize,
         counts: Arc<Counts>,
         trouble: Trouble,
         sink: S,
     ) -> io::Result<Self> {
-        let (queue, messages) = bounded(QUEUE);
+        let (queue, messages) = bounded(waiting);
         let thread =
             std::thread::Builder::new().name(name.into()).spawn(move || work(&messages, sink))?;
         Ok(Self { remote: Remote { queue, counts, trouble }, thread: Some(thread) })

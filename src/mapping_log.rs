@@ -21,6 +21,8 @@ use crate::log_thread::{self, Batch, Batcher, Counts, Log, Sink, Trouble};
 
 /// The most bytes a packet has.
 const PACKET: usize = 1_400;
+/// Batches that may wait.
+const QUEUE: usize = 2_048;
 /// Bytes of lines that are kept while a disk is full.
 const BOUND: usize = 4 << 20;
 
@@ -40,7 +42,7 @@ impl MappingLog {
     /// The file can't be opened, or there is no socket or thread to be had.
     pub fn start(target: Option<&LogTarget>, format: LogFormat) -> io::Result<Self> {
         let writer = Writer::new(Road::open(target)?, format);
-        Self::run("mapping log", writer.counts.clone(), writer.trouble.clone(), writer)
+        Self::run("mapping log", QUEUE, writer.counts.clone(), writer.trouble.clone(), writer)
     }
 
     /// For a worker.
@@ -191,9 +193,10 @@ impl Sink for Writer {
     fn settle(&mut self) {
         if let Road::File(file) = &mut self.road {
             file.settle(Instant::now());
-            let counts = file.counts();
-            self.counts.written.store(counts.written, Ordering::Relaxed);
-            self.counts.failed.store(counts.dropped, Ordering::Relaxed);
+            let (written, dropped) = file.settled();
+            self.counts.written.store(written, Ordering::Relaxed);
+            self.counts.failed.store(dropped, Ordering::Relaxed);
+            self.trouble.replace(file.trouble());
         }
     }
 

@@ -49,6 +49,7 @@ pub fn setting(item: Item, config: &Config) -> Option<Setting> {
     let times = &settings.timeouts;
     Some(match item {
         Item::AcceptProxy => Setting::AcceptProxy(settings.accept_proxy.clone()),
+        Item::AccessLog => Setting::AccessLog(settings.access_log.clone()),
         Item::Backlog => Setting::Backlog(config.backlog),
         Item::Blacklist => Setting::Blacklist(times.blacklist),
         Item::ClientAcl => Setting::ClientAcl(settings.client_acl),

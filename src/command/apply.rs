@@ -188,6 +188,7 @@ fn is_answered(item: Item) -> bool {
             | Item::Timeout
             | Item::Tracking
             | Item::WebStats
+            | Item::AccessLog
     )
 }
 
@@ -235,6 +236,9 @@ fn assign_running(
     let times = &mut settings.timeouts;
     match setting {
         Setting::AcceptProxy(networks) => settings.accept_proxy.clone_from(networks),
+        Setting::AccessLog(path) => {
+            settings.access_log = path.as_deref().map(|path| world.absolute(path));
+        }
         Setting::Blacklist(time) => times.blacklist = *time,
         Setting::ClientAcl(list) => settings.client_acl = *list,
         Setting::ClientsMax(number) => settings.limits.clients = *number,

@@ -51,6 +51,7 @@ const ABSENT: &[(&str, &str)] = &[
 pub const VERBS: &[(&str, &str)] = &[
     ("abuse [SERVER]", "the server for clients that are denied; no abuse"),
     ("accept_proxy [NET|unix...]", "who has to speak the PROXY protocol to us; no accept_proxy"),
+    ("access_log [FILE]", "where exchanges of HTTP/1.x are logged; no access_log"),
     ("acl", "all access lists"),
     ("acl N", "one access list; no acl N empties it"),
     ("acl N permit|deny NET|ADDR MASK|unix", "add a rule; no acl N RULE takes it out"),
@@ -292,6 +293,9 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "accept_proxy" => {
             args.setting(Item::AcceptProxy, |args| trusted(args).map(Setting::AcceptProxy))
         }
+        "access_log" => {
+            args.setting(Item::AccessLog, |args| args.path().map(Some).map(Setting::AccessLog))
+        }
         "backlog" => args.setting(Item::Backlog, |args| args.number(many).map(Setting::Backlog)),
         "blacklist" => args.setting(Item::Blacklist, |args| args.time().map(Setting::Blacklist)),
         "client_acl" => {
@@ -370,6 +374,7 @@ fn negative(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         }
         "abuse" => Setting::Abuse(None),
         "accept_proxy" => Setting::AcceptProxy(Vec::new()),
+        "access_log" => Setting::AccessLog(None),
         "emergency" => Setting::Emergency(None),
         "first_byte" => Setting::FirstByte(None),
         "half_closed" => Setting::HalfClosed(None),

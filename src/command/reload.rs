@@ -10,7 +10,7 @@ use super::{Item, Switch};
 use crate::config::{Config, Endpoint, LogTarget, Mode, Server, Transport};
 
 /// The items that are written by their value alone, in this order.
-const ITEMS: [Item; 22] = [
+const ITEMS: [Item; 23] = [
     Item::Workers,
     Item::Backlog,
     Item::MultiAccept,
@@ -32,6 +32,7 @@ const ITEMS: [Item; 22] = [
     Item::AcceptProxy,
     Item::SendProxy,
     Item::LogFormat,
+    Item::AccessLog,
     Item::WebStats,
 ];
 

@@ -70,6 +70,7 @@ impl Setting {
         match self {
             Self::Abuse(_) => Item::Abuse,
             Self::AcceptProxy(_) => Item::AcceptProxy,
+            Self::AccessLog(_) => Item::AccessLog,
             Self::Backlog(_) => Item::Backlog,
             Self::Blacklist(_) => Item::Blacklist,
             Self::ClientAcl(_) => Item::ClientAcl,
@@ -106,7 +107,7 @@ impl Setting {
             Self::Log(log) => log.is_none(),
             Self::SendProxy(version) => version.is_none(),
             Self::Source(addr) => addr.is_none(),
-            Self::WebStats(path) => path.is_none(),
+            Self::AccessLog(path) | Self::WebStats(path) => path.is_none(),
             _ => false,
         }
     }
@@ -132,7 +133,9 @@ impl Setting {
             | Self::IdleTimeout(time)
             | Self::Tracking(time) => write!(f, "{}", Time(time.unwrap_or_default())),
             Self::Listen(addrs) => list(addrs, f),
-            Self::Log(Some(LogTo::File(path))) | Self::WebStats(Some(path)) => {
+            Self::Log(Some(LogTo::File(path)))
+            | Self::AccessLog(Some(path))
+            | Self::WebStats(Some(path)) => {
                 write!(f, "{}", Quoted(path.as_os_str()))
             }
             Self::Log(Some(LogTo::Collector(host, port))) => {
@@ -156,6 +159,7 @@ impl Setting {
                 list(networks, f)
             }
             Self::Abuse(None)
+            | Self::AccessLog(None)
             | Self::Emergency(None)
             | Self::Log(None)
             | Self::SendProxy(None)
@@ -199,6 +203,7 @@ impl Item {
         match self {
             Self::Abuse => "abuse",
             Self::AcceptProxy => "accept_proxy",
+            Self::AccessLog => "access_log",
             Self::Backlog => "backlog",
             Self::Blacklist => "blacklist",
             Self::ClientAcl => "client_acl",

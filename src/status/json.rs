@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::command::answer::host_and_port;
 use crate::command::apply::limit;
 use crate::pool::ServerId;
-use crate::snapshot::{ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State};
+use crate::snapshot::{ClientNow, ConnectionNow, Gauge, LogNow, ServerNow, Snapshot, State};
 
 /// The state, with a line end.
 #[must_use]
@@ -33,7 +33,8 @@ pub fn write(snapshot: &Snapshot) -> String {
         ("clients", gauge(snapshot.clients_known)),
         ("client_list", list(snapshot.clients.iter().map(client))),
         ("connection_list", list(snapshot.connections.iter().map(connection))),
-        ("mapping_log", option(snapshot.mapping_log.as_ref().map(mapping_log))),
+        ("mapping_log", option(snapshot.mapping_log.as_ref().map(log))),
+        ("access_log", option(snapshot.access_log.as_ref().map(log))),
     ];
     object(fields) + "\n"
 }
@@ -89,7 +90,7 @@ fn connection(connection: &ConnectionNow) -> String {
     ])
 }
 
-fn mapping_log(log: &MappingLogNow) -> String {
+fn log(log: &LogNow) -> String {
     object([
         ("target", Text(&log.target).to_string()),
         ("made", log.made.to_string()),

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::history::{History, STEP};
 use super::{address, bytes, label, sparkline};
 use crate::command::apply::limit;
-use crate::snapshot::{ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State};
+use crate::snapshot::{ClientNow, ConnectionNow, Gauge, LogNow, ServerNow, Snapshot, State};
 
 const STYLE: &str = include_str!("page.css");
 /// Rows of a list that a page shows: whoever wants more has the JSON and the control port.
@@ -20,7 +20,8 @@ pub fn draw(snapshot: &Snapshot, history: Option<&History>) -> String {
     page.head(snapshot, history.is_some());
     page.tiles(snapshot, history);
     page.servers(snapshot, history);
-    page.mapping_log(snapshot.mapping_log.as_ref());
+    page.log("Mapping records", snapshot.mapping_log.as_ref());
+    page.log("Access log", snapshot.access_log.as_ref());
     page.clients(&snapshot.clients, snapshot.clients_known);
     page.connections(&snapshot.connections, snapshot.connections_open);
     page.ended(snapshot);
@@ -156,9 +157,9 @@ impl Page {
         ]);
     }
 
-    fn mapping_log(&mut self, log: Option<&MappingLogNow>) {
+    fn log(&mut self, title: &str, log: Option<&LogNow>) {
         let Some(log) = log else { return };
-        self.add(format_args!("<h2>Mapping records</h2>\n<div class=\"card note\">"));
+        self.add(format_args!("<h2>{title}</h2>\n<div class=\"card note\">"));
         let drop_class = if log.dropped > 0 { "state trouble" } else { "" };
         self.add(format_args!(
             "<p>to {}: {} made, {} written, <span class=\"{drop_class}\">{} dropped</span></p>",

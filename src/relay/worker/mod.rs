@@ -29,8 +29,8 @@ use super::shared::{Mailbox, Order, Shared};
 use super::socket::{Listener, Socket};
 use super::table::{Key, Table};
 use super::timers::Timers;
+use crate::books::Books;
 use crate::config::Settings;
-use crate::mapping_log::Notes;
 use crate::pool::Caller;
 
 /// Bytes read at a time.
@@ -104,7 +104,7 @@ pub struct Worker {
     /// Those with more to do than their turn allowed.
     again: Vec<Key>,
     room: Room,
-    notes: Notes,
+    books: Books,
     now: Instant,
     /// When to be gone.
     stop: Option<Instant>,
@@ -120,7 +120,7 @@ impl Worker {
         mailbox: Arc<Mailbox>,
         listeners: Vec<Listener>,
         multi_accept: u32,
-        notes: Notes,
+        books: Books,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, mailbox.bell(), About::Bell.data(), EventFlags::IN)?;
@@ -141,7 +141,7 @@ impl Worker {
             patient: VecDeque::new(),
             again: Vec::new(),
             room: Room::new(BUFFER),
-            notes,
+            books,
             now: Instant::now(),
             stop: None,
         })
@@ -169,7 +169,7 @@ impl Worker {
             self.call_due();
             self.open_patient();
             self.accept_again();
-            self.notes.settle(self.now);
+            self.books.settle(self.now);
         }
     }
 
@@ -181,7 +181,7 @@ impl Worker {
         if !self.again.is_empty() {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
-        let due = [self.timers.next(), self.notes.next_due(), self.pause, self.stop];
+        let due = [self.timers.next(), self.books.next_due(), self.pause, self.stop];
         let due = due.into_iter().flatten().min()?;
         let wait = due.saturating_duration_since(self.now);
         Timespec::try_from(wait).ok()
@@ -405,7 +405,7 @@ impl Worker {
             self.end(key, *connection, Pause::Reset);
             return;
         }
-        connection.opened(&self.settings, &mut self.notes, self.now);
+        connection.opened(&self.settings, &mut self.books.notes, self.now);
         // It has most likely said something by now.
         connection.ready(Side::Client, Ready { readable: true, ..Ready::default() });
         self.pump(key, connection);
@@ -434,8 +434,8 @@ impl Worker {
     }
 
     fn turn(&mut self) -> Turn<'_> {
-        let (room, notes, counters) = (&mut self.room, &mut self.notes, &self.shared.counters);
-        Turn { room, notes, counters, now: self.now }
+        let (room, books, counters) = (&mut self.room, &mut self.books, &self.shared.counters);
+        Turn { room, books, counters, now: self.now }
     }
 
     fn pump(&mut self, key: Key, mut connection: Box<Connection>) {
@@ -537,8 +537,8 @@ impl Worker {
         self.end(key, *connection, Pause::Reset);
     }
 
-    fn end(&mut self, key: Key, connection: Connection, how: Pause) {
-        connection.note_closed(&mut self.notes, self.now);
+    fn end(&mut self, key: Key, mut connection: Connection, how: Pause) {
+        connection.closed(&mut self.books, self.now);
         let (caller, traffic) = (connection.caller, connection.traffic);
         let stage = connection.stage;
         let seat = if how == Pause::Reset {
