@@ -23,6 +23,7 @@ use crate::control::port::ControlPort;
 use crate::control::{Balancer as _, Here, Operator};
 use crate::files;
 use crate::pool::ServerId;
+use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::running::Running;
 use crate::setup::{Setup, SetupError, Starter, not_yet};
 use crate::status::http::StatusPort;
@@ -116,6 +117,11 @@ fn serve(
     settled: &Settled,
 ) -> Result<ExitCode, Box<dyn Error>> {
     let Beside { control, status, collector } = beside;
+    if config.settings.tcp.transparent {
+        // By now rights are dropped.
+        may_be_transparent()
+            .map_err(|error| Failed::new(format!("be transparent: {NEEDS_RIGHTS}"), error))?;
+    }
     // It is there before the first record.
     let collecting = match (collector, &config.collect) {
         (Some(collector), Some(Collect { log, .. })) => Some(collector.start(log.clone())?),

@@ -15,6 +15,7 @@ use crate::mapping_log::Remote;
 use crate::pool::{Client, ServerId, ServerState};
 use crate::relay::report::{Report, ask};
 use crate::relay::shared::{Order, Shared};
+use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::setup::not_yet;
 use crate::snapshot::{
     ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State,
@@ -109,6 +110,10 @@ impl Balancer for Running {
     fn change(&self, settings: &Settings) -> Result<(), String> {
         not_yet(Transport::Stream, settings).map_err(|error| error.to_string())?;
         let before = self.shared.settings();
+        if settings.tcp.transparent && !before.tcp.transparent {
+            may_be_transparent()
+                .map_err(|error| format!("transparent: {NEEDS_RIGHTS}: {error}"))?;
+        }
         if (&before.log, before.log_format) != (&settings.log, settings.log_format) {
             if let Some(LogTarget::File(path)) = &settings.log {
                 let opened = OpenOptions::new().append(true).create(true).open(path);

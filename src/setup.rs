@@ -362,7 +362,6 @@ pub fn not_yet(transport: Transport, settings: &Settings) -> Result<(), SetupErr
     for (is_set, what) in [
         (transport == Transport::Udp, "udp (-U)"),
         (settings.http.is_some(), "http (-H), x_forwarded_for"),
-        (settings.tcp.transparent, "transparent"),
     ] {
         if is_set {
             return Err(SetupError::one(format!("{what}: not supported yet")));

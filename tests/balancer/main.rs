@@ -9,3 +9,4 @@ mod proxy;
 mod records;
 mod streams;
 mod support;
+mod transparent;

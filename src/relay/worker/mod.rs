@@ -341,7 +341,8 @@ impl Worker {
                 |list| settings.acls.permits(list, connection.caller.addr),
             );
             let Some(choice) = choice else { return self.refuse(key, *connection) };
-            let attempt = Socket::connect(&choice.addr, &settings.tcp).and_then(|socket| {
+            let client = connection.caller.addr.ip();
+            let attempt = Socket::connect(&choice.addr, &settings.tcp, client).and_then(|socket| {
                 let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
                 epoll::add(&self.epoll, &socket, About::Server(key).data(), flags)?;
                 Ok(socket)
