@@ -53,7 +53,7 @@ impl Plan {
 
     fn setup(args: &Args, starter: Starter, here: &Here) -> Result<Setup, SetupError> {
         let setup = Setup::new(args, starter, here, &|path: &Path| files::read_short(path))?;
-        not_yet(setup.config.transport, &setup.config.settings)?;
+        not_yet(&setup.config.settings)?;
         Ok(setup)
     }
 

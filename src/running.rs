@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pen_daemon::diagnostics;
 
-use crate::config::{Endpoint, LogTarget, Settings, Transport};
+use crate::config::{Endpoint, LogTarget, Settings};
 use crate::control::Balancer;
 use crate::mapping_log::Remote;
 use crate::pool::{Client, ServerId, ServerState};
@@ -95,6 +95,7 @@ impl Balancer for Running {
                 denied: counters.denied.load(Relaxed),
                 unserved: counters.refused.load(Relaxed),
                 failovers: counters.failovers.load(Relaxed),
+                lost_datagrams: counters.lost_datagrams.load(Relaxed),
                 accept_failures: counters.accept_failures.load(Relaxed),
                 ended: vec![
                     ("by a reset", counters.resets.load(Relaxed)),
@@ -107,7 +108,7 @@ impl Balancer for Running {
     }
 
     fn change(&self, settings: &Settings) -> Result<(), String> {
-        not_yet(Transport::Stream, settings).map_err(|error| error.to_string())?;
+        not_yet(settings).map_err(|error| error.to_string())?;
         let before = self.shared.settings();
         if (&before.log, before.log_format) != (&settings.log, settings.log_format) {
             if let Some(LogTarget::File(path)) = &settings.log {

@@ -24,6 +24,7 @@ pub fn write(snapshot: &Snapshot) -> String {
         ("denied", counts.denied.to_string()),
         ("unserved", counts.unserved.to_string()),
         ("failovers", counts.failovers.to_string()),
+        ("lost_datagrams", counts.lost_datagrams.to_string()),
         ("accept_failures", counts.accept_failures.to_string()),
         ("ended", object(ended)),
         ("current", snapshot.current.to_string()),

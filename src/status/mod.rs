@@ -123,6 +123,7 @@ pub(crate) mod samples {
                 denied: 12,
                 unserved: 3,
                 failovers: 5,
+                lost_datagrams: 0,
                 accept_failures: 0,
                 ended: vec![("client closed", 400_000), ("idle", 5)],
             },

@@ -1,6 +1,7 @@
 //! The balancer's workers on real sockets, in this process.
 
 mod choosing;
+mod datagrams;
 mod limits;
 mod process;
 mod proxy;
