@@ -145,6 +145,13 @@ pub struct Args {
     /// Show the state over HTTP here: /, /status.json, /metrics, /health
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Records")]
     pub status: Option<std::net::SocketAddr>,
+    /// Collect here, as penlogd does, what web servers and their penlog send, and put the real client into
+    /// each line; records go there, too, unless -l says otherwise
+    #[arg(long, value_name = "ADDR:PORT", requires = "merged_log", help_heading = "Records")]
+    pub collect: Option<std::net::SocketAddr>,
+    /// Where the lines of --collect are written; HUP opens it anew
+    #[arg(long, value_name = "FILE", requires = "collect", help_heading = "Records")]
+    pub merged_log: Option<PathBuf>,
     /// Who has to say by the PROXY protocol for whom it connects: networks, or unix
     #[arg(long, value_name = "NET[,NET...]", help_heading = "Connections")]
     pub accept_proxy: Option<OsString>,

@@ -36,6 +36,8 @@ pub struct Config {
     pub multi_accept: NonZeroU32,
     /// Where the state can be looked at over HTTP.
     pub status: Option<SocketAddr>,
+    /// The collector inside this process.
+    pub collect: Option<Collect>,
     /// Whether the control port may end the process.
     pub exit: Exit,
     /// The file that some of this was read from; HUP reads it again, `write` writes it.
@@ -57,11 +59,21 @@ impl Default for Config {
             backlog: const { NonZeroU32::new(500).unwrap() },
             multi_accept: const { NonZeroU32::new(100).unwrap() },
             status: None,
+            collect: None,
             exit: Exit::Refused,
             file: None,
             settings: Settings::default(),
         }
     }
+}
+
+/// The collector inside the process of the balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collect {
+    /// Where web servers send their lines, and this balancer its records.
+    pub addr: SocketAddr,
+    /// Where lines are written with their clients.
+    pub log: PathBuf,
 }
 
 /// What becomes of `exit` at the control port.

@@ -40,10 +40,12 @@ pub(super) struct Connection {
     follower: Option<Box<Follower>>,
     pub(super) traffic: Traffic,
     pub(super) accepted: Instant,
-    /// When the last byte came, or an attempt to connect began.
+    /// When the last byte came or was taken, or an attempt to connect began.
     pub(super) active: Instant,
     /// The earliest of its timers that is set.
     pub(super) timer: Option<Instant>,
+    /// Whether it is among those that get another turn.
+    pub(super) queued: bool,
 }
 
 /// The server of a connection.
@@ -106,6 +108,7 @@ impl Connection {
             accepted: now,
             active: now,
             timer: None,
+            queued: false,
         }
     }
 
@@ -154,7 +157,9 @@ impl Connection {
     /// Forwards what there is to forward.
     pub(super) fn pump(&mut self, buf: &mut [u8], notes: &mut Notes, now: Instant) -> Pause {
         let Some(server) = &self.server else { return Pause::Wait };
-        let before = self.traffic;
+        let before = (self.traffic, self.left.len());
+        // What is only thrown away keeps no connection.
+        let in_vain = self.duplex.only_discards();
         let mut ends = Pair { client: &self.client, server: &server.socket };
         let (number, caller) = (self.number, &self.caller);
         let mut watch = Watcher {
@@ -163,10 +168,24 @@ impl Connection {
             note: |note: Note<'_>| notes.note(&noted(note, number, caller, server), now),
         };
         let pause = pump::pump(&mut self.duplex, &mut self.left, &mut ends, &mut watch, buf);
-        if self.traffic != before {
+        if (self.traffic, self.left.len()) != before && !in_vain {
             self.active = now;
         }
         pause
+    }
+
+    /// As [`Self::pump`], where nothing was heard of for long: the kernel tells of room only when there
+    /// is much of it, and who takes a little now and then is not silent.
+    pub(super) fn pump_again(&mut self, buf: &mut [u8], notes: &mut Notes, now: Instant) -> Pause {
+        for side in [Side::Client, Side::Server] {
+            self.duplex.ready(side, Ready { writable: true, ..Ready::default() });
+        }
+        self.pump(buf, notes, now)
+    }
+
+    /// Whether bytes wait that could not be written yet.
+    pub(super) fn has_left(&self) -> bool {
+        !self.left.is_empty()
     }
 
     /// When something is due if nothing happens, and what.
@@ -194,12 +213,18 @@ impl Connection {
         silence.into_iter().flatten().min_by_key(|(due, _)| *due)
     }
 
-    /// Closes both ends so that whoever is left sees a reset.
+    /// Closes both ends so that whoever was not told of an end sees a reset. The other one is closed
+    /// only: a reset would take back what is still under way to it.
     pub(super) fn reset(self) -> Option<Seat> {
-        self.client.reset();
-        let server = self.server?;
-        server.socket.reset();
-        Some(server.seat)
+        let [client, server] = [Side::Client, Side::Server];
+        if !self.duplex.was_told_the_end(client) {
+            self.client.reset();
+        }
+        let Server { socket, seat, .. } = self.server?;
+        if !self.duplex.was_told_the_end(server) {
+            socket.reset();
+        }
+        Some(seat)
     }
 }
 

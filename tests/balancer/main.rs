@@ -1,7 +1,9 @@
 //! The balancer's workers on real sockets, in this process.
 
 mod choosing;
+mod collect;
 mod datagrams;
+mod endings;
 mod limits;
 mod process;
 mod proxy;

@@ -64,6 +64,18 @@ impl Leftovers {
         self.0[to as usize].bytes.extend_from_slice(bytes);
     }
 
+    /// How many bytes wait, for both sides.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|left| left.bytes.len() - left.written).sum()
+    }
+
+    /// Whether none does.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn of(&self, to: Side) -> &[u8] {
         let left = &self.0[to as usize];
         &left.bytes[left.written..]

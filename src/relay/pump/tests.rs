@@ -184,6 +184,7 @@ impl Watch for Nobody {
 /// What happened in the end, and to whom.
 struct End {
     pause: Pause,
+    duplex: Duplex,
     network: Network,
 }
 
@@ -217,7 +218,7 @@ fn play(programs: [Program; 2], room: usize, buf: usize, fast: FastClose, dice: 
                     for line in &mut network.0 {
                         line.hear_all();
                     }
-                    return End { pause, network };
+                    return End { pause, duplex, network };
                 }
             }
         }
@@ -225,7 +226,7 @@ fn play(programs: [Program; 2], room: usize, buf: usize, fast: FastClose, dice: 
         let after = (line.said, line.ended, line.reset, line.heard.len(), line.event);
         still = if before == after { still + 1 } else { 0 };
     }
-    End { pause: Pause::Wait, network }
+    End { pause: Pause::Wait, duplex, network }
 }
 
 impl Line {
@@ -289,7 +290,7 @@ proptest! {
     #[test]
     fn a_reset_is_passed_on_as_a_reset_and_never_as_an_end(
         other in program(Just(Then::Nothing), 1..40),
-        resetting in program(prop_oneof![Just(Then::Reset), Just(Then::FinishAndReset)], 1..40),
+        resetting in program(Just(Then::Reset), 1..40),
         swap in any::<bool>(),
         room in 1_usize..40,
         buf in 1_usize..30,
@@ -298,12 +299,32 @@ proptest! {
         let programs = if swap { [resetting, other] } else { [other, resetting] };
         let end = play(programs, room, buf, FastClose::Off, &dice);
         prop_assert_eq!(end.pause, Pause::Reset);
+        let cut = if swap { Side::Server } else { Side::Client };
+        prop_assert!(!end.duplex.was_told_the_end(cut));
         let [client, server] = &end.network.0;
         let (cut, resetting) = if swap { (server, client) } else { (client, server) };
-        // It may have been told of the end that came before.
-        let ended_first = resetting.program.then == Then::FinishAndReset;
-        prop_assert!(ended_first || !cut.finished);
+        prop_assert!(!cut.finished);
         prop_assert!(resetting.program.says.starts_with(&cut.heard));
+    }
+
+    #[test]
+    fn a_reset_behind_an_end_takes_back_nothing_of_what_came_before_it(
+        other in program(Just(Then::Nothing), 1..40),
+        resetting in program(Just(Then::FinishAndReset), 1..40),
+        swap in any::<bool>(),
+        room in 1_usize..40,
+        buf in 1_usize..30,
+        dice in dice(),
+    ) {
+        let programs = if swap { [resetting, other] } else { [other, resetting] };
+        let end = play(programs, room, buf, FastClose::Off, &dice);
+        let [client, server] = &end.network.0;
+        let (told, resetting) = if swap { (server, client) } else { (client, server) };
+        prop_assert!(told.finished);
+        prop_assert_eq!(&told.heard, &resetting.program.says);
+        // A server is told at once that its client has gone; a client may go on for a while.
+        prop_assert_eq!(end.pause, if swap { Pause::Reset } else { Pause::Wait });
+        prop_assert!(end.duplex.was_told_the_end(SIDES[usize::from(swap)]));
     }
 
     #[test]

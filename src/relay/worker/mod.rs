@@ -39,6 +39,8 @@ const BUFFER: usize = 64 * 1024;
 const EVENTS: usize = 256;
 /// How long no client is accepted when there are no descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
+/// More clients than a kernel keeps waiting.
+const ALL: u32 = 1 << 16;
 /// How often that is said.
 const COMPLAIN: Duration = Duration::from_secs(5);
 
@@ -188,7 +190,7 @@ impl Worker {
     fn event(&mut self, about: About, flags: EventFlags) {
         match about {
             About::Bell => self.obey(),
-            About::Listeners => self.accept(),
+            About::Listeners => self.accept(self.multi_accept),
             About::Client(key) => self.socket_event(key, Side::Client, flags),
             About::Server(key) => self.socket_event(key, Side::Server, flags),
         }
@@ -199,9 +201,10 @@ impl Worker {
             match order {
                 Order::Stop { deadline } => {
                     // Who waits already is served.
-                    self.accept();
+                    self.accept(ALL);
                     self.stop_watching();
                     self.listeners.clear();
+                    self.pause = None;
                     self.stop = Some(deadline);
                 }
                 Order::Close(number) => {
@@ -226,7 +229,10 @@ impl Worker {
         }
         if self.shared.version() != self.version {
             self.version = self.shared.version();
-            self.settings = self.shared.settings();
+            let before = std::mem::replace(&mut self.settings, self.shared.settings());
+            if before.timeouts != self.settings.timeouts {
+                self.set_timers();
+            }
         }
     }
 
@@ -254,10 +260,11 @@ impl Worker {
         }
     }
 
-    /// Accepts who waits, as long as there is room. Who finds none waits in the kernel.
-    fn accept(&mut self) {
+    /// Accepts who waits, so many at each address, as long as there is room. Who finds none waits in
+    /// the kernel.
+    fn accept(&mut self, most: u32) {
         for index in 0..self.listeners.len() {
-            for _ in 0..self.multi_accept {
+            for _ in 0..most {
                 if !self.shared.enter(&self.settings) {
                     // Looked at again at the end of this round.
                     self.stop_watching();
@@ -432,7 +439,10 @@ impl Worker {
         match connection.pump(&mut self.buf, &mut self.notes, self.now) {
             Pause::Wait => self.keep(key, connection),
             Pause::Again => {
-                self.again.push(key);
+                // Once, or a busy one would get more turns than others.
+                if !std::mem::replace(&mut connection.queued, true) {
+                    self.again.push(key);
+                }
                 self.keep(key, connection);
             }
             end @ (Pause::Close | Pause::Reset) => self.end(key, *connection, end),
@@ -442,8 +452,18 @@ impl Worker {
     /// Gives those their turn again who had more to do.
     fn go_on(&mut self) {
         for key in std::mem::take(&mut self.again) {
-            if let Some(connection) = self.connections.take(key) {
+            if let Some(mut connection) = self.connections.take(key) {
+                connection.queued = false;
                 self.pump(key, connection);
+            }
+        }
+    }
+
+    /// For all, as times have changed.
+    fn set_timers(&mut self) {
+        for key in self.connections.keys().collect::<Vec<_>>() {
+            if let Some(connection) = self.connections.take(key) {
+                self.keep(key, connection);
             }
         }
     }
@@ -475,22 +495,35 @@ impl Worker {
             connection.timer = None;
         }
         match connection.due(&self.settings) {
-            Some((due, what)) if due <= self.now => {
-                debug!("connection {}: {what:?} took too long", connection.number);
-                match what {
-                    Due::Greeting => self.rebuff(key, *connection, &"it did not come in time"),
-                    Due::Connect => {
-                        self.connected(key, connection, Err(ErrorKind::TimedOut.into()));
-                    }
-                    Due::Silence | Due::Linger => {
-                        self.shared.counters.timeouts.fetch_add(1, Relaxed);
-                        let end = if what == Due::Linger { Pause::Reset } else { Pause::Close };
-                        self.end(key, *connection, end);
-                    }
+            Some((due, what)) if due <= self.now => match what {
+                Due::Greeting => self.rebuff(key, *connection, &"it did not come in time"),
+                Due::Connect => {
+                    debug!("connection {}: {what:?} took too long", connection.number);
+                    self.connected(key, connection, Err(ErrorKind::TimedOut.into()));
                 }
-            }
+                Due::Silence | Due::Linger => self.end_silent(key, connection, what),
+            },
             _ => self.keep(key, connection),
         }
+    }
+
+    /// Ends a connection on which nothing was said for too long, unless bytes still are taken.
+    fn end_silent(&mut self, key: Key, mut connection: Box<Connection>, what: Due) {
+        let pause = connection.pump_again(&mut self.buf, &mut self.notes, self.now);
+        let end = match pause {
+            Pause::Wait | Pause::Again if connection.active == self.now => {
+                return self.keep(key, connection);
+            }
+            // An end in the midst of what was said would be taken for a whole answer.
+            Pause::Wait | Pause::Again if what == Due::Linger || connection.has_left() => {
+                Pause::Reset
+            }
+            Pause::Wait | Pause::Again => Pause::Close,
+            end @ (Pause::Close | Pause::Reset) => end,
+        };
+        debug!("connection {}: {what:?} took too long", connection.number);
+        self.shared.counters.timeouts.fetch_add(1, Relaxed);
+        self.end(key, *connection, end);
     }
 
     // Ending.
