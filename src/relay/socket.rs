@@ -39,7 +39,7 @@ impl Socket {
                 if options.keepalive {
                     sockopt::set_socket_keepalive(&fd, true)?;
                 }
-                if let Some(source) = options.source {
+                if let Some(source) = options.source.filter(|it| it.is_ipv4() == addr.is_ipv4()) {
                     // The port is chosen with the server's in mind, so that more than one
                     // connection of this machine can have it.
                     setsockopt(&fd, IpBindAddressNoPort, &true).map_err(io::Error::from)?;
