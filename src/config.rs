@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pen_daemon::process::Process;
+use pen_records::addr::ClientAddr;
 
 use crate::acl::Acls;
 
@@ -147,7 +148,15 @@ pub struct Settings {
     /// The PROXY protocol towards servers.
     pub send_proxy: Option<ProxyVersion>,
     /// Who may speak the PROXY protocol to us, and then has to.
-    pub accept_proxy: Vec<Network>,
+    pub accept_proxy: Vec<Trusted>,
+}
+
+impl Settings {
+    /// Whether who connects from there has to say first for whom.
+    #[must_use]
+    pub fn speaks_for_others(&self, addr: ClientAddr) -> bool {
+        self.accept_proxy.iter().any(|trusted| trusted.fits(addr))
+    }
 }
 
 /// A server to balance over.
@@ -379,6 +388,25 @@ pub enum ProxyVersion {
     V1,
     /// A binary header.
     V2,
+}
+
+/// Who is believed about whom it speaks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trusted {
+    /// Whoever connects from there.
+    Network(Network),
+    /// Whoever connects to a Unix-domain socket.
+    Unix,
+}
+
+impl Trusted {
+    fn fits(&self, addr: ClientAddr) -> bool {
+        match (self, addr) {
+            (Self::Network(network), ClientAddr::Ip(ip)) => network.contains(ip),
+            (Self::Unix, ClientAddr::Unix) => true,
+            (Self::Network(_), ClientAddr::Unix) | (Self::Unix, ClientAddr::Ip(_)) => false,
+        }
+    }
 }
 
 /// An address and how many of its first bits count.

@@ -20,7 +20,7 @@ use crate::command::apply::{Deed, Outcome, Phase, World, from_arg};
 use crate::command::reload;
 use crate::command::script::{self, Located, Mistake};
 use crate::command::{Command, Setting};
-use crate::config::{Collect, Config, Endpoint, Exit, LogTarget, Settings, Transport};
+use crate::config::{Collect, Config, Endpoint, Exit, LogTarget, Transport};
 
 /// A configuration, and what is to be said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -358,17 +358,9 @@ pub fn check(config: &Config) -> Result<(), String> {
 ///
 /// # Errors
 /// Names it.
-pub fn not_yet(transport: Transport, settings: &Settings) -> Result<(), SetupError> {
-    for (is_set, what) in [
-        (transport == Transport::Udp, "udp (-U)"),
-        (settings.http.is_some(), "http (-H), x_forwarded_for"),
-        (settings.send_proxy.is_some(), "send_proxy"),
-        (!settings.accept_proxy.is_empty(), "accept_proxy"),
-        (settings.tcp.transparent, "transparent"),
-    ] {
-        if is_set {
-            return Err(SetupError::one(format!("{what}: not supported yet")));
-        }
+pub fn not_yet(transport: Transport) -> Result<(), SetupError> {
+    if transport == Transport::Udp {
+        return Err(SetupError::one("udp (-U): not supported yet"));
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The collector inside the balancer: one process from the client to the merged log.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
 
@@ -10,35 +10,34 @@ use nix::unistd::Pid;
 use crate::support::PATIENCE;
 
 /// Answers one request, and reports it as a web server does: the client it names is the balancer.
-fn serve(listener: &TcpListener, lines: SocketAddr) {
-    let (mut stream, peer) = listener.accept().unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+fn serve(listener: &TcpListener, lines: SocketAddr) -> io::Result<()> {
+    let (mut stream, peer) = listener.accept()?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
+        stream.read_exact(&mut byte)?;
         head.push(byte[0]);
     }
-    let request = head.split(|&byte| byte == b'\r').next().unwrap();
+    let request = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let request = String::from_utf8_lossy(request).into_owned();
-    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
     let line =
         format!("{} - - [25/Nov/2026:12:00:00 +0000] \"{request}\" 200 2 \"-\" \"-\"\n", peer.ip());
-    let from = UdpSocket::bind((listener.local_addr().unwrap().ip(), 0)).unwrap();
-    from.send_to(line.as_bytes(), lines).unwrap();
+    let from = UdpSocket::bind((listener.local_addr()?.ip(), 0))?;
+    from.send_to(line.as_bytes(), lines).map(drop)
 }
 
 /// Asks for a page from this address.
-fn ask(client: Ipv4Addr, balancer: SocketAddr, page: &str) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::new(client.into(), 0).into()).unwrap();
-    socket.connect(&balancer.into()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+fn ask(client: Ipv4Addr, balancer: SocketAddr, page: &str) -> io::Result<Vec<u8>> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(client.into(), 0).into())?;
+    socket.connect(&balancer.into())?;
+    socket.set_read_timeout(Some(PATIENCE))?;
     let mut stream = std::net::TcpStream::from(socket);
-    write!(stream, "GET {page} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {page} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    assert!(answer.ends_with(b"ok"), "{}", answer.escape_ascii());
+    stream.read_to_end(&mut answer).map(|_| answer)
 }
 
 #[test]
@@ -67,11 +66,12 @@ fn one_process_balances_and_writes_a_log_with_the_real_clients() {
     let addr = said.find_map(|line| listening(&line)).expect("it says where it listens");
     let served = std::thread::spawn(move || {
         for _ in 0..3 {
-            serve(&server, collect);
+            serve(&server, collect).unwrap();
         }
     });
     for (client, page) in [(7, "/a"), (8, "/b"), (9, "/c")] {
-        ask(Ipv4Addr::new(127, 0, 9, client), addr, page);
+        let answer = ask(Ipv4Addr::new(127, 0, 9, client), addr, page).unwrap();
+        assert!(answer.ends_with(b"ok"), "{}", answer.escape_ascii());
     }
     served.join().unwrap();
     // At the end it decides and writes what is left, and says how it went.

@@ -3,8 +3,11 @@
 mod choosing;
 mod collect;
 mod endings;
+mod http;
 mod limits;
 mod process;
+mod proxy;
 mod records;
 mod streams;
 mod support;
+mod transparent;

@@ -5,6 +5,9 @@
 //! while bytes pass, and what a connection does is decided by machines that tests drive without a
 //! socket ([`super::duplex`], [`crate::pool`]).
 
+mod greet;
+
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -19,7 +22,7 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 use tracing::{debug, warn};
 
-use super::connection::{Connection, Due, Server, Stage};
+use super::connection::{Connection, Due, Room, Server, Stage, Turn};
 use super::duplex::{Ready, Side};
 use super::pump::Pause;
 use super::shared::{Mailbox, Order, Shared};
@@ -96,9 +99,11 @@ pub struct Worker {
     complained: Option<Instant>,
     connections: Table<Connection>,
     timers: Timers<Key>,
+    /// Those that may not be opened yet, in the order in which they asked.
+    patient: VecDeque<Key>,
     /// Those with more to do than their turn allowed.
     again: Vec<Key>,
-    buf: Box<[u8]>,
+    room: Room,
     notes: Notes,
     now: Instant,
     /// When to be gone.
@@ -133,8 +138,9 @@ impl Worker {
             complained: None,
             connections: Table::default(),
             timers: Timers::default(),
+            patient: VecDeque::new(),
             again: Vec::new(),
-            buf: vec![0; BUFFER].into_boxed_slice(),
+            room: Room::new(BUFFER),
             notes,
             now: Instant::now(),
             stop: None,
@@ -161,6 +167,7 @@ impl Worker {
             }
             self.go_on();
             self.call_due();
+            self.open_patient();
             self.accept_again();
             self.notes.settle(self.now);
         }
@@ -285,14 +292,17 @@ impl Worker {
 
     fn admit(&mut self, number: u64, client: Socket, peer: Option<SocketAddr>) {
         let addr = peer.map_or(ClientAddr::Unix, |peer| peer.ip().into());
-        let admitted = self.settings.acls.permits(self.settings.client_acl, addr);
-        if !admitted {
-            self.shared.counters.denied.fetch_add(1, Relaxed);
-        }
-        let caller = Caller { addr, port: peer.map_or(0, |peer| peer.port()), admitted };
+        let caller = Caller { addr, port: peer.map_or(0, |peer| peer.port()), admitted: false };
         let new = Connection::new(number, client, caller, &self.settings, self.now);
-        let key = self.connections.reserve();
-        self.connect(key, Box::new(new));
+        let (key, mut new) = (self.connections.reserve(), Box::new(new));
+        if self.settings.speaks_for_others(addr) {
+            // As long as it says nothing, it keeps nobody from being served.
+            new.stage = Stage::Greeting;
+            self.shared.opened();
+            return self.greet(key, new, false);
+        }
+        self.judge(&mut new);
+        self.connect(key, new);
     }
 
     fn cannot_accept(&mut self, error: &io::Error) {
@@ -331,7 +341,8 @@ impl Worker {
                 |list| settings.acls.permits(list, connection.caller.addr),
             );
             let Some(choice) = choice else { return self.refuse(key, *connection) };
-            let attempt = Socket::connect(&choice.addr, &settings.tcp).and_then(|socket| {
+            let client = connection.caller.addr.ip();
+            let attempt = Socket::connect(&choice.addr, &settings.tcp, client).and_then(|socket| {
                 let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
                 epoll::add(&self.epoll, &socket, About::Server(key).data(), flags)?;
                 Ok(socket)
@@ -339,8 +350,8 @@ impl Worker {
             match attempt {
                 Ok(socket) => {
                     connection.active = self.now;
-                    let (seat, addr, stage) = (choice.seat, choice.addr, Stage::Connecting);
-                    connection.server = Some(Server { socket, seat, addr, local: None, stage });
+                    let (seat, addr) = (choice.seat, choice.addr);
+                    connection.server = Some(Server { socket, seat, addr, local: None });
                     self.keep(key, connection);
                     return;
                 }
@@ -367,10 +378,10 @@ impl Worker {
 
     /// An attempt to connect has ended, well or not.
     fn connected(&mut self, key: Key, mut connection: Box<Connection>, result: io::Result<()>) {
-        let Some(mut server) = connection.server.take() else {
+        let Some(server) = connection.server.take() else {
             return self.refuse(key, *connection);
         };
-        if let Err(error) = result {
+        if let Err(error) = result.and_then(|()| self.introduce(&connection, &server)) {
             debug!("cannot connect to {}: {error}", server.addr);
             self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
             self.shared.pool().failed(server.seat, self.now);
@@ -382,20 +393,25 @@ impl Worker {
         if connection.tried.is_second_choice() {
             self.shared.counters.failovers.fetch_add(1, Relaxed);
         }
-        server.stage = Stage::Open;
         connection.server = Some(server);
+        connection.stage = Stage::Open;
         connection.active = self.now;
         self.shared.opened();
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        let watched = epoll::add(&self.epoll, &connection.client, About::Client(key).data(), flags);
+        let data = About::Client(key).data();
+        let watched = if connection.watched {
+            // What became of it meanwhile is told again.
+            epoll::modify(&self.epoll, &connection.client, data, flags)
+        } else {
+            epoll::add(&self.epoll, &connection.client, data, flags)
+        };
+        connection.watched = true;
         if let Err(error) = watched {
             warn!("cannot watch a client: {error}");
             self.end(key, *connection, Pause::Reset);
             return;
         }
-        if self.settings.log.is_some() {
-            connection.note_opened(&mut self.notes, self.now);
-        }
+        connection.opened(&self.settings, &mut self.notes, self.now);
         // It has most likely said something by now.
         connection.ready(Side::Client, Ready { readable: true, ..Ready::default() });
         self.pump(key, connection);
@@ -408,6 +424,8 @@ impl Worker {
         if connection.is_open() {
             connection.ready(side, ready(flags));
             self.pump(key, connection);
+        } else if connection.stage == Stage::Greeting {
+            self.greet(key, connection, ready(flags).ended);
         } else if side == Side::Server {
             let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
             let server = connection.server.as_ref().filter(|_| failed);
@@ -421,8 +439,13 @@ impl Worker {
         }
     }
 
+    fn turn(&mut self) -> Turn<'_> {
+        let (room, notes, counters) = (&mut self.room, &mut self.notes, &self.shared.counters);
+        Turn { room, notes, counters, now: self.now }
+    }
+
     fn pump(&mut self, key: Key, mut connection: Box<Connection>) {
-        match connection.pump(&mut self.buf, &mut self.notes, self.now) {
+        match connection.pump(self.turn()) {
             Pause::Wait => self.keep(key, connection),
             Pause::Again => {
                 // Once, or a busy one would get more turns than others.
@@ -482,7 +505,9 @@ impl Worker {
         }
         match connection.due(&self.settings) {
             Some((due, what)) if due <= self.now => match what {
+                Due::Greeting => self.rebuff(key, *connection, &"it did not come in time"),
                 Due::Connect => {
+                    debug!("connection {}: {what:?} took too long", connection.number);
                     self.connected(key, connection, Err(ErrorKind::TimedOut.into()));
                 }
                 Due::Silence | Due::Linger => self.end_silent(key, connection, what),
@@ -493,7 +518,7 @@ impl Worker {
 
     /// Ends a connection on which nothing was said for too long, unless bytes still are taken.
     fn end_silent(&mut self, key: Key, mut connection: Box<Connection>, what: Due) {
-        let pause = connection.pump_again(&mut self.buf, &mut self.notes, self.now);
+        let pause = connection.pump_again(self.turn());
         let end = match pause {
             Pause::Wait | Pause::Again if connection.active == self.now => {
                 return self.keep(key, connection);
@@ -521,7 +546,7 @@ impl Worker {
     fn end(&mut self, key: Key, connection: Connection, how: Pause) {
         connection.note_closed(&mut self.notes, self.now);
         let (caller, traffic) = (connection.caller, connection.traffic);
-        let stage = if connection.is_open() { Stage::Open } else { Stage::Connecting };
+        let stage = connection.stage;
         let seat = if how == Pause::Reset {
             self.shared.counters.resets.fetch_add(1, Relaxed);
             connection.reset()
