@@ -367,7 +367,8 @@ impl<'a> Join<'a> {
                 self.refill_mappings(index)?;
                 continue;
             };
-            if record.time < oldest {
+            // A connection may have been opened long before.
+            if record.time < oldest && record.exchange.is_none() {
                 self.tally.stale += 1;
             } else {
                 self.engine.mapping(record);
@@ -424,7 +425,8 @@ impl<'a> Join<'a> {
     fn drain_mappings(&mut self) -> Result<(), JoinError> {
         while let Some((index, _)) = self.mapping_heads.first() {
             let log = &mut self.mapping_logs[index];
-            self.tally.later += (log.records.len() - log.at) as u64;
+            let left = log.records[log.at..].iter();
+            self.tally.later += left.filter(|record| record.is_request()).count() as u64;
             log.at = log.records.len();
             self.refill_mappings(index)?;
         }

@@ -88,7 +88,8 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
     let origins = mappings.iter().chain(logs.iter().map(|(_, head)| head));
     let total = origins.filter_map(|head| archive::size(&head.origin)).sum();
     let mut progress = Progress::new(total, config.quiet);
-    let shared = Shared::default();
+    let extended = mappings.iter().any(|head| head.extended);
+    let shared = Shared::new(extended);
     let mut output = match &config.output {
         Some(path) => Output::create(path, signal)?,
         None => Output::stdout(signal),

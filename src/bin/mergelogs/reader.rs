@@ -8,7 +8,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::access::{AccessLine, Parser, Span, Spec};
-use pen_records::attribution::{Cuts, Line, Record, ServerId};
+use pen_records::attribution::{Balancers, Cuts, Line, Record, ServerId};
 use pen_records::mapping::classic::FileReader;
 use pen_records::mapping::{self, Kind, Mapping, MappingError, RequestText};
 use pen_records::merge::{Bounds, Reorder, Timed};
@@ -41,9 +41,20 @@ pub(crate) struct Shared {
     pub(crate) progress: Arc<AtomicU64>,
     /// Inputs open at present, which share [`REORDER_BYTES`].
     open: Arc<AtomicUsize>,
+    /// Whether mapping logs hold lines of our own balancer.
+    extended: bool,
 }
 
 impl Shared {
+    pub(crate) fn new(extended: bool) -> Self {
+        Self { extended, ..Self::default() }
+    }
+
+    /// What lines are to be compared by.
+    fn cuts(&self) -> Cuts {
+        if self.extended { Cuts::Both } else { Cuts::Short }
+    }
+
     fn bounds(&self) -> Bounds {
         let open = self.open.load(Ordering::Relaxed).max(1);
         Bounds {
@@ -123,6 +134,8 @@ pub(crate) struct MappingEnd {
     pub(crate) damaged: u64,
     pub(crate) elsewhere: u64,
     pub(crate) without_request: u64,
+    /// Lines of our own balancer about connections and responses.
+    pub(crate) moments: u64,
     pub(crate) late: u64,
     pub(crate) complaints: Vec<String>,
     pub(crate) fault: Option<io::Error>,
@@ -236,7 +249,7 @@ impl AccessJob {
                     None => end.without_time += 1,
                 }
                 end.with_port += u64::from(found.peer_port.is_some());
-                (Line::new(text, found, Cuts::Short, self.server, *last), Some(found.client))
+                (Line::new(text, found, self.shared.cuts(), self.server, *last), Some(found.client))
             }
             Err(error) => {
                 if end.complaints.len() < COMPLAINTS {
@@ -247,6 +260,27 @@ impl AccessJob {
             }
         }
     }
+}
+
+/// An extended line where only classic ones were expected: what lines are compared by is cut short.
+fn classic(
+    mapping: &Mapping<'_>,
+    server: ServerId,
+    time: (Timestamp, Resolution),
+    end: &mut MappingEnd,
+) -> Option<Record> {
+    if mapping.kind != Kind::Request {
+        return None;
+    }
+    let record = Record::new(&cut_short(mapping), server, time);
+    end.without_request += u64::from(record.is_none());
+    record
+}
+
+/// As a classic line would have it.
+pub(crate) fn cut_short<'a>(mapping: &Mapping<'a>) -> Mapping<'a> {
+    let request = mapping.request.map(|request| RequestText { cut: Cut::Short, ..request });
+    Mapping { request, whole: None, ..*mapping }
 }
 
 fn to_u32(offset: usize) -> u32 {
@@ -288,10 +322,13 @@ impl MappingJob {
         });
         let mut parser = FileReader::default();
         let mut names = Names::default();
+        let mut balancers = Balancers::default();
         let mut block = Block::default();
         while let Some(next) = reader.next(block) {
             for line in next.lines() {
-                if let Some(record) = self.line(&mut parser, &mut names, line, &mut end) {
+                if let Some(record) =
+                    self.line(&mut parser, (&mut names, &mut balancers), line, &mut end)
+                {
                     reorder.push(record);
                 }
             }
@@ -317,13 +354,13 @@ impl MappingJob {
     fn line(
         &self,
         reader: &mut FileReader,
-        names: &mut Names,
+        (names, balancers): (&mut Names, &mut Balancers),
         line: &[u8],
         end: &mut MappingEnd,
     ) -> Option<Record> {
         end.lines += 1;
         if line.starts_with(mapping::line::START) {
-            return self.extended_line(line, end);
+            return self.extended_line(balancers, line, end);
         }
         let read = reader.read(line).and_then(|line| Ok((line, names.find(&line, &self.servers)?)));
         let (line, known) = match read {
@@ -340,10 +377,11 @@ impl MappingJob {
         if known.pass != self.pass {
             return None;
         }
-        let Some(request) = line.request.fingerprint() else {
+        let request = line.request.fingerprint();
+        if request.is_none() {
             end.without_request += 1;
             return None;
-        };
+        }
         Some(Record {
             server: known.id,
             client: line.client,
@@ -351,13 +389,17 @@ impl MappingJob {
             resolution: Resolution::Second,
             request,
             cut: line.request.cut,
+            exchange: None,
         })
     }
 
-    /// A line of our own balancer. Its request is cut as in a classic one, so that both may stand in
-    /// one log; only requests explain lines.
-    #[cold]
-    fn extended_line(&self, line: &[u8], end: &mut MappingEnd) -> Option<Record> {
+    /// A line of our own balancer.
+    fn extended_line(
+        &self,
+        balancers: &mut Balancers,
+        line: &[u8],
+        end: &mut MappingEnd,
+    ) -> Option<Record> {
         let mapping = match Mapping::parse_extended_line(line) {
             Ok(mapping) => mapping,
             Err(error) => {
@@ -365,11 +407,9 @@ impl MappingJob {
                 return None;
             }
         };
-        if mapping.kind != Kind::Request {
-            return None;
-        }
+        end.moments += u64::from(mapping.kind != Kind::Request);
         let Some(known) = self.servers.find(mapping.server) else {
-            end.elsewhere += 1;
+            end.elsewhere += u64::from(mapping.kind == Kind::Request);
             return None;
         };
         if known.pass != self.pass {
@@ -377,9 +417,11 @@ impl MappingJob {
         }
         let (time, resolution) = mapping.time?;
         let time = (time.offset_by(known.ahead), resolution);
-        let request = mapping.request.map(|request| RequestText { cut: Cut::Short, ..request });
-        let record = Record::new(&Mapping { request, ..mapping }, known.id, time);
-        end.without_request += u64::from(record.is_none());
+        if !self.shared.extended {
+            return classic(&mapping, known.id, time, end);
+        }
+        let record = Record::with_exchange(&mapping, known.id, time, balancers);
+        end.without_request += u64::from(record.is_none() && mapping.kind == Kind::Request);
         record
     }
 
