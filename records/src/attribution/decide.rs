@@ -1,6 +1,7 @@
 //! How a line's client is decided: alone where there is one mapping and one line, else together
 //! with the next lines of its group, over the mappings that they could have.
 
+use super::coarse::Span;
 use super::engine::{Asked, Attributor, LAST};
 use super::habits::{CERTAIN, Fit};
 use super::outstanding::{NIL, Waiting};
@@ -69,7 +70,7 @@ impl<T> Attributor<T> {
         let facts = *self.exchanges.get(facts);
         let delay = asked.time.micros_since(time);
         let state = &self.states[asked.server as usize];
-        let is_unusual = facts.ended && state.delays.is_unusual(delay);
+        let is_unusual = facts.ended && self.is_unusual_end(&asked, delay);
         let odd = tainted || is_unusual || state.agreement.cost(&facts, &asked) > ODD;
         let (certainty, reason, probability) = if odd || state.misses_mappings() {
             (Certainty::Likely, Reason::Doubtful, 800)
@@ -88,6 +89,21 @@ impl<T> Attributor<T> {
         Verdict { client: Some(client), certainty, candidates: 1, reason, delay, probability }
     }
 
+    /// Whether a line of an exchange is rarely logged so long after its end.
+    pub(super) fn is_unusual_end(&self, asked: &Asked, delay: i64) -> bool {
+        let delays = &self.states[asked.server as usize].delays;
+        if asked.resolution == Resolution::Second {
+            delays.is_settled() && self.span_of_ends(asked).is_unusual(delay)
+        } else {
+            delays.is_unusual(delay)
+        }
+    }
+
+    /// Where stamps are coarse, how long after the end of an exchange its line comes.
+    pub(super) fn span_of_ends(&self, asked: &Asked) -> Span {
+        Span::of(&self.states[asked.server as usize].delays, asked.resolution.micros())
+    }
+
     /// Learns from a line and the mapping that is surely its own, and says what passed between them.
     pub(super) fn learn_exchange(&mut self, mapping: u32, asked: &Asked) -> i64 {
         let Waiting { time, resolution, facts, .. } = *self.outstanding.get(mapping);
@@ -96,7 +112,9 @@ impl<T> Attributor<T> {
             let facts = self.exchanges.get(facts);
             let state = &mut self.states[asked.server as usize];
             if facts.ended {
-                state.delays.learn(delay, asked.resolution.max(resolution));
+                // Where in its second a line's stamp was is open, but the end is known finely: so
+                // delays are not whole seconds.
+                state.delays.learn(delay, resolution);
                 state.agreement.learn(facts, asked);
             }
         }
@@ -119,6 +137,14 @@ impl<T> Attributor<T> {
     fn set_stale_aside(&mut self, group: u32) {
         let asked = self.held[0].asked;
         let delays = &self.states[asked.server as usize].delays;
+        if asked.resolution == Resolution::Second && self.outstanding.group(group).of_exchanges {
+            let span = self.span_of_ends(&asked);
+            let is_known = delays.is_settled();
+            return self.outstanding.set_aside(group, |waiting| {
+                let delay = asked.time.micros_since(waiting.time);
+                is_known && delay > 0 && span.is_unusual(delay)
+            });
+        }
         self.outstanding.set_aside(group, |waiting| {
             let delay = asked.time.micros_since(waiting.time);
             delay > 0 && delays.is_unusual(delay)

@@ -12,6 +12,7 @@
 //! - `view`: the lines and mappings of a group side by side, where it is not.
 //! - `port`: a line that names the balancer's own port, by `connections`: who stood behind it when.
 //! - `exchange`: what our own balancer's records say beyond client and request.
+//! - `coarse`: how long after its end an exchange is logged, where stamps are whole seconds.
 //! - `note`: what is made of each of them.
 //! - `outstanding`: which mappings wait for a line and which lines for a decision, found in O(1).
 //! - `assign`: which line takes which mapping, for the group and not line by line.
@@ -20,6 +21,7 @@
 
 mod assign;
 mod claim;
+mod coarse;
 mod connections;
 mod decide;
 mod delays;

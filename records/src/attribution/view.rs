@@ -141,7 +141,10 @@ impl<T> Attributor<T> {
         if delays.is_settled() {
             self.look_at_mappings(group, view, |waiting| {
                 let delay = asked.time.micros_since(waiting.time);
-                delay <= 0 || waiting.is_pending() || !delays.is_unusual(delay)
+                match waiting.facts {
+                    NIL => delay <= 0 || !delays.is_unusual(delay),
+                    _ => delay <= 0 || waiting.is_pending() || !self.is_unusual_end(&asked, delay),
+                }
             });
         }
         if view.columns.is_empty() {
@@ -230,7 +233,8 @@ impl<T> Attributor<T> {
                     continue;
                 }
                 if column.facts != NIL {
-                    costs.set(row, place, self.cost_of_exchange(column, asked, saved));
+                    let waited = horizon.micros_since(column.time);
+                    costs.set(row, place, self.cost_of_exchange(column, asked, waited));
                     continue;
                 }
                 if delay != last_delay {
@@ -242,12 +246,17 @@ impl<T> Attributor<T> {
     }
 
     /// What it costs that a line is of an exchange.
-    fn cost_of_exchange(&self, column: &Column, asked: &Asked, saved: i64) -> i64 {
+    fn cost_of_exchange(&self, column: &Column, asked: &Asked, waited: i64) -> i64 {
         let facts = self.exchanges.get(column.facts);
         let state = &self.states[asked.server as usize];
-        let delay = match facts.ended {
-            true => state.delays.cost(asked.time.micros_since(column.time)) - saved,
-            false => PENDING,
+        let delay = asked.time.micros_since(column.time);
+        let delay = if !facts.ended {
+            PENDING
+        } else if asked.resolution == Resolution::Second {
+            let span = self.span_of_ends(asked);
+            span.cost(delay) - span.saved(waited)
+        } else {
+            state.delays.cost(delay) - state.delays.saved(waited)
         };
         delay + state.agreement.cost(facts, asked)
     }
@@ -359,7 +368,7 @@ impl<T> Attributor<T> {
         let state = &self.states[asked.server as usize];
         let delay = asked.time.micros_since(column.time);
         !self.cannot_be(self.outstanding.get(column.mapping), asked)
-            && (!facts.ended || self.is_ordinary(asked.server, delay))
+            && (!facts.ended || !self.is_unusual_end(asked, delay))
             && state.agreement.cost(facts, asked) <= ODD
     }
 
