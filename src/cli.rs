@@ -3,7 +3,8 @@
 //! What the control language can say becomes a command of it, with its option as its origin, in the
 //! order of the command line; [`crate::setup`] carries them out.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser};
@@ -144,6 +145,19 @@ pub struct Args {
     /// Show the state over HTTP here: /, /status.json, /metrics, /health
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Records")]
     pub status: Option<std::net::SocketAddr>,
+    /// Collect here, as penlogd does, what web servers and their penlog send, and put the real client into
+    /// each line; records go there, too, unless -l says otherwise
+    #[arg(long, value_name = "ADDR:PORT", requires = "merged_log", help_heading = "Records")]
+    pub collect: Option<std::net::SocketAddr>,
+    /// Where the lines of --collect are written; HUP opens it anew
+    #[arg(long, value_name = "FILE", requires = "collect", help_heading = "Records")]
+    pub merged_log: Option<PathBuf>,
+    /// Who has to say by the PROXY protocol for whom it connects: networks, or unix
+    #[arg(long, value_name = "NET[,NET...]", help_heading = "Connections")]
+    pub accept_proxy: Option<OsString>,
+    /// Tell servers who the client is by the PROXY protocol
+    #[arg(long, value_name = "v1|v2", help_heading = "Connections")]
+    pub send_proxy: Option<OsString>,
     /// Say what is wrong with the configuration, if anything, and end
     #[arg(long, help_heading = "Process")]
     pub check: bool,
@@ -175,13 +189,15 @@ pub struct Typed {
 enum Spelling {
     /// It has a value, and that verb takes it.
     Value(&'static str),
+    /// It has values with commas between them, and that verb takes them.
+    List(&'static str),
     /// It is that command.
     Word(&'static str),
     /// Its value is a command.
     Line,
 }
 
-const SPELLINGS: [(&str, &str, Spelling); 20] = [
+const SPELLINGS: [(&str, &str, Spelling); 22] = [
     ("abuse", "-B", Spelling::Value("abuse")),
     ("http", "-H", Spelling::Word("http")),
     ("command", "-O", Spelling::Line),
@@ -200,6 +216,8 @@ const SPELLINGS: [(&str, &str, Spelling); 20] = [
     ("web_stats", "-w", Spelling::Value("web_stats")),
     ("connections", "-x", Spelling::Value("conn_max")),
     ("backlog", "-q", Spelling::Value("backlog")),
+    ("accept_proxy", "--accept-proxy", Spelling::List("accept_proxy")),
+    ("send_proxy", "--send-proxy", Spelling::Value("send_proxy")),
     ("debug", "-d", Spelling::Value("debug")),
     ("ascii", "-a", Spelling::Word("ascii")),
 ];
@@ -263,6 +281,14 @@ fn typed(args: &Args, matches: &ArgMatches) -> Vec<Typed> {
         let line = |value: &OsString| match spelling {
             Spelling::Line => value.as_encoded_bytes().to_vec(),
             Spelling::Value(verb) => format!("{verb} {}", Quoted(value)).into_bytes(),
+            Spelling::List(verb) => {
+                let mut line = verb.as_bytes().to_vec();
+                for word in value.as_encoded_bytes().split(|&byte| byte == b',') {
+                    let word = Quoted(OsStr::from_bytes(word));
+                    line.extend_from_slice(format!(" {word}").as_bytes());
+                }
+                line
+            }
             Spelling::Word(word) => word.as_bytes().to_vec(),
         };
         let values: Vec<OsString> = match id {

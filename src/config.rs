@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pen_daemon::process::Process;
+use pen_records::addr::ClientAddr;
 
 use crate::acl::Acls;
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub multi_accept: NonZeroU32,
     /// Where the state can be looked at over HTTP.
     pub status: Option<SocketAddr>,
+    /// The collector inside this process.
+    pub collect: Option<Collect>,
     /// Whether the control port may end the process.
     pub exit: Exit,
     /// The file that some of this was read from; HUP reads it again, `write` writes it.
@@ -56,11 +59,21 @@ impl Default for Config {
             backlog: const { NonZeroU32::new(500).unwrap() },
             multi_accept: const { NonZeroU32::new(100).unwrap() },
             status: None,
+            collect: None,
             exit: Exit::Refused,
             file: None,
             settings: Settings::default(),
         }
     }
+}
+
+/// The collector inside the process of the balancer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collect {
+    /// Where web servers send their lines, and this balancer its records.
+    pub addr: SocketAddr,
+    /// Where lines are written with their clients.
+    pub log: PathBuf,
 }
 
 /// What becomes of `exit` at the control port.
@@ -135,7 +148,15 @@ pub struct Settings {
     /// The PROXY protocol towards servers.
     pub send_proxy: Option<ProxyVersion>,
     /// Who may speak the PROXY protocol to us, and then has to.
-    pub accept_proxy: Vec<Network>,
+    pub accept_proxy: Vec<Trusted>,
+}
+
+impl Settings {
+    /// Whether who connects from there has to say first for whom.
+    #[must_use]
+    pub fn speaks_for_others(&self, addr: ClientAddr) -> bool {
+        self.accept_proxy.iter().any(|trusted| trusted.fits(addr))
+    }
 }
 
 /// A server to balance over.
@@ -366,6 +387,25 @@ pub enum ProxyVersion {
     V1,
     /// A binary header.
     V2,
+}
+
+/// Who is believed about whom it speaks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trusted {
+    /// Whoever connects from there.
+    Network(Network),
+    /// Whoever connects to a Unix-domain socket.
+    Unix,
+}
+
+impl Trusted {
+    fn fits(&self, addr: ClientAddr) -> bool {
+        match (self, addr) {
+            (Self::Network(network), ClientAddr::Ip(ip)) => network.contains(ip),
+            (Self::Unix, ClientAddr::Unix) => true,
+            (Self::Network(_), ClientAddr::Unix) | (Self::Unix, ClientAddr::Ip(_)) => false,
+        }
+    }
 }
 
 /// An address and how many of its first bits count.

@@ -12,16 +12,18 @@ use nix::unistd::{Pid, getuid};
 use pen_daemon::diagnostics::{self, Place};
 use pen_daemon::process::{Detached, Settled, Stdout};
 use pen_daemon::signals::{Event, Signals};
+use penlogd::embedded::{Collecting, Embedded};
 use tracing::{error, info, warn};
 
 use crate::balancer::{Balancer, Bound};
 use crate::cli::Args;
 use crate::command::apply::Deed;
-use crate::config::Config;
+use crate::config::{Collect, Config};
 use crate::control::port::ControlPort;
 use crate::control::{Balancer as _, Here, Operator};
 use crate::files;
 use crate::pool::ServerId;
+use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::running::Running;
 use crate::setup::{Setup, SetupError, Starter, not_yet};
 use crate::status::http::StatusPort;
@@ -53,7 +55,7 @@ impl Plan {
 
     fn setup(args: &Args, starter: Starter, here: &Here) -> Result<Setup, SetupError> {
         let setup = Setup::new(args, starter, here, &|path: &Path| files::read_short(path))?;
-        not_yet(setup.config.transport, &setup.config.settings)?;
+        not_yet(setup.config.transport)?;
         Ok(setup)
     }
 
@@ -92,19 +94,39 @@ pub fn run(plan: &Plan) -> Result<ExitCode, Box<dyn Error>> {
             .map_err(|source| Failed::new(format!("show the status at {addr}"), source))
     });
     let status = status.transpose()?;
+    let collector = config.collect.as_ref().map(|collect| Embedded::bind(collect.addr));
+    let collector = collector.transpose()?;
     let settled = config.process.settle()?;
-    let result = serve(plan, &config, bound, (control, status), &settled);
+    let result = serve(plan, &config, bound, Beside { control, status, collector }, &settled);
     settled.leave();
     result
+}
+
+/// What is bound beside the listeners.
+struct Beside {
+    control: Option<ControlPort>,
+    status: Option<StatusPort>,
+    collector: Option<Embedded>,
 }
 
 fn serve(
     plan: &Plan,
     config: &Config,
     bound: Bound,
-    (control, status): (Option<ControlPort>, Option<StatusPort>),
+    beside: Beside,
     settled: &Settled,
 ) -> Result<ExitCode, Box<dyn Error>> {
+    let Beside { control, status, collector } = beside;
+    if config.settings.tcp.transparent {
+        // By now rights are dropped.
+        may_be_transparent()
+            .map_err(|error| Failed::new(format!("be transparent: {NEEDS_RIGHTS}"), error))?;
+    }
+    // It is there before the first record.
+    let collecting = match (collector, &config.collect) {
+        (Some(collector), Some(Collect { log, .. })) => Some(collector.start(log.clone())?),
+        _ => None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
@@ -143,25 +165,75 @@ fn serve(
             None => None,
         };
         settled.ready(Stdout::Close)?;
-        obey(plan, &balancer, &operator, &mut signals).await;
-        drain(&balancer, &operator, &mut signals).await;
+        let all = All { plan, balancer: &balancer, operator: &operator, collecting: &collecting };
+        all.obey(&mut signals).await;
+        all.drain(&mut signals).await;
         balancer.join();
+        // It has the last records by now.
+        collecting.map_or(Ok(()), Collecting::stop)?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Does what signals ask for, until one asks for the end.
-async fn obey(plan: &Plan, balancer: &Balancer, operator: &Operator, signals: &mut Signals) {
-    loop {
-        match signals.next().await {
-            Event::Stop => return,
-            Event::Report => report(balancer, operator),
-            Event::Reopen => {
-                balancer.log().reopen();
-                // Without a file there is nothing new to learn, and what penctl changed stays.
-                if plan.args.file.is_some() {
-                    reload(plan, operator);
+/// All that signals are about.
+struct All<'a> {
+    plan: &'a Plan,
+    balancer: &'a Balancer,
+    operator: &'a Operator,
+    collecting: &'a Option<Collecting>,
+}
+
+impl All<'_> {
+    /// Does what signals ask for, until one asks for the end.
+    async fn obey(&self, signals: &mut Signals) {
+        loop {
+            match signals.next().await {
+                Event::Stop => return,
+                Event::Report => self.report(),
+                Event::Reopen => {
+                    self.reopen();
+                    // Without a file there is nothing new to learn, and what penctl changed stays.
+                    if self.plan.args.file.is_some() {
+                        reload(self.plan, self.operator);
+                    }
                 }
+            }
+        }
+    }
+
+    fn reopen(&self) {
+        self.balancer.log().reopen();
+        self.tell(Event::Reopen);
+    }
+
+    fn report(&self) {
+        report(self.balancer, self.operator);
+        self.tell(Event::Report);
+    }
+
+    fn tell(&self, order: Event) {
+        if let Some(collecting) = self.collecting {
+            collecting.tell(order);
+        }
+    }
+
+    /// Accepts nobody any more and waits for those who are there; a second signal ends them.
+    async fn drain(&self, signals: &mut Signals) {
+        let balancer = self.balancer;
+        let time = self.operator.config().settings.timeouts.drain;
+        let open = balancer.shared().open();
+        if open > 0 {
+            info!("stopping; {open} connections may go on for {} s", time.as_secs_f32());
+        }
+        balancer.stop(time);
+        while !balancer.is_done() {
+            tokio::select! {
+                event = signals.next() => match event {
+                    Event::Stop => balancer.stop(Duration::ZERO),
+                    Event::Report => self.report(),
+                    Event::Reopen => self.reopen(),
+                },
+                () = tokio::time::sleep(LOOK) => {}
             }
         }
     }
@@ -194,37 +266,21 @@ fn report(balancer: &Balancer, operator: &Operator) {
     let load =
         |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
     info!(
-        "{} connections of {} so far; {} found no server, {} were denied, {} reset, {} timed out; \
-         {} attempts to connect failed, {} times nobody could be accepted",
+        "{} connections of {} so far; {} found no server, {} were denied, {} reset, {} timed out, {} without a PROXY header; \
+         {} attempts to connect failed, {} times nobody could be accepted; {} had a request that \
+         was refused, {} were not HTTP",
         shared.open(),
         shared.total(),
         load(&counters.refused),
         load(&counters.denied),
         load(&counters.resets),
         load(&counters.timeouts),
+        load(&counters.bad_headers),
         load(&counters.failed_attempts),
         load(&counters.accept_failures),
+        load(&counters.http_refused),
+        load(&counters.not_http),
     );
-}
-
-/// Accepts nobody any more and waits for those who are there; a second signal ends them.
-async fn drain(balancer: &Balancer, operator: &Operator, signals: &mut Signals) {
-    let time = operator.config().settings.timeouts.drain;
-    let open = balancer.shared().open();
-    if open > 0 {
-        info!("stopping; {open} connections may go on for {} s", time.as_secs_f32());
-    }
-    balancer.stop(time);
-    while !balancer.is_done() {
-        tokio::select! {
-            event = signals.next() => match event {
-                Event::Stop => balancer.stop(Duration::ZERO),
-                Event::Report => report(balancer, operator),
-                Event::Reopen => balancer.log().reopen(),
-            },
-            () = tokio::time::sleep(LOOK) => {}
-        }
-    }
 }
 
 /// A deed that failed.

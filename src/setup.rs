@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use crate::command::apply::{Deed, Outcome, Phase, World, from_arg};
 use crate::command::reload;
 use crate::command::script::{self, Located, Mistake};
 use crate::command::{Command, Setting};
-use crate::config::{Config, Endpoint, Exit, Settings, Transport};
+use crate::config::{Collect, Config, Endpoint, Exit, LogTarget, Transport};
 
 /// A configuration, and what is to be said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +126,33 @@ impl Setup {
         self.config.exit = if args.exit { Exit::Allowed } else { Exit::Refused };
         self.config.file = path(&args.file);
         self.config.status = args.status;
+        let collect = args.collect.zip(path(&args.merged_log));
+        self.config.collect = collect.map(|(addr, log)| Collect { addr, log });
+    }
+
+    /// Records go to the collector in this process, unless somebody has said where they go.
+    fn collect(&mut self) -> Result<(), SetupError> {
+        let Some(Collect { addr, .. }) = self.config.collect else { return Ok(()) };
+        if addr.port() == 0 {
+            return Err(SetupError::one("--collect: expected a port above 0"));
+        }
+        if let Some(log) = &self.config.settings.log {
+            let text = format!(
+                "mapping records go to {}, as -l or log says, and not to the collector of --collect",
+                log.name().display()
+            );
+            self.warnings.push(text);
+            return Ok(());
+        }
+        let near = match addr.ip() {
+            ip if !ip.is_unspecified() => ip,
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        let addr = SocketAddr::new(near, addr.port());
+        self.config.settings.log = Some(LogTarget::Collector { name: addr.to_string(), addr });
+        self.origins.insert("log".to_owned(), "--collect".to_owned());
+        Ok(())
     }
 
     fn control(
@@ -231,7 +258,8 @@ impl Setup {
         Ok(())
     }
 
-    fn finish(self, args: &Args) -> Result<Self, SetupError> {
+    fn finish(mut self, args: &Args) -> Result<Self, SetupError> {
+        self.collect()?;
         if self.config.listen.is_empty() {
             return Err(SetupError::one(
                 "expected where to listen, PORT or HOST:PORT, as the first argument or in the file of -F",
@@ -262,6 +290,8 @@ impl Setup {
             ("-C", config.control.as_ref().map(ToString::to_string)),
             ("-X", (config.exit == Exit::Allowed).then(String::new)),
             ("--status", config.status.map(|addr| addr.to_string())),
+            ("--collect", config.collect.as_ref().map(|collect| collect.addr.to_string())),
+            ("--merged-log", config.collect.as_ref().map(|it| it.log.display().to_string())),
         ] {
             let line = value.map(|value| format!("# {option} {value}").trim_end().to_owned());
             lines.extend(line.map(|line| (line, "command line".to_owned())));
@@ -328,17 +358,9 @@ pub fn check(config: &Config) -> Result<(), String> {
 ///
 /// # Errors
 /// Names it.
-pub fn not_yet(transport: Transport, settings: &Settings) -> Result<(), SetupError> {
-    for (is_set, what) in [
-        (transport == Transport::Udp, "udp (-U)"),
-        (settings.http.is_some(), "http (-H), x_forwarded_for"),
-        (settings.send_proxy.is_some(), "send_proxy"),
-        (!settings.accept_proxy.is_empty(), "accept_proxy"),
-        (settings.tcp.transparent, "transparent"),
-    ] {
-        if is_set {
-            return Err(SetupError::one(format!("{what}: not supported yet")));
-        }
+pub fn not_yet(transport: Transport) -> Result<(), SetupError> {
+    if transport == Transport::Udp {
+        return Err(SetupError::one("udp (-U): not supported yet"));
     }
     Ok(())
 }
@@ -465,6 +487,23 @@ mod tests {
         ] {
             let error = setup(line, file, Starter::Other).expect_err(line);
             assert!(error.starts_with(expected), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn records_go_to_the_collector_inside_unless_somebody_says_where() {
+        let log = |line: &str| {
+            let line = format!("--collect 0.0.0.0:514 --merged-log log {line} 8080 web1");
+            let setup = setup(&line, "", Starter::Other)?;
+            let log = setup.config.settings.log.unwrap();
+            Ok::<_, String>((log.name().display().to_string(), setup.warnings.len()))
+        };
+        assert_eq!(log("").unwrap(), ("127.0.0.1:514".to_owned(), 0));
+        assert_eq!(log("-l pen.log").unwrap(), ("/home/pen.log".to_owned(), 1));
+        let error = setup("--collect [::]:0 --merged-log log 8080 web1", "", Starter::Other);
+        assert_eq!(error.unwrap_err(), "--collect: expected a port above 0");
+        for half in ["--collect 127.0.0.1:514", "--merged-log log"] {
+            assert!(Args::read(format!("pen {half} 8080 web1").split(' ')).is_err(), "{half}");
         }
     }
 

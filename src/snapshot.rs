@@ -150,6 +150,8 @@ pub struct ConnectionNow {
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// It has to be said first for whom it is.
+    Greeting,
     /// A server is being connected to.
     Connecting,
     /// Both directions are open.
@@ -163,6 +165,7 @@ impl Stage {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            Self::Greeting => "greeting",
             Self::Connecting => "connecting",
             Self::Open => "open",
             Self::HalfClosed => "half-closed",
@@ -183,6 +186,10 @@ pub struct Counts {
     pub failovers: u64,
     /// Times that none could be accepted, for want of descriptors or memory.
     pub accept_failures: u64,
+    /// In HTTP mode: those with a request that was refused.
+    pub http_refused: u64,
+    /// In HTTP mode: those that were not HTTP/1.x and passed as they were.
+    pub not_http: u64,
     /// How those that are over came to their end: the cause, and how many.
     pub ended: Vec<(&'static str, u64)>,
 }

@@ -1,10 +1,10 @@
-//! `pen-bench`: how fast and how right the log road is, measured beside other programs.
+//! `pen-bench`: what the programs do, shown, and measured beside others.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pen_bench::{Failure, accuracy, speed, story};
+use pen_bench::{Failure, accuracy, demo, speed, story};
 
 #[derive(Parser)]
 #[command(name = "pen-bench", about)]
@@ -17,6 +17,8 @@ struct Args {
 enum Command {
     /// How many lines name the right client: real programs, known truth, ours beside the C programs
     Accuracy(accuracy::Args),
+    /// Show a site: a balancer, two web servers, four clients, and the log that names them
+    Demo,
     /// How fast: ratios to other programs in the same run
     Speed(speed::Args),
     /// Make the stories of `fixtures/` again, by running the real programs
@@ -29,6 +31,7 @@ enum Command {
 fn main() -> ExitCode {
     let done: Result<(), Failure> = match Args::parse().command {
         Command::Accuracy(args) => accuracy::run(&args),
+        Command::Demo => demo::run(),
         Command::Speed(args) => speed::run(&args),
         Command::Story { folder } => story::run(&folder),
     };

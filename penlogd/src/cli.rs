@@ -126,6 +126,16 @@ const MAPPING: usize = 160;
 /// About what a line that waits takes beside its bytes.
 const LINE: usize = 160;
 
+impl Config {
+    /// What is in force when nothing is said but where the log is.
+    #[must_use]
+    pub fn usual(log: PathBuf) -> Self {
+        let args = Args::parse_from(["penlogd", "-f", "--listen", "127.0.0.1:0"]);
+        let usual = Self::try_from(args).expect("the defaults make sense");
+        Self { log: Some(log), ..usual }
+    }
+}
+
 impl TryFrom<Args> for Config {
     type Error = ConfigError;
 

@@ -55,45 +55,25 @@ fn serve(
     listeners: Vec<Listener>,
     settled: &Settled,
 ) -> Result<ExitCode, RunError> {
-    let Config { log, buffering, explain, log_bytes, mut settings, .. } = config;
-    let stdout = if log.is_some() { Stdout::Close } else { Stdout::Keep };
-    let log = open(log, buffering, log_bytes)?;
-    let explain = match explain {
-        Some(path) => Some(open(Some(path), buffering, log_bytes)?),
-        None => None,
-    };
-    let buffer = listeners.iter().map(Listener::buffer).min().unwrap_or_default();
-    settings.window = u32::try_from(buffer / 2).unwrap_or(u32::MAX);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(RunError::doing("start the runtime"))?;
-    runtime.block_on(async {
+    let stdout = if config.log.is_some() { Stdout::Close } else { Stdout::Keep };
+    let looping = Loop::new(config, listeners)?;
+    runtime()?.block_on(async {
         let signals = Signals::new().map_err(RunError::doing("catch signals"))?;
-        let watches = listeners
-            .iter()
-            .map(Listener::watch)
-            .collect::<io::Result<Vec<_>>>()
-            .map_err(RunError::doing("watch the sockets"))?;
-        listeners.iter().for_each(say_listening);
+        let watches = looping.watches()?;
+        looping.listeners.iter().for_each(say_listening);
         settled.ready(stdout)?;
-        let mut looping = Loop {
-            clock: Clock::new(),
-            collector: Collector::new(settings),
-            batch: Batch::default(),
-            may_gather: buffer >= ROOMY,
-            looked: None,
-            listeners,
-            watches,
-            log,
-            explain,
-        };
-        looping.run(signals).await;
-        Ok(looping.finish())
+        looping.run(signals, &watches).await;
+        Ok(ExitCode::SUCCESS)
     })
 }
 
-fn bind(listen: Listen) -> Result<Listener, RunError> {
+/// What the loop runs on.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(RunError::doing("start the runtime"))
+}
+
+pub(crate) fn bind(listen: Listen) -> Result<Listener, RunError> {
     Listener::bind(listen).map_err(|source| {
         let at = match listen {
             Listen::Everywhere(port) => format!("port {port}"),
@@ -103,7 +83,7 @@ fn bind(listen: Listen) -> Result<Listener, RunError> {
     })
 }
 
-fn say_listening(listener: &Listener) {
+pub(crate) fn say_listening(listener: &Listener) {
     info!("listening on {}", listener.addr());
     if !listener.is_buffer_granted() {
         warn!(
@@ -165,13 +145,24 @@ enum Next {
     Again,
 }
 
-struct Loop {
+/// Who tells the loop what to do.
+pub(crate) trait Orders {
+    /// The next order. Safe to drop half-way.
+    async fn next(&mut self) -> Event;
+}
+
+impl Orders for Signals {
+    async fn next(&mut self) -> Event {
+        self.next().await
+    }
+}
+
+/// Receives, decides and writes until it is told to stop.
+pub(crate) struct Loop {
     clock: Clock,
     collector: Collector,
     batch: Batch,
-    listeners: Vec<Listener>,
-    /// The same, as the runtime sees them.
-    watches: Vec<UdpSocket>,
+    pub(crate) listeners: Vec<Listener>,
     may_gather: bool,
     /// When the sockets were last known to be empty; `None` if what comes is received at once.
     looked: Option<Timestamp>,
@@ -180,7 +171,41 @@ struct Loop {
 }
 
 impl Loop {
-    async fn run(&mut self, mut signals: Signals) {
+    /// One that writes where the configuration says.
+    pub(crate) fn new(config: Config, listeners: Vec<Listener>) -> Result<Self, RunError> {
+        let Config { log, buffering, explain, log_bytes, mut settings, .. } = config;
+        let log = open(log, buffering, log_bytes)?;
+        let explain = match explain {
+            Some(path) => Some(open(Some(path), buffering, log_bytes)?),
+            None => None,
+        };
+        let buffer = listeners.iter().map(Listener::buffer).min().unwrap_or_default();
+        settings.window = u32::try_from(buffer / 2).unwrap_or(u32::MAX);
+        Ok(Self {
+            clock: Clock::new(),
+            collector: Collector::new(settings),
+            batch: Batch::default(),
+            may_gather: buffer >= ROOMY,
+            looked: None,
+            listeners,
+            log,
+            explain,
+        })
+    }
+
+    /// The sockets as the runtime sees them; it must be there.
+    pub(crate) fn watches(&self) -> Result<Vec<UdpSocket>, RunError> {
+        let watches: io::Result<_> = self.listeners.iter().map(Listener::watch).collect();
+        watches.map_err(RunError::doing("watch the sockets"))
+    }
+
+    /// Works until it is told to stop, and writes what is left.
+    pub(crate) async fn run(mut self, mut orders: impl Orders, watches: &[UdpSocket]) {
+        self.work(&mut orders, watches).await;
+        self.finish();
+    }
+
+    async fn work(&mut self, orders: &mut impl Orders, watches: &[UdpSocket]) {
         let mut next = Next::Wait;
         loop {
             if next != Next::Wait {
@@ -193,7 +218,7 @@ impl Loop {
             let due = self.next_due();
             let receive = tokio::select! {
                 biased;
-                event = signals.next() => match event {
+                event = orders.next() => match event {
                     Event::Stop => return,
                     Event::Report => {
                         self.report();
@@ -205,7 +230,7 @@ impl Loop {
                     }
                 },
                 () = std::future::ready(()), if next != Next::Wait => true,
-                () = readable(&self.watches), if next == Next::Wait => true,
+                () = readable(watches), if next == Next::Wait => true,
                 () = sleep_until(due) => false,
             };
             if receive {
@@ -307,7 +332,7 @@ impl Loop {
     }
 
     /// Takes what the sockets still hold, decides and writes all of it.
-    fn finish(&mut self) -> ExitCode {
+    fn finish(&mut self) {
         let until = Instant::now() + DRAIN;
         for index in 0..self.listeners.len() {
             while self.receive_batch(index) > 0 && Instant::now() < until {
@@ -322,7 +347,6 @@ impl Loop {
             explain.finish(now);
         }
         self.report();
-        ExitCode::SUCCESS
     }
 }
 
@@ -354,7 +378,7 @@ async fn sleep_until(due: Option<Instant>) {
 #[derive(Debug)]
 pub struct RunError {
     text: String,
-    source: Option<Box<dyn std::error::Error>>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl RunError {
@@ -362,7 +386,7 @@ impl RunError {
         Self { text, source: Some(source.into()) }
     }
 
-    fn doing(deed: &'static str) -> impl Fn(io::Error) -> Self {
+    pub(crate) fn doing(deed: &'static str) -> impl Fn(io::Error) -> Self {
         move |source| Self::new(format!("cannot {deed}"), source)
     }
 }
@@ -375,7 +399,7 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref()
+        self.source.as_deref().map(|source| source as _)
     }
 }
 

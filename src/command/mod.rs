@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::acl::{AclError, Rule, Verdict};
 use crate::address::{AddressError, Host, ListenAddr, ServerArg};
-use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, Network, ProxyVersion};
+use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, ProxyVersion, Trusted};
 
 pub use parse::{VERBS, duration};
 use words::WordsError;
@@ -87,7 +87,7 @@ pub enum Setting {
     /// See [`Settings::abuse`](crate::config::Settings::abuse).
     Abuse(Option<ServerArg>),
     /// See [`Settings::accept_proxy`](crate::config::Settings::accept_proxy).
-    AcceptProxy(Vec<Network>),
+    AcceptProxy(Vec<Trusted>),
     /// See [`Config::backlog`](crate::config::Config::backlog).
     Backlog(NonZeroU32),
     /// See [`Timeouts::blacklist`](crate::config::Timeouts::blacklist).

@@ -15,7 +15,7 @@ use super::{AclCommand, Command, CommandError, Item, LogTo, Query, ServerChange,
 use super::{StatusForm, Switch};
 use crate::acl::{Rule, Verdict, Who};
 use crate::address::{self, AddressError, Host, ListenAddr, ServerArg};
-use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, Network, ProxyVersion};
+use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, Network, ProxyVersion, Trusted};
 
 /// The highest number a server can have.
 const MAX_SERVER: usize = 9_999;
@@ -50,7 +50,7 @@ const ABSENT: &[(&str, &str)] = &[
 /// The verbs, as `help` lists them: what is typed, and what comes of it.
 pub const VERBS: &[(&str, &str)] = &[
     ("abuse [SERVER]", "the server for clients that are denied; no abuse"),
-    ("accept_proxy [NET...]", "who has to speak the PROXY protocol to us; no accept_proxy"),
+    ("accept_proxy [NET|unix...]", "who has to speak the PROXY protocol to us; no accept_proxy"),
     ("acl", "all access lists"),
     ("acl N", "one access list; no acl N empties it"),
     ("acl N permit|deny NET|ADDR MASK|unix", "add a rule; no acl N RULE takes it out"),
@@ -290,7 +290,7 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
             args.address(ServerArg::parse).map(Some).map(Setting::Abuse)
         }),
         "accept_proxy" => {
-            args.setting(Item::AcceptProxy, |args| networks(args).map(Setting::AcceptProxy))
+            args.setting(Item::AcceptProxy, |args| trusted(args).map(Setting::AcceptProxy))
         }
         "backlog" => args.setting(Item::Backlog, |args| args.number(many).map(Setting::Backlog)),
         "blacklist" => args.setting(Item::Blacklist, |args| args.time().map(Setting::Blacklist)),
@@ -569,6 +569,22 @@ fn forwarded_for(args: &mut Args<'_>) -> Parsed<Setting> {
         "keep" => ForwardedFor::Keep(networks(args)?),
         _ => return args.expected(what),
     }))
+}
+
+/// One network or more, or `unix`.
+fn trusted(args: &mut Args<'_>) -> Parsed<Vec<Trusted>> {
+    let what = "networks, as in 10.0.0.0/8 2001:db8::/32, or unix";
+    let mut trusted = Vec::new();
+    while !args.is_empty() || trusted.is_empty() {
+        trusted.push(match args.word(what)? {
+            "unix" => Trusted::Unix,
+            text => match network(text) {
+                Some(network) => Trusted::Network(network),
+                None => return args.expected(what),
+            },
+        });
+    }
+    Ok(trusted)
 }
 
 /// One network or more.

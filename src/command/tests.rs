@@ -368,6 +368,7 @@ fn line() -> impl Strategy<Value = String> {
         "send_proxy v2",
         "no send_proxy",
         "accept_proxy 10.0.0.0/8 ::1",
+        "accept_proxy unix 10.0.0.1",
         "no accept_proxy",
         "source ::1",
         "source 10.0.0.1",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::words::Quoted;
 use super::{AclCommand, Command, Item, LogTo, Query, ServerChange, Setting, StatusForm, Switch};
 use crate::address::ServerArg;
-use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, Network, ProxyVersion};
+use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, Network, ProxyVersion, Trusted};
 
 impl Display for Command {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -175,6 +175,15 @@ fn list<T: Display>(items: &[T], f: &mut dyn fmt::Write) -> Result {
         write!(f, "{space}{}", Quoted(OsStr::new(&item.to_string())))?;
     }
     Ok(())
+}
+
+impl Display for Trusted {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::Network(network) => network.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
 }
 
 impl Display for Network {

@@ -12,8 +12,12 @@ use pen_records::request::{Cut, Fingerprint};
 use pen_records::time::Resolution;
 
 use super::duplex::{Duplex, Ready, Side};
-use super::http::{Follower, Note};
+use super::http::Note;
+use super::http::conversation::{Conversation, Verdict};
+use super::http::edit::Forward;
+use super::proxy::Header;
 use super::pump::{self, Ends, Leftovers, Pause, Watch};
+use super::shared::Counters;
 use super::socket::Socket;
 use crate::config::{Endpoint, Settings};
 use crate::mapping_log::{Notes, wall_clock};
@@ -26,18 +30,25 @@ pub(super) struct Connection {
     pub(super) number: u64,
     pub(super) client: Socket,
     pub(super) caller: Caller,
+    /// Where it connected to, if that is not our own address.
+    pub(super) to: Option<SocketAddr>,
+    pub(super) stage: Stage,
+    /// Whether the client's socket is watched.
+    pub(super) watched: bool,
     pub(super) server: Option<Server>,
     pub(super) tried: Tried,
     pub(super) duplex: Duplex,
     left: Leftovers,
-    /// What is noted of requests and responses; `None` if nothing is to be noted.
-    follower: Option<Box<Follower>>,
+    /// What is noted of requests and responses, and told to the server; `None` if that is nothing.
+    conversation: Option<Box<Conversation>>,
     pub(super) traffic: Traffic,
     pub(super) accepted: Instant,
-    /// When the last byte came, or an attempt to connect began.
+    /// When the last byte came or was taken, or an attempt to connect began.
     pub(super) active: Instant,
     /// The earliest of its timers that is set.
     pub(super) timer: Option<Instant>,
+    /// Whether it is among those that get another turn.
+    pub(super) queued: bool,
 }
 
 /// The server of a connection.
@@ -48,12 +59,15 @@ pub(super) struct Server {
     pub(super) addr: Arc<Endpoint>,
     /// Our own address towards it; only known if somebody wants to know.
     pub(super) local: Option<SocketAddr>,
-    pub(super) stage: Stage,
 }
 
-/// How far the connection to a server is.
+/// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// The client has to say for whom it connects; no server has been chosen.
+    Greeting,
+    /// It has, and waits until a connection to a server may be opened.
+    Waiting,
     /// It is being opened; the client has not been listened to.
     Connecting,
     /// Bytes go to and fro.
@@ -63,6 +77,8 @@ pub(super) enum Stage {
 /// What is due for a connection whose time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
+    /// The client did not say in time for whom it connects.
+    Greeting,
     /// The server did not answer in time.
     Connect,
     /// Nothing was said for too long.
@@ -83,20 +99,35 @@ impl Connection {
             number,
             client,
             caller,
+            to: None,
+            stage: Stage::Connecting,
+            watched: false,
             server: None,
             tried: Tried::default(),
             duplex: Duplex::new(settings.tcp.fastclose),
             left: Leftovers::default(),
-            follower: None,
+            conversation: None,
             traffic: Traffic::default(),
             accepted: now,
             active: now,
             timer: None,
+            queued: false,
         }
     }
 
     pub(super) fn is_open(&self) -> bool {
-        self.server.as_ref().is_some_and(|server| server.stage == Stage::Open)
+        self.stage == Stage::Open
+    }
+
+    /// What a server is told of the client by the PROXY protocol.
+    pub(super) fn header(&self) -> Header {
+        let to = self.to.or_else(|| self.client.local_addr());
+        match (self.caller.addr, to) {
+            (ClientAddr::Ip(ip), Some(to)) => {
+                Header::Forwarded { client: SocketAddr::new(ip, self.caller.port), to }
+            }
+            _ => Header::Own,
+        }
     }
 
     /// Notes what a socket is ready for.
@@ -104,19 +135,25 @@ impl Connection {
         self.duplex.ready(side, ready);
     }
 
-    /// Notes that it is open, and from now on what is said on it.
-    pub(super) fn note_opened(&mut self, notes: &mut Notes, now: Instant) {
-        if let Some(server) = &mut self.server {
+    /// It is open: from now on what is said on it is noted and edited, as far as that is asked for.
+    pub(super) fn opened(&mut self, settings: &Settings, notes: &mut Notes, now: Instant) {
+        let recorded = settings.log.is_some();
+        if let Some(server) = self.server.as_mut().filter(|_| recorded) {
             server.local = server.socket.local_addr();
             let opened = mapping(Kind::Opened, self.number, &self.caller, server);
             notes.note(&opened, now);
-            self.follower = Some(Box::default());
+        }
+        let policy = settings.http.as_ref();
+        let forward = policy.map(|policy| Forward::new(policy, self.caller.addr, "http"));
+        if recorded || forward.is_some() {
+            self.conversation = Some(Box::new(Conversation::new(recorded, forward)));
         }
     }
 
     /// Notes that it is over, if it was noted that it was open.
     pub(super) fn note_closed(&self, notes: &mut Notes, now: Instant) {
-        if let (Some(server), Some(_)) = (&self.server, &self.follower) {
+        let recorded = self.conversation.as_ref().is_some_and(|it| it.is_recorded());
+        if let Some(server) = self.server.as_ref().filter(|_| recorded) {
             let closed = Mapping {
                 to_server: Some(self.traffic.to_server),
                 to_client: Some(self.traffic.to_client),
@@ -127,28 +164,60 @@ impl Connection {
     }
 
     /// Forwards what there is to forward.
-    pub(super) fn pump(&mut self, buf: &mut [u8], notes: &mut Notes, now: Instant) -> Pause {
+    pub(super) fn pump(&mut self, turn: Turn<'_>) -> Pause {
         let Some(server) = &self.server else { return Pause::Wait };
-        let before = self.traffic;
+        let before = (self.traffic, self.left.len());
+        // What is only thrown away keeps no connection.
+        let in_vain = self.duplex.only_discards();
+        let Turn { room, notes, counters, now } = turn;
         let mut ends = Pair { client: &self.client, server: &server.socket };
         let (number, caller) = (self.number, &self.caller);
+        let recorded = self.conversation.as_ref().is_some_and(|it| it.is_recorded());
         let mut watch = Watcher {
             traffic: &mut self.traffic,
-            follower: self.follower.as_deref_mut(),
-            note: |note: Note<'_>| notes.note(&noted(note, number, caller, server), now),
+            conversation: self.conversation.as_deref_mut(),
+            edited: &mut room.edited,
+            note: |note: Note<'_>| {
+                if recorded {
+                    notes.note(&noted(note, number, caller, server), now);
+                }
+            },
+            judge: |verdict| counters.judged(verdict),
         };
-        let pause = pump::pump(&mut self.duplex, &mut self.left, &mut ends, &mut watch, buf);
-        if self.traffic != before {
+        let (duplex, left) = (&mut self.duplex, &mut self.left);
+        let pause = pump::pump(duplex, left, &mut ends, &mut watch, &mut room.read);
+        if (self.traffic, self.left.len()) != before && !in_vain {
             self.active = now;
         }
         pause
     }
 
+    /// As [`Self::pump`], where nothing was heard of for long: the kernel tells of room only when there
+    /// is much of it, and who takes a little now and then is not silent.
+    pub(super) fn pump_again(&mut self, turn: Turn<'_>) -> Pause {
+        for side in [Side::Client, Side::Server] {
+            self.duplex.ready(side, Ready { writable: true, ..Ready::default() });
+        }
+        self.pump(turn)
+    }
+
+    /// Whether bytes wait that could not be written yet.
+    pub(super) fn has_left(&self) -> bool {
+        !self.left.is_empty()
+    }
+
     /// When something is due if nothing happens, and what.
     pub(super) fn due(&self, settings: &Settings) -> Option<(Instant, Due)> {
         let times = &settings.timeouts;
-        if !self.is_open() {
-            return Some((self.active + times.connect, Due::Connect));
+        match self.stage {
+            Stage::Greeting => {
+                let time = times.first_byte.unwrap_or(times.connect);
+                return Some((self.accepted + time, Due::Greeting));
+            }
+            // Others' attempts come to an end.
+            Stage::Waiting => return None,
+            Stage::Connecting => return Some((self.active + times.connect, Due::Connect)),
+            Stage::Open => {}
         }
         let first = times.first_byte.filter(|_| self.traffic.to_server == 0);
         let silence = [
@@ -162,12 +231,18 @@ impl Connection {
         silence.into_iter().flatten().min_by_key(|(due, _)| *due)
     }
 
-    /// Closes both ends so that whoever is left sees a reset.
+    /// Closes both ends so that whoever was not told of an end sees a reset. The other one is closed
+    /// only: a reset would take back what is still under way to it.
     pub(super) fn reset(self) -> Option<Seat> {
-        self.client.reset();
-        let server = self.server?;
-        server.socket.reset();
-        Some(server.seat)
+        let [client, server] = [Side::Client, Side::Server];
+        if !self.duplex.was_told_the_end(client) {
+            self.client.reset();
+        }
+        let Server { socket, seat, .. } = self.server?;
+        if !self.duplex.was_told_the_end(server) {
+            socket.reset();
+        }
+        Some(seat)
     }
 }
 
@@ -199,36 +274,67 @@ impl Ends for Pair<'_> {
     }
 }
 
-struct Watcher<'a, N> {
-    traffic: &'a mut Traffic,
-    follower: Option<&'a mut Follower>,
-    note: N,
+/// Room that a worker lends while bytes pass.
+#[derive(Debug)]
+pub(super) struct Room {
+    /// For what is read.
+    pub(super) read: Box<[u8]>,
+    /// For what was made of it.
+    edited: Vec<u8>,
 }
 
-impl<N: FnMut(Note<'_>)> Watch for Watcher<'_, N> {
+impl Room {
+    /// To read so many bytes at a time.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { read: vec![0; bytes].into_boxed_slice(), edited: Vec::new() }
+    }
+}
+
+/// What a worker lends to a connection that has its turn.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    pub(super) room: &'a mut Room,
+    pub(super) notes: &'a mut Notes,
+    pub(super) counters: &'a Counters,
+    pub(super) now: Instant,
+}
+
+struct Watcher<'a, N, J> {
+    traffic: &'a mut Traffic,
+    conversation: Option<&'a mut Conversation>,
+    edited: &'a mut Vec<u8>,
+    note: N,
+    judge: J,
+}
+
+impl<N: FnMut(Note<'_>), J: FnMut(Verdict)> Watch for Watcher<'_, N, J> {
     fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8] {
         let count = bytes.len() as u64;
-        let follower = self.follower.as_deref_mut();
         match from {
-            Side::Client => {
-                self.traffic.to_server += count;
-                follower.into_iter().for_each(|it| it.requests(bytes, &mut self.note));
+            Side::Client => self.traffic.to_server += count,
+            Side::Server => self.traffic.to_client += count,
+        }
+        match (self.conversation.as_deref_mut(), from) {
+            (None, _) => bytes,
+            (Some(it), Side::Client) => {
+                it.from_client(bytes, self.edited, &mut self.note, &mut self.judge)
             }
-            Side::Server => {
-                self.traffic.to_client += count;
-                follower.into_iter().for_each(|it| it.responses(bytes, &mut self.note));
+            (Some(it), Side::Server) => {
+                it.from_server(bytes, &mut self.note);
+                bytes
             }
         }
-        bytes
+    }
+
+    fn refuses(&self, from: Side) -> bool {
+        from == Side::Client && self.conversation.as_deref().is_some_and(Conversation::refuses)
     }
 
     fn end(&mut self, from: Side) -> &[u8] {
-        if from == Side::Server
-            && let Some(follower) = self.follower.as_deref_mut()
-        {
-            follower.responses_end(&mut self.note);
+        match (self.conversation.as_deref_mut(), from) {
+            (Some(it), Side::Server) => it.server_ends(&mut self.note),
+            (None, _) | (_, Side::Client) => b"",
         }
-        b""
     }
 }
 

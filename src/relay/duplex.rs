@@ -12,7 +12,8 @@
 //!
 //! - every byte that was read before an end of stream is written before that end is passed on;
 //! - an end of stream is passed on as one, in each direction on its own;
-//! - a reset is passed on as a reset;
+//! - a reset is passed on as a reset; one that comes behind an end takes back nothing of what came before that
+//!   end, and the side that was told of it is closed and not cut ([`Duplex::was_told_the_end`]);
 //! - a way reads only when it has nothing left to write and the receiver takes bytes: a slow reader
 //!   slows its writer, and a silent pair holds no buffer.
 
@@ -110,6 +111,8 @@ enum State {
     Ending,
     Ended,
     Broken,
+    /// What comes is not forwarded any more; the receiver has not been told yet.
+    Refused,
 }
 
 /// What is known of one socket.
@@ -164,8 +167,19 @@ impl Duplex {
         known.failed |= ready.failed;
         // Whoever still reads from it will come to the failure; if nobody does, this is the news.
         if ready.failed && !self.reads_from(side) {
-            self.reset = true;
+            self.gone(side);
         }
+    }
+
+    /// A side that had said all takes no more, either.
+    fn gone(&mut self, side: Side) {
+        let way = &mut self.ways[side.other() as usize];
+        way.left = 0;
+        // There is nobody to pass an end on to any more.
+        way.state = match way.state {
+            State::Open | State::Broken | State::Refused => State::Broken,
+            State::Ending | State::Ended => State::Ended,
+        };
     }
 
     /// Bytes that go to `side` before anything else, from elsewhere than its other end.
@@ -182,6 +196,8 @@ impl Duplex {
         let steps = [self.turn, self.turn.other()].map(|from| self.step(from));
         match (steps, self.ways.map(|way| way.state)) {
             (_, [State::Ended, State::Ended]) => Step::Close,
+            // The client has gone, and all that it said has arrived: the server is to know.
+            (_, [State::Ended, State::Broken]) => Step::Reset,
             ([Step::Wait, second], _) => second,
             ([first, _], _) => first,
         }
@@ -193,7 +209,7 @@ impl Duplex {
         let readable = self.sockets[from as usize].ready.readable;
         let writable = self.sockets[to as usize].ready.writable;
         match way.state {
-            State::Open | State::Ending if way.left > 0 => {
+            State::Open | State::Ending | State::Refused if way.left > 0 => {
                 if writable {
                     Step::Write(to)
                 } else {
@@ -201,9 +217,12 @@ impl Duplex {
                 }
             }
             State::Open if readable && writable => Step::Read(from),
+            // While the rest of what a client said before it went arrives, its server is not
+            // listened to: that ends in a moment, and a download that nobody wants is no traffic.
+            State::Broken if from == Side::Server && !self.reads_from(Side::Client) => Step::Wait,
             // Read and forgotten: bytes left unread would turn our close into a reset.
             State::Broken if readable => Step::Read(from),
-            State::Ending => Step::Finish(to),
+            State::Ending | State::Refused => Step::Finish(to),
             State::Open | State::Broken | State::Ended => Step::Wait,
         }
     }
@@ -224,11 +243,16 @@ impl Duplex {
                 }
             }
             ReadOutcome::Blocked => ready.readable = false,
-            // After an end of stream the kernel tells of a reset by an event alone.
-            ReadOutcome::End if lost || ready.failed => self.reset = true,
+            // The write was told of the reset; a read then finds nothing but an end.
+            ReadOutcome::End if lost => self.reset = true,
             ReadOutcome::End => {
                 ready.readable = false;
+                // A failure that the read was not told of came behind the end.
+                let failed = ready.failed;
                 way.state = if way.state == State::Open { State::Ending } else { State::Ended };
+                if failed {
+                    self.gone(from);
+                }
                 self.close_fast(from);
             }
             ReadOutcome::Reset => self.reset = true,
@@ -249,9 +273,6 @@ impl Duplex {
                 let socket = &mut self.sockets[to as usize];
                 socket.ready.readable = true;
                 socket.lost |= outcome == WriteOutcome::Reset;
-                if socket.lost && !self.reads_from(to) {
-                    self.reset = true;
-                }
             }
         }
         if self.fast != FastClose::Off {
@@ -262,7 +283,17 @@ impl Duplex {
 
     /// A [`Step::Finish`] was done.
     pub fn did_finish(&mut self, to: Side) {
-        self.ways[to.other() as usize].state = State::Ended;
+        let way = &mut self.ways[to.other() as usize];
+        way.state = if way.state == State::Refused { State::Broken } else { State::Ended };
+    }
+
+    /// Nothing more of what comes from this side is for the other one, which is told that this was the
+    /// end; what still comes is read and forgotten.
+    pub fn refuse(&mut self, from: Side) {
+        let way = &mut self.ways[from as usize];
+        if way.state == State::Open {
+            way.state = State::Refused;
+        }
     }
 
     /// Bytes that were read and not yet written to `side`.
@@ -271,10 +302,24 @@ impl Duplex {
         self.ways[side.other() as usize].left
     }
 
-    /// Whether one side has said all and the other one has not.
+    /// Whether one side has said all and the other one has not. What it said may still be under way.
     #[must_use]
     pub fn is_half_closed(&self) -> bool {
         self.ways.iter().any(|way| way.state != State::Open)
+            || self.sockets.iter().any(|socket| socket.ready.ended)
+    }
+
+    /// Whether nothing is passed on any more: whatever still comes is thrown away.
+    #[must_use]
+    pub fn only_discards(&self) -> bool {
+        self.ways.iter().all(|way| matches!(way.state, State::Broken | State::Ended))
+    }
+
+    /// Whether all that this side was to get has been written, and then the end. To cut it would take
+    /// back what is still under way.
+    #[must_use]
+    pub fn was_told_the_end(&self, side: Side) -> bool {
+        self.ways[side.other() as usize].state == State::Ended
     }
 
     /// Whether bytes from this side are read to be thrown away.
@@ -284,7 +329,7 @@ impl Duplex {
     }
 
     fn reads_from(&self, side: Side) -> bool {
-        matches!(self.ways[side as usize].state, State::Open | State::Broken)
+        matches!(self.ways[side as usize].state, State::Open | State::Broken | State::Refused)
     }
 
     /// Ends both ways with the end of this side, if that was asked for, once nothing is left of either.

@@ -6,6 +6,7 @@
 //! pump        forwards on two ends as the duplex says
 //! duplex      what is to be done for two ways of bytes; owns no socket
 //! http        what is noticed of HTTP as the bytes pass
+//! proxy       who the client is, by the PROXY protocol
 //! socket      non-blocking sockets and listeners
 //! ```
 //!
@@ -14,6 +15,7 @@
 mod connection;
 pub mod duplex;
 pub mod http;
+pub mod proxy;
 pub mod pump;
 pub mod report;
 pub mod shared;

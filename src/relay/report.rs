@@ -55,10 +55,11 @@ impl Report {
 fn describe(connection: &Connection, now: Instant) -> ConnectionNow {
     let caller = &connection.caller;
     let server = connection.server.as_ref();
-    let stage = match server.map(|server| server.stage) {
-        Some(Stage::Open) if connection.duplex.is_half_closed() => snapshot::Stage::HalfClosed,
-        Some(Stage::Open) => snapshot::Stage::Open,
-        Some(Stage::Connecting) | None => snapshot::Stage::Connecting,
+    let stage = match connection.stage {
+        Stage::Greeting => snapshot::Stage::Greeting,
+        Stage::Waiting | Stage::Connecting => snapshot::Stage::Connecting,
+        Stage::Open if connection.duplex.is_half_closed() => snapshot::Stage::HalfClosed,
+        Stage::Open => snapshot::Stage::Open,
     };
     let client = match caller.addr {
         pen_records::addr::ClientAddr::Ip(ip) => {

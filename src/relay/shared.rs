@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
+use tracing::warn;
 
 use super::connection::Stage;
+use super::http::conversation::Verdict;
 use super::report::Question;
 use crate::config::{Endpoint, Settings};
 use crate::pool::{Pool, ServerId};
@@ -42,6 +44,8 @@ pub struct Counters {
     pub refused: AtomicU64,
     /// Clients that the client list denied.
     pub denied: AtomicU64,
+    /// Clients that had to send a PROXY header and sent none, or a bad one.
+    pub bad_headers: AtomicU64,
     /// Attempts to connect to a server that failed.
     pub failed_attempts: AtomicU64,
     /// Connections that were passed to another server after that.
@@ -52,6 +56,30 @@ pub struct Counters {
     pub timeouts: AtomicU64,
     /// Times that no client could be accepted, for want of descriptors or memory.
     pub accept_failures: AtomicU64,
+    /// In HTTP mode: connections with a request that was refused.
+    pub http_refused: AtomicU64,
+    /// In HTTP mode: connections that are none of HTTP/1.x, and passed as they were.
+    pub not_http: AtomicU64,
+}
+
+impl Counters {
+    /// Counts what HTTP mode had to say, and says it aloud the first time.
+    pub(super) fn judged(&self, verdict: Verdict) {
+        match verdict {
+            Verdict::NotHttp => {
+                if self.not_http.fetch_add(1, Ordering::Relaxed) == 0 {
+                    warn!(
+                        "a client does not speak HTTP/1.x: it passes as it is, and is told to nobody"
+                    );
+                }
+            }
+            Verdict::Refused(refusal) => {
+                if self.http_refused.fetch_add(1, Ordering::Relaxed) == 0 {
+                    warn!("a request is refused with {}: {}", refusal.status(), refusal.what());
+                }
+            }
+        }
+    }
 }
 
 impl Shared {
@@ -135,10 +163,25 @@ impl Shared {
         true
     }
 
-    /// One that was being opened is open.
+    /// One that was being opened is open, or waits for its client.
     pub(super) fn opened(&self) {
         self.pending.fetch_sub(1, Ordering::SeqCst);
         self.made_room();
+    }
+
+    /// One that has waited for its client is to be opened. If there is no room for that, whoever asks is
+    /// woken when there is.
+    pub(super) fn open_now(&self, settings: &Settings) -> bool {
+        let most = settings.limits.pending.get();
+        let take = || {
+            let more = |count| (count < most).then_some(count + 1);
+            self.pending.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+        };
+        take() || {
+            self.waiting.store(true, Ordering::SeqCst);
+            // Room may have been made before anybody knew that it was waited for.
+            take()
+        }
     }
 
     /// One that has entered leaves.

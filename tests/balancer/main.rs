@@ -1,8 +1,13 @@
 //! The balancer's workers on real sockets, in this process.
 
 mod choosing;
+mod collect;
+mod endings;
+mod http;
 mod limits;
 mod process;
+mod proxy;
 mod records;
 mod streams;
 mod support;
+mod transparent;

@@ -11,7 +11,14 @@ use pen_records::mapping::{Kind, Mapping};
 
 use crate::support::{Listener, PATIENCE, Site, Stream, over, until};
 
-struct Collector(UdpSocket);
+pub(crate) struct Collector(UdpSocket);
+
+/// Somewhere to send mappings to, and its name.
+pub(crate) fn collector() -> (Collector, LogTarget) {
+    let collector = Collector::new();
+    let target = collector.target();
+    (collector, target)
+}
 
 impl Collector {
     fn new() -> Self {
@@ -25,7 +32,7 @@ impl Collector {
         LogTarget::Collector { name: addr.to_string(), addr }
     }
 
-    fn datagram(&self) -> Vec<u8> {
+    pub(crate) fn datagram(&self) -> Vec<u8> {
         let mut buf = vec![0; 2_048];
         let len = self.0.recv(&mut buf).expect("one comes");
         buf.truncate(len);

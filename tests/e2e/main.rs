@@ -2,8 +2,9 @@
 //!
 //! [`roads`] sends lines over every road that leads into a log and wants each to name its client,
 //! [`truth`] sends traffic in which that is not possible and wants it to be said, [`stories`]
-//! merges the files of `fixtures/`. nginx, Apache and Debian's `pen` have to be installed.
+//! merges the files of `fixtures/`, [`demo`] is what README shows. nginx, Apache and Debian's `pen` have to be installed.
 
+mod demo;
 mod roads;
 mod stories;
 mod support;

@@ -100,7 +100,7 @@ impl Plan {
         let input = Input {
             servers: (1..=servers)
                 .map(|n| Server {
-                    addr: format!("10.0.0.{n}"),
+                    addr: format!("10.0.{}.{}", n / 256, n % 256),
                     log: folder.join(format!("access-{n}.log")),
                     truth: folder.join(format!("truth-{n}")),
                 })

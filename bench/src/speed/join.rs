@@ -42,7 +42,7 @@ fn race(contenders: &mut [Contender], rounds: usize) -> Result<Vec<Cost>, Failur
     Ok(contenders.iter().map(|contender| Cost::median(&contender.costs)).collect())
 }
 
-const BASE: Plan = Plan { lines: 0, rate: 500, servers: 4, clients: 5_000 };
+pub(super) const BASE: Plan = Plan { lines: 0, rate: 500, servers: 4, clients: 5_000 };
 
 /// Plain files.
 pub(super) fn plain(args: &Args) -> Result<(), Failure> {
@@ -137,7 +137,7 @@ fn ours_joining(input: &Input, name: &str, options: &[OsString]) -> Contender {
 }
 
 /// `-p MAPPINGS server:file …`, as both programs take it.
-fn joining(input: &Input, options: &[OsString]) -> Vec<OsString> {
+pub(super) fn joining(input: &Input, options: &[OsString]) -> Vec<OsString> {
     let mut arguments = options.to_vec();
     arguments.extend(["-p".into(), input.mappings.clone().into_os_string()]);
     for server in &input.servers {

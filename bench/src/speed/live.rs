@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::cost::{children_cpu, middle};
-use super::sender::{Lines, Load, send};
+use super::sender::{Load, Spelling, send};
 use super::{Args, ours, theirs, this_program};
 use crate::{During, Failure};
 
@@ -31,7 +31,7 @@ pub(super) fn close(args: &Args) -> Result<(), Failure> {
         outstanding: 0,
         requests: None,
         rate: None,
-        lines: Lines::Classic,
+        spelling: Spelling::Classic,
     };
     heading("live: a record and its line, each request once", args);
     for rate in [Some(50_000), Some(100_000), Some(150_000), None] {
@@ -47,7 +47,7 @@ pub(super) fn outstanding(args: &Args) -> Result<(), Failure> {
         let pairs = args.pairs.max(outstanding);
         compare(
             args,
-            Load { pairs, outstanding, requests: None, rate: None, lines: Lines::Classic },
+            Load { pairs, outstanding, requests: None, rate: None, spelling: Spelling::Classic },
         )?;
     }
     Ok(())
@@ -62,20 +62,26 @@ pub(super) fn repeating(args: &Args) -> Result<(), Failure> {
             outstanding: 500,
             requests: Some(50),
             rate,
-            lines: Lines::Classic,
+            spelling: Spelling::Classic,
         };
         compare(args, load)?;
     }
     Ok(())
 }
 
-/// Lines as shipments.
+/// Records and lines as ours send them: in packets, and in shipments as large as loopback and a network
+/// take them.
 pub(super) fn shipments(args: &Args) -> Result<(), Failure> {
-    heading("shipments: records as classic datagrams, lines in shipments of 1,400 bytes", args);
-    for rate in [Some(100_000), Some(200_000), None] {
-        let load =
-            Load { pairs: args.pairs, outstanding: 0, requests: None, rate, lines: Lines::Shipped };
-        compare(args, load)?;
+    for shipment in [32_768, 1_400] {
+        let what = format!("shipments: records in packets, lines in shipments of {shipment} bytes");
+        heading(&what, args);
+        for rate in [Some(250_000), Some(500_000), Some(1_000_000), None] {
+            let spelling = Spelling::Ours { shipment };
+            compare(
+                args,
+                Load { pairs: args.pairs, outstanding: 0, requests: None, rate, spelling },
+            )?;
+        }
     }
     Ok(())
 }
@@ -95,7 +101,7 @@ fn compare(args: &Args, load: Load) -> Result<(), Failure> {
     collectors.extend(others);
     collectors.push(Contender::receiver()?);
     // The C collector does not know shipments.
-    if load.lines == Lines::Classic
+    if load.spelling == Spelling::Classic
         && let Some(c) = theirs("penlogd")
     {
         collectors.insert(0, Contender::collector("C", c));

@@ -1,14 +1,16 @@
-//! How fast the log road is: side by side with other programs, in one run, as ratios.
+//! How fast ours is: side by side with other programs, in one run, as ratios.
 //!
 //! Nothing here asserts: figures are printed, and whoever runs it judges. Two programs that share a
 //! machine with others are measured in turn, several times, and the middle figure counts.
 
+mod balance;
 mod cost;
 mod inflate;
 mod input;
 mod join;
 mod judge;
 mod live;
+mod memory;
 mod phrases;
 mod random;
 mod receiver;
@@ -16,11 +18,10 @@ mod sender;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use clap::ValueEnum;
 
-use crate::{During, Failure};
+use crate::{During, Failure, build, workspace};
 
 /// What to measure, and how much of it.
 #[derive(clap::Args, Debug)]
@@ -59,6 +60,8 @@ enum What {
     JoinFlat,
     /// mergelogs on gzipped files, beside inflating alone
     JoinGz,
+    /// the most memory that mergelogs takes: a thousand logs at once, and other hard shapes
+    JoinMemory,
     /// penlogd, each line right behind its record
     Live,
     /// penlogd, with up to a million records outstanding
@@ -67,6 +70,8 @@ enum What {
     LiveRepeating,
     /// penlogd, with shipments in place of single lines
     Shipments,
+    /// pen, beside C pen, nginx stream and HAProxy
+    Balance,
     #[value(hide = true)]
     Measured,
     #[value(hide = true)]
@@ -86,7 +91,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         What::Receive => return receiver::receive(&args.rest),
         _ => {}
     }
-    build()?;
+    build(&["pen", "penlogd"])?;
     println!(
         "Figures are good only beside each other: whatever else runs on this machine is in them."
     );
@@ -100,6 +105,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if wanted(What::JoinGz) {
         join::gzipped(args)?;
     }
+    if wanted(What::JoinMemory) {
+        memory::of_joins(args)?;
+    }
     if wanted(What::Live) {
         live::close(args)?;
     }
@@ -112,28 +120,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if wanted(What::Shipments) {
         live::shipments(args)?;
     }
+    if wanted(What::Balance) {
+        balance::run(args)?;
+    }
     Ok(())
-}
-
-/// The root of the workspace this program was built from.
-fn workspace() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
 /// Where made input is kept between runs.
 fn data_folder() -> PathBuf {
     workspace().join("target/bench-data")
-}
-
-/// Builds the programs that are measured, in the profile that is measured.
-fn build() -> Result<(), Failure> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo)
-        .args(["build", "--release", "--quiet", "-p", "pen", "-p", "penlogd"])
-        .current_dir(workspace())
-        .status()
-        .during("run cargo")?;
-    if built.success() { Ok(()) } else { Err(Failure::new("the programs do not build")) }
 }
 
 /// This very program, to run another part of it.
@@ -144,7 +139,8 @@ fn this_program() -> Result<PathBuf, Failure> {
 /// A program of ours.
 fn ours(name: &str) -> PathBuf {
     let folder = std::env::var_os("CARGO_TARGET_DIR");
-    folder.map_or_else(|| workspace().join("target"), PathBuf::from).join("release").join(name)
+    let folder = folder.map_or_else(|| workspace().join("target"), PathBuf::from);
+    folder.join(if cfg!(debug_assertions) { "debug" } else { "release" }).join(name)
 }
 
 /// A program of the system, if it is installed.

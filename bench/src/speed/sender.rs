@@ -1,14 +1,19 @@
-//! A sender of classic datagrams at full speed: records as a balancer sends them, lines as the
-//! servers do, each from an address of its own.
+//! A sender at full speed: records as a balancer sends them, lines as the servers do, each from an
+//! address of its own.
 
 use std::io::IoSlice;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
 use nix::unistd::Pid;
+use pen_records::addr::{ClientAddr, ServerAddr};
+use pen_records::attribution::text_hash;
+use pen_records::mapping::packet::{OVERHEAD, write_packet, write_record};
+use pen_records::mapping::{Kind, Mapping, RequestText};
+use pen_records::request::Cut;
 use pen_records::shipment::{Origin, Push, Server, Stamp, Writer};
 use pen_records::time::Timestamp;
 
@@ -16,8 +21,7 @@ use super::input::client;
 use super::random::Random;
 use crate::{During, Failure};
 
-/// Datagrams that one call hands to the kernel. A line follows its record after this many records
-/// at the earliest.
+/// Datagrams that one call hands to the kernel.
 const BATCH: usize = 32;
 const SERVERS: u64 = 4;
 
@@ -32,21 +36,37 @@ pub(super) struct Load {
     pub(super) requests: Option<u64>,
     /// Pairs a second; `None`: as fast as it goes.
     pub(super) rate: Option<u64>,
-    /// How lines travel.
-    pub(super) lines: Lines,
+    /// How records and lines travel.
+    pub(super) spelling: Spelling,
 }
 
-/// How lines travel.
+/// How records and lines travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lines {
-    /// Each in a datagram of its own, as it is.
+pub(super) enum Spelling {
+    /// Each in a datagram of its own, as the C programs send them.
     Classic,
-    /// Several in a shipment.
-    Shipped,
+    /// As ours do: records in packets that fit an Ethernet frame, lines in shipments of so many bytes.
+    Ours {
+        /// The most bytes of a shipment.
+        shipment: usize,
+    },
 }
 
-/// Bytes of a shipment, so that it fits an Ethernet frame.
-const SHIPMENT: usize = 1400;
+impl Load {
+    /// Pairs that are made together. A line follows its record after so many records at the earliest.
+    pub(super) const fn batch(&self) -> u64 {
+        match self.spelling {
+            Spelling::Classic => 32,
+            Spelling::Ours { .. } => 512,
+        }
+    }
+}
+
+const REFERER: &[u8] = b"https://www.example.org/start";
+const USER_AGENT: &[u8] = b"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
+
+/// The most bytes of a packet of records.
+const PACKET: usize = 1400;
 
 /// Sends it all to a collector on loopback, from this thread, on this core.
 pub(super) fn send(load: Load, port: u16, core: usize) -> Result<Duration, Failure> {
@@ -58,29 +78,24 @@ pub(super) fn send(load: Load, port: u16, core: usize) -> Result<Duration, Failu
     let servers: Vec<_> = (1..=SERVERS)
         .map(|n| Source::new(&format!("127.0.1.{n}"), port))
         .collect::<Result<_, _>>()?;
-    let mut writers: Vec<_> = (1..=SERVERS)
-        .map(|id| Origin { id, start: Timestamp::from_micros(0) })
-        .map(|origin| Writer::new(origin, Server::default(), SHIPMENT))
-        .collect();
+    let mut lines: Vec<_> = (1..=SERVERS).map(|id| Out::of(load, id)).collect();
+    let mut records = Out::of(load, 0);
     let mut texts = Batch::new();
-    let batches = load.pairs.div_ceil(BATCH as u64);
-    let behind = load.outstanding.div_ceil(BATCH as u64).min(batches);
+    let batches = load.pairs.div_ceil(load.batch());
+    let behind = load.outstanding.div_ceil(load.batch()).min(batches);
     let begin = Instant::now();
     for batch in 0..batches + behind {
         if batch < batches {
-            texts.compose(load, batch, record);
+            records.compose(&mut texts, load, batch, Half::Record);
             balancer.send(&mut texts)?;
         }
         if let Some(batch) = batch.checked_sub(behind) {
             let server = usize::try_from(batch % SERVERS).expect("it is small");
-            texts.compose(load, batch, line);
-            if load.lines == Lines::Shipped {
-                texts.ship(&mut writers[server]);
-            }
+            lines[server].compose(&mut texts, load, batch, Half::Line);
             servers[server].send(&mut texts)?;
         }
         if let Some(rate) = load.rate {
-            let due = Duration::from_secs_f64((batch * BATCH as u64) as f64 / rate as f64);
+            let due = Duration::from_secs_f64((batch * load.batch()) as f64 / rate as f64);
             while begin.elapsed() < due {
                 std::hint::spin_loop();
             }
@@ -100,86 +115,165 @@ impl Source {
     }
 
     fn send(&self, batch: &mut Batch) -> Result<(), Failure> {
-        let Batch { bytes, ends, headers } = batch;
+        let Batch { bytes, ends, headers, .. } = batch;
         let mut start = 0;
-        let slices: Vec<_> = ends
-            .iter()
-            .map(|&end| [IoSlice::new(&bytes[std::mem::replace(&mut start, end)..end])])
-            .collect();
-        // The sockets are connected; without an address the call would send nothing.
-        let nowhere: [Option<SockaddrIn>; BATCH] = [None; BATCH];
-        // Fewer than asked are sent only where the kernel is out of memory: they count as lost.
-        sendmmsg(
-            self.0.as_raw_fd(),
-            headers,
-            &slices,
-            &nowhere[..slices.len()],
-            [],
-            MsgFlags::empty(),
-        )
-        .during("send")?;
+        for ends in ends.chunks(BATCH) {
+            let slices: Vec<_> = ends
+                .iter()
+                .map(|&end| [IoSlice::new(&bytes[std::mem::replace(&mut start, end)..end])])
+                .collect();
+            // The sockets are connected; without an address the call would send nothing.
+            let nowhere: [Option<SockaddrIn>; BATCH] = [None; BATCH];
+            // Fewer than asked are sent only where the kernel is out of memory: they count as lost.
+            let nowhere = &nowhere[..slices.len()];
+            sendmmsg(self.0.as_raw_fd(), headers, &slices, nowhere, [], MsgFlags::empty())
+                .during("send")?;
+        }
         Ok(())
     }
 }
 
-/// Datagrams to be sent by one call.
+/// Datagrams to be sent together.
 struct Batch {
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    /// A record or line that is being made.
+    text: Vec<u8>,
     headers: MultiHeaders<SockaddrIn>,
 }
 
 impl Batch {
     fn new() -> Self {
         let headers = MultiHeaders::preallocate(BATCH, None);
-        Self { bytes: Vec::new(), ends: Vec::new(), headers }
-    }
-
-    fn compose(&mut self, load: Load, batch: u64, text: fn(&mut Vec<u8>, &Pair)) {
-        self.bytes.clear();
-        self.ends.clear();
-        let first = batch * BATCH as u64;
-        for n in first..(first + BATCH as u64).min(load.pairs) {
-            let client = Random::new(n).below(5_000);
-            let request = load.requests.map_or(n, |requests| n % requests);
-            let server = b'1' + u8::try_from(batch % SERVERS).expect("it is small");
-            text(&mut self.bytes, &Pair { client, request, server });
-            self.ends.push(self.bytes.len());
-        }
+        Self { bytes: Vec::new(), ends: Vec::new(), text: Vec::new(), headers }
     }
 }
 
-impl Batch {
-    /// Puts the lines that are here into shipments.
-    fn ship(&mut self, writer: &mut Writer) {
-        let lines = std::mem::take(&mut self.bytes);
-        let ends = std::mem::take(&mut self.ends);
-        let mut start = 0;
-        for end in ends {
-            let line = &lines[std::mem::replace(&mut start, end)..end];
-            let line = line.strip_suffix(b"\n").unwrap_or(line);
-            if writer.push(line, None) != Push::Taken {
-                self.finish(writer);
-                // It is a short line, and the shipment is empty.
-                let _ = writer.push(line, None);
+/// Which half of a pair.
+#[derive(Clone, Copy)]
+enum Half {
+    Record,
+    Line,
+}
+
+/// Makes datagrams of one sender.
+enum Out {
+    Classic,
+    Packets { origin: Origin, number: u64, records: Vec<u8>, count: u32 },
+    Shipments(Box<Writer>),
+}
+
+impl Out {
+    /// Sender 0 is the balancer.
+    fn of(load: Load, id: u64) -> Self {
+        let origin = Origin { id, start: Timestamp::from_micros(0) };
+        match load.spelling {
+            Spelling::Classic => Self::Classic,
+            Spelling::Ours { .. } if id == 0 => {
+                Self::Packets { origin, number: 0, records: Vec::new(), count: 0 }
+            }
+            Spelling::Ours { shipment } => {
+                Self::Shipments(Box::new(Writer::new(origin, Server::default(), shipment)))
             }
         }
-        self.finish(writer);
     }
 
-    fn finish(&mut self, writer: &mut Writer) {
-        let bytes = &mut self.bytes;
-        writer.finish(Stamp::default(), |shipment| bytes.extend_from_slice(shipment));
-        self.ends.push(self.bytes.len());
+    fn compose(&mut self, out: &mut Batch, load: Load, batch: u64, half: Half) {
+        out.bytes.clear();
+        out.ends.clear();
+        let first = batch * load.batch();
+        for n in first..(first + load.batch()).min(load.pairs) {
+            let client = Random::new(n).below(5_000);
+            let request = load.requests.map_or(n, |requests| n % requests);
+            let server = b'1' + u8::try_from(batch % SERVERS).expect("it is small");
+            self.push(out, &Pair { n, client, request, server }, half);
+        }
+        self.finish(out);
+    }
+
+    fn push(&mut self, out: &mut Batch, pair: &Pair, half: Half) {
+        out.text.clear();
+        match (&self, half) {
+            (Self::Classic, Half::Record) => record(&mut out.bytes, pair),
+            (Self::Packets { .. }, _) => packed(&mut out.text, pair),
+            (Self::Classic, Half::Line) => line(&mut out.bytes, pair),
+            (Self::Shipments(_), _) => line(&mut out.text, pair),
+        }
+        if !self.take(&out.text) {
+            self.finish(out);
+            self.take(&out.text);
+        }
+    }
+
+    /// Whether there was room for it.
+    fn take(&mut self, text: &[u8]) -> bool {
+        match self {
+            Self::Classic => false,
+            Self::Packets { records, count, .. } => {
+                let fits = OVERHEAD + records.len() + text.len() <= PACKET;
+                if fits {
+                    records.extend_from_slice(text);
+                    *count += 1;
+                }
+                fits
+            }
+            Self::Shipments(writer) => {
+                writer.push(text.strip_suffix(b"\n").unwrap_or(text), None) == Push::Taken
+            }
+        }
+    }
+
+    fn finish(&mut self, out: &mut Batch) {
+        let bytes = &mut out.bytes;
+        match self {
+            Self::Classic => {}
+            Self::Packets { origin, number, records, count } => {
+                let sent = Timestamp::from_micros(0);
+                write_packet(*origin, *number, sent, 0, (*count, records), bytes);
+                *number += u64::from(*count);
+                records.clear();
+                *count = 0;
+            }
+            Self::Shipments(writer) => {
+                writer.finish(Stamp::default(), |shipment| bytes.extend_from_slice(shipment));
+            }
+        }
+        if out.ends.last().copied().unwrap_or(0) < out.bytes.len() {
+            out.ends.push(out.bytes.len());
+        }
     }
 }
 
 /// A request as both sides saw it.
 struct Pair {
+    n: u64,
     client: usize,
     request: u64,
     /// The last digit of the server's address.
     server: u8,
+}
+
+/// A request on its connection, with what our balancer knows when it is forwarded.
+fn packed(out: &mut Vec<u8>, pair: &Pair) {
+    let mut text = Vec::with_capacity(64);
+    request(&mut text, pair);
+    let client = ClientAddr::Ip(client(pair.client).parse().expect("an address"));
+    let server = Ipv4Addr::new(127, 0, 1, pair.server - b'0');
+    write_record(
+        &Mapping {
+            kind: Kind::Request,
+            client_port: Some(40_000),
+            server_port: Some(80),
+            balancer: Some((Ipv4Addr::LOCALHOST, 50_000).into()),
+            connection: Some(pair.n),
+            nth: Some(1),
+            request: Some(RequestText::raw(&text, Cut::Long)),
+            user_agent: Some(text_hash(USER_AGENT)),
+            referer: Some(text_hash(REFERER)),
+            ..Mapping::new(client, ServerAddr::Ip(server.into()))
+        },
+        out,
+    );
 }
 
 fn record(out: &mut Vec<u8>, pair: &Pair) {
@@ -198,10 +292,11 @@ fn line(out: &mut Vec<u8>, pair: &Pair) {
     out.extend_from_slice(client(pair.client).as_bytes());
     out.extend_from_slice(b" [01/Mar/2026:12:00:00 +0000] \"");
     request(out, pair);
-    out.extend_from_slice(
-        b"\" 200 5120 \"https://www.example.org/start\" \"Mozilla/5.0 (X11; Linux x86_64; \
-          rv:128.0) Gecko/20100101 Firefox/128.0\"\n",
-    );
+    out.extend_from_slice(b"\" 200 5120 \"");
+    out.extend_from_slice(REFERER);
+    out.extend_from_slice(b"\" \"");
+    out.extend_from_slice(USER_AGENT);
+    out.extend_from_slice(b"\"\n");
 }
 
 fn request(out: &mut Vec<u8>, pair: &Pair) {

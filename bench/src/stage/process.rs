@@ -49,6 +49,12 @@ impl Process {
         )
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal to it alone.
     ///
     /// # Errors

@@ -278,6 +278,10 @@ impl Collector {
         };
         // A line feed inside a line would make two of it in the log: better here than there.
         let arrival = self.senders.receive(shipment, now, |line, read| {
+            if memchr::memchr(b'\n', line).is_none() {
+                intake.line(source, line, from, read);
+                return;
+            }
             for line in line.split(|&byte| byte == b'\n') {
                 intake.line(source, line, from, read);
             }

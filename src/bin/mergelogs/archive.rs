@@ -50,19 +50,22 @@ pub(crate) struct Archive {
 
 /// The longest magic number looked for.
 const MAGIC: usize = 6;
-/// Compressed bytes read at once.
-const BLOCK: usize = 256 << 10;
 
-/// Opens an input. Bytes as they lie in the file are added to `progress` as they are read.
-pub(crate) fn open(origin: &Origin, progress: Option<&Arc<AtomicU64>>) -> io::Result<Archive> {
+/// Opens an input, of which about `block` bytes are read at once. Bytes as they lie in the file
+/// are added to `progress` as they are read.
+pub(crate) fn open(
+    origin: &Origin,
+    block: usize,
+    progress: Option<&Arc<AtomicU64>>,
+) -> io::Result<Archive> {
     match origin {
-        Origin::Stdin => unpack(counted(io::stdin(), progress)),
+        Origin::Stdin => unpack(counted(io::stdin(), progress), block),
         Origin::File(path) => {
             let file = File::open(path)?;
             if file.metadata()?.is_dir() {
                 return Err(io::ErrorKind::IsADirectory.into());
             }
-            unpack(counted(file, progress))
+            unpack(counted(file, progress), block)
         }
     }
 }
@@ -98,12 +101,12 @@ fn counted<R: Read + Send + 'static>(
     }
 }
 
-fn unpack(mut raw: Box<dyn Read + Send>) -> io::Result<Archive> {
+fn unpack(mut raw: Box<dyn Read + Send>, block: usize) -> io::Result<Archive> {
     let mut magic = Vec::with_capacity(MAGIC);
     raw.by_ref().take(MAGIC as u64).read_to_end(&mut magic)?;
     let compression = Compression::of(&magic);
     let whole = Cursor::new(magic).chain(raw);
-    let blocks = |whole| BufReader::with_capacity(BLOCK, whole);
+    let blocks = |whole| BufReader::with_capacity(block / 4, whole);
     let bytes: Box<dyn Read + Send> = match compression {
         Compression::Plain => Box::new(whole),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(blocks(whole))),

@@ -22,8 +22,10 @@ use crate::reader::cut_short;
 use crate::servers::{Known, Servers};
 
 const SECOND: i64 = 1_000_000;
-/// Bytes of lines sampled from each server.
-const LINES: usize = 512 << 10;
+/// Bytes of lines sampled from all servers together.
+const LINES: usize = 64 << 20;
+/// And from each, at least and at most.
+const LINES_EACH: (usize, usize) = (64 << 10, 512 << 10);
 /// Servers that begin within this share a sample of mappings.
 const SHARED: i64 = 30 * SECOND;
 
@@ -84,6 +86,7 @@ pub(crate) fn compare(config: &Config, mappings: &[Head], logs: &[(usize, Head)]
     };
     let mut sides: Vec<Side> = Vec::new();
     let mut servers = Servers::default();
+    let most = (LINES / config.servers.len().max(1)).clamp(LINES_EACH.0, LINES_EACH.1);
     for (index, server) in config.servers.iter().enumerate() {
         if machine(config, index) == index {
             let id = ServerId(u32::try_from(index).unwrap_or(u32::MAX));
@@ -91,7 +94,7 @@ pub(crate) fn compare(config: &Config, mappings: &[Head], logs: &[(usize, Head)]
         }
         let logs = begun(logs.iter().filter(|(of, _)| *of == index).map(|(_, head)| head));
         let start = logs.first().map_or(first_mapping, |head| head.first_time.max(first_mapping));
-        let side = Side::of_lines(&logs, &server.spec, start);
+        let side = Side::of_lines(&logs, &server.spec, start, most);
         match sides.get_mut(machine(config, index)) {
             // One machine, one clock: the first sample that has something speaks for it.
             Some(first) => {
@@ -122,8 +125,8 @@ impl Side {
         Self { start, end: start, lines, mappings, clock: None }
     }
 
-    /// Samples lines from `start` on, where both logs have begun.
-    fn of_lines(logs: &[&Head], spec: &Spec, start: Timestamp) -> Self {
+    /// Samples `most` bytes of lines from `start` on, where both logs have begun.
+    fn of_lines(logs: &[&Head], spec: &Spec, start: Timestamp, most: usize) -> Self {
         let mut parser = Parser::new(spec);
         let mut side = Self::empty(start);
         let parse = |line: &[u8]| {
@@ -131,7 +134,7 @@ impl Side {
             let stamp = parsed.time?;
             Some((stamp.0, Line::new(line, &parsed, Cuts::Short, ServerId(0), stamp).short))
         };
-        walk(logs, start, LINES, parse, |time, request| {
+        walk(logs, start, most, parse, |time, request| {
             if let Some(request) = request {
                 side.lines.add(request, time);
                 side.end = side.end.max(time);
@@ -212,7 +215,7 @@ fn walk<T>(
     for head in &heads[first..] {
         let Ok(mut reader) = open_near(head, from, &mut parse) else { continue };
         let mut block = Block::default();
-        while let Some(next) = reader.next(block) {
+        while let Some(next) = reader.next(block, PROBE) {
             if last_time(&next, &mut parse).is_some_and(|last| last < from) {
                 passed += next.filled;
             } else {
@@ -239,7 +242,7 @@ fn last_time<T>(block: &Block, parse: &mut impl Parse<T>) -> Option<Timestamp> {
 
 /// Opens an input; a plain file not far before the first line of that time.
 fn open_near<T>(head: &Head, from: Timestamp, parse: &mut impl Parse<T>) -> io::Result<LineReader> {
-    let archive = archive::open(&head.origin, None)?;
+    let archive = archive::open(&head.origin, PROBE, None)?;
     if let Origin::File(path) = &head.origin
         && archive.compression == Compression::Plain
         && head.first_time < from
@@ -247,9 +250,9 @@ fn open_near<T>(head: &Head, from: Timestamp, parse: &mut impl Parse<T>) -> io::
         let mut file = File::open(path)?;
         let offset = offset_before(&mut file, from, parse)?;
         file.seek(SeekFrom::Start(offset))?;
-        return Ok(LineReader::new(Box::new(file), PROBE));
+        return Ok(LineReader::new(Box::new(file)));
     }
-    Ok(LineReader::new(archive.bytes, PROBE))
+    Ok(LineReader::new(archive.bytes))
 }
 
 /// Halves a file until less than a probe is left before the first line of that time.

@@ -45,8 +45,8 @@ impl Head {
         let repeatable = archive::is_repeatable(origin);
         let mut first_time = None;
         if repeatable {
-            let archive = archive::open(origin, None)?;
-            let block = LineReader::new(archive.bytes, LOOK).next(Block::default());
+            let archive = archive::open(origin, LOOK, None)?;
+            let block = LineReader::new(archive.bytes).next(Block::default(), LOOK);
             first_time = block.iter().flat_map(Block::lines).filter_map(&mut time).min();
         }
         let first_time = first_time.unwrap_or(Timestamp::MIN);

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use pen_records::attribution::{Attributor, Counts, Record, Settings};
+use pen_records::attribution::{Attributor, Counts, Cuts, Record, Settings};
 use pen_records::merge::Heads;
 use pen_records::time::Timestamp;
 
@@ -19,9 +19,10 @@ use crate::output::{Output, OutputError};
 use crate::passes::Passes;
 use crate::progress::Progress;
 use crate::reader::{
-    AccessBatch, AccessEnd, AccessJob, MappingBatch, MappingEnd, MappingJob, Parsed, Reader,
-    Servers, Shared, Used,
+    AccessBatch, AccessEnd, AccessJob, MappingBatch, MappingEnd, MappingJob, Parsed, Reader, Used,
 };
+use crate::servers::Servers;
+use crate::shares::{Inputs, Shares};
 use crate::writer::{self, Gone, Handle, Lines, Outgoing, ServerTally, Writer};
 
 /// How long a line waits for later mappings and for the other lines of its group: logged seconds.
@@ -32,9 +33,9 @@ const SLACK: i64 = 4_000_000;
 /// Lines the attributor may hold.
 const LINES: usize = 1 << 16;
 /// Mappings it may hold.
-const MAPPINGS: usize = 1 << 20;
+const MAPPINGS: usize = 3 << 18;
 /// Text it may hold: beyond, the oldest lines are decided early.
-const TEXT: usize = 48 << 20;
+const TEXT: usize = 32 << 20;
 
 /// Why a run ended early.
 #[derive(Debug)]
@@ -122,7 +123,7 @@ struct MappingLog {
 /// How a merge is set up.
 pub(crate) struct Setup<'a> {
     pub(crate) config: &'a Config,
-    pub(crate) shared: Shared,
+    pub(crate) shares: Shares,
     pub(crate) signal: Arc<AtomicUsize>,
     pub(crate) progress: &'a mut Progress,
     /// Microseconds each server's clock is ahead of the balancer's.
@@ -173,6 +174,9 @@ struct Join<'a> {
     heads: Heads,
     mapping_logs: Vec<MappingLog>,
     mapping_heads: Heads,
+    inputs: Inputs,
+    /// Whether mapping logs may hold lines of our own balancer.
+    extended: bool,
     now: Timestamp,
     /// Bytes of text the engine holds.
     held: usize,
@@ -197,9 +201,12 @@ impl<'a> Join<'a> {
         for (index, server) in setup.config.servers.iter().enumerate() {
             servers.insert(server.addr(), passes.known(index, ids[index]));
         }
+        let extended = setup.mappings.iter().any(|head| head.extended);
+        let mut starts = Vec::new();
         let (mut logs, mut heads) = (Vec::new(), Heads::new());
         for (server, head) in std::mem::take(&mut setup.logs) {
             heads.add(logs.len(), head.first_time);
+            starts.push(head.first_time);
             logs.push(Log { server, head, state: State::Waiting, lines: Vec::new(), at: 0 });
         }
         let (mut mapping_logs, mut mapping_heads) = (Vec::new(), Heads::new());
@@ -207,6 +214,7 @@ impl<'a> Join<'a> {
             for pass in 0..passes.count() {
                 let first = head.first_time.offset_by(passes.base(pass));
                 mapping_heads.add(mapping_logs.len(), first);
+                starts.push(first);
                 mapping_logs.push(MappingLog {
                     origin: head.origin.clone(),
                     pass,
@@ -216,6 +224,7 @@ impl<'a> Join<'a> {
                 });
             }
         }
+        let inputs = Inputs::new(setup.shares.clone(), starts.into_iter());
         Self {
             setup,
             writer,
@@ -226,6 +235,8 @@ impl<'a> Join<'a> {
             heads,
             mapping_logs,
             mapping_heads,
+            inputs,
+            extended,
             now: Timestamp::MIN,
             held: 0,
             taken: 0,
@@ -315,12 +326,14 @@ impl<'a> Join<'a> {
     fn refill(&mut self, index: usize) -> Result<(), JoinError> {
         let log = &mut self.logs[index];
         if let State::Waiting = log.state {
+            self.inputs.open(log.head.first_time);
             let job = AccessJob {
                 origin: log.head.origin.clone(),
                 server: self.ids[log.server],
                 spec: self.setup.config.servers[log.server].spec.clone(),
                 first_time: log.head.first_time,
-                shared: self.setup.shared.clone(),
+                cuts: if self.extended { Cuts::Both } else { Cuts::Short },
+                shares: self.setup.shares.clone(),
             };
             let reader =
                 job.start().map_err(|e| JoinError::Open(log.head.origin.to_string(), e))?;
@@ -347,9 +360,10 @@ impl<'a> Join<'a> {
         }
         if let Some(end) = batch.end {
             log.state = State::Ended;
+            self.inputs.end();
             self.tally.logs.push((log.server, log.head.origin.clone(), *end));
         }
-        let read = self.setup.shared.progress.load(Ordering::Relaxed);
+        let read = self.setup.shares.progress.load(Ordering::Relaxed);
         self.setup.progress.show(read, self.decided);
         Ok(())
     }
@@ -389,11 +403,13 @@ impl<'a> Join<'a> {
     fn refill_mappings(&mut self, index: usize) -> Result<(), JoinError> {
         let log = &mut self.mapping_logs[index];
         if let State::Waiting = log.state {
+            self.inputs.open(self.mapping_heads.first().map_or(self.now, |(_, first)| first));
             let job = MappingJob {
                 origin: log.origin.clone(),
                 servers: Arc::clone(&self.servers),
                 pass: log.pass,
-                shared: self.setup.shared.clone(),
+                extended: self.extended,
+                shares: self.setup.shares.clone(),
             };
             let reader = job.start().map_err(|e| JoinError::Open(log.origin.to_string(), e))?;
             log.state = State::Open(reader);
@@ -414,6 +430,7 @@ impl<'a> Join<'a> {
         }
         if let Some(end) = batch.end {
             log.state = State::Ended;
+            self.inputs.end();
             if log.pass == 0 {
                 self.tally.mapping_logs.push((log.origin.clone(), *end));
             }

@@ -20,6 +20,11 @@ impl Block {
         Spans { ends: memchr::memchr_iter(b'\n', text), start: 0, filled: self.filled }
     }
 
+    /// Whether it takes much more memory than a block of that many bytes.
+    pub(crate) fn is_larger_than(&self, size: usize) -> bool {
+        self.bytes.capacity() > 2 * size
+    }
+
     pub(crate) fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.spans().map(|(start, end)| &self.bytes[start..end])
     }
@@ -30,6 +35,13 @@ pub(crate) struct Spans<'a> {
     ends: memchr::Memchr<'a>,
     start: usize,
     filled: usize,
+}
+
+impl Spans<'_> {
+    /// Where the next line begins.
+    pub(crate) fn position(&self) -> usize {
+        self.start
+    }
 }
 
 impl Iterator for Spans<'_> {
@@ -52,18 +64,19 @@ impl Iterator for Spans<'_> {
 /// Reads blocks of whole lines.
 pub(crate) struct LineReader {
     source: Box<dyn Read + Send>,
-    block: usize,
-    /// The beginning of the line that the last block broke off in.
+    /// What comes before the source: the beginning of the line that the last block broke off in,
+    /// behind lines that were put back.
     rest: Vec<u8>,
+    /// Bytes of `rest` that whole lines take.
+    whole: usize,
     ended: bool,
     split: u64,
     fault: Option<io::Error>,
 }
 
 impl LineReader {
-    /// Reads about `block` bytes at a time.
-    pub(crate) fn new(source: Box<dyn Read + Send>, block: usize) -> Self {
-        Self { source, block, rest: Vec::new(), ended: false, split: 0, fault: None }
+    pub(crate) fn new(source: Box<dyn Read + Send>) -> Self {
+        Self { source, rest: Vec::new(), whole: 0, ended: false, split: 0, fault: None }
     }
 
     /// Pieces cut off lines that were longer than [`LONGEST`].
@@ -76,17 +89,30 @@ impl LineReader {
         self.fault
     }
 
-    /// The next block, in the buffer of a used one. `None` at the end, and after a fault: what was
-    /// read before it has been handed out.
-    pub(crate) fn next(&mut self, used: Block) -> Option<Block> {
+    /// Takes back the lines of a block behind its first `seen` bytes, to hand them out again.
+    pub(crate) fn put_back(&mut self, block: &mut Block, seen: usize) {
+        if seen < block.filled {
+            let lines = &block.bytes[seen..block.filled];
+            self.rest.splice(..0, lines.iter().copied());
+            self.whole += lines.len();
+            block.filled = seen;
+        }
+    }
+
+    /// The next block of about `size` bytes, in the buffer of a used one. `None` at the end, and after
+    /// a fault: what was read before it has been handed out.
+    pub(crate) fn next(&mut self, used: Block, size: usize) -> Option<Block> {
+        if self.whole > 0 {
+            return Some(self.again(used));
+        }
         if self.ended {
             return None;
         }
         let mut bytes = used.bytes;
-        let wanted = self.block.max(self.rest.len() + 1);
-        if bytes.len() < wanted || bytes.len() > 2 * self.block {
+        let wanted = size.max(self.rest.len() + 1);
+        if bytes.len() < wanted || bytes.len() > 2 * size {
             bytes.resize(wanted, 0);
-            bytes.shrink_to(2 * self.block.max(wanted));
+            bytes.shrink_to(wanted);
         }
         let mut filled = self.rest.len();
         bytes[..filled].copy_from_slice(&self.rest);
@@ -119,6 +145,16 @@ impl LineReader {
         self.ended = true;
         (filled > 0).then_some(Block { bytes, filled })
     }
+
+    /// Lines that were put back.
+    fn again(&mut self, used: Block) -> Block {
+        let mut bytes = used.bytes;
+        let filled = std::mem::take(&mut self.whole);
+        bytes.resize(bytes.len().max(filled), 0);
+        bytes[..filled].copy_from_slice(&self.rest[..filled]);
+        self.rest.drain(..filled);
+        Block { bytes, filled }
+    }
 }
 
 #[cfg(test)]
@@ -139,11 +175,11 @@ mod tests {
 
     fn read(text: &[u8], block: usize, drip: usize) -> (Vec<Vec<u8>>, u64) {
         let source = Drip(Cursor::new(text.to_vec()), drip);
-        let mut reader = LineReader::new(Box::new(source), block);
-        let (mut lines, mut block) = (Vec::new(), Block::default());
-        while let Some(next) = reader.next(block) {
+        let mut reader = LineReader::new(Box::new(source));
+        let (mut lines, mut used) = (Vec::new(), Block::default());
+        while let Some(next) = reader.next(used, block) {
             lines.extend(next.lines().map(<[u8]>::to_vec));
-            block = next;
+            used = next;
         }
         (lines, reader.split())
     }
@@ -162,6 +198,28 @@ mod tests {
         }
         assert_eq!(read(b"", 8, 8).0, Vec::<Vec<u8>>::new());
         assert_eq!(read(b"\n", 8, 8).0, [b""]);
+    }
+
+    #[test]
+    fn lines_that_are_put_back_come_again() {
+        let text = b"one\ntwo\n\n\nthree and more\nlast";
+        for size in [1, 3, 9, 64] {
+            for most in [1, 2, 3] {
+                let mut reader = LineReader::new(Box::new(Cursor::new(text.to_vec())));
+                let (mut lines, mut used) = (Vec::new(), Block::default());
+                while let Some(mut next) = reader.next(used, size) {
+                    let mut spans = next.spans();
+                    let some = spans.by_ref().take(most);
+                    lines.extend(some.map(|(start, end)| next.bytes[start..end].to_vec()));
+                    let seen = spans.position();
+                    reader.put_back(&mut next, seen);
+                    assert!(next.lines().count() <= most, "size {size}, most {most}");
+                    used = next;
+                }
+                let expected: [&[u8]; 6] = [b"one", b"two", b"", b"", b"three and more", b"last"];
+                assert_eq!(lines, expected, "size {size}, most {most}");
+            }
+        }
     }
 
     #[test]

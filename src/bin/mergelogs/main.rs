@@ -18,6 +18,7 @@ mod progress;
 mod reader;
 mod report;
 mod servers;
+mod shares;
 mod writer;
 
 use std::io::Write as _;
@@ -35,8 +36,8 @@ use crate::heads::Head;
 use crate::join::{JoinError, Setup};
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::reader::Shared;
 use crate::report::Report;
+use crate::shares::Shares;
 use crate::writer::EXPLAIN;
 
 /// Done.
@@ -88,8 +89,7 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
     let origins = mappings.iter().chain(logs.iter().map(|(_, head)| head));
     let total = origins.filter_map(|head| archive::size(&head.origin)).sum();
     let mut progress = Progress::new(total, config.quiet);
-    let extended = mappings.iter().any(|head| head.extended);
-    let shared = Shared::new(extended);
+    let shares = Shares::default();
     let mut output = match &config.output {
         Some(path) => Output::create(path, signal)?,
         None => Output::stdout(signal),
@@ -102,7 +102,7 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
     let ahead: Vec<_> = clocks.iter().map(|clock| clock.ahead).collect();
     let setup = Setup {
         config,
-        shared: shared.clone(),
+        shares: shares.clone(),
         signal: Arc::clone(signal),
         progress: &mut progress,
         ahead: &ahead,
@@ -114,7 +114,7 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
     let tally = joined?;
     output.finish()?;
     explain.map(Output::finish).transpose()?;
-    let bytes = shared.progress.load(Ordering::Relaxed);
+    let bytes = shares.progress.load(Ordering::Relaxed);
     let report = Report::new(config, &clocks, &tally, started.elapsed(), bytes);
     for warning in report.warnings() {
         complain(&warning);

@@ -31,6 +31,12 @@ pub trait Watch {
     /// Bytes that came from a side; what is handed back is written to the other one.
     fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8];
 
+    /// Whether nothing more of what a side sends is for the other one: it is told then that this was the
+    /// end, and may still answer.
+    fn refuses(&self, _from: Side) -> bool {
+        false
+    }
+
     /// A side will send no more. What is handed back still is written to the other one.
     fn end(&mut self, from: Side) -> &[u8];
 }
@@ -62,6 +68,18 @@ impl Leftovers {
     /// Puts bytes behind those that wait to be written to a side.
     pub fn push(&mut self, to: Side, bytes: &[u8]) {
         self.0[to as usize].bytes.extend_from_slice(bytes);
+    }
+
+    /// How many bytes wait, for both sides.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|left| left.bytes.len() - left.written).sum()
+    }
+
+    /// Whether none does.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     fn of(&self, to: Side) -> &[u8] {
@@ -146,13 +164,15 @@ fn read(
             return;
         }
     };
-    if duplex.discards(from) || forward.is_empty() {
-        return;
-    }
-    if let Some(written) = write(duplex, ends, to, forward)
+    if !duplex.discards(from)
+        && !forward.is_empty()
+        && let Some(written) = write(duplex, ends, to, forward)
         && written < forward.len()
     {
         left.push(to, &forward[written..]);
+    }
+    if watch.refuses(from) {
+        duplex.refuse(from);
     }
 }
 

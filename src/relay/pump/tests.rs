@@ -181,9 +181,35 @@ impl Watch for Nobody {
     }
 }
 
+/// Lets so many bytes of the client's pass and refuses the others.
+struct Picky(usize);
+
+const SORRY: &[u8] = b"sorry";
+
+impl Watch for Picky {
+    fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8] {
+        if from == Side::Server {
+            return bytes;
+        }
+        let (good, bad) = bytes.split_at(self.0.min(bytes.len()));
+        // Nothing is left to be taken as soon as something was not.
+        self.0 = if bad.is_empty() { self.0 - good.len() } else { 0 };
+        good
+    }
+
+    fn refuses(&self, from: Side) -> bool {
+        from == Side::Client && self.0 == 0
+    }
+
+    fn end(&mut self, from: Side) -> &[u8] {
+        if from == Side::Server { SORRY } else { b"" }
+    }
+}
+
 /// What happened in the end, and to whom.
 struct End {
     pause: Pause,
+    duplex: Duplex,
     network: Network,
 }
 
@@ -191,6 +217,17 @@ const SIDES: [Side; 2] = [Side::Client, Side::Server];
 
 /// Lets things happen in the order of `dice` until nothing moves any more.
 fn play(programs: [Program; 2], room: usize, buf: usize, fast: FastClose, dice: &[u8]) -> End {
+    play_before(&mut Nobody, programs, room, buf, fast, dice)
+}
+
+fn play_before(
+    watch: &mut impl Watch,
+    programs: [Program; 2],
+    room: usize,
+    buf: usize,
+    fast: FastClose,
+    dice: &[u8],
+) -> End {
     let mut network = Network(programs.map(|program| Line::new(program, room)));
     let mut duplex = Duplex::new(fast);
     let mut left = Leftovers::default();
@@ -212,12 +249,12 @@ fn play(programs: [Program; 2], room: usize, buf: usize, fast: FastClose, dice: 
                 if event != Ready::default() {
                     duplex.ready(side, event);
                 }
-                let pause = pump(&mut duplex, &mut left, &mut network, &mut Nobody, &mut buf);
+                let pause = pump(&mut duplex, &mut left, &mut network, watch, &mut buf);
                 if matches!(pause, Pause::Close | Pause::Reset) {
                     for line in &mut network.0 {
                         line.hear_all();
                     }
-                    return End { pause, network };
+                    return End { pause, duplex, network };
                 }
             }
         }
@@ -225,7 +262,7 @@ fn play(programs: [Program; 2], room: usize, buf: usize, fast: FastClose, dice: 
         let after = (line.said, line.ended, line.reset, line.heard.len(), line.event);
         still = if before == after { still + 1 } else { 0 };
     }
-    End { pause: Pause::Wait, network }
+    End { pause: Pause::Wait, duplex, network }
 }
 
 impl Line {
@@ -289,7 +326,7 @@ proptest! {
     #[test]
     fn a_reset_is_passed_on_as_a_reset_and_never_as_an_end(
         other in program(Just(Then::Nothing), 1..40),
-        resetting in program(prop_oneof![Just(Then::Reset), Just(Then::FinishAndReset)], 1..40),
+        resetting in program(Just(Then::Reset), 1..40),
         swap in any::<bool>(),
         room in 1_usize..40,
         buf in 1_usize..30,
@@ -298,12 +335,32 @@ proptest! {
         let programs = if swap { [resetting, other] } else { [other, resetting] };
         let end = play(programs, room, buf, FastClose::Off, &dice);
         prop_assert_eq!(end.pause, Pause::Reset);
+        let cut = if swap { Side::Server } else { Side::Client };
+        prop_assert!(!end.duplex.was_told_the_end(cut));
         let [client, server] = &end.network.0;
         let (cut, resetting) = if swap { (server, client) } else { (client, server) };
-        // It may have been told of the end that came before.
-        let ended_first = resetting.program.then == Then::FinishAndReset;
-        prop_assert!(ended_first || !cut.finished);
+        prop_assert!(!cut.finished);
         prop_assert!(resetting.program.says.starts_with(&cut.heard));
+    }
+
+    #[test]
+    fn a_reset_behind_an_end_takes_back_nothing_of_what_came_before_it(
+        other in program(Just(Then::Nothing), 1..40),
+        resetting in program(Just(Then::FinishAndReset), 1..40),
+        swap in any::<bool>(),
+        room in 1_usize..40,
+        buf in 1_usize..30,
+        dice in dice(),
+    ) {
+        let programs = if swap { [resetting, other] } else { [other, resetting] };
+        let end = play(programs, room, buf, FastClose::Off, &dice);
+        let [client, server] = &end.network.0;
+        let (told, resetting) = if swap { (server, client) } else { (client, server) };
+        prop_assert!(told.finished);
+        prop_assert_eq!(&told.heard, &resetting.program.says);
+        // A server is told at once that its client has gone; a client may go on for a while.
+        prop_assert_eq!(end.pause, if swap { Pause::Reset } else { Pause::Wait });
+        prop_assert!(end.duplex.was_told_the_end(SIDES[usize::from(swap)]));
     }
 
     #[test]
@@ -342,5 +399,24 @@ proptest! {
         let [client, server] = &end.network.0;
         let (heard, said) = if swap { (&server.heard, client) } else { (&client.heard, server) };
         prop_assert_eq!(heard, &said.program.says);
+    }
+
+    #[test]
+    fn who_is_refused_is_read_to_the_end_and_gets_its_answers_and_ours(
+        client in program(Just(Then::Finish), 1..40),
+        server in program(Just(Then::Finish), 1..40),
+        good in 1_usize..200,
+        room in 1_usize..40,
+        buf in 1_usize..30,
+        dice in dice(),
+    ) {
+        let watch = &mut Picky(good);
+        let end = play_before(watch, [client, server], room, buf, FastClose::Off, &dice);
+        prop_assert_eq!(end.pause, Pause::Close);
+        let [client, server] = &end.network.0;
+        let said = &client.program.says;
+        prop_assert_eq!(&server.heard, &said[..good.min(said.len())]);
+        prop_assert_eq!(&client.heard, &[&server.program.says, SORRY].concat());
+        prop_assert!(client.to_us.is_empty());
     }
 }

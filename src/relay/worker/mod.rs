@@ -5,6 +5,9 @@
 //! while bytes pass, and what a connection does is decided by machines that tests drive without a
 //! socket ([`super::duplex`], [`crate::pool`]).
 
+mod greet;
+
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -19,7 +22,7 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 use tracing::{debug, warn};
 
-use super::connection::{Connection, Due, Server, Stage};
+use super::connection::{Connection, Due, Room, Server, Stage, Turn};
 use super::duplex::{Ready, Side};
 use super::pump::Pause;
 use super::shared::{Mailbox, Order, Shared};
@@ -36,6 +39,8 @@ const BUFFER: usize = 64 * 1024;
 const EVENTS: usize = 256;
 /// How long no client is accepted when there are no descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
+/// More clients than a kernel keeps waiting.
+const ALL: u32 = 1 << 16;
 /// How often that is said.
 const COMPLAIN: Duration = Duration::from_secs(5);
 
@@ -94,9 +99,11 @@ pub struct Worker {
     complained: Option<Instant>,
     connections: Table<Connection>,
     timers: Timers<Key>,
+    /// Those that may not be opened yet, in the order in which they asked.
+    patient: VecDeque<Key>,
     /// Those with more to do than their turn allowed.
     again: Vec<Key>,
-    buf: Box<[u8]>,
+    room: Room,
     notes: Notes,
     now: Instant,
     /// When to be gone.
@@ -131,8 +138,9 @@ impl Worker {
             complained: None,
             connections: Table::default(),
             timers: Timers::default(),
+            patient: VecDeque::new(),
             again: Vec::new(),
-            buf: vec![0; BUFFER].into_boxed_slice(),
+            room: Room::new(BUFFER),
             notes,
             now: Instant::now(),
             stop: None,
@@ -159,6 +167,7 @@ impl Worker {
             }
             self.go_on();
             self.call_due();
+            self.open_patient();
             self.accept_again();
             self.notes.settle(self.now);
         }
@@ -181,7 +190,7 @@ impl Worker {
     fn event(&mut self, about: About, flags: EventFlags) {
         match about {
             About::Bell => self.obey(),
-            About::Listeners => self.accept(),
+            About::Listeners => self.accept(self.multi_accept),
             About::Client(key) => self.socket_event(key, Side::Client, flags),
             About::Server(key) => self.socket_event(key, Side::Server, flags),
         }
@@ -192,9 +201,10 @@ impl Worker {
             match order {
                 Order::Stop { deadline } => {
                     // Who waits already is served.
-                    self.accept();
+                    self.accept(ALL);
                     self.stop_watching();
                     self.listeners.clear();
+                    self.pause = None;
                     self.stop = Some(deadline);
                 }
                 Order::Close(number) => {
@@ -219,7 +229,10 @@ impl Worker {
         }
         if self.shared.version() != self.version {
             self.version = self.shared.version();
-            self.settings = self.shared.settings();
+            let before = std::mem::replace(&mut self.settings, self.shared.settings());
+            if before.timeouts != self.settings.timeouts {
+                self.set_timers();
+            }
         }
     }
 
@@ -247,10 +260,11 @@ impl Worker {
         }
     }
 
-    /// Accepts who waits, as long as there is room. Who finds none waits in the kernel.
-    fn accept(&mut self) {
+    /// Accepts who waits, so many at each address, as long as there is room. Who finds none waits in
+    /// the kernel.
+    fn accept(&mut self, most: u32) {
         for index in 0..self.listeners.len() {
-            for _ in 0..self.multi_accept {
+            for _ in 0..most {
                 if !self.shared.enter(&self.settings) {
                     // Looked at again at the end of this round.
                     self.stop_watching();
@@ -278,14 +292,17 @@ impl Worker {
 
     fn admit(&mut self, number: u64, client: Socket, peer: Option<SocketAddr>) {
         let addr = peer.map_or(ClientAddr::Unix, |peer| peer.ip().into());
-        let admitted = self.settings.acls.permits(self.settings.client_acl, addr);
-        if !admitted {
-            self.shared.counters.denied.fetch_add(1, Relaxed);
-        }
-        let caller = Caller { addr, port: peer.map_or(0, |peer| peer.port()), admitted };
+        let caller = Caller { addr, port: peer.map_or(0, |peer| peer.port()), admitted: false };
         let new = Connection::new(number, client, caller, &self.settings, self.now);
-        let key = self.connections.reserve();
-        self.connect(key, Box::new(new));
+        let (key, mut new) = (self.connections.reserve(), Box::new(new));
+        if self.settings.speaks_for_others(addr) {
+            // As long as it says nothing, it keeps nobody from being served.
+            new.stage = Stage::Greeting;
+            self.shared.opened();
+            return self.greet(key, new, false);
+        }
+        self.judge(&mut new);
+        self.connect(key, new);
     }
 
     fn cannot_accept(&mut self, error: &io::Error) {
@@ -324,7 +341,8 @@ impl Worker {
                 |list| settings.acls.permits(list, connection.caller.addr),
             );
             let Some(choice) = choice else { return self.refuse(key, *connection) };
-            let attempt = Socket::connect(&choice.addr, &settings.tcp).and_then(|socket| {
+            let client = connection.caller.addr.ip();
+            let attempt = Socket::connect(&choice.addr, &settings.tcp, client).and_then(|socket| {
                 let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
                 epoll::add(&self.epoll, &socket, About::Server(key).data(), flags)?;
                 Ok(socket)
@@ -332,8 +350,8 @@ impl Worker {
             match attempt {
                 Ok(socket) => {
                     connection.active = self.now;
-                    let (seat, addr, stage) = (choice.seat, choice.addr, Stage::Connecting);
-                    connection.server = Some(Server { socket, seat, addr, local: None, stage });
+                    let (seat, addr) = (choice.seat, choice.addr);
+                    connection.server = Some(Server { socket, seat, addr, local: None });
                     self.keep(key, connection);
                     return;
                 }
@@ -358,10 +376,10 @@ impl Worker {
 
     /// An attempt to connect has ended, well or not.
     fn connected(&mut self, key: Key, mut connection: Box<Connection>, result: io::Result<()>) {
-        let Some(mut server) = connection.server.take() else {
+        let Some(server) = connection.server.take() else {
             return self.refuse(key, *connection);
         };
-        if let Err(error) = result {
+        if let Err(error) = result.and_then(|()| self.introduce(&connection, &server)) {
             debug!("cannot connect to {}: {error}", server.addr);
             self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
             self.shared.counters.failovers.fetch_add(1, Relaxed);
@@ -370,20 +388,25 @@ impl Worker {
             return;
         }
         self.shared.pool().connected(&server.seat);
-        server.stage = Stage::Open;
         connection.server = Some(server);
+        connection.stage = Stage::Open;
         connection.active = self.now;
         self.shared.opened();
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        let watched = epoll::add(&self.epoll, &connection.client, About::Client(key).data(), flags);
+        let data = About::Client(key).data();
+        let watched = if connection.watched {
+            // What became of it meanwhile is told again.
+            epoll::modify(&self.epoll, &connection.client, data, flags)
+        } else {
+            epoll::add(&self.epoll, &connection.client, data, flags)
+        };
+        connection.watched = true;
         if let Err(error) = watched {
             warn!("cannot watch a client: {error}");
             self.end(key, *connection, Pause::Reset);
             return;
         }
-        if self.settings.log.is_some() {
-            connection.note_opened(&mut self.notes, self.now);
-        }
+        connection.opened(&self.settings, &mut self.notes, self.now);
         // It has most likely said something by now.
         connection.ready(Side::Client, Ready { readable: true, ..Ready::default() });
         self.pump(key, connection);
@@ -396,6 +419,8 @@ impl Worker {
         if connection.is_open() {
             connection.ready(side, ready(flags));
             self.pump(key, connection);
+        } else if connection.stage == Stage::Greeting {
+            self.greet(key, connection, ready(flags).ended);
         } else if side == Side::Server {
             let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
             let server = connection.server.as_ref().filter(|_| failed);
@@ -409,11 +434,19 @@ impl Worker {
         }
     }
 
+    fn turn(&mut self) -> Turn<'_> {
+        let (room, notes, counters) = (&mut self.room, &mut self.notes, &self.shared.counters);
+        Turn { room, notes, counters, now: self.now }
+    }
+
     fn pump(&mut self, key: Key, mut connection: Box<Connection>) {
-        match connection.pump(&mut self.buf, &mut self.notes, self.now) {
+        match connection.pump(self.turn()) {
             Pause::Wait => self.keep(key, connection),
             Pause::Again => {
-                self.again.push(key);
+                // Once, or a busy one would get more turns than others.
+                if !std::mem::replace(&mut connection.queued, true) {
+                    self.again.push(key);
+                }
                 self.keep(key, connection);
             }
             end @ (Pause::Close | Pause::Reset) => self.end(key, *connection, end),
@@ -423,8 +456,18 @@ impl Worker {
     /// Gives those their turn again who had more to do.
     fn go_on(&mut self) {
         for key in std::mem::take(&mut self.again) {
-            if let Some(connection) = self.connections.take(key) {
+            if let Some(mut connection) = self.connections.take(key) {
+                connection.queued = false;
                 self.pump(key, connection);
+            }
+        }
+    }
+
+    /// For all, as times have changed.
+    fn set_timers(&mut self) {
+        for key in self.connections.keys().collect::<Vec<_>>() {
+            if let Some(connection) = self.connections.take(key) {
+                self.keep(key, connection);
             }
         }
     }
@@ -456,21 +499,35 @@ impl Worker {
             connection.timer = None;
         }
         match connection.due(&self.settings) {
-            Some((due, what)) if due <= self.now => {
-                debug!("connection {}: {what:?} took too long", connection.number);
-                match what {
-                    Due::Connect => {
-                        self.connected(key, connection, Err(ErrorKind::TimedOut.into()));
-                    }
-                    Due::Silence | Due::Linger => {
-                        self.shared.counters.timeouts.fetch_add(1, Relaxed);
-                        let end = if what == Due::Linger { Pause::Reset } else { Pause::Close };
-                        self.end(key, *connection, end);
-                    }
+            Some((due, what)) if due <= self.now => match what {
+                Due::Greeting => self.rebuff(key, *connection, &"it did not come in time"),
+                Due::Connect => {
+                    debug!("connection {}: {what:?} took too long", connection.number);
+                    self.connected(key, connection, Err(ErrorKind::TimedOut.into()));
                 }
-            }
+                Due::Silence | Due::Linger => self.end_silent(key, connection, what),
+            },
             _ => self.keep(key, connection),
         }
+    }
+
+    /// Ends a connection on which nothing was said for too long, unless bytes still are taken.
+    fn end_silent(&mut self, key: Key, mut connection: Box<Connection>, what: Due) {
+        let pause = connection.pump_again(self.turn());
+        let end = match pause {
+            Pause::Wait | Pause::Again if connection.active == self.now => {
+                return self.keep(key, connection);
+            }
+            // An end in the midst of what was said would be taken for a whole answer.
+            Pause::Wait | Pause::Again if what == Due::Linger || connection.has_left() => {
+                Pause::Reset
+            }
+            Pause::Wait | Pause::Again => Pause::Close,
+            end @ (Pause::Close | Pause::Reset) => end,
+        };
+        debug!("connection {}: {what:?} took too long", connection.number);
+        self.shared.counters.timeouts.fetch_add(1, Relaxed);
+        self.end(key, *connection, end);
     }
 
     // Ending.
@@ -484,7 +541,7 @@ impl Worker {
     fn end(&mut self, key: Key, connection: Connection, how: Pause) {
         connection.note_closed(&mut self.notes, self.now);
         let (caller, traffic) = (connection.caller, connection.traffic);
-        let stage = if connection.is_open() { Stage::Open } else { Stage::Connecting };
+        let stage = connection.stage;
         let seat = if how == Pause::Reset {
             self.shared.counters.resets.fetch_add(1, Relaxed);
             connection.reset()

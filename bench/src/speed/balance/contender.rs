@@ -1,0 +1,171 @@
+//! The balancers that are compared, each with one thread, on the same core.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::super::{ours, theirs};
+use crate::stage::{Folder, Process, free_port};
+use crate::{During, Failure};
+
+/// Where balancers run.
+const CORE: &str = "0";
+
+/// Connections that each of them allows.
+const MOST: usize = 5_000;
+
+/// A balancer that can be started.
+pub(super) struct Contender {
+    pub(super) name: &'static str,
+    program: PathBuf,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Ours; whether it sends records.
+    Ours {
+        records: bool,
+    },
+    CPen,
+    Nginx,
+    HaProxy,
+}
+
+/// Ours, and all others that are installed.
+pub(super) fn all() -> Result<Vec<Contender>, Failure> {
+    let pen = ours("pen");
+    let mut all = vec![
+        Contender {
+            name: "pen, records on",
+            program: pen.clone(),
+            kind: Kind::Ours { records: true },
+        },
+        Contender { name: "pen, records off", program: pen, kind: Kind::Ours { records: false } },
+    ];
+    for (name, program, kind) in [
+        ("C pen", "pen", Kind::CPen),
+        ("nginx stream", "nginx", Kind::Nginx),
+        ("HAProxy", "haproxy", Kind::HaProxy),
+    ] {
+        match theirs(program) {
+            Some(program) if kind != Kind::Nginx || Path::new(STREAM).exists() => {
+                all.push(Contender { name, program, kind });
+            }
+            _ => println!("{name} is not installed, and left out"),
+        }
+    }
+    if theirs("wrk").is_none() {
+        return Err(Failure::new("wrk is not installed: `apt-get install wrk` brings it"));
+    }
+    Ok(all)
+}
+
+/// Debian's package libnginx-mod-stream.
+const STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+/// A balancer that listens.
+pub(super) struct Running {
+    pub(super) addr: SocketAddr,
+    process: Process,
+    /// Who takes the records. Nobody reads them: the kernel drops what does not fit.
+    _collector: Option<UdpSocket>,
+}
+
+impl Contender {
+    pub(super) fn is_c_pen(&self) -> bool {
+        self.kind == Kind::CPen
+    }
+
+    /// Starts it towards a web server and waits until it listens.
+    pub(super) fn start(&self, folder: &Folder, to: SocketAddr) -> Result<Running, Failure> {
+        let addr = free_port(Ipv4Addr::LOCALHOST)?;
+        let mut collector = None;
+        // taskset becomes the program it is given.
+        let mut command = Command::new("taskset");
+        command.args(["-c", CORE]).arg(&self.program).current_dir(folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        match self.kind {
+            Kind::Ours { records } => {
+                if records {
+                    let socket = UdpSocket::bind("127.0.0.1:0").during("take records")?;
+                    let addr = socket.local_addr().during("take records")?;
+                    command.args(["-O", "log_format extended", "-l", &addr.to_string()]);
+                    collector = Some(socket);
+                }
+                command.args(["-f", "-r", "-O", "workers 1", "-x", &MOST.to_string()]);
+                command.args([addr.to_string(), to.to_string()]);
+            }
+            Kind::CPen => {
+                command.args(["-f", "-r", "-x", &MOST.to_string(), "-S", "2"]);
+                command.args([addr.to_string(), to.to_string()]);
+            }
+            Kind::Nginx => {
+                let config = write(folder, "stream.conf", &nginx(folder, addr, to))?;
+                command.arg("-e").arg(folder.join("stream.log")).arg("-c").arg(config);
+            }
+            Kind::HaProxy => {
+                command.args(["-db", "-f"]).arg(write(folder, "haproxy.cfg", &haproxy(addr, to))?);
+            }
+        }
+        let mut process = Process::start(self.name, &mut command, folder.join("stderr"))?;
+        process.wait_for_port(addr)?;
+        Ok(Running { addr, process, _collector: collector })
+    }
+}
+
+fn write(folder: &Folder, name: &str, text: &str) -> Result<PathBuf, Failure> {
+    let path = folder.join(name);
+    fs::write(&path, text).during(format_args!("write {}", path.display()))?;
+    Ok(path)
+}
+
+fn nginx(folder: &Folder, addr: SocketAddr, to: SocketAddr) -> String {
+    let pid = folder.join("stream.pid");
+    let mut text = format!("load_module {STREAM};\ndaemon off;\nmaster_process off;\n");
+    let _ = write!(
+        text,
+        "pid {};\nworker_rlimit_nofile 20000;\nevents {{ worker_connections {}; }}\nstream {{\n  server {{ listen {addr} backlog=1024; proxy_pass {to}; }}\n}}\n",
+        pid.display(),
+        MOST * 2
+    );
+    text
+}
+
+fn haproxy(addr: SocketAddr, to: SocketAddr) -> String {
+    format!(
+        "global\n  nbthread 1\n  maxconn {MOST}\ndefaults\n  mode tcp\n  option splice-auto\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\nlisten all\n  bind {addr}\n  server web {to}\n"
+    )
+}
+
+/// Processor time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cpu {
+    pub(super) user: Duration,
+    pub(super) system: Duration,
+}
+
+impl Running {
+    /// What it has used so far, all threads together, to within a hundredth of a second.
+    pub(super) fn cpu(&self) -> Result<Cpu, Failure> {
+        let path = format!("/proc/{}/stat", self.process.id());
+        let text = fs::read_to_string(&path).during(format_args!("read {path}"))?;
+        // The name may hold blanks, and ends with the last parenthesis.
+        let words = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
+        let mut ticks = words.skip(11).map(|word| word.parse().unwrap_or(0));
+        let mut next = || Duration::from_millis(ticks.next().unwrap_or(0) * 10);
+        Ok(Cpu { user: next(), system: next() })
+    }
+
+    /// Resident memory in KiB.
+    pub(super) fn memory(&self) -> Result<u64, Failure> {
+        let path = format!("/proc/{}/status", self.process.id());
+        let text = fs::read_to_string(&path).during(format_args!("read {path}"))?;
+        let found = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = found.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok());
+        number.ok_or_else(|| Failure::new(format!("{path} does not say how much memory there is")))
+    }
+}

@@ -1,0 +1,136 @@
+//! Reads an access log: lines are parsed where they lie in their block, and go to the merge in order.
+
+use std::io;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use pen_records::access::{AccessLine, Parser, Span, Spec};
+use pen_records::attribution::{Cuts, Line, ServerId};
+use pen_records::merge::Reorder;
+use pen_records::time::{Resolution, Timestamp};
+
+use super::{AccessBatch, AccessEnd, COMPLAINTS, Parsed, Place, Reader, Used};
+use crate::archive;
+use crate::config::Origin;
+use crate::lines::LineReader;
+use crate::shares::Shares;
+
+/// What to read from an access log.
+pub(crate) struct AccessJob {
+    pub(crate) origin: Origin,
+    pub(crate) server: ServerId,
+    pub(crate) spec: Spec,
+    /// For lines before the first that has a time.
+    pub(crate) first_time: Timestamp,
+    /// What lines are to be compared by.
+    pub(crate) cuts: Cuts,
+    pub(crate) shares: Shares,
+}
+
+impl AccessJob {
+    pub(crate) fn start(self) -> io::Result<Reader<AccessBatch, Used>> {
+        let archive =
+            archive::open(&self.origin, self.shares.block(), Some(&self.shares.progress))?;
+        let (send, batches) = bounded(self.shares.ahead());
+        let (used, reuse) = unbounded();
+        thread::Builder::new()
+            .name("access".to_owned())
+            .spawn(move || self.read(archive, &send, &reuse))?;
+        Ok(Reader { batches, used })
+    }
+
+    fn read(self, archive: archive::Archive, send: &Sender<AccessBatch>, reuse: &Receiver<Used>) {
+        let mut reader = LineReader::new(archive.bytes);
+        let mut parser = Parser::new(&self.spec);
+        let mut reorder = Reorder::new(self.shares.window());
+        let mut end =
+            Box::new(AccessEnd { compression: Some(archive.compression), ..AccessEnd::default() });
+        let mut last = (self.first_time, Resolution::Second);
+        let mut found = AccessLine::default();
+        let mut number = 0;
+        let (mut blocks, mut spare) = (Vec::new(), Vec::new());
+        loop {
+            let size = self.shares.block();
+            for used in reuse.try_iter() {
+                match used {
+                    // Of a time when fewer inputs were open, or of a very long line.
+                    Used::Text(block) if block.is_larger_than(size) => {}
+                    Used::Text(block) => blocks.push(block),
+                    Used::Lines(lines) => spare.push(lines),
+                }
+            }
+            let Some(mut block) = reader.next(blocks.pop().unwrap_or_default(), size) else {
+                break;
+            };
+            reorder.set_bounds(self.shares.window());
+            let (mut count, most) = (0, self.shares.lines());
+            let mut spans = block.spans();
+            for (start, stop) in spans.by_ref().take(most) {
+                let text = &block.bytes[start..stop];
+                let (line, client) = self.line(&mut parser, text, &mut found, &mut last, &mut end);
+                let (start, len) = (to_u32(start), to_u32(stop - start));
+                reorder.push(Parsed { line, place: Place { block: number, start, len, client } });
+                count += 1;
+            }
+            let seen = spans.position();
+            reader.put_back(&mut block, seen);
+            number += 1;
+            reorder.end_run(spare.pop().unwrap_or_else(|| Vec::with_capacity(count + count / 8)));
+            let mut text = Some((block, count));
+            // Mostly one run, which is an earlier block's lines.
+            loop {
+                let lines = reorder.next_run();
+                if text.is_none() && lines.is_none() {
+                    break;
+                }
+                let lines = lines.unwrap_or_default();
+                if send.send(AccessBatch { text: text.take(), lines, end: None }).is_err() {
+                    return;
+                }
+            }
+        }
+        end.format = parser.format();
+        end.pieces = reader.split();
+        end.fault = reader.into_fault();
+        while let Some(lines) = reorder.next_held() {
+            if send.send(AccessBatch { text: None, lines, end: None }).is_err() {
+                return;
+            }
+        }
+        (end.late, end.moved) = (reorder.late(), reorder.moved());
+        // The merge may have stopped listening: then nobody wants to know.
+        drop(send.send(AccessBatch { text: None, lines: Vec::new(), end: Some(end) }));
+    }
+
+    fn line(
+        &self,
+        parser: &mut Parser,
+        text: &[u8],
+        found: &mut AccessLine,
+        last: &mut (Timestamp, Resolution),
+        end: &mut AccessEnd,
+    ) -> (Line, Option<Span>) {
+        end.lines += 1;
+        match parser.read(text, found) {
+            Ok(()) => {
+                match found.time {
+                    Some(time) => *last = time,
+                    None => end.without_time += 1,
+                }
+                end.with_port += u64::from(found.peer_port.is_some());
+                (Line::new(text, found, self.cuts, self.server, *last), Some(found.client))
+            }
+            Err(error) => {
+                if end.complaints.len() < COMPLAINTS {
+                    end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
+                }
+                end.not_understood += 1;
+                (Line::unread(self.server, *last), None)
+            }
+        }
+    }
+}
+
+fn to_u32(offset: usize) -> u32 {
+    u32::try_from(offset).expect("a block is far below 4 GiB")
+}

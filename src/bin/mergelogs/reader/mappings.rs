@@ -1,0 +1,177 @@
+//! Reads a mapping log, classic or extended: what of it can explain lines goes to the merge in order.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use pen_records::attribution::{Balancers, Record};
+use pen_records::mapping::classic::FileReader;
+use pen_records::mapping::{self, Kind, Mapping, MappingError, RequestText};
+use pen_records::merge::Reorder;
+use pen_records::request::Cut;
+use pen_records::time::Resolution;
+
+use super::{COMPLAINTS, MappingBatch, MappingEnd, Reader};
+use crate::archive;
+use crate::config::Origin;
+use crate::lines::{Block, LineReader};
+use crate::servers::{Names, Servers};
+use crate::shares::Shares;
+
+/// What to read from a mapping log.
+pub(crate) struct MappingJob {
+    pub(crate) origin: Origin,
+    pub(crate) servers: Arc<Servers>,
+    /// Only the servers of this pass; the first pass counts.
+    pub(crate) pass: usize,
+    /// Whether lines of our own balancer are expected.
+    pub(crate) extended: bool,
+    pub(crate) shares: Shares,
+}
+
+impl MappingJob {
+    pub(crate) fn start(self) -> io::Result<Reader<MappingBatch, Vec<Record>>> {
+        let progress = (self.pass == 0).then_some(&self.shares.progress);
+        let archive = archive::open(&self.origin, self.shares.block(), progress)?;
+        let (send, batches) = bounded(self.shares.ahead());
+        let (used, reuse) = unbounded();
+        thread::Builder::new()
+            .name("mappings".to_owned())
+            .spawn(move || self.read(archive, &send, &reuse))?;
+        Ok(Reader { batches, used })
+    }
+
+    fn read(
+        self,
+        archive: archive::Archive,
+        send: &Sender<MappingBatch>,
+        reuse: &Receiver<Vec<Record>>,
+    ) {
+        let mut reader = LineReader::new(archive.bytes);
+        let mut reorder = Reorder::new(self.shares.window());
+        let mut end = Box::new(MappingEnd {
+            compression: Some(archive.compression),
+            ..MappingEnd::default()
+        });
+        let mut parser = FileReader::default();
+        let mut names = Names::default();
+        let mut balancers = Balancers::default();
+        let mut block = Block::default();
+        while let Some(next) = reader.next(block, self.shares.block()) {
+            reorder.set_bounds(self.shares.window());
+            for line in next.lines() {
+                if let Some(record) =
+                    self.line(&mut parser, (&mut names, &mut balancers), line, &mut end)
+                {
+                    reorder.push(record);
+                }
+            }
+            block = next;
+            reorder.end_run(reuse.try_recv().unwrap_or_default());
+            while let Some(records) = reorder.next_run() {
+                if send.send(MappingBatch { records, end: None }).is_err() {
+                    return;
+                }
+            }
+        }
+        end.fault = reader.into_fault();
+        while let Some(records) = reorder.next_held() {
+            if send.send(MappingBatch { records, end: None }).is_err() {
+                return;
+            }
+        }
+        end.late = reorder.late();
+        // The merge may have stopped listening: then nobody wants to know.
+        drop(send.send(MappingBatch { records: Vec::new(), end: Some(end) }));
+    }
+
+    fn line(
+        &self,
+        reader: &mut FileReader,
+        (names, balancers): (&mut Names, &mut Balancers),
+        line: &[u8],
+        end: &mut MappingEnd,
+    ) -> Option<Record> {
+        end.lines += 1;
+        if line.starts_with(mapping::line::START) {
+            return self.extended_line(balancers, line, end);
+        }
+        let read = reader.read(line).and_then(|line| Ok((line, names.find(&line, &self.servers)?)));
+        let (line, known) = match read {
+            Ok(read) => read,
+            Err(error) => {
+                self.complain(&error, end);
+                return None;
+            }
+        };
+        let Some(known) = known else {
+            end.elsewhere += 1;
+            return None;
+        };
+        if known.pass != self.pass {
+            return None;
+        }
+        let request = line.request.fingerprint();
+        if request.is_none() {
+            end.without_request += 1;
+            return None;
+        }
+        Some(Record {
+            server: known.id,
+            client: line.client,
+            time: line.time.offset_by(known.ahead),
+            resolution: Resolution::Second,
+            request,
+            cut: line.request.cut,
+            exchange: None,
+        })
+    }
+
+    /// A line of our own balancer.
+    fn extended_line(
+        &self,
+        balancers: &mut Balancers,
+        line: &[u8],
+        end: &mut MappingEnd,
+    ) -> Option<Record> {
+        let mapping = match Mapping::parse_extended_line(line) {
+            Ok(mapping) => mapping,
+            Err(error) => {
+                self.complain(&error, end);
+                return None;
+            }
+        };
+        let is_request = mapping.kind == Kind::Request;
+        end.moments += u64::from(!is_request);
+        let Some(known) = self.servers.find(mapping.server) else {
+            end.elsewhere += u64::from(is_request);
+            return None;
+        };
+        if known.pass != self.pass {
+            return None;
+        }
+        let (time, resolution) = mapping.time?;
+        let time = (time.offset_by(known.ahead), resolution);
+        let record = if self.extended {
+            Record::with_exchange(&mapping, known.id, time, balancers)
+        } else {
+            is_request.then(|| Record::new(&cut_short(&mapping), known.id, time)).flatten()
+        };
+        end.without_request += u64::from(record.is_none() && is_request);
+        record
+    }
+
+    fn complain(&self, error: &MappingError, end: &mut MappingEnd) {
+        end.damaged += 1;
+        if end.complaints.len() < COMPLAINTS {
+            end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
+        }
+    }
+}
+
+/// As a classic line would have it: lines are compared by that where only such were expected.
+pub(crate) fn cut_short<'a>(mapping: &Mapping<'a>) -> Mapping<'a> {
+    let request = mapping.request.map(|request| RequestText { cut: Cut::Short, ..request });
+    Mapping { request, whole: None, ..*mapping }
+}
