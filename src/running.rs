@@ -12,14 +12,14 @@ use std::time::{Duration, Instant, SystemTime};
 use pen_daemon::diagnostics;
 
 use crate::access_log;
-use crate::config::{Endpoint, LogTarget, Settings, Transport};
+use crate::config::{Endpoint, LogTarget, Settings};
 use crate::control::Balancer;
 use crate::log_thread::Remote;
 use crate::mapping_log;
 use crate::pool::{Client, ServerId, ServerState};
 use crate::relay::report::{Report, ask};
 use crate::relay::shared::{Order, Shared};
-use crate::setup::not_yet;
+use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::snapshot::{ClientNow, Counts, Detail, Gauge, LogNow, ServerNow, Snapshot, State};
 
 /// A balancer that runs.
@@ -113,6 +113,7 @@ impl Balancer for Running {
                 denied: counters.denied.load(Relaxed),
                 unserved: counters.refused.load(Relaxed),
                 failovers: counters.failovers.load(Relaxed),
+                lost_datagrams: counters.lost_datagrams.load(Relaxed),
                 accept_failures: counters.accept_failures.load(Relaxed),
                 http_refused: counters.http_refused.load(Relaxed),
                 not_http: counters.not_http.load(Relaxed),
@@ -128,8 +129,11 @@ impl Balancer for Running {
     }
 
     fn change(&self, settings: &Settings) -> Result<(), String> {
-        not_yet(Transport::Stream, settings).map_err(|error| error.to_string())?;
         let before = self.shared.settings();
+        if settings.tcp.transparent && !before.tcp.transparent {
+            may_be_transparent()
+                .map_err(|error| format!("transparent: {NEEDS_RIGHTS}: {error}"))?;
+        }
         let turns = (&before.log, before.log_format) != (&settings.log, settings.log_format);
         let moves = before.access_log != settings.access_log;
         if turns && let Some(LogTarget::File(path)) = &settings.log {

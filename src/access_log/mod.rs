@@ -1,5 +1,5 @@
 //! pen's own access log: a line for each exchange of HTTP/1.x that was forwarded, so that a small site
-//! needs no collector. [`line`] has the form; here is the way into the file, which nobody waits for
+//! needs no collector. [`mod@line`] has the form; here is the way into the file, which nobody waits for
 //! ([`crate::log_thread`]).
 
 pub mod line;

@@ -3,6 +3,7 @@
 mod access_log;
 mod choosing;
 mod collect;
+mod datagrams;
 mod endings;
 mod http;
 mod limits;
@@ -11,3 +12,4 @@ mod proxy;
 mod records;
 mod streams;
 mod support;
+mod transparent;

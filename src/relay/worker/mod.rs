@@ -341,7 +341,8 @@ impl Worker {
                 |list| settings.acls.permits(list, connection.caller.addr),
             );
             let Some(choice) = choice else { return self.refuse(key, *connection) };
-            let attempt = Socket::connect(&choice.addr, &settings.tcp).and_then(|socket| {
+            let client = connection.caller.addr.ip();
+            let attempt = Socket::connect(&choice.addr, &settings.tcp, client).and_then(|socket| {
                 let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
                 epoll::add(&self.epoll, &socket, About::Server(key).data(), flags)?;
                 Ok(socket)
@@ -368,7 +369,9 @@ impl Worker {
     }
 
     fn refuse(&mut self, key: Key, connection: Connection) {
-        self.shared.counters.refused.fetch_add(1, Relaxed);
+        if connection.caller.admitted {
+            self.shared.counters.refused.fetch_add(1, Relaxed);
+        }
         connection.reset();
         self.forget(key, Stage::Connecting);
     }
@@ -381,12 +384,15 @@ impl Worker {
         if let Err(error) = result.and_then(|()| self.introduce(&connection, &server)) {
             debug!("cannot connect to {}: {error}", server.addr);
             self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
-            self.shared.counters.failovers.fetch_add(1, Relaxed);
             self.shared.pool().failed(server.seat, self.now);
+            drop(server.socket);
             self.connect(key, connection);
             return;
         }
         self.shared.pool().connected(&server.seat);
+        if connection.tried.is_second_choice() {
+            self.shared.counters.failovers.fetch_add(1, Relaxed);
+        }
         connection.server = Some(server);
         connection.stage = Stage::Open;
         connection.active = self.now;
@@ -577,9 +583,12 @@ fn ready(flags: EventFlags) -> Ready {
 }
 
 /// Whether it is our own want that an attempt failed for, and not the server's fault.
-fn is_ours(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error().map(Errno::from_raw_os_error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
-    )
+pub(super) fn is_ours(error: &io::Error) -> bool {
+    let Some(error) = error.raw_os_error().map(Errno::from_raw_os_error) else { return false };
+    // No descriptors, no memory, no room in epoll; no local port.
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::NOSPC];
+    wants.contains(&error)
+        || error == Errno::ADDRNOTAVAIL
+        // A Unix-domain socket whose queue is full: busy is not broken.
+        || error == Errno::AGAIN
 }
