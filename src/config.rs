@@ -388,7 +388,7 @@ pub enum ForwardedFor {
     /// The client's address is appended.
     Append,
     /// It stays if it comes from here, and is replaced otherwise.
-    Keep(Vec<Network>),
+    Keep(Vec<Trusted>),
 }
 
 /// A version of the PROXY protocol.
@@ -410,7 +410,9 @@ pub enum Trusted {
 }
 
 impl Trusted {
-    fn fits(&self, addr: ClientAddr) -> bool {
+    /// Whether that is who connects from `addr`.
+    #[must_use]
+    pub fn fits(&self, addr: ClientAddr) -> bool {
         match (self, addr) {
             (Self::Network(network), ClientAddr::Ip(ip)) => network.contains(ip),
             (Self::Unix, ClientAddr::Unix) => true,

@@ -113,7 +113,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("weight", "choose by weight; no weight"),
     ("workers [N]", "threads that relay"),
     ("write [FILE]", "save the configuration"),
-    ("x_forwarded_for [replace|append|keep NET...]", "what becomes of a client's own"),
+    ("x_forwarded_for [replace|append|keep NET|unix...]", "what becomes of a client's own"),
 ];
 
 impl Command {
@@ -567,11 +567,11 @@ fn fastclose(args: &mut Args<'_>) -> Parsed<Setting> {
 }
 
 fn forwarded_for(args: &mut Args<'_>) -> Parsed<Setting> {
-    let what = "replace, append, or keep and networks";
+    let what = "replace, append, or keep and networks or unix";
     Ok(Setting::XForwardedFor(match args.word(what)? {
         "replace" => ForwardedFor::Replace,
         "append" => ForwardedFor::Append,
-        "keep" => ForwardedFor::Keep(networks(args)?),
+        "keep" => ForwardedFor::Keep(trusted(args)?),
         _ => return args.expected(what),
     }))
 }
@@ -590,19 +590,6 @@ fn trusted(args: &mut Args<'_>) -> Parsed<Vec<Trusted>> {
         });
     }
     Ok(trusted)
-}
-
-/// One network or more.
-fn networks(args: &mut Args<'_>) -> Parsed<Vec<Network>> {
-    let what = "networks, as in 10.0.0.0/8 2001:db8::/32";
-    let mut networks = Vec::new();
-    while !args.is_empty() || networks.is_empty() {
-        match network(args.word(what)?) {
-            Some(network) => networks.push(network),
-            None => return args.expected(what),
-        }
-    }
-    Ok(networks)
 }
 
 fn network(text: &str) -> Option<Network> {

@@ -6,13 +6,13 @@ mod twin;
 use pen_records::addr::ClientAddr;
 
 use super::*;
-use crate::config::{ForwardedFor, Network};
+use crate::config::{ForwardedFor, Network, Trusted};
 use twin::Policy;
 
 const CLIENT: &str = "203.0.113.7";
 
 fn editor(policy: Policy) -> Editor {
-    let network = |addr: &str| Network { addr: addr.parse().unwrap(), bits: 24 };
+    let network = |addr: &str| Trusted::Network(Network { addr: addr.parse().unwrap(), bits: 24 });
     let policy = match policy {
         Policy::Replace => ForwardedFor::Replace,
         Policy::Append => ForwardedFor::Append,
@@ -94,8 +94,8 @@ fn what_a_client_says_of_itself_is_replaced_appended_to_or_kept() {
 
 #[test]
 fn who_is_not_trusted_has_its_own_replaced() {
-    let networks = vec![Network { addr: "10.0.0.0".parse().unwrap(), bits: 8 }];
-    let policy = ForwardedFor::Keep(networks);
+    let network = Trusted::Network(Network { addr: "10.0.0.0".parse().unwrap(), bits: 8 });
+    let policy = ForwardedFor::Keep(vec![network]);
     for (client, own, text) in [
         ("10.1.2.3", Own::Keep, "10.1.2.3"),
         ("::ffff:10.1.2.3", Own::Keep, "10.1.2.3"),
@@ -105,8 +105,12 @@ fn who_is_not_trusted_has_its_own_replaced() {
         let forward = Forward::new(&policy, ClientAddr::Ip(client.parse().unwrap()), "http");
         assert_eq!((forward.own, forward.client.as_str()), (own, text));
     }
-    let unix = Forward::new(&policy, ClientAddr::Unix, "http");
-    assert_eq!((unix.own, unix.client.as_str()), (Own::Replace, "unknown"));
+    for (policy, own) in
+        [(policy, Own::Replace), (ForwardedFor::Keep(vec![network, Trusted::Unix]), Own::Keep)]
+    {
+        let unix = Forward::new(&policy, ClientAddr::Unix, "http");
+        assert_eq!((unix.own, unix.client.as_str()), (own, "unknown"));
+    }
 }
 
 #[test]
