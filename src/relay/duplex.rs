@@ -109,6 +109,8 @@ pub struct Ready {
 enum State {
     Open,
     Ending,
+    /// The end is being passed on, but the receiver takes nothing for now.
+    Finishing,
     Ended,
     Broken,
 }
@@ -176,7 +178,7 @@ impl Duplex {
         // There is nobody to pass an end on to any more.
         way.state = match way.state {
             State::Open | State::Broken => State::Broken,
-            State::Ending | State::Ended => State::Ended,
+            State::Ending | State::Finishing | State::Ended => State::Ended,
         };
     }
 
@@ -221,7 +223,8 @@ impl Duplex {
             // Read and forgotten: bytes left unread would turn our close into a reset.
             State::Broken if readable => Step::Read(from),
             State::Ending => Step::Finish(to),
-            State::Open | State::Broken | State::Ended => Step::Wait,
+            State::Finishing if writable => Step::Finish(to),
+            State::Open | State::Finishing | State::Broken | State::Ended => Step::Wait,
         }
     }
 
@@ -267,7 +270,8 @@ impl Duplex {
             WriteOutcome::Closed | WriteOutcome::Reset => {
                 way.left = 0;
                 // There is nobody to pass an end on to any more.
-                way.state = if way.state == State::Ending { State::Ended } else { State::Broken };
+                let has_ended = matches!(way.state, State::Ending | State::Finishing);
+                way.state = if has_ended { State::Ended } else { State::Broken };
                 let socket = &mut self.sockets[to as usize];
                 socket.ready.readable = true;
                 socket.lost |= outcome == WriteOutcome::Reset;
@@ -282,6 +286,12 @@ impl Duplex {
     /// A [`Step::Finish`] was done.
     pub fn did_finish(&mut self, to: Side) {
         self.ways[to.other() as usize].state = State::Ended;
+    }
+
+    /// A [`Step::Finish`] found no room for what has to be said; it is asked for again when there is.
+    pub fn did_not_finish(&mut self, to: Side) {
+        self.sockets[to as usize].ready.writable = false;
+        self.ways[to.other() as usize].state = State::Finishing;
     }
 
     /// Bytes that were read and not yet written to `side`.
@@ -328,7 +338,10 @@ impl Duplex {
             FastClose::Client => from == Side::Client,
             FastClose::Server => from == Side::Server,
         };
-        let said_all = matches!(self.ways[from as usize].state, State::Ending | State::Ended);
+        let said_all = matches!(
+            self.ways[from as usize].state,
+            State::Ending | State::Finishing | State::Ended
+        );
         if asked && said_all && self.ways.iter().all(|way| way.left == 0) {
             self.ways = [Way { state: State::Ended, left: 0 }; 2];
         }
