@@ -56,7 +56,7 @@ impl Plan {
 
     fn setup(args: &Args, starter: Starter, here: &Here) -> Result<Setup, SetupError> {
         let setup = Setup::new(args, starter, here, &|path: &Path| files::read_short(path))?;
-        not_yet(setup.config.transport, &setup.config.settings)?;
+        not_yet(setup.config.transport)?;
         Ok(setup)
     }
 
@@ -282,7 +282,8 @@ fn report(balancer: &Balancer, operator: &Operator) {
         |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
     info!(
         "{} connections of {} so far; {} found no server, {} were denied, {} reset, {} timed out, {} without a PROXY header; \
-         {} attempts to connect failed, {} times nobody could be accepted",
+         {} attempts to connect failed, {} times nobody could be accepted; {} had a request that \
+         was refused, {} were not HTTP",
         shared.open(),
         shared.total(),
         load(&counters.refused),
@@ -292,6 +293,8 @@ fn report(balancer: &Balancer, operator: &Operator) {
         load(&counters.bad_headers),
         load(&counters.failed_attempts),
         load(&counters.accept_failures),
+        load(&counters.http_refused),
+        load(&counters.not_http),
     );
 }
 

@@ -9,14 +9,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pen_daemon::diagnostics;
 
-use crate::config::{Endpoint, LogTarget, Settings, Transport};
+use crate::config::{Endpoint, LogTarget, Settings};
 use crate::control::Balancer;
 use crate::mapping_log::Remote;
 use crate::pool::{Client, ServerId, ServerState};
 use crate::relay::report::{Report, ask};
 use crate::relay::shared::{Order, Shared};
 use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
-use crate::setup::not_yet;
 use crate::snapshot::{
     ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State,
 };
@@ -97,6 +96,8 @@ impl Balancer for Running {
                 unserved: counters.refused.load(Relaxed),
                 failovers: counters.failovers.load(Relaxed),
                 accept_failures: counters.accept_failures.load(Relaxed),
+                http_refused: counters.http_refused.load(Relaxed),
+                not_http: counters.not_http.load(Relaxed),
                 ended: vec![
                     ("by a reset", counters.resets.load(Relaxed)),
                     ("in silence", counters.timeouts.load(Relaxed)),
@@ -108,7 +109,6 @@ impl Balancer for Running {
     }
 
     fn change(&self, settings: &Settings) -> Result<(), String> {
-        not_yet(Transport::Stream, settings).map_err(|error| error.to_string())?;
         let before = self.shared.settings();
         if settings.tcp.transparent && !before.tcp.transparent {
             may_be_transparent()

@@ -21,7 +21,7 @@ use crate::command::reload;
 use crate::command::script::{self, Located, Mistake};
 use crate::command::{Command, Setting};
 use crate::config::{
-    ClientCertificates, Collect, Config, Endpoint, Exit, LogTarget, ServerTls, Settings, Transport,
+    ClientCertificates, Collect, Config, Endpoint, Exit, LogTarget, ServerTls, Transport,
 };
 
 /// A configuration, and what is to be said about it.
@@ -399,14 +399,9 @@ pub fn check(config: &Config) -> Result<(), String> {
 ///
 /// # Errors
 /// Names it.
-pub fn not_yet(transport: Transport, settings: &Settings) -> Result<(), SetupError> {
-    for (is_set, what) in [
-        (transport == Transport::Udp, "udp (-U)"),
-        (settings.http.is_some(), "http (-H), x_forwarded_for"),
-    ] {
-        if is_set {
-            return Err(SetupError::one(format!("{what}: not supported yet")));
-        }
+pub fn not_yet(transport: Transport) -> Result<(), SetupError> {
+    if transport == Transport::Udp {
+        return Err(SetupError::one("udp (-U): not supported yet"));
     }
     Ok(())
 }

@@ -109,10 +109,10 @@ pub struct Ready {
 enum State {
     Open,
     Ending,
-    /// The end is being passed on, but the receiver takes nothing for now.
-    Finishing,
     Ended,
     Broken,
+    /// What comes is not forwarded any more; the receiver has not been told yet.
+    Refused,
 }
 
 /// What is known of one socket.
@@ -129,6 +129,8 @@ struct Way {
     state: State,
     /// Bytes that were read and not yet written.
     left: usize,
+    /// The end was to be passed on, and the receiver had no room for that.
+    stuck: bool,
 }
 
 /// Both ways of a pair.
@@ -151,7 +153,7 @@ impl Duplex {
         let ready = Ready { writable: true, ..Ready::default() };
         Self {
             sockets: [Socket { ready, lost: false }; 2],
-            ways: [Way { state: State::Open, left: 0 }; 2],
+            ways: [Way { state: State::Open, left: 0, stuck: false }; 2],
             reset: false,
             turn: Side::Client,
             fast,
@@ -177,8 +179,8 @@ impl Duplex {
         way.left = 0;
         // There is nobody to pass an end on to any more.
         way.state = match way.state {
-            State::Open | State::Broken => State::Broken,
-            State::Ending | State::Finishing | State::Ended => State::Ended,
+            State::Open | State::Broken | State::Refused => State::Broken,
+            State::Ending | State::Ended => State::Ended,
         };
     }
 
@@ -209,7 +211,7 @@ impl Duplex {
         let readable = self.sockets[from as usize].ready.readable;
         let writable = self.sockets[to as usize].ready.writable;
         match way.state {
-            State::Open | State::Ending if way.left > 0 => {
+            State::Open | State::Ending | State::Refused if way.left > 0 => {
                 if writable {
                     Step::Write(to)
                 } else {
@@ -222,9 +224,9 @@ impl Duplex {
             State::Broken if from == Side::Server && !self.reads_from(Side::Client) => Step::Wait,
             // Read and forgotten: bytes left unread would turn our close into a reset.
             State::Broken if readable => Step::Read(from),
-            State::Ending => Step::Finish(to),
-            State::Finishing if writable => Step::Finish(to),
-            State::Open | State::Finishing | State::Broken | State::Ended => Step::Wait,
+            State::Ending | State::Refused if way.stuck && !writable => Step::Wait,
+            State::Ending | State::Refused => Step::Finish(to),
+            State::Open | State::Broken | State::Ended => Step::Wait,
         }
     }
 
@@ -270,8 +272,7 @@ impl Duplex {
             WriteOutcome::Closed | WriteOutcome::Reset => {
                 way.left = 0;
                 // There is nobody to pass an end on to any more.
-                let has_ended = matches!(way.state, State::Ending | State::Finishing);
-                way.state = if has_ended { State::Ended } else { State::Broken };
+                way.state = if way.state == State::Ending { State::Ended } else { State::Broken };
                 let socket = &mut self.sockets[to as usize];
                 socket.ready.readable = true;
                 socket.lost |= outcome == WriteOutcome::Reset;
@@ -285,13 +286,23 @@ impl Duplex {
 
     /// A [`Step::Finish`] was done.
     pub fn did_finish(&mut self, to: Side) {
-        self.ways[to.other() as usize].state = State::Ended;
+        let way = &mut self.ways[to.other() as usize];
+        way.state = if way.state == State::Refused { State::Broken } else { State::Ended };
+    }
+
+    /// Nothing more of what comes from this side is for the other one, which is told that this was the
+    /// end; what still comes is read and forgotten.
+    pub fn refuse(&mut self, from: Side) {
+        let way = &mut self.ways[from as usize];
+        if way.state == State::Open {
+            way.state = State::Refused;
+        }
     }
 
     /// A [`Step::Finish`] found no room for what has to be said; it is asked for again when there is.
     pub fn did_not_finish(&mut self, to: Side) {
         self.sockets[to as usize].ready.writable = false;
-        self.ways[to.other() as usize].state = State::Finishing;
+        self.ways[to.other() as usize].stuck = true;
     }
 
     /// Bytes that were read and not yet written to `side`.
@@ -327,7 +338,7 @@ impl Duplex {
     }
 
     fn reads_from(&self, side: Side) -> bool {
-        matches!(self.ways[side as usize].state, State::Open | State::Broken)
+        matches!(self.ways[side as usize].state, State::Open | State::Broken | State::Refused)
     }
 
     /// Ends both ways with the end of this side, if that was asked for, once nothing is left of either.
@@ -338,12 +349,9 @@ impl Duplex {
             FastClose::Client => from == Side::Client,
             FastClose::Server => from == Side::Server,
         };
-        let said_all = matches!(
-            self.ways[from as usize].state,
-            State::Ending | State::Finishing | State::Ended
-        );
+        let said_all = matches!(self.ways[from as usize].state, State::Ending | State::Ended);
         if asked && said_all && self.ways.iter().all(|way| way.left == 0) {
-            self.ways = [Way { state: State::Ended, left: 0 }; 2];
+            self.ways = [Way { state: State::Ended, left: 0, stuck: false }; 2];
         }
     }
 }

@@ -124,6 +124,8 @@ pub(crate) mod samples {
                 unserved: 3,
                 failovers: 5,
                 accept_failures: 0,
+                http_refused: 2,
+                not_http: 1,
                 ended: vec![("client closed", 400_000), ("idle", 5)],
             },
             mapping_log: Some(MappingLogNow {

@@ -3,6 +3,7 @@
 mod choosing;
 mod collect;
 mod endings;
+mod http;
 mod limits;
 mod pairings;
 mod process;

@@ -75,7 +75,7 @@ impl Worker {
     }
 
     fn shake(&mut self, key: Key, mut connection: Box<Connection>) {
-        match connection.shake(Side::Client, &mut self.buf) {
+        match connection.shake(Side::Client, &mut self.room.read) {
             Ok(true) => {
                 self.shared.counters.handshakes.fetch_add(1, Relaxed);
                 self.line_up(key, connection);
@@ -86,7 +86,7 @@ impl Worker {
                 self.shared.counters.failed_handshakes.fetch_add(1, Relaxed);
                 // An alert that is under way would be lost if something were left unread.
                 connection.client.finish();
-                connection.client.read(&mut self.buf).map(drop).unwrap_or_default();
+                connection.client.read(&mut self.room.read).map(drop).unwrap_or_default();
                 self.end(key, *connection, Pause::Close);
             }
         }
@@ -99,7 +99,7 @@ impl Worker {
             Stage::Connecting => self.begin(&mut connection),
             _ => Ok(()),
         };
-        match begun.and_then(|()| connection.shake(Side::Server, &mut self.buf)) {
+        match begun.and_then(|()| connection.shake(Side::Server, &mut self.room.read)) {
             Ok(true) => self.connected(key, connection, Ok(())),
             Ok(false) => self.keep(key, connection),
             Err(error) => self.connected(key, connection, Err(error)),

@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 use tracing::{debug, warn};
 
-use super::connection::{Connection, Due, Server, Stage};
+use super::connection::{Connection, Due, Room, Server, Stage, Turn};
 use super::duplex::{Ready, Side};
 use super::pump::Pause;
 use super::shared::{Mailbox, Order, Shared};
@@ -112,7 +112,7 @@ pub struct Worker {
     again: Vec<Key>,
     /// Clients with whom a handshake goes on.
     agreeing: VecDeque<Key>,
-    buf: Box<[u8]>,
+    room: Room,
     notes: Notes,
     now: Instant,
     /// When to be gone.
@@ -151,7 +151,7 @@ impl Worker {
             patient: VecDeque::new(),
             again: Vec::new(),
             agreeing: VecDeque::new(),
-            buf: vec![0; BUFFER].into_boxed_slice(),
+            room: Room::new(BUFFER),
             notes,
             now: Instant::now(),
             stop: None,
@@ -416,9 +416,7 @@ impl Worker {
             self.end(key, *connection, Pause::Reset);
             return;
         }
-        if self.settings.log.is_some() {
-            connection.note_opened(&mut self.notes, self.now);
-        }
+        connection.opened(&self.settings, &mut self.notes, self.now);
         // It has most likely said something by now.
         connection.ready(Side::Client, Ready { readable: true, ..Ready::default() });
         if connection.is_encrypted(Side::Server) {
@@ -456,8 +454,13 @@ impl Worker {
         }
     }
 
+    fn turn(&mut self) -> Turn<'_> {
+        let (room, notes, counters) = (&mut self.room, &mut self.notes, &self.shared.counters);
+        Turn { room, notes, counters, now: self.now }
+    }
+
     fn pump(&mut self, key: Key, mut connection: Box<Connection>) {
-        match connection.pump(&mut self.buf, &mut self.notes, self.now) {
+        match connection.pump(self.turn()) {
             Pause::Wait => self.keep(key, connection),
             Pause::Again => {
                 // Once, or a busy one would get more turns than others.
@@ -535,7 +538,7 @@ impl Worker {
 
     /// Ends a connection on which nothing was said for too long, unless bytes still are taken.
     fn end_silent(&mut self, key: Key, mut connection: Box<Connection>, what: Due) {
-        let pause = connection.pump_again(&mut self.buf, &mut self.notes, self.now);
+        let pause = connection.pump_again(self.turn());
         let end = match pause {
             Pause::Wait | Pause::Again if connection.active == self.now => {
                 return self.keep(key, connection);

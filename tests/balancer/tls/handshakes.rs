@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use pen::config::{ClientCertificates, Mode, ServerTls, Settings, TlsVersion};
+use pen::config::{ClientCertificates, ForwardedFor, Mode, ServerTls, Settings, TlsVersion};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
 
@@ -164,6 +164,19 @@ fn the_protocol_that_is_agreed_on_is_that_of_the_server_too() {
     let mut config = ClientConfig::clone(&town.client());
     config.alpn_protocols = vec![b"smtp".to_vec()];
     assert!(End::asking(Arc::new(config), NAME, site.connect()).is_err());
+}
+
+#[test]
+fn http_mode_tells_servers_that_the_client_came_in_tls() {
+    let town = Town::new("scheme");
+    let (site, listener) = site(&town, |settings| settings.http = Some(ForwardedFor::Replace));
+    let mut client = End::client(town.client(), site.connect());
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: http\r\n\r\n");
+    client.finish();
+    let asked = String::from_utf8(listener.accept().rest().unwrap()).unwrap();
+    assert!(asked.contains("X-Forwarded-For: 127.0.0.1\r\n"), "{asked}");
+    assert!(asked.contains("X-Forwarded-Proto: https\r\n"), "{asked}");
+    assert_eq!(asked.matches("Proto").count(), 1, "{asked}");
 }
 
 #[test]
