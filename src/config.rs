@@ -266,7 +266,7 @@ impl Default for Limits {
 pub struct Timeouts {
     /// Until a server has taken a connection, before the next one is tried.
     pub connect: Duration,
-    /// Without a byte in either direction.
+    /// Without a byte in either direction; for datagrams see [`Self::flow_idle`].
     pub idle: Option<Duration>,
     /// Without a byte, when one side has said all.
     pub linger: Option<Duration>,
@@ -278,6 +278,15 @@ pub struct Timeouts {
     pub tracking: Option<Duration>,
     /// For which connections may go on when pen was told to stop.
     pub drain: Duration,
+}
+
+impl Timeouts {
+    /// How long a flow of datagrams may be silent. Nothing else tells that it is over, so it is never for
+    /// ever: a minute if nothing is said.
+    #[must_use]
+    pub fn flow_idle(&self) -> Duration {
+        self.idle.unwrap_or(Duration::from_secs(60))
+    }
 }
 
 impl Default for Timeouts {

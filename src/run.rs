@@ -25,7 +25,7 @@ use crate::files;
 use crate::pool::ServerId;
 use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::running::Running;
-use crate::setup::{Setup, SetupError, Starter, not_yet};
+use crate::setup::{Setup, SetupError, Starter};
 use crate::status::http::StatusPort;
 use crate::tls::keeper::Keeper;
 
@@ -56,7 +56,6 @@ impl Plan {
 
     fn setup(args: &Args, starter: Starter, here: &Here) -> Result<Setup, SetupError> {
         let setup = Setup::new(args, starter, here, &|path: &Path| files::read_short(path))?;
-        not_yet(setup.config.transport)?;
         Ok(setup)
     }
 

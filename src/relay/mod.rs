@@ -9,6 +9,7 @@
 //! proxy       who the client is, by the PROXY protocol
 //! socket      non-blocking sockets and listeners
 //! tls         between an end and its socket, where it is encrypted
+//! udp         the same for datagrams
 //! ```
 //!
 //! [`report`] says what connections there are. [`shared`] is what workers have in common with one another and with who runs them.
@@ -24,4 +25,5 @@ pub mod socket;
 mod table;
 mod timers;
 pub mod tls;
+pub mod udp;
 pub mod worker;

@@ -604,7 +604,7 @@ fn ready(flags: EventFlags) -> Ready {
 }
 
 /// Whether it is our own want that an attempt failed for, and not the server's fault.
-fn is_ours(error: &io::Error) -> bool {
+pub(super) fn is_ours(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error().map(Errno::from_raw_os_error),
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
