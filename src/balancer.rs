@@ -15,6 +15,7 @@ use crate::relay::shared::{Mailbox, Order, Shared};
 use crate::relay::socket::{Listener, SocketFile};
 use crate::relay::udp::port::Port;
 use crate::relay::{udp, worker};
+use crate::tls::keeper::Keeper;
 
 /// Descriptors kept back for listeners, logs, the control port and what libraries need.
 const RESERVE: u64 = 64;
@@ -39,15 +40,22 @@ pub struct Bound {
     files: Vec<SocketFile>,
     workers: usize,
     multi_accept: u32,
+    /// Read before rights are given up.
+    keeper: Arc<Keeper>,
 }
 
 impl Bound {
-    /// Listens wherever the configuration says.
+    /// Listens wherever the configuration says, and reads certificates and keys.
     ///
     /// # Errors
-    /// Names the address that could not be had.
+    /// Names the address that could not be had, or the file that is not what it should be.
     pub fn bind(config: &Config) -> Result<Self, BalancerError> {
         let workers = config.workers.get();
+        let keeper = Keeper::new(&config.settings.tls).map_err(|error| BalancerError {
+            deed: "set up TLS".to_owned(),
+            source: io::Error::other(error),
+        })?;
+        keeper.troubles().iter().for_each(|trouble| warn!("{trouble}"));
         let mut bound = Self {
             doors: match config.transport {
                 Transport::Stream => Doors::Stream(Vec::new()),
@@ -57,6 +65,7 @@ impl Bound {
             files: Vec::new(),
             workers,
             multi_accept: config.multi_accept.get(),
+            keeper: Arc::new(keeper),
         };
         for endpoint in &config.listen {
             bound.open(endpoint, config).map_err(|source| BalancerError {
@@ -111,7 +120,13 @@ impl Bound {
             .map_err(fail("start a worker"))?;
         let each = if matches!(self.doors, Doors::Udp(_)) { FLOW } else { CONNECTION };
         let most = connections_for(raise_descriptors(), each);
-        let shared = Arc::new(Shared::new(config.settings.clone(), mailboxes.clone(), most));
+        let (settings, keeper) = (config.settings.clone(), self.keeper);
+        let shared = Arc::new(Shared::new(settings, keeper.clone(), mailboxes.clone(), most));
+        let tell = {
+            let shared = shared.clone();
+            move || shared.changed()
+        };
+        keeper.watch(tell).map_err(fail("start a thread"))?;
         let target = config.settings.log.as_ref();
         let log = MappingLog::start(target, config.settings.log_format).map_err(|source| {
             let deed = match target {
@@ -196,6 +211,7 @@ impl Balancer {
                 error!("a worker has ended before its time");
             }
         }
+        self.shared.keeper().stop();
         self.log.finish();
         drop(self.files);
     }

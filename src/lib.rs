@@ -7,7 +7,8 @@
 //! 5. [`balancer`] starts and stops all of that, [`run`] is the process around it.
 //!
 //! Beside the road: [`cli`] and [`setup`] read what was typed, [`command`] is `penctl`'s language,
-//! [`control`] carries it out on what is [`running`], [`status`] shows a [`snapshot`].
+//! [`control`] carries it out on what is [`running`], [`status`] shows a [`snapshot`], [`tls`] reads
+//! certificates.
 //!
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
 
@@ -27,3 +28,4 @@ pub mod running;
 pub mod setup;
 pub mod snapshot;
 pub mod status;
+pub mod tls;

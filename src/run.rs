@@ -27,6 +27,7 @@ use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::running::Running;
 use crate::setup::{Setup, SetupError, Starter};
 use crate::status::http::StatusPort;
+use crate::tls::keeper::Keeper;
 
 /// How often it is looked whether the last connection has ended.
 const LOOK: Duration = Duration::from_millis(20);
@@ -56,6 +57,19 @@ impl Plan {
     fn setup(args: &Args, starter: Starter, here: &Here) -> Result<Setup, SetupError> {
         let setup = Setup::new(args, starter, here, &|path: &Path| files::read_short(path))?;
         Ok(setup)
+    }
+
+    /// What is wrong with the files that the configuration names.
+    ///
+    /// # Errors
+    /// Each of them in a line of its own.
+    pub fn check(&self) -> Result<(), SetupError> {
+        let keeper = Keeper::new(&self.setup.config.settings.tls);
+        let wrong = match keeper {
+            Ok(keeper) => keeper.troubles().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            Err(error) => vec![error.to_string()],
+        };
+        if wrong.is_empty() { Ok(()) } else { Err(SetupError::from_lines(wrong)) }
     }
 
     /// Each setting that is in force, and where it came from.
@@ -202,6 +216,7 @@ impl All<'_> {
 
     fn reopen(&self) {
         self.balancer.log().reopen();
+        self.balancer.shared().keeper().reload();
         self.tell(Event::Reopen);
     }
 

@@ -115,6 +115,8 @@ impl Balancer for Running {
             may_be_transparent()
                 .map_err(|error| format!("transparent: {NEEDS_RIGHTS}: {error}"))?;
         }
+        let keeper = self.shared.keeper();
+        let certificates = keeper.prepare(&settings.tls).map_err(|error| error.to_string())?;
         if (&before.log, before.log_format) != (&settings.log, settings.log_format) {
             if let Some(LogTarget::File(path)) = &settings.log {
                 let opened = OpenOptions::new().append(true).create(true).open(path);
@@ -122,6 +124,7 @@ impl Balancer for Running {
             }
             self.log.change(settings.log.clone(), settings.log_format)?;
         }
+        certificates.into_iter().for_each(|loaded| keeper.put(loaded));
         self.shared.change(settings.clone());
         Ok(())
     }

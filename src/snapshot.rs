@@ -150,7 +150,7 @@ pub struct ConnectionNow {
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It has to be said first for whom it is.
+    /// The client has to introduce itself first.
     Greeting,
     /// A server is being connected to.
     Connecting,

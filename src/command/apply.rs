@@ -252,6 +252,7 @@ fn assign_running(
         Setting::SendProxy(version) => settings.send_proxy = *version,
         Setting::Source(addr) => settings.tcp.source = *addr,
         Setting::TcpFastclose(whose) => settings.tcp.fastclose = *whose,
+        Setting::Tls(tls) => tls.assign(&mut settings.tls, world),
         Setting::Timeout(time) => times.connect = *time,
         Setting::Tracking(time) => times.tracking = *time,
         Setting::WebStats(path) => {

@@ -12,6 +12,7 @@ pub mod reload;
 pub mod script;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod words;
 mod write;
 
@@ -26,6 +27,7 @@ use crate::address::{AddressError, Host, ListenAddr, ServerArg};
 use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, ProxyVersion, Trusted};
 
 pub use parse::{VERBS, duration};
+use tls::{TlsItem, TlsSetting};
 use words::WordsError;
 
 /// The longest line that is read, from a file or from the control port.
@@ -128,6 +130,8 @@ pub enum Setting {
     Source(Option<IpAddr>),
     /// See [`TcpOptions::fastclose`](crate::config::TcpOptions::fastclose).
     TcpFastclose(FastClose),
+    /// See [`Settings::tls`](crate::config::Settings::tls).
+    Tls(TlsSetting),
     /// See [`Timeouts::connect`](crate::config::Timeouts::connect).
     Timeout(Duration),
     /// See [`Timeouts::tracking`](crate::config::Timeouts::tracking).
@@ -172,6 +176,7 @@ pub enum Item {
     SendProxy,
     Source,
     TcpFastclose,
+    Tls(TlsItem),
     Timeout,
     Tracking,
     WebStats,

@@ -22,8 +22,16 @@ pub trait Ends {
     /// As a socket does.
     fn write(&mut self, to: Side, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Tells a side that no more will come. If that fails the other events of the socket will tell why.
-    fn finish(&mut self, to: Side);
+    /// Whether there is something to read from a side, whatever its socket says.
+    fn has_more(&mut self, _from: Side) -> bool {
+        false
+    }
+
+    /// Tells a side that no more will come.
+    ///
+    /// # Errors
+    /// There is no room to say so: that is tried again. Of all other errors the socket's events will tell.
+    fn finish(&mut self, to: Side) -> io::Result<()>;
 }
 
 /// Somebody who sees all bytes of a pair before they are written, and may change them.
@@ -118,10 +126,10 @@ pub fn pump(
                     None => left.forget(to),
                 }
             }
-            Step::Finish(to) => {
-                ends.finish(to);
-                duplex.did_finish(to);
-            }
+            Step::Finish(to) => match ends.finish(to) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => duplex.did_not_finish(to),
+                _ => duplex.did_finish(to),
+            },
             Step::Wait => return Pause::Wait,
             Step::Close => return Pause::Close,
             Step::Reset => return Pause::Reset,
@@ -150,7 +158,7 @@ fn read(
             return;
         }
         Ok(bytes) => {
-            let drained = bytes < buf.len();
+            let drained = bytes < buf.len() && !ends.has_more(from);
             let forward = watch.pass(from, &buf[..bytes]);
             duplex.did_read(from, ReadOutcome::Bytes { forward: forward.len(), drained });
             forward
