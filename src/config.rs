@@ -372,11 +372,10 @@ pub enum LogTarget {
 /// How mapping records are spelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// All that is known: packets for a collector, extended lines in a file. Our own collector does not
-    /// read packets yet.
+    /// All that is known: packets for a collector, extended lines in a file.
+    #[default]
     Extended,
     /// What the C programs read: a datagram or a line for each request.
-    #[default]
     Classic,
 }
 

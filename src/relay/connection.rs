@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::mapping::{Kind, Mapping, RequestText};
-use pen_records::request::Cut;
+use pen_records::request::{Cut, Fingerprint};
 use pen_records::time::Resolution;
 
 use super::duplex::{Duplex, Ready, Side};
@@ -456,6 +456,7 @@ fn noted<'a>(note: Note<'a>, number: u64, caller: &Caller, server: &'a Server) -
         Note::Request { nth, line, user_agent, referer, host } => Mapping {
             nth: Some(nth),
             request: Some(RequestText::raw(line, Cut::Long)),
+            whole: Fingerprint::of_whole(line).map(Fingerprint::get),
             user_agent,
             referer,
             host,

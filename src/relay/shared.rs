@@ -44,7 +44,7 @@ pub struct Shared {
 /// What happened since the start.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Clients that no server was found for.
+    /// Clients that no server was found for, those that were denied aside.
     pub refused: AtomicU64,
     /// Clients that the client list denied.
     pub denied: AtomicU64,
@@ -52,7 +52,7 @@ pub struct Counters {
     pub bad_headers: AtomicU64,
     /// Attempts to connect to a server that failed.
     pub failed_attempts: AtomicU64,
-    /// Connections that were passed to another server after that.
+    /// Connections that another server than the first choice took after that.
     pub failovers: AtomicU64,
     /// Connections that ended with a reset.
     pub resets: AtomicU64,

@@ -44,9 +44,11 @@ impl Socket {
                 return Self::under_way(fd, connecting);
             }
         };
-        let source = options.source.map(Source::Own);
+        // Servers of the other family cannot be reached from there.
+        let fits = |ip: &IpAddr| ip.is_ipv4() == addr.is_ipv4();
+        let source = options.source.filter(fits).map(Source::Own);
         let client = client.filter(|_| options.transparent).map(|ip| ip.to_canonical());
-        let client = client.filter(|ip| ip.is_ipv4() == addr.is_ipv4()).map(Source::Client);
+        let client = client.filter(fits).map(Source::Client);
         match (source, client) {
             // Some addresses cannot be had, such as loopback's towards another machine.
             (None, Some(client)) => {

@@ -387,7 +387,9 @@ impl Worker {
     }
 
     fn refuse(&mut self, key: Key, connection: Connection) {
-        self.shared.counters.refused.fetch_add(1, Relaxed);
+        if connection.caller.admitted {
+            self.shared.counters.refused.fetch_add(1, Relaxed);
+        }
         connection.reset();
         self.forget(key, Stage::Connecting);
     }
@@ -400,14 +402,17 @@ impl Worker {
             };
             debug!("cannot connect to {}: {error}", server.addr);
             self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
-            self.shared.counters.failovers.fetch_add(1, Relaxed);
             self.shared.pool().failed(server.seat, self.now);
+            drop(server.socket);
             connection.stage = Stage::Connecting;
             self.connect(key, connection);
             return;
         }
         let Some(server) = &mut connection.server else { return self.refuse(key, *connection) };
         self.shared.pool().connected(&server.seat);
+        if connection.tried.is_second_choice() {
+            self.shared.counters.failovers.fetch_add(1, Relaxed);
+        }
         connection.stage = Stage::Open;
         connection.active = self.now;
         self.shared.opened();
@@ -605,8 +610,11 @@ fn ready(flags: EventFlags) -> Ready {
 
 /// Whether it is our own want that an attempt failed for, and not the server's fault.
 pub(super) fn is_ours(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error().map(Errno::from_raw_os_error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
-    )
+    let Some(error) = error.raw_os_error().map(Errno::from_raw_os_error) else { return false };
+    // No descriptors, no memory, no room in epoll; no local port.
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::NOSPC];
+    wants.contains(&error)
+        || error == Errno::ADDRNOTAVAIL
+        // A Unix-domain socket whose queue is full: busy is not broken.
+        || error == Errno::AGAIN
 }
