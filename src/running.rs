@@ -17,7 +17,7 @@ use crate::relay::report::{Report, ask};
 use crate::relay::shared::{Order, Shared};
 use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::snapshot::{
-    ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State,
+    ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State, TlsNow,
 };
 
 /// A balancer that runs.
@@ -45,6 +45,21 @@ impl Running {
         stop: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
         Self { shared, listen, started: Instant::now(), stop, log }
+    }
+
+    fn tls(&self) -> Option<TlsNow> {
+        let health = self.shared.keeper().health();
+        let counters = &self.shared.counters;
+        (health.clients || health.servers).then(|| TlsNow {
+            clients: health.clients,
+            servers: health.servers,
+            certificates: count(health.certificates),
+            age: health.age,
+            expires: health.expires.map(|(path, end)| (path.display().to_string(), end)),
+            handshakes: counters.handshakes.load(Relaxed),
+            failed: counters.failed_handshakes.load(Relaxed),
+            trouble: health.trouble,
+        })
     }
 
     fn mapping_log(&self, settings: &Settings) -> Option<MappingLogNow> {
@@ -106,6 +121,7 @@ impl Balancer for Running {
                 ],
             },
             mapping_log: self.mapping_log(&settings),
+            tls: self.tls(),
         }
     }
 

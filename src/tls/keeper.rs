@@ -3,16 +3,18 @@
 
 use std::fmt;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring::Ticketer;
 use rustls::pki_types::ServerName;
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use tracing::{error, info, warn};
@@ -20,7 +22,7 @@ use tracing::{error, info, warn};
 use super::certificate::{Places, load};
 use super::files::{Files, Marks};
 use super::names::{Chooser, Names};
-use super::{Tls, TlsError, TowardsServers, Trouble, authorities, provider};
+use super::{Tls, TlsError, TowardsServers, Trouble, authorities, provider, validity};
 use crate::config::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};
 
 /// How long the files are left alone if nobody wants them looked at.
@@ -58,6 +60,8 @@ pub struct Loaded {
     marks: Marks,
     tickets: Option<Tickets>,
     troubles: Vec<Trouble>,
+    /// The certificate that expires first, and when.
+    expires: Option<(PathBuf, SystemTime)>,
     when: Instant,
 }
 
@@ -87,8 +91,10 @@ pub struct Health {
     pub clients: bool,
     /// Servers are.
     pub servers: bool,
-    /// Certificates for names, besides the one that is for all.
-    pub names: usize,
+    /// Certificates, that for all included.
+    pub certificates: usize,
+    /// The one that expires first, and when.
+    pub expires: Option<(PathBuf, SystemTime)>,
     /// How long ago the files were read.
     pub age: Duration,
     /// What is wrong with them now.
@@ -131,7 +137,8 @@ impl Keeper {
         Health {
             clients: loaded.tls.clients.is_some(),
             servers: loaded.tls.servers.is_some(),
-            names: loaded.names.len(),
+            certificates: loaded.names.len() + usize::from(loaded.tls.clients.is_some()),
+            expires: loaded.expires.clone(),
             age: loaded.when.elapsed(),
             trouble: state.error.as_ref().map(|(error, _)| error.clone()).or(trouble),
         }
@@ -251,6 +258,7 @@ impl Loaded {
             marks: Marks::default(),
             tickets: None,
             troubles: Vec::new(),
+            expires: None,
             when: Instant::now(),
         };
         let clients = match &settings.certificate {
@@ -266,6 +274,8 @@ impl Loaded {
                     let before = before.map(|before| (&before.names, &before.marks));
                     loaded.names = Names::load(folder, before, &files, &mut troubles)?;
                 }
+                let own = (certificate.clone(), &default);
+                loaded.expires = expires(own, settings.names.as_deref(), &loaded.names);
                 let chooser = Arc::new(Chooser { default, names: loaded.names.clone() });
                 let tickets = tickets(settings, before);
                 loaded.tickets.clone_from(&tickets);
@@ -279,6 +289,20 @@ impl Loaded {
         loaded.troubles = troubles;
         Ok(loaded)
     }
+}
+
+/// The certificate that expires first, and when.
+fn expires(
+    (path, certificate): (PathBuf, &Arc<CertifiedKey>),
+    folder: Option<&Path>,
+    names: &Names,
+) -> Option<(PathBuf, SystemTime)> {
+    let end = |certificate: &CertifiedKey| validity::end(certificate.cert.first()?);
+    let own = end(certificate).map(|end| (path, end));
+    let others = names.iter().filter_map(|(name, certificate)| {
+        Some((folder?.join(format!("{name}.crt")), end(certificate)?))
+    });
+    own.into_iter().chain(others).min_by_key(|(_, end)| *end)
 }
 
 /// Clients that come back after certificates were renewed need no new handshake. With certificates of

@@ -6,6 +6,7 @@
 //! certificate  a certificate with its chain, key and staple
 //! names        the folder with certificates for other names, and who gets which
 //! authorities  who may vouch for clients and servers
+//! validity     until when a certificate is good
 //! files        which files were read, and whether they are what they were
 //! ```
 //!
@@ -16,6 +17,7 @@ mod certificate;
 mod files;
 pub mod keeper;
 mod names;
+mod validity;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -81,6 +81,11 @@ impl Names {
         self.0.len()
     }
 
+    /// All of them, by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Arc<CertifiedKey>)> {
+        self.0.iter()
+    }
+
     fn find(&self, name: &str) -> Option<&Arc<CertifiedKey>> {
         if let Some(found) = self.0.get(name) {
             return Some(found);

@@ -62,9 +62,10 @@ pub enum Pause {
     Reset,
 }
 
-/// What could not be written at once, by the side it goes to. Takes no room while empty.
+/// What could not be written at once, by the side it goes to. Takes no room while empty, and next to
+/// none in a connection.
 #[derive(Debug, Default)]
-pub struct Leftovers([Leftover; 2]);
+pub struct Leftovers(Option<Box<[Leftover; 2]>>);
 
 #[derive(Debug, Default)]
 struct Leftover {
@@ -75,36 +76,45 @@ struct Leftover {
 impl Leftovers {
     /// Puts bytes behind those that wait to be written to a side.
     pub fn push(&mut self, to: Side, bytes: &[u8]) {
-        self.0[to as usize].bytes.extend_from_slice(bytes);
+        if !bytes.is_empty() {
+            self.0.get_or_insert_default()[to as usize].bytes.extend_from_slice(bytes);
+        }
     }
 
     /// How many bytes wait, for both sides.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.iter().map(|left| left.bytes.len() - left.written).sum()
+        self.0.iter().flat_map(|both| &**both).map(|left| left.bytes.len() - left.written).sum()
     }
 
     /// Whether none does.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.0.is_none()
     }
 
     fn of(&self, to: Side) -> &[u8] {
-        let left = &self.0[to as usize];
-        &left.bytes[left.written..]
+        self.0.as_ref().map_or(b"", |both| {
+            let left = &both[to as usize];
+            &left.bytes[left.written..]
+        })
     }
 
     fn wrote(&mut self, to: Side, bytes: usize) {
-        let left = &mut self.0[to as usize];
+        let Some(both) = &mut self.0 else { return };
+        let left = &mut both[to as usize];
         left.written += bytes;
         if left.written >= left.bytes.len() {
-            *left = Leftover::default();
+            self.forget(to);
         }
     }
 
     fn forget(&mut self, to: Side) {
-        self.0[to as usize] = Leftover::default();
+        let Some(both) = &mut self.0 else { return };
+        both[to as usize] = Leftover::default();
+        if both.iter().all(|left| left.bytes.is_empty()) {
+            self.0 = None;
+        }
     }
 }
 

@@ -52,6 +52,9 @@ fn each_name_gets_its_own_certificate_and_all_others_the_one_for_all() {
     fs::write(names.join("README"), "not PEM").unwrap();
     fs::write(names.join(".crt"), "not PEM").unwrap();
     let (site, _listener) = site(&town, &names, |_| {});
+    let health = site.balancer().shared().keeper().health();
+    assert_eq!((health.certificates, health.trouble), (5, None));
+    assert!(health.expires.is_some_and(|(_, end)| end > std::time::SystemTime::now()));
     for (name, file) in [
         ("a.test", "a.test.crt"),
         ("A.TEST", "a.test.crt"),
