@@ -10,9 +10,10 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
 use crate::config::{Config, Endpoint, LogTarget};
+use crate::files::Temporary;
 use crate::mapping_log::MappingLog;
 use crate::relay::shared::{Mailbox, Order, Shared};
-use crate::relay::socket::{Listener, SocketFile};
+use crate::relay::socket::Listener;
 use crate::relay::worker::Worker;
 
 /// Descriptors kept back for listeners, logs, the control port and what libraries need.
@@ -25,7 +26,7 @@ const EACH: u64 = 2;
 pub struct Bound {
     /// By address, one for each worker.
     listeners: Vec<Vec<Listener>>,
-    files: Vec<SocketFile>,
+    files: Vec<Temporary>,
     workers: usize,
     multi_accept: u32,
 }
@@ -50,7 +51,10 @@ impl Bound {
                         deed: format!("listen at {endpoint}"),
                         source,
                     })?;
-            bound.files.extend(SocketFile::of(endpoint));
+            if let Endpoint::Unix(path) = endpoint {
+                // Without it the file stays, and the next start replaces it.
+                bound.files.extend(Temporary::at(path));
+            }
             bound.listeners.push(listeners);
         }
         Ok(bound)
@@ -111,7 +115,7 @@ pub struct Balancer {
     workers: Vec<JoinHandle<()>>,
     log: MappingLog,
     /// Removed when this is dropped.
-    files: Vec<SocketFile>,
+    files: Vec<Temporary>,
 }
 
 impl Balancer {
@@ -138,7 +142,14 @@ impl Balancer {
         self.workers.iter().all(JoinHandle::is_finished)
     }
 
-    /// Waits for that.
+    /// Whether a thread has ended that nobody has told to, which is a fault of this program: what it had
+    /// is lost, and who comes to its listener is not heard.
+    #[must_use]
+    pub fn has_fallen(&self) -> bool {
+        self.workers.iter().any(JoinHandle::is_finished) || self.log.has_fallen()
+    }
+
+    /// Waits until [`Self::is_done`].
     pub fn join(self) {
         for worker in self.workers {
             if worker.join().is_err() {
@@ -191,7 +202,26 @@ impl std::error::Error for BalancerError {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
     use super::*;
+
+    #[test]
+    fn a_worker_that_falls_is_noticed_and_the_others_can_be_stopped() {
+        let any = Endpoint::Ip(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
+        let workers = std::num::NonZeroUsize::new(2).unwrap();
+        let config = Config { listen: vec![any], workers, ..Config::default() };
+        let balancer = Bound::bind(&config).unwrap().start(&config).unwrap();
+        assert!(!balancer.has_fallen());
+        balancer.shared().mailboxes()[0].put(Order::Fall);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !balancer.has_fallen() {
+            assert!(Instant::now() < deadline, "nobody notices");
+            thread::yield_now();
+        }
+        balancer.stop(Duration::ZERO);
+        balancer.join();
+    }
 
     #[test]
     fn connections_are_as_many_as_there_are_descriptors_for() {

@@ -2,6 +2,7 @@
 
 mod choosing;
 mod collect;
+mod daemon;
 mod endings;
 mod http;
 mod limits;
