@@ -97,6 +97,7 @@ impl Balancer for Running {
                 denied: counters.denied.load(Relaxed),
                 unserved: counters.refused.load(Relaxed),
                 failovers: counters.failovers.load(Relaxed),
+                lost_datagrams: counters.lost_datagrams.load(Relaxed),
                 accept_failures: counters.accept_failures.load(Relaxed),
                 http_refused: counters.http_refused.load(Relaxed),
                 not_http: counters.not_http.load(Relaxed),

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::mapping::{Kind, Mapping, RequestText};
-use pen_records::request::Cut;
+use pen_records::request::{Cut, Fingerprint};
 use pen_records::time::Resolution;
 
 use super::duplex::{Duplex, Ready, Side};
@@ -140,7 +140,7 @@ impl Connection {
         let recorded = settings.log.is_some();
         if let Some(server) = self.server.as_mut().filter(|_| recorded) {
             server.local = server.socket.local_addr();
-            let opened = mapping(Kind::Opened, self.number, &self.caller, server);
+            let opened = mapping_of(Kind::Opened, self.number, &self.caller, server);
             notes.note(&opened, now);
         }
         let policy = settings.http.as_ref();
@@ -157,7 +157,7 @@ impl Connection {
             let closed = Mapping {
                 to_server: Some(self.traffic.to_server),
                 to_client: Some(self.traffic.to_client),
-                ..mapping(Kind::Closed, self.number, &self.caller, server)
+                ..mapping_of(Kind::Closed, self.number, &self.caller, server)
             };
             notes.note(&closed, now);
         }
@@ -338,8 +338,19 @@ impl<N: FnMut(Note<'_>), J: FnMut(Verdict)> Watch for Watcher<'_, N, J> {
     }
 }
 
-fn mapping<'a>(kind: Kind, number: u64, caller: &Caller, server: &'a Server) -> Mapping<'a> {
-    let (addr, port) = match &*server.addr {
+fn mapping_of<'a>(kind: Kind, number: u64, caller: &Caller, server: &'a Server) -> Mapping<'a> {
+    mapping(kind, number, caller, &server.addr, server.local)
+}
+
+/// What is known of every connection or flow: who, whom, and our own address towards that.
+pub(super) fn mapping<'a>(
+    kind: Kind,
+    number: u64,
+    caller: &Caller,
+    addr: &'a Endpoint,
+    local: Option<SocketAddr>,
+) -> Mapping<'a> {
+    let (addr, port) = match addr {
         Endpoint::Ip(addr) => (ServerAddr::from(addr.ip()), Some(addr.port())),
         Endpoint::Unix(path) => (ServerAddr::Unix(path.as_os_str().as_bytes()), None),
     };
@@ -347,7 +358,7 @@ fn mapping<'a>(kind: Kind, number: u64, caller: &Caller, server: &'a Server) -> 
         kind,
         client_port: (caller.addr != ClientAddr::Unix).then_some(caller.port),
         server_port: port,
-        balancer: server.local,
+        balancer: local,
         time: Some((wall_clock(), Resolution::Microsecond)),
         connection: Some(number),
         ..Mapping::new(caller.addr, addr)
@@ -359,10 +370,11 @@ fn noted<'a>(note: Note<'a>, number: u64, caller: &Caller, server: &'a Server) -
         Note::Request { nth, line, user_agent, referer, host } => Mapping {
             nth: Some(nth),
             request: Some(RequestText::raw(line, Cut::Long)),
+            whole: Fingerprint::of_whole(line).map(Fingerprint::get),
             user_agent,
             referer,
             host,
-            ..mapping(Kind::Request, number, caller, server)
+            ..mapping_of(Kind::Request, number, caller, server)
         },
         Note::Ended { nth, status, head, body, framed } => Mapping {
             nth: Some(nth),
@@ -370,7 +382,7 @@ fn noted<'a>(note: Note<'a>, number: u64, caller: &Caller, server: &'a Server) -
             head_bytes: Some(head),
             body_bytes: Some(body),
             framed_bytes: Some(framed),
-            ..mapping(Kind::Ended, number, caller, server)
+            ..mapping_of(Kind::Ended, number, caller, server)
         },
     }
 }

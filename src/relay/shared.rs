@@ -54,6 +54,8 @@ pub struct Counters {
     pub resets: AtomicU64,
     /// Connections that ended because nothing was said for too long.
     pub timeouts: AtomicU64,
+    /// Datagrams that could not be passed on: there was no room for them, or they were too long.
+    pub lost_datagrams: AtomicU64,
     /// Times that no client could be accepted, for want of descriptors or memory.
     pub accept_failures: AtomicU64,
     /// In HTTP mode: connections with a request that was refused.
@@ -141,6 +143,13 @@ impl Shared {
     pub fn most_connections(&self, settings: &Settings) -> usize {
         let asked = settings.limits.connections.map_or(usize::MAX, std::num::NonZeroUsize::get);
         asked.min(self.descriptors)
+    }
+
+    /// Takes room for one more flow, which needs no opening.
+    pub(super) fn enter_flow(&self, settings: &Settings) -> bool {
+        let most = self.most_connections(settings);
+        let more = |count| (count < most).then_some(count + 1);
+        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     /// Takes room for one more connection, which begins by being opened. Never more than there is,

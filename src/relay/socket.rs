@@ -296,7 +296,8 @@ fn is_left_over(path: &Path) -> io::Result<bool> {
     }
 }
 
-const fn family(ip: IpAddr) -> AddressFamily {
+/// The family of an address.
+pub(super) const fn family(ip: IpAddr) -> AddressFamily {
     match ip {
         IpAddr::V4(_) => AddressFamily::INET,
         IpAddr::V6(_) => AddressFamily::INET6,

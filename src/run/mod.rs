@@ -29,7 +29,7 @@ use crate::files;
 use crate::pool::ServerId;
 use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::running::Running;
-use crate::setup::{Setup, SetupError, Starter, not_yet};
+use crate::setup::{Setup, SetupError, Starter};
 use crate::status::http::StatusPort;
 
 /// How often it is looked whether all threads are well.
@@ -64,7 +64,6 @@ impl Plan {
         // Files that others include begin where pen was started, too.
         let open = |path: &Path| files::read_short(&here.absolute(path));
         let setup = Setup::new(args, starter, here, &open)?;
-        not_yet(setup.config.transport)?;
         Ok(setup)
     }
 

@@ -24,6 +24,7 @@ pub fn write(snapshot: &Snapshot) -> String {
         ("denied", counts.denied.to_string()),
         ("unserved", counts.unserved.to_string()),
         ("failovers", counts.failovers.to_string()),
+        ("lost_datagrams", counts.lost_datagrams.to_string()),
         ("accept_failures", counts.accept_failures.to_string()),
         ("http_refused", counts.http_refused.to_string()),
         ("not_http", counts.not_http.to_string()),

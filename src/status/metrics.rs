@@ -59,6 +59,7 @@ fn whole(out: &mut Text, snapshot: &Snapshot) {
     }
     for (name, what, count) in [
         ("failovers", "Connections that went to another server.", counts.failovers),
+        ("lost_datagrams", "Datagrams that could not be passed on.", counts.lost_datagrams),
         ("accept_failures", "Times that none could be accepted.", counts.accept_failures),
     ] {
         out.one(&format!("pen_{name}_total"), Kind::Counter, what, count);

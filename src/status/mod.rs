@@ -123,6 +123,7 @@ pub(crate) mod samples {
                 denied: 12,
                 unserved: 3,
                 failovers: 5,
+                lost_datagrams: 0,
                 accept_failures: 0,
                 http_refused: 2,
                 not_http: 1,

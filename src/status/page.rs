@@ -241,6 +241,10 @@ impl Page {
             Count(counts.unserved),
             Count(counts.failovers),
         ));
+        if counts.lost_datagrams > 0 {
+            let count = Count(counts.lost_datagrams);
+            self.add(format_args!("; {count} datagrams could not be passed on"));
+        }
         if counts.accept_failures > 0 {
             let count = Count(counts.accept_failures);
             self.add(format_args!("; {count} times none could be accepted"));

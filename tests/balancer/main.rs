@@ -3,6 +3,7 @@
 mod choosing;
 mod collect;
 mod daemon;
+mod datagrams;
 mod endings;
 mod http;
 mod limits;

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pen::balancer::{Balancer, Bound};
-use pen::config::{Config, Endpoint, Server, Settings};
+use pen::config::{Config, Endpoint, Server, Settings, Transport};
 
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,9 +26,18 @@ impl Site {
         Self::listening(localhost(0), settings)
     }
 
+    /// Balances datagrams.
+    pub(crate) fn of_datagrams(endpoint: Endpoint, settings: Settings) -> Self {
+        Self::of(Transport::Udp, endpoint, settings)
+    }
+
     pub(crate) fn listening(endpoint: Endpoint, settings: Settings) -> Self {
-        let workers = NonZeroUsize::new(2).expect("two is not zero");
-        let config = Config { listen: vec![endpoint], workers, settings, ..Config::default() };
+        Self::of(Transport::Stream, endpoint, settings)
+    }
+
+    fn of(transport: Transport, endpoint: Endpoint, settings: Settings) -> Self {
+        let (workers, listen) = (NonZeroUsize::new(2).expect("two is not zero"), vec![endpoint]);
+        let config = Config { transport, listen, workers, settings, ..Config::default() };
         let bound = Bound::bind(&config).expect("the address is free");
         let addr = bound.endpoints().next().expect("there is one").clone();
         let balancer = bound.start(&config).expect("it starts");

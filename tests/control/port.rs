@@ -241,7 +241,7 @@ fn nobody_waits_for_a_name_that_somebody_else_looks_up() {
     let (let_go, go_on) = std::sync::mpsc::sync_channel(9);
     let slow = Slow { asked, go_on: std::sync::Mutex::new(go_on) };
     let still = Still::default();
-    let config = pen::config::Config::default();
+    let config = Config::default();
     let operator = Operator::new(config, Box::new(still), Box::new(slow));
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| operator.execute(b"server 0 address web1 port 80").to_string());

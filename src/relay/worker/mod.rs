@@ -585,7 +585,7 @@ fn ready(flags: EventFlags) -> Ready {
 }
 
 /// Whether it is our own want that an attempt failed for, and not the server's fault.
-fn is_ours(error: &io::Error) -> bool {
+pub(super) fn is_ours(error: &io::Error) -> bool {
     let Some(error) = error.raw_os_error().map(Errno::from_raw_os_error) else { return false };
     // No descriptors, no memory, no room in epoll; no local port.
     let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::NOSPC];
