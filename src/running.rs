@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::fcntl::OFlag;
 use pen_daemon::diagnostics;
 
 use crate::config::{Endpoint, LogTarget, Settings};
@@ -135,7 +137,10 @@ impl Balancer for Running {
         let certificates = keeper.prepare(&settings.tls).map_err(|error| error.to_string())?;
         if (&before.log, before.log_format) != (&settings.log, settings.log_format) {
             if let Some(LogTarget::File(path)) = &settings.log {
-                let opened = OpenOptions::new().append(true).create(true).open(path);
+                // A pipe that nobody reads is an error here, and nothing to wait for.
+                let flags = OFlag::O_NONBLOCK.bits();
+                let mut options = OpenOptions::new();
+                let opened = options.append(true).create(true).custom_flags(flags).open(path);
                 opened.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
             }
             self.log.change(settings.log.clone(), settings.log_format)?;

@@ -131,7 +131,8 @@ impl Setup {
         self.config.exit = if args.exit { Exit::Allowed } else { Exit::Refused };
         self.config.file = path(&args.file);
         self.config.status = args.status;
-        let collect = args.collect.zip(path(&args.merged_log));
+        let log = args.merged_log.as_deref().map(|path| world.inside(path));
+        let collect = args.collect.zip(log);
         self.config.collect = collect.map(|(addr, log)| Collect { addr, log });
     }
 

@@ -250,6 +250,11 @@ impl Shared {
         self.mailboxes.iter().for_each(|mailbox| mailbox.put(order.clone()));
     }
 
+    #[cfg(test)]
+    pub(crate) fn mailboxes(&self) -> &[Arc<Mailbox>] {
+        &self.mailboxes
+    }
+
     fn wake_all(&self) {
         self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
     }
@@ -269,6 +274,9 @@ pub enum Order {
     CloseAll(ServerId, Endpoint),
     /// Say what connections there are.
     Report(Question),
+    /// Panic, to see what comes of it.
+    #[cfg(test)]
+    Fall,
 }
 
 /// Where a worker finds its orders.

@@ -2,6 +2,7 @@
 
 mod choosing;
 mod collect;
+mod daemon;
 mod datagrams;
 mod endings;
 mod http;
