@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
+use crate::checks::watch;
 use crate::config::{Config, Endpoint, LogTarget, Transport};
 use crate::mapping_log::MappingLog;
 use crate::relay::shared::{Mailbox, Order, Shared};
@@ -135,7 +136,9 @@ impl Bound {
             }),
         };
         let workers = workers.map_err(fail("start a worker"))?;
-        Ok(Balancer { shared, workers, log, files: self.files })
+        let checks = watch::start(shared.clone(), config.transport)
+            .map_err(fail("start to check servers"))?;
+        Ok(Balancer { shared, workers, checks, log, files: self.files })
     }
 }
 
@@ -160,6 +163,8 @@ fn spawn<T, F: FnOnce() + Send + 'static>(
 pub struct Balancer {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// Ends when it is told to stop, long before workers may.
+    checks: JoinHandle<()>,
     log: MappingLog,
     /// Removed when this is dropped.
     files: Vec<SocketFile>,
@@ -191,9 +196,9 @@ impl Balancer {
 
     /// Waits for that.
     pub fn join(self) {
-        for worker in self.workers {
+        for worker in self.workers.into_iter().chain([self.checks]) {
             if worker.join().is_err() {
-                error!("a worker has ended before its time");
+                error!("a thread has ended before its time");
             }
         }
         self.log.finish();

@@ -6,7 +6,7 @@
 //! 4. [`mapping_log`] tells who was sent where.
 //! 5. [`balancer`] starts and stops all of that, [`run`] is the process around it.
 //!
-//! Beside the road: [`cli`] and [`setup`] read what was typed, [`command`] is `penctl`'s language,
+//! Beside the road: [`checks`] asks servers how they are, [`cli`] and [`setup`] read what was typed, [`command`] is `penctl`'s language,
 //! [`control`] carries it out on what is [`running`], [`status`] shows a [`snapshot`].
 //!
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
@@ -14,6 +14,7 @@
 pub mod acl;
 pub mod address;
 pub mod balancer;
+pub mod checks;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -17,7 +17,7 @@ use crate::relay::report::{Report, ask};
 use crate::relay::shared::{Order, Shared};
 use crate::setup::not_yet;
 use crate::snapshot::{
-    ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State,
+    CheckNow, ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State,
 };
 
 /// A balancer that runs.
@@ -181,6 +181,7 @@ fn server(id: ServerId, state: &ServerState, report: &Report, now: Instant) -> S
     let left = state.blacklisted.map(|until| until.saturating_duration_since(now));
     let how = match left.filter(|left| !left.is_zero()) {
         _ if state.config.draining => State::Draining,
+        _ if state.health.is_down() => State::Down,
         Some(left) => State::Blacklisted(left),
         None if state.is_full(false) => State::Full,
         None => State::Up,
@@ -193,6 +194,10 @@ fn server(id: ServerId, state: &ServerState, report: &Report, now: Instant) -> S
         served: state.served,
         failures: state.failures,
         last_failure: state.last_failure.map(ago),
+        check: state
+            .health
+            .last()
+            .map(|last| CheckNow { age: ago(last.at), wrong: last.wrong.clone() }),
         to_server: state.traffic.to_server + open.to_server,
         to_client: state.traffic.to_client + open.to_client,
     }

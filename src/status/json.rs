@@ -6,7 +6,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::command::answer::host_and_port;
 use crate::command::apply::limit;
 use crate::pool::ServerId;
-use crate::snapshot::{ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State};
+use crate::snapshot::{
+    CheckNow, ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State,
+};
 
 /// The state, with a line end.
 #[must_use]
@@ -42,7 +44,7 @@ fn server(server: &ServerNow) -> String {
     let config = &server.config;
     let left = match server.state {
         State::Blacklisted(left) => Some(time(left)),
-        State::Up | State::Full | State::Draining => None,
+        State::Up | State::Full | State::Draining | State::Down => None,
     };
     object([
         ("server", id(server.id)),
@@ -60,8 +62,17 @@ fn server(server: &ServerNow) -> String {
         ("served", server.served.to_string()),
         ("failures", server.failures.to_string()),
         ("last_failure", option(server.last_failure.map(time))),
+        ("check", option(server.check.as_ref().map(check))),
         ("from_clients", server.to_server.to_string()),
         ("to_clients", server.to_client.to_string()),
+    ])
+}
+
+fn check(check: &CheckNow) -> String {
+    object([
+        ("age", time(check.age)),
+        ("ok", check.wrong.is_none().to_string()),
+        ("wrong", option(check.wrong.as_deref().map(|wrong| Text(wrong).to_string()))),
     ])
 }
 
