@@ -20,7 +20,7 @@ use crate::command::apply::{Deed, Outcome, Phase, World, from_arg};
 use crate::command::reload;
 use crate::command::script::{self, Located, Mistake};
 use crate::command::{Command, Setting};
-use crate::config::{Collect, Config, Endpoint, Exit, LogTarget, Settings, Transport};
+use crate::config::{Collect, Config, Endpoint, Exit, LogTarget, Transport};
 
 /// A configuration, and what is to be said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -344,6 +344,9 @@ pub fn check(config: &Config) -> Result<(), String> {
         for (is_set, verb) in [
             (config.settings.send_proxy.is_some(), "send_proxy"),
             (!config.settings.accept_proxy.is_empty(), "accept_proxy"),
+            (config.settings.tcp.transparent, "transparent"),
+            (config.settings.http.is_some(), "http"),
+            (config.settings.tcp.transparent, "transparent"),
         ] {
             if is_set {
                 return Err(format!("{verb}: expected connections, and not datagrams (-U)"));
@@ -358,22 +361,6 @@ pub fn check(config: &Config) -> Result<(), String> {
                 "{}: expected another machine or port: pen listens there itself ({listen})",
                 server.addr
             ));
-        }
-    }
-    Ok(())
-}
-
-/// What can be said and is not done yet: better refused than pretended.
-///
-/// # Errors
-/// Names it.
-pub fn not_yet(settings: &Settings) -> Result<(), SetupError> {
-    for (is_set, what) in [
-        (settings.http.is_some(), "http (-H), x_forwarded_for"),
-        (settings.tcp.transparent, "transparent"),
-    ] {
-        if is_set {
-            return Err(SetupError::one(format!("{what}: not supported yet")));
         }
     }
     Ok(())
@@ -499,6 +486,7 @@ mod tests {
             ("-U /run/sock web1:53", "", "listen /run/sock: expected a port with -U"),
             ("-U 53 /run/sock", "", "/run/sock: expected a server with a port with -U"),
             ("-U --send-proxy v2 53 web1", "", "send_proxy: expected connections"),
+            ("-U -O transparent 53 web1", "", "transparent: expected connections"),
             (
                 "--accept-proxy 10.0.0.0/8,here 80 web1",
                 "",

@@ -8,8 +8,10 @@ use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::Notify;
+use tracing::warn;
 
 use super::connection::Stage;
+use super::http::conversation::Verdict;
 use super::report::Question;
 use crate::config::{Endpoint, Settings};
 use crate::pool::{Pool, ServerId};
@@ -61,6 +63,30 @@ pub struct Counters {
     pub lost_datagrams: AtomicU64,
     /// Times that no client could be accepted, for want of descriptors or memory.
     pub accept_failures: AtomicU64,
+    /// In HTTP mode: connections with a request that was refused.
+    pub http_refused: AtomicU64,
+    /// In HTTP mode: connections that are none of HTTP/1.x, and passed as they were.
+    pub not_http: AtomicU64,
+}
+
+impl Counters {
+    /// Counts what HTTP mode had to say, and says it aloud the first time.
+    pub(super) fn judged(&self, verdict: Verdict) {
+        match verdict {
+            Verdict::NotHttp => {
+                if self.not_http.fetch_add(1, Ordering::Relaxed) == 0 {
+                    warn!(
+                        "a client does not speak HTTP/1.x: it passes as it is, and is told to nobody"
+                    );
+                }
+            }
+            Verdict::Refused(refusal) => {
+                if self.http_refused.fetch_add(1, Ordering::Relaxed) == 0 {
+                    warn!("a request is refused with {}: {}", refusal.status(), refusal.what());
+                }
+            }
+        }
+    }
 }
 
 impl Shared {

@@ -28,6 +28,8 @@ pub fn write(snapshot: &Snapshot) -> String {
         ("failovers", counts.failovers.to_string()),
         ("lost_datagrams", counts.lost_datagrams.to_string()),
         ("accept_failures", counts.accept_failures.to_string()),
+        ("http_refused", counts.http_refused.to_string()),
+        ("not_http", counts.not_http.to_string()),
         ("ended", object(ended)),
         ("current", snapshot.current.to_string()),
         ("servers", list(snapshot.servers.iter().map(server))),

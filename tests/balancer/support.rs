@@ -1,6 +1,6 @@
 //! A balancer on ports of its own, and sockets that do not wait for ever.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -260,4 +260,10 @@ impl Drop for Listener {
 /// Bytes in which any shift or loss shows.
 pub(crate) fn pattern(count: usize) -> Vec<u8> {
     (0..count).map(|at| (at ^ (at >> 8) ^ (at >> 16)).to_le_bytes()[0]).collect()
+}
+
+/// The first line a program says that has `text` in it.
+pub(crate) fn first_line(output: impl Read, text: &str) -> String {
+    let mut lines = io::BufReader::new(output).lines().map_while(Result::ok);
+    lines.find(|line| line.contains(text)).expect("it says so")
 }

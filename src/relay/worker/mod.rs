@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 use tracing::{debug, warn};
 
-use super::connection::{Connection, Due, Server, Stage};
+use super::connection::{Connection, Due, Room, Server, Stage, Turn};
 use super::duplex::{Ready, Side};
 use super::pump::Pause;
 use super::shared::{Mailbox, Order, Shared};
@@ -103,7 +103,7 @@ pub struct Worker {
     patient: VecDeque<Key>,
     /// Those with more to do than their turn allowed.
     again: Vec<Key>,
-    buf: Box<[u8]>,
+    room: Room,
     notes: Notes,
     now: Instant,
     /// When to be gone.
@@ -140,7 +140,7 @@ impl Worker {
             timers: Timers::default(),
             patient: VecDeque::new(),
             again: Vec::new(),
-            buf: vec![0; BUFFER].into_boxed_slice(),
+            room: Room::new(BUFFER),
             notes,
             now: Instant::now(),
             stop: None,
@@ -341,7 +341,8 @@ impl Worker {
                 |list| settings.acls.permits(list, connection.caller.addr),
             );
             let Some(choice) = choice else { return self.refuse(key, *connection) };
-            let attempt = Socket::connect(&choice.addr, &settings.tcp).and_then(|socket| {
+            let client = connection.caller.addr.ip();
+            let attempt = Socket::connect(&choice.addr, &settings.tcp, client).and_then(|socket| {
                 let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
                 epoll::add(&self.epoll, &socket, About::Server(key).data(), flags)?;
                 Ok(socket)
@@ -405,9 +406,7 @@ impl Worker {
             self.end(key, *connection, Pause::Reset);
             return;
         }
-        if self.settings.log.is_some() {
-            connection.note_opened(&mut self.notes, self.now);
-        }
+        connection.opened(&self.settings, &mut self.notes, self.now);
         // It has most likely said something by now.
         connection.ready(Side::Client, Ready { readable: true, ..Ready::default() });
         self.pump(key, connection);
@@ -435,8 +434,13 @@ impl Worker {
         }
     }
 
+    fn turn(&mut self) -> Turn<'_> {
+        let (room, notes, counters) = (&mut self.room, &mut self.notes, &self.shared.counters);
+        Turn { room, notes, counters, now: self.now }
+    }
+
     fn pump(&mut self, key: Key, mut connection: Box<Connection>) {
-        match connection.pump(&mut self.buf, &mut self.notes, self.now) {
+        match connection.pump(self.turn()) {
             Pause::Wait => self.keep(key, connection),
             Pause::Again => {
                 // Once, or a busy one would get more turns than others.
@@ -509,7 +513,7 @@ impl Worker {
 
     /// Ends a connection on which nothing was said for too long, unless bytes still are taken.
     fn end_silent(&mut self, key: Key, mut connection: Box<Connection>, what: Due) {
-        let pause = connection.pump_again(&mut self.buf, &mut self.notes, self.now);
+        let pause = connection.pump_again(self.turn());
         let end = match pause {
             Pause::Wait | Pause::Again if connection.active == self.now => {
                 return self.keep(key, connection);
