@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
+use crate::checks::watch;
 use crate::config::{Config, Endpoint, LogTarget, Transport};
 use crate::files::Temporary;
 use crate::mapping_log::MappingLog;
@@ -154,7 +155,9 @@ impl Bound {
             }),
         };
         let workers = workers.map_err(fail("start a worker"))?;
-        Ok(Balancer { shared, workers, log, files: self.files })
+        let checks = watch::start(shared.clone(), config.transport)
+            .map_err(fail("start to check servers"))?;
+        Ok(Balancer { shared, workers, checks, log, files: self.files })
     }
 }
 
@@ -179,6 +182,8 @@ fn spawn<T, F: FnOnce() + Send + 'static>(
 pub struct Balancer {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// Ends when it is told to stop, long before workers may.
+    checks: JoinHandle<()>,
     log: MappingLog,
     /// Removed when this is dropped.
     files: Vec<Temporary>,
@@ -217,9 +222,9 @@ impl Balancer {
 
     /// Waits until [`Self::is_done`].
     pub fn join(self) {
-        for worker in self.workers {
+        for worker in self.workers.into_iter().chain([self.checks]) {
             if worker.join().is_err() {
-                error!("a worker has ended before its time");
+                error!("a thread has ended before its time");
             }
         }
         self.shared.keeper().stop();

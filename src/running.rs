@@ -19,7 +19,7 @@ use crate::relay::report::{Report, ask};
 use crate::relay::shared::{Order, Shared};
 use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::snapshot::{
-    ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State, TlsNow,
+    CheckNow, ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State, TlsNow,
 };
 
 /// A balancer that runs.
@@ -210,6 +210,7 @@ fn server(id: ServerId, state: &ServerState, report: &Report, now: Instant) -> S
     let left = state.blacklisted.map(|until| until.saturating_duration_since(now));
     let how = match left.filter(|left| !left.is_zero()) {
         _ if state.config.draining => State::Draining,
+        _ if state.health.is_down() => State::Down,
         Some(left) => State::Blacklisted(left),
         None if state.is_full(false) => State::Full,
         None => State::Up,
@@ -222,6 +223,10 @@ fn server(id: ServerId, state: &ServerState, report: &Report, now: Instant) -> S
         served: state.served,
         failures: state.failures,
         last_failure: state.last_failure.map(ago),
+        check: state
+            .health
+            .last()
+            .map(|last| CheckNow { age: ago(last.at), wrong: last.wrong.clone() }),
         to_server: state.traffic.to_server + open.to_server,
         to_client: state.traffic.to_client + open.to_client,
     }
