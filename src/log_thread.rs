@@ -10,7 +10,7 @@
 //! disk; traffic does not.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -80,7 +80,7 @@ pub(crate) trait Sink: Send + 'static {
     /// Writes somewhere else from now on.
     fn turn_to(&mut self, target: Self::Target);
 
-    /// Opens a file anew.
+    /// Opens a file anew, or what could not be opened.
     fn reopen(&mut self);
 
     /// Called after each of the others, and when [`Self::next_due`] says so.
@@ -97,6 +97,8 @@ pub(crate) trait Sink: Send + 'static {
 #[derive(Debug)]
 pub struct Log<T> {
     remote: Remote<T>,
+    /// Told beside the queue, which may be full while a disk hangs.
+    reopen: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -110,9 +112,11 @@ impl<T: Send + 'static> Log<T> {
         sink: S,
     ) -> io::Result<Self> {
         let (queue, messages) = bounded(waiting);
-        let thread =
-            std::thread::Builder::new().name(name.into()).spawn(move || work(&messages, sink))?;
-        Ok(Self { remote: Remote { queue, counts, trouble }, thread: Some(thread) })
+        let reopen = Arc::new(AtomicBool::new(false));
+        let told = reopen.clone();
+        let work = move || work(&messages, &told, sink);
+        let thread = Some(std::thread::Builder::new().name(name.into()).spawn(work)?);
+        Ok(Self { remote: Remote { queue, counts, trouble }, reopen, thread })
     }
 
     /// For a worker; a batch is sent before it is longer than `most`, unless one thing is.
@@ -120,10 +124,17 @@ impl<T: Send + 'static> Log<T> {
         Batcher::new(self.remote.queue.clone(), self.remote.counts.clone(), most)
     }
 
-    /// Opens a file anew, for a rotation.
+    /// Opens a file anew, for a rotation, or what could not be opened before. Never waits.
     pub fn reopen(&self) {
-        // The thread ends when this does, so it takes what is put in.
-        self.remote.queue.send(Message::Reopen).unwrap_or_default();
+        self.reopen.store(true, Ordering::Release);
+        // A thread that has messages looks behind each.
+        self.remote.queue.try_send(Message::Reopen).unwrap_or_default();
+    }
+
+    /// Whether its thread has ended, which it does not before [`Self::finish`].
+    #[must_use]
+    pub fn has_fallen(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// What became of what was noted.
@@ -266,14 +277,16 @@ impl<T> Drop for Batcher<T> {
     }
 }
 
-fn work<S: Sink>(messages: &Receiver<Message<S::Target>>, mut sink: S) {
+fn work<S: Sink>(messages: &Receiver<Message<S::Target>>, reopen: &AtomicBool, mut sink: S) {
     loop {
         match wait(messages, sink.next_due()) {
             Ok(Message::Batch(batch)) => sink.write(&batch),
             Ok(Message::Target(target)) => sink.turn_to(target),
-            Ok(Message::Reopen) => sink.reopen(),
-            Err(RecvTimeoutError::Timeout) => {}
+            Ok(Message::Reopen) | Err(RecvTimeoutError::Timeout) => {}
             Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return sink.finish(),
+        }
+        if reopen.swap(false, Ordering::Acquire) {
+            sink.reopen();
         }
         sink.settle();
     }
@@ -286,5 +299,20 @@ fn wait<T>(
     match due {
         Some(due) => messages.recv_deadline(due),
         None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reopening_never_waits() {
+        let (queue, _nobody_takes_them) = bounded(1);
+        let remote = Remote::<()> { queue, counts: Arc::default(), trouble: Trouble::default() };
+        let log = Log { remote, reopen: Arc::default(), thread: None };
+        log.reopen();
+        log.reopen();
+        assert!(log.reopen.load(Ordering::Relaxed));
     }
 }

@@ -6,7 +6,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pen_daemon::logfile::{Buffering, LogFile};
@@ -41,7 +41,7 @@ impl MappingLog {
     /// # Errors
     /// The file can't be opened, or there is no socket or thread to be had.
     pub fn start(target: Option<&LogTarget>, format: LogFormat) -> io::Result<Self> {
-        let writer = Writer::new(Road::open(target)?, format);
+        let writer = Writer::new(target, format)?;
         Self::run("mapping log", QUEUE, writer.counts.clone(), writer.trouble.clone(), writer)
     }
 
@@ -131,6 +131,8 @@ impl Road {
 
 struct Writer {
     road: Road,
+    /// Where it leads, or is to lead when it can be opened.
+    target: Option<LogTarget>,
     format: LogFormat,
     counts: Arc<Counts>,
     trouble: Trouble,
@@ -139,6 +141,10 @@ struct Writer {
     next: u64,
     /// Records of `counts.overrun` that have their numbers.
     overrun: u64,
+    /// What was written and what failed before this file.
+    before: (u64, u64),
+    /// Records that the classic spelling has nothing to say of.
+    unsaid: u64,
     buf: Vec<u8>,
 }
 
@@ -160,10 +166,13 @@ impl Sink for Writer {
                     .for_each(|mapping| mapping.write_extended_line(file.buffer()));
             }
             (Road::File(file), LogFormat::Classic) => {
-                Records(&batch.bytes)
-                    .mappings()
-                    .filter(|mapping| mapping.kind == Kind::Request)
-                    .for_each(|mapping| mapping.write_file_line(file.buffer()));
+                for mapping in Records(&batch.bytes).mappings() {
+                    if mapping.kind == Kind::Request {
+                        mapping.write_file_line(file.buffer());
+                    } else {
+                        self.unsaid += 1;
+                    }
+                }
             }
             (Road::Collector(socket), LogFormat::Extended) => {
                 self.buf.clear();
@@ -193,17 +202,21 @@ impl Sink for Writer {
     fn settle(&mut self) {
         if let Road::File(file) = &mut self.road {
             file.settle(Instant::now());
-            let (written, dropped) = file.settled();
-            self.counts.written.store(written, Ordering::Relaxed);
-            self.counts.failed.store(dropped, Ordering::Relaxed);
+            let ((written, dropped), before) = (file.settled(), self.before);
+            self.counts.written.store(before.0 + written + self.unsaid, Ordering::Relaxed);
+            self.counts.failed.store(before.1 + dropped, Ordering::Relaxed);
             self.trouble.replace(file.trouble());
         }
     }
 
     fn turn_to(&mut self, (target, format): Turn) {
         self.leave_road();
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        self.before = (load(&self.counts.written), load(&self.counts.failed));
+        self.unsaid = 0;
         self.format = format;
-        match Road::open(target.as_ref()) {
+        self.target = target;
+        match Road::open(self.target.as_ref()) {
             Ok(road) => {
                 self.road = road;
                 self.trouble.replace(None);
@@ -216,8 +229,12 @@ impl Sink for Writer {
     }
 
     fn reopen(&mut self) {
-        if let Road::File(file) = &mut self.road {
-            file.reopen(Instant::now());
+        match &mut self.road {
+            Road::File(file) => file.reopen(Instant::now()),
+            Road::Off if self.target.is_some() => {
+                self.turn_to((self.target.clone(), self.format));
+            }
+            Road::Off | Road::Collector(_) => {}
         }
     }
 
@@ -231,17 +248,20 @@ impl Sink for Writer {
 }
 
 impl Writer {
-    fn new(road: Road, format: LogFormat) -> Self {
-        Self {
-            road,
+    fn new(target: Option<&LogTarget>, format: LogFormat) -> io::Result<Self> {
+        Ok(Self {
+            road: Road::open(target)?,
+            target: target.cloned(),
             format,
             counts: Arc::default(),
             trouble: Trouble::default(),
             origin: origin(),
             next: 0,
             overrun: 0,
+            before: (0, 0),
+            unsaid: 0,
             buf: Vec::with_capacity(PACKET),
-        }
+        })
     }
 
     fn count(&self, sent: io::Result<Sent>, records: u64) {
@@ -346,7 +366,7 @@ mod tests {
     fn records_that_find_the_queue_full_are_counted_and_take_their_numbers() {
         let (socket, target) = collector();
         let (queue, batches) = bounded(1);
-        let mut writer = Writer::new(Road::open(Some(&target)).unwrap(), LogFormat::Extended);
+        let mut writer = Writer::new(Some(&target), LogFormat::Extended).unwrap();
         let mut notes = Notes(Batcher::new(queue, writer.counts.clone(), PACKET - OVERHEAD));
         for number in 0..3 {
             notes.note(&mapping(number), Instant::now());
@@ -359,6 +379,50 @@ mod tests {
         let len = socket.recv(&mut buf).unwrap();
         let packet = Packet::parse(&buf[..len]).unwrap();
         assert_eq!((packet.first, packet.dropped, packet.count()), (2, 2, 1));
+    }
+
+    #[test]
+    fn what_could_not_be_opened_is_opened_when_that_is_asked_for_again() {
+        let folder = std::env::temp_dir().join(format!("pen-reopen-{}", std::process::id()));
+        let log = MappingLog::start(None, LogFormat::Classic).unwrap();
+        let path = folder.join("log");
+        let target = Some(LogTarget::File(path.clone()));
+        log.remote().turn_to((target, LogFormat::Classic)).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while log.trouble().is_none() {
+            assert!(Instant::now() < deadline, "the folder is not there");
+            std::thread::yield_now();
+        }
+        std::fs::create_dir(&folder).unwrap();
+        log.reopen();
+        while !path.exists() || log.trouble().is_some() {
+            assert!(Instant::now() < deadline, "it is not opened");
+            std::thread::yield_now();
+        }
+        log.finish();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn every_record_is_written_or_counted_as_lost_from_file_to_file() {
+        let folder = std::env::temp_dir().join(format!("pen-counts-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str| LogTarget::File(folder.join(name));
+        let log = MappingLog::start(Some(&file("one")), LogFormat::Classic).unwrap();
+        for name in ["two", "three"] {
+            let mut notes = log.notes();
+            // One that this spelling has a line for, and one that it says nothing of.
+            notes.note(&Mapping { kind: Kind::Request, ..mapping(1) }, Instant::now());
+            notes.note(&Mapping { kind: Kind::Opened, ..mapping(1) }, Instant::now());
+            drop(notes);
+            log.remote().turn_to((Some(file(name)), LogFormat::Classic)).unwrap();
+        }
+        let remote = log.remote();
+        log.finish();
+        let counts = remote.counts();
+        let counts = [&counts.made, &counts.written].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counts, [4, 4]);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

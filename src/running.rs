@@ -3,12 +3,14 @@
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::fcntl::OFlag;
 use pen_daemon::diagnostics;
 
 use crate::access_log;
@@ -20,7 +22,9 @@ use crate::pool::{Client, ServerId, ServerState};
 use crate::relay::report::{Report, ask};
 use crate::relay::shared::{Order, Shared};
 use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
-use crate::snapshot::{ClientNow, Counts, Detail, Gauge, LogNow, ServerNow, Snapshot, State};
+use crate::snapshot::{
+    CheckNow, ClientNow, Counts, Detail, Gauge, LogNow, ServerNow, Snapshot, State, TlsNow,
+};
 
 /// A balancer that runs.
 pub struct Running {
@@ -57,6 +61,21 @@ impl Running {
     ) -> Self {
         Self { shared, listen, started: Instant::now(), stop, logs }
     }
+
+    fn tls(&self) -> Option<TlsNow> {
+        let health = self.shared.keeper().health();
+        let counters = &self.shared.counters;
+        (health.clients || health.servers).then(|| TlsNow {
+            clients: health.clients,
+            servers: health.servers,
+            certificates: count(health.certificates),
+            age: health.age,
+            expires: health.expires.map(|(path, end)| (path.display().to_string(), end)),
+            handshakes: counters.handshakes.load(Relaxed),
+            failed: counters.failed_handshakes.load(Relaxed),
+            trouble: health.trouble,
+        })
+    }
 }
 
 /// How a log fares that goes somewhere.
@@ -74,7 +93,9 @@ fn log<T>(target: Option<&OsStr>, log: &Remote<T>) -> Option<LogNow> {
 
 /// Whether a file can be opened for appending.
 fn try_open(path: &Path) -> Result<(), String> {
-    let opened = OpenOptions::new().append(true).create(true).open(path);
+    // A pipe that nobody reads is an error here, and nothing to wait for.
+    let flags = OFlag::O_NONBLOCK.bits();
+    let opened = OpenOptions::new().append(true).create(true).custom_flags(flags).open(path);
     opened.map(drop).map_err(|error| format!("cannot open {}: {error}", path.display()))
 }
 
@@ -125,6 +146,7 @@ impl Balancer for Running {
             },
             mapping_log: log(settings.log.as_ref().map(LogTarget::name), &self.logs.mappings),
             access_log: log(settings.access_log.as_deref().map(Path::as_os_str), &self.logs.access),
+            tls: self.tls(),
         }
     }
 
@@ -134,6 +156,8 @@ impl Balancer for Running {
             may_be_transparent()
                 .map_err(|error| format!("transparent: {NEEDS_RIGHTS}: {error}"))?;
         }
+        let keeper = self.shared.keeper();
+        let certificates = keeper.prepare(&settings.tls).map_err(|error| error.to_string())?;
         let turns = (&before.log, before.log_format) != (&settings.log, settings.log_format);
         let moves = before.access_log != settings.access_log;
         if turns && let Some(LogTarget::File(path)) = &settings.log {
@@ -148,6 +172,7 @@ impl Balancer for Running {
         if moves {
             self.logs.access.turn_to(settings.access_log.clone())?;
         }
+        certificates.into_iter().for_each(|loaded| keeper.put(loaded));
         self.shared.change(settings.clone());
         Ok(())
     }
@@ -212,6 +237,7 @@ fn server(id: ServerId, state: &ServerState, report: &Report, now: Instant) -> S
     let left = state.blacklisted.map(|until| until.saturating_duration_since(now));
     let how = match left.filter(|left| !left.is_zero()) {
         _ if state.config.draining => State::Draining,
+        _ if state.health.is_down() => State::Down,
         Some(left) => State::Blacklisted(left),
         None if state.is_full(false) => State::Full,
         None => State::Up,
@@ -224,6 +250,10 @@ fn server(id: ServerId, state: &ServerState, report: &Report, now: Instant) -> S
         served: state.served,
         failures: state.failures,
         last_failure: state.last_failure.map(ago),
+        check: state
+            .health
+            .last()
+            .map(|last| CheckNow { age: ago(last.at), wrong: last.wrong.clone() }),
         to_server: state.traffic.to_server + open.to_server,
         to_client: state.traffic.to_client + open.to_client,
     }

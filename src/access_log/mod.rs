@@ -38,8 +38,13 @@ impl AccessLog {
     pub fn start(path: Option<&Path>) -> io::Result<Self> {
         let file = path.map(open).transpose()?;
         let (counts, trouble) = (Arc::new(Counts::default()), Trouble::default());
-        let writer =
-            Writer { file, before: (0, 0), counts: counts.clone(), trouble: trouble.clone() };
+        let writer = Writer {
+            file,
+            path: path.map(Path::to_owned),
+            before: (0, 0),
+            counts: counts.clone(),
+            trouble: trouble.clone(),
+        };
         Self::run("access log", QUEUE, counts, trouble, writer)
     }
 
@@ -82,6 +87,8 @@ impl Lines {
 
 struct Writer {
     file: Option<LogFile>,
+    /// Where it is, or is to be when it can be opened.
+    path: Option<PathBuf>,
     /// What files before this one have written and dropped.
     before: (u64, u64),
     counts: Arc<Counts>,
@@ -102,7 +109,8 @@ impl Sink for Writer {
     fn turn_to(&mut self, path: Option<PathBuf>) {
         self.finish();
         self.trouble.replace(None);
-        self.file = path.and_then(|path| match open(&path) {
+        self.path = path;
+        self.file = self.path.as_deref().and_then(|path| match open(path) {
             Ok(file) => Some(file),
             Err(error) => {
                 warn!("cannot open {}: {error}; there is no access log now", path.display());
@@ -113,8 +121,10 @@ impl Sink for Writer {
     }
 
     fn reopen(&mut self) {
-        if let Some(file) = &mut self.file {
-            file.reopen(Instant::now());
+        match &mut self.file {
+            Some(file) => file.reopen(Instant::now()),
+            None if self.path.is_some() => self.turn_to(self.path.clone()),
+            None => {}
         }
     }
 

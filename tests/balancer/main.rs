@@ -1,15 +1,19 @@
 //! The balancer's workers on real sockets, in this process.
 
 mod access_log;
+mod checks;
 mod choosing;
 mod collect;
+mod daemon;
 mod datagrams;
 mod endings;
 mod http;
 mod limits;
+mod pairings;
 mod process;
 mod proxy;
 mod records;
 mod streams;
 mod support;
+mod tls;
 mod transparent;
