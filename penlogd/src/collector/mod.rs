@@ -32,6 +32,10 @@ pub struct Settings {
     pub engine: EngineSettings,
     /// Bytes of lines that may wait; beyond it the oldest are decided early.
     pub held_bytes: usize,
+    /// Bytes of long lines of which a part has come, of our shippers and as many of others'.
+    pub unfinished_bytes: usize,
+    /// Servers told apart by their lines, and as many that only mappings name.
+    pub servers: usize,
     /// What is written for a line that no mapping explains.
     pub unmatched: Unmatched,
     /// What is written where the client is only likely.
@@ -112,9 +116,9 @@ impl Collector {
         Self {
             engine: Attributor::new(settings.engine),
             arena: Arena::default(),
-            sources: Sources::new(settings.known.clone()),
-            senders: Senders::new(Limits::default()),
-            pieces: Pieces::default(),
+            sources: Sources::new(settings.known.clone(), settings.servers),
+            senders: Senders::new(Limits { bytes: settings.unfinished_bytes, ..Limits::default() }),
+            pieces: Pieces::new(settings.unfinished_bytes),
             complaints: Complaints::default(),
             received: Received::default(),
             queue: Queue::default(),
@@ -251,7 +255,9 @@ impl Collector {
             }
         });
         if arrival.first {
-            tracing::info!("a shipper at {from}, lines {} on", shipment.first_line);
+            let line = shipment.first_line;
+            let what = format_args!("a shipper, from its line {line} on");
+            self.complaints.about(Cause::Shipper, from, now, what);
         }
     }
 
