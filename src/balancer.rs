@@ -9,22 +9,33 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
-use crate::config::{Config, Endpoint, LogTarget};
+use crate::config::{Config, Endpoint, LogTarget, Transport};
 use crate::mapping_log::MappingLog;
 use crate::relay::shared::{Mailbox, Order, Shared};
 use crate::relay::socket::{Listener, SocketFile};
-use crate::relay::worker::Worker;
+use crate::relay::udp::port::Port;
+use crate::relay::{udp, worker};
 
 /// Descriptors kept back for listeners, logs, the control port and what libraries need.
 const RESERVE: u64 = 64;
-/// Descriptors a connection takes.
-const EACH: u64 = 2;
+/// Descriptors a connection takes: one for each end.
+const CONNECTION: u64 = 2;
+/// Descriptors a flow takes: all clients share the other end.
+const FLOW: u64 = 1;
+
+/// Where clients come to; by address, one for each worker.
+#[derive(Debug)]
+enum Doors {
+    Stream(Vec<Vec<Listener>>),
+    Udp(Vec<Vec<Port>>),
+}
 
 /// A balancer that has its addresses, and serves nobody yet.
 #[derive(Debug)]
 pub struct Bound {
-    /// By address, one for each worker.
-    listeners: Vec<Vec<Listener>>,
+    doors: Doors,
+    /// With real ports.
+    endpoints: Vec<Endpoint>,
     files: Vec<SocketFile>,
     workers: usize,
     multi_accept: u32,
@@ -38,27 +49,48 @@ impl Bound {
     pub fn bind(config: &Config) -> Result<Self, BalancerError> {
         let workers = config.workers.get();
         let mut bound = Self {
-            listeners: Vec::new(),
+            doors: match config.transport {
+                Transport::Stream => Doors::Stream(Vec::new()),
+                Transport::Udp => Doors::Udp(Vec::new()),
+            },
+            endpoints: Vec::new(),
             files: Vec::new(),
             workers,
             multi_accept: config.multi_accept.get(),
         };
         for endpoint in &config.listen {
-            let listeners =
-                Listener::bind(endpoint, workers, config.backlog.get(), &config.settings.tcp)
-                    .map_err(|source| BalancerError {
-                        deed: format!("listen at {endpoint}"),
-                        source,
-                    })?;
-            bound.files.extend(SocketFile::of(endpoint));
-            bound.listeners.push(listeners);
+            bound.open(endpoint, config).map_err(|source| BalancerError {
+                deed: format!("listen at {endpoint}"),
+                source,
+            })?;
         }
         Ok(bound)
     }
 
+    fn open(&mut self, endpoint: &Endpoint, config: &Config) -> io::Result<()> {
+        match &mut self.doors {
+            Doors::Stream(listeners) => {
+                let (backlog, tcp) = (config.backlog.get(), &config.settings.tcp);
+                let new = Listener::bind(endpoint, self.workers, backlog, tcp)?;
+                self.endpoints.extend(new.first().map(|one| one.endpoint().clone()));
+                self.files.extend(SocketFile::of(endpoint));
+                listeners.push(new);
+            }
+            Doors::Udp(ports) => {
+                let Endpoint::Ip(addr) = endpoint else {
+                    return Err(io::Error::other("expected a port for datagrams, not a path"));
+                };
+                let new = Port::bind(*addr, self.workers)?;
+                self.endpoints.extend(new.first().map(|one| Endpoint::Ip(one.addr())));
+                ports.push(new);
+            }
+        }
+        Ok(())
+    }
+
     /// Where it listens, with real ports.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
-        self.listeners.iter().filter_map(|each| each.first()).map(Listener::endpoint)
+        self.endpoints.iter()
     }
 
     /// Starts to serve.
@@ -77,7 +109,8 @@ impl Bound {
             .map(|_| Mailbox::new().map(Arc::new))
             .collect::<io::Result<_>>()
             .map_err(fail("start a worker"))?;
-        let most = connections_for(raise_descriptors());
+        let each = if matches!(self.doors, Doors::Udp(_)) { FLOW } else { CONNECTION };
+        let most = connections_for(raise_descriptors(), each);
         let shared = Arc::new(Shared::new(config.settings.clone(), mailboxes.clone(), most));
         let target = config.settings.log.as_ref();
         let log = MappingLog::start(target, config.settings.log_format).map_err(|source| {
@@ -88,20 +121,38 @@ impl Bound {
             };
             BalancerError { deed, source }
         })?;
-        let mut by_address: Vec<_> = self.listeners.into_iter().map(Vec::into_iter).collect();
-        let mut workers = Vec::with_capacity(self.workers);
-        for (number, mailbox) in mailboxes.into_iter().enumerate() {
-            let own = by_address.iter_mut().filter_map(Iterator::next).collect();
-            let worker = Worker::new(shared.clone(), mailbox, own, self.multi_accept, log.notes())
-                .map_err(fail("start a worker"))?;
-            let thread = thread::Builder::new()
-                .name(format!("worker {number}"))
-                .spawn(move || worker.run())
-                .map_err(fail("start a thread"))?;
-            workers.push(thread);
-        }
+        let most = self.multi_accept;
+        let workers = match self.doors {
+            Doors::Stream(listeners) => spawn(listeners, mailboxes, |mailbox, own| {
+                let notes = log.notes();
+                let worker = worker::Worker::new(shared.clone(), mailbox, own, most, notes)?;
+                Ok(move || worker.run())
+            }),
+            Doors::Udp(ports) => spawn(ports, mailboxes, |mailbox, own| {
+                let notes = log.notes();
+                let worker = udp::worker::Worker::new(shared.clone(), mailbox, own, most, notes)?;
+                Ok(move || worker.run())
+            }),
+        };
+        let workers = workers.map_err(fail("start a worker"))?;
         Ok(Balancer { shared, workers, log, files: self.files })
     }
+}
+
+/// Starts a thread for each mailbox, with its door at each address.
+fn spawn<T, F: FnOnce() + Send + 'static>(
+    by_address: Vec<Vec<T>>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    worker: impl Fn(Arc<Mailbox>, Vec<T>) -> io::Result<F>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let mut by_address: Vec<_> = by_address.into_iter().map(Vec::into_iter).collect();
+    let mut threads = Vec::with_capacity(mailboxes.len());
+    for (number, mailbox) in mailboxes.into_iter().enumerate() {
+        let own = by_address.iter_mut().filter_map(Iterator::next).collect();
+        let run = worker(mailbox, own)?;
+        threads.push(thread::Builder::new().name(format!("worker {number}")).spawn(run)?);
+    }
+    Ok(threads)
 }
 
 /// A balancer that serves.
@@ -165,9 +216,9 @@ fn raise_descriptors() -> u64 {
     }
 }
 
-fn connections_for(descriptors: u64) -> usize {
+fn connections_for(descriptors: u64, each: u64) -> usize {
     let reserve = RESERVE.min(descriptors / 4);
-    usize::try_from(((descriptors - reserve) / EACH).max(1)).unwrap_or(usize::MAX)
+    usize::try_from(((descriptors - reserve) / each).max(1)).unwrap_or(usize::MAX)
 }
 
 /// What could not be done.
@@ -196,7 +247,7 @@ mod tests {
     #[test]
     fn connections_are_as_many_as_there_are_descriptors_for() {
         for (descriptors, connections) in [(0, 1), (24, 9), (1024, 480), (20_000, 9_968)] {
-            assert_eq!(connections_for(descriptors), connections, "{descriptors}");
+            assert_eq!(connections_for(descriptors, CONNECTION), connections, "{descriptors}");
         }
     }
 }

@@ -321,7 +321,11 @@ mod tests {
 
     #[test]
     fn options_become_commands_in_their_order() {
-        let args = read("-b5 -Whd -O hash -t 7 -o stubborn -d -l log -q 5 80 s1 s2:81").unwrap();
+        let args = read(
+            "-b5 -Whd -O hash -t 7 -o stubborn -d -l log -q 5 80 s1 s2:81 \
+                         --send-proxy v2 --accept-proxy 10.0.0.0/8,unix",
+        )
+        .unwrap();
         let lines: Vec<_> = args
             .commands
             .iter()
@@ -340,6 +344,8 @@ mod tests {
                 "-d debug 2",
                 "-l log log",
                 "-q backlog 50",
+                "--send-proxy send_proxy v2",
+                "--accept-proxy accept_proxy 10.0.0.0/8 unix",
             ]
         );
         assert_eq!(args.addresses, ["80", "s1", "s2:81"]);

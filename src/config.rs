@@ -264,7 +264,7 @@ impl Default for Limits {
 pub struct Timeouts {
     /// Until a server has taken a connection, before the next one is tried.
     pub connect: Duration,
-    /// Without a byte in either direction.
+    /// Without a byte in either direction; for datagrams see [`Self::flow_idle`].
     pub idle: Option<Duration>,
     /// Without a byte, when one side has said all.
     pub linger: Option<Duration>,
@@ -276,6 +276,15 @@ pub struct Timeouts {
     pub tracking: Option<Duration>,
     /// For which connections may go on when pen was told to stop.
     pub drain: Duration,
+}
+
+impl Timeouts {
+    /// How long a flow of datagrams may be silent. Nothing else tells that it is over, so it is never for
+    /// ever: a minute if nothing is said.
+    #[must_use]
+    pub fn flow_idle(&self) -> Duration {
+        self.idle.unwrap_or(Duration::from_secs(60))
+    }
 }
 
 impl Default for Timeouts {
@@ -361,11 +370,10 @@ pub enum LogTarget {
 /// How mapping records are spelled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// All that is known: packets for a collector, extended lines in a file. Our own collector does not
-    /// read packets yet.
+    /// All that is known: packets for a collector, extended lines in a file.
+    #[default]
     Extended,
     /// What the C programs read: a datagram or a line for each request.
-    #[default]
     Classic,
 }
 

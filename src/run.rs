@@ -23,8 +23,9 @@ use crate::control::port::ControlPort;
 use crate::control::{Balancer as _, Here, Operator};
 use crate::files;
 use crate::pool::ServerId;
+use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::running::Running;
-use crate::setup::{Setup, SetupError, Starter, not_yet};
+use crate::setup::{Setup, SetupError, Starter};
 use crate::status::http::StatusPort;
 
 /// How often it is looked whether the last connection has ended.
@@ -54,7 +55,6 @@ impl Plan {
 
     fn setup(args: &Args, starter: Starter, here: &Here) -> Result<Setup, SetupError> {
         let setup = Setup::new(args, starter, here, &|path: &Path| files::read_short(path))?;
-        not_yet(setup.config.transport, &setup.config.settings)?;
         Ok(setup)
     }
 
@@ -116,6 +116,11 @@ fn serve(
     settled: &Settled,
 ) -> Result<ExitCode, Box<dyn Error>> {
     let Beside { control, status, collector } = beside;
+    if config.settings.tcp.transparent {
+        // By now rights are dropped.
+        may_be_transparent()
+            .map_err(|error| Failed::new(format!("be transparent: {NEEDS_RIGHTS}"), error))?;
+    }
     // It is there before the first record.
     let collecting = match (collector, &config.collect) {
         (Some(collector), Some(Collect { log, .. })) => Some(collector.start(log.clone())?),
@@ -261,7 +266,8 @@ fn report(balancer: &Balancer, operator: &Operator) {
         |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
     info!(
         "{} connections of {} so far; {} found no server, {} were denied, {} reset, {} timed out, {} without a PROXY header; \
-         {} attempts to connect failed, {} times nobody could be accepted",
+         {} attempts to connect failed, {} times nobody could be accepted; {} had a request that \
+         was refused, {} were not HTTP",
         shared.open(),
         shared.total(),
         load(&counters.refused),
@@ -271,6 +277,8 @@ fn report(balancer: &Balancer, operator: &Operator) {
         load(&counters.bad_headers),
         load(&counters.failed_attempts),
         load(&counters.accept_failures),
+        load(&counters.http_refused),
+        load(&counters.not_http),
     );
 }
 

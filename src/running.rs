@@ -9,13 +9,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pen_daemon::diagnostics;
 
-use crate::config::{Endpoint, LogTarget, Settings, Transport};
+use crate::config::{Endpoint, LogTarget, Settings};
 use crate::control::Balancer;
 use crate::mapping_log::Remote;
 use crate::pool::{Client, ServerId, ServerState};
 use crate::relay::report::{Report, ask};
 use crate::relay::shared::{Order, Shared};
-use crate::setup::not_yet;
+use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::snapshot::{
     ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State,
 };
@@ -95,7 +95,10 @@ impl Balancer for Running {
                 denied: counters.denied.load(Relaxed),
                 unserved: counters.refused.load(Relaxed),
                 failovers: counters.failovers.load(Relaxed),
+                lost_datagrams: counters.lost_datagrams.load(Relaxed),
                 accept_failures: counters.accept_failures.load(Relaxed),
+                http_refused: counters.http_refused.load(Relaxed),
+                not_http: counters.not_http.load(Relaxed),
                 ended: vec![
                     ("by a reset", counters.resets.load(Relaxed)),
                     ("in silence", counters.timeouts.load(Relaxed)),
@@ -107,8 +110,11 @@ impl Balancer for Running {
     }
 
     fn change(&self, settings: &Settings) -> Result<(), String> {
-        not_yet(Transport::Stream, settings).map_err(|error| error.to_string())?;
         let before = self.shared.settings();
+        if settings.tcp.transparent && !before.tcp.transparent {
+            may_be_transparent()
+                .map_err(|error| format!("transparent: {NEEDS_RIGHTS}: {error}"))?;
+        }
         if (&before.log, before.log_format) != (&settings.log, settings.log_format) {
             if let Some(LogTarget::File(path)) = &settings.log {
                 let opened = OpenOptions::new().append(true).create(true).open(path);

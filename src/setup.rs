@@ -20,7 +20,7 @@ use crate::command::apply::{Deed, Outcome, Phase, World, from_arg};
 use crate::command::reload;
 use crate::command::script::{self, Located, Mistake};
 use crate::command::{Command, Setting};
-use crate::config::{Collect, Config, Endpoint, Exit, LogTarget, Settings, Transport};
+use crate::config::{Collect, Config, Endpoint, Exit, LogTarget, Transport};
 
 /// A configuration, and what is to be said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -333,12 +333,23 @@ pub fn check(config: &Config) -> Result<(), String> {
         if let Some(path) = config.listen.iter().find(|listen| is_unix(listen)) {
             return Err(format!("listen {path}: expected a port with -U, not a path"));
         }
-        let servers = &config.settings.servers;
-        if let Some(server) = servers.iter().flatten().find(|server| is_unix(&server.addr)) {
+        let special = [&config.settings.emergency, &config.settings.abuse].into_iter();
+        let mut servers = special.chain(&config.settings.servers).flatten();
+        if let Some(server) = servers.find(|server| is_unix(&server.addr)) {
             return Err(format!(
                 "{}: expected a server with a port with -U, not a path",
                 server.addr
             ));
+        }
+        for (is_set, verb) in [
+            (config.settings.send_proxy.is_some(), "send_proxy"),
+            (!config.settings.accept_proxy.is_empty(), "accept_proxy"),
+            (config.settings.http.is_some(), "http"),
+            (config.settings.tcp.transparent, "transparent"),
+        ] {
+            if is_set {
+                return Err(format!("{verb}: expected connections, and not datagrams (-U)"));
+            }
         }
     }
     let settings = &config.settings;
@@ -349,23 +360,6 @@ pub fn check(config: &Config) -> Result<(), String> {
                 "{}: expected another machine or port: pen listens there itself ({listen})",
                 server.addr
             ));
-        }
-    }
-    Ok(())
-}
-
-/// What can be said and is not done yet: better refused than pretended.
-///
-/// # Errors
-/// Names it.
-pub fn not_yet(transport: Transport, settings: &Settings) -> Result<(), SetupError> {
-    for (is_set, what) in [
-        (transport == Transport::Udp, "udp (-U)"),
-        (settings.http.is_some(), "http (-H), x_forwarded_for"),
-        (settings.tcp.transparent, "transparent"),
-    ] {
-        if is_set {
-            return Err(SetupError::one(format!("{what}: not supported yet")));
         }
     }
     Ok(())
@@ -490,6 +484,12 @@ mod tests {
             ("127.0.0.1:8080 127.0.0.1", "", "127.0.0.1:8080: expected another machine or port"),
             ("-U /run/sock web1:53", "", "listen /run/sock: expected a port with -U"),
             ("-U 53 /run/sock", "", "/run/sock: expected a server with a port with -U"),
+            ("-U --send-proxy v2 53 web1", "", "send_proxy: expected connections"),
+            (
+                "--accept-proxy 10.0.0.0/8,here 80 web1",
+                "",
+                "--accept-proxy: accept_proxy: expected networks",
+            ),
         ] {
             let error = setup(line, file, Starter::Other).expect_err(line);
             assert!(error.starts_with(expected), "{line}: {error}");

@@ -184,8 +184,14 @@ pub struct Counts {
     pub unserved: u64,
     /// Those that went to another server when the first one failed.
     pub failovers: u64,
+    /// Datagrams that could not be passed on.
+    pub lost_datagrams: u64,
     /// Times that none could be accepted, for want of descriptors or memory.
     pub accept_failures: u64,
+    /// In HTTP mode: those with a request that was refused.
+    pub http_refused: u64,
+    /// In HTTP mode: those that were not HTTP/1.x and passed as they were.
+    pub not_http: u64,
     /// How those that are over came to their end: the cause, and how many.
     pub ended: Vec<(&'static str, u64)>,
 }

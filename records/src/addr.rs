@@ -25,6 +25,15 @@ impl ClientAddr {
         parse_ip(text).map(Self::Ip)
     }
 
+    /// The address on the network, if it has one.
+    #[must_use]
+    pub const fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(ip) => Some(ip),
+            Self::Unix => None,
+        }
+    }
+
     /// Appends the address as it stands in a log line.
     pub fn write_to(self, out: &mut Vec<u8>) {
         match self {

@@ -75,7 +75,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("hash", "choose by the client's address; no hash"),
     ("help", "this list"),
     ("http", "tell HTTP servers who the client is; no http"),
-    ("idle_timeout [TIME]", "how long a connection may be silent; 0 for ever"),
+    ("idle_timeout [TIME]", "how long a connection may be silent; 0 for ever, over UDP a minute"),
     ("include FILE", "run the commands in a file"),
     ("keepalive", "TCP keepalive; no keepalive"),
     ("least_connections", "choose the server with the fewest; no least_connections"),

@@ -62,6 +62,8 @@ pub struct ServerState {
     pub blacklisted: Option<Instant>,
     /// Bytes so far.
     pub traffic: Traffic,
+    /// Whether that was an order, and not a failure.
+    pub(super) by_order: bool,
     pub(super) life: u64,
     /// Of the smooth weighted turn among equally loaded servers.
     pub(super) credit: i64,
@@ -77,9 +79,24 @@ impl ServerState {
             failures: 0,
             last_failure: None,
             blacklisted: None,
+            by_order: false,
             traffic: Traffic::default(),
             life,
             credit: 0,
+        }
+    }
+
+    /// An attempt failed: it is left alone until then, or for as long as was ordered.
+    pub(super) fn punish(&mut self, now: Instant, until: Instant) {
+        self.by_order &= self.is_blacklisted(now);
+        let ordered = self.blacklisted.filter(|_| self.by_order);
+        self.blacklisted = ordered.max(Some(until));
+    }
+
+    /// An attempt succeeded, which may have begun before another one failed, or before an order.
+    pub(super) fn forgive(&mut self) {
+        if !self.by_order {
+            self.blacklisted = None;
         }
     }
 

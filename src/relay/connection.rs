@@ -8,13 +8,16 @@ use std::time::Instant;
 
 use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::mapping::{Kind, Mapping, RequestText};
-use pen_records::request::Cut;
+use pen_records::request::{Cut, Fingerprint};
 use pen_records::time::Resolution;
 
 use super::duplex::{Duplex, Ready, Side};
-use super::http::{Follower, Note};
+use super::http::Note;
+use super::http::conversation::{Conversation, Verdict};
+use super::http::edit::Forward;
 use super::proxy::Header;
 use super::pump::{self, Ends, Leftovers, Pause, Watch};
+use super::shared::Counters;
 use super::socket::Socket;
 use crate::config::{Endpoint, Settings};
 use crate::mapping_log::{Notes, wall_clock};
@@ -36,8 +39,8 @@ pub(super) struct Connection {
     pub(super) tried: Tried,
     pub(super) duplex: Duplex,
     left: Leftovers,
-    /// What is noted of requests and responses; `None` if nothing is to be noted.
-    follower: Option<Box<Follower>>,
+    /// What is noted of requests and responses, and told to the server; `None` if that is nothing.
+    conversation: Option<Box<Conversation>>,
     pub(super) traffic: Traffic,
     pub(super) accepted: Instant,
     /// When the last byte came or was taken, or an attempt to connect began.
@@ -103,7 +106,7 @@ impl Connection {
             tried: Tried::default(),
             duplex: Duplex::new(settings.tcp.fastclose),
             left: Leftovers::default(),
-            follower: None,
+            conversation: None,
             traffic: Traffic::default(),
             accepted: now,
             active: now,
@@ -132,42 +135,57 @@ impl Connection {
         self.duplex.ready(side, ready);
     }
 
-    /// Notes that it is open, and from now on what is said on it.
-    pub(super) fn note_opened(&mut self, notes: &mut Notes, now: Instant) {
-        if let Some(server) = &mut self.server {
+    /// It is open: from now on what is said on it is noted and edited, as far as that is asked for.
+    pub(super) fn opened(&mut self, settings: &Settings, notes: &mut Notes, now: Instant) {
+        let recorded = settings.log.is_some();
+        if let Some(server) = self.server.as_mut().filter(|_| recorded) {
             server.local = server.socket.local_addr();
-            let opened = mapping(Kind::Opened, self.number, &self.caller, server);
+            let opened = mapping_of(Kind::Opened, self.number, &self.caller, server);
             notes.note(&opened, now);
-            self.follower = Some(Box::default());
+        }
+        let policy = settings.http.as_ref();
+        let forward = policy.map(|policy| Forward::new(policy, self.caller.addr, "http"));
+        if recorded || forward.is_some() {
+            self.conversation = Some(Box::new(Conversation::new(recorded, forward)));
         }
     }
 
     /// Notes that it is over, if it was noted that it was open.
     pub(super) fn note_closed(&self, notes: &mut Notes, now: Instant) {
-        if let (Some(server), Some(_)) = (&self.server, &self.follower) {
+        let recorded = self.conversation.as_ref().is_some_and(|it| it.is_recorded());
+        if let Some(server) = self.server.as_ref().filter(|_| recorded) {
             let closed = Mapping {
                 to_server: Some(self.traffic.to_server),
                 to_client: Some(self.traffic.to_client),
-                ..mapping(Kind::Closed, self.number, &self.caller, server)
+                ..mapping_of(Kind::Closed, self.number, &self.caller, server)
             };
             notes.note(&closed, now);
         }
     }
 
     /// Forwards what there is to forward.
-    pub(super) fn pump(&mut self, buf: &mut [u8], notes: &mut Notes, now: Instant) -> Pause {
+    pub(super) fn pump(&mut self, turn: Turn<'_>) -> Pause {
         let Some(server) = &self.server else { return Pause::Wait };
         let before = (self.traffic, self.left.len());
         // What is only thrown away keeps no connection.
         let in_vain = self.duplex.only_discards();
+        let Turn { room, notes, counters, now } = turn;
         let mut ends = Pair { client: &self.client, server: &server.socket };
         let (number, caller) = (self.number, &self.caller);
+        let recorded = self.conversation.as_ref().is_some_and(|it| it.is_recorded());
         let mut watch = Watcher {
             traffic: &mut self.traffic,
-            follower: self.follower.as_deref_mut(),
-            note: |note: Note<'_>| notes.note(&noted(note, number, caller, server), now),
+            conversation: self.conversation.as_deref_mut(),
+            edited: &mut room.edited,
+            note: |note: Note<'_>| {
+                if recorded {
+                    notes.note(&noted(note, number, caller, server), now);
+                }
+            },
+            judge: |verdict| counters.judged(verdict),
         };
-        let pause = pump::pump(&mut self.duplex, &mut self.left, &mut ends, &mut watch, buf);
+        let (duplex, left) = (&mut self.duplex, &mut self.left);
+        let pause = pump::pump(duplex, left, &mut ends, &mut watch, &mut room.read);
         if (self.traffic, self.left.len()) != before && !in_vain {
             self.active = now;
         }
@@ -176,11 +194,11 @@ impl Connection {
 
     /// As [`Self::pump`], where nothing was heard of for long: the kernel tells of room only when there
     /// is much of it, and who takes a little now and then is not silent.
-    pub(super) fn pump_again(&mut self, buf: &mut [u8], notes: &mut Notes, now: Instant) -> Pause {
+    pub(super) fn pump_again(&mut self, turn: Turn<'_>) -> Pause {
         for side in [Side::Client, Side::Server] {
             self.duplex.ready(side, Ready { writable: true, ..Ready::default() });
         }
-        self.pump(buf, notes, now)
+        self.pump(turn)
     }
 
     /// Whether bytes wait that could not be written yet.
@@ -256,41 +274,83 @@ impl Ends for Pair<'_> {
     }
 }
 
-struct Watcher<'a, N> {
-    traffic: &'a mut Traffic,
-    follower: Option<&'a mut Follower>,
-    note: N,
+/// Room that a worker lends while bytes pass.
+#[derive(Debug)]
+pub(super) struct Room {
+    /// For what is read.
+    pub(super) read: Box<[u8]>,
+    /// For what was made of it.
+    edited: Vec<u8>,
 }
 
-impl<N: FnMut(Note<'_>)> Watch for Watcher<'_, N> {
+impl Room {
+    /// To read so many bytes at a time.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self { read: vec![0; bytes].into_boxed_slice(), edited: Vec::new() }
+    }
+}
+
+/// What a worker lends to a connection that has its turn.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    pub(super) room: &'a mut Room,
+    pub(super) notes: &'a mut Notes,
+    pub(super) counters: &'a Counters,
+    pub(super) now: Instant,
+}
+
+struct Watcher<'a, N, J> {
+    traffic: &'a mut Traffic,
+    conversation: Option<&'a mut Conversation>,
+    edited: &'a mut Vec<u8>,
+    note: N,
+    judge: J,
+}
+
+impl<N: FnMut(Note<'_>), J: FnMut(Verdict)> Watch for Watcher<'_, N, J> {
     fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8] {
         let count = bytes.len() as u64;
-        let follower = self.follower.as_deref_mut();
         match from {
-            Side::Client => {
-                self.traffic.to_server += count;
-                follower.into_iter().for_each(|it| it.requests(bytes, &mut self.note));
+            Side::Client => self.traffic.to_server += count,
+            Side::Server => self.traffic.to_client += count,
+        }
+        match (self.conversation.as_deref_mut(), from) {
+            (None, _) => bytes,
+            (Some(it), Side::Client) => {
+                it.from_client(bytes, self.edited, &mut self.note, &mut self.judge)
             }
-            Side::Server => {
-                self.traffic.to_client += count;
-                follower.into_iter().for_each(|it| it.responses(bytes, &mut self.note));
+            (Some(it), Side::Server) => {
+                it.from_server(bytes, &mut self.note);
+                bytes
             }
         }
-        bytes
+    }
+
+    fn refuses(&self, from: Side) -> bool {
+        from == Side::Client && self.conversation.as_deref().is_some_and(Conversation::refuses)
     }
 
     fn end(&mut self, from: Side) -> &[u8] {
-        if from == Side::Server
-            && let Some(follower) = self.follower.as_deref_mut()
-        {
-            follower.responses_end(&mut self.note);
+        match (self.conversation.as_deref_mut(), from) {
+            (Some(it), Side::Server) => it.server_ends(&mut self.note),
+            (None, _) | (_, Side::Client) => b"",
         }
-        b""
     }
 }
 
-fn mapping<'a>(kind: Kind, number: u64, caller: &Caller, server: &'a Server) -> Mapping<'a> {
-    let (addr, port) = match &*server.addr {
+fn mapping_of<'a>(kind: Kind, number: u64, caller: &Caller, server: &'a Server) -> Mapping<'a> {
+    mapping(kind, number, caller, &server.addr, server.local)
+}
+
+/// What is known of every connection or flow: who, whom, and our own address towards that.
+pub(super) fn mapping<'a>(
+    kind: Kind,
+    number: u64,
+    caller: &Caller,
+    addr: &'a Endpoint,
+    local: Option<SocketAddr>,
+) -> Mapping<'a> {
+    let (addr, port) = match addr {
         Endpoint::Ip(addr) => (ServerAddr::from(addr.ip()), Some(addr.port())),
         Endpoint::Unix(path) => (ServerAddr::Unix(path.as_os_str().as_bytes()), None),
     };
@@ -298,7 +358,7 @@ fn mapping<'a>(kind: Kind, number: u64, caller: &Caller, server: &'a Server) -> 
         kind,
         client_port: (caller.addr != ClientAddr::Unix).then_some(caller.port),
         server_port: port,
-        balancer: server.local,
+        balancer: local,
         time: Some((wall_clock(), Resolution::Microsecond)),
         connection: Some(number),
         ..Mapping::new(caller.addr, addr)
@@ -310,10 +370,11 @@ fn noted<'a>(note: Note<'a>, number: u64, caller: &Caller, server: &'a Server) -
         Note::Request { nth, line, user_agent, referer, host } => Mapping {
             nth: Some(nth),
             request: Some(RequestText::raw(line, Cut::Long)),
+            whole: Fingerprint::of_whole(line).map(Fingerprint::get),
             user_agent,
             referer,
             host,
-            ..mapping(Kind::Request, number, caller, server)
+            ..mapping_of(Kind::Request, number, caller, server)
         },
         Note::Ended { nth, status, head, body, framed } => Mapping {
             nth: Some(nth),
@@ -321,7 +382,7 @@ fn noted<'a>(note: Note<'a>, number: u64, caller: &Caller, server: &'a Server) -
             head_bytes: Some(head),
             body_bytes: Some(body),
             framed_bytes: Some(framed),
-            ..mapping(Kind::Ended, number, caller, server)
+            ..mapping_of(Kind::Ended, number, caller, server)
         },
     }
 }

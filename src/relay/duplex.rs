@@ -111,6 +111,8 @@ enum State {
     Ending,
     Ended,
     Broken,
+    /// What comes is not forwarded any more; the receiver has not been told yet.
+    Refused,
 }
 
 /// What is known of one socket.
@@ -175,7 +177,7 @@ impl Duplex {
         way.left = 0;
         // There is nobody to pass an end on to any more.
         way.state = match way.state {
-            State::Open | State::Broken => State::Broken,
+            State::Open | State::Broken | State::Refused => State::Broken,
             State::Ending | State::Ended => State::Ended,
         };
     }
@@ -207,7 +209,7 @@ impl Duplex {
         let readable = self.sockets[from as usize].ready.readable;
         let writable = self.sockets[to as usize].ready.writable;
         match way.state {
-            State::Open | State::Ending if way.left > 0 => {
+            State::Open | State::Ending | State::Refused if way.left > 0 => {
                 if writable {
                     Step::Write(to)
                 } else {
@@ -220,7 +222,7 @@ impl Duplex {
             State::Broken if from == Side::Server && !self.reads_from(Side::Client) => Step::Wait,
             // Read and forgotten: bytes left unread would turn our close into a reset.
             State::Broken if readable => Step::Read(from),
-            State::Ending => Step::Finish(to),
+            State::Ending | State::Refused => Step::Finish(to),
             State::Open | State::Broken | State::Ended => Step::Wait,
         }
     }
@@ -281,7 +283,17 @@ impl Duplex {
 
     /// A [`Step::Finish`] was done.
     pub fn did_finish(&mut self, to: Side) {
-        self.ways[to.other() as usize].state = State::Ended;
+        let way = &mut self.ways[to.other() as usize];
+        way.state = if way.state == State::Refused { State::Broken } else { State::Ended };
+    }
+
+    /// Nothing more of what comes from this side is for the other one, which is told that this was the
+    /// end; what still comes is read and forgotten.
+    pub fn refuse(&mut self, from: Side) {
+        let way = &mut self.ways[from as usize];
+        if way.state == State::Open {
+            way.state = State::Refused;
+        }
     }
 
     /// Bytes that were read and not yet written to `side`.
@@ -317,7 +329,7 @@ impl Duplex {
     }
 
     fn reads_from(&self, side: Side) -> bool {
-        matches!(self.ways[side as usize].state, State::Open | State::Broken)
+        matches!(self.ways[side as usize].state, State::Open | State::Broken | State::Refused)
     }
 
     /// Ends both ways with the end of this side, if that was asked for, once nothing is left of either.

@@ -8,6 +8,7 @@
 //! http        what is noticed of HTTP as the bytes pass
 //! proxy       who the client is, by the PROXY protocol
 //! socket      non-blocking sockets and listeners
+//! udp         the same for datagrams
 //! ```
 //!
 //! [`report`] says what connections there are. [`shared`] is what workers have in common with one another and with who runs them.
@@ -22,4 +23,5 @@ pub mod shared;
 pub mod socket;
 mod table;
 mod timers;
+pub mod udp;
 pub mod worker;

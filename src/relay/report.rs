@@ -30,15 +30,41 @@ pub struct Report {
     pub traffic: BTreeMap<ServerId, Traffic>,
 }
 
+/// What can be said of a connection or a flow.
+pub(super) trait Reported {
+    /// The server it was sent to.
+    fn server(&self) -> Option<ServerId>;
+
+    /// Its bytes so far.
+    fn traffic(&self) -> Traffic;
+
+    /// All of it.
+    fn describe(&self, now: Instant) -> ConnectionNow;
+}
+
+impl Reported for &Connection {
+    fn server(&self) -> Option<ServerId> {
+        self.server.as_ref().map(|server| server.seat.server())
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    fn describe(&self, now: Instant) -> ConnectionNow {
+        describe(self, now)
+    }
+}
+
 impl Report {
-    fn add(&mut self, connection: &Connection, most: usize, now: Instant) {
-        if let Some(server) = &connection.server {
-            let sum = self.traffic.entry(server.seat.server()).or_default();
-            sum.to_server += connection.traffic.to_server;
-            sum.to_client += connection.traffic.to_client;
+    fn add(&mut self, connection: &impl Reported, most: usize, now: Instant) {
+        if let Some(server) = connection.server() {
+            let (sum, traffic) = (self.traffic.entry(server).or_default(), connection.traffic());
+            sum.to_server += traffic.to_server;
+            sum.to_client += traffic.to_client;
         }
         if self.connections.len() < most {
-            self.connections.push(describe(connection, now));
+            self.connections.push(connection.describe(now));
         }
     }
 
@@ -82,13 +108,9 @@ fn describe(connection: &Connection, now: Instant) -> ConnectionNow {
 
 impl Question {
     /// Answers it. Whoever asked may have gone.
-    pub(super) fn answer<'a>(
-        self,
-        connections: impl Iterator<Item = &'a Connection>,
-        now: Instant,
-    ) {
+    pub(super) fn answer<T: Reported>(self, connections: impl Iterator<Item = T>, now: Instant) {
         let mut report = Report::default();
-        connections.for_each(|connection| report.add(connection, self.most, now));
+        connections.for_each(|connection| report.add(&connection, self.most, now));
         self.to.send(report).unwrap_or_default();
     }
 }

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
+use tracing::warn;
 
 use super::connection::Stage;
+use super::http::conversation::Verdict;
 use super::report::Question;
 use crate::config::{Endpoint, Settings};
 use crate::pool::{Pool, ServerId};
@@ -38,7 +40,7 @@ pub struct Shared {
 /// What happened since the start.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Clients that no server was found for.
+    /// Clients that no server was found for, those that were denied aside.
     pub refused: AtomicU64,
     /// Clients that the client list denied.
     pub denied: AtomicU64,
@@ -46,14 +48,40 @@ pub struct Counters {
     pub bad_headers: AtomicU64,
     /// Attempts to connect to a server that failed.
     pub failed_attempts: AtomicU64,
-    /// Connections that were passed to another server after that.
+    /// Connections that another server than the first choice took after that.
     pub failovers: AtomicU64,
     /// Connections that ended with a reset.
     pub resets: AtomicU64,
     /// Connections that ended because nothing was said for too long.
     pub timeouts: AtomicU64,
+    /// Datagrams that could not be passed on: there was no room for them, or they were too long.
+    pub lost_datagrams: AtomicU64,
     /// Times that no client could be accepted, for want of descriptors or memory.
     pub accept_failures: AtomicU64,
+    /// In HTTP mode: connections with a request that was refused.
+    pub http_refused: AtomicU64,
+    /// In HTTP mode: connections that are none of HTTP/1.x, and passed as they were.
+    pub not_http: AtomicU64,
+}
+
+impl Counters {
+    /// Counts what HTTP mode had to say, and says it aloud the first time.
+    pub(super) fn judged(&self, verdict: Verdict) {
+        match verdict {
+            Verdict::NotHttp => {
+                if self.not_http.fetch_add(1, Ordering::Relaxed) == 0 {
+                    warn!(
+                        "a client does not speak HTTP/1.x: it passes as it is, and is told to nobody"
+                    );
+                }
+            }
+            Verdict::Refused(refusal) => {
+                if self.http_refused.fetch_add(1, Ordering::Relaxed) == 0 {
+                    warn!("a request is refused with {}: {}", refusal.status(), refusal.what());
+                }
+            }
+        }
+    }
 }
 
 impl Shared {
@@ -115,6 +143,13 @@ impl Shared {
     pub fn most_connections(&self, settings: &Settings) -> usize {
         let asked = settings.limits.connections.map_or(usize::MAX, std::num::NonZeroUsize::get);
         asked.min(self.descriptors)
+    }
+
+    /// Takes room for one more flow, which needs no opening.
+    pub(super) fn enter_flow(&self, settings: &Settings) -> bool {
+        let most = self.most_connections(settings);
+        let more = |count| (count < most).then_some(count + 1);
+        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     /// Takes room for one more connection, which begins by being opened. Never more than there is,

@@ -15,6 +15,7 @@ use rustix::net::{
     socket_with, sockopt,
 };
 use socket2::SockRef;
+use tracing::debug;
 
 use crate::config::{Endpoint, TcpOptions};
 
@@ -25,36 +26,73 @@ const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 pub struct Socket(OwnedFd);
 
 impl Socket {
-    /// Begins to connect. The socket becomes writable when that is done, or fails.
+    /// Begins to connect for a client. The socket becomes writable when that is done, or fails.
     ///
     /// # Errors
     /// What can be said at once: a refusal on this machine, or that no socket can be had.
-    pub fn connect(to: &Endpoint, options: &TcpOptions) -> io::Result<Self> {
-        let connecting = match to {
-            Endpoint::Ip(addr) => {
-                let fd = socket_with(family(addr.ip()), SocketType::STREAM, FLAGS, None)?;
-                if options.nodelay {
-                    sockopt::set_tcp_nodelay(&fd, true)?;
-                }
-                if options.keepalive {
-                    sockopt::set_socket_keepalive(&fd, true)?;
-                }
-                if let Some(source) = options.source {
-                    // The port is chosen with the server's in mind, so that more than one
-                    // connection of this machine can have it.
-                    setsockopt(&fd, IpBindAddressNoPort, &true).map_err(io::Error::from)?;
-                    bind(&fd, &SocketAddr::new(source, 0))?;
-                }
-                (connect(&fd, addr), fd)
-            }
+    pub fn connect(
+        to: &Endpoint,
+        options: &TcpOptions,
+        client: Option<IpAddr>,
+    ) -> io::Result<Self> {
+        let addr = match to {
+            Endpoint::Ip(addr) => addr,
             Endpoint::Unix(path) => {
                 let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
-                (connect(&fd, &SocketAddrUnix::new(path.as_path())?), fd)
+                let connecting = connect(&fd, &SocketAddrUnix::new(path.as_path())?);
+                return Self::under_way(fd, connecting);
             }
         };
+        // Servers of the other family cannot be reached from there.
+        let fits = |ip: &IpAddr| ip.is_ipv4() == addr.is_ipv4();
+        let source = options.source.filter(fits).map(Source::Own);
+        let client = client.filter(|_| options.transparent).map(|ip| ip.to_canonical());
+        let client = client.filter(fits).map(Source::Client);
+        match (source, client) {
+            // Some addresses cannot be had, such as loopback's towards another machine.
+            (None, Some(client)) => {
+                Self::connect_from(*addr, options, Some(client)).or_else(|error| {
+                    debug!("cannot connect to {addr} from the client's address: {error}");
+                    Self::connect_from(*addr, options, None)
+                })
+            }
+            (source, _) => Self::connect_from(*addr, options, source),
+        }
+    }
+
+    fn connect_from(
+        to: SocketAddr,
+        options: &TcpOptions,
+        source: Option<Source>,
+    ) -> io::Result<Self> {
+        let fd = socket_with(family(to.ip()), SocketType::STREAM, FLAGS, None)?;
+        if options.nodelay {
+            sockopt::set_tcp_nodelay(&fd, true)?;
+        }
+        if options.keepalive {
+            sockopt::set_socket_keepalive(&fd, true)?;
+        }
+        if let Some(source) = source {
+            let ip = match source {
+                Source::Own(ip) => ip,
+                Source::Client(ip) => {
+                    set_transparent(&fd, ip)?;
+                    ip
+                }
+            };
+            // The port is chosen with the server's in mind, so that more than one
+            // connection of this machine can have it.
+            setsockopt(&fd, IpBindAddressNoPort, &true).map_err(io::Error::from)?;
+            bind(&fd, &SocketAddr::new(ip, 0))?;
+        }
+        let connecting = connect(&fd, &to);
+        Self::under_way(fd, connecting)
+    }
+
+    fn under_way(fd: OwnedFd, connecting: Result<(), Errno>) -> io::Result<Self> {
         match connecting {
-            (Ok(()) | Err(Errno::INPROGRESS), fd) => Ok(Self(fd)),
-            (Err(error), _) => Err(error.into()),
+            Ok(()) | Err(Errno::INPROGRESS) => Ok(Self(fd)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -114,6 +152,35 @@ impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// What a connection to a server comes from.
+#[derive(Clone, Copy)]
+enum Source {
+    /// An address of this machine.
+    Own(IpAddr),
+    /// The client's address, which is none of ours.
+    Client(IpAddr),
+}
+
+fn set_transparent(fd: &OwnedFd, ip: IpAddr) -> io::Result<()> {
+    match ip {
+        IpAddr::V4(_) => SockRef::from(fd).set_ip_transparent_v4(true),
+        IpAddr::V6(_) => SockRef::from(fd).set_ip_transparent_v6(true),
+    }
+}
+
+/// What [`may_be_transparent`] asks for, for people.
+pub const NEEDS_RIGHTS: &str =
+    "to connect from clients' addresses takes the capability CAP_NET_ADMIN";
+
+/// Whether this process may connect from addresses that are not its own.
+///
+/// # Errors
+/// Says that it may not.
+pub fn may_be_transparent() -> io::Result<()> {
+    let fd = socket_with(AddressFamily::INET, SocketType::STREAM, FLAGS, None)?;
+    set_transparent(&fd, IpAddr::V4(std::net::Ipv4Addr::LOCALHOST))
 }
 
 /// Where clients connect to: one of several sockets at the same address, one for each worker, among
@@ -245,13 +312,14 @@ fn is_left_over(path: &Path) -> io::Result<bool> {
     if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
         return Ok(false);
     }
-    match Socket::connect(&Endpoint::Unix(path.into()), &TcpOptions::default()) {
+    match Socket::connect(&Endpoint::Unix(path.into()), &TcpOptions::default(), None) {
         Err(error) => Ok(error.kind() == ErrorKind::ConnectionRefused),
         Ok(_) => Ok(false),
     }
 }
 
-const fn family(ip: IpAddr) -> AddressFamily {
+/// The family of an address.
+pub(super) const fn family(ip: IpAddr) -> AddressFamily {
     match ip {
         IpAddr::V4(_) => AddressFamily::INET,
         IpAddr::V6(_) => AddressFamily::INET6,

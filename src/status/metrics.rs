@@ -52,11 +52,14 @@ fn whole(out: &mut Text, snapshot: &Snapshot) {
         ("accepted", "Connections that were accepted.", counts.accepted),
         ("denied", "Connections that an access list kept out.", counts.denied),
         ("unserved", "Connections for which no server was left.", counts.unserved),
+        ("http_refused", "Connections with a request that was refused.", counts.http_refused),
+        ("not_http", "Connections that passed as they were in HTTP mode.", counts.not_http),
     ] {
         out.one(&format!("pen_connections_{name}_total"), Kind::Counter, what, count);
     }
     for (name, what, count) in [
         ("failovers", "Connections that went to another server.", counts.failovers),
+        ("lost_datagrams", "Datagrams that could not be passed on.", counts.lost_datagrams),
         ("accept_failures", "Times that none could be accepted.", counts.accept_failures),
     ] {
         out.one(&format!("pen_{name}_total"), Kind::Counter, what, count);

@@ -123,7 +123,10 @@ pub(crate) mod samples {
                 denied: 12,
                 unserved: 3,
                 failovers: 5,
+                lost_datagrams: 0,
                 accept_failures: 0,
+                http_refused: 2,
+                not_http: 1,
                 ended: vec![("client closed", 400_000), ("idle", 5)],
             },
             mapping_log: Some(MappingLogNow {

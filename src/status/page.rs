@@ -241,9 +241,19 @@ impl Page {
             Count(counts.unserved),
             Count(counts.failovers),
         ));
+        if counts.lost_datagrams > 0 {
+            let count = Count(counts.lost_datagrams);
+            self.add(format_args!("; {count} datagrams could not be passed on"));
+        }
         if counts.accept_failures > 0 {
             let count = Count(counts.accept_failures);
             self.add(format_args!("; {count} times none could be accepted"));
+        }
+        if counts.http_refused + counts.not_http > 0 {
+            let (refused, raw) = (Count(counts.http_refused), Count(counts.not_http));
+            self.add(format_args!(
+                "; in HTTP mode {refused} with a bad request, {raw} that were not HTTP"
+            ));
         }
         for (cause, count) in &counts.ended {
             self.add(format_args!("; {} ended: {}", Count(*count), Html(cause)));

@@ -2,10 +2,13 @@
 
 mod choosing;
 mod collect;
+mod datagrams;
 mod endings;
+mod http;
 mod limits;
 mod process;
 mod proxy;
 mod records;
 mod streams;
 mod support;
+mod transparent;

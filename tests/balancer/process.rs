@@ -74,16 +74,3 @@ fn hup_without_a_file_opens_the_log_anew_and_leaves_what_penctl_changed() {
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(timeout.trim(), "9");
 }
-
-#[test]
-fn what_is_not_there_yet_is_refused_and_not_pretended() {
-    for args in [&["-U"][..], &["-H"], &["-O", "transparent"]] {
-        let output = Command::new(env!("CARGO_BIN_EXE_pen"))
-            .args(args)
-            .args(["--check", "127.0.0.1:1", "127.0.0.1:2"])
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-    }
-}

@@ -40,7 +40,7 @@ impl Collector {
     }
 
     /// Calls `look` with each mapping, until it is content.
-    fn mappings(&self, mut look: impl FnMut(&Mapping<'_>) -> bool) {
+    pub(crate) fn mappings(&self, mut look: impl FnMut(&Mapping<'_>) -> bool) {
         loop {
             let datagram = self.datagram();
             let packet = Packet::parse(&datagram).expect("it is a packet");

@@ -1,6 +1,6 @@
 //! A balancer on ports of its own, and sockets that do not wait for ever.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pen::balancer::{Balancer, Bound};
-use pen::config::{Config, Endpoint, Server, Settings};
+use pen::config::{Config, Endpoint, Server, Settings, Transport};
 
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,9 +26,18 @@ impl Site {
         Self::listening(localhost(0), settings)
     }
 
+    /// Balances datagrams.
+    pub(crate) fn of_datagrams(endpoint: Endpoint, settings: Settings) -> Self {
+        Self::of(Transport::Udp, endpoint, settings)
+    }
+
     pub(crate) fn listening(endpoint: Endpoint, settings: Settings) -> Self {
-        let workers = NonZeroUsize::new(2).expect("two is not zero");
-        let config = Config { listen: vec![endpoint], workers, settings, ..Config::default() };
+        Self::of(Transport::Stream, endpoint, settings)
+    }
+
+    fn of(transport: Transport, endpoint: Endpoint, settings: Settings) -> Self {
+        let (workers, listen) = (NonZeroUsize::new(2).expect("two is not zero"), vec![endpoint]);
+        let config = Config { transport, listen, workers, settings, ..Config::default() };
         let bound = Bound::bind(&config).expect("the address is free");
         let addr = bound.endpoints().next().expect("there is one").clone();
         let balancer = bound.start(&config).expect("it starts");
@@ -251,4 +260,10 @@ impl Drop for Listener {
 /// Bytes in which any shift or loss shows.
 pub(crate) fn pattern(count: usize) -> Vec<u8> {
     (0..count).map(|at| (at ^ (at >> 8) ^ (at >> 16)).to_le_bytes()[0]).collect()
+}
+
+/// The first line a program says that has `text` in it.
+pub(crate) fn first_line(output: impl Read, text: &str) -> String {
+    let mut lines = io::BufReader::new(output).lines().map_while(Result::ok);
+    lines.find(|line| line.contains(text)).expect("it says so")
 }

@@ -3,6 +3,8 @@
 //! HTTP, or too strange to be sure where messages end, is let go: from then on it looks at nothing.
 
 mod body;
+pub mod conversation;
+pub mod edit;
 mod head;
 #[cfg(test)]
 mod tests;
@@ -56,6 +58,8 @@ pub struct Follower {
     nth: u32,
     /// The response whose body is passing.
     answer: Answer,
+    /// The server has taken the connection for something else than HTTP.
+    tunnel: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -112,6 +116,20 @@ impl Follower {
     #[must_use]
     pub fn is_following(&self) -> bool {
         self.requests.state != State::LetGo
+    }
+
+    /// Whether the server has agreed to speak something else from now on.
+    #[must_use]
+    pub fn is_tunnel(&self) -> bool {
+        self.tunnel
+    }
+
+    /// Whether each request that came has its whole answer, as far as that is known.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.outstanding.is_empty()
+            && self.responses.state == State::Head
+            && self.responses.partial.is_empty()
     }
 
     fn let_go(&mut self) {
@@ -212,6 +230,7 @@ impl Follower {
             101 => {
                 self.answer = Answer { nth, status, head, ..Answer::default() };
                 self.end_answer(note);
+                self.tunnel = true;
                 return Err(Strange);
             }
             100..=199 => return Ok(()),
@@ -230,6 +249,7 @@ impl Follower {
         if body == Body::Length(0) {
             self.end_answer(note);
         }
+        self.tunnel = tunnel;
         if tunnel { Err(Strange) } else { Ok(()) }
     }
 

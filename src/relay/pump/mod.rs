@@ -31,6 +31,12 @@ pub trait Watch {
     /// Bytes that came from a side; what is handed back is written to the other one.
     fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8];
 
+    /// Whether nothing more of what a side sends is for the other one: it is told then that this was the
+    /// end, and may still answer.
+    fn refuses(&self, _from: Side) -> bool {
+        false
+    }
+
     /// A side will send no more. What is handed back still is written to the other one.
     fn end(&mut self, from: Side) -> &[u8];
 }
@@ -158,13 +164,15 @@ fn read(
             return;
         }
     };
-    if duplex.discards(from) || forward.is_empty() {
-        return;
-    }
-    if let Some(written) = write(duplex, ends, to, forward)
+    if !duplex.discards(from)
+        && !forward.is_empty()
+        && let Some(written) = write(duplex, ends, to, forward)
         && written < forward.len()
     {
         left.push(to, &forward[written..]);
+    }
+    if watch.refuses(from) {
+        duplex.refuse(from);
     }
 }
 

@@ -181,6 +181,31 @@ impl Watch for Nobody {
     }
 }
 
+/// Lets so many bytes of the client's pass and refuses the others.
+struct Picky(usize);
+
+const SORRY: &[u8] = b"sorry";
+
+impl Watch for Picky {
+    fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8] {
+        if from == Side::Server {
+            return bytes;
+        }
+        let (good, bad) = bytes.split_at(self.0.min(bytes.len()));
+        // Nothing is left to be taken as soon as something was not.
+        self.0 = if bad.is_empty() { self.0 - good.len() } else { 0 };
+        good
+    }
+
+    fn refuses(&self, from: Side) -> bool {
+        from == Side::Client && self.0 == 0
+    }
+
+    fn end(&mut self, from: Side) -> &[u8] {
+        if from == Side::Server { SORRY } else { b"" }
+    }
+}
+
 /// What happened in the end, and to whom.
 struct End {
     pause: Pause,
@@ -192,6 +217,17 @@ const SIDES: [Side; 2] = [Side::Client, Side::Server];
 
 /// Lets things happen in the order of `dice` until nothing moves any more.
 fn play(programs: [Program; 2], room: usize, buf: usize, fast: FastClose, dice: &[u8]) -> End {
+    play_before(&mut Nobody, programs, room, buf, fast, dice)
+}
+
+fn play_before(
+    watch: &mut impl Watch,
+    programs: [Program; 2],
+    room: usize,
+    buf: usize,
+    fast: FastClose,
+    dice: &[u8],
+) -> End {
     let mut network = Network(programs.map(|program| Line::new(program, room)));
     let mut duplex = Duplex::new(fast);
     let mut left = Leftovers::default();
@@ -213,7 +249,7 @@ fn play(programs: [Program; 2], room: usize, buf: usize, fast: FastClose, dice: 
                 if event != Ready::default() {
                     duplex.ready(side, event);
                 }
-                let pause = pump(&mut duplex, &mut left, &mut network, &mut Nobody, &mut buf);
+                let pause = pump(&mut duplex, &mut left, &mut network, watch, &mut buf);
                 if matches!(pause, Pause::Close | Pause::Reset) {
                     for line in &mut network.0 {
                         line.hear_all();
@@ -363,5 +399,24 @@ proptest! {
         let [client, server] = &end.network.0;
         let (heard, said) = if swap { (&server.heard, client) } else { (&client.heard, server) };
         prop_assert_eq!(heard, &said.program.says);
+    }
+
+    #[test]
+    fn who_is_refused_is_read_to_the_end_and_gets_its_answers_and_ours(
+        client in program(Just(Then::Finish), 1..40),
+        server in program(Just(Then::Finish), 1..40),
+        good in 1_usize..200,
+        room in 1_usize..40,
+        buf in 1_usize..30,
+        dice in dice(),
+    ) {
+        let watch = &mut Picky(good);
+        let end = play_before(watch, [client, server], room, buf, FastClose::Off, &dice);
+        prop_assert_eq!(end.pause, Pause::Close);
+        let [client, server] = &end.network.0;
+        let said = &client.program.says;
+        prop_assert_eq!(&server.heard, &said[..good.min(said.len())]);
+        prop_assert_eq!(&client.heard, &[&server.program.says, SORRY].concat());
+        prop_assert!(client.to_us.is_empty());
     }
 }

@@ -27,7 +27,7 @@ impl Worker {
     /// Reads for whom a client connects: that and not a byte more, as what follows is not ours.
     /// `ended` says that no more will come.
     pub(super) fn greet(&mut self, key: Key, mut connection: Box<Connection>, ended: bool) {
-        let buf = &mut self.buf[..proxy::MAX];
+        let buf = &mut self.room.read[..proxy::MAX];
         let found = match connection.client.peek(buf) {
             // It has looked whether somebody is there, and has seen it.
             Ok(0) => return self.end(key, *connection, Pause::Close),
@@ -43,7 +43,7 @@ impl Worker {
             Ok(None) => return self.await_greeting(key, connection),
             Err(error) => return self.rebuff(key, *connection, &error),
         };
-        if !matches!(connection.client.read(&mut self.buf[..len]), Ok(read) if read == len) {
+        if !matches!(connection.client.read(&mut self.room.read[..len]), Ok(read) if read == len) {
             return self.end(key, *connection, Pause::Reset);
         }
         if let Header::Forwarded { client, to } = header {

@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 use tracing::{debug, warn};
 
-use super::connection::{Connection, Due, Server, Stage};
+use super::connection::{Connection, Due, Room, Server, Stage, Turn};
 use super::duplex::{Ready, Side};
 use super::pump::Pause;
 use super::shared::{Mailbox, Order, Shared};
@@ -103,7 +103,7 @@ pub struct Worker {
     patient: VecDeque<Key>,
     /// Those with more to do than their turn allowed.
     again: Vec<Key>,
-    buf: Box<[u8]>,
+    room: Room,
     notes: Notes,
     now: Instant,
     /// When to be gone.
@@ -140,7 +140,7 @@ impl Worker {
             timers: Timers::default(),
             patient: VecDeque::new(),
             again: Vec::new(),
-            buf: vec![0; BUFFER].into_boxed_slice(),
+            room: Room::new(BUFFER),
             notes,
             now: Instant::now(),
             stop: None,
@@ -341,7 +341,8 @@ impl Worker {
                 |list| settings.acls.permits(list, connection.caller.addr),
             );
             let Some(choice) = choice else { return self.refuse(key, *connection) };
-            let attempt = Socket::connect(&choice.addr, &settings.tcp).and_then(|socket| {
+            let client = connection.caller.addr.ip();
+            let attempt = Socket::connect(&choice.addr, &settings.tcp, client).and_then(|socket| {
                 let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
                 epoll::add(&self.epoll, &socket, About::Server(key).data(), flags)?;
                 Ok(socket)
@@ -368,7 +369,9 @@ impl Worker {
     }
 
     fn refuse(&mut self, key: Key, connection: Connection) {
-        self.shared.counters.refused.fetch_add(1, Relaxed);
+        if connection.caller.admitted {
+            self.shared.counters.refused.fetch_add(1, Relaxed);
+        }
         connection.reset();
         self.forget(key, Stage::Connecting);
     }
@@ -381,12 +384,15 @@ impl Worker {
         if let Err(error) = result.and_then(|()| self.introduce(&connection, &server)) {
             debug!("cannot connect to {}: {error}", server.addr);
             self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
-            self.shared.counters.failovers.fetch_add(1, Relaxed);
             self.shared.pool().failed(server.seat, self.now);
+            drop(server.socket);
             self.connect(key, connection);
             return;
         }
         self.shared.pool().connected(&server.seat);
+        if connection.tried.is_second_choice() {
+            self.shared.counters.failovers.fetch_add(1, Relaxed);
+        }
         connection.server = Some(server);
         connection.stage = Stage::Open;
         connection.active = self.now;
@@ -405,9 +411,7 @@ impl Worker {
             self.end(key, *connection, Pause::Reset);
             return;
         }
-        if self.settings.log.is_some() {
-            connection.note_opened(&mut self.notes, self.now);
-        }
+        connection.opened(&self.settings, &mut self.notes, self.now);
         // It has most likely said something by now.
         connection.ready(Side::Client, Ready { readable: true, ..Ready::default() });
         self.pump(key, connection);
@@ -435,8 +439,13 @@ impl Worker {
         }
     }
 
+    fn turn(&mut self) -> Turn<'_> {
+        let (room, notes, counters) = (&mut self.room, &mut self.notes, &self.shared.counters);
+        Turn { room, notes, counters, now: self.now }
+    }
+
     fn pump(&mut self, key: Key, mut connection: Box<Connection>) {
-        match connection.pump(&mut self.buf, &mut self.notes, self.now) {
+        match connection.pump(self.turn()) {
             Pause::Wait => self.keep(key, connection),
             Pause::Again => {
                 // Once, or a busy one would get more turns than others.
@@ -509,7 +518,7 @@ impl Worker {
 
     /// Ends a connection on which nothing was said for too long, unless bytes still are taken.
     fn end_silent(&mut self, key: Key, mut connection: Box<Connection>, what: Due) {
-        let pause = connection.pump_again(&mut self.buf, &mut self.notes, self.now);
+        let pause = connection.pump_again(self.turn());
         let end = match pause {
             Pause::Wait | Pause::Again if connection.active == self.now => {
                 return self.keep(key, connection);
@@ -574,9 +583,12 @@ fn ready(flags: EventFlags) -> Ready {
 }
 
 /// Whether it is our own want that an attempt failed for, and not the server's fault.
-fn is_ours(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error().map(Errno::from_raw_os_error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
-    )
+pub(super) fn is_ours(error: &io::Error) -> bool {
+    let Some(error) = error.raw_os_error().map(Errno::from_raw_os_error) else { return false };
+    // No descriptors, no memory, no room in epoll; no local port.
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::NOSPC];
+    wants.contains(&error)
+        || error == Errno::ADDRNOTAVAIL
+        // A Unix-domain socket whose queue is full: busy is not broken.
+        || error == Errno::AGAIN
 }

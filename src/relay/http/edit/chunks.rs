@@ -1,0 +1,107 @@
+//! Chunks of a request, read in the one way that everybody reads them. Servers differ about what else
+//! may end a line of framing, and about sizes that overflow; that is how requests are smuggled.
+
+use super::Refusal;
+
+/// The most digits a size has.
+const DIGITS: u8 = 16;
+
+/// Where within chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Chunks {
+    /// In a size, of which so many digits have come.
+    Size { value: u64, digits: u8 },
+    /// Behind the digits, in what a chunk may have of extensions.
+    Extension { value: u64 },
+    /// Behind the CR of that line.
+    SizeEnd { value: u64 },
+    /// In a chunk's bytes, of which so many are left.
+    Data(u64),
+    /// Behind them.
+    DataEnd,
+    /// Behind the CR of that.
+    DataLineEnd,
+    /// The last one, which is empty, has ended: the trailer follows.
+    Over,
+}
+
+impl Chunks {
+    pub(super) const START: Self = Self::Size { value: 0, digits: 0 };
+
+    /// Takes at least a byte of `input`.
+    pub(super) fn take(&mut self, input: &[u8]) -> Result<usize, Refusal> {
+        let byte = *input.first().ok_or(Refusal::Framing)?;
+        let mut taken = 1;
+        *self = match (*self, byte) {
+            (Self::Data(left), _) => {
+                taken = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+                match left - taken as u64 {
+                    0 => Self::DataEnd,
+                    left => Self::Data(left),
+                }
+            }
+            (Self::Size { value, digits: digits @ 0..DIGITS }, byte)
+                if byte.is_ascii_hexdigit() =>
+            {
+                let digit = char::from(byte).to_digit(16).ok_or(Refusal::Framing)?;
+                Self::Size { value: value << 4 | u64::from(digit), digits: digits + 1 }
+            }
+            (Self::Size { value, digits: 1.. } | Self::Extension { value }, b'\r') => {
+                Self::SizeEnd { value }
+            }
+            (Self::Size { value, digits: 1.. }, b';' | b' ' | b'\t')
+            | (Self::Extension { value }, b'\t' | b' '..=b'~' | 0x80..) => {
+                Self::Extension { value }
+            }
+            (Self::SizeEnd { value: 0 }, b'\n') => Self::Over,
+            (Self::SizeEnd { value }, b'\n') => Self::Data(value),
+            (Self::DataEnd, b'\r') => Self::DataLineEnd,
+            (Self::DataLineEnd, b'\n') => Self::START,
+            _ => return Err(Refusal::Framing),
+        };
+        Ok(taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many bytes were taken when it was over or refused.
+    fn walk(text: &str, step: usize) -> Result<usize, usize> {
+        let (mut chunks, mut at) = (Chunks::START, 0);
+        while at < text.len() && chunks != Chunks::Over {
+            let end = text.len().min(at + step);
+            at += chunks.take(&text.as_bytes()[at..end]).map_err(|_| at)?;
+        }
+        Ok(at)
+    }
+
+    #[test]
+    fn chunks_are_read_in_one_way_only() {
+        for (text, expected) in [
+            ("5\r\nhello\r\n0\r\n\r\n", Ok(13)),
+            ("5;a=b\r\nhello\r\n00\r\nX: y\r\n", Ok(18)),
+            ("a \r\n0123456789\r\n", Ok(16)),
+            ("0000000000000000\r\n", Ok(18)),
+            ("00000000000000000\r\n", Err(16)),
+            ("ffffffffffffffff\r\n", Ok(18)),
+            ("5\nhello", Err(1)),
+            ("5;\nhello", Err(2)),
+            ("5;\r\rhello", Err(3)),
+            ("5;\0\r\nhello", Err(2)),
+            ("5\r\nhelloX", Err(8)),
+            ("5\r\nhello\n", Err(8)),
+            ("\r\n", Err(0)),
+            (";x\r\n", Err(0)),
+            (" 5\r\n", Err(0)),
+            ("+5\r\n", Err(0)),
+            ("0x5\r\n", Err(1)),
+            ("5 5\r\nhello", Ok(10)),
+        ] {
+            for step in 1..=text.len() {
+                assert_eq!(walk(text, step), expected, "{text:?} by {step}");
+            }
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! HTTP mode: tells the server in the head of each request who the client is, by X-Forwarded-For and
+//! X-Forwarded-Proto, and takes out what the client says of that itself.
+//!
+//! ```text
+//! message     = *( CR / LF ) request-line *field-line line-end body          ; RFC 9112
+//! request-line= method SP target SP "HTTP/1." DIGIT line-end
+//! field-line  = token ":" *OCTET line-end                                     ; no fold, no CR, no NUL
+//! ```
+//!
+//! It walks along as bytes come and hands them on at once, however they are cut. What it holds back is
+//! what may turn out not to be for the server: a name as long as it may be one of a few, the values of
+//! those few, and a line's end until the line was judged. So a head of any length passes in bounded
+//! memory, and the server sees no whole head that was not judged as a whole.
+//!
+//! Server and editor have to agree on where messages end, or a client could hide a request with an
+//! X-Forwarded-For of its own in what is taken for a body. So everything that has more than one
+//! reading is refused ([`Refusal`]), and nothing more of that client is forwarded. A connection whose
+//! very first line is no HTTP at all is not touched.
+
+mod chunks;
+mod field;
+mod first;
+mod forward;
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+use chunks::Chunks;
+use field::{Head, Kind, Name};
+use first::Unclear;
+pub use forward::Forward;
+use forward::Own;
+pub use refusal::Refusal;
+
+/// The most bytes of a value that has to be understood, and of a client's own X-Forwarded-For.
+const MAX_VALUE: usize = 8 * 1024;
+
+/// Where in a client's stream it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In front of a request line.
+    Between,
+    Method,
+    Target {
+        empty: bool,
+    },
+    /// So many bytes of the version have come.
+    Version(usize),
+    /// In a first line that is no request line; it may still have been meant for one.
+    Unclear(Unclear),
+    /// At the beginning of a field's line.
+    Start,
+    /// In a name that may be one of those that matter.
+    Name,
+    /// In any other name.
+    Other,
+    Value(Kind),
+    Body(u64),
+    Chunks(Chunks),
+    /// Not HTTP, or not any more.
+    Raw,
+    Refused(Refusal),
+}
+
+/// A client's stream on its way to the server.
+#[derive(Debug)]
+pub struct Editor {
+    forward: Forward,
+    state: State,
+    /// A CR has come that ends a line if an LF follows.
+    cr: bool,
+    /// The fields are those behind a chunked body.
+    trailer: bool,
+    /// Requests whose heads have passed.
+    requests: u64,
+    /// What is known of the head that passes.
+    head: Head,
+    /// The name of the field that passes.
+    name: Name,
+    /// As much of its value as has to be known.
+    value: Vec<u8>,
+}
+
+/// What became of some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edited<'a> {
+    /// What the server gets.
+    pub bytes: &'a [u8],
+    /// How many bytes of the client's that covers: less than came if the rest was refused.
+    pub taken: usize,
+}
+
+impl Editor {
+    /// For a connection that has said nothing yet.
+    #[must_use]
+    pub fn new(forward: Forward) -> Self {
+        Self {
+            forward,
+            state: State::Between,
+            cr: false,
+            trailer: false,
+            requests: 0,
+            head: Head::default(),
+            name: Name::default(),
+            value: Vec::new(),
+        }
+    }
+
+    /// Takes what the client has sent; `out` is room for what the server gets.
+    pub fn edit<'a>(&mut self, input: &'a [u8], out: &'a mut Vec<u8>) -> Edited<'a> {
+        match &mut self.state {
+            State::Raw => return Edited { bytes: input, taken: input.len() },
+            State::Refused(_) => return Edited { bytes: b"", taken: 0 },
+            State::Body(left) if *left > input.len() as u64 => {
+                *left -= input.len() as u64;
+                return Edited { bytes: input, taken: input.len() };
+            }
+            _ => out.clear(),
+        }
+        let mut taken = 0;
+        while taken < input.len() {
+            match self.step(&input[taken..], out) {
+                Ok(bytes) => taken += bytes,
+                Err(refusal) => {
+                    self.state = State::Refused(refusal);
+                    self.value = Vec::new();
+                    break;
+                }
+            }
+        }
+        Edited { bytes: out, taken }
+    }
+
+    /// Why nothing more is forwarded, if that is so.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        if let State::Refused(refusal) = self.state { Some(refusal) } else { None }
+    }
+
+    /// Whether bytes pass untouched from now on.
+    #[must_use]
+    pub fn is_raw(&self) -> bool {
+        self.state == State::Raw
+    }
+
+    /// The server has taken the connection for something else: what comes is HTTP no more.
+    pub fn let_go(&mut self) {
+        if self.refusal().is_none() {
+            (self.state, self.value) = (State::Raw, Vec::new());
+        }
+    }
+
+    /// Goes on by at least a byte, or from one state to another. What is refused is not taken.
+    fn step(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Refusal> {
+        let Some(&byte) = input.first() else { return Ok(0) };
+        if self.cr {
+            return match byte {
+                b'\n' => self.line_end(out),
+                _ => Err(Refusal::Line),
+            };
+        }
+        match self.state {
+            State::Between => {
+                let run = run(input, |byte| matches!(byte, b'\r' | b'\n'));
+                if run == 0 {
+                    (self.state, self.head) = (State::Method, Head::default());
+                }
+                Ok(pass(&input[..run], out))
+            }
+            State::Method | State::Target { .. } | State::Version(_) => {
+                self.request_line(byte, input, out)
+            }
+            State::Unclear(mut unclear) => {
+                let taken = unclear.take(input)?;
+                self.state = match unclear.is_over() {
+                    true => State::Raw,
+                    false => State::Unclear(unclear),
+                };
+                Ok(pass(&input[..taken], out))
+            }
+            State::Start | State::Name | State::Other | State::Value(_) => {
+                self.field(byte, input, out)
+            }
+            State::Body(left) => {
+                let taken = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+                let left = left - taken as u64;
+                self.state = if left == 0 { State::Between } else { State::Body(left) };
+                Ok(pass(&input[..taken], out))
+            }
+            State::Chunks(mut chunks) => {
+                let taken = chunks.take(input)?;
+                self.state = State::Chunks(chunks);
+                if chunks == Chunks::Over {
+                    (self.state, self.trailer) = (State::Start, true);
+                }
+                Ok(pass(&input[..taken], out))
+            }
+            State::Raw => Ok(pass(input, out)),
+            State::Refused(refusal) => Err(refusal),
+        }
+    }
+
+    fn request_line(
+        &mut self,
+        byte: u8,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<usize, Refusal> {
+        const VERSION: &[u8] = b"HTTP/1.";
+        match (self.state, byte) {
+            (State::Method, b' ') if !self.head.method.is_empty() => {
+                self.state = State::Target { empty: true };
+                Ok(pass(b" ", out))
+            }
+            (State::Method, byte) if is_token(byte) => {
+                let run = run(input, is_token);
+                input[..run].iter().for_each(|&byte| self.head.method.push(byte));
+                Ok(pass(&input[..run], out))
+            }
+            (State::Target { empty: false }, b' ') => {
+                self.state = State::Version(0);
+                Ok(pass(b" ", out))
+            }
+            (State::Target { .. }, 0x21..=0x7e | 0x80..) => {
+                self.state = State::Target { empty: false };
+                Ok(pass(&input[..run(input, |byte| byte > b' ' && byte != 0x7f)], out))
+            }
+            (State::Version(at), byte) if VERSION.get(at) == Some(&byte) => {
+                self.state = State::Version(at + 1);
+                Ok(pass(&[byte], out))
+            }
+            (State::Version(5), b'0' | b'2'..=b'9') => Err(Refusal::Version),
+            (State::Version(7), b'0'..=b'9') => {
+                self.head.minor = byte - b'0';
+                self.state = State::Version(8);
+                Ok(pass(&[byte], out))
+            }
+            (State::Version(8), b'\r') => {
+                self.cr = true;
+                Ok(1)
+            }
+            (State::Version(8), b'\n') => self.line_end(out),
+            (State::Version(5..), _) => Err(Refusal::Line),
+            // Only the very first line tells whether it is HTTP at all.
+            _ if self.requests > 0 || self.head.method.is_known() => Err(Refusal::Line),
+            _ => {
+                self.state = State::Unclear(Unclear::new(self.head.method));
+                Ok(0)
+            }
+        }
+    }
+
+    fn field(&mut self, byte: u8, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Refusal> {
+        match (self.state, byte) {
+            (State::Start, byte) if is_token(byte) => {
+                (self.state, self.name) = (State::Name, Name::default());
+                Ok(0)
+            }
+            (State::Start | State::Value(_), b'\r') => {
+                self.cr = true;
+                Ok(1)
+            }
+            (State::Start | State::Value(_), b'\n') if !self.trailer => self.line_end(out),
+            (State::Name, byte) if is_token(byte) => {
+                let fits = self.name.push(byte);
+                if !fits {
+                    self.state = State::Other;
+                    pass(self.name.bytes(), out);
+                    return Ok(0);
+                }
+                Ok(1)
+            }
+            (State::Name, b':') => {
+                self.state = State::Value(self.value_of_name()?);
+                self.value.clear();
+                if !matches!(self.state, State::Value(kind) if kind.is_held()) {
+                    pass(self.name.bytes(), out);
+                    pass(b":", out);
+                }
+                Ok(1)
+            }
+            (State::Other, byte) if is_token(byte) => Ok(pass(&input[..run(input, is_token)], out)),
+            (State::Other, b':') => {
+                self.state = State::Value(Kind::Pass);
+                Ok(pass(b":", out))
+            }
+            (State::Value(kind), _) => {
+                let run = memchr::memchr3(b'\r', b'\n', 0, input).unwrap_or(input.len());
+                // An LF of a trailer, or a NUL.
+                if run == 0 {
+                    Err(Refusal::Field)
+                } else {
+                    self.take_value(kind, &input[..run], out)
+                }
+            }
+            // A fold, a space within a name, a line without a colon.
+            _ => Err(Refusal::Field),
+        }
+    }
+
+    fn line_end(&mut self, out: &mut Vec<u8>) -> Result<usize, Refusal> {
+        match self.state {
+            State::Version(_) => {
+                pass(b"\r\n", out);
+                if self.forward.own == Own::Replace {
+                    self.write_for(b"", out);
+                    self.write_proto(out);
+                }
+                self.state = State::Start;
+            }
+            State::Value(kind) => {
+                self.end_value(kind, out)?;
+                self.state = State::Start;
+            }
+            _ if self.trailer => {
+                pass(b"\r\n", out);
+                (self.state, self.trailer) = (State::Between, false);
+            }
+            _ => self.end_head(out)?,
+        }
+        self.cr = false;
+        Ok(1)
+    }
+
+    fn end_head(&mut self, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        self.state = self.head.framing()?;
+        let head = std::mem::take(&mut self.head);
+        match self.forward.own {
+            Own::Replace => {}
+            Own::Append => self.write_for(&head.forwarded_for, out),
+            Own::Keep if head.has_for => {}
+            Own::Keep => self.write_for(b"", out),
+        }
+        if self.forward.own != Own::Replace && !head.has_proto {
+            self.write_proto(out);
+        }
+        pass(b"\r\n", out);
+        self.requests += 1;
+        // Nothing is kept between messages.
+        self.value = Vec::new();
+        Ok(())
+    }
+
+    /// `before` is what others have said of whom they had it from.
+    fn write_for(&self, before: &[u8], out: &mut Vec<u8>) {
+        let comma: &[u8] = if before.is_empty() { b"" } else { b", " };
+        for part in [b"X-Forwarded-For: ", before, comma, self.forward.client.as_bytes(), b"\r\n"] {
+            pass(part, out);
+        }
+    }
+
+    fn write_proto(&self, out: &mut Vec<u8>) {
+        for part in ["X-Forwarded-Proto: ", self.forward.proto, "\r\n"] {
+            pass(part.as_bytes(), out);
+        }
+    }
+}
+
+/// How many bytes `input` begins with that are of a kind.
+fn run(input: &[u8], is: impl Fn(u8) -> bool) -> usize {
+    input.iter().position(|&byte| !is(byte)).unwrap_or(input.len())
+}
+
+fn pass(bytes: &[u8], out: &mut Vec<u8>) -> usize {
+    out.extend_from_slice(bytes);
+    bytes.len()
+}
+
+/// What methods and names are made of.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
