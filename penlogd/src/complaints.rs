@@ -24,8 +24,8 @@ pub(crate) enum Cause {
     Servers,
     /// A line was not understood.
     Line,
-    /// Nothing is wrong: a shipper has begun. But anybody can say so of himself.
-    Shipper,
+    /// Nothing is wrong: a shipper or a balancer has begun. But anybody can say so of himself.
+    Began,
 }
 
 const CAUSES: [(Cause, &str); 5] = [
@@ -33,7 +33,7 @@ const CAUSES: [(Cause, &str); 5] = [
     (Cause::Refused, "datagrams of senders that are not allowed"),
     (Cause::Servers, "mappings or lines of too many servers"),
     (Cause::Line, "lines that were not understood"),
-    (Cause::Shipper, "shippers that began"),
+    (Cause::Began, "shippers and balancers that began"),
 ];
 
 /// How often was complained.
@@ -66,7 +66,7 @@ impl Complaints {
         }
         match cause {
             Cause::Line => debug!("from {from}: {what}"),
-            Cause::Shipper => info!("from {from}: {what}"),
+            Cause::Began => info!("from {from}: {what}"),
             _ => warn!("from {from}: {what}"),
         }
     }

@@ -246,7 +246,8 @@ impl Collector {
         let before = self.origins.len();
         let Some(dating) = self.origins.receive(packet, now) else { return };
         if self.origins.len() > before {
-            tracing::info!("a balancer at {from}, records {} on", packet.first);
+            let what = format_args!("a balancer, from its record {} on", packet.first);
+            self.complaints.about(Cause::Began, from, now, what);
         }
         for mapping in packet.mappings() {
             self.take(from, &mapping, dating.of(&mapping), now);
@@ -293,7 +294,7 @@ impl Collector {
         if arrival.first {
             let line = shipment.first_line;
             let what = format_args!("a shipper, from its line {line} on");
-            self.complaints.about(Cause::Shipper, from, now, what);
+            self.complaints.about(Cause::Began, from, now, what);
         }
     }
 
