@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
+use crate::checks::watch;
 use crate::config::{Config, Endpoint, LogTarget, Transport};
+use crate::files::Temporary;
 use crate::mapping_log::MappingLog;
 use crate::relay::shared::{Mailbox, Order, Shared};
-use crate::relay::socket::{Listener, SocketFile};
+use crate::relay::socket::Listener;
 use crate::relay::udp::port::Port;
 use crate::relay::{udp, worker};
 use crate::tls::keeper::Keeper;
@@ -37,7 +39,7 @@ pub struct Bound {
     doors: Doors,
     /// With real ports.
     endpoints: Vec<Endpoint>,
-    files: Vec<SocketFile>,
+    files: Vec<Temporary>,
     workers: usize,
     multi_accept: u32,
     /// Read before rights are given up.
@@ -82,7 +84,10 @@ impl Bound {
                 let (backlog, tcp) = (config.backlog.get(), &config.settings.tcp);
                 let new = Listener::bind(endpoint, self.workers, backlog, tcp)?;
                 self.endpoints.extend(new.first().map(|one| one.endpoint().clone()));
-                self.files.extend(SocketFile::of(endpoint));
+                if let Endpoint::Unix(path) = endpoint {
+                    // Without it the file stays, and the next start replaces it.
+                    self.files.extend(Temporary::at(path));
+                }
                 listeners.push(new);
             }
             Doors::Udp(ports) => {
@@ -150,7 +155,9 @@ impl Bound {
             }),
         };
         let workers = workers.map_err(fail("start a worker"))?;
-        Ok(Balancer { shared, workers, log, files: self.files })
+        let checks = watch::start(shared.clone(), config.transport)
+            .map_err(fail("start to check servers"))?;
+        Ok(Balancer { shared, workers, checks, log, files: self.files })
     }
 }
 
@@ -175,9 +182,11 @@ fn spawn<T, F: FnOnce() + Send + 'static>(
 pub struct Balancer {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// Ends when it is told to stop, long before workers may.
+    checks: JoinHandle<()>,
     log: MappingLog,
     /// Removed when this is dropped.
-    files: Vec<SocketFile>,
+    files: Vec<Temporary>,
 }
 
 impl Balancer {
@@ -204,11 +213,18 @@ impl Balancer {
         self.workers.iter().all(JoinHandle::is_finished)
     }
 
-    /// Waits for that.
+    /// Whether a thread has ended that nobody has told to, which is a fault of this program: what it had
+    /// is lost, and who comes to its listener is not heard.
+    #[must_use]
+    pub fn has_fallen(&self) -> bool {
+        self.workers.iter().any(JoinHandle::is_finished) || self.log.has_fallen()
+    }
+
+    /// Waits until [`Self::is_done`].
     pub fn join(self) {
-        for worker in self.workers {
+        for worker in self.workers.into_iter().chain([self.checks]) {
             if worker.join().is_err() {
-                error!("a worker has ended before its time");
+                error!("a thread has ended before its time");
             }
         }
         self.shared.keeper().stop();
@@ -258,7 +274,26 @@ impl std::error::Error for BalancerError {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
     use super::*;
+
+    #[test]
+    fn a_worker_that_falls_is_noticed_and_the_others_can_be_stopped() {
+        let any = Endpoint::Ip(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
+        let workers = std::num::NonZeroUsize::new(2).unwrap();
+        let config = Config { listen: vec![any], workers, ..Config::default() };
+        let balancer = Bound::bind(&config).unwrap().start(&config).unwrap();
+        assert!(!balancer.has_fallen());
+        balancer.shared().mailboxes()[0].put(Order::Fall);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !balancer.has_fallen() {
+            assert!(Instant::now() < deadline, "nobody notices");
+            thread::yield_now();
+        }
+        balancer.stop(Duration::ZERO);
+        balancer.join();
+    }
 
     #[test]
     fn connections_are_as_many_as_there_are_descriptors_for() {

@@ -14,6 +14,7 @@ use pen_daemon::process::Process;
 use pen_records::addr::ClientAddr;
 
 use crate::acl::Acls;
+use crate::checks::Checks;
 
 /// Everything a start needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +130,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How long what may take.
     pub timeouts: Timeouts,
+    /// Whether and how servers are asked how they are.
+    pub checks: Checks,
     /// How sockets are set up.
     pub tcp: TcpOptions,
     /// The access lists.

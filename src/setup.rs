@@ -131,7 +131,8 @@ impl Setup {
         self.config.exit = if args.exit { Exit::Allowed } else { Exit::Refused };
         self.config.file = path(&args.file);
         self.config.status = args.status;
-        let collect = args.collect.zip(path(&args.merged_log));
+        let log = args.merged_log.as_deref().map(|path| world.inside(path));
+        let collect = args.collect.zip(log);
         self.config.collect = collect.map(|(addr, log)| Collect { addr, log });
     }
 
@@ -380,6 +381,7 @@ pub fn check(config: &Config) -> Result<(), String> {
         for (is_set, verb) in [
             (config.settings.send_proxy.is_some(), "send_proxy"),
             (!config.settings.accept_proxy.is_empty(), "accept_proxy"),
+            (config.settings.tcp.transparent, "transparent"),
             (config.settings.http.is_some(), "http"),
             (config.settings.tcp.transparent, "transparent"),
         ] {
@@ -527,6 +529,7 @@ mod tests {
             ("-U /run/sock web1:53", "", "listen /run/sock: expected a port with -U"),
             ("-U 53 /run/sock", "", "/run/sock: expected a server with a port with -U"),
             ("-U --send-proxy v2 53 web1", "", "send_proxy: expected connections"),
+            ("-U -O transparent 53 web1", "", "transparent: expected connections"),
             (
                 "--accept-proxy 10.0.0.0/8,here 80 web1",
                 "",

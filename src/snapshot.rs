@@ -74,10 +74,21 @@ pub struct ServerNow {
     pub failures: u64,
     /// How long ago the last attempt failed, if none succeeded since.
     pub last_failure: Option<Duration>,
+    /// How the last check went, if there was one.
+    pub check: Option<CheckNow>,
     /// Bytes from clients.
     pub to_server: u64,
     /// Bytes to clients.
     pub to_client: u64,
+}
+
+/// How a check went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckNow {
+    /// How long ago.
+    pub age: Duration,
+    /// What was wrong, if anything.
+    pub wrong: Option<String>,
 }
 
 /// Whether a server gets connections.
@@ -91,6 +102,8 @@ pub enum State {
     Blacklisted(Duration),
     /// It gets no new ones.
     Draining,
+    /// Checks say that it does not work.
+    Down,
 }
 
 impl State {
@@ -102,11 +115,12 @@ impl State {
             Self::Full => "full",
             Self::Blacklisted(_) => "blacklisted",
             Self::Draining => "draining",
+            Self::Down => "down",
         }
     }
 
     /// All words.
-    pub const WORDS: [&'static str; 4] = ["up", "full", "blacklisted", "draining"];
+    pub const WORDS: [&'static str; 5] = ["up", "full", "blacklisted", "draining", "down"];
 }
 
 /// A client whose server is remembered.

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use crate::acl::{AclError, Rule, Verdict};
 use crate::address::{AddressError, Host, ListenAddr, ServerArg};
+use crate::checks::Check;
 use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, ProxyVersion, Trusted};
 
 pub use parse::{VERBS, duration};
@@ -94,6 +95,16 @@ pub enum Setting {
     Backlog(NonZeroU32),
     /// See [`Timeouts::blacklist`](crate::config::Timeouts::blacklist).
     Blacklist(Duration),
+    /// See [`Checks::check`](crate::checks::Checks::check).
+    Check(Option<Check>),
+    /// See [`Checks::fall`](crate::checks::Checks::fall).
+    CheckFall(NonZeroU32),
+    /// See [`Checks::interval`](crate::checks::Checks::interval).
+    CheckInterval(Duration),
+    /// See [`Checks::rise`](crate::checks::Checks::rise).
+    CheckRise(NonZeroU32),
+    /// See [`Checks::timeout`](crate::checks::Checks::timeout).
+    CheckTimeout(Duration),
     /// See [`Settings::client_acl`](crate::config::Settings::client_acl).
     ClientAcl(u8),
     /// See [`Limits::clients`](crate::config::Limits::clients).
@@ -152,6 +163,11 @@ pub enum Item {
     AcceptProxy,
     Backlog,
     Blacklist,
+    Check,
+    CheckFall,
+    CheckInterval,
+    CheckRise,
+    CheckTimeout,
     ClientAcl,
     ClientsMax,
     ConnMax,

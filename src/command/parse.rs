@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::slice;
 use std::str::FromStr;
@@ -16,6 +17,7 @@ use super::{AclCommand, Command, CommandError, Item, LogTo, Query, ServerChange,
 use super::{StatusForm, Switch};
 use crate::acl::{Rule, Verdict, Who};
 use crate::address::{self, AddressError, Host, ListenAddr, ServerArg};
+use crate::checks::Check;
 use crate::config::{
     FastClose, ForwardedFor, LogFormat, Mode, Network, ProxyVersion, TlsVersion, Trusted,
 };
@@ -57,6 +59,11 @@ pub const VERBS: &[(&str, &str)] = &[
     ("acl N default permit|deny", "for those that no rule fits; no acl N default"),
     ("backlog [N]", "clients that wait to be accepted"),
     ("blacklist [TIME]", "how long a server that failed is left alone"),
+    ("check [tcp|http [METHOD] PATH [STATUS]|[send TEXT] expect TEXT]", "ask servers; no check"),
+    ("check_fall [N]", "checks in a row that fail until a server is down"),
+    ("check_interval [TIME]", "from one check of a server to the next"),
+    ("check_rise [N]", "checks in a row that go well until it is up again"),
+    ("check_timeout [TIME]", "how long a check may take"),
     ("client_acl [N]", "the access list for clients"),
     ("clients_max [N]", "clients whose server is remembered"),
     ("close N", "end a connection"),
@@ -206,6 +213,22 @@ impl Args<'_> {
         time.map_or_else(|| self.expected(what), Ok)
     }
 
+    /// More than none.
+    fn some_time(&mut self) -> Parsed<Duration> {
+        match self.time()? {
+            Duration::ZERO => self.expected("more than no time"),
+            time => Ok(time),
+        }
+    }
+
+    /// Any bytes, but some.
+    fn bytes(&mut self, what: &'static str) -> Parsed<Vec<u8>> {
+        match self.rest.next().map(|word| word.as_bytes().to_vec()) {
+            Some(bytes) if !bytes.is_empty() => Ok(bytes),
+            _ => self.expected(what),
+        }
+    }
+
     fn path(&mut self) -> Parsed<PathBuf> {
         match self.rest.next() {
             Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
@@ -322,6 +345,19 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         }
         "backlog" => args.setting(Item::Backlog, |args| args.number(many).map(Setting::Backlog)),
         "blacklist" => args.setting(Item::Blacklist, |args| args.time().map(Setting::Blacklist)),
+        "check" => args.setting(Item::Check, |args| check(args).map(Some).map(Setting::Check)),
+        "check_fall" => {
+            args.setting(Item::CheckFall, |args| args.number(many).map(Setting::CheckFall))
+        }
+        "check_interval" => {
+            args.setting(Item::CheckInterval, |args| args.some_time().map(Setting::CheckInterval))
+        }
+        "check_rise" => {
+            args.setting(Item::CheckRise, |args| args.number(many).map(Setting::CheckRise))
+        }
+        "check_timeout" => {
+            args.setting(Item::CheckTimeout, |args| args.some_time().map(Setting::CheckTimeout))
+        }
         "client_acl" => {
             args.setting(Item::ClientAcl, |args| args.number(list).map(Setting::ClientAcl))
         }
@@ -361,10 +397,7 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "send_proxy" => args.setting(Item::SendProxy, send_proxy),
         "source" => args.setting(Item::Source, source),
         "tcp_fastclose" => args.setting(Item::TcpFastclose, fastclose),
-        "timeout" => args.setting(Item::Timeout, |args| match args.time()? {
-            Duration::ZERO => args.expected("more than no time"),
-            time => Ok(Setting::Timeout(time)),
-        }),
+        "timeout" => args.setting(Item::Timeout, |args| args.some_time().map(Setting::Timeout)),
         "tracking" => {
             args.setting(Item::Tracking, |args| args.time().map(lasting).map(Setting::Tracking))
         }
@@ -400,6 +433,7 @@ fn negative(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
             return args.end(Command::Remove(number));
         }
         "abuse" => Setting::Abuse(None),
+        "check" => Setting::Check(None),
         "accept_proxy" => Setting::AcceptProxy(Vec::new()),
         "emergency" => Setting::Emergency(None),
         "first_byte" => Setting::FirstByte(None),
@@ -571,6 +605,58 @@ fn send_proxy(args: &mut Args<'_>) -> Parsed<Setting> {
         "v1" => Ok(Setting::SendProxy(Some(ProxyVersion::V1))),
         "v2" => Ok(Setting::SendProxy(Some(ProxyVersion::V2))),
         _ => args.expected("v1 or v2"),
+    }
+}
+
+fn check(args: &mut Args<'_>) -> Parsed<Check> {
+    let what = "tcp, http and a path, or expect and a text";
+    match args.word(what)? {
+        "tcp" => Ok(Check::Connect),
+        "http" => http_check(args),
+        "send" => {
+            let send = args.bytes("what is said to the server")?;
+            match args.word("expect and a text")? {
+                "expect" => Ok(Check::Exchange { send, expect: expected_bytes(args)? }),
+                _ => args.expected("expect and a text"),
+            }
+        }
+        "expect" => Ok(Check::Exchange { send: Vec::new(), expect: expected_bytes(args)? }),
+        _ => args.expected(what),
+    }
+}
+
+fn expected_bytes(args: &mut Args<'_>) -> Parsed<Vec<u8>> {
+    args.bytes("what the server has to say")
+}
+
+fn http_check(args: &mut Args<'_>) -> Parsed<Check> {
+    let (a_method, a_path) = ("a method or a path", "a path, as in /health");
+    let first = args.word(a_method)?.to_owned();
+    let (method, path) = if first.starts_with('/') {
+        ("GET".to_owned(), first)
+    } else {
+        (first, args.word(a_path)?.to_owned())
+    };
+    // What is sent is one line.
+    if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return args.expected(a_method);
+    }
+    if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return args.expected(a_path);
+    }
+    let (from, to) = if args.is_empty() { (200, 399) } else { statuses(args)? };
+    Ok(Check::Http { method, path, from, to })
+}
+
+/// `200` or `200-399`.
+fn statuses(args: &mut Args<'_>) -> Parsed<(u16, u16)> {
+    let what = "a status or two, as in 200 or 200-399";
+    let text = args.word(what)?;
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let status = |text: &str| text.parse().ok().filter(|status| (100..=999).contains(status));
+    match (status(from), status(to)) {
+        (Some(from), Some(to)) if from <= to => Ok((from, to)),
+        _ => args.expected(what),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Item, Switch};
 use crate::config::{Config, Endpoint, LogTarget, Mode, Server, Transport};
 
 /// The items that are written by their value alone, in this order.
-const ITEMS: [Item; 22] = [
+const ITEMS: [Item; 27] = [
     Item::Workers,
     Item::Backlog,
     Item::MultiAccept,
@@ -28,6 +28,11 @@ const ITEMS: [Item; 22] = [
     Item::HalfClosed,
     Item::FirstByte,
     Item::DrainTimeout,
+    Item::Check,
+    Item::CheckInterval,
+    Item::CheckTimeout,
+    Item::CheckRise,
+    Item::CheckFall,
     Item::Source,
     Item::TcpFastclose,
     Item::AcceptProxy,

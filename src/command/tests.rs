@@ -342,7 +342,15 @@ fn host() -> impl Strategy<Value = String> {
 /// A line that can be carried out at the start.
 fn line() -> impl Strategy<Value = String> {
     let numbers = ["client_acl", "control_acl", "debug", "conn_max"];
-    let counts = ["backlog", "clients_max", "multi_accept", "pending_max", "workers"];
+    let counts = [
+        "backlog",
+        "check_fall",
+        "check_rise",
+        "clients_max",
+        "multi_accept",
+        "pending_max",
+        "workers",
+    ];
     let times =
         ["blacklist", "drain_timeout", "first_byte", "half_closed", "idle_timeout", "tracking"];
     let switches = [
@@ -372,6 +380,13 @@ fn line() -> impl Strategy<Value = String> {
         "accept_proxy 10.0.0.0/8 ::1",
         "accept_proxy unix 10.0.0.1",
         "no accept_proxy",
+        "check tcp",
+        "check http /health",
+        "check http HEAD /a?b=\"c\" 204",
+        "check http OPTIONS / 200-499",
+        "check send \"PING\\x0d\\n\" expect +PONG",
+        "check expect \"220 \"",
+        "no check",
         "source ::1",
         "source 10.0.0.1",
         "no source",
@@ -388,6 +403,8 @@ fn line() -> impl Strategy<Value = String> {
         "no emergency",
         "timeout 7",
         "timeout 1500ms",
+        "check_interval 700ms",
+        "check_timeout 9",
         "listen 80 [::]:81 /run/pen.sock",
         "listen six:8080 \"/run/p n\"",
         "acl 0 permit unix",

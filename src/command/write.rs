@@ -72,6 +72,11 @@ impl Setting {
             Self::AcceptProxy(_) => Item::AcceptProxy,
             Self::Backlog(_) => Item::Backlog,
             Self::Blacklist(_) => Item::Blacklist,
+            Self::Check(_) => Item::Check,
+            Self::CheckFall(_) => Item::CheckFall,
+            Self::CheckInterval(_) => Item::CheckInterval,
+            Self::CheckRise(_) => Item::CheckRise,
+            Self::CheckTimeout(_) => Item::CheckTimeout,
             Self::ClientAcl(_) => Item::ClientAcl,
             Self::ClientsMax(_) => Item::ClientsMax,
             Self::ConnMax(_) => Item::ConnMax,
@@ -104,6 +109,7 @@ impl Setting {
         match self {
             Self::Abuse(server) | Self::Emergency(server) => server.is_none(),
             Self::AcceptProxy(networks) => networks.is_empty(),
+            Self::Check(check) => check.is_none(),
             Self::Log(log) => log.is_none(),
             Self::SendProxy(version) => version.is_none(),
             Self::Source(addr) => addr.is_none(),
@@ -118,8 +124,16 @@ impl Setting {
         match self {
             Self::Abuse(Some(server)) | Self::Emergency(Some(server)) => write_server(server, f),
             Self::AcceptProxy(networks) => list(networks, f),
-            Self::Backlog(number) | Self::MultiAccept(number) => write!(f, "{number}"),
-            Self::Blacklist(time) | Self::DrainTimeout(time) | Self::Timeout(time) => {
+            Self::Backlog(number)
+            | Self::CheckFall(number)
+            | Self::CheckRise(number)
+            | Self::MultiAccept(number) => write!(f, "{number}"),
+            Self::Check(Some(check)) => write!(f, "{check}"),
+            Self::Blacklist(time)
+            | Self::CheckInterval(time)
+            | Self::CheckTimeout(time)
+            | Self::DrainTimeout(time)
+            | Self::Timeout(time) => {
                 write!(f, "{}", Time(*time))
             }
             Self::ClientAcl(number) | Self::ControlAcl(number) | Self::Debug(number) => {
@@ -159,6 +173,7 @@ impl Setting {
                 list(networks, f)
             }
             Self::Abuse(None)
+            | Self::Check(None)
             | Self::Emergency(None)
             | Self::Log(None)
             | Self::SendProxy(None)
@@ -204,6 +219,11 @@ impl Item {
             Self::AcceptProxy => "accept_proxy",
             Self::Backlog => "backlog",
             Self::Blacklist => "blacklist",
+            Self::Check => "check",
+            Self::CheckFall => "check_fall",
+            Self::CheckInterval => "check_interval",
+            Self::CheckRise => "check_rise",
+            Self::CheckTimeout => "check_timeout",
             Self::ClientAcl => "client_acl",
             Self::ClientsMax => "clients_max",
             Self::ConnMax => "conn_max",

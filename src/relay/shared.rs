@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::Notify;
 use tracing::warn;
 
 use super::connection::Stage;
@@ -39,6 +40,10 @@ pub struct Shared {
     /// What happened.
     pub counters: Counters,
     mailboxes: Vec<Arc<Mailbox>>,
+    /// Rings at each change of the settings, and at the end, for whoever checks servers.
+    changed: Notify,
+    /// Workers were told to stop.
+    stopping: AtomicBool,
 }
 
 /// What happened since the start.
@@ -113,6 +118,8 @@ impl Shared {
             accepted: AtomicU64::new(0),
             counters: Counters::default(),
             mailboxes,
+            changed: Notify::new(),
+            stopping: AtomicBool::new(false),
         }
     }
 
@@ -139,6 +146,7 @@ impl Shared {
     pub fn changed(&self) {
         self.version.fetch_add(1, Ordering::Release);
         self.wake_all();
+        self.changed.notify_one();
     }
 
     /// Who keeps certificates and the like.
@@ -245,9 +253,25 @@ impl Shared {
         }
     }
 
+    /// Waits until the settings are others than they were when this was asked last; `false` is the end.
+    /// One can wait.
+    pub(crate) async fn change_or_end(&self) -> bool {
+        self.changed.notified().await;
+        !self.stopping.load(Ordering::Acquire)
+    }
+
     /// Tells all workers something.
     pub fn tell_all(&self, order: &Order) {
+        if matches!(order, Order::Stop { .. }) {
+            self.stopping.store(true, Ordering::Release);
+            self.changed.notify_one();
+        }
         self.mailboxes.iter().for_each(|mailbox| mailbox.put(order.clone()));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn mailboxes(&self) -> &[Arc<Mailbox>] {
+        &self.mailboxes
     }
 
     fn wake_all(&self) {
@@ -269,6 +293,9 @@ pub enum Order {
     CloseAll(ServerId, Endpoint),
     /// Say what connections there are.
     Report(Question),
+    /// Panic, to see what comes of it.
+    #[cfg(test)]
+    Fall,
 }
 
 /// Where a worker finds its orders.

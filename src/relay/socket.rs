@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
@@ -299,28 +299,6 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// The socket file of a listener, removed with it.
-#[derive(Debug)]
-pub struct SocketFile(PathBuf);
-
-impl SocketFile {
-    /// Of a listener at a path.
-    #[must_use]
-    pub fn of(endpoint: &Endpoint) -> Option<Self> {
-        match endpoint {
-            Endpoint::Unix(path) => Some(Self(path.clone())),
-            Endpoint::Ip(_) => None,
-        }
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // In a jail it may be out of reach; the next start replaces it.
-        std::fs::remove_file(&self.0).unwrap_or_default();
     }
 }
 

@@ -7,7 +7,7 @@ use crate::command::answer::host_and_port;
 use crate::command::apply::limit;
 use crate::pool::ServerId;
 use crate::snapshot::{
-    ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State, TlsNow,
+    CheckNow, ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State, TlsNow,
 };
 
 /// The state, with a line end.
@@ -47,7 +47,7 @@ fn server(server: &ServerNow) -> String {
     let config = &server.config;
     let left = match server.state {
         State::Blacklisted(left) => Some(time(left)),
-        State::Up | State::Full | State::Draining => None,
+        State::Up | State::Full | State::Draining | State::Down => None,
     };
     object([
         ("server", id(server.id)),
@@ -65,8 +65,17 @@ fn server(server: &ServerNow) -> String {
         ("served", server.served.to_string()),
         ("failures", server.failures.to_string()),
         ("last_failure", option(server.last_failure.map(time))),
+        ("check", option(server.check.as_ref().map(check))),
         ("from_clients", server.to_server.to_string()),
         ("to_clients", server.to_client.to_string()),
+    ])
+}
+
+fn check(check: &CheckNow) -> String {
+    object([
+        ("age", time(check.age)),
+        ("ok", check.wrong.is_none().to_string()),
+        ("wrong", option(check.wrong.as_deref().map(|wrong| Text(wrong).to_string()))),
     ])
 }
 

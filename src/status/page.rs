@@ -7,7 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::history::{History, STEP};
 use super::{address, bytes, label, sparkline};
 use crate::command::apply::limit;
-use crate::snapshot::{ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State};
+use crate::snapshot::{
+    CheckNow, ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State,
+};
 
 const STYLE: &str = include_str!("page.css");
 /// A certificate that expires within this time wants to be looked at.
@@ -145,7 +147,10 @@ impl Page {
         self.row([
             Cell::left("server", &label(server.id)),
             Cell::wide("address", &Html(&address).to_string()),
-            Cell::left("status", &state(server.state)),
+            Cell::left(
+                "status",
+                &format!("{}{}", state(server.state), check(server.check.as_ref())),
+            ),
             Cell::new("connections", &format!("{}{bar}", Count(server.connections.into()))),
             Cell::new("", &line),
             Cell::new("soft, hard limit", &format!("{}, {}", Most(soft), Most(hard))),
@@ -365,9 +370,15 @@ fn state(state: State) -> String {
     let word = state.word();
     let more = match state {
         State::Blacklisted(left) => format!(" {}", Lasting(left)),
-        State::Up | State::Full | State::Draining => String::new(),
+        State::Up | State::Full | State::Draining | State::Down => String::new(),
     };
     format!("<span class=\"state {word}\">{word}{more}</span>")
+}
+
+/// What the last check found wrong.
+fn check(check: Option<&CheckNow>) -> String {
+    let wrong = check.and_then(|check| check.wrong.as_deref());
+    wrong.map(|wrong| format!("<small class=\"dim\">{}</small>", Html(wrong))).unwrap_or_default()
 }
 
 fn bar(now: u32, most: u32) -> String {
@@ -520,6 +531,7 @@ mod tests {
         assert!(page.contains("in 9 d 0 h: /etc/pen/a&lt;b&gt;.crt"), "{page}");
         assert!(page.contains("b.crt: expected &lt;PEM&gt;"));
         assert!(page.contains("no collector answers at &lt;loghost&gt;"));
+        assert!(page.contains("&lt;no answer&gt;"));
         assert!(!page.contains("<b>example"));
     }
 

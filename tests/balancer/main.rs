@@ -1,7 +1,9 @@
 //! The balancer's workers on real sockets, in this process.
 
+mod checks;
 mod choosing;
 mod collect;
+mod daemon;
 mod datagrams;
 mod endings;
 mod http;

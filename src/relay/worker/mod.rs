@@ -234,6 +234,8 @@ impl Worker {
                     let all: Vec<_> = all.map(|(key, _)| key).collect();
                     all.into_iter().for_each(|key| self.close(key));
                 }
+                #[cfg(test)]
+                Order::Fall => panic!("as it was told"),
                 Order::Report(question) => {
                     question.answer(self.connections.iter().map(|(_, it)| it), self.now);
                 }
