@@ -6,7 +6,7 @@
 //! 4. [`mapping_log`] tells who was sent where.
 //! 5. [`balancer`] starts and stops all of that, [`run`] is the process around it.
 //!
-//! Beside the road: [`checks`] asks servers how they are, [`cli`] and [`setup`] read what was typed, [`command`] is `penctl`'s language,
+//! Beside the road: [`checks`] asks servers how they are, [`names`] looks them up again, [`cli`] and [`setup`] read what was typed, [`command`] is `penctl`'s language,
 //! [`control`] carries it out on what is [`running`], [`status`] shows a [`snapshot`].
 //!
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
@@ -21,6 +21,7 @@ pub mod config;
 pub mod control;
 pub mod files;
 pub mod mapping_log;
+pub mod names;
 pub mod pool;
 pub mod relay;
 pub mod run;
