@@ -6,8 +6,9 @@
 //! 4. [`mapping_log`] tells who was sent where.
 //! 5. [`balancer`] starts and stops all of that, [`run`] is the process around it.
 //!
-//! Beside the road: [`checks`] asks servers how they are, [`names`] looks them up again, [`cli`] and [`setup`] read what was typed, [`command`] is `penctl`'s language,
-//! [`control`] carries it out on what is [`running`], [`status`] shows a [`snapshot`].
+//! Beside the road: [`cli`] and [`setup`] read what was typed, [`command`] is `penctl`'s language,
+//! [`control`] carries it out on what is [`running`], [`status`] shows a [`snapshot`], [`tls`] reads
+//! certificates, [`checks`] asks servers how they are, and [`names`] looks them up again.
 //!
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
 
@@ -29,3 +30,4 @@ pub mod running;
 pub mod setup;
 pub mod snapshot;
 pub mod status;
+pub mod tls;

@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub counts: Counts,
     /// How mapping records fare; `None` if there are none.
     pub mapping_log: Option<MappingLogNow>,
+    /// How TLS fares; `None` if it is not spoken.
+    pub tls: Option<TlsNow>,
 }
 
 /// How many there are of something that is limited.
@@ -164,7 +166,7 @@ pub struct ConnectionNow {
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It has to be said first for whom it is.
+    /// The client has to introduce itself first.
     Greeting,
     /// A server is being connected to.
     Connecting,
@@ -208,6 +210,27 @@ pub struct Counts {
     pub not_http: u64,
     /// How those that are over came to their end: the cause, and how many.
     pub ended: Vec<(&'static str, u64)>,
+}
+
+/// How TLS fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsNow {
+    /// It is spoken to clients.
+    pub clients: bool,
+    /// It is spoken to servers.
+    pub servers: bool,
+    /// Certificates, that for all included.
+    pub certificates: u64,
+    /// How long ago they were read.
+    pub age: Duration,
+    /// The one that expires first, and when.
+    pub expires: Option<(String, SystemTime)>,
+    /// Clients that it was agreed with on how to encrypt.
+    pub handshakes: u64,
+    /// Clients that it was not.
+    pub failed: u64,
+    /// What is wrong with files now, if anything is.
+    pub trouble: Option<String>,
 }
 
 /// How mapping records fare.

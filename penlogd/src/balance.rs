@@ -4,6 +4,7 @@ use std::fmt;
 
 use pen_daemon::logfile;
 use pen_records::attribution;
+use pen_records::mapping::origins;
 use pen_records::shipment;
 
 use crate::collector::ServerKey;
@@ -15,8 +16,14 @@ pub struct Received {
     pub datagrams: u64,
     /// Bytes of them.
     pub bytes: u64,
-    /// Datagrams that were mappings.
+    /// Datagrams that were classic mappings.
+    pub mapping_datagrams: u64,
+    /// Datagrams of our balancers' records.
+    pub packets: u64,
+    /// Mappings, however they came.
     pub mappings: u64,
+    /// Records of connections and responses beside them.
+    pub moments: u64,
     /// Mappings without a request, or of one server too many.
     pub mappings_unused: u64,
     /// Datagrams of lines as they are.
@@ -81,6 +88,8 @@ pub struct Balance {
     pub join: attribution::Counts,
     /// What the shippers' numbers say.
     pub shipments: shipment::Counts,
+    /// What the balancers' numbers say.
+    pub packets: origins::Counts,
     /// How long lines waited.
     pub queue: Queue,
     /// Bytes of the lines that wait.
@@ -103,9 +112,10 @@ impl Balance {
                 name: "datagrams",
                 left: ("received", received.datagrams),
                 right: vec![
-                    ("mappings", received.mappings),
+                    ("mappings", received.mapping_datagrams),
                     ("of lines", received.line_datagrams),
                     ("shipments", received.shipments),
+                    ("packets", received.packets),
                     ("questions", received.questions),
                     ("empty", received.empty),
                     ("junk", received.junk),
@@ -199,6 +209,23 @@ impl fmt::Display for Balance {
             shipments.dropped,
             shipments.cut,
         )?;
+        let packets = &self.packets;
+        if packets.origins > 0 {
+            writeln!(
+                f,
+                "balance: records of {} balancers: {} came, {} of them of connections and responses; {} \
+                 missing by their numbers, {} of these dropped by balancers and {} lost on the way; {} \
+                 packets came twice, {} late",
+                packets.origins,
+                packets.records,
+                received.moments,
+                packets.lost,
+                packets.dropped,
+                packets.lost - packets.dropped,
+                packets.duplicates,
+                packets.late,
+            )?;
+        }
         writeln!(
             f,
             "balance: {} lines not understood and passed through, {} shipments came twice, {} too \

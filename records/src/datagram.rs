@@ -1,7 +1,7 @@
 //! Datagrams: mappings or access lines, told apart by the first bytes.
 //!
 //! ```text
-//! FE 70 6E     ours: a shipment, a question, an answer (see `docs/wire.md`)
+//! FE 70 6E     ours: mappings, a shipment, a question, an answer (see `docs/wire.md`)
 //! "+ "         a classic mapping, or junk: never an access line
 //! else         access lines as they are, usually one, each perhaps in a syslog envelope
 //! ```
@@ -10,14 +10,17 @@ use std::fmt;
 
 use memchr::memchr;
 
+use crate::mapping::packet::Packet;
 use crate::mapping::{Mapping, MappingError};
-use crate::shipment::{Answer, MAGIC, Parts, Question, Shipment, Type, WireError, WireErrorKind};
+use crate::shipment::{Answer, MAGIC, Parts, Question, Shipment, Type, WireError};
 
 /// What came in a datagram, borrowed from it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Datagram<'a> {
     /// A classic mapping.
     Mapping(Mapping<'a>),
+    /// Mappings of our balancer.
+    Packet(Packet<'a>),
     /// Lines of our shipper.
     Shipment(Shipment<'a>),
     /// Our shipper asks who we are.
@@ -58,7 +61,7 @@ impl<'a> Datagram<'a> {
             Type::Question => Question::from_parts(&parts).map(Self::Question),
             Type::Answer => Answer::from_parts(&parts).map(Self::Answer),
             Type::Shipment => Shipment::from_parts(&parts).map(Self::Shipment),
-            Type::Packet => Err(WireError { kind: WireErrorKind::Type, at: 4 }),
+            Type::Packet => Packet::from_parts(&parts).map(Self::Packet),
         }
     }
 }
@@ -101,7 +104,7 @@ impl fmt::Display for DatagramError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mapping(error) => write!(f, "a broken mapping: {error}"),
-            Self::Wire(error) => write!(f, "a broken shipment or question: {error}"),
+            Self::Wire(error) => write!(f, "a broken packet, shipment or question: {error}"),
         }
     }
 }
@@ -121,6 +124,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::mapping::packet::write_packet;
     use crate::shipment::{Origin, Push, Server, Stamp, Writer};
     use crate::time::Timestamp;
 
@@ -135,6 +139,8 @@ mod tests {
         Question { nonce: 1, origin: ORIGIN, shipments: 0, lines: 0 }.write(&mut question);
         let mut answer = Vec::new();
         Answer { nonce: 1, window: 0, datagram: 0 }.write(&mut answer);
+        let mut packet = Vec::new();
+        write_packet(ORIGIN, 0, Timestamp::default(), 0, (0, b""), &mut packet);
         for (datagram, expected) in [
             (&b"+ 127.0.0.9 127.0.0.1 GET /x HTTP/1.1\n"[..], "mapping"),
             (b"+ 127.0.0.9 127.0.0.1", "mapping"),
@@ -154,9 +160,11 @@ mod tests {
             (&shipment, "shipment"),
             (&question, "question"),
             (&answer, "answer"),
+            (&packet, "packet"),
         ] {
             let kind = match Datagram::parse(datagram) {
                 Datagram::Mapping(_) => "mapping",
+                Datagram::Packet(_) => "packet",
                 Datagram::Shipment(_) => "shipment",
                 Datagram::Question(_) => "question",
                 Datagram::Answer(_) => "answer",

@@ -4,7 +4,8 @@
 //! Two cuts exist in classic records (see `docs/wire.md`): a mapping file keeps 100 bytes and puts
 //! `.` for every byte above 0x7F, a mapping datagram keeps what fits into 1,024 bytes. So two
 //! fingerprints: [`Cut::Short`] over the first [`SHORT`] bytes with that replacement, [`Cut::Long`]
-//! over the first [`LONG`] bytes as they are. A request is taken up to its first CR or LF.
+//! over the first [`LONG`] bytes as they are. Our own records keep as much as the latter, and of
+//! longer requests a hash of the whole: [`Cut::Whole`]. A request is taken up to its first CR or LF.
 
 use std::num::NonZeroU64;
 
@@ -21,6 +22,8 @@ pub const LONG: usize = 800;
 
 const SHORT_SEED: u64 = 0x7065_6e2d_7368_6f72;
 const LONG_SEED: u64 = 0x7065_6e2d_6c6f_6e67;
+/// It is on the wire, so others can make it.
+const WHOLE_SEED: u64 = 0;
 
 /// Which rule a fingerprint was made by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +32,9 @@ pub enum Cut {
     Short,
     /// The first [`LONG`] bytes.
     Long,
+    /// All of it; only of requests that are longer than [`LONG`] bytes, as shorter ones have
+    /// nothing beyond that cut.
+    Whole,
 }
 
 /// The identity of a request line under one [`Cut`]: equal lines have equal fingerprints, and
@@ -37,6 +43,39 @@ pub enum Cut {
 pub struct Fingerprint(NonZeroU64);
 
 impl Fingerprint {
+    /// From a hash that a record holds.
+    #[must_use]
+    pub fn of_hash(hash: u64) -> Self {
+        Self(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MAX))
+    }
+
+    /// Of a whole request as a balancer saw it. `None` if [`Cut::Long`] leaves nothing of it out.
+    #[must_use]
+    #[inline]
+    pub fn of_whole(request: &[u8]) -> Option<Self> {
+        if request.len() <= LONG {
+            return None;
+        }
+        let end = memchr::memchr2(b'\r', b'\n', request).unwrap_or(request.len());
+        if end > LONG { Self::of_plain(&request[..end], Cut::Whole) } else { None }
+    }
+
+    /// Of a whole request as a web server logged it; see [`Self::of_logged`] and [`Self::of_whole`].
+    #[must_use]
+    #[inline]
+    pub fn of_whole_logged(parts: &[&[u8]]) -> Option<Self> {
+        let len: usize = parts.iter().map(|part| part.len() + 1).sum();
+        if len > LONG { Self::of_whole_escaped(parts, len) } else { None }
+    }
+
+    #[cold]
+    fn of_whole_escaped(parts: &[&[u8]], len: usize) -> Option<Self> {
+        // Nothing grows when its escapes are undone, but for a character that JSON has in six bytes.
+        let mut buf = vec![0; len];
+        let len = unescape_parts(parts, &mut buf);
+        Self::of_whole(&buf[..len])
+    }
+
     /// The hash itself.
     #[must_use]
     pub const fn get(self) -> u64 {
@@ -86,7 +125,7 @@ impl Fingerprint {
 
     /// `line` is unescaped, cut, and free of line ends.
     fn of_line(line: &[u8], cut: Cut) -> Option<Self> {
-        if cut == Cut::Long || line.is_ascii() {
+        if cut != Cut::Short || line.is_ascii() {
             return Self::of_plain(line, cut);
         }
         let mut dotted = [0; SHORT];
@@ -102,6 +141,7 @@ impl Fingerprint {
         let seed = match cut {
             Cut::Short => SHORT_SEED,
             Cut::Long => LONG_SEED,
+            Cut::Whole => WHOLE_SEED,
         };
         let hash = || NonZeroU64::new(xxh3_64_with_seed(line, seed)).unwrap_or(NonZeroU64::MAX);
         (!line.is_empty()).then(|| Self(hash()))
@@ -109,12 +149,12 @@ impl Fingerprint {
 }
 
 impl Cut {
-    /// Bytes kept.
+    /// Bytes kept of the text; of the whole request its hash is kept beside them.
     #[must_use]
     pub const fn len(self) -> usize {
         match self {
             Self::Short => SHORT,
-            Self::Long => LONG,
+            Self::Long | Self::Whole => LONG,
         }
     }
 

@@ -71,6 +71,7 @@ fn mapping(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Own
                 user_agent: hashes[0],
                 referer: hashes[1],
                 host: hashes[2],
+                whole: hashes[2].map(|hash| u64::from(hash) << 7),
                 status,
                 body_bytes: counts[0],
                 head_bytes: counts[1],
@@ -190,7 +191,7 @@ fn long_requests_are_cut_by_the_rule_that_fingerprints_know() {
 #[test]
 fn a_line_that_is_none_says_where() {
     let good = "pen1 1795379143.000002 request 203.0.113.7 4711 10.0.0.1 80 10.0.0.9 5555 12 1 \
-                - - - - - - 0123abcd - - GET /a HTTP/1.1";
+                - - - - - - 0123abcd - - - GET /a HTTP/1.1";
     let mapping = Mapping::parse_file_line(good.as_bytes()).expect("it is one");
     let text = mapping.request.unwrap();
     assert_eq!((text.bytes, text.spelling), (&b"GET /a HTTP/1.1"[..], Spelling::Raw));
@@ -230,7 +231,7 @@ fn a_packet_with_a_fault_is_refused_and_says_where() {
     let mut unknown = sent.clone();
     unknown[OVERHEAD + 6] = 99;
     let packet = Packet::parse(&unknown).expect("kinds to come are counted and left out");
-    assert_eq!((packet.count(), packet.mappings().count()), (4, 3));
+    assert_eq!((packet.count(), packet.mappings().count()), (5, 4));
 }
 
 /// `fixtures/wire/NAME.hex`: pairs of digits, and comments behind `#`.
@@ -243,8 +244,9 @@ fn vector(name: &str) -> Vec<u8> {
         .collect()
 }
 
-/// A connection of one request over IPv4, and one over IPv6 to a Unix-domain socket.
-fn story() -> [Mapping<'static>; 4] {
+/// A connection of one request over IPv4, the end of one over IPv6 to a Unix-domain socket, and a request
+/// of which there is more than its text.
+fn story() -> [Mapping<'static>; 5] {
     let at = |micros| Some((Timestamp::from_micros(micros), Resolution::Microsecond));
     let opened = Mapping {
         kind: Kind::Opened,
@@ -291,7 +293,14 @@ fn story() -> [Mapping<'static>; 4] {
             ServerAddr::Unix(b"/run/app"),
         )
     };
-    [opened, request, ended, closed]
+    let long = Mapping {
+        time: closed.time,
+        connection: Some(14),
+        request: Some(RequestText::raw(b"GET /a", Cut::Long)),
+        whole: Some(0x0123_4567_89AB_CDEF),
+        ..Mapping::new(opened.client, opened.server)
+    };
+    [opened, request, ended, closed, long]
 }
 
 #[test]
@@ -299,7 +308,7 @@ fn the_vectors_are_what_we_write_and_read() {
     let mut records = Vec::new();
     story().iter().for_each(|mapping| write_record(mapping, &mut records));
     let mut datagram = Vec::new();
-    write_packet(ORIGIN, 100, SENT, 2, (4, &records), &mut datagram);
+    write_packet(ORIGIN, 100, SENT, 2, (5, &records), &mut datagram);
     assert_eq!(vector("packet.hex"), datagram, "{}", hex(&datagram));
     let packet = Packet::parse(&datagram).unwrap();
     assert!(packet.mappings().eq(story()));

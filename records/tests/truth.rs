@@ -173,8 +173,9 @@ fn play(row: &Row, count: usize) -> Score {
                 client: addr(request.client),
                 time,
                 resolution: row.resolution,
-                request: fingerprint(request.url),
+                request: Some(fingerprint(request.url)),
                 cut: Cut::Long,
+                exchange: None,
             });
         }
     }

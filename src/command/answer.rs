@@ -72,6 +72,7 @@ pub fn setting(item: Item, config: &Config) -> Option<Setting> {
         Item::SendProxy => Setting::SendProxy(settings.send_proxy),
         Item::Source => Setting::Source(settings.tcp.source),
         Item::TcpFastclose => Setting::TcpFastclose(settings.tcp.fastclose),
+        Item::Tls(item) => Setting::Tls(item.setting(&settings.tls)),
         Item::Timeout => Setting::Timeout(times.connect),
         Item::Tracking => Setting::Tracking(times.tracking),
         Item::WebStats => Setting::WebStats(settings.web_stats.clone()),

@@ -12,6 +12,7 @@ pub mod reload;
 pub mod script;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod words;
 mod write;
 
@@ -27,6 +28,7 @@ use crate::checks::Check;
 use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, ProxyVersion, Trusted};
 
 pub use parse::{VERBS, duration};
+use tls::{TlsItem, TlsSetting};
 use words::WordsError;
 
 /// The longest line that is read, from a file or from the control port.
@@ -141,6 +143,8 @@ pub enum Setting {
     Source(Option<IpAddr>),
     /// See [`TcpOptions::fastclose`](crate::config::TcpOptions::fastclose).
     TcpFastclose(FastClose),
+    /// See [`Settings::tls`](crate::config::Settings::tls).
+    Tls(TlsSetting),
     /// See [`Timeouts::connect`](crate::config::Timeouts::connect).
     Timeout(Duration),
     /// See [`Timeouts::tracking`](crate::config::Timeouts::tracking).
@@ -191,6 +195,7 @@ pub enum Item {
     SendProxy,
     Source,
     TcpFastclose,
+    Tls(TlsItem),
     Timeout,
     Tracking,
     WebStats,

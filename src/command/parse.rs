@@ -11,13 +11,16 @@ use std::time::Duration;
 
 use pen_records::addr::parse_ip;
 
+use super::tls::{TlsItem, TlsSetting};
 use super::words;
 use super::{AclCommand, Command, CommandError, Item, LogTo, Query, ServerChange, Setting};
 use super::{StatusForm, Switch};
 use crate::acl::{Rule, Verdict, Who};
 use crate::address::{self, AddressError, Host, ListenAddr, ServerArg};
 use crate::checks::Check;
-use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, Network, ProxyVersion, Trusted};
+use crate::config::{
+    FastClose, ForwardedFor, LogFormat, Mode, Network, ProxyVersion, TlsVersion, Trusted,
+};
 
 /// The highest number a server can have.
 const MAX_SERVER: usize = 9_999;
@@ -35,7 +38,6 @@ const IGNORED: &[(&str, &str)] = &[
     ("select", "it is always epoll"),
     ("ssl_ciphers", "cipher lists are OpenSSL's"),
     ("ssl_client_renegotiation_interval", "there is no renegotiation"),
-    ("ssl_option", "old protocols are off in any case"),
 ];
 
 /// Known, not to be had, and why.
@@ -44,8 +46,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("dsr_ip", "direct server return is not supported"),
     ("dummy", "pen is no web server"),
     ("peek", "it never worked"),
-    ("ssl_ocsp_response", "TLS is not supported yet"),
-    ("ssl_sni_path", "TLS is not supported yet"),
     ("tarpit_acl", "it belongs to direct server return, which is not supported"),
 ];
 
@@ -107,6 +107,26 @@ pub const VERBS: &[(&str, &str)] = &[
     ("session", "any number of commands on this connection; quit ends it"),
     ("socket FD", "the connection of a file descriptor"),
     ("source [ADDR]", "connect to servers from there; no source"),
+    ("ssl_alpn [PROTOCOL...]", "protocols that TLS agrees on, best first; no ssl_alpn"),
+    ("ssl_ca_file [FILE]", "authorities that vouch for clients; no ssl_ca_file"),
+    ("ssl_ca_path [DIR]", "a folder of them; no ssl_ca_path"),
+    (
+        "ssl_certificate [FILE]",
+        "the certificate and its chain, which turns on TLS; no ssl_certificate",
+    ),
+    ("ssl_client_certificate [none|optional|required]", "whether clients need one"),
+    ("ssl_key [FILE]", "its key, if in another file; no ssl_key"),
+    ("ssl_minimum [1.2|1.3]", "the oldest TLS that is spoken"),
+    (
+        "ssl_ocsp_response [FILE]",
+        "what to hand out as the certificate's staple; no ssl_ocsp_response",
+    ),
+    ("ssl_option no_tlsv1.2", "as ssl_minimum 1.3; other words have no effect"),
+    ("ssl_reload [TIME]", "how often to look for new certificates; 0 on HUP only"),
+    ("ssl_servers [off|verified|unverified]", "TLS towards servers"),
+    ("ssl_servers_ca [FILE]", "authorities that vouch for servers; no ssl_servers_ca"),
+    ("ssl_servers_name [NAME]", "the name that servers have to prove; no ssl_servers_name"),
+    ("ssl_sni_path [DIR]", "a folder of certificates for other names; no ssl_sni_path"),
     ("states", "how each server is doing"),
     ("status [html|json|prometheus]", "the whole state"),
     ("stubborn", "no other server if the first choice fails; no stubborn"),
@@ -309,7 +329,15 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
     let number = "a number";
     let many = "a number from 1 on";
     let list = "the number of an access list, from 0 to 255";
+    if let Some(item) = TlsItem::of(verb) {
+        return args.setting(Item::Tls(item), |args| {
+            let words: Vec<_> = args.rest.by_ref().map(OsString::as_os_str).collect();
+            item.parse(&words)
+                .map_or_else(|| args.expected(item.expected()), |it| Ok(Setting::Tls(it)))
+        });
+    }
     match verb {
+        "ssl_option" => ssl_option(args),
         "abuse" => args.setting(Item::Abuse, |args| {
             args.address(ServerArg::parse).map(Some).map(Setting::Abuse)
         }),
@@ -398,6 +426,9 @@ fn negative(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
     }
     if let Some((verb, _)) = known(IGNORED, verb).or_else(|| known(ABSENT, verb)) {
         return args.end(Command::Ignored(verb, ""));
+    }
+    if let Some(item) = TlsItem::of(verb) {
+        return args.end(Command::Set(Setting::Tls(item.none())));
     }
     let setting = match verb {
         "acl" => return no_acl(args),
@@ -650,6 +681,23 @@ fn fastclose(args: &mut Args<'_>) -> Parsed<Setting> {
         "off" => FastClose::Off,
         _ => return args.expected(what),
     }))
+}
+
+/// What C pen hands to OpenSSL. Protocols before 1.2 are never spoken here.
+fn ssl_option(args: &mut Args<'_>) -> Parsed<Command> {
+    let what = "no_sslv2, no_sslv3, no_tlsv1, no_tlsv1.1, no_tlsv1.2 or cipher_server_preference";
+    let command = match args.word(what)? {
+        "no_sslv2" | "no_sslv3" | "no_tlsv1" | "no_tlsv1.1" => {
+            Command::Ignored("ssl_option", "nothing older than TLS 1.2 is spoken in any case")
+        }
+        "no_tlsv1.2" => Command::Set(Setting::Tls(TlsSetting::Oldest(TlsVersion::V1_3))),
+        "cipher_server_preference" => Command::Ignored(
+            "ssl_option",
+            "there are only good ciphers, and clients know which is fastest for them",
+        ),
+        _ => return args.expected(what),
+    };
+    args.end(command)
 }
 
 fn forwarded_for(args: &mut Args<'_>) -> Parsed<Setting> {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::answer::{acl_lines, host_and_port, setting};
 use super::apply::limit;
+use super::tls::TlsItem;
 use super::words::Quoted;
 use super::{Item, Switch};
 use crate::config::{Config, Endpoint, LogTarget, Mode, Origin, Server, Settings, Transport};
@@ -70,6 +71,8 @@ pub fn commands(config: &Config) -> Vec<String> {
         lines.push(format!("listen {}", endpoints(&config.listen)));
     }
     lines.extend(ITEMS.iter().filter_map(|item| setting(*item, config)).map(|it| it.to_string()));
+    let tls = TlsItem::ALL.iter().filter_map(|item| setting(Item::Tls(*item), config));
+    lines.extend(tls.map(|setting| setting.to_string()));
     lines.push(match setting(Item::XForwardedFor, config) {
         Some(policy) => policy.to_string(),
         None => "no http".to_owned(),

@@ -96,6 +96,7 @@ impl Setting {
             Self::SendProxy(_) => Item::SendProxy,
             Self::Source(_) => Item::Source,
             Self::TcpFastclose(_) => Item::TcpFastclose,
+            Self::Tls(tls) => Item::Tls(tls.item()),
             Self::Timeout(_) => Item::Timeout,
             Self::Tracking(_) => Item::Tracking,
             Self::WebStats(_) => Item::WebStats,
@@ -113,6 +114,7 @@ impl Setting {
             Self::Log(log) => log.is_none(),
             Self::SendProxy(version) => version.is_none(),
             Self::Source(addr) => addr.is_none(),
+            Self::Tls(tls) => tls.is_none(),
             Self::WebStats(path) => path.is_none(),
             _ => false,
         }
@@ -165,6 +167,7 @@ impl Setting {
                 FastClose::Client => "down",
                 FastClose::Both => "both",
             }),
+            Self::Tls(tls) => tls.write_value(f),
             Self::XForwardedFor(ForwardedFor::Replace) => f.write_str("replace"),
             Self::XForwardedFor(ForwardedFor::Append) => f.write_str("append"),
             Self::XForwardedFor(ForwardedFor::Keep(networks)) => {
@@ -245,6 +248,7 @@ impl Item {
             Self::SendProxy => "send_proxy",
             Self::Source => "source",
             Self::TcpFastclose => "tcp_fastclose",
+            Self::Tls(item) => item.verb(),
             Self::Timeout => "timeout",
             Self::Tracking => "tracking",
             Self::WebStats => "web_stats",

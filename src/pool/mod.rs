@@ -42,6 +42,14 @@ pub struct Caller {
 #[derive(Debug, Default)]
 pub struct Tried(Vec<ServerId>);
 
+impl Tried {
+    /// Whether the last one of them is not the first.
+    #[must_use]
+    pub fn is_second_choice(&self) -> bool {
+        self.0.len() > 1
+    }
+}
+
 /// A server that was chosen.
 #[derive(Debug)]
 pub struct Choice {
@@ -274,7 +282,7 @@ impl Pool {
         if let Some(state) = self.seated(seat) {
             state.served += 1;
             state.last_failure = None;
-            state.blacklisted = None;
+            state.forgive();
         }
     }
 
@@ -286,7 +294,7 @@ impl Pool {
             state.connections -= 1;
             state.failures += 1;
             state.last_failure = Some(now);
-            state.blacklisted = Some(until);
+            state.punish(now, until);
         }
     }
 
@@ -314,6 +322,7 @@ impl Pool {
     pub fn blacklist(&mut self, id: ServerId, time: Duration, now: Instant) {
         if let Some(state) = self.state_mut(id) {
             state.blacklisted = (!time.is_zero()).then_some(now + time);
+            state.by_order = true;
         }
     }
 

@@ -65,6 +65,8 @@ pub struct ServerState {
     pub health: Health,
     /// Bytes so far.
     pub traffic: Traffic,
+    /// Whether that was an order, and not a failure.
+    pub(super) by_order: bool,
     pub(super) life: u64,
     /// Of the smooth weighted turn among equally loaded servers.
     pub(super) credit: i64,
@@ -81,6 +83,7 @@ impl ServerState {
             last_failure: None,
             blacklisted: None,
             health: Health::default(),
+            by_order: false,
             traffic: Traffic::default(),
             life,
             credit: 0,
@@ -91,6 +94,20 @@ impl ServerState {
     #[must_use]
     pub fn is_well(&self, now: Instant) -> bool {
         !self.health.is_down() && !self.config.draining && !self.is_blacklisted(now)
+    }
+
+    /// An attempt failed: it is left alone until then, or for as long as was ordered.
+    pub(super) fn punish(&mut self, now: Instant, until: Instant) {
+        self.by_order &= self.is_blacklisted(now);
+        let ordered = self.blacklisted.filter(|_| self.by_order);
+        self.blacklisted = ordered.max(Some(until));
+    }
+
+    /// An attempt succeeded, which may have begun before another one failed, or before an order.
+    pub(super) fn forgive(&mut self) {
+        if !self.by_order {
+            self.blacklisted = None;
+        }
     }
 
     /// Whether it is left alone after a failure or by order.

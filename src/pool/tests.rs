@@ -75,6 +75,42 @@ fn priority_takes_the_lowest_number_that_works() {
 }
 
 #[test]
+fn what_an_operator_ordered_outlasts_attempts_that_were_under_way() {
+    let now = Instant::now();
+    let mut pool = Pool::new(&servers(1));
+    let id = ServerId::Slot(0);
+    let mut attempt =
+        || pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap().seat;
+    let (one, other) = (attempt(), attempt());
+    pool.blacklist(id, Duration::from_secs(600), now);
+    pool.connected(&one);
+    assert!(visit(&mut pool, &caller(2), now).is_none(), "one has succeeded");
+    // Which is 30 seconds where nothing was ordered.
+    pool.failed(other, now);
+    assert!(
+        visit(&mut pool, &caller(2), now + Duration::from_secs(599)).is_none(),
+        "one has failed"
+    );
+    pool.blacklist(id, Duration::ZERO, now);
+    assert_eq!(visit(&mut pool, &caller(2), now), Some(id));
+    pool.leave(one);
+}
+
+#[test]
+fn an_attempt_that_succeeds_makes_up_for_one_that_failed() {
+    let now = Instant::now();
+    let mut pool = Pool::new(&servers(1));
+    let mut attempt =
+        || pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap().seat;
+    let (one, other) = (attempt(), attempt());
+    pool.failed(one, now);
+    assert!(visit(&mut pool, &caller(2), now).is_none());
+    pool.connected(&other);
+    assert_eq!(visit(&mut pool, &caller(2), now), Some(ServerId::Slot(0)));
+    pool.leave(other);
+}
+
+#[test]
 fn a_draining_server_gets_nobody_and_keeps_its_counts() {
     let now = Instant::now();
     let mut settings = servers(2);

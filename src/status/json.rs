@@ -1,13 +1,13 @@
 //! The state as one JSON object. Times are seconds, and what there is not is `null`.
 
 use std::fmt::{self, Display, Formatter};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::command::answer::host_and_port;
 use crate::command::apply::limit;
 use crate::pool::ServerId;
 use crate::snapshot::{
-    CheckNow, ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State,
+    CheckNow, ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State, TlsNow,
 };
 
 /// The state, with a line end.
@@ -36,6 +36,7 @@ pub fn write(snapshot: &Snapshot) -> String {
         ("clients", gauge(snapshot.clients_known)),
         ("client_list", list(snapshot.clients.iter().map(client))),
         ("connection_list", list(snapshot.connections.iter().map(connection))),
+        ("tls", option(snapshot.tls.as_ref().map(|it| tls(it, snapshot.time)))),
         ("mapping_log", option(snapshot.mapping_log.as_ref().map(mapping_log))),
     ];
     object(fields) + "\n"
@@ -98,6 +99,23 @@ fn connection(connection: &ConnectionNow) -> String {
         ("age", time(connection.age)),
         ("from_client", connection.to_server.to_string()),
         ("to_client", connection.to_client.to_string()),
+    ])
+}
+
+fn tls(tls: &TlsNow, now: SystemTime) -> String {
+    let expires = tls.expires.as_ref();
+    // Less than nothing is shown as nothing.
+    let left = |end: &SystemTime| end.duration_since(now).unwrap_or_default();
+    object([
+        ("clients", tls.clients.to_string()),
+        ("servers", tls.servers.to_string()),
+        ("certificates", tls.certificates.to_string()),
+        ("age", time(tls.age)),
+        ("expires_first", option(expires.map(|(file, _)| Text(file).to_string()))),
+        ("expires_in", option(expires.map(|(_, end)| time(left(end))))),
+        ("handshakes", tls.handshakes.to_string()),
+        ("failed", tls.failed.to_string()),
+        ("trouble", option(tls.trouble.as_deref().map(|text| Text(text).to_string()))),
     ])
 }
 

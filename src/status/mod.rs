@@ -47,7 +47,7 @@ pub(crate) mod samples {
     use crate::pool::ServerId;
     use crate::snapshot::{
         CheckNow, ClientNow, ConnectionNow, Counts, Gauge, MappingLogNow, ServerNow, Snapshot,
-        Stage, State,
+        Stage, State, TlsNow,
     };
 
     fn server(id: ServerId, addr: &str, state: State, scale: u64) -> ServerNow {
@@ -141,6 +141,19 @@ pub(crate) mod samples {
                 written: 964_000,
                 dropped: 220,
                 trouble: Some("no collector answers at <loghost>".to_owned()),
+            }),
+            tls: Some(TlsNow {
+                clients: true,
+                servers: false,
+                certificates: 3,
+                age: Duration::from_secs(7_200),
+                expires: Some((
+                    "/etc/pen/a<b>.crt".to_owned(),
+                    UNIX_EPOCH + Duration::from_secs(1_795_379_000 + 9 * 86_400),
+                )),
+                handshakes: 480_000,
+                failed: 17,
+                trouble: Some("/etc/pen/b.crt: expected <PEM>".to_owned()),
             }),
         }
     }

@@ -77,7 +77,7 @@ fn site() -> Site {
             stop.fetch_add(1, Ordering::Relaxed);
         }),
     );
-    let here = Here { folder: folder.path("") };
+    let here = Here { folder: folder.path(""), jail: None };
     let operator = Arc::new(Operator::new(config, Box::new(running), Box::new(here)));
     Site { balancer: Some(balancer), addr, servers, operator, stopped, folder }
 }

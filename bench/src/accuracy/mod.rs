@@ -2,8 +2,10 @@
 //!
 //! Each row is traffic of one manner, sent twice over a site of its own: once live, where all
 //! collectors hear the same, and once with files, which both offline programs read. Mappings come from
-//! the C `pen` throughout.
+//! the C `pen`; or from ours, and then our programs read them, with lines that name the peer's port and
+//! with lines that don't.
 
+mod ours;
 mod rows;
 mod trial;
 
@@ -27,9 +29,21 @@ pub struct Args {
     /// The short table: one line a row
     #[arg(long)]
     brief: bool,
+    /// Whose records
+    #[arg(long, value_enum, default_value_t = Source::C)]
+    balancer: Source,
     /// Another draw of visitors
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
+}
+
+/// Where mappings come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Source {
+    /// Debian's pen: our collectors beside the C programs
+    C,
+    /// Our pen: our collectors, with the peer's port in the line and without
+    Ours,
 }
 
 /// Measures and prints a table.
@@ -48,6 +62,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         "Lines that name the right client, in per cent of all lines; {requests} requests a row, 48 at a \
          time, 200 clients, 3 servers.\n"
     );
+    if args.balancer == Source::Ours {
+        return ours::run(&rows, requests, args.seed, args.brief);
+    }
     println!("{}", if args.brief { BRIEF } else { WHOLE });
     let mut marked = Marked::default();
     for row in rows {

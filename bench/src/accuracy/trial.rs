@@ -43,7 +43,7 @@ pub struct Offline {
 /// When a program is missing or fails.
 pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Live, Failure> {
     let folder = Folder::new()?;
-    let old = Ear::start("c-penlogd", &program("penlogd")?, &folder, Share::All)?;
+    let old = Ear::start("c-penlogd", &program("penlogd")?, &folder, Share::All, &[])?;
     let (penlogd, penlog) = (built("penlogd"), built("penlog"));
     let ours = start_ours("penlogd", penlogd.as_deref(), &folder, Share::All)?;
     let shipped = match &penlog {
@@ -115,7 +115,7 @@ pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Offline, Failure
     Ok(Offline { c: truth.score(&old, None), ours, tally })
 }
 
-fn plans(row: &Row, roads: Vec<Vec<Output>>) -> Vec<WebPlan> {
+pub(super) fn plans(row: &Row, roads: Vec<Vec<Output>>) -> Vec<WebPlan> {
     let kinds = row.webs.iter().zip(1..).zip(roads);
     kinds
         .map(|((&kind, number), outputs)| WebPlan { kind, number, outputs, tls: row.tls })
@@ -135,36 +135,57 @@ fn start_ours(
     folder: &Folder,
     share: Share,
 ) -> Result<Option<Ear>, Failure> {
-    program.map(|program| Ear::start(name, program, folder, share)).transpose()
+    program.map(|program| Ear::start(name, program, folder, share, &[])).transpose()
+}
+
+/// A merged log, and how sure its program was of each line.
+pub(super) struct Merged {
+    pub(super) log: Vec<u8>,
+    pub(super) marks: Option<Vec<Vec<u8>>>,
 }
 
 /// A collector and what it is to hear.
-struct Ear {
+pub(super) struct Ear {
     collector: Collector,
-    addr: SocketAddr,
+    pub(super) addr: SocketAddr,
     share: Share,
     explain: Option<PathBuf>,
 }
 
 impl Ear {
-    fn start(name: &str, program: &Path, folder: &Folder, share: Share) -> Result<Self, Failure> {
+    pub(super) fn start(
+        name: &str,
+        program: &Path,
+        folder: &Folder,
+        share: Share,
+        args: &[&str],
+    ) -> Result<Self, Failure> {
         let addr = free_port(Ipv4Addr::LOCALHOST)?;
         let explain = (name != "c-penlogd").then(|| folder.join(format!("{name}.explain")));
         let explain_arg = explain.as_ref().map(|path| path.display().to_string());
-        let args: Vec<&str> = match &explain_arg {
-            Some(path) => vec!["--explain", path],
-            None => vec![],
-        };
+        let mut args = args.to_vec();
+        if let Some(path) = &explain_arg {
+            args.extend(["--explain", path]);
+        }
         let collector = Collector::start(program, name, folder.path(), addr, &args)?;
         Ok(Self { collector, addr, share, explain })
     }
 
     fn finish(self, truth: &Truth) -> Result<Score, Failure> {
+        let Merged { log, marks } = self.read(truth.lines())?;
+        Ok(truth.score(&log, marks.as_deref()))
+    }
+
+    /// Ends it once it has written so many lines; its log, and how sure it was of each line.
+    pub(super) fn read(self, lines: usize) -> Result<Merged, Failure> {
         let log = self.collector.log().to_owned();
-        self.collector.settle(truth.lines());
-        self.collector.stop()?;
-        let merged = fs::read(&log).during(format_args!("read {}", log.display()))?;
+        self.collector.settle(lines);
+        let (_status, said) = self.collector.stop()?;
+        if std::env::var_os("PEN_BENCH_TALK").is_some() {
+            eprintln!("{said}");
+        }
+        let log = fs::read(&log).during(format_args!("read {}", log.display()))?;
         let marks = self.explain.as_deref().map(certainties).transpose()?;
-        Ok(truth.score(&merged, marks.as_deref()))
+        Ok(Merged { log, marks })
     }
 }

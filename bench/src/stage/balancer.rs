@@ -1,4 +1,4 @@
-//! Debian's `pen`.
+//! `pen`: Debian's or ours.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-use super::{Process, program};
+use super::{Process, program, sibling};
 use crate::Failure;
 
 /// Where its mapping records go.
@@ -16,6 +16,16 @@ pub enum Mappings {
     File(PathBuf),
     /// To a collector, by UDP.
     Collector(SocketAddr),
+}
+
+/// Which `pen`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Make {
+    /// Debian's.
+    #[default]
+    C,
+    /// Ours, as it comes.
+    Ours,
 }
 
 /// A running `pen` that takes turns over the servers.
@@ -31,6 +41,7 @@ impl Balancer {
     /// # Errors
     /// When it is not installed or does not start.
     pub fn start(
+        make: Make,
         folder: &Path,
         addr: SocketAddr,
         servers: &[SocketAddr],
@@ -40,7 +51,10 @@ impl Balancer {
             Mappings::File(path) => path.display().to_string(),
             Mappings::Collector(addr) => addr.to_string(),
         };
-        let mut command = Command::new(program("pen")?);
+        let mut command = Command::new(match make {
+            Make::C => program("pen")?,
+            Make::Ours => sibling("pen")?,
+        });
         command.args(["-f", "-r", "-x", "500", "-t", "5", "-l", &log, &addr.to_string()]);
         command.args(servers.iter().map(ToString::to_string));
         command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());

@@ -17,7 +17,7 @@ mod truth;
 pub mod visitors;
 mod web;
 
-pub use balancer::{Balancer, Mappings};
+pub use balancer::{Balancer, Make, Mappings};
 pub use collector::{Collector, Shipper};
 pub use folder::{Folder, line_count};
 pub use process::{Process, Until, installed, program, run_to_end, sibling};

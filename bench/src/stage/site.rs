@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::visitors::{self, Tally, Visit};
-use super::{Balancer, Folder, Mappings, Relay, Truth, Until, Web, WebPlan, free_port};
+use super::{Balancer, Folder, Make, Mappings, Relay, Truth, Until, Web, WebPlan, free_port};
 use crate::Failure;
 
 /// A running site.
@@ -17,18 +17,31 @@ pub struct Site {
 }
 
 impl Site {
-    /// Starts the web servers and `pen`, whose mappings go to `mappings`.
+    /// Starts the web servers and Debian's `pen`, whose mappings go to `mappings`.
     ///
     /// # Errors
     /// When a program is missing or does not start.
     pub fn start(folder: &Folder, plans: &[WebPlan], mappings: &Mappings) -> Result<Self, Failure> {
+        Self::start_behind(Make::C, folder, plans, mappings)
+    }
+
+    /// The same behind either `pen`.
+    ///
+    /// # Errors
+    /// When a program is missing or does not start.
+    pub fn start_behind(
+        make: Make,
+        folder: &Folder,
+        plans: &[WebPlan],
+        mappings: &Mappings,
+    ) -> Result<Self, Failure> {
         let webs = plans
             .iter()
             .map(|plan| Web::start(folder.path(), plan))
             .collect::<Result<Vec<_>, _>>()?;
         let servers: Vec<SocketAddr> = webs.iter().map(Web::addr).collect();
         let addr = free_port(Ipv4Addr::LOCALHOST)?;
-        let balancer = Balancer::start(folder.path(), addr, &servers, mappings)?;
+        let balancer = Balancer::start(make, folder.path(), addr, &servers, mappings)?;
         let tls = plans.iter().any(|plan| plan.tls);
         let relay = tls.then(|| Relay::start(folder.path(), addr)).transpose()?;
         Ok(Self { webs, balancer, relay, answered: 0 })

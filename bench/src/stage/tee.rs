@@ -81,6 +81,11 @@ impl Drop for Tee {
     }
 }
 
+/// Classic ones, or a packet of ours.
+fn is_record(datagram: &[u8]) -> bool {
+    datagram.starts_with(b"+ ") || datagram.starts_with(b"\xFEpn\x01\x04")
+}
+
 fn pass_on(
     socket: &UdpSocket,
     collectors: &[(SocketAddr, Share)],
@@ -105,7 +110,7 @@ fn pass_on(
             }
         };
         for &(collector, share) in collectors {
-            if share == Share::All || datagram.starts_with(b"+ ") {
+            if share == Share::All || is_record(datagram) {
                 // A collector that is gone shows in its log.
                 let _sent = sender.send_to(datagram, collector);
             }

@@ -16,8 +16,13 @@ use crate::{During, Failure};
 #[derive(Debug, Default)]
 pub struct Truth {
     lines: usize,
-    clients: HashMap<Vec<u8>, Vec<Vec<u8>>>,
+    clients: Clients,
+    /// The same for lines that end with the peer's port.
+    with_port: Clients,
 }
+
+/// By the text of a line, who asked, once for each such line.
+type Clients = HashMap<Vec<u8>, Vec<Vec<u8>>>;
 
 /// A client as a merged log names it, and with which certainty.
 type Said<'a> = (&'a [u8], &'a [u8]);
@@ -31,13 +36,15 @@ impl Truth {
         let text = fs::read(log).during(format_args!("read {}", log.display()))?;
         for line in text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
             let mut words = line.splitn(4, |&byte| byte == b' ');
-            let (Some(client), Some(_id), Some(_port), Some(public)) =
+            let (Some(client), Some(_id), Some(port), Some(public)) =
                 (words.next(), words.next(), words.next(), words.next())
             else {
                 return Err(Failure::new(format!("a line of {} is cut short", log.display())));
             };
             let (_peer, text) = split_client(public);
             self.clients.entry(text.to_vec()).or_default().push(client.to_vec());
+            let text = [text, b" ", port].concat();
+            self.with_port.entry(text).or_default().push(client.to_vec());
             self.lines += 1;
         }
         Ok(())
@@ -52,6 +59,16 @@ impl Truth {
     /// Counts what a merged log has right. `certainties` are those of its lines, in order.
     #[must_use]
     pub fn score(&self, merged: &[u8], certainties: Option<&[Vec<u8>]>) -> Score {
+        self.score_by(&self.clients, merged, certainties)
+    }
+
+    /// The same for a log whose lines end with the peer's port.
+    #[must_use]
+    pub fn score_with_port(&self, merged: &[u8], certainties: Option<&[Vec<u8>]>) -> Score {
+        self.score_by(&self.with_port, merged, certainties)
+    }
+
+    fn score_by(&self, truth: &Clients, merged: &[u8], certainties: Option<&[Vec<u8>]>) -> Score {
         let mut score =
             Score { lines: self.lines, marked: certainties.is_some(), ..Score::default() };
         let mut said: HashMap<&[u8], Vec<Said<'_>>> = HashMap::new();
@@ -63,7 +80,7 @@ impl Truth {
             said.entry(text).or_default().push((client, certainty));
         }
         for (text, mut lines) in said {
-            let Some(clients) = self.clients.get(text) else {
+            let Some(clients) = truth.get(text) else {
                 score.strange += lines.len();
                 continue;
             };
@@ -99,6 +116,10 @@ pub struct Score {
     pub unnamed: usize,
     /// Whether its lines are marked with certainties.
     pub marked: bool,
+    /// Lines marked as exact, which are among the certain ones, too.
+    pub exact: usize,
+    /// Those of them that are wrong.
+    pub exact_wrong: usize,
     /// Lines marked as exact or certain.
     pub certain: usize,
     /// Those of them that are wrong.
@@ -132,6 +153,10 @@ impl Score {
         self.written += 1;
         self.right += usize::from(right);
         self.unnamed += usize::from(unnamed);
+        if certainty == b"exact" {
+            self.exact += 1;
+            self.exact_wrong += usize::from(!right);
+        }
         match rank(certainty) {
             0 => {
                 self.certain += 1;

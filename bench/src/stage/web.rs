@@ -27,6 +27,8 @@ pub enum Output {
     Pipe(String),
     /// Into a FIFO that somebody reads.
     Fifo(PathBuf),
+    /// Into a FIFO or a file, with the peer's port at the end of each line.
+    WithPort(PathBuf),
     /// To a collector as syslog: nginx's own.
     Syslog(SocketAddr),
 }
@@ -162,6 +164,7 @@ fn nginx(folder: &Path, addr: SocketAddr, inner: SocketAddr, plan: &WebPlan) -> 
     for output in &plan.outputs {
         let done = match output {
             Output::Fifo(path) => writeln!(logs, "  access_log {} combined;", path.display()),
+            Output::WithPort(path) => writeln!(logs, "  access_log {} ports;", path.display()),
             Output::Syslog(to) => writeln!(logs, "  access_log syslog:server={to} combined;"),
             Output::Pipe(_) => Ok(()),
         };
@@ -186,6 +189,7 @@ http {{
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
   log_format truth '$http_x_true_client $http_x_request_id $remote_port $remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" \"$http_user_agent\"';
+  log_format ports '$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" \"$http_user_agent\" $remote_port';
   access_log {folder}/access.log combined;
   access_log {folder}/truth.log truth;
 {logs}{certificate}  keepalive_requests 1000000;
@@ -215,6 +219,7 @@ fn apache(folder: &Path, addr: SocketAddr, plan: &WebPlan) -> String {
         let done = match output {
             Output::Pipe(command) => writeln!(logs, "CustomLog \"|{command}\" combined"),
             Output::Fifo(path) => writeln!(logs, "CustomLog \"{}\" combined", path.display()),
+            Output::WithPort(path) => writeln!(logs, "CustomLog \"{}\" ports", path.display()),
             Output::Syslog(_) => Ok(()),
         };
         done.expect("writing to a String does not fail");
@@ -244,6 +249,7 @@ MaxKeepAliveRequests 0
 KeepAliveTimeout 65
 LogFormat \"%h %l %u %t \\\"%r\\\" %>s %O \\\"%{{Referer}}i\\\" \\\"%{{User-Agent}}i\\\"\" combined
 LogFormat \"%{{X-True-Client}}i %{{X-Request-Id}}i %{{remote}}p %h %l %u %t \\\"%r\\\" %>s %O \\\"%{{Referer}}i\\\" \\\"%{{User-Agent}}i\\\"\" truth
+LogFormat \"%h %l %u %t \\\"%r\\\" %>s %O \\\"%{{Referer}}i\\\" \\\"%{{User-Agent}}i\\\" %{{remote}}p\" ports
 CustomLog {folder}/access.log combined
 CustomLog {folder}/truth.log truth
 {logs}DocumentRoot {folder}/www

@@ -5,10 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use pen_records::access::{Span, write_with_client, write_with_text};
 use pen_records::addr::ClientAddr;
 use pen_records::attribution::{
-    Attributor, Certainty, Cuts, Decided, Line, Reason, Record, Settings as EngineSettings,
+    Attributor, Balancers, Certainty, Cuts, Decided, Line, Reason, Record,
+    Settings as EngineSettings,
 };
 use pen_records::datagram::Datagram;
-use pen_records::mapping::Mapping;
+use pen_records::mapping::origins::Origins;
+use pen_records::mapping::packet::Packet;
+use pen_records::mapping::{Kind, Mapping};
 use pen_records::shipment::{Answer, Limits, Question, Senders, Shipment};
 use pen_records::time::{Resolution, Timestamp};
 
@@ -90,6 +93,8 @@ pub struct Collector {
     arena: Arena,
     sources: Sources,
     senders: Senders,
+    origins: Origins,
+    balancers: Balancers,
     pieces: Pieces,
     complaints: Complaints,
     received: Received,
@@ -114,6 +119,8 @@ impl Collector {
             arena: Arena::default(),
             sources: Sources::new(settings.known.clone()),
             senders: Senders::new(Limits::default()),
+            origins: Origins::new(),
+            balancers: Balancers::default(),
             pieces: Pieces::default(),
             complaints: Complaints::default(),
             received: Received::default(),
@@ -140,6 +147,7 @@ impl Collector {
         }
         match Datagram::parse(datagram) {
             Datagram::Mapping(mapping) => self.mapping(from, &mapping, arrived),
+            Datagram::Packet(packet) => self.packet(from, &packet, arrived),
             Datagram::Lines(lines) => {
                 let sender = self.line_sender(from, now)?;
                 self.received.line_datagrams += 1;
@@ -199,6 +207,7 @@ impl Collector {
             received: self.received,
             join: self.engine.counts(),
             shipments: self.senders.counts(),
+            packets: self.origins.counts(),
             queue: self.queue,
             held_bytes: self.arena.len() as u64,
             formats: self
@@ -217,15 +226,42 @@ impl Collector {
             self.refuse(from, now, "a mapping");
             return;
         }
-        self.received.mappings += 1;
+        self.received.mapping_datagrams += 1;
+        self.take(from, mapping, arrived.after, now);
+    }
+
+    /// Records are numbered: what comes twice is not taken again. They are dated by their ages, since they
+    /// waited for one another.
+    fn packet(&mut self, from: SocketAddr, packet: &Packet<'_>, arrived: Arrived) {
+        let now = arrived.by;
+        if !self.settings.allow.mappings_of(from.ip()) {
+            self.refuse(from, now, "mappings");
+            return;
+        }
+        self.received.packets += 1;
+        let before = self.origins.len();
+        let Some(dating) = self.origins.receive(packet, now) else { return };
+        if self.origins.len() > before {
+            tracing::info!("a balancer at {from}, records {} on", packet.first);
+        }
+        for mapping in packet.mappings() {
+            self.take(from, &mapping, dating.of(&mapping), now);
+        }
+    }
+
+    fn take(&mut self, from: SocketAddr, mapping: &Mapping<'_>, noted: Timestamp, now: Timestamp) {
+        let is_request = mapping.kind == Kind::Request;
+        *(if is_request { &mut self.received.mappings } else { &mut self.received.moments }) += 1;
+        let unused = u64::from(is_request);
         let Some(server) = self.sources.server(mapping.server, &mut self.engine) else {
-            self.received.mappings_unused += 1;
+            self.received.mappings_unused += unused;
             self.complaints.about(Cause::Servers, from, now, "a mapping of one server too many");
             return;
         };
-        match Record::new(mapping, server, (arrived.after, Resolution::Microsecond)) {
+        let time = (noted, Resolution::Microsecond);
+        match Record::with_exchange(mapping, server, time, &mut self.balancers) {
             Some(record) => self.engine.mapping(record),
-            None => self.received.mappings_unused += 1,
+            None => self.received.mappings_unused += unused,
         }
     }
 
@@ -445,5 +481,7 @@ impl Intake<'_> {
     }
 }
 
+#[cfg(test)]
+mod packet_tests;
 #[cfg(test)]
 mod tests;

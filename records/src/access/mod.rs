@@ -116,6 +116,19 @@ impl Request {
         }
     }
 
+    /// The identity of the whole of a request that is longer than [`LONG`] bytes, protocol and all.
+    #[must_use]
+    #[inline]
+    pub fn whole(&self, line: &[u8]) -> Option<Fingerprint> {
+        match *self {
+            Self::Line(span) => Fingerprint::of_whole_logged(&[span.of(line)]),
+            Self::Parts { method, target, query: None, protocol: Some(protocol) } => {
+                Fingerprint::of_whole_logged(&[method, target, protocol].map(|part| part.of(line)))
+            }
+            Self::Absent | Self::Parts { .. } => None,
+        }
+    }
+
     fn fingerprint_of_parts(&self, line: &[u8], cut: Cut) -> Option<Fingerprint> {
         match *self {
             Self::Absent | Self::Line(_) => None,

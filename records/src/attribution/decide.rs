@@ -1,9 +1,10 @@
 //! How a line's client is decided: alone where there is one mapping and one line, else together
 //! with the next lines of its group, over the mappings that they could have.
 
+use super::coarse::Span;
 use super::engine::{Asked, Attributor, LAST};
 use super::habits::{CERTAIN, Fit};
-use super::outstanding::Waiting;
+use super::outstanding::{NIL, Waiting};
 use super::{Certainty, Reason, Verdict};
 use crate::time::{Resolution, Timestamp};
 
@@ -25,12 +26,17 @@ impl<T> Attributor<T> {
     fn decide_alone(&mut self, group: u32) -> Verdict {
         let asked = self.held[0].asked;
         let mapping = self.outstanding.only(group);
-        let Waiting { client, time, resolution, tainted, tag, .. } = *self.outstanding.get(mapping);
-        if self.is_impossible((time, resolution), &asked) {
+        let waiting = self.outstanding.get(mapping);
+        let Waiting { client, time, resolution, tainted, tag, facts, .. } = *waiting;
+        if self.cannot_be(waiting, &asked) {
             self.leave_group(group, LAST);
             return nothing(Reason::NoMapping);
         }
+        if facts != NIL {
+            return self.decide_exchange(group, mapping);
+        }
         self.outstanding.take_both(group, mapping);
+        self.count_used();
         let delay = asked.time.micros_since(time);
         let state = &mut self.states[asked.server as usize];
         let is_unusual = state.delays.is_unusual(delay);
@@ -57,9 +63,70 @@ impl<T> Attributor<T> {
         }
     }
 
+    /// One line, one mapping whose exchange is known: does it fit?
+    fn decide_exchange(&mut self, group: u32, mapping: u32) -> Verdict {
+        let asked = self.held[0].asked;
+        let Waiting { client, time, tainted, facts, .. } = *self.outstanding.get(mapping);
+        let facts = *self.exchanges.get(facts);
+        let delay = asked.time.micros_since(time);
+        let state = &self.states[asked.server as usize];
+        let is_unusual = facts.ended && self.is_unusual_end(&asked, delay);
+        let odd = tainted || is_unusual || state.agreement.cost(&facts, &asked) > ODD;
+        let (certainty, reason, probability) = if odd || state.misses_mappings() {
+            (Certainty::Likely, Reason::Doubtful, 800)
+        } else {
+            (Certainty::Certain, Reason::Only, 1_000)
+        };
+        if !odd {
+            self.learn_exchange(mapping, &asked);
+        } else if is_unusual && !tainted {
+            self.states[asked.server as usize].delays.learn_next(delay);
+        }
+        self.forget_facts(mapping);
+        self.outstanding.take_both(group, mapping);
+        self.count_used();
+        let delay = Some(delay);
+        Verdict { client: Some(client), certainty, candidates: 1, reason, delay, probability }
+    }
+
+    /// Whether a line of an exchange is rarely logged so long after its end.
+    pub(super) fn is_unusual_end(&self, asked: &Asked, delay: i64) -> bool {
+        let delays = &self.states[asked.server as usize].delays;
+        if asked.resolution == Resolution::Second {
+            delays.is_settled() && self.span_of_ends(asked).is_unusual(delay)
+        } else {
+            delays.is_unusual(delay)
+        }
+    }
+
+    /// Where stamps are coarse, how long after the end of an exchange its line comes.
+    pub(super) fn span_of_ends(&self, asked: &Asked) -> Span {
+        Span::of(&self.states[asked.server as usize].delays, asked.resolution.micros())
+    }
+
+    /// Learns from a line and the mapping that is surely its own, and says what passed between them.
+    pub(super) fn learn_exchange(&mut self, mapping: u32, asked: &Asked) -> i64 {
+        let Waiting { time, resolution, facts, .. } = *self.outstanding.get(mapping);
+        let delay = asked.time.micros_since(time);
+        if facts != NIL {
+            let facts = self.exchanges.get(facts);
+            let state = &mut self.states[asked.server as usize];
+            if facts.ended {
+                // Where in its second a line's stamp was is open, but the end is known finely: so
+                // delays are not whole seconds.
+                state.delays.learn(delay, resolution);
+                state.agreement.learn(facts, asked);
+            }
+        }
+        delay
+    }
+
     /// Several lines or several mappings.
     fn decide_group(&mut self, group: u32) -> Verdict {
         self.set_stale_aside(group);
+        if self.outstanding.group(group).of_exchanges {
+            return self.decide_together(group);
+        }
         match self.decide_by_claim(group) {
             Some(verdict) => verdict,
             None => self.decide_together(group),
@@ -70,10 +137,30 @@ impl<T> Attributor<T> {
     fn set_stale_aside(&mut self, group: u32) {
         let asked = self.held[0].asked;
         let delays = &self.states[asked.server as usize].delays;
+        if asked.resolution == Resolution::Second && self.outstanding.group(group).of_exchanges {
+            let span = self.span_of_ends(&asked);
+            let is_known = delays.is_settled();
+            return self.outstanding.set_aside(group, |waiting| {
+                let delay = asked.time.micros_since(waiting.time);
+                is_known && delay > 0 && span.is_unusual(delay)
+            });
+        }
         self.outstanding.set_aside(group, |waiting| {
             let delay = asked.time.micros_since(waiting.time);
             delay > 0 && delays.is_unusual(delay)
         });
+    }
+
+    /// Whether a mapping is out of the question: its line came before it was asked, or long after.
+    pub(super) fn cannot_be(&self, waiting: &Waiting, asked: &Asked) -> bool {
+        let Waiting { time, resolution, facts, .. } = *waiting;
+        if facts == NIL {
+            return self.is_impossible((time, resolution), asked);
+        }
+        let first = self.exchanges.get(facts).asked;
+        let slack = self.wait + asked.resolution.max(resolution).micros();
+        let early = first.micros_since(asked.time);
+        early >= slack || asked.time.micros_since(time) > self.window
     }
 
     /// A mapping must precede its line, but for coarse stamps and late arrival, and not by more than
@@ -116,6 +203,9 @@ impl<T> Attributor<T> {
         self.habits.learn(waiting.tag, asked.user_agent, weight);
     }
 }
+
+/// What status and size may cost together for a pair not to be odd.
+pub(super) const ODD: i64 = 1_500;
 
 /// What costs this much more has no weight beside the rest.
 const NEGLIGIBLE: i64 = 11_000;

@@ -60,6 +60,8 @@ pub(super) struct Delays {
     overdue: [i64; BUCKETS],
     /// The shortest and the longest delay, in microseconds, that are still ordinary.
     ordinary: (i64, i64),
+    /// The shortest and the longest delay, but for one in 200 at either end.
+    hull: (i64, i64),
     /// The coarsest resolution of what was learnt.
     resolution: Resolution,
 }
@@ -74,6 +76,7 @@ impl Delays {
             cost: unlearnt(),
             overdue: [0; BUCKETS],
             ordinary: (i64::MIN, i64::MAX),
+            hull: (0, 0),
             resolution: Resolution::Microsecond,
         }
     }
@@ -142,6 +145,11 @@ impl Delays {
         self.total >= SETTLED
     }
 
+    /// The shortest and the longest delay, but for the rarest, if that many pairs are known.
+    pub(super) fn hull(&self, enough: u32) -> Option<(i64, i64)> {
+        (self.total >= enough).then_some(self.hull)
+    }
+
     /// The middle delay in microseconds, once enough pairs are known.
     pub(super) fn median(&self) -> Option<i64> {
         (self.total >= ENOUGH).then(|| lower_bound(self.quantile(0.5)))
@@ -181,6 +189,8 @@ impl Delays {
         }
         self.until_rebuilt = (self.total / 3).max(ENOUGH);
         self.ordinary = self.find_ordinary();
+        let end = |bucket: usize| lower_bound((bucket + 1).min(BUCKETS - 1));
+        self.hull = (lower_bound(self.quantile(0.005)), end(self.quantile(0.995)));
 
         // Neighbours lend each other a part, so that one bucket's chance emptiness is no verdict.
         let total = to_f32(self.total);

@@ -6,10 +6,12 @@ use std::time::Duration;
 use indexmap::IndexSet;
 
 use super::claim::Claim;
+use super::connections::Connections;
 use super::decide::nothing;
+use super::exchange::{Exchanges, low};
 use super::habits::{Habits, NONE};
-use super::outstanding::Outstanding;
-use super::server::{ByCertainty, Server};
+use super::outstanding::{NIL, Outstanding, put};
+use super::server::{ByCertainty, Server, Shape};
 use super::view::View;
 use super::{Certainty, Counts, Decided, Line, Reason, Record, ServerId, Settings, Verdict};
 use crate::addr::ServerAddr;
@@ -27,6 +29,8 @@ pub struct Attributor<T> {
     last_server: Option<ServerId>,
     pub(super) states: Vec<Server>,
     pub(super) outstanding: Outstanding,
+    pub(super) exchanges: Exchanges,
+    pub(super) connections: Connections,
     pub(super) habits: Habits,
     pub(super) view: View,
     pub(super) claim: Claim,
@@ -36,11 +40,14 @@ pub struct Attributor<T> {
     /// Verdicts on lines that were decided together with an older one.
     early: Vec<Verdict>,
     free_early: Vec<u32>,
+    /// Lines that are in no group before they are decided.
+    late: Vec<Line>,
+    free_late: Vec<u32>,
     pub(super) now: Timestamp,
     /// Whether mappings of either cut were ever seen.
     seen: [bool; 2],
     finished: bool,
-    counts: Counts,
+    pub(super) counts: Counts,
 }
 
 /// A server address that the engine keeps.
@@ -73,6 +80,8 @@ pub(super) enum State {
     Direct,
     /// It was decided together with an older one; the verdict's place.
     Early(u32),
+    /// What it is compared by is only known when it is decided; the line's place.
+    Late(u32),
 }
 
 /// What a held line says about who asked.
@@ -83,6 +92,10 @@ pub(super) struct Asked {
     sender: Option<u32>,
     /// Or [`NONE`].
     pub(super) user_agent: u32,
+    /// The lower 32 bits of what was sent.
+    pub(super) bytes: Option<u32>,
+    /// Or 0.
+    pub(super) status: u16,
     pub(super) resolution: Resolution,
 }
 
@@ -99,11 +112,15 @@ impl<T> Attributor<T> {
             last_server: None,
             states: Vec::new(),
             outstanding: Outstanding::new(),
+            exchanges: Exchanges::default(),
+            connections: Connections::default(),
             habits: Habits::new(),
             view: View::default(),
             claim: Claim::default(),
             early: Vec::new(),
             free_early: Vec::new(),
+            late: Vec::new(),
+            free_late: Vec::new(),
             held: VecDeque::new(),
             first_held: 1,
             now: Timestamp::MIN,
@@ -147,23 +164,40 @@ impl<T> Attributor<T> {
 
     /// Takes a mapping. Mappings may come in any order; nearly sorted is best.
     pub fn mapping(&mut self, record: Record) {
+        if record.exchange.is_some() {
+            return self.note_exchange(&record);
+        }
         self.counts.mappings += 1;
         let server = record.server.0;
-        let Some(state) = self.states.get_mut(server as usize) else {
+        let (Some(state), Some(request)) = (self.states.get_mut(server as usize), record.request)
+        else {
             self.counts.evicted += 1;
             return;
         };
         state.coarsest = state.coarsest.max(record.resolution);
-        self.seen[place(record.cut)] = true;
-        let group = self.outstanding.find_or_add(key(server, record.cut, record.request), server);
-        self.outstanding.add(group, record.client, (record.time, record.resolution));
-        let members = self.outstanding.group(group);
-        if members.lines >= members.mappings {
-            self.states[server as usize].short -= 1;
-        }
+        state.is_known = true;
+        self.seen[usize::from(record.cut != Cut::Short)] = true;
+        let group = self.outstanding.find_or_add(key(server, record.cut, request), server);
+        self.remember(group, &record, NIL);
+    }
+
+    /// A mapping joins a group.
+    pub(super) fn remember(&mut self, group: u32, record: &Record, facts: u32) -> u32 {
+        let time = (record.time, record.resolution);
+        let mapping = self.outstanding.add(group, record.client, time, facts);
+        self.fill_want(group);
         while self.outstanding.len() > self.settings.max_mappings.max(1) {
             self.forget_oldest();
             self.counts.evicted += 1;
+        }
+        mapping
+    }
+
+    /// A mapping has joined a group: perhaps a line had none before.
+    pub(super) fn fill_want(&mut self, group: u32) {
+        let members = self.outstanding.group(group);
+        if members.lines >= members.mappings {
+            self.states[members.server as usize].short -= 1;
         }
     }
 
@@ -177,8 +211,15 @@ impl<T> Attributor<T> {
         let mut decision = State::Unreadable;
         if let Some(state) = self.states.get_mut(server as usize) {
             state.held += 1;
+            if state.has_exchanges {
+                self.learn_shape(&line);
+            }
+            let state = &mut self.states[server as usize];
+            let by_port = line.peer_port.is_some() && !self.connections.is_empty();
             if line.sender.is_some_and(|sender| state.senders.is_direct(sender)) {
                 decision = State::Direct;
+            } else if by_port || !state.is_known {
+                decision = State::Late(put(&mut self.late, &mut self.free_late, line));
             } else if let Some(group) = self.group_of(&line) {
                 self.enter_group(group);
                 decision = State::Waits(group);
@@ -189,15 +230,24 @@ impl<T> Attributor<T> {
             server,
             sender: line.sender,
             user_agent,
+            bytes: line.bytes.map(low),
+            status: line.status.unwrap_or(0),
             resolution: line.resolution,
         };
         self.held.push_back(Held { payload, asked, state: decision, next: LAST });
     }
 
-    /// The group a line waits in. Where mappings of both cuts were seen, and only the group under
-    /// the other cut has any, it is that one.
-    fn group_of(&mut self, line: &Line) -> Option<u32> {
+    /// The group a line waits in. Where our own balancer and others were seen, or mappings of both
+    /// cuts, and only the group of the one kind has any, it is that one.
+    pub(super) fn group_of(&mut self, line: &Line) -> Option<u32> {
         let server = line.server.0;
+        if let Some(own) = self.exchange_key_of(line) {
+            let has_mappings = |group| self.outstanding.group(group).mappings > 0;
+            let others = self.seen != [false; 2];
+            if !others || self.outstanding.find(own).is_some_and(has_mappings) {
+                return Some(self.exchange_group(own, server));
+            }
+        }
         let long = line.long.map(|request| key(server, Cut::Long, request));
         let short = line.short.map(|request| key(server, Cut::Short, request));
         let (first, second) = match (long, short) {
@@ -231,6 +281,21 @@ impl<T> Attributor<T> {
         members.last_line = number;
     }
 
+    /// The oldest held line joins a group as its first.
+    pub(super) fn enter_group_first(&mut self, group: u32) {
+        let members = self.outstanding.group_mut(group);
+        members.lines += 1;
+        if members.lines > members.mappings {
+            self.states[members.server as usize].short += 1;
+        }
+        if members.lines == 1 {
+            (members.last_line, self.held[0].next) = (self.first_held, LAST);
+        } else {
+            self.held[0].next = members.first_line;
+        }
+        members.first_line = self.first_held;
+    }
+
     /// The first line of a group leaves it: it is decided.
     pub(super) fn leave_group(&mut self, group: u32, next: u64) {
         let members = self.outstanding.group_mut(group);
@@ -243,11 +308,23 @@ impl<T> Attributor<T> {
 
     /// The first line of a group and a mapping leave it together: the one explains the other.
     pub(super) fn consume(&mut self, group: u32, mapping: u32, next: u64) {
+        self.count_used();
+        self.forget_facts(mapping);
         self.outstanding.remove(mapping);
         let members = self.outstanding.group_mut(group);
         members.lines -= 1;
         members.first_line = next;
         self.outstanding.note_if_empty(group);
+    }
+
+    /// How many connections are remembered.
+    pub(super) fn most_connections(&self) -> usize {
+        self.settings.max_mappings.max(1)
+    }
+
+    /// A mapping has explained a line.
+    pub(super) fn count_used(&mut self) {
+        self.counts.used += 1;
     }
 
     /// Keeps the verdict on a line that does not come out yet.
@@ -285,6 +362,7 @@ impl<T> Attributor<T> {
     /// Takes a mapping out, whatever for.
     pub(super) fn take(&mut self, mapping: u32) {
         let group = self.outstanding.group_of(mapping);
+        self.forget_facts(mapping);
         self.outstanding.remove(mapping);
         let members = self.outstanding.group(group);
         let short = &mut self.states[members.server as usize].short;
@@ -308,6 +386,11 @@ impl<T> Attributor<T> {
             State::Early(place) => {
                 self.free_early.push(place);
                 self.early[place as usize]
+            }
+            State::Late(place) => {
+                self.free_late.push(place);
+                let line = self.late[place as usize];
+                self.decide_late(&line)
             }
         };
         let Held { payload, asked, .. } = self.held.pop_front()?;
@@ -393,7 +476,6 @@ impl<T> Attributor<T> {
 
     fn count(&mut self, asked: &Asked, verdict: Verdict, missing: bool) {
         let explained = verdict.client.is_some() && verdict.reason != Reason::Neighbour;
-        self.counts.used += u64::from(explained);
         let Some(state) = self.states.get_mut(asked.server as usize) else {
             self.counts.none += 1;
             return;
@@ -404,22 +486,37 @@ impl<T> Attributor<T> {
             return;
         }
         state.note_missing(missing);
+        let misses_most = missing && state.has_exchanges && state.misses_most();
         if let Some(sender) = asked.sender {
             state.senders.learn(sender, explained);
         }
-    }
-}
-
-const fn place(cut: Cut) -> usize {
-    match cut {
-        Cut::Short => 0,
-        Cut::Long => 1,
+        if misses_most {
+            self.narrow(asked.server, Shape::LEAST);
+        }
     }
 }
 
 /// A request at a server under a cut, as one number: different ones collide once in 2^64.
 fn key(server: u32, cut: Cut, request: Fingerprint) -> u64 {
-    let salt = (u64::from(server) << 1 | place(cut) as u64).wrapping_add(1);
-    let mixed = request.get() ^ salt.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let place = u64::from(cut != Cut::Short);
+    let salt = (u64::from(server) << 1 | place).wrapping_add(1);
+    mixed_key(salt, request.get())
+}
+
+/// The same of a request by its first line and those headers that its server logs, 0 for the others.
+pub(super) fn exchange_key(
+    server: u32,
+    request: Fingerprint,
+    shape: Shape,
+    (agent, referer): (u32, u32),
+) -> u64 {
+    let agent = if shape.agent { agent } else { 0 };
+    let referer = if shape.referer { referer } else { 0 };
+    let headers = (u64::from(agent) << 32 | u64::from(referer)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed_key(!u64::from(server), request.get() ^ (headers ^ headers >> 31))
+}
+
+fn mixed_key(salt: u64, request: u64) -> u64 {
+    let mixed = request ^ salt.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93)
 }

@@ -10,6 +10,10 @@
 //! - `decide`: who asked: the only one who could have, or by one of the following two.
 //! - `claim`: a line of a group by itself, where it is plain which mapping is its own.
 //! - `view`: the lines and mappings of a group side by side, where it is not.
+//! - `port`: a line that names the balancer's own port, by `connections`: who stood behind it when.
+//! - `exchange`: what our own balancer's records say beyond client and request.
+//! - `coarse`: how long after its end an exchange is logged, where stamps are whole seconds.
+//! - `note`: what is made of each of them.
 //! - `outstanding`: which mappings wait for a line and which lines for a decision, found in O(1).
 //! - `assign`: which line takes which mapping, for the group and not line by line.
 //! - `delays`, `habits`: what certain pairs teach about the others: how long a server takes, and
@@ -17,12 +21,17 @@
 
 mod assign;
 mod claim;
+mod coarse;
+mod connections;
 mod decide;
 mod delays;
 mod engine;
+mod exchange;
 mod habits;
+mod note;
 pub mod offset;
 mod outstanding;
+mod port;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -34,13 +43,14 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::access::AccessLine;
+use crate::access::{AccessLine, Span};
 use crate::addr::ClientAddr;
-use crate::mapping::Mapping;
+use crate::mapping::{Kind, Mapping};
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
 
 pub use self::engine::Attributor;
+pub use self::exchange::{Balancers, Exchange, Sizes};
 pub use self::server::ByCertainty;
 
 /// A server, as the [`Attributor`] numbers them.
@@ -97,27 +107,33 @@ pub struct Line {
     pub short: Option<Fingerprint>,
     /// The request's fingerprint under [`Cut::Long`].
     pub long: Option<Fingerprint>,
+    /// The request's fingerprint under [`Cut::Whole`], where it is longer than the others keep.
+    pub whole: Option<Fingerprint>,
     /// Hash of the client field as it was logged, by [`text_hash`]: the balancer, unless the line
     /// came past it.
     pub sender: Option<u32>,
     /// Hash of the User-Agent, likewise.
     pub user_agent: Option<u32>,
+    /// Hash of the Referer, likewise.
+    pub referer: Option<u32>,
     /// The response's status.
     pub status: Option<u16>,
     /// Bytes sent.
     pub bytes: Option<u64>,
     /// The peer's port.
     pub peer_port: Option<u16>,
+    /// Which request on its connection, from 1.
+    pub nth: Option<u32>,
 }
 
 /// Which fingerprints a driver needs: those that its spelling of mappings carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cuts {
-    /// Mapping files.
+    /// The classic mapping file's.
     Short,
-    /// Mapping datagrams.
+    /// Mapping datagrams'.
     Long,
-    /// Both.
+    /// Both, and so all that our own mapping file's need.
     Both,
 }
 
@@ -131,11 +147,14 @@ impl Line {
             resolution,
             short: None,
             long: None,
+            whole: None,
             sender: None,
             user_agent: None,
+            referer: None,
             status: None,
             bytes: None,
             peer_port: None,
+            nth: None,
         }
     }
 
@@ -149,18 +168,21 @@ impl Line {
         (time, resolution): (Timestamp, Resolution),
     ) -> Self {
         let request = |cut| parsed.request.fingerprint(text, cut);
-        let hash = |span: Option<crate::access::Span>| span.map(|span| text_hash(span.of(text)));
+        let hash = |span: Option<Span>| span.map(|span| logged_hash(span.of(text)));
         Self {
             server,
             time,
             resolution,
             short: if cuts == Cuts::Long { None } else { request(Cut::Short) },
             long: if cuts == Cuts::Short { None } else { request(Cut::Long) },
-            sender: hash(Some(parsed.client)),
+            whole: if cuts == Cuts::Short { None } else { parsed.request.whole(text) },
+            sender: Some(text_hash(parsed.client.of(text))),
             user_agent: hash(parsed.user_agent),
+            referer: if cuts == Cuts::Short { None } else { hash(parsed.referer) },
             status: parsed.status,
             bytes: parsed.bytes,
             peer_port: parsed.peer_port,
+            nth: parsed.nth,
         }
     }
 }
@@ -176,10 +198,12 @@ pub struct Record {
     pub time: Timestamp,
     /// How finely `time` is known.
     pub resolution: Resolution,
-    /// What was asked.
-    pub request: Fingerprint,
+    /// What was asked; `None` if nothing was, which only an [`Exchange`] may say.
+    pub request: Option<Fingerprint>,
     /// The rule `request` was made by.
     pub cut: Cut,
+    /// What our own balancer says beyond that.
+    pub exchange: Option<Exchange>,
 }
 
 impl Record {
@@ -190,15 +214,48 @@ impl Record {
         server: ServerId,
         (time, resolution): (Timestamp, Resolution),
     ) -> Option<Self> {
-        let request = mapping.request?;
-        Some(Self {
+        let (request, cut) = match (mapping.whole, mapping.request) {
+            (Some(hash), _) => (Some(Fingerprint::of_hash(hash)), Cut::Whole),
+            (None, Some(request)) => (Some(request.fingerprint()?), request.cut),
+            (None, None) => (None, Cut::Long),
+        };
+        let client = mapping.client;
+        request?;
+        Some(Self { server, client, time, resolution, request, cut, exchange: None })
+    }
+
+    /// Whether it is about a request that a line may be of.
+    #[must_use]
+    pub fn is_request(&self) -> bool {
+        self.exchange.is_none_or(|exchange| exchange.kind == Kind::Request)
+    }
+
+    /// From a mapping of our own balancer, whatever moment it is. `None` if it can't be of use.
+    #[must_use]
+    pub fn with_exchange(
+        mapping: &Mapping<'_>,
+        server: ServerId,
+        time: (Timestamp, Resolution),
+        balancers: &mut Balancers,
+    ) -> Option<Self> {
+        let Some(exchange) = Exchange::new(mapping, balancers) else {
+            return Self::new(mapping, server, time).filter(|_| mapping.kind == Kind::Request);
+        };
+        let (client, (time, resolution)) = (mapping.client, time);
+        let none = Self {
             server,
-            client: mapping.client,
+            client,
             time,
             resolution,
-            request: request.fingerprint()?,
-            cut: request.cut,
-        })
+            request: None,
+            cut: Cut::Long,
+            exchange: Some(exchange),
+        };
+        if mapping.kind != Kind::Request {
+            return Some(none);
+        }
+        let asked = Self::new(mapping, server, (time, resolution));
+        Some(asked.map_or(none, |asked| Self { exchange: Some(exchange), ..asked }))
     }
 }
 
@@ -207,6 +264,18 @@ impl Record {
 pub fn text_hash(text: &[u8]) -> u32 {
     let hash = xxh3_64(text);
     u32::try_from(hash >> 32).expect("the upper half has 32 bits")
+}
+
+/// The same of a header's text as web servers log it, escaped.
+fn logged_hash(text: &[u8]) -> u32 {
+    if memchr::memchr(b'\\', text).is_none() { text_hash(text) } else { unescaped_hash(text) }
+}
+
+#[cold]
+fn unescaped_hash(text: &[u8]) -> u32 {
+    let mut buf = vec![0; text.len()];
+    let len = crate::request::unescape(text, &mut buf);
+    text_hash(&buf[..len])
 }
 
 /// A line's outcome.
@@ -229,6 +298,8 @@ pub struct Verdict {
 /// What a choice rests on, or why there was none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
+    /// The line names the balancer's own port, and that was this client's connection.
+    Port,
     /// The only mapping with this request at this server.
     Only,
     /// Several mappings, all of one client.
@@ -259,6 +330,7 @@ impl Reason {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Port => "port",
             Self::Only => "only",
             Self::SameClient => "same-client",
             Self::Order => "order",

@@ -43,12 +43,19 @@ pub(super) struct Waiting {
     /// Its client's usual User-Agent, once that was looked up and known.
     pub(super) usual: u32,
     group: u32,
+    /// What is known of its exchange, or [`NIL`].
+    pub(super) facts: u32,
     links: Links,
     /// Which of those that had this place it is.
     life: u32,
 }
 
 impl Waiting {
+    /// Whether its exchange has not ended, or nobody said so.
+    pub(super) const fn is_pending(&self) -> bool {
+        self.facts != NIL && self.stale
+    }
+
     /// The mapping after it in its group, or [`NIL`].
     pub(super) const fn after(&self) -> u32 {
         self.links.after
@@ -95,6 +102,8 @@ pub(super) struct Group {
     pub(super) last_line: u64,
     /// Whether its mappings may be of different clients.
     pub(super) mixed: bool,
+    /// Whether its mappings have facts.
+    pub(super) of_exchanges: bool,
 }
 
 impl Group {
@@ -170,6 +179,7 @@ impl Outstanding {
             first_line: 0,
             last_line: 0,
             mixed: false,
+            of_exchanges: false,
         };
         let index = put(&mut self.groups, &mut self.free_groups, group);
         self.table.insert_unique(key, (key, index), |&(key, _)| key);
@@ -234,7 +244,8 @@ impl Outstanding {
         group: u32,
         client: ClientAddr,
         (time, resolution): (Timestamp, Resolution),
-    ) {
+        facts: u32,
+    ) -> u32 {
         let waiting = Waiting {
             client,
             resolution,
@@ -245,6 +256,7 @@ impl Outstanding {
             tag: Tag::of(client),
             usual: NONE,
             group,
+            facts,
             links: UNLINKED,
             life: self.lives,
         };
@@ -256,23 +268,18 @@ impl Outstanding {
             self.order.retain(|arrival| arrival.is_alive(slab));
         }
 
+        if facts != NIL {
+            self.add_pending(index);
+            return index;
+        }
         let members = &mut self.groups[group as usize];
-        let fresh = members.fresh;
         if members.mappings == 0 {
             members.fresh = Ends { first: index, last: index };
             members.mappings = 1;
-            return;
+            return index;
         }
-        let mut behind = fresh.last;
-        for _ in 0..REORDER {
-            if behind == NIL || self.get(behind).time <= time {
-                break;
-            }
-            behind = self.get(behind).before();
-        }
-        let fresh = self.link(index, behind, fresh);
+        self.link_by_time(index);
         let members = &mut self.groups[group as usize];
-        members.fresh = fresh;
         members.mappings += 1;
         if !members.mixed {
             let Links { before, after } = self.slab[index as usize].links;
@@ -281,6 +288,75 @@ impl Outstanding {
             let same = neighbour != NIL && self.get(neighbour).client == client;
             self.groups[group as usize].mixed = !same;
         }
+        index
+    }
+
+    /// A mapping whose exchange has not ended is set aside until then.
+    fn add_pending(&mut self, index: u32) {
+        let Waiting { group, client, .. } = self.slab[index as usize];
+        let Group { fresh, stale, mappings, .. } = self.groups[group as usize];
+        let neighbour = if stale.last == NIL { fresh.last } else { stale.last };
+        let differs = mappings > 0 && self.get(neighbour).client != client;
+        let stale = self.link(index, stale.last, stale);
+        self.slab[index as usize].stale = true;
+        let members = &mut self.groups[group as usize];
+        members.stale = stale;
+        members.mappings += 1;
+        members.mixed |= differs;
+    }
+
+    /// A mapping's exchange has ended at that time: so it is ordered by it from now on.
+    pub(super) fn end(&mut self, mapping: u32, time: Timestamp) {
+        let Waiting { group, stale, .. } = self.slab[mapping as usize];
+        let members = &self.groups[group as usize];
+        let ends = if stale { members.stale } else { members.fresh };
+        let ends = self.unlink(mapping, ends);
+        let members = &mut self.groups[group as usize];
+        *(if stale { &mut members.stale } else { &mut members.fresh }) = ends;
+        let waiting = &mut self.slab[mapping as usize];
+        (waiting.time, waiting.stale) = (time, false);
+        self.link_by_time(mapping);
+    }
+
+    /// Links a mapping into its group's order.
+    fn link_by_time(&mut self, index: u32) {
+        let Waiting { group, time, .. } = self.slab[index as usize];
+        let fresh = self.groups[group as usize].fresh;
+        let mut behind = fresh.last;
+        for _ in 0..REORDER {
+            if behind == NIL || self.get(behind).time <= time {
+                break;
+            }
+            behind = self.get(behind).before();
+        }
+        let fresh = self.link(index, behind, fresh);
+        self.groups[group as usize].fresh = fresh;
+    }
+
+    /// Moves a mapping to another group, where it waits as one whose exchange has not ended unless that
+    /// is said anew.
+    pub(super) fn move_to(&mut self, mapping: u32, group: u32) {
+        let Waiting { group: from, stale, .. } = self.slab[mapping as usize];
+        let members = &self.groups[from as usize];
+        let ends = if stale { members.stale } else { members.fresh };
+        let ends = self.unlink(mapping, ends);
+        let members = &mut self.groups[from as usize];
+        *(if stale { &mut members.stale } else { &mut members.fresh }) = ends;
+        members.mappings -= 1;
+        members.mixed &= members.mappings > 1;
+        self.slab[mapping as usize].group = group;
+        self.add_pending(mapping);
+    }
+
+    /// All mappings of a server that have facts.
+    pub(super) fn with_facts(&self, server: u32) -> Vec<u32> {
+        let alive = self.order.iter().filter(|arrival| arrival.is_alive(&self.slab));
+        let mappings = alive.map(|arrival| arrival.mapping);
+        let is_one = |&mapping: &u32| {
+            let waiting = self.get(mapping);
+            waiting.facts != NIL && self.group(waiting.group).server == server
+        };
+        mappings.filter(is_one).collect()
     }
 
     /// Forgets a mapping. Its group stays, even if empty.
@@ -408,7 +484,7 @@ impl Outstanding {
 }
 
 /// Puts a value into a free place of a slab, or a new one.
-fn put<V>(slab: &mut Vec<V>, free: &mut Vec<u32>, value: V) -> u32 {
+pub(super) fn put<V>(slab: &mut Vec<V>, free: &mut Vec<u32>, value: V) -> u32 {
     if let Some(index) = free.pop() {
         slab[index as usize] = value;
         return index;
@@ -425,7 +501,7 @@ mod tests {
     fn add(outstanding: &mut Outstanding, group: u32, client: u8, seconds: i64) {
         let client = ClientAddr::Ip([192, 0, 2, client].into());
         let time = (Timestamp::from_seconds(seconds), Resolution::Second);
-        outstanding.add(group, client, time);
+        outstanding.add(group, client, time, NIL);
     }
 
     fn seconds(outstanding: &Outstanding, group: u32) -> Vec<i64> {
@@ -462,6 +538,29 @@ mod tests {
             outstanding.remove(any);
         }
         assert_eq!(outstanding.len(), 0);
+    }
+
+    #[test]
+    fn mappings_with_facts_stand_in_the_order_in_which_their_exchanges_end() {
+        let mut outstanding = Outstanding::new();
+        let (group, client) = (outstanding.find_or_add(7, 0), ClientAddr::Unix);
+        let add = |outstanding: &mut Outstanding, second| {
+            let time = (Timestamp::from_seconds(second), Resolution::Microsecond);
+            outstanding.add(group, client, time, 0)
+        };
+        let [a, b, c] = [1, 2, 3].map(|second| add(&mut outstanding, second));
+        assert_eq!(seconds(&outstanding, group), [3, 2, 1], "none has ended");
+        outstanding.end(c, Timestamp::from_seconds(4));
+        outstanding.end(a, Timestamp::from_seconds(6));
+        assert_eq!(seconds(&outstanding, group), [4, 6, 2]);
+        outstanding.end(b, Timestamp::from_seconds(5));
+        assert_eq!(seconds(&outstanding, group), [4, 5, 6]);
+        let other = outstanding.find_or_add(8, 0);
+        outstanding.move_to(a, other);
+        assert_eq!(seconds(&outstanding, group), [4, 5]);
+        assert_eq!((outstanding.group_of(a), outstanding.only(other)), (other, a));
+        assert_eq!(outstanding.with_facts(0).len(), 3);
+        assert!(!outstanding.group(group).mixed);
     }
 
     #[test]

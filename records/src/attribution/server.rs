@@ -2,6 +2,7 @@
 
 use super::Certainty;
 use super::delays::Delays;
+use super::exchange::Agreement;
 use crate::addr::ClientAddr;
 use crate::time::{Resolution, Timestamp};
 
@@ -11,6 +12,9 @@ const MISSING_LIMIT: i64 = 5_000;
 
 /// And beyond which it is said to miss any.
 const MISSING_AT_ALL: i64 = 500;
+
+/// And beyond which something is wrong with what lines and mappings are compared by.
+const MISSING_MOST: i64 = 300_000;
 
 /// The part by which each line moves the share of lines without a mapping.
 const MISSING_MEMORY: i64 = 256;
@@ -27,6 +31,11 @@ pub(super) struct Server {
     pub(super) turns: Turns,
     pub(super) senders: Senders,
     pub(super) neighbours: Neighbours,
+    pub(super) agreement: Agreement,
+    pub(super) shape: Shape,
+    /// Whether any mapping was seen, and whether one of an exchange was.
+    pub(super) is_known: bool,
+    pub(super) has_exchanges: bool,
     /// The coarsest stamp of a mapping so far.
     pub(super) coarsest: Resolution,
     /// Lines without a mapping per million, a moving average.
@@ -45,6 +54,10 @@ impl Server {
             turns: TURNS,
             senders: Senders::default(),
             neighbours: Neighbours { slots: Vec::new() },
+            agreement: Agreement::new(),
+            shape: Shape { agent: true, referer: true },
+            is_known: false,
+            has_exchanges: false,
             coarsest: Resolution::Microsecond,
             missing: 0,
             short: 0,
@@ -69,10 +82,31 @@ impl Server {
         self.missing > MISSING_AT_ALL || self.short > 0
     }
 
+    /// Whether so many lines find nothing that the headers they log may not be those that were sent.
+    pub(super) fn misses_most(&self) -> bool {
+        self.missing > MISSING_MOST
+    }
+
     /// What it costs to leave a line without a client: less where mappings are often missing.
     pub(super) fn unmatched_cost(&self) -> i64 {
         let octaves = i64::from((self.missing.max(1_000) / 1_000).ilog2());
         UNMATCHED - octaves * UNMATCHED_STEP
+    }
+}
+
+/// Which headers a server logs as they were sent: what was asked with others is another request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) agent: bool,
+    pub(super) referer: bool,
+}
+
+impl Shape {
+    pub(super) const LEAST: Self = Self { agent: false, referer: false };
+
+    /// What of it a line has, too.
+    pub(super) const fn of(self, agent: bool, referer: bool) -> Self {
+        Self { agent: self.agent && agent, referer: self.referer && referer }
     }
 }
 

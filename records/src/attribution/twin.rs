@@ -69,8 +69,9 @@ fn engine(events: &[Event], settings: Settings) -> (Vec<Decided<usize>>, super::
                 client: client(number),
                 time: now,
                 resolution: Resolution::Microsecond,
-                request: request(event.url),
+                request: Some(request(event.url)),
                 cut: Cut::Long,
+                exchange: None,
             }),
             What::Line => engine.line(line(server, event.url, now), number),
         }

@@ -2,10 +2,10 @@
 //! other: for groups in which no line can be decided by itself.
 
 use super::assign::{Costs, FREE, MAX_LINES, MAX_MAPPINGS, Other};
-use super::decide::{nothing, weight};
+use super::decide::{ODD, nothing, weight};
 use super::engine::{Asked, Attributor, LAST};
 use super::habits::{CERTAIN, Fit, Rarity, Tag};
-use super::outstanding::{Group, Waiting};
+use super::outstanding::{Group, NIL, Waiting};
 use super::{Certainty, Reason, Verdict};
 use crate::addr::ClientAddr;
 use crate::time::{Resolution, Timestamp};
@@ -19,6 +19,12 @@ const AT_ONCE: usize = 6;
 
 /// Cost of skipping a mapping: one in some hundred is never answered.
 const SKIPPED: i64 = 3_000;
+
+/// Cost of two lines that come in another order than their exchanges ended in.
+const CROSSED: i64 = 2_500;
+
+/// Cost of an exchange that nobody has seen the end of: that record may be lost.
+const PENDING: i64 = 4_000;
 
 /// How little the User-Agents of two pairs may cost, and how much more the other way round, for it to
 /// be plain which is whose.
@@ -59,6 +65,8 @@ struct Column {
     time: Timestamp,
     resolution: Resolution,
     tainted: bool,
+    /// What is known of its exchange, or [`NIL`].
+    facts: u32,
     /// Set aside before: to skip it once more is no surprise.
     given_up: bool,
     standing: Standing,
@@ -133,7 +141,10 @@ impl<T> Attributor<T> {
         if delays.is_settled() {
             self.look_at_mappings(group, view, |waiting| {
                 let delay = asked.time.micros_since(waiting.time);
-                delay <= 0 || !delays.is_unusual(delay)
+                match waiting.facts {
+                    NIL => delay <= 0 || !delays.is_unusual(delay),
+                    _ => delay <= 0 || waiting.is_pending() || !self.is_unusual_end(&asked, delay),
+                }
             });
         }
         if view.columns.is_empty() {
@@ -165,8 +176,7 @@ impl<T> Attributor<T> {
                 break;
             }
             let waiting = self.outstanding.get(mapping);
-            let time = (waiting.time, waiting.resolution);
-            if self.is_impossible(time, &latest) || !suits(waiting) {
+            if self.cannot_be(waiting, &latest) || !suits(waiting) {
                 continue;
             }
             view.columns.push(Column {
@@ -176,6 +186,7 @@ impl<T> Attributor<T> {
                 time: waiting.time,
                 resolution: waiting.resolution,
                 tainted: waiting.tainted,
+                facts: waiting.facts,
                 given_up: waiting.stale,
                 standing: Standing::RuledOut,
             });
@@ -192,8 +203,9 @@ impl<T> Attributor<T> {
         let horizon = self.horizon(group, view);
         let View { rows, columns, costs, rarities, .. } = view;
         let state = &self.states[rows[0].asked.server as usize];
-        let other =
-            Other { unmatched: state.unmatched_cost(), crossed: state.turns.crossing_cost() };
+        let of_exchanges = self.outstanding.group(group).of_exchanges;
+        let crossed = if of_exchanges { CROSSED } else { state.turns.crossing_cost() };
+        let other = Other { unmatched: state.unmatched_cost(), crossed };
         let skips = columns.iter().map(|column| if column.given_up { 0 } else { SKIPPED });
         costs.reset(rows.len(), skips, other);
         rarities.clear();
@@ -217,7 +229,12 @@ impl<T> Attributor<T> {
             for row in near {
                 let (Row { asked, .. }, rarity) = (&rows[row], &rarities[row]);
                 let delay = asked.time.micros_since(column.time);
-                if self.is_impossible((column.time, column.resolution), asked) {
+                if self.cannot_be(self.outstanding.get(column.mapping), asked) {
+                    continue;
+                }
+                if column.facts != NIL {
+                    let waited = horizon.micros_since(column.time);
+                    costs.set(row, place, self.cost_of_exchange(column, asked, waited));
                     continue;
                 }
                 if delay != last_delay {
@@ -226,6 +243,22 @@ impl<T> Attributor<T> {
                 costs.set(row, place, last_cost - saved + i64::from(known.cost(rarity)));
             }
         }
+    }
+
+    /// What it costs that a line is of an exchange.
+    fn cost_of_exchange(&self, column: &Column, asked: &Asked, waited: i64) -> i64 {
+        let facts = self.exchanges.get(column.facts);
+        let state = &self.states[asked.server as usize];
+        let delay = asked.time.micros_since(column.time);
+        let delay = if !facts.ended {
+            PENDING
+        } else if asked.resolution == Resolution::Second {
+            let span = self.span_of_ends(asked);
+            span.cost(delay) - span.saved(waited)
+        } else {
+            state.delays.cost(delay) - state.delays.saved(waited)
+        };
+        delay + state.agreement.cost(facts, asked)
     }
 
     /// Until when all lines of a group are in view: now, or where there are too many of them the
@@ -275,8 +308,12 @@ impl<T> Attributor<T> {
             if column.standing == Standing::Taken {
                 continue;
             }
-            let possible = !self.is_impossible((column.time, column.resolution), &asked)
-                && self.is_ordinary(asked.server, asked.time.micros_since(column.time));
+            let possible = if column.facts == NIL {
+                !self.is_impossible((column.time, column.resolution), &asked)
+                    && self.is_ordinary(asked.server, asked.time.micros_since(column.time))
+            } else {
+                self.may_be_of_exchange(column, &asked)
+            };
             column.standing = if possible { Standing::Possible } else { Standing::RuledOut };
             if possible {
                 total += 1;
@@ -286,10 +323,10 @@ impl<T> Attributor<T> {
         same &= view.columns[chosen].standing == Standing::Possible;
         let fit = self.habits.fit(tag, asked.user_agent);
         let state = &self.states[asked.server as usize];
+        let of_exchange = view.columns[chosen].facts != NIL;
         let doubt = lines > mappings
             || tainted
-            || fit == Fit::Other
-            || state.delays.is_unusual(delay)
+            || (!of_exchange && (fit == Fit::Other || state.delays.is_unusual(delay)))
             || state.misses_mappings();
 
         let (certainty, reason, probability) = match (same, doubt) {
@@ -304,6 +341,9 @@ impl<T> Attributor<T> {
         };
         let weight = u8::try_from(probability * u16::from(CERTAIN) / 1_100).unwrap_or(0);
         match (certainty, reason) {
+            (Certainty::Certain, _) if of_exchange => {
+                self.learn_exchange(mapping, &asked);
+            }
             (Certainty::Certain, _) => self.habits.learn(tag, asked.user_agent, CERTAIN),
             (_, Reason::UserAgent) if probability >= 900 => self.learn(mapping, &asked, weight),
             _ => self.habits.learn(tag, asked.user_agent, weight),
@@ -320,6 +360,16 @@ impl<T> Attributor<T> {
             delay: Some(delay),
             probability,
         }
+    }
+
+    /// Whether nothing speaks against it that a line is of an exchange.
+    fn may_be_of_exchange(&self, column: &Column, asked: &Asked) -> bool {
+        let facts = self.exchanges.get(column.facts);
+        let state = &self.states[asked.server as usize];
+        let delay = asked.time.micros_since(column.time);
+        !self.cannot_be(self.outstanding.get(column.mapping), asked)
+            && (!facts.ended || !self.is_unusual_end(asked, delay))
+            && state.agreement.cost(facts, asked) <= ODD
     }
 
     /// One of several was preferred: those that could have been are tainted, those before it have

@@ -18,7 +18,8 @@
 //! | 13, 14, 15 | bytes of the response: head, body, body as it was framed |
 //! | 16, 17 | bytes of the connection: to the server, to the client |
 //! | 18, 19, 20 | hashes of User-Agent, Referer and Host, as [`crate::attribution::text_hash`] makes them, in hex |
-//! | 21 … | the request to the end of the line, at most 800 bytes of it |
+//! | 21 | hash of the whole request if it is longer than 800 bytes, in hex |
+//! | 22 … | the request to the end of the line, at most 800 bytes of it |
 //!
 //! In paths and requests, bytes that are no printable ASCII, and the backslash, are written `\xNN`; so is
 //! a space in a path.
@@ -70,6 +71,7 @@ impl<'a> Mapping<'a> {
             user_agent: columns.read(MappingErrorKind::Column, optional(hex))?,
             referer: columns.read(MappingErrorKind::Column, optional(hex))?,
             host: columns.read(MappingErrorKind::Column, optional(hex))?,
+            whole: columns.read(MappingErrorKind::Column, optional(long_hex))?,
             ..Self::new(client, server)
         };
         let request = match bare.get(columns.at..) {
@@ -119,7 +121,10 @@ impl<'a> Mapping<'a> {
                 None => out.extend_from_slice(b" -"),
             }
         }
-        out.push(b' ');
+        match self.whole {
+            Some(hash) => write!(out, " {hash:016x} ").expect(VEC),
+            None => out.extend_from_slice(b" - "),
+        }
         self.write_request(out);
         out.push(b'\n');
     }
@@ -205,6 +210,12 @@ fn hex(column: &[u8]) -> Option<u32> {
         return None;
     }
     column.iter().try_fold(0, |value, &digit| Some(value << 4 | char::from(digit).to_digit(16)?))
+}
+
+/// Sixteen hex digits.
+fn long_hex(column: &[u8]) -> Option<u64> {
+    let (high, low) = column.split_at_checked(8)?;
+    Some(u64::from(hex(high)?) << 32 | u64::from(hex(low)?))
 }
 
 /// `seconds.micros`

@@ -6,6 +6,7 @@
 
 pub mod classic;
 pub mod line;
+pub mod origins;
 pub mod packet;
 
 use std::fmt;
@@ -38,6 +39,9 @@ pub struct Mapping<'a> {
     pub nth: Option<u32>,
     /// The request's first line.
     pub request: Option<RequestText<'a>>,
+    /// Hash of the whole of a first line that `request` does not hold wholly: see
+    /// [`Fingerprint::of_whole`].
+    pub whole: Option<u64>,
     /// Of the User-Agent header, as [`crate::attribution::text_hash`] makes it.
     pub user_agent: Option<u32>,
     /// Of the Referer header, likewise.
@@ -85,6 +89,7 @@ impl<'a> Mapping<'a> {
             connection: None,
             nth: None,
             request: None,
+            whole: None,
             user_agent: None,
             referer: None,
             host: None,

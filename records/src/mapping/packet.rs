@@ -53,6 +53,7 @@ mod flag {
     pub(super) const TO_SERVER: u32 = 1 << 18;
     pub(super) const TO_CLIENT: u32 = 1 << 19;
     pub(super) const REQUEST: u32 = 1 << 20;
+    pub(super) const WHOLE: u32 = 1 << 21;
     /// Flags that a reader has to know.
     pub(super) const MUST_KNOW: u32 = 0xFF00_0000;
 }
@@ -212,6 +213,7 @@ pub fn write_record(mapping: &Mapping<'_>, out: &mut Vec<u8>) {
         fact(flag::REQUEST, Some(&u16::try_from(bytes.len()).unwrap_or(0).to_le_bytes()));
         fact(flag::REQUEST, Some(bytes));
     }
+    fact(flag::WHOLE, eight(mapping.whole).as_ref().map(|bytes| &bytes[..]));
     let len = u16::try_from(out.len() - start - 2).unwrap_or(u16::MAX);
     out[start..start + 2].copy_from_slice(&len.to_le_bytes());
     out[start + 2..start + 6].copy_from_slice(&flags.to_le_bytes());
@@ -312,6 +314,7 @@ fn facts(input: &[u8]) -> IResult<&[u8], Option<Mapping<'_>>, ()> {
     let (input, to_server) = fact(input, has(flag::TO_SERVER), le_u64)?;
     let (input, to_client) = fact(input, has(flag::TO_CLIENT), le_u64)?;
     let (input, request) = fact(input, has(flag::REQUEST), length_data(le_u16))?;
+    let (input, whole) = fact(input, has(flag::WHOLE), le_u64)?;
     let time = time.map(|time| (Timestamp::from_micros(time), Resolution::Microsecond));
     let request = request.map(|bytes: &[u8]| RequestText::raw(bytes, Cut::Long));
     let mapping = Mapping {
@@ -323,6 +326,7 @@ fn facts(input: &[u8]) -> IResult<&[u8], Option<Mapping<'_>>, ()> {
         connection,
         nth,
         request,
+        whole,
         user_agent,
         referer,
         host,

@@ -19,7 +19,7 @@ const SPAN: i64 = 10_000_000;
 /// arrival; what the quickest of the last seconds took is at least the difference of the clocks.
 /// Whatever a shipment took beyond that, it waited somewhere.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     /// The least that passed, now and in the span before.
     least: [i64; 2],
     /// When this span began.
@@ -27,13 +27,13 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { least: [i64::MAX; 2], since: Timestamp::MIN }
     }
 
     /// A shipment that was `sent` by its clock has arrived. Gives back when that was by ours: never
     /// after its arrival.
-    pub(super) fn arrived(&mut self, sent: Timestamp, now: Timestamp) -> Timestamp {
+    pub(crate) fn arrived(&mut self, sent: Timestamp, now: Timestamp) -> Timestamp {
         let passed = now.micros_since(sent);
         let age = now.micros_since(self.since);
         if age >= SPAN {
@@ -49,6 +49,11 @@ impl Clock {
     /// sending of its shipment.
     pub(super) fn read(sent: Timestamp, age: u32, now: Timestamp) -> Timestamp {
         bounded(now, now.micros_since(sent).saturating_add(i64::from(age) - GATHER))
+    }
+
+    /// So many microseconds before `now`, within bounds.
+    pub(crate) fn before(now: Timestamp, micros: i64) -> Timestamp {
+        bounded(now, micros)
     }
 }
 

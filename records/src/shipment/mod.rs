@@ -20,6 +20,7 @@ use nom::number::complete::{le_i64, le_u32, le_u64};
 use nom::{IResult, Parser};
 
 pub use ages::Ages;
+pub(crate) use clock::Clock;
 pub use discovery::{Answer, Question};
 pub(crate) use header::{HEADER, Parts, Type, extension, write_header};
 pub use header::{MAGIC, VERSION, WireError, WireErrorKind};

@@ -3,8 +3,10 @@
 
 use pen_records::access::{AccessLine, Parser, Request, Span, Spec, write_with_text};
 use pen_records::addr::ServerAddr;
-use pen_records::attribution::{Attributor, Cuts, Line, Record, ServerId, Settings};
+use pen_records::attribution::{Attributor, Balancers, Cuts, Line, Record, ServerId, Settings};
 use pen_records::datagram::Datagram;
+use pen_records::mapping::origins::Origins;
+use pen_records::mapping::packet::{Packet, Records, write_record};
 use pen_records::mapping::{Mapping, RequestText};
 use pen_records::shipment::{
     Answer, Limits, Origin, Push, Question, Reassembly, Senders, Shipment, Stamp, Writer,
@@ -149,6 +151,7 @@ fn spans(parsed: &AccessLine) -> Vec<Span> {
 pub(crate) fn datagram(bytes: &[u8]) {
     match Datagram::parse(bytes) {
         Datagram::Mapping(_) => mapping_datagram(bytes),
+        Datagram::Packet(packet) => packed(&packet),
         Datagram::Shipment(shipment) => shipped(&shipment),
         Datagram::Question(question) => {
             let mut written = Vec::new();
@@ -168,6 +171,34 @@ pub(crate) fn datagram(bytes: &[u8]) {
         Datagram::Empty => assert!(bytes.iter().all(|b| matches!(b, b'\n' | b'\r'))),
         Datagram::Broken(error) => assert!(!error.to_string().is_empty()),
     }
+}
+
+/// What is read is written as it was read, given out once, and no engine minds what it says.
+fn packed(packet: &Packet<'_>) {
+    let (mut origins, mut balancers) = (Origins::new(), Balancers::default());
+    let now = Timestamp::from_micros(1 << 50);
+    let dating = origins.receive(packet, now).expect("it is the first");
+    assert!(packet.count() == 0 || origins.receive(packet, now).is_none(), "given out once");
+    let mut engine = Attributor::<()>::new(Settings { max_mappings: 64, ..Settings::default() });
+    for mapping in packet.mappings() {
+        let mut written = Vec::new();
+        write_record(&mapping, &mut written);
+        let again = Records(&written).mappings().next().expect("what was written is understood");
+        assert_eq!((again.client, again.server), (mapping.client, mapping.server));
+        let asked = mapping.request.map_or(0, |request| request.bytes.len());
+        assert!(again == mapping || asked > pen_records::request::LONG);
+        fingerprint(&mapping);
+        let time = dating.of(&mapping);
+        assert!(time <= now);
+        let (server, stamp) = (engine.server(mapping.server), (time, Resolution::Microsecond));
+        if let Some(record) = Record::with_exchange(&mapping, server, stamp, &mut balancers) {
+            engine.mapping(record);
+        }
+        engine.advance(time);
+    }
+    let counts = engine.counts();
+    let kept = counts.used + counts.expired + counts.evicted + counts.outstanding;
+    assert_eq!(counts.mappings, kept);
 }
 
 fn shipped(shipment: &Shipment<'_>) {
@@ -202,6 +233,7 @@ pub(crate) fn join(bytes: &[u8]) {
         Attributor::new(Settings { max_lines: 64, max_mappings: 64, ..Settings::default() });
     let server = engine.server(ServerAddr::parse(b"127.0.0.1").expect("an address"));
     let mut parser = Parser::new(&Spec::auto());
+    let mut balancers = Balancers::default();
     let (mut put, mut out) = (Vec::new(), Vec::new());
     for (n, text) in bytes.split(|&b| b == b'\n').enumerate() {
         let now = Timestamp::from_micros(i64::try_from(n).unwrap_or(0) * 50_000);
@@ -214,7 +246,7 @@ pub(crate) fn join(bytes: &[u8]) {
         } else if let Ok(mapping) = Mapping::parse_file_line(text) {
             let server = engine.server(mapping.server);
             let stamp = mapping.time.unwrap_or(stamp);
-            if let Some(record) = Record::new(&mapping, server, stamp) {
+            if let Some(record) = Record::with_exchange(&mapping, server, stamp, &mut balancers) {
                 engine.mapping(record);
             }
         } else if let Ok(parsed) = parser.parse(text) {
@@ -236,4 +268,6 @@ pub(crate) fn join(bytes: &[u8]) {
     let counts = engine.counts();
     let decided = counts.exact + counts.certain + counts.likely + counts.none;
     assert_eq!((counts.lines, counts.held), (decided, 0));
+    let kept = counts.used + counts.expired + counts.evicted + counts.outstanding;
+    assert_eq!(counts.mappings, kept);
 }

@@ -18,6 +18,7 @@ use crate::archive::{self, Compression};
 use crate::config::{Config, Origin};
 use crate::heads::Head;
 use crate::lines::{Block, LineReader};
+use crate::reader::cut_short;
 use crate::servers::{Known, Servers};
 
 const SECOND: i64 = 1_000_000;
@@ -176,16 +177,20 @@ fn sample_mappings(mappings: &[&Head], servers: &Servers, sides: &mut [Side], re
             let mapping = Mapping::parse_file_line(line).ok()?;
             let stamp = mapping.time?;
             let known = servers.find(mapping.server);
-            Some((stamp.0, known.and_then(|known| Record::new(&mapping, known.id, stamp))))
+            Some((
+                stamp.0,
+                known.and_then(|known| Record::new(&cut_short(&mapping), known.id, stamp)),
+            ))
         };
         walk(mappings, start.offset_by(-reach.before), reach.bytes, parse, |time, record| {
             if let Some(record) = record
+                && let Some(request) = record.request
                 && let Some(side) = sides.get_mut(record.server.0 as usize)
                 && shares(side)
                 && side.clock.is_none()
-                && side.lines.has(record.request)
+                && side.lines.has(request)
             {
-                side.mappings.add(record.request, time);
+                side.mappings.add(request, time);
             }
             if time > until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

@@ -3,7 +3,7 @@
 use std::io;
 
 use pen_records::access::{Parser, Spec};
-use pen_records::mapping::Mapping;
+use pen_records::mapping::{self, Mapping};
 use pen_records::time::Timestamp;
 
 use crate::archive;
@@ -21,6 +21,8 @@ pub(crate) struct Head {
     pub(crate) first_time: Timestamp,
     /// It can be opened again.
     pub(crate) repeatable: bool,
+    /// It may hold lines of our own balancer: there is one near the beginning, or it was not looked at.
+    pub(crate) extended: bool,
 }
 
 impl Head {
@@ -30,7 +32,13 @@ impl Head {
     }
 
     pub(crate) fn of_mappings(origin: &Origin) -> io::Result<Self> {
-        Self::look(origin, |line| Some(Mapping::parse_file_line(line).ok()?.time?.0))
+        let mut extended = false;
+        let head = Self::look(origin, |line| {
+            extended |= line.starts_with(mapping::line::START);
+            Some(Mapping::parse_file_line(line).ok()?.time?.0)
+        })?;
+        let extended = extended || !head.repeatable;
+        Ok(Self { extended, ..head })
     }
 
     fn look(origin: &Origin, mut time: impl FnMut(&[u8]) -> Option<Timestamp>) -> io::Result<Self> {
@@ -42,6 +50,6 @@ impl Head {
             first_time = block.iter().flat_map(Block::lines).filter_map(&mut time).min();
         }
         let first_time = first_time.unwrap_or(Timestamp::MIN);
-        Ok(Self { origin: origin.clone(), first_time, repeatable })
+        Ok(Self { origin: origin.clone(), first_time, repeatable, extended: false })
     }
 }

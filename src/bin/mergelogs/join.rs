@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use pen_records::attribution::{Attributor, Counts, Record, Settings};
+use pen_records::attribution::{Attributor, Counts, Cuts, Record, Settings};
 use pen_records::merge::Heads;
 use pen_records::time::Timestamp;
 
@@ -175,6 +175,8 @@ struct Join<'a> {
     mapping_logs: Vec<MappingLog>,
     mapping_heads: Heads,
     inputs: Inputs,
+    /// Whether mapping logs may hold lines of our own balancer.
+    extended: bool,
     now: Timestamp,
     /// Bytes of text the engine holds.
     held: usize,
@@ -199,6 +201,7 @@ impl<'a> Join<'a> {
         for (index, server) in setup.config.servers.iter().enumerate() {
             servers.insert(server.addr(), passes.known(index, ids[index]));
         }
+        let extended = setup.mappings.iter().any(|head| head.extended);
         let mut starts = Vec::new();
         let (mut logs, mut heads) = (Vec::new(), Heads::new());
         for (server, head) in std::mem::take(&mut setup.logs) {
@@ -233,6 +236,7 @@ impl<'a> Join<'a> {
             mapping_logs,
             mapping_heads,
             inputs,
+            extended,
             now: Timestamp::MIN,
             held: 0,
             taken: 0,
@@ -328,6 +332,7 @@ impl<'a> Join<'a> {
                 server: self.ids[log.server],
                 spec: self.setup.config.servers[log.server].spec.clone(),
                 first_time: log.head.first_time,
+                cuts: if self.extended { Cuts::Both } else { Cuts::Short },
                 shares: self.setup.shares.clone(),
             };
             let reader =
@@ -376,7 +381,8 @@ impl<'a> Join<'a> {
                 self.refill_mappings(index)?;
                 continue;
             };
-            if record.time < oldest {
+            // A connection may have been opened long before.
+            if record.time < oldest && record.exchange.is_none() {
                 self.tally.stale += 1;
             } else {
                 self.engine.mapping(record);
@@ -402,6 +408,7 @@ impl<'a> Join<'a> {
                 origin: log.origin.clone(),
                 servers: Arc::clone(&self.servers),
                 pass: log.pass,
+                extended: self.extended,
                 shares: self.setup.shares.clone(),
             };
             let reader = job.start().map_err(|e| JoinError::Open(log.origin.to_string(), e))?;
@@ -435,7 +442,8 @@ impl<'a> Join<'a> {
     fn drain_mappings(&mut self) -> Result<(), JoinError> {
         while let Some((index, _)) = self.mapping_heads.first() {
             let log = &mut self.mapping_logs[index];
-            self.tally.later += (log.records.len() - log.at) as u64;
+            let left = log.records[log.at..].iter();
+            self.tally.later += left.filter(|record| record.is_request()).count() as u64;
             log.at = log.records.len();
             self.refill_mappings(index)?;
         }

@@ -38,6 +38,7 @@ struct Mappings {
     damaged: u64,
     elsewhere: u64,
     without_request: u64,
+    moments: u64,
 }
 
 impl<'a> Report<'a> {
@@ -112,6 +113,7 @@ impl<'a> Report<'a> {
             sum.damaged += end.damaged;
             sum.elsewhere += end.elsewhere;
             sum.without_request += end.without_request;
+            sum.moments += end.moments;
         }
         sum
     }
@@ -140,7 +142,7 @@ impl<'a> Report<'a> {
 
     /// What would make the join exact, where that is within reach.
     fn advice(&self) -> Option<&'static str> {
-        (self.lines().with_port > 0).then_some(
+        (self.lines().with_port > 0 && self.total().exact == 0).then_some(
             "the logs carry the peer's port, the mapping log does not: with mapping records that name the \
              balancer's own port each line's client would be exact",
         )
@@ -197,6 +199,7 @@ impl<'a> Report<'a> {
             ("explained a line", counts.used),
             ("explained none", unused),
             ("of servers without a log here", mappings.elsewhere),
+            ("of connections and responses", mappings.moments),
             ("without a request", mappings.without_request),
             ("damaged", mappings.damaged),
             ("forgotten to bound memory", counts.evicted),
@@ -271,7 +274,7 @@ impl<'a> Report<'a> {
         let write = write!(
             out,
             "\"lines\":{{\"read\":{},\"written\":{},\"balanced\":{},{},\"without_time\":{},\"pieces\":{},\"set_right\":{},\"left_out_of_order\":{},\"hurried\":{},\"with_peer_port\":{}}},\
-             \"mappings\":{{\"read\":{},\"used\":{},\"unused\":{unused},\"elsewhere\":{},\"without_request\":{},\"damaged\":{},\"evicted\":{}}},\
+             \"mappings\":{{\"read\":{},\"used\":{},\"unused\":{unused},\"elsewhere\":{},\"without_request\":{},\"of_connections\":{},\"damaged\":{},\"evicted\":{}}},\
              \"servers\":[{}],\"inputs\":[{}],\"first\":{},\"last\":{},\"seconds\":{}.{:03},\"lines_per_second\":{},\"bytes_read\":{},\"advice\":{}",
             lines.read,
             self.tally.written,
@@ -287,6 +290,7 @@ impl<'a> Report<'a> {
             counts.used,
             mappings.elsewhere,
             mappings.without_request,
+            mappings.moments,
             mappings.damaged,
             counts.evicted,
             servers.join(","),

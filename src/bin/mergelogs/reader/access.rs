@@ -22,6 +22,8 @@ pub(crate) struct AccessJob {
     pub(crate) spec: Spec,
     /// For lines before the first that has a time.
     pub(crate) first_time: Timestamp,
+    /// What lines are to be compared by.
+    pub(crate) cuts: Cuts,
     pub(crate) shares: Shares,
 }
 
@@ -116,7 +118,7 @@ impl AccessJob {
                     None => end.without_time += 1,
                 }
                 end.with_port += u64::from(found.peer_port.is_some());
-                (Line::new(text, found, Cuts::Short, self.server, *last), Some(found.client))
+                (Line::new(text, found, self.cuts, self.server, *last), Some(found.client))
             }
             Err(error) => {
                 if end.complaints.len() < COMPLAINTS {

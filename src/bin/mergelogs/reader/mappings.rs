@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use pen_records::attribution::Record;
+use pen_records::attribution::{Balancers, Record};
 use pen_records::mapping::classic::FileReader;
 use pen_records::mapping::{self, Kind, Mapping, MappingError, RequestText};
 use pen_records::merge::Reorder;
@@ -25,6 +25,8 @@ pub(crate) struct MappingJob {
     pub(crate) servers: Arc<Servers>,
     /// Only the servers of this pass; the first pass counts.
     pub(crate) pass: usize,
+    /// Whether lines of our own balancer are expected.
+    pub(crate) extended: bool,
     pub(crate) shares: Shares,
 }
 
@@ -54,11 +56,14 @@ impl MappingJob {
         });
         let mut parser = FileReader::default();
         let mut names = Names::default();
+        let mut balancers = Balancers::default();
         let mut block = Block::default();
         while let Some(next) = reader.next(block, self.shares.block()) {
             reorder.set_bounds(self.shares.window());
             for line in next.lines() {
-                if let Some(record) = self.line(&mut parser, &mut names, line, &mut end) {
+                if let Some(record) =
+                    self.line(&mut parser, (&mut names, &mut balancers), line, &mut end)
+                {
                     reorder.push(record);
                 }
             }
@@ -84,13 +89,13 @@ impl MappingJob {
     fn line(
         &self,
         reader: &mut FileReader,
-        names: &mut Names,
+        (names, balancers): (&mut Names, &mut Balancers),
         line: &[u8],
         end: &mut MappingEnd,
     ) -> Option<Record> {
         end.lines += 1;
         if line.starts_with(mapping::line::START) {
-            return self.extended_line(line, end);
+            return self.extended_line(balancers, line, end);
         }
         let read = reader.read(line).and_then(|line| Ok((line, names.find(&line, &self.servers)?)));
         let (line, known) = match read {
@@ -107,10 +112,11 @@ impl MappingJob {
         if known.pass != self.pass {
             return None;
         }
-        let Some(request) = line.request.fingerprint() else {
+        let request = line.request.fingerprint();
+        if request.is_none() {
             end.without_request += 1;
             return None;
-        };
+        }
         Some(Record {
             server: known.id,
             client: line.client,
@@ -118,13 +124,17 @@ impl MappingJob {
             resolution: Resolution::Second,
             request,
             cut: line.request.cut,
+            exchange: None,
         })
     }
 
-    /// A line of our own balancer. Its request is cut as in a classic one, so that both may stand in
-    /// one log; only requests explain lines.
-    #[cold]
-    fn extended_line(&self, line: &[u8], end: &mut MappingEnd) -> Option<Record> {
+    /// A line of our own balancer.
+    fn extended_line(
+        &self,
+        balancers: &mut Balancers,
+        line: &[u8],
+        end: &mut MappingEnd,
+    ) -> Option<Record> {
         let mapping = match Mapping::parse_extended_line(line) {
             Ok(mapping) => mapping,
             Err(error) => {
@@ -132,11 +142,10 @@ impl MappingJob {
                 return None;
             }
         };
-        if mapping.kind != Kind::Request {
-            return None;
-        }
+        let is_request = mapping.kind == Kind::Request;
+        end.moments += u64::from(!is_request);
         let Some(known) = self.servers.find(mapping.server) else {
-            end.elsewhere += 1;
+            end.elsewhere += u64::from(is_request);
             return None;
         };
         if known.pass != self.pass {
@@ -144,9 +153,12 @@ impl MappingJob {
         }
         let (time, resolution) = mapping.time?;
         let time = (time.offset_by(known.ahead), resolution);
-        let request = mapping.request.map(|request| RequestText { cut: Cut::Short, ..request });
-        let record = Record::new(&Mapping { request, ..mapping }, known.id, time);
-        end.without_request += u64::from(record.is_none());
+        let record = if self.extended {
+            Record::with_exchange(&mapping, known.id, time, balancers)
+        } else {
+            is_request.then(|| Record::new(&cut_short(&mapping), known.id, time)).flatten()
+        };
+        end.without_request += u64::from(record.is_none() && is_request);
         record
     }
 
@@ -156,4 +168,10 @@ impl MappingJob {
             end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
         }
     }
+}
+
+/// As a classic line would have it: lines are compared by that where only such were expected.
+pub(crate) fn cut_short<'a>(mapping: &Mapping<'a>) -> Mapping<'a> {
+    let request = mapping.request.map(|request| RequestText { cut: Cut::Short, ..request });
+    Mapping { request, whole: None, ..*mapping }
 }

@@ -13,7 +13,7 @@ use pen_records::merge::Timed;
 use pen_records::time::Timestamp;
 
 pub(crate) use self::access::AccessJob;
-pub(crate) use self::mappings::MappingJob;
+pub(crate) use self::mappings::{MappingJob, cut_short};
 use crate::archive::Compression;
 use crate::lines::Block;
 
@@ -89,6 +89,8 @@ pub(crate) struct MappingEnd {
     pub(crate) damaged: u64,
     pub(crate) elsewhere: u64,
     pub(crate) without_request: u64,
+    /// Lines of our own balancer about connections and responses.
+    pub(crate) moments: u64,
     pub(crate) late: u64,
     pub(crate) complaints: Vec<String>,
     pub(crate) fault: Option<io::Error>,

@@ -1,5 +1,7 @@
 //! The engine as a driver sees it: what comes out of small, plain situations.
 
+mod exchange;
+
 use super::*;
 use crate::addr::ServerAddr;
 
@@ -27,8 +29,9 @@ impl Site {
             client: ClientAddr::Ip([192, 0, 2, client].into()),
             time: Timestamp::from_micros(at),
             resolution: Resolution::Microsecond,
-            request: Fingerprint::of_raw(url.as_bytes(), Cut::Long).unwrap(),
+            request: Some(Fingerprint::of_raw(url.as_bytes(), Cut::Long).unwrap()),
             cut: Cut::Long,
+            exchange: None,
         });
     }
 
@@ -223,8 +226,9 @@ fn a_line_finds_mappings_of_either_cut() {
         client: ClientAddr::Ip([192, 0, 2, 2].into()),
         time: Timestamp::from_micros(0),
         resolution: Resolution::Second,
-        request: Fingerprint::of_raw(b"/short", Cut::Short).unwrap(),
+        request: Some(Fingerprint::of_raw(b"/short", Cut::Short).unwrap()),
         cut: Cut::Short,
+        exchange: None,
     });
     for (at, url) in [(10, "/long"), (11, "/short")] {
         let logged = |cut| Fingerprint::of_logged(&[url.as_bytes()], cut);

@@ -1,0 +1,97 @@
+//! The delay of a line whose stamp is coarse from a response's end that is known finely.
+//!
+//! Where in its second a line was logged is open. If all lines follow the ends by about the same, the delays
+//! by their stamps lie anywhere in a span as long as a second; which part of it was seen so far depends on
+//! when in a second the log begins. So what was seen says where the span may lie, and inside of it no
+//! delay is better than another: order decides there.
+
+use super::delays::Delays;
+
+/// Before anything is known: lines are logged when a response ends, or a little later.
+const PRIOR: i64 = 50_000;
+
+/// Pairs that are needed to know more.
+const ENOUGH: u32 = 20;
+
+/// What it costs to lie outside, in thousandths of a natural logarithm, and how much more for each
+/// doubling of the distance.
+const OUTSIDE: i64 = 3_000;
+const DOUBLING: i64 = 1_000;
+const WORST: i64 = 12_000;
+
+/// Where distances begin, in microseconds.
+const UNIT: u64 = 10_000;
+
+/// What is saved by not leaving over an end whose line should have come long ago.
+const OVERDUE: i64 = 5_000;
+
+/// The delays by coarse stamps that are not out of the ordinary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span {
+    first: i64,
+    last: i64,
+}
+
+impl Span {
+    /// Of a server's delays, by stamps of that many microseconds.
+    pub(super) fn of(delays: &Delays, step: i64) -> Self {
+        let Some((shortest, longest)) = delays.hull(ENOUGH) else {
+            return Self { first: -step, last: PRIOR };
+        };
+        Self { first: shortest.min(longest - step), last: longest.max(shortest + step) }
+    }
+
+    /// What a delay costs.
+    pub(super) fn cost(self, delay: i64) -> i64 {
+        let apart = (self.first - delay).max(delay - self.last);
+        match u64::try_from(apart) {
+            Err(_) | Ok(0) => 0,
+            Ok(apart) => {
+                let octaves = i64::from((apart / UNIT + 1).ilog2());
+                (OUTSIDE + octaves * DOUBLING).min(WORST)
+            }
+        }
+    }
+
+    /// What is saved by not leaving over an end that at the end of what is in view has waited so long.
+    pub(super) fn saved(self, waited: i64) -> i64 {
+        let width = (self.last - self.first).max(1);
+        (waited - self.first).clamp(0, width) * OVERDUE / width
+    }
+
+    /// Whether a delay is far out of the ordinary.
+    pub(super) fn is_unusual(self, delay: i64) -> bool {
+        let width = self.last - self.first;
+        delay < self.first - width || delay > self.last + width
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::Resolution;
+
+    const SECOND: i64 = 1_000_000;
+
+    #[test]
+    fn what_was_not_seen_yet_of_a_second_is_as_good_as_what_was() {
+        let mut delays = Delays::new();
+        let before = Span::of(&delays, SECOND);
+        assert_eq!((before.cost(-900_000), before.cost(-1), before.cost(0)), (0, 0, 0));
+        assert!(before.cost(-1_500_000) > 3_000 && before.cost(SECOND) > 3_000);
+        // A log that begins late in a second.
+        (0..300).for_each(|i| delays.learn(-999_000 + i * 300, Resolution::Microsecond));
+        let span = Span::of(&delays, SECOND);
+        for delay in [-990_000, -500_000, -10_000] {
+            assert_eq!(span.cost(delay), 0, "{delay}");
+            assert!(!span.is_unusual(delay));
+        }
+        assert!(span.cost(-2_500_000) > 6_000);
+        assert!(span.is_unusual(60 * SECOND));
+        assert!(span.saved(60 * SECOND) > span.saved(-500_000));
+        // And then goes on to the end of the next.
+        (0..1_000).for_each(|i| delays.learn(-i * 1_000, Resolution::Microsecond));
+        let span = Span::of(&delays, SECOND);
+        assert!(span.cost(-1_500_000) > 3_000, "{span:?}");
+    }
+}

@@ -1,0 +1,158 @@
+//! What the engine makes of our own balancer's records: opened, request, ended, closed.
+
+use super::engine::{Attributor, exchange_key};
+use super::exchange::{self, Exchange, Facts};
+use super::outstanding::NIL;
+use super::server::Shape;
+use super::{Line, Record};
+use crate::mapping::Kind;
+use crate::time::Timestamp;
+
+/// Requests without an answer that the end of a connection ends.
+const UNANSWERED: u32 = 64;
+
+/// The connection is somebody else's from then on; it is logged when that is over.
+const SWITCHING: u16 = 101;
+
+impl<T> Attributor<T> {
+    /// Takes a record that names its connection.
+    pub(super) fn note_exchange(&mut self, record: &Record) {
+        let Some(exchange) = &record.exchange else { return };
+        let server = record.server.0;
+        let Some(state) = self.states.get_mut(server as usize) else {
+            self.count_unused(exchange);
+            return;
+        };
+        state.coarsest = state.coarsest.max(record.resolution);
+        (state.is_known, state.has_exchanges) = (true, true);
+        let oldest = self.now.offset_by(-self.window);
+        self.connections.tidy(oldest, self.most_connections());
+        let connection = self.connections.find_or_add(server, exchange, record.client, record.time);
+        match exchange.kind {
+            Kind::Opened => {}
+            Kind::Request => self.note_request(record, exchange, connection),
+            Kind::Ended if exchange.status == SWITCHING => {}
+            Kind::Ended => self.note_ended(connection, exchange, record.time),
+            Kind::Closed => self.note_closed(connection, record.time),
+        }
+    }
+
+    /// A request that no line can match is a mapping all the same.
+    fn count_unused(&mut self, exchange: &Exchange) {
+        if exchange.kind == Kind::Request {
+            self.counts.mappings += 1;
+            self.counts.evicted += 1;
+        }
+    }
+
+    fn note_request(&mut self, record: &Record, exchange: &Exchange, connection: u32) {
+        let Some(request) = record.request else { return self.count_unused(exchange) };
+        self.counts.mappings += 1;
+        let server = record.server.0;
+        let known = self.connections.get_mut(connection);
+        known.asked = known.asked.max(exchange.nth);
+        let key = exchange::key(known.serial, exchange.nth);
+        let headers = (exchange.user_agent, exchange.referer);
+        let facts = self.exchanges.add(Facts::new(key, record.time, request, headers));
+        let shape = self.states[server as usize].shape;
+        let group = self.exchange_group(exchange_key(server, request, shape, headers), server);
+        let mapping = self.remember(group, record, facts);
+        // It may be gone already, if nothing is to be remembered.
+        if self.outstanding.get(mapping).facts == facts {
+            self.exchanges.link(facts, mapping);
+        }
+    }
+
+    fn note_ended(&mut self, connection: u32, exchange: &Exchange, time: Timestamp) {
+        let known = self.connections.get_mut(connection);
+        known.ended = known.ended.max(exchange.nth);
+        let key = exchange::key(known.serial, exchange.nth);
+        if let Some(mapping) = self.exchanges.find(key) {
+            let facts = self.exchanges.get_mut(self.outstanding.get(mapping).facts);
+            (facts.status, facts.bytes, facts.ended) = (exchange.status, exchange.bytes, true);
+            self.outstanding.end(mapping, time);
+        }
+    }
+
+    /// What was asked and not answered ends with its connection.
+    fn note_closed(&mut self, connection: u32, time: Timestamp) {
+        let known = self.connections.get_mut(connection);
+        known.closed = known.closed.min(time);
+        let (serial, ended) = (known.serial, known.ended);
+        let last = known.asked.min(ended.saturating_add(UNANSWERED));
+        for nth in ended.saturating_add(1)..=last {
+            if let Some(mapping) = self.exchanges.find(exchange::key(serial, nth)) {
+                self.exchanges.get_mut(self.outstanding.get(mapping).facts).ended = true;
+                self.outstanding.end(mapping, time);
+            }
+        }
+    }
+
+    /// The group with this key, whose mappings have facts.
+    pub(super) fn exchange_group(&mut self, key: u64, server: u32) -> u32 {
+        let group = self.outstanding.find_or_add(key, server);
+        self.outstanding.group_mut(group).of_exchanges = true;
+        group
+    }
+
+    /// By what a line is compared with our own balancer's records, if its server has any.
+    pub(super) fn exchange_key_of(&self, line: &Line) -> Option<u64> {
+        let state = self.states.get(line.server.0 as usize).filter(|state| state.has_exchanges)?;
+        let request = line.whole.or(line.long)?;
+        let headers = (line.user_agent.unwrap_or(0), line.referer.unwrap_or(0));
+        Some(exchange_key(line.server.0, request, state.shape, headers))
+    }
+
+    /// The group of our own balancer's records that a line belongs to, if it has any.
+    pub(super) fn own_group_of(&self, line: &Line) -> Option<u32> {
+        self.exchange_key_of(line).and_then(|key| self.outstanding.find(key))
+    }
+
+    /// A mapping is about to go: so are its facts.
+    pub(super) fn forget_facts(&mut self, mapping: u32) {
+        let facts = self.outstanding.get(mapping).facts;
+        if facts != NIL {
+            self.exchanges.remove(facts, mapping);
+        }
+    }
+
+    /// A line that lacks a header which others have is compared without it, and so are all others of its
+    /// server.
+    pub(super) fn learn_shape(&mut self, line: &Line) {
+        let Some(state) = self.states.get(line.server.0 as usize) else { return };
+        let shape = state.shape.of(line.user_agent.is_some(), line.referer.is_some());
+        // What was not understood says nothing.
+        if shape != state.shape && line.long.is_some() {
+            self.narrow(line.server.0, shape);
+        }
+    }
+
+    /// Compares lines and mappings of a server by less from now on.
+    pub(super) fn narrow(&mut self, server: u32, shape: Shape) {
+        let Some(state) = self.states.get_mut(server as usize) else { return };
+        if state.shape == shape {
+            return;
+        }
+        state.shape = shape;
+        for mapping in self.outstanding.with_facts(server) {
+            let waiting = self.outstanding.get(mapping);
+            let (facts, time) = (*self.exchanges.get(waiting.facts), waiting.time);
+            let key = exchange_key(server, facts.request, shape, facts.headers);
+            let group = self.exchange_group(key, server);
+            let from = self.outstanding.group_of(mapping);
+            if group == from {
+                continue;
+            }
+            let members = self.outstanding.group(from);
+            if members.lines >= members.mappings {
+                self.states[server as usize].short += 1;
+            }
+            self.outstanding.move_to(mapping, group);
+            if facts.ended {
+                self.outstanding.end(mapping, time);
+            }
+            self.fill_want(group);
+            self.outstanding.note_if_empty(from);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! A line that names the balancer's own port: a key to the connection, and so to the client.
+//!
+//! Ports are used again, so the line's time decides which of the connections of a port it was, and where
+//! that leaves it open, whether the request was asked on it. Clocks that are wrong do no harm: where the time
+//! fits none, the request alone decides.
+
+use super::connections::{CHAIN, Connection};
+use super::decide::nothing;
+use super::engine::{Asked, Attributor};
+use super::exchange;
+use super::{Certainty, Line, Reason, Verdict};
+
+/// Requests of a connection that are looked at in search of a line's own.
+const AHEAD: u32 = 8;
+
+/// A connection that the line may have come by.
+#[derive(Clone, Copy)]
+struct Candidate {
+    connection: u32,
+    /// The mapping of the line's request on it, if that has come, and the request's number.
+    mapping: Option<(u32, u32)>,
+    /// How far out of its life the line is, in microseconds.
+    apart: i64,
+    /// Whether the line names this balancer.
+    named: bool,
+}
+
+impl<T> Attributor<T> {
+    /// Decides the oldest held line, which is in no group, by its port. `None` if no such connection is
+    /// known.
+    pub(super) fn decide_by_port(&mut self, line: &Line, port: u16) -> Option<Verdict> {
+        let asked = self.held[0].asked;
+        let group = self.own_group_of(line);
+        let mut found: [Option<Candidate>; CHAIN] = [None; CHAIN];
+        let mut count = 0_u32;
+        for (index, place) in self.connections.of_port(asked.server, port).zip(&mut found) {
+            let connection = self.connections.get(index);
+            *place = self.candidate(line, &asked, index, connection, group);
+            count += u32::from(place.is_some());
+        }
+        let candidates = || found.iter().flatten();
+        // The newest comes first, and of equals the first is taken.
+        let rank = |it: &&Candidate| (it.apart, !it.named, it.mapping.is_none());
+        let best = *candidates().min_by_key(rank)?;
+        let client = self.connections.get(best.connection).client;
+        let is_rival = |it: &Candidate| {
+            rank(&it) == rank(&&best) && self.connections.get(it.connection).client != client
+        };
+        let certainty =
+            if candidates().any(is_rival) { Certainty::Likely } else { Certainty::Exact };
+        let known = self.connections.get_mut(best.connection);
+        known.next = best.mapping.map_or(known.next, |(_, nth)| nth).saturating_add(1);
+        let delay = best.mapping.map(|(mapping, _)| self.take_by_port(mapping, &asked));
+        Some(Verdict {
+            client: Some(client),
+            certainty,
+            candidates: count,
+            reason: Reason::Port,
+            delay,
+            probability: if certainty == Certainty::Exact { 1_000 } else { 500 },
+        })
+    }
+
+    /// `None` if the line came long before the connection or long after it.
+    fn candidate(
+        &self,
+        line: &Line,
+        asked: &Asked,
+        index: u32,
+        connection: &Connection,
+        group: Option<u32>,
+    ) -> Option<Candidate> {
+        let mapping = self.own_mapping(line, connection, group);
+        let slack = self.wait + asked.resolution.micros();
+        let early = connection.opened.micros_since(asked.time);
+        let late = asked.time.micros_since(connection.closed);
+        if mapping.is_none() && (early > slack || late > self.window) {
+            return None;
+        }
+        let apart = early.max(late).saturating_sub(slack).max(0);
+        let named = line.sender == Some(connection.balancer);
+        Some(Candidate { connection: index, mapping, apart, named })
+    }
+
+    /// The mapping of the line's request on a connection: the one it numbers, or else the first that
+    /// is alike.
+    fn own_mapping(
+        &self,
+        line: &Line,
+        connection: &Connection,
+        group: Option<u32>,
+    ) -> Option<(u32, u32)> {
+        let group = group?;
+        let numbers = match line.nth {
+            Some(nth) => nth..=nth,
+            None => connection.next..=connection.asked.min(connection.next.saturating_add(AHEAD)),
+        };
+        numbers.into_iter().find_map(|nth| {
+            let mapping = self.exchanges.find(exchange::key(connection.serial, nth))?;
+            (self.outstanding.group_of(mapping) == group).then_some((mapping, nth))
+        })
+    }
+
+    fn take_by_port(&mut self, mapping: u32, asked: &Asked) -> i64 {
+        let delay = self.learn_exchange(mapping, asked);
+        self.take(mapping);
+        self.count_used();
+        delay
+    }
+
+    /// Decides the oldest held line, which is in no group yet.
+    pub(super) fn decide_late(&mut self, line: &Line) -> Verdict {
+        if let Some(port) = line.peer_port
+            && let Some(verdict) = self.decide_by_port(line, port)
+        {
+            return verdict;
+        }
+        let Some(group) = self.group_of(line) else { return nothing(Reason::NoRequest) };
+        self.enter_group_first(group);
+        self.decide(group)
+    }
+}

@@ -1,0 +1,405 @@
+//! The engine with our own balancer's records, whose ports, ends and sizes are evidence.
+
+use super::super::*;
+use crate::addr::ServerAddr;
+use crate::mapping::RequestText;
+
+const SECOND: i64 = 1_000_000;
+const BALANCER: &str = "10.0.0.9:0";
+
+struct Site {
+    engine: Attributor<u32>,
+    server: ServerId,
+    balancers: Balancers,
+    lines: u32,
+    out: Vec<(u8, Certainty, Reason)>,
+}
+
+/// A connection of a client by a port of the balancer's.
+#[derive(Clone, Copy)]
+struct Connection {
+    number: u64,
+    client: u8,
+    port: u16,
+}
+
+const fn connection(number: u64, client: u8, port: u16) -> Connection {
+    Connection { number, client, port }
+}
+
+impl Site {
+    fn new(settings: Settings) -> Self {
+        let mut engine = Attributor::new(settings);
+        let server = engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
+        let (balancers, lines, out) = (Balancers::default(), 0, Vec::new());
+        Self { engine, server, balancers, lines, out }
+    }
+
+    fn record(&mut self, at: i64, of: Connection, kind: Kind, more: Mapping<'_>) {
+        let mut balancer: std::net::SocketAddr = BALANCER.parse().unwrap();
+        balancer.set_port(of.port);
+        let client = ClientAddr::Ip([192, 0, 2, of.client].into());
+        let mapping =
+            Mapping { kind, client, connection: Some(of.number), balancer: Some(balancer), ..more };
+        self.advance(at);
+        let time = (Timestamp::from_micros(at), Resolution::Microsecond);
+        let record = Record::with_exchange(&mapping, self.server, time, &mut self.balancers);
+        self.engine.mapping(record.unwrap());
+    }
+
+    fn opened(&mut self, at: i64, of: Connection) {
+        self.record(at, of, Kind::Opened, NOTHING);
+    }
+
+    fn closed(&mut self, at: i64, of: Connection) {
+        self.record(at, of, Kind::Closed, NOTHING);
+    }
+
+    fn request(&mut self, at: i64, of: Connection, nth: u32, url: &str) {
+        self.request_by(at, of, nth, url, "agent");
+    }
+
+    fn request_by(&mut self, at: i64, of: Connection, nth: u32, url: &str, agent: &str) {
+        let mapping = Mapping {
+            nth: Some(nth),
+            request: Some(RequestText::raw(url.as_bytes(), Cut::Long)),
+            whole: Fingerprint::of_whole(url.as_bytes()).map(Fingerprint::get),
+            user_agent: Some(text_hash(agent.as_bytes())),
+            ..NOTHING
+        };
+        self.record(at, of, Kind::Request, mapping);
+    }
+
+    fn ended(&mut self, at: i64, of: Connection, nth: u32, (status, bytes): (u16, u64)) {
+        let (nth, status) = (Some(nth), Some(status));
+        let (body_bytes, head_bytes) = (Some(bytes), Some(100));
+        let mapping =
+            Mapping { nth, status, body_bytes, framed_bytes: body_bytes, head_bytes, ..NOTHING };
+        self.record(at, of, Kind::Ended, mapping);
+    }
+
+    /// A whole connection of one request.
+    fn visit(&mut self, at: i64, of: Connection, url: &str, answer: (u16, u64)) {
+        self.opened(at, of);
+        self.request(at + 1, of, 1, url);
+        self.ended(at + 1_000, of, 1, answer);
+        self.closed(at + 1_001, of);
+    }
+
+    fn line(&mut self, at: i64, url: &str, answer: (u16, u64), port: Option<u16>) {
+        let asked = self.asked(at, url, answer, port);
+        self.put(at, asked);
+    }
+
+    fn asked(&self, at: i64, url: &str, answer: (u16, u64), port: Option<u16>) -> Line {
+        let url = url.as_bytes();
+        Line {
+            long: Fingerprint::of_logged(&[url], Cut::Long),
+            whole: Fingerprint::of_whole_logged(&[url]),
+            sender: Some(text_hash(b"10.0.0.9")),
+            user_agent: Some(text_hash(b"agent")),
+            referer: Some(text_hash(b"-")),
+            status: Some(answer.0),
+            bytes: Some(answer.1),
+            peer_port: port,
+            ..Line::unread(self.server, (Timestamp::from_micros(at), Resolution::Microsecond))
+        }
+    }
+
+    fn put(&mut self, at: i64, line: Line) {
+        self.advance(at);
+        self.engine.line(line, self.lines);
+        self.lines += 1;
+    }
+
+    fn advance(&mut self, at: i64) {
+        self.engine.advance(Timestamp::from_micros(at));
+        while let Some(out) = self.engine.next_decided() {
+            let client = match out.verdict.client {
+                Some(ClientAddr::Ip(std::net::IpAddr::V4(ip))) => ip.octets()[3],
+                _ => 0,
+            };
+            self.out.push((client, out.verdict.certainty, out.verdict.reason));
+        }
+    }
+
+    fn out(&mut self, at: i64) -> Vec<(u8, Certainty, Reason)> {
+        self.advance(at);
+        let counts = self.engine.counts();
+        let kept = counts.used + counts.expired + counts.evicted + counts.outstanding;
+        assert_eq!(counts.mappings, kept, "{counts:?}");
+        std::mem::take(&mut self.out)
+    }
+
+    fn clients(&mut self, at: i64) -> Vec<u8> {
+        self.out(at).iter().map(|&(client, ..)| client).collect()
+    }
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self::new(Settings::default())
+    }
+}
+
+const NOTHING: Mapping<'static> = Mapping::new(
+    ClientAddr::Unix,
+    ServerAddr::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
+);
+
+const OK: (u16, u64) = (200, 300);
+const EXACT: (Certainty, Reason) = (Certainty::Exact, Reason::Port);
+
+#[test]
+fn a_port_is_a_key_whoever_else_asks_for_the_same() {
+    let mut site = Site::default();
+    for number in 0..40 {
+        let client = u8::try_from(number % 7 + 1).unwrap();
+        let port = u16::try_from(2_000 + number).unwrap();
+        site.visit(i64::try_from(number).unwrap(), connection(number, client, port), "/a", OK);
+    }
+    // In another order than they were asked.
+    for number in (0..40).rev() {
+        site.line(5_000, "/a", OK, Some(2_000 + number));
+    }
+    let out = site.out(SECOND);
+    for (&(client, certainty, reason), number) in out.iter().zip((0..40).rev()) {
+        assert_eq!((client, certainty, reason), (number % 7 + 1, EXACT.0, EXACT.1));
+    }
+    assert_eq!(site.engine.counts().used, 40, "each took its own mapping");
+}
+
+#[test]
+fn a_port_that_is_used_again_is_told_by_the_time() {
+    let mut site = Site::default();
+    for round in 0..8 {
+        let at = i64::from(round) * 60 * SECOND;
+        let of = connection(u64::from(round), round + 1, 2_000);
+        site.visit(at, of, "/a", OK);
+        site.line(at + 2_000, "/a", OK, Some(2_000));
+    }
+    let out = site.out(900 * SECOND);
+    let expected: Vec<_> = (1..9).map(|client| (client, EXACT.0, EXACT.1)).collect();
+    assert_eq!(out, expected);
+}
+
+#[test]
+fn a_port_that_is_used_again_at_once_is_told_by_the_request_or_said_to_be_likely() {
+    let mut site = Site::default();
+    site.visit(0, connection(1, 7, 2_000), "/a", OK);
+    site.visit(2_000, connection(2, 8, 2_000), "/b", OK);
+    site.line(4_000, "/b", OK, Some(2_000));
+    site.line(4_001, "/a", OK, Some(2_000));
+    assert_eq!(site.out(SECOND), [(8, EXACT.0, EXACT.1), (7, EXACT.0, EXACT.1)]);
+    // TLS, say: no request is known.
+    for (number, client) in [(3, 7), (4, 8)] {
+        let (of, at) = (connection(number, client, 2_001), i64::try_from(number).unwrap());
+        site.opened(SECOND + at, of);
+        site.closed(SECOND + at, of);
+    }
+    site.line(SECOND + 10, "/a", OK, Some(2_001));
+    assert_eq!(site.out(2 * SECOND)[0].1, Certainty::Likely);
+}
+
+#[test]
+fn a_connection_without_requests_names_its_client_too() {
+    let mut site = Site::default();
+    let of = connection(1, 7, 2_000);
+    site.opened(0, of);
+    site.line(3 * SECOND, "/encrypted", OK, Some(2_000));
+    // A line that was not understood but for its port.
+    let line = Line { long: None, ..site.asked(4 * SECOND, "", OK, Some(2_000)) };
+    site.put(4 * SECOND, line);
+    site.closed(5 * SECOND, of);
+    site.line(5 * SECOND + 100_000, "/last", OK, Some(2_000));
+    assert_eq!(site.out(9 * SECOND), [(7, EXACT.0, EXACT.1); 3]);
+}
+
+#[test]
+fn any_record_of_a_connection_makes_it_known() {
+    for which in 0..4 {
+        let mut site = Site::default();
+        let of = connection(1, 7, 2_000);
+        match which {
+            0 => site.opened(0, of),
+            1 => site.request(0, of, 1, "/a"),
+            2 => site.ended(0, of, 1, OK),
+            _ => site.closed(0, of),
+        }
+        site.line(1_000, "/a", OK, Some(2_000));
+        assert_eq!(site.out(SECOND), [(7, EXACT.0, EXACT.1)], "{which}");
+    }
+}
+
+#[test]
+fn a_line_whose_port_is_of_no_connection_is_decided_by_its_request() {
+    let mut site = Site::default();
+    site.visit(0, connection(1, 7, 2_000), "/a", OK);
+    site.line(2_000, "/a", OK, Some(2_001));
+    site.line(2_001, "/b", OK, Some(2_001));
+    let expected = [(7, Certainty::Certain, Reason::Only), (0, Certainty::None, Reason::NoMapping)];
+    assert_eq!(site.out(SECOND), expected);
+}
+
+#[test]
+fn two_balancers_may_use_the_same_port_at_the_same_time() {
+    let mut site = Site::default();
+    site.opened(0, connection(1, 7, 2_000));
+    let mut other = Mapping { connection: Some(1), kind: Kind::Opened, ..NOTHING };
+    other.balancer = Some("10.0.0.8:2000".parse().unwrap());
+    other.client = ClientAddr::Ip([192, 0, 2, 8].into());
+    let time = (Timestamp::from_micros(5), Resolution::Microsecond);
+    let record = Record::with_exchange(&other, site.server, time, &mut site.balancers);
+    site.engine.mapping(record.unwrap());
+    for name in ["10.0.0.9", "10.0.0.8"] {
+        let sender = Some(text_hash(name.as_bytes()));
+        let line = Line { sender, ..site.asked(SECOND, "/a", OK, Some(2_000)) };
+        site.put(SECOND, line);
+    }
+    assert_eq!(site.out(2 * SECOND), [(7, EXACT.0, EXACT.1), (8, EXACT.0, EXACT.1)]);
+}
+
+#[test]
+fn without_ports_lines_take_exchanges_in_the_order_of_their_ends() {
+    let mut site = Site::default();
+    let (slow, quick) = (connection(1, 7, 2_000), connection(2, 8, 2_001));
+    for round in 0..30 {
+        let at = round * SECOND;
+        let nth = u32::try_from(round + 1).unwrap();
+        site.request(at, slow, nth, "/a");
+        site.request(at + 10, quick, nth, "/a");
+        site.ended(at + 1_000, quick, nth, OK);
+        site.line(at + 1_100, "/a", OK, None);
+        site.ended(at + 50_000, slow, nth, OK);
+        site.line(at + 50_100, "/a", OK, None);
+    }
+    let clients = site.clients(60 * SECOND);
+    assert_eq!(clients, [8, 7].repeat(30));
+}
+
+#[test]
+fn status_and_size_tell_equal_requests_apart() {
+    let mut site = Site::default();
+    for (number, client, answer) in [(1, 7, OK), (2, 8, (200, 900)), (3, 9, (404, 0))] {
+        site.visit(number, connection(u64::try_from(number).unwrap(), client, 0), "/a", answer);
+    }
+    // With its head, as Apache counts.
+    for answer in [(404, 0), (200, 1_000), OK] {
+        site.line(2_000, "/a", answer, None);
+    }
+    let out = site.out(SECOND);
+    let clients: Vec<u8> = out.iter().map(|&(client, ..)| client).collect();
+    assert_eq!(clients, [9, 8, 7]);
+    assert!(out.iter().all(|&(_, certainty, _)| certainty == Certainty::Certain), "{out:?}");
+}
+
+#[test]
+fn what_was_sent_with_another_user_agent_is_another_request() {
+    let mut site = Site::default();
+    site.request_by(0, connection(1, 7, 0), 1, "/a", "agent");
+    site.request_by(1, connection(2, 8, 0), 1, "/a", "other");
+    let agent = Some(text_hash(b"other"));
+    let line = Line { user_agent: agent, ..site.asked(100, "/a", OK, None) };
+    site.put(100, line);
+    site.line(101, "/a", OK, None);
+    let certain = |client| (client, Certainty::Certain, Reason::Only);
+    assert_eq!(site.out(SECOND), [certain(8), certain(7)]);
+}
+
+#[test]
+fn a_server_that_logs_no_user_agent_is_joined_without() {
+    let mut site = Site::default();
+    let common = |site: &Site, at| Line {
+        user_agent: None,
+        referer: None,
+        ..site.asked(at, "/a", OK, None)
+    };
+    for round in 0..20 {
+        let at = round * SECOND;
+        let of = connection(u64::try_from(round).unwrap(), 7, 0);
+        site.visit(at, of, "/a", OK);
+        let line = common(&site, at + 2_000);
+        site.put(at + 2_000, line);
+    }
+    assert_eq!(site.clients(60 * SECOND), [7; 20]);
+}
+
+#[test]
+fn headers_that_a_server_logs_otherwise_are_given_up_in_the_end() {
+    let mut site = Site::default();
+    for round in 0..600_i64 {
+        let at = round * 10_000;
+        site.visit(at, connection(u64::try_from(round).unwrap(), 7, 0), "/a", OK);
+        let user_agent = Some(text_hash(b"agen"));
+        let line = Line { user_agent, ..site.asked(at + 2_000, "/a", OK, None) };
+        site.put(at + 2_000, line);
+    }
+    let out = site.out(60 * SECOND);
+    assert!(out[400..].iter().all(|&(client, ..)| client == 7));
+}
+
+#[test]
+fn long_requests_that_differ_at_their_end_are_told_apart() {
+    let mut site = Site::default();
+    let long = |end: &str| format!("GET /{}{end} HTTP/1.1", "a".repeat(2_000));
+    site.request(0, connection(1, 7, 0), 1, &long("x"));
+    site.request(1, connection(2, 8, 0), 1, &long("y"));
+    site.line(100, &long("y"), OK, None);
+    site.line(101, &long("x"), OK, None);
+    let certain = |client| (client, Certainty::Certain, Reason::Only);
+    assert_eq!(site.out(SECOND), [certain(8), certain(7)]);
+}
+
+#[test]
+fn a_request_without_an_answer_ends_with_its_connection() {
+    let mut site = Site::default();
+    let of = connection(1, 7, 0);
+    site.request(0, of, 1, "/big");
+    site.line(SECOND, "/big", (200, 123_456), None);
+    site.closed(SECOND + 10_000, of);
+    assert_eq!(site.clients(2 * SECOND), [7]);
+    // A socket that was switched to is logged when it is closed, long after the answer.
+    let of = connection(2, 8, 0);
+    site.request(3 * SECOND, of, 1, "/socket");
+    site.ended(3 * SECOND, of, 1, (101, 0));
+    site.closed(100 * SECOND, of);
+    site.line(100 * SECOND, "/socket", (101, 77), None);
+    assert_eq!(site.clients(200 * SECOND), [8]);
+}
+
+#[test]
+fn classic_records_and_ours_may_come_together() {
+    let mut site = Site::default();
+    site.visit(0, connection(1, 7, 0), "/a", OK);
+    site.engine.mapping(Record {
+        server: site.server,
+        client: ClientAddr::Ip([192, 0, 2, 8].into()),
+        time: Timestamp::from_micros(5),
+        resolution: Resolution::Microsecond,
+        request: Fingerprint::of_raw(b"/b", Cut::Long),
+        cut: Cut::Long,
+        exchange: None,
+    });
+    site.line(2_000, "/b", OK, None);
+    site.line(2_001, "/a", OK, None);
+    assert_eq!(site.clients(SECOND), [8, 7]);
+}
+
+#[test]
+fn bounds_hold_with_exchanges_too() {
+    let settings = Settings { max_mappings: 10, max_lines: 5, ..Settings::default() };
+    let mut site = Site::new(settings);
+    for number in 0..1_000_u32 {
+        let of = connection(number.into(), 7, u16::try_from(number).unwrap() + 1);
+        site.opened(number.into(), of);
+        site.request(number.into(), of, 1, &format!("/{}", number % 30));
+        if number % 3 == 0 {
+            site.ended(number.into(), of, 1, OK);
+        }
+        site.line(number.into(), &format!("/{}", number % 20), OK, Some(1));
+    }
+    site.out(2_000);
+    let counts = site.engine.counts();
+    assert!(counts.outstanding <= 10 && counts.held <= 5, "{counts:?}");
+    assert_eq!(counts.mappings, 1_000);
+}
