@@ -137,6 +137,8 @@ pub enum Setting {
     MultiAccept(NonZeroU32),
     /// See [`Limits::pending`](crate::config::Limits::pending).
     PendingMax(NonZeroUsize),
+    /// See [`Timeouts::resolve`](crate::config::Timeouts::resolve).
+    ResolveInterval(Option<Duration>),
     /// See [`Settings::send_proxy`](crate::config::Settings::send_proxy).
     SendProxy(Option<ProxyVersion>),
     /// See [`TcpOptions::source`](crate::config::TcpOptions::source).
@@ -192,6 +194,7 @@ pub enum Item {
     PendingMax,
     /// The process.
     Pid,
+    ResolveInterval,
     SendProxy,
     Source,
     TcpFastclose,

@@ -97,6 +97,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("prio", "choose by priority; no prio"),
     ("recent [TIME]", "clients of the last 300 seconds, or that time"),
     ("remove N", "take a server out"),
+    ("resolve_interval [TIME]", "how often names of servers are looked up; 0 once"),
     ("roundrobin", "servers in turn; no roundrobin"),
     ("send_proxy [v1|v2]", "the PROXY protocol towards servers; no send_proxy"),
     (
@@ -396,6 +397,9 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "pending_max" => {
             args.setting(Item::PendingMax, |args| args.number(many).map(Setting::PendingMax))
         }
+        "resolve_interval" => args.setting(Item::ResolveInterval, |args| {
+            args.time().map(lasting).map(Setting::ResolveInterval)
+        }),
         "send_proxy" => args.setting(Item::SendProxy, send_proxy),
         "source" => args.setting(Item::Source, source),
         "tcp_fastclose" => args.setting(Item::TcpFastclose, fastclose),
@@ -442,6 +446,7 @@ fn negative(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "half_closed" => Setting::HalfClosed(None),
         "idle_timeout" => Setting::IdleTimeout(None),
         "log" => Setting::Log(None),
+        "resolve_interval" => Setting::ResolveInterval(None),
         "send_proxy" => Setting::SendProxy(None),
         "source" => Setting::Source(None),
         "tcp_fastclose" => Setting::TcpFastclose(FastClose::Off),

@@ -420,6 +420,8 @@ fn line() -> impl Strategy<Value = String> {
         "no emergency",
         "timeout 7",
         "timeout 1500ms",
+        "resolve_interval 7",
+        "resolve_interval 0",
         "check_interval 700ms",
         "check_timeout 9",
         "listen 80 [::]:81 /run/pen.sock",

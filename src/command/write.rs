@@ -93,6 +93,7 @@ impl Setting {
             Self::LogFormat(_) => Item::LogFormat,
             Self::MultiAccept(_) => Item::MultiAccept,
             Self::PendingMax(_) => Item::PendingMax,
+            Self::ResolveInterval(_) => Item::ResolveInterval,
             Self::SendProxy(_) => Item::SendProxy,
             Self::Source(_) => Item::Source,
             Self::TcpFastclose(_) => Item::TcpFastclose,
@@ -147,6 +148,7 @@ impl Setting {
             Self::FirstByte(time)
             | Self::HalfClosed(time)
             | Self::IdleTimeout(time)
+            | Self::ResolveInterval(time)
             | Self::Tracking(time) => write!(f, "{}", Time(time.unwrap_or_default())),
             Self::Listen(addrs) => list(addrs, f),
             Self::Geoip(Some(path))
@@ -246,6 +248,7 @@ impl Item {
             Self::MultiAccept => "multi_accept",
             Self::PendingMax => "pending_max",
             Self::Pid => "pid",
+            Self::ResolveInterval => "resolve_interval",
             Self::SendProxy => "send_proxy",
             Self::Source => "source",
             Self::TcpFastclose => "tcp_fastclose",
