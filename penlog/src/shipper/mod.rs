@@ -262,8 +262,16 @@ impl Shipper {
     }
 }
 
+/// Lines that end in this shipment: of a line in pieces, in the one with the last piece.
 fn shipped_lines(datagram: &[u8]) -> u64 {
-    Shipment::parse(datagram).map_or(0, |shipment| shipment.line_count().into())
+    let Ok(shipment) = Shipment::parse(datagram) else { return 0 };
+    match shipment.piece() {
+        Some(piece) => {
+            let end = piece.offset as usize + piece.bytes.len();
+            u64::from(end == piece.total as usize)
+        }
+        None => shipment.line_count().into(),
+    }
 }
 
 fn wall_clock() -> Timestamp {

@@ -106,8 +106,9 @@ impl Shipper {
         let mut lines = Vec::new();
         let mut unpack = |datagram: &[u8], counts: &mut Counts| {
             let Ok(shipment) = Shipment::parse(datagram) else { return };
-            counts.shipped -= counts.shipped.min(shipment.line_count().into());
-            counts.lost += u64::from(shipment.piece().is_some());
+            let ended = shipped_lines(datagram);
+            counts.shipped -= counts.shipped.min(ended);
+            counts.lost += if shipment.piece().is_some() { ended } else { 0 };
             for line in shipment.lines() {
                 lines.push([line, b"\n"].concat());
             }
