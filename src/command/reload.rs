@@ -10,13 +10,14 @@ use super::{Item, Switch};
 use crate::config::{Config, Endpoint, LogTarget, Mode, Server, Transport};
 
 /// The items that are written by their value alone, in this order.
-const ITEMS: [Item; 22] = [
+const ITEMS: [Item; 23] = [
     Item::Workers,
     Item::Backlog,
     Item::MultiAccept,
     Item::Debug,
     Item::ClientAcl,
     Item::ControlAcl,
+    Item::StatusAcl,
     Item::ClientsMax,
     Item::ConnMax,
     Item::PendingMax,

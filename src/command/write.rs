@@ -76,6 +76,7 @@ impl Setting {
             Self::ClientsMax(_) => Item::ClientsMax,
             Self::ConnMax(_) => Item::ConnMax,
             Self::ControlAcl(_) => Item::ControlAcl,
+            Self::StatusAcl(_) => Item::StatusAcl,
             Self::Debug(_) => Item::Debug,
             Self::DrainTimeout(_) => Item::DrainTimeout,
             Self::Emergency(_) => Item::Emergency,
@@ -106,6 +107,7 @@ impl Setting {
             Self::Log(log) => log.is_none(),
             Self::SendProxy(version) => version.is_none(),
             Self::Source(addr) => addr.is_none(),
+            Self::StatusAcl(number) => number.is_none(),
             Self::WebStats(path) => path.is_none(),
             _ => false,
         }
@@ -120,7 +122,10 @@ impl Setting {
             Self::Blacklist(time) | Self::DrainTimeout(time) | Self::Timeout(time) => {
                 write!(f, "{}", Time(*time))
             }
-            Self::ClientAcl(number) | Self::ControlAcl(number) | Self::Debug(number) => {
+            Self::ClientAcl(number)
+            | Self::ControlAcl(number)
+            | Self::Debug(number)
+            | Self::StatusAcl(Some(number)) => {
                 write!(f, "{number}")
             }
             Self::ClientsMax(number) | Self::PendingMax(number) | Self::Workers(number) => {
@@ -160,6 +165,7 @@ impl Setting {
             | Self::Log(None)
             | Self::SendProxy(None)
             | Self::Source(None)
+            | Self::StatusAcl(None)
             | Self::WebStats(None) => Ok(()),
         }
     }
@@ -206,6 +212,7 @@ impl Item {
             Self::ConnMax => "conn_max",
             Self::Control => "control",
             Self::ControlAcl => "control_acl",
+            Self::StatusAcl => "status_acl",
             Self::Debug => "debug",
             Self::DrainTimeout => "drain_timeout",
             Self::Emergency => "emergency",
