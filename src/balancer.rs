@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
+use crate::checks::watch;
 use crate::config::{Config, Endpoint, LogTarget, Transport};
 use crate::files::Temporary;
 use crate::mapping_log::MappingLog;
@@ -16,6 +17,7 @@ use crate::relay::shared::{Mailbox, Order, Shared};
 use crate::relay::socket::Listener;
 use crate::relay::udp::port::Port;
 use crate::relay::{udp, worker};
+use crate::tls::keeper::Keeper;
 
 /// Descriptors kept back for listeners, logs, the control port and what libraries need.
 const RESERVE: u64 = 64;
@@ -40,15 +42,22 @@ pub struct Bound {
     files: Vec<Temporary>,
     workers: usize,
     multi_accept: u32,
+    /// Read before rights are given up.
+    keeper: Arc<Keeper>,
 }
 
 impl Bound {
-    /// Listens wherever the configuration says.
+    /// Listens wherever the configuration says, and reads certificates and keys.
     ///
     /// # Errors
-    /// Names the address that could not be had.
+    /// Names the address that could not be had, or the file that is not what it should be.
     pub fn bind(config: &Config) -> Result<Self, BalancerError> {
         let workers = config.workers.get();
+        let keeper = Keeper::new(&config.settings.tls).map_err(|error| BalancerError {
+            deed: "set up TLS".to_owned(),
+            source: io::Error::other(error),
+        })?;
+        keeper.troubles().iter().for_each(|trouble| warn!("{trouble}"));
         let mut bound = Self {
             doors: match config.transport {
                 Transport::Stream => Doors::Stream(Vec::new()),
@@ -58,6 +67,7 @@ impl Bound {
             files: Vec::new(),
             workers,
             multi_accept: config.multi_accept.get(),
+            keeper: Arc::new(keeper),
         };
         for endpoint in &config.listen {
             bound.open(endpoint, config).map_err(|source| BalancerError {
@@ -115,7 +125,13 @@ impl Bound {
             .map_err(fail("start a worker"))?;
         let each = if matches!(self.doors, Doors::Udp(_)) { FLOW } else { CONNECTION };
         let most = connections_for(raise_descriptors(), each);
-        let shared = Arc::new(Shared::new(config.settings.clone(), mailboxes.clone(), most));
+        let (settings, keeper) = (config.settings.clone(), self.keeper);
+        let shared = Arc::new(Shared::new(settings, keeper.clone(), mailboxes.clone(), most));
+        let tell = {
+            let shared = shared.clone();
+            move || shared.changed()
+        };
+        keeper.watch(tell).map_err(fail("start a thread"))?;
         let target = config.settings.log.as_ref();
         let log = MappingLog::start(target, config.settings.log_format).map_err(|source| {
             let deed = match target {
@@ -139,7 +155,9 @@ impl Bound {
             }),
         };
         let workers = workers.map_err(fail("start a worker"))?;
-        Ok(Balancer { shared, workers, log, files: self.files })
+        let checks = watch::start(shared.clone(), config.transport)
+            .map_err(fail("start to check servers"))?;
+        Ok(Balancer { shared, workers, checks, log, files: self.files })
     }
 }
 
@@ -164,6 +182,8 @@ fn spawn<T, F: FnOnce() + Send + 'static>(
 pub struct Balancer {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// Ends when it is told to stop, long before workers may.
+    checks: JoinHandle<()>,
     log: MappingLog,
     /// Removed when this is dropped.
     files: Vec<Temporary>,
@@ -202,11 +222,12 @@ impl Balancer {
 
     /// Waits until [`Self::is_done`].
     pub fn join(self) {
-        for worker in self.workers {
+        for worker in self.workers.into_iter().chain([self.checks]) {
             if worker.join().is_err() {
-                error!("a worker has ended before its time");
+                error!("a thread has ended before its time");
             }
         }
+        self.shared.keeper().stop();
         self.log.finish();
         drop(self.files);
     }

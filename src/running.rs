@@ -19,7 +19,7 @@ use crate::relay::report::{Report, ask};
 use crate::relay::shared::{Order, Shared};
 use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::snapshot::{
-    ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State,
+    CheckNow, ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State, TlsNow,
 };
 
 /// A balancer that runs.
@@ -47,6 +47,21 @@ impl Running {
         stop: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
         Self { shared, listen, started: Instant::now(), stop, log }
+    }
+
+    fn tls(&self) -> Option<TlsNow> {
+        let health = self.shared.keeper().health();
+        let counters = &self.shared.counters;
+        (health.clients || health.servers).then(|| TlsNow {
+            clients: health.clients,
+            servers: health.servers,
+            certificates: count(health.certificates),
+            age: health.age,
+            expires: health.expires.map(|(path, end)| (path.display().to_string(), end)),
+            handshakes: counters.handshakes.load(Relaxed),
+            failed: counters.failed_handshakes.load(Relaxed),
+            trouble: health.trouble,
+        })
     }
 
     fn mapping_log(&self, settings: &Settings) -> Option<MappingLogNow> {
@@ -108,6 +123,7 @@ impl Balancer for Running {
                 ],
             },
             mapping_log: self.mapping_log(&settings),
+            tls: self.tls(),
         }
     }
 
@@ -117,6 +133,8 @@ impl Balancer for Running {
             may_be_transparent()
                 .map_err(|error| format!("transparent: {NEEDS_RIGHTS}: {error}"))?;
         }
+        let keeper = self.shared.keeper();
+        let certificates = keeper.prepare(&settings.tls).map_err(|error| error.to_string())?;
         if (&before.log, before.log_format) != (&settings.log, settings.log_format) {
             if let Some(LogTarget::File(path)) = &settings.log {
                 // A pipe that nobody reads is an error here, and nothing to wait for.
@@ -127,6 +145,7 @@ impl Balancer for Running {
             }
             self.log.change(settings.log.clone(), settings.log_format)?;
         }
+        certificates.into_iter().for_each(|loaded| keeper.put(loaded));
         self.shared.change(settings.clone());
         Ok(())
     }
@@ -191,6 +210,7 @@ fn server(id: ServerId, state: &ServerState, report: &Report, now: Instant) -> S
     let left = state.blacklisted.map(|until| until.saturating_duration_since(now));
     let how = match left.filter(|left| !left.is_zero()) {
         _ if state.config.draining => State::Draining,
+        _ if state.health.is_down() => State::Down,
         Some(left) => State::Blacklisted(left),
         None if state.is_full(false) => State::Full,
         None => State::Up,
@@ -203,6 +223,10 @@ fn server(id: ServerId, state: &ServerState, report: &Report, now: Instant) -> S
         served: state.served,
         failures: state.failures,
         last_failure: state.last_failure.map(ago),
+        check: state
+            .health
+            .last()
+            .map(|last| CheckNow { age: ago(last.at), wrong: last.wrong.clone() }),
         to_server: state.traffic.to_server + open.to_server,
         to_client: state.traffic.to_client + open.to_client,
     }

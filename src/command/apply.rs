@@ -244,6 +244,11 @@ fn assign_running(
     match setting {
         Setting::AcceptProxy(networks) => settings.accept_proxy.clone_from(networks),
         Setting::Blacklist(time) => times.blacklist = *time,
+        Setting::Check(check) => settings.checks.check.clone_from(check),
+        Setting::CheckFall(number) => settings.checks.fall = *number,
+        Setting::CheckInterval(time) => settings.checks.interval = *time,
+        Setting::CheckRise(number) => settings.checks.rise = *number,
+        Setting::CheckTimeout(time) => settings.checks.timeout = *time,
         Setting::ClientAcl(list) => settings.client_acl = *list,
         Setting::ClientsMax(number) => settings.limits.clients = *number,
         Setting::ConnMax(number) => settings.limits.connections = *number,
@@ -261,6 +266,7 @@ fn assign_running(
         Setting::SendProxy(version) => settings.send_proxy = *version,
         Setting::Source(addr) => settings.tcp.source = *addr,
         Setting::TcpFastclose(whose) => settings.tcp.fastclose = *whose,
+        Setting::Tls(tls) => tls.assign(&mut settings.tls, world),
         Setting::Timeout(time) => times.connect = *time,
         Setting::Tracking(time) => times.tracking = *time,
         Setting::WebStats(path) => {

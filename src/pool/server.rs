@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::health::Health;
 use crate::config::{self, Endpoint};
 
 /// Which server.
@@ -60,6 +61,8 @@ pub struct ServerState {
     pub last_failure: Option<Instant>,
     /// Until when it is left alone.
     pub blacklisted: Option<Instant>,
+    /// What checks say of it.
+    pub health: Health,
     /// Bytes so far.
     pub traffic: Traffic,
     /// Whether that was an order, and not a failure.
@@ -80,6 +83,7 @@ impl ServerState {
             last_failure: None,
             blacklisted: None,
             by_order: false,
+            health: Health::default(),
             traffic: Traffic::default(),
             life,
             credit: 0,
@@ -98,6 +102,12 @@ impl ServerState {
         if !self.by_order {
             self.blacklisted = None;
         }
+    }
+
+    /// Whether nothing is known against it. It may be full.
+    #[must_use]
+    pub fn is_well(&self, now: Instant) -> bool {
+        !self.health.is_down() && !self.config.draining && !self.is_blacklisted(now)
     }
 
     /// Whether it is left alone after a failure or by order.

@@ -1,6 +1,6 @@
 //! Sockets: connected ones and those that listen. Nothing here ever waits.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
@@ -10,13 +10,14 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags,
-    SocketType, acceptfrom_with, bind, connect, getsockname, listen, recv, send, shutdown,
-    socket_with, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny,
+    SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind, connect, getsockname, listen,
+    recv, send, sendmsg, shutdown, socket_with, sockopt,
 };
 use socket2::SockRef;
 use tracing::debug;
 
+use super::tls::Wire;
 use crate::config::{Endpoint, TcpOptions};
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
@@ -145,6 +146,21 @@ impl Socket {
     pub fn reset(self) {
         // Where that is impossible (Unix-domain sockets) a close has to do.
         sockopt::set_socket_linger(&self.0, Some(std::time::Duration::ZERO)).unwrap_or_default();
+    }
+}
+
+impl Wire for Socket {
+    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read(buf)
+    }
+
+    fn write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        let nothing = &mut SendAncillaryBuffer::default();
+        Ok(sendmsg(&self.0, bytes, nothing, SendFlags::NOSIGNAL)?)
+    }
+
+    fn finish(&self) {
+        self.finish();
     }
 }
 

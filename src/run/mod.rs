@@ -31,6 +31,7 @@ use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::running::Running;
 use crate::setup::{Setup, SetupError, Starter};
 use crate::status::http::StatusPort;
+use crate::tls::keeper::Keeper;
 
 /// How often it is looked whether all threads are well.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
@@ -65,6 +66,19 @@ impl Plan {
         let open = |path: &Path| files::read_short(&here.absolute(path));
         let setup = Setup::new(args, starter, here, &open)?;
         Ok(setup)
+    }
+
+    /// What is wrong with the files that the configuration names.
+    ///
+    /// # Errors
+    /// Each of them in a line of its own.
+    pub fn check(&self) -> Result<(), SetupError> {
+        let keeper = Keeper::new(&self.setup.config.settings.tls);
+        let wrong = match keeper {
+            Ok(keeper) => keeper.troubles().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            Err(error) => vec![error.to_string()],
+        };
+        if wrong.is_empty() { Ok(()) } else { Err(SetupError::from_lines(wrong)) }
     }
 
     /// Each setting that is in force, and where it came from.
@@ -244,6 +258,7 @@ impl All<'_> {
 
     fn reopen(&self) {
         self.balancer.log().reopen();
+        self.balancer.shared().keeper().reload();
         self.tell(Event::Reopen);
     }
 

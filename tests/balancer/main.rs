@@ -1,5 +1,6 @@
 //! The balancer's workers on real sockets, in this process.
 
+mod checks;
 mod choosing;
 mod collect;
 mod daemon;
@@ -8,9 +9,11 @@ mod endings;
 mod hardship;
 mod http;
 mod limits;
+mod pairings;
 mod process;
 mod proxy;
 mod records;
 mod streams;
 mod support;
+mod tls;
 mod transparent;

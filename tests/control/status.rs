@@ -50,7 +50,7 @@ fn who_is_not_permitted_is_told_nothing() {
     let asked = stream.write_all(b"GET / HTTP/1.1\r\n\r\n");
     asked.and_then(|()| stream.read_to_end(&mut reply)).map(drop).unwrap_or_default();
     assert_eq!(reply, b"");
-    operator.execute(b"no status_acl");
+    assert_eq!(operator.execute(b"no status_acl").to_string(), "");
     assert!(get(addr, "/health").0.starts_with("HTTP/1.1 200"));
 }
 

@@ -50,6 +50,7 @@ impl Balancer for Still {
                 served: 7,
                 failures: 1,
                 last_failure: None,
+                check: None,
                 to_server: 100,
                 to_client: 2_000,
             })
@@ -85,6 +86,7 @@ impl Balancer for Still {
             connections: vec![connection; detail.connections.min(1)],
             counts: Counts { accepted: 7, ..Counts::default() },
             mapping_log: None,
+            tls: None,
         }
     }
 
