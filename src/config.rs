@@ -140,6 +140,9 @@ pub struct Settings {
     pub client_acl: u8,
     /// Number of the access list for the control port.
     pub control_acl: u8,
+    /// Number of the access list for the status over HTTP; `None` for everybody. Not list 0 like the others: who
+    /// restricts clients by that list would cut off what looks at the health, and that moves addresses.
+    pub status_acl: Option<u8>,
     /// Where mapping records go.
     pub log: Option<LogTarget>,
     /// How they are spelled.

@@ -60,6 +60,7 @@ pub fn setting(item: Item, config: &Config) -> Option<Setting> {
         Item::ClientsMax => Setting::ClientsMax(settings.limits.clients),
         Item::ConnMax => Setting::ConnMax(settings.limits.connections),
         Item::ControlAcl => Setting::ControlAcl(settings.control_acl),
+        Item::StatusAcl => Setting::StatusAcl(settings.status_acl),
         Item::Debug => Setting::Debug(config.debug),
         Item::DrainTimeout => Setting::DrainTimeout(times.drain),
         Item::FirstByte => Setting::FirstByte(times.first_byte),

@@ -202,6 +202,7 @@ fn is_answered(item: Item) -> bool {
             | Item::ClientsMax
             | Item::ConnMax
             | Item::ControlAcl
+            | Item::StatusAcl
             | Item::Debug
             | Item::IdleTimeout
             | Item::Listen
@@ -266,6 +267,7 @@ fn assign_running(
         Setting::ClientsMax(number) => settings.limits.clients = *number,
         Setting::ConnMax(number) => settings.limits.connections = *number,
         Setting::ControlAcl(list) => settings.control_acl = *list,
+        Setting::StatusAcl(list) => settings.status_acl = *list,
         Setting::DrainTimeout(time) => times.drain = *time,
         Setting::FirstByte(time) => times.first_byte = *time,
         Setting::Geoip(path) => {

@@ -113,6 +113,8 @@ pub enum Setting {
     ConnMax(Option<NonZeroUsize>),
     /// See [`Settings::control_acl`](crate::config::Settings::control_acl).
     ControlAcl(u8),
+    /// See [`Settings::status_acl`](crate::config::Settings::status_acl).
+    StatusAcl(Option<u8>),
     /// See [`Config::debug`](crate::config::Config::debug).
     Debug(u8),
     /// See [`Timeouts::drain`](crate::config::Timeouts::drain).
@@ -178,6 +180,7 @@ pub enum Item {
     /// Where the control port is.
     Control,
     ControlAcl,
+    StatusAcl,
     Debug,
     DrainTimeout,
     Emergency,

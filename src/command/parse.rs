@@ -130,6 +130,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("ssl_sni_path [DIR]", "a folder of certificates for other names; no ssl_sni_path"),
     ("states", "how each server is doing"),
     ("status [html|json|prometheus]", "the whole state"),
+    ("status_acl [N]", "the access list for --status; no status_acl"),
     ("stubborn", "no other server if the first choice fails; no stubborn"),
     ("tcp_fastclose [up|down|both|off]", "whose end ends both directions"),
     ("tcp_nodelay", "small packets at once; no tcp_nodelay"),
@@ -372,6 +373,8 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "control_acl" => {
             args.setting(Item::ControlAcl, |args| args.number(list).map(Setting::ControlAcl))
         }
+        "status_acl" => args
+            .setting(Item::StatusAcl, |args| args.number(list).map(Some).map(Setting::StatusAcl)),
         "debug" => args.setting(Item::Debug, |args| args.number(number).map(Setting::Debug)),
         "drain_timeout" => {
             args.setting(Item::DrainTimeout, |args| args.time().map(Setting::DrainTimeout))
@@ -449,6 +452,7 @@ fn negative(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "resolve_interval" => Setting::ResolveInterval(None),
         "send_proxy" => Setting::SendProxy(None),
         "source" => Setting::Source(None),
+        "status_acl" => Setting::StatusAcl(None),
         "tcp_fastclose" => Setting::TcpFastclose(FastClose::Off),
         "tracking" => Setting::Tracking(None),
         "geoip" => Setting::Geoip(None),

@@ -11,13 +11,14 @@ use super::{Item, Switch};
 use crate::config::{Config, Endpoint, LogTarget, Mode, Origin, Server, Settings, Transport};
 
 /// The items that are written by their value alone, in this order.
-const ITEMS: [Item; 29] = [
+const ITEMS: [Item; 30] = [
     Item::Workers,
     Item::Backlog,
     Item::MultiAccept,
     Item::Debug,
     Item::ClientAcl,
     Item::ControlAcl,
+    Item::StatusAcl,
     Item::ClientsMax,
     Item::ConnMax,
     Item::PendingMax,

@@ -81,6 +81,7 @@ impl Setting {
             Self::ClientsMax(_) => Item::ClientsMax,
             Self::ConnMax(_) => Item::ConnMax,
             Self::ControlAcl(_) => Item::ControlAcl,
+            Self::StatusAcl(_) => Item::StatusAcl,
             Self::Debug(_) => Item::Debug,
             Self::DrainTimeout(_) => Item::DrainTimeout,
             Self::Emergency(_) => Item::Emergency,
@@ -115,6 +116,7 @@ impl Setting {
             Self::Log(log) => log.is_none(),
             Self::SendProxy(version) => version.is_none(),
             Self::Source(addr) => addr.is_none(),
+            Self::StatusAcl(number) => number.is_none(),
             Self::Tls(tls) => tls.is_none(),
             Self::Geoip(path) | Self::WebStats(path) => path.is_none(),
             _ => false,
@@ -138,7 +140,10 @@ impl Setting {
             | Self::Timeout(time) => {
                 write!(f, "{}", Time(*time))
             }
-            Self::ClientAcl(number) | Self::ControlAcl(number) | Self::Debug(number) => {
+            Self::ClientAcl(number)
+            | Self::ControlAcl(number)
+            | Self::Debug(number)
+            | Self::StatusAcl(Some(number)) => {
                 write!(f, "{number}")
             }
             Self::ClientsMax(number) | Self::PendingMax(number) | Self::Workers(number) => {
@@ -184,6 +189,7 @@ impl Setting {
             | Self::SendProxy(None)
             | Self::Source(None)
             | Self::Geoip(None)
+            | Self::StatusAcl(None)
             | Self::WebStats(None) => Ok(()),
         }
     }
@@ -235,6 +241,7 @@ impl Item {
             Self::ConnMax => "conn_max",
             Self::Control => "control",
             Self::ControlAcl => "control_acl",
+            Self::StatusAcl => "status_acl",
             Self::Debug => "debug",
             Self::DrainTimeout => "drain_timeout",
             Self::Emergency => "emergency",
