@@ -147,6 +147,8 @@ pub struct Settings {
     pub log: Option<LogTarget>,
     /// How they are spelled.
     pub log_format: LogFormat,
+    /// Where exchanges of HTTP/1.x are logged.
+    pub access_log: Option<PathBuf>,
     /// Where USR1 writes the state as a page.
     pub web_stats: Option<PathBuf>,
     /// Whether and how requests are told where they came from.
@@ -412,7 +414,7 @@ pub enum ForwardedFor {
     /// The client's address is appended.
     Append,
     /// It stays if it comes from here, and is replaced otherwise.
-    Keep(Vec<Network>),
+    Keep(Vec<Trusted>),
 }
 
 /// A version of the PROXY protocol.
@@ -434,7 +436,9 @@ pub enum Trusted {
 }
 
 impl Trusted {
-    fn fits(&self, addr: ClientAddr) -> bool {
+    /// Whether that is who connects from `addr`.
+    #[must_use]
+    pub fn fits(&self, addr: ClientAddr) -> bool {
         match (self, addr) {
             (Self::Network(network), ClientAddr::Ip(ip)) => network.contains(ip),
             (Self::Unix, ClientAddr::Unix) => true,

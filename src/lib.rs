@@ -13,9 +13,11 @@
 //!
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
 
+pub mod access_log;
 pub mod acl;
 pub mod address;
 pub mod balancer;
+pub mod books;
 pub mod checks;
 pub mod cli;
 pub mod command;
@@ -23,6 +25,7 @@ pub mod config;
 pub mod control;
 pub mod countries;
 pub mod files;
+pub mod log_thread;
 pub mod mapping_log;
 pub mod names;
 pub mod pool;

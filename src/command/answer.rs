@@ -49,6 +49,7 @@ pub fn setting(item: Item, config: &Config) -> Option<Setting> {
     let (times, checks) = (&settings.timeouts, &settings.checks);
     Some(match item {
         Item::AcceptProxy => Setting::AcceptProxy(settings.accept_proxy.clone()),
+        Item::AccessLog => Setting::AccessLog(settings.access_log.clone()),
         Item::Backlog => Setting::Backlog(config.backlog),
         Item::Check => Setting::Check(checks.check.clone()),
         Item::CheckFall => Setting::CheckFall(checks.fall),

@@ -210,6 +210,7 @@ fn is_answered(item: Item) -> bool {
             | Item::Timeout
             | Item::Tracking
             | Item::WebStats
+            | Item::AccessLog
     )
 }
 
@@ -257,6 +258,9 @@ fn assign_running(
     let times = &mut settings.timeouts;
     match setting {
         Setting::AcceptProxy(networks) => settings.accept_proxy.clone_from(networks),
+        Setting::AccessLog(path) => {
+            settings.access_log = path.as_deref().map(|path| world.absolute(path));
+        }
         Setting::Blacklist(time) => times.blacklist = *time,
         Setting::Check(check) => settings.checks.check.clone_from(check),
         Setting::CheckFall(number) => settings.checks.fall = *number,

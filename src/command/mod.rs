@@ -89,6 +89,8 @@ pub enum Switch {
 pub enum Setting {
     /// See [`Settings::abuse`](crate::config::Settings::abuse).
     Abuse(Option<ServerArg>),
+    /// See [`Settings::access_log`](crate::config::Settings::access_log).
+    AccessLog(Option<PathBuf>),
     /// See [`Settings::accept_proxy`](crate::config::Settings::accept_proxy).
     AcceptProxy(Vec<Trusted>),
     /// See [`Config::backlog`](crate::config::Config::backlog).
@@ -167,6 +169,7 @@ pub enum Setting {
 pub enum Item {
     Abuse,
     AcceptProxy,
+    AccessLog,
     Backlog,
     Blacklist,
     Check,

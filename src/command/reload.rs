@@ -11,7 +11,7 @@ use super::{Item, Switch};
 use crate::config::{Config, Endpoint, LogTarget, Mode, Origin, Server, Settings, Transport};
 
 /// The items that are written by their value alone, in this order.
-const ITEMS: [Item; 30] = [
+const ITEMS: [Item; 31] = [
     Item::Workers,
     Item::Backlog,
     Item::MultiAccept,
@@ -41,6 +41,7 @@ const ITEMS: [Item; 30] = [
     Item::AcceptProxy,
     Item::SendProxy,
     Item::LogFormat,
+    Item::AccessLog,
     Item::WebStats,
 ];
 

@@ -70,6 +70,7 @@ impl Setting {
         match self {
             Self::Abuse(_) => Item::Abuse,
             Self::AcceptProxy(_) => Item::AcceptProxy,
+            Self::AccessLog(_) => Item::AccessLog,
             Self::Backlog(_) => Item::Backlog,
             Self::Blacklist(_) => Item::Blacklist,
             Self::Check(_) => Item::Check,
@@ -118,7 +119,7 @@ impl Setting {
             Self::Source(addr) => addr.is_none(),
             Self::StatusAcl(number) => number.is_none(),
             Self::Tls(tls) => tls.is_none(),
-            Self::Geoip(path) | Self::WebStats(path) => path.is_none(),
+            Self::AccessLog(path) | Self::Geoip(path) | Self::WebStats(path) => path.is_none(),
             _ => false,
         }
     }
@@ -156,7 +157,8 @@ impl Setting {
             | Self::ResolveInterval(time)
             | Self::Tracking(time) => write!(f, "{}", Time(time.unwrap_or_default())),
             Self::Listen(addrs) => list(addrs, f),
-            Self::Geoip(Some(path))
+            Self::AccessLog(Some(path))
+            | Self::Geoip(Some(path))
             | Self::Log(Some(LogTo::File(path)))
             | Self::WebStats(Some(path)) => {
                 write!(f, "{}", Quoted(path.as_os_str()))
@@ -183,6 +185,7 @@ impl Setting {
                 list(networks, f)
             }
             Self::Abuse(None)
+            | Self::AccessLog(None)
             | Self::Check(None)
             | Self::Emergency(None)
             | Self::Log(None)
@@ -229,6 +232,7 @@ impl Item {
         match self {
             Self::Abuse => "abuse",
             Self::AcceptProxy => "accept_proxy",
+            Self::AccessLog => "access_log",
             Self::Backlog => "backlog",
             Self::Blacklist => "blacklist",
             Self::Check => "check",
