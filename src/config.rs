@@ -140,6 +140,9 @@ pub struct Settings {
     pub client_acl: u8,
     /// Number of the access list for the control port.
     pub control_acl: u8,
+    /// Number of the access list for the status over HTTP; `None` for everybody. Not list 0 like the others: who
+    /// restricts clients by that list would cut off what looks at the health, and that moves addresses.
+    pub status_acl: Option<u8>,
     /// Where mapping records go.
     pub log: Option<LogTarget>,
     /// How they are spelled.
@@ -185,6 +188,20 @@ pub struct Server {
     pub acl: u8,
     /// Whether it gets no new connections, while those it has go on.
     pub draining: bool,
+    /// Who wanted it.
+    pub origin: Origin,
+}
+
+/// Where a server came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// It was said that there is one.
+    #[default]
+    Said,
+    /// It is one more address of the name of another one.
+    Found,
+    /// It was, and is so no longer: it ends with its last connection.
+    Gone,
 }
 
 impl Server {
@@ -200,6 +217,7 @@ impl Server {
             prio: 0,
             acl: 0,
             draining: false,
+            origin: Origin::Said,
         }
     }
 }
@@ -283,6 +301,8 @@ pub struct Timeouts {
     pub tracking: Option<Duration>,
     /// For which connections may go on when pen was told to stop.
     pub drain: Duration,
+    /// After which names of servers are looked up again.
+    pub resolve: Option<Duration>,
 }
 
 impl Timeouts {
@@ -304,6 +324,7 @@ impl Default for Timeouts {
             blacklist: Duration::from_secs(30),
             tracking: None,
             drain: Duration::from_secs(10),
+            resolve: Some(Duration::from_secs(30)),
         }
     }
 }

@@ -415,7 +415,7 @@ pub fn check(config: &Config) -> Result<(), String> {
 }
 
 /// Whether what is sent to `server` comes in at `listen`.
-fn is_same(listen: &Endpoint, server: &Endpoint) -> bool {
+pub(crate) fn is_same(listen: &Endpoint, server: &Endpoint) -> bool {
     match (listen, server) {
         (Endpoint::Ip(listen), Endpoint::Ip(server)) => {
             let here = server.ip().is_loopback() || server.ip().is_unspecified();

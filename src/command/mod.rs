@@ -115,6 +115,8 @@ pub enum Setting {
     ConnMax(Option<NonZeroUsize>),
     /// See [`Settings::control_acl`](crate::config::Settings::control_acl).
     ControlAcl(u8),
+    /// See [`Settings::status_acl`](crate::config::Settings::status_acl).
+    StatusAcl(Option<u8>),
     /// See [`Config::debug`](crate::config::Config::debug).
     Debug(u8),
     /// See [`Timeouts::drain`](crate::config::Timeouts::drain).
@@ -139,6 +141,8 @@ pub enum Setting {
     MultiAccept(NonZeroU32),
     /// See [`Limits::pending`](crate::config::Limits::pending).
     PendingMax(NonZeroUsize),
+    /// See [`Timeouts::resolve`](crate::config::Timeouts::resolve).
+    ResolveInterval(Option<Duration>),
     /// See [`Settings::send_proxy`](crate::config::Settings::send_proxy).
     SendProxy(Option<ProxyVersion>),
     /// See [`TcpOptions::source`](crate::config::TcpOptions::source).
@@ -179,6 +183,7 @@ pub enum Item {
     /// Where the control port is.
     Control,
     ControlAcl,
+    StatusAcl,
     Debug,
     DrainTimeout,
     Emergency,
@@ -195,6 +200,7 @@ pub enum Item {
     PendingMax,
     /// The process.
     Pid,
+    ResolveInterval,
     SendProxy,
     Source,
     TcpFastclose,

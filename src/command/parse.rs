@@ -98,6 +98,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("prio", "choose by priority; no prio"),
     ("recent [TIME]", "clients of the last 300 seconds, or that time"),
     ("remove N", "take a server out"),
+    ("resolve_interval [TIME]", "how often names of servers are looked up; 0 once"),
     ("roundrobin", "servers in turn; no roundrobin"),
     ("send_proxy [v1|v2]", "the PROXY protocol towards servers; no send_proxy"),
     (
@@ -130,6 +131,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("ssl_sni_path [DIR]", "a folder of certificates for other names; no ssl_sni_path"),
     ("states", "how each server is doing"),
     ("status [html|json|prometheus]", "the whole state"),
+    ("status_acl [N]", "the access list for --status; no status_acl"),
     ("stubborn", "no other server if the first choice fails; no stubborn"),
     ("tcp_fastclose [up|down|both|off]", "whose end ends both directions"),
     ("tcp_nodelay", "small packets at once; no tcp_nodelay"),
@@ -375,6 +377,8 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "control_acl" => {
             args.setting(Item::ControlAcl, |args| args.number(list).map(Setting::ControlAcl))
         }
+        "status_acl" => args
+            .setting(Item::StatusAcl, |args| args.number(list).map(Some).map(Setting::StatusAcl)),
         "debug" => args.setting(Item::Debug, |args| args.number(number).map(Setting::Debug)),
         "drain_timeout" => {
             args.setting(Item::DrainTimeout, |args| args.time().map(Setting::DrainTimeout))
@@ -400,6 +404,9 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "pending_max" => {
             args.setting(Item::PendingMax, |args| args.number(many).map(Setting::PendingMax))
         }
+        "resolve_interval" => args.setting(Item::ResolveInterval, |args| {
+            args.time().map(lasting).map(Setting::ResolveInterval)
+        }),
         "send_proxy" => args.setting(Item::SendProxy, send_proxy),
         "source" => args.setting(Item::Source, source),
         "tcp_fastclose" => args.setting(Item::TcpFastclose, fastclose),
@@ -447,8 +454,10 @@ fn negative(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "half_closed" => Setting::HalfClosed(None),
         "idle_timeout" => Setting::IdleTimeout(None),
         "log" => Setting::Log(None),
+        "resolve_interval" => Setting::ResolveInterval(None),
         "send_proxy" => Setting::SendProxy(None),
         "source" => Setting::Source(None),
+        "status_acl" => Setting::StatusAcl(None),
         "tcp_fastclose" => Setting::TcpFastclose(FastClose::Off),
         "tracking" => Setting::Tracking(None),
         "geoip" => Setting::Geoip(None),

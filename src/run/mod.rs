@@ -26,6 +26,7 @@ use crate::config::{Collect, Config};
 use crate::control::port::ControlPort;
 use crate::control::{Balancer as _, Here, Operator};
 use crate::files;
+use crate::names::watch;
 use crate::pool::ServerId;
 use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::running::Running;
@@ -177,6 +178,7 @@ fn serve(
         }
         let here = Box::new(plan.here.settled());
         let operator = Arc::new(Operator::new(config.clone(), Box::new(handle), here));
+        watch::start(&operator, Box::new(watch::by_the_system))?;
         if let Some(status) = status {
             let addr = status.addr()?;
             status.serve(operator.clone())?;

@@ -7,6 +7,7 @@ mod collect;
 mod daemon;
 mod datagrams;
 mod endings;
+mod hardship;
 mod http;
 mod limits;
 mod nginx;
