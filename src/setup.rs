@@ -382,8 +382,8 @@ pub fn check(config: &Config) -> Result<(), String> {
             (config.settings.send_proxy.is_some(), "send_proxy"),
             (!config.settings.accept_proxy.is_empty(), "accept_proxy"),
             (config.settings.tcp.transparent, "transparent"),
+            (config.settings.tls.servers != ServerTls::Off, "ssl_servers"),
             (config.settings.http.is_some(), "http"),
-            (config.settings.tcp.transparent, "transparent"),
         ] {
             if is_set {
                 return Err(format!("{verb}: expected connections, and not datagrams (-U)"));
@@ -530,6 +530,11 @@ mod tests {
             ("-U 53 /run/sock", "", "/run/sock: expected a server with a port with -U"),
             ("-U --send-proxy v2 53 web1", "", "send_proxy: expected connections"),
             ("-U -O transparent 53 web1", "", "transparent: expected connections"),
+            (
+                "-U -F pen.cfg 53 web1",
+                "ssl_servers unverified\n",
+                "ssl_servers: expected connections",
+            ),
             (
                 "--accept-proxy 10.0.0.0/8,here 80 web1",
                 "",
