@@ -6,9 +6,9 @@
 //! 4. [`mapping_log`] tells who was sent where.
 //! 5. [`balancer`] starts and stops all of that, [`run`] is the process around it.
 //!
-//! Beside the road: [`cli`] and [`setup`] read what was typed, [`command`] is `penctl`'s language,
-//! [`control`] carries it out on what is [`running`], [`status`] shows a [`snapshot`], [`tls`] reads
-//! certificates, [`checks`] asks servers how they are, and [`names`] looks them up again.
+//! Beside the road: [`checks`] asks servers how they are, [`cli`] and [`setup`] read what was typed,
+//! [`command`] is `penctl`'s language, [`control`] carries it out on what is [`running`], [`status`] shows
+//! a [`snapshot`], [`tls`] reads certificates, [`names`] looks servers up again.
 //!
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
 
