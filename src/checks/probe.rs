@@ -12,10 +12,12 @@ use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, UdpSocket, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use super::Check;
-use crate::config::{Endpoint, Settings, Transport};
+use crate::config::{Endpoint, Server, Settings, Transport};
 use crate::relay::proxy::Header;
+use crate::tls::TowardsServers;
 
 /// Bytes of an answer that are looked at.
 const LOOKED_AT: usize = 16 * 1024;
@@ -63,8 +65,10 @@ impl From<io::Error> for Unwell {
 pub(super) struct Probe {
     pub(super) check: Check,
     pub(super) to: Endpoint,
-    /// The server's name if it has one.
-    pub(super) name: Option<String>,
+    /// What is known of it.
+    pub(super) server: Server,
+    /// How it is spoken to in TLS, if it is.
+    pub(super) tls: Option<TowardsServers>,
     pub(super) transport: Transport,
     pub(super) time: Duration,
 }
@@ -122,15 +126,32 @@ impl Probe {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut question = Vec::new();
         if let Some(version) = settings.send_proxy {
             // It would not listen otherwise.
-            Header::Own.write(version, &mut question);
+            let mut header = Vec::new();
+            Header::Own.write(version, &mut header);
+            write_all(&mut stream, &header).await?;
         }
+        match &self.tls {
+            None => self.converse(stream).await,
+            Some(towards) => {
+                let name = towards.name(&self.server).map_err(io::Error::other)?;
+                // What is said is HTTP/1.1 or known to the user alone, so no protocol is agreed on.
+                let connector = TlsConnector::from(towards.config(None));
+                self.converse(connector.connect(name, stream).await?).await
+            }
+        }
+    }
+
+    async fn converse<S>(&self, mut stream: S) -> Result<(), Unwell>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut question = Vec::new();
         match &self.check {
             Check::Connect => {}
             Check::Http { method, path, .. } => {
-                let host = self.name.clone().unwrap_or_else(|| self.to.to_string());
+                let host = self.server.name.clone().unwrap_or_else(|| self.to.to_string());
                 let head = format!(
                     "{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: pen-check\r\n\
                      Connection: close\r\n\r\n"
@@ -190,7 +211,7 @@ async fn write_all<S: AsyncWrite + Unpin>(stream: &mut S, mut bytes: &[u8]) -> i
             written => bytes = &bytes[written..],
         }
     }
-    Ok(())
+    poll_fn(|context| Pin::new(&mut *stream).poll_flush(context)).await
 }
 
 /// What is said until it is enough; `None` if that does not come.

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::Checks;
 use super::probe::{Probe, Unwell};
-use crate::config::{Endpoint, Settings, Transport};
+use crate::config::{Endpoint, Server, Settings, Transport};
 use crate::pool::{ServerId, Turn};
 use crate::relay::shared::Shared;
 
@@ -98,7 +98,7 @@ impl Watch {
         };
         let now = Instant::now();
         self.renew(settings, now);
-        let mut next = None;
+        let (tls, mut next) = (self.shared.tls(), None);
         for (&id, turn) in &mut self.turns {
             let Some(at) = turn.at else { continue };
             if at > now || self.probes.len() >= MOST {
@@ -107,11 +107,13 @@ impl Watch {
                 continue;
             }
             turn.at = None;
+            let Some(server) = server(settings, id) else { continue };
             let (addr, settings) = (turn.addr.clone(), settings.clone());
             let probe = Probe {
                 check: check.clone(),
                 to: addr.clone(),
-                name: name(&settings, id),
+                server,
+                tls: tls.servers.clone(),
                 transport: self.transport,
                 time: settings.checks.timeout,
             };
@@ -164,7 +166,7 @@ impl Watch {
     }
 }
 
-fn name(settings: &Settings, id: ServerId) -> Option<String> {
+fn server(settings: &Settings, id: ServerId) -> Option<Server> {
     let ServerId::Slot(slot) = id else { return None };
-    settings.servers.get(slot as usize)?.as_ref()?.name.clone()
+    settings.servers.get(slot as usize)?.clone()
 }

@@ -155,7 +155,9 @@ impl Shared {
         &self.keeper
     }
 
-    pub(super) fn tls(&self) -> Arc<Tls> {
+    /// What of TLS is in force.
+    #[must_use]
+    pub fn tls(&self) -> Arc<Tls> {
         self.keeper.tls()
     }
 
