@@ -6,7 +6,7 @@
 //! 4. [`mapping_log`] tells who was sent where.
 //! 5. [`balancer`] starts and stops all of that, [`run`] is the process around it.
 //!
-//! Beside the road: [`checks`] asks servers how they are, [`cli`] and [`setup`] read what was typed,
+//! Beside the road: [`checks`] asks servers how they are, [`countries`] knows where clients are, [`cli`] and [`setup`] read what was typed,
 //! [`command`] is `penctl`'s language, [`control`] carries it out on what is [`running`], [`status`] shows
 //! a [`snapshot`], [`tls`] reads certificates.
 //!
@@ -20,6 +20,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod control;
+pub mod countries;
 pub mod files;
 pub mod mapping_log;
 pub mod pool;

@@ -63,6 +63,10 @@ pub fn setting(item: Item, config: &Config) -> Option<Setting> {
         Item::Debug => Setting::Debug(config.debug),
         Item::DrainTimeout => Setting::DrainTimeout(times.drain),
         Item::FirstByte => Setting::FirstByte(times.first_byte),
+        Item::Geoip => {
+            let countries = settings.acls.countries.as_deref();
+            Setting::Geoip(countries.map(|countries| countries.path().to_owned()))
+        }
         Item::HalfClosed => Setting::HalfClosed(times.linger),
         Item::IdleTimeout => Setting::IdleTimeout(times.idle),
         Item::LogFormat => Setting::LogFormat(settings.log_format),

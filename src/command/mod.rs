@@ -121,6 +121,8 @@ pub enum Setting {
     Emergency(Option<ServerArg>),
     /// See [`Timeouts::first_byte`](crate::config::Timeouts::first_byte).
     FirstByte(Option<Duration>),
+    /// See [`Acls::countries`](crate::acl::Acls::countries).
+    Geoip(Option<PathBuf>),
     /// See [`Timeouts::linger`](crate::config::Timeouts::linger).
     HalfClosed(Option<Duration>),
     /// See [`Timeouts::idle`](crate::config::Timeouts::idle).
@@ -178,6 +180,7 @@ pub enum Item {
     DrainTimeout,
     Emergency,
     FirstByte,
+    Geoip,
     HalfClosed,
     IdleTimeout,
     Listen,

@@ -55,7 +55,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("accept_proxy [NET|unix...]", "who has to speak the PROXY protocol to us; no accept_proxy"),
     ("acl", "all access lists"),
     ("acl N", "one access list; no acl N empties it"),
-    ("acl N permit|deny NET|ADDR MASK|unix", "add a rule; no acl N RULE takes it out"),
+    ("acl N permit|deny NET|ADDR MASK|unix|country CC", "add a rule; no acl N RULE takes it out"),
     ("acl N default permit|deny", "for those that no rule fits; no acl N default"),
     ("backlog [N]", "clients that wait to be accepted"),
     ("blacklist [TIME]", "how long a server that failed is left alone"),
@@ -78,6 +78,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("emergency [SERVER]", "the server for when no other works; no emergency"),
     ("exit", "stop, if -X allows it"),
     ("first_byte [TIME]", "how long a client may say nothing; 0 for ever"),
+    ("geoip [FILE]", "database that tells the countries of acl; no geoip"),
     ("half_closed [TIME]", "how long the other side may be silent; 0 for ever"),
     ("hash", "choose by the client's address; no hash"),
     ("help", "this list"),
@@ -380,6 +381,7 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "first_byte" => {
             args.setting(Item::FirstByte, |args| args.time().map(lasting).map(Setting::FirstByte))
         }
+        "geoip" => args.setting(Item::Geoip, |args| args.path().map(Some).map(Setting::Geoip)),
         "half_closed" => {
             args.setting(Item::HalfClosed, |args| args.time().map(lasting).map(Setting::HalfClosed))
         }
@@ -444,6 +446,7 @@ fn negative(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "source" => Setting::Source(None),
         "tcp_fastclose" => Setting::TcpFastclose(FastClose::Off),
         "tracking" => Setting::Tracking(None),
+        "geoip" => Setting::Geoip(None),
         "web_stats" => Setting::WebStats(None),
         _ => return Err(CommandError::UnknownNo(verb.to_owned())),
     };

@@ -11,7 +11,7 @@ use super::{Item, Switch};
 use crate::config::{Config, Endpoint, LogTarget, Mode, Server, Transport};
 
 /// The items that are written by their value alone, in this order.
-const ITEMS: [Item; 27] = [
+const ITEMS: [Item; 28] = [
     Item::Workers,
     Item::Backlog,
     Item::MultiAccept,
@@ -27,6 +27,7 @@ const ITEMS: [Item; 27] = [
     Item::IdleTimeout,
     Item::HalfClosed,
     Item::FirstByte,
+    Item::Geoip,
     Item::DrainTimeout,
     Item::Check,
     Item::CheckInterval,

@@ -85,6 +85,7 @@ impl Setting {
             Self::DrainTimeout(_) => Item::DrainTimeout,
             Self::Emergency(_) => Item::Emergency,
             Self::FirstByte(_) => Item::FirstByte,
+            Self::Geoip(_) => Item::Geoip,
             Self::HalfClosed(_) => Item::HalfClosed,
             Self::IdleTimeout(_) => Item::IdleTimeout,
             Self::Listen(_) => Item::Listen,
@@ -114,7 +115,7 @@ impl Setting {
             Self::SendProxy(version) => version.is_none(),
             Self::Source(addr) => addr.is_none(),
             Self::Tls(tls) => tls.is_none(),
-            Self::WebStats(path) => path.is_none(),
+            Self::Geoip(path) | Self::WebStats(path) => path.is_none(),
             _ => false,
         }
     }
@@ -148,7 +149,9 @@ impl Setting {
             | Self::IdleTimeout(time)
             | Self::Tracking(time) => write!(f, "{}", Time(time.unwrap_or_default())),
             Self::Listen(addrs) => list(addrs, f),
-            Self::Log(Some(LogTo::File(path))) | Self::WebStats(Some(path)) => {
+            Self::Geoip(Some(path))
+            | Self::Log(Some(LogTo::File(path)))
+            | Self::WebStats(Some(path)) => {
                 write!(f, "{}", Quoted(path.as_os_str()))
             }
             Self::Log(Some(LogTo::Collector(host, port))) => {
@@ -178,6 +181,7 @@ impl Setting {
             | Self::Log(None)
             | Self::SendProxy(None)
             | Self::Source(None)
+            | Self::Geoip(None)
             | Self::WebStats(None) => Ok(()),
         }
     }
@@ -248,6 +252,7 @@ impl Item {
             Self::Tls(item) => item.verb(),
             Self::Timeout => "timeout",
             Self::Tracking => "tracking",
+            Self::Geoip => "geoip",
             Self::WebStats => "web_stats",
             Self::Workers => "workers",
             Self::XForwardedFor => "x_forwarded_for",
