@@ -64,10 +64,8 @@ impl From<io::Error> for Unwell {
 #[derive(Clone, Debug)]
 pub(super) struct Probe {
     pub(super) check: Check,
-    pub(super) to: Endpoint,
-    /// What is known of it.
     pub(super) server: Server,
-    /// How it is spoken to in TLS, if it is.
+    /// How it is spoken to, if that is in TLS.
     pub(super) tls: Option<TowardsServers>,
     pub(super) transport: Transport,
     pub(super) time: Duration,
@@ -81,7 +79,7 @@ impl Probe {
     }
 
     async fn try_to_ask(&self, settings: &Settings) -> Result<(), Unwell> {
-        match (&self.to, self.transport, &self.check) {
+        match (&self.server.addr, self.transport, &self.check) {
             (Endpoint::Ip(to), Transport::Udp, Check::Exchange { send, expect }) => {
                 self.exchange_datagrams(*to, settings, send, expect).await
             }
@@ -133,13 +131,13 @@ impl Probe {
             write_all(&mut stream, &header).await?;
         }
         match &self.tls {
-            None => self.converse(stream).await,
-            Some(towards) => {
-                let name = towards.name(&self.server).map_err(io::Error::other)?;
-                // What is said is HTTP/1.1 or known to the user alone, so no protocol is agreed on.
-                let connector = TlsConnector::from(towards.config(None));
+            // That it takes a connection is all that is asked then.
+            Some(tls) if self.check != Check::Connect => {
+                let name = tls.name(&self.server).map_err(io::Error::other)?;
+                let connector = TlsConnector::from(tls.config(None));
                 self.converse(connector.connect(name, stream).await?).await
             }
+            _ => self.converse(stream).await,
         }
     }
 
@@ -151,7 +149,8 @@ impl Probe {
         match &self.check {
             Check::Connect => {}
             Check::Http { method, path, .. } => {
-                let host = self.server.name.clone().unwrap_or_else(|| self.to.to_string());
+                let (name, addr) = (&self.server.name, &self.server.addr);
+                let host = name.clone().unwrap_or_else(|| addr.to_string());
                 let head = format!(
                     "{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: pen-check\r\n\
                      Connection: close\r\n\r\n"
@@ -161,6 +160,8 @@ impl Probe {
             Check::Exchange { send, .. } => question.extend_from_slice(send),
         }
         write_all(&mut stream, &question).await?;
+        // What is sealed may wait to be sent.
+        poll_fn(|context| Pin::new(&mut stream).poll_flush(context)).await?;
         match &self.check {
             Check::Connect => Ok(()),
             Check::Http { from, to, .. } => status(&mut stream, *from, *to).await,
@@ -211,7 +212,7 @@ async fn write_all<S: AsyncWrite + Unpin>(stream: &mut S, mut bytes: &[u8]) -> i
             written => bytes = &bytes[written..],
         }
     }
-    poll_fn(|context| Pin::new(&mut *stream).poll_flush(context)).await
+    Ok(())
 }
 
 /// What is said until it is enough; `None` if that does not come.

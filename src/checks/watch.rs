@@ -96,9 +96,9 @@ impl Watch {
             self.turns.clear();
             return None;
         };
-        let now = Instant::now();
+        let (now, tls) = (Instant::now(), self.shared.tls());
         self.renew(settings, now);
-        let (tls, mut next) = (self.shared.tls(), None);
+        let mut next = None;
         for (&id, turn) in &mut self.turns {
             let Some(at) = turn.at else { continue };
             if at > now || self.probes.len() >= MOST {
@@ -111,7 +111,6 @@ impl Watch {
             let (addr, settings) = (turn.addr.clone(), settings.clone());
             let probe = Probe {
                 check: check.clone(),
-                to: addr.clone(),
                 server,
                 tls: tls.servers.clone(),
                 transport: self.transport,

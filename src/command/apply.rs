@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::answer::value;
 use super::{AclCommand, Command, Item, LogTo, Query, ServerChange, Setting, Switch};
 use crate::address::{Host, ListenAddr, ServerArg};
-use crate::config::{Config, Endpoint, Exit, ForwardedFor, LogTarget, Server, Transport};
+use crate::config::{Config, Endpoint, Exit, ForwardedFor, LogTarget, Origin, Server, Transport};
 use crate::countries::Countries;
 
 /// What a command needs to know of the world.
@@ -202,6 +202,7 @@ fn is_answered(item: Item) -> bool {
             | Item::ClientsMax
             | Item::ConnMax
             | Item::ControlAcl
+            | Item::StatusAcl
             | Item::Debug
             | Item::IdleTimeout
             | Item::Listen
@@ -209,6 +210,7 @@ fn is_answered(item: Item) -> bool {
             | Item::Timeout
             | Item::Tracking
             | Item::WebStats
+            | Item::AccessLog
     )
 }
 
@@ -256,6 +258,9 @@ fn assign_running(
     let times = &mut settings.timeouts;
     match setting {
         Setting::AcceptProxy(networks) => settings.accept_proxy.clone_from(networks),
+        Setting::AccessLog(path) => {
+            settings.access_log = path.as_deref().map(|path| world.absolute(path));
+        }
         Setting::Blacklist(time) => times.blacklist = *time,
         Setting::Check(check) => settings.checks.check.clone_from(check),
         Setting::CheckFall(number) => settings.checks.fall = *number,
@@ -266,6 +271,7 @@ fn assign_running(
         Setting::ClientsMax(number) => settings.limits.clients = *number,
         Setting::ConnMax(number) => settings.limits.connections = *number,
         Setting::ControlAcl(list) => settings.control_acl = *list,
+        Setting::StatusAcl(list) => settings.status_acl = *list,
         Setting::DrainTimeout(time) => times.drain = *time,
         Setting::FirstByte(time) => times.first_byte = *time,
         Setting::Geoip(path) => {
@@ -284,6 +290,7 @@ fn assign_running(
         Setting::LogFormat(format) => settings.log_format = *format,
         Setting::PendingMax(number) => settings.limits.pending = *number,
         Setting::SendProxy(version) => settings.send_proxy = *version,
+        Setting::ResolveInterval(time) => times.resolve = *time,
         Setting::Source(addr) => settings.tcp.source = *addr,
         Setting::TcpFastclose(whose) => settings.tcp.fastclose = *whose,
         Setting::Tls(tls) => tls.assign(&mut settings.tls, world),
@@ -424,8 +431,11 @@ fn server(
         (None, Some(server)) => (server.addr.clone(), None),
         (None, None) => return Err(ApplyError::NoAddress(number)),
     };
-    let server = before.cloned().unwrap_or_else(|| Server::new(addr.clone()));
+    let mut server = before.cloned().unwrap_or_else(|| Server::new(addr.clone()));
+    // One that was found is what was said from now on.
+    let origin = std::mem::take(&mut server.origin);
     let mut server = Server { addr, name, ..server };
+    server.draining &= origin != Origin::Gone;
     // Words about a server that was to get nobody put it back to work.
     server.draining &= blacklist.is_none_or(|time| !time.is_zero());
     changes.iter().for_each(|change| adjust(&mut server, change));

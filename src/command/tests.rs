@@ -90,6 +90,9 @@ fn every_verb_of_c_pen_is_known() {
         ("conn_max 700", text("700")),
         ("control", text("")),
         ("control_acl 4", text("4")),
+        ("status_acl 4", text("4")),
+        ("status_acl", text("4")),
+        ("no status_acl", silent()),
         ("debug", text("0")),
         ("debug 2", text("2")),
         ("delayed_forward", Err(ignored)),
@@ -156,6 +159,9 @@ fn every_verb_of_c_pen_is_known() {
         ("tracking 9", text("9")),
         ("transparent", silent()),
         ("no transparent", silent()),
+        ("access_log", text("")),
+        ("access_log access.log", text("/home/access.log")),
+        ("no access_log", silent()),
         ("web_stats", text("")),
         ("web_stats stats.html", text("/home/stats.html")),
         ("no web_stats", silent()),
@@ -356,7 +362,7 @@ fn host() -> impl Strategy<Value = String> {
 
 /// A line that can be carried out at the start.
 fn line() -> impl Strategy<Value = String> {
-    let numbers = ["client_acl", "control_acl", "debug", "conn_max"];
+    let numbers = ["client_acl", "control_acl", "status_acl", "debug", "conn_max"];
     let counts = [
         "backlog",
         "check_fall",
@@ -411,6 +417,8 @@ fn line() -> impl Strategy<Value = String> {
         "tcp_fastclose down",
         "tcp_fastclose both",
         "tcp_fastclose off",
+        "access_log \"a b\"",
+        "no access_log",
         "web_stats \"a # b\"",
         "no web_stats",
         "x_forwarded_for append",
@@ -420,6 +428,8 @@ fn line() -> impl Strategy<Value = String> {
         "no emergency",
         "timeout 7",
         "timeout 1500ms",
+        "resolve_interval 7",
+        "resolve_interval 0",
         "check_interval 700ms",
         "check_timeout 9",
         "listen 80 [::]:81 /run/pen.sock",

@@ -155,9 +155,8 @@ impl Shared {
         &self.keeper
     }
 
-    /// What of TLS is in force.
-    #[must_use]
-    pub fn tls(&self) -> Arc<Tls> {
+    /// What TLS needs, as it is in force.
+    pub(crate) fn tls(&self) -> Arc<Tls> {
         self.keeper.tls()
     }
 
