@@ -8,9 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pen::checks::Check;
 use pen::config::{Endpoint, LogFormat, LogTarget, ServerTls};
-use pen::pool::ServerId;
 use pen_bench::stage::{Process, free_port, program};
 
 use super::support::{NAME, Town};
@@ -111,37 +109,6 @@ fn curl_gets_whole_answers_from_nginx_with_tls_on_either_side() {
         let requests = if clients { 6 } else { 4 };
         until("all is noted", || lines().lines().count() == requests);
         assert!(lines().lines().all(|line| line.contains(" GET /")), "{}", lines());
-    }
-}
-
-#[test]
-fn servers_in_tls_are_asked_in_tls_how_they_are() {
-    let town = Town::new("checks");
-    let web = Web::start(&town, true);
-    for (path, name, expected) in [
-        ("/small", NAME, ""),
-        ("/gone", NAME, "status 404, expected 200 to 399"),
-        ("/small", "other.test", "invalid peer certificate: certificate not valid for name"),
-    ] {
-        let mut settings = over(&[&Endpoint::Ip(web.addr)]);
-        town.trust(&mut settings, ServerTls::Verified);
-        settings.tls.servers_name = Some(name.to_owned());
-        settings.checks.check = Some(Check::Http {
-            method: "GET".to_owned(),
-            path: path.to_owned(),
-            from: 200,
-            to: 399,
-        });
-        settings.checks.interval = std::time::Duration::from_millis(5);
-        let site = Site::start(settings);
-        let last = || {
-            let pool = site.balancer().shared().pool();
-            let state = pool.state(ServerId::Slot(0)).expect("it is there");
-            state.health.last().map(|last| last.wrong.clone().unwrap_or_default())
-        };
-        until("it was asked", || last().is_some());
-        let wrong = last().expect("it was asked");
-        assert!(wrong.starts_with(expected) && wrong.is_empty() == expected.is_empty(), "{wrong}");
     }
 }
 
