@@ -140,10 +140,15 @@ pub struct Settings {
     pub client_acl: u8,
     /// Number of the access list for the control port.
     pub control_acl: u8,
+    /// Number of the access list for the status over HTTP; `None` for everybody. Not list 0 like the others: who
+    /// restricts clients by that list would cut off what looks at the health, and that moves addresses.
+    pub status_acl: Option<u8>,
     /// Where mapping records go.
     pub log: Option<LogTarget>,
     /// How they are spelled.
     pub log_format: LogFormat,
+    /// Where exchanges of HTTP/1.x are logged.
+    pub access_log: Option<PathBuf>,
     /// Where USR1 writes the state as a page.
     pub web_stats: Option<PathBuf>,
     /// Whether and how requests are told where they came from.
@@ -409,7 +414,7 @@ pub enum ForwardedFor {
     /// The client's address is appended.
     Append,
     /// It stays if it comes from here, and is replaced otherwise.
-    Keep(Vec<Network>),
+    Keep(Vec<Trusted>),
 }
 
 /// A version of the PROXY protocol.
@@ -431,7 +436,9 @@ pub enum Trusted {
 }
 
 impl Trusted {
-    fn fits(&self, addr: ClientAddr) -> bool {
+    /// Whether that is who connects from `addr`.
+    #[must_use]
+    pub fn fits(&self, addr: ClientAddr) -> bool {
         match (self, addr) {
             (Self::Network(network), ClientAddr::Ip(ip)) => network.contains(ip),
             (Self::Unix, ClientAddr::Unix) => true,

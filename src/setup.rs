@@ -396,6 +396,13 @@ pub fn check(config: &Config) -> Result<(), String> {
             "ssl_certificate: expected no -U with it: datagrams are not encrypted".to_owned()
         );
     }
+    if settings.acls.countries.is_none()
+        && let Some((number, _)) = settings.acls.iter().find(|(_, list)| list.has_countries())
+    {
+        return Err(format!(
+            "acl {number}: rules by country need a database: set geoip FILE first"
+        ));
+    }
     let special = [&settings.emergency, &settings.abuse].into_iter();
     for server in special.chain(&settings.servers).flatten() {
         if let Some(listen) = config.listen.iter().find(|listen| is_same(listen, &server.addr)) {
@@ -430,6 +437,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::countries::Countries;
 
     struct Village;
 
@@ -439,6 +447,10 @@ mod tests {
                 "web1" => Ok(SocketAddr::new([10, 0, 0, 1].into(), port)),
                 _ => Err(format!("cannot look up {name}")),
             }
+        }
+
+        fn countries(&self, _: &Path) -> io::Result<Countries> {
+            Err(io::ErrorKind::NotFound.into())
         }
 
         fn absolute(&self, path: &Path) -> PathBuf {

@@ -49,6 +49,7 @@ pub fn setting(item: Item, config: &Config) -> Option<Setting> {
     let (times, checks) = (&settings.timeouts, &settings.checks);
     Some(match item {
         Item::AcceptProxy => Setting::AcceptProxy(settings.accept_proxy.clone()),
+        Item::AccessLog => Setting::AccessLog(settings.access_log.clone()),
         Item::Backlog => Setting::Backlog(config.backlog),
         Item::Check => Setting::Check(checks.check.clone()),
         Item::CheckFall => Setting::CheckFall(checks.fall),
@@ -60,9 +61,14 @@ pub fn setting(item: Item, config: &Config) -> Option<Setting> {
         Item::ClientsMax => Setting::ClientsMax(settings.limits.clients),
         Item::ConnMax => Setting::ConnMax(settings.limits.connections),
         Item::ControlAcl => Setting::ControlAcl(settings.control_acl),
+        Item::StatusAcl => Setting::StatusAcl(settings.status_acl),
         Item::Debug => Setting::Debug(config.debug),
         Item::DrainTimeout => Setting::DrainTimeout(times.drain),
         Item::FirstByte => Setting::FirstByte(times.first_byte),
+        Item::Geoip => {
+            let countries = settings.acls.countries.as_deref();
+            Setting::Geoip(countries.map(|countries| countries.path().to_owned()))
+        }
         Item::HalfClosed => Setting::HalfClosed(times.linger),
         Item::IdleTimeout => Setting::IdleTimeout(times.idle),
         Item::LogFormat => Setting::LogFormat(settings.log_format),

@@ -11,13 +11,14 @@ use super::{Item, Switch};
 use crate::config::{Config, Endpoint, LogTarget, Mode, Origin, Server, Settings, Transport};
 
 /// The items that are written by their value alone, in this order.
-const ITEMS: [Item; 28] = [
+const ITEMS: [Item; 31] = [
     Item::Workers,
     Item::Backlog,
     Item::MultiAccept,
     Item::Debug,
     Item::ClientAcl,
     Item::ControlAcl,
+    Item::StatusAcl,
     Item::ClientsMax,
     Item::ConnMax,
     Item::PendingMax,
@@ -27,6 +28,7 @@ const ITEMS: [Item; 28] = [
     Item::IdleTimeout,
     Item::HalfClosed,
     Item::FirstByte,
+    Item::Geoip,
     Item::DrainTimeout,
     Item::ResolveInterval,
     Item::Check,
@@ -39,6 +41,7 @@ const ITEMS: [Item; 28] = [
     Item::AcceptProxy,
     Item::SendProxy,
     Item::LogFormat,
+    Item::AccessLog,
     Item::WebStats,
 ];
 

@@ -19,6 +19,7 @@ use crate::command::reload::{Diff, reload};
 use crate::command::script::{self, Mistake};
 use crate::command::{Command, Query, StatusForm};
 use crate::config::{Config, Endpoint, Origin, Server, Settings};
+use crate::countries::Countries;
 use crate::files;
 use crate::names::{self, Answers};
 use crate::pool::ServerId;
@@ -406,6 +407,10 @@ impl World for Here {
         let found = (name, port).to_socket_addrs();
         let mut found = found.map_err(|error| format!("cannot look up {name}: {error}"))?;
         found.next().ok_or_else(|| format!("cannot look up {name}: it has no address"))
+    }
+
+    fn countries(&self, path: &Path) -> std::io::Result<Countries> {
+        Countries::open(path)
     }
 
     fn absolute(&self, path: &Path) -> PathBuf {

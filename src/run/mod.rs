@@ -168,12 +168,8 @@ fn serve(
                 warn!("cannot tell myself to stop: {error}");
             }
         };
-        let handle = Running::new(
-            balancer.shared().clone(),
-            listen,
-            balancer.log().remote(),
-            Box::new(stop),
-        );
+        let handle =
+            Running::new(balancer.shared().clone(), listen, balancer.logs(), Box::new(stop));
         for deed in &plan.setup.deeds {
             if let Deed::Blacklist(slot, time) = *deed {
                 let slot = u32::try_from(slot).unwrap_or(u32::MAX);
@@ -259,7 +255,7 @@ impl All<'_> {
     }
 
     fn reopen(&self) {
-        self.balancer.log().reopen();
+        self.balancer.reopen();
         self.balancer.shared().keeper().reload();
         self.tell(Event::Reopen);
     }

@@ -1,11 +1,13 @@
 //! The balancer's workers on real sockets, in this process.
 
+mod access_log;
 mod checks;
 mod choosing;
 mod collect;
 mod daemon;
 mod datagrams;
 mod endings;
+mod hardship;
 mod http;
 mod limits;
 mod pairings;

@@ -72,7 +72,7 @@ fn site() -> Site {
     let running = Running::new(
         Arc::clone(balancer.shared()),
         vec![addr.to_string()],
-        balancer.log().remote(),
+        balancer.logs(),
         Box::new(move || {
             stop.fetch_add(1, Ordering::Relaxed);
         }),
