@@ -5,6 +5,7 @@ mod choosing;
 mod collect;
 mod daemon;
 mod datagrams;
+mod defects;
 mod endings;
 mod hardship;
 mod http;
