@@ -89,6 +89,8 @@ pub enum Switch {
 pub enum Setting {
     /// See [`Settings::abuse`](crate::config::Settings::abuse).
     Abuse(Option<ServerArg>),
+    /// See [`Settings::access_log`](crate::config::Settings::access_log).
+    AccessLog(Option<PathBuf>),
     /// See [`Settings::accept_proxy`](crate::config::Settings::accept_proxy).
     AcceptProxy(Vec<Trusted>),
     /// See [`Config::backlog`](crate::config::Config::backlog).
@@ -123,6 +125,8 @@ pub enum Setting {
     Emergency(Option<ServerArg>),
     /// See [`Timeouts::first_byte`](crate::config::Timeouts::first_byte).
     FirstByte(Option<Duration>),
+    /// See [`Acls::countries`](crate::acl::Acls::countries).
+    Geoip(Option<PathBuf>),
     /// See [`Timeouts::linger`](crate::config::Timeouts::linger).
     HalfClosed(Option<Duration>),
     /// See [`Timeouts::idle`](crate::config::Timeouts::idle).
@@ -137,6 +141,8 @@ pub enum Setting {
     MultiAccept(NonZeroU32),
     /// See [`Limits::pending`](crate::config::Limits::pending).
     PendingMax(NonZeroUsize),
+    /// See [`Timeouts::resolve`](crate::config::Timeouts::resolve).
+    ResolveInterval(Option<Duration>),
     /// See [`Settings::send_proxy`](crate::config::Settings::send_proxy).
     SendProxy(Option<ProxyVersion>),
     /// See [`TcpOptions::source`](crate::config::TcpOptions::source).
@@ -163,6 +169,7 @@ pub enum Setting {
 pub enum Item {
     Abuse,
     AcceptProxy,
+    AccessLog,
     Backlog,
     Blacklist,
     Check,
@@ -181,6 +188,7 @@ pub enum Item {
     DrainTimeout,
     Emergency,
     FirstByte,
+    Geoip,
     HalfClosed,
     IdleTimeout,
     Listen,
@@ -192,6 +200,7 @@ pub enum Item {
     PendingMax,
     /// The process.
     Pid,
+    ResolveInterval,
     SendProxy,
     Source,
     TcpFastclose,

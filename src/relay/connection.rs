@@ -15,11 +15,14 @@ use super::duplex::{Duplex, Ready, Side};
 use super::http::Note;
 use super::http::conversation::{Conversation, Verdict};
 use super::http::edit::Forward;
+use super::http::exchange::{Exchanges, Over};
 use super::proxy::Header;
 use super::pump::{self, Ends, Leftovers, Pause, Watch};
 use super::shared::Counters;
 use super::socket::Socket;
 use super::tls::{Layer, Layers, SCRATCH, SealedEnds};
+use crate::access_log::line::{End, Line};
+use crate::books::Books;
 use crate::config::{Endpoint, Settings};
 use crate::mapping_log::{Notes, wall_clock};
 use crate::pool::{Caller, Seat, Traffic, Tried};
@@ -47,6 +50,12 @@ pub(super) struct Connection {
     tls: Option<Box<Layers>>,
     /// What is noted of requests and responses, and told to the server; `None` if that is nothing.
     conversation: Option<Box<Conversation>>,
+    /// Whether mapping records tell of it.
+    recorded: bool,
+    /// What waits to be logged, if exchanges are.
+    exchanges: Option<Box<Exchanges>>,
+    /// Who left first.
+    left_first: Option<Side>,
     pub(super) traffic: Traffic,
     pub(super) accepted: Instant,
     /// When the last byte came or was taken, or an attempt to connect began.
@@ -120,6 +129,9 @@ impl Connection {
             left: Leftovers::default(),
             tls: None,
             conversation: None,
+            recorded: false,
+            exchanges: None,
+            left_first: None,
             traffic: Traffic::default(),
             accepted: now,
             active: now,
@@ -195,8 +207,8 @@ impl Connection {
 
     /// It is open: from now on what is said on it is noted and edited, as far as that is asked for.
     pub(super) fn opened(&mut self, settings: &Settings, notes: &mut Notes, now: Instant) {
-        let recorded = settings.log.is_some();
-        if let Some(server) = self.server.as_mut().filter(|_| recorded) {
+        self.recorded = settings.log.is_some();
+        if let Some(server) = self.server.as_mut().filter(|_| self.recorded) {
             server.local = server.socket.local_addr();
             let opened = mapping_of(Kind::Opened, self.number, &self.caller, server);
             notes.note(&opened, now);
@@ -204,21 +216,33 @@ impl Connection {
         let policy = settings.http.as_ref();
         let scheme = if self.is_encrypted(Side::Client) { "https" } else { "http" };
         let forward = policy.map(|policy| Forward::new(policy, self.caller.addr, scheme));
-        if recorded || forward.is_some() {
-            self.conversation = Some(Box::new(Conversation::new(recorded, forward)));
+        self.exchanges = settings.access_log.as_ref().map(|_| Box::default());
+        if self.recorded || self.exchanges.is_some() || forward.is_some() {
+            self.conversation = Some(Box::new(Conversation::new(forward)));
         }
     }
 
-    /// Notes that it is over, if it was noted that it was open.
-    pub(super) fn note_closed(&self, notes: &mut Notes, now: Instant) {
-        let recorded = self.conversation.as_ref().is_some_and(|it| it.is_recorded());
-        if let Some(server) = self.server.as_ref().filter(|_| recorded) {
+    /// It is over, which is noted if anything was.
+    pub(super) fn closed(&mut self, books: &mut Books, now: Instant) {
+        let Some(server) = &self.server else { return };
+        if let (Some(exchanges), Some(conversation)) = (&mut self.exchanges, &self.conversation) {
+            let cause = match self.left_first {
+                Some(Side::Client) => End::Client,
+                Some(Side::Server) => End::Server,
+                None => End::Pen,
+            };
+            let unsent = self.duplex.left(Side::Client) as u64;
+            while let Some(over) = exchanges.end(conversation.half(), unsent, cause) {
+                books.lines.add(&line(&over, self.number, &self.caller, server, now), now);
+            }
+        }
+        if self.recorded {
             let closed = Mapping {
                 to_server: Some(self.traffic.to_server),
                 to_client: Some(self.traffic.to_client),
                 ..mapping_of(Kind::Closed, self.number, &self.caller, server)
             };
-            notes.note(&closed, now);
+            books.notes.note(&closed, now);
         }
     }
 
@@ -233,16 +257,21 @@ impl Connection {
         // What is only thrown away keeps no connection.
         let in_vain = self.duplex.only_discards();
         let Some(server) = &self.server else { return Pause::Wait };
-        let Turn { room, notes, counters, now } = turn;
+        let Turn { room, books, counters, now } = turn;
         let (number, caller) = (self.number, &self.caller);
-        let recorded = self.conversation.as_ref().is_some_and(|it| it.is_recorded());
+        let recorded = self.recorded;
+        let exchanges = &mut self.exchanges;
         let mut watch = Watcher {
             traffic: &mut self.traffic,
             conversation: self.conversation.as_deref_mut(),
             edited: &mut room.edited,
+            left_first: &mut self.left_first,
             note: |note: Note<'_>| {
-                if recorded {
-                    notes.note(&noted(note, number, caller, server), now);
+                if let Some(over) = exchanges.as_mut().and_then(|it| it.note(&note, now)) {
+                    books.lines.add(&line(&over, number, caller, server, now), now);
+                }
+                if let Some(record) = noted(note, number, caller, server).filter(|_| recorded) {
+                    books.notes.note(&record, now);
                 }
             },
             judge: |verdict| counters.judged(verdict),
@@ -380,7 +409,7 @@ impl Room {
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     pub(super) room: &'a mut Room,
-    pub(super) notes: &'a mut Notes,
+    pub(super) books: &'a mut Books,
     pub(super) counters: &'a Counters,
     pub(super) now: Instant,
 }
@@ -389,6 +418,7 @@ struct Watcher<'a, N, J> {
     traffic: &'a mut Traffic,
     conversation: Option<&'a mut Conversation>,
     edited: &'a mut Vec<u8>,
+    left_first: &'a mut Option<Side>,
     note: N,
     judge: J,
 }
@@ -416,7 +446,12 @@ impl<N: FnMut(Note<'_>), J: FnMut(Verdict)> Watch for Watcher<'_, N, J> {
         from == Side::Client && self.conversation.as_deref().is_some_and(Conversation::refuses)
     }
 
+    fn lost(&mut self, side: Side) {
+        self.left_first.get_or_insert(side);
+    }
+
     fn end(&mut self, from: Side) -> &[u8] {
+        self.left_first.get_or_insert(from);
         match (self.conversation.as_deref_mut(), from) {
             (Some(it), Side::Server) => it.server_ends(&mut self.note),
             (None, _) | (_, Side::Client) => b"",
@@ -451,9 +486,15 @@ pub(super) fn mapping<'a>(
     }
 }
 
-fn noted<'a>(note: Note<'a>, number: u64, caller: &Caller, server: &'a Server) -> Mapping<'a> {
-    match note {
-        Note::Request { nth, line, user_agent, referer, host } => Mapping {
+/// What is recorded of a note; some are for others.
+fn noted<'a>(
+    note: Note<'a>,
+    number: u64,
+    caller: &Caller,
+    server: &'a Server,
+) -> Option<Mapping<'a>> {
+    Some(match note {
+        Note::Request { nth, line, user_agent, referer, host, .. } => Mapping {
             nth: Some(nth),
             request: Some(RequestText::raw(line, Cut::Long)),
             whole: Fingerprint::of_whole(line).map(Fingerprint::get),
@@ -470,5 +511,27 @@ fn noted<'a>(note: Note<'a>, number: u64, caller: &Caller, server: &'a Server) -
             framed_bytes: Some(framed),
             ..mapping_of(Kind::Ended, number, caller, server)
         },
+        Note::Began { .. } | Note::Refused { .. } => return None,
+    })
+}
+
+fn line<'a>(
+    over: &'a Over,
+    number: u64,
+    caller: &Caller,
+    server: &'a Server,
+    now: Instant,
+) -> Line<'a> {
+    Line {
+        client: caller.addr,
+        text: over.text(),
+        status: over.status,
+        bytes: over.bytes,
+        server: &server.addr,
+        first: over.first(),
+        total: over.total(now),
+        connection: number,
+        nth: over.nth(),
+        end: over.end,
     }
 }

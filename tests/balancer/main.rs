@@ -1,5 +1,6 @@
 //! The balancer's workers on real sockets, in this process.
 
+mod access_log;
 mod checks;
 mod choosing;
 mod collect;
