@@ -10,6 +10,7 @@ mod defects;
 mod endings;
 mod hardship;
 mod http;
+mod keepalived;
 mod limits;
 mod pairings;
 mod process;
