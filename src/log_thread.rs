@@ -21,6 +21,12 @@ use tracing::warn;
 /// How long what is noted waits for company.
 const FLUSH: Duration = Duration::from_millis(5);
 
+/// How long messages that come fast gather before the thread looks.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// So many in that time are worth it.
+const MANY: usize = 4;
+
 /// What became of what was noted.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -278,8 +284,9 @@ impl<T> Drop for Batcher<T> {
 }
 
 fn work<S: Sink>(messages: &Receiver<Message<S::Target>>, reopen: &AtomicBool, mut sink: S) {
+    let mut inbox = Inbox { messages, busy: false };
     loop {
-        match wait(messages, sink.next_due()) {
+        match inbox.next(sink.next_due()) {
             Ok(Message::Batch(batch)) => sink.write(&batch),
             Ok(Message::Target(target)) => sink.turn_to(target),
             Ok(Message::Reopen) | Err(RecvTimeoutError::Timeout) => {}
@@ -292,13 +299,32 @@ fn work<S: Sink>(messages: &Receiver<Message<S::Target>>, reopen: &AtomicBool, m
     }
 }
 
-fn wait<T>(
-    messages: &Receiver<Message<T>>,
-    due: Option<Instant>,
-) -> Result<Message<T>, RecvTimeoutError> {
-    match due {
-        Some(due) => messages.recv_deadline(due),
-        None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+/// Where messages come in. A thread that is woken for each of thousands a second costs its processor, and the
+/// workers who wake it, more than what it is woken for: so where they come fast they gather for a moment.
+struct Inbox<'a, T> {
+    messages: &'a Receiver<Message<T>>,
+    busy: bool,
+}
+
+impl<T> Inbox<'_, T> {
+    fn next(&mut self, due: Option<Instant>) -> Result<Message<T>, RecvTimeoutError> {
+        if let Ok(message) = self.messages.try_recv() {
+            return Ok(message);
+        }
+        if self.busy {
+            std::thread::park_timeout(GATHER);
+            self.busy = self.messages.len() >= MANY;
+            if let Ok(message) = self.messages.try_recv() {
+                return Ok(message);
+            }
+        }
+        let begin = Instant::now();
+        let message = match due {
+            Some(due) => self.messages.recv_deadline(due),
+            None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        self.busy = begin.elapsed() < GATHER / 4;
+        message
     }
 }
 

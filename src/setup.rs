@@ -382,6 +382,7 @@ pub fn check(config: &Config) -> Result<(), String> {
             (config.settings.send_proxy.is_some(), "send_proxy"),
             (!config.settings.accept_proxy.is_empty(), "accept_proxy"),
             (config.settings.tcp.transparent, "transparent"),
+            (config.settings.tls.servers != ServerTls::Off, "ssl_servers"),
             (config.settings.http.is_some(), "http"),
         ] {
             if is_set {
@@ -541,6 +542,11 @@ mod tests {
             ("-U 53 /run/sock", "", "/run/sock: expected a server with a port with -U"),
             ("-U --send-proxy v2 53 web1", "", "send_proxy: expected connections"),
             ("-U -O transparent 53 web1", "", "transparent: expected connections"),
+            (
+                "-U -F pen.cfg 53 web1",
+                "ssl_servers unverified\n",
+                "ssl_servers: expected connections",
+            ),
             (
                 "--accept-proxy 10.0.0.0/8,here 80 web1",
                 "",

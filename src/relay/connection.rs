@@ -48,8 +48,8 @@ pub(super) struct Connection {
     left: Leftovers,
     /// `None` if neither end is encrypted.
     tls: Option<Box<Layers>>,
-    /// What is noted of requests and responses, and told to the server; `None` if that is nothing.
-    conversation: Option<Box<Conversation>>,
+    /// What is noted of requests and responses, and told to the server.
+    conversation: Heard,
     /// Whether mapping records tell of it.
     recorded: bool,
     /// What waits to be logged, if exchanges are.
@@ -128,7 +128,7 @@ impl Connection {
             duplex: Duplex::new(settings.tcp.fastclose),
             left: Leftovers::default(),
             tls: None,
-            conversation: None,
+            conversation: Heard::Nothing,
             recorded: false,
             exchanges: None,
             left_first: None,
@@ -217,15 +217,19 @@ impl Connection {
         let scheme = if self.is_encrypted(Side::Client) { "https" } else { "http" };
         let forward = policy.map(|policy| Forward::new(policy, self.caller.addr, scheme));
         self.exchanges = settings.access_log.as_ref().map(|_| Box::default());
-        if self.recorded || self.exchanges.is_some() || forward.is_some() {
-            self.conversation = Some(Box::new(Conversation::new(forward)));
-        }
+        self.conversation = match forward {
+            Some(_) => Heard::All(Box::new(Conversation::new(forward))),
+            None if self.recorded || self.exchanges.is_some() => Heard::FromNowOn,
+            None => Heard::Nothing,
+        };
     }
 
     /// It is over, which is noted if anything was.
     pub(super) fn closed(&mut self, books: &mut Books, now: Instant) {
         let Some(server) = &self.server else { return };
-        if let (Some(exchanges), Some(conversation)) = (&mut self.exchanges, &self.conversation) {
+        if let (Some(exchanges), Some(conversation)) =
+            (&mut self.exchanges, self.conversation.get())
+        {
             let cause = match self.left_first {
                 Some(Side::Client) => End::Client,
                 Some(Side::Server) => End::Server,
@@ -263,7 +267,7 @@ impl Connection {
         let exchanges = &mut self.exchanges;
         let mut watch = Watcher {
             traffic: &mut self.traffic,
-            conversation: self.conversation.as_deref_mut(),
+            conversation: &mut self.conversation,
             edited: &mut room.edited,
             left_first: &mut self.left_first,
             note: |note: Note<'_>| {
@@ -414,9 +418,38 @@ pub(super) struct Turn<'a> {
     pub(super) now: Instant,
 }
 
+/// How much of what is said is listened to.
+#[derive(Debug)]
+enum Heard {
+    Nothing,
+    /// From the first byte on; until then it takes no memory.
+    FromNowOn,
+    All(Box<Conversation>),
+}
+
+impl Heard {
+    fn get(&self) -> Option<&Conversation> {
+        match self {
+            Self::All(it) => Some(it),
+            Self::Nothing | Self::FromNowOn => None,
+        }
+    }
+
+    /// Something is said.
+    fn begin(&mut self) -> Option<&mut Conversation> {
+        if matches!(self, Self::FromNowOn) {
+            *self = Self::All(Box::new(Conversation::new(None)));
+        }
+        match self {
+            Self::All(it) => Some(it),
+            Self::Nothing | Self::FromNowOn => None,
+        }
+    }
+}
+
 struct Watcher<'a, N, J> {
     traffic: &'a mut Traffic,
-    conversation: Option<&'a mut Conversation>,
+    conversation: &'a mut Heard,
     edited: &'a mut Vec<u8>,
     left_first: &'a mut Option<Side>,
     note: N,
@@ -430,7 +463,7 @@ impl<N: FnMut(Note<'_>), J: FnMut(Verdict)> Watch for Watcher<'_, N, J> {
             Side::Client => self.traffic.to_server += count,
             Side::Server => self.traffic.to_client += count,
         }
-        match (self.conversation.as_deref_mut(), from) {
+        match (self.conversation.begin(), from) {
             (None, _) => bytes,
             (Some(it), Side::Client) => {
                 it.from_client(bytes, self.edited, &mut self.note, &mut self.judge)
@@ -443,7 +476,7 @@ impl<N: FnMut(Note<'_>), J: FnMut(Verdict)> Watch for Watcher<'_, N, J> {
     }
 
     fn refuses(&self, from: Side) -> bool {
-        from == Side::Client && self.conversation.as_deref().is_some_and(Conversation::refuses)
+        from == Side::Client && self.conversation.get().is_some_and(Conversation::refuses)
     }
 
     fn lost(&mut self, side: Side) {
@@ -452,7 +485,7 @@ impl<N: FnMut(Note<'_>), J: FnMut(Verdict)> Watch for Watcher<'_, N, J> {
 
     fn end(&mut self, from: Side) -> &[u8] {
         self.left_first.get_or_insert(from);
-        match (self.conversation.as_deref_mut(), from) {
+        match (self.conversation.begin(), from) {
             (Some(it), Side::Server) => it.server_ends(&mut self.note),
             (None, _) | (_, Side::Client) => b"",
         }
