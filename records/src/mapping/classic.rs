@@ -61,7 +61,8 @@ impl<'a> Mapping<'a> {
     }
 
     /// Appends this mapping as a line of a classic mapping file, line end included. Bytes above
-    /// 0x7F become `.`, and a mapping without a time is written as of the epoch.
+    /// 0x7F become `.`, and so do control characters, which the old program wrote as they were, into
+    /// the terminal of whoever reads the file. A mapping without a time is written as of the epoch.
     pub fn write_file_line(&self, out: &mut Vec<u8>) {
         use std::io::Write as _;
         let seconds = self.time.map_or(0, |(time, _)| time.as_micros().div_euclid(1_000_000));
@@ -69,7 +70,7 @@ impl<'a> Mapping<'a> {
         write!(out, "{seconds} ").expect("writing to a Vec does not fail");
         self.write_server(out);
         let kept = self.request_bytes().iter().take(Cut::Short.len());
-        out.extend(kept.map(|&byte| if byte.is_ascii() { byte } else { b'.' }));
+        out.extend(kept.map(|&byte| if matches!(byte, b' '..=b'~') { byte } else { b'.' }));
         out.push(b'\n');
     }
 

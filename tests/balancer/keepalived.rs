@@ -1,0 +1,158 @@
+//! Two pens with keepalived's VRRP between them, as docs/high-availability.md says: when one dies, the other one has
+//! the address. Three network namespaces, which root only can make, and not in every container; where
+//! they cannot be made, or keepalived or curl is missing, the test says so.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::until;
+
+/// Two balancers, 192.0.2.1 and 192.0.2.2, on a bridge in a third one, where clients and servers are.
+const SET_UP: &str = "
+for n in lan a b; do ip netns add $N-$n; ip -n $N-$n link set lo up; done
+ip -n $N-lan link add br0 type bridge
+for n in a b; do
+  ip link add eth0 netns $N-$n type veth peer name p$n netns $N-lan
+  ip -n $N-lan link set p$n master br0
+  ip -n $N-lan link set p$n up
+  ip -n $N-$n link set eth0 up
+done
+ip -n $N-lan link set br0 up
+ip -n $N-lan addr add 192.0.2.9/24 dev br0
+ip -n $N-a addr add 192.0.2.1/24 dev eth0
+ip -n $N-b addr add 192.0.2.2/24 dev eth0
+";
+
+/// Answers every client, at 192.0.2.9.
+const SERVER: &str = "
+use IO::Socket::INET;
+my $listener = IO::Socket::INET->new(LocalAddr => '192.0.2.9:8000', Listen => 9, ReuseAddr => 1);
+while (my $client = $listener->accept) {
+  while (my $line = <$client>) { last if $line =~ /^\\r?\\n$/; }
+  print $client \"HTTP/1.0 200 OK\\r\\n\\r\\nhere\"; close $client;
+}
+";
+
+struct Namespaces {
+    name: String,
+    folder: PathBuf,
+}
+
+impl Namespaces {
+    fn new() -> Option<Self> {
+        let name = format!("vrrp{}", std::process::id());
+        let folder = std::env::temp_dir().join(format!("pen-{name}"));
+        fs::create_dir_all(&folder).ok()?;
+        let this = Self { name, folder };
+        let output = this.shell(SET_UP).ok()?;
+        if !output.status.success() {
+            println!("no namespaces here: {}", String::from_utf8_lossy(&output.stderr));
+            return None;
+        }
+        Some(this)
+    }
+
+    fn shell(&self, script: &str) -> std::io::Result<Output> {
+        Command::new("sh").args(["-ec", script]).env("N", &self.name).output()
+    }
+
+    fn run(&self, namespace: &str, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &format!("{}-{namespace}", self.name)]);
+        command.arg(program.as_ref()).stdin(Stdio::null());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// keepalived as the example has it, but for the user, who may be missing here.
+    fn keepalived(&self, namespace: &str, priority: &str) -> Running {
+        let example = include_str!("../../docs/examples/keepalived.conf");
+        let text = example
+            .replace("script_user nobody", "script_user root")
+            .replace("priority 100", &format!("priority {priority}"));
+        let file = |end: &str| self.folder.join(format!("{namespace}.{end}"));
+        fs::write(file("conf"), text).expect("the folder is ours");
+        let mut command = self.run(namespace, "keepalived");
+        command.args(["--dont-fork", "--vrrp", "-f"]).arg(file("conf"));
+        command.arg("-p").arg(file("pid")).arg("-r").arg(file("vrrp"));
+        Running::start(&mut command)
+    }
+
+    fn pen(&self, namespace: &str) -> Running {
+        let mut pen = self.run(namespace, env!("CARGO_BIN_EXE_pen"));
+        pen.args(["-f", "--status", "127.0.0.1:8081", "80", "192.0.2.9:8000"]);
+        Running::start(&mut pen)
+    }
+
+    fn has_the_address(&self, namespace: &str) -> bool {
+        let mut ip = self.run(namespace, "ip");
+        let output = ip.args(["-brief", "addr"]).stdout(Stdio::piped()).output();
+        output.is_ok_and(|it| String::from_utf8_lossy(&it.stdout).contains(" 192.0.2.80/24"))
+    }
+
+    fn is_served(&self) -> bool {
+        let mut curl = self.run("lan", "curl");
+        curl.args(["--silent", "--max-time", "2", "http://192.0.2.80/"]).stdout(Stdio::piped());
+        curl.output().is_ok_and(|output| output.stdout == b"here")
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        drop(self.shell("for n in lan a b; do ip netns del $N-$n || true; done"));
+        fs::remove_dir_all(&self.folder).unwrap_or_default();
+    }
+}
+
+/// A program, ended with this.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self(command.spawn().expect("it is installed"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.0.id()).expect("a pid is small");
+        // Its children go with it, which they would not if it were killed.
+        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap_or_default();
+        self.0.wait().map(drop).unwrap_or_default();
+    }
+}
+
+fn is_installed(program: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+#[test]
+fn the_address_moves_to_the_other_pen_when_one_dies() {
+    if !is_installed("keepalived") || !is_installed("curl") {
+        println!("keepalived and curl are not both installed");
+        return;
+    }
+    let Some(namespaces) = Namespaces::new() else { return };
+    let mut perl = namespaces.run("lan", "perl");
+    let _server = Running::start(perl.args(["-e", SERVER]));
+    let [mut first, _second] = ["a", "b"].map(|name| namespaces.pen(name));
+    let _both = [namespaces.keepalived("a", "100"), namespaces.keepalived("b", "90")];
+    until("the first one has the address", || {
+        std::thread::park_timeout(Duration::from_millis(100));
+        namespaces.has_the_address("a") && !namespaces.has_the_address("b")
+    });
+    until("clients are served", || namespaces.is_served());
+    first.0.kill().unwrap();
+    until("the other one has the address", || {
+        std::thread::park_timeout(Duration::from_millis(100));
+        namespaces.has_the_address("b") && !namespaces.has_the_address("a")
+    });
+    until("clients are served again", || namespaces.is_served());
+}
