@@ -122,6 +122,8 @@ pub struct Line {
     pub bytes: Option<u64>,
     /// The peer's port.
     pub peer_port: Option<u16>,
+    /// The server's own port, where several servers share its address.
+    pub server_port: Option<u16>,
     /// Which request on its connection, from 1.
     pub nth: Option<u32>,
 }
@@ -154,6 +156,7 @@ impl Line {
             status: None,
             bytes: None,
             peer_port: None,
+            server_port: None,
             nth: None,
         }
     }
@@ -182,6 +185,7 @@ impl Line {
             status: parsed.status,
             bytes: parsed.bytes,
             peer_port: parsed.peer_port,
+            server_port: None,
             nth: parsed.nth,
         }
     }

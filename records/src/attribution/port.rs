@@ -70,6 +70,9 @@ impl<T> Attributor<T> {
         connection: &Connection,
         group: Option<u32>,
     ) -> Option<Candidate> {
+        if line.server_port.is_some_and(|port| port != connection.server_port) {
+            return None;
+        }
         let mapping = self.own_mapping(line, connection, group);
         let slack = self.wait + asked.resolution.micros();
         let early = connection.opened.micros_since(asked.time);

@@ -403,3 +403,31 @@ fn bounds_hold_with_exchanges_too() {
     assert!(counts.outstanding <= 10 && counts.held <= 5, "{counts:?}");
     assert_eq!(counts.mappings, 1_000);
 }
+
+#[test]
+fn servers_at_one_address_are_told_apart_by_their_ports() {
+    let mut site = Site::default();
+    let answer = |site: &mut Site, number: u8, port: u16| {
+        // The same port of the balancer's to either.
+        let of = connection(number.into(), number, 2_000);
+        let request = Mapping {
+            nth: Some(1),
+            server_port: Some(port),
+            request: Some(RequestText::raw(b"/a", Cut::Long)),
+            user_agent: Some(text_hash(b"agent")),
+            ..NOTHING
+        };
+        site.record(number.into(), of, Kind::Request, request);
+    };
+    for (number, port) in [(1, 80), (2, 81), (3, 80), (4, 81)] {
+        answer(&mut site, number, port);
+    }
+    for (server_port, peer_port) in [(81, None), (80, None), (81, Some(2_000)), (80, Some(2_000))] {
+        let line = site.asked(100, "/a", OK, peer_port);
+        site.put(100, Line { server_port: Some(server_port), ..line });
+    }
+    let out = site.out(SECOND);
+    let clients: Vec<u8> = out.iter().map(|&(client, ..)| client).collect();
+    assert_eq!(clients, [2, 1, 4, 3]);
+    assert_eq!(out[2].1, Certainty::Exact);
+}
