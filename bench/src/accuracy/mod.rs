@@ -5,7 +5,7 @@
 //! the C `pen`; or from ours, and then our programs read them, with lines that name the peer's port and
 //! with lines that don't.
 
-mod ours;
+pub mod ours;
 mod rows;
 mod trial;
 

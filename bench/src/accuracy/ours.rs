@@ -16,10 +16,13 @@ use crate::stage::{
 /// The format of the lines that end with the peer's port, whichever server wrote them.
 const WITH_PORT: &str = r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i" %{remote}p"#;
 
-/// What became of the lines with the port, and of those without.
-struct Pair {
-    port: Score,
-    without: Score,
+/// What became of the lines of a row.
+#[derive(Debug)]
+pub struct Pair {
+    /// Of those that end with the peer's port.
+    pub port: Score,
+    /// Of the same without it.
+    pub without: Score,
 }
 
 const WHOLE: &str = "\
@@ -87,7 +90,10 @@ fn line(row: &Row, road: &str, kind: &str, score: &Score) {
 }
 
 /// Our pen, two of our collectors that hear its records alike, and two of our shippers a server.
-fn live(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
+///
+/// # Errors
+/// When a program is missing or fails.
+pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
     let folder = Folder::new()?;
     let (penlogd, penlog) = (sibling("penlogd")?, sibling("penlog")?);
     let start = |name, args: &[&str]| Ear::start(name, &penlogd, &folder, Share::Records, args);
@@ -125,7 +131,10 @@ fn live(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
 }
 
 /// Our pen's own file, and both kinds of logs as the servers wrote them.
-fn offline(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
+///
+/// # Errors
+/// When a program is missing or fails.
+pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
     let folder = Folder::new()?;
     let pen_log = folder.join("pen.log");
     let with_port: Vec<_> = (1..=3).map(|n| folder.join(format!("port{n}.log"))).collect();

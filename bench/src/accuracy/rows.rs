@@ -27,6 +27,7 @@ pub const ROWS: &[Row] = &[
     row("post", "half POST with bodies", Manner::Post),
     row("pipelined", "pipelined", Manner::Pipelined),
     row("long-urls", "URLs up to 7 kB", Manner::LongUrls),
+    row("odd", "HEAD, 304, ranges, 4xx, chunks, aborts, sockets", Manner::Odd),
     Row { tls: true, ..row("tls", "TLS passed through", Manner::Single) },
     Row {
         webs: [Nginx, Nginx, Apache],

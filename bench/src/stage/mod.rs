@@ -8,6 +8,7 @@
 
 mod balancer;
 mod collector;
+mod echo;
 mod folder;
 mod process;
 mod relay;

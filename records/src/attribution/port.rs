@@ -23,6 +23,8 @@ struct Candidate {
     apart: i64,
     /// Whether the line names this balancer.
     named: bool,
+    /// Whether lines of all its requests have come.
+    exhausted: bool,
 }
 
 impl<T> Attributor<T> {
@@ -40,7 +42,7 @@ impl<T> Attributor<T> {
         }
         let candidates = || found.iter().flatten();
         // The newest comes first, and of equals the first is taken.
-        let rank = |it: &&Candidate| (it.apart, !it.named, it.mapping.is_none());
+        let rank = |it: &&Candidate| (it.apart, !it.named, it.mapping.is_none(), it.exhausted);
         let best = *candidates().min_by_key(rank)?;
         let client = self.connections.get(best.connection).client;
         let is_rival = |it: &Candidate| {
@@ -82,7 +84,8 @@ impl<T> Attributor<T> {
         }
         let apart = early.max(late).saturating_sub(slack).max(0);
         let named = line.sender == Some(connection.balancer);
-        Some(Candidate { connection: index, mapping, apart, named })
+        let exhausted = connection.asked > 0 && connection.next > connection.asked;
+        Some(Candidate { connection: index, mapping, apart, named, exhausted })
     }
 
     /// The mapping of the line's request on a connection: the one it numbers, or else the first that

@@ -109,6 +109,7 @@ impl Follower {
         if self.responses.state == State::Body(Body::UntilEnd) {
             self.end_answer(&mut note);
         }
+        self.note_unfinished(&mut note);
         self.let_go();
     }
 
@@ -130,6 +131,18 @@ impl Follower {
         self.outstanding.is_empty()
             && self.responses.state == State::Head
             && self.responses.partial.is_empty()
+    }
+
+    /// A request whose head has not come wholly was asked all the same: servers log what they have of it
+    /// when they have waited for long enough.
+    fn note_unfinished(&mut self, note: &mut impl FnMut(Note<'_>)) {
+        let head = std::mem::take(&mut self.requests.partial);
+        let (line, fields) = head::unfinished(&head);
+        let Some(nth) = self.nth.checked_add(1).filter(|_| !line.is_empty()) else { return };
+        self.nth = nth;
+        let Fields { user_agent, referer, host, .. } = fields;
+        note(Note::Request { nth, line, user_agent, referer, host });
+        self.outstanding.push_back((nth, Method::Other));
     }
 
     fn let_go(&mut self) {
@@ -224,6 +237,9 @@ impl Follower {
         head: u64,
         note: &mut impl FnMut(Note<'_>),
     ) -> Result<(), Strange> {
+        if self.outstanding.is_empty() {
+            self.note_unfinished(note);
+        }
         // An answer that nobody asked for: the server gives up on the connection.
         let &(nth, method) = self.outstanding.front().ok_or(Strange)?;
         match status {
