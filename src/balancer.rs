@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
+use crate::checks::watch;
 use crate::config::{Config, Endpoint, LogTarget, Transport};
+use crate::files::Temporary;
 use crate::mapping_log::MappingLog;
 use crate::relay::shared::{Mailbox, Order, Shared};
-use crate::relay::socket::{Listener, SocketFile};
+use crate::relay::socket::Listener;
 use crate::relay::udp::port::Port;
 use crate::relay::{udp, worker};
+use crate::tls::keeper::Keeper;
 
 /// Descriptors kept back for listeners, logs, the control port and what libraries need.
 const RESERVE: u64 = 64;
@@ -36,18 +39,25 @@ pub struct Bound {
     doors: Doors,
     /// With real ports.
     endpoints: Vec<Endpoint>,
-    files: Vec<SocketFile>,
+    files: Vec<Temporary>,
     workers: usize,
     multi_accept: u32,
+    /// Read before rights are given up.
+    keeper: Arc<Keeper>,
 }
 
 impl Bound {
-    /// Listens wherever the configuration says.
+    /// Listens wherever the configuration says, and reads certificates and keys.
     ///
     /// # Errors
-    /// Names the address that could not be had.
+    /// Names the address that could not be had, or the file that is not what it should be.
     pub fn bind(config: &Config) -> Result<Self, BalancerError> {
         let workers = config.workers.get();
+        let keeper = Keeper::new(&config.settings.tls).map_err(|error| BalancerError {
+            deed: "set up TLS".to_owned(),
+            source: io::Error::other(error),
+        })?;
+        keeper.troubles().iter().for_each(|trouble| warn!("{trouble}"));
         let mut bound = Self {
             doors: match config.transport {
                 Transport::Stream => Doors::Stream(Vec::new()),
@@ -57,6 +67,7 @@ impl Bound {
             files: Vec::new(),
             workers,
             multi_accept: config.multi_accept.get(),
+            keeper: Arc::new(keeper),
         };
         for endpoint in &config.listen {
             bound.open(endpoint, config).map_err(|source| BalancerError {
@@ -73,7 +84,10 @@ impl Bound {
                 let (backlog, tcp) = (config.backlog.get(), &config.settings.tcp);
                 let new = Listener::bind(endpoint, self.workers, backlog, tcp)?;
                 self.endpoints.extend(new.first().map(|one| one.endpoint().clone()));
-                self.files.extend(SocketFile::of(endpoint));
+                if let Endpoint::Unix(path) = endpoint {
+                    // Without it the file stays, and the next start replaces it.
+                    self.files.extend(Temporary::at(path));
+                }
                 listeners.push(new);
             }
             Doors::Udp(ports) => {
@@ -111,7 +125,13 @@ impl Bound {
             .map_err(fail("start a worker"))?;
         let each = if matches!(self.doors, Doors::Udp(_)) { FLOW } else { CONNECTION };
         let most = connections_for(raise_descriptors(), each);
-        let shared = Arc::new(Shared::new(config.settings.clone(), mailboxes.clone(), most));
+        let (settings, keeper) = (config.settings.clone(), self.keeper);
+        let shared = Arc::new(Shared::new(settings, keeper.clone(), mailboxes.clone(), most));
+        let tell = {
+            let shared = shared.clone();
+            move || shared.changed()
+        };
+        keeper.watch(tell).map_err(fail("start a thread"))?;
         let target = config.settings.log.as_ref();
         let log = MappingLog::start(target, config.settings.log_format).map_err(|source| {
             let deed = match target {
@@ -135,7 +155,9 @@ impl Bound {
             }),
         };
         let workers = workers.map_err(fail("start a worker"))?;
-        Ok(Balancer { shared, workers, log, files: self.files })
+        let checks = watch::start(shared.clone(), config.transport)
+            .map_err(fail("start to check servers"))?;
+        Ok(Balancer { shared, workers, checks, log, files: self.files })
     }
 }
 
@@ -160,9 +182,11 @@ fn spawn<T, F: FnOnce() + Send + 'static>(
 pub struct Balancer {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// Ends when it is told to stop, long before workers may.
+    checks: JoinHandle<()>,
     log: MappingLog,
     /// Removed when this is dropped.
-    files: Vec<SocketFile>,
+    files: Vec<Temporary>,
 }
 
 impl Balancer {
@@ -189,13 +213,21 @@ impl Balancer {
         self.workers.iter().all(JoinHandle::is_finished)
     }
 
-    /// Waits for that.
+    /// Whether a thread has ended that nobody has told to, which is a fault of this program: what it had
+    /// is lost, and who comes to its listener is not heard.
+    #[must_use]
+    pub fn has_fallen(&self) -> bool {
+        self.workers.iter().any(JoinHandle::is_finished) || self.log.has_fallen()
+    }
+
+    /// Waits until [`Self::is_done`].
     pub fn join(self) {
-        for worker in self.workers {
+        for worker in self.workers.into_iter().chain([self.checks]) {
             if worker.join().is_err() {
-                error!("a worker has ended before its time");
+                error!("a thread has ended before its time");
             }
         }
+        self.shared.keeper().stop();
         self.log.finish();
         drop(self.files);
     }
@@ -242,7 +274,26 @@ impl std::error::Error for BalancerError {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
     use super::*;
+
+    #[test]
+    fn a_worker_that_falls_is_noticed_and_the_others_can_be_stopped() {
+        let any = Endpoint::Ip(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
+        let workers = std::num::NonZeroUsize::new(2).unwrap();
+        let config = Config { listen: vec![any], workers, ..Config::default() };
+        let balancer = Bound::bind(&config).unwrap().start(&config).unwrap();
+        assert!(!balancer.has_fallen());
+        balancer.shared().mailboxes()[0].put(Order::Fall);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !balancer.has_fallen() {
+            assert!(Instant::now() < deadline, "nobody notices");
+            thread::yield_now();
+        }
+        balancer.stop(Duration::ZERO);
+        balancer.join();
+    }
 
     #[test]
     fn connections_are_as_many_as_there_are_descriptors_for() {

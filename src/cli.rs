@@ -19,9 +19,9 @@ use crate::command::words::Quoted;
 #[expect(clippy::struct_excessive_bools, reason = "each is an option that was typed or not")]
 #[command(name = "pen", version, disable_help_flag = true, max_term_width = 100)]
 pub struct Args {
-    /// Not supported yet: folder of CA certificates for clients
+    /// Folder of authorities that vouch for clients
     #[arg(short = 'A', value_name = "DIR", help_heading = "TLS")]
-    pub ca_dir: Option<PathBuf>,
+    pub ca_dir: Option<OsString>,
     /// The server for clients that the access list denies
     #[arg(short = 'B', value_name = "SERVER", help_heading = "Servers")]
     pub abuse: Option<OsString>,
@@ -31,21 +31,21 @@ pub struct Args {
     /// Accepted, without effect: data is forwarded as it comes
     #[arg(short = 'D', help_heading = "Without effect")]
     pub delayed_forward: bool,
-    /// Not supported yet: certificate, which turns on TLS
+    /// Certificate and its chain, which turns on TLS
     #[arg(short = 'E', value_name = "FILE", help_heading = "TLS")]
-    pub certificate: Option<PathBuf>,
+    pub certificate: Option<OsString>,
     /// File of commands; HUP reads it again
     #[arg(short = 'F', value_name = "FILE", help_heading = "Control")]
     pub file: Option<PathBuf>,
-    /// Not supported yet: file of CA certificates for clients
+    /// File of authorities that vouch for clients
     #[arg(short = 'G', value_name = "FILE", help_heading = "TLS")]
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<OsString>,
     /// Tell HTTP servers who the client is, by X-Forwarded-For and -Proto
     #[arg(short = 'H', action = ArgAction::Count, help_heading = "Connections")]
     pub http: u8,
-    /// Not supported yet: private key
+    /// Private key, if it is not in the file of -E
     #[arg(short = 'K', value_name = "FILE", help_heading = "TLS")]
-    pub key: Option<PathBuf>,
+    pub key: Option<OsString>,
     /// Accepted, without effect: old protocols are off in any case
     #[arg(short = 'L', value_name = "PROTOCOL", value_parser = ["ssl23", "ssl2", "ssl3", "tls1"], help_heading = "Without effect")]
     pub protocol: Option<String>,
@@ -61,7 +61,7 @@ pub struct Args {
     /// Accepted, without effect: it is always epoll
     #[arg(short = 'Q', help_heading = "Without effect")]
     pub kqueue: bool,
-    /// Not supported yet: clients need a certificate
+    /// Clients need a certificate
     #[arg(short = 'R', help_heading = "TLS")]
     pub require_certificate: bool,
     /// Accepted, without effect: there is room for all servers
@@ -197,10 +197,15 @@ enum Spelling {
     Line,
 }
 
-const SPELLINGS: [(&str, &str, Spelling); 22] = [
+const SPELLINGS: [(&str, &str, Spelling); 27] = [
+    ("ca_dir", "-A", Spelling::Value("ssl_ca_path")),
     ("abuse", "-B", Spelling::Value("abuse")),
+    ("certificate", "-E", Spelling::Value("ssl_certificate")),
+    ("ca_file", "-G", Spelling::Value("ssl_ca_file")),
     ("http", "-H", Spelling::Word("http")),
+    ("key", "-K", Spelling::Value("ssl_key")),
     ("command", "-O", Spelling::Line),
+    ("require_certificate", "-R", Spelling::Word("ssl_client_certificate required")),
     ("tracking", "-T", Spelling::Value("tracking")),
     ("udp", "-U", Spelling::Word("udp")),
     ("weight", "-W", Spelling::Word("weight")),
@@ -253,19 +258,6 @@ impl Args {
             (self.service.is_some(), "-i has no effect: it is for Windows"),
         ];
         options.into_iter().filter(|(typed, _)| *typed).map(|(_, why)| why.to_owned()).collect()
-    }
-
-    /// An option that pen must not pretend to obey.
-    #[must_use]
-    pub fn not_there(&self) -> Option<&'static str> {
-        let options = [
-            (self.ca_dir.is_some(), "-A"),
-            (self.certificate.is_some(), "-E"),
-            (self.ca_file.is_some(), "-G"),
-            (self.key.is_some(), "-K"),
-            (self.require_certificate, "-R"),
-        ];
-        options.into_iter().find(|(typed, _)| *typed).map(|(_, option)| option)
     }
 }
 
@@ -360,7 +352,6 @@ mod tests {
         )
         .unwrap();
         assert_eq!(args.without_effect().len(), 9, "{:?}", args.without_effect());
-        assert_eq!(args.not_there(), Some("-A"));
         assert!(args.exit && args.foreground);
         // Options may stand behind the addresses, as getopt has it.
         assert_eq!(read("80 a -r b -X").unwrap().addresses, ["80", "a", "b"]);

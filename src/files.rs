@@ -1,9 +1,15 @@
-//! Files that are replaced as a whole: whoever reads one sees the old text or the new, never half.
+//! Files that are replaced as a whole: whoever reads one sees the old text or the new, never half. And the
+//! files of sockets, which are removed at the end if they still are ours.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 /// Writes `bytes` under this name. What is no plain file, such as a pipe, is written to as it is.
 ///
@@ -41,6 +47,42 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
                 attempt += 1;
             }
             Err(error) => return Err(error),
+        }
+    }
+}
+
+/// A file that was made for a while, such as a socket's. Dropping this removes it, even from inside of
+/// a jail, unless another one has its name by now.
+#[derive(Debug)]
+pub struct Temporary {
+    /// Opened before any jail: the way back to it.
+    folder: File,
+    name: OsString,
+    /// Device and number.
+    id: (u64, u64),
+}
+
+impl Temporary {
+    /// The file of this name, which is ours.
+    ///
+    /// # Errors
+    /// It is not there, or its folder can't be opened.
+    pub fn at(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = File::open(folder.unwrap_or_else(|| Path::new(".")))?;
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self { folder, name, id: (found.dev(), found.ino()) })
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let name = self.name.as_os_str();
+        let found = fstatat(&self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        if found.is_ok_and(|found| (found.st_dev, found.st_ino) == self.id) {
+            // Without the right to do so it stays, and the next start replaces it.
+            unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir).unwrap_or_default();
         }
     }
 }
@@ -103,6 +145,21 @@ mod tests {
         replace(&link, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_temporary_file_is_removed_unless_its_name_is_another_ones() {
+        let folder = Folder::new("temporary");
+        let path = folder.0.join("socket");
+        fs::write(&path, "one").unwrap();
+        drop(Temporary::at(&path).unwrap());
+        assert!(!path.exists());
+        fs::write(&path, "one").unwrap();
+        let ours = Temporary::at(&path).unwrap();
+        fs::write(folder.0.join("other"), "two").unwrap();
+        fs::rename(folder.0.join("other"), &path).unwrap();
+        drop(ours);
+        assert_eq!(fs::read(&path).unwrap(), b"two");
     }
 
     #[test]

@@ -6,14 +6,16 @@
 //! 4. [`mapping_log`] tells who was sent where.
 //! 5. [`balancer`] starts and stops all of that, [`run`] is the process around it.
 //!
-//! Beside the road: [`cli`] and [`setup`] read what was typed, [`command`] is `penctl`'s language,
-//! [`control`] carries it out on what is [`running`], [`status`] shows a [`snapshot`].
+//! Beside the road: [`checks`] asks servers how they are, [`cli`] and [`setup`] read what was typed,
+//! [`command`] is `penctl`'s language, [`control`] carries it out on what is [`running`], [`status`] shows
+//! a [`snapshot`], [`tls`] reads certificates.
 //!
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
 
 pub mod acl;
 pub mod address;
 pub mod balancer;
+pub mod checks;
 pub mod cli;
 pub mod command;
 pub mod config;
@@ -27,3 +29,4 @@ pub mod running;
 pub mod setup;
 pub mod snapshot;
 pub mod status;
+pub mod tls;

@@ -23,6 +23,11 @@ fn main() -> ExitCode {
         Ok(plan) => plan,
         Err(error) => return complain(&error, MISUSED),
     };
+    if args.check
+        && let Err(error) = plan.check()
+    {
+        return complain(&error, MISUSED);
+    }
     if args.check || args.explain {
         let said = if args.explain { plan.explain() } else { String::new() };
         std::io::stdout().write_all(said.as_bytes()).unwrap_or_default();

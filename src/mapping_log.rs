@@ -12,7 +12,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -69,6 +69,8 @@ pub struct MappingLog {
     queue: Sender<Message>,
     counts: Arc<Counts>,
     trouble: Arc<Mutex<Option<String>>>,
+    /// Told beside the queue, which may be full while a disk hangs.
+    reopen: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -81,20 +83,25 @@ impl MappingLog {
         let (queue, batches) = bounded(QUEUE);
         let counts = Arc::new(Counts::default());
         let trouble = Arc::new(Mutex::new(None));
+        let reopen = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             batches,
             road: Road::open(target)?,
+            target: target.cloned(),
+            reopen: reopen.clone(),
             format,
             counts: counts.clone(),
             trouble: trouble.clone(),
             origin: origin(),
             next: 0,
             overrun: 0,
+            before: (0, 0),
+            unsaid: 0,
             buf: Vec::with_capacity(PACKET),
         };
         let thread =
             std::thread::Builder::new().name("mapping log".into()).spawn(move || writer.run())?;
-        Ok(Self { queue, counts, trouble, thread: Some(thread) })
+        Ok(Self { queue, counts, trouble, reopen, thread: Some(thread) })
     }
 
     /// For a worker.
@@ -116,9 +123,17 @@ impl MappingLog {
         self.queue.send(Message::Target(target, format)).unwrap_or_default();
     }
 
-    /// Opens a file anew, for a rotation.
+    /// Opens a file anew, for a rotation, or what could not be opened before. Never waits.
     pub fn reopen(&self) {
-        self.queue.send(Message::Reopen).unwrap_or_default();
+        self.reopen.store(true, Ordering::Release);
+        // A thread that has messages looks behind each.
+        self.queue.try_send(Message::Reopen).unwrap_or_default();
+    }
+
+    /// Whether its thread has ended, which it does not before [`Self::finish`].
+    #[must_use]
+    pub fn has_fallen(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// What became of records.
@@ -300,6 +315,9 @@ impl Road {
 struct Writer {
     batches: Receiver<Message>,
     road: Road,
+    /// Where it leads, or is to lead when it can be opened.
+    target: Option<LogTarget>,
+    reopen: Arc<AtomicBool>,
     format: LogFormat,
     counts: Arc<Counts>,
     trouble: Arc<Mutex<Option<String>>>,
@@ -308,6 +326,10 @@ struct Writer {
     next: u64,
     /// Records of `counts.overrun` that have their numbers.
     overrun: u64,
+    /// What was written and what failed before this file.
+    before: (u64, u64),
+    /// Records that the classic spelling has nothing to say of.
+    unsaid: u64,
     buf: Vec<u8>,
 }
 
@@ -316,16 +338,22 @@ impl Writer {
         loop {
             match self.wait() {
                 Ok(Message::Batch(batch)) => self.write(&batch),
-                Ok(Message::Target(target, format)) => self.turn_to(target.as_ref(), format),
-                Ok(Message::Reopen) => {
-                    if let Road::File(file) = &mut self.road {
-                        file.reopen(Instant::now());
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Target(target, format)) => self.turn_to(target, format),
+                Ok(Message::Reopen) | Err(RecvTimeoutError::Timeout) => {}
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return self.leave(),
             }
+            if self.reopen.swap(false, Ordering::Acquire) {
+                self.reopen();
+            }
             self.settle();
+        }
+    }
+
+    fn reopen(&mut self) {
+        match &mut self.road {
+            Road::File(file) => file.reopen(Instant::now()),
+            Road::Off if self.target.is_some() => self.turn_to(self.target.clone(), self.format),
+            Road::Off | Road::Collector(_) => {}
         }
     }
 
@@ -352,10 +380,13 @@ impl Writer {
                     .for_each(|mapping| mapping.write_extended_line(file.buffer()));
             }
             (Road::File(file), LogFormat::Classic) => {
-                Records(&batch.records)
-                    .mappings()
-                    .filter(|mapping| mapping.kind == Kind::Request)
-                    .for_each(|mapping| mapping.write_file_line(file.buffer()));
+                for mapping in Records(&batch.records).mappings() {
+                    if mapping.kind == Kind::Request {
+                        mapping.write_file_line(file.buffer());
+                    } else {
+                        self.unsaid += 1;
+                    }
+                }
             }
             (Road::Collector(socket), LogFormat::Extended) => {
                 self.buf.clear();
@@ -412,16 +443,20 @@ impl Writer {
     fn settle(&mut self) {
         if let Road::File(file) = &mut self.road {
             file.settle(Instant::now());
-            let counts = file.counts();
-            self.counts.written.store(counts.written, Ordering::Relaxed);
-            self.counts.failed.store(counts.dropped, Ordering::Relaxed);
+            let (counts, (written, failed)) = (file.counts(), self.before);
+            self.counts.written.store(written + counts.written + self.unsaid, Ordering::Relaxed);
+            self.counts.failed.store(failed + counts.dropped, Ordering::Relaxed);
         }
     }
 
-    fn turn_to(&mut self, target: Option<&LogTarget>, format: LogFormat) {
+    fn turn_to(&mut self, target: Option<LogTarget>, format: LogFormat) {
         self.leave_road();
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        self.before = (load(&self.counts.written), load(&self.counts.failed));
+        self.unsaid = 0;
         self.format = format;
-        match Road::open(target) {
+        self.target = target;
+        match Road::open(self.target.as_ref()) {
             Ok(road) => {
                 self.road = road;
                 *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -524,12 +559,16 @@ mod tests {
         let mut writer = Writer {
             batches,
             road: Road::open(Some(&target)).unwrap(),
+            target: Some(target),
+            reopen: Arc::default(),
             format: LogFormat::Extended,
             counts,
             trouble: Arc::default(),
             origin: origin(),
             next: 0,
             overrun: 0,
+            before: (0, 0),
+            unsaid: 0,
             buf: Vec::new(),
         };
         let Ok(Message::Batch(batch)) = writer.wait() else { panic!("a batch") };
@@ -538,6 +577,63 @@ mod tests {
         let len = socket.recv(&mut buf).unwrap();
         let packet = Packet::parse(&buf[..len]).unwrap();
         assert_eq!((packet.first, packet.dropped, packet.count()), (2, 2, 1));
+    }
+
+    #[test]
+    fn what_could_not_be_opened_is_opened_when_that_is_asked_for_again() {
+        let folder = std::env::temp_dir().join(format!("pen-reopen-{}", std::process::id()));
+        let log = MappingLog::start(None, LogFormat::Classic).unwrap();
+        let path = folder.join("log");
+        log.change(Some(LogTarget::File(path.clone())), LogFormat::Classic);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while log.trouble().is_none() {
+            assert!(Instant::now() < deadline, "the folder is not there");
+            std::thread::yield_now();
+        }
+        std::fs::create_dir(&folder).unwrap();
+        log.reopen();
+        while !path.exists() || log.trouble().is_some() {
+            assert!(Instant::now() < deadline, "it is not opened");
+            std::thread::yield_now();
+        }
+        log.finish();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn every_record_is_written_or_counted_as_lost_from_file_to_file() {
+        let folder = std::env::temp_dir().join(format!("pen-counts-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str| LogTarget::File(folder.join(name));
+        let log = MappingLog::start(Some(&file("one")), LogFormat::Classic).unwrap();
+        for name in ["two", "three"] {
+            let mut notes = log.notes();
+            // One that this spelling has a line for, and one that it says nothing of.
+            notes.note(&Mapping { kind: Kind::Request, ..mapping(1) }, Instant::now());
+            notes.note(&Mapping { kind: Kind::Opened, ..mapping(1) }, Instant::now());
+            drop(notes);
+            log.change(Some(file(name)), LogFormat::Classic);
+        }
+        let counts = log.counts.clone();
+        log.finish();
+        let counts = [&counts.made, &counts.written].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counts, [4, 4]);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_reopening_never_waits() {
+        let (queue, _nobody_takes_them) = bounded(1);
+        let log = MappingLog {
+            queue,
+            counts: Arc::default(),
+            trouble: Arc::default(),
+            reopen: Arc::default(),
+            thread: None,
+        };
+        log.reopen();
+        log.reopen();
+        assert!(log.reopen.load(Ordering::Relaxed));
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::fcntl::OFlag;
 use pen_daemon::diagnostics;
 
 use crate::config::{Endpoint, LogTarget, Settings};
@@ -17,7 +19,7 @@ use crate::relay::report::{Report, ask};
 use crate::relay::shared::{Order, Shared};
 use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::snapshot::{
-    ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State,
+    CheckNow, ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State, TlsNow,
 };
 
 /// A balancer that runs.
@@ -45,6 +47,21 @@ impl Running {
         stop: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
         Self { shared, listen, started: Instant::now(), stop, log }
+    }
+
+    fn tls(&self) -> Option<TlsNow> {
+        let health = self.shared.keeper().health();
+        let counters = &self.shared.counters;
+        (health.clients || health.servers).then(|| TlsNow {
+            clients: health.clients,
+            servers: health.servers,
+            certificates: count(health.certificates),
+            age: health.age,
+            expires: health.expires.map(|(path, end)| (path.display().to_string(), end)),
+            handshakes: counters.handshakes.load(Relaxed),
+            failed: counters.failed_handshakes.load(Relaxed),
+            trouble: health.trouble,
+        })
     }
 
     fn mapping_log(&self, settings: &Settings) -> Option<MappingLogNow> {
@@ -106,6 +123,7 @@ impl Balancer for Running {
                 ],
             },
             mapping_log: self.mapping_log(&settings),
+            tls: self.tls(),
         }
     }
 
@@ -115,13 +133,19 @@ impl Balancer for Running {
             may_be_transparent()
                 .map_err(|error| format!("transparent: {NEEDS_RIGHTS}: {error}"))?;
         }
+        let keeper = self.shared.keeper();
+        let certificates = keeper.prepare(&settings.tls).map_err(|error| error.to_string())?;
         if (&before.log, before.log_format) != (&settings.log, settings.log_format) {
             if let Some(LogTarget::File(path)) = &settings.log {
-                let opened = OpenOptions::new().append(true).create(true).open(path);
+                // A pipe that nobody reads is an error here, and nothing to wait for.
+                let flags = OFlag::O_NONBLOCK.bits();
+                let mut options = OpenOptions::new();
+                let opened = options.append(true).create(true).custom_flags(flags).open(path);
                 opened.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
             }
             self.log.change(settings.log.clone(), settings.log_format)?;
         }
+        certificates.into_iter().for_each(|loaded| keeper.put(loaded));
         self.shared.change(settings.clone());
         Ok(())
     }
@@ -186,6 +210,7 @@ fn server(id: ServerId, state: &ServerState, report: &Report, now: Instant) -> S
     let left = state.blacklisted.map(|until| until.saturating_duration_since(now));
     let how = match left.filter(|left| !left.is_zero()) {
         _ if state.config.draining => State::Draining,
+        _ if state.health.is_down() => State::Down,
         Some(left) => State::Blacklisted(left),
         None if state.is_full(false) => State::Full,
         None => State::Up,
@@ -198,6 +223,10 @@ fn server(id: ServerId, state: &ServerState, report: &Report, now: Instant) -> S
         served: state.served,
         failures: state.failures,
         last_failure: state.last_failure.map(ago),
+        check: state
+            .health
+            .last()
+            .map(|last| CheckNow { age: ago(last.at), wrong: last.wrong.clone() }),
         to_server: state.traffic.to_server + open.to_server,
         to_client: state.traffic.to_client + open.to_client,
     }

@@ -20,7 +20,9 @@ use crate::command::apply::{Deed, Outcome, Phase, World, from_arg};
 use crate::command::reload;
 use crate::command::script::{self, Located, Mistake};
 use crate::command::{Command, Setting};
-use crate::config::{Collect, Config, Endpoint, Exit, LogTarget, Transport};
+use crate::config::{
+    ClientCertificates, Collect, Config, Endpoint, Exit, LogTarget, ServerTls, Transport,
+};
 
 /// A configuration, and what is to be said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,12 @@ impl SetupError {
 
     fn at(place: &str, error: impl fmt::Display) -> Self {
         Self::one(format!("{place}: {error}"))
+    }
+
+    /// Several things that are wrong.
+    #[must_use]
+    pub const fn from_lines(lines: Vec<String>) -> Self {
+        Self(lines)
     }
 
     /// The lines.
@@ -89,9 +97,6 @@ impl Setup {
         world: &dyn World,
         open: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<Self, SetupError> {
-        if let Some(option) = args.not_there() {
-            return Err(SetupError::at(option, "TLS is not supported yet"));
-        }
         let script = match &args.file {
             Some(file) => script::read(&world.absolute(file), open)?,
             None => Vec::new(),
@@ -126,7 +131,8 @@ impl Setup {
         self.config.exit = if args.exit { Exit::Allowed } else { Exit::Refused };
         self.config.file = path(&args.file);
         self.config.status = args.status;
-        let collect = args.collect.zip(path(&args.merged_log));
+        let log = args.merged_log.as_deref().map(|path| world.inside(path));
+        let collect = args.collect.zip(log);
         self.config.collect = collect.map(|(addr, log)| Collect { addr, log });
     }
 
@@ -271,7 +277,38 @@ impl Setup {
             return Err(SetupError::one("expected at least one server, HOST:PORT, as an argument"));
         }
         check(&self.config).map_err(SetupError::one)?;
+        self.unused();
         Ok(self)
+    }
+
+    /// What depends on something else that was not said.
+    fn unused(&mut self) {
+        let tls = &self.config.settings.tls;
+        let clients = tls.certificate.is_some();
+        let servers = tls.servers != ServerTls::Off;
+        for (is_set, is_used, what, needs) in [
+            (tls.key.is_some(), clients, "ssl_key (-K)", "ssl_certificate (-E)"),
+            (tls.names.is_some(), clients, "ssl_sni_path", "ssl_certificate (-E)"),
+            (tls.staple.is_some(), clients, "ssl_ocsp_response", "ssl_certificate (-E)"),
+            (
+                tls.clients != ClientCertificates::None,
+                clients,
+                "ssl_client_certificate (-R)",
+                "ssl_certificate (-E)",
+            ),
+            (
+                tls.ca_file.is_some() || tls.ca_dir.is_some(),
+                clients && tls.clients != ClientCertificates::None,
+                "ssl_ca_file (-G), ssl_ca_path (-A)",
+                "ssl_client_certificate (-R)",
+            ),
+            (tls.servers_ca.is_some(), servers, "ssl_servers_ca", "ssl_servers verified"),
+            (tls.servers_name.is_some(), servers, "ssl_servers_name", "ssl_servers verified"),
+        ] {
+            if is_set && !is_used {
+                self.warnings.push(format!("{what} has no effect without {needs}"));
+            }
+        }
     }
 
     /// Each setting in force and where it came from.
@@ -344,6 +381,7 @@ pub fn check(config: &Config) -> Result<(), String> {
         for (is_set, verb) in [
             (config.settings.send_proxy.is_some(), "send_proxy"),
             (!config.settings.accept_proxy.is_empty(), "accept_proxy"),
+            (config.settings.tcp.transparent, "transparent"),
             (config.settings.http.is_some(), "http"),
             (config.settings.tcp.transparent, "transparent"),
         ] {
@@ -353,6 +391,11 @@ pub fn check(config: &Config) -> Result<(), String> {
         }
     }
     let settings = &config.settings;
+    if config.transport == Transport::Udp && settings.tls.certificate.is_some() {
+        return Err(
+            "ssl_certificate: expected no -U with it: datagrams are not encrypted".to_owned()
+        );
+    }
     let special = [&settings.emergency, &settings.abuse].into_iter();
     for server in special.chain(&settings.servers).flatten() {
         if let Some(listen) = config.listen.iter().find(|listen| is_same(listen, &server.addr)) {
@@ -478,13 +521,15 @@ mod tests {
                 "dsr_if eth0\n",
                 "/home/pen.cfg:1: dsr_if: direct server return",
             ),
-            ("-E cert.pem 8080 web1", "", "-E: TLS is not supported yet"),
+            ("-E cert.pem -U 8080 web1", "", "ssl_certificate: expected no -U"),
+            ("-O ssl_minimum.1.1 8080 web1", "", "-O: unknown command"),
             ("-C here:x 8080 web1", "", "-C: expected a port"),
             ("8080 127.0.0.1:8080", "", "127.0.0.1:8080: expected another machine or port"),
             ("127.0.0.1:8080 127.0.0.1", "", "127.0.0.1:8080: expected another machine or port"),
             ("-U /run/sock web1:53", "", "listen /run/sock: expected a port with -U"),
             ("-U 53 /run/sock", "", "/run/sock: expected a server with a port with -U"),
             ("-U --send-proxy v2 53 web1", "", "send_proxy: expected connections"),
+            ("-U -O transparent 53 web1", "", "transparent: expected connections"),
             (
                 "--accept-proxy 10.0.0.0/8,here 80 web1",
                 "",

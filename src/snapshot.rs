@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub counts: Counts,
     /// How mapping records fare; `None` if there are none.
     pub mapping_log: Option<MappingLogNow>,
+    /// How TLS fares; `None` if it is not spoken.
+    pub tls: Option<TlsNow>,
 }
 
 /// How many there are of something that is limited.
@@ -72,10 +74,21 @@ pub struct ServerNow {
     pub failures: u64,
     /// How long ago the last attempt failed, if none succeeded since.
     pub last_failure: Option<Duration>,
+    /// How the last check went, if there was one.
+    pub check: Option<CheckNow>,
     /// Bytes from clients.
     pub to_server: u64,
     /// Bytes to clients.
     pub to_client: u64,
+}
+
+/// How a check went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckNow {
+    /// How long ago.
+    pub age: Duration,
+    /// What was wrong, if anything.
+    pub wrong: Option<String>,
 }
 
 /// Whether a server gets connections.
@@ -89,6 +102,8 @@ pub enum State {
     Blacklisted(Duration),
     /// It gets no new ones.
     Draining,
+    /// Checks say that it does not work.
+    Down,
 }
 
 impl State {
@@ -100,11 +115,12 @@ impl State {
             Self::Full => "full",
             Self::Blacklisted(_) => "blacklisted",
             Self::Draining => "draining",
+            Self::Down => "down",
         }
     }
 
     /// All words.
-    pub const WORDS: [&'static str; 4] = ["up", "full", "blacklisted", "draining"];
+    pub const WORDS: [&'static str; 5] = ["up", "full", "blacklisted", "draining", "down"];
 }
 
 /// A client whose server is remembered.
@@ -150,7 +166,7 @@ pub struct ConnectionNow {
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It has to be said first for whom it is.
+    /// The client has to introduce itself first.
     Greeting,
     /// A server is being connected to.
     Connecting,
@@ -194,6 +210,27 @@ pub struct Counts {
     pub not_http: u64,
     /// How those that are over came to their end: the cause, and how many.
     pub ended: Vec<(&'static str, u64)>,
+}
+
+/// How TLS fares.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsNow {
+    /// It is spoken to clients.
+    pub clients: bool,
+    /// It is spoken to servers.
+    pub servers: bool,
+    /// Certificates, that for all included.
+    pub certificates: u64,
+    /// How long ago they were read.
+    pub age: Duration,
+    /// The one that expires first, and when.
+    pub expires: Option<(String, SystemTime)>,
+    /// Clients that it was agreed with on how to encrypt.
+    pub handshakes: u64,
+    /// Clients that it was not.
+    pub failed: u64,
+    /// What is wrong with files now, if anything is.
+    pub trouble: Option<String>,
 }
 
 /// How mapping records fare.

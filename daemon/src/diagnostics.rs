@@ -42,6 +42,23 @@ pub fn start(name: &'static str, place: Place, debug: u8) {
     LEVEL.set(handle).unwrap_or_default();
     // Only a second call can fail, and then the first one's place is as good.
     tracing::subscriber::set_global_default(subscriber).unwrap_or_default();
+    if place == Place::Background {
+        tell_of_panics(name);
+    }
+}
+
+/// Nobody reads our standard error by the time one may come. A socket of its own, since the one of
+/// others may be held by whoever panics.
+fn tell_of_panics(name: &'static str) {
+    let before = std::panic::take_hook();
+    let socket = connect();
+    std::panic::set_hook(Box::new(move |info| {
+        before(info);
+        let text = format!("<{}>{name}[{}]: {info}", DAEMON | 2, std::process::id());
+        if let Some(socket) = &socket {
+            socket.send(text.replace('\n', " ").as_bytes()).map(drop).unwrap_or_default();
+        }
+    }));
 }
 
 /// Says more from now on, or less. Nothing before [`start`].

@@ -10,10 +10,11 @@
 //! 6. the runtime starts and [`signals`] are caught;
 //! 7. [`process::Settled::ready`]: the caller is told, and gone.
 //!
-//! [`diagnostics`] is where messages go meanwhile.
+//! [`diagnostics`] is where messages go meanwhile, [`notify`] tells a service manager.
 
 pub mod diagnostics;
 pub mod logfile;
+pub mod notify;
 mod pidfile;
 pub mod process;
 pub mod signals;

@@ -18,6 +18,7 @@ use nix::unistd::{Gid, Uid, User};
 use nix::unistd::{chroot, dup2_stderr, dup2_stdin, dup2_stdout};
 use nix::unistd::{getppid, setgid, setgroups, setsid, setuid};
 
+use crate::notify::Notify;
 use crate::pidfile::PidFile;
 
 /// Tells the child whose child it is; the number keeps a stray value from meaning anything.
@@ -100,13 +101,22 @@ impl Process {
         Ok(ExitCode::from(code.filter(|&code| code != 0).unwrap_or(1)))
     }
 
+    /// Whom to become, by number.
+    ///
+    /// # Errors
+    /// There is no such user.
+    pub fn ids(&self) -> Result<Option<(Uid, Gid)>, ProcessError> {
+        self.user.as_deref().map(find_user).transpose()
+    }
+
     /// Locks the pid file, enters the jail, becomes the user and writes the pid. Sockets must be
     /// bound before, log files opened after.
     ///
     /// # Errors
     /// Names the step that failed and on what.
     pub fn settle(&self) -> Result<Settled, ProcessError> {
-        let user = self.user.as_deref().map(find_user).transpose()?;
+        let user = self.ids()?;
+        let notify = Notify::from_env();
         let mut pid_file = self.pid_file.as_deref().map(PidFile::lock).transpose()?;
         let null = OpenOptions::new().read(true).write(true).open("/dev/null");
         let null = null.map_err(|source| ProcessError::new("open", "/dev/null", source))?;
@@ -126,7 +136,7 @@ impl Process {
         if let Some(pid_file) = &mut pid_file {
             pid_file.write()?;
         }
-        Ok(Settled { pid_file, null, background: self.background })
+        Ok(Settled { pid_file, null, background: self.background, notify })
     }
 }
 
@@ -136,6 +146,7 @@ pub struct Settled {
     pid_file: Option<PidFile>,
     null: File,
     background: bool,
+    notify: Notify,
 }
 
 /// Whether a process in the background goes on writing to the standard output it was given.
@@ -148,11 +159,13 @@ pub enum Stdout {
 }
 
 impl Settled {
-    /// Tells the caller that all went well and lets go of its terminal. Nothing in the foreground.
+    /// Tells a service manager that all went well; in the background the caller, too, whose terminal
+    /// is let go of.
     ///
     /// # Errors
     /// Says which of the standard streams could not be let go of.
     pub fn ready(&self, stdout: Stdout) -> Result<(), ProcessError> {
+        self.notify.ready();
         if !self.background {
             return Ok(());
         }
@@ -170,6 +183,12 @@ impl Settled {
         // It may be gone already.
         caller.write_all(&[READY]).unwrap_or_default();
         Ok(())
+    }
+
+    /// Who is to be told how we are.
+    #[must_use]
+    pub const fn notify(&self) -> &Notify {
+        &self.notify
     }
 
     /// Removes the pid file.

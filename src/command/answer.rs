@@ -46,10 +46,15 @@ fn text(setting: &Setting) -> String {
 #[must_use]
 pub fn setting(item: Item, config: &Config) -> Option<Setting> {
     let settings = &config.settings;
-    let times = &settings.timeouts;
+    let (times, checks) = (&settings.timeouts, &settings.checks);
     Some(match item {
         Item::AcceptProxy => Setting::AcceptProxy(settings.accept_proxy.clone()),
         Item::Backlog => Setting::Backlog(config.backlog),
+        Item::Check => Setting::Check(checks.check.clone()),
+        Item::CheckFall => Setting::CheckFall(checks.fall),
+        Item::CheckInterval => Setting::CheckInterval(checks.interval),
+        Item::CheckRise => Setting::CheckRise(checks.rise),
+        Item::CheckTimeout => Setting::CheckTimeout(checks.timeout),
         Item::Blacklist => Setting::Blacklist(times.blacklist),
         Item::ClientAcl => Setting::ClientAcl(settings.client_acl),
         Item::ClientsMax => Setting::ClientsMax(settings.limits.clients),
@@ -66,6 +71,7 @@ pub fn setting(item: Item, config: &Config) -> Option<Setting> {
         Item::SendProxy => Setting::SendProxy(settings.send_proxy),
         Item::Source => Setting::Source(settings.tcp.source),
         Item::TcpFastclose => Setting::TcpFastclose(settings.tcp.fastclose),
+        Item::Tls(item) => Setting::Tls(item.setting(&settings.tls)),
         Item::Timeout => Setting::Timeout(times.connect),
         Item::Tracking => Setting::Tracking(times.tracking),
         Item::WebStats => Setting::WebStats(settings.web_stats.clone()),
@@ -224,15 +230,20 @@ fn server_line(server: &ServerNow) -> Option<String> {
     ))
 }
 
-/// `N state W for S served N failures N`, the special ones by what they are for.
+/// `N state W for S served N failures N [check ok|failed]`, the special ones by what they are for.
 fn state_line(server: &ServerNow) -> String {
     let ServerNow { state, served, failures, .. } = server;
     let left = match state {
         State::Blacklisted(left) => left.as_secs(),
-        State::Up | State::Full | State::Draining => 0,
+        State::Up | State::Full | State::Draining | State::Down => 0,
     };
     let (id, state) = (server_word(Some(server.id)), state.word());
-    format!("{id} state {state} for {left} served {served} failures {failures}")
+    let check = match server.check.as_ref().map(|check| &check.wrong) {
+        Some(None) => " check ok",
+        Some(Some(_)) => " check failed",
+        None => "",
+    };
+    format!("{id} state {state} for {left} served {served} failures {failures}{check}")
 }
 
 /// `<addr> connects <n> sx <n> rx <n>`.

@@ -19,8 +19,14 @@ pub trait World {
     /// Says why there is none.
     fn resolve(&self, name: &str, port: u16) -> Result<SocketAddr, String>;
 
-    /// A path that means the same wherever the process is.
+    /// A path that means the same wherever the process is, of what is opened before it is where it
+    /// is to be.
     fn absolute(&self, path: &Path) -> PathBuf;
+
+    /// The same for what is opened later, and so inside of the jail if there is one.
+    fn inside(&self, path: &Path) -> PathBuf {
+        self.absolute(path)
+    }
 }
 
 /// Whether there is traffic already.
@@ -133,10 +139,11 @@ impl Command {
             Self::Remove(number) => remove(*number, config),
             Self::Show(query) => Ok(Outcome::Deed(Deed::Show(*query))),
             Self::Close(number) => Ok(Outcome::Deed(Deed::Close(*number))),
-            Self::Include(path) => Ok(Outcome::Deed(Deed::Include(world.absolute(path)))),
+            Self::Include(path) => Ok(Outcome::Deed(Deed::Include(world.inside(path)))),
             Self::Write(path) => {
-                let path = path.as_deref().map(|path| world.absolute(path));
-                let path = path.or_else(|| config.file.clone()).ok_or(ApplyError::NoFile)?;
+                let path = path.as_deref().map(|path| world.inside(path));
+                let file = || config.file.as_deref().map(|path| world.inside(path));
+                let path = path.or_else(file).ok_or(ApplyError::NoFile)?;
                 Ok(Outcome::Deed(Deed::Write(path)))
             }
             Self::Exit if config.exit == Exit::Allowed => Ok(Outcome::Deed(Deed::Exit)),
@@ -236,6 +243,11 @@ fn assign_running(
     match setting {
         Setting::AcceptProxy(networks) => settings.accept_proxy.clone_from(networks),
         Setting::Blacklist(time) => times.blacklist = *time,
+        Setting::Check(check) => settings.checks.check.clone_from(check),
+        Setting::CheckFall(number) => settings.checks.fall = *number,
+        Setting::CheckInterval(time) => settings.checks.interval = *time,
+        Setting::CheckRise(number) => settings.checks.rise = *number,
+        Setting::CheckTimeout(time) => settings.checks.timeout = *time,
         Setting::ClientAcl(list) => settings.client_acl = *list,
         Setting::ClientsMax(number) => settings.limits.clients = *number,
         Setting::ConnMax(number) => settings.limits.connections = *number,
@@ -252,10 +264,11 @@ fn assign_running(
         Setting::SendProxy(version) => settings.send_proxy = *version,
         Setting::Source(addr) => settings.tcp.source = *addr,
         Setting::TcpFastclose(whose) => settings.tcp.fastclose = *whose,
+        Setting::Tls(tls) => tls.assign(&mut settings.tls, world),
         Setting::Timeout(time) => times.connect = *time,
         Setting::Tracking(time) => times.tracking = *time,
         Setting::WebStats(path) => {
-            settings.web_stats = path.as_deref().map(|path| world.absolute(path));
+            settings.web_stats = path.as_deref().map(|path| world.inside(path));
         }
         Setting::XForwardedFor(policy) => settings.http = Some(policy.clone()),
         Setting::Abuse(_)
@@ -285,7 +298,7 @@ fn endpoint(addr: &ListenAddr, world: &dyn World) -> Result<Endpoint, ApplyError
 
 fn log_target(to: &LogTo, world: &dyn World) -> Result<LogTarget, ApplyError> {
     Ok(match to {
-        LogTo::File(path) => LogTarget::File(world.absolute(path)),
+        LogTo::File(path) => LogTarget::File(world.inside(path)),
         LogTo::Collector(host, port) => {
             let name = ListenAddr::Port(host.clone(), *port).to_string();
             let addr = match host {
@@ -318,7 +331,7 @@ fn server_addr(
         port.ok_or_else(|| ApplyError::NoPort(what.to_owned()))
     };
     Ok(match host {
-        Host::Unix(path) => (Endpoint::Unix(world.absolute(path)), None),
+        Host::Unix(path) => (Endpoint::Unix(world.inside(path)), None),
         Host::Ip(ip) => (Endpoint::Ip(SocketAddr::new(*ip, port()?)), None),
         Host::Name(name) => {
             (Endpoint::Ip(resolve(what, name, port()?, world)?), Some(name.clone()))

@@ -12,6 +12,7 @@ pub mod reload;
 pub mod script;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod words;
 mod write;
 
@@ -23,9 +24,11 @@ use std::time::Duration;
 
 use crate::acl::{AclError, Rule, Verdict};
 use crate::address::{AddressError, Host, ListenAddr, ServerArg};
+use crate::checks::Check;
 use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, ProxyVersion, Trusted};
 
 pub use parse::{VERBS, duration};
+use tls::{TlsItem, TlsSetting};
 use words::WordsError;
 
 /// The longest line that is read, from a file or from the control port.
@@ -92,6 +95,16 @@ pub enum Setting {
     Backlog(NonZeroU32),
     /// See [`Timeouts::blacklist`](crate::config::Timeouts::blacklist).
     Blacklist(Duration),
+    /// See [`Checks::check`](crate::checks::Checks::check).
+    Check(Option<Check>),
+    /// See [`Checks::fall`](crate::checks::Checks::fall).
+    CheckFall(NonZeroU32),
+    /// See [`Checks::interval`](crate::checks::Checks::interval).
+    CheckInterval(Duration),
+    /// See [`Checks::rise`](crate::checks::Checks::rise).
+    CheckRise(NonZeroU32),
+    /// See [`Checks::timeout`](crate::checks::Checks::timeout).
+    CheckTimeout(Duration),
     /// See [`Settings::client_acl`](crate::config::Settings::client_acl).
     ClientAcl(u8),
     /// See [`Limits::clients`](crate::config::Limits::clients).
@@ -128,6 +141,8 @@ pub enum Setting {
     Source(Option<IpAddr>),
     /// See [`TcpOptions::fastclose`](crate::config::TcpOptions::fastclose).
     TcpFastclose(FastClose),
+    /// See [`Settings::tls`](crate::config::Settings::tls).
+    Tls(TlsSetting),
     /// See [`Timeouts::connect`](crate::config::Timeouts::connect).
     Timeout(Duration),
     /// See [`Timeouts::tracking`](crate::config::Timeouts::tracking).
@@ -148,6 +163,11 @@ pub enum Item {
     AcceptProxy,
     Backlog,
     Blacklist,
+    Check,
+    CheckFall,
+    CheckInterval,
+    CheckRise,
+    CheckTimeout,
     ClientAcl,
     ClientsMax,
     ConnMax,
@@ -172,6 +192,7 @@ pub enum Item {
     SendProxy,
     Source,
     TcpFastclose,
+    Tls(TlsItem),
     Timeout,
     Tracking,
     WebStats,

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::slice;
 use std::str::FromStr;
@@ -10,12 +11,16 @@ use std::time::Duration;
 
 use pen_records::addr::parse_ip;
 
+use super::tls::{TlsItem, TlsSetting};
 use super::words;
 use super::{AclCommand, Command, CommandError, Item, LogTo, Query, ServerChange, Setting};
 use super::{StatusForm, Switch};
 use crate::acl::{Rule, Verdict, Who};
 use crate::address::{self, AddressError, Host, ListenAddr, ServerArg};
-use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, Network, ProxyVersion, Trusted};
+use crate::checks::Check;
+use crate::config::{
+    FastClose, ForwardedFor, LogFormat, Mode, Network, ProxyVersion, TlsVersion, Trusted,
+};
 
 /// The highest number a server can have.
 const MAX_SERVER: usize = 9_999;
@@ -33,7 +38,6 @@ const IGNORED: &[(&str, &str)] = &[
     ("select", "it is always epoll"),
     ("ssl_ciphers", "cipher lists are OpenSSL's"),
     ("ssl_client_renegotiation_interval", "there is no renegotiation"),
-    ("ssl_option", "old protocols are off in any case"),
 ];
 
 /// Known, not to be had, and why.
@@ -42,8 +46,6 @@ const ABSENT: &[(&str, &str)] = &[
     ("dsr_ip", "direct server return is not supported"),
     ("dummy", "pen is no web server"),
     ("peek", "it never worked"),
-    ("ssl_ocsp_response", "TLS is not supported yet"),
-    ("ssl_sni_path", "TLS is not supported yet"),
     ("tarpit_acl", "it belongs to direct server return, which is not supported"),
 ];
 
@@ -57,6 +59,11 @@ pub const VERBS: &[(&str, &str)] = &[
     ("acl N default permit|deny", "for those that no rule fits; no acl N default"),
     ("backlog [N]", "clients that wait to be accepted"),
     ("blacklist [TIME]", "how long a server that failed is left alone"),
+    ("check [tcp|http [METHOD] PATH [STATUS]|[send TEXT] expect TEXT]", "ask servers; no check"),
+    ("check_fall [N]", "checks in a row that fail until a server is down"),
+    ("check_interval [TIME]", "from one check of a server to the next"),
+    ("check_rise [N]", "checks in a row that go well until it is up again"),
+    ("check_timeout [TIME]", "how long a check may take"),
     ("client_acl [N]", "the access list for clients"),
     ("clients_max [N]", "clients whose server is remembered"),
     ("close N", "end a connection"),
@@ -99,6 +106,26 @@ pub const VERBS: &[(&str, &str)] = &[
     ("session", "any number of commands on this connection; quit ends it"),
     ("socket FD", "the connection of a file descriptor"),
     ("source [ADDR]", "connect to servers from there; no source"),
+    ("ssl_alpn [PROTOCOL...]", "protocols that TLS agrees on, best first; no ssl_alpn"),
+    ("ssl_ca_file [FILE]", "authorities that vouch for clients; no ssl_ca_file"),
+    ("ssl_ca_path [DIR]", "a folder of them; no ssl_ca_path"),
+    (
+        "ssl_certificate [FILE]",
+        "the certificate and its chain, which turns on TLS; no ssl_certificate",
+    ),
+    ("ssl_client_certificate [none|optional|required]", "whether clients need one"),
+    ("ssl_key [FILE]", "its key, if in another file; no ssl_key"),
+    ("ssl_minimum [1.2|1.3]", "the oldest TLS that is spoken"),
+    (
+        "ssl_ocsp_response [FILE]",
+        "what to hand out as the certificate's staple; no ssl_ocsp_response",
+    ),
+    ("ssl_option no_tlsv1.2", "as ssl_minimum 1.3; other words have no effect"),
+    ("ssl_reload [TIME]", "how often to look for new certificates; 0 on HUP only"),
+    ("ssl_servers [off|verified|unverified]", "TLS towards servers"),
+    ("ssl_servers_ca [FILE]", "authorities that vouch for servers; no ssl_servers_ca"),
+    ("ssl_servers_name [NAME]", "the name that servers have to prove; no ssl_servers_name"),
+    ("ssl_sni_path [DIR]", "a folder of certificates for other names; no ssl_sni_path"),
     ("states", "how each server is doing"),
     ("status [html|json|prometheus]", "the whole state"),
     ("stubborn", "no other server if the first choice fails; no stubborn"),
@@ -184,6 +211,22 @@ impl Args<'_> {
         let what = "seconds, or a number with ms, s, m or h behind it";
         let time = duration(self.word(what)?);
         time.map_or_else(|| self.expected(what), Ok)
+    }
+
+    /// More than none.
+    fn some_time(&mut self) -> Parsed<Duration> {
+        match self.time()? {
+            Duration::ZERO => self.expected("more than no time"),
+            time => Ok(time),
+        }
+    }
+
+    /// Any bytes, but some.
+    fn bytes(&mut self, what: &'static str) -> Parsed<Vec<u8>> {
+        match self.rest.next().map(|word| word.as_bytes().to_vec()) {
+            Some(bytes) if !bytes.is_empty() => Ok(bytes),
+            _ => self.expected(what),
+        }
     }
 
     fn path(&mut self) -> Parsed<PathBuf> {
@@ -285,7 +328,15 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
     let number = "a number";
     let many = "a number from 1 on";
     let list = "the number of an access list, from 0 to 255";
+    if let Some(item) = TlsItem::of(verb) {
+        return args.setting(Item::Tls(item), |args| {
+            let words: Vec<_> = args.rest.by_ref().map(OsString::as_os_str).collect();
+            item.parse(&words)
+                .map_or_else(|| args.expected(item.expected()), |it| Ok(Setting::Tls(it)))
+        });
+    }
     match verb {
+        "ssl_option" => ssl_option(args),
         "abuse" => args.setting(Item::Abuse, |args| {
             args.address(ServerArg::parse).map(Some).map(Setting::Abuse)
         }),
@@ -294,6 +345,19 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         }
         "backlog" => args.setting(Item::Backlog, |args| args.number(many).map(Setting::Backlog)),
         "blacklist" => args.setting(Item::Blacklist, |args| args.time().map(Setting::Blacklist)),
+        "check" => args.setting(Item::Check, |args| check(args).map(Some).map(Setting::Check)),
+        "check_fall" => {
+            args.setting(Item::CheckFall, |args| args.number(many).map(Setting::CheckFall))
+        }
+        "check_interval" => {
+            args.setting(Item::CheckInterval, |args| args.some_time().map(Setting::CheckInterval))
+        }
+        "check_rise" => {
+            args.setting(Item::CheckRise, |args| args.number(many).map(Setting::CheckRise))
+        }
+        "check_timeout" => {
+            args.setting(Item::CheckTimeout, |args| args.some_time().map(Setting::CheckTimeout))
+        }
         "client_acl" => {
             args.setting(Item::ClientAcl, |args| args.number(list).map(Setting::ClientAcl))
         }
@@ -333,10 +397,7 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "send_proxy" => args.setting(Item::SendProxy, send_proxy),
         "source" => args.setting(Item::Source, source),
         "tcp_fastclose" => args.setting(Item::TcpFastclose, fastclose),
-        "timeout" => args.setting(Item::Timeout, |args| match args.time()? {
-            Duration::ZERO => args.expected("more than no time"),
-            time => Ok(Setting::Timeout(time)),
-        }),
+        "timeout" => args.setting(Item::Timeout, |args| args.some_time().map(Setting::Timeout)),
         "tracking" => {
             args.setting(Item::Tracking, |args| args.time().map(lasting).map(Setting::Tracking))
         }
@@ -362,6 +423,9 @@ fn negative(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
     if let Some((verb, _)) = known(IGNORED, verb).or_else(|| known(ABSENT, verb)) {
         return args.end(Command::Ignored(verb, ""));
     }
+    if let Some(item) = TlsItem::of(verb) {
+        return args.end(Command::Set(Setting::Tls(item.none())));
+    }
     let setting = match verb {
         "acl" => return no_acl(args),
         "server" => {
@@ -369,6 +433,7 @@ fn negative(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
             return args.end(Command::Remove(number));
         }
         "abuse" => Setting::Abuse(None),
+        "check" => Setting::Check(None),
         "accept_proxy" => Setting::AcceptProxy(Vec::new()),
         "emergency" => Setting::Emergency(None),
         "first_byte" => Setting::FirstByte(None),
@@ -543,6 +608,58 @@ fn send_proxy(args: &mut Args<'_>) -> Parsed<Setting> {
     }
 }
 
+fn check(args: &mut Args<'_>) -> Parsed<Check> {
+    let what = "tcp, http and a path, or expect and a text";
+    match args.word(what)? {
+        "tcp" => Ok(Check::Connect),
+        "http" => http_check(args),
+        "send" => {
+            let send = args.bytes("what is said to the server")?;
+            match args.word("expect and a text")? {
+                "expect" => Ok(Check::Exchange { send, expect: expected_bytes(args)? }),
+                _ => args.expected("expect and a text"),
+            }
+        }
+        "expect" => Ok(Check::Exchange { send: Vec::new(), expect: expected_bytes(args)? }),
+        _ => args.expected(what),
+    }
+}
+
+fn expected_bytes(args: &mut Args<'_>) -> Parsed<Vec<u8>> {
+    args.bytes("what the server has to say")
+}
+
+fn http_check(args: &mut Args<'_>) -> Parsed<Check> {
+    let (a_method, a_path) = ("a method or a path", "a path, as in /health");
+    let first = args.word(a_method)?.to_owned();
+    let (method, path) = if first.starts_with('/') {
+        ("GET".to_owned(), first)
+    } else {
+        (first, args.word(a_path)?.to_owned())
+    };
+    // What is sent is one line.
+    if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return args.expected(a_method);
+    }
+    if !path.starts_with('/') || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return args.expected(a_path);
+    }
+    let (from, to) = if args.is_empty() { (200, 399) } else { statuses(args)? };
+    Ok(Check::Http { method, path, from, to })
+}
+
+/// `200` or `200-399`.
+fn statuses(args: &mut Args<'_>) -> Parsed<(u16, u16)> {
+    let what = "a status or two, as in 200 or 200-399";
+    let text = args.word(what)?;
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
+    let status = |text: &str| text.parse().ok().filter(|status| (100..=999).contains(status));
+    match (status(from), status(to)) {
+        (Some(from), Some(to)) if from <= to => Ok((from, to)),
+        _ => args.expected(what),
+    }
+}
+
 fn source(args: &mut Args<'_>) -> Parsed<Setting> {
     match parse_ip(args.word("an address")?.as_bytes()) {
         Some(addr) => Ok(Setting::Source(Some(addr))),
@@ -559,6 +676,23 @@ fn fastclose(args: &mut Args<'_>) -> Parsed<Setting> {
         "off" => FastClose::Off,
         _ => return args.expected(what),
     }))
+}
+
+/// What C pen hands to OpenSSL. Protocols before 1.2 are never spoken here.
+fn ssl_option(args: &mut Args<'_>) -> Parsed<Command> {
+    let what = "no_sslv2, no_sslv3, no_tlsv1, no_tlsv1.1, no_tlsv1.2 or cipher_server_preference";
+    let command = match args.word(what)? {
+        "no_sslv2" | "no_sslv3" | "no_tlsv1" | "no_tlsv1.1" => {
+            Command::Ignored("ssl_option", "nothing older than TLS 1.2 is spoken in any case")
+        }
+        "no_tlsv1.2" => Command::Set(Setting::Tls(TlsSetting::Oldest(TlsVersion::V1_3))),
+        "cipher_server_preference" => Command::Ignored(
+            "ssl_option",
+            "there are only good ciphers, and clients know which is fastest for them",
+        ),
+        _ => return args.expected(what),
+    };
+    args.end(command)
 }
 
 fn forwarded_for(args: &mut Args<'_>) -> Parsed<Setting> {

@@ -5,12 +5,13 @@ use std::fmt;
 
 use super::answer::{acl_lines, host_and_port, setting};
 use super::apply::limit;
+use super::tls::TlsItem;
 use super::words::Quoted;
 use super::{Item, Switch};
 use crate::config::{Config, Endpoint, LogTarget, Mode, Server, Transport};
 
 /// The items that are written by their value alone, in this order.
-const ITEMS: [Item; 22] = [
+const ITEMS: [Item; 27] = [
     Item::Workers,
     Item::Backlog,
     Item::MultiAccept,
@@ -27,6 +28,11 @@ const ITEMS: [Item; 22] = [
     Item::HalfClosed,
     Item::FirstByte,
     Item::DrainTimeout,
+    Item::Check,
+    Item::CheckInterval,
+    Item::CheckTimeout,
+    Item::CheckRise,
+    Item::CheckFall,
     Item::Source,
     Item::TcpFastclose,
     Item::AcceptProxy,
@@ -64,6 +70,8 @@ pub fn commands(config: &Config) -> Vec<String> {
         lines.push(format!("listen {}", endpoints(&config.listen)));
     }
     lines.extend(ITEMS.iter().filter_map(|item| setting(*item, config)).map(|it| it.to_string()));
+    let tls = TlsItem::ALL.iter().filter_map(|item| setting(Item::Tls(*item), config));
+    lines.extend(tls.map(|setting| setting.to_string()));
     lines.push(match setting(Item::XForwardedFor, config) {
         Some(policy) => policy.to_string(),
         None => "no http".to_owned(),

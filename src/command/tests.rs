@@ -120,7 +120,11 @@ fn every_verb_of_c_pen_is_known() {
         ("ssl_ciphers HIGH", Err(ignored)),
         ("ssl_client_renegotiation_interval 60", Err(ignored)),
         ("ssl_option no_tlsv1", Err(ignored)),
-        ("ssl_option no_tlsv1.2", Err(ignored)),
+        ("ssl_option no_tlsv1.2", silent()),
+        ("ssl_minimum", text("1.3")),
+        ("ssl_ocsp_response f", silent()),
+        ("ssl_ocsp_response", text("/home/f")),
+        ("ssl_sni_path d", silent()),
         ("ssl_option cipher_server_preference", Err(ignored)),
         ("status", show(Query::Status(StatusForm::Html))),
         ("stubborn", silent()),
@@ -151,8 +155,6 @@ fn every_verb_of_c_pen_is_known() {
         ("peek", Err("peek: it never worked")),
         ("no peek", silent()),
         ("tarpit_acl 1", Err("tarpit_acl: ")),
-        ("ssl_ocsp_response f", Err("ssl_ocsp_response: ")),
-        ("ssl_sni_path d", Err("ssl_sni_path: ")),
         ("acl 1 permit country SE", Err("acl: rules by country are not supported")),
         ("exit", Err("Exit is not enabled; restart with -X flag")),
         ("write", Err("write: expected the name of a file: there was no -F")),
@@ -340,7 +342,15 @@ fn host() -> impl Strategy<Value = String> {
 /// A line that can be carried out at the start.
 fn line() -> impl Strategy<Value = String> {
     let numbers = ["client_acl", "control_acl", "debug", "conn_max"];
-    let counts = ["backlog", "clients_max", "multi_accept", "pending_max", "workers"];
+    let counts = [
+        "backlog",
+        "check_fall",
+        "check_rise",
+        "clients_max",
+        "multi_accept",
+        "pending_max",
+        "workers",
+    ];
     let times =
         ["blacklist", "drain_timeout", "first_byte", "half_closed", "idle_timeout", "tracking"];
     let switches = [
@@ -370,6 +380,13 @@ fn line() -> impl Strategy<Value = String> {
         "accept_proxy 10.0.0.0/8 ::1",
         "accept_proxy unix 10.0.0.1",
         "no accept_proxy",
+        "check tcp",
+        "check http /health",
+        "check http HEAD /a?b=\"c\" 204",
+        "check http OPTIONS / 200-499",
+        "check send \"PING\\x0d\\n\" expect +PONG",
+        "check expect \"220 \"",
+        "no check",
         "source ::1",
         "source 10.0.0.1",
         "no source",
@@ -386,6 +403,8 @@ fn line() -> impl Strategy<Value = String> {
         "no emergency",
         "timeout 7",
         "timeout 1500ms",
+        "check_interval 700ms",
+        "check_timeout 9",
         "listen 80 [::]:81 /run/pen.sock",
         "listen six:8080 \"/run/p n\"",
         "acl 0 permit unix",

@@ -72,6 +72,11 @@ impl Setting {
             Self::AcceptProxy(_) => Item::AcceptProxy,
             Self::Backlog(_) => Item::Backlog,
             Self::Blacklist(_) => Item::Blacklist,
+            Self::Check(_) => Item::Check,
+            Self::CheckFall(_) => Item::CheckFall,
+            Self::CheckInterval(_) => Item::CheckInterval,
+            Self::CheckRise(_) => Item::CheckRise,
+            Self::CheckTimeout(_) => Item::CheckTimeout,
             Self::ClientAcl(_) => Item::ClientAcl,
             Self::ClientsMax(_) => Item::ClientsMax,
             Self::ConnMax(_) => Item::ConnMax,
@@ -90,6 +95,7 @@ impl Setting {
             Self::SendProxy(_) => Item::SendProxy,
             Self::Source(_) => Item::Source,
             Self::TcpFastclose(_) => Item::TcpFastclose,
+            Self::Tls(tls) => Item::Tls(tls.item()),
             Self::Timeout(_) => Item::Timeout,
             Self::Tracking(_) => Item::Tracking,
             Self::WebStats(_) => Item::WebStats,
@@ -103,9 +109,11 @@ impl Setting {
         match self {
             Self::Abuse(server) | Self::Emergency(server) => server.is_none(),
             Self::AcceptProxy(networks) => networks.is_empty(),
+            Self::Check(check) => check.is_none(),
             Self::Log(log) => log.is_none(),
             Self::SendProxy(version) => version.is_none(),
             Self::Source(addr) => addr.is_none(),
+            Self::Tls(tls) => tls.is_none(),
             Self::WebStats(path) => path.is_none(),
             _ => false,
         }
@@ -116,8 +124,16 @@ impl Setting {
         match self {
             Self::Abuse(Some(server)) | Self::Emergency(Some(server)) => write_server(server, f),
             Self::AcceptProxy(networks) => list(networks, f),
-            Self::Backlog(number) | Self::MultiAccept(number) => write!(f, "{number}"),
-            Self::Blacklist(time) | Self::DrainTimeout(time) | Self::Timeout(time) => {
+            Self::Backlog(number)
+            | Self::CheckFall(number)
+            | Self::CheckRise(number)
+            | Self::MultiAccept(number) => write!(f, "{number}"),
+            Self::Check(Some(check)) => write!(f, "{check}"),
+            Self::Blacklist(time)
+            | Self::CheckInterval(time)
+            | Self::CheckTimeout(time)
+            | Self::DrainTimeout(time)
+            | Self::Timeout(time) => {
                 write!(f, "{}", Time(*time))
             }
             Self::ClientAcl(number) | Self::ControlAcl(number) | Self::Debug(number) => {
@@ -149,6 +165,7 @@ impl Setting {
                 FastClose::Client => "down",
                 FastClose::Both => "both",
             }),
+            Self::Tls(tls) => tls.write_value(f),
             Self::XForwardedFor(ForwardedFor::Replace) => f.write_str("replace"),
             Self::XForwardedFor(ForwardedFor::Append) => f.write_str("append"),
             Self::XForwardedFor(ForwardedFor::Keep(networks)) => {
@@ -156,6 +173,7 @@ impl Setting {
                 list(networks, f)
             }
             Self::Abuse(None)
+            | Self::Check(None)
             | Self::Emergency(None)
             | Self::Log(None)
             | Self::SendProxy(None)
@@ -201,6 +219,11 @@ impl Item {
             Self::AcceptProxy => "accept_proxy",
             Self::Backlog => "backlog",
             Self::Blacklist => "blacklist",
+            Self::Check => "check",
+            Self::CheckFall => "check_fall",
+            Self::CheckInterval => "check_interval",
+            Self::CheckRise => "check_rise",
+            Self::CheckTimeout => "check_timeout",
             Self::ClientAcl => "client_acl",
             Self::ClientsMax => "clients_max",
             Self::ConnMax => "conn_max",
@@ -222,6 +245,7 @@ impl Item {
             Self::SendProxy => "send_proxy",
             Self::Source => "source",
             Self::TcpFastclose => "tcp_fastclose",
+            Self::Tls(item) => item.verb(),
             Self::Timeout => "timeout",
             Self::Tracking => "tracking",
             Self::WebStats => "web_stats",

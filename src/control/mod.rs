@@ -146,22 +146,32 @@ impl Operator {
     }
 
     fn carry_out(&self, command: &Command) -> Reply {
+        loop {
+            let before = self.config();
+            let mut config = before.clone();
+            // It may take its time, to look up a name: nobody else is to wait for that.
+            let outcome = match command.apply(&mut config, Phase::Running, &*self.world) {
+                Ok(outcome) => outcome,
+                Err(error) => return Reply::error(error),
+            };
+            match self.exchange(&before, config) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Reply::error(error),
+                None => continue,
+            }
+            return match outcome {
+                Outcome::Silence => Reply::done(""),
+                Outcome::Text(text) => Reply::done(text),
+                Outcome::Warning(text) => Reply { kind: ReplyKind::Warning, text },
+                Outcome::Deed(deed) => self.act(deed),
+            };
+        }
+    }
+
+    /// Takes `config` over, which was made of `before`; `None` if that is not in force any more.
+    fn exchange(&self, before: &Config, config: Config) -> Option<Result<(), String>> {
         let mut held = self.lock();
-        let mut config = held.clone();
-        let outcome = match command.apply(&mut config, Phase::Running, &*self.world) {
-            Ok(outcome) => outcome,
-            Err(error) => return Reply::error(error),
-        };
-        if let Err(error) = self.take_over(&mut held, config) {
-            return Reply::error(error);
-        }
-        drop(held);
-        match outcome {
-            Outcome::Silence => Reply::done(""),
-            Outcome::Text(text) => Reply::done(text),
-            Outcome::Warning(text) => Reply { kind: ReplyKind::Warning, text },
-            Outcome::Deed(deed) => self.act(deed),
-        }
+        (*held == *before).then(|| self.take_over(&mut held, config))
     }
 
     fn take_over(&self, held: &mut Config, config: Config) -> Result<(), String> {
@@ -236,27 +246,31 @@ impl Operator {
 
     /// Carries out a file as one change: all of it or nothing.
     fn include(&self, path: &Path) -> Reply {
-        let commands = match script::read(path, &|path| files::read_short(path)) {
+        let commands = match script::read(path, &|path| files::read_short(&self.world.inside(path)))
+        {
             Ok(commands) => commands,
             Err(mistakes) => return Reply::error(Lines(&mistakes)),
         };
-        let mut held = self.lock();
-        let mut config = held.clone();
-        let mut said = Vec::new();
-        let mut deeds = Vec::new();
-        for script::Located { place, command } in commands {
-            match command.apply(&mut config, Phase::Running, &*self.world) {
-                Ok(Outcome::Silence) => {}
-                Ok(Outcome::Text(text)) => said.push(text),
-                Ok(Outcome::Warning(text)) => said.push(format!("warning: {place}: {text}")),
-                Ok(Outcome::Deed(deed)) => deeds.push(deed),
-                Err(error) => return Reply::error(format!("{place}: {error}")),
+        let (mut said, deeds) = loop {
+            let before = self.config();
+            let mut config = before.clone();
+            let mut said = Vec::new();
+            let mut deeds = Vec::new();
+            for script::Located { place, command } in &commands {
+                match command.apply(&mut config, Phase::Running, &*self.world) {
+                    Ok(Outcome::Silence) => {}
+                    Ok(Outcome::Text(text)) => said.push(text),
+                    Ok(Outcome::Warning(text)) => said.push(format!("warning: {place}: {text}")),
+                    Ok(Outcome::Deed(deed)) => deeds.push(deed),
+                    Err(error) => return Reply::error(format!("{place}: {error}")),
+                }
             }
-        }
-        if let Err(error) = self.take_over(&mut held, config) {
-            return Reply::error(error);
-        }
-        drop(held);
+            match self.exchange(&before, config) {
+                Some(Ok(())) => break (said, deeds),
+                Some(Err(error)) => return Reply::error(error),
+                None => {}
+            }
+        };
         for deed in deeds {
             let reply = self.act(deed);
             if !reply.text.is_empty() {
@@ -290,11 +304,23 @@ impl fmt::Display for Lines<'_> {
     }
 }
 
-/// The world as it is: names are looked up by the system, and paths begin where pen was started.
+/// The world as it is: names are looked up by the system, and paths begin where pen was started, or at
+/// the top of the jail.
 #[derive(Clone, Debug)]
 pub struct Here {
     /// The folder that relative paths begin at.
     pub folder: PathBuf,
+    /// The folder that pen is confined to, or will be.
+    pub jail: Option<PathBuf>,
+}
+
+impl Here {
+    /// What it is once pen is where it is to be.
+    #[must_use]
+    pub fn settled(&self) -> Self {
+        let folder = if self.jail.is_some() { "/".into() } else { self.folder.clone() };
+        Self { folder, jail: self.jail.clone() }
+    }
 }
 
 impl World for Here {
@@ -307,5 +333,12 @@ impl World for Here {
 
     fn absolute(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
+    }
+
+    fn inside(&self, path: &Path) -> PathBuf {
+        let Some(jail) = &self.jail else { return self.absolute(path) };
+        // Who names the jail as it is seen from outside means the same file.
+        let path = path.strip_prefix(jail).unwrap_or(path);
+        Path::new("/").join(path)
     }
 }

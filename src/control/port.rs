@@ -25,12 +25,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::unistd::{Gid, Uid, chown};
 use pen_records::addr::ClientAddr;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{Operator, Reply, ReplyKind};
 use crate::command::MAX_LINE;
 use crate::config::Endpoint;
+use crate::files::Temporary;
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 32;
@@ -47,8 +49,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct ControlPort {
     listener: Listener,
-    /// To be removed at the end.
     path: Option<PathBuf>,
+    /// Of that path.
+    file: Option<Temporary>,
 }
 
 #[derive(Debug)]
@@ -66,12 +69,23 @@ impl ControlPort {
         match endpoint {
             Endpoint::Ip(addr) => {
                 let listener = Listener::Tcp(TcpListener::bind(addr)?);
-                Ok(Self { listener, path: None })
+                Ok(Self { listener, path: None, file: None })
             }
             Endpoint::Unix(path) => {
                 let listener = Listener::Unix(bind_unix(path)?);
-                Ok(Self { listener, path: Some(path.clone()) })
+                Ok(Self { listener, path: Some(path.clone()), file: Some(Temporary::at(path)?) })
             }
+        }
+    }
+
+    /// Lets this user connect, beside root: the one that pen is about to become. Nothing for a port.
+    ///
+    /// # Errors
+    /// We have no right to.
+    pub fn give_to(&self, user: Uid, group: Gid) -> io::Result<()> {
+        match &self.path {
+            Some(path) => Ok(chown(path, Some(user), Some(group))?),
+            None => Ok(()),
         }
     }
 
@@ -94,24 +108,17 @@ impl ControlPort {
     /// # Errors
     /// There is no thread to be had.
     pub fn serve(self, operator: Arc<Operator>) -> io::Result<Unlink> {
-        let Self { listener, path } = self;
+        let Self { listener, file, .. } = self;
         let accept = move || accept(&listener, &operator);
         thread::Builder::new().name("control".into()).spawn(accept)?;
-        Ok(Unlink(path))
+        Ok(Unlink { _file: file })
     }
 }
 
 /// Removes the file of a socket when it is dropped.
 #[derive(Debug)]
-pub struct Unlink(Option<PathBuf>);
-
-impl Drop for Unlink {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            // Without the right to do so it stays, and the next start replaces it.
-            fs::remove_file(path).unwrap_or_default();
-        }
-    }
+pub struct Unlink {
+    _file: Option<Temporary>,
 }
 
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {

@@ -6,17 +6,20 @@
 //! clients of a dead server are spread like all others.
 
 mod client;
+mod health;
 mod policy;
 mod server;
 #[cfg(test)]
 mod tests;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pen_records::addr::ClientAddr;
 
 pub use client::{Client, Clients};
+pub use health::{Health, LastCheck, Turn};
 pub use server::{Seat, ServerId, ServerState, Traffic};
 
 use crate::config::{self, Endpoint, Mode, Modes, Settings};
@@ -39,6 +42,14 @@ pub struct Caller {
 #[derive(Debug, Default)]
 pub struct Tried(Vec<ServerId>);
 
+impl Tried {
+    /// Whether the last one of them is not the first.
+    #[must_use]
+    pub fn is_second_choice(&self) -> bool {
+        self.0.len() > 1
+    }
+}
+
 /// A server that was chosen.
 #[derive(Debug)]
 pub struct Choice {
@@ -46,6 +57,13 @@ pub struct Choice {
     pub seat: Seat,
     /// Where to connect to.
     pub addr: Arc<Endpoint>,
+}
+
+/// What is made of checks that say that a server is down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Checked {
+    Believed,
+    Doubted,
 }
 
 /// All servers and clients.
@@ -92,6 +110,10 @@ impl Pool {
             let before = old.next().flatten();
             let state = self.renew(before, config.as_ref());
             self.slots.push(state);
+        }
+        if settings.checks.check.is_none() {
+            // What was found out once may be long past.
+            self.slots.iter_mut().flatten().for_each(|state| state.health = Health::default());
         }
         let (emergency, abuse) = (self.emergency.take(), self.abuse.take());
         self.emergency = self.renew(emergency, settings.emergency.as_ref());
@@ -165,14 +187,26 @@ impl Pool {
         if !self.modes.is_on(Mode::RoundRobin)
             && let Some(id @ ServerId::Slot(_)) = known
             && !tried.contains(&id)
-            && self.state(id).is_some_and(|state| usable(state, true, now, permits))
+            && self
+                .state(id)
+                .is_some_and(|state| !state.health.is_down() && usable(state, true, now, permits))
         {
             return Some(id);
         }
-        match self.by_mode(caller, tried, now, permits) {
-            Some(slot) => Some(ServerId::Slot(slot)),
-            None => special(ServerId::Emergency, self.emergency.as_ref()),
+        if let Some(slot) = self.by_mode(caller, tried, now, permits, Checked::Believed) {
+            return Some(ServerId::Slot(slot));
         }
+        if let Some(id) = special(ServerId::Emergency, self.emergency.as_ref()) {
+            return Some(id);
+        }
+        // Where nobody is well, the checks may be what is wrong: trying is better than refusing.
+        let all_down = !self.slots.iter().flatten().any(|state| state.is_well(now));
+        let slot = if all_down {
+            self.by_mode(caller, tried, now, permits, Checked::Doubted)
+        } else {
+            None
+        };
+        slot.map(ServerId::Slot)
     }
 
     fn by_mode(
@@ -181,12 +215,14 @@ impl Pool {
         tried: &[ServerId],
         now: Instant,
         permits: &impl Fn(u8) -> bool,
+        checked: Checked,
     ) -> Option<u32> {
         let all = (0_u32..)
             .zip(&self.slots)
             .filter_map(|(slot, state)| state.as_ref().map(|state| (slot, state)));
         let may = |slot, state: &ServerState| {
-            !tried.contains(&ServerId::Slot(slot)) && usable(state, false, now, permits)
+            let down = checked == Checked::Believed && state.health.is_down();
+            !down && !tried.contains(&ServerId::Slot(slot)) && usable(state, false, now, permits)
         };
         let candidates = all.clone().filter(|&(slot, state)| may(slot, state));
         let modes = self.modes;
@@ -246,7 +282,7 @@ impl Pool {
         if let Some(state) = self.seated(seat) {
             state.served += 1;
             state.last_failure = None;
-            state.blacklisted = None;
+            state.forgive();
         }
     }
 
@@ -258,7 +294,7 @@ impl Pool {
             state.connections -= 1;
             state.failures += 1;
             state.last_failure = Some(now);
-            state.blacklisted = Some(until);
+            state.punish(now, until);
         }
     }
 
@@ -286,7 +322,21 @@ impl Pool {
     pub fn blacklist(&mut self, id: ServerId, time: Duration, now: Instant) {
         if let Some(state) = self.state_mut(id) {
             state.blacklisted = (!time.is_zero()).then_some(now + time);
+            state.by_order = true;
         }
+    }
+
+    /// Notes how a check of a server went, if it still is at that address, and says what it has turned to.
+    pub fn checked(
+        &mut self,
+        id: ServerId,
+        addr: &Endpoint,
+        how: Result<(), String>,
+        counts: (NonZeroU32, NonZeroU32),
+        now: Instant,
+    ) -> Option<Turn> {
+        let state = self.state_mut(id).filter(|state| state.config.addr == *addr)?;
+        state.health.note(how, counts, now)
     }
 
     /// All servers, the special ones last.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::health::Health;
 use crate::config::{self, Endpoint};
 
 /// Which server.
@@ -60,8 +61,12 @@ pub struct ServerState {
     pub last_failure: Option<Instant>,
     /// Until when it is left alone.
     pub blacklisted: Option<Instant>,
+    /// What checks say of it.
+    pub health: Health,
     /// Bytes so far.
     pub traffic: Traffic,
+    /// Whether that was an order, and not a failure.
+    pub(super) by_order: bool,
     pub(super) life: u64,
     /// Of the smooth weighted turn among equally loaded servers.
     pub(super) credit: i64,
@@ -77,10 +82,32 @@ impl ServerState {
             failures: 0,
             last_failure: None,
             blacklisted: None,
+            by_order: false,
+            health: Health::default(),
             traffic: Traffic::default(),
             life,
             credit: 0,
         }
+    }
+
+    /// An attempt failed: it is left alone until then, or for as long as was ordered.
+    pub(super) fn punish(&mut self, now: Instant, until: Instant) {
+        self.by_order &= self.is_blacklisted(now);
+        let ordered = self.blacklisted.filter(|_| self.by_order);
+        self.blacklisted = ordered.max(Some(until));
+    }
+
+    /// An attempt succeeded, which may have begun before another one failed, or before an order.
+    pub(super) fn forgive(&mut self) {
+        if !self.by_order {
+            self.blacklisted = None;
+        }
+    }
+
+    /// Whether nothing is known against it. It may be full.
+    #[must_use]
+    pub fn is_well(&self, now: Instant) -> bool {
+        !self.health.is_down() && !self.config.draining && !self.is_blacklisted(now)
     }
 
     /// Whether it is left alone after a failure or by order.

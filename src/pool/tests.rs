@@ -75,6 +75,42 @@ fn priority_takes_the_lowest_number_that_works() {
 }
 
 #[test]
+fn what_an_operator_ordered_outlasts_attempts_that_were_under_way() {
+    let now = Instant::now();
+    let mut pool = Pool::new(&servers(1));
+    let id = ServerId::Slot(0);
+    let mut attempt =
+        || pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap().seat;
+    let (one, other) = (attempt(), attempt());
+    pool.blacklist(id, Duration::from_secs(600), now);
+    pool.connected(&one);
+    assert!(visit(&mut pool, &caller(2), now).is_none(), "one has succeeded");
+    // Which is 30 seconds where nothing was ordered.
+    pool.failed(other, now);
+    assert!(
+        visit(&mut pool, &caller(2), now + Duration::from_secs(599)).is_none(),
+        "one has failed"
+    );
+    pool.blacklist(id, Duration::ZERO, now);
+    assert_eq!(visit(&mut pool, &caller(2), now), Some(id));
+    pool.leave(one);
+}
+
+#[test]
+fn an_attempt_that_succeeds_makes_up_for_one_that_failed() {
+    let now = Instant::now();
+    let mut pool = Pool::new(&servers(1));
+    let mut attempt =
+        || pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap().seat;
+    let (one, other) = (attempt(), attempt());
+    pool.failed(one, now);
+    assert!(visit(&mut pool, &caller(2), now).is_none());
+    pool.connected(&other);
+    assert_eq!(visit(&mut pool, &caller(2), now), Some(ServerId::Slot(0)));
+    pool.leave(other);
+}
+
+#[test]
 fn a_draining_server_gets_nobody_and_keeps_its_counts() {
     let now = Instant::now();
     let mut settings = servers(2);
@@ -368,4 +404,66 @@ proptest! {
             }
         }
     }
+}
+
+fn check(pool: &mut Pool, slot: u32, how: Result<(), String>, now: Instant) -> Option<Turn> {
+    let addr = pool.state(ServerId::Slot(slot)).map(|state| state.config.addr.clone());
+    pool.checked(ServerId::Slot(slot), &addr?, how, (NonZeroU32::MIN, NonZeroU32::MIN), now)
+}
+
+#[test]
+fn a_server_that_is_down_gets_nobody_unless_all_are() {
+    let now = Instant::now();
+    let ill = || Err("it is ill".to_owned());
+    let modes = [Mode::RoundRobin, Mode::Hash, Mode::Weight, Mode::Prio, Mode::LeastConnections];
+    for mode in modes.into_iter().map(Some).chain([None]) {
+        let mut settings = servers(3);
+        mode.into_iter().for_each(|mode| settings.modes.set(mode, true));
+        settings.checks.check = Some(crate::checks::Check::Connect);
+        let mut pool = Pool::new(&settings);
+        slots(&mut pool, 0..20, now);
+        assert_eq!(check(&mut pool, 1, ill(), now), Some(Turn::Down));
+        assert_eq!(check(&mut pool, 2, ill(), now), Some(Turn::Down));
+        // Old clients as well as new ones.
+        assert!(slots(&mut pool, 0..40, now).iter().all(|&slot| slot == 0), "{mode:?}");
+        assert_eq!(check(&mut pool, 0, ill(), now), Some(Turn::Down));
+        assert_eq!(slots(&mut pool, 0..40, now).len(), 40, "{mode:?}: all are tried anyway");
+        assert_eq!(check(&mut pool, 1, Ok(()), now), Some(Turn::Up));
+        assert!(slots(&mut pool, 0..40, now).iter().all(|&slot| slot == 1), "{mode:?}");
+        // The one that is well failed for a client just now: then the others are better than nobody.
+        pool.blacklist(ServerId::Slot(1), Duration::from_secs(9), now);
+        assert!(slots(&mut pool, 0..40, now).iter().all(|&slot| slot != 1), "{mode:?}");
+        // Where nothing is checked, nothing is known.
+        pool.blacklist(ServerId::Slot(1), Duration::ZERO, now);
+        settings.checks.check = None;
+        pool.apply(&settings);
+        assert!(pool.servers().all(|(_, server)| !server.health.is_down()));
+    }
+}
+
+#[test]
+fn when_all_are_down_the_emergency_server_goes_before_them() {
+    let now = Instant::now();
+    let mut settings = servers(1);
+    settings.emergency = Some(server(9));
+    settings.checks.check = Some(crate::checks::Check::Connect);
+    let mut pool = Pool::new(&settings);
+    check(&mut pool, 0, Err("it is ill".to_owned()), now);
+    assert_eq!(visit(&mut pool, &caller(1), now), Some(ServerId::Emergency));
+    pool.blacklist(ServerId::Emergency, Duration::from_secs(9), now);
+    assert_eq!(visit(&mut pool, &caller(1), now), Some(ServerId::Slot(0)));
+}
+
+#[test]
+fn a_limit_is_no_reason_to_try_a_server_that_is_down() {
+    let now = Instant::now();
+    let mut settings = servers(2);
+    settings.servers.iter_mut().flatten().for_each(|server| server.hard = NonZeroU32::new(1));
+    settings.checks.check = Some(crate::checks::Check::Connect);
+    let mut pool = Pool::new(&settings);
+    check(&mut pool, 0, Err("it is ill".to_owned()), now);
+    let first = pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap();
+    assert_eq!(first.seat.server(), ServerId::Slot(1));
+    assert!(pool.choose(&caller(2), &mut Tried::default(), now, |_| true).is_none());
+    pool.leave(first.seat);
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::mapping::{Kind, Mapping, RequestText};
@@ -19,9 +19,13 @@ use super::proxy::Header;
 use super::pump::{self, Ends, Leftovers, Pause, Watch};
 use super::shared::Counters;
 use super::socket::Socket;
+use super::tls::{Layer, Layers, SCRATCH, SealedEnds};
 use crate::config::{Endpoint, Settings};
 use crate::mapping_log::{Notes, wall_clock};
 use crate::pool::{Caller, Seat, Traffic, Tried};
+
+/// How long a handshake may take if nothing is said about a client's first byte.
+const HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// A connection.
 #[derive(Debug)]
@@ -39,6 +43,8 @@ pub(super) struct Connection {
     pub(super) tried: Tried,
     pub(super) duplex: Duplex,
     left: Leftovers,
+    /// `None` if neither end is encrypted.
+    tls: Option<Box<Layers>>,
     /// What is noted of requests and responses, and told to the server; `None` if that is nothing.
     conversation: Option<Box<Conversation>>,
     pub(super) traffic: Traffic,
@@ -66,10 +72,14 @@ pub(super) struct Server {
 pub(super) enum Stage {
     /// The client has to say for whom it connects; no server has been chosen.
     Greeting,
-    /// It has, and waits until a connection to a server may be opened.
+    /// It is agreed with the client on how to encrypt; no server has been chosen, either.
+    Agreeing,
+    /// That is done, and it waits until a connection to a server may be opened.
     Waiting,
     /// It is being opened; the client has not been listened to.
     Connecting,
+    /// It is agreed with the server on how to encrypt.
+    Handshake,
     /// Bytes go to and fro.
     Open,
 }
@@ -79,6 +89,8 @@ pub(super) enum Stage {
 pub(super) enum Due {
     /// The client did not say in time for whom it connects.
     Greeting,
+    /// The client did not agree in time on how to encrypt.
+    Agreeing,
     /// The server did not answer in time.
     Connect,
     /// Nothing was said for too long.
@@ -106,6 +118,7 @@ impl Connection {
             tried: Tried::default(),
             duplex: Duplex::new(settings.tcp.fastclose),
             left: Leftovers::default(),
+            tls: None,
             conversation: None,
             traffic: Traffic::default(),
             accepted: now,
@@ -130,6 +143,51 @@ impl Connection {
         }
     }
 
+    /// Encrypts an end from now on.
+    pub(super) fn encrypt(&mut self, side: Side, layer: Layer) {
+        self.tls.get_or_insert_default().put(side, layer);
+    }
+
+    /// Whether an end is encrypted.
+    pub(super) fn is_encrypted(&self, side: Side) -> bool {
+        self.tls.as_ref().is_some_and(|layers| layers.has(side))
+    }
+
+    /// The protocol that was agreed on with the client.
+    pub(super) fn agreed(&self) -> Option<&[u8]> {
+        self.tls.as_ref()?.get(Side::Client)?.agreed()
+    }
+
+    /// Goes on with the handshake at an end; whether it is done.
+    pub(super) fn shake(&mut self, side: Side, buf: &mut [u8]) -> io::Result<bool> {
+        let socket = match side {
+            Side::Client => Some(&self.client),
+            Side::Server => self.server.as_ref().map(|server| &server.socket),
+        };
+        let layer = self.tls.as_mut().and_then(|layers| layers.of(side));
+        let Some((layer, socket)) = layer.zip(socket) else { return Ok(true) };
+        layer.shake(socket, &mut buf[..SCRATCH])
+    }
+
+    /// Says goodbye where TLS wants that, as far as it is possible at once.
+    pub(super) fn part(&mut self) {
+        let Some(layers) = &mut self.tls else { return };
+        if let Some(layer) = layers.of(Side::Client) {
+            layer.finish(&self.client).unwrap_or_default();
+        }
+        if let (Some(layer), Some(server)) = (layers.of(Side::Server), &self.server) {
+            layer.finish(&server.socket).unwrap_or_default();
+        }
+    }
+
+    /// Forgets a server that could not be had.
+    pub(super) fn take_server(&mut self) -> Option<Server> {
+        if let Some(layers) = &mut self.tls {
+            layers.take(Side::Server);
+        }
+        self.server.take()
+    }
+
     /// Notes what a socket is ready for.
     pub(super) fn ready(&mut self, side: Side, ready: Ready) {
         self.duplex.ready(side, ready);
@@ -144,7 +202,8 @@ impl Connection {
             notes.note(&opened, now);
         }
         let policy = settings.http.as_ref();
-        let forward = policy.map(|policy| Forward::new(policy, self.caller.addr, "http"));
+        let scheme = if self.is_encrypted(Side::Client) { "https" } else { "http" };
+        let forward = policy.map(|policy| Forward::new(policy, self.caller.addr, scheme));
         if recorded || forward.is_some() {
             self.conversation = Some(Box::new(Conversation::new(recorded, forward)));
         }
@@ -163,14 +222,18 @@ impl Connection {
         }
     }
 
+    /// What changes when somebody takes what was read before: bytes that wait, and ciphertext that was sent.
+    fn under_way(&self) -> (usize, u64) {
+        (self.left.len(), self.tls.as_ref().map_or(0, |layers| layers.sent()))
+    }
+
     /// Forwards what there is to forward.
     pub(super) fn pump(&mut self, turn: Turn<'_>) -> Pause {
-        let Some(server) = &self.server else { return Pause::Wait };
-        let before = (self.traffic, self.left.len());
+        let before = (self.traffic, self.under_way());
         // What is only thrown away keeps no connection.
         let in_vain = self.duplex.only_discards();
+        let Some(server) = &self.server else { return Pause::Wait };
         let Turn { room, notes, counters, now } = turn;
-        let mut ends = Pair { client: &self.client, server: &server.socket };
         let (number, caller) = (self.number, &self.caller);
         let recorded = self.conversation.as_ref().is_some_and(|it| it.is_recorded());
         let mut watch = Watcher {
@@ -185,8 +248,24 @@ impl Connection {
             judge: |verdict| counters.judged(verdict),
         };
         let (duplex, left) = (&mut self.duplex, &mut self.left);
-        let pause = pump::pump(duplex, left, &mut ends, &mut watch, &mut room.read);
-        if (self.traffic, self.left.len()) != before && !in_vain {
+        let pause = match &mut self.tls {
+            None => {
+                let mut ends = Pair { client: &self.client, server: &server.socket };
+                pump::pump(duplex, left, &mut ends, &mut watch, &mut room.read)
+            }
+            Some(layers) => {
+                let (scratch, buf) = room.read.split_at_mut(SCRATCH);
+                let wires = [&self.client, &server.socket];
+                let mut ends = SealedEnds { wires, layers, scratch };
+                ends.flush();
+                let pause = pump::pump(duplex, left, &mut ends, &mut watch, buf);
+                if pause == Pause::Wait {
+                    ends.trim();
+                }
+                pause
+            }
+        };
+        if (self.traffic, self.under_way()) != before && !in_vain {
             self.active = now;
         }
         pause
@@ -214,9 +293,15 @@ impl Connection {
                 let time = times.first_byte.unwrap_or(times.connect);
                 return Some((self.accepted + time, Due::Greeting));
             }
+            Stage::Agreeing => {
+                let time = times.first_byte.unwrap_or(HANDSHAKE);
+                return Some((self.accepted + time, Due::Agreeing));
+            }
             // Others' attempts come to an end.
             Stage::Waiting => return None,
-            Stage::Connecting => return Some((self.active + times.connect, Due::Connect)),
+            Stage::Connecting | Stage::Handshake => {
+                return Some((self.active + times.connect, Due::Connect));
+            }
             Stage::Open => {}
         }
         let first = times.first_byte.filter(|_| self.traffic.to_server == 0);
@@ -269,8 +354,9 @@ impl Ends for Pair<'_> {
         self.at(to).write(bytes)
     }
 
-    fn finish(&mut self, to: Side) {
+    fn finish(&mut self, to: Side) -> io::Result<()> {
         self.at(to).finish();
+        Ok(())
     }
 }
 

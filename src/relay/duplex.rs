@@ -129,6 +129,8 @@ struct Way {
     state: State,
     /// Bytes that were read and not yet written.
     left: usize,
+    /// The end was to be passed on, and the receiver had no room for that.
+    stuck: bool,
 }
 
 /// Both ways of a pair.
@@ -151,7 +153,7 @@ impl Duplex {
         let ready = Ready { writable: true, ..Ready::default() };
         Self {
             sockets: [Socket { ready, lost: false }; 2],
-            ways: [Way { state: State::Open, left: 0 }; 2],
+            ways: [Way { state: State::Open, left: 0, stuck: false }; 2],
             reset: false,
             turn: Side::Client,
             fast,
@@ -222,6 +224,7 @@ impl Duplex {
             State::Broken if from == Side::Server && !self.reads_from(Side::Client) => Step::Wait,
             // Read and forgotten: bytes left unread would turn our close into a reset.
             State::Broken if readable => Step::Read(from),
+            State::Ending | State::Refused if way.stuck && !writable => Step::Wait,
             State::Ending | State::Refused => Step::Finish(to),
             State::Open | State::Broken | State::Ended => Step::Wait,
         }
@@ -296,6 +299,12 @@ impl Duplex {
         }
     }
 
+    /// A [`Step::Finish`] found no room for what has to be said; it is asked for again when there is.
+    pub fn did_not_finish(&mut self, to: Side) {
+        self.sockets[to as usize].ready.writable = false;
+        self.ways[to.other() as usize].stuck = true;
+    }
+
     /// Bytes that were read and not yet written to `side`.
     #[must_use]
     pub const fn left(&self, side: Side) -> usize {
@@ -342,7 +351,7 @@ impl Duplex {
         };
         let said_all = matches!(self.ways[from as usize].state, State::Ending | State::Ended);
         if asked && said_all && self.ways.iter().all(|way| way.left == 0) {
-            self.ways = [Way { state: State::Ended, left: 0 }; 2];
+            self.ways = [Way { state: State::Ended, left: 0, stuck: false }; 2];
         }
     }
 }

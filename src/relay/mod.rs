@@ -8,6 +8,7 @@
 //! http        what is noticed of HTTP as the bytes pass
 //! proxy       who the client is, by the PROXY protocol
 //! socket      non-blocking sockets and listeners
+//! tls         between an end and its socket, where it is encrypted
 //! udp         the same for datagrams
 //! ```
 //!
@@ -23,5 +24,6 @@ pub mod shared;
 pub mod socket;
 mod table;
 mod timers;
+pub mod tls;
 pub mod udp;
 pub mod worker;

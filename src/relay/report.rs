@@ -82,8 +82,8 @@ fn describe(connection: &Connection, now: Instant) -> ConnectionNow {
     let caller = &connection.caller;
     let server = connection.server.as_ref();
     let stage = match connection.stage {
-        Stage::Greeting => snapshot::Stage::Greeting,
-        Stage::Waiting | Stage::Connecting => snapshot::Stage::Connecting,
+        Stage::Greeting | Stage::Agreeing => snapshot::Stage::Greeting,
+        Stage::Waiting | Stage::Connecting | Stage::Handshake => snapshot::Stage::Connecting,
         Stage::Open if connection.duplex.is_half_closed() => snapshot::Stage::HalfClosed,
         Stage::Open => snapshot::Stage::Open,
     };

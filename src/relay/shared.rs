@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::Notify;
 use tracing::warn;
 
 use super::connection::Stage;
@@ -14,13 +15,17 @@ use super::http::conversation::Verdict;
 use super::report::Question;
 use crate::config::{Endpoint, Settings};
 use crate::pool::{Pool, ServerId};
+use crate::tls::Tls;
+use crate::tls::keeper::Keeper;
 
 /// Everything that workers share. Locks are taken once or twice a connection, never for bytes.
 #[derive(Debug)]
 pub struct Shared {
     pool: Mutex<Pool>,
     settings: Mutex<Arc<Settings>>,
-    /// Grows with each change of the settings.
+    /// Certificates and the like.
+    keeper: Arc<Keeper>,
+    /// Grows with each change of the settings or of certificates.
     version: AtomicU64,
     /// Connections at a time that there are descriptors for.
     descriptors: usize,
@@ -35,12 +40,16 @@ pub struct Shared {
     /// What happened.
     pub counters: Counters,
     mailboxes: Vec<Arc<Mailbox>>,
+    /// Rings at each change of the settings, and at the end, for whoever checks servers.
+    changed: Notify,
+    /// Workers were told to stop.
+    stopping: AtomicBool,
 }
 
 /// What happened since the start.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Clients that no server was found for.
+    /// Clients that no server was found for, those that were denied aside.
     pub refused: AtomicU64,
     /// Clients that the client list denied.
     pub denied: AtomicU64,
@@ -48,7 +57,7 @@ pub struct Counters {
     pub bad_headers: AtomicU64,
     /// Attempts to connect to a server that failed.
     pub failed_attempts: AtomicU64,
-    /// Connections that were passed to another server after that.
+    /// Connections that another server than the first choice took after that.
     pub failovers: AtomicU64,
     /// Connections that ended with a reset.
     pub resets: AtomicU64,
@@ -58,6 +67,10 @@ pub struct Counters {
     pub lost_datagrams: AtomicU64,
     /// Times that no client could be accepted, for want of descriptors or memory.
     pub accept_failures: AtomicU64,
+    /// Clients that it was agreed with on how to encrypt.
+    pub handshakes: AtomicU64,
+    /// Clients that it was not.
+    pub failed_handshakes: AtomicU64,
     /// In HTTP mode: connections with a request that was refused.
     pub http_refused: AtomicU64,
     /// In HTTP mode: connections that are none of HTTP/1.x, and passed as they were.
@@ -87,10 +100,16 @@ impl Counters {
 impl Shared {
     /// For so many workers and connections.
     #[must_use]
-    pub fn new(settings: Settings, mailboxes: Vec<Arc<Mailbox>>, descriptors: usize) -> Self {
+    pub fn new(
+        settings: Settings,
+        keeper: Arc<Keeper>,
+        mailboxes: Vec<Arc<Mailbox>>,
+        descriptors: usize,
+    ) -> Self {
         Self {
             pool: Mutex::new(Pool::new(&settings)),
             settings: Mutex::new(Arc::new(settings)),
+            keeper,
             version: AtomicU64::new(0),
             descriptors,
             connections: AtomicUsize::new(0),
@@ -99,6 +118,8 @@ impl Shared {
             accepted: AtomicU64::new(0),
             counters: Counters::default(),
             mailboxes,
+            changed: Notify::new(),
+            stopping: AtomicBool::new(false),
         }
     }
 
@@ -118,8 +139,24 @@ impl Shared {
     pub fn change(&self, settings: Settings) {
         self.pool().apply(&settings);
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        self.changed();
+    }
+
+    /// Tells all workers to look at what is in force.
+    pub fn changed(&self) {
         self.version.fetch_add(1, Ordering::Release);
         self.wake_all();
+        self.changed.notify_one();
+    }
+
+    /// Who keeps certificates and the like.
+    #[must_use]
+    pub const fn keeper(&self) -> &Arc<Keeper> {
+        &self.keeper
+    }
+
+    pub(super) fn tls(&self) -> Arc<Tls> {
+        self.keeper.tls()
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -195,7 +232,7 @@ impl Shared {
 
     /// One that has entered leaves.
     pub(super) fn leave(&self, stage: Stage) {
-        if stage == Stage::Connecting {
+        if matches!(stage, Stage::Connecting | Stage::Handshake) {
             self.pending.fetch_sub(1, Ordering::SeqCst);
         }
         self.connections.fetch_sub(1, Ordering::SeqCst);
@@ -216,9 +253,25 @@ impl Shared {
         }
     }
 
+    /// Waits until the settings are others than they were when this was asked last; `false` is the end.
+    /// One can wait.
+    pub(crate) async fn change_or_end(&self) -> bool {
+        self.changed.notified().await;
+        !self.stopping.load(Ordering::Acquire)
+    }
+
     /// Tells all workers something.
     pub fn tell_all(&self, order: &Order) {
+        if matches!(order, Order::Stop { .. }) {
+            self.stopping.store(true, Ordering::Release);
+            self.changed.notify_one();
+        }
         self.mailboxes.iter().for_each(|mailbox| mailbox.put(order.clone()));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn mailboxes(&self) -> &[Arc<Mailbox>] {
+        &self.mailboxes
     }
 
     fn wake_all(&self) {
@@ -240,6 +293,9 @@ pub enum Order {
     CloseAll(ServerId, Endpoint),
     /// Say what connections there are.
     Report(Question),
+    /// Panic, to see what comes of it.
+    #[cfg(test)]
+    Fall,
 }
 
 /// Where a worker finds its orders.

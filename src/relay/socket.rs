@@ -1,22 +1,23 @@
 //! Sockets: connected ones and those that listen. Nothing here ever waits.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix, SocketFlags,
-    SocketType, acceptfrom_with, bind, connect, getsockname, listen, recv, send, shutdown,
-    socket_with, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny,
+    SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind, connect, getsockname, listen,
+    recv, send, sendmsg, shutdown, socket_with, sockopt,
 };
 use socket2::SockRef;
 use tracing::debug;
 
+use super::tls::Wire;
 use crate::config::{Endpoint, TcpOptions};
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
@@ -43,9 +44,11 @@ impl Socket {
                 return Self::under_way(fd, connecting);
             }
         };
-        let source = options.source.map(Source::Own);
+        // Servers of the other family cannot be reached from there.
+        let fits = |ip: &IpAddr| ip.is_ipv4() == addr.is_ipv4();
+        let source = options.source.filter(fits).map(Source::Own);
         let client = client.filter(|_| options.transparent).map(|ip| ip.to_canonical());
-        let client = client.filter(|ip| ip.is_ipv4() == addr.is_ipv4()).map(Source::Client);
+        let client = client.filter(fits).map(Source::Client);
         match (source, client) {
             // Some addresses cannot be had, such as loopback's towards another machine.
             (None, Some(client)) => {
@@ -143,6 +146,21 @@ impl Socket {
     pub fn reset(self) {
         // Where that is impossible (Unix-domain sockets) a close has to do.
         sockopt::set_socket_linger(&self.0, Some(std::time::Duration::ZERO)).unwrap_or_default();
+    }
+}
+
+impl Wire for Socket {
+    fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read(buf)
+    }
+
+    fn write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize> {
+        let nothing = &mut SendAncillaryBuffer::default();
+        Ok(sendmsg(&self.0, bytes, nothing, SendFlags::NOSIGNAL)?)
+    }
+
+    fn finish(&self) {
+        self.finish();
     }
 }
 
@@ -281,28 +299,6 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-/// The socket file of a listener, removed with it.
-#[derive(Debug)]
-pub struct SocketFile(PathBuf);
-
-impl SocketFile {
-    /// Of a listener at a path.
-    #[must_use]
-    pub fn of(endpoint: &Endpoint) -> Option<Self> {
-        match endpoint {
-            Endpoint::Unix(path) => Some(Self(path.clone())),
-            Endpoint::Ip(_) => None,
-        }
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // In a jail it may be out of reach; the next start replaces it.
-        std::fs::remove_file(&self.0).unwrap_or_default();
     }
 }
 

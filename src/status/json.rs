@@ -1,12 +1,14 @@
 //! The state as one JSON object. Times are seconds, and what there is not is `null`.
 
 use std::fmt::{self, Display, Formatter};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::command::answer::host_and_port;
 use crate::command::apply::limit;
 use crate::pool::ServerId;
-use crate::snapshot::{ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State};
+use crate::snapshot::{
+    CheckNow, ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State, TlsNow,
+};
 
 /// The state, with a line end.
 #[must_use]
@@ -34,6 +36,7 @@ pub fn write(snapshot: &Snapshot) -> String {
         ("clients", gauge(snapshot.clients_known)),
         ("client_list", list(snapshot.clients.iter().map(client))),
         ("connection_list", list(snapshot.connections.iter().map(connection))),
+        ("tls", option(snapshot.tls.as_ref().map(|it| tls(it, snapshot.time)))),
         ("mapping_log", option(snapshot.mapping_log.as_ref().map(mapping_log))),
     ];
     object(fields) + "\n"
@@ -44,7 +47,7 @@ fn server(server: &ServerNow) -> String {
     let config = &server.config;
     let left = match server.state {
         State::Blacklisted(left) => Some(time(left)),
-        State::Up | State::Full | State::Draining => None,
+        State::Up | State::Full | State::Draining | State::Down => None,
     };
     object([
         ("server", id(server.id)),
@@ -62,8 +65,17 @@ fn server(server: &ServerNow) -> String {
         ("served", server.served.to_string()),
         ("failures", server.failures.to_string()),
         ("last_failure", option(server.last_failure.map(time))),
+        ("check", option(server.check.as_ref().map(check))),
         ("from_clients", server.to_server.to_string()),
         ("to_clients", server.to_client.to_string()),
+    ])
+}
+
+fn check(check: &CheckNow) -> String {
+    object([
+        ("age", time(check.age)),
+        ("ok", check.wrong.is_none().to_string()),
+        ("wrong", option(check.wrong.as_deref().map(|wrong| Text(wrong).to_string()))),
     ])
 }
 
@@ -87,6 +99,23 @@ fn connection(connection: &ConnectionNow) -> String {
         ("age", time(connection.age)),
         ("from_client", connection.to_server.to_string()),
         ("to_client", connection.to_client.to_string()),
+    ])
+}
+
+fn tls(tls: &TlsNow, now: SystemTime) -> String {
+    let expires = tls.expires.as_ref();
+    // Less than nothing is shown as nothing.
+    let left = |end: &SystemTime| end.duration_since(now).unwrap_or_default();
+    object([
+        ("clients", tls.clients.to_string()),
+        ("servers", tls.servers.to_string()),
+        ("certificates", tls.certificates.to_string()),
+        ("age", time(tls.age)),
+        ("expires_first", option(expires.map(|(file, _)| Text(file).to_string()))),
+        ("expires_in", option(expires.map(|(_, end)| time(left(end))))),
+        ("handshakes", tls.handshakes.to_string()),
+        ("failed", tls.failed.to_string()),
+        ("trouble", option(tls.trouble.as_deref().map(|text| Text(text).to_string()))),
     ])
 }
 

@@ -28,6 +28,21 @@ pub fn write(snapshot: &Snapshot) -> String {
         let well = u8::from(log.trouble.is_none());
         out.one("pen_mapping_log_up", Kind::Gauge, "Whether the mapping log works.", well);
     }
+    if let Some(tls) = &snapshot.tls {
+        for (name, what, count) in [
+            ("handshakes", "Clients that TLS was agreed on with.", tls.handshakes),
+            ("failed_handshakes", "Clients that it was not.", tls.failed),
+        ] {
+            out.one(&format!("pen_tls_{name}_total"), Kind::Counter, what, count);
+        }
+        let well = u8::from(tls.trouble.is_none());
+        out.one("pen_tls_up", Kind::Gauge, "Whether all files of TLS can be used.", well);
+        if let Some((_, end)) = &tls.expires {
+            let end = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let what = "When the first certificate expires, in Unix time.";
+            out.one("pen_tls_expires_seconds", Kind::Gauge, what, end);
+        }
+    }
     out.0
 }
 
@@ -253,6 +268,9 @@ mod tests {
             ),
             ("pen_mapping_records_dropped_total", "220"),
             ("pen_mapping_log_up", "0"),
+            ("pen_tls_handshakes_total", "480000"),
+            ("pen_tls_up", "0"),
+            ("pen_tls_expires_seconds", "1796156600"),
             ("pen_start_time_seconds", "1795112475"),
         ] {
             assert_eq!(samples.get(series).map(String::as_str), Some(value), "{series}");

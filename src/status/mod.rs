@@ -46,7 +46,8 @@ pub(crate) mod samples {
     use crate::config::{Endpoint, Server};
     use crate::pool::ServerId;
     use crate::snapshot::{
-        ClientNow, ConnectionNow, Counts, Gauge, MappingLogNow, ServerNow, Snapshot, Stage, State,
+        CheckNow, ClientNow, ConnectionNow, Counts, Gauge, MappingLogNow, ServerNow, Snapshot,
+        Stage, State, TlsNow,
     };
 
     fn server(id: ServerId, addr: &str, state: State, scale: u64) -> ServerNow {
@@ -60,6 +61,10 @@ pub(crate) mod samples {
             connections: u32::try_from(17 * scale).unwrap(),
             served: 48_211 * scale,
             failures: scale % 3,
+            check: (scale < 3).then(|| CheckNow {
+                age: Duration::from_secs(scale),
+                wrong: (state == State::Down).then(|| "<no answer>".to_owned()),
+            }),
             last_failure: (scale < 3).then_some(Duration::from_secs(75)),
             to_server: 1_234_567 * scale,
             to_client: 9_876_543_210 * scale,
@@ -103,6 +108,7 @@ pub(crate) mod samples {
                     1,
                 ),
                 server(ServerId::Slot(4), "10.0.0.5:8080", State::Draining, 2),
+                server(ServerId::Slot(5), "10.0.0.6:8080", State::Down, 2),
                 server(ServerId::Emergency, "10.0.0.99:8080", State::Up, 0),
             ],
             current: 1,
@@ -135,6 +141,19 @@ pub(crate) mod samples {
                 written: 964_000,
                 dropped: 220,
                 trouble: Some("no collector answers at <loghost>".to_owned()),
+            }),
+            tls: Some(TlsNow {
+                clients: true,
+                servers: false,
+                certificates: 3,
+                age: Duration::from_secs(7_200),
+                expires: Some((
+                    "/etc/pen/a<b>.crt".to_owned(),
+                    UNIX_EPOCH + Duration::from_secs(1_795_379_000 + 9 * 86_400),
+                )),
+                handshakes: 480_000,
+                failed: 17,
+                trouble: Some("/etc/pen/b.crt: expected <PEM>".to_owned()),
             }),
         }
     }

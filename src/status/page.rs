@@ -7,9 +7,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::history::{History, STEP};
 use super::{address, bytes, label, sparkline};
 use crate::command::apply::limit;
-use crate::snapshot::{ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State};
+use crate::snapshot::{
+    CheckNow, ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State,
+};
 
 const STYLE: &str = include_str!("page.css");
+/// A certificate that expires within this time wants to be looked at.
+const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// Rows of a list that a page shows: whoever wants more has the JSON and the control port.
 const ROWS: usize = 200;
 
@@ -21,6 +25,7 @@ pub fn draw(snapshot: &Snapshot, history: Option<&History>) -> String {
     page.tiles(snapshot, history);
     page.servers(snapshot, history);
     page.mapping_log(snapshot.mapping_log.as_ref());
+    page.tls(snapshot);
     page.clients(&snapshot.clients, snapshot.clients_known);
     page.connections(&snapshot.connections, snapshot.connections_open);
     page.ended(snapshot);
@@ -142,7 +147,10 @@ impl Page {
         self.row([
             Cell::left("server", &label(server.id)),
             Cell::wide("address", &Html(&address).to_string()),
-            Cell::left("status", &state(server.state)),
+            Cell::left(
+                "status",
+                &format!("{}{}", state(server.state), check(server.check.as_ref())),
+            ),
             Cell::new("connections", &format!("{}{bar}", Count(server.connections.into()))),
             Cell::new("", &line),
             Cell::new("soft, hard limit", &format!("{}, {}", Most(soft), Most(hard))),
@@ -168,6 +176,44 @@ impl Page {
             Count(log.dropped),
         ));
         if let Some(trouble) = &log.trouble {
+            self.add(format_args!("<p><span class=\"state trouble\">{}</span></p>", Html(trouble)));
+        }
+        self.add(format_args!("</div>\n"));
+    }
+
+    fn tls(&mut self, snapshot: &Snapshot) {
+        let Some(tls) = &snapshot.tls else { return };
+        let with = match (tls.clients, tls.servers) {
+            (true, true) => "clients and servers",
+            (true, false) => "clients",
+            (false, _) => "servers",
+        };
+        self.add(format_args!("<h2>TLS</h2>\n<div class=\"card note\"><p>with {with}"));
+        if tls.clients {
+            self.add(format_args!(
+                ": {} handshakes, {} failed; certificates: {}, read {} ago",
+                Count(tls.handshakes),
+                Count(tls.failed),
+                Count(tls.certificates),
+                Lasting(tls.age),
+            ));
+        }
+        self.add(format_args!("</p>"));
+        if let Some((file, end)) = &tls.expires {
+            let left = end.duration_since(snapshot.time);
+            let soon = left.as_ref().map_or(true, |left| *left < SOON);
+            let class = if soon { "state trouble" } else { "" };
+            let file = Html(file);
+            match left {
+                Ok(left) => self.add(format_args!(
+                    "<p><span class=\"{class}\">the first to expire, in {}: {file}</span></p>",
+                    Lasting(left)
+                )),
+                Err(_) => self
+                    .add(format_args!("<p><span class=\"{class}\">{file} has expired</span></p>")),
+            }
+        }
+        if let Some(trouble) = &tls.trouble {
             self.add(format_args!("<p><span class=\"state trouble\">{}</span></p>", Html(trouble)));
         }
         self.add(format_args!("</div>\n"));
@@ -324,9 +370,15 @@ fn state(state: State) -> String {
     let word = state.word();
     let more = match state {
         State::Blacklisted(left) => format!(" {}", Lasting(left)),
-        State::Up | State::Full | State::Draining => String::new(),
+        State::Up | State::Full | State::Draining | State::Down => String::new(),
     };
     format!("<span class=\"state {word}\">{word}{more}</span>")
+}
+
+/// What the last check found wrong.
+fn check(check: Option<&CheckNow>) -> String {
+    let wrong = check.and_then(|check| check.wrong.as_deref());
+    wrong.map(|wrong| format!("<small class=\"dim\">{}</small>", Html(wrong))).unwrap_or_default()
 }
 
 fn bar(now: u32, most: u32) -> String {
@@ -476,7 +528,10 @@ mod tests {
     fn nothing_that_others_chose_is_markup() {
         let page = draw(&busy(), Some(&History::default()));
         assert!(page.contains("web2.&lt;b&gt;example&lt;/b&gt;.net (10.0.0.2:8080)"));
+        assert!(page.contains("in 9 d 0 h: /etc/pen/a&lt;b&gt;.crt"), "{page}");
+        assert!(page.contains("b.crt: expected &lt;PEM&gt;"));
         assert!(page.contains("no collector answers at &lt;loghost&gt;"));
+        assert!(page.contains("&lt;no answer&gt;"));
         assert!(!page.contains("<b>example"));
     }
 

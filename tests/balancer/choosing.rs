@@ -124,7 +124,75 @@ fn a_client_that_no_server_is_found_for_is_cut() {
         assert!(site.connect().is_cut());
     }
     site.wait_until_empty();
-    assert_eq!(site.balancer().shared().counters.refused.load(Ordering::Relaxed), 3);
+    let counters = &site.balancer().shared().counters;
+    assert_eq!(counters.refused.load(Ordering::Relaxed), 3);
+    assert_eq!(counters.failovers.load(Ordering::Relaxed), 0, "nobody got another server");
+}
+
+#[test]
+fn clients_who_got_another_server_are_counted_however_the_first_one_failed() {
+    let (gone, _port) = dead();
+    let alive = Listener::tcp();
+    // A file that is not there fails at once, a port mostly, and either is number 1.
+    for first in [gone, socket_path("counted")] {
+        let mut settings: Settings = over(&[&alive.endpoint(), &first]);
+        settings.timeouts.blacklist = Duration::ZERO;
+        settings.modes.set(Mode::RoundRobin, true);
+        let site = Site::start(settings);
+        for nth in 1..=3 {
+            let client = site.connect();
+            drop((alive.accept(), client));
+            site.wait_until_empty();
+            assert_eq!(site.balancer().shared().counters.failovers.load(Ordering::Relaxed), nth);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_busy_is_not_taken_for_one_that_failed() {
+    let Endpoint::Unix(path) = socket_path("busy") else { unreachable!() };
+    let _old = std::fs::remove_file(&path);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    socket.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+    socket.listen(2).unwrap();
+    let site = Site::start(over(&[&Endpoint::Unix(path.clone())]));
+    let refused = || site.balancer().shared().counters.refused.load(Ordering::Relaxed);
+    let mut clients = Vec::new();
+    while refused() == 0 {
+        clients.push(site.connect());
+        assert!(clients.len() < 20, "its queue has no end");
+        until("it is decided", || {
+            let shared = site.balancer().shared();
+            shared.open() + usize::try_from(refused()).unwrap() == clients.len()
+        });
+    }
+    let listener: std::os::unix::net::UnixListener = socket.into();
+    let accepted = listener.accept().unwrap();
+    let mut client = site.connect();
+    client.finish();
+    let mut servers: Vec<_> = (1..clients.len()).map(|_| listener.accept().unwrap().0).collect();
+    std::io::Write::write_all(servers.last_mut().unwrap(), b"served").unwrap();
+    drop((accepted, servers));
+    assert_eq!(client.rest().unwrap(), b"served");
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn a_source_address_is_for_servers_of_its_own_family() {
+    let listener = std::net::TcpListener::bind("[::1]:0").unwrap();
+    let server = Endpoint::Ip(listener.local_addr().unwrap());
+    let other = Listener::tcp();
+    let mut settings: Settings = over(&[&other.endpoint(), &server]);
+    settings.tcp.source = Some(Ipv4Addr::new(127, 0, 0, 2).into());
+    settings.modes.set(Mode::RoundRobin, true);
+    let site = Site::start(settings);
+    let _clients = [site.connect(), site.connect()];
+    listener.set_nonblocking(true).unwrap();
+    until("the other family's server is reached", || {
+        listener.accept().is_ok_and(|(_, from)| from.ip() == std::net::Ipv6Addr::LOCALHOST)
+    });
+    let Stream::Tcp(stream) = other.accept() else { unreachable!() };
+    assert_eq!(stream.peer_addr().unwrap().ip(), Ipv4Addr::new(127, 0, 0, 2));
 }
 
 #[test]
@@ -155,6 +223,9 @@ fn who_is_denied_gets_the_abuse_server_or_is_cut() {
     settings.acls.list_mut(3).set_default(Some(Verdict::Deny));
     let site = Site::start(settings.clone());
     assert!(site.connect().is_cut());
+    let counters = &site.balancer().shared().counters;
+    let counts = [&counters.denied, &counters.refused].map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(counts, [1, 0], "it was denied, which is no want of servers");
     settings.abuse = Some(Server::new(abuse.endpoint()));
     let site = Site::start(settings);
     let servers = abuse.say("no", 1);

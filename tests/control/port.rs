@@ -5,7 +5,9 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
+use pen::command::apply::World;
 use pen::config::{Config, Endpoint};
+use pen::control::Operator;
 use pen::control::port::ControlPort;
 
 use crate::support::{Control, Folder, Still, operator, read_to_end};
@@ -212,4 +214,46 @@ fn only_a_socket_that_was_left_behind_is_replaced() {
     assert_eq!(fs::read(&file).unwrap(), b"precious");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
     assert!(ControlPort::bind(&Endpoint::Unix(stale)).is_ok());
+}
+
+/// A world in which looking up a name takes until somebody lets it go on.
+struct Slow {
+    asked: std::sync::mpsc::SyncSender<()>,
+    go_on: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl World for Slow {
+    fn resolve(&self, _: &str, port: u16) -> Result<std::net::SocketAddr, String> {
+        self.asked.send(()).map_err(|error| error.to_string())?;
+        let go_on = self.go_on.lock().map_err(|error| error.to_string())?;
+        go_on.recv().map_err(|error| error.to_string())?;
+        Ok(([10, 0, 0, 3], port).into())
+    }
+
+    fn absolute(&self, path: &std::path::Path) -> std::path::PathBuf {
+        path.to_owned()
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_name_that_somebody_else_looks_up() {
+    let (asked, was_asked) = std::sync::mpsc::sync_channel(9);
+    let (let_go, go_on) = std::sync::mpsc::sync_channel(9);
+    let slow = Slow { asked, go_on: std::sync::Mutex::new(go_on) };
+    let still = Still::default();
+    let config = Config::default();
+    let operator = Operator::new(config, Box::new(still), Box::new(slow));
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| operator.execute(b"server 0 address web1 port 80").to_string());
+        was_asked.recv().unwrap();
+        assert_eq!(operator.execute(b"blacklist 7").to_string(), "7\n");
+        // Once more, as something else has changed meanwhile.
+        let_go.send(()).unwrap();
+        let_go.send(()).unwrap();
+        assert_eq!(waits.join().unwrap(), "");
+    });
+    let settings = operator.config().settings;
+    assert_eq!(settings.timeouts.blacklist, std::time::Duration::from_secs(7));
+    let server = settings.servers[0].as_ref().unwrap();
+    assert_eq!(server.addr.to_string(), "10.0.0.3:80");
 }

@@ -71,7 +71,7 @@ fn site() -> Site {
             stop.fetch_add(1, Ordering::Relaxed);
         }),
     );
-    let here = Here { folder: folder.path("") };
+    let here = Here { folder: folder.path(""), jail: None };
     let operator = Operator::new(config, Box::new(running), Box::new(here));
     Site { balancer: Some(balancer), addr, servers, operator, stopped, folder }
 }
@@ -189,6 +189,29 @@ fn a_server_that_is_wanted_again_keeps_its_connections() {
     assert!(is_cut(&mut other));
     stream.write_all(b"y").unwrap();
     stream.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn servers_are_checked_when_that_is_asked_for() {
+    let site = site();
+    assert_eq!(site.ask("check"), "");
+    assert_eq!(site.ask("check_interval 20ms"), "");
+    assert_eq!(site.ask("check send hello expect hello"), "");
+    assert_eq!(site.ask("check"), "send hello expect hello\n");
+    let is_well = |reply: &str| reply.lines().all(|line| line.ends_with(" check ok"));
+    site.wait_for("states", is_well);
+    assert_eq!(site.ask("check_fall 1"), "");
+    assert_eq!(site.ask("check http /health 200"), "");
+    // Who says what it was told is no HTTP server.
+    let is_down = |reply: &str| reply.lines().all(|line| line.contains(" state down "));
+    site.wait_for("states", is_down);
+    assert!(site.ask("states").lines().all(|line| line.ends_with(" check failed")));
+    assert!(site.ask("status json").contains("\"wrong\":\"the answer is not HTTP\""));
+    // Both are, so both are tried.
+    drop(site.talk(b"x"));
+    assert_eq!(site.ask("no check"), "");
+    let states = site.ask("states");
+    assert!(states.lines().all(|line| line.contains(" state up ")), "{states}");
 }
 
 #[test]

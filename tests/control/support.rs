@@ -50,6 +50,7 @@ impl Balancer for Still {
                 served: 7,
                 failures: 1,
                 last_failure: None,
+                check: None,
                 to_server: 100,
                 to_client: 2_000,
             })
@@ -85,6 +86,7 @@ impl Balancer for Still {
             connections: vec![connection; detail.connections.min(1)],
             counts: Counts { accepted: 7, ..Counts::default() },
             mapping_log: None,
+            tls: None,
         }
     }
 
@@ -128,7 +130,7 @@ pub(crate) fn operator(still: &Still, folder: &Folder) -> Arc<Operator> {
     still.0.lock().expect("nobody panicked").settings = settings.clone();
     let listen = vec![Endpoint::Ip("127.0.0.1:80".parse().expect("an address"))];
     let config = Config { listen, settings, ..Config::default() };
-    let here = Here { folder: folder.0.clone() };
+    let here = Here { folder: folder.0.clone(), jail: None };
     Arc::new(Operator::new(config, Box::new(still.clone()), Box::new(here)))
 }
 

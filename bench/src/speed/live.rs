@@ -329,7 +329,7 @@ impl Drop for Collector {
 }
 
 /// What the kernel says of a UDP socket.
-struct Socket {
+pub(super) struct Socket {
     /// Bytes that wait to be read.
     queued: u64,
     drops: u64,
@@ -337,7 +337,7 @@ struct Socket {
 
 impl Socket {
     /// The socket that listens on `port`, whichever address it is bound to.
-    fn find(port: u16) -> Option<Self> {
+    pub(super) fn find(port: u16) -> Option<Self> {
         let suffix = format!(":{port:04X}");
         ["/proc/net/udp", "/proc/net/udp6"].iter().find_map(|table| {
             fs::read_to_string(table).ok()?.lines().find_map(|line| {

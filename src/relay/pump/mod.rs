@@ -22,8 +22,16 @@ pub trait Ends {
     /// As a socket does.
     fn write(&mut self, to: Side, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Tells a side that no more will come. If that fails the other events of the socket will tell why.
-    fn finish(&mut self, to: Side);
+    /// Whether there is something to read from a side, whatever its socket says.
+    fn has_more(&mut self, _from: Side) -> bool {
+        false
+    }
+
+    /// Tells a side that no more will come.
+    ///
+    /// # Errors
+    /// There is no room to say so: that is tried again. Of all other errors the socket's events will tell.
+    fn finish(&mut self, to: Side) -> io::Result<()>;
 }
 
 /// Somebody who sees all bytes of a pair before they are written, and may change them.
@@ -54,9 +62,10 @@ pub enum Pause {
     Reset,
 }
 
-/// What could not be written at once, by the side it goes to. Takes no room while empty.
+/// What could not be written at once, by the side it goes to. Takes no room while empty, and next to
+/// none in a connection.
 #[derive(Debug, Default)]
-pub struct Leftovers([Leftover; 2]);
+pub struct Leftovers(Option<Box<[Leftover; 2]>>);
 
 #[derive(Debug, Default)]
 struct Leftover {
@@ -67,36 +76,45 @@ struct Leftover {
 impl Leftovers {
     /// Puts bytes behind those that wait to be written to a side.
     pub fn push(&mut self, to: Side, bytes: &[u8]) {
-        self.0[to as usize].bytes.extend_from_slice(bytes);
+        if !bytes.is_empty() {
+            self.0.get_or_insert_default()[to as usize].bytes.extend_from_slice(bytes);
+        }
     }
 
     /// How many bytes wait, for both sides.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.iter().map(|left| left.bytes.len() - left.written).sum()
+        self.0.iter().flat_map(|both| &**both).map(|left| left.bytes.len() - left.written).sum()
     }
 
     /// Whether none does.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.0.is_none()
     }
 
     fn of(&self, to: Side) -> &[u8] {
-        let left = &self.0[to as usize];
-        &left.bytes[left.written..]
+        self.0.as_ref().map_or(b"", |both| {
+            let left = &both[to as usize];
+            &left.bytes[left.written..]
+        })
     }
 
     fn wrote(&mut self, to: Side, bytes: usize) {
-        let left = &mut self.0[to as usize];
+        let Some(both) = &mut self.0 else { return };
+        let left = &mut both[to as usize];
         left.written += bytes;
         if left.written >= left.bytes.len() {
-            *left = Leftover::default();
+            self.forget(to);
         }
     }
 
     fn forget(&mut self, to: Side) {
-        self.0[to as usize] = Leftover::default();
+        let Some(both) = &mut self.0 else { return };
+        both[to as usize] = Leftover::default();
+        if both.iter().all(|left| left.bytes.is_empty()) {
+            self.0 = None;
+        }
     }
 }
 
@@ -118,10 +136,10 @@ pub fn pump(
                     None => left.forget(to),
                 }
             }
-            Step::Finish(to) => {
-                ends.finish(to);
-                duplex.did_finish(to);
-            }
+            Step::Finish(to) => match ends.finish(to) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => duplex.did_not_finish(to),
+                _ => duplex.did_finish(to),
+            },
             Step::Wait => return Pause::Wait,
             Step::Close => return Pause::Close,
             Step::Reset => return Pause::Reset,
@@ -150,7 +168,7 @@ fn read(
             return;
         }
         Ok(bytes) => {
-            let drained = bytes < buf.len();
+            let drained = bytes < buf.len() && !ends.has_more(from);
             let forward = watch.pass(from, &buf[..bytes]);
             duplex.did_read(from, ReadOutcome::Bytes { forward: forward.len(), drained });
             forward

@@ -164,8 +164,9 @@ impl Ends for Network {
         self.0[to as usize].write(bytes)
     }
 
-    fn finish(&mut self, to: Side) {
+    fn finish(&mut self, to: Side) -> io::Result<()> {
         self.0[to as usize].finished = true;
+        Ok(())
     }
 }
 

@@ -172,6 +172,8 @@ impl Worker {
                 Order::CloseAll(server, at) => {
                     self.end_those(|flow| flow.seat.server() == server && *flow.addr == at);
                 }
+                #[cfg(test)]
+                Order::Fall => panic!("as it was told"),
                 Order::Report(question) => {
                     let fds: Vec<_> =
                         self.ports.iter().map(|port| port.as_fd().as_raw_fd()).collect();

@@ -52,6 +52,14 @@ impl Worker {
             connection.to = Some(to);
         }
         self.judge(&mut connection);
+        match self.tls.clients.clone() {
+            Some(config) => self.receive(key, connection, config),
+            None => self.line_up(key, connection),
+        }
+    }
+
+    /// One whose client is known waits until a connection to a server may be opened.
+    pub(super) fn line_up(&mut self, key: Key, mut connection: Box<Connection>) {
         connection.stage = Stage::Waiting;
         self.keep(key, connection);
         self.patient.push_back(key);

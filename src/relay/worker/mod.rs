@@ -5,6 +5,7 @@
 //! while bytes pass, and what a connection does is decided by machines that tests drive without a
 //! socket ([`super::duplex`], [`crate::pool`]).
 
+mod encrypt;
 mod greet;
 
 use std::collections::VecDeque;
@@ -32,6 +33,7 @@ use super::timers::Timers;
 use crate::config::Settings;
 use crate::mapping_log::Notes;
 use crate::pool::Caller;
+use crate::tls::Tls;
 
 /// Bytes read at a time.
 const BUFFER: usize = 64 * 1024;
@@ -43,6 +45,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 const ALL: u32 = 1 << 16;
 /// How often that is said.
 const COMPLAIN: Duration = Duration::from_secs(5);
+
+/// What is told of a socket.
+const WATCHED: EventFlags =
+    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 
 /// What an event or a timer is about, as it fits into the 64 bits that the kernel keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +95,7 @@ pub struct Worker {
     mailbox: Arc<Mailbox>,
     shared: Arc<Shared>,
     settings: Arc<Settings>,
+    tls: Arc<Tls>,
     version: u64,
     listeners: Vec<Listener>,
     multi_accept: u32,
@@ -103,6 +110,8 @@ pub struct Worker {
     patient: VecDeque<Key>,
     /// Those with more to do than their turn allowed.
     again: Vec<Key>,
+    /// Clients with whom a handshake goes on.
+    agreeing: VecDeque<Key>,
     room: Room,
     notes: Notes,
     now: Instant,
@@ -129,6 +138,7 @@ impl Worker {
             epoll,
             mailbox,
             version: shared.version(),
+            tls: shared.tls(),
             settings,
             shared,
             listeners,
@@ -140,6 +150,7 @@ impl Worker {
             timers: Timers::default(),
             patient: VecDeque::new(),
             again: Vec::new(),
+            agreeing: VecDeque::new(),
             room: Room::new(BUFFER),
             notes,
             now: Instant::now(),
@@ -166,6 +177,7 @@ impl Worker {
                 self.event(About::of(data), flags);
             }
             self.go_on();
+            self.agree();
             self.call_due();
             self.open_patient();
             self.accept_again();
@@ -178,7 +190,7 @@ impl Worker {
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        if !self.again.is_empty() {
+        if !self.again.is_empty() || !self.agreeing.is_empty() {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
         let due = [self.timers.next(), self.notes.next_due(), self.pause, self.stop];
@@ -222,6 +234,8 @@ impl Worker {
                     let all: Vec<_> = all.map(|(key, _)| key).collect();
                     all.into_iter().for_each(|key| self.close(key));
                 }
+                #[cfg(test)]
+                Order::Fall => panic!("as it was told"),
                 Order::Report(question) => {
                     question.answer(self.connections.iter().map(|(_, it)| it), self.now);
                 }
@@ -233,6 +247,7 @@ impl Worker {
             if before.timeouts != self.settings.timeouts {
                 self.set_timers();
             }
+            self.tls = self.shared.tls();
         }
     }
 
@@ -302,7 +317,13 @@ impl Worker {
             return self.greet(key, new, false);
         }
         self.judge(&mut new);
-        self.connect(key, new);
+        match self.tls.clients.clone() {
+            Some(config) => {
+                self.shared.opened();
+                self.receive(key, new, config);
+            }
+            None => self.connect(key, new),
+        }
     }
 
     fn cannot_accept(&mut self, error: &io::Error) {
@@ -343,8 +364,7 @@ impl Worker {
             let Some(choice) = choice else { return self.refuse(key, *connection) };
             let client = connection.caller.addr.ip();
             let attempt = Socket::connect(&choice.addr, &settings.tcp, client).and_then(|socket| {
-                let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-                epoll::add(&self.epoll, &socket, About::Server(key).data(), flags)?;
+                epoll::add(&self.epoll, &socket, About::Server(key).data(), WATCHED)?;
                 Ok(socket)
             });
             match attempt {
@@ -369,39 +389,36 @@ impl Worker {
     }
 
     fn refuse(&mut self, key: Key, connection: Connection) {
-        self.shared.counters.refused.fetch_add(1, Relaxed);
+        if connection.caller.admitted {
+            self.shared.counters.refused.fetch_add(1, Relaxed);
+        }
         connection.reset();
         self.forget(key, Stage::Connecting);
     }
 
     /// An attempt to connect has ended, well or not.
     fn connected(&mut self, key: Key, mut connection: Box<Connection>, result: io::Result<()>) {
-        let Some(server) = connection.server.take() else {
-            return self.refuse(key, *connection);
-        };
-        if let Err(error) = result.and_then(|()| self.introduce(&connection, &server)) {
+        if let Err(error) = result {
+            let Some(server) = connection.take_server() else {
+                return self.refuse(key, *connection);
+            };
             debug!("cannot connect to {}: {error}", server.addr);
             self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
-            self.shared.counters.failovers.fetch_add(1, Relaxed);
             self.shared.pool().failed(server.seat, self.now);
+            drop(server.socket);
+            connection.stage = Stage::Connecting;
             self.connect(key, connection);
             return;
         }
+        let Some(server) = &mut connection.server else { return self.refuse(key, *connection) };
         self.shared.pool().connected(&server.seat);
-        connection.server = Some(server);
+        if connection.tried.is_second_choice() {
+            self.shared.counters.failovers.fetch_add(1, Relaxed);
+        }
         connection.stage = Stage::Open;
         connection.active = self.now;
         self.shared.opened();
-        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        let data = About::Client(key).data();
-        let watched = if connection.watched {
-            // What became of it meanwhile is told again.
-            epoll::modify(&self.epoll, &connection.client, data, flags)
-        } else {
-            epoll::add(&self.epoll, &connection.client, data, flags)
-        };
-        connection.watched = true;
-        if let Err(error) = watched {
+        if let Err(error) = self.watch_client(key, &mut connection) {
             warn!("cannot watch a client: {error}");
             self.end(key, *connection, Pause::Reset);
             return;
@@ -409,6 +426,10 @@ impl Worker {
         connection.opened(&self.settings, &mut self.notes, self.now);
         // It has most likely said something by now.
         connection.ready(Side::Client, Ready { readable: true, ..Ready::default() });
+        if connection.is_encrypted(Side::Server) {
+            // What it has said may have come with the end of the handshake.
+            connection.ready(Side::Server, Ready { readable: true, ..Ready::default() });
+        }
         self.pump(key, connection);
     }
 
@@ -425,11 +446,17 @@ impl Worker {
             let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
             let server = connection.server.as_ref().filter(|_| failed);
             let result = server.map_or(Ok(()), |server| server.socket.connected());
-            if result.is_ok() {
-                connection.ready(Side::Server, ready(flags));
+            match result {
+                Ok(()) => {
+                    connection.ready(Side::Server, ready(flags));
+                    self.reached(key, connection);
+                }
+                failed @ Err(_) => self.connected(key, connection, failed),
             }
-            self.connected(key, connection, result);
         } else {
+            if connection.stage == Stage::Agreeing {
+                self.agreeing.push_back(key);
+            }
             self.keep(key, connection);
         }
     }
@@ -501,6 +528,11 @@ impl Worker {
         match connection.due(&self.settings) {
             Some((due, what)) if due <= self.now => match what {
                 Due::Greeting => self.rebuff(key, *connection, &"it did not come in time"),
+                Due::Agreeing => {
+                    self.shared.counters.timeouts.fetch_add(1, Relaxed);
+                    self.shared.counters.failed_handshakes.fetch_add(1, Relaxed);
+                    self.end(key, *connection, Pause::Close);
+                }
                 Due::Connect => {
                     debug!("connection {}: {what:?} took too long", connection.number);
                     self.connected(key, connection, Err(ErrorKind::TimedOut.into()));
@@ -538,7 +570,7 @@ impl Worker {
         self.end(key, *connection, Pause::Reset);
     }
 
-    fn end(&mut self, key: Key, connection: Connection, how: Pause) {
+    fn end(&mut self, key: Key, mut connection: Connection, how: Pause) {
         connection.note_closed(&mut self.notes, self.now);
         let (caller, traffic) = (connection.caller, connection.traffic);
         let stage = connection.stage;
@@ -546,6 +578,7 @@ impl Worker {
             self.shared.counters.resets.fetch_add(1, Relaxed);
             connection.reset()
         } else {
+            connection.part();
             connection.server.map(|server| server.seat)
         };
         if let Some(seat) = seat {
@@ -579,8 +612,11 @@ fn ready(flags: EventFlags) -> Ready {
 
 /// Whether it is our own want that an attempt failed for, and not the server's fault.
 pub(super) fn is_ours(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error().map(Errno::from_raw_os_error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
-    )
+    let Some(error) = error.raw_os_error().map(Errno::from_raw_os_error) else { return false };
+    // No descriptors, no memory, no room in epoll; no local port.
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::NOSPC];
+    wants.contains(&error)
+        || error == Errno::ADDRNOTAVAIL
+        // A Unix-domain socket whose queue is full: busy is not broken.
+        || error == Errno::AGAIN
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::super::live::Socket;
 use super::super::{ours, theirs};
 use crate::stage::{Folder, Process, free_port};
 use crate::{During, Failure};
@@ -64,6 +65,13 @@ pub(super) fn all() -> Result<Vec<Contender>, Failure> {
     Ok(all)
 }
 
+/// What is balanced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    Tcp,
+    Udp,
+}
+
 /// Debian's package libnginx-mod-stream.
 const STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
@@ -80,14 +88,25 @@ impl Contender {
         self.kind == Kind::CPen
     }
 
-    /// Starts it towards a web server and waits until it listens.
-    pub(super) fn start(&self, folder: &Folder, to: SocketAddr) -> Result<Running, Failure> {
+    /// Whether it balances datagrams.
+    pub(super) fn does_udp(&self) -> bool {
+        self.kind != Kind::HaProxy
+    }
+
+    /// Starts it towards a server and waits until it listens.
+    pub(super) fn start(
+        &self,
+        folder: &Folder,
+        to: SocketAddr,
+        transport: Transport,
+    ) -> Result<Running, Failure> {
         let addr = free_port(Ipv4Addr::LOCALHOST)?;
         let mut collector = None;
         // taskset becomes the program it is given.
         let mut command = Command::new("taskset");
         command.args(["-c", CORE]).arg(&self.program).current_dir(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::null());
+        let udp = (transport == Transport::Udp).then_some("-U");
         match self.kind {
             Kind::Ours { records } => {
                 if records {
@@ -97,14 +116,16 @@ impl Contender {
                     collector = Some(socket);
                 }
                 command.args(["-f", "-r", "-O", "workers 1", "-x", &MOST.to_string()]);
+                command.args(udp);
                 command.args([addr.to_string(), to.to_string()]);
             }
             Kind::CPen => {
                 command.args(["-f", "-r", "-x", &MOST.to_string(), "-S", "2"]);
+                command.args(udp);
                 command.args([addr.to_string(), to.to_string()]);
             }
             Kind::Nginx => {
-                let config = write(folder, "stream.conf", &nginx(folder, addr, to))?;
+                let config = write(folder, "stream.conf", &nginx(folder, addr, to, transport))?;
                 command.arg("-e").arg(folder.join("stream.log")).arg("-c").arg(config);
             }
             Kind::HaProxy => {
@@ -112,7 +133,12 @@ impl Contender {
             }
         }
         let mut process = Process::start(self.name, &mut command, folder.join("stderr"))?;
-        process.wait_for_port(addr)?;
+        match transport {
+            Transport::Tcp => process.wait_for_port(addr)?,
+            Transport::Udp => {
+                process.wait_for("listen", || Socket::find(addr.port()).is_some())?;
+            }
+        }
         Ok(Running { addr, process, _collector: collector })
     }
 }
@@ -123,12 +149,13 @@ fn write(folder: &Folder, name: &str, text: &str) -> Result<PathBuf, Failure> {
     Ok(path)
 }
 
-fn nginx(folder: &Folder, addr: SocketAddr, to: SocketAddr) -> String {
+fn nginx(folder: &Folder, addr: SocketAddr, to: SocketAddr, transport: Transport) -> String {
+    let udp = if transport == Transport::Udp { " udp" } else { "" };
     let pid = folder.join("stream.pid");
     let mut text = format!("load_module {STREAM};\ndaemon off;\nmaster_process off;\n");
     let _ = write!(
         text,
-        "pid {};\nworker_rlimit_nofile 20000;\nevents {{ worker_connections {}; }}\nstream {{\n  server {{ listen {addr} backlog=1024; proxy_pass {to}; }}\n}}\n",
+        "pid {};\nworker_rlimit_nofile 20000;\nevents {{ worker_connections {}; }}\nstream {{\n  server {{ listen {addr}{udp}; proxy_pass {to}; }}\n}}\n",
         pid.display(),
         MOST * 2
     );

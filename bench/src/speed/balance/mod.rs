@@ -8,6 +8,7 @@ mod contender;
 mod idle;
 mod latency;
 mod origin;
+mod udp;
 mod wrk;
 
 use std::time::Duration;
@@ -18,17 +19,19 @@ use super::Args;
 use super::cost::middle;
 use crate::stage::Folder;
 use crate::{During, Failure};
-use contender::{Contender, all};
+use contender::{Contender, Transport, all};
 use origin::Origin;
+use udp::Echo;
 use wrk::{Traffic, Work};
 
-/// Runs all of it and prints three tables.
+/// Runs all of it and prints its tables.
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     raise_descriptors()?;
     let folder = Folder::new()?;
     let origin = Origin::start(&folder)?;
     let contenders = all()?;
     work(args, &folder, &origin, &contenders)?;
+    datagrams(args, &folder, &contenders)?;
     waiting(args, &folder, &origin, &contenders)?;
     resting(&folder, &origin, &contenders)
 }
@@ -44,35 +47,61 @@ fn work(
     origin: &Origin,
     contenders: &[Contender],
 ) -> Result<(), Failure> {
+    let all: Vec<_> = contenders.iter().collect();
     for traffic in Traffic::ALL {
-        let mut runs: Vec<Vec<Work>> = vec![Vec::new(); contenders.len()];
-        for _ in 0..rounds(args) {
-            for (contender, runs) in contenders.iter().zip(&mut runs) {
-                let running = contender.start(folder, origin.addr())?;
-                runs.push(Work::of(&running, traffic)?);
-            }
+        compare(args, &traffic.to_string(), &all, |contender| {
+            Work::of(&contender.start(folder, origin.addr(), Transport::Tcp)?, traffic)
+        })?;
+    }
+    Ok(())
+}
+
+/// Processor time for a datagram there and back.
+fn datagrams(args: &Args, folder: &Folder, contenders: &[Contender]) -> Result<(), Failure> {
+    let those: Vec<_> = contenders.iter().filter(|contender| contender.does_udp()).collect();
+    let echo = Echo::start()?;
+    for size in udp::SIZES {
+        let title = format!("UDP, {size} bytes there and back, 32 clients");
+        compare(args, &title, &those, |contender| {
+            udp::measure(&contender.start(folder, echo.addr(), Transport::Udp)?, size)
+        })?;
+    }
+    Ok(())
+}
+
+/// The same work for each of them in turn, as often as was asked for.
+fn compare(
+    args: &Args,
+    title: &str,
+    contenders: &[&Contender],
+    work: impl Fn(&Contender) -> Result<Work, Failure>,
+) -> Result<(), Failure> {
+    let mut runs: Vec<Vec<Work>> = vec![Vec::new(); contenders.len()];
+    for _ in 0..rounds(args) {
+        for (contender, runs) in contenders.iter().zip(&mut runs) {
+            runs.push(work(contender)?);
         }
-        println!("\n{traffic}; medians of {}", rounds(args));
+    }
+    println!("\n{title}; medians of {}", rounds(args));
+    println!(
+        "  {:<24} {:>12} {:>9} {:>9} {:>10} {:>9}",
+        "", "us CPU each", "x C pen", "user %", "each/s", "failed"
+    );
+    let each = |runs: &[Work]| middle(runs.iter().map(Work::cpu_each));
+    let c = contenders.iter().zip(&runs).find(|(contender, _)| contender.is_c_pen());
+    let c = c.map(|(_, runs)| each(runs));
+    for (contender, runs) in contenders.iter().zip(&runs) {
+        let cpu = each(runs);
+        let times = c.map_or(f64::NAN, |c| cpu.as_secs_f64() / c.as_secs_f64());
         println!(
-            "  {:<24} {:>12} {:>9} {:>9} {:>10} {:>9}",
-            "", "us CPU each", "x C pen", "user %", "each/s", "failed"
+            "  {:<24} {:>12.2} {:>9.2} {:>9.0} {:>10} {:>9}",
+            contender.name,
+            cpu.as_secs_f64() * 1e6,
+            times,
+            middle(runs.iter().map(Work::user_percent)),
+            middle(runs.iter().map(Work::rate)),
+            runs.iter().map(|run| run.failed).sum::<u64>(),
         );
-        let each = |runs: &[Work]| middle(runs.iter().map(Work::cpu_each));
-        let c = contenders.iter().zip(&runs).find(|(contender, _)| contender.is_c_pen());
-        let c = c.map(|(_, runs)| each(runs));
-        for (contender, runs) in contenders.iter().zip(&runs) {
-            let cpu = each(runs);
-            let times = c.map_or(f64::NAN, |c| cpu.as_secs_f64() / c.as_secs_f64());
-            println!(
-                "  {:<24} {:>12.2} {:>9.2} {:>9.0} {:>10} {:>9}",
-                contender.name,
-                cpu.as_secs_f64() * 1e6,
-                times,
-                middle(runs.iter().map(Work::user_percent)),
-                middle(runs.iter().map(Work::rate)),
-                runs.iter().map(|run| run.failed).sum::<u64>(),
-            );
-        }
     }
     Ok(())
 }
@@ -89,7 +118,7 @@ fn waiting(
     for _ in 0..rounds(args) {
         direct.extend(latency::measure(origin.addr())?);
         for (contender, times) in contenders.iter().zip(&mut runs) {
-            let running = contender.start(folder, origin.addr())?;
+            let running = contender.start(folder, origin.addr(), Transport::Tcp)?;
             times.extend(latency::measure(running.addr)?);
         }
     }
@@ -114,7 +143,7 @@ fn resting(folder: &Folder, origin: &Origin, contenders: &[Contender]) -> Result
     println!("\nresident memory of {} connections that say nothing", idle::CONNECTIONS);
     println!("  {:<24} {:>12} {:>14}", "", "KiB in all", "KiB for each");
     for contender in contenders {
-        let running = contender.start(folder, origin.addr())?;
+        let running = contender.start(folder, origin.addr(), Transport::Tcp)?;
         let (before, after) = idle::measure(&running)?;
         let each = after.saturating_sub(before) as f64 / idle::CONNECTIONS as f64;
         println!("  {:<24} {after:>12} {each:>14.2}", contender.name);

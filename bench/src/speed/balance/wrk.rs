@@ -67,8 +67,21 @@ impl Work {
         });
         let requests =
             requests.ok_or_else(|| Failure::new(format!("wrk said something else: {text}")))?;
+        Self::new(requests, failures(&text), time, (before, after))
+    }
+
+    /// From what was counted, and the balancer's processor time before and after.
+    pub(super) fn new(
+        requests: u64,
+        failed: u64,
+        time: Duration,
+        (before, after): (Cpu, Cpu),
+    ) -> Result<Self, Failure> {
+        if requests == 0 {
+            return Err(Failure::new("nothing came back through the balancer"));
+        }
         let cpu = Cpu { user: after.user - before.user, system: after.system - before.system };
-        Ok(Self { requests, failed: failures(&text), time, cpu })
+        Ok(Self { requests, failed, time, cpu })
     }
 
     /// Processor time of the balancer for each request.

@@ -1,8 +1,10 @@
 //! Being pen: the process around the balancer, from the first argument to the last signal.
 
+mod reloader;
+
 use std::error::Error;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +17,11 @@ use pen_daemon::signals::{Event, Signals};
 use penlogd::embedded::{Collecting, Embedded};
 use tracing::{error, info, warn};
 
+use self::reloader::Reloader;
+
 use crate::balancer::{Balancer, Bound};
 use crate::cli::Args;
-use crate::command::apply::Deed;
+use crate::command::apply::{Deed, World as _};
 use crate::config::{Collect, Config};
 use crate::control::port::ControlPort;
 use crate::control::{Balancer as _, Here, Operator};
@@ -27,12 +31,15 @@ use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::running::Running;
 use crate::setup::{Setup, SetupError, Starter};
 use crate::status::http::StatusPort;
+use crate::tls::keeper::Keeper;
 
+/// How often it is looked whether all threads are well.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
 /// How often it is looked whether the last connection has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// What was typed, and what that means now. HUP makes a new one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     args: Args,
     here: Here,
@@ -47,15 +54,31 @@ impl Plan {
     /// Each mistake in a line of its own.
     pub fn new(args: &Args) -> Result<Self, SetupError> {
         let folder = std::env::current_dir().unwrap_or_else(|_| "/".into());
-        let here = Here { folder };
+        let jail = args.jail.as_ref().map(|jail| folder.join(jail));
+        let here = Here { folder, jail };
         let starter = if getuid().is_root() { Starter::Root } else { Starter::Other };
         let setup = Self::setup(args, starter, &here)?;
         Ok(Self { args: args.clone(), here, starter, setup })
     }
 
     fn setup(args: &Args, starter: Starter, here: &Here) -> Result<Setup, SetupError> {
-        let setup = Setup::new(args, starter, here, &|path: &Path| files::read_short(path))?;
+        // Files that others include begin where pen was started, too.
+        let open = |path: &Path| files::read_short(&here.absolute(path));
+        let setup = Setup::new(args, starter, here, &open)?;
         Ok(setup)
+    }
+
+    /// What is wrong with the files that the configuration names.
+    ///
+    /// # Errors
+    /// Each of them in a line of its own.
+    pub fn check(&self) -> Result<(), SetupError> {
+        let keeper = Keeper::new(&self.setup.config.settings.tls);
+        let wrong = match keeper {
+            Ok(keeper) => keeper.troubles().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            Err(error) => vec![error.to_string()],
+        };
+        if wrong.is_empty() { Ok(()) } else { Err(SetupError::from_lines(wrong)) }
     }
 
     /// Each setting that is in force, and where it came from.
@@ -66,7 +89,10 @@ impl Plan {
 
     /// The same arguments, and the files as they are by now.
     fn again(&self) -> Result<Config, SetupError> {
-        Ok(Self::setup(&self.args, self.starter, &self.here)?.config)
+        let here = self.here.settled();
+        let inside = |file: &PathBuf| here.inside(&self.here.absolute(file));
+        let args = Args { file: self.args.file.as_ref().map(inside), ..self.args.clone() };
+        Ok(Self::setup(&args, self.starter, &here)?.config)
     }
 }
 
@@ -88,6 +114,10 @@ pub fn run(plan: &Plan) -> Result<ExitCode, Box<dyn Error>> {
             .map_err(|source| Failed::new(format!("open the control port at {endpoint}"), source))
     });
     let control = control.transpose()?;
+    if let (Some(control), Some((user, group))) = (&control, config.process.ids()?) {
+        let error = |source| Failed::new(format!("give {} to the user", control.addr()), source);
+        control.give_to(user, group).map_err(error)?;
+    }
     let status = config.status.map(|addr| {
         StatusPort::bind(addr)
             .map_err(|source| Failed::new(format!("show the status at {addr}"), source))
@@ -149,8 +179,8 @@ fn serve(
                 handle.blacklist(ServerId::Slot(slot), time);
             }
         }
-        let operator =
-            Arc::new(Operator::new(config.clone(), Box::new(handle), Box::new(plan.here.clone())));
+        let here = Box::new(plan.here.settled());
+        let operator = Arc::new(Operator::new(config.clone(), Box::new(handle), here));
         if let Some(status) = status {
             let addr = status.addr()?;
             status.serve(operator.clone())?;
@@ -164,19 +194,38 @@ fn serve(
             None => None,
         };
         settled.ready(Stdout::Close)?;
-        let all = All { plan, balancer: &balancer, operator: &operator, collecting: &collecting };
-        all.obey(&mut signals).await;
-        all.drain(&mut signals).await;
+        let reloader = Reloader::new(plan, &operator, settled.notify());
+        let all =
+            All { reloader, balancer: &balancer, operator: &operator, collecting: &collecting };
+        let end = all.obey(&mut signals).await;
+        settled.notify().stopping();
+        match end {
+            End::Asked => all.drain(&mut signals).await,
+            End::Fallen => balancer.stop(Duration::ZERO),
+        }
         balancer.join();
         // It has the last records by now.
         collecting.map_or(Ok(()), Collecting::stop)?;
-        Ok(ExitCode::SUCCESS)
+        Ok(match end {
+            End::Asked => ExitCode::SUCCESS,
+            End::Fallen => ExitCode::FAILURE,
+        })
     })
+}
+
+/// Why it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// A signal, or `exit`.
+    Asked,
+    /// A thread has ended by a fault of this program. Whoever looks after us starts us anew; to go on with
+    /// half of the workers would be worse.
+    Fallen,
 }
 
 /// All that signals are about.
 struct All<'a> {
-    plan: &'a Plan,
+    reloader: Reloader,
     balancer: &'a Balancer,
     operator: &'a Operator,
     collecting: &'a Option<Collecting>,
@@ -184,17 +233,24 @@ struct All<'a> {
 
 impl All<'_> {
     /// Does what signals ask for, until one asks for the end.
-    async fn obey(&self, signals: &mut Signals) {
+    async fn obey(&self, signals: &mut Signals) -> End {
         loop {
-            match signals.next().await {
-                Event::Stop => return,
+            let event = tokio::select! {
+                event = signals.next() => event,
+                () = tokio::time::sleep(LOOK_AFTER) => {
+                    if self.balancer.has_fallen() {
+                        error!("a thread has ended before its time: stopping");
+                        return End::Fallen;
+                    }
+                    continue;
+                }
+            };
+            match event {
+                Event::Stop => return End::Asked,
                 Event::Report => self.report(),
                 Event::Reopen => {
                     self.reopen();
-                    // Without a file there is nothing new to learn, and what penctl changed stays.
-                    if self.plan.args.file.is_some() {
-                        reload(self.plan, self.operator);
-                    }
+                    self.reloader.reload();
                 }
             }
         }
@@ -202,6 +258,7 @@ impl All<'_> {
 
     fn reopen(&self) {
         self.balancer.log().reopen();
+        self.balancer.shared().keeper().reload();
         self.tell(Event::Reopen);
     }
 
@@ -235,24 +292,6 @@ impl All<'_> {
                 () = tokio::time::sleep(LOOK) => {}
             }
         }
-    }
-}
-
-/// Reads the files again; what is wrong there leaves everything as it is.
-fn reload(plan: &Plan, operator: &Operator) {
-    let new = match plan.again() {
-        Ok(new) => new,
-        Err(error) => {
-            error.lines().iter().for_each(|line| error!("{line}"));
-            error!("the configuration stays as it is");
-            return;
-        }
-    };
-    match operator.reload(new) {
-        Ok(diff) => {
-            diff.to_string().lines().for_each(|line| info!("{line}"));
-        }
-        Err(error) => error!("{error}; the configuration stays as it is"),
     }
 }
 

@@ -1,0 +1,125 @@
+//! Who may vouch for clients and for servers.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+
+use super::certificate::certificates;
+use super::files::Files;
+use super::{TlsError, provider};
+use crate::config::{ClientCertificates, TlsSettings};
+
+/// Who looks at the certificates of clients; `None` if they are not asked.
+pub(super) fn of_clients(
+    settings: &TlsSettings,
+    files: &Files,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
+    if settings.clients == ClientCertificates::None {
+        return Ok(None);
+    }
+    let (file, folder) = (settings.ca_file.as_deref(), settings.ca_dir.as_deref());
+    let roots = roots(file, folder, files)?;
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+    if settings.clients == ClientCertificates::Optional {
+        builder = builder.allow_unauthenticated();
+    }
+    let path = file.or(folder).unwrap_or_else(|| Path::new(SYSTEM));
+    builder.build().map(Some).map_err(|error| TlsError::new(path, error))
+}
+
+/// Who looks at the certificates of servers.
+pub(super) fn of_servers(
+    file: Option<&Path>,
+    files: &Files,
+) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    let roots = roots(file, None, files)?;
+    let builder = WebPkiServerVerifier::builder_with_provider(roots, provider());
+    let path = file.unwrap_or_else(|| Path::new(SYSTEM));
+    builder.build().map(|it| it as _).map_err(|error| TlsError::new(path, error))
+}
+
+/// What is said of authorities that are not in a file of the user's.
+const SYSTEM: &str = "the authorities of the system";
+
+/// Those in the file and in the folder; if neither is given, those of the system.
+fn roots(
+    file: Option<&Path>,
+    folder: Option<&Path>,
+    files: &Files,
+) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    if let Some(file) = file {
+        let found = certificates(file, &files.read(file)?)?;
+        for certificate in found {
+            roots.add(certificate).map_err(|error| TlsError::new(file, error))?;
+        }
+    }
+    if let Some(folder) = folder {
+        for path in files.list(folder)?.iter().filter(|path| path.is_file()) {
+            // There may be something else in it: lists of what was revoked, a file that explains.
+            let found = files.read(path).and_then(|text| certificates(path, &text));
+            roots.add_parsable_certificates(found.unwrap_or_default());
+        }
+    }
+    let place = match (file, folder) {
+        (None, None) => {
+            let found = rustls_native_certs::load_native_certs();
+            roots.add_parsable_certificates(found.certs);
+            Path::new(SYSTEM)
+        }
+        (file, folder) => file.or(folder).unwrap_or_else(|| Path::new(SYSTEM)),
+    };
+    // There is hardly one of a kind in a folder of links by hash: each has its file as well.
+    roots.roots.sort_by(|a, b| a.subject.as_ref().cmp(b.subject.as_ref()));
+    roots.roots.dedup();
+    if roots.is_empty() {
+        return Err(TlsError::new(place, "expected certificates of authorities, found none"));
+    }
+    Ok(Arc::new(roots))
+}
+
+/// Believes every server. Its signatures are looked at all the same.
+#[derive(Debug)]
+pub(super) struct Believer(pub(super) Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Believer {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

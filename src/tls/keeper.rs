@@ -1,0 +1,377 @@
+//! What of TLS is in force. Files are read at the start, when settings change, on HUP, and when it is
+//! noticed that they have changed. If that fails, what was in force stays.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::ring::Ticketer;
+use rustls::pki_types::ServerName;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+use tracing::{error, info, warn};
+
+use super::certificate::{Places, load};
+use super::files::{Files, Marks};
+use super::names::{Chooser, Names};
+use super::{Tls, TlsError, TowardsServers, Trouble, authorities, provider, validity};
+use crate::config::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};
+
+/// How long the files are left alone if nobody wants them looked at.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Keeps what is in force.
+#[derive(Debug)]
+pub struct Keeper {
+    state: Mutex<State>,
+    /// Rings the thread that looks at the files, once it runs.
+    bell: Mutex<Option<Sender<Wake>>>,
+}
+
+#[derive(Debug)]
+struct State {
+    loaded: Arc<Loaded>,
+    /// The files as they were when they were looked at last.
+    seen: Marks,
+    /// What was wrong when they were read last, and the files as they were then.
+    error: Option<(String, Marks)>,
+}
+
+impl State {
+    fn new(loaded: Loaded) -> Self {
+        Self { seen: loaded.marks.clone(), loaded: Arc::new(loaded), error: None }
+    }
+}
+
+/// What was read, and not put into force yet.
+#[derive(Debug)]
+pub struct Loaded {
+    settings: TlsSettings,
+    tls: Arc<Tls>,
+    names: Names,
+    marks: Marks,
+    tickets: Option<Tickets>,
+    troubles: Vec<Trouble>,
+    /// The certificate that expires first, and when.
+    expires: Option<(PathBuf, SystemTime)>,
+    when: Instant,
+}
+
+/// What makes it possible to go on where an earlier connection ended.
+#[derive(Clone)]
+struct Tickets(Arc<dyn ProducesTickets>);
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tickets")
+    }
+}
+
+/// Why the thread wakes up.
+#[derive(Clone, Copy, Debug)]
+enum Wake {
+    /// It is to read all files again.
+    Load,
+    /// How often it looks may have changed.
+    Rethink,
+}
+
+/// How it is, for the status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Clients are spoken to in TLS.
+    pub clients: bool,
+    /// Servers are.
+    pub servers: bool,
+    /// Certificates, that for all included.
+    pub certificates: usize,
+    /// The one that expires first, and when.
+    pub expires: Option<(PathBuf, SystemTime)>,
+    /// How long ago the files were read.
+    pub age: Duration,
+    /// What is wrong with them now.
+    pub trouble: Option<String>,
+}
+
+impl Keeper {
+    /// Reads all that these settings name.
+    ///
+    /// # Errors
+    /// Names the file, and what was expected there.
+    pub fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
+        let state = State::new(Loaded::read(settings, None)?);
+        Ok(Self { state: Mutex::new(state), bell: Mutex::new(None) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // It is replaced as a whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn tls(&self) -> Arc<Tls> {
+        self.state().loaded.tls.clone()
+    }
+
+    /// What is wrong with single files, and does not keep others from working.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<Trouble> {
+        self.state().loaded.troubles.clone()
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let state = self.state();
+        let loaded = &state.loaded;
+        let trouble = loaded.troubles.first().map(ToString::to_string);
+        Health {
+            clients: loaded.tls.clients.is_some(),
+            servers: loaded.tls.servers.is_some(),
+            certificates: loaded.names.len() + usize::from(loaded.tls.clients.is_some()),
+            expires: loaded.expires.clone(),
+            age: loaded.when.elapsed(),
+            trouble: state.error.as_ref().map(|(error, _)| error.clone()).or(trouble),
+        }
+    }
+
+    /// Reads what other settings name; `None` if they are no others.
+    ///
+    /// # Errors
+    /// Names the file, and what was expected there.
+    pub fn prepare(&self, settings: &TlsSettings) -> Result<Option<Loaded>, TlsError> {
+        // Nobody waits while files are read.
+        let loaded = self.state().loaded.clone();
+        if loaded.settings == *settings {
+            return Ok(None);
+        }
+        Loaded::read(settings, Some(&loaded)).map(Some)
+    }
+
+    /// Puts into force what was read.
+    pub fn put(&self, loaded: Loaded) {
+        loaded.troubles.iter().for_each(|trouble| warn!("{trouble}"));
+        *self.state() = State::new(loaded);
+        self.ring(Wake::Rethink);
+    }
+
+    /// Reads all files again, before long.
+    pub fn reload(&self) {
+        self.ring(Wake::Load);
+    }
+
+    fn ring(&self, wake: Wake) {
+        let bell = self.bell.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever does not listen any more is about to stop.
+        bell.as_ref().map(|bell| bell.send(wake)).transpose().unwrap_or_default();
+    }
+
+    /// Whether the files have changed, and not only a moment ago: a certificate and its key are hardly
+    /// ever written at the same time.
+    fn have_settled(&self) -> bool {
+        let loaded = self.state().loaded.clone();
+        let now = loaded.marks.again();
+        let mut state = self.state();
+        let failed = state.error.as_ref().map(|(_, marks)| marks);
+        let settled = now == state.seen && now != loaded.marks && Some(&now) != failed;
+        state.seen = now;
+        settled
+    }
+
+    /// Reads all files again; whether there is something new.
+    fn load(&self) -> bool {
+        let before = self.state().loaded.clone();
+        if before.settings == TlsSettings::default() {
+            return false;
+        }
+        let marks = before.marks.again();
+        let read = Loaded::read(&before.settings, Some(&before));
+        let mut state = self.state();
+        if !Arc::ptr_eq(&state.loaded, &before) {
+            // Other settings came in between, and with them other files.
+            return false;
+        }
+        match read {
+            Ok(loaded) => {
+                loaded.troubles.iter().for_each(|trouble| warn!("{trouble}"));
+                info!("certificates were read again");
+                *state = State::new(loaded);
+                true
+            }
+            Err(error) => {
+                error!("{error}; the certificates that were read before stay in use");
+                state.error = Some((error.to_string(), marks));
+                false
+            }
+        }
+    }
+
+    /// Starts a thread that reads files again when they have changed or it is told to, and then calls
+    /// `tell`. It ends when the keeper is told to [`stop`](Self::stop).
+    ///
+    /// # Errors
+    /// There are no threads to be had.
+    pub fn watch(self: &Arc<Self>, tell: impl Fn() + Send + 'static) -> io::Result<()> {
+        let (bell, wakes) = channel();
+        *self.bell.lock().unwrap_or_else(PoisonError::into_inner) = Some(bell);
+        let keeper = self.clone();
+        let look = move || {
+            loop {
+                let wait = keeper.state().loaded.settings.look.unwrap_or(FOR_EVER);
+                let is_due = match wakes.recv_timeout(wait) {
+                    Ok(Wake::Load) => true,
+                    Ok(Wake::Rethink) => false,
+                    Err(RecvTimeoutError::Timeout) => keeper.have_settled(),
+                    Err(RecvTimeoutError::Disconnected) => return,
+                };
+                if is_due && keeper.load() {
+                    tell();
+                }
+            }
+        };
+        thread::Builder::new().name("certificates".into()).spawn(look).map(drop)
+    }
+
+    /// Looks at no files any more.
+    pub fn stop(&self) {
+        drop(self.bell.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+impl Loaded {
+    fn read(settings: &TlsSettings, before: Option<&Self>) -> Result<Self, TlsError> {
+        let files = Files::default();
+        let mut troubles = Vec::new();
+        let mut loaded = Self {
+            settings: settings.clone(),
+            tls: Arc::default(),
+            names: Names::default(),
+            marks: Marks::default(),
+            tickets: None,
+            troubles: Vec::new(),
+            expires: None,
+            when: Instant::now(),
+        };
+        let clients = match &settings.certificate {
+            Some(certificate) => {
+                let places = Places {
+                    certificate,
+                    key: settings.key.as_deref(),
+                    authorities: None,
+                    staple: settings.staple.as_deref(),
+                };
+                let default = load(&places, &files, &mut troubles)?;
+                if let Some(folder) = &settings.names {
+                    let before = before.map(|before| (&before.names, &before.marks));
+                    loaded.names = Names::load(folder, before, &files, &mut troubles)?;
+                }
+                let own = (certificate.clone(), &default);
+                loaded.expires = expires(own, settings.names.as_deref(), &loaded.names);
+                let chooser = Arc::new(Chooser { default, names: loaded.names.clone() });
+                let tickets = tickets(settings, before);
+                loaded.tickets.clone_from(&tickets);
+                Some(Arc::new(towards_clients(settings, chooser, tickets, &files)?))
+            }
+            None => None,
+        };
+        let servers = towards_servers(settings, &files)?;
+        loaded.tls = Arc::new(Tls { clients, servers });
+        loaded.marks = files.into_marks();
+        loaded.troubles = troubles;
+        Ok(loaded)
+    }
+}
+
+/// The certificate that expires first, and when.
+fn expires(
+    (path, certificate): (PathBuf, &Arc<CertifiedKey>),
+    folder: Option<&Path>,
+    names: &Names,
+) -> Option<(PathBuf, SystemTime)> {
+    let end = |certificate: &CertifiedKey| validity::end(certificate.cert.first()?);
+    let own = end(certificate).map(|end| (path, end));
+    let others = names.iter().filter_map(|(name, certificate)| {
+        Some((folder?.join(format!("{name}.crt")), end(certificate)?))
+    });
+    own.into_iter().chain(others).min_by_key(|(_, end)| *end)
+}
+
+/// Clients that come back after certificates were renewed need no new handshake. With certificates of
+/// their own they do: whoever vouched for them may not any more.
+fn tickets(settings: &TlsSettings, before: Option<&Loaded>) -> Option<Tickets> {
+    let known = before.and_then(|before| before.tickets.clone());
+    match known.filter(|_| settings.clients == ClientCertificates::None) {
+        Some(known) => Some(known),
+        // Without randomness there are none, and everybody shakes hands.
+        None => Ticketer::new().ok().map(Tickets),
+    }
+}
+
+static VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
+
+fn versions(oldest: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+    match oldest {
+        TlsVersion::V1_2 => &VERSIONS,
+        TlsVersion::V1_3 => &VERSIONS[..1],
+    }
+}
+
+fn towards_clients(
+    settings: &TlsSettings,
+    chooser: Arc<Chooser>,
+    tickets: Option<Tickets>,
+    files: &Files,
+) -> Result<ServerConfig, TlsError> {
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions(settings.oldest))
+        .expect("there are ciphers for each version");
+    let builder = match authorities::of_clients(settings, files)? {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(chooser);
+    config.alpn_protocols = settings.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    // What clients bring along serves all workers, and nothing is kept here.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    if let Some(Tickets(tickets)) = tickets {
+        config.ticketer = tickets;
+    }
+    Ok(config)
+}
+
+fn towards_servers(
+    settings: &TlsSettings,
+    files: &Files,
+) -> Result<Option<TowardsServers>, TlsError> {
+    let verifier: Arc<dyn ServerCertVerifier> = match settings.servers {
+        ServerTls::Off => return Ok(None),
+        ServerTls::Verified => authorities::of_servers(settings.servers_ca.as_deref(), files)?,
+        ServerTls::Unverified => Arc::new(authorities::Believer(provider())),
+    };
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions(settings.oldest))
+        .expect("there are ciphers for each version")
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    config.resumption = Resumption::in_memory_sessions(256);
+    let with = |protocol: &String| {
+        let mut config = config.clone();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        (protocol.as_bytes().to_vec(), Arc::new(config))
+    };
+    let by_protocol = settings.alpn.iter().map(with).collect();
+    let name = settings.servers_name.clone();
+    // It was looked at when it was typed.
+    let name = name.and_then(|name| ServerName::try_from(name).ok());
+    Ok(Some(TowardsServers { config: Arc::new(config), by_protocol, name }))
+}

@@ -1,0 +1,263 @@
+//! Who gets in, and what becomes of who does not.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use pen::config::{ClientCertificates, ForwardedFor, Mode, ServerTls, Settings, TlsVersion};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
+
+use super::support::{End, NAME, Town};
+use crate::support::{Listener, Site, over, until};
+
+/// A site in TLS over one plain server, and that server.
+fn site(town: &Town, change: impl FnOnce(&mut Settings)) -> (Site, Listener) {
+    let listener = Listener::tcp();
+    let mut settings = over(&[&listener.endpoint()]);
+    town.serve(&mut settings);
+    change(&mut settings);
+    (Site::start(settings), listener)
+}
+
+/// Whether a client gets through to the server.
+fn gets_through(site: &Site, listener: &Listener, config: Arc<ClientConfig>) -> bool {
+    let counters = &site.balancer().shared().counters;
+    // In TLS 1.3 a client learns only afterwards that it was refused.
+    let client = End::asking(config, NAME, site.connect());
+    until("it is in or out", || {
+        counters.handshakes.load(Relaxed) + counters.failed_handshakes.load(Relaxed) > 0
+    });
+    if counters.failed_handshakes.load(Relaxed) > 0 {
+        return client.is_ok_and(|mut client| client.rest().is_ok());
+    }
+    let mut client = client.expect("it is in");
+    client.write_all(b"question");
+    let mut server = listener.accept();
+    assert_eq!(server.bytes(8), b"question");
+    server.write_all(b"answer").expect("it is open");
+    client.bytes(6) == b"answer"
+}
+
+#[test]
+fn nobody_is_connected_to_for_a_client_that_says_nothing() {
+    let town = Town::new("silent");
+    let (site, listener) =
+        site(&town, |settings| settings.timeouts.first_byte = Some(Duration::from_millis(80)));
+    let mut silent: Vec<_> = (0..5).map(|_| site.connect()).collect();
+    for stream in &mut silent {
+        assert_eq!(stream.rest().unwrap(), b"", "it is closed when its time is over");
+    }
+    site.wait_until_empty();
+    let counters = &site.balancer().shared().counters;
+    assert_eq!(counters.failed_handshakes.load(Relaxed), 5);
+    // Who is in time is the first that the server hears of.
+    let mut client = End::client(town.client(), site.connect());
+    client.write_all(b"question");
+    assert_eq!(listener.accept().bytes(8), b"question");
+    assert_eq!(counters.handshakes.load(Relaxed), 1);
+}
+
+#[test]
+fn more_silent_clients_than_may_be_pending_keep_nobody_out() {
+    let town = Town::new("many-silent");
+    let few = std::num::NonZeroUsize::new(3).unwrap();
+    let (site, listener) = site(&town, |settings| settings.limits.pending = few);
+    let silent: Vec<_> = (0..20).map(|_| site.connect()).collect();
+    let mut client = End::client(town.client(), site.connect());
+    client.write_all(b"question");
+    assert_eq!(listener.accept().bytes(8), b"question");
+    drop((silent, client));
+    site.wait_until_empty();
+}
+
+#[test]
+fn who_speaks_no_tls_is_told_and_counted() {
+    let town = Town::new("no-tls");
+    let (site, _listener) = site(&town, |_| {});
+    for words in
+        [&b"GET / HTTP/1.1\r\nHost: pen.test\r\n\r\n"[..], b"\x16\x03\x01\x00\x05hello", b"x"]
+    {
+        let mut client = site.connect();
+        client.write_all(words).unwrap();
+        client.finish();
+        let said = client.rest().unwrap();
+        // An alert of TLS, if there was anything to complain of.
+        assert!(said.is_empty() || said[0] == 0x15, "{said:?}");
+        site.wait_until_empty();
+    }
+    assert_eq!(site.balancer().shared().counters.failed_handshakes.load(Relaxed), 3);
+}
+
+#[test]
+fn clients_need_a_certificate_only_where_that_is_said() {
+    let town = Town::new("clients");
+    town.certify("visitor", "visitor.test");
+    let stranger = Town::new("strangers");
+    stranger.certify("visitor", "visitor.test");
+    let mixed = || {
+        // Trusts the town, and shows what another authority has signed.
+        std::fs::copy(stranger.path("visitor.crt"), town.path("stranger.crt")).unwrap();
+        std::fs::copy(stranger.path("visitor.key"), town.path("stranger.key")).unwrap();
+        town.client_with("stranger")
+    };
+    for (clients, without, with, strange) in [
+        (ClientCertificates::None, true, true, true),
+        (ClientCertificates::Optional, true, true, false),
+        (ClientCertificates::Required, false, true, false),
+    ] {
+        for (config, expected, who) in [
+            (town.client(), without, "without"),
+            (town.client_with("visitor"), with, "with"),
+            (mixed(), strange, "strange"),
+        ] {
+            let (site, listener) = site(&town, |settings| {
+                settings.tls.clients = clients;
+                settings.tls.ca_file = Some(town.path("ca.pem"));
+            });
+            assert_eq!(gets_through(&site, &listener, config), expected, "{clients:?}, {who}");
+        }
+    }
+}
+
+#[test]
+fn old_versions_are_refused_where_that_is_said() {
+    let town = Town::new("versions");
+    for (oldest, versions, expected) in [
+        (TlsVersion::V1_2, &[&TLS12][..], Some(ProtocolVersion::TLSv1_2)),
+        (TlsVersion::V1_2, &[&TLS13, &TLS12][..], Some(ProtocolVersion::TLSv1_3)),
+        (TlsVersion::V1_3, &[&TLS12][..], None),
+        (TlsVersion::V1_3, &[&TLS13][..], Some(ProtocolVersion::TLSv1_3)),
+    ] {
+        let (site, _listener) = site(&town, |settings| settings.tls.oldest = oldest);
+        let client = End::asking(town.client_speaking(versions), NAME, site.connect());
+        let spoken = client.ok().and_then(|client| client.tls().protocol_version());
+        assert_eq!(spoken, expected, "{oldest:?} {versions:?}");
+    }
+}
+
+#[test]
+fn the_protocol_that_is_agreed_on_is_that_of_the_server_too() {
+    let town = Town::new("alpn");
+    let listener = Listener::tcp();
+    let mut settings = over(&[&listener.endpoint()]);
+    town.serve(&mut settings);
+    town.trust(&mut settings, ServerTls::Verified);
+    settings.tls.alpn = vec!["h2".to_owned(), "http/1.1".to_owned()];
+    let site = Site::start(settings);
+    let mut at_server = ServerConfig::clone(&town.server());
+    at_server.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
+    let at_server = Arc::new(at_server);
+    for (offered, agreed) in [
+        (&["http/1.1"][..], Some(&b"http/1.1"[..])),
+        (&["http/1.1", "h2"][..], Some(b"h2")),
+        (&[][..], None),
+    ] {
+        let mut config = ClientConfig::clone(&town.client());
+        config.alpn_protocols = offered.iter().map(|it| it.as_bytes().to_vec()).collect();
+        let client = End::client(Arc::new(config), site.connect());
+        let server = End::server(at_server.clone(), listener.accept());
+        assert_eq!(client.tls().alpn_protocol(), agreed, "{offered:?}");
+        assert_eq!(server.tls().alpn_protocol(), agreed, "{offered:?}");
+    }
+    let mut config = ClientConfig::clone(&town.client());
+    config.alpn_protocols = vec![b"smtp".to_vec()];
+    assert!(End::asking(Arc::new(config), NAME, site.connect()).is_err());
+}
+
+#[test]
+fn http_mode_tells_servers_that_the_client_came_in_tls() {
+    let town = Town::new("scheme");
+    let (site, listener) = site(&town, |settings| settings.http = Some(ForwardedFor::Replace));
+    let mut client = End::client(town.client(), site.connect());
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: http\r\n\r\n");
+    client.finish();
+    let asked = String::from_utf8(listener.accept().rest().unwrap()).unwrap();
+    assert!(asked.contains("X-Forwarded-For: 127.0.0.1\r\n"), "{asked}");
+    assert!(asked.contains("X-Forwarded-Proto: https\r\n"), "{asked}");
+    assert_eq!(asked.matches("Proto").count(), 1, "{asked}");
+}
+
+#[test]
+fn a_client_that_comes_back_needs_no_whole_handshake() {
+    let town = Town::new("back");
+    let (site, listener) = site(&town, |_| {});
+    let config = town.client();
+    let kinds: Vec<_> = (0..3)
+        .map(|_| {
+            let mut client = End::client(config.clone(), site.connect());
+            let mut server = listener.accept();
+            // The tickets come with the first bytes.
+            server.write_all(b"answer").unwrap();
+            assert_eq!(client.bytes(6), b"answer");
+            client.tls().handshake_kind()
+        })
+        .collect();
+    let (full, resumed) = (rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed);
+    assert_eq!(kinds, [Some(full), Some(resumed), Some(resumed)]);
+}
+
+#[test]
+fn a_server_has_to_prove_its_name_and_the_next_one_is_tried_if_it_cannot() {
+    let town = Town::new("servers");
+    town.certify("other", "other.test");
+    let stranger = Town::new("foreign");
+    for (servers, first, reached) in [
+        (ServerTls::Verified, town.server(), 0),
+        (ServerTls::Verified, town.server_with("other"), 1),
+        (ServerTls::Verified, stranger.server(), 1),
+        (ServerTls::Unverified, stranger.server(), 0),
+    ] {
+        let listeners = [Listener::tcp(), Listener::tcp()];
+        let mut settings = one_after_the_other(&listeners);
+        town.trust(&mut settings, servers);
+        let site = Site::start(settings);
+        let mut client = site.connect();
+        client.write_all(b"question").unwrap();
+        if reached == 1 {
+            assert!(gave_up(End::serving(first, listeners[0].accept())));
+        } else {
+            let mut server = End::server(first, listeners[0].accept());
+            assert_eq!(server.bytes(8), b"question");
+            continue;
+        }
+        // The client notices nothing.
+        let mut server = End::server(town.server(), listeners[1].accept());
+        assert_eq!(server.bytes(8), b"question");
+        server.write_all(b"answer");
+        assert_eq!(client.bytes(6), b"answer");
+        assert_eq!(site.balancer().shared().counters.failovers.load(Relaxed), 1);
+    }
+}
+
+#[test]
+fn a_server_that_does_not_speak_tls_is_given_up_in_time() {
+    let town = Town::new("deaf");
+    let listeners = [Listener::tcp(), Listener::tcp()];
+    let mut settings = one_after_the_other(&listeners);
+    town.trust(&mut settings, ServerTls::Verified);
+    settings.timeouts.connect = Duration::from_millis(100);
+    let site = Site::start(settings);
+    let mut client = site.connect();
+    client.write_all(b"question").unwrap();
+    // It accepts, and says nothing.
+    let _deaf = listeners[0].accept();
+    let mut server = End::server(town.server(), listeners[1].accept());
+    assert_eq!(server.bytes(8), b"question");
+}
+
+/// The second one gets those that the first one cannot have.
+fn one_after_the_other(listeners: &[Listener; 2]) -> Settings {
+    let [a, b] = listeners.each_ref().map(Listener::endpoint);
+    let mut settings = over(&[&a, &b]);
+    settings.modes.set(Mode::Prio, true);
+    settings.servers[1].iter_mut().for_each(|server| server.prio = 1);
+    settings
+}
+
+/// Whether the client gave up, as the server sees it. In TLS 1.3 a server is done before it knows what
+/// the client thinks of its certificate.
+fn gave_up(handshake: std::io::Result<End>) -> bool {
+    handshake.is_err() || handshake.is_ok_and(|mut end| end.rest().is_err())
+}
