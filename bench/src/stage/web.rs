@@ -45,6 +45,8 @@ pub struct WebPlan {
     pub outputs: Vec<Output>,
     /// Whether the server ends TLS.
     pub tls: bool,
+    /// Where it listens instead: several may share an address and differ by their ports.
+    pub addr: Option<SocketAddr>,
 }
 
 /// A running web server.
@@ -63,7 +65,7 @@ impl Web {
     /// When it is not installed or does not start.
     pub fn start(folder: &Path, plan: &WebPlan) -> Result<Self, Failure> {
         let ip = Ipv4Addr::new(127, 0, 1, plan.number);
-        let addr = free_port(ip)?;
+        let addr = plan.addr.map_or_else(|| free_port(ip), Ok)?;
         let folder = folder.join(format!("web{}", plan.number));
         write_pages(&folder, plan.number)?;
         if plan.tls {
@@ -283,6 +285,7 @@ User www-data
 Group www-data
 </IfModule>
 ErrorLog {folder}/error.log
+Timeout 2
 ServerLimit 1
 StartServers 1
 ThreadsPerChild 64

@@ -27,7 +27,7 @@ pub(crate) fn distinct_visits(count: usize) -> Vec<Visit> {
 
 /// The web server with a number.
 pub(crate) fn web(kind: Kind, number: u8, outputs: Vec<Output>) -> WebPlan {
-    WebPlan { kind, number, outputs, tls: false }
+    WebPlan { kind, number, outputs, tls: false, addr: None }
 }
 
 /// A collector, a site that reports to it, and what became of it.

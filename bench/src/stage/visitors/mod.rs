@@ -6,7 +6,7 @@
 mod odd;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,8 @@ pub enum Manner {
     /// What else HTTP has: HEAD, 304, ranges, 404, 400, 408, chunks, compression, 100 Continue, downloads that
     /// are given up, sockets.
     Odd,
+    /// All of these, a connection each.
+    All,
 }
 
 /// A connection and all that goes over it.
@@ -58,6 +60,18 @@ pub struct Round {
     /// What comes of it.
     pub then: Then,
 }
+
+/// Those that [`Manner::All`] is made of.
+const MANNERS: [Manner; 8] = [
+    Manner::Single,
+    Manner::SamePage,
+    Manner::KeepAlive,
+    Manner::Slow,
+    Manner::Post,
+    Manner::Pipelined,
+    Manner::LongUrls,
+    Manner::Odd,
+];
 
 /// What comes of what was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,7 +109,9 @@ pub fn draw(manner: Manner, requests: usize, seed: u64) -> Vec<Visit> {
     let clients: Vec<usize> = (0..200).map(|_| agents.draw(&mut dice)).collect();
     let mut visits = Vec::new();
     let mut drawn = 0;
+    let all = manner;
     while drawn < requests {
+        let manner = if all == Manner::All { MANNERS[dice.below(MANNERS.len())] } else { all };
         let client = dice.below(clients.len());
         let rounds = match manner {
             Manner::KeepAlive => 1 + dice.below(8),
@@ -148,6 +164,39 @@ pub fn visit(client: Ipv4Addr, pieces: &[&[u8]], requests: usize) -> Visit {
     let pieces = pieces.iter().map(|piece| piece.to_vec()).collect();
     let (pause, then) = (Duration::ZERO, Then::Answers);
     Visit { client, rounds: vec![Round { pause, pieces, requests, then }] }
+}
+
+/// The same visits by clients with IPv6 addresses: who they are is said by the PROXY protocol, as if
+/// something before the balancer had taken their connections.
+#[must_use]
+pub fn by_v6(mut visits: Vec<Visit>) -> Vec<Visit> {
+    for visit in &mut visits {
+        let old = format!("X-True-Client: {}", visit.client);
+        let [_, _, high, low] = visit.client.octets();
+        let client = Ipv6Addr::new(0x2001, 0xDB8, 0, 0, 0, 0, high.into(), low.into());
+        let new = format!("X-True-Client: {client}");
+        for piece in visit.rounds.iter_mut().flat_map(|round| &mut round.pieces) {
+            *piece = replaced(piece, old.as_bytes(), new.as_bytes());
+        }
+        let greeting = format!("PROXY TCP6 {client} ::1 4711 80\r\n");
+        if let Some(first) = visit.rounds.first_mut().and_then(|round| round.pieces.first_mut()) {
+            first.splice(..0, greeting.into_bytes());
+        }
+        visit.client = Ipv4Addr::LOCALHOST;
+    }
+    visits
+}
+
+fn replaced(text: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 64);
+    let mut from = 0;
+    for at in memchr::memmem::find_iter(text, old) {
+        out.extend_from_slice(&text[from..at]);
+        out.extend_from_slice(new);
+        from = at + old.len();
+    }
+    out.extend_from_slice(&text[from..]);
+    out
 }
 
 struct Asker {
@@ -394,6 +443,12 @@ fn skip(reader: &mut impl BufRead, len: u64) -> std::io::Result<()> {
 pub struct Dice(u64);
 
 impl Dice {
+    /// With a seed.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -402,7 +457,8 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    /// A number below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
         let wide = u128::from(self.roll()) * end as u128;
         usize::try_from(wide >> 64).expect("below a usize")
     }

@@ -46,8 +46,11 @@ pub(super) fn ask(who: &Asker, pages: &Zipf, dice: &mut Dice, pieces: &mut Vec<V
             return Then::Left;
         }
         16 => {
-            let whole = head("GET", &target(page), who, page, "");
-            pieces.push(whole[..whole.len() - 2].to_vec());
+            // Apache takes a field for whole when the next one has begun.
+            let mut begun = head("GET", &target(page), who, page, "");
+            begun.truncate(begun.len() - 2);
+            begun.extend_from_slice(b"X-And: ");
+            pieces.push(begun);
             return Then::Left;
         }
         17 | 18 => {
