@@ -1,12 +1,14 @@
-//! Where messages go: to stderr in the foreground, to the system's log otherwise, and never more
-//! than a person can read.
+//! Where messages go: to stderr in the foreground, to the system's log otherwise, never more than a
+//! person can read, and never waiting for one who does not.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
@@ -14,7 +16,11 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 
-/// Messages let through in each [`PERIOD`].
+/// The target of messages that somebody asked for, such as a balance: they are never left out for being
+/// too many.
+pub const ASKED: &str = "asked";
+
+/// Messages let through in each [`PERIOD`], and as many warnings and errors.
 const BURST: u32 = 200;
 /// See [`BURST`].
 const PERIOD: Duration = Duration::from_secs(10);
@@ -87,20 +93,27 @@ struct Messages {
 
 struct Log {
     socket: Option<UnixDatagram>,
-    limit: Limit,
+    /// Of warnings and errors, and of all else.
+    limits: [Limit; 2],
+    /// Messages that stderr had no room for.
+    unheard: u32,
     text: String,
 }
 
 impl Log {
     fn new(place: Place) -> Self {
         let socket = if place == Place::Background { connect() } else { None };
-        Self { socket, limit: Limit::new(Instant::now()), text: String::new() }
+        let limits = [(); 2].map(|()| Limit::new(Instant::now()));
+        Self { socket, limits, unheard: 0, text: String::new() }
     }
 
     fn send(&mut self, name: &str, place: Place, level: Level) {
         if place == Place::Foreground || level <= Level::WARN {
-            // A message that can't be written has nobody to be told to.
-            writeln!(io::stderr().lock(), "{name}: {}", self.text).unwrap_or_default();
+            self.unheard = self.unheard.saturating_add(u32::from(!has_room()));
+            if self.unheard == 0 {
+                // A message that can't be written has nobody to be told to.
+                writeln!(io::stderr().lock(), "{name}: {}", self.text).unwrap_or_default();
+            }
         }
         if place == Place::Foreground {
             return;
@@ -123,6 +136,13 @@ impl Log {
     }
 }
 
+/// Whether stderr takes a message at once: it may be a pipe that nobody reads.
+fn has_room() -> bool {
+    let stderr = io::stderr();
+    let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
 /// Non-blocking: a stuck system log must not stop us.
 fn connect() -> Option<UnixDatagram> {
     let socket = UnixDatagram::unbound().ok()?;
@@ -135,7 +155,17 @@ impl<S: Subscriber> Layer<S> for Messages {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let Ok(mut log) = self.log.lock() else { return };
         let log = &mut *log;
-        let verdict = log.limit.take(Instant::now());
+        let metadata = event.metadata();
+        let verdict = match metadata.target() {
+            ASKED => Verdict::Speak,
+            _ => log.limits[usize::from(*metadata.level() > Level::WARN)].take(Instant::now()),
+        };
+        if log.unheard > 0 && has_room() {
+            let unheard = std::mem::take(&mut log.unheard);
+            log.text.clear();
+            write!(log.text, "{unheard} messages found no reader").unwrap_or_default();
+            log.send(self.name, self.place, Level::WARN);
+        }
         if let Verdict::AfterSilence(left_out) = verdict {
             log.text.clear();
             write!(log.text, "{left_out} messages were left out").unwrap_or_default();
@@ -146,7 +176,7 @@ impl<S: Subscriber> Layer<S> for Messages {
         }
         log.text.clear();
         event.record(&mut Words(&mut log.text));
-        log.send(self.name, self.place, *event.metadata().level());
+        log.send(self.name, self.place, *metadata.level());
     }
 }
 

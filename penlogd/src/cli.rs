@@ -126,6 +126,13 @@ const MAPPING: usize = 160;
 /// About what a line that waits takes beside its bytes.
 const LINE: usize = 160;
 
+/// About what a server takes that is told apart from others.
+const SERVER: usize = 8 << 10;
+/// How many of them there may be.
+const SERVERS: (usize, usize) = (64, 1 << 16);
+/// Bytes that there must be for long lines of which a part has come: one is up to 1 MiB.
+const UNFINISHED: usize = 2 << 20;
+
 impl Config {
     /// What is in force when nothing is said but where the log is.
     #[must_use]
@@ -177,6 +184,8 @@ impl TryFrom<Args> for Config {
             settings: Settings {
                 engine,
                 held_bytes: memory / 8,
+                unfinished_bytes: (memory / 32).max(UNFINISHED),
+                servers: (memory / 16 / SERVER).clamp(SERVERS.0, SERVERS.1),
                 unmatched: match args.unmatched {
                     UnmatchedArg::Keep => Unmatched::Keep,
                     UnmatchedArg::Dash => Unmatched::Dash,

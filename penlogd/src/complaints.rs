@@ -1,4 +1,4 @@
-//! Complaints about what was sent to us: the first few of each cause in a minute are logged, the
+//! Remarks on what was sent to us: the first few of each cause in a minute are logged, the
 //! rest is counted, so that a flood of junk costs a bounded number of log lines.
 
 use std::fmt;
@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pen_records::time::Timestamp;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 /// Complaints of one cause that are logged in a [`PERIOD`].
 const EACH: u64 = 5;
@@ -24,13 +24,16 @@ pub(crate) enum Cause {
     Servers,
     /// A line was not understood.
     Line,
+    /// Nothing is wrong: a shipper or a balancer has begun. But anybody can say so of himself.
+    Began,
 }
 
-const CAUSES: [(Cause, &str); 4] = [
+const CAUSES: [(Cause, &str); 5] = [
     (Cause::Junk, "datagrams that could not be read"),
     (Cause::Refused, "datagrams of senders that are not allowed"),
     (Cause::Servers, "mappings or lines of too many servers"),
     (Cause::Line, "lines that were not understood"),
+    (Cause::Began, "shippers and balancers that began"),
 ];
 
 /// How often was complained.
@@ -63,6 +66,7 @@ impl Complaints {
         }
         match cause {
             Cause::Line => debug!("from {from}: {what}"),
+            Cause::Began => info!("from {from}: {what}"),
             _ => warn!("from {from}: {what}"),
         }
     }

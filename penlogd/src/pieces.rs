@@ -20,9 +20,12 @@ const LINES: usize = 256;
 const WAIT: Duration = Duration::from_secs(1);
 
 /// Lines in the making.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pieces {
     lines: HashMap<SocketAddr, Unfinished>,
+    /// Bytes of all of them, and the most there may be.
+    bytes: usize,
+    most: usize,
 }
 
 #[derive(Debug)]
@@ -32,8 +35,18 @@ struct Unfinished {
 }
 
 impl Pieces {
+    /// Holds about `most` bytes at most: a line that would be more goes out in pieces.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { lines: HashMap::new(), bytes: 0, most }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.lines.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether this is the first piece of a line: then it is taken.
@@ -42,8 +55,10 @@ impl Pieces {
         let first = datagram.len() == PIECE
             && !matches!(datagram.first(), Some(b'<'))
             && !datagram.contains(&b'\n')
-            && self.lines.len() < LINES;
+            && self.lines.len() < LINES
+            && self.bytes < self.most;
         if first {
+            self.bytes += datagram.len();
             self.lines.insert(from, Unfinished { bytes: datagram.to_vec(), since: now });
         }
         first
@@ -53,10 +68,14 @@ impl Pieces {
     pub(crate) fn add(&mut self, from: SocketAddr, datagram: &[u8]) -> Added {
         let Some(line) = self.lines.get_mut(&from) else { return Added::NoPiece };
         line.bytes.extend_from_slice(datagram);
-        if datagram.len() == PIECE && !datagram.ends_with(b"\n") && line.bytes.len() < LINE {
+        self.bytes += datagram.len();
+        let is_full = line.bytes.len() >= LINE || self.bytes >= self.most;
+        if datagram.len() == PIECE && !datagram.ends_with(b"\n") && !is_full {
             return Added::More;
         }
-        self.lines.remove(&from).map_or(Added::More, |line| Added::Whole(line.bytes))
+        let Some(Unfinished { bytes, .. }) = self.lines.remove(&from) else { return Added::More };
+        self.bytes -= bytes.len();
+        Added::Whole(bytes)
     }
 
     /// Gives back the lines whose end did not come.
@@ -64,9 +83,12 @@ impl Pieces {
         if self.lines.is_empty() {
             return Vec::new();
         }
-        self.lines
-            .extract_if(|_, line| line.since + WAIT <= now)
-            .map(|(from, line)| (from, line.bytes))
+        let overdue = self.lines.extract_if(|_, line| line.since + WAIT <= now);
+        overdue
+            .map(|(from, line)| {
+                self.bytes -= line.bytes.len();
+                (from, line.bytes)
+            })
             .collect()
     }
 

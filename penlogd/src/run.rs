@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pen_daemon::diagnostics::{self, Place};
+use pen_daemon::diagnostics::{self, ASKED, Place};
 use pen_daemon::logfile::{Buffering, LogFile};
 use pen_daemon::process::{Detached, ProcessError, Settled, Stdout};
 use pen_daemon::signals::{Event, Signals};
@@ -218,17 +218,15 @@ impl Loop {
             let due = self.next_due();
             let receive = tokio::select! {
                 biased;
-                event = orders.next() => match event {
-                    Event::Stop => return,
-                    Event::Report => {
-                        self.report();
-                        continue;
+                event = orders.next() => {
+                    match event {
+                        Event::Stop => return,
+                        Event::Report => self.report(),
+                        Event::Reopen => self.reopen(),
                     }
-                    Event::Reopen => {
-                        self.reopen();
-                        continue;
-                    }
-                },
+                    // Orders without end must not keep datagrams waiting.
+                    true
+                }
                 () = std::future::ready(()), if next != Next::Wait => true,
                 () = readable(watches), if next == Next::Wait => true,
                 () = sleep_until(due) => false,
@@ -324,10 +322,10 @@ impl Loop {
     fn report(&mut self) {
         let balance = self.balance();
         for line in balance.to_string().lines() {
-            info!("{line}");
+            info!(target: ASKED, "{line}");
         }
         if !balance.adds_up() {
-            error!("the balance does not add up: this is a fault of penlogd");
+            error!(target: ASKED, "the balance does not add up: this is a fault of penlogd");
         }
     }
 

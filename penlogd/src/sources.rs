@@ -8,8 +8,8 @@ use pen_records::addr::ServerAddr;
 use pen_records::attribution::{Attributor, ServerId};
 use pen_records::shipment::Server;
 
-/// The most servers that are told apart; all others are one.
-const SERVERS: usize = 1 << 16;
+/// The longest path that a socket can be bound to, and more.
+const PATH: usize = 255;
 
 /// A server's address, and the port it serves on where that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,6 +52,11 @@ pub(crate) struct Source {
 #[derive(Debug)]
 pub(crate) struct Sources {
     known: Known,
+    /// The most servers that are told apart by their lines, all others being one; and the most that only
+    /// mappings name, so that a flood of these does not take the place of servers that have lines.
+    most: usize,
+    /// How many of the latter there are.
+    named: usize,
     sources: Vec<Source>,
     by_key: HashMap<ServerKey, u32>,
     /// What follows from a datagram's source alone.
@@ -65,9 +70,11 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    pub(crate) fn new(known: Known) -> Self {
+    pub(crate) fn new(known: Known, most: usize) -> Self {
         Self {
             known,
+            most: most.max(1),
+            named: 0,
             sources: Vec::new(),
             by_key: HashMap::new(),
             by_sender: HashMap::new(),
@@ -98,32 +105,31 @@ impl Sources {
         addr: ServerAddr<'_>,
         engine: &mut Attributor<T>,
     ) -> Option<ServerId> {
-        let full = self.servers.len() + self.paths.len() >= SERVERS;
-        match addr {
+        let known = match addr {
             ServerAddr::Ip(ip) => {
                 if let Some((last, id)) = self.last_server
                     && last == ip
                 {
                     return Some(id);
                 }
-                let id = match self.servers.get(&ip) {
-                    Some(&id) => id,
-                    None if full => return None,
-                    None => *self.servers.entry(ip).or_insert_with(|| engine.server(addr)),
-                };
-                self.last_server = Some((ip, id));
-                Some(id)
+                let id = self.servers.get(&ip).copied();
+                self.last_server = id.map(|id| (ip, id)).or(self.last_server);
+                id
             }
-            ServerAddr::Unix(path) => match self.paths.get(path) {
-                Some(&id) => Some(id),
-                None if full => None,
-                None => {
-                    let id = engine.server(addr);
-                    self.paths.insert(path.into(), id);
-                    Some(id)
-                }
-            },
+            ServerAddr::Unix(path) => self.paths.get(path).copied(),
+        };
+        if known.is_some() || self.named >= self.most {
+            return known;
         }
+        let id = match addr {
+            ServerAddr::Ip(ip) => *self.servers.entry(ip).or_insert_with(|| engine.server(addr)),
+            ServerAddr::Unix(path) if path.len() > PATH => return None,
+            ServerAddr::Unix(path) => {
+                *self.paths.entry(path.into()).or_insert_with(|| engine.server(addr))
+            }
+        };
+        self.named += 1;
+        Some(id)
     }
 
     /// The source of lines that come from `sender` without a word on who they are of.
@@ -139,7 +145,7 @@ impl Sources {
                 let named = self.known.servers.iter().find(|(s, _)| *s == Sender::Addr(sender));
                 let key = named.map_or(ServerKey { addr: sender, port: None }, |(_, key)| *key);
                 let source = self.of_key(key, engine);
-                if self.by_sender.len() < SERVERS {
+                if self.by_sender.len() < self.most {
                     self.by_sender.insert(sender, source);
                 }
                 source
@@ -180,15 +186,12 @@ impl Sources {
         if let Some(&source) = self.by_key.get(&key) {
             return source;
         }
-        let server = if self.sources.len() < SERVERS {
-            self.server(ServerAddr::Ip(key.addr), engine)
-        } else {
-            None
-        };
-        match server {
-            Some(server) => self.add(key, server),
-            None => self.others(engine),
+        if self.sources.len() >= self.most {
+            return self.others(engine);
         }
+        let server = || engine.server(ServerAddr::Ip(key.addr));
+        let server = *self.servers.entry(key.addr).or_insert_with(server);
+        self.add(key, server)
     }
 
     /// Servers beyond the bound share one source, whose lines pass through.

@@ -19,6 +19,7 @@ pub mod attribution;
 pub mod datagram;
 pub mod mapping;
 pub mod merge;
+mod number;
 pub mod request;
 mod scan;
 pub mod shipment;

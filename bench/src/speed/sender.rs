@@ -253,8 +253,9 @@ struct Pair {
     server: u8,
 }
 
-/// A request on its connection, with what our balancer knows when it is forwarded.
+/// A request on its client's connection, with what our balancer knows when it is forwarded.
 fn packed(out: &mut Vec<u8>, pair: &Pair) {
+    let keeps = u16::try_from(pair.client).expect("there are few clients");
     let mut text = Vec::with_capacity(64);
     request(&mut text, pair);
     let client = ClientAddr::Ip(client(pair.client).parse().expect("an address"));
@@ -264,9 +265,9 @@ fn packed(out: &mut Vec<u8>, pair: &Pair) {
             kind: Kind::Request,
             client_port: Some(40_000),
             server_port: Some(80),
-            balancer: Some((Ipv4Addr::LOCALHOST, 50_000).into()),
-            connection: Some(pair.n),
-            nth: Some(1),
+            balancer: Some((Ipv4Addr::LOCALHOST, 20_000 + keeps).into()),
+            connection: Some(keeps.into()),
+            nth: Some(u32::try_from(pair.n).unwrap_or(u32::MAX)),
             request: Some(RequestText::raw(&text, Cut::Long)),
             user_agent: Some(text_hash(USER_AGENT)),
             referer: Some(text_hash(REFERER)),

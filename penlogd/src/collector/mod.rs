@@ -35,6 +35,10 @@ pub struct Settings {
     pub engine: EngineSettings,
     /// Bytes of lines that may wait; beyond it the oldest are decided early.
     pub held_bytes: usize,
+    /// Bytes of long lines of which a part has come, of our shippers and as many of others'.
+    pub unfinished_bytes: usize,
+    /// Servers told apart by their lines, and as many that only mappings name.
+    pub servers: usize,
     /// What is written for a line that no mapping explains.
     pub unmatched: Unmatched,
     /// What is written where the client is only likely.
@@ -117,11 +121,11 @@ impl Collector {
         Self {
             engine: Attributor::new(settings.engine),
             arena: Arena::default(),
-            sources: Sources::new(settings.known.clone()),
-            senders: Senders::new(Limits::default()),
+            sources: Sources::new(settings.known.clone(), settings.servers),
+            senders: Senders::new(Limits { bytes: settings.unfinished_bytes, ..Limits::default() }),
             origins: Origins::new(),
             balancers: Balancers::default(),
-            pieces: Pieces::default(),
+            pieces: Pieces::new(settings.unfinished_bytes),
             complaints: Complaints::default(),
             received: Received::default(),
             queue: Queue::default(),
@@ -242,7 +246,8 @@ impl Collector {
         let before = self.origins.len();
         let Some(dating) = self.origins.receive(packet, now) else { return };
         if self.origins.len() > before {
-            tracing::info!("a balancer at {from}, records {} on", packet.first);
+            let what = format_args!("a balancer, from its record {} on", packet.first);
+            self.complaints.about(Cause::Began, from, now, what);
         }
         for mapping in packet.mappings() {
             self.take(from, &mapping, dating.of(&mapping), now);
@@ -287,7 +292,9 @@ impl Collector {
             }
         });
         if arrival.first {
-            tracing::info!("a shipper at {from}, lines {} on", shipment.first_line);
+            let line = shipment.first_line;
+            let what = format_args!("a shipper, from its line {line} on");
+            self.complaints.about(Cause::Began, from, now, what);
         }
     }
 

@@ -50,7 +50,7 @@ impl Bench {
 }
 
 fn settings() -> Settings {
-    Settings { held_bytes: 1 << 20, ..Settings::default() }
+    Settings { held_bytes: 1 << 20, unfinished_bytes: 1 << 20, servers: 100, ..Settings::default() }
 }
 
 /// What comes out when all of this is sent, the log lines from the web server.
@@ -402,7 +402,8 @@ fn questions_are_answered_with_a_share_of_the_buffer() {
 fn memory_is_bounded_whatever_comes() {
     let engine =
         EngineSettings { max_mappings: 100, max_lines: 1_000, ..EngineSettings::default() };
-    let mut bench = Bench::new(Settings { engine, held_bytes: 100_000, ..Settings::default() });
+    let mut bench =
+        Bench::new(Settings { engine, held_bytes: 100_000, servers: 10_000, ..settings() });
     for number in 0..5_000 {
         let from = BALANCER.parse().unwrap();
         let mapping = format!("+ 1.1.1.1 10.0.{}.{} GET /{number}\n", number / 256, number % 256);
@@ -416,6 +417,37 @@ fn memory_is_bounded_whatever_comes() {
     let balance = bench.collector.balance();
     assert_eq!((balance.join.outstanding, balance.join.evicted), (100, 4_900));
     assert!(balance.queue.hurried > 0);
+}
+
+#[test]
+fn servers_that_only_mappings_name_do_not_take_the_place_of_those_that_have_lines() {
+    let mut bench = Bench::new(Settings { servers: 10, ..settings() });
+    for number in 0..200 {
+        bench.send(BALANCER, format!("+ 1.1.1.1 10.0.1.{number} GET /a HTTP/1.1\n"));
+        let path = "x".repeat(number * 10);
+        bench.send(BALANCER, format!("+ 1.1.1.1 /{path} GET /a HTTP/1.1\n"));
+    }
+    bench.send(WEB, line("10.0.0.1", "GET /first HTTP/1.1"));
+    bench.send(BALANCER, "+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n");
+    bench.send(WEB, line("10.0.0.1", "GET /a HTTP/1.1"));
+    let out = bench.finish();
+    assert!(out.contains(&line("203.0.113.7", "GET /a HTTP/1.1")), "{out}");
+    assert_eq!(bench.collector.balance().received.mappings_unused, 390);
+}
+
+#[test]
+fn pieces_of_lines_are_bounded_in_bytes() {
+    let mut bench = Bench::new(Settings { unfinished_bytes: 100_000, ..settings() });
+    for sender in 0..200_u16 {
+        for _ in 0..20 {
+            bench.send(&format!("127.0.0.2:{}", 1_000 + sender), "x".repeat(1_023));
+            assert!(bench.collector.pieces.bytes() <= 101_023);
+        }
+    }
+    bench.wait(2_000);
+    assert_eq!(bench.collector.pieces.bytes(), 0);
+    let out = bench.finish();
+    assert_eq!(out.bytes().filter(|&byte| byte == b'x').count(), 200 * 20 * 1_023);
 }
 
 proptest::proptest! {

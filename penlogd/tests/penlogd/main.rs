@@ -1,5 +1,6 @@
 //! The program itself: on loopback, ended when dropped, waited for by what it says.
 
+mod hostile;
 mod manual;
 mod process;
 mod signals;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -93,6 +93,26 @@ impl Collector {
         }
     }
 
+    /// Waits for a message that may have been read already.
+    pub(crate) fn wait_for_once(&mut self, text: &str) {
+        if !self.said.contains(text) {
+            self.wait_for(text);
+        }
+    }
+
+    /// Asks for reports until what was said satisfies.
+    pub(crate) fn wait_until(&mut self, satisfied: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            self.signal(Signal::SIGUSR1);
+            self.wait_for("bytes wait now");
+            if satisfied(&self.said) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{}", self.said);
+        }
+    }
+
     /// Sends datagrams from `from`, which is an address of this machine.
     pub(crate) fn send(&self, from: &str, datagrams: &[&str]) {
         let socket = UdpSocket::bind((from, 0)).expect("loopback has it");
@@ -108,6 +128,11 @@ impl Collector {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// For a reader of one's own.
+    pub(crate) fn take_stdout(&mut self) -> ChildStdout {
+        self.child.stdout.take().expect("nobody took it")
     }
 
     /// As a reader that goes away.

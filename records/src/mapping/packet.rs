@@ -11,9 +11,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::number::{le_i64, le_u16, le_u32, le_u64, u8};
 use nom::bytes::complete::take;
 use nom::multi::length_data;
-use nom::number::complete::{le_i64, le_u16, le_u32, le_u64, u8};
 use nom::{IResult, Parser};
 
 use super::{Kind, Mapping, RequestText};

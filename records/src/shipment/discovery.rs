@@ -12,7 +12,7 @@
 //! A C collector takes a question for a web line. The sixth byte, the flags, is always zero there
 //! and ends its string, so it finds no quotes and drops it.
 
-use nom::number::complete::{le_i64, le_u32, le_u64};
+use crate::number::{le_i64, le_u32, le_u64};
 use nom::{IResult, Parser};
 
 use super::Origin;

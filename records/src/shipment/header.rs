@@ -11,9 +11,9 @@
 
 use std::fmt;
 
+use crate::number::{le_u16, u8};
 use nom::bytes::complete::{tag, take};
 use nom::multi::length_data;
-use nom::number::complete::{le_u16, u8};
 use nom::{IResult, Parser};
 
 /// The bytes that begin all of our binary datagrams.

@@ -16,7 +16,7 @@ mod writer;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use nom::number::complete::{le_i64, le_u32, le_u64};
+use crate::number::{le_i64, le_u32, le_u64};
 use nom::{IResult, Parser};
 
 pub use ages::Ages;

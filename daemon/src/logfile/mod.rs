@@ -2,18 +2,19 @@
 //! disk, a vanished folder and a rotation; what can't be kept is counted in lines.
 //!
 //! Lines are put into [`LogFile::buffer`], each with its line end; [`LogFile::settle`] writes when it is
-//! time. When a write fails the lines stay in the buffer, up to a bound, and the write is tried again
-//! each second. A line of which only a part could be written is completed first; if the file is
+//! time. When a write fails, the file has lost its name, or nobody reads the pipe, the lines stay in the
+//! buffer, up to a bound, and the write is tried again: each second, or as soon as somebody reads. A line of which only a part could be written is completed first; if the file is
 //! changed meanwhile, the part is cut off the old one and the whole line goes to the new one.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+mod outlet;
+
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
+
+use self::outlet::Outlet;
 
 /// Bytes that are worth a write of their own.
 const FULL: usize = 64 * 1024;
@@ -21,6 +22,13 @@ const FULL: usize = 64 * 1024;
 const FLUSH: Duration = Duration::from_millis(200);
 /// How long to wait after a failure.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long a full pipe is waited for while its reader reads, and how long until the next try when it
+/// does not.
+const PATIENCE: Duration = Duration::from_millis(5);
+const STALL: Duration = Duration::from_millis(50);
+/// How often a pipe is waited for at the end, and how long each time, without a byte going out.
+const LAST_TRIES: u32 = 20;
+const LAST_WAIT: Duration = Duration::from_millis(100);
 
 /// When lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,15 +43,16 @@ pub enum Buffering {
 /// An open log.
 #[derive(Debug)]
 pub struct LogFile {
-    file: File,
+    outlet: Outlet,
     /// `None` for the standard output.
     path: Option<PathBuf>,
     buffering: Buffering,
     /// The most bytes kept while nothing can be written.
     bound: usize,
-    /// Whole lines that are not, or not wholly, in the file.
+    /// Whole lines: those from `head` on are not, or not wholly, in the file.
     buf: Vec<u8>,
-    /// Bytes of the buffer's first line that are in the file, and how long the file was then.
+    head: usize,
+    /// Bytes of the first of these that are in the file, and how long the file was then.
     torn: usize,
     torn_len: u64,
     /// When the first of the waiting lines came.
@@ -54,8 +63,8 @@ pub struct LogFile {
     failing: bool,
     /// A reopening failed and is still wanted.
     reopen: bool,
-    /// When it was last looked whether the file still has a name.
-    looked: Option<Instant>,
+    /// Since when nobody reads the pipe.
+    stalled: Option<Instant>,
     closed: bool,
     counts: Counts,
 }
@@ -82,9 +91,7 @@ impl LogFile {
     /// # Errors
     /// The file can't be opened.
     pub fn open(path: &Path, buffering: Buffering, bound: usize) -> io::Result<Self> {
-        let file = append(path)?;
-        end_last_line(&file, path);
-        Ok(Self::new(file, Some(path.into()), buffering, bound))
+        Ok(Self::new(Outlet::append(path)?, Some(path.into()), buffering, bound))
     }
 
     /// Takes the standard output for a log.
@@ -92,24 +99,24 @@ impl LogFile {
     /// # Errors
     /// There is no standard output.
     pub fn stdout(buffering: Buffering, bound: usize) -> io::Result<Self> {
-        let file = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        Ok(Self::new(file, None, buffering, bound))
+        Ok(Self::new(Outlet::stdout()?, None, buffering, bound))
     }
 
-    fn new(file: File, path: Option<PathBuf>, buffering: Buffering, bound: usize) -> Self {
+    fn new(outlet: Outlet, path: Option<PathBuf>, buffering: Buffering, bound: usize) -> Self {
         Self {
-            file,
+            outlet,
             path,
             buffering,
             bound: bound.max(FULL),
             buf: Vec::with_capacity(4 * FULL),
+            head: 0,
             torn: 0,
             torn_len: 0,
             since: None,
             retry: None,
             failing: false,
             reopen: false,
-            looked: None,
+            stalled: None,
             closed: false,
             counts: Counts::default(),
         }
@@ -135,7 +142,11 @@ impl LogFile {
     /// What became of the lines so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        Counts { waiting: lines(&self.buf), ..self.counts }
+        Counts { waiting: lines(self.waiting()), ..self.counts }
+    }
+
+    fn waiting(&self) -> &[u8] {
+        &self.buf[self.head..]
     }
 
     /// Call after each round and when [`Self::next_due`] says so: writes if it is time to.
@@ -149,7 +160,7 @@ impl LogFile {
         }
         let since = *self.since.get_or_insert(now);
         let due = self.buffering == Buffering::Lines
-            || self.buf.len() >= FULL
+            || self.waiting().len() >= FULL
             || now.saturating_duration_since(since) >= FLUSH
             || self.retry.is_some();
         if due {
@@ -174,29 +185,43 @@ impl LogFile {
         self.try_reopen(now);
     }
 
-    /// Writes what is left; what can't be written now is counted as dropped.
+    /// Writes what is left. A pipe's reader gets a moment for each piece; what cannot be written now is
+    /// counted as dropped.
     pub fn finish(&mut self, now: Instant) {
         self.retry = None;
         self.flush(now);
-        self.counts.dropped += lines(&self.buf);
+        let mut tries = 0;
+        while self.stalled.is_some() && tries < LAST_TRIES {
+            let left = self.waiting().len() - self.torn;
+            let stalled =
+                self.write_out(LAST_WAIT).is_err_and(|e| e.kind() == ErrorKind::WouldBlock);
+            self.stalled = self.stalled.filter(|_| stalled);
+            tries = if self.waiting().len() - self.torn < left { 0 } else { tries + 1 };
+        }
+        self.counts.dropped += lines(self.waiting());
         self.cut_torn();
         self.buf.clear();
+        self.head = 0;
     }
 
     fn try_reopen(&mut self, now: Instant) {
         let Some(path) = self.path.clone() else { return };
-        match append(&path) {
-            Ok(file) => {
-                end_last_line(&file, &path);
+        match Outlet::append(&path) {
+            Ok(outlet) => {
                 self.cut_torn();
-                self.file = file;
+                self.outlet = outlet;
                 self.reopen = false;
                 info!("reopened {}", path.display());
             }
             Err(error) => {
                 if !self.reopen {
                     self.counts.failures += 1;
-                    warn!("cannot reopen {}: {error}; the old file stays in use", path.display());
+                    let what = if self.outlet.is_nameless() {
+                        "it was removed, lines are kept for now"
+                    } else {
+                        "the old file stays in use"
+                    };
+                    warn!("cannot reopen {}: {error}; {what}", path.display());
                 }
                 self.reopen = true;
                 self.retry = Some(now + RETRY);
@@ -206,10 +231,14 @@ impl LogFile {
 
     fn flush(&mut self, now: Instant) {
         self.retry = None;
-        self.look_for_name(now);
-        match self.write_out() {
+        if !self.has_name(now) {
+            return self.keep_within_bound();
+        }
+        // Whoever waits for a reader who is away does nothing else meanwhile.
+        let patience = if self.stalled.is_some() { Duration::ZERO } else { PATIENCE };
+        match self.write_out(patience) {
             Ok(()) => {
-                self.since = None;
+                (self.since, self.stalled) = (None, None);
                 if std::mem::take(&mut self.failing) {
                     info!("writing {}; {} lines were dropped", self.name(), self.counts.dropped);
                 }
@@ -225,52 +254,66 @@ impl LogFile {
                 self.closed = true;
                 self.retry = None;
             }
-            ErrorKind::WouldBlock => {}
-            _ if self.failing => {}
-            _ => {
-                self.failing = true;
-                self.counts.failures += 1;
-                error!("cannot write {}: {error}; lines are kept for now", self.name());
+            ErrorKind::WouldBlock => {
+                let since = *self.stalled.get_or_insert(now);
+                self.retry = Some(now + STALL);
+                if !self.failing && now.saturating_duration_since(since) >= RETRY {
+                    self.fail("nobody reads it");
+                }
             }
+            _ if self.failing => {}
+            _ => self.fail(error),
         }
         self.keep_within_bound();
     }
 
-    /// A file without a name is one that somebody removed: its lines would never be seen.
-    fn look_for_name(&mut self, now: Instant) {
-        if self.path.is_none() {
-            return;
-        }
-        let recently = |looked| now.saturating_duration_since(looked) < RETRY;
-        if !self.reopen && self.looked.is_some_and(recently) {
-            return;
-        }
-        self.looked = Some(now);
-        if self.reopen || self.file.metadata().is_ok_and(|file| file.nlink() == 0) {
-            self.try_reopen(now);
-        }
+    fn fail(&mut self, why: impl std::fmt::Display) {
+        self.failing = true;
+        self.counts.failures += 1;
+        error!("cannot write {}: {why}; lines are kept for now", self.name());
     }
 
-    fn write_out(&mut self) -> io::Result<()> {
-        let mut done = self.torn;
+    /// Whether what is written now will be seen: not in a file that somebody removed, unless it can be
+    /// made anew.
+    fn has_name(&mut self, now: Instant) -> bool {
+        if self.path.is_none() {
+            return true;
+        }
+        if self.reopen || self.outlet.is_nameless() {
+            self.try_reopen(now);
+        }
+        !(self.reopen && self.outlet.is_nameless())
+    }
+
+    fn write_out(&mut self, patience: Duration) -> io::Result<()> {
+        let begin = self.head + self.torn;
+        let mut done = begin;
         let result = loop {
             if done == self.buf.len() {
                 break Ok(());
             }
-            match self.file.write(&self.buf[done..]) {
+            match self.outlet.write(&self.buf[done..], patience) {
                 Ok(0) => break Err(ErrorKind::WriteZero.into()),
                 Ok(len) => done += len,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => break Err(error),
             }
         };
-        self.counts.bytes += (done - self.torn) as u64;
-        let whole = self.buf[..done].iter().rposition(|&byte| byte == b'\n').map_or(0, |lf| lf + 1);
-        self.counts.written += lines(&self.buf[..whole]);
-        self.buf.drain(..whole);
-        self.torn = done - whole;
+        if done > begin {
+            self.stalled = None;
+        }
+        self.counts.bytes += (done - begin) as u64;
+        let whole = self.buf[self.head..done].iter().rposition(|&byte| byte == b'\n');
+        let whole = self.head + whole.map_or(0, |lf| lf + 1);
+        self.counts.written += lines(&self.buf[self.head..whole]);
+        (self.head, self.torn) = (whole, done - whole);
+        // A pipe takes little at a time of what may be much.
+        if self.head > self.buf.len() / 2 {
+            self.buf.drain(..self.head);
+            self.head = 0;
+        }
         if self.torn > 0 {
-            self.torn_len = self.file.metadata().map_or(0, |file| file.len());
+            self.torn_len = self.outlet.len();
         }
         result
     }
@@ -281,30 +324,30 @@ impl LogFile {
         if torn == 0 {
             return;
         }
-        let unchanged = self.file.metadata().is_ok_and(|f| f.is_file() && f.len() == self.torn_len);
-        let cut = unchanged && self.file.set_len(self.torn_len.saturating_sub(torn)).is_ok();
-        if cut {
+        if self.outlet.cut(torn, self.torn_len) {
             self.counts.bytes -= torn;
         } else {
-            warn!("{} may end in a part of a line, which is whole in the next file", self.name());
+            warn!("{} may end in a part of a line", self.name());
         }
     }
 
     /// The newest lines go: what stays is without a gap.
     fn keep_within_bound(&mut self) {
-        if self.buf.len() <= self.bound {
+        let head = self.head;
+        if self.waiting().len() <= self.bound {
             return;
         }
-        let kept = &self.buf[..self.bound];
+        let kept = &self.buf[head..head + self.bound];
         let end = kept.iter().rposition(|&byte| byte == b'\n').map_or(0, |lf| lf + 1);
         // The line that is partly in the file stays, whatever its length.
         let end = if end == 0 && self.torn > 0 {
-            self.buf.iter().position(|&byte| byte == b'\n').map_or(self.buf.len(), |lf| lf + 1)
+            let first = self.waiting().iter().position(|&byte| byte == b'\n');
+            first.map_or_else(|| self.waiting().len(), |lf| lf + 1)
         } else {
             end
         };
-        self.counts.dropped += lines(&self.buf[end..]);
-        self.buf.truncate(end);
+        self.counts.dropped += lines(&self.buf[head + end..]);
+        self.buf.truncate(head + end);
     }
 }
 
@@ -312,22 +355,4 @@ impl LogFile {
 fn lines(bytes: &[u8]) -> u64 {
     let run = |run: &[u8]| run.iter().map(|&byte| u8::from(byte == b'\n')).sum::<u8>();
     bytes.chunks(usize::from(u8::MAX)).map(|bytes| u64::from(run(bytes))).sum()
-}
-
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
-}
-
-/// Best effort: what was cut off by a crash must not have our first line glued to it.
-fn end_last_line(mut file: &File, path: &Path) {
-    let Ok(metadata) = file.metadata() else { return };
-    if !metadata.is_file() || metadata.len() == 0 {
-        return;
-    }
-    let mut last = [0];
-    let read = File::open(path).and_then(|file| file.read_exact_at(&mut last, metadata.len() - 1));
-    if read.is_ok() && last != [b'\n'] {
-        warn!("{} ends in a part of a line: ending it", path.display());
-        file.write_all(b"\n").unwrap_or_default();
-    }
 }
