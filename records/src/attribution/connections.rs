@@ -39,6 +39,8 @@ pub(super) struct Connection {
     pub(super) ended: u32,
     /// The first whose line has not come.
     pub(super) next: u32,
+    /// Whether a line was guessed to be its own, or another's that may be its own.
+    pub(super) guessed: bool,
 }
 
 /// All of them.
@@ -96,6 +98,7 @@ impl Connections {
             asked: 0,
             ended: 0,
             next: 1,
+            guessed: false,
         };
         let index = put(&mut self.slab, &mut self.free, made);
         self.by_number.insert_unique(number_key, (number_key, index), |&(key, _)| key);

@@ -129,16 +129,21 @@ pub(crate) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Strange> {
     Ok((name, value.trim_ascii()))
 }
 
-/// What there is of a request's head that has not come wholly: its first line, perhaps cut, and fields.
-pub(crate) fn unfinished(head: &[u8]) -> (&[u8], Fields) {
-    let (line, mut rest) = split_line(head).unwrap_or((head, b""));
+/// What there is of a request's head that has not come wholly: its first line and fields. `None` if the
+/// line is not that of a request.
+pub(crate) fn unfinished(head: &[u8]) -> Option<(&[u8], Fields)> {
+    let (line, mut rest) = split_line(head)?;
+    let version = line.len().checked_sub(9)?;
+    if !line[version..].starts_with(b" HTTP/1.") {
+        return None;
+    }
     let mut found = Fields::default();
     while let Some((line, after)) = split_line(rest) {
         let Ok((name, value)) = field(line) else { break };
         found.note(name, value);
         rest = after;
     }
-    (line, found)
+    Some((line, found))
 }
 
 fn fields(mut rest: &[u8]) -> Result<Fields, Strange> {

@@ -128,7 +128,8 @@ impl Follower {
     /// Whether each request that came has its whole answer, as far as that is known.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.outstanding.is_empty()
+        self.is_following()
+            && self.outstanding.is_empty()
             && self.responses.state == State::Head
             && self.responses.partial.is_empty()
     }
@@ -137,9 +138,9 @@ impl Follower {
     /// when they have waited for long enough.
     fn note_unfinished(&mut self, note: &mut impl FnMut(Note<'_>)) {
         let head = std::mem::take(&mut self.requests.partial);
-        let (line, fields) = head::unfinished(&head);
-        let Some(nth) = self.nth.checked_add(1).filter(|_| !line.is_empty()) else { return };
-        self.nth = nth;
+        let Some((line, fields)) = head::unfinished(&head) else { return };
+        let Some(nth) = self.nth.checked_add(1) else { return };
+        (self.nth, self.requests.state) = (nth, State::LetGo);
         let Fields { user_agent, referer, host, .. } = fields;
         note(Note::Request { nth, line, user_agent, referer, host });
         self.outstanding.push_back((nth, Method::Other));

@@ -46,10 +46,10 @@ pub(super) fn ask(who: &Asker, pages: &Zipf, dice: &mut Dice, pieces: &mut Vec<V
             return Then::Left;
         }
         16 => {
-            // Apache takes a field for whole when the next one has begun.
+            // Apache takes a field for whole when the next line has come.
             let mut begun = head("GET", &target(page), who, page, "");
             begun.truncate(begun.len() - 2);
-            begun.extend_from_slice(b"X-And: ");
+            begun.extend_from_slice(b"X-And: more\r\nX-M");
             pieces.push(begun);
             return Then::Left;
         }

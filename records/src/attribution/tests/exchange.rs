@@ -202,6 +202,25 @@ fn a_port_that_is_used_again_at_once_is_told_by_the_request_or_said_to_be_likely
 }
 
 #[test]
+fn what_follows_a_guess_by_port_is_a_guess() {
+    let mut site = Site::default();
+    let (first, second) = (connection(1, 7, 2_000), connection(2, 8, 2_000));
+    site.visit(0, first, "/a", OK);
+    site.opened(2_000, second);
+    for (nth, url) in [(1, "/a"), (2, "/b")] {
+        site.request(2_001, second, nth, url);
+        site.ended(2_002, second, nth, OK);
+    }
+    site.line(2_100, "/a", OK, Some(2_000));
+    site.line(2_101, "/a", OK, Some(2_000));
+    site.line(2_102, "/b", OK, Some(2_000));
+    let out = site.out(SECOND);
+    let clients: Vec<u8> = out.iter().map(|&(client, ..)| client).collect();
+    assert_eq!(clients, [7, 8, 8], "in order");
+    assert!(out[..2].iter().all(|&(_, certainty, _)| certainty == Certainty::Likely), "{out:?}");
+}
+
+#[test]
 fn a_connection_without_requests_names_its_client_too() {
     let mut site = Site::default();
     let of = connection(1, 7, 2_000);
@@ -322,6 +341,22 @@ fn a_server_that_logs_no_user_agent_is_joined_without() {
         site.put(at + 2_000, line);
     }
     assert_eq!(site.clients(60 * SECOND), [7; 20]);
+}
+
+#[test]
+fn a_line_may_come_before_anything_is_known_of_its_server() {
+    let mut site = Site::default();
+    let line = Line { user_agent: None, referer: None, ..site.asked(0, "/a", OK, None) };
+    site.put(0, line);
+    let of = connection(1, 7, 2_000);
+    let request = Mapping {
+        nth: Some(1),
+        server_port: Some(80),
+        request: Some(RequestText::raw(b"/a", Cut::Long)),
+        ..NOTHING
+    };
+    site.record(5_000, of, Kind::Request, request);
+    assert_eq!(site.clients(SECOND), [7]);
 }
 
 #[test]
