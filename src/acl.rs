@@ -10,8 +10,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use pen_records::addr::{ClientAddr, parse_ip};
+
+use crate::countries::{Countries, Country};
 
 /// What a rule says of those it fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,17 +63,20 @@ pub enum Who {
     V6(Ipv6Addr, u8),
     /// Clients of a Unix-domain socket.
     Unix,
+    /// Addresses of a country, where a database tells.
+    Country(Country),
 }
 
 impl Who {
-    /// Reads the words of a rule behind its verdict: `ADDR`, `ADDR/BITS`, `ADDR MASK` or `unix`.
+    /// Reads the words of a rule behind its verdict: `ADDR`, `ADDR/BITS`, `ADDR MASK`, `country
+    /// CC` or `unix`.
     ///
     /// # Errors
     /// Says what was expected.
     pub fn parse(words: &[&str]) -> Result<Self, AclError> {
         match words {
             ["unix"] => Ok(Self::Unix),
-            ["country", ..] => Err(AclError::Country),
+            ["country", code] => Country::parse(code).map(Self::Country).ok_or(AclError::Country),
             [net] => Self::net(net),
             [addr, mask] => {
                 let (Ok(addr), Ok(mask)) = (addr.parse(), mask.parse()) else {
@@ -109,10 +115,11 @@ impl Who {
         }
     }
 
-    /// Whether it is `client` that is meant.
+    /// Whether it is `client` that is meant, who is of this country.
     #[must_use]
-    pub fn fits(self, client: ClientAddr) -> bool {
+    pub fn fits(self, client: ClientAddr, country: Option<Country>) -> bool {
         match (self, client) {
+            (Self::Country(one), _) => country == Some(one),
             (Self::Unix, ClientAddr::Unix) => true,
             (Self::V4(net, mask), ClientAddr::Ip(IpAddr::V4(addr))) => addr & mask == net,
             (Self::V6(net, bits), ClientAddr::Ip(IpAddr::V6(addr))) => {
@@ -148,6 +155,7 @@ impl fmt::Display for Who {
             Self::V6(addr, 128) => write!(f, "{addr}"),
             Self::V6(addr, bits) => write!(f, "{addr}/{bits}"),
             Self::Unix => f.write_str("unix"),
+            Self::Country(country) => write!(f, "country {country}"),
         }
     }
 }
@@ -216,19 +224,19 @@ impl AccessList {
         self.default.or(last).unwrap_or(Verdict::Permit)
     }
 
-    /// What happens to `client`.
+    /// What happens to `client`, whose country `country` finds out if that matters.
     #[must_use]
-    pub fn judge(&self, client: ClientAddr) -> Verdict {
-        match self.index.first(client) {
+    pub fn judge(&self, client: ClientAddr, country: impl FnOnce() -> Option<Country>) -> Verdict {
+        match self.index.first(client, country) {
             Some(at) => self.rules[at].verdict,
             None => self.otherwise(client),
         }
     }
 
-    /// Whether `client` may connect.
+    /// Whether any rule is of a country.
     #[must_use]
-    pub fn permits(&self, client: ClientAddr) -> bool {
-        self.judge(client) == Verdict::Permit
+    pub fn has_countries(&self) -> bool {
+        !self.index.countries.is_empty()
     }
 
     fn otherwise(&self, client: ClientAddr) -> Verdict {
@@ -241,41 +249,47 @@ impl AccessList {
 
 /// The lists, each by its number; those that were never mentioned are empty and permit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Acls(BTreeMap<u8, AccessList>);
+pub struct Acls {
+    lists: BTreeMap<u8, AccessList>,
+    /// What tells where clients are.
+    pub countries: Option<Arc<Countries>>,
+}
 
 impl Acls {
     /// The list of this number, for changing it.
     pub fn list_mut(&mut self, number: u8) -> &mut AccessList {
-        self.0.entry(number).or_default()
+        self.lists.entry(number).or_default()
     }
 
     /// The list of this number, if it holds anything.
     #[must_use]
     pub fn list(&self, number: u8) -> Option<&AccessList> {
-        self.0.get(&number)
+        self.lists.get(&number)
     }
 
     /// Empties a list.
     pub fn clear(&mut self, number: u8) {
-        self.0.remove(&number);
+        self.lists.remove(&number);
     }
 
     /// Forgets a list that holds nothing.
     pub fn tidy(&mut self, number: u8) {
-        if self.0.get(&number).is_some_and(|list| *list == AccessList::default()) {
-            self.0.remove(&number);
+        if self.lists.get(&number).is_some_and(|list| *list == AccessList::default()) {
+            self.lists.remove(&number);
         }
     }
 
     /// All lists that hold anything, by number.
     pub fn iter(&self) -> impl Iterator<Item = (u8, &AccessList)> {
-        self.0.iter().map(|(&number, list)| (number, list))
+        self.lists.iter().map(|(&number, list)| (number, list))
     }
 
     /// Whether the list of this number lets `client` connect.
     #[must_use]
     pub fn permits(&self, number: u8, client: ClientAddr) -> bool {
-        self.0.get(&number).is_none_or(|list| list.permits(client))
+        let country = || client.ip().and_then(|ip| self.countries.as_ref()?.of(ip));
+        let list = self.lists.get(&number);
+        list.is_none_or(|list| list.judge(client, country) == Verdict::Permit)
     }
 }
 
@@ -285,6 +299,7 @@ struct Index {
     v4: Vec<(Ipv4Addr, HashMap<Ipv4Addr, usize>)>,
     v6: Vec<(Ipv6Addr, HashMap<Ipv6Addr, usize>)>,
     unix: Option<usize>,
+    countries: HashMap<Country, usize>,
 }
 
 impl Index {
@@ -294,10 +309,24 @@ impl Index {
             // A rule holds no other number of bits than those that have a mask.
             Who::V6(net, bits) => add(&mut self.v6, v6_mask(bits).unwrap_or(net), net, at),
             Who::Unix => self.unix = self.unix.or(Some(at)),
+            Who::Country(country) => _ = self.countries.entry(country).or_insert(at),
         }
     }
 
-    fn first(&self, client: ClientAddr) -> Option<usize> {
+    fn first(
+        &self,
+        client: ClientAddr,
+        country: impl FnOnce() -> Option<Country>,
+    ) -> Option<usize> {
+        let by_address = self.first_by_address(client);
+        if self.countries.is_empty() {
+            return by_address;
+        }
+        let by_country = country().and_then(|country| self.countries.get(&country).copied());
+        [by_address, by_country].into_iter().flatten().min()
+    }
+
+    fn first_by_address(&self, client: ClientAddr) -> Option<usize> {
         match client {
             ClientAddr::Unix => self.unix,
             ClientAddr::Ip(IpAddr::V4(addr)) => {
@@ -331,7 +360,7 @@ pub enum AclError {
     Who,
     /// More bits than an address has, or no number.
     Bits,
-    /// A country, which nobody here can tell.
+    /// No country.
     Country,
 }
 
@@ -342,7 +371,7 @@ impl fmt::Display for AclError {
                 "expected an address, a network (10.0.0.0/8, 10.0.0.0 255.0.0.0, 2001:db8::/32) or unix"
             }
             Self::Bits => "expected at most 32 bits behind an IPv4 and 128 behind an IPv6 address",
-            Self::Country => "rules by country are not supported: give the networks instead",
+            Self::Country => "expected a country's two letters, as in SE",
         })
     }
 }
@@ -364,6 +393,12 @@ mod tests {
         Rule {
             verdict: Verdict::parse(words[0]).expect(text),
             who: Who::parse(&words[1..]).expect(text),
+        }
+    }
+
+    impl AccessList {
+        fn permits(&self, client: ClientAddr) -> bool {
+            self.judge(client, || None) == Verdict::Permit
         }
     }
 
@@ -439,7 +474,8 @@ mod tests {
             ("10.0.0.1 255.0.0", AclError::Who),
             ("::1 ffff::", AclError::Who),
             ("10.0.0.1 255.0.0.0 more", AclError::Who),
-            ("country SE", AclError::Country),
+            ("country", AclError::Who),
+            ("country SWE", AclError::Country),
         ] {
             let words: Vec<_> = text.split_whitespace().collect();
             assert_eq!(Who::parse(&words), Err(expected), "{text}");
@@ -456,7 +492,15 @@ mod tests {
             (0_u128..16, 120_u8..=128)
                 .prop_map(|(a, bits)| Who::v6(Ipv6Addr::from_bits(a), bits).unwrap()),
             Just(Who::Unix),
+            prop::sample::select(vec!["SE", "DE"])
+                .prop_map(|code| Who::parse(&["country", code]).unwrap()),
         ]
+    }
+
+    /// Even IPv4 addresses are of one country.
+    fn country_of(client: ClientAddr) -> Option<Country> {
+        let ClientAddr::Ip(IpAddr::V4(ip)) = client else { return None };
+        ip.to_bits().is_multiple_of(2).then(|| Country::parse("SE").unwrap())
     }
 
     fn some_rule() -> impl Strategy<Value = Rule> {
@@ -476,7 +520,7 @@ mod tests {
 
     /// The slow twin: one rule after the other.
     fn scan(list: &AccessList, client: ClientAddr) -> Verdict {
-        let found = list.rules.iter().find(|rule| rule.who.fits(client));
+        let found = list.rules.iter().find(|rule| rule.who.fits(client, country_of(client)));
         found.map_or_else(|| list.otherwise(client), |rule| rule.verdict)
     }
 
@@ -495,7 +539,8 @@ mod tests {
                 }
             }
             for client in clients {
-                prop_assert_eq!(list.judge(client), scan(&list, client), "{} {:?}", client, list);
+                let country = || country_of(client);
+                prop_assert_eq!(list.judge(client, country), scan(&list, client), "{} {:?}", client, list);
             }
         }
 

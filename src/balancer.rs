@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
+use crate::access_log::AccessLog;
+use crate::books::Books;
 use crate::checks::watch;
 use crate::config::{Config, Endpoint, LogTarget, Transport};
 use crate::files::Temporary;
@@ -17,6 +19,7 @@ use crate::relay::shared::{Mailbox, Order, Shared};
 use crate::relay::socket::Listener;
 use crate::relay::udp::port::Port;
 use crate::relay::{udp, worker};
+use crate::running::Logs;
 use crate::tls::keeper::Keeper;
 
 /// Descriptors kept back for listeners, logs, the control port and what libraries need.
@@ -141,11 +144,19 @@ impl Bound {
             };
             BalancerError { deed, source }
         })?;
+        let path = config.settings.access_log.as_deref();
+        let access_log = AccessLog::start(path).map_err(|source| {
+            let deed = match path {
+                Some(path) => format!("open {}", path.display()),
+                None => "start the access log".to_owned(),
+            };
+            BalancerError { deed, source }
+        })?;
         let most = self.multi_accept;
         let workers = match self.doors {
             Doors::Stream(listeners) => spawn(listeners, mailboxes, |mailbox, own| {
-                let notes = log.notes();
-                let worker = worker::Worker::new(shared.clone(), mailbox, own, most, notes)?;
+                let books = Books { notes: log.notes(), lines: access_log.lines() };
+                let worker = worker::Worker::new(shared.clone(), mailbox, own, most, books)?;
                 Ok(move || worker.run())
             }),
             Doors::Udp(ports) => spawn(ports, mailboxes, |mailbox, own| {
@@ -157,7 +168,7 @@ impl Bound {
         let workers = workers.map_err(fail("start a worker"))?;
         let checks = watch::start(shared.clone(), config.transport)
             .map_err(fail("start to check servers"))?;
-        Ok(Balancer { shared, workers, checks, log, files: self.files })
+        Ok(Balancer { shared, workers, checks, log, access_log, files: self.files })
     }
 }
 
@@ -185,6 +196,7 @@ pub struct Balancer {
     /// Ends when it is told to stop, long before workers may.
     checks: JoinHandle<()>,
     log: MappingLog,
+    access_log: AccessLog,
     /// Removed when this is dropped.
     files: Vec<Temporary>,
 }
@@ -202,6 +214,24 @@ impl Balancer {
         &self.log
     }
 
+    /// Where exchanges are logged.
+    #[must_use]
+    pub const fn access_log(&self) -> &AccessLog {
+        &self.access_log
+    }
+
+    /// Both logs, for somebody who watches and steers them.
+    #[must_use]
+    pub fn logs(&self) -> Logs {
+        Logs { mappings: self.log.remote(), access: self.access_log.remote() }
+    }
+
+    /// Opens the files of both anew, for a rotation.
+    pub fn reopen(&self) {
+        self.log.reopen();
+        self.access_log.reopen();
+    }
+
     /// Accepts nobody any more. Connections may go on for `drain`, and are reset then.
     pub fn stop(&self, drain: Duration) {
         self.shared.tell_all(&Order::Stop { deadline: Instant::now() + drain });
@@ -217,7 +247,8 @@ impl Balancer {
     /// is lost, and who comes to its listener is not heard.
     #[must_use]
     pub fn has_fallen(&self) -> bool {
-        self.workers.iter().any(JoinHandle::is_finished) || self.log.has_fallen()
+        let logs = self.log.has_fallen() || self.access_log.has_fallen();
+        logs || self.workers.iter().any(JoinHandle::is_finished)
     }
 
     /// Waits until [`Self::is_done`].
@@ -229,6 +260,7 @@ impl Balancer {
         }
         self.shared.keeper().stop();
         self.log.finish();
+        self.access_log.finish();
         drop(self.files);
     }
 }

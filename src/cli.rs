@@ -142,6 +142,9 @@ pub struct Args {
     /// Connections at a time [default: as many as there are descriptors for]
     #[arg(short = 'x', value_name = "N", help_heading = "Connections")]
     pub connections: Option<OsString>,
+    /// Log each exchange of HTTP/1.x in this file, in combined format and more
+    #[arg(long, value_name = "FILE", help_heading = "Records")]
+    pub access_log: Option<OsString>,
     /// Show the state over HTTP here: /, /status.json, /metrics, /health
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Records")]
     pub status: Option<std::net::SocketAddr>,
@@ -197,7 +200,8 @@ enum Spelling {
     Line,
 }
 
-const SPELLINGS: [(&str, &str, Spelling); 27] = [
+const SPELLINGS: [(&str, &str, Spelling); 28] = [
+    ("access_log", "--access-log", Spelling::Value("access_log")),
     ("ca_dir", "-A", Spelling::Value("ssl_ca_path")),
     ("abuse", "-B", Spelling::Value("abuse")),
     ("certificate", "-E", Spelling::Value("ssl_certificate")),

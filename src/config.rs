@@ -140,10 +140,15 @@ pub struct Settings {
     pub client_acl: u8,
     /// Number of the access list for the control port.
     pub control_acl: u8,
+    /// Number of the access list for the status over HTTP; `None` for everybody. Not list 0 like the others: who
+    /// restricts clients by that list would cut off what looks at the health, and that moves addresses.
+    pub status_acl: Option<u8>,
     /// Where mapping records go.
     pub log: Option<LogTarget>,
     /// How they are spelled.
     pub log_format: LogFormat,
+    /// Where exchanges of HTTP/1.x are logged.
+    pub access_log: Option<PathBuf>,
     /// Where USR1 writes the state as a page.
     pub web_stats: Option<PathBuf>,
     /// Whether and how requests are told where they came from.
@@ -191,6 +196,20 @@ pub struct Server {
     pub acl: u8,
     /// Whether it gets no new connections, while those it has go on.
     pub draining: bool,
+    /// Who wanted it.
+    pub origin: Origin,
+}
+
+/// Where a server came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// It was said that there is one.
+    #[default]
+    Said,
+    /// It is one more address of the name of another one.
+    Found,
+    /// It was, and is so no longer: it ends with its last connection.
+    Gone,
 }
 
 impl Server {
@@ -206,6 +225,7 @@ impl Server {
             prio: 0,
             acl: 0,
             draining: false,
+            origin: Origin::Said,
         }
     }
 }
@@ -289,6 +309,8 @@ pub struct Timeouts {
     pub tracking: Option<Duration>,
     /// For which connections may go on when pen was told to stop.
     pub drain: Duration,
+    /// After which names of servers are looked up again.
+    pub resolve: Option<Duration>,
 }
 
 impl Timeouts {
@@ -310,6 +332,7 @@ impl Default for Timeouts {
             blacklist: Duration::from_secs(30),
             tracking: None,
             drain: Duration::from_secs(10),
+            resolve: Some(Duration::from_secs(30)),
         }
     }
 }
@@ -399,7 +422,7 @@ pub enum ForwardedFor {
     /// The client's address is appended.
     Append,
     /// It stays if it comes from here, and is replaced otherwise.
-    Keep(Vec<Network>),
+    Keep(Vec<Trusted>),
 }
 
 /// A version of the PROXY protocol.
@@ -421,7 +444,9 @@ pub enum Trusted {
 }
 
 impl Trusted {
-    fn fits(&self, addr: ClientAddr) -> bool {
+    /// Whether that is who connects from `addr`.
+    #[must_use]
+    pub fn fits(&self, addr: ClientAddr) -> bool {
         match (self, addr) {
             (Self::Network(network), ClientAddr::Ip(ip)) => network.contains(ip),
             (Self::Unix, ClientAddr::Unix) => true,

@@ -6,22 +6,28 @@
 //! 4. [`mapping_log`] tells who was sent where.
 //! 5. [`balancer`] starts and stops all of that, [`run`] is the process around it.
 //!
-//! Beside the road: [`checks`] asks servers how they are, [`cli`] and [`setup`] read what was typed,
-//! [`command`] is `penctl`'s language, [`control`] carries it out on what is [`running`], [`status`] shows
-//! a [`snapshot`], [`tls`] reads certificates.
+//! Beside the road: [`cli`] and [`setup`] read what was typed, [`command`] is `penctl`'s language,
+//! [`control`] carries it out on what is [`running`], [`status`] shows a [`snapshot`], [`tls`] reads
+//! certificates, [`countries`] knows where clients are, [`checks`] asks servers how they are, and [`names`]
+//! looks them up again.
 //!
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
 
+pub mod access_log;
 pub mod acl;
 pub mod address;
 pub mod balancer;
+pub mod books;
 pub mod checks;
 pub mod cli;
 pub mod command;
 pub mod config;
 pub mod control;
+pub mod countries;
 pub mod files;
+pub mod log_thread;
 pub mod mapping_log;
+pub mod names;
 pub mod pool;
 pub mod relay;
 pub mod run;

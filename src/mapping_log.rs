@@ -1,23 +1,14 @@
 //! Where mappings go: to a collector, into a file, or nowhere.
 //!
-//! ```text
-//! worker: Notes ──┐ batches of records,
-//! worker: Notes ──┼─▶ a bounded queue ──▶ one thread: Writer ──▶ packets, lines, or classic
-//! worker: Notes ──┘
-//! ```
-//!
-//! A worker never waits: a batch that finds the queue full is dropped and its records are counted. They
-//! have taken their numbers, so a collector sees the hole. The thread may wait for a disk; traffic
-//! does not.
+//! Workers gather records into batches for a thread that writes ([`crate::log_thread`]). Those of a
+//! batch that finds the queue full have taken their numbers, so a collector sees the hole.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use pen_daemon::logfile::{Buffering, LogFile};
 use pen_records::mapping::packet::{OVERHEAD, Records, write_packet, write_record};
 use pen_records::mapping::{Kind, Mapping};
@@ -26,53 +17,23 @@ use pen_records::time::Timestamp;
 use tracing::{info, warn};
 
 use crate::config::{LogFormat, LogTarget};
+use crate::log_thread::{self, Batch, Batcher, Counts, Log, Sink, Trouble};
 
 /// The most bytes a packet has.
 const PACKET: usize = 1_400;
-/// How long a record waits for company.
-const FLUSH: Duration = Duration::from_millis(5);
 /// Batches that may wait.
 const QUEUE: usize = 2_048;
 /// Bytes of lines that are kept while a disk is full.
 const BOUND: usize = 4 << 20;
 
-/// What became of records.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Records that were made.
-    pub made: AtomicU64,
-    /// Those that were sent or are in the file.
-    pub written: AtomicU64,
-    /// Those that found the queue full.
-    pub overrun: AtomicU64,
-    /// Those that could not be sent or written.
-    pub failed: AtomicU64,
-}
-
-#[derive(Debug)]
-enum Message {
-    Batch(Batch),
-    Target(Option<LogTarget>, LogFormat),
-    Reopen,
-    End,
-}
-
-#[derive(Debug)]
-struct Batch {
-    count: u32,
-    records: Vec<u8>,
-}
+/// Where records go and how they are spelled.
+type Turn = (Option<LogTarget>, LogFormat);
 
 /// The log's end that others hold: it is given to workers, and told where to write.
-#[derive(Debug)]
-pub struct MappingLog {
-    queue: Sender<Message>,
-    counts: Arc<Counts>,
-    trouble: Arc<Mutex<Option<String>>>,
-    /// Told beside the queue, which may be full while a disk hangs.
-    reopen: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
+pub type MappingLog = Log<Turn>;
+
+/// The log from afar; it does not keep it.
+pub type Remote = log_thread::Remote<Turn>;
 
 impl MappingLog {
     /// Starts the thread that writes. Files are opened at once, so that faults are seen.
@@ -80,189 +41,45 @@ impl MappingLog {
     /// # Errors
     /// The file can't be opened, or there is no socket or thread to be had.
     pub fn start(target: Option<&LogTarget>, format: LogFormat) -> io::Result<Self> {
-        let (queue, batches) = bounded(QUEUE);
-        let counts = Arc::new(Counts::default());
-        let trouble = Arc::new(Mutex::new(None));
-        let reopen = Arc::new(AtomicBool::new(false));
-        let writer = Writer {
-            batches,
-            road: Road::open(target)?,
-            target: target.cloned(),
-            reopen: reopen.clone(),
-            format,
-            counts: counts.clone(),
-            trouble: trouble.clone(),
-            origin: origin(),
-            next: 0,
-            overrun: 0,
-            before: (0, 0),
-            unsaid: 0,
-            buf: Vec::with_capacity(PACKET),
-        };
-        let thread =
-            std::thread::Builder::new().name("mapping log".into()).spawn(move || writer.run())?;
-        Ok(Self { queue, counts, trouble, reopen, thread: Some(thread) })
+        let writer = Writer::new(target, format)?;
+        Self::run("mapping log", QUEUE, writer.counts.clone(), writer.trouble.clone(), writer)
     }
 
     /// For a worker.
     #[must_use]
     pub fn notes(&self) -> Notes {
-        Notes {
-            queue: self.queue.clone(),
-            counts: self.counts.clone(),
-            batch: Vec::new(),
-            count: 0,
-            since: None,
-        }
-    }
-
-    /// Writes somewhere else from now on. What can't be opened is said, and tried again on
-    /// [`Self::reopen`].
-    pub fn change(&self, target: Option<LogTarget>, format: LogFormat) {
-        // The thread ends when this does, so it takes what is put in.
-        self.queue.send(Message::Target(target, format)).unwrap_or_default();
-    }
-
-    /// Opens a file anew, for a rotation, or what could not be opened before. Never waits.
-    pub fn reopen(&self) {
-        self.reopen.store(true, Ordering::Release);
-        // A thread that has messages looks behind each.
-        self.queue.try_send(Message::Reopen).unwrap_or_default();
-    }
-
-    /// Whether its thread has ended, which it does not before [`Self::finish`].
-    #[must_use]
-    pub fn has_fallen(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    /// What became of records.
-    #[must_use]
-    pub fn counts(&self) -> &Counts {
-        &self.counts
-    }
-
-    /// What is wrong, if anything is.
-    #[must_use]
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// For somebody who watches and steers it while others hold it.
-    #[must_use]
-    pub fn remote(&self) -> Remote {
-        Remote {
-            queue: self.queue.clone(),
-            counts: self.counts.clone(),
-            trouble: self.trouble.clone(),
-        }
-    }
-
-    /// Writes what is left. Workers must have ended.
-    pub fn finish(mut self) {
-        self.queue.send(Message::End).unwrap_or_default();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            warn!("the mapping log has ended before its time");
-        }
-    }
-}
-
-/// The log from afar; it does not keep it.
-#[derive(Clone, Debug)]
-pub struct Remote {
-    queue: Sender<Message>,
-    counts: Arc<Counts>,
-    trouble: Arc<Mutex<Option<String>>>,
-}
-
-impl Remote {
-    /// As [`MappingLog::change`]. Not when the queue is full or the log has ended.
-    ///
-    /// # Errors
-    /// Says so.
-    pub fn change(&self, target: Option<LogTarget>, format: LogFormat) -> Result<(), String> {
-        let sent = self.queue.try_send(Message::Target(target, format));
-        sent.map_err(|_| "the mapping log does not keep up: try again".to_owned())
-    }
-
-    /// How records fare.
-    #[must_use]
-    pub fn counts(&self) -> &Counts {
-        &self.counts
-    }
-
-    /// What is wrong, if anything is.
-    #[must_use]
-    pub fn trouble(&self) -> Option<String> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        Notes(self.batcher(PACKET - OVERHEAD))
     }
 }
 
 /// What a worker notes.
 #[derive(Debug)]
-pub struct Notes {
-    queue: Sender<Message>,
-    counts: Arc<Counts>,
-    batch: Vec<u8>,
-    count: u32,
-    /// When the first of the batch was noted.
-    since: Option<Instant>,
-}
+pub struct Notes(Batcher<Turn>);
 
 impl Notes {
     /// Notes a mapping. It leaves within a few milliseconds, together with others.
     pub fn note(&mut self, mapping: &Mapping<'_>, now: Instant) {
-        let before = self.batch.len();
-        if self.batch.capacity() == 0 {
-            self.batch.reserve(PACKET);
-        }
-        write_record(mapping, &mut self.batch);
-        if self.batch.len() > PACKET - OVERHEAD && before > 0 {
-            let last = self.batch.split_off(before);
-            self.flush();
-            self.batch = last;
-        }
-        self.count += 1;
-        self.since.get_or_insert(now);
+        self.0.add(now, |batch| write_record(mapping, batch));
         // It holds no more of any kind.
-        if self.batch.len() > PACKET - OVERHEAD - 40 {
+        if self.0.is_full(40) {
             self.flush();
         }
     }
 
     /// Lets those go that have waited long enough.
     pub fn settle(&mut self, now: Instant) {
-        if self.since.is_some_and(|since| now >= since + FLUSH) {
-            self.flush();
-        }
+        self.0.settle(now);
     }
 
     /// When [`Self::settle`] has something to do.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
-        self.since.map(|since| since + FLUSH)
+        self.0.next_due()
     }
 
     /// Lets all go.
     pub fn flush(&mut self) {
-        self.since = None;
-        if self.count == 0 {
-            return;
-        }
-        let count = std::mem::take(&mut self.count);
-        self.counts.made.fetch_add(count.into(), Ordering::Relaxed);
-        let batch = Batch { count, records: std::mem::take(&mut self.batch) };
-        if self.queue.try_send(Message::Batch(batch)).is_err() {
-            self.counts.overrun.fetch_add(count.into(), Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Notes {
-    fn drop(&mut self) {
-        self.flush();
+        self.0.flush();
     }
 }
 
@@ -313,14 +130,12 @@ impl Road {
 }
 
 struct Writer {
-    batches: Receiver<Message>,
     road: Road,
     /// Where it leads, or is to lead when it can be opened.
     target: Option<LogTarget>,
-    reopen: Arc<AtomicBool>,
     format: LogFormat,
     counts: Arc<Counts>,
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Trouble,
     origin: Origin,
     /// The number of the next record.
     next: u64,
@@ -333,37 +148,8 @@ struct Writer {
     buf: Vec<u8>,
 }
 
-impl Writer {
-    fn run(mut self) {
-        loop {
-            match self.wait() {
-                Ok(Message::Batch(batch)) => self.write(&batch),
-                Ok(Message::Target(target, format)) => self.turn_to(target, format),
-                Ok(Message::Reopen) | Err(RecvTimeoutError::Timeout) => {}
-                Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return self.leave(),
-            }
-            if self.reopen.swap(false, Ordering::Acquire) {
-                self.reopen();
-            }
-            self.settle();
-        }
-    }
-
-    fn reopen(&mut self) {
-        match &mut self.road {
-            Road::File(file) => file.reopen(Instant::now()),
-            Road::Off if self.target.is_some() => self.turn_to(self.target.clone(), self.format),
-            Road::Off | Road::Collector(_) => {}
-        }
-    }
-
-    fn wait(&self) -> Result<Message, RecvTimeoutError> {
-        let due = if let Road::File(file) = &self.road { file.next_due() } else { None };
-        match due {
-            Some(due) => self.batches.recv_deadline(due),
-            None => self.batches.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        }
-    }
+impl Sink for Writer {
+    type Target = Turn;
 
     fn write(&mut self, batch: &Batch) {
         let overrun = self.counts.overrun.load(Ordering::Relaxed);
@@ -375,12 +161,12 @@ impl Writer {
         match (&mut road, self.format) {
             (Road::Off, _) => {}
             (Road::File(file), LogFormat::Extended) => {
-                Records(&batch.records)
+                Records(&batch.bytes)
                     .mappings()
                     .for_each(|mapping| mapping.write_extended_line(file.buffer()));
             }
             (Road::File(file), LogFormat::Classic) => {
-                for mapping in Records(&batch.records).mappings() {
+                for mapping in Records(&batch.bytes).mappings() {
                     if mapping.kind == Kind::Request {
                         mapping.write_file_line(file.buffer());
                     } else {
@@ -391,13 +177,13 @@ impl Writer {
             (Road::Collector(socket), LogFormat::Extended) => {
                 self.buf.clear();
                 let dropped = overrun + self.counts.failed.load(Ordering::Relaxed);
-                let records = (batch.count, &batch.records[..]);
+                let records = (batch.count, &batch.bytes[..]);
                 write_packet(self.origin, first, wall_clock(), dropped, records, &mut self.buf);
                 let sent = send(socket, &self.buf);
                 self.count(sent, batch.count.into());
             }
             (Road::Collector(socket), LogFormat::Classic) => {
-                for mapping in Records(&batch.records).mappings() {
+                for mapping in Records(&batch.bytes).mappings() {
                     if mapping.kind == Kind::Request {
                         self.buf.clear();
                         mapping.write_datagram(&mut self.buf);
@@ -411,6 +197,71 @@ impl Writer {
             }
         }
         self.road = road;
+    }
+
+    fn settle(&mut self) {
+        if let Road::File(file) = &mut self.road {
+            file.settle(Instant::now());
+            let ((written, dropped), before) = (file.settled(), self.before);
+            self.counts.written.store(before.0 + written + self.unsaid, Ordering::Relaxed);
+            self.counts.failed.store(before.1 + dropped, Ordering::Relaxed);
+            self.trouble.replace(file.trouble());
+        }
+    }
+
+    fn turn_to(&mut self, (target, format): Turn) {
+        self.leave_road();
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        self.before = (load(&self.counts.written), load(&self.counts.failed));
+        self.unsaid = 0;
+        self.format = format;
+        self.target = target;
+        match Road::open(self.target.as_ref()) {
+            Ok(road) => {
+                self.road = road;
+                self.trouble.replace(None);
+            }
+            Err(error) => {
+                warn!("cannot open the mapping log: {error}; there is none now");
+                self.trouble.replace(Some(error.to_string()));
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        match &mut self.road {
+            Road::File(file) => file.reopen(Instant::now()),
+            Road::Off if self.target.is_some() => {
+                self.turn_to((self.target.clone(), self.format));
+            }
+            Road::Off | Road::Collector(_) => {}
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        if let Road::File(file) = &self.road { file.next_due() } else { None }
+    }
+
+    fn finish(&mut self) {
+        self.leave_road();
+    }
+}
+
+impl Writer {
+    fn new(target: Option<&LogTarget>, format: LogFormat) -> io::Result<Self> {
+        Ok(Self {
+            road: Road::open(target)?,
+            target: target.cloned(),
+            format,
+            counts: Arc::default(),
+            trouble: Trouble::default(),
+            origin: origin(),
+            next: 0,
+            overrun: 0,
+            before: (0, 0),
+            unsaid: 0,
+            buf: Vec::with_capacity(PACKET),
+        })
     }
 
     fn count(&self, sent: io::Result<Sent>, records: u64) {
@@ -429,43 +280,10 @@ impl Writer {
 
     /// Says once that something is wrong, and once that it is over.
     fn set_trouble(&self, now: Option<String>) {
-        let mut before = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        match (&*before, &now) {
+        match (self.trouble.replace(now.clone()), now) {
             (None, Some(error)) => warn!("cannot send mapping records: {error}"),
             (Some(_), None) => info!("mapping records are sent again"),
             _ => {}
-        }
-        if before.is_some() != now.is_some() {
-            *before = now;
-        }
-    }
-
-    fn settle(&mut self) {
-        if let Road::File(file) = &mut self.road {
-            file.settle(Instant::now());
-            let (counts, (written, failed)) = (file.counts(), self.before);
-            self.counts.written.store(written + counts.written + self.unsaid, Ordering::Relaxed);
-            self.counts.failed.store(failed + counts.dropped, Ordering::Relaxed);
-        }
-    }
-
-    fn turn_to(&mut self, target: Option<LogTarget>, format: LogFormat) {
-        self.leave_road();
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        self.before = (load(&self.counts.written), load(&self.counts.failed));
-        self.unsaid = 0;
-        self.format = format;
-        self.target = target;
-        match Road::open(self.target.as_ref()) {
-            Ok(road) => {
-                self.road = road;
-                *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            }
-            Err(error) => {
-                warn!("cannot open the mapping log: {error}; there is none now");
-                *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(error.to_string());
-            }
         }
     }
 
@@ -475,10 +293,6 @@ impl Writer {
         }
         self.settle();
         self.road = Road::Off;
-    }
-
-    fn leave(mut self) {
-        self.leave_road();
     }
 }
 
@@ -504,10 +318,14 @@ fn send(socket: &UdpSocket, datagram: &[u8]) -> io::Result<Sent> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::bounded;
     use pen_records::addr::{ClientAddr, ServerAddr};
     use pen_records::mapping::packet::Packet;
 
     use super::*;
+    use crate::log_thread::Message;
 
     fn mapping(number: u64) -> Mapping<'static> {
         let connection = Some(number);
@@ -548,30 +366,14 @@ mod tests {
     fn records_that_find_the_queue_full_are_counted_and_take_their_numbers() {
         let (socket, target) = collector();
         let (queue, batches) = bounded(1);
-        let counts = Arc::new(Counts::default());
-        let (batch, since) = (Vec::new(), None);
-        let mut notes = Notes { queue, counts: counts.clone(), batch, count: 0, since };
+        let mut writer = Writer::new(Some(&target), LogFormat::Extended).unwrap();
+        let mut notes = Notes(Batcher::new(queue, writer.counts.clone(), PACKET - OVERHEAD));
         for number in 0..3 {
             notes.note(&mapping(number), Instant::now());
             notes.flush();
         }
-        assert_eq!(counts.overrun.load(Ordering::Relaxed), 2);
-        let mut writer = Writer {
-            batches,
-            road: Road::open(Some(&target)).unwrap(),
-            target: Some(target),
-            reopen: Arc::default(),
-            format: LogFormat::Extended,
-            counts,
-            trouble: Arc::default(),
-            origin: origin(),
-            next: 0,
-            overrun: 0,
-            before: (0, 0),
-            unsaid: 0,
-            buf: Vec::new(),
-        };
-        let Ok(Message::Batch(batch)) = writer.wait() else { panic!("a batch") };
+        assert_eq!(writer.counts.overrun.load(Ordering::Relaxed), 2);
+        let Ok(Message::Batch(batch)) = batches.recv() else { panic!("a batch") };
         writer.write(&batch);
         let mut buf = [0; 2_048];
         let len = socket.recv(&mut buf).unwrap();
@@ -584,7 +386,8 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("pen-reopen-{}", std::process::id()));
         let log = MappingLog::start(None, LogFormat::Classic).unwrap();
         let path = folder.join("log");
-        log.change(Some(LogTarget::File(path.clone())), LogFormat::Classic);
+        let target = Some(LogTarget::File(path.clone()));
+        log.remote().turn_to((target, LogFormat::Classic)).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         while log.trouble().is_none() {
             assert!(Instant::now() < deadline, "the folder is not there");
@@ -612,28 +415,14 @@ mod tests {
             notes.note(&Mapping { kind: Kind::Request, ..mapping(1) }, Instant::now());
             notes.note(&Mapping { kind: Kind::Opened, ..mapping(1) }, Instant::now());
             drop(notes);
-            log.change(Some(file(name)), LogFormat::Classic);
+            log.remote().turn_to((Some(file(name)), LogFormat::Classic)).unwrap();
         }
-        let counts = log.counts.clone();
+        let remote = log.remote();
         log.finish();
+        let counts = remote.counts();
         let counts = [&counts.made, &counts.written].map(|count| count.load(Ordering::Relaxed));
         assert_eq!(counts, [4, 4]);
         std::fs::remove_dir_all(&folder).unwrap();
-    }
-
-    #[test]
-    fn a_reopening_never_waits() {
-        let (queue, _nobody_takes_them) = bounded(1);
-        let log = MappingLog {
-            queue,
-            counts: Arc::default(),
-            trouble: Arc::default(),
-            reopen: Arc::default(),
-            thread: None,
-        };
-        log.reopen();
-        log.reopen();
-        assert!(log.reopen.load(Ordering::Relaxed));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The data plane as the [`Operator`](crate::control::Operator) sees it.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
@@ -11,15 +13,17 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::fcntl::OFlag;
 use pen_daemon::diagnostics;
 
+use crate::access_log;
 use crate::config::{Endpoint, LogTarget, Settings};
 use crate::control::Balancer;
-use crate::mapping_log::Remote;
+use crate::log_thread::Remote;
+use crate::mapping_log;
 use crate::pool::{Client, ServerId, ServerState};
 use crate::relay::report::{Report, ask};
 use crate::relay::shared::{Order, Shared};
 use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::snapshot::{
-    CheckNow, ClientNow, Counts, Detail, Gauge, MappingLogNow, ServerNow, Snapshot, State, TlsNow,
+    CheckNow, ClientNow, Counts, Detail, Gauge, LogNow, ServerNow, Snapshot, State, TlsNow,
 };
 
 /// A balancer that runs.
@@ -28,7 +32,16 @@ pub struct Running {
     listen: Vec<String>,
     started: Instant,
     stop: Box<dyn Fn() + Send + Sync>,
-    log: Remote,
+    logs: Logs,
+}
+
+/// Its logs, to watch and to steer.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    /// Of mapping records.
+    pub mappings: mapping_log::Remote,
+    /// Of exchanges.
+    pub access: access_log::Remote,
 }
 
 impl fmt::Debug for Running {
@@ -43,10 +56,10 @@ impl Running {
     pub fn new(
         shared: Arc<Shared>,
         listen: Vec<String>,
-        log: Remote,
+        logs: Logs,
         stop: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
-        Self { shared, listen, started: Instant::now(), stop, log }
+        Self { shared, listen, started: Instant::now(), stop, logs }
     }
 
     fn tls(&self) -> Option<TlsNow> {
@@ -63,18 +76,27 @@ impl Running {
             trouble: health.trouble,
         })
     }
+}
 
-    fn mapping_log(&self, settings: &Settings) -> Option<MappingLogNow> {
-        let target = settings.log.as_ref()?.name().display().to_string();
-        let counts = self.log.counts();
-        Some(MappingLogNow {
-            target,
-            made: counts.made.load(Relaxed),
-            written: counts.written.load(Relaxed),
-            dropped: counts.overrun.load(Relaxed) + counts.failed.load(Relaxed),
-            trouble: self.log.trouble(),
-        })
-    }
+/// How a log fares that goes somewhere.
+fn log<T>(target: Option<&OsStr>, log: &Remote<T>) -> Option<LogNow> {
+    let target = target?.display().to_string();
+    let counts = log.counts();
+    Some(LogNow {
+        target,
+        made: counts.made.load(Relaxed),
+        written: counts.written.load(Relaxed),
+        dropped: counts.overrun.load(Relaxed) + counts.failed.load(Relaxed),
+        trouble: log.trouble(),
+    })
+}
+
+/// Whether a file can be opened for appending.
+fn try_open(path: &Path) -> Result<(), String> {
+    // A pipe that nobody reads is an error here, and nothing to wait for.
+    let flags = OFlag::O_NONBLOCK.bits();
+    let opened = OpenOptions::new().append(true).create(true).custom_flags(flags).open(path);
+    opened.map(drop).map_err(|error| format!("cannot open {}: {error}", path.display()))
 }
 
 impl Balancer for Running {
@@ -122,7 +144,8 @@ impl Balancer for Running {
                     ("without a PROXY header", counters.bad_headers.load(Relaxed)),
                 ],
             },
-            mapping_log: self.mapping_log(&settings),
+            mapping_log: log(settings.log.as_ref().map(LogTarget::name), &self.logs.mappings),
+            access_log: log(settings.access_log.as_deref().map(Path::as_os_str), &self.logs.access),
             tls: self.tls(),
         }
     }
@@ -135,15 +158,19 @@ impl Balancer for Running {
         }
         let keeper = self.shared.keeper();
         let certificates = keeper.prepare(&settings.tls).map_err(|error| error.to_string())?;
-        if (&before.log, before.log_format) != (&settings.log, settings.log_format) {
-            if let Some(LogTarget::File(path)) = &settings.log {
-                // A pipe that nobody reads is an error here, and nothing to wait for.
-                let flags = OFlag::O_NONBLOCK.bits();
-                let mut options = OpenOptions::new();
-                let opened = options.append(true).create(true).custom_flags(flags).open(path);
-                opened.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-            }
-            self.log.change(settings.log.clone(), settings.log_format)?;
+        let turns = (&before.log, before.log_format) != (&settings.log, settings.log_format);
+        let moves = before.access_log != settings.access_log;
+        if turns && let Some(LogTarget::File(path)) = &settings.log {
+            try_open(path)?;
+        }
+        if moves && let Some(path) = &settings.access_log {
+            try_open(path)?;
+        }
+        if turns {
+            self.logs.mappings.turn_to((settings.log.clone(), settings.log_format))?;
+        }
+        if moves {
+            self.logs.access.turn_to(settings.access_log.clone())?;
         }
         certificates.into_iter().for_each(|loaded| keeper.put(loaded));
         self.shared.change(settings.clone());

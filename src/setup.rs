@@ -382,8 +382,8 @@ pub fn check(config: &Config) -> Result<(), String> {
             (config.settings.send_proxy.is_some(), "send_proxy"),
             (!config.settings.accept_proxy.is_empty(), "accept_proxy"),
             (config.settings.tcp.transparent, "transparent"),
+            (config.settings.tls.servers != ServerTls::Off, "ssl_servers"),
             (config.settings.http.is_some(), "http"),
-            (config.settings.tcp.transparent, "transparent"),
         ] {
             if is_set {
                 return Err(format!("{verb}: expected connections, and not datagrams (-U)"));
@@ -395,6 +395,13 @@ pub fn check(config: &Config) -> Result<(), String> {
         return Err(
             "ssl_certificate: expected no -U with it: datagrams are not encrypted".to_owned()
         );
+    }
+    if settings.acls.countries.is_none()
+        && let Some((number, _)) = settings.acls.iter().find(|(_, list)| list.has_countries())
+    {
+        return Err(format!(
+            "acl {number}: rules by country need a database: set geoip FILE first"
+        ));
     }
     let special = [&settings.emergency, &settings.abuse].into_iter();
     for server in special.chain(&settings.servers).flatten() {
@@ -409,7 +416,7 @@ pub fn check(config: &Config) -> Result<(), String> {
 }
 
 /// Whether what is sent to `server` comes in at `listen`.
-fn is_same(listen: &Endpoint, server: &Endpoint) -> bool {
+pub(crate) fn is_same(listen: &Endpoint, server: &Endpoint) -> bool {
     match (listen, server) {
         (Endpoint::Ip(listen), Endpoint::Ip(server)) => {
             let here = server.ip().is_loopback() || server.ip().is_unspecified();
@@ -430,6 +437,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::countries::Countries;
 
     struct Village;
 
@@ -439,6 +447,10 @@ mod tests {
                 "web1" => Ok(SocketAddr::new([10, 0, 0, 1].into(), port)),
                 _ => Err(format!("cannot look up {name}")),
             }
+        }
+
+        fn countries(&self, _: &Path) -> io::Result<Countries> {
+            Err(io::ErrorKind::NotFound.into())
         }
 
         fn absolute(&self, path: &Path) -> PathBuf {
@@ -530,6 +542,11 @@ mod tests {
             ("-U 53 /run/sock", "", "/run/sock: expected a server with a port with -U"),
             ("-U --send-proxy v2 53 web1", "", "send_proxy: expected connections"),
             ("-U -O transparent 53 web1", "", "transparent: expected connections"),
+            (
+                "-U -F pen.cfg 53 web1",
+                "ssl_servers unverified\n",
+                "ssl_servers: expected connections",
+            ),
             (
                 "--accept-proxy 10.0.0.0/8,here 80 web1",
                 "",

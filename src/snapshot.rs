@@ -43,7 +43,9 @@ pub struct Snapshot {
     /// What was counted since the start.
     pub counts: Counts,
     /// How mapping records fare; `None` if there are none.
-    pub mapping_log: Option<MappingLogNow>,
+    pub mapping_log: Option<LogNow>,
+    /// How the access log fares; `None` if there is none.
+    pub access_log: Option<LogNow>,
     /// How TLS fares; `None` if it is not spoken.
     pub tls: Option<TlsNow>,
 }
@@ -233,9 +235,9 @@ pub struct TlsNow {
     pub trouble: Option<String>,
 }
 
-/// How mapping records fare.
+/// How the records or lines of a log fare.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MappingLogNow {
+pub struct LogNow {
     /// Where they go.
     pub target: String,
     /// Records that were made.

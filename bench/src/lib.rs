@@ -2,10 +2,11 @@
 //!
 //! [`stage`] sets up a whole site on loopback, with real web servers, Debian's `pen` before them and
 //! visitors of whom the truth is known. [`demo`] shows such a site to a newcomer, [`accuracy`] counts on it who is named rightly, [`story`]
-//! makes the fixtures on it, and [`speed`] measures time.
+//! makes the fixtures on it, [`speed`] measures time, and [`soak`] whether memory stays what it is.
 
 pub mod accuracy;
 pub mod demo;
+pub mod soak;
 pub mod speed;
 pub mod stage;
 pub mod story;

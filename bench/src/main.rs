@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pen_bench::{Failure, accuracy, demo, speed, story};
+use pen_bench::{Failure, accuracy, demo, soak, speed, story};
 
 #[derive(Parser)]
 #[command(name = "pen-bench", about)]
@@ -19,6 +19,8 @@ enum Command {
     Accuracy(accuracy::Args),
     /// Show a site: a balancer, two web servers, four clients, and the log that names them
     Demo,
+    /// Mixed load through the balancer for a while, good and bad; fails if its memory grows
+    Soak(soak::Args),
     /// How fast: ratios to other programs in the same run
     Speed(speed::Args),
     /// Make the stories of `fixtures/` again, by running the real programs
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
     let done: Result<(), Failure> = match Args::parse().command {
         Command::Accuracy(args) => accuracy::run(&args),
         Command::Demo => demo::run(),
+        Command::Soak(args) => soak::run(&args),
         Command::Speed(args) => speed::run(&args),
         Command::Story { folder } => story::run(&folder),
     };

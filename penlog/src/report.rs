@@ -1,8 +1,12 @@
 //! What people are told, on stderr: seldom, and never the same thing over and over.
 
+use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Losses are reported no more often than this; so is a change of the road that repeats itself.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -80,11 +84,14 @@ fn summary(counts: &Counts) -> String {
     )
 }
 
-/// Says it.
+/// Says it, if stderr takes it at once: nothing waits for a reader who is away. There is nobody to
+/// tell that there is none.
 pub(crate) fn tell(text: &str) {
-    use std::io::Write as _;
-    // There is nobody to tell that stderr is gone.
-    drop(writeln!(std::io::stderr(), "penlog: {text}"));
+    let mut stderr = std::io::stderr();
+    let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    if poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
+        drop(writeln!(stderr, "penlog: {text}"));
+    }
 }
 
 #[cfg(test)]

@@ -113,18 +113,7 @@ fn a_collector_that_is_restarted_gets_what_came_meanwhile() {
 
 #[test]
 fn a_collector_that_never_reads_does_not_block_the_writer() {
-    // It answers the first question and then nothing: stopped, as by a debugger.
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let addr = socket.local_addr().unwrap();
-    let mut penlog = Shipper::to(addr, &["--queue", "2"]);
-    let mut buffer = [0; 1000];
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    let (len, from) = socket.recv_from(&mut buffer).unwrap();
-    let nonce = pen_records::shipment::Question::parse(&buffer[..len]).unwrap().nonce;
-    let mut answer = Vec::new();
-    pen_records::shipment::Answer { nonce, window: 0, datagram: 0 }.write(&mut answer);
-    socket.send_to(&answer, from).unwrap();
-    penlog.says("shipping to");
+    let (mut penlog, _socket) = to_a_stopped_collector(&["--queue", "2"]);
 
     let mut input = penlog.stdin();
     let started = Instant::now();
@@ -137,12 +126,69 @@ fn a_collector_that_never_reads_does_not_block_the_writer() {
     // Everything is either in the socket or accounted for.
     penlog.signal(Signal::SIGINT);
     assert!(penlog.wait().success());
-    let last = penlog.said.iter().last().unwrap();
-    let numbers: Vec<u64> =
-        last.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect();
-    let [shipped, classic, dropped, cut, lost] = numbers[..] else { panic!("{last}") };
-    assert_eq!((shipped + dropped + lost, classic, cut), (100_000, 0, 0), "{last}");
-    assert!(dropped > 0 && lost > 0, "{last}");
+    let [shipped, classic, dropped, cut, lost] = last_word(&penlog);
+    assert_eq!((shipped + dropped + lost, classic, cut), (100_000, 0, 0));
+    assert!(dropped > 0 && lost > 0, "{dropped} dropped, {lost} lost");
+}
+
+/// One that answers the first question and then nothing: stopped, as by a debugger.
+fn to_a_stopped_collector(more: &[&str]) -> (Shipper, UdpSocket) {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let addr = socket.local_addr().expect("bound");
+    let penlog = Shipper::to(addr, more);
+    let mut buffer = [0; 1000];
+    socket.set_read_timeout(Some(DEADLINE)).expect("not zero");
+    let (len, from) = socket.recv_from(&mut buffer).expect("a question");
+    let nonce = pen_records::shipment::Question::parse(&buffer[..len]).expect("a question").nonce;
+    let mut answer = Vec::new();
+    pen_records::shipment::Answer { nonce, window: 0, datagram: 0 }.write(&mut answer);
+    socket.send_to(&answer, from).expect("loopback takes it");
+    penlog.says("shipping to");
+    (penlog, socket)
+}
+
+/// Shipped, sent one by one, dropped, cut and not sent, as it says at the end.
+fn last_word(penlog: &Shipper) -> [u64; 5] {
+    let last = penlog.said.iter().last().expect("a last word");
+    let words = last.split(|c: char| !c.is_ascii_digit());
+    let numbers: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
+    numbers.try_into().unwrap_or_else(|_| panic!("{last}"))
+}
+
+#[test]
+fn a_long_line_is_one_line_whatever_became_of_its_pieces() {
+    let (mut penlog, _socket) = to_a_stopped_collector(&["--datagram-size", "1400"]);
+    penlog.feed(format!("{}\n", "x".repeat(1_000_000)).as_bytes());
+    assert!(penlog.wait().success());
+    assert_eq!(last_word(&penlog), [0, 0, 0, 0, 1]);
+}
+
+#[test]
+fn messages_that_nobody_reads_stop_nothing() {
+    let collector = Collector::start();
+    let (unread, stderr) = std::io::pipe().unwrap();
+    // Room for one page: a few messages.
+    nix::fcntl::fcntl(&stderr, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4_096)).unwrap();
+    let mut penlog = std::process::Command::new(env!("CARGO_BIN_EXE_penlog"))
+        .args(["127.0.0.1", &collector.addr.port().to_string()])
+        .stdin(std::process::Stdio::piped())
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(penlog.id()).unwrap());
+    let mut input = penlog.stdin.take().unwrap();
+    for number in 0..100 {
+        // Not before it is up.
+        if number > 0 {
+            nix::sys::signal::kill(pid, Signal::SIGUSR1).unwrap();
+        }
+        let line = format!("line {number}");
+        input.write_all(format!("{line}\n").as_bytes()).unwrap();
+        assert_eq!(collector.take(1), [line.into_bytes()]);
+    }
+    drop(input);
+    assert!(penlog.wait().unwrap().success());
+    drop(unread);
 }
 
 #[test]

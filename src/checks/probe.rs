@@ -12,10 +12,12 @@ use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, UdpSocket, UnixStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use super::Check;
-use crate::config::{Endpoint, Settings, Transport};
+use crate::config::{Endpoint, Server, Settings, Transport};
 use crate::relay::proxy::Header;
+use crate::tls::TowardsServers;
 
 /// Bytes of an answer that are looked at.
 const LOOKED_AT: usize = 16 * 1024;
@@ -62,9 +64,9 @@ impl From<io::Error> for Unwell {
 #[derive(Clone, Debug)]
 pub(super) struct Probe {
     pub(super) check: Check,
-    pub(super) to: Endpoint,
-    /// The server's name if it has one.
-    pub(super) name: Option<String>,
+    pub(super) server: Server,
+    /// How it is spoken to, if that is in TLS.
+    pub(super) tls: Option<TowardsServers>,
     pub(super) transport: Transport,
     pub(super) time: Duration,
 }
@@ -77,7 +79,7 @@ impl Probe {
     }
 
     async fn try_to_ask(&self, settings: &Settings) -> Result<(), Unwell> {
-        match (&self.to, self.transport, &self.check) {
+        match (&self.server.addr, self.transport, &self.check) {
             (Endpoint::Ip(to), Transport::Udp, Check::Exchange { send, expect }) => {
                 self.exchange_datagrams(*to, settings, send, expect).await
             }
@@ -122,15 +124,33 @@ impl Probe {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut question = Vec::new();
         if let Some(version) = settings.send_proxy {
             // It would not listen otherwise.
-            Header::Own.write(version, &mut question);
+            let mut header = Vec::new();
+            Header::Own.write(version, &mut header);
+            write_all(&mut stream, &header).await?;
         }
+        match &self.tls {
+            // That it takes a connection is all that is asked then.
+            Some(tls) if self.check != Check::Connect => {
+                let name = tls.name(&self.server).map_err(io::Error::other)?;
+                let connector = TlsConnector::from(tls.config(None));
+                self.converse(connector.connect(name, stream).await?).await
+            }
+            _ => self.converse(stream).await,
+        }
+    }
+
+    async fn converse<S>(&self, mut stream: S) -> Result<(), Unwell>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut question = Vec::new();
         match &self.check {
             Check::Connect => {}
             Check::Http { method, path, .. } => {
-                let host = self.name.clone().unwrap_or_else(|| self.to.to_string());
+                let (name, addr) = (&self.server.name, &self.server.addr);
+                let host = name.clone().unwrap_or_else(|| addr.to_string());
                 let head = format!(
                     "{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: pen-check\r\n\
                      Connection: close\r\n\r\n"
@@ -140,6 +160,8 @@ impl Probe {
             Check::Exchange { send, .. } => question.extend_from_slice(send),
         }
         write_all(&mut stream, &question).await?;
+        // What is sealed may wait to be sent.
+        poll_fn(|context| Pin::new(&mut stream).poll_flush(context)).await?;
         match &self.check {
             Check::Connect => Ok(()),
             Check::Http { from, to, .. } => status(&mut stream, *from, *to).await,

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use super::Checks;
 use super::probe::{Probe, Unwell};
-use crate::config::{Endpoint, Settings, Transport};
+use crate::config::{Endpoint, Server, Settings, Transport};
 use crate::pool::{ServerId, Turn};
 use crate::relay::shared::Shared;
 
@@ -96,7 +96,7 @@ impl Watch {
             self.turns.clear();
             return None;
         };
-        let now = Instant::now();
+        let (now, tls) = (Instant::now(), self.shared.tls());
         self.renew(settings, now);
         let mut next = None;
         for (&id, turn) in &mut self.turns {
@@ -107,11 +107,12 @@ impl Watch {
                 continue;
             }
             turn.at = None;
+            let Some(server) = server(settings, id) else { continue };
             let (addr, settings) = (turn.addr.clone(), settings.clone());
             let probe = Probe {
                 check: check.clone(),
-                to: addr.clone(),
-                name: name(&settings, id),
+                server,
+                tls: tls.servers.clone(),
                 transport: self.transport,
                 time: settings.checks.timeout,
             };
@@ -164,7 +165,7 @@ impl Watch {
     }
 }
 
-fn name(settings: &Settings, id: ServerId) -> Option<String> {
+fn server(settings: &Settings, id: ServerId) -> Option<Server> {
     let ServerId::Slot(slot) = id else { return None };
-    settings.servers.get(slot as usize)?.as_ref()?.name.clone()
+    settings.servers.get(slot as usize)?.clone()
 }

@@ -10,7 +10,7 @@ use super::words::Quoted;
 use super::write::Time;
 use super::{Item, Query, Setting};
 use crate::acl::{AccessList, Acls};
-use crate::config::{Config, Endpoint, LogTarget, Mode, Server};
+use crate::config::{Config, Endpoint, LogTarget, Mode, Origin, Server};
 use crate::pool::ServerId;
 use crate::snapshot::{ClientNow, ConnectionNow, Detail, ServerNow, Snapshot, Stage, State};
 
@@ -49,6 +49,7 @@ pub fn setting(item: Item, config: &Config) -> Option<Setting> {
     let (times, checks) = (&settings.timeouts, &settings.checks);
     Some(match item {
         Item::AcceptProxy => Setting::AcceptProxy(settings.accept_proxy.clone()),
+        Item::AccessLog => Setting::AccessLog(settings.access_log.clone()),
         Item::Backlog => Setting::Backlog(config.backlog),
         Item::Check => Setting::Check(checks.check.clone()),
         Item::CheckFall => Setting::CheckFall(checks.fall),
@@ -60,14 +61,20 @@ pub fn setting(item: Item, config: &Config) -> Option<Setting> {
         Item::ClientsMax => Setting::ClientsMax(settings.limits.clients),
         Item::ConnMax => Setting::ConnMax(settings.limits.connections),
         Item::ControlAcl => Setting::ControlAcl(settings.control_acl),
+        Item::StatusAcl => Setting::StatusAcl(settings.status_acl),
         Item::Debug => Setting::Debug(config.debug),
         Item::DrainTimeout => Setting::DrainTimeout(times.drain),
         Item::FirstByte => Setting::FirstByte(times.first_byte),
+        Item::Geoip => {
+            let countries = settings.acls.countries.as_deref();
+            Setting::Geoip(countries.map(|countries| countries.path().to_owned()))
+        }
         Item::HalfClosed => Setting::HalfClosed(times.linger),
         Item::IdleTimeout => Setting::IdleTimeout(times.idle),
         Item::LogFormat => Setting::LogFormat(settings.log_format),
         Item::MultiAccept => Setting::MultiAccept(config.multi_accept),
         Item::PendingMax => Setting::PendingMax(settings.limits.pending),
+        Item::ResolveInterval => Setting::ResolveInterval(times.resolve),
         Item::SendProxy => Setting::SendProxy(settings.send_proxy),
         Item::Source => Setting::Source(settings.tcp.source),
         Item::TcpFastclose => Setting::TcpFastclose(settings.tcp.fastclose),
@@ -299,6 +306,7 @@ pub fn dump(config: &Config, snapshot: &Snapshot) -> String {
     for server in &snapshot.servers {
         if let (ServerId::Slot(number), State::Blacklisted(time)) = (server.id, server.state)
             && time > config.settings.timeouts.blacklist
+            && server.config.origin == Origin::Said
         {
             let time = Time(Duration::from_secs(time.as_secs()));
             writeln!(text, "server {number} blacklist {time}")

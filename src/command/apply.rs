@@ -1,15 +1,18 @@
 //! What a command does to a configuration, and what else has to be done because of it.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::value;
 use super::{AclCommand, Command, Item, LogTo, Query, ServerChange, Setting, Switch};
 use crate::address::{Host, ListenAddr, ServerArg};
-use crate::config::{Config, Endpoint, Exit, ForwardedFor, LogTarget, Server, Transport};
+use crate::config::{Config, Endpoint, Exit, ForwardedFor, LogTarget, Origin, Server, Transport};
+use crate::countries::Countries;
 
 /// What a command needs to know of the world.
 pub trait World {
@@ -18,6 +21,12 @@ pub trait World {
     /// # Errors
     /// Says why there is none.
     fn resolve(&self, name: &str, port: u16) -> Result<SocketAddr, String>;
+
+    /// A database of countries.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    fn countries(&self, path: &Path) -> io::Result<Countries>;
 
     /// A path that means the same wherever the process is, of what is opened before it is where it
     /// is to be.
@@ -85,6 +94,8 @@ pub enum ApplyError {
     Unresolved(String, String),
     /// Known, and not to be had.
     Absent(&'static str, &'static str),
+    /// A database that cannot be used, and why.
+    Countries(PathBuf, String),
     /// `exit` without `-X`.
     Exit,
     /// `write` without a name when there is no file.
@@ -98,6 +109,9 @@ impl fmt::Display for ApplyError {
         match self {
             Self::Running(verb) => {
                 write!(f, "{verb}: can't be changed while running: restart pen with it")
+            }
+            Self::Countries(path, why) => {
+                write!(f, "geoip: cannot read {}: {why}", path.display())
             }
             Self::NoServer(number) => write!(f, "server {number}: there is no such server"),
             Self::NoAddress(number) => {
@@ -188,6 +202,7 @@ fn is_answered(item: Item) -> bool {
             | Item::ClientsMax
             | Item::ConnMax
             | Item::ControlAcl
+            | Item::StatusAcl
             | Item::Debug
             | Item::IdleTimeout
             | Item::Listen
@@ -195,6 +210,7 @@ fn is_answered(item: Item) -> bool {
             | Item::Timeout
             | Item::Tracking
             | Item::WebStats
+            | Item::AccessLog
     )
 }
 
@@ -242,6 +258,9 @@ fn assign_running(
     let times = &mut settings.timeouts;
     match setting {
         Setting::AcceptProxy(networks) => settings.accept_proxy.clone_from(networks),
+        Setting::AccessLog(path) => {
+            settings.access_log = path.as_deref().map(|path| world.absolute(path));
+        }
         Setting::Blacklist(time) => times.blacklist = *time,
         Setting::Check(check) => settings.checks.check.clone_from(check),
         Setting::CheckFall(number) => settings.checks.fall = *number,
@@ -252,8 +271,17 @@ fn assign_running(
         Setting::ClientsMax(number) => settings.limits.clients = *number,
         Setting::ConnMax(number) => settings.limits.connections = *number,
         Setting::ControlAcl(list) => settings.control_acl = *list,
+        Setting::StatusAcl(list) => settings.status_acl = *list,
         Setting::DrainTimeout(time) => times.drain = *time,
         Setting::FirstByte(time) => times.first_byte = *time,
+        Setting::Geoip(path) => {
+            let path = path.as_deref().map(|path| world.absolute(path));
+            let read = |path: PathBuf| match world.countries(&path) {
+                Ok(countries) => Ok(Arc::new(countries)),
+                Err(error) => Err(ApplyError::Countries(path, error.to_string())),
+            };
+            settings.acls.countries = path.map(read).transpose()?;
+        }
         Setting::HalfClosed(time) => times.linger = *time,
         Setting::IdleTimeout(time) => times.idle = *time,
         Setting::Log(target) => {
@@ -262,6 +290,7 @@ fn assign_running(
         Setting::LogFormat(format) => settings.log_format = *format,
         Setting::PendingMax(number) => settings.limits.pending = *number,
         Setting::SendProxy(version) => settings.send_proxy = *version,
+        Setting::ResolveInterval(time) => times.resolve = *time,
         Setting::Source(addr) => settings.tcp.source = *addr,
         Setting::TcpFastclose(whose) => settings.tcp.fastclose = *whose,
         Setting::Tls(tls) => tls.assign(&mut settings.tls, world),
@@ -402,8 +431,11 @@ fn server(
         (None, Some(server)) => (server.addr.clone(), None),
         (None, None) => return Err(ApplyError::NoAddress(number)),
     };
-    let server = before.cloned().unwrap_or_else(|| Server::new(addr.clone()));
+    let mut server = before.cloned().unwrap_or_else(|| Server::new(addr.clone()));
+    // One that was found is what was said from now on.
+    let origin = std::mem::take(&mut server.origin);
     let mut server = Server { addr, name, ..server };
+    server.draining &= origin != Origin::Gone;
     // Words about a server that was to get nobody put it back to work.
     server.draining &= blacklist.is_none_or(|time| !time.is_zero());
     changes.iter().for_each(|change| adjust(&mut server, change));

@@ -89,6 +89,8 @@ pub enum Switch {
 pub enum Setting {
     /// See [`Settings::abuse`](crate::config::Settings::abuse).
     Abuse(Option<ServerArg>),
+    /// See [`Settings::access_log`](crate::config::Settings::access_log).
+    AccessLog(Option<PathBuf>),
     /// See [`Settings::accept_proxy`](crate::config::Settings::accept_proxy).
     AcceptProxy(Vec<Trusted>),
     /// See [`Config::backlog`](crate::config::Config::backlog).
@@ -113,6 +115,8 @@ pub enum Setting {
     ConnMax(Option<NonZeroUsize>),
     /// See [`Settings::control_acl`](crate::config::Settings::control_acl).
     ControlAcl(u8),
+    /// See [`Settings::status_acl`](crate::config::Settings::status_acl).
+    StatusAcl(Option<u8>),
     /// See [`Config::debug`](crate::config::Config::debug).
     Debug(u8),
     /// See [`Timeouts::drain`](crate::config::Timeouts::drain).
@@ -121,6 +125,8 @@ pub enum Setting {
     Emergency(Option<ServerArg>),
     /// See [`Timeouts::first_byte`](crate::config::Timeouts::first_byte).
     FirstByte(Option<Duration>),
+    /// See [`Acls::countries`](crate::acl::Acls::countries).
+    Geoip(Option<PathBuf>),
     /// See [`Timeouts::linger`](crate::config::Timeouts::linger).
     HalfClosed(Option<Duration>),
     /// See [`Timeouts::idle`](crate::config::Timeouts::idle).
@@ -135,6 +141,8 @@ pub enum Setting {
     MultiAccept(NonZeroU32),
     /// See [`Limits::pending`](crate::config::Limits::pending).
     PendingMax(NonZeroUsize),
+    /// See [`Timeouts::resolve`](crate::config::Timeouts::resolve).
+    ResolveInterval(Option<Duration>),
     /// See [`Settings::send_proxy`](crate::config::Settings::send_proxy).
     SendProxy(Option<ProxyVersion>),
     /// See [`TcpOptions::source`](crate::config::TcpOptions::source).
@@ -161,6 +169,7 @@ pub enum Setting {
 pub enum Item {
     Abuse,
     AcceptProxy,
+    AccessLog,
     Backlog,
     Blacklist,
     Check,
@@ -174,10 +183,12 @@ pub enum Item {
     /// Where the control port is.
     Control,
     ControlAcl,
+    StatusAcl,
     Debug,
     DrainTimeout,
     Emergency,
     FirstByte,
+    Geoip,
     HalfClosed,
     IdleTimeout,
     Listen,
@@ -189,6 +200,7 @@ pub enum Item {
     PendingMax,
     /// The process.
     Pid,
+    ResolveInterval,
     SendProxy,
     Source,
     TcpFastclose,

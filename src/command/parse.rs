@@ -53,9 +53,10 @@ const ABSENT: &[(&str, &str)] = &[
 pub const VERBS: &[(&str, &str)] = &[
     ("abuse [SERVER]", "the server for clients that are denied; no abuse"),
     ("accept_proxy [NET|unix...]", "who has to speak the PROXY protocol to us; no accept_proxy"),
+    ("access_log [FILE]", "where exchanges of HTTP/1.x are logged; no access_log"),
     ("acl", "all access lists"),
     ("acl N", "one access list; no acl N empties it"),
-    ("acl N permit|deny NET|ADDR MASK|unix", "add a rule; no acl N RULE takes it out"),
+    ("acl N permit|deny NET|ADDR MASK|unix|country CC", "add a rule; no acl N RULE takes it out"),
     ("acl N default permit|deny", "for those that no rule fits; no acl N default"),
     ("backlog [N]", "clients that wait to be accepted"),
     ("blacklist [TIME]", "how long a server that failed is left alone"),
@@ -78,6 +79,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("emergency [SERVER]", "the server for when no other works; no emergency"),
     ("exit", "stop, if -X allows it"),
     ("first_byte [TIME]", "how long a client may say nothing; 0 for ever"),
+    ("geoip [FILE]", "database that tells the countries of acl; no geoip"),
     ("half_closed [TIME]", "how long the other side may be silent; 0 for ever"),
     ("hash", "choose by the client's address; no hash"),
     ("help", "this list"),
@@ -96,6 +98,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("prio", "choose by priority; no prio"),
     ("recent [TIME]", "clients of the last 300 seconds, or that time"),
     ("remove N", "take a server out"),
+    ("resolve_interval [TIME]", "how often names of servers are looked up; 0 once"),
     ("roundrobin", "servers in turn; no roundrobin"),
     ("send_proxy [v1|v2]", "the PROXY protocol towards servers; no send_proxy"),
     (
@@ -128,6 +131,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("ssl_sni_path [DIR]", "a folder of certificates for other names; no ssl_sni_path"),
     ("states", "how each server is doing"),
     ("status [html|json|prometheus]", "the whole state"),
+    ("status_acl [N]", "the access list for --status; no status_acl"),
     ("stubborn", "no other server if the first choice fails; no stubborn"),
     ("tcp_fastclose [up|down|both|off]", "whose end ends both directions"),
     ("tcp_nodelay", "small packets at once; no tcp_nodelay"),
@@ -139,7 +143,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("weight", "choose by weight; no weight"),
     ("workers [N]", "threads that relay"),
     ("write [FILE]", "save the configuration"),
-    ("x_forwarded_for [replace|append|keep NET...]", "what becomes of a client's own"),
+    ("x_forwarded_for [replace|append|keep NET|unix...]", "what becomes of a client's own"),
 ];
 
 impl Command {
@@ -343,6 +347,9 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "accept_proxy" => {
             args.setting(Item::AcceptProxy, |args| trusted(args).map(Setting::AcceptProxy))
         }
+        "access_log" => {
+            args.setting(Item::AccessLog, |args| args.path().map(Some).map(Setting::AccessLog))
+        }
         "backlog" => args.setting(Item::Backlog, |args| args.number(many).map(Setting::Backlog)),
         "blacklist" => args.setting(Item::Blacklist, |args| args.time().map(Setting::Blacklist)),
         "check" => args.setting(Item::Check, |args| check(args).map(Some).map(Setting::Check)),
@@ -370,6 +377,8 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "control_acl" => {
             args.setting(Item::ControlAcl, |args| args.number(list).map(Setting::ControlAcl))
         }
+        "status_acl" => args
+            .setting(Item::StatusAcl, |args| args.number(list).map(Some).map(Setting::StatusAcl)),
         "debug" => args.setting(Item::Debug, |args| args.number(number).map(Setting::Debug)),
         "drain_timeout" => {
             args.setting(Item::DrainTimeout, |args| args.time().map(Setting::DrainTimeout))
@@ -380,6 +389,7 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "first_byte" => {
             args.setting(Item::FirstByte, |args| args.time().map(lasting).map(Setting::FirstByte))
         }
+        "geoip" => args.setting(Item::Geoip, |args| args.path().map(Some).map(Setting::Geoip)),
         "half_closed" => {
             args.setting(Item::HalfClosed, |args| args.time().map(lasting).map(Setting::HalfClosed))
         }
@@ -394,6 +404,9 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "pending_max" => {
             args.setting(Item::PendingMax, |args| args.number(many).map(Setting::PendingMax))
         }
+        "resolve_interval" => args.setting(Item::ResolveInterval, |args| {
+            args.time().map(lasting).map(Setting::ResolveInterval)
+        }),
         "send_proxy" => args.setting(Item::SendProxy, send_proxy),
         "source" => args.setting(Item::Source, source),
         "tcp_fastclose" => args.setting(Item::TcpFastclose, fastclose),
@@ -435,15 +448,19 @@ fn negative(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "abuse" => Setting::Abuse(None),
         "check" => Setting::Check(None),
         "accept_proxy" => Setting::AcceptProxy(Vec::new()),
+        "access_log" => Setting::AccessLog(None),
         "emergency" => Setting::Emergency(None),
         "first_byte" => Setting::FirstByte(None),
         "half_closed" => Setting::HalfClosed(None),
         "idle_timeout" => Setting::IdleTimeout(None),
         "log" => Setting::Log(None),
+        "resolve_interval" => Setting::ResolveInterval(None),
         "send_proxy" => Setting::SendProxy(None),
         "source" => Setting::Source(None),
+        "status_acl" => Setting::StatusAcl(None),
         "tcp_fastclose" => Setting::TcpFastclose(FastClose::Off),
         "tracking" => Setting::Tracking(None),
+        "geoip" => Setting::Geoip(None),
         "web_stats" => Setting::WebStats(None),
         _ => return Err(CommandError::UnknownNo(verb.to_owned())),
     };
@@ -696,11 +713,11 @@ fn ssl_option(args: &mut Args<'_>) -> Parsed<Command> {
 }
 
 fn forwarded_for(args: &mut Args<'_>) -> Parsed<Setting> {
-    let what = "replace, append, or keep and networks";
+    let what = "replace, append, or keep and networks or unix";
     Ok(Setting::XForwardedFor(match args.word(what)? {
         "replace" => ForwardedFor::Replace,
         "append" => ForwardedFor::Append,
-        "keep" => ForwardedFor::Keep(networks(args)?),
+        "keep" => ForwardedFor::Keep(trusted(args)?),
         _ => return args.expected(what),
     }))
 }
@@ -719,19 +736,6 @@ fn trusted(args: &mut Args<'_>) -> Parsed<Vec<Trusted>> {
         });
     }
     Ok(trusted)
-}
-
-/// One network or more.
-fn networks(args: &mut Args<'_>) -> Parsed<Vec<Network>> {
-    let what = "networks, as in 10.0.0.0/8 2001:db8::/32";
-    let mut networks = Vec::new();
-    while !args.is_empty() || networks.is_empty() {
-        match network(args.word(what)?) {
-            Some(network) => networks.push(network),
-            None => return args.expected(what),
-        }
-    }
-    Ok(networks)
 }
 
 fn network(text: &str) -> Option<Network> {

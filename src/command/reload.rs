@@ -8,16 +8,17 @@ use super::apply::limit;
 use super::tls::TlsItem;
 use super::words::Quoted;
 use super::{Item, Switch};
-use crate::config::{Config, Endpoint, LogTarget, Mode, Server, Transport};
+use crate::config::{Config, Endpoint, LogTarget, Mode, Origin, Server, Settings, Transport};
 
 /// The items that are written by their value alone, in this order.
-const ITEMS: [Item; 27] = [
+const ITEMS: [Item; 31] = [
     Item::Workers,
     Item::Backlog,
     Item::MultiAccept,
     Item::Debug,
     Item::ClientAcl,
     Item::ControlAcl,
+    Item::StatusAcl,
     Item::ClientsMax,
     Item::ConnMax,
     Item::PendingMax,
@@ -27,7 +28,9 @@ const ITEMS: [Item; 27] = [
     Item::IdleTimeout,
     Item::HalfClosed,
     Item::FirstByte,
+    Item::Geoip,
     Item::DrainTimeout,
+    Item::ResolveInterval,
     Item::Check,
     Item::CheckInterval,
     Item::CheckTimeout,
@@ -38,6 +41,7 @@ const ITEMS: [Item; 27] = [
     Item::AcceptProxy,
     Item::SendProxy,
     Item::LogFormat,
+    Item::AccessLog,
     Item::WebStats,
 ];
 
@@ -85,7 +89,9 @@ pub fn commands(config: &Config) -> Vec<String> {
         lines.extend(acl_lines(number, list));
     }
     for (number, server) in settings.servers.iter().enumerate() {
-        lines.extend(server.iter().flat_map(|server| server_lines(number, server)));
+        // Those that were found are found again.
+        let said = server.iter().filter(|server| server.origin == Origin::Said);
+        lines.extend(said.flat_map(|server| server_lines(number, server)));
     }
     for (verb, server) in [("emergency", &settings.emergency), ("abuse", &settings.abuse)] {
         lines.push(match server {
@@ -184,6 +190,7 @@ pub fn reload(old: &Config, mut new: Config) -> (Config, Diff) {
     keep("multi_accept", old.multi_accept == new.multi_accept);
     let settings = new.settings;
     new = Config { settings, debug: new.debug, ..old.clone() };
+    keep_found(&old.settings.servers, &mut new.settings);
     servers(old, &new, &mut diff);
     let before = commands(old);
     let is_server = |line: &str| line.starts_with("server ") || line.starts_with("drain ");
@@ -195,6 +202,34 @@ pub fn reload(old: &Config, mut new: Config) -> (Config, Diff) {
         diff.settings.push("access lists".to_owned());
     }
     (new, diff)
+}
+
+/// Addresses that names were found to have stay until they are looked up again: what was looked up to
+/// read the new settings is only the first of them.
+fn keep_found(old: &[Option<Server>], new: &mut Settings) {
+    if new.timeouts.resolve.is_none() {
+        return;
+    }
+    let port = |server: &Server| match server.addr {
+        Endpoint::Ip(addr) => addr.port(),
+        Endpoint::Unix(_) => 0,
+    };
+    let alike = |a: &Server, b: &Server| a.name.is_some() && a.name == b.name && port(a) == port(b);
+    for (number, before) in old.iter().enumerate() {
+        let Some(before) = before else { continue };
+        if before.origin == Origin::Said {
+            if let Some(Some(server)) = new.servers.get_mut(number)
+                && alike(before, server)
+            {
+                server.addr.clone_from(&before.addr);
+            }
+        } else if new.servers.iter().flatten().any(|server| alike(before, server)) {
+            if new.servers.len() <= number {
+                new.servers.resize(number + 1, None);
+            }
+            new.servers[number].get_or_insert_with(|| before.clone());
+        }
+    }
 }
 
 fn servers(old: &Config, new: &Config, diff: &mut Diff) {

@@ -1,6 +1,7 @@
 //! The language as a whole: each verb of C pen, writing and reading, and what commands do.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +11,8 @@ use super::apply::{ApplyError, Deed, Outcome, Phase, World};
 use super::reload::{Diff, commands, reload};
 use super::*;
 use crate::config::{Config, Endpoint, LogTarget, Server};
+use crate::countries::Countries;
+use crate::countries::tests::database;
 
 /// Knows a few names, and lives in `/home`.
 struct Village;
@@ -20,6 +23,14 @@ impl World for Village {
             [("web1", "10.0.0.1"), ("web2", "10.0.0.2"), ("six", "2001:db8::6")].into();
         let addr = names.get(name).ok_or_else(|| format!("nobody knows {name}"))?;
         Ok(SocketAddr::new(addr.parse().unwrap(), port))
+    }
+
+    fn countries(&self, path: &Path) -> io::Result<Countries> {
+        let bytes = database(&[("192.0.2.0", 24, "SE")]);
+        match path.to_str() {
+            Some("/home/countries.mmdb") => Countries::from_bytes(path, bytes),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
     }
 
     fn absolute(&self, path: &Path) -> PathBuf {
@@ -79,6 +90,9 @@ fn every_verb_of_c_pen_is_known() {
         ("conn_max 700", text("700")),
         ("control", text("")),
         ("control_acl 4", text("4")),
+        ("status_acl 4", text("4")),
+        ("status_acl", text("4")),
+        ("no status_acl", silent()),
         ("debug", text("0")),
         ("debug 2", text("2")),
         ("delayed_forward", Err(ignored)),
@@ -114,6 +128,10 @@ fn every_verb_of_c_pen_is_known() {
         ("no roundrobin", silent()),
         ("server 0 address 10.0.0.1 port 80 max 1 hard 2 weight 3 prio 4 acl 5", silent()),
         ("server 0 blacklist 60", deed(Deed::Blacklist(0, Duration::from_secs(60)))),
+        ("geoip", text("")),
+        ("geoip countries.mmdb", silent()),
+        ("no geoip", silent()),
+        ("geoip gone.mmdb", Err("geoip: cannot read /home/gone.mmdb: ")),
         ("servers", show(Query::Servers)),
         ("socket 5", show(Query::Socket(5))),
         ("source 10.0.0.1", silent()),
@@ -141,6 +159,9 @@ fn every_verb_of_c_pen_is_known() {
         ("tracking 9", text("9")),
         ("transparent", silent()),
         ("no transparent", silent()),
+        ("access_log", text("")),
+        ("access_log access.log", text("/home/access.log")),
+        ("no access_log", silent()),
         ("web_stats", text("")),
         ("web_stats stats.html", text("/home/stats.html")),
         ("no web_stats", silent()),
@@ -155,7 +176,7 @@ fn every_verb_of_c_pen_is_known() {
         ("peek", Err("peek: it never worked")),
         ("no peek", silent()),
         ("tarpit_acl 1", Err("tarpit_acl: ")),
-        ("acl 1 permit country SE", Err("acl: rules by country are not supported")),
+        ("acl 1 permit country SWE", Err("acl: expected a country's two letters")),
         ("exit", Err("Exit is not enabled; restart with -X flag")),
         ("write", Err("write: expected the name of a file: there was no -F")),
     ];
@@ -341,7 +362,7 @@ fn host() -> impl Strategy<Value = String> {
 
 /// A line that can be carried out at the start.
 fn line() -> impl Strategy<Value = String> {
-    let numbers = ["client_acl", "control_acl", "debug", "conn_max"];
+    let numbers = ["client_acl", "control_acl", "status_acl", "debug", "conn_max"];
     let counts = [
         "backlog",
         "check_fall",
@@ -368,6 +389,8 @@ fn line() -> impl Strategy<Value = String> {
     ];
     let fixed = [
         "no log",
+        "geoip countries.mmdb",
+        "no geoip",
         "log /var/log/pen.log",
         "log \"my log\"",
         "log six:10000",
@@ -394,6 +417,8 @@ fn line() -> impl Strategy<Value = String> {
         "tcp_fastclose down",
         "tcp_fastclose both",
         "tcp_fastclose off",
+        "access_log \"a b\"",
+        "no access_log",
         "web_stats \"a # b\"",
         "no web_stats",
         "x_forwarded_for append",
@@ -403,6 +428,8 @@ fn line() -> impl Strategy<Value = String> {
         "no emergency",
         "timeout 7",
         "timeout 1500ms",
+        "resolve_interval 7",
+        "resolve_interval 0",
         "check_interval 700ms",
         "check_timeout 9",
         "listen 80 [::]:81 /run/pen.sock",

@@ -70,6 +70,7 @@ impl Setting {
         match self {
             Self::Abuse(_) => Item::Abuse,
             Self::AcceptProxy(_) => Item::AcceptProxy,
+            Self::AccessLog(_) => Item::AccessLog,
             Self::Backlog(_) => Item::Backlog,
             Self::Blacklist(_) => Item::Blacklist,
             Self::Check(_) => Item::Check,
@@ -81,10 +82,12 @@ impl Setting {
             Self::ClientsMax(_) => Item::ClientsMax,
             Self::ConnMax(_) => Item::ConnMax,
             Self::ControlAcl(_) => Item::ControlAcl,
+            Self::StatusAcl(_) => Item::StatusAcl,
             Self::Debug(_) => Item::Debug,
             Self::DrainTimeout(_) => Item::DrainTimeout,
             Self::Emergency(_) => Item::Emergency,
             Self::FirstByte(_) => Item::FirstByte,
+            Self::Geoip(_) => Item::Geoip,
             Self::HalfClosed(_) => Item::HalfClosed,
             Self::IdleTimeout(_) => Item::IdleTimeout,
             Self::Listen(_) => Item::Listen,
@@ -92,6 +95,7 @@ impl Setting {
             Self::LogFormat(_) => Item::LogFormat,
             Self::MultiAccept(_) => Item::MultiAccept,
             Self::PendingMax(_) => Item::PendingMax,
+            Self::ResolveInterval(_) => Item::ResolveInterval,
             Self::SendProxy(_) => Item::SendProxy,
             Self::Source(_) => Item::Source,
             Self::TcpFastclose(_) => Item::TcpFastclose,
@@ -113,8 +117,9 @@ impl Setting {
             Self::Log(log) => log.is_none(),
             Self::SendProxy(version) => version.is_none(),
             Self::Source(addr) => addr.is_none(),
+            Self::StatusAcl(number) => number.is_none(),
             Self::Tls(tls) => tls.is_none(),
-            Self::WebStats(path) => path.is_none(),
+            Self::AccessLog(path) | Self::Geoip(path) | Self::WebStats(path) => path.is_none(),
             _ => false,
         }
     }
@@ -136,7 +141,10 @@ impl Setting {
             | Self::Timeout(time) => {
                 write!(f, "{}", Time(*time))
             }
-            Self::ClientAcl(number) | Self::ControlAcl(number) | Self::Debug(number) => {
+            Self::ClientAcl(number)
+            | Self::ControlAcl(number)
+            | Self::Debug(number)
+            | Self::StatusAcl(Some(number)) => {
                 write!(f, "{number}")
             }
             Self::ClientsMax(number) | Self::PendingMax(number) | Self::Workers(number) => {
@@ -146,9 +154,13 @@ impl Setting {
             Self::FirstByte(time)
             | Self::HalfClosed(time)
             | Self::IdleTimeout(time)
+            | Self::ResolveInterval(time)
             | Self::Tracking(time) => write!(f, "{}", Time(time.unwrap_or_default())),
             Self::Listen(addrs) => list(addrs, f),
-            Self::Log(Some(LogTo::File(path))) | Self::WebStats(Some(path)) => {
+            Self::AccessLog(Some(path))
+            | Self::Geoip(Some(path))
+            | Self::Log(Some(LogTo::File(path)))
+            | Self::WebStats(Some(path)) => {
                 write!(f, "{}", Quoted(path.as_os_str()))
             }
             Self::Log(Some(LogTo::Collector(host, port))) => {
@@ -173,11 +185,14 @@ impl Setting {
                 list(networks, f)
             }
             Self::Abuse(None)
+            | Self::AccessLog(None)
             | Self::Check(None)
             | Self::Emergency(None)
             | Self::Log(None)
             | Self::SendProxy(None)
             | Self::Source(None)
+            | Self::Geoip(None)
+            | Self::StatusAcl(None)
             | Self::WebStats(None) => Ok(()),
         }
     }
@@ -217,6 +232,7 @@ impl Item {
         match self {
             Self::Abuse => "abuse",
             Self::AcceptProxy => "accept_proxy",
+            Self::AccessLog => "access_log",
             Self::Backlog => "backlog",
             Self::Blacklist => "blacklist",
             Self::Check => "check",
@@ -229,6 +245,7 @@ impl Item {
             Self::ConnMax => "conn_max",
             Self::Control => "control",
             Self::ControlAcl => "control_acl",
+            Self::StatusAcl => "status_acl",
             Self::Debug => "debug",
             Self::DrainTimeout => "drain_timeout",
             Self::Emergency => "emergency",
@@ -242,12 +259,14 @@ impl Item {
             Self::MultiAccept => "multi_accept",
             Self::PendingMax => "pending_max",
             Self::Pid => "pid",
+            Self::ResolveInterval => "resolve_interval",
             Self::SendProxy => "send_proxy",
             Self::Source => "source",
             Self::TcpFastclose => "tcp_fastclose",
             Self::Tls(item) => item.verb(),
             Self::Timeout => "timeout",
             Self::Tracking => "tracking",
+            Self::Geoip => "geoip",
             Self::WebStats => "web_stats",
             Self::Workers => "workers",
             Self::XForwardedFor => "x_forwarded_for",

@@ -7,20 +7,23 @@
 
 pub mod port;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::command::answer;
 use crate::command::apply::{Deed, Outcome, Phase, World};
 use crate::command::reload::{Diff, reload};
 use crate::command::script::{self, Mistake};
 use crate::command::{Command, Query, StatusForm};
-use crate::config::{Config, Settings};
+use crate::config::{Config, Endpoint, Origin, Server, Settings};
+use crate::countries::Countries;
 use crate::files;
+use crate::names::{self, Answers};
 use crate::pool::ServerId;
-use crate::setup::check;
+use crate::setup::{check, is_same};
 use crate::snapshot::{Detail, Snapshot};
 use crate::status;
 
@@ -99,6 +102,7 @@ pub struct Operator {
     config: Mutex<Config>,
     balancer: Box<dyn Balancer>,
     world: Box<dyn World + Send + Sync>,
+    changes: Arc<Changes>,
 }
 
 impl fmt::Debug for Operator {
@@ -115,7 +119,7 @@ impl Operator {
         balancer: Box<dyn Balancer>,
         world: Box<dyn World + Send + Sync>,
     ) -> Self {
-        Self { config: Mutex::new(config), balancer, world }
+        Self { config: Mutex::new(config), balancer, world, changes: Arc::default() }
     }
 
     /// The configuration in force.
@@ -183,6 +187,7 @@ impl Operator {
             self.balancer.set_debug(config.debug);
         }
         *held = config;
+        self.changes.note();
         Ok(())
     }
 
@@ -280,6 +285,40 @@ impl Operator {
         Reply::done(said.join("\n"))
     }
 
+    /// Tells of changes.
+    #[must_use]
+    pub fn changes(&self) -> Arc<Changes> {
+        self.changes.clone()
+    }
+
+    /// Takes over what names of servers stand for by now, and says what has changed.
+    ///
+    /// # Errors
+    /// Says why all stay where they are.
+    pub fn renew(&self, answers: &Answers) -> Result<Vec<String>, String> {
+        // Before the configuration is held: workers are asked.
+        let is_gone = |server: &Server| server.origin == Origin::Gone;
+        let busy = if self.lock().settings.servers.iter().flatten().any(is_gone) {
+            let servers = self.balancer.snapshot(Detail::default()).servers;
+            servers.into_iter().filter(|it| it.connections > 0).map(|it| it.id).collect()
+        } else {
+            BTreeSet::new()
+        };
+        let mut held = self.lock();
+        let mut config = held.clone();
+        let listen = config.listen.clone();
+        let changes = names::renew(
+            &mut config.settings,
+            answers,
+            |addr| listen.iter().any(|listen| is_same(listen, &Endpoint::Ip(*addr))),
+            |number| busy.contains(&ServerId::Slot(u32::try_from(number).unwrap_or(u32::MAX))),
+        );
+        if config.settings != held.settings {
+            self.take_over(&mut held, config)?;
+        }
+        Ok(changes)
+    }
+
     /// Takes over `new`, which was read anew, as one change.
     ///
     /// # Errors
@@ -289,6 +328,45 @@ impl Operator {
         let (config, diff) = reload(&held, new);
         self.take_over(&mut held, config)?;
         Ok(diff)
+    }
+}
+
+/// How often the configuration has changed, for those who wait for that.
+#[derive(Debug, Default)]
+pub struct Changes {
+    count: Mutex<u64>,
+    bell: Condvar,
+}
+
+impl Changes {
+    fn note(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.bell.notify_all();
+    }
+
+    /// How often.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until that is no longer `seen`, or until `deadline`.
+    pub fn wait(&self, seen: u64, deadline: Option<Instant>) {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count == seen {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return;
+            }
+            // Without a deadline it is looked now and then whether anybody is left who could change it.
+            let left = left.unwrap_or(Duration::from_secs(60));
+            let waited =
+                self.bell.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner);
+            count = waited.0;
+            if deadline.is_none() && waited.1.timed_out() {
+                return;
+            }
+        }
     }
 }
 
@@ -329,6 +407,10 @@ impl World for Here {
         let found = (name, port).to_socket_addrs();
         let mut found = found.map_err(|error| format!("cannot look up {name}: {error}"))?;
         found.next().ok_or_else(|| format!("cannot look up {name}: it has no address"))
+    }
+
+    fn countries(&self, path: &Path) -> std::io::Result<Countries> {
+        Countries::open(path)
     }
 
     fn absolute(&self, path: &Path) -> PathBuf {

@@ -82,12 +82,18 @@ impl ServerState {
             failures: 0,
             last_failure: None,
             blacklisted: None,
-            by_order: false,
             health: Health::default(),
+            by_order: false,
             traffic: Traffic::default(),
             life,
             credit: 0,
         }
+    }
+
+    /// Whether nothing is known against it. It may be full.
+    #[must_use]
+    pub fn is_well(&self, now: Instant) -> bool {
+        !self.health.is_down() && !self.config.draining && !self.is_blacklisted(now)
     }
 
     /// An attempt failed: it is left alone until then, or for as long as was ordered.
@@ -102,12 +108,6 @@ impl ServerState {
         if !self.by_order {
             self.blacklisted = None;
         }
-    }
-
-    /// Whether nothing is known against it. It may be full.
-    #[must_use]
-    pub fn is_well(&self, now: Instant) -> bool {
-        !self.health.is_down() && !self.config.draining && !self.is_blacklisted(now)
     }
 
     /// Whether it is left alone after a failure or by order.

@@ -15,11 +15,14 @@ use super::duplex::{Duplex, Ready, Side};
 use super::http::Note;
 use super::http::conversation::{Conversation, Verdict};
 use super::http::edit::Forward;
+use super::http::exchange::{Exchanges, Over};
 use super::proxy::Header;
 use super::pump::{self, Ends, Leftovers, Pause, Watch};
 use super::shared::Counters;
 use super::socket::Socket;
 use super::tls::{Layer, Layers, SCRATCH, SealedEnds};
+use crate::access_log::line::{End, Line};
+use crate::books::Books;
 use crate::config::{Endpoint, Settings};
 use crate::mapping_log::{Notes, wall_clock};
 use crate::pool::{Caller, Seat, Traffic, Tried};
@@ -45,8 +48,14 @@ pub(super) struct Connection {
     left: Leftovers,
     /// `None` if neither end is encrypted.
     tls: Option<Box<Layers>>,
-    /// What is noted of requests and responses, and told to the server; `None` if that is nothing.
-    conversation: Option<Box<Conversation>>,
+    /// What is noted of requests and responses, and told to the server.
+    conversation: Heard,
+    /// Whether mapping records tell of it.
+    recorded: bool,
+    /// What waits to be logged, if exchanges are.
+    exchanges: Option<Box<Exchanges>>,
+    /// Who left first.
+    left_first: Option<Side>,
     pub(super) traffic: Traffic,
     pub(super) accepted: Instant,
     /// When the last byte came or was taken, or an attempt to connect began.
@@ -119,7 +128,10 @@ impl Connection {
             duplex: Duplex::new(settings.tcp.fastclose),
             left: Leftovers::default(),
             tls: None,
-            conversation: None,
+            conversation: Heard::Nothing,
+            recorded: false,
+            exchanges: None,
+            left_first: None,
             traffic: Traffic::default(),
             accepted: now,
             active: now,
@@ -195,8 +207,8 @@ impl Connection {
 
     /// It is open: from now on what is said on it is noted and edited, as far as that is asked for.
     pub(super) fn opened(&mut self, settings: &Settings, notes: &mut Notes, now: Instant) {
-        let recorded = settings.log.is_some();
-        if let Some(server) = self.server.as_mut().filter(|_| recorded) {
+        self.recorded = settings.log.is_some();
+        if let Some(server) = self.server.as_mut().filter(|_| self.recorded) {
             server.local = server.socket.local_addr();
             let opened = mapping_of(Kind::Opened, self.number, &self.caller, server);
             notes.note(&opened, now);
@@ -204,21 +216,37 @@ impl Connection {
         let policy = settings.http.as_ref();
         let scheme = if self.is_encrypted(Side::Client) { "https" } else { "http" };
         let forward = policy.map(|policy| Forward::new(policy, self.caller.addr, scheme));
-        if recorded || forward.is_some() {
-            self.conversation = Some(Box::new(Conversation::new(recorded, forward)));
-        }
+        self.exchanges = settings.access_log.as_ref().map(|_| Box::default());
+        self.conversation = match forward {
+            Some(_) => Heard::All(Box::new(Conversation::new(forward))),
+            None if self.recorded || self.exchanges.is_some() => Heard::FromNowOn,
+            None => Heard::Nothing,
+        };
     }
 
-    /// Notes that it is over, if it was noted that it was open.
-    pub(super) fn note_closed(&self, notes: &mut Notes, now: Instant) {
-        let recorded = self.conversation.as_ref().is_some_and(|it| it.is_recorded());
-        if let Some(server) = self.server.as_ref().filter(|_| recorded) {
+    /// It is over, which is noted if anything was.
+    pub(super) fn closed(&mut self, books: &mut Books, now: Instant) {
+        let Some(server) = &self.server else { return };
+        if let (Some(exchanges), Some(conversation)) =
+            (&mut self.exchanges, self.conversation.get())
+        {
+            let cause = match self.left_first {
+                Some(Side::Client) => End::Client,
+                Some(Side::Server) => End::Server,
+                None => End::Pen,
+            };
+            let unsent = self.duplex.left(Side::Client) as u64;
+            while let Some(over) = exchanges.end(conversation.half(), unsent, cause) {
+                books.lines.add(&line(&over, self.number, &self.caller, server, now), now);
+            }
+        }
+        if self.recorded {
             let closed = Mapping {
                 to_server: Some(self.traffic.to_server),
                 to_client: Some(self.traffic.to_client),
                 ..mapping_of(Kind::Closed, self.number, &self.caller, server)
             };
-            notes.note(&closed, now);
+            books.notes.note(&closed, now);
         }
     }
 
@@ -233,16 +261,21 @@ impl Connection {
         // What is only thrown away keeps no connection.
         let in_vain = self.duplex.only_discards();
         let Some(server) = &self.server else { return Pause::Wait };
-        let Turn { room, notes, counters, now } = turn;
+        let Turn { room, books, counters, now } = turn;
         let (number, caller) = (self.number, &self.caller);
-        let recorded = self.conversation.as_ref().is_some_and(|it| it.is_recorded());
+        let recorded = self.recorded;
+        let exchanges = &mut self.exchanges;
         let mut watch = Watcher {
             traffic: &mut self.traffic,
-            conversation: self.conversation.as_deref_mut(),
+            conversation: &mut self.conversation,
             edited: &mut room.edited,
+            left_first: &mut self.left_first,
             note: |note: Note<'_>| {
-                if recorded {
-                    notes.note(&noted(note, number, caller, server), now);
+                if let Some(over) = exchanges.as_mut().and_then(|it| it.note(&note, now)) {
+                    books.lines.add(&line(&over, number, caller, server, now), now);
+                }
+                if let Some(record) = noted(note, number, caller, server).filter(|_| recorded) {
+                    books.notes.note(&record, now);
                 }
             },
             judge: |verdict| counters.judged(verdict),
@@ -380,15 +413,45 @@ impl Room {
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     pub(super) room: &'a mut Room,
-    pub(super) notes: &'a mut Notes,
+    pub(super) books: &'a mut Books,
     pub(super) counters: &'a Counters,
     pub(super) now: Instant,
 }
 
+/// How much of what is said is listened to.
+#[derive(Debug)]
+enum Heard {
+    Nothing,
+    /// From the first byte on; until then it takes no memory.
+    FromNowOn,
+    All(Box<Conversation>),
+}
+
+impl Heard {
+    fn get(&self) -> Option<&Conversation> {
+        match self {
+            Self::All(it) => Some(it),
+            Self::Nothing | Self::FromNowOn => None,
+        }
+    }
+
+    /// Something is said.
+    fn begin(&mut self) -> Option<&mut Conversation> {
+        if matches!(self, Self::FromNowOn) {
+            *self = Self::All(Box::new(Conversation::new(None)));
+        }
+        match self {
+            Self::All(it) => Some(it),
+            Self::Nothing | Self::FromNowOn => None,
+        }
+    }
+}
+
 struct Watcher<'a, N, J> {
     traffic: &'a mut Traffic,
-    conversation: Option<&'a mut Conversation>,
+    conversation: &'a mut Heard,
     edited: &'a mut Vec<u8>,
+    left_first: &'a mut Option<Side>,
     note: N,
     judge: J,
 }
@@ -400,7 +463,7 @@ impl<N: FnMut(Note<'_>), J: FnMut(Verdict)> Watch for Watcher<'_, N, J> {
             Side::Client => self.traffic.to_server += count,
             Side::Server => self.traffic.to_client += count,
         }
-        match (self.conversation.as_deref_mut(), from) {
+        match (self.conversation.begin(), from) {
             (None, _) => bytes,
             (Some(it), Side::Client) => {
                 it.from_client(bytes, self.edited, &mut self.note, &mut self.judge)
@@ -413,11 +476,16 @@ impl<N: FnMut(Note<'_>), J: FnMut(Verdict)> Watch for Watcher<'_, N, J> {
     }
 
     fn refuses(&self, from: Side) -> bool {
-        from == Side::Client && self.conversation.as_deref().is_some_and(Conversation::refuses)
+        from == Side::Client && self.conversation.get().is_some_and(Conversation::refuses)
+    }
+
+    fn lost(&mut self, side: Side) {
+        self.left_first.get_or_insert(side);
     }
 
     fn end(&mut self, from: Side) -> &[u8] {
-        match (self.conversation.as_deref_mut(), from) {
+        self.left_first.get_or_insert(from);
+        match (self.conversation.begin(), from) {
             (Some(it), Side::Server) => it.server_ends(&mut self.note),
             (None, _) | (_, Side::Client) => b"",
         }
@@ -451,9 +519,15 @@ pub(super) fn mapping<'a>(
     }
 }
 
-fn noted<'a>(note: Note<'a>, number: u64, caller: &Caller, server: &'a Server) -> Mapping<'a> {
-    match note {
-        Note::Request { nth, line, user_agent, referer, host } => Mapping {
+/// What is recorded of a note; some are for others.
+fn noted<'a>(
+    note: Note<'a>,
+    number: u64,
+    caller: &Caller,
+    server: &'a Server,
+) -> Option<Mapping<'a>> {
+    Some(match note {
+        Note::Request { nth, line, user_agent, referer, host, .. } => Mapping {
             nth: Some(nth),
             request: Some(RequestText::raw(line, Cut::Long)),
             whole: Fingerprint::of_whole(line).map(Fingerprint::get),
@@ -470,5 +544,27 @@ fn noted<'a>(note: Note<'a>, number: u64, caller: &Caller, server: &'a Server) -
             framed_bytes: Some(framed),
             ..mapping_of(Kind::Ended, number, caller, server)
         },
+        Note::Began { .. } | Note::Refused { .. } => return None,
+    })
+}
+
+fn line<'a>(
+    over: &'a Over,
+    number: u64,
+    caller: &Caller,
+    server: &'a Server,
+    now: Instant,
+) -> Line<'a> {
+    Line {
+        client: caller.addr,
+        text: over.text(),
+        status: over.status,
+        bytes: over.bytes,
+        server: &server.addr,
+        first: over.first(),
+        total: over.total(now),
+        connection: number,
+        nth: over.nth(),
+        end: over.end,
     }
 }

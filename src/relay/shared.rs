@@ -155,7 +155,8 @@ impl Shared {
         &self.keeper
     }
 
-    pub(super) fn tls(&self) -> Arc<Tls> {
+    /// What TLS needs, as it is in force.
+    pub(crate) fn tls(&self) -> Arc<Tls> {
         self.keeper.tls()
     }
 

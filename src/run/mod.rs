@@ -26,6 +26,7 @@ use crate::config::{Collect, Config};
 use crate::control::port::ControlPort;
 use crate::control::{Balancer as _, Here, Operator};
 use crate::files;
+use crate::names::watch;
 use crate::pool::ServerId;
 use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::running::Running;
@@ -167,12 +168,8 @@ fn serve(
                 warn!("cannot tell myself to stop: {error}");
             }
         };
-        let handle = Running::new(
-            balancer.shared().clone(),
-            listen,
-            balancer.log().remote(),
-            Box::new(stop),
-        );
+        let handle =
+            Running::new(balancer.shared().clone(), listen, balancer.logs(), Box::new(stop));
         for deed in &plan.setup.deeds {
             if let Deed::Blacklist(slot, time) = *deed {
                 let slot = u32::try_from(slot).unwrap_or(u32::MAX);
@@ -181,6 +178,7 @@ fn serve(
         }
         let here = Box::new(plan.here.settled());
         let operator = Arc::new(Operator::new(config.clone(), Box::new(handle), here));
+        watch::start(&operator, Box::new(watch::by_the_system))?;
         if let Some(status) = status {
             let addr = status.addr()?;
             status.serve(operator.clone())?;
@@ -257,7 +255,7 @@ impl All<'_> {
     }
 
     fn reopen(&self) {
-        self.balancer.log().reopen();
+        self.balancer.reopen();
         self.balancer.shared().keeper().reload();
         self.tell(Event::Reopen);
     }

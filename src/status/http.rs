@@ -102,11 +102,17 @@ fn look(state: &Mutex<Kept>, operator: &Operator) -> (Arc<Snapshot>, History) {
 fn accept(listener: &TcpListener, operator: &Arc<Operator>, state: &Arc<Mutex<Kept>>) {
     let count = Arc::new(AtomicUsize::new(0));
     loop {
-        let Ok((stream, _)) = listener.accept() else {
+        let Ok((stream, from)) = listener.accept() else {
             // No descriptors, or the caller is gone already.
             thread::park_timeout(PAUSE);
             continue;
         };
+        let settings = operator.config().settings;
+        // As at the control port: no reply to those who may not ask.
+        let permits = |list| settings.acls.permits(list, from.ip().into());
+        if !settings.status_acl.is_none_or(permits) {
+            continue;
+        }
         let seat = Seat(Arc::clone(&count));
         if count.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
             continue;

@@ -7,7 +7,7 @@ use crate::command::answer::host_and_port;
 use crate::command::apply::limit;
 use crate::pool::ServerId;
 use crate::snapshot::{
-    CheckNow, ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State, TlsNow,
+    CheckNow, ClientNow, ConnectionNow, Gauge, LogNow, ServerNow, Snapshot, State, TlsNow,
 };
 
 /// The state, with a line end.
@@ -37,7 +37,8 @@ pub fn write(snapshot: &Snapshot) -> String {
         ("client_list", list(snapshot.clients.iter().map(client))),
         ("connection_list", list(snapshot.connections.iter().map(connection))),
         ("tls", option(snapshot.tls.as_ref().map(|it| tls(it, snapshot.time)))),
-        ("mapping_log", option(snapshot.mapping_log.as_ref().map(mapping_log))),
+        ("mapping_log", option(snapshot.mapping_log.as_ref().map(log))),
+        ("access_log", option(snapshot.access_log.as_ref().map(log))),
     ];
     object(fields) + "\n"
 }
@@ -119,7 +120,7 @@ fn tls(tls: &TlsNow, now: SystemTime) -> String {
     ])
 }
 
-fn mapping_log(log: &MappingLogNow) -> String {
+fn log(log: &LogNow) -> String {
     object([
         ("target", Text(&log.target).to_string()),
         ("made", log.made.to_string()),

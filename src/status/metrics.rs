@@ -28,6 +28,17 @@ pub fn write(snapshot: &Snapshot) -> String {
         let well = u8::from(log.trouble.is_none());
         out.one("pen_mapping_log_up", Kind::Gauge, "Whether the mapping log works.", well);
     }
+    if let Some(log) = &snapshot.access_log {
+        for (name, what, count) in [
+            ("made", "Access lines that were made.", log.made),
+            ("written", "Access lines that are in the file.", log.written),
+            ("dropped", "Access lines that were dropped.", log.dropped),
+        ] {
+            out.one(&format!("pen_access_lines_{name}_total"), Kind::Counter, what, count);
+        }
+        let well = u8::from(log.trouble.is_none());
+        out.one("pen_access_log_up", Kind::Gauge, "Whether the access log works.", well);
+    }
     if let Some(tls) = &snapshot.tls {
         for (name, what, count) in [
             ("handshakes", "Clients that TLS was agreed on with.", tls.handshakes),

@@ -46,8 +46,8 @@ pub(crate) mod samples {
     use crate::config::{Endpoint, Server};
     use crate::pool::ServerId;
     use crate::snapshot::{
-        CheckNow, ClientNow, ConnectionNow, Counts, Gauge, MappingLogNow, ServerNow, Snapshot,
-        Stage, State, TlsNow,
+        CheckNow, ClientNow, ConnectionNow, Counts, Gauge, LogNow, ServerNow, Snapshot, Stage,
+        State, TlsNow,
     };
 
     fn server(id: ServerId, addr: &str, state: State, scale: u64) -> ServerNow {
@@ -135,12 +135,19 @@ pub(crate) mod samples {
                 not_http: 1,
                 ended: vec![("client closed", 400_000), ("idle", 5)],
             },
-            mapping_log: Some(MappingLogNow {
+            mapping_log: Some(LogNow {
                 target: "loghost:10000".to_owned(),
                 made: 964_220,
                 written: 964_000,
                 dropped: 220,
                 trouble: Some("no collector answers at <loghost>".to_owned()),
+            }),
+            access_log: Some(LogNow {
+                target: "/var/log/pen/access.log".to_owned(),
+                made: 1_000,
+                written: 1_000,
+                dropped: 0,
+                trouble: None,
             }),
             tls: Some(TlsNow {
                 clients: true,

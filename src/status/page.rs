@@ -8,7 +8,7 @@ use super::history::{History, STEP};
 use super::{address, bytes, label, sparkline};
 use crate::command::apply::limit;
 use crate::snapshot::{
-    CheckNow, ClientNow, ConnectionNow, Gauge, MappingLogNow, ServerNow, Snapshot, State,
+    CheckNow, ClientNow, ConnectionNow, Gauge, LogNow, ServerNow, Snapshot, State,
 };
 
 const STYLE: &str = include_str!("page.css");
@@ -24,7 +24,8 @@ pub fn draw(snapshot: &Snapshot, history: Option<&History>) -> String {
     page.head(snapshot, history.is_some());
     page.tiles(snapshot, history);
     page.servers(snapshot, history);
-    page.mapping_log(snapshot.mapping_log.as_ref());
+    page.log("Mapping records", snapshot.mapping_log.as_ref());
+    page.log("Access log", snapshot.access_log.as_ref());
     page.tls(snapshot);
     page.clients(&snapshot.clients, snapshot.clients_known);
     page.connections(&snapshot.connections, snapshot.connections_open);
@@ -164,9 +165,9 @@ impl Page {
         ]);
     }
 
-    fn mapping_log(&mut self, log: Option<&MappingLogNow>) {
+    fn log(&mut self, title: &str, log: Option<&LogNow>) {
         let Some(log) = log else { return };
-        self.add(format_args!("<h2>Mapping records</h2>\n<div class=\"card note\">"));
+        self.add(format_args!("<h2>{title}</h2>\n<div class=\"card note\">"));
         let drop_class = if log.dropped > 0 { "state trouble" } else { "" };
         self.add(format_args!(
             "<p>to {}: {} made, {} written, <span class=\"{drop_class}\">{} dropped</span></p>",

@@ -9,10 +9,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pen::checks::Check;
-use pen::config::{Endpoint, ProxyVersion, Settings};
+use pen::config::{Endpoint, ProxyVersion, ServerTls, Settings};
 use pen::pool::ServerId;
 
-use crate::support::{Listener, PATIENCE, Site, dead, localhost, over, until};
+use crate::support::{Listener, PATIENCE, Site, Stream, dead, localhost, over, until};
+use crate::tls::support::{End, NAME, Town};
 
 /// Checked without a pause, and believed at once.
 fn checked(check: Check, mut settings: Settings) -> Settings {
@@ -188,6 +189,36 @@ fn a_server_that_speaks_first_is_listened_to_and_one_that_wants_a_header_gets_on
     let shared = site.balancer().shared();
     shared.change(Settings { send_proxy: Some(ProxyVersion::V1), ..settings });
     until("it gets one", || !is_down(&site, 0));
+}
+
+#[test]
+fn a_server_that_is_spoken_to_in_tls_is_asked_in_tls() {
+    let town = Town::new("checked");
+    let config = town.server();
+    let server = Server::start(move |stream| {
+        let Ok(mut end) = End::serving(config.clone(), Stream::Tcp(stream)) else { return };
+        let mut head = [0; 4];
+        if matches!(end.read_some(&mut head), Ok(4)) && &head == b"GET " {
+            end.write_some(b"HTTP/1.1 204 No Content\r\n\r\n").expect("it is open");
+            end.finish_some().unwrap_or(());
+        }
+    });
+    let (method, path) = ("GET".to_owned(), "/".to_owned());
+    let check = Check::Http { method, path, from: 204, to: 204 };
+    let mut settings = checked(check, over(&[&server.endpoint()]));
+    for (name, is_well) in [(NAME, true), ("elsewhere.example", false)] {
+        town.trust(&mut settings, ServerTls::Verified);
+        settings.tls.servers_name = Some(name.to_owned());
+        let site = Site::start(settings.clone());
+        let last = || {
+            let pool = site.balancer().shared().pool();
+            let health = pool.state(ServerId::Slot(0)).map(|state| state.health.clone());
+            health.and_then(|health| Some(health.last()?.wrong.clone()))
+        };
+        until("it is checked", || last().is_some());
+        assert_eq!(last().flatten().is_none(), is_well, "{name}: {:?}", last());
+        assert_eq!(is_down(&site, 0), !is_well);
+    }
 }
 
 #[test]

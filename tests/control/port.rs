@@ -230,6 +230,10 @@ impl World for Slow {
         Ok(([10, 0, 0, 3], port).into())
     }
 
+    fn countries(&self, path: &std::path::Path) -> std::io::Result<pen::countries::Countries> {
+        pen::countries::Countries::open(path)
+    }
+
     fn absolute(&self, path: &std::path::Path) -> std::path::PathBuf {
         path.to_owned()
     }

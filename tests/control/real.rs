@@ -1,15 +1,16 @@
 //! The control port in front of a balancer that really serves.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pen::balancer::{Balancer, Bound};
 use pen::config::{Config, Endpoint, Server, Settings};
 use pen::control::{Here, Operator};
+use pen::names::watch;
 use pen::running::Running;
 
 use crate::support::Folder;
@@ -22,7 +23,7 @@ struct Site {
     balancer: Option<Balancer>,
     addr: SocketAddr,
     servers: [SocketAddr; 2],
-    operator: Operator,
+    operator: Arc<Operator>,
     stopped: Arc<AtomicUsize>,
     folder: Folder,
 }
@@ -38,7 +39,12 @@ impl Drop for Site {
 
 #[expect(clippy::unwrap_used, reason = "it is part of a test")]
 fn echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    echo_at("127.0.0.1:0".parse().unwrap())
+}
+
+#[expect(clippy::unwrap_used, reason = "it is part of a test")]
+fn echo_at(addr: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind(addr).unwrap();
     let addr = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -66,13 +72,13 @@ fn site() -> Site {
     let running = Running::new(
         Arc::clone(balancer.shared()),
         vec![addr.to_string()],
-        balancer.log().remote(),
+        balancer.logs(),
         Box::new(move || {
             stop.fetch_add(1, Ordering::Relaxed);
         }),
     );
     let here = Here { folder: folder.path(""), jail: None };
-    let operator = Operator::new(config, Box::new(running), Box::new(here));
+    let operator = Arc::new(Operator::new(config, Box::new(running), Box::new(here)));
     Site { balancer: Some(balancer), addr, servers, operator, stopped, folder }
 }
 
@@ -212,6 +218,75 @@ fn servers_are_checked_when_that_is_asked_for() {
     assert_eq!(site.ask("no check"), "");
     let states = site.ask("states");
     assert!(states.lines().all(|line| line.contains(" state up ")), "{states}");
+}
+
+/// A name server whose answer for any name can be set.
+#[derive(Clone, Default)]
+struct Names(Arc<Mutex<Vec<IpAddr>>>);
+
+impl Names {
+    fn set(&self, last: &[u8]) {
+        *self.0.lock().expect("nobody panicked") =
+            last.iter().map(|&last| IpAddr::from([127, 0, 0, last])).collect();
+    }
+
+    fn lookup(&self) -> watch::Lookup {
+        let names = self.clone();
+        Box::new(move |name| {
+            let known = names.0.lock().expect("nobody panicked").clone();
+            // Whoever is asked for more than what is configured has misunderstood something.
+            if name == "localhost" && !known.is_empty() {
+                Ok(known)
+            } else {
+                Err(std::io::Error::other("nobody knows"))
+            }
+        })
+    }
+}
+
+#[test]
+fn new_addresses_of_a_name_join_and_old_ones_keep_what_connections_they_have() {
+    let (site, names) = (site(), Names::default());
+    let one = site.servers[0];
+    let two = echo_at(SocketAddr::from(([127, 0, 0, 2], one.port())));
+    watch::start(&site.operator, names.lookup()).unwrap();
+    assert_eq!(site.ask("remove 1"), "");
+    assert_eq!(site.ask(&format!("server 0 address localhost port {} weight 3", one.port())), "");
+    assert_eq!(site.ask("roundrobin"), "");
+    names.set(&[1, 2]);
+    assert_eq!(site.ask("resolve_interval 10ms"), "");
+    let line = |number: usize, addr: SocketAddr| {
+        format!("{number} addr {} port {} conn ", addr.ip(), addr.port())
+    };
+    let is_there = |reply: &str| reply.contains(&line(0, one)) && reply.contains(&line(1, two));
+    site.wait_for("servers", is_there);
+    assert!(site.ask("servers").lines().all(|line| line.contains(" weight 3 ")));
+    let mut streams = [site.talk(b"x"), site.talk(b"x")];
+    // A file holds what was said and no more, and what is read from one is no reason to forget.
+    assert_eq!(site.ask("write saved"), "");
+    let saved = std::fs::read_to_string(site.folder.path("saved")).unwrap();
+    assert_eq!(saved.lines().filter(|line| line.starts_with("server ")).count(), 1, "{saved}");
+    let mut config = site.operator.config();
+    config.settings.servers.truncate(1);
+    assert_eq!(site.operator.reload(config).unwrap().to_string(), "nothing changed");
+    assert!(is_there(&site.ask("servers")));
+    // One is gone: it gets nobody, and the connection that it has goes on.
+    names.set(&[1]);
+    site.wait_for("states", |reply| reply.contains("1 state draining "));
+    for stream in &mut streams {
+        stream.write_all(b"y").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    }
+    drop(site.talk(b"z"));
+    drop(streams);
+    site.wait_for("servers", |reply| reply.lines().count() == 1);
+    // Nobody knows any more: all stays.
+    names.set(&[]);
+    drop(site.talk(b"z"));
+    // And moves.
+    names.set(&[2]);
+    site.wait_for("servers", |reply| reply.contains(&line(0, two)) && reply.lines().count() == 1);
+    drop(site.talk(b"z"));
 }
 
 #[test]

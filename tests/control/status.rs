@@ -33,6 +33,28 @@ fn get(addr: SocketAddr, path: &str) -> (String, String) {
 }
 
 #[test]
+fn who_is_not_permitted_is_told_nothing() {
+    let (still, folder) = (Still::default(), Folder::new());
+    let operator = operator(&still, &folder);
+    let port = StatusPort::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let addr = port.addr().unwrap();
+    port.serve(operator.clone()).unwrap();
+    // What keeps clients out is not about those who look after pen.
+    assert_eq!(operator.execute(b"acl 0 deny 127.0.0.1").to_string(), "");
+    assert!(get(addr, "/health").0.starts_with("HTTP/1.1 200"));
+    assert_eq!(operator.execute(b"status_acl 0").to_string(), "0\n");
+    let mut stream = TcpStream::connect(addr).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut reply = Vec::new();
+    // It may be reset before it has asked, or behind that.
+    let asked = stream.write_all(b"GET / HTTP/1.1\r\n\r\n");
+    asked.and_then(|()| stream.read_to_end(&mut reply)).map(drop).unwrap_or_default();
+    assert_eq!(reply, b"");
+    assert_eq!(operator.execute(b"no status_acl").to_string(), "");
+    assert!(get(addr, "/health").0.starts_with("HTTP/1.1 200"));
+}
+
+#[test]
 fn each_form_of_the_state_has_its_path() {
     let addr = serve(&Still::default());
     for (path, status, kind, piece) in [

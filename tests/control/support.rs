@@ -86,6 +86,7 @@ impl Balancer for Still {
             connections: vec![connection; detail.connections.min(1)],
             counts: Counts { accepted: 7, ..Counts::default() },
             mapping_log: None,
+            access_log: None,
             tls: None,
         }
     }

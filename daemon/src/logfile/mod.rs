@@ -139,6 +139,24 @@ impl LogFile {
         self.closed
     }
 
+    /// What is wrong with it now, if anything is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let what = match (self.failing, self.reopen) {
+            (true, _) => "write",
+            (false, true) => "reopen",
+            (false, false) => return None,
+        };
+        Some(format!("cannot {what} {}", self.name()))
+    }
+
+    /// Lines that are wholly in the file, and lines given up; without counting those that wait, which
+    /// takes a look at each of them.
+    #[must_use]
+    pub fn settled(&self) -> (u64, u64) {
+        (self.counts.written, self.counts.dropped)
+    }
+
     /// What became of the lines so far.
     #[must_use]
     pub fn counts(&self) -> Counts {

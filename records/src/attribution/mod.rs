@@ -64,7 +64,8 @@ pub struct Settings {
     pub wait: Duration,
     /// How old a mapping may be and still explain a line.
     pub window: Duration,
-    /// The most mappings remembered; beyond it the oldest are forgotten and counted.
+    /// The most mappings remembered; beyond it the oldest are forgotten and counted. Once there are records
+    /// that name their connection, three eighths of it, and as many connections.
     pub max_mappings: usize,
     /// The most lines held; beyond it the oldest are decided early and counted.
     pub max_lines: usize,

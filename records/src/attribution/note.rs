@@ -26,7 +26,7 @@ impl<T> Attributor<T> {
         state.coarsest = state.coarsest.max(record.resolution);
         (state.is_known, state.has_exchanges) = (true, true);
         let oldest = self.now.offset_by(-self.window);
-        self.connections.tidy(oldest, self.most_connections());
+        self.connections.tidy(oldest, self.most_remembered());
         let connection = self.connections.find_or_add(server, exchange, record.client, record.time);
         match exchange.kind {
             Kind::Opened => {}

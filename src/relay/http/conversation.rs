@@ -3,17 +3,17 @@
 use tracing::debug;
 
 use super::edit::{Edited, Editor, Forward, Refusal};
-use super::{Follower, Note};
+use super::{Follower, Half, Note, Where};
 
 /// Both streams of a connection.
 #[derive(Debug, Default)]
 pub struct Conversation {
     follower: Follower,
     editor: Option<Box<Editor>>,
-    /// Whether mapping records tell of it.
-    recorded: bool,
-    /// The answer to what was refused.
-    last: Vec<u8>,
+    /// What was refused, and where.
+    refused: Option<(Refusal, Where)>,
+    /// The answer to that, once it was given.
+    last: Option<Vec<u8>>,
 }
 
 /// What HTTP mode had to do with some bytes beyond letting them pass.
@@ -26,17 +26,11 @@ pub enum Verdict {
 }
 
 impl Conversation {
-    /// One that is noted in mapping records, or whose requests are told something, or both.
+    /// One whose requests are told something, or only followed.
     #[must_use]
-    pub fn new(recorded: bool, forward: Option<Forward>) -> Self {
+    pub fn new(forward: Option<Forward>) -> Self {
         let editor = forward.map(|forward| Box::new(Editor::new(forward)));
-        Self { follower: Follower::default(), editor, recorded, last: Vec::new() }
-    }
-
-    /// Whether mapping records tell of it.
-    #[must_use]
-    pub fn is_recorded(&self) -> bool {
-        self.recorded
+        Self { follower: Follower::default(), editor, refused: None, last: None }
     }
 
     /// Bytes from the client; what is handed back is for the server. `out` is room for it.
@@ -44,24 +38,25 @@ impl Conversation {
         &mut self,
         bytes: &'a [u8],
         out: &'a mut Vec<u8>,
-        note: impl FnMut(Note<'_>),
+        mut note: impl FnMut(Note<'_>),
         mut judge: impl FnMut(Verdict),
     ) -> &'a [u8] {
         let Some(editor) = self.editor.as_deref_mut() else {
             self.follower.requests(bytes, note);
             return bytes;
         };
-        let before = (editor.is_raw(), editor.refusal());
+        let was_raw = editor.is_raw();
         let Edited { bytes: forward, taken } = editor.edit(bytes, out);
         // What was refused has not been asked for.
-        self.follower.requests(&bytes[..taken], note);
-        match (before, editor.refusal()) {
-            ((_, None), Some(refusal)) => {
+        self.follower.requests(&bytes[..taken], &mut note);
+        match (self.refused, editor.refusal()) {
+            (None, Some((refusal, place))) => {
                 debug!("a request is refused: {}", refusal.what());
-                self.last = refusal.response();
+                self.refused = Some((refusal, place));
+                self.follower.refused(refusal, place, note);
                 judge(Verdict::Refused(refusal));
             }
-            ((false, _), None) if editor.is_raw() => judge(Verdict::NotHttp),
+            (None, None) if !was_raw && editor.is_raw() => judge(Verdict::NotHttp),
             _ => {}
         }
         forward
@@ -80,14 +75,24 @@ impl Conversation {
     /// Whether nothing more of the client's is for the server.
     #[must_use]
     pub fn refuses(&self) -> bool {
-        self.editor.as_deref().is_some_and(|editor| editor.refusal().is_some())
+        self.refused.is_some()
     }
 
     /// The server will send no more; what is handed back is for the client.
     pub fn server_ends(&mut self, note: impl FnMut(Note<'_>)) -> &[u8] {
-        // Only where a response may begin, and not if the server has given its own.
-        let may_answer = self.follower.is_idle();
+        if let Some((refusal, place)) = self.refused
+            // Only where a response may begin, and not if the server has given its own.
+            && self.follower.owes_only(usize::from(place == Where::Body))
+        {
+            self.last = Some(refusal.response());
+        }
         self.follower.responses_end(note);
-        if may_answer { &self.last } else { b"" }
+        self.last.as_deref().unwrap_or_default()
+    }
+
+    /// How far the last answer is.
+    #[must_use]
+    pub fn half(&self) -> Half {
+        Half { refused: self.last.is_some(), ..self.follower.half() }
     }
 }

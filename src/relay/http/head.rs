@@ -146,6 +146,24 @@ pub(crate) fn unfinished(head: &[u8]) -> Option<(&[u8], Fields)> {
     Some((line, found))
 }
 
+/// Referer, User-Agent and Host of a head that was read before.
+pub(crate) fn texts(head: &[u8]) -> [Option<&[u8]>; 3] {
+    let mut texts = [None; 3];
+    let mut rest = split_line(head).map_or(&b""[..], |(_, rest)| rest);
+    while let Some((line, after)) = split_line(rest)
+        && let Ok((name, value)) = field(line)
+    {
+        rest = after;
+        let names: [&[u8]; 3] = [b"referer", b"user-agent", b"host"];
+        for (text, is) in texts.iter_mut().zip(names) {
+            if text.is_none() && name.eq_ignore_ascii_case(is) {
+                *text = Some(value);
+            }
+        }
+    }
+    texts
+}
+
 fn fields(mut rest: &[u8]) -> Result<Fields, Strange> {
     let mut fields = Fields::default();
     loop {

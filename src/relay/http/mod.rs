@@ -5,6 +5,7 @@
 mod body;
 pub mod conversation;
 pub mod edit;
+pub mod exchange;
 mod head;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use body::{Body, Chunks, Taken};
+use edit::Refusal;
 use head::{Coding, Fields, MAX_HEAD, Method, Strange};
 
 /// Requests that may be without an answer at a time.
@@ -26,12 +28,30 @@ pub enum Note<'a> {
         nth: u32,
         /// Its first line.
         line: &'a [u8],
+        /// All of its head.
+        head: &'a [u8],
         /// Hash of User-Agent.
         user_agent: Option<u32>,
         /// Hash of Referer.
         referer: Option<u32>,
         /// Hash of Host.
         host: Option<u32>,
+    },
+    /// The head of a response has come; not one that says that another follows.
+    Began {
+        /// To which request.
+        nth: u32,
+        /// Its status.
+        status: u16,
+    },
+    /// A request was refused, and the server will not have it.
+    Refused {
+        /// Which one.
+        nth: u32,
+        /// As much of its first line as came; `None` if its head was noted before.
+        line: Option<&'a [u8]>,
+        /// Why.
+        refusal: Refusal,
     },
     /// A response has ended.
     Ended {
@@ -60,6 +80,30 @@ pub struct Follower {
     answer: Answer,
     /// The server has taken the connection for something else than HTTP.
     tunnel: bool,
+    /// It was let go because it could not be followed.
+    strange: bool,
+}
+
+/// How far an answer is when the connection is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Half {
+    /// To which request it is, or the last one was.
+    pub nth: u32,
+    /// Bytes of its body with its framing.
+    pub bytes: u64,
+    /// What came after is not known.
+    pub strange: bool,
+    /// The answer to a refused request was given.
+    pub refused: bool,
+}
+
+/// Where in a request something was wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Where {
+    /// In its head, which was not noted.
+    Head,
+    /// In its body.
+    Body,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -93,14 +137,14 @@ impl Follower {
     /// Bytes from the client.
     pub fn requests(&mut self, bytes: &[u8], mut note: impl FnMut(Note<'_>)) {
         if self.walk_requests(bytes, &mut note).is_err() {
-            self.let_go();
+            self.lose();
         }
     }
 
     /// Bytes from the server.
     pub fn responses(&mut self, bytes: &[u8], mut note: impl FnMut(Note<'_>)) {
         if self.walk_responses(bytes, &mut note).is_err() {
-            self.let_go();
+            self.lose();
         }
     }
 
@@ -125,11 +169,12 @@ impl Follower {
         self.tunnel
     }
 
-    /// Whether each request that came has its whole answer, as far as that is known.
+    /// Whether all but so many of the requests that came have their whole answer, and no other has
+    /// begun, as far as that is known.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
+    pub fn owes_only(&self, requests: usize) -> bool {
         self.is_following()
-            && self.outstanding.is_empty()
+            && self.outstanding.len() == requests
             && self.responses.state == State::Head
             && self.responses.partial.is_empty()
     }
@@ -142,8 +187,35 @@ impl Follower {
         let Some(nth) = self.nth.checked_add(1) else { return };
         (self.nth, self.requests.state) = (nth, State::LetGo);
         let Fields { user_agent, referer, host, .. } = fields;
-        note(Note::Request { nth, line, user_agent, referer, host });
+        note(Note::Request { nth, line, head: &head, user_agent, referer, host });
         self.outstanding.push_back((nth, Method::Other));
+    }
+
+    /// Notes that the request was refused that has come last or is about to come.
+    pub fn refused(&mut self, refusal: Refusal, place: Where, mut note: impl FnMut(Note<'_>)) {
+        let partial = &self.requests.partial;
+        let end = partial.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+        let (nth, line) = match place {
+            Where::Body => (self.nth, None),
+            Where::Head => {
+                (self.nth.saturating_add(1), Some(&partial[..end.unwrap_or(partial.len())]))
+            }
+        };
+        note(Note::Refused { nth, line, refusal });
+        // It has been noted, whatever becomes of the connection.
+        self.requests.partial = Vec::new();
+    }
+
+    /// How far the last answer is.
+    #[must_use]
+    pub fn half(&self) -> Half {
+        let Answer { nth, framed, .. } = self.answer;
+        Half { nth, bytes: framed, strange: self.strange, refused: false }
+    }
+
+    fn lose(&mut self) {
+        self.strange |= !self.tunnel && self.responses.state != State::LetGo;
+        self.let_go();
     }
 
     fn let_go(&mut self) {
@@ -186,7 +258,8 @@ impl Follower {
                     let (line, method, fields) = head::request(head)?;
                     self.nth = self.nth.checked_add(1).ok_or(Strange)?;
                     let Fields { user_agent, referer, host, .. } = fields;
-                    note(Note::Request { nth: self.nth, line, user_agent, referer, host });
+                    let nth = self.nth;
+                    note(Note::Request { nth, line, head, user_agent, referer, host });
                     self.outstanding.push_back((self.nth, method));
                     self.requests.partial = Vec::new();
                     self.requests.state = request_body(&fields);
@@ -246,6 +319,7 @@ impl Follower {
         match status {
             101 => {
                 self.answer = Answer { nth, status, head, ..Answer::default() };
+                note(Note::Began { nth, status });
                 self.end_answer(note);
                 self.tunnel = true;
                 return Err(Strange);
@@ -254,6 +328,7 @@ impl Follower {
             _ => {}
         }
         self.answer = Answer { nth, status, head, ..Answer::default() };
+        note(Note::Began { nth, status });
         let none = method == Method::Head || matches!(status, 204 | 304);
         let tunnel = method == Method::Connect && (200..300).contains(&status);
         let body = match (fields.coding, fields.length) {

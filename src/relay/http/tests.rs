@@ -20,6 +20,7 @@ fn keep(notes: &mut Vec<Noted>) -> impl FnMut(Note<'_>) {
             Note::Ended { nth, status, body, framed, .. } => {
                 Noted::Ended(nth, status, body, framed)
             }
+            Note::Began { .. } | Note::Refused { .. } => return,
         });
     }
 }

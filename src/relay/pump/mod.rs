@@ -45,6 +45,9 @@ pub trait Watch {
         false
     }
 
+    /// The connection with a side is lost.
+    fn lost(&mut self, _side: Side) {}
+
     /// A side will send no more. What is handed back still is written to the other one.
     fn end(&mut self, from: Side) -> &[u8];
 }
@@ -177,7 +180,10 @@ fn read(
             match error.kind() {
                 ErrorKind::WouldBlock => duplex.did_read(from, ReadOutcome::Blocked),
                 ErrorKind::Interrupted => {}
-                _ => duplex.did_read(from, ReadOutcome::Reset),
+                _ => {
+                    watch.lost(from);
+                    duplex.did_read(from, ReadOutcome::Reset);
+                }
             }
             return;
         }

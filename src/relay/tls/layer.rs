@@ -127,6 +127,8 @@ impl Layer {
         scratch: &mut [u8],
         buf: &mut [u8],
     ) -> io::Result<usize> {
+        // What is left of an earlier read says nothing of what has come since.
+        self.full = true;
         for _ in 0..PATIENCE {
             match self.tls.reader().read(buf) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}

@@ -9,6 +9,8 @@
 //! [`Layers`], and pays for them with the question whether it has.
 
 mod layer;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 

@@ -30,8 +30,8 @@ use super::shared::{Mailbox, Order, Shared};
 use super::socket::{Listener, Socket};
 use super::table::{Key, Table};
 use super::timers::Timers;
+use crate::books::Books;
 use crate::config::Settings;
-use crate::mapping_log::Notes;
 use crate::pool::Caller;
 use crate::tls::Tls;
 
@@ -113,7 +113,7 @@ pub struct Worker {
     /// Clients with whom a handshake goes on.
     agreeing: VecDeque<Key>,
     room: Room,
-    notes: Notes,
+    books: Books,
     now: Instant,
     /// When to be gone.
     stop: Option<Instant>,
@@ -129,7 +129,7 @@ impl Worker {
         mailbox: Arc<Mailbox>,
         listeners: Vec<Listener>,
         multi_accept: u32,
-        notes: Notes,
+        books: Books,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, mailbox.bell(), About::Bell.data(), EventFlags::IN)?;
@@ -152,7 +152,7 @@ impl Worker {
             again: Vec::new(),
             agreeing: VecDeque::new(),
             room: Room::new(BUFFER),
-            notes,
+            books,
             now: Instant::now(),
             stop: None,
         })
@@ -182,9 +182,9 @@ impl Worker {
             self.open_patient();
             self.accept_again();
             if self.settings.is_classic_collector() {
-                self.notes.flush();
+                self.books.notes.flush();
             }
-            self.notes.settle(self.now);
+            self.books.settle(self.now);
         }
     }
 
@@ -196,7 +196,7 @@ impl Worker {
         if !self.again.is_empty() || !self.agreeing.is_empty() {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
-        let due = [self.timers.next(), self.notes.next_due(), self.pause, self.stop];
+        let due = [self.timers.next(), self.books.next_due(), self.pause, self.stop];
         let due = due.into_iter().flatten().min()?;
         let wait = due.saturating_duration_since(self.now);
         Timespec::try_from(wait).ok()
@@ -426,7 +426,7 @@ impl Worker {
             self.end(key, *connection, Pause::Reset);
             return;
         }
-        connection.opened(&self.settings, &mut self.notes, self.now);
+        connection.opened(&self.settings, &mut self.books.notes, self.now);
         // It has most likely said something by now.
         connection.ready(Side::Client, Ready { readable: true, ..Ready::default() });
         if connection.is_encrypted(Side::Server) {
@@ -465,8 +465,8 @@ impl Worker {
     }
 
     fn turn(&mut self) -> Turn<'_> {
-        let (room, notes, counters) = (&mut self.room, &mut self.notes, &self.shared.counters);
-        Turn { room, notes, counters, now: self.now }
+        let (room, books, counters) = (&mut self.room, &mut self.books, &self.shared.counters);
+        Turn { room, books, counters, now: self.now }
     }
 
     fn pump(&mut self, key: Key, mut connection: Box<Connection>) {
@@ -574,7 +574,7 @@ impl Worker {
     }
 
     fn end(&mut self, key: Key, mut connection: Connection, how: Pause) {
-        connection.note_closed(&mut self.notes, self.now);
+        connection.closed(&mut self.books, self.now);
         let (caller, traffic) = (connection.caller, connection.traffic);
         let stage = connection.stage;
         let seat = if how == Pause::Reset {

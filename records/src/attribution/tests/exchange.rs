@@ -435,7 +435,8 @@ fn bounds_hold_with_exchanges_too() {
     }
     site.out(2_000);
     let counts = site.engine.counts();
-    assert!(counts.outstanding <= 10 && counts.held <= 5, "{counts:?}");
+    // With all that is known of them they take more room than classic ones.
+    assert!(counts.outstanding <= 3 && counts.held <= 5, "{counts:?}");
     assert_eq!(counts.mappings, 1_000);
 }
 

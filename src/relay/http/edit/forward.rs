@@ -27,14 +27,10 @@ impl Forward {
     /// For this client, who came by `proto`.
     #[must_use]
     pub fn new(policy: &ForwardedFor, client: ClientAddr, proto: &'static str) -> Self {
-        let own = match (policy, client) {
-            (ForwardedFor::Append, _) => Own::Append,
-            (ForwardedFor::Keep(networks), ClientAddr::Ip(ip))
-                if networks.iter().any(|network| network.contains(ip)) =>
-            {
-                Own::Keep
-            }
-            (ForwardedFor::Replace | ForwardedFor::Keep(_), _) => Own::Replace,
+        let own = match policy {
+            ForwardedFor::Append => Own::Append,
+            ForwardedFor::Keep(trusted) if trusted.iter().any(|it| it.fits(client)) => Own::Keep,
+            ForwardedFor::Replace | ForwardedFor::Keep(_) => Own::Replace,
         };
         let client = match client {
             ClientAddr::Ip(ip) => ip.to_canonical().to_string(),

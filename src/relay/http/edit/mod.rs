@@ -25,6 +25,7 @@ mod refusal;
 #[cfg(test)]
 mod tests;
 
+use super::Where;
 use chunks::Chunks;
 use field::{Head, Kind, Name};
 use first::Unclear;
@@ -59,7 +60,7 @@ enum State {
     Chunks(Chunks),
     /// Not HTTP, or not any more.
     Raw,
-    Refused(Refusal),
+    Refused(Refusal, Where),
 }
 
 /// A client's stream on its way to the server.
@@ -110,7 +111,7 @@ impl Editor {
     pub fn edit<'a>(&mut self, input: &'a [u8], out: &'a mut Vec<u8>) -> Edited<'a> {
         match &mut self.state {
             State::Raw => return Edited { bytes: input, taken: input.len() },
-            State::Refused(_) => return Edited { bytes: b"", taken: 0 },
+            State::Refused(..) => return Edited { bytes: b"", taken: 0 },
             State::Body(left) if *left > input.len() as u64 => {
                 *left -= input.len() as u64;
                 return Edited { bytes: input, taken: input.len() };
@@ -122,7 +123,9 @@ impl Editor {
             match self.step(&input[taken..], out) {
                 Ok(bytes) => taken += bytes,
                 Err(refusal) => {
-                    self.state = State::Refused(refusal);
+                    let in_body = self.trailer || matches!(self.state, State::Chunks(_));
+                    let place = if in_body { Where::Body } else { Where::Head };
+                    self.state = State::Refused(refusal, place);
                     self.value = Vec::new();
                     break;
                 }
@@ -133,8 +136,8 @@ impl Editor {
 
     /// Why nothing more is forwarded, if that is so.
     #[must_use]
-    pub fn refusal(&self) -> Option<Refusal> {
-        if let State::Refused(refusal) = self.state { Some(refusal) } else { None }
+    pub fn refusal(&self) -> Option<(Refusal, Where)> {
+        if let State::Refused(refusal, place) = self.state { Some((refusal, place)) } else { None }
     }
 
     /// Whether bytes pass untouched from now on.
@@ -196,7 +199,7 @@ impl Editor {
                 Ok(pass(&input[..taken], out))
             }
             State::Raw => Ok(pass(input, out)),
-            State::Refused(refusal) => Err(refusal),
+            State::Refused(refusal, _) => Err(refusal),
         }
     }
 

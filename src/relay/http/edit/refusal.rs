@@ -51,14 +51,20 @@ impl Refusal {
         }
     }
 
+    /// The body of the response.
+    #[must_use]
+    pub fn text(self) -> String {
+        format!("{}\n", self.what())
+    }
+
     /// The response, which is the last one.
     #[must_use]
     pub fn response(self) -> Vec<u8> {
-        let (status, reason, what) = (self.status(), self.reason(), self.what());
-        let len = what.len() + 1;
+        let (status, reason, text) = (self.status(), self.reason(), self.text());
+        let len = text.len();
         format!(
             "HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {len}\r\n\
-             Connection: close\r\n\r\n{what}\n"
+             Connection: close\r\n\r\n{text}"
         )
         .into_bytes()
     }

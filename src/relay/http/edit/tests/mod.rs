@@ -6,13 +6,13 @@ mod twin;
 use pen_records::addr::ClientAddr;
 
 use super::*;
-use crate::config::{ForwardedFor, Network};
+use crate::config::{ForwardedFor, Network, Trusted};
 use twin::Policy;
 
 const CLIENT: &str = "203.0.113.7";
 
 fn editor(policy: Policy) -> Editor {
-    let network = |addr: &str| Network { addr: addr.parse().unwrap(), bits: 24 };
+    let network = |addr: &str| Trusted::Network(Network { addr: addr.parse().unwrap(), bits: 24 });
     let policy = match policy {
         Policy::Replace => ForwardedFor::Replace,
         Policy::Append => ForwardedFor::Append,
@@ -33,6 +33,10 @@ fn edit_by(stream: &[u8], policy: Policy, step: usize) -> (Vec<u8>, Editor) {
     (all, editor)
 }
 
+fn refusal(editor: &Editor) -> Option<Refusal> {
+    editor.refusal().map(|(refusal, _)| refusal)
+}
+
 /// By any step.
 #[expect(clippy::panic_in_result_fn, reason = "it is a test's")]
 fn edit(stream: &str, policy: Policy) -> Result<String, Refusal> {
@@ -46,7 +50,7 @@ fn edit(stream: &str, policy: Policy) -> Result<String, Refusal> {
         );
         assert_eq!(editor.state, other.state, "by {step}");
     }
-    editor.refusal().map_or_else(|| Ok(String::from_utf8(whole).unwrap()), Err)
+    refusal(&editor).map_or_else(|| Ok(String::from_utf8(whole).unwrap()), Err)
 }
 
 #[test]
@@ -90,8 +94,8 @@ fn what_a_client_says_of_itself_is_replaced_appended_to_or_kept() {
 
 #[test]
 fn who_is_not_trusted_has_its_own_replaced() {
-    let networks = vec![Network { addr: "10.0.0.0".parse().unwrap(), bits: 8 }];
-    let policy = ForwardedFor::Keep(networks);
+    let network = Trusted::Network(Network { addr: "10.0.0.0".parse().unwrap(), bits: 8 });
+    let policy = ForwardedFor::Keep(vec![network]);
     for (client, own, text) in [
         ("10.1.2.3", Own::Keep, "10.1.2.3"),
         ("::ffff:10.1.2.3", Own::Keep, "10.1.2.3"),
@@ -101,8 +105,12 @@ fn who_is_not_trusted_has_its_own_replaced() {
         let forward = Forward::new(&policy, ClientAddr::Ip(client.parse().unwrap()), "http");
         assert_eq!((forward.own, forward.client.as_str()), (own, text));
     }
-    let unix = Forward::new(&policy, ClientAddr::Unix, "http");
-    assert_eq!((unix.own, unix.client.as_str()), (Own::Replace, "unknown"));
+    for (policy, own) in
+        [(policy, Own::Replace), (ForwardedFor::Keep(vec![network, Trusted::Unix]), Own::Keep)]
+    {
+        let unix = Forward::new(&policy, ClientAddr::Unix, "http");
+        assert_eq!((unix.own, unix.client.as_str()), (own, "unknown"));
+    }
 }
 
 #[test]
@@ -195,7 +203,7 @@ fn nothing_of_a_refused_request_looks_whole_and_what_came_before_it_passes() {
     let bad = "GET /b HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n";
     let text = format!("{good}{bad}{good}");
     let (out, editor) = edit_by(text.as_bytes(), Policy::Keep, 7);
-    assert_eq!(editor.refusal(), Some(Refusal::Framing));
+    assert_eq!(refusal(&editor), Some(Refusal::Framing));
     let out = String::from_utf8(out).unwrap();
     let first = edit(good, Policy::Keep).unwrap();
     assert_eq!(out, format!("{first}GET /b HTTP/1.1\r\nContent-Length: 1\r\n"));
@@ -230,7 +238,7 @@ fn a_head_of_any_length_passes_at_once_and_hardly_anything_is_kept() {
     // But not of one's own stories.
     editor.edit(b"GET / HTTP/1.1\r\nX-Forwarded-For: ", &mut out);
     editor.edit(&long, &mut out);
-    assert_eq!(editor.refusal(), Some(Refusal::Long));
+    assert_eq!(refusal(&editor), Some(Refusal::Long));
     assert!(editor.value.capacity() == 0 && size_of::<Editor>() <= 240, "{}", size_of::<Editor>());
 }
 

@@ -1,0 +1,84 @@
+//! Lines to a classic collector: one by one, a line a datagram.
+
+use std::time::{Duration, Instant};
+
+use pen_records::shipment::MAGIC;
+
+use super::link::Sent;
+use super::{Shipper, UDP};
+
+/// As many lines go to a classic collector at once: its receive buffer holds some 250, and what does
+/// not fit is lost without a word. After them comes a pause.
+const BURST: u32 = 64;
+/// For the collector to read, unless there is news from it.
+const BREATH: Duration = Duration::from_millis(1);
+
+impl Shipper {
+    /// Sends lines one by one. Says whether it sent any.
+    pub(super) fn speak_classic(&mut self, now: Instant) -> bool {
+        while let Some(line) = self.again.pop_front() {
+            if self.classic_line(&line) == Sent::Refused {
+                self.again.push_front(line);
+                self.refused(now);
+                return false;
+            }
+        }
+        if !self.backlog.fill(&self.queue) {
+            return false;
+        }
+        let mut backlog = std::mem::take(&mut self.backlog);
+        let (mut burst, mut refused) = (0, None);
+        while burst < BURST
+            && let Some((line, _)) = backlog.next()
+        {
+            burst += 1;
+            let len = line.len();
+            if self.classic_line(line) == Sent::Refused {
+                refused = Some(line.to_vec());
+            }
+            backlog.pass(len);
+            if refused.is_some() {
+                break;
+            }
+        }
+        if backlog.next().is_none() {
+            backlog.end();
+        }
+        self.backlog = backlog;
+        if let Some(line) = refused {
+            self.again.push_front(line);
+            self.refused(now);
+            return false;
+        }
+        self.queue.set_done(self.backlog.consumed());
+        if burst == BURST && !self.backlog.is_empty() {
+            self.link.rest(BREATH);
+        }
+        true
+    }
+
+    /// Sends a line with its line feed, cut to what a datagram can hold. A line that would be taken
+    /// for a mapping or a shipment gets a space in front: nobody is to forge one by way of a log.
+    fn classic_line(&mut self, line: &[u8]) -> Sent {
+        let guard: &[u8] =
+            if line.starts_with(b"+") || line.starts_with(&MAGIC) { b" " } else { b"" };
+        let cut = guard.len() + line.len() > UDP;
+        let sent = if guard.is_empty() && !cut {
+            self.link.send(line)
+        } else {
+            let kept = (line.len() - 1).min(UDP - 1 - guard.len());
+            self.link.send(&[guard, &line[..kept], b"\n"].concat())
+        };
+        match sent {
+            Sent::Yes => {
+                self.queue.add_cut(u32::from(cut));
+                self.counts.classic += 1;
+                self.last.clear();
+                self.last.extend_from_slice(line);
+            }
+            Sent::Never => self.counts.lost += 1,
+            Sent::Refused => {}
+        }
+        sent
+    }
+}

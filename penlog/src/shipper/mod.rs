@@ -1,0 +1,280 @@
+//! The thread that sends: the clock and the socket around [`Road`].
+//!
+//! - [`backlog`]: lines taken out of the queue that have not gone out.
+//! - `shipping`: they go out as shipments. [`unconfirmed`]: those that may have to go out again.
+//! - `classic`: they go out one by one.
+//! - `turns`: what follows when the collector answers, refuses, or stays silent.
+//! - [`link`]: the socket.
+
+mod backlog;
+mod classic;
+mod link;
+mod shipping;
+mod turns;
+mod unconfirmed;
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::poll::{PollFd, PollFlags, poll};
+
+use pen_records::shipment::{Origin, Server, Shipment, Stamp, Writer};
+use pen_records::time::Timestamp;
+
+use self::backlog::Backlog;
+use self::link::Link;
+use self::unconfirmed::Unconfirmed;
+use crate::Fault;
+use crate::cli::Config;
+use crate::destination::{Destination, News};
+use crate::input::timeout;
+use crate::queue::{Queue, Waker};
+use crate::report::{Counts, Report};
+use crate::road::{Deed, Mode, Road};
+
+/// How long we try to get rid of what is left once the input has ended, without any success.
+const DRAIN: Duration = Duration::from_secs(10);
+/// How long the last confirmation is waited for.
+const LAST_WORD: Duration = Duration::from_secs(1);
+/// How often losses are looked at while nothing happens.
+const REPORT: Duration = Duration::from_secs(5);
+
+/// A datagram that goes through any network, and one for an address of this machine.
+const FAR: usize = 1400;
+const NEAR: usize = 32 << 10;
+/// The most a UDP datagram over IPv4 has.
+const UDP: usize = 65_507;
+
+pub(crate) struct Shipper {
+    config: Config,
+    queue: Arc<Queue>,
+    waker: Waker,
+    report: Report,
+    road: Road,
+    destination: Destination,
+    link: Link,
+    /// The first address in this round that neither refused nor answered.
+    silent: Option<SocketAddr>,
+    origin: Origin,
+    random: RandomState,
+    writer: Writer,
+    /// When the lines in `writer` have waited long enough.
+    gathered: Option<Instant>,
+    backlog: Backlog,
+    unconfirmed: Unconfirmed,
+    /// The line that was sent last, one by one: a refusal is about this.
+    last: Vec<u8>,
+    /// Lines that were refused and go first.
+    again: VecDeque<Vec<u8>>,
+    counts: Counts,
+    /// When all of this has to be over, once the input has ended, unless more is done than this.
+    deadline: Option<(Instant, u64)>,
+    /// The same, once all is sent and only not yet confirmed.
+    last_word: Option<Instant>,
+}
+
+impl Shipper {
+    pub(crate) fn new(
+        config: Config,
+        queue: Arc<Queue>,
+        waker: Waker,
+        report: Report,
+    ) -> Result<Self, Fault> {
+        if let Some(ip) = config.source_addr {
+            // Nothing will ever be sent from an address that is not ours.
+            UdpSocket::bind((ip, 0)).map_err(|e| (format!("cannot send from {ip}"), e))?;
+        }
+        let destination = Destination::new(&config, &queue)
+            .map_err(|e| (format!("cannot send to {}", config.host), e))?;
+        let random = RandomState::new();
+        let start = wall_clock();
+        let origin = Origin { id: random.hash_one((std::process::id(), start)), start };
+        let server = Server {
+            addr: config.server,
+            port: config.server_port,
+            name: config.name.as_deref().map(str::as_bytes),
+        };
+        let writer = Writer::new(origin, server, FAR);
+        let link = Link::new(config.source_addr);
+        let mut this = Self {
+            road: Road::new(config.classic, Instant::now()),
+            config,
+            queue,
+            waker,
+            report,
+            destination,
+            link,
+            silent: None,
+            origin,
+            random,
+            writer,
+            gathered: None,
+            backlog: Backlog::default(),
+            unconfirmed: Unconfirmed::default(),
+            last: Vec::new(),
+            again: VecDeque::new(),
+            counts: Counts::default(),
+            deadline: None,
+            last_word: None,
+        };
+        this.open(Instant::now());
+        Ok(this)
+    }
+
+    /// Sends until the input has ended and nothing is left.
+    pub(crate) fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            self.look_up(now);
+            self.hear(now);
+            if self.is_over(now) {
+                break;
+            }
+            match self.road.tick(now) {
+                Deed::Nothing => {}
+                Deed::Ask => self.ask(now),
+                Deed::Silence => self.silence(now),
+            }
+            let busy = match self.road.mode(now) {
+                Mode::Hold => false,
+                Mode::Ship => self.ship(now),
+                Mode::Classic => self.speak_classic(now),
+            };
+            if !busy {
+                self.wait(now);
+            }
+        }
+        self.count_leftovers();
+        self.report.end(&self.counts);
+    }
+
+    /// Whether all is done, or no more time is left.
+    fn is_over(&mut self, now: Instant) -> bool {
+        let level = self.queue.level();
+        self.counts.dropped = level.dropped;
+        self.counts.cut = level.cut.into();
+        self.report.losses(self.counts, now);
+        if !level.closed {
+            return false;
+        }
+        self.road.input_ended(now);
+        let done = self.queue.done();
+        let deadline = match self.deadline {
+            Some((deadline, before)) if before == done => deadline,
+            _ => now + DRAIN,
+        };
+        self.deadline = Some((deadline, done));
+        let sent = level.len == 0
+            && self.backlog.is_empty()
+            && self.again.is_empty()
+            && self.writer.is_empty()
+            && self.unconfirmed.is_sent();
+        if !sent {
+            self.last_word = None;
+            return now >= deadline;
+        }
+        let last_word = *self.last_word.get_or_insert_with(|| deadline.min(now + LAST_WORD));
+        self.unconfirmed.is_empty() || now >= last_word
+    }
+
+    /// Everything that is still here will not arrive.
+    fn count_leftovers(&mut self) {
+        self.counts.lost += self.again.len() as u64 + self.backlog.lines();
+        self.backlog.end();
+        while self.backlog.fill(&self.queue) {
+            self.counts.lost += self.backlog.lines();
+            self.backlog.end();
+        }
+        let _ = self.writer.finish(Stamp::default(), |datagram| {
+            self.counts.lost += shipped_lines(datagram);
+        });
+        for shipment in self.unconfirmed.take_unsent() {
+            let lines = shipped_lines(&shipment);
+            self.counts.lost += lines;
+            self.counts.shipped -= lines.min(self.counts.shipped);
+        }
+    }
+
+    /// Makes a socket to the current address.
+    fn open(&mut self, now: Instant) {
+        let Some(addr) = self.destination.current() else { return };
+        match self.link.open(addr) {
+            Ok(()) => self.limit_datagrams(addr, 0),
+            Err(error) => {
+                self.report.say("connect", now, || format!("cannot send to {addr}: {error}"));
+            }
+        }
+    }
+
+    fn limit_datagrams(&mut self, addr: SocketAddr, taken: u32) {
+        let fit = if addr.ip().is_loopback() { NEAR } else { FAR };
+        let limit = self.config.datagram.unwrap_or(fit);
+        let taken = usize::try_from(taken).ok().filter(|taken| *taken > 0).unwrap_or(UDP);
+        self.writer.set_limit(limit.min(taken));
+    }
+
+    fn look_up(&mut self, now: Instant) {
+        match self.destination.news() {
+            News::Nothing => {}
+            News::Moved => {
+                self.silent = None;
+                self.again_from_the_start();
+                self.open(now);
+                self.road.begin(now);
+            }
+            News::Failed(error) => {
+                let host = &self.config.host;
+                self.report.say("look up", now, || format!("cannot look up {host}: {error}"));
+            }
+        }
+    }
+
+    /// Sleeps until there is something to do.
+    fn wait(&mut self, now: Instant) {
+        let has_room = self.road.has_room(self.limit());
+        let waiting = self.backlog.len() + self.writer.len();
+        let (wanted, ready) = match self.road.mode(now) {
+            Mode::Classic => (1, None),
+            Mode::Ship if has_room && self.gathered.is_some() => {
+                (self.limit().saturating_sub(waiting).max(1), self.gathered)
+            }
+            Mode::Ship if has_room => (1, None),
+            Mode::Ship | Mode::Hold => (usize::MAX, None),
+        };
+        if !self.queue.want(wanted) {
+            return;
+        }
+        let report = Some(now + REPORT);
+        let deadline = self.deadline.map(|(deadline, _)| deadline);
+        let times = [Some(self.road.due(now)), ready, deadline, self.last_word, report];
+        let until = times.into_iter().flatten().min().unwrap_or(now);
+        let mut fds = vec![PollFd::new(self.waker.as_fd(), PollFlags::POLLIN)];
+        fds.extend(self.link.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        // An error would be a signal: the loop goes round and looks.
+        let _ = poll(&mut fds, timeout(until.saturating_duration_since(now)));
+        if fds[0].any() == Some(true) {
+            self.waker.clear();
+        }
+    }
+}
+
+/// Lines that end in this shipment: of a line in pieces, in the one with the last piece.
+fn shipped_lines(datagram: &[u8]) -> u64 {
+    let Ok(shipment) = Shipment::parse(datagram) else { return 0 };
+    match shipment.piece() {
+        Some(piece) => {
+            let end = piece.offset as usize + piece.bytes.len();
+            u64::from(end == piece.total as usize)
+        }
+        None => shipment.line_count().into(),
+    }
+}
+
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

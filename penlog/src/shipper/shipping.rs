@@ -1,0 +1,143 @@
+//! Lines to a collector of ours: as shipments, as far as its window allows.
+
+use std::time::Instant;
+
+use pen_records::shipment::{GATHER, Push, Stamp};
+
+use super::link::Sent;
+use super::{Shipper, shipped_lines, wall_clock};
+
+impl Shipper {
+    /// Sends what is there as shipments, as far as the window allows. Says whether it sent any.
+    pub(super) fn ship(&mut self, now: Instant) -> bool {
+        if !self.ship_again(now) {
+            return false;
+        }
+        let level = self.queue.level();
+        let waiting = level.len + self.backlog.len();
+        if waiting + self.writer.len() >= self.limit() {
+            self.gathered = None;
+        } else {
+            if waiting == 0 && self.writer.is_empty() {
+                return false;
+            }
+            let ready = *self.gathered.get_or_insert(now + GATHER);
+            if now < ready && !level.closed {
+                return false;
+            }
+        }
+        let mut busy = false;
+        while self.road.has_room(self.limit()) {
+            if !self.backlog.fill(&self.queue) {
+                if self.is_gathered(now) {
+                    busy |= self.finish(now);
+                }
+                return busy;
+            }
+            if !self.ship_line(now) {
+                return busy;
+            }
+            busy = true;
+            // Half a window is asked about as soon as it is reached.
+            if self.road.due(now) <= now {
+                return true;
+            }
+        }
+        busy
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        self.writer.limit()
+    }
+
+    /// Whether a datagram that is not full is to leave.
+    fn is_gathered(&self, now: Instant) -> bool {
+        self.gathered.is_some_and(|ready| now >= ready) || self.queue.level().closed
+    }
+
+    /// Fills a datagram from the backlog and sends it if it is full. `false` if that was refused.
+    fn ship_line(&mut self, now: Instant) -> bool {
+        while let Some((line, read)) = self.backlog.next() {
+            let len = line.len();
+            match self.writer.push(&line[..len - 1], read) {
+                Push::Taken => self.backlog.pass(len),
+                Push::Long if self.writer.is_empty() => return self.ship_pieces(now),
+                Push::Long | Push::Full => return self.finish(now),
+            }
+        }
+        self.backlog.end();
+        if self.gathered.is_none() && !self.writer.is_empty() {
+            self.gathered = Some(now + GATHER);
+        }
+        true
+    }
+
+    /// Sends the datagram that is being filled.
+    fn finish(&mut self, now: Instant) -> bool {
+        self.gathered = None;
+        let stamp = self.stamp();
+        let mut bytes = self.unconfirmed.buffer();
+        let finished = self.writer.finish(stamp, |datagram| {
+            bytes.extend_from_slice(datagram);
+            shipped_lines(datagram)
+        });
+        match finished {
+            None => true,
+            Some(lines) => {
+                self.counts.shipped += lines;
+                self.keep_and_send(bytes, now)
+            }
+        }
+    }
+
+    /// Sends the next line, which is longer than a datagram.
+    fn ship_pieces(&mut self, now: Instant) -> bool {
+        let stamp = self.stamp();
+        let before = self.backlog.consumed();
+        let Some((line, read)) = self.backlog.next() else { return true };
+        let len = line.len();
+        let consumed = before + len as u64;
+        let mut next = Some(0);
+        // They are kept even if they do not fit the window: what does not go out now goes later.
+        while let Some(offset) = next {
+            let line = (&line[..len - 1], read);
+            let (rest, bytes) = self.writer.piece(line, offset, stamp, <[u8]>::to_vec);
+            self.unconfirmed.keep(bytes, consumed);
+            next = rest;
+        }
+        self.backlog.pass(len);
+        self.counts.shipped += 1;
+        self.ship_again(now)
+    }
+
+    /// Sends those of the kept shipments that have not gone out since they had to. Says whether
+    /// all have.
+    fn ship_again(&mut self, now: Instant) -> bool {
+        while let Some(bytes) = self.unconfirmed.next() {
+            if !self.road.has_room(bytes.len()) {
+                return false;
+            }
+            match self.link.send(bytes) {
+                Sent::Yes => {}
+                Sent::Never => self.counts.lost += shipped_lines(bytes),
+                Sent::Refused => {
+                    self.refused(now);
+                    return false;
+                }
+            }
+            self.unconfirmed.sent(self.road.sent(bytes.len(), now));
+        }
+        true
+    }
+
+    fn keep_and_send(&mut self, bytes: Vec<u8>, now: Instant) -> bool {
+        self.unconfirmed.keep(bytes, self.backlog.consumed());
+        self.ship_again(now)
+    }
+
+    fn stamp(&self) -> Stamp {
+        let level = self.queue.level();
+        let now = self.queue.clock();
+        Stamp { sent: wall_clock(), now, dropped: level.dropped, cut: level.cut }
+    }
+}

@@ -1,0 +1,144 @@
+//! What follows when the collector answers, refuses, or stays silent.
+
+use std::hash::BuildHasher as _;
+use std::time::Instant;
+
+use pen_records::shipment::{Answer, Question, Shipment, Stamp};
+
+use super::link::{Came, Sent};
+use super::{Shipper, shipped_lines};
+use crate::report::Counts;
+use crate::road::Heard;
+
+impl Shipper {
+    /// Takes answers, and refusals that came in the meantime.
+    pub(super) fn hear(&mut self, now: Instant) {
+        let mut buffer = [0; 256];
+        loop {
+            match self.link.receive(&mut buffer) {
+                Came::Datagram(len) => {
+                    if let Some(Ok(answer)) = buffer.get(..len).map(Answer::parse) {
+                        self.answered(&answer, now);
+                    }
+                }
+                Came::Nothing => return,
+                Came::Refusal => return self.refused(now),
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: &Answer, now: Instant) {
+        match self.road.answered(answer, now) {
+            Heard::Stray => {}
+            Heard::Confirmed(mark) => self.confirm(mark),
+            Heard::Ours => {
+                self.destination.succeeded();
+                self.silent = None;
+                if let Some(addr) = self.destination.current() {
+                    self.limit_datagrams(addr, answer.datagram);
+                    self.report.say("ours", now, || format!("shipping to {addr}"));
+                }
+                self.again_from_the_start();
+                // Lines that were refused one by one are few: back into the stream they go.
+                let first: Vec<u8> = self.again.drain(..).flatten().collect();
+                if !first.is_empty() {
+                    self.backlog.put_back(first, self.queue.clock());
+                }
+            }
+        }
+    }
+
+    fn confirm(&mut self, mark: u64) {
+        if let Some(consumed) = self.unconfirmed.confirm(mark) {
+            self.queue.set_done(consumed);
+        }
+    }
+
+    /// Whatever is not confirmed goes out again, when it can.
+    pub(super) fn again_from_the_start(&mut self) {
+        self.unconfirmed.rewind();
+        self.road.rewind();
+    }
+
+    pub(super) fn ask(&mut self, now: Instant) {
+        let nonce = self.road.nonce(self.random.hash_one((self.origin.id, now)));
+        let question = Question {
+            nonce,
+            origin: self.origin,
+            shipments: self.writer.shipments(),
+            lines: self.writer.lines(),
+        };
+        let mut bytes = Vec::with_capacity(Question::LEN);
+        question.write(&mut bytes);
+        if !self.link.is_open() {
+            self.open(now);
+        }
+        self.road.asked(nonce, now);
+        match self.link.send(&bytes) {
+            Sent::Refused => self.refused(now),
+            // From here on a refusal is about the question.
+            Sent::Yes | Sent::Never => self.last.clear(),
+        }
+    }
+
+    /// Nobody answers here. Another address may do better; if none does, it is a classic one.
+    pub(super) fn silence(&mut self, now: Instant) {
+        if self.link.is_open() {
+            self.silent = self.silent.or_else(|| self.destination.current());
+        }
+        let all = self.destination.next();
+        if !all {
+            self.open(now);
+            return self.road.begin(now);
+        }
+        let Some(addr) = self.silent.take() else { return self.refused(now) };
+        self.destination.choose(addr);
+        self.open(now);
+        self.road.speak_classic(now);
+        self.report.say("classic", now, || {
+            format!("no answer from {addr}: taking it for a classic penlogd")
+        });
+        self.unpack();
+    }
+
+    /// Shipments that nobody has confirmed become lines again. Pieces of long lines are lost.
+    fn unpack(&mut self) {
+        let mut lines = Vec::new();
+        let mut unpack = |datagram: &[u8], counts: &mut Counts| {
+            let Ok(shipment) = Shipment::parse(datagram) else { return };
+            let ended = shipped_lines(datagram);
+            counts.shipped -= counts.shipped.min(ended);
+            counts.lost += if shipment.piece().is_some() { ended } else { 0 };
+            for line in shipment.lines() {
+                lines.push([line, b"\n"].concat());
+            }
+        };
+        for shipment in self.unconfirmed.take() {
+            unpack(&shipment, &mut self.counts);
+        }
+        let counts = &mut self.counts;
+        let _ = self.writer.finish(Stamp::default(), |datagram| {
+            counts.shipped += shipped_lines(datagram);
+            unpack(datagram, counts);
+        });
+        self.gathered = None;
+        self.again.extend(lines);
+    }
+
+    /// The destination refuses, or can't be reached.
+    pub(super) fn refused(&mut self, now: Instant) {
+        let all = self.destination.next();
+        if let Some(addr) = self.destination.current() {
+            self.report.say("refused", now, || {
+                format!("cannot reach {addr}: holding lines until that changes")
+            });
+        }
+        if !self.last.is_empty() {
+            self.again.push_front(std::mem::take(&mut self.last));
+            self.counts.classic -= 1;
+        }
+        self.again_from_the_start();
+        self.open(now);
+        if all { self.road.refused(now) } else { self.road.begin(now) }
+    }
+}

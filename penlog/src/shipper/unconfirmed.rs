@@ -1,0 +1,117 @@
+//! Shipments that went out and are not confirmed, oldest first, and those that have to go out again.
+
+use std::collections::VecDeque;
+
+#[derive(Default)]
+pub(super) struct Unconfirmed {
+    /// Those from `unsent` on are to go out.
+    kept: VecDeque<Kept>,
+    unsent: usize,
+    /// Buffers for further ones.
+    spare: Vec<Vec<u8>>,
+}
+
+struct Kept {
+    bytes: Vec<u8>,
+    /// [`crate::road::Road::sent`] after it; the last of all marks until it went out.
+    mark: u64,
+    /// [`super::Backlog::consumed`] after it.
+    consumed: u64,
+}
+
+impl Unconfirmed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// Whether all have gone out.
+    pub(super) fn is_sent(&self) -> bool {
+        self.unsent == self.kept.len()
+    }
+
+    /// A buffer to make a shipment in.
+    pub(super) fn buffer(&mut self) -> Vec<u8> {
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.clear();
+        buffer
+    }
+
+    /// Keeps a shipment, which is to go out.
+    pub(super) fn keep(&mut self, bytes: Vec<u8>, consumed: u64) {
+        self.kept.push_back(Kept { bytes, mark: u64::MAX, consumed });
+    }
+
+    /// The next that is to go out.
+    pub(super) fn next(&self) -> Option<&[u8]> {
+        self.kept.get(self.unsent).map(|kept| &kept.bytes[..])
+    }
+
+    /// That one went out.
+    pub(super) fn sent(&mut self, mark: u64) {
+        self.kept[self.unsent].mark = mark;
+        self.unsent += 1;
+    }
+
+    /// Those up to `mark` have arrived. Gives back how much had been consumed by the last of them.
+    pub(super) fn confirm(&mut self, mark: u64) -> Option<u64> {
+        let mut consumed = None;
+        while self.kept.front().is_some_and(|kept| kept.mark <= mark)
+            && let Some(kept) = self.kept.pop_front()
+        {
+            consumed = Some(kept.consumed);
+            self.unsent = self.unsent.saturating_sub(1);
+            self.spare.push(kept.bytes);
+        }
+        consumed
+    }
+
+    /// All of them have to go out again.
+    pub(super) fn rewind(&mut self) {
+        self.unsent = 0;
+        for kept in &mut self.kept {
+            kept.mark = u64::MAX;
+        }
+    }
+
+    /// Gives up those that have not gone out.
+    pub(super) fn take_unsent(&mut self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        self.kept.drain(self.unsent..).map(|kept| kept.bytes)
+    }
+
+    /// Gives up all.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        self.unsent = 0;
+        self.kept.drain(..).map(|kept| kept.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_confirmed_goes_out_again_from_the_oldest_on() {
+        let mut unconfirmed = Unconfirmed::default();
+        for number in 1..=4 {
+            unconfirmed.keep(vec![number], u64::from(number) * 10);
+        }
+        let send = |unconfirmed: &mut Unconfirmed, mark| {
+            let number = unconfirmed.next().expect("one is left")[0];
+            unconfirmed.sent(mark);
+            number
+        };
+        assert_eq!([1, 2, 3].map(|mark| send(&mut unconfirmed, mark)), [1, 2, 3]);
+        assert_eq!(unconfirmed.confirm(0), None);
+        assert_eq!(unconfirmed.confirm(2), Some(20));
+        assert_eq!(unconfirmed.confirm(9), Some(30), "the last has no mark yet");
+        unconfirmed.keep(vec![5], 50);
+        assert_eq!(send(&mut unconfirmed, 4), 4);
+        unconfirmed.rewind();
+        assert_eq!(unconfirmed.confirm(9), None);
+        assert_eq!([5, 6].map(|mark| send(&mut unconfirmed, mark)), [4, 5]);
+        assert!(unconfirmed.is_sent() && !unconfirmed.is_empty());
+        assert_eq!(unconfirmed.take_unsent().count(), 0);
+        assert_eq!(unconfirmed.take().collect::<Vec<_>>(), [[4], [5]]);
+        assert!(unconfirmed.is_sent() && unconfirmed.is_empty());
+    }
+}

@@ -1,0 +1,230 @@
+//! A line of the access log: combined, as web servers have it, and behind that what only a balancer knows.
+//!
+//! ```text
+//! line     = combined SP host SP server SP first SP total SP connection SP nth SP end LF
+//! combined = client " - - [" time "] " request SP status SP bytes SP referer SP user-agent
+//! ```
+//!
+//! As nginx would name it, so that it can be pasted where a format is asked for:
+//! `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer"
+//! "$http_user_agent" "$http_host" $upstream_addr $upstream_header_time $request_time $connection
+//! $connection_requests $request_completion`.
+//!
+//! Within quotes `"`, `\` and what is not printable ASCII stand as `\xHH`, as nginx writes them; what
+//! there is not is `-`. Times are seconds with three digits behind the point.
+
+use std::fmt;
+use std::io::Write as _;
+use std::time::Duration;
+
+use chrono::DateTime;
+use pen_records::addr::ClientAddr;
+use pen_records::time::Timestamp;
+
+use crate::config::Endpoint;
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The whole answer was forwarded.
+    Whole,
+    /// The client left before.
+    Client,
+    /// The server left before.
+    Server,
+    /// pen ended the connection before: a timeout, `close`, its own end.
+    Pen,
+    /// pen refused the request.
+    Refused,
+    /// It could not be followed to its end.
+    Unknown,
+}
+
+impl End {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Whole => "-",
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::Pen => "pen",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The status of an exchange that has no answer, as those have it who would have to give one.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Client => 499,
+            Self::Server => 502,
+            Self::Pen => 504,
+            Self::Refused => 400,
+            Self::Whole | Self::Unknown => 0,
+        }
+    }
+}
+
+/// What a request said, escaped already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text<'a> {
+    /// Its first line, within quotes.
+    pub request: &'a [u8],
+    /// Referer, User-Agent and Host, each within quotes and behind a space.
+    pub fields: &'a [u8],
+}
+
+/// What is to be said of an exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// Who asked.
+    pub client: ClientAddr,
+    /// For what.
+    pub text: Text<'a>,
+    /// What came of it.
+    pub status: u16,
+    /// Bytes of the body, with what frames it, as nginx counts them.
+    pub bytes: u64,
+    /// Who answered.
+    pub server: &'a Endpoint,
+    /// From the head of the request to that of the response.
+    pub first: Option<Duration>,
+    /// From the head of the request to the end of the response.
+    pub total: Duration,
+    /// The connection's number.
+    pub connection: u64,
+    /// Which request on it, from 1.
+    pub nth: u32,
+    /// How it ended.
+    pub end: End,
+}
+
+impl Line<'_> {
+    /// Writes it with its line end.
+    pub fn write(&self, time: &[u8], out: &mut Vec<u8>) {
+        let Self { client, text, status, bytes, server, first, total, connection, nth, end } = self;
+        let written = write!(out, "{client} - - [").and_then(|()| {
+            out.extend_from_slice(time);
+            out.extend_from_slice(b"] ");
+            out.extend_from_slice(text.request);
+            write!(out, " {status:03} {bytes}")?;
+            out.extend_from_slice(text.fields);
+            let (first, total, end) = (Seconds(*first), Seconds(Some(*total)), end.word());
+            writeln!(out, " {server} {first} {total} {connection} {nth} {end}")
+        });
+        written.expect("writing to a Vec does not fail");
+    }
+}
+
+struct Seconds(Option<Duration>);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(time) => write!(f, "{}.{:03}", time.as_secs(), time.subsec_millis()),
+            None => f.write_str("-"),
+        }
+    }
+}
+
+/// A value within quotes; `-` where there is none.
+pub fn quote(value: Option<&[u8]>, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    out.push(b'"');
+    let mut rest = value.filter(|value| !value.is_empty()).unwrap_or(b"-");
+    while let Some(at) = rest.iter().position(|&byte| !is_plain(byte)) {
+        out.extend_from_slice(&rest[..at]);
+        let [high, low] = [rest[at] >> 4, rest[at] & 15].map(|it| DIGITS[usize::from(it)]);
+        out.extend_from_slice(&[b'\\', b'x', high, low]);
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}
+
+/// The second that lines are dated by, written once for all of them.
+#[derive(Debug, Default)]
+pub struct Stamp {
+    second: i64,
+    text: Vec<u8>,
+}
+
+impl Stamp {
+    /// As `25/Nov/2026:13:45:12 +0000`.
+    pub fn at(&mut self, time: Timestamp) -> &[u8] {
+        let second = time.as_micros().div_euclid(1_000_000);
+        if second != self.second || self.text.is_empty() {
+            self.second = second;
+            let time = DateTime::from_timestamp(second, 0).unwrap_or_default();
+            self.text = time.format("%d/%b/%Y:%H:%M:%S +0000").to_string().into_bytes();
+        }
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pen_records::access::{Parser, Request, Spec};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line(request: &[u8], fields: [&[u8]; 3], end: End) -> Vec<u8> {
+        let (mut first, mut others, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        quote(Some(request), &mut first);
+        for field in fields {
+            others.push(b' ');
+            quote(Some(field), &mut others);
+        }
+        let line = Line {
+            client: "203.0.113.7".parse::<std::net::IpAddr>().unwrap().into(),
+            text: Text { request: &first, fields: &others },
+            status: 200,
+            bytes: 5,
+            server: &Endpoint::Ip("[2001:db8::1]:80".parse().unwrap()),
+            first: Some(Duration::from_micros(12_345)),
+            total: Duration::from_secs(61),
+            connection: 41,
+            nth: 3,
+            end,
+        };
+        let mut stamp = Stamp::default();
+        line.write(stamp.at(Timestamp::from_seconds(1_795_614_312)), &mut out);
+        out
+    }
+
+    #[test]
+    fn a_line_is_combined_and_more() {
+        let text =
+            line(b"GET /a?\"\\ HTTP/1.1", [b"", b"agent/1 \xc3\xa9", b"shop:80"], End::Whole);
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            "203.0.113.7 - - [25/Nov/2026:13:45:12 +0000] \"GET /a?\\x22\\x5C HTTP/1.1\" 200 5 \"-\" \
+             \"agent/1 \\xC3\\xA9\" \"shop:80\" [2001:db8::1]:80 0.012 61.000 41 3 -\n"
+        );
+        assert!(line(b"GET / HTTP/1.1", [b"", b"", b""], End::Client).ends_with(b" 41 3 client\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_was_sent_a_line_is_one_line_that_our_own_readers_understand(
+            request in prop::collection::vec(any::<u8>(), 1..60),
+            fields in prop::array::uniform3(prop::collection::vec(any::<u8>(), 0..40)),
+        ) {
+            let [referer, agent, host] = &fields;
+            let text = line(&request, [referer, agent, host], End::Whole);
+            let (end, body) = text.split_last().unwrap();
+            prop_assert!(*end == b'\n' && body.iter().all(|byte| matches!(byte, b' '..=b'~')));
+            let mut parser = Parser::new(&Spec::auto());
+            let read = parser.parse(body).unwrap();
+            prop_assert_eq!(read.client.of(body), b"203.0.113.7");
+            prop_assert_eq!((read.status, read.bytes), (Some(200), Some(5)));
+            let mut quoted = Vec::new();
+            quote(Some(&request), &mut quoted);
+            let inner = &quoted[1..quoted.len() - 1];
+            let Request::Line(span) = read.request else { panic!("{:?}", read.request) };
+            prop_assert_eq!(span.of(body), inner);
+        }
+    }
+}

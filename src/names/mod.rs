@@ -1,0 +1,357 @@
+//! Names of servers, looked up again: new addresses join, and those that are gone get nobody any more.
+//!
+//! A server that was given a name stands for one of its addresses. For each further address there is one
+//! more server, under a number that was free; whatever was said of the first one holds for it, too. What
+//! changes is worked out here, by [`renew`]; [`watch`] is the thread that looks names up.
+//!
+//! How long an answer holds is not told by the system's resolver, which also knows files and other sources
+//! than DNS: so there is an interval.
+
+pub mod watch;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::config::{Endpoint, Origin, Server, Settings};
+
+/// What was answered, by name. A name that could not be looked up is not in it, and stays as it is.
+pub type Answers = BTreeMap<String, Vec<IpAddr>>;
+
+/// The names that servers have.
+#[must_use]
+pub fn names(settings: &Settings) -> BTreeSet<String> {
+    let special = [&settings.emergency, &settings.abuse].into_iter();
+    let all = special.chain(&settings.servers).flatten();
+    all.filter_map(|server| server.name.clone()).collect()
+}
+
+/// Takes over what was answered, and says what has changed. No server is put where `is_ours` says that
+/// we are ourselves; one that is gone keeps its number as long as `is_busy`.
+pub fn renew(
+    settings: &mut Settings,
+    answers: &Answers,
+    is_ours: impl Fn(&SocketAddr) -> bool,
+    is_busy: impl Fn(usize) -> bool,
+) -> Vec<String> {
+    let mut changes = Vec::new();
+    let gone = |(_, server): &(usize, &Option<Server>)| {
+        server.as_ref().is_some_and(|server| server.origin == Origin::Gone)
+    };
+    let gone: Vec<_> = settings.servers.iter().enumerate().filter(gone).map(|(at, _)| at).collect();
+    for (name, port) in places(&settings.servers) {
+        let Some(wanted) = wanted(answers, &name, port, &is_ours) else { continue };
+        let mut group = Group::of(&settings.servers, &name, port);
+        group.settle(&mut settings.servers, &wanted, &mut changes);
+    }
+    // Of one that has gone just now it is not known yet whether it is busy.
+    let is_idle = |number| gone.contains(&number) && !is_busy(number);
+    tidy(&mut settings.servers, is_idle, &mut changes);
+    for (what, server) in [("emergency", &mut settings.emergency), ("abuse", &mut settings.abuse)] {
+        let Some(server) = server else { continue };
+        let (Some(name), Endpoint::Ip(addr)) = (&server.name, &server.addr) else { continue };
+        let Some(wanted) = wanted(answers, name, addr.port(), &is_ours) else { continue };
+        if !wanted.contains(addr) {
+            changes.push(format!("{what} {name} is {} now, and was {addr}", wanted[0]));
+            server.addr = Endpoint::Ip(wanted[0]);
+        }
+    }
+    changes
+}
+
+/// Where a server with a name is.
+fn place(server: &Server) -> Option<(&str, SocketAddr)> {
+    match (&server.name, &server.addr) {
+        (Some(name), Endpoint::Ip(addr)) => Some((name, *addr)),
+        _ => None,
+    }
+}
+
+/// Each name with a port of its own.
+fn places(servers: &[Option<Server>]) -> BTreeSet<(String, u16)> {
+    let places = servers.iter().flatten().filter_map(place);
+    places.map(|(name, addr)| (name.to_owned(), addr.port())).collect()
+}
+
+fn wanted(
+    answers: &Answers,
+    name: &str,
+    port: u16,
+    is_ours: impl Fn(&SocketAddr) -> bool,
+) -> Option<Vec<SocketAddr>> {
+    let mut wanted: Vec<SocketAddr> = Vec::new();
+    for ip in answers.get(name)? {
+        let addr = SocketAddr::new(ip.to_canonical(), port);
+        if !wanted.contains(&addr) && !is_ours(&addr) {
+            wanted.push(addr);
+        }
+    }
+    (!wanted.is_empty()).then_some(wanted)
+}
+
+/// The servers of one name and port, by their numbers.
+struct Group {
+    name: String,
+    said: Vec<usize>,
+    found: Vec<usize>,
+}
+
+impl Group {
+    fn of(servers: &[Option<Server>], name: &str, port: u16) -> Self {
+        let mut group = Self { name: name.to_owned(), said: Vec::new(), found: Vec::new() };
+        for (number, server) in servers.iter().enumerate() {
+            let Some(server) = server else { continue };
+            if place(server).is_some_and(|(found, addr)| found == name && addr.port() == port) {
+                match server.origin {
+                    Origin::Said => group.said.push(number),
+                    Origin::Found | Origin::Gone => group.found.push(number),
+                }
+            }
+        }
+        group
+    }
+
+    fn settle(
+        &mut self,
+        servers: &mut Vec<Option<Server>>,
+        wanted: &[SocketAddr],
+        changes: &mut Vec<String>,
+    ) {
+        let Some(&first) = self.said.first() else { return };
+        let mut free = wanted.to_vec();
+        let mut take = |addr: &Endpoint| {
+            let found = free.iter().position(|free| Endpoint::Ip(*free) == *addr);
+            found.map(|at| free.remove(at)).is_some()
+        };
+        let mut addr_of = |number: &usize| {
+            servers.get(*number).and_then(Option::as_ref).is_some_and(|it| take(&it.addr))
+        };
+        let (_, homeless): (Vec<_>, Vec<_>) = self.said.iter().partition(|it| addr_of(it));
+        let (mut staying, leaving): (Vec<usize>, Vec<usize>) =
+            self.found.iter().partition(|it| addr_of(it));
+        let mut free = free.into_iter();
+        for number in homeless {
+            self.move_on(servers, number, &mut free, &mut staying, wanted, changes);
+        }
+        let Some(model) = servers.get(first).cloned().flatten() else { return };
+        for number in staying {
+            if let Some(server) = &mut servers[number] {
+                self.stay(number, server, &model, changes);
+            }
+        }
+        for number in leaving {
+            if let Some(server) = &mut servers[number]
+                && server.origin == Origin::Found
+            {
+                changes.push(format!("server {number} {} {} is gone", self.name, server.addr));
+                (server.origin, server.draining) = (Origin::Gone, true);
+            }
+        }
+        for addr in free {
+            let free = servers.iter().position(Option::is_none);
+            let number = free.unwrap_or_else(|| {
+                servers.push(None);
+                servers.len() - 1
+            });
+            changes.push(format!("server {number} is {} {addr}", self.name));
+            let addr = Endpoint::Ip(addr);
+            servers[number] =
+                Some(Server { addr, origin: Origin::Found, draining: false, ..model.clone() });
+        }
+    }
+
+    /// The address of one that was said is gone, or is another one's as well: it takes one that
+    /// nobody has, or else that of one that was only found.
+    fn move_on(
+        &self,
+        servers: &mut [Option<Server>],
+        number: usize,
+        free: &mut impl Iterator<Item = SocketAddr>,
+        staying: &mut Vec<usize>,
+        wanted: &[SocketAddr],
+        changes: &mut Vec<String>,
+    ) {
+        let addr = free.next().map(Endpoint::Ip).or_else(|| {
+            let found = servers[staying.pop()?].take()?;
+            Some(found.addr)
+        });
+        let Some(server) = &mut servers[number] else { return };
+        let is_good = |addr: &Endpoint| wanted.iter().any(|it| Endpoint::Ip(*it) == *addr);
+        let addr = match addr {
+            Some(addr) => addr,
+            // There are fewer addresses than servers were said: some are told twice.
+            None if is_good(&server.addr) => return,
+            None => Endpoint::Ip(wanted[0]),
+        };
+        let (name, before) = (&self.name, &server.addr);
+        changes.push(format!("server {number} {name} is {addr} now, and was {before}"));
+        server.addr = addr;
+    }
+
+    /// One that was found is still there.
+    fn stay(&self, number: usize, server: &mut Server, model: &Server, changes: &mut Vec<String>) {
+        if server.origin == Origin::Gone {
+            changes.push(format!("server {number} {} {} is back", self.name, server.addr));
+            (server.origin, server.draining) = (Origin::Found, false);
+        }
+        let Server { soft, hard, weight, prio, acl, .. } = *model;
+        (server.soft, server.hard, server.weight) = (soft, hard, weight);
+        (server.prio, server.acl) = (prio, acl);
+    }
+}
+
+/// Takes out those that are gone and idle, and those whose name nobody says any more.
+fn tidy(
+    servers: &mut Vec<Option<Server>>,
+    is_idle: impl Fn(usize) -> bool,
+    changes: &mut Vec<String>,
+) {
+    let said = |server: &Server| server.origin == Origin::Said;
+    let said: BTreeSet<_> = servers
+        .iter()
+        .flatten()
+        .filter(|server| said(server))
+        .filter_map(|server| place(server).map(|(name, addr)| (name.to_owned(), addr.port())))
+        .collect();
+    for (number, slot) in servers.iter_mut().enumerate() {
+        let Some(server) = slot else { continue };
+        let is_said = place(server)
+            .is_some_and(|(name, addr)| said.contains(&(name.to_owned(), addr.port())));
+        let is_over = match server.origin {
+            Origin::Said => false,
+            Origin::Found => !is_said,
+            Origin::Gone => !is_said || is_idle(number),
+        };
+        if is_over {
+            changes.push(format!("server {number} {} is removed", server.addr));
+            *slot = None;
+        }
+    }
+    let used = servers.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+    servers.truncate(used);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ip(last: u8) -> IpAddr {
+        [10, 0, 0, last].into()
+    }
+
+    fn server(name: Option<&str>, last: u8, port: u16) -> Option<Server> {
+        let server = Server::new(Endpoint::Ip(SocketAddr::new(ip(last), port)));
+        Some(Server { name: name.map(str::to_owned), ..server })
+    }
+
+    fn answer(name: &str, last: &[u8]) -> Answers {
+        [(name.to_owned(), last.iter().map(|&last| ip(last)).collect())].into()
+    }
+
+    /// The last byte of each address, and what came of it: `s`aid, `f`ound or `g`one.
+    fn lasts(settings: &Settings) -> Vec<(u8, char)> {
+        let lasts = settings.servers.iter().map(|server| {
+            let Some(server) = server else { return (0, '-') };
+            let Endpoint::Ip(addr) = server.addr else { panic!("it has a port") };
+            let IpAddr::V4(ip) = addr.ip() else { panic!("it is IPv4") };
+            assert_eq!(server.draining, server.origin == Origin::Gone);
+            let origin = match server.origin {
+                Origin::Said => 's',
+                Origin::Found => 'f',
+                Origin::Gone => 'g',
+            };
+            (ip.octets()[3], origin)
+        });
+        lasts.collect()
+    }
+
+    fn settings(servers: Vec<Option<Server>>) -> Settings {
+        Settings { servers, ..Settings::default() }
+    }
+
+    #[test]
+    fn addresses_join_and_go_as_the_name_has_them() {
+        let mut settings = settings(vec![server(Some("web"), 1, 80), server(None, 9, 80)]);
+        for (answered, busy, expected) in [
+            (&[1][..], true, vec![(1, 's'), (9, 's')]),
+            // One more, told twice.
+            (&[1, 2, 2], true, vec![(1, 's'), (9, 's'), (2, 'f')]),
+            (&[3, 2, 1], true, vec![(1, 's'), (9, 's'), (2, 'f'), (3, 'f')]),
+            // Gone, back, and gone for good.
+            (&[3, 1], true, vec![(1, 's'), (9, 's'), (2, 'g'), (3, 'f')]),
+            (&[3, 1, 2], true, vec![(1, 's'), (9, 's'), (2, 'f'), (3, 'f')]),
+            (&[3, 1], false, vec![(1, 's'), (9, 's'), (2, 'g'), (3, 'f')]),
+            (&[3, 1], false, vec![(1, 's'), (9, 's'), (0, '-'), (3, 'f')]),
+            // A number that is free is used again.
+            (&[3, 1, 4], true, vec![(1, 's'), (9, 's'), (4, 'f'), (3, 'f')]),
+            // What was said moves to where nobody is yet, or takes over from one that was found.
+            (&[3, 4, 5], true, vec![(5, 's'), (9, 's'), (4, 'f'), (3, 'f')]),
+            (&[3, 4], true, vec![(3, 's'), (9, 's'), (4, 'f')]),
+            // Nothing is learnt from nothing.
+            (&[], true, vec![(3, 's'), (9, 's'), (4, 'f')]),
+            (&[6], false, vec![(6, 's'), (9, 's'), (4, 'g')]),
+            (&[6], false, vec![(6, 's'), (9, 's')]),
+        ] {
+            renew(&mut settings, &answer("web", answered), |_| false, |_| busy);
+            assert_eq!(lasts(&settings), expected, "{answered:?}");
+            let again = renew(&mut settings, &answer("web", answered), |_| false, |_| true);
+            assert_eq!(again, <[String; 0]>::default(), "{answered:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_said_several_times_has_a_server_for_each_address() {
+        let web = || server(Some("web"), 1, 80);
+        let mut settings = settings(vec![web(), web(), server(Some("web"), 1, 81), web()]);
+        renew(&mut settings, &answer("web", &[1, 2]), |_| false, |_| false);
+        // The third of port 80 has to share; at port 81 there is one more.
+        assert_eq!(lasts(&settings), [(1, 's'), (2, 's'), (1, 's'), (1, 's'), (2, 'f')]);
+    }
+
+    #[test]
+    fn what_is_said_of_a_server_holds_for_all_its_addresses() {
+        let mut settings = settings(vec![server(Some("web"), 1, 80)]);
+        settings.emergency = server(Some("web"), 1, 99);
+        renew(&mut settings, &answer("web", &[1, 2]), |_| false, |_| false);
+        let weight = |settings: &mut Settings, weight| {
+            settings.servers[0].as_mut().unwrap().weight = weight;
+        };
+        weight(&mut settings, 7);
+        renew(&mut settings, &answer("web", &[2, 1]), |_| false, |_| false);
+        assert!(settings.servers.iter().flatten().all(|server| server.weight == 7));
+        assert_eq!(settings.emergency, server(Some("web"), 1, 99));
+        // Where pen listens itself there is no server.
+        let ours = |addr: &SocketAddr| addr.ip() == ip(3);
+        renew(&mut settings, &answer("web", &[3, 2]), ours, |_| false);
+        assert_eq!(lasts(&settings), [(2, 's')]);
+        assert_eq!(settings.emergency, server(Some("web"), 2, 99));
+        // With the server that was said its other addresses go.
+        renew(&mut settings, &answer("web", &[2, 4]), ours, |_| false);
+        settings.servers[0] = server(None, 8, 80);
+        renew(&mut settings, &Answers::new(), ours, |_| true);
+        assert_eq!(lasts(&settings), [(8, 's')]);
+    }
+
+    proptest! {
+        #[test]
+        fn each_address_has_one_server_and_what_was_said_stays(
+            said in 1_usize..4, rounds in prop::collection::vec((prop::collection::vec(1_u8..9, 0..6), any::<u32>()), 1..8),
+        ) {
+            let mut settings = settings((0..said).map(|_| server(Some("web"), 1, 80)).collect());
+            for (answered, busy) in rounds {
+                renew(&mut settings, &answer("web", &answered), |_| false, |slot| busy & 1 << slot != 0);
+                let lasts = lasts(&settings);
+                prop_assert!(lasts[..said].iter().all(|(_, origin)| *origin == 's'));
+                if answered.is_empty() {
+                    continue;
+                }
+                let all: BTreeSet<_> = answered.iter().copied().collect();
+                let up: Vec<_> = lasts.iter().filter(|(_, o)| "sf".contains(*o)).map(|(last, _)| *last).collect();
+                prop_assert_eq!(up.iter().copied().collect::<BTreeSet<_>>(), all.clone());
+                prop_assert_eq!(up.len(), all.len().max(said));
+                prop_assert!(lasts.iter().all(|(last, o)| *o != 'g' || !all.contains(last)));
+            }
+        }
+    }
+}
