@@ -162,6 +162,14 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether mapping records go to a collector of the C programs, which joins a line with what has come
+    /// by then: so none may wait for others.
+    #[must_use]
+    pub fn is_classic_collector(&self) -> bool {
+        self.log_format == LogFormat::Classic
+            && matches!(self.log, Some(LogTarget::Collector { .. }))
+    }
+
     /// Whether who connects from there has to say first for whom.
     #[must_use]
     pub fn speaks_for_others(&self, addr: ClientAddr) -> bool {

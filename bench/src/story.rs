@@ -134,7 +134,13 @@ impl Scene {
         let plans: Vec<WebPlan> = kinds
             .iter()
             .zip(1..)
-            .map(|(&kind, number)| WebPlan { kind, number, outputs: vec![], tls: false })
+            .map(|(&kind, number)| WebPlan {
+                kind,
+                number,
+                outputs: vec![],
+                tls: false,
+                addr: None,
+            })
             .collect();
         let site = Site::start(&folder, &plans, &Mappings::File(pen_log.clone()))?;
         Ok(Self { folder, pen_log, site })

@@ -5,6 +5,7 @@
 //! merges the files of `fixtures/`, [`demo`] is what README shows. nginx, Apache and Debian's `pen` have to be installed.
 
 mod demo;
+mod ours;
 mod roads;
 mod stories;
 mod support;

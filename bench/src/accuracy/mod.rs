@@ -5,7 +5,7 @@
 //! the C `pen`; or from ours, and then our programs read them, with lines that name the peer's port and
 //! with lines that don't.
 
-mod ours;
+pub mod ours;
 mod rows;
 mod trial;
 
@@ -52,7 +52,10 @@ enum Source {
 /// When a program is missing or fails.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let requests = if args.quick { 2_000 } else { 6_000 };
-    let chosen = |row: &&Row| args.row.as_ref().is_none_or(|name| row.name.contains(name));
+    let chosen = |row: &&Row| {
+        args.row.as_ref().is_none_or(|name| row.name.contains(name))
+            && (args.balancer == Source::Ours || row.is_for_all())
+    };
     let rows: Vec<&Row> = ROWS.iter().filter(chosen).collect();
     if rows.is_empty() {
         let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();

@@ -1,25 +1,29 @@
 //! The same traffic behind our pen: how right our programs are with its records, once with lines that
 //! name the peer's port and once with lines that don't.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 
 use super::Row;
 use super::trial::{Ear, Merged, plans};
 use crate::Failure;
+use crate::stage::visitors::{self, Visit};
 use crate::stage::{
-    Folder, Make, Mappings, Output, Score, Share, Shipper, Site, Tee, Web, certainties, run_to_end,
-    share, sibling, visitors,
+    Folder, Make, Mappings, Output, Score, Share, Shipper, Site, Tee, Web, certainties, free_port,
+    run_to_end, share, shift, sibling,
 };
 
 /// The format of the lines that end with the peer's port, whichever server wrote them.
 const WITH_PORT: &str = r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i" %{remote}p"#;
 
-/// What became of the lines with the port, and of those without.
-struct Pair {
-    port: Score,
-    without: Score,
+/// What became of the lines of a row.
+#[derive(Debug)]
+pub struct Pair {
+    /// Of those that end with the peer's port.
+    pub port: Score,
+    /// Of the same without it.
+    pub without: Score,
 }
 
 const WHOLE: &str = "\
@@ -86,21 +90,58 @@ fn line(row: &Row, road: &str, kind: &str, score: &Score) {
     );
 }
 
+/// The servers' addresses, where they are not their own ones.
+fn addresses(row: &Row) -> Result<Vec<Option<SocketAddr>>, Failure> {
+    (0..3).map(|_| row.v6.then(|| free_port(Ipv6Addr::LOCALHOST)).transpose()).collect()
+}
+
+fn visits(row: &Row, requests: usize, seed: u64) -> Vec<Visit> {
+    let visits = visitors::draw(row.manner, requests, seed);
+    if row.v6 { visitors::by_v6(visits) } else { visits }
+}
+
+/// The site of a row, whose servers' logs go these ways, too.
+fn site(
+    row: &Row,
+    folder: &Folder,
+    addrs: &[Option<SocketAddr>],
+    roads: Vec<Vec<Output>>,
+    mappings: &Mappings,
+) -> Result<Site, Failure> {
+    let mut plans = plans(row, roads);
+    plans.iter_mut().zip(addrs).for_each(|(plan, &addr)| plan.addr = addr);
+    let make = if row.v6 { Make::OursProxied } else { Make::Ours };
+    Site::start_behind(make, folder, &plans, mappings)
+}
+
 /// Our pen, two of our collectors that hear its records alike, and two of our shippers a server.
-fn live(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
+///
+/// # Errors
+/// When a program is missing or fails.
+pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
     let folder = Folder::new()?;
     let (penlogd, penlog) = (sibling("penlogd")?, sibling("penlog")?);
-    let start = |name, args: &[&str]| Ear::start(name, &penlogd, &folder, Share::Records, args);
+    // Where records may be late by half a second, lines wait for them.
+    let wait: &[&str] = if row.faults.is_some() { &["--wait", "1s"] } else { &[] };
+    let start = |name, args: &[&str]| {
+        Ear::start(name, &penlogd, &folder, Share::Records, &[args, wait].concat())
+    };
     let port = start("with-port", &["--format", WITH_PORT])?;
     let without = start("without", &[])?;
-    let tee = Tee::start(vec![(port.addr, Share::Records), (without.addr, Share::Records)])?;
+    let ears = vec![(port.addr, Share::Records), (without.addr, Share::Records)];
+    let tee = Tee::start_with(ears, row.faults.unwrap_or_default())?;
+    let addrs = addresses(row)?;
     let (mut shippers, mut roads) = (Vec::new(), Vec::new());
-    for number in 1..=3 {
-        let ip = Ipv4Addr::new(127, 0, 1, number);
+    for (number, addr) in (1..=3).zip(&addrs) {
+        let who = match addr {
+            Some(addr) => ["--server".to_owned(), addr.to_string()].to_vec(),
+            None => vec![Ipv4Addr::new(127, 0, 1, number).to_string()],
+        };
+        let who: Vec<&str> = who.iter().map(String::as_str).collect();
         let mut outputs = Vec::new();
         for (name, ear) in [("port", &port), ("plain", &without)] {
             let fifo = folder.join(format!("{name}{number}.fifo"));
-            shippers.push(Shipper::start(&penlog, name, &fifo, ear.addr, ip)?);
+            shippers.push(Shipper::start_with(&penlog, name, &fifo, ear.addr, &who)?);
             outputs.push(match name {
                 "port" => Output::WithPort(fifo),
                 _ => Output::Fifo(fifo),
@@ -108,10 +149,9 @@ fn live(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
         }
         roads.push(outputs);
     }
-    let mappings = Mappings::Collector(tee.addr());
-    let mut site = Site::start_behind(Make::Ours, &folder, &plans(row, roads), &mappings)?;
+    let mut site = site(row, &folder, &addrs, roads, &Mappings::Collector(tee.addr()))?;
     shippers.iter_mut().for_each(Shipper::hand_over);
-    site.send(&visitors::draw(row.manner, requests, seed))?;
+    site.send(&visits(row, requests, seed))?;
     let truth = site.stop()?;
     for shipper in shippers {
         shipper.finish()?;
@@ -125,27 +165,38 @@ fn live(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
 }
 
 /// Our pen's own file, and both kinds of logs as the servers wrote them.
-fn offline(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
+///
+/// # Errors
+/// When a program is missing or fails.
+pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
     let folder = Folder::new()?;
     let pen_log = folder.join("pen.log");
     let with_port: Vec<_> = (1..=3).map(|n| folder.join(format!("port{n}.log"))).collect();
     let roads = with_port.iter().map(|path| vec![Output::WithPort(path.clone())]).collect();
     let mappings = Mappings::File(pen_log.clone());
-    let mut site = Site::start_behind(Make::Ours, &folder, &plans(row, roads), &mappings)?;
-    site.send(&visitors::draw(row.manner, requests, seed))?;
-    let truth = site.stop()?;
+    let mut site = site(row, &folder, &addresses(row)?, roads, &mappings)?;
+    site.send(&visits(row, requests, seed))?;
+    site.end()?;
+    let logs: Vec<_> = site.webs.iter().map(Web::access_log).collect();
+    for (index, seconds) in row.clocks.into_iter().enumerate().filter(|&(_, clock)| clock != 0) {
+        for log in [&with_port[index], &logs[index], &site.webs[index].truth_log()] {
+            shift(log, seconds)?;
+        }
+    }
+    let truth = site.truth()?;
     let merge = |name: &str, logs: &[PathBuf], format: &[&str]| {
         let explain = folder.join(format!("{name}.explain"));
         let mut command = Command::new(sibling("mergelogs")?);
         command.arg("-p").arg(&pen_log).arg("--explain").arg(&explain).args(format);
         for (web, log) in site.webs.iter().zip(logs) {
-            command.arg(format!("{}:{}", web.addr().ip(), log.display()));
+            let addr = web.addr();
+            let server = if row.v6 { addr.to_string() } else { addr.ip().to_string() };
+            command.arg(format!("{server}:{}", log.display()));
         }
         let log = run_to_end(&mut command)?;
         Ok::<_, Failure>(Merged { log, marks: Some(certainties(&explain)?) })
     };
     let port = merge("port", &with_port, &["--format", WITH_PORT])?;
-    let logs: Vec<_> = site.webs.iter().map(Web::access_log).collect();
     let without = merge("plain", &logs, &[])?;
     Ok(Pair {
         port: truth.score_with_port(&port.log, port.marks.as_deref()),

@@ -1,5 +1,6 @@
 //! The kinds of traffic.
 
+use crate::stage::Faults;
 use crate::stage::Kind::{self, Apache, Nginx};
 use crate::stage::visitors::Manner;
 
@@ -16,6 +17,13 @@ pub struct Row {
     pub webs: [Kind; 3],
     /// Whether TLS passes through the balancer.
     pub tls: bool,
+    /// Whether clients and servers have IPv6 addresses, and the servers the same one. Only our pen, which is
+    /// told the clients' by the PROXY protocol, has this row.
+    pub v6: bool,
+    /// What happens to records on their way to a collector; likewise.
+    pub faults: Option<Faults>,
+    /// Seconds that the servers' clocks are ahead, in the logs that are merged afterwards; likewise.
+    pub clocks: [i64; 3],
 }
 
 /// All rows of the table.
@@ -27,13 +35,41 @@ pub const ROWS: &[Row] = &[
     row("post", "half POST with bodies", Manner::Post),
     row("pipelined", "pipelined", Manner::Pipelined),
     row("long-urls", "URLs up to 7 kB", Manner::LongUrls),
+    row("odd", "HEAD, 304, ranges, 4xx, chunks, aborts, sockets", Manner::Odd),
     Row { tls: true, ..row("tls", "TLS passed through", Manner::Single) },
     Row {
         webs: [Nginx, Nginx, Apache],
         ..row("mixed", "nginx and Apache, keep-alive", Manner::KeepAlive)
     },
+    Row { v6: true, ..row("ipv6", "IPv6, servers at one address", Manner::KeepAlive) },
+    Row {
+        faults: Some(Faults { lost: 10, doubled: 10, late: 50 }),
+        ..row("lossy", "1 % of records lost, 1 % doubled, 5 % late (live)", Manner::KeepAlive)
+    },
+    Row {
+        clocks: [-90, 3, 3_600],
+        ..row("clocks", "clocks off by -90, 3, 3,600 s (offline)", Manner::KeepAlive)
+    },
+    Row { webs: [Nginx, Nginx, Apache], ..row("all", "all of it mixed", Manner::All) },
 ];
 
+impl Row {
+    /// Whether the C programs can take part.
+    #[must_use]
+    pub fn is_for_all(&self) -> bool {
+        !self.v6 && self.faults.is_none() && self.clocks == [0; 3]
+    }
+}
+
 const fn row(name: &'static str, title: &'static str, manner: Manner) -> Row {
-    Row { name, title, manner, webs: [Nginx; 3], tls: false }
+    Row {
+        name,
+        title,
+        manner,
+        webs: [Nginx; 3],
+        tls: false,
+        v6: false,
+        faults: None,
+        clocks: [0; 3],
+    }
 }

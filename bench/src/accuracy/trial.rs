@@ -118,7 +118,13 @@ pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Offline, Failure
 pub(super) fn plans(row: &Row, roads: Vec<Vec<Output>>) -> Vec<WebPlan> {
     let kinds = row.webs.iter().zip(1..).zip(roads);
     kinds
-        .map(|((&kind, number), outputs)| WebPlan { kind, number, outputs, tls: row.tls })
+        .map(|((&kind, number), outputs)| WebPlan {
+            kind,
+            number,
+            outputs,
+            tls: row.tls,
+            addr: None,
+        })
         .collect()
 }
 

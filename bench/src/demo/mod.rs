@@ -29,7 +29,8 @@ impl Server {
         if installed("nginx").is_none() {
             return Tiny::start(folder, number).map(Self::Tiny);
         }
-        let plan = WebPlan { kind: Kind::Nginx, number, outputs: Vec::new(), tls: false };
+        let plan =
+            WebPlan { kind: Kind::Nginx, number, outputs: Vec::new(), tls: false, addr: None };
         Web::start(folder, &plan).map(Self::Nginx)
     }
 

@@ -26,6 +26,10 @@ pub enum Make {
     C,
     /// Ours, as it comes.
     Ours,
+    /// Ours, told by the PROXY protocol who its clients are.
+    OursProxied,
+    /// Ours, told to speak to the C programs.
+    OursClassic,
 }
 
 /// A running `pen` that takes turns over the servers.
@@ -53,8 +57,14 @@ impl Balancer {
         };
         let mut command = Command::new(match make {
             Make::C => program("pen")?,
-            Make::Ours => sibling("pen")?,
+            Make::Ours | Make::OursProxied | Make::OursClassic => sibling("pen")?,
         });
+        if make == Make::OursClassic {
+            command.args(["-O", "log_format classic"]);
+        }
+        if make == Make::OursProxied {
+            command.args(["-O", "accept_proxy 127.0.0.1"]);
+        }
         command.args(["-f", "-r", "-x", "500", "-t", "5", "-l", &log, &addr.to_string()]);
         command.args(servers.iter().map(ToString::to_string));
         command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());

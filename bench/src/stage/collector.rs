@@ -96,6 +96,20 @@ impl Shipper {
         collector: SocketAddr,
         from: Ipv4Addr,
     ) -> Result<Self, Failure> {
+        Self::start_with(program, name, fifo, collector, &[&from.to_string()])
+    }
+
+    /// The same with other arguments behind the collector's address.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(
+        program: &Path,
+        name: &str,
+        fifo: &Path,
+        collector: SocketAddr,
+        args: &[&str],
+    ) -> Result<Self, Failure> {
         nix::unistd::mkfifo(fifo, nix::sys::stat::Mode::from_bits_truncate(0o666))
             .during(format_args!("make the FIFO {}", fifo.display()))?;
         let open = |write| {
@@ -107,10 +121,7 @@ impl Shipper {
         };
         let keeper = open(true)?;
         let mut command = Command::new(program);
-        command
-            .arg(collector.ip().to_string())
-            .arg(collector.port().to_string())
-            .arg(from.to_string());
+        command.arg(collector.ip().to_string()).arg(collector.port().to_string()).args(args);
         command.stdin(Stdio::from(open(false)?)).stdout(Stdio::null());
         let process = Process::start(name, &mut command, fifo.with_extension("stderr"))?;
         Ok(Self { process, keeper: Some(keeper) })

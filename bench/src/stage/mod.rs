@@ -7,7 +7,9 @@
 //! which travelled in a header that nobody else looks at.
 
 mod balancer;
+mod clock;
 mod collector;
+mod echo;
 mod folder;
 mod process;
 mod relay;
@@ -18,16 +20,17 @@ pub mod visitors;
 mod web;
 
 pub use balancer::{Balancer, Make, Mappings};
+pub use clock::shift;
 pub use collector::{Collector, Shipper};
 pub use folder::{Folder, line_count};
 pub use process::{Process, Until, installed, program, run_to_end, sibling};
 pub use relay::Relay;
 pub use site::Site;
-pub use tee::{Share, Tee};
+pub use tee::{Faults, Share, Tee};
 pub use truth::{Score, Truth, certainties, share};
 pub use web::{Kind, Output, Web, WebPlan};
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -40,7 +43,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// When none of many is free.
-pub fn free_port(ip: Ipv4Addr) -> Result<SocketAddr, Failure> {
+pub fn free_port(ip: impl Into<IpAddr>) -> Result<SocketAddr, Failure> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = || {
         let nanos =
@@ -50,13 +53,14 @@ pub fn free_port(ip: Ipv4Addr) -> Result<SocketAddr, Failure> {
     };
     // Whoever comes first sets the start; it does not matter who.
     let _first = NEXT.compare_exchange(0, 20_001 + start(), Ordering::Relaxed, Ordering::Relaxed);
+    let ip = ip.into();
     for _ in 0..2_000 {
         let port = NEXT.fetch_add(1, Ordering::Relaxed);
         if port >= 32_000 {
             NEXT.store(20_001, Ordering::Relaxed);
         }
-        let addr = SocketAddr::V4(SocketAddrV4::new(ip, port));
-        let everywhere = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
+        let addr = SocketAddr::new(ip, port);
+        let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         if TcpListener::bind(addr).is_ok() && UdpSocket::bind(everywhere).is_ok() {
             return Ok(addr);
         }

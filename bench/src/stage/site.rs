@@ -75,12 +75,26 @@ impl Site {
     /// # Errors
     /// When one does not end.
     pub fn stop(&mut self) -> Result<Truth, Failure> {
+        self.end()?;
+        self.truth()
+    }
+
+    /// Ends the web servers and the balancer, in this order.
+    ///
+    /// # Errors
+    /// When one does not end.
+    pub fn end(&mut self) -> Result<(), Failure> {
+        self.webs.iter_mut().try_for_each(Web::stop)?;
+        self.balancer.stop()
+    }
+
+    /// What the servers know.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub fn truth(&self) -> Result<Truth, Failure> {
         let mut truth = Truth::default();
-        for web in &mut self.webs {
-            web.stop()?;
-            truth.add(&web.truth_log())?;
-        }
-        self.balancer.stop()?;
+        self.webs.iter().try_for_each(|web| truth.add(&web.truth_log()))?;
         Ok(truth)
     }
 }

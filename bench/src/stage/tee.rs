@@ -1,13 +1,15 @@
 //! What several collectors hear alike.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::free_port;
+use super::visitors::Dice;
 use crate::{During, Failure};
 
 /// A thread that hands each datagram on to every collector, from the address it came from, since by that
@@ -18,6 +20,17 @@ pub struct Tee {
     passed: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What happens to records on their way: in 1,000, to which all collectors alike.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// So many are lost.
+    pub lost: u64,
+    /// So many come twice.
+    pub doubled: u64,
+    /// So many are late, by up to half a second.
+    pub late: u64,
 }
 
 /// Who gets what.
@@ -35,15 +48,27 @@ impl Tee {
     /// # Errors
     /// When there is no port for it.
     pub fn start(collectors: Vec<(SocketAddr, Share)>) -> Result<Self, Failure> {
+        Self::start_with(collectors, Faults::default())
+    }
+
+    /// The same on a bad road.
+    ///
+    /// # Errors
+    /// When there is no port for it.
+    pub fn start_with(
+        collectors: Vec<(SocketAddr, Share)>,
+        faults: Faults,
+    ) -> Result<Self, Failure> {
         let addr = free_port(Ipv4Addr::LOCALHOST)?;
         let socket = UdpSocket::bind(addr).during(format_args!("listen on {addr}"))?;
         // As much as the kernel allows; the traffic here needs little of it.
         let _more = socket2::SockRef::from(&socket).set_recv_buffer_size(8 << 20);
-        socket.set_read_timeout(Some(Duration::from_millis(20))).during("set a time limit")?;
+        socket.set_read_timeout(Some(Duration::from_millis(5))).during("set a time limit")?;
         let passed = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let (count, ending) = (Arc::clone(&passed), Arc::clone(&stop));
-        let thread = std::thread::spawn(move || pass_on(&socket, &collectors, &count, &ending));
+        let thread =
+            std::thread::spawn(move || pass_on(&socket, &collectors, faults, (&count, &ending)));
         Ok(Self { addr, passed, stop, thread: Some(thread) })
     }
 
@@ -86,35 +111,77 @@ fn is_record(datagram: &[u8]) -> bool {
     datagram.starts_with(b"+ ") || datagram.starts_with(b"\xFEpn\x01\x04")
 }
 
-fn pass_on(
-    socket: &UdpSocket,
-    collectors: &[(SocketAddr, Share)],
-    passed: &AtomicU64,
-    stop: &AtomicBool,
-) {
-    let mut senders: HashMap<SocketAddr, UdpSocket> = HashMap::new();
-    let mut buf = vec![0_u8; 1 << 16];
-    loop {
-        let Ok((len, from)) = socket.recv_from(&mut buf) else {
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
-            continue;
-        };
-        let datagram = buf.get(..len).unwrap_or_default();
-        let sender = match senders.entry(from) {
-            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                let Ok(sender) = UdpSocket::bind((from.ip(), 0)) else { continue };
+/// A datagram that is to arrive at a time.
+struct Late {
+    at: Instant,
+    from: SocketAddr,
+    datagram: Vec<u8>,
+}
+
+/// Sends to all collectors from where a datagram came from.
+struct Ends<'a> {
+    collectors: &'a [(SocketAddr, Share)],
+    senders: HashMap<SocketAddr, UdpSocket>,
+}
+
+impl Ends<'_> {
+    fn send(&mut self, from: SocketAddr, datagram: &[u8]) {
+        let sender = match self.senders.entry(from) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let Ok(sender) = UdpSocket::bind((from.ip(), 0)) else { return };
                 entry.insert(sender)
             }
         };
-        for &(collector, share) in collectors {
+        for &(collector, share) in self.collectors {
             if share == Share::All || is_record(datagram) {
                 // A collector that is gone shows in its log.
                 let _sent = sender.send_to(datagram, collector);
             }
         }
+    }
+}
+
+fn pass_on(
+    socket: &UdpSocket,
+    collectors: &[(SocketAddr, Share)],
+    faults: Faults,
+    (passed, stop): (&AtomicU64, &AtomicBool),
+) {
+    let mut ends = Ends { collectors, senders: HashMap::new() };
+    let mut buf = vec![0_u8; 1 << 16];
+    let (mut late, mut dice): (Vec<Late>, _) = (Vec::new(), Dice::new(1));
+    loop {
+        let now = Instant::now();
+        late.retain(|it| {
+            let due = it.at <= now;
+            if due {
+                ends.send(it.from, &it.datagram);
+            }
+            !due
+        });
+        let Ok((len, from)) = socket.recv_from(&mut buf) else {
+            if stop.load(Ordering::Relaxed) && late.is_empty() {
+                return;
+            }
+            continue;
+        };
         passed.fetch_add(1, Ordering::Relaxed);
+        let datagram = buf.get(..len).unwrap_or_default();
+        let drawn = dice.below(1_000) as u64;
+        let (doubled, slow) =
+            (faults.lost + faults.doubled, faults.lost + faults.doubled + faults.late);
+        if drawn < faults.lost {
+            continue;
+        }
+        if drawn >= doubled && drawn < slow {
+            let at = now + Duration::from_millis(dice.below(500) as u64);
+            late.push(Late { at, from, datagram: datagram.to_vec() });
+            continue;
+        }
+        ends.send(from, datagram);
+        if drawn < doubled {
+            ends.send(from, datagram);
+        }
     }
 }

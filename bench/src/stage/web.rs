@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
+use super::echo::Echo;
 use super::{Process, free_port, line_count, program, run_to_end};
 use crate::{During, Failure};
 
@@ -44,6 +45,8 @@ pub struct WebPlan {
     pub outputs: Vec<Output>,
     /// Whether the server ends TLS.
     pub tls: bool,
+    /// Where it listens instead: several may share an address and differ by their ports.
+    pub addr: Option<SocketAddr>,
 }
 
 /// A running web server.
@@ -52,6 +55,7 @@ pub struct Web {
     process: Process,
     addr: SocketAddr,
     folder: PathBuf,
+    _echo: Echo,
 }
 
 impl Web {
@@ -61,15 +65,17 @@ impl Web {
     /// When it is not installed or does not start.
     pub fn start(folder: &Path, plan: &WebPlan) -> Result<Self, Failure> {
         let ip = Ipv4Addr::new(127, 0, 1, plan.number);
-        let addr = free_port(ip)?;
+        let addr = plan.addr.map_or_else(|| free_port(ip), Ok)?;
         let folder = folder.join(format!("web{}", plan.number));
         write_pages(&folder, plan.number)?;
         if plan.tls {
             write_certificate(&folder)?;
         }
+        let echo = Echo::start()?;
+        let inner = Inner { pages: free_port(ip)?, echo: echo.addr() };
         let config = folder.join("web.conf");
         let (name, text) = match plan.kind {
-            Kind::Nginx => ("nginx", nginx(&folder, addr, free_port(ip)?, plan)),
+            Kind::Nginx => ("nginx", nginx(&folder, addr, &inner, plan)),
             Kind::Apache => ("apache2", apache(&folder, addr, plan)),
         };
         fs::write(&config, text).during(format_args!("write {}", config.display()))?;
@@ -86,7 +92,7 @@ impl Web {
         command.current_dir(&folder).stdin(Stdio::null()).stdout(Stdio::null());
         let mut process = Process::start(name, &mut command, folder.join("stderr"))?;
         process.wait_for_port(addr)?;
-        Ok(Self { process, addr, folder })
+        Ok(Self { process, addr, folder, _echo: echo })
     }
 
     /// Where it listens.
@@ -136,17 +142,45 @@ impl Web {
     }
 }
 
-/// The pages: `page.html` for any address, ten files under `slow/` that a limit makes slow. A
+/// The pages: `page.html` for any address, ten files under `slow/` that a limit makes slow, and others
+/// to be asked for in odd ways. A
 /// server's number shows in their sizes, so that equal lines come from one server.
 fn write_pages(folder: &Path, number: u8) -> Result<(), Failure> {
-    let slow = folder.join("www/slow");
-    fs::create_dir_all(&slow).during(format_args!("make {}", slow.display()))?;
+    let at = |name: &str| folder.join("www").join(name);
+    for name in ["slow", "files", "packed", "big"] {
+        fs::create_dir_all(at(name)).during(format_args!("make {}", at(name).display()))?;
+    }
     let page = |size: usize| "x".repeat(size + usize::from(number));
     let write = |path: PathBuf, text: String| {
         fs::write(&path, text).during(format_args!("write {}", path.display()))
     };
     write(folder.join("www/page.html"), page(300))?;
-    (0..10).try_for_each(|file| write(slow.join(format!("s{file}")), page(2_048 + 2_048 * file)))
+    (0..10).try_for_each(|file| {
+        write(at("slow").join(format!("s{file}")), page(2_048 + 2_048 * file))?;
+        write(at("files").join(format!("f{file}")), page(1_000 + 100 * file))?;
+        write(
+            at("packed").join(format!("f{file}")),
+            words(3_000 + 500 * file + usize::from(number)),
+        )?;
+        write(at("big").join(format!("f{file}")), page(200_000))
+    })
+}
+
+/// Text that does not shrink to the same few bytes.
+fn words(size: usize) -> String {
+    let mut text = String::new();
+    let mut number = size;
+    while text.len() < size {
+        number = number.wrapping_mul(48_271) % 2_147_483_647;
+        write!(text, "{number} ").expect("writing to a String does not fail");
+    }
+    text
+}
+
+/// What stands behind nginx.
+struct Inner {
+    pages: SocketAddr,
+    echo: SocketAddr,
 }
 
 fn write_certificate(folder: &Path) -> Result<(), Failure> {
@@ -157,8 +191,9 @@ fn write_certificate(folder: &Path) -> Result<(), Failure> {
     run_to_end(&mut command).map(|_output| ())
 }
 
-fn nginx(folder: &Path, addr: SocketAddr, inner: SocketAddr, plan: &WebPlan) -> String {
+fn nginx(folder: &Path, addr: SocketAddr, inner: &Inner, plan: &WebPlan) -> String {
     let folder = folder.display();
+    let Inner { pages: inner, echo } = inner;
     let page = "x".repeat(300 + usize::from(plan.number));
     let mut logs = String::new();
     for output in &plan.outputs {
@@ -194,11 +229,21 @@ http {{
   access_log {folder}/truth.log truth;
 {logs}{certificate}  keepalive_requests 1000000;
   client_max_body_size 16m;
+  client_header_timeout 2s;
   server {{
     listen {addr}{ssl} backlog=1024;
     root {folder}/www;
     location / {{ return 200 \"{page}\"; }}
     location /slow/ {{ sendfile on; sendfile_max_chunk 2k; limit_rate 40k; }}
+    location /files/ {{ }}
+    location /packed/ {{ gzip on; gzip_types *; gzip_min_length 0; }}
+    location /big/ {{ limit_rate 200k; }}
+    location /socket/ {{
+      proxy_pass http://{echo};
+      proxy_http_version 1.1;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection Upgrade;
+    }}
     location /post/ {{ proxy_pass http://{inner}; }}
   }}
   server {{
@@ -240,6 +285,7 @@ User www-data
 Group www-data
 </IfModule>
 ErrorLog {folder}/error.log
+Timeout 2
 ServerLimit 1
 StartServers 1
 ThreadsPerChild 64

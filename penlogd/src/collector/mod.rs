@@ -468,6 +468,7 @@ impl Intake<'_> {
         let (evidence, text, client) = match &parsed {
             Ok(parsed) => {
                 let evidence = Line::new(line, parsed, Cuts::Long, place.server, time);
+                let evidence = Line { server_port: place.key.port, ..evidence };
                 let text = line.get(parsed.envelope as usize..).unwrap_or_default();
                 let client = Span {
                     start: parsed.client.start.saturating_sub(parsed.envelope),

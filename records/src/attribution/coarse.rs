@@ -7,8 +7,9 @@
 
 use super::delays::Delays;
 
-/// Before anything is known: lines are logged when a response ends, or a little later.
-const PRIOR: i64 = 50_000;
+/// Before anything is known: lines are logged when a response ends, but for what a clock may be off without
+/// being seen to be, in steps of the stamps before and behind.
+const PRIOR: (i64, i64) = (2, 4);
 
 /// Pairs that are needed to know more.
 const ENOUGH: u32 = 20;
@@ -36,7 +37,7 @@ impl Span {
     /// Of a server's delays, by stamps of that many microseconds.
     pub(super) fn of(delays: &Delays, step: i64) -> Self {
         let Some((shortest, longest)) = delays.hull(ENOUGH) else {
-            return Self { first: -step, last: PRIOR };
+            return Self { first: -PRIOR.0 * step, last: PRIOR.1 * step };
         };
         Self { first: shortest.min(longest - step), last: longest.max(shortest + step) }
     }
@@ -78,7 +79,12 @@ mod tests {
         let mut delays = Delays::new();
         let before = Span::of(&delays, SECOND);
         assert_eq!((before.cost(-900_000), before.cost(-1), before.cost(0)), (0, 0, 0));
-        assert!(before.cost(-1_500_000) > 3_000 && before.cost(SECOND) > 3_000);
+        assert_eq!(
+            before.cost(3 * SECOND),
+            0,
+            "a clock that is ahead by that much is thought right"
+        );
+        assert!(before.cost(-4 * SECOND) > 3_000 && before.cost(9 * SECOND) > 3_000);
         // A log that begins late in a second.
         (0..300).for_each(|i| delays.learn(-999_000 + i * 300, Resolution::Microsecond));
         let span = Span::of(&delays, SECOND);

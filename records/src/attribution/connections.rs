@@ -21,6 +21,8 @@ pub(super) struct Connection {
     pub(super) client: ClientAddr,
     /// Hash of the balancer's address.
     pub(super) balancer: u32,
+    /// The server's own port; 0 if it has none.
+    pub(super) server_port: u16,
     /// By which it is found: its balancer's number for it, and its port.
     number_key: u64,
     port_key: u64,
@@ -37,6 +39,8 @@ pub(super) struct Connection {
     pub(super) ended: u32,
     /// The first whose line has not come.
     pub(super) next: u32,
+    /// Whether a line was guessed to be its own, or another's that may be its own.
+    pub(super) guessed: bool,
 }
 
 /// All of them.
@@ -73,7 +77,7 @@ impl Connections {
         client: ClientAddr,
         time: Timestamp,
     ) -> u32 {
-        let Exchange { connection, balancer, port, .. } = *exchange;
+        let Exchange { connection, balancer, port, server_port, .. } = *exchange;
         let number_key = mix(mix(connection, u64::from(server)), pair(balancer, port.into()));
         if let Some(index) = find(&self.by_number, number_key) {
             let known = &mut self.slab[index as usize];
@@ -84,6 +88,7 @@ impl Connections {
         let made = Connection {
             client,
             balancer,
+            server_port,
             number_key,
             port_key: port_key(server, port),
             serial: self.serials,
@@ -93,6 +98,7 @@ impl Connections {
             asked: 0,
             ended: 0,
             next: 1,
+            guessed: false,
         };
         let index = put(&mut self.slab, &mut self.free, made);
         self.by_number.insert_unique(number_key, (number_key, index), |&(key, _)| key);
@@ -105,7 +111,8 @@ impl Connections {
 
     /// The newest first; what was open there must have been closed.
     fn enter_chain(&mut self, index: u32) {
-        let Connection { port_key, opened, balancer, .. } = self.slab[index as usize];
+        let Connection { port_key, opened, balancer, server_port, .. } = self.slab[index as usize];
+        let is_same = |it: &Connection| (it.balancer, it.server_port) == (balancer, server_port);
         let Some(newest) = find(&self.by_port, port_key) else {
             self.by_port.insert_unique(port_key, (port_key, index), |&(key, _)| key);
             return;
@@ -120,12 +127,12 @@ impl Connections {
         } else {
             self.slab[before as usize].earlier = index;
             let later = self.slab[before as usize];
-            if later.balancer == balancer {
+            if is_same(&later) {
                 self.slab[index as usize].closed = later.opened;
             }
         }
         if let Some(earlier) = self.slab.get_mut(at as usize)
-            && earlier.balancer == balancer
+            && is_same(earlier)
         {
             earlier.closed = earlier.closed.min(opened);
         }
@@ -230,6 +237,7 @@ mod tests {
             nth: 0,
             balancer: 7,
             port,
+            server_port: 80,
             status: 0,
             user_agent: 0,
             referer: 0,

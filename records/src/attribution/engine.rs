@@ -8,7 +8,7 @@ use indexmap::IndexSet;
 use super::claim::Claim;
 use super::connections::Connections;
 use super::decide::nothing;
-use super::exchange::{Exchanges, low};
+use super::exchange::{Exchanges, Manner, low};
 use super::habits::{Habits, NONE};
 use super::outstanding::{NIL, Outstanding, put};
 use super::server::{ByCertainty, Server, Shape};
@@ -493,7 +493,8 @@ impl<T> Attributor<T> {
             state.senders.learn(sender, explained);
         }
         if misses_most {
-            self.narrow(asked.server, Shape::LEAST);
+            let shape = state.shape.without_headers();
+            self.narrow(asked.server, shape);
         }
     }
 }
@@ -505,17 +506,9 @@ fn key(server: u32, cut: Cut, request: Fingerprint) -> u64 {
     mixed_key(salt, request.get())
 }
 
-/// The same of a request by its first line and those headers that its server logs, 0 for the others.
-pub(super) fn exchange_key(
-    server: u32,
-    request: Fingerprint,
-    shape: Shape,
-    (agent, referer): (u32, u32),
-) -> u64 {
-    let agent = if shape.agent { agent } else { 0 };
-    let referer = if shape.referer { referer } else { 0 };
-    let headers = (u64::from(agent) << 32 | u64::from(referer)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    mixed_key(!u64::from(server), request.get() ^ (headers ^ headers >> 31))
+/// The same of a request by its first line and its manner, as far as lines of its server have that.
+pub(super) fn exchange_key(server: u32, request: Fingerprint, manner: Manner, shape: Shape) -> u64 {
+    mixed_key(!u64::from(server), request.get() ^ manner.hash(shape))
 }
 
 fn mixed_key(salt: u64, request: u64) -> u64 {

@@ -9,7 +9,9 @@ use std::net::IpAddr;
 
 use hashbrown::HashTable;
 
+use super::Line;
 use super::engine::Asked;
+use super::server::Shape;
 use crate::addr::ClientAddr;
 use crate::mapping::{Kind, Mapping};
 use crate::request::Fingerprint;
@@ -28,6 +30,8 @@ pub struct Exchange {
     pub balancer: u32,
     /// The balancer's own port towards the server; 0 if there is none.
     pub port: u16,
+    /// The server's own port; 0 if it has none.
+    pub server_port: u16,
     /// Status of the response; 0 if it is not known.
     pub status: u16,
     /// Hashes of User-Agent and Referer; where there was none, that of what is logged then.
@@ -87,6 +91,7 @@ impl Exchange {
             nth: mapping.nth.unwrap_or(0),
             balancer: mapping.balancer.map_or(0, |addr| balancers.hash(addr.ip())),
             port: mapping.balancer.map_or(0, |addr| addr.port()),
+            server_port: mapping.server_port.unwrap_or(0),
             status: mapping.status.unwrap_or(0),
             user_agent: mapping.user_agent.unwrap_or(absent),
             referer: mapping.referer.unwrap_or(absent),
@@ -100,6 +105,41 @@ pub(super) fn low(bytes: u64) -> u32 {
     u32::try_from(bytes & u64::from(u32::MAX)).unwrap_or(0)
 }
 
+/// What tells requests with the same first line apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Manner {
+    /// Hashes of User-Agent and Referer.
+    pub(super) agent: u32,
+    pub(super) referer: u32,
+    /// The server's port: several servers may share an address.
+    pub(super) port: u16,
+}
+
+impl Manner {
+    pub(super) fn of_line(line: &Line) -> Self {
+        Self {
+            agent: line.user_agent.unwrap_or(0),
+            referer: line.referer.unwrap_or(0),
+            port: line.server_port.unwrap_or(0),
+        }
+    }
+
+    pub(super) const fn of_exchange(exchange: &Exchange) -> Self {
+        let Exchange { user_agent, referer, server_port, .. } = *exchange;
+        Self { agent: user_agent, referer, port: server_port }
+    }
+
+    /// As far as lines of the server have it.
+    pub(super) const fn hash(self, shape: Shape) -> u64 {
+        let agent = if shape.agent { self.agent as u64 } else { 0 };
+        let referer = if shape.referer { self.referer as u64 } else { 0 };
+        let port = if shape.port { self.port as u64 } else { 0 };
+        let mixed = (agent << 32 | referer) ^ port.wrapping_mul(0xA076_1D64_78BD_642F);
+        let mixed = mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed ^ mixed >> 31
+    }
+}
+
 /// What is known of a mapping's exchange.
 #[derive(Clone, Copy)]
 pub(super) struct Facts {
@@ -107,9 +147,9 @@ pub(super) struct Facts {
     key: u64,
     /// When it was asked.
     pub(super) asked: Timestamp,
-    /// What was asked, and with which User-Agent and Referer.
+    /// What was asked, and how.
     pub(super) request: Fingerprint,
-    pub(super) headers: (u32, u32),
+    pub(super) manner: Manner,
     pub(super) status: u16,
     pub(super) bytes: Option<Sizes>,
     /// Whether its response has ended, or its connection without one.
@@ -122,9 +162,9 @@ impl Facts {
         key: u64,
         asked: Timestamp,
         request: Fingerprint,
-        headers: (u32, u32),
+        manner: Manner,
     ) -> Self {
-        Self { key, asked, request, headers, status: 0, bytes: None, ended: false }
+        Self { key, asked, request, manner, status: 0, bytes: None, ended: false }
     }
 }
 

@@ -123,6 +123,8 @@ pub struct Line {
     pub bytes: Option<u64>,
     /// The peer's port.
     pub peer_port: Option<u16>,
+    /// The server's own port, where several servers share its address.
+    pub server_port: Option<u16>,
     /// Which request on its connection, from 1.
     pub nth: Option<u32>,
 }
@@ -155,6 +157,7 @@ impl Line {
             status: None,
             bytes: None,
             peer_port: None,
+            server_port: None,
             nth: None,
         }
     }
@@ -183,6 +186,7 @@ impl Line {
             status: parsed.status,
             bytes: parsed.bytes,
             peer_port: parsed.peer_port,
+            server_port: None,
             nth: parsed.nth,
         }
     }

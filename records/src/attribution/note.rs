@@ -1,7 +1,7 @@
 //! What the engine makes of our own balancer's records: opened, request, ended, closed.
 
 use super::engine::{Attributor, exchange_key};
-use super::exchange::{self, Exchange, Facts};
+use super::exchange::{self, Exchange, Facts, Manner};
 use super::outstanding::NIL;
 use super::server::Shape;
 use super::{Line, Record};
@@ -52,10 +52,10 @@ impl<T> Attributor<T> {
         let known = self.connections.get_mut(connection);
         known.asked = known.asked.max(exchange.nth);
         let key = exchange::key(known.serial, exchange.nth);
-        let headers = (exchange.user_agent, exchange.referer);
-        let facts = self.exchanges.add(Facts::new(key, record.time, request, headers));
+        let manner = Manner::of_exchange(exchange);
+        let facts = self.exchanges.add(Facts::new(key, record.time, request, manner));
         let shape = self.states[server as usize].shape;
-        let group = self.exchange_group(exchange_key(server, request, shape, headers), server);
+        let group = self.exchange_group(exchange_key(server, request, manner, shape), server);
         let mapping = self.remember(group, record, facts);
         // It may be gone already, if nothing is to be remembered.
         if self.outstanding.get(mapping).facts == facts {
@@ -99,8 +99,7 @@ impl<T> Attributor<T> {
     pub(super) fn exchange_key_of(&self, line: &Line) -> Option<u64> {
         let state = self.states.get(line.server.0 as usize).filter(|state| state.has_exchanges)?;
         let request = line.whole.or(line.long)?;
-        let headers = (line.user_agent.unwrap_or(0), line.referer.unwrap_or(0));
-        Some(exchange_key(line.server.0, request, state.shape, headers))
+        Some(exchange_key(line.server.0, request, Manner::of_line(line), state.shape))
     }
 
     /// The group of our own balancer's records that a line belongs to, if it has any.
@@ -116,11 +115,10 @@ impl<T> Attributor<T> {
         }
     }
 
-    /// A line that lacks a header which others have is compared without it, and so are all others of its
-    /// server.
+    /// A line that lacks what others have is compared without it, and so are all others of its server.
     pub(super) fn learn_shape(&mut self, line: &Line) {
         let Some(state) = self.states.get(line.server.0 as usize) else { return };
-        let shape = state.shape.of(line.user_agent.is_some(), line.referer.is_some());
+        let shape = state.shape.of(line);
         // What was not understood says nothing.
         if shape != state.shape && line.long.is_some() {
             self.narrow(line.server.0, shape);
@@ -137,7 +135,7 @@ impl<T> Attributor<T> {
         for mapping in self.outstanding.with_facts(server) {
             let waiting = self.outstanding.get(mapping);
             let (facts, time) = (*self.exchanges.get(waiting.facts), waiting.time);
-            let key = exchange_key(server, facts.request, shape, facts.headers);
+            let key = exchange_key(server, facts.request, facts.manner, shape);
             let group = self.exchange_group(key, server);
             let from = self.outstanding.group_of(mapping);
             if group == from {

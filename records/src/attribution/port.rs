@@ -23,6 +23,8 @@ struct Candidate {
     apart: i64,
     /// Whether the line names this balancer.
     named: bool,
+    /// Whether lines of all its requests have come.
+    exhausted: bool,
 }
 
 impl<T> Attributor<T> {
@@ -38,16 +40,24 @@ impl<T> Attributor<T> {
             *place = self.candidate(line, &asked, index, connection, group);
             count += u32::from(place.is_some());
         }
-        let candidates = || found.iter().flatten();
-        // The newest comes first, and of equals the first is taken.
-        let rank = |it: &&Candidate| (it.apart, !it.named, it.mapping.is_none());
+        // The oldest comes first, and of equals the first is taken: its lines come first, too.
+        let candidates = || found.iter().rev().flatten();
+        let rank = |it: &&Candidate| (it.apart, !it.named, it.mapping.is_none(), it.exhausted);
         let best = *candidates().min_by_key(rank)?;
-        let client = self.connections.get(best.connection).client;
-        let is_rival = |it: &Candidate| {
-            rank(&it) == rank(&&best) && self.connections.get(it.connection).client != client
+        let Connection { client, guessed, .. } = *self.connections.get(best.connection);
+        let is_other = |it: &Candidate| self.connections.get(it.connection).client != client;
+        // After one guess the rest of what it was made among is a guess, too.
+        let is_rival = |it: &&Candidate| {
+            let same = if guessed { it.apart == best.apart } else { rank(it) == rank(&&best) };
+            same && is_other(it)
         };
-        let certainty =
-            if candidates().any(is_rival) { Certainty::Likely } else { Certainty::Exact };
+        let is_guess = candidates().any(|it| is_rival(&it));
+        let certainty = if is_guess { Certainty::Likely } else { Certainty::Exact };
+        if is_guess {
+            for candidate in found.iter().flatten().filter(|it| it.apart == best.apart) {
+                self.connections.get_mut(candidate.connection).guessed = true;
+            }
+        }
         let known = self.connections.get_mut(best.connection);
         known.next = best.mapping.map_or(known.next, |(_, nth)| nth).saturating_add(1);
         let delay = best.mapping.map(|(mapping, _)| self.take_by_port(mapping, &asked));
@@ -70,6 +80,9 @@ impl<T> Attributor<T> {
         connection: &Connection,
         group: Option<u32>,
     ) -> Option<Candidate> {
+        if line.server_port.is_some_and(|port| port != connection.server_port) {
+            return None;
+        }
         let mapping = self.own_mapping(line, connection, group);
         let slack = self.wait + asked.resolution.micros();
         let early = connection.opened.micros_since(asked.time);
@@ -79,7 +92,8 @@ impl<T> Attributor<T> {
         }
         let apart = early.max(late).saturating_sub(slack).max(0);
         let named = line.sender == Some(connection.balancer);
-        Some(Candidate { connection: index, mapping, apart, named })
+        let exhausted = connection.asked > 0 && connection.next > connection.asked;
+        Some(Candidate { connection: index, mapping, apart, named, exhausted })
     }
 
     /// The mapping of the line's request on a connection: the one it numbers, or else the first that
@@ -110,6 +124,10 @@ impl<T> Attributor<T> {
 
     /// Decides the oldest held line, which is in no group yet.
     pub(super) fn decide_late(&mut self, line: &Line) -> Verdict {
+        // Nothing was known of the server when the line came.
+        if self.states.get(line.server.0 as usize).is_some_and(|state| state.has_exchanges) {
+            self.learn_shape(line);
+        }
         if let Some(port) = line.peer_port
             && let Some(verdict) = self.decide_by_port(line, port)
         {

@@ -1,8 +1,8 @@
 //! What the engine knows of one server.
 
-use super::Certainty;
 use super::delays::Delays;
 use super::exchange::Agreement;
+use super::{Certainty, Line};
 use crate::addr::ClientAddr;
 use crate::time::{Resolution, Timestamp};
 
@@ -55,7 +55,7 @@ impl Server {
             senders: Senders::default(),
             neighbours: Neighbours { slots: Vec::new() },
             agreement: Agreement::new(),
-            shape: Shape { agent: true, referer: true },
+            shape: Shape { agent: true, referer: true, port: true },
             is_known: false,
             has_exchanges: false,
             coarsest: Resolution::Microsecond,
@@ -94,19 +94,28 @@ impl Server {
     }
 }
 
-/// Which headers a server logs as they were sent: what was asked with others is another request.
+/// What lines of a server have of what tells requests apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     pub(super) agent: bool,
     pub(super) referer: bool,
+    /// Lines are known to be of a server at a port.
+    pub(super) port: bool,
 }
 
 impl Shape {
-    pub(super) const LEAST: Self = Self { agent: false, referer: false };
+    /// Without what may be logged in another way than it was sent.
+    pub(super) const fn without_headers(self) -> Self {
+        Self { agent: false, referer: false, ..self }
+    }
 
     /// What of it a line has, too.
-    pub(super) const fn of(self, agent: bool, referer: bool) -> Self {
-        Self { agent: self.agent && agent, referer: self.referer && referer }
+    pub(super) fn of(self, line: &Line) -> Self {
+        Self {
+            agent: self.agent && line.user_agent.is_some(),
+            referer: self.referer && line.referer.is_some(),
+            port: self.port && line.server_port.is_some(),
+        }
     }
 }
 

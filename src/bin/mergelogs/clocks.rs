@@ -94,7 +94,13 @@ pub(crate) fn compare(config: &Config, mappings: &[Head], logs: &[(usize, Head)]
         }
         let logs = begun(logs.iter().filter(|(of, _)| *of == index).map(|(_, head)| head));
         let start = logs.first().map_or(first_mapping, |head| head.first_time.max(first_mapping));
-        let side = Side::of_lines(&logs, &server.spec, start, most);
+        let mut side = Side::of_lines(&logs, &server.spec, start, most);
+        if side.lines.is_empty()
+            && let Some(first) = logs.first()
+        {
+            // By its clock it ended before the mapping log begins.
+            side = Side::of_lines(&logs, &server.spec, first.first_time, most);
+        }
         match sides.get_mut(machine(config, index)) {
             // One machine, one clock: the first sample that has something speaks for it.
             Some(first) => {

@@ -330,6 +330,7 @@ impl<'a> Join<'a> {
             let job = AccessJob {
                 origin: log.head.origin.clone(),
                 server: self.ids[log.server],
+                port: self.setup.config.servers[log.server].port,
                 spec: self.setup.config.servers[log.server].spec.clone(),
                 first_time: log.head.first_time,
                 cuts: if self.extended { Cuts::Both } else { Cuts::Short },

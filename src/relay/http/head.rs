@@ -129,6 +129,23 @@ pub(crate) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Strange> {
     Ok((name, value.trim_ascii()))
 }
 
+/// What there is of a request's head that has not come wholly: its first line and fields. `None` if the
+/// line is not that of a request.
+pub(crate) fn unfinished(head: &[u8]) -> Option<(&[u8], Fields)> {
+    let (line, mut rest) = split_line(head)?;
+    let version = line.len().checked_sub(9)?;
+    if !line[version..].starts_with(b" HTTP/1.") {
+        return None;
+    }
+    let mut found = Fields::default();
+    while let Some((line, after)) = split_line(rest) {
+        let Ok((name, value)) = field(line) else { break };
+        found.note(name, value);
+        rest = after;
+    }
+    Some((line, found))
+}
+
 /// Referer, User-Agent and Host of a head that was read before.
 pub(crate) fn texts(head: &[u8]) -> [Option<&[u8]>; 3] {
     let mut texts = [None; 3];
@@ -158,9 +175,7 @@ fn fields(mut rest: &[u8]) -> Result<Fields, Strange> {
         let (name, value) = field(line)?;
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         match name.len() {
-            4 if is("host") => note(&mut fields.host, value),
-            7 if is("referer") => note(&mut fields.referer, value),
-            10 if is("user-agent") => note(&mut fields.user_agent, value),
+            4 | 7 | 10 => fields.note(name, value),
             14 if is("content-length") => {
                 let length = decimal(value)?;
                 if fields.length.is_some_and(|other| other != length) {
@@ -178,10 +193,17 @@ fn fields(mut rest: &[u8]) -> Result<Fields, Strange> {
     }
 }
 
-/// The first one counts, as in web servers' logs.
-fn note(hash: &mut Option<u32>, value: &[u8]) {
-    if hash.is_none() {
-        *hash = Some(text_hash(value));
+impl Fields {
+    /// Of those that are logged the first one counts, as in web servers' logs.
+    fn note(&mut self, name: &[u8], value: &[u8]) {
+        let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
+        let hash = match name.len() {
+            4 if is("host") => &mut self.host,
+            7 if is("referer") => &mut self.referer,
+            10 if is("user-agent") => &mut self.user_agent,
+            _ => return,
+        };
+        hash.get_or_insert_with(|| text_hash(value));
     }
 }
 

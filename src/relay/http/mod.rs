@@ -153,6 +153,7 @@ impl Follower {
         if self.responses.state == State::Body(Body::UntilEnd) {
             self.end_answer(&mut note);
         }
+        self.note_unfinished(&mut note);
         self.let_go();
     }
 
@@ -172,9 +173,22 @@ impl Follower {
     /// begun, as far as that is known.
     #[must_use]
     pub fn owes_only(&self, requests: usize) -> bool {
-        self.outstanding.len() == requests
+        self.is_following()
+            && self.outstanding.len() == requests
             && self.responses.state == State::Head
             && self.responses.partial.is_empty()
+    }
+
+    /// A request whose head has not come wholly was asked all the same: servers log what they have of it
+    /// when they have waited for long enough.
+    fn note_unfinished(&mut self, note: &mut impl FnMut(Note<'_>)) {
+        let head = std::mem::take(&mut self.requests.partial);
+        let Some((line, fields)) = head::unfinished(&head) else { return };
+        let Some(nth) = self.nth.checked_add(1) else { return };
+        (self.nth, self.requests.state) = (nth, State::LetGo);
+        let Fields { user_agent, referer, host, .. } = fields;
+        note(Note::Request { nth, line, head: &head, user_agent, referer, host });
+        self.outstanding.push_back((nth, Method::Other));
     }
 
     /// Notes that the request was refused that has come last or is about to come.
@@ -188,6 +202,8 @@ impl Follower {
             }
         };
         note(Note::Refused { nth, line, refusal });
+        // It has been noted, whatever becomes of the connection.
+        self.requests.partial = Vec::new();
     }
 
     /// How far the last answer is.
@@ -295,6 +311,9 @@ impl Follower {
         head: u64,
         note: &mut impl FnMut(Note<'_>),
     ) -> Result<(), Strange> {
+        if self.outstanding.is_empty() {
+            self.note_unfinished(note);
+        }
         // An answer that nobody asked for: the server gives up on the connection.
         let &(nth, method) = self.outstanding.front().ok_or(Strange)?;
         match status {

@@ -127,6 +127,29 @@ fn an_answer_that_nobody_asked_for_is_let_go() {
 }
 
 #[test]
+fn a_request_that_never_came_wholly_is_noted_when_the_server_has_had_enough() {
+    let begun = "GET /a HTTP/1.1\r\nUser-Agent: a\r\nHo";
+    let answer = "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n";
+    for step in [1, 7, 1_000] {
+        let (notes, _) = follow(begun.as_bytes(), b"", step);
+        assert_eq!(notes, [request(1, "GET /a HTTP/1.1")], "it closes");
+        let (notes, _) = follow(begun.as_bytes(), answer.as_bytes(), step);
+        assert_eq!(notes, [request(1, "GET /a HTTP/1.1"), Noted::Ended(1, 408, 0, 0)]);
+        for nothing in ["GET /not-even-a-li", "\r\n", "EHLO there\r\n"] {
+            let (notes, _) = follow(nothing.as_bytes(), answer.as_bytes(), step);
+            assert_eq!(notes, [], "{nothing:?}");
+        }
+    }
+    let mut follower = Follower::default();
+    follower.requests(begun.as_bytes(), |_| ());
+    follower.responses_end(|note| {
+        let Note::Request { user_agent, host, .. } = note else { panic!("{note:?}") };
+        let known = Some(pen_records::attribution::text_hash(b"a"));
+        assert_eq!((user_agent, host), (known, None), "of fields the whole ones");
+    });
+}
+
+#[test]
 fn hardly_anything_is_kept_between_messages() {
     let mut follower = Follower::default();
     for piece in b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".chunks(3) {

@@ -181,6 +181,9 @@ impl Worker {
             self.call_due();
             self.open_patient();
             self.accept_again();
+            if self.settings.is_classic_collector() {
+                self.books.notes.flush();
+            }
             self.books.settle(self.now);
         }
     }

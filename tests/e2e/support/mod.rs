@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use pen_bench::Failure;
 use pen_bench::stage::visitors::{self, Visit};
 use pen_bench::stage::{
-    Collector, Folder, Kind, Mappings, Output, Score, Shipper, Site, Truth, WebPlan, free_port,
+    Collector, Folder, Kind, Make, Mappings, Output, Score, Shipper, Site, Truth, WebPlan,
+    free_port,
 };
 
 /// So many visits, each from another client to another address.
@@ -26,7 +27,7 @@ pub(crate) fn distinct_visits(count: usize) -> Vec<Visit> {
 
 /// The web server with a number.
 pub(crate) fn web(kind: Kind, number: u8, outputs: Vec<Output>) -> WebPlan {
-    WebPlan { kind, number, outputs, tls: false }
+    WebPlan { kind, number, outputs, tls: false, addr: None }
 }
 
 /// A collector, a site that reports to it, and what became of it.
@@ -89,8 +90,19 @@ impl Road {
     }
 
     /// Sends the visits through a `pen` that reports here, to web servers that do.
-    pub(crate) fn travel(mut self, webs: &[WebPlan], visits: &[Visit]) -> Result<End, Failure> {
-        let mut site = Site::start(&self.folder, webs, &Mappings::Collector(self.addr))?;
+    pub(crate) fn travel(self, webs: &[WebPlan], visits: &[Visit]) -> Result<End, Failure> {
+        self.travel_behind(Make::C, webs, visits)
+    }
+
+    /// The same through either `pen`.
+    pub(crate) fn travel_behind(
+        mut self,
+        make: Make,
+        webs: &[WebPlan],
+        visits: &[Visit],
+    ) -> Result<End, Failure> {
+        let mappings = Mappings::Collector(self.addr);
+        let mut site = Site::start_behind(make, &self.folder, webs, &mappings)?;
         self.shippers.iter_mut().for_each(Shipper::hand_over);
         site.send(visits)?;
         let truth = site.stop()?;

@@ -202,6 +202,25 @@ fn a_port_that_is_used_again_at_once_is_told_by_the_request_or_said_to_be_likely
 }
 
 #[test]
+fn what_follows_a_guess_by_port_is_a_guess() {
+    let mut site = Site::default();
+    let (first, second) = (connection(1, 7, 2_000), connection(2, 8, 2_000));
+    site.visit(0, first, "/a", OK);
+    site.opened(2_000, second);
+    for (nth, url) in [(1, "/a"), (2, "/b")] {
+        site.request(2_001, second, nth, url);
+        site.ended(2_002, second, nth, OK);
+    }
+    site.line(2_100, "/a", OK, Some(2_000));
+    site.line(2_101, "/a", OK, Some(2_000));
+    site.line(2_102, "/b", OK, Some(2_000));
+    let out = site.out(SECOND);
+    let clients: Vec<u8> = out.iter().map(|&(client, ..)| client).collect();
+    assert_eq!(clients, [7, 8, 8], "in order");
+    assert!(out[..2].iter().all(|&(_, certainty, _)| certainty == Certainty::Likely), "{out:?}");
+}
+
+#[test]
 fn a_connection_without_requests_names_its_client_too() {
     let mut site = Site::default();
     let of = connection(1, 7, 2_000);
@@ -325,6 +344,22 @@ fn a_server_that_logs_no_user_agent_is_joined_without() {
 }
 
 #[test]
+fn a_line_may_come_before_anything_is_known_of_its_server() {
+    let mut site = Site::default();
+    let line = Line { user_agent: None, referer: None, ..site.asked(0, "/a", OK, None) };
+    site.put(0, line);
+    let of = connection(1, 7, 2_000);
+    let request = Mapping {
+        nth: Some(1),
+        server_port: Some(80),
+        request: Some(RequestText::raw(b"/a", Cut::Long)),
+        ..NOTHING
+    };
+    site.record(5_000, of, Kind::Request, request);
+    assert_eq!(site.clients(SECOND), [7]);
+}
+
+#[test]
 fn headers_that_a_server_logs_otherwise_are_given_up_in_the_end() {
     let mut site = Site::default();
     for round in 0..600_i64 {
@@ -403,4 +438,32 @@ fn bounds_hold_with_exchanges_too() {
     // With all that is known of them they take more room than classic ones.
     assert!(counts.outstanding <= 3 && counts.held <= 5, "{counts:?}");
     assert_eq!(counts.mappings, 1_000);
+}
+
+#[test]
+fn servers_at_one_address_are_told_apart_by_their_ports() {
+    let mut site = Site::default();
+    let answer = |site: &mut Site, number: u8, port: u16| {
+        // The same port of the balancer's to either.
+        let of = connection(number.into(), number, 2_000);
+        let request = Mapping {
+            nth: Some(1),
+            server_port: Some(port),
+            request: Some(RequestText::raw(b"/a", Cut::Long)),
+            user_agent: Some(text_hash(b"agent")),
+            ..NOTHING
+        };
+        site.record(number.into(), of, Kind::Request, request);
+    };
+    for (number, port) in [(1, 80), (2, 81), (3, 80), (4, 81)] {
+        answer(&mut site, number, port);
+    }
+    for (server_port, peer_port) in [(81, None), (80, None), (81, Some(2_000)), (80, Some(2_000))] {
+        let line = site.asked(100, "/a", OK, peer_port);
+        site.put(100, Line { server_port: Some(server_port), ..line });
+    }
+    let out = site.out(SECOND);
+    let clients: Vec<u8> = out.iter().map(|&(client, ..)| client).collect();
+    assert_eq!(clients, [2, 1, 4, 3]);
+    assert_eq!(out[2].1, Certainty::Exact);
 }

@@ -19,6 +19,8 @@ use crate::shares::Shares;
 pub(crate) struct AccessJob {
     pub(crate) origin: Origin,
     pub(crate) server: ServerId,
+    /// Its port, where several servers share an address.
+    pub(crate) port: Option<u16>,
     pub(crate) spec: Spec,
     /// For lines before the first that has a time.
     pub(crate) first_time: Timestamp,
@@ -118,7 +120,8 @@ impl AccessJob {
                     None => end.without_time += 1,
                 }
                 end.with_port += u64::from(found.peer_port.is_some());
-                (Line::new(text, found, self.cuts, self.server, *last), Some(found.client))
+                let line = Line::new(text, found, self.cuts, self.server, *last);
+                (Line { server_port: self.port, ..line }, Some(found.client))
             }
             Err(error) => {
                 if end.complaints.len() < COMPLAINTS {

@@ -3,8 +3,10 @@
 //! All of it is drawn in advance from a fixed seed; only the moments differ from run to run. 200
 //! clients share 40 User-Agents, pages are chosen by Zipf's law, 48 connections are open at a time.
 
+mod odd;
+
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,11 @@ pub enum Manner {
     Pipelined,
     /// Addresses of up to 7 kB.
     LongUrls,
+    /// What else HTTP has: HEAD, 304, ranges, 404, 400, 408, chunks, compression, 100 Continue, downloads that
+    /// are given up, sockets.
+    Odd,
+    /// All of these, a connection each.
+    All,
 }
 
 /// A connection and all that goes over it.
@@ -50,6 +57,36 @@ pub struct Round {
     pub pieces: Vec<Vec<u8>>,
     /// How many requests that is.
     pub requests: usize,
+    /// What comes of it.
+    pub then: Then,
+}
+
+/// Those that [`Manner::All`] is made of.
+const MANNERS: [Manner; 8] = [
+    Manner::Single,
+    Manner::SamePage,
+    Manner::KeepAlive,
+    Manner::Slow,
+    Manner::Post,
+    Manner::Pipelined,
+    Manner::LongUrls,
+    Manner::Odd,
+];
+
+/// What comes of what was sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Then {
+    /// Whole answers.
+    #[default]
+    Answers,
+    /// An answer without a body, whatever its head says.
+    Head,
+    /// The visitor leaves after so many bytes.
+    Leave(usize),
+    /// The server leaves, with an answer or without.
+    Left,
+    /// Both say something after the head of the answer, and the visitor leaves.
+    Talk,
 }
 
 /// What came of it.
@@ -72,11 +109,14 @@ pub fn draw(manner: Manner, requests: usize, seed: u64) -> Vec<Visit> {
     let clients: Vec<usize> = (0..200).map(|_| agents.draw(&mut dice)).collect();
     let mut visits = Vec::new();
     let mut drawn = 0;
+    let all = manner;
     while drawn < requests {
+        let manner = if all == Manner::All { MANNERS[dice.below(MANNERS.len())] } else { all };
         let client = dice.below(clients.len());
         let rounds = match manner {
             Manner::KeepAlive => 1 + dice.below(8),
             Manner::Pipelined => 1 + dice.below(3),
+            Manner::Odd => 1 + dice.below(5),
             _ => 1,
         };
         let mut visit = Visit { client: address(client), rounds: Vec::new() };
@@ -86,16 +126,25 @@ pub fn draw(manner: Manner, requests: usize, seed: u64) -> Vec<Visit> {
                 pause: Duration::from_micros(if nth == 0 { 0 } else { dice.below(40_000) as u64 }),
                 pieces: Vec::new(),
                 requests: together,
+                then: Then::Answers,
             };
             for _ in 0..together {
                 let who = Asker { client: visit.client, agent: clients[client], id: drawn };
-                ask(manner, &who, &pages, &mut dice, &mut round.pieces);
+                if manner == Manner::Odd {
+                    round.then = odd::ask(&who, &pages, &mut dice, &mut round.pieces);
+                } else {
+                    ask(manner, &who, &pages, &mut dice, &mut round.pieces);
+                }
                 drawn += 1;
             }
             if manner == Manner::Pipelined {
                 round.pieces = vec![round.pieces.concat()];
             }
+            let is_last = !matches!(round.then, Then::Answers | Then::Head);
             visit.rounds.push(round);
+            if is_last {
+                break;
+            }
         }
         visits.push(visit);
     }
@@ -113,7 +162,41 @@ pub fn address(client: usize) -> Ipv4Addr {
 #[must_use]
 pub fn visit(client: Ipv4Addr, pieces: &[&[u8]], requests: usize) -> Visit {
     let pieces = pieces.iter().map(|piece| piece.to_vec()).collect();
-    Visit { client, rounds: vec![Round { pause: Duration::ZERO, pieces, requests }] }
+    let (pause, then) = (Duration::ZERO, Then::Answers);
+    Visit { client, rounds: vec![Round { pause, pieces, requests, then }] }
+}
+
+/// The same visits by clients with IPv6 addresses: who they are is said by the PROXY protocol, as if
+/// something before the balancer had taken their connections.
+#[must_use]
+pub fn by_v6(mut visits: Vec<Visit>) -> Vec<Visit> {
+    for visit in &mut visits {
+        let old = format!("X-True-Client: {}", visit.client);
+        let [_, _, high, low] = visit.client.octets();
+        let client = Ipv6Addr::new(0x2001, 0xDB8, 0, 0, 0, 0, high.into(), low.into());
+        let new = format!("X-True-Client: {client}");
+        for piece in visit.rounds.iter_mut().flat_map(|round| &mut round.pieces) {
+            *piece = replaced(piece, old.as_bytes(), new.as_bytes());
+        }
+        let greeting = format!("PROXY TCP6 {client} ::1 4711 80\r\n");
+        if let Some(first) = visit.rounds.first_mut().and_then(|round| round.pieces.first_mut()) {
+            first.splice(..0, greeting.into_bytes());
+        }
+        visit.client = Ipv4Addr::LOCALHOST;
+    }
+    visits
+}
+
+fn replaced(text: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + 64);
+    let mut from = 0;
+    for at in memchr::memmem::find_iter(text, old) {
+        out.extend_from_slice(&text[from..at]);
+        out.extend_from_slice(new);
+        from = at + old.len();
+    }
+    out.extend_from_slice(&text[from..]);
+    out
 }
 
 struct Asker {
@@ -264,11 +347,30 @@ fn make(
             writer.write_all(piece)?;
         }
         for _ in 0..round.requests {
-            read_answer(&mut reader)?;
+            follow(round.then, &mut reader, &mut writer)?;
             answered.fetch_add(1, Ordering::Relaxed);
         }
     }
     Ok(())
+}
+
+/// Does what is to come of a request.
+fn follow(then: Then, reader: &mut impl BufRead, writer: &mut TcpStream) -> std::io::Result<()> {
+    match then {
+        Then::Answers => read_answer(reader),
+        Then::Head => read_head(reader).map(drop),
+        Then::Leave(bytes) => skip(reader, bytes as u64),
+        // A reset says the same.
+        Then::Left => std::io::copy(reader, &mut std::io::sink()).map_or(Ok(()), |_bytes| Ok(())),
+        Then::Talk => {
+            read_head(reader)?;
+            for words in ["hello", "and so on", "good bye"] {
+                writer.write_all(words.as_bytes())?;
+                skip(reader, words.len() as u64)?;
+            }
+            Ok(())
+        }
+    }
 }
 
 fn rest(pause: Duration) {
@@ -277,24 +379,45 @@ fn rest(pause: Duration) {
     }
 }
 
-/// Reads one answer, of known length or in chunks.
-fn read_answer(reader: &mut impl BufRead) -> std::io::Result<()> {
-    let broken = |what| std::io::Error::new(std::io::ErrorKind::InvalidData, what);
-    let (mut line, mut len, mut chunked) = (Vec::new(), 0_u64, false);
+/// How the body of an answer ends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Framing {
+    len: u64,
+    chunked: bool,
+}
+
+/// Reads the head of an answer, and those of interim ones before it.
+fn read_head(reader: &mut impl BufRead) -> std::io::Result<Framing> {
+    let (mut line, mut framing, mut first, mut interim) =
+        (Vec::new(), Framing::default(), true, false);
     loop {
         line.clear();
         if reader.read_until(b'\n', &mut line)? == 0 {
             return Err(broken("the answer is cut short"));
         }
         let text = String::from_utf8_lossy(&line).trim_end().to_ascii_lowercase();
-        if text.is_empty() {
-            break;
+        if first {
+            interim = text.starts_with("http/1.1 100");
+        }
+        first = text.is_empty();
+        if text.is_empty() && !interim {
+            return Ok(framing);
         }
         if let Some(number) = text.strip_prefix("content-length:") {
-            len = number.trim().parse().map_err(|_| broken("no length"))?;
+            framing.len = number.trim().parse().map_err(|_| broken("no length"))?;
         }
-        chunked |= text.starts_with("transfer-encoding:") && text.ends_with("chunked");
+        framing.chunked |= text.starts_with("transfer-encoding:") && text.ends_with("chunked");
     }
+}
+
+fn broken(what: &str) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, what)
+}
+
+/// Reads one answer, of known length or in chunks.
+fn read_answer(reader: &mut impl BufRead) -> std::io::Result<()> {
+    let Framing { len, chunked } = read_head(reader)?;
+    let mut line = Vec::new();
     if !chunked {
         return skip(reader, len);
     }
@@ -320,6 +443,12 @@ fn skip(reader: &mut impl BufRead, len: u64) -> std::io::Result<()> {
 pub struct Dice(u64);
 
 impl Dice {
+    /// With a seed.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -328,7 +457,8 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    /// A number below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
         let wide = u128::from(self.roll()) * end as u128;
         usize::try_from(wide >> 64).expect("below a usize")
     }
@@ -363,7 +493,9 @@ mod tests {
 
     #[test]
     fn the_same_seed_draws_the_same_visits() {
-        for manner in [Manner::Single, Manner::Post, Manner::Pipelined, Manner::LongUrls] {
+        for manner in
+            [Manner::Single, Manner::Post, Manner::Pipelined, Manner::LongUrls, Manner::Odd]
+        {
             let (one, two) = (draw(manner, 50, 7), draw(manner, 50, 7));
             assert_eq!(format!("{one:?}"), format!("{two:?}"), "{manner:?}");
             let requests: usize =
@@ -378,6 +510,7 @@ mod tests {
             &b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP"[..],
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nHTTP",
             b"HTTP/1.1 204 No Content\r\n\r\nHTTP",
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP",
         ] {
             let mut left = answer;
             read_answer(&mut left).unwrap();

@@ -1,0 +1,59 @@
+//! Our programs alone, before real web servers: with the peer's port in a line its client is known for
+//! sure, and without it nearly always. And our pen before the C collector.
+
+use pen_bench::accuracy::ours::{live, offline};
+use pen_bench::accuracy::{ROWS, Row};
+use pen_bench::stage::{Kind, Make, Score, program, sibling};
+
+use crate::support::{Road, distinct_visits, web};
+
+#[test]
+fn a_line_with_the_peers_port_names_its_client_for_sure_while_it_happens() {
+    for name in ["keep-alive", "tls"] {
+        let found = live(row(name), 300, 3).unwrap();
+        assert_exact(&found.port);
+        if name == "keep-alive" {
+            assert_nearly_all_right(&found.without);
+        }
+    }
+}
+
+#[test]
+fn a_line_with_the_peers_port_names_its_client_for_sure_afterwards() {
+    for name in ["keep-alive", "odd"] {
+        let found = offline(row(name), 300, 3).unwrap();
+        assert_exact(&found.port);
+        assert_nearly_all_right(&found.without);
+    }
+}
+
+#[test]
+fn the_c_collector_understands_our_pen_when_it_is_asked_to_be_classic() {
+    let _pen = sibling("pen").unwrap();
+    let mut road = Road::to(&program("penlogd").unwrap(), &[]).unwrap();
+    let shipper = program("penlog").unwrap();
+    let webs: Vec<_> = (1..=2)
+        .map(|number| web(Kind::Nginx, number, vec![road.ship(&shipper, number).unwrap()]))
+        .collect();
+    let end = road.travel_behind(Make::OursClassic, &webs, &distinct_visits(60)).unwrap();
+    let score = end.score();
+    assert_eq!((score.lost(), score.doubled, score.strange), (0, 0, 0), "{score:?}");
+    // It takes what has come by then: a line that overtakes its record has no client, but no wrong one.
+    assert_eq!(score.right + score.unnamed, score.lines, "{score:?}");
+    assert!(score.right > 0, "{score:?}");
+}
+
+fn assert_exact(score: &Score) {
+    assert!(score.lines > 0);
+    assert_eq!((score.exact, score.exact_wrong), (score.lines, 0), "{score:?}");
+    assert_eq!((score.lost(), score.doubled, score.strange), (0, 0, 0), "{score:?}");
+}
+
+fn assert_nearly_all_right(score: &Score) {
+    assert!(score.right * 100 >= score.lines * 99, "{score:?}");
+    assert_eq!((score.lost(), score.certain_wrong), (0, 0), "{score:?}");
+}
+
+fn row(name: &str) -> &'static Row {
+    ROWS.iter().find(|row| row.name == name).expect("the row is in the table")
+}
