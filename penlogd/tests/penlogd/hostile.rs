@@ -114,19 +114,27 @@ fn a_flood_of_messages_does_not_silence_the_balance() {
 }
 
 #[test]
-fn a_killed_collector_leaves_whole_lines_and_the_next_goes_on_behind_them() {
+fn a_killed_collector_leaves_whole_lines_but_the_last_and_the_next_goes_on_behind_them() {
     let folder = Folder::new();
     let log = folder.path("log");
     let mut last = String::new();
+    let mut torn = 0;
     for life in 0..5 {
         let mut collector = Collector::start(&["--wait", "1", "-l", log.to_str().unwrap()]);
         send_lines(&mut collector, 0..200 * (life + 1));
-        wait_for_file(&log, |text| text.len() > last.len());
+        wait_for_file(&log, |text| text.len() > last.len() + 1);
         collector.signal(Signal::SIGKILL);
         assert_eq!(collector.wait().0, None);
         let text = fs::read_to_string(&log).unwrap();
-        assert!(text.starts_with(&last));
-        assert!(text.ends_with('\n') && text.lines().all(|line| line.ends_with("200 5")), "{text}");
+        assert!(text.starts_with(&last), "what was there stays");
+        // The kernel may stop in the midst of a write; the next life ends that line.
+        torn += usize::from(!text.ends_with('\n'));
+        let halves: Vec<_> = text.lines().filter(|line| !line.ends_with("200 5")).collect();
+        assert!(halves.len() <= torn, "{halves:?}");
+        let begins = |half: &&str| {
+            numbered(0).as_bytes().starts_with(&half.as_bytes()[..half.len().min(40)])
+        };
+        assert!(halves.iter().all(begins), "{halves:?}");
         last = text;
     }
 }
