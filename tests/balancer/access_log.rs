@@ -153,15 +153,17 @@ fn who_left_before_the_end_is_told() {
     let (client, _server) = begin("GET /b HTTP/1.1\r\n\r\n");
     client.reset();
     ends(2, "499 0 client");
-    // The server does.
-    let (_client, mut server) = begin("GET /c HTTP/1.1\r\n\r\n");
+    // The server does, and the client sees that before it leaves, too.
+    let (mut client, mut server) = begin("GET /c HTTP/1.1\r\n\r\n");
     server.write_all(half).unwrap();
     drop(server);
-    drop(_client);
+    client.rest().unwrap();
+    drop(client);
     ends(3, "200 4 server");
-    let (_client, server) = begin("GET /d HTTP/1.1\r\n\r\n");
+    let (mut client, server) = begin("GET /d HTTP/1.1\r\n\r\n");
     drop(server);
-    drop(_client);
+    client.rest().unwrap();
+    drop(client);
     ends(4, "502 0 server");
     // pen does not have it.
     let (client, mut server) = begin("GET /e HTTP/1.1\r\nBad\r\n\r\n");
@@ -173,9 +175,10 @@ fn who_left_before_the_end_is_told() {
     drop(client);
     ends(5, &format!("400 {} refused", text.len()));
     // What is answered but cannot be followed.
-    let (client, mut server) = begin("GET /f HTTP/1.1\r\n\r\n");
+    let (mut client, mut server) = begin("GET /f HTTP/1.1\r\n\r\n");
     server.write_all(b"HTTP/0.9 what\r\n\r\n").unwrap();
     drop(server);
+    client.rest().unwrap();
     drop(client);
     ends(6, "000 0 unknown");
     // Nobody but pen itself.
