@@ -167,12 +167,19 @@ fn a_server_that_is_busy_is_not_taken_for_one_that_failed() {
         });
     }
     let listener: std::os::unix::net::UnixListener = socket.into();
-    let accepted = listener.accept().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let mut servers = Vec::new();
+    until("all who were not refused are accepted", || {
+        servers.extend(listener.accept().map(|(server, _)| server));
+        servers.len() + usize::try_from(refused()).unwrap() == clients.len()
+    });
     let mut client = site.connect();
     client.finish();
-    let mut servers: Vec<_> = (1..clients.len()).map(|_| listener.accept().unwrap().0).collect();
-    std::io::Write::write_all(servers.last_mut().unwrap(), b"served").unwrap();
-    drop((accepted, servers));
+    until("there is room for one more", || {
+        let server = listener.accept();
+        server
+            .is_ok_and(|(mut server, _)| std::io::Write::write_all(&mut server, b"served").is_ok())
+    });
     assert_eq!(client.rest().unwrap(), b"served");
     std::fs::remove_file(&path).unwrap();
 }
