@@ -1,15 +1,15 @@
 //! Manners of the process: the user it becomes, its jail, what it tells the service manager, its files.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User, getuid};
 
+use crate::program::Program;
 use crate::support::{PATIENCE, until};
 
 /// A folder of its own, gone at the end.
@@ -48,40 +48,6 @@ impl Drop for Folder {
     }
 }
 
-/// A pen in the foreground that serves, and is ended with this.
-struct Running(Child);
-
-impl Running {
-    fn start(mut pen: Command) -> Self {
-        let mut child = pen.stderr(Stdio::piped()).spawn().expect("it is built");
-        let said = BufReader::new(child.stderr.take().expect("it is a pipe"));
-        let mut lines = said.lines().map_while(Result::ok);
-        let listens = lines.any(|line| line.contains("listening on "));
-        // It must not find the pipe closed later.
-        std::thread::spawn(move || lines.for_each(drop));
-        let running = Self(child);
-        assert!(listens, "it does not listen");
-        running
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.0.id()).expect("a pid is small");
-        kill(Pid::from_raw(pid), signal).expect("it is there");
-    }
-
-    fn end(mut self) -> Option<i32> {
-        self.signal(Signal::SIGTERM);
-        self.0.wait().expect("it is ours").code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.kill().unwrap_or_default();
-        self.0.wait().map(drop).unwrap_or_default();
-    }
-}
-
 const ADDRESSES: [&str; 2] = ["127.0.0.1:0", "127.0.0.1:9"];
 
 #[test]
@@ -117,7 +83,7 @@ fn p_46_files_that_are_opened_later_are_inside_of_the_jail() {
     fs::create_dir(folder.path("jail")).unwrap();
     fs::write(folder.path("jail/pen.cfg"), "blacklist 5\n").unwrap();
     let jail = ["-f", "-j", "jail", "-l", "pen.log", "-w", "/page", "-C", "./control", "-F"];
-    let pen = Running::start(folder.pen(&[&jail[..], &["jail/pen.cfg"], &ADDRESSES].concat()));
+    let pen = Program::start(&mut folder.pen(&[&jail[..], &["jail/pen.cfg"], &ADDRESSES].concat()));
     until("the log is there", || folder.path("jail/pen.log").exists());
     assert_eq!(folder.penctl("control", &["log"]), "/pen.log");
     folder.penctl("control", &["log", "other.log"]);
@@ -145,14 +111,14 @@ fn p_46_the_control_socket_belongs_to_the_user_and_groups_are_given_up() {
     let nobody = User::from_name("nobody").unwrap().expect("there is such a user");
     let folder = Folder::new("user");
     let pen =
-        Running::start(folder.pen(
+        Program::start(&mut folder.pen(
             &[&["-f", "-u", "nobody", "-C", "./control", "-p", "pid"][..], &ADDRESSES].concat(),
         ));
     until("it answers", || !folder.penctl("control", &["pid"]).is_empty());
     let socket = fs::symlink_metadata(folder.path("control")).unwrap();
     assert_eq!((socket.uid(), socket.gid()), (nobody.uid.as_raw(), nobody.gid.as_raw()));
     assert_eq!(socket.permissions().mode() & 0o777, 0o600);
-    let status = fs::read_to_string(format!("/proc/{}/status", pen.0.id())).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", pen.child.id())).unwrap();
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("it is there");
         line.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<u32>>()
@@ -171,7 +137,7 @@ fn a_service_manager_is_told_of_start_reload_and_end() {
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut pen = folder.pen(&[&["-f"], &ADDRESSES[..]].concat());
     pen.env("NOTIFY_SOCKET", folder.path("notify"));
-    let pen = Running::start(pen);
+    let pen = Program::start(&mut pen);
     let next = || {
         let mut buf = [0; 200];
         let len = manager.recv(&mut buf).unwrap();
@@ -190,7 +156,8 @@ fn a_service_manager_is_told_of_start_reload_and_end() {
 fn a_log_that_is_a_pipe_without_a_reader_is_refused_and_nothing_waits() {
     let folder = Folder::new("pipe");
     nix::unistd::mkfifo(&folder.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let pen = Running::start(folder.pen(&[&["-f", "-C", "./control"], &ADDRESSES[..]].concat()));
+    let pen =
+        Program::start(&mut folder.pen(&[&["-f", "-C", "./control"], &ADDRESSES[..]].concat()));
     until("it answers", || !folder.penctl("control", &["pid"]).is_empty());
     folder.penctl("control", &["log", "fifo"]);
     assert_eq!(folder.penctl("control", &["log"]), "");

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::thread;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use pen::config::{Endpoint, LogTarget, Settings};
 use pen_records::addr::ClientAddr;
 use pen_records::mapping::packet::Packet;
 
+use crate::program::Program;
 use crate::support::{Listener, PATIENCE, Site, over, until};
 
 /// All test functions of the workspace's package, by name.
@@ -126,50 +126,20 @@ impl Drop for Folder {
 }
 
 /// A pen in the foreground with a control socket.
-struct Running {
-    child: Child,
-    addr: SocketAddr,
+fn start(folder: &Folder, args: &[&str]) -> Program {
+    let pen = Program::start(folder.pen(&["-f", "-C", "./control"]).args(args));
+    until("it answers", || !folder.penctl(&["pid"]).is_empty());
+    pen
 }
 
-impl Running {
-    fn start(folder: &Folder, args: &[&str]) -> Self {
-        let mut pen = folder.pen(&["-f", "-C", "./control"]);
-        let mut child = pen.args(args).stderr(Stdio::piped()).spawn().expect("it is built");
-        let said = BufReader::new(child.stderr.take().expect("it is a pipe"));
-        let mut lines = said.lines().map_while(Result::ok);
-        let addr = lines.find_map(|line| line.split_once("listening on ")?.1.trim().parse().ok());
-        thread::spawn(move || lines.for_each(drop));
-        let running = Self { child, addr: addr.expect("it says where it listens") };
-        until("it answers", || !folder.penctl(&["pid"]).is_empty());
-        running
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).expect("a pid is small");
-        kill(Pid::from_raw(pid), signal).expect("it is there");
-    }
-
-    fn end(mut self) {
-        self.signal(Signal::SIGTERM);
-        assert!(self.child.wait().expect("it is ours").success());
-    }
-
-    /// Sends this and waits for the end of the answer.
-    fn ask(&self, request: &[u8]) {
-        let mut stream = TcpStream::connect(self.addr).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
-        stream.write_all(request).expect("it is open");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("it is served");
-        assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", answer.escape_ascii());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.child.kill().unwrap_or_default();
-        self.child.wait().map(drop).unwrap_or_default();
-    }
+/// Sends this and waits for the end of the answer.
+fn ask(pen: &Program, request: &[u8]) {
+    let mut stream = TcpStream::connect(pen.addr()).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
+    stream.write_all(request).expect("it is open");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).expect("it is served");
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", answer.escape_ascii());
 }
 
 /// A server that answers each connection's first request.
@@ -191,7 +161,7 @@ const REQUEST: &[u8] = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n";
 #[test]
 fn p_16_the_emergency_and_the_abuse_server_are_seen_and_changed() {
     let folder = Folder::new("special");
-    let pen = Running::start(&folder, &["-e", "127.0.0.1:7", "127.0.0.1:0", "127.0.0.1:9"]);
+    let pen = start(&folder, &["-e", "127.0.0.1:7", "127.0.0.1:0", "127.0.0.1:9"]);
     assert_eq!(folder.penctl(&["emergency"]), "127.0.0.1:7:0:0:1:0");
     folder.penctl(&["abuse", "127.0.0.1:8"]);
     let states = folder.penctl(&["states"]);
@@ -199,15 +169,15 @@ fn p_16_the_emergency_and_the_abuse_server_are_seen_and_changed() {
     assert!(states.contains("\nabuse state up "), "{states}");
     folder.penctl(&["no", "emergency"]);
     assert!(!folder.penctl(&["states"]).contains("emergency"));
-    pen.end();
+    assert_eq!(pen.end(), Some(0));
 }
 
 #[test]
 fn p_23_no_log_stops_the_network_log_too() {
     let (folder, (socket, _)) = (Folder::new("no-log"), collector());
     let log = socket.local_addr().unwrap().to_string();
-    let pen = Running::start(&folder, &["-l", &log, "127.0.0.1:0", &http()]);
-    pen.ask(REQUEST);
+    let pen = start(&folder, &["-l", &log, "127.0.0.1:0", &http()]);
+    ask(&pen, REQUEST);
     // Until the last one of that connection has come.
     let (mut buf, mut heard) = ([0; 2_048], false);
     while !heard {
@@ -217,8 +187,8 @@ fn p_23_no_log_stops_the_network_log_too() {
     }
     folder.penctl(&["no", "log"]);
     assert_eq!(folder.penctl(&["log"]), "");
-    pen.ask(REQUEST);
-    pen.end();
+    ask(&pen, REQUEST);
+    assert_eq!(pen.end(), Some(0));
     socket.set_nonblocking(true).unwrap();
     assert!(socket.recv(&mut buf).is_err(), "something came");
 }
@@ -227,14 +197,14 @@ fn p_23_no_log_stops_the_network_log_too() {
 fn p_24_hup_without_the_logs_folder_ends_nothing() {
     let folder = Folder::new("gone");
     fs::create_dir(folder.0.join("logs")).unwrap();
-    let pen = Running::start(&folder, &["-l", "logs/pen.log", "127.0.0.1:0", &http()]);
+    let pen = start(&folder, &["-l", "logs/pen.log", "127.0.0.1:0", &http()]);
     fs::rename(folder.0.join("logs"), folder.0.join("elsewhere")).unwrap();
     pen.signal(Signal::SIGHUP);
-    pen.ask(REQUEST);
+    ask(&pen, REQUEST);
     // What was open is written to on.
     let old = folder.0.join("elsewhere/pen.log");
     until("it is written", || fs::read_to_string(&old).is_ok_and(|text| text.contains("/page")));
-    pen.end();
+    assert_eq!(pen.end(), Some(0));
 }
 
 #[test]
@@ -242,10 +212,9 @@ fn p_25_what_a_client_sent_is_escaped_in_the_log() {
     for format in ["classic", "extended"] {
         let folder = Folder::new(&format!("escape-{format}"));
         let option = format!("log_format {format}");
-        let pen =
-            Running::start(&folder, &["-O", &option, "-l", "pen.log", "127.0.0.1:0", &http()]);
-        pen.ask(b"GET /\x1b[31m\x00\x7f HTTP/1.1\r\nHost: x\r\n\r\n");
-        pen.end();
+        let pen = start(&folder, &["-O", &option, "-l", "pen.log", "127.0.0.1:0", &http()]);
+        ask(&pen, b"GET /\x1b[31m\x00\x7f HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_eq!(pen.end(), Some(0));
         let text = fs::read(folder.0.join("pen.log")).unwrap();
         let is_plain = |&byte: &u8| byte == b'\n' || byte == b'\t' || (b' '..=b'~').contains(&byte);
         assert!(text.iter().all(is_plain), "{format}: {}", text.escape_ascii());
@@ -256,15 +225,15 @@ fn p_25_what_a_client_sent_is_escaped_in_the_log() {
 #[test]
 fn p_30_a_second_pen_is_refused_and_leaves_the_first_ones_pid_file() {
     let folder = Folder::new("second");
-    let pen = Running::start(&folder, &["-p", "pid", "127.0.0.1:0", "127.0.0.1:9"]);
+    let pen = start(&folder, &["-p", "pid", "127.0.0.1:0", "127.0.0.1:9"]);
     let before = fs::read(folder.0.join("pid")).unwrap();
-    let addr = pen.addr.to_string();
+    let addr = pen.addr().to_string();
     for args in [["-p", "pid", "127.0.0.1:0"], ["-p", "other", addr.as_str()]] {
         let second = folder.pen(&["-f"]).args(args).arg("127.0.0.1:9").output().unwrap();
         assert_eq!(second.status.code(), Some(1), "{args:?}");
     }
     assert_eq!(fs::read(folder.0.join("pid")).unwrap(), before);
-    pen.end();
+    assert_eq!(pen.end(), Some(0));
     assert!(!folder.0.join("pid").exists());
 }
 
@@ -281,16 +250,16 @@ fn p_32_the_caller_is_told_what_fails_in_the_background() {
 #[test]
 fn p_51_signals_may_come_again_and_again() {
     let folder = Folder::new("signals");
-    let pen = Running::start(&folder, &["-w", "page", "127.0.0.1:0", &http()]);
+    let pen = start(&folder, &["-w", "page", "127.0.0.1:0", &http()]);
     for _ in 0..5 {
         for signal in [Signal::SIGHUP, Signal::SIGUSR1] {
             pen.signal(signal);
         }
         until("the page is written", || folder.0.join("page").exists());
         fs::remove_file(folder.0.join("page")).unwrap();
-        pen.ask(REQUEST);
+        ask(&pen, REQUEST);
     }
-    pen.end();
+    assert_eq!(pen.end(), Some(0));
 }
 
 #[test]

@@ -1,45 +1,28 @@
 //! What goes wrong around the balancer, on the real program: traffic goes on.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, getuid};
+use nix::unistd::getuid;
 
+use crate::program::Program;
 use crate::support::{PATIENCE, pattern, until};
 
-/// A pen in the foreground, which must be there at the end.
-struct Program {
-    child: Child,
-    addr: SocketAddr,
+/// Started by a shell, so that it can be given limits first.
+fn start(limits: &str, args: &str) -> Program {
+    let script = format!("{limits} exec \"$0\" -f {args}");
+    let mut shell = Command::new("sh");
+    Program::start(shell.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_pen")))
 }
 
 impl Program {
-    /// Started by a shell, so that it can be given limits first.
-    fn start(limits: &str, args: &str) -> Self {
-        let mut child = Command::new("sh")
-            .arg("-c")
-            .arg(format!("{limits} exec \"$0\" -f {args}"))
-            .arg(env!("CARGO_BIN_EXE_pen"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("there is a shell");
-        let said = BufReader::new(child.stderr.take().expect("it is a pipe"));
-        let mut lines = said.lines().map_while(Result::ok);
-        let addr = lines.find_map(|line| line.split_once("listening on ")?.1.trim().parse().ok());
-        let addr = addr.expect("it says where it listens");
-        // It must not find the pipe closed later.
-        thread::spawn(move || lines.for_each(drop));
-        Self { child, addr }
-    }
-
     fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.addr).expect("it listens");
+        let stream = TcpStream::connect(self.addr()).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
         stream
     }
@@ -47,7 +30,7 @@ impl Program {
     /// Whether a question is answered.
     fn is_served(&self) -> bool {
         // Who is cut at once may hear of it while connecting.
-        let Ok(mut stream) = TcpStream::connect(self.addr) else { return false };
+        let Ok(mut stream) = TcpStream::connect(self.addr()) else { return false };
         stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
         let mut back = [0; 5];
         let asked = stream.write_all(b"hello").and_then(|()| stream.read_exact(&mut back));
@@ -71,19 +54,6 @@ impl Program {
         });
         last
     }
-
-    fn end(mut self) {
-        let pid = i32::try_from(self.child.id()).expect("a pid is small");
-        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("it is there");
-        assert!(self.child.wait().expect("it is ours").success(), "it ends well");
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        self.child.kill().unwrap_or_default();
-        self.child.wait().map(drop).unwrap_or_default();
-    }
 }
 
 /// A server that sends back what it gets.
@@ -100,7 +70,7 @@ fn echo() -> SocketAddr {
 
 #[test]
 fn p_31_without_descriptors_it_sheds_load_and_goes_on() {
-    let pen = Program::start("ulimit -n 40;", &format!("127.0.0.1:0 {}", echo()));
+    let pen = start("ulimit -n 40;", &format!("127.0.0.1:0 {}", echo()));
     let at_rest = pen.descriptors_at_rest();
     // More than there are descriptors for; whoever gets none waits or is cut.
     let crowd: Vec<_> = (0..60).map(|_| pen.connect()).collect();
@@ -108,13 +78,13 @@ fn p_31_without_descriptors_it_sheds_load_and_goes_on() {
     drop(crowd);
     until("somebody is served again", || pen.is_served());
     until("nothing is left over", || pen.descriptors() <= at_rest);
-    pen.end();
+    assert_eq!(pen.end(), Some(0), "it ends well");
 }
 
 #[test]
 fn a_burst_past_every_limit_is_served_when_there_is_room() {
     let limits = "-x 8 -O 'pending_max 3' -q 4096 -O 'clients_max 2'";
-    let pen = Program::start("", &format!("{limits} 127.0.0.1:0 {}:4:6", echo()));
+    let pen = start("", &format!("{limits} 127.0.0.1:0 {}:4:6", echo()));
     let served = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..8 {
@@ -128,12 +98,12 @@ fn a_burst_past_every_limit_is_served_when_there_is_room() {
     // The server's own limit cuts some; nobody is forgotten.
     assert!(served.into_inner() > 40);
     until("one is served", || pen.is_served());
-    pen.end();
+    assert_eq!(pen.end(), Some(0), "it ends well");
 }
 
 #[test]
 fn slow_silent_and_half_open_clients_keep_nobody_from_being_served() {
-    let pen = Program::start("", &format!("127.0.0.1:0 {}", echo()));
+    let pen = start("", &format!("127.0.0.1:0 {}", echo()));
     let at_rest = pen.descriptors_at_rest();
     let mut crowd: Vec<_> = (0..300).map(|_| pen.connect()).collect();
     for (nth, client) in crowd.iter_mut().enumerate() {
@@ -152,28 +122,28 @@ fn slow_silent_and_half_open_clients_keep_nobody_from_being_served() {
     }
     drop(crowd);
     until("nothing is left over", || pen.descriptors() <= at_rest);
-    pen.end();
+    assert_eq!(pen.end(), Some(0), "it ends well");
 }
 
 #[test]
 fn a_full_disk_under_the_log_stops_nothing() {
     // Each write to it fails as on a full disk.
-    let pen = Program::start("", &format!("-l /dev/full 127.0.0.1:0 {}", http()));
+    let pen = start("", &format!("-l /dev/full 127.0.0.1:0 {}", http()));
     for _ in 0..200 {
         assert!(is_answered(&pen));
     }
-    pen.end();
+    assert_eq!(pen.end(), Some(0), "it ends well");
 }
 
 #[test]
 fn a_collector_that_takes_nothing_stops_nothing() {
     let stopped = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let log = stopped.local_addr().unwrap();
-    let pen = Program::start("", &format!("-l {log} 127.0.0.1:0 {}", http()));
+    let pen = start("", &format!("-l {log} 127.0.0.1:0 {}", http()));
     for _ in 0..200 {
         assert!(is_answered(&pen));
     }
-    pen.end();
+    assert_eq!(pen.end(), Some(0), "it ends well");
 }
 
 #[test]
@@ -183,7 +153,7 @@ fn p_27_silent_peers_of_the_control_port_stop_nothing() {
     drop(control);
     // Root has to say so.
     let user = if getuid().is_root() { "-u root" } else { "" };
-    let pen = Program::start("", &format!("{user} -C {at} 127.0.0.1:0 {}", echo()));
+    let pen = start("", &format!("{user} -C {at} 127.0.0.1:0 {}", echo()));
     // More than there are places for, some in the midst of a word.
     let silent: Vec<_> = (0..40)
         .map(|nth| {
@@ -204,7 +174,7 @@ fn p_27_silent_peers_of_the_control_port_stop_nothing() {
         let asked = stream.write_all(b"pid\n").and_then(|()| stream.read_to_string(&mut reply));
         asked.is_ok() && reply.trim() == pen.child.id().to_string()
     });
-    pen.end();
+    assert_eq!(pen.end(), Some(0), "it ends well");
 }
 
 /// A server that answers each connection's first request.

@@ -4,17 +4,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::namespaces::Namespaces;
 use crate::support::until;
 
 /// Two balancers, 192.0.2.1 and 192.0.2.2, on a bridge in a third one, where clients and servers are.
 const SET_UP: &str = "
-for n in lan a b; do ip netns add $N-$n; ip -n $N-$n link set lo up; done
 ip -n $N-lan link add br0 type bridge
 for n in a b; do
   ip link add eth0 netns $N-$n type veth peer name p$n netns $N-lan
@@ -38,34 +38,22 @@ while (my $client = $listener->accept) {
 }
 ";
 
-struct Namespaces {
-    name: String,
+struct Site {
+    namespaces: Namespaces,
     folder: PathBuf,
 }
 
-impl Namespaces {
+impl Site {
     fn new() -> Option<Self> {
-        let name = format!("vrrp{}", std::process::id());
-        let folder = std::env::temp_dir().join(format!("pen-{name}"));
+        let namespaces = Namespaces::new("vrrp", &["lan", "a", "b"], SET_UP)?;
+        let folder = std::env::temp_dir().join(format!("pen-vrrp{}", std::process::id()));
         fs::create_dir_all(&folder).ok()?;
-        let this = Self { name, folder };
-        let output = this.shell(SET_UP).ok()?;
-        if !output.status.success() {
-            println!("no namespaces here: {}", String::from_utf8_lossy(&output.stderr));
-            return None;
-        }
-        Some(this)
-    }
-
-    fn shell(&self, script: &str) -> std::io::Result<Output> {
-        Command::new("sh").args(["-ec", script]).env("N", &self.name).output()
+        Some(Self { namespaces, folder })
     }
 
     fn run(&self, namespace: &str, program: impl AsRef<Path>) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &format!("{}-{namespace}", self.name)]);
-        command.arg(program.as_ref()).stdin(Stdio::null());
-        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut command = self.namespaces.run(namespace, program);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
 
@@ -102,9 +90,8 @@ impl Namespaces {
     }
 }
 
-impl Drop for Namespaces {
+impl Drop for Site {
     fn drop(&mut self) {
-        drop(self.shell("for n in lan a b; do ip netns del $N-$n || true; done"));
         fs::remove_dir_all(&self.folder).unwrap_or_default();
     }
 }
@@ -139,20 +126,20 @@ fn the_address_moves_to_the_other_pen_when_one_dies() {
         println!("keepalived and curl are not both installed");
         return;
     }
-    let Some(namespaces) = Namespaces::new() else { return };
-    let mut perl = namespaces.run("lan", "perl");
+    let Some(site) = Site::new() else { return };
+    let mut perl = site.run("lan", "perl");
     let _server = Running::start(perl.args(["-e", SERVER]));
-    let [mut first, _second] = ["a", "b"].map(|name| namespaces.pen(name));
-    let _both = [namespaces.keepalived("a", "100"), namespaces.keepalived("b", "90")];
+    let [mut first, _second] = ["a", "b"].map(|name| site.pen(name));
+    let _both = [site.keepalived("a", "100"), site.keepalived("b", "90")];
     until("the first one has the address", || {
         std::thread::park_timeout(Duration::from_millis(100));
-        namespaces.has_the_address("a") && !namespaces.has_the_address("b")
+        site.has_the_address("a") && !site.has_the_address("b")
     });
-    until("clients are served", || namespaces.is_served());
+    until("clients are served", || site.is_served());
     first.0.kill().unwrap();
     until("the other one has the address", || {
         std::thread::park_timeout(Duration::from_millis(100));
-        namespaces.has_the_address("b") && !namespaces.has_the_address("a")
+        site.has_the_address("b") && !site.has_the_address("a")
     });
-    until("clients are served again", || namespaces.is_served());
+    until("clients are served again", || site.is_served());
 }

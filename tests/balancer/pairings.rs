@@ -198,24 +198,34 @@ fn who_listens_only_when_all_is_said_hears_all_the_same() {
     pairings("talks-first", |pair| talk(pair, &pattern(8 << 20), &pattern(100_000), client, PLAIN));
 }
 
+/// Each has said half of what it wants to: who is to leave then, and the other one.
+fn half_said(pair: Pair, by_client: bool) -> (Site, End, End) {
+    let Pair { site, mut client, mut server } = pair;
+    client.write_all(b"half a ques");
+    assert_eq!(server.bytes(11), b"half a ques");
+    server.write_all(b"half an ans");
+    assert_eq!(client.bytes(11), b"half an ans");
+    if by_client { (site, client, server) } else { (site, server, client) }
+}
+
+/// It sees a reset, and nothing is left of the connection.
+fn assert_is_cut(site: &Site, end: &mut End) {
+    let error = end.rest().expect_err("it is cut");
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
+    site.wait_until_empty();
+}
+
 #[test]
 fn a_reset_on_either_side_is_a_reset_on_the_other() {
     for by_client in [true, false] {
         pairings(if by_client { "cut-client" } else { "cut-server" }, |pair| {
-            let Pair { site, mut client, mut server } = pair;
-            client.write_all(b"half a ques");
-            assert_eq!(server.bytes(11), b"half a ques");
-            server.write_all(b"half an ans");
-            assert_eq!(client.bytes(11), b"half an ans");
-            let (cutter, mut other) = if by_client { (client, server) } else { (server, client) };
+            let (site, cutter, mut other) = half_said(pair, by_client);
             if !cutter.is_tcp() || !other.is_tcp() {
                 // There are no resets between Unix-domain sockets.
                 return;
             }
             cutter.reset();
-            let error = other.rest().expect_err("it is cut");
-            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
-            site.wait_until_empty();
+            assert_is_cut(&site, &mut other);
         });
     }
 }
@@ -224,19 +234,12 @@ fn a_reset_on_either_side_is_a_reset_on_the_other() {
 fn an_end_that_tls_does_not_announce_is_a_reset_on_the_other_side() {
     for by_client in [true, false] {
         pairings(if by_client { "bare-client" } else { "bare-server" }, |pair| {
-            let Pair { site, mut client, mut server } = pair;
-            client.write_all(b"half a ques");
-            assert_eq!(server.bytes(11), b"half a ques");
-            server.write_all(b"half an ans");
-            assert_eq!(client.bytes(11), b"half an ans");
-            let (cutter, mut other) = if by_client { (client, server) } else { (server, client) };
+            let (site, cutter, mut other) = half_said(pair, by_client);
             if !cutter.is_sealed() || !other.is_tcp() {
                 return;
             }
             cutter.finish_socket();
-            let error = other.rest().expect_err("it is cut");
-            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
-            site.wait_until_empty();
+            assert_is_cut(&site, &mut other);
         });
     }
 }

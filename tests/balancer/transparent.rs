@@ -2,22 +2,18 @@
 //!
 //! Namespaces can be made by root only, and not in every container; where they cannot, the test says so.
 
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use crate::namespaces::Namespaces;
+use crate::program::Program;
+use crate::support::first_line;
 
 /// A client, pen and a server, each in a namespace of its own, in this order: 192.0.2.2 to 192.0.2.1, and
 /// 198.51.100.1 to 198.51.100.2. What comes back from the server to the client's address is taken by
 /// pen's machine, as a route of its own table says.
 const SET_UP: &str = "
-ip netns add $N-client
-ip netns add $N-pen
-ip netns add $N-server
 ip link add c0 netns $N-client type veth peer name p0 netns $N-pen
 ip link add s0 netns $N-server type veth peer name p1 netns $N-pen
-for n in client pen server; do ip -n $N-$n link set lo up; done
 ip -n $N-client addr add 192.0.2.2/24 dev c0
 ip -n $N-pen addr add 192.0.2.1/24 dev p0
 ip -n $N-pen addr add 198.51.100.1/24 dev p1
@@ -30,39 +26,6 @@ ip -n $N-server route add default via 198.51.100.1
 ip -n $N-pen rule add iif p1 lookup 100
 ip -n $N-pen route add local 0.0.0.0/0 dev lo table 100
 ";
-
-struct Namespaces(String);
-
-impl Namespaces {
-    fn new() -> Option<Self> {
-        let this = Self(format!("pen{}", std::process::id()));
-        let output = this.shell(SET_UP).ok()?;
-        if !output.status.success() {
-            println!("no namespaces here: {}", String::from_utf8_lossy(&output.stderr));
-            return None;
-        }
-        Some(this)
-    }
-
-    fn shell(&self, script: &str) -> std::io::Result<Output> {
-        Command::new("sh").args(["-ec", script]).env("N", &self.0).output()
-    }
-
-    fn run(&self, namespace: &str, program: impl AsRef<Path>) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &format!("{}-{namespace}", self.0)]);
-        command.arg(program.as_ref());
-        command
-    }
-}
-
-impl Drop for Namespaces {
-    fn drop(&mut self) {
-        // Those that were not made are not there.
-        let script = "for n in client pen server; do ip netns del $N-$n || true; done";
-        drop(self.shell(script));
-    }
-}
 
 /// Says who connected, to each client.
 const SERVER: &str = "
@@ -81,19 +44,18 @@ print <$server>;
 
 #[test]
 fn a_transparent_pen_connects_from_the_clients_address() {
-    let Some(namespaces) = Namespaces::new() else { return };
+    let names = &["client", "pen", "server"];
+    let Some(namespaces) = Namespaces::new("pen", names, SET_UP) else { return };
     let mut server = namespaces.run("server", "perl");
     let mut server = server.args(["-e", SERVER]).stdout(Stdio::piped()).spawn().unwrap();
-    crate::support::first_line(server.stdout.take().unwrap(), "ready");
+    first_line(server.stdout.take().unwrap(), "ready");
     for (setting, expected) in [("transparent", "192.0.2.2"), ("no transparent", "198.51.100.1")] {
         let mut pen = namespaces.run("pen", env!("CARGO_BIN_EXE_pen"));
         pen.args(["-f", "-O", setting, "192.0.2.1:8080", "198.51.100.2:80"]);
-        let mut pen = pen.stderr(Stdio::piped()).spawn().unwrap();
-        crate::support::first_line(pen.stderr.take().unwrap(), "listening on ");
+        let pen = Program::start(&mut pen);
         let mut client = namespaces.run("client", "perl");
         let told = client.args(["-e", CLIENT]).output().unwrap();
-        kill(Pid::from_raw(i32::try_from(pen.id()).unwrap()), Signal::SIGTERM).unwrap();
-        assert!(pen.wait().unwrap().success());
+        assert_eq!(pen.end(), Some(0));
         assert_eq!(String::from_utf8_lossy(&told.stdout).trim(), expected, "{setting}");
     }
     server.kill().unwrap();

@@ -1,6 +1,7 @@
 //! The engine with our own balancer's records, whose ports, ends and sizes are evidence.
 
 use super::super::*;
+use super::{Out, advance};
 use crate::addr::ServerAddr;
 use crate::mapping::RequestText;
 
@@ -12,7 +13,7 @@ struct Site {
     server: ServerId,
     balancers: Balancers,
     lines: u32,
-    out: Vec<(u8, Certainty, Reason)>,
+    out: Vec<Out>,
 }
 
 /// A connection of a client by a port of the balancer's.
@@ -113,17 +114,10 @@ impl Site {
     }
 
     fn advance(&mut self, at: i64) {
-        self.engine.advance(Timestamp::from_micros(at));
-        while let Some(out) = self.engine.next_decided() {
-            let client = match out.verdict.client {
-                Some(ClientAddr::Ip(std::net::IpAddr::V4(ip))) => ip.octets()[3],
-                _ => 0,
-            };
-            self.out.push((client, out.verdict.certainty, out.verdict.reason));
-        }
+        advance(&mut self.engine, at, &mut self.out);
     }
 
-    fn out(&mut self, at: i64) -> Vec<(u8, Certainty, Reason)> {
+    fn out(&mut self, at: i64) -> Vec<Out> {
         self.advance(at);
         let counts = self.engine.counts();
         let kept = counts.used + counts.expired + counts.evicted + counts.outstanding;

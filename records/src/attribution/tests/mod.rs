@@ -7,12 +7,27 @@ use crate::addr::ServerAddr;
 
 const SECOND: i64 = 1_000_000;
 
+/// What came out of a line: the client's last octet (0 for none), how sure, and why.
+type Out = (u8, Certainty, Reason);
+
+/// It is `at`: what is due comes out.
+fn advance(engine: &mut Attributor<u32>, at: i64, decided: &mut Vec<Out>) {
+    engine.advance(Timestamp::from_micros(at));
+    while let Some(out) = engine.next_decided() {
+        let client = match out.verdict.client {
+            Some(ClientAddr::Ip(std::net::IpAddr::V4(ip))) => ip.octets()[3],
+            _ => 0,
+        };
+        decided.push((client, out.verdict.certainty, out.verdict.reason));
+    }
+}
+
 struct Site {
     engine: Attributor<u32>,
     server: ServerId,
     lines: u32,
     sender: u32,
-    out: Vec<(u8, Certainty, Reason)>,
+    out: Vec<Out>,
 }
 
 impl Site {
@@ -49,18 +64,11 @@ impl Site {
 
     /// As a driver does: time moves, what is due comes out, and only then comes the next.
     fn advance(&mut self, at: i64) {
-        self.engine.advance(Timestamp::from_micros(at));
-        while let Some(out) = self.engine.next_decided() {
-            let client = match out.verdict.client {
-                Some(ClientAddr::Ip(std::net::IpAddr::V4(ip))) => ip.octets()[3],
-                _ => 0,
-            };
-            self.out.push((client, out.verdict.certainty, out.verdict.reason));
-        }
+        advance(&mut self.engine, at, &mut self.out);
     }
 
-    /// What came out by now: the client's last octet (0 for none), how sure, and why.
-    fn out(&mut self, at: i64) -> Vec<(u8, Certainty, Reason)> {
+    /// What came out by now.
+    fn out(&mut self, at: i64) -> Vec<Out> {
         self.advance(at);
         std::mem::take(&mut self.out)
     }
