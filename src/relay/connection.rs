@@ -12,10 +12,10 @@ use pen_records::request::{Cut, Fingerprint};
 use pen_records::time::Resolution;
 
 use super::duplex::{Duplex, Ready, Side};
-use super::http::Note;
 use super::http::conversation::{Conversation, Verdict};
 use super::http::edit::Forward;
 use super::http::exchange::{Exchanges, Over};
+use super::http::{Answer, Note};
 use super::proxy::Header;
 use super::pump::{self, Ends, Leftovers, Pause, Watch};
 use super::shared::Counters;
@@ -536,7 +536,7 @@ fn noted<'a>(
             host,
             ..mapping_of(Kind::Request, number, caller, server)
         },
-        Note::Ended { nth, status, head, body, framed } => Mapping {
+        Note::Ended(Answer { nth, status, head, body, framed }) => Mapping {
             nth: Some(nth),
             status: Some(status),
             head_bytes: Some(head),

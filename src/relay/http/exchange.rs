@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::edit::Refusal;
-use super::{Half, Note, head};
+use super::{Answer, Half, Note, head};
 use crate::access_log::line::{End, Text, quote};
 
 /// Bytes kept of requests that wait for their answers. Whoever asks for more at a time is logged without
@@ -81,7 +81,7 @@ impl Exchanges {
                     exchange.answer = Some((status, now));
                 }
             }
-            Note::Ended { nth, status, framed, .. } => {
+            Note::Ended(Answer { nth, status, framed, .. }) => {
                 let is_it = self.open.front().is_some_and(|it| it.nth == nth);
                 let exchange = if is_it { self.take() } else { None };
                 return exchange.map(|it| it.over(status, framed, End::Whole));

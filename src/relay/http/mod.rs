@@ -54,18 +54,7 @@ pub enum Note<'a> {
         refusal: Refusal,
     },
     /// A response has ended.
-    Ended {
-        /// To which request.
-        nth: u32,
-        /// Its status.
-        status: u16,
-        /// Bytes of its head.
-        head: u64,
-        /// Bytes of its body.
-        body: u64,
-        /// Bytes of its body with its framing.
-        framed: u64,
-    },
+    Ended(Answer),
 }
 
 /// What a connection's two streams are in the midst of.
@@ -106,13 +95,19 @@ pub enum Where {
     Body,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Answer {
-    nth: u32,
-    status: u16,
-    head: u64,
-    body: u64,
-    framed: u64,
+/// A response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// To which request.
+    pub nth: u32,
+    /// Its status.
+    pub status: u16,
+    /// Bytes of its head.
+    pub head: u64,
+    /// Bytes of its body.
+    pub body: u64,
+    /// Bytes of its body with its framing.
+    pub framed: u64,
 }
 
 /// One direction.
@@ -346,8 +341,7 @@ impl Follower {
     }
 
     fn end_answer(&mut self, note: &mut impl FnMut(Note<'_>)) {
-        let Answer { nth, status, head, body, framed } = self.answer;
-        note(Note::Ended { nth, status, head, body, framed });
+        note(Note::Ended(self.answer));
         self.outstanding.pop_front();
         self.responses.state = State::Head;
     }

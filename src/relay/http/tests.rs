@@ -17,7 +17,7 @@ fn keep(notes: &mut Vec<Noted>) -> impl FnMut(Note<'_>) {
             Note::Request { nth, line, .. } => {
                 Noted::Request(nth, String::from_utf8_lossy(line).into_owned())
             }
-            Note::Ended { nth, status, body, framed, .. } => {
+            Note::Ended(Answer { nth, status, body, framed, .. }) => {
                 Noted::Ended(nth, status, body, framed)
             }
             Note::Began { .. } | Note::Refused { .. } => return,

@@ -4,6 +4,7 @@
 use pen::config::ForwardedFor;
 use pen::relay::http::conversation::Conversation;
 use pen::relay::http::edit::{Editor, Forward};
+use pen::relay::http::{Answer, Note};
 use pen_records::addr::ClientAddr;
 
 /// What is put into a request is no longer than this, but for the client's own.
@@ -50,20 +51,17 @@ pub(crate) fn http_conversation(bytes: &[u8]) {
     let forward = (first % 3 > 0).then(|| forward(*first));
     let mut conversation = Conversation::new(forward);
     let (mut asked, mut answered, mut out) = (0, 0, Vec::new());
-    let mut note = |note: pen::relay::http::Note<'_>| {
-        use pen::relay::http::Note;
-        match note {
-            Note::Request { nth, .. } => {
-                assert_eq!(nth, asked + 1);
-                asked = nth;
-            }
-            Note::Began { nth, .. } => assert!(nth > answered && nth <= asked),
-            Note::Ended { nth, body, framed, .. } => {
-                assert!(nth > answered && nth <= asked && body <= framed);
-                answered = nth;
-            }
-            Note::Refused { nth, .. } => assert!(nth == asked || nth == asked + 1),
+    let mut note = |note: Note<'_>| match note {
+        Note::Request { nth, .. } => {
+            assert_eq!(nth, asked + 1);
+            asked = nth;
         }
+        Note::Began { nth, .. } => assert!(nth > answered && nth <= asked),
+        Note::Ended(Answer { nth, body, framed, .. }) => {
+            assert!(nth > answered && nth <= asked && body <= framed);
+            answered = nth;
+        }
+        Note::Refused { nth, .. } => assert!(nth == asked || nth == asked + 1),
     };
     let step = usize::from(*second).max(1);
     let (mut from_client, mut from_server) = (client.chunks(step), server.chunks(step * 2));
