@@ -101,7 +101,9 @@ impl<'a> Packet<'a> {
         while !rest.is_empty() {
             let at = parts.body_at() + packet.body.len() - rest.len();
             let (after, bytes) = record(rest).map_err(|_| fail(WireErrorKind::Records, at))?;
-            facts(bytes).map_err(|_| fail(WireErrorKind::Records, at))?;
+            if !is_whole(bytes) {
+                return Err(fail(WireErrorKind::Records, at));
+            }
             (rest, count) = (after, count.saturating_add(1));
         }
         if count != packet.count || packet.first.checked_add(count.into()).is_none() {
@@ -277,6 +279,40 @@ fn record(input: &[u8]) -> IResult<&[u8], &[u8], ()> {
     length_data(le_u16).parse(input)
 }
 
+/// Whether [`facts`] can read what follows a record's length, found out by the sizes of its facts alone.
+fn is_whole(record: &[u8]) -> bool {
+    let head: IResult<&[u8], (u32, u8), ()> = (le_u32, u8).parse(record);
+    let Ok((rest, (flags, kind))) = head else { return false };
+    if flags & flag::MUST_KNOW != 0 {
+        return false;
+    }
+    if !(1..=4).contains(&kind) {
+        return true;
+    }
+    let has = |flag| flags & flag != 0;
+    let of_size = |facts: u32, size: usize| (flags & facts).count_ones() as usize * size;
+    let ip = |v6| if has(v6) { 16 } else { 4 };
+    let client = if has(flag::CLIENT_UNIX) { 0 } else { ip(flag::CLIENT_V6) };
+    let mut len = client + of_size(flag::CLIENT_PORT, 2);
+    len += match has(flag::SERVER_UNIX) {
+        true => rest.get(len).map_or(1, |&path| 1 + usize::from(path)),
+        false => ip(flag::SERVER_V6),
+    };
+    if has(flag::BALANCER) {
+        len += ip(flag::BALANCER_V6);
+    }
+    len += of_size(flag::SERVER_PORT | flag::BALANCER | flag::STATUS, 2);
+    len += of_size(flag::NTH | flag::USER_AGENT | flag::REFERER | flag::HOST, 4);
+    let numbers = flag::TIME | flag::CONNECTION | flag::BODY_BYTES | flag::HEAD_BYTES;
+    let more = flag::FRAMED_BYTES | flag::TO_SERVER | flag::TO_CLIENT;
+    len += of_size(numbers | more, 8);
+    if has(flag::REQUEST) {
+        let request = rest.get(len..).and_then(|rest| rest.first_chunk());
+        len += 2 + request.map_or(0, |&length| usize::from(u16::from_le_bytes(length)));
+    }
+    len + of_size(flag::WHOLE, 8) <= rest.len()
+}
+
 /// What follows a record's length; `None` if its kind is unknown.
 fn facts(input: &[u8]) -> IResult<&[u8], Option<Mapping<'_>>, ()> {
     let (input, (flags, kind)) = (le_u32, u8).parse(input)?;
@@ -379,5 +415,49 @@ fn ip(input: &[u8], v6: bool) -> IResult<&[u8], IpAddr, ()> {
         let (input, octets) = take(4_usize)(input)?;
         let octets: [u8; 4] = octets.try_into().map_err(|_| nom::Err::Error(()))?;
         Ok((input, Ipv4Addr::from(octets).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_whole_by_its_sizes_is_what_can_be_read(
+            flags in prop_oneof![0_u32..1 << 22, any::<u32>()],
+            kind in 0_u8..6,
+            facts in vec(prop_oneof![Just(0_u8), 0_u8..40, any::<u8>()], 0..260),
+            cut in 0_usize..300,
+        ) {
+            let mut record = flags.to_le_bytes().to_vec();
+            record.push(kind);
+            record.extend_from_slice(&facts);
+            record.truncate(cut);
+            prop_assert_eq!(is_whole(&record), super::facts(&record).is_ok());
+        }
+
+        #[test]
+        fn a_record_is_whole_to_its_last_byte(
+            path in vec(any::<u8>(), 0..20),
+            text in vec(any::<u8>(), 0..60),
+            whole in any::<Option<u64>>(),
+        ) {
+            let mapping = Mapping {
+                request: Some(RequestText::raw(&text, Cut::Long)),
+                whole,
+                ..Mapping::new(ClientAddr::Unix, ServerAddr::Unix(&path))
+            };
+            let mut bytes = Vec::new();
+            write_record(&mapping, &mut bytes);
+            let record = &bytes[2..];
+            prop_assert!(is_whole(record));
+            for end in 0..record.len() {
+                prop_assert!(!is_whole(&record[..end]), "{} of {}", end, record.len());
+            }
+        }
     }
 }
