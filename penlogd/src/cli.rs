@@ -70,6 +70,9 @@ pub struct Args {
     /// Write to this file, for each line of the log, how sure its client is and why
     #[arg(long, value_name = "FILE")]
     explain: Option<PathBuf>,
+    /// How the balance is reported on USR1 and at the end
+    #[arg(long, value_name = "HOW", value_enum, default_value = "text")]
+    report: Style,
     /// The format of access lines, of all servers or of one; may be repeated [default: found from
     /// the lines]
     #[arg(long, value_name = "[SERVER=]SPEC")]
@@ -111,6 +114,15 @@ enum LikelyArg {
     Dash,
 }
 
+/// How the balance is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Style {
+    /// Lines for people
+    Text,
+    /// One JSON object
+    Json,
+}
+
 /// All that the rest of the program needs to know.
 #[derive(Debug)]
 pub struct Config {
@@ -126,6 +138,8 @@ pub struct Config {
     pub buffering: Buffering,
     /// Where the explanations go.
     pub explain: Option<PathBuf>,
+    /// How the balance is reported.
+    pub report: Style,
     /// Bytes of finished lines kept while nothing can be written.
     pub log_bytes: usize,
     /// For the collector.
@@ -191,6 +205,7 @@ impl TryFrom<Args> for Config {
             log,
             buffering: if args.line_buffered { Buffering::Lines } else { Buffering::Blocks },
             explain,
+            report: args.report,
             log_bytes: memory / 8,
             settings: Settings {
                 engine,

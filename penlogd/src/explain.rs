@@ -52,8 +52,7 @@ impl Explained<'_> {
         write!(out, "{}\t", original.escape_ascii())?;
         write!(out, "{}\t", self.client.unwrap_or(original).escape_ascii())?;
         match self.server {
-            Some(ServerKey { addr, port: Some(port) }) => writeln!(out, "{addr}:{port}"),
-            Some(ServerKey { addr, port: None }) => writeln!(out, "{addr}"),
+            Some(key) => writeln!(out, "{key}"),
             None => writeln!(out, "-"),
         }
     }

@@ -17,11 +17,11 @@ use pen_records::time::{Resolution, Timestamp};
 
 use crate::allow::Allow;
 use crate::arena::Arena;
-use crate::balance::{Balance, Queue, Received};
+use crate::balance::{Balance, Queue, Received, ServerBalance};
 use crate::complaints::{Cause, Complaints};
 use crate::explain::Explained;
 use crate::pieces::{Added, Pieces};
-use crate::sources::Sources;
+use crate::sources::{Source, Sources};
 
 pub use crate::sources::{Known, Sender, ServerKey};
 
@@ -214,13 +214,22 @@ impl Collector {
             packets: self.origins.counts(),
             queue: self.queue,
             held_bytes: self.arena.len() as u64,
-            formats: self
+            servers: self
                 .sources
                 .iter()
                 .take(100)
-                .map(|source| (source.key, source.parser.format()))
+                .map(|source| self.server_balance(source))
                 .collect(),
             ..Balance::default()
+        }
+    }
+
+    fn server_balance(&self, source: &Source) -> ServerBalance {
+        ServerBalance {
+            key: source.key,
+            format: source.parser.format(),
+            counts: source.counts,
+            delay: self.engine.server_delay(source.server),
         }
     }
 
@@ -377,6 +386,9 @@ impl Collector {
         loop {
             while let Some(decided) = self.engine.next_decided() {
                 self.queue.add(now.micros_since(decided.time));
+                if let Some(delay) = decided.verdict.delay {
+                    self.queue.delays.add(delay);
+                }
                 self.write_line(&decided, out, explain.as_deref_mut());
             }
             if self.arena.len() <= self.settings.held_bytes {
@@ -397,7 +409,10 @@ impl Collector {
     ) {
         let Held { len, client: span, source } = decided.payload;
         let change = self.change(decided);
-        let server = self.sources.get(source).map(|source| source.key);
+        let server = self.sources.get_mut(source).map(|source| {
+            source.counts.add(decided.verdict.certainty);
+            source.key
+        });
         self.arena.pop(len as usize, |line| {
             match (span, change) {
                 (Some(span), Change::Client(client)) => write_with_client(line, span, client, out),

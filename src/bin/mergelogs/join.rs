@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use pen_records::attribution::{Attributor, Counts, Cuts, Record, Settings};
+use pen_records::histogram::Histogram;
 use pen_records::merge::Heads;
 use pen_records::time::Timestamp;
 
@@ -84,6 +85,7 @@ pub(crate) struct Tally {
     pub(crate) written: u64,
     pub(crate) servers: Vec<ServerTally>,
     pub(crate) audit: Option<Audit>,
+    pub(crate) delays: Histogram,
     pub(crate) logs: Vec<(usize, Origin, AccessEnd)>,
     pub(crate) mapping_logs: Vec<(Origin, MappingEnd)>,
     /// Mappings with a time after the last line's, never looked at.
@@ -160,7 +162,7 @@ pub(crate) fn run(
             Ok(mut tally) => {
                 let written = written?;
                 (tally.written, tally.servers) = (written.lines, written.servers);
-                tally.audit = written.audit;
+                (tally.audit, tally.delays) = (written.audit, written.delays);
                 Ok(tally)
             }
         }

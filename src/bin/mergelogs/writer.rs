@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::access::{Span, write_with_client, write_with_text};
 use pen_records::attribution::{Certainty, Reason, Verdict};
+use pen_records::histogram::Histogram;
 
 use crate::audit::Audit;
 use crate::cli::{Likely, Unmatched};
@@ -103,6 +104,8 @@ pub(crate) struct Written {
     pub(crate) lines: u64,
     pub(crate) servers: Vec<ServerTally>,
     pub(crate) audit: Option<Audit>,
+    /// From the mapping, and where it is known from the response's end, to the line.
+    pub(crate) delays: Histogram,
 }
 
 /// Text of a log that is not written yet.
@@ -145,6 +148,7 @@ impl<'a> Lines<'a> {
                 lines: 0,
                 servers: vec![ServerTally::default(); config.servers.len()],
                 audit: Audit::new(config),
+                delays: Histogram::default(),
             },
         }
     }
@@ -175,6 +179,9 @@ impl<'a> Lines<'a> {
         let start = place.start as usize;
         let line = &text.0.bytes[start..start + place.len as usize];
         self.written.servers[log.server].count(place.client.is_some(), verdict);
+        if let Some(delay) = verdict.delay {
+            self.written.delays.add(delay);
+        }
         if let Some(audit) = &mut self.written.audit {
             audit.line(log.server, line, verdict);
         }
