@@ -23,6 +23,7 @@ use crate::socket::Listen;
 /// into each line, and writes one log
 #[derive(Debug, Parser)]
 #[command(name = "penlogd", version, max_term_width = 100)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that was typed or not")]
 pub struct Args {
     /// Write lines as soon as they are decided, not in blocks
     #[arg(short = 'b')]
@@ -70,6 +71,9 @@ pub struct Args {
     /// Write to this file, for each line of the log, how sure its client is and why
     #[arg(long, value_name = "FILE")]
     explain: Option<PathBuf>,
+    /// With --explain, name the mappings that could have explained the line, and what speaks for each
+    #[arg(long, requires = "explain")]
+    candidates: bool,
     /// How the balance is reported on USR1 and at the end
     #[arg(long, value_name = "HOW", value_enum, default_value = "text")]
     report: Style,
@@ -224,6 +228,7 @@ impl TryFrom<Args> for Config {
                 },
                 known: known(&args.format, &args.server)?,
                 allow,
+                candidates: args.candidates,
                 window: 0,
             },
         })

@@ -47,6 +47,8 @@ pub struct Settings {
     pub known: Known,
     /// Who may send what.
     pub allow: Allow,
+    /// Whether explanations name the candidates.
+    pub candidates: bool,
     /// Bytes of shipments that may be under way to us, all shippers together.
     pub window: u32,
 }
@@ -118,8 +120,12 @@ impl Collector {
     /// One that has received nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        let mut engine = Attributor::new(settings.engine);
+        if settings.candidates {
+            engine.explain_all();
+        }
         Self {
-            engine: Attributor::new(settings.engine),
+            engine,
             arena: Arena::default(),
             sources: Sources::new(settings.known.clone(), settings.servers),
             senders: Senders::new(Limits { bytes: settings.unfinished_bytes, ..Limits::default() }),
@@ -413,6 +419,7 @@ impl Collector {
             source.counts.add(decided.verdict.certainty);
             source.key
         });
+        let why = self.engine.take_why();
         self.arena.pop(len as usize, |line| {
             match (span, change) {
                 (Some(span), Change::Client(client)) => write_with_client(line, span, client, out),
@@ -431,7 +438,8 @@ impl Collector {
                 }
             };
             let original = span.map(|span| span.of(line));
-            Explained { verdict: &decided.verdict, original, client, server }.write_to(explain);
+            let (verdict, why) = (&decided.verdict, why.as_ref());
+            Explained { verdict, original, client, server, why }.write_to(explain);
         });
     }
 
