@@ -53,7 +53,7 @@ fn the_balance_is_for_programs_too() {
     }
     let (code, _, said) = collector.stop();
     assert_eq!(code, Some(0), "{said}");
-    let last = said.lines().filter(|line| line.starts_with("penlogd: {")).next_back().unwrap();
+    let last = said.lines().rfind(|line| line.starts_with("penlogd: {")).unwrap();
     for expected in [
         r#""not_understood":1"#,
         r#"{"server":"127.0.0.2","format":"common (1 line)","exact":0,"certain":1,"likely":0,"none":1"#,
