@@ -41,6 +41,12 @@ impl<T> Table<T> {
         Key { slot, life: 0 }
     }
 
+    /// A value that is in.
+    pub(super) fn get(&self, key: Key) -> Option<&T> {
+        let slot = self.slots.get(key.slot as usize)?;
+        if slot.life == key.life { slot.value.as_deref() } else { None }
+    }
+
     /// Takes a value out for a while; its number stays its own.
     pub(super) fn take(&mut self, key: Key) -> Option<Box<T>> {
         let slot = self.slots.get_mut(key.slot as usize)?;

@@ -263,13 +263,17 @@ impl Worker {
     }
 
     fn keep(&mut self, key: Key, mut connection: Box<Connection>) {
-        if let Some((due, _)) = connection.due(&self.settings)
-            && connection.timer.is_none_or(|timer| due < timer)
-        {
-            connection.timer = Some(due);
-            self.timers.add(due, key);
-        }
+        let due = connection.due(&self.settings).map(|(due, _)| due);
+        let Some(due) = due.filter(|due| connection.timer.is_none_or(|timer| *due < timer)) else {
+            return self.connections.put(key, connection);
+        };
+        connection.timer = Some(due);
+        self.timers.add(due, key);
         self.connections.put(key, connection);
+        let connections = &self.connections;
+        self.timers.tidy(connections.len(), |due, key| {
+            connections.get(*key).is_some_and(|connection| connection.timer == Some(due))
+        });
     }
 
     fn call_due(&mut self) {
