@@ -15,8 +15,26 @@ pub struct Detail {
     pub clients: usize,
     /// Only clients seen within this time.
     pub recent: Option<Duration>,
-    /// At most so many connections.
-    pub connections: usize,
+    /// Of the connections, these.
+    pub connections: Which,
+}
+
+/// Which connections are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// At most so many.
+    First(usize),
+    /// The one with this number.
+    Number(u64),
+    /// The one that this file descriptor belongs to.
+    Descriptor(i32),
+}
+
+impl Default for Which {
+    /// None at all.
+    fn default() -> Self {
+        Self::First(0)
+    }
 }
 
 /// The state at one moment.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -288,8 +289,8 @@ pub enum Order {
         /// When.
         deadline: Instant,
     },
-    /// Close the connection with this number.
-    Close(u64),
+    /// Close the connection with this number, and say so.
+    Close(u64, Sender<()>),
     /// Close all connections to this server, as long as it is at this address.
     CloseAll(ServerId, Endpoint),
     /// Say what connections there are.

@@ -26,6 +26,7 @@ use tracing::{debug, warn};
 
 use super::connection::{Connection, Due, Room, Stage, Turn};
 use super::duplex::{Ready, Side};
+use super::errands::Errands;
 use super::pump::Pause;
 use super::shared::{Mailbox, Shared};
 use super::socket::Listener;
@@ -106,6 +107,8 @@ pub struct Worker {
     again: Vec<Key>,
     /// Clients with whom a handshake goes on.
     agreeing: VecDeque<Key>,
+    /// What others have asked for.
+    errands: Errands,
     room: Room,
     books: Books,
     now: Instant,
@@ -145,6 +148,7 @@ impl Worker {
             patient: VecDeque::new(),
             again: Vec::new(),
             agreeing: VecDeque::new(),
+            errands: Errands::default(),
             room: Room::new(BUFFER),
             books,
             now: Instant::now(),
@@ -172,6 +176,7 @@ impl Worker {
             }
             self.go_on();
             self.agree();
+            self.run_errand();
             self.call_due();
             self.open_patient();
             self.accept_again();
@@ -187,7 +192,7 @@ impl Worker {
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        if !self.again.is_empty() || !self.agreeing.is_empty() {
+        if !self.again.is_empty() || !self.agreeing.is_empty() || !self.errands.is_empty() {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
         let due = [self.timers.next(), self.books.next_due(), self.pause, self.stop];

@@ -1,8 +1,13 @@
 //! What a worker is told to do by others, and settings that have changed.
 
+use std::ops::Range;
+
 use super::Worker;
 use crate::relay::connection::Connection;
+use crate::relay::errands::Errand;
+use crate::relay::report::Inquiry;
 use crate::relay::shared::Order;
+use crate::relay::table::Key;
 
 /// More clients than a kernel keeps waiting.
 const ALL: u32 = 1 << 16;
@@ -19,25 +24,12 @@ impl Worker {
                     self.pause = None;
                     self.stop = Some(deadline);
                 }
-                Order::Close(number) => {
-                    let found = self.connections.iter().find(|(_, c)| c.number == number);
-                    if let Some((key, _)) = found {
-                        self.close(key);
-                    }
-                }
-                Order::CloseAll(server, at) => {
-                    let is_there = |connection: &Connection| {
-                        let found = connection.server.as_ref();
-                        found.is_some_and(|it| it.seat.server() == server && *it.addr == at)
-                    };
-                    let all = self.connections.iter().filter(|(_, it)| is_there(it));
-                    let all: Vec<_> = all.map(|(key, _)| key).collect();
-                    all.into_iter().for_each(|key| self.close(key));
-                }
+                Order::Close(number, to) => self.errands.add(Errand::Close(number, to)),
+                Order::CloseAll(server, at) => self.errands.add(Errand::CloseAll(server, at)),
                 #[cfg(test)]
                 Order::Fall => panic!("as it was told"),
                 Order::Report(question) => {
-                    question.answer(self.connections.iter().map(|(_, it)| it), self.now);
+                    self.errands.add(Errand::Report(Inquiry::new(question)));
                 }
             }
         }
@@ -45,18 +37,56 @@ impl Worker {
             self.version = self.shared.version();
             let before = std::mem::replace(&mut self.settings, self.shared.settings());
             if before.timeouts != self.settings.timeouts {
-                self.set_timers();
+                self.errands.add(Errand::SetTimers);
             }
             self.tls = self.shared.tls();
         }
     }
 
-    /// For all, as times have changed.
-    fn set_timers(&mut self) {
-        for key in self.connections.keys().collect::<Vec<_>>() {
-            if let Some(connection) = self.connections.take(key) {
-                self.keep(key, connection);
+    /// Goes on with what others have asked for, as far as traffic can wait.
+    pub(super) fn run_errand(&mut self) {
+        let Some((mut errand, slots)) = self.errands.next() else { return };
+        let next = slots.end;
+        let done = match &mut errand {
+            Errand::Report(inquiry) => {
+                inquiry.add(self.connections.within(slots).map(|(_, it)| it), self.now);
+                false
             }
+            Errand::Close(number, to) => {
+                let found = self.those(slots, |it| it.number == *number).pop();
+                found.is_some_and(|key| {
+                    self.close(key);
+                    // Whoever asked may have gone.
+                    to.send(()).unwrap_or_default();
+                    true
+                })
+            }
+            Errand::CloseAll(server, at) => {
+                let is_there = |connection: &Connection| {
+                    let found = connection.server.as_ref();
+                    found.is_some_and(|it| it.seat.server() == *server && *it.addr == *at)
+                };
+                self.those(slots, is_there).into_iter().for_each(|key| self.close(key));
+                false
+            }
+            Errand::SetTimers => {
+                for key in self.those(slots, |_| true) {
+                    if let Some(connection) = self.connections.take(key) {
+                        self.keep(key, connection);
+                    }
+                }
+                false
+            }
+        };
+        if !done && (next as usize) < self.connections.slots() {
+            self.errands.go_on(errand, next);
+        } else if let Errand::Report(inquiry) = errand {
+            inquiry.answer();
         }
+    }
+
+    fn those(&self, slots: Range<u32>, is_one: impl Fn(&Connection) -> bool) -> Vec<Key> {
+        let found = self.connections.within(slots).filter(|(_, it)| is_one(it));
+        found.map(|(key, _)| key).collect()
     }
 }
