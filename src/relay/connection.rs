@@ -93,6 +93,13 @@ pub(super) enum Stage {
     Open,
 }
 
+impl Stage {
+    /// Whether its client has yet to say for whom it comes, or to agree on how to encrypt.
+    pub(super) const fn is_stranger(self) -> bool {
+        matches!(self, Self::Greeting | Self::Agreeing)
+    }
+}
+
 /// What is due for a connection whose time has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {

@@ -199,6 +199,11 @@ impl Shared {
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
                     (count < most).then_some(count + 1)
                 })
+    /// Whether there are as many connections as there may be.
+    pub(super) fn is_full(&self, settings: &Settings) -> bool {
+        self.open() >= self.most_connections(settings)
+    }
+
                 .is_ok()
         };
         if !take(&self.connections, self.most_connections(settings)) {

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pen_records::addr::ClientAddr;
 use rustix::event::epoll::{self, EventFlags};
@@ -12,15 +12,20 @@ use tracing::{debug, warn};
 use super::{About, Worker, is_ours};
 use crate::pool::Caller;
 use crate::relay::connection::{Connection, Stage};
+use crate::relay::pump::Pause;
 use crate::relay::socket::Socket;
+use crate::relay::table::Key;
 
 /// How long no client is accepted when there are no descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often that is said.
 const COMPLAIN: Duration = Duration::from_secs(5);
+/// For how long a client may keep others out by saying nothing.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl Worker {
     pub(super) fn watch_listeners(&mut self) {
+        self.next_look = None;
         if std::mem::replace(&mut self.accepting, true) {
             return;
         }
@@ -47,7 +52,7 @@ impl Worker {
     pub(super) fn accept(&mut self, most: u32) {
         for index in 0..self.listeners.len() {
             for _ in 0..most {
-                if !self.shared.enter(&self.settings) {
+                if !self.shared.enter(&self.settings) && !self.enter_instead() {
                     // Looked at again at the end of this round.
                     self.stop_watching();
                     return;
@@ -76,17 +81,21 @@ impl Worker {
         let addr = peer.map_or(ClientAddr::Unix, |peer| peer.ip().into());
         let caller = Caller { addr, port: peer.map_or(0, |peer| peer.port()), admitted: false };
         let new = Connection::new(number, client, caller, &self.settings, self.now);
+        // Those who are none any more are forgotten.
+        self.oldest_stranger();
         let (key, mut new) = (self.connections.reserve(), Box::new(new));
         if self.settings.speaks_for_others(addr) {
             // As long as it says nothing, it keeps nobody from being served.
             new.stage = Stage::Greeting;
             self.shared.opened();
+            self.strangers.push_back(key);
             return self.greet(key, new, false);
         }
         self.judge(&mut new);
         match self.tls.clients.clone() {
             Some(config) => {
                 self.shared.opened();
+                self.strangers.push_back(key);
                 self.receive(key, new, config);
             }
             None => self.connect(key, new),
@@ -112,7 +121,40 @@ impl Worker {
         }
         self.pause = None;
         if self.shared.wait_for_room(&self.settings) {
+            return self.watch_listeners();
+        }
+        self.next_look = self.oldest_stranger().map(|(_, due)| due);
+        if self.next_look.is_some_and(|due| due <= self.now) {
             self.watch_listeners();
         }
+    }
+
+    /// Where there is room for no more connections, those give way that have not said for whom they
+    /// come or have not agreed on how to encrypt, the oldest first. Thousands of silent ones would
+    /// keep everybody out for as long as that may take otherwise.
+    fn enter_instead(&mut self) -> bool {
+        if !self.shared.is_full(&self.settings) {
+            return false;
+        }
+        let oldest = self.oldest_stranger().filter(|(_, due)| *due <= self.now);
+        let Some((key, _)) = oldest else { return false };
+        let Some(connection) = self.connections.take(key) else { return false };
+        self.shared.counters.timeouts.fetch_add(1, Relaxed);
+        let agreeing = u64::from(connection.stage == Stage::Agreeing);
+        self.shared.counters.failed_handshakes.fetch_add(agreeing, Relaxed);
+        self.end(key, *connection, Pause::Reset);
+        self.shared.enter(&self.settings)
+    }
+
+    /// The one that came first of those who have not introduced themselves, and when it has to give way.
+    fn oldest_stranger(&mut self) -> Option<(Key, Instant)> {
+        while let Some(&key) = self.strangers.front() {
+            let found = self.connections.get(key);
+            if let Some(found) = found.filter(|it| it.stage.is_stranger()) {
+                return Some((key, found.accepted + GRACE));
+            }
+            self.strangers.pop_front();
+        }
+        None
     }
 }

@@ -98,6 +98,8 @@ pub struct Worker {
     accepting: bool,
     /// When to accept again, after a failure.
     pause: Option<Instant>,
+    /// When one of the strangers may have to give way to who waits.
+    next_look: Option<Instant>,
     complained: Option<Instant>,
     connections: Table<Connection>,
     timers: Timers<Key>,
@@ -107,6 +109,8 @@ pub struct Worker {
     again: Vec<Key>,
     /// Clients with whom a handshake goes on.
     agreeing: VecDeque<Key>,
+    /// Those that had to introduce themselves, in the order in which they came. Some are none any more.
+    strangers: VecDeque<Key>,
     /// What others have asked for.
     errands: Errands,
     room: Room,
@@ -143,12 +147,14 @@ impl Worker {
             accepting: false,
             pause: None,
             complained: None,
+            next_look: None,
             connections: Table::default(),
             timers: Timers::default(),
             patient: VecDeque::new(),
             again: Vec::new(),
             agreeing: VecDeque::new(),
             errands: Errands::default(),
+            strangers: VecDeque::new(),
             room: Room::new(BUFFER),
             books,
             now: Instant::now(),
@@ -195,8 +201,9 @@ impl Worker {
         if !self.again.is_empty() || !self.agreeing.is_empty() || !self.errands.is_empty() {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
-        let due = [self.timers.next(), self.books.next_due(), self.pause, self.stop];
-        let due = due.into_iter().flatten().min()?;
+        let own = [self.pause, self.next_look, self.stop];
+        let due = [self.timers.next(), self.books.next_due()].into_iter().chain(own);
+        let due = due.flatten().min()?;
         let wait = due.saturating_duration_since(self.now);
         Timespec::try_from(wait).ok()
     }

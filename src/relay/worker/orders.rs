@@ -21,7 +21,7 @@ impl Worker {
                     self.accept(ALL);
                     self.stop_watching();
                     self.listeners.clear();
-                    self.pause = None;
+                    (self.pause, self.next_look) = (None, None);
                     self.stop = Some(deadline);
                 }
                 Order::Close(number, to) => self.errands.add(Errand::Close(number, to)),
