@@ -155,7 +155,7 @@ impl Bound {
         let most = self.multi_accept;
         let workers = match self.doors {
             Doors::Stream(listeners) => spawn(listeners, mailboxes, |mailbox, own| {
-                let books = Books { notes: log.notes(), lines: access_log.lines() };
+                let books = Books::new(&log, &access_log);
                 let worker = worker::Worker::new(shared.clone(), mailbox, own, most, books)?;
                 Ok(move || worker.run())
             }),

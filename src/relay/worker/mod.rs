@@ -130,11 +130,12 @@ impl Worker {
         mailbox: Arc<Mailbox>,
         listeners: Vec<Listener>,
         multi_accept: u32,
-        books: Books,
+        mut books: Books,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, mailbox.bell(), About::Bell.data(), EventFlags::IN)?;
         let settings = shared.settings();
+        books.turn_to(&settings);
         Ok(Self {
             epoll,
             mailbox,
@@ -146,15 +147,15 @@ impl Worker {
             multi_accept: multi_accept.max(1),
             accepting: false,
             pause: None,
-            complained: None,
             next_look: None,
+            complained: None,
             connections: Table::default(),
             timers: Timers::default(),
             patient: VecDeque::new(),
             again: Vec::new(),
             agreeing: VecDeque::new(),
-            errands: Errands::default(),
             strangers: VecDeque::new(),
+            errands: Errands::default(),
             room: Room::new(BUFFER),
             books,
             now: Instant::now(),
@@ -187,7 +188,7 @@ impl Worker {
             self.open_patient();
             self.accept_again();
             if self.settings.is_classic_collector() {
-                self.books.notes.flush();
+                self.books.flush();
             }
             self.books.settle(self.now);
         }

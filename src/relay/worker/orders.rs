@@ -40,6 +40,7 @@ impl Worker {
                 self.errands.add(Errand::SetTimers);
             }
             self.tls = self.shared.tls();
+            self.books.turn_to(&self.settings);
         }
     }
 
