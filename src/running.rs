@@ -133,6 +133,7 @@ impl Balancer for Running {
                 unserved: counters.refused.load(Relaxed),
                 failovers: counters.failovers.load(Relaxed),
                 lost_datagrams: counters.lost_datagrams.load(Relaxed),
+                kernel_drops: shared.kernel_drops(),
                 accept_failures: counters.accept_failures.load(Relaxed),
                 http_refused: counters.http_refused.load(Relaxed),
                 not_http: counters.not_http.load(Relaxed),

@@ -222,6 +222,8 @@ pub struct Counts {
     pub failovers: u64,
     /// Datagrams that could not be passed on.
     pub lost_datagrams: u64,
+    /// Datagrams that the kernel dropped before they could be taken; `None` if there are none or it does not tell.
+    pub kernel_drops: Option<u64>,
     /// Times that none could be accepted, for want of descriptors or memory.
     pub accept_failures: u64,
     /// In HTTP mode: those with a request that was refused.
