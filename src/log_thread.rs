@@ -328,7 +328,7 @@ impl<T> Inbox<'_, T> {
             }
             if gather && self.looks < CALM {
                 self.looks += 1;
-                std::thread::sleep(GATHER);
+                std::thread::park_timeout(GATHER);
                 continue;
             }
             self.looks = 0;
