@@ -59,6 +59,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) explain: Option<PathBuf>,
 
+    /// Say how right the join was, by a field of the logs that holds the client's address: a token of
+    /// --format (`%{X-Forwarded-For}i`, `$http_x_client`), a header's name, or the path of a JSON key
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) audit: Option<String>,
+
     /// How the report at the end is written to standard error
     #[arg(long, value_enum, value_name = "HOW", default_value_t = ReportStyle::Text)]
     pub(crate) report: ReportStyle,
