@@ -106,8 +106,8 @@ impl<T> Attributor<T> {
     ) -> Option<(u32, u32)> {
         let group = group?;
         let numbers = match line.nth {
-            Some(nth) => nth..=nth,
-            None => connection.next..=connection.asked.min(connection.next.saturating_add(AHEAD)),
+            Some(nth) if !connection.is_foreign => nth..=nth,
+            _ => connection.next..=connection.asked.min(connection.next.saturating_add(AHEAD)),
         };
         numbers.into_iter().find_map(|nth| {
             let mapping = self.exchanges.find(exchange::key(connection.serial, nth))?;
@@ -135,6 +135,53 @@ impl<T> Attributor<T> {
         }
         let Some(group) = self.group_of(line) else { return nothing(Reason::NoRequest) };
         self.enter_group_first(group);
-        self.decide(group)
+        self.decide_waiting(group)
+    }
+
+    /// Decides the oldest held line, which waits in `group`.
+    ///
+    /// Another balancer sends requests of many clients over one connection. There request and port together
+    /// are the key, and their group has all exchanges that the line may be; where the request does not help,
+    /// the port alone does.
+    pub(super) fn decide_waiting(&mut self, group: u32) -> Verdict {
+        let peer = self.foreign_peer();
+        let verdict = self.decide(group);
+        match (peer, verdict.client) {
+            (None, _) => verdict,
+            (Some(port), None) => self.decide_by_port_alone(port).unwrap_or(verdict),
+            (Some(_), Some(_))
+                if verdict.candidates > 1 && verdict.certainty == Certainty::Likely =>
+            {
+                verdict
+            }
+            (Some(_), Some(_)) => Verdict {
+                certainty: Certainty::Exact,
+                reason: Reason::Port,
+                probability: 1_000,
+                ..verdict
+            },
+        }
+    }
+
+    /// Decides the oldest held line, whose request is not known.
+    pub(super) fn decide_unreadable(&mut self) -> Verdict {
+        let known = self.foreign_peer().and_then(|port| self.decide_by_port_alone(port));
+        known.unwrap_or(nothing(Reason::NoRequest))
+    }
+
+    /// The port in the oldest held line, if another balancer's records name it.
+    fn foreign_peer(&self) -> Option<u16> {
+        let asked = self.held.front()?.asked;
+        let state = self.states.get(asked.server as usize)?;
+        let peer =
+            (asked.peer != 0 && state.has_exchanges && state.shape.peer).then_some(asked.peer);
+        peer.filter(|_| !self.connections.is_empty())
+    }
+
+    fn decide_by_port_alone(&mut self, port: u16) -> Option<Verdict> {
+        let asked = self.held[0].asked;
+        let line = Line::unread(super::ServerId(asked.server), (asked.time, asked.resolution));
+        let line = Line { sender: asked.sender, ..line };
+        self.decide_by_port(&line, port)
     }
 }

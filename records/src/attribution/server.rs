@@ -1,7 +1,7 @@
 //! What the engine knows of one server.
 
 use super::delays::Delays;
-use super::exchange::Agreement;
+use super::exchange::{Agreement, Exchange};
 use super::{Certainty, Line};
 use crate::addr::ClientAddr;
 use crate::time::{Resolution, Timestamp};
@@ -55,7 +55,7 @@ impl Server {
             senders: Senders::default(),
             neighbours: Neighbours { slots: Vec::new() },
             agreement: Agreement::new(),
-            shape: Shape { agent: true, referer: true, port: true },
+            shape: Shape { agent: true, referer: true, port: true, peer: true },
             is_known: false,
             has_exchanges: false,
             coarsest: Resolution::Microsecond,
@@ -101,6 +101,8 @@ pub(super) struct Shape {
     pub(super) referer: bool,
     /// Lines are known to be of a server at a port.
     pub(super) port: bool,
+    /// Lines name the balancer's port, and mappings are of a balancer that keeps connections for all clients.
+    pub(super) peer: bool,
 }
 
 impl Shape {
@@ -115,6 +117,20 @@ impl Shape {
             agent: self.agent && line.user_agent.is_some(),
             referer: self.referer && line.referer.is_some(),
             port: self.port && line.server_port.is_some(),
+            peer: self.peer && line.peer_port.is_some(),
+        }
+    }
+
+    /// What of it a record has, too.
+    pub(super) fn of_record(self, exchange: &Exchange) -> Self {
+        if !exchange.is_foreign {
+            return Self { peer: false, ..self };
+        }
+        Self {
+            agent: self.agent && exchange.user_agent != 0,
+            referer: self.referer && exchange.referer != 0,
+            port: self.port && exchange.server_port != 0,
+            peer: self.peer && exchange.port != 0,
         }
     }
 }
