@@ -13,6 +13,7 @@ use pen_daemon::process::{Process, ProcessError, absolute};
 use pen_records::access::Spec;
 use pen_records::addr::parse_ip;
 use pen_records::attribution;
+use pen_records::mapping::foreign::LogSpec;
 use pen_records::shipment::Server;
 
 use crate::allow::{Allow, From};
@@ -78,9 +79,14 @@ pub struct Args {
     #[arg(long, value_name = "[mappings=|lines=]NET")]
     from: Vec<From>,
     /// Lines of the sender NAME (address, host name, or the name in its shipments) are of this
-    /// server; may be repeated
+    /// server, and so is what HAProxy logs of GROUP/NAME or NAME; may be repeated
     #[arg(long, value_name = "NAME=ADDR[:PORT]")]
     server: Vec<String>,
+    /// The lines of this sender (address, host name, or the name in its shipments) are the log of a
+    /// balancer: `haproxy`, or a format of HAProxy, Envoy, Traffic Server, nginx or Apache. May be
+    /// repeated. What HAProxy sends to us in its own formats is known without
+    #[arg(long, value_name = "SENDER=SPEC")]
+    mapping_format: Vec<String>,
     /// The UDP port to listen at, on all addresses
     #[arg(required_unless_present = "listen", conflicts_with = "listen")]
     port: Option<u16>,
@@ -196,7 +202,7 @@ impl TryFrom<Args> for Config {
                     LikelyArg::Keep => Likely::Keep,
                     LikelyArg::Dash => Likely::Dash,
                 },
-                known: known(&args.format, &args.server)?,
+                known: known(&args.format, &args.server, &args.mapping_format)?,
                 allow,
                 window: 0,
             },
@@ -204,7 +210,11 @@ impl TryFrom<Args> for Config {
     }
 }
 
-fn known(formats: &[String], servers: &[String]) -> Result<Known, ConfigError> {
+fn known(
+    formats: &[String],
+    servers: &[String],
+    balancers: &[String],
+) -> Result<Known, ConfigError> {
     let mut known = Known::default();
     for text in formats {
         let one = text.split_once('=').and_then(|(of, spec)| Some((server_key(of)?, spec)));
@@ -224,17 +234,31 @@ fn known(formats: &[String], servers: &[String]) -> Result<Known, ConfigError> {
         };
         let (name, addr) = text.split_once('=').ok_or_else(wrong)?;
         let key = server_key(addr).ok_or_else(wrong)?;
-        if let Some(addr) = parse_ip(name.as_bytes()) {
-            known.servers.push((Sender::Addr(addr), key));
-            continue;
-        }
-        known.servers.push((Sender::Name(name.into()), key));
-        // A name that is no host's may still be a shipper's.
-        for addr in (name, 0).to_socket_addrs().into_iter().flatten() {
-            known.servers.push((Sender::Addr(addr.ip().to_canonical()), key));
-        }
+        known.servers.extend(senders(name).into_iter().map(|sender| (sender, key)));
+    }
+    for text in balancers {
+        let (name, spec) = text.split_once('=').ok_or_else(|| {
+            ConfigError(format!("cannot use --mapping-format {text}: expected SENDER=SPEC"))
+        })?;
+        let spec = LogSpec::parse(spec)
+            .map_err(|error| ConfigError(format!("cannot use --mapping-format {text}: {error}")))?;
+        known.balancers.extend(senders(name).into_iter().map(|sender| (sender, spec.clone())));
     }
     Ok(known)
+}
+
+/// All that may stand for a sender of this name.
+fn senders(name: &str) -> Vec<Sender> {
+    if let Some(addr) = parse_ip(name.as_bytes()) {
+        return vec![Sender::Addr(addr)];
+    }
+    let mut senders = vec![Sender::Name(name.into())];
+    // A name that is no host's may still be a shipper's, or a balancer's for a server; with a slash it is.
+    if !name.contains('/') {
+        let addrs = (name, 0).to_socket_addrs().into_iter().flatten();
+        senders.extend(addrs.map(|addr| Sender::Addr(addr.ip().to_canonical())));
+    }
+    senders
 }
 
 fn server_key(text: &str) -> Option<ServerKey> {
@@ -326,6 +350,8 @@ mod tests {
             "1 --from everyone",
             "1 --server web=there",
             "1 --server web",
+            "1 --mapping-format haproxy",
+            "1 --mapping-format 192.0.2.1=%h",
             "1 --unmatched drop",
             "-x 1",
         ] {

@@ -14,6 +14,7 @@ pub mod collector;
 mod complaints;
 pub mod embedded;
 mod explain;
+mod foreign;
 mod pieces;
 pub mod run;
 pub mod socket;

@@ -20,6 +20,7 @@ use crate::arena::Arena;
 use crate::balance::{Balance, Queue, Received};
 use crate::complaints::{Cause, Complaints};
 use crate::explain::Explained;
+use crate::foreign::{Foreign, Useless, Which};
 use crate::pieces::{Added, Pieces};
 use crate::sources::Sources;
 
@@ -99,6 +100,7 @@ pub struct Collector {
     senders: Senders,
     origins: Origins,
     balancers: Balancers,
+    foreign: Foreign,
     pieces: Pieces,
     complaints: Complaints,
     received: Received,
@@ -125,6 +127,7 @@ impl Collector {
             senders: Senders::new(Limits { bytes: settings.unfinished_bytes, ..Limits::default() }),
             origins: Origins::new(),
             balancers: Balancers::default(),
+            foreign: Foreign::new(&settings.known.balancers),
             pieces: Pieces::new(settings.unfinished_bytes),
             complaints: Complaints::default(),
             received: Received::default(),
@@ -153,6 +156,15 @@ impl Collector {
             Datagram::Mapping(mapping) => self.mapping(from, &mapping, arrived),
             Datagram::Packet(packet) => self.packet(from, &packet, arrived),
             Datagram::Lines(lines) => {
+                if let Some(which) = self.foreign.of_datagram(from.ip().to_canonical(), datagram) {
+                    if !self.settings.allow.mappings_of(from.ip()) {
+                        self.refuse(from, now, "a balancer's lines");
+                        return None;
+                    }
+                    self.received.mapping_datagrams += 1;
+                    lines.for_each(|line| self.passage(which, line, from, arrived.after));
+                    return None;
+                }
                 let sender = self.line_sender(from, now)?;
                 self.received.line_datagrams += 1;
                 if self.pieces.begin(from, datagram, now) {
@@ -254,6 +266,47 @@ impl Collector {
         }
     }
 
+    /// A line of another balancer than ours.
+    fn passage(&mut self, which: Which, line: &[u8], from: SocketAddr, end: Timestamp) {
+        let taken = self.foreign.mappings(which, line, end, &self.settings.known.servers);
+        let (has_request, mappings) = match taken {
+            Ok(taken) => taken,
+            Err(useless) => {
+                self.received.mappings += 1;
+                self.received.mappings_unused += 1;
+                let complaints = &mut self.complaints;
+                match useless {
+                    Useless::Unread(error) => complaints.about(Cause::Passage, from, end, error),
+                    Useless::Unnamed(name) => complaints.about(
+                        Cause::Passage,
+                        from,
+                        end,
+                        format_args!(
+                            "no address is known for the server {name}: say --server {name}=ADDR"
+                        ),
+                    ),
+                    Useless::Nobody => {}
+                }
+                return;
+            }
+        };
+        *(if has_request { &mut self.received.mappings } else { &mut self.received.moments }) += 1;
+        for mapping in mappings {
+            let unused = u64::from(mapping.kind == Kind::Request);
+            let Some(server) = self.sources.server(mapping.server, &mut self.engine) else {
+                self.received.mappings_unused += unused;
+                let what = "a mapping of one server too many";
+                self.complaints.about(Cause::Servers, from, end, what);
+                continue;
+            };
+            let Some(time) = mapping.time else { continue };
+            match Record::with_exchange(&mapping, server, time, &mut self.balancers) {
+                Some(record) => self.engine.mapping(record),
+                None => self.received.mappings_unused += unused,
+            }
+        }
+    }
+
     fn take(&mut self, from: SocketAddr, mapping: &Mapping<'_>, noted: Timestamp, now: Timestamp) {
         let is_request = mapping.kind == Kind::Request;
         *(if is_request { &mut self.received.mappings } else { &mut self.received.moments }) += 1;
@@ -271,6 +324,10 @@ impl Collector {
     }
 
     fn shipment(&mut self, from: SocketAddr, shipment: &Shipment<'_>, now: Timestamp) {
+        let name = shipment.server.name;
+        if let Some(which) = self.foreign.of_sender(from.ip().to_canonical(), name) {
+            return self.shipped_passages(which, from, shipment, now);
+        }
         let Some(sender) = self.line_sender(from, now) else { return };
         self.received.shipments += 1;
         let source = self.sources.of_shipment(sender, &shipment.server, &mut self.engine);
@@ -294,6 +351,31 @@ impl Collector {
         if arrival.first {
             let line = shipment.first_line;
             let what = format_args!("a shipper, from its line {line} on");
+            self.complaints.about(Cause::Began, from, now, what);
+        }
+    }
+
+    /// A shipper may carry the log of a balancer, too.
+    fn shipped_passages(
+        &mut self,
+        which: Which,
+        from: SocketAddr,
+        shipment: &Shipment<'_>,
+        now: Timestamp,
+    ) {
+        if !self.settings.allow.mappings_of(from.ip()) {
+            return self.refuse(from, now, "a balancer's lines");
+        }
+        self.received.shipments += 1;
+        let mut lines = Vec::new();
+        let arrival =
+            self.senders.receive(shipment, now, |line, read| lines.push((line.to_vec(), read)));
+        for (line, read) in lines {
+            self.passage(which, &line, from, read);
+        }
+        if arrival.first {
+            let line = shipment.first_line;
+            let what = format_args!("a shipper of a balancer's log, from its line {line} on");
             self.complaints.about(Cause::Began, from, now, what);
         }
     }

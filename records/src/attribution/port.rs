@@ -5,13 +5,20 @@
 //! fits none, the request alone decides.
 
 use super::connections::{CHAIN, Connection};
-use super::decide::nothing;
+use super::decide::{ODD, nothing};
 use super::engine::{Asked, Attributor};
 use super::exchange;
+use super::outstanding::NIL;
 use super::{Certainty, Line, Reason, Verdict};
 
 /// Requests of a connection that are looked at in search of a line's own.
 const AHEAD: u32 = 8;
+
+/// Exchanges of a shared connection that are looked at for a line.
+const LOOKED_AT: usize = 64;
+
+/// Parts in 1,000 that a line is that of the first of several: the next ones are, only where one was lost.
+const IN_TURN: u16 = 950;
 
 /// A connection that the line may have come by.
 #[derive(Clone, Copy)]
@@ -144,23 +151,57 @@ impl<T> Attributor<T> {
     /// are the key, and their group has all exchanges that the line may be; where the request does not help,
     /// the port alone does.
     pub(super) fn decide_waiting(&mut self, group: u32) -> Verdict {
-        let peer = self.foreign_peer();
+        let Some(port) = self.foreign_peer() else { return self.decide(group) };
+        if let Some(verdict) = self.decide_in_turn(group) {
+            return verdict;
+        }
         let verdict = self.decide(group);
-        match (peer, verdict.client) {
-            (None, _) => verdict,
-            (Some(port), None) => self.decide_by_port_alone(port).unwrap_or(verdict),
-            (Some(_), Some(_))
-                if verdict.candidates > 1 && verdict.certainty == Certainty::Likely =>
-            {
-                verdict
-            }
-            (Some(_), Some(_)) => Verdict {
+        match verdict.client {
+            None => self.decide_by_port_alone(port).unwrap_or(verdict),
+            Some(_) if verdict.candidates > 1 && verdict.certainty == Certainty::Likely => verdict,
+            Some(_) => Verdict {
                 certainty: Certainty::Exact,
                 reason: Reason::Port,
                 probability: 1_000,
                 ..verdict
             },
         }
+    }
+
+    /// Decides the oldest held line where several exchanges of its port have its request: one connection
+    /// carries one after the other, and so come the lines. `None` if there are not several.
+    fn decide_in_turn(&mut self, group: u32) -> Option<Verdict> {
+        if self.outstanding.group(group).mappings < 2 {
+            return None;
+        }
+        self.set_stale_aside(group);
+        let asked = self.held[0].asked;
+        let agreement = self.states[asked.server as usize].agreement;
+        let (mut first, mut suits) = (None, None);
+        let (mut count, mut is_guess) = (0_u32, false);
+        for mapping in self.outstanding.candidates(group).take(LOOKED_AT) {
+            let waiting = self.outstanding.get(mapping);
+            if waiting.facts == NIL || self.cannot_be(waiting, &asked) {
+                continue;
+            }
+            count += 1;
+            let found = (mapping, waiting.client);
+            is_guess |= first.get_or_insert(found).1 != waiting.client;
+            let facts = self.exchanges.get(waiting.facts);
+            if suits.is_none() && agreement.cost(facts, &asked) <= ODD {
+                suits = Some(found);
+            }
+        }
+        let (mapping, client) = suits.or(first)?;
+        let delay = Some(self.learn_exchange(mapping, &asked));
+        self.consume(group, mapping, self.held[0].next);
+        let (certainty, reason, probability) = if is_guess {
+            (Certainty::Likely, Reason::Order, IN_TURN)
+        } else {
+            (Certainty::Exact, Reason::Port, 1_000)
+        };
+        let (client, candidates) = (Some(client), count);
+        Some(Verdict { client, certainty, candidates, reason, delay, probability })
     }
 
     /// Decides the oldest held line, whose request is not known.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
+use crate::foreign::{Name, Zone};
+
 /// Merge the access logs of several servers into one that names the real clients.
 ///
 /// The lines of all logs come out in time order. Where the balancer's mapping log shows who sent a
@@ -12,8 +14,8 @@ use clap::{ArgAction, Parser, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "mergelogs", version, arg_required_else_help = false)]
 pub(crate) struct Args {
-    /// The balancer's mapping log: `client seconds server request` lines. May be repeated, and may
-    /// be a glob in quotes
+    /// The balancer's mapping log: that of pen, or what HAProxy logs. May be repeated, and may be a
+    /// glob in quotes
     #[arg(short = 'p', long = "mappings", value_name = "PENLOG", required = true, action = ArgAction::Append)]
     pub(crate) mappings: Vec<PathBuf>,
 
@@ -42,6 +44,20 @@ pub(crate) struct Args {
     /// `log_format`. With SERVER= in front, of that server's logs only; may be repeated
     #[arg(long, value_name = "[SERVER=]SPEC", action = ArgAction::Append)]
     pub(crate) format: Vec<String>,
+
+    /// The format of mapping logs that another balancer wrote: `haproxy`, which is found by itself,
+    /// or the text of a format of HAProxy, Envoy, Traffic Server, nginx or Apache
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) mapping_format: Option<String>,
+
+    /// What such a balancer calls a server, if it logs no address: `GROUP/NAME` or `NAME`. May be
+    /// repeated
+    #[arg(long, value_name = "NAME=ADDR[:PORT]", action = ArgAction::Append)]
+    pub(crate) server: Vec<Name>,
+
+    /// The zone of the times that it logs without one: `local`, this machine's, or as in +0200
+    #[arg(long, value_name = "ZONE", default_value = "local", allow_hyphen_values = true)]
+    pub(crate) mapping_zone: Zone,
 
     /// What to put as the client of a line that no mapping explains
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = Unmatched::Keep)]

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use pen_records::access::Spec;
 use pen_records::addr::{ServerAddr, parse_ip};
+use pen_records::mapping::foreign::LogSpec;
 
 use crate::cli::{Args, Likely, ReportStyle, Unmatched};
+use crate::foreign::Foreign;
 
 /// Everything the run needs, checked.
 pub(crate) struct Config {
     pub(crate) mappings: Vec<Origin>,
+    pub(crate) foreign: Foreign,
     pub(crate) servers: Vec<Server>,
     pub(crate) window: Duration,
     pub(crate) output: Option<PathBuf>,
@@ -151,7 +154,7 @@ impl Config {
             });
             if server.ip.is_none() && !server.name.contains('/') {
                 remarks.push(format!(
-                    "{} is no address, so no mapping names it: its lines keep their clients",
+                    "{} is no address, so only mappings of a balancer that logs names can name it",
                     server.name
                 ));
             }
@@ -163,8 +166,14 @@ impl Config {
         for path in &args.mappings {
             mappings.extend(expand(path.as_os_str())?);
         }
+        let spec = args.mapping_format.map(|spec| {
+            LogSpec::parse(&spec).map_err(|error| ConfigError::Format(spec, error.to_string()))
+        });
+        let foreign =
+            Foreign { spec: spec.transpose()?, zone: args.mapping_zone, names: args.server.into() };
         let config = Self {
             mappings,
+            foreign,
             servers,
             window: Duration::from_secs(u64::from(args.window)),
             output: args.output.filter(|path| path.as_os_str() != "-"),
