@@ -572,6 +572,8 @@ impl Intake<'_> {
 }
 
 #[cfg(test)]
+mod foreign_tests;
+#[cfg(test)]
 mod packet_tests;
 #[cfg(test)]
 mod tests;

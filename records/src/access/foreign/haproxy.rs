@@ -24,7 +24,11 @@ pub(super) const HTTPS: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST 
 /// What our documents recommend instead of `option tcplog`.
 pub(super) const TCP_PORTS: &str = "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts \
      %ac/%fc/%bc/%sc/%rc %sq/%bq %bi:%bp %si:%sp";
-/// And instead of `option httplog`.
+/// And instead of `option httplog`: with ports, and with headers that servers log, too.
+pub(super) const HTTP_ALL: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS \
+     %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r %bi:%bp %si:%sp \
+     %{+Q,+E}[var(txn.user_agent)] %{+Q,+E}[var(txn.referer)] %[var(txn.content_length)]";
+/// The same with ports alone.
 pub(super) const HTTP_PORTS: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS \
      %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r %bi:%bp %si:%sp";
 

@@ -44,9 +44,15 @@ pub(crate) struct Manner {
     pub(crate) has_host: bool,
 }
 
-/// HAProxy's own formats for connections and for requests, and those with its port towards the server behind.
-pub(crate) const HAPROXY: [&str; 5] =
-    [haproxy::HTTP_PORTS, haproxy::HTTP, haproxy::TCP_PORTS, haproxy::TCP, haproxy::HTTPS];
+/// HAProxy's own formats for requests and connections, and those that our documents recommend.
+pub(crate) const HAPROXY: [&str; 6] = [
+    haproxy::HTTP_ALL,
+    haproxy::HTTP_PORTS,
+    haproxy::HTTP,
+    haproxy::TCP_PORTS,
+    haproxy::TCP,
+    haproxy::HTTPS,
+];
 
 impl Format {
     /// Compiles a pasted format.
