@@ -1,6 +1,7 @@
 //! What was typed ([`Args`]), and what was meant ([`Config`]).
 
 use std::fmt;
+use std::io::Read as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use pen_records::access::Spec;
 use pen_records::addr::parse_ip;
 use pen_records::attribution;
 use pen_records::mapping::foreign::LogSpec;
+use pen_records::privacy::{Privacy, Wanted};
 use pen_records::shipment::Server;
 
 use crate::allow::{Allow, From};
@@ -68,6 +70,10 @@ pub struct Args {
     /// The client of a line for which there is only a likely one: that one, what is there, or `-`
     #[arg(long, value_name = "WHAT", value_enum, default_value = "use")]
     likely: LikelyArg,
+    /// Write networks or pseudonyms instead of clients: `cut`, `cut=24,48` (the bits that stay of IPv4
+    /// and IPv6), or `key=FILE` with a secret for pseudonyms that keep visitors apart
+    #[arg(long, value_name = "HOW")]
+    privacy: Option<Wanted>,
     /// Write to this file, for each line of the log, how sure its client is and why
     #[arg(long, value_name = "FILE")]
     explain: Option<PathBuf>,
@@ -203,6 +209,7 @@ impl TryFrom<Args> for Config {
                     LikelyArg::Dash => Likely::Dash,
                 },
                 known: known(&args.format, &args.server, &args.mapping_format)?,
+                privacy: args.privacy.as_ref().map(privacy).transpose()?,
                 allow,
                 window: 0,
             },
@@ -259,6 +266,19 @@ fn senders(name: &str) -> Vec<Sender> {
         senders.extend(addrs.map(|addr| Sender::Addr(addr.ip().to_canonical())));
     }
     senders
+}
+
+fn privacy(wanted: &Wanted) -> Result<Privacy, ConfigError> {
+    let path = match wanted {
+        Wanted::Cut { v4, v6 } => return Ok(Privacy::cut(*v4, *v6)),
+        Wanted::Key(path) => path,
+    };
+    let mut key = Vec::new();
+    // What never ends is no key.
+    std::fs::File::open(path)
+        .and_then(|file| file.take(4_096).read_to_end(&mut key))
+        .map_err(|error| ConfigError(format!("cannot read the key {path}: {error}")))?;
+    Privacy::keyed(&key).map_err(|error| ConfigError(format!("cannot use the key {path}: {error}")))
 }
 
 fn server_key(text: &str) -> Option<ServerKey> {
@@ -351,6 +371,9 @@ mod tests {
             "1 --server web=there",
             "1 --server web",
             "1 --mapping-format haproxy",
+            "1 --privacy hash",
+            "1 --privacy key=/dev/null",
+            "1 --privacy key=/nowhere/key",
             "1 --mapping-format 192.0.2.1=%h",
             "1 --unmatched drop",
             "-x 1",

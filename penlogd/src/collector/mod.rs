@@ -12,6 +12,7 @@ use pen_records::datagram::Datagram;
 use pen_records::mapping::origins::Origins;
 use pen_records::mapping::packet::Packet;
 use pen_records::mapping::{Kind, Mapping};
+use pen_records::privacy::Privacy;
 use pen_records::shipment::{Answer, Limits, Question, Senders, Shipment};
 use pen_records::time::{Resolution, Timestamp};
 
@@ -46,6 +47,8 @@ pub struct Settings {
     pub likely: Likely,
     /// Formats and addresses of servers.
     pub known: Known,
+    /// What is written in the place of clients; `None`: themselves.
+    pub privacy: Option<Privacy>,
     /// Who may send what.
     pub allow: Allow,
     /// Bytes of shipments that may be under way to us, all shippers together.
@@ -480,10 +483,29 @@ impl Collector {
         let Held { len, client: span, source } = decided.payload;
         let change = self.change(decided);
         let server = self.sources.get(source).map(|source| source.key);
+        let privacy = &mut self.settings.privacy;
+        let change = match (change, privacy.as_mut()) {
+            (Change::Client(client), Some(privacy)) => Change::Client(privacy.client(client)),
+            (change, _) => change,
+        };
         self.arena.pop(len as usize, |line| {
+            // A client field that stays may be a client's own.
+            let kept = match (span, change, privacy) {
+                (Some(span), _, Some(privacy)) => {
+                    let mut kept = Vec::new();
+                    privacy.write_field(span.of(line), &mut kept);
+                    Some(kept)
+                }
+                _ => None,
+            };
             match (span, change) {
-                (Some(span), Change::Client(client)) => write_with_client(line, span, client, out),
+                (Some(span), Change::Client(client)) | (Some(span), Change::Server(client)) => {
+                    write_with_client(line, span, client, out);
+                }
                 (Some(span), Change::Dash) => write_with_text(line, span, b"-", out),
+                (Some(span), Change::Keep) if kept.is_some() => {
+                    write_with_text(line, span, kept.as_deref().unwrap_or_default(), out);
+                }
                 (None, _) | (_, Change::Keep) => out.extend_from_slice(line),
             }
             out.push(b'\n');
@@ -492,12 +514,12 @@ impl Collector {
             let client = match change {
                 Change::Keep => None,
                 Change::Dash => Some(&b"-"[..]),
-                Change::Client(addr) => {
+                Change::Client(addr) | Change::Server(addr) => {
                     addr.write_to(&mut client);
                     Some(&client[..])
                 }
             };
-            let original = span.map(|span| span.of(line));
+            let original = kept.as_deref().or_else(|| span.map(|span| span.of(line)));
             Explained { verdict: &decided.verdict, original, client, server }.write_to(explain);
         });
     }
@@ -517,7 +539,7 @@ impl Collector {
             (None, _, Unmatched::Keep) => Change::Keep,
             (None, _, Unmatched::Dash) => Change::Dash,
             (None, _, Unmatched::Server) => match self.sources.get(source) {
-                Some(source) => Change::Client(ClientAddr::Ip(source.key.addr)),
+                Some(source) => Change::Server(ClientAddr::Ip(source.key.addr)),
                 None => Change::Keep,
             },
         }
@@ -530,6 +552,8 @@ enum Change {
     Keep,
     Dash,
     Client(ClientAddr),
+    /// No client's address: the server's own.
+    Server(ClientAddr),
 }
 
 /// The parts of a collector that take a line.
@@ -575,5 +599,7 @@ impl Intake<'_> {
 mod foreign_tests;
 #[cfg(test)]
 mod packet_tests;
+#[cfg(test)]
+mod privacy_tests;
 #[cfg(test)]
 mod tests;

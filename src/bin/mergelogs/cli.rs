@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, ValueEnum};
+use pen_records::privacy::Wanted;
 
 use crate::foreign::{Name, Zone};
 
@@ -66,6 +67,11 @@ pub(crate) struct Args {
     /// What to do with a client that is only the best of several
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = Likely::Use)]
     pub(crate) likely: Likely,
+
+    /// Write networks or pseudonyms instead of clients: `cut`, `cut=24,48` (the bits that stay of
+    /// IPv4 and IPv6), or `key=FILE` with a secret for pseudonyms that keep visitors apart
+    #[arg(long, value_name = "HOW")]
+    pub(crate) privacy: Option<Wanted>,
 
     /// Write beside each line how sure its client is and why, one line each, TAB-separated
     #[arg(long, value_name = "FILE")]

@@ -2,6 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::time::Duration;
 use pen_records::access::Spec;
 use pen_records::addr::{ServerAddr, parse_ip};
 use pen_records::mapping::foreign::LogSpec;
+use pen_records::privacy::{KeyError, Privacy, Wanted};
 
 use crate::cli::{Args, Likely, ReportStyle, Unmatched};
 use crate::foreign::Foreign;
@@ -22,6 +25,7 @@ pub(crate) struct Config {
     pub(crate) window: Duration,
     pub(crate) output: Option<PathBuf>,
     pub(crate) explain: Option<PathBuf>,
+    pub(crate) privacy: Option<Privacy>,
     pub(crate) unmatched: Unmatched,
     pub(crate) likely: Likely,
     pub(crate) report: ReportStyle,
@@ -87,6 +91,8 @@ pub(crate) enum ConfigError {
     StdinTwice,
     Format(String, String),
     OutputIsInput(PathBuf),
+    KeyFile(String, io::Error),
+    Key(String, KeyError),
 }
 
 impl fmt::Display for ConfigError {
@@ -112,6 +118,8 @@ impl fmt::Display for ConfigError {
             Self::Format(spec, error) => {
                 write!(f, "cannot understand the format {spec:?}: {error}")
             }
+            Self::KeyFile(path, error) => write!(f, "cannot read the key {path}: {error}"),
+            Self::Key(path, error) => write!(f, "cannot use the key {path}: {error}"),
             Self::OutputIsInput(path) => {
                 write!(f, "{} is to be read and to be written: choose another name", path.display())
             }
@@ -178,6 +186,7 @@ impl Config {
             window: Duration::from_secs(u64::from(args.window)),
             output: args.output.filter(|path| path.as_os_str() != "-"),
             explain: args.explain,
+            privacy: args.privacy.as_ref().map(privacy).transpose()?,
             unmatched: args.unmatched,
             likely: args.likely,
             report: args.report,
@@ -210,6 +219,19 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn privacy(wanted: &Wanted) -> Result<Privacy, ConfigError> {
+    let path = match wanted {
+        Wanted::Cut { v4, v6 } => return Ok(Privacy::cut(*v4, *v6)),
+        Wanted::Key(path) => path,
+    };
+    let mut key = Vec::new();
+    // What never ends is no key.
+    File::open(path)
+        .and_then(|file| file.take(4_096).read_to_end(&mut key))
+        .map_err(|error| ConfigError::KeyFile(path.clone(), error))?;
+    Privacy::keyed(&key).map_err(|error| ConfigError::Key(path.clone(), error))
 }
 
 /// Splits `SERVER:FILE`. The classic reading, at the first colon, wins where its file exists.
