@@ -1,5 +1,6 @@
 //! The program, run over files: what goes in comes out, attributed, in time order.
 
+mod foreign;
 mod support;
 
 use std::fs;

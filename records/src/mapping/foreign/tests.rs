@@ -98,6 +98,12 @@ fn formats_of_other_balancers_are_read() {
             "203.0.113.9 4711 -> 10.0.0.1 80 by 127.0.0.1:40100 at 1432194201810 1432194201825 GET /a?b HTTP/1.1",
         ),
         (
+            // Traffic Server 9.2 as it wrote it, on a connection that it used again.
+            r#"%<cqtq> %<ttms> %<chi> %<chp> %<pqsi> %<pqsp> %<nhi> %<nhp> "%<cqhm> %<cquup> %<cqpv>" %<sssc> %<sscl> %<sshl> "%<{User-Agent}cqh>" "%<{Referer}cqh>""#,
+            r#"1795628328.372 0 127.0.3.9 57574 0 0 127.0.77.1 18081 "GET /p2 http/1.1" 200 6 147 "a "q" b" "-""#,
+            "127.0.3.9 57574 -> 127.0.77.1 18081 by - at 1795628328372 1795628328372 GET /p2 HTTP/1.1",
+        ),
+        (
             r#"log_format up '$remote_addr [$time_local] "$request" $status $body_bytes_sent "$upstream_addr" $request_time "$http_user_agent"';"#,
             r#"203.0.113.9 [10/Oct/2000:13:55:36 -0700] "GET /a HTTP/1.1" 200 5 "10.0.0.1:80, 10.0.0.2:80" 1.250 "x""#,
             "203.0.113.9 - -> 10.0.0.2 80 by - at 971211334750 971211336000 GET /a HTTP/1.1",
