@@ -45,7 +45,7 @@ fn haproxys_lines_are_found_among_others_and_names_have_addresses() {
         .zip(4001..)
         .map(|(get, port)| line(&format!("{get} HTTP/1.1"), port))
         .collect();
-    folder.write("1.log", &[&logged[0][..], &logged[1], &logged[3], &logged[4]].concat());
+    folder.write("1.log", &[0, 1, 3, 4].map(|index: usize| logged[index].as_str()).concat());
     folder.write("2.log", &logged[2]);
     let names = ["--server", "app/w1=10.0.0.1", "--server", "w2=10.0.0.2"];
     let run = run(&folder, &names, &["10.0.0.1:1.log", "10.0.0.2:2.log"]);
@@ -134,7 +134,7 @@ fn no_client_is_written_whole_where_that_is_asked_for() {
     folder.write("key", "a secret of more than sixteen bytes\n");
     folder.write("ha.log", "203.0.113.77 1795379000 10.0.0.1 GET /a HTTP/1.1\n");
     let past = "2001:db8:1:2::9 - - [22/Nov/2026:20:23:20 +0000] \"GET /past HTTP/1.1\" 200 5 1\n";
-    folder.write("1.log", &[&line("GET /a HTTP/1.1", 1)[..], past].concat());
+    folder.write("1.log", &[line("GET /a HTTP/1.1", 1).as_str(), past].concat());
     let clients = |privacy: &str| {
         let options = ["--privacy", privacy, "--explain", "explain"];
         let run = run(&folder, &options, &["10.0.0.1:1.log"]);

@@ -1,5 +1,6 @@
 //! The program, run over files: what goes in comes out, attributed, in time order.
 
+mod audit;
 mod foreign;
 mod support;
 
@@ -23,6 +24,16 @@ fn a_mapping_names_the_client() {
     assert_eq!(run.out, "203.0.113.7 - - [22/Nov/2026:20:23:20 +0000] \"GET /a HTTP/1.1\" 200 5\n");
     assert_eq!(run.code, Some(0), "{}", run.err);
     assert!(run.err.contains("lines read 1 = written 1"), "{}", run.err);
+}
+
+#[test]
+fn a_format_is_judged_without_logs() {
+    let run = Folder::new().run("--check --format combined --format 10.0.0.1=common");
+    assert_eq!(run.code, Some(1), "{}", run.err);
+    assert!(run.out.contains("to be exact: add %{remote}p"), "{}", run.out);
+    assert!(run.out.contains("of server 10.0.0.1\nformat: common"), "{}", run.out);
+    let run = Folder::new().run("--check");
+    assert_eq!(run.code, Some(2), "{}", run.out);
 }
 
 #[test]

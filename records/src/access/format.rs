@@ -44,6 +44,8 @@ pub enum FormatProblem {
     TooLong,
     /// Not `field=path`, or no such field.
     FieldName,
+    /// No field of it logs what was asked for.
+    NotLogged,
 }
 
 impl FormatError {
@@ -72,6 +74,7 @@ impl fmt::Display for FormatError {
                 "no field names the server: expected %s, %si, %UPSTREAM_HOST%, %<nhi>, $upstream_addr or \
                  the like",
             ),
+            FormatProblem::NotLogged => f.write_str("no field of it logs that"),
             FormatProblem::TooLong => write!(f, "too many fields, seen at byte {at}"),
             FormatProblem::FieldName => write!(
                 f,
@@ -123,8 +126,7 @@ pub(super) fn inner(pasted: &str) -> Result<String, FormatError> {
 
 /// Compiles a pasted text that is no format's name.
 pub(super) fn compile(pasted: &str) -> Result<Plan, FormatError> {
-    let text = unquoted(pasted)?;
-    plan(if is_nginx(pasted) { nginx(&text, nginx_field)? } else { apache(&text, apache_field)? })
+    plan(placed(pasted)?)
 }
 
 /// The items of a format, put together to a plan.
@@ -152,6 +154,12 @@ pub(super) fn plan(mut items: Vec<Placed>) -> Result<Plan, FormatError> {
     }
     let items: Vec<_> = items.into_iter().map(|(item, _)| item).collect();
     Ok(Plan::new(&items))
+}
+
+/// The items of a pasted text, each with the offset of what it was made from.
+pub(super) fn placed(pasted: &str) -> Result<Vec<Placed>, FormatError> {
+    let text = unquoted(pasted)?;
+    if is_nginx(pasted) { nginx(&text, nginx_field) } else { apache(&text, apache_field) }
 }
 
 /// What stands behind `name` if the text is that directive, and its offset.

@@ -25,6 +25,7 @@ impl<T> Attributor<T> {
         };
         state.coarsest = state.coarsest.max(record.resolution);
         (state.is_known, state.has_exchanges) = (true, true);
+        state.is_foreign |= exchange.is_foreign;
         let shape = state.shape;
         let oldest = self.now.offset_by(-self.window);
         self.connections.tidy(oldest, self.most_remembered());

@@ -36,6 +36,9 @@ pub(super) struct Server {
     /// Whether any mapping was seen, and whether one of an exchange was.
     pub(super) is_known: bool,
     pub(super) has_exchanges: bool,
+    /// Whether another balancer than ours was heard: its records come when all is over, so that one that
+    /// would have been a rival may be on its way yet.
+    pub(super) is_foreign: bool,
     /// The coarsest stamp of a mapping so far.
     pub(super) coarsest: Resolution,
     /// Lines without a mapping per million, a moving average.
@@ -58,6 +61,7 @@ impl Server {
             shape: Shape { agent: true, referer: true, port: true, peer: true },
             is_known: false,
             has_exchanges: false,
+            is_foreign: false,
             coarsest: Resolution::Microsecond,
             missing: 0,
             short: 0,
@@ -74,7 +78,8 @@ impl Server {
 
     /// Whether so many mappings are missing that an only one may still be somebody else's.
     pub(super) fn misses_mappings(&self) -> bool {
-        self.missing > MISSING_LIMIT || self.short > 1 + self.held / 50
+        let limit = if self.is_foreign { MISSING_AT_ALL } else { MISSING_LIMIT };
+        self.missing > limit || self.short > 1 + self.held / 50
     }
 
     /// Whether any mapping was missing of late, so that what follows may matter.
@@ -96,6 +101,7 @@ impl Server {
 
 /// What lines of a server have of what tells requests apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all may be true")]
 pub(super) struct Shape {
     pub(super) agent: bool,
     pub(super) referer: bool,

@@ -17,7 +17,7 @@ use crate::foreign::{Name, Zone};
 pub(crate) struct Args {
     /// The balancer's mapping log: that of pen, or what HAProxy logs. May be repeated, and may be a
     /// glob in quotes
-    #[arg(short = 'p', long = "mappings", value_name = "PENLOG", required = true, action = ArgAction::Append)]
+    #[arg(short = 'p', long = "mappings", value_name = "PENLOG", required_unless_present = "check", action = ArgAction::Append)]
     pub(crate) mappings: Vec<PathBuf>,
 
     /// How old, in seconds, a mapping may be and still explain a line
@@ -60,6 +60,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ZONE", default_value = "local", allow_hyphen_values = true)]
     pub(crate) mapping_zone: Zone,
 
+    /// Say what the formats of --format can achieve and what would make each line exact, and leave
+    #[arg(long, requires = "format")]
+    pub(crate) check: bool,
+
     /// What to put as the client of a line that no mapping explains
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = Unmatched::Keep)]
     pub(crate) unmatched: Unmatched,
@@ -77,6 +81,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) explain: Option<PathBuf>,
 
+    /// Say how right the join was, by a field of the logs that holds the client's address: a token of
+    /// --format (`%{X-Forwarded-For}i`, `$http_x_client`), a header's name, or the path of a JSON key
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) audit: Option<String>,
+
     /// How the report at the end is written to standard error
     #[arg(long, value_enum, value_name = "HOW", default_value_t = ReportStyle::Text)]
     pub(crate) report: ReportStyle,
@@ -88,7 +97,7 @@ pub(crate) struct Args {
     /// A server's address as the mapping log spells it, and a log of that server. IPv6 addresses
     /// stand in brackets; `-` is standard input; the file may be a glob in quotes; a port
     /// between the two (10.0.0.1:8080:access.log) tells servers on one machine apart
-    #[arg(value_name = "SERVER:FILE", required = true)]
+    #[arg(value_name = "SERVER:FILE", required_unless_present = "check")]
     pub(crate) logs: Vec<std::ffi::OsString>,
 }
 

@@ -17,7 +17,7 @@ use pen_records::time::Timestamp;
 
 use crate::archive::{self, Compression};
 use crate::config::{Config, Origin};
-use crate::foreign::{Foreign, ForeignReader, Read};
+use crate::foreign::{Foreign, ForeignReader};
 use crate::heads::Head;
 use crate::lines::{Block, LineReader};
 use crate::reader::cut_short;
@@ -224,7 +224,7 @@ fn foreign_record(
         return None;
     }
     let time = reader.time(line)?;
-    let Ok(Read::Passed(_, [Some(first), end, _])) =
+    let Ok(Some((_, [Some(first), end, _]))) =
         reader.read(line, servers, None, &mut Balancers::default())
     else {
         return Some((time, None));

@@ -114,13 +114,8 @@ pub(crate) struct ForeignReader {
     pub(crate) unnamed: BTreeSet<String>,
 }
 
-/// What a line comes to.
-pub(crate) enum Read {
-    /// Records, at most three.
-    Passed(Known, [Option<Record>; 3]),
-    /// It is of a server without a log here.
-    Elsewhere,
-}
+/// What a line comes to: at most three records of a server; nothing if it has no log here.
+pub(crate) type Read = Option<(Known, [Option<Record>; 3])>;
 
 impl ForeignReader {
     pub(crate) fn new(of: &Foreign) -> Self {
@@ -167,14 +162,14 @@ impl ForeignReader {
         self.number += 1;
         let passage = self.reader.read(line)?;
         let Some((known, port)) = find(&passage, &self.of.names, servers, &mut self.unnamed) else {
-            return Ok(Read::Elsewhere);
+            return Ok(None);
         };
         let mut records = [None; 3];
         if pass.is_some_and(|pass| pass != known.pass) {
-            return Ok(Read::Passed(known, records));
+            return Ok(Some((known, records)));
         }
         let Some(times) = times(&passage, &mut self.zone, self.of.zone) else {
-            return Ok(Read::Passed(known, records));
+            return Ok(Some((known, records)));
         };
         let server = ServerAddr::Unix(b"/");
         let moments = passage.moments((server, port), self.number, times);
@@ -183,7 +178,7 @@ impl ForeignReader {
             let time = (time.offset_by(known.ahead), resolution);
             *record = Record::with_exchange(&mapping, known.id, time, balancers);
         }
-        Ok(Read::Passed(known, records))
+        Ok(Some((known, records)))
     }
 }
 

@@ -13,6 +13,7 @@ use pen_records::attribution::{Attributor, Counts, Cuts, Record, Settings};
 use pen_records::merge::Heads;
 use pen_records::time::Timestamp;
 
+use crate::audit::Audit;
 use crate::config::{Config, Origin};
 use crate::heads::Head;
 use crate::output::{Output, OutputError};
@@ -82,6 +83,7 @@ impl From<Gone> for JoinError {
 pub(crate) struct Tally {
     pub(crate) written: u64,
     pub(crate) servers: Vec<ServerTally>,
+    pub(crate) audit: Option<Audit>,
     pub(crate) logs: Vec<(usize, Origin, AccessEnd)>,
     pub(crate) mapping_logs: Vec<(Origin, MappingEnd)>,
     /// Mappings with a time after the last line's, never looked at.
@@ -158,6 +160,7 @@ pub(crate) fn run(
             Ok(mut tally) => {
                 let written = written?;
                 (tally.written, tally.servers) = (written.lines, written.servers);
+                tally.audit = written.audit;
                 Ok(tally)
             }
         }

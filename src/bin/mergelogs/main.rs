@@ -3,9 +3,11 @@
 //!
 //! The road: [`config`] says what was meant, [`heads`] looks at each input's beginning, [`clocks`]
 //! compares the servers' clocks with the balancer's, [`reader`] threads run ahead over [`archive`]
-//! and [`lines`], [`join`] merges and attributes, [`writer`] puts the clients in, [`output`] writes, [`report`] accounts for it.
+//! and [`lines`], [`join`] merges and attributes, [`writer`] puts the clients in, [`output`] writes, [`report`] accounts for it,
+//! [`audit`] compares clients with a truth that the logs hold.
 
 mod archive;
+mod audit;
 mod cli;
 mod clocks;
 mod config;
@@ -57,6 +59,11 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(MISUSED));
         }
     };
+    if args.check {
+        let (text, code) = penlogd::check::check(&args.format);
+        drop(std::io::stdout().write_all(text.as_bytes()));
+        return ExitCode::from(code);
+    }
     let config = match Config::new(args) {
         Ok(config) => config,
         Err(error) => {
@@ -119,6 +126,12 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
     let report = Report::new(config, &clocks, &tally, started.elapsed(), bytes);
     for warning in report.warnings() {
         complain(&warning);
+    }
+    // What was asked for is said, quiet or not.
+    if config.quiet
+        && let Some(audit) = &tally.audit
+    {
+        say(audit.text().trim_end());
     }
     if !config.quiet {
         let text = match config.report {

@@ -224,6 +224,9 @@ impl<'a> Report<'a> {
             self.rate(),
             self.bytes >> 20
         )?;
+        if let Some(audit) = &self.tally.audit {
+            out.push_str(&audit.text());
+        }
         if let Some(advice) = self.advice() {
             writeln!(out, "note: {advice}")?;
         }
@@ -309,6 +312,9 @@ impl<'a> Report<'a> {
             self.advice().map_or_else(|| "null".to_owned(), quoted),
         );
         write.expect("writing to a String does not fail");
+        if let Some(audit) = &self.tally.audit {
+            write!(out, ",\"audit\":{}", audit.json()).expect("writing to a String does not fail");
+        }
         out.push_str("}\n");
         out
     }
@@ -330,7 +336,7 @@ fn outcomes(tally: &ServerTally) -> String {
 }
 
 /// A JSON string (RFC 8259, section 7).
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

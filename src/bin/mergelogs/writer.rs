@@ -8,6 +8,7 @@ use pen_records::access::{Span, write_with_client, write_with_text};
 use pen_records::attribution::{Certainty, Reason, Verdict};
 use pen_records::privacy::Privacy;
 
+use crate::audit::Audit;
 use crate::cli::{Likely, Unmatched};
 use crate::config::{Config, Server};
 use crate::lines::Block;
@@ -102,6 +103,7 @@ pub(crate) struct ServerTally {
 pub(crate) struct Written {
     pub(crate) lines: u64,
     pub(crate) servers: Vec<ServerTally>,
+    pub(crate) audit: Option<Audit>,
 }
 
 /// Text of a log that is not written yet.
@@ -145,6 +147,7 @@ impl<'a> Lines<'a> {
             written: Written {
                 lines: 0,
                 servers: vec![ServerTally::default(); config.servers.len()],
+                audit: Audit::new(config),
             },
         }
     }
@@ -175,6 +178,9 @@ impl<'a> Lines<'a> {
         let start = place.start as usize;
         let line = &text.0.bytes[start..start + place.len as usize];
         self.written.servers[log.server].count(place.client.is_some(), verdict);
+        if let Some(audit) = &mut self.written.audit {
+            audit.line(log.server, line, verdict);
+        }
         let change = place
             .client
             .and_then(|client| Change::of(verdict, self.config).map(|change| (client, change)));

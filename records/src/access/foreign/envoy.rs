@@ -112,10 +112,8 @@ impl Operator {
             "UPSTREAM_WIRE_BYTES_RECEIVED" => (Field::Part(Part::All), 0),
             "UPSTREAM_HEADER_BYTES_RECEIVED" => (Field::Part(Part::Head), 0),
             "PROTOCOL" => (Field::Protocol, 0),
-            "UPSTREAM_PROTOCOL" => (Field::Word, 9),
             "REQ" => self.header(),
             "RESP" | "TRAILER" | "DYNAMIC_METADATA" | "FILTER_STATE" => (Field::ClientText, 9),
-            "REQUESTED_SERVER_NAME" => (Field::Word, 9),
             "RESPONSE_CODE_DETAILS" | "UPSTREAM_TRANSPORT_FAILURE_REASON" => (Field::Text, 9),
             _ => (Field::Word, 9),
         };

@@ -31,6 +31,7 @@ pub(crate) struct Format {
 
 /// How the values of a format are meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all may be true")]
 pub(crate) struct Manner {
     /// Its times are those of the end.
     pub(crate) ends: bool,
@@ -105,6 +106,9 @@ pub(crate) fn may_be_haproxys(line: &[u8]) -> bool {
     client.contains(&b':') && behind.starts_with(b" [") && behind.get(22) == Some(&b'.')
 }
 
+/// Zones are quarters of hours.
+const QUARTER: i64 = 900 * 1_000_000;
+
 /// The zone of local times, in seconds to take away for UTC: what syslog's own stamp says.
 pub(crate) fn zone_of_envelope(line: &[u8], local: i64) -> Option<i64> {
     let at = match line.first()? {
@@ -113,8 +117,7 @@ pub(crate) fn zone_of_envelope(line: &[u8], local: i64) -> Option<i64> {
     };
     let at = at + if line.get(at..)?.starts_with(b"1 ") { 2 } else { 0 };
     let stamp = clock::iso(line, at)?.time.0.as_micros();
-    // Zones are quarters of hours; the stamp is of the end, a little later.
-    const QUARTER: i64 = 900 * 1_000_000;
+    // The stamp is of the end, a little later.
     Some((local - stamp + QUARTER / 2).div_euclid(QUARTER) * 900)
 }
 

@@ -62,7 +62,6 @@ fn item(name: &str) -> Item {
         "pqsp" => (Field::Part(Part::OwnPort), 0),
         "nhi" | "shi" => (Field::Part(Part::Server), 0),
         "nhp" => (Field::Part(Part::ServerPort), 0),
-        "shn" | "pqsn" => (Field::Word, 9),
         "ttms" => (Field::Duration(Unit::Milliseconds), 0),
         "ttmsf" | "tts" => (Field::Duration(Unit::Seconds), 1),
         "sssc" => (Field::Status, 0),

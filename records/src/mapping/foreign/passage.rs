@@ -191,7 +191,8 @@ pub(super) fn check(line: &[u8], found: &Found) -> Result<(), LineError> {
         |span: crate::access::Span| LineError { at: span.start, expected: Expected::Literal };
     for part in [Part::Lead, Part::Queue, Part::Connect, Part::Took] {
         let span = found.parts[part as usize];
-        let digits = span.of(line).strip_prefix(b"+").unwrap_or(span.of(line));
+        let text = span.of(line);
+        let digits = text.strip_prefix(b"+").unwrap_or(text);
         let digits = digits.strip_prefix(b"-").unwrap_or(digits);
         if span.end > span.start && !digits.iter().all(u8::is_ascii_digit) {
             return Err(wrong(span));
@@ -238,7 +239,8 @@ fn whom<'a>(line: &'a [u8], found: &Found) -> Whom<'a> {
 fn span(line: &[u8], found: &Found, manner: Manner) -> Span {
     let text = |part: Part| found.parts[part as usize].of(line);
     let millis = |part: Part| {
-        let digits = text(part).strip_prefix(b"+").unwrap_or(text(part));
+        let text = text(part);
+        let digits = text.strip_prefix(b"+").unwrap_or(text);
         // -1 is what did not come to pass.
         whole_number(digits).and_then(|n| i64::try_from(n).ok()).map(|n| n.saturating_mul(1_000))
     };

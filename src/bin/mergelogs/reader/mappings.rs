@@ -15,7 +15,7 @@ use pen_records::time::Resolution;
 use super::{COMPLAINTS, MappingBatch, MappingEnd, Reader};
 use crate::archive;
 use crate::config::Origin;
-use crate::foreign::{Foreign, ForeignReader, Read};
+use crate::foreign::{Foreign, ForeignReader};
 use crate::lines::{Block, LineReader};
 use crate::servers::{Names, Servers};
 use crate::shares::Shares;
@@ -187,14 +187,14 @@ impl MappingJob {
         reorder: &mut Reorder<Record>,
     ) {
         match foreign.read(line, &self.servers, Some(self.pass), balancers) {
-            Ok(Read::Passed(known, records)) if known.pass == self.pass => {
+            Ok(Some((known, records))) if known.pass == self.pass => {
                 let is_request = records[0].is_some_and(|record| record.is_request());
                 end.moments += u64::from(!is_request && records[0].is_some());
                 end.without_request += u64::from(records[0].is_none());
                 records.into_iter().flatten().for_each(|record| reorder.push(record));
             }
-            Ok(Read::Passed(..)) => {}
-            Ok(Read::Elsewhere) => end.elsewhere += 1,
+            Ok(Some(_)) => {}
+            Ok(None) => end.elsewhere += 1,
             Err(error) => self.complain(&error, end),
         }
     }
