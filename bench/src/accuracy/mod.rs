@@ -59,8 +59,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             && match args.balancer {
                 Source::C => row.is_for_all(),
                 Source::Ours => true,
-                // It is not told IPv6 clients by the PROXY protocol here.
-                Source::Haproxy => !row.v6,
+                // It is not told IPv6 clients by the PROXY protocol here, and answers bad requests itself.
+                Source::Haproxy => !row.v6 && !matches!(row.name, "odd" | "all"),
             }
     };
     let rows: Vec<&Row> = ROWS.iter().filter(chosen).collect();
