@@ -52,7 +52,7 @@ use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
 
 pub use self::engine::Attributor;
-pub use self::exchange::{Balancers, Exchange, Sizes};
+pub use self::exchange::{Balancers, Exchange, FOREIGN, Sizes};
 pub use self::server::ByCertainty;
 pub use self::why::{Candidate, Since, Why};
 

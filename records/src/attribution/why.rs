@@ -112,6 +112,13 @@ impl Why {
     const fn empty() -> Self {
         Self { candidates: Vec::new(), more: 0, lines: 1, is_asked: false }
     }
+
+    /// Puts others in the place of clients, for eyes that may not see them.
+    pub fn rename(&mut self, mut other: impl FnMut(ClientAddr) -> ClientAddr) {
+        for candidate in &mut self.candidates {
+            candidate.client = other(candidate.client);
+        }
+    }
 }
 
 impl<T> Attributor<T> {
