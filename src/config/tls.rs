@@ -20,6 +20,8 @@ pub struct TlsSettings {
     pub ca_file: Option<PathBuf>,
     /// A folder of files of authorities.
     pub ca_dir: Option<PathBuf>,
+    /// A file of lists of what authorities have revoked, of clients and of servers.
+    pub revoked: Option<PathBuf>,
     /// The oldest version that is spoken.
     pub oldest: TlsVersion,
     /// Protocols that are agreed on, best first.
@@ -45,6 +47,7 @@ impl Default for TlsSettings {
             clients: ClientCertificates::default(),
             ca_file: None,
             ca_dir: None,
+            revoked: None,
             oldest: TlsVersion::default(),
             alpn: Vec::new(),
             look: Some(Duration::from_secs(10)),

@@ -307,6 +307,13 @@ impl Setup {
                 "ssl_ca_file (-G), ssl_ca_path (-A)",
                 "ssl_client_certificate (-R)",
             ),
+            (
+                tls.revoked.is_some(),
+                (clients && tls.clients != ClientCertificates::None)
+                    || tls.servers == ServerTls::Verified,
+                "ssl_crl_file",
+                "ssl_client_certificate (-R) or ssl_servers verified",
+            ),
             (tls.servers_ca.is_some(), servers, "ssl_servers_ca", "ssl_servers verified"),
             (tls.servers_name.is_some(), servers, "ssl_servers_name", "ssl_servers verified"),
         ] {

@@ -92,6 +92,7 @@ pub const VERBS: &[(&str, &str)] = &[
         "the certificate and its chain, which turns on TLS; no ssl_certificate",
     ),
     ("ssl_client_certificate [none|optional|required]", "whether clients need one"),
+    ("ssl_crl_file [FILE]", "what authorities have revoked; no ssl_crl_file"),
     ("ssl_key [FILE]", "its key, if in another file; no ssl_key"),
     ("ssl_minimum [1.2|1.3]", "the oldest TLS that is spoken"),
     (

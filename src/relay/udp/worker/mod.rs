@@ -2,7 +2,7 @@
 
 mod clients;
 
-use std::io::{self};
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
