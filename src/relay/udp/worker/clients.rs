@@ -86,7 +86,7 @@ impl Worker {
     fn fail(&mut self, key: Key, error: &io::Error, datagram: Option<&[u8]>) {
         let Some((_, flow)) = self.flows.remove(key) else { return };
         debug!("{} does not take datagrams: {error}", flow.addr);
-        flow.note_closed(&mut self.notes, self.now);
+        flow.note_closed(&mut self.books, self.now);
         self.kept -= flow.first.as_ref().map_or(0, |first| first.len());
         self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
         {
@@ -169,7 +169,7 @@ impl Worker {
 
     fn begin(&mut self, mut flow: Flow, before: Option<&[u8]>, datagram: &[u8]) {
         if self.settings.log.is_some() {
-            flow.note_opened(&mut self.notes, self.now);
+            flow.note_opened(&mut self.books, self.now);
         }
         let from = (flow.back.port, flow.back.client);
         let key = self.flows.insert(from, flow);

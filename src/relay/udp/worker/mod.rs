@@ -17,8 +17,8 @@ use tracing::{debug, warn};
 
 use super::flows::Flows;
 use super::port::{Batch, Port};
+use crate::books::Books;
 use crate::config::Settings;
-use crate::mapping_log::Notes;
 use crate::relay::connection::Stage;
 use crate::relay::errands::{Errand, Errands};
 use crate::relay::report::Inquiry;
@@ -84,7 +84,7 @@ pub struct Worker {
     /// What others have asked for.
     errands: Errands,
     complained: Option<Instant>,
-    notes: Notes,
+    books: Books,
     now: Instant,
     /// When to be gone.
     stop: Option<Instant>,
@@ -100,18 +100,20 @@ impl Worker {
         mailbox: Arc<Mailbox>,
         ports: Vec<Port>,
         multi_accept: u32,
-        notes: Notes,
+        mut books: Books,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, mailbox.bell(), About::Bell.data(), EventFlags::IN)?;
         for (number, port) in (0..).zip(&ports) {
             epoll::add(&epoll, port, About::Port(number).data(), EventFlags::IN)?;
         }
+        let settings = shared.settings();
+        books.turn_to(&settings);
         Ok(Self {
             epoll,
             mailbox,
             version: shared.version(),
-            settings: shared.settings(),
+            settings,
             shared,
             ports,
             most: usize::try_from(multi_accept).unwrap_or(usize::MAX),
@@ -119,7 +121,7 @@ impl Worker {
             kept: 0,
             errands: Errands::default(),
             complained: None,
-            notes,
+            books,
             now: Instant::now(),
             stop: None,
         })
@@ -150,7 +152,7 @@ impl Worker {
             self.send(&mut outward);
             self.run_errand();
             self.expire();
-            self.notes.settle(self.now);
+            self.books.settle(self.now);
         }
         debug!("a worker ends");
     }
@@ -160,7 +162,7 @@ impl Worker {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
         let silence = self.flows.oldest().map(|(_, flow)| flow.active + self.idle());
-        let due = [silence, self.notes.next_due(), self.stop].into_iter().flatten().min()?;
+        let due = [silence, self.books.next_due(), self.stop].into_iter().flatten().min()?;
         let wait = due.saturating_duration_since(self.now);
         // The kernel waits for whole milliseconds, and rounds up.
         Timespec::try_from(wait).ok()
@@ -190,6 +192,7 @@ impl Worker {
         if self.shared.version() != self.version {
             self.version = self.shared.version();
             self.settings = self.shared.settings();
+            self.books.turn_to(&self.settings);
         }
     }
 
@@ -295,7 +298,7 @@ impl Worker {
 
     fn end(&mut self, key: Key) {
         let Some((_, flow)) = self.flows.remove(key) else { return };
-        flow.note_closed(&mut self.notes, self.now);
+        flow.note_closed(&mut self.books, self.now);
         self.kept -= flow.first.as_ref().map_or(0, |first| first.len());
         let mut pool = self.shared.pool();
         pool.count(&flow.seat, flow.caller.addr, flow.traffic);
