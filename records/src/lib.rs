@@ -12,12 +12,13 @@
 //! 5. [`merge`] puts several streams in time order.
 //! 6. [`privacy`] puts networks or pseudonyms in the place of clients, where they are written.
 //!
-//! [`addr`] and [`time`] hold the small values that all of them share.
+//! [`addr`] and [`time`] hold the small values that all of them share, [`histogram`] says how times are spread.
 
 pub mod access;
 pub mod addr;
 pub mod attribution;
 pub mod datagram;
+pub mod histogram;
 pub mod mapping;
 pub mod merge;
 mod number;

@@ -8,8 +8,9 @@ use pen_records::access::{AccessLine, Parser};
 use pen_records::addr::{ClientAddr, parse_ip};
 use pen_records::attribution::{Certainty, Reason, Verdict};
 
+use penlogd::balance::quoted;
+
 use crate::config::Config;
-use crate::report::quoted;
 
 /// Wrong lines shown of each certainty.
 const EXAMPLES: usize = 5;

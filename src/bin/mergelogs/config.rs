@@ -29,6 +29,10 @@ pub(crate) struct Config {
     pub(crate) unmatched: Unmatched,
     pub(crate) likely: Likely,
     pub(crate) report: ReportStyle,
+    /// Whether explanations name the candidates.
+    pub(crate) candidates: bool,
+    /// Lines to explain in words.
+    pub(crate) question: Option<Question>,
     /// The field that tells who really asked.
     pub(crate) audit: Option<String>,
     pub(crate) quiet: bool,
@@ -64,6 +68,22 @@ impl Server {
             (Some(port), _) => format!("{}:{port}", self.name),
             (None, _) => self.name.clone(),
         }
+    }
+}
+
+/// Lines to explain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// The one with this number in the merged log, from 1.
+    Number(u64),
+    /// Those that hold this text.
+    Text(Vec<u8>),
+}
+
+impl Question {
+    fn new(typed: OsString) -> Self {
+        let number = typed.to_str().and_then(|text| text.parse().ok());
+        number.map_or_else(|| Self::Text(typed.into_vec()), Self::Number)
     }
 }
 
@@ -207,6 +227,8 @@ impl Config {
             unmatched: args.unmatched,
             likely: args.likely,
             report: args.report,
+            candidates: args.candidates,
+            question: args.explain_line.map(Question::new),
             audit: args.audit,
             quiet: args.quiet,
             debug: args.debug > 0,

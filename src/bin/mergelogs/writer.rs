@@ -5,8 +5,10 @@ use std::collections::VecDeque;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::access::{Span, write_with_client, write_with_text};
-use pen_records::attribution::{Certainty, Reason, Verdict};
+use pen_records::attribution::{Certainty, Reason, Verdict, Why};
+use pen_records::histogram::Histogram;
 use pen_records::privacy::Privacy;
+use penlogd::lookup::tell;
 
 use crate::audit::Audit;
 use crate::cli::{Likely, Unmatched};
@@ -31,6 +33,8 @@ pub(crate) struct Handle {
 pub(crate) struct Outgoing {
     pub(crate) line: Handle,
     pub(crate) verdict: Verdict,
+    /// If that was asked for.
+    pub(crate) why: Option<Box<Why>>,
 }
 
 /// What the merge tells the writer.
@@ -104,6 +108,10 @@ pub(crate) struct Written {
     pub(crate) lines: u64,
     pub(crate) servers: Vec<ServerTally>,
     pub(crate) audit: Option<Audit>,
+    /// From the mapping, and where it is known from the response's end, to the line.
+    pub(crate) delays: Histogram,
+    /// Lines that were asked about, in words.
+    pub(crate) answers: Vec<String>,
 }
 
 /// Text of a log that is not written yet.
@@ -148,6 +156,8 @@ impl<'a> Lines<'a> {
                 lines: 0,
                 servers: vec![ServerTally::default(); config.servers.len()],
                 audit: Audit::new(config),
+                delays: Histogram::default(),
+                answers: Vec::new(),
             },
         }
     }
@@ -172,22 +182,32 @@ impl<'a> Lines<'a> {
     }
 
     fn line(&mut self, decided: &Outgoing) -> Result<(), OutputError> {
-        let Outgoing { line: Handle { log, place }, verdict } = decided;
+        let Outgoing { line: Handle { log, place }, verdict, why } = decided;
         let log = &mut self.logs[*log as usize];
         let text = &mut log.blocks[(place.block - log.first) as usize];
         let start = place.start as usize;
         let line = &text.0.bytes[start..start + place.len as usize];
         self.written.servers[log.server].count(place.client.is_some(), verdict);
+        if let Some(delay) = verdict.delay {
+            self.written.delays.add(delay);
+        }
         if let Some(audit) = &mut self.written.audit {
             audit.line(log.server, line, verdict);
         }
         let change = place
             .client
             .and_then(|client| Change::of(verdict, self.config).map(|change| (client, change)));
+        let (mut why, mut original) = (why.clone(), place.client.map(|client| client.of(line)));
         let (change, kept) = match &mut self.privacy {
-            Some(privacy) => hidden(privacy, line, place.client, change),
+            Some(privacy) => {
+                if let Some(why) = &mut why {
+                    why.clients_mut().for_each(|client| *client = privacy.client(*client));
+                }
+                hidden(privacy, line, place.client, change)
+            }
             None => (change, None),
         };
+        original = kept.as_deref().or(original);
         let out = &mut self.output.buf;
         match change {
             None if kept.is_some() => {
@@ -206,10 +226,27 @@ impl<'a> Lines<'a> {
         if let Some(explain) = &mut self.explain {
             let change = change.map(|(_, change)| change);
             let label = &self.labels[log.server];
-            let original = kept.as_deref();
-            let original = original.or_else(|| place.client.map(|client| client.of(line)));
             explain_line(&mut explain.buf, original, verdict, change, label);
+            if self.config.candidates
+                && let Some(why) = &why
+            {
+                add_candidates(&mut explain.buf, why);
+            }
             explain.pass_on()?;
+        }
+        if let Some(why) = why.as_ref().filter(|why| why.is_asked) {
+            let change = change.map(|(_, change)| change);
+            let mut columns = Vec::new();
+            explain_line(&mut columns, original, verdict, change, &self.labels[log.server]);
+            add_candidates(&mut columns, why);
+            let columns = String::from_utf8_lossy(&columns);
+            let number = self.written.lines + 1;
+            let mut shown = line.to_vec();
+            if let (Some(client), Some(kept)) = (place.client, &kept) {
+                shown.clear();
+                write_with_text(line, client, kept, &mut shown);
+            }
+            self.written.answers.extend(tell(number, &shown, columns.trim_end()));
         }
         self.written.lines += 1;
         text.1 -= 1;
@@ -289,6 +326,13 @@ fn hidden(
 /// The header of `--explain`.
 pub(crate) const EXPLAIN: &[u8] =
     b"#certainty\treason\tprobability\tcandidates\tdelay\toriginal\tclient\tserver\n";
+
+/// A column more.
+fn add_candidates(out: &mut Vec<u8>, why: &Why) {
+    use std::io::Write as _;
+    out.pop_if(|end| *end == b'\n');
+    writeln!(out, "\t{why}").expect("writing to a Vec does not fail");
+}
 
 fn explain_line(
     out: &mut Vec<u8>,

@@ -2,6 +2,7 @@
 
 mod exchange;
 mod foreign;
+mod why;
 
 use super::*;
 use crate::addr::ServerAddr;
