@@ -510,8 +510,8 @@ impl Collector {
             (Change::Client(client), Some(privacy)) => Change::Client(privacy.client(client)),
             (change, _) => change,
         };
-        if let (Some(why), Some(privacy)) = (&mut why, privacy.as_mut()) {
-            why.rename(|client| privacy.client(client));
+        if let (Some(privacy), Some(why)) = (privacy.as_mut(), &mut why) {
+            why.clients_mut().for_each(|client| *client = privacy.client(*client));
         }
         self.arena.pop(len as usize, |line| {
             // A client field that stays may be a client's own.

@@ -109,15 +109,13 @@ impl Whys {
 }
 
 impl Why {
-    const fn empty() -> Self {
-        Self { candidates: Vec::new(), more: 0, lines: 1, is_asked: false }
+    /// The clients that it names, to put others in their place.
+    pub fn clients_mut(&mut self) -> impl Iterator<Item = &mut ClientAddr> {
+        self.candidates.iter_mut().map(|candidate| &mut candidate.client)
     }
 
-    /// Puts others in the place of clients, for eyes that may not see them.
-    pub fn rename(&mut self, mut other: impl FnMut(ClientAddr) -> ClientAddr) {
-        for candidate in &mut self.candidates {
-            candidate.client = other(candidate.client);
-        }
+    const fn empty() -> Self {
+        Self { candidates: Vec::new(), more: 0, lines: 1, is_asked: false }
     }
 }
 

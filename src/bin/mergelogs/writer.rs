@@ -178,9 +178,6 @@ impl<'a> Lines<'a> {
                 }
             }
         }
-        if let Some(audit) = &mut self.written.audit {
-            audit.finish();
-        }
         Ok(self.written)
     }
 
@@ -200,18 +197,18 @@ impl<'a> Lines<'a> {
         let change = place
             .client
             .and_then(|client| Change::of(verdict, self.config).map(|change| (client, change)));
-        let mut why = why.clone();
+        let (mut why, mut original) = (why.clone(), place.client.map(|client| client.of(line)));
         let (change, kept) = match &mut self.privacy {
             Some(privacy) => {
                 if let Some(why) = &mut why {
-                    why.rename(|client| privacy.client(client));
+                    why.clients_mut().for_each(|client| *client = privacy.client(*client));
                 }
                 hidden(privacy, line, place.client, change)
             }
             None => (change, None),
         };
+        original = kept.as_deref().or(original);
         let out = &mut self.output.buf;
-        let begin = out.len();
         match change {
             None if kept.is_some() => {
                 let (client, kept) = (place.client.unwrap_or_default(), kept.as_deref());
@@ -229,8 +226,6 @@ impl<'a> Lines<'a> {
         if let Some(explain) = &mut self.explain {
             let change = change.map(|(_, change)| change);
             let label = &self.labels[log.server];
-            let original = kept.as_deref();
-            let original = original.or_else(|| place.client.map(|client| client.of(line)));
             explain_line(&mut explain.buf, original, verdict, change, label);
             if self.config.candidates
                 && let Some(why) = &why
@@ -241,16 +236,17 @@ impl<'a> Lines<'a> {
         }
         if let Some(why) = why.as_ref().filter(|why| why.is_asked) {
             let change = change.map(|(_, change)| change);
-            let original = kept.as_deref();
-            let original = original.or_else(|| place.client.map(|client| client.of(line)));
             let mut columns = Vec::new();
             explain_line(&mut columns, original, verdict, change, &self.labels[log.server]);
             add_candidates(&mut columns, why);
             let columns = String::from_utf8_lossy(&columns);
             let number = self.written.lines + 1;
-            let written = self.output.buf[begin..].trim_ascii_end();
-            let shown = if self.privacy.is_some() { written } else { line };
-            self.written.answers.extend(tell(number, shown, columns.trim_end()));
+            let mut shown = line.to_vec();
+            if let (Some(client), Some(kept)) = (place.client, &kept) {
+                shown.clear();
+                write_with_text(line, client, kept, &mut shown);
+            }
+            self.written.answers.extend(tell(number, &shown, columns.trim_end()));
         }
         self.written.lines += 1;
         text.1 -= 1;
