@@ -18,6 +18,7 @@ use super::http::exchange::{Exchanges, Over};
 use super::http::{Answer, Note};
 use super::proxy::Header;
 use super::pump::{self, Ends, Leftovers, Pause, Watch};
+use super::sealed::{Rest, Seals};
 use super::shared::Counters;
 use super::socket::Socket;
 use super::tls::{Layer, Layers, SCRATCH, SealedEnds};
@@ -52,6 +53,8 @@ pub(super) struct Connection {
     conversation: Heard,
     /// Whether mapping records tell of it.
     recorded: bool,
+    /// What is noted of TLS that passes through.
+    seals: Option<Box<Seals>>,
     /// What waits to be logged, if exchanges are.
     exchanges: Option<Box<Exchanges>>,
     /// Who left first.
@@ -106,6 +109,8 @@ pub(super) enum Due {
     Silence,
     /// One side has ended, and the other one has said nothing for too long.
     Linger,
+    /// What the server has said may have been all.
+    Rest,
 }
 
 impl Connection {
@@ -130,6 +135,7 @@ impl Connection {
             tls: None,
             conversation: Heard::Nothing,
             recorded: false,
+            seals: None,
             exchanges: None,
             left_first: None,
             traffic: Traffic::default(),
@@ -241,6 +247,9 @@ impl Connection {
             }
         }
         if self.recorded {
+            if let Some(rest) = self.seals.as_mut().and_then(|seals| seals.rest()) {
+                note_rest(&rest, self.number, &self.caller, server, (books, now));
+            }
             let closed = Mapping {
                 to_server: Some(self.traffic.to_server),
                 to_client: Some(self.traffic.to_client),
@@ -264,12 +273,19 @@ impl Connection {
         let Turn { room, books, counters, now } = turn;
         let (number, caller) = (self.number, &self.caller);
         let recorded = self.recorded;
+        let may_be_sealed = recorded && self.tls.is_none();
         let exchanges = &mut self.exchanges;
         let mut watch = Watcher {
             traffic: &mut self.traffic,
             conversation: &mut self.conversation,
             edited: &mut room.edited,
             left_first: &mut self.left_first,
+            seals: Sealed {
+                may_be: may_be_sealed,
+                at: &mut self.seals,
+                rests: &mut room.rests,
+                now,
+            },
             note: |note: Note<'_>| {
                 if let Some(over) = exchanges.as_mut().and_then(|it| it.note(&note, now)) {
                     books.lines.add(&line(&over, number, caller, server, now), now);
@@ -298,6 +314,9 @@ impl Connection {
                 pause
             }
         };
+        for rest in room.rests.drain(..) {
+            note_rest(&rest, number, caller, server, (books, now));
+        }
         if (self.traffic, self.under_way()) != before && !in_vain {
             self.active = now;
         }
@@ -311,6 +330,14 @@ impl Connection {
             self.duplex.ready(side, Ready { writable: true, ..Ready::default() });
         }
         self.pump(turn)
+    }
+
+    /// The server has been quiet for a moment: what it said is noted, in case that was all.
+    pub(super) fn rest(&mut self, books: &mut Books, now: Instant) {
+        let (Some(seals), Some(server)) = (&mut self.seals, &self.server) else { return };
+        if let Some(rest) = seals.rest() {
+            note_rest(&rest, self.number, &self.caller, server, (books, now));
+        }
     }
 
     /// Whether bytes wait that could not be written yet.
@@ -338,7 +365,9 @@ impl Connection {
             Stage::Open => {}
         }
         let first = times.first_byte.filter(|_| self.traffic.to_server == 0);
+        let rest = self.seals.as_ref().and_then(|seals| seals.due());
         let silence = [
+            rest.map(|time| (time, Due::Rest)),
             times.idle.map(|time| (self.active + time, Due::Silence)),
             first.map(|time| (self.accepted + time, Due::Silence)),
             times
@@ -400,12 +429,14 @@ pub(super) struct Room {
     pub(super) read: Box<[u8]>,
     /// For what was made of it.
     edited: Vec<u8>,
+    /// For exchanges that have come to rest.
+    rests: Vec<Rest>,
 }
 
 impl Room {
     /// To read so many bytes at a time.
     pub(super) fn new(bytes: usize) -> Self {
-        Self { read: vec![0; bytes].into_boxed_slice(), edited: Vec::new() }
+        Self { read: vec![0; bytes].into_boxed_slice(), edited: Vec::new(), rests: Vec::new() }
     }
 }
 
@@ -447,11 +478,40 @@ impl Heard {
     }
 }
 
+/// What is watched of TLS that passes through.
+struct Sealed<'a> {
+    may_be: bool,
+    at: &'a mut Option<Box<Seals>>,
+    rests: &'a mut Vec<Rest>,
+    now: Instant,
+}
+
+impl Sealed<'_> {
+    /// The first bytes of a connection.
+    fn begin(&mut self, bytes: &[u8]) {
+        if self.may_be && Seals::may_begin(bytes) {
+            *self.at = Some(Box::default());
+        }
+    }
+
+    fn pass(&mut self, from: Side, bytes: &[u8]) {
+        let Some(seals) = self.at.as_deref_mut() else { return };
+        let passed = match from {
+            Side::Client => seals.asks(bytes, self.now).map(|over| self.rests.extend(over)),
+            Side::Server => seals.answers(bytes, self.now),
+        };
+        if passed.is_err() {
+            *self.at = None;
+        }
+    }
+}
+
 struct Watcher<'a, N, J> {
     traffic: &'a mut Traffic,
     conversation: &'a mut Heard,
     edited: &'a mut Vec<u8>,
     left_first: &'a mut Option<Side>,
+    seals: Sealed<'a>,
     note: N,
     judge: J,
 }
@@ -459,6 +519,10 @@ struct Watcher<'a, N, J> {
 impl<N: FnMut(Note<'_>), J: FnMut(Verdict)> Watch for Watcher<'_, N, J> {
     fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8] {
         let count = bytes.len() as u64;
+        if from == Side::Client && self.traffic.to_server == 0 {
+            self.seals.begin(bytes);
+        }
+        self.seals.pass(from, bytes);
         match from {
             Side::Client => self.traffic.to_server += count,
             Side::Server => self.traffic.to_client += count,
@@ -517,6 +581,21 @@ pub(super) fn mapping<'a>(
         connection: Some(number),
         ..Mapping::new(caller.addr, addr)
     }
+}
+
+/// Records an exchange that has come to rest, as of then.
+fn note_rest(
+    rest: &Rest,
+    number: u64,
+    caller: &Caller,
+    server: &Server,
+    (books, now): (&mut Books, Instant),
+) {
+    let ended = mapping_of(Kind::Ended, number, caller, server);
+    let quiet = i64::try_from(rest.spoke.elapsed().as_micros()).unwrap_or(0);
+    let time = ended.time.map(|(time, resolution)| (time.offset_by(-quiet), resolution));
+    let (nth, sealed) = (Some(rest.nth), Some(rest.sealed));
+    books.notes.note(&Mapping { time, nth, sealed, ..ended }, now);
 }
 
 /// What is recorded of a note; some are for others.
