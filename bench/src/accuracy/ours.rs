@@ -96,7 +96,7 @@ fn addresses(row: &Row) -> Result<Vec<Option<SocketAddr>>, Failure> {
 }
 
 fn visits(row: &Row, requests: usize, seed: u64) -> Vec<Visit> {
-    let visits = visitors::draw(row.manner, requests, seed);
+    let visits = visitors::draw(row.manner, row.requests(requests), seed);
     if row.v6 { visitors::by_v6(visits) } else { visits }
 }
 
@@ -111,7 +111,9 @@ fn site(
     let mut plans = plans(row, roads);
     plans.iter_mut().zip(addrs).for_each(|(plan, &addr)| plan.addr = addr);
     let make = if row.v6 { Make::OursProxied } else { Make::Ours };
-    Site::start_behind(make, folder, &plans, mappings)
+    let mut site = Site::start_behind(make, folder, &plans, mappings)?;
+    site.sending = row.sending;
+    Ok(site)
 }
 
 /// Our pen, two of our collectors that hear its records alike, and two of our shippers a server.
