@@ -30,6 +30,10 @@ const ADDED: u32 = 17;
 /// Text no longer than this is no request: HTTP/2 gives a window or says that it has understood.
 const SMALL: u32 = 26;
 
+/// HTTP/2 begins with a record of the client's that asks for nothing and is no longer than this, and with one of
+/// the server's. No response of HTTP/1.1 is that short.
+const PREFACE: u32 = 128;
+
 /// A server has come to rest when it has been quiet for an eighth of the time that the exchange took so
 /// far, within these bounds.
 const QUIET: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(150));
@@ -70,6 +74,7 @@ impl Records {
 
 /// Both directions of a connection.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing that was seen by itself")]
 pub(super) struct Seals {
     client: Records,
     server: Records,
@@ -85,6 +90,8 @@ pub(super) struct Seals {
     asked: u32,
     answered: u32,
     requests: u32,
+    /// All that the client has said is short enough for the beginning of HTTP/2.
+    may_be_preface: bool,
     /// Whether that has been noted as it is.
     noted: bool,
 }
@@ -107,7 +114,7 @@ impl Seals {
 
     /// Bytes from the client, and the exchange that they end. `Err` if they are no TLS.
     pub(super) fn asks(&mut self, bytes: &[u8], now: Instant) -> Result<Option<Rest>, ()> {
-        let (mut text, mut requests) = (0_u32, 0);
+        let (mut text, mut requests, mut first) = (0_u32, 0, 0);
         let (hides, finished) = (self.hides_handshake, &mut self.finished);
         self.client
             .walk(bytes, |kind, len| {
@@ -120,18 +127,40 @@ impl Seals {
                 }
                 text = text.saturating_add(len);
                 requests += u32::from(len > SMALL);
+                first = if requests == 1 { len } else { first };
             })
             .ok_or(())?;
+        if requests == 0 {
+            self.asked = self.asked.saturating_add(text);
+            return Ok(None);
+        }
         let mut over = None;
-        if requests > 0 && (self.nth == 0 || self.answered > 0) {
+        if self.has_only_begun() {
+            self.begin(now);
+        } else if self.nth == 0 || self.answered > 0 {
             over = self.rest();
-            (self.nth, self.began) = (self.nth.saturating_add(1), Some(now));
-            (self.asked, self.answered, self.requests) = (0, 0, 0);
-            (self.spoke, self.noted) = (None, true);
+            self.may_be_preface = self.nth == 0 && first <= PREFACE;
+            self.nth = self.nth.saturating_add(1);
+            self.begin(now);
+            // The preface and the first requests may come at once.
+            if self.may_be_preface && requests > 1 {
+                (self.may_be_preface, requests) = (false, requests - 1);
+            }
         }
         self.asked = self.asked.saturating_add(text);
         self.requests = self.requests.saturating_add(requests);
         Ok(over)
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.began = Some(now);
+        (self.asked, self.answered, self.requests) = (0, 0, 0);
+        (self.spoke, self.noted) = (None, true);
+    }
+
+    /// Whether all that was said may be the beginning of HTTP/2.
+    fn has_only_begun(&self) -> bool {
+        self.may_be_preface && self.nth == 1 && self.requests <= 1 && self.answered <= PREFACE
     }
 
     /// Bytes from the server. `Err` if they are no TLS.
@@ -156,7 +185,7 @@ impl Seals {
 
     /// The exchange as it is, if something has come since it was noted.
     pub(super) fn rest(&mut self) -> Option<Rest> {
-        if std::mem::replace(&mut self.noted, true) {
+        if self.has_only_begun() || std::mem::replace(&mut self.noted, true) {
             return None;
         }
         let (began, spoke) = self.began.zip(self.spoke)?;
@@ -168,7 +197,8 @@ impl Seals {
 
     /// When the server has come to rest if it says no more.
     pub(super) fn due(&self) -> Option<Instant> {
-        let (began, spoke) = self.began.zip(self.spoke).filter(|_| !self.noted)?;
+        let (began, spoke) =
+            self.began.zip(self.spoke).filter(|_| !self.noted && !self.has_only_begun())?;
         let quiet = (spoke.saturating_duration_since(began) / 8).clamp(QUIET.0, QUIET.1);
         Some(spoke + quiet)
     }
@@ -264,16 +294,37 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         assert_eq!(seals.asks(&record(HANDSHAKE, 300), at(0)), Ok(None));
         assert_eq!(seals.due(), None);
-        assert_eq!(seals.asks(&data(100), at(1)), Ok(None));
+        assert_eq!(seals.asks(&data(200), at(1)), Ok(None));
         assert_eq!((seals.due(), seals.rest()), (None, None), "nothing was answered");
         seals.answers(&data(50), at(3)).unwrap();
         assert_eq!(seals.due(), Some(at(28)));
         let rest = seals.rest().unwrap();
-        assert_eq!((rest.nth, rest.spoke, rest.sealed), (1, at(3), sealed(2_000, 100, 50, 1)));
+        assert_eq!((rest.nth, rest.spoke, rest.sealed), (1, at(3), sealed(2_000, 200, 50, 1)));
         assert_eq!((seals.due(), seals.rest()), (None, None), "it is noted once");
         seals.answers(&data(60), at(1_001)).unwrap();
         assert_eq!(seals.due(), Some(at(1_126)), "one that takes long rests for longer");
-        assert_eq!(seals.rest().unwrap().sealed, sealed(1_000_000, 100, 110, 1));
+        assert_eq!(seals.rest().unwrap().sealed, sealed(1_000_000, 200, 110, 1));
+    }
+
+    #[test]
+    fn the_beginning_of_http_2_is_no_request() {
+        let shake = || [Client(record(HANDSHAKE, 300)), Server(record(HANDSHAKE, 90))];
+        let get = || [Client(data(200)), Server(data(500))];
+        for (name, begin) in [
+            ("alone", vec![Client(data(70)), Server(data(56))]),
+            ("unanswered", vec![Client(data(70))]),
+        ] {
+            let story: Vec<Say> = shake().into_iter().chain(begin).chain(get()).collect();
+            assert_eq!(follow(&story, 1 << 20), [(1, sealed(1_000, 200, 500, 1))], "{name}");
+        }
+        let together = [Client([data(70), data(200), data(90)].concat()), Server(data(900))];
+        let story: Vec<Say> = shake().into_iter().chain(together).collect();
+        assert_eq!(follow(&story, 1 << 20), [(1, sealed(1_000, 360, 900, 2))]);
+        // A short request of HTTP/1.1 is answered with more.
+        let short = [Client(data(70)), Server(data(300))];
+        let story: Vec<Say> = shake().into_iter().chain(short).chain(get()).collect();
+        let expected = [(1, sealed(1_000, 70, 300, 1)), (2, sealed(1_000, 200, 500, 1))];
+        assert_eq!(follow(&story, 1 << 20), expected);
     }
 
     proptest! {

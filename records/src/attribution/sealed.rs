@@ -39,12 +39,18 @@ const UNIT: u64 = 10_000;
 const UNLEARNT: i64 = 500;
 const HALF: u64 = 500;
 
+/// An exchange that took less, in microseconds, has its lines at one time.
+const AT_ONCE: i64 = 2_000;
+
 /// Pairs that are needed to know the span of delays.
 const ENOUGH: u32 = 20;
 
 /// How much later than an exchange's end a line may be while its server's delays are not known, in
 /// microseconds.
 const LATE: i64 = 5_000_000;
+
+/// And how much beyond twice the longest that is usual, when they are.
+const ROOM: i64 = 50_000;
 
 /// A pair that costs this much is none.
 const TOO_DEAR: i64 = 13_000;
@@ -172,10 +178,9 @@ impl<T> Attributor<T> {
     fn columns(&self, rows: &[Asked], turns: &Turns) -> Vec<Column> {
         let (first, last) = (rows[0], rows[rows.len() - 1]);
         let step = first.resolution.micros();
-        let late = match turns.delays.is_settled() {
-            true if first.resolution == Resolution::Second => turns.delays.ordinary().1 + step,
-            true => turns.delays.ordinary().1,
-            false => LATE,
+        let late = match turns.delays.hull(ENOUGH) {
+            Some((_, longest)) => longest.max(0) * 2 + step + ROOM,
+            None => LATE,
         };
         let from = first.time.offset_by(-late.max(0));
         let to = last.time.offset_by(self.wait + step);
@@ -232,7 +237,8 @@ fn named(turn: &Turn, asked: &Asked) -> bool {
 fn apart(turn: &Turn, asked: &Asked) -> Option<i64> {
     let end = asked.time.micros_since(turn.ended);
     if asked.resolution == Resolution::Microsecond {
-        return (turn.requests == 1).then_some(end);
+        let at_once = turn.ended.micros_since(turn.began) < AT_ONCE;
+        return (turn.requests == 1 || at_once).then_some(end);
     }
     let start = asked.time.micros_since(turn.began) + asked.resolution.micros();
     Some(if end > 0 { end } else { start.min(0) })

@@ -106,11 +106,10 @@ impl Turns {
     /// A line is of this exchange. It goes once no more can be.
     pub(super) fn take(&mut self, place: usize, bytes: u32) {
         let Some(turn) = self.turns.get_mut(place) else { return };
-        let first = turn.nth == 1;
+        let least = self.sizes[0].least;
         turn.lines += 1;
-        turn.left =
-            turn.left.saturating_sub(bytes.saturating_add(self.sizes[usize::from(first)].least));
-        if turn.lines >= turn.requests || turn.left < LEAST {
+        turn.left = turn.left.saturating_sub(bytes.saturating_add(least));
+        if turn.lines >= turn.requests {
             self.turns.remove(place);
         }
     }
@@ -147,10 +146,10 @@ impl Turns {
 const LEAST: u32 = 20;
 
 /// What it costs to be one of several lines of an exchange, whose sizes say little.
-const SHARED: i64 = 3_500;
+const SHARED: i64 = 2_500;
 
 /// What a size costs at most.
-const WORST: i64 = 10_000;
+const WORST: i64 = 8_000;
 
 /// Differences that are counted one by one, by their lowest bits.
 const COUNTER_BITS: u32 = 10;
@@ -167,7 +166,16 @@ struct Sizes {
     octaves: [u32; 33],
     /// The least that was seen but for a few, which a line of several takes.
     least: u32,
+    /// What those that were learnt would have cost.
+    usual: i64,
 }
+
+/// The octave that stands for the width of all that is less than nothing.
+const BELOW: usize = 13;
+
+/// What a pair of the usual size costs, and how slowly it is learnt what that is.
+const USUAL: i64 = 1_000;
+const USUAL_MEMORY: i64 = 32;
 
 /// Where counts are halved.
 const FADE_AT: u32 = 4_096;
@@ -183,10 +191,12 @@ impl Sizes {
             fresh: 2,
             octaves,
             least: LEAST,
+            usual: 6_500,
         }
     }
 
     fn learn(&mut self, beyond: i64) {
+        self.usual += (self.surprise(beyond) - self.usual) / USUAL_MEMORY;
         let place = place(beyond);
         if self.counts[place] == 0 {
             self.fresh += 1;
@@ -205,6 +215,10 @@ impl Sizes {
     }
 
     fn cost(&self, beyond: i64) -> i64 {
+        (self.surprise(beyond) - self.usual + USUAL).clamp(0, WORST)
+    }
+
+    fn surprise(&self, beyond: i64) -> i64 {
         let all = number(self.total + self.fresh);
         let seen = self.counts[place(beyond)];
         if seen > 0 {
@@ -213,7 +227,8 @@ impl Sizes {
         let octave = octave(beyond);
         let fresh: u32 = self.octaves.iter().sum();
         let share = (number(self.octaves[octave]) + 0.01) / number(fresh.max(1));
-        let width = number(1 << octave.saturating_sub(1).min(24));
+        // Below nothing it may lie anywhere.
+        let width = number(1 << octave.checked_sub(1).unwrap_or(BELOW).min(24));
         thousandths(all / number(self.fresh) * width / share)
     }
 }
@@ -235,7 +250,7 @@ fn number(count: u32) -> f32 {
 
 #[expect(clippy::cast_possible_truncation, reason = "a logarithm, cut to what is wanted")]
 fn thousandths(odds: f32) -> i64 {
-    ((odds.ln() * 1_000.0) as i64).clamp(0, WORST)
+    ((odds.ln() * 1_000.0) as i64).max(0)
 }
 
 #[cfg(test)]
@@ -248,10 +263,10 @@ mod tests {
         assert!(sizes.cost(180) < sizes.cost(-5) && sizes.cost(180) < sizes.cost(100_000));
         (0..300).for_each(|i| sizes.learn([180, 180, 240][i % 3]));
         assert!(sizes.cost(180) < sizes.cost(240) && sizes.cost(240) < 2_000);
-        assert!(sizes.cost(181) > 8_000 && sizes.cost(-5) > 9_000, "{}", sizes.cost(181));
+        assert!(sizes.cost(181) > 4_000 && sizes.cost(-5) > 6_000, "{}", sizes.cost(181));
         // Where nearly all differ, another one is nothing strange.
         (0..3_000).for_each(|i| sizes.learn(300 + i * 7 % 601));
-        assert!(sizes.cost(250) < 9_000);
+        assert!(sizes.cost(1_250) < WORST, "{}", sizes.cost(1_250));
     }
 
     fn turn(connection: u64, nth: u32, ended: i64) -> Turn {
