@@ -115,18 +115,21 @@ impl Road {
                 let file = LogFile::open(path, Buffering::Blocks, BOUND)?;
                 Ok(Self::File(Box::new(file)))
             }
-            Some(LogTarget::Collector { addr, .. }) => {
-                let any: SocketAddr = match addr {
-                    SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-                    SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-                };
-                let socket = UdpSocket::bind(any)?;
-                socket.connect(addr)?;
-                socket.set_nonblocking(true)?;
-                Ok(Self::Collector(socket))
-            }
+            Some(LogTarget::Collector { addr, .. }) => socket_to(*addr).map(Self::Collector),
         }
     }
+}
+
+/// One that sends there and never waits.
+pub(crate) fn socket_to(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = match addr {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(addr)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 struct Writer {
@@ -240,6 +243,11 @@ impl Sink for Writer {
 
     fn next_due(&self) -> Option<Instant> {
         if let Road::File(file) = &self.road { file.next_due() } else { None }
+    }
+
+    /// A C collector wants to know of a request before its line comes.
+    fn may_gather(&self) -> bool {
+        !matches!((&self.road, self.format), (Road::Collector(_), LogFormat::Classic))
     }
 
     fn finish(&mut self) {

@@ -23,6 +23,7 @@ use crate::socket::Listen;
 /// into each line, and writes one log
 #[derive(Debug, Parser)]
 #[command(name = "penlogd", version, max_term_width = 100)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that was typed or not")]
 pub struct Args {
     /// Write lines as soon as they are decided, not in blocks
     #[arg(short = 'b')]
@@ -70,10 +71,19 @@ pub struct Args {
     /// Write to this file, for each line of the log, how sure its client is and why
     #[arg(long, value_name = "FILE")]
     explain: Option<PathBuf>,
+    /// With --explain, name the mappings that could have explained the line, and what speaks for each
+    #[arg(long, requires = "explain")]
+    candidates: bool,
+    /// How the balance is reported on USR1 and at the end
+    #[arg(long, value_name = "HOW", value_enum, default_value = "text")]
+    report: Style,
     /// The format of access lines, of all servers or of one; may be repeated [default: found from
     /// the lines]
     #[arg(long, value_name = "[SERVER=]SPEC")]
     format: Vec<String>,
+    /// Say what the formats of --format can achieve and what would make each line exact, and leave
+    #[arg(long, requires = "format")]
+    check: bool,
     /// Take mappings, lines, or both from this network only; may be repeated [default: from everywhere]
     #[arg(long, value_name = "[mappings=|lines=]NET")]
     from: Vec<From>,
@@ -82,8 +92,16 @@ pub struct Args {
     #[arg(long, value_name = "NAME=ADDR[:PORT]")]
     server: Vec<String>,
     /// The UDP port to listen at, on all addresses
-    #[arg(required_unless_present = "listen", conflicts_with = "listen")]
+    #[arg(required_unless_present_any = ["listen", "check"], conflicts_with = "listen")]
     port: Option<u16>,
+}
+
+impl Args {
+    /// What `--check` says, and the exit status; `None` if it was not asked for.
+    #[must_use]
+    pub fn check(&self) -> Option<(String, u8)> {
+        self.check.then(|| crate::check::check(&self.format))
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -98,6 +116,15 @@ enum LikelyArg {
     Use,
     Keep,
     Dash,
+}
+
+/// How the balance is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Style {
+    /// Lines for people
+    Text,
+    /// One JSON object
+    Json,
 }
 
 /// All that the rest of the program needs to know.
@@ -115,6 +142,8 @@ pub struct Config {
     pub buffering: Buffering,
     /// Where the explanations go.
     pub explain: Option<PathBuf>,
+    /// How the balance is reported.
+    pub report: Style,
     /// Bytes of finished lines kept while nothing can be written.
     pub log_bytes: usize,
     /// For the collector.
@@ -180,6 +209,7 @@ impl TryFrom<Args> for Config {
             log,
             buffering: if args.line_buffered { Buffering::Lines } else { Buffering::Blocks },
             explain,
+            report: args.report,
             log_bytes: memory / 8,
             settings: Settings {
                 engine,
@@ -198,6 +228,7 @@ impl TryFrom<Args> for Config {
                 },
                 known: known(&args.format, &args.server)?,
                 allow,
+                candidates: args.candidates,
                 window: 0,
             },
         })
@@ -327,6 +358,7 @@ mod tests {
             "1 --server web=there",
             "1 --server web",
             "1 --unmatched drop",
+            "--check",
             "-x 1",
         ] {
             assert!(config(line).is_err(), "{line}");

@@ -1,8 +1,7 @@
-//! The same traffic behind our pen: how right our programs are with its records, once with lines that
-//! name the peer's port and once with lines that don't.
+//! The same traffic behind our pen: how right our programs are with its records, with lines that
+//! name the peer's port, with combined lines and with common ones.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::Command;
 
 use super::Row;
@@ -10,20 +9,40 @@ use super::trial::{Ear, Merged, plans};
 use crate::Failure;
 use crate::stage::visitors::{self, Visit};
 use crate::stage::{
-    Folder, Make, Mappings, Output, Score, Share, Shipper, Site, Tee, Web, certainties, free_port,
-    run_to_end, share, shift, sibling,
+    Folder, Make, Mappings, Output, Score, Share, Shipper, Site, Spelling, Tee, certainties,
+    free_port, run_to_end, share, shift, sibling,
 };
 
 /// The format of the lines that end with the peer's port, whichever server wrote them.
 const WITH_PORT: &str = r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i" %{remote}p"#;
 
+/// What our programs read, a word for its files, and what they are told of it.
+const SPELLINGS: [(Spelling, &str, &[&str]); 3] = [
+    (Spelling::WithPort, "port", &["--format", WITH_PORT]),
+    (Spelling::Combined, "combined", &[]),
+    (Spelling::Common, "common", &[]),
+];
+
 /// What became of the lines of a row.
 #[derive(Debug)]
-pub struct Pair {
-    /// Of those that end with the peer's port.
+pub struct Scores {
+    /// Of combined ones that end with the peer's port.
     pub port: Score,
-    /// Of the same without it.
-    pub without: Score,
+    /// Of combined ones.
+    pub combined: Score,
+    /// Of those without Referer and User-Agent.
+    pub common: Score,
+}
+
+impl Scores {
+    fn of([port, combined, common]: [Score; 3]) -> Self {
+        Self { port, combined, common }
+    }
+
+    /// Each with its name.
+    fn named(&self) -> [(&'static str, &Score); 3] {
+        [("port", &self.port), ("combined", &self.combined), ("common", &self.common)]
+    }
 }
 
 const WHOLE: &str = "\
@@ -31,8 +50,8 @@ const WHOLE: &str = "\
 |---|---|---|---:|---:|---:|---:|---:|---:|";
 
 const BRIEF: &str = "\
-| traffic | with the port, live | offline | without it, live | offline |
-|---|---:|---:|---:|---:|";
+| traffic | with the port, live | offline | combined, live | offline | common, live | offline |
+|---|---:|---:|---:|---:|---:|---:|";
 
 /// Measures and prints the table.
 pub(super) fn run(rows: &[&Row], requests: usize, seed: u64, brief: bool) -> Result<(), Failure> {
@@ -42,18 +61,14 @@ pub(super) fn run(rows: &[&Row], requests: usize, seed: u64, brief: bool) -> Res
     for row in rows {
         let (live, offline) = (live(row, requests, seed)?, offline(row, requests, seed)?);
         if brief {
-            let cell = |score: &Score| format!("{:.2}", score.right_share());
-            println!(
-                "| {} | {} | {} | {} | {} |",
-                row.title,
-                cell(&live.port),
-                cell(&offline.port),
-                cell(&live.without),
-                cell(&offline.without)
-            );
+            print!("| {} |", row.title);
+            for ((_, live), (_, offline)) in live.named().into_iter().zip(offline.named()) {
+                print!(" {:.2} | {:.2} |", live.right_share(), offline.right_share());
+            }
+            println!();
         }
-        for (road, pair) in [("live", &live), ("offline", &offline)] {
-            for (kind, score) in [("with the port", &pair.port), ("without", &pair.without)] {
+        for (road, scores) in [("live", &live), ("offline", &offline)] {
+            for (kind, score) in scores.named() {
                 if !brief {
                     line(row, road, kind, score);
                 }
@@ -116,22 +131,22 @@ fn site(
     Ok(site)
 }
 
-/// Our pen, two of our collectors that hear its records alike, and two of our shippers a server.
+/// Our pen, collectors of ours that hear its records alike, one for each spelling, and as many of our
+/// shippers a server.
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
+pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Scores, Failure> {
     let folder = Folder::new()?;
     let (penlogd, penlog) = (sibling("penlogd")?, sibling("penlog")?);
     // Where records may be late by half a second, lines wait for them.
     let wait: &[&str] = if row.faults.is_some() { &["--wait", "1s"] } else { &[] };
-    let start = |name, args: &[&str]| {
-        Ear::start(name, &penlogd, &folder, Share::Records, &[args, wait].concat())
-    };
-    let port = start("with-port", &["--format", WITH_PORT])?;
-    let without = start("without", &[])?;
-    let ears = vec![(port.addr, Share::Records), (without.addr, Share::Records)];
-    let tee = Tee::start_with(ears, row.faults.unwrap_or_default())?;
+    let mut ears = Vec::new();
+    for (_, name, args) in SPELLINGS {
+        ears.push(Ear::start(name, &penlogd, &folder, Share::Records, &[args, wait].concat())?);
+    }
+    let heard = ears.iter().map(|ear| (ear.addr, Share::Records)).collect();
+    let tee = Tee::start_with(heard, row.faults.unwrap_or_default())?;
     let addrs = addresses(row)?;
     let (mut shippers, mut roads) = (Vec::new(), Vec::new());
     for (number, addr) in (1..=3).zip(&addrs) {
@@ -141,13 +156,10 @@ pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
         };
         let who: Vec<&str> = who.iter().map(String::as_str).collect();
         let mut outputs = Vec::new();
-        for (name, ear) in [("port", &port), ("plain", &without)] {
+        for ((spelling, name, _), ear) in SPELLINGS.into_iter().zip(&ears) {
             let fifo = folder.join(format!("{name}{number}.fifo"));
             shippers.push(Shipper::start_with(&penlog, name, &fifo, ear.addr, &who)?);
-            outputs.push(match name {
-                "port" => Output::WithPort(fifo),
-                _ => Output::Fifo(fifo),
-            });
+            outputs.push(Output::At(fifo, spelling));
         }
         roads.push(outputs);
     }
@@ -159,49 +171,49 @@ pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
         shipper.finish()?;
     }
     let _passed = tee.finish();
-    let (port, without) = (port.read(truth.lines())?, without.read(truth.lines())?);
-    Ok(Pair {
-        port: truth.score_with_port(&port.log, port.marks.as_deref()),
-        without: truth.score(&without.log, without.marks.as_deref()),
-    })
+    let mut scores = [Score::default(); 3];
+    for (((spelling, ..), ear), score) in SPELLINGS.into_iter().zip(ears).zip(&mut scores) {
+        let Merged { log, marks } = ear.read(truth.lines())?;
+        *score = truth.score_spelled(spelling, &log, marks.as_deref());
+    }
+    Ok(Scores::of(scores))
 }
 
-/// Our pen's own file, and both kinds of logs as the servers wrote them.
+/// Our pen's own file, and the logs in each spelling as the servers wrote them.
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
+pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Scores, Failure> {
     let folder = Folder::new()?;
     let pen_log = folder.join("pen.log");
-    let with_port: Vec<_> = (1..=3).map(|n| folder.join(format!("port{n}.log"))).collect();
-    let roads = with_port.iter().map(|path| vec![Output::WithPort(path.clone())]).collect();
+    let path = |name: &str, number: usize| folder.join(format!("{name}{number}.log"));
+    let roads = (0..3).map(|number| {
+        let outputs = SPELLINGS.into_iter();
+        outputs.map(|(spelling, name, _)| Output::At(path(name, number), spelling)).collect()
+    });
     let mappings = Mappings::File(pen_log.clone());
-    let mut site = site(row, &folder, &addresses(row)?, roads, &mappings)?;
+    let mut site = site(row, &folder, &addresses(row)?, roads.collect(), &mappings)?;
     site.send(&visits(row, requests, seed))?;
     site.end()?;
-    let logs: Vec<_> = site.webs.iter().map(Web::access_log).collect();
-    for (index, seconds) in row.clocks.into_iter().enumerate().filter(|&(_, clock)| clock != 0) {
-        for log in [&with_port[index], &logs[index], &site.webs[index].truth_log()] {
-            shift(log, seconds)?;
+    for (number, seconds) in row.clocks.into_iter().enumerate().filter(|&(_, clock)| clock != 0) {
+        for (_, name, _) in SPELLINGS {
+            shift(&path(name, number), seconds)?;
         }
+        shift(&site.webs[number].truth_log(), seconds)?;
     }
     let truth = site.truth()?;
-    let merge = |name: &str, logs: &[PathBuf], format: &[&str]| {
+    let mut scores = [Score::default(); 3];
+    for ((spelling, name, format), score) in SPELLINGS.into_iter().zip(&mut scores) {
         let explain = folder.join(format!("{name}.explain"));
         let mut command = Command::new(sibling("mergelogs")?);
         command.arg("-p").arg(&pen_log).arg("--explain").arg(&explain).args(format);
-        for (web, log) in site.webs.iter().zip(logs) {
+        for (number, web) in site.webs.iter().enumerate() {
             let addr = web.addr();
             let server = if row.v6 { addr.to_string() } else { addr.ip().to_string() };
-            command.arg(format!("{server}:{}", log.display()));
+            command.arg(format!("{server}:{}", path(name, number).display()));
         }
         let log = run_to_end(&mut command)?;
-        Ok::<_, Failure>(Merged { log, marks: Some(certainties(&explain)?) })
-    };
-    let port = merge("port", &with_port, &["--format", WITH_PORT])?;
-    let without = merge("plain", &logs, &[])?;
-    Ok(Pair {
-        port: truth.score_with_port(&port.log, port.marks.as_deref()),
-        without: truth.score(&without.log, without.marks.as_deref()),
-    })
+        *score = truth.score_spelled(spelling, &log, Some(&certainties(&explain)?));
+    }
+    Ok(Scores::of(scores))
 }

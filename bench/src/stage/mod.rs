@@ -26,7 +26,7 @@ pub use process::{Process, Until, installed, program, run_to_end, sibling};
 pub use site::Site;
 pub use tee::{Faults, Share, Tee};
 pub use truth::{Score, Truth, certainties, share};
-pub use web::{Kind, Output, Web, WebPlan};
+pub use web::{Kind, Output, Spelling, Web, WebPlan};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};

@@ -14,8 +14,10 @@ mod json;
 mod parser;
 mod plan;
 mod quote;
+pub mod review;
 mod stamp;
 mod template;
+mod truth;
 mod write;
 
 use std::fmt;

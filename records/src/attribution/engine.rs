@@ -13,6 +13,7 @@ use super::habits::{Habits, NONE};
 use super::outstanding::{NIL, Outstanding, put};
 use super::server::{ByCertainty, Server, Shape};
 use super::view::View;
+use super::why::Whys;
 use super::{Certainty, Counts, Decided, Line, Reason, Record, ServerId, Settings, Verdict};
 use crate::addr::ServerAddr;
 use crate::request::{Cut, Fingerprint};
@@ -41,13 +42,15 @@ pub struct Attributor<T> {
     early: Vec<Verdict>,
     free_early: Vec<u32>,
     /// Lines that are in no group before they are decided.
-    late: Vec<Line>,
+    pub(super) late: Vec<Line>,
     free_late: Vec<u32>,
     pub(super) now: Timestamp,
     /// Whether mappings of either cut were ever seen.
     seen: [bool; 2],
     finished: bool,
     pub(super) counts: Counts,
+    /// `None` while nobody asks why.
+    pub(super) whys: Option<Whys>,
 }
 
 /// A server address that the engine keeps.
@@ -129,6 +132,7 @@ impl<T> Attributor<T> {
             seen: [false; 2],
             finished: false,
             counts: Counts::default(),
+            whys: None,
         }
     }
 
@@ -268,6 +272,16 @@ impl<T> Attributor<T> {
         Some(self.outstanding.find_or_add(first, server))
     }
 
+    /// The group whose mappings a line could have by now, if there is one.
+    pub(super) fn group_now_of(&self, line: &Line) -> Option<u32> {
+        let server = line.server.0;
+        let of = |request: Option<Fingerprint>, cut| {
+            request.and_then(|request| self.outstanding.find(key(server, cut, request)))
+        };
+        let own = self.own_group_of(line);
+        own.or_else(|| of(line.long, Cut::Long)).or_else(|| of(line.short, Cut::Short))
+    }
+
     /// The line that is taken next joins a group.
     fn enter_group(&mut self, group: u32) {
         let number = self.first_held + self.held.len() as u64;
@@ -384,7 +398,11 @@ impl<T> Attributor<T> {
             }
             self.counts.hurried += 1;
         }
-        let verdict = match front.state {
+        let state = front.state;
+        if self.whys.is_some() {
+            self.note_whys();
+        }
+        let verdict = match state {
             State::Waits(group) => self.decide(group),
             State::Unreadable => nothing(Reason::NoRequest),
             State::Direct => nothing(Reason::Direct),
@@ -402,6 +420,9 @@ impl<T> Attributor<T> {
         self.first_held += 1;
         let missing = verdict.reason == Reason::NoMapping;
         let verdict = self.ask_neighbours(&asked, verdict);
+        if let Some(whys) = &mut self.whys {
+            whys.hand_out(self.first_held - 1, &verdict);
+        }
         self.count(&asked, verdict, missing);
         Some(Decided { payload, server: ServerId(asked.server), time: asked.time, verdict })
     }
