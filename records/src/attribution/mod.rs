@@ -371,6 +371,9 @@ impl Reason {
             Self::SameClient => "all mappings with this request at this server are this client's",
             Self::Order => "the best of several, by order and time",
             Self::UserAgent => "the best of several, by the User-Agent",
+            Self::Sealed => {
+                "an exchange in TLS that passed through, by its time, its size and its turn"
+            }
             Self::Doubtful => {
                 "the only mapping with this request at this server, but there is doubt"
             }
@@ -393,6 +396,7 @@ impl Reason {
             Self::SameClient,
             Self::Order,
             Self::UserAgent,
+            Self::Sealed,
             Self::Doubtful,
             Self::NoMapping,
             Self::Neighbour,
