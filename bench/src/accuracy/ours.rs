@@ -121,14 +121,14 @@ fn addresses(row: &Row) -> Result<Vec<Option<SocketAddr>>, Failure> {
 }
 
 fn visits(row: &Row, requests: usize, seed: u64) -> Vec<Visit> {
-    let visits = visitors::draw(row.manner, requests, seed);
+    let visits = visitors::draw(row.manner, row.requests(requests), seed);
     if row.v6 { visitors::by_v6(visits) } else { visits }
 }
 
 /// The balancer of a row. HAProxy reads requests where it can.
 fn make(source: Source, row: &Row) -> Make {
     match source {
-        Source::Haproxy if row.tls => Make::Haproxy(HaproxyManner::TcpPorts),
+        Source::Haproxy if row.sending.tls.is_some() => Make::Haproxy(HaproxyManner::TcpPorts),
         Source::Haproxy => Make::Haproxy(HaproxyManner::HttpPorts),
         Source::C | Source::Ours if row.v6 => Make::OursProxied,
         Source::C | Source::Ours => Make::Ours,
@@ -146,7 +146,9 @@ fn site(
 ) -> Result<Site, Failure> {
     let mut plans = plans(row, roads);
     plans.iter_mut().zip(addrs).for_each(|(plan, &addr)| plan.addr = addr);
-    Site::start_behind(make, folder, &plans, mappings)
+    let mut site = Site::start_behind(make, folder, &plans, mappings)?;
+    site.sending = row.sending;
+    Ok(site)
 }
 
 /// Our pen, collectors of ours that hear its records alike, one for each spelling, and as many of our

@@ -93,6 +93,8 @@ pub(super) struct Asked {
     pub(super) time: Timestamp,
     pub(super) server: u32,
     pub(super) sender: Option<u32>,
+    /// The server's own port, or 0.
+    pub(super) server_port: u16,
     /// Or [`NONE`].
     pub(super) user_agent: u32,
     /// The lower 32 bits of what was sent.
@@ -237,6 +239,7 @@ impl<T> Attributor<T> {
             time: line.time,
             server,
             sender: line.sender,
+            server_port: line.server_port.unwrap_or(0),
             user_agent,
             bytes: line.bytes.map(low),
             status: line.status.unwrap_or(0),

@@ -2,6 +2,7 @@
 
 use super::delays::Delays;
 use super::exchange::{Agreement, Exchange};
+use super::turns::Turns as SealedTurns;
 use super::{Certainty, Line};
 use crate::addr::ClientAddr;
 use crate::time::{Resolution, Timestamp};
@@ -33,6 +34,8 @@ pub(super) struct Server {
     pub(super) neighbours: Neighbours,
     pub(super) agreement: Agreement,
     pub(super) shape: Shape,
+    /// Exchanges under seal, if there were any.
+    pub(super) sealed: Option<Box<SealedTurns>>,
     /// Whether any mapping was seen, and whether one of an exchange was.
     pub(super) is_known: bool,
     pub(super) has_exchanges: bool,
@@ -59,6 +62,7 @@ impl Server {
             neighbours: Neighbours { slots: Vec::new() },
             agreement: Agreement::new(),
             shape: Shape { agent: true, referer: true, port: true, peer: true },
+            sealed: None,
             is_known: false,
             has_exchanges: false,
             is_foreign: false,
