@@ -604,7 +604,7 @@ fn note_rest(
     let quiet = i64::try_from(rest.spoke.elapsed().as_micros()).unwrap_or(0);
     let time = ended.time.map(|(time, resolution)| (time.offset_by(-quiet), resolution));
     let (nth, sealed) = (Some(rest.nth), Some(rest.sealed));
-    books.notes.note(&Mapping { time, nth, sealed, ..ended }, now);
+    books.note(&Mapping { time, nth, sealed, ..ended }, now);
 }
 
 /// What is recorded of a note; some are for others.
