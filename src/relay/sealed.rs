@@ -136,6 +136,7 @@ impl Seals {
         }
         let mut over = None;
         if self.has_only_begun() {
+            self.may_be_preface = false;
             self.begin(now);
         } else if self.nth == 0 || self.answered > 0 {
             over = self.rest();
@@ -320,6 +321,15 @@ mod tests {
         let together = [Client([data(70), data(200), data(90)].concat()), Server(data(900))];
         let story: Vec<Say> = shake().into_iter().chain(together).collect();
         assert_eq!(follow(&story, 1 << 20), [(1, sealed(1_000, 360, 900, 2))]);
+        let one_by_one = [
+            Client(data(70)),
+            Client(data(200)),
+            Client(data(90)),
+            Client(data(80)),
+            Server(data(900)),
+        ];
+        let story: Vec<Say> = shake().into_iter().chain(one_by_one).collect();
+        assert_eq!(follow(&story, 1 << 20), [(1, sealed(3_000, 370, 900, 3))]);
         // A short request of HTTP/1.1 is answered with more.
         let short = [Client(data(70)), Server(data(300))];
         let story: Vec<Say> = shake().into_iter().chain(short).chain(get()).collect();

@@ -192,7 +192,7 @@ impl<T> Attributor<T> {
         let all: Vec<_> = turns.within(from, to).filter(may_be).take(STEPS).collect();
         for (place, turn) in all {
             let turn = *turn;
-            for _ in 0..(turn.requests - turn.lines).clamp(1, 4) {
+            for _ in 0..turn.requests.saturating_sub(turn.lines).clamp(1, 4) {
                 if columns.len() == MAX_MAPPINGS {
                     return columns;
                 }

@@ -40,6 +40,8 @@ pub(super) struct Turns {
     pub(super) delays: Delays,
     /// Of the first exchange of a connection, with which the handshake may end, and of others.
     sizes: [Sizes; 2],
+    /// The smallest exchange of one line.
+    smallest: u32,
     /// Lines that found no exchange, per million, a moving average.
     missing: i64,
 }
@@ -54,6 +56,7 @@ impl Turns {
             turns: VecDeque::new(),
             delays: Delays::new(),
             sizes: [Sizes::new(), Sizes::new()],
+            smallest: 400,
             missing: 0,
         }
     }
@@ -109,7 +112,10 @@ impl Turns {
         let least = self.sizes[0].least;
         turn.lines += 1;
         turn.left = turn.left.saturating_sub(bytes.saturating_add(least));
-        if turn.lines >= turn.requests {
+        let is_over = turn.left < self.smallest / 4 * 3;
+        // Two requests may have come in one record of the client's: what is left is then too much for none.
+        let may_be_more = turn.nth > 1 && turn.lines < 2 * turn.requests;
+        if is_over || turn.lines >= turn.requests && !may_be_more {
             self.turns.remove(place);
         }
     }
@@ -124,7 +130,8 @@ impl Turns {
 
     /// Learns from a line that surely is of an exchange.
     pub(super) fn learn_size(&mut self, turn: &Turn, bytes: u32) {
-        if turn.lines == 0 && turn.requests <= 1 + u32::from(turn.nth == 1) {
+        if turn.lines == 0 && turn.requests == 1 {
+            self.smallest = self.smallest.min(turn.left);
             let beyond = i64::from(turn.left) - i64::from(bytes);
             self.sizes[usize::from(turn.nth == 1)].learn(beyond);
         }
@@ -305,7 +312,7 @@ mod tests {
         assert_eq!(order(&turns), [(2, 1), (3, 1), (1, 1), (1, 2)]);
         turns.take(1, 300);
         assert_eq!(order(&turns).len(), 4, "there is room for another line");
-        turns.take(1, 300);
+        turns.take(1, 600);
         assert_eq!(order(&turns), [(2, 1), (1, 1), (1, 2)]);
         turns.note(turn(9, 1, 500), (at(0), 0), at(140));
         assert_eq!(order(&turns), [(1, 2), (9, 1)], "what is too old is forgotten");
