@@ -11,7 +11,7 @@ use crate::Failure;
 use crate::stage::visitors::{self, Visit};
 use crate::stage::{
     Folder, Make, Mappings, Output, Score, Share, Shipper, Site, Tee, Web, certainties, free_port,
-    run_to_end, share, shift, sibling,
+    hear_to_end, share, shift, sibling,
 };
 
 /// The format of the lines that end with the peer's port, whichever server wrote them.
@@ -24,6 +24,19 @@ pub struct Pair {
     pub port: Score,
     /// Of the same without it.
     pub without: Score,
+    /// Seconds that each server's clock is ahead in truth, and by the reports of either.
+    pub clocks: Vec<[f64; 3]>,
+}
+
+impl Pair {
+    /// How well the clocks were found, where they are off.
+    fn clocks(&self) -> Option<String> {
+        let told = |&[truth, port, without]: &[f64; 3]| {
+            format!("{truth:+} s was found as {port:+.3} s with the port, {without:+.3} s without")
+        };
+        let is_off = self.clocks.iter().any(|[truth, ..]| *truth != 0.0);
+        is_off.then(|| self.clocks.iter().map(told).collect::<Vec<_>>().join("; "))
+    }
 }
 
 const WHOLE: &str = "\
@@ -39,6 +52,7 @@ pub(super) fn run(rows: &[&Row], requests: usize, seed: u64, brief: bool) -> Res
     println!("{}", if brief { BRIEF } else { WHOLE });
     let (mut lines, mut wrong) = ([0; 2], [0; 2]);
     let mut lost = 0;
+    let mut clocks = Vec::new();
     for row in rows {
         let (live, offline) = (live(row, requests, seed)?, offline(row, requests, seed)?);
         if brief {
@@ -52,6 +66,7 @@ pub(super) fn run(rows: &[&Row], requests: usize, seed: u64, brief: bool) -> Res
                 cell(&offline.without)
             );
         }
+        clocks.extend(offline.clocks());
         for (road, pair) in [("live", &live), ("offline", &offline)] {
             for (kind, score) in [("with the port", &pair.port), ("without", &pair.without)] {
                 if !brief {
@@ -70,6 +85,7 @@ pub(super) fn run(rows: &[&Row], requests: usize, seed: u64, brief: bool) -> Res
          changed or doubled.",
         lines[0], wrong[0], lines[1], wrong[1]
     );
+    clocks.iter().for_each(|clocks| println!("\nServers' clocks: {clocks}."));
     Ok(())
 }
 
@@ -161,6 +177,7 @@ pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
     Ok(Pair {
         port: truth.score_with_port(&port.log, port.marks.as_deref()),
         without: truth.score(&without.log, without.marks.as_deref()),
+        clocks: Vec::new(),
     })
 }
 
@@ -188,18 +205,34 @@ pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
         let explain = folder.join(format!("{name}.explain"));
         let mut command = Command::new(sibling("mergelogs")?);
         command.arg("-p").arg(&pen_log).arg("--explain").arg(&explain).args(format);
+        command.args(["--report", "json"]);
         for (web, log) in site.webs.iter().zip(logs) {
             let addr = web.addr();
             let server = if row.v6 { addr.to_string() } else { addr.ip().to_string() };
             command.arg(format!("{server}:{}", log.display()));
         }
-        let log = run_to_end(&mut command)?;
-        Ok::<_, Failure>(Merged { log, marks: Some(certainties(&explain)?) })
+        let (log, said) = hear_to_end(&mut command)?;
+        let merged = Merged { log, marks: Some(certainties(&explain)?) };
+        Ok::<_, Failure>((merged, found(&said)?))
     };
-    let port = merge("port", &with_port, &["--format", WITH_PORT])?;
-    let without = merge("plain", &logs, &[])?;
+    let (port, by_port) = merge("port", &with_port, &["--format", WITH_PORT])?;
+    let (without, by_plain) = merge("plain", &logs, &[])?;
+    let clocks = row.clocks.iter().zip(by_port.iter().zip(&by_plain));
     Ok(Pair {
         port: truth.score_with_port(&port.log, port.marks.as_deref()),
         without: truth.score(&without.log, without.marks.as_deref()),
+        clocks: clocks.map(|(&truth, (&port, &plain))| [seconds(truth), port, plain]).collect(),
     })
+}
+
+/// The servers' clocks that a report names.
+fn found(report: &str) -> Result<Vec<f64>, Failure> {
+    let after = report.split("\"clock_ahead_seconds\":").skip(1);
+    let number = |text: &str| text.split([',', '}']).next()?.parse().ok();
+    let clocks: Option<Vec<f64>> = after.map(number).collect();
+    clocks.ok_or_else(|| Failure::new(format!("a report names no clocks: {report}")))
+}
+
+fn seconds(whole: i64) -> f64 {
+    i32::try_from(whole).map_or(f64::NAN, f64::from)
 }

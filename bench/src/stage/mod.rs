@@ -23,7 +23,7 @@ pub use balancer::{Balancer, Make, Mappings};
 pub use clock::shift;
 pub use collector::{Collector, Shipper};
 pub use folder::{Folder, line_count};
-pub use process::{Process, Until, installed, program, run_to_end, sibling};
+pub use process::{Process, Until, hear_to_end, installed, program, run_to_end, sibling};
 pub use relay::Relay;
 pub use site::Site;
 pub use tee::{Faults, Share, Tee};
