@@ -99,7 +99,7 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
     if let Some(explain) = &mut explain {
         explain.buf.extend_from_slice(EXPLAIN);
     }
-    let ahead: Vec<_> = clocks.iter().map(|clock| clock.ahead).collect();
+    let ahead: Vec<_> = clocks.iter().map(|clock| clock.correction()).collect();
     let setup = Setup {
         config,
         shares: shares.clone(),
