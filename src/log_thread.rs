@@ -15,17 +15,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use tracing::warn;
 
 /// How long what is noted waits for company.
 const FLUSH: Duration = Duration::from_millis(5);
 
-/// How long messages that come fast gather before the thread looks.
-const GATHER: Duration = Duration::from_millis(2);
+/// How long messages gather before the thread looks.
+const GATHER: Duration = Duration::from_millis(5);
 
-/// So many in that time are worth it.
-const MANY: usize = 4;
+/// After so many looks that found nothing the thread waits until it is woken.
+const CALM: u32 = 20;
 
 /// What became of what was noted.
 #[derive(Debug, Default)]
@@ -94,6 +94,11 @@ pub(crate) trait Sink: Send + 'static {
 
     /// When there is something to do.
     fn next_due(&self) -> Option<Instant>;
+
+    /// Whether messages may gather for a few milliseconds.
+    fn may_gather(&self) -> bool {
+        true
+    }
 
     /// Writes what is left.
     fn finish(&mut self);
@@ -284,9 +289,9 @@ impl<T> Drop for Batcher<T> {
 }
 
 fn work<S: Sink>(messages: &Receiver<Message<S::Target>>, reopen: &AtomicBool, mut sink: S) {
-    let mut inbox = Inbox { messages, busy: false };
+    let mut inbox = Inbox { messages, looks: CALM };
     loop {
-        match inbox.next(sink.next_due()) {
+        match inbox.next(sink.next_due(), sink.may_gather()) {
             Ok(Message::Batch(batch)) => sink.write(&batch),
             Ok(Message::Target(target)) => sink.turn_to(target),
             Ok(Message::Reopen) | Err(RecvTimeoutError::Timeout) => {}
@@ -299,32 +304,39 @@ fn work<S: Sink>(messages: &Receiver<Message<S::Target>>, reopen: &AtomicBool, m
     }
 }
 
-/// Where messages come in. A thread that is woken for each of thousands a second costs its processor, and the
-/// workers who wake it, more than what it is woken for: so where they come fast they gather for a moment.
+/// Where messages come in. A thread that is woken for each costs its processor, and the workers who wake it, more
+/// than what it is woken for: so while there is traffic it looks now and then, and nobody wakes it.
 struct Inbox<'a, T> {
     messages: &'a Receiver<Message<T>>,
-    busy: bool,
+    /// Those that found nothing since the last message.
+    looks: u32,
 }
 
 impl<T> Inbox<'_, T> {
-    fn next(&mut self, due: Option<Instant>) -> Result<Message<T>, RecvTimeoutError> {
-        if let Ok(message) = self.messages.try_recv() {
-            return Ok(message);
-        }
-        if self.busy {
-            std::thread::park_timeout(GATHER);
-            self.busy = self.messages.len() >= MANY;
-            if let Ok(message) = self.messages.try_recv() {
-                return Ok(message);
+    fn next(&mut self, due: Option<Instant>, gather: bool) -> Result<Message<T>, RecvTimeoutError> {
+        loop {
+            match self.messages.try_recv() {
+                Ok(message) => {
+                    self.looks = 0;
+                    return Ok(message);
+                }
+                Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
+                Err(TryRecvError::Empty) => {}
             }
+            if due.is_some_and(|due| due <= Instant::now()) {
+                return Err(RecvTimeoutError::Timeout);
+            }
+            if gather && self.looks < CALM {
+                self.looks += 1;
+                std::thread::park_timeout(GATHER);
+                continue;
+            }
+            self.looks = 0;
+            return match due {
+                Some(due) => self.messages.recv_deadline(due),
+                None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
         }
-        let begin = Instant::now();
-        let message = match due {
-            Some(due) => self.messages.recv_deadline(due),
-            None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        self.busy = begin.elapsed() < GATHER / 4;
-        message
     }
 }
 

@@ -242,6 +242,11 @@ impl Sink for Writer {
         if let Road::File(file) = &self.road { file.next_due() } else { None }
     }
 
+    /// A C collector wants to know of a request before its line comes.
+    fn may_gather(&self) -> bool {
+        !matches!((&self.road, self.format), (Road::Collector(_), LogFormat::Classic))
+    }
+
     fn finish(&mut self) {
         self.leave_road();
     }

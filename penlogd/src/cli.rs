@@ -74,6 +74,9 @@ pub struct Args {
     /// the lines]
     #[arg(long, value_name = "[SERVER=]SPEC")]
     format: Vec<String>,
+    /// Say what the formats of --format can achieve and what would make each line exact, and leave
+    #[arg(long, requires = "format")]
+    check: bool,
     /// Take mappings, lines, or both from this network only; may be repeated [default: from everywhere]
     #[arg(long, value_name = "[mappings=|lines=]NET")]
     from: Vec<From>,
@@ -82,8 +85,16 @@ pub struct Args {
     #[arg(long, value_name = "NAME=ADDR[:PORT]")]
     server: Vec<String>,
     /// The UDP port to listen at, on all addresses
-    #[arg(required_unless_present = "listen", conflicts_with = "listen")]
+    #[arg(required_unless_present_any = ["listen", "check"], conflicts_with = "listen")]
     port: Option<u16>,
+}
+
+impl Args {
+    /// What `--check` says, and the exit status; `None` if it was not asked for.
+    #[must_use]
+    pub fn check(&self) -> Option<(String, u8)> {
+        self.check.then(|| crate::check::check(&self.format))
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -327,6 +338,7 @@ mod tests {
             "1 --server web=there",
             "1 --server web",
             "1 --unmatched drop",
+            "--check",
             "-x 1",
         ] {
             assert!(config(line).is_err(), "{line}");

@@ -2,13 +2,14 @@
 //!
 //! [`Collector`](collector::Collector) is the pure core: datagrams and the time in, finished lines and
 //! a [`Balance`](balance::Balance) out. [`run`] is the loop of sockets, signals and log files around
-//! it, [`cli`] reads what was typed. [`allow`] says who may send what; `arena` holds the bytes of
+//! it, [`cli`] reads what was typed, [`check`] judges formats. [`allow`] says who may send what; `arena` holds the bytes of
 //! lines that wait; [`socket`] receives many datagrams at a time. [`embedded`] is all of that on a thread
 //! of another program.
 
 pub mod allow;
 mod arena;
 pub mod balance;
+pub mod check;
 pub mod cli;
 pub mod collector;
 mod complaints;

@@ -1,6 +1,7 @@
 //! penlogd: see the library for what it does.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -12,7 +13,13 @@ const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    let config = match Config::try_from(Args::parse()) {
+    let args = Args::parse();
+    if let Some((text, code)) = args.check() {
+        // A reader that has gone has read enough.
+        drop(std::io::stdout().write_all(text.as_bytes()));
+        return ExitCode::from(code);
+    }
+    let config = match Config::try_from(args) {
         Ok(config) => config,
         Err(error) => return complain(&error, MISUSED),
     };

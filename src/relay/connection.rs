@@ -387,8 +387,10 @@ impl Ends for Pair<'_> {
         self.at(to).write(bytes)
     }
 
-    fn finish(&mut self, to: Side) -> io::Result<()> {
-        self.at(to).finish();
+    fn finish(&mut self, to: Side, last: bool) -> io::Result<()> {
+        if !last {
+            self.at(to).finish();
+        }
         Ok(())
     }
 }

@@ -284,6 +284,13 @@ impl Duplex {
         }
     }
 
+    /// Whether a [`Step::Finish`] is followed by a [`Step::Close`]: this side has ended before.
+    #[must_use]
+    pub fn is_last(&self, to: Side) -> bool {
+        self.ways[to.other() as usize].state == State::Ending
+            && self.ways[to as usize].state == State::Ended
+    }
+
     /// A [`Step::Finish`] was done.
     pub fn did_finish(&mut self, to: Side) {
         let way = &mut self.ways[to.other() as usize];

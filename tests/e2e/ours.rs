@@ -13,7 +13,8 @@ fn a_line_with_the_peers_port_names_its_client_for_sure_while_it_happens() {
         let found = live(row(name), 300, 3).unwrap();
         assert_exact(&found.port);
         if name == "keep-alive" {
-            assert_nearly_all_right(&found.without);
+            assert_nearly_all_right(&found.combined);
+            assert_nearly_all_right(&found.common);
         }
     }
 }
@@ -23,7 +24,8 @@ fn a_line_with_the_peers_port_names_its_client_for_sure_afterwards() {
     for name in ["keep-alive", "odd"] {
         let found = offline(row(name), 300, 3).unwrap();
         assert_exact(&found.port);
-        assert_nearly_all_right(&found.without);
+        assert_nearly_all_right(&found.combined);
+        assert_nearly_all_right(&found.common);
     }
 }
 

@@ -25,6 +25,16 @@ fn a_mapping_names_the_client() {
 }
 
 #[test]
+fn a_format_is_judged_without_logs() {
+    let run = Folder::new().run("--check --format combined --format 10.0.0.1=common");
+    assert_eq!(run.code, Some(1), "{}", run.err);
+    assert!(run.out.contains("to be exact: add %{remote}p"), "{}", run.out);
+    assert!(run.out.contains("of server 10.0.0.1\nformat: common"), "{}", run.out);
+    let run = Folder::new().run("--check");
+    assert_eq!(run.code, Some(2), "{}", run.out);
+}
+
+#[test]
 fn unmatched_lines_keep_their_client_unless_told_otherwise() {
     let folder = Folder::new();
     folder.write("pen.log", "");

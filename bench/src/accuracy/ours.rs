@@ -1,8 +1,7 @@
-//! The same traffic behind our pen: how right our programs are with its records, once with lines that
-//! name the peer's port and once with lines that don't.
+//! The same traffic behind our pen: how right our programs are with its records, with lines that
+//! name the peer's port, with combined lines and with common ones.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::Command;
 
 use super::Row;
@@ -10,32 +9,50 @@ use super::trial::{Ear, Merged, plans};
 use crate::Failure;
 use crate::stage::visitors::{self, Visit};
 use crate::stage::{
-    Folder, Make, Mappings, Output, Score, Share, Shipper, Site, Tee, Web, certainties, free_port,
-    hear_to_end, share, shift, sibling,
+    Folder, Make, Mappings, Output, Score, Share, Shipper, Site, Spelling, Tee, certainties,
+    free_port, hear_to_end, share, shift, sibling,
 };
 
 /// The format of the lines that end with the peer's port, whichever server wrote them.
 const WITH_PORT: &str = r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i" %{remote}p"#;
 
+/// What our programs read, a word for its files, and what they are told of it.
+const SPELLINGS: [(Spelling, &str, &[&str]); 3] = [
+    (Spelling::WithPort, "port", &["--format", WITH_PORT]),
+    (Spelling::Combined, "combined", &[]),
+    (Spelling::Common, "common", &[]),
+];
+
 /// What became of the lines of a row.
 #[derive(Debug)]
-pub struct Pair {
-    /// Of those that end with the peer's port.
+pub struct Scores {
+    /// Of combined ones that end with the peer's port.
     pub port: Score,
-    /// Of the same without it.
-    pub without: Score,
-    /// Seconds that each server's clock is ahead in truth, and by the reports of either.
-    pub clocks: Vec<[f64; 3]>,
+    /// Of combined ones.
+    pub combined: Score,
+    /// Of those without Referer and User-Agent.
+    pub common: Score,
+    /// Seconds that each server's clock was found to be ahead with each of these; nothing live.
+    pub clocks: [Vec<f64>; 3],
 }
 
-impl Pair {
-    /// How well the clocks were found, where they are off.
-    fn clocks(&self) -> Option<String> {
-        let told = |&[truth, port, without]: &[f64; 3]| {
-            format!("{truth:+} s was found as {port:+.3} s with the port, {without:+.3} s without")
-        };
-        let is_off = self.clocks.iter().any(|[truth, ..]| *truth != 0.0);
-        is_off.then(|| self.clocks.iter().map(told).collect::<Vec<_>>().join("; "))
+impl Scores {
+    fn of([port, combined, common]: [Score; 3], clocks: [Vec<f64>; 3]) -> Self {
+        Self { port, combined, common, clocks }
+    }
+
+    /// Each with its name.
+    fn named(&self) -> [(&'static str, &Score); 3] {
+        [("port", &self.port), ("combined", &self.combined), ("common", &self.common)]
+    }
+
+    /// How well clocks that are off were found.
+    fn clocks(&self, row: &Row) -> Option<String> {
+        let is_off = row.clocks != [0; 3];
+        let each = self.named().into_iter().zip(&self.clocks);
+        let each = each.map(|((name, _), found)| format!("{name} {found:?}"));
+        is_off
+            .then(|| format!("{:?}; found by {}", row.clocks, each.collect::<Vec<_>>().join(", ")))
     }
 }
 
@@ -44,8 +61,8 @@ const WHOLE: &str = "\
 |---|---|---|---:|---:|---:|---:|---:|---:|";
 
 const BRIEF: &str = "\
-| traffic | with the port, live | offline | without it, live | offline |
-|---|---:|---:|---:|---:|";
+| traffic | with the port, live | offline | combined, live | offline | common, live | offline |
+|---|---:|---:|---:|---:|---:|---:|";
 
 /// Measures and prints the table.
 pub(super) fn run(rows: &[&Row], requests: usize, seed: u64, brief: bool) -> Result<(), Failure> {
@@ -56,19 +73,15 @@ pub(super) fn run(rows: &[&Row], requests: usize, seed: u64, brief: bool) -> Res
     for row in rows {
         let (live, offline) = (live(row, requests, seed)?, offline(row, requests, seed)?);
         if brief {
-            let cell = |score: &Score| format!("{:.2}", score.right_share());
-            println!(
-                "| {} | {} | {} | {} | {} |",
-                row.title,
-                cell(&live.port),
-                cell(&offline.port),
-                cell(&live.without),
-                cell(&offline.without)
-            );
+            print!("| {} |", row.title);
+            for ((_, live), (_, offline)) in live.named().into_iter().zip(offline.named()) {
+                print!(" {:.2} | {:.2} |", live.right_share(), offline.right_share());
+            }
+            println!();
         }
-        clocks.extend(offline.clocks());
-        for (road, pair) in [("live", &live), ("offline", &offline)] {
-            for (kind, score) in [("with the port", &pair.port), ("without", &pair.without)] {
+        clocks.extend(offline.clocks(row));
+        for (road, scores) in [("live", &live), ("offline", &offline)] {
+            for (kind, score) in scores.named() {
                 if !brief {
                     line(row, road, kind, score);
                 }
@@ -85,7 +98,9 @@ pub(super) fn run(rows: &[&Row], requests: usize, seed: u64, brief: bool) -> Res
          changed or doubled.",
         lines[0], wrong[0], lines[1], wrong[1]
     );
-    clocks.iter().for_each(|clocks| println!("\nServers' clocks: {clocks}."));
+    for clocks in clocks {
+        println!("\nSeconds that servers' clocks are ahead: {clocks}.");
+    }
     Ok(())
 }
 
@@ -130,22 +145,22 @@ fn site(
     Site::start_behind(make, folder, &plans, mappings)
 }
 
-/// Our pen, two of our collectors that hear its records alike, and two of our shippers a server.
+/// Our pen, collectors of ours that hear its records alike, one for each spelling, and as many of our
+/// shippers a server.
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
+pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Scores, Failure> {
     let folder = Folder::new()?;
     let (penlogd, penlog) = (sibling("penlogd")?, sibling("penlog")?);
     // Where records may be late by half a second, lines wait for them.
     let wait: &[&str] = if row.faults.is_some() { &["--wait", "1s"] } else { &[] };
-    let start = |name, args: &[&str]| {
-        Ear::start(name, &penlogd, &folder, Share::Records, &[args, wait].concat())
-    };
-    let port = start("with-port", &["--format", WITH_PORT])?;
-    let without = start("without", &[])?;
-    let ears = vec![(port.addr, Share::Records), (without.addr, Share::Records)];
-    let tee = Tee::start_with(ears, row.faults.unwrap_or_default())?;
+    let mut ears = Vec::new();
+    for (_, name, args) in SPELLINGS {
+        ears.push(Ear::start(name, &penlogd, &folder, Share::Records, &[args, wait].concat())?);
+    }
+    let heard = ears.iter().map(|ear| (ear.addr, Share::Records)).collect();
+    let tee = Tee::start_with(heard, row.faults.unwrap_or_default())?;
     let addrs = addresses(row)?;
     let (mut shippers, mut roads) = (Vec::new(), Vec::new());
     for (number, addr) in (1..=3).zip(&addrs) {
@@ -155,13 +170,10 @@ pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
         };
         let who: Vec<&str> = who.iter().map(String::as_str).collect();
         let mut outputs = Vec::new();
-        for (name, ear) in [("port", &port), ("plain", &without)] {
+        for ((spelling, name, _), ear) in SPELLINGS.into_iter().zip(&ears) {
             let fifo = folder.join(format!("{name}{number}.fifo"));
             shippers.push(Shipper::start_with(&penlog, name, &fifo, ear.addr, &who)?);
-            outputs.push(match name {
-                "port" => Output::WithPort(fifo),
-                _ => Output::Fifo(fifo),
-            });
+            outputs.push(Output::At(fifo, spelling));
         }
         roads.push(outputs);
     }
@@ -173,66 +185,60 @@ pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
         shipper.finish()?;
     }
     let _passed = tee.finish();
-    let (port, without) = (port.read(truth.lines())?, without.read(truth.lines())?);
-    Ok(Pair {
-        port: truth.score_with_port(&port.log, port.marks.as_deref()),
-        without: truth.score(&without.log, without.marks.as_deref()),
-        clocks: Vec::new(),
-    })
+    let mut scores = [Score::default(); 3];
+    for (((spelling, ..), ear), score) in SPELLINGS.into_iter().zip(ears).zip(&mut scores) {
+        let Merged { log, marks } = ear.read(truth.lines())?;
+        *score = truth.score_spelled(spelling, &log, marks.as_deref());
+    }
+    Ok(Scores::of(scores, Default::default()))
 }
 
-/// Our pen's own file, and both kinds of logs as the servers wrote them.
+/// Our pen's own file, and the logs in each spelling as the servers wrote them.
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Pair, Failure> {
+pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Scores, Failure> {
     let folder = Folder::new()?;
     let pen_log = folder.join("pen.log");
-    let with_port: Vec<_> = (1..=3).map(|n| folder.join(format!("port{n}.log"))).collect();
-    let roads = with_port.iter().map(|path| vec![Output::WithPort(path.clone())]).collect();
+    let path = |name: &str, number: usize| folder.join(format!("{name}{number}.log"));
+    let roads = (0..3).map(|number| {
+        let outputs = SPELLINGS.into_iter();
+        outputs.map(|(spelling, name, _)| Output::At(path(name, number), spelling)).collect()
+    });
     let mappings = Mappings::File(pen_log.clone());
-    let mut site = site(row, &folder, &addresses(row)?, roads, &mappings)?;
+    let mut site = site(row, &folder, &addresses(row)?, roads.collect(), &mappings)?;
     site.send(&visits(row, requests, seed))?;
     site.end()?;
-    let logs: Vec<_> = site.webs.iter().map(Web::access_log).collect();
-    for (index, seconds) in row.clocks.into_iter().enumerate().filter(|&(_, clock)| clock != 0) {
-        for log in [&with_port[index], &logs[index], &site.webs[index].truth_log()] {
-            shift(log, seconds)?;
+    for (number, seconds) in row.clocks.into_iter().enumerate().filter(|&(_, clock)| clock != 0) {
+        for (_, name, _) in SPELLINGS {
+            shift(&path(name, number), seconds)?;
         }
+        shift(&site.webs[number].truth_log(), seconds)?;
     }
     let truth = site.truth()?;
-    let merge = |name: &str, logs: &[PathBuf], format: &[&str]| {
+    let (mut scores, mut found) = ([Score::default(); 3], [const { Vec::new() }; 3]);
+    let places = scores.iter_mut().zip(&mut found);
+    for ((spelling, name, format), (score, clocks)) in SPELLINGS.into_iter().zip(places) {
         let explain = folder.join(format!("{name}.explain"));
         let mut command = Command::new(sibling("mergelogs")?);
         command.arg("-p").arg(&pen_log).arg("--explain").arg(&explain).args(format);
         command.args(["--report", "json"]);
-        for (web, log) in site.webs.iter().zip(logs) {
+        for (number, web) in site.webs.iter().enumerate() {
             let addr = web.addr();
             let server = if row.v6 { addr.to_string() } else { addr.ip().to_string() };
-            command.arg(format!("{server}:{}", log.display()));
+            command.arg(format!("{server}:{}", path(name, number).display()));
         }
         let (log, said) = hear_to_end(&mut command)?;
-        let merged = Merged { log, marks: Some(certainties(&explain)?) };
-        Ok::<_, Failure>((merged, found(&said)?))
-    };
-    let (port, by_port) = merge("port", &with_port, &["--format", WITH_PORT])?;
-    let (without, by_plain) = merge("plain", &logs, &[])?;
-    let clocks = row.clocks.iter().zip(by_port.iter().zip(&by_plain));
-    Ok(Pair {
-        port: truth.score_with_port(&port.log, port.marks.as_deref()),
-        without: truth.score(&without.log, without.marks.as_deref()),
-        clocks: clocks.map(|(&truth, (&port, &plain))| [seconds(truth), port, plain]).collect(),
-    })
+        *score = truth.score_spelled(spelling, &log, Some(&certainties(&explain)?));
+        *clocks = clocks_in(&said)?;
+    }
+    Ok(Scores::of(scores, found))
 }
 
 /// The servers' clocks that a report names.
-fn found(report: &str) -> Result<Vec<f64>, Failure> {
+fn clocks_in(report: &str) -> Result<Vec<f64>, Failure> {
     let after = report.split("\"clock_ahead_seconds\":").skip(1);
     let number = |text: &str| text.split([',', '}']).next()?.parse().ok();
     let clocks: Option<Vec<f64>> = after.map(number).collect();
     clocks.ok_or_else(|| Failure::new(format!("a report names no clocks: {report}")))
-}
-
-fn seconds(whole: i64) -> f64 {
-    i32::try_from(whole).map_or(f64::NAN, f64::from)
 }

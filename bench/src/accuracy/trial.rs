@@ -8,8 +8,8 @@ use std::process::Command;
 use super::Row;
 use crate::stage::visitors::{self, Tally};
 use crate::stage::{
-    Collector, Folder, Mappings, Output, Score, Share, Shipper, Site, Tee, Truth, WebPlan,
-    certainties, free_port, program, run_to_end, sibling,
+    Collector, Folder, Mappings, Output, Score, Share, Shipper, Site, Spelling, Tee, Truth,
+    WebPlan, certainties, free_port, program, run_to_end, sibling,
 };
 use crate::{During, Failure};
 
@@ -60,7 +60,7 @@ pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Live, Failure> {
         let mut ship = |name: &str, program: &Path, to: SocketAddr| {
             let fifo = folder.join(format!("{name}{number}.fifo"));
             shippers.push(Shipper::start(program, name, &fifo, to, ip)?);
-            Ok::<Output, Failure>(Output::Fifo(fifo))
+            Ok::<Output, Failure>(Output::At(fifo, Spelling::Combined))
         };
         let mut outputs = vec![ship("c-penlog", &program("penlog")?, tee.addr())?];
         if let (Some(ear), Some(penlog)) = (&shipped, &penlog) {

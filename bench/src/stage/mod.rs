@@ -28,7 +28,7 @@ pub use relay::Relay;
 pub use site::Site;
 pub use tee::{Faults, Share, Tee};
 pub use truth::{Score, Truth, certainties, share};
-pub use web::{Kind, Output, Web, WebPlan};
+pub use web::{Kind, Output, Spelling, Web, WebPlan};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr, memchr2, memmem};
 
+use super::Spelling;
 use crate::{During, Failure};
 
 /// The lines that the web servers wrote, each with the client that asked.
@@ -16,9 +17,8 @@ use crate::{During, Failure};
 #[derive(Debug, Default)]
 pub struct Truth {
     lines: usize,
-    clients: Clients,
-    /// The same for lines that end with the peer's port.
-    with_port: Clients,
+    /// By spelling.
+    clients: [Clients; 3],
 }
 
 /// By the text of a line, who asked, once for each such line.
@@ -42,9 +42,15 @@ impl Truth {
                 return Err(Failure::new(format!("a line of {} is cut short", log.display())));
             };
             let (_peer, text) = split_client(public);
-            self.clients.entry(text.to_vec()).or_default().push(client.to_vec());
-            let text = [text, b" ", port].concat();
-            self.with_port.entry(text).or_default().push(client.to_vec());
+            let spellings = [
+                (Spelling::Combined, text.to_vec()),
+                (Spelling::WithPort, [text, b" ", port].concat()),
+                (Spelling::Common, without_headers(text).to_vec()),
+            ];
+            for (spelling, text) in spellings {
+                let clients = &mut self.clients[spelling as usize];
+                clients.entry(text).or_default().push(client.to_vec());
+            }
             self.lines += 1;
         }
         Ok(())
@@ -56,19 +62,21 @@ impl Truth {
         self.lines
     }
 
-    /// Counts what a merged log has right. `certainties` are those of its lines, in order.
+    /// Counts what a merged log of combined lines has right. `certainties` are those of its lines, in order.
     #[must_use]
     pub fn score(&self, merged: &[u8], certainties: Option<&[Vec<u8>]>) -> Score {
-        self.score_by(&self.clients, merged, certainties)
+        self.score_spelled(Spelling::Combined, merged, certainties)
     }
 
-    /// The same for a log whose lines end with the peer's port.
+    /// The same for a log whose lines are spelled in this way.
     #[must_use]
-    pub fn score_with_port(&self, merged: &[u8], certainties: Option<&[Vec<u8>]>) -> Score {
-        self.score_by(&self.with_port, merged, certainties)
-    }
-
-    fn score_by(&self, truth: &Clients, merged: &[u8], certainties: Option<&[Vec<u8>]>) -> Score {
+    pub fn score_spelled(
+        &self,
+        spelling: Spelling,
+        merged: &[u8],
+        certainties: Option<&[Vec<u8>]>,
+    ) -> Score {
+        let truth = &self.clients[spelling as usize];
         let mut score =
             Score { lines: self.lines, marked: certainties.is_some(), ..Score::default() };
         let mut said: HashMap<&[u8], Vec<Said<'_>>> = HashMap::new();
@@ -197,6 +205,13 @@ fn split_client(line: &[u8]) -> (&[u8], &[u8]) {
     line.split_at(memchr(b' ', line).unwrap_or(line.len()))
 }
 
+/// A combined line without Referer and User-Agent, in which servers escape quotes.
+fn without_headers(text: &[u8]) -> &[u8] {
+    let user_agent = memmem::rfind(text, b" \"").unwrap_or(text.len());
+    let referer = memmem::rfind(&text[..user_agent], b" \"").unwrap_or(user_agent);
+    &text[..referer]
+}
+
 /// 127.0.0.1 is the balancer, 127.0.1.x are the servers; all clients are elsewhere.
 fn is_server(client: &[u8]) -> bool {
     client.starts_with(b"127.0.") || client == b"-"
@@ -217,8 +232,9 @@ mod tests {
     #[test]
     fn lines_that_are_alike_are_counted_as_a_set() {
         let mut truth = Truth { lines: 3, ..Truth::default() };
-        truth.clients.insert(b" - x".to_vec(), vec![b"127.1.0.1".to_vec(), b"127.1.0.2".to_vec()]);
-        truth.clients.insert(b" - y".to_vec(), vec![b"127.1.0.3".to_vec()]);
+        truth.clients[0]
+            .insert(b" - x".to_vec(), vec![b"127.1.0.1".to_vec(), b"127.1.0.2".to_vec()]);
+        truth.clients[0].insert(b" - y".to_vec(), vec![b"127.1.0.3".to_vec()]);
         let score = truth.score(b"127.1.0.2 - x\n127.1.0.2 - x\n127.1.0.1 - x\npiece\n", None);
         assert_eq!((score.right, score.written, score.lost()), (1, 2, 1));
         assert_eq!((score.doubled, score.strange), (1, 1));
@@ -227,7 +243,8 @@ mod tests {
     #[test]
     fn certainty_is_counted_line_by_line() {
         let mut truth = Truth { lines: 2, ..Truth::default() };
-        truth.clients.insert(b" - x".to_vec(), vec![b"127.1.0.1".to_vec(), b"127.1.0.2".to_vec()]);
+        truth.clients[0]
+            .insert(b" - x".to_vec(), vec![b"127.1.0.1".to_vec(), b"127.1.0.2".to_vec()]);
         let marks = [b"likely".to_vec(), b"certain".to_vec()];
         let score = truth.score(b"127.1.0.1 - x\n127.1.0.1 - x\n", Some(&marks));
         assert_eq!((score.certain, score.certain_wrong), (1, 0));

@@ -26,12 +26,32 @@ pub enum Kind {
 pub enum Output {
     /// To a program's standard input: Apache's piped log.
     Pipe(String),
-    /// Into a FIFO that somebody reads.
-    Fifo(PathBuf),
-    /// Into a FIFO or a file, with the peer's port at the end of each line.
-    WithPort(PathBuf),
+    /// Into a FIFO or a file, in this spelling.
+    At(PathBuf, Spelling),
     /// To a collector as syslog: nginx's own.
     Syslog(SocketAddr),
+}
+
+/// How much a line says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spelling {
+    /// What both servers are set up for.
+    Combined,
+    /// Combined, with the peer's port at its end.
+    WithPort,
+    /// Without Referer and User-Agent.
+    Common,
+}
+
+impl Spelling {
+    /// The name of the format in a server's configuration.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Combined => "combined",
+            Self::WithPort => "ports",
+            Self::Common => "short",
+        }
+    }
 }
 
 /// What to start.
@@ -198,8 +218,9 @@ fn nginx(folder: &Path, addr: SocketAddr, inner: &Inner, plan: &WebPlan) -> Stri
     let mut logs = String::new();
     for output in &plan.outputs {
         let done = match output {
-            Output::Fifo(path) => writeln!(logs, "  access_log {} combined;", path.display()),
-            Output::WithPort(path) => writeln!(logs, "  access_log {} ports;", path.display()),
+            Output::At(path, spelling) => {
+                writeln!(logs, "  access_log {} {};", path.display(), spelling.name())
+            }
             Output::Syslog(to) => writeln!(logs, "  access_log syslog:server={to} combined;"),
             Output::Pipe(_) => Ok(()),
         };
@@ -225,6 +246,7 @@ http {{
   scgi_temp_path {folder}/scgi;
   log_format truth '$http_x_true_client $http_x_request_id $remote_port $remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" \"$http_user_agent\"';
   log_format ports '$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" \"$http_user_agent\" $remote_port';
+  log_format short '$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent';
   access_log {folder}/access.log combined;
   access_log {folder}/truth.log truth;
 {logs}{certificate}  keepalive_requests 1000000;
@@ -263,8 +285,9 @@ fn apache(folder: &Path, addr: SocketAddr, plan: &WebPlan) -> String {
     for output in &plan.outputs {
         let done = match output {
             Output::Pipe(command) => writeln!(logs, "CustomLog \"|{command}\" combined"),
-            Output::Fifo(path) => writeln!(logs, "CustomLog \"{}\" combined", path.display()),
-            Output::WithPort(path) => writeln!(logs, "CustomLog \"{}\" ports", path.display()),
+            Output::At(path, spelling) => {
+                writeln!(logs, "CustomLog \"{}\" {}", path.display(), spelling.name())
+            }
             Output::Syslog(_) => Ok(()),
         };
         done.expect("writing to a String does not fail");
@@ -296,6 +319,7 @@ KeepAliveTimeout 65
 LogFormat \"%h %l %u %t \\\"%r\\\" %>s %O \\\"%{{Referer}}i\\\" \\\"%{{User-Agent}}i\\\"\" combined
 LogFormat \"%{{X-True-Client}}i %{{X-Request-Id}}i %{{remote}}p %h %l %u %t \\\"%r\\\" %>s %O \\\"%{{Referer}}i\\\" \\\"%{{User-Agent}}i\\\"\" truth
 LogFormat \"%h %l %u %t \\\"%r\\\" %>s %O \\\"%{{Referer}}i\\\" \\\"%{{User-Agent}}i\\\" %{{remote}}p\" ports
+LogFormat \"%h %l %u %t \\\"%r\\\" %>s %O\" short
 CustomLog {folder}/access.log combined
 CustomLog {folder}/truth.log truth
 {logs}DocumentRoot {folder}/www

@@ -117,8 +117,7 @@ pub(super) fn inner(pasted: &str) -> Result<String, FormatError> {
 
 /// Compiles a pasted text that is no format's name.
 pub(super) fn compile(pasted: &str) -> Result<Plan, FormatError> {
-    let text = unquoted(pasted)?;
-    let mut items = if is_nginx(pasted) { nginx(&text)? } else { apache(&text)? };
+    let mut items = placed(pasted)?;
     if !items.iter().any(|(item, _)| !matches!(item, Item::Literal(_))) {
         return Err(FormatError::new(0, FormatProblem::Unknown));
     }
@@ -142,6 +141,12 @@ pub(super) fn compile(pasted: &str) -> Result<Plan, FormatError> {
     }
     let items: Vec<_> = items.into_iter().map(|(item, _)| item).collect();
     Ok(Plan::new(&items))
+}
+
+/// The items of a pasted text, each with the offset of what it was made from.
+pub(super) fn placed(pasted: &str) -> Result<Vec<Placed>, FormatError> {
+    let text = unquoted(pasted)?;
+    if is_nginx(pasted) { nginx(&text) } else { apache(&text) }
 }
 
 /// What stands behind `name` if the text is that directive, and its offset.
@@ -261,7 +266,7 @@ fn quoted_word(
 }
 
 /// An item and the offset of what it was compiled from.
-type Placed = (Item, usize);
+pub(super) type Placed = (Item, usize);
 
 fn literal(items: &mut Vec<Placed>, byte: u8, at: usize) {
     if let Some((Item::Literal(text), _)) = items.last_mut() {

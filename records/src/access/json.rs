@@ -155,6 +155,14 @@ impl Names {
         Self::build(fields)
     }
 
+    /// The paths that are looked for, the most wanted of each field first, with dots in them.
+    pub(super) fn paths(&self) -> Vec<(Field, String)> {
+        let mut fields: Vec<_> = self.fields.iter().collect();
+        fields.sort_by_key(|(_, _, rank)| *rank);
+        let path = |keys: &[Vec<u8>]| String::from_utf8_lossy(&keys.join(&b'.')).into_owned();
+        fields.iter().map(|(keys, field, _)| (*field, path(keys))).collect()
+    }
+
     fn child(&self, node: usize, key: &[u8]) -> Option<usize> {
         let children = &self.nodes[node].children;
         let order = |known: &[u8]| known.len().cmp(&key.len()).then_with(|| known.cmp(key));

@@ -14,6 +14,7 @@ mod json;
 mod parser;
 mod plan;
 mod quote;
+pub mod review;
 mod stamp;
 mod template;
 mod write;

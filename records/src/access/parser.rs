@@ -69,7 +69,7 @@ fn pasted(text: &str) -> Result<Wanted, FormatError> {
 }
 
 /// `field=path,…`, what stands behind `json:`.
-fn named(fields: &str) -> Result<Names, FormatError> {
+pub(super) fn named(fields: &str) -> Result<Names, FormatError> {
     let mut names = Names::usual();
     let mut at = "json:".len();
     for pair in fields.split(',') {

@@ -14,7 +14,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 pub(crate) struct Args {
     /// The balancer's mapping log: `client seconds server request` lines. May be repeated, and may
     /// be a glob in quotes
-    #[arg(short = 'p', long = "mappings", value_name = "PENLOG", required = true, action = ArgAction::Append)]
+    #[arg(short = 'p', long = "mappings", value_name = "PENLOG", required_unless_present = "check", action = ArgAction::Append)]
     pub(crate) mappings: Vec<PathBuf>,
 
     /// How old, in seconds, a mapping may be and still explain a line
@@ -43,6 +43,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "[SERVER=]SPEC", action = ArgAction::Append)]
     pub(crate) format: Vec<String>,
 
+    /// Say what the formats of --format can achieve and what would make each line exact, and leave
+    #[arg(long, requires = "format")]
+    pub(crate) check: bool,
+
     /// What to put as the client of a line that no mapping explains
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = Unmatched::Keep)]
     pub(crate) unmatched: Unmatched,
@@ -66,7 +70,7 @@ pub(crate) struct Args {
     /// A server's address as the mapping log spells it, and a log of that server. IPv6 addresses
     /// stand in brackets; `-` is standard input; the file may be a glob in quotes; a port
     /// between the two (10.0.0.1:8080:access.log) tells servers on one machine apart
-    #[arg(value_name = "SERVER:FILE", required = true)]
+    #[arg(value_name = "SERVER:FILE", required_unless_present = "check")]
     pub(crate) logs: Vec<std::ffi::OsString>,
 }
 

@@ -56,6 +56,11 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(MISUSED));
         }
     };
+    if args.check {
+        let (text, code) = penlogd::check::check(&args.format);
+        drop(std::io::stdout().write_all(text.as_bytes()));
+        return ExitCode::from(code);
+    }
     let config = match Config::new(args) {
         Ok(config) => config,
         Err(error) => {

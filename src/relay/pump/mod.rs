@@ -27,11 +27,12 @@ pub trait Ends {
         false
     }
 
-    /// Tells a side that no more will come.
+    /// Tells a side that no more will come. `last` says that both are closed next, which tells it as well where an
+    /// end is no more than that.
     ///
     /// # Errors
     /// There is no room to say so: that is tried again. Of all other errors the socket's events will tell.
-    fn finish(&mut self, to: Side) -> io::Result<()>;
+    fn finish(&mut self, to: Side, last: bool) -> io::Result<()>;
 }
 
 /// Somebody who sees all bytes of a pair before they are written, and may change them.
@@ -139,7 +140,7 @@ pub fn pump(
                     None => left.forget(to),
                 }
             }
-            Step::Finish(to) => match ends.finish(to) {
+            Step::Finish(to) => match ends.finish(to, duplex.is_last(to)) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => duplex.did_not_finish(to),
                 _ => duplex.did_finish(to),
             },

@@ -164,7 +164,7 @@ impl Ends for Network {
         self.0[to as usize].write(bytes)
     }
 
-    fn finish(&mut self, to: Side) -> io::Result<()> {
+    fn finish(&mut self, to: Side, _last: bool) -> io::Result<()> {
         self.0[to as usize].finished = true;
         Ok(())
     }

@@ -118,7 +118,7 @@ impl<W: Wire> Ends for SealedEnds<'_, W> {
         }
     }
 
-    fn finish(&mut self, to: Side) -> io::Result<()> {
+    fn finish(&mut self, to: Side, _last: bool) -> io::Result<()> {
         let wire = self.wires[to as usize];
         match self.layers.of(to) {
             Some(layer) => layer.finish(wire),

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use pen_bench::Failure;
 use pen_bench::stage::visitors::{self, Visit};
 use pen_bench::stage::{
-    Collector, Folder, Kind, Make, Mappings, Output, Score, Shipper, Site, Truth, WebPlan,
-    free_port,
+    Collector, Folder, Kind, Make, Mappings, Output, Score, Shipper, Site, Spelling, Truth,
+    WebPlan, free_port,
 };
 
 /// So many visits, each from another client to another address.
@@ -86,7 +86,7 @@ impl Road {
         let fifo: PathBuf = self.folder.join(format!("penlog{number}.fifo"));
         let from = Ipv4Addr::new(127, 0, 1, number);
         self.shippers.push(Shipper::start(shipper, "penlog", &fifo, self.addr, from)?);
-        Ok(Output::Fifo(fifo))
+        Ok(Output::At(fifo, Spelling::Combined))
     }
 
     /// Sends the visits through a `pen` that reports here, to web servers that do.

@@ -1,0 +1,174 @@
+//! What speaks against a format: by it lines go wrong, or might.
+
+use super::super::field::Field;
+use super::gather::{Token, has};
+use super::{Dialect, Finding};
+use crate::time::Resolution;
+
+pub(super) fn of(dialect: Dialect, tokens: &[Token], pasted: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !matches!(dialect, Dialect::Json | Dialect::Auto) {
+        requests(tokens, &mut findings);
+        quotes(dialect, tokens, pasted, &mut findings);
+        clients(tokens, &mut findings);
+        values(dialect, tokens, &mut findings);
+    }
+    findings
+}
+
+fn problem(text: String) -> Finding {
+    Finding { is_problem: true, text }
+}
+
+fn note(text: String) -> Finding {
+    Finding { is_problem: false, text }
+}
+
+fn named<'a>(tokens: &'a [Token], name: &str) -> Option<&'a Token> {
+    tokens.iter().find(|token| bare(&token.text) == name)
+}
+
+/// A variable without its braces; anything else as it is.
+fn bare(text: &str) -> String {
+    match text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
+        Some(name) => format!("${name}"),
+        None => text.to_owned(),
+    }
+}
+
+/// Can requests be compared with what the balancer saw?
+fn requests(tokens: &[Token], findings: &mut Vec<Finding>) {
+    if has(tokens, Field::Request) {
+        return;
+    }
+    // A line that names its connection needs no request.
+    let is_problem = !has(tokens, Field::PeerPort);
+    let finding = |text| Finding { is_problem, text };
+    let nginx = tokens.iter().any(|token| token.text.starts_with('$'));
+    let whole = if nginx { "$request" } else { "%r" };
+    if let Some(path) = tokens.iter().find(|token| token.field == Field::Path)
+        && !has(tokens, Field::Target)
+    {
+        let text = &path.text;
+        findings.push(finding(format!(
+            "{text} is the path as the server decoded it: a request with %XX in it, or one that was \
+             rewritten, is not recognised; log {whole}"
+        )));
+    }
+    let is_any = |field| has(tokens, field);
+    let parts = [
+        (is_any(Field::Method), "its method"),
+        (is_any(Field::Target) || is_any(Field::Path), "its path"),
+        (is_any(Field::Protocol), "its protocol"),
+    ];
+    let missing: Vec<_> = parts.iter().filter(|(is_there, _)| !is_there).map(|p| p.1).collect();
+    if missing.len() == 3 {
+        findings.push(finding(format!("the request is not logged: log {whole}")));
+    } else if !missing.is_empty() {
+        let missing = missing.join(" and ");
+        findings.push(finding(format!(
+            "of the request {missing} is not logged, so it cannot be compared with what the balancer saw: \
+             log {whole}"
+        )));
+    }
+}
+
+/// Can a client write what reads like another field?
+fn quotes(dialect: Dialect, tokens: &[Token], pasted: &str, findings: &mut Vec<Finding>) {
+    let client = tokens.iter().position(|token| token.field == Field::Client);
+    for (index, token) in tokens.iter().enumerate() {
+        let is_header = matches!(
+            token.field,
+            Field::Referer | Field::UserAgent | Field::ForwardedFor | Field::ClientText
+        );
+        if !is_header || token.is_quoted || dialect == Dialect::NginxJson {
+            continue;
+        }
+        let text = &token.text;
+        findings.push(problem(if client.is_some_and(|client| index < client) {
+            format!(
+                "{text} stands before the client and out of quotes: a client may write there what reads \
+                 like the fields behind it, and lines where that shows are not understood; put it in quotes"
+            )
+        } else {
+            format!("{text} may hold spaces and stands out of quotes: put it in quotes")
+        }));
+    }
+    let escape = |word: &str| pasted.contains(word) && dialect != Dialect::Apache;
+    if escape("escape=none") {
+        findings.push(problem(
+            "escape=none lets clients write quotes and line ends into the log: leave it out"
+                .to_owned(),
+        ));
+    } else if escape("escape=json") && dialect == Dialect::Nginx {
+        findings.push(problem(
+            "escape=json, but the format is no JSON object of variables with a client among them, and is \
+             read as if escape=default was there"
+                .to_owned(),
+        ));
+    }
+}
+
+/// Is the client field the connection's peer, which is the balancer?
+fn clients(tokens: &[Token], findings: &mut Vec<Finding>) {
+    for token in tokens {
+        match bare(&token.text).as_str() {
+            "%h" | "%a" => findings.push(note(format!(
+                "{} is what mod_remoteip believes, where that is in use, and %{{remote}}p goes with it: \
+                 %{{c}}a is always the connection's own",
+                token.text
+            ))),
+            "$remote_addr" if named(tokens, "$realip_remote_addr").is_none() => {
+                findings.push(note(
+                    "$remote_addr and $remote_port are what the realip module believes, where set_real_ip_from \
+                     is in use: log $realip_remote_addr and $realip_remote_port then"
+                        .to_owned(),
+                ));
+            }
+            _ => {}
+        }
+    }
+    let forwarded = tokens.iter().position(|token| token.field == Field::ForwardedFor);
+    let client = tokens.iter().position(|token| token.field == Field::Client);
+    if let (Some(forwarded), Some(client)) = (forwarded, client)
+        && forwarded < client
+    {
+        findings.push(note(format!(
+            "the client field is {}, not {} before it: only the former is replaced",
+            tokens[client].text, tokens[forwarded].text
+        )));
+    }
+}
+
+/// Is each value as telling as it could be?
+fn values(dialect: Dialect, tokens: &[Token], findings: &mut Vec<Finding>) {
+    if let Some(port) = tokens.iter().find(|token| token.field == Field::ServerPort)
+        && !has(tokens, Field::PeerPort)
+    {
+        let text = &port.text;
+        findings.push(note(format!("{text} is the server's own port, not the balancer's")));
+    }
+    if named(tokens, "%s").is_some() && named(tokens, "%>s").is_none() {
+        findings.push(note(
+            "%s is the status before a redirection inside the server: %>s is what the balancer saw"
+                .to_owned(),
+        ));
+    }
+    if named(tokens, "%b").is_some() && !tokens.iter().any(|t| matches!(&*t.text, "%B" | "%O")) {
+        findings.push(note(
+            "%b is - where nothing was sent: %B is 0 then, which is evidence".to_owned(),
+        ));
+    }
+    let finest = tokens.iter().filter_map(|token| token.resolution).min();
+    let finer = if dialect == Dialect::Apache { "%{usec}t" } else { "$msec" };
+    match finest {
+        None => findings.push(problem(
+            "no time is logged: mergelogs cannot place such lines; penlogd goes by when they come".to_owned(),
+        )),
+        Some(Resolution::Second) => findings.push(note(format!(
+            "the time is in whole seconds: penlogd goes by when lines come, but mergelogs tells equal requests \
+             apart better if {finer} stands behind it"
+        ))),
+        Some(_) => {}
+    }
+}

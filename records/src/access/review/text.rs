@@ -1,0 +1,125 @@
+//! A review in words.
+
+use std::fmt::{self, Write as _};
+
+use super::{Dialect, Logged, Reach, Review};
+use crate::time::Resolution;
+
+/// How many keys are named that one thing may stand under.
+const KEYS: usize = 3;
+
+impl fmt::Display for Review {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "format: {}", self.given)?;
+        let language = match self.dialect {
+            Dialect::Apache => "Apache's LogFormat",
+            Dialect::Nginx => "nginx's log_format",
+            Dialect::NginxJson => "nginx's log_format, which makes JSON",
+            Dialect::Json => "JSON; a thing is looked for under its keys in this order",
+            Dialect::Auto => "common, combined, vhost_combined and JSON, as each line shows",
+        };
+        writeln!(f, "read as: {language}\n")?;
+        if self.dialect != Dialect::Auto {
+            self.evidence(f)?;
+        }
+        writeln!(f, "how sure a client can be:")?;
+        writeln!(f, "  behind our pen: {}", self.behind_ours())?;
+        writeln!(f, "  behind the C pen, or any classic record: {}", self.behind_classic())?;
+        if let Some(advice) = &self.advice {
+            let exact = match self.dialect {
+                Dialect::Json => "to be exact: give lines the peer's port under the key",
+                _ => "to be exact: add",
+            };
+            writeln!(f, "\n{exact} {}", advice.token)?;
+            if let Some(format) = &advice.format {
+                writeln!(f, "  {format}")?;
+            }
+        }
+        if !self.findings.is_empty() {
+            writeln!(f)?;
+        }
+        for finding in &self.findings {
+            let kind = if finding.is_problem { "problem" } else { "note" };
+            writeln!(f, "{kind}: {}", finding.text)?;
+        }
+        Ok(())
+    }
+}
+
+impl Review {
+    fn evidence(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Logged { client, peer_port, request, time, resolution, .. } = &self.logged;
+        let Logged { status, bytes, referer, user_agent, .. } = &self.logged;
+        let when = match resolution {
+            Some(Resolution::Second) => "when, in whole seconds",
+            Some(Resolution::Millisecond) => "when, in milliseconds",
+            Some(Resolution::Microsecond) => "when, in microseconds",
+            None => "when",
+        };
+        for (thing, tokens, use_of) in [
+            ("client", client, "the field that is replaced"),
+            ("peer's port", peer_port, "which connection: a key, so the client is exact"),
+            ("request", request, "which records can be the line's"),
+            ("time", time, when),
+            ("status", status, "tells equal requests apart"),
+            ("size", bytes, "tells equal requests apart"),
+            ("Referer", referer, "tells equal requests apart"),
+            ("User-Agent", user_agent, "tells clients apart"),
+        ] {
+            let mut by = String::new();
+            for (index, token) in tokens.iter().take(KEYS).enumerate() {
+                write!(by, "{}{token}", if index == 0 { "" } else { " " })?;
+            }
+            let more = if tokens.len() > KEYS { " ..." } else { "" };
+            if tokens.is_empty() {
+                writeln!(f, "  {thing:<12} not logged")?;
+            } else {
+                writeln!(f, "  {thing:<12} {by}{more}: {use_of}")?;
+            }
+        }
+        writeln!(f)
+    }
+
+    fn behind_ours(&self) -> String {
+        match self.reach {
+            Reach::Exact => "exact, whatever is asked, and where TLS passes through".to_owned(),
+            Reach::Depends => format!(
+                "exact for lines with the peer's port; for others {}",
+                assigned(&self.telling())
+            ),
+            Reach::Assigned => assigned(&self.telling()),
+            Reach::Nothing => "none".to_owned(),
+        }
+    }
+
+    fn behind_classic(&self) -> String {
+        if !self.has_request {
+            return "none".to_owned();
+        }
+        let agents = if self.logged.user_agent.is_empty() { vec![] } else { vec!["User-Agent"] };
+        assigned(&agents)
+    }
+
+    /// What tells equal requests apart behind our pen.
+    fn telling(&self) -> Vec<&'static str> {
+        let logged = &self.logged;
+        let things = [
+            (&logged.user_agent, "User-Agent"),
+            (&logged.referer, "Referer"),
+            (&logged.status, "status"),
+            (&logged.bytes, "size"),
+        ];
+        things.into_iter().filter(|(tokens, _)| !tokens.is_empty()).map(|(_, name)| name).collect()
+    }
+}
+
+fn assigned(things: &[&str]) -> String {
+    let mut by = things.join(", ");
+    if !by.is_empty() {
+        by.push_str(", ");
+    }
+    format!(
+        "certain where only one client can have asked, else likely,\n    by {by}order and time; \
+         hardly any where TLS passes through"
+    )
+}
