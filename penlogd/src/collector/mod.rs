@@ -245,6 +245,7 @@ impl Collector {
         self.received.packets += 1;
         let before = self.origins.len();
         let Some(dating) = self.origins.receive(packet, now) else { return };
+        self.engine.came(now, packet.count(), dating.missing());
         if self.origins.len() > before {
             let what = format_args!("a balancer, from its record {} on", packet.first);
             self.complaints.about(Cause::Began, from, now, what);

@@ -150,3 +150,24 @@ fn a_packet_that_is_damaged_is_junk_and_hides_no_line() {
     assert_eq!(clients, ["127.0.0.1"]);
     assert_eq!((balance.received.junk, balance.received.packets), (4, 0));
 }
+
+#[test]
+fn while_records_are_lost_an_only_candidate_is_likely_and_certain_again_when_that_is_over() {
+    let mut bench = Bench::new();
+    let asked = |bench: &mut Bench, number: u64, numbered: u64| {
+        let port = u16::try_from(1_000 + number).unwrap();
+        bench.send(BALANCER, packet(numbered, 0, &[request(7, port)]));
+        // By a port that nobody knows of.
+        bench.line("/a", 1);
+        bench.collector.decide(bench.now.offset_by(1_000_000), &mut bench.out, None);
+        bench.now = bench.now.offset_by(1_000_000);
+        bench.collector.balance().join
+    };
+    let before = asked(&mut bench, 1, 1);
+    assert_eq!((before.certain, before.likely), (1, 0), "nothing is known to be lost");
+    let while_lost = asked(&mut bench, 2, 100);
+    assert_eq!((while_lost.certain, while_lost.likely), (1, 1), "98 are");
+    bench.now = bench.now.offset_by(200_000_000);
+    let after = asked(&mut bench, 3, 101);
+    assert_eq!((after.certain, after.likely), (2, 1));
+}
