@@ -7,6 +7,7 @@ use pen_records::attribution;
 use pen_records::mapping::origins;
 use pen_records::shipment;
 
+use crate::clocks::Ahead;
 use crate::collector::ServerKey;
 
 /// What came in.
@@ -96,6 +97,10 @@ pub struct Balance {
     pub held_bytes: u64,
     /// Formats found, by server.
     pub formats: Vec<(ServerKey, String)>,
+    /// The clock of each of these against the balancer's; against ours while no balancer of ours is heard.
+    pub clocks: Vec<Option<Ahead>>,
+    /// Microseconds that the balancer's clock is ahead of ours, if one is heard.
+    pub balancer: Option<i64>,
     /// What became of the lines in the log; filled in by the loop.
     pub log: logfile::Counts,
     /// Datagrams that the kernel dropped because we were too slow; filled in by the loop.
@@ -235,11 +240,19 @@ impl fmt::Display for Balance {
             shipments.late,
             self.join.hurried + self.queue.hurried,
         )?;
-        for (server, format) in &self.formats {
+        for (index, (server, format)) in self.formats.iter().enumerate() {
             match server.port {
-                Some(port) => writeln!(f, "balance: server {} port {port}: {format}", server.addr)?,
-                None => writeln!(f, "balance: server {}: {format}", server.addr)?,
+                Some(port) => write!(f, "balance: server {} port {port}: {format}", server.addr)?,
+                None => write!(f, "balance: server {}: {format}", server.addr)?,
             }
+            match self.clocks.get(index).copied().flatten() {
+                Some(clock) => writeln!(f, "; {clock}")?,
+                None => writeln!(f)?,
+            }
+        }
+        if self.clocks.iter().any(Option::is_some) {
+            let other = if self.balancer.is_some() { "the balancer's" } else { "ours" };
+            writeln!(f, "balance: servers' clocks are against {other}")?;
         }
         let (mean, longest) = (self.queue.mean(), self.queue.longest());
         write!(

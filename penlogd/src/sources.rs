@@ -8,6 +8,8 @@ use pen_records::addr::ServerAddr;
 use pen_records::attribution::{Attributor, ServerId};
 use pen_records::shipment::Server;
 
+use crate::clocks::Clock;
+
 /// The longest path that a socket can be bound to, and more.
 const PATH: usize = 255;
 
@@ -46,6 +48,7 @@ pub(crate) struct Source {
     pub(crate) key: ServerKey,
     pub(crate) server: ServerId,
     pub(crate) parser: Parser,
+    pub(crate) clock: Clock,
 }
 
 /// All of them.
@@ -212,7 +215,12 @@ impl Sources {
         };
         let spec = self.known.formats.iter().find(own).map_or(&self.known.format, |(_, spec)| spec);
         let source = u32::try_from(self.sources.len()).expect("bounded");
-        self.sources.push(Source { key, server, parser: Parser::new(spec) });
+        self.sources.push(Source {
+            key,
+            server,
+            parser: Parser::new(spec),
+            clock: Clock::default(),
+        });
         self.by_key.insert(key, source);
         source
     }

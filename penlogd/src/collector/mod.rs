@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use pen_records::access::{Span, write_with_client, write_with_text};
+use pen_records::access::{AccessLine, Span, write_with_client, write_with_text};
 use pen_records::addr::ClientAddr;
 use pen_records::attribution::{
     Attributor, Balancers, Certainty, Cuts, Decided, Line, Reason, Record,
@@ -220,6 +220,13 @@ impl Collector {
                 .take(100)
                 .map(|source| (source.key, source.parser.format()))
                 .collect(),
+            clocks: self
+                .sources
+                .iter()
+                .take(100)
+                .map(|source| Some(source.clock.ahead()?.of(self.origins.ahead().unwrap_or(0))))
+                .collect(),
+            balancer: self.origins.ahead(),
             ..Balance::default()
         }
     }
@@ -466,6 +473,9 @@ impl Intake<'_> {
         let Some(place) = self.sources.get_mut(source) else { return };
         let time = (read, Resolution::Microsecond);
         let parsed = place.parser.parse(line);
+        if let Ok(AccessLine { time: Some(logged), .. }) = parsed {
+            place.clock.note(logged, read);
+        }
         let (evidence, text, client) = match &parsed {
             Ok(parsed) => {
                 let evidence = Line::new(line, parsed, Cuts::Long, place.server, time);

@@ -171,3 +171,21 @@ fn while_records_are_lost_an_only_candidate_is_likely_and_certain_again_when_tha
     let after = asked(&mut bench, 3, 101);
     assert_eq!((after.certain, after.likely), (2, 1));
 }
+
+#[test]
+fn a_servers_clock_is_reported_against_the_balancers() {
+    let mut bench = Bench::new();
+    // The balancer's is an hour ahead, give or take when this began; the lines' stamps are of 2026.
+    bench.send(BALANCER, packet(0, 0, &[request(7, 2_000)]));
+    assert_eq!(bench.collector.balance().clocks, [], "no server has sent lines");
+    (0..20).for_each(|_| bench.line("/a", 2_000));
+    let (_, balance) = bench.finish();
+    let lines = Timestamp::from_seconds(1_795_379_000);
+    let first = Timestamp::from_micros(2_000);
+    let balancer = SENT.micros_since(Timestamp::from_micros(1_000));
+    let clock = balance.clocks[0].expect("there are enough");
+    assert_eq!((clock.micros, clock.lines), (lines.micros_since(first) - balancer, 20));
+    let text = balance.to_string();
+    assert!(text.contains(&format!("; {clock}\n")), "{text}");
+    assert!(text.contains("servers' clocks are against the balancer's"), "{text}");
+}

@@ -26,6 +26,7 @@ pub struct Origins {
     hand: usize,
     /// All that is not in `origins`.
     counts: Counts,
+    ahead: Option<i64>,
 }
 
 /// What has happened so far, over all balancers. What is lost can only be counted from the first packet
@@ -123,6 +124,7 @@ impl Origins {
             -i64::from(packet.count())
         };
         let sent_here = source.clock.arrived(packet.sent, now);
+        self.ahead = Some(source.clock.ahead());
         self.counts.packets += 1;
         self.counts.records += u64::from(packet.count());
         Some(Dating { sent: packet.sent, sent_here, now, missing })
@@ -134,6 +136,13 @@ impl Origins {
         let mut counts = self.counts;
         self.origins.values().for_each(|source| counts.add(source));
         counts
+    }
+
+    /// Microseconds that the clock of the balancer that was heard last is ahead of ours, less what its quickest packet of
+    /// late took on its way. `None` while none was heard.
+    #[must_use]
+    pub fn ahead(&self) -> Option<i64> {
+        self.ahead
     }
 
     /// How many balancers are remembered.
