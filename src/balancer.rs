@@ -17,13 +17,15 @@ use crate::files::Temporary;
 use crate::mapping_log::MappingLog;
 use crate::relay::shared::{Mailbox, Order, Shared};
 use crate::relay::socket::Listener;
+use crate::relay::udp::drops::Drops;
 use crate::relay::udp::port::Port;
 use crate::relay::{udp, worker};
 use crate::running::Logs;
 use crate::tls::keeper::Keeper;
 
-/// Descriptors kept back for listeners, logs, the control port and what libraries need.
-const RESERVE: u64 = 64;
+/// Descriptors kept back for logs and what libraries need, and for those who connect to the control port and to the
+/// status page, and for checks: 32 of each.
+const RESERVE: u64 = 128;
 /// Descriptors a connection takes: one for each end.
 const CONNECTION: u64 = 2;
 /// Descriptors a flow takes: all clients share the other end.
@@ -47,6 +49,8 @@ pub struct Bound {
     multi_accept: u32,
     /// Read before rights are given up.
     keeper: Arc<Keeper>,
+    /// Likewise: what tells how many datagrams are lost.
+    drops: Option<Drops>,
 }
 
 impl Bound {
@@ -71,12 +75,16 @@ impl Bound {
             workers,
             multi_accept: config.multi_accept.get(),
             keeper: Arc::new(keeper),
+            drops: None,
         };
         for endpoint in &config.listen {
             bound.open(endpoint, config).map_err(|source| BalancerError {
                 deed: format!("listen at {endpoint}"),
                 source,
             })?;
+        }
+        if let Doors::Udp(ports) = &bound.doors {
+            bound.drops = Some(Drops::at(ports.iter().flatten()));
         }
         Ok(bound)
     }
@@ -127,9 +135,14 @@ impl Bound {
             .collect::<io::Result<_>>()
             .map_err(fail("start a worker"))?;
         let each = if matches!(self.doors, Doors::Udp(_)) { FLOW } else { CONNECTION };
-        let most = connections_for(raise_descriptors(), each);
+        // A worker has one for each address, one to wait with and one to be woken by.
+        let own = self.workers * (self.endpoints.len() + 2);
+        let most = connections_for(raise_descriptors(), own as u64, each);
         let (settings, keeper) = (config.settings.clone(), self.keeper);
         let shared = Arc::new(Shared::new(settings, keeper.clone(), mailboxes.clone(), most));
+        if let Some(drops) = self.drops {
+            shared.watch_drops(drops);
+        }
         let tell = {
             let shared = shared.clone();
             move || shared.changed()
@@ -155,7 +168,7 @@ impl Bound {
         let most = self.multi_accept;
         let workers = match self.doors {
             Doors::Stream(listeners) => spawn(listeners, mailboxes, |mailbox, own| {
-                let books = Books { notes: log.notes(), lines: access_log.lines() };
+                let books = Books::new(&log, &access_log);
                 let worker = worker::Worker::new(shared.clone(), mailbox, own, most, books)?;
                 Ok(move || worker.run())
             }),
@@ -280,8 +293,8 @@ fn raise_descriptors() -> u64 {
     }
 }
 
-fn connections_for(descriptors: u64, each: u64) -> usize {
-    let reserve = RESERVE.min(descriptors / 4);
+fn connections_for(descriptors: u64, own: u64, each: u64) -> usize {
+    let reserve = (RESERVE + own).min(descriptors / 4);
     usize::try_from(((descriptors - reserve) / each).max(1)).unwrap_or(usize::MAX)
 }
 
@@ -329,8 +342,11 @@ mod tests {
 
     #[test]
     fn connections_are_as_many_as_there_are_descriptors_for() {
-        for (descriptors, connections) in [(0, 1), (24, 9), (1024, 480), (20_000, 9_968)] {
-            assert_eq!(connections_for(descriptors, CONNECTION), connections, "{descriptors}");
+        for (descriptors, own, connections) in
+            [(0, 6, 1), (24, 6, 9), (1024, 6, 445), (1024, 400, 384), (20_000, 64, 9_904)]
+        {
+            let found = connections_for(descriptors, own, CONNECTION);
+            assert_eq!(found, connections, "{descriptors}, {own}");
         }
     }
 }

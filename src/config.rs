@@ -15,6 +15,7 @@ use pen_records::addr::ClientAddr;
 
 use crate::acl::Acls;
 use crate::checks::Checks;
+use crate::pool::ServerId;
 
 /// Everything a start needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +169,15 @@ impl Settings {
     pub fn is_classic_collector(&self) -> bool {
         self.log_format == LogFormat::Classic
             && matches!(self.log, Some(LogTarget::Collector { .. }))
+    }
+
+    /// All servers, the special ones last.
+    pub fn all_servers(&self) -> impl Iterator<Item = (ServerId, &Server)> {
+        let slots = (0_u32..).zip(&self.servers);
+        let slots = slots.filter_map(|(slot, it)| Some((ServerId::Slot(slot), it.as_ref()?)));
+        let emergency = self.emergency.iter().map(|it| (ServerId::Emergency, it));
+        let abuse = self.abuse.iter().map(|it| (ServerId::Abuse, it));
+        slots.chain(emergency).chain(abuse)
     }
 
     /// Whether who connects from there has to say first for whom.

@@ -8,7 +8,7 @@
 //!
 //! Beside the road: [`cli`] and [`setup`] read what was typed, [`command`] is `penctl`'s language,
 //! [`control`] carries it out on what is [`running`], [`status`] shows a [`snapshot`], [`tls`] reads
-//! certificates, [`countries`] knows where clients are, [`checks`] asks servers how they are, and [`names`]
+//! certificates, [`countries`] knows where clients are, [`direct`] sends what cannot wait for a log, [`checks`] asks servers how they are, and [`names`]
 //! looks them up again.
 //!
 //! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
@@ -24,6 +24,7 @@ pub mod command;
 pub mod config;
 pub mod control;
 pub mod countries;
+pub mod direct;
 pub mod files;
 pub mod log_thread;
 pub mod mapping_log;

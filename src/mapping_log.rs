@@ -115,18 +115,21 @@ impl Road {
                 let file = LogFile::open(path, Buffering::Blocks, BOUND)?;
                 Ok(Self::File(Box::new(file)))
             }
-            Some(LogTarget::Collector { addr, .. }) => {
-                let any: SocketAddr = match addr {
-                    SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-                    SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-                };
-                let socket = UdpSocket::bind(any)?;
-                socket.connect(addr)?;
-                socket.set_nonblocking(true)?;
-                Ok(Self::Collector(socket))
-            }
+            Some(LogTarget::Collector { addr, .. }) => socket_to(*addr).map(Self::Collector),
         }
     }
+}
+
+/// One that sends there and never waits.
+pub(crate) fn socket_to(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = match addr {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(addr)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
 }
 
 struct Writer {

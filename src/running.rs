@@ -1,5 +1,6 @@
 //! The data plane as the [`Operator`](crate::control::Operator) sees it.
 
+use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::OpenOptions;
@@ -19,12 +20,15 @@ use crate::control::Balancer;
 use crate::log_thread::Remote;
 use crate::mapping_log;
 use crate::pool::{Client, ServerId, ServerState};
-use crate::relay::report::{Report, ask};
+use crate::relay::report::{self, Report, ask};
 use crate::relay::shared::{Order, Shared};
 use crate::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::snapshot::{
     CheckNow, ClientNow, Counts, Detail, Gauge, LogNow, ServerNow, Snapshot, State, TlsNow,
 };
+
+/// Clients that are looked at while the pool is held.
+const SLICE: usize = 1_000;
 
 /// A balancer that runs.
 pub struct Running {
@@ -106,15 +110,9 @@ impl Balancer for Running {
         let (now, shared) = (Instant::now(), &self.shared);
         let settings = shared.settings();
         let counters = &shared.counters;
+        let clients = clients(shared, detail, now);
         let pool = shared.pool();
         let servers = pool.servers().map(|(id, state)| server(id, state, &report, now)).collect();
-        let wanted = |client: &&Client| {
-            let age = now.saturating_duration_since(client.last);
-            detail.recent.is_none_or(|recent| age <= recent)
-        };
-        // Those seen last come first, so the first one that is too old ends it.
-        let clients = pool.clients().iter().take_while(wanted).take(detail.clients);
-        let clients = clients.map(|client| self::client(client, now)).collect();
         let known = pool.clients().len();
         let current = pool.current();
         drop(pool);
@@ -135,6 +133,7 @@ impl Balancer for Running {
                 unserved: counters.refused.load(Relaxed),
                 failovers: counters.failovers.load(Relaxed),
                 lost_datagrams: counters.lost_datagrams.load(Relaxed),
+                kernel_drops: shared.kernel_drops(),
                 accept_failures: counters.accept_failures.load(Relaxed),
                 http_refused: counters.http_refused.load(Relaxed),
                 not_http: counters.not_http.load(Relaxed),
@@ -203,12 +202,7 @@ impl Balancer for Running {
     }
 
     fn close(&self, number: u64) -> bool {
-        let found = ask(&self.shared, usize::MAX);
-        let found = found.connections.iter().any(|connection| connection.number == number);
-        if found {
-            self.shared.tell_all(&Order::Close(number));
-        }
-        found
+        report::close(&self.shared, number)
     }
 
     fn set_debug(&self, level: u8) {
@@ -257,6 +251,35 @@ fn server(id: ServerId, state: &ServerState, report: &Report, now: Instant) -> S
         to_server: state.traffic.to_server + open.to_server,
         to_client: state.traffic.to_client + open.to_client,
     }
+}
+
+/// Those that are wanted, seen last first.
+fn clients(shared: &Shared, detail: Detail, now: Instant) -> Vec<ClientNow> {
+    let wanted = |client: &&Client| {
+        let age = now.saturating_duration_since(client.last);
+        detail.recent.is_none_or(|recent| age <= recent)
+    };
+    let mut found: Vec<Client> = Vec::new();
+    if detail.clients <= SLICE {
+        // The first one that is too old ends it.
+        let pool = shared.pool();
+        let all = pool.clients().iter().take_while(wanted).take(detail.clients);
+        found.extend(all.cloned());
+    } else {
+        let mut at = 0;
+        loop {
+            // Connections wait for the pool no longer than this.
+            let pool = shared.pool();
+            found.extend(pool.clients().within(at..at + SLICE).filter(wanted).cloned());
+            at += SLICE;
+            if at >= pool.clients().slots() {
+                break;
+            }
+        }
+        found.sort_by_key(|client| Reverse(client.last));
+        found.truncate(detail.clients);
+    }
+    found.iter().map(|found| client(found, now)).collect()
 }
 
 fn client(client: &Client, now: Instant) -> ClientNow {

@@ -15,8 +15,26 @@ pub struct Detail {
     pub clients: usize,
     /// Only clients seen within this time.
     pub recent: Option<Duration>,
-    /// At most so many connections.
-    pub connections: usize,
+    /// Of the connections, these.
+    pub connections: Which,
+}
+
+/// Which connections are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// At most so many.
+    First(usize),
+    /// The one with this number.
+    Number(u64),
+    /// The one that this file descriptor belongs to.
+    Descriptor(i32),
+}
+
+impl Default for Which {
+    /// None at all.
+    fn default() -> Self {
+        Self::First(0)
+    }
 }
 
 /// The state at one moment.
@@ -204,6 +222,8 @@ pub struct Counts {
     pub failovers: u64,
     /// Datagrams that could not be passed on.
     pub lost_datagrams: u64,
+    /// Datagrams that the kernel dropped before they could be taken; `None` if there are none or it does not tell.
+    pub kernel_drops: Option<u64>,
     /// Times that none could be accepted, for want of descriptors or memory.
     pub accept_failures: u64,
     /// In HTTP mode: those with a request that was refused.

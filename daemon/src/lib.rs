@@ -10,9 +10,11 @@
 //! 6. the runtime starts and [`signals`] are caught;
 //! 7. [`process::Settled::ready`]: the caller is told, and gone.
 //!
-//! [`diagnostics`] is where messages go meanwhile, [`notify`] tells a service manager.
+//! [`diagnostics`] is where messages go meanwhile, [`notify`] tells a service manager, [`drops`] knows what a full
+//! buffer has cost.
 
 pub mod diagnostics;
+pub mod drops;
 pub mod logfile;
 pub mod notify;
 mod pidfile;

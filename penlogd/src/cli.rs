@@ -23,6 +23,7 @@ use crate::socket::Listen;
 /// into each line, and writes one log
 #[derive(Debug, Parser)]
 #[command(name = "penlogd", version, max_term_width = 100)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that was typed or not")]
 pub struct Args {
     /// Write lines as soon as they are decided, not in blocks
     #[arg(short = 'b')]
@@ -70,6 +71,12 @@ pub struct Args {
     /// Write to this file, for each line of the log, how sure its client is and why
     #[arg(long, value_name = "FILE")]
     explain: Option<PathBuf>,
+    /// With --explain, name the mappings that could have explained the line, and what speaks for each
+    #[arg(long, requires = "explain")]
+    candidates: bool,
+    /// How the balance is reported on USR1 and at the end
+    #[arg(long, value_name = "HOW", value_enum, default_value = "text")]
+    report: Style,
     /// The format of access lines, of all servers or of one; may be repeated [default: found from
     /// the lines]
     #[arg(long, value_name = "[SERVER=]SPEC")]
@@ -111,6 +118,15 @@ enum LikelyArg {
     Dash,
 }
 
+/// How the balance is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Style {
+    /// Lines for people
+    Text,
+    /// One JSON object
+    Json,
+}
+
 /// All that the rest of the program needs to know.
 #[derive(Debug)]
 pub struct Config {
@@ -126,6 +142,8 @@ pub struct Config {
     pub buffering: Buffering,
     /// Where the explanations go.
     pub explain: Option<PathBuf>,
+    /// How the balance is reported.
+    pub report: Style,
     /// Bytes of finished lines kept while nothing can be written.
     pub log_bytes: usize,
     /// For the collector.
@@ -191,6 +209,7 @@ impl TryFrom<Args> for Config {
             log,
             buffering: if args.line_buffered { Buffering::Lines } else { Buffering::Blocks },
             explain,
+            report: args.report,
             log_bytes: memory / 8,
             settings: Settings {
                 engine,
@@ -209,6 +228,7 @@ impl TryFrom<Args> for Config {
                 },
                 known: known(&args.format, &args.server)?,
                 allow,
+                candidates: args.candidates,
                 window: 0,
             },
         })

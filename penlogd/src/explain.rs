@@ -1,7 +1,7 @@
 //! What `--explain` says of a line: the same columns as those of `mergelogs`.
 //!
 //! ```text
-//! certainty TAB reason TAB probability TAB candidates TAB delay TAB original TAB client TAB server
+//! certainty TAB reason TAB probability TAB candidates TAB delay TAB original TAB client TAB server [TAB why]
 //! ```
 //!
 //! The delay is in seconds from the mapping to the line, `original` is the client as it was logged,
@@ -9,7 +9,7 @@
 
 use std::io::{self, Write as _};
 
-use pen_records::attribution::{Certainty, Verdict};
+use pen_records::attribution::{Certainty, Verdict, Why};
 
 use crate::sources::ServerKey;
 
@@ -21,6 +21,8 @@ pub(crate) struct Explained<'a> {
     /// The client as it was written, if it is another one.
     pub(crate) client: Option<&'a [u8]>,
     pub(crate) server: Option<ServerKey>,
+    /// What there was to choose from, if that is to be said, too.
+    pub(crate) why: Option<&'a Why>,
 }
 
 impl Explained<'_> {
@@ -52,9 +54,12 @@ impl Explained<'_> {
         write!(out, "{}\t", original.escape_ascii())?;
         write!(out, "{}\t", self.client.unwrap_or(original).escape_ascii())?;
         match self.server {
-            Some(ServerKey { addr, port: Some(port) }) => writeln!(out, "{addr}:{port}"),
-            Some(ServerKey { addr, port: None }) => writeln!(out, "{addr}"),
-            None => writeln!(out, "-"),
+            Some(key) => write!(out, "{key}")?,
+            None => write!(out, "-")?,
+        }
+        match self.why {
+            Some(why) => writeln!(out, "\t{why}"),
+            None => writeln!(out),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`Collector`](collector::Collector) is the pure core: datagrams and the time in, finished lines and
 //! a [`Balance`](balance::Balance) out. [`run`] is the loop of sockets, signals and log files around
-//! it, [`cli`] reads what was typed, [`check`] judges formats. [`allow`] says who may send what; `arena` holds the bytes of
+//! it, [`cli`] reads what was typed, [`check`] judges formats, [`lookup`] explains lines of a log that is there. [`allow`] says who may send what; `arena` holds the bytes of
 //! lines that wait; [`socket`] receives many datagrams at a time. [`embedded`] is all of that on a thread
 //! of another program.
 
@@ -16,6 +16,7 @@ pub mod collector;
 mod complaints;
 pub mod embedded;
 mod explain;
+pub mod lookup;
 mod pieces;
 pub mod run;
 pub mod socket;

@@ -17,7 +17,7 @@ use tokio::net::UdpSocket;
 use tracing::{error, info, warn};
 
 use crate::balance::Balance;
-use crate::cli::Config;
+use crate::cli::{Config, Style};
 use crate::collector::{Arrived, Collector};
 use crate::socket::{BATCH, Batch, Listen, Listener};
 
@@ -168,12 +168,13 @@ pub(crate) struct Loop {
     looked: Option<Timestamp>,
     log: LogFile,
     explain: Option<LogFile>,
+    style: Style,
 }
 
 impl Loop {
     /// One that writes where the configuration says.
     pub(crate) fn new(config: Config, listeners: Vec<Listener>) -> Result<Self, RunError> {
-        let Config { log, buffering, explain, log_bytes, mut settings, .. } = config;
+        let Config { log, buffering, explain, report: style, log_bytes, mut settings, .. } = config;
         let log = open(log, buffering, log_bytes)?;
         let explain = match explain {
             Some(path) => Some(open(Some(path), buffering, log_bytes)?),
@@ -190,6 +191,7 @@ impl Loop {
             listeners,
             log,
             explain,
+            style,
         })
     }
 
@@ -321,8 +323,11 @@ impl Loop {
 
     fn report(&mut self) {
         let balance = self.balance();
-        for line in balance.to_string().lines() {
-            info!(target: ASKED, "{line}");
+        match self.style {
+            Style::Text => {
+                balance.to_string().lines().for_each(|line| info!(target: ASKED, "{line}"));
+            }
+            Style::Json => info!(target: ASKED, "{}", balance.json()),
         }
         if !balance.adds_up() {
             error!(target: ASKED, "the balance does not add up: this is a fault of penlogd");

@@ -1,11 +1,12 @@
 //! Where lines come from: each server has its own format and its own number in the engine.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use pen_records::access::{Parser, Spec};
 use pen_records::addr::ServerAddr;
-use pen_records::attribution::{Attributor, ServerId};
+use pen_records::attribution::{Attributor, ByCertainty, ServerId};
 use pen_records::shipment::Server;
 
 use crate::clocks::Clock;
@@ -20,6 +21,16 @@ pub struct ServerKey {
     pub addr: IpAddr,
     /// `None` where nobody said.
     pub port: Option<u16>,
+}
+
+/// The port stands behind the address as everywhere: `[::1]:80`.
+impl fmt::Display for ServerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => SocketAddr::new(self.addr, port).fmt(f),
+            None => self.addr.fmt(f),
+        }
+    }
 }
 
 /// A sender by name or address, as `--server` has it.
@@ -49,6 +60,8 @@ pub(crate) struct Source {
     pub(crate) server: ServerId,
     pub(crate) parser: Parser,
     pub(crate) clock: Clock,
+    /// Its lines that were decided.
+    pub(crate) counts: ByCertainty,
 }
 
 /// All of them.
@@ -215,12 +228,8 @@ impl Sources {
         };
         let spec = self.known.formats.iter().find(own).map_or(&self.known.format, |(_, spec)| spec);
         let source = u32::try_from(self.sources.len()).expect("bounded");
-        self.sources.push(Source {
-            key,
-            server,
-            parser: Parser::new(spec),
-            clock: Clock::default(),
-        });
+        let (parser, counts) = (Parser::new(spec), ByCertainty::default());
+        self.sources.push(Source { key, server, parser, counts, clock: Clock::default() });
         self.by_key.insert(key, source);
         source
     }

@@ -11,12 +11,13 @@
 //!    certainty.
 //! 5. [`merge`] puts several streams in time order.
 //!
-//! [`addr`] and [`time`] hold the small values that all of them share.
+//! [`addr`] and [`time`] hold the small values that all of them share, [`histogram`] says how times are spread.
 
 pub mod access;
 pub mod addr;
 pub mod attribution;
 pub mod datagram;
+pub mod histogram;
 pub mod mapping;
 pub mod merge;
 mod number;

@@ -126,10 +126,8 @@ impl Watch {
 
     /// Takes over who there is by now.
     fn renew(&mut self, settings: &Settings, now: Instant) {
-        let servers = (0_u32..).zip(&settings.servers);
-        let servers: BTreeMap<_, _> = servers
-            .filter_map(|(slot, server)| Some((ServerId::Slot(slot), &server.as_ref()?.addr)))
-            .collect();
+        let servers: BTreeMap<_, _> =
+            settings.all_servers().map(|(id, server)| (id, &server.addr)).collect();
         self.turns.retain(|id, turn| servers.get(id).is_some_and(|addr| **addr == turn.addr));
         let spread = SPREAD.min(settings.checks.interval);
         for (id, addr) in servers {
@@ -166,6 +164,5 @@ impl Watch {
 }
 
 fn server(settings: &Settings, id: ServerId) -> Option<Server> {
-    let ServerId::Slot(slot) = id else { return None };
-    settings.servers.get(slot as usize)?.clone()
+    settings.all_servers().find(|(found, _)| *found == id).map(|(_, server)| server.clone())
 }

@@ -12,7 +12,7 @@ use super::{Item, Query, Setting};
 use crate::acl::{AccessList, Acls};
 use crate::config::{Config, Endpoint, LogTarget, Mode, Origin, Server};
 use crate::pool::ServerId;
-use crate::snapshot::{ClientNow, ConnectionNow, Detail, ServerNow, Snapshot, Stage, State};
+use crate::snapshot::{ClientNow, ConnectionNow, Detail, ServerNow, Snapshot, Stage, State, Which};
 
 /// What an item is at the moment, as C pen replies; empty where there is nothing.
 #[must_use]
@@ -172,15 +172,16 @@ impl Query {
     /// How much of the state it needs.
     #[must_use]
     pub fn detail(self) -> Detail {
+        let of = |connections| Detail { connections, ..Detail::default() };
         match self {
             Self::Recent(time) => {
-                Detail { clients: usize::MAX, recent: Some(time), connections: 0 }
+                Detail { clients: usize::MAX, recent: Some(time), ..Detail::default() }
             }
-            Self::Connection(_) | Self::Connections | Self::Socket(_) => {
-                Detail { connections: usize::MAX, ..Detail::default() }
-            }
+            Self::Connection(number) => of(Which::Number(number)),
+            Self::Connections => of(Which::First(usize::MAX)),
+            Self::Socket(fd) => of(Which::Descriptor(fd)),
             Self::Servers | Self::States | Self::Help => Detail::default(),
-            Self::Status(_) => Detail { clients: 1_000, recent: None, connections: 1_000 },
+            Self::Status(_) => Detail { clients: 1_000, ..of(Which::First(1_000)) },
         }
     }
 

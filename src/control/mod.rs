@@ -24,7 +24,7 @@ use crate::files;
 use crate::names::{self, Answers};
 use crate::pool::ServerId;
 use crate::setup::{check, is_same};
-use crate::snapshot::{Detail, Snapshot};
+use crate::snapshot::{Detail, Snapshot, Which};
 use crate::status;
 
 /// What an operator can ask of the data plane. None of it may wait for traffic.
@@ -242,7 +242,7 @@ impl Operator {
         let Some(path) = self.lock().settings.web_stats.clone() else { return Ok(()) };
         let snapshot = self.balancer.snapshot(Detail {
             clients: 1_000,
-            connections: 1_000,
+            connections: Which::First(1_000),
             ..Detail::default()
         });
         files::replace(&path, status::page::draw(&snapshot, None).as_bytes())

@@ -5,6 +5,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
@@ -39,6 +40,8 @@ struct Node {
 
 /// No node.
 const NONE: u32 = u32::MAX;
+/// Of a node whose client is forgotten.
+const GONE: u32 = u32::MAX - 1;
 
 /// The table.
 #[derive(Debug)]
@@ -131,6 +134,20 @@ impl Clients {
         })
     }
 
+    /// How many slots there are, with a client or without.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The clients in these slots: who looks at all of them, but not at once, looks at no client twice and misses
+    /// none that is remembered all the while.
+    pub fn within(&self, slots: Range<usize>) -> impl Iterator<Item = &Client> {
+        let slots = slots.start..slots.end.min(self.nodes.len());
+        let nodes = self.nodes.get(slots).unwrap_or_default();
+        nodes.iter().filter(|node| node.older != GONE).map(|node| &node.client)
+    }
+
     fn is_expired(&self, client: &Client, now: Instant) -> bool {
         self.tracking.is_some_and(|time| now.saturating_duration_since(client.last) > time)
     }
@@ -151,6 +168,7 @@ impl Clients {
         if let Ok(entry) = self.by_addr.find_entry(hash, |&other| other == index) {
             entry.remove();
         }
+        self.node_mut(index).older = GONE;
         self.free.push(index);
     }
 
@@ -287,6 +305,11 @@ mod tests {
                 prop_assert!(table.iter().filter(fresh).eq(twin.clients.iter()));
                 prop_assert!(table.len() <= size);
                 prop_assert_eq!(table.iter().count(), table.len());
+                let mut found: Vec<_> = (0..table.slots()).flat_map(|at| table.within(at..at + 1)).collect();
+                prop_assert_eq!(found.len(), table.len());
+                found.sort_by_key(|client| std::cmp::Reverse(client.last));
+                let lasts = |clients: Vec<&Client>| clients.iter().map(|client| client.last).collect::<Vec<_>>();
+                prop_assert_eq!(lasts(found), lasts(table.iter().collect()));
             }
             table.resize(NonZeroUsize::new(shrink).unwrap(), None);
             prop_assert!(table.len() <= shrink);

@@ -75,6 +75,8 @@ pub struct Pool {
     clients: Clients,
     modes: Modes,
     blacklist: Duration,
+    /// Whether servers are checked.
+    checking: bool,
     /// The number that had the last turn.
     current: u32,
     /// Told apart by this, servers that had the same number.
@@ -92,6 +94,7 @@ impl Pool {
             clients: Clients::new(settings.limits.clients, settings.timeouts.tracking),
             modes: settings.modes,
             blacklist: settings.timeouts.blacklist,
+            checking: false,
             current: 0,
             lives: 0,
         };
@@ -111,13 +114,16 @@ impl Pool {
             let state = self.renew(before, config.as_ref());
             self.slots.push(state);
         }
-        if settings.checks.check.is_none() {
-            // What was found out once may be long past.
-            self.slots.iter_mut().flatten().for_each(|state| state.health = Health::default());
-        }
         let (emergency, abuse) = (self.emergency.take(), self.abuse.take());
         self.emergency = self.renew(emergency, settings.emergency.as_ref());
         self.abuse = self.renew(abuse, settings.abuse.as_ref());
+        self.checking = settings.checks.check.is_some();
+        if !self.checking {
+            // What was found out once may be long past.
+            let special = [&mut self.emergency, &mut self.abuse].into_iter();
+            let all = special.chain(&mut self.slots).flatten();
+            all.for_each(|state| state.health = Health::default());
+        }
     }
 
     fn renew(
@@ -196,7 +202,9 @@ impl Pool {
         if let Some(slot) = self.by_mode(caller, tried, now, permits, Checked::Believed) {
             return Some(ServerId::Slot(slot));
         }
-        if let Some(id) = special(ServerId::Emergency, self.emergency.as_ref()) {
+        let emergency = special(ServerId::Emergency, self.emergency.as_ref());
+        let is_well = self.emergency.as_ref().is_some_and(|state| !state.health.is_down());
+        if let Some(id) = emergency.filter(|_| is_well) {
             return Some(id);
         }
         // Where nobody is well, the checks may be what is wrong: trying is better than refusing.
@@ -206,7 +214,7 @@ impl Pool {
         } else {
             None
         };
-        slot.map(ServerId::Slot)
+        slot.map(ServerId::Slot).or(emergency)
     }
 
     fn by_mode(
@@ -335,7 +343,9 @@ impl Pool {
         counts: (NonZeroU32, NonZeroU32),
         now: Instant,
     ) -> Option<Turn> {
-        let state = self.state_mut(id).filter(|state| state.config.addr == *addr)?;
+        // One that was under way when checks were turned off would be the last word for ever.
+        let known = if self.checking { self.state_mut(id) } else { None };
+        let state = known.filter(|state| state.config.addr == *addr)?;
         state.health.note(how, counts, now)
     }
 

@@ -455,6 +455,43 @@ fn when_all_are_down_the_emergency_server_goes_before_them() {
 }
 
 #[test]
+fn the_emergency_server_is_the_last_to_be_tried_when_it_is_down_itself() {
+    let now = Instant::now();
+    let mut settings = servers(1);
+    (settings.emergency, settings.abuse) = (Some(server(9)), Some(server(8)));
+    settings.checks.check = Some(crate::checks::Check::Connect);
+    let mut pool = Pool::new(&settings);
+    let counts = (NonZeroU32::MIN, NonZeroU32::MIN);
+    for id in [ServerId::Slot(0), ServerId::Emergency, ServerId::Abuse] {
+        let addr = pool.state(id).unwrap().config.addr.clone();
+        let turn = pool.checked(id, &addr, Err("it is ill".to_owned()), counts, now);
+        assert_eq!(turn, Some(Turn::Down));
+    }
+    let mut tried = Tried::default();
+    for expected in [Some(ServerId::Slot(0)), Some(ServerId::Emergency), None] {
+        let choice = pool.choose(&caller(1), &mut tried, now, |_| true);
+        let seat = choice.map(|choice| choice.seat);
+        assert_eq!(seat.as_ref().map(Seat::server), expected);
+        seat.into_iter().for_each(|seat| pool.failed(seat, now));
+    }
+    // There is nobody else for those who are denied.
+    let denied = Caller { admitted: false, ..caller(2) };
+    assert_eq!(visit(&mut pool, &denied, now), Some(ServerId::Abuse));
+}
+
+#[test]
+fn a_check_that_ends_when_none_is_asked_for_any_more_says_nothing() {
+    let now = Instant::now();
+    let mut settings = servers(2);
+    settings.checks.check = Some(crate::checks::Check::Connect);
+    let mut pool = Pool::new(&settings);
+    settings.checks.check = None;
+    pool.apply(&settings);
+    assert_eq!(check(&mut pool, 0, Err("it is ill".to_owned()), now), None);
+    assert!(pool.servers().all(|(_, server)| server.health == Health::default()));
+}
+
+#[test]
 fn a_limit_is_no_reason_to_try_a_server_that_is_down() {
     let now = Instant::now();
     let mut settings = servers(2);

@@ -24,7 +24,7 @@ use super::tls::{Layer, Layers, SCRATCH, SealedEnds};
 use crate::access_log::line::{End, Line};
 use crate::books::Books;
 use crate::config::{Endpoint, Settings};
-use crate::mapping_log::{Notes, wall_clock};
+use crate::mapping_log::wall_clock;
 use crate::pool::{Caller, Seat, Traffic, Tried};
 
 /// How long a handshake may take if nothing is said about a client's first byte.
@@ -91,6 +91,13 @@ pub(super) enum Stage {
     Handshake,
     /// Bytes go to and fro.
     Open,
+}
+
+impl Stage {
+    /// Whether its client has yet to say for whom it comes, or to agree on how to encrypt.
+    pub(super) const fn is_stranger(self) -> bool {
+        matches!(self, Self::Greeting | Self::Agreeing)
+    }
 }
 
 /// What is due for a connection whose time has come.
@@ -206,12 +213,12 @@ impl Connection {
     }
 
     /// It is open: from now on what is said on it is noted and edited, as far as that is asked for.
-    pub(super) fn opened(&mut self, settings: &Settings, notes: &mut Notes, now: Instant) {
+    pub(super) fn opened(&mut self, settings: &Settings, books: &mut Books, now: Instant) {
         self.recorded = settings.log.is_some();
         if let Some(server) = self.server.as_mut().filter(|_| self.recorded) {
             server.local = server.socket.local_addr();
             let opened = mapping_of(Kind::Opened, self.number, &self.caller, server);
-            notes.note(&opened, now);
+            books.note(&opened, now);
         }
         let policy = settings.http.as_ref();
         let scheme = if self.is_encrypted(Side::Client) { "https" } else { "http" };
@@ -246,7 +253,7 @@ impl Connection {
                 to_client: Some(self.traffic.to_client),
                 ..mapping_of(Kind::Closed, self.number, &self.caller, server)
             };
-            books.notes.note(&closed, now);
+            books.note(&closed, now);
         }
     }
 
@@ -275,7 +282,7 @@ impl Connection {
                     books.lines.add(&line(&over, number, caller, server, now), now);
                 }
                 if let Some(record) = noted(note, number, caller, server).filter(|_| recorded) {
-                    books.notes.note(&record, now);
+                    books.note(&record, now);
                 }
             },
             judge: |verdict| counters.judged(verdict),

@@ -12,10 +12,11 @@
 //! udp         the same for datagrams
 //! ```
 //!
-//! [`report`] says what connections there are. [`shared`] is what workers have in common with one another and with who runs them.
+//! `errands` are what a worker does for others with all of its connections, [`report`] says what there are. [`shared`] is what workers have in common with one another and with who runs them.
 
 mod connection;
 pub mod duplex;
+mod errands;
 pub mod http;
 pub mod proxy;
 pub mod pump;

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -13,6 +14,7 @@ use tracing::warn;
 use super::connection::Stage;
 use super::http::conversation::Verdict;
 use super::report::Question;
+use super::udp::drops::Drops;
 use crate::config::{Endpoint, Settings};
 use crate::pool::{Pool, ServerId};
 use crate::tls::Tls;
@@ -40,6 +42,8 @@ pub struct Shared {
     /// What happened.
     pub counters: Counters,
     mailboxes: Vec<Arc<Mailbox>>,
+    /// What is lost at ports for datagrams.
+    drops: OnceLock<Drops>,
     /// Rings at each change of the settings, and at the end, for whoever checks servers.
     changed: Notify,
     /// Workers were told to stop.
@@ -118,6 +122,7 @@ impl Shared {
             accepted: AtomicU64::new(0),
             counters: Counters::default(),
             mailboxes,
+            drops: OnceLock::new(),
             changed: Notify::new(),
             stopping: AtomicBool::new(false),
         }
@@ -147,6 +152,17 @@ impl Shared {
         self.version.fetch_add(1, Ordering::Release);
         self.wake_all();
         self.changed.notify_one();
+    }
+
+    /// Has it counted what the kernel drops.
+    pub(crate) fn watch_drops(&self, drops: Drops) {
+        self.drops.get_or_init(|| drops);
+    }
+
+    /// Datagrams that the kernel has dropped at our ports; `None` if there are no such ports or it does not tell.
+    #[must_use]
+    pub fn kernel_drops(&self) -> Option<u64> {
+        self.drops.get()?.count()
     }
 
     /// Who keeps certificates and the like.
@@ -181,6 +197,11 @@ impl Shared {
     pub fn most_connections(&self, settings: &Settings) -> usize {
         let asked = settings.limits.connections.map_or(usize::MAX, std::num::NonZeroUsize::get);
         asked.min(self.descriptors)
+    }
+
+    /// Whether there are as many connections as there may be.
+    pub(super) fn is_full(&self, settings: &Settings) -> bool {
+        self.open() >= self.most_connections(settings)
     }
 
     /// Takes room for one more flow, which needs no opening.
@@ -288,8 +309,8 @@ pub enum Order {
         /// When.
         deadline: Instant,
     },
-    /// Close the connection with this number.
-    Close(u64),
+    /// Close the connection with this number, and say so.
+    Close(u64, Sender<()>),
     /// Close all connections to this server, as long as it is at this address.
     CloseAll(ServerId, Endpoint),
     /// Say what connections there are.

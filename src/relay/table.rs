@@ -1,6 +1,8 @@
 //! Connections by number: a slab whose numbers are told apart when they are used again, since an
 //! event may still be under way for the one that had the number before.
 
+use std::ops::Range;
+
 /// A number, and which use of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key {
@@ -41,6 +43,12 @@ impl<T> Table<T> {
         Key { slot, life: 0 }
     }
 
+    /// A value that is in.
+    pub(super) fn get(&self, key: Key) -> Option<&T> {
+        let slot = self.slots.get(key.slot as usize)?;
+        if slot.life == key.life { slot.value.as_deref() } else { None }
+    }
+
     /// Takes a value out for a while; its number stays its own.
     pub(super) fn take(&mut self, key: Key) -> Option<Box<T>> {
         let slot = self.slots.get_mut(key.slot as usize)?;
@@ -66,11 +74,18 @@ impl<T> Table<T> {
         })
     }
 
-    /// All that is in.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        (0..).zip(&self.slots).filter_map(|(slot, found)| {
+    /// What is in, of so many numbers.
+    pub(super) fn within(&self, slots: Range<u32>) -> impl Iterator<Item = (Key, &T)> {
+        let end = self.slots.len().min(slots.end as usize);
+        let all = self.slots.get(slots.start as usize..end).unwrap_or_default();
+        (slots.start..).zip(all).filter_map(|(slot, found)| {
             found.value.as_deref().map(|value| (Key { slot, life: found.life }, value))
         })
+    }
+
+    /// How many numbers there are, free ones included.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.len()
     }
 
     /// How many numbers are in use.
@@ -100,6 +115,10 @@ mod tests {
         let second = table.reserve();
         table.put(second, Box::new(2));
         assert_eq!((first.slot, table.take(first)), (second.slot, None));
-        assert_eq!((table.len(), table.keys().count(), table.iter().count()), (1, 1, 1));
+        assert_eq!((table.len(), table.keys().count(), table.slots()), (1, 1, 1));
+        let found =
+            |slots| table.within(slots).map(|(key, &value)| (key, value)).collect::<Vec<_>>();
+        assert_eq!(found(0..9), [(second, 2)]);
+        assert_eq!((found(1..9), found(0..0)), (vec![], vec![]));
     }
 }

@@ -4,6 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
+/// Timers that may lie about beside those that matter before it is worth looking for them.
+const SPARE: usize = 1_024;
+
 /// Times, and to whom they belong.
 #[derive(Debug)]
 pub(super) struct Timers<K>(BinaryHeap<Reverse<(Instant, K)>>);
@@ -27,6 +30,14 @@ impl<K: Ord> Timers<K> {
     #[must_use]
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// Forgets those that nobody wants any more, where they have become as many as the `wanted` ones at most:
+    /// who has gone long before its time would be remembered until then otherwise.
+    pub(super) fn tidy(&mut self, wanted: usize, is_wanted: impl Fn(Instant, &K) -> bool) {
+        if self.0.len() > 2 * wanted + SPARE {
+            self.0.retain(|Reverse((due, key))| is_wanted(*due, key));
+        }
     }
 
     /// Takes one that is due by now.
@@ -57,5 +68,20 @@ mod tests {
         assert_eq!(timers.pop(at(4)), Some((at(1), 1)));
         assert_eq!(timers.pop(at(4)), Some((at(3), 3)));
         assert_eq!(timers.pop(at(4)), None);
+    }
+
+    #[test]
+    fn timers_of_those_who_are_gone_do_not_pile_up() {
+        let start = Instant::now();
+        let mut timers = Timers::default();
+        for client in 0_u64..100_000 {
+            // Ten at a time; each would have been called an hour later.
+            timers.add(start + Duration::from_secs(3_600) + Duration::from_millis(client), client);
+            timers.tidy(10, |_, key| key + 10 > client);
+            assert!(timers.0.len() <= SPARE + 20);
+        }
+        let late = start + Duration::from_secs(7_200);
+        let left: Vec<_> = std::iter::from_fn(|| timers.pop(late)).map(|(_, key)| key).collect();
+        assert!(left.ends_with(&(99_990..100_000).collect::<Vec<_>>()), "{left:?}");
     }
 }

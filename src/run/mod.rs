@@ -297,6 +297,9 @@ fn report(balancer: &Balancer, operator: &Operator) {
     if let Err(error) = operator.write_page() {
         error!("{error}");
     }
+    if let Some(drops @ 1..) = balancer.shared().kernel_drops() {
+        info!("the kernel has dropped {drops} datagrams for want of room in its buffers");
+    }
     let shared = balancer.shared();
     let counters = &shared.counters;
     let load =

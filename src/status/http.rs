@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::history::{History, STEP};
 use super::{json, metrics, page};
 use crate::control::Operator;
-use crate::snapshot::{Detail, Snapshot, State};
+use crate::snapshot::{Detail, Snapshot, State, Which};
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 32;
@@ -27,7 +27,7 @@ const FRESH: Duration = Duration::from_millis(500);
 /// How long to wait when no connection can be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What is listed, of all there is.
-const DETAIL: Detail = Detail { clients: 1_000, recent: None, connections: 1_000 };
+const DETAIL: Detail = Detail { clients: 1_000, recent: None, connections: Which::First(1_000) };
 
 /// A status page that is bound and not yet served.
 #[derive(Debug)]

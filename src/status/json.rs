@@ -27,6 +27,10 @@ pub fn write(snapshot: &Snapshot) -> String {
         ("unserved", counts.unserved.to_string()),
         ("failovers", counts.failovers.to_string()),
         ("lost_datagrams", counts.lost_datagrams.to_string()),
+        (
+            "kernel_drops",
+            counts.kernel_drops.map_or_else(|| "null".to_owned(), |it| it.to_string()),
+        ),
         ("accept_failures", counts.accept_failures.to_string()),
         ("http_refused", counts.http_refused.to_string()),
         ("not_http", counts.not_http.to_string()),

@@ -90,6 +90,10 @@ fn whole(out: &mut Text, snapshot: &Snapshot) {
     ] {
         out.one(&format!("pen_{name}_total"), Kind::Counter, what, count);
     }
+    if let Some(drops) = counts.kernel_drops {
+        let what = "Datagrams that the kernel dropped before they could be taken.";
+        out.one("pen_kernel_drops_total", Kind::Counter, what, drops);
+    }
     if !counts.ended.is_empty() {
         let name = "pen_connections_ended_total";
         out.family(name, Kind::Counter, "Connections that are over, by cause.");

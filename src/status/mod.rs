@@ -130,6 +130,7 @@ pub(crate) mod samples {
                 unserved: 3,
                 failovers: 5,
                 lost_datagrams: 0,
+                kernel_drops: Some(31),
                 accept_failures: 0,
                 http_refused: 2,
                 not_http: 1,

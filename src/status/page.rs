@@ -292,6 +292,12 @@ impl Page {
             let count = Count(counts.lost_datagrams);
             self.add(format_args!("; {count} datagrams could not be passed on"));
         }
+        if let Some(drops @ 1..) = counts.kernel_drops {
+            let count = Count(drops);
+            self.add(format_args!(
+                "; {count} datagrams were dropped by the kernel, whose buffer was full"
+            ));
+        }
         if counts.accept_failures > 0 {
             let count = Count(counts.accept_failures);
             self.add(format_args!("; {count} times none could be accepted"));

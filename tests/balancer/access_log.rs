@@ -5,10 +5,11 @@ use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use pen::config::{Endpoint, ForwardedFor, Settings};
+use pen::config::{Endpoint, ForwardedFor, ServerTls, Settings};
 
 use crate::nginx::{Folder, Nginx};
 use crate::support::{Listener, Site, Stream, over, until};
+use crate::tls::support::{End, Town};
 
 fn logging(path: &Path, http: Option<ForwardedFor>, servers: &[&Endpoint]) -> Settings {
     Settings { access_log: Some(path.to_owned()), http, ..over(servers) }
@@ -232,4 +233,55 @@ fn a_full_disk_stops_no_traffic_and_is_told() {
     });
     until("all are made", || made.load(Ordering::Relaxed) == sent);
     assert_eq!(log.trouble().unwrap(), "cannot write /dev/full");
+}
+
+#[test]
+fn what_comes_in_tls_is_logged_as_it_was_meant_and_not_as_it_was_sealed() {
+    for servers in [ServerTls::Off, ServerTls::Verified] {
+        let town = Town::new("access-log");
+        let listener = Listener::tcp();
+        let log = town.path("access.log");
+        let mut settings = logging(&log, Some(ForwardedFor::Replace), &[&listener.endpoint()]);
+        town.serve(&mut settings);
+        if servers != ServerTls::Off {
+            town.trust(&mut settings, servers);
+        }
+        let site = Site::start(settings);
+        let config = town.client();
+        let (client, _server) = std::thread::scope(|scope| {
+            // With TLS on both sides a client is answered when its server is agreed with.
+            let client = scope.spawn(|| {
+                let mut client = End::client(config, site.connect());
+                client.write_all(b"GET /one HTTP/1.1\r\nHost: shop\r\nUser-Agent: a \"b\"\r\n\r\n");
+                client
+            });
+            let stream = listener.accept();
+            let mut server = match servers {
+                ServerTls::Off => End::Plain(stream),
+                _ => End::server(town.server(), stream),
+            };
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.extend(server.bytes(1));
+            }
+            let head = String::from_utf8(head).expect("it is text");
+            assert!(head.contains("\r\nX-Forwarded-Proto: https\r\n"), "{head}");
+            server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+            let mut client = client.join().expect("it did not panic");
+            assert!(client.bytes(43).ends_with(b"hello"));
+            // One more, that the server leaves without an answer.
+            client.write_all(b"GET /two HTTP/1.1\r\nHost: shop\r\n\r\n");
+            assert_eq!(server.bytes(1), b"G");
+            (client, server)
+        });
+        // The client leaves first.
+        drop(client);
+        let lines = lines(&log, 2);
+        let rest = |line: &str| line.split_once("] ").expect("there is a time").1.to_owned();
+        let first = "\"GET /one HTTP/1.1\" 200 5 \"-\" \"a \\x22b\\x22\" \"shop\" ";
+        assert!(lines[0].starts_with("127.0.0.1 - - [") && rest(&lines[0]).starts_with(first));
+        let second = rest(&lines[1]);
+        assert!(second.starts_with("\"GET /two HTTP/1.1\" 499 0 "), "{second}");
+        assert!(second.ends_with(" 2 client"), "{second}");
+    }
 }

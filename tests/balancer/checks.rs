@@ -34,11 +34,11 @@ fn wrong(site: &Site, slot: u32) -> String {
 }
 
 fn is_down(site: &Site, slot: u32) -> bool {
-    site.balancer()
-        .shared()
-        .pool()
-        .state(ServerId::Slot(slot))
-        .is_some_and(|it| it.health.is_down())
+    is_known_to_be_down(site, ServerId::Slot(slot))
+}
+
+fn is_known_to_be_down(site: &Site, id: ServerId) -> bool {
+    site.balancer().shared().pool().state(id).is_some_and(|it| it.health.is_down())
 }
 
 /// A server that does something with each connection, until it is dropped.
@@ -108,6 +108,22 @@ fn a_server_that_refuses_is_down_before_a_client_has_to_find_out_and_up_again_wh
     port.listen(100).unwrap();
     until("it is up", || !is_down(&site, 1));
     assert_eq!(wrong(&site, 1), "");
+}
+
+#[test]
+fn the_emergency_and_the_abuse_server_are_asked_like_the_others() {
+    let alive = Listener::tcp();
+    let [(emergency, port), (abuse, _taken)] = [dead(), dead()];
+    let mut settings = over(&[&alive.endpoint()]);
+    settings.emergency = Some(pen::config::Server::new(emergency));
+    settings.abuse = Some(pen::config::Server::new(abuse));
+    let site = Site::start(checked(Check::Connect, settings));
+    for id in [ServerId::Emergency, ServerId::Abuse] {
+        until("it is down", || is_known_to_be_down(&site, id));
+    }
+    port.listen(100).unwrap();
+    until("it is up", || !is_known_to_be_down(&site, ServerId::Emergency));
+    assert!(is_known_to_be_down(&site, ServerId::Abuse) && !is_down(&site, 0));
 }
 
 #[test]

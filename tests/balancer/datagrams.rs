@@ -281,6 +281,7 @@ fn flows_are_bounded_however_many_clients_there_are() {
         first.get_or_insert(client);
     }
     // Those who were forgotten begin anew.
+    assert_eq!(site.balancer().shared().kernel_drops(), Some(0));
     assert_eq!(ask(&first.unwrap(), b"again"), b"aagain");
     let served: Vec<_> = shared.pool().servers().map(|(_, server)| server.connections).collect();
     assert_eq!(served, [u32::try_from(shared.open()).unwrap()]);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pen::config::Settings;
 use pen::relay::report::ask;
-use pen::snapshot::{ConnectionNow, Stage};
+use pen::snapshot::{ConnectionNow, Stage, Which};
 use socket2::SockRef;
 
 use crate::support::{Listener, Site, over, pattern, socket_path, until};
@@ -28,7 +28,7 @@ fn with_little_room(listener: &Listener) {
 /// Waits until the balancer has taken all that one side of its only connection says, to its end.
 fn until_taken(site: &Site, bytes: impl Fn(&ConnectionNow) -> u64, count: usize) {
     until("all of it was taken", || {
-        let report = ask(site.balancer().shared(), 1);
+        let report = ask(site.balancer().shared(), Which::First(1));
         let taken =
             |one: &ConnectionNow| one.stage == Stage::HalfClosed && bytes(one) == count as u64;
         report.connections.first().is_some_and(taken)
@@ -67,7 +67,7 @@ fn a_reader_who_takes_a_little_now_and_then_is_waited_for() {
         })
     };
     until("all has been said", || {
-        let report = ask(site.balancer().shared(), 1);
+        let report = ask(site.balancer().shared(), Which::First(1));
         report.connections.first().is_some_and(|one| one.stage == Stage::HalfClosed)
     });
     let mut heard = Vec::new();

@@ -4,6 +4,7 @@ mod access_log;
 mod checks;
 mod choosing;
 mod collect;
+mod crowds;
 mod daemon;
 mod datagrams;
 mod defects;

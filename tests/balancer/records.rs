@@ -152,6 +152,33 @@ fn what_is_not_http_is_noted_as_connections_alone() {
 }
 
 #[test]
+fn a_classic_datagram_is_there_before_its_request_is() {
+    let (collector, target) = collector();
+    let listener = Listener::tcp();
+    let settings = over(&[&listener.endpoint()]);
+    let site = Site::start(logging(target, LogFormat::Classic, settings));
+    let mut client = site.connect();
+    let mut server = listener.accept();
+    collector.0.set_nonblocking(true).unwrap();
+    for nth in 0..300 {
+        let request = format!("GET /{nth} HTTP/1.1\r\nHost: x\r\n\r\n");
+        client.write_all(request.as_bytes()).unwrap();
+        assert_eq!(server.bytes(request.len()), request.as_bytes());
+        // On this machine what was sent is there, or was lost.
+        let mut buf = [0; 2_048];
+        let len = collector.0.recv(&mut buf).expect("it came before the request");
+        let datagram = Mapping::parse_datagram(&buf[..len]).expect("it is a record");
+        assert!(datagram.request.is_some());
+        server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        client.bytes(27);
+    }
+    let counts = site.balancer().log().counts();
+    // The connection was opened, and then requests and answers.
+    until("all are counted", || counts.written.load(Ordering::Relaxed) >= 600);
+    assert_eq!(counts.made.load(Ordering::Relaxed), counts.written.load(Ordering::Relaxed));
+}
+
+#[test]
 fn classic_datagrams_are_one_for_each_request() {
     let (listener, collector) = (Listener::tcp(), Collector::new());
     let settings = over(&[&listener.endpoint()]);

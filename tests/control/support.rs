@@ -14,7 +14,7 @@ use pen::control::port::{ControlPort, Unlink};
 use pen::control::{Balancer, Here, Operator};
 use pen::pool::ServerId;
 use pen::snapshot::{
-    ClientNow, ConnectionNow, Counts, Detail, Gauge, ServerNow, Snapshot, Stage, State,
+    ClientNow, ConnectionNow, Counts, Detail, Gauge, ServerNow, Snapshot, Stage, State, Which,
 };
 use pen_records::addr::ClientAddr;
 
@@ -83,7 +83,7 @@ impl Balancer for Still {
             clients_known: Gauge { now: 1, most: Some(2_048) },
             clients: vec![client; detail.clients.min(1)],
             connections_open: Gauge { now: 1, most: None },
-            connections: vec![connection; detail.connections.min(1)],
+            connections: vec![connection; usize::from(detail.connections != Which::First(0))],
             counts: Counts { accepted: 7, ..Counts::default() },
             mapping_log: None,
             access_log: None,

@@ -1,5 +1,6 @@
 //! The program, run over files: what goes in comes out, attributed, in time order.
 
+mod audit;
 mod support;
 
 use std::fs;
@@ -22,6 +23,43 @@ fn a_mapping_names_the_client() {
     assert_eq!(run.out, "203.0.113.7 - - [22/Nov/2026:20:23:20 +0000] \"GET /a HTTP/1.1\" 200 5\n");
     assert_eq!(run.code, Some(0), "{}", run.err);
     assert!(run.err.contains("lines read 1 = written 1"), "{}", run.err);
+}
+
+#[test]
+fn a_line_is_explained_in_words_and_with_those_who_could_have_asked() {
+    let folder = Folder::new();
+    let asked = |client, time| mapping(client, time, "10.0.0.1", "GET /a HTTP/1.1");
+    let mappings = asked("203.0.113.1", T) + &asked("203.0.113.2", T + 1);
+    folder
+        .write("pen.log", &(mappings + &mapping("203.0.113.3", T, "10.0.0.1", "GET /b HTTP/1.1")));
+    let first = line("10.9.9.9", T, "GET /b HTTP/1.1");
+    folder.write("a.log", &(first + &line("10.9.9.9", T + 1, "GET /a HTTP/1.1")));
+    for question in ["2", "/a"] {
+        let run = folder.run(&format!("-q -p pen.log 10.0.0.1:a.log --explain-line {question}"));
+        assert_eq!(run.code, Some(0), "{}", run.err);
+        for expected in [
+            "line 2: 203.0.113",
+            "logged as 10.9.9.9 at server 10.0.0.1",
+            "    203.0.113.1",
+            "    203.0.113.2",
+            ", chosen: ",
+        ] {
+            let expected = expected.replace("line 2: 203.0.113", "line 2: 10.9.9.9");
+            assert!(run.err.contains(&expected), "{expected}: {}", run.err);
+        }
+        assert!(!run.err.contains("line 1"), "{}", run.err);
+    }
+    let run = folder.run("-q -p pen.log 10.0.0.1:a.log --explain-line 3");
+    assert!(run.err.contains("there is no line to explain"), "{}", run.err);
+    let run = folder.run("-q -p pen.log 10.0.0.1:a.log --explain why.tsv --candidates");
+    assert_eq!(run.err, "");
+    let why = String::from_utf8(folder.read("why.tsv")).unwrap();
+    let columns: Vec<_> = why.lines().map(|line| line.split('\t').count()).collect();
+    assert_eq!(columns, [9, 9, 9], "{why}");
+    assert!(
+        why.starts_with("#certainty\t") && why.contains("\t203.0.113.3, chosen: 0.000 s after"),
+        "{why}"
+    );
 }
 
 #[test]

@@ -17,11 +17,11 @@ use pen_records::time::{Resolution, Timestamp};
 
 use crate::allow::Allow;
 use crate::arena::Arena;
-use crate::balance::{Balance, Queue, Received};
+use crate::balance::{Balance, Queue, Received, ServerBalance};
 use crate::complaints::{Cause, Complaints};
 use crate::explain::Explained;
 use crate::pieces::{Added, Pieces};
-use crate::sources::Sources;
+use crate::sources::{Source, Sources};
 
 pub use crate::sources::{Known, Sender, ServerKey};
 
@@ -47,6 +47,8 @@ pub struct Settings {
     pub known: Known,
     /// Who may send what.
     pub allow: Allow,
+    /// Whether explanations name the candidates.
+    pub candidates: bool,
     /// Bytes of shipments that may be under way to us, all shippers together.
     pub window: u32,
 }
@@ -118,8 +120,12 @@ impl Collector {
     /// One that has received nothing yet.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        let mut engine = Attributor::new(settings.engine);
+        if settings.candidates {
+            engine.explain_all();
+        }
         Self {
-            engine: Attributor::new(settings.engine),
+            engine,
             arena: Arena::default(),
             sources: Sources::new(settings.known.clone(), settings.servers),
             senders: Senders::new(Limits { bytes: settings.unfinished_bytes, ..Limits::default() }),
@@ -214,20 +220,23 @@ impl Collector {
             packets: self.origins.counts(),
             queue: self.queue,
             held_bytes: self.arena.len() as u64,
-            formats: self
+            servers: self
                 .sources
                 .iter()
                 .take(100)
-                .map(|source| (source.key, source.parser.format()))
+                .map(|source| self.server_balance(source))
                 .collect(),
-            clocks: self
-                .sources
-                .iter()
-                .take(100)
-                .map(|source| Some(source.clock.ahead()?.of(self.origins.ahead().unwrap_or(0))))
-                .collect(),
-            balancer: self.origins.ahead(),
             ..Balance::default()
+        }
+    }
+
+    fn server_balance(&self, source: &Source) -> ServerBalance {
+        ServerBalance {
+            key: source.key,
+            format: source.parser.format(),
+            counts: source.counts,
+            delay: self.engine.server_delay(source.server),
+            clock: source.clock.ahead().map(|clock| clock.of(self.origins.ahead().unwrap_or(0))),
         }
     }
 
@@ -385,6 +394,9 @@ impl Collector {
         loop {
             while let Some(decided) = self.engine.next_decided() {
                 self.queue.add(now.micros_since(decided.time));
+                if let Some(delay) = decided.verdict.delay {
+                    self.queue.delays.add(delay);
+                }
                 self.write_line(&decided, out, explain.as_deref_mut());
             }
             if self.arena.len() <= self.settings.held_bytes {
@@ -405,7 +417,11 @@ impl Collector {
     ) {
         let Held { len, client: span, source } = decided.payload;
         let change = self.change(decided);
-        let server = self.sources.get(source).map(|source| source.key);
+        let server = self.sources.get_mut(source).map(|source| {
+            source.counts.add(decided.verdict.certainty);
+            source.key
+        });
+        let why = self.engine.take_why();
         self.arena.pop(len as usize, |line| {
             match (span, change) {
                 (Some(span), Change::Client(client)) => write_with_client(line, span, client, out),
@@ -424,7 +440,8 @@ impl Collector {
                 }
             };
             let original = span.map(|span| span.of(line));
-            Explained { verdict: &decided.verdict, original, client, server }.write_to(explain);
+            let (verdict, why) = (&decided.verdict, why.as_ref());
+            Explained { verdict, original, client, server, why }.write_to(explain);
         });
     }
 

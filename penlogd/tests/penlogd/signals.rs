@@ -40,6 +40,32 @@ fn hup_into_a_vanished_folder_keeps_the_old_file() {
 }
 
 #[test]
+fn the_balance_is_for_programs_too() {
+    let mut collector = Collector::start(&["--wait", "1", "--report", "json"]);
+    collector.send("127.0.0.9", &["+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n"]);
+    collector.send("127.0.0.2", &[&line("10.0.0.1", "GET /a HTTP/1.1"), "junk\n"]);
+    loop {
+        collector.signal(Signal::SIGUSR1);
+        let said = collector.wait_for("\"adds_up\":true");
+        if said.contains("\"lines\":{\"received\":2,\"exact\":0,\"certain\":1,\"likely\":0,\"none\":1,\"held\":0}") {
+            break;
+        }
+    }
+    let (code, _, said) = collector.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let last = said.lines().rfind(|line| line.starts_with("penlogd: {")).unwrap();
+    for expected in [
+        r#""not_understood":1"#,
+        r#"{"server":"127.0.0.2","format":"common (1 line)","exact":0,"certain":1,"likely":0,"none":1"#,
+        r#""delays":{"histogram":[{"up_to_us":"#,
+        r#""waited":{"mean_us":"#,
+    ] {
+        assert!(last.contains(expected), "{expected}: {last}");
+    }
+    assert!(last.ends_with('}'), "{last}");
+}
+
+#[test]
 fn usr1_prints_a_balance_that_adds_up() {
     let mut collector = Collector::start(&["--wait", "1h"]);
     collector.send("127.0.0.9", &["+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n"]);

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::support::{Collector, Folder, line, wait_for_file};
+use crate::support::{Collector, Folder, line, run, wait_for_file};
 
 #[test]
 fn records_and_lines_become_one_log_on_the_standard_output() {
@@ -122,4 +122,52 @@ fn find(path: &str) -> Result<&str, ()> {
     }
     println!("skipped: {path} is not installed");
     Err(())
+}
+
+#[test]
+fn a_line_of_the_log_is_explained_afterwards() {
+    let folder = Folder::new();
+    let (log, why) = (folder.path("log"), folder.path("why"));
+    let [log_name, why_name] = [&log, &why].map(|path| path.to_str().unwrap());
+    let options = ["--wait", "50", "-l", log_name, "--explain", why_name, "--candidates"];
+    let mut collector = Collector::start(&options);
+    let asked = |client| format!("+ {client} 127.0.0.2 GET /a HTTP/1.1\n");
+    collector.send("127.0.0.9", &[&asked("203.0.113.7"), &asked("203.0.113.8")]);
+    collector.wait_until(|said| said.contains("2 outstanding"));
+    collector.send("127.0.0.2", &[&line("10.0.0.1", "GET /a HTTP/1.1"), "junk\n"]);
+    wait_for_file(&log, |text| text.lines().count() == 2);
+    let (code, _, said) = collector.stop();
+    assert_eq!(code, Some(0), "{said}");
+    let explain = |line: &str| {
+        let output = run(&["explain", "-l", log_name, "--explain", why_name, line]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text + &String::from_utf8_lossy(&output.stderr))
+    };
+    for question in ["1", "GET /a"] {
+        let (code, text) = explain(question);
+        assert_eq!(code, Some(0), "{text}");
+        for expected in [
+            "line 1: 203.0.113.",
+            ", likely (",
+            "logged as 10.0.0.1 at server 127.0.0.2",
+            "    203.0.113.7",
+            "    203.0.113.8",
+            "chosen: ",
+        ] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+    }
+    let (_, text) = explain("junk");
+    assert!(text.contains("the line is not understood"), "{text}");
+    let (code, text) = explain("/never");
+    assert_eq!((code, &*text), (Some(1), &*format!("no such line: {log_name} has 2\n")));
+    let (code, text) = explain("--nonsense");
+    assert_eq!(code, Some(2), "{text}");
+    // Files that don't belong together are not taken to.
+    std::fs::write(&why, "certain\tonly\t1.000\t1\t-\t10.0.0.1\t198.51.100.1\t127.0.0.2\n")
+        .unwrap();
+    let (code, text) = explain("1");
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("is not about that line of the log"), "{text}");
+    assert!(explain("2").1.contains("has no line 2"), "{}", explain("2").1);
 }

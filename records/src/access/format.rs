@@ -42,6 +42,8 @@ pub enum FormatProblem {
     TooLong,
     /// Not `field=path`, or no such field.
     FieldName,
+    /// No field of it logs what was asked for.
+    NotLogged,
 }
 
 impl FormatError {
@@ -66,6 +68,7 @@ impl fmt::Display for FormatError {
             FormatProblem::NoClient => {
                 f.write_str("no field names the client: expected %h, %a, $remote_addr or the like")
             }
+            FormatProblem::NotLogged => f.write_str("no field of it logs that"),
             FormatProblem::TooLong => write!(f, "too many fields, seen at byte {at}"),
             FormatProblem::FieldName => write!(
                 f,

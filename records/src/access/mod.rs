@@ -17,6 +17,7 @@ mod quote;
 pub mod review;
 mod stamp;
 mod template;
+mod truth;
 mod write;
 
 use std::fmt;

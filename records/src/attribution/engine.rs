@@ -14,6 +14,7 @@ use super::loss::Losses;
 use super::outstanding::{NIL, Outstanding, put};
 use super::server::{ByCertainty, Server, Shape};
 use super::view::View;
+use super::why::Whys;
 use super::{Certainty, Counts, Decided, Line, Reason, Record, ServerId, Settings, Verdict};
 use crate::addr::ServerAddr;
 use crate::request::{Cut, Fingerprint};
@@ -42,7 +43,7 @@ pub struct Attributor<T> {
     early: Vec<Verdict>,
     free_early: Vec<u32>,
     /// Lines that are in no group before they are decided.
-    late: Vec<Line>,
+    pub(super) late: Vec<Line>,
     free_late: Vec<u32>,
     pub(super) now: Timestamp,
     /// Whether mappings of either cut were ever seen.
@@ -50,6 +51,8 @@ pub struct Attributor<T> {
     finished: bool,
     pub(super) losses: Losses,
     pub(super) counts: Counts,
+    /// `None` while nobody asks why.
+    pub(super) whys: Option<Whys>,
 }
 
 /// A server address that the engine keeps.
@@ -130,6 +133,7 @@ impl<T> Attributor<T> {
             finished: false,
             losses: Losses::new(),
             counts: Counts::default(),
+            whys: None,
         }
     }
 
@@ -268,6 +272,16 @@ impl<T> Attributor<T> {
         Some(self.outstanding.find_or_add(first, server))
     }
 
+    /// The group whose mappings a line could have by now, if there is one.
+    pub(super) fn group_now_of(&self, line: &Line) -> Option<u32> {
+        let server = line.server.0;
+        let of = |request: Option<Fingerprint>, cut| {
+            request.and_then(|request| self.outstanding.find(key(server, cut, request)))
+        };
+        let own = self.own_group_of(line);
+        own.or_else(|| of(line.long, Cut::Long)).or_else(|| of(line.short, Cut::Short))
+    }
+
     /// The line that is taken next joins a group.
     fn enter_group(&mut self, group: u32) {
         let number = self.first_held + self.held.len() as u64;
@@ -384,7 +398,11 @@ impl<T> Attributor<T> {
             }
             self.counts.hurried += 1;
         }
-        let verdict = match front.state {
+        let state = front.state;
+        if self.whys.is_some() {
+            self.note_whys();
+        }
+        let verdict = match state {
             State::Waits(group) => self.decide(group),
             State::Unreadable => nothing(Reason::NoRequest),
             State::Direct => nothing(Reason::Direct),
@@ -403,6 +421,9 @@ impl<T> Attributor<T> {
         let missing = verdict.reason == Reason::NoMapping;
         let verdict = self.ask_neighbours(&asked, verdict);
         let verdict = self.doubt_for_losses(&asked, verdict);
+        if let Some(whys) = &mut self.whys {
+            whys.hand_out(self.first_held - 1, &verdict);
+        }
         self.count(&asked, verdict, missing);
         Some(Decided { payload, server: ServerId(asked.server), time: asked.time, verdict })
     }

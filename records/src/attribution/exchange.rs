@@ -279,11 +279,11 @@ impl Agreement {
 /// nginx counts its `HTTP/1.1 100 Continue` and the empty line as a part of the body.
 const CONTINUE: u32 = 25;
 
-fn status(facts: &Facts, asked: &Asked) -> Option<bool> {
+pub(super) fn status(facts: &Facts, asked: &Asked) -> Option<bool> {
     (facts.status != 0 && asked.status != 0).then_some(facts.status == asked.status)
 }
 
-fn bytes(facts: &Facts, asked: &Asked) -> Option<bool> {
+pub(super) fn bytes(facts: &Facts, asked: &Asked) -> Option<bool> {
     let Sizes { body, framed, all } = facts.bytes?;
     let logged = asked.bytes?;
     Some([body, framed, all, framed.wrapping_add(CONTINUE)].contains(&logged))

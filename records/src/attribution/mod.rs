@@ -19,6 +19,7 @@
 //! - `assign`: which line takes which mapping, for the group and not line by line.
 //! - `delays`, `habits`: what certain pairs teach about the others: how long a server takes, and
 //!   which User-Agent a client has.
+//! - `why`: what there was to choose from, for lines of which that is asked.
 
 mod assign;
 mod claim;
@@ -40,6 +41,7 @@ mod tests;
 #[cfg(test)]
 mod twin;
 mod view;
+mod why;
 
 use std::time::Duration;
 
@@ -54,6 +56,7 @@ use crate::time::{Resolution, Timestamp};
 pub use self::engine::Attributor;
 pub use self::exchange::{Balancers, Exchange, Sizes};
 pub use self::server::ByCertainty;
+pub use self::why::{Candidate, Since, Why};
 
 /// A server, as the [`Attributor`] numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -349,6 +352,51 @@ impl Reason {
             Self::NoRequest => "no-request",
             Self::Direct => "direct",
         }
+    }
+}
+
+impl Reason {
+    /// What [`Self::as_str`] stands for, in words.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Port => {
+                "the line names a port of the balancer's, and that was this client's connection"
+            }
+            Self::Only => "the only mapping with this request at this server",
+            Self::SameClient => "all mappings with this request at this server are this client's",
+            Self::Order => "the best of several, by order and time",
+            Self::UserAgent => "the best of several, by the User-Agent",
+            Self::Doubtful => {
+                "the only mapping with this request at this server, but there is doubt"
+            }
+            Self::NoMapping => "no mapping with this request was there",
+            Self::Neighbour => {
+                "no mapping with this request was there, but the line just before from this User-Agent had one"
+            }
+            Self::NoneFits => "all mappings with this request suit other lines better",
+            Self::NoRequest => "the line has no request that could be looked up",
+            Self::Direct => "the line came past the balancer and names its client itself",
+        }
+    }
+
+    /// The one that a word stands for.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        let all = [
+            Self::Port,
+            Self::Only,
+            Self::SameClient,
+            Self::Order,
+            Self::UserAgent,
+            Self::Doubtful,
+            Self::NoMapping,
+            Self::Neighbour,
+            Self::NoneFits,
+            Self::NoRequest,
+            Self::Direct,
+        ];
+        all.into_iter().find(|reason| reason.as_str() == word)
     }
 }
 

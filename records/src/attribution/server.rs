@@ -256,7 +256,7 @@ pub struct ByCertainty {
 
 impl ByCertainty {
     /// Counts one line.
-    pub(super) fn add(&mut self, certainty: Certainty) {
+    pub fn add(&mut self, certainty: Certainty) {
         *match certainty {
             Certainty::Exact => &mut self.exact,
             Certainty::Certain => &mut self.certain,

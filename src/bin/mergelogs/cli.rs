@@ -1,5 +1,6 @@
 //! `Args`: what was typed. The doc comments are the help text; `docs/man/mergelogs.1` is by hand.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, ValueEnum};
@@ -11,6 +12,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 /// line changes. Inputs may be compressed with gzip, bzip2, xz or zstd, rotated, and in any order.
 #[derive(Debug, Parser)]
 #[command(name = "mergelogs", version, arg_required_else_help = false)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that was typed or not")]
 pub(crate) struct Args {
     /// The balancer's mapping log: `client seconds server request` lines. May be repeated, and may
     /// be a glob in quotes
@@ -59,6 +61,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) explain: Option<PathBuf>,
 
+    /// With --explain, name the mappings that could have explained the line, and what speaks for each
+    #[arg(long, requires = "explain")]
+    pub(crate) candidates: bool,
+
+    /// Say in words why a line got its client: the line with this number in the merged log, or lines that
+    /// hold this text, up to 10
+    #[arg(long, value_name = "N|TEXT")]
+    pub(crate) explain_line: Option<OsString>,
+
+    /// Say how right the join was, by a field of the logs that holds the client's address: a token of
+    /// --format (`%{X-Forwarded-For}i`, `$http_x_client`), a header's name, or the path of a JSON key
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) audit: Option<String>,
+
     /// How the report at the end is written to standard error
     #[arg(long, value_enum, value_name = "HOW", default_value_t = ReportStyle::Text)]
     pub(crate) report: ReportStyle,
@@ -71,7 +87,7 @@ pub(crate) struct Args {
     /// stand in brackets; `-` is standard input; the file may be a glob in quotes; a port
     /// between the two (10.0.0.1:8080:access.log) tells servers on one machine apart
     #[arg(value_name = "SERVER:FILE", required_unless_present = "check")]
-    pub(crate) logs: Vec<std::ffi::OsString>,
+    pub(crate) logs: Vec<OsString>,
 }
 
 /// See [`Args::unmatched`].

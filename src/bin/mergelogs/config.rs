@@ -22,6 +22,12 @@ pub(crate) struct Config {
     pub(crate) unmatched: Unmatched,
     pub(crate) likely: Likely,
     pub(crate) report: ReportStyle,
+    /// Whether explanations name the candidates.
+    pub(crate) candidates: bool,
+    /// Lines to explain in words.
+    pub(crate) question: Option<Question>,
+    /// The field that tells who really asked.
+    pub(crate) audit: Option<String>,
     pub(crate) quiet: bool,
     pub(crate) debug: bool,
     /// Remarks on the command line that do not stop the run.
@@ -38,6 +44,8 @@ pub(crate) struct Server {
     /// From `server:port:file`: tells logs apart, a classic mapping does not hold it.
     pub(crate) port: Option<u16>,
     pub(crate) spec: Spec,
+    /// The same with the field of `--audit` in the place of X-Forwarded-For.
+    pub(crate) truth: Spec,
     pub(crate) logs: Vec<Origin>,
 }
 
@@ -53,6 +61,22 @@ impl Server {
             (Some(port), _) => format!("{}:{port}", self.name),
             (None, _) => self.name.clone(),
         }
+    }
+}
+
+/// Lines to explain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// The one with this number in the merged log, from 1.
+    Number(u64),
+    /// Those that hold this text.
+    Text(Vec<u8>),
+}
+
+impl Question {
+    fn new(typed: OsString) -> Self {
+        let number = typed.to_str().and_then(|text| text.parse().ok());
+        number.map_or_else(|| Self::Text(typed.into_vec()), Self::Number)
     }
 }
 
@@ -83,6 +107,7 @@ pub(crate) enum ConfigError {
     BadGlob(PathBuf, glob::PatternError),
     StdinTwice,
     Format(String, String),
+    Audit(String, String, String),
     OutputIsInput(PathBuf),
 }
 
@@ -109,6 +134,10 @@ impl fmt::Display for ConfigError {
             Self::Format(spec, error) => {
                 write!(f, "cannot understand the format {spec:?}: {error}")
             }
+            Self::Audit(field, spec, error) => write!(
+                f,
+                "cannot audit by {field}, expected a field of the format {spec:?} (see --format): {error}"
+            ),
             Self::OutputIsInput(path) => {
                 write!(f, "{} is to be read and to be written: choose another name", path.display())
             }
@@ -156,8 +185,16 @@ impl Config {
                 ));
             }
         }
+        let mut formats = vec!["auto"; servers.len()];
         for format in &args.format {
-            set_format(&mut servers, format)?;
+            set_format(&mut servers, &mut formats, format)?;
+        }
+        if let Some(field) = &args.audit {
+            for (server, format) in servers.iter_mut().zip(formats) {
+                server.truth = Spec::with_truth(format, field).map_err(|error| {
+                    ConfigError::Audit(field.clone(), format.to_owned(), error.to_string())
+                })?;
+            }
         }
         let mut mappings = Vec::new();
         for path in &args.mappings {
@@ -172,6 +209,9 @@ impl Config {
             unmatched: args.unmatched,
             likely: args.likely,
             report: args.report,
+            candidates: args.candidates,
+            question: args.explain_line.map(Question::new),
+            audit: args.audit,
             quiet: args.quiet,
             debug: args.debug > 0,
             remarks,
@@ -233,7 +273,8 @@ fn split(arg: &OsStr, exists: &dyn Fn(&Path) -> bool) -> Result<(Server, OsStrin
         return Err(ConfigError::NoFile(arg.to_owned()));
     }
     let name = ip.map_or_else(|| String::from_utf8_lossy(name).into_owned(), |ip| ip.to_string());
-    let server = Server { name, ip, port, spec: Spec::auto(), logs: Vec::new() };
+    let (spec, truth) = (Spec::auto(), Spec::auto());
+    let server = Server { name, ip, port, spec, truth, logs: Vec::new() };
     Ok((server, path(rest).into_os_string()))
 }
 
@@ -276,8 +317,12 @@ fn expand(file: &OsStr) -> Result<Vec<Origin>, ConfigError> {
     if found.is_empty() { Err(ConfigError::NoMatch(path.to_owned())) } else { Ok(found) }
 }
 
-/// `SPEC` for all servers, `SERVER=SPEC` for one.
-fn set_format(servers: &mut [Server], format: &str) -> Result<(), ConfigError> {
+/// `SPEC` for all servers, `SERVER=SPEC` for one. `formats` is what was given for each.
+fn set_format<'a>(
+    servers: &mut [Server],
+    formats: &mut [&'a str],
+    format: &'a str,
+) -> Result<(), ConfigError> {
     let parse = |spec: &str| {
         if spec == "auto" {
             return Ok(Spec::auto());
@@ -289,16 +334,20 @@ fn set_format(servers: &mut [Server], format: &str) -> Result<(), ConfigError> {
         let ip = parse_ip(bare.as_bytes());
         let mut named = servers
             .iter_mut()
-            .filter(|s| s.label() == name || s.name == name || (ip.is_some() && s.ip == ip))
+            .zip(formats.iter_mut())
+            .filter(|(s, _)| s.label() == name || s.name == name || (ip.is_some() && s.ip == ip))
             .peekable();
         if named.peek().is_some() {
-            let spec = parse(spec)?;
-            named.for_each(|server| server.spec = spec.clone());
+            let parsed = parse(spec)?;
+            for (server, format) in named {
+                (server.spec, *format) = (parsed.clone(), spec);
+            }
             return Ok(());
         }
     }
     let spec = parse(format)?;
     servers.iter_mut().for_each(|server| server.spec = spec.clone());
+    formats.fill(format);
     Ok(())
 }
 

@@ -10,9 +10,12 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use pen_records::attribution::{Attributor, Counts, Cuts, Record, Settings};
+use pen_records::histogram::Histogram;
 use pen_records::merge::Heads;
 use pen_records::time::Timestamp;
 
+use crate::asking::Asking;
+use crate::audit::Audit;
 use crate::config::{Config, Origin};
 use crate::heads::Head;
 use crate::output::{Output, OutputError};
@@ -82,6 +85,10 @@ impl From<Gone> for JoinError {
 pub(crate) struct Tally {
     pub(crate) written: u64,
     pub(crate) servers: Vec<ServerTally>,
+    pub(crate) audit: Option<Audit>,
+    pub(crate) delays: Histogram,
+    /// Lines that were asked about, in words.
+    pub(crate) answers: Vec<String>,
     pub(crate) logs: Vec<(usize, Origin, AccessEnd)>,
     pub(crate) mapping_logs: Vec<(Origin, MappingEnd)>,
     /// Mappings with a time after the last line's, never looked at.
@@ -158,6 +165,8 @@ pub(crate) fn run(
             Ok(mut tally) => {
                 let written = written?;
                 (tally.written, tally.servers) = (written.lines, written.servers);
+                (tally.audit, tally.delays) = (written.audit, written.delays);
+                tally.answers = written.answers;
                 Ok(tally)
             }
         }
@@ -182,6 +191,7 @@ struct Join<'a> {
     held: usize,
     taken: u64,
     decided: u64,
+    asking: Asking,
     tally: Tally,
 }
 
@@ -195,6 +205,9 @@ impl<'a> Join<'a> {
             max_lines: LINES,
         };
         let mut engine = Attributor::new(settings);
+        if setup.config.candidates {
+            engine.explain_all();
+        }
         let ids: Vec<_> = setup.config.servers.iter().map(|s| engine.server(s.addr())).collect();
         let passes = Passes::new(setup.ahead, setup.mappings.iter().all(|head| head.repeatable));
         let mut servers = Servers::default();
@@ -224,6 +237,7 @@ impl<'a> Join<'a> {
                 });
             }
         }
+        let asking = Asking::new(setup.config.question.clone(), logs.len());
         let inputs = Inputs::new(setup.shares.clone(), starts.into_iter());
         Self {
             setup,
@@ -241,6 +255,7 @@ impl<'a> Join<'a> {
             held: 0,
             taken: 0,
             decided: 0,
+            asking,
             tally: Tally::default(),
         }
     }
@@ -256,6 +271,9 @@ impl<'a> Join<'a> {
             self.move_to(time)?;
             self.take_mappings(time)?;
             let number = u32::try_from(log).expect("fewer inputs than descriptors");
+            if self.asking.is_asked(number, &parsed.place, self.taken + 1) {
+                self.engine.explain_next();
+            }
             self.engine.line(parsed.line, Handle { log: number, place: parsed.place });
             self.taken += 1;
             self.held += parsed.place.len as usize;
@@ -354,6 +372,7 @@ impl<'a> Join<'a> {
         let batch = receive(&reader.batches, &self.setup.signal, &log.head.origin)?;
         (log.lines, log.at) = (batch.lines, 0);
         if let Some((block, lines)) = batch.text {
+            self.asking.look(index, &block);
             self.writer.text(index, block, lines)?;
         }
         if let Some(first) = log.lines.first() {
@@ -455,7 +474,8 @@ impl<'a> Join<'a> {
         while let Some(decided) = self.engine.next_decided() {
             self.decided += 1;
             self.held = self.held.saturating_sub(decided.payload.place.len as usize);
-            self.writer.line(Outgoing { line: decided.payload, verdict: decided.verdict })?;
+            let why = self.engine.take_why().map(Box::new);
+            self.writer.line(Outgoing { line: decided.payload, verdict: decided.verdict, why })?;
         }
         Ok(())
     }

@@ -3,9 +3,12 @@
 //!
 //! The road: [`config`] says what was meant, [`heads`] looks at each input's beginning, [`clocks`]
 //! compares the servers' clocks with the balancer's, [`reader`] threads run ahead over [`archive`]
-//! and [`lines`], [`join`] merges and attributes, [`writer`] puts the clients in, [`output`] writes, [`report`] accounts for it.
+//! and [`lines`], [`join`] merges and attributes, [`writer`] puts the clients in, [`output`] writes, [`report`] accounts for it,
+//! [`asking`] finds the lines to be explained, [`audit`] compares clients with a truth that the logs hold.
 
 mod archive;
+mod asking;
+mod audit;
 mod cli;
 mod clocks;
 mod config;
@@ -103,6 +106,10 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
     let mut explain = explain.transpose()?;
     if let Some(explain) = &mut explain {
         explain.buf.extend_from_slice(EXPLAIN);
+        if config.candidates {
+            explain.buf.pop();
+            explain.buf.extend_from_slice(b"\twhy\n");
+        }
     }
     let ahead: Vec<_> = clocks.iter().map(|clock| clock.correction()).collect();
     let setup = Setup {
@@ -123,6 +130,18 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
     let report = Report::new(config, &clocks, &tally, started.elapsed(), bytes);
     for warning in report.warnings() {
         complain(&warning);
+    }
+    for answer in &tally.answers {
+        say(answer.trim_end());
+    }
+    if config.question.is_some() && tally.answers.is_empty() {
+        complain("there is no line to explain: --explain-line found none");
+    }
+    // What was asked for is said, quiet or not.
+    if config.quiet
+        && let Some(audit) = &tally.audit
+    {
+        say(audit.text().trim_end());
     }
     if !config.quiet {
         let text = match config.report {

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use pen_records::time::Timestamp;
+use penlogd::balance::quoted;
 
 use crate::clocks::{Clock, Seconds};
 use crate::config::Config;
@@ -208,6 +209,9 @@ impl<'a> Report<'a> {
                 writeln!(out, "  {count} {what}")?;
             }
         }
+        if self.tally.delays.count() > 0 {
+            writeln!(out, "lines came after their mappings by: {}", self.tally.delays)?;
+        }
         if let Some((first, last)) = self.tally.span {
             writeln!(out, "from {} to {}", utc(first), utc(last))?;
         }
@@ -219,6 +223,9 @@ impl<'a> Report<'a> {
             self.rate(),
             self.bytes >> 20
         )?;
+        if let Some(audit) = &self.tally.audit {
+            out.push_str(&audit.text());
+        }
         if let Some(advice) = self.advice() {
             writeln!(out, "note: {advice}")?;
         }
@@ -276,7 +283,7 @@ impl<'a> Report<'a> {
             out,
             "\"lines\":{{\"read\":{},\"written\":{},\"balanced\":{},{},\"without_time\":{},\"pieces\":{},\"set_right\":{},\"left_out_of_order\":{},\"hurried\":{},\"with_peer_port\":{}}},\
              \"mappings\":{{\"read\":{},\"used\":{},\"unused\":{unused},\"elsewhere\":{},\"without_request\":{},\"of_connections\":{},\"damaged\":{},\"evicted\":{}}},\
-             \"servers\":[{}],\"inputs\":[{}],\"first\":{},\"last\":{},\"seconds\":{}.{:03},\"lines_per_second\":{},\"bytes_read\":{},\"advice\":{}",
+             \"servers\":[{}],\"inputs\":[{}],\"first\":{},\"last\":{},\"seconds\":{}.{:03},\"lines_per_second\":{},\"bytes_read\":{},\"delays\":{{\"histogram\":{}}},\"advice\":{}",
             lines.read,
             self.tally.written,
             self.balances(),
@@ -302,9 +309,13 @@ impl<'a> Report<'a> {
             self.elapsed.subsec_millis(),
             self.rate(),
             self.bytes,
+            self.tally.delays.json(),
             self.advice().map_or_else(|| "null".to_owned(), quoted),
         );
         write.expect("writing to a String does not fail");
+        if let Some(audit) = &self.tally.audit {
+            write!(out, ",\"audit\":{}", audit.json()).expect("writing to a String does not fail");
+        }
         out.push_str("}\n");
         out
     }
@@ -323,22 +334,6 @@ fn outcomes(tally: &ServerTally) -> String {
         "\"exact\":{},\"certain\":{},\"likely\":{},\"unmatched\":{},\"not_understood\":{}",
         tally.exact, tally.certain, tally.likely, tally.none, tally.not_understood
     )
-}
-
-/// A JSON string (RFC 8259, section 7).
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if u32::from(c) < 0x20 => {
-                write!(out, "\\u{:04x}", u32::from(c)).expect("writing to a String does not fail");
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
 }
 
 /// `2026-11-22T20:23:20Z`, by the civil calendar of days since the epoch.
@@ -377,10 +372,5 @@ mod tests {
         ] {
             assert_eq!(utc(Timestamp::from_seconds(seconds)), text);
         }
-    }
-
-    #[test]
-    fn json_strings_are_escaped() {
-        assert_eq!(quoted("a\"b\\c\n\u{e9}"), "\"a\\\"b\\\\c\\u000a\u{e9}\"");
     }
 }

@@ -5,8 +5,11 @@ use std::collections::VecDeque;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::access::{Span, write_with_client, write_with_text};
-use pen_records::attribution::{Certainty, Reason, Verdict};
+use pen_records::attribution::{Certainty, Reason, Verdict, Why};
+use pen_records::histogram::Histogram;
+use penlogd::lookup::tell;
 
+use crate::audit::Audit;
 use crate::cli::{Likely, Unmatched};
 use crate::config::{Config, Server};
 use crate::lines::Block;
@@ -29,6 +32,8 @@ pub(crate) struct Handle {
 pub(crate) struct Outgoing {
     pub(crate) line: Handle,
     pub(crate) verdict: Verdict,
+    /// If that was asked for.
+    pub(crate) why: Option<Box<Why>>,
 }
 
 /// What the merge tells the writer.
@@ -101,6 +106,11 @@ pub(crate) struct ServerTally {
 pub(crate) struct Written {
     pub(crate) lines: u64,
     pub(crate) servers: Vec<ServerTally>,
+    pub(crate) audit: Option<Audit>,
+    /// From the mapping, and where it is known from the response's end, to the line.
+    pub(crate) delays: Histogram,
+    /// Lines that were asked about, in words.
+    pub(crate) answers: Vec<String>,
 }
 
 /// Text of a log that is not written yet.
@@ -142,6 +152,9 @@ impl<'a> Lines<'a> {
             written: Written {
                 lines: 0,
                 servers: vec![ServerTally::default(); config.servers.len()],
+                audit: Audit::new(config),
+                delays: Histogram::default(),
+                answers: Vec::new(),
             },
         }
     }
@@ -166,12 +179,18 @@ impl<'a> Lines<'a> {
     }
 
     fn line(&mut self, decided: &Outgoing) -> Result<(), OutputError> {
-        let Outgoing { line: Handle { log, place }, verdict } = decided;
+        let Outgoing { line: Handle { log, place }, verdict, why } = decided;
         let log = &mut self.logs[*log as usize];
         let text = &mut log.blocks[(place.block - log.first) as usize];
         let start = place.start as usize;
         let line = &text.0.bytes[start..start + place.len as usize];
         self.written.servers[log.server].count(place.client.is_some(), verdict);
+        if let Some(delay) = verdict.delay {
+            self.written.delays.add(delay);
+        }
+        if let Some(audit) = &mut self.written.audit {
+            audit.line(log.server, line, verdict);
+        }
         let change = place
             .client
             .and_then(|client| Change::of(verdict, self.config).map(|change| (client, change)));
@@ -190,7 +209,28 @@ impl<'a> Lines<'a> {
             let change = change.map(|(_, change)| change);
             let label = &self.labels[log.server];
             explain_line(&mut explain.buf, line, place.client, verdict, change, label);
+            if self.config.candidates
+                && let Some(why) = why
+            {
+                add_candidates(&mut explain.buf, why);
+            }
             explain.pass_on()?;
+        }
+        if let Some(why) = why.as_ref().filter(|why| why.is_asked) {
+            let change = change.map(|(_, change)| change);
+            let mut columns = Vec::new();
+            explain_line(
+                &mut columns,
+                line,
+                place.client,
+                verdict,
+                change,
+                &self.labels[log.server],
+            );
+            add_candidates(&mut columns, why);
+            let columns = String::from_utf8_lossy(&columns);
+            let number = self.written.lines + 1;
+            self.written.answers.extend(tell(number, line, columns.trim_end()));
         }
         self.written.lines += 1;
         text.1 -= 1;
@@ -250,6 +290,13 @@ impl Change {
 /// The header of `--explain`.
 pub(crate) const EXPLAIN: &[u8] =
     b"#certainty\treason\tprobability\tcandidates\tdelay\toriginal\tclient\tserver\n";
+
+/// A column more.
+fn add_candidates(out: &mut Vec<u8>, why: &Why) {
+    use std::io::Write as _;
+    out.pop_if(|end| *end == b'\n');
+    writeln!(out, "\t{why}").expect("writing to a Vec does not fail");
+}
 
 fn explain_line(
     out: &mut Vec<u8>,

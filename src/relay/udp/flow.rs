@@ -70,6 +70,14 @@ impl Flow {
 pub(super) struct At<'a>(pub(super) &'a Flow, pub(super) i32);
 
 impl Reported for At<'_> {
+    fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    fn descriptors(&self) -> (i32, Option<i32>) {
+        (self.1, Some(self.0.line.as_fd().as_raw_fd()))
+    }
+
     fn server(&self) -> Option<ServerId> {
         Some(self.0.seat.server())
     }
@@ -79,13 +87,14 @@ impl Reported for At<'_> {
     }
 
     fn describe(&self, now: Instant) -> ConnectionNow {
-        let Self(flow, client_fd) = self;
+        let Self(flow, _) = self;
+        let (client_fd, server_fd) = self.descriptors();
         ConnectionNow {
             number: flow.number,
             client: flow.back.client.to_string(),
-            client_fd: *client_fd,
+            client_fd,
             server: self.server(),
-            server_fd: Some(flow.line.as_fd().as_raw_fd()),
+            server_fd,
             stage: Stage::Open,
             age: now.saturating_duration_since(flow.opened),
             to_server: flow.traffic.to_server,

@@ -2,9 +2,11 @@
 //! Nothing here ever waits.
 
 use std::array;
+use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 
 use nix::cmsg_space;
 use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
@@ -70,6 +72,14 @@ impl Port {
             ports.push(Self { fd, addr });
         }
         Ok(ports)
+    }
+
+    /// By what the kernel's table of sockets knows it.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn inode(&self) -> io::Result<u64> {
+        Ok(File::from(self.fd.try_clone()?).metadata()?.ino())
     }
 
     /// Where it is; the port is the real one.

@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,6 +22,8 @@ use crate::config::{Endpoint, Settings};
 use crate::mapping_log::Notes;
 use crate::pool::{Caller, Traffic, Tried};
 use crate::relay::connection::Stage;
+use crate::relay::errands::{Errand, Errands};
+use crate::relay::report::Inquiry;
 use crate::relay::shared::{Mailbox, Order, Shared};
 use crate::relay::table::Key;
 use crate::relay::worker::is_ours;
@@ -31,6 +34,8 @@ const EVENTS: usize = 256;
 const FROM_SERVER: usize = 4;
 /// Bytes of first datagrams that are kept in case their servers are not there.
 const KEPT: usize = 4 << 20;
+/// All slots.
+const ALL: Range<u32> = 0..u32::MAX;
 /// How often it is said that there are no descriptors.
 const COMPLAIN: Duration = Duration::from_secs(5);
 
@@ -78,6 +83,8 @@ pub struct Worker {
     flows: Flows<Flow>,
     /// Bytes of first datagrams that are kept.
     kept: usize,
+    /// What others have asked for.
+    errands: Errands,
     complained: Option<Instant>,
     notes: Notes,
     now: Instant,
@@ -112,6 +119,7 @@ impl Worker {
             most: usize::try_from(multi_accept).unwrap_or(usize::MAX),
             flows: Flows::default(),
             kept: 0,
+            errands: Errands::default(),
             complained: None,
             notes,
             now: Instant::now(),
@@ -142,6 +150,7 @@ impl Worker {
                 }
             }
             self.send(&mut outward);
+            self.run_errand();
             self.expire();
             self.notes.settle(self.now);
         }
@@ -149,6 +158,9 @@ impl Worker {
     }
 
     fn timeout(&self) -> Option<Timespec> {
+        if !self.errands.is_empty() {
+            return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
+        }
         let silence = self.flows.oldest().map(|(_, flow)| flow.active + self.idle());
         let due = [silence, self.notes.next_due(), self.stop].into_iter().flatten().min()?;
         let wait = due.saturating_duration_since(self.now);
@@ -166,26 +178,54 @@ impl Worker {
                 Order::Stop { deadline } => {
                     self.stop = Some(deadline);
                     // Who has its answer has all that it asked for.
-                    self.end_those(|flow| !flow.waits);
+                    self.end_those(ALL, |flow| !flow.waits);
                 }
-                Order::Close(number) => self.end_those(|flow| flow.number == number),
-                Order::CloseAll(server, at) => {
-                    self.end_those(|flow| flow.seat.server() == server && *flow.addr == at);
-                }
+                Order::Close(number, to) => self.errands.add(Errand::Close(number, to)),
+                Order::CloseAll(server, at) => self.errands.add(Errand::CloseAll(server, at)),
                 #[cfg(test)]
                 Order::Fall => panic!("as it was told"),
                 Order::Report(question) => {
-                    let fds: Vec<_> =
-                        self.ports.iter().map(|port| port.as_fd().as_raw_fd()).collect();
-                    let all = self.flows.iter().map(|(_, flow)| flow);
-                    let all = all.map(|flow| At(flow, fds[flow.back.port as usize]));
-                    question.answer(all, self.now);
+                    self.errands.add(Errand::Report(Inquiry::new(question)));
                 }
             }
         }
         if self.shared.version() != self.version {
             self.version = self.shared.version();
             self.settings = self.shared.settings();
+        }
+    }
+
+    /// Goes on with what others have asked for, as far as traffic can wait.
+    fn run_errand(&mut self) {
+        let Some((mut errand, slots)) = self.errands.next() else { return };
+        let next = slots.end;
+        let done = match &mut errand {
+            Errand::Report(inquiry) => {
+                let fd = |flow: &Flow| self.ports[flow.back.port as usize].as_fd().as_raw_fd();
+                let flows = self.flows.within(slots).map(|(_, flow)| At(flow, fd(flow)));
+                inquiry.add(flows, self.now);
+                false
+            }
+            Errand::Close(number, to) => {
+                let found = self.end_those(slots, |flow| flow.number == *number);
+                if found {
+                    // Whoever asked may have gone.
+                    to.send(()).unwrap_or_default();
+                }
+                found
+            }
+            Errand::CloseAll(server, at) => {
+                let is_there = |flow: &Flow| flow.seat.server() == *server && *flow.addr == *at;
+                self.end_those(slots, is_there);
+                false
+            }
+            // Flows have none: they end in the order of their last use.
+            Errand::SetTimers => true,
+        };
+        if !done && (next as usize) < self.flows.slots() {
+            self.errands.go_on(errand, next);
+        } else if let Errand::Report(inquiry) = errand {
+            inquiry.answer();
         }
     }
 
@@ -440,14 +480,16 @@ impl Worker {
             self.end(key);
         }
         if self.stop.is_some_and(|deadline| self.now >= deadline) {
-            self.end_those(|_| true);
+            self.end_those(ALL, |_| true);
         }
     }
 
-    fn end_those(&mut self, is_one: impl Fn(&Flow) -> bool) {
-        let found = self.flows.iter().filter(|(_, flow)| is_one(flow));
+    /// Ends those in these slots that are meant; whether there were any.
+    fn end_those(&mut self, slots: Range<u32>, is_one: impl Fn(&Flow) -> bool) -> bool {
+        let found = self.flows.within(slots).filter(|(_, flow)| is_one(flow));
         let found: Vec<_> = found.map(|(key, _)| key).collect();
-        found.into_iter().for_each(|key| self.end(key));
+        found.iter().for_each(|key| self.end(*key));
+        !found.is_empty()
     }
 
     fn end(&mut self, key: Key) {

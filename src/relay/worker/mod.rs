@@ -5,46 +5,41 @@
 //! while bytes pass, and what a connection does is decided by machines that tests drive without a
 //! socket ([`super::duplex`], [`crate::pool`]).
 
+mod accept;
+mod connect;
 mod encrypt;
 mod greet;
+mod orders;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use pen_records::addr::ClientAddr;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 use tracing::{debug, warn};
 
-use super::connection::{Connection, Due, Room, Server, Stage, Turn};
+use super::connection::{Connection, Due, Room, Stage, Turn};
 use super::duplex::{Ready, Side};
+use super::errands::Errands;
 use super::pump::Pause;
-use super::shared::{Mailbox, Order, Shared};
-use super::socket::{Listener, Socket};
+use super::shared::{Mailbox, Shared};
+use super::socket::Listener;
 use super::table::{Key, Table};
 use super::timers::Timers;
 use crate::books::Books;
 use crate::config::Settings;
-use crate::pool::Caller;
 use crate::tls::Tls;
 
 /// Bytes read at a time.
 const BUFFER: usize = 64 * 1024;
 /// Events taken at a time.
 const EVENTS: usize = 256;
-/// How long no client is accepted when there are no descriptors.
-const PAUSE: Duration = Duration::from_millis(50);
-/// More clients than a kernel keeps waiting.
-const ALL: u32 = 1 << 16;
-/// How often that is said.
-const COMPLAIN: Duration = Duration::from_secs(5);
 
 /// What is told of a socket.
 const WATCHED: EventFlags =
@@ -103,6 +98,8 @@ pub struct Worker {
     accepting: bool,
     /// When to accept again, after a failure.
     pause: Option<Instant>,
+    /// When one of the strangers may have to give way to who waits.
+    next_look: Option<Instant>,
     complained: Option<Instant>,
     connections: Table<Connection>,
     timers: Timers<Key>,
@@ -112,6 +109,10 @@ pub struct Worker {
     again: Vec<Key>,
     /// Clients with whom a handshake goes on.
     agreeing: VecDeque<Key>,
+    /// Those that had to introduce themselves, in the order in which they came. Some are none any more.
+    strangers: VecDeque<Key>,
+    /// What others have asked for.
+    errands: Errands,
     room: Room,
     books: Books,
     now: Instant,
@@ -129,11 +130,12 @@ impl Worker {
         mailbox: Arc<Mailbox>,
         listeners: Vec<Listener>,
         multi_accept: u32,
-        books: Books,
+        mut books: Books,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, mailbox.bell(), About::Bell.data(), EventFlags::IN)?;
         let settings = shared.settings();
+        books.turn_to(&settings);
         Ok(Self {
             epoll,
             mailbox,
@@ -145,12 +147,15 @@ impl Worker {
             multi_accept: multi_accept.max(1),
             accepting: false,
             pause: None,
+            next_look: None,
             complained: None,
             connections: Table::default(),
             timers: Timers::default(),
             patient: VecDeque::new(),
             again: Vec::new(),
             agreeing: VecDeque::new(),
+            strangers: VecDeque::new(),
+            errands: Errands::default(),
             room: Room::new(BUFFER),
             books,
             now: Instant::now(),
@@ -178,11 +183,12 @@ impl Worker {
             }
             self.go_on();
             self.agree();
+            self.run_errand();
             self.call_due();
             self.open_patient();
             self.accept_again();
             if self.settings.is_classic_collector() {
-                self.books.notes.flush();
+                self.books.flush();
             }
             self.books.settle(self.now);
         }
@@ -193,11 +199,12 @@ impl Worker {
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        if !self.again.is_empty() || !self.agreeing.is_empty() {
+        if !self.again.is_empty() || !self.agreeing.is_empty() || !self.errands.is_empty() {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
-        let due = [self.timers.next(), self.books.next_due(), self.pause, self.stop];
-        let due = due.into_iter().flatten().min()?;
+        let own = [self.pause, self.next_look, self.stop];
+        let due = [self.timers.next(), self.books.next_due()].into_iter().chain(own);
+        let due = due.flatten().min()?;
         let wait = due.saturating_duration_since(self.now);
         Timespec::try_from(wait).ok()
     }
@@ -209,231 +216,6 @@ impl Worker {
             About::Client(key) => self.socket_event(key, Side::Client, flags),
             About::Server(key) => self.socket_event(key, Side::Server, flags),
         }
-    }
-
-    fn obey(&mut self) {
-        for order in self.mailbox.empty() {
-            match order {
-                Order::Stop { deadline } => {
-                    // Who waits already is served.
-                    self.accept(ALL);
-                    self.stop_watching();
-                    self.listeners.clear();
-                    self.pause = None;
-                    self.stop = Some(deadline);
-                }
-                Order::Close(number) => {
-                    let found = self.connections.iter().find(|(_, c)| c.number == number);
-                    if let Some((key, _)) = found {
-                        self.close(key);
-                    }
-                }
-                Order::CloseAll(server, at) => {
-                    let is_there = |connection: &Connection| {
-                        let found = connection.server.as_ref();
-                        found.is_some_and(|it| it.seat.server() == server && *it.addr == at)
-                    };
-                    let all = self.connections.iter().filter(|(_, it)| is_there(it));
-                    let all: Vec<_> = all.map(|(key, _)| key).collect();
-                    all.into_iter().for_each(|key| self.close(key));
-                }
-                #[cfg(test)]
-                Order::Fall => panic!("as it was told"),
-                Order::Report(question) => {
-                    question.answer(self.connections.iter().map(|(_, it)| it), self.now);
-                }
-            }
-        }
-        if self.shared.version() != self.version {
-            self.version = self.shared.version();
-            let before = std::mem::replace(&mut self.settings, self.shared.settings());
-            if before.timeouts != self.settings.timeouts {
-                self.set_timers();
-            }
-            self.tls = self.shared.tls();
-        }
-    }
-
-    // Accepting.
-
-    fn watch_listeners(&mut self) {
-        if std::mem::replace(&mut self.accepting, true) {
-            return;
-        }
-        for listener in &self.listeners {
-            let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
-            let added = epoll::add(&self.epoll, listener, About::Listeners.data(), flags);
-            if let Err(error) = added {
-                warn!("cannot watch the listener at {}: {error}", listener.endpoint());
-            }
-        }
-    }
-
-    fn stop_watching(&mut self) {
-        if std::mem::replace(&mut self.accepting, false) {
-            for listener in &self.listeners {
-                // It is not watched if that failed before.
-                epoll::delete(&self.epoll, listener).unwrap_or_default();
-            }
-        }
-    }
-
-    /// Accepts who waits, so many at each address, as long as there is room. Who finds none waits in
-    /// the kernel.
-    fn accept(&mut self, most: u32) {
-        for index in 0..self.listeners.len() {
-            for _ in 0..most {
-                if !self.shared.enter(&self.settings) {
-                    // Looked at again at the end of this round.
-                    self.stop_watching();
-                    return;
-                }
-                match self.listeners[index].accept() {
-                    Ok((client, peer)) => {
-                        let number = self.shared.accepted.fetch_add(1, Relaxed) + 1;
-                        self.admit(number, client, peer);
-                    }
-                    Err(error) => {
-                        self.shared.leave(Stage::Connecting);
-                        if error.kind() == ErrorKind::WouldBlock {
-                            break;
-                        }
-                        if is_ours(&error) {
-                            return self.cannot_accept(&error);
-                        }
-                        debug!("a client is gone already: {error}");
-                    }
-                }
-            }
-        }
-    }
-
-    fn admit(&mut self, number: u64, client: Socket, peer: Option<SocketAddr>) {
-        let addr = peer.map_or(ClientAddr::Unix, |peer| peer.ip().into());
-        let caller = Caller { addr, port: peer.map_or(0, |peer| peer.port()), admitted: false };
-        let new = Connection::new(number, client, caller, &self.settings, self.now);
-        let (key, mut new) = (self.connections.reserve(), Box::new(new));
-        if self.settings.speaks_for_others(addr) {
-            // As long as it says nothing, it keeps nobody from being served.
-            new.stage = Stage::Greeting;
-            self.shared.opened();
-            return self.greet(key, new, false);
-        }
-        self.judge(&mut new);
-        match self.tls.clients.clone() {
-            Some(config) => {
-                self.shared.opened();
-                self.receive(key, new, config);
-            }
-            None => self.connect(key, new),
-        }
-    }
-
-    fn cannot_accept(&mut self, error: &io::Error) {
-        self.shared.counters.accept_failures.fetch_add(1, Relaxed);
-        self.stop_watching();
-        self.pause = Some(self.now + PAUSE);
-        if self.complained.is_none_or(|then| self.now >= then + COMPLAIN) {
-            self.complained = Some(self.now);
-            warn!("cannot accept clients for now: {error}");
-        }
-    }
-
-    fn accept_again(&mut self) {
-        if self.accepting || self.stop.is_some() {
-            return;
-        }
-        if self.pause.is_some_and(|until| self.now < until) {
-            return;
-        }
-        self.pause = None;
-        if self.shared.wait_for_room(&self.settings) {
-            self.watch_listeners();
-        }
-    }
-
-    // Connecting.
-
-    /// Begins to connect to the next server, until one attempt is under way or none is left.
-    fn connect(&mut self, key: Key, mut connection: Box<Connection>) {
-        let settings = self.settings.clone();
-        loop {
-            let choice = self.shared.pool().choose(
-                &connection.caller,
-                &mut connection.tried,
-                self.now,
-                |list| settings.acls.permits(list, connection.caller.addr),
-            );
-            let Some(choice) = choice else { return self.refuse(key, *connection) };
-            let client = connection.caller.addr.ip();
-            let attempt = Socket::connect(&choice.addr, &settings.tcp, client).and_then(|socket| {
-                epoll::add(&self.epoll, &socket, About::Server(key).data(), WATCHED)?;
-                Ok(socket)
-            });
-            match attempt {
-                Ok(socket) => {
-                    connection.active = self.now;
-                    let (seat, addr) = (choice.seat, choice.addr);
-                    connection.server = Some(Server { socket, seat, addr, local: None });
-                    self.keep(key, connection);
-                    return;
-                }
-                Err(error) => {
-                    debug!("cannot connect to {}: {error}", choice.addr);
-                    self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
-                    if is_ours(&error) {
-                        self.shared.pool().leave(choice.seat);
-                    } else {
-                        self.shared.pool().failed(choice.seat, self.now);
-                    }
-                }
-            }
-        }
-    }
-
-    fn refuse(&mut self, key: Key, connection: Connection) {
-        if connection.caller.admitted {
-            self.shared.counters.refused.fetch_add(1, Relaxed);
-        }
-        connection.reset();
-        self.forget(key, Stage::Connecting);
-    }
-
-    /// An attempt to connect has ended, well or not.
-    fn connected(&mut self, key: Key, mut connection: Box<Connection>, result: io::Result<()>) {
-        if let Err(error) = result {
-            let Some(server) = connection.take_server() else {
-                return self.refuse(key, *connection);
-            };
-            debug!("cannot connect to {}: {error}", server.addr);
-            self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
-            self.shared.pool().failed(server.seat, self.now);
-            drop(server.socket);
-            connection.stage = Stage::Connecting;
-            self.connect(key, connection);
-            return;
-        }
-        let Some(server) = &mut connection.server else { return self.refuse(key, *connection) };
-        self.shared.pool().connected(&server.seat);
-        if connection.tried.is_second_choice() {
-            self.shared.counters.failovers.fetch_add(1, Relaxed);
-        }
-        connection.stage = Stage::Open;
-        connection.active = self.now;
-        self.shared.opened();
-        if let Err(error) = self.watch_client(key, &mut connection) {
-            warn!("cannot watch a client: {error}");
-            self.end(key, *connection, Pause::Reset);
-            return;
-        }
-        connection.opened(&self.settings, &mut self.books.notes, self.now);
-        // It has most likely said something by now.
-        connection.ready(Side::Client, Ready { readable: true, ..Ready::default() });
-        if connection.is_encrypted(Side::Server) {
-            // What it has said may have come with the end of the handshake.
-            connection.ready(Side::Server, Ready { readable: true, ..Ready::default() });
-        }
-        self.pump(key, connection);
     }
 
     // Forwarding.
@@ -493,23 +275,18 @@ impl Worker {
         }
     }
 
-    /// For all, as times have changed.
-    fn set_timers(&mut self) {
-        for key in self.connections.keys().collect::<Vec<_>>() {
-            if let Some(connection) = self.connections.take(key) {
-                self.keep(key, connection);
-            }
-        }
-    }
-
     fn keep(&mut self, key: Key, mut connection: Box<Connection>) {
-        if let Some((due, _)) = connection.due(&self.settings)
-            && connection.timer.is_none_or(|timer| due < timer)
-        {
-            connection.timer = Some(due);
-            self.timers.add(due, key);
-        }
+        let due = connection.due(&self.settings).map(|(due, _)| due);
+        let Some(due) = due.filter(|due| connection.timer.is_none_or(|timer| *due < timer)) else {
+            return self.connections.put(key, connection);
+        };
+        connection.timer = Some(due);
+        self.timers.add(due, key);
         self.connections.put(key, connection);
+        let connections = &self.connections;
+        self.timers.tidy(connections.len(), |due, key| {
+            connections.get(*key).is_some_and(|connection| connection.timer == Some(due))
+        });
     }
 
     fn call_due(&mut self) {

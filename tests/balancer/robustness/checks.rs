@@ -1,10 +1,20 @@
-//! Laws that hold for any bytes of a client and a server, without a socket. The tests and the targets in
+//! Laws that hold for any bytes of a client, a server or an operator, without a socket. The tests and the targets in
 //! `fuzz/` call the same ones; each panics where its law is broken.
 
-use pen::config::ForwardedFor;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use pen::command::Command;
+use pen::command::apply::{Outcome, Phase, World};
+use pen::command::reload::commands;
+use pen::command::script;
+use pen::config::{Config, ForwardedFor, ProxyVersion};
+use pen::countries::Countries;
 use pen::relay::http::conversation::Conversation;
 use pen::relay::http::edit::{Editor, Forward};
 use pen::relay::http::{Answer, Note};
+use pen::relay::proxy::Header;
 use pen_records::addr::ClientAddr;
 
 /// What is put into a request is no longer than this, but for the client's own.
@@ -77,4 +87,83 @@ pub(crate) fn http_conversation(bytes: &[u8]) {
     }
     let last = conversation.server_ends(&mut note);
     assert!(last.is_empty() || last.starts_with(b"HTTP/1.1 "));
+}
+
+/// A header ends where it says, is not believed before it is whole, and says the same when it is written again.
+pub(crate) fn proxy_header(bytes: &[u8]) {
+    let Ok(Some((header, len))) = Header::parse(bytes) else { return };
+    assert_eq!(Header::parse(&bytes[..len]), Ok(Some((header, len))));
+    for end in 0..len {
+        assert_eq!(Header::parse(&bytes[..end]), Ok(None), "{end} of {len} bytes");
+    }
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
+        let mut again = Vec::new();
+        header.write(version, &mut again);
+        assert_eq!(Header::parse(&again), Ok(Some((header, again.len()))));
+    }
+}
+
+/// A line at the control port is a command or an error; a command can be said again, and says the same then. An
+/// error is one line of what can be printed.
+pub(crate) fn command(bytes: &[u8]) {
+    let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    match Command::parse(line) {
+        Ok(None) => {}
+        Ok(Some(command)) => {
+            let text = command.to_string();
+            assert_eq!(Command::parse(text.as_bytes()), Ok(Some(command)), "{text}");
+            assert!(!text.contains('\n'), "{text:?}");
+        }
+        Err(error) => {
+            let text = error.to_string();
+            assert!(!text.is_empty() && !text.contains(char::is_control), "{text:?}");
+        }
+    }
+}
+
+/// A file is taken as a whole or not at all, and what it made is made again by what is written of it.
+pub(crate) fn configuration(bytes: &[u8]) {
+    let made = |bytes: &[u8]| {
+        let open = |path: &Path| match path.to_str() {
+            Some("/file") => Ok(bytes.to_vec()),
+            // It ends: files that include one another may do so a thousand times at most.
+            Some("/again") => Ok(b"include /file\n".to_vec()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        let commands = script::read(Path::new("/file"), &open).ok()?;
+        let mut config = Config::default();
+        for located in commands {
+            match located.command.apply(&mut config, Phase::Starting, &Nowhere) {
+                Ok(
+                    Outcome::Silence | Outcome::Text(_) | Outcome::Warning(_) | Outcome::Deed(_),
+                ) => {}
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(!text.is_empty() && !text.contains('\n'), "{text:?}");
+                    return None;
+                }
+            }
+        }
+        Some(config)
+    };
+    let Some(config) = made(bytes) else { return };
+    let written = commands(&config).join("\n");
+    assert_eq!(made(written.as_bytes()), Some(config), "{written}");
+}
+
+/// Every name has an address, and there are no files.
+struct Nowhere;
+
+impl World for Nowhere {
+    fn resolve(&self, _name: &str, port: u16) -> Result<SocketAddr, String> {
+        Ok(SocketAddr::from(([192, 0, 2, 1], port)))
+    }
+
+    fn countries(&self, _path: &Path) -> io::Result<Countries> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn absolute(&self, path: &Path) -> PathBuf {
+        Path::new("/").join(path)
+    }
 }

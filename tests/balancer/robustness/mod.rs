@@ -1,25 +1,11 @@
-//! Heads, bodies and answers, bent out of shape, through all that follows and edits HTTP. A plain loop
-//! for the stable toolchain; `PEN_FUZZ_SECONDS` says for how long.
+//! What comes from outside, bent out of shape, through all that reads it: heads, bodies and answers of HTTP, headers of the
+//! PROXY protocol, commands, configurations. Plain loops for the stable toolchain; `PEN_FUZZ_SECONDS` says for how
+//! long.
 
 mod checks;
+mod seeds;
 
 use std::time::{Duration, Instant};
-
-const CHECKS: [fn(&[u8]); 2] = [checks::http_requests, checks::http_conversation];
-
-/// Streams of a client; behind 0xFF those of a server. The first two bytes choose how they are played.
-const SEEDS: &[&[u8]] = &[
-    b"\x00\x07GET /a?b=c HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n\xffHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
-    b"\x01\x03POST /b HTTP/1.1\r\nContent-Length: 5\r\n\r\nhelloGET /c HTTP/1.0\r\n\r\n\xffHTTP/1.1 204 No\r\n\r\nHTTP/1.0 200 OK\r\n\r\nto the end",
-    b"\x02\x11PUT /d HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nA: b\r\n\r\n\xffHTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
-    b"\x04\x02GET /e HTTP/1.1\nConnection: close, x-forwarded-for\nUpgrade: h2c, websocket\n\n\x81\x05hello\xffHTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x05hello",
-    b"\x05\x40CONNECT a:1 HTTP/1.1\r\n\r\n\x16\x03\x01\xffHTTP/1.1 200 Fine\r\n\r\n\x16\x03",
-    b"\x01\x05HEAD / HTTP/1.1\r\n\r\nHEAD / HTTP/1.1\r\n\r\n\xffHTTP/1.1 304 No\r\nContent-Length: 9\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n",
-    b"\x00\x09EHLO there\r\nGET / HTTP/1.1\r\n\r\n\xff250 well\r\n",
-    b"\x00\x09\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03http/1.1\n",
-    b"\x01\x08GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
-    b"\x01\x08 GET\t/ HTTP/1.1\r\n folded\r\nX-Forwarded-For : 1\r\n\r\n",
-];
 
 /// Bytes that mean something here.
 const TELLING: &[u8] = b"\r\n: ,;\t0159afGH/.-_\0\x7f\x80\xff";
@@ -42,8 +28,8 @@ impl Random {
 }
 
 /// A few cuts, copies, changes and insertions, from one seed or two.
-fn bent(random: &mut Random) -> Vec<u8> {
-    let mut bytes = SEEDS[random.below(SEEDS.len())].to_vec();
+fn bent(random: &mut Random, seeds: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = seeds[random.below(seeds.len())].to_vec();
     for _ in 0..random.below(6) {
         let at = random.below(bytes.len());
         let telling = TELLING[random.below(TELLING.len())];
@@ -59,7 +45,7 @@ fn bent(random: &mut Random) -> Vec<u8> {
                 bytes.splice(to..to, copy);
             }
             _ => {
-                let other = SEEDS[random.below(SEEDS.len())];
+                let other = seeds[random.below(seeds.len())];
                 let from = random.below(other.len());
                 bytes.splice(at..at, other[from..].iter().copied());
             }
@@ -68,17 +54,35 @@ fn bent(random: &mut Random) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn no_bytes_panic_and_the_laws_of_http_hold_for_all() {
+/// Plays bent seeds through these checks, for a while.
+fn bend(seeds: &[&[u8]], checks: &[fn(&[u8])]) {
     let seconds = std::env::var("PEN_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let (time, begin) = (Duration::from_secs(seconds.unwrap_or(1)), Instant::now());
     let mut random = Random(seconds.unwrap_or(0) + 0x9e37_79b9);
+    let told = |input: &[u8]| {
+        let told = std::panic::catch_unwind(|| checks.iter().for_each(|check| check(input)));
+        assert!(told.is_ok(), "a law is broken by b\"{}\"", input.escape_ascii());
+    };
+    seeds.iter().for_each(|seed| told(seed));
     let mut inputs = 0_u64;
     while inputs < 1_000 || begin.elapsed() < time {
-        let input = bent(&mut random);
-        let told = std::panic::catch_unwind(|| CHECKS.iter().for_each(|check| check(&input)));
-        assert!(told.is_ok(), "a law is broken by b\"{}\"", input.escape_ascii());
+        told(&bent(&mut random, seeds));
         inputs += 1;
     }
-    println!("{inputs} inputs from {} seeds", SEEDS.len());
+    println!("{inputs} inputs from {} seeds", seeds.len());
+}
+
+#[test]
+fn no_bytes_panic_and_the_laws_of_http_hold_for_all() {
+    bend(seeds::HTTP, &[checks::http_requests, checks::http_conversation]);
+}
+
+#[test]
+fn no_bytes_panic_as_a_proxy_header_and_none_is_believed_before_it_is_whole() {
+    bend(seeds::PROXY, &[checks::proxy_header]);
+}
+
+#[test]
+fn no_bytes_panic_as_commands_and_what_is_understood_can_be_said_again() {
+    bend(seeds::COMMANDS, &[checks::command, checks::configuration]);
 }

@@ -60,6 +60,39 @@ fn nobody_is_connected_to_for_a_client_that_says_nothing() {
 }
 
 #[test]
+fn more_silent_clients_than_there_may_be_keep_nobody_out() {
+    let town = Town::new("crowd-of-silent");
+    let few = std::num::NonZeroUsize::new(40).unwrap();
+    // By itself each of them might take a minute.
+    let (site, listener) = site(&town, |settings| settings.limits.connections = Some(few));
+    let crowd: Vec<_> = (0..200)
+        .map(|nth| {
+            let mut stream = site.connect();
+            // Some say nothing, and some begin a greeting that never ends: a record of 512 bytes.
+            if nth % 2 == 0 {
+                stream.write_all(b"\x16\x03\x01\x02\x00\x01\x00").unwrap();
+            }
+            stream
+        })
+        .collect();
+    let mut client = End::client(town.client(), site.connect());
+    client.write_all(b"question");
+    let mut server = listener.accept();
+    assert_eq!(server.bytes(8), b"question");
+    // Who has introduced itself gives way to nobody.
+    for _ in 0..3 {
+        let mut next = End::client(town.client(), site.connect());
+        next.write_all(b"question");
+        assert_eq!(listener.accept().bytes(8), b"question");
+    }
+    server.write_all(b"answer").unwrap();
+    assert_eq!(client.bytes(6), b"answer");
+    assert!(site.balancer().shared().counters.failed_handshakes.load(Relaxed) > 0);
+    drop((crowd, client));
+    site.wait_until_empty();
+}
+
+#[test]
 fn more_silent_clients_than_may_be_pending_keep_nobody_out() {
     let town = Town::new("many-silent");
     let few = std::num::NonZeroUsize::new(3).unwrap();

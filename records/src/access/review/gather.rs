@@ -90,7 +90,7 @@ fn fineness(form: &Form, text: &str) -> Resolution {
 }
 
 /// The directive or variable that begins at `at`.
-fn written_at(pasted: &str, at: usize) -> &str {
+pub(in super::super) fn written_at(pasted: &str, at: usize) -> &str {
     let rest = pasted.get(at..).unwrap_or_default();
     let bytes = rest.as_bytes();
     let braces = |from: usize| match bytes.get(from) {

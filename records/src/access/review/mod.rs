@@ -11,6 +11,7 @@ use super::{FormatError, Spec};
 use crate::time::Resolution;
 
 use self::gather::Gathered;
+pub(super) use self::gather::written_at;
 
 /// A format as it was judged.
 #[derive(Clone, Debug, PartialEq, Eq)]

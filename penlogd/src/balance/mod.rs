@@ -1,14 +1,20 @@
-//! The balance: what came in, what went out, and what became of the rest. It must add up.
+//! The balance: what came in, what went out, and what became of the rest. It must add up. `json` says it to
+//! programs.
+
+mod json;
 
 use std::fmt;
 
 use pen_daemon::logfile;
 use pen_records::attribution;
+use pen_records::histogram::Histogram;
 use pen_records::mapping::origins;
 use pen_records::shipment;
 
 use crate::clocks::Ahead;
 use crate::collector::ServerKey;
+
+pub use self::json::quoted;
 
 /// What came in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +57,10 @@ pub struct Queue {
     lines: u64,
     micros: u64,
     longest: u64,
+    /// The same, spread.
+    pub waits: Histogram,
+    /// How long after its record a line came, and where it is known after its response had ended.
+    pub delays: Histogram,
     /// Times that lines were decided early for want of memory.
     pub hurried: u64,
 }
@@ -58,6 +68,7 @@ pub struct Queue {
 impl Queue {
     /// A line waited that long.
     pub fn add(&mut self, micros: i64) {
+        self.waits.add(micros);
         let micros = u64::try_from(micros).unwrap_or(0);
         self.lines += 1;
         self.micros = self.micros.saturating_add(micros);
@@ -80,6 +91,37 @@ impl Queue {
     }
 }
 
+/// Lines of one server that were decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerBalance {
+    /// Which.
+    pub key: ServerKey,
+    /// The formats found.
+    pub format: String,
+    /// How sure their clients are.
+    pub counts: attribution::ByCertainty,
+    /// Microseconds from a record to its line mostly, where that is known.
+    pub delay: Option<i64>,
+    /// Its clock against the balancer's; against ours while no balancer of ours is heard.
+    pub clock: Option<Ahead>,
+}
+
+impl fmt::Display for ServerBalance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, format, counts, delay, clock } = self;
+        write!(
+            f,
+            "server {key}: {format}: {} exact, {} certain, {} likely, {} none",
+            counts.exact, counts.certain, counts.likely, counts.none
+        )?;
+        if let Some(delay) = delay {
+            let (sign, us) = (if *delay < 0 { "-" } else { "" }, delay.unsigned_abs());
+            write!(f, ", mostly {sign}{}.{:03} ms after their records", us / 1_000, us % 1_000)?;
+        }
+        clock.map_or(Ok(()), |clock| write!(f, "; {clock}"))
+    }
+}
+
 /// All of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Balance {
@@ -95,12 +137,8 @@ pub struct Balance {
     pub queue: Queue,
     /// Bytes of the lines that wait.
     pub held_bytes: u64,
-    /// Formats found, by server.
-    pub formats: Vec<(ServerKey, String)>,
-    /// The clock of each of these against the balancer's; against ours while no balancer of ours is heard.
-    pub clocks: Vec<Option<Ahead>>,
-    /// Microseconds that the balancer's clock is ahead of ours, if one is heard.
-    pub balancer: Option<i64>,
+    /// Of each server that sent lines.
+    pub servers: Vec<ServerBalance>,
     /// What became of the lines in the log; filled in by the loop.
     pub log: logfile::Counts,
     /// Datagrams that the kernel dropped because we were too slow; filled in by the loop.
@@ -240,20 +278,11 @@ impl fmt::Display for Balance {
             shipments.late,
             self.join.hurried + self.queue.hurried,
         )?;
-        for (index, (server, format)) in self.formats.iter().enumerate() {
-            match server.port {
-                Some(port) => write!(f, "balance: server {} port {port}: {format}", server.addr)?,
-                None => write!(f, "balance: server {}: {format}", server.addr)?,
-            }
-            match self.clocks.get(index).copied().flatten() {
-                Some(clock) => writeln!(f, "; {clock}")?,
-                None => writeln!(f)?,
-            }
+        for server in &self.servers {
+            writeln!(f, "balance: {server}")?;
         }
-        if self.clocks.iter().any(Option::is_some) {
-            let other = if self.balancer.is_some() { "the balancer's" } else { "ours" };
-            writeln!(f, "balance: servers' clocks are against {other}")?;
-        }
+        writeln!(f, "balance: lines came after their records by: {}", self.queue.delays)?;
+        writeln!(f, "balance: lines waited: {}", self.queue.waits)?;
         let (mean, longest) = (self.queue.mean(), self.queue.longest());
         write!(
             f,

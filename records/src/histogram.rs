@@ -1,0 +1,141 @@
+//! How times are spread, in buckets that grow by 1, 2 and 5: small and of fixed size, however many are
+//! counted.
+
+use std::fmt::{self, Write as _};
+
+/// Microseconds up to which each bucket goes; there is one more for what is beyond.
+const BOUNDS: [i64; 22] = [
+    100,
+    200,
+    500,
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    200_000,
+    500_000,
+    1_000_000,
+    2_000_000,
+    5_000_000,
+    10_000_000,
+    20_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    500_000_000,
+    1_000_000_000,
+];
+
+/// Counts times by how long they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    buckets: [u64; BOUNDS.len()],
+    beyond: u64,
+    /// Below zero: by the clocks, or by the order of arrival, an effect came before its cause.
+    before: u64,
+}
+
+impl Histogram {
+    /// Counts a time in microseconds.
+    #[inline]
+    pub fn add(&mut self, micros: i64) {
+        if micros < 0 {
+            self.before += 1;
+            return;
+        }
+        let index = BOUNDS.partition_point(|bound| *bound < micros);
+        match self.buckets.get_mut(index) {
+            Some(bucket) => *bucket += 1,
+            None => self.beyond += 1,
+        }
+    }
+
+    /// How many were counted.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.before + self.beyond + self.buckets.iter().sum::<u64>()
+    }
+
+    /// As JSON: `[{"up_to_us":200,"lines":3},…]`, of buckets that hold any. What is below zero has an
+    /// `up_to_us` of 0, what is beyond the last bound one of `null`.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let mut out = String::from("[");
+        for (bound, count) in self.rows() {
+            let comma = if out.len() > 1 { "," } else { "" };
+            let bound = bound.map_or_else(|| "null".to_owned(), |bound| bound.to_string());
+            let write = write!(out, "{comma}{{\"up_to_us\":{bound},\"lines\":{count}}}");
+            write.expect("writing to a String does not fail");
+        }
+        out.push(']');
+        out
+    }
+
+    /// Buckets that hold any, with their bound.
+    fn rows(&self) -> impl Iterator<Item = (Option<i64>, u64)> {
+        let before = std::iter::once((Some(0), self.before));
+        let buckets = BOUNDS.into_iter().map(Some).zip(self.buckets);
+        let beyond = std::iter::once((None, self.beyond));
+        before.chain(buckets).chain(beyond).filter(|(_, count)| *count > 0)
+    }
+}
+
+/// `3 before, 120 up to 1 ms, 40 up to 2 ms`
+impl fmt::Display for Histogram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (bound, count)) in self.rows().enumerate() {
+            f.write_str(if index == 0 { "" } else { ", " })?;
+            match bound {
+                Some(0) => write!(f, "{count} before")?,
+                Some(us @ ..1_000) => write!(f, "{count} up to {us} us")?,
+                Some(us @ ..1_000_000) => write!(f, "{count} up to {} ms", us / 1_000)?,
+                Some(us) => write!(f, "{count} up to {} s", us / 1_000_000)?,
+                None => write!(f, "{count} longer")?,
+            }
+        }
+        if self.count() == 0 { f.write_str("none") } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_time_is_in_the_first_bucket_that_holds_it() {
+        for (micros, expected) in [
+            (i64::MIN, "1 before"),
+            (-1, "1 before"),
+            (0, "1 up to 100 us"),
+            (100, "1 up to 100 us"),
+            (101, "1 up to 200 us"),
+            (900, "1 up to 1 ms"),
+            (250_000, "1 up to 500 ms"),
+            (1_000_000, "1 up to 1 s"),
+            (1_000_000_001, "1 longer"),
+            (i64::MAX, "1 longer"),
+        ] {
+            let mut histogram = Histogram::default();
+            histogram.add(micros);
+            assert_eq!(histogram.to_string(), expected, "{micros}");
+            assert_eq!(histogram.count(), 1, "{micros}");
+        }
+        assert_eq!(Histogram::default().to_string(), "none");
+    }
+
+    #[test]
+    fn programs_read_the_bounds_in_microseconds() {
+        let mut histogram = Histogram::default();
+        assert_eq!(histogram.json(), "[]");
+        for micros in [-5, 150, 160, 2_000_000_000] {
+            histogram.add(micros);
+        }
+        let expected =
+            r#"[{"up_to_us":0,"lines":1},{"up_to_us":200,"lines":2},{"up_to_us":null,"lines":1}]"#;
+        assert_eq!(histogram.json(), expected);
+        assert_eq!(histogram.to_string(), "1 before, 2 up to 200 us, 1 longer");
+    }
+}

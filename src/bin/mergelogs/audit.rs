@@ -1,0 +1,348 @@
+//! `--audit`: how right the join is, by a field of the logs that tells who really asked. For each line with
+//! such a field that is an address, the client that the line got is compared with it.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use pen_records::access::{AccessLine, Parser};
+use pen_records::addr::{ClientAddr, parse_ip};
+use pen_records::attribution::{Certainty, Reason, Verdict};
+
+use penlogd::balance::quoted;
+
+use crate::config::Config;
+
+/// Wrong lines shown of each certainty.
+const EXAMPLES: usize = 5;
+/// Bytes of them.
+const LENGTH: usize = 300;
+/// Bands of probability.
+const BANDS: usize = 10;
+
+/// Lines by how right they are.
+#[derive(Clone, Copy, Default)]
+struct Outcome {
+    right: u64,
+    wrong: u64,
+    /// The field was not there, or held no address.
+    no_truth: u64,
+}
+
+impl Outcome {
+    fn add(&mut self, is_right: Option<bool>) {
+        *match is_right {
+            Some(true) => &mut self.right,
+            Some(false) => &mut self.wrong,
+            None => &mut self.no_truth,
+        } += 1;
+    }
+
+    fn sum(self, other: Self) -> Self {
+        Self {
+            right: self.right + other.right,
+            wrong: self.wrong + other.wrong,
+            no_truth: self.no_truth + other.no_truth,
+        }
+    }
+
+    const fn known(self) -> u64 {
+        self.right + self.wrong
+    }
+}
+
+/// Lines of one server.
+#[derive(Clone, Default)]
+struct Tally {
+    exact: Outcome,
+    certain: Outcome,
+    likely: Outcome,
+    /// Without a client: the truth of `right` and `wrong` together.
+    none: Outcome,
+    /// They came past the balancer and name their client themselves.
+    direct: u64,
+    not_understood: u64,
+}
+
+/// A line with the wrong client.
+struct Example {
+    certainty: &'static str,
+    probability: u16,
+    server: String,
+    client: ClientAddr,
+    truth: IpAddr,
+    line: String,
+}
+
+/// What was compared so far.
+pub(crate) struct Audit {
+    field: String,
+    labels: Vec<String>,
+    parsers: Vec<Parser>,
+    found: AccessLine,
+    servers: Vec<Tally>,
+    bands: [Outcome; BANDS],
+    examples: [Vec<Example>; 3],
+}
+
+impl Audit {
+    /// `None` if there is to be none.
+    pub(crate) fn new(config: &Config) -> Option<Self> {
+        let field = config.audit.clone()?;
+        let parser = |server: &crate::config::Server| Parser::new(&server.truth);
+        Some(Self {
+            field,
+            labels: config.servers.iter().map(crate::config::Server::label).collect(),
+            parsers: config.servers.iter().map(parser).collect(),
+            found: AccessLine::default(),
+            servers: vec![Tally::default(); config.servers.len()],
+            bands: [Outcome::default(); BANDS],
+            examples: [const { Vec::new() }; 3],
+        })
+    }
+
+    /// Compares a line's outcome.
+    pub(crate) fn line(&mut self, server: usize, line: &[u8], verdict: &Verdict) {
+        let tally = &mut self.servers[server];
+        if self.parsers[server].read(line, &mut self.found).is_err() {
+            tally.not_understood += 1;
+            return;
+        }
+        if verdict.reason == Reason::Direct {
+            tally.direct += 1;
+            return;
+        }
+        let truth = self.found.forwarded_for.and_then(|at| address(at.of(line)));
+        let is_right = truth.map(|truth| {
+            matches!(verdict.client, Some(ClientAddr::Ip(client)) if client.to_canonical() == truth)
+        });
+        let (index, outcome) = match verdict.certainty {
+            Certainty::Exact => (0, &mut tally.exact),
+            Certainty::Certain => (1, &mut tally.certain),
+            Certainty::Likely => (2, &mut tally.likely),
+            Certainty::None => return tally.none.add(is_right),
+        };
+        outcome.add(is_right);
+        if verdict.certainty == Certainty::Likely {
+            let band = usize::from(verdict.probability) * BANDS / 1_000;
+            self.bands[band.min(BANDS - 1)].add(is_right);
+        }
+        let examples = &mut self.examples[index];
+        if let (Some(false), Some(truth), Some(client)) = (is_right, truth, verdict.client)
+            && examples.len() < EXAMPLES
+        {
+            let start = line.get(..LENGTH).unwrap_or(line);
+            examples.push(Example {
+                certainty: ["exact", "certain", "likely"][index],
+                probability: verdict.probability,
+                server: self.labels[server].clone(),
+                client,
+                truth,
+                line: start.escape_ascii().to_string(),
+            });
+        }
+    }
+
+    /// For people.
+    pub(crate) fn text(&self) -> String {
+        let mut out = String::new();
+        self.write_text(&mut out).expect("writing to a String does not fail");
+        out
+    }
+
+    fn write_text(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "audit by {}: lines whose client is the address in it", self.field)?;
+        let all = self.servers.iter().fold(Tally::default(), |sum, server| sum.plus(server));
+        all.write_text(out, "all servers")?;
+        if self.servers.len() > 1 {
+            for (label, server) in self.labels.iter().zip(&self.servers) {
+                server.write_text(out, label)?;
+            }
+        }
+        if all.likely.known() > 0 {
+            writeln!(out, "  likely lines by how sure they are said to be")?;
+        }
+        for (index, band) in self.bands.iter().enumerate().filter(|(_, band)| band.known() > 0) {
+            let (low, high) = (index * 100 / BANDS, (index + 1) * 100 / BANDS);
+            writeln!(
+                out,
+                "    {low:>2} to {high:>3} %: {} of {} right, {}",
+                band.right,
+                band.known(),
+                percent(*band)
+            )?;
+        }
+        for example in self.examples.iter().flatten() {
+            writeln!(
+                out,
+                "  wrong, {} ({}.{:03}), at {}: {} and not {}: {}",
+                example.certainty,
+                example.probability / 1_000,
+                example.probability % 1_000,
+                example.server,
+                example.truth,
+                example.client,
+                example.line
+            )?;
+        }
+        if all.exact.known() + all.certain.known() + all.likely.known() + all.none.known() == 0 {
+            writeln!(out, "  no line has an address there: is {} the right field?", self.field)?;
+        }
+        Ok(())
+    }
+
+    /// For programs: an object.
+    pub(crate) fn json(&self) -> String {
+        let all = self.servers.iter().fold(Tally::default(), |sum, server| sum.plus(server));
+        let servers: Vec<_> = self
+            .labels
+            .iter()
+            .zip(&self.servers)
+            .map(|(label, server)| format!("{{\"server\":{},{}}}", quoted(label), server.json()))
+            .collect();
+        let bands: Vec<_> = self
+            .bands
+            .iter()
+            .enumerate()
+            .map(|(index, band)| {
+                let (low, high) = (index * 100 / BANDS, (index + 1) * 100 / BANDS);
+                format!(
+                    "{{\"from_percent\":{low},\"to_percent\":{high},\"right\":{},\"wrong\":{}}}",
+                    band.right, band.wrong
+                )
+            })
+            .collect();
+        let wrong: Vec<_> = self
+            .examples
+            .iter()
+            .flatten()
+            .map(|example| {
+                format!(
+                    "{{\"certainty\":{},\"probability\":{}.{:03},\"server\":{},\"client\":{},\"truth\":{},\"line\":{}}}",
+                    quoted(example.certainty),
+                    example.probability / 1_000,
+                    example.probability % 1_000,
+                    quoted(&example.server),
+                    quoted(&example.client.to_string()),
+                    quoted(&example.truth.to_string()),
+                    quoted(&example.line),
+                )
+            })
+            .collect();
+        format!(
+            "{{\"field\":{},{},\"servers\":[{}],\"likely_bands\":[{}],\"examples\":[{}]}}",
+            quoted(&self.field),
+            all.json(),
+            servers.join(","),
+            bands.join(","),
+            wrong.join(","),
+        )
+    }
+}
+
+impl Tally {
+    fn plus(&self, other: &Self) -> Self {
+        Self {
+            exact: self.exact.sum(other.exact),
+            certain: self.certain.sum(other.certain),
+            likely: self.likely.sum(other.likely),
+            none: self.none.sum(other.none),
+            direct: self.direct + other.direct,
+            not_understood: self.not_understood + other.not_understood,
+        }
+    }
+
+    /// The outcomes that have a client.
+    const fn named(&self) -> [(&'static str, Outcome); 3] {
+        [("exact", self.exact), ("certain", self.certain), ("likely", self.likely)]
+    }
+
+    fn write_text(&self, out: &mut String, who: &str) -> std::fmt::Result {
+        let named = self.named().into_iter().fold(Outcome::default(), |sum, (_, one)| sum.sum(one));
+        let truths = Outcome { wrong: named.wrong + self.none.known(), ..named };
+        writeln!(
+            out,
+            "  {who}: {} of {} right, {}",
+            truths.right,
+            truths.known(),
+            percent(truths)
+        )?;
+        for (name, outcome) in self.named().into_iter().filter(|(_, one)| one.known() > 0) {
+            let Outcome { right, wrong, .. } = outcome;
+            writeln!(out, "    {name}: {right} right, {wrong} wrong, {}", percent(outcome))?;
+        }
+        for (what, count) in [
+            ("without a client", self.none.known()),
+            ("without an address in that field", named.no_truth + self.none.no_truth),
+            ("that came past the balancer", self.direct),
+            ("not understood", self.not_understood),
+        ] {
+            if count > 0 {
+                writeln!(out, "    {count} {what}")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn json(&self) -> String {
+        let one = |(name, outcome): (&str, Outcome)| {
+            format!(
+                "\"{name}\":{{\"right\":{},\"wrong\":{},\"no_truth\":{}}}",
+                outcome.right, outcome.wrong, outcome.no_truth
+            )
+        };
+        format!(
+            "{},\"unmatched\":{{\"with_truth\":{},\"no_truth\":{}}},\"direct\":{},\"not_understood\":{}",
+            self.named().map(one).join(","),
+            self.none.known(),
+            self.none.no_truth,
+            self.direct,
+            self.not_understood,
+        )
+    }
+}
+
+/// The last address of a list: who the last proxy saw.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let last = text.rsplit(|&byte| byte == b',').next()?.trim_ascii();
+    parse_ip(last).map(|addr| addr.to_canonical())
+}
+
+/// Never more than it is: 9,999 of 10,000 are not 100.00 %.
+fn percent(outcome: Outcome) -> String {
+    let known = outcome.known();
+    if known == 0 {
+        return "- %".to_owned();
+    }
+    let hundredths = u128::from(outcome.right) * 10_000 / u128::from(known);
+    format!("{}.{:02} %", hundredths / 100, hundredths % 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_address_of_a_list_is_the_truth() {
+        for (text, expected) in [
+            ("203.0.113.7", Some("203.0.113.7")),
+            ("10.0.0.1, 203.0.113.7", Some("203.0.113.7")),
+            ("forged,2001:db8::1", Some("2001:db8::1")),
+            ("::ffff:203.0.113.7", Some("203.0.113.7")),
+            ("203.0.113.7, ", None),
+            ("-", None),
+            ("", None),
+        ] {
+            assert_eq!(address(text.as_bytes()), expected.map(|e| e.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn nearly_all_is_not_all() {
+        let outcome = |right, wrong| Outcome { right, wrong, no_truth: 0 };
+        for (right, wrong, expected) in
+            [(1, 0, "100.00 %"), (99_999, 1, "99.99 %"), (0, 3, "0.00 %"), (0, 0, "- %")]
+        {
+            assert_eq!(percent(outcome(right, wrong)), expected);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What the kernel drops of what clients send, because the buffer of a port is full.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pen_daemon::drops::Table;
+
+use super::port::Port;
+
+/// For how long an answer holds: the kernel's table may be long, as each flow has a line in it.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// Watches ports.
+#[derive(Debug)]
+pub struct Drops(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    table: Table,
+    inodes: Vec<u64>,
+    last: Option<(Instant, Option<u64>)>,
+}
+
+impl Drops {
+    /// Of these ports. The table is opened at once, as there may be none in a jail.
+    #[must_use]
+    pub fn at<'a>(ports: impl Iterator<Item = &'a Port>) -> Self {
+        let inodes = ports.filter_map(|port| port.inode().ok()).collect();
+        Self(Mutex::new(State { table: Table::open(), inodes, last: None }))
+    }
+
+    /// How many there were so far; `None` if the kernel does not tell.
+    #[must_use]
+    pub fn count(&self) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { table, inodes, last } = &mut *state;
+        match *last {
+            Some((at, count)) if at.elapsed() < FRESH => count,
+            _ => {
+                let count = table.read(inodes);
+                *last = Some((Instant::now(), count));
+                count
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_has_taken_in_time_is_counted() {
+        let ports = Port::bind((Ipv4Addr::LOCALHOST, 0).into(), 2).unwrap();
+        let drops = Drops::at(ports.iter());
+        assert_eq!(drops.count(), Some(0));
+        let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        for _ in 0..2_000 {
+            // Six times of what its buffer is asked to have room for.
+            client.send_to(&[0; 12 << 10], ports[0].addr()).unwrap();
+        }
+        drops.0.lock().unwrap().last = None;
+        let count = drops.count().unwrap();
+        assert!(count > 0 && count < 2_000, "{count}");
+    }
+}

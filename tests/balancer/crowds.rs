@@ -1,0 +1,51 @@
+//! More connections than a worker looks at in one go.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+
+use pen::balancer::Bound;
+use pen::config::Config;
+use pen::relay::report::{ask, close};
+use pen::snapshot::Which;
+
+use crate::support::{Listener, Site, Stream, localhost, over, until};
+
+const CROWD: usize = 1_100;
+
+/// One worker has all of them.
+fn crowd() -> (Site, Vec<Stream>, Vec<Stream>) {
+    let listener = Listener::tcp();
+    let settings = over(&[&listener.endpoint()]);
+    let (listen, workers) = (vec![localhost(0)], NonZeroUsize::MIN);
+    let config = Config { listen, workers, settings, ..Config::default() };
+    let bound = Bound::bind(&config).expect("a port is free");
+    let addr = bound.endpoints().next().expect("there is one").clone();
+    let site = Site { balancer: Some(bound.start(&config).expect("it starts")), addr };
+    let pairs = (0..CROWD).map(|_| (site.connect(), listener.accept()));
+    let (clients, servers) = pairs.unzip();
+    (site, clients, servers)
+}
+
+#[test]
+fn each_of_a_crowd_is_listed_found_and_closed_by_its_number() {
+    let (site, mut clients, _servers) = crowd();
+    let shared = site.balancer().shared();
+    until("all are counted", || shared.open() == CROWD);
+    let all = ask(shared, Which::First(usize::MAX)).connections;
+    let numbers: BTreeSet<_> = all.iter().map(|one| one.number).collect();
+    assert_eq!((all.len(), numbers.len()), (CROWD, CROWD));
+    assert_eq!(ask(shared, Which::First(7)).connections.len(), 7);
+    // By their order in the table: one of the first round, and the last.
+    for (at, one) in [(0, &all[0]), (CROWD - 1, &all[CROWD - 1])] {
+        let found = ask(shared, Which::Number(one.number)).connections;
+        assert_eq!(found.iter().map(|one| one.number).collect::<Vec<_>>(), [one.number]);
+        for fd in [one.client_fd, one.server_fd.expect("it has a server")] {
+            assert_eq!(ask(shared, Which::Descriptor(fd)).connections[0].number, one.number);
+        }
+        assert!(close(shared, one.number));
+        assert!(clients[at].is_cut());
+        assert!(!close(shared, one.number), "it is gone");
+        assert!(ask(shared, Which::Number(one.number)).connections.is_empty());
+    }
+    until("two are gone", || shared.open() == CROWD - 2);
+}
