@@ -24,7 +24,7 @@ pub use clock::shift;
 pub use collector::{Collector, Shipper};
 pub use folder::{Folder, line_count};
 pub use haproxy::Manner as HaproxyManner;
-pub use process::{Process, Until, installed, program, run_to_end, sibling};
+pub use process::{Process, Until, hear_to_end, installed, program, run_to_end, sibling};
 pub use site::Site;
 pub use tee::{Faults, Share, Tee};
 pub use truth::{Score, Truth, certainties, share};

@@ -15,6 +15,7 @@
 //! - `exchange`: what our own balancer's records say beyond client and request.
 //! - `coarse`: how long after its end an exchange is logged, where stamps are whole seconds.
 //! - `note`: what is made of each of them.
+//! - `loss`: what is doubted while some of them are lost.
 //! - `outstanding`: which mappings wait for a line and which lines for a decision, found in O(1).
 //! - `assign`: which line takes which mapping, for the group and not line by line.
 //! - `delays`, `habits`: what certain pairs teach about the others: how long a server takes, and
@@ -30,6 +31,7 @@ mod delays;
 mod engine;
 mod exchange;
 mod habits;
+mod loss;
 mod note;
 pub mod offset;
 mod outstanding;

@@ -17,6 +17,9 @@ const MISSING_AT_ALL: i64 = 500;
 /// And beyond which something is wrong with what lines and mappings are compared by.
 const MISSING_MOST: i64 = 300_000;
 
+/// Lines per million that more than one mapping could explain, before any was seen.
+const CROWDED: i64 = 100_000;
+
 /// The part by which each line moves the share of lines without a mapping.
 const MISSING_MEMORY: i64 = 256;
 
@@ -46,6 +49,8 @@ pub(super) struct Server {
     pub(super) coarsest: Resolution,
     /// Lines without a mapping per million, a moving average.
     missing: i64,
+    /// Lines that more than one mapping could explain, likewise.
+    crowded: i64,
     /// Held lines for which there is no mapping yet.
     pub(super) short: u32,
     /// Lines held.
@@ -68,6 +73,7 @@ impl Server {
             is_foreign: false,
             coarsest: Resolution::Microsecond,
             missing: 0,
+            crowded: CROWDED,
             short: 0,
             held: 0,
             counts: ByCertainty::default(),
@@ -78,6 +84,17 @@ impl Server {
     pub(super) fn note_missing(&mut self, is_missing: bool) {
         let share = if is_missing { 1_000_000 } else { 0 };
         self.missing += (share - self.missing) / MISSING_MEMORY;
+    }
+
+    /// Notes whether a line could have had several mappings.
+    pub(super) fn note_crowded(&mut self, is_crowded: bool) {
+        let share = if is_crowded { 1_000_000 } else { 0 };
+        self.crowded += (share - self.crowded) / MISSING_MEMORY;
+    }
+
+    /// Lines that more than one mapping could explain, in parts in a million.
+    pub(super) fn crowded(&self) -> u64 {
+        self.crowded.unsigned_abs()
     }
 
     /// Whether so many mappings are missing that an only one may still be somebody else's.
