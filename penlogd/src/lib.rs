@@ -11,6 +11,7 @@ mod arena;
 pub mod balance;
 pub mod check;
 pub mod cli;
+pub mod clocks;
 pub mod collector;
 mod complaints;
 pub mod embedded;

@@ -10,6 +10,8 @@ use pen_records::attribution::{Attributor, ByCertainty, ServerId};
 use pen_records::mapping::foreign::LogSpec;
 use pen_records::shipment::Server;
 
+use crate::clocks::Clock;
+
 /// The longest path that a socket can be bound to, and more.
 const PATH: usize = 255;
 
@@ -60,6 +62,7 @@ pub(crate) struct Source {
     pub(crate) key: ServerKey,
     pub(crate) server: ServerId,
     pub(crate) parser: Parser,
+    pub(crate) clock: Clock,
     /// Its lines that were decided.
     pub(crate) counts: ByCertainty,
 }
@@ -229,7 +232,7 @@ impl Sources {
         let spec = self.known.formats.iter().find(own).map_or(&self.known.format, |(_, spec)| spec);
         let source = u32::try_from(self.sources.len()).expect("bounded");
         let (parser, counts) = (Parser::new(spec), ByCertainty::default());
-        self.sources.push(Source { key, server, parser, counts });
+        self.sources.push(Source { key, server, parser, counts, clock: Clock::default() });
         self.by_key.insert(key, source);
         source
     }

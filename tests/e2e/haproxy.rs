@@ -61,7 +61,7 @@ fn connections_without_ports_name_nobody_for_sure_who_was_another() {
 }
 
 fn assert_right_by_port(found: &Scores) {
-    let Scores { port, combined, common } = found;
+    let Scores { port, combined, common, .. } = found;
     // Where several clients ask for the same over one connection within a second, order decides.
     assert_eq!((port.right, port.exact_wrong), (port.lines, 0), "{port:?}");
     assert!(port.exact * 2 > port.lines, "{port:?}");

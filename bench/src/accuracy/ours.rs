@@ -10,7 +10,7 @@ use crate::Failure;
 use crate::stage::visitors::{self, Visit};
 use crate::stage::{
     Folder, HaproxyManner, Make, Mappings, Output, Score, Share, Shipper, Site, Spelling, Tee,
-    certainties, free_port, run_to_end, share, shift, sibling,
+    certainties, free_port, hear_to_end, share, shift, sibling,
 };
 
 /// The format of the lines that end with the peer's port, whichever server wrote them.
@@ -35,16 +35,27 @@ pub struct Scores {
     pub combined: Score,
     /// Of those without Referer and User-Agent.
     pub common: Score,
+    /// Seconds that each server's clock was found to be ahead with each of these; nothing live.
+    pub clocks: [Vec<f64>; 3],
 }
 
 impl Scores {
-    fn of([port, combined, common]: [Score; 3]) -> Self {
-        Self { port, combined, common }
+    fn of([port, combined, common]: [Score; 3], clocks: [Vec<f64>; 3]) -> Self {
+        Self { port, combined, common, clocks }
     }
 
     /// Each with its name.
     fn named(&self) -> [(&'static str, &Score); 3] {
         [("port", &self.port), ("combined", &self.combined), ("common", &self.common)]
+    }
+
+    /// How well clocks that are off were found.
+    fn clocks(&self, row: &Row) -> Option<String> {
+        let is_off = row.clocks != [0; 3];
+        let each = self.named().into_iter().zip(&self.clocks);
+        let each = each.map(|((name, _), found)| format!("{name} {found:?}"));
+        is_off
+            .then(|| format!("{:?}; found by {}", row.clocks, each.collect::<Vec<_>>().join(", ")))
     }
 }
 
@@ -66,6 +77,7 @@ pub(super) fn run(
     println!("{}", if brief { BRIEF } else { WHOLE });
     let (mut lines, mut wrong) = ([0; 2], [0; 2]);
     let mut lost = 0;
+    let mut clocks = Vec::new();
     for row in rows {
         let make = make(source, row);
         let live = live_behind(make, row, requests, seed)?;
@@ -77,6 +89,7 @@ pub(super) fn run(
             }
             println!();
         }
+        clocks.extend(offline.clocks(row));
         for (road, scores) in [("live", &live), ("offline", &offline)] {
             for (kind, score) in scores.named() {
                 if !brief {
@@ -95,6 +108,9 @@ pub(super) fn run(
          changed or doubled.",
         lines[0], wrong[0], lines[1], wrong[1]
     );
+    for clocks in clocks {
+        println!("\nSeconds that servers' clocks are ahead: {clocks}.");
+    }
     Ok(())
 }
 
@@ -121,14 +137,14 @@ fn addresses(row: &Row) -> Result<Vec<Option<SocketAddr>>, Failure> {
 }
 
 fn visits(row: &Row, requests: usize, seed: u64) -> Vec<Visit> {
-    let visits = visitors::draw(row.manner, requests, seed);
+    let visits = visitors::draw(row.manner, row.requests(requests), seed);
     if row.v6 { visitors::by_v6(visits) } else { visits }
 }
 
 /// The balancer of a row. HAProxy reads requests where it can.
 fn make(source: Source, row: &Row) -> Make {
     match source {
-        Source::Haproxy if row.tls => Make::Haproxy(HaproxyManner::TcpPorts),
+        Source::Haproxy if row.sending.tls.is_some() => Make::Haproxy(HaproxyManner::TcpPorts),
         Source::Haproxy => Make::Haproxy(HaproxyManner::HttpPorts),
         Source::C | Source::Ours if row.v6 => Make::OursProxied,
         Source::C | Source::Ours => Make::Ours,
@@ -146,7 +162,9 @@ fn site(
 ) -> Result<Site, Failure> {
     let mut plans = plans(row, roads);
     plans.iter_mut().zip(addrs).for_each(|(plan, &addr)| plan.addr = addr);
-    Site::start_behind(make, folder, &plans, mappings)
+    let mut site = Site::start_behind(make, folder, &plans, mappings)?;
+    site.sending = row.sending;
+    Ok(site)
 }
 
 /// Our pen, collectors of ours that hear its records alike, one for each spelling, and as many of our
@@ -204,7 +222,7 @@ pub fn live_behind(make: Make, row: &Row, requests: usize, seed: u64) -> Result<
         let Merged { log, marks } = ear.read(truth.lines())?;
         *score = truth.score_spelled(spelling, &log, marks.as_deref());
     }
-    Ok(Scores::of(scores))
+    Ok(Scores::of(scores, Default::default()))
 }
 
 /// Our pen's own file, and the logs in each spelling as the servers wrote them.
@@ -243,19 +261,30 @@ pub fn offline_behind(
         shift(&site.webs[number].truth_log(), seconds)?;
     }
     let truth = site.truth()?;
-    let mut scores = [Score::default(); 3];
-    for ((spelling, name, format), score) in SPELLINGS.into_iter().zip(&mut scores) {
+    let (mut scores, mut found) = ([Score::default(); 3], [const { Vec::new() }; 3]);
+    let places = scores.iter_mut().zip(&mut found);
+    for ((spelling, name, format), (score, clocks)) in SPELLINGS.into_iter().zip(places) {
         let explain = folder.join(format!("{name}.explain"));
         let mut command = Command::new(sibling("mergelogs")?);
         command.arg("-p").arg(&pen_log).arg("--explain").arg(&explain).args(format);
         command.args(NAMES.map(|name| ["--server", name]).concat());
+        command.args(["--report", "json"]);
         for (number, web) in site.webs.iter().enumerate() {
             let addr = web.addr();
             let server = if row.v6 { addr.to_string() } else { addr.ip().to_string() };
             command.arg(format!("{server}:{}", path(name, number).display()));
         }
-        let log = run_to_end(&mut command)?;
+        let (log, said) = hear_to_end(&mut command)?;
         *score = truth.score_spelled(spelling, &log, Some(&certainties(&explain)?));
+        *clocks = clocks_in(&said)?;
     }
-    Ok(Scores::of(scores))
+    Ok(Scores::of(scores, found))
+}
+
+/// The servers' clocks that a report names.
+fn clocks_in(report: &str) -> Result<Vec<f64>, Failure> {
+    let after = report.split("\"clock_ahead_seconds\":").skip(1);
+    let number = |text: &str| text.split([',', '}']).next()?.parse().ok();
+    let clocks: Option<Vec<f64>> = after.map(number).collect();
+    clocks.ok_or_else(|| Failure::new(format!("a report names no clocks: {report}")))
 }

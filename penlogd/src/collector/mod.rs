@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use pen_records::access::{Span, write_with_client, write_with_text};
+use pen_records::access::{AccessLine, Span, write_with_client, write_with_text};
 use pen_records::addr::ClientAddr;
 use pen_records::attribution::{
     Attributor, Balancers, Certainty, Cuts, Decided, Line, Reason, Record,
@@ -251,6 +251,7 @@ impl Collector {
             format: source.parser.format(),
             counts: source.counts,
             delay: self.engine.server_delay(source.server),
+            clock: source.clock.ahead().map(|clock| clock.of(self.origins.ahead().unwrap_or(0))),
         }
     }
 
@@ -275,6 +276,7 @@ impl Collector {
         self.received.packets += 1;
         let before = self.origins.len();
         let Some(dating) = self.origins.receive(packet, now) else { return };
+        self.engine.came(now, packet.count(), dating.missing());
         if self.origins.len() > before {
             let what = format_args!("a balancer, from its record {} on", packet.first);
             self.complaints.about(Cause::Began, from, now, what);
@@ -597,6 +599,9 @@ impl Intake<'_> {
         let Some(place) = self.sources.get_mut(source) else { return };
         let time = (read, Resolution::Microsecond);
         let parsed = place.parser.parse(line);
+        if let Ok(AccessLine { time: Some(logged), .. }) = parsed {
+            place.clock.note(logged, read);
+        }
         let (evidence, text, client) = match &parsed {
             Ok(parsed) => {
                 let evidence = Line::new(line, parsed, Cuts::Long, place.server, time);

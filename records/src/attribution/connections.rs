@@ -40,6 +40,8 @@ pub(super) struct Connection {
     pub(super) ended: u32,
     /// The first whose line has not come.
     pub(super) next: u32,
+    /// When its last exchange under seal came to rest, and which that was; [`Timestamp::MIN`] if there was none.
+    pub(super) rested: (Timestamp, u32),
     /// Whether a line was guessed to be its own, or another's that may be its own.
     pub(super) guessed: bool,
     /// See [`Exchange::is_foreign`].
@@ -101,6 +103,7 @@ impl Connections {
             asked: 0,
             ended: 0,
             next: 1,
+            rested: (Timestamp::MIN, 0),
             guessed: false,
             is_foreign: exchange.is_foreign,
         };
@@ -247,6 +250,7 @@ mod tests {
             user_agent: 0,
             referer: 0,
             bytes: None,
+            sealed: None,
         }
     }
 

@@ -15,7 +15,7 @@ impl<T> Attributor<T> {
         match (members.mappings, members.lines) {
             (0, _) => {
                 self.leave_group(group, self.held[0].next);
-                nothing(Reason::NoMapping)
+                self.decide_sealed()
             }
             (1, 1) => self.decide_alone(group),
             _ => self.decide_group(group),

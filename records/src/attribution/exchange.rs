@@ -13,7 +13,7 @@ use super::Line;
 use super::engine::Asked;
 use super::server::Shape;
 use crate::addr::ClientAddr;
-use crate::mapping::{Kind, Mapping};
+use crate::mapping::{Kind, Mapping, Sealed};
 use crate::request::Fingerprint;
 use crate::time::Timestamp;
 
@@ -44,6 +44,8 @@ pub struct Exchange {
     pub referer: u32,
     /// Bytes of the response, as web servers count them.
     pub bytes: Option<Sizes>,
+    /// If it was under seal, what could be told of it.
+    pub sealed: Option<Sealed>,
 }
 
 /// From here on, connections are numbered by who reads another balancer's log: ours counts from 1.
@@ -106,6 +108,7 @@ impl Exchange {
             user_agent: mapping.user_agent.unwrap_or(absent),
             referer: mapping.referer.unwrap_or(absent),
             bytes,
+            sealed: mapping.sealed,
         })
     }
 }

@@ -39,6 +39,7 @@ impl<T> Attributor<T> {
         match exchange.kind {
             Kind::Opened => {}
             Kind::Request => self.note_request(record, exchange, connection),
+            Kind::Ended if exchange.sealed.is_some() => self.note_sealed(record, connection),
             Kind::Ended if exchange.status == SWITCHING => {}
             Kind::Ended => self.note_ended(connection, exchange, record.time),
             Kind::Closed => self.note_closed(connection, record.time),

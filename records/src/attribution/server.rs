@@ -2,6 +2,7 @@
 
 use super::delays::Delays;
 use super::exchange::{Agreement, Exchange};
+use super::turns::Turns as SealedTurns;
 use super::{Certainty, Line};
 use crate::addr::ClientAddr;
 use crate::time::{Resolution, Timestamp};
@@ -15,6 +16,9 @@ const MISSING_AT_ALL: i64 = 500;
 
 /// And beyond which something is wrong with what lines and mappings are compared by.
 const MISSING_MOST: i64 = 300_000;
+
+/// Lines per million that more than one mapping could explain, before any was seen.
+const CROWDED: i64 = 100_000;
 
 /// The part by which each line moves the share of lines without a mapping.
 const MISSING_MEMORY: i64 = 256;
@@ -33,6 +37,8 @@ pub(super) struct Server {
     pub(super) neighbours: Neighbours,
     pub(super) agreement: Agreement,
     pub(super) shape: Shape,
+    /// Exchanges under seal, if there were any.
+    pub(super) sealed: Option<Box<SealedTurns>>,
     /// Whether any mapping was seen, and whether one of an exchange was.
     pub(super) is_known: bool,
     pub(super) has_exchanges: bool,
@@ -43,6 +49,8 @@ pub(super) struct Server {
     pub(super) coarsest: Resolution,
     /// Lines without a mapping per million, a moving average.
     missing: i64,
+    /// Lines that more than one mapping could explain, likewise.
+    crowded: i64,
     /// Held lines for which there is no mapping yet.
     pub(super) short: u32,
     /// Lines held.
@@ -59,11 +67,13 @@ impl Server {
             neighbours: Neighbours { slots: Vec::new() },
             agreement: Agreement::new(),
             shape: Shape { agent: true, referer: true, port: true, peer: true },
+            sealed: None,
             is_known: false,
             has_exchanges: false,
             is_foreign: false,
             coarsest: Resolution::Microsecond,
             missing: 0,
+            crowded: CROWDED,
             short: 0,
             held: 0,
             counts: ByCertainty::default(),
@@ -74,6 +84,17 @@ impl Server {
     pub(super) fn note_missing(&mut self, is_missing: bool) {
         let share = if is_missing { 1_000_000 } else { 0 };
         self.missing += (share - self.missing) / MISSING_MEMORY;
+    }
+
+    /// Notes whether a line could have had several mappings.
+    pub(super) fn note_crowded(&mut self, is_crowded: bool) {
+        let share = if is_crowded { 1_000_000 } else { 0 };
+        self.crowded += (share - self.crowded) / MISSING_MEMORY;
+    }
+
+    /// Lines that more than one mapping could explain, in parts in a million.
+    pub(super) fn crowded(&self) -> u64 {
+        self.crowded.unsigned_abs()
     }
 
     /// Whether so many mappings are missing that an only one may still be somebody else's.

@@ -112,7 +112,7 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
             explain.buf.extend_from_slice(b"\twhy\n");
         }
     }
-    let ahead: Vec<_> = clocks.iter().map(|clock| clock.ahead).collect();
+    let ahead: Vec<_> = clocks.iter().map(|clock| clock.correction()).collect();
     let setup = Setup {
         config,
         shares: shares.clone(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pen_records::time::Timestamp;
 use penlogd::balance::quoted;
 
-use crate::clocks::Clock;
+use crate::clocks::{Clock, Seconds};
 use crate::config::Config;
 use crate::join::Tally;
 use crate::writer::ServerTally;
@@ -250,11 +250,12 @@ impl<'a> Report<'a> {
             .map(|(index, server)| {
                 let clock = self.clocks.get(index);
                 format!(
-                    "{{\"server\":{},\"format\":{},{},\"clock_ahead_seconds\":{},\"clock_votes\":{}}}",
+                    "{{\"server\":{},\"format\":{},{},\"clock_ahead_seconds\":{},\"clock_within_seconds\":{},\"clock_votes\":{}}}",
                     quoted(&server.label()),
                     quoted(&self.formats(index)),
                     outcomes(&self.tally.servers[index]),
-                    clock.map_or(0, |clock| clock.ahead / 1_000_000),
+                    Seconds(clock.map_or(0, |clock| clock.ahead)),
+                    Seconds(clock.map_or(0, |clock| clock.within)),
                     clock.map_or(0, |clock| clock.votes),
                 )
             })

@@ -178,6 +178,9 @@ impl<'a> Lines<'a> {
                 }
             }
         }
+        if let Some(audit) = &mut self.written.audit {
+            audit.finish();
+        }
         Ok(self.written)
     }
 
