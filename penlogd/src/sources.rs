@@ -7,7 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use pen_records::access::{Parser, Spec};
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::{Attributor, ByCertainty, ServerId};
+use pen_records::mapping::foreign::LogSpec;
 use pen_records::shipment::Server;
+
+use crate::clocks::Clock;
 
 /// The longest path that a socket can be bound to, and more.
 const PATH: usize = 255;
@@ -47,8 +50,10 @@ pub struct Known {
     pub format: Spec,
     /// Formats of single servers; without a port, of all servers at that address.
     pub formats: Vec<(ServerKey, Spec)>,
-    /// Servers whose datagrams come from another address.
+    /// Servers whose datagrams come from another address, or that a balancer calls by a name.
     pub servers: Vec<(Sender, ServerKey)>,
+    /// Senders whose lines are the log of a balancer, and its format.
+    pub balancers: Vec<(Sender, LogSpec)>,
 }
 
 /// Where a line was logged.
@@ -57,6 +62,7 @@ pub(crate) struct Source {
     pub(crate) key: ServerKey,
     pub(crate) server: ServerId,
     pub(crate) parser: Parser,
+    pub(crate) clock: Clock,
     /// Its lines that were decided.
     pub(crate) counts: ByCertainty,
 }
@@ -226,7 +232,7 @@ impl Sources {
         let spec = self.known.formats.iter().find(own).map_or(&self.known.format, |(_, spec)| spec);
         let source = u32::try_from(self.sources.len()).expect("bounded");
         let (parser, counts) = (Parser::new(spec), ByCertainty::default());
-        self.sources.push(Source { key, server, parser, counts });
+        self.sources.push(Source { key, server, parser, counts, clock: Clock::default() });
         self.by_key.insert(key, source);
         source
     }

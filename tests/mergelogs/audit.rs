@@ -151,7 +151,8 @@ fn a_real_nginx_that_logs_x_forwarded_for_tells_how_right_the_join_is() {
         );
         visits.push(visitors::visit(client, &[head.as_bytes()], 1));
     }
-    let sent = visitors::send(&visits, balancer.addr(), None).expect("it is answered");
+    let sent = visitors::send(&visits, balancer.addr(), visitors::Sending::default())
+        .expect("it is answered");
     assert_eq!((sent.answered, sent.failed), (visits.len(), 0));
     balancer.stop().expect("it ends");
     web.stop(nix::sys::signal::Signal::SIGQUIT).expect("it ends");

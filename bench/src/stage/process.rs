@@ -231,16 +231,24 @@ pub fn sibling(name: &str) -> Result<PathBuf, Failure> {
 /// # Errors
 /// When it fails; with what it complained of.
 pub fn run_to_end(command: &mut Command) -> Result<Vec<u8>, Failure> {
+    hear_to_end(command).map(|(out, _said)| out)
+}
+
+/// The same, with what it said to standard error.
+///
+/// # Errors
+/// Likewise.
+pub fn hear_to_end(command: &mut Command) -> Result<(Vec<u8>, String), Failure> {
     let name = command.get_program().display().to_string();
     let output = command
         .env("TZ", "UTC")
         .stdin(Stdio::null())
         .output()
         .during(format_args!("start {name}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
-        Ok(output.stdout)
+        Ok((output.stdout, said.into_owned()))
     } else {
-        let said = String::from_utf8_lossy(&output.stderr);
         Err(Failure::new(format!("{name} failed ({}): {}", output.status, said.trim_end())))
     }
 }

@@ -68,7 +68,7 @@ impl ServerBalance {
     fn json(&self) -> String {
         let counts = &self.counts;
         format!(
-            "{{\"server\":{},\"format\":{},\"exact\":{},\"certain\":{},\"likely\":{},\"none\":{},\"delay_us\":{}}}",
+            "{{\"server\":{},\"format\":{},\"exact\":{},\"certain\":{},\"likely\":{},\"none\":{},\"delay_us\":{},{}}}",
             quoted(&self.key.to_string()),
             quoted(&self.format),
             counts.exact,
@@ -76,6 +76,13 @@ impl ServerBalance {
             counts.likely,
             counts.none,
             self.delay.map_or_else(|| "null".to_owned(), |delay| delay.to_string()),
+            self.clock.map_or_else(
+                || "\"clock_ahead_us\":null,\"clock_within_us\":null".to_owned(),
+                |clock| format!(
+                    "\"clock_ahead_us\":{},\"clock_within_us\":{}",
+                    clock.micros, clock.within
+                ),
+            ),
         )
     }
 }

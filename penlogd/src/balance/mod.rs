@@ -11,6 +11,7 @@ use pen_records::histogram::Histogram;
 use pen_records::mapping::origins;
 use pen_records::shipment;
 
+use crate::clocks::Ahead;
 use crate::collector::ServerKey;
 
 pub use self::json::quoted;
@@ -101,19 +102,23 @@ pub struct ServerBalance {
     pub counts: attribution::ByCertainty,
     /// Microseconds from a record to its line mostly, where that is known.
     pub delay: Option<i64>,
+    /// Its clock against the balancer's; against ours while no balancer of ours is heard.
+    pub clock: Option<Ahead>,
 }
 
 impl fmt::Display for ServerBalance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key, format, counts, delay } = self;
+        let Self { key, format, counts, delay, clock } = self;
         write!(
             f,
             "server {key}: {format}: {} exact, {} certain, {} likely, {} none",
             counts.exact, counts.certain, counts.likely, counts.none
         )?;
-        let Some(delay) = delay else { return Ok(()) };
-        let (sign, us) = (if *delay < 0 { "-" } else { "" }, delay.unsigned_abs());
-        write!(f, ", mostly {sign}{}.{:03} ms after their records", us / 1_000, us % 1_000)
+        if let Some(delay) = delay {
+            let (sign, us) = (if *delay < 0 { "-" } else { "" }, delay.unsigned_abs());
+            write!(f, ", mostly {sign}{}.{:03} ms after their records", us / 1_000, us % 1_000)?;
+        }
+        clock.map_or(Ok(()), |clock| write!(f, "; {clock}"))
     }
 }
 

@@ -150,3 +150,42 @@ fn a_packet_that_is_damaged_is_junk_and_hides_no_line() {
     assert_eq!(clients, ["127.0.0.1"]);
     assert_eq!((balance.received.junk, balance.received.packets), (4, 0));
 }
+
+#[test]
+fn while_records_are_lost_an_only_candidate_is_likely_and_certain_again_when_that_is_over() {
+    let mut bench = Bench::new();
+    let asked = |bench: &mut Bench, number: u64, numbered: u64| {
+        let port = u16::try_from(1_000 + number).unwrap();
+        bench.send(BALANCER, packet(numbered, 0, &[request(7, port)]));
+        // By a port that nobody knows of.
+        bench.line("/a", 1);
+        bench.collector.decide(bench.now.offset_by(1_000_000), &mut bench.out, None);
+        bench.now = bench.now.offset_by(1_000_000);
+        bench.collector.balance().join
+    };
+    let before = asked(&mut bench, 1, 1);
+    assert_eq!((before.certain, before.likely), (1, 0), "nothing is known to be lost");
+    let while_lost = asked(&mut bench, 2, 100);
+    assert_eq!((while_lost.certain, while_lost.likely), (1, 1), "98 are");
+    bench.now = bench.now.offset_by(200_000_000);
+    let after = asked(&mut bench, 3, 101);
+    assert_eq!((after.certain, after.likely), (2, 1));
+}
+
+#[test]
+fn a_servers_clock_is_reported_against_the_balancers() {
+    let mut bench = Bench::new();
+    // The balancer's is an hour ahead, give or take when this began; the lines' stamps are of 2026.
+    bench.send(BALANCER, packet(0, 0, &[request(7, 2_000)]));
+    (0..20).for_each(|_| bench.line("/a", 2_000));
+    let (_, balance) = bench.finish();
+    let lines = Timestamp::from_seconds(1_795_379_000);
+    let first = Timestamp::from_micros(2_000);
+    let balancer = SENT.micros_since(Timestamp::from_micros(1_000));
+    let clock = balance.servers[0].clock.expect("there are enough");
+    assert_eq!((clock.micros, clock.lines), (lines.micros_since(first) - balancer, 20));
+    let text = balance.to_string();
+    assert!(text.contains(&format!("; {clock}\n")), "{text}");
+    let told = format!("\"clock_ahead_us\":{},\"clock_within_us\":142857}}", clock.micros);
+    assert!(balance.json().contains(&told), "{}", balance.json());
+}

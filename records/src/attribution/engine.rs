@@ -10,6 +10,7 @@ use super::connections::Connections;
 use super::decide::nothing;
 use super::exchange::{Exchanges, Manner, low};
 use super::habits::{Habits, NONE};
+use super::loss::Losses;
 use super::outstanding::{NIL, Outstanding, put};
 use super::server::{ByCertainty, Server, Shape};
 use super::view::View;
@@ -48,6 +49,7 @@ pub struct Attributor<T> {
     /// Whether mappings of either cut were ever seen.
     seen: [bool; 2],
     finished: bool,
+    pub(super) losses: Losses,
     pub(super) counts: Counts,
     /// `None` while nobody asks why.
     pub(super) whys: Option<Whys>,
@@ -92,13 +94,17 @@ pub(super) enum State {
 pub(super) struct Asked {
     pub(super) time: Timestamp,
     pub(super) server: u32,
-    sender: Option<u32>,
+    pub(super) sender: Option<u32>,
+    /// The server's own port, or 0.
+    pub(super) server_port: u16,
     /// Or [`NONE`].
     pub(super) user_agent: u32,
     /// The lower 32 bits of what was sent.
     pub(super) bytes: Option<u32>,
     /// Or 0.
     pub(super) status: u16,
+    /// The peer's port, or 0.
+    pub(super) peer: u16,
     pub(super) resolution: Resolution,
 }
 
@@ -129,6 +135,7 @@ impl<T> Attributor<T> {
             now: Timestamp::MIN,
             seen: [false; 2],
             finished: false,
+            losses: Losses::new(),
             counts: Counts::default(),
             whys: None,
         }
@@ -219,7 +226,9 @@ impl<T> Attributor<T> {
                 self.learn_shape(&line);
             }
             let state = &mut self.states[server as usize];
-            let by_port = line.peer_port.is_some() && !self.connections.is_empty();
+            let by_port = line.peer_port.is_some()
+                && !self.connections.is_empty()
+                && !(state.has_exchanges && state.shape.peer);
             if line.sender.is_some_and(|sender| state.senders.is_direct(sender)) {
                 decision = State::Direct;
             } else if by_port || !state.is_known {
@@ -233,9 +242,11 @@ impl<T> Attributor<T> {
             time: line.time,
             server,
             sender: line.sender,
+            server_port: line.server_port.unwrap_or(0),
             user_agent,
             bytes: line.bytes.map(low),
             status: line.status.unwrap_or(0),
+            peer: line.peer_port.unwrap_or(0),
             resolution: line.resolution,
         };
         self.held.push_back(Held { payload, asked, state: decision, next: LAST });
@@ -400,8 +411,8 @@ impl<T> Attributor<T> {
             self.note_whys();
         }
         let verdict = match state {
-            State::Waits(group) => self.decide(group),
-            State::Unreadable => nothing(Reason::NoRequest),
+            State::Waits(group) => self.decide_waiting(group),
+            State::Unreadable => self.decide_unreadable(),
             State::Direct => nothing(Reason::Direct),
             State::Early(place) => {
                 self.free_early.push(place);
@@ -417,6 +428,7 @@ impl<T> Attributor<T> {
         self.first_held += 1;
         let missing = verdict.reason == Reason::NoMapping;
         let verdict = self.ask_neighbours(&asked, verdict);
+        let verdict = self.doubt_for_losses(&asked, verdict);
         if let Some(whys) = &mut self.whys {
             whys.hand_out(self.first_held - 1, &verdict);
         }
@@ -509,6 +521,7 @@ impl<T> Attributor<T> {
             return;
         }
         state.note_missing(missing);
+        state.note_crowded(verdict.candidates > 1);
         let misses_most = missing && state.has_exchanges && state.misses_most();
         if let Some(sender) = asked.sender {
             state.senders.learn(sender, explained);

@@ -26,6 +26,7 @@ pub struct Origins {
     hand: usize,
     /// All that is not in `origins`.
     counts: Counts,
+    ahead: Option<i64>,
 }
 
 /// What has happened so far, over all balancers. What is lost can only be counted from the first packet
@@ -71,9 +72,17 @@ pub struct Dating {
     sent: Timestamp,
     sent_here: Timestamp,
     now: Timestamp,
+    missing: i64,
 }
 
 impl Dating {
+    /// Records that were found to be missing between this packet and those before; below zero if so many that were
+    /// missing came with it.
+    #[must_use]
+    pub fn missing(&self) -> i64 {
+        self.missing
+    }
+
     /// When a mapping was noted: never after its arrival, nor far before it.
     #[must_use]
     pub fn of(&self, mapping: &Mapping<'_>) -> Timestamp {
@@ -97,6 +106,7 @@ impl Origins {
         source.active = true;
         source.dropped = source.dropped.max(packet.dropped);
         let end = packet.first.saturating_add(packet.count().into());
+        let (known, known_end) = (source.base, source.end);
         match source.mark(packet.first, end) {
             Place::Next => {}
             Place::Hole => self.counts.late += 1,
@@ -105,10 +115,19 @@ impl Origins {
                 return None;
             }
         }
+        // A gap behind all that came or before it is new; else there was one, which is filled.
+        let missing = if packet.first >= known_end {
+            i64::try_from(packet.first - known_end).unwrap_or(i64::MAX)
+        } else if end <= known {
+            i64::try_from(known - end).unwrap_or(i64::MAX)
+        } else {
+            -i64::from(packet.count())
+        };
         let sent_here = source.clock.arrived(packet.sent, now);
+        self.ahead = Some(source.clock.ahead());
         self.counts.packets += 1;
         self.counts.records += u64::from(packet.count());
-        Some(Dating { sent: packet.sent, sent_here, now })
+        Some(Dating { sent: packet.sent, sent_here, now, missing })
     }
 
     /// What has happened so far. Walks over all balancers.
@@ -117,6 +136,13 @@ impl Origins {
         let mut counts = self.counts;
         self.origins.values().for_each(|source| counts.add(source));
         counts
+    }
+
+    /// Microseconds that the clock of the balancer that was heard last is ahead of ours, less what its quickest packet of
+    /// late took on its way. `None` while none was heard.
+    #[must_use]
+    pub fn ahead(&self) -> Option<i64> {
+        self.ahead
     }
 
     /// How many balancers are remembered.
@@ -259,7 +285,11 @@ mod tests {
 
     fn receive(origins: &mut Origins, datagram: &[u8]) -> bool {
         let packet = Packet::parse(datagram).expect("we wrote it");
-        origins.receive(&packet, Timestamp::from_micros(5_000)).is_some()
+        let before = origins.counts().lost;
+        let dating = origins.receive(&packet, Timestamp::from_micros(5_000));
+        let missing = dating.map_or(0, |dating| dating.missing());
+        assert_eq!(before.checked_add_signed(missing), Some(origins.counts().lost));
+        dating.is_some()
     }
 
     #[test]

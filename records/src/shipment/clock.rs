@@ -45,6 +45,11 @@ impl Clock {
         bounded(now, waited)
     }
 
+    /// Microseconds it is ahead of ours, less what the quickest of late took on its way.
+    pub(crate) fn ahead(&self) -> i64 {
+        self.least[0].min(self.least[1]).saturating_neg()
+    }
+
     /// When a line was read, give or take the same for all, that is `age` microseconds older than the
     /// sending of its shipment.
     pub(super) fn read(sent: Timestamp, age: u32, now: Timestamp) -> Timestamp {

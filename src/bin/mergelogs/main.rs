@@ -12,6 +12,7 @@ mod audit;
 mod cli;
 mod clocks;
 mod config;
+mod foreign;
 mod heads;
 mod join;
 mod lines;
@@ -111,7 +112,7 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
             explain.buf.extend_from_slice(b"\twhy\n");
         }
     }
-    let ahead: Vec<_> = clocks.iter().map(|clock| clock.ahead).collect();
+    let ahead: Vec<_> = clocks.iter().map(|clock| clock.correction()).collect();
     let setup = Setup {
         config,
         shares: shares.clone(),
@@ -161,7 +162,8 @@ fn look(config: &Config) -> Result<Looked, JoinError> {
     let open = |origin: &Origin, error| JoinError::Open(origin.to_string(), error);
     let mut mappings = Vec::new();
     for origin in &config.mappings {
-        mappings.push(Head::of_mappings(origin).map_err(|error| open(origin, error))?);
+        mappings
+            .push(Head::of_mappings(origin, &config.foreign).map_err(|error| open(origin, error))?);
     }
     let mut logs = Vec::new();
     for (index, server) in config.servers.iter().enumerate() {

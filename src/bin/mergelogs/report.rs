@@ -6,7 +6,7 @@ use std::time::Duration;
 use pen_records::time::Timestamp;
 use penlogd::balance::quoted;
 
-use crate::clocks::Clock;
+use crate::clocks::{Clock, Seconds};
 use crate::config::Config;
 use crate::join::Tally;
 use crate::writer::ServerTally;
@@ -82,6 +82,11 @@ impl<'a> Report<'a> {
             if more > 0 {
                 warnings.push(format!("{origin}: {more} more damaged lines"));
             }
+            warnings.extend(end.unnamed.iter().map(|name| {
+                format!(
+                    "{origin}: no address is known for the server {name}: say --server {name}=ADDR"
+                )
+            }));
             warnings.extend(end.fault.as_ref().map(|error| fault(origin, error, end.lines)));
         }
         for (_, origin, end) in &self.tally.logs {
@@ -245,11 +250,12 @@ impl<'a> Report<'a> {
             .map(|(index, server)| {
                 let clock = self.clocks.get(index);
                 format!(
-                    "{{\"server\":{},\"format\":{},{},\"clock_ahead_seconds\":{},\"clock_votes\":{}}}",
+                    "{{\"server\":{},\"format\":{},{},\"clock_ahead_seconds\":{},\"clock_within_seconds\":{},\"clock_votes\":{}}}",
                     quoted(&server.label()),
                     quoted(&self.formats(index)),
                     outcomes(&self.tally.servers[index]),
-                    clock.map_or(0, |clock| clock.ahead / 1_000_000),
+                    Seconds(clock.map_or(0, |clock| clock.ahead)),
+                    Seconds(clock.map_or(0, |clock| clock.within)),
                     clock.map_or(0, |clock| clock.votes),
                 )
             })

@@ -3,21 +3,23 @@
 //! Both logs are sampled from where both have begun. Clocks that nearly agree show in a short
 //! sample; for the others the mapping log is searched for an hour round the same requests.
 
+mod evidence;
+mod walk;
+
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::ControlFlow;
 
 use pen_records::access::{Parser, Spec};
-use pen_records::attribution::offset::{Sample, estimate};
-use pen_records::attribution::{Cuts, Line, Record, ServerId};
+use pen_records::attribution::{Balancers, Cuts, Line, Record, ServerId};
 use pen_records::mapping::Mapping;
+use pen_records::request::Cut;
 use pen_records::time::Timestamp;
 
-use crate::archive::{self, Compression};
-use crate::config::{Config, Origin};
+use self::evidence::{Lines, Mappings};
+use self::walk::walk;
+use crate::config::Config;
+use crate::foreign::{Foreign, ForeignReader};
 use crate::heads::Head;
-use crate::lines::{Block, LineReader};
 use crate::reader::cut_short;
 use crate::servers::{Known, Servers};
 
@@ -40,31 +42,53 @@ struct Reach {
 const NEAR: Reach = Reach { before: 5 * SECOND, after: 5 * SECOND, bytes: 8 << 20 };
 const FAR: Reach = Reach { before: 4_000 * SECOND, after: 3_700 * SECOND, bytes: 256 << 20 };
 
-/// Bytes passed over to reach the sample, where they have to be decompressed for that.
-const PASSED: usize = 256 << 20;
-/// Bytes read to find the next time when searching a plain file.
-const PROBE: usize = 64 << 10;
+/// What is less is as good as right.
+const SMALL: i64 = SECOND / 2;
+/// And what is less is not worth a word.
+const TINY: i64 = SECOND / 10;
 
 /// A server's clock against the balancer's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Clock {
     /// Microseconds it is ahead.
     pub(crate) ahead: i64,
-    /// Requests that say so.
+    /// By how much that may be wrong, likewise.
+    pub(crate) within: i64,
+    /// Requests that say so; 0 if nothing is known.
     pub(crate) votes: u32,
 }
 
 impl Clock {
     pub(crate) fn is_worth_a_word(self) -> bool {
-        self.ahead != 0
+        self.ahead.abs() >= TINY
+    }
+
+    /// What is to be allowed for.
+    pub(crate) fn correction(self) -> i64 {
+        if self.ahead.abs() < SMALL { 0 } else { self.ahead }
     }
 }
 
 impl fmt::Display for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.ahead.unsigned_abs() / 1_000_000;
-        let way = if self.ahead < 0 { "behind" } else { "ahead of" };
+        let (seconds, way) =
+            (Seconds(self.ahead.abs()), if self.ahead < 0 { "behind" } else { "ahead of" });
         write!(f, "clock {seconds} s {way} the balancer's, by {} requests", self.votes)
+    }
+}
+
+/// Microseconds, shown as seconds: whole ones, or to a thousandth.
+pub(crate) struct Seconds(pub(crate) i64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.saturating_add(500).div_euclid(1_000);
+        let sign = if millis < 0 { "-" } else { "" };
+        let (seconds, part) = (millis.unsigned_abs() / 1_000, millis.unsigned_abs() % 1_000);
+        match part {
+            0 => write!(f, "{sign}{seconds}"),
+            _ => write!(f, "{sign}{seconds}.{part:03}"),
+        }
     }
 }
 
@@ -73,8 +97,8 @@ struct Side {
     /// The time span of the lines sampled.
     start: Timestamp,
     end: Timestamp,
-    lines: Sample,
-    mappings: Sample,
+    lines: Lines,
+    mappings: Option<Mappings>,
     clock: Option<Clock>,
 }
 
@@ -113,7 +137,7 @@ pub(crate) fn compare(config: &Config, mappings: &[Head], logs: &[(usize, Head)]
         }
     }
     for reach in [NEAR, FAR] {
-        sample_mappings(&mappings, &servers, &mut sides, reach);
+        sample_mappings(&mappings, (&config.foreign, &servers), &mut sides, reach);
         settle(&mut sides);
     }
     (0..sides.len()).map(|index| sides[machine(config, index)].clock.unwrap_or_default()).collect()
@@ -127,8 +151,7 @@ fn machine(config: &Config, index: usize) -> usize {
 
 impl Side {
     fn empty(start: Timestamp) -> Self {
-        let (lines, mappings) = (Sample::default(), Sample::default());
-        Self { start, end: start, lines, mappings, clock: None }
+        Self { start, end: start, lines: Lines::default(), mappings: None, clock: None }
     }
 
     /// Samples `most` bytes of lines from `start` on, where both logs have begun.
@@ -138,13 +161,11 @@ impl Side {
         let parse = |line: &[u8]| {
             let parsed = parser.parse(line).ok()?;
             let stamp = parsed.time?;
-            Some((stamp.0, Line::new(line, &parsed, Cuts::Short, ServerId(0), stamp).short))
+            Some((stamp.0, Line::new(line, &parsed, Cuts::Both, ServerId(0), stamp)))
         };
-        walk(logs, start, most, parse, |time, request| {
-            if let Some(request) = request {
-                side.lines.add(request, time);
-                side.end = side.end.max(time);
-            }
+        walk(logs, start, most, parse, |time, line| {
+            side.lines.add(&line);
+            side.end = side.end.max(time);
             ControlFlow::Continue(())
         });
         side
@@ -160,18 +181,29 @@ fn begun<'a>(heads: impl Iterator<Item = &'a Head>) -> Vec<&'a Head> {
 
 fn settle(sides: &mut [Side]) {
     for side in sides.iter_mut().filter(|side| side.clock.is_none()) {
-        let offset = estimate(&side.mappings, &side.lines);
+        let Some(mappings) = side.mappings.take() else { continue };
+        let offset = side.lines.compare(mappings);
         if offset.votes > 0 {
-            side.clock = Some(Clock { ahead: offset.ahead, votes: offset.votes });
+            let (ahead, within, votes) = (offset.ahead, offset.within, offset.votes);
+            side.clock = Some(Clock { ahead, within, votes });
         }
-        side.mappings = Sample::default();
     }
 }
 
 /// Samples the mappings of the sides that are not settled: only requests that their lines have.
-fn sample_mappings(mappings: &[&Head], servers: &Servers, sides: &mut [Side], reach: Reach) {
+fn sample_mappings(
+    mappings: &[&Head],
+    (foreign, servers): (&Foreign, &Servers),
+    sides: &mut [Side],
+    reach: Reach,
+) {
     let open = |side: &&Side| side.clock.is_none() && !side.lines.is_empty();
     let mut starts: Vec<_> = sides.iter().filter(open).map(|side| side.start).collect();
+    let servers_open = starts.len();
+    for side in sides.iter_mut().filter(|side| open(&&**side)) {
+        side.mappings = Some(side.lines.mappings(servers_open));
+    }
+    let mut balancers = Balancers::default();
     starts.sort_unstable();
     // Servers that begin at about the same time share a sample.
     starts.dedup_by(|next, kept| next.micros_since(*kept) < SHARED);
@@ -179,106 +211,48 @@ fn sample_mappings(mappings: &[&Head], servers: &Servers, sides: &mut [Side], re
         let shares = |side: &Side| side.start >= start && side.start.micros_since(start) < SHARED;
         let ends = sides.iter().filter(|side| shares(side)).map(|side| side.end);
         let until = ends.max().unwrap_or(start).offset_by(reach.after);
+        let mut reader = ForeignReader::new(foreign);
         let parse = |line: &[u8]| {
-            let mapping = Mapping::parse_file_line(line).ok()?;
+            let mapping = match Mapping::parse_file_line(line) {
+                Ok(mapping) if !reader.wants_all() => mapping,
+                _ => return foreign_record(&mut reader, line, servers),
+            };
             let stamp = mapping.time?;
             let known = servers.find(mapping.server);
-            Some((
-                stamp.0,
-                known.and_then(|known| Record::new(&cut_short(&mapping), known.id, stamp)),
-            ))
+            let record = known.and_then(|known| {
+                Record::with_exchange(&cut_short(&mapping), known.id, stamp, &mut balancers)
+            });
+            Some((stamp.0, record))
         };
         walk(mappings, start.offset_by(-reach.before), reach.bytes, parse, |time, record| {
             if let Some(record) = record
-                && let Some(request) = record.request
                 && let Some(side) = sides.get_mut(record.server.0 as usize)
                 && shares(side)
-                && side.clock.is_none()
-                && side.lines.has(request)
+                && let Some(mappings) = &mut side.mappings
             {
-                side.mappings.add(request, time);
+                mappings.add(&record, &side.lines);
             }
             if time > until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
     }
 }
 
-/// What a line says, with its time.
-trait Parse<T>: FnMut(&[u8]) -> Option<(Timestamp, T)> {}
-impl<T, F: FnMut(&[u8]) -> Option<(Timestamp, T)>> Parse<T> for F {}
-
-/// Shows what was said from about `from` on, for `most` bytes. What cannot be read is left to the
-/// merge to complain about.
-fn walk<T>(
-    heads: &[&Head],
-    from: Timestamp,
-    most: usize,
-    mut parse: impl Parse<T>,
-    mut show: impl FnMut(Timestamp, T) -> ControlFlow<()>,
-) {
-    let first = heads.partition_point(|head| head.first_time <= from).saturating_sub(1);
-    let (mut shown, mut passed) = (0, 0);
-    for head in &heads[first..] {
-        let Ok(mut reader) = open_near(head, from, &mut parse) else { continue };
-        let mut block = Block::default();
-        while let Some(next) = reader.next(block, PROBE) {
-            if last_time(&next, &mut parse).is_some_and(|last| last < from) {
-                passed += next.filled;
-            } else {
-                for (time, said) in next.lines().filter_map(&mut parse) {
-                    if time >= from && show(time, said).is_break() {
-                        return;
-                    }
-                }
-                shown += next.filled;
-            }
-            if shown >= most || passed >= PASSED {
-                return;
-            }
-            block = next;
-        }
+/// What another balancer logged, by its end: then the servers' lines were written.
+fn foreign_record(
+    reader: &mut ForeignReader,
+    line: &[u8],
+    servers: &Servers,
+) -> Option<(Timestamp, Option<Record>)> {
+    if !reader.wants(line) {
+        return None;
     }
-}
-
-/// The time of the last line of a block that has one.
-fn last_time<T>(block: &Block, parse: &mut impl Parse<T>) -> Option<Timestamp> {
-    let text = &block.bytes[..block.filled];
-    text.rsplit(|&byte| byte == b'\n').take(16).find_map(parse).map(|(time, _)| time)
-}
-
-/// Opens an input; a plain file not far before the first line of that time.
-fn open_near<T>(head: &Head, from: Timestamp, parse: &mut impl Parse<T>) -> io::Result<LineReader> {
-    let archive = archive::open(&head.origin, PROBE, None)?;
-    if let Origin::File(path) = &head.origin
-        && archive.compression == Compression::Plain
-        && head.first_time < from
-    {
-        let mut file = File::open(path)?;
-        let offset = offset_before(&mut file, from, parse)?;
-        file.seek(SeekFrom::Start(offset))?;
-        return Ok(LineReader::new(Box::new(file)));
-    }
-    Ok(LineReader::new(archive.bytes))
-}
-
-/// Halves a file until less than a probe is left before the first line of that time.
-fn offset_before<T>(
-    file: &mut File,
-    from: Timestamp,
-    parse: &mut impl Parse<T>,
-) -> io::Result<u64> {
-    let (mut low, mut high) = (0, file.metadata()?.len());
-    let mut probe = vec![0; PROBE];
-    while high - low > PROBE as u64 {
-        let middle = low + (high - low) / 2;
-        file.seek(SeekFrom::Start(middle))?;
-        let read = file.read(&mut probe)?;
-        let whole = memchr::memchr(b'\n', &probe[..read]).map_or(read, |end| end + 1);
-        let mut lines = probe[whole..read].split(|&byte| byte == b'\n');
-        match lines.find_map(&mut *parse) {
-            Some((time, _)) if time < from => low = middle,
-            _ => high = middle,
-        }
-    }
-    Ok(low)
+    let time = reader.time(line)?;
+    let Ok(Some((_, [Some(first), end, _]))) =
+        reader.read(line, servers, None, &mut Balancers::default())
+    else {
+        return Some((time, None));
+    };
+    let time = end.map_or(first.time, |end| end.time);
+    let request = reader.short_request(line);
+    Some((time, Some(Record { time, request, cut: Cut::Short, ..first })))
 }

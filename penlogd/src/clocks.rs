@@ -1,0 +1,161 @@
+//! How far a server's clock is ahead of ours, while lines come.
+//!
+//! A line comes after it was logged. So its stamp, less the time it came, is at most the clocks' difference, however long
+//! it was on its way and whatever is cut off its second; and of many lines the greatest is close to it: of whole
+//! seconds, one in twenty is cut by less than 50 ms.
+
+use std::fmt;
+
+use pen_records::time::{Resolution, Timestamp};
+
+/// How long the greatest is remembered, and as long again: clocks drift, and somebody sets them.
+const SPAN: i64 = 60_000_000;
+
+/// Lines that are needed to say anything.
+const ENOUGH: u32 = 8;
+
+/// What is less is not worth a word.
+const TINY: i64 = 50_000;
+
+/// What lines of a server say about its clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    /// Now, and in the span before.
+    spans: [Span; 2],
+    /// When this span began.
+    since: Timestamp,
+    step: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    greatest: i64,
+    lines: u32,
+}
+
+const NOTHING: Span = Span { greatest: i64::MIN, lines: 0 };
+
+/// A server's clock against another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// Microseconds it is ahead.
+    pub micros: i64,
+    /// How much more it may well be: the fewer the lines and the coarser their stamps, the more.
+    pub within: i64,
+    /// Lines of the last minute or two, which say so.
+    pub lines: u32,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { spans: [NOTHING; 2], since: Timestamp::MIN, step: 1 }
+    }
+}
+
+impl Clock {
+    /// A line was logged then, by the server's clock, and read by ours.
+    pub(crate) fn note(&mut self, (logged, resolution): (Timestamp, Resolution), read: Timestamp) {
+        let age = read.micros_since(self.since);
+        if age >= SPAN {
+            let before = if age < 2 * SPAN { self.spans[0] } else { NOTHING };
+            (self.spans, self.since, self.step) = ([NOTHING, before], read, 1);
+        }
+        let span = &mut self.spans[0];
+        span.greatest = span.greatest.max(logged.micros_since(read));
+        span.lines = span.lines.saturating_add(1);
+        self.step = self.step.max(resolution.micros());
+    }
+
+    /// `None` while there are too few lines.
+    pub(crate) fn ahead(&self) -> Option<Ahead> {
+        let lines = self.spans[0].lines.saturating_add(self.spans[1].lines);
+        let micros = self.spans[0].greatest.max(self.spans[1].greatest);
+        // In one of 20 cases none of so many lines is cut by less.
+        let within = 3 * self.step / (i64::from(lines) + 1);
+        (lines >= ENOUGH).then_some(Ahead { micros, within, lines })
+    }
+}
+
+impl Ahead {
+    /// Against another clock, that is ahead by so much itself.
+    #[must_use]
+    pub fn of(self, other: i64) -> Self {
+        Self { micros: self.micros.saturating_sub(other), ..self }
+    }
+}
+
+impl fmt::Display for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = |micros: i64| {
+            let millis = micros.unsigned_abs().div_ceil(1_000);
+            format!("{}.{:03}", millis / 1_000, millis % 1_000)
+        };
+        if self.micros.abs() < TINY.max(self.within) {
+            write!(f, "clock right to {} s", millis(TINY.max(self.within)))
+        } else {
+            let way = if self.micros < 0 { "behind" } else { "ahead" };
+            write!(f, "clock {} s {way}, to {} s", millis(self.micros), millis(self.within))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn cut(time: Timestamp, resolution: Resolution) -> (Timestamp, Resolution) {
+        let step = resolution.micros();
+        (Timestamp::from_micros(time.as_micros().div_euclid(step) * step), resolution)
+    }
+
+    #[test]
+    fn what_is_right_is_told_from_what_is_off() {
+        for (micros, within, expected) in [
+            (-12_000, 3_000, "clock right to 0.050 s"),
+            (90_000, 120_000, "clock right to 0.120 s"),
+            (3_004_000, 15_000, "clock 3.004 s ahead, to 0.015 s"),
+            (-90_000_000, 15_000, "clock 90.000 s behind, to 0.015 s"),
+        ] {
+            assert_eq!(Ahead { micros, within, lines: 9 }.to_string(), expected);
+        }
+        assert_eq!(Clock::default().ahead(), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_is_right_two_minutes_later() {
+        let mut clock = Clock::default();
+        let mut ahead = Vec::new();
+        for second in 0..400 {
+            let read = Timestamp::from_micros(second * 1_010_000);
+            let logged = read.offset_by(if second < 200 { 3_600 * SECOND } else { 0 } - 2_000);
+            clock.note(cut(logged, Resolution::Second), read);
+            ahead.push(clock.ahead().map(|ahead| ahead.micros / SECOND));
+        }
+        assert_eq!((ahead[199], ahead[399]), (Some(3_599), Some(0)));
+        assert!(ahead[330..].iter().all(|ahead| *ahead == Some(0)), "{ahead:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_hundred_lines_say_it_to_50_ms_and_no_line_says_too_much(
+            ahead in -4_000 * SECOND..4_000 * SECOND,
+            lines in proptest::collection::vec((0..400_000_i64, 0..20_000_i64), 100..300),
+            is_fine in any::<bool>(),
+        ) {
+            let resolution = if is_fine { Resolution::Millisecond } else { Resolution::Second };
+            let (mut clock, mut time) = (Clock::default(), Timestamp::from_seconds(1_795_379_000));
+            for (passed, took) in lines {
+                time = time.offset_by(passed);
+                clock.note(cut(time.offset_by(ahead), resolution), time.offset_by(took));
+            }
+            let found = clock.ahead().expect("there are enough");
+            prop_assert!(found.micros <= ahead, "{found:?} for {ahead}");
+            // Seldom it is more, where chance cuts all of them by more.
+            prop_assert!(found.micros >= ahead - 50_000 - 2 * found.within, "{found:?} for {ahead}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Which differences between equal requests of both sides are common: by whole seconds, the rarer a request
+//! the more it says.
+
+use super::series::Series;
+use super::{SECOND, WORST};
+
+/// Differences that are looked at more closely.
+const CANDIDATES: usize = 12;
+/// Pairs of seconds that are looked at, those of rare requests first.
+const BUDGET: usize = 1 << 25;
+/// What a line says, spread over all that it may belong to.
+const ONE: u64 = 1 << 20;
+/// Candidates are further apart than that, in seconds.
+const CLEARANCE: usize = 2;
+
+/// The most common differences in microseconds, whole seconds, the most common first.
+pub(super) fn candidates(series: &[Series]) -> Vec<i64> {
+    let mut votes = vec![0_u64; place(WORST).unwrap_or(0) + 1];
+    let mut spent = 0;
+    for Series { mappings, lines } in series {
+        let (ours, theirs) = (by_second(mappings), by_second(lines));
+        spent += ours.len() * theirs.len();
+        if spent > BUDGET {
+            break;
+        }
+        let say = ONE / mappings.len().max(lines.len()) as u64;
+        for &(line, lines) in &theirs {
+            // Sorted: only those within a day.
+            let from = ours.partition_point(|&(second, _)| second < line - WORST);
+            for &(mapping, mappings) in &ours[from..] {
+                let Some(place) = place(line - mapping) else { break };
+                votes[place] += say * lines.min(mappings);
+            }
+        }
+    }
+    // A request's second may turn on the way, and a clock's difference is no whole second.
+    let around = |at: usize| -> u64 {
+        let (from, to) = (at.saturating_sub(1), (at + 2).min(votes.len()));
+        votes[from..to].iter().sum()
+    };
+    let mut found: Vec<usize> = Vec::new();
+    for _ in 0..CANDIDATES {
+        let is_free = |at: &usize| found.iter().all(|other| at.abs_diff(*other) > CLEARANCE);
+        let zero = votes.len() / 2;
+        let free = (0..votes.len()).filter(|at| votes[*at] > 0).filter(is_free);
+        let Some(next) = free.max_by_key(|&at| (around(at), std::cmp::Reverse(at.abs_diff(zero))))
+        else {
+            break;
+        };
+        found.push(next);
+    }
+    found
+        .into_iter()
+        .filter_map(|at| i64::try_from(at).ok())
+        .map(|at| (at - WORST) * SECOND)
+        .collect()
+}
+
+/// Where the votes for a difference in seconds are; `None` if it is no clock's.
+fn place(difference: i64) -> Option<usize> {
+    usize::try_from(difference + WORST).ok().filter(|_| difference <= WORST)
+}
+
+/// How many in each second, sorted.
+fn by_second(times: &[i64]) -> Vec<(i64, u64)> {
+    let mut seconds: Vec<(i64, u64)> = Vec::new();
+    for second in times.iter().map(|time| time.div_euclid(SECOND)) {
+        match seconds.last_mut() {
+            Some((last, count)) if *last == second => *count += 1,
+            _ => seconds.push((second, 1)),
+        }
+    }
+    seconds
+}

@@ -1,0 +1,279 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const T: i64 = 1_795_379_000 * SECOND;
+const MOST: usize = 1 << 16;
+
+/// Numbers that look like chance.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, most: u64) -> i64 {
+        self.0 = self.0.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
+        i64::try_from((self.0 >> 33) % most).unwrap()
+    }
+
+    /// One of so many, the first ones more often.
+    fn often(&mut self, most: u64) -> u64 {
+        let draws = [self.below(most), self.below(most), self.below(most)];
+        draws.into_iter().min().unwrap().unsigned_abs()
+    }
+}
+
+fn cut(micros: i64, resolution: Resolution) -> (Timestamp, Resolution) {
+    let step = resolution.micros();
+    (Timestamp::from_micros(micros.div_euclid(step) * step), resolution)
+}
+
+/// Traffic of a server, with stamps that fine: mappings, lines.
+struct Site {
+    requests: u64,
+    span: i64,
+    keys: u64,
+    ahead: i64,
+    stamps: (Resolution, Resolution),
+}
+
+impl Site {
+    /// One in 50 is not mapped, and as many are not logged. Lines come up to 5 ms after their mapping, or after a
+    /// request's time if that is what was mapped.
+    fn samples(&self, seed: u64) -> (Sample, Sample) {
+        let mut chance = Chance(seed);
+        let (mut mappings, mut lines) = (Sample::new(MOST), Sample::new(MOST));
+        for _ in 0..self.requests {
+            let time = T + chance.below(self.span.unsigned_abs());
+            let key = chance.often(self.keys);
+            let asked = self.stamps.0 == Resolution::Second;
+            let took = if asked { chance.below(400_000) } else { chance.below(5_000) };
+            if chance.below(50) > 0 {
+                mappings.add(key, cut(time, self.stamps.0));
+            }
+            if chance.below(50) > 0 {
+                lines.add(key, cut(time + took + self.ahead, self.stamps.1));
+            }
+        }
+        (mappings, lines)
+    }
+}
+
+const FINE: (Resolution, Resolution) = (Resolution::Microsecond, Resolution::Second);
+const FINER: (Resolution, Resolution) = (Resolution::Microsecond, Resolution::Millisecond);
+const CLASSIC: (Resolution, Resolution) = (Resolution::Second, Resolution::Second);
+
+#[test]
+fn a_clock_that_is_off_is_found_though_all_requests_come_again_within_seconds() {
+    for (ahead, seed) in
+        [(-90_000_000, 1), (3_000_000, 2), (3_600_000_000, 3), (-1_700_000, 4), (740_000, 5)]
+    {
+        for (stamps, within) in [(FINE, 120_000), (FINER, 5_000)] {
+            let site = Site { requests: 2_000, span: 9 * SECOND, keys: 60, ahead, stamps };
+            let (mappings, lines) = site.samples(seed);
+            let offset = estimate(&mappings, &lines);
+            let error = (offset.ahead - ahead).abs();
+            assert!(error <= within, "{ahead} {stamps:?}: {offset:?}");
+            assert!(offset.votes > 1_500, "{offset:?}");
+        }
+    }
+}
+
+#[test]
+fn one_address_alone_is_enough_where_it_comes_in_bursts() {
+    let (mut mappings, mut lines) = (Sample::new(MOST), Sample::new(MOST));
+    let (mut chance, mut time) = (Chance(9), T);
+    for _ in 0..400 {
+        time += chance.below(30) * chance.below(30) * 10_000;
+        mappings.add(7, cut(time, Resolution::Microsecond));
+        lines.add(7, cut(time + 1_000 + 42_300_000, Resolution::Second));
+    }
+    let offset = estimate(&mappings, &lines);
+    assert!((offset.ahead - 42_300_000).abs() < 100_000, "{offset:?}");
+}
+
+#[test]
+fn where_stamps_are_whole_seconds_on_both_sides_a_clock_is_found_to_a_second() {
+    for ahead in [-86_000, -3_600, -90, -7, 5, 90, 3_600, 50_400] {
+        let site = Site {
+            requests: 2_000,
+            span: 1_000 * SECOND,
+            keys: 3_000,
+            ahead: ahead * SECOND,
+            stamps: CLASSIC,
+        };
+        let (mappings, lines) = site.samples(7);
+        let offset = estimate(&mappings, &lines);
+        assert_eq!(offset.ahead, ahead * SECOND, "{offset:?}");
+    }
+}
+
+/// `count` rare requests, a busy one, and delays of up to two seconds.
+fn rare(count: u64, ahead: i64) -> (Sample, Sample) {
+    let (mut mappings, mut lines) = (Sample::new(MOST), Sample::new(MOST));
+    for number in 0..count {
+        let time = T + i64::try_from(number * 7 % 1_000).unwrap() * SECOND;
+        let took = (i64::from(number % 5 == 0) + i64::from(number % 11 == 0)) * SECOND;
+        let add = |sample: &mut Sample, key, time| sample.add(key, cut(time, Resolution::Second));
+        add(&mut mappings, number, time);
+        add(&mut lines, number, time + took + ahead * SECOND);
+        add(&mut mappings, u64::MAX, time);
+        add(&mut lines, u64::MAX, time + ahead * SECOND);
+    }
+    (mappings, lines)
+}
+
+#[test]
+fn what_a_request_takes_is_not_mistaken_for_a_clock() {
+    for ahead in [0, 1, 2] {
+        let (mappings, lines) = rare(200, ahead);
+        assert_eq!(estimate(&mappings, &lines).ahead, 0, "{ahead}");
+    }
+    for ahead in [-90, -1, 3, 3_600] {
+        let (mappings, lines) = rare(200, ahead);
+        assert_eq!(estimate(&mappings, &lines).ahead, ahead * SECOND);
+    }
+}
+
+#[test]
+fn stamps_that_are_all_equally_far_apart_say_that_difference() {
+    for ahead in [-90, -1, 3, 4, 90, 3_600] {
+        let (mut mappings, mut lines) = (Sample::new(MOST), Sample::new(MOST));
+        for number in 0..200_u32 {
+            let time = T + i64::from(number) * 2 * SECOND;
+            // Keys are hashes.
+            let key = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            mappings.add(key, cut(time, Resolution::Second));
+            lines.add(key, cut(time + ahead * SECOND, Resolution::Second));
+        }
+        assert_eq!(estimate(&mappings, &lines).ahead, ahead * SECOND);
+    }
+}
+
+#[test]
+fn requests_that_come_twice_within_seconds_do_not_move_the_clock() {
+    let (mut mappings, mut lines) = (Sample::new(MOST), Sample::new(MOST));
+    for number in 0..40 {
+        for time in [T, T + SECOND] {
+            mappings.add(number, cut(time, Resolution::Second));
+            lines.add(number, cut(time, Resolution::Second));
+        }
+    }
+    assert_eq!(estimate(&mappings, &lines).ahead, 0);
+}
+
+#[test]
+fn few_votes_and_many_opinions_say_nothing() {
+    let (mappings, lines) = rare(5, 3_600);
+    assert_eq!(estimate(&mappings, &lines).ahead, 0);
+    let (mut mappings, mut lines) = (Sample::new(MOST), Sample::new(MOST));
+    for number in 0..200_u32 {
+        let time = T + i64::from(number) * SECOND;
+        mappings.add(number.into(), cut(time, Resolution::Second));
+        lines.add(number.into(), cut(time + i64::from(number * 13) * SECOND, Resolution::Second));
+    }
+    assert_eq!(estimate(&mappings, &lines).votes, 0);
+    assert_eq!(estimate(&Sample::new(1), &lines), Offset::default());
+    assert!(Sample::new(1).is_empty());
+}
+
+#[test]
+fn logs_that_have_nothing_to_do_with_each_other_have_no_difference() {
+    for seed in 0..20 {
+        for stamps in [FINE, FINER, CLASSIC] {
+            for (requests, span, keys) in
+                [(2_000, 9, 60), (2_000, 600, 60), (300, 600, 200), (3_000, 3_000, 1)]
+            {
+                let site = Site { requests, span: span * SECOND, keys, ahead: 0, stamps };
+                let (mappings, _) = site.samples(2 * seed);
+                let (_, lines) = site.samples(2 * seed + 1);
+                let offset = estimate(&mappings, &lines);
+                let is_none = offset.votes == 0 || stamps == CLASSIC && offset.ahead == 0;
+                assert!(is_none, "{seed} {requests} {span} {keys} {stamps:?}: {offset:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn requests_without_number_at_any_time_take_bounded_time() {
+    let (mut mappings, mut lines) = (Sample::new(1 << 17), Sample::new(1 << 17));
+    let mut chance = Chance(3);
+    for n in 0..400_000_u64 {
+        let anywhere = (chance.below(1 << 31) << 31) - (1 << 61);
+        mappings.add(n % 3, cut(anywhere, Resolution::Microsecond));
+        lines.add(n % 3, cut(anywhere / 3, Resolution::Second));
+    }
+    mappings.add(1, (Timestamp::MIN, Resolution::Second));
+    lines.add(1, (Timestamp::MAX, Resolution::Second));
+    assert_eq!(estimate(&mappings, &lines).votes, 0);
+}
+
+/// The most pairs, by looking for longer and longer ones.
+fn most_pairs(series: &Series, (low, high): (i64, i64)) -> usize {
+    fn find(
+        line: usize,
+        fits: &dyn Fn(usize, usize) -> bool,
+        of: &mut [Option<usize>],
+        tried: &mut [bool],
+    ) -> bool {
+        for mapping in 0..of.len() {
+            if tried[mapping] || !fits(line, mapping) {
+                continue;
+            }
+            tried[mapping] = true;
+            if of[mapping].is_none_or(|other| find(other, fits, of, tried)) {
+                of[mapping] = Some(line);
+                return true;
+            }
+        }
+        false
+    }
+    let fits = |line: usize, mapping: usize| {
+        (low..=high).contains(&(series.lines[line] - series.mappings[mapping]))
+    };
+    let mut of = vec![None; series.mappings.len()];
+    (0..series.lines.len())
+        .filter(|&line| find(line, &fits, &mut of, &mut vec![false; series.mappings.len()]))
+        .count()
+}
+
+proptest! {
+    #[test]
+    fn as_many_find_each_other_as_can(
+        mut mappings in proptest::collection::vec(0..12 * SECOND, 0..30),
+        mut lines in proptest::collection::vec(0..12 * SECOND, 0..30),
+        at in -4..4_i64,
+    ) {
+        mappings.sort_unstable();
+        lines.sort_unstable();
+        let series = [Series { mappings, lines }];
+        for (window, span) in [
+            (Window::Ends, (-1_020_000, 20_000)),
+            (Window::Requests, (0, 2 * SECOND)),
+        ] {
+            let span = (span.0 + at * SECOND, span.1 + at * SECOND);
+            let expected = u32::try_from(most_pairs(&series[0], span)).unwrap();
+            prop_assert_eq!(matched(&series, window, at * SECOND), expected);
+            prop_assert_eq!(apart(&series, window, at * SECOND).len(), expected as usize);
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_true(
+        seed in 0..10_000_u64,
+        ahead in -5_000_000_000..5_000_000_000_i64,
+        requests in 10..600_u64,
+        span in 2..900_i64,
+        keys in 1..2_000_u64,
+        is_finer in any::<bool>(),
+    ) {
+        let stamps = if is_finer { FINER } else { FINE };
+        let (mappings, lines) =
+            Site { requests, span: span * SECOND, keys, ahead, stamps }.samples(seed);
+        let offset = estimate(&mappings, &lines);
+        if offset.votes > 0 {
+            let error = (offset.ahead - ahead).abs();
+            prop_assert!(error <= 500_000, "{:?} for {}", offset, ahead);
+            prop_assert!(error <= offset.within + 20_000, "{:?} for {}", offset, ahead);
+        }
+    }
+}
