@@ -141,7 +141,7 @@ fn no_client_is_written_whole_where_that_is_asked_for() {
         let run = run(&folder, &options, &["10.0.0.1:1.log"]);
         let explain = String::from_utf8(folder.read("explain")).unwrap();
         for whole in ["203.0.113.77", "10.9.9.9", "2001:db8:1:2::9"] {
-            let said = [&explain[..], &run.out, &run.err].concat();
+            let said = [explain.as_str(), &run.out, &run.err].concat();
             assert!(!said.contains(whole), "{said}");
         }
         run.clients()
