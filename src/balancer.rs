@@ -166,15 +166,14 @@ impl Bound {
             BalancerError { deed, source }
         })?;
         let most = self.multi_accept;
+        let books = || Books::new(&log, &access_log);
         let workers = match self.doors {
             Doors::Stream(listeners) => spawn(listeners, mailboxes, |mailbox, own| {
-                let books = Books::new(&log, &access_log);
-                let worker = worker::Worker::new(shared.clone(), mailbox, own, most, books)?;
+                let worker = worker::Worker::new(shared.clone(), mailbox, own, most, books())?;
                 Ok(move || worker.run())
             }),
             Doors::Udp(ports) => spawn(ports, mailboxes, |mailbox, own| {
-                let notes = log.notes();
-                let worker = udp::worker::Worker::new(shared.clone(), mailbox, own, most, notes)?;
+                let worker = udp::worker::Worker::new(shared.clone(), mailbox, own, most, books())?;
                 Ok(move || worker.run())
             }),
         };

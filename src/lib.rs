@@ -34,6 +34,7 @@ pub mod relay;
 pub mod run;
 pub mod running;
 pub mod setup;
+mod slow;
 pub mod snapshot;
 pub mod status;
 pub mod tls;

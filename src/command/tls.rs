@@ -23,6 +23,7 @@ pub enum TlsSetting {
     Clients(ClientCertificates),
     CaFile(Option<PathBuf>),
     CaDir(Option<PathBuf>),
+    Revoked(Option<PathBuf>),
     Oldest(TlsVersion),
     Alpn(Vec<String>),
     Look(Option<Duration>),
@@ -42,6 +43,7 @@ pub enum TlsItem {
     Clients,
     CaFile,
     CaDir,
+    Revoked,
     Oldest,
     Alpn,
     Look,
@@ -52,7 +54,7 @@ pub enum TlsItem {
 
 impl TlsItem {
     /// All of them, in the order in which they are written.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Certificate,
         Self::Key,
         Self::Staple,
@@ -60,6 +62,7 @@ impl TlsItem {
         Self::Clients,
         Self::CaFile,
         Self::CaDir,
+        Self::Revoked,
         Self::Oldest,
         Self::Alpn,
         Self::Look,
@@ -79,6 +82,7 @@ impl TlsItem {
             Self::Clients => "ssl_client_certificate",
             Self::CaFile => "ssl_ca_file",
             Self::CaDir => "ssl_ca_path",
+            Self::Revoked => "ssl_crl_file",
             Self::Oldest => "ssl_minimum",
             Self::Alpn => "ssl_alpn",
             Self::Look => "ssl_reload",
@@ -97,9 +101,12 @@ impl TlsItem {
     /// What is expected behind the verb.
     pub(super) const fn expected(self) -> &'static str {
         match self {
-            Self::Certificate | Self::Key | Self::Staple | Self::CaFile | Self::ServersCa => {
-                "the name of a file"
-            }
+            Self::Certificate
+            | Self::Key
+            | Self::Staple
+            | Self::CaFile
+            | Self::Revoked
+            | Self::ServersCa => "the name of a file",
             Self::Names | Self::CaDir => "the name of a folder",
             Self::Clients => "none, optional or required",
             Self::Oldest => "1.2 or 1.3",
@@ -130,6 +137,7 @@ impl TlsItem {
             Self::Names => TlsSetting::Names(Some(path()?)),
             Self::CaFile => TlsSetting::CaFile(Some(path()?)),
             Self::CaDir => TlsSetting::CaDir(Some(path()?)),
+            Self::Revoked => TlsSetting::Revoked(Some(path()?)),
             Self::ServersCa => TlsSetting::ServersCa(Some(path()?)),
             Self::Clients => TlsSetting::Clients(match text? {
                 "none" => ClientCertificates::None,
@@ -170,6 +178,7 @@ impl TlsItem {
             Self::Clients => TlsSetting::Clients(ClientCertificates::None),
             Self::CaFile => TlsSetting::CaFile(None),
             Self::CaDir => TlsSetting::CaDir(None),
+            Self::Revoked => TlsSetting::Revoked(None),
             Self::Oldest => TlsSetting::Oldest(TlsVersion::V1_2),
             Self::Alpn => TlsSetting::Alpn(Vec::new()),
             Self::Look => TlsSetting::Look(None),
@@ -189,6 +198,7 @@ impl TlsItem {
             Self::Clients => TlsSetting::Clients(tls.clients),
             Self::CaFile => TlsSetting::CaFile(tls.ca_file.clone()),
             Self::CaDir => TlsSetting::CaDir(tls.ca_dir.clone()),
+            Self::Revoked => TlsSetting::Revoked(tls.revoked.clone()),
             Self::Oldest => TlsSetting::Oldest(tls.oldest),
             Self::Alpn => TlsSetting::Alpn(tls.alpn.clone()),
             Self::Look => TlsSetting::Look(tls.look),
@@ -210,6 +220,7 @@ impl TlsSetting {
             Self::Clients(_) => TlsItem::Clients,
             Self::CaFile(_) => TlsItem::CaFile,
             Self::CaDir(_) => TlsItem::CaDir,
+            Self::Revoked(_) => TlsItem::Revoked,
             Self::Oldest(_) => TlsItem::Oldest,
             Self::Alpn(_) => TlsItem::Alpn,
             Self::Look(_) => TlsItem::Look,
@@ -228,6 +239,7 @@ impl TlsSetting {
             | Self::Names(path)
             | Self::CaFile(path)
             | Self::CaDir(path)
+            | Self::Revoked(path)
             | Self::ServersCa(path) => path.is_none(),
             Self::ServersName(name) => name.is_none(),
             Self::Alpn(protocols) => protocols.is_empty(),
@@ -244,6 +256,7 @@ impl TlsSetting {
             | Self::Names(path)
             | Self::CaFile(path)
             | Self::CaDir(path)
+            | Self::Revoked(path)
             | Self::ServersCa(path) => {
                 let path = path.as_ref().map(|path| Quoted(path.as_os_str()));
                 path.map_or(Ok(()), |path| write!(f, "{path}"))
@@ -283,6 +296,7 @@ impl TlsSetting {
             Self::Clients(to) => tls.clients = *to,
             Self::CaFile(to) => tls.ca_file = path(to),
             Self::CaDir(to) => tls.ca_dir = path(to),
+            Self::Revoked(to) => tls.revoked = path(to),
             Self::Oldest(to) => tls.oldest = *to,
             Self::Alpn(to) => tls.alpn.clone_from(to),
             Self::Look(to) => tls.look = *to,

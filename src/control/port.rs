@@ -33,6 +33,7 @@ use super::{Operator, Reply, ReplyKind};
 use crate::command::MAX_LINE;
 use crate::config::Endpoint;
 use crate::files::Temporary;
+use crate::slow;
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 32;
@@ -246,9 +247,9 @@ impl Talk {
     fn run(&mut self, operator: &Operator) -> io::Result<()> {
         match self.line()? {
             Ok(line) if line.trim_ascii() == b"session" => self.session(operator)?,
-            Ok(line) => self.stream.write_all(operator.execute(&line).to_string().as_bytes())?,
+            Ok(line) => self.say(&operator.execute(&line).to_string())?,
             Err(NoLine::End) => return Ok(()),
-            Err(NoLine::TooLong) => self.stream.write_all(too_long().to_string().as_bytes())?,
+            Err(NoLine::TooLong) => self.say(&too_long().to_string())?,
         }
         self.stream.end()?;
         // What is still unread would turn our close into a reset, and the reply might be lost.
@@ -279,7 +280,11 @@ impl Talk {
         };
         let end = if reply.text.is_empty() || reply.text.ends_with('\n') { "" } else { "\n" };
         let len = reply.text.len() + end.len();
-        self.stream.write_all(format!("{word} {len}\n{}{end}", reply.text).as_bytes())
+        self.say(&format!("{word} {len}\n{}{end}", reply.text))
+    }
+
+    fn say(&mut self, text: &str) -> io::Result<()> {
+        slow::write_all(&mut self.stream, text.as_bytes(), PATIENCE)
     }
 
     /// The next line, without its end. It has to be whole in time, however slowly it drips.

@@ -4,7 +4,7 @@
 //! most 8 KiB, looks at its first line, answers and closes. Few connections at a time, each with a
 //! thread and little patience. The state is asked for at most twice a second, whoever asks.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::history::{History, STEP};
 use super::{json, metrics, page};
 use crate::control::Operator;
+use crate::slow;
 use crate::snapshot::{Detail, Snapshot, State, Which};
 
 /// Connections at a time.
@@ -194,29 +195,12 @@ fn talk(mut stream: TcpStream, answer: impl Fn(&str) -> Answer) -> io::Result<()
     if body {
         bytes.push_str(text);
     }
-    write(&mut stream, bytes.as_bytes())?;
+    slow::write_all(&mut stream, bytes.as_bytes(), PATIENCE)?;
     stream.shutdown(std::net::Shutdown::Write)?;
     // What is still unread would turn our close into a reset, and the answer might be lost.
     let mut rest = [0; 4_096];
     let since = Instant::now();
     while since.elapsed() < PATIENCE && matches!(stream.read(&mut rest), Ok(len) if len > 0) {}
-    Ok(())
-}
-
-/// All of it, within a time that does not begin anew with each byte that is taken.
-fn write(stream: &mut TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    let since = Instant::now();
-    while !bytes.is_empty() {
-        if since.elapsed() > 2 * PATIENCE {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        match stream.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(len) => bytes = bytes.get(len..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
     Ok(())
 }
 

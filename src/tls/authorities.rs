@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
@@ -27,22 +28,53 @@ pub(super) fn of_clients(
     let (file, folder) = (settings.ca_file.as_deref(), settings.ca_dir.as_deref());
     let roots = roots(file, folder, files)?;
     let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+    if let Some(revoked) = &settings.revoked {
+        builder = builder.with_crls(lists(revoked, files)?).allow_unknown_revocation_status();
+    }
     if settings.clients == ClientCertificates::Optional {
         builder = builder.allow_unauthenticated();
     }
     let path = file.or(folder).unwrap_or_else(|| Path::new(SYSTEM));
-    builder.build().map(Some).map_err(|error| TlsError::new(path, error))
+    builder.build().map(Some).map_err(|error| refused(error, path, settings))
 }
 
 /// Who looks at the certificates of servers.
 pub(super) fn of_servers(
-    file: Option<&Path>,
+    settings: &TlsSettings,
     files: &Files,
 ) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    let file = settings.servers_ca.as_deref();
     let roots = roots(file, None, files)?;
-    let builder = WebPkiServerVerifier::builder_with_provider(roots, provider());
+    let mut builder = WebPkiServerVerifier::builder_with_provider(roots, provider());
+    if let Some(revoked) = &settings.revoked {
+        builder = builder.with_crls(lists(revoked, files)?).allow_unknown_revocation_status();
+    }
     let path = file.unwrap_or_else(|| Path::new(SYSTEM));
-    builder.build().map(|it| it as _).map_err(|error| TlsError::new(path, error))
+    builder.build().map(|it| it as _).map_err(|error| refused(error, path, settings))
+}
+
+/// Lists of what authorities have revoked. One whose authority has none here is believed as before, and a list that is
+/// past its time is better than none.
+fn lists(
+    path: &Path,
+    files: &Files,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let found: Result<Vec<_>, pem::Error> =
+        CertificateRevocationListDer::pem_slice_iter(&files.read(path)?).collect();
+    match found {
+        Ok(lists) if lists.is_empty() => Err(TlsError::new(
+            path,
+            "expected lists of revoked certificates in PEM form, found none",
+        )),
+        found => found.map_err(|error| TlsError::new(path, format!("expected PEM: {error}"))),
+    }
+}
+
+fn refused(error: VerifierBuilderError, authorities: &Path, settings: &TlsSettings) -> TlsError {
+    match (&error, &settings.revoked) {
+        (VerifierBuilderError::InvalidCrl(_), Some(path)) => TlsError::new(path, error),
+        _ => TlsError::new(authorities, error),
+    }
 }
 
 /// What is said of authorities that are not in a file of the user's.

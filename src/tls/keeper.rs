@@ -354,7 +354,7 @@ fn towards_servers(
 ) -> Result<Option<TowardsServers>, TlsError> {
     let verifier: Arc<dyn ServerCertVerifier> = match settings.servers {
         ServerTls::Off => return Ok(None),
-        ServerTls::Verified => authorities::of_servers(settings.servers_ca.as_deref(), files)?,
+        ServerTls::Verified => authorities::of_servers(settings, files)?,
         ServerTls::Unverified => Arc::new(authorities::Believer(provider())),
     };
     let mut config = ClientConfig::builder_with_provider(provider())

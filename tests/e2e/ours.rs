@@ -40,9 +40,9 @@ fn the_c_collector_understands_our_pen_when_it_is_asked_to_be_classic() {
     let end = road.travel_behind(Make::OursClassic, &webs, &distinct_visits(60)).unwrap();
     let score = end.score();
     assert_eq!((score.lost(), score.doubled, score.strange), (0, 0, 0), "{score:?}");
-    // It takes what has come by then: a line that overtakes its record has no client, but no wrong one.
-    assert_eq!(score.right + score.unnamed, score.lines, "{score:?}");
-    assert!(score.right > 0, "{score:?}");
+    // It takes what has come by then, and each record has left before its request did.
+    assert_eq!(score.right, score.lines, "{score:?}");
+    assert!(score.lines > 0, "{score:?}");
 }
 
 fn assert_exact(score: &Score) {

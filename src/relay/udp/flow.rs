@@ -8,8 +8,9 @@ use std::time::Instant;
 use pen_records::mapping::{Kind, Mapping};
 
 use super::port::{Envelope, Line};
+use crate::books::Books;
 use crate::config::Endpoint;
-use crate::mapping_log::Notes;
+
 use crate::pool::{Caller, Seat, ServerId, Traffic, Tried};
 use crate::relay::connection::mapping;
 use crate::relay::report::Reported;
@@ -48,21 +49,21 @@ pub(super) struct Noted {
 
 impl Flow {
     /// Notes that it is open.
-    pub(super) fn note_opened(&mut self, notes: &mut Notes, now: Instant) {
+    pub(super) fn note_opened(&mut self, books: &mut Books, now: Instant) {
         let local = self.line.local_addr();
         self.noted = Some(Noted { local });
-        notes.note(&mapping(Kind::Opened, self.number, &self.caller, &self.addr, local), now);
+        books.note(&mapping(Kind::Opened, self.number, &self.caller, &self.addr, local), now);
     }
 
     /// Notes that it is over, if it was noted that it was open.
-    pub(super) fn note_closed(&self, notes: &mut Notes, now: Instant) {
+    pub(super) fn note_closed(&self, books: &mut Books, now: Instant) {
         let Some(Noted { local }) = self.noted else { return };
         let closed = Mapping {
             to_server: Some(self.traffic.to_server),
             to_client: Some(self.traffic.to_client),
             ..mapping(Kind::Closed, self.number, &self.caller, &self.addr, local)
         };
-        notes.note(&closed, now);
+        books.note(&closed, now);
     }
 }
 

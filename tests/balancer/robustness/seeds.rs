@@ -37,7 +37,7 @@ pub(super) const COMMANDS: &[&[u8]] = &[
     b"check http HEAD \"/a b\" 200-299\ncheck send \"PING\\r\\n\" expect +PONG\ncheck_rise 3\n",
     b"accept_proxy 10.0.0.0/8 unix ::1\nsend_proxy v2\nsource 127.0.0.2\ntcp_fastclose both\n",
     b"http\nx_forwarded_for keep 10.0.0.0/8\naccess_log /var/log/x\nweb_stats page.html\n",
-    b"ssl_certificate a.crt\nssl_key 'b key'\nssl_alpn h2 http/1.1\nssl_minimum 1.3\nssl_servers verified\n",
+    b"ssl_certificate a.crt\nssl_key 'b key'\nssl_alpn h2 http/1.1\nssl_minimum 1.3\nssl_crl_file x\nssl_servers verified\n",
     b"drain 0 10s\nremove 1\nclose 7\nrecent 10\nconnection 4\nstatus json\nwrite x\nexit\nhelp\n",
     b"# a comment\n\n  include /again\nmode\nno server 1\nclients_max 1000000\nconn_max 500\n",
 ];

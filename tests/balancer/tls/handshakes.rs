@@ -155,6 +155,46 @@ fn clients_need_a_certificate_only_where_that_is_said() {
 }
 
 #[test]
+fn a_certificate_that_was_revoked_opens_no_door() {
+    let town = Town::new("revoked");
+    town.certify("good", "visitor.test");
+    town.certify("lost", "visitor.test");
+    town.revoke(&["lost", "pen"]);
+    for (revoked, file, expected) in
+        [(false, "lost", true), (true, "lost", false), (true, "good", true)]
+    {
+        let (site, listener) = site(&town, |settings| {
+            settings.tls.clients = ClientCertificates::Required;
+            settings.tls.ca_file = Some(town.path("ca.pem"));
+            settings.tls.revoked = revoked.then(|| town.path("revoked.pem"));
+        });
+        let found = gets_through(&site, &listener, town.client_with(file));
+        assert_eq!(found, expected, "{revoked}, {file}");
+    }
+    // The same for servers.
+    town.certify("other", NAME);
+    for (file, expected) in [("pen", 1), ("other", 0)] {
+        let listener = Listener::tcp();
+        let mut settings = over(&[&listener.endpoint()]);
+        town.trust(&mut settings, ServerTls::Verified);
+        settings.tls.revoked = Some(town.path("revoked.pem"));
+        let site = Site::start(settings);
+        let mut client = site.connect();
+        let server = End::serving(town.server_with(file), listener.accept());
+        let counters = &site.balancer().shared().counters;
+        match server {
+            Ok(mut server) if expected == 0 => {
+                server.write_all(b"hello");
+                assert_eq!(client.bytes(5), b"hello");
+            }
+            // In TLS 1.3 it may only hear of it afterwards.
+            _ => assert!(client.rest().is_err()),
+        }
+        assert_eq!(counters.failed_attempts.load(Relaxed), expected, "{file}");
+    }
+}
+
+#[test]
 fn old_versions_are_refused_where_that_is_said() {
     let town = Town::new("versions");
     for (oldest, versions, expected) in [

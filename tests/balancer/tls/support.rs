@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use pen::config::{ServerTls, Settings};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    DistinguishedName, DnType, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+    date_time_ymd,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;
@@ -49,6 +51,26 @@ impl Town {
     /// Writes `FILE.crt` and `FILE.key`.
     pub(crate) fn certify(&self, file: &str, name: &str) {
         certify(&self.authority, &self.folder, file, name);
+    }
+
+    /// Writes `revoked.pem`, a list of these certificates.
+    pub(crate) fn revoke(&self, files: &[&str]) {
+        let revoked = |file: &&str| RevokedCertParams {
+            serial_number: serial(file),
+            revocation_time: date_time_ymd(2024, 2, 29),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 2, 29),
+            next_update: date_time_ymd(2100, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: files.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.authority).expect("it can be signed");
+        fs::write(self.path("revoked.pem"), list.pem().expect("it is one")).expect("there is room");
     }
 
     /// Balances in TLS.
@@ -151,12 +173,18 @@ pub(crate) fn certify(
 ) {
     let key = KeyPair::generate().expect("random");
     let mut params = CertificateParams::new(vec![name.to_owned()]).expect("it is a name");
+    params.serial_number = Some(serial(file));
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     let certificate = params.signed_by(&key, authority).expect("it can be signed");
     // The key first: who looks in between finds the old pair or none.
     fs::write(folder.join(format!("{file}.key")), key.serialize_pem()).expect("there is room");
     fs::write(folder.join(format!("{file}.crt")), certificate.pem()).expect("there is room");
+}
+
+/// What a certificate is revoked by.
+fn serial(file: &str) -> SerialNumber {
+    SerialNumber::from_slice(file.as_bytes())
 }
 
 /// One end of a connection, in TLS or not.

@@ -1,32 +1,30 @@
 //! A worker for datagrams: one thread, one `epoll`, its own ports and the flows of those who send there.
 
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+mod clients;
+
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use pen_records::addr::ClientAddr;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 use tracing::{debug, warn};
 
-use super::flow::{At, Flow};
 use super::flows::Flows;
-use super::port::{BATCH, Batch, Envelope, Line, Port};
-use crate::config::{Endpoint, Settings};
-use crate::mapping_log::Notes;
-use crate::pool::{Caller, Traffic, Tried};
+use super::port::{Batch, Port};
+use crate::books::Books;
+use crate::config::Settings;
 use crate::relay::connection::Stage;
 use crate::relay::errands::{Errand, Errands};
 use crate::relay::report::Inquiry;
 use crate::relay::shared::{Mailbox, Order, Shared};
 use crate::relay::table::Key;
-use crate::relay::worker::is_ours;
+use crate::relay::udp::flow::{At, Flow};
 
 /// Events taken at a time.
 const EVENTS: usize = 256;
@@ -86,7 +84,7 @@ pub struct Worker {
     /// What others have asked for.
     errands: Errands,
     complained: Option<Instant>,
-    notes: Notes,
+    books: Books,
     now: Instant,
     /// When to be gone.
     stop: Option<Instant>,
@@ -102,18 +100,20 @@ impl Worker {
         mailbox: Arc<Mailbox>,
         ports: Vec<Port>,
         multi_accept: u32,
-        notes: Notes,
+        mut books: Books,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, mailbox.bell(), About::Bell.data(), EventFlags::IN)?;
         for (number, port) in (0..).zip(&ports) {
             epoll::add(&epoll, port, About::Port(number).data(), EventFlags::IN)?;
         }
+        let settings = shared.settings();
+        books.turn_to(&settings);
         Ok(Self {
             epoll,
             mailbox,
             version: shared.version(),
-            settings: shared.settings(),
+            settings,
             shared,
             ports,
             most: usize::try_from(multi_accept).unwrap_or(usize::MAX),
@@ -121,7 +121,7 @@ impl Worker {
             kept: 0,
             errands: Errands::default(),
             complained: None,
-            notes,
+            books,
             now: Instant::now(),
             stop: None,
         })
@@ -152,7 +152,7 @@ impl Worker {
             self.send(&mut outward);
             self.run_errand();
             self.expire();
-            self.notes.settle(self.now);
+            self.books.settle(self.now);
         }
         debug!("a worker ends");
     }
@@ -162,7 +162,7 @@ impl Worker {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
         let silence = self.flows.oldest().map(|(_, flow)| flow.active + self.idle());
-        let due = [silence, self.notes.next_due(), self.stop].into_iter().flatten().min()?;
+        let due = [silence, self.books.next_due(), self.stop].into_iter().flatten().min()?;
         let wait = due.saturating_duration_since(self.now);
         // The kernel waits for whole milliseconds, and rounds up.
         Timespec::try_from(wait).ok()
@@ -192,6 +192,7 @@ impl Worker {
         if self.shared.version() != self.version {
             self.version = self.shared.version();
             self.settings = self.shared.settings();
+            self.books.turn_to(&self.settings);
         }
     }
 
@@ -226,203 +227,6 @@ impl Worker {
             self.errands.go_on(errand, next);
         } else if let Errand::Report(inquiry) = errand {
             inquiry.answer();
-        }
-    }
-
-    // From clients to servers.
-
-    /// Takes what clients have sent, but not without end.
-    fn take(&mut self, number: u32, inward: &mut Batch) {
-        let mut taken = 0;
-        while taken < self.most {
-            let received = match inward.receive(number, &self.ports[number as usize]) {
-                Ok(received) => received,
-                Err(error) => {
-                    if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
-                        debug!("cannot receive at {}: {error}", self.ports[number as usize].addr());
-                    }
-                    return;
-                }
-            };
-            for (envelope, datagram) in inward.datagrams() {
-                // What has no sender has come from nowhere.
-                if envelope.client.port() != 0 {
-                    self.forward(envelope, datagram);
-                }
-            }
-            taken += received;
-            if received < BATCH {
-                return;
-            }
-        }
-    }
-
-    fn forward(&mut self, back: Envelope, datagram: &[u8]) {
-        let Some(key) = self.flows.find((back.port, back.client)) else {
-            return self.open(back, Tried::default(), None, datagram);
-        };
-        let now = self.now;
-        let Some(flow) = self.flows.get_mut(key) else { return };
-        // It may have sent to another address of ours than before.
-        flow.back.own = back.own;
-        match flow.line.send(datagram) {
-            Ok(()) => {
-                flow.traffic.to_server += datagram.len() as u64;
-                flow.waits = true;
-                flow.active = now;
-                // The server would have refused the first one by now.
-                let first = flow.first.take();
-                self.kept -= first.map_or(0, |first| first.len());
-                self.flows.touch(key);
-            }
-            Err(error) => self.unsent(key, &error, Some(datagram)),
-        }
-    }
-
-    /// A datagram could not be sent, or an earlier one has not arrived.
-    fn unsent(&mut self, key: Key, error: &io::Error, datagram: Option<&[u8]>) {
-        if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) || is_ours(error)
-        {
-            self.shared.counters.lost_datagrams.fetch_add(u64::from(datagram.is_some()), Relaxed);
-            return;
-        }
-        // It is the datagram's fault, not the server's.
-        if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) {
-            self.shared.counters.lost_datagrams.fetch_add(1, Relaxed);
-            return;
-        }
-        self.fail(key, error, datagram);
-    }
-
-    /// A server refuses, or is out of reach: what it has not answered goes to the next one.
-    fn fail(&mut self, key: Key, error: &io::Error, datagram: Option<&[u8]>) {
-        let Some((_, flow)) = self.flows.remove(key) else { return };
-        debug!("{} does not take datagrams: {error}", flow.addr);
-        flow.note_closed(&mut self.notes, self.now);
-        self.kept -= flow.first.as_ref().map_or(0, |first| first.len());
-        self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
-        {
-            let mut pool = self.shared.pool();
-            pool.count(&flow.seat, flow.caller.addr, flow.traffic);
-            pool.failed(flow.seat, self.now);
-        }
-        self.shared.leave(Stage::Open);
-        let (back, tried, first) = (flow.back, flow.tried, flow.first);
-        match (first.as_deref(), datagram) {
-            // The next datagram begins a new flow.
-            (None, None) => {}
-            (Some(only), None) | (None, Some(only)) => {
-                self.shared.counters.failovers.fetch_add(1, Relaxed);
-                self.open(back, tried, None, only);
-            }
-            (Some(first), Some(datagram)) => {
-                self.shared.counters.failovers.fetch_add(1, Relaxed);
-                self.open(back, tried, Some(first), datagram);
-            }
-        }
-    }
-
-    /// Begins a flow and sends its first datagrams.
-    fn open(&mut self, back: Envelope, mut tried: Tried, before: Option<&[u8]>, datagram: &[u8]) {
-        let lost = 1 + u64::from(before.is_some());
-        if self.stop.is_some() || !self.make_room() {
-            self.shared.counters.lost_datagrams.fetch_add(lost, Relaxed);
-            return;
-        }
-        let settings = self.settings.clone();
-        let addr = ClientAddr::from(back.client.ip());
-        let admitted = settings.acls.permits(settings.client_acl, addr);
-        let caller = Caller { addr, port: back.client.port(), admitted };
-        if !admitted {
-            self.shared.counters.denied.fetch_add(1, Relaxed);
-        }
-        loop {
-            let choice = self.shared.pool().choose(&caller, &mut tried, self.now, |list| {
-                settings.acls.permits(list, caller.addr)
-            });
-            let Some(choice) = choice else {
-                self.shared.counters.refused.fetch_add(1, Relaxed);
-                self.shared.leave(Stage::Open);
-                return;
-            };
-            let line = match connect(&choice.addr, &settings) {
-                Ok(line) => line,
-                Err(error) => {
-                    debug!("cannot send to {}: {error}", choice.addr);
-                    self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
-                    if is_ours(&error) {
-                        self.shared.pool().leave(choice.seat);
-                        self.complain(&error);
-                    } else {
-                        self.shared.pool().failed(choice.seat, self.now);
-                    }
-                    continue;
-                }
-            };
-            self.shared.pool().connected(&choice.seat);
-            let flow = Flow {
-                number: self.shared.accepted.fetch_add(1, Relaxed) + 1,
-                caller,
-                back,
-                line,
-                seat: choice.seat,
-                addr: choice.addr,
-                tried,
-                noted: None,
-                first: None,
-                waits: true,
-                traffic: Traffic::default(),
-                opened: self.now,
-                active: self.now,
-            };
-            return self.begin(flow, before, datagram);
-        }
-    }
-
-    fn begin(&mut self, mut flow: Flow, before: Option<&[u8]>, datagram: &[u8]) {
-        if self.settings.log.is_some() {
-            flow.note_opened(&mut self.notes, self.now);
-        }
-        let from = (flow.back.port, flow.back.client);
-        let key = self.flows.insert(from, flow);
-        let Some(flow) = self.flows.get_mut(key) else { return };
-        let data = About::Flow(key).data();
-        if let Err(error) = epoll::add(&self.epoll, &flow.line, data, EventFlags::IN) {
-            warn!("cannot watch a flow: {error}");
-            return self.end(key);
-        }
-        // Before anything is sent: on this machine a refusal is there at once.
-        let first = before.unwrap_or(datagram);
-        if self.kept + first.len() <= KEPT {
-            self.kept += first.len();
-            flow.first = Some(first.into());
-        }
-        for datagram in before.into_iter().chain([datagram]) {
-            if let Err(error) = flow.line.send(datagram) {
-                // The first one is kept.
-                let datagram = before.is_some().then_some(datagram);
-                return self.unsent(key, &error, datagram);
-            }
-            flow.traffic.to_server += datagram.len() as u64;
-        }
-    }
-
-    /// Takes room for a flow, if need be that of another one.
-    fn make_room(&mut self) -> bool {
-        if self.shared.enter_flow(&self.settings) {
-            return true;
-        }
-        let Some((oldest, _)) = self.flows.oldest() else { return false };
-        self.end(oldest);
-        // Another worker may have been faster; then the next datagram tries again.
-        self.shared.enter_flow(&self.settings)
-    }
-
-    fn complain(&mut self, error: &io::Error) {
-        self.shared.counters.accept_failures.fetch_add(1, Relaxed);
-        if self.complained.is_none_or(|then| self.now >= then + COMPLAIN) {
-            self.complained = Some(self.now);
-            warn!("cannot begin flows for now: {error}");
         }
     }
 
@@ -494,7 +298,7 @@ impl Worker {
 
     fn end(&mut self, key: Key) {
         let Some((_, flow)) = self.flows.remove(key) else { return };
-        flow.note_closed(&mut self.notes, self.now);
+        flow.note_closed(&mut self.books, self.now);
         self.kept -= flow.first.as_ref().map_or(0, |first| first.len());
         let mut pool = self.shared.pool();
         pool.count(&flow.seat, flow.caller.addr, flow.traffic);
@@ -502,18 +306,4 @@ impl Worker {
         drop(pool);
         self.shared.leave(Stage::Open);
     }
-}
-
-fn connect(to: &Endpoint, settings: &Settings) -> io::Result<Line> {
-    match to {
-        Endpoint::Ip(addr) => {
-            Line::connect(*addr, settings.tcp.source.filter(|source| alike(addr, *source)))
-        }
-        // Refused when it is configured.
-        Endpoint::Unix(_) => Err(ErrorKind::Unsupported.into()),
-    }
-}
-
-fn alike(addr: &SocketAddr, source: std::net::IpAddr) -> bool {
-    addr.is_ipv4() == source.is_ipv4()
 }

@@ -4,6 +4,9 @@
 //! [`Config`] is what a start needs. Its [`Settings`] are what may change later: they are replaced as
 //! a whole, so that every connection is served by one consistent set of them.
 
+mod network;
+mod tls;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -16,6 +19,9 @@ use pen_records::addr::ClientAddr;
 use crate::acl::Acls;
 use crate::checks::Checks;
 use crate::pool::ServerId;
+
+pub use network::{Network, Trusted};
+pub use tls::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};
 
 /// Everything a start needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -444,163 +450,9 @@ pub enum ProxyVersion {
     V2,
 }
 
-/// Who is believed about whom it speaks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trusted {
-    /// Whoever connects from there.
-    Network(Network),
-    /// Whoever connects to a Unix-domain socket.
-    Unix,
-}
-
-impl Trusted {
-    /// Whether that is who connects from `addr`.
-    #[must_use]
-    pub fn fits(&self, addr: ClientAddr) -> bool {
-        match (self, addr) {
-            (Self::Network(network), ClientAddr::Ip(ip)) => network.contains(ip),
-            (Self::Unix, ClientAddr::Unix) => true,
-            (Self::Network(_), ClientAddr::Unix) | (Self::Unix, ClientAddr::Ip(_)) => false,
-        }
-    }
-}
-
-/// What is encrypted, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsSettings {
-    /// Our certificate, with its chain. `None`: clients are not spoken to in TLS.
-    pub certificate: Option<PathBuf>,
-    /// Its key; `None` if it stands in the same file.
-    pub key: Option<PathBuf>,
-    /// What an authority says of it at present, to be handed to clients.
-    pub staple: Option<PathBuf>,
-    /// A folder of certificates for other names.
-    pub names: Option<PathBuf>,
-    /// Whether clients need a certificate.
-    pub clients: ClientCertificates,
-    /// A file of authorities that may vouch for clients; with neither, those of the system.
-    pub ca_file: Option<PathBuf>,
-    /// A folder of files of authorities.
-    pub ca_dir: Option<PathBuf>,
-    /// The oldest version that is spoken.
-    pub oldest: TlsVersion,
-    /// Protocols that are agreed on, best first.
-    pub alpn: Vec<String>,
-    /// How often it is looked whether files have changed; `None`: on HUP only.
-    pub look: Option<Duration>,
-    /// Whether servers are spoken to in TLS.
-    pub servers: ServerTls,
-    /// A file of authorities that may vouch for servers; without it, those of the system.
-    pub servers_ca: Option<PathBuf>,
-    /// The name that servers have to prove; without it, the one they are configured by.
-    pub servers_name: Option<String>,
-}
-
-impl Default for TlsSettings {
-    /// Nothing is encrypted.
-    fn default() -> Self {
-        Self {
-            certificate: None,
-            key: None,
-            staple: None,
-            names: None,
-            clients: ClientCertificates::default(),
-            ca_file: None,
-            ca_dir: None,
-            oldest: TlsVersion::default(),
-            alpn: Vec::new(),
-            look: Some(Duration::from_secs(10)),
-            servers: ServerTls::default(),
-            servers_ca: None,
-            servers_name: None,
-        }
-    }
-}
-
-/// Whether clients need a certificate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ClientCertificates {
-    /// They are not asked for one.
-    #[default]
-    None,
-    /// They are asked, and may have none.
-    Optional,
-    /// Without one there is no connection.
-    Required,
-}
-
-/// A version of TLS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    #[default]
-    V1_2,
-    /// TLS 1.3.
-    V1_3,
-}
-
-/// Whether servers are spoken to in TLS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ServerTls {
-    /// They are not.
-    #[default]
-    Off,
-    /// They have to prove who they are.
-    Verified,
-    /// Whoever answers is believed.
-    Unverified,
-}
-
-/// An address and how many of its first bits count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
-    /// The address.
-    pub addr: IpAddr,
-    /// At most 32 or 128.
-    pub bits: u8,
-}
-
-impl Network {
-    /// Whether `ip` is part of it; an IPv4 address mapped into IPv6 is that IPv4 address.
-    #[must_use]
-    pub fn contains(&self, ip: IpAddr) -> bool {
-        match (self.addr.to_canonical(), ip.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(ip)) => {
-                let differing = u32::from(net) ^ u32::from(ip);
-                differing.checked_shr(32 - u32::from(self.bits.min(32))).unwrap_or(0) == 0
-            }
-            (IpAddr::V6(net), IpAddr::V6(ip)) => {
-                let differing = u128::from(net) ^ u128::from(ip);
-                differing.checked_shr(128 - u32::from(self.bits.min(128))).unwrap_or(0) == 0
-            }
-            _ => false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_network_holds_the_addresses_that_share_its_first_bits() {
-        for (net, bits, ip, expected) in [
-            ("10.0.0.0", 8, "10.255.0.1", true),
-            ("10.0.0.0", 8, "11.0.0.1", false),
-            ("10.0.0.5", 24, "10.0.0.77", true),
-            ("10.0.0.5", 32, "10.0.0.5", true),
-            ("10.0.0.5", 32, "10.0.0.4", false),
-            ("0.0.0.0", 0, "203.0.113.9", true),
-            ("0.0.0.0", 0, "2001:db8::1", false),
-            ("::", 0, "2001:db8::1", true),
-            ("2001:db8::", 32, "2001:db8:ffff::1", true),
-            ("2001:db8::", 32, "2001:db9::1", false),
-            ("127.0.0.1", 32, "::ffff:127.0.0.1", true),
-        ] {
-            let network = Network { addr: net.parse().unwrap(), bits };
-            assert_eq!(network.contains(ip.parse().unwrap()), expected, "{net}/{bits} {ip}");
-        }
-    }
 
     #[test]
     fn modes_are_turned_on_and_off_one_by_one() {

@@ -1,31 +1,35 @@
 //! One client's connection, from its acceptance to its end.
 
+mod heard;
+mod records;
+
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pen_records::addr::{ClientAddr, ServerAddr};
-use pen_records::mapping::{Kind, Mapping, RequestText};
-use pen_records::request::{Cut, Fingerprint};
-use pen_records::time::Resolution;
+use pen_records::addr::ClientAddr;
+use pen_records::mapping::{Kind, Mapping};
 
 use super::duplex::{Duplex, Ready, Side};
-use super::http::conversation::{Conversation, Verdict};
+use super::http::Note;
+use super::http::conversation::Conversation;
 use super::http::edit::Forward;
-use super::http::exchange::{Exchanges, Over};
-use super::http::{Answer, Note};
+use super::http::exchange::Exchanges;
 use super::proxy::Header;
-use super::pump::{self, Ends, Leftovers, Pause, Watch};
+use super::pump::{self, Ends, Leftovers, Pause};
+use super::sealed::{Rest, Seals};
 use super::shared::Counters;
 use super::socket::Socket;
 use super::tls::{Layer, Layers, SCRATCH, SealedEnds};
-use crate::access_log::line::{End, Line};
+use crate::access_log::line::End;
 use crate::books::Books;
 use crate::config::{Endpoint, Settings};
-use crate::mapping_log::wall_clock;
 use crate::pool::{Caller, Seat, Traffic, Tried};
+
+use heard::{Heard, Sealed, Watcher};
+pub(super) use records::mapping;
+use records::{line, mapping_of, note_rest, noted};
 
 /// How long a handshake may take if nothing is said about a client's first byte.
 const HANDSHAKE: Duration = Duration::from_secs(60);
@@ -52,6 +56,8 @@ pub(super) struct Connection {
     conversation: Heard,
     /// Whether mapping records tell of it.
     recorded: bool,
+    /// What is noted of TLS that passes through.
+    seals: Option<Box<Seals>>,
     /// What waits to be logged, if exchanges are.
     exchanges: Option<Box<Exchanges>>,
     /// Who left first.
@@ -113,6 +119,8 @@ pub(super) enum Due {
     Silence,
     /// One side has ended, and the other one has said nothing for too long.
     Linger,
+    /// What the server has said may have been all.
+    Rest,
 }
 
 impl Connection {
@@ -137,6 +145,7 @@ impl Connection {
             tls: None,
             conversation: Heard::Nothing,
             recorded: false,
+            seals: None,
             exchanges: None,
             left_first: None,
             traffic: Traffic::default(),
@@ -248,6 +257,9 @@ impl Connection {
             }
         }
         if self.recorded {
+            if let Some(rest) = self.seals.as_mut().and_then(|seals| seals.rest()) {
+                note_rest(&rest, self.number, &self.caller, server, (books, now));
+            }
             let closed = Mapping {
                 to_server: Some(self.traffic.to_server),
                 to_client: Some(self.traffic.to_client),
@@ -271,12 +283,19 @@ impl Connection {
         let Turn { room, books, counters, now } = turn;
         let (number, caller) = (self.number, &self.caller);
         let recorded = self.recorded;
+        let may_be_sealed = recorded && self.tls.is_none();
         let exchanges = &mut self.exchanges;
         let mut watch = Watcher {
             traffic: &mut self.traffic,
             conversation: &mut self.conversation,
             edited: &mut room.edited,
             left_first: &mut self.left_first,
+            seals: Sealed {
+                may_be: may_be_sealed,
+                at: &mut self.seals,
+                rests: &mut room.rests,
+                now,
+            },
             note: |note: Note<'_>| {
                 if let Some(over) = exchanges.as_mut().and_then(|it| it.note(&note, now)) {
                     books.lines.add(&line(&over, number, caller, server, now), now);
@@ -305,6 +324,9 @@ impl Connection {
                 pause
             }
         };
+        for rest in room.rests.drain(..) {
+            note_rest(&rest, number, caller, server, (books, now));
+        }
         if (self.traffic, self.under_way()) != before && !in_vain {
             self.active = now;
         }
@@ -318,6 +340,14 @@ impl Connection {
             self.duplex.ready(side, Ready { writable: true, ..Ready::default() });
         }
         self.pump(turn)
+    }
+
+    /// The server has been quiet for a moment: what it said is noted, in case that was all.
+    pub(super) fn rest(&mut self, books: &mut Books, now: Instant) {
+        let (Some(seals), Some(server)) = (&mut self.seals, &self.server) else { return };
+        if let Some(rest) = seals.rest() {
+            note_rest(&rest, self.number, &self.caller, server, (books, now));
+        }
     }
 
     /// Whether bytes wait that could not be written yet.
@@ -345,7 +375,9 @@ impl Connection {
             Stage::Open => {}
         }
         let first = times.first_byte.filter(|_| self.traffic.to_server == 0);
+        let rest = self.seals.as_ref().and_then(|seals| seals.due());
         let silence = [
+            rest.map(|time| (time, Due::Rest)),
             times.idle.map(|time| (self.active + time, Due::Silence)),
             first.map(|time| (self.accepted + time, Due::Silence)),
             times
@@ -409,12 +441,14 @@ pub(super) struct Room {
     pub(super) read: Box<[u8]>,
     /// For what was made of it.
     edited: Vec<u8>,
+    /// For exchanges that have come to rest.
+    rests: Vec<Rest>,
 }
 
 impl Room {
     /// To read so many bytes at a time.
     pub(super) fn new(bytes: usize) -> Self {
-        Self { read: vec![0; bytes].into_boxed_slice(), edited: Vec::new() }
+        Self { read: vec![0; bytes].into_boxed_slice(), edited: Vec::new(), rests: Vec::new() }
     }
 }
 
@@ -425,155 +459,4 @@ pub(super) struct Turn<'a> {
     pub(super) books: &'a mut Books,
     pub(super) counters: &'a Counters,
     pub(super) now: Instant,
-}
-
-/// How much of what is said is listened to.
-#[derive(Debug)]
-enum Heard {
-    Nothing,
-    /// From the first byte on; until then it takes no memory.
-    FromNowOn,
-    All(Box<Conversation>),
-}
-
-impl Heard {
-    fn get(&self) -> Option<&Conversation> {
-        match self {
-            Self::All(it) => Some(it),
-            Self::Nothing | Self::FromNowOn => None,
-        }
-    }
-
-    /// Something is said.
-    fn begin(&mut self) -> Option<&mut Conversation> {
-        if matches!(self, Self::FromNowOn) {
-            *self = Self::All(Box::new(Conversation::new(None)));
-        }
-        match self {
-            Self::All(it) => Some(it),
-            Self::Nothing | Self::FromNowOn => None,
-        }
-    }
-}
-
-struct Watcher<'a, N, J> {
-    traffic: &'a mut Traffic,
-    conversation: &'a mut Heard,
-    edited: &'a mut Vec<u8>,
-    left_first: &'a mut Option<Side>,
-    note: N,
-    judge: J,
-}
-
-impl<N: FnMut(Note<'_>), J: FnMut(Verdict)> Watch for Watcher<'_, N, J> {
-    fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8] {
-        let count = bytes.len() as u64;
-        match from {
-            Side::Client => self.traffic.to_server += count,
-            Side::Server => self.traffic.to_client += count,
-        }
-        match (self.conversation.begin(), from) {
-            (None, _) => bytes,
-            (Some(it), Side::Client) => {
-                it.from_client(bytes, self.edited, &mut self.note, &mut self.judge)
-            }
-            (Some(it), Side::Server) => {
-                it.from_server(bytes, &mut self.note);
-                bytes
-            }
-        }
-    }
-
-    fn refuses(&self, from: Side) -> bool {
-        from == Side::Client && self.conversation.get().is_some_and(Conversation::refuses)
-    }
-
-    fn lost(&mut self, side: Side) {
-        self.left_first.get_or_insert(side);
-    }
-
-    fn end(&mut self, from: Side) -> &[u8] {
-        self.left_first.get_or_insert(from);
-        match (self.conversation.begin(), from) {
-            (Some(it), Side::Server) => it.server_ends(&mut self.note),
-            (None, _) | (_, Side::Client) => b"",
-        }
-    }
-}
-
-fn mapping_of<'a>(kind: Kind, number: u64, caller: &Caller, server: &'a Server) -> Mapping<'a> {
-    mapping(kind, number, caller, &server.addr, server.local)
-}
-
-/// What is known of every connection or flow: who, whom, and our own address towards that.
-pub(super) fn mapping<'a>(
-    kind: Kind,
-    number: u64,
-    caller: &Caller,
-    addr: &'a Endpoint,
-    local: Option<SocketAddr>,
-) -> Mapping<'a> {
-    let (addr, port) = match addr {
-        Endpoint::Ip(addr) => (ServerAddr::from(addr.ip()), Some(addr.port())),
-        Endpoint::Unix(path) => (ServerAddr::Unix(path.as_os_str().as_bytes()), None),
-    };
-    Mapping {
-        kind,
-        client_port: (caller.addr != ClientAddr::Unix).then_some(caller.port),
-        server_port: port,
-        balancer: local,
-        time: Some((wall_clock(), Resolution::Microsecond)),
-        connection: Some(number),
-        ..Mapping::new(caller.addr, addr)
-    }
-}
-
-/// What is recorded of a note; some are for others.
-fn noted<'a>(
-    note: Note<'a>,
-    number: u64,
-    caller: &Caller,
-    server: &'a Server,
-) -> Option<Mapping<'a>> {
-    Some(match note {
-        Note::Request { nth, line, user_agent, referer, host, .. } => Mapping {
-            nth: Some(nth),
-            request: Some(RequestText::raw(line, Cut::Long)),
-            whole: Fingerprint::of_whole(line).map(Fingerprint::get),
-            user_agent,
-            referer,
-            host,
-            ..mapping_of(Kind::Request, number, caller, server)
-        },
-        Note::Ended(Answer { nth, status, head, body, framed }) => Mapping {
-            nth: Some(nth),
-            status: Some(status),
-            head_bytes: Some(head),
-            body_bytes: Some(body),
-            framed_bytes: Some(framed),
-            ..mapping_of(Kind::Ended, number, caller, server)
-        },
-        Note::Began { .. } | Note::Refused { .. } => return None,
-    })
-}
-
-fn line<'a>(
-    over: &'a Over,
-    number: u64,
-    caller: &Caller,
-    server: &'a Server,
-    now: Instant,
-) -> Line<'a> {
-    Line {
-        client: caller.addr,
-        text: over.text(),
-        status: over.status,
-        bytes: over.bytes,
-        server: &server.addr,
-        first: over.first(),
-        total: over.total(now),
-        connection: number,
-        nth: over.nth(),
-        end: over.end,
-    }
 }

@@ -1,0 +1,75 @@
+//! What does not go together.
+
+use std::net::IpAddr;
+
+use crate::config::{Config, Endpoint, ServerTls, Transport};
+
+/// What no single setting shows to be wrong.
+///
+/// # Errors
+/// Says what does not go together.
+pub fn check(config: &Config) -> Result<(), String> {
+    let is_unix = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Unix(_));
+    if config.transport == Transport::Udp {
+        if let Some(path) = config.listen.iter().find(|listen| is_unix(listen)) {
+            return Err(format!("listen {path}: expected a port with -U, not a path"));
+        }
+        let special = [&config.settings.emergency, &config.settings.abuse].into_iter();
+        let mut servers = special.chain(&config.settings.servers).flatten();
+        if let Some(server) = servers.find(|server| is_unix(&server.addr)) {
+            return Err(format!(
+                "{}: expected a server with a port with -U, not a path",
+                server.addr
+            ));
+        }
+        for (is_set, verb) in [
+            (config.settings.send_proxy.is_some(), "send_proxy"),
+            (!config.settings.accept_proxy.is_empty(), "accept_proxy"),
+            (config.settings.tcp.transparent, "transparent"),
+            (config.settings.tls.servers != ServerTls::Off, "ssl_servers"),
+            (config.settings.http.is_some(), "http"),
+        ] {
+            if is_set {
+                return Err(format!("{verb}: expected connections, and not datagrams (-U)"));
+            }
+        }
+    }
+    let settings = &config.settings;
+    if config.transport == Transport::Udp && settings.tls.certificate.is_some() {
+        return Err(
+            "ssl_certificate: expected no -U with it: datagrams are not encrypted".to_owned()
+        );
+    }
+    if settings.acls.countries.is_none()
+        && let Some((number, _)) = settings.acls.iter().find(|(_, list)| list.has_countries())
+    {
+        return Err(format!(
+            "acl {number}: rules by country need a database: set geoip FILE first"
+        ));
+    }
+    let special = [&settings.emergency, &settings.abuse].into_iter();
+    for server in special.chain(&settings.servers).flatten() {
+        if let Some(listen) = config.listen.iter().find(|listen| is_same(listen, &server.addr)) {
+            return Err(format!(
+                "{}: expected another machine or port: pen listens there itself ({listen})",
+                server.addr
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether what is sent to `server` comes in at `listen`.
+pub(crate) fn is_same(listen: &Endpoint, server: &Endpoint) -> bool {
+    match (listen, server) {
+        (Endpoint::Ip(listen), Endpoint::Ip(server)) => {
+            let here = server.ip().is_loopback() || server.ip().is_unspecified();
+            let takes =
+                |ip: IpAddr| ip.is_unspecified() && here && ip.is_ipv4() == server.is_ipv4();
+            server.port() != 0
+                && listen.port() == server.port()
+                && (listen.ip() == server.ip() || takes(listen.ip()))
+        }
+        (listen, server) => listen == server,
+    }
+}
