@@ -29,7 +29,7 @@ impl Chance {
     }
 
     fn small(&mut self, most: u8) -> u8 {
-        u8::try_from(self.below(most.into())).unwrap()
+        u8::try_from(self.below(most.into())).expect("it fits")
     }
 }
 
@@ -125,7 +125,7 @@ impl Traffic {
 }
 
 fn time(at: u64) -> Timestamp {
-    Timestamp::from_seconds(T).offset_by(i64::try_from(at).unwrap())
+    Timestamp::from_seconds(T).offset_by(i64::try_from(at).expect("it fits"))
 }
 
 fn note(seen: &mut Vec<(u64, Seen)>, at: u64, mapping: Mapping<'_>) {
@@ -157,7 +157,7 @@ fn live(seen: &[(u64, Seen)], format: &str) -> Outcome {
         window: std::time::Duration::from_secs(603),
         ..Engine::default()
     };
-    let known = Known { format: Spec::parse(format).unwrap(), ..Known::default() };
+    let known = Known { format: Spec::parse(format).expect("a format"), ..Known::default() };
     let settings =
         Settings { engine, known, held_bytes: 1 << 24, servers: 9, ..Settings::default() };
     let mut collector = Collector::new(settings);
