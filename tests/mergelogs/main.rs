@@ -2,6 +2,7 @@
 
 mod audit;
 mod foreign;
+mod live;
 mod support;
 
 use std::fs;

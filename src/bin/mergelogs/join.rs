@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use pen_records::attribution::{Attributor, Counts, Cuts, Record, Settings};
 use pen_records::histogram::Histogram;
 use pen_records::merge::Heads;
-use pen_records::time::Timestamp;
+use pen_records::time::{Resolution, Timestamp};
 
 use crate::asking::Asking;
 use crate::audit::Audit;
@@ -268,8 +268,12 @@ impl<'a> Join<'a> {
             }
             let parsed = self.logs[log].lines[self.logs[log].at];
             let time = parsed.line.time;
-            self.move_to(time)?;
-            self.take_mappings(time)?;
+            if parsed.line.resolution == Resolution::Second {
+                self.move_to(time)?;
+                self.take_mappings(time.offset_by(SLACK))?;
+            } else {
+                self.keep_order(time)?;
+            }
             let number = u32::try_from(log).expect("fewer inputs than descriptors");
             if self.asking.is_asked(number, &parsed.place, self.taken + 1) {
                 self.engine.explain_next();
@@ -293,6 +297,21 @@ impl<'a> Join<'a> {
         self.drain_mappings()?;
         self.tally.counts = self.engine.counts();
         Ok(self.tally)
+    }
+
+    /// Where stamps are fine, all is done in the order of time, as if it came now: what `penlogd` would make of it.
+    fn keep_order(&mut self, time: Timestamp) -> Result<(), JoinError> {
+        while let Some(due) = self.engine.next_due()
+            && due <= time
+        {
+            self.take_mappings(due)?;
+            // A line that is far out of order was due before now.
+            self.now = self.now.max(due);
+            self.engine.advance(self.now);
+            self.write_decided()?;
+        }
+        self.take_mappings(time)?;
+        self.move_to(time)
     }
 
     /// Moves the time on and writes what is due by then. Over a gap it goes in steps, so that no
@@ -388,9 +407,8 @@ impl<'a> Join<'a> {
         Ok(())
     }
 
-    /// Gives the engine the mappings up to a line's time and a little beyond.
-    fn take_mappings(&mut self, time: Timestamp) -> Result<(), JoinError> {
-        let until = time.offset_by(SLACK);
+    /// Gives the engine the mappings up to that time.
+    fn take_mappings(&mut self, until: Timestamp) -> Result<(), JoinError> {
         let oldest = self.now - self.setup.config.window - WAIT;
         let mut taken = 0_u32;
         while let Some((index, next)) = self.mapping_heads.first()
