@@ -1,6 +1,7 @@
 //! What was typed ([`Args`]), and what was meant ([`Config`]).
 
 use std::fmt;
+use std::io::Read as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ use pen_daemon::process::{Process, ProcessError, absolute};
 use pen_records::access::Spec;
 use pen_records::addr::parse_ip;
 use pen_records::attribution;
+use pen_records::mapping::foreign::LogSpec;
+use pen_records::privacy::{Privacy, Wanted};
 use pen_records::shipment::Server;
 
 use crate::allow::{Allow, From};
@@ -68,6 +71,10 @@ pub struct Args {
     /// The client of a line for which there is only a likely one: that one, what is there, or `-`
     #[arg(long, value_name = "WHAT", value_enum, default_value = "use")]
     likely: LikelyArg,
+    /// Write networks or pseudonyms instead of clients: `cut`, `cut=24,48` (the bits that stay of IPv4
+    /// and IPv6), or `key=FILE` with a secret for pseudonyms that keep visitors apart
+    #[arg(long, value_name = "HOW")]
+    privacy: Option<Wanted>,
     /// Write to this file, for each line of the log, how sure its client is and why
     #[arg(long, value_name = "FILE")]
     explain: Option<PathBuf>,
@@ -88,9 +95,14 @@ pub struct Args {
     #[arg(long, value_name = "[mappings=|lines=]NET")]
     from: Vec<From>,
     /// Lines of the sender NAME (address, host name, or the name in its shipments) are of this
-    /// server; may be repeated
+    /// server, and so is what HAProxy logs of GROUP/NAME or NAME; may be repeated
     #[arg(long, value_name = "NAME=ADDR[:PORT]")]
     server: Vec<String>,
+    /// The lines of this sender (address, host name, or the name in its shipments) are the log of a
+    /// balancer: `haproxy`, or a format of HAProxy, Envoy, Traffic Server, nginx or Apache. May be
+    /// repeated. What HAProxy sends to us in its own formats is known without
+    #[arg(long, value_name = "SENDER=SPEC")]
+    mapping_format: Vec<String>,
     /// The UDP port to listen at, on all addresses
     #[arg(required_unless_present_any = ["listen", "check"], conflicts_with = "listen")]
     port: Option<u16>,
@@ -226,7 +238,8 @@ impl TryFrom<Args> for Config {
                     LikelyArg::Keep => Likely::Keep,
                     LikelyArg::Dash => Likely::Dash,
                 },
-                known: known(&args.format, &args.server)?,
+                known: known(&args.format, &args.server, &args.mapping_format)?,
+                privacy: args.privacy.as_ref().map(privacy).transpose()?,
                 allow,
                 candidates: args.candidates,
                 window: 0,
@@ -235,7 +248,11 @@ impl TryFrom<Args> for Config {
     }
 }
 
-fn known(formats: &[String], servers: &[String]) -> Result<Known, ConfigError> {
+fn known(
+    formats: &[String],
+    servers: &[String],
+    balancers: &[String],
+) -> Result<Known, ConfigError> {
     let mut known = Known::default();
     for text in formats {
         let one = text.split_once('=').and_then(|(of, spec)| Some((server_key(of)?, spec)));
@@ -255,17 +272,44 @@ fn known(formats: &[String], servers: &[String]) -> Result<Known, ConfigError> {
         };
         let (name, addr) = text.split_once('=').ok_or_else(wrong)?;
         let key = server_key(addr).ok_or_else(wrong)?;
-        if let Some(addr) = parse_ip(name.as_bytes()) {
-            known.servers.push((Sender::Addr(addr), key));
-            continue;
-        }
-        known.servers.push((Sender::Name(name.into()), key));
-        // A name that is no host's may still be a shipper's.
-        for addr in (name, 0).to_socket_addrs().into_iter().flatten() {
-            known.servers.push((Sender::Addr(addr.ip().to_canonical()), key));
-        }
+        known.servers.extend(senders(name).into_iter().map(|sender| (sender, key)));
+    }
+    for text in balancers {
+        let (name, spec) = text.split_once('=').ok_or_else(|| {
+            ConfigError(format!("cannot use --mapping-format {text}: expected SENDER=SPEC"))
+        })?;
+        let spec = LogSpec::parse(spec)
+            .map_err(|error| ConfigError(format!("cannot use --mapping-format {text}: {error}")))?;
+        known.balancers.extend(senders(name).into_iter().map(|sender| (sender, spec.clone())));
     }
     Ok(known)
+}
+
+/// All that may stand for a sender of this name.
+fn senders(name: &str) -> Vec<Sender> {
+    if let Some(addr) = parse_ip(name.as_bytes()) {
+        return vec![Sender::Addr(addr)];
+    }
+    let mut senders = vec![Sender::Name(name.into())];
+    // A name that is no host's may still be a shipper's, or a balancer's for a server; with a slash it is.
+    if !name.contains('/') {
+        let addrs = (name, 0).to_socket_addrs().into_iter().flatten();
+        senders.extend(addrs.map(|addr| Sender::Addr(addr.ip().to_canonical())));
+    }
+    senders
+}
+
+fn privacy(wanted: &Wanted) -> Result<Privacy, ConfigError> {
+    let path = match wanted {
+        Wanted::Cut { v4, v6 } => return Ok(Privacy::cut(*v4, *v6)),
+        Wanted::Key(path) => path,
+    };
+    let mut key = Vec::new();
+    // What never ends is no key.
+    std::fs::File::open(path)
+        .and_then(|file| file.take(4_096).read_to_end(&mut key))
+        .map_err(|error| ConfigError(format!("cannot read the key {path}: {error}")))?;
+    Privacy::keyed(&key).map_err(|error| ConfigError(format!("cannot use the key {path}: {error}")))
 }
 
 fn server_key(text: &str) -> Option<ServerKey> {
@@ -357,6 +401,11 @@ mod tests {
             "1 --from everyone",
             "1 --server web=there",
             "1 --server web",
+            "1 --mapping-format haproxy",
+            "1 --privacy hash",
+            "1 --privacy key=/dev/null",
+            "1 --privacy key=/nowhere/key",
+            "1 --mapping-format 192.0.2.1=%h",
             "1 --unmatched drop",
             "--check",
             "-x 1",

@@ -24,15 +24,18 @@ pub(crate) enum Cause {
     Servers,
     /// A line was not understood.
     Line,
+    /// A balancer's line could not be read, or names a server without an address.
+    Passage,
     /// Nothing is wrong: a shipper or a balancer has begun. But anybody can say so of himself.
     Began,
 }
 
-const CAUSES: [(Cause, &str); 5] = [
+const CAUSES: [(Cause, &str); 6] = [
     (Cause::Junk, "datagrams that could not be read"),
     (Cause::Refused, "datagrams of senders that are not allowed"),
     (Cause::Servers, "mappings or lines of too many servers"),
     (Cause::Line, "lines that were not understood"),
+    (Cause::Passage, "lines of balancers that are of no use"),
     (Cause::Began, "shippers and balancers that began"),
 ];
 

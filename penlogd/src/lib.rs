@@ -15,6 +15,7 @@ pub mod collector;
 mod complaints;
 pub mod embedded;
 mod explain;
+mod foreign;
 pub mod lookup;
 mod pieces;
 pub mod run;

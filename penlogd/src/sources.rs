@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use pen_records::access::{Parser, Spec};
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::{Attributor, ByCertainty, ServerId};
+use pen_records::mapping::foreign::LogSpec;
 use pen_records::shipment::Server;
 
 /// The longest path that a socket can be bound to, and more.
@@ -47,8 +48,10 @@ pub struct Known {
     pub format: Spec,
     /// Formats of single servers; without a port, of all servers at that address.
     pub formats: Vec<(ServerKey, Spec)>,
-    /// Servers whose datagrams come from another address.
+    /// Servers whose datagrams come from another address, or that a balancer calls by a name.
     pub servers: Vec<(Sender, ServerKey)>,
+    /// Senders whose lines are the log of a balancer, and its format.
+    pub balancers: Vec<(Sender, LogSpec)>,
 }
 
 /// Where a line was logged.

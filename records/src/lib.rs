@@ -10,6 +10,7 @@
 //! 4. [`attribution`] joins them: mappings and lines in, each line out once, with a client and a
 //!    certainty.
 //! 5. [`merge`] puts several streams in time order.
+//! 6. [`privacy`] puts networks or pseudonyms in the place of clients, where they are written.
 //!
 //! [`addr`] and [`time`] hold the small values that all of them share, [`histogram`] says how times are spread.
 
@@ -21,6 +22,7 @@ pub mod histogram;
 pub mod mapping;
 pub mod merge;
 mod number;
+pub mod privacy;
 pub mod request;
 mod scan;
 pub mod shipment;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::mapping::packet::{OVERHEAD, Packet, Records, write_packet, write_record};
-use pen_records::mapping::{Kind, Mapping, MappingErrorKind, RequestText, Spelling};
+use pen_records::mapping::{Kind, Mapping, MappingErrorKind, RequestText, Sealed, Spelling};
 use pen_records::request::{Cut, LONG};
 use pen_records::shipment::{Origin, WireErrorKind};
 use pen_records::time::{Resolution, Timestamp};
@@ -55,9 +55,10 @@ fn mapping(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Own
     let numbers = (0_i64..1 << 52, any::<Option<u64>>(), any::<Option<u32>>(), port());
     let hashes = any::<[Option<u32>; 3]>();
     let counts = any::<[Option<u64>; 5]>();
+    let sealed = option::weighted(0.2, any::<[u32; 4]>());
     let path = option::weighted(0.2, "/[a-z0-9./_-]{1,80}");
-    (small, numbers, hashes, counts, path, option::of(request)).prop_map(
-        |(small, numbers, hashes, counts, path, request)| {
+    (small, numbers, hashes, counts, sealed, path, option::of(request)).prop_map(
+        |(small, numbers, hashes, counts, sealed, path, request)| {
             let (kind, client, client_port, server, server_port, balancer) = small;
             let (time, connection, nth, status) = numbers;
             let facts = Mapping {
@@ -78,8 +79,12 @@ fn mapping(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Own
                 framed_bytes: counts[2],
                 to_server: counts[3],
                 to_client: counts[4],
+                sealed: sealed.filter(|_| kind == Kind::Ended).map(
+                    |[took, asked, answered, requests]| Sealed { took, asked, answered, requests },
+                ),
                 ..Mapping::new(client, ServerAddr::Ip(server))
             };
+            let request = request.filter(|_| facts.sealed.is_none());
             Owned { facts, path: path.map(String::into_bytes), request }
         },
     )
@@ -231,7 +236,7 @@ fn a_packet_with_a_fault_is_refused_and_says_where() {
     let mut unknown = sent.clone();
     unknown[OVERHEAD + 6] = 99;
     let packet = Packet::parse(&unknown).expect("kinds to come are counted and left out");
-    assert_eq!((packet.count(), packet.mappings().count()), (5, 4));
+    assert_eq!((packet.count(), packet.mappings().count()), (6, 5));
 }
 
 /// `fixtures/wire/NAME.hex`: pairs of digits, and comments behind `#`.
@@ -246,7 +251,7 @@ fn vector(name: &str) -> Vec<u8> {
 
 /// A connection of one request over IPv4, the end of one over IPv6 to a Unix-domain socket, and a request
 /// of which there is more than its text.
-fn story() -> [Mapping<'static>; 5] {
+fn story() -> [Mapping<'static>; 6] {
     let at = |micros| Some((Timestamp::from_micros(micros), Resolution::Microsecond));
     let opened = Mapping {
         kind: Kind::Opened,
@@ -300,7 +305,15 @@ fn story() -> [Mapping<'static>; 5] {
         whole: Some(0x0123_4567_89AB_CDEF),
         ..Mapping::new(opened.client, opened.server)
     };
-    [opened, request, ended, closed, long]
+    let sealed = Mapping {
+        status: None,
+        body_bytes: None,
+        head_bytes: None,
+        framed_bytes: None,
+        sealed: Some(Sealed { took: 1_500, asked: 300, answered: 1_234, requests: 1 }),
+        ..ended
+    };
+    [opened, request, ended, closed, long, sealed]
 }
 
 #[test]
@@ -308,7 +321,7 @@ fn the_vectors_are_what_we_write_and_read() {
     let mut records = Vec::new();
     story().iter().for_each(|mapping| write_record(mapping, &mut records));
     let mut datagram = Vec::new();
-    write_packet(ORIGIN, 100, SENT, 2, (5, &records), &mut datagram);
+    write_packet(ORIGIN, 100, SENT, 2, (6, &records), &mut datagram);
     assert_eq!(vector("packet.hex"), datagram, "{}", hex(&datagram));
     let packet = Packet::parse(&datagram).unwrap();
     assert!(packet.mappings().eq(story()));

@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
 
-const CHECKS: [fn(&[u8]); 7] = [
+const CHECKS: [fn(&[u8]); 8] = [
     checks::mapping_datagram,
     checks::mapping_file_line,
     checks::access_line,
     checks::json_line,
     checks::format_and_lines,
     checks::datagram,
+    checks::balancers_log,
     checks::join,
 ];
 
@@ -41,6 +42,11 @@ const SEEDS: &[&[u8]] = &[
     b"log_format x escape=json '$remote_addr [$time_iso8601] ' '\"${request}\" $status';\n127.0.0.1 [2026-03-01T00:00:00+00:00] \"GET / HTTP/1.1\" 200",
     b"%{%d/%b/%Y %T}t.%{usec_frac}t %v:%p %a %D %U%q\n01/Mar/2026 00:00:00.000001 a:80 127.0.0.1 3 /b?c",
     b"json client=request.remote_ip,time=ts\n{\"request\":{\"remote_ip\":\"127.0.0.1\"},\"ts\":1}",
+    b"haproxy\n<134>Nov 25 16:46:11 haproxy[4866]: 127.0.0.1:60114 [25/Nov/2026:16:46:11.526] web app/w1 1/2/0/3/10 200 128 - - ---- 1/1/0/0/0 0/0 {curl|#22} \"GET https://a/p#22 HTTP/2.0\" 127.0.0.1:4 127.0.0.2:80 \"a\\\"b\" \"\" 6",
+    b"haproxy\n127.0.0.1:39116 [25/Nov/2026:16:46:11.604] t a/w1 1/0/+1 +0 -- 1/1/1/1/0 0/0 127.0.0.1:52812 127.0.77.1:18081",
+    b"[%START_TIME%] \"%REQ(:METHOD)% %REQ(X?:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %BYTES_SENT% %DURATION% %UPSTREAM_HOST% %DOWNSTREAM_REMOTE_ADDRESS% %UPSTREAM_LOCAL_ADDRESS%\n[2026-04-15T20:17:00.310Z] \"POST /a HTTP/2\" 204 0 226 10.0.2.1:80 203.0.113.9:5555 10.0.1.1:40100",
+    b"%<cqtq> %<ttms> %<chi> %<pqsi> %<pqsp> %<nhi> \"%<cqtx>\" %<sssc>\n1432194201.810 15 203.0.113.9 127.0.0.1 40100 10.0.0.1 \"GET /a http/1.1\" 200",
+    b"$remote_addr [$time_local] \"$request\" \"$upstream_addr\" $request_time\n203.0.113.9 [10/Oct/2000:13:55:36 -0700] \"GET /a HTTP/1.1\" \"10.0.0.1:80, 10.0.0.2:80\" 1.250",
     b"+ 198.51.100.7 127.0.0.1 GET /a HTTP/1.1\n+ 198.51.100.8 127.0.0.1 GET /a HTTP/1.1\n127.0.0.1 - - [01/Mar/2026:00:00:00 +0000] \"GET /a HTTP/1.1\" 200 5\n127.0.0.1 - - [01/Mar/2026:00:00:01 +0000] \"GET /a HTTP/1.1\" 200 5",
     b"pen1 1772323200.000001 open 198.51.100.7 9 127.0.0.1 80 127.0.0.9 4711 1 - - - - - - - - - - - -\npen1 1772323200.000002 request 198.51.100.7 9 127.0.0.1 80 127.0.0.9 4711 1 1 - - - - - - - - - - GET / HTTP/1.1\npen1 1772323200.000003 end 198.51.100.7 9 127.0.0.1 80 127.0.0.9 4711 1 1 200 90 5 5 - - - - - - -\npen1 1772323200.000004 close 198.51.100.7 9 127.0.0.1 80 127.0.0.9 4711 1 - - - - - 60 95 - - - - -\n%h %l %u %t \"%r\" %>s %b %{remote}p\n127.0.0.1 - - [01/Mar/2026:00:00:00 +0000] \"GET / HTTP/1.1\" 200 5",
     b"pen1 1772323200.000002 request 198.51.100.7 9 127.0.0.1 80 127.0.0.9 4711 1 1 - - - - - - 0123abcd - - 0123456789abcdef GET /\npen1 1772323200.000004 close 198.51.100.7 9 127.0.0.1 80 127.0.0.9 4711 1 - - - - - 60 95 - - - - -",

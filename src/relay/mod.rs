@@ -6,6 +6,7 @@
 //! pump        forwards on two ends as the duplex says
 //! duplex      what is to be done for two ways of bytes; owns no socket
 //! http        what is noticed of HTTP as the bytes pass
+//! sealed      what can be told of TLS that only passes through
 //! proxy       who the client is, by the PROXY protocol
 //! socket      non-blocking sockets and listeners
 //! tls         between an end and its socket, where it is encrypted
@@ -21,6 +22,7 @@ pub mod http;
 pub mod proxy;
 pub mod pump;
 pub mod report;
+mod sealed;
 pub mod shared;
 pub mod socket;
 mod table;

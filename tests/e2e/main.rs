@@ -2,9 +2,10 @@
 //!
 //! [`roads`] sends lines over every road that leads into a log and wants each to name its client,
 //! [`truth`] sends traffic in which that is not possible and wants it to be said, [`stories`]
-//! merges the files of `fixtures/`, [`demo`] is what README shows. nginx, Apache and Debian's `pen` have to be installed.
+//! merges the files of `fixtures/`, [`demo`] is what README shows. nginx, Apache, HAProxy and Debian's `pen` have to be installed.
 
 mod demo;
+mod haproxy;
 mod ours;
 mod roads;
 mod stories;

@@ -48,7 +48,7 @@ fn clients_are_compared_with_the_truth_that_the_lines_hold() {
         "  10.0.0.1: 1 of 3 right, 33.33 %\n",
         "  10.0.0.2: 1 of 1 right, 100.00 %\n",
         "    1 without a client\n",
-        "    1 without an address in that field\n",
+        "    1 with nothing to compare in that field\n",
         "    1 not understood\n",
         "198.51.100.9 and not 203.0.113.2: 10.9.9.9 [22/Nov/2026:20:23:20 +0000] \\\"GET /2 HTTP/1.1\\\"",
     ] {
@@ -64,6 +64,27 @@ fn clients_are_compared_with_the_truth_that_the_lines_hold() {
     }
     let quiet = run(&["-q"]).err;
     assert!(quiet.starts_with("audit by X-Forwarded-For"), "{quiet}");
+}
+
+#[test]
+fn a_cookie_stands_for_the_client_that_most_of_its_lines_got() {
+    let folder = Folder::new();
+    let (mut mappings, mut lines) = (String::new(), String::new());
+    for (page, client, cookie) in
+        [(1, 1, "anna"), (2, 1, "anna"), (3, 2, "anna"), (4, 3, "once"), (5, 4, "-")]
+    {
+        let (request, client) = (format!("GET /{page} HTTP/1.1"), format!("203.0.113.{client}"));
+        mappings += &mapping(&client, T, "10.0.0.1", &request);
+        lines += &line(&request, cookie);
+    }
+    folder.write("pen.log", &mappings);
+    folder.write("a.log", &lines);
+    let run = folder.run_with("-q -p pen.log 10.0.0.1:a.log", |command| {
+        command.args(["--format", &FORMAT.replace("http_x_forwarded_for", "cookie_visitor")]);
+        command.args(["--audit", "$cookie_visitor"]);
+    });
+    assert!(run.err.contains("all servers: 2 of 3 right, 66.66 %"), "{}", run.err);
+    assert!(run.err.contains("2 with nothing to compare in that field"), "{}", run.err);
 }
 
 #[test]

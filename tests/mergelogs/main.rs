@@ -1,6 +1,7 @@
 //! The program, run over files: what goes in comes out, attributed, in time order.
 
 mod audit;
+mod foreign;
 mod support;
 
 use std::fs;

@@ -4,17 +4,20 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 
-use super::Row;
 use super::trial::{Ear, Merged, plans};
+use super::{Row, Source};
 use crate::Failure;
 use crate::stage::visitors::{self, Visit};
 use crate::stage::{
-    Folder, Make, Mappings, Output, Score, Share, Shipper, Site, Spelling, Tee, certainties,
-    free_port, run_to_end, share, shift, sibling,
+    Folder, HaproxyManner, Make, Mappings, Output, Score, Share, Shipper, Site, Spelling, Tee,
+    certainties, free_port, run_to_end, share, shift, sibling,
 };
 
 /// The format of the lines that end with the peer's port, whichever server wrote them.
 const WITH_PORT: &str = r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i" %{remote}p"#;
+
+/// What HAProxy calls the servers: in its own formats it logs no address.
+const NAMES: [&str; 3] = ["app/web1=127.0.1.1", "app/web2=127.0.1.2", "app/web3=127.0.1.3"];
 
 /// What our programs read, a word for its files, and what they are told of it.
 const SPELLINGS: [(Spelling, &str, &[&str]); 3] = [
@@ -54,12 +57,19 @@ const BRIEF: &str = "\
 |---|---:|---:|---:|---:|---:|---:|";
 
 /// Measures and prints the table.
-pub(super) fn run(rows: &[&Row], requests: usize, seed: u64, brief: bool) -> Result<(), Failure> {
+pub(super) fn run(
+    (rows, source): (&[&Row], Source),
+    requests: usize,
+    seed: u64,
+    brief: bool,
+) -> Result<(), Failure> {
     println!("{}", if brief { BRIEF } else { WHOLE });
     let (mut lines, mut wrong) = ([0; 2], [0; 2]);
     let mut lost = 0;
     for row in rows {
-        let (live, offline) = (live(row, requests, seed)?, offline(row, requests, seed)?);
+        let make = make(source, row);
+        let live = live_behind(make, row, requests, seed)?;
+        let offline = offline_behind(make, row, requests, seed)?;
         if brief {
             print!("| {} |", row.title);
             for ((_, live), (_, offline)) in live.named().into_iter().zip(offline.named()) {
@@ -111,12 +121,23 @@ fn addresses(row: &Row) -> Result<Vec<Option<SocketAddr>>, Failure> {
 }
 
 fn visits(row: &Row, requests: usize, seed: u64) -> Vec<Visit> {
-    let visits = visitors::draw(row.manner, requests, seed);
+    let visits = visitors::draw(row.manner, row.requests(requests), seed);
     if row.v6 { visitors::by_v6(visits) } else { visits }
+}
+
+/// The balancer of a row. HAProxy reads requests where it can.
+fn make(source: Source, row: &Row) -> Make {
+    match source {
+        Source::Haproxy if row.sending.tls.is_some() => Make::Haproxy(HaproxyManner::TcpPorts),
+        Source::Haproxy => Make::Haproxy(HaproxyManner::HttpPorts),
+        Source::C | Source::Ours if row.v6 => Make::OursProxied,
+        Source::C | Source::Ours => Make::Ours,
+    }
 }
 
 /// The site of a row, whose servers' logs go these ways, too.
 fn site(
+    make: Make,
     row: &Row,
     folder: &Folder,
     addrs: &[Option<SocketAddr>],
@@ -125,8 +146,9 @@ fn site(
 ) -> Result<Site, Failure> {
     let mut plans = plans(row, roads);
     plans.iter_mut().zip(addrs).for_each(|(plan, &addr)| plan.addr = addr);
-    let make = if row.v6 { Make::OursProxied } else { Make::Ours };
-    Site::start_behind(make, folder, &plans, mappings)
+    let mut site = Site::start_behind(make, folder, &plans, mappings)?;
+    site.sending = row.sending;
+    Ok(site)
 }
 
 /// Our pen, collectors of ours that hear its records alike, one for each spelling, and as many of our
@@ -135,13 +157,23 @@ fn site(
 /// # Errors
 /// When a program is missing or fails.
 pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Scores, Failure> {
+    live_behind(make(Source::Ours, row), row, requests, seed)
+}
+
+/// The same behind another balancer.
+///
+/// # Errors
+/// When a program is missing or fails.
+pub fn live_behind(make: Make, row: &Row, requests: usize, seed: u64) -> Result<Scores, Failure> {
     let folder = Folder::new()?;
     let (penlogd, penlog) = (sibling("penlogd")?, sibling("penlog")?);
     // Where records may be late by half a second, lines wait for them.
     let wait: &[&str] = if row.faults.is_some() { &["--wait", "1s"] } else { &[] };
+    let names = NAMES.map(|name| ["--server", name]).concat();
+    let more = [wait, &names].concat();
     let mut ears = Vec::new();
     for (_, name, args) in SPELLINGS {
-        ears.push(Ear::start(name, &penlogd, &folder, Share::Records, &[args, wait].concat())?);
+        ears.push(Ear::start(name, &penlogd, &folder, Share::Records, &[args, &more].concat())?);
     }
     let heard = ears.iter().map(|ear| (ear.addr, Share::Records)).collect();
     let tee = Tee::start_with(heard, row.faults.unwrap_or_default())?;
@@ -161,7 +193,7 @@ pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Scores, Failure> {
         }
         roads.push(outputs);
     }
-    let mut site = site(row, &folder, &addrs, roads, &Mappings::Collector(tee.addr()))?;
+    let mut site = site(make, row, &folder, &addrs, roads, &Mappings::Collector(tee.addr()))?;
     shippers.iter_mut().for_each(Shipper::hand_over);
     site.send(&visits(row, requests, seed))?;
     let truth = site.stop()?;
@@ -182,6 +214,19 @@ pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Scores, Failure> {
 /// # Errors
 /// When a program is missing or fails.
 pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Scores, Failure> {
+    offline_behind(make(Source::Ours, row), row, requests, seed)
+}
+
+/// The same behind another balancer.
+///
+/// # Errors
+/// When a program is missing or fails.
+pub fn offline_behind(
+    make: Make,
+    row: &Row,
+    requests: usize,
+    seed: u64,
+) -> Result<Scores, Failure> {
     let folder = Folder::new()?;
     let pen_log = folder.join("pen.log");
     let path = |name: &str, number: usize| folder.join(format!("{name}{number}.log"));
@@ -190,7 +235,7 @@ pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Scores, Failure>
         outputs.map(|(spelling, name, _)| Output::At(path(name, number), spelling)).collect()
     });
     let mappings = Mappings::File(pen_log.clone());
-    let mut site = site(row, &folder, &addresses(row)?, roads.collect(), &mappings)?;
+    let mut site = site(make, row, &folder, &addresses(row)?, roads.collect(), &mappings)?;
     site.send(&visits(row, requests, seed))?;
     site.end()?;
     for (number, seconds) in row.clocks.into_iter().enumerate().filter(|&(_, clock)| clock != 0) {
@@ -205,6 +250,7 @@ pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Scores, Failure>
         let explain = folder.join(format!("{name}.explain"));
         let mut command = Command::new(sibling("mergelogs")?);
         command.arg("-p").arg(&pen_log).arg("--explain").arg(&explain).args(format);
+        command.args(NAMES.map(|name| ["--server", name]).concat());
         for (number, web) in site.webs.iter().enumerate() {
             let addr = web.addr();
             let server = if row.v6 { addr.to_string() } else { addr.ip().to_string() };

@@ -2,7 +2,7 @@
 
 use crate::stage::Faults;
 use crate::stage::Kind::{self, Apache, Nginx};
-use crate::stage::visitors::Manner;
+use crate::stage::visitors::{Manner, Protocol, Sending};
 
 /// One kind of traffic.
 #[derive(Clone, Copy, Debug)]
@@ -15,8 +15,8 @@ pub struct Row {
     pub manner: Manner,
     /// The web servers.
     pub webs: [Kind; 3],
-    /// Whether TLS passes through the balancer.
-    pub tls: bool,
+    /// How visits are sent; where TLS is, it passes through the balancer.
+    pub sending: Sending,
     /// Whether clients and servers have IPv6 addresses, and the servers the same one. Only our pen, which is
     /// told the clients' by the PROXY protocol, has this row.
     pub v6: bool,
@@ -36,7 +36,15 @@ pub const ROWS: &[Row] = &[
     row("pipelined", "pipelined", Manner::Pipelined),
     row("long-urls", "URLs up to 7 kB", Manner::LongUrls),
     row("odd", "HEAD, 304, ranges, 4xx, chunks, aborts, sockets", Manner::Odd),
-    Row { tls: true, ..row("tls", "TLS passed through", Manner::Single) },
+    Row {
+        sending: Sending { tls: Some(Protocol::Http1), per_second: None },
+        webs: [Nginx, Nginx, Apache],
+        ..row("tls", "TLS passed through", Manner::Single)
+    },
+    sealed("sealed-nginx", "TLS to nginx, 50 requests/s", Protocol::Http1, Nginx),
+    sealed("sealed-apache", "TLS to Apache, 50 requests/s", Protocol::Http1, Apache),
+    sealed("sealed-nginx-h2", "TLS to nginx, HTTP/2, 50 requests/s", Protocol::Http2, Nginx),
+    sealed("sealed-apache-h2", "TLS to Apache, HTTP/2, 50 requests/s", Protocol::Http2, Apache),
     Row {
         webs: [Nginx, Nginx, Apache],
         ..row("mixed", "nginx and Apache, keep-alive", Manner::KeepAlive)
@@ -57,8 +65,27 @@ impl Row {
     /// Whether the C programs can take part.
     #[must_use]
     pub fn is_for_all(&self) -> bool {
-        !self.v6 && self.faults.is_none() && self.clocks == [0; 3]
+        !self.v6
+            && self.faults.is_none()
+            && self.clocks == [0; 3]
+            && self.sending.per_second.is_none()
     }
+
+    /// How many requests it has, of so many: where they come slowly it is fewer.
+    #[must_use]
+    pub fn requests(&self, requests: usize) -> usize {
+        if self.sending.per_second.is_some() { requests / 3 } else { requests }
+    }
+}
+
+/// TLS that passes through, slowly enough to be told apart by time and size.
+const fn sealed(name: &'static str, title: &'static str, protocol: Protocol, web: Kind) -> Row {
+    let manner = match protocol {
+        Protocol::Http1 => Manner::KeepAlive,
+        Protocol::Http2 => Manner::Pipelined,
+    };
+    let sending = Sending { tls: Some(protocol), per_second: Some(50) };
+    Row { sending, webs: [web; 3], ..row(name, title, manner) }
 }
 
 const fn row(name: &'static str, title: &'static str, manner: Manner) -> Row {
@@ -67,7 +94,7 @@ const fn row(name: &'static str, title: &'static str, manner: Manner) -> Row {
         title,
         manner,
         webs: [Nginx; 3],
-        tls: false,
+        sending: Sending { tls: None, per_second: None },
         v6: false,
         faults: None,
         clocks: [0; 3],

@@ -69,6 +69,7 @@ pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Live, Failure> {
         roads.push(outputs);
     }
     let mut site = Site::start(&folder, &plans(row, roads), &Mappings::Collector(tee.addr()))?;
+    site.sending = row.sending;
     shippers.iter_mut().for_each(Shipper::hand_over);
     let tally = site.send(&visitors::draw(row.manner, requests, seed))?;
     let truth = site.stop()?;
@@ -93,6 +94,7 @@ pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Offline, Failure
     let pen_log = folder.join("pen.log");
     let plans = plans(row, vec![vec![]; 3]);
     let mut site = Site::start(&folder, &plans, &Mappings::File(pen_log.clone()))?;
+    site.sending = row.sending;
     let tally = site.send(&visitors::draw(row.manner, requests, seed))?;
     let truth = site.stop()?;
     let inputs: Vec<String> = site
@@ -122,7 +124,7 @@ pub(super) fn plans(row: &Row, roads: Vec<Vec<Output>>) -> Vec<WebPlan> {
             kind,
             number,
             outputs,
-            tls: row.tls,
+            tls: row.sending.tls.is_some(),
             addr: None,
         })
         .collect()

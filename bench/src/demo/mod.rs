@@ -100,7 +100,7 @@ impl Demo {
         }
         let visits = visits();
         println!("\n{} requests from four clients ...\n", visits.len());
-        visitors::send(&visits, balancer, None)?;
+        visitors::send(&visits, balancer, visitors::Sending::default())?;
         pen.wait_for("write all lines", || line_count(&merged) >= visits.len())?;
         for server in &servers {
             print(&format!("What the web server at {} logged", server.addr()), &server.log())?;

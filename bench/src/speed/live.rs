@@ -32,6 +32,7 @@ pub(super) fn close(args: &Args) -> Result<(), Failure> {
         requests: None,
         rate: None,
         spelling: Spelling::Classic,
+        ends: false,
     };
     heading("live: a record and its line, each request once", args);
     for rate in [Some(50_000), Some(100_000), Some(150_000), None] {
@@ -47,11 +48,30 @@ pub(super) fn outstanding(args: &Args) -> Result<(), Failure> {
         let pairs = args.pairs.max(outstanding);
         compare(
             args,
-            Load { pairs, outstanding, requests: None, rate: None, spelling: Spelling::Classic },
+            Load {
+                pairs,
+                outstanding,
+                requests: None,
+                rate: None,
+                spelling: Spelling::Classic,
+                ends: false,
+            },
+        )?;
+    }
+    heading("the same with records in packets, lines in shipments", args);
+    for outstanding in [100_000, 1_000_000] {
+        let pairs = args.pairs.max(outstanding);
+        let spelling = Spelling::Ours { shipment: 32_768 };
+        compare(
+            args,
+            Load { pairs, outstanding, requests: None, rate: None, spelling, ends: true },
         )?;
     }
     Ok(())
 }
+
+/// As much as our balancer's records of it take.
+const ROOM: [&str; 2] = ["--memory", "1024"];
 
 /// Few requests, asked again and again, with 500 records outstanding.
 pub(super) fn repeating(args: &Args) -> Result<(), Failure> {
@@ -63,8 +83,20 @@ pub(super) fn repeating(args: &Args) -> Result<(), Failure> {
             requests: Some(50),
             rate,
             spelling: Spelling::Classic,
+            ends: false,
         };
         compare(args, load)?;
+    }
+    heading("one request, of a thousand clients each second, and as fast as it goes", args);
+    for (spelling, rate) in [
+        (Spelling::Classic, Some(1_000)),
+        (Spelling::Ours { shipment: 32_768 }, Some(1_000)),
+        (Spelling::Ours { shipment: 32_768 }, None),
+    ] {
+        // Some seconds of it are enough where it is slow.
+        let pairs = if rate.is_some() { args.pairs.min(10_000) } else { args.pairs };
+        let ends = spelling != Spelling::Classic;
+        compare(args, Load { pairs, outstanding: 1_000, requests: Some(1), rate, spelling, ends })?;
     }
     Ok(())
 }
@@ -79,7 +111,14 @@ pub(super) fn shipments(args: &Args) -> Result<(), Failure> {
             let spelling = Spelling::Ours { shipment };
             compare(
                 args,
-                Load { pairs: args.pairs, outstanding: 0, requests: None, rate, spelling },
+                Load {
+                    pairs: args.pairs,
+                    outstanding: 0,
+                    requests: None,
+                    rate,
+                    spelling,
+                    ends: false,
+                },
             )?;
         }
     }
@@ -99,6 +138,9 @@ fn compare(args: &Args, load: Load) -> Result<(), Failure> {
     let mut collectors = vec![Contender::ours()];
     let others = args.beside.iter().map(|other| Contender::collector("beside", other.clone()));
     collectors.extend(others);
+    if load.spelling != Spelling::Classic && load.outstanding >= 1_000_000 {
+        collectors.push(Contender::roomy());
+    }
     collectors.push(Contender::receiver()?);
     // The C collector does not know shipments.
     if load.spelling == Spelling::Classic
@@ -156,6 +198,13 @@ impl Contender {
 
     fn ours() -> Self {
         Self::collector("ours", ours("penlogd"))
+    }
+
+    /// Ours, with memory for a million records that name their connection.
+    fn roomy() -> Self {
+        let mut roomy = Self { who: "ours, 1 GiB", ..Self::ours() };
+        roomy.arguments.splice(0..0, ROOM.map(OsString::from));
+        roomy
     }
 
     /// The price of the datagrams alone: receives them as our collector does, and drops them.

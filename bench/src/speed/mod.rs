@@ -5,6 +5,7 @@
 
 mod balance;
 mod cost;
+mod hard;
 mod inflate;
 mod input;
 mod join;
@@ -62,11 +63,13 @@ enum What {
     JoinGz,
     /// the most memory that mergelogs takes: a thousand logs at once, and other hard shapes
     JoinMemory,
+    /// mergelogs with the records of our pen: evidence, the port, equal requests, clocks that jump
+    JoinHard,
     /// penlogd, each line right behind its record
     Live,
     /// penlogd, with up to a million records outstanding
     LiveOutstanding,
-    /// penlogd, with 50 requests that repeat
+    /// penlogd, with 50 requests that repeat, or one
     LiveRepeating,
     /// penlogd, with shipments in place of single lines
     Shipments,
@@ -107,6 +110,9 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
     if wanted(What::JoinMemory) {
         memory::of_joins(args)?;
+    }
+    if wanted(What::JoinHard) {
+        hard::join(args)?;
     }
     if wanted(What::Live) {
         live::close(args)?;

@@ -38,6 +38,8 @@ pub(super) struct Load {
     pub(super) rate: Option<u64>,
     /// How records and lines travel.
     pub(super) spelling: Spelling,
+    /// Whether ours also says that responses have ended, as it does, just before their lines.
+    pub(super) ends: bool,
 }
 
 /// How records and lines travel.
@@ -90,6 +92,10 @@ pub(super) fn send(load: Load, port: u16, core: usize) -> Result<Duration, Failu
             balancer.send(&mut texts)?;
         }
         if let Some(batch) = batch.checked_sub(behind) {
+            if load.ends {
+                records.compose(&mut texts, load, batch, Half::End);
+                balancer.send(&mut texts)?;
+            }
             let server = usize::try_from(batch % SERVERS).expect("it is small");
             lines[server].compose(&mut texts, load, batch, Half::Line);
             servers[server].send(&mut texts)?;
@@ -149,10 +155,12 @@ impl Batch {
     }
 }
 
-/// Which half of a pair.
+/// Which part of a pair.
 #[derive(Clone, Copy)]
 enum Half {
     Record,
+    /// What comes of it, of which only ours speaks.
+    End,
     Line,
 }
 
@@ -195,6 +203,8 @@ impl Out {
         out.text.clear();
         match (&self, half) {
             (Self::Classic, Half::Record) => record(&mut out.bytes, pair),
+            (Self::Classic, Half::End) => {}
+            (Self::Packets { .. }, Half::End) => ended(&mut out.text, pair),
             (Self::Packets { .. }, _) => packed(&mut out.text, pair),
             (Self::Classic, Half::Line) => line(&mut out.bytes, pair),
             (Self::Shipments(_), _) => line(&mut out.text, pair),
@@ -271,6 +281,29 @@ fn packed(out: &mut Vec<u8>, pair: &Pair) {
             request: Some(RequestText::raw(&text, Cut::Long)),
             user_agent: Some(text_hash(USER_AGENT)),
             referer: Some(text_hash(REFERER)),
+            ..Mapping::new(client, ServerAddr::Ip(server.into()))
+        },
+        out,
+    );
+}
+
+/// Its response has ended.
+fn ended(out: &mut Vec<u8>, pair: &Pair) {
+    let keeps = u16::try_from(pair.client).expect("there are few clients");
+    let client = ClientAddr::Ip(client(pair.client).parse().expect("an address"));
+    let server = Ipv4Addr::new(127, 0, 1, pair.server - b'0');
+    write_record(
+        &Mapping {
+            kind: Kind::Ended,
+            client_port: Some(40_000),
+            server_port: Some(80),
+            balancer: Some((Ipv4Addr::LOCALHOST, 20_000 + keeps).into()),
+            connection: Some(keeps.into()),
+            nth: Some(u32::try_from(pair.n).unwrap_or(u32::MAX)),
+            status: Some(200),
+            head_bytes: Some(200),
+            body_bytes: Some(5_120),
+            framed_bytes: Some(5_120),
             ..Mapping::new(client, ServerAddr::Ip(server.into()))
         },
         out,

@@ -1,13 +1,15 @@
-//! `pen`: Debian's or ours.
+//! `pen`, Debian's or ours, and HAProxy.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
+use super::haproxy::{self, Manner};
 use super::{Process, program, sibling};
-use crate::Failure;
+use crate::{During, Failure};
 
 /// Where its mapping records go.
 #[derive(Clone, Debug)]
@@ -18,7 +20,7 @@ pub enum Mappings {
     Collector(SocketAddr),
 }
 
-/// Which `pen`.
+/// Which balancer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Make {
     /// Debian's.
@@ -30,9 +32,11 @@ pub enum Make {
     OursProxied,
     /// Ours, told to speak to the C programs.
     OursClassic,
+    /// HAProxy, and what it does and logs.
+    Haproxy(Manner),
 }
 
-/// A running `pen` that takes turns over the servers.
+/// A running balancer that takes turns over the servers.
 #[derive(Debug)]
 pub struct Balancer {
     process: Process,
@@ -51,13 +55,16 @@ impl Balancer {
         servers: &[SocketAddr],
         mappings: &Mappings,
     ) -> Result<Self, Failure> {
+        if let Make::Haproxy(manner) = make {
+            return Self::start_haproxy(manner, folder, addr, servers, mappings);
+        }
         let log = match mappings {
             Mappings::File(path) => path.display().to_string(),
             Mappings::Collector(addr) => addr.to_string(),
         };
         let mut command = Command::new(match make {
             Make::C => program("pen")?,
-            Make::Ours | Make::OursProxied | Make::OursClassic => sibling("pen")?,
+            _ => sibling("pen")?,
         });
         if make == Make::OursClassic {
             command.args(["-O", "log_format classic"]);
@@ -69,6 +76,30 @@ impl Balancer {
         command.args(servers.iter().map(ToString::to_string));
         command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
         let mut process = Process::start("pen", &mut command, folder.join("pen.stderr"))?;
+        process.wait_for_port(addr)?;
+        Ok(Self { process, addr })
+    }
+
+    fn start_haproxy(
+        manner: Manner,
+        folder: &Path,
+        addr: SocketAddr,
+        servers: &[SocketAddr],
+        mappings: &Mappings,
+    ) -> Result<Self, Failure> {
+        let path = folder.join("haproxy.cfg");
+        fs::write(&path, haproxy::configuration(manner, addr, servers, mappings))
+            .during(format_args!("write {}", path.display()))?;
+        let mut command = Command::new(program("haproxy")?);
+        command.arg("-db").arg("-f").arg(&path).current_dir(folder).stdin(Stdio::null());
+        command.stdout(match mappings {
+            Mappings::File(log) => {
+                fs::File::create(log).during(format_args!("make {}", log.display()))?.into()
+            }
+            Mappings::Collector(_) => Stdio::null(),
+        });
+        let stderr = folder.join("haproxy.stderr");
+        let mut process = Process::start("haproxy", &mut command, stderr)?;
         process.wait_for_port(addr)?;
         Ok(Self { process, addr })
     }

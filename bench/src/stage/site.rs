@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use super::visitors::{self, Tally, Visit};
-use super::{Balancer, Folder, Make, Mappings, Relay, Truth, Until, Web, WebPlan, free_port};
+use super::visitors::{self, Sending, Tally, Visit};
+use super::{Balancer, Folder, Make, Mappings, Truth, Until, Web, WebPlan, free_port};
 use crate::Failure;
 
 /// A running site.
@@ -12,7 +12,8 @@ pub struct Site {
     /// The web servers, in the order of their numbers.
     pub webs: Vec<Web>,
     balancer: Balancer,
-    relay: Option<Relay>,
+    /// How visits are sent.
+    pub sending: Sending,
     answered: usize,
 }
 
@@ -42,9 +43,7 @@ impl Site {
         let servers: Vec<SocketAddr> = webs.iter().map(Web::addr).collect();
         let addr = free_port(Ipv4Addr::LOCALHOST)?;
         let balancer = Balancer::start(make, folder.path(), addr, &servers, mappings)?;
-        let tls = plans.iter().any(|plan| plan.tls);
-        let relay = tls.then(|| Relay::start(folder.path(), addr)).transpose()?;
-        Ok(Self { webs, balancer, relay, answered: 0 })
+        Ok(Self { webs, balancer, sending: Sending::default(), answered: 0 })
     }
 
     /// The balancer.
@@ -58,8 +57,7 @@ impl Site {
     /// # Errors
     /// When most visits fail or the logs stay behind.
     pub fn send(&mut self, visits: &[Visit]) -> Result<Tally, Failure> {
-        let relay = self.relay.as_ref().map(Relay::addr);
-        let tally = visitors::send(visits, self.balancer.addr(), relay)?;
+        let tally = visitors::send(visits, self.balancer.addr(), self.sending)?;
         self.answered += tally.answered;
         let until = Until::patience();
         while self.webs.iter().map(Web::logged).sum::<usize>() < self.answered {

@@ -106,9 +106,11 @@ impl Drop for Tee {
     }
 }
 
-/// Classic ones, or a packet of ours.
+/// Classic ones, a packet of ours, or what HAProxy sends: web servers send no syslog here.
 fn is_record(datagram: &[u8]) -> bool {
-    datagram.starts_with(b"+ ") || datagram.starts_with(b"\xFEpn\x01\x04")
+    datagram.starts_with(b"+ ")
+        || datagram.starts_with(b"\xFEpn\x01\x04")
+        || datagram.starts_with(b"<")
 }
 
 /// A datagram that is to arrive at a time.

@@ -227,7 +227,7 @@ fn nginx(folder: &Path, addr: SocketAddr, inner: &Inner, plan: &WebPlan) -> Stri
         done.expect("writing to a String does not fail");
     }
     let (ssl, certificate) = if plan.tls {
-        (" ssl", "  ssl_certificate cert.pem;\n  ssl_certificate_key key.pem;\n")
+        (" ssl http2", "  ssl_certificate cert.pem;\n  ssl_certificate_key key.pem;\n")
     } else {
         ("", "")
     };
@@ -297,13 +297,26 @@ fn apache(folder: &Path, addr: SocketAddr, plan: &WebPlan) -> String {
         writeln!(modules, "LoadModule {module}_module /usr/lib/apache2/modules/mod_{module}.so")
             .expect("writing to a String does not fail");
     }
+    let mut tls = String::new();
+    if plan.tls {
+        for module in ["ssl", "http2"] {
+            writeln!(
+                modules,
+                "LoadModule {module}_module /usr/lib/apache2/modules/mod_{module}.so"
+            )
+            .expect("writing to a String does not fail");
+        }
+        tls = "SSLEngine on\nSSLSessionCache none\nSSLCertificateFile cert.pem\n\
+               SSLCertificateKeyFile key.pem\nProtocols h2 http/1.1\n"
+            .to_owned();
+    }
     format!(
         "ServerRoot {folder}
 ServerName shop.example
 DefaultRuntimeDir {folder}
 PidFile {folder}/pid
 Listen {addr}
-{modules}<IfModule unixd_module>
+{modules}{tls}<IfModule unixd_module>
 User www-data
 Group www-data
 </IfModule>

@@ -12,6 +12,7 @@ use pen_records::datagram::Datagram;
 use pen_records::mapping::origins::Origins;
 use pen_records::mapping::packet::Packet;
 use pen_records::mapping::{Kind, Mapping};
+use pen_records::privacy::Privacy;
 use pen_records::shipment::{Answer, Limits, Question, Senders, Shipment};
 use pen_records::time::{Resolution, Timestamp};
 
@@ -20,6 +21,7 @@ use crate::arena::Arena;
 use crate::balance::{Balance, Queue, Received, ServerBalance};
 use crate::complaints::{Cause, Complaints};
 use crate::explain::Explained;
+use crate::foreign::{Foreign, Useless, Which};
 use crate::pieces::{Added, Pieces};
 use crate::sources::{Source, Sources};
 
@@ -45,6 +47,8 @@ pub struct Settings {
     pub likely: Likely,
     /// Formats and addresses of servers.
     pub known: Known,
+    /// What is written in the place of clients; `None`: themselves.
+    pub privacy: Option<Privacy>,
     /// Who may send what.
     pub allow: Allow,
     /// Whether explanations name the candidates.
@@ -101,6 +105,7 @@ pub struct Collector {
     senders: Senders,
     origins: Origins,
     balancers: Balancers,
+    foreign: Foreign,
     pieces: Pieces,
     complaints: Complaints,
     received: Received,
@@ -131,6 +136,7 @@ impl Collector {
             senders: Senders::new(Limits { bytes: settings.unfinished_bytes, ..Limits::default() }),
             origins: Origins::new(),
             balancers: Balancers::default(),
+            foreign: Foreign::new(&settings.known.balancers),
             pieces: Pieces::new(settings.unfinished_bytes),
             complaints: Complaints::default(),
             received: Received::default(),
@@ -159,6 +165,15 @@ impl Collector {
             Datagram::Mapping(mapping) => self.mapping(from, &mapping, arrived),
             Datagram::Packet(packet) => self.packet(from, &packet, arrived),
             Datagram::Lines(lines) => {
+                if let Some(which) = self.foreign.of_datagram(from.ip().to_canonical(), datagram) {
+                    if !self.settings.allow.mappings_of(from.ip()) {
+                        self.refuse(from, now, "a balancer's lines");
+                        return None;
+                    }
+                    self.received.mapping_datagrams += 1;
+                    lines.for_each(|line| self.passage(which, line, from, arrived.after));
+                    return None;
+                }
                 let sender = self.line_sender(from, now)?;
                 self.received.line_datagrams += 1;
                 if self.pieces.begin(from, datagram, now) {
@@ -269,6 +284,47 @@ impl Collector {
         }
     }
 
+    /// A line of another balancer than ours.
+    fn passage(&mut self, which: Which, line: &[u8], from: SocketAddr, end: Timestamp) {
+        let taken = self.foreign.mappings(which, line, end, &self.settings.known.servers);
+        let (has_request, mappings) = match taken {
+            Ok(taken) => taken,
+            Err(useless) => {
+                self.received.mappings += 1;
+                self.received.mappings_unused += 1;
+                let complaints = &mut self.complaints;
+                match useless {
+                    Useless::Unread(error) => complaints.about(Cause::Passage, from, end, error),
+                    Useless::Unnamed(name) => complaints.about(
+                        Cause::Passage,
+                        from,
+                        end,
+                        format_args!(
+                            "no address is known for the server {name}: say --server {name}=ADDR"
+                        ),
+                    ),
+                    Useless::Nobody => {}
+                }
+                return;
+            }
+        };
+        *(if has_request { &mut self.received.mappings } else { &mut self.received.moments }) += 1;
+        for mapping in mappings {
+            let unused = u64::from(mapping.kind == Kind::Request);
+            let Some(server) = self.sources.server(mapping.server, &mut self.engine) else {
+                self.received.mappings_unused += unused;
+                let what = "a mapping of one server too many";
+                self.complaints.about(Cause::Servers, from, end, what);
+                continue;
+            };
+            let Some(time) = mapping.time else { continue };
+            match Record::with_exchange(&mapping, server, time, &mut self.balancers) {
+                Some(record) => self.engine.mapping(record),
+                None => self.received.mappings_unused += unused,
+            }
+        }
+    }
+
     fn take(&mut self, from: SocketAddr, mapping: &Mapping<'_>, noted: Timestamp, now: Timestamp) {
         let is_request = mapping.kind == Kind::Request;
         *(if is_request { &mut self.received.mappings } else { &mut self.received.moments }) += 1;
@@ -286,6 +342,10 @@ impl Collector {
     }
 
     fn shipment(&mut self, from: SocketAddr, shipment: &Shipment<'_>, now: Timestamp) {
+        let name = shipment.server.name;
+        if let Some(which) = self.foreign.of_sender(from.ip().to_canonical(), name) {
+            return self.shipped_passages(which, from, shipment, now);
+        }
         let Some(sender) = self.line_sender(from, now) else { return };
         self.received.shipments += 1;
         let source = self.sources.of_shipment(sender, &shipment.server, &mut self.engine);
@@ -309,6 +369,31 @@ impl Collector {
         if arrival.first {
             let line = shipment.first_line;
             let what = format_args!("a shipper, from its line {line} on");
+            self.complaints.about(Cause::Began, from, now, what);
+        }
+    }
+
+    /// A shipper may carry the log of a balancer, too.
+    fn shipped_passages(
+        &mut self,
+        which: Which,
+        from: SocketAddr,
+        shipment: &Shipment<'_>,
+        now: Timestamp,
+    ) {
+        if !self.settings.allow.mappings_of(from.ip()) {
+            return self.refuse(from, now, "a balancer's lines");
+        }
+        self.received.shipments += 1;
+        let mut lines = Vec::new();
+        let arrival =
+            self.senders.receive(shipment, now, |line, read| lines.push((line.to_vec(), read)));
+        for (line, read) in lines {
+            self.passage(which, &line, from, read);
+        }
+        if arrival.first {
+            let line = shipment.first_line;
+            let what = format_args!("a shipper of a balancer's log, from its line {line} on");
             self.complaints.about(Cause::Began, from, now, what);
         }
     }
@@ -419,11 +504,33 @@ impl Collector {
             source.counts.add(decided.verdict.certainty);
             source.key
         });
-        let why = self.engine.take_why();
+        let mut why = self.engine.take_why();
+        let privacy = &mut self.settings.privacy;
+        let change = match (change, privacy.as_mut()) {
+            (Change::Client(client), Some(privacy)) => Change::Client(privacy.client(client)),
+            (change, _) => change,
+        };
+        if let (Some(privacy), Some(why)) = (privacy.as_mut(), &mut why) {
+            why.clients_mut().for_each(|client| *client = privacy.client(*client));
+        }
         self.arena.pop(len as usize, |line| {
+            // A client field that stays may be a client's own.
+            let kept = match (span, change, privacy) {
+                (Some(span), _, Some(privacy)) => {
+                    let mut kept = Vec::new();
+                    privacy.write_field(span.of(line), &mut kept);
+                    Some(kept)
+                }
+                _ => None,
+            };
             match (span, change) {
-                (Some(span), Change::Client(client)) => write_with_client(line, span, client, out),
+                (Some(span), Change::Client(client)) | (Some(span), Change::Server(client)) => {
+                    write_with_client(line, span, client, out);
+                }
                 (Some(span), Change::Dash) => write_with_text(line, span, b"-", out),
+                (Some(span), Change::Keep) if kept.is_some() => {
+                    write_with_text(line, span, kept.as_deref().unwrap_or_default(), out);
+                }
                 (None, _) | (_, Change::Keep) => out.extend_from_slice(line),
             }
             out.push(b'\n');
@@ -432,12 +539,12 @@ impl Collector {
             let client = match change {
                 Change::Keep => None,
                 Change::Dash => Some(&b"-"[..]),
-                Change::Client(addr) => {
+                Change::Client(addr) | Change::Server(addr) => {
                     addr.write_to(&mut client);
                     Some(&client[..])
                 }
             };
-            let original = span.map(|span| span.of(line));
+            let original = kept.as_deref().or_else(|| span.map(|span| span.of(line)));
             let (verdict, why) = (&decided.verdict, why.as_ref());
             Explained { verdict, original, client, server, why }.write_to(explain);
         });
@@ -458,7 +565,7 @@ impl Collector {
             (None, _, Unmatched::Keep) => Change::Keep,
             (None, _, Unmatched::Dash) => Change::Dash,
             (None, _, Unmatched::Server) => match self.sources.get(source) {
-                Some(source) => Change::Client(ClientAddr::Ip(source.key.addr)),
+                Some(source) => Change::Server(ClientAddr::Ip(source.key.addr)),
                 None => Change::Keep,
             },
         }
@@ -471,6 +578,8 @@ enum Change {
     Keep,
     Dash,
     Client(ClientAddr),
+    /// No client's address: the server's own.
+    Server(ClientAddr),
 }
 
 /// The parts of a collector that take a line.
@@ -513,6 +622,10 @@ impl Intake<'_> {
 }
 
 #[cfg(test)]
+mod foreign_tests;
+#[cfg(test)]
 mod packet_tests;
+#[cfg(test)]
+mod privacy_tests;
 #[cfg(test)]
 mod tests;

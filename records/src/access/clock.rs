@@ -16,7 +16,7 @@ pub(super) struct Read {
 /// Reads times; remembers the last one, and its day and zone, which consecutive lines mostly share.
 /// It begins as if it had read the epoch.
 #[derive(Clone, Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     stamp: [u8; CLF],
     seconds: i64,
     date: [u8; 12],

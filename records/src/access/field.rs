@@ -41,7 +41,42 @@ pub(super) enum Field {
     Duration(Unit),
     /// Caddy's name for what wrote the line.
     Logger,
+    /// Only a balancer logs it.
+    Part(Part),
 }
+
+/// What only balancers log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    ClientPort,
+    /// Who was asked, perhaps with its port, perhaps as a URL.
+    Server,
+    /// All that were asked, the last one last.
+    Servers,
+    ServerPort,
+    /// A server's name, and that of the group it is chosen from.
+    ServerName,
+    Group,
+    /// The balancer's own address towards the server, perhaps with its port.
+    Own,
+    OwnPort,
+    /// What passed until the server was asked, in milliseconds: these add up.
+    Lead,
+    Queue,
+    Connect,
+    /// From the beginning to the end in milliseconds; with a `+` in front where it is not over.
+    Took,
+    /// Bytes of the response's body, and of its head, as the server sent them.
+    Body,
+    Head,
+    /// What the response says its body's length is.
+    Length,
+    /// All bytes from the server, where a line is of a connection.
+    All,
+}
+
+/// Where each [`Part`] of a line is; an empty span where it is not.
+pub(crate) type Parts = [Span; 16];
 
 /// What a duration is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,18 +103,19 @@ impl Field {
                 | Self::User
                 | Self::ForwardedFor
                 | Self::Time
+                | Self::Part(Part::Servers)
         )
     }
 
     /// Whether a client chooses what stands in it, and may put a space there.
     pub(super) fn is_clients_choice(self) -> bool {
-        !self.is_word() && !matches!(self, Self::Text | Self::Time)
+        !self.is_word() && !matches!(self, Self::Text | Self::Time | Self::Part(_))
     }
 
     /// A place in [`Draft::ranks`] for each thing.
     fn slot(self) -> usize {
         match self {
-            Self::Word | Self::Text | Self::ClientText => 0,
+            Self::Word | Self::Text | Self::ClientText | Self::Part(_) => 0,
             Self::Client => 1,
             Self::PeerPort => 2,
             Self::ServerPort => 3,
@@ -119,6 +155,8 @@ pub(super) struct Draft<'a> {
     pub(super) has_client: bool,
     /// Another logger's line than Caddy's access log.
     pub(super) other_logger: bool,
+    /// Where a balancer's values go.
+    pub(super) parts: Option<&'a mut Parts>,
 }
 
 impl<'a> Draft<'a> {
@@ -133,7 +171,13 @@ impl<'a> Draft<'a> {
             ranks: [u8::MAX; 20],
             has_client: false,
             other_logger: false,
+            parts: None,
         }
+    }
+
+    /// The same, with a place for what only balancers log.
+    pub(super) fn of_balancer(line: &'a mut AccessLine, parts: Option<&'a mut Parts>) -> Self {
+        Self { parts, ..Self::new(line) }
     }
 
     /// Whether a value of this rank would be taken.
@@ -155,6 +199,12 @@ impl<'a> Draft<'a> {
         let whole = || decimal(text);
         match field {
             Field::Word | Field::Text | Field::ClientText => return true,
+            Field::Part(part) => {
+                if let Some(parts) = &mut self.parts {
+                    parts[part as usize] = at;
+                }
+                return true;
+            }
             Field::Client if text.is_empty() => return false,
             Field::Status if !absent => {
                 let status = whole().and_then(|n| u16::try_from(n).ok()).filter(|n| *n < 1000);

@@ -38,6 +38,8 @@ pub enum FormatProblem {
     Adjoining,
     /// Nothing in it names the client.
     NoClient,
+    /// Nothing in a balancer's format names the server.
+    NoServer,
     /// More fields than anybody logs.
     TooLong,
     /// Not `field=path`, or no such field.
@@ -68,6 +70,10 @@ impl fmt::Display for FormatError {
             FormatProblem::NoClient => {
                 f.write_str("no field names the client: expected %h, %a, $remote_addr or the like")
             }
+            FormatProblem::NoServer => f.write_str(
+                "no field names the server: expected %s, %si, %UPSTREAM_HOST%, %<nhi>, $upstream_addr or \
+                 the like",
+            ),
             FormatProblem::NotLogged => f.write_str("no field of it logs that"),
             FormatProblem::TooLong => write!(f, "too many fields, seen at byte {at}"),
             FormatProblem::FieldName => write!(
@@ -83,14 +89,14 @@ impl fmt::Display for FormatError {
 impl std::error::Error for FormatError {}
 
 /// A format's bytes with quoting undone, each with its offset in what was pasted.
-struct Text {
-    bytes: Vec<u8>,
+pub(super) struct Text {
+    pub(super) bytes: Vec<u8>,
     offsets: Vec<usize>,
     end: usize,
 }
 
 impl Text {
-    fn at(&self, index: usize) -> usize {
+    pub(super) fn at(&self, index: usize) -> usize {
         self.offsets.get(index).copied().unwrap_or(self.end)
     }
 
@@ -99,7 +105,7 @@ impl Text {
         self.offsets.push(offset);
     }
 
-    fn error(&self, index: usize, problem: FormatProblem) -> FormatError {
+    pub(super) fn error(&self, index: usize, problem: FormatProblem) -> FormatError {
         FormatError::new(self.at(index), problem)
     }
 }
@@ -120,7 +126,11 @@ pub(super) fn inner(pasted: &str) -> Result<String, FormatError> {
 
 /// Compiles a pasted text that is no format's name.
 pub(super) fn compile(pasted: &str) -> Result<Plan, FormatError> {
-    let mut items = placed(pasted)?;
+    plan(placed(pasted)?)
+}
+
+/// The items of a format, put together to a plan.
+pub(super) fn plan(mut items: Vec<Placed>) -> Result<Plan, FormatError> {
     if !items.iter().any(|(item, _)| !matches!(item, Item::Literal(_))) {
         return Err(FormatError::new(0, FormatProblem::Unknown));
     }
@@ -149,11 +159,11 @@ pub(super) fn compile(pasted: &str) -> Result<Plan, FormatError> {
 /// The items of a pasted text, each with the offset of what it was made from.
 pub(super) fn placed(pasted: &str) -> Result<Vec<Placed>, FormatError> {
     let text = unquoted(pasted)?;
-    if is_nginx(pasted) { nginx(&text) } else { apache(&text) }
+    if is_nginx(pasted) { nginx(&text, nginx_field) } else { apache(&text, apache_field) }
 }
 
 /// What stands behind `name` if the text is that directive, and its offset.
-fn directive<'a>(text: &'a str, name: &str) -> Option<(&'a str, usize)> {
+pub(super) fn directive<'a>(text: &'a str, name: &str) -> Option<(&'a str, usize)> {
     let start = text.len() - text.trim_start().len();
     let rest = text.get(start..)?;
     let word = rest.get(..name.len())?;
@@ -162,9 +172,13 @@ fn directive<'a>(text: &'a str, name: &str) -> Option<(&'a str, usize)> {
     is_it.then_some((tail, start + name.len()))
 }
 
-fn unquoted(pasted: &str) -> Result<Text, FormatError> {
+pub(super) fn unquoted(pasted: &str) -> Result<Text, FormatError> {
     let mut text = Text { bytes: Vec::new(), offsets: Vec::new(), end: pasted.len() };
     if let Some((rest, offset)) = directive(pasted, "LogFormat") {
+        words(rest, offset, &mut text, 0, Some(1))?;
+    } else if let Some((rest, offset)) = directive(pasted, "log-format")
+        && rest.trim_start().starts_with(['"', '\''])
+    {
         words(rest, offset, &mut text, 0, Some(1))?;
     } else if let Some((rest, offset)) = directive(pasted, "log_format") {
         words(rest, offset, &mut text, 1, None)?;
@@ -271,7 +285,7 @@ fn quoted_word(
 /// An item and the offset of what it was compiled from.
 pub(super) type Placed = (Item, usize);
 
-fn literal(items: &mut Vec<Placed>, byte: u8, at: usize) {
+pub(super) fn literal(items: &mut Vec<Placed>, byte: u8, at: usize) {
     if let Some((Item::Literal(text), _)) = items.last_mut() {
         text.push(byte);
     } else {
@@ -294,7 +308,11 @@ fn join_targets(items: &mut Vec<Placed>) {
     }
 }
 
-fn apache(text: &Text) -> Result<Vec<Placed>, FormatError> {
+/// Reads a format of Apache; `field` says what a directive logs.
+pub(super) fn apache(
+    text: &Text,
+    field: impl Fn(u8, &str, bool) -> (Field, u8),
+) -> Result<Vec<Placed>, FormatError> {
     let mut items = Vec::new();
     let mut at = 0;
     while let Some(&byte) = text.bytes.get(at) {
@@ -338,7 +356,7 @@ fn apache(text: &Text) -> Result<Vec<Placed>, FormatError> {
             (b't', Some((format, from))) => items.push((apache_time(format, *from, text)?, offset)),
             _ => {
                 let param = param.as_ref().map(|(param, _)| param.as_ref());
-                let (field, rank) = apache_field(letter, param.unwrap_or_default(), original);
+                let (field, rank) = field(letter, param.unwrap_or_default(), original);
                 items.push((Item::Value(field, rank), offset));
             }
         }
@@ -362,7 +380,7 @@ fn apache_time(format: &str, from: usize, text: &Text) -> Result<Item, FormatErr
 }
 
 /// What an Apache directive logs, and its rank among those that log the same.
-fn apache_field(letter: u8, param: &str, original: bool) -> (Field, u8) {
+pub(super) fn apache_field(letter: u8, param: &str, original: bool) -> (Field, u8) {
     let header = || match param.to_ascii_lowercase().as_str() {
         "referer" => (Field::Referer, 0),
         "user-agent" => (Field::UserAgent, 0),
@@ -400,7 +418,11 @@ fn apache_field(letter: u8, param: &str, original: bool) -> (Field, u8) {
     }
 }
 
-fn nginx(text: &Text) -> Result<Vec<Placed>, FormatError> {
+/// Reads a format of nginx; `field` says what a variable holds.
+pub(super) fn nginx(
+    text: &Text,
+    field: impl Fn(&str) -> (Field, u8),
+) -> Result<Vec<Placed>, FormatError> {
     let mut items: Vec<Placed> = Vec::new();
     let mut at = 0;
     while let Some(&byte) = text.bytes.get(at) {
@@ -426,7 +448,7 @@ fn nginx(text: &Text) -> Result<Vec<Placed>, FormatError> {
             "time_iso8601" => items.push((Item::Time(Form::Iso, false), offset)),
             "msec" => items.push((Item::Time(Form::Epoch, false), offset)),
             name => {
-                let (field, rank) = nginx_field(name);
+                let (field, rank) = field(name);
                 items.push((Item::Value(field, rank), offset));
             }
         }

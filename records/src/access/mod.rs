@@ -8,6 +8,7 @@ mod clf;
 mod clock;
 mod envelope;
 mod field;
+pub(crate) mod foreign;
 mod format;
 mod head;
 mod json;
@@ -22,6 +23,7 @@ mod write;
 
 use std::fmt;
 
+pub(crate) use self::clock::Clock;
 pub use self::format::{FormatError, FormatProblem};
 pub use self::parser::{Parser, Spec};
 pub use self::write::{write_with_client, write_with_text};

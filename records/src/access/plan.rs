@@ -11,7 +11,7 @@
 
 use super::clf::{error, span};
 use super::clock::Clock;
-use super::field::{Draft, Field};
+use super::field::{Draft, Field, Parts};
 use super::stamp::{Form, Stamp};
 use super::{AccessLine, Expected, LineError};
 
@@ -24,6 +24,8 @@ pub(super) enum Item {
     Value(Field, u8),
     /// A time or a part of one; whether it is that of the request's end.
     Time(Form, bool),
+    /// Headers that HAProxy was told to keep, in braces and with a space behind, or nothing.
+    Captures,
 }
 
 /// A compiled format.
@@ -32,6 +34,8 @@ pub(super) struct Plan {
     steps: Vec<Step>,
     /// Whether a client's unquoted words stand in front of the client field.
     ambiguous: bool,
+    /// Whether they stand anywhere.
+    has_clients_choice: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +49,7 @@ enum Step {
     Text(Field, u8, Vec<u8>),
     /// Whether it counts.
     Time(Form, bool),
+    Captures,
 }
 
 /// Which of several ends of a value is tried first.
@@ -85,6 +90,7 @@ impl Plan {
                     Step::Literal(text.clone())
                 }
                 Item::Time(form, is_end) => Step::Time(form.clone(), !*is_end || !has_begin),
+                Item::Captures => Step::Captures,
                 Item::Value(field, rank) => {
                     let opened = index > 0 && in_quotes;
                     if opened && next.first() == Some(&b'"') {
@@ -99,10 +105,11 @@ impl Plan {
         }
         let client = items.iter().position(|item| matches!(item, Item::Value(Field::Client, _)));
         let before = &steps[..client.unwrap_or(0)];
-        let ambiguous = before
-            .iter()
-            .any(|step| matches!(step, Step::Text(field, ..) if field.is_clients_choice()));
-        Self { steps, ambiguous }
+        let is_choice =
+            |step: &Step| matches!(step, Step::Text(field, ..) if field.is_clients_choice());
+        let ambiguous = before.iter().any(is_choice);
+        let has_clients_choice = steps.iter().any(is_choice);
+        Self { steps, ambiguous, has_clients_choice }
     }
 
     /// Reads the line that starts at `start` of `line` into `into`, which is fresh.
@@ -114,11 +121,32 @@ impl Plan {
         into: &mut AccessLine,
     ) -> Result<(), LineError> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        self.read(line, start, Order::Shortest, clock, into)?;
+        self.read(line, start, Order::Shortest, clock, (into, None))?;
         if self.ambiguous {
             let mut other = AccessLine::default();
-            self.read(line, start, Order::Longest, clock, &mut other)?;
+            self.read(line, start, Order::Longest, clock, (&mut other, None))?;
             if other.client != into.client {
+                return Err(error(start, Expected::Client));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a balancer's line that starts at `start` of `line`. What a client can choose must not
+    /// decide who it was, or whom it asked.
+    pub(super) fn parse_balancers(
+        &self,
+        line: &[u8],
+        start: usize,
+        clock: &mut Clock,
+        (into, parts): (&mut AccessLine, &mut Parts),
+    ) -> Result<(), LineError> {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        self.read(line, start, Order::Shortest, clock, (into, Some(parts)))?;
+        if self.has_clients_choice {
+            let (mut other, mut its) = (AccessLine::default(), Parts::default());
+            self.read(line, start, Order::Longest, clock, (&mut other, Some(&mut its)))?;
+            if other.client != into.client || its != *parts {
                 return Err(error(start, Expected::Client));
             }
         }
@@ -131,14 +159,14 @@ impl Plan {
         start: usize,
         order: Order,
         clock: &mut Clock,
-        into: &mut AccessLine,
+        (into, parts): (&mut AccessLine, Option<&mut Parts>),
     ) -> Result<(), LineError> {
         let mut reading = Reading {
             line,
             clock,
             order,
             tries: TRIES,
-            draft: Draft::new(into),
+            draft: Draft::of_balancer(into, parts),
             stamp: Stamp::default(),
             time_text: None,
         };
@@ -166,6 +194,7 @@ impl Reading<'_> {
                     at += text.len();
                 }
                 Step::Time(form, counts) => at = self.time(form, *counts, at)?,
+                Step::Captures => at = self.captures(at)?,
                 Step::Word(field, rank, next) => {
                     let end = self.word_end(*field, at, next)?;
                     self.value(*field, *rank, at, end)?;
@@ -198,6 +227,16 @@ impl Reading<'_> {
             self.time_text = Some((from, end));
         }
         Ok(end)
+    }
+
+    /// HAProxy escapes braces inside.
+    fn captures(&self, at: usize) -> Result<usize, LineError> {
+        let rest = self.line.get(at..).unwrap_or_default();
+        if rest.first() != Some(&b'{') {
+            return Ok(at);
+        }
+        let len = memchr::memchr(b'}', rest).ok_or_else(|| error(at, Expected::Literal))?;
+        Ok(at + len + 1 + usize::from(rest.get(len + 1) == Some(&b' ')))
     }
 
     fn value(&mut self, field: Field, rank: u8, at: usize, end: usize) -> Result<(), LineError> {

@@ -10,6 +10,7 @@ use hashbrown::HashTable;
 use super::exchange::Exchange;
 use super::outstanding::{NIL, put};
 use crate::addr::ClientAddr;
+use crate::mapping::Kind;
 use crate::time::Timestamp;
 
 /// Connections remembered for each port.
@@ -39,8 +40,12 @@ pub(super) struct Connection {
     pub(super) ended: u32,
     /// The first whose line has not come.
     pub(super) next: u32,
+    /// When its last exchange under seal came to rest, and which that was; [`Timestamp::MIN`] if there was none.
+    pub(super) rested: (Timestamp, u32),
     /// Whether a line was guessed to be its own, or another's that may be its own.
     pub(super) guessed: bool,
+    /// See [`Exchange::is_foreign`].
+    pub(super) is_foreign: bool,
 }
 
 /// All of them.
@@ -98,12 +103,15 @@ impl Connections {
             asked: 0,
             ended: 0,
             next: 1,
+            rested: (Timestamp::MIN, 0),
             guessed: false,
+            is_foreign: exchange.is_foreign,
         };
         let index = put(&mut self.slab, &mut self.free, made);
         self.by_number.insert_unique(number_key, (number_key, index), |&(key, _)| key);
         self.order.push_back((index, self.serials));
-        if port != 0 {
+        // A request of another balancer is found by itself: it would only fill the chain of its port.
+        if port != 0 && !(exchange.is_foreign && exchange.kind == Kind::Request) {
             self.enter_chain(index);
         }
         index
@@ -228,7 +236,6 @@ fn mix(a: u64, b: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mapping::Kind;
 
     fn exchange(connection: u64, port: u16) -> Exchange {
         Exchange {
@@ -238,10 +245,12 @@ mod tests {
             balancer: 7,
             port,
             server_port: 80,
+            is_foreign: false,
             status: 0,
             user_agent: 0,
             referer: 0,
             bytes: None,
+            sealed: None,
         }
     }
 

@@ -15,7 +15,7 @@ impl<T> Attributor<T> {
         match (members.mappings, members.lines) {
             (0, _) => {
                 self.leave_group(group, self.held[0].next);
-                nothing(Reason::NoMapping)
+                self.decide_sealed()
             }
             (1, 1) => self.decide_alone(group),
             _ => self.decide_group(group),
@@ -134,7 +134,7 @@ impl<T> Attributor<T> {
     }
 
     /// Mappings far older than this server's lines ever are stand back for the others.
-    fn set_stale_aside(&mut self, group: u32) {
+    pub(super) fn set_stale_aside(&mut self, group: u32) {
         let asked = self.held[0].asked;
         let delays = &self.states[asked.server as usize].delays;
         if asked.resolution == Resolution::Second && self.outstanding.group(group).of_exchanges {

@@ -92,13 +92,17 @@ pub(super) enum State {
 pub(super) struct Asked {
     pub(super) time: Timestamp,
     pub(super) server: u32,
-    sender: Option<u32>,
+    pub(super) sender: Option<u32>,
+    /// The server's own port, or 0.
+    pub(super) server_port: u16,
     /// Or [`NONE`].
     pub(super) user_agent: u32,
     /// The lower 32 bits of what was sent.
     pub(super) bytes: Option<u32>,
     /// Or 0.
     pub(super) status: u16,
+    /// The peer's port, or 0.
+    pub(super) peer: u16,
     pub(super) resolution: Resolution,
 }
 
@@ -219,7 +223,9 @@ impl<T> Attributor<T> {
                 self.learn_shape(&line);
             }
             let state = &mut self.states[server as usize];
-            let by_port = line.peer_port.is_some() && !self.connections.is_empty();
+            let by_port = line.peer_port.is_some()
+                && !self.connections.is_empty()
+                && !(state.has_exchanges && state.shape.peer);
             if line.sender.is_some_and(|sender| state.senders.is_direct(sender)) {
                 decision = State::Direct;
             } else if by_port || !state.is_known {
@@ -233,9 +239,11 @@ impl<T> Attributor<T> {
             time: line.time,
             server,
             sender: line.sender,
+            server_port: line.server_port.unwrap_or(0),
             user_agent,
             bytes: line.bytes.map(low),
             status: line.status.unwrap_or(0),
+            peer: line.peer_port.unwrap_or(0),
             resolution: line.resolution,
         };
         self.held.push_back(Held { payload, asked, state: decision, next: LAST });
@@ -400,8 +408,8 @@ impl<T> Attributor<T> {
             self.note_whys();
         }
         let verdict = match state {
-            State::Waits(group) => self.decide(group),
-            State::Unreadable => nothing(Reason::NoRequest),
+            State::Waits(group) => self.decide_waiting(group),
+            State::Unreadable => self.decide_unreadable(),
             State::Direct => nothing(Reason::Direct),
             State::Early(place) => {
                 self.free_early.push(place);

@@ -13,7 +13,7 @@ use super::Line;
 use super::engine::Asked;
 use super::server::Shape;
 use crate::addr::ClientAddr;
-use crate::mapping::{Kind, Mapping};
+use crate::mapping::{Kind, Mapping, Sealed};
 use crate::request::Fingerprint;
 use crate::time::Timestamp;
 
@@ -34,13 +34,22 @@ pub struct Exchange {
     pub server_port: u16,
     /// Status of the response; 0 if it is not known.
     pub status: u16,
-    /// Hashes of User-Agent and Referer; where there was none, that of what is logged then.
+    /// Whether another balancer than ours says so: it logs an exchange when it is over and numbers none, so
+    /// that each has a connection of its own here, of which it is the first.
+    pub is_foreign: bool,
+    /// Hashes of User-Agent and Referer; where there was none, that of what is logged then; 0 if it is not
+    /// known, because another balancer does not say.
     pub user_agent: u32,
     /// See `user_agent`.
     pub referer: u32,
     /// Bytes of the response, as web servers count them.
     pub bytes: Option<Sizes>,
+    /// If it was under seal, what could be told of it.
+    pub sealed: Option<Sealed>,
 }
+
+/// From here on, connections are numbered by who reads another balancer's log: ours counts from 1.
+pub const FOREIGN: u64 = 1 << 63;
 
 /// Bytes of a response, cut to 32 bits each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,11 +93,14 @@ impl Exchange {
             let all = framed.saturating_add(head_bytes.unwrap_or(0));
             Sizes { body: low(body), framed: low(framed), all: low(all) }
         });
-        let absent = super::text_hash(b"-");
+        let is_foreign = mapping.connection? >= FOREIGN;
+        let absent = if is_foreign { 0 } else { super::text_hash(b"-") };
+        let of_request = matches!(mapping.kind, Kind::Request | Kind::Ended);
         Some(Self {
             kind: mapping.kind,
             connection: mapping.connection?,
-            nth: mapping.nth.unwrap_or(0),
+            nth: if is_foreign { u32::from(of_request) } else { mapping.nth.unwrap_or(0) },
+            is_foreign,
             balancer: mapping.balancer.map_or(0, |addr| balancers.hash(addr.ip())),
             port: mapping.balancer.map_or(0, |addr| addr.port()),
             server_port: mapping.server_port.unwrap_or(0),
@@ -96,6 +108,7 @@ impl Exchange {
             user_agent: mapping.user_agent.unwrap_or(absent),
             referer: mapping.referer.unwrap_or(absent),
             bytes,
+            sealed: mapping.sealed,
         })
     }
 }
@@ -113,6 +126,8 @@ pub(super) struct Manner {
     pub(super) referer: u32,
     /// The server's port: several servers may share an address.
     pub(super) port: u16,
+    /// The balancer's own port, where it is not that of a connection which one client has.
+    pub(super) peer: u16,
 }
 
 impl Manner {
@@ -121,12 +136,14 @@ impl Manner {
             agent: line.user_agent.unwrap_or(0),
             referer: line.referer.unwrap_or(0),
             port: line.server_port.unwrap_or(0),
+            peer: line.peer_port.unwrap_or(0),
         }
     }
 
     pub(super) const fn of_exchange(exchange: &Exchange) -> Self {
-        let Exchange { user_agent, referer, server_port, .. } = *exchange;
-        Self { agent: user_agent, referer, port: server_port }
+        let Exchange { user_agent, referer, server_port, port, is_foreign, .. } = *exchange;
+        let peer = if is_foreign { port } else { 0 };
+        Self { agent: user_agent, referer, port: server_port, peer }
     }
 
     /// As far as lines of the server have it.
@@ -134,6 +151,8 @@ impl Manner {
         let agent = if shape.agent { self.agent as u64 } else { 0 };
         let referer = if shape.referer { self.referer as u64 } else { 0 };
         let port = if shape.port { self.port as u64 } else { 0 };
+        let peer = if shape.peer { self.peer as u64 } else { 0 };
+        let port = port | peer << 16;
         let mixed = (agent << 32 | referer) ^ port.wrapping_mul(0xA076_1D64_78BD_642F);
         let mixed = mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed ^ mixed >> 31

@@ -11,6 +11,7 @@
 //! - `claim`: a line of a group by itself, where it is plain which mapping is its own.
 //! - `view`: the lines and mappings of a group side by side, where it is not.
 //! - `port`: a line that names the balancer's own port, by `connections`: who stood behind it when.
+//! - `sealed`: a line of a request that the balancer could not read, by `turns`: exchanges in TLS that passed through.
 //! - `exchange`: what our own balancer's records say beyond client and request.
 //! - `coarse`: how long after its end an exchange is logged, where stamps are whole seconds.
 //! - `note`: what is made of each of them.
@@ -33,9 +34,11 @@ mod note;
 pub mod offset;
 mod outstanding;
 mod port;
+mod sealed;
 mod server;
 #[cfg(test)]
 mod tests;
+mod turns;
 #[cfg(test)]
 mod twin;
 mod view;
@@ -52,7 +55,7 @@ use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
 
 pub use self::engine::Attributor;
-pub use self::exchange::{Balancers, Exchange, Sizes};
+pub use self::exchange::{Balancers, Exchange, FOREIGN, Sizes};
 pub use self::server::ByCertainty;
 pub use self::why::{Candidate, Since, Why};
 
@@ -316,6 +319,8 @@ pub enum Reason {
     Order,
     /// The best of several, by the client's known User-Agent.
     UserAgent,
+    /// The line is of an exchange in TLS that passed through, by its time, its size and its turn.
+    Sealed,
     /// The only mapping, but the evidence casts doubt on it.
     Doubtful,
     /// No mapping with this request was there.
@@ -343,6 +348,7 @@ impl Reason {
             Self::SameClient => "same-client",
             Self::Order => "order",
             Self::UserAgent => "user-agent",
+            Self::Sealed => "sealed",
             Self::Doubtful => "doubtful",
             Self::NoMapping => "no-mapping",
             Self::Neighbour => "neighbour",
@@ -365,6 +371,9 @@ impl Reason {
             Self::SameClient => "all mappings with this request at this server are this client's",
             Self::Order => "the best of several, by order and time",
             Self::UserAgent => "the best of several, by the User-Agent",
+            Self::Sealed => {
+                "an exchange in TLS that passed through, by its time, its size and its turn"
+            }
             Self::Doubtful => {
                 "the only mapping with this request at this server, but there is doubt"
             }
@@ -387,6 +396,7 @@ impl Reason {
             Self::SameClient,
             Self::Order,
             Self::UserAgent,
+            Self::Sealed,
             Self::Doubtful,
             Self::NoMapping,
             Self::Neighbour,

@@ -25,12 +25,21 @@ impl<T> Attributor<T> {
         };
         state.coarsest = state.coarsest.max(record.resolution);
         (state.is_known, state.has_exchanges) = (true, true);
+        state.is_foreign |= exchange.is_foreign;
+        let shape = state.shape;
         let oldest = self.now.offset_by(-self.window);
         self.connections.tidy(oldest, self.most_remembered());
         let connection = self.connections.find_or_add(server, exchange, record.client, record.time);
+        if exchange.kind == Kind::Request || !exchange.is_foreign {
+            let known = shape.of_record(exchange);
+            if known != shape {
+                self.narrow(server, known);
+            }
+        }
         match exchange.kind {
             Kind::Opened => {}
             Kind::Request => self.note_request(record, exchange, connection),
+            Kind::Ended if exchange.sealed.is_some() => self.note_sealed(record, connection),
             Kind::Ended if exchange.status == SWITCHING => {}
             Kind::Ended => self.note_ended(connection, exchange, record.time),
             Kind::Closed => self.note_closed(connection, record.time),

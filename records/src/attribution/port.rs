@@ -5,13 +5,20 @@
 //! fits none, the request alone decides.
 
 use super::connections::{CHAIN, Connection};
-use super::decide::nothing;
+use super::decide::{ODD, nothing};
 use super::engine::{Asked, Attributor};
 use super::exchange;
+use super::outstanding::NIL;
 use super::{Certainty, Line, Reason, Verdict};
 
 /// Requests of a connection that are looked at in search of a line's own.
 const AHEAD: u32 = 8;
+
+/// Exchanges of a shared connection that are looked at for a line.
+const LOOKED_AT: usize = 64;
+
+/// Parts in 1,000 that a line is that of the first of several: the next ones are, only where one was lost.
+const IN_TURN: u16 = 950;
 
 /// A connection that the line may have come by.
 #[derive(Clone, Copy)]
@@ -106,8 +113,8 @@ impl<T> Attributor<T> {
     ) -> Option<(u32, u32)> {
         let group = group?;
         let numbers = match line.nth {
-            Some(nth) => nth..=nth,
-            None => connection.next..=connection.asked.min(connection.next.saturating_add(AHEAD)),
+            Some(nth) if !connection.is_foreign => nth..=nth,
+            _ => connection.next..=connection.asked.min(connection.next.saturating_add(AHEAD)),
         };
         numbers.into_iter().find_map(|nth| {
             let mapping = self.exchanges.find(exchange::key(connection.serial, nth))?;
@@ -135,6 +142,87 @@ impl<T> Attributor<T> {
         }
         let Some(group) = self.group_of(line) else { return nothing(Reason::NoRequest) };
         self.enter_group_first(group);
-        self.decide(group)
+        self.decide_waiting(group)
+    }
+
+    /// Decides the oldest held line, which waits in `group`.
+    ///
+    /// Another balancer sends requests of many clients over one connection. There request and port together
+    /// are the key, and their group has all exchanges that the line may be; where the request does not help,
+    /// the port alone does.
+    pub(super) fn decide_waiting(&mut self, group: u32) -> Verdict {
+        let Some(port) = self.foreign_peer() else { return self.decide(group) };
+        if let Some(verdict) = self.decide_in_turn(group) {
+            return verdict;
+        }
+        let verdict = self.decide(group);
+        match verdict.client {
+            None => self.decide_by_port_alone(port).unwrap_or(verdict),
+            Some(_) if verdict.candidates > 1 && verdict.certainty == Certainty::Likely => verdict,
+            Some(_) => Verdict {
+                certainty: Certainty::Exact,
+                reason: Reason::Port,
+                probability: 1_000,
+                ..verdict
+            },
+        }
+    }
+
+    /// Decides the oldest held line where several exchanges of its port have its request: one connection
+    /// carries one after the other, and so come the lines. `None` if there are not several.
+    fn decide_in_turn(&mut self, group: u32) -> Option<Verdict> {
+        if self.outstanding.group(group).mappings < 2 {
+            return None;
+        }
+        self.set_stale_aside(group);
+        let asked = self.held[0].asked;
+        let agreement = self.states[asked.server as usize].agreement;
+        let (mut first, mut suits) = (None, None);
+        let (mut count, mut is_guess) = (0_u32, false);
+        for mapping in self.outstanding.candidates(group).take(LOOKED_AT) {
+            let waiting = self.outstanding.get(mapping);
+            if waiting.facts == NIL || self.cannot_be(waiting, &asked) {
+                continue;
+            }
+            count += 1;
+            let found = (mapping, waiting.client);
+            is_guess |= first.get_or_insert(found).1 != waiting.client;
+            let facts = self.exchanges.get(waiting.facts);
+            if suits.is_none() && agreement.cost(facts, &asked) <= ODD {
+                suits = Some(found);
+            }
+        }
+        let (mapping, client) = suits.or(first)?;
+        let delay = Some(self.learn_exchange(mapping, &asked));
+        self.consume(group, mapping, self.held[0].next);
+        let (certainty, reason, probability) = if is_guess {
+            (Certainty::Likely, Reason::Order, IN_TURN)
+        } else {
+            (Certainty::Exact, Reason::Port, 1_000)
+        };
+        let (client, candidates) = (Some(client), count);
+        Some(Verdict { client, certainty, candidates, reason, delay, probability })
+    }
+
+    /// Decides the oldest held line, whose request is not known.
+    pub(super) fn decide_unreadable(&mut self) -> Verdict {
+        let known = self.foreign_peer().and_then(|port| self.decide_by_port_alone(port));
+        known.unwrap_or(nothing(Reason::NoRequest))
+    }
+
+    /// The port in the oldest held line, if another balancer's records name it.
+    fn foreign_peer(&self) -> Option<u16> {
+        let asked = self.held.front()?.asked;
+        let state = self.states.get(asked.server as usize)?;
+        let peer =
+            (asked.peer != 0 && state.has_exchanges && state.shape.peer).then_some(asked.peer);
+        peer.filter(|_| !self.connections.is_empty())
+    }
+
+    fn decide_by_port_alone(&mut self, port: u16) -> Option<Verdict> {
+        let asked = self.held[0].asked;
+        let line = Line::unread(super::ServerId(asked.server), (asked.time, asked.resolution));
+        let line = Line { sender: asked.sender, ..line };
+        self.decide_by_port(&line, port)
     }
 }

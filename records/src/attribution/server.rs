@@ -1,7 +1,8 @@
 //! What the engine knows of one server.
 
 use super::delays::Delays;
-use super::exchange::Agreement;
+use super::exchange::{Agreement, Exchange};
+use super::turns::Turns as SealedTurns;
 use super::{Certainty, Line};
 use crate::addr::ClientAddr;
 use crate::time::{Resolution, Timestamp};
@@ -33,9 +34,14 @@ pub(super) struct Server {
     pub(super) neighbours: Neighbours,
     pub(super) agreement: Agreement,
     pub(super) shape: Shape,
+    /// Exchanges under seal, if there were any.
+    pub(super) sealed: Option<Box<SealedTurns>>,
     /// Whether any mapping was seen, and whether one of an exchange was.
     pub(super) is_known: bool,
     pub(super) has_exchanges: bool,
+    /// Whether another balancer than ours was heard: its records come when all is over, so that one that
+    /// would have been a rival may be on its way yet.
+    pub(super) is_foreign: bool,
     /// The coarsest stamp of a mapping so far.
     pub(super) coarsest: Resolution,
     /// Lines without a mapping per million, a moving average.
@@ -55,9 +61,11 @@ impl Server {
             senders: Senders::default(),
             neighbours: Neighbours { slots: Vec::new() },
             agreement: Agreement::new(),
-            shape: Shape { agent: true, referer: true, port: true },
+            shape: Shape { agent: true, referer: true, port: true, peer: true },
+            sealed: None,
             is_known: false,
             has_exchanges: false,
+            is_foreign: false,
             coarsest: Resolution::Microsecond,
             missing: 0,
             short: 0,
@@ -74,7 +82,8 @@ impl Server {
 
     /// Whether so many mappings are missing that an only one may still be somebody else's.
     pub(super) fn misses_mappings(&self) -> bool {
-        self.missing > MISSING_LIMIT || self.short > 1 + self.held / 50
+        let limit = if self.is_foreign { MISSING_AT_ALL } else { MISSING_LIMIT };
+        self.missing > limit || self.short > 1 + self.held / 50
     }
 
     /// Whether any mapping was missing of late, so that what follows may matter.
@@ -96,11 +105,14 @@ impl Server {
 
 /// What lines of a server have of what tells requests apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all may be true")]
 pub(super) struct Shape {
     pub(super) agent: bool,
     pub(super) referer: bool,
     /// Lines are known to be of a server at a port.
     pub(super) port: bool,
+    /// Lines name the balancer's port, and mappings are of a balancer that keeps connections for all clients.
+    pub(super) peer: bool,
 }
 
 impl Shape {
@@ -115,6 +127,20 @@ impl Shape {
             agent: self.agent && line.user_agent.is_some(),
             referer: self.referer && line.referer.is_some(),
             port: self.port && line.server_port.is_some(),
+            peer: self.peer && line.peer_port.is_some(),
+        }
+    }
+
+    /// What of it a record has, too.
+    pub(super) fn of_record(self, exchange: &Exchange) -> Self {
+        if !exchange.is_foreign {
+            return Self { peer: false, ..self };
+        }
+        Self {
+            agent: self.agent && exchange.user_agent != 0,
+            referer: self.referer && exchange.referer != 0,
+            port: self.port && exchange.server_port != 0,
+            peer: self.peer && exchange.port != 0,
         }
     }
 }

@@ -109,6 +109,11 @@ impl Whys {
 }
 
 impl Why {
+    /// The clients that it names, to put others in their place.
+    pub fn clients_mut(&mut self) -> impl Iterator<Item = &mut ClientAddr> {
+        self.candidates.iter_mut().map(|candidate| &mut candidate.client)
+    }
+
     const fn empty() -> Self {
         Self { candidates: Vec::new(), more: 0, lines: 1, is_asked: false }
     }

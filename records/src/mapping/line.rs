@@ -21,13 +21,16 @@
 //! | 21 | hash of the whole request if it is longer than 800 bytes, in hex |
 //! | 22 … | the request to the end of the line, at most 800 bytes of it |
 //!
+//! An exchange in TLS that passes through is an `end` without a status. Where others have their request it has
+//! `sealed`, and how many microseconds it took, the client's bytes, the server's, and requests at most.
+//!
 //! In paths and requests, bytes that are no printable ASCII, and the backslash, are written `\xNN`; so is
 //! a space in a path.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use super::{Kind, Mapping, MappingError, MappingErrorKind, RequestText, Spelling};
+use super::{Kind, Mapping, MappingError, MappingErrorKind, RequestText, Sealed, Spelling};
 use crate::addr::{ClientAddr, ServerAddr, parse_ip};
 use crate::request::{Cut, LONG};
 use crate::time::{Resolution, Timestamp};
@@ -74,6 +77,11 @@ impl<'a> Mapping<'a> {
             whole: columns.read(MappingErrorKind::Column, optional(long_hex))?,
             ..Self::new(client, server)
         };
+        if mapping.kind == Kind::Ended
+            && let Some(sealed) = bare.get(columns.at..).and_then(sealed)
+        {
+            return Ok(Self { sealed: Some(sealed), ..mapping });
+        }
         let request = match bare.get(columns.at..) {
             None | Some(b"-") => None,
             Some(bytes) => {
@@ -125,7 +133,12 @@ impl<'a> Mapping<'a> {
             Some(hash) => write!(out, " {hash:016x} ").expect(VEC),
             None => out.extend_from_slice(b" - "),
         }
-        self.write_request(out);
+        match self.sealed.filter(|_| self.kind == Kind::Ended) {
+            Some(Sealed { took, asked, answered, requests }) => {
+                write!(out, "sealed {took} {asked} {answered} {requests}").expect(VEC);
+            }
+            None => self.write_request(out),
+        }
         out.push(b'\n');
     }
 
@@ -227,6 +240,14 @@ fn time(column: &[u8]) -> Option<Timestamp> {
     }
     let (seconds, micros): (i64, i64) = (signed(seconds)?, signed(fraction)?);
     Some(Timestamp::from_micros(seconds * 1_000_000 + micros))
+}
+
+/// `sealed took asked answered requests`
+fn sealed(columns: &[u8]) -> Option<Sealed> {
+    let mut numbers = columns.strip_prefix(b"sealed ")?.split(|&byte| byte == b' ').map(number);
+    let mut next = || numbers.next().flatten();
+    let found = Sealed { took: next()?, asked: next()?, answered: next()?, requests: next()? };
+    numbers.next().is_none().then_some(found)
 }
 
 fn signed(digits: &[u8]) -> Option<i64> {

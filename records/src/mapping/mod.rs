@@ -1,10 +1,11 @@
 //! A mapping: this client, through this connection, asked that server for this.
 //!
 //! One value, several spellings, a file each. [`classic`] is what the C balancer writes; [`packet`] and
-//! [`mod@line`] are what ours does, on the network and in a file. Everything a spelling does not carry is
+//! [`mod@line`] are what ours does, on the network and in a file; [`foreign`] is what other proxies log. Everything a spelling does not carry is
 //! `None`: all of it is evidence, none of it is required.
 
 pub mod classic;
+pub mod foreign;
 pub mod line;
 pub mod origins;
 pub mod packet;
@@ -60,6 +61,24 @@ pub struct Mapping<'a> {
     pub to_server: Option<u64>,
     /// Bytes of the whole connection from the server to the client.
     pub to_client: Option<u64>,
+    /// What can be told of an exchange in TLS that only passes through; its kind is [`Kind::Ended`].
+    pub sealed: Option<Sealed>,
+}
+
+/// An exchange of which the balancer saw ciphertext: from a client's request, or several at once, to the
+/// last byte of what came for it. Noted whenever the server has come to rest, so perhaps more than once:
+/// a later one with the same number takes the place of an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// Microseconds from the first byte of the request to the last of the response.
+    pub took: u32,
+    /// Bytes of plain text that the client sent, and the server, as far as the sizes of records tell.
+    pub asked: u32,
+    /// See `asked`.
+    pub answered: u32,
+    /// Records of the client that are large enough for a request. Over HTTP/1.1 that is one exchange
+    /// all the same, over HTTP/2 mostly as many.
+    pub requests: u32,
 }
 
 impl<'a> Mapping<'a> {
@@ -99,6 +118,7 @@ impl<'a> Mapping<'a> {
             framed_bytes: None,
             to_server: None,
             to_client: None,
+            sealed: None,
         }
     }
 }

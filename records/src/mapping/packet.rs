@@ -16,7 +16,7 @@ use nom::bytes::complete::take;
 use nom::multi::length_data;
 use nom::{IResult, Parser};
 
-use super::{Kind, Mapping, RequestText};
+use super::{Kind, Mapping, RequestText, Sealed};
 use crate::addr::{ClientAddr, ServerAddr};
 use crate::request::{Cut, LONG};
 use crate::shipment::{
@@ -54,6 +54,7 @@ mod flag {
     pub(super) const TO_CLIENT: u32 = 1 << 19;
     pub(super) const REQUEST: u32 = 1 << 20;
     pub(super) const WHOLE: u32 = 1 << 21;
+    pub(super) const SEALED: u32 = 1 << 22;
     /// Flags that a reader has to know.
     pub(super) const MUST_KNOW: u32 = 0xFF00_0000;
 }
@@ -216,6 +217,11 @@ pub fn write_record(mapping: &Mapping<'_>, out: &mut Vec<u8>) {
         fact(flag::REQUEST, Some(bytes));
     }
     fact(flag::WHOLE, eight(mapping.whole).as_ref().map(|bytes| &bytes[..]));
+    if let Some(Sealed { took, asked, answered, requests }) = mapping.sealed {
+        for number in [took, asked, answered, requests] {
+            fact(flag::SEALED, four(Some(number)).as_ref().map(|bytes| &bytes[..]));
+        }
+    }
     let len = u16::try_from(out.len() - start - 2).unwrap_or(u16::MAX);
     out[start..start + 2].copy_from_slice(&len.to_le_bytes());
     out[start + 2..start + 6].copy_from_slice(&flags.to_le_bytes());
@@ -310,7 +316,7 @@ fn is_whole(record: &[u8]) -> bool {
         let request = rest.get(len..).and_then(|rest| rest.first_chunk());
         len += 2 + request.map_or(0, |&length| usize::from(u16::from_le_bytes(length)));
     }
-    len + of_size(flag::WHOLE, 8) <= rest.len()
+    len + of_size(flag::WHOLE, 8) + of_size(flag::SEALED, 16) <= rest.len()
 }
 
 /// What follows a record's length; `None` if its kind is unknown.
@@ -351,6 +357,12 @@ fn facts(input: &[u8]) -> IResult<&[u8], Option<Mapping<'_>>, ()> {
     let (input, to_client) = fact(input, has(flag::TO_CLIENT), le_u64)?;
     let (input, request) = fact(input, has(flag::REQUEST), length_data(le_u16))?;
     let (input, whole) = fact(input, has(flag::WHOLE), le_u64)?;
+    let sealed = |input| {
+        let (input, (took, asked, answered, requests)) =
+            (le_u32, le_u32, le_u32, le_u32).parse(input)?;
+        Ok((input, Sealed { took, asked, answered, requests }))
+    };
+    let (input, sealed) = fact(input, has(flag::SEALED), sealed)?;
     let time = time.map(|time| (Timestamp::from_micros(time), Resolution::Microsecond));
     let request = request.map(|bytes: &[u8]| RequestText::raw(bytes, Cut::Long));
     let mapping = Mapping {
@@ -372,6 +384,7 @@ fn facts(input: &[u8]) -> IResult<&[u8], Option<Mapping<'_>>, ()> {
         framed_bytes,
         to_server,
         to_client,
+        sealed,
         ..Mapping::new(client, server)
     };
     Ok((input, Some(mapping)))
@@ -428,7 +441,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_whole_by_its_sizes_is_what_can_be_read(
-            flags in prop_oneof![0_u32..1 << 22, any::<u32>()],
+            flags in prop_oneof![0_u32..1 << 23, any::<u32>()],
             kind in 0_u8..6,
             facts in vec(prop_oneof![Just(0_u8), 0_u8..40, any::<u8>()], 0..260),
             cut in 0_usize..300,

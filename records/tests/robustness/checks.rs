@@ -3,8 +3,11 @@
 
 use pen_records::access::{AccessLine, Parser, Request, Span, Spec, write_with_text};
 use pen_records::addr::ServerAddr;
-use pen_records::attribution::{Attributor, Balancers, Cuts, Line, Record, ServerId, Settings};
+use pen_records::attribution::{
+    Attributor, Balancers, Cuts, FOREIGN, Line, Record, ServerId, Settings,
+};
 use pen_records::datagram::Datagram;
+use pen_records::mapping::foreign::{LogReader, LogSpec, Whom};
 use pen_records::mapping::origins::Origins;
 use pen_records::mapping::packet::{Packet, Records, write_record};
 use pen_records::mapping::{Mapping, RequestText};
@@ -144,6 +147,46 @@ fn spans(parsed: &AccessLine) -> Vec<Span> {
         }
     }
     spans
+}
+
+/// The first line is a format of a balancer's log, the others are lines in it: what they say of times and
+/// requests is in order, and no engine minds it.
+pub(crate) fn balancers_log(bytes: &[u8]) {
+    let mut lines = bytes.split(|&b| b == b'\n');
+    let format = String::from_utf8_lossy(lines.next().unwrap_or_default());
+    let spec = match LogSpec::parse(&format) {
+        Ok(spec) => spec,
+        Err(error) => {
+            assert!(error.at <= format.len(), "an error at byte {} of {format:?}", error.at);
+            return;
+        }
+    };
+    let mut reader = LogReader::new(&spec);
+    let (mut engine, mut balancers) =
+        (Attributor::<()>::new(Settings::default()), Balancers::default());
+    for (line, number) in lines.zip(FOREIGN..) {
+        let _ = LogReader::may_be_haproxys(line);
+        let Ok(passage) = reader.read(line) else { continue };
+        let now = Timestamp::from_micros(1 << 50);
+        assert!(passage.span.asked_before(now) <= now);
+        let logged = passage.span.logged(|_| 3_600);
+        let times = logged.unwrap_or((now, now, Resolution::Second));
+        assert!(times.0 <= times.1);
+        let (server, port) = match passage.whom {
+            Whom::At(server, port) => (server, port),
+            Whom::Named { server, .. } => (ServerAddr::Unix(server), None),
+            Whom::Nobody => continue,
+        };
+        let asked = passage.request();
+        assert!(asked.is_empty() || asked.contains(&b' '));
+        let id = engine.server(server);
+        for mapping in passage.moments((server, port), number, times) {
+            fingerprint(&mapping);
+            let time = mapping.time.expect("moments have times");
+            let record = Record::with_exchange(&mapping, id, time, &mut balancers);
+            engine.mapping(record.expect("it names its connection"));
+        }
+    }
 }
 
 /// Whatever comes from the network: no line is lost in taking a datagram apart, and what our own

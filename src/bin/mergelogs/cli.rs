@@ -4,6 +4,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, ValueEnum};
+use pen_records::privacy::Wanted;
+
+use crate::foreign::{Name, Zone};
 
 /// Merge the access logs of several servers into one that names the real clients.
 ///
@@ -14,8 +17,8 @@ use clap::{ArgAction, Parser, ValueEnum};
 #[command(name = "mergelogs", version, arg_required_else_help = false)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that was typed or not")]
 pub(crate) struct Args {
-    /// The balancer's mapping log: `client seconds server request` lines. May be repeated, and may
-    /// be a glob in quotes
+    /// The balancer's mapping log: that of pen, or what HAProxy logs. May be repeated, and may be a
+    /// glob in quotes
     #[arg(short = 'p', long = "mappings", value_name = "PENLOG", required_unless_present = "check", action = ArgAction::Append)]
     pub(crate) mappings: Vec<PathBuf>,
 
@@ -45,6 +48,20 @@ pub(crate) struct Args {
     #[arg(long, value_name = "[SERVER=]SPEC", action = ArgAction::Append)]
     pub(crate) format: Vec<String>,
 
+    /// The format of mapping logs that another balancer wrote: `haproxy`, which is found by itself,
+    /// or the text of a format of HAProxy, Envoy, Traffic Server, nginx or Apache
+    #[arg(long, value_name = "SPEC")]
+    pub(crate) mapping_format: Option<String>,
+
+    /// What such a balancer calls a server, if it logs no address: `GROUP/NAME` or `NAME`. May be
+    /// repeated
+    #[arg(long, value_name = "NAME=ADDR[:PORT]", action = ArgAction::Append)]
+    pub(crate) server: Vec<Name>,
+
+    /// The zone of the times that it logs without one: `local`, this machine's, or as in +0200
+    #[arg(long, value_name = "ZONE", default_value = "local", allow_hyphen_values = true)]
+    pub(crate) mapping_zone: Zone,
+
     /// Say what the formats of --format can achieve and what would make each line exact, and leave
     #[arg(long, requires = "format")]
     pub(crate) check: bool,
@@ -56,6 +73,11 @@ pub(crate) struct Args {
     /// What to do with a client that is only the best of several
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = Likely::Use)]
     pub(crate) likely: Likely,
+
+    /// Write networks or pseudonyms instead of clients: `cut`, `cut=24,48` (the bits that stay of
+    /// IPv4 and IPv6), or `key=FILE` with a secret for pseudonyms that keep visitors apart
+    #[arg(long, value_name = "HOW")]
+    pub(crate) privacy: Option<Wanted>,
 
     /// Write beside each line how sure its client is and why, one line each, TAB-separated
     #[arg(long, value_name = "FILE")]

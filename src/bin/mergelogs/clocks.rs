@@ -10,12 +10,14 @@ use std::ops::ControlFlow;
 
 use pen_records::access::{Parser, Spec};
 use pen_records::attribution::offset::{Sample, estimate};
-use pen_records::attribution::{Cuts, Line, Record, ServerId};
+use pen_records::attribution::{Balancers, Cuts, Line, Record, ServerId};
 use pen_records::mapping::Mapping;
+use pen_records::request::Cut;
 use pen_records::time::Timestamp;
 
 use crate::archive::{self, Compression};
 use crate::config::{Config, Origin};
+use crate::foreign::{Foreign, ForeignReader};
 use crate::heads::Head;
 use crate::lines::{Block, LineReader};
 use crate::reader::cut_short;
@@ -113,7 +115,7 @@ pub(crate) fn compare(config: &Config, mappings: &[Head], logs: &[(usize, Head)]
         }
     }
     for reach in [NEAR, FAR] {
-        sample_mappings(&mappings, &servers, &mut sides, reach);
+        sample_mappings(&mappings, (&config.foreign, &servers), &mut sides, reach);
         settle(&mut sides);
     }
     (0..sides.len()).map(|index| sides[machine(config, index)].clock.unwrap_or_default()).collect()
@@ -169,7 +171,12 @@ fn settle(sides: &mut [Side]) {
 }
 
 /// Samples the mappings of the sides that are not settled: only requests that their lines have.
-fn sample_mappings(mappings: &[&Head], servers: &Servers, sides: &mut [Side], reach: Reach) {
+fn sample_mappings(
+    mappings: &[&Head],
+    (foreign, servers): (&Foreign, &Servers),
+    sides: &mut [Side],
+    reach: Reach,
+) {
     let open = |side: &&Side| side.clock.is_none() && !side.lines.is_empty();
     let mut starts: Vec<_> = sides.iter().filter(open).map(|side| side.start).collect();
     starts.sort_unstable();
@@ -179,8 +186,12 @@ fn sample_mappings(mappings: &[&Head], servers: &Servers, sides: &mut [Side], re
         let shares = |side: &Side| side.start >= start && side.start.micros_since(start) < SHARED;
         let ends = sides.iter().filter(|side| shares(side)).map(|side| side.end);
         let until = ends.max().unwrap_or(start).offset_by(reach.after);
+        let mut reader = ForeignReader::new(foreign);
         let parse = |line: &[u8]| {
-            let mapping = Mapping::parse_file_line(line).ok()?;
+            let mapping = match Mapping::parse_file_line(line) {
+                Ok(mapping) if !reader.wants_all() => mapping,
+                _ => return foreign_record(&mut reader, line, servers),
+            };
             let stamp = mapping.time?;
             let known = servers.find(mapping.server);
             Some((
@@ -201,6 +212,26 @@ fn sample_mappings(mappings: &[&Head], servers: &Servers, sides: &mut [Side], re
             if time > until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
     }
+}
+
+/// What another balancer logged, by its end: then the servers' lines were written.
+fn foreign_record(
+    reader: &mut ForeignReader,
+    line: &[u8],
+    servers: &Servers,
+) -> Option<(Timestamp, Option<Record>)> {
+    if !reader.wants(line) {
+        return None;
+    }
+    let time = reader.time(line)?;
+    let Ok(Some((_, [Some(first), end, _]))) =
+        reader.read(line, servers, None, &mut Balancers::default())
+    else {
+        return Some((time, None));
+    };
+    let time = end.map_or(first.time, |end| end.time);
+    let request = reader.short_request(line);
+    Some((time, Some(Record { time, request, cut: Cut::Short, ..first })))
 }
 
 /// What a line says, with its time.

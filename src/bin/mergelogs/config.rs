@@ -2,6 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -9,16 +11,21 @@ use std::time::Duration;
 
 use pen_records::access::Spec;
 use pen_records::addr::{ServerAddr, parse_ip};
+use pen_records::mapping::foreign::LogSpec;
+use pen_records::privacy::{KeyError, Privacy, Wanted};
 
 use crate::cli::{Args, Likely, ReportStyle, Unmatched};
+use crate::foreign::Foreign;
 
 /// Everything the run needs, checked.
 pub(crate) struct Config {
     pub(crate) mappings: Vec<Origin>,
+    pub(crate) foreign: Foreign,
     pub(crate) servers: Vec<Server>,
     pub(crate) window: Duration,
     pub(crate) output: Option<PathBuf>,
     pub(crate) explain: Option<PathBuf>,
+    pub(crate) privacy: Option<Privacy>,
     pub(crate) unmatched: Unmatched,
     pub(crate) likely: Likely,
     pub(crate) report: ReportStyle,
@@ -109,6 +116,8 @@ pub(crate) enum ConfigError {
     Format(String, String),
     Audit(String, String, String),
     OutputIsInput(PathBuf),
+    KeyFile(String, io::Error),
+    Key(String, KeyError),
 }
 
 impl fmt::Display for ConfigError {
@@ -134,6 +143,8 @@ impl fmt::Display for ConfigError {
             Self::Format(spec, error) => {
                 write!(f, "cannot understand the format {spec:?}: {error}")
             }
+            Self::KeyFile(path, error) => write!(f, "cannot read the key {path}: {error}"),
+            Self::Key(path, error) => write!(f, "cannot use the key {path}: {error}"),
             Self::Audit(field, spec, error) => write!(
                 f,
                 "cannot audit by {field}, expected a field of the format {spec:?} (see --format): {error}"
@@ -180,7 +191,7 @@ impl Config {
             });
             if server.ip.is_none() && !server.name.contains('/') {
                 remarks.push(format!(
-                    "{} is no address, so no mapping names it: its lines keep their clients",
+                    "{} is no address, so only mappings of a balancer that logs names can name it",
                     server.name
                 ));
             }
@@ -200,12 +211,19 @@ impl Config {
         for path in &args.mappings {
             mappings.extend(expand(path.as_os_str())?);
         }
+        let spec = args.mapping_format.map(|spec| {
+            LogSpec::parse(&spec).map_err(|error| ConfigError::Format(spec, error.to_string()))
+        });
+        let foreign =
+            Foreign { spec: spec.transpose()?, zone: args.mapping_zone, names: args.server.into() };
         let config = Self {
             mappings,
+            foreign,
             servers,
             window: Duration::from_secs(u64::from(args.window)),
             output: args.output.filter(|path| path.as_os_str() != "-"),
             explain: args.explain,
+            privacy: args.privacy.as_ref().map(privacy).transpose()?,
             unmatched: args.unmatched,
             likely: args.likely,
             report: args.report,
@@ -241,6 +259,19 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn privacy(wanted: &Wanted) -> Result<Privacy, ConfigError> {
+    let path = match wanted {
+        Wanted::Cut { v4, v6 } => return Ok(Privacy::cut(*v4, *v6)),
+        Wanted::Key(path) => path,
+    };
+    let mut key = Vec::new();
+    // What never ends is no key.
+    File::open(path)
+        .and_then(|file| file.take(4_096).read_to_end(&mut key))
+        .map_err(|error| ConfigError::KeyFile(path.clone(), error))?;
+    Privacy::keyed(&key).map_err(|error| ConfigError::Key(path.clone(), error))
 }
 
 /// Splits `SERVER:FILE`. The classic reading, at the first colon, wins where its file exists.

@@ -8,6 +8,7 @@ use pen_records::time::Timestamp;
 
 use crate::archive;
 use crate::config::Origin;
+use crate::foreign::{Foreign, ForeignReader};
 use crate::lines::{Block, LineReader};
 
 /// Decompressed bytes looked at.
@@ -21,7 +22,7 @@ pub(crate) struct Head {
     pub(crate) first_time: Timestamp,
     /// It can be opened again.
     pub(crate) repeatable: bool,
-    /// It may hold lines of our own balancer: there is one near the beginning, or it was not looked at.
+    /// It may hold lines of our own balancer or of another than the C one: there is one near the beginning, or it was not looked at.
     pub(crate) extended: bool,
 }
 
@@ -31,11 +32,19 @@ impl Head {
         Self::look(origin, |line| Some(parser.parse(line).ok()?.time?.0))
     }
 
-    pub(crate) fn of_mappings(origin: &Origin) -> io::Result<Self> {
+    pub(crate) fn of_mappings(origin: &Origin, foreign: &Foreign) -> io::Result<Self> {
         let mut extended = false;
+        let mut reader = ForeignReader::new(foreign);
         let head = Self::look(origin, |line| {
             extended |= line.starts_with(mapping::line::START);
-            Some(Mapping::parse_file_line(line).ok()?.time?.0)
+            if !reader.wants_all()
+                && let Ok(mapping) = Mapping::parse_file_line(line)
+            {
+                return mapping.time.map(|(time, _)| time);
+            }
+            let time = reader.wants(line).then(|| reader.time(line)).flatten();
+            extended |= time.is_some();
+            time
         })?;
         let extended = extended || !head.repeatable;
         Ok(Self { extended, ..head })

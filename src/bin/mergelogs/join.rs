@@ -427,6 +427,7 @@ impl<'a> Join<'a> {
             let job = MappingJob {
                 origin: log.origin.clone(),
                 servers: Arc::clone(&self.servers),
+                foreign: self.setup.config.foreign.clone(),
                 pass: log.pass,
                 extended: self.extended,
                 shares: self.setup.shares.clone(),

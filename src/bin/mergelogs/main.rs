@@ -12,6 +12,7 @@ mod audit;
 mod cli;
 mod clocks;
 mod config;
+mod foreign;
 mod heads;
 mod join;
 mod lines;
@@ -161,7 +162,8 @@ fn look(config: &Config) -> Result<Looked, JoinError> {
     let open = |origin: &Origin, error| JoinError::Open(origin.to_string(), error);
     let mut mappings = Vec::new();
     for origin in &config.mappings {
-        mappings.push(Head::of_mappings(origin).map_err(|error| open(origin, error))?);
+        mappings
+            .push(Head::of_mappings(origin, &config.foreign).map_err(|error| open(origin, error))?);
     }
     let mut logs = Vec::new();
     for (index, server) in config.servers.iter().enumerate() {

@@ -82,6 +82,11 @@ impl<'a> Report<'a> {
             if more > 0 {
                 warnings.push(format!("{origin}: {more} more damaged lines"));
             }
+            warnings.extend(end.unnamed.iter().map(|name| {
+                format!(
+                    "{origin}: no address is known for the server {name}: say --server {name}=ADDR"
+                )
+            }));
             warnings.extend(end.fault.as_ref().map(|error| fault(origin, error, end.lines)));
         }
         for (_, origin, end) in &self.tally.logs {

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::access::{Span, write_with_client, write_with_text};
 use pen_records::attribution::{Certainty, Reason, Verdict, Why};
 use pen_records::histogram::Histogram;
+use pen_records::privacy::Privacy;
 use penlogd::lookup::tell;
 
 use crate::audit::Audit;
@@ -127,6 +128,7 @@ struct Texts {
 /// Writes lines as they come.
 pub(crate) struct Lines<'a> {
     config: &'a Config,
+    privacy: Option<Privacy>,
     labels: Vec<String>,
     output: &'a mut Output,
     explain: Option<&'a mut Output>,
@@ -145,6 +147,7 @@ impl<'a> Lines<'a> {
         let texts = |server| Texts { server, blocks: VecDeque::new(), first: 0, used: None };
         Self {
             config,
+            privacy: config.privacy.clone(),
             labels: config.servers.iter().map(Server::label).collect(),
             output,
             explain,
@@ -175,6 +178,9 @@ impl<'a> Lines<'a> {
                 }
             }
         }
+        if let Some(audit) = &mut self.written.audit {
+            audit.finish();
+        }
         Ok(self.written)
     }
 
@@ -194,8 +200,23 @@ impl<'a> Lines<'a> {
         let change = place
             .client
             .and_then(|client| Change::of(verdict, self.config).map(|change| (client, change)));
+        let (mut why, mut original) = (why.clone(), place.client.map(|client| client.of(line)));
+        let (change, kept) = match &mut self.privacy {
+            Some(privacy) => {
+                if let Some(why) = &mut why {
+                    why.clients_mut().for_each(|client| *client = privacy.client(*client));
+                }
+                hidden(privacy, line, place.client, change)
+            }
+            None => (change, None),
+        };
+        original = kept.as_deref().or(original);
         let out = &mut self.output.buf;
         match change {
+            None if kept.is_some() => {
+                let (client, kept) = (place.client.unwrap_or_default(), kept.as_deref());
+                write_with_text(line, client, kept.unwrap_or_default(), out);
+            }
             None => out.extend_from_slice(line),
             Some((client, Change::Client(addr))) => write_with_client(line, client, addr, out),
             Some((client, Change::Dash)) => write_with_text(line, client, b"-", out),
@@ -208,9 +229,9 @@ impl<'a> Lines<'a> {
         if let Some(explain) = &mut self.explain {
             let change = change.map(|(_, change)| change);
             let label = &self.labels[log.server];
-            explain_line(&mut explain.buf, line, place.client, verdict, change, label);
+            explain_line(&mut explain.buf, original, verdict, change, label);
             if self.config.candidates
-                && let Some(why) = why
+                && let Some(why) = &why
             {
                 add_candidates(&mut explain.buf, why);
             }
@@ -219,18 +240,16 @@ impl<'a> Lines<'a> {
         if let Some(why) = why.as_ref().filter(|why| why.is_asked) {
             let change = change.map(|(_, change)| change);
             let mut columns = Vec::new();
-            explain_line(
-                &mut columns,
-                line,
-                place.client,
-                verdict,
-                change,
-                &self.labels[log.server],
-            );
+            explain_line(&mut columns, original, verdict, change, &self.labels[log.server]);
             add_candidates(&mut columns, why);
             let columns = String::from_utf8_lossy(&columns);
             let number = self.written.lines + 1;
-            self.written.answers.extend(tell(number, line, columns.trim_end()));
+            let mut shown = line.to_vec();
+            if let (Some(client), Some(kept)) = (place.client, &kept) {
+                shown.clear();
+                write_with_text(line, client, kept, &mut shown);
+            }
+            self.written.answers.extend(tell(number, &shown, columns.trim_end()));
         }
         self.written.lines += 1;
         text.1 -= 1;
@@ -287,6 +306,26 @@ impl Change {
     }
 }
 
+/// What becomes of a client field where clients are not to be known, and what stands for the one that was
+/// logged: it may be a client's own.
+fn hidden(
+    privacy: &mut Privacy,
+    line: &[u8],
+    client: Option<Span>,
+    change: Option<(Span, Change)>,
+) -> (Option<(Span, Change)>, Option<Vec<u8>>) {
+    let kept = client.map(|client| {
+        let mut kept = Vec::new();
+        privacy.write_field(client.of(line), &mut kept);
+        kept
+    });
+    let change = change.map(|(span, change)| match change {
+        Change::Client(client) => (span, Change::Client(privacy.client(client))),
+        Change::Dash | Change::Server => (span, change),
+    });
+    (change, kept)
+}
+
 /// The header of `--explain`.
 pub(crate) const EXPLAIN: &[u8] =
     b"#certainty\treason\tprobability\tcandidates\tdelay\toriginal\tclient\tserver\n";
@@ -300,8 +339,7 @@ fn add_candidates(out: &mut Vec<u8>, why: &Why) {
 
 fn explain_line(
     out: &mut Vec<u8>,
-    line: &[u8],
-    client: Option<Span>,
+    logged: Option<&[u8]>,
     verdict: &Verdict,
     change: Option<Change>,
     server: &str,
@@ -313,8 +351,8 @@ fn explain_line(
         Certainty::Likely => "likely",
         Certainty::None => "none",
     };
-    let original = client.map_or(&b"-"[..], |client| client.of(line)).escape_ascii();
-    let reason = if client.is_none() { "not-understood" } else { verdict.reason.as_str() };
+    let original = logged.unwrap_or(b"-").escape_ascii();
+    let reason = if logged.is_none() { "not-understood" } else { verdict.reason.as_str() };
     let probability = f64::from(verdict.probability) / 1_000.0;
     let write = write!(out, "{certainty}\t{reason}\t{probability:.3}\t{}\t", verdict.candidates)
         .and_then(|()| match verdict.delay {

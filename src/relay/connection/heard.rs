@@ -1,10 +1,13 @@
 //! How much of what is said on a connection is listened to.
 
+use std::time::Instant;
+
 use crate::pool::Traffic;
 use crate::relay::duplex::Side;
 use crate::relay::http::Note;
 use crate::relay::http::conversation::{Conversation, Verdict};
 use crate::relay::pump::Watch;
+use crate::relay::sealed::{Rest, Seals};
 
 /// How much of what is said is listened to.
 #[derive(Debug)]
@@ -35,11 +38,40 @@ impl Heard {
     }
 }
 
+/// What is watched of TLS that passes through.
+pub(super) struct Sealed<'a> {
+    pub(super) may_be: bool,
+    pub(super) at: &'a mut Option<Box<Seals>>,
+    pub(super) rests: &'a mut Vec<Rest>,
+    pub(super) now: Instant,
+}
+
+impl Sealed<'_> {
+    /// The first bytes of a connection.
+    fn begin(&mut self, bytes: &[u8]) {
+        if self.may_be && Seals::may_begin(bytes) {
+            *self.at = Some(Box::default());
+        }
+    }
+
+    fn pass(&mut self, from: Side, bytes: &[u8]) {
+        let Some(seals) = self.at.as_deref_mut() else { return };
+        let passed = match from {
+            Side::Client => seals.asks(bytes, self.now).map(|over| self.rests.extend(over)),
+            Side::Server => seals.answers(bytes, self.now),
+        };
+        if passed.is_err() {
+            *self.at = None;
+        }
+    }
+}
+
 pub(super) struct Watcher<'a, N, J> {
     pub(super) traffic: &'a mut Traffic,
     pub(super) conversation: &'a mut Heard,
     pub(super) edited: &'a mut Vec<u8>,
     pub(super) left_first: &'a mut Option<Side>,
+    pub(super) seals: Sealed<'a>,
     pub(super) note: N,
     pub(super) judge: J,
 }
@@ -47,6 +79,10 @@ pub(super) struct Watcher<'a, N, J> {
 impl<N: FnMut(Note<'_>), J: FnMut(Verdict)> Watch for Watcher<'_, N, J> {
     fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8] {
         let count = bytes.len() as u64;
+        if from == Side::Client && self.traffic.to_server == 0 {
+            self.seals.begin(bytes);
+        }
+        self.seals.pass(from, bytes);
         match from {
             Side::Client => self.traffic.to_server += count,
             Side::Server => self.traffic.to_client += count,

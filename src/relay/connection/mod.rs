@@ -18,6 +18,7 @@ use super::http::edit::Forward;
 use super::http::exchange::Exchanges;
 use super::proxy::Header;
 use super::pump::{self, Ends, Leftovers, Pause};
+use super::sealed::{Rest, Seals};
 use super::shared::Counters;
 use super::socket::Socket;
 use super::tls::{Layer, Layers, SCRATCH, SealedEnds};
@@ -26,9 +27,9 @@ use crate::books::Books;
 use crate::config::{Endpoint, Settings};
 use crate::pool::{Caller, Seat, Traffic, Tried};
 
-use heard::{Heard, Watcher};
+use heard::{Heard, Sealed, Watcher};
 pub(super) use records::mapping;
-use records::{line, mapping_of, noted};
+use records::{line, mapping_of, note_rest, noted};
 
 /// How long a handshake may take if nothing is said about a client's first byte.
 const HANDSHAKE: Duration = Duration::from_secs(60);
@@ -55,6 +56,8 @@ pub(super) struct Connection {
     conversation: Heard,
     /// Whether mapping records tell of it.
     recorded: bool,
+    /// What is noted of TLS that passes through.
+    seals: Option<Box<Seals>>,
     /// What waits to be logged, if exchanges are.
     exchanges: Option<Box<Exchanges>>,
     /// Who left first.
@@ -116,6 +119,8 @@ pub(super) enum Due {
     Silence,
     /// One side has ended, and the other one has said nothing for too long.
     Linger,
+    /// What the server has said may have been all.
+    Rest,
 }
 
 impl Connection {
@@ -140,6 +145,7 @@ impl Connection {
             tls: None,
             conversation: Heard::Nothing,
             recorded: false,
+            seals: None,
             exchanges: None,
             left_first: None,
             traffic: Traffic::default(),
@@ -251,6 +257,9 @@ impl Connection {
             }
         }
         if self.recorded {
+            if let Some(rest) = self.seals.as_mut().and_then(|seals| seals.rest()) {
+                note_rest(&rest, self.number, &self.caller, server, (books, now));
+            }
             let closed = Mapping {
                 to_server: Some(self.traffic.to_server),
                 to_client: Some(self.traffic.to_client),
@@ -274,12 +283,19 @@ impl Connection {
         let Turn { room, books, counters, now } = turn;
         let (number, caller) = (self.number, &self.caller);
         let recorded = self.recorded;
+        let may_be_sealed = recorded && self.tls.is_none();
         let exchanges = &mut self.exchanges;
         let mut watch = Watcher {
             traffic: &mut self.traffic,
             conversation: &mut self.conversation,
             edited: &mut room.edited,
             left_first: &mut self.left_first,
+            seals: Sealed {
+                may_be: may_be_sealed,
+                at: &mut self.seals,
+                rests: &mut room.rests,
+                now,
+            },
             note: |note: Note<'_>| {
                 if let Some(over) = exchanges.as_mut().and_then(|it| it.note(&note, now)) {
                     books.lines.add(&line(&over, number, caller, server, now), now);
@@ -308,6 +324,9 @@ impl Connection {
                 pause
             }
         };
+        for rest in room.rests.drain(..) {
+            note_rest(&rest, number, caller, server, (books, now));
+        }
         if (self.traffic, self.under_way()) != before && !in_vain {
             self.active = now;
         }
@@ -321,6 +340,14 @@ impl Connection {
             self.duplex.ready(side, Ready { writable: true, ..Ready::default() });
         }
         self.pump(turn)
+    }
+
+    /// The server has been quiet for a moment: what it said is noted, in case that was all.
+    pub(super) fn rest(&mut self, books: &mut Books, now: Instant) {
+        let (Some(seals), Some(server)) = (&mut self.seals, &self.server) else { return };
+        if let Some(rest) = seals.rest() {
+            note_rest(&rest, self.number, &self.caller, server, (books, now));
+        }
     }
 
     /// Whether bytes wait that could not be written yet.
@@ -348,7 +375,9 @@ impl Connection {
             Stage::Open => {}
         }
         let first = times.first_byte.filter(|_| self.traffic.to_server == 0);
+        let rest = self.seals.as_ref().and_then(|seals| seals.due());
         let silence = [
+            rest.map(|time| (time, Due::Rest)),
             times.idle.map(|time| (self.active + time, Due::Silence)),
             first.map(|time| (self.accepted + time, Due::Silence)),
             times
@@ -412,12 +441,14 @@ pub(super) struct Room {
     pub(super) read: Box<[u8]>,
     /// For what was made of it.
     edited: Vec<u8>,
+    /// For exchanges that have come to rest.
+    rests: Vec<Rest>,
 }
 
 impl Room {
     /// To read so many bytes at a time.
     pub(super) fn new(bytes: usize) -> Self {
-        Self { read: vec![0; bytes].into_boxed_slice(), edited: Vec::new() }
+        Self { read: vec![0; bytes].into_boxed_slice(), edited: Vec::new(), rests: Vec::new() }
     }
 }
 

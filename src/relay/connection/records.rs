@@ -11,11 +11,13 @@ use pen_records::time::Resolution;
 
 use super::Server;
 use crate::access_log::line::Line;
+use crate::books::Books;
 use crate::config::Endpoint;
 use crate::mapping_log::wall_clock;
 use crate::pool::Caller;
 use crate::relay::http::exchange::Over;
 use crate::relay::http::{Answer, Note};
+use crate::relay::sealed::Rest;
 
 pub(super) fn mapping_of<'a>(
     kind: Kind,
@@ -47,6 +49,21 @@ pub(in crate::relay) fn mapping<'a>(
         connection: Some(number),
         ..Mapping::new(caller.addr, addr)
     }
+}
+
+/// Records an exchange that has come to rest, as of then.
+pub(super) fn note_rest(
+    rest: &Rest,
+    number: u64,
+    caller: &Caller,
+    server: &Server,
+    (books, now): (&mut Books, Instant),
+) {
+    let ended = mapping_of(Kind::Ended, number, caller, server);
+    let quiet = i64::try_from(rest.spoke.elapsed().as_micros()).unwrap_or(0);
+    let time = ended.time.map(|(time, resolution)| (time.offset_by(-quiet), resolution));
+    let (nth, sealed) = (Some(rest.nth), Some(rest.sealed));
+    books.note(&Mapping { time, nth, sealed, ..ended }, now);
 }
 
 /// What is recorded of a note; some are for others.

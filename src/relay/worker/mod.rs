@@ -317,6 +317,10 @@ impl Worker {
                     debug!("connection {}: {what:?} took too long", connection.number);
                     self.connected(key, connection, Err(ErrorKind::TimedOut.into()));
                 }
+                Due::Rest => {
+                    connection.rest(&mut self.books, self.now);
+                    self.keep(key, connection);
+                }
                 Due::Silence | Due::Linger => self.end_silent(key, connection, what),
             },
             _ => self.keep(key, connection),

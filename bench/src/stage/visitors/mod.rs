@@ -3,7 +3,11 @@
 //! All of it is drawn in advance from a fixed seed; only the moments differ from run to run. 200
 //! clients share 40 User-Agents, pages are chosen by Zipf's law, 48 connections are open at a time.
 
+mod http2;
 mod odd;
+mod wire;
+
+pub use wire::{Protocol, Sending};
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -285,20 +289,24 @@ fn agent(number: usize) -> String {
     }
 }
 
-/// Sends all visits to `to`, 48 at a time. Through `by`, where given, they go as plain requests to a
-/// relay on this machine, which makes the client's connection itself.
+/// Sends all visits to `to`, at most 48 at a time.
 ///
 /// # Errors
 /// When most visits fail.
-pub fn send(visits: &[Visit], to: SocketAddr, by: Option<SocketAddr>) -> Result<Tally, Failure> {
+pub fn send(visits: &[Visit], to: SocketAddr, sending: Sending) -> Result<Tally, Failure> {
     let (next, answered, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let times = sending.per_second.map(|rate| wire::times(visits, rate)).unwrap_or_default();
     let started = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..48 {
             scope.spawn(|| {
-                while let Some(visit) = visits.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let client = if by.is_some() { Ipv4Addr::LOCALHOST } else { visit.client };
-                    match make(visit, client, by.unwrap_or(to), &answered) {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(visit) = visits.get(number) else { return };
+                    if let Some(&at) = times.get(number) {
+                        rest(at.saturating_sub(started.elapsed()));
+                    }
+                    match make(visit, to, sending.tls, &answered) {
                         Ok(()) => {}
                         Err(_) => {
                             failed.fetch_add(1, Ordering::Relaxed);
@@ -325,18 +333,33 @@ pub fn send(visits: &[Visit], to: SocketAddr, by: Option<SocketAddr>) -> Result<
 
 fn make(
     visit: &Visit,
-    client: Ipv4Addr,
     to: SocketAddr,
+    tls: Option<Protocol>,
     answered: &AtomicUsize,
 ) -> std::io::Result<()> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.bind(&SocketAddr::new(IpAddr::V4(client), 0).into())?;
+    socket.bind(&SocketAddr::new(IpAddr::V4(visit.client), 0).into())?;
     socket.connect(&to.into())?;
     let stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut writer = stream;
+    match tls {
+        None => converse(visit, stream, answered),
+        Some(Protocol::Http1) => {
+            converse(visit, wire::Sealed::new(stream, Protocol::Http1)?, answered)
+        }
+        Some(Protocol::Http2) => {
+            http2::converse(visit, wire::Sealed::new(stream, Protocol::Http2)?, answered)
+        }
+    }
+}
+
+fn converse(
+    visit: &Visit,
+    stream: impl Read + Write,
+    answered: &AtomicUsize,
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
     for round in &visit.rounds {
         rest(round.pause);
         for (nth, piece) in round.pieces.iter().enumerate() {
@@ -344,10 +367,11 @@ fn make(
                 // The pieces of a body are reads of their own for the balancer.
                 rest(Duration::from_millis(1));
             }
-            writer.write_all(piece)?;
+            reader.get_mut().write_all(piece)?;
+            reader.get_mut().flush()?;
         }
         for _ in 0..round.requests {
-            follow(round.then, &mut reader, &mut writer)?;
+            follow(round.then, &mut reader)?;
             answered.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -355,7 +379,7 @@ fn make(
 }
 
 /// Does what is to come of a request.
-fn follow(then: Then, reader: &mut impl BufRead, writer: &mut TcpStream) -> std::io::Result<()> {
+fn follow(then: Then, reader: &mut BufReader<impl Read + Write>) -> std::io::Result<()> {
     match then {
         Then::Answers => read_answer(reader),
         Then::Head => read_head(reader).map(drop),
@@ -365,7 +389,7 @@ fn follow(then: Then, reader: &mut impl BufRead, writer: &mut TcpStream) -> std:
         Then::Talk => {
             read_head(reader)?;
             for words in ["hello", "and so on", "good bye"] {
-                writer.write_all(words.as_bytes())?;
+                reader.get_mut().write_all(words.as_bytes())?;
                 skip(reader, words.len() as u64)?;
             }
             Ok(())

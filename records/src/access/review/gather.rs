@@ -71,7 +71,7 @@ fn token(pasted: &str, items: &[format::Placed], index: usize) -> Option<Token> 
     let (item, at) = items.get(index)?;
     let text = written_at(pasted, *at).to_owned();
     let (field, resolution) = match item {
-        Item::Literal(_) => return None,
+        Item::Literal(_) | Item::Captures => return None,
         Item::Value(field, _) => (*field, None),
         Item::Time(form, _) => (Field::Time, Some(fineness(form, &text))),
     };

@@ -1,6 +1,7 @@
 //! The engine as a driver sees it: what comes out of small, plain situations.
 
 mod exchange;
+mod foreign;
 mod why;
 
 use super::*;

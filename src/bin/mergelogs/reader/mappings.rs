@@ -7,7 +7,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::attribution::{Balancers, Record};
 use pen_records::mapping::classic::FileReader;
-use pen_records::mapping::{self, Kind, Mapping, MappingError, RequestText};
+use pen_records::mapping::{self, Kind, Mapping, RequestText};
 use pen_records::merge::Reorder;
 use pen_records::request::Cut;
 use pen_records::time::Resolution;
@@ -15,6 +15,7 @@ use pen_records::time::Resolution;
 use super::{COMPLAINTS, MappingBatch, MappingEnd, Reader};
 use crate::archive;
 use crate::config::Origin;
+use crate::foreign::{Foreign, ForeignReader};
 use crate::lines::{Block, LineReader};
 use crate::servers::{Names, Servers};
 use crate::shares::Shares;
@@ -23,6 +24,7 @@ use crate::shares::Shares;
 pub(crate) struct MappingJob {
     pub(crate) origin: Origin,
     pub(crate) servers: Arc<Servers>,
+    pub(crate) foreign: Foreign,
     /// Only the servers of this pass; the first pass counts.
     pub(crate) pass: usize,
     /// Whether lines of our own balancer are expected.
@@ -57,14 +59,26 @@ impl MappingJob {
         let mut parser = FileReader::default();
         let mut names = Names::default();
         let mut balancers = Balancers::default();
+        let mut foreign = ForeignReader::new(&self.foreign);
         let mut block = Block::default();
         while let Some(next) = reader.next(block, self.shares.block()) {
             reorder.set_bounds(self.shares.window());
             for line in next.lines() {
+                if foreign.wants_all() {
+                    end.lines += 1;
+                    self.foreign_line((&mut foreign, &mut balancers), line, &mut end, &mut reorder);
+                    continue;
+                }
+                let (damaged, complaints) = (end.damaged, end.complaints.len());
                 if let Some(record) =
                     self.line(&mut parser, (&mut names, &mut balancers), line, &mut end)
                 {
                     reorder.push(record);
+                } else if end.damaged > damaged && foreign.wants(line) {
+                    // Neither ours nor the C balancer's: perhaps another's.
+                    end.damaged = damaged;
+                    end.complaints.truncate(complaints);
+                    self.foreign_line((&mut foreign, &mut balancers), line, &mut end, &mut reorder);
                 }
             }
             block = next;
@@ -82,6 +96,7 @@ impl MappingJob {
             }
         }
         end.late = reorder.late();
+        end.unnamed = foreign.unnamed;
         // The merge may have stopped listening: then nobody wants to know.
         drop(send.send(MappingBatch { records: Vec::new(), end: Some(end) }));
     }
@@ -162,7 +177,29 @@ impl MappingJob {
         record
     }
 
-    fn complain(&self, error: &MappingError, end: &mut MappingEnd) {
+    /// A line of another balancer than ours and the C one. It is written when all is over, so that what it
+    /// says of the beginning comes late by nature.
+    fn foreign_line(
+        &self,
+        (foreign, balancers): (&mut ForeignReader, &mut Balancers),
+        line: &[u8],
+        end: &mut MappingEnd,
+        reorder: &mut Reorder<Record>,
+    ) {
+        match foreign.read(line, &self.servers, Some(self.pass), balancers) {
+            Ok(Some((known, records))) if known.pass == self.pass => {
+                let is_request = records[0].is_some_and(|record| record.is_request());
+                end.moments += u64::from(!is_request && records[0].is_some());
+                end.without_request += u64::from(records[0].is_none());
+                records.into_iter().flatten().for_each(|record| reorder.push(record));
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => end.elsewhere += 1,
+            Err(error) => self.complain(&error, end),
+        }
+    }
+
+    fn complain(&self, error: &impl std::fmt::Display, end: &mut MappingEnd) {
         end.damaged += 1;
         if end.complaints.len() < COMPLAINTS {
             end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));

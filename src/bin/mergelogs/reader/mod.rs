@@ -4,6 +4,7 @@
 mod access;
 mod mappings;
 
+use std::collections::BTreeSet;
 use std::io;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -89,9 +90,11 @@ pub(crate) struct MappingEnd {
     pub(crate) damaged: u64,
     pub(crate) elsewhere: u64,
     pub(crate) without_request: u64,
-    /// Lines of our own balancer about connections and responses.
+    /// Lines about connections and responses.
     pub(crate) moments: u64,
     pub(crate) late: u64,
+    /// Servers that another balancer names, and whose address nobody has said.
+    pub(crate) unnamed: BTreeSet<String>,
     pub(crate) complaints: Vec<String>,
     pub(crate) fault: Option<io::Error>,
 }

@@ -1,5 +1,8 @@
 //! `--audit`: how right the join is, by a field of the logs that tells who really asked. For each line with
-//! such a field that is an address, the client that the line got is compared with it.
+//! such a field that is an address, the client that the line got is compared with it; what is no address is
+//! taken to tell visitors apart (`visitors`).
+
+mod visitors;
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -10,6 +13,7 @@ use pen_records::attribution::{Certainty, Reason, Verdict};
 
 use penlogd::balance::quoted;
 
+use self::visitors::Visitors;
 use crate::config::Config;
 
 /// Wrong lines shown of each certainty.
@@ -24,17 +28,17 @@ const BANDS: usize = 10;
 struct Outcome {
     right: u64,
     wrong: u64,
-    /// The field was not there, or held no address.
+    /// The field was not there, or held nothing that can be compared.
     no_truth: u64,
 }
 
 impl Outcome {
-    fn add(&mut self, is_right: Option<bool>) {
+    fn add(&mut self, is_right: Option<bool>, lines: u64) {
         *match is_right {
             Some(true) => &mut self.right,
             Some(false) => &mut self.wrong,
             None => &mut self.no_truth,
-        } += 1;
+        } += lines;
     }
 
     fn sum(self, other: Self) -> Self {
@@ -81,8 +85,14 @@ pub(crate) struct Audit {
     found: AccessLine,
     servers: Vec<Tally>,
     bands: [Outcome; BANDS],
+    visitors: Visitors,
     examples: [Vec<Example>; 3],
 }
+
+/// What a visitor's line is counted as: exact, certain, or likely in one of the bands.
+const EXACT: u8 = 0;
+const CERTAIN: u8 = 1;
+const LIKELY: u8 = 2;
 
 impl Audit {
     /// `None` if there is to be none.
@@ -96,6 +106,7 @@ impl Audit {
             found: AccessLine::default(),
             servers: vec![Tally::default(); config.servers.len()],
             bands: [Outcome::default(); BANDS],
+            visitors: Visitors::default(),
             examples: [const { Vec::new() }; 3],
         })
     }
@@ -111,7 +122,19 @@ impl Audit {
             tally.direct += 1;
             return;
         }
-        let truth = self.found.forwarded_for.and_then(|at| address(at.of(line)));
+        let told = self.found.forwarded_for.map(|at| at.of(line)).unwrap_or_default();
+        let truth = address(told);
+        let band = usize::from(verdict.probability) * BANDS / 1_000;
+        let band = band.min(BANDS - 1);
+        if truth.is_none()
+            && let Some(client) = verdict.client
+            && let Some(class) = class(verdict.certainty, band)
+            && !told.is_empty()
+            && told != b"-"
+            && self.visitors.add(told, server, client, class)
+        {
+            return;
+        }
         let is_right = truth.map(|truth| {
             matches!(verdict.client, Some(ClientAddr::Ip(client)) if client.to_canonical() == truth)
         });
@@ -119,12 +142,11 @@ impl Audit {
             Certainty::Exact => (0, &mut tally.exact),
             Certainty::Certain => (1, &mut tally.certain),
             Certainty::Likely => (2, &mut tally.likely),
-            Certainty::None => return tally.none.add(is_right),
+            Certainty::None => return tally.none.add(is_right, 1),
         };
-        outcome.add(is_right);
+        outcome.add(is_right, 1);
         if verdict.certainty == Certainty::Likely {
-            let band = usize::from(verdict.probability) * BANDS / 1_000;
-            self.bands[band.min(BANDS - 1)].add(is_right);
+            self.bands[band].add(is_right, 1);
         }
         let examples = &mut self.examples[index];
         if let (Some(false), Some(truth), Some(client)) = (is_right, truth, verdict.client)
@@ -142,6 +164,23 @@ impl Audit {
         }
     }
 
+    /// All lines were seen: visitors are who most of their lines say.
+    pub(crate) fn finish(&mut self) {
+        let (servers, bands) = (&mut self.servers, &mut self.bands);
+        std::mem::take(&mut self.visitors).judge(|seen, is_right| {
+            let tally = &mut servers[seen.server];
+            match seen.class {
+                EXACT => &mut tally.exact,
+                CERTAIN => &mut tally.certain,
+                _ => &mut tally.likely,
+            }
+            .add(is_right, seen.lines);
+            if let Some(band) = seen.class.checked_sub(LIKELY) {
+                bands[usize::from(band)].add(is_right, seen.lines);
+            }
+        });
+    }
+
     /// For people.
     pub(crate) fn text(&self) -> String {
         let mut out = String::new();
@@ -150,7 +189,7 @@ impl Audit {
     }
 
     fn write_text(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "audit by {}: lines whose client is the address in it", self.field)?;
+        writeln!(out, "audit by {}: lines whose client is the one in it", self.field)?;
         let all = self.servers.iter().fold(Tally::default(), |sum, server| sum.plus(server));
         all.write_text(out, "all servers")?;
         if self.servers.len() > 1 {
@@ -185,7 +224,11 @@ impl Audit {
             )?;
         }
         if all.exact.known() + all.certain.known() + all.likely.known() + all.none.known() == 0 {
-            writeln!(out, "  no line has an address there: is {} the right field?", self.field)?;
+            writeln!(
+                out,
+                "  no line has anything to compare there: is {} the right field?",
+                self.field
+            )?;
         }
         Ok(())
     }
@@ -272,7 +315,7 @@ impl Tally {
         }
         for (what, count) in [
             ("without a client", self.none.known()),
-            ("without an address in that field", named.no_truth + self.none.no_truth),
+            ("with nothing to compare in that field", named.no_truth + self.none.no_truth),
             ("that came past the balancer", self.direct),
             ("not understood", self.not_understood),
         ] {
@@ -298,6 +341,15 @@ impl Tally {
             self.direct,
             self.not_understood,
         )
+    }
+}
+
+fn class(certainty: Certainty, band: usize) -> Option<u8> {
+    match certainty {
+        Certainty::None => None,
+        Certainty::Likely => u8::try_from(band).ok().map(|band| LIKELY + band),
+        Certainty::Certain => Some(CERTAIN),
+        Certainty::Exact => Some(EXACT),
     }
 }
 

@@ -1,0 +1,148 @@
+//! Envoy's command operators, as its documentation of access logging has them.
+//!
+//! ```text
+//! format = *( literal / "%" NAME ["(" argument ")"] [":" 1*DIGIT] "%" )
+//! ```
+
+use super::super::field::{Field, Part, Unit};
+use super::super::format::{FormatError, FormatProblem, Placed, Text, literal};
+use super::super::plan::Item;
+use super::super::stamp::Form;
+
+/// Whether a text has one of Envoy's operators in it.
+pub(super) fn is_its(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    memchr::memchr_iter(b'%', bytes).any(|at| {
+        let rest = &bytes[at + 1..];
+        let len = rest.iter().take_while(|byte| is_name(**byte)).count();
+        len >= 2 && matches!(rest.get(len), Some(b'%' | b'('))
+    })
+}
+
+fn is_name(byte: u8) -> bool {
+    byte.is_ascii_uppercase() || byte == b'_'
+}
+
+/// The items of a format.
+pub(super) fn items(text: &Text) -> Result<Vec<Placed>, FormatError> {
+    let mut items = Vec::new();
+    let mut at = 0;
+    while let Some(&byte) = text.bytes.get(at) {
+        let offset = text.at(at);
+        if byte != b'%' {
+            literal(&mut items, byte, offset);
+            at += 1;
+        } else if text.bytes.get(at + 1) == Some(&b'%') {
+            literal(&mut items, b'%', offset);
+            at += 2;
+        } else {
+            let operator = Operator::read(text, at)?;
+            at = operator.end;
+            items.push((
+                operator.item().map_err(|()| text.error(at, FormatProblem::TimeFormat))?,
+                offset,
+            ));
+        }
+    }
+    // A line end that stands in the format is not in the line.
+    while let Some((Item::Literal(last), _)) = items.last_mut() {
+        if last.ends_with(b"\\n") {
+            last.truncate(last.len() - 2);
+        } else if last.ends_with(b"\n") {
+            last.pop();
+        } else {
+            break;
+        }
+        if last.is_empty() {
+            items.pop();
+        }
+    }
+    Ok(items)
+}
+
+struct Operator {
+    name: String,
+    argument: String,
+    end: usize,
+}
+
+impl Operator {
+    fn read(text: &Text, start: usize) -> Result<Self, FormatError> {
+        let unfinished = || text.error(start, FormatProblem::Unfinished);
+        let rest = &text.bytes[start + 1..];
+        let len = rest.iter().take_while(|byte| is_name(**byte)).count();
+        let name = String::from_utf8_lossy(&rest[..len]).into_owned();
+        let (mut at, mut argument) = (len, String::new());
+        if rest.get(at) == Some(&b'(') {
+            // A format of time may hold `%`, so the operator ends behind this.
+            let close = memchr::memchr(b')', &rest[at..]).ok_or_else(unfinished)?;
+            argument = String::from_utf8_lossy(&rest[at + 1..at + close]).into_owned();
+            at += close + 1;
+        }
+        let end = memchr::memchr(b'%', &rest[at..]).ok_or_else(unfinished)?;
+        let is_length =
+            rest[at..at + end].iter().all(|byte| byte.is_ascii_digit() || *byte == b':');
+        if len == 0 || !is_length {
+            return Err(unfinished());
+        }
+        Ok(Self { name, argument, end: start + 1 + at + end + 1 })
+    }
+
+    fn item(&self) -> Result<Item, ()> {
+        let (field, rank) = match self.name.as_str() {
+            "START_TIME" => return self.time().map(|form| Item::Time(form, false)),
+            "DURATION" => (Field::Duration(Unit::Milliseconds), 0),
+            "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => {
+                (Field::Client, 0)
+            }
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS"
+            | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => (Field::Client, 1),
+            "DOWNSTREAM_REMOTE_PORT" => (Field::Part(Part::ClientPort), 0),
+            "UPSTREAM_LOCAL_ADDRESS" | "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => {
+                (Field::Part(Part::Own), 0)
+            }
+            "UPSTREAM_LOCAL_PORT" => (Field::Part(Part::OwnPort), 0),
+            "UPSTREAM_HOST"
+            | "UPSTREAM_REMOTE_ADDRESS"
+            | "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => (Field::Part(Part::Server), 0),
+            "UPSTREAM_REMOTE_PORT" => (Field::Part(Part::ServerPort), 0),
+            "UPSTREAM_CLUSTER" => (Field::Part(Part::Group), 0),
+            "RESPONSE_CODE" => (Field::Status, 0),
+            "BYTES_SENT" => (Field::Part(Part::Body), 0),
+            "UPSTREAM_WIRE_BYTES_RECEIVED" => (Field::Part(Part::All), 0),
+            "UPSTREAM_HEADER_BYTES_RECEIVED" => (Field::Part(Part::Head), 0),
+            "PROTOCOL" => (Field::Protocol, 0),
+            "REQ" => self.header(),
+            "RESP" | "TRAILER" | "DYNAMIC_METADATA" | "FILTER_STATE" => (Field::ClientText, 9),
+            "RESPONSE_CODE_DETAILS" | "UPSTREAM_TRANSPORT_FAILURE_REASON" => (Field::Text, 9),
+            _ => (Field::Word, 9),
+        };
+        Ok(Item::Value(field, rank))
+    }
+
+    /// `X?Y` is Y where X is not there.
+    fn header(&self) -> (Field, u8) {
+        let name = self.argument.to_ascii_lowercase();
+        let last = name.rsplit('?').next().unwrap_or_default();
+        match last {
+            ":method" => (Field::Method, 0),
+            ":path" => (Field::Target, 0),
+            ":authority" | "host" => (Field::Host, 0),
+            "user-agent" => (Field::UserAgent, 0),
+            "referer" => (Field::Referer, 0),
+            "x-forwarded-for" => (Field::ForwardedFor, 0),
+            _ => (Field::ClientText, 9),
+        }
+    }
+
+    fn time(&self) -> Result<Form, ()> {
+        match self.argument.as_str() {
+            "" => Ok(Form::Iso),
+            "%s" | "%s.%3f" | "%s.%6f" | "%s.%9f" | "%s.%f" => Ok(Form::Epoch),
+            "%Y-%m-%dT%H:%M:%SZ" | "%Y-%m-%dT%H:%M:%S.%3fZ" | "%Y-%m-%dT%H:%M:%S.%6fZ" => {
+                Ok(Form::Iso)
+            }
+            other => Form::apache(other).map_err(|_| ()),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! HAProxy's `log-format`: the variables and flags of section 8.2 of its configuration manual.
+//!
+//! ```text
+//! format = *( literal / "%" ["{" flag *("," flag) "}"] ( name / "[" expression "]" ) )
+//! flag   = ("+" / "-") ( "Q" / "E" / "X" )          ; quoted, escaped, hexadecimal
+//! ```
+//!
+//! Where nothing was captured, `%hr` and `%hs` and the space behind them are left out.
+
+use super::super::field::{Field, Part};
+use super::super::format::{FormatError, FormatProblem, Placed, Text, literal};
+use super::super::plan::Item;
+use super::super::stamp::Form;
+
+/// `option tcplog`.
+pub(super) const TCP: &str =
+    "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts %ac/%fc/%bc/%sc/%rc %sq/%bq";
+/// `option httplog`.
+pub(super) const HTTP: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc \
+     %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r";
+/// `option httpslog`, whose last fields are of no use here.
+pub(super) const HTTPS: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc \
+     %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r %ID/%ID/%ID/%ID/%ID %ID/%ID/%ID";
+/// What our documents recommend instead of `option tcplog`.
+pub(super) const TCP_PORTS: &str = "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts \
+     %ac/%fc/%bc/%sc/%rc %sq/%bq %bi:%bp %si:%sp";
+/// And instead of `option httplog`: with ports, and with headers that servers log, too.
+pub(super) const HTTP_ALL: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS \
+     %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r %bi:%bp %si:%sp \
+     %{+Q,+E}[var(txn.user_agent)] %{+Q,+E}[var(txn.referer)] %[var(txn.content_length)]";
+/// The same with ports alone.
+pub(super) const HTTP_PORTS: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS \
+     %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r %bi:%bp %si:%sp";
+
+/// The items of a format.
+pub(super) fn items(text: &Text) -> Result<Vec<Placed>, FormatError> {
+    let mut items = Vec::new();
+    let mut at = 0;
+    let mut quotes_all = false;
+    while let Some(&byte) = text.bytes.get(at) {
+        if byte == b'\\' && text.bytes.get(at + 1) == Some(&b' ') {
+            // Out of quotes a configuration has its spaces so.
+            literal(&mut items, b' ', text.at(at));
+            at += 2;
+            continue;
+        }
+        if byte != b'%' {
+            literal(&mut items, byte, text.at(at));
+            at += 1;
+            continue;
+        }
+        let variable = Variable::read(text, at)?;
+        let offset = text.at(at);
+        at = variable.end;
+        let quoted = variable.quoted.unwrap_or(quotes_all);
+        match variable.name.as_str() {
+            "%" => literal(&mut items, b'%', offset),
+            "o" => quotes_all = quoted,
+            "hr" | "hs" => {
+                items.push((Item::Captures, offset));
+                at += usize::from(text.bytes.get(at) == Some(&b' '));
+            }
+            name => {
+                if quoted {
+                    literal(&mut items, b'"', offset);
+                }
+                push(&mut items, name, offset);
+                if quoted {
+                    literal(&mut items, b'"', offset);
+                }
+            }
+        }
+    }
+    Ok(joined_times(items))
+}
+
+/// A variable or an expression of a format.
+struct Variable {
+    /// An expression with its brackets.
+    name: String,
+    quoted: Option<bool>,
+    end: usize,
+}
+
+impl Variable {
+    fn read(text: &Text, start: usize) -> Result<Self, FormatError> {
+        let unfinished = || text.error(start, FormatProblem::Unfinished);
+        let mut at = start + 1;
+        let mut quoted = None;
+        if text.bytes.get(at) == Some(&b'{') {
+            let len = memchr::memchr(b'}', &text.bytes[at..]).ok_or_else(unfinished)?;
+            for flag in text.bytes[at + 1..at + len].split(|&byte| byte == b',') {
+                match flag.trim_ascii() {
+                    b"+Q" => quoted = Some(true),
+                    b"-Q" => quoted = Some(false),
+                    _ => {}
+                }
+            }
+            at += len + 1;
+        }
+        let rest = text.bytes.get(at..).unwrap_or_default();
+        let len = match rest.first() {
+            Some(b'[') => memchr::memchr(b']', rest).ok_or_else(unfinished)? + 1,
+            Some(b'%') => 1,
+            _ => rest.iter().take_while(|byte| byte.is_ascii_alphabetic()).count(),
+        };
+        if len == 0 {
+            return Err(unfinished());
+        }
+        let name = String::from_utf8_lossy(&rest[..len]).into_owned();
+        Ok(Self { name, quoted, end: at + len })
+    }
+}
+
+/// What a variable is, as items.
+fn push(items: &mut Vec<Placed>, name: &str, at: usize) {
+    let value = |field| (Item::Value(field, 0), at);
+    let part = |part| (Item::Value(Field::Part(part), 0), at);
+    match name {
+        // `06/Feb/2009:12:14:14.655`, in the zone of the machine.
+        "t" | "tr" => {
+            let form = Form::apache("%d/%b/%Y:%H:%M:%S").expect("known conversions");
+            items.push((Item::Time(form, false), at));
+            literal(items, b'.', at);
+            items.push((Item::Time(Form::MillisFraction, false), at));
+        }
+        "T" | "Tl" | "trg" | "trl" => items.push((Item::Time(Form::Clf, false), at)),
+        "Ts" => items.push((Item::Time(Form::Epoch, false), at)),
+        "ms" => items.push((Item::Time(Form::MillisFraction, false), at)),
+        "ci" => items.push(value(Field::Client)),
+        "cp" => items.push(part(Part::ClientPort)),
+        "bi" => items.push(part(Part::Own)),
+        "bp" => items.push(part(Part::OwnPort)),
+        "si" => items.push(part(Part::Server)),
+        "sp" => items.push(part(Part::ServerPort)),
+        "b" => items.push(part(Part::Group)),
+        "s" => items.push(part(Part::ServerName)),
+        "TR" => items.push(part(Part::Lead)),
+        "Tw" => items.push(part(Part::Queue)),
+        "Tc" => items.push(part(Part::Connect)),
+        "Ta" | "Tt" => items.push(part(Part::Took)),
+        "B" => items.push(part(Part::All)),
+        "ST" => items.push(value(Field::Status)),
+        "r" => items.push(value(Field::Request)),
+        "HM" => items.push(value(Field::Method)),
+        "HU" => items.push(value(Field::Target)),
+        "HP" => items.push(value(Field::Path)),
+        "HQ" => items.push(value(Field::Query)),
+        "HV" => items.push(value(Field::Protocol)),
+        expression if expression.starts_with('[') => items.push(value(meant(expression))),
+        _ => items.push(value(Field::Word)),
+    }
+}
+
+/// A variable of the transaction says by its name what is in it.
+fn meant(expression: &str) -> Field {
+    let inner = expression.trim_matches(['[', ']']);
+    let var = inner.strip_prefix("var(").and_then(|rest| rest.split_once(')'));
+    let name = var.map(|(name, _)| name.rsplit('.').next().unwrap_or(name));
+    match name.map(str::to_ascii_lowercase).as_deref() {
+        Some("user_agent" | "ua") => Field::UserAgent,
+        Some("referer" | "referrer") => Field::Referer,
+        Some("host") => Field::Host,
+        Some("content_length" | "length") => Field::Part(Part::Length),
+        _ => Field::ClientText,
+    }
+}
+
+/// `%Ts.%ms` is one time: seconds since the epoch bring their own fraction.
+fn joined_times(mut items: Vec<Placed>) -> Vec<Placed> {
+    let mut index = 0;
+    while index + 2 < items.len() {
+        let is_split = matches!(items[index].0, Item::Time(Form::Epoch, _))
+            && matches!(&items[index + 1].0, Item::Literal(text) if text == b".")
+            && matches!(items[index + 2].0, Item::Time(Form::MillisFraction, _));
+        if is_split {
+            items.drain(index + 1..index + 3);
+        }
+        index += 1;
+    }
+    items
+}
+
+/// Whether times of a format have no zone.
+pub(super) fn is_local(items: &[Placed]) -> bool {
+    let of_form = |wanted: fn(&Form) -> bool| {
+        items.iter().any(|(item, _)| matches!(item, Item::Time(form, _) if wanted(form)))
+    };
+    of_form(|form| matches!(form, Form::Strftime(_)))
+        && !of_form(|form| matches!(form, Form::Clf | Form::Epoch))
+}

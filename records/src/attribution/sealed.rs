@@ -1,0 +1,289 @@
+//! A line of a request that the balancer could not read: TLS that passed through, and no port in the line.
+//!
+//! What is left is when an exchange came to rest, how large it was, whose turn it is, and which
+//! User-Agent a client has. The next lines of the server that no mapping explains are laid along its
+//! exchanges, as lines of a group are along its mappings; and for each exchange that the first of them may
+//! be of, it is asked what the whole would cost then. So the probability of a client is that of all ways to
+//! lay them in which the line is its own.
+
+use super::assign::{Costs, MAX_LINES, MAX_MAPPINGS, Other};
+use super::decide::{nothing, weight};
+use super::engine::{Asked, Attributor, State};
+use super::exchange::Exchange;
+use super::habits::{CERTAIN, Rarity, Tag};
+use super::turns::{Turn, Turns};
+use super::{Certainty, Reason, Record, Verdict};
+use crate::time::Resolution;
+
+/// How many held lines are looked at for others of the kind.
+const STEPS: usize = 128;
+
+/// What a line without an exchange costs, one that comes in another order, and an exchange without a line:
+/// of several that it may have, and the only one.
+const UNMATCHED: i64 = 14_000;
+const CROSSED: i64 = 2_500;
+const SPARE: i64 = 300;
+const SKIPPED: i64 = 4_000;
+
+/// What a line costs that names another balancer than the exchange's.
+const OTHER_BALANCER: i64 = 5_000;
+
+/// Where stamps are coarse: what it costs to be out of an exchange's life though within the span of delays, to
+/// be out of that, and how much more for each doubling of the distance.
+const WITHIN: i64 = 1_000;
+const OUTSIDE: i64 = 3_000;
+const DOUBLING: i64 = 1_000;
+const UNIT: u64 = 10_000;
+
+/// While nothing is known: what each doubling of a delay beyond half a millisecond costs.
+const UNLEARNT: i64 = 500;
+const HALF: u64 = 500;
+
+/// An exchange that took less, in microseconds, has its lines at one time.
+const AT_ONCE: i64 = 2_000;
+
+/// Pairs that are needed to know the span of delays.
+const ENOUGH: u32 = 20;
+
+/// How much later than an exchange's end a line may be while its server's delays are not known, in
+/// microseconds.
+const LATE: i64 = 5_000_000;
+
+/// And how much beyond twice the longest that is usual, when they are.
+const ROOM: i64 = 50_000;
+
+/// A pair that costs this much is none.
+const TOO_DEAR: i64 = 13_000;
+
+/// What an exchange may cost more than the best for the first line to be thought of.
+const NEAR: i64 = 9_000;
+
+/// A guess that is as sure as this teaches.
+const SURE: u16 = 900;
+
+/// An exchange in view.
+#[derive(Clone, Copy)]
+struct Column {
+    place: usize,
+    turn: Turn,
+}
+
+impl<T> Attributor<T> {
+    /// An exchange under seal has come to rest.
+    pub(super) fn note_sealed(&mut self, record: &Record, connection: u32) {
+        let Some(Exchange { nth, balancer, server_port, sealed: Some(sealed), .. }) =
+            record.exchange
+        else {
+            return;
+        };
+        let known = self.connections.get_mut(connection);
+        let (serial, rested) = (known.serial, known.rested);
+        known.rested = (record.time, nth);
+        let turn = Turn {
+            client: record.client,
+            tag: Tag::of(record.client),
+            connection: serial,
+            nth,
+            began: record.time.offset_by(-i64::from(sealed.took)),
+            ended: record.time,
+            balancer,
+            server_port,
+            left: sealed.answered,
+            requests: sealed.requests.max(1),
+            lines: 0,
+            tainted: false,
+        };
+        let too_old = self.now.offset_by(-self.window);
+        let state = &mut self.states[record.server.0 as usize];
+        let turns = state.sealed.get_or_insert_with(|| Box::new(Turns::new()));
+        turns.note(turn, rested, too_old);
+    }
+
+    /// Decides the oldest held line, which no mapping explains.
+    pub(super) fn decide_sealed(&mut self) -> Verdict {
+        let asked = self.held[0].asked;
+        let server = asked.server as usize;
+        let Some(mut turns) = self.states[server].sealed.take() else {
+            return nothing(Reason::NoMapping);
+        };
+        let verdict = self.decide_by_turns(&asked, &mut turns);
+        turns.note_missing(verdict.client.is_none());
+        self.states[server].sealed = Some(turns);
+        verdict
+    }
+
+    fn decide_by_turns(&mut self, asked: &Asked, turns: &mut Turns) -> Verdict {
+        let rows = self.rows(asked);
+        let columns = self.columns(&rows, turns);
+        let mut costs = self.weigh_turns(&rows, &columns, turns);
+        let open: Vec<usize> =
+            (0..columns.len()).filter(|&place| costs.of_line(0)[place] < TOO_DEAR).collect();
+        let Some(least) = open.iter().map(|&place| costs.of_line(0)[place]).min() else {
+            return nothing(Reason::NoMapping);
+        };
+        let near = |place: &&usize| costs.of_line(0)[**place] <= least + NEAR;
+        let near: Vec<usize> = open.iter().filter(near).copied().collect();
+        let first = columns[open[0]].turn;
+        let alone = open.iter().all(|&place| {
+            let turn = &columns[place].turn;
+            turn.client == first.client && !turn.tainted && named(turn, asked)
+        });
+        let is_certain = alone && turns.delays.is_settled() && !turns.misses_any();
+        let ways: Vec<(usize, i64)> =
+            near.iter().map(|&place| (place, costs.if_first_takes(Some(place)))).collect();
+        let none = costs.if_first_takes(None);
+        let Some((chosen, probability)) = best(&ways, none, &columns) else {
+            return Verdict {
+                candidates: u32::try_from(open.len()).unwrap_or(u32::MAX),
+                ..nothing(Reason::NoneFits)
+            };
+        };
+        let Column { place, turn } = columns[chosen];
+        let (certainty, probability) =
+            if is_certain { (Certainty::Certain, 1_000) } else { (Certainty::Likely, probability) };
+        if probability >= SURE {
+            if let Some(delay) = apart(&turn, asked) {
+                turns.delays.learn(delay, Resolution::Microsecond);
+            }
+            turns.learn_size(&turn, asked.bytes.unwrap_or(0));
+        }
+        let sure = u8::try_from(probability * u16::from(CERTAIN) / 1_100).unwrap_or(0);
+        self.habits.learn(turn.tag, asked.user_agent, sure);
+        if probability < 990 {
+            open.iter().for_each(|&place| turns.taint(columns[place].place));
+        }
+        turns.take(place, asked.bytes.unwrap_or(0));
+        Verdict {
+            client: Some(turn.client),
+            certainty,
+            candidates: u32::try_from(open.len()).unwrap_or(u32::MAX),
+            reason: Reason::Sealed,
+            delay: Some(asked.time.micros_since(turn.ended)),
+            probability,
+        }
+    }
+
+    /// The line, and the next ones of its server that no mapping explains.
+    fn rows(&self, asked: &Asked) -> Vec<Asked> {
+        let others = self.held.iter().skip(1).take(STEPS).filter_map(|held| {
+            let State::Waits(group) = held.state else { return None };
+            let is_theirs =
+                held.asked.server == asked.server && self.outstanding.group(group).mappings == 0;
+            is_theirs.then_some(held.asked)
+        });
+        std::iter::once(*asked).chain(others.take(MAX_LINES - 1)).collect()
+    }
+
+    /// The exchanges that they may be of, each as often as it may have lines.
+    fn columns(&self, rows: &[Asked], turns: &Turns) -> Vec<Column> {
+        let (first, last) = (rows[0], rows[rows.len() - 1]);
+        let step = first.resolution.micros();
+        let late = match turns.delays.hull(ENOUGH) {
+            Some((_, longest)) => longest.max(0) * 2 + step + ROOM,
+            None => LATE,
+        };
+        let from = first.time.offset_by(-late.max(0));
+        let to = last.time.offset_by(self.wait + step);
+        let may_be = |turn: &(usize, &Turn)| {
+            let (port, theirs) = (first.server_port, turn.1.server_port);
+            port == 0 || theirs == 0 || port == theirs
+        };
+        let mut columns = Vec::with_capacity(MAX_MAPPINGS);
+        let all: Vec<_> = turns.within(from, to).filter(may_be).take(STEPS).collect();
+        for (place, turn) in all {
+            let turn = *turn;
+            for _ in 0..(turn.requests - turn.lines).clamp(1, 4) {
+                if columns.len() == MAX_MAPPINGS {
+                    return columns;
+                }
+                columns.push(Column { place, turn });
+            }
+        }
+        columns
+    }
+
+    fn weigh_turns(&self, rows: &[Asked], columns: &[Column], turns: &Turns) -> Costs {
+        let mut costs = Costs::default();
+        let other = Other { unmatched: UNMATCHED, crossed: CROSSED };
+        let skips = columns.iter().enumerate().map(|(at, column)| {
+            let again = at > 0 && columns[at - 1].place == column.place;
+            if again || column.turn.lines > 0 { SPARE } else { SKIPPED }
+        });
+        costs.reset(rows.len(), skips, other);
+        let rarities: Vec<Rarity> =
+            rows.iter().map(|row| self.habits.rarity(row.user_agent)).collect();
+        for (at, column) in columns.iter().enumerate() {
+            let known = self.habits.known(column.turn.tag);
+            for (row, asked) in rows.iter().enumerate() {
+                let agent = i64::from(known.cost(&rarities[row]));
+                let size = asked.bytes.map_or(0, |bytes| turns.cost_of_size(&column.turn, bytes));
+                let balancer = if named(&column.turn, asked) { 0 } else { OTHER_BALANCER };
+                let time = cost_of_time(&column.turn, asked, turns);
+                costs.set(row, at, time + size + agent + balancer);
+            }
+        }
+        costs
+    }
+}
+
+/// Whether the line's client is the balancer of the exchange, as far as that is known.
+fn named(turn: &Turn, asked: &Asked) -> bool {
+    turn.balancer == 0 || asked.sender.is_none_or(|sender| sender == turn.balancer)
+}
+
+/// How far a line is from its exchange, if that tells anything: from its end, where it is the only one. Where
+/// stamps are coarse some servers write when a request came and some when it was answered: so it is how far
+/// the stamp's span is out of the exchange's life.
+fn apart(turn: &Turn, asked: &Asked) -> Option<i64> {
+    let end = asked.time.micros_since(turn.ended);
+    if asked.resolution == Resolution::Microsecond {
+        let at_once = turn.ended.micros_since(turn.began) < AT_ONCE;
+        return (turn.requests == 1 || at_once).then_some(end);
+    }
+    let start = asked.time.micros_since(turn.began) + asked.resolution.micros();
+    Some(if end > 0 { end } else { start.min(0) })
+}
+
+fn cost_of_time(turn: &Turn, asked: &Asked, turns: &Turns) -> i64 {
+    let doublings = |time: i64, unit: u64| i64::from((time.unsigned_abs() / unit + 1).ilog2());
+    if asked.resolution != Resolution::Microsecond {
+        let delay = apart(turn, asked).unwrap_or(0);
+        let (first, last) = turns.delays.hull(ENOUGH).unwrap_or((-1_000_000, 1_000_000));
+        return match (first.min(0) - delay).max(delay - last.max(0)) {
+            _ if delay == 0 => 0,
+            ..=0 => WITHIN,
+            beyond => OUTSIDE + DOUBLING * doublings(beyond, UNIT),
+        };
+    }
+    let (end, start) = (asked.time.micros_since(turn.ended), asked.time.micros_since(turn.began));
+    let usual = turns.delays.median().unwrap_or(0);
+    // One of several is logged when its own part has been sent, which may be any time in between.
+    let delay = if turn.requests > 1 { usual.clamp(end, start.max(end)) } else { end };
+    match turns.delays.hull(ENOUGH) {
+        None => doublings(delay, HALF) * UNLEARNT,
+        Some(_) => turns.delays.cost(delay),
+    }
+}
+
+/// The exchange that the line is of, and how sure its client is, in thousandths; `None` if it is rather of
+/// none.
+fn best(ways: &[(usize, i64)], none: i64, columns: &[Column]) -> Option<(usize, u16)> {
+    let &(chosen, least) = ways.iter().min_by_key(|&&(_, cost)| cost)?;
+    if none < least {
+        return None;
+    }
+    let (mut all, mut ours) = (weight(none - least), 0);
+    for &(place, cost) in ways {
+        // An exchange that may have several lines stands there as often.
+        let again = place > 0 && columns[place - 1].place == columns[place].place;
+        if again {
+            continue;
+        }
+        let weight = weight(cost - least);
+        all += weight;
+        if columns[place].turn.client == columns[chosen].turn.client {
+            ours += weight;
+        }
+    }
+    Some((chosen, u16::try_from(ours * 1_000 / all.max(1)).unwrap_or(0).clamp(1, 990)))
+}

@@ -1,0 +1,313 @@
+//! Exchanges under seal: those of one server, in the order in which they came to rest, and what is learnt
+//! of how the sizes of their ciphertext go with those that are logged.
+
+use std::collections::VecDeque;
+
+use super::delays::Delays;
+use super::habits::Tag;
+use crate::addr::ClientAddr;
+use crate::time::Timestamp;
+
+/// Exchanges remembered for each server.
+const MOST: usize = 1 << 16;
+
+/// An exchange that may still have lines to come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turn {
+    pub(super) client: ClientAddr,
+    pub(super) tag: Tag,
+    /// The connection's serial number, and which exchange on it.
+    pub(super) connection: u64,
+    pub(super) nth: u32,
+    pub(super) began: Timestamp,
+    pub(super) ended: Timestamp,
+    /// Hash of the balancer's address; 0 if it is not known.
+    pub(super) balancer: u32,
+    pub(super) server_port: u16,
+    /// Bytes of it that no line has explained.
+    pub(super) left: u32,
+    /// How many lines it may have at most, and has had.
+    pub(super) requests: u32,
+    pub(super) lines: u32,
+    /// Whether it was a candidate in a guess.
+    pub(super) tainted: bool,
+}
+
+/// All of a server's.
+pub(super) struct Turns {
+    turns: VecDeque<Turn>,
+    /// From the end of an exchange to its line.
+    pub(super) delays: Delays,
+    /// Of the first exchange of a connection, with which the handshake may end, and of others.
+    sizes: [Sizes; 2],
+    /// Lines that found no exchange, per million, a moving average.
+    missing: i64,
+}
+
+/// Lines without an exchange per million, beyond which none is certain.
+const MISSING_LIMIT: i64 = 5_000;
+const MISSING_MEMORY: i64 = 256;
+
+impl Turns {
+    pub(super) fn new() -> Self {
+        Self {
+            turns: VecDeque::new(),
+            delays: Delays::new(),
+            sizes: [Sizes::new(), Sizes::new()],
+            missing: 0,
+        }
+    }
+
+    /// Notes an exchange. `rested` is when its connection was last thought to rest, and in which: if that is
+    /// the same one, it has gone on.
+    pub(super) fn note(&mut self, mut turn: Turn, rested: (Timestamp, u32), too_old: Timestamp) {
+        if turn.nth == rested.1 {
+            let known = self.find(turn.connection, turn.nth, rested.0);
+            match known.and_then(|known| self.turns.remove(known)) {
+                Some(before) => (turn.lines, turn.tainted) = (before.lines, before.tainted),
+                // It was used up, though it was not over.
+                None => (turn.lines, turn.requests, turn.tainted) = (1, turn.requests.max(2), true),
+            }
+        }
+        while self.turns.front().is_some_and(|front| front.ended < too_old)
+            || self.turns.len() >= MOST
+        {
+            self.turns.pop_front();
+        }
+        let place = self.turns.partition_point(|other| other.ended <= turn.ended);
+        self.turns.insert(place, turn);
+    }
+
+    fn find(&self, connection: u64, nth: u32, rested: Timestamp) -> Option<usize> {
+        let first = self.turns.partition_point(|turn| turn.ended < rested);
+        let at_that_time = self.turns.iter().enumerate().skip(first);
+        at_that_time
+            .take_while(|(_, turn)| turn.ended == rested)
+            .find(|(_, turn)| (turn.connection, turn.nth) == (connection, nth))
+            .map(|(place, _)| place)
+    }
+
+    /// Those that came to rest within this time, the oldest first.
+    pub(super) fn within(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> impl Iterator<Item = (usize, &Turn)> {
+        let first = self.turns.partition_point(|turn| turn.ended < from);
+        self.turns.iter().enumerate().skip(first).take_while(move |(_, turn)| turn.ended <= to)
+    }
+
+    pub(super) fn taint(&mut self, place: usize) {
+        if let Some(turn) = self.turns.get_mut(place) {
+            turn.tainted = true;
+        }
+    }
+
+    /// A line is of this exchange. It goes once no more can be.
+    pub(super) fn take(&mut self, place: usize, bytes: u32) {
+        let Some(turn) = self.turns.get_mut(place) else { return };
+        let least = self.sizes[0].least;
+        turn.lines += 1;
+        turn.left = turn.left.saturating_sub(bytes.saturating_add(least));
+        if turn.lines >= turn.requests {
+            self.turns.remove(place);
+        }
+    }
+
+    /// What it costs that a line with so many bytes is of an exchange, in thousandths of a natural logarithm.
+    pub(super) fn cost_of_size(&self, turn: &Turn, bytes: u32) -> i64 {
+        let beyond = i64::from(turn.left) - i64::from(bytes);
+        let cost = self.sizes[usize::from(turn.nth == 1)].cost(beyond);
+        let shares = turn.requests > turn.lines + 1 && beyond >= i64::from(LEAST);
+        if shares { cost.min(SHARED) } else { cost }
+    }
+
+    /// Learns from a line that surely is of an exchange.
+    pub(super) fn learn_size(&mut self, turn: &Turn, bytes: u32) {
+        if turn.lines == 0 && turn.requests <= 1 + u32::from(turn.nth == 1) {
+            let beyond = i64::from(turn.left) - i64::from(bytes);
+            self.sizes[usize::from(turn.nth == 1)].learn(beyond);
+        }
+    }
+
+    /// Notes whether a line found an exchange.
+    pub(super) fn note_missing(&mut self, is_missing: bool) {
+        let share = if is_missing { 1_000_000 } else { 0 };
+        self.missing += (share - self.missing) / MISSING_MEMORY;
+    }
+
+    /// Whether so many find none that an only one may be somebody else's.
+    pub(super) fn misses_any(&self) -> bool {
+        self.missing > MISSING_LIMIT
+    }
+}
+
+/// The least that a response has beyond what is logged of it.
+const LEAST: u32 = 20;
+
+/// What it costs to be one of several lines of an exchange, whose sizes say little.
+const SHARED: i64 = 2_500;
+
+/// What a size costs at most.
+const WORST: i64 = 8_000;
+
+/// Differences that are counted one by one, by their lowest bits.
+const COUNTER_BITS: u32 = 10;
+
+/// By how much an exchange is larger than what is logged of it: its head and its framing. Most heads of a
+/// server are of a few lengths. So each difference is counted, and of those that were never seen it is
+/// learnt how often there are such, and how large they are.
+struct Sizes {
+    counts: Box<[u16]>,
+    total: u32,
+    /// How many of them had not been seen before.
+    fresh: u32,
+    /// Those by their octave.
+    octaves: [u32; 33],
+    /// The least that was seen but for a few, which a line of several takes.
+    least: u32,
+    /// What those that were learnt would have cost.
+    usual: i64,
+}
+
+/// The octave that stands for the width of all that is less than nothing.
+const BELOW: usize = 13;
+
+/// What a pair of the usual size costs, and how slowly it is learnt what that is.
+const USUAL: i64 = 1_000;
+const USUAL_MEMORY: i64 = 32;
+
+/// Where counts are halved.
+const FADE_AT: u32 = 4_096;
+
+impl Sizes {
+    fn new() -> Self {
+        let mut octaves = [0; 33];
+        // A head has from 32 bytes to 4 kB.
+        octaves[6..=12].fill(1);
+        Self {
+            counts: vec![0; 1 << COUNTER_BITS].into(),
+            total: 0,
+            fresh: 2,
+            octaves,
+            least: LEAST,
+            usual: 6_500,
+        }
+    }
+
+    fn learn(&mut self, beyond: i64) {
+        self.usual += (self.surprise(beyond) - self.usual) / USUAL_MEMORY;
+        let place = place(beyond);
+        if self.counts[place] == 0 {
+            self.fresh += 1;
+            self.octaves[octave(beyond)] += 1;
+        }
+        let bytes = u32::try_from(beyond).unwrap_or(0);
+        self.least = if self.total == 0 { bytes } else { self.least.min(bytes) }.max(LEAST);
+        self.counts[place] = self.counts[place].saturating_add(1);
+        self.total += 1;
+        if self.total >= FADE_AT {
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+            self.octaves.iter_mut().for_each(|count| *count -= *count / 2);
+            self.total = self.counts.iter().copied().map(u32::from).sum();
+            self.fresh -= self.fresh / 2;
+        }
+    }
+
+    fn cost(&self, beyond: i64) -> i64 {
+        (self.surprise(beyond) - self.usual + USUAL).clamp(0, WORST)
+    }
+
+    fn surprise(&self, beyond: i64) -> i64 {
+        let all = number(self.total + self.fresh);
+        let seen = self.counts[place(beyond)];
+        if seen > 0 {
+            return thousandths(all / f32::from(seen));
+        }
+        let octave = octave(beyond);
+        let fresh: u32 = self.octaves.iter().sum();
+        let share = (number(self.octaves[octave]) + 0.01) / number(fresh.max(1));
+        // Below nothing it may lie anywhere.
+        let width = number(1 << octave.checked_sub(1).unwrap_or(BELOW).min(24));
+        thousandths(all / number(self.fresh) * width / share)
+    }
+}
+
+fn place(beyond: i64) -> usize {
+    usize::try_from(beyond.rem_euclid(1 << COUNTER_BITS)).unwrap_or(0)
+}
+
+/// The number of bits; 0 for what is less than nothing.
+fn octave(beyond: i64) -> usize {
+    let bits = u32::try_from(beyond).map_or(0, |beyond| u32::BITS - beyond.leading_zeros());
+    bits as usize
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and widths of up to 2^24")]
+fn number(count: u32) -> f32 {
+    count as f32
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a logarithm, cut to what is wanted")]
+fn thousandths(odds: f32) -> i64 {
+    ((odds.ln() * 1_000.0) as i64).max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_that_is_often_seen_costs_little_and_one_below_nothing_much() {
+        let mut sizes = Sizes::new();
+        assert!(sizes.cost(180) < sizes.cost(-5) && sizes.cost(180) < sizes.cost(100_000));
+        (0..300).for_each(|i| sizes.learn([180, 180, 240][i % 3]));
+        assert!(sizes.cost(180) < sizes.cost(240) && sizes.cost(240) < 2_000);
+        assert!(sizes.cost(181) > 4_000 && sizes.cost(-5) > 6_000, "{}", sizes.cost(181));
+        // Where nearly all differ, another one is nothing strange.
+        let mut sizes = Sizes::new();
+        (0..300).for_each(|i| sizes.learn(600 + i));
+        assert!(sizes.cost(1_000) < 2_000, "{}", sizes.cost(1_000));
+    }
+
+    fn turn(connection: u64, nth: u32, ended: i64) -> Turn {
+        let client = ClientAddr::Unix;
+        let at = Timestamp::from_micros;
+        Turn {
+            client,
+            tag: Tag::of(client),
+            connection,
+            nth,
+            began: at(ended - 5),
+            ended: at(ended),
+            balancer: 0,
+            server_port: 443,
+            left: 1_000,
+            requests: 2,
+            lines: 0,
+            tainted: false,
+        }
+    }
+
+    #[test]
+    fn an_exchange_that_goes_on_is_one_and_all_are_in_order() {
+        let at = Timestamp::from_micros;
+        let mut turns = Turns::new();
+        for (connection, nth, ended, rested) in
+            [(1, 1, 100, 0), (2, 1, 90, 0), (1, 1, 130, 100), (3, 1, 100, 0), (1, 2, 150, 130)]
+        {
+            let before = if rested == 0 { 0 } else { 1 };
+            turns.note(turn(connection, nth, ended), (at(rested), before), at(0));
+        }
+        let order = |turns: &Turns| -> Vec<(u64, u32)> {
+            turns.within(at(0), at(999)).map(|(_, turn)| (turn.connection, turn.nth)).collect()
+        };
+        assert_eq!(order(&turns), [(2, 1), (3, 1), (1, 1), (1, 2)]);
+        turns.take(1, 300);
+        assert_eq!(order(&turns).len(), 4, "there is room for another line");
+        turns.take(1, 300);
+        assert_eq!(order(&turns), [(2, 1), (1, 1), (1, 2)]);
+        turns.note(turn(9, 1, 500), (at(0), 0), at(140));
+        assert_eq!(order(&turns), [(1, 2), (9, 1)], "what is too old is forgotten");
+    }
+}

@@ -1,0 +1,323 @@
+//! A [`Passage`]: who passed through a balancer, to whom, and from when to when.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::access::foreign::{Found, Manner, Part, zone_of_envelope};
+use crate::access::{Expected, LineError};
+use crate::addr::{ClientAddr, ServerAddr, parse_ip};
+use crate::attribution::text_hash;
+use crate::mapping::{Kind, Mapping, RequestText};
+use crate::request::{Cut, Fingerprint, LONG, unescape};
+use crate::time::{Resolution, Timestamp};
+
+/// What a line of a balancer's log says.
+#[derive(Clone, Copy, Debug)]
+pub struct Passage<'a> {
+    /// Who asked.
+    pub client: ClientAddr,
+    /// The client's port.
+    pub client_port: Option<u16>,
+    /// Who was asked.
+    pub whom: Whom<'a>,
+    /// The balancer's own address and port towards the server.
+    pub balancer: Option<SocketAddr>,
+    /// When.
+    pub span: Span,
+    /// The request's first line as the server saw it; empty where a line is of a connection, or its request
+    /// is not known wholly.
+    request: &'a [u8],
+    user_agent: Option<u32>,
+    referer: Option<u32>,
+    host: Option<u32>,
+    status: Option<u16>,
+    head_bytes: Option<u64>,
+    body_bytes: Option<u64>,
+    to_client: Option<u64>,
+}
+
+/// A server as a balancer's log names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom<'a> {
+    /// By address, and by port where that is logged.
+    At(ServerAddr<'a>, Option<u16>),
+    /// By the name that the balancer's configuration has for it, and that of its group.
+    Named {
+        /// HAProxy's backend, Envoy's cluster; empty where it is not logged.
+        group: &'a [u8],
+        /// The server's own name.
+        server: &'a [u8],
+    },
+    /// Nobody was: the balancer answered itself.
+    Nobody,
+}
+
+/// The time of a passage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// When it began, or when it ended.
+    stamp: Option<(Timestamp, Resolution)>,
+    /// Whether `stamp` is the end.
+    ends: bool,
+    /// Whether `stamp` is by the clock on the wall, of which it is not known how far it is from UTC.
+    is_local: bool,
+    /// Microseconds from its beginning until the server was asked.
+    lead: i64,
+    /// Microseconds from its beginning to its end.
+    took: i64,
+    /// Whether it was over when the line was written.
+    is_over: bool,
+}
+
+impl Span {
+    /// Whether the line's time is that on a wall near the balancer, whose zone nobody has said.
+    #[must_use]
+    pub const fn is_local(&self) -> bool {
+        self.is_local
+    }
+
+    /// When the server was asked and when it was over, by the line's own stamp, `zone` seconds ahead of
+    /// UTC if that has no zone. `None` where the line has no time.
+    #[must_use]
+    pub fn logged(
+        &self,
+        zone: impl FnOnce(Timestamp) -> i64,
+    ) -> Option<(Timestamp, Timestamp, Resolution)> {
+        let (stamp, resolution) = self.stamp?;
+        let ahead = if self.is_local { zone(stamp) } else { 0 };
+        let stamp = stamp.offset_by(ahead.saturating_mul(-1_000_000));
+        let (begun, end) = if self.ends {
+            (stamp.offset_by(-self.took), stamp)
+        } else {
+            (stamp, stamp.offset_by(self.took))
+        };
+        Some((begun.offset_by(self.lead), end, resolution))
+    }
+
+    /// When the server was asked, if it was over at `end`.
+    #[must_use]
+    pub fn asked_before(&self, end: Timestamp) -> Timestamp {
+        end.offset_by(self.lead - self.took)
+    }
+}
+
+impl<'a> Passage<'a> {
+    pub(super) fn new(line: &'a [u8], found: &Found, manner: Manner, request: &'a [u8]) -> Self {
+        let text = |part: Part| found.parts[part as usize].of(line);
+        let of = &found.line;
+        let (own, own_port) = (ip_port(text(Part::Own)), number(text(Part::OwnPort)));
+        let balancer = own.and_then(|(ip, port)| Some((ip, own_port.or(port)?)));
+        // A port of 0 is none.
+        let balancer = balancer.filter(|&(_, port)| port != 0);
+        let header = |span: Option<crate::access::Span>, is_logged: bool| {
+            is_logged.then(|| header_hash(span.map_or(&b""[..], |span| span.of(line))))
+        };
+        let has_body = has_body(request, of.status);
+        let body = whole_number(text(Part::Body)).or_else(|| whole_number(text(Part::Length)));
+        let is_connection = !manner.has_request;
+        Self {
+            client: client(of.client.of(line)),
+            client_port: number(text(Part::ClientPort)).or(of.peer_port),
+            whom: whom(line, found),
+            balancer: balancer.map(|(ip, port)| SocketAddr::new(ip, port)),
+            span: span(line, found, manner),
+            request,
+            user_agent: header(of.user_agent, manner.has_user_agent),
+            referer: header(of.referer, manner.has_referer),
+            host: header(of.host, manner.has_host),
+            status: of.status.filter(|&status| status != 0 && !is_connection),
+            head_bytes: whole_number(text(Part::Head)),
+            body_bytes: if has_body { body.filter(|_| !is_connection) } else { Some(0) },
+            to_client: whole_number(text(Part::All)).or(body).filter(|_| is_connection),
+        }
+    }
+
+    /// The request's first line as the server saw it; empty where there is none, or not all of it.
+    #[must_use]
+    pub const fn request(&self) -> &'a [u8] {
+        self.request
+    }
+
+    /// The mappings that stand for it, with their times, in their order: for an exchange that it was asked,
+    /// answered and over, for a connection that it was opened and closed.
+    ///
+    /// `server` is who was asked, and `connection` a number that no other passage has.
+    pub fn moments(
+        &self,
+        (server, server_port): (ServerAddr<'a>, Option<u16>),
+        connection: u64,
+        (asked, end, resolution): (Timestamp, Timestamp, Resolution),
+    ) -> impl Iterator<Item = Mapping<'a>> + use<'a> {
+        let is_long = self.request.len() > LONG;
+        let none = Mapping {
+            client_port: self.client_port,
+            server_port,
+            balancer: self.balancer,
+            connection: Some(connection),
+            ..Mapping::new(self.client, server)
+        };
+        let at = |kind, time| Mapping { kind, time: Some((time, resolution)), ..none };
+        let first = if self.request.is_empty() {
+            at(Kind::Opened, asked)
+        } else {
+            let request =
+                RequestText::raw(&self.request[..self.request.len().min(LONG)], Cut::Long);
+            let whole = Fingerprint::of_whole(self.request).filter(|_| is_long);
+            Mapping {
+                request: Some(request),
+                whole: whole.map(Fingerprint::get),
+                user_agent: self.user_agent,
+                referer: self.referer,
+                host: self.host,
+                ..at(Kind::Request, asked)
+            }
+        };
+        let ended = (!self.request.is_empty()).then(|| Mapping {
+            status: self.status,
+            head_bytes: self.head_bytes,
+            body_bytes: self.body_bytes,
+            ..at(Kind::Ended, end)
+        });
+        let closed = self
+            .span
+            .is_over
+            .then(|| Mapping { to_client: self.to_client, ..at(Kind::Closed, end) });
+        [Some(first), ended, closed].into_iter().flatten()
+    }
+}
+
+/// What no format says of itself: that the numbers are some, and that somebody passed.
+pub(super) fn check(line: &[u8], found: &Found) -> Result<(), LineError> {
+    let wrong =
+        |span: crate::access::Span| LineError { at: span.start, expected: Expected::Literal };
+    for part in [Part::Lead, Part::Queue, Part::Connect, Part::Took] {
+        let span = found.parts[part as usize];
+        let text = span.of(line);
+        let digits = text.strip_prefix(b"+").unwrap_or(text);
+        let digits = digits.strip_prefix(b"-").unwrap_or(digits);
+        if span.end > span.start && !digits.iter().all(u8::is_ascii_digit) {
+            return Err(wrong(span));
+        }
+    }
+    let client = found.line.client;
+    match client.of(line) {
+        b"unix" | b"unix:" => Ok(()),
+        text if ip_port(text).is_some() => Ok(()),
+        _ => Err(LineError { at: client.start, expected: Expected::Client }),
+    }
+}
+
+fn client(text: &[u8]) -> ClientAddr {
+    ip_port(text).map_or(ClientAddr::Unix, |(ip, _)| ClientAddr::from(ip))
+}
+
+fn whom<'a>(line: &'a [u8], found: &Found) -> Whom<'a> {
+    let text = |part: Part| found.parts[part as usize].of(line);
+    // nginx: `10.0.0.1:80, 10.0.0.2:80 : 10.0.0.3:80`.
+    let tried = text(Part::Servers);
+    let last = tried.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    let server = if last.is_empty() { text(Part::Server) } else { last };
+    let server = match memchr::memmem::find(server, b"://") {
+        Some(scheme) => server[scheme + 3..].split(|&byte| byte == b'/').next().unwrap_or_default(),
+        None => server,
+    };
+    let path = server.strip_prefix(b"unix:").unwrap_or(server);
+    if let Some((ip, port)) = ip_port(server) {
+        let port = number(text(Part::ServerPort)).or(port);
+        return Whom::At(ServerAddr::from(ip), port.filter(|&port| port != 0));
+    }
+    if path.starts_with(b"/")
+        && let Some(server) = ServerAddr::parse(path)
+    {
+        return Whom::At(server, None);
+    }
+    match text(Part::ServerName) {
+        b"" | b"-" | b"<NOSRV>" | b"<STATS>" => Whom::Nobody,
+        server => Whom::Named { group: text(Part::Group), server },
+    }
+}
+
+fn span(line: &[u8], found: &Found, manner: Manner) -> Span {
+    let text = |part: Part| found.parts[part as usize].of(line);
+    let millis = |part: Part| {
+        let text = text(part);
+        let digits = text.strip_prefix(b"+").unwrap_or(text);
+        // -1 is what did not come to pass.
+        whole_number(digits).and_then(|n| i64::try_from(n).ok()).map(|n| n.saturating_mul(1_000))
+    };
+    let lead = [Part::Lead, Part::Queue, Part::Connect].map(|part| millis(part).unwrap_or(0));
+    let lead = lead.into_iter().fold(0, i64::saturating_add);
+    let duration = found.line.duration.and_then(|micros| i64::try_from(micros).ok());
+    let took = millis(Part::Took).or(duration).unwrap_or(0).max(lead);
+    let stamp = found.line.time;
+    let zone = stamp
+        .filter(|_| manner.is_local)
+        .and_then(|(time, _)| zone_of_envelope(line, time.as_micros().saturating_add(took)));
+    let stamp = match zone {
+        Some(zone) => stamp.map(|(time, resolution)| {
+            (time.offset_by(zone.saturating_mul(-1_000_000)), resolution)
+        }),
+        None => stamp,
+    };
+    Span {
+        stamp,
+        ends: manner.ends,
+        is_local: manner.is_local && zone.is_none(),
+        lead,
+        took,
+        is_over: !text(Part::Took).starts_with(b"+"),
+    }
+}
+
+/// Responses whose body is empty whatever their head says of its length.
+fn has_body(request: &[u8], status: Option<u16>) -> bool {
+    !request.starts_with(b"HEAD ") && !matches!(status, Some(100..=199 | 204 | 304))
+}
+
+fn header_hash(text: &[u8]) -> u32 {
+    if text.is_empty() {
+        return text_hash(b"-");
+    }
+    if !text.contains(&b'\\') {
+        return text_hash(text);
+    }
+    // `\"`, and HAProxy's `\]`.
+    let mut kept = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = memchr::memmem::find(rest, b"\\]") {
+        let escaped = rest[..at].iter().rev().take_while(|&&byte| byte == b'\\').count() % 2 == 1;
+        kept.extend_from_slice(&rest[..at]);
+        kept.extend_from_slice(if escaped { b"\\]" } else { b"]" });
+        rest = &rest[at + 2..];
+    }
+    kept.extend_from_slice(rest);
+    let mut bytes = vec![0; kept.len()];
+    let len = unescape(&kept, &mut bytes);
+    text_hash(&bytes[..len])
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]:80`, `2001:db8::1%eth0`.
+fn ip_port(text: &[u8]) -> Option<(IpAddr, Option<u16>)> {
+    if let Some(ip) = parse_ip(text) {
+        return Some((ip, None));
+    }
+    let colon = memchr::memrchr(b':', text)?;
+    let port = number(&text[colon + 1..])?;
+    Some((parse_ip(&text[..colon])?, Some(port)))
+}
+
+fn number(text: &[u8]) -> Option<u16> {
+    u16::try_from(whole_number(text)?).ok()
+}
+
+fn whole_number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |value, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        value.checked_mul(10)?.checked_add(u64::from(digit))
+    })
+}

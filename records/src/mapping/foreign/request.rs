@@ -1,0 +1,112 @@
+//! The request as the web server saw it, from how a balancer logged the client's.
+//!
+//! HAProxy writes `#NN` for what would not stand in a line. What came by HTTP/2 or 3 goes on to the server as
+//! HTTP/1.1, without the scheme and the authority that HAProxy logs.
+
+use crate::access::foreign::Manner;
+use crate::access::{AccessLine, Request};
+use crate::request::unescape;
+
+/// Appends the first line of the request; nothing where none was logged, or not all of it.
+pub(super) fn write(line: &[u8], found: &AccessLine, manner: Manner, out: &mut Vec<u8>) {
+    match found.request {
+        Request::Absent => {}
+        Request::Line(span) => put_right(&unescaped(span.of(line), manner), out),
+        Request::Parts { method, target, query, protocol } => {
+            let part = |span: crate::access::Span| unescaped(span.of(line), manner);
+            let (method, mut target) = (part(method), part(target));
+            if let Some(query) = query.map(part).filter(|query| !query.is_empty()) {
+                if query[0] != b'?' {
+                    target.push(b'?');
+                }
+                target.extend_from_slice(&query);
+            }
+            let protocol = protocol.map_or_else(|| b"HTTP/1.1".to_vec(), part);
+            put_right(&[method, target, protocol].join(&b' '), out);
+        }
+    }
+}
+
+fn unescaped(text: &[u8], manner: Manner) -> Vec<u8> {
+    let mut bytes = text.to_vec();
+    if manner.hash_escapes {
+        bytes.clear();
+        let mut rest = text;
+        while let Some((&byte, behind)) = rest.split_first() {
+            let escaped = (byte == b'#').then(|| behind.first_chunk().and_then(hex)).flatten();
+            bytes.push(escaped.unwrap_or(byte));
+            rest = if escaped.is_some() { &behind[2..] } else { behind };
+        }
+    } else if text.contains(&b'\\') {
+        let len = unescape(text, &mut bytes);
+        bytes.truncate(len);
+    }
+    bytes
+}
+
+fn hex(digits: &[u8; 2]) -> Option<u8> {
+    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+fn put_right(request: &[u8], out: &mut Vec<u8>) {
+    let Some(last) = memchr::memrchr(b' ', request) else { return };
+    // Traffic Server has it in lower case.
+    let (rest, protocol) = (&request[..last], request[last + 1..].to_ascii_uppercase());
+    if !protocol.starts_with(b"HTTP/") {
+        // Its end was cut off.
+        return;
+    }
+    if protocol.starts_with(b"HTTP/1.") {
+        out.extend_from_slice(&request[..=last]);
+        return out.extend_from_slice(&protocol);
+    }
+    let method = memchr::memchr(b' ', rest).map_or(0, |space| space + 1);
+    let target = &rest[method..];
+    let authority = memchr::memmem::find(target, b"://").filter(|_| !target.starts_with(b"/"));
+    let path = authority.map_or(target, |at| {
+        let behind = &target[at + 3..];
+        memchr::memchr(b'/', behind).map_or(&b"/"[..], |slash| &behind[slash..])
+    });
+    out.extend_from_slice(&rest[..method]);
+    out.extend_from_slice(path);
+    out.extend_from_slice(b" HTTP/1.1");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_becomes_what_the_server_saw() {
+        for (logged, seen) in [
+            ("GET /a?b=c HTTP/1.1", "GET /a?b=c HTTP/1.1"),
+            ("GET /ten HTTP/1.0", "GET /ten HTTP/1.0"),
+            ("GET http://a.example/x HTTP/1.1", "GET http://a.example/x HTTP/1.1"),
+            ("GET https://a.example/x?y=://z HTTP/2.0", "GET /x?y=://z HTTP/1.1"),
+            ("GET https://a.example HTTP/2.0", "GET / HTTP/1.1"),
+            ("GET /x?y=http://z HTTP/2", "GET /x?y=http://z HTTP/1.1"),
+            ("OPTIONS * HTTP/3", "OPTIONS * HTTP/1.1"),
+            ("GET /aaaaaa", ""),
+            ("<BADREQ>", ""),
+            ("", ""),
+        ] {
+            let mut out = Vec::new();
+            put_right(logged.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), seen, "{logged}");
+        }
+    }
+
+    #[test]
+    fn what_haproxy_escapes_is_put_back() {
+        let manner = Manner { hash_escapes: true, ..Manner::default() };
+        for (logged, bytes) in [
+            ("a#22b#22", "a\"b\""),
+            ("#", "#"),
+            ("#2", "#2"),
+            ("#zz#23", "#zz#"),
+            ("\\x22", "\\x22"),
+        ] {
+            assert_eq!(unescaped(logged.as_bytes(), manner), bytes.as_bytes(), "{logged}");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Lines of HAProxy 2.6 as it wrote them, and of others as their documents have them.
+
+use super::*;
+use crate::time::Timestamp;
+
+const UTC: fn(Timestamp) -> i64 = |_| 0;
+
+/// What a line says, for tables.
+fn said(spec: &LogSpec, line: &str) -> String {
+    let mut reader = LogReader::new(spec);
+    let passage = reader.read(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"));
+    let port = passage.client_port.map_or_else(|| "-".to_owned(), |port| port.to_string());
+    let whom = match passage.whom {
+        Whom::At(addr, port) => format!("{addr} {}", port.unwrap_or(0)),
+        Whom::Named { group, server } => {
+            format!("{}/{}", group.escape_ascii(), server.escape_ascii())
+        }
+        Whom::Nobody => "nobody".to_owned(),
+    };
+    let own = passage.balancer.map_or_else(|| "-".to_owned(), |own| own.to_string());
+    let times = passage.span.logged(UTC);
+    let times = times.map_or_else(
+        || "-".to_owned(),
+        |(asked, end, _)| format!("{} {}", asked.as_micros() / 1_000, end.as_micros() / 1_000),
+    );
+    let request = String::from_utf8_lossy(passage.request());
+    let text = format!("{} {port} -> {whom} by {own} at {times} {request}", passage.client);
+    text.trim_end().to_owned()
+}
+
+#[test]
+fn lines_of_haproxy_are_read_as_they_are() {
+    for (line, expected) in [
+        (
+            r#"<134>Nov 25 16:46:11 haproxy[4866]: 127.0.0.1:60114 [25/Nov/2026:16:46:11.526] web app/w1 1/2/0/3/10 200 128 - - ---- 1/1/0/0/0 0/0 "GET /plain HTTP/1.1""#,
+            "127.0.0.1 60114 -> app/w1 by - at 1795625171529 1795625171536 GET /plain HTTP/1.1",
+        ),
+        (
+            r#"<134>1 2026-11-25T16:46:11.542686+00:00 - haproxy 4866 - - 127.0.0.1:60128 [25/Nov/2026:16:46:11.541] web app/w2 0/0/0/0/0 200 129 - - ---- 1/1/0/0/0 0/0 "GET /q?a=#22b#22&c=<d> HTTP/1.1""#,
+            "127.0.0.1 60128 -> app/w2 by - at 1795625171541 1795625171541 GET /q?a=\"b\"&c=<d> HTTP/1.1",
+        ),
+        (
+            r#"Nov 25 16:46:11 lb haproxy[4866]: 127.0.0.1:60142 [25/Nov/2026:16:46:11.565] web~ app/w1 0/0/0/0/0 200 128 - - ---- 1/1/0/0/0 0/0 {curl/8 (x)|} "GET http://a.example/h2?x=y HTTP/2.0""#,
+            "127.0.0.1 60142 -> app/w1 by - at 1795625171565 1795625171565 GET /h2?x=y HTTP/1.1",
+        ),
+        (
+            r#"127.0.0.1:60666 [25/Nov/2026:16:46:11.585] webp app/w2 0/0/0/0/0 200 129 - - ---- 1/1/0/0/0 0/0 "GET /p1 HTTP/1.1" 127.0.0.1:44044 127.0.77.2:18081"#,
+            "127.0.0.1 60666 -> 127.0.77.2 18081 by 127.0.0.1:44044 at 1795625171585 1795625171585 GET /p1 HTTP/1.1",
+        ),
+        (
+            r#"::1:54870 [25/Nov/2026:16:46:14.630] v6 app/w2 0/0/0/0/0 200 129 - - ---- 1/1/0/0/0 0/0 "GET /six HTTP/1.1" ::1:52700 2001:db8::2:18081"#,
+            "::1 54870 -> 2001:db8::2 18081 by [::1]:52700 at 1795625174630 1795625174630 GET /six HTTP/1.1",
+        ),
+        (
+            "127.0.0.1:56040 [25/Nov/2026:16:46:11.594] tcp tapp/w1 1/2/40 153 -- 1/1/0/0/0 0/0",
+            "127.0.0.1 56040 -> tapp/w1 by - at 1795625171597 1795625171634",
+        ),
+        (
+            "127.0.0.1:39116 [25/Nov/2026:16:46:11.604] tcpp tapp/w1 1/0/+1 +0 -- 1/1/1/1/0 0/0 127.0.0.1:52812 127.0.77.1:18081",
+            "127.0.0.1 39116 -> 127.0.77.1 18081 by 127.0.0.1:52812 at 1795625171605 1795625171605",
+        ),
+        (
+            r#"127.0.0.1:38272 [25/Nov/2026:16:48:58.348] web web/<NOSRV> -1/-1/-1/-1/0 400 0 - - PR-- 1/1/0/0/0 0/0 "<BADREQ>""#,
+            "127.0.0.1 38272 -> nobody by - at 1795625338348 1795625338348",
+        ),
+        (
+            r#"unix:1 [25/Nov/2026:16:48:58.348] web app/w1 0/0/0/0/1 200 0 - - ---- 1/1/0/0/0 0/0 "GET / HTTP/1.1" - 127.0.0.1:80"#,
+            "",
+        ),
+    ] {
+        if expected.is_empty() {
+            let mut reader = LogReader::new(&LogSpec::haproxy());
+            assert!(reader.read(line.as_bytes()).is_err(), "{line}");
+            continue;
+        }
+        assert_eq!(said(&LogSpec::haproxy(), line), expected, "{line}");
+        assert!(LogReader::may_be_haproxys(line.as_bytes()), "{line}");
+    }
+}
+
+#[test]
+fn formats_of_other_balancers_are_read() {
+    for (format, line, expected) in [
+        (
+            // Envoy's default, with its own address added.
+            r#"[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" "%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %DOWNSTREAM_REMOTE_ADDRESS% %UPSTREAM_LOCAL_ADDRESS%\n"#,
+            r#"[2026-04-15T20:17:00.310Z] "POST /api/v1/locations HTTP/2" 204 - 154 0 226 100 "-" "nsq2http" "cc21d9b0" "locations" "10.0.2.1:80" 203.0.113.9:5555 10.0.1.1:40100"#,
+            "203.0.113.9 5555 -> 10.0.2.1 80 by 10.0.1.1:40100 at 1776284220310 1776284220536 POST /api/v1/locations HTTP/1.1",
+        ),
+        (
+            "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %START_TIME(%s.%3f)% %DURATION% tcp://%UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS% %BYTES_SENT%",
+            "2001:db8::9 1776284220.310 1500 tcp://[2001:db8::1]:443 [2001:db8::2]:40100 77",
+            "2001:db8::9 - -> 2001:db8::1 443 by [2001:db8::2]:40100 at 1776284220310 1776284221810",
+        ),
+        (
+            r#"%<cqtq> %<ttms> %<chi> %<chp> %<pqsi> %<pqsp> %<nhi> %<nhp> "%<cqhm> %<cquup> %<cqpv>" %<sssc> %<sscl> %<sshl> "%<{User-Agent}cqh>""#,
+            r#"1432194201.810 15 203.0.113.9 4711 127.0.0.1 40100 10.0.0.1 80 "GET /a?b http/1.1" 200 512 100 "Mozilla/5.0 (X11)""#,
+            "203.0.113.9 4711 -> 10.0.0.1 80 by 127.0.0.1:40100 at 1432194201810 1432194201825 GET /a?b HTTP/1.1",
+        ),
+        (
+            // Traffic Server 9.2 as it wrote it, on a connection that it used again.
+            r#"%<cqtq> %<ttms> %<chi> %<chp> %<pqsi> %<pqsp> %<nhi> %<nhp> "%<cqhm> %<cquup> %<cqpv>" %<sssc> %<sscl> %<sshl> "%<{User-Agent}cqh>" "%<{Referer}cqh>""#,
+            r#"1795628328.372 0 127.0.3.9 57574 0 0 127.0.77.1 18081 "GET /p2 http/1.1" 200 6 147 "a "q" b" "-""#,
+            "127.0.3.9 57574 -> 127.0.77.1 18081 by - at 1795628328372 1795628328372 GET /p2 HTTP/1.1",
+        ),
+        (
+            r#"log_format up '$remote_addr [$time_local] "$request" $status $body_bytes_sent "$upstream_addr" $request_time "$http_user_agent"';"#,
+            r#"203.0.113.9 [10/Oct/2000:13:55:36 -0700] "GET /a HTTP/1.1" 200 5 "10.0.0.1:80, 10.0.0.2:80" 1.250 "x""#,
+            "203.0.113.9 - -> 10.0.0.2 80 by - at 971211334750 971211336000 GET /a HTTP/1.1",
+        ),
+        (
+            r#"LogFormat "%a %t \"%r\" %>s %b %D %{BALANCER_WORKER_NAME}e" balancer"#,
+            r#"203.0.113.9 [10/Oct/2000:13:55:36 -0700] "GET /a HTTP/1.1" 200 5 2000 http://10.0.0.1:8080"#,
+            "203.0.113.9 - -> 10.0.0.1 8080 by - at 971211336000 971211336002 GET /a HTTP/1.1",
+        ),
+        (
+            r#"log-format "%ci:%cp %Ts.%ms %b/%s %Ta %{+Q}r %bi:%bp %{+Q,+E}[var(txn.user_agent)]""#,
+            r#"203.0.113.9:1 1776284220.310 b/s 5 "GET / HTTP/1.1" 127.0.0.1:9 "a\"b\\c\]d""#,
+            "203.0.113.9 1 -> b/s by 127.0.0.1:9 at 1776284220310 1776284220315 GET / HTTP/1.1",
+        ),
+    ] {
+        let spec = LogSpec::parse(format).unwrap_or_else(|error| panic!("{format}: {error}"));
+        assert_eq!(said(&spec, line), expected, "{format}");
+    }
+}
+
+#[test]
+fn headers_are_as_web_servers_log_them() {
+    let spec =
+        LogSpec::parse(r"%ci %s %{+Q}r %{+Q,+E}[var(txn.user_agent)] %{+Q,+E}[var(txn.referer)]")
+            .unwrap();
+    for (logged, agent) in [(r#"a\"b\\c\]d\\\]"#, r#"a"b\c]d\]"#), ("", "-"), (r"a\\]", r"a\]")] {
+        let line = format!(r#"192.0.2.1 s "GET / HTTP/1.1" "{logged}" """#);
+        let mut reader = LogReader::new(&spec);
+        let passage = reader.read(line.as_bytes()).expect(logged);
+        let now =
+            (Timestamp::default(), Timestamp::default(), crate::time::Resolution::Millisecond);
+        let server = crate::addr::ServerAddr::Unix(b"/s");
+        let first = passage.moments((server, None), 1, now).next().expect("a moment");
+        assert_eq!(
+            first.user_agent,
+            Some(crate::attribution::text_hash(agent.as_bytes())),
+            "{logged}"
+        );
+        assert_eq!(first.referer, Some(crate::attribution::text_hash(b"-")), "{logged}");
+    }
+}
+
+#[test]
+fn a_client_cannot_write_its_own_port_or_server() {
+    // The path is not quoted: what it holds reads like the fields behind it.
+    let spec = LogSpec::parse("%DOWNSTREAM_REMOTE_ADDRESS% %REQ(:PATH)% %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS% %REQ(X)%").unwrap();
+    let mut reader = LogReader::new(&spec);
+    assert!(reader.read(b"203.0.113.9:1 /a 10.0.0.1:80 10.0.0.9:4000 -").is_ok());
+    assert!(
+        reader
+            .read(b"203.0.113.9:1 /a 10.0.0.7:80 10.0.0.9:7 10.0.0.1:80 10.0.0.9:4000 -")
+            .is_err()
+    );
+}
+
+#[test]
+fn formats_that_name_no_server_or_client_are_refused() {
+    for (format, expected) in [
+        ("%ci:%cp [%tr] %{+Q}r", "no field names the server"),
+        ("log-format %s", "no field names the client"),
+        ("%START_TIME% %UPSTREAM_HOST%", "no field names the client"),
+        ("%<chi> %<pqsp>", "no field names the server"),
+        ("$remote_addr $status", "no field names the server"),
+        ("combined", "no field names the server"),
+        ("%ci %[var(txn.x", "has no end"),
+        ("%REQ(:METHOD", "has no end"),
+    ] {
+        let error = LogSpec::parse(format).expect_err(format).to_string();
+        assert!(error.contains(expected), "{format}: {error}");
+    }
+}
+
+#[test]
+fn the_zone_of_local_times_is_that_of_the_envelope() {
+    let line = |stamp: &str| {
+        format!(
+            "<134>1 {stamp} - haproxy 1 - - 203.0.113.9:1 [25/Nov/2026:16:46:11.541] web app/w 0/0/0/0/20 200 1 - - ---- 1/1/0/0/0 0/0 \"GET / HTTP/1.1\""
+        )
+    };
+    for (stamp, minutes) in [
+        ("2026-11-25T16:46:11.562686+00:00", 0),
+        ("2026-11-25T16:46:11.562686+02:00", 120),
+        ("2026-11-25T15:46:11.562686Z", 60),
+        ("2026-11-25T22:16:11.562686Z", -330),
+    ] {
+        let line = line(stamp);
+        let mut reader = LogReader::new(&LogSpec::haproxy());
+        let passage = reader.read(line.as_bytes()).expect(stamp);
+        assert!(!passage.span.is_local(), "{stamp}");
+        let (asked, ..) = passage.span.logged(UTC).expect(stamp);
+        assert_eq!(asked.as_micros() / 1_000_000, 1_795_625_171 - minutes * 60, "{stamp}");
+    }
+    let mut reader = LogReader::new(&LogSpec::haproxy());
+    let line = line("x");
+    let bare = line.split_once("- - ").map(|(_, line)| line).expect("an envelope");
+    assert!(reader.read(bare.as_bytes()).expect(bare).span.is_local());
+}

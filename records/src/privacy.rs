@@ -1,0 +1,292 @@
+//! Clients as they are written out: cut to their network, or under a keyed pseudonym. The join is not touched by
+//! it, only what comes out.
+//!
+//! A pseudonym is HMAC-SHA-256 of the address, shaped as a unique local IPv6 address (RFC 4193), which every
+//! reader of logs takes for an address, and which no client on the network has: `fd04:…` for who had an IPv4 address, `fd06:…`
+//! for IPv6, `fd00:…` for a name. 112 bits of the hash are kept, so that visitors stay apart. Who has the key can try
+//! all IPv4 addresses; who lacks it cannot.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+
+use crate::addr::{ClientAddr, parse_ip};
+
+/// The fewest bytes of a key.
+pub const SHORTEST_KEY: usize = 16;
+
+/// Pseudonyms kept, since clients come again.
+const KEPT: usize = 1 << 12;
+
+/// What the user asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// So many bits of IPv4 and of IPv6 addresses stay, the others become 0.
+    Cut {
+        /// Of IPv4.
+        v4: u8,
+        /// Of IPv6.
+        v6: u8,
+    },
+    /// Pseudonyms by the key in this file.
+    Key(String),
+}
+
+impl FromStr for Wanted {
+    type Err = WantedError;
+
+    /// `cut`, `cut=24,48`, or `key=FILE`.
+    fn from_str(text: &str) -> Result<Self, WantedError> {
+        let bits = |text: &str, most: u8| {
+            let bits = text.strip_prefix('/').unwrap_or(text);
+            bits.parse().ok().filter(|&bits| bits <= most).ok_or(WantedError)
+        };
+        match text.split_once('=') {
+            None if text == "cut" => Ok(Self::Cut { v4: 24, v6: 48 }),
+            Some(("cut", both)) => {
+                let (v4, v6) = both.split_once(',').ok_or(WantedError)?;
+                Ok(Self::Cut { v4: bits(v4, 32)?, v6: bits(v6, 128)? })
+            }
+            Some(("key", path)) if !path.is_empty() => Ok(Self::Key(path.to_owned())),
+            _ => Err(WantedError),
+        }
+    }
+}
+
+/// Neither of what can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WantedError;
+
+impl fmt::Display for WantedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected cut, cut=V4,V6 with the bits that stay as in cut=24,48, or key=FILE")
+    }
+}
+
+impl std::error::Error for WantedError {}
+
+/// A key that is too short to be one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyError;
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "expected a key of at least {SHORTEST_KEY} bytes, as `head -c 32 /dev/urandom | base64` makes one"
+        )
+    }
+}
+
+impl std::error::Error for KeyError {}
+
+/// Puts something else in the place of clients.
+#[derive(Clone)]
+pub struct Privacy(How);
+
+#[derive(Clone)]
+enum How {
+    Cut { v4: u8, v6: u8 },
+    Keyed(Box<Keyed>),
+}
+
+#[derive(Clone)]
+struct Keyed {
+    mac: Hmac<Sha256>,
+    kept: Vec<Option<(IpAddr, Ipv6Addr)>>,
+}
+
+/// A key is not for the eyes of those who read a debug message.
+impl fmt::Debug for Privacy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            How::Cut { v4, v6 } => write!(f, "Privacy(cut to {v4}, {v6})"),
+            How::Keyed(_) => f.write_str("Privacy(keyed)"),
+        }
+    }
+}
+
+impl Privacy {
+    /// Addresses without their last bits. More bits than there are leave all.
+    #[must_use]
+    pub const fn cut(v4: u8, v6: u8) -> Self {
+        Self(How::Cut { v4, v6 })
+    }
+
+    /// Pseudonyms by a key; white space round it is not part of it.
+    ///
+    /// # Errors
+    /// If it is too short.
+    pub fn keyed(key: &[u8]) -> Result<Self, KeyError> {
+        let key = key.trim_ascii();
+        if key.len() < SHORTEST_KEY {
+            return Err(KeyError);
+        }
+        let mac = Hmac::new_from_slice(key).map_err(|_| KeyError)?;
+        Ok(Self(How::Keyed(Box::new(Keyed { mac, kept: vec![None; KEPT] }))))
+    }
+
+    /// Who a client is to the world. One on a Unix-domain socket stays: those can't be told apart anyway.
+    pub fn client(&mut self, client: ClientAddr) -> ClientAddr {
+        match client {
+            ClientAddr::Ip(ip) => ClientAddr::Ip(self.ip(ip)),
+            ClientAddr::Unix => ClientAddr::Unix,
+        }
+    }
+
+    /// Appends what is written for a client field that is to stay: it may be a client's own. A name is replaced
+    /// wholly; `-` and what names no machine stays.
+    pub fn write_field(&mut self, field: &[u8], out: &mut Vec<u8>) {
+        if let Some(ip) = parse_ip(field) {
+            return ClientAddr::Ip(self.ip(ip)).write_to(out);
+        }
+        if matches!(field, b"-" | b"" | b"unix:") {
+            return out.extend_from_slice(field);
+        }
+        match &self.0 {
+            How::Cut { .. } => out.push(b'-'),
+            How::Keyed(keyed) => ClientAddr::Ip(keyed.hash(0, field).into()).write_to(out),
+        }
+    }
+
+    fn ip(&mut self, ip: IpAddr) -> IpAddr {
+        let ip = ip.to_canonical();
+        match &mut self.0 {
+            How::Cut { v4, v6 } => match ip {
+                IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & mask_v4(*v4)).into(),
+                IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & mask_v6(*v6)).into(),
+            },
+            How::Keyed(keyed) => keyed.ip(ip).into(),
+        }
+    }
+}
+
+impl Keyed {
+    fn ip(&mut self, ip: IpAddr) -> Ipv6Addr {
+        let number = match ip {
+            IpAddr::V4(ip) => u128::from(ip.to_bits()),
+            IpAddr::V6(ip) => ip.to_bits(),
+        };
+        let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835) >> 116;
+        let slot = usize::try_from(mixed).unwrap_or(0) % KEPT;
+        if let Some((kept, pseudonym)) = self.kept[slot]
+            && kept == ip
+        {
+            return pseudonym;
+        }
+        let pseudonym = match ip {
+            IpAddr::V4(ip) => self.hash(4, &ip.octets()),
+            IpAddr::V6(ip) => self.hash(6, &ip.octets()),
+        };
+        self.kept[slot] = Some((ip, pseudonym));
+        pseudonym
+    }
+
+    fn hash(&self, kind: u8, bytes: &[u8]) -> Ipv6Addr {
+        let hash =
+            self.mac.clone().chain_update([kind]).chain_update(bytes).finalize().into_bytes();
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&hash[..16]);
+        (octets[0], octets[1]) = (0xFD, kind);
+        Ipv6Addr::from(octets)
+    }
+}
+
+fn mask_v4(bits: u8) -> u32 {
+    u32::MAX.checked_shl(32_u32.saturating_sub(bits.into())).unwrap_or(0)
+}
+
+fn mask_v6(bits: u8) -> u128 {
+    u128::MAX.checked_shl(128_u32.saturating_sub(bits.into())).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: &[u8] = b"0123456789abcdef";
+
+    fn field(privacy: &mut Privacy, text: &str) -> String {
+        let mut out = Vec::new();
+        privacy.write_field(text.as_bytes(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn addresses_are_cut_to_their_network() {
+        for (v4, v6, text, expected) in [
+            (24, 48, "192.0.2.77", "192.0.2.0"),
+            (16, 48, "192.0.2.77", "192.0.0.0"),
+            (32, 128, "192.0.2.77", "192.0.2.77"),
+            (0, 0, "192.0.2.77", "0.0.0.0"),
+            (24, 48, "2001:db8:1:2:3::9", "2001:db8:1::"),
+            (24, 32, "2001:db8:1:2:3::9", "2001:db8::"),
+            (24, 0, "2001:db8::9", "::"),
+            (24, 128, "2001:db8::9", "2001:db8::9"),
+            (24, 48, "::ffff:192.0.2.77", "192.0.2.0"),
+            (24, 48, "[2001:db8:1:2::9]", "2001:db8:1::"),
+            (24, 48, "unix:", "unix:"),
+            (24, 48, "-", "-"),
+            (24, 48, "dsl-77.example.net", "-"),
+        ] {
+            assert_eq!(field(&mut Privacy::cut(v4, v6), text), expected, "{text} /{v4} /{v6}");
+        }
+    }
+
+    #[test]
+    fn a_pseudonym_is_an_address_that_depends_on_client_and_key() {
+        let mut one = Privacy::keyed(KEY).unwrap();
+        let mut other = Privacy::keyed(b"another key of some length").unwrap();
+        let first = field(&mut one, "192.0.2.77");
+        // HMAC-SHA-256 of 04 C0 00 02 4D, as another implementation has it.
+        assert_eq!(first, "fd04:5c74:37c6:7906:1b59:a51e:c7f9:ee75");
+        assert_eq!(field(&mut one, "::ffff:192.0.2.77"), first);
+        assert_eq!(field(&mut Privacy::keyed(b"0123456789abcdef\n").unwrap(), "192.0.2.77"), first);
+        assert_ne!(field(&mut other, "192.0.2.77"), first);
+        assert_ne!(field(&mut one, "192.0.2.78"), first);
+        assert!(field(&mut one, "2001:db8::1").starts_with("fd06:"));
+        assert!(field(&mut one, "dsl.example.net").starts_with("fd00:"));
+        assert_eq!(field(&mut one, "unix:"), "unix:");
+        assert_eq!(one.client(ClientAddr::Unix), ClientAddr::Unix);
+        assert!(!format!("{one:?}").contains("0123"));
+        assert!(Privacy::keyed(b" short   \n").is_err());
+    }
+
+    #[test]
+    fn what_is_asked_for_is_understood_or_refused() {
+        for (text, expected) in [
+            ("cut", Ok(Wanted::Cut { v4: 24, v6: 48 })),
+            ("cut=16,32", Ok(Wanted::Cut { v4: 16, v6: 32 })),
+            ("cut=/16,/32", Ok(Wanted::Cut { v4: 16, v6: 32 })),
+            ("key=/etc/pen/key", Ok(Wanted::Key("/etc/pen/key".into()))),
+            ("cut=33,48", Err(WantedError)),
+            ("cut=24", Err(WantedError)),
+            ("cut=24,129", Err(WantedError)),
+            ("key=", Err(WantedError)),
+            ("hash", Err(WantedError)),
+            ("", Err(WantedError)),
+        ] {
+            assert_eq!(text.parse(), expected, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn visitors_stay_apart_and_come_again(addrs in proptest::collection::vec(any::<u32>(), 1..200)) {
+            let mut privacy = Privacy::keyed(KEY).unwrap();
+            let of = |privacy: &mut Privacy, bits| privacy.client(ClientAddr::Ip(Ipv4Addr::from_bits(bits).into()));
+            let first: Vec<_> = addrs.iter().map(|&bits| of(&mut privacy, bits)).collect();
+            for (a, x) in addrs.iter().zip(&first) {
+                prop_assert_eq!(of(&mut privacy, *a), *x);
+                for (b, y) in addrs.iter().zip(&first) {
+                    prop_assert_eq!(a == b, x == y);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Mapping logs that other balancers wrote: what they call servers, and in which zone their clock is.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use chrono::{DateTime, Local, MappedLocalTime, Offset as _};
+use pen_records::access::LineError;
+use pen_records::addr::ServerAddr;
+use pen_records::attribution::{Balancers, FOREIGN, Record};
+use pen_records::mapping::foreign::{LogReader, LogSpec, Passage, Whom};
+use pen_records::request::{Cut, Fingerprint};
+use pen_records::shipment::Server;
+use pen_records::time::{Resolution, Timestamp};
+
+use crate::servers::{Known, Servers};
+
+/// Names that are complained of.
+const UNNAMED: usize = 8;
+
+/// How logs of other balancers are read.
+#[derive(Clone, Debug)]
+pub(crate) struct Foreign {
+    /// `None`: HAProxy's own formats, beside ours and the C balancer's.
+    pub(crate) spec: Option<LogSpec>,
+    pub(crate) zone: Zone,
+    pub(crate) names: Arc<[Name]>,
+}
+
+/// What a balancer calls a server, and its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    name: String,
+    addr: IpAddr,
+    port: Option<u16>,
+}
+
+impl FromStr for Name {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong =
+            || "expected NAME=ADDR or NAME=ADDR:PORT, as in app/web1=10.0.0.1:80".to_owned();
+        let (name, addr) = text.split_once('=').ok_or_else(wrong)?;
+        let server = Server::parse(addr).filter(|_| !name.is_empty()).ok_or_else(wrong)?;
+        let addr = server.addr.ok_or_else(wrong)?.to_canonical();
+        Ok(Self { name: name.to_owned(), addr, port: server.port })
+    }
+}
+
+/// The zone of times that name none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Zone {
+    /// This machine's, as it was then.
+    Here,
+    /// So many seconds ahead of UTC.
+    Ahead(i64),
+}
+
+impl FromStr for Zone {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "local" => return Ok(Self::Here),
+            "UTC" | "Z" => return Ok(Self::Ahead(0)),
+            _ => {}
+        }
+        let wrong =
+            || "expected local, UTC, or hours and minutes ahead of UTC, as in +0200".to_owned();
+        let (sign, digits) = match text.split_at_checked(1) {
+            Some(("+", digits)) => (1, digits),
+            Some(("-", digits)) => (-1, digits),
+            _ => return Err(wrong()),
+        };
+        let digits = digits.replace(':', "");
+        let number = digits.parse::<i64>().map_err(|_| wrong())?;
+        let (hours, minutes) = (number / 100, number % 100);
+        if digits.len() != 4 || !(0..24).contains(&hours) || !(0..60).contains(&minutes) {
+            return Err(wrong());
+        }
+        Ok(Self::Ahead(sign * (hours * 3_600 + minutes * 60)))
+    }
+}
+
+impl Zone {
+    /// Seconds ahead of UTC when clocks there show `wall`. Of the hour that comes twice it is the first.
+    fn ahead(self, wall: Timestamp) -> i64 {
+        let Self::Here = self else {
+            let Self::Ahead(seconds) = self else { return 0 };
+            return seconds;
+        };
+        let Some(wall) = DateTime::from_timestamp_micros(wall.as_micros()) else { return 0 };
+        match wall.naive_utc().and_local_timezone(Local) {
+            MappedLocalTime::Single(time) | MappedLocalTime::Ambiguous(time, _) => {
+                i64::from(time.offset().fix().local_minus_utc())
+            }
+            // No clock ever showed that.
+            MappedLocalTime::None => 0,
+        }
+    }
+}
+
+/// Reads the lines of one log.
+pub(crate) struct ForeignReader {
+    of: Foreign,
+    reader: LogReader,
+    /// Each passage has a number of its own.
+    number: u64,
+    /// The last quarter of an hour on the wall, and the zone in it.
+    zone: (i64, i64),
+    /// Names for which no address is known.
+    pub(crate) unnamed: BTreeSet<String>,
+}
+
+/// What a line comes to: at most three records of a server; nothing if it has no log here.
+pub(crate) type Read = Option<(Known, [Option<Record>; 3])>;
+
+impl ForeignReader {
+    pub(crate) fn new(of: &Foreign) -> Self {
+        let spec = of.spec.clone().unwrap_or_else(LogSpec::haproxy);
+        Self {
+            of: of.clone(),
+            reader: LogReader::new(&spec),
+            number: FOREIGN,
+            zone: (i64::MIN, 0),
+            unnamed: BTreeSet::new(),
+        }
+    }
+
+    /// Whether a line that is neither ours nor the C balancer's may be one.
+    pub(crate) fn wants(&self, line: &[u8]) -> bool {
+        self.of.spec.is_some() || LogReader::may_be_haproxys(line)
+    }
+
+    /// Whether all lines are.
+    pub(crate) fn wants_all(&self) -> bool {
+        self.of.spec.is_some()
+    }
+
+    /// When a line's server was asked.
+    pub(crate) fn time(&mut self, line: &[u8]) -> Option<Timestamp> {
+        let passage = self.reader.read(line).ok()?;
+        times(&passage, &mut self.zone, self.of.zone).map(|(asked, ..)| asked)
+    }
+
+    /// The request of a line, by the rule that clocks are compared by.
+    pub(crate) fn short_request(&mut self, line: &[u8]) -> Option<Fingerprint> {
+        Fingerprint::of_raw(self.reader.read(line).ok()?.request(), Cut::Short)
+    }
+
+    /// The records of a line about a server that is known. Of a pass over the log only its own servers'
+    /// are made.
+    pub(crate) fn read(
+        &mut self,
+        line: &[u8],
+        servers: &Servers,
+        pass: Option<usize>,
+        balancers: &mut Balancers,
+    ) -> Result<Read, LineError> {
+        self.number += 1;
+        let passage = self.reader.read(line)?;
+        let Some((known, port)) = find(&passage, &self.of.names, servers, &mut self.unnamed) else {
+            return Ok(None);
+        };
+        let mut records = [None; 3];
+        if pass.is_some_and(|pass| pass != known.pass) {
+            return Ok(Some((known, records)));
+        }
+        let Some(times) = times(&passage, &mut self.zone, self.of.zone) else {
+            return Ok(Some((known, records)));
+        };
+        let server = ServerAddr::Unix(b"/");
+        let moments = passage.moments((server, port), self.number, times);
+        for (mapping, record) in moments.zip(&mut records) {
+            let Some((time, resolution)) = mapping.time else { continue };
+            let time = (time.offset_by(known.ahead), resolution);
+            *record = Record::with_exchange(&mapping, known.id, time, balancers);
+        }
+        Ok(Some((known, records)))
+    }
+}
+
+fn times(
+    passage: &Passage<'_>,
+    (hour, ahead): &mut (i64, i64),
+    zone: Zone,
+) -> Option<(Timestamp, Timestamp, Resolution)> {
+    const QUARTER: i64 = 900 * 1_000_000;
+    passage.span.logged(|wall| {
+        let this = wall.as_micros().div_euclid(QUARTER);
+        if this != *hour {
+            (*hour, *ahead) = (this, zone.ahead(wall));
+        }
+        *ahead
+    })
+}
+
+/// The server that was asked, if its logs are here, and its port.
+fn find(
+    passage: &Passage<'_>,
+    names: &[Name],
+    servers: &Servers,
+    unnamed: &mut BTreeSet<String>,
+) -> Option<(Known, Option<u16>)> {
+    let (group, server) = match passage.whom {
+        Whom::At(addr, port) => return Some((servers.find(addr)?, port)),
+        Whom::Nobody => return None,
+        Whom::Named { group, server } => (group, server),
+    };
+    let both = [group, b"/", server].concat();
+    for name in [&both[..], server] {
+        if let Some(found) = names.iter().find(|it| it.name.as_bytes() == name) {
+            return Some((servers.find(ServerAddr::Ip(found.addr))?, found.port));
+        }
+        // A log on the command line may go by the name itself.
+        if let Some(known) = servers.find(ServerAddr::Unix(name)) {
+            return Some((known, None));
+        }
+    }
+    if unnamed.len() < UNNAMED {
+        unnamed.insert(String::from_utf8_lossy(&both).into_owned());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_are_hours_and_minutes() {
+        for (text, seconds) in
+            [("UTC", 0), ("+0200", 7_200), ("-03:30", -12_600), ("+0545", 20_700)]
+        {
+            assert_eq!(text.parse(), Ok(Zone::Ahead(seconds)), "{text}");
+        }
+        assert_eq!("local".parse(), Ok(Zone::Here));
+        for text in ["", "+2", "CET", "+2500", "+0260", "0200", "+02000", "++200", "+-100"] {
+            assert!(text.parse::<Zone>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_have_addresses() {
+        let name = |name: &str, addr: &str, port| {
+            Ok(Name { name: name.into(), addr: addr.parse().unwrap(), port })
+        };
+        assert_eq!("app/w1=10.0.0.1:80".parse(), name("app/w1", "10.0.0.1", Some(80)));
+        assert_eq!("w1=[2001:db8::1]:80".parse(), name("w1", "2001:db8::1", Some(80)));
+        assert_eq!("w1=10.0.0.1".parse(), name("w1", "10.0.0.1", None));
+        for text in ["", "w1", "w1=", "=10.0.0.1", "w1=there"] {
+            assert!(text.parse::<Name>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! What can be told of TLS that only passes through: when exchanges came to rest, and how large they were.
+//!
+//! Nothing is opened. The heads of TLS records are in the clear: five bytes with the kind and the length
+//! of what follows. So it is seen who speaks and how much, and an *exchange* is what a server sends between
+//! two requests of its client.
+//!
+//! ```text
+//! client   Finished  request            request
+//! server             ··· response ···· ↑       ··· response ··· quiet
+//!                                      the first exchange ends   the second has come to rest
+//! ```
+//!
+//! When a response is over is only known when its client speaks again or leaves, and lines are not to wait
+//! for that: an exchange is noted when the server has said nothing for a moment, and again if it goes on.
+
+use std::time::{Duration, Instant};
+
+use pen_records::mapping::Sealed;
+
+/// Kinds of records.
+const HANDSHAKE: u8 = 22;
+const DATA: u8 = 23;
+
+/// Bytes of a record's head.
+const HEAD: usize = 5;
+
+/// What TLS 1.3 adds to the text of a record: its true kind, and the code that seals it.
+const ADDED: u32 = 17;
+
+/// Text no longer than this is no request: HTTP/2 gives a window or says that it has understood.
+const SMALL: u32 = 26;
+
+/// HTTP/2 begins with a record of the client's that asks for nothing and is no longer than this, and with one of
+/// the server's. No response of HTTP/1.1 is that short.
+const PREFACE: u32 = 128;
+
+/// A server has come to rest when it has been quiet for an eighth of the time that the exchange took so
+/// far, within these bounds.
+const QUIET: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(150));
+
+/// One direction: where in a record it is.
+#[derive(Debug, Default)]
+struct Records {
+    head: [u8; HEAD],
+    known: usize,
+    /// Bytes of the record that are still to come.
+    left: usize,
+}
+
+impl Records {
+    /// Walks over bytes, and says kind and length of each record that begins. `None` if this is no TLS.
+    fn walk(&mut self, mut bytes: &[u8], mut begins: impl FnMut(u8, u32)) -> Option<()> {
+        while !bytes.is_empty() {
+            let passed = self.left.min(bytes.len());
+            self.left -= passed;
+            bytes = &bytes[passed..];
+            let wanted = (HEAD - self.known).min(bytes.len());
+            self.head[self.known..self.known + wanted].copy_from_slice(&bytes[..wanted]);
+            self.known += wanted;
+            bytes = &bytes[wanted..];
+            if self.known == HEAD {
+                let [kind, major, _, high, low] = self.head;
+                let len = u16::from_be_bytes([high, low]);
+                if !(20..=24).contains(&kind) || major != 3 || len > (1 << 14) + 2_048 {
+                    return None;
+                }
+                (self.known, self.left) = (0, len.into());
+                begins(kind, len.into());
+            }
+        }
+        Some(())
+    }
+}
+
+/// Both directions of a connection.
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing that was seen by itself")]
+pub(super) struct Seals {
+    client: Records,
+    server: Records,
+    /// The server has sealed a part of the handshake: this is TLS 1.3, where the client's does so, too.
+    hides_handshake: bool,
+    /// The client's part of that has come.
+    finished: bool,
+    /// Which exchange this is, from 1; 0 before the first.
+    nth: u32,
+    began: Option<Instant>,
+    /// When the server last said something in it.
+    spoke: Option<Instant>,
+    asked: u32,
+    answered: u32,
+    requests: u32,
+    /// All that the client has said is short enough for the beginning of HTTP/2.
+    may_be_preface: bool,
+    /// Whether that has been noted as it is.
+    noted: bool,
+}
+
+/// An exchange to be noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rest {
+    /// Which one on its connection.
+    pub(super) nth: u32,
+    /// When the last byte of it came.
+    pub(super) spoke: Instant,
+    pub(super) sealed: Sealed,
+}
+
+impl Seals {
+    /// Whether a connection that begins with these bytes speaks TLS.
+    pub(super) fn may_begin(bytes: &[u8]) -> bool {
+        matches!(bytes, [HANDSHAKE, 3, ..])
+    }
+
+    /// Bytes from the client, and the exchange that they end. `Err` if they are no TLS.
+    pub(super) fn asks(&mut self, bytes: &[u8], now: Instant) -> Result<Option<Rest>, ()> {
+        let (mut text, mut requests, mut first) = (0_u32, 0, 0);
+        let (hides, finished) = (self.hides_handshake, &mut self.finished);
+        self.client
+            .walk(bytes, |kind, len| {
+                if kind != DATA {
+                    return;
+                }
+                let len = len.saturating_sub(ADDED);
+                if hides && !std::mem::replace(finished, true) {
+                    return;
+                }
+                text = text.saturating_add(len);
+                requests += u32::from(len > SMALL);
+                first = if requests == 1 { len } else { first };
+            })
+            .ok_or(())?;
+        if requests == 0 {
+            self.asked = self.asked.saturating_add(text);
+            return Ok(None);
+        }
+        let mut over = None;
+        if self.has_only_begun() {
+            self.begin(now);
+        } else if self.nth == 0 || self.answered > 0 {
+            over = self.rest();
+            self.may_be_preface = self.nth == 0 && first <= PREFACE;
+            self.nth = self.nth.saturating_add(1);
+            self.begin(now);
+            // The preface and the first requests may come at once.
+            if self.may_be_preface && requests > 1 {
+                (self.may_be_preface, requests) = (false, requests - 1);
+            }
+        }
+        self.asked = self.asked.saturating_add(text);
+        self.requests = self.requests.saturating_add(requests);
+        Ok(over)
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.began = Some(now);
+        (self.asked, self.answered, self.requests) = (0, 0, 0);
+        (self.spoke, self.noted) = (None, true);
+    }
+
+    /// Whether all that was said may be the beginning of HTTP/2.
+    fn has_only_begun(&self) -> bool {
+        self.may_be_preface && self.nth == 1 && self.requests <= 1 && self.answered <= PREFACE
+    }
+
+    /// Bytes from the server. `Err` if they are no TLS.
+    pub(super) fn answers(&mut self, bytes: &[u8], now: Instant) -> Result<(), ()> {
+        let mut text = 0_u32;
+        let Self { server, hides_handshake, nth, .. } = self;
+        server
+            .walk(bytes, |kind, len| {
+                if kind == DATA && *nth == 0 {
+                    *hides_handshake = true;
+                } else if kind == DATA {
+                    text = text.saturating_add(len.saturating_sub(ADDED));
+                }
+            })
+            .ok_or(())?;
+        if self.nth > 0 && (text > 0 || self.server.left > 0 || self.answered > 0) {
+            self.answered = self.answered.saturating_add(text);
+            (self.spoke, self.noted) = (Some(now), false);
+        }
+        Ok(())
+    }
+
+    /// The exchange as it is, if something has come since it was noted.
+    pub(super) fn rest(&mut self) -> Option<Rest> {
+        if self.has_only_begun() || std::mem::replace(&mut self.noted, true) {
+            return None;
+        }
+        let (began, spoke) = self.began.zip(self.spoke)?;
+        let took = u32::try_from(spoke.saturating_duration_since(began).as_micros());
+        let Self { nth, asked, answered, requests, .. } = *self;
+        let sealed = Sealed { took: took.unwrap_or(u32::MAX), asked, answered, requests };
+        Some(Rest { nth, spoke, sealed })
+    }
+
+    /// When the server has come to rest if it says no more.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let (began, spoke) =
+            self.began.zip(self.spoke).filter(|_| !self.noted && !self.has_only_begun())?;
+        let quiet = (spoke.saturating_duration_since(began) / 8).clamp(QUIET.0, QUIET.1);
+        Some(spoke + quiet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn record(kind: u8, len: u16) -> Vec<u8> {
+        let [high, low] = len.to_be_bytes();
+        let mut bytes = vec![kind, 3, 3, high, low];
+        bytes.resize(HEAD + usize::from(len), 0xA5);
+        bytes
+    }
+
+    fn data(text: u16) -> Vec<u8> {
+        record(DATA, text + 17)
+    }
+
+    /// A client's or a server's bytes, a millisecond after the ones before.
+    enum Say {
+        Client(Vec<u8>),
+        Server(Vec<u8>),
+    }
+    use Say::{Client, Server};
+
+    fn follow(story: &[Say], step: usize) -> Vec<(u32, Sealed)> {
+        let (mut seals, mut rests) = (Seals::default(), Vec::new());
+        let mut now = Instant::now();
+        for say in story {
+            now += Duration::from_millis(1);
+            match say {
+                Client(bytes) => bytes
+                    .chunks(step)
+                    .for_each(|bytes| rests.extend(seals.asks(bytes, now).unwrap())),
+                Server(bytes) => {
+                    bytes.chunks(step).for_each(|bytes| seals.answers(bytes, now).unwrap());
+                }
+            }
+        }
+        rests.extend(seals.rest());
+        rests.iter().map(|rest| (rest.nth, rest.sealed)).collect()
+    }
+
+    fn sealed(took: u32, asked: u32, answered: u32, requests: u32) -> Sealed {
+        Sealed { took, asked, answered, requests }
+    }
+
+    #[test]
+    fn exchanges_are_told_apart_however_their_bytes_are_cut() {
+        let shake = || {
+            [
+                Client(record(HANDSHAKE, 300)),
+                Server([record(HANDSHAKE, 90), record(20, 1), data(900), data(52)].concat()),
+                Client([record(20, 1), data(52)].concat()),
+            ]
+        };
+        let old = || {
+            [
+                Client(record(HANDSHAKE, 300)),
+                Server([record(HANDSHAKE, 90), record(HANDSHAKE, 900)].concat()),
+                Client([record(HANDSHAKE, 70), record(20, 1), record(HANDSHAKE, 40)].concat()),
+                Server([record(20, 1), record(HANDSHAKE, 40)].concat()),
+            ]
+        };
+        let talk = || {
+            [
+                Client(data(200)),
+                Server(data(5_000)),
+                Server([data(16_000), data(16_000)].concat()),
+                // A window of HTTP/2 is no request.
+                Client(data(13)),
+                Server(data(100)),
+                Client([data(90), data(80)].concat()),
+                Server(data(700)),
+            ]
+        };
+        let expected = [(1, sealed(4_000, 213, 37_100, 1)), (2, sealed(1_000, 170, 700, 2))];
+        for step in [1, 3, 7, 100, 1 << 20] {
+            let story: Vec<Say> = shake().into_iter().chain(talk()).collect();
+            assert_eq!(follow(&story, step), expected, "TLS 1.3 in pieces of {step}");
+            let story: Vec<Say> = old().into_iter().chain(talk()).collect();
+            assert_eq!(follow(&story, step), expected, "TLS 1.2 in pieces of {step}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_goes_on_after_a_rest_is_noted_again() {
+        let (mut seals, start) = (Seals::default(), Instant::now());
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!(seals.asks(&record(HANDSHAKE, 300), at(0)), Ok(None));
+        assert_eq!(seals.due(), None);
+        assert_eq!(seals.asks(&data(200), at(1)), Ok(None));
+        assert_eq!((seals.due(), seals.rest()), (None, None), "nothing was answered");
+        seals.answers(&data(50), at(3)).unwrap();
+        assert_eq!(seals.due(), Some(at(28)));
+        let rest = seals.rest().unwrap();
+        assert_eq!((rest.nth, rest.spoke, rest.sealed), (1, at(3), sealed(2_000, 200, 50, 1)));
+        assert_eq!((seals.due(), seals.rest()), (None, None), "it is noted once");
+        seals.answers(&data(60), at(1_001)).unwrap();
+        assert_eq!(seals.due(), Some(at(1_126)), "one that takes long rests for longer");
+        assert_eq!(seals.rest().unwrap().sealed, sealed(1_000_000, 200, 110, 1));
+    }
+
+    #[test]
+    fn the_beginning_of_http_2_is_no_request() {
+        let shake = || [Client(record(HANDSHAKE, 300)), Server(record(HANDSHAKE, 90))];
+        let get = || [Client(data(200)), Server(data(500))];
+        for (name, begin) in [
+            ("alone", vec![Client(data(70)), Server(data(56))]),
+            ("unanswered", vec![Client(data(70))]),
+        ] {
+            let story: Vec<Say> = shake().into_iter().chain(begin).chain(get()).collect();
+            assert_eq!(follow(&story, 1 << 20), [(1, sealed(1_000, 200, 500, 1))], "{name}");
+        }
+        let together = [Client([data(70), data(200), data(90)].concat()), Server(data(900))];
+        let story: Vec<Say> = shake().into_iter().chain(together).collect();
+        assert_eq!(follow(&story, 1 << 20), [(1, sealed(1_000, 360, 900, 2))]);
+        // A short request of HTTP/1.1 is answered with more.
+        let short = [Client(data(70)), Server(data(300))];
+        let story: Vec<Say> = shake().into_iter().chain(short).chain(get()).collect();
+        let expected = [(1, sealed(1_000, 70, 300, 1)), (2, sealed(1_000, 200, 500, 1))];
+        assert_eq!(follow(&story, 1 << 20), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(story in proptest::collection::vec(
+            (any::<bool>(), proptest::collection::vec(prop_oneof![Just(23), Just(3), Just(0), any::<u8>()], 0..40)),
+            0..20,
+        )) {
+            let (mut seals, now) = (Seals::default(), Instant::now());
+            for (client, bytes) in story {
+                if client {
+                    let _over = seals.asks(&bytes, now);
+                } else {
+                    let _done = seals.answers(&bytes, now);
+                }
+                let _due = seals.due();
+            }
+            let _rest = seals.rest();
+        }
+    }
+}

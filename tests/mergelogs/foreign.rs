@@ -1,0 +1,154 @@
+//! Mapping logs of other balancers, and clients that are not to be known.
+
+use crate::support::{Folder, Run};
+
+const PORT: &str = r#"%h %l %u %t "%r" %>s %b %{remote}p"#;
+
+/// Of the web server at 20:23:20 UTC.
+fn line(request: &str, port: u16) -> String {
+    format!("10.9.9.9 - - [22/Nov/2026:20:23:20 +0000] \"{request}\" 200 5 {port}\n")
+}
+
+/// HAProxy's, by the clock on its wall.
+fn haproxys(hour: u8, client: u8, server: &str, request: &str, ports: &str) -> String {
+    format!(
+        "203.0.113.{client}:4711 [22/Nov/2026:{hour:02}:23:20.100] web app/{server} 0/0/0/1/2 200 128 - - ---- \
+         1/1/0/0/0 0/0 \"{request}\"{ports}\n"
+    )
+}
+
+fn run(folder: &Folder, options: &[&str], servers: &[&str]) -> Run {
+    folder.run_with("-p ha.log --format", |command| {
+        command.arg(PORT).args(options).args(servers).env("TZ", "UTC");
+    })
+}
+
+#[test]
+fn haproxys_lines_are_found_among_others_and_names_have_addresses() {
+    let folder = Folder::new();
+    let lines = [
+        haproxys(20, 1, "w1", "GET /a HTTP/1.1", ""),
+        "203.0.113.2 1795379000 10.0.0.1 GET /classic HTTP/1.1\n".to_owned(),
+        format!(
+            "Nov 22 20:23:20 lb haproxy[7]: {}",
+            haproxys(20, 3, "w2", "GET /b#22 HTTP/1.1", "")
+        ),
+        haproxys(20, 4, "w9", "GET /c HTTP/1.1", ""),
+        haproxys(20, 5, "w9", "GET /d HTTP/1.1", " 10.9.9.9:4005 10.0.0.1:80"),
+        haproxys(20, 6, "<NOSRV>", "<BADREQ>", ""),
+        "junk\n".to_owned(),
+    ];
+    folder.write("ha.log", &lines.concat());
+    let requests = ["GET /a", "GET /classic", "GET /b\\x22", "GET /c", "GET /d"];
+    let logged: Vec<_> = requests
+        .iter()
+        .zip(4001..)
+        .map(|(get, port)| line(&format!("{get} HTTP/1.1"), port))
+        .collect();
+    folder.write("1.log", &[0, 1, 3, 4].map(|index: usize| logged[index].as_str()).concat());
+    folder.write("2.log", &logged[2]);
+    let names = ["--server", "app/w1=10.0.0.1", "--server", "w2=10.0.0.2"];
+    let run = run(&folder, &names, &["10.0.0.1:1.log", "10.0.0.2:2.log"]);
+    let mut clients = run.clients();
+    clients.sort();
+    let expected = ["10.9.9.9", "203.0.113.1", "203.0.113.2", "203.0.113.3", "203.0.113.5"];
+    assert_eq!(clients, expected, "{}", run.err);
+    assert!(run.err.contains("say --server app/w9=ADDR"), "{}", run.err);
+    assert!(run.err.contains("1 damaged"), "{}", run.err);
+}
+
+#[test]
+fn a_log_may_go_by_the_balancers_name_for_its_server() {
+    let folder = Folder::new();
+    folder.write("ha.log", &haproxys(20, 1, "w1", "GET /a HTTP/1.1", ""));
+    folder.write("1.log", &line("GET /a HTTP/1.1", 4001));
+    for server in ["app/w1:1.log", "w1:1.log"] {
+        let run = run(&folder, &[], &[server]);
+        assert_eq!(run.clients(), ["203.0.113.1"], "{server}: {}", run.err);
+    }
+}
+
+#[test]
+fn times_without_a_zone_are_in_that_of_the_machine_or_as_told() {
+    let folder = Folder::new();
+    folder.write("1.log", &line("GET /a HTTP/1.1", 4001));
+    for (hour, zone, machine, found) in [
+        (20, "local", "UTC", true),
+        (22, "local", "UTC", false),
+        (22, "+0200", "UTC", true),
+        (15, "-0500", "UTC", true),
+        (21, "local", "Europe/Berlin", true),
+        (20, "UTC", "Europe/Berlin", true),
+    ] {
+        folder.write("ha.log", &haproxys(hour, 1, "w1", "GET /a HTTP/1.1", ""));
+        let run = folder.run_with("-p ha.log --mapping-zone", |command| {
+            command.args([zone, "--format", PORT, "w1:1.log"]).env("TZ", machine);
+        });
+        let expected = if found { "203.0.113.1" } else { "10.9.9.9" };
+        assert_eq!(run.clients(), [expected], "{hour} {zone} {machine}: {}", run.err);
+    }
+}
+
+#[test]
+fn a_pasted_format_is_that_of_all_mapping_logs() {
+    let folder = Folder::new();
+    let format = "[%START_TIME%] %DOWNSTREAM_REMOTE_ADDRESS% %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS% \
+                  \"%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %DURATION%\\n";
+    let envoys = |client: u8, port: u16| {
+        format!(
+            "[2026-11-22T20:23:20.100Z] 203.0.113.{client}:7 10.0.0.1:80 10.9.9.9:{port} \"GET /a HTTP/2\" 200 3\n"
+        )
+    };
+    folder.write("ha.log", &[envoys(1, 4001), envoys(2, 4002), "junk\n".into()].concat());
+    let request = "GET /a HTTP/1.1";
+    folder.write("1.log", &[line(request, 4002), line(request, 4001)].concat());
+    let options = ["--mapping-format", format, "--explain", "explain"];
+    let run = run(&folder, &options, &["10.0.0.1:1.log"]);
+    assert_eq!(run.clients(), ["203.0.113.2", "203.0.113.1"], "{}", run.err);
+    let explain = String::from_utf8(folder.read("explain")).unwrap();
+    assert_eq!(explain.matches("exact\tport").count(), 2, "{explain}");
+    assert!(run.err.contains("1 damaged"), "{}", run.err);
+}
+
+#[test]
+fn bad_options_say_what_was_expected() {
+    let folder = Folder::new();
+    folder.write("key", "too short\n");
+    for (options, expected) in [
+        ("--mapping-format %ci", "no field names the server"),
+        ("--server w1", "expected NAME=ADDR"),
+        ("--mapping-zone CET", "expected local, UTC, or"),
+        ("--privacy hash", "expected cut, cut=V4,V6"),
+        ("--privacy key=key", "at least 16 bytes"),
+        ("--privacy key=nowhere", "cannot read the key nowhere"),
+    ] {
+        let run = folder.run(&format!("-p pen.log {options} 10.0.0.1:a.log"));
+        assert_eq!(run.code, Some(2), "{options}: {}", run.err);
+        assert!(run.err.contains(expected), "{options}: {}", run.err);
+    }
+}
+
+#[test]
+fn no_client_is_written_whole_where_that_is_asked_for() {
+    let folder = Folder::new();
+    folder.write("key", "a secret of more than sixteen bytes\n");
+    folder.write("ha.log", "203.0.113.77 1795379000 10.0.0.1 GET /a HTTP/1.1\n");
+    let past = "2001:db8:1:2::9 - - [22/Nov/2026:20:23:20 +0000] \"GET /past HTTP/1.1\" 200 5 1\n";
+    folder.write("1.log", &[line("GET /a HTTP/1.1", 1).as_str(), past].concat());
+    let clients = |privacy: &str| {
+        let explain = ["--explain", "explain", "--candidates", "--explain-line", "1"];
+        let options = [&["--privacy", privacy][..], &explain].concat();
+        let run = run(&folder, &options, &["10.0.0.1:1.log"]);
+        let explain = String::from_utf8(folder.read("explain")).unwrap();
+        for whole in ["203.0.113.77", "10.9.9.9", "2001:db8:1:2::9"] {
+            let said = [&explain[..], &run.out, &run.err].concat();
+            assert!(!said.contains(whole), "{said}");
+        }
+        run.clients()
+    };
+    assert_eq!(clients("cut"), ["203.0.113.0", "2001:db8:1::"]);
+    assert_eq!(clients("cut=8,16"), ["203.0.0.0", "2001::"]);
+    let first = clients("key=key");
+    assert!(first[0].starts_with("fd04:") && first[1].starts_with("fd06:"), "{first:?}");
+    assert_eq!(first, clients("key=key"));
+}
