@@ -37,6 +37,8 @@ pub struct Shared {
     pending: AtomicUsize,
     /// Somebody has stopped accepting because of one of these two.
     waiting: AtomicBool,
+    /// Somebody waits, and has no strangers of its own that could give way.
+    crowded: AtomicBool,
     /// Connections so far, which is where their numbers come from.
     pub(super) accepted: AtomicU64,
     /// What happened.
@@ -119,6 +121,7 @@ impl Shared {
             connections: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
             waiting: AtomicBool::new(false),
+            crowded: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
             counters: Counters::default(),
             mailboxes,
@@ -202,6 +205,23 @@ impl Shared {
     /// Whether there are as many connections as there may be.
     pub(super) fn is_full(&self, settings: &Settings) -> bool {
         self.open() >= self.most_connections(settings)
+    }
+
+    /// Has one of other workers' strangers give way.
+    pub(super) fn ask_for_room(&self) {
+        if !self.crowded.swap(true, Ordering::SeqCst) {
+            self.wake_all();
+        }
+    }
+
+    /// Whether that is asked for.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::SeqCst)
+    }
+
+    /// Nobody has to ask any more; whether anybody did.
+    pub(super) fn had_crowd(&self) -> bool {
+        self.is_crowded() && self.crowded.swap(false, Ordering::SeqCst)
     }
 
     /// Takes room for one more flow, which needs no opening.

@@ -24,7 +24,9 @@ use crate::command::apply::{Deed, Outcome, Phase, World, from_arg};
 use crate::command::reload;
 use crate::command::script::{self, Located, Mistake};
 use crate::command::{Command, Setting};
-use crate::config::{ClientCertificates, Collect, Config, Endpoint, Exit, LogTarget, ServerTls};
+use crate::config::{
+    ClientCertificates, Collect, Config, Endpoint, Exit, LogTarget, ServerTls, Transport,
+};
 
 pub use check::check;
 pub(crate) use check::is_same;
@@ -291,7 +293,10 @@ impl Setup {
         let tls = &self.config.settings.tls;
         let clients = tls.certificate.is_some();
         let servers = tls.servers != ServerTls::Off;
+        let log = self.config.settings.access_log.is_some();
+        let streams = self.config.transport == Transport::Stream;
         for (is_set, is_used, what, needs) in [
+            (log, streams, "access_log", "connections, and with -U there are none"),
             (tls.key.is_some(), clients, "ssl_key (-K)", "ssl_certificate (-E)"),
             (tls.names.is_some(), clients, "ssl_sni_path", "ssl_certificate (-E)"),
             (tls.staple.is_some(), clients, "ssl_ocsp_response", "ssl_certificate (-E)"),

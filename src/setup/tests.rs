@@ -66,6 +66,17 @@ fn a_command_line_of_c_pen_means_what_it_meant() {
 }
 
 #[test]
+fn what_has_no_effect_is_said() {
+    let made = |line: &str| setup(line, "ssl_crl_file x\n", Starter::Root).unwrap().warnings;
+    let expected = "access_log has no effect without connections, and with -U there are none";
+    assert_eq!(made("-U --access-log x 8080 web1"), [expected]);
+    assert_eq!(made("--access-log x 8080 web1"), <[String; 0]>::default());
+    let expected =
+        "ssl_crl_file has no effect without ssl_client_certificate (-R) or ssl_servers verified";
+    assert_eq!(made("-F pen.cfg 8080 web1"), [expected]);
+}
+
+#[test]
 fn the_file_comes_after_the_options_and_before_the_servers() {
     let file = "blacklist 9\nserver 0 address 10.0.0.5 port 80\nserver 1 address 10.0.0.6\n";
     let line = "-b 5 -F pen.cfg 8080 web1";

@@ -54,11 +54,15 @@ impl Worker {
             for _ in 0..most {
                 if !self.shared.enter(&self.settings) && !self.enter_instead() {
                     // Looked at again at the end of this round.
+                    if self.shared.is_full(&self.settings) {
+                        self.shared.ask_for_room();
+                    }
                     self.stop_watching();
                     return;
                 }
                 match self.listeners[index].accept() {
                     Ok((client, peer)) => {
+                        self.shared.had_crowd();
                         let number = self.shared.accepted.fetch_add(1, Relaxed) + 1;
                         self.admit(number, client, peer);
                     }
@@ -136,6 +140,29 @@ impl Worker {
         if !self.shared.is_full(&self.settings) {
             return false;
         }
+        self.cut_stranger() && self.shared.enter(&self.settings)
+    }
+
+    /// Who waits at another worker may need the room of a stranger of this one.
+    pub(super) fn give_way(&mut self) {
+        if !self.shared.is_crowded() {
+            if self.accepting {
+                self.next_look = None;
+            }
+            return;
+        }
+        match self.oldest_stranger() {
+            Some((_, due)) if due <= self.now => {
+                if self.shared.had_crowd() {
+                    self.cut_stranger();
+                }
+            }
+            oldest => self.next_look = oldest.map(|(_, due)| due),
+        }
+    }
+
+    /// Cuts the oldest one, if it has had its time.
+    fn cut_stranger(&mut self) -> bool {
         let oldest = self.oldest_stranger().filter(|(_, due)| *due <= self.now);
         let Some((key, _)) = oldest else { return false };
         let Some(connection) = self.connections.take(key) else { return false };
@@ -143,7 +170,7 @@ impl Worker {
         let agreeing = u64::from(connection.stage == Stage::Agreeing);
         self.shared.counters.failed_handshakes.fetch_add(agreeing, Relaxed);
         self.end(key, *connection, Pause::Reset);
-        self.shared.enter(&self.settings)
+        true
     }
 
     /// The one that came first of those who have not introduced themselves, and when it has to give way.

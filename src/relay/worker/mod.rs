@@ -187,6 +187,7 @@ impl Worker {
             self.call_due();
             self.open_patient();
             self.accept_again();
+            self.give_way();
             if self.settings.is_classic_collector() {
                 self.books.flush();
             }
