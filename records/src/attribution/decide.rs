@@ -70,7 +70,7 @@ impl<T> Attributor<T> {
         let facts = *self.exchanges.get(facts);
         let delay = asked.time.micros_since(time);
         let state = &self.states[asked.server as usize];
-        let is_unusual = facts.ended && self.is_unusual_end(&asked, delay);
+        let is_unusual = facts.ended && !facts.is_cut() && self.is_unusual_end(&asked, delay);
         let odd = tainted || is_unusual || state.agreement.cost(&facts, &asked) > ODD;
         let (certainty, reason, probability) = if odd || state.misses_mappings() {
             (Certainty::Likely, Reason::Doubtful, 800)

@@ -185,6 +185,12 @@ impl Facts {
     ) -> Self {
         Self { key, asked, request, manner, status: 0, bytes: None, ended: false }
     }
+
+    /// Whether its connection ended before a response did. A web server may notice that, and log it, only when
+    /// it writes for the next time.
+    pub(super) const fn is_cut(&self) -> bool {
+        self.ended && self.status == 0 && self.bytes.is_none()
+    }
 }
 
 /// The facts of all mappings that have any, and how these are found.

@@ -147,7 +147,12 @@ impl<T> Attributor<T> {
                 let delay = asked.time.micros_since(waiting.time);
                 match waiting.facts {
                     NIL => delay <= 0 || !delays.is_unusual(delay),
-                    _ => delay <= 0 || waiting.is_pending() || !self.is_unusual_end(&asked, delay),
+                    facts => {
+                        delay <= 0
+                            || waiting.is_pending()
+                            || self.exchanges.get(facts).is_cut()
+                            || !self.is_unusual_end(&asked, delay)
+                    }
                 }
             });
         }
@@ -262,6 +267,7 @@ impl<T> Attributor<T> {
         } else {
             state.delays.cost(delay) - state.delays.saved(waited)
         };
+        let delay = if facts.is_cut() { delay.min(PENDING) } else { delay };
         delay + state.agreement.cost(facts, asked)
     }
 
@@ -373,7 +379,7 @@ impl<T> Attributor<T> {
         let state = &self.states[asked.server as usize];
         let delay = asked.time.micros_since(column.time);
         !self.cannot_be(self.outstanding.get(column.mapping), asked)
-            && (!facts.ended || !self.is_unusual_end(asked, delay))
+            && (!facts.ended || facts.is_cut() || !self.is_unusual_end(asked, delay))
             && state.agreement.cost(facts, asked) <= ODD
     }
 

@@ -397,6 +397,29 @@ fn a_request_without_an_answer_ends_with_its_connection() {
 }
 
 #[test]
+fn who_left_in_the_midst_of_an_answer_may_be_logged_long_after() {
+    let mut site = Site::default();
+    for nth in 0..600_u16 {
+        let (at, client) = (i64::from(nth) * 1_600, u8::try_from(nth % 100).unwrap());
+        site.visit(at, connection(nth.into(), client, 4000), "GET /a HTTP/1.1", (200, 9));
+        site.line(at + 1_200, "GET /a HTTP/1.1", (200, 9), None);
+    }
+    // Two leave, one after the other; the server notices when it writes for the next time.
+    for (client, left) in [(101, SECOND), (102, SECOND + 150_000)] {
+        let of = connection(1_000 + u64::from(client), client, 5000);
+        site.opened(left - 2_000, of);
+        site.request(left - 1_000, of, 1, "GET /big HTTP/1.1");
+        site.closed(left, of);
+    }
+    site.line(SECOND + 150_500, "GET /big HTTP/1.1", (200, 81_920), None);
+    site.line(SECOND + 240_000, "GET /big HTTP/1.1", (200, 40_960), None);
+    let out = site.out(10 * SECOND);
+    let last: Vec<_> =
+        out[600..].iter().map(|(client, certainty, _)| (*client, *certainty)).collect();
+    assert_eq!(last, [(101, Certainty::Likely), (102, Certainty::Likely)]);
+}
+
+#[test]
 fn classic_records_and_ours_may_come_together() {
     let mut site = Site::default();
     site.visit(0, connection(1, 7, 0), "/a", OK);
