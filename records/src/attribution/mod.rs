@@ -38,6 +38,7 @@ mod outstanding;
 mod port;
 mod sealed;
 mod server;
+mod strain;
 #[cfg(test)]
 mod tests;
 mod turns;

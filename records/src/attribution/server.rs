@@ -340,7 +340,7 @@ impl Turns {
 }
 
 /// The chance, in thousandths, of what costs `against` more than its opposite.
-fn chance(against: i64) -> i64 {
+pub(super) fn chance(against: i64) -> i64 {
     let odds = super::decide::weight(against.abs());
     let rarer = i64::try_from(odds * 1_000 / (odds + (1 << 16))).unwrap_or(0);
     if against >= 0 { rarer } else { 1_000 - rarer }
