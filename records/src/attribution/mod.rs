@@ -28,6 +28,7 @@ mod coarse;
 mod connections;
 mod decide;
 mod delays;
+mod doubt;
 mod engine;
 mod exchange;
 mod habits;
