@@ -49,7 +49,7 @@ impl<T> Attributor<T> {
             state.delays.learn_next(delay);
         }
         let (certainty, reason, probability) = if odd || state.misses_mappings() {
-            (Certainty::Likely, Reason::Doubtful, 800)
+            (Certainty::Likely, Reason::Doubtful, self.judge_doubtful(tag, None, &asked))
         } else {
             (Certainty::Certain, Reason::Only, 1_000)
         };
@@ -66,14 +66,14 @@ impl<T> Attributor<T> {
     /// One line, one mapping whose exchange is known: does it fit?
     fn decide_exchange(&mut self, group: u32, mapping: u32) -> Verdict {
         let asked = self.held[0].asked;
-        let Waiting { client, time, tainted, facts, .. } = *self.outstanding.get(mapping);
+        let Waiting { client, time, tainted, facts, tag, .. } = *self.outstanding.get(mapping);
         let facts = *self.exchanges.get(facts);
         let delay = asked.time.micros_since(time);
         let state = &self.states[asked.server as usize];
         let is_unusual = facts.ended && !facts.is_cut() && self.is_unusual_end(&asked, delay);
         let odd = tainted || is_unusual || state.agreement.cost(&facts, &asked) > ODD;
         let (certainty, reason, probability) = if odd || state.misses_mappings() {
-            (Certainty::Likely, Reason::Doubtful, 800)
+            (Certainty::Likely, Reason::Doubtful, self.judge_doubtful(tag, Some(facts), &asked))
         } else {
             (Certainty::Certain, Reason::Only, 1_000)
         };

@@ -457,7 +457,7 @@ impl<T> Attributor<T> {
                 client: Some(client),
                 certainty: Certainty::Likely,
                 reason: Reason::Neighbour,
-                probability: 500,
+                probability: state.neighbours.worth(),
                 ..verdict
             },
             None => verdict,

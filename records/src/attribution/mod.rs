@@ -28,6 +28,7 @@ mod coarse;
 mod connections;
 mod decide;
 mod delays;
+mod doubt;
 mod engine;
 mod exchange;
 mod habits;
@@ -38,6 +39,7 @@ mod outstanding;
 mod port;
 mod sealed;
 mod server;
+mod strain;
 #[cfg(test)]
 mod tests;
 mod turns;

@@ -34,6 +34,11 @@ struct Candidate {
     exhausted: bool,
 }
 
+/// What one of equals is worth, in thousandths.
+fn share_of(rivals: usize) -> u16 {
+    1_000 / u16::try_from(rivals + 1).unwrap_or(1_000).min(1_000)
+}
+
 impl<T> Attributor<T> {
     /// Decides the oldest held line, which is in no group, by its port. `None` if no such connection is
     /// known.
@@ -58,7 +63,8 @@ impl<T> Attributor<T> {
             let same = if guessed { it.apart == best.apart } else { rank(it) == rank(&&best) };
             same && is_other(it)
         };
-        let is_guess = candidates().any(|it| is_rival(&it));
+        let rivals = candidates().filter(is_rival).count();
+        let is_guess = rivals > 0;
         let certainty = if is_guess { Certainty::Likely } else { Certainty::Exact };
         if is_guess {
             for candidate in found.iter().flatten().filter(|it| it.apart == best.apart) {
@@ -74,7 +80,7 @@ impl<T> Attributor<T> {
             candidates: count,
             reason: Reason::Port,
             delay,
-            probability: if certainty == Certainty::Exact { 1_000 } else { 500 },
+            probability: if is_guess { share_of(rivals) } else { 1_000 },
         })
     }
 

@@ -58,8 +58,14 @@ const TOO_DEAR: i64 = 13_000;
 /// What an exchange may cost more than the best for the first line to be thought of.
 const NEAR: i64 = 9_000;
 
-/// A guess that is as sure as this teaches.
+/// A guess that is as sure as this among its rivals teaches.
 const SURE: u16 = 900;
+
+/// None is certain where those before it did not fit as well as that, in thousandths.
+const TRUSTED: u16 = 900;
+
+/// The most that is said of a guess.
+const MOST: u16 = 990;
 
 /// An exchange in view.
 #[derive(Clone, Copy)]
@@ -107,7 +113,11 @@ impl<T> Attributor<T> {
             return nothing(Reason::NoMapping);
         };
         let verdict = self.decide_by_turns(&asked, &mut turns);
-        turns.note_missing(verdict.client.is_none());
+        let is_missing = verdict.client.is_none();
+        turns.note_missing(is_missing);
+        if is_missing {
+            turns.strain.note(UNMATCHED);
+        }
         self.states[server].sealed = Some(turns);
         verdict
     }
@@ -128,28 +138,36 @@ impl<T> Attributor<T> {
             let turn = &columns[place].turn;
             turn.client == first.client && !turn.tainted && named(turn, asked)
         });
-        let is_certain = alone && turns.delays.is_settled() && !turns.misses_any();
         let ways: Vec<(usize, i64)> =
             near.iter().map(|&place| (place, costs.if_first_takes(Some(place)))).collect();
         let none = costs.if_first_takes(None);
-        let Some((chosen, probability)) = best(&ways, none, &columns) else {
+        let Some((chosen, share)) = best(&ways, none, &columns) else {
             return Verdict {
                 candidates: u32::try_from(open.len()).unwrap_or(u32::MAX),
                 ..nothing(Reason::NoneFits)
             };
         };
         let Column { place, turn } = columns[chosen];
-        let (certainty, probability) =
-            if is_certain { (Certainty::Certain, 1_000) } else { (Certainty::Likely, probability) };
-        if probability >= SURE {
+        let whole = ways.iter().map(|&(_, cost)| cost).min().unwrap_or(0);
+        let lines = i64::try_from(rows.len()).unwrap_or(1);
+        let trust = turns.strain.trust(whole / lines);
+        turns.strain.note(costs.of_line(0)[chosen]);
+        let is_settled = turns.delays.is_settled() && !turns.misses_any();
+        let (certainty, probability) = if alone && is_settled && trust >= TRUSTED {
+            (Certainty::Certain, 1_000)
+        } else {
+            (Certainty::Likely, tempered(share, trust))
+        };
+        // What fits badly is learnt from all the same: else nothing would ever fit again.
+        if share >= SURE {
             if let Some(delay) = apart(&turn, asked) {
                 turns.delays.learn(delay, Resolution::Microsecond);
             }
             turns.learn_size(&turn, asked.bytes.unwrap_or(0));
         }
-        let sure = u8::try_from(probability * u16::from(CERTAIN) / 1_100).unwrap_or(0);
+        let sure = u8::try_from(share * u16::from(CERTAIN) / 1_100).unwrap_or(0);
         self.habits.learn(turn.tag, asked.user_agent, sure);
-        if probability < 990 {
+        if certainty != Certainty::Certain && share < MOST {
             open.iter().for_each(|&place| turns.taint(columns[place].place));
         }
         turns.take(place, asked.bytes.unwrap_or(0));
@@ -265,6 +283,11 @@ fn cost_of_time(turn: &Turn, asked: &Asked, turns: &Turns) -> i64 {
     }
 }
 
+/// Both in thousandths.
+fn tempered(share: u16, trust: u16) -> u16 {
+    u16::try_from(u32::from(share) * u32::from(trust) / 1_000).unwrap_or(0).max(1)
+}
+
 /// The exchange that the line is of, and how sure its client is, in thousandths; `None` if it is rather of
 /// none.
 fn best(ways: &[(usize, i64)], none: i64, columns: &[Column]) -> Option<(usize, u16)> {
@@ -285,5 +308,5 @@ fn best(ways: &[(usize, i64)], none: i64, columns: &[Column]) -> Option<(usize, 
             ours += weight;
         }
     }
-    Some((chosen, u16::try_from(ours * 1_000 / all.max(1)).unwrap_or(0).clamp(1, 990)))
+    Some((chosen, u16::try_from(ours * 1_000 / all.max(1)).unwrap_or(0).clamp(1, MOST)))
 }

@@ -1,6 +1,7 @@
 //! What the engine knows of one server.
 
 use super::delays::Delays;
+use super::doubt::Doubts;
 use super::exchange::{Agreement, Exchange};
 use super::turns::Turns as SealedTurns;
 use super::{Certainty, Line};
@@ -36,6 +37,8 @@ pub(super) struct Server {
     pub(super) senders: Senders,
     pub(super) neighbours: Neighbours,
     pub(super) agreement: Agreement,
+    /// How often what is not certain of an only client is right.
+    pub(super) doubts: Doubts,
     pub(super) shape: Shape,
     /// Exchanges under seal, if there were any.
     pub(super) sealed: Option<Box<SealedTurns>>,
@@ -64,8 +67,9 @@ impl Server {
             delays: Delays::new(),
             turns: TURNS,
             senders: Senders::default(),
-            neighbours: Neighbours { slots: Vec::new() },
+            neighbours: Neighbours { slots: Vec::new(), same: Doubts::of_neighbours() },
             agreement: Agreement::new(),
+            doubts: Doubts::new(),
             shape: Shape { agent: true, referer: true, port: true, peer: true },
             sealed: None,
             is_known: false,
@@ -165,6 +169,8 @@ impl Shape {
 /// Who was last seen with a User-Agent at a server.
 pub(super) struct Neighbours {
     slots: Vec<Option<Neighbour>>,
+    /// How often a line that has a client of its own is of its neighbour's.
+    same: Doubts,
 }
 
 #[derive(Clone, Copy)]
@@ -186,7 +192,15 @@ impl Neighbours {
         if self.slots.is_empty() {
             self.slots.resize(NEIGHBOURS, None);
         }
+        if let Some(near) = self.near(agent, time) {
+            self.same.judge(Some(near == client));
+        }
         self.slots[agent as usize % NEIGHBOURS] = Some(Neighbour { agent, client, time });
+    }
+
+    /// What a neighbour is worth, in thousandths.
+    pub(super) fn worth(&self) -> u16 {
+        self.same.usual()
     }
 
     /// Whose line with this User-Agent came just before `time`.
@@ -340,7 +354,7 @@ impl Turns {
 }
 
 /// The chance, in thousandths, of what costs `against` more than its opposite.
-fn chance(against: i64) -> i64 {
+pub(super) fn chance(against: i64) -> i64 {
     let odds = super::decide::weight(against.abs());
     let rarer = i64::try_from(odds * 1_000 / (odds + (1 << 16))).unwrap_or(0);
     if against >= 0 { rarer } else { 1_000 - rarer }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use super::delays::Delays;
 use super::habits::Tag;
+use super::strain::Strain;
 use crate::addr::ClientAddr;
 use crate::time::Timestamp;
 
@@ -44,6 +45,8 @@ pub(super) struct Turns {
     smallest: u32,
     /// Lines that found no exchange, per million, a moving average.
     missing: i64,
+    /// How well lines fitted of late.
+    pub(super) strain: Strain,
 }
 
 /// Lines without an exchange per million, beyond which none is certain.
@@ -58,6 +61,7 @@ impl Turns {
             sizes: [Sizes::new(), Sizes::new()],
             smallest: 400,
             missing: 0,
+            strain: Strain::new(),
         }
     }
 

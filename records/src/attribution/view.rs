@@ -342,7 +342,11 @@ impl<T> Attributor<T> {
         let (certainty, reason, probability) = match (same, doubt) {
             (true, false) if total == 1 => (Certainty::Certain, Reason::Only, 1_000),
             (true, false) => (Certainty::Certain, Reason::SameClient, 1_000),
-            (true, true) => (Certainty::Likely, Reason::Doubtful, 800),
+            (true, true) => {
+                let facts = of_exchange.then(|| *self.exchanges.get(view.columns[chosen].facts));
+                let probability = self.judge_doubtful(tag, facts, &asked);
+                (Certainty::Likely, Reason::Doubtful, probability)
+            }
             (false, _) => {
                 let reason = if fit == Fit::Same { Reason::UserAgent } else { Reason::Order };
                 let step = if of_exchange { OUT_OF_TURN } else { state.turns.crossing_cost() };

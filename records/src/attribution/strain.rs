@@ -1,0 +1,58 @@
+//! How well the lines of a server fit the exchanges that they were laid along of late.
+//!
+//! Next to each other, exchanges under seal differ in little. Where a line slips to the wrong one, its
+//! neighbours slip with it, and each may then seem sure beside its rivals. What gives such a run away is that
+//! all of it fits badly: its lines cost more than those of a run that is right.
+
+use super::server::chance;
+
+/// What the lines of a server cost of late, a moving average in thousandths of a natural logarithm.
+#[derive(Clone, Copy)]
+pub(super) struct Strain(i64);
+
+/// As if the lines before the first had fitted.
+const AT_FIRST: i64 = 1_500;
+
+/// The part by which each line moves it.
+const MEMORY: i64 = 16;
+
+/// Where one line in two is right, and by how much it has to fall for the odds to grow by e. Both are what
+/// fits the lines of nginx and Apache behind TLS that passed through, HTTP/1.1 and HTTP/2, with stamps of
+/// whole seconds (`pen-bench accuracy --balancer ours --row sealed`): of those said to be so many per cent
+/// sure, about as many are.
+const EVEN: i64 = 4_000;
+const SPREAD: i64 = 800;
+
+impl Strain {
+    pub(super) const fn new() -> Self {
+        Self(AT_FIRST)
+    }
+
+    /// Notes what a line cost.
+    pub(super) fn note(&mut self, cost: i64) {
+        self.0 += (cost - self.0) / MEMORY;
+    }
+
+    /// How far a choice among exchanges can be trusted, in thousandths, if the line and those behind it cost
+    /// so much on average.
+    pub(super) fn trust(self, ahead: i64) -> u16 {
+        let cost = (2 * self.0 + ahead) / 3;
+        u16::try_from(chance((cost - EVEN) * 1_000 / SPREAD)).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits_badly_is_trusted_little_until_it_fits_again() {
+        let mut strain = Strain::new();
+        assert!(strain.trust(500) > 950, "{}", strain.trust(500));
+        assert!(strain.trust(9_000) < 550, "what comes fits badly: {}", strain.trust(9_000));
+        (0..100).for_each(|_| strain.note(7_000));
+        assert!(strain.trust(7_000) < 100, "{}", strain.trust(7_000));
+        (0..100).for_each(|_| strain.note(700));
+        assert!(strain.trust(700) > 950, "{}", strain.trust(700));
+    }
+}
