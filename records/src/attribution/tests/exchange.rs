@@ -397,6 +397,20 @@ fn a_request_without_an_answer_ends_with_its_connection() {
 }
 
 #[test]
+fn where_no_ends_arrive_equal_requests_are_taken_in_the_order_in_which_they_came() {
+    let mut site = Site::default();
+    for number in 1..=200 {
+        let at = i64::from(number) * 1_000;
+        site.request(at, connection(number.into(), number, 2_000 + u16::from(number)), 1, "/a");
+        // Each is answered 40 ms later: so 40 are always on their way.
+        if number > 40 {
+            site.line(at, "/a", OK, None);
+        }
+    }
+    assert_eq!(site.clients(60 * SECOND), (1..=160).collect::<Vec<u8>>());
+}
+
+#[test]
 fn classic_records_and_ours_may_come_together() {
     let mut site = Site::default();
     site.visit(0, connection(1, 7, 0), "/a", OK);
