@@ -327,7 +327,8 @@ impl<T> Attributor<T> {
         let doubt = lines > mappings
             || tainted
             || (!of_exchange && (fit == Fit::Other || state.delays.is_unusual(delay)))
-            || state.misses_mappings();
+            || state.misses_mappings()
+            || self.may_be_sealed(&asked);
 
         let (certainty, reason, probability) = match (same, doubt) {
             (true, false) if total == 1 => (Certainty::Certain, Reason::Only, 1_000),
