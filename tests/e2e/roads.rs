@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use pen_bench::stage::Kind::{Apache, Nginx};
-use pen_bench::stage::{Folder, Mappings, Output, Site, certainties, program, run_to_end, sibling};
+use pen_bench::stage::{Folder, Mappings, Output, Site, marks, program, run_to_end, sibling};
 
 use crate::support::{Road, distinct_visits, web};
 
@@ -92,7 +92,7 @@ fn mergelogs_reads_the_c_balancers_file() {
         command.arg(format!("{}:{}", web.addr().ip(), web.access_log().display()));
     }
     let merged = run_to_end(&mut command).unwrap();
-    let marks = certainties(&explain).unwrap();
+    let marks = marks(&explain).unwrap();
     assert_eq!(marks.len(), 60);
     let score = truth.score(&merged, Some(&marks));
     assert_eq!((score.right, score.written, score.strange), (60, 60, 0), "{score:?}");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pen_bench::Failure;
-use pen_bench::stage::{Folder, Truth, certainties, run_to_end, sibling};
+use pen_bench::stage::{Folder, Mark, Truth, marks, run_to_end, sibling};
 
 /// The log, and beside each line how its client was found.
 #[test]
@@ -15,7 +15,7 @@ fn stories_merge_as_they_did() {
         for (line, how) in merged.log.split_inclusive(|&b| b == b'\n').zip(&merged.explained) {
             let line = String::from_utf8_lossy(line);
             let short: String = line.trim_end().chars().take(120).collect();
-            text += &format!("{:<8} {short}\n", String::from_utf8_lossy(how));
+            text += &format!("{:<8} {short}\n", String::from_utf8_lossy(&how.certainty));
         }
         insta::with_settings!({ omit_expression => true }, {
             insta::assert_snapshot!(story, text);
@@ -42,7 +42,7 @@ fn stories_lose_no_line_and_name_nobody_wrongly_for_certain() {
 
 struct Merged {
     log: Vec<u8>,
-    explained: Vec<Vec<u8>>,
+    explained: Vec<Mark>,
 }
 
 fn merge(story: &str, webs: usize) -> Result<Merged, Failure> {
@@ -55,7 +55,7 @@ fn merge(story: &str, webs: usize) -> Result<Merged, Failure> {
         command.arg(format!("127.0.1.{number}:{}", logs.display()));
     }
     let log = run_to_end(&mut command)?;
-    let explained = certainties(&explain)?;
+    let explained = marks(&explain)?;
     Ok(Merged { log, explained })
 }
 

@@ -7,10 +7,10 @@ use std::process::Command;
 use super::trial::{Ear, Merged, plans};
 use super::{Row, Source};
 use crate::Failure;
-use crate::stage::visitors::{self, Visit};
+use crate::stage::visitors::{self, Tally, Visit};
 use crate::stage::{
-    Folder, HaproxyManner, Make, Mappings, Output, Score, Share, Shipper, Site, Spelling, Tee,
-    certainties, free_port, hear_to_end, share, shift, sibling,
+    Band, Folder, HaproxyManner, Make, Mappings, Output, Score, Share, Shipper, Site, Spelling,
+    Tee, free_port, hear_to_end, marks, share, shift, sibling,
 };
 
 /// The format of the lines that end with the peer's port, whichever server wrote them.
@@ -37,11 +37,13 @@ pub struct Scores {
     pub common: Score,
     /// Seconds that each server's clock was found to be ahead with each of these; nothing live.
     pub clocks: [Vec<f64>; 3],
+    /// What the visitors got.
+    pub tally: Tally,
 }
 
 impl Scores {
-    fn of([port, combined, common]: [Score; 3], clocks: [Vec<f64>; 3]) -> Self {
-        Self { port, combined, common, clocks }
+    fn of([port, combined, common]: [Score; 3], clocks: [Vec<f64>; 3], tally: Tally) -> Self {
+        Self { port, combined, common, clocks, tally }
     }
 
     /// Each with its name.
@@ -77,7 +79,8 @@ pub(super) fn run(
     println!("{}", if brief { BRIEF } else { WHOLE });
     let (mut lines, mut wrong) = ([0; 2], [0; 2]);
     let mut lost = 0;
-    let mut clocks = Vec::new();
+    let (mut clocks, mut rates) = (Vec::new(), Vec::new());
+    let mut bands = [Band::default(); 10];
     for row in rows {
         let make = make(source, row);
         let live = live_behind(make, row, requests, seed)?;
@@ -90,6 +93,13 @@ pub(super) fn run(
             println!();
         }
         clocks.extend(offline.clocks(row));
+        if row.sending.per_second.is_some() {
+            let rates_of = [&live, &offline].map(|scores| scores.tally.per_second());
+            rates.push(format!(
+                "{}: {:.0} live, {:.0} offline",
+                row.title, rates_of[0], rates_of[1]
+            ));
+        }
         for (road, scores) in [("live", &live), ("offline", &offline)] {
             for (kind, score) in scores.named() {
                 if !brief {
@@ -100,6 +110,7 @@ pub(super) fn run(
                 lines[1] += score.certain - score.exact;
                 wrong[1] += score.certain_wrong - score.exact_wrong;
                 lost += score.lost() + score.doubled + score.strange;
+                bands.iter_mut().zip(score.bands).for_each(|(sum, band)| sum.add(band));
             }
         }
     }
@@ -111,7 +122,26 @@ pub(super) fn run(
     for clocks in clocks {
         println!("\nSeconds that servers' clocks are ahead: {clocks}.");
     }
+    if !rates.is_empty() {
+        println!("\nRequests that were answered in a second: {}.", rates.join("; "));
+    }
+    calibration(&bands);
     Ok(())
+}
+
+/// How right lines are that were said to be likely, by how likely.
+fn calibration(bands: &[Band]) {
+    println!("\n| said to be likely by | lines | said % | right % |\n|---|---:|---:|---:|");
+    for (tenth, band) in bands.iter().enumerate().filter(|(_, band)| band.lines > 0) {
+        println!(
+            "| {} to {} % | {} | {:.1} | {:.1} |",
+            tenth * 10,
+            tenth * 10 + 10,
+            band.lines,
+            share(band.said, band.lines * 1_000),
+            share(band.right, band.lines)
+        );
+    }
 }
 
 fn line(row: &Row, road: &str, kind: &str, score: &Score) {
@@ -211,7 +241,7 @@ pub fn live_behind(make: Make, row: &Row, requests: usize, seed: u64) -> Result<
     }
     let mut site = site(make, row, &folder, &addrs, roads, &Mappings::Collector(tee.addr()))?;
     shippers.iter_mut().for_each(Shipper::hand_over);
-    site.send(&visits(row, requests, seed))?;
+    let tally = site.send(&visits(row, requests, seed))?;
     let truth = site.stop()?;
     for shipper in shippers {
         shipper.finish()?;
@@ -222,7 +252,7 @@ pub fn live_behind(make: Make, row: &Row, requests: usize, seed: u64) -> Result<
         let Merged { log, marks } = ear.read(truth.lines())?;
         *score = truth.score_spelled(spelling, &log, marks.as_deref());
     }
-    Ok(Scores::of(scores, Default::default()))
+    Ok(Scores::of(scores, Default::default(), tally))
 }
 
 /// Our pen's own file, and the logs in each spelling as the servers wrote them.
@@ -252,7 +282,7 @@ pub fn offline_behind(
     });
     let mappings = Mappings::File(pen_log.clone());
     let mut site = site(make, row, &folder, &addresses(row)?, roads.collect(), &mappings)?;
-    site.send(&visits(row, requests, seed))?;
+    let tally = site.send(&visits(row, requests, seed))?;
     site.end()?;
     for (number, seconds) in row.clocks.into_iter().enumerate().filter(|&(_, clock)| clock != 0) {
         for (_, name, _) in SPELLINGS {
@@ -275,10 +305,10 @@ pub fn offline_behind(
             command.arg(format!("{server}:{}", path(name, number).display()));
         }
         let (log, said) = hear_to_end(&mut command)?;
-        *score = truth.score_spelled(spelling, &log, Some(&certainties(&explain)?));
+        *score = truth.score_spelled(spelling, &log, Some(&marks(&explain)?));
         *clocks = clocks_in(&said)?;
     }
-    Ok(Scores::of(scores, found))
+    Ok(Scores::of(scores, found, tally))
 }
 
 /// The servers' clocks that a report names.

@@ -35,7 +35,10 @@ pub const ROWS: &[Row] = &[
     row("post", "half POST with bodies", Manner::Post),
     row("pipelined", "pipelined", Manner::Pipelined),
     row("long-urls", "URLs up to 7 kB", Manner::LongUrls),
-    row("odd", "HEAD, 304, ranges, 4xx, chunks, aborts, sockets", Manner::Odd),
+    Row {
+        webs: [Nginx, Nginx, Apache],
+        ..row("odd", "HEAD, 304, ranges, 4xx, chunks, aborts, sockets", Manner::Odd)
+    },
     Row {
         sending: Sending { tls: Some(Protocol::Http1), per_second: None },
         webs: [Nginx, Nginx, Apache],
@@ -59,7 +62,15 @@ pub const ROWS: &[Row] = &[
         ..row("clocks", "clocks off by -90, 3, 3,600 s (offline)", Manner::KeepAlive)
     },
     Row { webs: [Nginx, Nginx, Apache], ..row("all", "all of it mixed", Manner::All) },
+    Row {
+        sending: Sending { tls: None, per_second: Some(BUSY) },
+        webs: [Nginx, Nginx, Apache],
+        ..row("busy", "all of it mixed, 2,000 requests/s for a minute", Manner::All)
+    },
 ];
+
+/// Requests a second of a busy site.
+const BUSY: u32 = 2_000;
 
 impl Row {
     /// Whether the C programs can take part.
@@ -71,10 +82,15 @@ impl Row {
             && self.sending.per_second.is_none()
     }
 
-    /// How many requests it has, of so many: where they come slowly it is fewer.
+    /// How many requests it has, where others have so many: where they come slowly it is fewer, and of a busy site
+    /// those of a minute.
     #[must_use]
     pub fn requests(&self, requests: usize) -> usize {
-        if self.sending.per_second.is_some() { requests / 3 } else { requests }
+        match self.sending.per_second {
+            Some(BUSY) => requests * 20,
+            Some(_) => requests / 3,
+            None => requests,
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use std::process::Command;
 use super::Row;
 use crate::stage::visitors::{self, Tally};
 use crate::stage::{
-    Collector, Folder, Mappings, Output, Score, Share, Shipper, Site, Spelling, Tee, Truth,
-    WebPlan, certainties, free_port, program, run_to_end, sibling,
+    Collector, Folder, Mappings, Mark, Output, Score, Share, Shipper, Site, Spelling, Tee, Truth,
+    WebPlan, free_port, marks, program, run_to_end, sibling,
 };
 use crate::{During, Failure};
 
@@ -110,7 +110,7 @@ pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Offline, Failure
             let mut command = Command::new(mergelogs);
             command.arg("-p").arg(&pen_log).arg("--explain").arg(&explain).args(&inputs);
             let merged = run_to_end(&mut command)?;
-            Some(truth.score(&merged, Some(&certainties(&explain)?)))
+            Some(truth.score(&merged, Some(&marks(&explain)?)))
         }
         None => None,
     };
@@ -149,7 +149,7 @@ fn start_ours(
 /// A merged log, and how sure its program was of each line.
 pub(super) struct Merged {
     pub(super) log: Vec<u8>,
-    pub(super) marks: Option<Vec<Vec<u8>>>,
+    pub(super) marks: Option<Vec<Mark>>,
 }
 
 /// A collector and what it is to hear.
@@ -193,7 +193,7 @@ impl Ear {
             eprintln!("{said}");
         }
         let log = fs::read(&log).during(format_args!("read {}", log.display()))?;
-        let marks = self.explain.as_deref().map(certainties).transpose()?;
+        let marks = self.explain.as_deref().map(marks).transpose()?;
         Ok(Merged { log, marks })
     }
 }

@@ -27,7 +27,7 @@ pub use haproxy::Manner as HaproxyManner;
 pub use process::{Process, Until, hear_to_end, installed, program, run_to_end, sibling};
 pub use site::Site;
 pub use tee::{Faults, Share, Tee};
-pub use truth::{Score, Truth, certainties, share};
+pub use truth::{Band, Mark, Score, Truth, marks, share};
 pub use web::{Kind, Output, Spelling, Web, WebPlan};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};

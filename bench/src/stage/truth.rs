@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use memchr::{memchr, memchr2, memmem};
+use memchr::{memchr, memmem};
 
 use super::Spelling;
 use crate::{During, Failure};
@@ -24,8 +24,17 @@ pub struct Truth {
 /// By the text of a line, who asked, once for each such line.
 type Clients = HashMap<Vec<u8>, Vec<Vec<u8>>>;
 
-/// A client as a merged log names it, and with which certainty.
-type Said<'a> = (&'a [u8], &'a [u8]);
+/// A client as a merged log names it, and how sure that is.
+type Said<'a> = (&'a [u8], &'a Mark);
+
+/// How sure a program said it was of a line.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Mark {
+    /// The word for it.
+    pub certainty: Vec<u8>,
+    /// Parts in 1,000 that the client is right.
+    pub probability: u16,
+}
 
 impl Truth {
     /// Reads one server's private log.
@@ -62,10 +71,10 @@ impl Truth {
         self.lines
     }
 
-    /// Counts what a merged log of combined lines has right. `certainties` are those of its lines, in order.
+    /// Counts what a merged log of combined lines has right. `marks` are those of its lines, in order.
     #[must_use]
-    pub fn score(&self, merged: &[u8], certainties: Option<&[Vec<u8>]>) -> Score {
-        self.score_spelled(Spelling::Combined, merged, certainties)
+    pub fn score(&self, merged: &[u8], marks: Option<&[Mark]>) -> Score {
+        self.score_spelled(Spelling::Combined, merged, marks)
     }
 
     /// The same for a log whose lines are spelled in this way.
@@ -74,18 +83,17 @@ impl Truth {
         &self,
         spelling: Spelling,
         merged: &[u8],
-        certainties: Option<&[Vec<u8>]>,
+        marks: Option<&[Mark]>,
     ) -> Score {
         let truth = &self.clients[spelling as usize];
-        let mut score =
-            Score { lines: self.lines, marked: certainties.is_some(), ..Score::default() };
+        let mut score = Score { lines: self.lines, marked: marks.is_some(), ..Score::default() };
+        let unmarked = Mark::default();
         let mut said: HashMap<&[u8], Vec<Said<'_>>> = HashMap::new();
         let lines = merged.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
         for (index, line) in lines.enumerate() {
             let (client, text) = split_client(line);
-            let certainty =
-                certainties.and_then(|all| all.get(index)).map_or(&b""[..], Vec::as_slice);
-            said.entry(text).or_default().push((client, certainty));
+            let mark = marks.and_then(|all| all.get(index)).unwrap_or(&unmarked);
+            said.entry(text).or_default().push((client, mark));
         }
         for (text, mut lines) in said {
             let Some(clients) = truth.get(text) else {
@@ -94,8 +102,8 @@ impl Truth {
             };
             let mut left = clients.clone();
             // Of lines that are alike the surest goes first.
-            lines.sort_by_key(|(_, certainty)| rank(certainty));
-            for (nth, (client, certainty)) in lines.into_iter().enumerate() {
+            lines.sort_by_key(|(_, mark)| rank(&mark.certainty));
+            for (nth, (client, mark)) in lines.into_iter().enumerate() {
                 if nth >= clients.len() {
                     score.doubled += 1;
                     continue;
@@ -104,10 +112,30 @@ impl Truth {
                 if let Some(at) = right {
                     left.swap_remove(at);
                 }
-                score.count(certainty, right.is_some(), is_server(client));
+                score.count(mark, right.is_some(), is_server(client));
             }
         }
         score
+    }
+}
+
+/// Lines that were said to be about equally likely to be right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Band {
+    /// How many there are.
+    pub lines: usize,
+    /// How many of them are right.
+    pub right: usize,
+    /// Their probabilities, in parts of 1,000, added up.
+    pub said: usize,
+}
+
+impl Band {
+    /// Adds those of another one.
+    pub fn add(&mut self, other: Self) {
+        self.lines += other.lines;
+        self.right += other.right;
+        self.said += other.said;
     }
 }
 
@@ -136,6 +164,8 @@ pub struct Score {
     pub likely: usize,
     /// Those of them that are wrong.
     pub likely_wrong: usize,
+    /// Lines marked as likely, by the tenths that their probability was said to be.
+    pub bands: [Band; 10],
     /// Lines marked as none.
     pub none: usize,
     /// Lines that came out more often than they went in.
@@ -157,7 +187,8 @@ impl Score {
         share(self.right, self.lines)
     }
 
-    fn count(&mut self, certainty: &[u8], right: bool, unnamed: bool) {
+    fn count(&mut self, mark: &Mark, right: bool, unnamed: bool) {
+        let certainty = &mark.certainty[..];
         self.written += 1;
         self.right += usize::from(right);
         self.unnamed += usize::from(unnamed);
@@ -173,6 +204,9 @@ impl Score {
             1 => {
                 self.likely += 1;
                 self.likely_wrong += usize::from(!right);
+                let said = usize::from(mark.probability);
+                let band = &mut self.bands[(said / 100).min(9)];
+                band.add(Band { lines: 1, right: usize::from(right), said });
             }
             _ => self.none += 1,
         }
@@ -186,19 +220,24 @@ pub fn share(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
-/// The first column of an `--explain` file.
+/// What an `--explain` file says of each line: its first and third column.
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn certainties(explain: &Path) -> Result<Vec<Vec<u8>>, Failure> {
+pub fn marks(explain: &Path) -> Result<Vec<Mark>, Failure> {
     let text = fs::read(explain).during(format_args!("read {}", explain.display()))?;
-    Ok(text
-        .split(|&byte| byte == b'\n')
-        .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
-        .map(|line| {
-            line.get(..memchr2(b'\t', b' ', line).unwrap_or(line.len())).unwrap_or(line).to_vec()
-        })
-        .collect())
+    let lines = text.split(|&byte| byte == b'\n');
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#"));
+    Ok(lines.map(mark).collect())
+}
+
+fn mark(line: &[u8]) -> Mark {
+    let mut columns = line.split(|&byte| byte == b'\t');
+    let certainty = columns.next().unwrap_or_default().to_vec();
+    // `0.873`
+    let digits = columns.nth(1).unwrap_or_default().iter().filter(|byte| byte.is_ascii_digit());
+    let probability = digits.take(4).fold(0, |number, digit| number * 10 + u16::from(digit - b'0'));
+    Mark { certainty, probability }
 }
 
 fn split_client(line: &[u8]) -> (&[u8], &[u8]) {
@@ -245,9 +284,10 @@ mod tests {
         let mut truth = Truth { lines: 2, ..Truth::default() };
         truth.clients[0]
             .insert(b" - x".to_vec(), vec![b"127.1.0.1".to_vec(), b"127.1.0.2".to_vec()]);
-        let marks = [b"likely".to_vec(), b"certain".to_vec()];
+        let marks = [&b"likely\tonly\t0.873\t2"[..], b"certain\tonly\t1.000\t1"].map(mark);
         let score = truth.score(b"127.1.0.1 - x\n127.1.0.1 - x\n", Some(&marks));
         assert_eq!((score.certain, score.certain_wrong), (1, 0));
         assert_eq!((score.likely, score.likely_wrong), (1, 1));
+        assert_eq!(score.bands[8], Band { lines: 1, right: 0, said: 873 });
     }
 }

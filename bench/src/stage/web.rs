@@ -96,7 +96,7 @@ impl Web {
         let config = folder.join("web.conf");
         let (name, text) = match plan.kind {
             Kind::Nginx => ("nginx", nginx(&folder, addr, &inner, plan)),
-            Kind::Apache => ("apache2", apache(&folder, addr, plan)),
+            Kind::Apache => ("apache2", apache(&folder, addr, &inner, plan)),
         };
         fs::write(&config, text).during(format_args!("write {}", config.display()))?;
         let mut command = Command::new(program(name)?);
@@ -279,8 +279,8 @@ http {{
     )
 }
 
-fn apache(folder: &Path, addr: SocketAddr, plan: &WebPlan) -> String {
-    let folder = folder.display();
+fn apache(folder: &Path, addr: SocketAddr, inner: &Inner, plan: &WebPlan) -> String {
+    let (folder, echo) = (folder.display(), inner.echo);
     let mut logs = String::new();
     for output in &plan.outputs {
         let done = match output {
@@ -293,7 +293,18 @@ fn apache(folder: &Path, addr: SocketAddr, plan: &WebPlan) -> String {
         done.expect("writing to a String does not fail");
     }
     let mut modules = String::new();
-    for module in ["mpm_event", "authz_core", "alias", "ratelimit", "reflector", "env"] {
+    for module in [
+        "mpm_event",
+        "authz_core",
+        "alias",
+        "ratelimit",
+        "reflector",
+        "env",
+        "filter",
+        "deflate",
+        "proxy",
+        "proxy_http",
+    ] {
         writeln!(modules, "LoadModule {module}_module /usr/lib/apache2/modules/mod_{module}.so")
             .expect("writing to a String does not fail");
     }
@@ -324,8 +335,9 @@ ErrorLog {folder}/error.log
 Timeout 2
 ServerLimit 1
 StartServers 1
-ThreadsPerChild 64
-MaxRequestWorkers 64
+ThreadLimit 200
+ThreadsPerChild 200
+MaxRequestWorkers 200
 KeepAlive On
 MaxKeepAliveRequests 0
 KeepAliveTimeout 65
@@ -336,7 +348,7 @@ LogFormat \"%h %l %u %t \\\"%r\\\" %>s %O\" short
 CustomLog {folder}/access.log combined
 CustomLog {folder}/truth.log truth
 {logs}DocumentRoot {folder}/www
-AliasMatch \"^/(?!slow/|post/).*\" {folder}/www/page.html
+AliasMatch \"^/(?!slow/|post/|files/|packed/|big/|socket/).*\" {folder}/www/page.html
 <Directory {folder}/www>
 Require all granted
 </Directory>
@@ -347,6 +359,14 @@ SetEnv rate-limit 40
 <Location /post/>
 SetHandler reflector
 </Location>
+<Location /packed/>
+SetOutputFilter DEFLATE
+</Location>
+<Location /big/>
+SetOutputFilter RATE_LIMIT
+SetEnv rate-limit 200
+</Location>
+ProxyPass /socket/ http://{echo}/socket/ upgrade=websocket
 "
     )
 }

@@ -23,6 +23,10 @@ const SKIPPED: i64 = 3_000;
 /// Cost of two lines that come in another order than their exchanges ended in.
 const CROSSED: i64 = 2_500;
 
+/// The same where it is asked how likely a choice is: of equal exchanges that our balancer saw end, not two lines in a hundred
+/// come in another order (`pen-bench accuracy --balancer ours`).
+const OUT_OF_TURN: i64 = 4_000;
+
 /// Cost of an exchange that nobody has seen the end of: that record may be lost.
 const PENDING: i64 = 4_000;
 
@@ -340,8 +344,9 @@ impl<T> Attributor<T> {
             }
             (false, _) => {
                 let reason = if fit == Fit::Same { Reason::UserAgent } else { Reason::Order };
+                let step = if of_exchange { OUT_OF_TURN } else { state.turns.crossing_cost() };
                 let costs = view.costs.of_line(row);
-                (Certainty::Likely, reason, probability(chosen, &view.columns, costs))
+                (Certainty::Likely, reason, probability(chosen, &view.columns, costs, step))
             }
         };
         let weight = u8::try_from(probability * u16::from(CERTAIN) / 1_100).unwrap_or(0);
@@ -396,18 +401,27 @@ impl<T> Attributor<T> {
 }
 
 /// The share of the evidence that speaks for the chosen one's client, in thousandths, never certainty.
-/// Its neighbours stand for all: what is further off is no rival.
-fn probability(chosen: usize, columns: &[Column], costs: &[i64]) -> u16 {
+/// Its neighbours stand for all: what is further off is no rival. `step` is what it costs to take a turn that is one
+/// further off: it was chosen as a part of the whole, and another in its place would put lines out of order.
+fn probability(chosen: usize, columns: &[Column], costs: &[i64], step: i64) -> u16 {
     let near = chosen.saturating_sub(BEHIND)..columns.len().min(chosen + AHEAD);
-    let client = columns[chosen].client;
-    let open = columns[near.clone()].iter().zip(&costs[near]);
-    let open = || open.clone().filter(|(column, _)| column.standing != Standing::Taken);
-    let best = open().map(|(_, &cost)| cost).min().unwrap_or(0);
+    let Column { client, .. } = columns[chosen];
+    let is_open = |place: &usize| columns[*place].standing != Standing::Taken;
+    let turns = |place: usize| {
+        let between = if place < chosen { place..chosen } else { chosen + 1..place + 1 };
+        between.filter(is_open).count()
+    };
+    let cost = |place: usize| {
+        let turns = i64::try_from(turns(place)).unwrap_or(i64::MAX);
+        costs[place].saturating_add(turns.saturating_mul(step))
+    };
+    let open = || near.clone().filter(is_open);
+    let best = open().map(cost).min().unwrap_or(0);
     let (mut all, mut ours) = (0, 0);
-    for (column, &cost) in open() {
-        let weight = weight(cost - best);
+    for place in open() {
+        let weight = weight(cost(place) - best);
         all += weight;
-        if column.client == client {
+        if columns[place].client == client {
             ours += weight;
         }
     }

@@ -75,7 +75,10 @@ impl FromStr for Zone {
             _ => return Err(wrong()),
         };
         let digits = digits.replace(':', "");
-        let number = digits.parse::<i64>().map_err(|_| wrong())?;
+        // A number may begin with a sign, this one not.
+        let number =
+            digits.parse::<i64>().ok().filter(|_| digits.starts_with(|c: char| c.is_ascii_digit()));
+        let number = number.ok_or_else(wrong)?;
         let (hours, minutes) = (number / 100, number % 100);
         if digits.len() != 4 || !(0..24).contains(&hours) || !(0..60).contains(&minutes) {
             return Err(wrong());

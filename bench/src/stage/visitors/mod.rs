@@ -104,6 +104,15 @@ pub struct Tally {
     pub took: Duration,
 }
 
+impl Tally {
+    /// Answers in a second.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    pub fn per_second(&self) -> f64 {
+        self.answered as f64 / self.took.as_secs_f64()
+    }
+}
+
 /// Draws the visits for a number of requests.
 #[must_use]
 pub fn draw(manner: Manner, requests: usize, seed: u64) -> Vec<Visit> {
@@ -298,7 +307,7 @@ pub fn send(visits: &[Visit], to: SocketAddr, sending: Sending) -> Result<Tally,
     let times = sending.per_second.map(|rate| wire::times(visits, rate)).unwrap_or_default();
     let started = Instant::now();
     std::thread::scope(|scope| {
-        for _ in 0..48 {
+        for _ in 0..sending.at_a_time() {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);

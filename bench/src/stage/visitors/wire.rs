@@ -21,6 +21,14 @@ pub struct Sending {
     pub per_second: Option<u32>,
 }
 
+impl Sending {
+    /// Connections that may be open at a time: 48, or where more come in a second, as many as come in a quarter of
+    /// it.
+    pub(super) fn at_a_time(self) -> u32 {
+        self.per_second.map_or(48, |rate| (rate / 4).max(48))
+    }
+}
+
 /// What is spoken within TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
