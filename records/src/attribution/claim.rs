@@ -291,7 +291,7 @@ impl<T> Attributor<T> {
             });
         let delay = asked.time.micros_since(chosen.time);
         let state = &self.states[asked.server as usize];
-        let doubt = short || chosen.tainted || state.misses_mappings();
+        let doubt = short || chosen.tainted || state.misses_mappings() || self.may_be_sealed(asked);
         let (certainty, reason, probability) = match (same, doubt) {
             (true, false) if found.len() == 1 => (Certainty::Certain, Reason::Only, 1_000),
             (true, false) => (Certainty::Certain, Reason::SameClient, 1_000),

@@ -38,6 +38,7 @@ impl<T> Attributor<T> {
         self.outstanding.take_both(group, mapping);
         self.count_used();
         let delay = asked.time.micros_since(time);
+        let may_be_sealed = self.may_be_sealed(&asked);
         let state = &mut self.states[asked.server as usize];
         let is_unusual = state.delays.is_unusual(delay);
         let odd = tainted || is_unusual || self.habits.fit(tag, asked.user_agent) == Fit::Other;
@@ -48,7 +49,7 @@ impl<T> Attributor<T> {
             // So that a clock that drifts stays known.
             state.delays.learn_next(delay);
         }
-        let (certainty, reason, probability) = if odd || state.misses_mappings() {
+        let (certainty, reason, probability) = if odd || may_be_sealed || state.misses_mappings() {
             (Certainty::Likely, Reason::Doubtful, self.judge_doubtful(tag, None, &asked))
         } else {
             (Certainty::Certain, Reason::Only, 1_000)
@@ -72,11 +73,12 @@ impl<T> Attributor<T> {
         let state = &self.states[asked.server as usize];
         let is_unusual = facts.ended && !facts.is_cut() && self.is_unusual_end(&asked, delay);
         let odd = tainted || is_unusual || state.agreement.cost(&facts, &asked) > ODD;
-        let (certainty, reason, probability) = if odd || state.misses_mappings() {
-            (Certainty::Likely, Reason::Doubtful, self.judge_doubtful(tag, Some(facts), &asked))
-        } else {
-            (Certainty::Certain, Reason::Only, 1_000)
-        };
+        let (certainty, reason, probability) =
+            if odd || self.may_be_sealed(&asked) || state.misses_mappings() {
+                (Certainty::Likely, Reason::Doubtful, self.judge_doubtful(tag, Some(facts), &asked))
+            } else {
+                (Certainty::Certain, Reason::Only, 1_000)
+            };
         if !odd {
             self.learn_exchange(mapping, &asked);
         } else if is_unusual && !tainted {

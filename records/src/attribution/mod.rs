@@ -12,10 +12,12 @@
 //! - `view`: the lines and mappings of a group side by side, where it is not.
 //! - `port`: a line that names the balancer's own port, by `connections`: who stood behind it when.
 //! - `sealed`: a line of a request that the balancer could not read, by `turns`: exchanges in TLS that passed through.
+//! - `strain`: how well such lines fit of late, and so how far a choice among them can be trusted.
 //! - `exchange`: what our own balancer's records say beyond client and request.
 //! - `coarse`: how long after its end an exchange is logged, where stamps are whole seconds.
 //! - `note`: what is made of each of them.
 //! - `loss`: what is doubted while some of them are lost.
+//! - `doubt`: how often what was not certain of an only client was borne out.
 //! - `outstanding`: which mappings wait for a line and which lines for a decision, found in O(1).
 //! - `assign`: which line takes which mapping, for the group and not line by line.
 //! - `delays`, `habits`: what certain pairs teach about the others: how long a server takes, and

@@ -408,15 +408,20 @@ impl Outstanding {
         self.slab[mapping as usize].group
     }
 
-    /// The group's mappings, those in time order first, then those set aside, the newest first.
+    /// The group's mappings, those in time order first, then those set aside, the newest first. But where
+    /// no exchange has ended the records of ends may be lost, and equal requests are answered in about the
+    /// order in which they came: the oldest first, then.
     pub(super) fn candidates(&self, group: u32) -> impl Iterator<Item = u32> {
-        let Group { fresh, stale, .. } = self.groups[group as usize];
+        let Group { fresh, stale, of_exchanges, .. } = self.groups[group as usize];
+        let none_ended = of_exchanges && fresh.first == NIL;
+        let (aside, oldest) = if none_ended { (NIL, stale.first) } else { (stale.last, NIL) };
         let step = |next: fn(Links) -> u32| {
             move |&index: &u32| Some(next(self.get(index).links)).filter(|&i| i != NIL)
         };
         let some = |index| (index != NIL).then_some(index);
         std::iter::successors(some(fresh.first), step(|links| links.after))
-            .chain(std::iter::successors(some(stale.last), step(|links| links.before)))
+            .chain(std::iter::successors(some(aside), step(|links| links.before)))
+            .chain(std::iter::successors(some(oldest), step(|links| links.after)))
     }
 
     /// The oldest of the mappings in time order, or [`NIL`].
@@ -544,12 +549,13 @@ mod tests {
     fn mappings_with_facts_stand_in_the_order_in_which_their_exchanges_end() {
         let mut outstanding = Outstanding::new();
         let (group, client) = (outstanding.find_or_add(7, 0), ClientAddr::Unix);
+        outstanding.group_mut(group).of_exchanges = true;
         let add = |outstanding: &mut Outstanding, second| {
             let time = (Timestamp::from_seconds(second), Resolution::Microsecond);
             outstanding.add(group, client, time, 0)
         };
         let [a, b, c] = [1, 2, 3].map(|second| add(&mut outstanding, second));
-        assert_eq!(seconds(&outstanding, group), [3, 2, 1], "none has ended");
+        assert_eq!(seconds(&outstanding, group), [1, 2, 3], "none has ended");
         outstanding.end(c, Timestamp::from_seconds(4));
         outstanding.end(a, Timestamp::from_seconds(6));
         assert_eq!(seconds(&outstanding, group), [4, 6, 2]);

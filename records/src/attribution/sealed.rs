@@ -105,6 +105,16 @@ impl<T> Attributor<T> {
         turns.note(turn, rested, too_old);
     }
 
+    /// Whether the line may as well be of an exchange under seal that came to rest about then: so that a mapping of
+    /// plain traffic at the same address is not the only one that it could have. Nothing to look at where
+    /// there is no such traffic.
+    pub(super) fn may_be_sealed(&self, asked: &Asked) -> bool {
+        let Some(turns) = &self.states[asked.server as usize].sealed else { return false };
+        let from = asked.time.offset_by(-LATE);
+        let to = asked.time.offset_by(self.wait + asked.resolution.micros());
+        turns.within(from, to).take(STEPS).any(|(_, turn)| may_be_at(asked.server_port, turn))
+    }
+
     /// Decides the oldest held line, which no mapping explains.
     pub(super) fn decide_sealed(&mut self) -> Verdict {
         let asked = self.held[0].asked;
@@ -202,10 +212,7 @@ impl<T> Attributor<T> {
         };
         let from = first.time.offset_by(-late.max(0));
         let to = last.time.offset_by(self.wait + step);
-        let may_be = |turn: &(usize, &Turn)| {
-            let (port, theirs) = (first.server_port, turn.1.server_port);
-            port == 0 || theirs == 0 || port == theirs
-        };
+        let may_be = |turn: &(usize, &Turn)| may_be_at(first.server_port, turn.1);
         let mut columns = Vec::with_capacity(MAX_MAPPINGS);
         let all: Vec<_> = turns.within(from, to).filter(may_be).take(STEPS).collect();
         for (place, turn) in all {
@@ -242,6 +249,11 @@ impl<T> Attributor<T> {
         }
         costs
     }
+}
+
+/// Whether a line of a server at this port, if it is known, may be of an exchange.
+const fn may_be_at(port: u16, turn: &Turn) -> bool {
+    port == 0 || turn.server_port == 0 || port == turn.server_port
 }
 
 /// Whether the line's client is the balancer of the exchange, as far as that is known.

@@ -337,8 +337,11 @@ impl<T> Attributor<T> {
         let doubt = lines > mappings
             || tainted
             || (!of_exchange && (fit == Fit::Other || state.delays.is_unusual(delay)))
-            || state.misses_mappings();
+            || state.misses_mappings()
+            || self.may_be_sealed(&asked);
 
+        // What is learnt of clients rests on the pair alone: order has its say in the choice.
+        let mut weighed = None;
         let (certainty, reason, probability) = match (same, doubt) {
             (true, false) if total == 1 => (Certainty::Certain, Reason::Only, 1_000),
             (true, false) => (Certainty::Certain, Reason::SameClient, 1_000),
@@ -351,16 +354,18 @@ impl<T> Attributor<T> {
                 let reason = if fit == Fit::Same { Reason::UserAgent } else { Reason::Order };
                 let step = if of_exchange { OUT_OF_TURN } else { state.turns.crossing_cost() };
                 let costs = view.costs.of_line(row);
+                weighed = Some(probability(chosen, &view.columns, costs, 0));
                 (Certainty::Likely, reason, probability(chosen, &view.columns, costs, step))
             }
         };
-        let weight = u8::try_from(probability * u16::from(CERTAIN) / 1_100).unwrap_or(0);
+        let weighed = weighed.unwrap_or(probability);
+        let weight = u8::try_from(weighed * u16::from(CERTAIN) / 1_100).unwrap_or(0);
         match (certainty, reason) {
             (Certainty::Certain, _) if of_exchange => {
                 self.learn_exchange(mapping, &asked);
             }
             (Certainty::Certain, _) => self.habits.learn(tag, asked.user_agent, CERTAIN),
-            (_, Reason::UserAgent) if probability >= 900 => self.learn(mapping, &asked, weight),
+            (_, Reason::UserAgent) if weighed >= 900 => self.learn(mapping, &asked, weight),
             _ => self.habits.learn(tag, asked.user_agent, weight),
         }
         if !same {

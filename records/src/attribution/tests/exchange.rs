@@ -3,7 +3,7 @@
 use super::super::*;
 use super::{Out, advance};
 use crate::addr::ServerAddr;
-use crate::mapping::RequestText;
+use crate::mapping::{RequestText, Sealed};
 
 const SECOND: i64 = 1_000_000;
 const BALANCER: &str = "10.0.0.9:0";
@@ -417,6 +417,54 @@ fn who_left_in_the_midst_of_an_answer_may_be_logged_long_after() {
     let last: Vec<_> =
         out[600..].iter().map(|(client, certainty, _)| (*client, *certainty)).collect();
     assert_eq!(last, [(101, Certainty::Likely), (102, Certainty::Likely)]);
+}
+
+#[test]
+fn where_no_ends_arrive_equal_requests_are_taken_in_the_order_in_which_they_came() {
+    let mut site = Site::default();
+    for number in 1..=200 {
+        let at = i64::from(number) * 1_000;
+        site.request(at, connection(number.into(), number, 2_000 + u16::from(number)), 1, "/a");
+        // Each is answered 40 ms later: so 40 are always on their way.
+        if number > 40 {
+            site.line(at, "/a", OK, None);
+        }
+    }
+    assert_eq!(site.clients(60 * SECOND), (1..=160).collect::<Vec<u8>>());
+}
+
+#[test]
+fn beside_traffic_under_seal_at_one_address_a_plain_mapping_is_not_certain_to_be_the_lines_own() {
+    let tls = |site: &mut Site, at| {
+        let sealed = Some(Sealed { took: 500, asked: 200, answered: 900, requests: 1 });
+        let ended = Mapping { nth: Some(1), server_port: Some(443), sealed, ..NOTHING };
+        site.record(at, connection(1, 1, 2_000), Kind::Ended, ended);
+    };
+    let plain = |site: &mut Site, at: i64, server_port| {
+        let request = Mapping {
+            nth: Some(1),
+            server_port: Some(80),
+            request: Some(RequestText::raw(b"/a", Cut::Long)),
+            user_agent: Some(text_hash(b"agent")),
+            ..NOTHING
+        };
+        let of = connection(at.unsigned_abs(), 2, 2_001);
+        site.record(at, of, Kind::Request, request);
+        site.ended(at + 1_000, of, 1, OK);
+        let line = site.asked(at + 1_100, "/a", OK, None);
+        site.put(at + 1_100, Line { server_port, ..line });
+        let out = site.out(at + SECOND);
+        assert_eq!(out[0].0, 2);
+        out[0].1
+    };
+    let mut site = Site::default();
+    assert_eq!(plain(&mut site, SECOND, None), Certainty::Certain);
+    tls(&mut site, 10 * SECOND);
+    assert_eq!(plain(&mut site, 10 * SECOND + 1, None), Certainty::Likely);
+    assert_eq!(plain(&mut site, 90 * SECOND, None), Certainty::Certain, "that was long ago");
+    let mut site = Site::default();
+    tls(&mut site, 10 * SECOND);
+    assert_eq!(plain(&mut site, 10 * SECOND + 1, Some(80)), Certainty::Certain, "another port");
 }
 
 #[test]
