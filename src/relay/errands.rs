@@ -4,8 +4,10 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 use super::report::Inquiry;
+use super::shared::Order;
 use crate::config::Endpoint;
 use crate::pool::ServerId;
 
@@ -30,6 +32,19 @@ pub(super) enum Errand {
 pub(super) struct Errands(VecDeque<(Errand, u32)>);
 
 impl Errands {
+    /// Takes an order that does not have to be carried out at once; when to stop, if that is the order.
+    pub(super) fn take(&mut self, order: Order) -> Option<Instant> {
+        self.add(match order {
+            Order::Stop { deadline } => return Some(deadline),
+            Order::Close(number, to) => Errand::Close(number, to),
+            Order::CloseAll(server, at) => Errand::CloseAll(server, at),
+            Order::Report(question) => Errand::Report(Inquiry::new(question)),
+            #[cfg(test)]
+            Order::Fall => panic!("as it was told"),
+        });
+        None
+    }
+
     /// One more.
     pub(super) fn add(&mut self, errand: Errand) {
         self.0.push_back((errand, 0));

@@ -169,10 +169,9 @@ impl<'a> Lines<'a> {
                 Message::Open(log, used) => self.logs[log].used = Some(used),
                 Message::Text(log, block, lines) => self.logs[log].blocks.push_back((block, lines)),
                 Message::Lines(mut batch) => {
-                    for line in &batch {
+                    for line in batch.drain(..) {
                         self.line(line)?;
                     }
-                    batch.clear();
                     // At the end nobody takes it back.
                     drop(orders.used.send(batch));
                 }
@@ -184,9 +183,9 @@ impl<'a> Lines<'a> {
         Ok(self.written)
     }
 
-    fn line(&mut self, decided: &Outgoing) -> Result<(), OutputError> {
-        let Outgoing { line: Handle { log, place }, verdict, why } = decided;
-        let log = &mut self.logs[*log as usize];
+    fn line(&mut self, decided: Outgoing) -> Result<(), OutputError> {
+        let Outgoing { line: Handle { log, place }, ref verdict, mut why } = decided;
+        let log = &mut self.logs[log as usize];
         let text = &mut log.blocks[(place.block - log.first) as usize];
         let start = place.start as usize;
         let line = &text.0.bytes[start..start + place.len as usize];
@@ -200,7 +199,7 @@ impl<'a> Lines<'a> {
         let change = place
             .client
             .and_then(|client| Change::of(verdict, self.config).map(|change| (client, change)));
-        let (mut why, mut original) = (why.clone(), place.client.map(|client| client.of(line)));
+        let mut original = place.client.map(|client| client.of(line));
         let (change, kept) = match &mut self.privacy {
             Some(privacy) => {
                 if let Some(why) = &mut why {

@@ -5,8 +5,6 @@ use std::ops::Range;
 use super::Worker;
 use crate::relay::connection::Connection;
 use crate::relay::errands::Errand;
-use crate::relay::report::Inquiry;
-use crate::relay::shared::Order;
 use crate::relay::table::Key;
 
 /// More clients than a kernel keeps waiting.
@@ -15,22 +13,13 @@ const ALL: u32 = 1 << 16;
 impl Worker {
     pub(super) fn obey(&mut self) {
         for order in self.mailbox.empty() {
-            match order {
-                Order::Stop { deadline } => {
-                    // Who waits already is served.
-                    self.accept(ALL);
-                    self.stop_watching();
-                    self.listeners.clear();
-                    (self.pause, self.next_look) = (None, None);
-                    self.stop = Some(deadline);
-                }
-                Order::Close(number, to) => self.errands.add(Errand::Close(number, to)),
-                Order::CloseAll(server, at) => self.errands.add(Errand::CloseAll(server, at)),
-                #[cfg(test)]
-                Order::Fall => panic!("as it was told"),
-                Order::Report(question) => {
-                    self.errands.add(Errand::Report(Inquiry::new(question)));
-                }
+            if let Some(deadline) = self.errands.take(order) {
+                // Who waits already is served.
+                self.accept(ALL);
+                self.stop_watching();
+                self.listeners.clear();
+                (self.pause, self.next_look) = (None, None);
+                self.stop = Some(deadline);
             }
         }
         if self.shared.version() != self.version {

@@ -21,8 +21,7 @@ use crate::books::Books;
 use crate::config::Settings;
 use crate::relay::connection::Stage;
 use crate::relay::errands::{Errand, Errands};
-use crate::relay::report::Inquiry;
-use crate::relay::shared::{Mailbox, Order, Shared};
+use crate::relay::shared::{Mailbox, Shared};
 use crate::relay::table::Key;
 use crate::relay::udp::flow::{At, Flow};
 
@@ -174,19 +173,10 @@ impl Worker {
 
     fn obey(&mut self) {
         for order in self.mailbox.empty() {
-            match order {
-                Order::Stop { deadline } => {
-                    self.stop = Some(deadline);
-                    // Who has its answer has all that it asked for.
-                    self.end_those(ALL, |flow| !flow.waits);
-                }
-                Order::Close(number, to) => self.errands.add(Errand::Close(number, to)),
-                Order::CloseAll(server, at) => self.errands.add(Errand::CloseAll(server, at)),
-                #[cfg(test)]
-                Order::Fall => panic!("as it was told"),
-                Order::Report(question) => {
-                    self.errands.add(Errand::Report(Inquiry::new(question)));
-                }
+            if let Some(deadline) = self.errands.take(order) {
+                self.stop = Some(deadline);
+                // Who has its answer has all that it asked for.
+                self.end_those(ALL, |flow| !flow.waits);
             }
         }
         if self.shared.version() != self.version {
