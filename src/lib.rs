@@ -1,40 +1,19 @@
-//! The balancer. A connection's road through this crate:
+//! The balancer, in five parts. Each one uses those below it:
 //!
-//! 1. [`config`] says what was meant: servers, limits, times.
-//! 2. [`pool`] chooses a server for a client, and counts.
-//! 3. [`relay`] connects the two and forwards, both ways.
-//! 4. [`mapping_log`] tells who was sent where.
-//! 5. [`balancer`] starts and stops all of that, [`run`] is the process around it.
+//! - [`operate`]: the running process as operators see it: control port, status page, reload, start and stop.
+//! - [`data`]: the data plane: listeners, server pool, health checks, relay between clients and servers.
+//! - [`logs`]: mapping records and access lines on their way to a collector or a file.
+//! - [`command`]: what an operator may say: command line, configuration file, control language.
+//! - [`config`]: the settings in force, as plain values.
 //!
-//! Beside the road: [`cli`] and [`setup`] read what was typed, [`command`] is `penctl`'s language,
-//! [`control`] carries it out on what is [`running`], [`status`] shows a [`snapshot`], [`tls`] reads
-//! certificates, [`countries`] knows where clients are, [`direct`] sends what cannot wait for a log, [`checks`] asks servers how they are, and [`names`]
-//! looks them up again.
+//! A connection takes this path: [`config`] says which servers and limits apply, [`data::pool`] chooses a
+//! server, [`data::relay`] connects to it and forwards both ways, [`logs::mapping_log`] reports which client
+//! was sent to which server. [`data::balancer`] starts and stops these parts; [`operate::run`] is the process around them.
 //!
-//! A worker is a thread with a loop of its own around `epoll`; nothing it does waits for anybody.
+//! A worker is a thread with its own event loop (`epoll`); a worker never blocks.
 
-pub mod access_log;
-pub mod acl;
-pub mod address;
-pub mod balancer;
-pub mod books;
-pub mod checks;
-pub mod cli;
 pub mod command;
 pub mod config;
-pub mod control;
-pub mod countries;
-pub mod direct;
-pub mod files;
-pub mod log_thread;
-pub mod mapping_log;
-pub mod names;
-pub mod pool;
-pub mod relay;
-pub mod run;
-pub mod running;
-pub mod setup;
-mod slow;
-pub mod snapshot;
-pub mod status;
-pub mod tls;
+pub mod data;
+pub mod logs;
+pub mod operate;

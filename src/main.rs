@@ -4,8 +4,8 @@ use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use pen::cli::Args;
-use pen::run::{Plan, run};
+use pen::command::cli::Args;
+use pen::operate::run::{Plan, run};
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;

@@ -9,10 +9,12 @@ use super::parse::VERBS;
 use super::words::Quoted;
 use super::write::Time;
 use super::{Item, Query, Setting};
-use crate::acl::{AccessList, Acls};
+use crate::config::acl::{AccessList, Acls};
 use crate::config::{Config, Endpoint, LogTarget, Mode, Origin, Server};
-use crate::pool::ServerId;
-use crate::snapshot::{ClientNow, ConnectionNow, Detail, ServerNow, Snapshot, Stage, State, Which};
+use crate::data::pool::ServerId;
+use crate::operate::snapshot::{
+    ClientNow, ConnectionNow, Detail, ServerNow, Snapshot, Stage, State, Which,
+};
 
 /// What an item is at the moment, as C pen replies; empty where there is nothing.
 #[must_use]

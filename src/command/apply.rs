@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use super::answer::value;
 use super::{AclCommand, Command, Item, LogTo, Query, ServerChange, Setting, Switch};
-use crate::address::{Host, ListenAddr, ServerArg};
+use crate::config::address::{Host, ListenAddr, ServerArg};
+use crate::config::countries::Countries;
 use crate::config::{Config, Endpoint, Exit, ForwardedFor, LogTarget, Origin, Server, Transport};
-use crate::countries::Countries;
 
 /// What a command needs to know of the world.
 pub trait World {

@@ -7,9 +7,11 @@
 
 pub mod answer;
 pub mod apply;
+pub mod cli;
 mod parse;
 pub mod reload;
 pub mod script;
+pub mod setup;
 #[cfg(test)]
 mod tests;
 pub mod tls;
@@ -22,10 +24,10 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::acl::{AclError, Rule, Verdict};
-use crate::address::{AddressError, Host, ListenAddr, ServerArg};
-use crate::checks::Check;
+use crate::config::acl::{AclError, Rule, Verdict};
+use crate::config::address::{AddressError, Host, ListenAddr, ServerArg};
 use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, ProxyVersion, Trusted};
+use crate::data::checks::Check;
 
 pub use parse::{VERBS, duration};
 use tls::{TlsItem, TlsSetting};
@@ -97,15 +99,15 @@ pub enum Setting {
     Backlog(NonZeroU32),
     /// See [`Timeouts::blacklist`](crate::config::Timeouts::blacklist).
     Blacklist(Duration),
-    /// See [`Checks::check`](crate::checks::Checks::check).
+    /// See [`Checks::check`](crate::data::checks::Checks::check).
     Check(Option<Check>),
-    /// See [`Checks::fall`](crate::checks::Checks::fall).
+    /// See [`Checks::fall`](crate::data::checks::Checks::fall).
     CheckFall(NonZeroU32),
-    /// See [`Checks::interval`](crate::checks::Checks::interval).
+    /// See [`Checks::interval`](crate::data::checks::Checks::interval).
     CheckInterval(Duration),
-    /// See [`Checks::rise`](crate::checks::Checks::rise).
+    /// See [`Checks::rise`](crate::data::checks::Checks::rise).
     CheckRise(NonZeroU32),
-    /// See [`Checks::timeout`](crate::checks::Checks::timeout).
+    /// See [`Checks::timeout`](crate::data::checks::Checks::timeout).
     CheckTimeout(Duration),
     /// See [`Settings::client_acl`](crate::config::Settings::client_acl).
     ClientAcl(u8),
@@ -125,7 +127,7 @@ pub enum Setting {
     Emergency(Option<ServerArg>),
     /// See [`Timeouts::first_byte`](crate::config::Timeouts::first_byte).
     FirstByte(Option<Duration>),
-    /// See [`Acls::countries`](crate::acl::Acls::countries).
+    /// See [`Acls::countries`](crate::config::acl::Acls::countries).
     Geoip(Option<PathBuf>),
     /// See [`Timeouts::linger`](crate::config::Timeouts::linger).
     HalfClosed(Option<Duration>),

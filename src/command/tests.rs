@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use super::apply::{ApplyError, Deed, Outcome, Phase, World};
 use super::reload::{Diff, commands, reload};
 use super::*;
+use crate::config::countries::Countries;
+use crate::config::countries::tests::database;
 use crate::config::{Config, Endpoint, LogTarget, Server};
-use crate::countries::Countries;
-use crate::countries::tests::database;
 
 /// Knows a few names, and lives in `/home`.
 struct Village;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::words::Quoted;
 use super::{AclCommand, Command, Item, LogTo, Query, ServerChange, Setting, StatusForm, Switch};
-use crate::address::ServerArg;
+use crate::config::address::ServerArg;
 use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, Network, ProxyVersion, Trusted};
 
 impl Display for Command {
@@ -164,7 +164,7 @@ impl Setting {
                 write!(f, "{}", Quoted(path.as_os_str()))
             }
             Self::Log(Some(LogTo::Collector(host, port))) => {
-                write!(f, "{}", crate::address::ListenAddr::Port(host.clone(), *port))
+                write!(f, "{}", crate::config::address::ListenAddr::Port(host.clone(), *port))
             }
             Self::LogFormat(LogFormat::Extended) => f.write_str("extended"),
             Self::LogFormat(LogFormat::Classic) => f.write_str("classic"),

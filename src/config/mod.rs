@@ -4,6 +4,10 @@
 //! [`Config`] is what a start needs. Its [`Settings`] are what may change later: they are replaced as
 //! a whole, so that every connection is served by one consistent set of them.
 
+pub mod acl;
+pub mod address;
+pub mod countries;
+pub mod files;
 mod network;
 mod tls;
 
@@ -16,9 +20,9 @@ use std::time::Duration;
 use pen_daemon::process::Process;
 use pen_records::addr::ClientAddr;
 
-use crate::acl::Acls;
-use crate::checks::Checks;
-use crate::pool::ServerId;
+use crate::config::acl::Acls;
+use crate::data::checks::Checks;
+use crate::data::pool::ServerId;
 
 pub use network::{Network, Trusted};
 pub use tls::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pen::acl::Verdict;
+use pen::config::acl::Verdict;
 use pen::config::{Endpoint, Mode, Server, Settings};
 use socket2::{Domain, Socket, Type};
 

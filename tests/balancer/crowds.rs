@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
-use pen::balancer::Bound;
 use pen::config::Config;
-use pen::relay::report::{ask, close};
-use pen::snapshot::Which;
+use pen::data::balancer::Bound;
+use pen::data::relay::report::{ask, close};
+use pen::operate::snapshot::Which;
 
 use crate::support::{Listener, Site, Stream, localhost, over, until};
 

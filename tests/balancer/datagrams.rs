@@ -7,9 +7,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pen::acl::{Rule, Verdict, Who};
-use pen::balancer::Bound;
+use pen::config::acl::{Rule, Verdict, Who};
 use pen::config::{Config, Endpoint, LogFormat, Mode, Settings, Transport};
+use pen::data::balancer::Bound;
 use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::mapping::Kind;
 

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pen::config::Settings;
-use pen::relay::report::ask;
-use pen::snapshot::{ConnectionNow, Stage, Which};
+use pen::data::relay::report::ask;
+use pen::operate::snapshot::{ConnectionNow, Stage, Which};
 use socket2::SockRef;
 
 use crate::support::{Listener, Site, over, pattern, socket_path, until};

@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use pen::balancer::Bound;
 use pen::config::{Config, Endpoint, Settings};
+use pen::data::balancer::Bound;
 
 use crate::support::{Listener, PATIENCE, Site, Stream, localhost, over, socket_path, until};
 

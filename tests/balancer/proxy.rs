@@ -8,9 +8,9 @@ use std::process::Command;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use pen::acl::Verdict;
+use pen::config::acl::Verdict;
 use pen::config::{Endpoint, LogFormat, Network, ProxyVersion, Settings, Trusted};
-use pen::relay::proxy::Header;
+use pen::data::relay::proxy::Header;
 use pen_bench::stage::{Folder, Process, free_port, program};
 use pen_records::addr::ClientAddr;
 
@@ -186,9 +186,9 @@ fn access_lists_judge_the_forwarded_client() {
     let (listener, abuse) = (Listener::tcp(), Listener::tcp());
     let mut settings = trusting(over(&[&listener.endpoint()]));
     settings.abuse = Some(pen::config::Server::new(abuse.endpoint()));
-    let who = pen::acl::Who::parse(&["203.0.113.0/24"]).unwrap();
+    let who = pen::config::acl::Who::parse(&["203.0.113.0/24"]).unwrap();
     settings.client_acl = 1;
-    settings.acls.list_mut(1).push(pen::acl::Rule { verdict: Verdict::Deny, who });
+    settings.acls.list_mut(1).push(pen::config::acl::Rule { verdict: Verdict::Deny, who });
     let site = Site::start(settings);
     let mut client = site.connect();
     client.write_all(&written(far_away(), ProxyVersion::V2)).unwrap();

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use pen::balancer::{Balancer, Bound};
 use pen::config::{Config, Endpoint, Server, Settings, Transport};
+use pen::data::balancer::{Balancer, Bound};
 
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use clap::CommandFactory as _;
-use pen::cli::Args;
 use pen::command::VERBS;
+use pen::command::cli::Args;
 
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man/pen.1");

@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 
 use pen::command::apply::World;
 use pen::config::{Config, Endpoint};
-use pen::control::Operator;
-use pen::control::port::ControlPort;
+use pen::operate::control::Operator;
+use pen::operate::control::port::ControlPort;
 
 use crate::support::{Control, Folder, Still, operator, read_to_end};
 
@@ -230,8 +230,11 @@ impl World for Slow {
         Ok(([10, 0, 0, 3], port).into())
     }
 
-    fn countries(&self, path: &std::path::Path) -> std::io::Result<pen::countries::Countries> {
-        pen::countries::Countries::open(path)
+    fn countries(
+        &self,
+        path: &std::path::Path,
+    ) -> std::io::Result<pen::config::countries::Countries> {
+        pen::config::countries::Countries::open(path)
     }
 
     fn absolute(&self, path: &std::path::Path) -> std::path::PathBuf {

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pen::balancer::{Balancer, Bound};
 use pen::config::{Config, Endpoint, Server, Settings};
-use pen::control::{Here, Operator};
-use pen::names::watch;
-use pen::running::Running;
+use pen::data::balancer::{Balancer, Bound};
+use pen::data::names::watch;
+use pen::operate::control::{Here, Operator};
+use pen::operate::running::Running;
 
 use crate::support::Folder;
 

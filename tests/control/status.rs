@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use pen::status::http::StatusPort;
+use pen::operate::status::http::StatusPort;
 
 use crate::support::{Folder, Still, operator, read_to_end};
 

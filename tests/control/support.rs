@@ -10,10 +10,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use std::{env, fs, process};
 
 use pen::config::{Config, Endpoint, Server, Settings};
-use pen::control::port::{ControlPort, Unlink};
-use pen::control::{Balancer, Here, Operator};
-use pen::pool::ServerId;
-use pen::snapshot::{
+use pen::data::pool::ServerId;
+use pen::operate::control::port::{ControlPort, Unlink};
+use pen::operate::control::{Balancer, Here, Operator};
+use pen::operate::snapshot::{
     ClientNow, ConnectionNow, Counts, Detail, Gauge, ServerNow, Snapshot, Stage, State, Which,
 };
 use pen_records::addr::ClientAddr;

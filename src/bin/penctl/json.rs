@@ -1,7 +1,7 @@
 //! Replies as JSON. The lines of `servers`, `recent` and `mode` become objects here, so C pen's do
 //! as well; anything else is the reply as text.
 
-use pen::status::json::{Text, list, object};
+use pen::operate::status::json::{Text, list, object};
 
 use crate::talk::Reply;
 

@@ -108,7 +108,7 @@ fn connect_tcp(address: &str, timeout: Duration) -> io::Result<TcpStream> {
         io::Error::new(io::ErrorKind::InvalidInput, "expected HOST:PORT or the path of a socket")
     })?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let port = pen::address::port(port)
+    let port = pen::config::address::port(port)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "it has no address");
     for addr in (host, port).to_socket_addrs()? {

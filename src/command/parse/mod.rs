@@ -23,7 +23,7 @@ use super::tls::TlsItem;
 use super::words;
 use super::{Command, CommandError, Item, Query, Setting};
 use super::{StatusForm, Switch};
-use crate::address::{AddressError, ServerArg};
+use crate::config::address::{AddressError, ServerArg};
 use crate::config::{FastClose, Mode};
 
 /// The highest number a server can have.

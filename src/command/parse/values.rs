@@ -7,14 +7,14 @@ use std::time::Duration;
 use pen_records::addr::parse_ip;
 
 use super::{Args, Parsed, slot};
-use crate::acl::{Rule, Verdict, Who};
-use crate::address::{self, Host, ListenAddr};
-use crate::checks::Check;
 use crate::command::tls::TlsSetting;
 use crate::command::{AclCommand, Command, CommandError, LogTo, ServerChange, Setting};
+use crate::config::acl::{Rule, Verdict, Who};
+use crate::config::address::{self, Host, ListenAddr};
 use crate::config::{
     FastClose, ForwardedFor, LogFormat, Network, ProxyVersion, TlsVersion, Trusted,
 };
+use crate::data::checks::Check;
 
 pub(super) fn acl(args: &mut Args<'_>) -> Parsed<Command> {
     if args.is_empty() {

@@ -9,12 +9,12 @@ use pen::command::Command;
 use pen::command::apply::{Outcome, Phase, World};
 use pen::command::reload::commands;
 use pen::command::script;
+use pen::config::countries::Countries;
 use pen::config::{Config, ForwardedFor, ProxyVersion};
-use pen::countries::Countries;
-use pen::relay::http::conversation::Conversation;
-use pen::relay::http::edit::{Editor, Forward};
-use pen::relay::http::{Answer, Note};
-use pen::relay::proxy::Header;
+use pen::data::relay::http::conversation::Conversation;
+use pen::data::relay::http::edit::{Editor, Forward};
+use pen::data::relay::http::{Answer, Note};
+use pen::data::relay::proxy::Header;
 use pen_records::addr::ClientAddr;
 
 /// What is put into a request is no longer than this, but for the client's own.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use pen::config::{Settings, TlsSettings};
-use pen::tls::keeper::Keeper;
+use pen::data::tls::keeper::Keeper;
 use rcgen::{CertifiedIssuer, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;

@@ -1,0 +1,378 @@
+//! From [`Args`] to [`Config`]: what was meant, or what is wrong with it and where that stands. HUP goes the
+//! same way again, with the file as it is by then.
+//!
+//! The order is that of C pen: options as they come, then the file, then the servers of the command
+//! line from number 0 on. If the file says `listen`, the first address of the command line is not
+//! used.
+
+mod check;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use pen_daemon::process::Process;
+
+use crate::command::apply::{Deed, Outcome, Phase, World, from_arg};
+use crate::command::cli::Args;
+use crate::command::reload;
+use crate::command::script::{self, Located, Mistake};
+use crate::command::{Command, Setting};
+use crate::config::address::{Host, ListenAddr, ServerArg};
+use crate::config::{
+    ClientCertificates, Collect, Config, Endpoint, Exit, LogTarget, ServerTls, Transport,
+};
+
+pub use check::check;
+pub(crate) use check::is_same;
+
+/// A configuration, and what is to be said about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// What was meant.
+    pub config: Config,
+    /// What has to be done once the balancer runs: servers to be left alone.
+    pub deeds: Vec<Deed>,
+    /// What has no effect, and what may surprise.
+    pub warnings: Vec<String>,
+    /// Where each setting came from, by its verb.
+    origins: BTreeMap<String, String>,
+}
+
+/// What is wrong, a line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetupError(Vec<String>);
+
+impl SetupError {
+    fn one(text: impl Into<String>) -> Self {
+        Self(vec![text.into()])
+    }
+
+    fn at(place: &str, error: impl fmt::Display) -> Self {
+        Self::one(format!("{place}: {error}"))
+    }
+
+    /// Several things that are wrong.
+    #[must_use]
+    pub const fn from_lines(lines: Vec<String>) -> Self {
+        Self(lines)
+    }
+
+    /// The lines.
+    #[must_use]
+    pub fn lines(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for SetupError {}
+
+impl From<Vec<Mistake>> for SetupError {
+    fn from(mistakes: Vec<Mistake>) -> Self {
+        Self(mistakes.iter().map(ToString::to_string).collect())
+    }
+}
+
+/// Who starts pen: the control port is not opened for everybody by root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Starter {
+    /// The real user is root.
+    Root,
+    /// It is somebody else.
+    Other,
+}
+
+impl Setup {
+    /// Finds out what was meant. Files are read through `open`.
+    ///
+    /// # Errors
+    /// Each mistake with its option, or its file and line, and what was expected.
+    pub fn new(
+        args: &Args,
+        starter: Starter,
+        world: &dyn World,
+        open: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<Self, SetupError> {
+        let script = match &args.file {
+            Some(file) => script::read(&world.absolute(file), open)?,
+            None => Vec::new(),
+        };
+        let mut setup = Self {
+            config: Config { workers: workers(), ..Config::default() },
+            deeds: Vec::new(),
+            warnings: args.without_effect(),
+            origins: BTreeMap::new(),
+        };
+        setup.process(args, world);
+        setup.control(args, starter, world)?;
+        let servers = setup.listen(args, &script, world)?;
+        for typed in &args.commands {
+            setup.option(typed.option, &typed.line, world)?;
+        }
+        for Located { place, command } in &script {
+            setup.carry_out(command, &place.to_string(), world)?;
+        }
+        setup.servers(servers, world)?;
+        setup.finish(args)
+    }
+
+    fn process(&mut self, args: &Args, world: &dyn World) {
+        let path = |path: &Option<PathBuf>| path.as_deref().map(|path| world.absolute(path));
+        self.config.process = Process {
+            background: !args.foreground,
+            jail: path(&args.jail),
+            user: args.user.clone(),
+            pid_file: path(&args.pid_file),
+        };
+        self.config.exit = if args.exit { Exit::Allowed } else { Exit::Refused };
+        self.config.file = path(&args.file);
+        self.config.status = args.status;
+        let log = args.merged_log.as_deref().map(|path| world.inside(path));
+        let collect = args.collect.zip(log);
+        self.config.collect = collect.map(|(addr, log)| Collect { addr, log });
+    }
+
+    /// Records go to the collector in this process, unless somebody has said where they go.
+    fn collect(&mut self) -> Result<(), SetupError> {
+        let Some(Collect { addr, .. }) = self.config.collect else { return Ok(()) };
+        if addr.port() == 0 {
+            return Err(SetupError::one("--collect: expected a port above 0"));
+        }
+        if let Some(log) = &self.config.settings.log {
+            let text = format!(
+                "mapping records go to {}, as -l or log says, and not to the collector of --collect",
+                log.name().display()
+            );
+            self.warnings.push(text);
+            return Ok(());
+        }
+        let near = match addr.ip() {
+            ip if !ip.is_unspecified() => ip,
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        let addr = SocketAddr::new(near, addr.port());
+        self.config.settings.log = Some(LogTarget::Collector { name: addr.to_string(), addr });
+        self.origins.insert("log".to_owned(), "--collect".to_owned());
+        Ok(())
+    }
+
+    fn control(
+        &mut self,
+        args: &Args,
+        starter: Starter,
+        world: &dyn World,
+    ) -> Result<(), SetupError> {
+        let Some(text) = &args.control else { return Ok(()) };
+        let addr = ListenAddr::parse(text).map_err(|error| SetupError::at("-C", error))?;
+        let endpoint = match addr {
+            ListenAddr::Unix(path) => Endpoint::Unix(world.absolute(&path)),
+            ListenAddr::Port(Host::Ip(ip), port) => Endpoint::Ip(SocketAddr::new(ip, port)),
+            ListenAddr::Port(host, port) => {
+                let addr = world.resolve(&host.to_string(), port);
+                Endpoint::Ip(addr.map_err(|error| SetupError::at("-C", error))?)
+            }
+        };
+        // A socket with mode 0600 is root's alone, so there it does no harm.
+        let is_port = matches!(endpoint, Endpoint::Ip(_));
+        if is_port && starter == Starter::Root && args.user.is_none() {
+            self.warnings.push(format!(
+                "-C {text}: no control port is opened as root: say -u USER, or -u root, or give a path"
+            ));
+            return Ok(());
+        }
+        self.config.control = Some(endpoint);
+        Ok(())
+    }
+
+    /// Takes the listen address off the command line, unless the file has one; hands back the servers.
+    fn listen<'a>(
+        &mut self,
+        args: &'a Args,
+        script: &[Located],
+        world: &dyn World,
+    ) -> Result<&'a [String], SetupError> {
+        let is_listen = |it: &&Located| match &it.command {
+            Command::Set(Setting::Listen(addrs)) => !addrs.is_empty(),
+            _ => false,
+        };
+        let Some((first, servers)) = args.addresses.split_first() else { return Ok(&[]) };
+        if let Some(found) = script.iter().find(is_listen) {
+            self.warnings
+                .push(format!("{first} is not used: {} says where to listen", found.place));
+            return Ok(servers);
+        }
+        let addr = ListenAddr::parse(first).map_err(|error| SetupError::at(first, error))?;
+        let command = Command::Set(Setting::Listen(vec![addr]));
+        self.carry_out(&command, "command line", world)?;
+        Ok(servers)
+    }
+
+    fn option(&mut self, option: &str, line: &[u8], world: &dyn World) -> Result<(), SetupError> {
+        let command = Command::parse(line).map_err(|error| SetupError::at(option, error))?;
+        match command {
+            Some(command) => self.carry_out(&command, option, world),
+            None => Ok(()),
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        command: &Command,
+        origin: &str,
+        world: &dyn World,
+    ) -> Result<(), SetupError> {
+        let outcome = command.apply(&mut self.config, Phase::Starting, world);
+        match outcome.map_err(|error| SetupError::at(origin, error))? {
+            // Before there are connections none have to be ended.
+            Outcome::Silence | Outcome::Text(_) | Outcome::Deed(Deed::EndConnectionsOf(..)) => {}
+            Outcome::Warning(text) => self.warnings.push(format!("{origin}: {text}")),
+            Outcome::Deed(deed @ Deed::Blacklist(..)) => self.deeds.push(deed),
+            // On the command line, where no file includes another.
+            Outcome::Deed(Deed::Include(_)) => {
+                return Err(SetupError::at(origin, "include: expected it in a file: use -F"));
+            }
+            Outcome::Deed(_) => {
+                self.warnings.push(format!("{origin}: {command} has no effect before pen runs"));
+            }
+        }
+        if let Some(key) = key(&command.to_string()) {
+            self.origins.insert(key, origin.to_owned());
+        }
+        Ok(())
+    }
+
+    fn servers(&mut self, servers: &[String], world: &dyn World) -> Result<(), SetupError> {
+        for (number, text) in servers.iter().enumerate() {
+            let arg = ServerArg::parse(text).map_err(|error| SetupError::at(text, error))?;
+            let server = from_arg(text, &arg, &self.config, world);
+            let server = server.map_err(|error| SetupError::one(error.to_string()))?;
+            let slots = &mut self.config.settings.servers;
+            if slots.len() <= number {
+                slots.resize(number + 1, None);
+            }
+            let origin = self.origins.insert(format!("server {number}"), "command line".to_owned());
+            if slots[number].replace(server).is_some() {
+                let place = origin.unwrap_or_default();
+                self.warnings.push(format!("{text} takes the place of server {number} of {place}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, args: &Args) -> Result<Self, SetupError> {
+        self.collect()?;
+        if self.config.listen.is_empty() {
+            return Err(SetupError::one(
+                "expected where to listen, PORT or HOST:PORT, as the first argument or in the file of -F",
+            ));
+        }
+        let servers = self.config.settings.servers.iter().flatten().count();
+        // With a file or a control port they may come later.
+        if servers == 0 && args.file.is_none() && self.config.control.is_none() {
+            return Err(SetupError::one("expected at least one server, HOST:PORT, as an argument"));
+        }
+        check(&self.config).map_err(SetupError::one)?;
+        self.unused();
+        Ok(self)
+    }
+
+    /// What depends on something else that was not said.
+    fn unused(&mut self) {
+        let tls = &self.config.settings.tls;
+        let clients = tls.certificate.is_some();
+        let servers = tls.servers != ServerTls::Off;
+        let log = self.config.settings.access_log.is_some();
+        let streams = self.config.transport == Transport::Stream;
+        for (is_set, is_used, what, needs) in [
+            (log, streams, "access_log", "connections, and with -U there are none"),
+            (tls.key.is_some(), clients, "ssl_key (-K)", "ssl_certificate (-E)"),
+            (tls.names.is_some(), clients, "ssl_sni_path", "ssl_certificate (-E)"),
+            (tls.staple.is_some(), clients, "ssl_ocsp_response", "ssl_certificate (-E)"),
+            (
+                tls.clients != ClientCertificates::None,
+                clients,
+                "ssl_client_certificate (-R)",
+                "ssl_certificate (-E)",
+            ),
+            (
+                tls.ca_file.is_some() || tls.ca_dir.is_some(),
+                clients && tls.clients != ClientCertificates::None,
+                "ssl_ca_file (-G), ssl_ca_path (-A)",
+                "ssl_client_certificate (-R)",
+            ),
+            (
+                tls.revoked.is_some(),
+                (clients && tls.clients != ClientCertificates::None)
+                    || tls.servers == ServerTls::Verified,
+                "ssl_crl_file",
+                "ssl_client_certificate (-R) or ssl_servers verified",
+            ),
+            (tls.servers_ca.is_some(), servers, "ssl_servers_ca", "ssl_servers verified"),
+            (tls.servers_name.is_some(), servers, "ssl_servers_name", "ssl_servers verified"),
+        ] {
+            if is_set && !is_used {
+                self.warnings.push(format!("{what} has no effect without {needs}"));
+            }
+        }
+    }
+
+    /// Each setting in force and where it came from.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let config = &self.config;
+        let mut lines: Vec<(String, String)> = Vec::new();
+        let process = &config.process;
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        for (option, value) in [
+            ("-f", (!process.background).then(String::new)),
+            ("-F", path(&config.file)),
+            ("-j", path(&process.jail)),
+            ("-u", process.user.clone()),
+            ("-p", path(&process.pid_file)),
+            ("-C", config.control.as_ref().map(ToString::to_string)),
+            ("-X", (config.exit == Exit::Allowed).then(String::new)),
+            ("--status", config.status.map(|addr| addr.to_string())),
+            ("--collect", config.collect.as_ref().map(|collect| collect.addr.to_string())),
+            ("--merged-log", config.collect.as_ref().map(|it| it.log.display().to_string())),
+        ] {
+            let line = value.map(|value| format!("# {option} {value}").trim_end().to_owned());
+            lines.extend(line.map(|line| (line, "command line".to_owned())));
+        }
+        for line in reload::commands(config) {
+            let key = key(&line).unwrap_or_default();
+            let origin = self.origins.get(&key).cloned();
+            lines.push((line, origin.unwrap_or_else(|| "default".to_owned())));
+        }
+        let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0).min(60);
+        let lines = lines.iter().map(|(line, origin)| format!("{line:width$}  # {origin}\n"));
+        lines.collect()
+    }
+}
+
+/// A worker for each processor that we may use.
+fn workers() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// What a line of commands is about: its verb, and the number behind it for servers and lists.
+fn key(line: &str) -> Option<String> {
+    let mut words = line.split(' ').filter(|word| *word != "no");
+    match words.next()? {
+        verb @ ("server" | "acl") => Some(format!("{verb} {}", words.next()?)),
+        "drain" | "remove" => Some(format!("server {}", words.next()?)),
+        "http" => Some("x_forwarded_for".to_owned()),
+        verb => Some(verb.to_owned()),
+    }
+}

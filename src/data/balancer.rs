@@ -1,0 +1,351 @@
+//! Listeners, pool and workers wired together, from the first socket to the last connection.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tracing::{error, info, warn};
+
+use crate::config::files::Temporary;
+use crate::config::{Config, Endpoint, LogTarget, Transport};
+use crate::data::checks::watch;
+use crate::data::relay::shared::{Mailbox, Order, Shared};
+use crate::data::relay::socket::Listener;
+use crate::data::relay::udp::drops::Drops;
+use crate::data::relay::udp::port::Port;
+use crate::data::relay::{udp, worker};
+use crate::data::tls::keeper::Keeper;
+use crate::logs::access_log::AccessLog;
+use crate::logs::books::Books;
+use crate::logs::mapping_log::MappingLog;
+use crate::operate::running::Logs;
+
+/// Descriptors kept back for logs and what libraries need, and for those who connect to the control port and to the
+/// status page, and for checks: 32 of each.
+const RESERVE: u64 = 128;
+/// Descriptors a connection takes: one for each end.
+const CONNECTION: u64 = 2;
+/// Descriptors a flow takes: all clients share the other end.
+const FLOW: u64 = 1;
+
+/// Where clients come to; by address, one for each worker.
+#[derive(Debug)]
+enum Doors {
+    Stream(Vec<Vec<Listener>>),
+    Udp(Vec<Vec<Port>>),
+}
+
+/// A balancer that has its addresses, and serves nobody yet.
+#[derive(Debug)]
+pub struct Bound {
+    doors: Doors,
+    /// With real ports.
+    endpoints: Vec<Endpoint>,
+    files: Vec<Temporary>,
+    workers: usize,
+    multi_accept: u32,
+    /// Read before rights are given up.
+    keeper: Arc<Keeper>,
+    /// Likewise: what tells how many datagrams are lost.
+    drops: Option<Drops>,
+}
+
+impl Bound {
+    /// Listens wherever the configuration says, and reads certificates and keys.
+    ///
+    /// # Errors
+    /// Names the address that could not be had, or the file that is not what it should be.
+    pub fn bind(config: &Config) -> Result<Self, BalancerError> {
+        let workers = config.workers.get();
+        let keeper = Keeper::new(&config.settings.tls).map_err(|error| BalancerError {
+            deed: "set up TLS".to_owned(),
+            source: io::Error::other(error),
+        })?;
+        keeper.troubles().iter().for_each(|trouble| warn!("{trouble}"));
+        let mut bound = Self {
+            doors: match config.transport {
+                Transport::Stream => Doors::Stream(Vec::new()),
+                Transport::Udp => Doors::Udp(Vec::new()),
+            },
+            endpoints: Vec::new(),
+            files: Vec::new(),
+            workers,
+            multi_accept: config.multi_accept.get(),
+            keeper: Arc::new(keeper),
+            drops: None,
+        };
+        for endpoint in &config.listen {
+            bound.open(endpoint, config).map_err(|source| BalancerError {
+                deed: format!("listen at {endpoint}"),
+                source,
+            })?;
+        }
+        if let Doors::Udp(ports) = &bound.doors {
+            bound.drops = Some(Drops::at(ports.iter().flatten()));
+        }
+        Ok(bound)
+    }
+
+    fn open(&mut self, endpoint: &Endpoint, config: &Config) -> io::Result<()> {
+        match &mut self.doors {
+            Doors::Stream(listeners) => {
+                let (backlog, tcp) = (config.backlog.get(), &config.settings.tcp);
+                let new = Listener::bind(endpoint, self.workers, backlog, tcp)?;
+                self.endpoints.extend(new.first().map(|one| one.endpoint().clone()));
+                if let Endpoint::Unix(path) = endpoint {
+                    // Without it the file stays, and the next start replaces it.
+                    self.files.extend(Temporary::at(path));
+                }
+                listeners.push(new);
+            }
+            Doors::Udp(ports) => {
+                let Endpoint::Ip(addr) = endpoint else {
+                    return Err(io::Error::other("expected a port for datagrams, not a path"));
+                };
+                let new = Port::bind(*addr, self.workers)?;
+                self.endpoints.extend(new.first().map(|one| Endpoint::Ip(one.addr())));
+                ports.push(new);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where it listens, with real ports.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter()
+    }
+
+    /// Starts to serve.
+    ///
+    /// # Errors
+    /// There are no descriptors or no threads to be had.
+    pub fn start(self, config: &Config) -> Result<Balancer, BalancerError> {
+        let fail = |deed: &str| {
+            let deed = deed.to_owned();
+            move |source| BalancerError { deed, source }
+        };
+        for endpoint in self.endpoints() {
+            info!("listening on {endpoint}");
+        }
+        let mailboxes: Vec<_> = (0..self.workers)
+            .map(|_| Mailbox::new().map(Arc::new))
+            .collect::<io::Result<_>>()
+            .map_err(fail("start a worker"))?;
+        let each = if matches!(self.doors, Doors::Udp(_)) { FLOW } else { CONNECTION };
+        // A worker has one for each address, one to wait with and one to be woken by.
+        let own = self.workers * (self.endpoints.len() + 2);
+        let most = connections_for(raise_descriptors(), own as u64, each);
+        let (settings, keeper) = (config.settings.clone(), self.keeper);
+        let shared = Arc::new(Shared::new(settings, keeper.clone(), mailboxes.clone(), most));
+        if let Some(drops) = self.drops {
+            shared.watch_drops(drops);
+        }
+        let tell = {
+            let shared = shared.clone();
+            move || shared.changed()
+        };
+        keeper.watch(tell).map_err(fail("start a thread"))?;
+        let target = config.settings.log.as_ref();
+        let log = MappingLog::start(target, config.settings.log_format).map_err(|source| {
+            let deed = match target {
+                Some(LogTarget::File(path)) => format!("open {}", path.display()),
+                Some(LogTarget::Collector { name, .. }) => format!("send to {name}"),
+                None => "start the mapping log".to_owned(),
+            };
+            BalancerError { deed, source }
+        })?;
+        let path = config.settings.access_log.as_deref();
+        let access_log = AccessLog::start(path).map_err(|source| {
+            let deed = match path {
+                Some(path) => format!("open {}", path.display()),
+                None => "start the access log".to_owned(),
+            };
+            BalancerError { deed, source }
+        })?;
+        let most = self.multi_accept;
+        let books = || Books::new(&log, &access_log);
+        let workers = match self.doors {
+            Doors::Stream(listeners) => spawn(listeners, mailboxes, |mailbox, own| {
+                let worker = worker::Worker::new(shared.clone(), mailbox, own, most, books())?;
+                Ok(move || worker.run())
+            }),
+            Doors::Udp(ports) => spawn(ports, mailboxes, |mailbox, own| {
+                let worker = udp::worker::Worker::new(shared.clone(), mailbox, own, most, books())?;
+                Ok(move || worker.run())
+            }),
+        };
+        let workers = workers.map_err(fail("start a worker"))?;
+        let checks = watch::start(shared.clone(), config.transport)
+            .map_err(fail("start to check servers"))?;
+        Ok(Balancer { shared, workers, checks, log, access_log, files: self.files })
+    }
+}
+
+/// Starts a thread for each mailbox, with its door at each address.
+fn spawn<T, F: FnOnce() + Send + 'static>(
+    by_address: Vec<Vec<T>>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    worker: impl Fn(Arc<Mailbox>, Vec<T>) -> io::Result<F>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let mut by_address: Vec<_> = by_address.into_iter().map(Vec::into_iter).collect();
+    let mut threads = Vec::with_capacity(mailboxes.len());
+    for (number, mailbox) in mailboxes.into_iter().enumerate() {
+        let own = by_address.iter_mut().filter_map(Iterator::next).collect();
+        let run = worker(mailbox, own)?;
+        threads.push(thread::Builder::new().name(format!("worker {number}")).spawn(run)?);
+    }
+    Ok(threads)
+}
+
+/// A balancer that serves.
+#[derive(Debug)]
+pub struct Balancer {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    /// Ends when it is told to stop, long before workers may.
+    checks: JoinHandle<()>,
+    log: MappingLog,
+    access_log: AccessLog,
+    /// Removed when this is dropped.
+    files: Vec<Temporary>,
+}
+
+impl Balancer {
+    /// What the workers share.
+    #[must_use]
+    pub const fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Where mappings go.
+    #[must_use]
+    pub const fn log(&self) -> &MappingLog {
+        &self.log
+    }
+
+    /// Where exchanges are logged.
+    #[must_use]
+    pub const fn access_log(&self) -> &AccessLog {
+        &self.access_log
+    }
+
+    /// Both logs, for somebody who watches and steers them.
+    #[must_use]
+    pub fn logs(&self) -> Logs {
+        Logs { mappings: self.log.remote(), access: self.access_log.remote() }
+    }
+
+    /// Opens the files of both anew, for a rotation.
+    pub fn reopen(&self) {
+        self.log.reopen();
+        self.access_log.reopen();
+    }
+
+    /// Accepts nobody any more. Connections may go on for `drain`, and are reset then.
+    pub fn stop(&self, drain: Duration) {
+        self.shared.tell_all(&Order::Stop { deadline: Instant::now() + drain });
+    }
+
+    /// Whether the last connection has ended after [`Self::stop`].
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.workers.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Whether a thread has ended that nobody has told to, which is a fault of this program: what it had
+    /// is lost, and who comes to its listener is not heard.
+    #[must_use]
+    pub fn has_fallen(&self) -> bool {
+        let logs = self.log.has_fallen() || self.access_log.has_fallen();
+        logs || self.workers.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Waits until [`Self::is_done`].
+    pub fn join(self) {
+        for worker in self.workers.into_iter().chain([self.checks]) {
+            if worker.join().is_err() {
+                error!("a thread has ended before its time");
+            }
+        }
+        self.shared.keeper().stop();
+        self.log.finish();
+        self.access_log.finish();
+        drop(self.files);
+    }
+}
+
+/// Raises the limit of descriptors as far as it goes, and says how many that are.
+fn raise_descriptors() -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
+    if soft >= hard {
+        return soft;
+    }
+    match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        Ok(()) => hard,
+        Err(error) => {
+            warn!("cannot raise the limit of descriptors from {soft} to {hard}: {error}");
+            soft
+        }
+    }
+}
+
+fn connections_for(descriptors: u64, own: u64, each: u64) -> usize {
+    let reserve = (RESERVE + own).min(descriptors / 4);
+    usize::try_from(((descriptors - reserve) / each).max(1)).unwrap_or(usize::MAX)
+}
+
+/// What could not be done.
+#[derive(Debug)]
+pub struct BalancerError {
+    deed: String,
+    source: io::Error,
+}
+
+impl fmt::Display for BalancerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}", self.deed)
+    }
+}
+
+impl std::error::Error for BalancerError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use super::*;
+
+    #[test]
+    fn a_worker_that_falls_is_noticed_and_the_others_can_be_stopped() {
+        let any = Endpoint::Ip(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
+        let workers = std::num::NonZeroUsize::new(2).unwrap();
+        let config = Config { listen: vec![any], workers, ..Config::default() };
+        let balancer = Bound::bind(&config).unwrap().start(&config).unwrap();
+        assert!(!balancer.has_fallen());
+        balancer.shared().mailboxes()[0].put(Order::Fall);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !balancer.has_fallen() {
+            assert!(Instant::now() < deadline, "nobody notices");
+            thread::yield_now();
+        }
+        balancer.stop(Duration::ZERO);
+        balancer.join();
+    }
+
+    #[test]
+    fn connections_are_as_many_as_there_are_descriptors_for() {
+        for (descriptors, own, connections) in
+            [(0, 6, 1), (24, 6, 9), (1024, 6, 445), (1024, 400, 384), (20_000, 64, 9_904)]
+        {
+            let found = connections_for(descriptors, own, CONNECTION);
+            assert_eq!(found, connections, "{descriptors}, {own}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Asks one server once.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use memchr::memmem;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpSocket, UdpSocket, UnixStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::Check;
+use crate::config::{Endpoint, Server, Settings, Transport};
+use crate::data::relay::proxy::Header;
+use crate::data::tls::TowardsServers;
+
+/// Bytes of an answer that are looked at.
+const LOOKED_AT: usize = 16 * 1024;
+
+/// Why a server is not well.
+#[derive(Debug)]
+pub(super) enum Unwell {
+    /// It could not be reached, or the connection was cut.
+    Io(io::Error),
+    /// It did not answer in time.
+    Late(Duration),
+    /// Another status than was expected.
+    Status(u16, u16, u16),
+    /// It answered, but not by HTTP.
+    NoHttp,
+    /// It ended, or said a lot, without what was expected.
+    Other(Vec<u8>),
+}
+
+impl fmt::Display for Unwell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => error.fmt(f),
+            Self::Late(time) => write!(f, "no answer within {} s", time.as_secs_f32()),
+            Self::Status(found, from, to) if from == to => {
+                write!(f, "status {found}, expected {from}")
+            }
+            Self::Status(found, from, to) => write!(f, "status {found}, expected {from} to {to}"),
+            Self::NoHttp => f.write_str("the answer is not HTTP"),
+            Self::Other(expect) => {
+                write!(f, "the answer does not hold '{}'", expect.escape_ascii())
+            }
+        }
+    }
+}
+
+impl From<io::Error> for Unwell {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// What is to be asked, and whom.
+#[derive(Clone, Debug)]
+pub(super) struct Probe {
+    pub(super) check: Check,
+    pub(super) server: Server,
+    /// How it is spoken to, if that is in TLS.
+    pub(super) tls: Option<TowardsServers>,
+    pub(super) transport: Transport,
+    pub(super) time: Duration,
+}
+
+impl Probe {
+    /// Asks. It ends in time, whatever the server does.
+    pub(super) async fn ask(&self, settings: &Settings) -> Result<(), Unwell> {
+        let asked = timeout(self.time, self.try_to_ask(settings)).await;
+        asked.unwrap_or(Err(Unwell::Late(self.time)))
+    }
+
+    async fn try_to_ask(&self, settings: &Settings) -> Result<(), Unwell> {
+        match (&self.server.addr, self.transport, &self.check) {
+            (Endpoint::Ip(to), Transport::Udp, Check::Exchange { send, expect }) => {
+                self.exchange_datagrams(*to, settings, send, expect).await
+            }
+            (Endpoint::Ip(to), ..) => {
+                let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+                let socket = socket?;
+                bind(*to, settings, |source| socket.bind(source))?;
+                self.talk(socket.connect(*to).await?, settings).await
+            }
+            (Endpoint::Unix(path), ..) => {
+                self.talk(UnixStream::connect(path).await?, settings).await
+            }
+        }
+    }
+
+    async fn exchange_datagrams(
+        &self,
+        to: SocketAddr,
+        settings: &Settings,
+        send: &[u8],
+        expect: &[u8],
+    ) -> Result<(), Unwell> {
+        let mut any = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
+        bind(to, settings, |source| {
+            any = source;
+            Ok(())
+        })?;
+        let socket = UdpSocket::bind(any).await?;
+        socket.connect(to).await?;
+        socket.send(send).await?;
+        let mut answer = vec![0; LOOKED_AT];
+        // What is not the answer may be a late one to the check before.
+        loop {
+            let len = socket.recv(&mut answer).await?;
+            if memmem::find(&answer[..len], expect).is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn talk<S>(&self, mut stream: S, settings: &Settings) -> Result<(), Unwell>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        if let Some(version) = settings.send_proxy {
+            // It would not listen otherwise.
+            let mut header = Vec::new();
+            Header::Own.write(version, &mut header);
+            write_all(&mut stream, &header).await?;
+        }
+        match &self.tls {
+            // That it takes a connection is all that is asked then.
+            Some(tls) if self.check != Check::Connect => {
+                let name = tls.name(&self.server).map_err(io::Error::other)?;
+                let connector = TlsConnector::from(tls.config(None));
+                self.converse(connector.connect(name, stream).await?).await
+            }
+            _ => self.converse(stream).await,
+        }
+    }
+
+    async fn converse<S>(&self, mut stream: S) -> Result<(), Unwell>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut question = Vec::new();
+        match &self.check {
+            Check::Connect => {}
+            Check::Http { method, path, .. } => {
+                let (name, addr) = (&self.server.name, &self.server.addr);
+                let host = name.clone().unwrap_or_else(|| addr.to_string());
+                let head = format!(
+                    "{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: pen-check\r\n\
+                     Connection: close\r\n\r\n"
+                );
+                question.extend_from_slice(head.as_bytes());
+            }
+            Check::Exchange { send, .. } => question.extend_from_slice(send),
+        }
+        write_all(&mut stream, &question).await?;
+        // What is sealed may wait to be sent.
+        poll_fn(|context| Pin::new(&mut stream).poll_flush(context)).await?;
+        match &self.check {
+            Check::Connect => Ok(()),
+            Check::Http { from, to, .. } => status(&mut stream, *from, *to).await,
+            Check::Exchange { expect, .. } => {
+                let is_there = |said: &[u8]| memmem::find(said, expect).is_some();
+                match read_until(&mut stream, is_there).await? {
+                    Some(_) => Ok(()),
+                    None => Err(Unwell::Other(expect.clone())),
+                }
+            }
+        }
+    }
+}
+
+/// Connects from where connections of clients come from.
+fn bind(
+    to: SocketAddr,
+    settings: &Settings,
+    bind: impl FnOnce(SocketAddr) -> io::Result<()>,
+) -> io::Result<()> {
+    match settings.tcp.source.filter(|source| source.is_ipv4() == to.is_ipv4()) {
+        Some(source) => bind(SocketAddr::new(source, 0)),
+        None => Ok(()),
+    }
+}
+
+/// `HTTP/1.1 200 OK`
+async fn status<S>(stream: &mut S, from: u16, to: u16) -> Result<(), Unwell>
+where
+    S: AsyncRead + Unpin,
+{
+    let whole = |said: &[u8]| said.contains(&b'\n') || said.len() >= 64;
+    let said = read_until(stream, whole).await?.unwrap_or_default();
+    let digits = said.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5));
+    let status = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+    match status {
+        Some(status) if (from..=to).contains(&status) => Ok(()),
+        Some(status) => Err(Unwell::Status(status, from, to)),
+        None => Err(Unwell::NoHttp),
+    }
+}
+
+async fn write_all<S: AsyncWrite + Unpin>(stream: &mut S, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let write = |context: &mut Context<'_>| Pin::new(&mut *stream).poll_write(context, bytes);
+        match poll_fn(write).await? {
+            0 => return Err(ErrorKind::WriteZero.into()),
+            written => bytes = &bytes[written..],
+        }
+    }
+    Ok(())
+}
+
+/// What is said until it is enough; `None` if that does not come.
+async fn read_until<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    is_enough: impl Fn(&[u8]) -> bool,
+) -> io::Result<Option<Vec<u8>>> {
+    let mut room = vec![0; LOOKED_AT];
+    let mut buf = ReadBuf::new(&mut room);
+    loop {
+        if is_enough(buf.filled()) {
+            return Ok(Some(buf.filled().to_vec()));
+        }
+        let before = buf.filled().len();
+        let read = |context: &mut Context<'_>| -> Poll<io::Result<()>> {
+            Pin::new(&mut *stream).poll_read(context, &mut buf)
+        };
+        poll_fn(read).await?;
+        if buf.filled().len() == before {
+            return Ok(None);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The data plane: listeners, servers and the bytes between them.
+
+pub mod balancer;
+pub mod checks;
+pub mod names;
+pub mod pool;
+pub mod relay;
+pub mod tls;

@@ -1,0 +1,423 @@
+//! The laws of a byte stream, on a network in memory that behaves as sockets do: small buffers, events at
+//! the edges only, ends and resets at any moment.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::FastClose;
+use crate::data::relay::duplex::Ready;
+
+/// What a program at one end does.
+#[derive(Clone, Debug)]
+struct Program {
+    says: Vec<u8>,
+    /// How it ends what it says.
+    then: Then,
+    /// Bytes it reads at a time; 0 never reads.
+    reads: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    /// Shuts down its sending side and reads on.
+    Finish,
+    /// Closes with a reset.
+    Reset,
+    /// Shuts down its sending side, and some time later closes with a reset.
+    FinishAndReset,
+    /// Keeps the connection as it is.
+    Nothing,
+}
+
+/// A connection between a program and us, as both kernels see it.
+#[expect(clippy::struct_excessive_bools, reason = "each may be true without the others")]
+struct Line {
+    program: Program,
+    said: usize,
+    ended: bool,
+    /// Sent by the program, not read by us.
+    to_us: Vec<u8>,
+    /// Written by us, not read by the program.
+    to_program: Vec<u8>,
+    heard: Vec<u8>,
+    /// We have ended what we write.
+    finished: bool,
+    /// The program has reset the line.
+    reset: bool,
+    /// An error was told once.
+    told: bool,
+    room: usize,
+    /// Edges that are not delivered yet.
+    event: Ready,
+    /// A write has found no room since the last edge.
+    wants_room: bool,
+}
+
+impl Line {
+    fn new(program: Program, room: usize) -> Self {
+        let event = Ready { writable: true, ..Ready::default() };
+        Self {
+            program,
+            said: 0,
+            ended: false,
+            to_us: Vec::new(),
+            to_program: Vec::new(),
+            heard: Vec::new(),
+            finished: false,
+            reset: false,
+            told: false,
+            room,
+            event,
+            wants_room: false,
+        }
+    }
+
+    /// Lets the program say up to so many bytes, and end.
+    fn say(&mut self, bytes: usize) {
+        if self.reset || (self.ended && self.program.then == Then::Finish) {
+            return;
+        }
+        let until = (self.said + bytes.min(self.room.saturating_sub(self.to_us.len())))
+            .min(self.program.says.len());
+        if until > self.said {
+            self.to_us.extend_from_slice(&self.program.says[self.said..until]);
+            self.said = until;
+            self.event.readable = true;
+        } else if self.said == self.program.says.len() {
+            match self.program.then {
+                Then::Finish => {
+                    self.ended = true;
+                    self.event.readable = true;
+                    self.event.ended = true;
+                }
+                Then::FinishAndReset if !self.ended => {
+                    self.ended = true;
+                    self.event.readable = true;
+                    self.event.ended = true;
+                }
+                Then::Reset | Then::FinishAndReset => {
+                    self.reset = true;
+                    self.event =
+                        Ready { readable: true, writable: true, ended: true, failed: true };
+                }
+                Then::Nothing => {}
+            }
+        }
+    }
+
+    fn hear(&mut self) {
+        let bytes = self.program.reads.min(self.to_program.len());
+        self.heard.extend(self.to_program.drain(..bytes));
+        if bytes > 0 && self.wants_room {
+            self.wants_room = false;
+            self.event.writable = true;
+        }
+    }
+
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let bytes = buf.len().min(self.to_us.len());
+        if bytes > 0 {
+            for (to, from) in buf.iter_mut().zip(self.to_us.drain(..bytes)) {
+                *to = from;
+            }
+            return Ok(bytes);
+        }
+        if self.reset {
+            // The kernel tells of a reset once; after that it is an end like others.
+            return if self.ended || std::mem::replace(&mut self.told, true) {
+                Ok(0)
+            } else {
+                Err(ErrorKind::ConnectionReset.into())
+            };
+        }
+        if self.ended { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.reset {
+            return Err(if self.ended || std::mem::replace(&mut self.told, true) {
+                ErrorKind::BrokenPipe.into()
+            } else {
+                ErrorKind::ConnectionReset.into()
+            });
+        }
+        if self.finished {
+            return Err(io::Error::other("a byte after the end"));
+        }
+        let taken = bytes.len().min(self.room.saturating_sub(self.to_program.len()));
+        self.to_program.extend_from_slice(&bytes[..taken]);
+        if taken < bytes.len() {
+            self.wants_room = true;
+        }
+        if taken == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(taken) }
+    }
+}
+
+struct Network([Line; 2]);
+
+impl Ends for Network {
+    fn read(&mut self, from: Side, buf: &mut [u8]) -> io::Result<usize> {
+        self.0[from as usize].read(buf)
+    }
+
+    fn write(&mut self, to: Side, bytes: &[u8]) -> io::Result<usize> {
+        self.0[to as usize].write(bytes)
+    }
+
+    fn finish(&mut self, to: Side, _last: bool) -> io::Result<()> {
+        self.0[to as usize].finished = true;
+        Ok(())
+    }
+}
+
+struct Nobody;
+
+impl Watch for Nobody {
+    fn pass<'a>(&'a mut self, _: Side, bytes: &'a [u8]) -> &'a [u8] {
+        bytes
+    }
+
+    fn end(&mut self, _: Side) -> &[u8] {
+        b""
+    }
+}
+
+/// Lets so many bytes of the client's pass and refuses the others.
+struct Picky(usize);
+
+const SORRY: &[u8] = b"sorry";
+
+impl Watch for Picky {
+    fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8] {
+        if from == Side::Server {
+            return bytes;
+        }
+        let (good, bad) = bytes.split_at(self.0.min(bytes.len()));
+        // Nothing is left to be taken as soon as something was not.
+        self.0 = if bad.is_empty() { self.0 - good.len() } else { 0 };
+        good
+    }
+
+    fn refuses(&self, from: Side) -> bool {
+        from == Side::Client && self.0 == 0
+    }
+
+    fn end(&mut self, from: Side) -> &[u8] {
+        if from == Side::Server { SORRY } else { b"" }
+    }
+}
+
+/// What happened in the end, and to whom.
+struct End {
+    pause: Pause,
+    duplex: Duplex,
+    network: Network,
+}
+
+const SIDES: [Side; 2] = [Side::Client, Side::Server];
+
+/// Lets things happen in the order of `dice` until nothing moves any more.
+fn play(programs: [Program; 2], room: usize, buf: usize, fast: FastClose, dice: &[u8]) -> End {
+    play_before(&mut Nobody, programs, room, buf, fast, dice)
+}
+
+fn play_before(
+    watch: &mut impl Watch,
+    programs: [Program; 2],
+    room: usize,
+    buf: usize,
+    fast: FastClose,
+    dice: &[u8],
+) -> End {
+    let mut network = Network(programs.map(|program| Line::new(program, room)));
+    let mut duplex = Duplex::new(fast);
+    let mut left = Leftovers::default();
+    let mut buf = vec![0; buf];
+    let mut dice = dice.iter().copied().cycle().enumerate();
+    let mut still = 0;
+    while still < 400 {
+        let (turn, die) = dice.next().expect("it goes round");
+        // Now and then in turn, so that nothing is left out for ever.
+        let deed = if turn % 7 == 0 { turn / 7 % 8 } else { usize::from(die) % 8 };
+        let side = SIDES[deed % 2];
+        let line = &mut network.0[side as usize];
+        let before = (line.said, line.ended, line.reset, line.heard.len(), line.event);
+        match deed / 2 {
+            0 => line.say(usize::from(die / 8) + 1),
+            1 => line.hear(),
+            _ => {
+                let event = std::mem::take(&mut line.event);
+                if event != Ready::default() {
+                    duplex.ready(side, event);
+                }
+                let pause = pump(&mut duplex, &mut left, &mut network, watch, &mut buf);
+                if matches!(pause, Pause::Close | Pause::Reset) {
+                    for line in &mut network.0 {
+                        line.hear_all();
+                    }
+                    return End { pause, duplex, network };
+                }
+            }
+        }
+        let line = &network.0[side as usize];
+        let after = (line.said, line.ended, line.reset, line.heard.len(), line.event);
+        still = if before == after { still + 1 } else { 0 };
+    }
+    End { pause: Pause::Wait, duplex, network }
+}
+
+impl Line {
+    /// We have closed: what is on its way still arrives.
+    fn hear_all(&mut self) {
+        if self.program.reads > 0 {
+            let rest = std::mem::take(&mut self.to_program);
+            self.heard.extend(rest);
+        }
+    }
+}
+
+fn program(
+    then: impl Strategy<Value = Then>,
+    reads: std::ops::Range<usize>,
+) -> impl Strategy<Value = Program> {
+    let says = proptest::collection::vec(any::<u8>(), 0..200);
+    (says, then, reads).prop_map(|(says, then, reads)| Program { says, then, reads })
+}
+
+fn dice() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 1..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn every_byte_before_an_end_arrives_and_both_ends_end(
+        client in program(Just(Then::Finish), 1..40),
+        server in program(Just(Then::Finish), 1..40),
+        room in 1_usize..40,
+        buf in 1_usize..30,
+        dice in dice(),
+    ) {
+        let end = play([client, server], room, buf, FastClose::Off, &dice);
+        prop_assert_eq!(end.pause, Pause::Close);
+        let [client, server] = &end.network.0;
+        prop_assert_eq!(&client.heard, &server.program.says);
+        prop_assert_eq!(&server.heard, &client.program.says);
+    }
+
+    #[test]
+    fn an_end_from_one_side_ends_its_own_direction_only(
+        quiet in program(Just(Then::Nothing), 1..40),
+        ending in program(Just(Then::Finish), 1..40),
+        swap in any::<bool>(),
+        room in 1_usize..40,
+        buf in 1_usize..30,
+        dice in dice(),
+    ) {
+        let programs = if swap { [ending, quiet] } else { [quiet, ending] };
+        let end = play(programs, room, buf, FastClose::Off, &dice);
+        prop_assert_eq!(end.pause, Pause::Wait);
+        let [client, server] = &end.network.0;
+        prop_assert_eq!(&client.heard, &server.program.says);
+        prop_assert_eq!(&server.heard, &client.program.says);
+        prop_assert_eq!((server.finished, client.finished), (swap, !swap));
+    }
+
+    #[test]
+    fn a_reset_is_passed_on_as_a_reset_and_never_as_an_end(
+        other in program(Just(Then::Nothing), 1..40),
+        resetting in program(Just(Then::Reset), 1..40),
+        swap in any::<bool>(),
+        room in 1_usize..40,
+        buf in 1_usize..30,
+        dice in dice(),
+    ) {
+        let programs = if swap { [resetting, other] } else { [other, resetting] };
+        let end = play(programs, room, buf, FastClose::Off, &dice);
+        prop_assert_eq!(end.pause, Pause::Reset);
+        let cut = if swap { Side::Server } else { Side::Client };
+        prop_assert!(!end.duplex.was_told_the_end(cut));
+        let [client, server] = &end.network.0;
+        let (cut, resetting) = if swap { (server, client) } else { (client, server) };
+        prop_assert!(!cut.finished);
+        prop_assert!(resetting.program.says.starts_with(&cut.heard));
+    }
+
+    #[test]
+    fn a_reset_behind_an_end_takes_back_nothing_of_what_came_before_it(
+        other in program(Just(Then::Nothing), 1..40),
+        resetting in program(Just(Then::FinishAndReset), 1..40),
+        swap in any::<bool>(),
+        room in 1_usize..40,
+        buf in 1_usize..30,
+        dice in dice(),
+    ) {
+        let programs = if swap { [resetting, other] } else { [other, resetting] };
+        let end = play(programs, room, buf, FastClose::Off, &dice);
+        let [client, server] = &end.network.0;
+        let (told, resetting) = if swap { (server, client) } else { (client, server) };
+        prop_assert!(told.finished);
+        prop_assert_eq!(&told.heard, &resetting.program.says);
+        // A server is told at once that its client has gone; a client may go on for a while.
+        prop_assert_eq!(end.pause, if swap { Pause::Reset } else { Pause::Wait });
+        prop_assert!(end.duplex.was_told_the_end(SIDES[usize::from(swap)]));
+    }
+
+    #[test]
+    fn who_does_not_read_stops_the_writer_and_nobody_else(
+        deaf in program(Just(Then::Nothing), 0..1),
+        other in program(Just(Then::Nothing), 1..40),
+        swap in any::<bool>(),
+        room in 1_usize..20,
+        buf in 1_usize..20,
+        dice in dice(),
+    ) {
+        let programs = if swap { [deaf, other] } else { [other, deaf] };
+        let end = play(programs, room, buf, FastClose::Off, &dice);
+        let [client, server] = &end.network.0;
+        let (deaf, other) = if swap { (client, server) } else { (server, client) };
+        prop_assert_eq!(&other.heard, &deaf.program.says);
+        // Two kernels' buffers and one of ours: that is all that is ever under way.
+        prop_assert!(other.said <= 2 * room + buf);
+    }
+
+    #[test]
+    fn a_fast_close_ends_both_ways_when_all_that_was_said_has_arrived(
+        other in program(Just(Then::Nothing), 1..40),
+        ending in program(Just(Then::Finish), 1..40),
+        swap in any::<bool>(),
+        both in any::<bool>(),
+        room in 1_usize..40,
+        buf in 1_usize..30,
+        dice in dice(),
+    ) {
+        let own = if swap { FastClose::Client } else { FastClose::Server };
+        let fast = if both { FastClose::Both } else { own };
+        let programs = if swap { [ending, other] } else { [other, ending] };
+        let end = play(programs, room, buf, fast, &dice);
+        prop_assert_eq!(end.pause, Pause::Close);
+        let [client, server] = &end.network.0;
+        let (heard, said) = if swap { (&server.heard, client) } else { (&client.heard, server) };
+        prop_assert_eq!(heard, &said.program.says);
+    }
+
+    #[test]
+    fn who_is_refused_is_read_to_the_end_and_gets_its_answers_and_ours(
+        client in program(Just(Then::Finish), 1..40),
+        server in program(Just(Then::Finish), 1..40),
+        good in 1_usize..200,
+        room in 1_usize..40,
+        buf in 1_usize..30,
+        dice in dice(),
+    ) {
+        let watch = &mut Picky(good);
+        let end = play_before(watch, [client, server], room, buf, FastClose::Off, &dice);
+        prop_assert_eq!(end.pause, Pause::Close);
+        let [client, server] = &end.network.0;
+        let said = &client.program.says;
+        prop_assert_eq!(&server.heard, &said[..good.min(said.len())]);
+        prop_assert_eq!(&client.heard, &[&server.program.says, SORRY].concat());
+        prop_assert!(client.to_us.is_empty());
+    }
+}

@@ -1,0 +1,105 @@
+//! One client's port and its server.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::sync::Arc;
+use std::time::Instant;
+
+use pen_records::mapping::{Kind, Mapping};
+
+use super::port::{Envelope, Line};
+use crate::config::Endpoint;
+use crate::logs::books::Books;
+
+use crate::data::pool::{Caller, Seat, ServerId, Traffic, Tried};
+use crate::data::relay::connection::mapping;
+use crate::data::relay::report::Reported;
+use crate::operate::snapshot::{ConnectionNow, Stage};
+
+/// A flow.
+#[derive(Debug)]
+pub(super) struct Flow {
+    /// Its number, unique while pen runs.
+    pub(super) number: u64,
+    pub(super) caller: Caller,
+    /// Where its server's datagrams go.
+    pub(super) back: Envelope,
+    pub(super) line: Line,
+    pub(super) seat: Seat,
+    pub(super) addr: Arc<Endpoint>,
+    pub(super) tried: Tried,
+    /// Our own address towards the server, if it was noted that the flow is open.
+    pub(super) noted: Option<Noted>,
+    /// What the client said first, as long as the server may turn out not to be there.
+    pub(super) first: Option<Box<[u8]>>,
+    /// Whether the client has said something since the server did.
+    pub(super) waits: bool,
+    pub(super) traffic: Traffic,
+    pub(super) opened: Instant,
+    /// When the last datagram came.
+    pub(super) active: Instant,
+}
+
+/// It was noted that a flow is open.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Noted {
+    /// Our own address towards the server.
+    local: Option<SocketAddr>,
+}
+
+impl Flow {
+    /// Notes that it is open.
+    pub(super) fn note_opened(&mut self, books: &mut Books, now: Instant) {
+        let local = self.line.local_addr();
+        self.noted = Some(Noted { local });
+        books.note(&mapping(Kind::Opened, self.number, &self.caller, &self.addr, local), now);
+    }
+
+    /// Notes that it is over, if it was noted that it was open.
+    pub(super) fn note_closed(&self, books: &mut Books, now: Instant) {
+        let Some(Noted { local }) = self.noted else { return };
+        let closed = Mapping {
+            to_server: Some(self.traffic.to_server),
+            to_client: Some(self.traffic.to_client),
+            ..mapping(Kind::Closed, self.number, &self.caller, &self.addr, local)
+        };
+        books.note(&closed, now);
+    }
+}
+
+/// A flow, and the descriptor that its client's datagrams come by.
+pub(super) struct At<'a>(pub(super) &'a Flow, pub(super) i32);
+
+impl Reported for At<'_> {
+    fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    fn descriptors(&self) -> (i32, Option<i32>) {
+        (self.1, Some(self.0.line.as_fd().as_raw_fd()))
+    }
+
+    fn server(&self) -> Option<ServerId> {
+        Some(self.0.seat.server())
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.0.traffic
+    }
+
+    fn describe(&self, now: Instant) -> ConnectionNow {
+        let Self(flow, _) = self;
+        let (client_fd, server_fd) = self.descriptors();
+        ConnectionNow {
+            number: flow.number,
+            client: flow.back.client.to_string(),
+            client_fd,
+            server: self.server(),
+            server_fd,
+            stage: Stage::Open,
+            age: now.saturating_duration_since(flow.opened),
+            to_server: flow.traffic.to_server,
+            to_client: flow.traffic.to_client,
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Datagrams in and out, many at a time: ports that clients send to, and sockets towards servers.
+//! Nothing here ever waits.
+
+use std::array;
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+
+use nix::cmsg_space;
+use nix::libc::{in_addr, in_pktinfo, in6_addr, in6_pktinfo};
+use nix::sys::socket::sockopt::{IpBindAddressNoPort, Ipv4PacketInfo, Ipv6RecvPacketInfo};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg,
+    sendmmsg, setsockopt,
+};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, SocketFlags, SocketType, bind, connect, getsockname, send, sockopt};
+use socket2::SockRef;
+
+use crate::data::relay::socket::family;
+
+/// Datagrams taken or sent at a time.
+pub(super) const BATCH: usize = 32;
+/// The longest datagram there is, and a little more.
+const LONGEST: usize = 64 * 1024;
+/// Bytes that may wait for us in the kernel, as far as the system allows so many: a burst is lost otherwise.
+const WAITING: usize = 4 << 20;
+
+const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+
+/// Where clients send to: one of several sockets at the same address, one for each worker. The kernel
+/// sends the datagrams of a client always to the same one.
+#[derive(Debug)]
+pub struct Port {
+    fd: OwnedFd,
+    addr: SocketAddr,
+}
+
+impl Port {
+    /// Binds so many sockets to `addr`, and nobody else does: another pen there is an error, here or there.
+    ///
+    /// # Errors
+    /// The address is in use, not ours, or not allowed.
+    pub fn bind(addr: SocketAddr, count: usize) -> io::Result<Vec<Self>> {
+        let mut ports: Vec<Self> = Vec::with_capacity(count);
+        for _ in 0..count.max(1) {
+            let fd = rustix::net::socket_with(family(addr.ip()), SocketType::DGRAM, FLAGS, None)?;
+            // It may have less; then bursts have to be smaller.
+            SockRef::from(&fd).set_recv_buffer_size(WAITING).unwrap_or_default();
+            if addr.is_ipv6() {
+                sockopt::set_ipv6_v6only(&fd, false).unwrap_or_default();
+            }
+            // A reply has to come from where its client sent to, and where that is is told with each datagram.
+            if addr.ip().is_unspecified() {
+                let told = match addr {
+                    SocketAddr::V4(_) => setsockopt(&fd, Ipv4PacketInfo, &true),
+                    SocketAddr::V6(_) => setsockopt(&fd, Ipv6RecvPacketInfo, &true),
+                };
+                told.map_err(io::Error::from)?;
+            }
+            // As for connections: the first one is bound without sharing, and shared afterwards.
+            if let Some(first) = ports.first() {
+                SockRef::from(&fd).set_reuse_port(true)?;
+                bind(&fd, &first.addr)?;
+            } else {
+                bind(&fd, &addr)?;
+                SockRef::from(&fd).set_reuse_port(true)?;
+            }
+            let addr = getsockname(&fd)?.try_into()?;
+            ports.push(Self { fd, addr });
+        }
+        Ok(ports)
+    }
+
+    /// By what the kernel's table of sockets knows it.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn inode(&self) -> io::Result<u64> {
+        Ok(File::from(self.fd.try_clone()?).metadata()?.ino())
+    }
+
+    /// Where it is; the port is the real one.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+impl AsFd for Port {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A socket that speaks with one server alone.
+#[derive(Debug)]
+pub(super) struct Line(OwnedFd);
+
+impl Line {
+    /// Connects, which sends nothing.
+    ///
+    /// # Errors
+    /// There is no way to that address, or no socket to be had.
+    pub(super) fn connect(to: SocketAddr, source: Option<IpAddr>) -> io::Result<Self> {
+        let fd = rustix::net::socket_with(family(to.ip()), SocketType::DGRAM, FLAGS, None)?;
+        if let Some(source) = source {
+            setsockopt(&fd, IpBindAddressNoPort, &true).map_err(io::Error::from)?;
+            bind(&fd, &SocketAddr::new(source, 0))?;
+        }
+        connect(&fd, &to)?;
+        Ok(Self(fd))
+    }
+
+    /// Our own address.
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+        let addr: SocketAddr = getsockname(&self.0).ok()?.try_into().ok()?;
+        Some(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
+    }
+
+    /// Sends a datagram.
+    ///
+    /// # Errors
+    /// As `send` does. A refusal tells of an earlier datagram, and this one was not sent then.
+    pub(super) fn send(&self, datagram: &[u8]) -> io::Result<()> {
+        Ok(send(&self.0, datagram, SendFlags::NOSIGNAL).map(drop)?)
+    }
+
+    /// What has become of the datagrams so far, if the network has told.
+    ///
+    /// # Errors
+    /// That is the answer.
+    pub(super) fn verdict(&self) -> io::Result<()> {
+        Ok(sockopt::socket_error(&self.0)??)
+    }
+}
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Where a datagram came from or goes to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Envelope {
+    /// Which of our ports.
+    pub(super) port: u32,
+    /// The client.
+    pub(super) client: SocketAddr,
+    /// Our own address that it sent to, where a port has several.
+    pub(super) own: Option<IpAddr>,
+    /// Bytes of the datagram.
+    pub(super) len: usize,
+}
+
+/// Room for a batch of datagrams. What is not used of it takes no memory.
+pub(super) struct Batch {
+    bytes: Vec<u8>,
+    envelopes: Vec<Envelope>,
+    headers: MultiHeaders<SockaddrStorage>,
+    with_addresses: [MultiHeaders<SockaddrStorage>; 2],
+}
+
+impl Batch {
+    pub(super) fn new() -> Self {
+        let headers = |control| MultiHeaders::preallocate(BATCH, control);
+        Self {
+            bytes: vec![0; BATCH * LONGEST],
+            envelopes: Vec::with_capacity(BATCH),
+            headers: headers(None),
+            with_addresses: [
+                headers(Some(cmsg_space!(in_pktinfo))),
+                headers(Some(cmsg_space!(in6_pktinfo))),
+            ],
+        }
+    }
+
+    /// What is in it.
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = (Envelope, &[u8])> {
+        let bytes = self.bytes.chunks(LONGEST);
+        self.envelopes
+            .iter()
+            .zip(bytes)
+            .map(|(envelope, bytes)| (*envelope, &bytes[..envelope.len]))
+    }
+
+    /// For how many datagrams there is room.
+    pub(super) fn room(&self) -> usize {
+        BATCH - self.envelopes.len()
+    }
+
+    /// Takes what clients have sent to a port, at most as much as there is room for.
+    ///
+    /// # Errors
+    /// As `recvmmsg` does.
+    pub(super) fn receive(&mut self, number: u32, port: &Port) -> io::Result<usize> {
+        self.envelopes.clear();
+        let headers = match port.addr {
+            addr if !addr.ip().is_unspecified() => &mut self.headers,
+            SocketAddr::V4(_) => &mut self.with_addresses[0],
+            SocketAddr::V6(_) => &mut self.with_addresses[1],
+        };
+        let mut chunks = self.bytes.chunks_mut(LONGEST);
+        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+            array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let received = recvmmsg(port.fd.as_raw_fd(), headers, slices.iter_mut(), flags, None)?;
+        for message in received {
+            let own = message.cmsgs().ok().and_then(|mut all| all.find_map(|told| own(&told)));
+            // Without an address there is nobody to answer to; it is skipped as one of no bytes.
+            let client = message.address.as_ref().and_then(socket_addr);
+            let len = if client.is_some() { message.bytes } else { 0 };
+            let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+            let client = client.unwrap_or(nobody);
+            self.envelopes.push(Envelope { port: number, client, own, len });
+        }
+        Ok(self.envelopes.len())
+    }
+
+    /// Adds what a server has sent, for the client of `to`; at most `most` datagrams and as much as
+    /// there is room for. Returns how many there were, and their bytes.
+    ///
+    /// # Errors
+    /// As `recvmmsg` does.
+    pub(super) fn add<const MOST: usize>(
+        &mut self,
+        line: &Line,
+        to: Envelope,
+    ) -> io::Result<(usize, u64)> {
+        let mut chunks = self.bytes.chunks_mut(LONGEST).skip(self.envelopes.len());
+        let mut slices: [[IoSliceMut<'_>; 1]; MOST] =
+            array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
+        let most = MOST.min(BATCH - self.envelopes.len());
+        let slices = slices.iter_mut().take(most);
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let received = recvmmsg(line.0.as_raw_fd(), &mut self.headers, slices, flags, None)?;
+        let (mut count, mut bytes) = (0, 0);
+        for message in received {
+            self.envelopes.push(Envelope { len: message.bytes, ..to });
+            count += 1;
+            bytes += message.bytes as u64;
+        }
+        Ok((count, bytes))
+    }
+
+    /// Sends all that is in it from the ports that it says, and hands back how many could not be sent.
+    pub(super) fn send(&mut self, ports: &[Port]) -> u64 {
+        let mut failed = 0;
+        let mut first = 0;
+        while let Some(one) = self.envelopes.get(first) {
+            let alike = |other: &&Envelope| (other.port, other.own) == (one.port, one.own);
+            let count = self.envelopes[first..].iter().take_while(alike).count();
+            failed += self.send_alike(&ports[one.port as usize], first, count);
+            first += count;
+        }
+        self.envelopes.clear();
+        failed
+    }
+
+    /// Those that leave by one port from one address.
+    fn send_alike(&mut self, port: &Port, mut first: usize, count: usize) -> u64 {
+        let (end, mut failed) = (first + count, 0);
+        while first < end {
+            match self.send_some(port, first, end) {
+                // Never none: that is an error.
+                Ok(sent) => first += sent.max(1),
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    first += 1;
+                    failed += 1;
+                }
+            }
+        }
+        failed
+    }
+
+    fn send_some(&mut self, port: &Port, first: usize, end: usize) -> Result<usize, Errno> {
+        let envelopes = &self.envelopes[first..end];
+        let none: &[u8] = &[];
+        let mut parts = envelopes.iter().zip(self.bytes.chunks(LONGEST).skip(first));
+        let slices: [[IoSlice<'_>; 1]; BATCH] = array::from_fn(|_| {
+            [IoSlice::new(parts.next().map_or(none, |(envelope, bytes)| &bytes[..envelope.len]))]
+        });
+        let addrs: [Option<SockaddrStorage>; BATCH] =
+            array::from_fn(|at| envelopes.get(at).map(|envelope| envelope.client.into()));
+        let (four, six);
+        let (headers, control) = match envelopes[0].own {
+            None => (&mut self.headers, None),
+            Some(IpAddr::V4(ip)) => {
+                four = pktinfo_v4(ip);
+                (&mut self.with_addresses[0], Some(ControlMessage::Ipv4PacketInfo(&four)))
+            }
+            Some(IpAddr::V6(ip)) => {
+                six = pktinfo_v6(ip);
+                (&mut self.with_addresses[1], Some(ControlMessage::Ipv6PacketInfo(&six)))
+            }
+        };
+        let slices = slices.iter().take(envelopes.len());
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let sent = sendmmsg(port.fd.as_raw_fd(), headers, slices, addrs, control.as_slice(), flags);
+        sent.map(Iterator::count).map_err(|error| Errno::from_raw_os_error(error as i32))
+    }
+}
+
+fn own(told: &ControlMessageOwned) -> Option<IpAddr> {
+    match told {
+        ControlMessageOwned::Ipv4PacketInfo(info) => {
+            Some(IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()))
+        }
+        ControlMessageOwned::Ipv6PacketInfo(info) => Some(IpAddr::from(info.ipi6_addr.s6_addr)),
+        _ => None,
+    }
+}
+
+fn pktinfo_v4(ip: Ipv4Addr) -> in_pktinfo {
+    let own = in_addr { s_addr: u32::from_ne_bytes(ip.octets()) };
+    in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: own, ipi_addr: in_addr { s_addr: 0 } }
+}
+
+fn pktinfo_v6(ip: Ipv6Addr) -> in6_pktinfo {
+    in6_pktinfo { ipi6_addr: in6_addr { s6_addr: ip.octets() }, ipi6_ifindex: 0 }
+}
+
+fn socket_addr(addr: &SockaddrStorage) -> Option<SocketAddr> {
+    let four = addr.as_sockaddr_in().map(|addr| SocketAddr::from(*addr));
+    four.or_else(|| addr.as_sockaddr_in6().map(|addr| SocketAddr::from(*addr)))
+}

@@ -1,0 +1,452 @@
+//! Where mappings go: to a collector, into a file, or nowhere.
+//!
+//! Workers gather records into batches for a thread that writes ([`crate::logs::log_thread`]). Those of a
+//! batch that finds the queue full have taken their numbers, so a collector sees the hole.
+
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use pen_daemon::logfile::{Buffering, LogFile};
+use pen_records::mapping::packet::{OVERHEAD, Records, write_packet, write_record};
+use pen_records::mapping::{Kind, Mapping};
+use pen_records::shipment::Origin;
+use pen_records::time::Timestamp;
+use tracing::{info, warn};
+
+use crate::config::{LogFormat, LogTarget};
+use crate::logs::log_thread::{self, Batch, Batcher, Counts, Log, Sink, Trouble};
+
+/// The most bytes a packet has.
+const PACKET: usize = 1_400;
+/// Batches that may wait.
+const QUEUE: usize = 2_048;
+/// Bytes of lines that are kept while a disk is full.
+const BOUND: usize = 4 << 20;
+
+/// Where records go and how they are spelled.
+type Turn = (Option<LogTarget>, LogFormat);
+
+/// The log's end that others hold: it is given to workers, and told where to write.
+pub type MappingLog = Log<Turn>;
+
+/// The log from afar; it does not keep it.
+pub type Remote = log_thread::Remote<Turn>;
+
+impl MappingLog {
+    /// Starts the thread that writes. Files are opened at once, so that faults are seen.
+    ///
+    /// # Errors
+    /// The file can't be opened, or there is no socket or thread to be had.
+    pub fn start(target: Option<&LogTarget>, format: LogFormat) -> io::Result<Self> {
+        let writer = Writer::new(target, format)?;
+        Self::run("mapping log", QUEUE, writer.counts.clone(), writer.trouble.clone(), writer)
+    }
+
+    /// For a worker.
+    #[must_use]
+    pub fn notes(&self) -> Notes {
+        Notes(self.batcher(PACKET - OVERHEAD))
+    }
+}
+
+/// What a worker notes.
+#[derive(Debug)]
+pub struct Notes(Batcher<Turn>);
+
+impl Notes {
+    /// Notes a mapping. It leaves within a few milliseconds, together with others.
+    pub fn note(&mut self, mapping: &Mapping<'_>, now: Instant) {
+        self.0.add(now, |batch| write_record(mapping, batch));
+        // It holds no more of any kind.
+        if self.0.is_full(40) {
+            self.flush();
+        }
+    }
+
+    /// Lets those go that have waited long enough.
+    pub fn settle(&mut self, now: Instant) {
+        self.0.settle(now);
+    }
+
+    /// When [`Self::settle`] has something to do.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Instant> {
+        self.0.next_due()
+    }
+
+    /// Lets all go.
+    pub fn flush(&mut self) {
+        self.0.flush();
+    }
+}
+
+/// Now, by the wall clock.
+#[must_use]
+pub fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_micros(0) + since
+}
+
+/// Who we are, told apart from an earlier life and from other balancers.
+fn origin() -> Origin {
+    use std::hash::{BuildHasher as _, RandomState};
+    let start = wall_clock();
+    // The standard library seeds it from the system's random numbers.
+    let id = RandomState::new().hash_one((start.as_micros(), std::process::id()));
+    Origin { id, start }
+}
+
+/// Where records leave.
+#[derive(Debug)]
+enum Road {
+    Off,
+    File(Box<LogFile>),
+    Collector(UdpSocket),
+}
+
+impl Road {
+    fn open(target: Option<&LogTarget>) -> io::Result<Self> {
+        match target {
+            None => Ok(Self::Off),
+            Some(LogTarget::File(path)) => {
+                let file = LogFile::open(path, Buffering::Blocks, BOUND)?;
+                Ok(Self::File(Box::new(file)))
+            }
+            Some(LogTarget::Collector { addr, .. }) => socket_to(*addr).map(Self::Collector),
+        }
+    }
+}
+
+/// One that sends there and never waits.
+pub(crate) fn socket_to(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = match addr {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(addr)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+struct Writer {
+    road: Road,
+    /// Where it leads, or is to lead when it can be opened.
+    target: Option<LogTarget>,
+    format: LogFormat,
+    counts: Arc<Counts>,
+    trouble: Trouble,
+    origin: Origin,
+    /// The number of the next record.
+    next: u64,
+    /// Records of `counts.overrun` that have their numbers.
+    overrun: u64,
+    /// What was written and what failed before this file.
+    before: (u64, u64),
+    /// Records that the classic spelling has nothing to say of.
+    unsaid: u64,
+    buf: Vec<u8>,
+}
+
+impl Sink for Writer {
+    type Target = Turn;
+
+    fn write(&mut self, batch: &Batch) {
+        let overrun = self.counts.overrun.load(Ordering::Relaxed);
+        self.next += overrun - self.overrun;
+        self.overrun = overrun;
+        let first = self.next;
+        self.next += u64::from(batch.count);
+        let mut road = std::mem::replace(&mut self.road, Road::Off);
+        match (&mut road, self.format) {
+            (Road::Off, _) => {}
+            (Road::File(file), LogFormat::Extended) => {
+                Records(&batch.bytes)
+                    .mappings()
+                    .for_each(|mapping| mapping.write_extended_line(file.buffer()));
+            }
+            (Road::File(file), LogFormat::Classic) => {
+                for mapping in Records(&batch.bytes).mappings() {
+                    if mapping.kind == Kind::Request {
+                        mapping.write_file_line(file.buffer());
+                    } else {
+                        self.unsaid += 1;
+                    }
+                }
+            }
+            (Road::Collector(socket), LogFormat::Extended) => {
+                self.buf.clear();
+                let dropped = overrun + self.counts.failed.load(Ordering::Relaxed);
+                let records = (batch.count, &batch.bytes[..]);
+                write_packet(self.origin, first, wall_clock(), dropped, records, &mut self.buf);
+                let sent = send(socket, &self.buf);
+                self.count(sent, batch.count.into());
+            }
+            (Road::Collector(socket), LogFormat::Classic) => {
+                for mapping in Records(&batch.bytes).mappings() {
+                    if mapping.kind == Kind::Request {
+                        self.buf.clear();
+                        mapping.write_datagram(&mut self.buf);
+                        let sent = send(socket, &self.buf);
+                        self.count(sent, 1);
+                    } else {
+                        // All that this spelling has to say of it.
+                        self.counts.written.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+        self.road = road;
+    }
+
+    fn settle(&mut self) {
+        if let Road::File(file) = &mut self.road {
+            file.settle(Instant::now());
+            let ((written, dropped), before) = (file.settled(), self.before);
+            self.counts.written.store(before.0 + written + self.unsaid, Ordering::Relaxed);
+            self.counts.failed.store(before.1 + dropped, Ordering::Relaxed);
+            self.trouble.replace(file.trouble());
+        }
+    }
+
+    fn turn_to(&mut self, (target, format): Turn) {
+        self.leave_road();
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        self.before = (load(&self.counts.written), load(&self.counts.failed));
+        self.unsaid = 0;
+        self.format = format;
+        self.target = target;
+        match Road::open(self.target.as_ref()) {
+            Ok(road) => {
+                self.road = road;
+                self.trouble.replace(None);
+            }
+            Err(error) => {
+                warn!("cannot open the mapping log: {error}; there is none now");
+                self.trouble.replace(Some(error.to_string()));
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        match &mut self.road {
+            Road::File(file) => file.reopen(Instant::now()),
+            Road::Off if self.target.is_some() => {
+                self.turn_to((self.target.clone(), self.format));
+            }
+            Road::Off | Road::Collector(_) => {}
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        if let Road::File(file) = &self.road { file.next_due() } else { None }
+    }
+
+    /// A C collector wants to know of a request before its line comes.
+    fn may_gather(&self) -> bool {
+        !matches!((&self.road, self.format), (Road::Collector(_), LogFormat::Classic))
+    }
+
+    fn finish(&mut self) {
+        self.leave_road();
+    }
+}
+
+impl Writer {
+    fn new(target: Option<&LogTarget>, format: LogFormat) -> io::Result<Self> {
+        Ok(Self {
+            road: Road::open(target)?,
+            target: target.cloned(),
+            format,
+            counts: Arc::default(),
+            trouble: Trouble::default(),
+            origin: origin(),
+            next: 0,
+            overrun: 0,
+            before: (0, 0),
+            unsaid: 0,
+            buf: Vec::with_capacity(PACKET),
+        })
+    }
+
+    fn count(&self, sent: io::Result<Sent>, records: u64) {
+        let trouble = match sent {
+            Ok(sent) => {
+                self.counts.written.fetch_add(records, Ordering::Relaxed);
+                (sent == Sent::Refused).then(|| "nobody listens there".to_owned())
+            }
+            Err(error) => {
+                self.counts.failed.fetch_add(records, Ordering::Relaxed);
+                Some(error.to_string())
+            }
+        };
+        self.set_trouble(trouble);
+    }
+
+    /// Says once that something is wrong, and once that it is over.
+    fn set_trouble(&self, now: Option<String>) {
+        match (self.trouble.replace(now.clone()), now) {
+            (None, Some(error)) => warn!("cannot send mapping records: {error}"),
+            (Some(_), None) => info!("mapping records are sent again"),
+            _ => {}
+        }
+    }
+
+    fn leave_road(&mut self) {
+        if let Road::File(file) = &mut self.road {
+            file.finish(Instant::now());
+        }
+        self.settle();
+        self.road = Road::Off;
+    }
+}
+
+/// How a datagram left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// Nothing speaks against its arrival.
+    Well,
+    /// Nobody listened where the one before it went.
+    Refused,
+}
+
+/// A refusal is told of by the next send, which sends nothing then: so it is done again.
+fn send(socket: &UdpSocket, datagram: &[u8]) -> io::Result<Sent> {
+    match socket.send(datagram) {
+        Ok(_) => Ok(Sent::Well),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            socket.send(datagram).map(|_| Sent::Refused)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crossbeam_channel::bounded;
+    use pen_records::addr::{ClientAddr, ServerAddr};
+    use pen_records::mapping::packet::Packet;
+
+    use super::*;
+    use crate::logs::log_thread::Message;
+
+    fn mapping(number: u64) -> Mapping<'static> {
+        let connection = Some(number);
+        Mapping { connection, ..Mapping::new(ClientAddr::Unix, ServerAddr::Unix(b"/run/app")) }
+    }
+
+    fn collector() -> (UdpSocket, LogTarget) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("it is not zero");
+        let addr = socket.local_addr().expect("it is bound");
+        (socket, LogTarget::Collector { name: addr.to_string(), addr })
+    }
+
+    #[test]
+    fn records_are_numbered_and_arrive_in_packets() {
+        let (socket, target) = collector();
+        let log = MappingLog::start(Some(&target), LogFormat::Extended).unwrap();
+        let mut notes = log.notes();
+        for number in 0..100 {
+            notes.note(&mapping(number), Instant::now());
+        }
+        drop(notes);
+        let (mut buf, mut seen) = ([0; 2_048], 0);
+        while seen < 100 {
+            let len = socket.recv(&mut buf).unwrap();
+            assert!(len <= PACKET, "{len}");
+            let packet = Packet::parse(&buf[..len]).unwrap();
+            assert_eq!((packet.first, packet.dropped), (seen, 0));
+            for mapping in packet.mappings() {
+                assert_eq!(mapping.connection, Some(seen));
+                seen += 1;
+            }
+        }
+        log.finish();
+    }
+
+    #[test]
+    fn records_that_find_the_queue_full_are_counted_and_take_their_numbers() {
+        let (socket, target) = collector();
+        let (queue, batches) = bounded(1);
+        let mut writer = Writer::new(Some(&target), LogFormat::Extended).unwrap();
+        let mut notes = Notes(Batcher::new(queue, writer.counts.clone(), PACKET - OVERHEAD));
+        for number in 0..3 {
+            notes.note(&mapping(number), Instant::now());
+            notes.flush();
+        }
+        assert_eq!(writer.counts.overrun.load(Ordering::Relaxed), 2);
+        let Ok(Message::Batch(batch)) = batches.recv() else { panic!("a batch") };
+        writer.write(&batch);
+        let mut buf = [0; 2_048];
+        let len = socket.recv(&mut buf).unwrap();
+        let packet = Packet::parse(&buf[..len]).unwrap();
+        assert_eq!((packet.first, packet.dropped, packet.count()), (2, 2, 1));
+    }
+
+    #[test]
+    fn what_could_not_be_opened_is_opened_when_that_is_asked_for_again() {
+        let folder = std::env::temp_dir().join(format!("pen-reopen-{}", std::process::id()));
+        let log = MappingLog::start(None, LogFormat::Classic).unwrap();
+        let path = folder.join("log");
+        let target = Some(LogTarget::File(path.clone()));
+        log.remote().turn_to((target, LogFormat::Classic)).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while log.trouble().is_none() {
+            assert!(Instant::now() < deadline, "the folder is not there");
+            std::thread::yield_now();
+        }
+        std::fs::create_dir(&folder).unwrap();
+        log.reopen();
+        while !path.exists() || log.trouble().is_some() {
+            assert!(Instant::now() < deadline, "it is not opened");
+            std::thread::yield_now();
+        }
+        log.finish();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn every_record_is_written_or_counted_as_lost_from_file_to_file() {
+        let folder = std::env::temp_dir().join(format!("pen-counts-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str| LogTarget::File(folder.join(name));
+        let log = MappingLog::start(Some(&file("one")), LogFormat::Classic).unwrap();
+        for name in ["two", "three"] {
+            let mut notes = log.notes();
+            // One that this spelling has a line for, and one that it says nothing of.
+            notes.note(&Mapping { kind: Kind::Request, ..mapping(1) }, Instant::now());
+            notes.note(&Mapping { kind: Kind::Opened, ..mapping(1) }, Instant::now());
+            drop(notes);
+            log.remote().turn_to((Some(file(name)), LogFormat::Classic)).unwrap();
+        }
+        let remote = log.remote();
+        log.finish();
+        let counts = remote.counts();
+        let counts = [&counts.made, &counts.written].map(|count| count.load(Ordering::Relaxed));
+        assert_eq!(counts, [4, 4]);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_collector_that_is_not_there_is_said_and_nothing_stops() {
+        let (socket, target) = collector();
+        drop(socket);
+        let log = MappingLog::start(Some(&target), LogFormat::Classic).unwrap();
+        let mut notes = log.notes();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while log.trouble().is_none() {
+            notes.note(&mapping(1), Instant::now());
+            notes.flush();
+            std::thread::yield_now();
+            assert!(Instant::now() < deadline);
+        }
+        drop(notes);
+        log.finish();
+    }
+}

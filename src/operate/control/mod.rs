@@ -1,0 +1,426 @@
+//! One line in, one reply out. [`Operator`] holds the configuration that is in force and is the only
+//! one to change it: for the control port ([`port`]), for HUP, and for nobody else.
+//!
+//! A command changes a copy; only a copy that is right in every part is taken over, as a whole. The
+//! traffic goes on meanwhile: what is slow here, looking up a name or writing a file, is slow for
+//! those who give commands only.
+
+pub mod port;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::command::answer;
+use crate::command::apply::{Deed, Outcome, Phase, World};
+use crate::command::reload::{Diff, reload};
+use crate::command::script::{self, Mistake};
+use crate::command::setup::{check, is_same};
+use crate::command::{Command, Query, StatusForm};
+use crate::config::countries::Countries;
+use crate::config::files;
+use crate::config::{Config, Endpoint, Origin, Server, Settings};
+use crate::data::names::{self, Answers};
+use crate::data::pool::ServerId;
+use crate::operate::snapshot::{Detail, Snapshot, Which};
+use crate::operate::status;
+
+/// What an operator can ask of the data plane. None of it may wait for traffic.
+pub trait Balancer: Send + Sync {
+    /// The state at this moment.
+    fn snapshot(&self, detail: Detail) -> Snapshot;
+
+    /// Takes over new settings.
+    ///
+    /// # Errors
+    /// Says what of them could not be taken over; the old ones stay in force then.
+    fn change(&self, settings: &Settings) -> Result<(), String>;
+
+    /// Leaves a server alone for this time; none makes it available at once.
+    fn blacklist(&self, server: ServerId, time: Duration);
+
+    /// Ends the connections of a server that are still open after this time.
+    fn end_connections_of(&self, server: ServerId, time: Duration);
+
+    /// Ends a connection; whether there was one of that number.
+    fn close(&self, number: u64) -> bool;
+
+    /// Says more, or less.
+    fn set_debug(&self, level: u8);
+
+    /// Stops as on TERM.
+    fn stop(&self);
+}
+
+/// A reply to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Whether the command was carried out.
+    pub kind: ReplyKind,
+    /// Without a line end; empty for nothing.
+    pub text: String,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyKind {
+    /// It was carried out.
+    Done,
+    /// It has no effect.
+    Warning,
+    /// It was not carried out.
+    Error,
+}
+
+impl Reply {
+    fn done(text: impl Into<String>) -> Self {
+        Self { kind: ReplyKind::Done, text: text.into() }
+    }
+
+    fn error(error: impl fmt::Display) -> Self {
+        Self { kind: ReplyKind::Error, text: error.to_string() }
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            ReplyKind::Done if self.text.is_empty() => return Ok(()),
+            ReplyKind::Done => "",
+            ReplyKind::Warning => "warning: ",
+            ReplyKind::Error => "error: ",
+        };
+        let end = if self.text.ends_with('\n') { "" } else { "\n" };
+        write!(f, "{kind}{}{end}", self.text)
+    }
+}
+
+/// Carries out commands.
+pub struct Operator {
+    config: Mutex<Config>,
+    balancer: Box<dyn Balancer>,
+    world: Box<dyn World + Send + Sync>,
+    changes: Arc<Changes>,
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operator").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Operator {
+    /// One for a balancer that runs with `config`.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        balancer: Box<dyn Balancer>,
+        world: Box<dyn World + Send + Sync>,
+    ) -> Self {
+        Self { config: Mutex::new(config), balancer, world, changes: Arc::default() }
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.lock().clone()
+    }
+
+    /// The state at this moment.
+    #[must_use]
+    pub fn snapshot(&self, detail: Detail) -> Snapshot {
+        self.balancer.snapshot(detail)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Config> {
+        // It is replaced as a whole, so it is right even after a panic.
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Carries out a line.
+    #[must_use]
+    pub fn execute(&self, line: &[u8]) -> Reply {
+        match Command::parse(line) {
+            Ok(None) => Reply::done(""),
+            Ok(Some(command)) => self.carry_out(&command),
+            Err(error) => Reply::error(error),
+        }
+    }
+
+    fn carry_out(&self, command: &Command) -> Reply {
+        loop {
+            let before = self.config();
+            let mut config = before.clone();
+            // It may take its time, to look up a name: nobody else is to wait for that.
+            let outcome = match command.apply(&mut config, Phase::Running, &*self.world) {
+                Ok(outcome) => outcome,
+                Err(error) => return Reply::error(error),
+            };
+            match self.exchange(&before, config) {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Reply::error(error),
+                None => continue,
+            }
+            return match outcome {
+                Outcome::Silence => Reply::done(""),
+                Outcome::Text(text) => Reply::done(text),
+                Outcome::Warning(text) => Reply { kind: ReplyKind::Warning, text },
+                Outcome::Deed(deed) => self.act(deed),
+            };
+        }
+    }
+
+    /// Takes `config` over, which was made of `before`; `None` if that is not in force any more.
+    fn exchange(&self, before: &Config, config: Config) -> Option<Result<(), String>> {
+        let mut held = self.lock();
+        (*held == *before).then(|| self.take_over(&mut held, config))
+    }
+
+    fn take_over(&self, held: &mut Config, config: Config) -> Result<(), String> {
+        if held.settings != config.settings {
+            check(&config)?;
+            self.balancer.change(&config.settings)?;
+        }
+        if held.debug != config.debug {
+            self.balancer.set_debug(config.debug);
+        }
+        *held = config;
+        self.changes.note();
+        Ok(())
+    }
+
+    fn act(&self, deed: Deed) -> Reply {
+        let slot = |number| ServerId::Slot(u32::try_from(number).unwrap_or(u32::MAX));
+        match deed {
+            Deed::Show(query) => return self.show(query),
+            Deed::Blacklist(number, time) => self.balancer.blacklist(slot(number), time),
+            Deed::EndConnectionsOf(number, time) => {
+                self.balancer.end_connections_of(slot(number), time);
+            }
+            Deed::Close(number) => {
+                // As C pen says both.
+                return if self.balancer.close(number) {
+                    Reply::done(format!("Forcibly closing connection {number}"))
+                } else {
+                    Reply::error(format!("Connection {number} out of range"))
+                };
+            }
+            Deed::Include(path) => return self.include(&path),
+            Deed::Write(path) => return self.write(&path),
+            Deed::Exit => self.balancer.stop(),
+        }
+        Reply::done("")
+    }
+
+    fn show(&self, query: Query) -> Reply {
+        let snapshot = self.balancer.snapshot(query.detail());
+        if let Query::Status(form) = query {
+            return Reply::done(match form {
+                StatusForm::Html => status::page::draw(&snapshot, None),
+                StatusForm::Json => status::json::write(&snapshot),
+                StatusForm::Prometheus => status::metrics::write(&snapshot),
+            });
+        }
+        query.answer(&snapshot).map_or_else(Reply::error, Reply::done)
+    }
+
+    fn write(&self, path: &Path) -> Reply {
+        let text = answer::dump(&self.config(), &self.balancer.snapshot(Detail::default()));
+        match files::replace(path, text.as_bytes()) {
+            Ok(()) => Reply::done(""),
+            Err(error) => Reply::error(format!("write: cannot write {}: {error}", path.display())),
+        }
+    }
+
+    /// Writes the page to where `web_stats` says, if it says so.
+    ///
+    /// # Errors
+    /// Names the file and says why it can't be written.
+    pub fn write_page(&self) -> Result<(), String> {
+        let Some(path) = self.lock().settings.web_stats.clone() else { return Ok(()) };
+        let snapshot = self.balancer.snapshot(Detail {
+            clients: 1_000,
+            connections: Which::First(1_000),
+            ..Detail::default()
+        });
+        files::replace(&path, status::page::draw(&snapshot, None).as_bytes())
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))
+    }
+
+    /// Carries out a file as one change: all of it or nothing.
+    fn include(&self, path: &Path) -> Reply {
+        let commands = match script::read(path, &|path| files::read_short(&self.world.inside(path)))
+        {
+            Ok(commands) => commands,
+            Err(mistakes) => return Reply::error(Lines(&mistakes)),
+        };
+        let (mut said, deeds) = loop {
+            let before = self.config();
+            let mut config = before.clone();
+            let mut said = Vec::new();
+            let mut deeds = Vec::new();
+            for script::Located { place, command } in &commands {
+                match command.apply(&mut config, Phase::Running, &*self.world) {
+                    Ok(Outcome::Silence) => {}
+                    Ok(Outcome::Text(text)) => said.push(text),
+                    Ok(Outcome::Warning(text)) => said.push(format!("warning: {place}: {text}")),
+                    Ok(Outcome::Deed(deed)) => deeds.push(deed),
+                    Err(error) => return Reply::error(format!("{place}: {error}")),
+                }
+            }
+            match self.exchange(&before, config) {
+                Some(Ok(())) => break (said, deeds),
+                Some(Err(error)) => return Reply::error(error),
+                None => {}
+            }
+        };
+        for deed in deeds {
+            let reply = self.act(deed);
+            if !reply.text.is_empty() {
+                said.push(reply.to_string().trim_end().to_owned());
+            }
+        }
+        Reply::done(said.join("\n"))
+    }
+
+    /// Tells of changes.
+    #[must_use]
+    pub fn changes(&self) -> Arc<Changes> {
+        self.changes.clone()
+    }
+
+    /// Takes over what names of servers stand for by now, and says what has changed.
+    ///
+    /// # Errors
+    /// Says why all stay where they are.
+    pub fn renew(&self, answers: &Answers) -> Result<Vec<String>, String> {
+        // Before the configuration is held: workers are asked.
+        let is_gone = |server: &Server| server.origin == Origin::Gone;
+        let busy = if self.lock().settings.servers.iter().flatten().any(is_gone) {
+            let servers = self.balancer.snapshot(Detail::default()).servers;
+            servers.into_iter().filter(|it| it.connections > 0).map(|it| it.id).collect()
+        } else {
+            BTreeSet::new()
+        };
+        let mut held = self.lock();
+        let mut config = held.clone();
+        let listen = config.listen.clone();
+        let changes = names::renew(
+            &mut config.settings,
+            answers,
+            |addr| listen.iter().any(|listen| is_same(listen, &Endpoint::Ip(*addr))),
+            |number| busy.contains(&ServerId::Slot(u32::try_from(number).unwrap_or(u32::MAX))),
+        );
+        if config.settings != held.settings {
+            self.take_over(&mut held, config)?;
+        }
+        Ok(changes)
+    }
+
+    /// Takes over `new`, which was read anew, as one change.
+    ///
+    /// # Errors
+    /// Says why the old configuration stays.
+    pub fn reload(&self, new: Config) -> Result<Diff, String> {
+        let mut held = self.lock();
+        let (config, diff) = reload(&held, new);
+        self.take_over(&mut held, config)?;
+        Ok(diff)
+    }
+}
+
+/// How often the configuration has changed, for those who wait for that.
+#[derive(Debug, Default)]
+pub struct Changes {
+    count: Mutex<u64>,
+    bell: Condvar,
+}
+
+impl Changes {
+    fn note(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.bell.notify_all();
+    }
+
+    /// How often.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until that is no longer `seen`, or until `deadline`.
+    pub fn wait(&self, seen: u64, deadline: Option<Instant>) {
+        let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+        while *count == seen {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return;
+            }
+            // Without a deadline it is looked now and then whether anybody is left who could change it.
+            let left = left.unwrap_or(Duration::from_secs(60));
+            let waited =
+                self.bell.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner);
+            count = waited.0;
+            if deadline.is_none() && waited.1.timed_out() {
+                return;
+            }
+        }
+    }
+}
+
+/// One a line.
+struct Lines<'a>(&'a [Mistake]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, mistake) in self.0.iter().enumerate() {
+            write!(f, "{}{mistake}", if at == 0 { "" } else { "\n" })?;
+        }
+        Ok(())
+    }
+}
+
+/// The world as it is: names are looked up by the system, and paths begin where pen was started, or at
+/// the top of the jail.
+#[derive(Clone, Debug)]
+pub struct Here {
+    /// The folder that relative paths begin at.
+    pub folder: PathBuf,
+    /// The folder that pen is confined to, or will be.
+    pub jail: Option<PathBuf>,
+}
+
+impl Here {
+    /// What it is once pen is where it is to be.
+    #[must_use]
+    pub fn settled(&self) -> Self {
+        let folder = if self.jail.is_some() { "/".into() } else { self.folder.clone() };
+        Self { folder, jail: self.jail.clone() }
+    }
+}
+
+impl World for Here {
+    fn resolve(&self, name: &str, port: u16) -> Result<std::net::SocketAddr, String> {
+        use std::net::ToSocketAddrs as _;
+        let found = (name, port).to_socket_addrs();
+        let mut found = found.map_err(|error| format!("cannot look up {name}: {error}"))?;
+        found.next().ok_or_else(|| format!("cannot look up {name}: it has no address"))
+    }
+
+    fn countries(&self, path: &Path) -> std::io::Result<Countries> {
+        Countries::open(path)
+    }
+
+    fn absolute(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    fn inside(&self, path: &Path) -> PathBuf {
+        let Some(jail) = &self.jail else { return self.absolute(path) };
+        // Who names the jail as it is seen from outside means the same file.
+        let path = path.strip_prefix(jail).unwrap_or(path);
+        Path::new("/").join(path)
+    }
+}

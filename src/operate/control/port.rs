@@ -1,0 +1,323 @@
+//! The control port: a Unix-domain socket of mode 0600, or TCP behind an access list.
+//!
+//! ```text
+//! request = command LF                       ; at most 4,095 bytes; or the end instead of LF
+//! reply   = text                             ; then the connection is closed, as C pen does it
+//! ```
+//!
+//! After `session` any number of commands follow, and each reply tells its length first:
+//!
+//! ```text
+//! reply   = ( "ok" / "warning" / "error" ) SP length LF text    ; length counts the bytes of text
+//! ```
+//!
+//! A thread accepts, and each connection has a thread of its own, few at a time. Who says nothing
+//! for a while is let go.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::unistd::{Gid, Uid, chown};
+use pen_records::addr::ClientAddr;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::{Operator, Reply, ReplyKind};
+use crate::command::MAX_LINE;
+use crate::config::Endpoint;
+use crate::config::files::Temporary;
+use crate::operate::slow;
+
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 32;
+/// For how long a command may take to arrive, and a reply to be taken.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long a session may be silent.
+const SESSION_PATIENCE: Duration = Duration::from_secs(300);
+/// For how long a peer that has its reply may go on talking.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How long to wait when no connection can be accepted.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A control port that is bound and not yet served.
+#[derive(Debug)]
+pub struct ControlPort {
+    listener: Listener,
+    path: Option<PathBuf>,
+    /// Of that path.
+    file: Option<Temporary>,
+}
+
+#[derive(Debug)]
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl ControlPort {
+    /// Binds it. A socket that somebody left behind is replaced; any other file is left alone.
+    ///
+    /// # Errors
+    /// The address is in use, or can't be bound.
+    pub fn bind(endpoint: &Endpoint) -> io::Result<Self> {
+        match endpoint {
+            Endpoint::Ip(addr) => {
+                let listener = Listener::Tcp(TcpListener::bind(addr)?);
+                Ok(Self { listener, path: None, file: None })
+            }
+            Endpoint::Unix(path) => {
+                let listener = Listener::Unix(bind_unix(path)?);
+                Ok(Self { listener, path: Some(path.clone()), file: Some(Temporary::at(path)?) })
+            }
+        }
+    }
+
+    /// Lets this user connect, beside root: the one that pen is about to become. Nothing for a port.
+    ///
+    /// # Errors
+    /// We have no right to.
+    pub fn give_to(&self, user: Uid, group: Gid) -> io::Result<()> {
+        match &self.path {
+            Some(path) => Ok(chown(path, Some(user), Some(group))?),
+            None => Ok(()),
+        }
+    }
+
+    /// Where it is bound: a port, if 0 was asked for.
+    #[must_use]
+    pub fn addr(&self) -> String {
+        match (&self.listener, &self.path) {
+            (Listener::Tcp(listener), _) => {
+                listener.local_addr().map_or_else(|error| error.to_string(), |it| it.to_string())
+            }
+            (Listener::Unix(_), path) => {
+                path.as_deref().map(|path| path.display().to_string()).unwrap_or_default()
+            }
+        }
+    }
+
+    /// Serves it from a thread of its own for as long as the process lives; the socket's file goes
+    /// when what is returned does.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn serve(self, operator: Arc<Operator>) -> io::Result<Unlink> {
+        let Self { listener, file, .. } = self;
+        let accept = move || accept(&listener, &operator);
+        thread::Builder::new().name("control".into()).spawn(accept)?;
+        Ok(Unlink { _file: file })
+    }
+}
+
+/// Removes the file of a socket when it is dropped.
+#[derive(Debug)]
+pub struct Unlink {
+    _file: Option<Temporary>,
+}
+
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            let text = "there is a file that is no socket";
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
+        Ok(_) => fs::remove_file(path)?,
+        Err(_) => {}
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    // Nobody can connect before `listen`, so there is no moment with another mode.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    socket.listen(16)?;
+    Ok(socket.into())
+}
+
+/// What both kinds of connection can do.
+trait Stream: Read + Write + Send {
+    fn set_timeouts(&self, time: Duration) -> io::Result<()>;
+    fn end(&self) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn set_timeouts(&self, time: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(time))?;
+        self.set_write_timeout(Some(time))
+    }
+
+    fn end(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Stream for UnixStream {
+    fn set_timeouts(&self, time: Duration) -> io::Result<()> {
+        self.set_read_timeout(Some(time))?;
+        self.set_write_timeout(Some(time))
+    }
+
+    fn end(&self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+fn accept(listener: &Listener, operator: &Arc<Operator>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    loop {
+        let accepted = match listener {
+            Listener::Tcp(listener) => listener.accept().map(|(stream, from)| {
+                (Box::new(stream) as Box<dyn Stream>, ClientAddr::from(from.ip()))
+            }),
+            Listener::Unix(listener) => listener
+                .accept()
+                .map(|(stream, _)| (Box::new(stream) as Box<dyn Stream>, ClientAddr::Unix)),
+        };
+        let Ok((stream, from)) = accepted else {
+            // No descriptors, or the caller is gone already.
+            thread::park_timeout(PAUSE);
+            continue;
+        };
+        let settings = operator.config().settings;
+        // As C pen: no reply to those who may not ask. Who may open the socket's file may.
+        let permitted =
+            from == ClientAddr::Unix || settings.acls.permits(settings.control_acl, from);
+        if permitted {
+            start(stream, operator, &count);
+        }
+    }
+}
+
+fn start(mut stream: Box<dyn Stream>, operator: &Arc<Operator>, count: &Arc<AtomicUsize>) {
+    if stream.set_timeouts(PATIENCE).is_err() {
+        return;
+    }
+    let seat = Seat::take(count);
+    let Some(seat) = seat else {
+        // Fits into any socket's buffer, so it does not hold us up.
+        stream.write_all(b"error: too many control connections\n").unwrap_or_default();
+        return;
+    };
+    let operator = Arc::clone(operator);
+    let talk = move || {
+        let _seat = seat;
+        // Who hangs up does not want to hear of it.
+        Talk { stream, read: Vec::new() }.run(&operator).unwrap_or_default();
+    };
+    // Without a thread the caller is let go, as if there were no seat.
+    drop(thread::Builder::new().name("control-peer".into()).spawn(talk));
+}
+
+/// One of the few connections there may be.
+struct Seat(Arc<AtomicUsize>);
+
+impl Seat {
+    fn take(count: &Arc<AtomicUsize>) -> Option<Self> {
+        let seat = Self(Arc::clone(count));
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        (before < MAX_CONNECTIONS).then_some(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct Talk {
+    stream: Box<dyn Stream>,
+    /// What came behind the last line.
+    read: Vec<u8>,
+}
+
+/// Why there is no line.
+enum NoLine {
+    End,
+    TooLong,
+}
+
+impl Talk {
+    fn run(&mut self, operator: &Operator) -> io::Result<()> {
+        match self.line()? {
+            Ok(line) if line.trim_ascii() == b"session" => self.session(operator)?,
+            Ok(line) => self.say(&operator.execute(&line).to_string())?,
+            Err(NoLine::End) => return Ok(()),
+            Err(NoLine::TooLong) => self.say(&too_long().to_string())?,
+        }
+        self.stream.end()?;
+        // What is still unread would turn our close into a reset, and the reply might be lost.
+        self.stream.set_timeouts(FAREWELL)?;
+        let (since, mut rest) = (Instant::now(), [0; 4_096]);
+        while since.elapsed() < FAREWELL && self.stream.read(&mut rest)? > 0 {}
+        Ok(())
+    }
+
+    fn session(&mut self, operator: &Operator) -> io::Result<()> {
+        self.stream.set_timeouts(SESSION_PATIENCE)?;
+        self.reply(&Reply::done(""))?;
+        loop {
+            match self.line()? {
+                Ok(line) if line.trim_ascii() == b"quit" => return Ok(()),
+                Ok(line) => self.reply(&operator.execute(&line))?,
+                Err(NoLine::End) => return Ok(()),
+                Err(NoLine::TooLong) => return self.reply(&too_long()),
+            }
+        }
+    }
+
+    fn reply(&mut self, reply: &Reply) -> io::Result<()> {
+        let word = match reply.kind {
+            ReplyKind::Done => "ok",
+            ReplyKind::Warning => "warning",
+            ReplyKind::Error => "error",
+        };
+        let end = if reply.text.is_empty() || reply.text.ends_with('\n') { "" } else { "\n" };
+        let len = reply.text.len() + end.len();
+        self.say(&format!("{word} {len}\n{}{end}", reply.text))
+    }
+
+    fn say(&mut self, text: &str) -> io::Result<()> {
+        slow::write_all(&mut self.stream, text.as_bytes(), PATIENCE)
+    }
+
+    /// The next line, without its end. It has to be whole in time, however slowly it drips.
+    fn line(&mut self) -> io::Result<Result<Vec<u8>, NoLine>> {
+        let mut since: Option<Instant> = None;
+        loop {
+            if let Some(end) = self.read.iter().position(|&byte| byte == b'\n') {
+                let rest = self.read.split_off(end + 1);
+                let mut line = std::mem::replace(&mut self.read, rest);
+                line.pop();
+                return Ok(if line.len() > MAX_LINE { Err(NoLine::TooLong) } else { Ok(line) });
+            }
+            if self.read.len() > MAX_LINE {
+                return Ok(Err(NoLine::TooLong));
+            }
+            if since.is_some_and(|since| since.elapsed() > PATIENCE) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let mut buf = [0; 4_096];
+            match self.stream.read(&mut buf) {
+                Ok(0) if self.read.is_empty() => return Ok(Err(NoLine::End)),
+                Ok(0) => return Ok(Ok(std::mem::take(&mut self.read))),
+                Ok(len) => {
+                    since.get_or_insert_with(Instant::now);
+                    self.read.extend_from_slice(&buf[..len]);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn too_long() -> Reply {
+    Reply { kind: ReplyKind::Error, text: format!("expected at most {MAX_LINE} bytes in a line") }
+}

@@ -1,0 +1,294 @@
+//! The data plane as the [`Operator`](crate::operate::control::Operator) sees it.
+
+use std::cmp::Reverse;
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::fcntl::OFlag;
+use pen_daemon::diagnostics;
+
+use crate::config::{Endpoint, LogTarget, Settings};
+use crate::data::pool::{Client, ServerId, ServerState};
+use crate::data::relay::report::{self, Report, ask};
+use crate::data::relay::shared::{Order, Shared};
+use crate::data::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
+use crate::logs::access_log;
+use crate::logs::log_thread::Remote;
+use crate::logs::mapping_log;
+use crate::operate::control::Balancer;
+use crate::operate::snapshot::{
+    CheckNow, ClientNow, Counts, Detail, Gauge, LogNow, ServerNow, Snapshot, State, TlsNow,
+};
+
+/// Clients that are looked at while the pool is held.
+const SLICE: usize = 1_000;
+
+/// A balancer that runs.
+pub struct Running {
+    shared: Arc<Shared>,
+    listen: Vec<String>,
+    started: Instant,
+    stop: Box<dyn Fn() + Send + Sync>,
+    logs: Logs,
+}
+
+/// Its logs, to watch and to steer.
+#[derive(Clone, Debug)]
+pub struct Logs {
+    /// Of mapping records.
+    pub mappings: mapping_log::Remote,
+    /// Of exchanges.
+    pub access: access_log::Remote,
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// One that listens there, and that `stop` stops as TERM does.
+    #[must_use]
+    pub fn new(
+        shared: Arc<Shared>,
+        listen: Vec<String>,
+        logs: Logs,
+        stop: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        Self { shared, listen, started: Instant::now(), stop, logs }
+    }
+
+    fn tls(&self) -> Option<TlsNow> {
+        let health = self.shared.keeper().health();
+        let counters = &self.shared.counters;
+        (health.clients || health.servers).then(|| TlsNow {
+            clients: health.clients,
+            servers: health.servers,
+            certificates: count(health.certificates),
+            age: health.age,
+            expires: health.expires.map(|(path, end)| (path.display().to_string(), end)),
+            handshakes: counters.handshakes.load(Relaxed),
+            failed: counters.failed_handshakes.load(Relaxed),
+            trouble: health.trouble,
+        })
+    }
+}
+
+/// How a log fares that goes somewhere.
+fn log<T>(target: Option<&OsStr>, log: &Remote<T>) -> Option<LogNow> {
+    let target = target?.display().to_string();
+    let counts = log.counts();
+    Some(LogNow {
+        target,
+        made: counts.made.load(Relaxed),
+        written: counts.written.load(Relaxed),
+        dropped: counts.overrun.load(Relaxed) + counts.failed.load(Relaxed),
+        trouble: log.trouble(),
+    })
+}
+
+/// Whether a file can be opened for appending.
+fn try_open(path: &Path) -> Result<(), String> {
+    // A pipe that nobody reads is an error here, and nothing to wait for.
+    let flags = OFlag::O_NONBLOCK.bits();
+    let opened = OpenOptions::new().append(true).create(true).custom_flags(flags).open(path);
+    opened.map(drop).map_err(|error| format!("cannot open {}: {error}", path.display()))
+}
+
+impl Balancer for Running {
+    fn snapshot(&self, detail: Detail) -> Snapshot {
+        // The workers first: what is asked of the pool is asked while it is locked.
+        let report = ask(&self.shared, detail.connections);
+        let (now, shared) = (Instant::now(), &self.shared);
+        let settings = shared.settings();
+        let counters = &shared.counters;
+        let clients = clients(shared, detail, now);
+        let pool = shared.pool();
+        let servers = pool.servers().map(|(id, state)| server(id, state, &report, now)).collect();
+        let known = pool.clients().len();
+        let current = pool.current();
+        drop(pool);
+        let gauge = |now: usize, most: usize| Gauge { now: count(now), most: Some(count(most)) };
+        Snapshot {
+            time: SystemTime::now(),
+            uptime: now.saturating_duration_since(self.started),
+            listen: self.listen.clone(),
+            servers,
+            current,
+            clients_known: gauge(known, settings.limits.clients.get()),
+            clients,
+            connections_open: gauge(shared.open(), shared.most_connections(&settings)),
+            connections: report.connections,
+            counts: Counts {
+                accepted: shared.total(),
+                denied: counters.denied.load(Relaxed),
+                unserved: counters.refused.load(Relaxed),
+                failovers: counters.failovers.load(Relaxed),
+                lost_datagrams: counters.lost_datagrams.load(Relaxed),
+                kernel_drops: shared.kernel_drops(),
+                accept_failures: counters.accept_failures.load(Relaxed),
+                http_refused: counters.http_refused.load(Relaxed),
+                not_http: counters.not_http.load(Relaxed),
+                ended: vec![
+                    ("by a reset", counters.resets.load(Relaxed)),
+                    ("in silence", counters.timeouts.load(Relaxed)),
+                    ("without a PROXY header", counters.bad_headers.load(Relaxed)),
+                ],
+            },
+            mapping_log: log(settings.log.as_ref().map(LogTarget::name), &self.logs.mappings),
+            access_log: log(settings.access_log.as_deref().map(Path::as_os_str), &self.logs.access),
+            tls: self.tls(),
+        }
+    }
+
+    fn change(&self, settings: &Settings) -> Result<(), String> {
+        let before = self.shared.settings();
+        if settings.tcp.transparent && !before.tcp.transparent {
+            may_be_transparent()
+                .map_err(|error| format!("transparent: {NEEDS_RIGHTS}: {error}"))?;
+        }
+        let keeper = self.shared.keeper();
+        let certificates = keeper.prepare(&settings.tls).map_err(|error| error.to_string())?;
+        let turns = (&before.log, before.log_format) != (&settings.log, settings.log_format);
+        let moves = before.access_log != settings.access_log;
+        if turns && let Some(LogTarget::File(path)) = &settings.log {
+            try_open(path)?;
+        }
+        if moves && let Some(path) = &settings.access_log {
+            try_open(path)?;
+        }
+        if turns {
+            self.logs.mappings.turn_to((settings.log.clone(), settings.log_format))?;
+        }
+        if moves {
+            self.logs.access.turn_to(settings.access_log.clone())?;
+        }
+        certificates.into_iter().for_each(|loaded| keeper.put(loaded));
+        self.shared.change(settings.clone());
+        Ok(())
+    }
+
+    fn blacklist(&self, server: ServerId, time: Duration) {
+        self.shared.pool().blacklist(server, time, Instant::now());
+    }
+
+    fn end_connections_of(&self, server: ServerId, time: Duration) {
+        let Some(addr) = draining(&self.shared, server) else { return };
+        let shared = Arc::clone(&self.shared);
+        let end = move || {
+            let deadline = Instant::now() + time;
+            loop {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                thread::park_timeout(left);
+            }
+            // It may have been put to work again, or be another one by now.
+            if draining(&shared, server).as_ref() == Some(&addr) {
+                shared.tell_all(&Order::CloseAll(server, addr));
+            }
+        };
+        // Without a thread they go on, as if there were no deadline.
+        drop(thread::Builder::new().name("drain".into()).spawn(end));
+    }
+
+    fn close(&self, number: u64) -> bool {
+        report::close(&self.shared, number)
+    }
+
+    fn set_debug(&self, level: u8) {
+        diagnostics::set_debug(level);
+    }
+
+    fn stop(&self) {
+        (self.stop)();
+    }
+}
+
+fn count(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// Where a server is, if it gets no new connections.
+fn draining(shared: &Shared, server: ServerId) -> Option<Endpoint> {
+    let pool = shared.pool();
+    let state = pool.state(server)?;
+    state.config.draining.then(|| state.config.addr.clone())
+}
+
+fn server(id: ServerId, state: &ServerState, report: &Report, now: Instant) -> ServerNow {
+    let open = report.traffic.get(&id).copied().unwrap_or_default();
+    let ago = |then: Instant| now.saturating_duration_since(then);
+    let left = state.blacklisted.map(|until| until.saturating_duration_since(now));
+    let how = match left.filter(|left| !left.is_zero()) {
+        _ if state.config.draining => State::Draining,
+        _ if state.health.is_down() => State::Down,
+        Some(left) => State::Blacklisted(left),
+        None if state.is_full(false) => State::Full,
+        None => State::Up,
+    };
+    ServerNow {
+        id,
+        config: state.config.clone(),
+        state: how,
+        connections: state.connections,
+        served: state.served,
+        failures: state.failures,
+        last_failure: state.last_failure.map(ago),
+        check: state
+            .health
+            .last()
+            .map(|last| CheckNow { age: ago(last.at), wrong: last.wrong.clone() }),
+        to_server: state.traffic.to_server + open.to_server,
+        to_client: state.traffic.to_client + open.to_client,
+    }
+}
+
+/// Those that are wanted, seen last first.
+fn clients(shared: &Shared, detail: Detail, now: Instant) -> Vec<ClientNow> {
+    let wanted = |client: &&Client| {
+        let age = now.saturating_duration_since(client.last);
+        detail.recent.is_none_or(|recent| age <= recent)
+    };
+    let mut found: Vec<Client> = Vec::new();
+    if detail.clients <= SLICE {
+        // The first one that is too old ends it.
+        let pool = shared.pool();
+        let all = pool.clients().iter().take_while(wanted).take(detail.clients);
+        found.extend(all.cloned());
+    } else {
+        let mut at = 0;
+        loop {
+            // Connections wait for the pool no longer than this.
+            let pool = shared.pool();
+            found.extend(pool.clients().within(at..at + SLICE).filter(wanted).cloned());
+            at += SLICE;
+            if at >= pool.clients().slots() {
+                break;
+            }
+        }
+        found.sort_by_key(|client| Reverse(client.last));
+        found.truncate(detail.clients);
+    }
+    found.iter().map(|found| client(found, now)).collect()
+}
+
+fn client(client: &Client, now: Instant) -> ClientNow {
+    ClientNow {
+        addr: client.addr,
+        age: now.saturating_duration_since(client.last),
+        server: client.server,
+        connects: client.connects,
+        sent: client.sent,
+        received: client.received,
+    }
+}

@@ -1,0 +1,308 @@
+//! Serves the state over HTTP: `/`, `/status.json`, `/metrics`, and `/health` for whoever moves addresses.
+//!
+//! A server of our own, since four pages for a handful of people need no framework: it reads one head of at
+//! most 8 KiB, looks at its first line, answers and closes. Few connections at a time, each with a
+//! thread and little patience. The state is asked for at most twice a second, whoever asks.
+
+use std::io::{self, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::history::{History, STEP};
+use super::{json, metrics, page};
+use crate::operate::control::Operator;
+use crate::operate::slow;
+use crate::operate::snapshot::{Detail, Snapshot, State, Which};
+
+/// Connections at a time.
+const MAX_CONNECTIONS: usize = 32;
+/// For how long a request may take to arrive, and each piece of the answer to be taken.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest head of a request.
+const MAX_HEAD: usize = 8 << 10;
+/// For how long an answer may be given again.
+const FRESH: Duration = Duration::from_millis(500);
+/// How long to wait when no connection can be accepted.
+const PAUSE: Duration = Duration::from_millis(100);
+/// What is listed, of all there is.
+const DETAIL: Detail = Detail { clients: 1_000, recent: None, connections: Which::First(1_000) };
+
+/// A status page that is bound and not yet served.
+#[derive(Debug)]
+pub struct StatusPort(TcpListener);
+
+impl StatusPort {
+    /// Binds it.
+    ///
+    /// # Errors
+    /// The address is in use, or can't be bound.
+    pub fn bind(addr: SocketAddr) -> io::Result<Self> {
+        TcpListener::bind(addr).map(Self)
+    }
+
+    /// Where it is bound: a port, if 0 was asked for.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Serves it from threads of its own for as long as the process lives.
+    ///
+    /// # Errors
+    /// There are no threads to be had.
+    pub fn serve(self, operator: Arc<Operator>) -> io::Result<()> {
+        let state = Arc::new(Mutex::new(Kept { history: History::default(), snapshot: None }));
+        let (sampled, keeper) = (Arc::clone(&state), Arc::clone(&operator));
+        thread::Builder::new().name("history".into()).spawn(move || sample(&sampled, &keeper))?;
+        let serve = move || accept(&self.0, &operator, &state);
+        thread::Builder::new().name("status".into()).spawn(serve)?;
+        Ok(())
+    }
+}
+
+/// The history, and the state when it was asked for last.
+struct Kept {
+    history: History,
+    snapshot: Option<(Instant, Arc<Snapshot>)>,
+}
+
+fn sample(state: &Mutex<Kept>, operator: &Operator) {
+    let mut next = Instant::now();
+    loop {
+        let snapshot = operator.snapshot(Detail::default());
+        lock(state).history.push(&snapshot);
+        next += STEP;
+        while let Some(left) =
+            next.checked_duration_since(Instant::now()).filter(|it| !it.is_zero())
+        {
+            thread::park_timeout(left);
+        }
+    }
+}
+
+fn lock(state: &Mutex<Kept>) -> std::sync::MutexGuard<'_, Kept> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The state, no older than [`FRESH`], and the history.
+fn look(state: &Mutex<Kept>, operator: &Operator) -> (Arc<Snapshot>, History) {
+    // Held while asking, so that many who ask at once ask once.
+    let mut kept = lock(state);
+    let fresh = kept.snapshot.take().filter(|(at, _)| at.elapsed() < FRESH);
+    let fresh = fresh.unwrap_or_else(|| (Instant::now(), Arc::new(operator.snapshot(DETAIL))));
+    let snapshot = Arc::clone(&fresh.1);
+    kept.snapshot = Some(fresh);
+    (snapshot, kept.history.clone())
+}
+
+fn accept(listener: &TcpListener, operator: &Arc<Operator>, state: &Arc<Mutex<Kept>>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    loop {
+        let Ok((stream, from)) = listener.accept() else {
+            // No descriptors, or the caller is gone already.
+            thread::park_timeout(PAUSE);
+            continue;
+        };
+        let settings = operator.config().settings;
+        // As at the control port: no reply to those who may not ask.
+        let permits = |list| settings.acls.permits(list, from.ip().into());
+        if !settings.status_acl.is_none_or(permits) {
+            continue;
+        }
+        let seat = Seat(Arc::clone(&count));
+        if count.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
+            continue;
+        }
+        let (operator, state) = (Arc::clone(operator), Arc::clone(state));
+        let talk = move || {
+            let _seat = seat;
+            // Who hangs up does not want to hear of it.
+            talk(stream, |path| answer(path, &operator, &state)).unwrap_or_default();
+        };
+        // Without a thread the caller is let go, as if there were no seat.
+        drop(thread::Builder::new().name("status-peer".into()).spawn(talk));
+    }
+}
+
+struct Seat(Arc<AtomicUsize>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An answer: status line, content type, body.
+struct Answer {
+    status: &'static str,
+    kind: &'static str,
+    body: String,
+}
+
+impl Answer {
+    fn plain(status: &'static str, body: &str) -> Self {
+        Self { status, kind: "text/plain; charset=utf-8", body: format!("{body}\n") }
+    }
+}
+
+fn answer(path: &str, operator: &Operator, state: &Mutex<Kept>) -> Answer {
+    let ok = |kind, body| Answer { status: "200 OK", kind, body };
+    match path {
+        "/" => {
+            let (snapshot, history) = look(state, operator);
+            ok("text/html; charset=utf-8", page::draw(&snapshot, Some(&history)))
+        }
+        "/status.json" => ok("application/json", json::write(&look(state, operator).0)),
+        "/metrics" => ok(metrics::CONTENT_TYPE, metrics::write(&look(state, operator).0)),
+        "/health" => {
+            let (snapshot, _) = look(state, operator);
+            let works = |state| matches!(state, State::Up | State::Full);
+            if snapshot.servers.iter().any(|server| works(server.state)) {
+                Answer::plain("200 OK", "a server is up")
+            } else {
+                Answer::plain("503 Service Unavailable", "no server is up")
+            }
+        }
+        _ => Answer::plain("404 Not Found", "there are /, /status.json, /metrics and /health"),
+    }
+}
+
+fn talk(mut stream: TcpStream, answer: impl Fn(&str) -> Answer) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let (answer, body) = match head(&mut stream)? {
+        Some(head) => match request(&head) {
+            Ok((Method::Get, path)) => (answer(path), true),
+            Ok((Method::Head, path)) => (answer(path), false),
+            Err(refusal) => (refusal, true),
+        },
+        None => (Answer::plain("431 Request Header Fields Too Large", "expected 8 KiB"), true),
+    };
+    let Answer { status, kind, body: text } = &answer;
+    let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
+    let mut bytes = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{allow}\
+         Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
+         Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'\r\n\
+         Connection: close\r\n\r\n",
+        text.len()
+    );
+    if body {
+        bytes.push_str(text);
+    }
+    slow::write_all(&mut stream, bytes.as_bytes(), PATIENCE)?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    // What is still unread would turn our close into a reset, and the answer might be lost.
+    let mut rest = [0; 4_096];
+    let since = Instant::now();
+    while since.elapsed() < PATIENCE && matches!(stream.read(&mut rest), Ok(len) if len > 0) {}
+    Ok(())
+}
+
+/// The head of a request; `None` if it is too long.
+fn head(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
+    let since = Instant::now();
+    let mut head = Vec::new();
+    let mut buf = [0; 1_024];
+    loop {
+        let len = match stream.read(&mut buf) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        head.extend_from_slice(buf.get(..len).unwrap_or_default());
+        if let Some(end) = head_end(&head) {
+            head.truncate(end);
+            return Ok(Some(head));
+        }
+        if head.len() > MAX_HEAD {
+            return Ok(None);
+        }
+        // A byte now and then does not keep a thread.
+        if since.elapsed() > PATIENCE {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+}
+
+fn head_end(head: &[u8]) -> Option<usize> {
+    let crlf = head.windows(4).position(|four| four == b"\r\n\r\n");
+    crlf.or_else(|| head.windows(2).position(|two| two == b"\n\n"))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Get,
+    Head,
+}
+
+/// The method and the path without what stands behind a `?`.
+fn request(head: &[u8]) -> Result<(Method, &str), Answer> {
+    let bad = || Answer::plain("400 Bad Request", "expected GET / HTTP/1.1");
+    let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = std::str::from_utf8(line.trim_ascii_end()).map_err(|_| bad())?;
+    let mut words = line.split(' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(bad());
+    };
+    if !version.starts_with("HTTP/1.") || !target.starts_with('/') {
+        return Err(bad());
+    }
+    let path = target.split_once('?').map_or(target, |(path, _)| path);
+    match method {
+        "GET" => Ok((Method::Get, path)),
+        "HEAD" => Ok((Method::Head, path)),
+        _ => Err(Answer::plain("405 Method Not Allowed", "expected GET or HEAD")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn requests_are_read_and_others_refused() {
+        for (head, expected) in [
+            ("GET / HTTP/1.1\r\nHost: x", Ok((Method::Get, "/"))),
+            ("HEAD /metrics?a=/b HTTP/1.0", Ok((Method::Head, "/metrics"))),
+            ("POST / HTTP/1.1", Err("405 Method Not Allowed")),
+            ("GET http://x/ HTTP/1.1", Err("400 Bad Request")),
+            ("GET / HTTP/2", Err("400 Bad Request")),
+            ("GET /", Err("400 Bad Request")),
+            ("GET /a b HTTP/1.1", Err("400 Bad Request")),
+            ("servers", Err("400 Bad Request")),
+            ("", Err("400 Bad Request")),
+        ] {
+            let found = request(head.as_bytes()).map_err(|answer| answer.status);
+            assert_eq!(found, expected, "{head}");
+        }
+    }
+
+    #[test]
+    fn a_head_ends_at_its_empty_line_and_is_not_endless() {
+        let mut long: &[u8] = &[b'x'; 100_000];
+        assert!(head(&mut long).unwrap().is_none());
+        let mut whole: &[u8] = b"GET / HTTP/1.1\r\nA: b\r\n\r\nrest";
+        assert_eq!(head(&mut whole).unwrap().unwrap(), b"GET / HTTP/1.1\r\nA: b");
+        let mut cut: &[u8] = b"GET / HTTP/1.1\r\n";
+        assert_eq!(head(&mut cut).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _end = head_end(&bytes);
+            let _request = request(&bytes).is_ok();
+        }
+    }
+}

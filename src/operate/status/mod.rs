@@ -1,0 +1,168 @@
+//! The numbers for people and for programs, from a [`Snapshot`]: a page, one JSON
+//! object, and what Prometheus reads. [`history`] keeps the last minutes, [`http`] serves all of it from threads
+//! of its own that no connection waits for.
+
+pub mod history;
+pub mod http;
+pub mod json;
+pub mod metrics;
+pub mod page;
+mod sparkline;
+
+use crate::data::pool::ServerId;
+use crate::operate::snapshot::{ServerNow, Snapshot};
+
+/// What a server is called: its number, or what it is for.
+fn label(id: ServerId) -> String {
+    match id {
+        ServerId::Slot(number) => number.to_string(),
+        ServerId::Emergency => "emergency".to_owned(),
+        ServerId::Abuse => "abuse".to_owned(),
+    }
+}
+
+/// The name and address of a server, as one word.
+fn address(server: &ServerNow) -> String {
+    match &server.config.name {
+        Some(name) => format!("{name} ({})", server.config.addr),
+        None => server.config.addr.to_string(),
+    }
+}
+
+/// Bytes of all servers: from clients, and to them.
+fn bytes(snapshot: &Snapshot) -> (u64, u64) {
+    let sum = |of: fn(&ServerNow) -> u64| snapshot.servers.iter().map(of).sum();
+    (sum(|server| server.to_server), sum(|server| server.to_client))
+}
+
+#[cfg(test)]
+pub(crate) mod samples {
+    //! A state to draw.
+
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use pen_records::addr::ClientAddr;
+
+    use crate::config::{Endpoint, Server};
+    use crate::data::pool::ServerId;
+    use crate::operate::snapshot::{
+        CheckNow, ClientNow, ConnectionNow, Counts, Gauge, LogNow, ServerNow, Snapshot, Stage,
+        State, TlsNow,
+    };
+
+    fn server(id: ServerId, addr: &str, state: State, scale: u64) -> ServerNow {
+        let mut config = Server::new(Endpoint::Ip(addr.parse().unwrap()));
+        config.soft = std::num::NonZeroU32::new(200);
+        config.hard = std::num::NonZeroU32::new(250);
+        ServerNow {
+            id,
+            config,
+            state,
+            connections: u32::try_from(17 * scale).unwrap(),
+            served: 48_211 * scale,
+            failures: scale % 3,
+            check: (scale < 3).then(|| CheckNow {
+                age: Duration::from_secs(scale),
+                wrong: (state == State::Down).then(|| "<no answer>".to_owned()),
+            }),
+            last_failure: (scale < 3).then_some(Duration::from_secs(75)),
+            to_server: 1_234_567 * scale,
+            to_client: 9_876_543_210 * scale,
+        }
+    }
+
+    /// Servers in each state, clients and connections of each kind, and things to be escaped.
+    pub(crate) fn busy() -> Snapshot {
+        let mut named = server(ServerId::Slot(1), "10.0.0.2:8080", State::Full, 9);
+        named.config.name = Some("web2.<b>example</b>.net".to_owned());
+        let client = |addr: &str, age, number: u32| ClientNow {
+            addr: ClientAddr::parse(addr.as_bytes()).unwrap(),
+            age: Duration::from_secs(age),
+            server: Some(ServerId::Slot(number)),
+            connects: age * 3,
+            sent: age * 123_456,
+            received: age * 4_321,
+        };
+        let connection = |number, client: &str, stage| ConnectionNow {
+            number,
+            client: client.to_owned(),
+            client_fd: 17,
+            server: Some(ServerId::Slot(0)),
+            server_fd: Some(18),
+            stage,
+            age: Duration::from_secs(number),
+            to_server: 500 * number,
+            to_client: 70_000 * number,
+        };
+        Snapshot {
+            time: UNIX_EPOCH + Duration::from_secs(1_795_379_000),
+            uptime: Duration::from_secs(3 * 86_400 + 7_325),
+            listen: vec!["0.0.0.0:80".to_owned(), "[::]:80".to_owned()],
+            servers: vec![
+                server(ServerId::Slot(0), "10.0.0.1:8080", State::Up, 4),
+                named,
+                server(
+                    ServerId::Slot(3),
+                    "[2001:db8::7]:8080",
+                    State::Blacklisted(Duration::from_secs(21)),
+                    1,
+                ),
+                server(ServerId::Slot(4), "10.0.0.5:8080", State::Draining, 2),
+                server(ServerId::Slot(5), "10.0.0.6:8080", State::Down, 2),
+                server(ServerId::Emergency, "10.0.0.99:8080", State::Up, 0),
+            ],
+            current: 1,
+            clients_known: Gauge { now: 1_377, most: Some(2_048) },
+            clients: vec![
+                client("203.0.113.7", 2, 0),
+                client("2001:db8:77::1234:5678", 31, 1),
+                client("unix:", 4_000, 0),
+            ],
+            connections_open: Gauge { now: 272, most: Some(500) },
+            connections: vec![
+                connection(48_201, "203.0.113.7:51234", Stage::Open),
+                connection(48_377, "[2001:db8:77::1234:5678]:51234", Stage::HalfClosed),
+                connection(48_378, "198.51.100.9:4711", Stage::Connecting),
+            ],
+            counts: Counts {
+                accepted: 482_110,
+                denied: 12,
+                unserved: 3,
+                failovers: 5,
+                lost_datagrams: 0,
+                kernel_drops: Some(31),
+                accept_failures: 0,
+                http_refused: 2,
+                not_http: 1,
+                ended: vec![("client closed", 400_000), ("idle", 5)],
+            },
+            mapping_log: Some(LogNow {
+                target: "loghost:10000".to_owned(),
+                made: 964_220,
+                written: 964_000,
+                dropped: 220,
+                trouble: Some("no collector answers at <loghost>".to_owned()),
+            }),
+            access_log: Some(LogNow {
+                target: "/var/log/pen/access.log".to_owned(),
+                made: 1_000,
+                written: 1_000,
+                dropped: 0,
+                trouble: None,
+            }),
+            tls: Some(TlsNow {
+                clients: true,
+                servers: false,
+                certificates: 3,
+                age: Duration::from_secs(7_200),
+                expires: Some((
+                    "/etc/pen/a<b>.crt".to_owned(),
+                    UNIX_EPOCH + Duration::from_secs(1_795_379_000 + 9 * 86_400),
+                )),
+                handshakes: 480_000,
+                failed: 17,
+                trouble: Some("/etc/pen/b.crt: expected <PEM>".to_owned()),
+            }),
+        }
+    }
+}
