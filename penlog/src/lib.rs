@@ -29,7 +29,10 @@ use report::{Report, tell};
 use shipper::Shipper;
 use signals::Signals;
 
-fn main() -> ExitCode {
+/// Runs the program: reads the command line of this process, ships until the input ends or a signal
+/// stops it, and returns the exit code.
+#[must_use]
+pub fn main() -> ExitCode {
     let config = match Config::new(Args::parse()) {
         Ok(config) => config,
         Err(fault) => {
