@@ -1,22 +1,23 @@
-//! What is written down about a balanced site, and the join of it: no I/O, no clock, no async.
+//! What is logged about a balanced site, and the join of both logs: no I/O, no clock, no async.
 //!
-//! The road through this crate, in the order bytes travel it:
+//! Modules in the order in which bytes pass through them:
 //!
-//! 1. [`datagram`] tells mappings from access lines by their first bytes; [`shipment`] opens what
+//! 1. [`datagram`] tells mappings from access lines by their first bytes; [`shipment`] decodes what
 //!    `penlog` sends.
-//! 2. [`mapping`] reads a [`mapping::Mapping`]: this client, through this connection, asked that
-//!    server for this. [`access`] reads an [`access::AccessLine`]: spans into a line nobody copies.
-//! 3. [`request`] makes both sides comparable: one unescaping, one cut, one fingerprint.
-//! 4. [`attribution`] joins them: mappings and lines in, each line out once, with a client and a
-//!    certainty.
-//! 5. [`merge`] puts several streams in time order.
-//! 6. [`privacy`] puts networks or pseudonyms in the place of clients, where they are written.
+//! 2. [`mapping`] parses a [`mapping::Mapping`]: this client asked this server for this request over
+//!    this connection. [`access`] parses an [`access::AccessLine`]: spans into a borrowed line.
+//! 3. [`request`] makes requests of both sides comparable: one unescaping, one cut, one fingerprint.
+//! 4. [`clocks`] estimates how far a server's clock is ahead of the balancer's (used by `mergelogs`).
+//! 5. [`attribution`] joins: mappings and lines in, each line out once, with a client and a certainty.
+//! 6. [`merge`] puts several streams in time order.
+//! 7. [`privacy`] replaces client addresses with networks or pseudonyms in the output.
 //!
-//! [`addr`] and [`time`] hold the small values that all of them share, [`histogram`] says how times are spread.
+//! [`addr`] and [`time`] hold the small values that all modules share, [`histogram`] counts durations.
 
 pub mod access;
 pub mod addr;
 pub mod attribution;
+pub mod clocks;
 pub mod datagram;
 pub mod histogram;
 pub mod mapping;

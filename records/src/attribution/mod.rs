@@ -36,7 +36,6 @@ mod exchange;
 mod habits;
 mod loss;
 mod note;
-pub mod offset;
 mod outstanding;
 mod port;
 mod sealed;
