@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use pen_records::clocks::{Offset, Sample, estimate};
 use pen_records::attribution::{Line, Record};
+use pen_records::clocks::{Offset, Sample, estimate};
 use pen_records::mapping::Kind;
 use pen_records::request::Fingerprint;
 use pen_records::time::{Resolution, Timestamp};
