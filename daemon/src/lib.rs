@@ -1,22 +1,32 @@
-//! Being a Unix process: what the balancer and the collector share and records know nothing of.
+//! What every program shares as a Unix process; the domain crate `records` knows nothing of it.
 //!
-//! The order of a start matters, and [`process`] holds it:
+//! [`error`] has the error type, its printing and the exit codes of all five programs. The feature `service` adds what
+//! a daemon needs. The order of a start matters, and [`process`] enforces it:
 //!
 //! 1. arguments are read, relative paths made absolute;
-//! 2. [`process::Process::detach`]: the caller waits, its child goes on;
-//! 3. sockets are bound, while there still are rights to do so;
-//! 4. [`process::Process::settle`]: pid file locked, jail, user, pid written;
-//! 5. log files are opened, with the user's rights and inside the jail ([`logfile`]);
+//! 2. [`process::Process::detach`]: the caller waits, its child goes on in the background;
+//! 3. sockets are bound, while the process still has the rights to do so;
+//! 4. [`process::Process::settle`]: pid file locked, chroot entered, user changed, pid written;
+//! 5. log files are opened, with the user's rights and inside the chroot ([`logfile`]);
 //! 6. the runtime starts and [`signals`] are caught;
-//! 7. [`process::Settled::ready`]: the caller is told, and gone.
+//! 7. [`process::Settled::ready`]: the caller is told, and exits.
 //!
-//! [`diagnostics`] is where messages go meanwhile, [`notify`] tells a service manager, [`drops`] knows what a full
-//! buffer has cost.
+//! [`diagnostics`] takes the log messages, [`notify`] informs a service manager, [`drops`] reads how many datagrams
+//! the kernel dropped.
 
+pub mod error;
+
+#[cfg(feature = "service")]
 pub mod diagnostics;
+#[cfg(feature = "service")]
 pub mod drops;
+#[cfg(feature = "service")]
 pub mod logfile;
+#[cfg(feature = "service")]
 pub mod notify;
+#[cfg(feature = "service")]
 mod pidfile;
+#[cfg(feature = "service")]
 pub mod process;
+#[cfg(feature = "service")]
 pub mod signals;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::process::ProcessError;
+use crate::error::{ActionError, Doing as _};
 
 /// A pid file that this process holds.
 #[derive(Debug)]
@@ -24,18 +24,14 @@ pub(crate) struct PidFile {
 
 impl PidFile {
     /// Creates and locks the file, but leaves what is in it.
-    pub(crate) fn lock(path: &Path) -> Result<Self, ProcessError> {
-        let fail = |deed| move |source| ProcessError::new(deed, path.display(), source);
-        let name = path.file_name().ok_or_else(|| {
-            ProcessError::new(
-                "create the pid file",
-                path.display(),
-                io::ErrorKind::IsADirectory.into(),
-            )
-        })?;
+    pub(crate) fn lock(path: &Path) -> Result<Self, ActionError> {
+        let shown = path.display();
+        let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory));
+        let name = name.doing(format_args!("create the pid file {shown}"))?;
         let folder =
             path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let folder = File::open(folder).map_err(fail("open the folder of the pid file"))?;
+        let folder =
+            File::open(folder).doing(format_args!("open the folder of the pid file {shown}"))?;
         // Between open and lock a leaving instance may remove the file: then what we locked is not
         // what the name stands for, and we begin again.
         for _ in 0..100 {
@@ -47,33 +43,33 @@ impl PidFile {
                 .mode(0o644)
                 .custom_flags(OFlag::O_NOFOLLOW.bits())
                 .open(path)
-                .map_err(fail("create the pid file"))?;
+                .doing(format_args!("create the pid file {shown}"))?;
             let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(file) => file,
                 Err((mut file, _)) => {
                     let mut pid = String::new();
                     file.read_to_string(&mut pid).unwrap_or_default();
-                    return Err(ProcessError::running(path, pid.trim()));
+                    return Err(already_running(path, pid.trim()));
                 }
             };
-            let held = file.metadata().map_err(fail("look at the pid file"))?;
+            let held = file.metadata().doing(format_args!("look at the pid file {shown}"))?;
             let named = std::fs::symlink_metadata(path);
             if named.is_ok_and(|named| named.ino() == held.ino() && named.dev() == held.dev()) {
                 return Ok(Self { path: path.into(), file, folder, name: name.into() });
             }
         }
-        Err(ProcessError::new("lock the pid file", path.display(), io::ErrorKind::Deadlock.into()))
+        let busy = io::Error::from(io::ErrorKind::Deadlock);
+        Err(ActionError::cannot(format_args!("lock the pid file {shown}"), busy))
     }
 
     /// Writes our pid: decimal, no line end, as the old programs did.
-    pub(crate) fn write(&mut self) -> Result<(), ProcessError> {
+    pub(crate) fn write(&mut self) -> Result<(), ActionError> {
         let write = |file: &mut File| {
             file.set_len(0)?;
             file.rewind()?;
             write!(file, "{}", std::process::id())
         };
-        write(&mut self.file)
-            .map_err(|source| ProcessError::new("write the pid file", self.path.display(), source))
+        write(&mut self.file).doing(format_args!("write the pid file {}", self.path.display()))
     }
 
     /// Removes the file; where the user we became may not, it is left empty.
@@ -84,4 +80,9 @@ impl PidFile {
             tracing::warn!("cannot remove the pid file {}: {error}", self.path.display());
         }
     }
+}
+
+fn already_running(path: &Path, pid: &str) -> ActionError {
+    let pid = if pid.is_empty() { String::new() } else { format!(" as process {pid}") };
+    ActionError::new(format!("already running{pid}: the pid file {} is locked", path.display()))
 }

@@ -6,7 +6,6 @@
 //! told of a port in use, a missing user, a log file that can't be opened.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -18,6 +17,7 @@ use nix::unistd::{Gid, Uid, User};
 use nix::unistd::{chroot, dup2_stderr, dup2_stdin, dup2_stdout};
 use nix::unistd::{getppid, setgid, setgroups, setsid, setuid};
 
+use crate::error::{ActionError, Doing as _};
 use crate::notify::Notify;
 use crate::pidfile::PidFile;
 
@@ -54,20 +54,20 @@ impl Process {
     ///
     /// # Errors
     /// Says why the second execution could not be started.
-    pub fn detach(&self) -> Result<Detached, ProcessError> {
+    pub fn detach(&self) -> Result<Detached, ActionError> {
         if !self.background {
             return Ok(Detached::Go);
         }
         let parent = getppid().to_string();
         if std::env::var_os(MARK).is_some_and(|mark| mark == OsString::from(parent)) {
-            setsid().map_err(|source| ProcessError::new("start a session", "", source.into()))?;
+            setsid().doing("start a session")?;
             return Ok(Detached::Go);
         }
         self.start_child().map(Detached::Leave)
     }
 
-    fn start_child(&self) -> Result<ExitCode, ProcessError> {
-        let fail = |source| ProcessError::new("go into the background", "", source);
+    fn start_child(&self) -> Result<ExitCode, ActionError> {
+        let fail = |cause| ActionError::cannot("go into the background", cause);
         let mut args = std::env::args_os();
         let mut command = Command::new("/proc/self/exe");
         if let Some(name) = args.next() {
@@ -105,7 +105,7 @@ impl Process {
     ///
     /// # Errors
     /// There is no such user.
-    pub fn ids(&self) -> Result<Option<(Uid, Gid)>, ProcessError> {
+    pub fn ids(&self) -> Result<Option<(Uid, Gid)>, ActionError> {
         self.user.as_deref().map(find_user).transpose()
     }
 
@@ -114,24 +114,20 @@ impl Process {
     ///
     /// # Errors
     /// Names the step that failed and on what.
-    pub fn settle(&self) -> Result<Settled, ProcessError> {
+    pub fn settle(&self) -> Result<Settled, ActionError> {
         let user = self.ids()?;
         let notify = Notify::from_env();
         let mut pid_file = self.pid_file.as_deref().map(PidFile::lock).transpose()?;
         let null = OpenOptions::new().read(true).write(true).open("/dev/null");
-        let null = null.map_err(|source| ProcessError::new("open", "/dev/null", source))?;
+        let null = null.doing("open /dev/null")?;
         if let Some(jail) = &self.jail {
-            chroot(jail.as_path()).map_err(|source| {
-                ProcessError::new("enter the jail", jail.display(), source.into())
-            })?;
+            chroot(jail.as_path()).doing(format_args!("change the root to {}", jail.display()))?;
         }
         if self.jail.is_some() || self.background {
-            std::env::set_current_dir("/")
-                .map_err(|source| ProcessError::new("change to the folder", "/", source))?;
+            std::env::set_current_dir("/").doing("change to the folder /")?;
         }
         if let (Some((uid, gid)), Some(name)) = (user, &self.user) {
-            become_user(uid, gid)
-                .map_err(|source| ProcessError::new("become the user", name, source.into()))?;
+            become_user(uid, gid).doing(format_args!("become the user {name}"))?;
         }
         if let Some(pid_file) = &mut pid_file {
             pid_file.write()?;
@@ -164,12 +160,12 @@ impl Settled {
     ///
     /// # Errors
     /// Says which of the standard streams could not be let go of.
-    pub fn ready(&self, stdout: Stdout) -> Result<(), ProcessError> {
+    pub fn ready(&self, stdout: Stdout) -> Result<(), ActionError> {
         self.notify.ready();
         if !self.background {
             return Ok(());
         }
-        let leave = || {
+        let leave = || -> io::Result<File> {
             dup2_stdin(&self.null)?;
             if stdout == Stdout::Close {
                 dup2_stdout(&self.null)?;
@@ -178,8 +174,7 @@ impl Settled {
             dup2_stderr(&self.null)?;
             Ok(caller)
         };
-        let mut caller =
-            leave().map_err(|source| ProcessError::new("leave the terminal", "", source))?;
+        let mut caller = leave().doing("leave the terminal")?;
         // It may be gone already.
         caller.write_all(&[READY]).unwrap_or_default();
         Ok(())
@@ -199,16 +194,18 @@ impl Settled {
     }
 }
 
-fn find_user(name: &str) -> Result<(Uid, Gid), ProcessError> {
+fn find_user(name: &str) -> Result<(Uid, Gid), ActionError> {
     let unknown = || {
         let source = io::Error::new(io::ErrorKind::NotFound, "there is no such user");
-        ProcessError::new("become the user", name, source)
+        ActionError::cannot(format_args!("become the user {name}"), source)
     };
     let by_name = User::from_name(name);
     let found = match (by_name, name.parse::<u32>()) {
         (Ok(Some(user)), _) => Some(user),
         (_, Ok(uid)) => User::from_uid(Uid::from_raw(uid)).ok().flatten(),
-        (Err(source), _) => return Err(ProcessError::new("look up the user", name, source.into())),
+        (Err(cause), _) => {
+            return Err(ActionError::cannot(format_args!("look up the user {name}"), cause));
+        }
         _ => None,
     };
     found.map(|user| (user.uid, user.gid)).ok_or_else(unknown)
@@ -227,47 +224,8 @@ fn become_user(uid: Uid, gid: Gid) -> nix::Result<()> {
 ///
 /// # Errors
 /// The working directory is unknown.
-pub fn absolute(path: &Path) -> Result<PathBuf, ProcessError> {
-    std::path::absolute(path)
-        .map_err(|source| ProcessError::new("make absolute", path.display(), source))
-}
-
-/// A step towards being a process that failed.
-#[derive(Debug)]
-pub struct ProcessError {
-    text: String,
-    source: Option<io::Error>,
-}
-
-impl ProcessError {
-    pub(crate) fn new(deed: &str, thing: impl fmt::Display, source: io::Error) -> Self {
-        let thing = thing.to_string();
-        let space = if thing.is_empty() { "" } else { " " };
-        Self { text: format!("cannot {deed}{space}{thing}"), source: Some(source) }
-    }
-
-    /// The cause, for an error that this one becomes.
-    pub fn take_source(&mut self) -> Option<io::Error> {
-        self.source.take()
-    }
-
-    pub(crate) fn running(path: &Path, pid: &str) -> Self {
-        let pid = if pid.is_empty() { String::new() } else { format!(" as process {pid}") };
-        let text = format!("already running{pid}: the pid file {} is locked", path.display());
-        Self { text, source: None }
-    }
-}
-
-impl fmt::Display for ProcessError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for ProcessError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_ref().map(|source| source as _)
-    }
+pub fn absolute(path: &Path) -> Result<PathBuf, ActionError> {
+    std::path::absolute(path).doing(format_args!("make {} absolute", path.display()))
 }
 
 #[cfg(test)]

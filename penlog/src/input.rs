@@ -13,7 +13,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::Fault;
+use pen_daemon::error::{ActionError, Doing as _};
+
 use crate::queue::Queue;
 use crate::signals::Signals;
 use crate::splitter::Splitter;
@@ -34,18 +35,16 @@ enum End {
 }
 
 /// Reads standard input up to its end; once told to end, no longer than a grace period.
-pub(crate) fn stdin(queue: &Queue, signals: &Signals) -> Result<(), Fault> {
+pub(crate) fn stdin(queue: &Queue, signals: &Signals) -> Result<(), ActionError> {
     let input = io::stdin().as_fd().try_clone_to_owned().map(File::from);
-    input
-        .and_then(|input| read(&input, End::Comes, queue, signals))
-        .map_err(|error| ("cannot read standard input".into(), error))
+    input.and_then(|input| read(&input, End::Comes, queue, signals)).doing("read standard input")
 }
 
 /// Reads a FIFO until told to end; makes it if it is not there.
-pub(crate) fn fifo(path: &Path, queue: &Queue, signals: &Signals) -> Result<(), Fault> {
+pub(crate) fn fifo(path: &Path, queue: &Queue, signals: &Signals) -> Result<(), ActionError> {
     open_fifo(path)
         .and_then(|input| read(&input, End::Never, queue, signals))
-        .map_err(|error| (format!("cannot read the FIFO {}", path.display()), error))
+        .doing(format_args!("read the FIFO {}", path.display()))
 }
 
 /// Opened for writing too, so that it has no end when the web server closes it or is restarted.

@@ -16,12 +16,13 @@ mod shipper;
 mod signals;
 mod splitter;
 
-use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 
 use clap::Parser as _;
+
+use pen_daemon::error::{ActionError, Doing as _, Exit, chain};
 
 use cli::{Args, Config, Source};
 use queue::Queue;
@@ -37,24 +38,24 @@ pub fn main() -> ExitCode {
         Ok(config) => config,
         Err(fault) => {
             tell(&format!("{fault}\nTry 'penlog --help'."));
-            return ExitCode::from(2);
+            return Exit::Misused.into();
         }
     };
     match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err((deed, error)) => {
-            tell(&format!("{deed}: {error}"));
-            ExitCode::FAILURE
+        Ok(()) => Exit::Done.into(),
+        Err(error) => {
+            tell(&chain(&error));
+            Exit::Failed.into()
         }
     }
 }
 
 /// Reads until the input ends or somebody says stop, then sends what is left.
-fn run(config: Config) -> Result<(), Fault> {
-    let signals = Signals::new().map_err(|e| ("cannot watch for signals".into(), e))?;
-    let (queue, waker) = Queue::new(config.queue).map_err(|e| ("cannot make a pipe".into(), e))?;
+fn run(config: Config) -> Result<(), ActionError> {
+    let signals = Signals::new().doing("watch for signals")?;
+    let (queue, waker) = Queue::new(config.queue).doing("make a pipe")?;
     let queue = Arc::new(queue);
-    signals.wake_on_report(&queue).map_err(|e| ("cannot watch for signals".into(), e))?;
+    signals.wake_on_report(&queue).doing("watch for signals")?;
     let report = Report::new(signals.report());
     let source = config.source.clone();
     let shipper = Shipper::new(config, Arc::clone(&queue), waker, report)?;
@@ -71,15 +72,12 @@ fn run(config: Config) -> Result<(), Fault> {
             ended
         })
     }
-    .map_err(|e| ("cannot start a thread".into(), e))?;
+    .doing("start a thread")?;
 
     shipper.run();
     match reader.join() {
         Ok(Ok(Some(mut follower))) => follower.save(&queue),
         Ok(ended) => ended.map(drop),
-        Err(_) => Err(("cannot go on".into(), io::Error::other("the reader has failed"))),
+        Err(_) => Err(ActionError::new("the reading thread panicked")),
     }
 }
-
-/// What could not be done, on what; and why.
-type Fault = (String, io::Error);

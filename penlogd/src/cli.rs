@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
+use pen_daemon::error::{ActionError, chain};
 use pen_daemon::logfile::Buffering;
-use pen_daemon::process::{Process, ProcessError, absolute};
+use pen_daemon::process::{Process, absolute};
 use pen_records::access::Spec;
 use pen_records::addr::parse_ip;
 use pen_records::attribution;
@@ -355,9 +356,9 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-impl std::convert::From<ProcessError> for ConfigError {
-    fn from(error: ProcessError) -> Self {
-        Self(error.to_string())
+impl std::convert::From<ActionError> for ConfigError {
+    fn from(error: ActionError) -> Self {
+        Self(chain(&error))
     }
 }
 

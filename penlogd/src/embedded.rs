@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use pen_daemon::error::{ActionError, Doing as _};
 use pen_daemon::signals::Event;
 use tokio::net::UdpSocket;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::cli::Config;
-use crate::run::{Loop, Orders, RunError, bind, runtime, say_listening};
+use crate::run::{Loop, Orders, bind, runtime, say_listening};
 use crate::socket::{Listen, Listener};
 
 /// A bound socket: the part that may need rights.
@@ -25,7 +26,7 @@ impl Embedded {
     ///
     /// # Errors
     /// The address is in use, is none of ours, or needs rights.
-    pub fn bind(addr: SocketAddr) -> Result<Self, RunError> {
+    pub fn bind(addr: SocketAddr) -> Result<Self, ActionError> {
         bind(Listen::At(addr)).map(Self)
     }
 
@@ -33,7 +34,7 @@ impl Embedded {
     ///
     /// # Errors
     /// The log cannot be opened, or there is no thread to be had.
-    pub fn start(self, log: PathBuf) -> Result<Collecting, RunError> {
+    pub fn start(self, log: PathBuf) -> Result<Collecting, ActionError> {
         let (orders, received) = unbounded_channel();
         let (say, said) = mpsc::sync_channel(1);
         // What receives cannot be moved between threads, so it is made where it is used.
@@ -45,14 +46,16 @@ impl Embedded {
             Err(error) => say.send(Err(error)).unwrap_or_default(),
         };
         let thread = thread::Builder::new().name("collector".into()).spawn(work);
-        let thread = thread.map_err(RunError::doing("start a thread for the collector"))?;
-        let gone = || Err(RunError::doing("start the collector")(io::ErrorKind::BrokenPipe.into()));
-        said.recv().unwrap_or_else(|_| gone())?;
+        let thread = thread.doing("start a thread for the collector")?;
+        said.recv().doing("start the collector")??;
         Ok(Collecting { orders, thread })
     }
 }
 
-fn prepare(listener: Listener, log: PathBuf) -> Result<(Runtime, Loop, Vec<UdpSocket>), RunError> {
+fn prepare(
+    listener: Listener,
+    log: PathBuf,
+) -> Result<(Runtime, Loop, Vec<UdpSocket>), ActionError> {
     let looping = Loop::new(Config::usual(log), vec![listener])?;
     let runtime = runtime()?;
     let watches = {

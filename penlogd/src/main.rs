@@ -1,17 +1,16 @@
 //! penlogd: see the library for what it does.
 
-use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use pen_daemon::error::{Exit, complain};
 use penlogd::cli::{Args, Config};
 use penlogd::lookup::Question;
 use penlogd::run::run;
 
-const FAILED: u8 = 1;
-const MISUSED: u8 = 2;
+const NAME: &str = "penlogd";
 
 fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == "explain") {
@@ -25,9 +24,9 @@ fn main() -> ExitCode {
     }
     let config = match Config::try_from(args) {
         Ok(config) => config,
-        Err(error) => return complain(&error, MISUSED),
+        Err(error) => return complain(NAME, &error, Exit::Misused).into(),
     };
-    run(config).unwrap_or_else(|error| complain(&error, FAILED))
+    run(config).unwrap_or_else(|error| complain(NAME, &error, Exit::Failed).into())
 }
 
 /// `penlogd explain`: looks lines up in a log.
@@ -35,18 +34,7 @@ fn explain() -> ExitCode {
     let question = Question::parse_from(std::env::args_os().skip(1));
     match question.answer(&mut std::io::stdout().lock()) {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(FAILED),
-        Err(error) => complain(&error, FAILED),
+        Ok(false) => Exit::Failed.into(),
+        Err(error) => complain(NAME, &error, Exit::Failed).into(),
     }
-}
-
-fn complain(error: &dyn Error, code: u8) -> ExitCode {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    eprintln!("penlogd: {text}");
-    ExitCode::from(code)
 }

@@ -1,6 +1,5 @@
 //! The loop around the [`Collector`]: sockets, signals, log files, and the one clock that is read.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,8 +7,9 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pen_daemon::diagnostics::{self, ASKED, Place};
+use pen_daemon::error::{ActionError, Doing as _};
 use pen_daemon::logfile::{Buffering, LogFile};
-use pen_daemon::process::{Detached, ProcessError, Settled, Stdout};
+use pen_daemon::process::{Detached, Settled, Stdout};
 use pen_daemon::signals::{Event, Signals};
 use pen_records::time::Timestamp;
 use tokio::io::Interest;
@@ -36,7 +36,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Says what could not be done; nothing was left behind then.
-pub fn run(config: Config) -> Result<ExitCode, RunError> {
+pub fn run(config: Config) -> Result<ExitCode, ActionError> {
     if let Detached::Leave(code) = config.process.detach()? {
         return Ok(code);
     }
@@ -54,11 +54,11 @@ fn serve(
     config: Config,
     listeners: Vec<Listener>,
     settled: &Settled,
-) -> Result<ExitCode, RunError> {
+) -> Result<ExitCode, ActionError> {
     let stdout = if config.log.is_some() { Stdout::Close } else { Stdout::Keep };
     let looping = Loop::new(config, listeners)?;
     runtime()?.block_on(async {
-        let signals = Signals::new().map_err(RunError::doing("catch signals"))?;
+        let signals = Signals::new().doing("catch signals")?;
         let watches = looping.watches()?;
         looping.listeners.iter().for_each(say_listening);
         settled.ready(stdout)?;
@@ -68,18 +68,18 @@ fn serve(
 }
 
 /// What the loop runs on.
-pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, RunError> {
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ActionError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(RunError::doing("start the runtime"))
+    runtime.doing("start the runtime")
 }
 
-pub(crate) fn bind(listen: Listen) -> Result<Listener, RunError> {
+pub(crate) fn bind(listen: Listen) -> Result<Listener, ActionError> {
     Listener::bind(listen).map_err(|source| {
         let at = match listen {
             Listen::Everywhere(port) => format!("port {port}"),
             Listen::At(addr) => addr.to_string(),
         };
-        RunError::new(format!("cannot listen at {at}"), source)
+        ActionError::cannot(format_args!("listen at {at}"), source)
     })
 }
 
@@ -95,13 +95,12 @@ pub(crate) fn say_listening(listener: &Listener) {
     }
 }
 
-fn open(path: Option<PathBuf>, buffering: Buffering, bound: usize) -> Result<LogFile, RunError> {
+fn open(path: Option<PathBuf>, buffering: Buffering, bound: usize) -> Result<LogFile, ActionError> {
     match path {
-        Some(path) => LogFile::open(&path, buffering, bound)
-            .map_err(|source| RunError::new(format!("cannot open {}", path.display()), source)),
-        None => {
-            LogFile::stdout(buffering, bound).map_err(RunError::doing("use the standard output"))
+        Some(path) => {
+            LogFile::open(&path, buffering, bound).doing(format_args!("open {}", path.display()))
         }
+        None => LogFile::stdout(buffering, bound).doing("use the standard output"),
     }
 }
 
@@ -173,7 +172,7 @@ pub(crate) struct Loop {
 
 impl Loop {
     /// One that writes where the configuration says.
-    pub(crate) fn new(config: Config, listeners: Vec<Listener>) -> Result<Self, RunError> {
+    pub(crate) fn new(config: Config, listeners: Vec<Listener>) -> Result<Self, ActionError> {
         let Config { log, buffering, explain, report: style, log_bytes, mut settings, .. } = config;
         let log = open(log, buffering, log_bytes)?;
         let explain = match explain {
@@ -196,9 +195,9 @@ impl Loop {
     }
 
     /// The sockets as the runtime sees them; it must be there.
-    pub(crate) fn watches(&self) -> Result<Vec<UdpSocket>, RunError> {
+    pub(crate) fn watches(&self) -> Result<Vec<UdpSocket>, ActionError> {
         let watches: io::Result<_> = self.listeners.iter().map(Listener::watch).collect();
-        watches.map_err(RunError::doing("watch the sockets"))
+        watches.doing("watch the sockets")
     }
 
     /// Works until it is told to stop, and writes what is left.
@@ -374,40 +373,5 @@ async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// A deed that failed.
-#[derive(Debug)]
-pub struct RunError {
-    text: String,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-impl RunError {
-    fn new(text: String, source: io::Error) -> Self {
-        Self { text, source: Some(source.into()) }
-    }
-
-    pub(crate) fn doing(deed: &'static str) -> impl Fn(io::Error) -> Self {
-        move |source| Self::new(format!("cannot {deed}"), source)
-    }
-}
-
-impl fmt::Display for RunError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl std::error::Error for RunError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-}
-
-impl From<ProcessError> for RunError {
-    fn from(mut error: ProcessError) -> Self {
-        Self { text: error.to_string(), source: error.take_source().map(Into::into) }
     }
 }

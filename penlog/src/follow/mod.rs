@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
 
-use crate::Fault;
+use pen_daemon::error::{ActionError, Doing as _, chain};
+
 use crate::cli::Files;
 use crate::input::timeout;
 use crate::queue::Queue;
@@ -165,19 +166,18 @@ impl Follower {
     }
 
     fn save_or_complain(&mut self, queue: &Queue) {
-        if let Err((deed, error)) = self.save(queue) {
-            complain(&mut self.complaints, format!("{deed}: {error}"));
+        if let Err(error) = self.save(queue) {
+            complain(&mut self.complaints, chain(&error));
         }
     }
 
     /// Writes down how far the lines that were read have reached the collector.
-    pub(crate) fn save(&mut self, queue: &Queue) -> Result<(), Fault> {
+    pub(crate) fn save(&mut self, queue: &Queue) -> Result<(), ActionError> {
         let Some(path) = &self.files.state else { return Ok(()) };
         let done = queue.done();
         let positions: Vec<_> = self.followed.iter_mut().map(|file| file.position(done)).collect();
         if positions != self.saved {
-            state::save(path, &positions)
-                .map_err(|error| (format!("cannot write {}", path.display()), error))?;
+            state::save(path, &positions).doing(format_args!("write {}", path.display()))?;
             self.saved = positions;
         }
         Ok(())

@@ -22,13 +22,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::poll::{PollFd, PollFlags, poll};
 
+use pen_daemon::error::{ActionError, Doing as _};
 use pen_records::shipment::{Origin, Server, Shipment, Stamp, Writer};
 use pen_records::time::Timestamp;
 
 use self::backlog::Backlog;
 use self::link::Link;
 use self::unconfirmed::Unconfirmed;
-use crate::Fault;
 use crate::cli::Config;
 use crate::destination::{Destination, News};
 use crate::input::timeout;
@@ -83,13 +83,13 @@ impl Shipper {
         queue: Arc<Queue>,
         waker: Waker,
         report: Report,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, ActionError> {
         if let Some(ip) = config.source_addr {
             // Nothing will ever be sent from an address that is not ours.
-            UdpSocket::bind((ip, 0)).map_err(|e| (format!("cannot send from {ip}"), e))?;
+            UdpSocket::bind((ip, 0)).doing(format_args!("send from {ip}"))?;
         }
-        let destination = Destination::new(&config, &queue)
-            .map_err(|e| (format!("cannot send to {}", config.host), e))?;
+        let destination =
+            Destination::new(&config, &queue).doing(format_args!("send to {}", config.host))?;
         let random = RandomState::new();
         let start = wall_clock();
         let origin = Origin { id: random.hash_one((std::process::id(), start)), start };

@@ -72,7 +72,10 @@ fn the_caller_is_told_why_the_background_failed() {
         (["--listen", &listen, "-l", "/dev/null"], format!("cannot listen at {listen}")),
         (["--listen", &free, "-u", "no-such-user"], "cannot become the user no-such-user".into()),
         (["--listen", &free, "-l", "/no/such/folder"], "cannot open /no/such/folder".into()),
-        (["--listen", &free, "-j", "/no/such/jail"], "cannot enter the jail /no/such/jail".into()),
+        (
+            ["--listen", &free, "-j", "/no/such/jail"],
+            "cannot change the root to /no/such/jail".into(),
+        ),
         (["--listen", &free, "-p", "/no/such/pid"], "cannot open the folder".into()),
     ] {
         let output = run(&args);
