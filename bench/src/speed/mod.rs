@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         What::Receive => return receiver::receive(&args.rest),
         _ => {}
     }
-    build(&["pen", "penlogd"])?;
+    build(&["pen", "penlogd", "mergelogs"])?;
     println!(
         "Figures are good only beside each other: whatever else runs on this machine is in them."
     );

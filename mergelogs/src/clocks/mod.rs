@@ -18,9 +18,9 @@ use pen_records::time::Timestamp;
 use self::evidence::{Lines, Mappings};
 use self::walk::walk;
 use crate::config::Config;
-use crate::foreign::{Foreign, ForeignReader};
-use crate::heads::Head;
-use crate::reader::cut_short;
+use crate::input::foreign::{Foreign, ForeignReader};
+use crate::input::heads::Head;
+use crate::input::reader::cut_short;
 use crate::servers::{Known, Servers};
 
 const SECOND: i64 = 1_000_000;

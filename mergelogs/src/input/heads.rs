@@ -6,10 +6,10 @@ use pen_records::access::{Parser, Spec};
 use pen_records::mapping::{self, Mapping};
 use pen_records::time::Timestamp;
 
-use crate::archive;
 use crate::config::Origin;
-use crate::foreign::{Foreign, ForeignReader};
-use crate::lines::{Block, LineReader};
+use crate::input::archive;
+use crate::input::foreign::{Foreign, ForeignReader};
+use crate::input::lines::{Block, LineReader};
 
 /// Decompressed bytes looked at.
 const LOOK: usize = 64 << 10;

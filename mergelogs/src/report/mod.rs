@@ -1,5 +1,8 @@
 //! The report at the end: what came in, what went out, how sure it is, and that the two balance.
 
+pub(crate) mod audit;
+pub(crate) mod progress;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -9,7 +12,7 @@ use penlogd::balance::quoted;
 use crate::clocks::{Clock, Seconds};
 use crate::config::Config;
 use crate::join::Tally;
-use crate::writer::ServerTally;
+use crate::output::writer::ServerTally;
 
 /// All figures of a run.
 pub(crate) struct Report<'a> {
@@ -260,24 +263,25 @@ impl<'a> Report<'a> {
                 )
             })
             .collect();
-        let inputs: Vec<_> =
-            self.tally
-                .logs
-                .iter()
-                .map(|(_, origin, end)| (origin, end.compression, end.lines, end.fault.is_some()))
-                .chain(
-                    self.tally.mapping_logs.iter().map(|(origin, end)| {
-                        (origin, end.compression, end.lines, end.fault.is_some())
-                    }),
+        let inputs: Vec<_> = self
+            .tally
+            .logs
+            .iter()
+            .map(|(_, origin, end)| (origin, end.compression, end.lines, end.fault.is_some()))
+            .chain(
+                self.tally
+                    .mapping_logs
+                    .iter()
+                    .map(|(origin, end)| (origin, end.compression, end.lines, end.fault.is_some())),
+            )
+            .map(|(origin, compression, lines, cut)| {
+                format!(
+                    "{{\"file\":{},\"compression\":{},\"lines\":{lines},\"cut_off\":{cut}}}",
+                    quoted(&origin.to_string()),
+                    quoted(compression.map_or("plain", crate::input::archive::Compression::name)),
                 )
-                .map(|(origin, compression, lines, cut)| {
-                    format!(
-                        "{{\"file\":{},\"compression\":{},\"lines\":{lines},\"cut_off\":{cut}}}",
-                        quoted(&origin.to_string()),
-                        quoted(compression.map_or("plain", crate::archive::Compression::name)),
-                    )
-                })
-                .collect();
+            })
+            .collect();
         let unused =
             counts.mappings.saturating_sub(counts.used) + self.tally.later + self.tally.stale;
         let (first, last) = self.tally.span.unzip();

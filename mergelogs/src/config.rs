@@ -15,7 +15,7 @@ use pen_records::mapping::foreign::LogSpec;
 use pen_records::privacy::{KeyError, Privacy, Wanted};
 
 use crate::cli::{Args, Likely, ReportStyle, Unmatched};
-use crate::foreign::Foreign;
+use crate::input::foreign::Foreign;
 
 /// Everything the run needs, checked.
 pub(crate) struct Config {

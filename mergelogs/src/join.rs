@@ -15,18 +15,18 @@ use pen_records::merge::Heads;
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::asking::Asking;
-use crate::audit::Audit;
 use crate::config::{Config, Origin};
-use crate::heads::Head;
-use crate::output::{Output, OutputError};
-use crate::passes::Passes;
-use crate::progress::Progress;
-use crate::reader::{
+use crate::input::heads::Head;
+use crate::input::reader::{
     AccessBatch, AccessEnd, AccessJob, MappingBatch, MappingEnd, MappingJob, Parsed, Reader, Used,
 };
+use crate::input::shares::{Inputs, Shares};
+use crate::output::writer::{self, Gone, Handle, Lines, Outgoing, ServerTally, Writer};
+use crate::output::{Output, OutputError};
+use crate::passes::Passes;
+use crate::report::audit::Audit;
+use crate::report::progress::Progress;
 use crate::servers::Servers;
-use crate::shares::{Inputs, Shares};
-use crate::writer::{self, Gone, Handle, Lines, Outgoing, ServerTally, Writer};
 
 /// How long a line waits for later mappings and for the other lines of its group: logged seconds.
 pub(crate) const WAIT: Duration = Duration::from_secs(3);

@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 
 use pen_records::time::Timestamp;
 
-use crate::archive::{self, Compression};
 use crate::config::Origin;
-use crate::heads::Head;
-use crate::lines::{Block, LineReader};
+use crate::input::archive::{self, Compression};
+use crate::input::heads::Head;
+use crate::input::lines::{Block, LineReader};
 
 /// Bytes passed over to reach the sample, where they have to be decompressed for that.
 const PASSED: usize = 256 << 20;

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use crate::config::Question;
-use crate::lines::Block;
-use crate::reader::Place;
+use crate::input::lines::Block;
+use crate::input::reader::Place;
 
 /// Lines that are explained where a text is in many.
 const ANSWERS: usize = 10;

@@ -15,8 +15,8 @@ use pen_records::time::Timestamp;
 
 pub(crate) use self::access::AccessJob;
 pub(crate) use self::mappings::{MappingJob, cut_short};
-use crate::archive::Compression;
-use crate::lines::Block;
+use crate::input::archive::Compression;
+use crate::input::lines::Block;
 
 /// Complaints kept for each input.
 pub(crate) const COMPLAINTS: usize = 3;

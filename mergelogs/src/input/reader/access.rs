@@ -10,10 +10,10 @@ use pen_records::merge::Reorder;
 use pen_records::time::{Resolution, Timestamp};
 
 use super::{AccessBatch, AccessEnd, COMPLAINTS, Parsed, Place, Reader, Used};
-use crate::archive;
 use crate::config::Origin;
-use crate::lines::LineReader;
-use crate::shares::Shares;
+use crate::input::archive;
+use crate::input::lines::LineReader;
+use crate::input::shares::Shares;
 
 /// What to read from an access log.
 pub(crate) struct AccessJob {

@@ -541,7 +541,7 @@ fn no_lines_make_an_empty_log() {
 /// The developers' collection of real logs, where it is at hand.
 #[test]
 fn real_logs_come_out_whole() {
-    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
     let shared = std::env::var_os("PEN_SHARED").map_or(beside, Into::into);
     let Ok(access) = shared.join("data/access").canonicalize() else {
         println!("skipped: {} is not there", shared.display());
@@ -727,7 +727,7 @@ fn every_option_is_in_the_manual_and_the_reverse() {
         .filter(|line| !line.trim_start().starts_with("- "))
         .collect::<Vec<_>>()
         .join("\n");
-    let page = include_str!("../../docs/man/mergelogs.1");
+    let page = include_str!("../../../docs/man/mergelogs.1");
     let section = page.split(".SH ").find(|section| section.starts_with("OPTIONS")).unwrap();
     let tagged: Vec<&str> = section
         .lines()
@@ -741,7 +741,7 @@ fn every_option_is_in_the_manual_and_the_reverse() {
 
 #[test]
 fn the_manual_is_sound() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/man/mergelogs.1");
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/man/mergelogs.1");
     let Ok(checked) = Command::new("groff").args(["-man", "-ww", "-z", page]).output() else {
         println!("skipped: groff is not installed");
         return;

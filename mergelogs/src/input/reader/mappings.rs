@@ -13,12 +13,12 @@ use pen_records::request::Cut;
 use pen_records::time::Resolution;
 
 use super::{COMPLAINTS, MappingBatch, MappingEnd, Reader};
-use crate::archive;
 use crate::config::Origin;
-use crate::foreign::{Foreign, ForeignReader};
-use crate::lines::{Block, LineReader};
+use crate::input::archive;
+use crate::input::foreign::{Foreign, ForeignReader};
+use crate::input::lines::{Block, LineReader};
+use crate::input::shares::Shares;
 use crate::servers::{Names, Servers};
-use crate::shares::Shares;
 
 /// What to read from a mapping log.
 pub(crate) struct MappingJob {

@@ -1,6 +1,8 @@
 //! Where lines go: a thread that writes blocks, compressed by the file's ending, under a temporary
 //! name until all is there.
 
+pub(crate) mod writer;
+
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

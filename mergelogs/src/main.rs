@@ -1,29 +1,20 @@
 //! `mergelogs`: access logs of several servers and the balancer's mapping log in, one log that names
 //! the real clients out, in time order.
 //!
-//! The road: [`config`] says what was meant, [`heads`] looks at each input's beginning, [`clocks`]
-//! compares the servers' clocks with the balancer's, [`reader`] threads run ahead over [`archive`]
-//! and [`lines`], [`join`] merges and attributes, [`writer`] puts the clients in, [`output`] writes, [`report`] accounts for it,
-//! [`asking`] finds the lines to be explained, [`audit`] compares clients with a truth that the logs hold.
+//! [`cli`] defines the arguments, [`config`] what they mean. [`input`] opens and parses archives on
+//! threads of its own, [`clocks`] compares the servers' clocks with the balancer's, [`join`] merges and
+//! attributes the lines, [`output`] puts the clients in and writes, [`report`] accounts for every line.
 
-mod archive;
 mod asking;
-mod audit;
 mod cli;
 mod clocks;
 mod config;
-mod foreign;
-mod heads;
+mod input;
 mod join;
-mod lines;
 mod output;
 mod passes;
-mod progress;
-mod reader;
 mod report;
 mod servers;
-mod shares;
-mod writer;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -36,13 +27,14 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::{Args, ReportStyle};
 use crate::config::{Config, Origin};
-use crate::heads::Head;
+use crate::input::archive;
+use crate::input::heads::Head;
+use crate::input::shares::Shares;
 use crate::join::{JoinError, Setup};
 use crate::output::Output;
-use crate::progress::Progress;
+use crate::output::writer::EXPLAIN;
 use crate::report::Report;
-use crate::shares::Shares;
-use crate::writer::EXPLAIN;
+use crate::report::progress::Progress;
 
 /// Done.
 const DONE: u8 = 0;

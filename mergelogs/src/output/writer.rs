@@ -10,12 +10,12 @@ use pen_records::histogram::Histogram;
 use pen_records::privacy::Privacy;
 use penlogd::lookup::tell;
 
-use crate::audit::Audit;
 use crate::cli::{Likely, Unmatched};
 use crate::config::{Config, Server};
-use crate::lines::Block;
+use crate::input::lines::Block;
+use crate::input::reader::{Place, Used};
 use crate::output::{Output, OutputError};
-use crate::reader::{Place, Used};
+use crate::report::audit::Audit;
 
 /// Lines handed over at once.
 const BATCH: usize = 1 << 10;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser, ValueEnum};
 use pen_records::privacy::Wanted;
 
-use crate::foreign::{Name, Zone};
+use crate::input::foreign::{Name, Zone};
 
 /// Merge the access logs of several servers into one that names the real clients.
 ///
