@@ -12,12 +12,13 @@ use tracing::{error, info, warn};
 use crate::config::files::Temporary;
 use crate::config::{Config, Endpoint, LogTarget, Transport};
 use crate::data::checks::watch;
-use crate::data::relay::shared::{Mailbox, Order, Shared};
+use crate::data::relay::shared::{Mailbox, Shared, WorkerCommand};
 use crate::data::relay::socket::Listener;
-use crate::data::relay::udp::drops::Drops;
-use crate::data::relay::udp::port::Port;
-use crate::data::relay::{udp, worker};
-use crate::data::tls::keeper::Keeper;
+use crate::data::relay::tcp::TcpWorker;
+use crate::data::relay::udp::UdpWorker;
+use crate::data::relay::udp::drops::KernelDrops;
+use crate::data::relay::udp::port::UdpPort;
+use crate::data::tls::keeper::TlsKeeper;
 use crate::logs::access_log::AccessLog;
 use crate::logs::books::Books;
 use crate::logs::mapping_log::MappingLog;
@@ -33,24 +34,24 @@ const FLOW: u64 = 1;
 
 /// Where clients come to; by address, one for each worker.
 #[derive(Debug)]
-enum Doors {
+enum ListenSockets {
     Stream(Vec<Vec<Listener>>),
-    Udp(Vec<Vec<Port>>),
+    Udp(Vec<Vec<UdpPort>>),
 }
 
 /// A balancer that has its addresses, and serves nobody yet.
 #[derive(Debug)]
 pub struct Bound {
-    doors: Doors,
+    sockets: ListenSockets,
     /// With real ports.
     endpoints: Vec<Endpoint>,
     files: Vec<Temporary>,
     workers: usize,
     multi_accept: u32,
     /// Read before rights are given up.
-    keeper: Arc<Keeper>,
+    keeper: Arc<TlsKeeper>,
     /// Likewise: what tells how many datagrams are lost.
-    drops: Option<Drops>,
+    drops: Option<KernelDrops>,
 }
 
 impl Bound {
@@ -60,15 +61,15 @@ impl Bound {
     /// Names the address that could not be had, or the file that is not what it should be.
     pub fn bind(config: &Config) -> Result<Self, BalancerError> {
         let workers = config.workers.get();
-        let keeper = Keeper::new(&config.settings.tls).map_err(|error| BalancerError {
-            deed: "set up TLS".to_owned(),
+        let keeper = TlsKeeper::new(&config.settings.tls).map_err(|error| BalancerError {
+            action: "set up TLS".to_owned(),
             source: io::Error::other(error),
         })?;
-        keeper.troubles().iter().for_each(|trouble| warn!("{trouble}"));
+        keeper.warnings().iter().for_each(|warning| warn!("{warning}"));
         let mut bound = Self {
-            doors: match config.transport {
-                Transport::Stream => Doors::Stream(Vec::new()),
-                Transport::Udp => Doors::Udp(Vec::new()),
+            sockets: match config.transport {
+                Transport::Stream => ListenSockets::Stream(Vec::new()),
+                Transport::Udp => ListenSockets::Udp(Vec::new()),
             },
             endpoints: Vec::new(),
             files: Vec::new(),
@@ -79,19 +80,19 @@ impl Bound {
         };
         for endpoint in &config.listen {
             bound.open(endpoint, config).map_err(|source| BalancerError {
-                deed: format!("listen at {endpoint}"),
+                action: format!("listen at {endpoint}"),
                 source,
             })?;
         }
-        if let Doors::Udp(ports) = &bound.doors {
-            bound.drops = Some(Drops::at(ports.iter().flatten()));
+        if let ListenSockets::Udp(ports) = &bound.sockets {
+            bound.drops = Some(KernelDrops::at(ports.iter().flatten()));
         }
         Ok(bound)
     }
 
     fn open(&mut self, endpoint: &Endpoint, config: &Config) -> io::Result<()> {
-        match &mut self.doors {
-            Doors::Stream(listeners) => {
+        match &mut self.sockets {
+            ListenSockets::Stream(listeners) => {
                 let (backlog, tcp) = (config.backlog.get(), &config.settings.tcp);
                 let new = Listener::bind(endpoint, self.workers, backlog, tcp)?;
                 self.endpoints.extend(new.first().map(|one| one.endpoint().clone()));
@@ -101,11 +102,11 @@ impl Bound {
                 }
                 listeners.push(new);
             }
-            Doors::Udp(ports) => {
+            ListenSockets::Udp(ports) => {
                 let Endpoint::Ip(addr) = endpoint else {
                     return Err(io::Error::other("expected a port for datagrams, not a path"));
                 };
-                let new = Port::bind(*addr, self.workers)?;
+                let new = UdpPort::bind(*addr, self.workers)?;
                 self.endpoints.extend(new.first().map(|one| Endpoint::Ip(one.addr())));
                 ports.push(new);
             }
@@ -123,9 +124,9 @@ impl Bound {
     /// # Errors
     /// There are no descriptors or no threads to be had.
     pub fn start(self, config: &Config) -> Result<Balancer, BalancerError> {
-        let fail = |deed: &str| {
-            let deed = deed.to_owned();
-            move |source| BalancerError { deed, source }
+        let fail = |action: &str| {
+            let action = action.to_owned();
+            move |source| BalancerError { action, source }
         };
         for endpoint in self.endpoints() {
             info!("listening on {endpoint}");
@@ -134,7 +135,7 @@ impl Bound {
             .map(|_| Mailbox::new().map(Arc::new))
             .collect::<io::Result<_>>()
             .map_err(fail("start a worker"))?;
-        let each = if matches!(self.doors, Doors::Udp(_)) { FLOW } else { CONNECTION };
+        let each = if matches!(self.sockets, ListenSockets::Udp(_)) { FLOW } else { CONNECTION };
         // A worker has one for each address, one to wait with and one to be woken by.
         let own = self.workers * (self.endpoints.len() + 2);
         let most = connections_for(raise_descriptors(), own as u64, each);
@@ -150,30 +151,30 @@ impl Bound {
         keeper.watch(tell).map_err(fail("start a thread"))?;
         let target = config.settings.log.as_ref();
         let log = MappingLog::start(target, config.settings.log_format).map_err(|source| {
-            let deed = match target {
+            let action = match target {
                 Some(LogTarget::File(path)) => format!("open {}", path.display()),
                 Some(LogTarget::Collector { name, .. }) => format!("send to {name}"),
                 None => "start the mapping log".to_owned(),
             };
-            BalancerError { deed, source }
+            BalancerError { action, source }
         })?;
         let path = config.settings.access_log.as_deref();
         let access_log = AccessLog::start(path).map_err(|source| {
-            let deed = match path {
+            let action = match path {
                 Some(path) => format!("open {}", path.display()),
                 None => "start the access log".to_owned(),
             };
-            BalancerError { deed, source }
+            BalancerError { action, source }
         })?;
         let most = self.multi_accept;
         let books = || Books::new(&log, &access_log);
-        let workers = match self.doors {
-            Doors::Stream(listeners) => spawn(listeners, mailboxes, |mailbox, own| {
-                let worker = worker::Worker::new(shared.clone(), mailbox, own, most, books())?;
+        let workers = match self.sockets {
+            ListenSockets::Stream(listeners) => spawn(listeners, mailboxes, |mailbox, own| {
+                let worker = TcpWorker::new(shared.clone(), mailbox, own, most, books())?;
                 Ok(move || worker.run())
             }),
-            Doors::Udp(ports) => spawn(ports, mailboxes, |mailbox, own| {
-                let worker = udp::worker::Worker::new(shared.clone(), mailbox, own, most, books())?;
+            ListenSockets::Udp(ports) => spawn(ports, mailboxes, |mailbox, own| {
+                let worker = UdpWorker::new(shared.clone(), mailbox, own, most, books())?;
                 Ok(move || worker.run())
             }),
         };
@@ -246,7 +247,7 @@ impl Balancer {
 
     /// Accepts nobody any more. Connections may go on for `drain`, and are reset then.
     pub fn stop(&self, drain: Duration) {
-        self.shared.tell_all(&Order::Stop { deadline: Instant::now() + drain });
+        self.shared.tell_all(&WorkerCommand::Stop { deadline: Instant::now() + drain });
     }
 
     /// Whether the last connection has ended after [`Self::stop`].
@@ -258,7 +259,7 @@ impl Balancer {
     /// Whether a thread has ended that nobody has told to, which is a fault of this program: what it had
     /// is lost, and who comes to its listener is not heard.
     #[must_use]
-    pub fn has_fallen(&self) -> bool {
+    pub fn has_dead_thread(&self) -> bool {
         let logs = self.log.has_fallen() || self.access_log.has_fallen();
         logs || self.workers.iter().any(JoinHandle::is_finished)
     }
@@ -300,13 +301,13 @@ fn connections_for(descriptors: u64, own: u64, each: u64) -> usize {
 /// What could not be done.
 #[derive(Debug)]
 pub struct BalancerError {
-    deed: String,
+    action: String,
     source: io::Error,
 }
 
 impl fmt::Display for BalancerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}", self.deed)
+        write!(f, "cannot {}", self.action)
     }
 }
 
@@ -328,10 +329,10 @@ mod tests {
         let workers = std::num::NonZeroUsize::new(2).unwrap();
         let config = Config { listen: vec![any], workers, ..Config::default() };
         let balancer = Bound::bind(&config).unwrap().start(&config).unwrap();
-        assert!(!balancer.has_fallen());
-        balancer.shared().mailboxes()[0].put(Order::Fall);
+        assert!(!balancer.has_dead_thread());
+        balancer.shared().mailboxes()[0].put(WorkerCommand::Panic);
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !balancer.has_fallen() {
+        while !balancer.has_dead_thread() {
             assert!(Instant::now() < deadline, "nobody notices");
             thread::yield_now();
         }

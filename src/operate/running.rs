@@ -17,7 +17,7 @@ use pen_daemon::diagnostics;
 use crate::config::{Endpoint, LogTarget, Settings};
 use crate::data::pool::{Client, ServerId, ServerState};
 use crate::data::relay::report::{self, Report, ask};
-use crate::data::relay::shared::{Order, Shared};
+use crate::data::relay::shared::{Shared, WorkerCommand};
 use crate::data::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::logs::access_log;
 use crate::logs::log_thread::Remote;
@@ -77,7 +77,7 @@ impl Running {
             expires: health.expires.map(|(path, end)| (path.display().to_string(), end)),
             handshakes: counters.handshakes.load(Relaxed),
             failed: counters.failed_handshakes.load(Relaxed),
-            trouble: health.trouble,
+            trouble: health.warning,
         })
     }
 }
@@ -194,7 +194,7 @@ impl Balancer for Running {
             }
             // It may have been put to work again, or be another one by now.
             if draining(&shared, server).as_ref() == Some(&addr) {
-                shared.tell_all(&Order::CloseAll(server, addr));
+                shared.tell_all(&WorkerCommand::CloseAll(server, addr));
             }
         };
         // Without a thread they go on, as if there were no deadline.

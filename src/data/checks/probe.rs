@@ -17,14 +17,14 @@ use tokio_rustls::TlsConnector;
 use super::Check;
 use crate::config::{Endpoint, Server, Settings, Transport};
 use crate::data::relay::proxy::Header;
-use crate::data::tls::TowardsServers;
+use crate::data::tls::UpstreamTls;
 
 /// Bytes of an answer that are looked at.
 const LOOKED_AT: usize = 16 * 1024;
 
 /// Why a server is not well.
 #[derive(Debug)]
-pub(super) enum Unwell {
+pub(super) enum ProbeError {
     /// It could not be reached, or the connection was cut.
     Io(io::Error),
     /// It did not answer in time.
@@ -34,10 +34,10 @@ pub(super) enum Unwell {
     /// It answered, but not by HTTP.
     NoHttp,
     /// It ended, or said a lot, without what was expected.
-    Other(Vec<u8>),
+    Unexpected(Vec<u8>),
 }
 
-impl fmt::Display for Unwell {
+impl fmt::Display for ProbeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => error.fmt(f),
@@ -47,14 +47,14 @@ impl fmt::Display for Unwell {
             }
             Self::Status(found, from, to) => write!(f, "status {found}, expected {from} to {to}"),
             Self::NoHttp => f.write_str("the answer is not HTTP"),
-            Self::Other(expect) => {
+            Self::Unexpected(expect) => {
                 write!(f, "the answer does not hold '{}'", expect.escape_ascii())
             }
         }
     }
 }
 
-impl From<io::Error> for Unwell {
+impl From<io::Error> for ProbeError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
@@ -66,19 +66,19 @@ pub(super) struct Probe {
     pub(super) check: Check,
     pub(super) server: Server,
     /// How it is spoken to, if that is in TLS.
-    pub(super) tls: Option<TowardsServers>,
+    pub(super) tls: Option<UpstreamTls>,
     pub(super) transport: Transport,
     pub(super) time: Duration,
 }
 
 impl Probe {
     /// Asks. It ends in time, whatever the server does.
-    pub(super) async fn ask(&self, settings: &Settings) -> Result<(), Unwell> {
+    pub(super) async fn ask(&self, settings: &Settings) -> Result<(), ProbeError> {
         let asked = timeout(self.time, self.try_to_ask(settings)).await;
-        asked.unwrap_or(Err(Unwell::Late(self.time)))
+        asked.unwrap_or(Err(ProbeError::Late(self.time)))
     }
 
-    async fn try_to_ask(&self, settings: &Settings) -> Result<(), Unwell> {
+    async fn try_to_ask(&self, settings: &Settings) -> Result<(), ProbeError> {
         match (&self.server.addr, self.transport, &self.check) {
             (Endpoint::Ip(to), Transport::Udp, Check::Exchange { send, expect }) => {
                 self.exchange_datagrams(*to, settings, send, expect).await
@@ -101,7 +101,7 @@ impl Probe {
         settings: &Settings,
         send: &[u8],
         expect: &[u8],
-    ) -> Result<(), Unwell> {
+    ) -> Result<(), ProbeError> {
         let mut any = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
         bind(to, settings, |source| {
             any = source;
@@ -120,7 +120,7 @@ impl Probe {
         }
     }
 
-    async fn talk<S>(&self, mut stream: S, settings: &Settings) -> Result<(), Unwell>
+    async fn talk<S>(&self, mut stream: S, settings: &Settings) -> Result<(), ProbeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -141,7 +141,7 @@ impl Probe {
         }
     }
 
-    async fn converse<S>(&self, mut stream: S) -> Result<(), Unwell>
+    async fn converse<S>(&self, mut stream: S) -> Result<(), ProbeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -169,7 +169,7 @@ impl Probe {
                 let is_there = |said: &[u8]| memmem::find(said, expect).is_some();
                 match read_until(&mut stream, is_there).await? {
                     Some(_) => Ok(()),
-                    None => Err(Unwell::Other(expect.clone())),
+                    None => Err(ProbeError::Unexpected(expect.clone())),
                 }
             }
         }
@@ -189,7 +189,7 @@ fn bind(
 }
 
 /// `HTTP/1.1 200 OK`
-async fn status<S>(stream: &mut S, from: u16, to: u16) -> Result<(), Unwell>
+async fn status<S>(stream: &mut S, from: u16, to: u16) -> Result<(), ProbeError>
 where
     S: AsyncRead + Unpin,
 {
@@ -199,8 +199,8 @@ where
     let status = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
     match status {
         Some(status) if (from..=to).contains(&status) => Ok(()),
-        Some(status) => Err(Unwell::Status(status, from, to)),
-        None => Err(Unwell::NoHttp),
+        Some(status) => Err(ProbeError::Status(status, from, to)),
+        None => Err(ProbeError::NoHttp),
     }
 }
 

@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::Checks;
-use super::probe::{Probe, Unwell};
+use super::probe::{Probe, ProbeError};
 use crate::config::{Endpoint, Server, Settings, Transport};
-use crate::data::pool::{ServerId, Turn};
+use crate::data::pool::{HealthChange, ServerId};
 use crate::data::relay::shared::Shared;
 
 /// Checks at a time: each takes a descriptor.
@@ -27,10 +27,10 @@ const SPREAD: Duration = Duration::from_secs(1);
 /// There is no thread to be had, or no descriptor.
 pub fn start(shared: Arc<Shared>, transport: Transport) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let watch = Watch {
+    let watch = CheckWatch {
         shared,
         transport,
-        turns: BTreeMap::new(),
+        schedule: BTreeMap::new(),
         probes: JoinSet::new(),
         random: RandomState::new(),
         count: 0,
@@ -40,29 +40,29 @@ pub fn start(shared: Arc<Shared>, transport: Transport) -> io::Result<JoinHandle
 
 /// When a server is checked next.
 #[derive(Debug)]
-struct Due {
+struct NextCheck {
     addr: Endpoint,
     /// `None` while it is being checked.
     at: Option<Instant>,
 }
 
 /// How one is.
-struct Checked {
+struct CheckResult {
     id: ServerId,
     addr: Endpoint,
-    how: Result<(), Unwell>,
+    outcome: Result<(), ProbeError>,
 }
 
-struct Watch {
+struct CheckWatch {
     shared: Arc<Shared>,
     transport: Transport,
-    turns: BTreeMap<ServerId, Due>,
-    probes: JoinSet<Checked>,
+    schedule: BTreeMap<ServerId, NextCheck>,
+    probes: JoinSet<CheckResult>,
     random: RandomState,
     count: u64,
 }
 
-impl Watch {
+impl CheckWatch {
     async fn run(mut self) {
         let shared = self.shared.clone();
         loop {
@@ -93,22 +93,22 @@ impl Watch {
     /// Begins to check whoever is due, and says when the next one is.
     fn begin(&mut self, settings: &Arc<Settings>) -> Option<Instant> {
         let Some(check) = &settings.checks.check else {
-            self.turns.clear();
+            self.schedule.clear();
             return None;
         };
         let (now, tls) = (Instant::now(), self.shared.tls());
         self.renew(settings, now);
         let mut next = None;
-        for (&id, turn) in &mut self.turns {
-            let Some(at) = turn.at else { continue };
+        for (&id, entry) in &mut self.schedule {
+            let Some(at) = entry.at else { continue };
             if at > now || self.probes.len() >= MOST {
                 // One that waits for others is looked at when one of those has ended.
                 next = [next, (at > now).then_some(at)].into_iter().flatten().min();
                 continue;
             }
-            turn.at = None;
+            entry.at = None;
             let Some(server) = server(settings, id) else { continue };
-            let (addr, settings) = (turn.addr.clone(), settings.clone());
+            let (addr, settings) = (entry.addr.clone(), settings.clone());
             let probe = Probe {
                 check: check.clone(),
                 server,
@@ -117,8 +117,8 @@ impl Watch {
                 time: settings.checks.timeout,
             };
             self.probes.spawn(async move {
-                let how = probe.ask(&settings).await;
-                Checked { id, addr, how }
+                let outcome = probe.ask(&settings).await;
+                CheckResult { id, addr, outcome }
             });
         }
         next
@@ -128,28 +128,30 @@ impl Watch {
     fn renew(&mut self, settings: &Settings, now: Instant) {
         let servers: BTreeMap<_, _> =
             settings.all_servers().map(|(id, server)| (id, &server.addr)).collect();
-        self.turns.retain(|id, turn| servers.get(id).is_some_and(|addr| **addr == turn.addr));
+        self.schedule.retain(|id, entry| servers.get(id).is_some_and(|addr| **addr == entry.addr));
         let spread = SPREAD.min(settings.checks.interval);
         for (id, addr) in servers {
-            if !self.turns.contains_key(&id) {
+            if !self.schedule.contains_key(&id) {
                 let at = Some(now + spread.mul_f64(self.chance()));
-                self.turns.insert(id, Due { addr: addr.clone(), at });
+                self.schedule.insert(id, NextCheck { addr: addr.clone(), at });
             }
         }
     }
 
-    fn note(&mut self, Checked { id, addr, how }: Checked, checks: &Checks) {
+    fn note(&mut self, CheckResult { id, addr, outcome }: CheckResult, checks: &Checks) {
         // A tenth more or less, so that balancers that began together do not ask together.
         let wait = checks.interval.mul_f64(0.9 + 0.2 * self.chance());
-        let Some(turn) = self.turns.get_mut(&id).filter(|turn| turn.addr == addr) else { return };
-        turn.at = Some(Instant::now() + wait);
-        let how = how.map_err(|why| why.to_string());
-        let why = how.clone().err();
+        let Some(entry) = self.schedule.get_mut(&id).filter(|entry| entry.addr == addr) else {
+            return;
+        };
+        entry.at = Some(Instant::now() + wait);
+        let outcome = outcome.map_err(|why| why.to_string());
+        let why = outcome.clone().err();
         let counts = (checks.rise, checks.fall);
-        let turned = self.shared.pool().checked(id, &addr, how, counts, Instant::now());
-        match (turned, why) {
-            (Some(Turn::Down), Some(why)) => warn!("{addr} is down: {why}"),
-            (Some(Turn::Up), _) => info!("{addr} is up again"),
+        let changed = self.shared.pool().checked(id, &addr, outcome, counts, Instant::now());
+        match (changed, why) {
+            (Some(HealthChange::Down), Some(why)) => warn!("{addr} is down: {why}"),
+            (Some(HealthChange::Up), _) => info!("{addr} is up again"),
             _ => {}
         }
     }

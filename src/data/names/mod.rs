@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::config::{Endpoint, Origin, Server, Settings};
 
 /// What was answered, by name. A name that could not be looked up is not in it, and stays as it is.
-pub type Answers = BTreeMap<String, Vec<IpAddr>>;
+pub type ResolvedNames = BTreeMap<String, Vec<IpAddr>>;
 
 /// The names that servers have.
 #[must_use]
@@ -29,7 +29,7 @@ pub fn names(settings: &Settings) -> BTreeSet<String> {
 /// we are ourselves; one that is gone keeps its number as long as `is_busy`.
 pub fn renew(
     settings: &mut Settings,
-    answers: &Answers,
+    answers: &ResolvedNames,
     is_ours: impl Fn(&SocketAddr) -> bool,
     is_busy: impl Fn(usize) -> bool,
 ) -> Vec<String> {
@@ -40,7 +40,7 @@ pub fn renew(
     let gone: Vec<_> = settings.servers.iter().enumerate().filter(gone).map(|(at, _)| at).collect();
     for (name, port) in places(&settings.servers) {
         let Some(wanted) = wanted(answers, &name, port, &is_ours) else { continue };
-        let mut group = Group::of(&settings.servers, &name, port);
+        let mut group = NameGroup::of(&settings.servers, &name, port);
         group.settle(&mut settings.servers, &wanted, &mut changes);
     }
     // Of one that has gone just now it is not known yet whether it is busy.
@@ -73,7 +73,7 @@ fn places(servers: &[Option<Server>]) -> BTreeSet<(String, u16)> {
 }
 
 fn wanted(
-    answers: &Answers,
+    answers: &ResolvedNames,
     name: &str,
     port: u16,
     is_ours: impl Fn(&SocketAddr) -> bool,
@@ -89,13 +89,13 @@ fn wanted(
 }
 
 /// The servers of one name and port, by their numbers.
-struct Group {
+struct NameGroup {
     name: String,
     said: Vec<usize>,
     found: Vec<usize>,
 }
 
-impl Group {
+impl NameGroup {
     fn of(servers: &[Option<Server>], name: &str, port: u16) -> Self {
         let mut group = Self { name: name.to_owned(), said: Vec::new(), found: Vec::new() };
         for (number, server) in servers.iter().enumerate() {
@@ -245,7 +245,7 @@ mod tests {
         Some(Server { name: name.map(str::to_owned), ..server })
     }
 
-    fn answer(name: &str, last: &[u8]) -> Answers {
+    fn answer(name: &str, last: &[u8]) -> ResolvedNames {
         [(name.to_owned(), last.iter().map(|&last| ip(last)).collect())].into()
     }
 
@@ -329,7 +329,7 @@ mod tests {
         // With the server that was said its other addresses go.
         renew(&mut settings, &answer("web", &[2, 4]), ours, |_| false);
         settings.servers[0] = server(None, 8, 80);
-        renew(&mut settings, &Answers::new(), ours, |_| true);
+        renew(&mut settings, &ResolvedNames::new(), ours, |_| true);
         assert_eq!(lasts(&settings), [(8, 's')]);
     }
 

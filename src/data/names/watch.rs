@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
-use super::{Answers, names};
+use super::{ResolvedNames, names};
 use crate::operate::control::{Changes, Operator};
 
 /// Finds the addresses of a name.
@@ -28,7 +28,7 @@ pub fn by_the_system(name: &str) -> io::Result<Vec<IpAddr>> {
 /// # Errors
 /// There is no thread to be had.
 pub fn start(operator: &Arc<Operator>, lookup: Lookup) -> io::Result<()> {
-    let watch = Watch {
+    let watch = NameWatch {
         changes: operator.changes(),
         operator: Arc::downgrade(operator),
         lookup,
@@ -39,7 +39,7 @@ pub fn start(operator: &Arc<Operator>, lookup: Lookup) -> io::Result<()> {
     thread::Builder::new().name("names".into()).spawn(move || watch.run()).map(drop)
 }
 
-struct Watch {
+struct NameWatch {
     operator: Weak<Operator>,
     changes: Arc<Changes>,
     lookup: Lookup,
@@ -50,7 +50,7 @@ struct Watch {
     failing: BTreeSet<String>,
 }
 
-impl Watch {
+impl NameWatch {
     fn run(mut self) {
         loop {
             let seen = self.changes.count();
@@ -85,8 +85,8 @@ impl Watch {
     }
 
     /// Says once of each name that it can't be looked up, and once that it can again.
-    fn look_up(&mut self, names: &BTreeSet<String>) -> Answers {
-        let mut answers = Answers::new();
+    fn look_up(&mut self, names: &BTreeSet<String>) -> ResolvedNames {
+        let mut answers = ResolvedNames::new();
         for name in names {
             match (self.lookup)(name) {
                 Ok(ips) if !ips.is_empty() => {

@@ -32,7 +32,7 @@ pub struct Client {
 }
 
 #[derive(Debug)]
-struct Node {
+struct ClientNode {
     client: Client,
     newer: u32,
     older: u32,
@@ -46,7 +46,7 @@ const GONE: u32 = u32::MAX - 1;
 /// The table.
 #[derive(Debug)]
 pub struct Clients {
-    nodes: Vec<Node>,
+    nodes: Vec<ClientNode>,
     by_addr: HashTable<u32>,
     /// Keyed at random: clients choose their addresses.
     hasher: RandomState,
@@ -182,7 +182,7 @@ impl Clients {
             self.forget_oldest();
         }
         let addr = client.addr;
-        let node = Node { client, newer: NONE, older: NONE };
+        let node = ClientNode { client, newer: NONE, older: NONE };
         let index = if let Some(index) = self.free.pop() {
             *self.node_mut(index) = node;
             index
@@ -228,11 +228,11 @@ impl Clients {
         }
     }
 
-    fn node(&self, index: u32) -> &Node {
+    fn node(&self, index: u32) -> &ClientNode {
         &self.nodes[index as usize]
     }
 
-    fn node_mut(&mut self, index: u32) -> &mut Node {
+    fn node_mut(&mut self, index: u32) -> &mut ClientNode {
         &mut self.nodes[index as usize]
     }
 }

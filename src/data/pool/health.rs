@@ -5,7 +5,7 @@ use std::time::Instant;
 
 /// How a server is by its checks. One that was never checked is up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Health {
+pub struct ServerHealth {
     down: bool,
     /// Answers in a row that say the opposite of what it is.
     streak: u32,
@@ -23,14 +23,14 @@ pub struct LastCheck {
 
 /// What a server has become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum HealthChange {
     /// It is well again.
     Up,
     /// It gets nobody as long as others are up.
     Down,
 }
 
-impl Health {
+impl ServerHealth {
     /// Whether it is down.
     #[must_use]
     pub const fn is_down(&self) -> bool {
@@ -49,7 +49,7 @@ impl Health {
         how: Result<(), String>,
         (rise, fall): (NonZeroU32, NonZeroU32),
         at: Instant,
-    ) -> Option<Turn> {
+    ) -> Option<HealthChange> {
         let wrong = how.err();
         let is_opposite = wrong.is_none() == self.down;
         self.last = Some(LastCheck { at, wrong });
@@ -60,7 +60,7 @@ impl Health {
         }
         self.streak = 0;
         self.down = !self.down;
-        Some(if self.down { Turn::Down } else { Turn::Up })
+        Some(if self.down { HealthChange::Down } else { HealthChange::Up })
     }
 }
 
@@ -71,13 +71,13 @@ mod tests {
     #[test]
     fn a_server_turns_after_so_many_answers_in_a_row() {
         let counts = (NonZeroU32::new(2).unwrap(), NonZeroU32::new(3).unwrap());
-        let mut health = Health::default();
+        let mut health = ServerHealth::default();
         // + is well, - is not; D and U where it turns.
         for (answer, expected) in "+--+----+-++-".chars().zip("......D....U.".chars()) {
             let how = if answer == '+' { Ok(()) } else { Err("it is ill".to_owned()) };
             let turn = match health.note(how, counts, Instant::now()) {
-                Some(Turn::Down) => 'D',
-                Some(Turn::Up) => 'U',
+                Some(HealthChange::Down) => 'D',
+                Some(HealthChange::Up) => 'U',
                 None => '.',
             };
             assert_eq!(turn, expected);

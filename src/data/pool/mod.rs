@@ -1,6 +1,6 @@
 //! All servers, and who gets which: no socket, no clock, no lock.
 //!
-//! [`Pool::choose`] takes a [`Seat`] at a server; whoever holds it says how the attempt ended with
+//! [`Pool::choose`] takes a [`ServerLease`] at a server; whoever holds it says how the attempt ended with
 //! [`Pool::connected`] or [`Pool::failed`], and gives it back with [`Pool::leave`] at the end. After a
 //! failure the same way of choosing is asked again without the servers that were tried, so the
 //! clients of a dead server are spread like all others.
@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use pen_records::addr::ClientAddr;
 
 pub use client::{Client, Clients};
-pub use health::{Health, LastCheck, Turn};
-pub use server::{Seat, ServerId, ServerState, Traffic};
+pub use health::{HealthChange, LastCheck, ServerHealth};
+pub use server::{ServerId, ServerLease, ServerState, Traffic};
 
 use crate::config::{self, Endpoint, Mode, Modes, Settings};
 
@@ -54,16 +54,16 @@ impl Tried {
 #[derive(Debug)]
 pub struct Choice {
     /// Taken, to be given back.
-    pub seat: Seat,
+    pub lease: ServerLease,
     /// Where to connect to.
     pub addr: Arc<Endpoint>,
 }
 
 /// What is made of checks that say that a server is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Checked {
-    Believed,
-    Doubted,
+enum CheckTrust {
+    Trusted,
+    Ignored,
 }
 
 /// All servers and clients.
@@ -122,7 +122,7 @@ impl Pool {
             // What was found out once may be long past.
             let special = [&mut self.emergency, &mut self.abuse].into_iter();
             let all = special.chain(&mut self.slots).flatten();
-            all.for_each(|state| state.health = Health::default());
+            all.for_each(|state| state.health = ServerHealth::default());
         }
     }
 
@@ -168,7 +168,7 @@ impl Pool {
         }
         let state = self.state_mut(id)?;
         state.connections += 1;
-        Some(Choice { seat: Seat { id, life: state.life }, addr: state.addr.clone() })
+        Some(Choice { lease: ServerLease { id, life: state.life }, addr: state.addr.clone() })
     }
 
     fn pick(
@@ -199,7 +199,7 @@ impl Pool {
         {
             return Some(id);
         }
-        if let Some(slot) = self.by_mode(caller, tried, now, permits, Checked::Believed) {
+        if let Some(slot) = self.by_mode(caller, tried, now, permits, CheckTrust::Trusted) {
             return Some(ServerId::Slot(slot));
         }
         let emergency = special(ServerId::Emergency, self.emergency.as_ref());
@@ -210,7 +210,7 @@ impl Pool {
         // Where nobody is well, the checks may be what is wrong: trying is better than refusing.
         let all_down = !self.slots.iter().flatten().any(|state| state.is_well(now));
         let slot = if all_down {
-            self.by_mode(caller, tried, now, permits, Checked::Doubted)
+            self.by_mode(caller, tried, now, permits, CheckTrust::Ignored)
         } else {
             None
         };
@@ -223,13 +223,13 @@ impl Pool {
         tried: &[ServerId],
         now: Instant,
         permits: &impl Fn(u8) -> bool,
-        checked: Checked,
+        checked: CheckTrust,
     ) -> Option<u32> {
         let all = (0_u32..)
             .zip(&self.slots)
             .filter_map(|(slot, state)| state.as_ref().map(|state| (slot, state)));
         let may = |slot, state: &ServerState| {
-            let down = checked == Checked::Believed && state.health.is_down();
+            let down = checked == CheckTrust::Trusted && state.health.is_down();
             !down && !tried.contains(&ServerId::Slot(slot)) && usable(state, false, now, permits)
         };
         let candidates = all.clone().filter(|&(slot, state)| may(slot, state));
@@ -286,8 +286,8 @@ impl Pool {
     }
 
     /// The attempt at this seat has succeeded.
-    pub fn connected(&mut self, seat: &Seat) {
-        if let Some(state) = self.seated(seat) {
+    pub fn connected(&mut self, lease: &ServerLease) {
+        if let Some(state) = self.leased(lease) {
             state.served += 1;
             state.last_failure = None;
             state.forgive();
@@ -296,9 +296,9 @@ impl Pool {
 
     /// The attempt at this seat has failed: the server is left alone for a while.
     #[expect(clippy::needless_pass_by_value, reason = "the seat is given back")]
-    pub fn failed(&mut self, seat: Seat, now: Instant) {
+    pub fn failed(&mut self, lease: ServerLease, now: Instant) {
         let until = now + self.blacklist;
-        if let Some(state) = self.seated(&seat) {
+        if let Some(state) = self.leased(&lease) {
             state.connections -= 1;
             state.failures += 1;
             state.last_failure = Some(now);
@@ -308,15 +308,15 @@ impl Pool {
 
     /// The connection at this seat is over.
     #[expect(clippy::needless_pass_by_value, reason = "the seat is given back")]
-    pub fn leave(&mut self, seat: Seat) {
-        if let Some(state) = self.seated(&seat) {
+    pub fn leave(&mut self, lease: ServerLease) {
+        if let Some(state) = self.leased(&lease) {
             state.connections -= 1;
         }
     }
 
     /// Counts bytes for the server at a seat and for a client, if it still is remembered.
-    pub fn count(&mut self, seat: &Seat, client: ClientAddr, traffic: Traffic) {
-        if let Some(state) = self.seated(seat) {
+    pub fn count(&mut self, lease: &ServerLease, client: ClientAddr, traffic: Traffic) {
+        if let Some(state) = self.leased(lease) {
             state.traffic.to_server += traffic.to_server;
             state.traffic.to_client += traffic.to_client;
         }
@@ -342,7 +342,7 @@ impl Pool {
         how: Result<(), String>,
         counts: (NonZeroU32, NonZeroU32),
         now: Instant,
-    ) -> Option<Turn> {
+    ) -> Option<HealthChange> {
         // One that was under way when checks were turned off would be the last word for ever.
         let known = if self.checking { self.state_mut(id) } else { None };
         let state = known.filter(|state| state.config.addr == *addr)?;
@@ -389,8 +389,8 @@ impl Pool {
         }
     }
 
-    fn seated(&mut self, seat: &Seat) -> Option<&mut ServerState> {
-        self.state_mut(seat.id).filter(|state| state.life == seat.life)
+    fn leased(&mut self, lease: &ServerLease) -> Option<&mut ServerState> {
+        self.state_mut(lease.id).filter(|state| state.life == lease.life)
     }
 }
 

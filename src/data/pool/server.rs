@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::health::Health;
+use super::health::ServerHealth;
 use crate::config::{self, Endpoint};
 
 /// Which server.
@@ -21,13 +21,13 @@ pub enum ServerId {
 /// burst, and a count never goes astray.
 #[must_use = "a seat that is not given back is taken for ever"]
 #[derive(Debug, PartialEq, Eq)]
-pub struct Seat {
+pub struct ServerLease {
     pub(super) id: ServerId,
     /// Which server has had this number: another one may have it by now.
     pub(super) life: u64,
 }
 
-impl Seat {
+impl ServerLease {
     /// At which server.
     #[must_use]
     pub const fn server(&self) -> ServerId {
@@ -62,7 +62,7 @@ pub struct ServerState {
     /// Until when it is left alone.
     pub blacklisted: Option<Instant>,
     /// What checks say of it.
-    pub health: Health,
+    pub health: ServerHealth,
     /// Bytes so far.
     pub traffic: Traffic,
     /// Whether that was an order, and not a failure.
@@ -82,7 +82,7 @@ impl ServerState {
             failures: 0,
             last_failure: None,
             blacklisted: None,
-            health: Health::default(),
+            health: ServerHealth::default(),
             by_order: false,
             traffic: Traffic::default(),
             life,

@@ -34,9 +34,9 @@ fn caller(number: u16) -> Caller {
 /// The number of the server that is chosen, which is then left at once.
 fn visit(pool: &mut Pool, caller: &Caller, now: Instant) -> Option<ServerId> {
     let choice = pool.choose(caller, &mut Tried::default(), now, |_| true)?;
-    let id = choice.seat.server();
-    pool.connected(&choice.seat);
-    pool.leave(choice.seat);
+    let id = choice.lease.server();
+    pool.connected(&choice.lease);
+    pool.leave(choice.lease);
     Some(id)
 }
 
@@ -80,7 +80,7 @@ fn what_an_operator_ordered_outlasts_attempts_that_were_under_way() {
     let mut pool = Pool::new(&servers(1));
     let id = ServerId::Slot(0);
     let mut attempt =
-        || pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap().seat;
+        || pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap().lease;
     let (one, other) = (attempt(), attempt());
     pool.blacklist(id, Duration::from_secs(600), now);
     pool.connected(&one);
@@ -101,7 +101,7 @@ fn an_attempt_that_succeeds_makes_up_for_one_that_failed() {
     let now = Instant::now();
     let mut pool = Pool::new(&servers(1));
     let mut attempt =
-        || pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap().seat;
+        || pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap().lease;
     let (one, other) = (attempt(), attempt());
     pool.failed(one, now);
     assert!(visit(&mut pool, &caller(2), now).is_none());
@@ -135,7 +135,7 @@ fn weights_are_kept_by_idle_and_by_busy_servers() {
     let mut pool = Pool::new(&settings);
     for _ in 0..50 {
         let choice = pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap();
-        pool.connected(&choice.seat);
+        pool.connected(&choice.lease);
         std::mem::forget(choice);
     }
     let load: Vec<u32> = pool.servers().map(|(_, state)| state.connections).collect();
@@ -149,8 +149,8 @@ fn least_connections_finds_the_emptiest() {
     let mut held = Vec::new();
     for expected in [1, 0, 1, 0] {
         let choice = pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap();
-        assert_eq!(choice.seat.server(), ServerId::Slot(expected));
-        held.push(choice.seat);
+        assert_eq!(choice.lease.server(), ServerId::Slot(expected));
+        held.push(choice.lease);
     }
     pool.leave(held.remove(1));
     assert_eq!(slots(&mut pool, [1, 1], now), [0, 0]);
@@ -198,8 +198,8 @@ fn a_failed_server_is_left_alone_for_a_while_and_the_next_one_tried() {
     let mut tried = Tried::default();
     let mut order = Vec::new();
     while let Some(choice) = pool.choose(&caller(1), &mut tried, now, |_| true) {
-        order.push(choice.seat.server());
-        pool.failed(choice.seat, now);
+        order.push(choice.lease.server());
+        pool.failed(choice.lease, now);
     }
     assert_eq!(order, [1, 2, 0].map(ServerId::Slot));
     assert_eq!(visit(&mut pool, &caller(2), now), None);
@@ -225,7 +225,7 @@ fn a_stubborn_pool_tries_no_other_server() {
     let mut pool = Pool::new(&with(&[Mode::Stubborn], servers(2)));
     let mut tried = Tried::default();
     let choice = pool.choose(&caller(1), &mut tried, now, |_| true).unwrap();
-    pool.failed(choice.seat, now);
+    pool.failed(choice.lease, now);
     assert!(pool.choose(&caller(1), &mut tried, now, |_| true).is_none());
     let mut pool = Pool::new(&with(&[Mode::Stubborn, Mode::Hash], servers(2)));
     let own = slots(&mut pool, [1], now)[0];
@@ -245,7 +245,7 @@ fn the_emergency_server_gets_who_finds_no_other_and_is_not_remembered() {
     let mut tried = Tried::default();
     pool.blacklist(ServerId::Slot(0), Duration::from_secs(5), later);
     let choice = pool.choose(&caller(1), &mut tried, later, |_| true).unwrap();
-    pool.failed(choice.seat, later);
+    pool.failed(choice.lease, later);
     assert!(pool.choose(&caller(1), &mut tried, later, |_| true).is_none());
 }
 
@@ -259,7 +259,7 @@ fn who_is_denied_gets_the_abuse_server_or_none() {
     assert_eq!(visit(&mut pool, &denied, now), Some(ServerId::Abuse));
     let mut tried = Tried::default();
     let choice = pool.choose(&denied, &mut tried, now, |_| true).unwrap();
-    pool.failed(choice.seat, now);
+    pool.failed(choice.lease, now);
     assert!(pool.choose(&denied, &mut tried, now, |_| true).is_none());
 }
 
@@ -296,7 +296,7 @@ fn a_servers_access_list_is_asked() {
     let mut pool = Pool::new(&settings);
     for number in 0..4 {
         let choice = pool.choose(&caller(number), &mut Tried::default(), now, |acl| acl == 4);
-        assert_eq!(choice.map(|choice| choice.seat.server()), Some(ServerId::Slot(0)));
+        assert_eq!(choice.map(|choice| choice.lease.server()), Some(ServerId::Slot(0)));
     }
 }
 
@@ -312,7 +312,7 @@ fn a_seat_at_a_server_that_was_replaced_counts_for_nobody() {
     settings.servers[0] = Some(server(2));
     pool.apply(&settings);
     assert_eq!(pool.state(ServerId::Slot(0)).unwrap().connections, 0, "another one");
-    pool.failed(choice.seat, now);
+    pool.failed(choice.lease, now);
     let state = pool.state(ServerId::Slot(0)).unwrap();
     assert_eq!((state.connections, state.failures), (0, 0));
     settings.servers.clear();
@@ -364,17 +364,17 @@ proptest! {
         let settings = Settings { servers: servers.collect(), modes, limits, ..Settings::default() };
         let mut pool = Pool::new(&settings);
         let mut now = Instant::now();
-        let mut held: Vec<Seat> = Vec::new();
+        let mut held: Vec<ServerLease> = Vec::new();
         for deed in deeds {
             match deed {
                 Deed::Choose(number) => {
                     let before: Vec<_> = pool.servers().map(|(id, s)| (id, s.clone())).collect();
                     match pool.choose(&caller(number), &mut Tried::default(), now, |_| true) {
                         Some(choice) => {
-                            let id = choice.seat.server();
+                            let id = choice.lease.server();
                             let (_, state) = before.iter().find(|(other, _)| *other == id).unwrap();
                             prop_assert!(!state.is_blacklisted(now) && !state.is_full(true));
-                            held.push(choice.seat);
+                            held.push(choice.lease);
                         }
                         None if !modes.is_on(Mode::Stubborn) => {
                             let free = before.iter().any(|(_, state)| {
@@ -393,7 +393,7 @@ proptest! {
                 Deed::Leave(_) | Deed::Fail(_) => {}
             }
             for (id, state) in pool.servers() {
-                let seats = held.iter().filter(|seat| seat.server() == id).count();
+                let seats = held.iter().filter(|lease| lease.server() == id).count();
                 prop_assert_eq!(state.connections as usize, seats);
                 let most = state.config.hard.or(state.config.soft);
                 if let Some(hard) = state.config.hard {
@@ -406,7 +406,12 @@ proptest! {
     }
 }
 
-fn check(pool: &mut Pool, slot: u32, how: Result<(), String>, now: Instant) -> Option<Turn> {
+fn check(
+    pool: &mut Pool,
+    slot: u32,
+    how: Result<(), String>,
+    now: Instant,
+) -> Option<HealthChange> {
     let addr = pool.state(ServerId::Slot(slot)).map(|state| state.config.addr.clone());
     pool.checked(ServerId::Slot(slot), &addr?, how, (NonZeroU32::MIN, NonZeroU32::MIN), now)
 }
@@ -422,13 +427,13 @@ fn a_server_that_is_down_gets_nobody_unless_all_are() {
         settings.checks.check = Some(crate::data::checks::Check::Connect);
         let mut pool = Pool::new(&settings);
         slots(&mut pool, 0..20, now);
-        assert_eq!(check(&mut pool, 1, ill(), now), Some(Turn::Down));
-        assert_eq!(check(&mut pool, 2, ill(), now), Some(Turn::Down));
+        assert_eq!(check(&mut pool, 1, ill(), now), Some(HealthChange::Down));
+        assert_eq!(check(&mut pool, 2, ill(), now), Some(HealthChange::Down));
         // Old clients as well as new ones.
         assert!(slots(&mut pool, 0..40, now).iter().all(|&slot| slot == 0), "{mode:?}");
-        assert_eq!(check(&mut pool, 0, ill(), now), Some(Turn::Down));
+        assert_eq!(check(&mut pool, 0, ill(), now), Some(HealthChange::Down));
         assert_eq!(slots(&mut pool, 0..40, now).len(), 40, "{mode:?}: all are tried anyway");
-        assert_eq!(check(&mut pool, 1, Ok(()), now), Some(Turn::Up));
+        assert_eq!(check(&mut pool, 1, Ok(()), now), Some(HealthChange::Up));
         assert!(slots(&mut pool, 0..40, now).iter().all(|&slot| slot == 1), "{mode:?}");
         // The one that is well failed for a client just now: then the others are better than nobody.
         pool.blacklist(ServerId::Slot(1), Duration::from_secs(9), now);
@@ -465,14 +470,14 @@ fn the_emergency_server_is_the_last_to_be_tried_when_it_is_down_itself() {
     for id in [ServerId::Slot(0), ServerId::Emergency, ServerId::Abuse] {
         let addr = pool.state(id).unwrap().config.addr.clone();
         let turn = pool.checked(id, &addr, Err("it is ill".to_owned()), counts, now);
-        assert_eq!(turn, Some(Turn::Down));
+        assert_eq!(turn, Some(HealthChange::Down));
     }
     let mut tried = Tried::default();
     for expected in [Some(ServerId::Slot(0)), Some(ServerId::Emergency), None] {
         let choice = pool.choose(&caller(1), &mut tried, now, |_| true);
-        let seat = choice.map(|choice| choice.seat);
-        assert_eq!(seat.as_ref().map(Seat::server), expected);
-        seat.into_iter().for_each(|seat| pool.failed(seat, now));
+        let lease = choice.map(|choice| choice.lease);
+        assert_eq!(lease.as_ref().map(ServerLease::server), expected);
+        lease.into_iter().for_each(|lease| pool.failed(lease, now));
     }
     // There is nobody else for those who are denied.
     let denied = Caller { admitted: false, ..caller(2) };
@@ -488,7 +493,7 @@ fn a_check_that_ends_when_none_is_asked_for_any_more_says_nothing() {
     settings.checks.check = None;
     pool.apply(&settings);
     assert_eq!(check(&mut pool, 0, Err("it is ill".to_owned()), now), None);
-    assert!(pool.servers().all(|(_, server)| server.health == Health::default()));
+    assert!(pool.servers().all(|(_, server)| server.health == ServerHealth::default()));
 }
 
 #[test]
@@ -500,7 +505,7 @@ fn a_limit_is_no_reason_to_try_a_server_that_is_down() {
     let mut pool = Pool::new(&settings);
     check(&mut pool, 0, Err("it is ill".to_owned()), now);
     let first = pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap();
-    assert_eq!(first.seat.server(), ServerId::Slot(1));
+    assert_eq!(first.lease.server(), ServerId::Slot(1));
     assert!(pool.choose(&caller(2), &mut Tried::default(), now, |_| true).is_none());
-    pool.leave(first.seat);
+    pool.leave(first.lease);
 }

@@ -106,7 +106,7 @@ pub struct Ready {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum WayState {
     Open,
     Ending,
     Ended,
@@ -117,7 +117,7 @@ enum State {
 
 /// What is known of one socket.
 #[derive(Clone, Copy, Debug)]
-struct Socket {
+struct SocketState {
     ready: Ready,
     /// A write has told that it is lost; what it still has to say may be read.
     lost: bool,
@@ -126,7 +126,7 @@ struct Socket {
 /// Bytes from one side to the other.
 #[derive(Clone, Copy, Debug)]
 struct Way {
-    state: State,
+    state: WayState,
     /// Bytes that were read and not yet written.
     left: usize,
     /// The end was to be passed on, and the receiver had no room for that.
@@ -137,7 +137,7 @@ struct Way {
 #[derive(Clone, Copy, Debug)]
 pub struct Duplex {
     /// By the side it belongs to, or comes from.
-    sockets: [Socket; 2],
+    sockets: [SocketState; 2],
     ways: [Way; 2],
     /// A side's connection was lost and that is to be passed on.
     reset: bool,
@@ -152,8 +152,8 @@ impl Duplex {
     pub fn new(fast: FastClose) -> Self {
         let ready = Ready { writable: true, ..Ready::default() };
         Self {
-            sockets: [Socket { ready, lost: false }; 2],
-            ways: [Way { state: State::Open, left: 0, stuck: false }; 2],
+            sockets: [SocketState { ready, lost: false }; 2],
+            ways: [Way { state: WayState::Open, left: 0, stuck: false }; 2],
             reset: false,
             turn: Side::Client,
             fast,
@@ -169,18 +169,18 @@ impl Duplex {
         known.failed |= ready.failed;
         // Whoever still reads from it will come to the failure; if nobody does, this is the news.
         if ready.failed && !self.reads_from(side) {
-            self.gone(side);
+            self.close_receiver(side);
         }
     }
 
     /// A side that had said all takes no more, either.
-    fn gone(&mut self, side: Side) {
+    fn close_receiver(&mut self, side: Side) {
         let way = &mut self.ways[side.other() as usize];
         way.left = 0;
         // There is nobody to pass an end on to any more.
         way.state = match way.state {
-            State::Open | State::Broken | State::Refused => State::Broken,
-            State::Ending | State::Ended => State::Ended,
+            WayState::Open | WayState::Broken | WayState::Refused => WayState::Broken,
+            WayState::Ending | WayState::Ended => WayState::Ended,
         };
     }
 
@@ -197,9 +197,9 @@ impl Duplex {
         }
         let steps = [self.turn, self.turn.other()].map(|from| self.step(from));
         match (steps, self.ways.map(|way| way.state)) {
-            (_, [State::Ended, State::Ended]) => Step::Close,
+            (_, [WayState::Ended, WayState::Ended]) => Step::Close,
             // The client has gone, and all that it said has arrived: the server is to know.
-            (_, [State::Ended, State::Broken]) => Step::Reset,
+            (_, [WayState::Ended, WayState::Broken]) => Step::Reset,
             ([Step::Wait, second], _) => second,
             ([first, _], _) => first,
         }
@@ -211,22 +211,24 @@ impl Duplex {
         let readable = self.sockets[from as usize].ready.readable;
         let writable = self.sockets[to as usize].ready.writable;
         match way.state {
-            State::Open | State::Ending | State::Refused if way.left > 0 => {
+            WayState::Open | WayState::Ending | WayState::Refused if way.left > 0 => {
                 if writable {
                     Step::Write(to)
                 } else {
                     Step::Wait
                 }
             }
-            State::Open if readable && writable => Step::Read(from),
+            WayState::Open if readable && writable => Step::Read(from),
             // While the rest of what a client said before it went arrives, its server is not
             // listened to: that ends in a moment, and a download that nobody wants is no traffic.
-            State::Broken if from == Side::Server && !self.reads_from(Side::Client) => Step::Wait,
+            WayState::Broken if from == Side::Server && !self.reads_from(Side::Client) => {
+                Step::Wait
+            }
             // Read and forgotten: bytes left unread would turn our close into a reset.
-            State::Broken if readable => Step::Read(from),
-            State::Ending | State::Refused if way.stuck && !writable => Step::Wait,
-            State::Ending | State::Refused => Step::Finish(to),
-            State::Open | State::Broken | State::Ended => Step::Wait,
+            WayState::Broken if readable => Step::Read(from),
+            WayState::Ending | WayState::Refused if way.stuck && !writable => Step::Wait,
+            WayState::Ending | WayState::Refused => Step::Finish(to),
+            WayState::Open | WayState::Broken | WayState::Ended => Step::Wait,
         }
     }
 
@@ -241,7 +243,7 @@ impl Duplex {
                 if drained && !ready.ended {
                     ready.readable = false;
                 }
-                if way.state == State::Open {
+                if way.state == WayState::Open {
                     way.left += forward;
                 }
             }
@@ -252,9 +254,10 @@ impl Duplex {
                 ready.readable = false;
                 // A failure that the read was not told of came behind the end.
                 let failed = ready.failed;
-                way.state = if way.state == State::Open { State::Ending } else { State::Ended };
+                way.state =
+                    if way.state == WayState::Open { WayState::Ending } else { WayState::Ended };
                 if failed {
-                    self.gone(from);
+                    self.close_receiver(from);
                 }
                 self.close_fast(from);
             }
@@ -272,7 +275,8 @@ impl Duplex {
             WriteOutcome::Closed | WriteOutcome::Reset => {
                 way.left = 0;
                 // There is nobody to pass an end on to any more.
-                way.state = if way.state == State::Ending { State::Ended } else { State::Broken };
+                way.state =
+                    if way.state == WayState::Ending { WayState::Ended } else { WayState::Broken };
                 let socket = &mut self.sockets[to as usize];
                 socket.ready.readable = true;
                 socket.lost |= outcome == WriteOutcome::Reset;
@@ -287,22 +291,22 @@ impl Duplex {
     /// Whether a [`Step::Finish`] is followed by a [`Step::Close`]: this side has ended before.
     #[must_use]
     pub fn is_last(&self, to: Side) -> bool {
-        self.ways[to.other() as usize].state == State::Ending
-            && self.ways[to as usize].state == State::Ended
+        self.ways[to.other() as usize].state == WayState::Ending
+            && self.ways[to as usize].state == WayState::Ended
     }
 
     /// A [`Step::Finish`] was done.
     pub fn did_finish(&mut self, to: Side) {
         let way = &mut self.ways[to.other() as usize];
-        way.state = if way.state == State::Refused { State::Broken } else { State::Ended };
+        way.state = if way.state == WayState::Refused { WayState::Broken } else { WayState::Ended };
     }
 
     /// Nothing more of what comes from this side is for the other one, which is told that this was the
     /// end; what still comes is read and forgotten.
     pub fn refuse(&mut self, from: Side) {
         let way = &mut self.ways[from as usize];
-        if way.state == State::Open {
-            way.state = State::Refused;
+        if way.state == WayState::Open {
+            way.state = WayState::Refused;
         }
     }
 
@@ -321,31 +325,34 @@ impl Duplex {
     /// Whether one side has said all and the other one has not. What it said may still be under way.
     #[must_use]
     pub fn is_half_closed(&self) -> bool {
-        self.ways.iter().any(|way| way.state != State::Open)
+        self.ways.iter().any(|way| way.state != WayState::Open)
             || self.sockets.iter().any(|socket| socket.ready.ended)
     }
 
     /// Whether nothing is passed on any more: whatever still comes is thrown away.
     #[must_use]
     pub fn only_discards(&self) -> bool {
-        self.ways.iter().all(|way| matches!(way.state, State::Broken | State::Ended))
+        self.ways.iter().all(|way| matches!(way.state, WayState::Broken | WayState::Ended))
     }
 
     /// Whether all that this side was to get has been written, and then the end. To cut it would take
     /// back what is still under way.
     #[must_use]
     pub fn was_told_the_end(&self, side: Side) -> bool {
-        self.ways[side.other() as usize].state == State::Ended
+        self.ways[side.other() as usize].state == WayState::Ended
     }
 
     /// Whether bytes from this side are read to be thrown away.
     #[must_use]
     pub fn discards(&self, from: Side) -> bool {
-        self.ways[from as usize].state == State::Broken
+        self.ways[from as usize].state == WayState::Broken
     }
 
     fn reads_from(&self, side: Side) -> bool {
-        matches!(self.ways[side as usize].state, State::Open | State::Broken | State::Refused)
+        matches!(
+            self.ways[side as usize].state,
+            WayState::Open | WayState::Broken | WayState::Refused
+        )
     }
 
     /// Ends both ways with the end of this side, if that was asked for, once nothing is left of either.
@@ -356,9 +363,9 @@ impl Duplex {
             FastClose::Client => from == Side::Client,
             FastClose::Server => from == Side::Server,
         };
-        let said_all = matches!(self.ways[from as usize].state, State::Ending | State::Ended);
+        let said_all = matches!(self.ways[from as usize].state, WayState::Ending | WayState::Ended);
         if asked && said_all && self.ways.iter().all(|way| way.left == 0) {
-            self.ways = [Way { state: State::Ended, left: 0, stuck: false }; 2];
+            self.ways = [Way { state: WayState::Ended, left: 0, stuck: false }; 2];
         }
     }
 }

@@ -1,32 +1,31 @@
 //! From a client to a server and back.
 //!
 //! ```text
-//! worker      one thread: events, timers, and the connections they belong to
-//! connection  one client: choosing and connecting, forwarding, ending
-//! pump        forwards on two ends as the duplex says
-//! duplex      what is to be done for two ways of bytes; owns no socket
-//! http        what is noticed of HTTP as the bytes pass
-//! sealed      what can be told of TLS that only passes through
-//! proxy       who the client is, by the PROXY protocol
-//! socket      non-blocking sockets and listeners
-//! tls         between an end and its socket, where it is encrypted
-//! udp         the same for datagrams
+//! tcp           one thread: events, timers, and the connections they belong to
+//! udp           the same for datagrams and flows
+//! pump          forwards on two ends as the duplex says
+//! duplex        what is to be done for two ways of bytes; owns no socket
+//! http          what is noticed of HTTP as the bytes pass
+//! tls           between an end and its socket, where it is encrypted
+//! tls_observer  what can be told of TLS that only passes through
+//! proxy         who the client is, by the PROXY protocol
+//! socket        non-blocking sockets and listeners
+//! jobs          commands that a worker carries out in slices
+//! slab          values by slot and generation
+//! report        what a worker says of its connections
+//! shared        what workers have in common with one another and with whoever runs them
 //! ```
-//!
-//! `errands` are what a worker does for others with all of its connections, [`report`] says what there are. [`shared`] is what workers have in common with one another and with who runs them.
 
-mod connection;
 pub mod duplex;
-mod errands;
 pub mod http;
+mod jobs;
 pub mod proxy;
 pub mod pump;
 pub mod report;
-mod sealed;
 pub mod shared;
+mod slab;
 pub mod socket;
-mod table;
-mod timers;
+pub mod tcp;
 pub mod tls;
+mod tls_observer;
 pub mod udp;
-pub mod worker;

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, Stage};
-use super::shared::{Order, Shared};
+use super::shared::{Shared, WorkerCommand};
+use super::tcp::connection::{Connection, ConnectionStage};
 use crate::data::pool::{ServerId, Traffic};
 use crate::operate::snapshot::{self, ConnectionNow, Which};
 
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What is asked.
 #[derive(Clone, Debug)]
-pub struct Question {
+pub struct ReportRequest {
     /// The connections that are to be listed.
     which: Which,
     to: Sender<Report>,
@@ -23,8 +23,8 @@ pub struct Question {
 
 /// A question, and as much of the answer as is known by now.
 #[derive(Debug)]
-pub(super) struct Inquiry {
-    question: Question,
+pub(super) struct ReportJob {
+    request: ReportRequest,
     report: Report,
 }
 
@@ -38,7 +38,7 @@ pub struct Report {
 }
 
 /// What can be said of a connection or a flow.
-pub(super) trait Reported {
+pub(super) trait Reportable {
     /// Its number.
     fn number(&self) -> u64;
 
@@ -55,7 +55,7 @@ pub(super) trait Reported {
     fn describe(&self, now: Instant) -> ConnectionNow;
 }
 
-impl Reported for &Connection {
+impl Reportable for &Connection {
     fn number(&self) -> u64 {
         self.number
     }
@@ -66,7 +66,7 @@ impl Reported for &Connection {
     }
 
     fn server(&self) -> Option<ServerId> {
-        self.server.as_ref().map(|server| server.seat.server())
+        self.server.as_ref().map(|server| server.lease.server())
     }
 
     fn traffic(&self) -> Traffic {
@@ -79,7 +79,7 @@ impl Reported for &Connection {
 }
 
 impl Report {
-    fn add(&mut self, connection: &impl Reported, which: Which, now: Instant) {
+    fn add(&mut self, connection: &impl Reportable, which: Which, now: Instant) {
         if let Some(server) = connection.server() {
             let (sum, traffic) = (self.traffic.entry(server).or_default(), connection.traffic());
             sum.to_server += traffic.to_server;
@@ -112,10 +112,14 @@ fn describe(connection: &&Connection, now: Instant) -> ConnectionNow {
     let caller = &connection.caller;
     let server = connection.server.as_ref();
     let stage = match connection.stage {
-        Stage::Greeting | Stage::Agreeing => snapshot::Stage::Greeting,
-        Stage::Waiting | Stage::Connecting | Stage::Handshake => snapshot::Stage::Connecting,
-        Stage::Open if connection.duplex.is_half_closed() => snapshot::Stage::HalfClosed,
-        Stage::Open => snapshot::Stage::Open,
+        ConnectionStage::ProxyHeader | ConnectionStage::ClientHandshake => {
+            snapshot::Stage::Greeting
+        }
+        ConnectionStage::Pending
+        | ConnectionStage::Connecting
+        | ConnectionStage::ServerHandshake => snapshot::Stage::Connecting,
+        ConnectionStage::Open if connection.duplex.is_half_closed() => snapshot::Stage::HalfClosed,
+        ConnectionStage::Open => snapshot::Stage::Open,
     };
     let client = match caller.addr {
         pen_records::addr::ClientAddr::Ip(ip) => {
@@ -128,7 +132,7 @@ fn describe(connection: &&Connection, now: Instant) -> ConnectionNow {
         number: connection.number,
         client,
         client_fd,
-        server: server.map(|server| server.seat.server()),
+        server: server.map(|server| server.lease.server()),
         server_fd,
         stage,
         age: now.saturating_duration_since(connection.accepted),
@@ -137,20 +141,24 @@ fn describe(connection: &&Connection, now: Instant) -> ConnectionNow {
     }
 }
 
-impl Inquiry {
+impl ReportJob {
     /// One that nothing is known of yet.
-    pub(super) fn new(question: Question) -> Self {
-        Self { question, report: Report::default() }
+    pub(super) fn new(request: ReportRequest) -> Self {
+        Self { request, report: Report::default() }
     }
 
     /// Takes these into account.
-    pub(super) fn add<T: Reported>(&mut self, connections: impl Iterator<Item = T>, now: Instant) {
-        connections.for_each(|one| self.report.add(&one, self.question.which, now));
+    pub(super) fn add<T: Reportable>(
+        &mut self,
+        connections: impl Iterator<Item = T>,
+        now: Instant,
+    ) {
+        connections.for_each(|one| self.report.add(&one, self.request.which, now));
     }
 
     /// Hands the answer over. Whoever asked may have gone.
     pub(super) fn answer(self) {
-        self.question.to.send(self.report).unwrap_or_default();
+        self.request.to.send(self.report).unwrap_or_default();
     }
 }
 
@@ -158,7 +166,7 @@ impl Inquiry {
 #[must_use]
 pub fn ask(shared: &Shared, which: Which) -> Report {
     let (to, answers): (_, Receiver<Report>) = channel();
-    shared.tell_all(&Order::Report(Question { which, to }));
+    shared.tell_all(&WorkerCommand::Report(ReportRequest { which, to }));
     let mut whole = Report::default();
     each(&answers, |report| whole.join(report));
     if let Which::First(most) = which {
@@ -171,7 +179,7 @@ pub fn ask(shared: &Shared, which: Which) -> Report {
 #[must_use]
 pub fn close(shared: &Shared, number: u64) -> bool {
     let (to, answers) = channel();
-    shared.tell_all(&Order::Close(number, to));
+    shared.tell_all(&WorkerCommand::Close(number, to));
     let mut closed = false;
     each(&answers, |()| closed = true);
     closed

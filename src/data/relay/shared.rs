@@ -11,14 +11,14 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::Notify;
 use tracing::warn;
 
-use super::connection::Stage;
-use super::http::conversation::Verdict;
-use super::report::Question;
-use super::udp::drops::Drops;
+use super::http::conversation::EditOutcome;
+use super::report::ReportRequest;
+use super::tcp::connection::ConnectionStage;
+use super::udp::drops::KernelDrops;
 use crate::config::{Endpoint, Settings};
 use crate::data::pool::{Pool, ServerId};
 use crate::data::tls::Tls;
-use crate::data::tls::keeper::Keeper;
+use crate::data::tls::keeper::TlsKeeper;
 
 /// Everything that workers share. Locks are taken once or twice a connection, never for bytes.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct Shared {
     pool: Mutex<Pool>,
     settings: Mutex<Arc<Settings>>,
     /// Certificates and the like.
-    keeper: Arc<Keeper>,
+    keeper: Arc<TlsKeeper>,
     /// Grows with each change of the settings or of certificates.
     version: AtomicU64,
     /// Connections at a time that there are descriptors for.
@@ -45,7 +45,7 @@ pub struct Shared {
     pub counters: Counters,
     mailboxes: Vec<Arc<Mailbox>>,
     /// What is lost at ports for datagrams.
-    drops: OnceLock<Drops>,
+    drops: OnceLock<KernelDrops>,
     /// Rings at each change of the settings, and at the end, for whoever checks servers.
     changed: Notify,
     /// Workers were told to stop.
@@ -85,16 +85,16 @@ pub struct Counters {
 
 impl Counters {
     /// Counts what HTTP mode had to say, and says it aloud the first time.
-    pub(super) fn judged(&self, verdict: Verdict) {
+    pub(super) fn judged(&self, verdict: EditOutcome) {
         match verdict {
-            Verdict::NotHttp => {
+            EditOutcome::NotHttp => {
                 if self.not_http.fetch_add(1, Ordering::Relaxed) == 0 {
                     warn!(
                         "a client does not speak HTTP/1.x: it passes as it is, and is told to nobody"
                     );
                 }
             }
-            Verdict::Refused(refusal) => {
+            EditOutcome::Refused(refusal) => {
                 if self.http_refused.fetch_add(1, Ordering::Relaxed) == 0 {
                     warn!("a request is refused with {}: {}", refusal.status(), refusal.what());
                 }
@@ -108,7 +108,7 @@ impl Shared {
     #[must_use]
     pub fn new(
         settings: Settings,
-        keeper: Arc<Keeper>,
+        keeper: Arc<TlsKeeper>,
         mailboxes: Vec<Arc<Mailbox>>,
         descriptors: usize,
     ) -> Self {
@@ -158,7 +158,7 @@ impl Shared {
     }
 
     /// Has it counted what the kernel drops.
-    pub(crate) fn watch_drops(&self, drops: Drops) {
+    pub(crate) fn watch_drops(&self, drops: KernelDrops) {
         self.drops.get_or_init(|| drops);
     }
 
@@ -170,7 +170,7 @@ impl Shared {
 
     /// Who keeps certificates and the like.
     #[must_use]
-    pub const fn keeper(&self) -> &Arc<Keeper> {
+    pub const fn keeper(&self) -> &Arc<TlsKeeper> {
         &self.keeper
     }
 
@@ -273,8 +273,8 @@ impl Shared {
     }
 
     /// One that has entered leaves.
-    pub(super) fn leave(&self, stage: Stage) {
-        if matches!(stage, Stage::Connecting | Stage::Handshake) {
+    pub(super) fn leave(&self, stage: ConnectionStage) {
+        if matches!(stage, ConnectionStage::Connecting | ConnectionStage::ServerHandshake) {
             self.pending.fetch_sub(1, Ordering::SeqCst);
         }
         self.connections.fetch_sub(1, Ordering::SeqCst);
@@ -303,12 +303,12 @@ impl Shared {
     }
 
     /// Tells all workers something.
-    pub fn tell_all(&self, order: &Order) {
-        if matches!(order, Order::Stop { .. }) {
+    pub fn tell_all(&self, command: &WorkerCommand) {
+        if matches!(command, WorkerCommand::Stop { .. }) {
             self.stopping.store(true, Ordering::Release);
             self.changed.notify_one();
         }
-        self.mailboxes.iter().for_each(|mailbox| mailbox.put(order.clone()));
+        self.mailboxes.iter().for_each(|mailbox| mailbox.put(command.clone()));
     }
 
     #[cfg(test)]
@@ -323,7 +323,7 @@ impl Shared {
 
 /// What a worker is told to do.
 #[derive(Clone, Debug)]
-pub enum Order {
+pub enum WorkerCommand {
     /// Accept nobody any more; reset what is left at `deadline`, and leave.
     Stop {
         /// When.
@@ -334,16 +334,16 @@ pub enum Order {
     /// Close all connections to this server, as long as it is at this address.
     CloseAll(ServerId, Endpoint),
     /// Say what connections there are.
-    Report(Question),
+    Report(ReportRequest),
     /// Panic, to see what comes of it.
     #[cfg(test)]
-    Fall,
+    Panic,
 }
 
 /// Where a worker finds its orders.
 pub struct Mailbox {
-    orders: Mutex<Vec<Order>>,
-    bell: OwnedFd,
+    commands: Mutex<Vec<WorkerCommand>>,
+    waker: OwnedFd,
 }
 
 impl Mailbox {
@@ -352,34 +352,34 @@ impl Mailbox {
     /// # Errors
     /// There are no descriptors.
     pub fn new() -> std::io::Result<Self> {
-        let bell = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self { orders: Mutex::new(Vec::new()), bell })
+        let waker = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Self { commands: Mutex::new(Vec::new()), waker })
     }
 
     /// Leaves an order.
-    pub fn put(&self, order: Order) {
-        self.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+    pub fn put(&self, command: WorkerCommand) {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
         self.wake();
     }
 
     fn wake(&self) {
         // A bell that can't be rung is ringing.
-        rustix::io::write(&self.bell, &1_u64.to_ne_bytes()).unwrap_or_default();
+        rustix::io::write(&self.waker, &1_u64.to_ne_bytes()).unwrap_or_default();
     }
 
-    pub(super) const fn bell(&self) -> &OwnedFd {
-        &self.bell
+    pub(super) const fn waker(&self) -> &OwnedFd {
+        &self.waker
     }
 
     /// Takes all orders and stops the bell.
-    pub(super) fn empty(&self) -> Vec<Order> {
-        rustix::io::read(&self.bell, &mut [0_u8; 8]).unwrap_or_default();
-        std::mem::take(&mut self.orders.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn empty(&self) -> Vec<WorkerCommand> {
+        rustix::io::read(&self.waker, &mut [0_u8; 8]).unwrap_or_default();
+        std::mem::take(&mut self.commands.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl fmt::Debug for Mailbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").field("bell", &self.bell).finish_non_exhaustive()
+        f.debug_struct("Mailbox").field("bell", &self.waker).finish_non_exhaustive()
     }
 }

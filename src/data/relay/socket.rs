@@ -17,7 +17,7 @@ use rustix::net::{
 use socket2::SockRef;
 use tracing::debug;
 
-use super::tls::Wire;
+use super::tls::TlsTransport;
 use crate::config::{Endpoint, TcpOptions};
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
@@ -149,7 +149,7 @@ impl Socket {
     }
 }
 
-impl Wire for Socket {
+impl TlsTransport for Socket {
     fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.read(buf)
     }

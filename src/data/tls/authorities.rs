@@ -13,14 +13,14 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::certificate::certificates;
-use super::files::Files;
+use super::files::FileReader;
 use super::{TlsError, provider};
 use crate::config::{ClientCertificates, TlsSettings};
 
 /// Who looks at the certificates of clients; `None` if they are not asked.
 pub(super) fn of_clients(
     settings: &TlsSettings,
-    files: &Files,
+    files: &FileReader,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
     if settings.clients == ClientCertificates::None {
         return Ok(None);
@@ -41,7 +41,7 @@ pub(super) fn of_clients(
 /// Who looks at the certificates of servers.
 pub(super) fn of_servers(
     settings: &TlsSettings,
-    files: &Files,
+    files: &FileReader,
 ) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
     let file = settings.servers_ca.as_deref();
     let roots = roots(file, None, files)?;
@@ -57,7 +57,7 @@ pub(super) fn of_servers(
 /// past its time is better than none.
 fn lists(
     path: &Path,
-    files: &Files,
+    files: &FileReader,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     let found: Result<Vec<_>, pem::Error> =
         CertificateRevocationListDer::pem_slice_iter(&files.read(path)?).collect();
@@ -84,7 +84,7 @@ const SYSTEM: &str = "the authorities of the system";
 fn roots(
     file: Option<&Path>,
     folder: Option<&Path>,
-    files: &Files,
+    files: &FileReader,
 ) -> Result<Arc<RootCertStore>, TlsError> {
     let mut roots = RootCertStore::empty();
     if let Some(file) = file {
@@ -119,9 +119,9 @@ fn roots(
 
 /// Believes every server. Its signatures are looked at all the same.
 #[derive(Debug)]
-pub(super) struct Believer(pub(super) Arc<CryptoProvider>);
+pub(super) struct AcceptAnyServer(pub(super) Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Believer {
+impl ServerCertVerifier for AcceptAnyServer {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,

@@ -9,15 +9,15 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use webpki::EndEntityCert;
 
-use super::files::Files;
-use super::{TlsError, Trouble, provider};
+use super::files::FileReader;
+use super::{CertificateWarning, TlsError, provider};
 
 /// The longest staple that is handed out.
 const LONGEST_STAPLE: usize = 64 * 1024;
 
 /// Where everything of a certificate stands.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Places<'a> {
+pub(super) struct CertificatePaths<'a> {
     /// The certificate, and its chain if that is in the same file.
     pub(super) certificate: &'a Path,
     /// The key, if that is in another file.
@@ -31,9 +31,9 @@ pub(super) struct Places<'a> {
 /// Reads it all. A staple that is no good is left out, and that is a trouble and no error: its makers
 /// have bad days, and clients ask for themselves then.
 pub(super) fn load(
-    places: &Places<'_>,
-    files: &Files,
-    troubles: &mut Vec<Trouble>,
+    places: &CertificatePaths<'_>,
+    files: &FileReader,
+    warnings: &mut Vec<CertificateWarning>,
 ) -> Result<Arc<CertifiedKey>, TlsError> {
     let path = places.certificate;
     let text = files.read(path)?;
@@ -67,7 +67,7 @@ pub(super) fn load(
     }
     match places.staple.map(|path| staple(path, files)).transpose() {
         Ok(staple) => certified.ocsp = staple,
-        Err(error) => troubles.push(Trouble { error, then: "no staple is handed out" }),
+        Err(error) => warnings.push(CertificateWarning { error, then: "no staple is handed out" }),
     }
     Ok(Arc::new(certified))
 }
@@ -114,7 +114,7 @@ fn follow(chain: &mut Vec<CertificateDer<'static>>, mut known: Vec<CertificateDe
     }
 }
 
-fn staple(path: &Path, files: &Files) -> Result<Vec<u8>, TlsError> {
+fn staple(path: &Path, files: &FileReader) -> Result<Vec<u8>, TlsError> {
     let staple = files.read(path)?;
     // OCSPResponse = SEQUENCE { responseStatus ENUMERATED, [0] responseBytes }, RFC 6960; 0 is success.
     let is_response = staple.len() <= LONGEST_STAPLE

@@ -11,29 +11,29 @@ use crate::config::files::read_short;
 
 /// What tells a file from what it was: when it changed, how long it is, which one it is. `None` if
 /// it is not there.
-type Mark = Option<(i64, i64, u64, u64)>;
+type FileMark = Option<(i64, i64, u64, u64)>;
 
 /// The files and folders that were looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Marks(BTreeMap<PathBuf, Mark>);
+pub(super) struct FileMarks(BTreeMap<PathBuf, FileMark>);
 
-impl Marks {
+impl FileMarks {
     /// The same files as they are by now.
     pub(super) fn again(&self) -> Self {
         Self(self.0.keys().map(|path| (path.clone(), mark(path))).collect())
     }
 
     /// What is known of a file: the same mark is the same content.
-    pub(super) fn of(&self, path: &Path) -> Mark {
+    pub(super) fn of(&self, path: &Path) -> FileMark {
         self.0.get(path).copied().flatten()
     }
 }
 
 /// Reads files and notes which.
 #[derive(Debug, Default)]
-pub(super) struct Files(RefCell<Marks>);
+pub(super) struct FileReader(RefCell<FileMarks>);
 
-impl Files {
+impl FileReader {
     /// Notes a file or folder without reading it.
     pub(super) fn note(&self, path: &Path) {
         // Before it is read: what changes meanwhile shows then.
@@ -61,18 +61,18 @@ impl Files {
     }
 
     /// Whether these files, which were noted, are what they were then.
-    pub(super) fn are_as(&self, paths: &[&PathBuf], then: &Marks) -> bool {
+    pub(super) fn are_as(&self, paths: &[&PathBuf], then: &FileMarks) -> bool {
         let now = self.0.borrow();
         paths.iter().all(|path| now.of(path) == then.of(path))
     }
 
     /// All that was looked at.
-    pub(super) fn into_marks(self) -> Marks {
+    pub(super) fn into_marks(self) -> FileMarks {
         self.0.into_inner()
     }
 }
 
-fn mark(path: &Path) -> Mark {
+fn mark(path: &Path) -> FileMark {
     // Where a link leads to matters: that is how many programs put a new certificate in place.
     let what = |data: Metadata| (data.mtime(), data.mtime_nsec(), data.len(), data.ino());
     std::fs::metadata(path).ok().map(what)

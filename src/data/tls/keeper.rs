@@ -19,10 +19,10 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use tracing::{error, info, warn};
 
-use super::certificate::{Places, load};
-use super::files::{Files, Marks};
-use super::names::{Chooser, Names};
-use super::{Tls, TlsError, TowardsServers, Trouble, authorities, provider, validity};
+use super::certificate::{CertificatePaths, load};
+use super::files::{FileMarks, FileReader};
+use super::names::{CertificateNames, CertificateResolver};
+use super::{CertificateWarning, Tls, TlsError, UpstreamTls, authorities, provider, validity};
 use crate::config::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};
 
 /// How long the files are left alone if nobody wants them looked at.
@@ -30,36 +30,36 @@ const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Keeps what is in force.
 #[derive(Debug)]
-pub struct Keeper {
-    state: Mutex<State>,
+pub struct TlsKeeper {
+    state: Mutex<KeeperState>,
     /// Rings the thread that looks at the files, once it runs.
-    bell: Mutex<Option<Sender<Wake>>>,
+    waker: Mutex<Option<Sender<KeeperWake>>>,
 }
 
 #[derive(Debug)]
-struct State {
-    loaded: Arc<Loaded>,
+struct KeeperState {
+    loaded: Arc<LoadedTls>,
     /// The files as they were when they were looked at last.
-    seen: Marks,
+    seen: FileMarks,
     /// What was wrong when they were read last, and the files as they were then.
-    error: Option<(String, Marks)>,
+    error: Option<(String, FileMarks)>,
 }
 
-impl State {
-    fn new(loaded: Loaded) -> Self {
+impl KeeperState {
+    fn new(loaded: LoadedTls) -> Self {
         Self { seen: loaded.marks.clone(), loaded: Arc::new(loaded), error: None }
     }
 }
 
 /// What was read, and not put into force yet.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedTls {
     settings: TlsSettings,
     tls: Arc<Tls>,
-    names: Names,
-    marks: Marks,
-    tickets: Option<Tickets>,
-    troubles: Vec<Trouble>,
+    names: CertificateNames,
+    marks: FileMarks,
+    tickets: Option<SessionTickets>,
+    warnings: Vec<CertificateWarning>,
     /// The certificate that expires first, and when.
     expires: Option<(PathBuf, SystemTime)>,
     when: Instant,
@@ -67,9 +67,9 @@ pub struct Loaded {
 
 /// What makes it possible to go on where an earlier connection ended.
 #[derive(Clone)]
-struct Tickets(Arc<dyn ProducesTickets>);
+struct SessionTickets(Arc<dyn ProducesTickets>);
 
-impl fmt::Debug for Tickets {
+impl fmt::Debug for SessionTickets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tickets")
     }
@@ -77,7 +77,7 @@ impl fmt::Debug for Tickets {
 
 /// Why the thread wakes up.
 #[derive(Clone, Copy, Debug)]
-enum Wake {
+enum KeeperWake {
     /// It is to read all files again.
     Load,
     /// How often it looks may have changed.
@@ -86,7 +86,7 @@ enum Wake {
 
 /// How it is, for the status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Health {
+pub struct TlsHealth {
     /// Clients are spoken to in TLS.
     pub clients: bool,
     /// Servers are.
@@ -98,20 +98,20 @@ pub struct Health {
     /// How long ago the files were read.
     pub age: Duration,
     /// What is wrong with them now.
-    pub trouble: Option<String>,
+    pub warning: Option<String>,
 }
 
-impl Keeper {
+impl TlsKeeper {
     /// Reads all that these settings name.
     ///
     /// # Errors
     /// Names the file, and what was expected there.
     pub fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
-        let state = State::new(Loaded::read(settings, None)?);
-        Ok(Self { state: Mutex::new(state), bell: Mutex::new(None) })
+        let state = KeeperState::new(LoadedTls::read(settings, None)?);
+        Ok(Self { state: Mutex::new(state), waker: Mutex::new(None) })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, KeeperState> {
         // It is replaced as a whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -124,23 +124,23 @@ impl Keeper {
 
     /// What is wrong with single files, and does not keep others from working.
     #[must_use]
-    pub fn troubles(&self) -> Vec<Trouble> {
-        self.state().loaded.troubles.clone()
+    pub fn warnings(&self) -> Vec<CertificateWarning> {
+        self.state().loaded.warnings.clone()
     }
 
     /// How it is.
     #[must_use]
-    pub fn health(&self) -> Health {
+    pub fn health(&self) -> TlsHealth {
         let state = self.state();
         let loaded = &state.loaded;
-        let trouble = loaded.troubles.first().map(ToString::to_string);
-        Health {
+        let warning = loaded.warnings.first().map(ToString::to_string);
+        TlsHealth {
             clients: loaded.tls.clients.is_some(),
             servers: loaded.tls.servers.is_some(),
             certificates: loaded.names.len() + usize::from(loaded.tls.clients.is_some()),
             expires: loaded.expires.clone(),
             age: loaded.when.elapsed(),
-            trouble: state.error.as_ref().map(|(error, _)| error.clone()).or(trouble),
+            warning: state.error.as_ref().map(|(error, _)| error.clone()).or(warning),
         }
     }
 
@@ -148,31 +148,31 @@ impl Keeper {
     ///
     /// # Errors
     /// Names the file, and what was expected there.
-    pub fn prepare(&self, settings: &TlsSettings) -> Result<Option<Loaded>, TlsError> {
+    pub fn prepare(&self, settings: &TlsSettings) -> Result<Option<LoadedTls>, TlsError> {
         // Nobody waits while files are read.
         let loaded = self.state().loaded.clone();
         if loaded.settings == *settings {
             return Ok(None);
         }
-        Loaded::read(settings, Some(&loaded)).map(Some)
+        LoadedTls::read(settings, Some(&loaded)).map(Some)
     }
 
     /// Puts into force what was read.
-    pub fn put(&self, loaded: Loaded) {
-        loaded.troubles.iter().for_each(|trouble| warn!("{trouble}"));
-        *self.state() = State::new(loaded);
-        self.ring(Wake::Rethink);
+    pub fn put(&self, loaded: LoadedTls) {
+        loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
+        *self.state() = KeeperState::new(loaded);
+        self.wake(KeeperWake::Rethink);
     }
 
     /// Reads all files again, before long.
     pub fn reload(&self) {
-        self.ring(Wake::Load);
+        self.wake(KeeperWake::Load);
     }
 
-    fn ring(&self, wake: Wake) {
-        let bell = self.bell.lock().unwrap_or_else(PoisonError::into_inner);
+    fn wake(&self, wake: KeeperWake) {
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever does not listen any more is about to stop.
-        bell.as_ref().map(|bell| bell.send(wake)).transpose().unwrap_or_default();
+        waker.as_ref().map(|waker| waker.send(wake)).transpose().unwrap_or_default();
     }
 
     /// Whether the files have changed, and not only a moment ago: a certificate and its key are hardly
@@ -194,7 +194,7 @@ impl Keeper {
             return false;
         }
         let marks = before.marks.again();
-        let read = Loaded::read(&before.settings, Some(&before));
+        let read = LoadedTls::read(&before.settings, Some(&before));
         let mut state = self.state();
         if !Arc::ptr_eq(&state.loaded, &before) {
             // Other settings came in between, and with them other files.
@@ -202,9 +202,9 @@ impl Keeper {
         }
         match read {
             Ok(loaded) => {
-                loaded.troubles.iter().for_each(|trouble| warn!("{trouble}"));
+                loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
                 info!("certificates were read again");
-                *state = State::new(loaded);
+                *state = KeeperState::new(loaded);
                 true
             }
             Err(error) => {
@@ -221,15 +221,15 @@ impl Keeper {
     /// # Errors
     /// There are no threads to be had.
     pub fn watch(self: &Arc<Self>, tell: impl Fn() + Send + 'static) -> io::Result<()> {
-        let (bell, wakes) = channel();
-        *self.bell.lock().unwrap_or_else(PoisonError::into_inner) = Some(bell);
+        let (waker, wakes) = channel();
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
         let keeper = self.clone();
         let look = move || {
             loop {
                 let wait = keeper.state().loaded.settings.look.unwrap_or(FOR_EVER);
                 let is_due = match wakes.recv_timeout(wait) {
-                    Ok(Wake::Load) => true,
-                    Ok(Wake::Rethink) => false,
+                    Ok(KeeperWake::Load) => true,
+                    Ok(KeeperWake::Rethink) => false,
                     Err(RecvTimeoutError::Timeout) => keeper.have_settled(),
                     Err(RecvTimeoutError::Disconnected) => return,
                 };
@@ -243,50 +243,51 @@ impl Keeper {
 
     /// Looks at no files any more.
     pub fn stop(&self) {
-        drop(self.bell.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.waker.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
-impl Loaded {
+impl LoadedTls {
     fn read(settings: &TlsSettings, before: Option<&Self>) -> Result<Self, TlsError> {
-        let files = Files::default();
-        let mut troubles = Vec::new();
+        let files = FileReader::default();
+        let mut warnings = Vec::new();
         let mut loaded = Self {
             settings: settings.clone(),
             tls: Arc::default(),
-            names: Names::default(),
-            marks: Marks::default(),
+            names: CertificateNames::default(),
+            marks: FileMarks::default(),
             tickets: None,
-            troubles: Vec::new(),
+            warnings: Vec::new(),
             expires: None,
             when: Instant::now(),
         };
         let clients = match &settings.certificate {
             Some(certificate) => {
-                let places = Places {
+                let places = CertificatePaths {
                     certificate,
                     key: settings.key.as_deref(),
                     authorities: None,
                     staple: settings.staple.as_deref(),
                 };
-                let default = load(&places, &files, &mut troubles)?;
+                let default = load(&places, &files, &mut warnings)?;
                 if let Some(folder) = &settings.names {
                     let before = before.map(|before| (&before.names, &before.marks));
-                    loaded.names = Names::load(folder, before, &files, &mut troubles)?;
+                    loaded.names = CertificateNames::load(folder, before, &files, &mut warnings)?;
                 }
                 let own = (certificate.clone(), &default);
                 loaded.expires = expires(own, settings.names.as_deref(), &loaded.names);
-                let chooser = Arc::new(Chooser { default, names: loaded.names.clone() });
+                let chooser =
+                    Arc::new(CertificateResolver { default, names: loaded.names.clone() });
                 let tickets = tickets(settings, before);
                 loaded.tickets.clone_from(&tickets);
-                Some(Arc::new(towards_clients(settings, chooser, tickets, &files)?))
+                Some(Arc::new(client_facing(settings, chooser, tickets, &files)?))
             }
             None => None,
         };
-        let servers = towards_servers(settings, &files)?;
+        let servers = server_facing(settings, &files)?;
         loaded.tls = Arc::new(Tls { clients, servers });
         loaded.marks = files.into_marks();
-        loaded.troubles = troubles;
+        loaded.warnings = warnings;
         Ok(loaded)
     }
 }
@@ -295,7 +296,7 @@ impl Loaded {
 fn expires(
     (path, certificate): (PathBuf, &Arc<CertifiedKey>),
     folder: Option<&Path>,
-    names: &Names,
+    names: &CertificateNames,
 ) -> Option<(PathBuf, SystemTime)> {
     let end = |certificate: &CertifiedKey| validity::end(certificate.cert.first()?);
     let own = end(certificate).map(|end| (path, end));
@@ -307,12 +308,12 @@ fn expires(
 
 /// Clients that come back after certificates were renewed need no new handshake. With certificates of
 /// their own they do: whoever vouched for them may not any more.
-fn tickets(settings: &TlsSettings, before: Option<&Loaded>) -> Option<Tickets> {
+fn tickets(settings: &TlsSettings, before: Option<&LoadedTls>) -> Option<SessionTickets> {
     let known = before.and_then(|before| before.tickets.clone());
     match known.filter(|_| settings.clients == ClientCertificates::None) {
         Some(known) => Some(known),
         // Without randomness there are none, and everybody shakes hands.
-        None => Ticketer::new().ok().map(Tickets),
+        None => Ticketer::new().ok().map(SessionTickets),
     }
 }
 
@@ -325,11 +326,11 @@ fn versions(oldest: TlsVersion) -> &'static [&'static SupportedProtocolVersion] 
     }
 }
 
-fn towards_clients(
+fn client_facing(
     settings: &TlsSettings,
-    chooser: Arc<Chooser>,
-    tickets: Option<Tickets>,
-    files: &Files,
+    chooser: Arc<CertificateResolver>,
+    tickets: Option<SessionTickets>,
+    files: &FileReader,
 ) -> Result<ServerConfig, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions(settings.oldest))
@@ -342,20 +343,20 @@ fn towards_clients(
     config.alpn_protocols = settings.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     // What clients bring along serves all workers, and nothing is kept here.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    if let Some(Tickets(tickets)) = tickets {
+    if let Some(SessionTickets(tickets)) = tickets {
         config.ticketer = tickets;
     }
     Ok(config)
 }
 
-fn towards_servers(
+fn server_facing(
     settings: &TlsSettings,
-    files: &Files,
-) -> Result<Option<TowardsServers>, TlsError> {
+    files: &FileReader,
+) -> Result<Option<UpstreamTls>, TlsError> {
     let verifier: Arc<dyn ServerCertVerifier> = match settings.servers {
         ServerTls::Off => return Ok(None),
         ServerTls::Verified => authorities::of_servers(settings, files)?,
-        ServerTls::Unverified => Arc::new(authorities::Believer(provider())),
+        ServerTls::Unverified => Arc::new(authorities::AcceptAnyServer(provider())),
     };
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(versions(settings.oldest))
@@ -373,5 +374,5 @@ fn towards_servers(
     let name = settings.servers_name.clone();
     // It was looked at when it was typed.
     let name = name.and_then(|name| ServerName::try_from(name).ok());
-    Ok(Some(TowardsServers { config: Arc::new(config), by_protocol, name }))
+    Ok(Some(UpstreamTls { config: Arc::new(config), by_protocol, name }))
 }

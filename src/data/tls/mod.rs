@@ -35,12 +35,12 @@ pub struct Tls {
     /// Towards clients; `None` if they are not spoken to in TLS.
     pub clients: Option<Arc<ServerConfig>>,
     /// Towards servers, likewise.
-    pub servers: Option<TowardsServers>,
+    pub servers: Option<UpstreamTls>,
 }
 
 /// How servers are spoken to in TLS.
 #[derive(Clone, Debug)]
-pub struct TowardsServers {
+pub struct UpstreamTls {
     config: Arc<ClientConfig>,
     /// By the protocol that was agreed on with the client: the server is to speak the same one.
     by_protocol: Vec<(Vec<u8>, Arc<ClientConfig>)>,
@@ -48,7 +48,7 @@ pub struct TowardsServers {
     name: Option<ServerName<'static>>,
 }
 
-impl TowardsServers {
+impl UpstreamTls {
     /// For a connection whose client has agreed on that protocol.
     #[must_use]
     pub fn config(&self, agreed: Option<&[u8]>) -> Arc<ClientConfig> {
@@ -100,13 +100,13 @@ impl std::error::Error for TlsError {}
 
 /// Something that is wrong with one of several, and does not keep the others from working.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct CertificateWarning {
     error: TlsError,
     /// What becomes of it.
     then: &'static str,
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for CertificateWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {}", self.error, self.then)
     }

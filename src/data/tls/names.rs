@@ -18,22 +18,22 @@ use std::sync::Arc;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::certificate::{Places, load};
-use super::files::{Files, Marks};
-use super::{TlsError, Trouble};
+use super::certificate::{CertificatePaths, load};
+use super::files::{FileMarks, FileReader};
+use super::{CertificateWarning, TlsError};
 
 /// Certificates by name.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Names(HashMap<String, Arc<CertifiedKey>>);
+pub(super) struct CertificateNames(HashMap<String, Arc<CertifiedKey>>);
 
-impl Names {
+impl CertificateNames {
     /// Reads the folder. A name whose files are wrong keeps what it had `before`; what has not
     /// changed since is not read again.
     pub(super) fn load(
         folder: &Path,
-        before: Option<(&Self, &Marks)>,
-        files: &Files,
-        troubles: &mut Vec<Trouble>,
+        before: Option<(&Self, &FileMarks)>,
+        files: &FileReader,
+        warnings: &mut Vec<CertificateWarning>,
     ) -> Result<Self, TlsError> {
         let mut names = HashMap::new();
         let paths = files.list(folder)?;
@@ -55,20 +55,20 @@ impl Names {
                 continue;
             }
             let there = |path| Some(path).filter(|path: &&Path| is_there(path));
-            let places = Places {
+            let places = CertificatePaths {
                 certificate: path,
                 key: there(key.as_path()),
                 authorities: there(authorities.as_path()),
                 staple: there(staple.as_path()),
             };
-            match load(&places, files, troubles) {
+            match load(&places, files, warnings) {
                 Ok(certificate) => drop(names.insert(name, certificate)),
                 Err(error) => {
                     let then = match old {
                         Some(_) => "the certificate that was read before stays in use",
                         None => "the name gets the certificate that is for all",
                     };
-                    troubles.push(Trouble { error, then });
+                    warnings.push(CertificateWarning { error, then });
                     names.extend(old.map(|old| (name, old.clone())));
                 }
             }
@@ -97,14 +97,14 @@ impl Names {
 
 /// Gives each client the certificate for the name it asks for, or the one that is for all.
 #[derive(Debug)]
-pub(super) struct Chooser {
+pub(super) struct CertificateResolver {
     /// For everybody else.
     pub(super) default: Arc<CertifiedKey>,
     /// For those who ask for a name.
-    pub(super) names: Names,
+    pub(super) names: CertificateNames,
 }
 
-impl ResolvesServerCert for Chooser {
+impl ResolvesServerCert for CertificateResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // It is in small letters already.
         let found = hello.server_name().and_then(|name| self.names.find(name));

@@ -22,7 +22,7 @@ use crate::command::{Command, Query, StatusForm};
 use crate::config::countries::Countries;
 use crate::config::files;
 use crate::config::{Config, Endpoint, Origin, Server, Settings};
-use crate::data::names::{self, Answers};
+use crate::data::names::{self, ResolvedNames};
 use crate::data::pool::ServerId;
 use crate::operate::snapshot::{Detail, Snapshot, Which};
 use crate::operate::status;
@@ -295,7 +295,7 @@ impl Operator {
     ///
     /// # Errors
     /// Says why all stay where they are.
-    pub fn renew(&self, answers: &Answers) -> Result<Vec<String>, String> {
+    pub fn renew(&self, answers: &ResolvedNames) -> Result<Vec<String>, String> {
         // Before the configuration is held: workers are asked.
         let is_gone = |server: &Server| server.origin == Origin::Gone;
         let busy = if self.lock().settings.servers.iter().flatten().any(is_gone) {

@@ -28,7 +28,7 @@ use crate::data::balancer::{Balancer, Bound};
 use crate::data::names::watch;
 use crate::data::pool::ServerId;
 use crate::data::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
-use crate::data::tls::keeper::Keeper;
+use crate::data::tls::keeper::TlsKeeper;
 use crate::operate::control::port::ControlPort;
 use crate::operate::control::{Balancer as _, Here, Operator};
 use crate::operate::running::Running;
@@ -74,9 +74,9 @@ impl Plan {
     /// # Errors
     /// Each of them in a line of its own.
     pub fn check(&self) -> Result<(), SetupError> {
-        let keeper = Keeper::new(&self.setup.config.settings.tls);
+        let keeper = TlsKeeper::new(&self.setup.config.settings.tls);
         let wrong = match keeper {
-            Ok(keeper) => keeper.troubles().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            Ok(keeper) => keeper.warnings().iter().map(ToString::to_string).collect::<Vec<_>>(),
             Err(error) => vec![error.to_string()],
         };
         if wrong.is_empty() { Ok(()) } else { Err(SetupError::from_lines(wrong)) }
@@ -236,7 +236,7 @@ impl All<'_> {
             let event = tokio::select! {
                 event = signals.next() => event,
                 () = tokio::time::sleep(LOOK_AFTER) => {
-                    if self.balancer.has_fallen() {
+                    if self.balancer.has_dead_thread() {
                         error!("a thread has ended before its time: stopping");
                         return End::Fallen;
                     }

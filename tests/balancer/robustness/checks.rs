@@ -13,7 +13,7 @@ use pen::config::countries::Countries;
 use pen::config::{Config, ForwardedFor, ProxyVersion};
 use pen::data::relay::http::conversation::Conversation;
 use pen::data::relay::http::edit::{Editor, Forward};
-use pen::data::relay::http::{Answer, Note};
+use pen::data::relay::http::{HttpEvent, ResponseSummary};
 use pen::data::relay::proxy::Header;
 use pen_records::addr::ClientAddr;
 
@@ -61,17 +61,17 @@ pub(crate) fn http_conversation(bytes: &[u8]) {
     let forward = (first % 3 > 0).then(|| forward(*first));
     let mut conversation = Conversation::new(forward);
     let (mut asked, mut answered, mut out) = (0, 0, Vec::new());
-    let mut note = |note: Note<'_>| match note {
-        Note::Request { nth, .. } => {
+    let mut note = |note: HttpEvent<'_>| match note {
+        HttpEvent::Request { nth, .. } => {
             assert_eq!(nth, asked + 1);
             asked = nth;
         }
-        Note::Began { nth, .. } => assert!(nth > answered && nth <= asked),
-        Note::Ended(Answer { nth, body, framed, .. }) => {
+        HttpEvent::Began { nth, .. } => assert!(nth > answered && nth <= asked),
+        HttpEvent::Ended(ResponseSummary { nth, body, framed, .. }) => {
             assert!(nth > answered && nth <= asked && body <= framed);
             answered = nth;
         }
-        Note::Refused { nth, .. } => assert!(nth == asked || nth == asked + 1),
+        HttpEvent::Refused { nth, .. } => assert!(nth == asked || nth == asked + 1),
     };
     let step = usize::from(*second).max(1);
     let (mut from_client, mut from_server) = (client.chunks(step), server.chunks(step * 2));

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use pen::config::{Settings, TlsSettings};
-use pen::data::tls::keeper::Keeper;
+use pen::data::tls::keeper::TlsKeeper;
 use rcgen::{CertifiedIssuer, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -53,7 +53,7 @@ fn each_name_gets_its_own_certificate_and_all_others_the_one_for_all() {
     fs::write(names.join(".crt"), "not PEM").unwrap();
     let (site, _listener) = site(&town, &names, |_| {});
     let health = site.balancer().shared().keeper().health();
-    assert_eq!((health.certificates, health.trouble), (5, None));
+    assert_eq!((health.certificates, health.warning), (5, None));
     assert!(health.expires.is_some_and(|(_, end)| end > std::time::SystemTime::now()));
     for (name, file) in [
         ("a.test", "a.test.crt"),
@@ -116,7 +116,7 @@ fn new_files_are_taken_up_and_wrong_ones_leave_everything_as_it_was() {
     fs::remove_file(names.join("b.test.crt")).unwrap();
     until("a name is gone", || shown(&site, "b.test") == [read(&town.folder, "pen.crt")]);
     assert_eq!(shown(&site, "a.test"), new, "the good one stays");
-    let trouble = || site.balancer().shared().keeper().health().trouble;
+    let trouble = || site.balancer().shared().keeper().health().warning;
     let said = trouble().expect("it is said");
     assert!(said.ends_with("a.test.crt: expected a certificate in PEM form, found none; the certificate that was read before stays in use"), "{said}");
 
@@ -164,7 +164,7 @@ fn what_is_wrong_with_files_is_said_with_their_names() {
             ca_file: Some(town.path(ca.unwrap_or("ca.pem"))),
             ..TlsSettings::default()
         };
-        let error = Keeper::new(&settings).expect_err(expected).to_string();
+        let error = TlsKeeper::new(&settings).expect_err(expected).to_string();
         let error = error.strip_prefix(&format!("{}/", town.folder.display())).unwrap_or(&error);
         assert!(error.starts_with(expected), "{error}");
     }
@@ -185,6 +185,6 @@ fn a_staple_is_handed_out_and_a_bad_one_is_left_out_and_said() {
     // "Try later".
     fs::write(town.path("pen.ocsp"), [0x30, 3, 0x0a, 1, 3]).unwrap();
     until("it is left out", || handed().is_empty());
-    let trouble = site.balancer().shared().keeper().health().trouble.expect("it is said");
+    let trouble = site.balancer().shared().keeper().health().warning.expect("it is said");
     assert!(trouble.contains("expected a good OCSP response"), "{trouble}");
 }

@@ -1,13 +1,13 @@
 //! Bodies: where they end, and how much of them is framing. Bytes are only looked at, never kept.
 
-use super::head::Strange;
+use super::head::Unfollowable;
 
 /// The most bytes of a line of framing: a chunk's size with its extensions, or a trailer.
 const MAX_LINE: u32 = 16 * 1024;
 
 /// How far a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Body {
+pub(crate) enum MessageBody {
     /// So many bytes are left.
     Length(u64),
     /// Chunks.
@@ -20,7 +20,7 @@ pub(crate) enum Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Chunks {
     /// In a size: its value so far, and how many bytes of its line were seen.
-    Size { value: u64, seen: u32, digits: Digits },
+    Size { value: u64, seen: u32, digits: SizeDigits },
     /// In a chunk's bytes, of which so many are left.
     Data(u64),
     /// In the line end behind them.
@@ -31,18 +31,18 @@ pub(crate) enum Chunks {
 
 /// Whether digits of a size may follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Digits {
+pub(crate) enum SizeDigits {
     Follow,
-    Over,
+    Done,
 }
 
 impl Chunks {
-    pub(crate) const START: Self = Self::Size { value: 0, seen: 0, digits: Digits::Follow };
+    pub(crate) const START: Self = Self::Size { value: 0, seen: 0, digits: SizeDigits::Follow };
 }
 
 /// What was found in some bytes of a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Taken {
+pub(crate) struct BodyProgress {
     /// Bytes of the body with its framing.
     pub(crate) framed: usize,
     /// Without.
@@ -51,18 +51,20 @@ pub(crate) struct Taken {
     pub(crate) ended: bool,
 }
 
-impl Body {
+impl MessageBody {
     /// Goes on over `bytes`.
-    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<Taken, Strange> {
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<BodyProgress, Unfollowable> {
         match self {
             Self::Length(left) => {
                 let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
                 *left -= taken as u64;
-                Ok(Taken { framed: taken, data: taken, ended: *left == 0 })
+                Ok(BodyProgress { framed: taken, data: taken, ended: *left == 0 })
             }
-            Self::UntilEnd => Ok(Taken { framed: bytes.len(), data: bytes.len(), ended: false }),
+            Self::UntilEnd => {
+                Ok(BodyProgress { framed: bytes.len(), data: bytes.len(), ended: false })
+            }
             Self::Chunks(chunks) => {
-                let mut taken = Taken::default();
+                let mut taken = BodyProgress::default();
                 while taken.framed < bytes.len() && !taken.ended {
                     chunks.step(&bytes[taken.framed..], &mut taken)?;
                 }
@@ -74,8 +76,8 @@ impl Body {
 
 impl Chunks {
     /// Takes at least one byte.
-    fn step(&mut self, bytes: &[u8], taken: &mut Taken) -> Result<(), Strange> {
-        let byte = *bytes.first().ok_or(Strange)?;
+    fn step(&mut self, bytes: &[u8], taken: &mut BodyProgress) -> Result<(), Unfollowable> {
+        let byte = *bytes.first().ok_or(Unfollowable)?;
         match *self {
             Self::Data(left) => {
                 let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
@@ -89,11 +91,11 @@ impl Chunks {
             Self::DataEnd => match byte {
                 b'\r' => {}
                 b'\n' => *self = Self::START,
-                _ => return Err(Strange),
+                _ => return Err(Unfollowable),
             },
             Self::Trailer { line, total } => match byte {
                 b'\n' if line == 0 => taken.ended = true,
-                _ if total >= MAX_LINE => return Err(Strange),
+                _ if total >= MAX_LINE => return Err(Unfollowable),
                 b'\n' => *self = Self::Trailer { line: 0, total: total + 1 },
                 b'\r' => *self = Self::Trailer { line, total: total + 1 },
                 _ => *self = Self::Trailer { line: line + 1, total: total + 1 },
@@ -104,26 +106,26 @@ impl Chunks {
     }
 }
 
-fn size(byte: u8, value: u64, seen: u32, digits: Digits) -> Result<Chunks, Strange> {
+fn size(byte: u8, value: u64, seen: u32, digits: SizeDigits) -> Result<Chunks, Unfollowable> {
     if seen >= MAX_LINE {
-        return Err(Strange);
+        return Err(Unfollowable);
     }
     let seen = seen + 1;
     match (byte, digits) {
-        (b'\n', _) if seen == 1 => Err(Strange),
+        (b'\n', _) if seen == 1 => Err(Unfollowable),
         (b'\n', _) if value == 0 => Ok(Chunks::Trailer { line: 0, total: 0 }),
         (b'\n', _) => Ok(Chunks::Data(value)),
-        (_, Digits::Follow) => {
+        (_, SizeDigits::Follow) => {
             if let Some(digit) = char::from(byte).to_digit(16) {
-                let value = value.checked_mul(16).ok_or(Strange)? + u64::from(digit);
+                let value = value.checked_mul(16).ok_or(Unfollowable)? + u64::from(digit);
                 Ok(Chunks::Size { value, seen, digits })
             } else if seen > 1 && matches!(byte, b';' | b'\r' | b' ' | b'\t') {
-                Ok(Chunks::Size { value, seen, digits: Digits::Over })
+                Ok(Chunks::Size { value, seen, digits: SizeDigits::Done })
             } else {
-                Err(Strange)
+                Err(Unfollowable)
             }
         }
-        (_, Digits::Over) => Ok(Chunks::Size { value, seen, digits }),
+        (_, SizeDigits::Done) => Ok(Chunks::Size { value, seen, digits }),
     }
 }
 
@@ -133,8 +135,8 @@ mod tests {
 
     use super::*;
 
-    fn walk(body: Body, bytes: &[u8], step: usize) -> Result<Taken, Strange> {
-        let (mut body, mut all) = (body, Taken::default());
+    fn walk(body: MessageBody, bytes: &[u8], step: usize) -> Result<BodyProgress, Unfollowable> {
+        let (mut body, mut all) = (body, BodyProgress::default());
         for piece in bytes.chunks(step.max(1)) {
             let taken = body.take(piece)?;
             all.framed += taken.framed;
@@ -158,8 +160,8 @@ mod tests {
             ("005\r\nhello\r\n00\r\n\r\n", 18, 5, true),
         ] {
             for step in 1..=text.len() {
-                let taken = walk(Body::Chunks(Chunks::START), text.as_bytes(), step);
-                assert_eq!(taken, Ok(Taken { framed, data, ended }), "{text:?} by {step}");
+                let taken = walk(MessageBody::Chunks(Chunks::START), text.as_bytes(), step);
+                assert_eq!(taken, Ok(BodyProgress { framed, data, ended }), "{text:?} by {step}");
             }
         }
     }
@@ -167,10 +169,13 @@ mod tests {
     #[test]
     fn chunks_that_are_none_are_strange() {
         for text in ["\r\n", "x\r\n", "5\r\nhelloX", "-1\r\n", "fffffffffffffffff\r\n", ";a\r\n"] {
-            assert!(walk(Body::Chunks(Chunks::START), text.as_bytes(), 3).is_err(), "{text:?}");
+            assert!(
+                walk(MessageBody::Chunks(Chunks::START), text.as_bytes(), 3).is_err(),
+                "{text:?}"
+            );
         }
         let endless = format!("0\r\n{}", "a: b\r\n".repeat(10_000));
-        assert!(walk(Body::Chunks(Chunks::START), endless.as_bytes(), 100).is_err());
+        assert!(walk(MessageBody::Chunks(Chunks::START), endless.as_bytes(), 100).is_err());
     }
 
     proptest! {
@@ -180,7 +185,7 @@ mod tests {
                 prop_oneof![Just(b'1'), Just(b'\r'), Just(b'\n'), Just(b'0'), any::<u8>()], 0..60),
             step in 1_usize..10,
         ) {
-            let body = Body::Chunks(Chunks::START);
+            let body = MessageBody::Chunks(Chunks::START);
             let (whole, pieces) = (walk(body, &bytes, bytes.len()), walk(body, &bytes, step));
             prop_assert_eq!(whole, pieces);
         }

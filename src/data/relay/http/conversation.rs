@@ -3,7 +3,7 @@
 use tracing::debug;
 
 use super::edit::{Edited, Editor, Forward, Refusal};
-use super::{Follower, Half, Note, Where};
+use super::{Follower, HttpEvent, PartialResponse, RefusalPlace};
 
 /// Both streams of a connection.
 #[derive(Debug, Default)]
@@ -11,14 +11,14 @@ pub struct Conversation {
     follower: Follower,
     editor: Option<Box<Editor>>,
     /// What was refused, and where.
-    refused: Option<(Refusal, Where)>,
+    refused: Option<(Refusal, RefusalPlace)>,
     /// The answer to that, once it was given.
     last: Option<Vec<u8>>,
 }
 
 /// What HTTP mode had to do with some bytes beyond letting them pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum EditOutcome {
     /// This is not HTTP, and passes as it is from now on.
     NotHttp,
     /// This is refused.
@@ -38,8 +38,8 @@ impl Conversation {
         &mut self,
         bytes: &'a [u8],
         out: &'a mut Vec<u8>,
-        mut note: impl FnMut(Note<'_>),
-        mut judge: impl FnMut(Verdict),
+        mut note: impl FnMut(HttpEvent<'_>),
+        mut judge: impl FnMut(EditOutcome),
     ) -> &'a [u8] {
         let Some(editor) = self.editor.as_deref_mut() else {
             self.follower.requests(bytes, note);
@@ -54,21 +54,21 @@ impl Conversation {
                 debug!("a request is refused: {}", refusal.what());
                 self.refused = Some((refusal, place));
                 self.follower.refused(refusal, place, note);
-                judge(Verdict::Refused(refusal));
+                judge(EditOutcome::Refused(refusal));
             }
-            (None, None) if !was_raw && editor.is_raw() => judge(Verdict::NotHttp),
+            (None, None) if !was_raw && editor.is_raw() => judge(EditOutcome::NotHttp),
             _ => {}
         }
         forward
     }
 
     /// Bytes from the server, which all are for the client.
-    pub fn from_server(&mut self, bytes: &[u8], note: impl FnMut(Note<'_>)) {
+    pub fn from_server(&mut self, bytes: &[u8], note: impl FnMut(HttpEvent<'_>)) {
         self.follower.responses(bytes, note);
         if self.follower.is_tunnel()
             && let Some(editor) = self.editor.as_deref_mut()
         {
-            editor.let_go();
+            editor.pass_through();
         }
     }
 
@@ -79,10 +79,10 @@ impl Conversation {
     }
 
     /// The server will send no more; what is handed back is for the client.
-    pub fn server_ends(&mut self, note: impl FnMut(Note<'_>)) -> &[u8] {
+    pub fn server_ends(&mut self, note: impl FnMut(HttpEvent<'_>)) -> &[u8] {
         if let Some((refusal, place)) = self.refused
             // Only where a response may begin, and not if the server has given its own.
-            && self.follower.owes_only(usize::from(place == Where::Body))
+            && self.follower.owes_only(usize::from(place == RefusalPlace::Body))
         {
             self.last = Some(refusal.response());
         }
@@ -92,7 +92,7 @@ impl Conversation {
 
     /// How far the last answer is.
     #[must_use]
-    pub fn half(&self) -> Half {
-        Half { refused: self.last.is_some(), ..self.follower.half() }
+    pub fn half(&self) -> PartialResponse {
+        PartialResponse { refused: self.last.is_some(), ..self.follower.half() }
     }
 }

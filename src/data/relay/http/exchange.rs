@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::edit::Refusal;
-use super::{Answer, Half, Note, head};
+use super::{HttpEvent, PartialResponse, ResponseSummary, head};
 use crate::logs::access_log::line::{End, Text, quote};
 
 /// Bytes kept of requests that wait for their answers. Whoever asks for more at a time is logged without
@@ -13,14 +13,14 @@ const MOST: usize = 256 * 1024;
 
 /// The requests of a connection that have no whole answer yet.
 #[derive(Debug, Default)]
-pub struct Exchanges {
-    open: VecDeque<Exchange>,
+pub struct PendingExchanges {
+    open: VecDeque<PendingExchange>,
     /// Of all of them.
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Exchange {
+struct PendingExchange {
     nth: u32,
     /// As it will stand in the line: the request up to `split`, then other fields.
     text: Vec<u8>,
@@ -33,8 +33,8 @@ struct Exchange {
 
 /// One that is over.
 #[derive(Debug)]
-pub struct Over {
-    exchange: Exchange,
+pub struct FinishedExchange {
+    exchange: PendingExchange,
     /// What was answered; 0 if that is not known.
     pub status: u16,
     /// Bytes of that.
@@ -43,7 +43,7 @@ pub struct Over {
     pub end: End,
 }
 
-impl Over {
+impl FinishedExchange {
     /// What was asked for.
     #[must_use]
     pub fn text(&self) -> Text<'_> {
@@ -71,22 +71,22 @@ impl Over {
     }
 }
 
-impl Exchanges {
+impl PendingExchanges {
     /// Takes what was noticed, and hands back what is over by that.
-    pub fn note(&mut self, note: &Note<'_>, now: Instant) -> Option<Over> {
+    pub fn note(&mut self, note: &HttpEvent<'_>, now: Instant) -> Option<FinishedExchange> {
         match *note {
-            Note::Request { nth, line, head, .. } => self.ask(nth, line, head, now),
-            Note::Began { nth, status } => {
+            HttpEvent::Request { nth, line, head, .. } => self.ask(nth, line, head, now),
+            HttpEvent::Began { nth, status } => {
                 if let Some(exchange) = self.open.front_mut().filter(|it| it.nth == nth) {
                     exchange.answer = Some((status, now));
                 }
             }
-            Note::Ended(Answer { nth, status, framed, .. }) => {
+            HttpEvent::Ended(ResponseSummary { nth, status, framed, .. }) => {
                 let is_it = self.open.front().is_some_and(|it| it.nth == nth);
                 let exchange = if is_it { self.take() } else { None };
                 return exchange.map(|it| it.over(status, framed, End::Whole));
             }
-            Note::Refused { nth, line, refusal } => {
+            HttpEvent::Refused { nth, line, refusal } => {
                 if let Some(line) = line {
                     self.ask(nth, line, b"", now);
                 }
@@ -100,7 +100,12 @@ impl Exchanges {
 
     /// The connection is over, and so is whatever was not answered: `half` is the answer under way, of
     /// which `unsent` bytes did not leave, and `cause` who ended it.
-    pub fn end(&mut self, half: Half, unsent: u64, cause: End) -> Option<Over> {
+    pub fn end(
+        &mut self,
+        half: PartialResponse,
+        unsent: u64,
+        cause: End,
+    ) -> Option<FinishedExchange> {
         let exchange = self.take()?;
         let over = match (exchange.refused, exchange.answer) {
             (Some(refusal), _) => {
@@ -108,10 +113,10 @@ impl Exchanges {
                 exchange.over(refusal.status(), bytes, End::Refused)
             }
             (None, Some((status, _))) if half.nth == exchange.nth => {
-                let end = if half.strange { End::Unknown } else { cause };
+                let end = if half.unfollowable { End::Unknown } else { cause };
                 exchange.over(status, half.bytes.saturating_sub(unsent), end)
             }
-            _ if half.strange => exchange.over(0, 0, End::Unknown),
+            _ if half.unfollowable => exchange.over(0, 0, End::Unknown),
             _ => exchange.over(cause.status(), 0, cause),
         };
         Some(over)
@@ -130,10 +135,10 @@ impl Exchanges {
         }
         self.bytes += text.len();
         let (answer, refused) = (None, None);
-        self.open.push_back(Exchange { nth, text, split, asked, answer, refused });
+        self.open.push_back(PendingExchange { nth, text, split, asked, answer, refused });
     }
 
-    fn take(&mut self) -> Option<Exchange> {
+    fn take(&mut self) -> Option<PendingExchange> {
         let exchange = self.open.pop_front()?;
         self.bytes -= exchange.text.len();
         if self.open.is_empty() {
@@ -144,8 +149,8 @@ impl Exchanges {
     }
 }
 
-impl Exchange {
-    fn over(self, status: u16, bytes: u64, end: End) -> Over {
-        Over { exchange: self, status, bytes, end }
+impl PendingExchange {
+    fn over(self, status: u16, bytes: u64, end: End) -> FinishedExchange {
+        FinishedExchange { exchange: self, status, bytes, end }
     }
 }

@@ -16,9 +16,9 @@ const MAX_METHOD: usize = 32;
 
 /// How a message is framed, as its fields have it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Fields {
+pub(crate) struct HeadFields {
     pub(crate) length: Option<u64>,
-    pub(crate) coding: Option<Coding>,
+    pub(crate) coding: Option<TransferCoding>,
     pub(crate) user_agent: Option<u32>,
     pub(crate) referer: Option<u32>,
     pub(crate) host: Option<u32>,
@@ -26,14 +26,14 @@ pub(crate) struct Fields {
 
 /// What Transfer-Encoding ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Coding {
+pub(crate) enum TransferCoding {
     Chunked,
     Other,
 }
 
 /// A request's method, as far as it matters for framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Method {
+pub(crate) enum RequestMethod {
     /// The answer has no body.
     Head,
     /// After the answer the connection is somebody else's.
@@ -43,7 +43,7 @@ pub(crate) enum Method {
 
 /// It is not what we can follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Strange;
+pub(crate) struct Unfollowable;
 
 /// How many bytes of `bytes` are a head, with its empty line; `None` if that has not come yet. What
 /// lies before `from` was looked at before.
@@ -78,34 +78,34 @@ pub(crate) fn may_be_response(bytes: &[u8]) -> bool {
 }
 
 /// Reads the head of a request: its first line without the line end, its method, its fields.
-pub(crate) fn request(head: &[u8]) -> Result<(&[u8], Method, Fields), Strange> {
-    let (line, rest) = split_line(head).ok_or(Strange)?;
-    let target = memchr::memchr(b' ', line).ok_or(Strange)?;
-    let version = line.len().checked_sub(9).ok_or(Strange)?;
+pub(crate) fn request(head: &[u8]) -> Result<(&[u8], RequestMethod, HeadFields), Unfollowable> {
+    let (line, rest) = split_line(head).ok_or(Unfollowable)?;
+    let target = memchr::memchr(b' ', line).ok_or(Unfollowable)?;
+    let version = line.len().checked_sub(9).ok_or(Unfollowable)?;
     if version <= target || !line[version..].starts_with(b" HTTP/1.") {
-        return Err(Strange);
+        return Err(Unfollowable);
     }
     let method = match &line[..target] {
-        b"HEAD" => Method::Head,
-        b"CONNECT" => Method::Connect,
-        _ => Method::Other,
+        b"HEAD" => RequestMethod::Head,
+        b"CONNECT" => RequestMethod::Connect,
+        _ => RequestMethod::Other,
     };
     let fields = fields(rest)?;
-    if fields.coding == Some(Coding::Other) {
-        return Err(Strange);
+    if fields.coding == Some(TransferCoding::Other) {
+        return Err(Unfollowable);
     }
     Ok((line, method, fields))
 }
 
 /// Reads the head of a response: its status and fields.
-pub(crate) fn response(head: &[u8]) -> Result<(u16, Fields), Strange> {
-    let (line, rest) = split_line(head).ok_or(Strange)?;
+pub(crate) fn response(head: &[u8]) -> Result<(u16, HeadFields), Unfollowable> {
+    let (line, rest) = split_line(head).ok_or(Unfollowable)?;
     let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', status @ ..] = line else {
-        return Err(Strange);
+        return Err(Unfollowable);
     };
-    let digits = status.get(..3).ok_or(Strange)?;
+    let digits = status.get(..3).ok_or(Unfollowable)?;
     if !digits.iter().all(u8::is_ascii_digit) || !matches!(status.get(3), None | Some(b' ')) {
-        return Err(Strange);
+        return Err(Unfollowable);
     }
     let status = digits.iter().fold(0, |value, digit| value * 10 + u16::from(digit - b'0'));
     Ok((status, fields(rest)?))
@@ -119,25 +119,25 @@ pub(crate) fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// The name and the value of a field.
-pub(crate) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Strange> {
-    let colon = memchr::memchr(b':', line).ok_or(Strange)?;
+pub(crate) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Unfollowable> {
+    let colon = memchr::memchr(b':', line).ok_or(Unfollowable)?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
     // Folded lines and spaces before the colon are how messages are smuggled.
     if name.is_empty() || name.iter().any(|byte| matches!(byte, b' ' | b'\t')) {
-        return Err(Strange);
+        return Err(Unfollowable);
     }
     Ok((name, value.trim_ascii()))
 }
 
 /// What there is of a request's head that has not come wholly: its first line and fields. `None` if the
 /// line is not that of a request.
-pub(crate) fn unfinished(head: &[u8]) -> Option<(&[u8], Fields)> {
+pub(crate) fn unfinished(head: &[u8]) -> Option<(&[u8], HeadFields)> {
     let (line, mut rest) = split_line(head)?;
     let version = line.len().checked_sub(9)?;
     if !line[version..].starts_with(b" HTTP/1.") {
         return None;
     }
-    let mut found = Fields::default();
+    let mut found = HeadFields::default();
     while let Some((line, after)) = split_line(rest) {
         let Ok((name, value)) = field(line) else { break };
         found.note(name, value);
@@ -164,10 +164,10 @@ pub(crate) fn texts(head: &[u8]) -> [Option<&[u8]>; 3] {
     texts
 }
 
-fn fields(mut rest: &[u8]) -> Result<Fields, Strange> {
-    let mut fields = Fields::default();
+fn fields(mut rest: &[u8]) -> Result<HeadFields, Unfollowable> {
+    let mut fields = HeadFields::default();
     loop {
-        let (line, after) = split_line(rest).ok_or(Strange)?;
+        let (line, after) = split_line(rest).ok_or(Unfollowable)?;
         if line.is_empty() {
             return Ok(fields);
         }
@@ -179,21 +179,22 @@ fn fields(mut rest: &[u8]) -> Result<Fields, Strange> {
             14 if is("content-length") => {
                 let length = decimal(value)?;
                 if fields.length.is_some_and(|other| other != length) {
-                    return Err(Strange);
+                    return Err(Unfollowable);
                 }
                 fields.length = Some(length);
             }
             17 if is("transfer-encoding") => {
                 let last = value.rsplit(|&byte| byte == b',').next().unwrap_or_default();
                 let chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
-                fields.coding = Some(if chunked { Coding::Chunked } else { Coding::Other });
+                fields.coding =
+                    Some(if chunked { TransferCoding::Chunked } else { TransferCoding::Other });
             }
             _ => {}
         }
     }
 }
 
-impl Fields {
+impl HeadFields {
     /// Of those that are logged the first one counts, as in web servers' logs.
     fn note(&mut self, name: &[u8], value: &[u8]) {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
@@ -207,13 +208,13 @@ impl Fields {
     }
 }
 
-fn decimal(digits: &[u8]) -> Result<u64, Strange> {
+fn decimal(digits: &[u8]) -> Result<u64, Unfollowable> {
     if digits.is_empty() {
-        return Err(Strange);
+        return Err(Unfollowable);
     }
     digits.iter().try_fold(0_u64, |value, &digit| {
-        let digit = char::from(digit).to_digit(10).ok_or(Strange)?;
-        value.checked_mul(10).and_then(|value| value.checked_add(digit.into())).ok_or(Strange)
+        let digit = char::from(digit).to_digit(10).ok_or(Unfollowable)?;
+        value.checked_mul(10).and_then(|value| value.checked_add(digit.into())).ok_or(Unfollowable)
     })
 }
 
@@ -268,16 +269,16 @@ mod tests {
             ("Content-Length: 12\r\n", framed(Some(12), None)),
             ("content-LENGTH:12\r\n", framed(Some(12), None)),
             ("Content-Length: 12\r\nContent-Length: 12\r\n", framed(Some(12), None)),
-            ("Transfer-Encoding: chunked\r\n", framed(None, Some(Coding::Chunked))),
-            ("Transfer-Encoding: gzip, Chunked\r\n", framed(None, Some(Coding::Chunked))),
-            ("Transfer-Encoding: gzip\r\n", Err(Strange)),
-            ("Content-Length: 12\r\nContent-Length: 13\r\n", Err(Strange)),
-            ("Content-Length: -1\r\n", Err(Strange)),
-            ("Content-Length: 99999999999999999999\r\n", Err(Strange)),
-            ("Content-Length:\r\n", Err(Strange)),
-            ("Content-Length : 1\r\n", Err(Strange)),
-            ("Host: a\r\n b: c\r\n", Err(Strange)),
-            ("no colon\r\n", Err(Strange)),
+            ("Transfer-Encoding: chunked\r\n", framed(None, Some(TransferCoding::Chunked))),
+            ("Transfer-Encoding: gzip, Chunked\r\n", framed(None, Some(TransferCoding::Chunked))),
+            ("Transfer-Encoding: gzip\r\n", Err(Unfollowable)),
+            ("Content-Length: 12\r\nContent-Length: 13\r\n", Err(Unfollowable)),
+            ("Content-Length: -1\r\n", Err(Unfollowable)),
+            ("Content-Length: 99999999999999999999\r\n", Err(Unfollowable)),
+            ("Content-Length:\r\n", Err(Unfollowable)),
+            ("Content-Length : 1\r\n", Err(Unfollowable)),
+            ("Host: a\r\n b: c\r\n", Err(Unfollowable)),
+            ("no colon\r\n", Err(Unfollowable)),
         ] {
             let text = format!("POST / HTTP/1.1\r\n{fields}\r\n");
             let found = request(text.as_bytes()).map(|(_, _, f)| (f.length, f.coding));

@@ -11,16 +11,16 @@ enum Noted {
     Ended(u32, u16, u64, u64),
 }
 
-fn keep(notes: &mut Vec<Noted>) -> impl FnMut(Note<'_>) {
+fn keep(notes: &mut Vec<Noted>) -> impl FnMut(HttpEvent<'_>) {
     |note| {
         notes.push(match note {
-            Note::Request { nth, line, .. } => {
+            HttpEvent::Request { nth, line, .. } => {
                 Noted::Request(nth, String::from_utf8_lossy(line).into_owned())
             }
-            Note::Ended(Answer { nth, status, body, framed, .. }) => {
+            HttpEvent::Ended(ResponseSummary { nth, status, body, framed, .. }) => {
                 Noted::Ended(nth, status, body, framed)
             }
-            Note::Began { .. } | Note::Refused { .. } => return,
+            HttpEvent::Began { .. } | HttpEvent::Refused { .. } => return,
         });
     }
 }
@@ -143,7 +143,7 @@ fn a_request_that_never_came_wholly_is_noted_when_the_server_has_had_enough() {
     let mut follower = Follower::default();
     follower.requests(begun.as_bytes(), |_| ());
     follower.responses_end(|note| {
-        let Note::Request { user_agent, host, .. } = note else { panic!("{note:?}") };
+        let HttpEvent::Request { user_agent, host, .. } = note else { panic!("{note:?}") };
         let known = Some(pen_records::attribution::text_hash(b"a"));
         assert_eq!((user_agent, host), (known, None), "of fields the whole ones");
     });

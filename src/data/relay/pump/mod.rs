@@ -36,7 +36,7 @@ pub trait Ends {
 }
 
 /// Somebody who sees all bytes of a pair before they are written, and may change them.
-pub trait Watch {
+pub trait ByteObserver {
     /// Bytes that came from a side; what is handed back is written to the other one.
     fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8];
 
@@ -55,11 +55,11 @@ pub trait Watch {
 
 /// Why a pair is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pause {
+pub enum PumpOutcome {
     /// Nothing can be done until a socket says so.
     Wait,
     /// There is more to do, but it is others' turn.
-    Again,
+    Budget,
     /// Close both.
     Close,
     /// Reset both.
@@ -69,15 +69,15 @@ pub enum Pause {
 /// What could not be written at once, by the side it goes to. Takes no room while empty, and next to
 /// none in a connection.
 #[derive(Debug, Default)]
-pub struct Leftovers(Option<Box<[Leftover; 2]>>);
+pub struct UnsentBytes(Option<Box<[UnsentBuffer; 2]>>);
 
 #[derive(Debug, Default)]
-struct Leftover {
+struct UnsentBuffer {
     bytes: Vec<u8>,
     written: usize,
 }
 
-impl Leftovers {
+impl UnsentBytes {
     /// Puts bytes behind those that wait to be written to a side.
     pub fn push(&mut self, to: Side, bytes: &[u8]) {
         if !bytes.is_empty() {
@@ -115,7 +115,7 @@ impl Leftovers {
 
     fn forget(&mut self, to: Side) {
         let Some(both) = &mut self.0 else { return };
-        both[to as usize] = Leftover::default();
+        both[to as usize] = UnsentBuffer::default();
         if both.iter().all(|left| left.bytes.is_empty()) {
             self.0 = None;
         }
@@ -125,11 +125,11 @@ impl Leftovers {
 /// Moves bytes until something has to be waited for. `buf` is only used meanwhile.
 pub fn pump(
     duplex: &mut Duplex,
-    left: &mut Leftovers,
+    left: &mut UnsentBytes,
     ends: &mut impl Ends,
-    watch: &mut impl Watch,
+    watch: &mut impl ByteObserver,
     buf: &mut [u8],
-) -> Pause {
+) -> PumpOutcome {
     for _ in 0..BUDGET {
         match duplex.next() {
             Step::Read(from) => read(duplex, left, ends, watch, buf, from),
@@ -144,19 +144,19 @@ pub fn pump(
                 Err(error) if error.kind() == ErrorKind::WouldBlock => duplex.did_not_finish(to),
                 _ => duplex.did_finish(to),
             },
-            Step::Wait => return Pause::Wait,
-            Step::Close => return Pause::Close,
-            Step::Reset => return Pause::Reset,
+            Step::Wait => return PumpOutcome::Wait,
+            Step::Close => return PumpOutcome::Close,
+            Step::Reset => return PumpOutcome::Reset,
         }
     }
-    Pause::Again
+    PumpOutcome::Budget
 }
 
 fn read(
     duplex: &mut Duplex,
-    left: &mut Leftovers,
+    left: &mut UnsentBytes,
     ends: &mut impl Ends,
-    watch: &mut impl Watch,
+    watch: &mut impl ByteObserver,
     buf: &mut [u8],
     from: Side,
 ) {

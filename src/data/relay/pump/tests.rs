@@ -172,7 +172,7 @@ impl Ends for Network {
 
 struct Nobody;
 
-impl Watch for Nobody {
+impl ByteObserver for Nobody {
     fn pass<'a>(&'a mut self, _: Side, bytes: &'a [u8]) -> &'a [u8] {
         bytes
     }
@@ -187,7 +187,7 @@ struct Picky(usize);
 
 const SORRY: &[u8] = b"sorry";
 
-impl Watch for Picky {
+impl ByteObserver for Picky {
     fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8] {
         if from == Side::Server {
             return bytes;
@@ -209,7 +209,7 @@ impl Watch for Picky {
 
 /// What happened in the end, and to whom.
 struct End {
-    pause: Pause,
+    pause: PumpOutcome,
     duplex: Duplex,
     network: Network,
 }
@@ -222,7 +222,7 @@ fn play(programs: [Program; 2], room: usize, buf: usize, fast: FastClose, dice: 
 }
 
 fn play_before(
-    watch: &mut impl Watch,
+    watch: &mut impl ByteObserver,
     programs: [Program; 2],
     room: usize,
     buf: usize,
@@ -231,7 +231,7 @@ fn play_before(
 ) -> End {
     let mut network = Network(programs.map(|program| Line::new(program, room)));
     let mut duplex = Duplex::new(fast);
-    let mut left = Leftovers::default();
+    let mut left = UnsentBytes::default();
     let mut buf = vec![0; buf];
     let mut dice = dice.iter().copied().cycle().enumerate();
     let mut still = 0;
@@ -251,7 +251,7 @@ fn play_before(
                     duplex.ready(side, event);
                 }
                 let pause = pump(&mut duplex, &mut left, &mut network, watch, &mut buf);
-                if matches!(pause, Pause::Close | Pause::Reset) {
+                if matches!(pause, PumpOutcome::Close | PumpOutcome::Reset) {
                     for line in &mut network.0 {
                         line.hear_all();
                     }
@@ -263,7 +263,7 @@ fn play_before(
         let after = (line.said, line.ended, line.reset, line.heard.len(), line.event);
         still = if before == after { still + 1 } else { 0 };
     }
-    End { pause: Pause::Wait, duplex, network }
+    End { pause: PumpOutcome::Wait, duplex, network }
 }
 
 impl Line {
@@ -300,7 +300,7 @@ proptest! {
         dice in dice(),
     ) {
         let end = play([client, server], room, buf, FastClose::Off, &dice);
-        prop_assert_eq!(end.pause, Pause::Close);
+        prop_assert_eq!(end.pause, PumpOutcome::Close);
         let [client, server] = &end.network.0;
         prop_assert_eq!(&client.heard, &server.program.says);
         prop_assert_eq!(&server.heard, &client.program.says);
@@ -317,7 +317,7 @@ proptest! {
     ) {
         let programs = if swap { [ending, quiet] } else { [quiet, ending] };
         let end = play(programs, room, buf, FastClose::Off, &dice);
-        prop_assert_eq!(end.pause, Pause::Wait);
+        prop_assert_eq!(end.pause, PumpOutcome::Wait);
         let [client, server] = &end.network.0;
         prop_assert_eq!(&client.heard, &server.program.says);
         prop_assert_eq!(&server.heard, &client.program.says);
@@ -335,7 +335,7 @@ proptest! {
     ) {
         let programs = if swap { [resetting, other] } else { [other, resetting] };
         let end = play(programs, room, buf, FastClose::Off, &dice);
-        prop_assert_eq!(end.pause, Pause::Reset);
+        prop_assert_eq!(end.pause, PumpOutcome::Reset);
         let cut = if swap { Side::Server } else { Side::Client };
         prop_assert!(!end.duplex.was_told_the_end(cut));
         let [client, server] = &end.network.0;
@@ -360,7 +360,7 @@ proptest! {
         prop_assert!(told.finished);
         prop_assert_eq!(&told.heard, &resetting.program.says);
         // A server is told at once that its client has gone; a client may go on for a while.
-        prop_assert_eq!(end.pause, if swap { Pause::Reset } else { Pause::Wait });
+        prop_assert_eq!(end.pause, if swap { PumpOutcome::Reset } else { PumpOutcome::Wait });
         prop_assert!(end.duplex.was_told_the_end(SIDES[usize::from(swap)]));
     }
 
@@ -396,7 +396,7 @@ proptest! {
         let fast = if both { FastClose::Both } else { own };
         let programs = if swap { [ending, other] } else { [other, ending] };
         let end = play(programs, room, buf, fast, &dice);
-        prop_assert_eq!(end.pause, Pause::Close);
+        prop_assert_eq!(end.pause, PumpOutcome::Close);
         let [client, server] = &end.network.0;
         let (heard, said) = if swap { (&server.heard, client) } else { (&client.heard, server) };
         prop_assert_eq!(heard, &said.program.says);
@@ -413,7 +413,7 @@ proptest! {
     ) {
         let watch = &mut Picky(good);
         let end = play_before(watch, [client, server], room, buf, FastClose::Off, &dice);
-        prop_assert_eq!(end.pause, Pause::Close);
+        prop_assert_eq!(end.pause, PumpOutcome::Close);
         let [client, server] = &end.network.0;
         let said = &client.program.says;
         prop_assert_eq!(&server.heard, &said[..good.min(said.len())]);

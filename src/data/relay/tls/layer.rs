@@ -12,7 +12,7 @@ const ENOUGH: usize = 16 * 1024;
 const PATIENCE: usize = 8;
 
 /// What the ciphertext goes over. Nothing here waits.
-pub trait Wire {
+pub trait TlsTransport {
     /// Reads; 0 is the end.
     ///
     /// # Errors
@@ -31,7 +31,7 @@ pub trait Wire {
 
 /// How an end without the alert that TLS has for it is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BareEnd {
+enum UnannouncedEnd {
     /// Somebody may have cut the stream.
     Truncation,
     /// The other end was told of our end and had nothing more to say: many programs just leave then.
@@ -40,7 +40,7 @@ enum BareEnd {
 
 /// TLS on one end of a pair.
 #[derive(Debug)]
-pub struct Layer {
+pub struct TlsLayer {
     tls: Connection,
     /// Ciphertext that was read and not opened yet.
     backlog: Vec<u8>,
@@ -52,10 +52,10 @@ pub struct Layer {
     sent: u64,
     /// The socket may have more than was read.
     full: bool,
-    bare_end: BareEnd,
+    bare_end: UnannouncedEnd,
 }
 
-impl Layer {
+impl TlsLayer {
     /// Towards a client.
     ///
     /// # Errors
@@ -76,13 +76,13 @@ impl Layer {
     }
 
     const fn new(tls: Connection) -> Self {
-        let bare_end = BareEnd::Truncation;
+        let bare_end = UnannouncedEnd::Truncation;
         Self { tls, backlog: Vec::new(), held: false, sent: 0, full: false, bare_end }
     }
 
     /// The protocol that was agreed on.
     #[must_use]
-    pub fn agreed(&self) -> Option<&[u8]> {
+    pub fn alpn(&self) -> Option<&[u8]> {
         self.tls.alpn_protocol()
     }
 
@@ -96,16 +96,20 @@ impl Layer {
     ///
     /// # Errors
     /// It failed. The other end has been told, as far as that was possible at once.
-    pub fn shake(&mut self, wire: &impl Wire, scratch: &mut [u8]) -> io::Result<bool> {
+    pub fn continue_handshake(
+        &mut self,
+        transport: &impl TlsTransport,
+        scratch: &mut [u8],
+    ) -> io::Result<bool> {
         loop {
-            match self.flush(wire) {
+            match self.flush(transport) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 flushed => flushed?,
             }
             if !self.tls.is_handshaking() {
                 return Ok(true);
             }
-            match self.fill(wire, scratch) {
+            match self.fill(transport, scratch) {
                 Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "it ended")),
                 Ok(_) => {}
                 Err(error) => match error.kind() {
@@ -123,7 +127,7 @@ impl Layer {
     /// As a socket does; an end that was not announced is a reset.
     pub fn read(
         &mut self,
-        wire: &impl Wire,
+        transport: &impl TlsTransport,
         scratch: &mut [u8],
         buf: &mut [u8],
     ) -> io::Result<usize> {
@@ -135,11 +139,11 @@ impl Layer {
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return self.bare_end(),
                 Ok(0) => return Ok(0),
                 read => {
-                    self.bare_end = BareEnd::Truncation;
+                    self.bare_end = UnannouncedEnd::Truncation;
                     return read;
                 }
             }
-            self.fill(wire, scratch)?;
+            self.fill(transport, scratch)?;
         }
         // Others get their turn before this one is asked again.
         Err(ErrorKind::Interrupted.into())
@@ -147,10 +151,10 @@ impl Layer {
 
     fn bare_end(&self) -> io::Result<usize> {
         match self.bare_end {
-            BareEnd::Truncation => {
+            UnannouncedEnd::Truncation => {
                 Err(io::Error::new(ErrorKind::ConnectionReset, "it ended without saying so"))
             }
-            BareEnd::Leave => Ok(0),
+            UnannouncedEnd::Leave => Ok(0),
         }
     }
 
@@ -161,23 +165,23 @@ impl Layer {
     }
 
     /// Takes ciphertext from the socket once, or what is left of it; 0 is the socket's end.
-    fn fill(&mut self, wire: &impl Wire, scratch: &mut [u8]) -> io::Result<usize> {
+    fn fill(&mut self, transport: &impl TlsTransport, scratch: &mut [u8]) -> io::Result<usize> {
         if !self.backlog.is_empty() {
             let backlog = std::mem::take(&mut self.backlog);
-            self.open(wire, &backlog)?;
+            self.open(transport, &backlog)?;
             return Ok(backlog.len());
         }
         self.full = false;
-        let read = wire.read(scratch)?;
+        let read = transport.read(scratch)?;
         self.full = read == scratch.len();
         if read == 0 {
             self.tls.read_tls(&mut io::empty())?;
         }
-        self.open(wire, &scratch[..read])?;
+        self.open(transport, &scratch[..read])?;
         Ok(read)
     }
 
-    fn open(&mut self, wire: &impl Wire, mut sealed: &[u8]) -> io::Result<()> {
+    fn open(&mut self, transport: &impl TlsTransport, mut sealed: &[u8]) -> io::Result<()> {
         while !sealed.is_empty() {
             if self.tls.read_tls(&mut sealed)? == 0 {
                 // Behind the announced end nothing counts.
@@ -191,14 +195,14 @@ impl Layer {
                 Ok(_) => {}
                 Err(error) => {
                     // The alert. If it cannot be sent now it is not worth waiting for.
-                    self.flush(wire).unwrap_or_default();
+                    self.flush(transport).unwrap_or_default();
                     return Err(io::Error::new(ErrorKind::InvalidData, error));
                 }
             }
         }
         // What TLS has to say to that; if the socket is full, it is said before the next bytes.
         // A connection that is lost says so to the next read or write.
-        self.flush(wire).unwrap_or_default();
+        self.flush(transport).unwrap_or_default();
         Ok(())
     }
 
@@ -206,12 +210,12 @@ impl Layer {
     ///
     /// # Errors
     /// As a socket does.
-    pub fn write(&mut self, wire: &impl Wire, bytes: &[u8]) -> io::Result<usize> {
-        self.flush(wire)?;
+    pub fn write(&mut self, transport: &impl TlsTransport, bytes: &[u8]) -> io::Result<usize> {
+        self.flush(transport)?;
         let mut sealed = usize::from(std::mem::take(&mut self.held));
         while sealed < bytes.len() {
             sealed += self.tls.writer().write(&bytes[sealed..])?;
-            match self.flush(wire) {
+            match self.flush(transport) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.held = true;
                     return Ok(sealed - 1);
@@ -226,9 +230,9 @@ impl Layer {
     ///
     /// # Errors
     /// As a socket does.
-    pub fn flush(&mut self, wire: &impl Wire) -> io::Result<()> {
+    pub fn flush(&mut self, transport: &impl TlsTransport) -> io::Result<()> {
         while self.tls.wants_write() {
-            match self.tls.write_tls(&mut Sink(wire)) {
+            match self.tls.write_tls(&mut TransportWriter(transport)) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 written => self.sent += written? as u64,
             }
@@ -240,29 +244,29 @@ impl Layer {
     ///
     /// # Errors
     /// The socket takes nothing at the moment: it has to be called again.
-    pub fn finish(&mut self, wire: &impl Wire) -> io::Result<()> {
+    pub fn finish(&mut self, transport: &impl TlsTransport) -> io::Result<()> {
         if self.tls.is_handshaking() {
-            wire.finish();
+            transport.finish();
             return Ok(());
         }
         self.tls.send_close_notify();
-        self.bare_end = BareEnd::Leave;
-        self.flush(wire)?;
-        wire.finish();
+        self.bare_end = UnannouncedEnd::Leave;
+        self.flush(transport)?;
+        transport.finish();
         Ok(())
     }
 
     /// Gives back memory that only bytes under way need.
     pub fn trim(&mut self) {
         // It makes its buffer small before it asks for bytes.
-        self.tls.read_tls(&mut Nothing).map(drop).unwrap_or_default();
+        self.tls.read_tls(&mut WouldBlockReader).map(drop).unwrap_or_default();
     }
 }
 
 /// A wire as rustls wants it.
-struct Sink<'a, W>(&'a W);
+struct TransportWriter<'a, W>(&'a W);
 
-impl<W: Wire> Write for Sink<'_, W> {
+impl<W: TlsTransport> Write for TransportWriter<'_, W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.0.write(&[IoSlice::new(buf)])
     }
@@ -277,9 +281,9 @@ impl<W: Wire> Write for Sink<'_, W> {
 }
 
 /// Has no bytes for now.
-struct Nothing;
+struct WouldBlockReader;
 
-impl Read for Nothing {
+impl Read for WouldBlockReader {
     fn read(&mut self, _buf: &mut [u8]) -> io::Result<usize> {
         Err(ErrorKind::WouldBlock.into())
     }

@@ -6,7 +6,7 @@
 //!
 //! The pump and its duplex know nothing of it: what they read has been opened, and what they write
 //! counts as written when its ciphertext is in the kernel. A connection without TLS has no
-//! [`Layers`], and pays for them with the question whether it has.
+//! [`TlsLayers`], and pays for them with the question whether it has.
 
 mod layer;
 #[cfg(test)]
@@ -14,7 +14,7 @@ mod tests;
 
 use std::io;
 
-pub use layer::{Layer, Wire};
+pub use layer::{TlsLayer, TlsTransport};
 
 use super::duplex::Side;
 use super::pump::Ends;
@@ -24,11 +24,11 @@ pub(super) const SCRATCH: usize = 16 * 1024;
 
 /// Which ends of a pair are encrypted.
 #[derive(Debug, Default)]
-pub struct Layers([Option<Box<Layer>>; 2]);
+pub struct TlsLayers([Option<Box<TlsLayer>>; 2]);
 
-impl Layers {
+impl TlsLayers {
     /// Encrypts an end.
-    pub fn put(&mut self, side: Side, layer: Layer) {
+    pub fn put(&mut self, side: Side, layer: TlsLayer) {
         self.0[side as usize] = Some(Box::new(layer));
     }
 
@@ -38,13 +38,13 @@ impl Layers {
     }
 
     /// The one of an end, if it is encrypted.
-    pub fn of(&mut self, side: Side) -> Option<&mut Layer> {
+    pub fn of(&mut self, side: Side) -> Option<&mut TlsLayer> {
         self.0[side as usize].as_deref_mut()
     }
 
     /// The one of an end, to look at.
     #[must_use]
-    pub fn get(&self, side: Side) -> Option<&Layer> {
+    pub fn get(&self, side: Side) -> Option<&TlsLayer> {
         self.0[side as usize].as_deref()
     }
 
@@ -62,29 +62,29 @@ impl Layers {
 }
 
 /// A pair of which at least one end is encrypted.
-pub struct SealedEnds<'a, W> {
+pub struct TlsEnds<'a, W> {
     /// The client's and the server's socket.
-    pub wires: [&'a W; 2],
+    pub transports: [&'a W; 2],
     /// What lies over them.
-    pub layers: &'a mut Layers,
+    pub layers: &'a mut TlsLayers,
     /// Room for ciphertext.
     pub scratch: &'a mut [u8],
 }
 
-impl<W> std::fmt::Debug for SealedEnds<'_, W> {
+impl<W> std::fmt::Debug for TlsEnds<'_, W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SealedEnds").field("layers", &self.layers).finish_non_exhaustive()
     }
 }
 
-impl<W: Wire> SealedEnds<'_, W> {
+impl<W: TlsTransport> TlsEnds<'_, W> {
     /// Sends what was left over of answers that TLS gives by itself.
     pub fn flush(&mut self) {
         for side in [Side::Client, Side::Server] {
-            let wire = self.wires[side as usize];
+            let transport = self.transports[side as usize];
             if let Some(layer) = self.layers.of(side) {
                 // A connection that is lost says so to whoever reads or writes next.
-                layer.flush(wire).unwrap_or_default();
+                layer.flush(transport).unwrap_or_default();
             }
         }
     }
@@ -92,17 +92,17 @@ impl<W: Wire> SealedEnds<'_, W> {
     /// Gives back memory that only bytes under way need.
     pub fn trim(&mut self) {
         for side in [Side::Client, Side::Server] {
-            self.layers.of(side).into_iter().for_each(Layer::trim);
+            self.layers.of(side).into_iter().for_each(TlsLayer::trim);
         }
     }
 }
 
-impl<W: Wire> Ends for SealedEnds<'_, W> {
+impl<W: TlsTransport> Ends for TlsEnds<'_, W> {
     fn read(&mut self, from: Side, buf: &mut [u8]) -> io::Result<usize> {
-        let wire = self.wires[from as usize];
+        let transport = self.transports[from as usize];
         match self.layers.of(from) {
-            Some(layer) => layer.read(wire, self.scratch, buf),
-            None => wire.read(buf),
+            Some(layer) => layer.read(transport, self.scratch, buf),
+            None => transport.read(buf),
         }
     }
 
@@ -111,19 +111,19 @@ impl<W: Wire> Ends for SealedEnds<'_, W> {
     }
 
     fn write(&mut self, to: Side, bytes: &[u8]) -> io::Result<usize> {
-        let wire = self.wires[to as usize];
+        let transport = self.transports[to as usize];
         match self.layers.of(to) {
-            Some(layer) => layer.write(wire, bytes),
-            None => wire.write(&[io::IoSlice::new(bytes)]),
+            Some(layer) => layer.write(transport, bytes),
+            None => transport.write(&[io::IoSlice::new(bytes)]),
         }
     }
 
     fn finish(&mut self, to: Side, _last: bool) -> io::Result<()> {
-        let wire = self.wires[to as usize];
+        let transport = self.transports[to as usize];
         match self.layers.of(to) {
-            Some(layer) => layer.finish(wire),
+            Some(layer) => layer.finish(transport),
             None => {
-                wire.finish();
+                transport.finish();
                 Ok(())
             }
         }

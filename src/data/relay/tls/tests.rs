@@ -15,7 +15,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use super::*;
 use crate::config::FastClose;
 use crate::data::relay::duplex::{Duplex, Ready};
-use crate::data::relay::pump::{Leftovers, Pause, Watch, pump};
+use crate::data::relay::pump::{ByteObserver, PumpOutcome, UnsentBytes, pump};
 
 /// Both ends' settings, for a certificate of our own.
 static CONFIGS: LazyLock<(Arc<ClientConfig>, Arc<ServerConfig>)> = LazyLock::new(|| {
@@ -74,7 +74,7 @@ impl Line {
     }
 }
 
-impl Wire for Handle<'_> {
+impl TlsTransport for Handle<'_> {
     fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         let way = match self {
             Self::Ours(line) => &line.to_us,
@@ -133,7 +133,7 @@ impl Wire for Handle<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Finish,
-    Nothing,
+    WouldBlockReader,
     /// In TLS, without saying so.
     Bare,
 }
@@ -149,7 +149,7 @@ struct Plan {
 
 struct Program {
     plan: Plan,
-    layer: Option<Layer>,
+    layer: Option<TlsLayer>,
     said: usize,
     finished: bool,
     heard: Vec<u8>,
@@ -166,40 +166,40 @@ fn moved<T>(result: io::Result<T>) -> Option<T> {
 }
 
 impl Program {
-    fn say(&mut self, wire: Handle<'_>, bytes: usize) {
+    fn say(&mut self, transport: Handle<'_>, bytes: usize) {
         let until = self.plan.says.len().min(self.said + bytes);
         if self.said < until {
             let says = &self.plan.says[self.said..until];
             let written = match &mut self.layer {
-                Some(layer) => layer.write(&wire, says),
-                None => wire.write(&[IoSlice::new(says)]),
+                Some(layer) => layer.write(&transport, says),
+                None => transport.write(&[IoSlice::new(says)]),
             };
             self.said += moved(written).unwrap_or_default();
         } else if self.said == self.plan.says.len() && !self.finished {
             self.finished = match (self.plan.then, &mut self.layer) {
-                (Then::Nothing, layer) => {
+                (Then::WouldBlockReader, layer) => {
                     // What it has said is on its way nevertheless.
-                    layer.as_mut().map(|layer| moved(layer.flush(&wire)));
+                    layer.as_mut().map(|layer| moved(layer.flush(&transport)));
                     false
                 }
-                (Then::Finish, Some(layer)) => moved(layer.finish(&wire)).is_some(),
+                (Then::Finish, Some(layer)) => moved(layer.finish(&transport)).is_some(),
                 (Then::Finish | Then::Bare, _) => {
-                    wire.finish();
+                    transport.finish();
                     true
                 }
             };
         }
     }
 
-    fn hear(&mut self, wire: Handle<'_>) {
+    fn hear(&mut self, transport: Handle<'_>) {
         let mut buf = vec![0; self.plan.reads];
         let (mut scratch, ended) = ([0; 50], self.heard_end);
         if self.plan.reads == 0 || ended {
             return;
         }
         let read = match &mut self.layer {
-            Some(layer) => layer.read(&wire, &mut scratch, &mut buf),
-            None => wire.read(&mut buf),
+            Some(layer) => layer.read(&transport, &mut scratch, &mut buf),
+            None => transport.read(&mut buf),
         };
         if let Some(count) = moved(read) {
             self.heard.extend_from_slice(&buf[..count]);
@@ -210,7 +210,7 @@ impl Program {
 
 struct Nobody;
 
-impl Watch for Nobody {
+impl ByteObserver for Nobody {
     fn pass<'a>(&'a mut self, _: Side, bytes: &'a [u8]) -> &'a [u8] {
         bytes
     }
@@ -223,21 +223,21 @@ impl Watch for Nobody {
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
 
 /// Both programs, and our layers, after their handshakes.
-fn meet(plans: &[Plan; 2], lines: &[Line; 2]) -> ([Program; 2], Layers) {
-    let mut layers = Layers::default();
+fn meet(plans: &[Plan; 2], lines: &[Line; 2]) -> ([Program; 2], TlsLayers) {
+    let mut layers = TlsLayers::default();
     let programs = [0, 1].map(|at| {
         let plan = plans[at].clone();
         let name = ServerName::try_from("a.test").expect("it is a name");
         let layer = plan.sealed.then(|| {
-            let client = Layer::connect(CONFIGS.0.clone(), name).expect("it can be begun");
-            let server = Layer::accept(CONFIGS.1.clone()).expect("it can be begun");
+            let client = TlsLayer::connect(CONFIGS.0.clone(), name).expect("it can be begun");
+            let server = TlsLayer::accept(CONFIGS.1.clone()).expect("it can be begun");
             let (mut theirs, mut ours) = if at == 0 { (client, server) } else { (server, client) };
             let (line, mut scratch) = (&lines[at], [0; 4_096]);
             let mut done = false;
             while !done {
                 let ends = [
-                    theirs.shake(&Handle::Theirs(line), &mut scratch),
-                    ours.shake(&Handle::Ours(line), &mut scratch),
+                    theirs.continue_handshake(&Handle::Theirs(line), &mut scratch),
+                    ours.continue_handshake(&Handle::Ours(line), &mut scratch),
                 ];
                 done = ends.into_iter().all(|end| end.expect("they agree"));
             }
@@ -255,7 +255,7 @@ fn play(
     room: usize,
     bufs: (usize, usize),
     dice: &[u8],
-) -> (Pause, [Program; 2]) {
+) -> (PumpOutcome, [Program; 2]) {
     let line = || Line {
         to_us: Way::default(),
         to_program: Way::default(),
@@ -265,8 +265,8 @@ fn play(
     let lines = [line(), line()];
     let (mut programs, mut layers) = meet(plans, &lines);
     lines.iter().for_each(|line| line.room.set(room));
-    let wires = [Handle::Ours(&lines[0]), Handle::Ours(&lines[1])];
-    let (mut duplex, mut left) = (Duplex::new(FastClose::Off), Leftovers::default());
+    let transports = [Handle::Ours(&lines[0]), Handle::Ours(&lines[1])];
+    let (mut duplex, mut left) = (Duplex::new(FastClose::Off), UnsentBytes::default());
     let (mut scratch, mut buf) = (vec![0; bufs.0], vec![0; bufs.1]);
     // Bytes may have come with the handshakes.
     for side in SIDES {
@@ -280,7 +280,7 @@ fn play(
         let deed = if turn % 7 == 0 { turn / 7 % 6 } else { usize::from(die) % 6 };
         let at = deed % 2;
         let state = |program: &Program| {
-            let sent = program.layer.as_ref().map_or(0, Layer::sent);
+            let sent = program.layer.as_ref().map_or(0, TlsLayer::sent);
             (program.said, program.finished, program.heard.len(), program.heard_end, sent)
         };
         let filled = || lines.each_ref().map(|line| line.to_program.bytes.borrow().len());
@@ -293,25 +293,25 @@ fn play(
                 if event != Ready::default() {
                     duplex.ready(SIDES[at], event);
                 }
-                let mut ends = SealedEnds {
-                    wires: [&wires[0], &wires[1]],
+                let mut ends = TlsEnds {
+                    transports: [&transports[0], &transports[1]],
                     layers: &mut layers,
                     scratch: &mut scratch,
                 };
                 ends.flush();
                 let pause = pump(&mut duplex, &mut left, &mut ends, &mut Nobody, &mut buf);
                 ends.trim();
-                if pause == Pause::Reset {
+                if pause == PumpOutcome::Reset {
                     return (pause, programs);
                 }
-                if pause == Pause::Close {
+                if pause == PumpOutcome::Close {
                     // What is on its way still arrives.
                     for (program, line) in programs.iter_mut().zip(&lines) {
                         (0..10_000).for_each(|_| program.hear(Handle::Theirs(line)));
                     }
                     return (pause, programs);
                 }
-                if pause == Pause::Again {
+                if pause == PumpOutcome::Budget {
                     still = 0;
                 }
             }
@@ -319,7 +319,7 @@ fn play(
         let after = (state(&programs[at]), lines[at].event.get(), filled());
         still = if before == after { still + 1 } else { 0 };
     }
-    (Pause::Wait, programs)
+    (PumpOutcome::Wait, programs)
 }
 
 fn plan(sealed: bool, then: Then) -> impl Strategy<Value = Plan> {
@@ -348,7 +348,7 @@ proptest! {
         dice in dice(),
     ) {
         let (pause, [client, server]) = play(&plans, room, bufs, &dice);
-        prop_assert_eq!(pause, Pause::Close);
+        prop_assert_eq!(pause, PumpOutcome::Close);
         prop_assert_eq!(&client.heard, &server.plan.says);
         prop_assert_eq!(&server.heard, &client.plan.says);
         prop_assert!(client.heard_end && server.heard_end);
@@ -356,7 +356,7 @@ proptest! {
 
     #[test]
     fn an_end_from_one_side_ends_its_own_direction_only(
-        plans in plans(Then::Nothing, Then::Finish),
+        plans in plans(Then::WouldBlockReader, Then::Finish),
         swap in any::<bool>(),
         room in 1_usize..400,
         bufs in (1_usize..100, 1_usize..100),
@@ -365,7 +365,7 @@ proptest! {
         let [quiet, ending] = plans;
         let plans = if swap { [ending, quiet] } else { [quiet, ending] };
         let (pause, [client, server]) = play(&plans, room, bufs, &dice);
-        prop_assert_eq!(pause, Pause::Wait);
+        prop_assert_eq!(pause, PumpOutcome::Wait);
         prop_assert_eq!(&client.heard, &server.plan.says);
         prop_assert_eq!(&server.heard, &client.plan.says);
         prop_assert_eq!((server.heard_end, client.heard_end), (swap, !swap));
@@ -373,7 +373,7 @@ proptest! {
 
     #[test]
     fn an_end_that_was_not_announced_is_a_reset_and_never_an_end(
-        quiet in any::<bool>().prop_flat_map(|sealed| plan(sealed, Then::Nothing)),
+        quiet in any::<bool>().prop_flat_map(|sealed| plan(sealed, Then::WouldBlockReader)),
         cutting in plan(true, Then::Bare),
         swap in any::<bool>(),
         room in 1_usize..400,
@@ -382,7 +382,7 @@ proptest! {
     ) {
         let plans = if swap { [cutting, quiet] } else { [quiet, cutting] };
         let (pause, [client, server]) = play(&plans, room, bufs, &dice);
-        prop_assert_eq!(pause, Pause::Reset);
+        prop_assert_eq!(pause, PumpOutcome::Reset);
         let (cutting, quiet) = if swap { (client, server) } else { (server, client) };
         prop_assert!(!quiet.heard_end);
         prop_assert!(cutting.plan.says.starts_with(&quiet.heard));

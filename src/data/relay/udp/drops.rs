@@ -5,35 +5,35 @@ use std::time::{Duration, Instant};
 
 use pen_daemon::drops::Table;
 
-use super::port::Port;
+use super::port::UdpPort;
 
 /// For how long an answer holds: the kernel's table may be long, as each flow has a line in it.
 const FRESH: Duration = Duration::from_secs(2);
 
 /// Watches ports.
 #[derive(Debug)]
-pub struct Drops(Mutex<State>);
+pub struct KernelDrops(Mutex<DropsState>);
 
 #[derive(Debug)]
-struct State {
+struct DropsState {
     table: Table,
     inodes: Vec<u64>,
     last: Option<(Instant, Option<u64>)>,
 }
 
-impl Drops {
+impl KernelDrops {
     /// Of these ports. The table is opened at once, as there may be none in a jail.
     #[must_use]
-    pub fn at<'a>(ports: impl Iterator<Item = &'a Port>) -> Self {
+    pub fn at<'a>(ports: impl Iterator<Item = &'a UdpPort>) -> Self {
         let inodes = ports.filter_map(|port| port.inode().ok()).collect();
-        Self(Mutex::new(State { table: Table::open(), inodes, last: None }))
+        Self(Mutex::new(DropsState { table: Table::open(), inodes, last: None }))
     }
 
     /// How many there were so far; `None` if the kernel does not tell.
     #[must_use]
     pub fn count(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { table, inodes, last } = &mut *state;
+        let DropsState { table, inodes, last } = &mut *state;
         match *last {
             Some((at, count)) if at.elapsed() < FRESH => count,
             _ => {
@@ -53,8 +53,8 @@ mod tests {
 
     #[test]
     fn what_nobody_has_taken_in_time_is_counted() {
-        let ports = Port::bind((Ipv4Addr::LOCALHOST, 0).into(), 2).unwrap();
-        let drops = Drops::at(ports.iter());
+        let ports = UdpPort::bind((Ipv4Addr::LOCALHOST, 0).into(), 2).unwrap();
+        let drops = KernelDrops::at(ports.iter());
         assert_eq!(drops.count(), Some(0));
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         for _ in 0..2_000 {

@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use pen_records::mapping::{Kind, Mapping};
 
-use super::port::{Envelope, Line};
+use super::port::{DatagramMeta, FlowSocket};
 use crate::config::Endpoint;
 use crate::logs::books::Books;
 
-use crate::data::pool::{Caller, Seat, ServerId, Traffic, Tried};
-use crate::data::relay::connection::mapping;
-use crate::data::relay::report::Reported;
+use crate::data::pool::{Caller, ServerId, ServerLease, Traffic, Tried};
+use crate::data::relay::report::Reportable;
+use crate::data::relay::tcp::connection::mapping;
 use crate::operate::snapshot::{ConnectionNow, Stage};
 
 /// A flow.
@@ -23,13 +23,13 @@ pub(super) struct Flow {
     pub(super) number: u64,
     pub(super) caller: Caller,
     /// Where its server's datagrams go.
-    pub(super) back: Envelope,
-    pub(super) line: Line,
-    pub(super) seat: Seat,
+    pub(super) back: DatagramMeta,
+    pub(super) socket: FlowSocket,
+    pub(super) lease: ServerLease,
     pub(super) addr: Arc<Endpoint>,
     pub(super) tried: Tried,
     /// Our own address towards the server, if it was noted that the flow is open.
-    pub(super) noted: Option<Noted>,
+    pub(super) recorded: Option<OpenRecord>,
     /// What the client said first, as long as the server may turn out not to be there.
     pub(super) first: Option<Box<[u8]>>,
     /// Whether the client has said something since the server did.
@@ -42,22 +42,22 @@ pub(super) struct Flow {
 
 /// It was noted that a flow is open.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Noted {
+pub(super) struct OpenRecord {
     /// Our own address towards the server.
     local: Option<SocketAddr>,
 }
 
 impl Flow {
     /// Notes that it is open.
-    pub(super) fn note_opened(&mut self, books: &mut Books, now: Instant) {
-        let local = self.line.local_addr();
-        self.noted = Some(Noted { local });
+    pub(super) fn record_opened(&mut self, books: &mut Books, now: Instant) {
+        let local = self.socket.local_addr();
+        self.recorded = Some(OpenRecord { local });
         books.note(&mapping(Kind::Opened, self.number, &self.caller, &self.addr, local), now);
     }
 
     /// Notes that it is over, if it was noted that it was open.
-    pub(super) fn note_closed(&self, books: &mut Books, now: Instant) {
-        let Some(Noted { local }) = self.noted else { return };
+    pub(super) fn record_closed(&self, books: &mut Books, now: Instant) {
+        let Some(OpenRecord { local }) = self.recorded else { return };
         let closed = Mapping {
             to_server: Some(self.traffic.to_server),
             to_client: Some(self.traffic.to_client),
@@ -68,19 +68,19 @@ impl Flow {
 }
 
 /// A flow, and the descriptor that its client's datagrams come by.
-pub(super) struct At<'a>(pub(super) &'a Flow, pub(super) i32);
+pub(super) struct ReportedFlow<'a>(pub(super) &'a Flow, pub(super) i32);
 
-impl Reported for At<'_> {
+impl Reportable for ReportedFlow<'_> {
     fn number(&self) -> u64 {
         self.0.number
     }
 
     fn descriptors(&self) -> (i32, Option<i32>) {
-        (self.1, Some(self.0.line.as_fd().as_raw_fd()))
+        (self.1, Some(self.0.socket.as_fd().as_raw_fd()))
     }
 
     fn server(&self) -> Option<ServerId> {
-        Some(self.0.seat.server())
+        Some(self.0.lease.server())
     }
 
     fn traffic(&self) -> Traffic {

@@ -9,26 +9,26 @@ use std::ops::Range;
 
 use hashbrown::HashTable;
 
-use crate::data::relay::table::Key;
+use crate::data::relay::slab::SlabKey;
 
 /// Which of our ports, and who sends to it.
-pub(super) type From = (u32, SocketAddr);
+pub(super) type FlowKey = (u32, SocketAddr);
 
 /// No node.
 const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
-struct Node<T> {
-    life: u32,
+struct FlowNode<T> {
+    generation: u32,
     newer: u32,
     older: u32,
-    flow: Option<(From, T)>,
+    flow: Option<(FlowKey, T)>,
 }
 
 /// The table.
 #[derive(Debug)]
 pub(super) struct Flows<T> {
-    nodes: Vec<Node<T>>,
+    nodes: Vec<FlowNode<T>>,
     by_client: HashTable<u32>,
     /// Keyed at random: clients choose their ports, and some their addresses.
     hasher: RandomState,
@@ -57,18 +57,18 @@ impl<T> Flows<T> {
     }
 
     /// The flow of a client.
-    pub(super) fn find(&self, from: From) -> Option<Key> {
+    pub(super) fn find(&self, from: FlowKey) -> Option<SlabKey> {
         let hash = self.hasher.hash_one(from);
         let is_it = |&slot: &u32| self.nodes[slot as usize].is_of(from);
         let slot = *self.by_client.find(hash, is_it)?;
-        Some(Key { slot, life: self.nodes[slot as usize].life })
+        Some(SlabKey { slot, generation: self.nodes[slot as usize].generation })
     }
 
     /// Adds the flow of a client that has none, as the one used last.
-    pub(super) fn insert(&mut self, from: From, flow: T) -> Key {
+    pub(super) fn insert(&mut self, from: FlowKey, flow: T) -> SlabKey {
         let slot = self.free.pop().unwrap_or_else(|| {
             let slot = u32::try_from(self.nodes.len()).expect("there are fewer descriptors");
-            self.nodes.push(Node { life: 0, newer: NONE, older: NONE, flow: None });
+            self.nodes.push(FlowNode { generation: 0, newer: NONE, older: NONE, flow: None });
             slot
         });
         self.nodes[slot as usize].flow = Some((from, flow));
@@ -78,17 +78,21 @@ impl<T> Flows<T> {
         };
         self.by_client.insert_unique(hasher.hash_one(from), slot, hash_of);
         self.link(slot);
-        Key { slot, life: self.nodes[slot as usize].life }
+        SlabKey { slot, generation: self.nodes[slot as usize].generation }
     }
 
     /// A flow, if it is still there.
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, key: SlabKey) -> Option<&mut T> {
         let node = self.nodes.get_mut(key.slot as usize)?;
-        if node.life == key.life { node.flow.as_mut().map(|(_, flow)| flow) } else { None }
+        if node.generation == key.generation {
+            node.flow.as_mut().map(|(_, flow)| flow)
+        } else {
+            None
+        }
     }
 
     /// Notes that it was used.
-    pub(super) fn touch(&mut self, key: Key) {
+    pub(super) fn touch(&mut self, key: SlabKey) {
         if self.newest != key.slot {
             self.unlink(key.slot);
             self.link(key.slot);
@@ -96,17 +100,20 @@ impl<T> Flows<T> {
     }
 
     /// The one that was not used for the longest time.
-    pub(super) fn oldest(&self) -> Option<(Key, &T)> {
+    pub(super) fn oldest(&self) -> Option<(SlabKey, &T)> {
         let node = self.nodes.get(self.oldest as usize)?;
         let (_, flow) = node.flow.as_ref()?;
-        Some((Key { slot: self.oldest, life: node.life }, flow))
+        Some((SlabKey { slot: self.oldest, generation: node.generation }, flow))
     }
 
     /// Takes one out.
-    pub(super) fn remove(&mut self, key: Key) -> Option<(From, T)> {
-        let node = self.nodes.get_mut(key.slot as usize).filter(|node| node.life == key.life)?;
+    pub(super) fn remove(&mut self, key: SlabKey) -> Option<(FlowKey, T)> {
+        let node = self
+            .nodes
+            .get_mut(key.slot as usize)
+            .filter(|node| node.generation == key.generation)?;
         let (from, flow) = node.flow.take()?;
-        node.life = node.life.wrapping_add(1);
+        node.generation = node.generation.wrapping_add(1);
         self.unlink(key.slot);
         let hash = self.hasher.hash_one(from);
         if let Ok(found) = self.by_client.find_entry(hash, |&slot| slot == key.slot) {
@@ -117,11 +124,13 @@ impl<T> Flows<T> {
     }
 
     /// All of them, of so many slots.
-    pub(super) fn within(&self, slots: Range<u32>) -> impl Iterator<Item = (Key, &T)> {
+    pub(super) fn within(&self, slots: Range<u32>) -> impl Iterator<Item = (SlabKey, &T)> {
         let end = self.nodes.len().min(slots.end as usize);
         let nodes = self.nodes.get(slots.start as usize..end).unwrap_or_default();
         (slots.start..).zip(nodes).filter_map(|(slot, node)| {
-            node.flow.as_ref().map(|(_, flow)| (Key { slot, life: node.life }, flow))
+            node.flow
+                .as_ref()
+                .map(|(_, flow)| (SlabKey { slot, generation: node.generation }, flow))
         })
     }
 
@@ -141,7 +150,7 @@ impl<T> Flows<T> {
     }
 
     fn unlink(&mut self, slot: u32) {
-        let Node { newer, older, .. } = self.nodes[slot as usize];
+        let FlowNode { newer, older, .. } = self.nodes[slot as usize];
         match self.nodes.get_mut(newer as usize) {
             Some(node) => node.older = older,
             None => self.newest = older,
@@ -153,8 +162,8 @@ impl<T> Flows<T> {
     }
 }
 
-impl<T> Node<T> {
-    fn is_of(&self, from: From) -> bool {
+impl<T> FlowNode<T> {
+    fn is_of(&self, from: FlowKey) -> bool {
         self.flow.as_ref().is_some_and(|(found, _)| *found == from)
     }
 }
@@ -167,33 +176,33 @@ mod tests {
 
     use super::*;
 
-    fn from(client: u16) -> From {
+    fn from(client: u16) -> FlowKey {
         (u32::from(client % 2), SocketAddr::from((Ipv4Addr::LOCALHOST, client / 2)))
     }
 
     #[derive(Clone, Copy, Debug)]
-    enum Deed {
+    enum TableAction {
         Use(u16),
         Remove(u16),
         Evict,
     }
 
-    fn deed() -> impl Strategy<Value = Deed> {
+    fn table_action() -> impl Strategy<Value = TableAction> {
         prop_oneof![
-            6 => (0_u16..20).prop_map(Deed::Use),
-            2 => (0_u16..20).prop_map(Deed::Remove),
-            1 => Just(Deed::Evict),
+            6 => (0_u16..20).prop_map(TableAction::Use),
+            2 => (0_u16..20).prop_map(TableAction::Remove),
+            1 => Just(TableAction::Evict),
         ]
     }
 
     proptest! {
         #[test]
-        fn it_is_the_same_as_a_list_in_the_order_of_use(deeds in prop::collection::vec(deed(), 0..120)) {
+        fn it_is_the_same_as_a_list_in_the_order_of_use(actions in prop::collection::vec(table_action(), 0..120)) {
             let (mut flows, mut list) = (Flows::default(), Vec::<u16>::new());
             let mut gone = Vec::new();
-            for deed in deeds {
-                match deed {
-                    Deed::Use(client) => {
+            for table_action in actions {
+                match table_action {
+                    TableAction::Use(client) => {
                         let key = flows.find(from(client));
                         prop_assert_eq!(key.is_some(), list.contains(&client));
                         match key {
@@ -203,14 +212,14 @@ mod tests {
                         list.retain(|&known| known != client);
                         list.push(client);
                     }
-                    Deed::Remove(client) => {
+                    TableAction::Remove(client) => {
                         let key = flows.find(from(client));
                         let removed = key.and_then(|key| flows.remove(key));
                         prop_assert_eq!(removed.is_some(), list.contains(&client));
                         list.retain(|&known| known != client);
                         gone.extend(key);
                     }
-                    Deed::Evict => {
+                    TableAction::Evict => {
                         let oldest = flows.oldest().map(|(key, &client)| (key, client));
                         prop_assert_eq!(oldest.map(|(_, client)| client), list.first().copied());
                         if let Some((key, _)) = oldest {

@@ -33,12 +33,12 @@ const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 /// Where clients send to: one of several sockets at the same address, one for each worker. The kernel
 /// sends the datagrams of a client always to the same one.
 #[derive(Debug)]
-pub struct Port {
+pub struct UdpPort {
     fd: OwnedFd,
     addr: SocketAddr,
 }
 
-impl Port {
+impl UdpPort {
     /// Binds so many sockets to `addr`, and nobody else does: another pen there is an error, here or there.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Port {
     }
 }
 
-impl AsFd for Port {
+impl AsFd for UdpPort {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -97,9 +97,9 @@ impl AsFd for Port {
 
 /// A socket that speaks with one server alone.
 #[derive(Debug)]
-pub(super) struct Line(OwnedFd);
+pub(super) struct FlowSocket(OwnedFd);
 
-impl Line {
+impl FlowSocket {
     /// Connects, which sends nothing.
     ///
     /// # Errors
@@ -137,7 +137,7 @@ impl Line {
     }
 }
 
-impl AsFd for Line {
+impl AsFd for FlowSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -145,7 +145,7 @@ impl AsFd for Line {
 
 /// Where a datagram came from or goes to.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Envelope {
+pub(super) struct DatagramMeta {
     /// Which of our ports.
     pub(super) port: u32,
     /// The client.
@@ -157,14 +157,14 @@ pub(super) struct Envelope {
 }
 
 /// Room for a batch of datagrams. What is not used of it takes no memory.
-pub(super) struct Batch {
+pub(super) struct DatagramBatch {
     bytes: Vec<u8>,
-    envelopes: Vec<Envelope>,
+    envelopes: Vec<DatagramMeta>,
     headers: MultiHeaders<SockaddrStorage>,
     with_addresses: [MultiHeaders<SockaddrStorage>; 2],
 }
 
-impl Batch {
+impl DatagramBatch {
     pub(super) fn new() -> Self {
         let headers = |control| MultiHeaders::preallocate(BATCH, control);
         Self {
@@ -179,7 +179,7 @@ impl Batch {
     }
 
     /// What is in it.
-    pub(super) fn datagrams(&self) -> impl Iterator<Item = (Envelope, &[u8])> {
+    pub(super) fn datagrams(&self) -> impl Iterator<Item = (DatagramMeta, &[u8])> {
         let bytes = self.bytes.chunks(LONGEST);
         self.envelopes
             .iter()
@@ -196,7 +196,7 @@ impl Batch {
     ///
     /// # Errors
     /// As `recvmmsg` does.
-    pub(super) fn receive(&mut self, number: u32, port: &Port) -> io::Result<usize> {
+    pub(super) fn receive(&mut self, number: u32, port: &UdpPort) -> io::Result<usize> {
         self.envelopes.clear();
         let headers = match port.addr {
             addr if !addr.ip().is_unspecified() => &mut self.headers,
@@ -215,7 +215,7 @@ impl Batch {
             let len = if client.is_some() { message.bytes } else { 0 };
             let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
             let client = client.unwrap_or(nobody);
-            self.envelopes.push(Envelope { port: number, client, own, len });
+            self.envelopes.push(DatagramMeta { port: number, client, own, len });
         }
         Ok(self.envelopes.len())
     }
@@ -227,8 +227,8 @@ impl Batch {
     /// As `recvmmsg` does.
     pub(super) fn add<const MOST: usize>(
         &mut self,
-        line: &Line,
-        to: Envelope,
+        socket: &FlowSocket,
+        to: DatagramMeta,
     ) -> io::Result<(usize, u64)> {
         let mut chunks = self.bytes.chunks_mut(LONGEST).skip(self.envelopes.len());
         let mut slices: [[IoSliceMut<'_>; 1]; MOST] =
@@ -236,10 +236,10 @@ impl Batch {
         let most = MOST.min(BATCH - self.envelopes.len());
         let slices = slices.iter_mut().take(most);
         let flags = MsgFlags::MSG_DONTWAIT;
-        let received = recvmmsg(line.0.as_raw_fd(), &mut self.headers, slices, flags, None)?;
+        let received = recvmmsg(socket.0.as_raw_fd(), &mut self.headers, slices, flags, None)?;
         let (mut count, mut bytes) = (0, 0);
         for message in received {
-            self.envelopes.push(Envelope { len: message.bytes, ..to });
+            self.envelopes.push(DatagramMeta { len: message.bytes, ..to });
             count += 1;
             bytes += message.bytes as u64;
         }
@@ -247,11 +247,11 @@ impl Batch {
     }
 
     /// Sends all that is in it from the ports that it says, and hands back how many could not be sent.
-    pub(super) fn send(&mut self, ports: &[Port]) -> u64 {
+    pub(super) fn send(&mut self, ports: &[UdpPort]) -> u64 {
         let mut failed = 0;
         let mut first = 0;
         while let Some(one) = self.envelopes.get(first) {
-            let alike = |other: &&Envelope| (other.port, other.own) == (one.port, one.own);
+            let alike = |other: &&DatagramMeta| (other.port, other.own) == (one.port, one.own);
             let count = self.envelopes[first..].iter().take_while(alike).count();
             failed += self.send_alike(&ports[one.port as usize], first, count);
             first += count;
@@ -261,7 +261,7 @@ impl Batch {
     }
 
     /// Those that leave by one port from one address.
-    fn send_alike(&mut self, port: &Port, mut first: usize, count: usize) -> u64 {
+    fn send_alike(&mut self, port: &UdpPort, mut first: usize, count: usize) -> u64 {
         let (end, mut failed) = (first + count, 0);
         while first < end {
             match self.send_some(port, first, end) {
@@ -277,7 +277,7 @@ impl Batch {
         failed
     }
 
-    fn send_some(&mut self, port: &Port, first: usize, end: usize) -> Result<usize, Errno> {
+    fn send_some(&mut self, port: &UdpPort, first: usize, end: usize) -> Result<usize, Errno> {
         let envelopes = &self.envelopes[first..end];
         let none: &[u8] = &[];
         let mut parts = envelopes.iter().zip(self.bytes.chunks(LONGEST).skip(first));

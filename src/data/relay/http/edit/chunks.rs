@@ -8,7 +8,7 @@ const DIGITS: u8 = 16;
 
 /// Where within chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Chunks {
+pub(super) enum StrictChunks {
     /// In a size, of which so many digits have come.
     Size { value: u64, digits: u8 },
     /// Behind the digits, in what a chunk may have of extensions.
@@ -25,7 +25,7 @@ pub(super) enum Chunks {
     Over,
 }
 
-impl Chunks {
+impl StrictChunks {
     pub(super) const START: Self = Self::Size { value: 0, digits: 0 };
 
     /// Takes at least a byte of `input`.
@@ -69,8 +69,8 @@ mod tests {
 
     /// How many bytes were taken when it was over or refused.
     fn walk(text: &str, step: usize) -> Result<usize, usize> {
-        let (mut chunks, mut at) = (Chunks::START, 0);
-        while at < text.len() && chunks != Chunks::Over {
+        let (mut chunks, mut at) = (StrictChunks::START, 0);
+        while at < text.len() && chunks != StrictChunks::Over {
             let end = text.len().min(at + step);
             at += chunks.take(&text.as_bytes()[at..end]).map_err(|_| at)?;
         }

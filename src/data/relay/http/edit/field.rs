@@ -1,25 +1,25 @@
 //! The few fields of a request that matter here: those that are ours to write, and those that say where
 //! the body ends or where the connection goes.
 
-use super::chunks::Chunks;
-use super::first::Word;
-use super::{Editor, MAX_VALUE, Own, Refusal, State, pass};
+use super::chunks::StrictChunks;
+use super::first::MethodWord;
+use super::{ClientFields, Editor, EditorState, MAX_VALUE, Refusal, pass};
 
 /// The most bytes of what says where the body ends.
 const MAX_FRAMING: usize = 64;
 
 /// The names that matter, and which of them is which.
-const NAMES: [(&[u8], Known); 6] = [
-    (b"x-forwarded-for", Known::For),
-    (b"x-forwarded-proto", Known::Proto),
-    (b"content-length", Known::Length),
-    (b"transfer-encoding", Known::Coding),
-    (b"upgrade", Known::Upgrade),
-    (b"connection", Known::Connection),
+const NAMES: [(&[u8], KnownField); 6] = [
+    (b"x-forwarded-for", KnownField::For),
+    (b"x-forwarded-proto", KnownField::Proto),
+    (b"content-length", KnownField::Length),
+    (b"transfer-encoding", KnownField::Coding),
+    (b"upgrade", KnownField::Upgrade),
+    (b"connection", KnownField::Connection),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
+enum KnownField {
     For,
     Proto,
     Length,
@@ -30,7 +30,7 @@ enum Known {
 
 /// What is done with a field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum FieldAction {
     /// It passes.
     Pass,
     /// The field is taken out.
@@ -42,19 +42,19 @@ pub(super) enum Kind {
     /// Likewise.
     Coding,
     /// It is held until it is known what of it may pass.
-    List(Unwanted),
+    List(UnwantedMember),
 }
 
 /// Members of a list that do not pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unwanted {
+pub(super) enum UnwantedMember {
     /// HTTP/2 without TLS: in its frames nobody would see what a client says of itself.
     Http2,
     /// Our own fields: who takes them for those of one hop takes them out.
     Ours,
 }
 
-impl Kind {
+impl FieldAction {
     /// Whether its name waits, too.
     pub(super) fn is_held(self) -> bool {
         matches!(self, Self::Drop | Self::Append | Self::List(_))
@@ -63,8 +63,8 @@ impl Kind {
 
 /// What is known of a head.
 #[derive(Debug, Default)]
-pub(super) struct Head {
-    pub(super) method: Word,
+pub(super) struct EditedHead {
+    pub(super) method: MethodWord,
     /// The digit behind `HTTP/1.`.
     pub(super) minor: u8,
     length: Option<u64>,
@@ -77,9 +77,9 @@ pub(super) struct Head {
     pub(super) has_proto: bool,
 }
 
-impl Head {
+impl EditedHead {
     /// What follows it.
-    pub(super) fn framing(&self) -> Result<State, Refusal> {
+    pub(super) fn framing(&self) -> Result<EditorState, Refusal> {
         let has_body = self.chunked || self.length.unwrap_or(0) > 0;
         // RFC 9112, 6.3 and 6.1; and a body of CONNECT is the beginning of a tunnel to others.
         if (self.chunked && (self.length.is_some() || self.minor == 0))
@@ -88,21 +88,21 @@ impl Head {
             return Err(Refusal::Framing);
         }
         Ok(match self.length {
-            _ if self.chunked => State::Chunks(Chunks::START),
-            None | Some(0) => State::Between,
-            Some(length) => State::Body(length),
+            _ if self.chunked => EditorState::Chunks(StrictChunks::START),
+            None | Some(0) => EditorState::Between,
+            Some(length) => EditorState::Body(length),
         })
     }
 }
 
 /// A name as long as it may be one of those that matter.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Name {
+pub(super) struct FieldName {
     bytes: [u8; 17],
     len: usize,
 }
 
-impl Name {
+impl FieldName {
     /// Whether it still may be one with this byte, which is not taken otherwise.
     pub(super) fn push(&mut self, byte: u8) -> bool {
         let fits = NAMES.iter().any(|(name, _)| {
@@ -120,7 +120,7 @@ impl Name {
         &self.bytes[..self.len]
     }
 
-    fn known(&self) -> Option<Known> {
+    fn known(&self) -> Option<KnownField> {
         let found = NAMES.iter().find(|(name, _)| is_same_text(self.bytes(), name));
         found.map(|(_, known)| *known)
     }
@@ -148,50 +148,50 @@ fn is_http2(protocol: &[u8]) -> bool {
 
 impl Editor {
     /// What to do with the value of the field whose name is whole.
-    pub(super) fn value_of_name(&mut self) -> Result<Kind, Refusal> {
-        let Some(known) = self.name.known() else { return Ok(Kind::Pass) };
+    pub(super) fn value_of_name(&mut self) -> Result<FieldAction, Refusal> {
+        let Some(known) = self.name.known() else { return Ok(FieldAction::Pass) };
         if self.trailer {
             // Some servers take a trailer for a part of the head.
             return match known {
-                Known::Upgrade | Known::Connection => Ok(Kind::Pass),
+                KnownField::Upgrade | KnownField::Connection => Ok(FieldAction::Pass),
                 _ => Err(Refusal::Field),
             };
         }
-        Ok(match (known, self.forward.own) {
-            (Known::For | Known::Proto, Own::Replace) => Kind::Drop,
-            (Known::For, Own::Append) => Kind::Append,
-            (Known::For, Own::Keep) => {
+        Ok(match (known, self.forward.client_fields) {
+            (KnownField::For | KnownField::Proto, ClientFields::Replace) => FieldAction::Drop,
+            (KnownField::For, ClientFields::Append) => FieldAction::Append,
+            (KnownField::For, ClientFields::Keep) => {
                 self.head.has_for = true;
-                Kind::Pass
+                FieldAction::Pass
             }
-            (Known::Proto, Own::Append | Own::Keep) => {
+            (KnownField::Proto, ClientFields::Append | ClientFields::Keep) => {
                 self.head.has_proto = true;
-                Kind::Pass
+                FieldAction::Pass
             }
             // Nobody takes those for framing.
-            _ if self.name.bytes().contains(&b'_') => Kind::Pass,
+            _ if self.name.bytes().contains(&b'_') => FieldAction::Pass,
             // Twice is once too often, even if both say the same.
-            (Known::Length, _) if self.head.length.is_some() => return Err(Refusal::Framing),
-            (Known::Coding, _) if self.head.chunked => return Err(Refusal::Framing),
-            (Known::Length, _) => Kind::Length,
-            (Known::Coding, _) => Kind::Coding,
-            (Known::Upgrade, _) => Kind::List(Unwanted::Http2),
-            (Known::Connection, _) => Kind::List(Unwanted::Ours),
+            (KnownField::Length, _) if self.head.length.is_some() => return Err(Refusal::Framing),
+            (KnownField::Coding, _) if self.head.chunked => return Err(Refusal::Framing),
+            (KnownField::Length, _) => FieldAction::Length,
+            (KnownField::Coding, _) => FieldAction::Coding,
+            (KnownField::Upgrade, _) => FieldAction::List(UnwantedMember::Http2),
+            (KnownField::Connection, _) => FieldAction::List(UnwantedMember::Ours),
         })
     }
 
     /// Some bytes of a value; says how many of them.
     pub(super) fn take_value(
         &mut self,
-        kind: Kind,
+        kind: FieldAction,
         bytes: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<usize, Refusal> {
         let most = match kind {
-            Kind::Pass => return Ok(pass(bytes, out)),
-            Kind::Drop => return Ok(bytes.len()),
-            Kind::Length | Kind::Coding => MAX_FRAMING,
-            Kind::Append | Kind::List(_) => MAX_VALUE,
+            FieldAction::Pass => return Ok(pass(bytes, out)),
+            FieldAction::Drop => return Ok(bytes.len()),
+            FieldAction::Length | FieldAction::Coding => MAX_FRAMING,
+            FieldAction::Append | FieldAction::List(_) => MAX_VALUE,
         };
         let taken = bytes.len().min(most - self.value.len());
         if taken == 0 {
@@ -205,12 +205,16 @@ impl Editor {
     }
 
     /// A field is whole.
-    pub(super) fn end_value(&mut self, kind: Kind, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    pub(super) fn end_value(
+        &mut self,
+        kind: FieldAction,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
         let value = trim(&self.value);
         match kind {
-            Kind::Pass => {}
-            Kind::Drop => return Ok(()),
-            Kind::Append => {
+            FieldAction::Pass => {}
+            FieldAction::Drop => return Ok(()),
+            FieldAction::Append => {
                 let before = &mut self.head.forwarded_for;
                 if before.len() + value.len() + 2 > MAX_VALUE {
                     return Err(Refusal::Long);
@@ -221,13 +225,15 @@ impl Editor {
                 pass(value, before);
                 return Ok(());
             }
-            Kind::Length => self.head.length = Some(decimal(value).ok_or(Refusal::Framing)?),
-            Kind::Coding if value.eq_ignore_ascii_case(b"chunked") => self.head.chunked = true,
-            Kind::Coding => return Err(Refusal::Coding),
-            Kind::List(unwanted) => {
+            FieldAction::Length => self.head.length = Some(decimal(value).ok_or(Refusal::Framing)?),
+            FieldAction::Coding if value.eq_ignore_ascii_case(b"chunked") => {
+                self.head.chunked = true;
+            }
+            FieldAction::Coding => return Err(Refusal::Coding),
+            FieldAction::List(unwanted) => {
                 let is_unwanted = match unwanted {
-                    Unwanted::Http2 => is_http2,
-                    Unwanted::Ours => is_ours,
+                    UnwantedMember::Http2 => is_http2,
+                    UnwantedMember::Ours => is_ours,
                 };
                 let members = || self.value.split(|&byte| byte == b',').map(trim);
                 if members().any(is_unwanted) {

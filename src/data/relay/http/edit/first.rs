@@ -15,12 +15,12 @@ const METHODS: [&[u8]; 9] =
 
 /// A word, of which only the beginning is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Word {
+pub(super) struct MethodWord {
     bytes: [u8; 7],
     len: u8,
 }
 
-impl Word {
+impl MethodWord {
     pub(super) fn push(&mut self, byte: u8) {
         if let Some(place) = self.bytes.get_mut(usize::from(self.len)) {
             *place = byte;
@@ -44,19 +44,19 @@ impl Word {
 
 /// A line, and what was found in it so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Unclear {
+pub(super) struct UnclearLine {
     /// How many bytes of "HTTP/" came last.
     matched: u8,
     /// The line's first word, and whether it is whole.
-    word: Word,
+    word: MethodWord,
     whole: bool,
     len: u32,
     over: bool,
 }
 
-impl Unclear {
+impl UnclearLine {
     /// One that begins with this word, which is none that is known.
-    pub(super) fn new(word: Word) -> Self {
+    pub(super) fn new(word: MethodWord) -> Self {
         Self { matched: 0, word, whole: !word.is_empty(), len: 0, over: false }
     }
 
@@ -103,7 +103,7 @@ mod tests {
 
     /// `None` while it is unclear.
     fn judge(line: &[u8]) -> Option<Result<(), Refusal>> {
-        let mut unclear = Unclear::new(Word::default());
+        let mut unclear = UnclearLine::new(MethodWord::default());
         for &byte in line {
             if let Err(refusal) = unclear.take(&[byte]) {
                 return Some(Err(refusal));

@@ -25,12 +25,12 @@ mod refusal;
 #[cfg(test)]
 mod tests;
 
-use super::Where;
-use chunks::Chunks;
-use field::{Head, Kind, Name};
-use first::Unclear;
+use super::RefusalPlace;
+use chunks::StrictChunks;
+use field::{EditedHead, FieldAction, FieldName};
+use first::UnclearLine;
+use forward::ClientFields;
 pub use forward::Forward;
-use forward::Own;
 pub use refusal::Refusal;
 
 /// The most bytes of a value that has to be understood, and of a client's own X-Forwarded-For.
@@ -38,7 +38,7 @@ const MAX_VALUE: usize = 8 * 1024;
 
 /// Where in a client's stream it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum EditorState {
     /// In front of a request line.
     Between,
     Method,
@@ -48,26 +48,26 @@ enum State {
     /// So many bytes of the version have come.
     Version(usize),
     /// In a first line that is no request line; it may still have been meant for one.
-    Unclear(Unclear),
+    Unclear(UnclearLine),
     /// At the beginning of a field's line.
     Start,
     /// In a name that may be one of those that matter.
     Name,
     /// In any other name.
     Other,
-    Value(Kind),
+    Value(FieldAction),
     Body(u64),
-    Chunks(Chunks),
+    Chunks(StrictChunks),
     /// Not HTTP, or not any more.
     Raw,
-    Refused(Refusal, Where),
+    Refused(Refusal, RefusalPlace),
 }
 
 /// A client's stream on its way to the server.
 #[derive(Debug)]
 pub struct Editor {
     forward: Forward,
-    state: State,
+    state: EditorState,
     /// A CR has come that ends a line if an LF follows.
     cr: bool,
     /// The fields are those behind a chunked body.
@@ -75,9 +75,9 @@ pub struct Editor {
     /// Requests whose heads have passed.
     requests: u64,
     /// What is known of the head that passes.
-    head: Head,
+    head: EditedHead,
     /// The name of the field that passes.
-    name: Name,
+    name: FieldName,
     /// As much of its value as has to be known.
     value: Vec<u8>,
 }
@@ -97,12 +97,12 @@ impl Editor {
     pub fn new(forward: Forward) -> Self {
         Self {
             forward,
-            state: State::Between,
+            state: EditorState::Between,
             cr: false,
             trailer: false,
             requests: 0,
-            head: Head::default(),
-            name: Name::default(),
+            head: EditedHead::default(),
+            name: FieldName::default(),
             value: Vec::new(),
         }
     }
@@ -110,9 +110,9 @@ impl Editor {
     /// Takes what the client has sent; `out` is room for what the server gets.
     pub fn edit<'a>(&mut self, input: &'a [u8], out: &'a mut Vec<u8>) -> Edited<'a> {
         match &mut self.state {
-            State::Raw => return Edited { bytes: input, taken: input.len() },
-            State::Refused(..) => return Edited { bytes: b"", taken: 0 },
-            State::Body(left) if *left > input.len() as u64 => {
+            EditorState::Raw => return Edited { bytes: input, taken: input.len() },
+            EditorState::Refused(..) => return Edited { bytes: b"", taken: 0 },
+            EditorState::Body(left) if *left > input.len() as u64 => {
                 *left -= input.len() as u64;
                 return Edited { bytes: input, taken: input.len() };
             }
@@ -123,9 +123,9 @@ impl Editor {
             match self.step(&input[taken..], out) {
                 Ok(bytes) => taken += bytes,
                 Err(refusal) => {
-                    let in_body = self.trailer || matches!(self.state, State::Chunks(_));
-                    let place = if in_body { Where::Body } else { Where::Head };
-                    self.state = State::Refused(refusal, place);
+                    let in_body = self.trailer || matches!(self.state, EditorState::Chunks(_));
+                    let place = if in_body { RefusalPlace::Body } else { RefusalPlace::Head };
+                    self.state = EditorState::Refused(refusal, place);
                     self.value = Vec::new();
                     break;
                 }
@@ -136,20 +136,24 @@ impl Editor {
 
     /// Why nothing more is forwarded, if that is so.
     #[must_use]
-    pub fn refusal(&self) -> Option<(Refusal, Where)> {
-        if let State::Refused(refusal, place) = self.state { Some((refusal, place)) } else { None }
+    pub fn refusal(&self) -> Option<(Refusal, RefusalPlace)> {
+        if let EditorState::Refused(refusal, place) = self.state {
+            Some((refusal, place))
+        } else {
+            None
+        }
     }
 
     /// Whether bytes pass untouched from now on.
     #[must_use]
     pub fn is_raw(&self) -> bool {
-        self.state == State::Raw
+        self.state == EditorState::Raw
     }
 
     /// The server has taken the connection for something else: what comes is HTTP no more.
-    pub fn let_go(&mut self) {
+    pub fn pass_through(&mut self) {
         if self.refusal().is_none() {
-            (self.state, self.value) = (State::Raw, Vec::new());
+            (self.state, self.value) = (EditorState::Raw, Vec::new());
         }
     }
 
@@ -163,43 +167,43 @@ impl Editor {
             };
         }
         match self.state {
-            State::Between => {
+            EditorState::Between => {
                 let run = run(input, |byte| matches!(byte, b'\r' | b'\n'));
                 if run == 0 {
-                    (self.state, self.head) = (State::Method, Head::default());
+                    (self.state, self.head) = (EditorState::Method, EditedHead::default());
                 }
                 Ok(pass(&input[..run], out))
             }
-            State::Method | State::Target { .. } | State::Version(_) => {
+            EditorState::Method | EditorState::Target { .. } | EditorState::Version(_) => {
                 self.request_line(byte, input, out)
             }
-            State::Unclear(mut unclear) => {
+            EditorState::Unclear(mut unclear) => {
                 let taken = unclear.take(input)?;
                 self.state = match unclear.is_over() {
-                    true => State::Raw,
-                    false => State::Unclear(unclear),
+                    true => EditorState::Raw,
+                    false => EditorState::Unclear(unclear),
                 };
                 Ok(pass(&input[..taken], out))
             }
-            State::Start | State::Name | State::Other | State::Value(_) => {
+            EditorState::Start | EditorState::Name | EditorState::Other | EditorState::Value(_) => {
                 self.field(byte, input, out)
             }
-            State::Body(left) => {
+            EditorState::Body(left) => {
                 let taken = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
                 let left = left - taken as u64;
-                self.state = if left == 0 { State::Between } else { State::Body(left) };
+                self.state = if left == 0 { EditorState::Between } else { EditorState::Body(left) };
                 Ok(pass(&input[..taken], out))
             }
-            State::Chunks(mut chunks) => {
+            EditorState::Chunks(mut chunks) => {
                 let taken = chunks.take(input)?;
-                self.state = State::Chunks(chunks);
-                if chunks == Chunks::Over {
-                    (self.state, self.trailer) = (State::Start, true);
+                self.state = EditorState::Chunks(chunks);
+                if chunks == StrictChunks::Over {
+                    (self.state, self.trailer) = (EditorState::Start, true);
                 }
                 Ok(pass(&input[..taken], out))
             }
-            State::Raw => Ok(pass(input, out)),
-            State::Refused(refusal, _) => Err(refusal),
+            EditorState::Raw => Ok(pass(input, out)),
+            EditorState::Refused(refusal, _) => Err(refusal),
         }
     }
 
@@ -211,43 +215,43 @@ impl Editor {
     ) -> Result<usize, Refusal> {
         const VERSION: &[u8] = b"HTTP/1.";
         match (self.state, byte) {
-            (State::Method, b' ') if !self.head.method.is_empty() => {
-                self.state = State::Target { empty: true };
+            (EditorState::Method, b' ') if !self.head.method.is_empty() => {
+                self.state = EditorState::Target { empty: true };
                 Ok(pass(b" ", out))
             }
-            (State::Method, byte) if is_token(byte) => {
+            (EditorState::Method, byte) if is_token(byte) => {
                 let run = run(input, is_token);
                 input[..run].iter().for_each(|&byte| self.head.method.push(byte));
                 Ok(pass(&input[..run], out))
             }
-            (State::Target { empty: false }, b' ') => {
-                self.state = State::Version(0);
+            (EditorState::Target { empty: false }, b' ') => {
+                self.state = EditorState::Version(0);
                 Ok(pass(b" ", out))
             }
-            (State::Target { .. }, 0x21..=0x7e | 0x80..) => {
-                self.state = State::Target { empty: false };
+            (EditorState::Target { .. }, 0x21..=0x7e | 0x80..) => {
+                self.state = EditorState::Target { empty: false };
                 Ok(pass(&input[..run(input, |byte| byte > b' ' && byte != 0x7f)], out))
             }
-            (State::Version(at), byte) if VERSION.get(at) == Some(&byte) => {
-                self.state = State::Version(at + 1);
+            (EditorState::Version(at), byte) if VERSION.get(at) == Some(&byte) => {
+                self.state = EditorState::Version(at + 1);
                 Ok(pass(&[byte], out))
             }
-            (State::Version(5), b'0' | b'2'..=b'9') => Err(Refusal::Version),
-            (State::Version(7), b'0'..=b'9') => {
+            (EditorState::Version(5), b'0' | b'2'..=b'9') => Err(Refusal::Version),
+            (EditorState::Version(7), b'0'..=b'9') => {
                 self.head.minor = byte - b'0';
-                self.state = State::Version(8);
+                self.state = EditorState::Version(8);
                 Ok(pass(&[byte], out))
             }
-            (State::Version(8), b'\r') => {
+            (EditorState::Version(8), b'\r') => {
                 self.cr = true;
                 Ok(1)
             }
-            (State::Version(8), b'\n') => self.line_end(out),
-            (State::Version(5..), _) => Err(Refusal::Line),
+            (EditorState::Version(8), b'\n') => self.line_end(out),
+            (EditorState::Version(5..), _) => Err(Refusal::Line),
             // Only the very first line tells whether it is HTTP at all.
             _ if self.requests > 0 || self.head.method.is_known() => Err(Refusal::Line),
             _ => {
-                self.state = State::Unclear(Unclear::new(self.head.method));
+                self.state = EditorState::Unclear(UnclearLine::new(self.head.method));
                 Ok(0)
             }
         }
@@ -255,39 +259,43 @@ impl Editor {
 
     fn field(&mut self, byte: u8, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Refusal> {
         match (self.state, byte) {
-            (State::Start, byte) if is_token(byte) => {
-                (self.state, self.name) = (State::Name, Name::default());
+            (EditorState::Start, byte) if is_token(byte) => {
+                (self.state, self.name) = (EditorState::Name, FieldName::default());
                 Ok(0)
             }
-            (State::Start | State::Value(_), b'\r') => {
+            (EditorState::Start | EditorState::Value(_), b'\r') => {
                 self.cr = true;
                 Ok(1)
             }
-            (State::Start | State::Value(_), b'\n') if !self.trailer => self.line_end(out),
-            (State::Name, byte) if is_token(byte) => {
+            (EditorState::Start | EditorState::Value(_), b'\n') if !self.trailer => {
+                self.line_end(out)
+            }
+            (EditorState::Name, byte) if is_token(byte) => {
                 let fits = self.name.push(byte);
                 if !fits {
-                    self.state = State::Other;
+                    self.state = EditorState::Other;
                     pass(self.name.bytes(), out);
                     return Ok(0);
                 }
                 Ok(1)
             }
-            (State::Name, b':') => {
-                self.state = State::Value(self.value_of_name()?);
+            (EditorState::Name, b':') => {
+                self.state = EditorState::Value(self.value_of_name()?);
                 self.value.clear();
-                if !matches!(self.state, State::Value(kind) if kind.is_held()) {
+                if !matches!(self.state, EditorState::Value(kind) if kind.is_held()) {
                     pass(self.name.bytes(), out);
                     pass(b":", out);
                 }
                 Ok(1)
             }
-            (State::Other, byte) if is_token(byte) => Ok(pass(&input[..run(input, is_token)], out)),
-            (State::Other, b':') => {
-                self.state = State::Value(Kind::Pass);
+            (EditorState::Other, byte) if is_token(byte) => {
+                Ok(pass(&input[..run(input, is_token)], out))
+            }
+            (EditorState::Other, b':') => {
+                self.state = EditorState::Value(FieldAction::Pass);
                 Ok(pass(b":", out))
             }
-            (State::Value(kind), _) => {
+            (EditorState::Value(kind), _) => {
                 let run = memchr::memchr3(b'\r', b'\n', 0, input).unwrap_or(input.len());
                 // An LF of a trailer, or a NUL.
                 if run == 0 {
@@ -303,21 +311,21 @@ impl Editor {
 
     fn line_end(&mut self, out: &mut Vec<u8>) -> Result<usize, Refusal> {
         match self.state {
-            State::Version(_) => {
+            EditorState::Version(_) => {
                 pass(b"\r\n", out);
-                if self.forward.own == Own::Replace {
+                if self.forward.client_fields == ClientFields::Replace {
                     self.write_for(b"", out);
                     self.write_proto(out);
                 }
-                self.state = State::Start;
+                self.state = EditorState::Start;
             }
-            State::Value(kind) => {
+            EditorState::Value(kind) => {
                 self.end_value(kind, out)?;
-                self.state = State::Start;
+                self.state = EditorState::Start;
             }
             _ if self.trailer => {
                 pass(b"\r\n", out);
-                (self.state, self.trailer) = (State::Between, false);
+                (self.state, self.trailer) = (EditorState::Between, false);
             }
             _ => self.end_head(out)?,
         }
@@ -328,13 +336,13 @@ impl Editor {
     fn end_head(&mut self, out: &mut Vec<u8>) -> Result<(), Refusal> {
         self.state = self.head.framing()?;
         let head = std::mem::take(&mut self.head);
-        match self.forward.own {
-            Own::Replace => {}
-            Own::Append => self.write_for(&head.forwarded_for, out),
-            Own::Keep if head.has_for => {}
-            Own::Keep => self.write_for(b"", out),
+        match self.forward.client_fields {
+            ClientFields::Replace => {}
+            ClientFields::Append => self.write_for(&head.forwarded_for, out),
+            ClientFields::Keep if head.has_for => {}
+            ClientFields::Keep => self.write_for(b"", out),
         }
-        if self.forward.own != Own::Replace && !head.has_proto {
+        if self.forward.client_fields != ClientFields::Replace && !head.has_proto {
             self.write_proto(out);
         }
         pass(b"\r\n", out);

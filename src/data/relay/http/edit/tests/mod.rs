@@ -96,20 +96,21 @@ fn what_a_client_says_of_itself_is_replaced_appended_to_or_kept() {
 fn who_is_not_trusted_has_its_own_replaced() {
     let network = Trusted::Network(Network { addr: "10.0.0.0".parse().unwrap(), bits: 8 });
     let policy = ForwardedFor::Keep(vec![network]);
-    for (client, own, text) in [
-        ("10.1.2.3", Own::Keep, "10.1.2.3"),
-        ("::ffff:10.1.2.3", Own::Keep, "10.1.2.3"),
-        ("11.1.2.3", Own::Replace, "11.1.2.3"),
-        ("2001:db8::1", Own::Replace, "2001:db8::1"),
+    for (client, client_fields, text) in [
+        ("10.1.2.3", ClientFields::Keep, "10.1.2.3"),
+        ("::ffff:10.1.2.3", ClientFields::Keep, "10.1.2.3"),
+        ("11.1.2.3", ClientFields::Replace, "11.1.2.3"),
+        ("2001:db8::1", ClientFields::Replace, "2001:db8::1"),
     ] {
         let forward = Forward::new(&policy, ClientAddr::Ip(client.parse().unwrap()), "http");
-        assert_eq!((forward.own, forward.client.as_str()), (own, text));
+        assert_eq!((forward.client_fields, forward.client.as_str()), (client_fields, text));
     }
-    for (policy, own) in
-        [(policy, Own::Replace), (ForwardedFor::Keep(vec![network, Trusted::Unix]), Own::Keep)]
-    {
+    for (policy, client_fields) in [
+        (policy, ClientFields::Replace),
+        (ForwardedFor::Keep(vec![network, Trusted::Unix]), ClientFields::Keep),
+    ] {
         let unix = Forward::new(&policy, ClientAddr::Unix, "http");
-        assert_eq!((unix.own, unix.client.as_str()), (own, "unknown"));
+        assert_eq!((unix.client_fields, unix.client.as_str()), (client_fields, "unknown"));
     }
 }
 
@@ -246,7 +247,7 @@ fn a_head_of_any_length_passes_at_once_and_hardly_anything_is_kept() {
 fn after_an_upgrade_bytes_pass_as_they_are() {
     let (mut editor, mut out) = (editor(Policy::Replace), Vec::new());
     editor.edit(b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n", &mut out);
-    editor.let_go();
+    editor.pass_through();
     let frame = b"\x81\x05GET / HTTP/1.1\r\n\r\n";
     assert_eq!(editor.edit(frame, &mut out), Edited { bytes: frame, taken: frame.len() });
 }

@@ -1,6 +1,6 @@
 //! The editor once more, slow and obvious: over the whole stream at once, a line after the other.
 
-use crate::data::relay::http::edit::first::Word;
+use crate::data::relay::http::edit::first::MethodWord;
 use crate::data::relay::http::edit::is_token;
 
 /// What it made of a stream.
@@ -90,7 +90,7 @@ fn not_http(text: &[u8], which: Line) -> Option<End> {
     let begins = which == Line::First && tokens > 0;
     let word =
         if begins { Some(&line[..tokens]) } else { line.split(white).find(|it| !it.is_empty()) };
-    let mut known = Word::default();
+    let mut known = MethodWord::default();
     word?.iter().for_each(|&byte| known.push(byte));
     // A method and a target may have been there, and what stands behind is what tells.
     let mut tail = if begins { &line[tokens..] } else { line };

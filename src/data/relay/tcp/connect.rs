@@ -6,16 +6,16 @@ use std::sync::atomic::Ordering::Relaxed;
 use rustix::event::epoll;
 use tracing::{debug, warn};
 
-use super::{About, WATCHED, Worker, is_ours};
-use crate::data::relay::connection::{Connection, Server, Stage};
+use super::{TcpToken, TcpWorker, WATCHED, is_ours};
 use crate::data::relay::duplex::{Ready, Side};
-use crate::data::relay::pump::Pause;
+use crate::data::relay::pump::PumpOutcome;
+use crate::data::relay::slab::SlabKey;
 use crate::data::relay::socket::Socket;
-use crate::data::relay::table::Key;
+use crate::data::relay::tcp::connection::{Connection, ConnectionStage, Server};
 
-impl Worker {
+impl TcpWorker {
     /// Begins to connect to the next server, until one attempt is under way or none is left.
-    pub(super) fn connect(&mut self, key: Key, mut connection: Box<Connection>) {
+    pub(super) fn connect(&mut self, key: SlabKey, mut connection: Box<Connection>) {
         let settings = self.settings.clone();
         loop {
             let choice = self.shared.pool().choose(
@@ -27,14 +27,14 @@ impl Worker {
             let Some(choice) = choice else { return self.refuse(key, *connection) };
             let client = connection.caller.addr.ip();
             let attempt = Socket::connect(&choice.addr, &settings.tcp, client).and_then(|socket| {
-                epoll::add(&self.epoll, &socket, About::Server(key).data(), WATCHED)?;
+                epoll::add(&self.epoll, &socket, TcpToken::Server(key).data(), WATCHED)?;
                 Ok(socket)
             });
             match attempt {
                 Ok(socket) => {
                     connection.active = self.now;
-                    let (seat, addr) = (choice.seat, choice.addr);
-                    connection.server = Some(Server { socket, seat, addr, local: None });
+                    let (lease, addr) = (choice.lease, choice.addr);
+                    connection.server = Some(Server { socket, lease, addr, local: None });
                     self.keep(key, connection);
                     return;
                 }
@@ -42,27 +42,27 @@ impl Worker {
                     debug!("cannot connect to {}: {error}", choice.addr);
                     self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
                     if is_ours(&error) {
-                        self.shared.pool().leave(choice.seat);
+                        self.shared.pool().leave(choice.lease);
                     } else {
-                        self.shared.pool().failed(choice.seat, self.now);
+                        self.shared.pool().failed(choice.lease, self.now);
                     }
                 }
             }
         }
     }
 
-    pub(super) fn refuse(&mut self, key: Key, connection: Connection) {
+    pub(super) fn refuse(&mut self, key: SlabKey, connection: Connection) {
         if connection.caller.admitted {
             self.shared.counters.refused.fetch_add(1, Relaxed);
         }
         connection.reset();
-        self.forget(key, Stage::Connecting);
+        self.forget(key, ConnectionStage::Connecting);
     }
 
     /// An attempt to connect has ended, well or not.
     pub(super) fn connected(
         &mut self,
-        key: Key,
+        key: SlabKey,
         mut connection: Box<Connection>,
         result: io::Result<()>,
     ) {
@@ -72,23 +72,23 @@ impl Worker {
             };
             debug!("cannot connect to {}: {error}", server.addr);
             self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
-            self.shared.pool().failed(server.seat, self.now);
+            self.shared.pool().failed(server.lease, self.now);
             drop(server.socket);
-            connection.stage = Stage::Connecting;
+            connection.stage = ConnectionStage::Connecting;
             self.connect(key, connection);
             return;
         }
         let Some(server) = &mut connection.server else { return self.refuse(key, *connection) };
-        self.shared.pool().connected(&server.seat);
+        self.shared.pool().connected(&server.lease);
         if connection.tried.is_second_choice() {
             self.shared.counters.failovers.fetch_add(1, Relaxed);
         }
-        connection.stage = Stage::Open;
+        connection.stage = ConnectionStage::Open;
         connection.active = self.now;
         self.shared.opened();
         if let Err(error) = self.watch_client(key, &mut connection) {
             warn!("cannot watch a client: {error}");
-            self.end(key, *connection, Pause::Reset);
+            self.end(key, *connection, PumpOutcome::Reset);
             return;
         }
         connection.opened(&self.settings, &mut self.books, self.now);

@@ -8,13 +8,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use rustix::event::epoll::{self, EventFlags};
 use tracing::{debug, warn};
 
-use super::{About, Worker};
-use crate::data::relay::connection::{Connection, Server, Stage};
+use super::{TcpToken, TcpWorker};
 use crate::data::relay::proxy::{self, Header};
-use crate::data::relay::pump::Pause;
-use crate::data::relay::table::Key;
+use crate::data::relay::pump::PumpOutcome;
+use crate::data::relay::slab::SlabKey;
+use crate::data::relay::tcp::connection::{Connection, ConnectionStage, Server};
 
-impl Worker {
+impl TcpWorker {
     /// Finds out whether its client is let in, which is known by now.
     pub(super) fn judge(&self, connection: &mut Connection) {
         let caller = &mut connection.caller;
@@ -26,15 +26,15 @@ impl Worker {
 
     /// Reads for whom a client connects: that and not a byte more, as what follows is not ours.
     /// `ended` says that no more will come.
-    pub(super) fn greet(&mut self, key: Key, mut connection: Box<Connection>, ended: bool) {
+    pub(super) fn greet(&mut self, key: SlabKey, mut connection: Box<Connection>, ended: bool) {
         let buf = &mut self.room.read[..proxy::MAX];
         let found = match connection.client.peek(buf) {
             // It has looked whether somebody is there, and has seen it.
-            Ok(0) => return self.end(key, *connection, Pause::Close),
+            Ok(0) => return self.end(key, *connection, PumpOutcome::Close),
             Ok(bytes) => Header::parse(&buf[..bytes]),
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(None),
-                _ => return self.end(key, *connection, Pause::Reset),
+                _ => return self.end(key, *connection, PumpOutcome::Reset),
             },
         };
         let (header, len) = match found {
@@ -44,7 +44,7 @@ impl Worker {
             Err(error) => return self.rebuff(key, *connection, &error),
         };
         if !matches!(connection.client.read(&mut self.room.read[..len]), Ok(read) if read == len) {
-            return self.end(key, *connection, Pause::Reset);
+            return self.end(key, *connection, PumpOutcome::Reset);
         }
         if let Header::Forwarded { client, to } = header {
             connection.caller.addr = client.ip().into();
@@ -59,20 +59,20 @@ impl Worker {
     }
 
     /// One whose client is known waits until a connection to a server may be opened.
-    pub(super) fn line_up(&mut self, key: Key, mut connection: Box<Connection>) {
-        connection.stage = Stage::Waiting;
+    pub(super) fn line_up(&mut self, key: SlabKey, mut connection: Box<Connection>) {
+        connection.stage = ConnectionStage::Pending;
         self.keep(key, connection);
         self.patient.push_back(key);
         self.open_patient();
     }
 
-    fn await_greeting(&mut self, key: Key, mut connection: Box<Connection>) {
+    fn await_greeting(&mut self, key: SlabKey, mut connection: Box<Connection>) {
         if !connection.watched {
             let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
-            let data = About::Client(key).data();
+            let data = TcpToken::Client(key).data();
             if let Err(error) = epoll::add(&self.epoll, &connection.client, data, flags) {
                 warn!("cannot watch a client: {error}");
-                return self.end(key, *connection, Pause::Reset);
+                return self.end(key, *connection, PumpOutcome::Reset);
             }
             connection.watched = true;
         }
@@ -80,10 +80,10 @@ impl Worker {
     }
 
     /// Cuts one that was to say for whom it connects, and did not.
-    pub(super) fn rebuff(&mut self, key: Key, connection: Connection, why: &dyn fmt::Display) {
+    pub(super) fn rebuff(&mut self, key: SlabKey, connection: Connection, why: &dyn fmt::Display) {
         debug!("a bad PROXY header from {}: {why}", connection.caller.addr);
         self.shared.counters.bad_headers.fetch_add(1, Relaxed);
-        self.end(key, connection, Pause::Reset);
+        self.end(key, connection, PumpOutcome::Reset);
     }
 
     /// Opens those that have waited for it, as many as may be.
@@ -97,7 +97,7 @@ impl Worker {
                 self.shared.opened();
                 continue;
             };
-            connection.stage = Stage::Connecting;
+            connection.stage = ConnectionStage::Connecting;
             self.connect(key, connection);
         }
     }

@@ -5,16 +5,16 @@ use std::ops::Range;
 
 /// A number, and which use of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Key {
+pub(super) struct SlabKey {
     /// The number.
     pub(super) slot: u32,
     /// How often it was used before.
-    pub(super) life: u32,
+    pub(super) generation: u32,
 }
 
 /// The slab.
 #[derive(Debug)]
-pub(super) struct Table<T> {
+pub(super) struct Slab<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
 }
@@ -22,64 +22,67 @@ pub(super) struct Table<T> {
 /// Boxed, so that numbers that are free take no room but their own.
 #[derive(Debug)]
 struct Slot<T> {
-    life: u32,
+    generation: u32,
     value: Option<Box<T>>,
 }
 
-impl<T> Default for Table<T> {
+impl<T> Default for Slab<T> {
     fn default() -> Self {
         Self { slots: Vec::new(), free: Vec::new() }
     }
 }
 
-impl<T> Table<T> {
+impl<T> Slab<T> {
     /// Takes a number, for a value that follows with [`Self::put`].
-    pub(super) fn reserve(&mut self) -> Key {
+    pub(super) fn reserve(&mut self) -> SlabKey {
         if let Some(slot) = self.free.pop() {
-            return Key { slot, life: self.slots[slot as usize].life };
+            return SlabKey { slot, generation: self.slots[slot as usize].generation };
         }
         let slot = u32::try_from(self.slots.len()).expect("there are fewer descriptors");
-        self.slots.push(Slot { life: 0, value: None });
-        Key { slot, life: 0 }
+        self.slots.push(Slot { generation: 0, value: None });
+        SlabKey { slot, generation: 0 }
     }
 
     /// A value that is in.
-    pub(super) fn get(&self, key: Key) -> Option<&T> {
+    pub(super) fn get(&self, key: SlabKey) -> Option<&T> {
         let slot = self.slots.get(key.slot as usize)?;
-        if slot.life == key.life { slot.value.as_deref() } else { None }
+        if slot.generation == key.generation { slot.value.as_deref() } else { None }
     }
 
     /// Takes a value out for a while; its number stays its own.
-    pub(super) fn take(&mut self, key: Key) -> Option<Box<T>> {
+    pub(super) fn take(&mut self, key: SlabKey) -> Option<Box<T>> {
         let slot = self.slots.get_mut(key.slot as usize)?;
-        if slot.life == key.life { slot.value.take() } else { None }
+        if slot.generation == key.generation { slot.value.take() } else { None }
     }
 
     /// Puts a value in, or back.
-    pub(super) fn put(&mut self, key: Key, value: Box<T>) {
+    pub(super) fn put(&mut self, key: SlabKey, value: Box<T>) {
         self.slots[key.slot as usize].value = Some(value);
     }
 
     /// Gives a number back whose value is out.
-    pub(super) fn release(&mut self, key: Key) {
+    pub(super) fn release(&mut self, key: SlabKey) {
         let slot = &mut self.slots[key.slot as usize];
-        slot.life = slot.life.wrapping_add(1);
+        slot.generation = slot.generation.wrapping_add(1);
         self.free.push(key.slot);
     }
 
     /// All numbers in use.
-    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = SlabKey> {
         (0..).zip(&self.slots).filter_map(|(slot, found)| {
-            found.value.as_ref().map(|_| Key { slot, life: found.life })
+            found.value.as_ref().map(|_| SlabKey { slot, generation: found.generation })
         })
     }
 
     /// What is in, of so many numbers.
-    pub(super) fn within(&self, slots: Range<u32>) -> impl Iterator<Item = (Key, &T)> {
+    pub(super) fn within(&self, slots: Range<u32>) -> impl Iterator<Item = (SlabKey, &T)> {
         let end = self.slots.len().min(slots.end as usize);
         let all = self.slots.get(slots.start as usize..end).unwrap_or_default();
         (slots.start..).zip(all).filter_map(|(slot, found)| {
-            found.value.as_deref().map(|value| (Key { slot, life: found.life }, value))
+            found
+                .value
+                .as_deref()
+                .map(|value| (SlabKey { slot, generation: found.generation }, value))
         })
     }
 
@@ -107,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_number_that_is_used_again_is_another_one() {
-        let mut table = Table::default();
+        let mut table = Slab::default();
         let first = table.reserve();
         table.put(first, Box::new(1));
         assert_eq!(table.take(first).as_deref(), Some(&1));

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use crate::data::pool::Traffic;
 use crate::data::relay::duplex::Side;
-use crate::data::relay::http::Note;
-use crate::data::relay::http::conversation::{Conversation, Verdict};
-use crate::data::relay::pump::Watch;
-use crate::data::relay::sealed::{Rest, Seals};
+use crate::data::relay::http::HttpEvent;
+use crate::data::relay::http::conversation::{Conversation, EditOutcome};
+use crate::data::relay::pump::ByteObserver;
+use crate::data::relay::tls_observer::{ObservedExchange, TlsObserver};
 
 /// How much of what is said is listened to.
 #[derive(Debug)]
@@ -41,24 +41,26 @@ impl Heard {
 /// What is watched of TLS that passes through.
 pub(super) struct Sealed<'a> {
     pub(super) may_be: bool,
-    pub(super) at: &'a mut Option<Box<Seals>>,
-    pub(super) rests: &'a mut Vec<Rest>,
+    pub(super) at: &'a mut Option<Box<TlsObserver>>,
+    pub(super) rests: &'a mut Vec<ObservedExchange>,
     pub(super) now: Instant,
 }
 
 impl Sealed<'_> {
     /// The first bytes of a connection.
     fn begin(&mut self, bytes: &[u8]) {
-        if self.may_be && Seals::may_begin(bytes) {
+        if self.may_be && TlsObserver::may_begin(bytes) {
             *self.at = Some(Box::default());
         }
     }
 
     fn pass(&mut self, from: Side, bytes: &[u8]) {
-        let Some(seals) = self.at.as_deref_mut() else { return };
+        let Some(tls_observer) = self.at.as_deref_mut() else { return };
         let passed = match from {
-            Side::Client => seals.asks(bytes, self.now).map(|over| self.rests.extend(over)),
-            Side::Server => seals.answers(bytes, self.now),
+            Side::Client => {
+                tls_observer.observe_client(bytes, self.now).map(|over| self.rests.extend(over))
+            }
+            Side::Server => tls_observer.observe_server(bytes, self.now),
         };
         if passed.is_err() {
             *self.at = None;
@@ -71,18 +73,18 @@ pub(super) struct Watcher<'a, N, J> {
     pub(super) conversation: &'a mut Heard,
     pub(super) edited: &'a mut Vec<u8>,
     pub(super) left_first: &'a mut Option<Side>,
-    pub(super) seals: Sealed<'a>,
+    pub(super) tls_observer: Sealed<'a>,
     pub(super) note: N,
     pub(super) judge: J,
 }
 
-impl<N: FnMut(Note<'_>), J: FnMut(Verdict)> Watch for Watcher<'_, N, J> {
+impl<N: FnMut(HttpEvent<'_>), J: FnMut(EditOutcome)> ByteObserver for Watcher<'_, N, J> {
     fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8] {
         let count = bytes.len() as u64;
         if from == Side::Client && self.traffic.to_server == 0 {
-            self.seals.begin(bytes);
+            self.tls_observer.begin(bytes);
         }
-        self.seals.pass(from, bytes);
+        self.tls_observer.pass(from, bytes);
         match from {
             Side::Client => self.traffic.to_server += count,
             Side::Server => self.traffic.to_client += count,

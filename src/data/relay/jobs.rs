@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use super::report::Inquiry;
-use super::shared::Order;
+use super::report::ReportJob;
+use super::shared::WorkerCommand;
 use crate::config::Endpoint;
 use crate::data::pool::ServerId;
 
@@ -16,9 +16,9 @@ const SLICE: u32 = 1_024;
 
 /// What is to be done.
 #[derive(Debug)]
-pub(super) enum Errand {
+pub(super) enum Job {
     /// Say what there is.
-    Report(Inquiry),
+    Report(ReportJob),
     /// Close the connection with this number, and say so.
     Close(u64, Sender<()>),
     /// Close all to this server, as long as it is at this address.
@@ -29,25 +29,25 @@ pub(super) enum Errand {
 
 /// Those that are not done, and from which slot on.
 #[derive(Debug, Default)]
-pub(super) struct Errands(VecDeque<(Errand, u32)>);
+pub(super) struct Jobs(VecDeque<(Job, u32)>);
 
-impl Errands {
+impl Jobs {
     /// Takes an order that does not have to be carried out at once; when to stop, if that is the order.
-    pub(super) fn take(&mut self, order: Order) -> Option<Instant> {
-        self.add(match order {
-            Order::Stop { deadline } => return Some(deadline),
-            Order::Close(number, to) => Errand::Close(number, to),
-            Order::CloseAll(server, at) => Errand::CloseAll(server, at),
-            Order::Report(question) => Errand::Report(Inquiry::new(question)),
+    pub(super) fn take(&mut self, command: WorkerCommand) -> Option<Instant> {
+        self.add(match command {
+            WorkerCommand::Stop { deadline } => return Some(deadline),
+            WorkerCommand::Close(number, to) => Job::Close(number, to),
+            WorkerCommand::CloseAll(server, at) => Job::CloseAll(server, at),
+            WorkerCommand::Report(request) => Job::Report(ReportJob::new(request)),
             #[cfg(test)]
-            Order::Fall => panic!("as it was told"),
+            WorkerCommand::Panic => panic!("as it was told"),
         });
         None
     }
 
     /// One more.
-    pub(super) fn add(&mut self, errand: Errand) {
-        self.0.push_back((errand, 0));
+    pub(super) fn add(&mut self, job: Job) {
+        self.0.push_back((job, 0));
     }
 
     /// Whether there is nothing to do.
@@ -56,13 +56,13 @@ impl Errands {
     }
 
     /// The one that is at its turn, and the slots to look at. Who is not done with it then, calls [`Self::go_on`].
-    pub(super) fn next(&mut self) -> Option<(Errand, Range<u32>)> {
-        let (errand, from) = self.0.pop_front()?;
-        Some((errand, from..from.saturating_add(SLICE)))
+    pub(super) fn next(&mut self) -> Option<(Job, Range<u32>)> {
+        let (job, from) = self.0.pop_front()?;
+        Some((job, from..from.saturating_add(SLICE)))
     }
 
     /// The rest of it, from a slot on, in the next round.
-    pub(super) fn go_on(&mut self, errand: Errand, from: u32) {
-        self.0.push_front((errand, from));
+    pub(super) fn go_on(&mut self, job: Job, from: u32) {
+        self.0.push_front((job, from));
     }
 }

@@ -12,9 +12,9 @@ use pen_records::time::Resolution;
 use super::Server;
 use crate::config::Endpoint;
 use crate::data::pool::Caller;
-use crate::data::relay::http::exchange::Over;
-use crate::data::relay::http::{Answer, Note};
-use crate::data::relay::sealed::Rest;
+use crate::data::relay::http::exchange::FinishedExchange;
+use crate::data::relay::http::{HttpEvent, ResponseSummary};
+use crate::data::relay::tls_observer::ObservedExchange;
 use crate::logs::access_log::line::Line;
 use crate::logs::books::Books;
 use crate::logs::mapping_log::wall_clock;
@@ -53,7 +53,7 @@ pub(in crate::data::relay) fn mapping<'a>(
 
 /// Records an exchange that has come to rest, as of then.
 pub(super) fn note_rest(
-    rest: &Rest,
+    rest: &ObservedExchange,
     number: u64,
     caller: &Caller,
     server: &Server,
@@ -68,13 +68,13 @@ pub(super) fn note_rest(
 
 /// What is recorded of a note; some are for others.
 pub(super) fn noted<'a>(
-    note: Note<'a>,
+    note: HttpEvent<'a>,
     number: u64,
     caller: &Caller,
     server: &'a Server,
 ) -> Option<Mapping<'a>> {
     Some(match note {
-        Note::Request { nth, line, user_agent, referer, host, .. } => Mapping {
+        HttpEvent::Request { nth, line, user_agent, referer, host, .. } => Mapping {
             nth: Some(nth),
             request: Some(RequestText::raw(line, Cut::Long)),
             whole: Fingerprint::of_whole(line).map(Fingerprint::get),
@@ -83,7 +83,7 @@ pub(super) fn noted<'a>(
             host,
             ..mapping_of(Kind::Request, number, caller, server)
         },
-        Note::Ended(Answer { nth, status, head, body, framed }) => Mapping {
+        HttpEvent::Ended(ResponseSummary { nth, status, head, body, framed }) => Mapping {
             nth: Some(nth),
             status: Some(status),
             head_bytes: Some(head),
@@ -91,12 +91,12 @@ pub(super) fn noted<'a>(
             framed_bytes: Some(framed),
             ..mapping_of(Kind::Ended, number, caller, server)
         },
-        Note::Began { .. } | Note::Refused { .. } => return None,
+        HttpEvent::Began { .. } | HttpEvent::Refused { .. } => return None,
     })
 }
 
 pub(super) fn line<'a>(
-    over: &'a Over,
+    over: &'a FinishedExchange,
     number: u64,
     caller: &Caller,
     server: &'a Server,

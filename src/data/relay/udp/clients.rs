@@ -9,18 +9,18 @@ use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 use tracing::{debug, warn};
 
-use super::{About, COMPLAIN, KEPT, Worker};
+use super::{COMPLAIN, KEPT, UdpToken, UdpWorker};
 use crate::config::{Endpoint, Settings};
 use crate::data::pool::{Caller, Traffic, Tried};
-use crate::data::relay::connection::Stage;
-use crate::data::relay::table::Key;
+use crate::data::relay::slab::SlabKey;
+use crate::data::relay::tcp::connection::ConnectionStage;
+use crate::data::relay::tcp::is_ours;
 use crate::data::relay::udp::flow::Flow;
-use crate::data::relay::udp::port::{BATCH, Batch, Envelope, Line};
-use crate::data::relay::worker::is_ours;
+use crate::data::relay::udp::port::{BATCH, DatagramBatch, DatagramMeta, FlowSocket};
 
-impl Worker {
+impl UdpWorker {
     /// Takes what clients have sent, but not without end.
-    pub(super) fn take(&mut self, number: u32, inward: &mut Batch) {
+    pub(super) fn take(&mut self, number: u32, inward: &mut DatagramBatch) {
         let mut taken = 0;
         while taken < self.most {
             let received = match inward.receive(number, &self.ports[number as usize]) {
@@ -45,7 +45,7 @@ impl Worker {
         }
     }
 
-    fn forward(&mut self, back: Envelope, datagram: &[u8]) {
+    fn forward(&mut self, back: DatagramMeta, datagram: &[u8]) {
         let Some(key) = self.flows.find((back.port, back.client)) else {
             return self.open(back, Tried::default(), None, datagram);
         };
@@ -53,7 +53,7 @@ impl Worker {
         let Some(flow) = self.flows.get_mut(key) else { return };
         // It may have sent to another address of ours than before.
         flow.back.own = back.own;
-        match flow.line.send(datagram) {
+        match flow.socket.send(datagram) {
             Ok(()) => {
                 flow.traffic.to_server += datagram.len() as u64;
                 flow.waits = true;
@@ -68,7 +68,7 @@ impl Worker {
     }
 
     /// A datagram could not be sent, or an earlier one has not arrived.
-    pub(super) fn unsent(&mut self, key: Key, error: &io::Error, datagram: Option<&[u8]>) {
+    pub(super) fn unsent(&mut self, key: SlabKey, error: &io::Error, datagram: Option<&[u8]>) {
         if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) || is_ours(error)
         {
             self.shared.counters.lost_datagrams.fetch_add(u64::from(datagram.is_some()), Relaxed);
@@ -83,18 +83,18 @@ impl Worker {
     }
 
     /// A server refuses, or is out of reach: what it has not answered goes to the next one.
-    fn fail(&mut self, key: Key, error: &io::Error, datagram: Option<&[u8]>) {
+    fn fail(&mut self, key: SlabKey, error: &io::Error, datagram: Option<&[u8]>) {
         let Some((_, flow)) = self.flows.remove(key) else { return };
         debug!("{} does not take datagrams: {error}", flow.addr);
-        flow.note_closed(&mut self.books, self.now);
+        flow.record_closed(&mut self.books, self.now);
         self.kept -= flow.first.as_ref().map_or(0, |first| first.len());
         self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
         {
             let mut pool = self.shared.pool();
-            pool.count(&flow.seat, flow.caller.addr, flow.traffic);
-            pool.failed(flow.seat, self.now);
+            pool.count(&flow.lease, flow.caller.addr, flow.traffic);
+            pool.failed(flow.lease, self.now);
         }
-        self.shared.leave(Stage::Open);
+        self.shared.leave(ConnectionStage::Open);
         let (back, tried, first) = (flow.back, flow.tried, flow.first);
         match (first.as_deref(), datagram) {
             // The next datagram begins a new flow.
@@ -111,7 +111,13 @@ impl Worker {
     }
 
     /// Begins a flow and sends its first datagrams.
-    fn open(&mut self, back: Envelope, mut tried: Tried, before: Option<&[u8]>, datagram: &[u8]) {
+    fn open(
+        &mut self,
+        back: DatagramMeta,
+        mut tried: Tried,
+        before: Option<&[u8]>,
+        datagram: &[u8],
+    ) {
         let lost = 1 + u64::from(before.is_some());
         if self.stop.is_some() || !self.make_room() {
             self.shared.counters.lost_datagrams.fetch_add(lost, Relaxed);
@@ -130,33 +136,33 @@ impl Worker {
             });
             let Some(choice) = choice else {
                 self.shared.counters.refused.fetch_add(1, Relaxed);
-                self.shared.leave(Stage::Open);
+                self.shared.leave(ConnectionStage::Open);
                 return;
             };
-            let line = match connect(&choice.addr, &settings) {
-                Ok(line) => line,
+            let socket = match connect(&choice.addr, &settings) {
+                Ok(socket) => socket,
                 Err(error) => {
                     debug!("cannot send to {}: {error}", choice.addr);
                     self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
                     if is_ours(&error) {
-                        self.shared.pool().leave(choice.seat);
+                        self.shared.pool().leave(choice.lease);
                         self.complain(&error);
                     } else {
-                        self.shared.pool().failed(choice.seat, self.now);
+                        self.shared.pool().failed(choice.lease, self.now);
                     }
                     continue;
                 }
             };
-            self.shared.pool().connected(&choice.seat);
+            self.shared.pool().connected(&choice.lease);
             let flow = Flow {
                 number: self.shared.accepted.fetch_add(1, Relaxed) + 1,
                 caller,
                 back,
-                line,
-                seat: choice.seat,
+                socket,
+                lease: choice.lease,
                 addr: choice.addr,
                 tried,
-                noted: None,
+                recorded: None,
                 first: None,
                 waits: true,
                 traffic: Traffic::default(),
@@ -169,13 +175,13 @@ impl Worker {
 
     fn begin(&mut self, mut flow: Flow, before: Option<&[u8]>, datagram: &[u8]) {
         if self.settings.log.is_some() {
-            flow.note_opened(&mut self.books, self.now);
+            flow.record_opened(&mut self.books, self.now);
         }
         let from = (flow.back.port, flow.back.client);
         let key = self.flows.insert(from, flow);
         let Some(flow) = self.flows.get_mut(key) else { return };
-        let data = About::Flow(key).data();
-        if let Err(error) = epoll::add(&self.epoll, &flow.line, data, EventFlags::IN) {
+        let data = UdpToken::Flow(key).data();
+        if let Err(error) = epoll::add(&self.epoll, &flow.socket, data, EventFlags::IN) {
             warn!("cannot watch a flow: {error}");
             return self.end(key);
         }
@@ -186,7 +192,7 @@ impl Worker {
             flow.first = Some(first.into());
         }
         for datagram in before.into_iter().chain([datagram]) {
-            if let Err(error) = flow.line.send(datagram) {
+            if let Err(error) = flow.socket.send(datagram) {
                 // The first one is kept.
                 let datagram = before.is_some().then_some(datagram);
                 return self.unsent(key, &error, datagram);
@@ -215,10 +221,10 @@ impl Worker {
     }
 }
 
-fn connect(to: &Endpoint, settings: &Settings) -> io::Result<Line> {
+fn connect(to: &Endpoint, settings: &Settings) -> io::Result<FlowSocket> {
     match to {
         Endpoint::Ip(addr) => {
-            Line::connect(*addr, settings.tcp.source.filter(|source| alike(addr, *source)))
+            FlowSocket::connect(*addr, settings.tcp.source.filter(|source| alike(addr, *source)))
         }
         // Refused when it is configured.
         Endpoint::Unix(_) => Err(ErrorKind::Unsupported.into()),

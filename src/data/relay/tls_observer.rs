@@ -40,14 +40,14 @@ const QUIET: (Duration, Duration) = (Duration::from_millis(25), Duration::from_m
 
 /// One direction: where in a record it is.
 #[derive(Debug, Default)]
-struct Records {
+struct RecordWalker {
     head: [u8; HEAD],
     known: usize,
     /// Bytes of the record that are still to come.
     left: usize,
 }
 
-impl Records {
+impl RecordWalker {
     /// Walks over bytes, and says kind and length of each record that begins. `None` if this is no TLS.
     fn walk(&mut self, mut bytes: &[u8], mut begins: impl FnMut(u8, u32)) -> Option<()> {
         while !bytes.is_empty() {
@@ -75,9 +75,9 @@ impl Records {
 /// Both directions of a connection.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a thing that was seen by itself")]
-pub(super) struct Seals {
-    client: Records,
-    server: Records,
+pub(super) struct TlsObserver {
+    client: RecordWalker,
+    server: RecordWalker,
     /// The server has sealed a part of the handshake: this is TLS 1.3, where the client's does so, too.
     hides_handshake: bool,
     /// The client's part of that has come.
@@ -98,7 +98,7 @@ pub(super) struct Seals {
 
 /// An exchange to be noted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rest {
+pub(super) struct ObservedExchange {
     /// Which one on its connection.
     pub(super) nth: u32,
     /// When the last byte of it came.
@@ -106,14 +106,18 @@ pub(super) struct Rest {
     pub(super) sealed: Sealed,
 }
 
-impl Seals {
+impl TlsObserver {
     /// Whether a connection that begins with these bytes speaks TLS.
     pub(super) fn may_begin(bytes: &[u8]) -> bool {
         matches!(bytes, [HANDSHAKE, 3, ..])
     }
 
     /// Bytes from the client, and the exchange that they end. `Err` if they are no TLS.
-    pub(super) fn asks(&mut self, bytes: &[u8], now: Instant) -> Result<Option<Rest>, ()> {
+    pub(super) fn observe_client(
+        &mut self,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<Option<ObservedExchange>, ()> {
         let (mut text, mut requests, mut first) = (0_u32, 0, 0);
         let (hides, finished) = (self.hides_handshake, &mut self.finished);
         self.client
@@ -139,7 +143,7 @@ impl Seals {
             self.may_be_preface = false;
             self.begin(now);
         } else if self.nth == 0 || self.answered > 0 {
-            over = self.rest();
+            over = self.take_exchange();
             self.may_be_preface = self.nth == 0 && first <= PREFACE;
             self.nth = self.nth.saturating_add(1);
             self.begin(now);
@@ -165,7 +169,7 @@ impl Seals {
     }
 
     /// Bytes from the server. `Err` if they are no TLS.
-    pub(super) fn answers(&mut self, bytes: &[u8], now: Instant) -> Result<(), ()> {
+    pub(super) fn observe_server(&mut self, bytes: &[u8], now: Instant) -> Result<(), ()> {
         let mut text = 0_u32;
         let Self { server, hides_handshake, nth, .. } = self;
         server
@@ -185,7 +189,7 @@ impl Seals {
     }
 
     /// The exchange as it is, if something has come since it was noted.
-    pub(super) fn rest(&mut self) -> Option<Rest> {
+    pub(super) fn take_exchange(&mut self) -> Option<ObservedExchange> {
         if self.has_only_begun() || std::mem::replace(&mut self.noted, true) {
             return None;
         }
@@ -193,7 +197,7 @@ impl Seals {
         let took = u32::try_from(spoke.saturating_duration_since(began).as_micros());
         let Self { nth, asked, answered, requests, .. } = *self;
         let sealed = Sealed { took: took.unwrap_or(u32::MAX), asked, answered, requests };
-        Some(Rest { nth, spoke, sealed })
+        Some(ObservedExchange { nth, spoke, sealed })
     }
 
     /// When the server has come to rest if it says no more.
@@ -230,20 +234,22 @@ mod tests {
     use Say::{Client, Server};
 
     fn follow(story: &[Say], step: usize) -> Vec<(u32, Sealed)> {
-        let (mut seals, mut rests) = (Seals::default(), Vec::new());
+        let (mut tls_observer, mut rests) = (TlsObserver::default(), Vec::new());
         let mut now = Instant::now();
         for say in story {
             now += Duration::from_millis(1);
             match say {
-                Client(bytes) => bytes
-                    .chunks(step)
-                    .for_each(|bytes| rests.extend(seals.asks(bytes, now).unwrap())),
+                Client(bytes) => bytes.chunks(step).for_each(|bytes| {
+                    rests.extend(tls_observer.observe_client(bytes, now).unwrap());
+                }),
                 Server(bytes) => {
-                    bytes.chunks(step).for_each(|bytes| seals.answers(bytes, now).unwrap());
+                    bytes
+                        .chunks(step)
+                        .for_each(|bytes| tls_observer.observe_server(bytes, now).unwrap());
                 }
             }
         }
-        rests.extend(seals.rest());
+        rests.extend(tls_observer.take_exchange());
         rests.iter().map(|rest| (rest.nth, rest.sealed)).collect()
     }
 
@@ -253,7 +259,7 @@ mod tests {
 
     #[test]
     fn exchanges_are_told_apart_however_their_bytes_are_cut() {
-        let shake = || {
+        let continue_handshake = || {
             [
                 Client(record(HANDSHAKE, 300)),
                 Server([record(HANDSHAKE, 90), record(20, 1), data(900), data(52)].concat()),
@@ -282,7 +288,7 @@ mod tests {
         };
         let expected = [(1, sealed(4_000, 213, 37_100, 1)), (2, sealed(1_000, 170, 700, 2))];
         for step in [1, 3, 7, 100, 1 << 20] {
-            let story: Vec<Say> = shake().into_iter().chain(talk()).collect();
+            let story: Vec<Say> = continue_handshake().into_iter().chain(talk()).collect();
             assert_eq!(follow(&story, step), expected, "TLS 1.3 in pieces of {step}");
             let story: Vec<Say> = old().into_iter().chain(talk()).collect();
             assert_eq!(follow(&story, step), expected, "TLS 1.2 in pieces of {step}");
@@ -291,35 +297,44 @@ mod tests {
 
     #[test]
     fn a_server_that_goes_on_after_a_rest_is_noted_again() {
-        let (mut seals, start) = (Seals::default(), Instant::now());
+        let (mut tls_observer, start) = (TlsObserver::default(), Instant::now());
         let at = |millis| start + Duration::from_millis(millis);
-        assert_eq!(seals.asks(&record(HANDSHAKE, 300), at(0)), Ok(None));
-        assert_eq!(seals.due(), None);
-        assert_eq!(seals.asks(&data(200), at(1)), Ok(None));
-        assert_eq!((seals.due(), seals.rest()), (None, None), "nothing was answered");
-        seals.answers(&data(50), at(3)).unwrap();
-        assert_eq!(seals.due(), Some(at(28)));
-        let rest = seals.rest().unwrap();
+        assert_eq!(tls_observer.observe_client(&record(HANDSHAKE, 300), at(0)), Ok(None));
+        assert_eq!(tls_observer.due(), None);
+        assert_eq!(tls_observer.observe_client(&data(200), at(1)), Ok(None));
+        assert_eq!(
+            (tls_observer.due(), tls_observer.take_exchange()),
+            (None, None),
+            "nothing was answered"
+        );
+        tls_observer.observe_server(&data(50), at(3)).unwrap();
+        assert_eq!(tls_observer.due(), Some(at(28)));
+        let rest = tls_observer.take_exchange().unwrap();
         assert_eq!((rest.nth, rest.spoke, rest.sealed), (1, at(3), sealed(2_000, 200, 50, 1)));
-        assert_eq!((seals.due(), seals.rest()), (None, None), "it is noted once");
-        seals.answers(&data(60), at(1_001)).unwrap();
-        assert_eq!(seals.due(), Some(at(1_126)), "one that takes long rests for longer");
-        assert_eq!(seals.rest().unwrap().sealed, sealed(1_000_000, 200, 110, 1));
+        assert_eq!(
+            (tls_observer.due(), tls_observer.take_exchange()),
+            (None, None),
+            "it is noted once"
+        );
+        tls_observer.observe_server(&data(60), at(1_001)).unwrap();
+        assert_eq!(tls_observer.due(), Some(at(1_126)), "one that takes long rests for longer");
+        assert_eq!(tls_observer.take_exchange().unwrap().sealed, sealed(1_000_000, 200, 110, 1));
     }
 
     #[test]
     fn the_beginning_of_http_2_is_no_request() {
-        let shake = || [Client(record(HANDSHAKE, 300)), Server(record(HANDSHAKE, 90))];
+        let continue_handshake = || [Client(record(HANDSHAKE, 300)), Server(record(HANDSHAKE, 90))];
         let get = || [Client(data(200)), Server(data(500))];
         for (name, begin) in [
             ("alone", vec![Client(data(70)), Server(data(56))]),
             ("unanswered", vec![Client(data(70))]),
         ] {
-            let story: Vec<Say> = shake().into_iter().chain(begin).chain(get()).collect();
+            let story: Vec<Say> =
+                continue_handshake().into_iter().chain(begin).chain(get()).collect();
             assert_eq!(follow(&story, 1 << 20), [(1, sealed(1_000, 200, 500, 1))], "{name}");
         }
         let together = [Client([data(70), data(200), data(90)].concat()), Server(data(900))];
-        let story: Vec<Say> = shake().into_iter().chain(together).collect();
+        let story: Vec<Say> = continue_handshake().into_iter().chain(together).collect();
         assert_eq!(follow(&story, 1 << 20), [(1, sealed(1_000, 360, 900, 2))]);
         let one_by_one = [
             Client(data(70)),
@@ -328,11 +343,11 @@ mod tests {
             Client(data(80)),
             Server(data(900)),
         ];
-        let story: Vec<Say> = shake().into_iter().chain(one_by_one).collect();
+        let story: Vec<Say> = continue_handshake().into_iter().chain(one_by_one).collect();
         assert_eq!(follow(&story, 1 << 20), [(1, sealed(3_000, 370, 900, 3))]);
         // A short request of HTTP/1.1 is answered with more.
         let short = [Client(data(70)), Server(data(300))];
-        let story: Vec<Say> = shake().into_iter().chain(short).chain(get()).collect();
+        let story: Vec<Say> = continue_handshake().into_iter().chain(short).chain(get()).collect();
         let expected = [(1, sealed(1_000, 70, 300, 1)), (2, sealed(1_000, 200, 500, 1))];
         assert_eq!(follow(&story, 1 << 20), expected);
     }
@@ -343,16 +358,16 @@ mod tests {
             (any::<bool>(), proptest::collection::vec(prop_oneof![Just(23), Just(3), Just(0), any::<u8>()], 0..40)),
             0..20,
         )) {
-            let (mut seals, now) = (Seals::default(), Instant::now());
+            let (mut tls_observer, now) = (TlsObserver::default(), Instant::now());
             for (client, bytes) in story {
                 if client {
-                    let _over = seals.asks(&bytes, now);
+                    let _over = tls_observer.observe_client(&bytes, now);
                 } else {
-                    let _done = seals.answers(&bytes, now);
+                    let _done = tls_observer.observe_server(&bytes, now);
                 }
-                let _due = seals.due();
+                let _due = tls_observer.due();
             }
-            let _rest = seals.rest();
+            let _rest = tls_observer.take_exchange();
         }
     }
 }

@@ -10,27 +10,27 @@ use rustix::event::epoll;
 use rustls::ServerConfig;
 use tracing::{debug, warn};
 
-use super::{About, WATCHED, Worker};
-use crate::data::relay::connection::{Connection, Stage};
+use super::{TcpToken, TcpWorker, WATCHED};
 use crate::data::relay::duplex::Side;
-use crate::data::relay::pump::Pause;
-use crate::data::relay::table::Key;
-use crate::data::relay::tls::Layer;
+use crate::data::relay::pump::PumpOutcome;
+use crate::data::relay::slab::SlabKey;
+use crate::data::relay::tcp::connection::{Connection, ConnectionStage};
+use crate::data::relay::tls::TlsLayer;
 
 /// How long handshakes may take in one round before everybody else gets their turn: each costs as
 /// much as hundreds of forwards.
 const HANDSHAKES: Duration = Duration::from_millis(2);
 
-impl Worker {
+impl TcpWorker {
     /// Begins a handshake with a client.
     pub(super) fn receive(
         &mut self,
-        key: Key,
+        key: SlabKey,
         mut connection: Box<Connection>,
         config: Arc<ServerConfig>,
     ) {
-        connection.stage = Stage::Agreeing;
-        let layer = Layer::accept(config).map_err(io::Error::other);
+        connection.stage = ConnectionStage::ClientHandshake;
+        let layer = TlsLayer::accept(config).map_err(io::Error::other);
         // There is an event at once, as it can be written to.
         match layer.and_then(|layer| Ok((layer, self.watch_client(key, &mut connection)?))) {
             Ok((layer, ())) => {
@@ -39,14 +39,14 @@ impl Worker {
             }
             Err(error) => {
                 warn!("cannot receive a client: {error}");
-                self.end(key, *connection, Pause::Reset);
+                self.end(key, *connection, PumpOutcome::Reset);
             }
         }
     }
 
     /// Has all events of a client told, from what is the case now.
-    pub(super) fn watch_client(&self, key: Key, connection: &mut Connection) -> io::Result<()> {
-        let data = About::Client(key).data();
+    pub(super) fn watch_client(&self, key: SlabKey, connection: &mut Connection) -> io::Result<()> {
+        let data = TcpToken::Client(key).data();
         if connection.watched {
             // What became of it meanwhile is told again.
             epoll::modify(&self.epoll, &connection.client, data, WATCHED)?;
@@ -62,8 +62,8 @@ impl Worker {
         let start = self.now;
         while let Some(key) = self.agreeing.pop_front() {
             if let Some(connection) = self.connections.take(key) {
-                if connection.stage == Stage::Agreeing {
-                    self.shake(key, connection);
+                if connection.stage == ConnectionStage::ClientHandshake {
+                    self.continue_handshake(key, connection);
                 } else {
                     self.connections.put(key, connection);
                 }
@@ -74,8 +74,8 @@ impl Worker {
         }
     }
 
-    fn shake(&mut self, key: Key, mut connection: Box<Connection>) {
-        match connection.shake(Side::Client, &mut self.room.read) {
+    fn continue_handshake(&mut self, key: SlabKey, mut connection: Box<Connection>) {
+        match connection.continue_handshake(Side::Client, &mut self.room.read) {
             Ok(true) => {
                 self.shared.counters.handshakes.fetch_add(1, Relaxed);
                 self.line_up(key, connection);
@@ -87,19 +87,20 @@ impl Worker {
                 // An alert that is under way would be lost if something were left unread.
                 connection.client.finish();
                 connection.client.read(&mut self.room.read).map(drop).unwrap_or_default();
-                self.end(key, *connection, Pause::Close);
+                self.end(key, *connection, PumpOutcome::Close);
             }
         }
     }
 
     /// A server has taken the connection: it is told who the client is, and agreed with on how to encrypt,
     /// as far as that is asked for.
-    pub(super) fn reached(&mut self, key: Key, mut connection: Box<Connection>) {
+    pub(super) fn reached(&mut self, key: SlabKey, mut connection: Box<Connection>) {
         let begun = match connection.stage {
-            Stage::Connecting => self.begin(&mut connection),
+            ConnectionStage::Connecting => self.begin(&mut connection),
             _ => Ok(()),
         };
-        match begun.and_then(|()| connection.shake(Side::Server, &mut self.room.read)) {
+        match begun.and_then(|()| connection.continue_handshake(Side::Server, &mut self.room.read))
+        {
             Ok(true) => self.connected(key, connection, Ok(())),
             Ok(false) => self.keep(key, connection),
             Err(error) => self.connected(key, connection, Err(error)),
@@ -110,13 +111,13 @@ impl Worker {
         let Some(server) = &connection.server else { return Ok(()) };
         self.introduce(connection, server)?;
         let Some(towards) = &self.tls.servers else { return Ok(()) };
-        let state = self.shared.pool().state(server.seat.server()).map(|it| it.config.clone());
+        let state = self.shared.pool().state(server.lease.server()).map(|it| it.config.clone());
         let config = state.ok_or(io::ErrorKind::NotConnected)?;
         let name = towards.name(&config).map_err(io::Error::other)?;
-        let config = towards.config(connection.agreed());
-        let layer = Layer::connect(config, name).map_err(io::Error::other)?;
+        let config = towards.config(connection.alpn());
+        let layer = TlsLayer::connect(config, name).map_err(io::Error::other)?;
         connection.encrypt(Side::Server, layer);
-        connection.stage = Stage::Handshake;
+        connection.stage = ConnectionStage::ServerHandshake;
         Ok(())
     }
 }

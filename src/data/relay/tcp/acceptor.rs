@@ -9,12 +9,12 @@ use pen_records::addr::ClientAddr;
 use rustix::event::epoll::{self, EventFlags};
 use tracing::{debug, warn};
 
-use super::{About, Worker, is_ours};
+use super::{TcpToken, TcpWorker, is_ours};
 use crate::data::pool::Caller;
-use crate::data::relay::connection::{Connection, Stage};
-use crate::data::relay::pump::Pause;
+use crate::data::relay::pump::PumpOutcome;
+use crate::data::relay::slab::SlabKey;
 use crate::data::relay::socket::Socket;
-use crate::data::relay::table::Key;
+use crate::data::relay::tcp::connection::{Connection, ConnectionStage};
 
 /// How long no client is accepted when there are no descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -23,7 +23,7 @@ const COMPLAIN: Duration = Duration::from_secs(5);
 /// For how long a client may keep others out by saying nothing.
 const GRACE: Duration = Duration::from_secs(1);
 
-impl Worker {
+impl TcpWorker {
     pub(super) fn watch_listeners(&mut self) {
         self.next_look = None;
         if std::mem::replace(&mut self.accepting, true) {
@@ -31,7 +31,7 @@ impl Worker {
         }
         for listener in &self.listeners {
             let flags = EventFlags::IN | EventFlags::EXCLUSIVE;
-            let added = epoll::add(&self.epoll, listener, About::Listeners.data(), flags);
+            let added = epoll::add(&self.epoll, listener, TcpToken::Listeners.data(), flags);
             if let Err(error) = added {
                 warn!("cannot watch the listener at {}: {error}", listener.endpoint());
             }
@@ -67,7 +67,7 @@ impl Worker {
                         self.admit(number, client, peer);
                     }
                     Err(error) => {
-                        self.shared.leave(Stage::Connecting);
+                        self.shared.leave(ConnectionStage::Connecting);
                         if error.kind() == ErrorKind::WouldBlock {
                             break;
                         }
@@ -90,7 +90,7 @@ impl Worker {
         let (key, mut new) = (self.connections.reserve(), Box::new(new));
         if self.settings.speaks_for_others(addr) {
             // As long as it says nothing, it keeps nobody from being served.
-            new.stage = Stage::Greeting;
+            new.stage = ConnectionStage::ProxyHeader;
             self.shared.opened();
             self.strangers.push_back(key);
             return self.greet(key, new, false);
@@ -167,17 +167,17 @@ impl Worker {
         let Some((key, _)) = oldest else { return false };
         let Some(connection) = self.connections.take(key) else { return false };
         self.shared.counters.timeouts.fetch_add(1, Relaxed);
-        let agreeing = u64::from(connection.stage == Stage::Agreeing);
+        let agreeing = u64::from(connection.stage == ConnectionStage::ClientHandshake);
         self.shared.counters.failed_handshakes.fetch_add(agreeing, Relaxed);
-        self.end(key, *connection, Pause::Reset);
+        self.end(key, *connection, PumpOutcome::Reset);
         true
     }
 
     /// The one that came first of those who have not introduced themselves, and when it has to give way.
-    fn oldest_stranger(&mut self) -> Option<(Key, Instant)> {
+    fn oldest_stranger(&mut self) -> Option<(SlabKey, Instant)> {
         while let Some(&key) = self.strangers.front() {
             let found = self.connections.get(key);
-            if let Some(found) = found.filter(|it| it.stage.is_stranger()) {
+            if let Some(found) = found.filter(|it| it.stage.is_handshaking()) {
                 return Some((key, found.accepted + GRACE));
             }
             self.strangers.pop_front();

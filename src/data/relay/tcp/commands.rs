@@ -2,18 +2,18 @@
 
 use std::ops::Range;
 
-use super::Worker;
-use crate::data::relay::connection::Connection;
-use crate::data::relay::errands::Errand;
-use crate::data::relay::table::Key;
+use super::TcpWorker;
+use crate::data::relay::jobs::Job;
+use crate::data::relay::slab::SlabKey;
+use crate::data::relay::tcp::connection::Connection;
 
 /// More clients than a kernel keeps waiting.
 const ALL: u32 = 1 << 16;
 
-impl Worker {
+impl TcpWorker {
     pub(super) fn obey(&mut self) {
-        for order in self.mailbox.empty() {
-            if let Some(deadline) = self.errands.take(order) {
+        for command in self.mailbox.empty() {
+            if let Some(deadline) = self.jobs.take(command) {
                 // Who waits already is served.
                 self.accept(ALL);
                 self.stop_watching();
@@ -26,7 +26,7 @@ impl Worker {
             self.version = self.shared.version();
             let before = std::mem::replace(&mut self.settings, self.shared.settings());
             if before.timeouts != self.settings.timeouts {
-                self.errands.add(Errand::SetTimers);
+                self.jobs.add(Job::SetTimers);
             }
             self.tls = self.shared.tls();
             self.books.turn_to(&self.settings);
@@ -34,15 +34,15 @@ impl Worker {
     }
 
     /// Goes on with what others have asked for, as far as traffic can wait.
-    pub(super) fn run_errand(&mut self) {
-        let Some((mut errand, slots)) = self.errands.next() else { return };
+    pub(super) fn run_job(&mut self) {
+        let Some((mut job, slots)) = self.jobs.next() else { return };
         let next = slots.end;
-        let done = match &mut errand {
-            Errand::Report(inquiry) => {
-                inquiry.add(self.connections.within(slots).map(|(_, it)| it), self.now);
+        let done = match &mut job {
+            Job::Report(job) => {
+                job.add(self.connections.within(slots).map(|(_, it)| it), self.now);
                 false
             }
-            Errand::Close(number, to) => {
+            Job::Close(number, to) => {
                 let found = self.those(slots, |it| it.number == *number).pop();
                 found.is_some_and(|key| {
                     self.close(key);
@@ -51,15 +51,15 @@ impl Worker {
                     true
                 })
             }
-            Errand::CloseAll(server, at) => {
+            Job::CloseAll(server, at) => {
                 let is_there = |connection: &Connection| {
                     let found = connection.server.as_ref();
-                    found.is_some_and(|it| it.seat.server() == *server && *it.addr == *at)
+                    found.is_some_and(|it| it.lease.server() == *server && *it.addr == *at)
                 };
                 self.those(slots, is_there).into_iter().for_each(|key| self.close(key));
                 false
             }
-            Errand::SetTimers => {
+            Job::SetTimers => {
                 for key in self.those(slots, |_| true) {
                     if let Some(connection) = self.connections.take(key) {
                         self.keep(key, connection);
@@ -69,13 +69,13 @@ impl Worker {
             }
         };
         if !done && (next as usize) < self.connections.slots() {
-            self.errands.go_on(errand, next);
-        } else if let Errand::Report(inquiry) = errand {
-            inquiry.answer();
+            self.jobs.go_on(job, next);
+        } else if let Job::Report(job) = job {
+            job.answer();
         }
     }
 
-    fn those(&self, slots: Range<u32>, is_one: impl Fn(&Connection) -> bool) -> Vec<Key> {
+    fn those(&self, slots: Range<u32>, is_one: impl Fn(&Connection) -> bool) -> Vec<SlabKey> {
         let found = self.connections.within(slots).filter(|(_, it)| is_one(it));
         found.map(|(key, _)| key).collect()
     }

@@ -5,11 +5,13 @@
 //! while bytes pass, and what a connection does is decided by machines that tests drive without a
 //! socket ([`super::duplex`], [`crate::data::pool`]).
 
-mod accept;
+mod acceptor;
+mod commands;
 mod connect;
-mod encrypt;
-mod greet;
-mod orders;
+pub(super) mod connection;
+mod handshakes;
+mod proxy_header;
+mod timers;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -24,14 +26,14 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 use tracing::{debug, warn};
 
-use super::connection::{Connection, Due, Room, Stage, Turn};
+use self::connection::{Connection, ConnectionStage, DeadlineKind, Room, Turn};
+use self::timers::Timers;
 use super::duplex::{Ready, Side};
-use super::errands::Errands;
-use super::pump::Pause;
+use super::jobs::Jobs;
+use super::pump::PumpOutcome;
 use super::shared::{Mailbox, Shared};
+use super::slab::{Slab, SlabKey};
 use super::socket::Listener;
-use super::table::{Key, Table};
-use super::timers::Timers;
 use crate::config::Settings;
 use crate::data::tls::Tls;
 use crate::logs::books::Books;
@@ -47,24 +49,26 @@ const WATCHED: EventFlags =
 
 /// What an event or a timer is about, as it fits into the 64 bits that the kernel keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum About {
-    Bell,
+enum TcpToken {
+    Waker,
     Listeners,
-    Client(Key),
-    Server(Key),
+    Client(SlabKey),
+    Server(SlabKey),
 }
 
-impl About {
+impl TcpToken {
     const fn data(self) -> EventData {
         let (key, kind) = match self {
-            Self::Bell => (None, 0),
+            Self::Waker => (None, 0),
             Self::Listeners => (None, 1),
             Self::Client(key) => (Some(key), 2),
             Self::Server(key) => (Some(key), 3),
         };
         let key = match key {
             // There are fewer than 2^30 descriptors.
-            Some(Key { slot, life }) => ((life as u64) << 32) | ((slot as u64) << 2),
+            Some(SlabKey { slot, generation }) => {
+                ((generation as u64) << 32) | ((slot as u64) << 2)
+            }
             None => 0,
         };
         EventData::new_u64(key | kind)
@@ -73,9 +77,9 @@ impl About {
     fn of(data: EventData) -> Self {
         let data = data.u64();
         let half = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or_default();
-        let key = Key { slot: half(data) >> 2, life: half(data >> 32) };
+        let key = SlabKey { slot: half(data) >> 2, generation: half(data >> 32) };
         match data & 3 {
-            0 => Self::Bell,
+            0 => Self::Waker,
             1 => Self::Listeners,
             2 => Self::Client(key),
             _ => Self::Server(key),
@@ -85,7 +89,7 @@ impl About {
 
 /// A worker, before it runs.
 #[derive(Debug)]
-pub struct Worker {
+pub struct TcpWorker {
     epoll: OwnedFd,
     mailbox: Arc<Mailbox>,
     shared: Arc<Shared>,
@@ -101,18 +105,18 @@ pub struct Worker {
     /// When one of the strangers may have to give way to who waits.
     next_look: Option<Instant>,
     complained: Option<Instant>,
-    connections: Table<Connection>,
-    timers: Timers<Key>,
+    connections: Slab<Connection>,
+    timers: Timers<SlabKey>,
     /// Those that may not be opened yet, in the order in which they asked.
-    patient: VecDeque<Key>,
+    patient: VecDeque<SlabKey>,
     /// Those with more to do than their turn allowed.
-    again: Vec<Key>,
+    again: Vec<SlabKey>,
     /// Clients with whom a handshake goes on.
-    agreeing: VecDeque<Key>,
+    agreeing: VecDeque<SlabKey>,
     /// Those that had to introduce themselves, in the order in which they came. Some are none any more.
-    strangers: VecDeque<Key>,
+    strangers: VecDeque<SlabKey>,
     /// What others have asked for.
-    errands: Errands,
+    jobs: Jobs,
     room: Room,
     books: Books,
     now: Instant,
@@ -120,7 +124,7 @@ pub struct Worker {
     stop: Option<Instant>,
 }
 
-impl Worker {
+impl TcpWorker {
     /// One that accepts from these listeners.
     ///
     /// # Errors
@@ -133,7 +137,7 @@ impl Worker {
         mut books: Books,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, mailbox.bell(), About::Bell.data(), EventFlags::IN)?;
+        epoll::add(&epoll, mailbox.waker(), TcpToken::Waker.data(), EventFlags::IN)?;
         let settings = shared.settings();
         books.turn_to(&settings);
         Ok(Self {
@@ -149,13 +153,13 @@ impl Worker {
             pause: None,
             next_look: None,
             complained: None,
-            connections: Table::default(),
+            connections: Slab::default(),
             timers: Timers::default(),
             patient: VecDeque::new(),
             again: Vec::new(),
             agreeing: VecDeque::new(),
             strangers: VecDeque::new(),
-            errands: Errands::default(),
+            jobs: Jobs::default(),
             room: Room::new(BUFFER),
             books,
             now: Instant::now(),
@@ -179,11 +183,11 @@ impl Worker {
             }
             for event in &events {
                 let (flags, data) = (event.flags, event.data);
-                self.event(About::of(data), flags);
+                self.event(TcpToken::of(data), flags);
             }
             self.go_on();
             self.agree();
-            self.run_errand();
+            self.run_job();
             self.call_due();
             self.open_patient();
             self.accept_again();
@@ -200,7 +204,7 @@ impl Worker {
     }
 
     fn timeout(&self) -> Option<Timespec> {
-        if !self.again.is_empty() || !self.agreeing.is_empty() || !self.errands.is_empty() {
+        if !self.again.is_empty() || !self.agreeing.is_empty() || !self.jobs.is_empty() {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
         let own = [self.pause, self.next_look, self.stop];
@@ -210,23 +214,23 @@ impl Worker {
         Timespec::try_from(wait).ok()
     }
 
-    fn event(&mut self, about: About, flags: EventFlags) {
+    fn event(&mut self, about: TcpToken, flags: EventFlags) {
         match about {
-            About::Bell => self.obey(),
-            About::Listeners => self.accept(self.multi_accept),
-            About::Client(key) => self.socket_event(key, Side::Client, flags),
-            About::Server(key) => self.socket_event(key, Side::Server, flags),
+            TcpToken::Waker => self.obey(),
+            TcpToken::Listeners => self.accept(self.multi_accept),
+            TcpToken::Client(key) => self.socket_event(key, Side::Client, flags),
+            TcpToken::Server(key) => self.socket_event(key, Side::Server, flags),
         }
     }
 
     // Forwarding.
 
-    fn socket_event(&mut self, key: Key, side: Side, flags: EventFlags) {
+    fn socket_event(&mut self, key: SlabKey, side: Side, flags: EventFlags) {
         let Some(mut connection) = self.connections.take(key) else { return };
         if connection.is_open() {
             connection.ready(side, ready(flags));
             self.pump(key, connection);
-        } else if connection.stage == Stage::Greeting {
+        } else if connection.stage == ConnectionStage::ProxyHeader {
             self.greet(key, connection, ready(flags).ended);
         } else if side == Side::Server {
             let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
@@ -240,7 +244,7 @@ impl Worker {
                 failed @ Err(_) => self.connected(key, connection, failed),
             }
         } else {
-            if connection.stage == Stage::Agreeing {
+            if connection.stage == ConnectionStage::ClientHandshake {
                 self.agreeing.push_back(key);
             }
             self.keep(key, connection);
@@ -252,17 +256,17 @@ impl Worker {
         Turn { room, books, counters, now: self.now }
     }
 
-    fn pump(&mut self, key: Key, mut connection: Box<Connection>) {
+    fn pump(&mut self, key: SlabKey, mut connection: Box<Connection>) {
         match connection.pump(self.turn()) {
-            Pause::Wait => self.keep(key, connection),
-            Pause::Again => {
+            PumpOutcome::Wait => self.keep(key, connection),
+            PumpOutcome::Budget => {
                 // Once, or a busy one would get more turns than others.
                 if !std::mem::replace(&mut connection.queued, true) {
                     self.again.push(key);
                 }
                 self.keep(key, connection);
             }
-            end @ (Pause::Close | Pause::Reset) => self.end(key, *connection, end),
+            end @ (PumpOutcome::Close | PumpOutcome::Reset) => self.end(key, *connection, end),
         }
     }
 
@@ -276,7 +280,7 @@ impl Worker {
         }
     }
 
-    fn keep(&mut self, key: Key, mut connection: Box<Connection>) {
+    fn keep(&mut self, key: SlabKey, mut connection: Box<Connection>) {
         let due = connection.due(&self.settings).map(|(due, _)| due);
         let Some(due) = due.filter(|due| connection.timer.is_none_or(|timer| *due < timer)) else {
             return self.connections.put(key, connection);
@@ -301,46 +305,52 @@ impl Worker {
         }
     }
 
-    fn call(&mut self, key: Key, timer: Instant) {
+    fn call(&mut self, key: SlabKey, timer: Instant) {
         let Some(mut connection) = self.connections.take(key) else { return };
         if connection.timer == Some(timer) {
             connection.timer = None;
         }
         match connection.due(&self.settings) {
             Some((due, what)) if due <= self.now => match what {
-                Due::Greeting => self.rebuff(key, *connection, &"it did not come in time"),
-                Due::Agreeing => {
+                DeadlineKind::ProxyHeader => {
+                    self.rebuff(key, *connection, &"it did not come in time");
+                }
+                DeadlineKind::ClientHandshake => {
                     self.shared.counters.timeouts.fetch_add(1, Relaxed);
                     self.shared.counters.failed_handshakes.fetch_add(1, Relaxed);
-                    self.end(key, *connection, Pause::Close);
+                    self.end(key, *connection, PumpOutcome::Close);
                 }
-                Due::Connect => {
+                DeadlineKind::Connect => {
                     debug!("connection {}: {what:?} took too long", connection.number);
                     self.connected(key, connection, Err(ErrorKind::TimedOut.into()));
                 }
-                Due::Rest => {
-                    connection.rest(&mut self.books, self.now);
+                DeadlineKind::Quiet => {
+                    connection.record_quiet_exchange(&mut self.books, self.now);
                     self.keep(key, connection);
                 }
-                Due::Silence | Due::Linger => self.end_silent(key, connection, what),
+                DeadlineKind::Idle | DeadlineKind::HalfClosed => {
+                    self.end_silent(key, connection, what);
+                }
             },
             _ => self.keep(key, connection),
         }
     }
 
     /// Ends a connection on which nothing was said for too long, unless bytes still are taken.
-    fn end_silent(&mut self, key: Key, mut connection: Box<Connection>, what: Due) {
+    fn end_silent(&mut self, key: SlabKey, mut connection: Box<Connection>, what: DeadlineKind) {
         let pause = connection.pump_again(self.turn());
         let end = match pause {
-            Pause::Wait | Pause::Again if connection.active == self.now => {
+            PumpOutcome::Wait | PumpOutcome::Budget if connection.active == self.now => {
                 return self.keep(key, connection);
             }
             // An end in the midst of what was said would be taken for a whole answer.
-            Pause::Wait | Pause::Again if what == Due::Linger || connection.has_left() => {
-                Pause::Reset
+            PumpOutcome::Wait | PumpOutcome::Budget
+                if what == DeadlineKind::HalfClosed || connection.has_left() =>
+            {
+                PumpOutcome::Reset
             }
-            Pause::Wait | Pause::Again => Pause::Close,
-            end @ (Pause::Close | Pause::Reset) => end,
+            PumpOutcome::Wait | PumpOutcome::Budget => PumpOutcome::Close,
+            end @ (PumpOutcome::Close | PumpOutcome::Reset) => end,
         };
         debug!("connection {}: {what:?} took too long", connection.number);
         self.shared.counters.timeouts.fetch_add(1, Relaxed);
@@ -350,37 +360,37 @@ impl Worker {
     // Ending.
 
     /// Cuts a connection.
-    fn close(&mut self, key: Key) {
+    fn close(&mut self, key: SlabKey) {
         let Some(connection) = self.connections.take(key) else { return };
-        self.end(key, *connection, Pause::Reset);
+        self.end(key, *connection, PumpOutcome::Reset);
     }
 
-    fn end(&mut self, key: Key, mut connection: Connection, how: Pause) {
+    fn end(&mut self, key: SlabKey, mut connection: Connection, how: PumpOutcome) {
         connection.closed(&mut self.books, self.now);
         let (caller, traffic) = (connection.caller, connection.traffic);
         let stage = connection.stage;
-        let seat = if how == Pause::Reset {
+        let lease = if how == PumpOutcome::Reset {
             self.shared.counters.resets.fetch_add(1, Relaxed);
             connection.reset()
         } else {
             connection.part();
-            connection.server.map(|server| server.seat)
+            connection.server.map(|server| server.lease)
         };
-        if let Some(seat) = seat {
+        if let Some(lease) = lease {
             let mut pool = self.shared.pool();
-            pool.count(&seat, caller.addr, traffic);
-            pool.leave(seat);
+            pool.count(&lease, caller.addr, traffic);
+            pool.leave(lease);
         }
         self.forget(key, stage);
     }
 
-    fn forget(&mut self, key: Key, stage: Stage) {
+    fn forget(&mut self, key: SlabKey, stage: ConnectionStage) {
         self.connections.release(key);
         self.shared.leave(stage);
     }
 }
 
-impl Drop for Worker {
+impl Drop for TcpWorker {
     fn drop(&mut self) {
         debug!("a worker ends with {} connections", self.connections.len());
     }

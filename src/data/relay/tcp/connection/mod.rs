@@ -1,6 +1,6 @@
 //! One client's connection, from its acceptance to its end.
 
-mod heard;
+mod observer;
 mod records;
 
 use std::io;
@@ -11,24 +11,24 @@ use std::time::{Duration, Instant};
 use pen_records::addr::ClientAddr;
 use pen_records::mapping::{Kind, Mapping};
 
-use super::duplex::{Duplex, Ready, Side};
-use super::http::Note;
-use super::http::conversation::Conversation;
-use super::http::edit::Forward;
-use super::http::exchange::Exchanges;
-use super::proxy::Header;
-use super::pump::{self, Ends, Leftovers, Pause};
-use super::sealed::{Rest, Seals};
-use super::shared::Counters;
-use super::socket::Socket;
-use super::tls::{Layer, Layers, SCRATCH, SealedEnds};
 use crate::config::{Endpoint, Settings};
-use crate::data::pool::{Caller, Seat, Traffic, Tried};
+use crate::data::pool::{Caller, ServerLease, Traffic, Tried};
+use crate::data::relay::duplex::{Duplex, Ready, Side};
+use crate::data::relay::http::HttpEvent;
+use crate::data::relay::http::conversation::Conversation;
+use crate::data::relay::http::edit::Forward;
+use crate::data::relay::http::exchange::PendingExchanges;
+use crate::data::relay::proxy::Header;
+use crate::data::relay::pump::{self, Ends, PumpOutcome, UnsentBytes};
+use crate::data::relay::shared::Counters;
+use crate::data::relay::socket::Socket;
+use crate::data::relay::tls::{SCRATCH, TlsEnds, TlsLayer, TlsLayers};
+use crate::data::relay::tls_observer::{ObservedExchange, TlsObserver};
 use crate::logs::access_log::line::End;
 use crate::logs::books::Books;
 
-use heard::{Heard, Sealed, Watcher};
-pub(super) use records::mapping;
+use observer::{Heard, Sealed, Watcher};
+pub(in crate::data::relay) use records::mapping;
 use records::{line, mapping_of, note_rest, noted};
 
 /// How long a handshake may take if nothing is said about a client's first byte.
@@ -36,95 +36,95 @@ const HANDSHAKE: Duration = Duration::from_secs(60);
 
 /// A connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(in crate::data::relay) struct Connection {
     /// Its number, unique while pen runs.
-    pub(super) number: u64,
-    pub(super) client: Socket,
-    pub(super) caller: Caller,
+    pub(in crate::data::relay) number: u64,
+    pub(in crate::data::relay) client: Socket,
+    pub(in crate::data::relay) caller: Caller,
     /// Where it connected to, if that is not our own address.
-    pub(super) to: Option<SocketAddr>,
-    pub(super) stage: Stage,
+    pub(in crate::data::relay) to: Option<SocketAddr>,
+    pub(in crate::data::relay) stage: ConnectionStage,
     /// Whether the client's socket is watched.
-    pub(super) watched: bool,
-    pub(super) server: Option<Server>,
-    pub(super) tried: Tried,
-    pub(super) duplex: Duplex,
-    left: Leftovers,
+    pub(in crate::data::relay) watched: bool,
+    pub(in crate::data::relay) server: Option<Server>,
+    pub(in crate::data::relay) tried: Tried,
+    pub(in crate::data::relay) duplex: Duplex,
+    left: UnsentBytes,
     /// `None` if neither end is encrypted.
-    tls: Option<Box<Layers>>,
+    tls: Option<Box<TlsLayers>>,
     /// What is noted of requests and responses, and told to the server.
     conversation: Heard,
     /// Whether mapping records tell of it.
     recorded: bool,
     /// What is noted of TLS that passes through.
-    seals: Option<Box<Seals>>,
+    tls_observer: Option<Box<TlsObserver>>,
     /// What waits to be logged, if exchanges are.
-    exchanges: Option<Box<Exchanges>>,
+    exchanges: Option<Box<PendingExchanges>>,
     /// Who left first.
     left_first: Option<Side>,
-    pub(super) traffic: Traffic,
-    pub(super) accepted: Instant,
+    pub(in crate::data::relay) traffic: Traffic,
+    pub(in crate::data::relay) accepted: Instant,
     /// When the last byte came or was taken, or an attempt to connect began.
-    pub(super) active: Instant,
+    pub(in crate::data::relay) active: Instant,
     /// The earliest of its timers that is set.
-    pub(super) timer: Option<Instant>,
+    pub(in crate::data::relay) timer: Option<Instant>,
     /// Whether it is among those that get another turn.
-    pub(super) queued: bool,
+    pub(in crate::data::relay) queued: bool,
 }
 
 /// The server of a connection.
 #[derive(Debug)]
-pub(super) struct Server {
-    pub(super) socket: Socket,
-    pub(super) seat: Seat,
-    pub(super) addr: Arc<Endpoint>,
+pub(in crate::data::relay) struct Server {
+    pub(in crate::data::relay) socket: Socket,
+    pub(in crate::data::relay) lease: ServerLease,
+    pub(in crate::data::relay) addr: Arc<Endpoint>,
     /// Our own address towards it; only known if somebody wants to know.
-    pub(super) local: Option<SocketAddr>,
+    pub(in crate::data::relay) local: Option<SocketAddr>,
 }
 
-/// How far a connection is.
+/// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// The client has to say for whom it connects; no server has been chosen.
-    Greeting,
-    /// It is agreed with the client on how to encrypt; no server has been chosen, either.
-    Agreeing,
-    /// That is done, and it waits until a connection to a server may be opened.
-    Waiting,
-    /// It is being opened; the client has not been listened to.
+pub(in crate::data::relay) enum ConnectionStage {
+    /// Waits for the client's PROXY header; no server has been chosen.
+    ProxyHeader,
+    /// TLS handshake with the client; no server has been chosen.
+    ClientHandshake,
+    /// The client is known, and waits in the pending queue until a connection to a server may be opened.
+    Pending,
+    /// A connection to a server is being opened; nothing of the client is read meanwhile.
     Connecting,
-    /// It is agreed with the server on how to encrypt.
-    Handshake,
-    /// Bytes go to and fro.
+    /// TLS handshake with the server.
+    ServerHandshake,
+    /// Bytes are forwarded both ways.
     Open,
 }
 
-impl Stage {
-    /// Whether its client has yet to say for whom it comes, or to agree on how to encrypt.
-    pub(super) const fn is_stranger(self) -> bool {
-        matches!(self, Self::Greeting | Self::Agreeing)
+impl ConnectionStage {
+    /// Returns whether the client still owes a PROXY header or its part of a TLS handshake.
+    pub(in crate::data::relay) const fn is_handshaking(self) -> bool {
+        matches!(self, Self::ProxyHeader | Self::ClientHandshake)
     }
 }
 
-/// What is due for a connection whose time has come.
+/// What a connection's timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
-    /// The client did not say in time for whom it connects.
-    Greeting,
-    /// The client did not agree in time on how to encrypt.
-    Agreeing,
-    /// The server did not answer in time.
+pub(in crate::data::relay) enum DeadlineKind {
+    /// The client sent no PROXY header in time.
+    ProxyHeader,
+    /// The client did not finish the TLS handshake in time.
+    ClientHandshake,
+    /// The server did not accept the connection, or finish the TLS handshake, in time.
     Connect,
-    /// Nothing was said for too long.
-    Silence,
-    /// One side has ended, and the other one has said nothing for too long.
-    Linger,
-    /// What the server has said may have been all.
-    Rest,
+    /// No byte was forwarded for the idle time.
+    Idle,
+    /// One side has closed, and the other side has sent nothing for the linger time.
+    HalfClosed,
+    /// The server has sent nothing for a moment: the exchange under way is recorded.
+    Quiet,
 }
 
 impl Connection {
-    pub(super) fn new(
+    pub(in crate::data::relay) fn new(
         number: u64,
         client: Socket,
         caller: Caller,
@@ -136,16 +136,16 @@ impl Connection {
             client,
             caller,
             to: None,
-            stage: Stage::Connecting,
+            stage: ConnectionStage::Connecting,
             watched: false,
             server: None,
             tried: Tried::default(),
             duplex: Duplex::new(settings.tcp.fastclose),
-            left: Leftovers::default(),
+            left: UnsentBytes::default(),
             tls: None,
             conversation: Heard::Nothing,
             recorded: false,
-            seals: None,
+            tls_observer: None,
             exchanges: None,
             left_first: None,
             traffic: Traffic::default(),
@@ -156,12 +156,12 @@ impl Connection {
         }
     }
 
-    pub(super) fn is_open(&self) -> bool {
-        self.stage == Stage::Open
+    pub(in crate::data::relay) fn is_open(&self) -> bool {
+        self.stage == ConnectionStage::Open
     }
 
     /// What a server is told of the client by the PROXY protocol.
-    pub(super) fn header(&self) -> Header {
+    pub(in crate::data::relay) fn header(&self) -> Header {
         let to = self.to.or_else(|| self.client.local_addr());
         match (self.caller.addr, to) {
             (ClientAddr::Ip(ip), Some(to)) => {
@@ -172,33 +172,37 @@ impl Connection {
     }
 
     /// Encrypts an end from now on.
-    pub(super) fn encrypt(&mut self, side: Side, layer: Layer) {
+    pub(in crate::data::relay) fn encrypt(&mut self, side: Side, layer: TlsLayer) {
         self.tls.get_or_insert_default().put(side, layer);
     }
 
     /// Whether an end is encrypted.
-    pub(super) fn is_encrypted(&self, side: Side) -> bool {
+    pub(in crate::data::relay) fn is_encrypted(&self, side: Side) -> bool {
         self.tls.as_ref().is_some_and(|layers| layers.has(side))
     }
 
     /// The protocol that was agreed on with the client.
-    pub(super) fn agreed(&self) -> Option<&[u8]> {
-        self.tls.as_ref()?.get(Side::Client)?.agreed()
+    pub(in crate::data::relay) fn alpn(&self) -> Option<&[u8]> {
+        self.tls.as_ref()?.get(Side::Client)?.alpn()
     }
 
     /// Goes on with the handshake at an end; whether it is done.
-    pub(super) fn shake(&mut self, side: Side, buf: &mut [u8]) -> io::Result<bool> {
+    pub(in crate::data::relay) fn continue_handshake(
+        &mut self,
+        side: Side,
+        buf: &mut [u8],
+    ) -> io::Result<bool> {
         let socket = match side {
             Side::Client => Some(&self.client),
             Side::Server => self.server.as_ref().map(|server| &server.socket),
         };
         let layer = self.tls.as_mut().and_then(|layers| layers.of(side));
         let Some((layer, socket)) = layer.zip(socket) else { return Ok(true) };
-        layer.shake(socket, &mut buf[..SCRATCH])
+        layer.continue_handshake(socket, &mut buf[..SCRATCH])
     }
 
     /// Says goodbye where TLS wants that, as far as it is possible at once.
-    pub(super) fn part(&mut self) {
+    pub(in crate::data::relay) fn part(&mut self) {
         let Some(layers) = &mut self.tls else { return };
         if let Some(layer) = layers.of(Side::Client) {
             layer.finish(&self.client).unwrap_or_default();
@@ -209,7 +213,7 @@ impl Connection {
     }
 
     /// Forgets a server that could not be had.
-    pub(super) fn take_server(&mut self) -> Option<Server> {
+    pub(in crate::data::relay) fn take_server(&mut self) -> Option<Server> {
         if let Some(layers) = &mut self.tls {
             layers.take(Side::Server);
         }
@@ -217,12 +221,17 @@ impl Connection {
     }
 
     /// Notes what a socket is ready for.
-    pub(super) fn ready(&mut self, side: Side, ready: Ready) {
+    pub(in crate::data::relay) fn ready(&mut self, side: Side, ready: Ready) {
         self.duplex.ready(side, ready);
     }
 
     /// It is open: from now on what is said on it is noted and edited, as far as that is asked for.
-    pub(super) fn opened(&mut self, settings: &Settings, books: &mut Books, now: Instant) {
+    pub(in crate::data::relay) fn opened(
+        &mut self,
+        settings: &Settings,
+        books: &mut Books,
+        now: Instant,
+    ) {
         self.recorded = settings.log.is_some();
         if let Some(server) = self.server.as_mut().filter(|_| self.recorded) {
             server.local = server.socket.local_addr();
@@ -241,7 +250,7 @@ impl Connection {
     }
 
     /// It is over, which is noted if anything was.
-    pub(super) fn closed(&mut self, books: &mut Books, now: Instant) {
+    pub(in crate::data::relay) fn closed(&mut self, books: &mut Books, now: Instant) {
         let Some(server) = &self.server else { return };
         if let (Some(exchanges), Some(conversation)) =
             (&mut self.exchanges, self.conversation.get())
@@ -257,7 +266,9 @@ impl Connection {
             }
         }
         if self.recorded {
-            if let Some(rest) = self.seals.as_mut().and_then(|seals| seals.rest()) {
+            if let Some(rest) =
+                self.tls_observer.as_mut().and_then(|tls_observer| tls_observer.take_exchange())
+            {
                 note_rest(&rest, self.number, &self.caller, server, (books, now));
             }
             let closed = Mapping {
@@ -275,11 +286,11 @@ impl Connection {
     }
 
     /// Forwards what there is to forward.
-    pub(super) fn pump(&mut self, turn: Turn<'_>) -> Pause {
+    pub(in crate::data::relay) fn pump(&mut self, turn: Turn<'_>) -> PumpOutcome {
         let before = (self.traffic, self.under_way());
         // What is only thrown away keeps no connection.
         let in_vain = self.duplex.only_discards();
-        let Some(server) = &self.server else { return Pause::Wait };
+        let Some(server) = &self.server else { return PumpOutcome::Wait };
         let Turn { room, books, counters, now } = turn;
         let (number, caller) = (self.number, &self.caller);
         let recorded = self.recorded;
@@ -290,13 +301,13 @@ impl Connection {
             conversation: &mut self.conversation,
             edited: &mut room.edited,
             left_first: &mut self.left_first,
-            seals: Sealed {
+            tls_observer: Sealed {
                 may_be: may_be_sealed,
-                at: &mut self.seals,
+                at: &mut self.tls_observer,
                 rests: &mut room.rests,
                 now,
             },
-            note: |note: Note<'_>| {
+            note: |note: HttpEvent<'_>| {
                 if let Some(over) = exchanges.as_mut().and_then(|it| it.note(&note, now)) {
                     books.lines.add(&line(&over, number, caller, server, now), now);
                 }
@@ -314,11 +325,11 @@ impl Connection {
             }
             Some(layers) => {
                 let (scratch, buf) = room.read.split_at_mut(SCRATCH);
-                let wires = [&self.client, &server.socket];
-                let mut ends = SealedEnds { wires, layers, scratch };
+                let transports = [&self.client, &server.socket];
+                let mut ends = TlsEnds { transports, layers, scratch };
                 ends.flush();
                 let pause = pump::pump(duplex, left, &mut ends, &mut watch, buf);
-                if pause == Pause::Wait {
+                if pause == PumpOutcome::Wait {
                     ends.trim();
                 }
                 pause
@@ -335,7 +346,7 @@ impl Connection {
 
     /// As [`Self::pump`], where nothing was heard of for long: the kernel tells of room only when there
     /// is much of it, and who takes a little now and then is not silent.
-    pub(super) fn pump_again(&mut self, turn: Turn<'_>) -> Pause {
+    pub(in crate::data::relay) fn pump_again(&mut self, turn: Turn<'_>) -> PumpOutcome {
         for side in [Side::Client, Side::Server] {
             self.duplex.ready(side, Ready { writable: true, ..Ready::default() });
         }
@@ -343,63 +354,72 @@ impl Connection {
     }
 
     /// The server has been quiet for a moment: what it said is noted, in case that was all.
-    pub(super) fn rest(&mut self, books: &mut Books, now: Instant) {
-        let (Some(seals), Some(server)) = (&mut self.seals, &self.server) else { return };
-        if let Some(rest) = seals.rest() {
+    pub(in crate::data::relay) fn record_quiet_exchange(
+        &mut self,
+        books: &mut Books,
+        now: Instant,
+    ) {
+        let (Some(tls_observer), Some(server)) = (&mut self.tls_observer, &self.server) else {
+            return;
+        };
+        if let Some(rest) = tls_observer.take_exchange() {
             note_rest(&rest, self.number, &self.caller, server, (books, now));
         }
     }
 
     /// Whether bytes wait that could not be written yet.
-    pub(super) fn has_left(&self) -> bool {
+    pub(in crate::data::relay) fn has_left(&self) -> bool {
         !self.left.is_empty()
     }
 
     /// When something is due if nothing happens, and what.
-    pub(super) fn due(&self, settings: &Settings) -> Option<(Instant, Due)> {
+    pub(in crate::data::relay) fn due(
+        &self,
+        settings: &Settings,
+    ) -> Option<(Instant, DeadlineKind)> {
         let times = &settings.timeouts;
         match self.stage {
-            Stage::Greeting => {
+            ConnectionStage::ProxyHeader => {
                 let time = times.first_byte.unwrap_or(times.connect);
-                return Some((self.accepted + time, Due::Greeting));
+                return Some((self.accepted + time, DeadlineKind::ProxyHeader));
             }
-            Stage::Agreeing => {
+            ConnectionStage::ClientHandshake => {
                 let time = times.first_byte.unwrap_or(HANDSHAKE);
-                return Some((self.accepted + time, Due::Agreeing));
+                return Some((self.accepted + time, DeadlineKind::ClientHandshake));
             }
             // Others' attempts come to an end.
-            Stage::Waiting => return None,
-            Stage::Connecting | Stage::Handshake => {
-                return Some((self.active + times.connect, Due::Connect));
+            ConnectionStage::Pending => return None,
+            ConnectionStage::Connecting | ConnectionStage::ServerHandshake => {
+                return Some((self.active + times.connect, DeadlineKind::Connect));
             }
-            Stage::Open => {}
+            ConnectionStage::Open => {}
         }
         let first = times.first_byte.filter(|_| self.traffic.to_server == 0);
-        let rest = self.seals.as_ref().and_then(|seals| seals.due());
+        let rest = self.tls_observer.as_ref().and_then(|tls_observer| tls_observer.due());
         let silence = [
-            rest.map(|time| (time, Due::Rest)),
-            times.idle.map(|time| (self.active + time, Due::Silence)),
-            first.map(|time| (self.accepted + time, Due::Silence)),
+            rest.map(|time| (time, DeadlineKind::Quiet)),
+            times.idle.map(|time| (self.active + time, DeadlineKind::Idle)),
+            first.map(|time| (self.accepted + time, DeadlineKind::Idle)),
             times
                 .linger
                 .filter(|_| self.duplex.is_half_closed())
-                .map(|time| (self.active + time, Due::Linger)),
+                .map(|time| (self.active + time, DeadlineKind::HalfClosed)),
         ];
         silence.into_iter().flatten().min_by_key(|(due, _)| *due)
     }
 
     /// Closes both ends so that whoever was not told of an end sees a reset. The other one is closed
     /// only: a reset would take back what is still under way to it.
-    pub(super) fn reset(self) -> Option<Seat> {
+    pub(in crate::data::relay) fn reset(self) -> Option<ServerLease> {
         let [client, server] = [Side::Client, Side::Server];
         if !self.duplex.was_told_the_end(client) {
             self.client.reset();
         }
-        let Server { socket, seat, .. } = self.server?;
+        let Server { socket, lease, .. } = self.server?;
         if !self.duplex.was_told_the_end(server) {
             socket.reset();
         }
-        Some(seat)
+        Some(lease)
     }
 }
 
@@ -436,27 +456,27 @@ impl Ends for Pair<'_> {
 
 /// Room that a worker lends while bytes pass.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(in crate::data::relay) struct Room {
     /// For what is read.
-    pub(super) read: Box<[u8]>,
+    pub(in crate::data::relay) read: Box<[u8]>,
     /// For what was made of it.
     edited: Vec<u8>,
     /// For exchanges that have come to rest.
-    rests: Vec<Rest>,
+    rests: Vec<ObservedExchange>,
 }
 
 impl Room {
     /// To read so many bytes at a time.
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(in crate::data::relay) fn new(bytes: usize) -> Self {
         Self { read: vec![0; bytes].into_boxed_slice(), edited: Vec::new(), rests: Vec::new() }
     }
 }
 
 /// What a worker lends to a connection that has its turn.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
-    pub(super) room: &'a mut Room,
-    pub(super) books: &'a mut Books,
-    pub(super) counters: &'a Counters,
-    pub(super) now: Instant,
+pub(in crate::data::relay) struct Turn<'a> {
+    pub(in crate::data::relay) room: &'a mut Room,
+    pub(in crate::data::relay) books: &'a mut Books,
+    pub(in crate::data::relay) counters: &'a Counters,
+    pub(in crate::data::relay) now: Instant,
 }
