@@ -1,4 +1,4 @@
-//! A collector that only counts: what `docs/performance.md` measures penlog against.
+//! A collector that only counts: what `docs/design/performance.md` measures penlog against.
 //!
 //! `sink [ADDR:PORT] [WINDOW]` says where it listens, answers questions, and prints what came once
 //! nothing has come for a second.

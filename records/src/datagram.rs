@@ -1,7 +1,7 @@
 //! Datagrams: mappings or access lines, told apart by the first bytes.
 //!
 //! ```text
-//! FE 70 6E     ours: mappings, a shipment, a question, an answer (see `docs/wire.md`)
+//! FE 70 6E     ours: mappings, a shipment, a question, an answer (see `docs/design/wire.md`)
 //! "+ "         a classic mapping, or junk: never an access line
 //! else         access lines as they are, usually one, each perhaps in a syslog envelope
 //! ```

@@ -1,7 +1,7 @@
 //! A request's first line, made comparable: the balancer saw raw bytes, perhaps cut short; the web
 //! server logged them whole and escaped. One unescaping, one cut and one fingerprint serve both.
 //!
-//! Two cuts exist in classic records (see `docs/wire.md`): a mapping file keeps 100 bytes and puts
+//! Two cuts exist in classic records (see `docs/design/wire.md`): a mapping file keeps 100 bytes and puts
 //! `.` for every byte above 0x7F, a mapping datagram keeps what fits into 1,024 bytes. So two
 //! fingerprints: [`Cut::Short`] over the first [`SHORT`] bytes with that replacement, [`Cut::Long`]
 //! over the first [`LONG`] bytes as they are. Our own records keep as much as the latter, and of

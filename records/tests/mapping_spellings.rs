@@ -1,5 +1,5 @@
 //! Our spellings of mappings: what is written is read, any bytes are safe, and the vectors of
-//! `docs/wire.md` hold.
+//! `docs/design/wire.md` hold.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;

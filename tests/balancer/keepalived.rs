@@ -1,4 +1,4 @@
-//! Two pens with keepalived's VRRP between them, as docs/high-availability.md says: when one dies, the other one has
+//! Two pens with keepalived's VRRP between them, as docs/guide/high-availability.md says: when one dies, the other one has
 //! the address. Three network namespaces, which root only can make, and not in every container; where
 //! they cannot be made, or keepalived or curl is missing, the test says so.
 

@@ -1,5 +1,5 @@
 //! HAProxy as the balancer, of Debian: what it logs is read while it happens, by UDP syslog, and afterwards,
-//! from its log, as `docs/other-balancers.md` has it.
+//! from its log, as `docs/guide/behind-haproxy-and-others.md` has it.
 
 use pen_bench::accuracy::ours::{Scores, live_behind, offline_behind};
 use pen_bench::accuracy::{ROWS, Row};

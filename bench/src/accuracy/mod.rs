@@ -44,7 +44,7 @@ enum Source {
     C,
     /// Our pen: our collectors, with the peer's port in the line and without
     Ours,
-    /// HAProxy, as docs/other-balancers.md has it: likewise
+    /// HAProxy, as docs/guide/behind-haproxy-and-others.md has it: likewise
     Haproxy,
 }
 

@@ -1,4 +1,4 @@
-//! HAProxy's configuration for a site: the one of `docs/other-balancers.md`.
+//! HAProxy's configuration for a site: the one of `docs/guide/behind-haproxy-and-others.md`.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
 //! Our spelling on the network: several mappings in a datagram, numbered, so that each lost one is
-//! counted and a hole is known. `docs/wire.md` has the layout.
+//! counted and a hole is known. `docs/design/wire.md` has the layout.
 //!
 //! ```text
 //! body   = *record

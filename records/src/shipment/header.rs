@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `0xFE` begins no UTF-8 text, no access line, no `+ ` and no syslog `<`. Unknown extensions are
-//! skipped, unknown flags are refused if they are in the low half. `docs/wire.md` has the layout.
+//! skipped, unknown flags are refused if they are in the low half. `docs/design/wire.md` has the layout.
 
 use std::fmt;
 

@@ -3,7 +3,7 @@
 //! A [`Shipment`] is one datagram: who ships, which number it has, the number of its first line,
 //! and the lines. [`Writer`] makes them, [`Senders`] receives them: it knows what is missing, drops
 //! what comes twice and puts lines together that came in pieces. A [`Question`] and its [`Answer`]
-//! find out whether there is anybody to ship to. The layout is in `docs/wire.md`.
+//! find out whether there is anybody to ship to. The layout is in `docs/design/wire.md`.
 
 mod ages;
 mod clock;

@@ -1,4 +1,4 @@
-//! Laws of the framing, and the vectors of `docs/wire.md`.
+//! Laws of the framing, and the vectors of `docs/design/wire.md`.
 
 use std::net::IpAddr;
 use std::path::Path;

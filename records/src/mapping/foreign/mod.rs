@@ -24,7 +24,7 @@ pub struct LogSpec(Arc<[Format]>);
 
 impl LogSpec {
     /// HAProxy's own formats: `option tcplog`, `option httplog` and `option httpslog`, the first two with
-    /// ` %bi:%bp %si:%sp` behind, and what `docs/other-balancers.md` recommends.
+    /// ` %bi:%bp %si:%sp` behind, and what `docs/guide/behind-haproxy-and-others.md` recommends.
     #[must_use]
     pub fn haproxy() -> Self {
         let parse = |format: &&str| Format::parse(format).expect("our own formats are good");
