@@ -3,12 +3,12 @@
 //!
 //! [`words`] cuts a line, `parse` finds out what it says, `Display` says it again, [`apply`] changes
 //! a [`Config`](crate::config::Config) by it or says what else has to be done, [`answer`] replies from
-//! a snapshot, [`script`] reads files. Nothing here waits, opens or sends.
+//! the configuration, [`script`] reads files. Nothing here waits, opens or sends.
 
 pub mod answer;
 pub mod apply;
 pub mod cli;
-mod parse;
+pub(crate) mod parse;
 pub mod reload;
 pub mod script;
 pub mod setup;
@@ -16,7 +16,7 @@ pub mod setup;
 mod tests;
 pub mod tls;
 pub mod words;
-mod write;
+pub(crate) mod write;
 
 use std::fmt;
 use std::net::IpAddr;

@@ -5,4 +5,5 @@ pub mod checks;
 pub mod names;
 pub mod pool;
 pub mod relay;
+pub mod snapshot;
 pub mod tls;

@@ -4,5 +4,4 @@ pub mod control;
 pub mod run;
 pub mod running;
 mod slow;
-pub mod snapshot;
 pub mod status;

@@ -19,13 +19,13 @@ use crate::data::pool::{Client, ServerId, ServerState};
 use crate::data::relay::report::{self, Report, ask};
 use crate::data::relay::shared::{Shared, WorkerCommand};
 use crate::data::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
+use crate::data::snapshot::{
+    CheckNow, ClientNow, Counts, Detail, Gauge, LogNow, ServerNow, Snapshot, State, TlsNow,
+};
 use crate::logs::access_log;
 use crate::logs::log_thread::Remote;
 use crate::logs::mapping_log;
 use crate::operate::control::Balancer;
-use crate::operate::snapshot::{
-    CheckNow, ClientNow, Counts, Detail, Gauge, LogNow, ServerNow, Snapshot, State, TlsNow,
-};
 
 /// Clients that are looked at while the pool is held.
 const SLICE: usize = 1_000;

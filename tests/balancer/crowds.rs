@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use pen::config::Config;
 use pen::data::balancer::Bound;
 use pen::data::relay::report::{ask, close};
-use pen::operate::snapshot::Which;
+use pen::data::snapshot::Which;
 
 use crate::support::{Listener, Site, Stream, localhost, over, until};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pen::config::Settings;
 use pen::data::relay::report::ask;
-use pen::operate::snapshot::{ConnectionNow, Stage, Which};
+use pen::data::snapshot::{ConnectionNow, Stage, Which};
 use socket2::SockRef;
 
 use crate::support::{Listener, Site, over, pattern, socket_path, until};

@@ -11,11 +11,11 @@ use std::{env, fs, process};
 
 use pen::config::{Config, Endpoint, Server, Settings};
 use pen::data::pool::ServerId;
-use pen::operate::control::port::{ControlPort, Unlink};
-use pen::operate::control::{Balancer, Here, Operator};
-use pen::operate::snapshot::{
+use pen::data::snapshot::{
     ClientNow, ConnectionNow, Counts, Detail, Gauge, ServerNow, Snapshot, Stage, State, Which,
 };
+use pen::operate::control::port::{ControlPort, Unlink};
+use pen::operate::control::{Balancer, Here, Operator};
 use pen_records::addr::ClientAddr;
 
 /// Notes what it is told, and shows the settings it has.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::shared::{Shared, WorkerCommand};
 use super::tcp::connection::{Connection, ConnectionStage};
 use crate::data::pool::{ServerId, Traffic};
-use crate::operate::snapshot::{self, ConnectionNow, Which};
+use crate::data::snapshot::{self, ConnectionNow, Which};
 
 /// How long a worker may take to answer, before the answer goes without it.
 const PATIENCE: Duration = Duration::from_secs(3);

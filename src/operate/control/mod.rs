@@ -5,6 +5,7 @@
 //! traffic goes on meanwhile: what is slow here, looking up a name or writing a file, is slow for
 //! those who give commands only.
 
+mod answer;
 pub mod port;
 
 use std::collections::BTreeSet;
@@ -13,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::command::answer;
 use crate::command::apply::{Deed, Outcome, Phase, World};
 use crate::command::reload::{Diff, reload};
 use crate::command::script::{self, Mistake};
@@ -24,7 +24,7 @@ use crate::config::files;
 use crate::config::{Config, Endpoint, Origin, Server, Settings};
 use crate::data::names::{self, ResolvedNames};
 use crate::data::pool::ServerId;
-use crate::operate::snapshot::{Detail, Snapshot, Which};
+use crate::data::snapshot::{Detail, Snapshot, Which};
 use crate::operate::status;
 
 /// What an operator can ask of the data plane. None of it may wait for traffic.
@@ -215,7 +215,7 @@ impl Operator {
     }
 
     fn show(&self, query: Query) -> Reply {
-        let snapshot = self.balancer.snapshot(query.detail());
+        let snapshot = self.balancer.snapshot(answer::detail(query));
         if let Query::Status(form) = query {
             return Reply::done(match form {
                 StatusForm::Html => status::page::draw(&snapshot, None),
@@ -223,7 +223,7 @@ impl Operator {
                 StatusForm::Prometheus => status::metrics::write(&snapshot),
             });
         }
-        query.answer(&snapshot).map_or_else(Reply::error, Reply::done)
+        answer::answer(query, &snapshot).map_or_else(Reply::error, Reply::done)
     }
 
     fn write(&self, path: &Path) -> Reply {

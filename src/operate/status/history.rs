@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::bytes;
 use crate::data::pool::ServerId;
-use crate::operate::snapshot::Snapshot;
+use crate::data::snapshot::Snapshot;
 
 /// How far apart samples are.
 pub const STEP: Duration = Duration::from_secs(5);

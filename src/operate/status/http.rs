@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use super::history::{History, STEP};
 use super::{json, metrics, page};
+use crate::data::snapshot::{Detail, Snapshot, State, Which};
 use crate::operate::control::Operator;
 use crate::operate::slow;
-use crate::operate::snapshot::{Detail, Snapshot, State, Which};
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 32;

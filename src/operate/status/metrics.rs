@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use super::label;
 use crate::command::apply::limit;
-use crate::operate::snapshot::{ServerNow, Snapshot, State};
+use crate::data::snapshot::{ServerNow, Snapshot, State};
 
 /// The content type to serve it with.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

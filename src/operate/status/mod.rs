@@ -10,7 +10,7 @@ pub mod page;
 mod sparkline;
 
 use crate::data::pool::ServerId;
-use crate::operate::snapshot::{ServerNow, Snapshot};
+use crate::data::snapshot::{ServerNow, Snapshot};
 
 /// What a server is called: its number, or what it is for.
 fn label(id: ServerId) -> String {
@@ -45,7 +45,7 @@ pub(crate) mod samples {
 
     use crate::config::{Endpoint, Server};
     use crate::data::pool::ServerId;
-    use crate::operate::snapshot::{
+    use crate::data::snapshot::{
         CheckNow, ClientNow, ConnectionNow, Counts, Gauge, LogNow, ServerNow, Snapshot, Stage,
         State, TlsNow,
     };

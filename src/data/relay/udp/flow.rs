@@ -14,7 +14,7 @@ use crate::logs::books::Books;
 use crate::data::pool::{Caller, ServerId, ServerLease, Traffic, Tried};
 use crate::data::relay::report::Reportable;
 use crate::data::relay::tcp::connection::mapping;
-use crate::operate::snapshot::{ConnectionNow, Stage};
+use crate::data::snapshot::{ConnectionNow, Stage};
 
 /// A flow.
 #[derive(Debug)]

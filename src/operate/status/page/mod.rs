@@ -11,7 +11,7 @@ use words::{Count, Html, Lasting, Most, Size, Utc};
 use super::history::{History, STEP};
 use super::{address, bytes, label, sparkline};
 use crate::command::apply::limit;
-use crate::operate::snapshot::{
+use crate::data::snapshot::{
     CheckNow, ClientNow, ConnectionNow, Gauge, LogNow, ServerNow, Snapshot, State,
 };
 
