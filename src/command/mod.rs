@@ -26,8 +26,8 @@ use std::time::Duration;
 
 use crate::config::acl::{AclError, Rule, Verdict};
 use crate::config::address::{AddressError, Host, ListenAddr, ServerArg};
+use crate::config::checks::Check;
 use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, ProxyVersion, Trusted};
-use crate::data::checks::Check;
 
 pub use parse::{VERBS, duration};
 use tls::{TlsItem, TlsSetting};
@@ -99,15 +99,15 @@ pub enum Setting {
     Backlog(NonZeroU32),
     /// See [`Timeouts::blacklist`](crate::config::Timeouts::blacklist).
     Blacklist(Duration),
-    /// See [`Checks::check`](crate::data::checks::Checks::check).
+    /// See [`Checks::check`](crate::config::checks::Checks::check).
     Check(Option<Check>),
-    /// See [`Checks::fall`](crate::data::checks::Checks::fall).
+    /// See [`Checks::fall`](crate::config::checks::Checks::fall).
     CheckFall(NonZeroU32),
-    /// See [`Checks::interval`](crate::data::checks::Checks::interval).
+    /// See [`Checks::interval`](crate::config::checks::Checks::interval).
     CheckInterval(Duration),
-    /// See [`Checks::rise`](crate::data::checks::Checks::rise).
+    /// See [`Checks::rise`](crate::config::checks::Checks::rise).
     CheckRise(NonZeroU32),
-    /// See [`Checks::timeout`](crate::data::checks::Checks::timeout).
+    /// See [`Checks::timeout`](crate::config::checks::Checks::timeout).
     CheckTimeout(Duration),
     /// See [`Settings::client_acl`](crate::config::Settings::client_acl).
     ClientAcl(u8),

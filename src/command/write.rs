@@ -2,11 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display, Formatter, Result};
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use super::words::Quoted;
 use super::{AclCommand, Command, Item, LogTo, Query, ServerChange, Setting, StatusForm, Switch};
 use crate::config::address::ServerArg;
+use crate::config::checks::Check;
 use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, Network, ProxyVersion, Trusted};
 
 impl Display for Command {
@@ -317,6 +319,30 @@ impl Display for Query {
             Self::Status(StatusForm::Json) => f.write_str("status json"),
             Self::Status(StatusForm::Prometheus) => f.write_str("status prometheus"),
             Self::Help => f.write_str("help"),
+        }
+    }
+}
+
+/// As it is typed.
+impl Display for Check {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let quoted = |f: &mut Formatter<'_>, bytes| Quoted(OsStr::from_bytes(bytes)).fmt(f);
+        match self {
+            Self::Connect => f.write_str("tcp"),
+            Self::Http { method, path, from, to } => {
+                write!(f, "http {method} ")?;
+                quoted(f, path.as_bytes())?;
+                if from == to { write!(f, " {from}") } else { write!(f, " {from}-{to}") }
+            }
+            Self::Exchange { send, expect } => {
+                if !send.is_empty() {
+                    f.write_str("send ")?;
+                    quoted(f, send)?;
+                    f.write_str(" ")?;
+                }
+                f.write_str("expect ")?;
+                quoted(f, expect)
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod acl;
 pub mod address;
+pub mod checks;
 pub mod countries;
 pub mod files;
 mod network;
@@ -21,8 +22,7 @@ use pen_daemon::process::Process;
 use pen_records::addr::ClientAddr;
 
 use crate::config::acl::Acls;
-use crate::data::checks::Checks;
-use crate::data::pool::ServerId;
+use crate::config::checks::Checks;
 
 pub use network::{Network, Trusted};
 pub use tls::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};
@@ -195,6 +195,17 @@ impl Settings {
     pub fn speaks_for_others(&self, addr: ClientAddr) -> bool {
         self.accept_proxy.iter().any(|trusted| trusted.fits(addr))
     }
+}
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ServerId {
+    /// One of those that are balanced over, by its number.
+    Slot(u32),
+    /// The one for those who find no other.
+    Emergency,
+    /// The one for those who are denied.
+    Abuse,
 }
 
 /// A server to balance over.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use pen_records::addr::ClientAddr;
 
 use crate::config::Server;
-use crate::data::pool::ServerId;
+use crate::config::ServerId;
 
 /// How much of the state is wanted: lists may be long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::fcntl::OFlag;
 use pen_daemon::diagnostics;
 
+use crate::config::ServerId;
 use crate::config::{Endpoint, LogTarget, Settings};
-use crate::data::pool::{Client, ServerId, ServerState};
+use crate::data::pool::{Client, ServerState};
 use crate::data::relay::report::{self, Report, ask};
 use crate::data::relay::shared::{Shared, WorkerCommand};
 use crate::data::relay::socket::{NEEDS_RIGHTS, may_be_transparent};

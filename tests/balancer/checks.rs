@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use pen::config::ServerId;
+use pen::config::checks::Check;
 use pen::config::{Endpoint, ProxyVersion, ServerTls, Settings};
-use pen::data::checks::Check;
-use pen::data::pool::ServerId;
 
 use crate::support::{Listener, PATIENCE, Site, Stream, dead, localhost, over, until};
 use crate::tls::support::{End, NAME, Town};

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 use std::{env, fs, process};
 
+use pen::config::ServerId;
 use pen::config::{Config, Endpoint, Server, Settings};
-use pen::data::pool::ServerId;
 use pen::data::snapshot::{
     ClientNow, ConnectionNow, Counts, Detail, Gauge, ServerNow, Snapshot, Stage, State, Which,
 };

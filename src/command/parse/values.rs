@@ -11,10 +11,10 @@ use crate::command::tls::TlsSetting;
 use crate::command::{AclCommand, Command, CommandError, LogTo, ServerChange, Setting};
 use crate::config::acl::{Rule, Verdict, Who};
 use crate::config::address::{self, Host, ListenAddr};
+use crate::config::checks::Check;
 use crate::config::{
     FastClose, ForwardedFor, LogFormat, Network, ProxyVersion, TlsVersion, Trusted,
 };
-use crate::data::checks::Check;
 
 pub(super) fn acl(args: &mut Args<'_>) -> Parsed<Command> {
     if args.is_empty() {

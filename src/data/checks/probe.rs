@@ -14,7 +14,7 @@ use tokio::net::{TcpSocket, UdpSocket, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::Check;
+use crate::config::checks::Check;
 use crate::config::{Endpoint, Server, Settings, Transport};
 use crate::data::relay::proxy::Header;
 use crate::data::tls::UpstreamTls;

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::Checks;
 use super::probe::{Probe, ProbeError};
+use crate::config::ServerId;
+use crate::config::checks::Checks;
 use crate::config::{Endpoint, Server, Settings, Transport};
-use crate::data::pool::{HealthChange, ServerId};
+use crate::data::pool::HealthChange;
 use crate::data::relay::shared::Shared;
 
 /// Checks at a time: each takes a descriptor.

@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use pen_records::addr::ClientAddr;
 
-use super::ServerId;
+use crate::config::ServerId;
 
 /// What is known of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]

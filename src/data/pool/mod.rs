@@ -20,9 +20,9 @@ use pen_records::addr::ClientAddr;
 
 pub use client::{Client, Clients};
 pub use health::{HealthChange, LastCheck, ServerHealth};
-pub use server::{ServerId, ServerLease, ServerState, Traffic};
+pub use server::{ServerLease, ServerState, Traffic};
 
-use crate::config::{self, Endpoint, Mode, Modes, Settings};
+use crate::config::{self, Endpoint, Mode, Modes, ServerId, Settings};
 
 /// Seeds the hash that chooses servers: always the same, so a restart changes nobody's server.
 const HASH_KEY: u64 = 0x0070_656e_2068_6173;

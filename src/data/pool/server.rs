@@ -4,18 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::health::ServerHealth;
-use crate::config::{self, Endpoint};
-
-/// Which server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ServerId {
-    /// One of those that are balanced over, by its number.
-    Slot(u32),
-    /// The one for those who find no other.
-    Emergency,
-    /// The one for those who are denied.
-    Abuse,
-}
+use crate::config::{self, Endpoint, ServerId};
 
 /// A place at a server, taken when it is chosen and given back exactly once: so limits hold under a
 /// burst, and a count never goes astray.

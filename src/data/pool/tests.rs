@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::checks::Check;
 use crate::config::{Limits, Server, Timeouts};
 
 fn server(port: u16) -> Server {
@@ -424,7 +425,7 @@ fn a_server_that_is_down_gets_nobody_unless_all_are() {
     for mode in modes.into_iter().map(Some).chain([None]) {
         let mut settings = servers(3);
         mode.into_iter().for_each(|mode| settings.modes.set(mode, true));
-        settings.checks.check = Some(crate::data::checks::Check::Connect);
+        settings.checks.check = Some(Check::Connect);
         let mut pool = Pool::new(&settings);
         slots(&mut pool, 0..20, now);
         assert_eq!(check(&mut pool, 1, ill(), now), Some(HealthChange::Down));
@@ -451,7 +452,7 @@ fn when_all_are_down_the_emergency_server_goes_before_them() {
     let now = Instant::now();
     let mut settings = servers(1);
     settings.emergency = Some(server(9));
-    settings.checks.check = Some(crate::data::checks::Check::Connect);
+    settings.checks.check = Some(Check::Connect);
     let mut pool = Pool::new(&settings);
     check(&mut pool, 0, Err("it is ill".to_owned()), now);
     assert_eq!(visit(&mut pool, &caller(1), now), Some(ServerId::Emergency));
@@ -464,7 +465,7 @@ fn the_emergency_server_is_the_last_to_be_tried_when_it_is_down_itself() {
     let now = Instant::now();
     let mut settings = servers(1);
     (settings.emergency, settings.abuse) = (Some(server(9)), Some(server(8)));
-    settings.checks.check = Some(crate::data::checks::Check::Connect);
+    settings.checks.check = Some(Check::Connect);
     let mut pool = Pool::new(&settings);
     let counts = (NonZeroU32::MIN, NonZeroU32::MIN);
     for id in [ServerId::Slot(0), ServerId::Emergency, ServerId::Abuse] {
@@ -488,7 +489,7 @@ fn the_emergency_server_is_the_last_to_be_tried_when_it_is_down_itself() {
 fn a_check_that_ends_when_none_is_asked_for_any_more_says_nothing() {
     let now = Instant::now();
     let mut settings = servers(2);
-    settings.checks.check = Some(crate::data::checks::Check::Connect);
+    settings.checks.check = Some(Check::Connect);
     let mut pool = Pool::new(&settings);
     settings.checks.check = None;
     pool.apply(&settings);
@@ -501,7 +502,7 @@ fn a_limit_is_no_reason_to_try_a_server_that_is_down() {
     let now = Instant::now();
     let mut settings = servers(2);
     settings.servers.iter_mut().flatten().for_each(|server| server.hard = NonZeroU32::new(1));
-    settings.checks.check = Some(crate::data::checks::Check::Connect);
+    settings.checks.check = Some(Check::Connect);
     let mut pool = Pool::new(&settings);
     check(&mut pool, 0, Err("it is ill".to_owned()), now);
     let first = pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap();

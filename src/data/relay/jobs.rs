@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::report::ReportJob;
 use super::shared::WorkerCommand;
 use crate::config::Endpoint;
-use crate::data::pool::ServerId;
+use crate::config::ServerId;
 
 /// Slots that are looked at in a round.
 const SLICE: u32 = 1_024;

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::shared::{Shared, WorkerCommand};
 use super::tcp::connection::{Connection, ConnectionStage};
-use crate::data::pool::{ServerId, Traffic};
+use crate::config::ServerId;
+use crate::data::pool::Traffic;
 use crate::data::snapshot::{self, ConnectionNow, Which};
 
 /// How long a worker may take to answer, before the answer goes without it.

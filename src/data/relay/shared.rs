@@ -15,8 +15,9 @@ use super::http::conversation::EditOutcome;
 use super::report::ReportRequest;
 use super::tcp::connection::ConnectionStage;
 use super::udp::drops::KernelDrops;
+use crate::config::ServerId;
 use crate::config::{Endpoint, Settings};
-use crate::data::pool::{Pool, ServerId};
+use crate::data::pool::Pool;
 use crate::data::tls::Tls;
 use crate::data::tls::keeper::TlsKeeper;
 

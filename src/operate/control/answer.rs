@@ -10,8 +10,8 @@ use crate::command::parse::VERBS;
 use crate::command::reload;
 use crate::command::words::Quoted;
 use crate::command::write::Time;
+use crate::config::ServerId;
 use crate::config::{Config, Endpoint, Origin, Server};
-use crate::data::pool::ServerId;
 use crate::data::snapshot::{
     ClientNow, ConnectionNow, Detail, ServerNow, Snapshot, Stage, State, Which,
 };

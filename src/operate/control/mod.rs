@@ -19,11 +19,11 @@ use crate::command::reload::{Diff, reload};
 use crate::command::script::{self, Mistake};
 use crate::command::setup::{check, is_same};
 use crate::command::{Command, Query, StatusForm};
+use crate::config::ServerId;
 use crate::config::countries::Countries;
 use crate::config::files;
 use crate::config::{Config, Endpoint, Origin, Server, Settings};
 use crate::data::names::{self, ResolvedNames};
-use crate::data::pool::ServerId;
 use crate::data::snapshot::{Detail, Snapshot, Which};
 use crate::operate::status;
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::bytes;
-use crate::data::pool::ServerId;
+use crate::config::ServerId;
 use crate::data::snapshot::Snapshot;
 
 /// How far apart samples are.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::command::answer::host_and_port;
 use crate::command::apply::limit;
-use crate::data::pool::ServerId;
+use crate::config::ServerId;
 use crate::data::snapshot::{
     CheckNow, ClientNow, ConnectionNow, Gauge, LogNow, ServerNow, Snapshot, State, TlsNow,
 };

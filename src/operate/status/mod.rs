@@ -9,7 +9,7 @@ pub mod metrics;
 pub mod page;
 mod sparkline;
 
-use crate::data::pool::ServerId;
+use crate::config::ServerId;
 use crate::data::snapshot::{ServerNow, Snapshot};
 
 /// What a server is called: its number, or what it is for.
@@ -43,8 +43,8 @@ pub(crate) mod samples {
 
     use pen_records::addr::ClientAddr;
 
+    use crate::config::ServerId;
     use crate::config::{Endpoint, Server};
-    use crate::data::pool::ServerId;
     use crate::data::snapshot::{
         CheckNow, ClientNow, ConnectionNow, Counts, Gauge, LogNow, ServerNow, Snapshot, Stage,
         State, TlsNow,

@@ -11,7 +11,8 @@ use super::port::{DatagramMeta, FlowSocket};
 use crate::config::Endpoint;
 use crate::logs::books::Books;
 
-use crate::data::pool::{Caller, ServerId, ServerLease, Traffic, Tried};
+use crate::config::ServerId;
+use crate::data::pool::{Caller, ServerLease, Traffic, Tried};
 use crate::data::relay::report::Reportable;
 use crate::data::relay::tcp::connection::mapping;
 use crate::data::snapshot::{ConnectionNow, Stage};
