@@ -4,14 +4,14 @@ use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use pen::command::cli::Args;
+use pen::command::cli::PenArgs;
 use pen::operate::run::{Plan, run};
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
-    let args = match Args::read(std::env::args_os()) {
+    let args = match PenArgs::read(std::env::args_os()) {
         Ok(args) => args,
         Err(error) => {
             // A closed pipe is an end like others.

@@ -5,11 +5,11 @@ use super::apply::limit;
 use super::write::Time;
 use super::{Item, Setting};
 use crate::config::acl::{AccessList, Acls};
-use crate::config::{Config, Endpoint, LogTarget, Mode, Server};
+use crate::config::{Endpoint, LogTarget, PenConfig, SelectionMode, ServerSettings};
 
 /// What an item is at the moment, as C pen replies; empty where there is nothing.
 #[must_use]
-pub fn value(item: Item, config: &Config) -> String {
+pub fn value(item: Item, config: &PenConfig) -> String {
     match item {
         Item::Control => config.control.as_ref().map(ToString::to_string).unwrap_or_default(),
         Item::Pid => std::process::id().to_string(),
@@ -37,7 +37,7 @@ fn text(setting: &Setting) -> String {
 
 /// The command that would give an item the value it has.
 #[must_use]
-pub fn setting(item: Item, config: &Config) -> Option<Setting> {
+pub fn setting(item: Item, config: &PenConfig) -> Option<Setting> {
     let settings = &config.settings;
     let (times, checks) = (&settings.timeouts, &settings.checks);
     Some(match item {
@@ -88,21 +88,21 @@ pub fn setting(item: Item, config: &Config) -> Option<Setting> {
 }
 
 /// The modes that C pen has, in its order, and then ours if it is on.
-fn mode(config: &Config) -> String {
+fn mode(config: &PenConfig) -> String {
     let modes = config.settings.modes;
     let mut text = String::new();
     for (mode, word) in [
-        (Mode::Hash, "hash"),
-        (Mode::RoundRobin, "roundrobin"),
-        (Mode::Stubborn, "stubborn"),
-        (Mode::Weight, "weight"),
-        (Mode::Prio, "prio"),
+        (SelectionMode::Hash, "hash"),
+        (SelectionMode::RoundRobin, "roundrobin"),
+        (SelectionMode::Stubborn, "stubborn"),
+        (SelectionMode::Weight, "weight"),
+        (SelectionMode::Prio, "prio"),
     ] {
         let no = if modes.is_on(mode) { "" } else { "no " };
         let space = if text.is_empty() { "" } else { " " };
         text += &format!("{space}{no}{word}");
     }
-    if modes.is_on(Mode::LeastConnections) {
+    if modes.is_on(SelectionMode::LeastConnections) {
         text += " least_connections";
     }
     text
@@ -112,14 +112,14 @@ fn join<T: ToString>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-fn special(server: Option<&Server>) -> String {
+fn special(server: Option<&ServerSettings>) -> String {
     server.map(server_arg).unwrap_or_default()
 }
 
 /// A server as it stands on a command line.
 #[must_use]
-pub fn server_arg(server: &Server) -> String {
-    let Server { soft, hard, weight, prio, .. } = server;
+pub fn server_arg(server: &ServerSettings) -> String {
+    let ServerSettings { soft, hard, weight, prio, .. } = server;
     let (host, port) = host_and_port(server);
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     format!("{host}:{port}:{}:{}:{weight}:{prio}", limit(*soft), limit(*hard))
@@ -127,7 +127,7 @@ pub fn server_arg(server: &Server) -> String {
 
 /// The name of a server if it has one, else its address; and its port, 0 if it has none.
 #[must_use]
-pub fn host_and_port(server: &Server) -> (String, u16) {
+pub fn host_and_port(server: &ServerSettings) -> (String, u16) {
     match (&server.name, &server.addr) {
         (Some(name), Endpoint::Ip(addr)) => (name.clone(), addr.port()),
         (_, Endpoint::Ip(addr)) => (addr.ip().to_string(), addr.port()),

@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::value;
-use super::{AclCommand, Command, Item, LogTo, Query, ServerChange, Setting, Switch};
+use super::{AclCommand, ControlCommand, Item, LogTo, ServerChange, Setting, ShowQuery, Switch};
 use crate::config::address::{Host, ListenAddr, ServerArg};
-use crate::config::countries::Countries;
-use crate::config::{Config, Endpoint, Exit, ForwardedFor, LogTarget, Origin, Server, Transport};
+use crate::config::countries::CountryDatabase;
+use crate::config::{
+    Endpoint, ExitPolicy, ForwardedFor, LogTarget, PenConfig, ServerOrigin, ServerSettings,
+    TransportKind,
+};
 
 /// What a command needs to know of the world.
-pub trait World {
+pub trait CommandEnv {
     /// An address of a host.
     ///
     /// # Errors
@@ -26,7 +29,7 @@ pub trait World {
     ///
     /// # Errors
     /// It cannot be read, or is none.
-    fn countries(&self, path: &Path) -> io::Result<Countries>;
+    fn countries(&self, path: &Path) -> io::Result<CountryDatabase>;
 
     /// A path that means the same wherever the process is, of what is opened before it is where it
     /// is to be.
@@ -40,7 +43,7 @@ pub trait World {
 
 /// Whether there is traffic already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum ApplyPhase {
     /// Not yet: everything can be set.
     Starting,
     /// What was set up at the start stays.
@@ -49,7 +52,7 @@ pub enum Phase {
 
 /// What comes of a command that could be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CommandOutcome {
     /// Nothing is to be said.
     Silence,
     /// This is to be said, without a line end.
@@ -57,14 +60,14 @@ pub enum Outcome {
     /// It has no effect, and this is why.
     Warning(String),
     /// This has still to be done.
-    Deed(Deed),
+    Action(CommandAction),
 }
 
 /// What is to be done beyond changing the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum CommandAction {
     /// Answer from a snapshot.
-    Show(Query),
+    Show(ShowQuery),
     /// Leave a server alone for this time.
     Blacklist(usize, Duration),
     /// End those connections of a server that are still open after this time.
@@ -135,43 +138,52 @@ impl fmt::Display for ApplyError {
 
 impl std::error::Error for ApplyError {}
 
-type Applied = Result<Outcome, ApplyError>;
+type Applied = Result<CommandOutcome, ApplyError>;
 
-impl Command {
+impl ControlCommand {
     /// Carries it out on `config`.
     ///
     /// # Errors
     /// Says why it could not be carried out.
-    pub fn apply(&self, config: &mut Config, phase: Phase, world: &dyn World) -> Applied {
+    pub fn apply(
+        &self,
+        config: &mut PenConfig,
+        phase: ApplyPhase,
+        world: &dyn CommandEnv,
+    ) -> Applied {
         match self {
             Self::Switch(switch, on) => self::switch(*switch, *on, config, phase),
             Self::Set(setting) => set(setting, config, phase, world),
-            Self::Ask(item) => Ok(Outcome::Text(value(*item, config))),
+            Self::Ask(item) => Ok(CommandOutcome::Text(value(*item, config))),
             Self::Acl(acl) => self::acl(*acl, config),
             Self::Server(number, changes) => server(*number, changes, config, world),
             Self::Drain(number, time) => drain(*number, *time, config),
             Self::Remove(number) => remove(*number, config),
-            Self::Show(query) => Ok(Outcome::Deed(Deed::Show(*query))),
-            Self::Close(number) => Ok(Outcome::Deed(Deed::Close(*number))),
-            Self::Include(path) => Ok(Outcome::Deed(Deed::Include(world.inside(path)))),
+            Self::Show(query) => Ok(CommandOutcome::Action(CommandAction::Show(*query))),
+            Self::Close(number) => Ok(CommandOutcome::Action(CommandAction::Close(*number))),
+            Self::Include(path) => {
+                Ok(CommandOutcome::Action(CommandAction::Include(world.inside(path))))
+            }
             Self::Write(path) => {
                 let path = path.as_deref().map(|path| world.inside(path));
                 let file = || config.file.as_deref().map(|path| world.inside(path));
                 let path = path.or_else(file).ok_or(ApplyError::NoFile)?;
-                Ok(Outcome::Deed(Deed::Write(path)))
+                Ok(CommandOutcome::Action(CommandAction::Write(path)))
             }
-            Self::Exit if config.exit == Exit::Allowed => Ok(Outcome::Deed(Deed::Exit)),
+            Self::Exit if config.exit == ExitPolicy::Allowed => {
+                Ok(CommandOutcome::Action(CommandAction::Exit))
+            }
             Self::Exit => Err(ApplyError::Exit),
-            Self::Ignored(_, "") => Ok(Outcome::Silence),
+            Self::Ignored(_, "") => Ok(CommandOutcome::Silence),
             Self::Ignored(verb, why) => {
-                Ok(Outcome::Warning(format!("{verb} has no effect: {why}")))
+                Ok(CommandOutcome::Warning(format!("{verb} has no effect: {why}")))
             }
             Self::Absent(verb, why) => Err(ApplyError::Absent(verb, why)),
         }
     }
 }
 
-fn switch(switch: Switch, on: bool, config: &mut Config, phase: Phase) -> Applied {
+fn switch(switch: Switch, on: bool, config: &mut PenConfig, phase: ApplyPhase) -> Applied {
     let settings = &mut config.settings;
     match switch {
         Switch::Mode(mode) => settings.modes.set(mode, on),
@@ -183,14 +195,14 @@ fn switch(switch: Switch, on: bool, config: &mut Config, phase: Phase) -> Applie
         Switch::Nodelay => settings.tcp.nodelay = on,
         Switch::Transparent => settings.tcp.transparent = on,
         Switch::Udp => {
-            let transport = if on { Transport::Udp } else { Transport::Stream };
-            if phase == Phase::Running && config.transport != transport {
+            let transport = if on { TransportKind::Udp } else { TransportKind::Stream };
+            if phase == ApplyPhase::Running && config.transport != transport {
                 return Err(ApplyError::Running(switch.to_string()));
             }
             config.transport = transport;
         }
     }
-    Ok(Outcome::Silence)
+    Ok(CommandOutcome::Silence)
 }
 
 /// Whether C pen answers with the new value.
@@ -214,20 +226,29 @@ fn is_answered(item: Item) -> bool {
     )
 }
 
-fn set(setting: &Setting, config: &mut Config, phase: Phase, world: &dyn World) -> Applied {
+fn set(
+    setting: &Setting,
+    config: &mut PenConfig,
+    phase: ApplyPhase,
+    world: &dyn CommandEnv,
+) -> Applied {
     let before = (config.listen.clone(), config.workers, config.backlog, config.multi_accept);
     assign(setting, config, world)?;
     let after = (&config.listen, config.workers, config.backlog, config.multi_accept);
     let verb = setting.item().verb();
-    if phase == Phase::Running && after != (&before.0, before.1, before.2, before.3) {
+    if phase == ApplyPhase::Running && after != (&before.0, before.1, before.2, before.3) {
         return Err(ApplyError::Running(verb.to_owned()));
     }
     let answered = is_answered(setting.item()) && !setting.is_none();
     let text = || value(setting.item(), config);
-    Ok(if answered { Outcome::Text(text()) } else { Outcome::Silence })
+    Ok(if answered { CommandOutcome::Text(text()) } else { CommandOutcome::Silence })
 }
 
-fn assign(setting: &Setting, config: &mut Config, world: &dyn World) -> Result<(), ApplyError> {
+fn assign(
+    setting: &Setting,
+    config: &mut PenConfig,
+    world: &dyn CommandEnv,
+) -> Result<(), ApplyError> {
     match setting {
         Setting::Abuse(server) => {
             config.settings.abuse = special("abuse", server.as_ref(), config, world)?;
@@ -251,8 +272,8 @@ fn assign(setting: &Setting, config: &mut Config, world: &dyn World) -> Result<(
 /// Those that can change at any time and need no second look.
 fn assign_running(
     setting: &Setting,
-    config: &mut Config,
-    world: &dyn World,
+    config: &mut PenConfig,
+    world: &dyn CommandEnv,
 ) -> Result<(), ApplyError> {
     let settings = &mut config.settings;
     let times = &mut settings.timeouts;
@@ -311,11 +332,16 @@ fn assign_running(
     Ok(())
 }
 
-fn resolve(what: &str, name: &str, port: u16, world: &dyn World) -> Result<SocketAddr, ApplyError> {
+fn resolve(
+    what: &str,
+    name: &str,
+    port: u16,
+    world: &dyn CommandEnv,
+) -> Result<SocketAddr, ApplyError> {
     world.resolve(name, port).map_err(|why| ApplyError::Unresolved(what.to_owned(), why))
 }
 
-fn endpoint(addr: &ListenAddr, world: &dyn World) -> Result<Endpoint, ApplyError> {
+fn endpoint(addr: &ListenAddr, world: &dyn CommandEnv) -> Result<Endpoint, ApplyError> {
     Ok(match addr {
         ListenAddr::Unix(path) => Endpoint::Unix(world.absolute(path)),
         ListenAddr::Port(Host::Ip(ip), port) => Endpoint::Ip(SocketAddr::new(*ip, *port)),
@@ -325,7 +351,7 @@ fn endpoint(addr: &ListenAddr, world: &dyn World) -> Result<Endpoint, ApplyError
     })
 }
 
-fn log_target(to: &LogTo, world: &dyn World) -> Result<LogTarget, ApplyError> {
+fn log_target(to: &LogTo, world: &dyn CommandEnv) -> Result<LogTarget, ApplyError> {
     Ok(match to {
         LogTo::File(path) => LogTarget::File(world.inside(path)),
         LogTo::Collector(host, port) => {
@@ -340,7 +366,7 @@ fn log_target(to: &LogTo, world: &dyn World) -> Result<LogTarget, ApplyError> {
 }
 
 /// The port of a server that names none.
-fn listen_port(config: &Config) -> Option<u16> {
+fn listen_port(config: &PenConfig) -> Option<u16> {
     config.listen.iter().find_map(|listen| match listen {
         Endpoint::Ip(addr) if addr.port() != 0 => Some(addr.port()),
         _ => None,
@@ -352,8 +378,8 @@ fn server_addr(
     what: &str,
     host: &Host,
     port: Option<u16>,
-    config: &Config,
-    world: &dyn World,
+    config: &PenConfig,
+    world: &dyn CommandEnv,
 ) -> Result<(Endpoint, Option<String>), ApplyError> {
     let port = || {
         let port = port.filter(|&port| port != 0).or_else(|| listen_port(config));
@@ -371,9 +397,9 @@ fn server_addr(
 fn special(
     what: &str,
     arg: Option<&ServerArg>,
-    config: &Config,
-    world: &dyn World,
-) -> Result<Option<Server>, ApplyError> {
+    config: &PenConfig,
+    world: &dyn CommandEnv,
+) -> Result<Option<ServerSettings>, ApplyError> {
     arg.map(|arg| from_arg(what, arg, config, world)).transpose()
 }
 
@@ -381,16 +407,16 @@ fn special(
 pub(crate) fn from_arg(
     what: &str,
     arg: &ServerArg,
-    config: &Config,
-    world: &dyn World,
-) -> Result<Server, ApplyError> {
+    config: &PenConfig,
+    world: &dyn CommandEnv,
+) -> Result<ServerSettings, ApplyError> {
     let (addr, name) = server_addr(what, &arg.host, arg.port, config, world)?;
     let (soft, hard) = (arg.soft, arg.hard);
     let (weight, prio) = (arg.weight, arg.prio);
-    Ok(Server { name, soft, hard, weight, prio, ..Server::new(addr) })
+    Ok(ServerSettings { name, soft, hard, weight, prio, ..ServerSettings::new(addr) })
 }
 
-fn slot(number: usize, config: &mut Config) -> Result<&mut Server, ApplyError> {
+fn slot(number: usize, config: &mut PenConfig) -> Result<&mut ServerSettings, ApplyError> {
     let server = config.settings.servers.get_mut(number).and_then(Option::as_mut);
     server.ok_or(ApplyError::NoServer(number))
 }
@@ -398,8 +424,8 @@ fn slot(number: usize, config: &mut Config) -> Result<&mut Server, ApplyError> {
 fn server(
     number: usize,
     changes: &[ServerChange],
-    config: &mut Config,
-    world: &dyn World,
+    config: &mut PenConfig,
+    world: &dyn CommandEnv,
 ) -> Applied {
     let what = format!("server {number}");
     let (mut host, mut port, mut blacklist) = (None, None, None);
@@ -424,18 +450,18 @@ fn server(
             });
             server_addr(&what, host, port.or(before), config, world)?
         }
-        (None, Some(Server { addr: Endpoint::Ip(addr), name, .. })) => {
+        (None, Some(ServerSettings { addr: Endpoint::Ip(addr), name, .. })) => {
             let port = port.unwrap_or_else(|| addr.port());
             (Endpoint::Ip(SocketAddr::new(addr.ip(), port)), name.clone())
         }
         (None, Some(server)) => (server.addr.clone(), None),
         (None, None) => return Err(ApplyError::NoAddress(number)),
     };
-    let mut server = before.cloned().unwrap_or_else(|| Server::new(addr.clone()));
+    let mut server = before.cloned().unwrap_or_else(|| ServerSettings::new(addr.clone()));
     // One that was found is what was said from now on.
     let origin = std::mem::take(&mut server.origin);
-    let mut server = Server { addr, name, ..server };
-    server.draining &= origin != Origin::Gone;
+    let mut server = ServerSettings { addr, name, ..server };
+    server.draining &= origin != ServerOrigin::Withdrawn;
     // Words about a server that was to get nobody put it back to work.
     server.draining &= blacklist.is_none_or(|time| !time.is_zero());
     changes.iter().for_each(|change| adjust(&mut server, change));
@@ -445,12 +471,12 @@ fn server(
     }
     servers[number] = Some(server);
     Ok(match blacklist {
-        Some(time) => Outcome::Deed(Deed::Blacklist(number, time)),
-        None => Outcome::Silence,
+        Some(time) => CommandOutcome::Action(CommandAction::Blacklist(number, time)),
+        None => CommandOutcome::Silence,
     })
 }
 
-fn adjust(server: &mut Server, change: &ServerChange) {
+fn adjust(server: &mut ServerSettings, change: &ServerChange) {
     match change {
         ServerChange::Acl(list) => server.acl = *list,
         ServerChange::Hard(hard) => server.hard = *hard,
@@ -461,22 +487,22 @@ fn adjust(server: &mut Server, change: &ServerChange) {
     }
 }
 
-fn drain(number: usize, time: Option<Duration>, config: &mut Config) -> Applied {
+fn drain(number: usize, time: Option<Duration>, config: &mut PenConfig) -> Applied {
     slot(number, config)?.draining = true;
-    let deed = |time| Outcome::Deed(Deed::EndConnectionsOf(number, time));
-    Ok(time.map_or(Outcome::Silence, deed))
+    let action = |time| CommandOutcome::Action(CommandAction::EndConnectionsOf(number, time));
+    Ok(time.map_or(CommandOutcome::Silence, action))
 }
 
-fn remove(number: usize, config: &mut Config) -> Applied {
+fn remove(number: usize, config: &mut PenConfig) -> Applied {
     slot(number, config)?;
     let servers = &mut config.settings.servers;
     servers[number] = None;
     let used = servers.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
     servers.truncate(used);
-    Ok(Outcome::Silence)
+    Ok(CommandOutcome::Silence)
 }
 
-fn acl(command: AclCommand, config: &mut Config) -> Applied {
+fn acl(command: AclCommand, config: &mut PenConfig) -> Applied {
     let acls = &mut config.settings.acls;
     match command {
         AclCommand::Add(list, rule) => acls.list_mut(list).push(rule),
@@ -492,9 +518,9 @@ fn acl(command: AclCommand, config: &mut Config) -> Applied {
             acls.list_mut(list).set_default(verdict);
             acls.tidy(list);
         }
-        AclCommand::Show(list) => return Ok(Outcome::Text(super::answer::acls(list, acls))),
+        AclCommand::Show(list) => return Ok(CommandOutcome::Text(super::answer::acls(list, acls))),
     }
-    Ok(Outcome::Silence)
+    Ok(CommandOutcome::Silence)
 }
 
 /// The number of connections, as it is typed.

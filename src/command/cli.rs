@@ -1,4 +1,4 @@
-//! `Args`: what was typed. The doc comments are the help text; `docs/man/pen.1` is by hand.
+//! `PenArgs`: what was typed. The doc comments are the help text; `docs/man/pen.1` is by hand.
 //!
 //! What the control language can say becomes a command of it, with its option as its origin, in the
 //! order of the command line; [`crate::command::setup`] carries them out.
@@ -18,7 +18,7 @@ use crate::command::words::Quoted;
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option that was typed or not")]
 #[command(name = "pen", version, disable_help_flag = true, max_term_width = 100)]
-pub struct Args {
+pub struct PenArgs {
     /// Folder of authorities that vouch for clients
     #[arg(short = 'A', value_name = "DIR", help_heading = "TLS")]
     pub ca_dir: Option<OsString>,
@@ -176,12 +176,12 @@ pub struct Args {
     pub addresses: Vec<String>,
     /// Commands of the control language that were typed as options, in their order.
     #[arg(skip)]
-    pub commands: Vec<Typed>,
+    pub commands: Vec<OptionCommand>,
 }
 
 /// A command of the control language, typed as an option.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Typed {
+pub struct OptionCommand {
     /// The option.
     pub option: &'static str,
     /// As it would stand in a file.
@@ -231,7 +231,7 @@ const SPELLINGS: [(&str, &str, Spelling); 28] = [
     ("ascii", "-a", Spelling::Word("ascii")),
 ];
 
-impl Args {
+impl PenArgs {
     /// Reads a command line, the program's name first.
     ///
     /// # Errors
@@ -266,7 +266,7 @@ impl Args {
 }
 
 /// The commands among the options, in their order.
-fn typed(args: &Args, matches: &ArgMatches) -> Vec<Typed> {
+fn typed(args: &PenArgs, matches: &ArgMatches) -> Vec<OptionCommand> {
     let mut found = Vec::new();
     for (id, option, spelling) in SPELLINGS {
         let Some(indices) = matches.indices_of(id) else { continue };
@@ -295,7 +295,7 @@ fn typed(args: &Args, matches: &ArgMatches) -> Vec<Typed> {
             _ => matches.get_many::<OsString>(id).into_iter().flatten().cloned().collect(),
         };
         for (index, value) in indices.zip(&values) {
-            found.push((index, Typed { option, line: line(value) }));
+            found.push((index, OptionCommand { option, line: line(value) }));
         }
     }
     found.sort_by_key(|(index, _)| *index);
@@ -306,13 +306,13 @@ fn typed(args: &Args, matches: &ArgMatches) -> Vec<Typed> {
 mod tests {
     use super::*;
 
-    fn read(line: &str) -> Result<Args, clap::Error> {
-        Args::read(std::iter::once("pen").chain(line.split_whitespace()))
+    fn read(line: &str) -> Result<PenArgs, clap::Error> {
+        PenArgs::read(std::iter::once("pen").chain(line.split_whitespace()))
     }
 
     #[test]
     fn the_definition_holds_together() {
-        Args::command().debug_assert();
+        PenArgs::command().debug_assert();
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! follows `-O`, one command a line.
 //!
 //! [`words`] cuts a line, `parse` finds out what it says, `Display` says it again, [`apply`] changes
-//! a [`Config`](crate::config::Config) by it or says what else has to be done, [`answer`] replies from
+//! a [`Config`](crate::config::PenConfig) by it or says what else has to be done, [`answer`] replies from
 //! the configuration, [`script`] reads files. Nothing here waits, opens or sends.
 
 pub mod answer;
@@ -24,10 +24,10 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::acl::{AclError, Rule, Verdict};
+use crate::config::acl::{AclError, AclRule, AclVerdict};
 use crate::config::address::{AddressError, Host, ListenAddr, ServerArg};
-use crate::config::checks::Check;
-use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, ProxyVersion, Trusted};
+use crate::config::checks::HealthCheck;
+use crate::config::{FastClose, ForwardedFor, LogFormat, ProxyVersion, SelectionMode, TrustedPeer};
 
 pub use parse::{VERBS, duration};
 use tls::{TlsItem, TlsSetting};
@@ -38,7 +38,7 @@ pub const MAX_LINE: usize = 4_095;
 
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum ControlCommand {
     /// Turn something on, or off.
     Switch(Switch, bool),
     /// Give something a value.
@@ -54,7 +54,7 @@ pub enum Command {
     /// Take a server out: it gets nobody any more, and its number is free.
     Remove(usize),
     /// Show something about the traffic.
-    Show(Query),
+    Show(ShowQuery),
     /// End a connection.
     Close(u64),
     /// Run the commands in a file.
@@ -73,7 +73,7 @@ pub enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Switch {
     /// How servers are chosen.
-    Mode(Mode),
+    Mode(SelectionMode),
     /// Tell HTTP servers who the client is.
     Http,
     /// Keepalive on TCP connections.
@@ -89,41 +89,41 @@ pub enum Switch {
 /// Something that has a value, and that value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Setting {
-    /// See [`Settings::abuse`](crate::config::Settings::abuse).
+    /// See [`Settings::abuse`](crate::config::RuntimeSettings::abuse).
     Abuse(Option<ServerArg>),
-    /// See [`Settings::access_log`](crate::config::Settings::access_log).
+    /// See [`Settings::access_log`](crate::config::RuntimeSettings::access_log).
     AccessLog(Option<PathBuf>),
-    /// See [`Settings::accept_proxy`](crate::config::Settings::accept_proxy).
-    AcceptProxy(Vec<Trusted>),
-    /// See [`Config::backlog`](crate::config::Config::backlog).
+    /// See [`Settings::accept_proxy`](crate::config::RuntimeSettings::accept_proxy).
+    AcceptProxy(Vec<TrustedPeer>),
+    /// See [`Config::backlog`](crate::config::PenConfig::backlog).
     Backlog(NonZeroU32),
     /// See [`Timeouts::blacklist`](crate::config::Timeouts::blacklist).
     Blacklist(Duration),
-    /// See [`Checks::check`](crate::config::checks::Checks::check).
-    Check(Option<Check>),
-    /// See [`Checks::fall`](crate::config::checks::Checks::fall).
+    /// See [`Checks::check`](crate::config::checks::CheckSettings::check).
+    Check(Option<HealthCheck>),
+    /// See [`Checks::fall`](crate::config::checks::CheckSettings::fall).
     CheckFall(NonZeroU32),
-    /// See [`Checks::interval`](crate::config::checks::Checks::interval).
+    /// See [`Checks::interval`](crate::config::checks::CheckSettings::interval).
     CheckInterval(Duration),
-    /// See [`Checks::rise`](crate::config::checks::Checks::rise).
+    /// See [`Checks::rise`](crate::config::checks::CheckSettings::rise).
     CheckRise(NonZeroU32),
-    /// See [`Checks::timeout`](crate::config::checks::Checks::timeout).
+    /// See [`Checks::timeout`](crate::config::checks::CheckSettings::timeout).
     CheckTimeout(Duration),
-    /// See [`Settings::client_acl`](crate::config::Settings::client_acl).
+    /// See [`Settings::client_acl`](crate::config::RuntimeSettings::client_acl).
     ClientAcl(u8),
-    /// See [`Limits::clients`](crate::config::Limits::clients).
+    /// See [`Limits::clients`](crate::config::CapacityLimits::clients).
     ClientsMax(NonZeroUsize),
-    /// See [`Limits::connections`](crate::config::Limits::connections).
+    /// See [`Limits::connections`](crate::config::CapacityLimits::connections).
     ConnMax(Option<NonZeroUsize>),
-    /// See [`Settings::control_acl`](crate::config::Settings::control_acl).
+    /// See [`Settings::control_acl`](crate::config::RuntimeSettings::control_acl).
     ControlAcl(u8),
-    /// See [`Settings::status_acl`](crate::config::Settings::status_acl).
+    /// See [`Settings::status_acl`](crate::config::RuntimeSettings::status_acl).
     StatusAcl(Option<u8>),
-    /// See [`Config::debug`](crate::config::Config::debug).
+    /// See [`Config::debug`](crate::config::PenConfig::debug).
     Debug(u8),
     /// See [`Timeouts::drain`](crate::config::Timeouts::drain).
     DrainTimeout(Duration),
-    /// See [`Settings::emergency`](crate::config::Settings::emergency).
+    /// See [`Settings::emergency`](crate::config::RuntimeSettings::emergency).
     Emergency(Option<ServerArg>),
     /// See [`Timeouts::first_byte`](crate::config::Timeouts::first_byte).
     FirstByte(Option<Duration>),
@@ -133,35 +133,35 @@ pub enum Setting {
     HalfClosed(Option<Duration>),
     /// See [`Timeouts::idle`](crate::config::Timeouts::idle).
     IdleTimeout(Option<Duration>),
-    /// See [`Config::listen`](crate::config::Config::listen).
+    /// See [`Config::listen`](crate::config::PenConfig::listen).
     Listen(Vec<ListenAddr>),
-    /// See [`Settings::log`](crate::config::Settings::log).
+    /// See [`Settings::log`](crate::config::RuntimeSettings::log).
     Log(Option<LogTo>),
-    /// See [`Settings::log_format`](crate::config::Settings::log_format).
+    /// See [`Settings::log_format`](crate::config::RuntimeSettings::log_format).
     LogFormat(LogFormat),
-    /// See [`Config::multi_accept`](crate::config::Config::multi_accept).
+    /// See [`Config::multi_accept`](crate::config::PenConfig::multi_accept).
     MultiAccept(NonZeroU32),
-    /// See [`Limits::pending`](crate::config::Limits::pending).
+    /// See [`Limits::pending`](crate::config::CapacityLimits::pending).
     PendingMax(NonZeroUsize),
     /// See [`Timeouts::resolve`](crate::config::Timeouts::resolve).
     ResolveInterval(Option<Duration>),
-    /// See [`Settings::send_proxy`](crate::config::Settings::send_proxy).
+    /// See [`Settings::send_proxy`](crate::config::RuntimeSettings::send_proxy).
     SendProxy(Option<ProxyVersion>),
     /// See [`TcpOptions::source`](crate::config::TcpOptions::source).
     Source(Option<IpAddr>),
     /// See [`TcpOptions::fastclose`](crate::config::TcpOptions::fastclose).
     TcpFastclose(FastClose),
-    /// See [`Settings::tls`](crate::config::Settings::tls).
+    /// See [`Settings::tls`](crate::config::RuntimeSettings::tls).
     Tls(TlsSetting),
     /// See [`Timeouts::connect`](crate::config::Timeouts::connect).
     Timeout(Duration),
     /// See [`Timeouts::tracking`](crate::config::Timeouts::tracking).
     Tracking(Option<Duration>),
-    /// See [`Settings::web_stats`](crate::config::Settings::web_stats).
+    /// See [`Settings::web_stats`](crate::config::RuntimeSettings::web_stats).
     WebStats(Option<PathBuf>),
-    /// See [`Config::workers`](crate::config::Config::workers).
+    /// See [`Config::workers`](crate::config::PenConfig::workers).
     Workers(NonZeroUsize),
-    /// See [`Settings::http`](crate::config::Settings::http).
+    /// See [`Settings::http`](crate::config::RuntimeSettings::http).
     XForwardedFor(ForwardedFor),
 }
 
@@ -227,13 +227,13 @@ pub enum LogTo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AclCommand {
     /// Add a rule behind the others.
-    Add(u8, Rule),
+    Add(u8, AclRule),
     /// Take that rule out.
-    Remove(u8, Rule),
+    Remove(u8, AclRule),
     /// Empty the list.
     Clear(u8),
     /// State what happens to those that no rule fits.
-    Default(u8, Option<Verdict>),
+    Default(u8, Option<AclVerdict>),
     /// Show the list, or all.
     Show(Option<u8>),
 }
@@ -261,7 +261,7 @@ pub enum ServerChange {
 
 /// What can be shown of the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Query {
+pub enum ShowQuery {
     /// Clients seen within this time.
     Recent(Duration),
     /// One connection.
@@ -275,14 +275,14 @@ pub enum Query {
     /// A line for each server about how it is doing.
     States,
     /// The whole state.
-    Status(StatusForm),
+    Status(StatusFormat),
     /// The words that can be typed.
     Help,
 }
 
 /// How the state is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StatusForm {
+pub enum StatusFormat {
     /// A page.
     Html,
     /// One JSON object.

@@ -8,7 +8,10 @@ use super::apply::limit;
 use super::tls::TlsItem;
 use super::words::Quoted;
 use super::{Item, Switch};
-use crate::config::{Config, Endpoint, LogTarget, Mode, Origin, Server, Settings, Transport};
+use crate::config::{
+    Endpoint, LogTarget, PenConfig, RuntimeSettings, SelectionMode, ServerOrigin, ServerSettings,
+    TransportKind,
+};
 
 /// The items that are written by their value alone, in this order.
 const ITEMS: [Item; 31] = [
@@ -46,24 +49,24 @@ const ITEMS: [Item; 31] = [
 ];
 
 /// The modes, in the order in which they are written.
-const MODES: [Mode; 6] = [
-    Mode::Hash,
-    Mode::RoundRobin,
-    Mode::Stubborn,
-    Mode::Weight,
-    Mode::Prio,
-    Mode::LeastConnections,
+const MODES: [SelectionMode; 6] = [
+    SelectionMode::Hash,
+    SelectionMode::RoundRobin,
+    SelectionMode::Stubborn,
+    SelectionMode::Weight,
+    SelectionMode::Prio,
+    SelectionMode::LeastConnections,
 ];
 
 /// The lines that make a default configuration this one, but for what only the command line can say.
 #[must_use]
-pub fn commands(config: &Config) -> Vec<String> {
+pub fn commands(config: &PenConfig) -> Vec<String> {
     let settings = &config.settings;
     let mut lines = Vec::new();
     let mut switch = |switch: Switch, on: bool| {
         lines.push(format!("{}{switch}", if on { "" } else { "no " }));
     };
-    switch(Switch::Udp, config.transport == Transport::Udp);
+    switch(Switch::Udp, config.transport == TransportKind::Udp);
     for mode in MODES {
         switch(Switch::Mode(mode), settings.modes.is_on(mode));
     }
@@ -90,7 +93,7 @@ pub fn commands(config: &Config) -> Vec<String> {
     }
     for (number, server) in settings.servers.iter().enumerate() {
         // Those that were found are found again.
-        let said = server.iter().filter(|server| server.origin == Origin::Said);
+        let said = server.iter().filter(|server| server.origin == ServerOrigin::Configured);
         lines.extend(said.flat_map(|server| server_lines(number, server)));
     }
     for (verb, server) in [("emergency", &settings.emergency), ("abuse", &settings.abuse)] {
@@ -111,9 +114,9 @@ fn endpoints(endpoints: &[Endpoint]) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-fn server_lines(number: usize, server: &Server) -> Vec<String> {
+fn server_lines(number: usize, server: &ServerSettings) -> Vec<String> {
     let (host, port) = host_and_port(server);
-    let Server { soft, hard, weight, prio, acl, .. } = server;
+    let ServerSettings { soft, hard, weight, prio, acl, .. } = server;
     let port = if port == 0 { String::new() } else { format!(" port {port}") };
     let mut lines = vec![format!(
         "server {number} address {}{port} max {} hard {} weight {weight} prio {prio} acl {acl}",
@@ -129,20 +132,20 @@ fn server_lines(number: usize, server: &Server) -> Vec<String> {
 
 /// What differs between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Diff {
+pub struct ConfigDiff {
     /// Servers under numbers that were free, or were another server's.
-    pub added: Vec<(usize, Server)>,
+    pub added: Vec<(usize, ServerSettings)>,
     /// Servers that are where they were, with other limits or the like; as they are now.
-    pub changed: Vec<(usize, Server)>,
+    pub changed: Vec<(usize, ServerSettings)>,
     /// Servers that are gone, or whose number is another one's.
-    pub removed: Vec<(usize, Server)>,
+    pub removed: Vec<(usize, ServerSettings)>,
     /// The other commands that say something else than before, as they are now.
     pub settings: Vec<String>,
     /// What was to change and can't without a restart.
     pub restart: Vec<&'static str>,
 }
 
-impl Diff {
+impl ConfigDiff {
     /// Whether nothing differs.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -150,7 +153,7 @@ impl Diff {
     }
 }
 
-impl fmt::Display for Diff {
+impl fmt::Display for ConfigDiff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_empty() {
             return f.write_str("nothing changed");
@@ -158,11 +161,11 @@ impl fmt::Display for Diff {
         let mut sentences = Vec::new();
         let kinds =
             [("added", &self.added), ("changed", &self.changed), ("removed", &self.removed)];
-        for (deed, servers) in kinds {
+        for (action, servers) in kinds {
             let words = servers.iter().map(|(number, server)| format!("{number} {}", server.addr));
             let words = words.collect::<Vec<_>>();
             if !words.is_empty() {
-                sentences.push(format!("{deed} server {}", words.join(", ")));
+                sentences.push(format!("{action} server {}", words.join(", ")));
             }
         }
         sentences.extend(self.settings.iter().cloned());
@@ -176,8 +179,8 @@ impl fmt::Display for Diff {
 /// What differs, and the new configuration without what can't change while running. It is to be
 /// taken over as a whole.
 #[must_use]
-pub fn reload(old: &Config, mut new: Config) -> (Config, Diff) {
-    let mut diff = Diff::default();
+pub fn reload(old: &PenConfig, mut new: PenConfig) -> (PenConfig, ConfigDiff) {
+    let mut diff = ConfigDiff::default();
     let mut keep = |what, same: bool| {
         if !same {
             diff.restart.push(what);
@@ -189,7 +192,7 @@ pub fn reload(old: &Config, mut new: Config) -> (Config, Diff) {
     keep("backlog", old.backlog == new.backlog);
     keep("multi_accept", old.multi_accept == new.multi_accept);
     let settings = new.settings;
-    new = Config { settings, debug: new.debug, ..old.clone() };
+    new = PenConfig { settings, debug: new.debug, ..old.clone() };
     keep_found(&old.settings.servers, &mut new.settings);
     servers(old, &new, &mut diff);
     let before = commands(old);
@@ -206,18 +209,20 @@ pub fn reload(old: &Config, mut new: Config) -> (Config, Diff) {
 
 /// Addresses that names were found to have stay until they are looked up again: what was looked up to
 /// read the new settings is only the first of them.
-fn keep_found(old: &[Option<Server>], new: &mut Settings) {
+fn keep_found(old: &[Option<ServerSettings>], new: &mut RuntimeSettings) {
     if new.timeouts.resolve.is_none() {
         return;
     }
-    let port = |server: &Server| match server.addr {
+    let port = |server: &ServerSettings| match server.addr {
         Endpoint::Ip(addr) => addr.port(),
         Endpoint::Unix(_) => 0,
     };
-    let alike = |a: &Server, b: &Server| a.name.is_some() && a.name == b.name && port(a) == port(b);
+    let alike = |a: &ServerSettings, b: &ServerSettings| {
+        a.name.is_some() && a.name == b.name && port(a) == port(b)
+    };
     for (number, before) in old.iter().enumerate() {
         let Some(before) = before else { continue };
-        if before.origin == Origin::Said {
+        if before.origin == ServerOrigin::Configured {
             if let Some(Some(server)) = new.servers.get_mut(number)
                 && alike(before, server)
             {
@@ -232,7 +237,7 @@ fn keep_found(old: &[Option<Server>], new: &mut Settings) {
     }
 }
 
-fn servers(old: &Config, new: &Config, diff: &mut Diff) {
+fn servers(old: &PenConfig, new: &PenConfig, diff: &mut ConfigDiff) {
     let (before, after) = (&old.settings.servers, &new.settings.servers);
     for number in 0..before.len().max(after.len()) {
         let before = before.get(number).and_then(Option::as_ref);

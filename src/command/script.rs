@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::{Command, CommandError, MAX_LINE};
+use super::{CommandError, ControlCommand, MAX_LINE};
 
 /// How deep files may include others.
 const MAX_DEPTH: usize = 16;
@@ -17,23 +17,23 @@ const MAX_MISTAKES: usize = 20;
 
 /// A command, and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Located {
+pub struct LocatedCommand {
     /// Where.
-    pub place: Place,
+    pub place: ScriptPosition,
     /// The command; never an `include`, in whose place the commands of that file stand.
-    pub command: Command,
+    pub command: ControlCommand,
 }
 
 /// A line of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ScriptPosition {
     /// The file.
     pub file: Rc<Path>,
     /// Counted from 1.
     pub line: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ScriptPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file.display(), self.line)
     }
@@ -41,18 +41,18 @@ impl fmt::Display for Place {
 
 /// What is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mistake {
+pub enum ScriptError {
     /// It can't be read; the line is the one that includes it.
-    Unreadable(Option<Place>, PathBuf, String),
+    Unreadable(Option<ScriptPosition>, PathBuf, String),
     /// A line that is no command.
-    Line(Place, CommandError),
+    Line(ScriptPosition, CommandError),
     /// A line that is too long.
-    LongLine(Place),
+    LongLine(ScriptPosition),
     /// Files that include others too deep, or too many of them.
-    Depth(Place),
+    Depth(ScriptPosition),
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for ScriptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(None, path, why) => write!(f, "cannot read {}: {why}", path.display()),
@@ -71,7 +71,7 @@ impl fmt::Display for Mistake {
     }
 }
 
-impl std::error::Error for Mistake {}
+impl std::error::Error for ScriptError {}
 
 /// Reads a file and those it includes, through `open`.
 ///
@@ -80,30 +80,30 @@ impl std::error::Error for Mistake {}
 pub fn read(
     path: &Path,
     open: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
-) -> Result<Vec<Located>, Vec<Mistake>> {
-    let mut reader = Reader { open, commands: Vec::new(), mistakes: Vec::new(), files: 0 };
+) -> Result<Vec<LocatedCommand>, Vec<ScriptError>> {
+    let mut reader = ScriptReader { open, commands: Vec::new(), mistakes: Vec::new(), files: 0 };
     reader.file(path, None, 0);
     if reader.mistakes.is_empty() { Ok(reader.commands) } else { Err(reader.mistakes) }
 }
 
-struct Reader<'a> {
+struct ScriptReader<'a> {
     open: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
-    commands: Vec<Located>,
-    mistakes: Vec<Mistake>,
+    commands: Vec<LocatedCommand>,
+    mistakes: Vec<ScriptError>,
     files: usize,
 }
 
-impl Reader<'_> {
-    fn file(&mut self, path: &Path, from: Option<Place>, depth: usize) {
+impl ScriptReader<'_> {
+    fn file(&mut self, path: &Path, from: Option<ScriptPosition>, depth: usize) {
         self.files += 1;
         match (from, (self.open)(path)) {
             (Some(place), _) if depth >= MAX_DEPTH || self.files > MAX_FILES => {
-                self.mistakes.push(Mistake::Depth(place));
+                self.mistakes.push(ScriptError::Depth(place));
             }
             (_, Ok(text)) => self.lines(path, &text, depth),
             (from, Err(error)) => {
                 let why = error.to_string();
-                self.mistakes.push(Mistake::Unreadable(from, path.to_owned(), why));
+                self.mistakes.push(ScriptError::Unreadable(from, path.to_owned(), why));
             }
         }
     }
@@ -114,16 +114,16 @@ impl Reader<'_> {
             if self.mistakes.len() >= MAX_MISTAKES || self.files > MAX_FILES {
                 return;
             }
-            let place = Place { file: Rc::clone(&file), line: at + 1 };
+            let place = ScriptPosition { file: Rc::clone(&file), line: at + 1 };
             if line.len() > MAX_LINE {
-                self.mistakes.push(Mistake::LongLine(place));
+                self.mistakes.push(ScriptError::LongLine(place));
                 continue;
             }
-            match Command::parse(line) {
+            match ControlCommand::parse(line) {
                 Ok(None) => {}
-                Ok(Some(Command::Include(path))) => self.file(&path, Some(place), depth + 1),
-                Ok(Some(command)) => self.commands.push(Located { place, command }),
-                Err(error) => self.mistakes.push(Mistake::Line(place, error)),
+                Ok(Some(ControlCommand::Include(path))) => self.file(&path, Some(place), depth + 1),
+                Ok(Some(command)) => self.commands.push(LocatedCommand { place, command }),
+                Err(error) => self.mistakes.push(ScriptError::Line(place, error)),
             }
         }
     }

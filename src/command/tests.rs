@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::apply::{ApplyError, Deed, Outcome, Phase, World};
-use super::reload::{Diff, commands, reload};
+use super::apply::{ApplyError, ApplyPhase, CommandAction, CommandEnv, CommandOutcome};
+use super::reload::{ConfigDiff, commands, reload};
 use super::*;
-use crate::config::countries::Countries;
+use crate::config::countries::CountryDatabase;
 use crate::config::countries::tests::database;
-use crate::config::{Config, Endpoint, LogTarget, Server};
+use crate::config::{Endpoint, LogTarget, PenConfig, ServerSettings};
 
 /// Knows a few names, and lives in `/home`.
 struct Village;
 
-impl World for Village {
+impl CommandEnv for Village {
     fn resolve(&self, name: &str, port: u16) -> Result<SocketAddr, String> {
         let names: HashMap<_, _> =
             [("web1", "10.0.0.1"), ("web2", "10.0.0.2"), ("six", "2001:db8::6")].into();
@@ -25,10 +25,10 @@ impl World for Village {
         Ok(SocketAddr::new(addr.parse().unwrap(), port))
     }
 
-    fn countries(&self, path: &Path) -> io::Result<Countries> {
+    fn countries(&self, path: &Path) -> io::Result<CountryDatabase> {
         let bytes = database(&[("192.0.2.0", 24, "SE")]);
         match path.to_str() {
-            Some("/home/countries.mmdb") => Countries::from_bytes(path, bytes),
+            Some("/home/countries.mmdb") => CountryDatabase::from_bytes(path, bytes),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -38,21 +38,21 @@ impl World for Village {
     }
 }
 
-fn parse(line: &str) -> Command {
-    let parsed = Command::parse(line.as_bytes());
+fn parse(line: &str) -> ControlCommand {
+    let parsed = ControlCommand::parse(line.as_bytes());
     parsed.unwrap_or_else(|error| panic!("{line}: {error}")).unwrap_or_else(|| panic!("{line}"))
 }
 
-fn apply(line: &str, config: &mut Config, phase: Phase) -> Result<Outcome, String> {
-    let command = Command::parse(line.as_bytes()).map_err(|error| error.to_string())?;
-    let Some(command) = command else { return Ok(Outcome::Silence) };
+fn apply(line: &str, config: &mut PenConfig, phase: ApplyPhase) -> Result<CommandOutcome, String> {
+    let command = ControlCommand::parse(line.as_bytes()).map_err(|error| error.to_string())?;
+    let Some(command) = command else { return Ok(CommandOutcome::Silence) };
     command.apply(config, phase, &Village).map_err(|error| error.to_string())
 }
 
-fn config(lines: &[&str]) -> Config {
-    let mut config = Config::default();
+fn config(lines: &[&str]) -> PenConfig {
+    let mut config = PenConfig::default();
     for line in lines {
-        let applied = apply(line, &mut config, Phase::Starting);
+        let applied = apply(line, &mut config, ApplyPhase::Starting);
         assert!(applied.is_ok(), "{line}: {applied:?}");
     }
     config
@@ -61,12 +61,12 @@ fn config(lines: &[&str]) -> Config {
 /// Every verb of pen 0.34 in each of its forms, and what the answer is here.
 #[test]
 fn every_verb_of_c_pen_is_known() {
-    let text = |text: &str| Ok(Outcome::Text(text.to_owned()));
-    let deed = |deed| Ok(Outcome::Deed(deed));
-    let silent = || Ok(Outcome::Silence);
+    let text = |text: &str| Ok(CommandOutcome::Text(text.to_owned()));
+    let action = |action| Ok(CommandOutcome::Action(action));
+    let silent = || Ok(CommandOutcome::Silence);
     let ignored = "has no effect";
-    let show = |query| deed(Deed::Show(query));
-    let cases: Vec<(&str, Result<Outcome, &str>)> = vec![
+    let show = |query| action(CommandAction::Show(query));
+    let cases: Vec<(&str, Result<CommandOutcome, &str>)> = vec![
         ("abort_on_error", Err(ignored)),
         ("no abort_on_error", silent()),
         ("acl 1 permit 10.0.0.0 255.0.0.0", silent()),
@@ -84,8 +84,8 @@ fn every_verb_of_c_pen_is_known() {
         ("client_acl", text("3")),
         ("clients_max", text("2048")),
         ("clients_max 4096", text("4096")),
-        ("close 7", deed(Deed::Close(7))),
-        ("connection 7", show(Query::Connection(7))),
+        ("close 7", action(CommandAction::Close(7))),
+        ("connection 7", show(ShowQuery::Connection(7))),
         ("conn_max", text("0")),
         ("conn_max 700", text("700")),
         ("control", text("")),
@@ -108,7 +108,7 @@ fn every_verb_of_c_pen_is_known() {
         ("idle_timeout 5", text("Idle timeout: 5 seconds")),
         ("idle_timeout", text("Idle timeout: 5 seconds")),
         ("idlers 3", Err(ignored)),
-        ("include other.cfg", deed(Deed::Include("/home/other.cfg".into()))),
+        ("include other.cfg", action(CommandAction::Include("/home/other.cfg".into()))),
         ("keepalive", silent()),
         ("no keepalive", silent()),
         ("listen 127.0.0.1:8080", text("127.0.0.1:8080")),
@@ -122,18 +122,18 @@ fn every_verb_of_c_pen_is_known() {
         ("pid", text(&std::process::id().to_string())),
         ("prio", silent()),
         ("no prio", silent()),
-        ("recent", show(Query::Recent(Duration::from_secs(300)))),
-        ("recent 10", show(Query::Recent(Duration::from_secs(10)))),
+        ("recent", show(ShowQuery::Recent(Duration::from_secs(300)))),
+        ("recent 10", show(ShowQuery::Recent(Duration::from_secs(10)))),
         ("roundrobin", silent()),
         ("no roundrobin", silent()),
         ("server 0 address 10.0.0.1 port 80 max 1 hard 2 weight 3 prio 4 acl 5", silent()),
-        ("server 0 blacklist 60", deed(Deed::Blacklist(0, Duration::from_secs(60)))),
+        ("server 0 blacklist 60", action(CommandAction::Blacklist(0, Duration::from_secs(60)))),
         ("geoip", text("")),
         ("geoip countries.mmdb", silent()),
         ("no geoip", silent()),
         ("geoip gone.mmdb", Err("geoip: cannot read /home/gone.mmdb: ")),
-        ("servers", show(Query::Servers)),
-        ("socket 5", show(Query::Socket(5))),
+        ("servers", show(ShowQuery::Servers)),
+        ("socket 5", show(ShowQuery::Socket(5))),
         ("source 10.0.0.1", silent()),
         ("ssl_ciphers HIGH", Err(ignored)),
         ("ssl_client_renegotiation_interval 60", Err(ignored)),
@@ -144,7 +144,7 @@ fn every_verb_of_c_pen_is_known() {
         ("ssl_ocsp_response", text("/home/f")),
         ("ssl_sni_path d", silent()),
         ("ssl_option cipher_server_preference", Err(ignored)),
-        ("status", show(Query::Status(StatusForm::Html))),
+        ("status", show(ShowQuery::Status(StatusFormat::Html))),
         ("stubborn", silent()),
         ("no stubborn", silent()),
         ("tcp_fastclose up", silent()),
@@ -167,7 +167,7 @@ fn every_verb_of_c_pen_is_known() {
         ("no web_stats", silent()),
         ("weight", silent()),
         ("no weight", silent()),
-        ("write pen.cfg", deed(Deed::Write("/home/pen.cfg".into()))),
+        ("write pen.cfg", action(CommandAction::Write("/home/pen.cfg".into()))),
         // Known, and answered with an error.
         ("dsr_if eth0", Err("dsr_if: direct server return is not supported")),
         ("dsr_ip 10.0.0.1", Err("dsr_ip: direct server return is not supported")),
@@ -180,10 +180,10 @@ fn every_verb_of_c_pen_is_known() {
         ("exit", Err("Exit is not enabled; restart with -X flag")),
         ("write", Err("write: expected the name of a file: there was no -F")),
     ];
-    let mut config = Config::default();
+    let mut config = PenConfig::default();
     for (line, expected) in cases {
-        let outcome = match apply(line, &mut config, Phase::Starting) {
-            Ok(Outcome::Warning(why)) => Err(why),
+        let outcome = match apply(line, &mut config, ApplyPhase::Starting) {
+            Ok(CommandOutcome::Warning(why)) => Err(why),
             other => other,
         };
         match (&outcome, &expected) {
@@ -230,13 +230,13 @@ fn what_is_wrong_is_answered_and_changes_nothing() {
         ("log \"", "expected a closing quote"),
         ("\u{1b}[2J", "unknown command '\\u{1b}[2J'"),
     ] {
-        let mut config = Config::default();
-        match apply(line, &mut config, Phase::Starting) {
+        let mut config = PenConfig::default();
+        match apply(line, &mut config, ApplyPhase::Starting) {
             Err(error) => assert!(error.starts_with(expected), "{line}: {error}"),
             Ok(_) => assert!(expected.is_empty(), "{line}"),
         }
         // An empty list that was named is what one that never was is.
-        assert_eq!(commands(&config), commands(&Config::default()), "{line}");
+        assert_eq!(commands(&config), commands(&PenConfig::default()), "{line}");
     }
 }
 
@@ -244,48 +244,51 @@ fn what_is_wrong_is_answered_and_changes_nothing() {
 fn what_needs_a_restart_is_refused_while_running() {
     let mut config = config(&["listen 80"]);
     for line in ["listen 81", "udp", "workers 2", "backlog 7", "multi_accept 3"] {
-        let error = apply(line, &mut config.clone(), Phase::Running).expect_err(line);
+        let error = apply(line, &mut config.clone(), ApplyPhase::Running).expect_err(line);
         assert!(error.ends_with("can't be changed while running: restart pen with it"), "{error}");
     }
     for line in ["listen 80", "no udp", "hash", "conn_max 10", "listen"] {
-        assert!(apply(line, &mut config, Phase::Running).is_ok(), "{line}");
+        assert!(apply(line, &mut config, ApplyPhase::Running).is_ok(), "{line}");
     }
 }
 
 #[test]
 fn a_server_is_changed_word_by_word() {
     let mut config = config(&["listen 8080", "server 1 address web1", "server 1 port 81 weight 7"]);
-    let server = |config: &Config| config.settings.servers[1].clone().unwrap();
+    let server = |config: &PenConfig| config.settings.servers[1].clone().unwrap();
     assert_eq!(config.settings.servers[0], None);
-    let expected = Server {
+    let expected = ServerSettings {
         name: Some("web1".into()),
         weight: 7,
-        ..Server::new(Endpoint::Ip("10.0.0.1:81".parse().unwrap()))
+        ..ServerSettings::new(Endpoint::Ip("10.0.0.1:81".parse().unwrap()))
     };
     assert_eq!(server(&config), expected);
     // The port stays when the address changes, in whatever order they are said.
-    apply("server 1 max 5 address web2", &mut config, Phase::Running).unwrap();
+    apply("server 1 max 5 address web2", &mut config, ApplyPhase::Running).unwrap();
     assert_eq!(server(&config).addr, Endpoint::Ip("10.0.0.2:81".parse().unwrap()));
-    apply("server 1 port 90 address 10.0.0.9", &mut config, Phase::Running).unwrap();
+    apply("server 1 port 90 address 10.0.0.9", &mut config, ApplyPhase::Running).unwrap();
     let changed = server(&config);
     assert_eq!((changed.addr, changed.name), (Endpoint::Ip("10.0.0.9:90".parse().unwrap()), None));
     assert_eq!(changed.soft.map(u32::from), Some(5));
     // The old way to take one out.
-    apply("server 1 address 0.0.0.0", &mut config, Phase::Running).unwrap();
+    apply("server 1 address 0.0.0.0", &mut config, ApplyPhase::Running).unwrap();
     assert_eq!(config.settings.servers, []);
 }
 
 #[test]
 fn a_server_is_drained_until_it_is_wanted_again() {
     let mut config = config(&["listen 80", "server 0 address web1"]);
-    let draining = |config: &Config| config.settings.servers[0].as_ref().unwrap().draining;
-    assert_eq!(apply("drain 0", &mut config, Phase::Running), Ok(Outcome::Silence));
+    let draining = |config: &PenConfig| config.settings.servers[0].as_ref().unwrap().draining;
+    assert_eq!(apply("drain 0", &mut config, ApplyPhase::Running), Ok(CommandOutcome::Silence));
     assert!(draining(&config));
-    let deed = Deed::EndConnectionsOf(0, Duration::from_secs(30));
-    assert_eq!(apply("drain 0 30s", &mut config, Phase::Running), Ok(Outcome::Deed(deed)));
-    apply("server 0 max 3", &mut config, Phase::Running).unwrap();
+    let action = CommandAction::EndConnectionsOf(0, Duration::from_secs(30));
+    assert_eq!(
+        apply("drain 0 30s", &mut config, ApplyPhase::Running),
+        Ok(CommandOutcome::Action(action))
+    );
+    apply("server 0 max 3", &mut config, ApplyPhase::Running).unwrap();
     assert!(draining(&config));
-    apply("server 0 blacklist 0", &mut config, Phase::Running).unwrap();
+    apply("server 0 blacklist 0", &mut config, ApplyPhase::Running).unwrap();
     assert!(!draining(&config));
 }
 
@@ -322,7 +325,7 @@ fn a_reload_is_one_change_and_also_removes() {
          removed server 1 10.0.0.2:80, 2 10.0.0.3:80; blacklist 5; not without a restart: listen"
     );
     let (again, diff) = reload(&taken, taken.clone());
-    assert_eq!((again, diff), (taken, Diff::default()));
+    assert_eq!((again, diff), (taken, ConfigDiff::default()));
 }
 
 #[test]
@@ -469,14 +472,14 @@ fn line() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn what_is_written_makes_the_same_configuration(lines in prop::collection::vec(line(), 0..40)) {
-        let mut config = Config::default();
+        let mut config = PenConfig::default();
         for line in lines.iter().flat_map(|line| line.lines()) {
             // Some remove what is not there.
-            let _applied = apply(line, &mut config, Phase::Starting);
+            let _applied = apply(line, &mut config, ApplyPhase::Starting);
         }
-        let mut again = Config::default();
+        let mut again = PenConfig::default();
         for line in commands(&config) {
-            let applied = apply(&line, &mut again, Phase::Starting);
+            let applied = apply(&line, &mut again, ApplyPhase::Starting);
             prop_assert!(applied.is_ok(), "{}: {:?}", line, applied);
         }
         prop_assert_eq!(again, config);
@@ -496,9 +499,9 @@ proptest! {
         new in prop::collection::vec(line(), 0..20),
     ) {
         let make = |lines: &[String]| {
-            let mut config = Config::default();
+            let mut config = PenConfig::default();
             for line in lines.iter().flat_map(|line| line.lines()) {
-                let _applied = apply(line, &mut config, Phase::Starting);
+                let _applied = apply(line, &mut config, ApplyPhase::Starting);
             }
             config
         };
@@ -576,8 +579,8 @@ const WORDS: [&str; 44] = [
 ];
 
 fn check_any(line: &[u8]) {
-    let Ok(Some(command)) = Command::parse(line) else { return };
-    let mut config = Config::default();
-    let _applied = command.apply(&mut config, Phase::Running, &Village);
+    let Ok(Some(command)) = ControlCommand::parse(line) else { return };
+    let mut config = PenConfig::default();
+    let _applied = command.apply(&mut config, ApplyPhase::Running, &Village);
     assert!(commands(&config).iter().all(|line| !line.contains('\n')));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
-use super::apply::World;
+use super::apply::CommandEnv;
 use super::words::Quoted;
 use super::write::Time;
 use crate::config::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};
@@ -286,7 +286,7 @@ impl TlsSetting {
     }
 
     /// Puts it into force.
-    pub(super) fn assign(&self, tls: &mut TlsSettings, world: &dyn World) {
+    pub(super) fn assign(&self, tls: &mut TlsSettings, world: &dyn CommandEnv) {
         let path = |path: &Option<PathBuf>| path.as_deref().map(|path| world.absolute(path));
         match self {
             Self::Certificate(to) => tls.certificate = path(to),

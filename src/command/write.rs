@@ -6,12 +6,16 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use super::words::Quoted;
-use super::{AclCommand, Command, Item, LogTo, Query, ServerChange, Setting, StatusForm, Switch};
+use super::{
+    AclCommand, ControlCommand, Item, LogTo, ServerChange, Setting, ShowQuery, StatusFormat, Switch,
+};
 use crate::config::address::ServerArg;
-use crate::config::checks::Check;
-use crate::config::{FastClose, ForwardedFor, LogFormat, Mode, Network, ProxyVersion, Trusted};
+use crate::config::checks::HealthCheck;
+use crate::config::{
+    FastClose, ForwardedFor, LogFormat, Network, ProxyVersion, SelectionMode, TrustedPeer,
+};
 
-impl Display for Command {
+impl Display for ControlCommand {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
             Self::Switch(switch, on) => write!(f, "{}{switch}", if *on { "" } else { "no " }),
@@ -39,12 +43,12 @@ impl Display for Command {
 impl Display for Switch {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.write_str(match self {
-            Self::Mode(Mode::Hash) => "hash",
-            Self::Mode(Mode::RoundRobin) => "roundrobin",
-            Self::Mode(Mode::Stubborn) => "stubborn",
-            Self::Mode(Mode::Weight) => "weight",
-            Self::Mode(Mode::Prio) => "prio",
-            Self::Mode(Mode::LeastConnections) => "least_connections",
+            Self::Mode(SelectionMode::Hash) => "hash",
+            Self::Mode(SelectionMode::RoundRobin) => "roundrobin",
+            Self::Mode(SelectionMode::Stubborn) => "stubborn",
+            Self::Mode(SelectionMode::Weight) => "weight",
+            Self::Mode(SelectionMode::Prio) => "prio",
+            Self::Mode(SelectionMode::LeastConnections) => "least_connections",
             Self::Http => "http",
             Self::Keepalive => "keepalive",
             Self::Nodelay => "tcp_nodelay",
@@ -212,7 +216,7 @@ fn list<T: Display>(items: &[T], f: &mut dyn fmt::Write) -> Result {
     Ok(())
 }
 
-impl Display for Trusted {
+impl Display for TrustedPeer {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
             Self::Network(network) => network.fmt(f),
@@ -306,7 +310,7 @@ impl Display for ServerChange {
     }
 }
 
-impl Display for Query {
+impl Display for ShowQuery {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
             Self::Recent(time) => write!(f, "recent {}", Time(*time)),
@@ -315,16 +319,16 @@ impl Display for Query {
             Self::Socket(fd) => write!(f, "socket {fd}"),
             Self::Servers => f.write_str("servers"),
             Self::States => f.write_str("states"),
-            Self::Status(StatusForm::Html) => f.write_str("status html"),
-            Self::Status(StatusForm::Json) => f.write_str("status json"),
-            Self::Status(StatusForm::Prometheus) => f.write_str("status prometheus"),
+            Self::Status(StatusFormat::Html) => f.write_str("status html"),
+            Self::Status(StatusFormat::Json) => f.write_str("status json"),
+            Self::Status(StatusFormat::Prometheus) => f.write_str("status prometheus"),
             Self::Help => f.write_str("help"),
         }
     }
 }
 
 /// As it is typed.
-impl Display for Check {
+impl Display for HealthCheck {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         let quoted = |f: &mut Formatter<'_>, bytes| Quoted(OsStr::from_bytes(bytes)).fmt(f);
         match self {

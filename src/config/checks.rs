@@ -5,9 +5,9 @@ use std::time::Duration;
 
 /// How servers are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checks {
+pub struct CheckSettings {
     /// What is asked; `None` asks nothing.
-    pub check: Option<Check>,
+    pub check: Option<HealthCheck>,
     /// From the end of one check of a server to the next one, give or take a tenth.
     pub interval: Duration,
     /// How long one may take.
@@ -18,7 +18,7 @@ pub struct Checks {
     pub fall: NonZeroU32,
 }
 
-impl Default for Checks {
+impl Default for CheckSettings {
     fn default() -> Self {
         Self {
             check: None,
@@ -32,7 +32,7 @@ impl Default for Checks {
 
 /// What a server is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Check {
+pub enum HealthCheck {
     /// Whether it takes a connection.
     Connect,
     /// Whether it answers a request with one of these statuses.

@@ -29,12 +29,12 @@ impl fmt::Display for Country {
 }
 
 /// A database, in memory as a whole.
-pub struct Countries {
+pub struct CountryDatabase {
     path: PathBuf,
     reader: Reader<Vec<u8>>,
 }
 
-impl Countries {
+impl CountryDatabase {
     /// Reads a database.
     ///
     /// # Errors
@@ -67,7 +67,7 @@ impl Countries {
     }
 }
 
-impl PartialEq for Countries {
+impl PartialEq for CountryDatabase {
     /// Whether it is the same edition of the same file.
     fn eq(&self, other: &Self) -> bool {
         let built = |countries: &Self| countries.reader.metadata().build_epoch;
@@ -75,9 +75,9 @@ impl PartialEq for Countries {
     }
 }
 
-impl Eq for Countries {}
+impl Eq for CountryDatabase {}
 
-impl fmt::Debug for Countries {
+impl fmt::Debug for CountryDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Countries").field(&self.path).finish()
     }
@@ -161,7 +161,7 @@ pub(crate) mod tests {
     #[test]
     fn an_address_is_of_the_country_that_the_database_says() {
         let bytes = database(&[("192.0.2.0", 24, "SE"), ("198.51.100.128", 25, "de")]);
-        let countries = Countries::from_bytes(Path::new("test.mmdb"), bytes).unwrap();
+        let countries = CountryDatabase::from_bytes(Path::new("test.mmdb"), bytes).unwrap();
         for (ip, expected) in [
             ("192.0.2.7", Some("SE")),
             ("192.0.3.7", None),
@@ -178,7 +178,7 @@ pub(crate) mod tests {
     #[test]
     fn what_is_no_database_is_refused() {
         for bytes in [&b""[..], b"GIF89a", b"\xAB\xCD\xEFMaxMind.com"] {
-            assert!(Countries::from_bytes(Path::new("x"), bytes.to_vec()).is_err());
+            assert!(CountryDatabase::from_bytes(Path::new("x"), bytes.to_vec()).is_err());
         }
         for text in ["", "S", "SWE", "S1", "\u{e5}"] {
             assert_eq!(Country::parse(text), None, "{text}");

@@ -54,7 +54,7 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
 /// A file that was made for a while, such as a socket's. Dropping this removes it, even from inside of
 /// a jail, unless another one has its name by now.
 #[derive(Debug)]
-pub struct Temporary {
+pub struct TemporaryFile {
     /// Opened before any jail: the way back to it.
     folder: File,
     name: OsString,
@@ -62,7 +62,7 @@ pub struct Temporary {
     id: (u64, u64),
 }
 
-impl Temporary {
+impl TemporaryFile {
     /// The file of this name, which is ours.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl Temporary {
     }
 }
 
-impl Drop for Temporary {
+impl Drop for TemporaryFile {
     fn drop(&mut self) {
         let name = self.name.as_os_str();
         let found = fstatat(&self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW);
@@ -152,10 +152,10 @@ mod tests {
         let folder = Folder::new("temporary");
         let path = folder.0.join("socket");
         fs::write(&path, "one").unwrap();
-        drop(Temporary::at(&path).unwrap());
+        drop(TemporaryFile::at(&path).unwrap());
         assert!(!path.exists());
         fs::write(&path, "one").unwrap();
-        let ours = Temporary::at(&path).unwrap();
+        let ours = TemporaryFile::at(&path).unwrap();
         fs::write(folder.0.join("other"), "two").unwrap();
         fs::rename(folder.0.join("other"), &path).unwrap();
         drop(ours);

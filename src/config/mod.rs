@@ -1,7 +1,7 @@
 //! Config: what was meant. Plain values, made from the command line, `-O` and the configuration file,
 //! and changed while running by the control port.
 //!
-//! [`Config`] is what a start needs. Its [`Settings`] are what may change later: they are replaced as
+//! [`PenConfig`] is what a start needs. Its [`RuntimeSettings`] are what may change later: they are replaced as
 //! a whole, so that every connection is served by one consistent set of them.
 
 pub mod acl;
@@ -22,20 +22,20 @@ use pen_daemon::process::Process;
 use pen_records::addr::ClientAddr;
 
 use crate::config::acl::Acls;
-use crate::config::checks::Checks;
+use crate::config::checks::CheckSettings;
 
-pub use network::{Network, Trusted};
+pub use network::{Network, TrustedPeer};
 pub use tls::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};
 
 /// Everything a start needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
+pub struct PenConfig {
     /// Background, jail, user, pid file.
     pub process: Process,
     /// How often `-d` was given.
     pub debug: u8,
     /// What is balanced.
-    pub transport: Transport,
+    pub transport: TransportKind,
     /// Where clients connect to; at least one.
     pub listen: Vec<Endpoint>,
     /// Where `penctl` connects to.
@@ -49,22 +49,22 @@ pub struct Config {
     /// Where the state can be looked at over HTTP.
     pub status: Option<SocketAddr>,
     /// The collector inside this process.
-    pub collect: Option<Collect>,
+    pub collect: Option<EmbeddedCollectorSettings>,
     /// Whether the control port may end the process.
-    pub exit: Exit,
+    pub exit: ExitPolicy,
     /// The file that some of this was read from; HUP reads it again, `write` writes it.
     pub file: Option<PathBuf>,
     /// What may change while running.
-    pub settings: Settings,
+    pub settings: RuntimeSettings,
 }
 
-impl Default for Config {
+impl Default for PenConfig {
     /// What is in force when nothing is said; it does not listen anywhere.
     fn default() -> Self {
         Self {
             process: Process::default(),
             debug: 0,
-            transport: Transport::Stream,
+            transport: TransportKind::Stream,
             listen: Vec::new(),
             control: None,
             workers: NonZeroUsize::MIN,
@@ -72,16 +72,16 @@ impl Default for Config {
             multi_accept: const { NonZeroU32::new(100).unwrap() },
             status: None,
             collect: None,
-            exit: Exit::Refused,
+            exit: ExitPolicy::Refused,
             file: None,
-            settings: Settings::default(),
+            settings: RuntimeSettings::default(),
         }
     }
 }
 
 /// The collector inside the process of the balancer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Collect {
+pub struct EmbeddedCollectorSettings {
     /// Where web servers send their lines, and this balancer its records.
     pub addr: SocketAddr,
     /// Where lines are written with their clients.
@@ -90,7 +90,7 @@ pub struct Collect {
 
 /// What becomes of `exit` at the control port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Exit {
+pub enum ExitPolicy {
     /// It is answered with an error.
     #[default]
     Refused,
@@ -100,7 +100,7 @@ pub enum Exit {
 
 /// What is balanced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Transport {
+pub enum TransportKind {
     /// Connections: TCP, or Unix-domain streams.
     #[default]
     Stream,
@@ -128,21 +128,21 @@ impl fmt::Display for Endpoint {
 
 /// What may change while pen runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings {
+pub struct RuntimeSettings {
     /// By their numbers; `None` is a number that is not in use.
-    pub servers: Vec<Option<Server>>,
+    pub servers: Vec<Option<ServerSettings>>,
     /// Gets who finds no other server.
-    pub emergency: Option<Server>,
+    pub emergency: Option<ServerSettings>,
     /// Gets who is denied by the client list.
-    pub abuse: Option<Server>,
+    pub abuse: Option<ServerSettings>,
     /// How a server is chosen.
-    pub modes: Modes,
+    pub modes: SelectionModes,
     /// How many there may be of what.
-    pub limits: Limits,
+    pub limits: CapacityLimits,
     /// How long what may take.
     pub timeouts: Timeouts,
     /// Whether and how servers are asked how they are.
-    pub checks: Checks,
+    pub checks: CheckSettings,
     /// How sockets are set up.
     pub tcp: TcpOptions,
     /// The access lists.
@@ -167,12 +167,12 @@ pub struct Settings {
     /// The PROXY protocol towards servers.
     pub send_proxy: Option<ProxyVersion>,
     /// Who may speak the PROXY protocol to us, and then has to.
-    pub accept_proxy: Vec<Trusted>,
+    pub accept_proxy: Vec<TrustedPeer>,
     /// What is encrypted, and how.
     pub tls: TlsSettings,
 }
 
-impl Settings {
+impl RuntimeSettings {
     /// Whether mapping records go to a collector of the C programs, which joins a line with what has come
     /// by then: so none may wait for others.
     #[must_use]
@@ -182,11 +182,11 @@ impl Settings {
     }
 
     /// All servers, the special ones last.
-    pub fn all_servers(&self) -> impl Iterator<Item = (ServerId, &Server)> {
+    pub fn all_servers(&self) -> impl Iterator<Item = (PoolServerId, &ServerSettings)> {
         let slots = (0_u32..).zip(&self.servers);
-        let slots = slots.filter_map(|(slot, it)| Some((ServerId::Slot(slot), it.as_ref()?)));
-        let emergency = self.emergency.iter().map(|it| (ServerId::Emergency, it));
-        let abuse = self.abuse.iter().map(|it| (ServerId::Abuse, it));
+        let slots = slots.filter_map(|(slot, it)| Some((PoolServerId::Slot(slot), it.as_ref()?)));
+        let emergency = self.emergency.iter().map(|it| (PoolServerId::Emergency, it));
+        let abuse = self.abuse.iter().map(|it| (PoolServerId::Abuse, it));
         slots.chain(emergency).chain(abuse)
     }
 
@@ -199,7 +199,7 @@ impl Settings {
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ServerId {
+pub enum PoolServerId {
     /// One of those that are balanced over, by its number.
     Slot(u32),
     /// The one for those who find no other.
@@ -210,7 +210,7 @@ pub enum ServerId {
 
 /// A server to balance over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct ServerSettings {
     /// Where it listens.
     pub addr: Endpoint,
     /// The name that was looked up to find that.
@@ -228,22 +228,22 @@ pub struct Server {
     /// Whether it gets no new connections, while those it has go on.
     pub draining: bool,
     /// Who wanted it.
-    pub origin: Origin,
+    pub origin: ServerOrigin,
 }
 
 /// Where a server came from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Origin {
+pub enum ServerOrigin {
     /// It was said that there is one.
     #[default]
-    Said,
+    Configured,
     /// It is one more address of the name of another one.
-    Found,
+    Resolved,
     /// It was, and is so no longer: it ends with its last connection.
-    Gone,
+    Withdrawn,
 }
 
-impl Server {
+impl ServerSettings {
     /// One without limits.
     #[must_use]
     pub const fn new(addr: Endpoint) -> Self {
@@ -256,7 +256,7 @@ impl Server {
             prio: 0,
             acl: 0,
             draining: false,
-            origin: Origin::Said,
+            origin: ServerOrigin::Configured,
         }
     }
 }
@@ -264,7 +264,7 @@ impl Server {
 /// One way of choosing a server. Those that are on are asked in the order priority, weight, least
 /// connections, hash, turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum SelectionMode {
     /// By the client's address.
     Hash,
     /// Without looking where the client was before; with `Hash`, the client's port counts too.
@@ -281,24 +281,24 @@ pub enum Mode {
 
 /// The modes that are on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Modes(u8);
+pub struct SelectionModes(u8);
 
-impl Modes {
+impl SelectionModes {
     /// Whether it is on.
     #[must_use]
-    pub const fn is_on(self, mode: Mode) -> bool {
+    pub const fn is_on(self, mode: SelectionMode) -> bool {
         self.0 & (1 << mode as u8) != 0
     }
 
     /// Turns it on or off.
-    pub const fn set(&mut self, mode: Mode, on: bool) {
+    pub const fn set(&mut self, mode: SelectionMode, on: bool) {
         let bit = 1 << mode as u8;
         self.0 = if on { self.0 | bit } else { self.0 & !bit };
     }
 
     /// The same with `mode` on.
     #[must_use]
-    pub const fn with(mut self, mode: Mode) -> Self {
+    pub const fn with(mut self, mode: SelectionMode) -> Self {
         self.set(mode, true);
         self
     }
@@ -306,7 +306,7 @@ impl Modes {
 
 /// How many there may be of what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct CapacityLimits {
     /// Clients whose server is remembered.
     pub clients: NonZeroUsize,
     /// Connections at a time; `None` for as many as there are descriptors for.
@@ -315,7 +315,7 @@ pub struct Limits {
     pub pending: NonZeroUsize,
 }
 
-impl Default for Limits {
+impl Default for CapacityLimits {
     fn default() -> Self {
         let clients = const { NonZeroUsize::new(2048).unwrap() };
         let pending = const { NonZeroUsize::new(100).unwrap() };
@@ -453,7 +453,7 @@ pub enum ForwardedFor {
     /// The client's address is appended.
     Append,
     /// It stays if it comes from here, and is replaced otherwise.
-    Keep(Vec<Trusted>),
+    Keep(Vec<TrustedPeer>),
 }
 
 /// A version of the PROXY protocol.
@@ -471,9 +471,10 @@ mod tests {
 
     #[test]
     fn modes_are_turned_on_and_off_one_by_one() {
-        let mut modes = Modes::default().with(Mode::Hash).with(Mode::Prio);
-        modes.set(Mode::Hash, false);
-        assert!(modes.is_on(Mode::Prio) && !modes.is_on(Mode::Hash));
-        assert_eq!(modes, Modes::default().with(Mode::Prio));
+        let mut modes =
+            SelectionModes::default().with(SelectionMode::Hash).with(SelectionMode::Prio);
+        modes.set(SelectionMode::Hash, false);
+        assert!(modes.is_on(SelectionMode::Prio) && !modes.is_on(SelectionMode::Hash));
+        assert_eq!(modes, SelectionModes::default().with(SelectionMode::Prio));
     }
 }

@@ -6,14 +6,14 @@ use pen_records::addr::ClientAddr;
 
 /// Who is believed about whom it speaks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trusted {
+pub enum TrustedPeer {
     /// Whoever connects from there.
     Network(Network),
     /// Whoever connects to a Unix-domain socket.
     Unix,
 }
 
-impl Trusted {
+impl TrustedPeer {
     /// Whether that is who connects from `addr`.
     #[must_use]
     pub fn fits(&self, addr: ClientAddr) -> bool {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
-use crate::config::files::Temporary;
-use crate::config::{Config, Endpoint, LogTarget, Transport};
+use crate::config::files::TemporaryFile;
+use crate::config::{Endpoint, LogTarget, PenConfig, TransportKind};
 use crate::data::checks::watch;
 use crate::data::relay::shared::{Mailbox, Shared, WorkerCommand};
 use crate::data::relay::socket::Listener;
@@ -45,7 +45,7 @@ pub struct Bound {
     sockets: ListenSockets,
     /// With real ports.
     endpoints: Vec<Endpoint>,
-    files: Vec<Temporary>,
+    files: Vec<TemporaryFile>,
     workers: usize,
     multi_accept: u32,
     /// Read before rights are given up.
@@ -59,7 +59,7 @@ impl Bound {
     ///
     /// # Errors
     /// Names the address that could not be had, or the file that is not what it should be.
-    pub fn bind(config: &Config) -> Result<Self, BalancerError> {
+    pub fn bind(config: &PenConfig) -> Result<Self, BalancerError> {
         let workers = config.workers.get();
         let keeper = TlsKeeper::new(&config.settings.tls).map_err(|error| BalancerError {
             action: "set up TLS".to_owned(),
@@ -68,8 +68,8 @@ impl Bound {
         keeper.warnings().iter().for_each(|warning| warn!("{warning}"));
         let mut bound = Self {
             sockets: match config.transport {
-                Transport::Stream => ListenSockets::Stream(Vec::new()),
-                Transport::Udp => ListenSockets::Udp(Vec::new()),
+                TransportKind::Stream => ListenSockets::Stream(Vec::new()),
+                TransportKind::Udp => ListenSockets::Udp(Vec::new()),
             },
             endpoints: Vec::new(),
             files: Vec::new(),
@@ -90,7 +90,7 @@ impl Bound {
         Ok(bound)
     }
 
-    fn open(&mut self, endpoint: &Endpoint, config: &Config) -> io::Result<()> {
+    fn open(&mut self, endpoint: &Endpoint, config: &PenConfig) -> io::Result<()> {
         match &mut self.sockets {
             ListenSockets::Stream(listeners) => {
                 let (backlog, tcp) = (config.backlog.get(), &config.settings.tcp);
@@ -98,7 +98,7 @@ impl Bound {
                 self.endpoints.extend(new.first().map(|one| one.endpoint().clone()));
                 if let Endpoint::Unix(path) = endpoint {
                     // Without it the file stays, and the next start replaces it.
-                    self.files.extend(Temporary::at(path));
+                    self.files.extend(TemporaryFile::at(path));
                 }
                 listeners.push(new);
             }
@@ -123,7 +123,7 @@ impl Bound {
     ///
     /// # Errors
     /// There are no descriptors or no threads to be had.
-    pub fn start(self, config: &Config) -> Result<Balancer, BalancerError> {
+    pub fn start(self, config: &PenConfig) -> Result<Balancer, BalancerError> {
         let fail = |action: &str| {
             let action = action.to_owned();
             move |source| BalancerError { action, source }
@@ -211,7 +211,7 @@ pub struct Balancer {
     log: MappingLog,
     access_log: AccessLog,
     /// Removed when this is dropped.
-    files: Vec<Temporary>,
+    files: Vec<TemporaryFile>,
 }
 
 impl Balancer {
@@ -327,7 +327,7 @@ mod tests {
     fn a_worker_that_falls_is_noticed_and_the_others_can_be_stopped() {
         let any = Endpoint::Ip(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0));
         let workers = std::num::NonZeroUsize::new(2).unwrap();
-        let config = Config { listen: vec![any], workers, ..Config::default() };
+        let config = PenConfig { listen: vec![any], workers, ..PenConfig::default() };
         let balancer = Bound::bind(&config).unwrap().start(&config).unwrap();
         assert!(!balancer.has_dead_thread());
         balancer.shared().mailboxes()[0].put(WorkerCommand::Panic);

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use pen_records::addr::ClientAddr;
 
-use crate::config::Server;
-use crate::config::ServerId;
+use crate::config::PoolServerId;
+use crate::config::ServerSettings;
 
 /// How much of the state is wanted: lists may be long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,9 +81,9 @@ pub struct Gauge {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerNow {
     /// Which one.
-    pub id: ServerId,
+    pub id: PoolServerId,
     /// What was meant.
-    pub config: Server,
+    pub config: ServerSettings,
     /// Whether it gets connections.
     pub state: State,
     /// Connections it has, those being opened included.
@@ -151,7 +151,7 @@ pub struct ClientNow {
     /// How long ago it connected last.
     pub age: Duration,
     /// Where it was sent last.
-    pub server: Option<ServerId>,
+    pub server: Option<PoolServerId>,
     /// How often it connected.
     pub connects: u64,
     /// Bytes that were sent to it.
@@ -170,7 +170,7 @@ pub struct ConnectionNow {
     /// The file descriptor towards it.
     pub client_fd: i32,
     /// The server it was sent to.
-    pub server: Option<ServerId>,
+    pub server: Option<PoolServerId>,
     /// The file descriptor towards that.
     pub server_fd: Option<i32>,
     /// How far it is.

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use pen_records::mapping::Mapping;
 
-use crate::config::Settings;
+use crate::config::RuntimeSettings;
 use crate::logs::access_log::{AccessLog, Lines};
 use crate::logs::direct::Direct;
 use crate::logs::mapping_log::{MappingLog, Notes};
@@ -29,7 +29,7 @@ impl Books {
     }
 
     /// Takes over where records go and how they are spelled.
-    pub fn turn_to(&mut self, settings: &Settings) {
+    pub fn turn_to(&mut self, settings: &RuntimeSettings) {
         self.direct.turn_to(settings);
     }
 

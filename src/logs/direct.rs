@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use pen_records::mapping::{Kind, Mapping};
 use tracing::debug;
 
-use crate::config::{LogTarget, Settings};
+use crate::config::{LogTarget, RuntimeSettings};
 use crate::logs::mapping_log::{Remote, socket_to};
 
 /// A worker's own way to the collector.
@@ -30,7 +30,7 @@ impl Direct {
     }
 
     /// Leads to where these settings say, if that is a collector of the C programs.
-    pub fn turn_to(&mut self, settings: &Settings) {
+    pub fn turn_to(&mut self, settings: &RuntimeSettings) {
         let target = settings.log.as_ref().filter(|_| settings.is_classic_collector());
         if self.road.as_ref().map(|(to, _)| to) == target {
             return;

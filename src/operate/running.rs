@@ -14,8 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::fcntl::OFlag;
 use pen_daemon::diagnostics;
 
-use crate::config::ServerId;
-use crate::config::{Endpoint, LogTarget, Settings};
+use crate::config::PoolServerId;
+use crate::config::{Endpoint, LogTarget, RuntimeSettings};
 use crate::data::pool::{Client, ServerState};
 use crate::data::relay::report::{self, Report, ask};
 use crate::data::relay::shared::{Shared, WorkerCommand};
@@ -150,7 +150,7 @@ impl Balancer for Running {
         }
     }
 
-    fn change(&self, settings: &Settings) -> Result<(), String> {
+    fn change(&self, settings: &RuntimeSettings) -> Result<(), String> {
         let before = self.shared.settings();
         if settings.tcp.transparent && !before.tcp.transparent {
             may_be_transparent()
@@ -177,11 +177,11 @@ impl Balancer for Running {
         Ok(())
     }
 
-    fn blacklist(&self, server: ServerId, time: Duration) {
+    fn blacklist(&self, server: PoolServerId, time: Duration) {
         self.shared.pool().blacklist(server, time, Instant::now());
     }
 
-    fn end_connections_of(&self, server: ServerId, time: Duration) {
+    fn end_connections_of(&self, server: PoolServerId, time: Duration) {
         let Some(addr) = draining(&self.shared, server) else { return };
         let shared = Arc::clone(&self.shared);
         let end = move || {
@@ -220,13 +220,13 @@ fn count(count: usize) -> u64 {
 }
 
 /// Where a server is, if it gets no new connections.
-fn draining(shared: &Shared, server: ServerId) -> Option<Endpoint> {
+fn draining(shared: &Shared, server: PoolServerId) -> Option<Endpoint> {
     let pool = shared.pool();
     let state = pool.state(server)?;
     state.config.draining.then(|| state.config.addr.clone())
 }
 
-fn server(id: ServerId, state: &ServerState, report: &Report, now: Instant) -> ServerNow {
+fn server(id: PoolServerId, state: &ServerState, report: &Report, now: Instant) -> ServerNow {
     let open = report.traffic.get(&id).copied().unwrap_or_default();
     let ago = |then: Instant| now.saturating_duration_since(then);
     let left = state.blacklisted.map(|until| until.saturating_duration_since(now));

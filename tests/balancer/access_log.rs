@@ -5,14 +5,14 @@ use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use pen::config::{Endpoint, ForwardedFor, ServerTls, Settings};
+use pen::config::{Endpoint, ForwardedFor, RuntimeSettings, ServerTls};
 
 use crate::nginx::{Folder, Nginx};
 use crate::support::{Listener, Site, Stream, over, until};
 use crate::tls::support::{End, Town};
 
-fn logging(path: &Path, http: Option<ForwardedFor>, servers: &[&Endpoint]) -> Settings {
-    Settings { access_log: Some(path.to_owned()), http, ..over(servers) }
+fn logging(path: &Path, http: Option<ForwardedFor>, servers: &[&Endpoint]) -> RuntimeSettings {
+    RuntimeSettings { access_log: Some(path.to_owned()), http, ..over(servers) }
 }
 
 /// So many lines, as soon as they are there.

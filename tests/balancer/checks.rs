@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pen::config::ServerId;
-use pen::config::checks::Check;
-use pen::config::{Endpoint, ProxyVersion, ServerTls, Settings};
+use pen::config::PoolServerId;
+use pen::config::checks::HealthCheck;
+use pen::config::{Endpoint, ProxyVersion, RuntimeSettings, ServerTls};
 
 use crate::support::{Listener, PATIENCE, Site, Stream, dead, localhost, over, until};
 use crate::tls::support::{End, NAME, Town};
 
 /// Checked without a pause, and believed at once.
-fn checked(check: Check, mut settings: Settings) -> Settings {
+fn checked(check: HealthCheck, mut settings: RuntimeSettings) -> RuntimeSettings {
     let checks = &mut settings.checks;
     checks.check = Some(check);
     (checks.interval, checks.timeout) = (Duration::from_millis(5), PATIENCE);
@@ -27,17 +27,17 @@ fn checked(check: Check, mut settings: Settings) -> Settings {
 /// What is wrong with a server by its last check: nothing, or not checked yet, is empty.
 fn wrong(site: &Site, slot: u32) -> String {
     let pool = site.balancer().shared().pool();
-    let health = &pool.state(ServerId::Slot(slot)).expect("it is there").health;
+    let health = &pool.state(PoolServerId::Slot(slot)).expect("it is there").health;
     let wrong = health.last().and_then(|last| last.wrong.clone());
     assert!(!health.is_down() || wrong.is_some());
     wrong.unwrap_or_default()
 }
 
 fn is_down(site: &Site, slot: u32) -> bool {
-    is_known_to_be_down(site, ServerId::Slot(slot))
+    is_known_to_be_down(site, PoolServerId::Slot(slot))
 }
 
-fn is_known_to_be_down(site: &Site, id: ServerId) -> bool {
+fn is_known_to_be_down(site: &Site, id: PoolServerId) -> bool {
     site.balancer().shared().pool().state(id).is_some_and(|it| it.health.is_down())
 }
 
@@ -93,8 +93,8 @@ fn head(stream: &mut TcpStream) -> String {
 fn a_server_that_refuses_is_down_before_a_client_has_to_find_out_and_up_again_when_it_listens() {
     let alive = Listener::tcp();
     let (gone, port) = dead();
-    let mut settings = checked(Check::Connect, over(&[&alive.endpoint(), &gone]));
-    settings.modes.set(pen::config::Mode::RoundRobin, true);
+    let mut settings = checked(HealthCheck::Connect, over(&[&alive.endpoint(), &gone]));
+    settings.modes.set(pen::config::SelectionMode::RoundRobin, true);
     let site = Site::start(settings);
     until("it is down", || is_down(&site, 1));
     assert!(wrong(&site, 1).starts_with("Connection refused"), "{}", wrong(&site, 1));
@@ -115,15 +115,15 @@ fn the_emergency_and_the_abuse_server_are_asked_like_the_others() {
     let alive = Listener::tcp();
     let [(emergency, port), (abuse, _taken)] = [dead(), dead()];
     let mut settings = over(&[&alive.endpoint()]);
-    settings.emergency = Some(pen::config::Server::new(emergency));
-    settings.abuse = Some(pen::config::Server::new(abuse));
-    let site = Site::start(checked(Check::Connect, settings));
-    for id in [ServerId::Emergency, ServerId::Abuse] {
+    settings.emergency = Some(pen::config::ServerSettings::new(emergency));
+    settings.abuse = Some(pen::config::ServerSettings::new(abuse));
+    let site = Site::start(checked(HealthCheck::Connect, settings));
+    for id in [PoolServerId::Emergency, PoolServerId::Abuse] {
         until("it is down", || is_known_to_be_down(&site, id));
     }
     port.listen(100).unwrap();
-    until("it is up", || !is_known_to_be_down(&site, ServerId::Emergency));
-    assert!(is_known_to_be_down(&site, ServerId::Abuse) && !is_down(&site, 0));
+    until("it is up", || !is_known_to_be_down(&site, PoolServerId::Emergency));
+    assert!(is_known_to_be_down(&site, PoolServerId::Abuse) && !is_down(&site, 0));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn a_status_decides_and_where_all_are_down_they_are_tried_anyway() {
         }
     });
     let (method, path) = ("HEAD".to_owned(), "/health?a=1".to_owned());
-    let check = Check::Http { method, path, from: 200, to: 204 };
+    let check = HealthCheck::Http { method, path, from: 200, to: 204 };
     let site = Site::start(checked(check, over(&[&server.endpoint()])));
     for (code, expected) in [
         (503, "status 503, expected 200 to 204"),
@@ -176,7 +176,7 @@ fn a_server_has_to_say_what_is_expected_and_silence_does_not_last() {
         }
     });
     let (send, expect) = (b"PING\r\n".to_vec(), b"+PONG".to_vec());
-    let check = Check::Exchange { send, expect };
+    let check = HealthCheck::Exchange { send, expect };
     let mut settings = checked(check, over(&[&server.endpoint()]));
     settings.checks.timeout = Duration::from_millis(250);
     let site = Site::start(settings);
@@ -197,13 +197,13 @@ fn a_server_that_speaks_first_is_listened_to_and_one_that_wants_a_header_gets_on
             stream.write_all(b"220 mail.example ready\r\n").unwrap_or(());
         }
     });
-    let check = Check::Exchange { send: Vec::new(), expect: b"220 ".to_vec() };
+    let check = HealthCheck::Exchange { send: Vec::new(), expect: b"220 ".to_vec() };
     let mut settings = checked(check, over(&[&server.endpoint()]));
     settings.checks.timeout = Duration::from_millis(100);
     let site = Site::start(settings.clone());
     until("it gets no header", || is_down(&site, 0));
     let shared = site.balancer().shared();
-    shared.change(Settings { send_proxy: Some(ProxyVersion::V1), ..settings });
+    shared.change(RuntimeSettings { send_proxy: Some(ProxyVersion::V1), ..settings });
     until("it gets one", || !is_down(&site, 0));
 }
 
@@ -220,7 +220,7 @@ fn a_server_that_is_spoken_to_in_tls_is_asked_in_tls() {
         }
     });
     let (method, path) = ("GET".to_owned(), "/".to_owned());
-    let check = Check::Http { method, path, from: 204, to: 204 };
+    let check = HealthCheck::Http { method, path, from: 204, to: 204 };
     let mut settings = checked(check, over(&[&server.endpoint()]));
     for (name, is_well) in [(NAME, true), ("elsewhere.example", false)] {
         town.trust(&mut settings, ServerTls::Verified);
@@ -228,7 +228,7 @@ fn a_server_that_is_spoken_to_in_tls_is_asked_in_tls() {
         let site = Site::start(settings.clone());
         let last = || {
             let pool = site.balancer().shared().pool();
-            let health = pool.state(ServerId::Slot(0)).map(|state| state.health.clone());
+            let health = pool.state(PoolServerId::Slot(0)).map(|state| state.health.clone());
             health.and_then(|health| Some(health.last()?.wrong.clone()))
         };
         until("it is checked", || last().is_some());
@@ -257,13 +257,13 @@ fn datagrams_are_checked_by_datagrams() {
         }
     });
     let (send, expect) = (b"are you there".to_vec(), b"here".to_vec());
-    let check = Check::Exchange { send, expect };
+    let check = HealthCheck::Exchange { send, expect };
     let mut settings = checked(check, over(&[&Endpoint::Ip(addr)]));
     settings.checks.timeout = Duration::from_millis(100);
     let site = Site::of_datagrams(localhost(0), settings);
     let is_checked = || {
         let pool = site.balancer().shared().pool();
-        pool.state(ServerId::Slot(0)).is_some_and(|it| it.health.last().is_some())
+        pool.state(PoolServerId::Slot(0)).is_some_and(|it| it.health.last().is_some())
     };
     until("it is checked", is_checked);
     says.store(false, Ordering::Relaxed);

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pen::config::acl::Verdict;
-use pen::config::{Endpoint, Mode, Server, Settings};
+use pen::config::acl::AclVerdict;
+use pen::config::{Endpoint, RuntimeSettings, SelectionMode, ServerSettings};
 use socket2::{Domain, Socket, Type};
 
 use crate::support::{Listener, Site, Stream, dead, over, socket_path, until};
@@ -21,8 +21,13 @@ fn ask(site: &Site) -> String {
 fn a_server_that_refuses_is_passed_over_and_no_client_sees_it() {
     let (gone, _port) = dead();
     let alive = Listener::tcp();
-    for mode in [None, Some(Mode::RoundRobin), Some(Mode::Hash), Some(Mode::Weight)] {
-        let mut settings: Settings = over(&[&alive.endpoint(), &gone]);
+    for mode in [
+        None,
+        Some(SelectionMode::RoundRobin),
+        Some(SelectionMode::Hash),
+        Some(SelectionMode::Weight),
+    ] {
+        let mut settings: RuntimeSettings = over(&[&alive.endpoint(), &gone]);
         settings.timeouts.blacklist = Duration::ZERO;
         if let Some(mode) = mode {
             settings.modes.set(mode, true);
@@ -76,7 +81,7 @@ impl Silent {
 fn a_server_that_does_not_answer_is_passed_over() {
     let (silent, alive) = (Silent::new(), Listener::tcp());
     // The first new client gets number 1.
-    let mut settings: Settings = over(&[&alive.endpoint(), &silent.addr]);
+    let mut settings: RuntimeSettings = over(&[&alive.endpoint(), &silent.addr]);
     settings.timeouts.connect = Duration::from_millis(50);
     let site = Site::start(settings);
     let servers = alive.say("alive", 2);
@@ -89,8 +94,8 @@ fn a_server_that_does_not_answer_is_passed_over() {
 #[test]
 fn others_are_served_while_one_waits_for_a_server_that_does_not_answer() {
     let (silent, alive) = (Silent::new(), Listener::tcp());
-    let mut settings: Settings = over(&[&alive.endpoint(), &silent.addr]);
-    settings.modes.set(Mode::RoundRobin, true);
+    let mut settings: RuntimeSettings = over(&[&alive.endpoint(), &silent.addr]);
+    settings.modes.set(SelectionMode::RoundRobin, true);
     settings.timeouts.connect = Duration::from_secs(600);
     let site = Site::start(settings);
     let servers = alive.say("alive", 4);
@@ -108,8 +113,10 @@ fn others_are_served_while_one_waits_for_a_server_that_does_not_answer() {
 fn the_emergency_server_is_reached_when_all_others_fail() {
     let (gone, _port) = dead();
     let last = Listener::tcp();
-    let settings =
-        Settings { emergency: Some(Server::new(last.endpoint())), ..over(&[&gone, &gone]) };
+    let settings = RuntimeSettings {
+        emergency: Some(ServerSettings::new(last.endpoint())),
+        ..over(&[&gone, &gone])
+    };
     let site = Site::start(settings);
     let servers = last.say("sorry", 2);
     assert_eq!((ask(&site), ask(&site)), ("sorry".into(), "sorry".into()));
@@ -135,9 +142,9 @@ fn clients_who_got_another_server_are_counted_however_the_first_one_failed() {
     let alive = Listener::tcp();
     // A file that is not there fails at once, a port mostly, and either is number 1.
     for first in [gone, socket_path("counted")] {
-        let mut settings: Settings = over(&[&alive.endpoint(), &first]);
+        let mut settings: RuntimeSettings = over(&[&alive.endpoint(), &first]);
         settings.timeouts.blacklist = Duration::ZERO;
-        settings.modes.set(Mode::RoundRobin, true);
+        settings.modes.set(SelectionMode::RoundRobin, true);
         let site = Site::start(settings);
         for nth in 1..=3 {
             let client = site.connect();
@@ -189,9 +196,9 @@ fn a_source_address_is_for_servers_of_its_own_family() {
     let listener = std::net::TcpListener::bind("[::1]:0").unwrap();
     let server = Endpoint::Ip(listener.local_addr().unwrap());
     let other = Listener::tcp();
-    let mut settings: Settings = over(&[&other.endpoint(), &server]);
+    let mut settings: RuntimeSettings = over(&[&other.endpoint(), &server]);
     settings.tcp.source = Some(Ipv4Addr::new(127, 0, 0, 2).into());
-    settings.modes.set(Mode::RoundRobin, true);
+    settings.modes.set(SelectionMode::RoundRobin, true);
     let site = Site::start(settings);
     let _clients = [site.connect(), site.connect()];
     listener.set_nonblocking(true).unwrap();
@@ -204,7 +211,9 @@ fn a_source_address_is_for_servers_of_its_own_family() {
 
 #[test]
 fn a_client_keeps_its_server_and_round_robin_takes_turns() {
-    for (modes, expected) in [(None, ["b", "b", "b"]), (Some(Mode::RoundRobin), ["b", "a", "b"])] {
+    for (modes, expected) in
+        [(None, ["b", "b", "b"]), (Some(SelectionMode::RoundRobin), ["b", "a", "b"])]
+    {
         let (a, b) = (Listener::tcp(), Listener::tcp());
         let mut settings = over(&[&a.endpoint(), &b.endpoint()]);
         if let Some(mode) = modes {
@@ -225,15 +234,15 @@ fn a_client_keeps_its_server_and_round_robin_takes_turns() {
 #[test]
 fn who_is_denied_gets_the_abuse_server_or_is_cut() {
     let (server, abuse) = (Listener::tcp(), Listener::tcp());
-    let mut settings: Settings = over(&[&server.endpoint()]);
+    let mut settings: RuntimeSettings = over(&[&server.endpoint()]);
     settings.client_acl = 3;
-    settings.acls.list_mut(3).set_default(Some(Verdict::Deny));
+    settings.acls.list_mut(3).set_default(Some(AclVerdict::Deny));
     let site = Site::start(settings.clone());
     assert!(site.connect().is_cut());
     let counters = &site.balancer().shared().counters;
     let counts = [&counters.denied, &counters.refused].map(|count| count.load(Ordering::Relaxed));
     assert_eq!(counts, [1, 0], "it was denied, which is no want of servers");
-    settings.abuse = Some(Server::new(abuse.endpoint()));
+    settings.abuse = Some(ServerSettings::new(abuse.endpoint()));
     let site = Site::start(settings);
     let servers = abuse.say("no", 1);
     assert_eq!(ask(&site), "no");

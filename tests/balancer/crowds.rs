@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
-use pen::config::Config;
+use pen::config::PenConfig;
 use pen::data::balancer::Bound;
 use pen::data::relay::report::{ask, close};
 use pen::data::snapshot::Which;
@@ -17,7 +17,7 @@ fn crowd() -> (Site, Vec<Stream>, Vec<Stream>) {
     let listener = Listener::tcp();
     let settings = over(&[&listener.endpoint()]);
     let (listen, workers) = (vec![localhost(0)], NonZeroUsize::MIN);
-    let config = Config { listen, workers, settings, ..Config::default() };
+    let config = PenConfig { listen, workers, settings, ..PenConfig::default() };
     let bound = Bound::bind(&config).expect("a port is free");
     let addr = bound.endpoints().next().expect("there is one").clone();
     let site = Site { balancer: Some(bound.start(&config).expect("it starts")), addr };

@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pen::config::acl::{Rule, Verdict, Who};
-use pen::config::{Config, Endpoint, LogFormat, Mode, Settings, Transport};
+use pen::config::acl::{AclRule, AclVerdict, ClientMatcher};
+use pen::config::{Endpoint, LogFormat, PenConfig, RuntimeSettings, SelectionMode, TransportKind};
 use pen::data::balancer::Bound;
 use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::mapping::Kind;
@@ -176,10 +176,10 @@ fn an_answer_comes_from_where_the_client_sent_to() {
 #[test]
 fn a_server_that_refuses_is_left_alone_and_no_client_notices() {
     let alive = Echo::start(b'a', Ipv4Addr::LOCALHOST);
-    for mode in [None, Some(Mode::RoundRobin), Some(Mode::Hash)] {
+    for mode in [None, Some(SelectionMode::RoundRobin), Some(SelectionMode::Hash)] {
         let gone = [0, 1].map(|_| refusing(socket(Ipv4Addr::LOCALHOST)));
         let [one, two] = [0, 1].map(|at| Endpoint::Ip(local(&gone[at])));
-        let mut settings: Settings = over(&[&alive.endpoint(), &one, &two]);
+        let mut settings: RuntimeSettings = over(&[&alive.endpoint(), &one, &two]);
         mode.into_iter().for_each(|mode| settings.modes.set(mode, true));
         let site = Site::of_datagrams(localhost(0), settings);
         for number in 1..20 {
@@ -237,8 +237,8 @@ fn a_client_keeps_its_server_and_round_robin_is_even() {
         assert_eq!(marks.len(), 1, "all ports of a client");
     }
     let endpoints: Vec<_> = all.iter().map(|server| server.endpoint()).collect();
-    let mut settings: Settings = over(&endpoints.iter().collect::<Vec<_>>());
-    settings.modes.set(Mode::RoundRobin, true);
+    let mut settings: RuntimeSettings = over(&endpoints.iter().collect::<Vec<_>>());
+    settings.modes.set(SelectionMode::RoundRobin, true);
     let site = Site::of_datagrams(localhost(0), settings);
     let marks = marks(&site, [127, 0, 0, 1]);
     for mark in b'0'..b'4' {
@@ -249,10 +249,10 @@ fn a_client_keeps_its_server_and_round_robin_is_even() {
 #[test]
 fn access_lists_hold_for_datagrams() {
     let echo = Echo::start(b'a', Ipv4Addr::LOCALHOST);
-    let mut settings: Settings = over(&[&echo.endpoint()]);
-    let who = Who::parse(&["127.0.0.9"]).unwrap();
+    let mut settings: RuntimeSettings = over(&[&echo.endpoint()]);
+    let who = ClientMatcher::parse(&["127.0.0.9"]).unwrap();
     settings.client_acl = 1;
-    settings.acls.list_mut(1).push(Rule { verdict: Verdict::Deny, who });
+    settings.acls.list_mut(1).push(AclRule { verdict: AclVerdict::Deny, who });
     let site = Site::of_datagrams(localhost(0), settings);
     let denied = site.client([127, 0, 0, 9]);
     denied.send(b"x").unwrap();
@@ -265,7 +265,7 @@ fn access_lists_hold_for_datagrams() {
 #[test]
 fn flows_are_bounded_however_many_clients_there_are() {
     let echo = Echo::start(b'a', Ipv4Addr::LOCALHOST);
-    let mut settings: Settings = over(&[&echo.endpoint()]);
+    let mut settings: RuntimeSettings = over(&[&echo.endpoint()]);
     settings.limits.connections = NonZeroUsize::new(20);
     let site = Site::of_datagrams(localhost(0), settings);
     let shared = site.balancer().shared();
@@ -292,7 +292,7 @@ fn flows_are_bounded_however_many_clients_there_are() {
 fn silence_ends_a_flow_and_both_are_noted() {
     let echo = Echo::start(b'a', Ipv4Addr::LOCALHOST);
     let (collector, target) = crate::records::collector();
-    let mut settings: Settings = over(&[&echo.endpoint()]);
+    let mut settings: RuntimeSettings = over(&[&echo.endpoint()]);
     settings.timeouts.idle = Some(Duration::from_millis(30));
     (settings.log, settings.log_format) = (Some(target), LogFormat::Extended);
     let site = Site::of_datagrams(localhost(0), settings);
@@ -336,7 +336,7 @@ fn a_port_is_ours_alone() {
     let echo = Echo::start(b'a', Ipv4Addr::LOCALHOST);
     let site = site(&[&echo]);
     let listen = vec![site.addr.clone()];
-    let config = Config { transport: Transport::Udp, listen, ..Config::default() };
+    let config = PenConfig { transport: TransportKind::Udp, listen, ..PenConfig::default() };
     let error = Bound::bind(&config).expect_err("another one is there");
     assert_eq!(error.to_string(), format!("cannot listen at {}", site.addr));
 }

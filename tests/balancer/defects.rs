@@ -10,7 +10,7 @@ use std::process::Command;
 use std::thread;
 
 use nix::sys::signal::Signal;
-use pen::config::{Endpoint, LogTarget, Settings};
+use pen::config::{Endpoint, LogTarget, RuntimeSettings};
 use pen_records::addr::ClientAddr;
 use pen_records::mapping::packet::Packet;
 
@@ -70,7 +70,7 @@ fn connect_from(client: Ipv4Addr, to: &Endpoint) -> TcpStream {
 #[test]
 fn p_02_a_connection_keeps_its_client_however_small_the_table() {
     let (listener, (socket, target)) = (Listener::tcp(), collector());
-    let mut settings: Settings = over(&[&listener.endpoint()]);
+    let mut settings: RuntimeSettings = over(&[&listener.endpoint()]);
     settings.limits.clients = NonZeroUsize::MIN;
     settings.log = Some(target);
     let site = Site::start(settings);
@@ -272,7 +272,7 @@ fn p_56_nothing_is_said_when_nothing_is_wrong() {
 #[test]
 fn p_58_records_have_microseconds() {
     let (listener, (socket, target)) = (Listener::tcp(), collector());
-    let site = Site::start(Settings { log: Some(target), ..over(&[&listener.endpoint()]) });
+    let site = Site::start(RuntimeSettings { log: Some(target), ..over(&[&listener.endpoint()]) });
     let mut fine = false;
     let mut buf = [0; 2_048];
     // One in a million falls on a whole second.

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use pen::config::Settings;
+use pen::config::RuntimeSettings;
 use pen::data::relay::report::ask;
 use pen::data::snapshot::{ConnectionNow, Stage, Which};
 use socket2::SockRef;
 
 use crate::support::{Listener, Site, over, pattern, socket_path, until};
 
-fn lingering(listener: &Listener, linger: Duration) -> Settings {
-    let mut settings: Settings = over(&[&listener.endpoint()]);
+fn lingering(listener: &Listener, linger: Duration) -> RuntimeSettings {
+    let mut settings: RuntimeSettings = over(&[&listener.endpoint()]);
     settings.timeouts.linger = Some(linger);
     settings
 }

@@ -3,12 +3,12 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::sync::atomic::Ordering;
 
-use pen::config::{ForwardedFor, Settings};
+use pen::config::{ForwardedFor, RuntimeSettings};
 
 use crate::support::{Listener, Site, Stream, over, until};
 
 fn site(listener: &Listener, policy: ForwardedFor) -> Site {
-    Site::start(Settings { http: Some(policy), ..over(&[&listener.endpoint()]) })
+    Site::start(RuntimeSettings { http: Some(policy), ..over(&[&listener.endpoint()]) })
 }
 
 /// A head that comes, with its end.

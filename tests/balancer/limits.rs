@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-use pen::config::{Config, Endpoint, Settings};
+use pen::config::{Endpoint, PenConfig, RuntimeSettings};
 use pen::data::balancer::Bound;
 
 use crate::support::{Listener, PATIENCE, Site, Stream, localhost, over, socket_path, until};
@@ -12,7 +12,7 @@ use crate::support::{Listener, PATIENCE, Site, Stream, localhost, over, socket_p
 #[test]
 fn a_hard_limit_holds_under_a_burst() {
     let listener = Listener::tcp();
-    let mut settings: Settings = over(&[&listener.endpoint()]);
+    let mut settings: RuntimeSettings = over(&[&listener.endpoint()]);
     for server in settings.servers.iter_mut().flatten() {
         server.soft = NonZeroU32::new(2);
         server.hard = NonZeroU32::new(2);
@@ -32,7 +32,7 @@ fn a_hard_limit_holds_under_a_burst() {
 fn who_finds_no_room_waits_for_it() {
     let listener = Listener::tcp();
     for pending_only in [false, true] {
-        let mut settings: Settings = over(&[&listener.endpoint()]);
+        let mut settings: RuntimeSettings = over(&[&listener.endpoint()]);
         if pending_only {
             settings.limits.pending = NonZeroUsize::MIN;
         } else {
@@ -68,7 +68,7 @@ fn an_address_is_ours_alone() {
     let listener = Listener::tcp();
     for endpoint in [localhost(0), socket_path("alone")] {
         let site = Site::listening(endpoint, over(&[&listener.endpoint()]));
-        let config = Config { listen: vec![site.addr.clone()], ..Config::default() };
+        let config = PenConfig { listen: vec![site.addr.clone()], ..PenConfig::default() };
         let error = Bound::bind(&config).expect_err("another one is there");
         assert_eq!(error.to_string(), format!("cannot listen at {}", site.addr));
     }
@@ -78,7 +78,7 @@ fn an_address_is_ours_alone() {
 fn a_socket_file_is_replaced_if_nobody_listens_and_another_file_is_not() {
     let Endpoint::Unix(path) = socket_path("left-over") else { unreachable!() };
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let config = Config { listen: vec![Endpoint::Unix(path.clone())], ..Config::default() };
+    let config = PenConfig { listen: vec![Endpoint::Unix(path.clone())], ..PenConfig::default() };
     drop(Bound::bind(&config).expect("nobody listens there"));
     assert!(!path.exists(), "ours is removed");
     std::fs::write(&path, "precious").unwrap();

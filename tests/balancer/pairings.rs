@@ -5,7 +5,7 @@ use std::io;
 use std::thread;
 use std::time::Instant;
 
-use pen::config::{ServerTls, Settings};
+use pen::config::{RuntimeSettings, ServerTls};
 
 use crate::support::{Listener, PATIENCE, Site, localhost, over, pattern, socket_path, until};
 use crate::tls::support::{End, Town};
@@ -38,7 +38,7 @@ impl Pair {
             Kind::Unix => socket_path(&format!("{name}-pen-{server:?}")),
             Kind::Tcp | Kind::Tls => localhost(0),
         };
-        let mut settings: Settings = over(&[&listener.endpoint()]);
+        let mut settings: RuntimeSettings = over(&[&listener.endpoint()]);
         if client == Kind::Tls {
             town.serve(&mut settings);
         }

@@ -8,8 +8,8 @@ use std::process::Command;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use pen::config::acl::Verdict;
-use pen::config::{Endpoint, LogFormat, Network, ProxyVersion, Settings, Trusted};
+use pen::config::acl::AclVerdict;
+use pen::config::{Endpoint, LogFormat, Network, ProxyVersion, RuntimeSettings, TrustedPeer};
 use pen::data::relay::proxy::Header;
 use pen_bench::stage::{Folder, Process, free_port, program};
 use pen_records::addr::ClientAddr;
@@ -18,12 +18,12 @@ use crate::support::{Listener, Site, Stream, dead, over, socket_path, until};
 
 const VERSIONS: [ProxyVersion; 2] = [ProxyVersion::V1, ProxyVersion::V2];
 
-fn this_machine() -> Vec<Trusted> {
-    vec![Trusted::Network(Network { addr: Ipv4Addr::LOCALHOST.into(), bits: 8 })]
+fn this_machine() -> Vec<TrustedPeer> {
+    vec![TrustedPeer::Network(Network { addr: Ipv4Addr::LOCALHOST.into(), bits: 8 })]
 }
 
-fn trusting(settings: Settings) -> Settings {
-    Settings { accept_proxy: this_machine(), ..settings }
+fn trusting(settings: RuntimeSettings) -> RuntimeSettings {
+    RuntimeSettings { accept_proxy: this_machine(), ..settings }
 }
 
 fn far_away() -> Header {
@@ -56,8 +56,8 @@ fn a_forwarded_client_is_the_client_however_its_header_is_cut() {
     for (version, pieces) in VERSIONS.into_iter().flat_map(|it| [(it, 1), (it, 7), (it, 1_000)]) {
         let settings = trusting(over(&[&listener.endpoint()]));
         let log = Some(log.clone());
-        let settings = Settings { log, log_format: LogFormat::Classic, ..settings };
-        let site = Site::start(Settings { send_proxy: Some(ProxyVersion::V2), ..settings });
+        let settings = RuntimeSettings { log, log_format: LogFormat::Classic, ..settings };
+        let site = Site::start(RuntimeSettings { send_proxy: Some(ProxyVersion::V2), ..settings });
         let mut client = site.connect();
         let request = b"GET /far HTTP/1.1\r\nHost: a\r\n\r\n";
         for piece in [&written(far_away(), version), &request[..]].concat().chunks(pieces) {
@@ -82,7 +82,7 @@ fn a_forwarded_client_is_the_client_however_its_header_is_cut() {
 #[test]
 fn who_speaks_for_itself_keeps_its_address() {
     let listener = Listener::tcp();
-    let site = Site::start(Settings {
+    let site = Site::start(RuntimeSettings {
         send_proxy: Some(ProxyVersion::V1),
         ..trusting(over(&[&listener.endpoint()]))
     });
@@ -103,8 +103,8 @@ fn who_speaks_for_itself_keeps_its_address() {
 fn who_is_not_trusted_is_not_believed() {
     let listener = Listener::tcp();
     let ten = Network { addr: [10, 0, 0, 0].into(), bits: 8 };
-    let accept_proxy = vec![Trusted::Network(ten), Trusted::Unix];
-    let site = Site::start(Settings { accept_proxy, ..over(&[&listener.endpoint()]) });
+    let accept_proxy = vec![TrustedPeer::Network(ten), TrustedPeer::Unix];
+    let site = Site::start(RuntimeSettings { accept_proxy, ..over(&[&listener.endpoint()]) });
     let header = written(far_away(), ProxyVersion::V1);
     let mut client = site.connect();
     client.write_all(&header).unwrap();
@@ -185,10 +185,10 @@ fn who_has_not_said_its_header_keeps_nobody_from_being_served() {
 fn access_lists_judge_the_forwarded_client() {
     let (listener, abuse) = (Listener::tcp(), Listener::tcp());
     let mut settings = trusting(over(&[&listener.endpoint()]));
-    settings.abuse = Some(pen::config::Server::new(abuse.endpoint()));
-    let who = pen::config::acl::Who::parse(&["203.0.113.0/24"]).unwrap();
+    settings.abuse = Some(pen::config::ServerSettings::new(abuse.endpoint()));
+    let who = pen::config::acl::ClientMatcher::parse(&["203.0.113.0/24"]).unwrap();
     settings.client_acl = 1;
-    settings.acls.list_mut(1).push(pen::config::acl::Rule { verdict: Verdict::Deny, who });
+    settings.acls.list_mut(1).push(pen::config::acl::AclRule { verdict: AclVerdict::Deny, who });
     let site = Site::start(settings);
     let mut client = site.connect();
     client.write_all(&written(far_away(), ProxyVersion::V2)).unwrap();
@@ -207,7 +207,7 @@ fn a_server_hears_who_the_client_is_first_and_so_does_the_next_one_after_a_failu
     for version in VERSIONS {
         let mut settings = over(&[&alive.endpoint(), &gone]);
         settings.timeouts.blacklist = Duration::ZERO;
-        let site = Site::start(Settings { send_proxy: Some(version), ..settings });
+        let site = Site::start(RuntimeSettings { send_proxy: Some(version), ..settings });
         let Endpoint::Ip(to) = site.addr else { unreachable!() };
         for _ in 0..4 {
             let mut client = site.connect();
@@ -229,12 +229,13 @@ fn a_server_hears_who_the_client_is_first_and_so_does_the_next_one_after_a_failu
 #[test]
 fn a_path_has_no_addresses_to_tell_and_may_be_trusted() {
     let listener = Listener::unix("proxy-server");
-    let settings = Settings { send_proxy: Some(ProxyVersion::V2), ..over(&[&listener.endpoint()]) };
+    let settings =
+        RuntimeSettings { send_proxy: Some(ProxyVersion::V2), ..over(&[&listener.endpoint()]) };
     let site = Site::listening(socket_path("proxy-plain"), settings.clone());
     let mut client = site.connect();
     client.write_all(b"x").unwrap();
     assert_eq!(heard(&mut listener.accept(), 1), (Header::Own, b"x".to_vec()));
-    let settings = Settings { accept_proxy: vec![Trusted::Unix], ..settings };
+    let settings = RuntimeSettings { accept_proxy: vec![TrustedPeer::Unix], ..settings };
     let site = Site::listening(socket_path("proxy-trusted"), settings);
     let mut client = site.connect();
     client.write_all(&[&written(far_away(), ProxyVersion::V1)[..], b"x"].concat()).unwrap();
@@ -275,7 +276,7 @@ http {{
         web.wait_for_port(nginx).expect("it listens");
 
         let settings = trusting(over(&[&Endpoint::Ip(nginx)]));
-        let site = Site::start(Settings { send_proxy: Some(outward), ..settings });
+        let site = Site::start(RuntimeSettings { send_proxy: Some(outward), ..settings });
         let config = folder.join("haproxy.cfg");
         let text = format!(
             "global\n  maxconn 100\ndefaults\n  mode tcp\n  timeout connect 5s\n  timeout client 20s\n  \

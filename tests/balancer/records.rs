@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::Ordering;
 
-use pen::config::{Endpoint, LogFormat, LogTarget, Settings};
+use pen::config::{Endpoint, LogFormat, LogTarget, RuntimeSettings};
 use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::mapping::packet::Packet;
 use pen_records::mapping::{Kind, Mapping};
@@ -54,8 +54,8 @@ impl Collector {
     }
 }
 
-fn logging(target: LogTarget, format: LogFormat, settings: Settings) -> Settings {
-    Settings { log: Some(target), log_format: format, ..settings }
+fn logging(target: LogTarget, format: LogFormat, settings: RuntimeSettings) -> RuntimeSettings {
+    RuntimeSettings { log: Some(target), log_format: format, ..settings }
 }
 
 /// Two requests on one connection, and their answers. Who the server saw.

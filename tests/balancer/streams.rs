@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use pen::config::Settings;
+use pen::config::RuntimeSettings;
 
 use crate::support::{Listener, Site, Stream, localhost, over, pattern, socket_path, until};
 
@@ -199,7 +199,7 @@ fn who_closes_while_the_other_still_sends_is_not_waited_for() {
 #[test]
 fn a_half_closed_pair_that_falls_silent_is_cut_after_a_while() {
     let listener = Listener::tcp();
-    let mut settings: Settings = over(&[&listener.endpoint()]);
+    let mut settings: RuntimeSettings = over(&[&listener.endpoint()]);
     settings.timeouts.linger = Some(Duration::from_millis(50));
     let site = Site::start(settings);
     let mut client = site.connect();
@@ -214,7 +214,7 @@ fn a_half_closed_pair_that_falls_silent_is_cut_after_a_while() {
 #[test]
 fn every_byte_gives_a_half_closed_pair_more_time() {
     let listener = Listener::tcp();
-    let mut settings: Settings = over(&[&listener.endpoint()]);
+    let mut settings: RuntimeSettings = over(&[&listener.endpoint()]);
     settings.timeouts.linger = Some(Duration::from_millis(400));
     let site = Site::start(settings);
     let mut client = site.connect();
@@ -238,7 +238,7 @@ fn every_byte_gives_a_half_closed_pair_more_time() {
 #[test]
 fn a_silent_pair_is_closed_when_that_was_asked_for() {
     let listener = Listener::tcp();
-    let mut settings: Settings = over(&[&listener.endpoint()]);
+    let mut settings: RuntimeSettings = over(&[&listener.endpoint()]);
     settings.timeouts.idle = Some(Duration::from_millis(50));
     let site = Site::start(settings);
     let mut client = site.connect();

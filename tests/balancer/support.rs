@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use pen::config::{Config, Endpoint, Server, Settings, Transport};
+use pen::config::{Endpoint, PenConfig, RuntimeSettings, ServerSettings, TransportKind};
 use pen::data::balancer::{Balancer, Bound};
 
 /// How long anything may take.
@@ -22,22 +22,22 @@ pub(crate) struct Site {
 
 impl Site {
     /// Balances with `settings` on a free port of this machine.
-    pub(crate) fn start(settings: Settings) -> Self {
+    pub(crate) fn start(settings: RuntimeSettings) -> Self {
         Self::listening(localhost(0), settings)
     }
 
     /// Balances datagrams.
-    pub(crate) fn of_datagrams(endpoint: Endpoint, settings: Settings) -> Self {
-        Self::of(Transport::Udp, endpoint, settings)
+    pub(crate) fn of_datagrams(endpoint: Endpoint, settings: RuntimeSettings) -> Self {
+        Self::of(TransportKind::Udp, endpoint, settings)
     }
 
-    pub(crate) fn listening(endpoint: Endpoint, settings: Settings) -> Self {
-        Self::of(Transport::Stream, endpoint, settings)
+    pub(crate) fn listening(endpoint: Endpoint, settings: RuntimeSettings) -> Self {
+        Self::of(TransportKind::Stream, endpoint, settings)
     }
 
-    fn of(transport: Transport, endpoint: Endpoint, settings: Settings) -> Self {
+    fn of(transport: TransportKind, endpoint: Endpoint, settings: RuntimeSettings) -> Self {
         let (workers, listen) = (NonZeroUsize::new(2).expect("two is not zero"), vec![endpoint]);
-        let config = Config { transport, listen, workers, settings, ..Config::default() };
+        let config = PenConfig { transport, listen, workers, settings, ..PenConfig::default() };
         let bound = Bound::bind(&config).expect("the address is free");
         let addr = bound.endpoints().next().expect("there is one").clone();
         let balancer = bound.start(&config).expect("it starts");
@@ -72,9 +72,9 @@ pub(crate) fn localhost(port: u16) -> Endpoint {
 }
 
 /// Settings with these servers.
-pub(crate) fn over(servers: &[&Endpoint]) -> Settings {
-    let servers = servers.iter().map(|&addr| Some(Server::new(addr.clone()))).collect();
-    Settings { servers, ..Settings::default() }
+pub(crate) fn over(servers: &[&Endpoint]) -> RuntimeSettings {
+    let servers = servers.iter().map(|&addr| Some(ServerSettings::new(addr.clone()))).collect();
+    RuntimeSettings { servers, ..RuntimeSettings::default() }
 }
 
 /// A port where nobody listens. It stays taken, so nobody else will.

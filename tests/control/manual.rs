@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::CommandFactory as _;
 use pen::command::VERBS;
-use pen::command::cli::Args;
+use pen::command::cli::PenArgs;
 
 fn page() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man/pen.1");
@@ -21,7 +21,7 @@ fn tags(page: &str) -> Vec<String> {
 
 #[test]
 fn each_option_is_in_the_manual_and_the_reverse() {
-    let mut command = Args::command();
+    let mut command = PenArgs::command();
     command.build();
     let typed: BTreeSet<String> = command
         .get_arguments()

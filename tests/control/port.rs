@@ -5,8 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
-use pen::command::apply::World;
-use pen::config::{Config, Endpoint};
+use pen::command::apply::CommandEnv;
+use pen::config::{Endpoint, PenConfig};
 use pen::operate::control::Operator;
 use pen::operate::control::port::ControlPort;
 
@@ -179,7 +179,7 @@ fn a_reload_is_taken_over_as_a_whole() {
     assert_eq!(diff.to_string(), "removed server 1 10.0.0.2:8080; blacklist 3");
     assert_eq!(still.0.lock().unwrap().settings, new.settings);
     // One that the balancer refuses leaves all as it was.
-    let mut refused = Config { settings: new.settings.clone(), ..operator.config() };
+    let mut refused = PenConfig { settings: new.settings.clone(), ..operator.config() };
     refused.settings.tcp.transparent = true;
     refused.settings.servers.clear();
     assert_eq!(operator.reload(refused), Err("transparent: this one can't".to_owned()));
@@ -222,7 +222,7 @@ struct Slow {
     go_on: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
-impl World for Slow {
+impl CommandEnv for Slow {
     fn resolve(&self, _: &str, port: u16) -> Result<std::net::SocketAddr, String> {
         self.asked.send(()).map_err(|error| error.to_string())?;
         let go_on = self.go_on.lock().map_err(|error| error.to_string())?;
@@ -233,8 +233,8 @@ impl World for Slow {
     fn countries(
         &self,
         path: &std::path::Path,
-    ) -> std::io::Result<pen::config::countries::Countries> {
-        pen::config::countries::Countries::open(path)
+    ) -> std::io::Result<pen::config::countries::CountryDatabase> {
+        pen::config::countries::CountryDatabase::open(path)
     }
 
     fn absolute(&self, path: &std::path::Path) -> std::path::PathBuf {
@@ -248,7 +248,7 @@ fn nobody_waits_for_a_name_that_somebody_else_looks_up() {
     let (let_go, go_on) = std::sync::mpsc::sync_channel(9);
     let slow = Slow { asked, go_on: std::sync::Mutex::new(go_on) };
     let still = Still::default();
-    let config = Config::default();
+    let config = PenConfig::default();
     let operator = Operator::new(config, Box::new(still), Box::new(slow));
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| operator.execute(b"server 0 address web1 port 80").to_string());

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pen::config::{Config, Endpoint, Server, Settings};
+use pen::config::{Endpoint, PenConfig, RuntimeSettings, ServerSettings};
 use pen::data::balancer::{Balancer, Bound};
 use pen::data::names::watch;
 use pen::operate::control::{Here, Operator};
@@ -60,10 +60,11 @@ fn echo_at(addr: SocketAddr) -> SocketAddr {
 #[expect(clippy::unwrap_used, reason = "it is part of a test")]
 fn site() -> Site {
     let servers = [echo(), echo()];
-    let server = |addr| Some(Server::new(Endpoint::Ip(addr)));
-    let settings = Settings { servers: servers.map(server).to_vec(), ..Settings::default() };
+    let server = |addr| Some(ServerSettings::new(Endpoint::Ip(addr)));
+    let settings =
+        RuntimeSettings { servers: servers.map(server).to_vec(), ..RuntimeSettings::default() };
     let listen = vec![Endpoint::Ip("127.0.0.1:0".parse().unwrap())];
-    let config = Config { listen, settings, ..Config::default() };
+    let config = PenConfig { listen, settings, ..PenConfig::default() };
     let bound = Bound::bind(&config).unwrap();
     let Some(Endpoint::Ip(addr)) = bound.endpoints().next().cloned() else { unreachable!() };
     let balancer = bound.start(&config).unwrap();

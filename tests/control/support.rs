@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 use std::{env, fs, process};
 
-use pen::config::ServerId;
-use pen::config::{Config, Endpoint, Server, Settings};
+use pen::config::PoolServerId;
+use pen::config::{Endpoint, PenConfig, RuntimeSettings, ServerSettings};
 use pen::data::snapshot::{
     ClientNow, ConnectionNow, Counts, Detail, Gauge, ServerNow, Snapshot, Stage, State, Which,
 };
@@ -24,7 +24,7 @@ pub(crate) struct Still(pub(crate) Arc<Mutex<Noted>>);
 
 #[derive(Default)]
 pub(crate) struct Noted {
-    pub(crate) settings: Settings,
+    pub(crate) settings: RuntimeSettings,
     pub(crate) deeds: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ impl Balancer for Still {
         let settings = self.0.lock().expect("nobody panicked").settings.clone();
         let servers = (0..).zip(&settings.servers).filter_map(|(slot, config)| {
             Some(ServerNow {
-                id: ServerId::Slot(slot),
+                id: PoolServerId::Slot(slot),
                 config: config.clone()?,
                 state: State::Up,
                 connections: 2,
@@ -58,7 +58,7 @@ impl Balancer for Still {
         let client = ClientNow {
             addr: ClientAddr::parse(b"203.0.113.7").expect("an address"),
             age: Duration::from_secs(5),
-            server: Some(ServerId::Slot(0)),
+            server: Some(PoolServerId::Slot(0)),
             connects: 3,
             sent: 2_000,
             received: 100,
@@ -67,7 +67,7 @@ impl Balancer for Still {
             number: 42,
             client: "203.0.113.7:5555".to_owned(),
             client_fd: 9,
-            server: Some(ServerId::Slot(0)),
+            server: Some(PoolServerId::Slot(0)),
             server_fd: Some(10),
             stage: Stage::Open,
             age: Duration::from_secs(5),
@@ -91,7 +91,7 @@ impl Balancer for Still {
         }
     }
 
-    fn change(&self, settings: &Settings) -> Result<(), String> {
+    fn change(&self, settings: &RuntimeSettings) -> Result<(), String> {
         if settings.tcp.transparent {
             return Err("transparent: this one can't".to_owned());
         }
@@ -99,11 +99,11 @@ impl Balancer for Still {
         Ok(())
     }
 
-    fn blacklist(&self, server: ServerId, time: Duration) {
+    fn blacklist(&self, server: PoolServerId, time: Duration) {
         self.note(format!("blacklist {server:?} {time:?}"));
     }
 
-    fn end_connections_of(&self, server: ServerId, time: Duration) {
+    fn end_connections_of(&self, server: PoolServerId, time: Duration) {
         self.note(format!("end {server:?} {time:?}"));
     }
 
@@ -123,14 +123,15 @@ impl Balancer for Still {
 
 /// An operator of two servers.
 pub(crate) fn operator(still: &Still, folder: &Folder) -> Arc<Operator> {
-    let server = |addr: &str| Some(Server::new(Endpoint::Ip(addr.parse().expect("an address"))));
-    let settings = Settings {
+    let server =
+        |addr: &str| Some(ServerSettings::new(Endpoint::Ip(addr.parse().expect("an address"))));
+    let settings = RuntimeSettings {
         servers: vec![server("10.0.0.1:8080"), server("10.0.0.2:8080")],
-        ..Settings::default()
+        ..RuntimeSettings::default()
     };
     still.0.lock().expect("nobody panicked").settings = settings.clone();
     let listen = vec![Endpoint::Ip("127.0.0.1:80".parse().expect("an address"))];
-    let config = Config { listen, settings, ..Config::default() };
+    let config = PenConfig { listen, settings, ..PenConfig::default() };
     let here = Here { folder: folder.0.clone(), jail: None };
     Arc::new(Operator::new(config, Box::new(still.clone()), Box::new(here)))
 }

@@ -21,15 +21,15 @@ use verbs::{ABSENT, IGNORED};
 
 use super::tls::TlsItem;
 use super::words;
-use super::{Command, CommandError, Item, Query, Setting};
-use super::{StatusForm, Switch};
+use super::{CommandError, ControlCommand, Item, Setting, ShowQuery};
+use super::{StatusFormat, Switch};
 use crate::config::address::{AddressError, ServerArg};
-use crate::config::{FastClose, Mode};
+use crate::config::{FastClose, SelectionMode};
 
 /// The highest number a server can have.
 const MAX_SERVER: usize = 9_999;
 
-impl Command {
+impl ControlCommand {
     /// Reads a line; `None` if it says nothing.
     ///
     /// # Errors
@@ -129,7 +129,7 @@ impl Args<'_> {
     }
 
     /// What was found, if nothing follows.
-    fn end(&mut self, command: Command) -> Parsed<Command> {
+    fn end(&mut self, command: ControlCommand) -> Parsed<ControlCommand> {
         match self.rest.next() {
             None => Ok(command),
             Some(word) => Err(CommandError::Surplus(self.verb.clone(), text(word))),
@@ -141,8 +141,12 @@ impl Args<'_> {
         &mut self,
         item: Item,
         parse: impl FnOnce(&mut Self) -> Parsed<Setting>,
-    ) -> Parsed<Command> {
-        let command = if self.is_empty() { Command::Ask(item) } else { Command::Set(parse(self)?) };
+    ) -> Parsed<ControlCommand> {
+        let command = if self.is_empty() {
+            ControlCommand::Ask(item)
+        } else {
+            ControlCommand::Set(parse(self)?)
+        };
         self.end(command)
     }
 }
@@ -152,15 +156,15 @@ fn lasting(time: Duration) -> Option<Duration> {
     Some(time).filter(|time| !time.is_zero())
 }
 
-fn positive(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
+fn positive(args: &mut Args<'_>, verb: &str) -> Parsed<ControlCommand> {
     if let Some(command) = switch(args, verb) {
-        return args.end(Command::Switch(command, true));
+        return args.end(ControlCommand::Switch(command, true));
     }
     if let Some((verb, why)) = known(IGNORED, verb) {
-        return Ok(Command::Ignored(verb, why));
+        return Ok(ControlCommand::Ignored(verb, why));
     }
     if let Some((verb, why)) = known(ABSENT, verb) {
-        return Ok(Command::Absent(verb, why));
+        return Ok(ControlCommand::Absent(verb, why));
     }
     match verb {
         "acl" => acl(args),
@@ -168,50 +172,50 @@ fn positive(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "drain" => {
             let number = slot(args)?;
             let time = if args.is_empty() { None } else { Some(args.time()?) };
-            args.end(Command::Drain(number, time))
+            args.end(ControlCommand::Drain(number, time))
         }
-        "remove" => slot(args).and_then(|number| args.end(Command::Remove(number))),
+        "remove" => slot(args).and_then(|number| args.end(ControlCommand::Remove(number))),
         "close" => {
             let number = args.number("the number of a connection")?;
-            args.end(Command::Close(number))
+            args.end(ControlCommand::Close(number))
         }
-        "include" => args.path().and_then(|path| args.end(Command::Include(path))),
-        "write" if args.is_empty() => Ok(Command::Write(None)),
-        "write" => args.path().and_then(|path| args.end(Command::Write(Some(path)))),
-        "exit" => args.end(Command::Exit),
-        "mode" => args.end(Command::Ask(Item::Mode)),
-        "pid" => args.end(Command::Ask(Item::Pid)),
-        "control" => args.end(Command::Ask(Item::Control)),
+        "include" => args.path().and_then(|path| args.end(ControlCommand::Include(path))),
+        "write" if args.is_empty() => Ok(ControlCommand::Write(None)),
+        "write" => args.path().and_then(|path| args.end(ControlCommand::Write(Some(path)))),
+        "exit" => args.end(ControlCommand::Exit),
+        "mode" => args.end(ControlCommand::Ask(Item::Mode)),
+        "pid" => args.end(ControlCommand::Ask(Item::Pid)),
+        "control" => args.end(ControlCommand::Ask(Item::Control)),
         "connection" | "connections" | "help" | "recent" | "servers" | "socket" | "states"
         | "status" => {
             let query = query(args, verb)?;
-            args.end(Command::Show(query))
+            args.end(ControlCommand::Show(query))
         }
         _ => setting(args, verb),
     }
 }
 
-fn query(args: &mut Args<'_>, verb: &str) -> Parsed<Query> {
+fn query(args: &mut Args<'_>, verb: &str) -> Parsed<ShowQuery> {
     Ok(match verb {
-        "connection" => Query::Connection(args.number("the number of a connection")?),
-        "connections" => Query::Connections,
-        "help" => Query::Help,
-        "recent" if args.is_empty() => Query::Recent(Duration::from_secs(300)),
-        "recent" => Query::Recent(args.time()?),
-        "servers" => Query::Servers,
-        "states" => Query::States,
-        "socket" => Query::Socket(args.number("the number of a file descriptor")?),
-        _ if args.is_empty() => Query::Status(StatusForm::Html),
-        _ => Query::Status(match args.word("html, json or prometheus")? {
-            "html" => StatusForm::Html,
-            "json" => StatusForm::Json,
-            "prometheus" => StatusForm::Prometheus,
+        "connection" => ShowQuery::Connection(args.number("the number of a connection")?),
+        "connections" => ShowQuery::Connections,
+        "help" => ShowQuery::Help,
+        "recent" if args.is_empty() => ShowQuery::Recent(Duration::from_secs(300)),
+        "recent" => ShowQuery::Recent(args.time()?),
+        "servers" => ShowQuery::Servers,
+        "states" => ShowQuery::States,
+        "socket" => ShowQuery::Socket(args.number("the number of a file descriptor")?),
+        _ if args.is_empty() => ShowQuery::Status(StatusFormat::Html),
+        _ => ShowQuery::Status(match args.word("html, json or prometheus")? {
+            "html" => StatusFormat::Html,
+            "json" => StatusFormat::Json,
+            "prometheus" => StatusFormat::Prometheus,
             _ => return args.expected("html, json or prometheus"),
         }),
     })
 }
 
-fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
+fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<ControlCommand> {
     let number = "a number";
     let many = "a number from 1 on";
     let list = "the number of an access list, from 0 to 255";
@@ -312,21 +316,21 @@ fn setting(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
     }
 }
 
-fn negative(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
+fn negative(args: &mut Args<'_>, verb: &str) -> Parsed<ControlCommand> {
     if let Some(command) = switch(args, verb) {
-        return args.end(Command::Switch(command, false));
+        return args.end(ControlCommand::Switch(command, false));
     }
     if let Some((verb, _)) = known(IGNORED, verb).or_else(|| known(ABSENT, verb)) {
-        return args.end(Command::Ignored(verb, ""));
+        return args.end(ControlCommand::Ignored(verb, ""));
     }
     if let Some(item) = TlsItem::of(verb) {
-        return args.end(Command::Set(Setting::Tls(item.none())));
+        return args.end(ControlCommand::Set(Setting::Tls(item.none())));
     }
     let setting = match verb {
         "acl" => return no_acl(args),
         "server" => {
             let number = slot(args)?;
-            return args.end(Command::Remove(number));
+            return args.end(ControlCommand::Remove(number));
         }
         "abuse" => Setting::Abuse(None),
         "check" => Setting::Check(None),
@@ -347,22 +351,22 @@ fn negative(args: &mut Args<'_>, verb: &str) -> Parsed<Command> {
         "web_stats" => Setting::WebStats(None),
         _ => return Err(CommandError::UnknownNo(verb.to_owned())),
     };
-    args.end(Command::Set(setting))
+    args.end(ControlCommand::Set(setting))
 }
 
 fn switch(_args: &Args<'_>, verb: &str) -> Option<Switch> {
     Some(match verb {
-        "hash" => Switch::Mode(Mode::Hash),
+        "hash" => Switch::Mode(SelectionMode::Hash),
         "http" => Switch::Http,
         "keepalive" => Switch::Keepalive,
-        "least_connections" => Switch::Mode(Mode::LeastConnections),
-        "prio" => Switch::Mode(Mode::Prio),
-        "roundrobin" => Switch::Mode(Mode::RoundRobin),
-        "stubborn" => Switch::Mode(Mode::Stubborn),
+        "least_connections" => Switch::Mode(SelectionMode::LeastConnections),
+        "prio" => Switch::Mode(SelectionMode::Prio),
+        "roundrobin" => Switch::Mode(SelectionMode::RoundRobin),
+        "stubborn" => Switch::Mode(SelectionMode::Stubborn),
         "tcp_nodelay" => Switch::Nodelay,
         "transparent" => Switch::Transparent,
         "udp" => Switch::Udp,
-        "weight" => Switch::Mode(Mode::Weight),
+        "weight" => Switch::Mode(SelectionMode::Weight),
         _ => return None,
     })
 }

@@ -8,50 +8,50 @@ use pen_records::addr::parse_ip;
 
 use super::{Args, Parsed, slot};
 use crate::command::tls::TlsSetting;
-use crate::command::{AclCommand, Command, CommandError, LogTo, ServerChange, Setting};
-use crate::config::acl::{Rule, Verdict, Who};
+use crate::command::{AclCommand, CommandError, ControlCommand, LogTo, ServerChange, Setting};
+use crate::config::acl::{AclRule, AclVerdict, ClientMatcher};
 use crate::config::address::{self, Host, ListenAddr};
-use crate::config::checks::Check;
+use crate::config::checks::HealthCheck;
 use crate::config::{
-    FastClose, ForwardedFor, LogFormat, Network, ProxyVersion, TlsVersion, Trusted,
+    FastClose, ForwardedFor, LogFormat, Network, ProxyVersion, TlsVersion, TrustedPeer,
 };
 
-pub(super) fn acl(args: &mut Args<'_>) -> Parsed<Command> {
+pub(super) fn acl(args: &mut Args<'_>) -> Parsed<ControlCommand> {
     if args.is_empty() {
-        return Ok(Command::Acl(AclCommand::Show(None)));
+        return Ok(ControlCommand::Acl(AclCommand::Show(None)));
     }
     let list = list_number(args)?;
     if args.is_empty() {
-        return Ok(Command::Acl(AclCommand::Show(Some(list))));
+        return Ok(ControlCommand::Acl(AclCommand::Show(Some(list))));
     }
     let what = "permit, deny or default";
     match args.word(what)? {
         "default" => {
-            let Some(verdict) = Verdict::parse(args.word("permit or deny")?) else {
+            let Some(verdict) = AclVerdict::parse(args.word("permit or deny")?) else {
                 return args.expected("permit or deny");
             };
-            args.end(Command::Acl(AclCommand::Default(list, Some(verdict))))
+            args.end(ControlCommand::Acl(AclCommand::Default(list, Some(verdict))))
         }
-        word => match Verdict::parse(word) {
+        word => match AclVerdict::parse(word) {
             Some(verdict) => {
-                rule(args, verdict).map(|rule| Command::Acl(AclCommand::Add(list, rule)))
+                rule(args, verdict).map(|rule| ControlCommand::Acl(AclCommand::Add(list, rule)))
             }
             None => args.expected(what),
         },
     }
 }
 
-pub(super) fn no_acl(args: &mut Args<'_>) -> Parsed<Command> {
+pub(super) fn no_acl(args: &mut Args<'_>) -> Parsed<ControlCommand> {
     let list = list_number(args)?;
     if args.is_empty() {
-        return Ok(Command::Acl(AclCommand::Clear(list)));
+        return Ok(ControlCommand::Acl(AclCommand::Clear(list)));
     }
     let what = "nothing, default, or a rule with permit or deny";
     match args.word(what)? {
-        "default" => args.end(Command::Acl(AclCommand::Default(list, None))),
-        word => match Verdict::parse(word) {
+        "default" => args.end(ControlCommand::Acl(AclCommand::Default(list, None))),
+        word => match AclVerdict::parse(word) {
             Some(verdict) => {
-                rule(args, verdict).map(|rule| Command::Acl(AclCommand::Remove(list, rule)))
+                rule(args, verdict).map(|rule| ControlCommand::Acl(AclCommand::Remove(list, rule)))
             }
             None => args.expected(what),
         },
@@ -62,18 +62,18 @@ pub(super) fn list_number(args: &mut Args<'_>) -> Parsed<u8> {
     args.number("the number of an access list, from 0 to 255")
 }
 
-pub(super) fn rule(args: &mut Args<'_>, verdict: Verdict) -> Parsed<Rule> {
+pub(super) fn rule(args: &mut Args<'_>, verdict: AclVerdict) -> Parsed<AclRule> {
     let mut words = Vec::new();
     while !args.is_empty() {
         words.push(args.word("an address, a network or unix")?.to_owned());
     }
     let words: Vec<_> = words.iter().map(String::as_str).collect();
-    let who = Who::parse(&words);
-    who.map(|who| Rule { verdict, who })
+    let who = ClientMatcher::parse(&words);
+    who.map(|who| AclRule { verdict, who })
         .map_err(|error| CommandError::Acl(args.verb.clone(), error))
 }
 
-pub(super) fn server(args: &mut Args<'_>) -> Parsed<Command> {
+pub(super) fn server(args: &mut Args<'_>) -> Parsed<ControlCommand> {
     let number = slot(args)?;
     args.verb = format!("server {number}");
     let mut changes = Vec::new();
@@ -97,7 +97,7 @@ pub(super) fn server(args: &mut Args<'_>) -> Parsed<Command> {
         });
         args.verb = verb;
     }
-    Ok(Command::Server(number, changes))
+    Ok(ControlCommand::Server(number, changes))
 }
 
 pub(super) fn listen(args: &mut Args<'_>) -> Parsed<Setting> {
@@ -142,19 +142,19 @@ pub(super) fn send_proxy(args: &mut Args<'_>) -> Parsed<Setting> {
     }
 }
 
-pub(super) fn check(args: &mut Args<'_>) -> Parsed<Check> {
+pub(super) fn check(args: &mut Args<'_>) -> Parsed<HealthCheck> {
     let what = "tcp, http and a path, or expect and a text";
     match args.word(what)? {
-        "tcp" => Ok(Check::Connect),
+        "tcp" => Ok(HealthCheck::Connect),
         "http" => http_check(args),
         "send" => {
             let send = args.bytes("what is said to the server")?;
             match args.word("expect and a text")? {
-                "expect" => Ok(Check::Exchange { send, expect: expected_bytes(args)? }),
+                "expect" => Ok(HealthCheck::Exchange { send, expect: expected_bytes(args)? }),
                 _ => args.expected("expect and a text"),
             }
         }
-        "expect" => Ok(Check::Exchange { send: Vec::new(), expect: expected_bytes(args)? }),
+        "expect" => Ok(HealthCheck::Exchange { send: Vec::new(), expect: expected_bytes(args)? }),
         _ => args.expected(what),
     }
 }
@@ -163,7 +163,7 @@ pub(super) fn expected_bytes(args: &mut Args<'_>) -> Parsed<Vec<u8>> {
     args.bytes("what the server has to say")
 }
 
-pub(super) fn http_check(args: &mut Args<'_>) -> Parsed<Check> {
+pub(super) fn http_check(args: &mut Args<'_>) -> Parsed<HealthCheck> {
     let (a_method, a_path) = ("a method or a path", "a path, as in /health");
     let first = args.word(a_method)?.to_owned();
     let (method, path) = if first.starts_with('/') {
@@ -179,7 +179,7 @@ pub(super) fn http_check(args: &mut Args<'_>) -> Parsed<Check> {
         return args.expected(a_path);
     }
     let (from, to) = if args.is_empty() { (200, 399) } else { statuses(args)? };
-    Ok(Check::Http { method, path, from, to })
+    Ok(HealthCheck::Http { method, path, from, to })
 }
 
 /// `200` or `200-399`.
@@ -213,14 +213,15 @@ pub(super) fn fastclose(args: &mut Args<'_>) -> Parsed<Setting> {
 }
 
 /// What C pen hands to OpenSSL. Protocols before 1.2 are never spoken here.
-pub(super) fn ssl_option(args: &mut Args<'_>) -> Parsed<Command> {
+pub(super) fn ssl_option(args: &mut Args<'_>) -> Parsed<ControlCommand> {
     let what = "no_sslv2, no_sslv3, no_tlsv1, no_tlsv1.1, no_tlsv1.2 or cipher_server_preference";
     let command = match args.word(what)? {
-        "no_sslv2" | "no_sslv3" | "no_tlsv1" | "no_tlsv1.1" => {
-            Command::Ignored("ssl_option", "nothing older than TLS 1.2 is spoken in any case")
-        }
-        "no_tlsv1.2" => Command::Set(Setting::Tls(TlsSetting::Oldest(TlsVersion::V1_3))),
-        "cipher_server_preference" => Command::Ignored(
+        "no_sslv2" | "no_sslv3" | "no_tlsv1" | "no_tlsv1.1" => ControlCommand::Ignored(
+            "ssl_option",
+            "nothing older than TLS 1.2 is spoken in any case",
+        ),
+        "no_tlsv1.2" => ControlCommand::Set(Setting::Tls(TlsSetting::Oldest(TlsVersion::V1_3))),
+        "cipher_server_preference" => ControlCommand::Ignored(
             "ssl_option",
             "there are only good ciphers, and clients know which is fastest for them",
         ),
@@ -240,14 +241,14 @@ pub(super) fn forwarded_for(args: &mut Args<'_>) -> Parsed<Setting> {
 }
 
 /// One network or more, or `unix`.
-pub(super) fn trusted(args: &mut Args<'_>) -> Parsed<Vec<Trusted>> {
+pub(super) fn trusted(args: &mut Args<'_>) -> Parsed<Vec<TrustedPeer>> {
     let what = "networks, as in 10.0.0.0/8 2001:db8::/32, or unix";
     let mut trusted = Vec::new();
     while !args.is_empty() || trusted.is_empty() {
         trusted.push(match args.word(what)? {
-            "unix" => Trusted::Unix,
+            "unix" => TrustedPeer::Unix,
             text => match network(text) {
-                Some(network) => Trusted::Network(network),
+                Some(network) => TrustedPeer::Network(network),
                 None => return args.expected(what),
             },
         });

@@ -2,15 +2,15 @@
 
 use std::net::IpAddr;
 
-use crate::config::{Config, Endpoint, ServerTls, Transport};
+use crate::config::{Endpoint, PenConfig, ServerTls, TransportKind};
 
 /// What no single setting shows to be wrong.
 ///
 /// # Errors
 /// Says what does not go together.
-pub fn check(config: &Config) -> Result<(), String> {
+pub fn check(config: &PenConfig) -> Result<(), String> {
     let is_unix = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Unix(_));
-    if config.transport == Transport::Udp {
+    if config.transport == TransportKind::Udp {
         if let Some(path) = config.listen.iter().find(|listen| is_unix(listen)) {
             return Err(format!("listen {path}: expected a port with -U, not a path"));
         }
@@ -35,7 +35,7 @@ pub fn check(config: &Config) -> Result<(), String> {
         }
     }
     let settings = &config.settings;
-    if config.transport == Transport::Udp && settings.tls.certificate.is_some() {
+    if config.transport == TransportKind::Udp && settings.tls.certificate.is_some() {
         return Err(
             "ssl_certificate: expected no -U with it: datagrams are not encrypted".to_owned()
         );

@@ -1,4 +1,4 @@
-//! From [`Args`] to [`Config`]: what was meant, or what is wrong with it and where that stands. HUP goes the
+//! From [`PenArgs`] to [`PenConfig`]: what was meant, or what is wrong with it and where that stands. HUP goes the
 //! same way again, with the file as it is by then.
 //!
 //! The order is that of C pen: options as they come, then the file, then the servers of the command
@@ -18,14 +18,15 @@ use std::path::{Path, PathBuf};
 
 use pen_daemon::process::Process;
 
-use crate::command::apply::{Deed, Outcome, Phase, World, from_arg};
-use crate::command::cli::Args;
+use crate::command::apply::{ApplyPhase, CommandAction, CommandEnv, CommandOutcome, from_arg};
+use crate::command::cli::PenArgs;
 use crate::command::reload;
-use crate::command::script::{self, Located, Mistake};
-use crate::command::{Command, Setting};
+use crate::command::script::{self, LocatedCommand, ScriptError};
+use crate::command::{ControlCommand, Setting};
 use crate::config::address::{Host, ListenAddr, ServerArg};
 use crate::config::{
-    ClientCertificates, Collect, Config, Endpoint, Exit, LogTarget, ServerTls, Transport,
+    ClientCertificates, EmbeddedCollectorSettings, Endpoint, ExitPolicy, LogTarget, PenConfig,
+    ServerTls, TransportKind,
 };
 
 pub use check::check;
@@ -33,11 +34,11 @@ pub(crate) use check::is_same;
 
 /// A configuration, and what is to be said about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Setup {
+pub struct LoadedConfig {
     /// What was meant.
-    pub config: Config,
+    pub config: PenConfig,
     /// What has to be done once the balancer runs: servers to be left alone.
-    pub deeds: Vec<Deed>,
+    pub startup_actions: Vec<CommandAction>,
     /// What has no effect, and what may surprise.
     pub warnings: Vec<String>,
     /// Where each setting came from, by its verb.
@@ -78,30 +79,30 @@ impl fmt::Display for SetupError {
 
 impl std::error::Error for SetupError {}
 
-impl From<Vec<Mistake>> for SetupError {
-    fn from(mistakes: Vec<Mistake>) -> Self {
+impl From<Vec<ScriptError>> for SetupError {
+    fn from(mistakes: Vec<ScriptError>) -> Self {
         Self(mistakes.iter().map(ToString::to_string).collect())
     }
 }
 
 /// Who starts pen: the control port is not opened for everybody by root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Starter {
+pub enum InvokingUser {
     /// The real user is root.
     Root,
     /// It is somebody else.
     Other,
 }
 
-impl Setup {
+impl LoadedConfig {
     /// Finds out what was meant. Files are read through `open`.
     ///
     /// # Errors
     /// Each mistake with its option, or its file and line, and what was expected.
     pub fn new(
-        args: &Args,
-        starter: Starter,
-        world: &dyn World,
+        args: &PenArgs,
+        starter: InvokingUser,
+        world: &dyn CommandEnv,
         open: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<Self, SetupError> {
         let script = match &args.file {
@@ -109,8 +110,8 @@ impl Setup {
             None => Vec::new(),
         };
         let mut setup = Self {
-            config: Config { workers: workers(), ..Config::default() },
-            deeds: Vec::new(),
+            config: PenConfig { workers: workers(), ..PenConfig::default() },
+            startup_actions: Vec::new(),
             warnings: args.without_effect(),
             origins: BTreeMap::new(),
         };
@@ -120,14 +121,14 @@ impl Setup {
         for typed in &args.commands {
             setup.option(typed.option, &typed.line, world)?;
         }
-        for Located { place, command } in &script {
+        for LocatedCommand { place, command } in &script {
             setup.carry_out(command, &place.to_string(), world)?;
         }
         setup.servers(servers, world)?;
         setup.finish(args)
     }
 
-    fn process(&mut self, args: &Args, world: &dyn World) {
+    fn process(&mut self, args: &PenArgs, world: &dyn CommandEnv) {
         let path = |path: &Option<PathBuf>| path.as_deref().map(|path| world.absolute(path));
         self.config.process = Process {
             background: !args.foreground,
@@ -135,17 +136,19 @@ impl Setup {
             user: args.user.clone(),
             pid_file: path(&args.pid_file),
         };
-        self.config.exit = if args.exit { Exit::Allowed } else { Exit::Refused };
+        self.config.exit = if args.exit { ExitPolicy::Allowed } else { ExitPolicy::Refused };
         self.config.file = path(&args.file);
         self.config.status = args.status;
         let log = args.merged_log.as_deref().map(|path| world.inside(path));
         let collect = args.collect.zip(log);
-        self.config.collect = collect.map(|(addr, log)| Collect { addr, log });
+        self.config.collect = collect.map(|(addr, log)| EmbeddedCollectorSettings { addr, log });
     }
 
     /// Records go to the collector in this process, unless somebody has said where they go.
     fn collect(&mut self) -> Result<(), SetupError> {
-        let Some(Collect { addr, .. }) = self.config.collect else { return Ok(()) };
+        let Some(EmbeddedCollectorSettings { addr, .. }) = self.config.collect else {
+            return Ok(());
+        };
         if addr.port() == 0 {
             return Err(SetupError::one("--collect: expected a port above 0"));
         }
@@ -170,9 +173,9 @@ impl Setup {
 
     fn control(
         &mut self,
-        args: &Args,
-        starter: Starter,
-        world: &dyn World,
+        args: &PenArgs,
+        starter: InvokingUser,
+        world: &dyn CommandEnv,
     ) -> Result<(), SetupError> {
         let Some(text) = &args.control else { return Ok(()) };
         let addr = ListenAddr::parse(text).map_err(|error| SetupError::at("-C", error))?;
@@ -186,7 +189,7 @@ impl Setup {
         };
         // A socket with mode 0600 is root's alone, so there it does no harm.
         let is_port = matches!(endpoint, Endpoint::Ip(_));
-        if is_port && starter == Starter::Root && args.user.is_none() {
+        if is_port && starter == InvokingUser::Root && args.user.is_none() {
             self.warnings.push(format!(
                 "-C {text}: no control port is opened as root: say -u USER, or -u root, or give a path"
             ));
@@ -199,12 +202,12 @@ impl Setup {
     /// Takes the listen address off the command line, unless the file has one; hands back the servers.
     fn listen<'a>(
         &mut self,
-        args: &'a Args,
-        script: &[Located],
-        world: &dyn World,
+        args: &'a PenArgs,
+        script: &[LocatedCommand],
+        world: &dyn CommandEnv,
     ) -> Result<&'a [String], SetupError> {
-        let is_listen = |it: &&Located| match &it.command {
-            Command::Set(Setting::Listen(addrs)) => !addrs.is_empty(),
+        let is_listen = |it: &&LocatedCommand| match &it.command {
+            ControlCommand::Set(Setting::Listen(addrs)) => !addrs.is_empty(),
             _ => false,
         };
         let Some((first, servers)) = args.addresses.split_first() else { return Ok(&[]) };
@@ -214,13 +217,18 @@ impl Setup {
             return Ok(servers);
         }
         let addr = ListenAddr::parse(first).map_err(|error| SetupError::at(first, error))?;
-        let command = Command::Set(Setting::Listen(vec![addr]));
+        let command = ControlCommand::Set(Setting::Listen(vec![addr]));
         self.carry_out(&command, "command line", world)?;
         Ok(servers)
     }
 
-    fn option(&mut self, option: &str, line: &[u8], world: &dyn World) -> Result<(), SetupError> {
-        let command = Command::parse(line).map_err(|error| SetupError::at(option, error))?;
+    fn option(
+        &mut self,
+        option: &str,
+        line: &[u8],
+        world: &dyn CommandEnv,
+    ) -> Result<(), SetupError> {
+        let command = ControlCommand::parse(line).map_err(|error| SetupError::at(option, error))?;
         match command {
             Some(command) => self.carry_out(&command, option, world),
             None => Ok(()),
@@ -229,21 +237,25 @@ impl Setup {
 
     fn carry_out(
         &mut self,
-        command: &Command,
+        command: &ControlCommand,
         origin: &str,
-        world: &dyn World,
+        world: &dyn CommandEnv,
     ) -> Result<(), SetupError> {
-        let outcome = command.apply(&mut self.config, Phase::Starting, world);
+        let outcome = command.apply(&mut self.config, ApplyPhase::Starting, world);
         match outcome.map_err(|error| SetupError::at(origin, error))? {
             // Before there are connections none have to be ended.
-            Outcome::Silence | Outcome::Text(_) | Outcome::Deed(Deed::EndConnectionsOf(..)) => {}
-            Outcome::Warning(text) => self.warnings.push(format!("{origin}: {text}")),
-            Outcome::Deed(deed @ Deed::Blacklist(..)) => self.deeds.push(deed),
+            CommandOutcome::Silence
+            | CommandOutcome::Text(_)
+            | CommandOutcome::Action(CommandAction::EndConnectionsOf(..)) => {}
+            CommandOutcome::Warning(text) => self.warnings.push(format!("{origin}: {text}")),
+            CommandOutcome::Action(action @ CommandAction::Blacklist(..)) => {
+                self.startup_actions.push(action);
+            }
             // On the command line, where no file includes another.
-            Outcome::Deed(Deed::Include(_)) => {
+            CommandOutcome::Action(CommandAction::Include(_)) => {
                 return Err(SetupError::at(origin, "include: expected it in a file: use -F"));
             }
-            Outcome::Deed(_) => {
+            CommandOutcome::Action(_) => {
                 self.warnings.push(format!("{origin}: {command} has no effect before pen runs"));
             }
         }
@@ -253,7 +265,7 @@ impl Setup {
         Ok(())
     }
 
-    fn servers(&mut self, servers: &[String], world: &dyn World) -> Result<(), SetupError> {
+    fn servers(&mut self, servers: &[String], world: &dyn CommandEnv) -> Result<(), SetupError> {
         for (number, text) in servers.iter().enumerate() {
             let arg = ServerArg::parse(text).map_err(|error| SetupError::at(text, error))?;
             let server = from_arg(text, &arg, &self.config, world);
@@ -271,7 +283,7 @@ impl Setup {
         Ok(())
     }
 
-    fn finish(mut self, args: &Args) -> Result<Self, SetupError> {
+    fn finish(mut self, args: &PenArgs) -> Result<Self, SetupError> {
         self.collect()?;
         if self.config.listen.is_empty() {
             return Err(SetupError::one(
@@ -294,7 +306,7 @@ impl Setup {
         let clients = tls.certificate.is_some();
         let servers = tls.servers != ServerTls::Off;
         let log = self.config.settings.access_log.is_some();
-        let streams = self.config.transport == Transport::Stream;
+        let streams = self.config.transport == TransportKind::Stream;
         for (is_set, is_used, what, needs) in [
             (log, streams, "access_log", "connections, and with -U there are none"),
             (tls.key.is_some(), clients, "ssl_key (-K)", "ssl_certificate (-E)"),
@@ -342,7 +354,7 @@ impl Setup {
             ("-u", process.user.clone()),
             ("-p", path(&process.pid_file)),
             ("-C", config.control.as_ref().map(ToString::to_string)),
-            ("-X", (config.exit == Exit::Allowed).then(String::new)),
+            ("-X", (config.exit == ExitPolicy::Allowed).then(String::new)),
             ("--status", config.status.map(|addr| addr.to_string())),
             ("--collect", config.collect.as_ref().map(|collect| collect.addr.to_string())),
             ("--merged-log", config.collect.as_ref().map(|it| it.log.display().to_string())),

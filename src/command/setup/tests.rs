@@ -5,11 +5,11 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::countries::Countries;
+use crate::config::countries::CountryDatabase;
 
 struct Village;
 
-impl World for Village {
+impl CommandEnv for Village {
     fn resolve(&self, name: &str, port: u16) -> Result<SocketAddr, String> {
         match name {
             "web1" => Ok(SocketAddr::new([10, 0, 0, 1].into(), port)),
@@ -17,7 +17,7 @@ impl World for Village {
         }
     }
 
-    fn countries(&self, _: &Path) -> io::Result<Countries> {
+    fn countries(&self, _: &Path) -> io::Result<CountryDatabase> {
         Err(io::ErrorKind::NotFound.into())
     }
 
@@ -26,17 +26,17 @@ impl World for Village {
     }
 }
 
-fn setup(line: &str, file: &'static str, starter: Starter) -> Result<Setup, String> {
-    let args = Args::read(std::iter::once("pen").chain(line.split_whitespace()));
+fn setup(line: &str, file: &'static str, starter: InvokingUser) -> Result<LoadedConfig, String> {
+    let args = PenArgs::read(std::iter::once("pen").chain(line.split_whitespace()));
     let args = args.map_err(|error| error.to_string())?;
     let open = |path: &Path| match path.to_str() {
         Some("/home/pen.cfg") => Ok(file.as_bytes().to_vec()),
         _ => Err(io::ErrorKind::NotFound.into()),
     };
-    Setup::new(&args, starter, &Village, &open).map_err(|error| error.to_string())
+    LoadedConfig::new(&args, starter, &Village, &open).map_err(|error| error.to_string())
 }
 
-fn servers(setup: &Setup) -> Vec<String> {
+fn servers(setup: &LoadedConfig) -> Vec<String> {
     let servers = setup.config.settings.servers.iter().flatten();
     servers.map(|server| server.addr.to_string()).collect()
 }
@@ -45,10 +45,10 @@ fn servers(setup: &Setup) -> Vec<String> {
 fn a_command_line_of_c_pen_means_what_it_meant() {
     let line = "-b 60 -c 4000 -e 10.0.0.9 -hr -l logs:x -t 5 -T 90 -x 700 -X -f -p pid -u pen -w w \
                 -C 10080 127.0.0.1:8080 web1 10.0.0.2:81:5:7:3:4 [2001:db8::1]";
-    let error = setup(line, "", Starter::Root).unwrap_err();
+    let error = setup(line, "", InvokingUser::Root).unwrap_err();
     assert_eq!(error, "-l: log: expected a port from 0 to 65535 or a service of /etc/services");
     let line = line.replace("logs:x", "/var/log/pen.log");
-    let setup = setup(&line, "", Starter::Root).unwrap();
+    let setup = setup(&line, "", InvokingUser::Root).unwrap();
     assert_eq!(setup.warnings, <[String; 0]>::default());
     assert_eq!(servers(&setup), ["10.0.0.1:8080", "10.0.0.2:81", "[2001:db8::1]:8080"]);
     let config = &setup.config;
@@ -60,14 +60,14 @@ fn a_command_line_of_c_pen_means_what_it_meant() {
     assert_eq!(settings.web_stats, Some("/home/w".into()));
     assert_eq!(config.process.pid_file, Some("/home/pid".into()));
     assert_eq!(config.control.as_ref().unwrap().to_string(), "0.0.0.0:10080");
-    assert_eq!(config.exit, Exit::Allowed);
+    assert_eq!(config.exit, ExitPolicy::Allowed);
     let second = settings.servers[1].as_ref().unwrap();
     assert_eq!((second.weight, second.prio), (3, 4));
 }
 
 #[test]
 fn what_has_no_effect_is_said() {
-    let made = |line: &str| setup(line, "ssl_crl_file x\n", Starter::Root).unwrap().warnings;
+    let made = |line: &str| setup(line, "ssl_crl_file x\n", InvokingUser::Root).unwrap().warnings;
     let expected = "access_log has no effect without connections, and with -U there are none";
     assert_eq!(made("-U --access-log x 8080 web1"), [expected]);
     assert_eq!(made("--access-log x 8080 web1"), <[String; 0]>::default());
@@ -80,12 +80,12 @@ fn what_has_no_effect_is_said() {
 fn the_file_comes_after_the_options_and_before_the_servers() {
     let file = "blacklist 9\nserver 0 address 10.0.0.5 port 80\nserver 1 address 10.0.0.6\n";
     let line = "-b 5 -F pen.cfg 8080 web1";
-    let taken = setup(line, file, Starter::Other).unwrap();
+    let taken = setup(line, file, InvokingUser::Other).unwrap();
     assert_eq!(taken.config.settings.timeouts.blacklist, Duration::from_secs(9));
     assert_eq!(servers(&taken), ["10.0.0.1:8080", "10.0.0.6:8080"]);
     assert_eq!(taken.warnings, ["web1 takes the place of server 0 of /home/pen.cfg:2"]);
     // As C pen has it, but said.
-    let setup = setup("-F pen.cfg web1 web1:81", "listen 8080\n", Starter::Other).unwrap();
+    let setup = setup("-F pen.cfg web1 web1:81", "listen 8080\n", InvokingUser::Other).unwrap();
     assert_eq!(servers(&setup), ["10.0.0.1:81"]);
     assert_eq!(setup.warnings, ["web1 is not used: /home/pen.cfg:1 says where to listen"]);
 }
@@ -124,7 +124,7 @@ fn what_is_wrong_is_said_with_its_place() {
             "--accept-proxy: accept_proxy: expected networks",
         ),
     ] {
-        let error = setup(line, file, Starter::Other).expect_err(line);
+        let error = setup(line, file, InvokingUser::Other).expect_err(line);
         assert!(error.starts_with(expected), "{line}: {error}");
     }
 }
@@ -133,16 +133,16 @@ fn what_is_wrong_is_said_with_its_place() {
 fn records_go_to_the_collector_inside_unless_somebody_says_where() {
     let log = |line: &str| {
         let line = format!("--collect 0.0.0.0:514 --merged-log log {line} 8080 web1");
-        let setup = setup(&line, "", Starter::Other)?;
+        let setup = setup(&line, "", InvokingUser::Other)?;
         let log = setup.config.settings.log.unwrap();
         Ok::<_, String>((log.name().display().to_string(), setup.warnings.len()))
     };
     assert_eq!(log("").unwrap(), ("127.0.0.1:514".to_owned(), 0));
     assert_eq!(log("-l pen.log").unwrap(), ("/home/pen.log".to_owned(), 1));
-    let error = setup("--collect [::]:0 --merged-log log 8080 web1", "", Starter::Other);
+    let error = setup("--collect [::]:0 --merged-log log 8080 web1", "", InvokingUser::Other);
     assert_eq!(error.unwrap_err(), "--collect: expected a port above 0");
     for half in ["--collect 127.0.0.1:514", "--merged-log log"] {
-        assert!(Args::read(format!("pen {half} 8080 web1").split(' ')).is_err(), "{half}");
+        assert!(PenArgs::read(format!("pen {half} 8080 web1").split(' ')).is_err(), "{half}");
     }
 }
 
@@ -152,16 +152,16 @@ fn root_opens_no_control_port_unless_it_says_so() {
         let setup = setup(&format!("{line} 8080 web1"), "", starter).unwrap();
         (setup.config.control.is_some(), setup.warnings.len())
     };
-    assert_eq!(control("-C 1000", Starter::Root), (false, 1));
-    assert_eq!(control("-C 1000 -u root", Starter::Root), (true, 0));
-    assert_eq!(control("-C 1000", Starter::Other), (true, 0));
-    assert_eq!(control("-C /run/pen.sock", Starter::Root), (true, 0));
+    assert_eq!(control("-C 1000", InvokingUser::Root), (false, 1));
+    assert_eq!(control("-C 1000 -u root", InvokingUser::Root), (true, 0));
+    assert_eq!(control("-C 1000", InvokingUser::Other), (true, 0));
+    assert_eq!(control("-C /run/pen.sock", InvokingUser::Root), (true, 0));
 }
 
 #[test]
 fn each_setting_tells_where_it_came_from() {
     let file = "hash\nserver 3 address 10.0.0.5 port 80\nacl 1 deny 10.0.0.1\n";
-    let setup = setup("-b 5 -f -F pen.cfg 8080 web1", file, Starter::Other).unwrap();
+    let setup = setup("-b 5 -f -F pen.cfg 8080 web1", file, InvokingUser::Other).unwrap();
     let text = setup.explain();
     for (line, origin) in [
         ("# -f", "command line"),
@@ -184,11 +184,11 @@ proptest! {
         words in prop::collection::vec("-[A-Za-z]|[a-z0-9:./\\[\\]-]{0,12}|\\PC{0,6}", 0..8),
         file in prop::collection::vec(any::<u8>(), 0..200),
     ) {
-        let Ok(args) = Args::read(std::iter::once("pen".to_owned()).chain(words)) else {
+        let Ok(args) = PenArgs::read(std::iter::once("pen".to_owned()).chain(words)) else {
             return Ok(());
         };
         let open = |_: &Path| Ok(file.clone());
-        if let Ok(setup) = Setup::new(&args, Starter::Other, &Village, &open) {
+        if let Ok(setup) = LoadedConfig::new(&args, InvokingUser::Other, &Village, &open) {
             prop_assert!(check(&setup.config).is_ok());
             prop_assert!(!setup.explain().is_empty());
         }

@@ -17,18 +17,18 @@ use std::sync::Arc;
 
 use pen_records::addr::{ClientAddr, parse_ip};
 
-use crate::config::countries::{Countries, Country};
+use crate::config::countries::{Country, CountryDatabase};
 
 /// What a rule says of those it fits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verdict {
+pub enum AclVerdict {
     /// May connect.
     Permit,
     /// May not.
     Deny,
 }
 
-impl Verdict {
+impl AclVerdict {
     /// Reads `permit` or `deny`.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
@@ -47,7 +47,7 @@ impl Verdict {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for AclVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Permit => "permit",
@@ -56,10 +56,10 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Whom a rule fits. Bits outside of a mask are zero: [`Who::parse`] sees to it, so that
+/// Whom a rule fits. Bits outside of a mask are zero: [`ClientMatcher::parse`] sees to it, so that
 /// `10.1.2.3 255.0.0.0` means the network and not nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Who {
+pub enum ClientMatcher {
     /// IPv4 addresses that equal the first under the second, the mask.
     V4(Ipv4Addr, Ipv4Addr),
     /// IPv6 addresses whose first bits, so many, are those of this one.
@@ -70,7 +70,7 @@ pub enum Who {
     Country(Country),
 }
 
-impl Who {
+impl ClientMatcher {
     /// Reads the words of a rule behind its verdict: `ADDR`, `ADDR/BITS`, `ADDR MASK`, `country
     /// CC` or `unix`.
     ///
@@ -143,7 +143,7 @@ fn v6_mask(bits: u8) -> Result<Ipv6Addr, AclError> {
     Ok(Ipv6Addr::from_bits(u128::MAX.checked_shl(zeros).unwrap_or(0)))
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for ClientMatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::V4(addr, Ipv4Addr::BROADCAST) => write!(f, "{addr}"),
@@ -165,14 +165,14 @@ impl fmt::Display for Who {
 
 /// One entry of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Rule {
+pub struct AclRule {
     /// What happens to them.
-    pub verdict: Verdict,
+    pub verdict: AclVerdict,
     /// To whom.
-    pub who: Who,
+    pub who: ClientMatcher,
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for AclRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.verdict, self.who)
     }
@@ -181,55 +181,59 @@ impl fmt::Display for Rule {
 /// An ordered list of rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessList {
-    rules: Vec<Rule>,
+    rules: Vec<AclRule>,
     /// As stated; `None` for the opposite of the last rule.
-    default: Option<Verdict>,
-    index: Index,
+    default: Option<AclVerdict>,
+    index: RuleIndex,
 }
 
 impl AccessList {
     /// Adds a rule behind the others.
-    pub fn push(&mut self, rule: Rule) {
+    pub fn push(&mut self, rule: AclRule) {
         self.index.add(self.rules.len(), rule.who);
         self.rules.push(rule);
     }
 
     /// Takes out all rules equal to this one; whether there was any.
-    pub fn remove(&mut self, rule: Rule) -> bool {
+    pub fn remove(&mut self, rule: AclRule) -> bool {
         let before = self.rules.len();
         self.rules.retain(|&one| one != rule);
-        self.index = Index::default();
+        self.index = RuleIndex::default();
         self.rules.iter().enumerate().for_each(|(at, rule)| self.index.add(at, rule.who));
         self.rules.len() < before
     }
 
     /// States what happens to those that no rule fits; `None` for the opposite of the last rule.
-    pub fn set_default(&mut self, verdict: Option<Verdict>) {
+    pub fn set_default(&mut self, verdict: Option<AclVerdict>) {
         self.default = verdict;
     }
 
     /// The stated default.
     #[must_use]
-    pub fn stated_default(&self) -> Option<Verdict> {
+    pub fn stated_default(&self) -> Option<AclVerdict> {
         self.default
     }
 
     /// The rules in their order.
     #[must_use]
-    pub fn rules(&self) -> &[Rule] {
+    pub fn rules(&self) -> &[AclRule] {
         &self.rules
     }
 
     /// What happens to an address that no rule fits.
     #[must_use]
-    pub fn default_verdict(&self) -> Verdict {
+    pub fn default_verdict(&self) -> AclVerdict {
         let last = self.rules.last().map(|rule| rule.verdict.opposite());
-        self.default.or(last).unwrap_or(Verdict::Permit)
+        self.default.or(last).unwrap_or(AclVerdict::Permit)
     }
 
     /// What happens to `client`, whose country `country` finds out if that matters.
     #[must_use]
-    pub fn judge(&self, client: ClientAddr, country: impl FnOnce() -> Option<Country>) -> Verdict {
+    pub fn judge(
+        &self,
+        client: ClientAddr,
+        country: impl FnOnce() -> Option<Country>,
+    ) -> AclVerdict {
         match self.index.first(client, country) {
             Some(at) => self.rules[at].verdict,
             None => self.otherwise(client),
@@ -242,9 +246,9 @@ impl AccessList {
         !self.index.countries.is_empty()
     }
 
-    fn otherwise(&self, client: ClientAddr) -> Verdict {
+    fn otherwise(&self, client: ClientAddr) -> AclVerdict {
         match client {
-            ClientAddr::Unix => self.default.unwrap_or(Verdict::Permit),
+            ClientAddr::Unix => self.default.unwrap_or(AclVerdict::Permit),
             ClientAddr::Ip(_) => self.default_verdict(),
         }
     }
@@ -255,7 +259,7 @@ impl AccessList {
 pub struct Acls {
     lists: BTreeMap<u8, AccessList>,
     /// What tells where clients are.
-    pub countries: Option<Arc<Countries>>,
+    pub countries: Option<Arc<CountryDatabase>>,
 }
 
 impl Acls {
@@ -292,27 +296,29 @@ impl Acls {
     pub fn permits(&self, number: u8, client: ClientAddr) -> bool {
         let country = || client.ip().and_then(|ip| self.countries.as_ref()?.of(ip));
         let list = self.lists.get(&number);
-        list.is_none_or(|list| list.judge(client, country) == Verdict::Permit)
+        list.is_none_or(|list| list.judge(client, country) == AclVerdict::Permit)
     }
 }
 
 /// For each mask the networks under it, each with the number of the first rule that has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Index {
+struct RuleIndex {
     v4: Vec<(Ipv4Addr, HashMap<Ipv4Addr, usize>)>,
     v6: Vec<(Ipv6Addr, HashMap<Ipv6Addr, usize>)>,
     unix: Option<usize>,
     countries: HashMap<Country, usize>,
 }
 
-impl Index {
-    fn add(&mut self, at: usize, who: Who) {
+impl RuleIndex {
+    fn add(&mut self, at: usize, who: ClientMatcher) {
         match who {
-            Who::V4(net, mask) => add(&mut self.v4, mask, net, at),
+            ClientMatcher::V4(net, mask) => add(&mut self.v4, mask, net, at),
             // A rule holds no other number of bits than those that have a mask.
-            Who::V6(net, bits) => add(&mut self.v6, v6_mask(bits).unwrap_or(net), net, at),
-            Who::Unix => self.unix = self.unix.or(Some(at)),
-            Who::Country(country) => _ = self.countries.entry(country).or_insert(at),
+            ClientMatcher::V6(net, bits) => {
+                add(&mut self.v6, v6_mask(bits).unwrap_or(net), net, at);
+            }
+            ClientMatcher::Unix => self.unix = self.unix.or(Some(at)),
+            ClientMatcher::Country(country) => _ = self.countries.entry(country).or_insert(at),
         }
     }
 

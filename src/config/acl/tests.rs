@@ -8,17 +8,17 @@ fn client(text: &str) -> ClientAddr {
     ClientAddr::parse(text.as_bytes()).expect("an address")
 }
 
-fn rule(text: &str) -> Rule {
+fn rule(text: &str) -> AclRule {
     let words: Vec<_> = text.split(' ').collect();
-    Rule {
-        verdict: Verdict::parse(words[0]).expect(text),
-        who: Who::parse(&words[1..]).expect(text),
+    AclRule {
+        verdict: AclVerdict::parse(words[0]).expect(text),
+        who: ClientMatcher::parse(&words[1..]).expect(text),
     }
 }
 
 impl AccessList {
     fn permits(&self, client: ClientAddr) -> bool {
-        self.judge(client, || None) == Verdict::Permit
+        self.judge(client, || None) == AclVerdict::Permit
     }
 }
 
@@ -68,9 +68,9 @@ fn bits_outside_of_the_mask_do_not_make_a_rule_dead() {
 #[test]
 fn a_stated_default_holds_for_everybody() {
     let mut list = list(&["permit 10.0.0.1"]);
-    list.set_default(Some(Verdict::Permit));
+    list.set_default(Some(AclVerdict::Permit));
     assert!(list.permits(client("192.0.2.1")));
-    list.set_default(Some(Verdict::Deny));
+    list.set_default(Some(AclVerdict::Deny));
     assert!(!list.permits(client("192.0.2.1")) && !list.permits(ClientAddr::Unix));
     assert!(list.permits(client("10.0.0.1")));
 }
@@ -98,22 +98,28 @@ fn what_is_no_rule_is_refused() {
         ("country SWE", AclError::Country),
     ] {
         let words: Vec<_> = text.split_whitespace().collect();
-        assert_eq!(Who::parse(&words), Err(expected), "{text}");
+        assert_eq!(ClientMatcher::parse(&words), Err(expected), "{text}");
     }
 }
 
 /// Few addresses and masks, so that rules overlap.
-fn some_who() -> impl Strategy<Value = Who> {
+fn some_who() -> impl Strategy<Value = ClientMatcher> {
     prop_oneof![
-        (0_u32..16, prop::sample::select(vec![0_u8, 8, 29, 30, 31, 32]))
-            .prop_map(|(a, bits)| { Who::v4(Ipv4Addr::from_bits(a), v4_mask(bits).unwrap()) }),
-        (0_u32..16, any::<u32>())
-            .prop_map(|(a, mask)| Who::v4(Ipv4Addr::from_bits(a), Ipv4Addr::from_bits(mask))),
-        (0_u128..16, 120_u8..=128)
-            .prop_map(|(a, bits)| Who::v6(Ipv6Addr::from_bits(a), bits).unwrap()),
-        Just(Who::Unix),
+        (0_u32..16, prop::sample::select(vec![0_u8, 8, 29, 30, 31, 32])).prop_map(|(a, bits)| {
+            ClientMatcher::v4(Ipv4Addr::from_bits(a), v4_mask(bits).unwrap())
+        }),
+        (0_u32..16, any::<u32>()).prop_map(|(a, mask)| ClientMatcher::v4(
+            Ipv4Addr::from_bits(a),
+            Ipv4Addr::from_bits(mask)
+        )),
+        (0_u128..16, 120_u8..=128).prop_map(|(a, bits)| ClientMatcher::v6(
+            Ipv6Addr::from_bits(a),
+            bits
+        )
+        .unwrap()),
+        Just(ClientMatcher::Unix),
         prop::sample::select(vec!["SE", "DE"])
-            .prop_map(|code| Who::parse(&["country", code]).unwrap()),
+            .prop_map(|code| ClientMatcher::parse(&["country", code]).unwrap()),
     ]
 }
 
@@ -123,9 +129,9 @@ fn country_of(client: ClientAddr) -> Option<Country> {
     ip.to_bits().is_multiple_of(2).then(|| Country::parse("SE").unwrap())
 }
 
-fn some_rule() -> impl Strategy<Value = Rule> {
-    (any::<bool>(), some_who()).prop_map(|(permit, who)| Rule {
-        verdict: if permit { Verdict::Permit } else { Verdict::Deny },
+fn some_rule() -> impl Strategy<Value = AclRule> {
+    (any::<bool>(), some_who()).prop_map(|(permit, who)| AclRule {
+        verdict: if permit { AclVerdict::Permit } else { AclVerdict::Deny },
         who,
     })
 }
@@ -139,7 +145,7 @@ fn some_client() -> impl Strategy<Value = ClientAddr> {
 }
 
 /// The slow twin: one rule after the other.
-fn scan(list: &AccessList, client: ClientAddr) -> Verdict {
+fn scan(list: &AccessList, client: ClientAddr) -> AclVerdict {
     let found = list.rules.iter().find(|rule| rule.who.fits(client, country_of(client)));
     found.map_or_else(|| list.otherwise(client), |rule| rule.verdict)
 }
@@ -172,10 +178,10 @@ proptest! {
     #[test]
     fn no_words_panic(words in prop::collection::vec("[0-9a-f:./ux-]{0,20}|\\PC{0,8}", 0..4)) {
         let words: Vec<_> = words.iter().map(String::as_str).collect();
-        let parsed = Who::parse(&words);
+        let parsed = ClientMatcher::parse(&words);
         if let Ok(who) = parsed {
             let text = who.to_string();
-            prop_assert_eq!(Who::parse(&text.split(' ').collect::<Vec<_>>()), Ok(who));
+            prop_assert_eq!(ClientMatcher::parse(&text.split(' ').collect::<Vec<_>>()), Ok(who));
         }
     }
 }

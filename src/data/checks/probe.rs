@@ -14,8 +14,8 @@ use tokio::net::{TcpSocket, UdpSocket, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::config::checks::Check;
-use crate::config::{Endpoint, Server, Settings, Transport};
+use crate::config::checks::HealthCheck;
+use crate::config::{Endpoint, RuntimeSettings, ServerSettings, TransportKind};
 use crate::data::relay::proxy::Header;
 use crate::data::tls::UpstreamTls;
 
@@ -63,24 +63,24 @@ impl From<io::Error> for ProbeError {
 /// What is to be asked, and whom.
 #[derive(Clone, Debug)]
 pub(super) struct Probe {
-    pub(super) check: Check,
-    pub(super) server: Server,
+    pub(super) check: HealthCheck,
+    pub(super) server: ServerSettings,
     /// How it is spoken to, if that is in TLS.
     pub(super) tls: Option<UpstreamTls>,
-    pub(super) transport: Transport,
+    pub(super) transport: TransportKind,
     pub(super) time: Duration,
 }
 
 impl Probe {
     /// Asks. It ends in time, whatever the server does.
-    pub(super) async fn ask(&self, settings: &Settings) -> Result<(), ProbeError> {
+    pub(super) async fn ask(&self, settings: &RuntimeSettings) -> Result<(), ProbeError> {
         let asked = timeout(self.time, self.try_to_ask(settings)).await;
         asked.unwrap_or(Err(ProbeError::Late(self.time)))
     }
 
-    async fn try_to_ask(&self, settings: &Settings) -> Result<(), ProbeError> {
+    async fn try_to_ask(&self, settings: &RuntimeSettings) -> Result<(), ProbeError> {
         match (&self.server.addr, self.transport, &self.check) {
-            (Endpoint::Ip(to), Transport::Udp, Check::Exchange { send, expect }) => {
+            (Endpoint::Ip(to), TransportKind::Udp, HealthCheck::Exchange { send, expect }) => {
                 self.exchange_datagrams(*to, settings, send, expect).await
             }
             (Endpoint::Ip(to), ..) => {
@@ -98,7 +98,7 @@ impl Probe {
     async fn exchange_datagrams(
         &self,
         to: SocketAddr,
-        settings: &Settings,
+        settings: &RuntimeSettings,
         send: &[u8],
         expect: &[u8],
     ) -> Result<(), ProbeError> {
@@ -120,7 +120,7 @@ impl Probe {
         }
     }
 
-    async fn talk<S>(&self, mut stream: S, settings: &Settings) -> Result<(), ProbeError>
+    async fn talk<S>(&self, mut stream: S, settings: &RuntimeSettings) -> Result<(), ProbeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -132,7 +132,7 @@ impl Probe {
         }
         match &self.tls {
             // That it takes a connection is all that is asked then.
-            Some(tls) if self.check != Check::Connect => {
+            Some(tls) if self.check != HealthCheck::Connect => {
                 let name = tls.name(&self.server).map_err(io::Error::other)?;
                 let connector = TlsConnector::from(tls.config(None));
                 self.converse(connector.connect(name, stream).await?).await
@@ -147,8 +147,8 @@ impl Probe {
     {
         let mut question = Vec::new();
         match &self.check {
-            Check::Connect => {}
-            Check::Http { method, path, .. } => {
+            HealthCheck::Connect => {}
+            HealthCheck::Http { method, path, .. } => {
                 let (name, addr) = (&self.server.name, &self.server.addr);
                 let host = name.clone().unwrap_or_else(|| addr.to_string());
                 let head = format!(
@@ -157,15 +157,15 @@ impl Probe {
                 );
                 question.extend_from_slice(head.as_bytes());
             }
-            Check::Exchange { send, .. } => question.extend_from_slice(send),
+            HealthCheck::Exchange { send, .. } => question.extend_from_slice(send),
         }
         write_all(&mut stream, &question).await?;
         // What is sealed may wait to be sent.
         poll_fn(|context| Pin::new(&mut stream).poll_flush(context)).await?;
         match &self.check {
-            Check::Connect => Ok(()),
-            Check::Http { from, to, .. } => status(&mut stream, *from, *to).await,
-            Check::Exchange { expect, .. } => {
+            HealthCheck::Connect => Ok(()),
+            HealthCheck::Http { from, to, .. } => status(&mut stream, *from, *to).await,
+            HealthCheck::Exchange { expect, .. } => {
                 let is_there = |said: &[u8]| memmem::find(said, expect).is_some();
                 match read_until(&mut stream, is_there).await? {
                     Some(_) => Ok(()),
@@ -179,7 +179,7 @@ impl Probe {
 /// Connects from where connections of clients come from.
 fn bind(
     to: SocketAddr,
-    settings: &Settings,
+    settings: &RuntimeSettings,
     bind: impl FnOnce(SocketAddr) -> io::Result<()>,
 ) -> io::Result<()> {
     match settings.tcp.source.filter(|source| source.is_ipv4() == to.is_ipv4()) {

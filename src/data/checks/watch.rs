@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::probe::{Probe, ProbeError};
-use crate::config::ServerId;
-use crate::config::checks::Checks;
-use crate::config::{Endpoint, Server, Settings, Transport};
+use crate::config::PoolServerId;
+use crate::config::checks::CheckSettings;
+use crate::config::{Endpoint, RuntimeSettings, ServerSettings, TransportKind};
 use crate::data::pool::HealthChange;
 use crate::data::relay::shared::Shared;
 
@@ -26,7 +26,7 @@ const SPREAD: Duration = Duration::from_secs(1);
 ///
 /// # Errors
 /// There is no thread to be had, or no descriptor.
-pub fn start(shared: Arc<Shared>, transport: Transport) -> io::Result<JoinHandle<()>> {
+pub fn start(shared: Arc<Shared>, transport: TransportKind) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let watch = CheckWatch {
         shared,
@@ -49,15 +49,15 @@ struct NextCheck {
 
 /// How one is.
 struct CheckResult {
-    id: ServerId,
+    id: PoolServerId,
     addr: Endpoint,
     outcome: Result<(), ProbeError>,
 }
 
 struct CheckWatch {
     shared: Arc<Shared>,
-    transport: Transport,
-    schedule: BTreeMap<ServerId, NextCheck>,
+    transport: TransportKind,
+    schedule: BTreeMap<PoolServerId, NextCheck>,
     probes: JoinSet<CheckResult>,
     random: RandomState,
     count: u64,
@@ -92,7 +92,7 @@ impl CheckWatch {
     }
 
     /// Begins to check whoever is due, and says when the next one is.
-    fn begin(&mut self, settings: &Arc<Settings>) -> Option<Instant> {
+    fn begin(&mut self, settings: &Arc<RuntimeSettings>) -> Option<Instant> {
         let Some(check) = &settings.checks.check else {
             self.schedule.clear();
             return None;
@@ -126,7 +126,7 @@ impl CheckWatch {
     }
 
     /// Takes over who there is by now.
-    fn renew(&mut self, settings: &Settings, now: Instant) {
+    fn renew(&mut self, settings: &RuntimeSettings, now: Instant) {
         let servers: BTreeMap<_, _> =
             settings.all_servers().map(|(id, server)| (id, &server.addr)).collect();
         self.schedule.retain(|id, entry| servers.get(id).is_some_and(|addr| **addr == entry.addr));
@@ -139,7 +139,7 @@ impl CheckWatch {
         }
     }
 
-    fn note(&mut self, CheckResult { id, addr, outcome }: CheckResult, checks: &Checks) {
+    fn note(&mut self, CheckResult { id, addr, outcome }: CheckResult, checks: &CheckSettings) {
         // A tenth more or less, so that balancers that began together do not ask together.
         let wait = checks.interval.mul_f64(0.9 + 0.2 * self.chance());
         let Some(entry) = self.schedule.get_mut(&id).filter(|entry| entry.addr == addr) else {
@@ -166,6 +166,6 @@ impl CheckWatch {
     }
 }
 
-fn server(settings: &Settings, id: ServerId) -> Option<Server> {
+fn server(settings: &RuntimeSettings, id: PoolServerId) -> Option<ServerSettings> {
     settings.all_servers().find(|(found, _)| *found == id).map(|(_, server)| server.clone())
 }

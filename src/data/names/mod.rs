@@ -12,14 +12,14 @@ pub mod watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{Endpoint, Origin, Server, Settings};
+use crate::config::{Endpoint, RuntimeSettings, ServerOrigin, ServerSettings};
 
 /// What was answered, by name. A name that could not be looked up is not in it, and stays as it is.
 pub type ResolvedNames = BTreeMap<String, Vec<IpAddr>>;
 
 /// The names that servers have.
 #[must_use]
-pub fn names(settings: &Settings) -> BTreeSet<String> {
+pub fn names(settings: &RuntimeSettings) -> BTreeSet<String> {
     let special = [&settings.emergency, &settings.abuse].into_iter();
     let all = special.chain(&settings.servers).flatten();
     all.filter_map(|server| server.name.clone()).collect()
@@ -28,14 +28,14 @@ pub fn names(settings: &Settings) -> BTreeSet<String> {
 /// Takes over what was answered, and says what has changed. No server is put where `is_ours` says that
 /// we are ourselves; one that is gone keeps its number as long as `is_busy`.
 pub fn renew(
-    settings: &mut Settings,
+    settings: &mut RuntimeSettings,
     answers: &ResolvedNames,
     is_ours: impl Fn(&SocketAddr) -> bool,
     is_busy: impl Fn(usize) -> bool,
 ) -> Vec<String> {
     let mut changes = Vec::new();
-    let gone = |(_, server): &(usize, &Option<Server>)| {
-        server.as_ref().is_some_and(|server| server.origin == Origin::Gone)
+    let gone = |(_, server): &(usize, &Option<ServerSettings>)| {
+        server.as_ref().is_some_and(|server| server.origin == ServerOrigin::Withdrawn)
     };
     let gone: Vec<_> = settings.servers.iter().enumerate().filter(gone).map(|(at, _)| at).collect();
     for (name, port) in places(&settings.servers) {
@@ -59,7 +59,7 @@ pub fn renew(
 }
 
 /// Where a server with a name is.
-fn place(server: &Server) -> Option<(&str, SocketAddr)> {
+fn place(server: &ServerSettings) -> Option<(&str, SocketAddr)> {
     match (&server.name, &server.addr) {
         (Some(name), Endpoint::Ip(addr)) => Some((name, *addr)),
         _ => None,
@@ -67,7 +67,7 @@ fn place(server: &Server) -> Option<(&str, SocketAddr)> {
 }
 
 /// Each name with a port of its own.
-fn places(servers: &[Option<Server>]) -> BTreeSet<(String, u16)> {
+fn places(servers: &[Option<ServerSettings>]) -> BTreeSet<(String, u16)> {
     let places = servers.iter().flatten().filter_map(place);
     places.map(|(name, addr)| (name.to_owned(), addr.port())).collect()
 }
@@ -96,14 +96,14 @@ struct NameGroup {
 }
 
 impl NameGroup {
-    fn of(servers: &[Option<Server>], name: &str, port: u16) -> Self {
+    fn of(servers: &[Option<ServerSettings>], name: &str, port: u16) -> Self {
         let mut group = Self { name: name.to_owned(), said: Vec::new(), found: Vec::new() };
         for (number, server) in servers.iter().enumerate() {
             let Some(server) = server else { continue };
             if place(server).is_some_and(|(found, addr)| found == name && addr.port() == port) {
                 match server.origin {
-                    Origin::Said => group.said.push(number),
-                    Origin::Found | Origin::Gone => group.found.push(number),
+                    ServerOrigin::Configured => group.said.push(number),
+                    ServerOrigin::Resolved | ServerOrigin::Withdrawn => group.found.push(number),
                 }
             }
         }
@@ -112,7 +112,7 @@ impl NameGroup {
 
     fn settle(
         &mut self,
-        servers: &mut Vec<Option<Server>>,
+        servers: &mut Vec<Option<ServerSettings>>,
         wanted: &[SocketAddr],
         changes: &mut Vec<String>,
     ) {
@@ -140,10 +140,10 @@ impl NameGroup {
         }
         for number in leaving {
             if let Some(server) = &mut servers[number]
-                && server.origin == Origin::Found
+                && server.origin == ServerOrigin::Resolved
             {
                 changes.push(format!("server {number} {} {} is gone", self.name, server.addr));
-                (server.origin, server.draining) = (Origin::Gone, true);
+                (server.origin, server.draining) = (ServerOrigin::Withdrawn, true);
             }
         }
         for addr in free {
@@ -154,8 +154,12 @@ impl NameGroup {
             });
             changes.push(format!("server {number} is {} {addr}", self.name));
             let addr = Endpoint::Ip(addr);
-            servers[number] =
-                Some(Server { addr, origin: Origin::Found, draining: false, ..model.clone() });
+            servers[number] = Some(ServerSettings {
+                addr,
+                origin: ServerOrigin::Resolved,
+                draining: false,
+                ..model.clone()
+            });
         }
     }
 
@@ -163,7 +167,7 @@ impl NameGroup {
     /// nobody has, or else that of one that was only found.
     fn move_on(
         &self,
-        servers: &mut [Option<Server>],
+        servers: &mut [Option<ServerSettings>],
         number: usize,
         free: &mut impl Iterator<Item = SocketAddr>,
         staying: &mut Vec<usize>,
@@ -188,12 +192,18 @@ impl NameGroup {
     }
 
     /// One that was found is still there.
-    fn stay(&self, number: usize, server: &mut Server, model: &Server, changes: &mut Vec<String>) {
-        if server.origin == Origin::Gone {
+    fn stay(
+        &self,
+        number: usize,
+        server: &mut ServerSettings,
+        model: &ServerSettings,
+        changes: &mut Vec<String>,
+    ) {
+        if server.origin == ServerOrigin::Withdrawn {
             changes.push(format!("server {number} {} {} is back", self.name, server.addr));
-            (server.origin, server.draining) = (Origin::Found, false);
+            (server.origin, server.draining) = (ServerOrigin::Resolved, false);
         }
-        let Server { soft, hard, weight, prio, acl, .. } = *model;
+        let ServerSettings { soft, hard, weight, prio, acl, .. } = *model;
         (server.soft, server.hard, server.weight) = (soft, hard, weight);
         (server.prio, server.acl) = (prio, acl);
     }
@@ -201,11 +211,11 @@ impl NameGroup {
 
 /// Takes out those that are gone and idle, and those whose name nobody says any more.
 fn tidy(
-    servers: &mut Vec<Option<Server>>,
+    servers: &mut Vec<Option<ServerSettings>>,
     is_idle: impl Fn(usize) -> bool,
     changes: &mut Vec<String>,
 ) {
-    let said = |server: &Server| server.origin == Origin::Said;
+    let said = |server: &ServerSettings| server.origin == ServerOrigin::Configured;
     let said: BTreeSet<_> = servers
         .iter()
         .flatten()
@@ -217,9 +227,9 @@ fn tidy(
         let is_said = place(server)
             .is_some_and(|(name, addr)| said.contains(&(name.to_owned(), addr.port())));
         let is_over = match server.origin {
-            Origin::Said => false,
-            Origin::Found => !is_said,
-            Origin::Gone => !is_said || is_idle(number),
+            ServerOrigin::Configured => false,
+            ServerOrigin::Resolved => !is_said,
+            ServerOrigin::Withdrawn => !is_said || is_idle(number),
         };
         if is_over {
             changes.push(format!("server {number} {} is removed", server.addr));
@@ -240,9 +250,9 @@ mod tests {
         [10, 0, 0, last].into()
     }
 
-    fn server(name: Option<&str>, last: u8, port: u16) -> Option<Server> {
-        let server = Server::new(Endpoint::Ip(SocketAddr::new(ip(last), port)));
-        Some(Server { name: name.map(str::to_owned), ..server })
+    fn server(name: Option<&str>, last: u8, port: u16) -> Option<ServerSettings> {
+        let server = ServerSettings::new(Endpoint::Ip(SocketAddr::new(ip(last), port)));
+        Some(ServerSettings { name: name.map(str::to_owned), ..server })
     }
 
     fn answer(name: &str, last: &[u8]) -> ResolvedNames {
@@ -250,24 +260,24 @@ mod tests {
     }
 
     /// The last byte of each address, and what came of it: `s`aid, `f`ound or `g`one.
-    fn lasts(settings: &Settings) -> Vec<(u8, char)> {
+    fn lasts(settings: &RuntimeSettings) -> Vec<(u8, char)> {
         let lasts = settings.servers.iter().map(|server| {
             let Some(server) = server else { return (0, '-') };
             let Endpoint::Ip(addr) = server.addr else { panic!("it has a port") };
             let IpAddr::V4(ip) = addr.ip() else { panic!("it is IPv4") };
-            assert_eq!(server.draining, server.origin == Origin::Gone);
+            assert_eq!(server.draining, server.origin == ServerOrigin::Withdrawn);
             let origin = match server.origin {
-                Origin::Said => 's',
-                Origin::Found => 'f',
-                Origin::Gone => 'g',
+                ServerOrigin::Configured => 's',
+                ServerOrigin::Resolved => 'f',
+                ServerOrigin::Withdrawn => 'g',
             };
             (ip.octets()[3], origin)
         });
         lasts.collect()
     }
 
-    fn settings(servers: Vec<Option<Server>>) -> Settings {
-        Settings { servers, ..Settings::default() }
+    fn settings(servers: Vec<Option<ServerSettings>>) -> RuntimeSettings {
+        RuntimeSettings { servers, ..RuntimeSettings::default() }
     }
 
     #[test]
@@ -314,7 +324,7 @@ mod tests {
         let mut settings = settings(vec![server(Some("web"), 1, 80)]);
         settings.emergency = server(Some("web"), 1, 99);
         renew(&mut settings, &answer("web", &[1, 2]), |_| false, |_| false);
-        let weight = |settings: &mut Settings, weight| {
+        let weight = |settings: &mut RuntimeSettings, weight| {
             settings.servers[0].as_mut().unwrap().weight = weight;
         };
         weight(&mut settings, 7);

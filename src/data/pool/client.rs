@@ -12,7 +12,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use pen_records::addr::ClientAddr;
 
-use crate::config::ServerId;
+use crate::config::PoolServerId;
 
 /// What is known of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Client {
     /// When it connected last.
     pub last: Instant,
     /// Where it was sent last; never the emergency or the abuse server.
-    pub server: Option<ServerId>,
+    pub server: Option<PoolServerId>,
     /// How often it connected.
     pub connects: u64,
     /// Bytes that were sent to it.
@@ -295,7 +295,7 @@ mod tests {
             let mut now = Instant::now();
             for (nth, (number, pause)) in arrivals.into_iter().enumerate() {
                 now += Duration::from_secs(pause);
-                let server = Some(ServerId::Slot(u32::try_from(nth).unwrap()));
+                let server = Some(PoolServerId::Slot(u32::try_from(nth).unwrap()));
                 let (left, right) = (table.arrive(addr(number), now), twin.arrive(addr(number), now));
                 prop_assert_eq!(&*left, &*right);
                 left.server = server;
@@ -320,9 +320,9 @@ mod tests {
     fn a_client_that_comes_back_too_late_is_a_new_one() {
         let mut table = Clients::new(NonZeroUsize::MIN, Some(Duration::from_secs(1)));
         let start = Instant::now();
-        table.arrive(addr(1), start).server = Some(ServerId::Slot(3));
+        table.arrive(addr(1), start).server = Some(PoolServerId::Slot(3));
         let again = table.arrive(addr(1), start + Duration::from_secs(1));
-        assert_eq!((again.server, again.connects), (Some(ServerId::Slot(3)), 2));
+        assert_eq!((again.server, again.connects), (Some(PoolServerId::Slot(3)), 2));
         let late = table.arrive(addr(1), start + Duration::from_secs(3));
         assert_eq!((late.server, late.connects), (None, 1));
     }

@@ -22,7 +22,7 @@ pub use client::{Client, Clients};
 pub use health::{HealthChange, LastCheck, ServerHealth};
 pub use server::{ServerLease, ServerState, Traffic};
 
-use crate::config::{self, Endpoint, Mode, Modes, ServerId, Settings};
+use crate::config::{self, Endpoint, PoolServerId, RuntimeSettings, SelectionMode, SelectionModes};
 
 /// Seeds the hash that chooses servers: always the same, so a restart changes nobody's server.
 const HASH_KEY: u64 = 0x0070_656e_2068_6173;
@@ -40,7 +40,7 @@ pub struct Caller {
 
 /// Servers that were tried for one client.
 #[derive(Debug, Default)]
-pub struct Tried(Vec<ServerId>);
+pub struct Tried(Vec<PoolServerId>);
 
 impl Tried {
     /// Whether the last one of them is not the first.
@@ -73,7 +73,7 @@ pub struct Pool {
     emergency: Option<ServerState>,
     abuse: Option<ServerState>,
     clients: Clients,
-    modes: Modes,
+    modes: SelectionModes,
     blacklist: Duration,
     /// Whether servers are checked.
     checking: bool,
@@ -86,7 +86,7 @@ pub struct Pool {
 impl Pool {
     /// The servers of `settings`, all well.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &RuntimeSettings) -> Self {
         let mut pool = Self {
             slots: Vec::new(),
             emergency: None,
@@ -104,7 +104,7 @@ impl Pool {
 
     /// Takes over new settings. A server that keeps its number and address keeps its connections,
     /// counts and blacklisting; any other one is new.
-    pub fn apply(&mut self, settings: &Settings) {
+    pub fn apply(&mut self, settings: &RuntimeSettings) {
         self.modes = settings.modes;
         self.blacklist = settings.timeouts.blacklist;
         self.clients.resize(settings.limits.clients, settings.timeouts.tracking);
@@ -129,7 +129,7 @@ impl Pool {
     fn renew(
         &mut self,
         before: Option<ServerState>,
-        config: Option<&config::Server>,
+        config: Option<&config::ServerSettings>,
     ) -> Option<ServerState> {
         let config = config?.clone();
         match before {
@@ -161,7 +161,7 @@ impl Pool {
         };
         let id = self.pick(caller, known, &tried.0, now, &permits)?;
         tried.0.push(id);
-        if let ServerId::Slot(_) = id
+        if let PoolServerId::Slot(_) = id
             && let Some(client) = self.clients.get_mut(caller.addr)
         {
             client.server = Some(id);
@@ -174,24 +174,24 @@ impl Pool {
     fn pick(
         &mut self,
         caller: &Caller,
-        known: Option<ServerId>,
-        tried: &[ServerId],
+        known: Option<PoolServerId>,
+        tried: &[PoolServerId],
         now: Instant,
         permits: &impl Fn(u8) -> bool,
-    ) -> Option<ServerId> {
+    ) -> Option<PoolServerId> {
         let special = |id, state: Option<&ServerState>| {
             let state = state?;
             let usable = !tried.contains(&id) && usable(state, false, now, permits);
             usable.then_some(id)
         };
         if !caller.admitted {
-            return special(ServerId::Abuse, self.abuse.as_ref());
+            return special(PoolServerId::Abuse, self.abuse.as_ref());
         }
-        if self.modes.is_on(Mode::Stubborn) && !tried.is_empty() {
+        if self.modes.is_on(SelectionMode::Stubborn) && !tried.is_empty() {
             return None;
         }
-        if !self.modes.is_on(Mode::RoundRobin)
-            && let Some(id @ ServerId::Slot(_)) = known
+        if !self.modes.is_on(SelectionMode::RoundRobin)
+            && let Some(id @ PoolServerId::Slot(_)) = known
             && !tried.contains(&id)
             && self
                 .state(id)
@@ -200,9 +200,9 @@ impl Pool {
             return Some(id);
         }
         if let Some(slot) = self.by_mode(caller, tried, now, permits, CheckTrust::Trusted) {
-            return Some(ServerId::Slot(slot));
+            return Some(PoolServerId::Slot(slot));
         }
-        let emergency = special(ServerId::Emergency, self.emergency.as_ref());
+        let emergency = special(PoolServerId::Emergency, self.emergency.as_ref());
         let is_well = self.emergency.as_ref().is_some_and(|state| !state.health.is_down());
         if let Some(id) = emergency.filter(|_| is_well) {
             return Some(id);
@@ -214,13 +214,13 @@ impl Pool {
         } else {
             None
         };
-        slot.map(ServerId::Slot).or(emergency)
+        slot.map(PoolServerId::Slot).or(emergency)
     }
 
     fn by_mode(
         &mut self,
         caller: &Caller,
-        tried: &[ServerId],
+        tried: &[PoolServerId],
         now: Instant,
         permits: &impl Fn(u8) -> bool,
         checked: CheckTrust,
@@ -230,25 +230,27 @@ impl Pool {
             .filter_map(|(slot, state)| state.as_ref().map(|state| (slot, state)));
         let may = |slot, state: &ServerState| {
             let down = checked == CheckTrust::Trusted && state.health.is_down();
-            !down && !tried.contains(&ServerId::Slot(slot)) && usable(state, false, now, permits)
+            !down
+                && !tried.contains(&PoolServerId::Slot(slot))
+                && usable(state, false, now, permits)
         };
         let candidates = all.clone().filter(|&(slot, state)| may(slot, state));
         let modes = self.modes;
-        if modes.is_on(Mode::Prio) {
+        if modes.is_on(SelectionMode::Prio) {
             return policy::by_priority(candidates);
         }
-        if modes.is_on(Mode::Weight) {
+        if modes.is_on(SelectionMode::Weight) {
             let tied = policy::by_weight(candidates);
             return self.smooth_turn(&tied);
         }
-        if modes.is_on(Mode::LeastConnections) {
+        if modes.is_on(SelectionMode::LeastConnections) {
             let slot = policy::by_connections(candidates, self.current)?;
             self.current = slot;
             return Some(slot);
         }
-        if modes.is_on(Mode::Hash) {
-            let port = modes.is_on(Mode::RoundRobin).then_some(caller.port);
-            if modes.is_on(Mode::Stubborn) {
+        if modes.is_on(SelectionMode::Hash) {
+            let port = modes.is_on(SelectionMode::RoundRobin).then_some(caller.port);
+            if modes.is_on(SelectionMode::Stubborn) {
                 // Its own server or none, however that one is doing.
                 let slot = policy::by_hash(all, caller.addr, port, HASH_KEY)?;
                 return self
@@ -327,7 +329,7 @@ impl Pool {
     }
 
     /// Leaves a server alone for `time` from now; none makes it available at once.
-    pub fn blacklist(&mut self, id: ServerId, time: Duration, now: Instant) {
+    pub fn blacklist(&mut self, id: PoolServerId, time: Duration, now: Instant) {
         if let Some(state) = self.state_mut(id) {
             state.blacklisted = (!time.is_zero()).then_some(now + time);
             state.by_order = true;
@@ -337,7 +339,7 @@ impl Pool {
     /// Notes how a check of a server went, if it still is at that address, and says what it has turned to.
     pub fn checked(
         &mut self,
-        id: ServerId,
+        id: PoolServerId,
         addr: &Endpoint,
         how: Result<(), String>,
         counts: (NonZeroU32, NonZeroU32),
@@ -350,12 +352,12 @@ impl Pool {
     }
 
     /// All servers, the special ones last.
-    pub fn servers(&self) -> impl Iterator<Item = (ServerId, &ServerState)> {
+    pub fn servers(&self) -> impl Iterator<Item = (PoolServerId, &ServerState)> {
         let slots = (0_u32..)
             .zip(&self.slots)
-            .filter_map(|(slot, state)| Some((ServerId::Slot(slot), state.as_ref()?)));
-        let emergency = self.emergency.as_ref().map(|state| (ServerId::Emergency, state));
-        let abuse = self.abuse.as_ref().map(|state| (ServerId::Abuse, state));
+            .filter_map(|(slot, state)| Some((PoolServerId::Slot(slot), state.as_ref()?)));
+        let emergency = self.emergency.as_ref().map(|state| (PoolServerId::Emergency, state));
+        let abuse = self.abuse.as_ref().map(|state| (PoolServerId::Abuse, state));
         slots.chain(emergency).chain(abuse)
     }
 
@@ -373,19 +375,19 @@ impl Pool {
 
     /// One server.
     #[must_use]
-    pub fn state(&self, id: ServerId) -> Option<&ServerState> {
+    pub fn state(&self, id: PoolServerId) -> Option<&ServerState> {
         match id {
-            ServerId::Slot(slot) => self.slots.get(slot as usize)?.as_ref(),
-            ServerId::Emergency => self.emergency.as_ref(),
-            ServerId::Abuse => self.abuse.as_ref(),
+            PoolServerId::Slot(slot) => self.slots.get(slot as usize)?.as_ref(),
+            PoolServerId::Emergency => self.emergency.as_ref(),
+            PoolServerId::Abuse => self.abuse.as_ref(),
         }
     }
 
-    fn state_mut(&mut self, id: ServerId) -> Option<&mut ServerState> {
+    fn state_mut(&mut self, id: PoolServerId) -> Option<&mut ServerState> {
         match id {
-            ServerId::Slot(slot) => self.slots.get_mut(slot as usize)?.as_mut(),
-            ServerId::Emergency => self.emergency.as_mut(),
-            ServerId::Abuse => self.abuse.as_mut(),
+            PoolServerId::Slot(slot) => self.slots.get_mut(slot as usize)?.as_mut(),
+            PoolServerId::Emergency => self.emergency.as_mut(),
+            PoolServerId::Abuse => self.abuse.as_mut(),
         }
     }
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::health::ServerHealth;
-use crate::config::{self, Endpoint, ServerId};
+use crate::config::{self, Endpoint, PoolServerId};
 
 /// A place at a server, taken when it is chosen and given back exactly once: so limits hold under a
 /// burst, and a count never goes astray.
 #[must_use = "a seat that is not given back is taken for ever"]
 #[derive(Debug, PartialEq, Eq)]
 pub struct ServerLease {
-    pub(super) id: ServerId,
+    pub(super) id: PoolServerId,
     /// Which server has had this number: another one may have it by now.
     pub(super) life: u64,
 }
@@ -19,7 +19,7 @@ pub struct ServerLease {
 impl ServerLease {
     /// At which server.
     #[must_use]
-    pub const fn server(&self) -> ServerId {
+    pub const fn server(&self) -> PoolServerId {
         self.id
     }
 }
@@ -37,7 +37,7 @@ pub struct Traffic {
 #[derive(Clone, Debug)]
 pub struct ServerState {
     /// What was meant.
-    pub config: config::Server,
+    pub config: config::ServerSettings,
     /// Its address, for those who keep it.
     pub addr: Arc<Endpoint>,
     /// Seats taken: connections, and those that are being opened.
@@ -62,7 +62,7 @@ pub struct ServerState {
 }
 
 impl ServerState {
-    pub(super) fn new(config: config::Server, life: u64) -> Self {
+    pub(super) fn new(config: config::ServerSettings, life: u64) -> Self {
         Self {
             addr: Arc::new(config.addr.clone()),
             config,

@@ -7,23 +7,23 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::checks::Check;
-use crate::config::{Limits, Server, Timeouts};
+use crate::config::checks::HealthCheck;
+use crate::config::{CapacityLimits, ServerSettings, Timeouts};
 
-fn server(port: u16) -> Server {
-    Server::new(Endpoint::Ip(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)))
+fn server(port: u16) -> ServerSettings {
+    ServerSettings::new(Endpoint::Ip(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)))
 }
 
-fn servers(count: u16) -> Settings {
-    Settings {
+fn servers(count: u16) -> RuntimeSettings {
+    RuntimeSettings {
         servers: (1..=count).map(|port| Some(server(port))).collect(),
-        ..Settings::default()
+        ..RuntimeSettings::default()
     }
 }
 
-fn with(modes: &[Mode], settings: Settings) -> Settings {
-    let modes = modes.iter().fold(Modes::default(), |modes, &mode| modes.with(mode));
-    Settings { modes, ..settings }
+fn with(modes: &[SelectionMode], settings: RuntimeSettings) -> RuntimeSettings {
+    let modes = modes.iter().fold(SelectionModes::default(), |modes, &mode| modes.with(mode));
+    RuntimeSettings { modes, ..settings }
 }
 
 fn caller(number: u16) -> Caller {
@@ -33,7 +33,7 @@ fn caller(number: u16) -> Caller {
 }
 
 /// The number of the server that is chosen, which is then left at once.
-fn visit(pool: &mut Pool, caller: &Caller, now: Instant) -> Option<ServerId> {
+fn visit(pool: &mut Pool, caller: &Caller, now: Instant) -> Option<PoolServerId> {
     let choice = pool.choose(caller, &mut Tried::default(), now, |_| true)?;
     let id = choice.lease.server();
     pool.connected(&choice.lease);
@@ -45,7 +45,7 @@ fn slots(pool: &mut Pool, callers: impl IntoIterator<Item = u16>, now: Instant) 
     callers
         .into_iter()
         .map(|number| match visit(pool, &caller(number), now) {
-            Some(ServerId::Slot(slot)) => slot,
+            Some(PoolServerId::Slot(slot)) => slot,
             other => panic!("client {number} got {other:?}"),
         })
         .collect()
@@ -56,22 +56,22 @@ fn new_clients_take_turns_and_old_ones_keep_their_server() {
     let now = Instant::now();
     let mut pool = Pool::new(&servers(3));
     assert_eq!(slots(&mut pool, [1, 2, 3, 4, 1, 2, 3, 4], now), [1, 2, 0, 1, 1, 2, 0, 1]);
-    let mut pool = Pool::new(&with(&[Mode::RoundRobin], servers(3)));
+    let mut pool = Pool::new(&with(&[SelectionMode::RoundRobin], servers(3)));
     assert_eq!(slots(&mut pool, [1, 1, 1, 1], now), [1, 2, 0, 1]);
 }
 
 #[test]
 fn priority_takes_the_lowest_number_that_works() {
     let now = Instant::now();
-    let mut settings = with(&[Mode::Prio, Mode::RoundRobin], servers(3));
+    let mut settings = with(&[SelectionMode::Prio, SelectionMode::RoundRobin], servers(3));
     for (server, prio) in settings.servers.iter_mut().flatten().zip([2, 1, 1]) {
         server.prio = prio;
     }
     let mut pool = Pool::new(&settings);
     assert_eq!(slots(&mut pool, [1, 1], now), [1, 1]);
-    pool.blacklist(ServerId::Slot(1), Duration::from_secs(9), now);
+    pool.blacklist(PoolServerId::Slot(1), Duration::from_secs(9), now);
     assert_eq!(slots(&mut pool, [1], now), [2]);
-    pool.blacklist(ServerId::Slot(2), Duration::from_secs(9), now);
+    pool.blacklist(PoolServerId::Slot(2), Duration::from_secs(9), now);
     assert_eq!(slots(&mut pool, [1], now), [0]);
 }
 
@@ -79,7 +79,7 @@ fn priority_takes_the_lowest_number_that_works() {
 fn what_an_operator_ordered_outlasts_attempts_that_were_under_way() {
     let now = Instant::now();
     let mut pool = Pool::new(&servers(1));
-    let id = ServerId::Slot(0);
+    let id = PoolServerId::Slot(0);
     let mut attempt =
         || pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap().lease;
     let (one, other) = (attempt(), attempt());
@@ -107,7 +107,7 @@ fn an_attempt_that_succeeds_makes_up_for_one_that_failed() {
     pool.failed(one, now);
     assert!(visit(&mut pool, &caller(2), now).is_none());
     pool.connected(&other);
-    assert_eq!(visit(&mut pool, &caller(2), now), Some(ServerId::Slot(0)));
+    assert_eq!(visit(&mut pool, &caller(2), now), Some(PoolServerId::Slot(0)));
     pool.leave(other);
 }
 
@@ -120,13 +120,13 @@ fn a_draining_server_gets_nobody_and_keeps_its_counts() {
     settings.servers[1].as_mut().unwrap().draining = true;
     pool.apply(&settings);
     assert_eq!(slots(&mut pool, [1, 2, 3], now), [0, 0, 0]);
-    assert_eq!(pool.state(ServerId::Slot(1)).unwrap().served, 1);
+    assert_eq!(pool.state(PoolServerId::Slot(1)).unwrap().served, 1);
 }
 
 #[test]
 fn weights_are_kept_by_idle_and_by_busy_servers() {
     let now = Instant::now();
-    let mut settings = with(&[Mode::Weight, Mode::RoundRobin], servers(3));
+    let mut settings = with(&[SelectionMode::Weight, SelectionMode::RoundRobin], servers(3));
     for (server, weight) in settings.servers.iter_mut().flatten().zip([4, 1, 0]) {
         server.weight = weight;
     }
@@ -146,11 +146,12 @@ fn weights_are_kept_by_idle_and_by_busy_servers() {
 #[test]
 fn least_connections_finds_the_emptiest() {
     let now = Instant::now();
-    let mut pool = Pool::new(&with(&[Mode::LeastConnections, Mode::RoundRobin], servers(2)));
+    let mut pool =
+        Pool::new(&with(&[SelectionMode::LeastConnections, SelectionMode::RoundRobin], servers(2)));
     let mut held = Vec::new();
     for expected in [1, 0, 1, 0] {
         let choice = pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap();
-        assert_eq!(choice.lease.server(), ServerId::Slot(expected));
+        assert_eq!(choice.lease.server(), PoolServerId::Slot(expected));
         held.push(choice.lease);
     }
     pool.leave(held.remove(1));
@@ -160,7 +161,7 @@ fn least_connections_finds_the_emptiest() {
 #[test]
 fn a_hash_is_even_and_moves_only_the_clients_of_a_server_that_goes() {
     let now = Instant::now();
-    let mut pool = Pool::new(&with(&[Mode::Hash], servers(4)));
+    let mut pool = Pool::new(&with(&[SelectionMode::Hash], servers(4)));
     // Tracking would remember them: each is asked as a stranger.
     let ask = |pool: &mut Pool| slots(pool, 0..2_000, now);
     let before = ask(&mut pool);
@@ -171,8 +172,8 @@ fn a_hash_is_even_and_moves_only_the_clients_of_a_server_that_goes() {
     for slot in 0..4 {
         assert!((420..580).contains(&count[&slot]), "{count:?}");
     }
-    let mut pool = Pool::new(&with(&[Mode::Hash], servers(4)));
-    pool.blacklist(ServerId::Slot(2), Duration::from_secs(9), now);
+    let mut pool = Pool::new(&with(&[SelectionMode::Hash], servers(4)));
+    pool.blacklist(PoolServerId::Slot(2), Duration::from_secs(9), now);
     for (before, after) in before.iter().zip(ask(&mut pool)) {
         assert!(after == *before || *before == 2);
         assert_ne!(after, 2);
@@ -182,11 +183,11 @@ fn a_hash_is_even_and_moves_only_the_clients_of_a_server_that_goes() {
 #[test]
 fn with_the_port_in_the_hash_one_client_is_spread() {
     let now = Instant::now();
-    let mut pool = Pool::new(&with(&[Mode::Hash, Mode::RoundRobin], servers(2)));
+    let mut pool = Pool::new(&with(&[SelectionMode::Hash, SelectionMode::RoundRobin], servers(2)));
     let mut count = [0; 2];
     for port in 0..200 {
         let caller = Caller { port, ..caller(1) };
-        let Some(ServerId::Slot(slot)) = visit(&mut pool, &caller, now) else { panic!("none") };
+        let Some(PoolServerId::Slot(slot)) = visit(&mut pool, &caller, now) else { panic!("none") };
         count[slot as usize] += 1;
     }
     assert!(count.iter().all(|count| (70..130).contains(count)), "{count:?}");
@@ -202,7 +203,7 @@ fn a_failed_server_is_left_alone_for_a_while_and_the_next_one_tried() {
         order.push(choice.lease.server());
         pool.failed(choice.lease, now);
     }
-    assert_eq!(order, [1, 2, 0].map(ServerId::Slot));
+    assert_eq!(order, [1, 2, 0].map(PoolServerId::Slot));
     assert_eq!(visit(&mut pool, &caller(2), now), None);
     let later = now + Timeouts::default().blacklist;
     assert_eq!(visit(&mut pool, &caller(2), later - Duration::from_nanos(1)), None);
@@ -214,37 +215,37 @@ fn a_failed_server_is_left_alone_for_a_while_and_the_next_one_tried() {
 fn a_blacklisting_by_hand_ends_by_hand() {
     let now = Instant::now();
     let mut pool = Pool::new(&servers(1));
-    pool.blacklist(ServerId::Slot(0), Duration::from_secs(1_000), now);
+    pool.blacklist(PoolServerId::Slot(0), Duration::from_secs(1_000), now);
     assert_eq!(visit(&mut pool, &caller(1), now), None);
-    pool.blacklist(ServerId::Slot(0), Duration::ZERO, now);
+    pool.blacklist(PoolServerId::Slot(0), Duration::ZERO, now);
     assert_eq!(slots(&mut pool, [1], now), [0]);
 }
 
 #[test]
 fn a_stubborn_pool_tries_no_other_server() {
     let now = Instant::now();
-    let mut pool = Pool::new(&with(&[Mode::Stubborn], servers(2)));
+    let mut pool = Pool::new(&with(&[SelectionMode::Stubborn], servers(2)));
     let mut tried = Tried::default();
     let choice = pool.choose(&caller(1), &mut tried, now, |_| true).unwrap();
     pool.failed(choice.lease, now);
     assert!(pool.choose(&caller(1), &mut tried, now, |_| true).is_none());
-    let mut pool = Pool::new(&with(&[Mode::Stubborn, Mode::Hash], servers(2)));
+    let mut pool = Pool::new(&with(&[SelectionMode::Stubborn, SelectionMode::Hash], servers(2)));
     let own = slots(&mut pool, [1], now)[0];
-    pool.blacklist(ServerId::Slot(own), Duration::from_secs(9), now);
+    pool.blacklist(PoolServerId::Slot(own), Duration::from_secs(9), now);
     assert_eq!(visit(&mut pool, &caller(1), now), None);
 }
 
 #[test]
 fn the_emergency_server_gets_who_finds_no_other_and_is_not_remembered() {
     let now = Instant::now();
-    let settings = Settings { emergency: Some(server(99)), ..servers(1) };
+    let settings = RuntimeSettings { emergency: Some(server(99)), ..servers(1) };
     let mut pool = Pool::new(&settings);
-    pool.blacklist(ServerId::Slot(0), Duration::from_secs(5), now);
-    assert_eq!(visit(&mut pool, &caller(1), now), Some(ServerId::Emergency));
+    pool.blacklist(PoolServerId::Slot(0), Duration::from_secs(5), now);
+    assert_eq!(visit(&mut pool, &caller(1), now), Some(PoolServerId::Emergency));
     let later = now + Duration::from_secs(5);
     assert_eq!(slots(&mut pool, [1], later), [0]);
     let mut tried = Tried::default();
-    pool.blacklist(ServerId::Slot(0), Duration::from_secs(5), later);
+    pool.blacklist(PoolServerId::Slot(0), Duration::from_secs(5), later);
     let choice = pool.choose(&caller(1), &mut tried, later, |_| true).unwrap();
     pool.failed(choice.lease, later);
     assert!(pool.choose(&caller(1), &mut tried, later, |_| true).is_none());
@@ -256,8 +257,8 @@ fn who_is_denied_gets_the_abuse_server_or_none() {
     let denied = Caller { admitted: false, ..caller(1) };
     let mut pool = Pool::new(&servers(1));
     assert_eq!(visit(&mut pool, &denied, now), None);
-    let mut pool = Pool::new(&Settings { abuse: Some(server(98)), ..servers(1) });
-    assert_eq!(visit(&mut pool, &denied, now), Some(ServerId::Abuse));
+    let mut pool = Pool::new(&RuntimeSettings { abuse: Some(server(98)), ..servers(1) });
+    assert_eq!(visit(&mut pool, &denied, now), Some(PoolServerId::Abuse));
     let mut tried = Tried::default();
     let choice = pool.choose(&denied, &mut tried, now, |_| true).unwrap();
     pool.failed(choice.lease, now);
@@ -297,7 +298,7 @@ fn a_servers_access_list_is_asked() {
     let mut pool = Pool::new(&settings);
     for number in 0..4 {
         let choice = pool.choose(&caller(number), &mut Tried::default(), now, |acl| acl == 4);
-        assert_eq!(choice.map(|choice| choice.lease.server()), Some(ServerId::Slot(0)));
+        assert_eq!(choice.map(|choice| choice.lease.server()), Some(PoolServerId::Slot(0)));
     }
 }
 
@@ -307,14 +308,14 @@ fn a_seat_at_a_server_that_was_replaced_counts_for_nobody() {
     let mut settings = servers(1);
     let mut pool = Pool::new(&settings);
     let choice = pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap();
-    settings.servers[0] = Some(Server { weight: 7, ..server(1) });
+    settings.servers[0] = Some(ServerSettings { weight: 7, ..server(1) });
     pool.apply(&settings);
-    assert_eq!(pool.state(ServerId::Slot(0)).unwrap().connections, 1, "the same server");
+    assert_eq!(pool.state(PoolServerId::Slot(0)).unwrap().connections, 1, "the same server");
     settings.servers[0] = Some(server(2));
     pool.apply(&settings);
-    assert_eq!(pool.state(ServerId::Slot(0)).unwrap().connections, 0, "another one");
+    assert_eq!(pool.state(PoolServerId::Slot(0)).unwrap().connections, 0, "another one");
     pool.failed(choice.lease, now);
-    let state = pool.state(ServerId::Slot(0)).unwrap();
+    let state = pool.state(PoolServerId::Slot(0)).unwrap();
     assert_eq!((state.connections, state.failures), (0, 0));
     settings.servers.clear();
     pool.apply(&settings);
@@ -339,11 +340,11 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
     proptest::collection::vec(deed, 0..120)
 }
 
-fn modes() -> impl Strategy<Value = Modes> {
-    use Mode::{Hash, LeastConnections, Prio, RoundRobin, Stubborn, Weight};
+fn modes() -> impl Strategy<Value = SelectionModes> {
+    use SelectionMode::{Hash, LeastConnections, Prio, RoundRobin, Stubborn, Weight};
     let all = vec![Hash, RoundRobin, Stubborn, Weight, Prio, LeastConnections];
     proptest::sample::subsequence(all, 0..=6)
-        .prop_map(|modes| modes.into_iter().fold(Modes::default(), Modes::with))
+        .prop_map(|modes| modes.into_iter().fold(SelectionModes::default(), SelectionModes::with))
 }
 
 proptest! {
@@ -355,14 +356,14 @@ proptest! {
         deeds in deeds(),
         plans in proptest::collection::vec((0_u32..4, 0_u32..5, 0_u32..3), 1..5),
     ) {
-        let servers = plans.iter().zip(1..).map(|(&(soft, hard, weight), port)| Some(Server {
+        let servers = plans.iter().zip(1..).map(|(&(soft, hard, weight), port)| Some(ServerSettings {
             soft: NonZeroU32::new(soft),
             hard: NonZeroU32::new(hard),
             weight,
             ..server(port)
         }));
-        let limits = Limits { clients: 3.try_into().unwrap(), ..Limits::default() };
-        let settings = Settings { servers: servers.collect(), modes, limits, ..Settings::default() };
+        let limits = CapacityLimits { clients: 3.try_into().unwrap(), ..CapacityLimits::default() };
+        let settings = RuntimeSettings { servers: servers.collect(), modes, limits, ..RuntimeSettings::default() };
         let mut pool = Pool::new(&settings);
         let mut now = Instant::now();
         let mut held: Vec<ServerLease> = Vec::new();
@@ -377,9 +378,9 @@ proptest! {
                             prop_assert!(!state.is_blacklisted(now) && !state.is_full(true));
                             held.push(choice.lease);
                         }
-                        None if !modes.is_on(Mode::Stubborn) => {
+                        None if !modes.is_on(SelectionMode::Stubborn) => {
                             let free = before.iter().any(|(_, state)| {
-                                let weighed = modes.is_on(Mode::Weight) && !modes.is_on(Mode::Prio);
+                                let weighed = modes.is_on(SelectionMode::Weight) && !modes.is_on(SelectionMode::Prio);
                                 usable(state, false, now, &|_| true)
                                     && (!weighed || state.config.weight > 0)
                             });
@@ -413,19 +414,25 @@ fn check(
     how: Result<(), String>,
     now: Instant,
 ) -> Option<HealthChange> {
-    let addr = pool.state(ServerId::Slot(slot)).map(|state| state.config.addr.clone());
-    pool.checked(ServerId::Slot(slot), &addr?, how, (NonZeroU32::MIN, NonZeroU32::MIN), now)
+    let addr = pool.state(PoolServerId::Slot(slot)).map(|state| state.config.addr.clone());
+    pool.checked(PoolServerId::Slot(slot), &addr?, how, (NonZeroU32::MIN, NonZeroU32::MIN), now)
 }
 
 #[test]
 fn a_server_that_is_down_gets_nobody_unless_all_are() {
     let now = Instant::now();
     let ill = || Err("it is ill".to_owned());
-    let modes = [Mode::RoundRobin, Mode::Hash, Mode::Weight, Mode::Prio, Mode::LeastConnections];
+    let modes = [
+        SelectionMode::RoundRobin,
+        SelectionMode::Hash,
+        SelectionMode::Weight,
+        SelectionMode::Prio,
+        SelectionMode::LeastConnections,
+    ];
     for mode in modes.into_iter().map(Some).chain([None]) {
         let mut settings = servers(3);
         mode.into_iter().for_each(|mode| settings.modes.set(mode, true));
-        settings.checks.check = Some(Check::Connect);
+        settings.checks.check = Some(HealthCheck::Connect);
         let mut pool = Pool::new(&settings);
         slots(&mut pool, 0..20, now);
         assert_eq!(check(&mut pool, 1, ill(), now), Some(HealthChange::Down));
@@ -437,10 +444,10 @@ fn a_server_that_is_down_gets_nobody_unless_all_are() {
         assert_eq!(check(&mut pool, 1, Ok(()), now), Some(HealthChange::Up));
         assert!(slots(&mut pool, 0..40, now).iter().all(|&slot| slot == 1), "{mode:?}");
         // The one that is well failed for a client just now: then the others are better than nobody.
-        pool.blacklist(ServerId::Slot(1), Duration::from_secs(9), now);
+        pool.blacklist(PoolServerId::Slot(1), Duration::from_secs(9), now);
         assert!(slots(&mut pool, 0..40, now).iter().all(|&slot| slot != 1), "{mode:?}");
         // Where nothing is checked, nothing is known.
-        pool.blacklist(ServerId::Slot(1), Duration::ZERO, now);
+        pool.blacklist(PoolServerId::Slot(1), Duration::ZERO, now);
         settings.checks.check = None;
         pool.apply(&settings);
         assert!(pool.servers().all(|(_, server)| !server.health.is_down()));
@@ -452,12 +459,12 @@ fn when_all_are_down_the_emergency_server_goes_before_them() {
     let now = Instant::now();
     let mut settings = servers(1);
     settings.emergency = Some(server(9));
-    settings.checks.check = Some(Check::Connect);
+    settings.checks.check = Some(HealthCheck::Connect);
     let mut pool = Pool::new(&settings);
     check(&mut pool, 0, Err("it is ill".to_owned()), now);
-    assert_eq!(visit(&mut pool, &caller(1), now), Some(ServerId::Emergency));
-    pool.blacklist(ServerId::Emergency, Duration::from_secs(9), now);
-    assert_eq!(visit(&mut pool, &caller(1), now), Some(ServerId::Slot(0)));
+    assert_eq!(visit(&mut pool, &caller(1), now), Some(PoolServerId::Emergency));
+    pool.blacklist(PoolServerId::Emergency, Duration::from_secs(9), now);
+    assert_eq!(visit(&mut pool, &caller(1), now), Some(PoolServerId::Slot(0)));
 }
 
 #[test]
@@ -465,16 +472,16 @@ fn the_emergency_server_is_the_last_to_be_tried_when_it_is_down_itself() {
     let now = Instant::now();
     let mut settings = servers(1);
     (settings.emergency, settings.abuse) = (Some(server(9)), Some(server(8)));
-    settings.checks.check = Some(Check::Connect);
+    settings.checks.check = Some(HealthCheck::Connect);
     let mut pool = Pool::new(&settings);
     let counts = (NonZeroU32::MIN, NonZeroU32::MIN);
-    for id in [ServerId::Slot(0), ServerId::Emergency, ServerId::Abuse] {
+    for id in [PoolServerId::Slot(0), PoolServerId::Emergency, PoolServerId::Abuse] {
         let addr = pool.state(id).unwrap().config.addr.clone();
         let turn = pool.checked(id, &addr, Err("it is ill".to_owned()), counts, now);
         assert_eq!(turn, Some(HealthChange::Down));
     }
     let mut tried = Tried::default();
-    for expected in [Some(ServerId::Slot(0)), Some(ServerId::Emergency), None] {
+    for expected in [Some(PoolServerId::Slot(0)), Some(PoolServerId::Emergency), None] {
         let choice = pool.choose(&caller(1), &mut tried, now, |_| true);
         let lease = choice.map(|choice| choice.lease);
         assert_eq!(lease.as_ref().map(ServerLease::server), expected);
@@ -482,14 +489,14 @@ fn the_emergency_server_is_the_last_to_be_tried_when_it_is_down_itself() {
     }
     // There is nobody else for those who are denied.
     let denied = Caller { admitted: false, ..caller(2) };
-    assert_eq!(visit(&mut pool, &denied, now), Some(ServerId::Abuse));
+    assert_eq!(visit(&mut pool, &denied, now), Some(PoolServerId::Abuse));
 }
 
 #[test]
 fn a_check_that_ends_when_none_is_asked_for_any_more_says_nothing() {
     let now = Instant::now();
     let mut settings = servers(2);
-    settings.checks.check = Some(Check::Connect);
+    settings.checks.check = Some(HealthCheck::Connect);
     let mut pool = Pool::new(&settings);
     settings.checks.check = None;
     pool.apply(&settings);
@@ -502,11 +509,11 @@ fn a_limit_is_no_reason_to_try_a_server_that_is_down() {
     let now = Instant::now();
     let mut settings = servers(2);
     settings.servers.iter_mut().flatten().for_each(|server| server.hard = NonZeroU32::new(1));
-    settings.checks.check = Some(Check::Connect);
+    settings.checks.check = Some(HealthCheck::Connect);
     let mut pool = Pool::new(&settings);
     check(&mut pool, 0, Err("it is ill".to_owned()), now);
     let first = pool.choose(&caller(1), &mut Tried::default(), now, |_| true).unwrap();
-    assert_eq!(first.lease.server(), ServerId::Slot(1));
+    assert_eq!(first.lease.server(), PoolServerId::Slot(1));
     assert!(pool.choose(&caller(2), &mut Tried::default(), now, |_| true).is_none());
     pool.leave(first.lease);
 }

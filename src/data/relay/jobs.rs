@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::report::ReportJob;
 use super::shared::WorkerCommand;
 use crate::config::Endpoint;
-use crate::config::ServerId;
+use crate::config::PoolServerId;
 
 /// Slots that are looked at in a round.
 const SLICE: u32 = 1_024;
@@ -22,7 +22,7 @@ pub(super) enum Job {
     /// Close the connection with this number, and say so.
     Close(u64, Sender<()>),
     /// Close all to this server, as long as it is at this address.
-    CloseAll(ServerId, Endpoint),
+    CloseAll(PoolServerId, Endpoint),
     /// Set timers anew, as times have changed.
     SetTimers,
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::shared::{Shared, WorkerCommand};
 use super::tcp::connection::{Connection, ConnectionStage};
-use crate::config::ServerId;
+use crate::config::PoolServerId;
 use crate::data::pool::Traffic;
 use crate::data::snapshot::{self, ConnectionNow, Which};
 
@@ -35,7 +35,7 @@ pub struct Report {
     /// As many as were asked for.
     pub connections: Vec<ConnectionNow>,
     /// The bytes so far of all that are open, by server; the pool counts them when they end.
-    pub traffic: BTreeMap<ServerId, Traffic>,
+    pub traffic: BTreeMap<PoolServerId, Traffic>,
 }
 
 /// What can be said of a connection or a flow.
@@ -47,7 +47,7 @@ pub(super) trait Reportable {
     fn descriptors(&self) -> (i32, Option<i32>);
 
     /// The server it was sent to.
-    fn server(&self) -> Option<ServerId>;
+    fn server(&self) -> Option<PoolServerId>;
 
     /// Its bytes so far.
     fn traffic(&self) -> Traffic;
@@ -66,7 +66,7 @@ impl Reportable for &Connection {
         (self.client.as_fd().as_raw_fd(), server)
     }
 
-    fn server(&self) -> Option<ServerId> {
+    fn server(&self) -> Option<PoolServerId> {
         self.server.as_ref().map(|server| server.lease.server())
     }
 

@@ -15,8 +15,8 @@ use super::http::conversation::EditOutcome;
 use super::report::ReportRequest;
 use super::tcp::connection::ConnectionStage;
 use super::udp::drops::KernelDrops;
-use crate::config::ServerId;
-use crate::config::{Endpoint, Settings};
+use crate::config::PoolServerId;
+use crate::config::{Endpoint, RuntimeSettings};
 use crate::data::pool::Pool;
 use crate::data::tls::Tls;
 use crate::data::tls::keeper::TlsKeeper;
@@ -25,7 +25,7 @@ use crate::data::tls::keeper::TlsKeeper;
 #[derive(Debug)]
 pub struct Shared {
     pool: Mutex<Pool>,
-    settings: Mutex<Arc<Settings>>,
+    settings: Mutex<Arc<RuntimeSettings>>,
     /// Certificates and the like.
     keeper: Arc<TlsKeeper>,
     /// Grows with each change of the settings or of certificates.
@@ -108,7 +108,7 @@ impl Shared {
     /// For so many workers and connections.
     #[must_use]
     pub fn new(
-        settings: Settings,
+        settings: RuntimeSettings,
         keeper: Arc<TlsKeeper>,
         mailboxes: Vec<Arc<Mailbox>>,
         descriptors: usize,
@@ -140,12 +140,12 @@ impl Shared {
 
     /// What is in force.
     #[must_use]
-    pub fn settings(&self) -> Arc<Settings> {
+    pub fn settings(&self) -> Arc<RuntimeSettings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts other settings into force, as a whole.
-    pub fn change(&self, settings: Settings) {
+    pub fn change(&self, settings: RuntimeSettings) {
         self.pool().apply(&settings);
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         self.changed();
@@ -198,13 +198,13 @@ impl Shared {
 
     /// How many connections there may be at a time.
     #[must_use]
-    pub fn most_connections(&self, settings: &Settings) -> usize {
+    pub fn most_connections(&self, settings: &RuntimeSettings) -> usize {
         let asked = settings.limits.connections.map_or(usize::MAX, std::num::NonZeroUsize::get);
         asked.min(self.descriptors)
     }
 
     /// Whether there are as many connections as there may be.
-    pub(super) fn is_full(&self, settings: &Settings) -> bool {
+    pub(super) fn is_full(&self, settings: &RuntimeSettings) -> bool {
         self.open() >= self.most_connections(settings)
     }
 
@@ -226,7 +226,7 @@ impl Shared {
     }
 
     /// Takes room for one more flow, which needs no opening.
-    pub(super) fn enter_flow(&self, settings: &Settings) -> bool {
+    pub(super) fn enter_flow(&self, settings: &RuntimeSettings) -> bool {
         let most = self.most_connections(settings);
         let more = |count| (count < most).then_some(count + 1);
         self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
@@ -234,7 +234,7 @@ impl Shared {
 
     /// Takes room for one more connection, which begins by being opened. Never more than there is,
     /// however many workers ask at once.
-    pub(super) fn enter(&self, settings: &Settings) -> bool {
+    pub(super) fn enter(&self, settings: &RuntimeSettings) -> bool {
         let take = |count: &AtomicUsize, most: usize| {
             count
                 .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
@@ -260,7 +260,7 @@ impl Shared {
 
     /// One that has waited for its client is to be opened. If there is no room for that, whoever asks is
     /// woken when there is.
-    pub(super) fn open_now(&self, settings: &Settings) -> bool {
+    pub(super) fn open_now(&self, settings: &RuntimeSettings) -> bool {
         let most = settings.limits.pending.get();
         let take = || {
             let more = |count| (count < most).then_some(count + 1);
@@ -283,7 +283,7 @@ impl Shared {
     }
 
     /// Asks to be woken when there is room, and says whether there is by now.
-    pub(super) fn wait_for_room(&self, settings: &Settings) -> bool {
+    pub(super) fn wait_for_room(&self, settings: &RuntimeSettings) -> bool {
         self.waiting.store(true, Ordering::SeqCst);
         self.connections.load(Ordering::SeqCst) < self.most_connections(settings)
             && self.pending.load(Ordering::SeqCst) < settings.limits.pending.get()
@@ -333,7 +333,7 @@ pub enum WorkerCommand {
     /// Close the connection with this number, and say so.
     Close(u64, Sender<()>),
     /// Close all connections to this server, as long as it is at this address.
-    CloseAll(ServerId, Endpoint),
+    CloseAll(PoolServerId, Endpoint),
     /// Say what connections there are.
     Report(ReportRequest),
     /// Panic, to see what comes of it.

@@ -27,7 +27,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
-use crate::config::{Endpoint, Server};
+use crate::config::{Endpoint, ServerSettings};
 
 /// What is in force.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +60,7 @@ impl UpstreamTls {
     ///
     /// # Errors
     /// It has none that a certificate can hold.
-    pub fn name(&self, server: &Server) -> Result<ServerName<'static>, TlsError> {
+    pub fn name(&self, server: &ServerSettings) -> Result<ServerName<'static>, TlsError> {
         if let Some(name) = &self.name {
             return Ok(name.clone());
         }

@@ -4,31 +4,31 @@
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::command::Query;
+use crate::command::ShowQuery;
 use crate::command::apply::limit;
 use crate::command::parse::VERBS;
 use crate::command::reload;
 use crate::command::words::Quoted;
 use crate::command::write::Time;
-use crate::config::ServerId;
-use crate::config::{Config, Endpoint, Origin, Server};
+use crate::config::PoolServerId;
+use crate::config::{Endpoint, PenConfig, ServerOrigin, ServerSettings};
 use crate::data::snapshot::{
     ClientNow, ConnectionNow, Detail, ServerNow, Snapshot, Stage, State, Which,
 };
 
 /// Returns how much of the state the reply to `query` needs.
 #[must_use]
-pub(super) fn detail(query: Query) -> Detail {
+pub(super) fn detail(query: ShowQuery) -> Detail {
     let of = |connections| Detail { connections, ..Detail::default() };
     match query {
-        Query::Recent(time) => {
+        ShowQuery::Recent(time) => {
             Detail { clients: usize::MAX, recent: Some(time), ..Detail::default() }
         }
-        Query::Connection(number) => of(Which::Number(number)),
-        Query::Connections => of(Which::First(usize::MAX)),
-        Query::Socket(fd) => of(Which::Descriptor(fd)),
-        Query::Servers | Query::States | Query::Help => Detail::default(),
-        Query::Status(_) => Detail { clients: 1_000, ..of(Which::First(1_000)) },
+        ShowQuery::Connection(number) => of(Which::Number(number)),
+        ShowQuery::Connections => of(Which::First(usize::MAX)),
+        ShowQuery::Socket(fd) => of(Which::Descriptor(fd)),
+        ShowQuery::Servers | ShowQuery::States | ShowQuery::Help => Detail::default(),
+        ShowQuery::Status(_) => Detail { clients: 1_000, ..of(Which::First(1_000)) },
     }
 }
 
@@ -37,21 +37,21 @@ pub(super) fn detail(query: Query) -> Detail {
 ///
 /// # Errors
 /// Names the connection that does not exist.
-pub(super) fn answer(query: Query, snapshot: &Snapshot) -> Result<String, String> {
+pub(super) fn answer(query: ShowQuery, snapshot: &Snapshot) -> Result<String, String> {
     Ok(match query {
-        Query::Servers => lines(snapshot.servers.iter().filter_map(server_line)),
-        Query::States => lines(snapshot.servers.iter().map(state_line)),
-        Query::Recent(time) => {
+        ShowQuery::Servers => lines(snapshot.servers.iter().filter_map(server_line)),
+        ShowQuery::States => lines(snapshot.servers.iter().map(state_line)),
+        ShowQuery::Recent(time) => {
             let clients = snapshot.clients.iter().filter(|client| client.age <= time);
             lines(clients.map(client_line))
         }
-        Query::Connections => lines(snapshot.connections.iter().map(connection_line)),
-        Query::Connection(number) => {
+        ShowQuery::Connections => lines(snapshot.connections.iter().map(connection_line)),
+        ShowQuery::Connection(number) => {
             let mut all = snapshot.connections.iter();
             let found = all.find(|connection| connection.number == number);
             connection_block(found.ok_or_else(|| format!("Connection {number} out of range"))?)
         }
-        Query::Socket(fd) => {
+        ShowQuery::Socket(fd) => {
             let belongs = |one: &&ConnectionNow| {
                 one.client_fd == fd || one.server_fd.is_some_and(|server| server == fd)
             };
@@ -59,8 +59,8 @@ pub(super) fn answer(query: Query, snapshot: &Snapshot) -> Result<String, String
             let number = found.map_or_else(|| "-1".to_owned(), |one| one.number.to_string());
             format!("Socket {fd} belongs to connection {number}")
         }
-        Query::Help => lines(VERBS.iter().map(|(usage, what)| format!("{usage:42}  {what}"))),
-        Query::Status(_) => String::new(),
+        ShowQuery::Help => lines(VERBS.iter().map(|(usage, what)| format!("{usage:42}  {what}"))),
+        ShowQuery::Status(_) => String::new(),
     })
 }
 
@@ -70,12 +70,12 @@ fn lines(lines: impl Iterator<Item = String>) -> String {
 
 /// `N addr A port P conn C max M hard H weight W prio P sx S rx R`; the special ones are not listed.
 fn server_line(server: &ServerNow) -> Option<String> {
-    let ServerId::Slot(number) = server.id else { return None };
+    let PoolServerId::Slot(number) = server.id else { return None };
     let (addr, port) = match &server.config.addr {
         Endpoint::Ip(addr) => (addr.ip().to_string(), addr.port()),
         Endpoint::Unix(path) => (Quoted(path.as_os_str()).to_string(), 0),
     };
-    let Server { soft, hard, weight, prio, .. } = &server.config;
+    let ServerSettings { soft, hard, weight, prio, .. } = &server.config;
     let (soft, hard) = (limit(*soft), limit(*hard));
     let ServerNow { connections, to_server, to_client, .. } = server;
     Some(format!(
@@ -106,11 +106,11 @@ fn client_line(client: &ClientNow) -> String {
     format!("{addr} connects {connects} sx {sent} rx {received}")
 }
 
-fn server_word(id: Option<ServerId>) -> String {
+fn server_word(id: Option<PoolServerId>) -> String {
     match id {
-        Some(ServerId::Slot(number)) => number.to_string(),
-        Some(ServerId::Emergency) => "emergency".to_owned(),
-        Some(ServerId::Abuse) => "abuse".to_owned(),
+        Some(PoolServerId::Slot(number)) => number.to_string(),
+        Some(PoolServerId::Emergency) => "emergency".to_owned(),
+        Some(PoolServerId::Abuse) => "abuse".to_owned(),
         None => "-1".to_owned(),
     }
 }
@@ -142,7 +142,7 @@ fn connection_block(connection: &ConnectionNow) -> String {
 
 /// The configuration as commands that make it again.
 #[must_use]
-pub(super) fn dump(config: &Config, snapshot: &Snapshot) -> String {
+pub(super) fn dump(config: &PenConfig, snapshot: &Snapshot) -> String {
     let seconds = snapshot.time.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let mut text = format!("# Written by pen {}, seconds {seconds}\n", env!("CARGO_PKG_VERSION"));
     for line in reload::commands(config) {
@@ -151,9 +151,9 @@ pub(super) fn dump(config: &Config, snapshot: &Snapshot) -> String {
     }
     // A server that is left alone for longer than its next failure would do is so by order.
     for server in &snapshot.servers {
-        if let (ServerId::Slot(number), State::Blacklisted(time)) = (server.id, server.state)
+        if let (PoolServerId::Slot(number), State::Blacklisted(time)) = (server.id, server.state)
             && time > config.settings.timeouts.blacklist
-            && server.config.origin == Origin::Said
+            && server.config.origin == ServerOrigin::Configured
         {
             let time = Time(Duration::from_secs(time.as_secs()));
             writeln!(text, "server {number} blacklist {time}")

@@ -14,15 +14,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::command::apply::{Deed, Outcome, Phase, World};
-use crate::command::reload::{Diff, reload};
-use crate::command::script::{self, Mistake};
+use crate::command::apply::{ApplyPhase, CommandAction, CommandEnv, CommandOutcome};
+use crate::command::reload::{ConfigDiff, reload};
+use crate::command::script::{self, ScriptError};
 use crate::command::setup::{check, is_same};
-use crate::command::{Command, Query, StatusForm};
-use crate::config::ServerId;
-use crate::config::countries::Countries;
+use crate::command::{ControlCommand, ShowQuery, StatusFormat};
+use crate::config::PoolServerId;
+use crate::config::countries::CountryDatabase;
 use crate::config::files;
-use crate::config::{Config, Endpoint, Origin, Server, Settings};
+use crate::config::{Endpoint, PenConfig, RuntimeSettings, ServerOrigin, ServerSettings};
 use crate::data::names::{self, ResolvedNames};
 use crate::data::snapshot::{Detail, Snapshot, Which};
 use crate::operate::status;
@@ -36,13 +36,13 @@ pub trait Balancer: Send + Sync {
     ///
     /// # Errors
     /// Says what of them could not be taken over; the old ones stay in force then.
-    fn change(&self, settings: &Settings) -> Result<(), String>;
+    fn change(&self, settings: &RuntimeSettings) -> Result<(), String>;
 
     /// Leaves a server alone for this time; none makes it available at once.
-    fn blacklist(&self, server: ServerId, time: Duration);
+    fn blacklist(&self, server: PoolServerId, time: Duration);
 
     /// Ends the connections of a server that are still open after this time.
-    fn end_connections_of(&self, server: ServerId, time: Duration);
+    fn end_connections_of(&self, server: PoolServerId, time: Duration);
 
     /// Ends a connection; whether there was one of that number.
     fn close(&self, number: u64) -> bool;
@@ -99,9 +99,9 @@ impl fmt::Display for Reply {
 
 /// Carries out commands.
 pub struct Operator {
-    config: Mutex<Config>,
+    config: Mutex<PenConfig>,
     balancer: Box<dyn Balancer>,
-    world: Box<dyn World + Send + Sync>,
+    world: Box<dyn CommandEnv + Send + Sync>,
     changes: Arc<Changes>,
 }
 
@@ -115,16 +115,16 @@ impl Operator {
     /// One for a balancer that runs with `config`.
     #[must_use]
     pub fn new(
-        config: Config,
+        config: PenConfig,
         balancer: Box<dyn Balancer>,
-        world: Box<dyn World + Send + Sync>,
+        world: Box<dyn CommandEnv + Send + Sync>,
     ) -> Self {
         Self { config: Mutex::new(config), balancer, world, changes: Arc::default() }
     }
 
     /// The configuration in force.
     #[must_use]
-    pub fn config(&self) -> Config {
+    pub fn config(&self) -> PenConfig {
         self.lock().clone()
     }
 
@@ -134,7 +134,7 @@ impl Operator {
         self.balancer.snapshot(detail)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Config> {
+    fn lock(&self) -> MutexGuard<'_, PenConfig> {
         // It is replaced as a whole, so it is right even after a panic.
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,19 +142,19 @@ impl Operator {
     /// Carries out a line.
     #[must_use]
     pub fn execute(&self, line: &[u8]) -> Reply {
-        match Command::parse(line) {
+        match ControlCommand::parse(line) {
             Ok(None) => Reply::done(""),
             Ok(Some(command)) => self.carry_out(&command),
             Err(error) => Reply::error(error),
         }
     }
 
-    fn carry_out(&self, command: &Command) -> Reply {
+    fn carry_out(&self, command: &ControlCommand) -> Reply {
         loop {
             let before = self.config();
             let mut config = before.clone();
             // It may take its time, to look up a name: nobody else is to wait for that.
-            let outcome = match command.apply(&mut config, Phase::Running, &*self.world) {
+            let outcome = match command.apply(&mut config, ApplyPhase::Running, &*self.world) {
                 Ok(outcome) => outcome,
                 Err(error) => return Reply::error(error),
             };
@@ -164,21 +164,21 @@ impl Operator {
                 None => continue,
             }
             return match outcome {
-                Outcome::Silence => Reply::done(""),
-                Outcome::Text(text) => Reply::done(text),
-                Outcome::Warning(text) => Reply { kind: ReplyKind::Warning, text },
-                Outcome::Deed(deed) => self.act(deed),
+                CommandOutcome::Silence => Reply::done(""),
+                CommandOutcome::Text(text) => Reply::done(text),
+                CommandOutcome::Warning(text) => Reply { kind: ReplyKind::Warning, text },
+                CommandOutcome::Action(action) => self.act(action),
             };
         }
     }
 
     /// Takes `config` over, which was made of `before`; `None` if that is not in force any more.
-    fn exchange(&self, before: &Config, config: Config) -> Option<Result<(), String>> {
+    fn exchange(&self, before: &PenConfig, config: PenConfig) -> Option<Result<(), String>> {
         let mut held = self.lock();
         (*held == *before).then(|| self.take_over(&mut held, config))
     }
 
-    fn take_over(&self, held: &mut Config, config: Config) -> Result<(), String> {
+    fn take_over(&self, held: &mut PenConfig, config: PenConfig) -> Result<(), String> {
         if held.settings != config.settings {
             check(&config)?;
             self.balancer.change(&config.settings)?;
@@ -191,15 +191,15 @@ impl Operator {
         Ok(())
     }
 
-    fn act(&self, deed: Deed) -> Reply {
-        let slot = |number| ServerId::Slot(u32::try_from(number).unwrap_or(u32::MAX));
-        match deed {
-            Deed::Show(query) => return self.show(query),
-            Deed::Blacklist(number, time) => self.balancer.blacklist(slot(number), time),
-            Deed::EndConnectionsOf(number, time) => {
+    fn act(&self, action: CommandAction) -> Reply {
+        let slot = |number| PoolServerId::Slot(u32::try_from(number).unwrap_or(u32::MAX));
+        match action {
+            CommandAction::Show(query) => return self.show(query),
+            CommandAction::Blacklist(number, time) => self.balancer.blacklist(slot(number), time),
+            CommandAction::EndConnectionsOf(number, time) => {
                 self.balancer.end_connections_of(slot(number), time);
             }
-            Deed::Close(number) => {
+            CommandAction::Close(number) => {
                 // As C pen says both.
                 return if self.balancer.close(number) {
                     Reply::done(format!("Forcibly closing connection {number}"))
@@ -207,20 +207,20 @@ impl Operator {
                     Reply::error(format!("Connection {number} out of range"))
                 };
             }
-            Deed::Include(path) => return self.include(&path),
-            Deed::Write(path) => return self.write(&path),
-            Deed::Exit => self.balancer.stop(),
+            CommandAction::Include(path) => return self.include(&path),
+            CommandAction::Write(path) => return self.write(&path),
+            CommandAction::Exit => self.balancer.stop(),
         }
         Reply::done("")
     }
 
-    fn show(&self, query: Query) -> Reply {
+    fn show(&self, query: ShowQuery) -> Reply {
         let snapshot = self.balancer.snapshot(answer::detail(query));
-        if let Query::Status(form) = query {
+        if let ShowQuery::Status(form) = query {
             return Reply::done(match form {
-                StatusForm::Html => status::page::draw(&snapshot, None),
-                StatusForm::Json => status::json::write(&snapshot),
-                StatusForm::Prometheus => status::metrics::write(&snapshot),
+                StatusFormat::Html => status::page::draw(&snapshot, None),
+                StatusFormat::Json => status::json::write(&snapshot),
+                StatusFormat::Prometheus => status::metrics::write(&snapshot),
             });
         }
         answer::answer(query, &snapshot).map_or_else(Reply::error, Reply::done)
@@ -256,28 +256,30 @@ impl Operator {
             Ok(commands) => commands,
             Err(mistakes) => return Reply::error(Lines(&mistakes)),
         };
-        let (mut said, deeds) = loop {
+        let (mut said, actions) = loop {
             let before = self.config();
             let mut config = before.clone();
             let mut said = Vec::new();
-            let mut deeds = Vec::new();
-            for script::Located { place, command } in &commands {
-                match command.apply(&mut config, Phase::Running, &*self.world) {
-                    Ok(Outcome::Silence) => {}
-                    Ok(Outcome::Text(text)) => said.push(text),
-                    Ok(Outcome::Warning(text)) => said.push(format!("warning: {place}: {text}")),
-                    Ok(Outcome::Deed(deed)) => deeds.push(deed),
+            let mut actions = Vec::new();
+            for script::LocatedCommand { place, command } in &commands {
+                match command.apply(&mut config, ApplyPhase::Running, &*self.world) {
+                    Ok(CommandOutcome::Silence) => {}
+                    Ok(CommandOutcome::Text(text)) => said.push(text),
+                    Ok(CommandOutcome::Warning(text)) => {
+                        said.push(format!("warning: {place}: {text}"));
+                    }
+                    Ok(CommandOutcome::Action(action)) => actions.push(action),
                     Err(error) => return Reply::error(format!("{place}: {error}")),
                 }
             }
             match self.exchange(&before, config) {
-                Some(Ok(())) => break (said, deeds),
+                Some(Ok(())) => break (said, actions),
                 Some(Err(error)) => return Reply::error(error),
                 None => {}
             }
         };
-        for deed in deeds {
-            let reply = self.act(deed);
+        for action in actions {
+            let reply = self.act(action);
             if !reply.text.is_empty() {
                 said.push(reply.to_string().trim_end().to_owned());
             }
@@ -297,7 +299,7 @@ impl Operator {
     /// Says why all stay where they are.
     pub fn renew(&self, answers: &ResolvedNames) -> Result<Vec<String>, String> {
         // Before the configuration is held: workers are asked.
-        let is_gone = |server: &Server| server.origin == Origin::Gone;
+        let is_gone = |server: &ServerSettings| server.origin == ServerOrigin::Withdrawn;
         let busy = if self.lock().settings.servers.iter().flatten().any(is_gone) {
             let servers = self.balancer.snapshot(Detail::default()).servers;
             servers.into_iter().filter(|it| it.connections > 0).map(|it| it.id).collect()
@@ -311,7 +313,7 @@ impl Operator {
             &mut config.settings,
             answers,
             |addr| listen.iter().any(|listen| is_same(listen, &Endpoint::Ip(*addr))),
-            |number| busy.contains(&ServerId::Slot(u32::try_from(number).unwrap_or(u32::MAX))),
+            |number| busy.contains(&PoolServerId::Slot(u32::try_from(number).unwrap_or(u32::MAX))),
         );
         if config.settings != held.settings {
             self.take_over(&mut held, config)?;
@@ -323,7 +325,7 @@ impl Operator {
     ///
     /// # Errors
     /// Says why the old configuration stays.
-    pub fn reload(&self, new: Config) -> Result<Diff, String> {
+    pub fn reload(&self, new: PenConfig) -> Result<ConfigDiff, String> {
         let mut held = self.lock();
         let (config, diff) = reload(&held, new);
         self.take_over(&mut held, config)?;
@@ -371,7 +373,7 @@ impl Changes {
 }
 
 /// One a line.
-struct Lines<'a>(&'a [Mistake]);
+struct Lines<'a>(&'a [ScriptError]);
 
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -401,7 +403,7 @@ impl Here {
     }
 }
 
-impl World for Here {
+impl CommandEnv for Here {
     fn resolve(&self, name: &str, port: u16) -> Result<std::net::SocketAddr, String> {
         use std::net::ToSocketAddrs as _;
         let found = (name, port).to_socket_addrs();
@@ -409,8 +411,8 @@ impl World for Here {
         found.next().ok_or_else(|| format!("cannot look up {name}: it has no address"))
     }
 
-    fn countries(&self, path: &Path) -> std::io::Result<Countries> {
-        Countries::open(path)
+    fn countries(&self, path: &Path) -> std::io::Result<CountryDatabase> {
+        CountryDatabase::open(path)
     }
 
     fn absolute(&self, path: &Path) -> PathBuf {

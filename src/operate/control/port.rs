@@ -32,7 +32,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::{Operator, Reply, ReplyKind};
 use crate::command::MAX_LINE;
 use crate::config::Endpoint;
-use crate::config::files::Temporary;
+use crate::config::files::TemporaryFile;
 use crate::operate::slow;
 
 /// Connections at a time.
@@ -52,7 +52,7 @@ pub struct ControlPort {
     listener: Listener,
     path: Option<PathBuf>,
     /// Of that path.
-    file: Option<Temporary>,
+    file: Option<TemporaryFile>,
 }
 
 #[derive(Debug)]
@@ -74,7 +74,11 @@ impl ControlPort {
             }
             Endpoint::Unix(path) => {
                 let listener = Listener::Unix(bind_unix(path)?);
-                Ok(Self { listener, path: Some(path.clone()), file: Some(Temporary::at(path)?) })
+                Ok(Self {
+                    listener,
+                    path: Some(path.clone()),
+                    file: Some(TemporaryFile::at(path)?),
+                })
             }
         }
     }
@@ -119,7 +123,7 @@ impl ControlPort {
 /// Removes the file of a socket when it is dropped.
 #[derive(Debug)]
 pub struct Unlink {
-    _file: Option<Temporary>,
+    _file: Option<TemporaryFile>,
 }
 
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {

@@ -19,12 +19,12 @@ use tracing::{error, info, warn};
 
 use self::reloader::Reloader;
 
-use crate::command::apply::{Deed, World as _};
-use crate::command::cli::Args;
-use crate::command::setup::{Setup, SetupError, Starter};
-use crate::config::ServerId;
+use crate::command::apply::{CommandAction, CommandEnv as _};
+use crate::command::cli::PenArgs;
+use crate::command::setup::{InvokingUser, LoadedConfig, SetupError};
+use crate::config::PoolServerId;
 use crate::config::files;
-use crate::config::{Collect, Config};
+use crate::config::{EmbeddedCollectorSettings, PenConfig};
 use crate::data::balancer::{Balancer, Bound};
 use crate::data::names::watch;
 use crate::data::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
@@ -42,10 +42,10 @@ const LOOK: Duration = Duration::from_millis(20);
 /// What was typed, and what that means now. HUP makes a new one.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    args: Args,
+    args: PenArgs,
     here: Here,
-    starter: Starter,
-    setup: Setup,
+    starter: InvokingUser,
+    setup: LoadedConfig,
 }
 
 impl Plan {
@@ -53,19 +53,23 @@ impl Plan {
     ///
     /// # Errors
     /// Each mistake in a line of its own.
-    pub fn new(args: &Args) -> Result<Self, SetupError> {
+    pub fn new(args: &PenArgs) -> Result<Self, SetupError> {
         let folder = std::env::current_dir().unwrap_or_else(|_| "/".into());
         let jail = args.jail.as_ref().map(|jail| folder.join(jail));
         let here = Here { folder, jail };
-        let starter = if getuid().is_root() { Starter::Root } else { Starter::Other };
+        let starter = if getuid().is_root() { InvokingUser::Root } else { InvokingUser::Other };
         let setup = Self::setup(args, starter, &here)?;
         Ok(Self { args: args.clone(), here, starter, setup })
     }
 
-    fn setup(args: &Args, starter: Starter, here: &Here) -> Result<Setup, SetupError> {
+    fn setup(
+        args: &PenArgs,
+        starter: InvokingUser,
+        here: &Here,
+    ) -> Result<LoadedConfig, SetupError> {
         // Files that others include begin where pen was started, too.
         let open = |path: &Path| files::read_short(&here.absolute(path));
-        let setup = Setup::new(args, starter, here, &open)?;
+        let setup = LoadedConfig::new(args, starter, here, &open)?;
         Ok(setup)
     }
 
@@ -89,10 +93,10 @@ impl Plan {
     }
 
     /// The same arguments, and the files as they are by now.
-    fn again(&self) -> Result<Config, SetupError> {
+    fn again(&self) -> Result<PenConfig, SetupError> {
         let here = self.here.settled();
         let inside = |file: &PathBuf| here.inside(&self.here.absolute(file));
-        let args = Args { file: self.args.file.as_ref().map(inside), ..self.args.clone() };
+        let args = PenArgs { file: self.args.file.as_ref().map(inside), ..self.args.clone() };
         Ok(Self::setup(&args, self.starter, &here)?.config)
     }
 }
@@ -141,7 +145,7 @@ struct Beside {
 
 fn serve(
     plan: &Plan,
-    config: &Config,
+    config: &PenConfig,
     bound: Bound,
     beside: Beside,
     settled: &Settled,
@@ -154,7 +158,9 @@ fn serve(
     }
     // It is there before the first record.
     let collecting = match (collector, &config.collect) {
-        (Some(collector), Some(Collect { log, .. })) => Some(collector.start(log.clone())?),
+        (Some(collector), Some(EmbeddedCollectorSettings { log, .. })) => {
+            Some(collector.start(log.clone())?)
+        }
         _ => None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -170,10 +176,10 @@ fn serve(
         };
         let handle =
             Running::new(balancer.shared().clone(), listen, balancer.logs(), Box::new(stop));
-        for deed in &plan.setup.deeds {
-            if let Deed::Blacklist(slot, time) = *deed {
+        for action in &plan.setup.startup_actions {
+            if let CommandAction::Blacklist(slot, time) = *action {
                 let slot = u32::try_from(slot).unwrap_or(u32::MAX);
-                handle.blacklist(ServerId::Slot(slot), time);
+                handle.blacklist(PoolServerId::Slot(slot), time);
             }
         }
         let here = Box::new(plan.here.settled());
@@ -322,22 +328,22 @@ fn report(balancer: &Balancer, operator: &Operator) {
     );
 }
 
-/// A deed that failed.
+/// An action that failed.
 #[derive(Debug)]
 struct Failed {
-    deed: String,
+    action: String,
     source: std::io::Error,
 }
 
 impl Failed {
-    fn new(deed: String, source: std::io::Error) -> Self {
-        Self { deed, source }
+    fn new(action: String, source: std::io::Error) -> Self {
+        Self { action, source }
     }
 }
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}", self.deed)
+        write!(f, "cannot {}", self.action)
     }
 }
 

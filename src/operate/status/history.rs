@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::bytes;
-use crate::config::ServerId;
+use crate::config::PoolServerId;
 use crate::data::snapshot::Snapshot;
 
 /// How far apart samples are.
@@ -30,7 +30,7 @@ struct Sample {
 
 #[derive(Clone, Copy, Debug)]
 struct ServerSample {
-    id: ServerId,
+    id: PoolServerId,
     connections: u32,
     served: u64,
     bytes: u64,
@@ -93,20 +93,20 @@ impl History {
 
     /// Connections of a server; 0 where it was not there.
     #[must_use]
-    pub fn server_connections(&self, id: ServerId) -> Vec<f64> {
+    pub fn server_connections(&self, id: PoolServerId) -> Vec<f64> {
         let of = |sample: &Sample| sample.of(id).map_or(0.0, |server| server.connections.into());
         self.samples.iter().map(of).collect()
     }
 
     /// Connections to a server in a second, lately.
     #[must_use]
-    pub fn server_rate(&self, id: ServerId) -> Option<f64> {
+    pub fn server_rate(&self, id: PoolServerId) -> Option<f64> {
         self.rates(|sample| sample.of(id).map_or(0, |server| server.served)).last().copied()
     }
 
     /// Bytes from and to a server in a second, lately.
     #[must_use]
-    pub fn server_bytes(&self, id: ServerId) -> Option<f64> {
+    pub fn server_bytes(&self, id: PoolServerId) -> Option<f64> {
         self.rates(|sample| sample.of(id).map_or(0, |server| server.bytes)).last().copied()
     }
 
@@ -123,7 +123,7 @@ impl History {
 }
 
 impl Sample {
-    fn of(&self, id: ServerId) -> Option<&ServerSample> {
+    fn of(&self, id: PoolServerId) -> Option<&ServerSample> {
         self.servers.iter().find(|server| server.id == id)
     }
 }
@@ -151,9 +151,9 @@ mod tests {
             snapshot.servers[0].to_client += 500;
         }
         assert_eq!(history.accepted(), [10.0, 10.0]);
-        assert_eq!(history.server_rate(ServerId::Slot(0)), Some(1.0));
-        assert_eq!(history.server_bytes(ServerId::Slot(0)), Some(100.0));
-        assert_eq!(history.server_rate(ServerId::Slot(77)), Some(0.0));
+        assert_eq!(history.server_rate(PoolServerId::Slot(0)), Some(1.0));
+        assert_eq!(history.server_bytes(PoolServerId::Slot(0)), Some(100.0));
+        assert_eq!(history.server_rate(PoolServerId::Slot(77)), Some(0.0));
         snapshot.counts.accepted = 0;
         history.push(&snapshot);
         assert_eq!(history.accepted(), [10.0, 10.0, 0.0]);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::command::answer::host_and_port;
 use crate::command::apply::limit;
-use crate::config::ServerId;
+use crate::config::PoolServerId;
 use crate::data::snapshot::{
     CheckNow, ClientNow, ConnectionNow, Gauge, LogNow, ServerNow, Snapshot, State, TlsNow,
 };
@@ -141,10 +141,10 @@ fn gauge(gauge: Gauge) -> String {
     ])
 }
 
-fn id(id: ServerId) -> String {
+fn id(id: PoolServerId) -> String {
     match id {
-        ServerId::Slot(number) => number.to_string(),
-        ServerId::Emergency | ServerId::Abuse => Text(&super::label(id)).to_string(),
+        PoolServerId::Slot(number) => number.to_string(),
+        PoolServerId::Emergency | PoolServerId::Abuse => Text(&super::label(id)).to_string(),
     }
 }
 

@@ -9,15 +9,15 @@ pub mod metrics;
 pub mod page;
 mod sparkline;
 
-use crate::config::ServerId;
+use crate::config::PoolServerId;
 use crate::data::snapshot::{ServerNow, Snapshot};
 
 /// What a server is called: its number, or what it is for.
-fn label(id: ServerId) -> String {
+fn label(id: PoolServerId) -> String {
     match id {
-        ServerId::Slot(number) => number.to_string(),
-        ServerId::Emergency => "emergency".to_owned(),
-        ServerId::Abuse => "abuse".to_owned(),
+        PoolServerId::Slot(number) => number.to_string(),
+        PoolServerId::Emergency => "emergency".to_owned(),
+        PoolServerId::Abuse => "abuse".to_owned(),
     }
 }
 
@@ -43,15 +43,15 @@ pub(crate) mod samples {
 
     use pen_records::addr::ClientAddr;
 
-    use crate::config::ServerId;
-    use crate::config::{Endpoint, Server};
+    use crate::config::PoolServerId;
+    use crate::config::{Endpoint, ServerSettings};
     use crate::data::snapshot::{
         CheckNow, ClientNow, ConnectionNow, Counts, Gauge, LogNow, ServerNow, Snapshot, Stage,
         State, TlsNow,
     };
 
-    fn server(id: ServerId, addr: &str, state: State, scale: u64) -> ServerNow {
-        let mut config = Server::new(Endpoint::Ip(addr.parse().unwrap()));
+    fn server(id: PoolServerId, addr: &str, state: State, scale: u64) -> ServerNow {
+        let mut config = ServerSettings::new(Endpoint::Ip(addr.parse().unwrap()));
         config.soft = std::num::NonZeroU32::new(200);
         config.hard = std::num::NonZeroU32::new(250);
         ServerNow {
@@ -73,12 +73,12 @@ pub(crate) mod samples {
 
     /// Servers in each state, clients and connections of each kind, and things to be escaped.
     pub(crate) fn busy() -> Snapshot {
-        let mut named = server(ServerId::Slot(1), "10.0.0.2:8080", State::Full, 9);
+        let mut named = server(PoolServerId::Slot(1), "10.0.0.2:8080", State::Full, 9);
         named.config.name = Some("web2.<b>example</b>.net".to_owned());
         let client = |addr: &str, age, number: u32| ClientNow {
             addr: ClientAddr::parse(addr.as_bytes()).unwrap(),
             age: Duration::from_secs(age),
-            server: Some(ServerId::Slot(number)),
+            server: Some(PoolServerId::Slot(number)),
             connects: age * 3,
             sent: age * 123_456,
             received: age * 4_321,
@@ -87,7 +87,7 @@ pub(crate) mod samples {
             number,
             client: client.to_owned(),
             client_fd: 17,
-            server: Some(ServerId::Slot(0)),
+            server: Some(PoolServerId::Slot(0)),
             server_fd: Some(18),
             stage,
             age: Duration::from_secs(number),
@@ -99,17 +99,17 @@ pub(crate) mod samples {
             uptime: Duration::from_secs(3 * 86_400 + 7_325),
             listen: vec!["0.0.0.0:80".to_owned(), "[::]:80".to_owned()],
             servers: vec![
-                server(ServerId::Slot(0), "10.0.0.1:8080", State::Up, 4),
+                server(PoolServerId::Slot(0), "10.0.0.1:8080", State::Up, 4),
                 named,
                 server(
-                    ServerId::Slot(3),
+                    PoolServerId::Slot(3),
                     "[2001:db8::7]:8080",
                     State::Blacklisted(Duration::from_secs(21)),
                     1,
                 ),
-                server(ServerId::Slot(4), "10.0.0.5:8080", State::Draining, 2),
-                server(ServerId::Slot(5), "10.0.0.6:8080", State::Down, 2),
-                server(ServerId::Emergency, "10.0.0.99:8080", State::Up, 0),
+                server(PoolServerId::Slot(4), "10.0.0.5:8080", State::Draining, 2),
+                server(PoolServerId::Slot(5), "10.0.0.6:8080", State::Down, 2),
+                server(PoolServerId::Emergency, "10.0.0.99:8080", State::Up, 0),
             ],
             current: 1,
             clients_known: Gauge { now: 1_377, most: Some(2_048) },

@@ -5,12 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use pen::command::Command;
-use pen::command::apply::{Outcome, Phase, World};
+use pen::command::ControlCommand;
+use pen::command::apply::{ApplyPhase, CommandEnv, CommandOutcome};
 use pen::command::reload::commands;
 use pen::command::script;
-use pen::config::countries::Countries;
-use pen::config::{Config, ForwardedFor, ProxyVersion};
+use pen::config::countries::CountryDatabase;
+use pen::config::{ForwardedFor, PenConfig, ProxyVersion};
 use pen::data::relay::http::conversation::Conversation;
 use pen::data::relay::http::edit::{Editor, Forward};
 use pen::data::relay::http::{HttpEvent, ResponseSummary};
@@ -107,11 +107,11 @@ pub(crate) fn proxy_header(bytes: &[u8]) {
 /// error is one line of what can be printed.
 pub(crate) fn command(bytes: &[u8]) {
     let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    match Command::parse(line) {
+    match ControlCommand::parse(line) {
         Ok(None) => {}
         Ok(Some(command)) => {
             let text = command.to_string();
-            assert_eq!(Command::parse(text.as_bytes()), Ok(Some(command)), "{text}");
+            assert_eq!(ControlCommand::parse(text.as_bytes()), Ok(Some(command)), "{text}");
             assert!(!text.contains('\n'), "{text:?}");
         }
         Err(error) => {
@@ -131,11 +131,14 @@ pub(crate) fn configuration(bytes: &[u8]) {
             _ => Err(io::ErrorKind::NotFound.into()),
         };
         let commands = script::read(Path::new("/file"), &open).ok()?;
-        let mut config = Config::default();
+        let mut config = PenConfig::default();
         for located in commands {
-            match located.command.apply(&mut config, Phase::Starting, &Nowhere) {
+            match located.command.apply(&mut config, ApplyPhase::Starting, &Nowhere) {
                 Ok(
-                    Outcome::Silence | Outcome::Text(_) | Outcome::Warning(_) | Outcome::Deed(_),
+                    CommandOutcome::Silence
+                    | CommandOutcome::Text(_)
+                    | CommandOutcome::Warning(_)
+                    | CommandOutcome::Action(_),
                 ) => {}
                 Err(error) => {
                     let text = error.to_string();
@@ -154,12 +157,12 @@ pub(crate) fn configuration(bytes: &[u8]) {
 /// Every name has an address, and there are no files.
 struct Nowhere;
 
-impl World for Nowhere {
+impl CommandEnv for Nowhere {
     fn resolve(&self, _name: &str, port: u16) -> Result<SocketAddr, String> {
         Ok(SocketAddr::from(([192, 0, 2, 1], port)))
     }
 
-    fn countries(&self, _path: &Path) -> io::Result<Countries> {
+    fn countries(&self, _path: &Path) -> io::Result<CountryDatabase> {
         Err(io::ErrorKind::NotFound.into())
     }
 

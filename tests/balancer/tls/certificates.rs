@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use pen::config::{Settings, TlsSettings};
+use pen::config::{RuntimeSettings, TlsSettings};
 use pen::data::tls::keeper::TlsKeeper;
 use rcgen::{CertifiedIssuer, KeyPair};
 use rustls::pki_types::CertificateDer;
@@ -15,7 +15,7 @@ use super::support::{End, NAME, Town, authority, authority_params, certify, stap
 use crate::support::{Listener, Site, over, until};
 
 /// Starts a site with a folder of names.
-fn site(town: &Town, names: &Path, change: impl FnOnce(&mut Settings)) -> (Site, Listener) {
+fn site(town: &Town, names: &Path, change: impl FnOnce(&mut RuntimeSettings)) -> (Site, Listener) {
     let listener = Listener::tcp();
     let mut settings = over(&[&listener.endpoint()]);
     town.serve(&mut settings);

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use pen::config::{ClientCertificates, ForwardedFor, Mode, ServerTls, Settings, TlsVersion};
+use pen::config::{
+    ClientCertificates, ForwardedFor, RuntimeSettings, SelectionMode, ServerTls, TlsVersion,
+};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
 
@@ -13,7 +15,7 @@ use super::support::{End, NAME, Town};
 use crate::support::{Listener, Site, over, until};
 
 /// A site in TLS over one plain server, and that server.
-fn site(town: &Town, change: impl FnOnce(&mut Settings)) -> (Site, Listener) {
+fn site(town: &Town, change: impl FnOnce(&mut RuntimeSettings)) -> (Site, Listener) {
     let listener = Listener::tcp();
     let mut settings = over(&[&listener.endpoint()]);
     town.serve(&mut settings);
@@ -321,10 +323,10 @@ fn a_server_that_does_not_speak_tls_is_given_up_in_time() {
 }
 
 /// The second one gets those that the first one cannot have.
-fn one_after_the_other(listeners: &[Listener; 2]) -> Settings {
+fn one_after_the_other(listeners: &[Listener; 2]) -> RuntimeSettings {
     let [a, b] = listeners.each_ref().map(Listener::endpoint);
     let mut settings = over(&[&a, &b]);
-    settings.modes.set(Mode::Prio, true);
+    settings.modes.set(SelectionMode::Prio, true);
     settings.servers[1].iter_mut().for_each(|server| server.prio = 1);
     settings
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use pen::config::{ServerTls, Settings};
+use pen::config::{RuntimeSettings, ServerTls};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
     DistinguishedName, DnType, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
@@ -74,13 +74,13 @@ impl Town {
     }
 
     /// Balances in TLS.
-    pub(crate) fn serve(&self, settings: &mut Settings) {
+    pub(crate) fn serve(&self, settings: &mut RuntimeSettings) {
         settings.tls.certificate = Some(self.path("pen.crt"));
         settings.tls.key = Some(self.path("pen.key"));
     }
 
     /// Speaks TLS to servers.
-    pub(crate) fn trust(&self, settings: &mut Settings, servers: ServerTls) {
+    pub(crate) fn trust(&self, settings: &mut RuntimeSettings, servers: ServerTls) {
         settings.tls.servers = servers;
         settings.tls.servers_ca = Some(self.path("ca.pem"));
         settings.tls.servers_name = Some(NAME.to_owned());

@@ -34,7 +34,7 @@ use super::pump::PumpOutcome;
 use super::shared::{Mailbox, Shared};
 use super::slab::{Slab, SlabKey};
 use super::socket::Listener;
-use crate::config::Settings;
+use crate::config::RuntimeSettings;
 use crate::data::tls::Tls;
 use crate::logs::books::Books;
 
@@ -93,7 +93,7 @@ pub struct TcpWorker {
     epoll: OwnedFd,
     mailbox: Arc<Mailbox>,
     shared: Arc<Shared>,
-    settings: Arc<Settings>,
+    settings: Arc<RuntimeSettings>,
     tls: Arc<Tls>,
     version: u64,
     listeners: Vec<Listener>,

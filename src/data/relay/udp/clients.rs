@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use tracing::{debug, warn};
 
 use super::{COMPLAIN, KEPT, UdpToken, UdpWorker};
-use crate::config::{Endpoint, Settings};
+use crate::config::{Endpoint, RuntimeSettings};
 use crate::data::pool::{Caller, Traffic, Tried};
 use crate::data::relay::slab::SlabKey;
 use crate::data::relay::tcp::connection::ConnectionStage;
@@ -221,7 +221,7 @@ impl UdpWorker {
     }
 }
 
-fn connect(to: &Endpoint, settings: &Settings) -> io::Result<FlowSocket> {
+fn connect(to: &Endpoint, settings: &RuntimeSettings) -> io::Result<FlowSocket> {
     match to {
         Endpoint::Ip(addr) => {
             FlowSocket::connect(*addr, settings.tcp.source.filter(|source| alike(addr, *source)))

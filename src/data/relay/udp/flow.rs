@@ -11,7 +11,7 @@ use super::port::{DatagramMeta, FlowSocket};
 use crate::config::Endpoint;
 use crate::logs::books::Books;
 
-use crate::config::ServerId;
+use crate::config::PoolServerId;
 use crate::data::pool::{Caller, ServerLease, Traffic, Tried};
 use crate::data::relay::report::Reportable;
 use crate::data::relay::tcp::connection::mapping;
@@ -80,7 +80,7 @@ impl Reportable for ReportedFlow<'_> {
         (self.1, Some(self.0.socket.as_fd().as_raw_fd()))
     }
 
-    fn server(&self) -> Option<ServerId> {
+    fn server(&self) -> Option<PoolServerId> {
         Some(self.0.lease.server())
     }
 

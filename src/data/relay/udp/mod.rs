@@ -34,7 +34,7 @@ use tracing::{debug, warn};
 
 use self::flows::Flows;
 use self::port::{DatagramBatch, UdpPort};
-use crate::config::Settings;
+use crate::config::RuntimeSettings;
 use crate::data::relay::jobs::{Job, Jobs};
 use crate::data::relay::shared::{Mailbox, Shared};
 use crate::data::relay::slab::SlabKey;
@@ -89,7 +89,7 @@ pub struct UdpWorker {
     epoll: OwnedFd,
     mailbox: Arc<Mailbox>,
     shared: Arc<Shared>,
-    settings: Arc<Settings>,
+    settings: Arc<RuntimeSettings>,
     version: u64,
     ports: Vec<UdpPort>,
     /// Datagrams taken from clients before servers have their turn.

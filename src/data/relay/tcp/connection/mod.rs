@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pen_records::addr::ClientAddr;
 use pen_records::mapping::{Kind, Mapping};
 
-use crate::config::{Endpoint, Settings};
+use crate::config::{Endpoint, RuntimeSettings};
 use crate::data::pool::{Caller, ServerLease, Traffic, Tried};
 use crate::data::relay::duplex::{Duplex, Ready, Side};
 use crate::data::relay::http::HttpEvent;
@@ -128,7 +128,7 @@ impl Connection {
         number: u64,
         client: Socket,
         caller: Caller,
-        settings: &Settings,
+        settings: &RuntimeSettings,
         now: Instant,
     ) -> Self {
         Self {
@@ -228,7 +228,7 @@ impl Connection {
     /// It is open: from now on what is said on it is noted and edited, as far as that is asked for.
     pub(in crate::data::relay) fn opened(
         &mut self,
-        settings: &Settings,
+        settings: &RuntimeSettings,
         books: &mut Books,
         now: Instant,
     ) {
@@ -375,7 +375,7 @@ impl Connection {
     /// When something is due if nothing happens, and what.
     pub(in crate::data::relay) fn due(
         &self,
-        settings: &Settings,
+        settings: &RuntimeSettings,
     ) -> Option<(Instant, DeadlineKind)> {
         let times = &settings.timeouts;
         match self.stage {

@@ -6,13 +6,14 @@ mod twin;
 use pen_records::addr::ClientAddr;
 
 use super::*;
-use crate::config::{ForwardedFor, Network, Trusted};
+use crate::config::{ForwardedFor, Network, TrustedPeer};
 use twin::Policy;
 
 const CLIENT: &str = "203.0.113.7";
 
 fn editor(policy: Policy) -> Editor {
-    let network = |addr: &str| Trusted::Network(Network { addr: addr.parse().unwrap(), bits: 24 });
+    let network =
+        |addr: &str| TrustedPeer::Network(Network { addr: addr.parse().unwrap(), bits: 24 });
     let policy = match policy {
         Policy::Replace => ForwardedFor::Replace,
         Policy::Append => ForwardedFor::Append,
@@ -94,7 +95,7 @@ fn what_a_client_says_of_itself_is_replaced_appended_to_or_kept() {
 
 #[test]
 fn who_is_not_trusted_has_its_own_replaced() {
-    let network = Trusted::Network(Network { addr: "10.0.0.0".parse().unwrap(), bits: 8 });
+    let network = TrustedPeer::Network(Network { addr: "10.0.0.0".parse().unwrap(), bits: 8 });
     let policy = ForwardedFor::Keep(vec![network]);
     for (client, client_fields, text) in [
         ("10.1.2.3", ClientFields::Keep, "10.1.2.3"),
@@ -107,7 +108,7 @@ fn who_is_not_trusted_has_its_own_replaced() {
     }
     for (policy, client_fields) in [
         (policy, ClientFields::Replace),
-        (ForwardedFor::Keep(vec![network, Trusted::Unix]), ClientFields::Keep),
+        (ForwardedFor::Keep(vec![network, TrustedPeer::Unix]), ClientFields::Keep),
     ] {
         let unix = Forward::new(&policy, ClientAddr::Unix, "http");
         assert_eq!((unix.client_fields, unix.client.as_str()), (client_fields, "unknown"));
