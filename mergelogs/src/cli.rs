@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Parser, ValueEnum};
-use pen_records::privacy::Wanted;
+use pen_records::privacy::PrivacyMode;
 
 use crate::input::foreign::{Name, Zone};
 
@@ -77,7 +77,7 @@ pub(crate) struct Args {
     /// Write networks or pseudonyms instead of clients: `cut`, `cut=24,48` (the bits that stay of
     /// IPv4 and IPv6), or `key=FILE` with a secret for pseudonyms that keep visitors apart
     #[arg(long, value_name = "HOW")]
-    pub(crate) privacy: Option<Wanted>,
+    pub(crate) privacy: Option<PrivacyMode>,
 
     /// Write beside each line how sure its client is and why, one line each, TAB-separated
     #[arg(long, value_name = "FILE")]

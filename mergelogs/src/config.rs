@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use pen_records::access::Spec;
 use pen_records::addr::{ServerAddr, parse_ip};
-use pen_records::mapping::foreign::LogSpec;
-use pen_records::privacy::{KeyError, Privacy, Wanted};
+use pen_records::mapping::foreign::ThirdPartySpec;
+use pen_records::privacy::{Privacy, PrivacyKeyError, PrivacyMode};
 
 use crate::cli::{Args, Likely, ReportStyle, Unmatched};
 use crate::input::foreign::Foreign;
@@ -117,7 +117,7 @@ pub(crate) enum ConfigError {
     Audit(String, String, String),
     OutputIsInput(PathBuf),
     KeyFile(String, io::Error),
-    Key(String, KeyError),
+    Key(String, PrivacyKeyError),
 }
 
 impl fmt::Display for ConfigError {
@@ -212,7 +212,8 @@ impl Config {
             mappings.extend(expand(path.as_os_str())?);
         }
         let spec = args.mapping_format.map(|spec| {
-            LogSpec::parse(&spec).map_err(|error| ConfigError::Format(spec, error.to_string()))
+            ThirdPartySpec::parse(&spec)
+                .map_err(|error| ConfigError::Format(spec, error.to_string()))
         });
         let foreign =
             Foreign { spec: spec.transpose()?, zone: args.mapping_zone, names: args.server.into() };
@@ -261,10 +262,10 @@ impl Config {
     }
 }
 
-fn privacy(wanted: &Wanted) -> Result<Privacy, ConfigError> {
+fn privacy(wanted: &PrivacyMode) -> Result<Privacy, ConfigError> {
     let path = match wanted {
-        Wanted::Cut { v4, v6 } => return Ok(Privacy::cut(*v4, *v6)),
-        Wanted::Key(path) => path,
+        PrivacyMode::Cut { v4, v6 } => return Ok(Privacy::cut(*v4, *v6)),
+        PrivacyMode::Key(path) => path,
     };
     let mut key = Vec::new();
     // What never ends is no key.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use pen_records::attribution::{Attributor, Counts, Cuts, Record, Settings};
 use pen_records::histogram::Histogram;
-use pen_records::merge::Heads;
+use pen_records::merge::MergeHeads;
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::asking::Asking;
@@ -180,9 +180,9 @@ struct Join<'a> {
     ids: Vec<pen_records::attribution::ServerId>,
     servers: Arc<Servers>,
     logs: Vec<Log>,
-    heads: Heads,
+    heads: MergeHeads,
     mapping_logs: Vec<MappingLog>,
-    mapping_heads: Heads,
+    mapping_heads: MergeHeads,
     inputs: Inputs,
     /// Whether mapping logs may hold lines of our own balancer.
     extended: bool,
@@ -216,13 +216,13 @@ impl<'a> Join<'a> {
         }
         let extended = setup.mappings.iter().any(|head| head.extended);
         let mut starts = Vec::new();
-        let (mut logs, mut heads) = (Vec::new(), Heads::new());
+        let (mut logs, mut heads) = (Vec::new(), MergeHeads::new());
         for (server, head) in std::mem::take(&mut setup.logs) {
             heads.add(logs.len(), head.first_time);
             starts.push(head.first_time);
             logs.push(Log { server, head, state: State::Waiting, lines: Vec::new(), at: 0 });
         }
-        let (mut mapping_logs, mut mapping_heads) = (Vec::new(), Heads::new());
+        let (mut mapping_logs, mut mapping_heads) = (Vec::new(), MergeHeads::new());
         for head in std::mem::take(&mut setup.mappings) {
             for pass in 0..passes.count() {
                 let first = head.first_time.offset_by(passes.base(pass));

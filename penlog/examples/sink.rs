@@ -8,7 +8,7 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use pen_records::datagram::Datagram;
-use pen_records::shipment::{Answer, Limits, Senders};
+use pen_records::shipment::{DiscoveryAnswer, SenderLimits, SenderTable};
 use pen_records::time::Timestamp;
 
 fn main() -> io::Result<()> {
@@ -17,7 +17,7 @@ fn main() -> io::Result<()> {
     let window = args.next().and_then(|text| text.parse().ok()).unwrap_or(0);
     println!("listening on {}", socket.local_addr()?);
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-    let mut senders = Senders::new(Limits::default());
+    let mut senders = SenderTable::new(SenderLimits::default());
     let (mut bytes, mut answers, mut classic) = (0, 0_u64, 0_u64);
     let mut began: Option<Instant> = None;
     let mut last = Instant::now();
@@ -41,7 +41,7 @@ fn main() -> io::Result<()> {
         match Datagram::parse(&buffer[..len]) {
             Datagram::Question(question) => {
                 let mut answer = Vec::new();
-                Answer { nonce: question.nonce, window, datagram: 0 }.write(&mut answer);
+                DiscoveryAnswer { nonce: question.nonce, window, datagram: 0 }.write(&mut answer);
                 socket.send_to(&answer, from)?;
                 answers += 1;
                 continue;

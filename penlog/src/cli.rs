@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use pen_records::addr::parse_ip;
-use pen_records::shipment::{Server, Writer};
+use pen_records::shipment::{ShipmentServer, ShipmentWriter};
 
 /// Send a web server's access lines to penlogd
 ///
@@ -139,8 +139,8 @@ impl Config {
             (false, false, None) => Family::Any,
         };
         let server = match &args.server {
-            None => Server::default(),
-            Some(text) => Server::parse(text)
+            None => ShipmentServer::default(),
+            Some(text) => ShipmentServer::parse(text)
                 .ok_or_else(|| format!("'{text}' is not ADDR, ADDR:PORT or [ADDR]:PORT"))?,
         };
         let source = match (args.fifo, args.follow) {
@@ -165,7 +165,7 @@ impl Config {
             queue: usize::try_from(args.queue).unwrap_or(usize::MAX) << 20,
             datagram: args
                 .datagram_size
-                .map(|bytes| usize::try_from(bytes).unwrap_or(Writer::SMALLEST)),
+                .map(|bytes| usize::try_from(bytes).unwrap_or(ShipmentWriter::SMALLEST)),
             classic: args.classic,
         })
     }

@@ -12,7 +12,7 @@
 
 use std::time::{Duration, Instant};
 
-use pen_records::shipment::Answer;
+use pen_records::shipment::DiscoveryAnswer;
 
 /// How long nobody answers until the collector is taken for a classic one.
 const HOLD: Duration = Duration::from_secs(3);
@@ -254,7 +254,7 @@ impl Road {
     }
 
     /// An answer has come.
-    pub(crate) fn answered(&mut self, answer: &Answer, now: Instant) -> Heard {
+    pub(crate) fn answered(&mut self, answer: &DiscoveryAnswer, now: Instant) -> Heard {
         let Some(asked) = self.asked.filter(|asked| asked.nonce == answer.nonce) else {
             return Heard::Stray;
         };
@@ -292,8 +292,8 @@ impl Road {
 mod tests {
     use super::*;
 
-    const fn answer(nonce: u64, window: u32) -> Answer {
-        Answer { nonce, window, datagram: 0 }
+    const fn answer(nonce: u64, window: u32) -> DiscoveryAnswer {
+        DiscoveryAnswer { nonce, window, datagram: 0 }
     }
 
     fn shipping(window: u32, now: Instant) -> Road {

@@ -139,9 +139,10 @@ fn to_a_stopped_collector(more: &[&str]) -> (Shipper, UdpSocket) {
     let mut buffer = [0; 1000];
     socket.set_read_timeout(Some(DEADLINE)).expect("not zero");
     let (len, from) = socket.recv_from(&mut buffer).expect("a question");
-    let nonce = pen_records::shipment::Question::parse(&buffer[..len]).expect("a question").nonce;
+    let nonce =
+        pen_records::shipment::DiscoveryQuestion::parse(&buffer[..len]).expect("a question").nonce;
     let mut answer = Vec::new();
-    pen_records::shipment::Answer { nonce, window: 0, datagram: 0 }.write(&mut answer);
+    pen_records::shipment::DiscoveryAnswer { nonce, window: 0, datagram: 0 }.write(&mut answer);
     socket.send_to(&answer, from).expect("loopback takes it");
     penlog.says("shipping to");
     (penlog, socket)

@@ -15,9 +15,9 @@ use pen_daemon::process::{Process, absolute};
 use pen_records::access::Spec;
 use pen_records::addr::parse_ip;
 use pen_records::attribution;
-use pen_records::mapping::foreign::LogSpec;
-use pen_records::privacy::{Privacy, Wanted};
-use pen_records::shipment::Server;
+use pen_records::mapping::foreign::ThirdPartySpec;
+use pen_records::privacy::{Privacy, PrivacyMode};
+use pen_records::shipment::ShipmentServer;
 
 use crate::allow::{Allow, From};
 use crate::collector::{Known, Likely, Sender, ServerKey, Settings, Unmatched};
@@ -75,7 +75,7 @@ pub struct Args {
     /// Write networks or pseudonyms instead of clients: `cut`, `cut=24,48` (the bits that stay of IPv4
     /// and IPv6), or `key=FILE` with a secret for pseudonyms that keep visitors apart
     #[arg(long, value_name = "HOW")]
-    privacy: Option<Wanted>,
+    privacy: Option<PrivacyMode>,
     /// Write to this file, for each line of the log, how sure its client is and why
     #[arg(long, value_name = "FILE")]
     explain: Option<PathBuf>,
@@ -279,7 +279,7 @@ fn known(
         let (name, spec) = text.split_once('=').ok_or_else(|| {
             ConfigError(format!("cannot use --mapping-format {text}: expected SENDER=SPEC"))
         })?;
-        let spec = LogSpec::parse(spec)
+        let spec = ThirdPartySpec::parse(spec)
             .map_err(|error| ConfigError(format!("cannot use --mapping-format {text}: {error}")))?;
         known.balancers.extend(senders(name).into_iter().map(|sender| (sender, spec.clone())));
     }
@@ -300,10 +300,10 @@ fn senders(name: &str) -> Vec<Sender> {
     senders
 }
 
-fn privacy(wanted: &Wanted) -> Result<Privacy, ConfigError> {
+fn privacy(wanted: &PrivacyMode) -> Result<Privacy, ConfigError> {
     let path = match wanted {
-        Wanted::Cut { v4, v6 } => return Ok(Privacy::cut(*v4, *v6)),
-        Wanted::Key(path) => path,
+        PrivacyMode::Cut { v4, v6 } => return Ok(Privacy::cut(*v4, *v6)),
+        PrivacyMode::Key(path) => path,
     };
     let mut key = Vec::new();
     // What never ends is no key.
@@ -314,7 +314,7 @@ fn privacy(wanted: &Wanted) -> Result<Privacy, ConfigError> {
 }
 
 fn server_key(text: &str) -> Option<ServerKey> {
-    let server = Server::parse(text)?;
+    let server = ShipmentServer::parse(text)?;
     Some(ServerKey { addr: server.addr?.to_canonical(), port: server.port })
 }
 

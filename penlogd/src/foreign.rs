@@ -7,7 +7,9 @@ use pen_records::access::LineError;
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::FOREIGN;
 use pen_records::mapping::Mapping;
-use pen_records::mapping::foreign::{LogReader, LogSpec, Passage, Whom};
+use pen_records::mapping::foreign::{
+    ThirdPartyReader, ThirdPartyRecord, ThirdPartyServer, ThirdPartySpec,
+};
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::collector::{Sender, ServerKey};
@@ -15,8 +17,8 @@ use crate::collector::{Sender, ServerKey};
 /// Whose lines are those of a balancer, and how they are read.
 pub(crate) struct Foreign {
     /// HAProxy's own formats, whoever sends them.
-    haproxy: LogReader,
-    balancers: Vec<(Sender, LogReader)>,
+    haproxy: ThirdPartyReader,
+    balancers: Vec<(Sender, ThirdPartyReader)>,
     /// Each passage has a number of its own.
     number: u64,
 }
@@ -39,10 +41,12 @@ pub(crate) enum Useless {
 }
 
 impl Foreign {
-    pub(crate) fn new(balancers: &[(Sender, LogSpec)]) -> Self {
-        let reader = |(sender, spec): &(Sender, LogSpec)| (sender.clone(), LogReader::new(spec));
+    pub(crate) fn new(balancers: &[(Sender, ThirdPartySpec)]) -> Self {
+        let reader = |(sender, spec): &(Sender, ThirdPartySpec)| {
+            (sender.clone(), ThirdPartyReader::new(spec))
+        };
         Self {
-            haproxy: LogReader::new(&LogSpec::haproxy()),
+            haproxy: ThirdPartyReader::new(&ThirdPartySpec::haproxy()),
             balancers: balancers.iter().map(reader).collect(),
             number: FOREIGN,
         }
@@ -53,13 +57,13 @@ impl Foreign {
         if let Some(which) = self.of_sender(from, None) {
             return Some(which);
         }
-        let may_be = datagram.first() == Some(&b'<') && LogReader::may_be_haproxys(datagram);
+        let may_be = datagram.first() == Some(&b'<') && ThirdPartyReader::may_be_haproxys(datagram);
         (may_be && self.haproxy.read(datagram).is_ok()).then_some(Which::Haproxy)
     }
 
     /// The reader for the lines of a sender, if it was named as a balancer.
     pub(crate) fn of_sender(&self, from: IpAddr, name: Option<&[u8]>) -> Option<Which> {
-        let is_it = |(sender, _): &(Sender, LogReader)| match sender {
+        let is_it = |(sender, _): &(Sender, ThirdPartyReader)| match sender {
             Sender::Addr(addr) => *addr == from,
             Sender::Name(own) => name == Some(own),
         };
@@ -89,13 +93,13 @@ impl Foreign {
 }
 
 fn server<'a>(
-    passage: &Passage<'a>,
+    passage: &ThirdPartyRecord<'a>,
     servers: &[(Sender, ServerKey)],
 ) -> Result<(ServerAddr<'a>, Option<u16>), Useless> {
     let (group, server) = match passage.whom {
-        Whom::At(addr, port) => return Ok((addr, port)),
-        Whom::Nobody => return Err(Useless::Nobody),
-        Whom::Named { group, server } => (group, server),
+        ThirdPartyServer::At(addr, port) => return Ok((addr, port)),
+        ThirdPartyServer::Nobody => return Err(Useless::Nobody),
+        ThirdPartyServer::Named { group, server } => (group, server),
     };
     let both = [group, b"/", server].concat();
     let find = |name: &[u8]| {

@@ -14,7 +14,7 @@ use nix::sys::socket::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-use pen_records::shipment::Answer;
+use pen_records::shipment::DiscoveryAnswer;
 
 /// The receive buffer that is asked for.
 const BUFFER: usize = 32 << 20;
@@ -114,8 +114,8 @@ impl Listener {
     }
 
     /// Sends an answer; if it can't be sent now, the asker asks again.
-    pub fn answer(&self, to: SocketAddr, answer: &Answer) {
-        let mut bytes = Vec::with_capacity(Answer::LEN);
+    pub fn answer(&self, to: SocketAddr, answer: &DiscoveryAnswer) {
+        let mut bytes = Vec::with_capacity(DiscoveryAnswer::LEN);
         answer.write(&mut bytes);
         if let Err(error) = self.socket.send_to(&bytes, &to.into()) {
             tracing::debug!("cannot answer {to}: {error}");

@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use pen_records::access::{Parser, Spec};
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::{Attributor, ByCertainty, ServerId};
-use pen_records::mapping::foreign::LogSpec;
-use pen_records::shipment::Server;
+use pen_records::mapping::foreign::ThirdPartySpec;
+use pen_records::shipment::ShipmentServer;
 
 use crate::clocks::Clock;
 
@@ -53,7 +53,7 @@ pub struct Known {
     /// Servers whose datagrams come from another address, or that a balancer calls by a name.
     pub servers: Vec<(Sender, ServerKey)>,
     /// Senders whose lines are the log of a balancer, and its format.
-    pub balancers: Vec<(Sender, LogSpec)>,
+    pub balancers: Vec<(Sender, ThirdPartySpec)>,
 }
 
 /// Where a line was logged.
@@ -179,7 +179,7 @@ impl Sources {
     pub(crate) fn of_shipment<T>(
         &mut self,
         sender: IpAddr,
-        server: &Server<'_>,
+        server: &ShipmentServer<'_>,
         engine: &mut Attributor<T>,
     ) -> u32 {
         let known = self.known.servers.iter().find(|(known, _)| match known {

@@ -12,7 +12,9 @@ use memchr::memchr;
 
 use crate::mapping::packet::Packet;
 use crate::mapping::{Mapping, MappingError};
-use crate::shipment::{Answer, MAGIC, Parts, Question, Shipment, Type, WireError};
+use crate::shipment::{
+    DatagramParts, DatagramType, DiscoveryAnswer, DiscoveryQuestion, MAGIC, Shipment, WireError,
+};
 
 /// What came in a datagram, borrowed from it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,11 +26,11 @@ pub enum Datagram<'a> {
     /// Lines of our shipper.
     Shipment(Shipment<'a>),
     /// Our shipper asks who we are.
-    Question(Question),
+    Question(DiscoveryQuestion),
     /// Our collector answers; of no use to a collector.
-    Answer(Answer),
+    Answer(DiscoveryAnswer),
     /// Access lines; at least one.
-    Lines(Lines<'a>),
+    Lines(DatagramLines<'a>),
     /// Nothing, or nothing but line ends.
     Empty,
     /// It begins like a mapping or like one of ours, and is none.
@@ -52,16 +54,16 @@ impl<'a> Datagram<'a> {
         if datagram.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
             return Self::Empty;
         }
-        Self::Lines(Lines { rest: datagram })
+        Self::Lines(DatagramLines { rest: datagram })
     }
 
     fn parse_ours(datagram: &'a [u8]) -> Result<Self, WireError> {
-        let parts = Parts::parse(datagram)?;
+        let parts = DatagramParts::parse(datagram)?;
         match parts.kind {
-            Type::Question => Question::from_parts(&parts).map(Self::Question),
-            Type::Answer => Answer::from_parts(&parts).map(Self::Answer),
-            Type::Shipment => Shipment::from_parts(&parts).map(Self::Shipment),
-            Type::Packet => Packet::from_parts(&parts).map(Self::Packet),
+            DatagramType::Question => DiscoveryQuestion::from_parts(&parts).map(Self::Question),
+            DatagramType::Answer => DiscoveryAnswer::from_parts(&parts).map(Self::Answer),
+            DatagramType::Shipment => Shipment::from_parts(&parts).map(Self::Shipment),
+            DatagramType::Packet => Packet::from_parts(&parts).map(Self::Packet),
         }
     }
 }
@@ -69,11 +71,11 @@ impl<'a> Datagram<'a> {
 /// The lines of a datagram, without their line feeds; carriage returns stay, empty lines are left
 /// out. A line that begins with `+ ` behind another one is a line: mappings come alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lines<'a> {
+pub struct DatagramLines<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Iterator for Lines<'a> {
+impl<'a> Iterator for DatagramLines<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
@@ -125,20 +127,20 @@ mod tests {
 
     use super::*;
     use crate::mapping::packet::write_packet;
-    use crate::shipment::{Origin, Push, Server, Stamp, Writer};
+    use crate::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter};
     use crate::time::Timestamp;
 
-    const ORIGIN: Origin = Origin { id: 1, start: Timestamp::from_micros(2) };
+    const ORIGIN: SenderOrigin = SenderOrigin { id: 1, start: Timestamp::from_micros(2) };
 
     #[test]
     fn the_first_bytes_decide() {
-        let mut writer = Writer::new(ORIGIN, Server::default(), 1400);
+        let mut writer = ShipmentWriter::new(ORIGIN, ShipmentServer::default(), 1400);
         assert_eq!(writer.push(b"a line", None), Push::Taken);
-        let shipment = writer.finish(Stamp::default(), <[u8]>::to_vec).unwrap();
+        let shipment = writer.finish(SendStamp::default(), <[u8]>::to_vec).unwrap();
         let mut question = Vec::new();
-        Question { nonce: 1, origin: ORIGIN, shipments: 0, lines: 0 }.write(&mut question);
+        DiscoveryQuestion { nonce: 1, origin: ORIGIN, shipments: 0, lines: 0 }.write(&mut question);
         let mut answer = Vec::new();
-        Answer { nonce: 1, window: 0, datagram: 0 }.write(&mut answer);
+        DiscoveryAnswer { nonce: 1, window: 0, datagram: 0 }.write(&mut answer);
         let mut packet = Vec::new();
         write_packet(ORIGIN, 0, Timestamp::default(), 0, (0, b""), &mut packet);
         for (datagram, expected) in [

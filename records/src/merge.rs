@@ -1,5 +1,5 @@
 //! Several streams in time order become one: [`Reorder`] sets one nearly sorted stream right,
-//! [`Heads`] says which of many streams comes next.
+//! [`MergeHeads`] says which of many streams comes next.
 //!
 //! Both are pure: what a stream is, and where it comes from, is the driver's business.
 
@@ -47,7 +47,7 @@ pub struct Bounds {
 pub struct Reorder<T> {
     bounds: Bounds,
     /// Ascending by time, and by arrival within equal times, within each and from one to the next.
-    runs: VecDeque<Run<T>>,
+    runs: VecDeque<SortedRun<T>>,
     /// What follows them, being filled.
     filling: Vec<T>,
     filling_weight: usize,
@@ -66,7 +66,7 @@ pub struct Reorder<T> {
 }
 
 #[derive(Debug)]
-struct Run<T> {
+struct SortedRun<T> {
     items: VecDeque<T>,
     weight: usize,
 }
@@ -78,7 +78,7 @@ struct Straggler<T> {
     item: T,
 }
 
-impl<T: Timed> Run<T> {
+impl<T: Timed> SortedRun<T> {
     fn pop(&mut self) -> Option<T> {
         let item = self.items.pop_front()?;
         self.weight -= item.weight();
@@ -174,7 +174,8 @@ impl<T: Timed> Reorder<T> {
         if !self.filling.is_empty() {
             used.clear();
             let items = std::mem::replace(&mut self.filling, used).into();
-            self.runs.push_back(Run { items, weight: std::mem::take(&mut self.filling_weight) });
+            self.runs
+                .push_back(SortedRun { items, weight: std::mem::take(&mut self.filling_weight) });
         }
     }
 
@@ -201,7 +202,7 @@ impl<T: Timed> Reorder<T> {
 
     /// A whole run as it came, where nothing has to go between.
     fn front_run(&mut self) -> Option<Vec<T>> {
-        let Run { items, weight } = self.runs.pop_front()?;
+        let SortedRun { items, weight } = self.runs.pop_front()?;
         let run = Vec::from(items);
         self.len -= run.len();
         self.weight -= weight;
@@ -231,7 +232,7 @@ impl<T: Timed> Reorder<T> {
             let item = if from_heap {
                 self.stragglers.pop().map(|Reverse(straggler)| straggler.item)
             } else {
-                self.runs.front_mut().and_then(Run::pop)
+                self.runs.front_mut().and_then(SortedRun::pop)
             };
             out.extend(item.inspect(|item| {
                 self.len -= 1;
@@ -277,12 +278,12 @@ impl<T: Timed> Reorder<T> {
 
 /// Which stream comes next: a heap with one head a stream. Equal times go by the stream's number.
 #[derive(Debug, Default)]
-pub struct Heads {
+pub struct MergeHeads {
     /// Each no later than its children at `2 i + 1` and `2 i + 2`.
     heap: Vec<(Timestamp, usize)>,
 }
 
-impl Heads {
+impl MergeHeads {
     /// No streams yet.
     #[must_use]
     pub const fn new() -> Self {
@@ -421,7 +422,7 @@ mod tests {
     #[test]
     fn streams_take_turns_by_time_and_then_by_number() {
         let streams = [vec![1, 4, 4, 9], vec![1, 2, 4], vec![], vec![0, 4, 10]];
-        let mut heads = Heads::new();
+        let mut heads = MergeHeads::new();
         let mut at = [0; 4];
         for (stream, times) in streams.iter().enumerate() {
             if let Some(&time) = times.first() {

@@ -23,7 +23,7 @@ const KEPT: usize = 1 << 12;
 
 /// What the user asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum PrivacyMode {
     /// So many bits of IPv4 and of IPv6 addresses stay, the others become 0.
     Cut {
         /// Of IPv4.
@@ -35,44 +35,44 @@ pub enum Wanted {
     Key(String),
 }
 
-impl FromStr for Wanted {
-    type Err = WantedError;
+impl FromStr for PrivacyMode {
+    type Err = PrivacyModeError;
 
     /// `cut`, `cut=24,48`, or `key=FILE`.
-    fn from_str(text: &str) -> Result<Self, WantedError> {
+    fn from_str(text: &str) -> Result<Self, PrivacyModeError> {
         let bits = |text: &str, most: u8| {
             let bits = text.strip_prefix('/').unwrap_or(text);
-            bits.parse().ok().filter(|&bits| bits <= most).ok_or(WantedError)
+            bits.parse().ok().filter(|&bits| bits <= most).ok_or(PrivacyModeError)
         };
         match text.split_once('=') {
             None if text == "cut" => Ok(Self::Cut { v4: 24, v6: 48 }),
             Some(("cut", both)) => {
-                let (v4, v6) = both.split_once(',').ok_or(WantedError)?;
+                let (v4, v6) = both.split_once(',').ok_or(PrivacyModeError)?;
                 Ok(Self::Cut { v4: bits(v4, 32)?, v6: bits(v6, 128)? })
             }
             Some(("key", path)) if !path.is_empty() => Ok(Self::Key(path.to_owned())),
-            _ => Err(WantedError),
+            _ => Err(PrivacyModeError),
         }
     }
 }
 
 /// Neither of what can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WantedError;
+pub struct PrivacyModeError;
 
-impl fmt::Display for WantedError {
+impl fmt::Display for PrivacyModeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("expected cut, cut=V4,V6 with the bits that stay as in cut=24,48, or key=FILE")
     }
 }
 
-impl std::error::Error for WantedError {}
+impl std::error::Error for PrivacyModeError {}
 
 /// A key that is too short to be one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KeyError;
+pub struct PrivacyKeyError;
 
-impl fmt::Display for KeyError {
+impl fmt::Display for PrivacyKeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -81,20 +81,20 @@ impl fmt::Display for KeyError {
     }
 }
 
-impl std::error::Error for KeyError {}
+impl std::error::Error for PrivacyKeyError {}
 
 /// Puts something else in the place of clients.
 #[derive(Clone)]
-pub struct Privacy(How);
+pub struct Privacy(PrivacyMethod);
 
 #[derive(Clone)]
-enum How {
+enum PrivacyMethod {
     Cut { v4: u8, v6: u8 },
-    Keyed(Box<Keyed>),
+    Keyed(Box<KeyedPrivacy>),
 }
 
 #[derive(Clone)]
-struct Keyed {
+struct KeyedPrivacy {
     mac: Hmac<Sha256>,
     kept: Vec<Option<(IpAddr, Ipv6Addr)>>,
 }
@@ -103,8 +103,8 @@ struct Keyed {
 impl fmt::Debug for Privacy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            How::Cut { v4, v6 } => write!(f, "Privacy(cut to {v4}, {v6})"),
-            How::Keyed(_) => f.write_str("Privacy(keyed)"),
+            PrivacyMethod::Cut { v4, v6 } => write!(f, "Privacy(cut to {v4}, {v6})"),
+            PrivacyMethod::Keyed(_) => f.write_str("Privacy(keyed)"),
         }
     }
 }
@@ -113,20 +113,20 @@ impl Privacy {
     /// Addresses without their last bits. More bits than there are leave all.
     #[must_use]
     pub const fn cut(v4: u8, v6: u8) -> Self {
-        Self(How::Cut { v4, v6 })
+        Self(PrivacyMethod::Cut { v4, v6 })
     }
 
     /// Pseudonyms by a key; white space round it is not part of it.
     ///
     /// # Errors
     /// If it is too short.
-    pub fn keyed(key: &[u8]) -> Result<Self, KeyError> {
+    pub fn keyed(key: &[u8]) -> Result<Self, PrivacyKeyError> {
         let key = key.trim_ascii();
         if key.len() < SHORTEST_KEY {
-            return Err(KeyError);
+            return Err(PrivacyKeyError);
         }
-        let mac = Hmac::new_from_slice(key).map_err(|_| KeyError)?;
-        Ok(Self(How::Keyed(Box::new(Keyed { mac, kept: vec![None; KEPT] }))))
+        let mac = Hmac::new_from_slice(key).map_err(|_| PrivacyKeyError)?;
+        Ok(Self(PrivacyMethod::Keyed(Box::new(KeyedPrivacy { mac, kept: vec![None; KEPT] }))))
     }
 
     /// Who a client is to the world. One on a Unix-domain socket stays: those can't be told apart anyway.
@@ -147,24 +147,26 @@ impl Privacy {
             return out.extend_from_slice(field);
         }
         match &self.0 {
-            How::Cut { .. } => out.push(b'-'),
-            How::Keyed(keyed) => ClientAddr::Ip(keyed.hash(0, field).into()).write_to(out),
+            PrivacyMethod::Cut { .. } => out.push(b'-'),
+            PrivacyMethod::Keyed(keyed) => {
+                ClientAddr::Ip(keyed.hash(0, field).into()).write_to(out);
+            }
         }
     }
 
     fn ip(&mut self, ip: IpAddr) -> IpAddr {
         let ip = ip.to_canonical();
         match &mut self.0 {
-            How::Cut { v4, v6 } => match ip {
+            PrivacyMethod::Cut { v4, v6 } => match ip {
                 IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & mask_v4(*v4)).into(),
                 IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & mask_v6(*v6)).into(),
             },
-            How::Keyed(keyed) => keyed.ip(ip).into(),
+            PrivacyMethod::Keyed(keyed) => keyed.ip(ip).into(),
         }
     }
 }
 
-impl Keyed {
+impl KeyedPrivacy {
     fn ip(&mut self, ip: IpAddr) -> Ipv6Addr {
         let number = match ip {
             IpAddr::V4(ip) => u128::from(ip.to_bits()),
@@ -260,16 +262,16 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_understood_or_refused() {
         for (text, expected) in [
-            ("cut", Ok(Wanted::Cut { v4: 24, v6: 48 })),
-            ("cut=16,32", Ok(Wanted::Cut { v4: 16, v6: 32 })),
-            ("cut=/16,/32", Ok(Wanted::Cut { v4: 16, v6: 32 })),
-            ("key=/etc/pen/key", Ok(Wanted::Key("/etc/pen/key".into()))),
-            ("cut=33,48", Err(WantedError)),
-            ("cut=24", Err(WantedError)),
-            ("cut=24,129", Err(WantedError)),
-            ("key=", Err(WantedError)),
-            ("hash", Err(WantedError)),
-            ("", Err(WantedError)),
+            ("cut", Ok(PrivacyMode::Cut { v4: 24, v6: 48 })),
+            ("cut=16,32", Ok(PrivacyMode::Cut { v4: 16, v6: 32 })),
+            ("cut=/16,/32", Ok(PrivacyMode::Cut { v4: 16, v6: 32 })),
+            ("key=/etc/pen/key", Ok(PrivacyMode::Key("/etc/pen/key".into()))),
+            ("cut=33,48", Err(PrivacyModeError)),
+            ("cut=24", Err(PrivacyModeError)),
+            ("cut=24,129", Err(PrivacyModeError)),
+            ("key=", Err(PrivacyModeError)),
+            ("hash", Err(PrivacyModeError)),
+            ("", Err(PrivacyModeError)),
         ] {
             assert_eq!(text.parse(), expected, "{text}");
         }

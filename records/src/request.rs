@@ -196,11 +196,11 @@ pub fn unescape(mut text: &[u8], out: &mut [u8]) -> usize {
         let (value, taken) = escape_sequence(text);
         let mut utf8 = [0; 4];
         let bytes: &[u8] = match value {
-            Escaped::Byte(byte) => {
+            EscapedByte::Byte(byte) => {
                 utf8[0] = byte;
                 &utf8[..1]
             }
-            Escaped::Char(c) => c.encode_utf8(&mut utf8).as_bytes(),
+            EscapedByte::Char(c) => c.encode_utf8(&mut utf8).as_bytes(),
         };
         let copied = bytes.len().min(out.len() - len);
         out[len..len + copied].copy_from_slice(&bytes[..copied]);
@@ -210,14 +210,14 @@ pub fn unescape(mut text: &[u8], out: &mut [u8]) -> usize {
     len
 }
 
-enum Escaped {
+enum EscapedByte {
     Byte(u8),
     Char(char),
 }
 
 /// `text` begins with a backslash. Returns what it stands for and how many bytes that took.
-fn escape_sequence(text: &[u8]) -> (Escaped, usize) {
-    let simple = |byte| (Escaped::Byte(byte), 2);
+fn escape_sequence(text: &[u8]) -> (EscapedByte, usize) {
+    let simple = |byte| (EscapedByte::Byte(byte), 2);
     match text.get(1) {
         Some(&byte @ (b'"' | b'\\' | b'/' | b'\'')) => simple(byte),
         Some(b'n') => simple(b'\n'),
@@ -227,24 +227,24 @@ fn escape_sequence(text: &[u8]) -> (Escaped, usize) {
         Some(b'v') => simple(11),
         Some(b'f') => simple(12),
         Some(b'x') => match text.get(2..4).and_then(hex) {
-            Some(value) => (Escaped::Byte(value.to_le_bytes()[0]), 4),
-            None => (Escaped::Byte(b'\\'), 1),
+            Some(value) => (EscapedByte::Byte(value.to_le_bytes()[0]), 4),
+            None => (EscapedByte::Byte(b'\\'), 1),
         },
         Some(b'u') => unicode(text),
-        _ => (Escaped::Byte(b'\\'), 1),
+        _ => (EscapedByte::Byte(b'\\'), 1),
     }
 }
 
 /// `\uXXXX`, and a pair of them for what lies beyond 16 bits (RFC 8259, section 7).
-fn unicode(text: &[u8]) -> (Escaped, usize) {
-    let literal = (Escaped::Byte(b'\\'), 1);
+fn unicode(text: &[u8]) -> (EscapedByte, usize) {
+    let literal = (EscapedByte::Byte(b'\\'), 1);
     let Some(first) = text.get(2..6).and_then(hex) else { return literal };
     if let Some(c) = char::from_u32(first) {
-        return (Escaped::Char(c), 6);
+        return (EscapedByte::Char(c), 6);
     }
     let second = text.get(6..8).filter(|s| s == b"\\u").and_then(|_| text.get(8..12)).and_then(hex);
     match second.map(|low| char::decode_utf16([first, low].map(low_half)).next()) {
-        Some(Some(Ok(c))) => (Escaped::Char(c), 12),
+        Some(Some(Ok(c))) => (EscapedByte::Char(c), 12),
         _ => literal,
     }
 }

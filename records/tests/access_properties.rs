@@ -1,6 +1,6 @@
 //! Laws of reading access lines, whatever the bytes.
 
-use pen_records::access::{AccessLine, Parser, Request, Span, Spec, write_with_text};
+use pen_records::access::{AccessLine, LineSpan, LoggedRequest, Parser, Spec, write_with_text};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
@@ -72,14 +72,14 @@ fn relative() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// All spans of a line.
-fn spans(line: &AccessLine) -> Vec<Span> {
+fn spans(line: &AccessLine) -> Vec<LineSpan> {
     let mut spans = vec![line.client];
     spans.extend([line.time_text, line.referer, line.user_agent, line.host].into_iter().flatten());
     spans.extend([line.user, line.forwarded_for].into_iter().flatten());
     match line.request {
-        Request::Absent => {}
-        Request::Line(request) => spans.push(request),
-        Request::Parts { method, target, query, protocol } => {
+        LoggedRequest::Absent => {}
+        LoggedRequest::Line(request) => spans.push(request),
+        LoggedRequest::Parts { method, target, query, protocol } => {
             spans.extend([method, target]);
             spans.extend([query, protocol].into_iter().flatten());
         }
@@ -209,7 +209,7 @@ proptest! {
             Err(wrong) => return Err(proptest::test_runner::TestCaseError::fail(
                 format!("{wrong}: {format}: {line}"))),
         };
-        let text = |span: Span| String::from_utf8_lossy(span.of(line.as_bytes())).into_owned();
+        let text = |span: LineSpan| String::from_utf8_lossy(span.of(line.as_bytes())).into_owned();
         prop_assert_eq!(text(found.client), client);
         let first = |directive: &str| {
             samples.iter().find(|s| s.directive == directive).map(|s| s.value.clone())
@@ -221,7 +221,7 @@ proptest! {
         prop_assert_eq!(found.bytes.map(|n| n.to_string()), first("%b"));
         prop_assert_eq!(found.peer_port.map(|n| n.to_string()), first("%{remote}p"));
         prop_assert_eq!(found.time.is_some(), first("%t").is_some());
-        if let Request::Line(request) = found.request {
+        if let LoggedRequest::Line(request) = found.request {
             prop_assert_eq!(Some(text(request)), first("%r"));
         } else {
             prop_assert_eq!(None, first("%r"));

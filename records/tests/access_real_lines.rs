@@ -4,7 +4,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use pen_records::access::{AccessLine, Parser, Request, Span, Spec, write_with_text};
+use pen_records::access::{AccessLine, LineSpan, LoggedRequest, Parser, Spec, write_with_text};
 
 /// Formats that no line shows by itself, by the folder or file they are found in.
 const GIVEN: &[(&str, &str)] = &[
@@ -130,7 +130,7 @@ fn assert_rewrite(line: &[u8], found: &AccessLine) {
     assert!(!client.of(line).is_empty(), "{}", line.escape_ascii());
     let (mut marked, mut back) = (Vec::new(), Vec::new());
     write_with_text(line, client, b"<marker>", &mut marked);
-    let marker = Span { start: client.start, end: client.start + 8 };
+    let marker = LineSpan { start: client.start, end: client.start + 8 };
     assert_eq!(marker.of(&marked), b"<marker>");
     write_with_text(&marked, marker, client.of(line), &mut back);
     assert_eq!(back, line);
@@ -209,11 +209,11 @@ fn expected(value: &str, escaped: bool) -> (Vec<u8>, Vec<u8>) {
 fn ours(found: &AccessLine, key: &str, line: &[u8]) -> Option<Vec<u8>> {
     let (mut whole, mut parts) = (None, [None; 4]);
     match found.request {
-        Request::Line(span) => whole = Some(span),
-        Request::Parts { method, target, query, protocol } => {
+        LoggedRequest::Line(span) => whole = Some(span),
+        LoggedRequest::Parts { method, target, query, protocol } => {
             parts = [Some(method), Some(target), query, protocol];
         }
-        Request::Absent => {}
+        LoggedRequest::Absent => {}
     }
     let number = |value: Option<u64>| {
         Some(value.map_or_else(|| b"-".to_vec(), |value| value.to_string().into_bytes()))

@@ -5,17 +5,21 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use pen_records::addr::{ClientAddr, ServerAddr};
-use pen_records::mapping::packet::{OVERHEAD, Packet, Records, write_packet, write_record};
-use pen_records::mapping::{Kind, Mapping, MappingErrorKind, RequestText, Sealed, Spelling};
+use pen_records::mapping::packet::{OVERHEAD, Packet, PacketRecords, write_packet, write_record};
+use pen_records::mapping::{
+    Mapping, MappingErrorKind, MappingKind, OpaqueTls, RequestEncoding, RequestText,
+};
 use pen_records::request::{Cut, LONG};
-use pen_records::shipment::{Origin, WireErrorKind};
+use pen_records::shipment::{SenderOrigin, WireErrorKind};
 use pen_records::time::{Resolution, Timestamp};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-const ORIGIN: Origin =
-    Origin { id: 0x0123_4567_89AB_CDEF, start: Timestamp::from_micros(1_795_379_000_000_001) };
+const ORIGIN: SenderOrigin = SenderOrigin {
+    id: 0x0123_4567_89AB_CDEF,
+    start: Timestamp::from_micros(1_795_379_000_000_001),
+};
 const SENT: Timestamp = Timestamp::from_micros(1_795_379_143_000_002);
 
 /// A mapping that owns what it spells.
@@ -45,8 +49,13 @@ fn client() -> impl Strategy<Value = ClientAddr> {
     prop_oneof![9 => ip().prop_map(ClientAddr::Ip), 1 => Just(ClientAddr::Unix)]
 }
 
-fn kind() -> impl Strategy<Value = Kind> {
-    prop_oneof![Just(Kind::Opened), Just(Kind::Request), Just(Kind::Ended), Just(Kind::Closed)]
+fn kind() -> impl Strategy<Value = MappingKind> {
+    prop_oneof![
+        Just(MappingKind::Opened),
+        Just(MappingKind::Request),
+        Just(MappingKind::Ended),
+        Just(MappingKind::Closed)
+    ]
 }
 
 fn mapping(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Owned> {
@@ -79,8 +88,13 @@ fn mapping(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Own
                 framed_bytes: counts[2],
                 to_server: counts[3],
                 to_client: counts[4],
-                sealed: sealed.filter(|_| kind == Kind::Ended).map(
-                    |[took, asked, answered, requests]| Sealed { took, asked, answered, requests },
+                sealed: sealed.filter(|_| kind == MappingKind::Ended).map(
+                    |[took, asked, answered, requests]| OpaqueTls {
+                        took,
+                        asked,
+                        answered,
+                        requests,
+                    },
                 ),
                 ..Mapping::new(client, ServerAddr::Ip(server))
             };
@@ -152,7 +166,7 @@ proptest! {
             if let Ok(packet) = Packet::parse(bytes) {
                 prop_assert!(packet.mappings().count() <= packet.count() as usize);
             }
-            prop_assert!(Records(bytes).mappings().count() <= bytes.len());
+            prop_assert!(PacketRecords(bytes).mappings().count() <= bytes.len());
         }
     }
 
@@ -184,7 +198,7 @@ fn long_requests_are_cut_by_the_rule_that_fingerprints_know() {
     let (mut records, mut line) = (Vec::new(), Vec::new());
     write_record(&mapping, &mut records);
     mapping.write_extended_line(&mut line);
-    let from_record = Records(&records).mappings().next().unwrap();
+    let from_record = PacketRecords(&records).mappings().next().unwrap();
     let from_line = Mapping::parse_file_line(&line).unwrap();
     for read in [from_record, from_line] {
         let request = read.request.unwrap();
@@ -199,7 +213,7 @@ fn a_line_that_is_none_says_where() {
                 - - - - - - 0123abcd - - - GET /a HTTP/1.1";
     let mapping = Mapping::parse_file_line(good.as_bytes()).expect("it is one");
     let text = mapping.request.unwrap();
-    assert_eq!((text.bytes, text.spelling), (&b"GET /a HTTP/1.1"[..], Spelling::Raw));
+    assert_eq!((text.bytes, text.spelling), (&b"GET /a HTTP/1.1"[..], RequestEncoding::Raw));
     for (from, to, kind) in [
         ("pen1", "pen2", MappingErrorKind::Client),
         (".000002", ".00000", MappingErrorKind::Time),
@@ -254,7 +268,7 @@ fn vector(name: &str) -> Vec<u8> {
 fn story() -> [Mapping<'static>; 6] {
     let at = |micros| Some((Timestamp::from_micros(micros), Resolution::Microsecond));
     let opened = Mapping {
-        kind: Kind::Opened,
+        kind: MappingKind::Opened,
         client_port: Some(4711),
         server_port: Some(80),
         balancer: Some("10.0.0.9:5555".parse().expect("an address")),
@@ -266,7 +280,7 @@ fn story() -> [Mapping<'static>; 6] {
         )
     };
     let request = Mapping {
-        kind: Kind::Request,
+        kind: MappingKind::Request,
         time: at(1_795_379_142_900_100),
         nth: Some(1),
         user_agent: Some(0x0123_ABCD),
@@ -275,7 +289,7 @@ fn story() -> [Mapping<'static>; 6] {
         ..opened
     };
     let ended = Mapping {
-        kind: Kind::Ended,
+        kind: MappingKind::Ended,
         time: at(1_795_379_142_950_000),
         request: None,
         user_agent: None,
@@ -287,7 +301,7 @@ fn story() -> [Mapping<'static>; 6] {
         ..request
     };
     let closed = Mapping {
-        kind: Kind::Closed,
+        kind: MappingKind::Closed,
         client_port: Some(4712),
         time: at(1_795_379_142_960_000),
         connection: Some(13),
@@ -310,7 +324,7 @@ fn story() -> [Mapping<'static>; 6] {
         body_bytes: None,
         head_bytes: None,
         framed_bytes: None,
-        sealed: Some(Sealed { took: 1_500, asked: 300, answered: 1_234, requests: 1 }),
+        sealed: Some(OpaqueTls { took: 1_500, asked: 300, answered: 1_234, requests: 1 }),
         ..ended
     };
     [opened, request, ended, closed, long, sealed]

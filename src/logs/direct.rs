@@ -7,7 +7,7 @@
 use std::net::UdpSocket;
 use std::sync::atomic::Ordering::Relaxed;
 
-use pen_records::mapping::{Kind, Mapping};
+use pen_records::mapping::{Mapping, MappingKind};
 use tracing::debug;
 
 use crate::config::{LogTarget, RuntimeSettings};
@@ -48,7 +48,7 @@ impl Direct {
     pub fn tell(&mut self, mapping: &Mapping<'_>) -> bool {
         let Some((_, socket)) = &self.road else { return false };
         // Of other kinds this spelling has nothing to say.
-        if mapping.kind == Kind::Request {
+        if mapping.kind == MappingKind::Request {
             self.buf.clear();
             mapping.write_datagram(&mut self.buf);
             if let Err(error) = socket.send(&self.buf) {

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pen_daemon::logfile::{Buffering, LogFile};
-use pen_records::mapping::packet::{OVERHEAD, Records, write_packet, write_record};
-use pen_records::mapping::{Kind, Mapping};
-use pen_records::shipment::Origin;
+use pen_records::mapping::packet::{OVERHEAD, PacketRecords, write_packet, write_record};
+use pen_records::mapping::{Mapping, MappingKind};
+use pen_records::shipment::SenderOrigin;
 use pen_records::time::Timestamp;
 use tracing::{info, warn};
 
@@ -91,12 +91,12 @@ pub fn wall_clock() -> Timestamp {
 }
 
 /// Who we are, told apart from an earlier life and from other balancers.
-fn origin() -> Origin {
+fn origin() -> SenderOrigin {
     use std::hash::{BuildHasher as _, RandomState};
     let start = wall_clock();
     // The standard library seeds it from the system's random numbers.
     let id = RandomState::new().hash_one((start.as_micros(), std::process::id()));
-    Origin { id, start }
+    SenderOrigin { id, start }
 }
 
 /// Where records leave.
@@ -139,7 +139,7 @@ struct Writer {
     format: LogFormat,
     counts: Arc<Counts>,
     trouble: Trouble,
-    origin: Origin,
+    origin: SenderOrigin,
     /// The number of the next record.
     next: u64,
     /// Records of `counts.overrun` that have their numbers.
@@ -164,13 +164,13 @@ impl Sink for Writer {
         match (&mut road, self.format) {
             (Road::Off, _) => {}
             (Road::File(file), LogFormat::Extended) => {
-                Records(&batch.bytes)
+                PacketRecords(&batch.bytes)
                     .mappings()
                     .for_each(|mapping| mapping.write_extended_line(file.buffer()));
             }
             (Road::File(file), LogFormat::Classic) => {
-                for mapping in Records(&batch.bytes).mappings() {
-                    if mapping.kind == Kind::Request {
+                for mapping in PacketRecords(&batch.bytes).mappings() {
+                    if mapping.kind == MappingKind::Request {
                         mapping.write_file_line(file.buffer());
                     } else {
                         self.unsaid += 1;
@@ -186,8 +186,8 @@ impl Sink for Writer {
                 self.count(sent, batch.count.into());
             }
             (Road::Collector(socket), LogFormat::Classic) => {
-                for mapping in Records(&batch.bytes).mappings() {
-                    if mapping.kind == Kind::Request {
+                for mapping in PacketRecords(&batch.bytes).mappings() {
+                    if mapping.kind == MappingKind::Request {
                         self.buf.clear();
                         mapping.write_datagram(&mut self.buf);
                         let sent = send(socket, &self.buf);
@@ -420,8 +420,8 @@ mod tests {
         for name in ["two", "three"] {
             let mut notes = log.notes();
             // One that this spelling has a line for, and one that it says nothing of.
-            notes.note(&Mapping { kind: Kind::Request, ..mapping(1) }, Instant::now());
-            notes.note(&Mapping { kind: Kind::Opened, ..mapping(1) }, Instant::now());
+            notes.note(&Mapping { kind: MappingKind::Request, ..mapping(1) }, Instant::now());
+            notes.note(&Mapping { kind: MappingKind::Opened, ..mapping(1) }, Instant::now());
             drop(notes);
             log.remote().turn_to((Some(file(name)), LogFormat::Classic)).unwrap();
         }

@@ -11,7 +11,7 @@ use pen::config::acl::{AclRule, AclVerdict, ClientMatcher};
 use pen::config::{Endpoint, LogFormat, PenConfig, RuntimeSettings, SelectionMode, TransportKind};
 use pen::data::balancer::Bound;
 use pen_records::addr::{ClientAddr, ServerAddr};
-use pen_records::mapping::Kind;
+use pen_records::mapping::MappingKind;
 
 use crate::support::{PATIENCE, Site, localhost, over, pattern, until};
 
@@ -306,9 +306,9 @@ fn silence_ends_a_flow_and_both_are_noted() {
         assert_eq!((mapping.server_port, mapping.connection), (Some(echo.addr.port()), Some(1)));
         assert!(mapping.balancer.is_some());
         kinds.push((mapping.kind, mapping.to_server, mapping.to_client));
-        mapping.kind == Kind::Closed
+        mapping.kind == MappingKind::Closed
     });
-    assert_eq!(kinds, [(Kind::Opened, None, None), (Kind::Closed, Some(5), Some(6))]);
+    assert_eq!(kinds, [(MappingKind::Opened, None, None), (MappingKind::Closed, Some(5), Some(6))]);
     site.wait_until_empty();
     assert_eq!(ask(&client, b"again"), b"aagain");
 }

@@ -183,7 +183,7 @@ fn p_23_no_log_stops_the_network_log_too() {
     while !heard {
         let len = socket.recv(&mut buf).unwrap();
         let packet = Packet::parse(&buf[..len]).unwrap();
-        heard = packet.mappings().any(|it| it.kind == pen_records::mapping::Kind::Closed);
+        heard = packet.mappings().any(|it| it.kind == pen_records::mapping::MappingKind::Closed);
     }
     folder.penctl(&["no", "log"]);
     assert_eq!(folder.penctl(&["log"]), "");

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use pen::config::{Endpoint, LogFormat, LogTarget, RuntimeSettings};
 use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::mapping::packet::Packet;
-use pen_records::mapping::{Kind, Mapping};
+use pen_records::mapping::{Mapping, MappingKind};
 
 use crate::support::{Listener, PATIENCE, Site, Stream, over, until};
 
@@ -106,18 +106,18 @@ fn each_step_of_a_connection_is_noted_with_both_of_its_ends() {
         assert_eq!(request.is_some(), mapping.user_agent.is_some() && mapping.host.is_some());
         let bytes = mapping.body_bytes.or(mapping.to_client);
         steps.push((mapping.kind, mapping.nth, request, mapping.status, bytes));
-        mapping.kind == Kind::Closed
+        mapping.kind == MappingKind::Closed
     });
     let request = |text: &str| Some(text.to_owned());
     assert_eq!(
         steps,
         [
-            (Kind::Opened, None, None, None, None),
-            (Kind::Request, Some(1), request("GET /first HTTP/1.1"), None, None),
-            (Kind::Ended, Some(1), None, Some(200), Some(5)),
-            (Kind::Request, Some(2), request("GET /second HTTP/1.1"), None, None),
-            (Kind::Ended, Some(2), None, Some(200), Some(0)),
-            (Kind::Closed, None, None, None, Some(81)),
+            (MappingKind::Opened, None, None, None, None),
+            (MappingKind::Request, Some(1), request("GET /first HTTP/1.1"), None, None),
+            (MappingKind::Ended, Some(1), None, Some(200), Some(5)),
+            (MappingKind::Request, Some(2), request("GET /second HTTP/1.1"), None, None),
+            (MappingKind::Ended, Some(2), None, Some(200), Some(0)),
+            (MappingKind::Closed, None, None, None, Some(81)),
         ]
     );
 }
@@ -128,7 +128,7 @@ fn a_connection_is_noted_before_its_first_byte_is_forwarded() {
     let settings = over(&[&listener.endpoint()]);
     let site = Site::start(logging(collector.target(), LogFormat::Extended, settings));
     let _silent = site.connect();
-    collector.mappings(|mapping| mapping.kind == Kind::Opened);
+    collector.mappings(|mapping| mapping.kind == MappingKind::Opened);
 }
 
 #[test]
@@ -146,9 +146,9 @@ fn what_is_not_http_is_noted_as_connections_alone() {
     let mut kinds = Vec::new();
     collector.mappings(|mapping| {
         kinds.push(mapping.kind);
-        mapping.kind == Kind::Closed
+        mapping.kind == MappingKind::Closed
     });
-    assert_eq!(kinds, [Kind::Opened, Kind::Closed]);
+    assert_eq!(kinds, [MappingKind::Opened, MappingKind::Closed]);
 }
 
 #[test]

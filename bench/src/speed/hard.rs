@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::attribution::text_hash;
-use pen_records::mapping::{Kind, Mapping, RequestText};
+use pen_records::mapping::{Mapping, MappingKind, RequestText};
 use pen_records::request::Cut;
 use pen_records::time::{Resolution, Timestamp};
 
@@ -190,10 +190,10 @@ impl Shape {
             let end = begin + u64::try_from(latency).unwrap_or(0);
             let logged = end + random.next() % 200;
             for (at, what) in [
-                (begin, What::Record(Kind::Opened)),
-                (begin, What::Record(Kind::Request)),
-                (end, What::Record(Kind::Ended)),
-                (end + 300, What::Record(Kind::Closed)),
+                (begin, What::Record(MappingKind::Opened)),
+                (begin, What::Record(MappingKind::Request)),
+                (end, What::Record(MappingKind::Ended)),
+                (end + 300, What::Record(MappingKind::Closed)),
                 (logged, What::Line),
             ] {
                 open.push(Reverse(Event { at, order: (number, what.order()), what, visit }));
@@ -264,7 +264,7 @@ impl Visit {
 
     fn mapping<'a>(
         &self,
-        kind: Kind,
+        kind: MappingKind,
         at: u64,
         port: u16,
         (request, agent): (&'a [u8], &str),
@@ -273,8 +273,8 @@ impl Visit {
         let server = ServerAddr::Ip(Shape::server(self.server).into());
         let time =
             i64::try_from((START + MORNING) * 1_000_000 + at).expect("it is in this century");
-        let of_request = matches!(kind, Kind::Request | Kind::Ended);
-        let asked = kind == Kind::Request;
+        let of_request = matches!(kind, MappingKind::Request | MappingKind::Ended);
+        let asked = kind == MappingKind::Request;
         Mapping {
             kind,
             time: Some((Timestamp::from_micros(time), Resolution::Microsecond)),
@@ -285,10 +285,10 @@ impl Visit {
             nth: of_request.then_some(1),
             request: asked.then(|| RequestText::raw(request, Cut::Long)),
             user_agent: asked.then(|| text_hash(agent.as_bytes())),
-            status: (kind == Kind::Ended).then_some(200),
-            body_bytes: (kind == Kind::Ended).then(|| self.size()),
-            framed_bytes: (kind == Kind::Ended).then(|| self.size()),
-            head_bytes: (kind == Kind::Ended).then_some(150),
+            status: (kind == MappingKind::Ended).then_some(200),
+            body_bytes: (kind == MappingKind::Ended).then(|| self.size()),
+            framed_bytes: (kind == MappingKind::Ended).then(|| self.size()),
+            head_bytes: (kind == MappingKind::Ended).then_some(150),
             ..Mapping::new(ClientAddr::Ip(addr), server)
         }
     }
@@ -305,17 +305,17 @@ struct Event {
 
 #[derive(Clone, Copy)]
 enum What {
-    Record(Kind),
+    Record(MappingKind),
     Line,
 }
 
 impl What {
     const fn order(self) -> u8 {
         match self {
-            Self::Record(Kind::Opened) => 0,
-            Self::Record(Kind::Request) => 1,
-            Self::Record(Kind::Ended) => 2,
-            Self::Record(Kind::Closed) => 3,
+            Self::Record(MappingKind::Opened) => 0,
+            Self::Record(MappingKind::Request) => 1,
+            Self::Record(MappingKind::Ended) => 2,
+            Self::Record(MappingKind::Closed) => 3,
             Self::Line => 4,
         }
     }

@@ -12,9 +12,9 @@ use nix::unistd::Pid;
 use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::attribution::text_hash;
 use pen_records::mapping::packet::{OVERHEAD, write_packet, write_record};
-use pen_records::mapping::{Kind, Mapping, RequestText};
+use pen_records::mapping::{Mapping, MappingKind, RequestText};
 use pen_records::request::Cut;
-use pen_records::shipment::{Origin, Push, Server, Stamp, Writer};
+use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter};
 use pen_records::time::Timestamp;
 
 use super::input::client;
@@ -167,22 +167,24 @@ enum Half {
 /// Makes datagrams of one sender.
 enum Out {
     Classic,
-    Packets { origin: Origin, number: u64, records: Vec<u8>, count: u32 },
-    Shipments(Box<Writer>),
+    Packets { origin: SenderOrigin, number: u64, records: Vec<u8>, count: u32 },
+    Shipments(Box<ShipmentWriter>),
 }
 
 impl Out {
     /// Sender 0 is the balancer.
     fn of(load: Load, id: u64) -> Self {
-        let origin = Origin { id, start: Timestamp::from_micros(0) };
+        let origin = SenderOrigin { id, start: Timestamp::from_micros(0) };
         match load.spelling {
             Spelling::Classic => Self::Classic,
             Spelling::Ours { .. } if id == 0 => {
                 Self::Packets { origin, number: 0, records: Vec::new(), count: 0 }
             }
-            Spelling::Ours { shipment } => {
-                Self::Shipments(Box::new(Writer::new(origin, Server::default(), shipment)))
-            }
+            Spelling::Ours { shipment } => Self::Shipments(Box::new(ShipmentWriter::new(
+                origin,
+                ShipmentServer::default(),
+                shipment,
+            ))),
         }
     }
 
@@ -245,7 +247,7 @@ impl Out {
                 *count = 0;
             }
             Self::Shipments(writer) => {
-                writer.finish(Stamp::default(), |shipment| bytes.extend_from_slice(shipment));
+                writer.finish(SendStamp::default(), |shipment| bytes.extend_from_slice(shipment));
             }
         }
         if out.ends.last().copied().unwrap_or(0) < out.bytes.len() {
@@ -272,7 +274,7 @@ fn packed(out: &mut Vec<u8>, pair: &Pair) {
     let server = Ipv4Addr::new(127, 0, 1, pair.server - b'0');
     write_record(
         &Mapping {
-            kind: Kind::Request,
+            kind: MappingKind::Request,
             client_port: Some(40_000),
             server_port: Some(80),
             balancer: Some((Ipv4Addr::LOCALHOST, 20_000 + keeps).into()),
@@ -294,7 +296,7 @@ fn ended(out: &mut Vec<u8>, pair: &Pair) {
     let server = Ipv4Addr::new(127, 0, 1, pair.server - b'0');
     write_record(
         &Mapping {
-            kind: Kind::Ended,
+            kind: MappingKind::Ended,
             client_port: Some(40_000),
             server_port: Some(80),
             balancer: Some((Ipv4Addr::LOCALHOST, 20_000 + keeps).into()),

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use pen_records::attribution::{Line, Record};
-use pen_records::clocks::{Offset, Sample, estimate};
-use pen_records::mapping::Kind;
+use pen_records::clocks::{ClockOffset, ClockSample, estimate};
+use pen_records::mapping::MappingKind;
 use pen_records::request::Fingerprint;
 use pen_records::time::{Resolution, Timestamp};
 
@@ -26,11 +26,11 @@ type Keys = [Option<u64>; WAYS];
 type Stamp = (Timestamp, Resolution);
 
 /// The lines of a server.
-pub(super) struct Lines([Sample; WAYS]);
+pub(super) struct Lines([ClockSample; WAYS]);
 
 /// The balancer's records of the same requests.
 pub(super) struct Mappings {
-    samples: [Sample; WAYS],
+    samples: [ClockSample; WAYS],
     /// Requests whose response has not ended: by balancer, connection and number.
     pending: HashMap<(u32, u64, u32), (Keys, Stamp)>,
     /// Whether the end of any was noted.
@@ -39,13 +39,13 @@ pub(super) struct Mappings {
 
 impl Default for Lines {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| Sample::new(usize::MAX)))
+        Self(std::array::from_fn(|_| ClockSample::new(usize::MAX)))
     }
 }
 
 impl Lines {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.iter().all(Sample::is_empty)
+        self.0.iter().all(ClockSample::is_empty)
     }
 
     pub(super) fn add(&mut self, line: &Line) {
@@ -56,13 +56,14 @@ impl Lines {
 
     /// Where to put the balancer's records of these, of so many servers.
     pub(super) fn mappings(&self, servers: usize) -> Mappings {
-        let most_each = |lines: &Sample| (MAPPINGS / servers.max(1) / lines.len().max(1)).max(4);
-        let samples = std::array::from_fn(|way| Sample::new(most_each(&self.0[way])));
+        let most_each =
+            |lines: &ClockSample| (MAPPINGS / servers.max(1) / lines.len().max(1)).max(4);
+        let samples = std::array::from_fn(|way| ClockSample::new(most_each(&self.0[way])));
         Mappings { samples, pending: HashMap::new(), has_ends: false }
     }
 
     /// The first way that says anything does.
-    pub(super) fn compare(&self, mut mappings: Mappings) -> Offset {
+    pub(super) fn compare(&self, mut mappings: Mappings) -> ClockOffset {
         mappings.finish();
         let ways = self.0.iter().zip(&mappings.samples);
         ways.map(|(lines, mappings)| estimate(mappings, lines))
@@ -81,19 +82,19 @@ impl Mappings {
         };
         let number = (exchange.balancer, exchange.connection, exchange.nth);
         match exchange.kind {
-            Kind::Opened => {
+            MappingKind::Opened => {
                 let mut keys = Keys::default();
                 keys[BY_PORT] = Some(mix(1, exchange.port.into()));
                 add(&mut self.samples, keys, time);
             }
-            Kind::Request => {
+            MappingKind::Request => {
                 if request.is_some() && self.pending.len() < PENDING {
                     let headers = Some((exchange.user_agent, exchange.referer));
                     let keys = keys(request, Some(exchange.port), headers);
                     self.pending.insert(number, (keys, time));
                 }
             }
-            Kind::Ended => {
+            MappingKind::Ended => {
                 self.has_ends = true;
                 if let Some((keys, _)) = self.pending.remove(&number)
                     && exchange.status != SWITCHING
@@ -101,7 +102,7 @@ impl Mappings {
                     add(&mut self.samples, keys, time);
                 }
             }
-            Kind::Closed => {}
+            MappingKind::Closed => {}
         }
     }
 
@@ -115,7 +116,7 @@ impl Mappings {
     }
 }
 
-fn add(samples: &mut [Sample; WAYS], keys: Keys, time: Stamp) {
+fn add(samples: &mut [ClockSample; WAYS], keys: Keys, time: Stamp) {
     for (sample, key) in samples.iter_mut().zip(keys) {
         if let Some(key) = key {
             sample.add(key, time);

@@ -9,9 +9,11 @@ use chrono::{DateTime, Local, MappedLocalTime, Offset as _};
 use pen_records::access::LineError;
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::{Balancers, FOREIGN, Record};
-use pen_records::mapping::foreign::{LogReader, LogSpec, Passage, Whom};
+use pen_records::mapping::foreign::{
+    ThirdPartyReader, ThirdPartyRecord, ThirdPartyServer, ThirdPartySpec,
+};
 use pen_records::request::{Cut, Fingerprint};
-use pen_records::shipment::Server;
+use pen_records::shipment::ShipmentServer;
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::servers::{Known, Servers};
@@ -23,7 +25,7 @@ const UNNAMED: usize = 8;
 #[derive(Clone, Debug)]
 pub(crate) struct Foreign {
     /// `None`: HAProxy's own formats, beside ours and the C balancer's.
-    pub(crate) spec: Option<LogSpec>,
+    pub(crate) spec: Option<ThirdPartySpec>,
     pub(crate) zone: Zone,
     pub(crate) names: Arc<[Name]>,
 }
@@ -43,7 +45,7 @@ impl FromStr for Name {
         let wrong =
             || "expected NAME=ADDR or NAME=ADDR:PORT, as in app/web1=10.0.0.1:80".to_owned();
         let (name, addr) = text.split_once('=').ok_or_else(wrong)?;
-        let server = Server::parse(addr).filter(|_| !name.is_empty()).ok_or_else(wrong)?;
+        let server = ShipmentServer::parse(addr).filter(|_| !name.is_empty()).ok_or_else(wrong)?;
         let addr = server.addr.ok_or_else(wrong)?.to_canonical();
         Ok(Self { name: name.to_owned(), addr, port: server.port })
     }
@@ -108,7 +110,7 @@ impl Zone {
 /// Reads the lines of one log.
 pub(crate) struct ForeignReader {
     of: Foreign,
-    reader: LogReader,
+    reader: ThirdPartyReader,
     /// Each passage has a number of its own.
     number: u64,
     /// The last quarter of an hour on the wall, and the zone in it.
@@ -122,10 +124,10 @@ pub(crate) type Read = Option<(Known, [Option<Record>; 3])>;
 
 impl ForeignReader {
     pub(crate) fn new(of: &Foreign) -> Self {
-        let spec = of.spec.clone().unwrap_or_else(LogSpec::haproxy);
+        let spec = of.spec.clone().unwrap_or_else(ThirdPartySpec::haproxy);
         Self {
             of: of.clone(),
-            reader: LogReader::new(&spec),
+            reader: ThirdPartyReader::new(&spec),
             number: FOREIGN,
             zone: (i64::MIN, 0),
             unnamed: BTreeSet::new(),
@@ -134,7 +136,7 @@ impl ForeignReader {
 
     /// Whether a line that is neither ours nor the C balancer's may be one.
     pub(crate) fn wants(&self, line: &[u8]) -> bool {
-        self.of.spec.is_some() || LogReader::may_be_haproxys(line)
+        self.of.spec.is_some() || ThirdPartyReader::may_be_haproxys(line)
     }
 
     /// Whether all lines are.
@@ -186,7 +188,7 @@ impl ForeignReader {
 }
 
 fn times(
-    passage: &Passage<'_>,
+    passage: &ThirdPartyRecord<'_>,
     (hour, ahead): &mut (i64, i64),
     zone: Zone,
 ) -> Option<(Timestamp, Timestamp, Resolution)> {
@@ -202,15 +204,15 @@ fn times(
 
 /// The server that was asked, if its logs are here, and its port.
 fn find(
-    passage: &Passage<'_>,
+    passage: &ThirdPartyRecord<'_>,
     names: &[Name],
     servers: &Servers,
     unnamed: &mut BTreeSet<String>,
 ) -> Option<(Known, Option<u16>)> {
     let (group, server) = match passage.whom {
-        Whom::At(addr, port) => return Some((servers.find(addr)?, port)),
-        Whom::Nobody => return None,
-        Whom::Named { group, server } => (group, server),
+        ThirdPartyServer::At(addr, port) => return Some((servers.find(addr)?, port)),
+        ThirdPartyServer::Nobody => return None,
+        ThirdPartyServer::Named { group, server } => (group, server),
     };
     let both = [group, b"/", server].concat();
     for name in [&both[..], server] {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use pen_records::access::{Span, write_with_client, write_with_text};
+use pen_records::access::{LineSpan, write_with_client, write_with_text};
 use pen_records::attribution::{Certainty, Reason, Verdict, Why};
 use pen_records::histogram::Histogram;
 use pen_records::privacy::Privacy;
@@ -310,9 +310,9 @@ impl Change {
 fn hidden(
     privacy: &mut Privacy,
     line: &[u8],
-    client: Option<Span>,
-    change: Option<(Span, Change)>,
-) -> (Option<(Span, Change)>, Option<Vec<u8>>) {
+    client: Option<LineSpan>,
+    change: Option<(LineSpan, Change)>,
+) -> (Option<(LineSpan, Change)>, Option<Vec<u8>>) {
     let kept = client.map(|client| {
         let mut kept = Vec::new();
         privacy.write_field(client.of(line), &mut kept);

@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use pen_records::access::Spec;
 use pen_records::attribution::{Settings as Engine, text_hash};
 use pen_records::mapping::packet::{write_packet, write_record};
-use pen_records::mapping::{Kind, Mapping, RequestText};
+use pen_records::mapping::{Mapping, MappingKind, RequestText};
 use pen_records::request::Cut;
-use pen_records::shipment::Origin;
+use pen_records::shipment::SenderOrigin;
 use pen_records::time::{Resolution, Timestamp};
 use penlogd::collector::{Collector, Known, Settings};
 
@@ -16,7 +16,7 @@ use crate::support::Folder;
 
 const FORMAT: &str =
     r#"$remote_addr $msec "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;
-const ORIGIN: Origin = Origin { id: 7, start: Timestamp::from_micros(1) };
+const ORIGIN: SenderOrigin = SenderOrigin { id: 7, start: Timestamp::from_micros(1) };
 const SECOND: u64 = 1_000_000;
 
 /// Numbers that look like chance.
@@ -80,7 +80,7 @@ impl Traffic {
                 )
             };
             let mut at = begin;
-            note(&mut seen, at, Mapping { kind: Kind::Opened, ..mapping });
+            note(&mut seen, at, Mapping { kind: MappingKind::Opened, ..mapping });
             for nth in 1..=1 + u32::from(chance.small(4)) {
                 at += 100 + chance.below(self.pause);
                 let page = chance.below(self.pages).min(chance.below(self.pages));
@@ -92,7 +92,7 @@ impl Traffic {
                     user_agent,
                     ..mapping
                 };
-                note(&mut seen, at, Mapping { kind: Kind::Request, ..asked });
+                note(&mut seen, at, Mapping { kind: MappingKind::Request, ..asked });
                 at += 100 + chance.below(self.service);
                 let bytes = page * 7;
                 let ended = Mapping {
@@ -103,7 +103,7 @@ impl Traffic {
                     framed_bytes: Some(bytes),
                     ..mapping
                 };
-                note(&mut seen, at, Mapping { kind: Kind::Ended, ..ended });
+                note(&mut seen, at, Mapping { kind: MappingKind::Ended, ..ended });
                 let logged = at + 50 + chance.below(2_000);
                 let stamp =
                     format!("{}.{:06}", T.unsigned_abs() + logged / SECOND, logged % SECOND);
@@ -115,7 +115,7 @@ impl Traffic {
                 seen.push((logged, Seen::Logged { server, line }));
                 at = logged;
             }
-            note(&mut seen, at + 10, Mapping { kind: Kind::Closed, ..mapping });
+            note(&mut seen, at + 10, Mapping { kind: MappingKind::Closed, ..mapping });
         }
         seen.sort_by_key(|(at, _)| *at);
         // No two at once, so that there is one order.

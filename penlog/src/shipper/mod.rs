@@ -23,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::poll::{PollFd, PollFlags, poll};
 
 use pen_daemon::error::{ActionError, Doing as _};
-use pen_records::shipment::{Origin, Server, Shipment, Stamp, Writer};
+use pen_records::shipment::{SendStamp, SenderOrigin, Shipment, ShipmentServer, ShipmentWriter};
 use pen_records::time::Timestamp;
 
 use self::backlog::Backlog;
@@ -59,9 +59,9 @@ pub(crate) struct Shipper {
     link: Link,
     /// The first address in this round that neither refused nor answered.
     silent: Option<SocketAddr>,
-    origin: Origin,
+    origin: SenderOrigin,
     random: RandomState,
-    writer: Writer,
+    writer: ShipmentWriter,
     /// When the lines in `writer` have waited long enough.
     gathered: Option<Instant>,
     backlog: Backlog,
@@ -92,13 +92,13 @@ impl Shipper {
             Destination::new(&config, &queue).doing(format_args!("send to {}", config.host))?;
         let random = RandomState::new();
         let start = wall_clock();
-        let origin = Origin { id: random.hash_one((std::process::id(), start)), start };
-        let server = Server {
+        let origin = SenderOrigin { id: random.hash_one((std::process::id(), start)), start };
+        let server = ShipmentServer {
             addr: config.server,
             port: config.server_port,
             name: config.name.as_deref().map(str::as_bytes),
         };
-        let writer = Writer::new(origin, server, FAR);
+        let writer = ShipmentWriter::new(origin, server, FAR);
         let link = Link::new(config.source_addr);
         let mut this = Self {
             road: Road::new(config.classic, Instant::now()),
@@ -189,7 +189,7 @@ impl Shipper {
             self.counts.lost += self.backlog.lines();
             self.backlog.end();
         }
-        let _ = self.writer.finish(Stamp::default(), |datagram| {
+        let _ = self.writer.finish(SendStamp::default(), |datagram| {
             self.counts.lost += shipped_lines(datagram);
         });
         for shipment in self.unconfirmed.take_unsent() {

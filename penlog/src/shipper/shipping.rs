@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pen_records::shipment::{GATHER, Push, Stamp};
+use pen_records::shipment::{GATHER, Push, SendStamp};
 
 use super::link::Sent;
 use super::{Shipper, shipped_lines, wall_clock};
@@ -135,9 +135,9 @@ impl Shipper {
         self.ship_again(now)
     }
 
-    fn stamp(&self) -> Stamp {
+    fn stamp(&self) -> SendStamp {
         let level = self.queue.level();
         let now = self.queue.clock();
-        Stamp { sent: wall_clock(), now, dropped: level.dropped, cut: level.cut }
+        SendStamp { sent: wall_clock(), now, dropped: level.dropped, cut: level.cut }
     }
 }

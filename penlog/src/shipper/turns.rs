@@ -3,7 +3,7 @@
 use std::hash::BuildHasher as _;
 use std::time::Instant;
 
-use pen_records::shipment::{Answer, Question, Shipment, Stamp};
+use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, SendStamp, Shipment};
 
 use super::link::{Came, Sent};
 use super::{Shipper, shipped_lines};
@@ -17,7 +17,7 @@ impl Shipper {
         loop {
             match self.link.receive(&mut buffer) {
                 Came::Datagram(len) => {
-                    if let Some(Ok(answer)) = buffer.get(..len).map(Answer::parse) {
+                    if let Some(Ok(answer)) = buffer.get(..len).map(DiscoveryAnswer::parse) {
                         self.answered(&answer, now);
                     }
                 }
@@ -27,7 +27,7 @@ impl Shipper {
         }
     }
 
-    fn answered(&mut self, answer: &Answer, now: Instant) {
+    fn answered(&mut self, answer: &DiscoveryAnswer, now: Instant) {
         match self.road.answered(answer, now) {
             Heard::Stray => {}
             Heard::Confirmed(mark) => self.confirm(mark),
@@ -62,13 +62,13 @@ impl Shipper {
 
     pub(super) fn ask(&mut self, now: Instant) {
         let nonce = self.road.nonce(self.random.hash_one((self.origin.id, now)));
-        let question = Question {
+        let question = DiscoveryQuestion {
             nonce,
             origin: self.origin,
             shipments: self.writer.shipments(),
             lines: self.writer.lines(),
         };
-        let mut bytes = Vec::with_capacity(Question::LEN);
+        let mut bytes = Vec::with_capacity(DiscoveryQuestion::LEN);
         question.write(&mut bytes);
         if !self.link.is_open() {
             self.open(now);
@@ -117,7 +117,7 @@ impl Shipper {
             unpack(&shipment, &mut self.counts);
         }
         let counts = &mut self.counts;
-        let _ = self.writer.finish(Stamp::default(), |datagram| {
+        let _ = self.writer.finish(SendStamp::default(), |datagram| {
             counts.shipped += shipped_lines(datagram);
             unpack(datagram, counts);
         });

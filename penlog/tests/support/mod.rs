@@ -16,7 +16,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use pen_records::datagram::Datagram;
-use pen_records::shipment::{Answer, Counts, Limits, Question, Senders};
+use pen_records::shipment::{
+    DiscoveryAnswer, DiscoveryQuestion, SenderLimits, SenderTable, ShipmentCounts,
+};
 use pen_records::time::Timestamp;
 
 /// Anything takes less than this.
@@ -122,7 +124,7 @@ pub(crate) struct Collector {
 /// What a collector has seen.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
-    pub(crate) counts: Counts,
+    pub(crate) counts: ShipmentCounts,
     pub(crate) questions: u64,
     pub(crate) longest: usize,
     /// Server, port and name of the last shipment.
@@ -145,7 +147,7 @@ impl Collector {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let (socket_, seen_) = (Arc::clone(&socket), Arc::clone(&seen));
         let thread = thread::spawn(move || {
-            let mut senders = Senders::new(Limits::default());
+            let mut senders = SenderTable::new(SenderLimits::default());
             let mut buffer = vec![0; 65_536];
             loop {
                 let Ok((len, from)) = socket_.recv_from(&mut buffer) else { return };
@@ -154,10 +156,10 @@ impl Collector {
                 }
                 let mut seen = seen_.lock().expect("no panic");
                 match Datagram::parse(&buffer[..len]) {
-                    Datagram::Question(Question { nonce, .. }) => {
+                    Datagram::Question(DiscoveryQuestion { nonce, .. }) => {
                         seen.questions += 1;
                         let mut answer = Vec::new();
-                        Answer { nonce, window, datagram: 0 }.write(&mut answer);
+                        DiscoveryAnswer { nonce, window, datagram: 0 }.write(&mut answer);
                         drop(socket_.send_to(&answer, from));
                     }
                     Datagram::Shipment(shipment) => {

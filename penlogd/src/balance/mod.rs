@@ -130,9 +130,9 @@ pub struct Balance {
     /// What the join did.
     pub join: attribution::Counts,
     /// What the shippers' numbers say.
-    pub shipments: shipment::Counts,
+    pub shipments: shipment::ShipmentCounts,
     /// What the balancers' numbers say.
-    pub packets: origins::Counts,
+    pub packets: origins::PacketCounts,
     /// How long lines waited.
     pub queue: Queue,
     /// Bytes of the lines that wait.

@@ -1,8 +1,8 @@
 //! Lines of other balancers: HAProxy's by syslog, and those of senders that were named.
 
 use pen_records::access::Spec;
-use pen_records::mapping::foreign::LogSpec;
-use pen_records::shipment::{Origin, Push, Stamp, Writer};
+use pen_records::mapping::foreign::ThirdPartySpec;
+use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentWriter};
 
 use super::*;
 use crate::allow::Allow;
@@ -111,13 +111,14 @@ fn a_connection_that_is_logged_when_it_opens_is_known_before_its_lines() {
 #[test]
 fn lines_of_a_sender_that_was_named_are_read_by_its_format() {
     let spec = r#"%DOWNSTREAM_REMOTE_ADDRESS% %DURATION% "%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%" %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS%"#;
-    let spec = LogSpec::parse(spec).unwrap();
+    let spec = ThirdPartySpec::parse(spec).unwrap();
     let sender = Sender::Name(b"edge".to_vec());
     let known = Known { balancers: vec![(sender, spec)], ..Known::default() };
     let mut bench = Bench::new(known, Allow::default());
-    let server = pen_records::shipment::Server { name: Some(b"edge"), ..Default::default() };
-    let origin = Origin { id: 1, start: Timestamp::from_micros(2) };
-    let mut writer = Writer::new(origin, server, 1400);
+    let server =
+        pen_records::shipment::ShipmentServer { name: Some(b"edge"), ..Default::default() };
+    let origin = SenderOrigin { id: 1, start: Timestamp::from_micros(2) };
+    let mut writer = ShipmentWriter::new(origin, server, 1400);
     for line in [
         &br#"192.0.2.9:1 3 "GET /a HTTP/2" 127.0.0.2:80 127.0.0.1:4000"#[..],
         b"junk",
@@ -125,7 +126,7 @@ fn lines_of_a_sender_that_was_named_are_read_by_its_format() {
     ] {
         assert_eq!(writer.push(line, None), Push::Taken);
     }
-    let shipment = writer.finish(Stamp::default(), <[u8]>::to_vec).unwrap();
+    let shipment = writer.finish(SendStamp::default(), <[u8]>::to_vec).unwrap();
     bench.line("/a", 4001);
     bench.line("/a", 4000);
     bench.send(BALANCER, shipment);

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use pen_records::access::{AccessLine, Span, write_with_client, write_with_text};
+use pen_records::access::{AccessLine, LineSpan, write_with_client, write_with_text};
 use pen_records::addr::ClientAddr;
 use pen_records::attribution::{
     Attributor, Balancers, Certainty, Cuts, Decided, Line, Reason, Record,
@@ -11,9 +11,11 @@ use pen_records::attribution::{
 use pen_records::datagram::Datagram;
 use pen_records::mapping::origins::Origins;
 use pen_records::mapping::packet::Packet;
-use pen_records::mapping::{Kind, Mapping};
+use pen_records::mapping::{Mapping, MappingKind};
 use pen_records::privacy::Privacy;
-use pen_records::shipment::{Answer, Limits, Question, Senders, Shipment};
+use pen_records::shipment::{
+    DiscoveryAnswer, DiscoveryQuestion, SenderLimits, SenderTable, Shipment,
+};
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::allow::Allow;
@@ -102,7 +104,7 @@ pub struct Collector {
     engine: Attributor<Held>,
     arena: Arena,
     sources: Sources,
-    senders: Senders,
+    senders: SenderTable,
     origins: Origins,
     balancers: Balancers,
     foreign: Foreign,
@@ -117,7 +119,7 @@ pub struct Collector {
 struct Held {
     len: u32,
     /// `None` if the line was not understood.
-    client: Option<Span>,
+    client: Option<LineSpan>,
     source: u32,
 }
 
@@ -133,7 +135,10 @@ impl Collector {
             engine,
             arena: Arena::default(),
             sources: Sources::new(settings.known.clone(), settings.servers),
-            senders: Senders::new(Limits { bytes: settings.unfinished_bytes, ..Limits::default() }),
+            senders: SenderTable::new(SenderLimits {
+                bytes: settings.unfinished_bytes,
+                ..SenderLimits::default()
+            }),
             origins: Origins::new(),
             balancers: Balancers::default(),
             foreign: Foreign::new(&settings.known.balancers),
@@ -154,7 +159,7 @@ impl Collector {
         from: SocketAddr,
         datagram: &[u8],
         arrived: Arrived,
-    ) -> Option<Answer> {
+    ) -> Option<DiscoveryAnswer> {
         let now = arrived.by;
         self.received.datagrams += 1;
         self.received.bytes += datagram.len() as u64;
@@ -312,7 +317,7 @@ impl Collector {
         };
         *(if has_request { &mut self.received.mappings } else { &mut self.received.moments }) += 1;
         for mapping in mappings {
-            let unused = u64::from(mapping.kind == Kind::Request);
+            let unused = u64::from(mapping.kind == MappingKind::Request);
             let Some(server) = self.sources.server(mapping.server, &mut self.engine) else {
                 self.received.mappings_unused += unused;
                 let what = "a mapping of one server too many";
@@ -328,7 +333,7 @@ impl Collector {
     }
 
     fn take(&mut self, from: SocketAddr, mapping: &Mapping<'_>, noted: Timestamp, now: Timestamp) {
-        let is_request = mapping.kind == Kind::Request;
+        let is_request = mapping.kind == MappingKind::Request;
         *(if is_request { &mut self.received.mappings } else { &mut self.received.moments }) += 1;
         let unused = u64::from(is_request);
         let Some(server) = self.sources.server(mapping.server, &mut self.engine) else {
@@ -403,14 +408,14 @@ impl Collector {
     fn question(
         &mut self,
         from: SocketAddr,
-        question: &Question,
+        question: &DiscoveryQuestion,
         now: Timestamp,
-    ) -> Option<Answer> {
+    ) -> Option<DiscoveryAnswer> {
         self.line_sender(from, now)?;
         self.received.questions += 1;
         self.senders.asked(question);
         let shippers = u32::try_from(self.senders.len().max(1)).unwrap_or(u32::MAX);
-        Some(Answer {
+        Some(DiscoveryAnswer {
             nonce: question.nonce,
             window: (self.settings.window / shippers).max(2 * DATAGRAM),
             datagram: DATAGRAM,
@@ -607,7 +612,7 @@ impl Intake<'_> {
                 let evidence = Line::new(line, parsed, Cuts::Long, place.server, time);
                 let evidence = Line { server_port: place.key.port, ..evidence };
                 let text = line.get(parsed.envelope as usize..).unwrap_or_default();
-                let client = Span {
+                let client = LineSpan {
                     start: parsed.client.start.saturating_sub(parsed.envelope),
                     end: parsed.client.end.saturating_sub(parsed.envelope),
                 };

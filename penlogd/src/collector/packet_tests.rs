@@ -4,14 +4,14 @@ use pen_records::access::Spec;
 use pen_records::mapping::RequestText;
 use pen_records::mapping::packet::{write_packet, write_record};
 use pen_records::request::Cut;
-use pen_records::shipment::Origin;
+use pen_records::shipment::SenderOrigin;
 
 use super::*;
 use crate::allow::Allow;
 
 const BALANCER: &str = "127.0.0.1:4000";
 const WEB: &str = "127.0.0.2:5000";
-const ORIGIN: Origin = Origin { id: 7, start: Timestamp::from_micros(1) };
+const ORIGIN: SenderOrigin = SenderOrigin { id: 7, start: Timestamp::from_micros(1) };
 /// By the balancer's clock, which is an hour off.
 const SENT: Timestamp = Timestamp::from_seconds(3_600);
 const FORMAT: &str = r#"%h %l %u %t "%r" %>s %b %{remote}p"#;
@@ -62,7 +62,7 @@ impl Bench {
 
 fn mapping(client: u8, port: u16) -> Mapping<'static> {
     Mapping {
-        kind: Kind::Opened,
+        kind: MappingKind::Opened,
         balancer: Some(([127, 0, 0, 1], port).into()),
         connection: Some(port.into()),
         time: Some((SENT.offset_by(-3_000), Resolution::Microsecond)),
@@ -75,7 +75,7 @@ fn mapping(client: u8, port: u16) -> Mapping<'static> {
 
 fn request(client: u8, port: u16) -> Mapping<'static> {
     Mapping {
-        kind: Kind::Request,
+        kind: MappingKind::Request,
         nth: Some(1),
         request: Some(RequestText::raw(b"GET /a HTTP/1.1", Cut::Long)),
         ..mapping(client, port)

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pen_records::access::Spec;
-use pen_records::shipment::{Origin, Push, Server, Stamp, Writer};
+use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter};
 
 use super::*;
 
@@ -27,7 +27,7 @@ impl Bench {
         Self { collector, now, out: Vec::new(), explain: Vec::new() }
     }
 
-    fn send(&mut self, from: &str, datagram: impl AsRef<[u8]>) -> Option<Answer> {
+    fn send(&mut self, from: &str, datagram: impl AsRef<[u8]>) -> Option<DiscoveryAnswer> {
         self.wait(1);
         self.collector.receive(from.parse().unwrap(), datagram.as_ref(), self.now.into())
     }
@@ -303,20 +303,20 @@ fn a_sender_may_speak_for_another_server_and_have_its_own_format() {
     assert_eq!(bench.finish(), format!("www.example.com:80 203.0.113.7 {middle}{tail}"));
 }
 
-fn ship(lines: &[&[u8]], server: Server<'_>) -> Vec<Vec<u8>> {
-    let origin = Origin { id: 7, start: Timestamp::from_seconds(1) };
-    let mut writer = Writer::new(origin, server, 1400);
+fn ship(lines: &[&[u8]], server: ShipmentServer<'_>) -> Vec<Vec<u8>> {
+    let origin = SenderOrigin { id: 7, start: Timestamp::from_seconds(1) };
+    let mut writer = ShipmentWriter::new(origin, server, 1400);
     let mut sent = Vec::new();
     for line in lines {
         assert_eq!(writer.push(line, None), Push::Taken);
-        sent.extend(writer.finish(Stamp::default(), <[u8]>::to_vec));
+        sent.extend(writer.finish(SendStamp::default(), <[u8]>::to_vec));
     }
     sent
 }
 
 #[test]
 fn shipments_name_their_server_and_hold_lines_only() {
-    let server = Server::parse("10.0.0.9:80").unwrap();
+    let server = ShipmentServer::parse("10.0.0.9:80").unwrap();
     let a = line("10.0.0.1", "GET /a HTTP/1.1");
     let forged = b"+ 6.6.6.6 10.0.0.9 GET /a HTTP/1.1";
     let mut bench = Bench::new(settings());
@@ -334,18 +334,18 @@ fn shipments_name_their_server_and_hold_lines_only() {
 
 #[test]
 fn a_shipped_line_is_as_old_as_its_shipper_says() {
-    let origin = Origin { id: 7, start: Timestamp::from_seconds(1) };
-    let mut writer = Writer::new(origin, Server::default(), 1400);
+    let origin = SenderOrigin { id: 7, start: Timestamp::from_seconds(1) };
+    let mut writer = ShipmentWriter::new(origin, ShipmentServer::default(), 1400);
     let mut bench = Bench::new(settings());
     for (page, age, delay) in [("a", 9, "0.006000"), ("b", 7, "0.008000"), ("c", 2, "0.010000")] {
         bench.send(BALANCER, format!("+ 203.0.113.7 127.0.0.2 GET /{page} HTTP/1.1\n"));
         let line = line("10.0.0.1", &format!("GET /{page} HTTP/1.1"));
         let _ = writer.push(line.trim_end().as_bytes(), Some(Duration::ZERO));
         // Its clock is wrong by years, and what it does is seen ten milliseconds after the mapping.
-        let stamp = Stamp {
+        let stamp = SendStamp {
             sent: bench.now.offset_by(9_000 - 300_000_000_000_000),
             now: Duration::from_millis(age),
-            ..Stamp::default()
+            ..SendStamp::default()
         };
         let shipment = writer.finish(stamp, <[u8]>::to_vec).unwrap();
         bench.wait(9);
@@ -374,7 +374,7 @@ fn where_nobody_looked_for_a_while_a_mapping_is_as_old_as_can_be() {
 
 #[test]
 fn lost_and_doubled_shipments_are_known_by_their_numbers() {
-    let sent = ship(&[b"one", b"two", b"three", b"four"], Server::default());
+    let sent = ship(&[b"one", b"two", b"three", b"four"], ShipmentServer::default());
     let mut bench = Bench::new(settings());
     for index in [0, 0, 3, 1] {
         bench.send(WEB, &sent[index]);
@@ -387,11 +387,11 @@ fn lost_and_doubled_shipments_are_known_by_their_numbers() {
 #[test]
 fn questions_are_answered_with_a_share_of_the_buffer() {
     let mut bench = Bench::new(Settings { window: 8 << 20, ..settings() });
-    let origin = Origin { id: 7, start: Timestamp::from_seconds(1) };
+    let origin = SenderOrigin { id: 7, start: Timestamp::from_seconds(1) };
     let mut question = Vec::new();
-    Question { nonce: 99, origin, shipments: 0, lines: 0 }.write(&mut question);
+    DiscoveryQuestion { nonce: 99, origin, shipments: 0, lines: 0 }.write(&mut question);
     let answer = bench.send(WEB, &question);
-    assert_eq!(answer, Some(Answer { nonce: 99, window: 8 << 20, datagram: DATAGRAM }));
+    assert_eq!(answer, Some(DiscoveryAnswer { nonce: 99, window: 8 << 20, datagram: DATAGRAM }));
     let mut echoed = Vec::new();
     answer.unwrap().write(&mut echoed);
     assert_eq!(bench.send(WEB, &echoed), None, "no answer to an answer");

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
-use pen_records::shipment::{Origin, Push, Server, Stamp, Writer};
+use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter};
 use pen_records::time::Timestamp;
 
 use crate::support::{Collector, Folder, line, wait_for_file};
@@ -257,10 +257,11 @@ fn shippers_out_of_thin_air_cost_few_messages() {
     let collector = Collector::start(&["--wait", "1"]);
     let socket = UdpSocket::bind("127.0.0.2:0").unwrap();
     for id in 0..500 {
-        let origin = Origin { id, start: Timestamp::from_micros(1) };
-        let mut writer = Writer::new(origin, Server::default(), 1_400);
+        let origin = SenderOrigin { id, start: Timestamp::from_micros(1) };
+        let mut writer = ShipmentWriter::new(origin, ShipmentServer::default(), 1_400);
         assert_eq!(writer.push(b"a line", None), Push::Taken);
-        let sent = writer.finish(Stamp::default(), |bytes| socket.send_to(bytes, collector.addr));
+        let sent =
+            writer.finish(SendStamp::default(), |bytes| socket.send_to(bytes, collector.addr));
         sent.expect("a line").expect("loopback takes it");
     }
     let (code, out, said) = collector.stop();

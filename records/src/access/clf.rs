@@ -10,16 +10,16 @@
 //! date, and what is quoted. The time is therefore the last one before the request's quote, which no
 //! user name can hold unescaped; and the client is looked for only in front of it.
 
-use super::clock::Clock;
-use super::head::Heads;
-use super::quote::Quotes;
-use super::{AccessLine, Expected, LineError, Request, Span};
+use super::clock::TimestampParser;
+use super::head::HeadParser;
+use super::quote::QuoteScanner;
+use super::{AccessLine, Expected, LineError, LineSpan, LoggedRequest};
 use crate::addr::parse_ip;
 use crate::scan;
 
 /// Which of the relatives a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(super) enum ClfVariant {
     Common,
     Combined,
     VhostCommon,
@@ -31,22 +31,22 @@ pub(super) enum Shape {
 pub(super) fn parse(
     line: &[u8],
     start: usize,
-    heads: &mut Heads,
-    clock: &mut Clock,
+    heads: &mut HeadParser,
+    clock: &mut TimestampParser,
     found: &mut AccessLine,
-) -> Result<Shape, LineError> {
+) -> Result<ClfVariant, LineError> {
     let envelope = span(start, start).start;
     let (start, body) = trim(line, start);
     let (quote, after_host) = heads.read(body, start, envelope, clock, found)?;
-    let mut quotes = Quotes::new(body, quote + 1);
+    let mut quotes = QuoteScanner::new(body, quote + 1);
     let request_end = quotes.closing(quote + 1).ok_or_else(|| error(quote, Expected::Request))?;
-    found.request = Request::Line(span(quote + 1, request_end));
+    found.request = LoggedRequest::Line(span(quote + 1, request_end));
     let with_agent = tail(body, request_end + 1, &mut quotes, found)?;
     Ok(match (after_host, with_agent) {
-        (false, false) => Shape::Common,
-        (false, true) => Shape::Combined,
-        (true, false) => Shape::VhostCommon,
-        (true, true) => Shape::VhostCombined,
+        (false, false) => ClfVariant::Common,
+        (false, true) => ClfVariant::Combined,
+        (true, false) => ClfVariant::VhostCommon,
+        (true, true) => ClfVariant::VhostCombined,
     })
 }
 
@@ -65,7 +65,7 @@ fn trim(line: &[u8], start: usize) -> (usize, &[u8]) {
 fn tail(
     body: &[u8],
     at: usize,
-    quotes: &mut Quotes<'_>,
+    quotes: &mut QuoteScanner<'_>,
     found: &mut AccessLine,
 ) -> Result<bool, LineError> {
     let from = at;
@@ -92,8 +92,8 @@ fn tail(
 fn forwarded_for(
     body: &[u8],
     at: usize,
-    quotes: &mut Quotes<'_>,
-) -> Result<Option<Span>, LineError> {
+    quotes: &mut QuoteScanner<'_>,
+) -> Result<Option<LineSpan>, LineError> {
     let Some(last) = quotes.field(at)? else { return Ok(None) };
     let text = last.of(body);
     let first = text.split(|&b| b == b',').next().unwrap_or_default();
@@ -140,8 +140,8 @@ fn long_number(rest: &[u8]) -> Option<(Option<u64>, usize)> {
 /// `start..end` of a line, whose length was found to fit 32 bits before any was read.
 #[inline]
 #[expect(clippy::cast_possible_truncation, reason = "a longer line is refused in Parser::parse")]
-pub(super) fn span(start: usize, end: usize) -> Span {
-    Span { start: start as u32, end: end as u32 }
+pub(super) fn span(start: usize, end: usize) -> LineSpan {
+    LineSpan { start: start as u32, end: end as u32 }
 }
 
 pub(super) fn error(at: usize, expected: Expected) -> LineError {
@@ -150,15 +150,16 @@ pub(super) fn error(at: usize, expected: Expected) -> LineError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::head::Placement;
+    use super::super::head::ClientPlacement;
     use super::*;
 
     const TIME: &str = "[10/Oct/2000:13:55:36 -0700]";
 
-    fn read(line: &str) -> Result<(AccessLine, Shape), LineError> {
+    fn read(line: &str) -> Result<(AccessLine, ClfVariant), LineError> {
         let mut found = AccessLine::default();
-        let mut heads = Heads::new(Placement::ByLine);
-        let shape = parse(line.as_bytes(), 0, &mut heads, &mut Clock::default(), &mut found)?;
+        let mut heads = HeadParser::new(ClientPlacement::ByLine);
+        let shape =
+            parse(line.as_bytes(), 0, &mut heads, &mut TimestampParser::default(), &mut found)?;
         Ok((found, shape))
     }
 
@@ -182,7 +183,7 @@ mod tests {
         ] {
             let line = format!("192.0.2.1 - - {TIME} {rest}");
             let (found, _) = read(&line).expect(rest);
-            let Request::Line(span) = found.request else { panic!("{rest}") };
+            let LoggedRequest::Line(span) = found.request else { panic!("{rest}") };
             assert_eq!(span.of(line.as_bytes()), request.as_bytes(), "{rest}");
             assert_eq!((found.status, found.bytes), (status, bytes), "{rest}");
             let found_agent = found.user_agent.map(|agent| agent.of(line.as_bytes()));
@@ -196,7 +197,7 @@ mod tests {
         let (found, shape) = read(&line).unwrap();
         assert_eq!(found.client, span(1, 10));
         assert_eq!(found.user_agent.map(|agent| agent.of(line.as_bytes())), Some(&b"x"[..]));
-        assert_eq!(shape, Shape::Combined);
+        assert_eq!(shape, ClfVariant::Combined);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::time::{Resolution, Timestamp};
 
 /// A time, how finely it was written, and where its text ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Read {
+pub(super) struct ParsedTime {
     pub(super) time: (Timestamp, Resolution),
     pub(super) end: usize,
 }
@@ -16,7 +16,7 @@ pub(super) struct Read {
 /// Reads times; remembers the last one, and its day and zone, which consecutive lines mostly share.
 /// It begins as if it had read the epoch.
 #[derive(Clone, Debug)]
-pub(crate) struct Clock {
+pub(crate) struct TimestampParser {
     stamp: [u8; CLF],
     seconds: i64,
     date: [u8; 12],
@@ -28,7 +28,7 @@ pub(crate) struct Clock {
 /// Length of `10/Oct/2000:13:55:36 -0700`.
 const CLF: usize = 26;
 
-impl Default for Clock {
+impl Default for TimestampParser {
     fn default() -> Self {
         Self {
             stamp: *b"01/Jan/1970:00:00:00 +0000",
@@ -41,16 +41,16 @@ impl Default for Clock {
     }
 }
 
-impl Clock {
+impl TimestampParser {
     /// Reads a time in any spelling that names its zone, at `at`.
     #[inline]
-    pub(super) fn any(&mut self, text: &[u8], at: usize) -> Option<Read> {
+    pub(super) fn any(&mut self, text: &[u8], at: usize) -> Option<ParsedTime> {
         self.clf(text, at).or_else(|| iso(text, at)).or_else(|| epoch(text, at))
     }
 
     /// Reads `dd/Mon/yyyy:hh:mm:ss[.fraction] +hhmm` at `at`.
     #[inline]
-    pub(super) fn clf(&mut self, text: &[u8], at: usize) -> Option<Read> {
+    pub(super) fn clf(&mut self, text: &[u8], at: usize) -> Option<ParsedTime> {
         let rest = text.get(at..)?;
         let head: &[u8; CLF] = rest.first_chunk()?;
         if *head != self.stamp {
@@ -61,16 +61,16 @@ impl Clock {
             self.stamp = *head;
         }
         let time = (Timestamp::from_seconds(self.seconds), Resolution::Second);
-        Some(Read { time, end: at + CLF })
+        Some(ParsedTime { time, end: at + CLF })
     }
 
     #[cold]
-    fn clf_fraction(&mut self, rest: &[u8], at: usize) -> Option<Read> {
+    fn clf_fraction(&mut self, rest: &[u8], at: usize) -> Option<ParsedTime> {
         let (micros, resolution, taken) = fraction(rest.get(20..)?)?;
         let zone = rest.get(20 + taken..)?.strip_prefix(b" ")?.first_chunk()?;
         let seconds = self.clf_seconds(rest.first_chunk()?, zone)?;
         let time = Timestamp::from_seconds(seconds).offset_by(micros);
-        Some(Read { time: (time, resolution), end: at + CLF + taken })
+        Some(ParsedTime { time: (time, resolution), end: at + CLF + taken })
     }
 
     #[inline]
@@ -181,7 +181,7 @@ pub(super) fn fraction_micros(digits: &[u8]) -> i64 {
 
 /// Reads `yyyy-mm-ddThh:mm:ss[.fraction](Z|+hh:mm)` at `at` (ISO 8601 as RFC 3339 profiles it). A
 /// space may stand for the `T`. A missing zone is UTC only after a `T`, as Traefik means it.
-pub(super) fn iso(text: &[u8], at: usize) -> Option<Read> {
+pub(super) fn iso(text: &[u8], at: usize) -> Option<ParsedTime> {
     let rest = text.get(at..)?;
     let head: &[u8; 19] = rest.first_chunk()?;
     let [y3, y2, y1, y0, b'-', m1, m0, b'-', d1, d0, b'T' | b't' | b' ', clock @ ..] = head else {
@@ -201,12 +201,12 @@ pub(super) fn iso(text: &[u8], at: usize) -> Option<Read> {
     };
     let seconds = day + time_of_day(clock)? - offset;
     let time = Timestamp::from_seconds(seconds).offset_by(micros);
-    Some(Read { time: (time, resolution), end: at + 19 + taken + zone_len })
+    Some(ParsedTime { time: (time, resolution), end: at + 19 + taken + zone_len })
 }
 
 /// Reads seconds since the epoch, with or without a fraction, at `at`. A whole number too great for
 /// seconds is milli-, micro- or nanoseconds by its length.
-pub(super) fn epoch(text: &[u8], at: usize) -> Option<Read> {
+pub(super) fn epoch(text: &[u8], at: usize) -> Option<ParsedTime> {
     let rest = text.get(at..)?;
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
     let value = decimal(rest.get(..digits)?)?;
@@ -215,14 +215,14 @@ pub(super) fn epoch(text: &[u8], at: usize) -> Option<Read> {
         return None;
     }
     let whole = |micros, resolution| {
-        Some(Read { time: (Timestamp::from_micros(micros), resolution), end: at + digits })
+        Some(ParsedTime { time: (Timestamp::from_micros(micros), resolution), end: at + digits })
     };
     match digits {
         9..=11 => {
             let (micros, resolution, taken) =
                 fraction(rest.get(digits..)?).unwrap_or((0, Resolution::Second, 0));
             let time = Timestamp::from_seconds(value).offset_by(micros);
-            Some(Read { time: (time, resolution), end: at + digits + taken })
+            Some(ParsedTime { time: (time, resolution), end: at + digits + taken })
         }
         12..=14 => whole(value * 1_000, Resolution::Millisecond),
         15..=16 => whole(value, Resolution::Microsecond),
@@ -266,7 +266,7 @@ mod tests {
             ("1693840791", 1_693_840_791_000_000, Resolution::Second),
             ("1693840791756", 1_693_840_791_756_000, Resolution::Millisecond),
         ] {
-            let read = Clock::default().any(text.as_bytes(), 0).expect(text);
+            let read = TimestampParser::default().any(text.as_bytes(), 0).expect(text);
             assert_eq!(read.time, (Timestamp::from_micros(micros), resolution), "{text}");
             assert_eq!(read.end, text.len(), "{text}");
         }
@@ -291,13 +291,13 @@ mod tests {
             "\0\0\0\0\0\0\0\0\0\0\0\x0013:55:36 -0700",
             "10/Oct/2000:13:55:36 \0\0\0\0\0",
         ] {
-            assert_eq!(Clock::default().any(text.as_bytes(), 0), None, "{text}");
+            assert_eq!(TimestampParser::default().any(text.as_bytes(), 0), None, "{text}");
         }
     }
 
     #[test]
     fn a_remembered_day_does_not_leak_into_another() {
-        let mut clock = Clock::default();
+        let mut clock = TimestampParser::default();
         for (text, seconds) in [
             ("28/Oct/2012:02:30:00 +0200", 1_351_384_200),
             ("28/Oct/2012:02:30:00 +0100", 1_351_387_800),

@@ -1,14 +1,14 @@
 //! What a value of an access line means, and the putting together of an [`AccessLine`] from values.
 
 use super::clf::span;
-use super::clock::{Clock, decimal, fraction_micros};
+use super::clock::{TimestampParser, decimal, fraction_micros};
 use super::head::without_port;
-use super::{AccessLine, Request, Span};
+use super::{AccessLine, LineSpan, LoggedRequest};
 
 /// What a value means. Where a format has several for one thing, the one with the lower rank is
 /// taken, of equal ranks the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
+pub(super) enum LogField {
     /// Nothing to us, and without a space in it.
     Word,
     /// Nothing to us, and anything may stand in it.
@@ -38,16 +38,16 @@ pub(super) enum Field {
     Nth,
     /// The same, from 0 (Apache's `%k`).
     NthFromZero,
-    Duration(Unit),
+    Duration(DurationUnit),
     /// Caddy's name for what wrote the line.
     Logger,
     /// Only a balancer logs it.
-    Part(Part),
+    Part(BalancerField),
 }
 
 /// What only balancers log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum BalancerField {
     ClientPort,
     /// Who was asked, perhaps with its port, perhaps as a URL.
     Server,
@@ -75,19 +75,19 @@ pub(crate) enum Part {
     All,
 }
 
-/// Where each [`Part`] of a line is; an empty span where it is not.
-pub(crate) type Parts = [Span; 16];
+/// Where each [`BalancerField`] of a line is; an empty span where it is not.
+pub(crate) type BalancerSpans = [LineSpan; 16];
 
 /// What a duration is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(super) enum DurationUnit {
     Nanoseconds,
     Microseconds,
     Milliseconds,
     Seconds,
 }
 
-impl Field {
+impl LogField {
     /// Whether no value of it has a space in it.
     pub(super) fn is_word(self) -> bool {
         !matches!(
@@ -103,7 +103,7 @@ impl Field {
                 | Self::User
                 | Self::ForwardedFor
                 | Self::Time
-                | Self::Part(Part::Servers)
+                | Self::Part(BalancerField::Servers)
         )
     }
 
@@ -112,7 +112,7 @@ impl Field {
         !self.is_word() && !matches!(self, Self::Text | Self::Time | Self::Part(_))
     }
 
-    /// A place in [`Draft::ranks`] for each thing.
+    /// A place in [`LineDraft::ranks`] for each thing.
     fn slot(self) -> usize {
         match self {
             Self::Word | Self::Text | Self::ClientText | Self::Part(_) => 0,
@@ -144,22 +144,22 @@ pub(super) type Ranks = [u8; 20];
 
 /// An access line while its values are gathered.
 #[derive(Debug)]
-pub(super) struct Draft<'a> {
+pub(super) struct LineDraft<'a> {
     pub(super) line: &'a mut AccessLine,
-    method: Option<Span>,
-    target: Option<Span>,
-    query: Option<Span>,
-    protocol: Option<Span>,
+    method: Option<LineSpan>,
+    target: Option<LineSpan>,
+    query: Option<LineSpan>,
+    protocol: Option<LineSpan>,
     /// Put back to what they were, they make all values since then be taken anew.
     pub(super) ranks: Ranks,
     pub(super) has_client: bool,
     /// Another logger's line than Caddy's access log.
     pub(super) other_logger: bool,
     /// Where a balancer's values go.
-    pub(super) parts: Option<&'a mut Parts>,
+    pub(super) parts: Option<&'a mut BalancerSpans>,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> LineDraft<'a> {
     /// Nothing yet; `line` is fresh.
     pub(super) fn new(line: &'a mut AccessLine) -> Self {
         Self {
@@ -176,44 +176,47 @@ impl<'a> Draft<'a> {
     }
 
     /// The same, with a place for what only balancers log.
-    pub(super) fn of_balancer(line: &'a mut AccessLine, parts: Option<&'a mut Parts>) -> Self {
+    pub(super) fn of_balancer(
+        line: &'a mut AccessLine,
+        parts: Option<&'a mut BalancerSpans>,
+    ) -> Self {
         Self { parts, ..Self::new(line) }
     }
 
     /// Whether a value of this rank would be taken.
-    pub(super) fn wants(&self, field: Field, rank: u8) -> bool {
+    pub(super) fn wants(&self, field: LogField, rank: u8) -> bool {
         self.ranks[field.slot()] > rank
     }
 
     /// Takes a value, `at` in `line`. `false` if it can't be what the field is.
     pub(super) fn take(
         &mut self,
-        field: Field,
+        field: LogField,
         rank: u8,
-        at: Span,
+        at: LineSpan,
         line: &[u8],
-        clock: &mut Clock,
+        clock: &mut TimestampParser,
     ) -> bool {
         let text = at.of(line);
         let absent = text == b"-" || text.is_empty();
         let whole = || decimal(text);
         match field {
-            Field::Word | Field::Text | Field::ClientText => return true,
-            Field::Part(part) => {
+            LogField::Word | LogField::Text | LogField::ClientText => return true,
+            LogField::Part(part) => {
                 if let Some(parts) = &mut self.parts {
                     parts[part as usize] = at;
                 }
                 return true;
             }
-            Field::Client if text.is_empty() => return false,
-            Field::Status if !absent => {
+            LogField::Client if text.is_empty() => return false,
+            LogField::Status if !absent => {
                 let status = whole().and_then(|n| u16::try_from(n).ok()).filter(|n| *n < 1000);
                 if status.is_none() || !self.wants(field, rank) {
                     return status.is_some();
                 }
                 self.line.status = status;
             }
-            Field::Bytes if !absent => {
+            LogField::Bytes if !absent => {
                 let bytes = whole();
                 if bytes.is_none() || !self.wants(field, rank) {
                     return bytes.is_some();
@@ -221,18 +224,18 @@ impl<'a> Draft<'a> {
                 self.line.bytes = bytes;
             }
             _ if !self.wants(field, rank) => return true,
-            Field::Status => self.line.status = None,
-            Field::Bytes => self.line.bytes = None,
-            Field::Client => {
+            LogField::Status => self.line.status = None,
+            LogField::Bytes => self.line.bytes = None,
+            LogField::Client => {
                 let (start, end) = (at.start as usize, at.end as usize);
                 let (end, port) = without_port(line, (start, end));
                 self.line.client = span(start, end);
                 self.has_client = true;
-                if self.wants(Field::PeerPort, 0) {
+                if self.wants(LogField::PeerPort, 0) {
                     self.line.peer_port = port;
                 }
             }
-            Field::Time => {
+            LogField::Time => {
                 let read = clock.any(line, at.start as usize);
                 let Some(read) = read.filter(|read| read.end == at.end as usize) else {
                     return false;
@@ -240,33 +243,33 @@ impl<'a> Draft<'a> {
                 self.line.time = Some(read.time);
                 self.line.time_text = Some(at);
             }
-            Field::PeerPort => self.line.peer_port = whole().and_then(|n| u16::try_from(n).ok()),
-            Field::ServerPort => {
+            LogField::PeerPort => self.line.peer_port = whole().and_then(|n| u16::try_from(n).ok()),
+            LogField::ServerPort => {
                 self.line.server_port = whole().and_then(|n| u16::try_from(n).ok());
             }
-            Field::Request => self.line.request = Request::Line(at),
-            Field::Method => self.method = Some(at),
-            Field::Target | Field::Path => self.target = Some(at),
-            Field::Query if text == b"-" => self.query = None,
-            Field::Query => {
+            LogField::Request => self.line.request = LoggedRequest::Line(at),
+            LogField::Method => self.method = Some(at),
+            LogField::Target | LogField::Path => self.target = Some(at),
+            LogField::Query if text == b"-" => self.query = None,
+            LogField::Query => {
                 // `$uri?$args`: the mark is the format's, and the query's too.
-                let before = at.start.checked_sub(1).map(|start| Span { start, end: at.end });
+                let before = at.start.checked_sub(1).map(|start| LineSpan { start, end: at.end });
                 let marked = before.filter(|span| span.of(line).starts_with(b"?"));
                 self.query = Some(marked.unwrap_or(at));
             }
-            Field::Protocol => self.protocol = Some(at),
-            Field::Referer => self.line.referer = Some(at),
-            Field::UserAgent => self.line.user_agent = Some(at),
-            Field::Host => self.line.host = Some(at),
-            Field::User => self.line.user = Some(at),
-            Field::ForwardedFor => self.line.forwarded_for = Some(at),
-            Field::Nth | Field::NthFromZero => {
-                let from_zero = u32::from(field == Field::NthFromZero);
+            LogField::Protocol => self.protocol = Some(at),
+            LogField::Referer => self.line.referer = Some(at),
+            LogField::UserAgent => self.line.user_agent = Some(at),
+            LogField::Host => self.line.host = Some(at),
+            LogField::User => self.line.user = Some(at),
+            LogField::ForwardedFor => self.line.forwarded_for = Some(at),
+            LogField::Nth | LogField::NthFromZero => {
+                let from_zero = u32::from(field == LogField::NthFromZero);
                 let number = whole().and_then(|n| u32::try_from(n).ok());
                 self.line.nth = number.and_then(|n| n.checked_add(from_zero));
             }
-            Field::Duration(unit) => self.line.duration = micros(text, unit),
-            Field::Logger => self.other_logger = !text.starts_with(b"http.log.access"),
+            LogField::Duration(unit) => self.line.duration = micros(text, unit),
+            LogField::Logger => self.other_logger = !text.starts_with(b"http.log.access"),
         }
         self.ranks[field.slot()] = rank;
         true
@@ -274,17 +277,17 @@ impl<'a> Draft<'a> {
 
     /// Makes the request of its parts if it has no first line of its own.
     pub(super) fn finish(self) {
-        if self.line.request == Request::Absent
+        if self.line.request == LoggedRequest::Absent
             && let (Some(method), Some(target)) = (self.method, self.target)
         {
             let (query, protocol) = (self.query, self.protocol);
-            self.line.request = Request::Parts { method, target, query, protocol };
+            self.line.request = LoggedRequest::Parts { method, target, query, protocol };
         }
     }
 }
 
 /// A duration in microseconds; `None` if it is no decimal number.
-fn micros(text: &[u8], unit: Unit) -> Option<u64> {
+fn micros(text: &[u8], unit: DurationUnit) -> Option<u64> {
     let point = memchr::memchr(b'.', text).unwrap_or(text.len());
     let whole = decimal(&text[..point])?;
     let fraction = text.get(point + 1..).unwrap_or_default();
@@ -294,10 +297,10 @@ fn micros(text: &[u8], unit: Unit) -> Option<u64> {
     // Millionths of the unit.
     let fraction = u64::try_from(fraction_micros(fraction)).ok()?;
     match unit {
-        Unit::Nanoseconds => Some(whole / 1_000),
-        Unit::Microseconds => Some(whole),
-        Unit::Milliseconds => whole.checked_mul(1_000)?.checked_add(fraction / 1_000),
-        Unit::Seconds => whole.checked_mul(1_000_000)?.checked_add(fraction),
+        DurationUnit::Nanoseconds => Some(whole / 1_000),
+        DurationUnit::Microseconds => Some(whole),
+        DurationUnit::Milliseconds => whole.checked_mul(1_000)?.checked_add(fraction / 1_000),
+        DurationUnit::Seconds => whole.checked_mul(1_000_000)?.checked_add(fraction),
     }
 }
 
@@ -308,16 +311,16 @@ mod tests {
     #[test]
     fn durations_become_microseconds() {
         for (text, unit, expected) in [
-            ("0.039", Unit::Seconds, Some(39_000)),
-            ("0.000002701", Unit::Seconds, Some(2)),
-            ("12", Unit::Seconds, Some(12_000_000)),
-            ("1.5", Unit::Milliseconds, Some(1_500)),
-            ("7", Unit::Microseconds, Some(7)),
-            ("10002425284", Unit::Nanoseconds, Some(10_002_425)),
-            ("-", Unit::Seconds, None),
-            ("", Unit::Seconds, None),
-            ("1.x", Unit::Seconds, None),
-            ("99999999999999999999", Unit::Seconds, None),
+            ("0.039", DurationUnit::Seconds, Some(39_000)),
+            ("0.000002701", DurationUnit::Seconds, Some(2)),
+            ("12", DurationUnit::Seconds, Some(12_000_000)),
+            ("1.5", DurationUnit::Milliseconds, Some(1_500)),
+            ("7", DurationUnit::Microseconds, Some(7)),
+            ("10002425284", DurationUnit::Nanoseconds, Some(10_002_425)),
+            ("-", DurationUnit::Seconds, None),
+            ("", DurationUnit::Seconds, None),
+            ("1.x", DurationUnit::Seconds, None),
+            ("99999999999999999999", DurationUnit::Seconds, None),
         ] {
             assert_eq!(micros(text.as_bytes(), unit), expected, "{text}");
         }

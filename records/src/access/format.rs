@@ -1,4 +1,4 @@
-//! A pasted format string, compiled once into a [`Plan`].
+//! A pasted format string, compiled once into a [`FormatPlan`].
 //!
 //! ```text
 //! apache  = ["LogFormat" SP quoted [SP name]] ; *( literal / "%" *modifier ["{" param "}"] letter )
@@ -12,9 +12,9 @@
 
 use std::fmt;
 
-use super::field::{Field, Unit};
-use super::plan::{Item, Plan};
-use super::stamp::Form;
+use super::field::{DurationUnit, LogField};
+use super::plan::{FormatPlan, PlanItem};
+use super::stamp::TimeFormat;
 
 /// What is wrong with a format string, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +89,13 @@ impl fmt::Display for FormatError {
 impl std::error::Error for FormatError {}
 
 /// A format's bytes with quoting undone, each with its offset in what was pasted.
-pub(super) struct Text {
+pub(super) struct FormatText {
     pub(super) bytes: Vec<u8>,
     offsets: Vec<usize>,
     end: usize,
 }
 
-impl Text {
+impl FormatText {
     pub(super) fn at(&self, index: usize) -> usize {
         self.offsets.get(index).copied().unwrap_or(self.end)
     }
@@ -125,13 +125,13 @@ pub(super) fn inner(pasted: &str) -> Result<String, FormatError> {
 }
 
 /// Compiles a pasted text that is no format's name.
-pub(super) fn compile(pasted: &str) -> Result<Plan, FormatError> {
+pub(super) fn compile(pasted: &str) -> Result<FormatPlan, FormatError> {
     plan(placed(pasted)?)
 }
 
 /// The items of a format, put together to a plan.
-pub(super) fn plan(mut items: Vec<Placed>) -> Result<Plan, FormatError> {
-    if !items.iter().any(|(item, _)| !matches!(item, Item::Literal(_))) {
+pub(super) fn plan(mut items: Vec<PlacedItem>) -> Result<FormatPlan, FormatError> {
+    if !items.iter().any(|(item, _)| !matches!(item, PlanItem::Literal(_))) {
         return Err(FormatError::new(0, FormatProblem::Unknown));
     }
     join_targets(&mut items);
@@ -141,23 +141,25 @@ pub(super) fn plan(mut items: Vec<Placed>) -> Result<Plan, FormatError> {
     let adjoining = items.windows(2).find(|pair| {
         match (&pair[0].0, &pair[1].0) {
             // `$host$request_uri`: a path begins with a slash, and no host holds one.
-            (Item::Value(host, _), Item::Value(Field::Target | Field::Path, _)) => !host.is_word(),
-            (Item::Value(..), Item::Value(..) | Item::Time(..)) => true,
+            (PlanItem::Value(host, _), PlanItem::Value(LogField::Target | LogField::Path, _)) => {
+                !host.is_word()
+            }
+            (PlanItem::Value(..), PlanItem::Value(..) | PlanItem::Time(..)) => true,
             _ => false,
         }
     });
     if let Some(pair) = adjoining {
         return Err(FormatError::new(pair[1].1, FormatProblem::Adjoining));
     }
-    if !items.iter().any(|(item, _)| matches!(item, Item::Value(Field::Client, _))) {
+    if !items.iter().any(|(item, _)| matches!(item, PlanItem::Value(LogField::Client, _))) {
         return Err(FormatError::new(0, FormatProblem::NoClient));
     }
     let items: Vec<_> = items.into_iter().map(|(item, _)| item).collect();
-    Ok(Plan::new(&items))
+    Ok(FormatPlan::new(&items))
 }
 
 /// The items of a pasted text, each with the offset of what it was made from.
-pub(super) fn placed(pasted: &str) -> Result<Vec<Placed>, FormatError> {
+pub(super) fn placed(pasted: &str) -> Result<Vec<PlacedItem>, FormatError> {
     let text = unquoted(pasted)?;
     if is_nginx(pasted) { nginx(&text, nginx_field) } else { apache(&text, apache_field) }
 }
@@ -172,8 +174,8 @@ pub(super) fn directive<'a>(text: &'a str, name: &str) -> Option<(&'a str, usize
     is_it.then_some((tail, start + name.len()))
 }
 
-pub(super) fn unquoted(pasted: &str) -> Result<Text, FormatError> {
-    let mut text = Text { bytes: Vec::new(), offsets: Vec::new(), end: pasted.len() };
+pub(super) fn unquoted(pasted: &str) -> Result<FormatText, FormatError> {
+    let mut text = FormatText { bytes: Vec::new(), offsets: Vec::new(), end: pasted.len() };
     if let Some((rest, offset)) = directive(pasted, "LogFormat") {
         words(rest, offset, &mut text, 0, Some(1))?;
     } else if let Some((rest, offset)) = directive(pasted, "log-format")
@@ -192,7 +194,7 @@ pub(super) fn unquoted(pasted: &str) -> Result<Text, FormatError> {
 
 /// A format without a directive: only `\"`, `\\` and `\t` are undone; white space round it is not
 /// part of it.
-fn plain(pasted: &str, text: &mut Text) {
+fn plain(pasted: &str, text: &mut FormatText) {
     let start = pasted.len() - pasted.trim_start().len();
     let mut bytes = pasted.trim_end().bytes().enumerate().skip(start).peekable();
     while let Some((offset, byte)) = bytes.next() {
@@ -213,7 +215,7 @@ fn plain(pasted: &str, text: &mut Text) {
 fn words(
     rest: &str,
     offset: usize,
-    text: &mut Text,
+    text: &mut FormatText,
     skip: usize,
     most: Option<usize>,
 ) -> Result<(), FormatError> {
@@ -227,7 +229,7 @@ fn words(
         match bytes.get(at) {
             None | Some(b';') => return Ok(()),
             Some(&quote @ (b'"' | b'\'')) => {
-                let mut into = Text { bytes: Vec::new(), offsets: Vec::new(), end: 0 };
+                let mut into = FormatText { bytes: Vec::new(), offsets: Vec::new(), end: 0 };
                 at = quoted_word(bytes, at, quote, offset, &mut into)?;
                 if taken {
                     text.bytes.append(&mut into.bytes);
@@ -257,7 +259,7 @@ fn quoted_word(
     open: usize,
     quote: u8,
     offset: usize,
-    text: &mut Text,
+    text: &mut FormatText,
 ) -> Result<usize, FormatError> {
     let mut at = open + 1;
     loop {
@@ -283,25 +285,25 @@ fn quoted_word(
 }
 
 /// An item and the offset of what it was compiled from.
-pub(super) type Placed = (Item, usize);
+pub(super) type PlacedItem = (PlanItem, usize);
 
-pub(super) fn literal(items: &mut Vec<Placed>, byte: u8, at: usize) {
-    if let Some((Item::Literal(text), _)) = items.last_mut() {
+pub(super) fn literal(items: &mut Vec<PlacedItem>, byte: u8, at: usize) {
+    if let Some((PlanItem::Literal(text), _)) = items.last_mut() {
         text.push(byte);
     } else {
-        items.push((Item::Literal(vec![byte]), at));
+        items.push((PlanItem::Literal(vec![byte]), at));
     }
 }
 
 /// Path and query with nothing between them are one field.
-fn join_targets(items: &mut Vec<Placed>) {
-    let is = |items: &[Placed], index: usize, field: Field| matches!(items.get(index), Some((Item::Value(found, _), _)) if *found == field);
+fn join_targets(items: &mut Vec<PlacedItem>) {
+    let is = |items: &[PlacedItem], index: usize, field: LogField| matches!(items.get(index), Some((PlanItem::Value(found, _), _)) if *found == field);
     let mut index = 0;
     while index < items.len() {
-        if is(items, index, Field::Path) {
-            while is(items, index + 1, Field::Query) {
+        if is(items, index, LogField::Path) {
+            while is(items, index + 1, LogField::Query) {
                 items.remove(index + 1);
-                items[index].0 = Item::Value(Field::Target, 0);
+                items[index].0 = PlanItem::Value(LogField::Target, 0);
             }
         }
         index += 1;
@@ -310,9 +312,9 @@ fn join_targets(items: &mut Vec<Placed>) {
 
 /// Reads a format of Apache; `field` says what a directive logs.
 pub(super) fn apache(
-    text: &Text,
-    field: impl Fn(u8, &str, bool) -> (Field, u8),
-) -> Result<Vec<Placed>, FormatError> {
+    text: &FormatText,
+    field: impl Fn(u8, &str, bool) -> (LogField, u8),
+) -> Result<Vec<PlacedItem>, FormatError> {
     let mut items = Vec::new();
     let mut at = 0;
     while let Some(&byte) = text.bytes.get(at) {
@@ -342,7 +344,7 @@ pub(super) fn apache(
             if at > text.bytes.len() {
                 return Err(unfinished());
             }
-            items.push((Item::Value(Field::Word, 9), text.at(start)));
+            items.push((PlanItem::Value(LogField::Word, 9), text.at(start)));
             continue;
         }
         let offset = text.at(start);
@@ -350,21 +352,21 @@ pub(super) fn apache(
             (b'%', _) => literal(&mut items, b'%', offset),
             (b't', None) => {
                 literal(&mut items, b'[', offset);
-                items.push((Item::Time(Form::Clf, false), offset));
+                items.push((PlanItem::Time(TimeFormat::Clf, false), offset));
                 literal(&mut items, b']', offset);
             }
             (b't', Some((format, from))) => items.push((apache_time(format, *from, text)?, offset)),
             _ => {
                 let param = param.as_ref().map(|(param, _)| param.as_ref());
                 let (field, rank) = field(letter, param.unwrap_or_default(), original);
-                items.push((Item::Value(field, rank), offset));
+                items.push((PlanItem::Value(field, rank), offset));
             }
         }
     }
     Ok(items)
 }
 
-fn apache_time(format: &str, from: usize, text: &Text) -> Result<Item, FormatError> {
+fn apache_time(format: &str, from: usize, text: &FormatText) -> Result<PlanItem, FormatError> {
     let (format, skipped, end) = if let Some(rest) = format.strip_prefix("begin:") {
         (rest, 6, false)
     } else if let Some(rest) = format.strip_prefix("end:") {
@@ -372,58 +374,58 @@ fn apache_time(format: &str, from: usize, text: &Text) -> Result<Item, FormatErr
     } else {
         (format, 0, false)
     };
-    match Form::apache(format) {
+    match TimeFormat::apache(format) {
         // `%{begin:}t` is `%t` with its brackets, which nobody writes.
-        Ok(form) => Ok(Item::Time(form, end)),
+        Ok(form) => Ok(PlanItem::Time(form, end)),
         Err(at) => Err(text.error(from + skipped + at, FormatProblem::TimeFormat)),
     }
 }
 
 /// What an Apache directive logs, and its rank among those that log the same.
-pub(super) fn apache_field(letter: u8, param: &str, original: bool) -> (Field, u8) {
+pub(super) fn apache_field(letter: u8, param: &str, original: bool) -> (LogField, u8) {
     let header = || match param.to_ascii_lowercase().as_str() {
-        "referer" => (Field::Referer, 0),
-        "user-agent" => (Field::UserAgent, 0),
-        "host" => (Field::Host, 0),
-        "x-forwarded-for" => (Field::ForwardedFor, 0),
-        _ => (Field::ClientText, 9),
+        "referer" => (LogField::Referer, 0),
+        "user-agent" => (LogField::UserAgent, 0),
+        "host" => (LogField::Host, 0),
+        "x-forwarded-for" => (LogField::ForwardedFor, 0),
+        _ => (LogField::ClientText, 9),
     };
     match letter {
-        b'h' | b'a' => (Field::Client, 0),
-        b'u' => (Field::User, 0),
-        b'r' => (Field::Request, 0),
-        b'm' => (Field::Method, 0),
-        b'U' => (Field::Path, 0),
-        b'q' => (Field::Query, 0),
-        b'H' => (Field::Protocol, 0),
+        b'h' | b'a' => (LogField::Client, 0),
+        b'u' => (LogField::User, 0),
+        b'r' => (LogField::Request, 0),
+        b'm' => (LogField::Method, 0),
+        b'U' => (LogField::Path, 0),
+        b'q' => (LogField::Query, 0),
+        b'H' => (LogField::Protocol, 0),
         // `%s` is the original's for a redirected request, but for that one only.
-        b's' => (Field::Status, u8::from(original)),
-        b'b' | b'B' => (Field::Bytes, 0),
-        b'O' => (Field::Bytes, 1),
-        b'D' => (Field::Duration(Unit::Microseconds), 0),
+        b's' => (LogField::Status, u8::from(original)),
+        b'b' | b'B' => (LogField::Bytes, 0),
+        b'O' => (LogField::Bytes, 1),
+        b'D' => (LogField::Duration(DurationUnit::Microseconds), 0),
         b'T' => match param {
-            "us" => (Field::Duration(Unit::Microseconds), 0),
-            "ms" => (Field::Duration(Unit::Milliseconds), 1),
-            _ => (Field::Duration(Unit::Seconds), 2),
+            "us" => (LogField::Duration(DurationUnit::Microseconds), 0),
+            "ms" => (LogField::Duration(DurationUnit::Milliseconds), 1),
+            _ => (LogField::Duration(DurationUnit::Seconds), 2),
         },
-        b'p' if param == "remote" => (Field::PeerPort, 0),
-        b'p' => (Field::ServerPort, u8::from(param != "local")),
-        b'k' => (Field::NthFromZero, 0),
-        b'v' => (Field::Host, 1),
-        b'V' => (Field::Host, 2),
+        b'p' if param == "remote" => (LogField::PeerPort, 0),
+        b'p' => (LogField::ServerPort, u8::from(param != "local")),
+        b'k' => (LogField::NthFromZero, 0),
+        b'v' => (LogField::Host, 1),
+        b'V' => (LogField::Host, 2),
         b'i' => header(),
-        b'C' | b'f' | b'o' | b'e' | b'n' => (Field::ClientText, 9),
-        b'l' | b'A' | b'P' | b'X' | b'L' | b'I' | b'S' | b'R' => (Field::Word, 9),
-        _ => (Field::Text, 9),
+        b'C' | b'f' | b'o' | b'e' | b'n' => (LogField::ClientText, 9),
+        b'l' | b'A' | b'P' | b'X' | b'L' | b'I' | b'S' | b'R' => (LogField::Word, 9),
+        _ => (LogField::Text, 9),
     }
 }
 
 /// Reads a format of nginx; `field` says what a variable holds.
 pub(super) fn nginx(
-    text: &Text,
-    field: impl Fn(&str) -> (Field, u8),
-) -> Result<Vec<Placed>, FormatError> {
-    let mut items: Vec<Placed> = Vec::new();
+    text: &FormatText,
+    field: impl Fn(&str) -> (LogField, u8),
+) -> Result<Vec<PlacedItem>, FormatError> {
+    let mut items: Vec<PlacedItem> = Vec::new();
     let mut at = 0;
     while let Some(&byte) = text.bytes.get(at) {
         if byte != b'$' {
@@ -444,12 +446,12 @@ pub(super) fn nginx(
         let name = String::from_utf8_lossy(&text.bytes[from..from + len]);
         let offset = text.at(at);
         match name.as_ref() {
-            "time_local" => items.push((Item::Time(Form::Clf, false), offset)),
-            "time_iso8601" => items.push((Item::Time(Form::Iso, false), offset)),
-            "msec" => items.push((Item::Time(Form::Epoch, false), offset)),
+            "time_local" => items.push((PlanItem::Time(TimeFormat::Clf, false), offset)),
+            "time_iso8601" => items.push((PlanItem::Time(TimeFormat::Iso, false), offset)),
+            "msec" => items.push((PlanItem::Time(TimeFormat::Epoch, false), offset)),
             name => {
                 let (field, rank) = field(name);
-                items.push((Item::Value(field, rank), offset));
+                items.push((PlanItem::Value(field, rank), offset));
             }
         }
         at = end;
@@ -458,31 +460,31 @@ pub(super) fn nginx(
 }
 
 /// What an nginx variable holds, and its rank among those that hold the same.
-pub(super) fn nginx_field(name: &str) -> (Field, u8) {
+pub(super) fn nginx_field(name: &str) -> (LogField, u8) {
     match name {
-        "remote_addr" | "realip_remote_addr" => (Field::Client, 0),
-        "remote_port" | "realip_remote_port" => (Field::PeerPort, 0),
-        "server_port" => (Field::ServerPort, 0),
-        "time_local" | "time_iso8601" | "msec" => (Field::Time, 0),
-        "remote_user" => (Field::User, 0),
-        "request" => (Field::Request, 0),
-        "request_method" => (Field::Method, 0),
-        "request_uri" => (Field::Target, 0),
-        "uri" | "document_uri" => (Field::Path, 1),
-        "is_args" | "args" | "query_string" => (Field::Query, 0),
-        "server_protocol" => (Field::Protocol, 0),
-        "status" => (Field::Status, 0),
-        "body_bytes_sent" => (Field::Bytes, 0),
-        "bytes_sent" => (Field::Bytes, 1),
-        "http_referer" => (Field::Referer, 0),
-        "http_user_agent" => (Field::UserAgent, 0),
-        "http_host" => (Field::Host, 0),
-        "host" => (Field::Host, 1),
-        "server_name" => (Field::Host, 2),
-        "http_x_forwarded_for" => (Field::ForwardedFor, 0),
-        "proxy_add_x_forwarded_for" => (Field::ForwardedFor, 1),
-        "connection_requests" => (Field::Nth, 0),
-        "request_time" => (Field::Duration(Unit::Seconds), 0),
+        "remote_addr" | "realip_remote_addr" => (LogField::Client, 0),
+        "remote_port" | "realip_remote_port" => (LogField::PeerPort, 0),
+        "server_port" => (LogField::ServerPort, 0),
+        "time_local" | "time_iso8601" | "msec" => (LogField::Time, 0),
+        "remote_user" => (LogField::User, 0),
+        "request" => (LogField::Request, 0),
+        "request_method" => (LogField::Method, 0),
+        "request_uri" => (LogField::Target, 0),
+        "uri" | "document_uri" => (LogField::Path, 1),
+        "is_args" | "args" | "query_string" => (LogField::Query, 0),
+        "server_protocol" => (LogField::Protocol, 0),
+        "status" => (LogField::Status, 0),
+        "body_bytes_sent" => (LogField::Bytes, 0),
+        "bytes_sent" => (LogField::Bytes, 1),
+        "http_referer" => (LogField::Referer, 0),
+        "http_user_agent" => (LogField::UserAgent, 0),
+        "http_host" => (LogField::Host, 0),
+        "host" => (LogField::Host, 1),
+        "server_name" => (LogField::Host, 2),
+        "http_x_forwarded_for" => (LogField::ForwardedFor, 0),
+        "proxy_add_x_forwarded_for" => (LogField::ForwardedFor, 1),
+        "connection_requests" => (LogField::Nth, 0),
+        "request_time" => (LogField::Duration(DurationUnit::Seconds), 0),
         "connection"
         | "connection_time"
         | "gzip_ratio"
@@ -496,12 +498,12 @@ pub(super) fn nginx_field(name: &str) -> (Field, u8) {
         | "server_addr"
         | "ssl_cipher"
         | "ssl_protocol"
-        | "upstream_cache_status" => (Field::Word, 9),
-        "request_filename" | "request_body" | "document_root" => (Field::ClientText, 9),
+        | "upstream_cache_status" => (LogField::Word, 9),
+        "request_filename" | "request_body" | "document_root" => (LogField::ClientText, 9),
         _ => {
             let clients = ["http_", "cookie_", "arg_", "sent_http_"];
             let clients = clients.iter().any(|prefix| name.starts_with(prefix));
-            (if clients { Field::ClientText } else { Field::Text }, 9)
+            (if clients { LogField::ClientText } else { LogField::Text }, 9)
         }
     }
 }
@@ -509,15 +511,15 @@ pub(super) fn nginx_field(name: &str) -> (Field, u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::clock::Clock;
-    use crate::access::{AccessLine, LineError, Request, Span};
+    use crate::access::clock::TimestampParser;
+    use crate::access::{AccessLine, LineError, LineSpan, LoggedRequest};
 
     const TIME: &str = "10/Oct/2000:13:55:36 -0700";
 
     fn read(format: &str, line: &str) -> Result<AccessLine, LineError> {
         let plan = compile(format).expect(format);
         let mut found = AccessLine::default();
-        plan.parse(line.as_bytes(), 0, &mut Clock::default(), &mut found)?;
+        plan.parse(line.as_bytes(), 0, &mut TimestampParser::default(), &mut found)?;
         Ok(found)
     }
 
@@ -536,7 +538,8 @@ mod tests {
             plain.replace("%h", "%{c}a").replace("%D", "%{us}T"),
         ] {
             let found = read(&format, line).unwrap_or_else(|wrong| panic!("{format}: {wrong}"));
-            let text = |span: Span| String::from_utf8_lossy(span.of(line.as_bytes())).into_owned();
+            let text =
+                |span: LineSpan| String::from_utf8_lossy(span.of(line.as_bytes())).into_owned();
             assert_eq!(text(found.client), "192.0.2.1", "{format}");
             assert_eq!(found.host.map(text).as_deref(), Some("a.example"), "{format}");
             assert_eq!(found.time_text.map(text).as_deref(), Some(TIME), "{format}");
@@ -561,10 +564,11 @@ mod tests {
             format!("log_format main \"{}\";", format!("{one}{two}").replace('"', "\\\"")),
         ] {
             let found = read(&format, line).unwrap_or_else(|wrong| panic!("{format}: {wrong}"));
-            let text = |span: Span| String::from_utf8_lossy(span.of(line.as_bytes())).into_owned();
+            let text =
+                |span: LineSpan| String::from_utf8_lossy(span.of(line.as_bytes())).into_owned();
             assert_eq!(text(found.client), "192.0.2.1", "{format}");
             assert_eq!(found.user.map(text).as_deref(), Some("bob b"), "{format}");
-            let Request::Line(request) = found.request else { panic!("{format}") };
+            let LoggedRequest::Line(request) = found.request else { panic!("{format}") };
             assert_eq!(text(request), "GET /a HTTP/1.1", "{format}");
             assert_eq!((found.peer_port, found.nth), (Some(40_100), Some(7)), "{format}");
             assert_eq!(found.duration, Some(12_000), "{format}");
@@ -586,7 +590,7 @@ mod tests {
             ),
         ] {
             let found = read(format, line).unwrap_or_else(|wrong| panic!("{format}: {wrong}"));
-            let Request::Parts { method, target, query: None, protocol: Some(protocol) } =
+            let LoggedRequest::Parts { method, target, query: None, protocol: Some(protocol) } =
                 found.request
             else {
                 panic!("{format}: {:?}", found.request)

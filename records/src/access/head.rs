@@ -1,15 +1,15 @@
 //! What stands in front of a line's request: who and when.
 
 use super::clf::{error, span};
-use super::clock::{Clock, Read, decimal};
+use super::clock::{ParsedTime, TimestampParser, decimal};
 use super::quote::next_quote;
-use super::{AccessLine, Expected, LineError, Span};
+use super::{AccessLine, Expected, LineError, LineSpan};
 use crate::addr::parse_ip;
 use crate::scan;
 
 /// Where the client stands among the words in front of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Placement {
+pub(super) enum ClientPlacement {
     /// Each line shows it.
     ByLine,
     /// It is the first word.
@@ -21,14 +21,14 @@ pub(super) enum Placement {
 /// Reads heads; remembers the last one. Where a balancer stands in front of the server, lines of one
 /// second mostly begin with the same bytes up to the request, which are compared and not read again.
 #[derive(Clone, Debug)]
-pub(super) struct Heads {
-    placement: Placement,
-    last: Last,
+pub(super) struct HeadParser {
+    placement: ClientPlacement,
+    last: LastHead,
 }
 
 /// A head whose bytes alone say what it says.
 #[derive(Clone, Debug, Default)]
-struct Last {
+struct LastHead {
     /// With the quote before the request; empty if there is none.
     text: Vec<u8>,
     start: usize,
@@ -39,9 +39,9 @@ struct Last {
 /// Longer ones are read each time.
 const LONGEST: usize = 256;
 
-impl Heads {
-    pub(super) fn new(placement: Placement) -> Self {
-        Self { placement, last: Last::default() }
+impl HeadParser {
+    pub(super) fn new(placement: ClientPlacement) -> Self {
+        Self { placement, last: LastHead::default() }
     }
 
     /// Reads what stands before the request of the line that starts at `start` of `body` into `found`,
@@ -52,7 +52,7 @@ impl Heads {
         body: &[u8],
         start: usize,
         envelope: u32,
-        clock: &mut Clock,
+        clock: &mut TimestampParser,
         found: &mut AccessLine,
     ) -> Result<(usize, bool), LineError> {
         let last = &self.last;
@@ -69,7 +69,7 @@ impl Heads {
         &mut self,
         body: &[u8],
         start: usize,
-        clock: &mut Clock,
+        clock: &mut TimestampParser,
         found: &mut AccessLine,
     ) -> Result<(usize, bool), LineError> {
         let (bracket, time, quote) = find_time(body, start, clock)?;
@@ -90,8 +90,8 @@ impl Heads {
 fn find_time(
     body: &[u8],
     start: usize,
-    clock: &mut Clock,
-) -> Result<(usize, Read, usize), LineError> {
+    clock: &mut TimestampParser,
+) -> Result<(usize, ParsedTime, usize), LineError> {
     let (bracket, time) = next_time(body, start, body.len(), clock)
         .ok_or_else(|| error(start, Expected::AccessLine))?;
     if body[time.end + 1..].starts_with(b" \"") {
@@ -107,7 +107,12 @@ fn find_time(
 
 /// The first bracketed time in `body[from..to]`, and its bracket.
 #[inline]
-fn next_time(body: &[u8], mut from: usize, to: usize, clock: &mut Clock) -> Option<(usize, Read)> {
+fn next_time(
+    body: &[u8],
+    mut from: usize,
+    to: usize,
+    clock: &mut TimestampParser,
+) -> Option<(usize, ParsedTime)> {
     loop {
         let bracket = scan::find(b'[', body.get(..to)?, from)?;
         let time = clock.any(body, bracket + 1);
@@ -125,7 +130,7 @@ fn head(
     body: &[u8],
     start: usize,
     bracket: usize,
-    placement: Placement,
+    placement: ClientPlacement,
     found: &mut AccessLine,
 ) -> Result<bool, LineError> {
     let no_client = || error(start, Expected::Client);
@@ -138,9 +143,11 @@ fn head(
     let second = word(body, first.1 + 1, end);
     let dash = second.1 == second.0 + 1 && body[second.0] == b'-';
     let after_host = match placement {
-        Placement::First => false,
-        Placement::AfterHost => true,
-        Placement::ByLine => !dash && host_first(body, first, second, end).ok_or_else(no_client)?,
+        ClientPlacement::First => false,
+        ClientPlacement::AfterHost => true,
+        ClientPlacement::ByLine => {
+            !dash && host_first(body, first, second, end).ok_or_else(no_client)?
+        }
     };
     if after_host {
         if second.1 <= second.0 {
@@ -223,7 +230,7 @@ fn port_of(host: &[u8]) -> Option<u16> {
 /// The user in `body[from..end]`, the words between client and time. The first is the identity, if
 /// there is another; a `-` at the end is the user whatever stands before it.
 #[inline]
-fn user(body: &[u8], from: usize, end: usize) -> Option<Span> {
+fn user(body: &[u8], from: usize, end: usize) -> Option<LineSpan> {
     let words = body.get(from..end).filter(|words| !words.is_empty())?;
     if words.ends_with(b" -") {
         return Some(span(end - 1, end));
@@ -241,7 +248,7 @@ fn word(body: &[u8], from: usize, end: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Request;
+    use super::super::LoggedRequest;
     use super::super::clf::parse;
     use super::*;
 
@@ -249,8 +256,8 @@ mod tests {
 
     fn read(line: &str) -> Result<AccessLine, LineError> {
         let mut found = AccessLine::default();
-        let mut heads = Heads::new(Placement::ByLine);
-        parse(line.as_bytes(), 0, &mut heads, &mut Clock::default(), &mut found)?;
+        let mut heads = HeadParser::new(ClientPlacement::ByLine);
+        parse(line.as_bytes(), 0, &mut heads, &mut TimestampParser::default(), &mut found)?;
         Ok(found)
     }
 
@@ -281,7 +288,8 @@ mod tests {
         ] {
             let line = format!("{head} {TIME} \"GET / HTTP/1.1\" 200 5");
             let found = read(&line).expect(head);
-            let text = |span: Span| String::from_utf8_lossy(span.of(line.as_bytes())).into_owned();
+            let text =
+                |span: LineSpan| String::from_utf8_lossy(span.of(line.as_bytes())).into_owned();
             assert_eq!(text(found.client), client, "{head}");
             assert_eq!(found.host.map(text).as_deref(), host, "{head}");
             if user.is_some() || !head.contains('[') {
@@ -312,7 +320,7 @@ mod tests {
         let line =
             format!(r#"192.0.2.1 - x {TIME} \"GET /forged\" 1 {TIME} "GET / HTTP/1.1" 200 5"#);
         let found = read(&line).unwrap();
-        let Request::Line(span) = found.request else { panic!("no request") };
+        let LoggedRequest::Line(span) = found.request else { panic!("no request") };
         assert_eq!(span.of(line.as_bytes()), b"GET / HTTP/1.1");
     }
 }

@@ -6,122 +6,122 @@
 //! `headers.User-Agent` is found in its list. A key that comes twice counts the first time.
 
 use super::clf::{error, span};
-use super::clock::Clock;
-use super::field::{Draft, Field, Unit};
+use super::clock::TimestampParser;
+use super::field::{DurationUnit, LineDraft, LogField};
 use super::{AccessLine, Expected, LineError};
 
 /// Which value is what.
 #[derive(Clone, Debug)]
-pub(super) struct Names {
-    nodes: Vec<Node>,
-    fields: Vec<(Vec<Vec<u8>>, Field, u8)>,
+pub(super) struct JsonNames {
+    nodes: Vec<JsonNode>,
+    fields: Vec<(Vec<Vec<u8>>, LogField, u8)>,
 }
 
 /// The keys that mean something in one object.
 #[derive(Clone, Debug, Default)]
-struct Node {
+struct JsonNode {
     /// Sorted by length, then bytes.
     children: Vec<(Box<[u8]>, usize)>,
-    field: Option<(Field, u8)>,
+    field: Option<(LogField, u8)>,
 }
 
 /// Deeper objects hold nothing of ours.
 const DEPTH: usize = 8;
 
 /// What nginx's users, Caddy and Traefik call things; the second is the rank.
-const USUAL: &[(&str, Field, u8)] = &[
-    ("remote_addr", Field::Client, 0),
-    ("request.remote_ip", Field::Client, 0),
-    ("ClientHost", Field::Client, 1),
-    ("request.remote_addr", Field::Client, 1),
-    ("ClientAddr", Field::Client, 2),
-    ("remote_ip", Field::Client, 2),
-    ("remoteAddr", Field::Client, 3),
-    ("client_ip", Field::Client, 4),
-    ("clientip", Field::Client, 4),
-    ("client", Field::Client, 5),
-    ("client_addr", Field::Client, 5),
-    ("remote_host", Field::Client, 5),
-    ("remoteIP", Field::Client, 5),
-    ("remote", Field::Client, 6),
-    ("ip", Field::Client, 7),
-    ("remote_port", Field::PeerPort, 0),
-    ("request.remote_port", Field::PeerPort, 0),
-    ("ClientPort", Field::PeerPort, 0),
-    ("server_port", Field::ServerPort, 0),
-    ("msec", Field::Time, 0),
-    ("ts", Field::Time, 1),
-    ("StartUTC", Field::Time, 1),
-    ("time_iso8601", Field::Time, 2),
-    ("time_local", Field::Time, 3),
-    ("StartLocal", Field::Time, 3),
-    ("@timestamp", Field::Time, 4),
-    ("timestamp", Field::Time, 5),
-    ("time", Field::Time, 6),
-    ("date", Field::Time, 7),
-    ("request", Field::Request, 0),
-    ("request_line", Field::Request, 1),
-    ("request_method", Field::Method, 0),
-    ("request.method", Field::Method, 0),
-    ("RequestMethod", Field::Method, 0),
-    ("method", Field::Method, 1),
-    ("request_uri", Field::Target, 0),
-    ("request.uri", Field::Target, 0),
-    ("RequestPath", Field::Target, 0),
-    ("uri", Field::Target, 1),
-    ("url", Field::Target, 2),
-    ("path", Field::Target, 3),
-    ("args", Field::Query, 1),
-    ("query_string", Field::Query, 1),
-    ("server_protocol", Field::Protocol, 0),
-    ("request.proto", Field::Protocol, 0),
-    ("RequestProtocol", Field::Protocol, 0),
-    ("protocol", Field::Protocol, 1),
-    ("proto", Field::Protocol, 2),
-    ("http_version", Field::Protocol, 3),
-    ("status", Field::Status, 0),
-    ("DownstreamStatus", Field::Status, 0),
-    ("status_code", Field::Status, 1),
-    ("body_bytes_sent", Field::Bytes, 0),
-    ("DownstreamContentSize", Field::Bytes, 0),
-    ("bytes_sent", Field::Bytes, 1),
-    ("size", Field::Bytes, 2),
-    ("bytes", Field::Bytes, 3),
-    ("length", Field::Bytes, 4),
-    ("http_referer", Field::Referer, 0),
-    ("http_referrer", Field::Referer, 0),
-    ("request.headers.Referer", Field::Referer, 0),
-    ("request_Referer", Field::Referer, 0),
-    ("referer", Field::Referer, 1),
-    ("referrer", Field::Referer, 1),
-    ("http_user_agent", Field::UserAgent, 0),
-    ("request.headers.User-Agent", Field::UserAgent, 0),
-    ("request_User-Agent", Field::UserAgent, 0),
-    ("user_agent", Field::UserAgent, 1),
-    ("agent", Field::UserAgent, 2),
-    ("http_host", Field::Host, 0),
-    ("request.host", Field::Host, 0),
-    ("RequestHost", Field::Host, 0),
-    ("host", Field::Host, 1),
-    ("vhost", Field::Host, 2),
-    ("server_name", Field::Host, 3),
-    ("remote_user", Field::User, 0),
-    ("user_id", Field::User, 1),
-    ("ClientUsername", Field::User, 0),
-    ("user", Field::User, 2),
-    ("http_x_forwarded_for", Field::ForwardedFor, 0),
-    ("request.headers.X-Forwarded-For", Field::ForwardedFor, 0),
-    ("request_X-Forwarded-For", Field::ForwardedFor, 0),
-    ("x_forwarded_for", Field::ForwardedFor, 1),
-    ("connection_requests", Field::Nth, 0),
-    ("request_time", Field::Duration(Unit::Seconds), 0),
-    ("duration", Field::Duration(Unit::Seconds), 1),
-    ("Duration", Field::Duration(Unit::Nanoseconds), 0),
-    ("duration_ms", Field::Duration(Unit::Milliseconds), 0),
-    ("logger", Field::Logger, 0),
+const USUAL: &[(&str, LogField, u8)] = &[
+    ("remote_addr", LogField::Client, 0),
+    ("request.remote_ip", LogField::Client, 0),
+    ("ClientHost", LogField::Client, 1),
+    ("request.remote_addr", LogField::Client, 1),
+    ("ClientAddr", LogField::Client, 2),
+    ("remote_ip", LogField::Client, 2),
+    ("remoteAddr", LogField::Client, 3),
+    ("client_ip", LogField::Client, 4),
+    ("clientip", LogField::Client, 4),
+    ("client", LogField::Client, 5),
+    ("client_addr", LogField::Client, 5),
+    ("remote_host", LogField::Client, 5),
+    ("remoteIP", LogField::Client, 5),
+    ("remote", LogField::Client, 6),
+    ("ip", LogField::Client, 7),
+    ("remote_port", LogField::PeerPort, 0),
+    ("request.remote_port", LogField::PeerPort, 0),
+    ("ClientPort", LogField::PeerPort, 0),
+    ("server_port", LogField::ServerPort, 0),
+    ("msec", LogField::Time, 0),
+    ("ts", LogField::Time, 1),
+    ("StartUTC", LogField::Time, 1),
+    ("time_iso8601", LogField::Time, 2),
+    ("time_local", LogField::Time, 3),
+    ("StartLocal", LogField::Time, 3),
+    ("@timestamp", LogField::Time, 4),
+    ("timestamp", LogField::Time, 5),
+    ("time", LogField::Time, 6),
+    ("date", LogField::Time, 7),
+    ("request", LogField::Request, 0),
+    ("request_line", LogField::Request, 1),
+    ("request_method", LogField::Method, 0),
+    ("request.method", LogField::Method, 0),
+    ("RequestMethod", LogField::Method, 0),
+    ("method", LogField::Method, 1),
+    ("request_uri", LogField::Target, 0),
+    ("request.uri", LogField::Target, 0),
+    ("RequestPath", LogField::Target, 0),
+    ("uri", LogField::Target, 1),
+    ("url", LogField::Target, 2),
+    ("path", LogField::Target, 3),
+    ("args", LogField::Query, 1),
+    ("query_string", LogField::Query, 1),
+    ("server_protocol", LogField::Protocol, 0),
+    ("request.proto", LogField::Protocol, 0),
+    ("RequestProtocol", LogField::Protocol, 0),
+    ("protocol", LogField::Protocol, 1),
+    ("proto", LogField::Protocol, 2),
+    ("http_version", LogField::Protocol, 3),
+    ("status", LogField::Status, 0),
+    ("DownstreamStatus", LogField::Status, 0),
+    ("status_code", LogField::Status, 1),
+    ("body_bytes_sent", LogField::Bytes, 0),
+    ("DownstreamContentSize", LogField::Bytes, 0),
+    ("bytes_sent", LogField::Bytes, 1),
+    ("size", LogField::Bytes, 2),
+    ("bytes", LogField::Bytes, 3),
+    ("length", LogField::Bytes, 4),
+    ("http_referer", LogField::Referer, 0),
+    ("http_referrer", LogField::Referer, 0),
+    ("request.headers.Referer", LogField::Referer, 0),
+    ("request_Referer", LogField::Referer, 0),
+    ("referer", LogField::Referer, 1),
+    ("referrer", LogField::Referer, 1),
+    ("http_user_agent", LogField::UserAgent, 0),
+    ("request.headers.User-Agent", LogField::UserAgent, 0),
+    ("request_User-Agent", LogField::UserAgent, 0),
+    ("user_agent", LogField::UserAgent, 1),
+    ("agent", LogField::UserAgent, 2),
+    ("http_host", LogField::Host, 0),
+    ("request.host", LogField::Host, 0),
+    ("RequestHost", LogField::Host, 0),
+    ("host", LogField::Host, 1),
+    ("vhost", LogField::Host, 2),
+    ("server_name", LogField::Host, 3),
+    ("remote_user", LogField::User, 0),
+    ("user_id", LogField::User, 1),
+    ("ClientUsername", LogField::User, 0),
+    ("user", LogField::User, 2),
+    ("http_x_forwarded_for", LogField::ForwardedFor, 0),
+    ("request.headers.X-Forwarded-For", LogField::ForwardedFor, 0),
+    ("request_X-Forwarded-For", LogField::ForwardedFor, 0),
+    ("x_forwarded_for", LogField::ForwardedFor, 1),
+    ("connection_requests", LogField::Nth, 0),
+    ("request_time", LogField::Duration(DurationUnit::Seconds), 0),
+    ("duration", LogField::Duration(DurationUnit::Seconds), 1),
+    ("Duration", LogField::Duration(DurationUnit::Nanoseconds), 0),
+    ("duration_ms", LogField::Duration(DurationUnit::Milliseconds), 0),
+    ("logger", LogField::Logger, 0),
 ];
 
-impl Names {
+impl JsonNames {
     /// What is usual.
     pub(super) fn usual() -> Self {
         let fields = USUAL.iter().map(|(path, field, rank)| (split(path), *field, *rank));
@@ -129,8 +129,8 @@ impl Names {
     }
 
     /// The given ones only.
-    pub(super) fn build(fields: Vec<(Vec<Vec<u8>>, Field, u8)>) -> Self {
-        let mut nodes = vec![Node::default()];
+    pub(super) fn build(fields: Vec<(Vec<Vec<u8>>, LogField, u8)>) -> Self {
+        let mut nodes = vec![JsonNode::default()];
         for (path, field, rank) in &fields {
             let mut node = 0;
             for key in path {
@@ -143,8 +143,9 @@ impl Names {
 
     /// With the value at `path` for `field` in place of all that were known for it. A path with dots
     /// walks into objects; a key that has dots in it is found too.
-    pub(super) fn with(self, field: Field, path: &str) -> Self {
-        let same = |other: &Field| std::mem::discriminant(other) == std::mem::discriminant(&field);
+    pub(super) fn with(self, field: LogField, path: &str) -> Self {
+        let same =
+            |other: &LogField| std::mem::discriminant(other) == std::mem::discriminant(&field);
         let mut fields = self.fields;
         let keys = split(path);
         fields.retain(|(other_path, other, _)| !same(other) && *other_path != keys);
@@ -156,7 +157,7 @@ impl Names {
     }
 
     /// The paths that are looked for, the most wanted of each field first, with dots in them.
-    pub(super) fn paths(&self) -> Vec<(Field, String)> {
+    pub(super) fn paths(&self) -> Vec<(LogField, String)> {
         let mut fields: Vec<_> = self.fields.iter().collect();
         fields.sort_by_key(|(_, _, rank)| *rank);
         let path = |keys: &[Vec<u8>]| String::from_utf8_lossy(&keys.join(&b'.')).into_owned();
@@ -175,12 +176,12 @@ fn split(path: &str) -> Vec<Vec<u8>> {
     path.split('.').map(|key| key.strip_suffix("[0]").unwrap_or(key).as_bytes().to_vec()).collect()
 }
 
-fn child_or_new(nodes: &mut Vec<Node>, node: usize, key: &[u8]) -> usize {
+fn child_or_new(nodes: &mut Vec<JsonNode>, node: usize, key: &[u8]) -> usize {
     let order = |known: &[u8]| known.len().cmp(&key.len()).then_with(|| known.cmp(key));
     match nodes[node].children.binary_search_by(|(known, _)| order(known)) {
         Ok(index) => nodes[node].children[index].1,
         Err(index) => {
-            nodes.push(Node::default());
+            nodes.push(JsonNode::default());
             let new = nodes.len() - 1;
             nodes[node].children.insert(index, (key.into(), new));
             new
@@ -192,11 +193,11 @@ fn child_or_new(nodes: &mut Vec<Node>, node: usize, key: &[u8]) -> usize {
 pub(super) fn parse(
     line: &[u8],
     start: usize,
-    names: &Names,
-    clock: &mut Clock,
+    names: &JsonNames,
+    clock: &mut TimestampParser,
     into: &mut AccessLine,
 ) -> Result<(), LineError> {
-    let mut draft = Draft::new(into);
+    let mut draft = LineDraft::new(into);
     let end = walk(line, start, names, |field, rank, value| {
         // A value that can't be what its name says is left out; a client can't be left out.
         draft.take(field, rank, value, line, clock);
@@ -214,7 +215,7 @@ pub(super) fn parse(
 
 /// An object or array that is open, and its names: `None` where nothing is of interest.
 #[derive(Clone, Copy)]
-struct Level {
+struct JsonLevel {
     array: bool,
     node: Option<usize>,
 }
@@ -224,10 +225,10 @@ struct Level {
 fn walk(
     line: &[u8],
     start: usize,
-    names: &Names,
-    mut found: impl FnMut(Field, u8, super::Span),
+    names: &JsonNames,
+    mut found: impl FnMut(LogField, u8, super::LineSpan),
 ) -> Result<usize, LineError> {
-    let mut levels = [Level { array: false, node: None }; DEPTH];
+    let mut levels = [JsonLevel { array: false, node: None }; DEPTH];
     levels[0].node = Some(0);
     // Kinds of the levels deeper than `DEPTH`, a bit each.
     let mut deep = 0_u64;
@@ -240,7 +241,7 @@ fn walk(
     let mut empty = true;
     loop {
         let level = levels.get(depth - 1).copied();
-        let level = level.unwrap_or(Level { array: deep & 1 == 1, node: None });
+        let level = level.unwrap_or(JsonLevel { array: deep & 1 == 1, node: None });
         let byte = *line.get(at).ok_or_else(|| error(line.len(), Expected::Json))?;
         if byte == if level.array { b']' } else { b'}' } {
             if depth > DEPTH {
@@ -280,7 +281,7 @@ fn walk(
             Some(open @ (b'{' | b'[')) => {
                 let array = *open == b'[';
                 match levels.get_mut(depth) {
-                    Some(level) => *level = Level { array, node },
+                    Some(level) => *level = JsonLevel { array, node },
                     // Nobody logs 70 levels: what does is refused, not misread.
                     None if depth >= DEPTH + 64 => return Err(error(at, Expected::Json)),
                     None => deep = deep << 1 | u64::from(array),
@@ -305,7 +306,7 @@ fn walk(
 
 /// A string, number or word: its text, where it ended, whether it is `null`.
 #[inline]
-fn value(line: &[u8], at: usize) -> Result<(super::Span, usize, bool), LineError> {
+fn value(line: &[u8], at: usize) -> Result<(super::LineSpan, usize, bool), LineError> {
     if line.get(at) == Some(&b'"') {
         let (text, end) = string(line, at)?;
         return Ok((text, end, false));
@@ -321,7 +322,7 @@ fn value(line: &[u8], at: usize) -> Result<(super::Span, usize, bool), LineError
 
 /// The text between the quotes, and where they end.
 #[inline]
-fn string(line: &[u8], at: usize) -> Result<(super::Span, usize), LineError> {
+fn string(line: &[u8], at: usize) -> Result<(super::LineSpan, usize), LineError> {
     let unclosed = || error(at, Expected::Json);
     if line.get(at) != Some(&b'"') {
         return Err(unclosed());
@@ -349,11 +350,11 @@ fn skip_space(line: &[u8], mut at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{Request, Span};
+    use crate::access::{LineSpan, LoggedRequest};
 
-    fn read(line: &str, names: &Names) -> Result<AccessLine, LineError> {
+    fn read(line: &str, names: &JsonNames) -> Result<AccessLine, LineError> {
         let mut found = AccessLine::default();
-        parse(line.as_bytes(), 0, names, &mut Clock::default(), &mut found)?;
+        parse(line.as_bytes(), 0, names, &mut TimestampParser::default(), &mut found)?;
         Ok(found)
     }
 
@@ -361,18 +362,19 @@ mod tests {
     fn nested_values_and_lists_are_found() {
         let line = r#"{"a":[[{"b":1}],{}],"request":{"headers":{"User-Agent":["x\"y","no"]},
             "remote_ip":"192.0.2.1","method":"GET","uri":"/"},"ts":1693840791.75,"status":404}"#;
-        let found = read(line, &Names::usual()).unwrap();
-        let text = |span: Span| span.of(line.as_bytes());
+        let found = read(line, &JsonNames::usual()).unwrap();
+        let text = |span: LineSpan| span.of(line.as_bytes());
         assert_eq!(text(found.client), b"192.0.2.1");
         assert_eq!(found.user_agent.map(text), Some(&br#"x\"y"#[..]));
         assert_eq!(found.status, Some(404));
-        let Request::Parts { method, target, .. } = found.request else { panic!("no parts") };
+        let LoggedRequest::Parts { method, target, .. } = found.request else { panic!("no parts") };
         assert_eq!((text(method), text(target)), (&b"GET"[..], &b"/"[..]));
     }
 
     #[test]
     fn names_may_be_given() {
-        let names = Names::usual().with(Field::Client, "who.ip").with(Field::Status, "code[0]");
+        let names =
+            JsonNames::usual().with(LogField::Client, "who.ip").with(LogField::Status, "code[0]");
         for line in [
             r#"{"remote_addr":"198.51.100.1","who":{"ip":"192.0.2.1"},"code":[204]}"#,
             r#"{"who.ip":"192.0.2.1","code":"204"}"#,
@@ -405,7 +407,7 @@ mod tests {
             &deep,
             &deeper,
         ] {
-            assert!(read(line, &Names::usual()).is_err(), "{line}");
+            assert!(read(line, &JsonNames::usual()).is_err(), "{line}");
         }
     }
 
@@ -413,7 +415,7 @@ mod tests {
     fn what_is_too_deep_to_matter_is_passed_over() {
         let (open, close) = ("[{\"a\":".repeat(12), "}]".repeat(12));
         let line = format!("{{\"a\":{open}1{close},\"remote_addr\":\"192.0.2.1\"}}");
-        let found = read(&line, &Names::usual()).unwrap();
+        let found = read(&line, &JsonNames::usual()).unwrap();
         assert_eq!(found.client.of(line.as_bytes()), b"192.0.2.1");
     }
 }

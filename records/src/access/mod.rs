@@ -23,7 +23,7 @@ mod write;
 
 use std::fmt;
 
-pub(crate) use self::clock::Clock;
+pub(crate) use self::clock::TimestampParser;
 pub use self::format::{FormatError, FormatProblem};
 pub use self::parser::{Parser, Spec};
 pub use self::write::{write_with_client, write_with_text};
@@ -33,14 +33,14 @@ use crate::time::{Resolution, Timestamp};
 
 /// Bytes `start..end` of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Span {
+pub struct LineSpan {
     /// Offset of the first byte.
     pub start: u32,
     /// Offset behind the last byte.
     pub end: u32,
 }
 
-impl Span {
+impl LineSpan {
     /// The bytes of `line` that this names; empty if it reaches beyond.
     #[must_use]
     pub fn of(self, line: &[u8]) -> &[u8] {
@@ -55,27 +55,27 @@ pub struct AccessLine {
     /// Bytes of a syslog envelope before the line proper; 0 without one.
     pub envelope: u32,
     /// The client field: the only bytes a rewrite changes.
-    pub client: Span,
+    pub client: LineSpan,
     /// When, and how finely that was written.
     pub time: Option<(Timestamp, Resolution)>,
     /// The time's text.
-    pub time_text: Option<Span>,
+    pub time_text: Option<LineSpan>,
     /// The request.
-    pub request: Request,
+    pub request: LoggedRequest,
     /// The response's status.
     pub status: Option<u16>,
     /// Bytes sent, as the format counts them.
     pub bytes: Option<u64>,
     /// The Referer header.
-    pub referer: Option<Span>,
+    pub referer: Option<LineSpan>,
     /// The User-Agent header.
-    pub user_agent: Option<Span>,
+    pub user_agent: Option<LineSpan>,
     /// The Host header or the virtual host's name, with its port if it was logged as one word.
-    pub host: Option<Span>,
+    pub host: Option<LineSpan>,
     /// The authenticated user.
-    pub user: Option<Span>,
+    pub user: Option<LineSpan>,
     /// The X-Forwarded-For header.
-    pub forwarded_for: Option<Span>,
+    pub forwarded_for: Option<LineSpan>,
     /// The port of the connection's peer: the balancer's own port towards the server.
     pub peer_port: Option<u16>,
     /// The server's own port.
@@ -88,26 +88,26 @@ pub struct AccessLine {
 
 /// The request as a format spells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Request {
+pub enum LoggedRequest {
     /// The format does not log it.
     #[default]
     Absent,
     /// The request's first line.
-    Line(Span),
+    Line(LineSpan),
     /// Its words, each logged on its own.
     Parts {
         /// GET, POST, …
-        method: Span,
+        method: LineSpan,
         /// Path and query.
-        target: Span,
+        target: LineSpan,
         /// The query where it was logged apart from the path; nginx's `$args` lacks the `?`.
-        query: Option<Span>,
+        query: Option<LineSpan>,
         /// `HTTP/1.1`.
-        protocol: Option<Span>,
+        protocol: Option<LineSpan>,
     },
 }
 
-impl Request {
+impl LoggedRequest {
     /// The identity of the request under `cut`; `None` if there was none, or if so little of it is
     /// logged that no balancer's record of it could be equal (no protocol, and shorter than the cut).
     #[must_use]

@@ -3,29 +3,29 @@
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
-use super::clf::{self, Shape};
-use super::clock::Clock;
-use super::field::{Field, Unit};
+use super::clf::{self, ClfVariant};
+use super::clock::TimestampParser;
+use super::field::{DurationUnit, LogField};
 use super::format::{self, FormatError, FormatProblem};
-use super::head::{Heads, Placement};
-use super::json::{self, Names};
-use super::plan::Plan;
+use super::head::{ClientPlacement, HeadParser};
+use super::json::{self, JsonNames};
+use super::plan::FormatPlan;
 use super::{AccessLine, Expected, LineError, envelope, template};
 
 /// The format of access lines as the user asked for it.
 #[derive(Clone, Debug, Default)]
-pub struct Spec(Wanted);
+pub struct Spec(SpecChoice);
 
 #[derive(Clone, Debug, Default)]
-enum Wanted {
+enum SpecChoice {
     #[default]
     Auto,
-    Named(Placement),
-    Plan(Arc<Plan>),
-    Json(Arc<Names>),
+    Named(ClientPlacement),
+    Plan(Arc<FormatPlan>),
+    Json(Arc<JsonNames>),
 }
 
-static USUAL: LazyLock<Arc<Names>> = LazyLock::new(|| Arc::new(Names::usual()));
+static USUAL: LazyLock<Arc<JsonNames>> = LazyLock::new(|| Arc::new(JsonNames::usual()));
 
 impl Spec {
     /// Each line shows what it is.
@@ -46,12 +46,12 @@ impl Spec {
     /// Says what is wrong with `text`, and at which byte.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
         let wanted = match text.trim() {
-            "auto" => Wanted::Auto,
-            "common" | "combined" => Wanted::Named(Placement::First),
-            "vhost_combined" => Wanted::Named(Placement::AfterHost),
-            "json" => Wanted::Json(USUAL.clone()),
+            "auto" => SpecChoice::Auto,
+            "common" | "combined" => SpecChoice::Named(ClientPlacement::First),
+            "vhost_combined" => SpecChoice::Named(ClientPlacement::AfterHost),
+            "json" => SpecChoice::Json(USUAL.clone()),
             _ => match text.strip_prefix("json:") {
-                Some(fields) => Wanted::Json(Arc::new(named(fields)?)),
+                Some(fields) => SpecChoice::Json(Arc::new(named(fields)?)),
                 None => pasted(text)?,
             },
         };
@@ -59,18 +59,18 @@ impl Spec {
     }
 }
 
-fn pasted(text: &str) -> Result<Wanted, FormatError> {
+fn pasted(text: &str) -> Result<SpecChoice, FormatError> {
     if format::is_nginx(text)
         && let Some(names) = template::names(&format::inner(text)?)
     {
-        return Ok(Wanted::Json(Arc::new(names)));
+        return Ok(SpecChoice::Json(Arc::new(names)));
     }
-    Ok(Wanted::Plan(Arc::new(format::compile(text)?)))
+    Ok(SpecChoice::Plan(Arc::new(format::compile(text)?)))
 }
 
 /// `field=path,…`, what stands behind `json:`.
-pub(super) fn named(fields: &str) -> Result<Names, FormatError> {
-    let mut names = Names::usual();
+pub(super) fn named(fields: &str) -> Result<JsonNames, FormatError> {
+    let mut names = JsonNames::usual();
     let mut at = "json:".len();
     for pair in fields.split(',') {
         let wrong = || FormatError::new(at, FormatProblem::FieldName);
@@ -82,26 +82,26 @@ pub(super) fn named(fields: &str) -> Result<Names, FormatError> {
     Ok(names)
 }
 
-fn json_field(name: &str) -> Option<Field> {
+fn json_field(name: &str) -> Option<LogField> {
     Some(match name {
-        "client" => Field::Client,
-        "port" => Field::PeerPort,
-        "server_port" => Field::ServerPort,
-        "time" => Field::Time,
-        "request" => Field::Request,
-        "method" => Field::Method,
-        "uri" => Field::Target,
-        "query" => Field::Query,
-        "protocol" => Field::Protocol,
-        "status" => Field::Status,
-        "bytes" => Field::Bytes,
-        "referer" => Field::Referer,
-        "user_agent" => Field::UserAgent,
-        "host" => Field::Host,
-        "user" => Field::User,
-        "forwarded_for" => Field::ForwardedFor,
-        "nth" => Field::Nth,
-        "duration" => Field::Duration(Unit::Seconds),
+        "client" => LogField::Client,
+        "port" => LogField::PeerPort,
+        "server_port" => LogField::ServerPort,
+        "time" => LogField::Time,
+        "request" => LogField::Request,
+        "method" => LogField::Method,
+        "uri" => LogField::Target,
+        "query" => LogField::Query,
+        "protocol" => LogField::Protocol,
+        "status" => LogField::Status,
+        "bytes" => LogField::Bytes,
+        "referer" => LogField::Referer,
+        "user_agent" => LogField::UserAgent,
+        "host" => LogField::Host,
+        "user" => LogField::User,
+        "forwarded_for" => LogField::ForwardedFor,
+        "nth" => LogField::Nth,
+        "duration" => LogField::Duration(DurationUnit::Seconds),
         _ => return None,
     })
 }
@@ -109,15 +109,15 @@ fn json_field(name: &str) -> Option<Field> {
 /// Reads the access lines of one server or one file.
 #[derive(Clone, Debug)]
 pub struct Parser {
-    wanted: Wanted,
-    heads: Heads,
-    clock: Clock,
-    seen: Seen,
+    wanted: SpecChoice,
+    heads: HeadParser,
+    clock: TimestampParser,
+    seen: FormatCounts,
 }
 
 /// How many lines were read by each way of reading them.
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
+struct FormatCounts {
     lines: [u64; NAMES.len()],
     enveloped: u64,
 }
@@ -130,14 +130,14 @@ impl Parser {
     #[must_use]
     pub fn new(spec: &Spec) -> Self {
         let placement = match spec.0 {
-            Wanted::Named(placement) => placement,
-            _ => Placement::ByLine,
+            SpecChoice::Named(placement) => placement,
+            _ => ClientPlacement::ByLine,
         };
         Self {
             wanted: spec.0.clone(),
-            heads: Heads::new(placement),
-            clock: Clock::default(),
-            seen: Seen::default(),
+            heads: HeadParser::new(placement),
+            clock: TimestampParser::default(),
+            seen: FormatCounts::default(),
         }
     }
 
@@ -186,25 +186,25 @@ impl Parser {
         let clock = &mut self.clock;
         let fresh = AccessLine { envelope: clf::span(start, start).start, ..AccessLine::default() };
         match &self.wanted {
-            Wanted::Auto if line.get(start) == Some(&b'{') => {
+            SpecChoice::Auto if line.get(start) == Some(&b'{') => {
                 *found = fresh;
                 return json::parse(line, start, &USUAL, clock, found).map(|()| 4);
             }
-            Wanted::Json(names) => {
+            SpecChoice::Json(names) => {
                 *found = fresh;
                 return json::parse(line, start, names, clock, found).map(|()| 4);
             }
-            Wanted::Plan(plan) => {
+            SpecChoice::Plan(plan) => {
                 *found = fresh;
                 return plan.parse(line, start, clock, found).map(|()| 5);
             }
-            Wanted::Auto | Wanted::Named(_) => {}
+            SpecChoice::Auto | SpecChoice::Named(_) => {}
         }
         Ok(match clf::parse(line, start, &mut self.heads, clock, found)? {
-            Shape::Common => 0,
-            Shape::Combined => 1,
-            Shape::VhostCommon => 2,
-            Shape::VhostCombined => 3,
+            ClfVariant::Common => 0,
+            ClfVariant::Combined => 1,
+            ClfVariant::VhostCommon => 2,
+            ClfVariant::VhostCombined => 3,
         })
     }
 
@@ -222,22 +222,22 @@ impl Parser {
                 (0, _) => ("", " lines"),
                 _ => (", ", ""),
             };
-            let _ = write!(text, "{comma}{name} ({}{unit})", Grouped(lines));
+            let _ = write!(text, "{comma}{name} ({}{unit})", GroupedNumber(lines));
         }
         if text.is_empty() {
             text.push_str("none found");
         }
         if self.seen.enveloped > 0 {
-            let _ = write!(text, ", {} in a syslog envelope", Grouped(self.seen.enveloped));
+            let _ = write!(text, ", {} in a syslog envelope", GroupedNumber(self.seen.enveloped));
         }
         text
     }
 }
 
 /// A number with its thousands apart.
-struct Grouped(u64);
+struct GroupedNumber(u64);
 
-impl std::fmt::Display for Grouped {
+impl std::fmt::Display for GroupedNumber {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.0 < 1_000 {
             return self.0.fmt(f);

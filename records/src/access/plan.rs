@@ -10,28 +10,28 @@
 //! unless both find the same client, the line is refused.
 
 use super::clf::{error, span};
-use super::clock::Clock;
-use super::field::{Draft, Field, Parts};
-use super::stamp::{Form, Stamp};
+use super::clock::TimestampParser;
+use super::field::{BalancerSpans, LineDraft, LogField};
+use super::stamp::{TimeFormat, TimestampParts};
 use super::{AccessLine, Expected, LineError};
 
 /// A piece of a format.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Item {
+pub(super) enum PlanItem {
     /// Text that stands in each line.
     Literal(Vec<u8>),
     /// A field and its rank.
-    Value(Field, u8),
+    Value(LogField, u8),
     /// A time or a part of one; whether it is that of the request's end.
-    Time(Form, bool),
+    Time(TimeFormat, bool),
     /// Headers that HAProxy was told to keep, in braces and with a space behind, or nothing.
     Captures,
 }
 
 /// A compiled format.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
-    steps: Vec<Step>,
+pub(super) struct FormatPlan {
+    steps: Vec<PlanStep>,
     /// Whether a client's unquoted words stand in front of the client field.
     ambiguous: bool,
     /// Whether they stand anywhere.
@@ -39,22 +39,22 @@ pub(super) struct Plan {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum PlanStep {
     Literal(Vec<u8>),
     /// Up to an unescaped quote that this literal begins with.
-    Quoted(Field, u8, Vec<u8>),
+    Quoted(LogField, u8, Vec<u8>),
     /// Up to this literal, no white space before it.
-    Word(Field, u8, Vec<u8>),
+    Word(LogField, u8, Vec<u8>),
     /// Up to this literal wherever the rest fits; up to the line's end if it is empty.
-    Text(Field, u8, Vec<u8>),
+    Text(LogField, u8, Vec<u8>),
     /// Whether it counts.
-    Time(Form, bool),
+    Time(TimeFormat, bool),
     Captures,
 }
 
 /// Which of several ends of a value is tried first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Order {
+enum EndOrder {
     Shortest,
     Longest,
 }
@@ -62,51 +62,53 @@ enum Order {
 /// How many ends of values are tried before a line is given up.
 const TRIES: u32 = 512;
 
-struct Reading<'a> {
+struct PlanReading<'a> {
     line: &'a [u8],
-    clock: &'a mut Clock,
-    order: Order,
+    clock: &'a mut TimestampParser,
+    order: EndOrder,
     tries: u32,
-    draft: Draft<'a>,
-    stamp: Stamp,
+    draft: LineDraft<'a>,
+    stamp: TimestampParts,
     time_text: Option<(usize, usize)>,
 }
 
-impl Plan {
+impl FormatPlan {
     /// No two values adjoin, and one of the items is a client.
-    pub(super) fn new(items: &[Item]) -> Self {
-        let has_begin = items.iter().any(|item| matches!(item, Item::Time(_, false)));
+    pub(super) fn new(items: &[PlanItem]) -> Self {
+        let has_begin = items.iter().any(|item| matches!(item, PlanItem::Time(_, false)));
         let mut steps = Vec::with_capacity(items.len());
         let mut in_quotes = false;
         for (index, item) in items.iter().enumerate() {
             let next = match items.get(index + 1) {
-                Some(Item::Literal(text)) => text.clone(),
-                Some(Item::Value(Field::Target | Field::Path, _)) => b"/".to_vec(),
+                Some(PlanItem::Literal(text)) => text.clone(),
+                Some(PlanItem::Value(LogField::Target | LogField::Path, _)) => b"/".to_vec(),
                 _ => Vec::new(),
             };
             steps.push(match item {
-                Item::Literal(text) => {
+                PlanItem::Literal(text) => {
                     in_quotes = text.last() == Some(&b'"');
-                    Step::Literal(text.clone())
+                    PlanStep::Literal(text.clone())
                 }
-                Item::Time(form, is_end) => Step::Time(form.clone(), !*is_end || !has_begin),
-                Item::Captures => Step::Captures,
-                Item::Value(field, rank) => {
+                PlanItem::Time(form, is_end) => {
+                    PlanStep::Time(form.clone(), !*is_end || !has_begin)
+                }
+                PlanItem::Captures => PlanStep::Captures,
+                PlanItem::Value(field, rank) => {
                     let opened = index > 0 && in_quotes;
                     if opened && next.first() == Some(&b'"') {
-                        Step::Quoted(*field, *rank, next)
+                        PlanStep::Quoted(*field, *rank, next)
                     } else if field.is_word() {
-                        Step::Word(*field, *rank, next)
+                        PlanStep::Word(*field, *rank, next)
                     } else {
-                        Step::Text(*field, *rank, next)
+                        PlanStep::Text(*field, *rank, next)
                     }
                 }
             });
         }
-        let client = items.iter().position(|item| matches!(item, Item::Value(Field::Client, _)));
+        let client =
+            items.iter().position(|item| matches!(item, PlanItem::Value(LogField::Client, _)));
         let before = &steps[..client.unwrap_or(0)];
-        let is_choice =
-            |step: &Step| matches!(step, Step::Text(field, ..) if field.is_clients_choice());
+        let is_choice = |step: &PlanStep| matches!(step, PlanStep::Text(field, ..) if field.is_clients_choice());
         let ambiguous = before.iter().any(is_choice);
         let has_clients_choice = steps.iter().any(is_choice);
         Self { steps, ambiguous, has_clients_choice }
@@ -117,14 +119,14 @@ impl Plan {
         &self,
         line: &[u8],
         start: usize,
-        clock: &mut Clock,
+        clock: &mut TimestampParser,
         into: &mut AccessLine,
     ) -> Result<(), LineError> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        self.read(line, start, Order::Shortest, clock, (into, None))?;
+        self.read(line, start, EndOrder::Shortest, clock, (into, None))?;
         if self.ambiguous {
             let mut other = AccessLine::default();
-            self.read(line, start, Order::Longest, clock, (&mut other, None))?;
+            self.read(line, start, EndOrder::Longest, clock, (&mut other, None))?;
             if other.client != into.client {
                 return Err(error(start, Expected::Client));
             }
@@ -138,14 +140,14 @@ impl Plan {
         &self,
         line: &[u8],
         start: usize,
-        clock: &mut Clock,
-        (into, parts): (&mut AccessLine, &mut Parts),
+        clock: &mut TimestampParser,
+        (into, parts): (&mut AccessLine, &mut BalancerSpans),
     ) -> Result<(), LineError> {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        self.read(line, start, Order::Shortest, clock, (into, Some(parts)))?;
+        self.read(line, start, EndOrder::Shortest, clock, (into, Some(parts)))?;
         if self.has_clients_choice {
-            let (mut other, mut its) = (AccessLine::default(), Parts::default());
-            self.read(line, start, Order::Longest, clock, (&mut other, Some(&mut its)))?;
+            let (mut other, mut its) = (AccessLine::default(), BalancerSpans::default());
+            self.read(line, start, EndOrder::Longest, clock, (&mut other, Some(&mut its)))?;
             if other.client != into.client || its != *parts {
                 return Err(error(start, Expected::Client));
             }
@@ -157,21 +159,21 @@ impl Plan {
         &self,
         line: &[u8],
         start: usize,
-        order: Order,
-        clock: &mut Clock,
-        (into, parts): (&mut AccessLine, Option<&mut Parts>),
+        order: EndOrder,
+        clock: &mut TimestampParser,
+        (into, parts): (&mut AccessLine, Option<&mut BalancerSpans>),
     ) -> Result<(), LineError> {
-        let mut reading = Reading {
+        let mut reading = PlanReading {
             line,
             clock,
             order,
             tries: TRIES,
-            draft: Draft::of_balancer(into, parts),
-            stamp: Stamp::default(),
+            draft: LineDraft::of_balancer(into, parts),
+            stamp: TimestampParts::default(),
             time_text: None,
         };
         reading.steps(&self.steps, start)?;
-        let Reading { draft, stamp, time_text, .. } = reading;
+        let PlanReading { draft, stamp, time_text, .. } = reading;
         if let Some((from, to)) = time_text {
             draft.line.time = stamp.finish();
             draft.line.time_text = Some(span(from, to));
@@ -181,35 +183,35 @@ impl Plan {
     }
 }
 
-impl Reading<'_> {
+impl PlanReading<'_> {
     /// Reads the rest of the line by the rest of the steps.
-    fn steps(&mut self, steps: &[Step], mut at: usize) -> Result<(), LineError> {
+    fn steps(&mut self, steps: &[PlanStep], mut at: usize) -> Result<(), LineError> {
         for (index, step) in steps.iter().enumerate() {
             match step {
-                Step::Literal(text) => {
+                PlanStep::Literal(text) => {
                     let rest = self.line.get(at..).unwrap_or_default();
                     if !rest.starts_with(text) {
                         return Err(error(at, Expected::Literal));
                     }
                     at += text.len();
                 }
-                Step::Time(form, counts) => at = self.time(form, *counts, at)?,
-                Step::Captures => at = self.captures(at)?,
-                Step::Word(field, rank, next) => {
+                PlanStep::Time(form, counts) => at = self.time(form, *counts, at)?,
+                PlanStep::Captures => at = self.captures(at)?,
+                PlanStep::Word(field, rank, next) => {
                     let end = self.word_end(*field, at, next)?;
                     self.value(*field, *rank, at, end)?;
                     at = end;
                 }
-                Step::Quoted(field, rank, next) => {
+                PlanStep::Quoted(field, rank, next) => {
                     let end = self.quote_end(at, next)?;
                     self.value(*field, *rank, at, end)?;
                     at = end;
                 }
-                Step::Text(field, rank, next) if next.is_empty() => {
+                PlanStep::Text(field, rank, next) if next.is_empty() => {
                     self.value(*field, *rank, at, self.line.len())?;
                     at = self.line.len();
                 }
-                Step::Text(field, rank, next) => {
+                PlanStep::Text(field, rank, next) => {
                     return self.text(*field, *rank, next, &steps[index + 1..], at);
                 }
             }
@@ -217,8 +219,8 @@ impl Reading<'_> {
         if at == self.line.len() { Ok(()) } else { Err(error(at, Expected::Literal)) }
     }
 
-    fn time(&mut self, form: &Form, counts: bool, at: usize) -> Result<usize, LineError> {
-        let mut other = Stamp::default();
+    fn time(&mut self, form: &TimeFormat, counts: bool, at: usize) -> Result<usize, LineError> {
+        let mut other = TimestampParts::default();
         let stamp = if counts { &mut self.stamp } else { &mut other };
         let end =
             form.read(self.line, at, stamp, self.clock).ok_or_else(|| error(at, Expected::Time))?;
@@ -239,21 +241,21 @@ impl Reading<'_> {
         Ok(at + len + 1 + usize::from(rest.get(len + 1) == Some(&b' ')))
     }
 
-    fn value(&mut self, field: Field, rank: u8, at: usize, end: usize) -> Result<(), LineError> {
+    fn value(&mut self, field: LogField, rank: u8, at: usize, end: usize) -> Result<(), LineError> {
         if self.draft.take(field, rank, span(at, end), self.line, self.clock) {
             return Ok(());
         }
-        let expected = if field == Field::Client { Expected::Client } else { Expected::Literal };
+        let expected = if field == LogField::Client { Expected::Client } else { Expected::Literal };
         Err(error(at, expected))
     }
 
     /// Where a value without a space ends. Before a `:` it is the last one in the word: an IPv6
     /// address has some of its own.
-    fn word_end(&self, field: Field, at: usize, next: &[u8]) -> Result<usize, LineError> {
+    fn word_end(&self, field: LogField, at: usize, next: &[u8]) -> Result<usize, LineError> {
         let rest = self.line.get(at..).unwrap_or_default();
         let wrong = || {
             let expected =
-                if field == Field::Client { Expected::Client } else { Expected::Literal };
+                if field == LogField::Client { Expected::Client } else { Expected::Literal };
             error(at, expected)
         };
         let len = match next.first() {
@@ -290,25 +292,25 @@ impl Reading<'_> {
     /// Tries each end of a value until the rest of the line fits.
     fn text(
         &mut self,
-        field: Field,
+        field: LogField,
         rank: u8,
         next: &[u8],
-        steps: &[Step],
+        steps: &[PlanStep],
         at: usize,
     ) -> Result<(), LineError> {
         let line = self.line;
         let rest = line.get(at..).unwrap_or_default();
         match self.order {
-            Order::Shortest => self.try_ends(field, rank, steps, at, ends(rest, next)),
-            Order::Longest => self.try_ends(field, rank, steps, at, ends_backwards(rest, next)),
+            EndOrder::Shortest => self.try_ends(field, rank, steps, at, ends(rest, next)),
+            EndOrder::Longest => self.try_ends(field, rank, steps, at, ends_backwards(rest, next)),
         }
     }
 
     fn try_ends(
         &mut self,
-        field: Field,
+        field: LogField,
         rank: u8,
-        steps: &[Step],
+        steps: &[PlanStep],
         at: usize,
         ends: impl Iterator<Item = usize>,
     ) -> Result<(), LineError> {

@@ -1,12 +1,12 @@
 //! Where quoted text ends: `"…"` with `\"` and `\\` inside, as Apache and nginx write it.
 
 use super::clf::{error, span};
-use super::{Expected, LineError, Span};
+use super::{Expected, LineError, LineSpan};
 use crate::scan;
 
 /// The quotes of a line from one end to the other. Where they stand is found for a window of the line
 /// at once: a field is shorter than the way into a search of its own.
-pub(super) struct Quotes<'a> {
+pub(super) struct QuoteScanner<'a> {
     body: &'a [u8],
     /// Those in the window that have not been passed, a bit for each byte.
     ahead: u64,
@@ -14,7 +14,7 @@ pub(super) struct Quotes<'a> {
     window: usize,
 }
 
-impl<'a> Quotes<'a> {
+impl<'a> QuoteScanner<'a> {
     /// From `from` on.
     #[inline]
     pub(super) fn new(body: &'a [u8], from: usize) -> Self {
@@ -54,7 +54,7 @@ impl<'a> Quotes<'a> {
 
     /// SP and a quoted field; `None` if none begins at `at`, an error if it never ends.
     #[inline]
-    pub(super) fn field(&mut self, at: usize) -> Result<Option<Span>, LineError> {
+    pub(super) fn field(&mut self, at: usize) -> Result<Option<LineSpan>, LineError> {
         match self.body.get(at..) {
             Some([b' ', b'"', ..]) => {}
             _ => return Ok(None),

@@ -1,13 +1,13 @@
 //! Times that a format builds itself: `%{format}t` of Apache's `mod_log_config`, where `format` is
 //! strftime's or one of `sec`, `msec`, `usec`, `msec_frac`, `usec_frac`. One time may be spread over
-//! several directives (`%{%d/%b/%Y %T}t.%{msec_frac}t %{%z}t`), so pieces fill one [`Stamp`].
+//! several directives (`%{%d/%b/%Y %T}t.%{msec_frac}t %{%z}t`), so pieces fill one [`TimestampParts`].
 
-use super::clock::{self, Clock, decimal};
+use super::clock::{self, TimestampParser, decimal};
 use crate::time::{Resolution, Timestamp};
 
 /// How a time, or a part of one, is spelled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum TimeFormat {
     /// `10/Oct/2000:13:55:36 -0700`
     Clf,
     /// ISO 8601.
@@ -23,12 +23,12 @@ pub(super) enum Form {
     /// Six digits behind the seconds' point.
     MicrosFraction,
     /// By strftime.
-    Strftime(Vec<Piece>),
+    Strftime(Vec<StrftimePiece>),
 }
 
 /// One conversion of strftime(3), in the C locale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(super) enum StrftimePiece {
     Byte(u8),
     Day,
     MonthName,
@@ -51,7 +51,7 @@ pub(super) enum Piece {
 
 /// A time while its pieces come in.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Stamp {
+pub(super) struct TimestampParts {
     whole: Option<i64>,
     year: Option<i64>,
     month: Option<i64>,
@@ -66,7 +66,7 @@ pub(super) struct Stamp {
     pub(super) resolution: Option<Resolution>,
 }
 
-impl Form {
+impl TimeFormat {
     /// Compiles what stands between the braces. `Err` is the offset in it of what is not known.
     pub(super) fn apache(text: &str) -> Result<Self, usize> {
         match text {
@@ -88,8 +88,8 @@ impl Form {
         &self,
         line: &[u8],
         at: usize,
-        stamp: &mut Stamp,
-        clock: &mut Clock,
+        stamp: &mut TimestampParts,
+        clock: &mut TimestampParser,
     ) -> Option<usize> {
         let read = match self {
             Self::Clf => clock.clf(line, at)?,
@@ -109,7 +109,7 @@ impl Form {
     }
 }
 
-impl Stamp {
+impl TimestampParts {
     /// The time, if the pieces make one. Without a zone it is UTC.
     pub(super) fn finish(&self) -> Option<(Timestamp, Resolution)> {
         let resolution = self.resolution.unwrap_or(Resolution::Second);
@@ -164,60 +164,62 @@ impl Stamp {
         Some(at + width)
     }
 
-    fn piece(&mut self, piece: Piece, line: &[u8], at: usize) -> Option<usize> {
+    fn piece(&mut self, piece: StrftimePiece, line: &[u8], at: usize) -> Option<usize> {
         let byte = line.get(at).copied();
         let (value, end) = match piece {
-            Piece::Byte(expected) => return (byte == Some(expected)).then_some(at + 1),
-            Piece::MonthName => {
+            StrftimePiece::Byte(expected) => return (byte == Some(expected)).then_some(at + 1),
+            StrftimePiece::MonthName => {
                 let end = letters(line, at)?;
                 let name = line.get(at..at + 3)?;
                 self.month = Some(clock::month(name)?);
                 return Some(end);
             }
-            Piece::Name | Piece::ZoneName => return letters(line, at),
-            Piece::Half => {
+            StrftimePiece::Name | StrftimePiece::ZoneName => return letters(line, at),
+            StrftimePiece::Half => {
                 let name = line.get(at..at + 2)?.to_ascii_uppercase();
                 self.afternoon = Some(name == b"PM");
                 return (name == b"PM" || name == b"AM").then_some(at + 2);
             }
-            Piece::Zone => {
+            StrftimePiece::Zone => {
                 let (zone, taken) = clock::numeric_zone(line.get(at..)?)?;
                 self.zone = zone;
                 return Some(at + taken);
             }
-            Piece::Epoch => {
+            StrftimePiece::Epoch => {
                 let (seconds, end) = number(line, at, 11)?;
                 self.whole = Some(seconds.checked_mul(1_000_000)?);
                 return Some(end);
             }
-            Piece::Year => number(line, at, 4)?,
-            Piece::DayOfYear => number(line, at, 3)?,
-            Piece::Number(width) => number(line, at, width)?,
+            StrftimePiece::Year => number(line, at, 4)?,
+            StrftimePiece::DayOfYear => number(line, at, 3)?,
+            StrftimePiece::Number(width) => number(line, at, width)?,
             // `%e`, `%k` and `%l` pad with a space.
             _ if byte == Some(b' ') => number(line, at + 1, 1)?,
             _ => number(line, at, 2)?,
         };
         let most = match piece {
-            Piece::Hour => 23,
-            Piece::Hour12 => 12,
-            Piece::Minute => 59,
-            Piece::Second => 60,
-            Piece::DayOfYear => 366,
+            StrftimePiece::Hour => 23,
+            StrftimePiece::Hour12 => 12,
+            StrftimePiece::Minute => 59,
+            StrftimePiece::Second => 60,
+            StrftimePiece::DayOfYear => 366,
             _ => i64::MAX,
         };
         if value > most {
             return None;
         }
         match piece {
-            Piece::Day => self.day = Some(value),
-            Piece::Month => self.month = Some(value),
-            Piece::Year => self.year = Some(value),
+            StrftimePiece::Day => self.day = Some(value),
+            StrftimePiece::Month => self.month = Some(value),
+            StrftimePiece::Year => self.year = Some(value),
             // POSIX: 69 to 99 are of the twentieth century.
-            Piece::ShortYear => self.year = Some(value + if value < 69 { 2000 } else { 1900 }),
-            Piece::Hour | Piece::Hour12 => self.hour = Some(value),
-            Piece::Minute => self.minute = value,
-            Piece::Second => self.second = value,
-            Piece::DayOfYear => self.day_of_year = Some(value),
+            StrftimePiece::ShortYear => {
+                self.year = Some(value + if value < 69 { 2000 } else { 1900 });
+            }
+            StrftimePiece::Hour | StrftimePiece::Hour12 => self.hour = Some(value),
+            StrftimePiece::Minute => self.minute = value,
+            StrftimePiece::Second => self.second = value,
+            StrftimePiece::DayOfYear => self.day_of_year = Some(value),
             _ => {}
         }
         Some(end)
@@ -238,11 +240,11 @@ fn letters(line: &[u8], at: usize) -> Option<usize> {
 }
 
 /// Compiles a format of strftime(3); `Err` is the offset of what is not known.
-fn strftime(text: &str, pieces: &mut Vec<Piece>) -> Result<(), usize> {
+fn strftime(text: &str, pieces: &mut Vec<StrftimePiece>) -> Result<(), usize> {
     let mut bytes = text.bytes().enumerate();
     while let Some((at, byte)) = bytes.next() {
         if byte != b'%' {
-            pieces.push(Piece::Byte(byte));
+            pieces.push(StrftimePiece::Byte(byte));
             continue;
         }
         let mut letter = bytes.next().map(|(_, letter)| letter).ok_or(at)?;
@@ -267,29 +269,29 @@ fn strftime(text: &str, pieces: &mut Vec<Piece>) -> Result<(), usize> {
     Ok(())
 }
 
-fn piece(letter: u8) -> Option<Piece> {
+fn piece(letter: u8) -> Option<StrftimePiece> {
     Some(match letter {
-        b'd' | b'e' => Piece::Day,
-        b'b' | b'B' | b'h' => Piece::MonthName,
-        b'm' => Piece::Month,
-        b'Y' => Piece::Year,
-        b'y' => Piece::ShortYear,
-        b'H' | b'k' => Piece::Hour,
-        b'I' | b'l' => Piece::Hour12,
-        b'p' | b'P' => Piece::Half,
-        b'M' => Piece::Minute,
-        b'S' => Piece::Second,
-        b'z' => Piece::Zone,
-        b'Z' => Piece::ZoneName,
-        b's' => Piece::Epoch,
-        b'a' | b'A' => Piece::Name,
-        b'j' => Piece::DayOfYear,
-        b'u' | b'w' => Piece::Number(1),
-        b'U' | b'V' | b'W' | b'C' | b'g' => Piece::Number(2),
-        b'G' => Piece::Number(4),
-        b'n' => Piece::Byte(b'\n'),
-        b't' => Piece::Byte(b'\t'),
-        b'%' => Piece::Byte(b'%'),
+        b'd' | b'e' => StrftimePiece::Day,
+        b'b' | b'B' | b'h' => StrftimePiece::MonthName,
+        b'm' => StrftimePiece::Month,
+        b'Y' => StrftimePiece::Year,
+        b'y' => StrftimePiece::ShortYear,
+        b'H' | b'k' => StrftimePiece::Hour,
+        b'I' | b'l' => StrftimePiece::Hour12,
+        b'p' | b'P' => StrftimePiece::Half,
+        b'M' => StrftimePiece::Minute,
+        b'S' => StrftimePiece::Second,
+        b'z' => StrftimePiece::Zone,
+        b'Z' => StrftimePiece::ZoneName,
+        b's' => StrftimePiece::Epoch,
+        b'a' | b'A' => StrftimePiece::Name,
+        b'j' => StrftimePiece::DayOfYear,
+        b'u' | b'w' => StrftimePiece::Number(1),
+        b'U' | b'V' | b'W' | b'C' | b'g' => StrftimePiece::Number(2),
+        b'G' => StrftimePiece::Number(4),
+        b'n' => StrftimePiece::Byte(b'\n'),
+        b't' => StrftimePiece::Byte(b'\t'),
+        b'%' => StrftimePiece::Byte(b'%'),
         _ => return None,
     })
 }
@@ -316,8 +318,8 @@ mod tests {
             ("msec", "1704164645123", 1_704_164_645_123_000),
             ("usec", "1704164645123456", 1_704_164_645_123_456),
         ] {
-            let form = Form::apache(format).expect(format);
-            let (mut stamp, mut clock) = (Stamp::default(), Clock::default());
+            let form = TimeFormat::apache(format).expect(format);
+            let (mut stamp, mut clock) = (TimestampParts::default(), TimestampParser::default());
             let end = form.read(text.as_bytes(), 0, &mut stamp, &mut clock);
             assert_eq!(end, Some(text.len()), "{format}");
             let time = stamp.finish().map(|(time, _)| time.as_micros());
@@ -328,10 +330,11 @@ mod tests {
     #[test]
     fn a_time_in_several_directives_is_one_time() {
         let line = b"10/Oct/2000:13:55:36.123456 -0700";
-        let (mut stamp, mut clock) = (Stamp::default(), Clock::default());
+        let (mut stamp, mut clock) = (TimestampParts::default(), TimestampParser::default());
         let mut at = 0;
         for (form, gap) in [("%d/%b/%Y:%T", 1), ("usec_frac", 1), ("%z", 0)] {
-            at = Form::apache(form).unwrap().read(line, at, &mut stamp, &mut clock).unwrap() + gap;
+            at = TimeFormat::apache(form).unwrap().read(line, at, &mut stamp, &mut clock).unwrap()
+                + gap;
         }
         assert_eq!(at, line.len());
         let time = Timestamp::from_micros(971_211_336_123_456);
@@ -340,7 +343,7 @@ mod tests {
 
     #[test]
     fn unknown_conversions_are_named_by_their_offset() {
-        assert_eq!(Form::apache("%H:%Q"), Err(3));
-        assert_eq!(Form::apache("%H:%"), Err(3));
+        assert_eq!(TimeFormat::apache("%H:%Q"), Err(3));
+        assert_eq!(TimeFormat::apache("%H:%"), Err(3));
     }
 }

@@ -1,26 +1,32 @@
 //! An nginx `log_format … escape=json '{"key":"$variable",…}'`: which variable stands at which key.
 //! The lines are then read as JSON, in whatever order the keys come.
 
-use super::field::Field;
+use super::field::LogField;
 use super::format::nginx_field;
-use super::json::Names;
+use super::json::JsonNames;
 
-type Fields = Vec<(Vec<Vec<u8>>, Field, u8)>;
+type TemplateFields = Vec<(Vec<Vec<u8>>, LogField, u8)>;
 
 /// `None` if the text is no object of variables with a client among them.
-pub(super) fn names(template: &str) -> Option<Names> {
+pub(super) fn names(template: &str) -> Option<JsonNames> {
     let mut fields = Vec::new();
     let text = template.as_bytes();
     let end = object(text, space(text, 0), &mut Vec::new(), &mut fields)?;
-    if space(text, end) != text.len() || !fields.iter().any(|(_, field, _)| *field == Field::Client)
+    if space(text, end) != text.len()
+        || !fields.iter().any(|(_, field, _)| *field == LogField::Client)
     {
         return None;
     }
-    Some(Names::build(fields))
+    Some(JsonNames::build(fields))
 }
 
 /// The object that opens at `at`; where it ends.
-fn object(text: &[u8], at: usize, path: &mut Vec<Vec<u8>>, fields: &mut Fields) -> Option<usize> {
+fn object(
+    text: &[u8],
+    at: usize,
+    path: &mut Vec<Vec<u8>>,
+    fields: &mut TemplateFields,
+) -> Option<usize> {
     if text.get(at) != Some(&b'{') || path.len() > 7 {
         return None;
     }
@@ -43,7 +49,12 @@ fn object(text: &[u8], at: usize, path: &mut Vec<Vec<u8>>, fields: &mut Fields) 
     }
 }
 
-fn value(text: &[u8], at: usize, path: &mut Vec<Vec<u8>>, fields: &mut Fields) -> Option<usize> {
+fn value(
+    text: &[u8],
+    at: usize,
+    path: &mut Vec<Vec<u8>>,
+    fields: &mut TemplateFields,
+) -> Option<usize> {
     let (value, end) = match text.get(at)? {
         b'{' if text.get(at + 1) != Some(&b'$') => return object(text, at, path, fields),
         b'"' => string(text, at)?,
@@ -65,7 +76,7 @@ fn value(text: &[u8], at: usize, path: &mut Vec<Vec<u8>>, fields: &mut Fields) -
 }
 
 /// A value that is one variable and nothing else.
-fn variable(value: &[u8]) -> Option<(Field, u8)> {
+fn variable(value: &[u8]) -> Option<(LogField, u8)> {
     let name = value.strip_prefix(b"$")?;
     let name = name.strip_prefix(b"{").and_then(|n| n.strip_suffix(b"}")).unwrap_or(name);
     let is_part = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';

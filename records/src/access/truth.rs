@@ -1,10 +1,10 @@
 //! Formats whose lines tell who really asked: one of their fields is read in place of X-Forwarded-For, so
 //! that a join can be compared with it.
 
-use super::format::{self, FormatError, FormatProblem, Placed};
-use super::plan::Item;
+use super::format::{self, FormatError, FormatProblem, PlacedItem};
+use super::plan::PlanItem;
 use super::review::written_at;
-use super::{Spec, field::Field};
+use super::{Spec, field::LogField};
 
 impl Spec {
     /// Reads what stands behind `--format` like [`Spec::parse`], but so that
@@ -35,15 +35,15 @@ fn retold(pasted: &str, truth: &str) -> Result<Option<String>, FormatError> {
         true => ("${http_x_forwarded_for}", "${http_x}"),
         false => ("%{X-Forwarded-For}i", "%{X}i"),
     };
-    let mut tokens: Vec<Placed> = format::placed(pasted)?;
-    tokens.retain(|(item, _)| matches!(item, Item::Value(..)));
+    let mut tokens: Vec<PlacedItem> = format::placed(pasted)?;
+    tokens.retain(|(item, _)| matches!(item, PlanItem::Value(..)));
     let (mut told, mut from, mut found) = (String::new(), 0, false);
     for (item, at) in tokens {
         let text = written_at(pasted, at);
         let by = if !found && is_of(text, truth) {
             found = true;
             stands
-        } else if matches!(item, Item::Value(Field::ForwardedFor, _)) {
+        } else if matches!(item, PlanItem::Value(LogField::ForwardedFor, _)) {
             other
         } else {
             continue;

@@ -1,10 +1,10 @@
 //! Putting another client into a line: the client field changes, and no other byte.
 
-use super::Span;
+use super::LineSpan;
 use crate::addr::ClientAddr;
 
 /// Appends `line` to `out` with `with` in place of its `client` field.
-pub fn write_with_client(line: &[u8], client: Span, with: ClientAddr, out: &mut Vec<u8>) {
+pub fn write_with_client(line: &[u8], client: LineSpan, with: ClientAddr, out: &mut Vec<u8>) {
     let (before, after) = around(line, client);
     out.extend_from_slice(before);
     with.write_to(out);
@@ -12,7 +12,7 @@ pub fn write_with_client(line: &[u8], client: Span, with: ClientAddr, out: &mut 
 }
 
 /// Appends `line` to `out` with the bytes `with` in place of its `client` field.
-pub fn write_with_text(line: &[u8], client: Span, with: &[u8], out: &mut Vec<u8>) {
+pub fn write_with_text(line: &[u8], client: LineSpan, with: &[u8], out: &mut Vec<u8>) {
     let (before, after) = around(line, client);
     out.reserve(before.len() + with.len() + after.len());
     out.extend_from_slice(before);
@@ -21,7 +21,7 @@ pub fn write_with_text(line: &[u8], client: Span, with: &[u8], out: &mut Vec<u8>
 }
 
 /// What stands before and behind the field; a span that reaches beyond the line is cut to it.
-fn around(line: &[u8], client: Span) -> (&[u8], &[u8]) {
+fn around(line: &[u8], client: LineSpan) -> (&[u8], &[u8]) {
     let start = (client.start as usize).min(line.len());
     let end = (client.end as usize).clamp(start, line.len());
     (&line[..start], &line[end..])
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn only_the_client_changes() {
-        let client = Span { start: 2, end: 5 };
+        let client = LineSpan { start: 2, end: 5 };
         for (line, with, expected) in [
             (&b"a 1.2 b\r"[..], &b"192.0.2.1"[..], &b"a 192.0.2.1 b\r"[..]),
             (b"a 1.2 b", b"", b"a  b"),

@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 use super::exchange::Exchange;
 use super::outstanding::{NIL, put};
 use crate::addr::ClientAddr;
-use crate::mapping::Kind;
+use crate::mapping::MappingKind;
 use crate::time::Timestamp;
 
 /// Connections remembered for each port.
@@ -111,7 +111,7 @@ impl Connections {
         self.by_number.insert_unique(number_key, (number_key, index), |&(key, _)| key);
         self.order.push_back((index, self.serials));
         // A request of another balancer is found by itself: it would only fill the chain of its port.
-        if port != 0 && !(exchange.is_foreign && exchange.kind == Kind::Request) {
+        if port != 0 && !(exchange.is_foreign && exchange.kind == MappingKind::Request) {
             self.enter_chain(index);
         }
         index
@@ -239,7 +239,7 @@ mod tests {
 
     fn exchange(connection: u64, port: u16) -> Exchange {
         Exchange {
-            kind: Kind::Opened,
+            kind: MappingKind::Opened,
             connection,
             nth: 0,
             balancer: 7,

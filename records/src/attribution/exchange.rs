@@ -13,7 +13,7 @@ use super::Line;
 use super::engine::Asked;
 use super::server::Shape;
 use crate::addr::ClientAddr;
-use crate::mapping::{Kind, Mapping, Sealed};
+use crate::mapping::{Mapping, MappingKind, OpaqueTls};
 use crate::request::Fingerprint;
 use crate::time::Timestamp;
 
@@ -21,7 +21,7 @@ use crate::time::Timestamp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exchange {
     /// Which moment this is.
-    pub kind: Kind,
+    pub kind: MappingKind,
     /// The connection's number, unique while the balancer runs.
     pub connection: u64,
     /// Which request on the connection; 0 if it is about none.
@@ -45,7 +45,7 @@ pub struct Exchange {
     /// Bytes of the response, as web servers count them.
     pub bytes: Option<Sizes>,
     /// If it was under seal, what could be told of it.
-    pub sealed: Option<Sealed>,
+    pub sealed: Option<OpaqueTls>,
 }
 
 /// From here on, connections are numbered by who reads another balancer's log: ours counts from 1.
@@ -95,7 +95,7 @@ impl Exchange {
         });
         let is_foreign = mapping.connection? >= FOREIGN;
         let absent = if is_foreign { 0 } else { super::text_hash(b"-") };
-        let of_request = matches!(mapping.kind, Kind::Request | Kind::Ended);
+        let of_request = matches!(mapping.kind, MappingKind::Request | MappingKind::Ended);
         Some(Self {
             kind: mapping.kind,
             connection: mapping.connection?,

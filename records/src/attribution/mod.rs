@@ -53,9 +53,9 @@ use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::access::{AccessLine, Span};
+use crate::access::{AccessLine, LineSpan};
 use crate::addr::ClientAddr;
-use crate::mapping::{Kind, Mapping};
+use crate::mapping::{Mapping, MappingKind};
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
 
@@ -183,7 +183,7 @@ impl Line {
         (time, resolution): (Timestamp, Resolution),
     ) -> Self {
         let request = |cut| parsed.request.fingerprint(text, cut);
-        let hash = |span: Option<Span>| span.map(|span| logged_hash(span.of(text)));
+        let hash = |span: Option<LineSpan>| span.map(|span| logged_hash(span.of(text)));
         Self {
             server,
             time,
@@ -243,7 +243,7 @@ impl Record {
     /// Whether it is about a request that a line may be of.
     #[must_use]
     pub fn is_request(&self) -> bool {
-        self.exchange.is_none_or(|exchange| exchange.kind == Kind::Request)
+        self.exchange.is_none_or(|exchange| exchange.kind == MappingKind::Request)
     }
 
     /// From a mapping of our own balancer, whatever moment it is. `None` if it can't be of use.
@@ -255,7 +255,8 @@ impl Record {
         balancers: &mut Balancers,
     ) -> Option<Self> {
         let Some(exchange) = Exchange::new(mapping, balancers) else {
-            return Self::new(mapping, server, time).filter(|_| mapping.kind == Kind::Request);
+            return Self::new(mapping, server, time)
+                .filter(|_| mapping.kind == MappingKind::Request);
         };
         let (client, (time, resolution)) = (mapping.client, time);
         let none = Self {
@@ -267,7 +268,7 @@ impl Record {
             cut: Cut::Long,
             exchange: Some(exchange),
         };
-        if mapping.kind != Kind::Request {
+        if mapping.kind != MappingKind::Request {
             return Some(none);
         }
         let asked = Self::new(mapping, server, (time, resolution));

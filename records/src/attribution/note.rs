@@ -5,7 +5,7 @@ use super::exchange::{self, Exchange, Facts, Manner};
 use super::outstanding::NIL;
 use super::server::Shape;
 use super::{Line, Record};
-use crate::mapping::Kind;
+use crate::mapping::MappingKind;
 use crate::time::Timestamp;
 
 /// Requests without an answer that the end of a connection ends.
@@ -30,25 +30,25 @@ impl<T> Attributor<T> {
         let oldest = self.now.offset_by(-self.window);
         self.connections.tidy(oldest, self.most_remembered());
         let connection = self.connections.find_or_add(server, exchange, record.client, record.time);
-        if exchange.kind == Kind::Request || !exchange.is_foreign {
+        if exchange.kind == MappingKind::Request || !exchange.is_foreign {
             let known = shape.of_record(exchange);
             if known != shape {
                 self.narrow(server, known);
             }
         }
         match exchange.kind {
-            Kind::Opened => {}
-            Kind::Request => self.note_request(record, exchange, connection),
-            Kind::Ended if exchange.sealed.is_some() => self.note_sealed(record, connection),
-            Kind::Ended if exchange.status == SWITCHING => {}
-            Kind::Ended => self.note_ended(connection, exchange, record.time),
-            Kind::Closed => self.note_closed(connection, record.time),
+            MappingKind::Opened => {}
+            MappingKind::Request => self.note_request(record, exchange, connection),
+            MappingKind::Ended if exchange.sealed.is_some() => self.note_sealed(record, connection),
+            MappingKind::Ended if exchange.status == SWITCHING => {}
+            MappingKind::Ended => self.note_ended(connection, exchange, record.time),
+            MappingKind::Closed => self.note_closed(connection, record.time),
         }
     }
 
     /// A request that no line can match is a mapping all the same.
     fn count_unused(&mut self, exchange: &Exchange) {
-        if exchange.kind == Kind::Request {
+        if exchange.kind == MappingKind::Request {
             self.counts.mappings += 1;
             self.counts.evicted += 1;
         }

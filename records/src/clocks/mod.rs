@@ -37,7 +37,7 @@ const LATEST: i64 = 1 << 62;
 
 /// When requests came, from one side, by what they are told apart by.
 #[derive(Clone, Debug)]
-pub struct Sample {
+pub struct ClockSample {
     seen: HashMap<u64, Vec<i64>>,
     most_each: usize,
     resolution: Resolution,
@@ -45,7 +45,7 @@ pub struct Sample {
 
 /// A clock's difference, and how well it is founded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Offset {
+pub struct ClockOffset {
     /// Microseconds the server's clock is ahead of the balancer's; 0 where nothing stands out.
     pub ahead: i64,
     /// By how much that may be wrong, in microseconds, if the requests that agree are right.
@@ -56,7 +56,7 @@ pub struct Offset {
     pub voters: u32,
 }
 
-impl Sample {
+impl ClockSample {
     /// An empty one. Requests that come more often than `most_each` times say nothing.
     #[must_use]
     pub fn new(most_each: usize) -> Self {
@@ -99,10 +99,10 @@ impl Sample {
 /// Compares what a server logged with what the balancer noted of that server: when a response ended, if its
 /// stamps are finer than seconds, or else when it was asked for.
 #[must_use]
-pub fn estimate(mappings: &Sample, lines: &Sample) -> Offset {
+pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
     let series = Series::paired(mappings, lines);
     let voters = series::count(&series);
-    let none = Offset { voters, ..Offset::default() };
+    let none = ClockOffset { voters, ..ClockOffset::default() };
     if voters < VOTES {
         return none;
     }
@@ -140,10 +140,10 @@ pub fn estimate(mappings: &Sample, lines: &Sample) -> Offset {
     if window.is_coarse() {
         let ahead = align::first_of_bulk(&apart, found.at);
         let ahead = if is_right || USUAL.contains(&ahead) { 0 } else { ahead };
-        return Offset { ahead, within: SECOND, votes: found.votes, voters };
+        return ClockOffset { ahead, within: SECOND, votes: found.votes, voters };
     }
     let (ahead, within) = align::refine(&series, found.at, lines.resolution);
-    Offset { ahead, within, votes: found.votes, voters }
+    ClockOffset { ahead, within, votes: found.votes, voters }
 }
 
 /// A difference, and how many requests would agree on it.

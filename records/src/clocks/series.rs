@@ -1,6 +1,6 @@
 //! What both sides have, by its key: the times on either side, in their order.
 
-use super::Sample;
+use super::ClockSample;
 
 /// The times of one key, in microseconds, sorted.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub(super) struct Series {
 
 impl Series {
     /// Of all keys that neither side has too often, the rarest first.
-    pub(super) fn paired(mappings: &Sample, lines: &Sample) -> Vec<Self> {
+    pub(super) fn paired(mappings: &ClockSample, lines: &ClockSample) -> Vec<Self> {
         let mut keyed: Vec<(u64, Self)> = Vec::new();
         for (&key, theirs) in &lines.seen {
             let Some(ours) = mappings.seen.get(&key) else { continue };

@@ -6,9 +6,9 @@ const T: i64 = 1_795_379_000 * SECOND;
 const MOST: usize = 1 << 16;
 
 /// Numbers that look like chance.
-struct Chance(u64);
+struct TestRandom(u64);
 
-impl Chance {
+impl TestRandom {
     fn below(&mut self, most: u64) -> i64 {
         self.0 = self.0.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(0x1405_7B7E_F767_814F);
         i64::try_from((self.0 >> 33) % most).unwrap()
@@ -27,7 +27,7 @@ fn cut(micros: i64, resolution: Resolution) -> (Timestamp, Resolution) {
 }
 
 /// Traffic of a server, with stamps that fine: mappings, lines.
-struct Site {
+struct TestSite {
     requests: u64,
     span: i64,
     keys: u64,
@@ -35,12 +35,12 @@ struct Site {
     stamps: (Resolution, Resolution),
 }
 
-impl Site {
+impl TestSite {
     /// One in 50 is not mapped, and as many are not logged. Lines come up to 5 ms after their mapping, or after a
     /// request's time if that is what was mapped.
-    fn samples(&self, seed: u64) -> (Sample, Sample) {
-        let mut chance = Chance(seed);
-        let (mut mappings, mut lines) = (Sample::new(MOST), Sample::new(MOST));
+    fn samples(&self, seed: u64) -> (ClockSample, ClockSample) {
+        let mut chance = TestRandom(seed);
+        let (mut mappings, mut lines) = (ClockSample::new(MOST), ClockSample::new(MOST));
         for _ in 0..self.requests {
             let time = T + chance.below(self.span.unsigned_abs());
             let key = chance.often(self.keys);
@@ -67,7 +67,7 @@ fn a_clock_that_is_off_is_found_though_all_requests_come_again_within_seconds() 
         [(-90_000_000, 1), (3_000_000, 2), (3_600_000_000, 3), (-1_700_000, 4), (740_000, 5)]
     {
         for (stamps, within) in [(FINE, 120_000), (FINER, 5_000)] {
-            let site = Site { requests: 2_000, span: 9 * SECOND, keys: 60, ahead, stamps };
+            let site = TestSite { requests: 2_000, span: 9 * SECOND, keys: 60, ahead, stamps };
             let (mappings, lines) = site.samples(seed);
             let offset = estimate(&mappings, &lines);
             let error = (offset.ahead - ahead).abs();
@@ -79,8 +79,8 @@ fn a_clock_that_is_off_is_found_though_all_requests_come_again_within_seconds() 
 
 #[test]
 fn one_address_alone_is_enough_where_it_comes_in_bursts() {
-    let (mut mappings, mut lines) = (Sample::new(MOST), Sample::new(MOST));
-    let (mut chance, mut time) = (Chance(9), T);
+    let (mut mappings, mut lines) = (ClockSample::new(MOST), ClockSample::new(MOST));
+    let (mut chance, mut time) = (TestRandom(9), T);
     for _ in 0..400 {
         time += chance.below(30) * chance.below(30) * 10_000;
         mappings.add(7, cut(time, Resolution::Microsecond));
@@ -93,7 +93,7 @@ fn one_address_alone_is_enough_where_it_comes_in_bursts() {
 #[test]
 fn where_stamps_are_whole_seconds_on_both_sides_a_clock_is_found_to_a_second() {
     for ahead in [-86_000, -3_600, -90, -7, 5, 90, 3_600, 50_400] {
-        let site = Site {
+        let site = TestSite {
             requests: 2_000,
             span: 1_000 * SECOND,
             keys: 3_000,
@@ -107,12 +107,13 @@ fn where_stamps_are_whole_seconds_on_both_sides_a_clock_is_found_to_a_second() {
 }
 
 /// `count` rare requests, a busy one, and delays of up to two seconds.
-fn rare(count: u64, ahead: i64) -> (Sample, Sample) {
-    let (mut mappings, mut lines) = (Sample::new(MOST), Sample::new(MOST));
+fn rare(count: u64, ahead: i64) -> (ClockSample, ClockSample) {
+    let (mut mappings, mut lines) = (ClockSample::new(MOST), ClockSample::new(MOST));
     for number in 0..count {
         let time = T + i64::try_from(number * 7 % 1_000).unwrap() * SECOND;
         let took = (i64::from(number % 5 == 0) + i64::from(number % 11 == 0)) * SECOND;
-        let add = |sample: &mut Sample, key, time| sample.add(key, cut(time, Resolution::Second));
+        let add =
+            |sample: &mut ClockSample, key, time| sample.add(key, cut(time, Resolution::Second));
         add(&mut mappings, number, time);
         add(&mut lines, number, time + took + ahead * SECOND);
         add(&mut mappings, u64::MAX, time);
@@ -136,7 +137,7 @@ fn what_a_request_takes_is_not_mistaken_for_a_clock() {
 #[test]
 fn stamps_that_are_all_equally_far_apart_say_that_difference() {
     for ahead in [-90, -1, 3, 4, 90, 3_600] {
-        let (mut mappings, mut lines) = (Sample::new(MOST), Sample::new(MOST));
+        let (mut mappings, mut lines) = (ClockSample::new(MOST), ClockSample::new(MOST));
         for number in 0..200_u32 {
             let time = T + i64::from(number) * 2 * SECOND;
             // Keys are hashes.
@@ -150,7 +151,7 @@ fn stamps_that_are_all_equally_far_apart_say_that_difference() {
 
 #[test]
 fn requests_that_come_twice_within_seconds_do_not_move_the_clock() {
-    let (mut mappings, mut lines) = (Sample::new(MOST), Sample::new(MOST));
+    let (mut mappings, mut lines) = (ClockSample::new(MOST), ClockSample::new(MOST));
     for number in 0..40 {
         for time in [T, T + SECOND] {
             mappings.add(number, cut(time, Resolution::Second));
@@ -164,15 +165,15 @@ fn requests_that_come_twice_within_seconds_do_not_move_the_clock() {
 fn few_votes_and_many_opinions_say_nothing() {
     let (mappings, lines) = rare(5, 3_600);
     assert_eq!(estimate(&mappings, &lines).ahead, 0);
-    let (mut mappings, mut lines) = (Sample::new(MOST), Sample::new(MOST));
+    let (mut mappings, mut lines) = (ClockSample::new(MOST), ClockSample::new(MOST));
     for number in 0..200_u32 {
         let time = T + i64::from(number) * SECOND;
         mappings.add(number.into(), cut(time, Resolution::Second));
         lines.add(number.into(), cut(time + i64::from(number * 13) * SECOND, Resolution::Second));
     }
     assert_eq!(estimate(&mappings, &lines).votes, 0);
-    assert_eq!(estimate(&Sample::new(1), &lines), Offset::default());
-    assert!(Sample::new(1).is_empty());
+    assert_eq!(estimate(&ClockSample::new(1), &lines), ClockOffset::default());
+    assert!(ClockSample::new(1).is_empty());
 }
 
 #[test]
@@ -182,7 +183,7 @@ fn logs_that_have_nothing_to_do_with_each_other_have_no_difference() {
             for (requests, span, keys) in
                 [(2_000, 9, 60), (2_000, 600, 60), (300, 600, 200), (3_000, 3_000, 1)]
             {
-                let site = Site { requests, span: span * SECOND, keys, ahead: 0, stamps };
+                let site = TestSite { requests, span: span * SECOND, keys, ahead: 0, stamps };
                 let (mappings, _) = site.samples(2 * seed);
                 let (_, lines) = site.samples(2 * seed + 1);
                 let offset = estimate(&mappings, &lines);
@@ -195,8 +196,8 @@ fn logs_that_have_nothing_to_do_with_each_other_have_no_difference() {
 
 #[test]
 fn requests_without_number_at_any_time_take_bounded_time() {
-    let (mut mappings, mut lines) = (Sample::new(1 << 17), Sample::new(1 << 17));
-    let mut chance = Chance(3);
+    let (mut mappings, mut lines) = (ClockSample::new(1 << 17), ClockSample::new(1 << 17));
+    let mut chance = TestRandom(3);
     for n in 0..400_000_u64 {
         let anywhere = (chance.below(1 << 31) << 31) - (1 << 61);
         mappings.add(n % 3, cut(anywhere, Resolution::Microsecond));
@@ -268,7 +269,7 @@ proptest! {
     ) {
         let stamps = if is_finer { FINER } else { FINE };
         let (mappings, lines) =
-            Site { requests, span: span * SECOND, keys, ahead, stamps }.samples(seed);
+            TestSite { requests, span: span * SECOND, keys, ahead, stamps }.samples(seed);
         let offset = estimate(&mappings, &lines);
         if offset.votes > 0 {
             let error = (offset.ahead - ahead).abs();

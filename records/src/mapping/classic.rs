@@ -15,7 +15,7 @@ use nom::combinator::rest;
 use nom::sequence::terminated;
 use nom::{IResult, Parser};
 
-use super::{Kind, Mapping, MappingError, MappingErrorKind, RequestText};
+use super::{Mapping, MappingError, MappingErrorKind, MappingKind, RequestText};
 use crate::addr::{ClientAddr, ServerAddr, v4_word};
 use crate::request::Cut;
 use crate::scan;
@@ -34,7 +34,7 @@ impl<'a> Mapping<'a> {
         let (rest, client) = client(rest).map_err(|()| fail(MappingErrorKind::Client, rest))?;
         let (rest, server) = server(rest).map_err(|()| fail(MappingErrorKind::Server, rest))?;
         let request = Some(RequestText::raw(rest, Cut::Long));
-        Ok(Self { kind: Kind::Request, request, ..Self::new(client, server) })
+        Ok(Self { kind: MappingKind::Request, request, ..Self::new(client, server) })
     }
 
     /// Reads a line of a classic mapping file, with or without its line end.

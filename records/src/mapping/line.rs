@@ -30,7 +30,9 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 
-use super::{Kind, Mapping, MappingError, MappingErrorKind, RequestText, Sealed, Spelling};
+use super::{
+    Mapping, MappingError, MappingErrorKind, MappingKind, OpaqueTls, RequestEncoding, RequestText,
+};
 use crate::addr::{ClientAddr, ServerAddr, parse_ip};
 use crate::request::{Cut, LONG};
 use crate::time::{Resolution, Timestamp};
@@ -45,7 +47,7 @@ impl<'a> Mapping<'a> {
     /// Says what was expected at which byte. Any bytes are safe to pass.
     pub fn parse_extended_line(line: &'a [u8]) -> Result<Self, MappingError> {
         let bare = line.strip_suffix(b"\n").unwrap_or(line);
-        let mut columns = Columns { line: bare, at: 0 };
+        let mut columns = LineColumns { line: bare, at: 0 };
         if columns.next(MappingErrorKind::Start)? != b"pen1" {
             return Err(MappingError { kind: MappingErrorKind::Start, at: 0 });
         }
@@ -77,7 +79,7 @@ impl<'a> Mapping<'a> {
             whole: columns.read(MappingErrorKind::Column, optional(long_hex))?,
             ..Self::new(client, server)
         };
-        if mapping.kind == Kind::Ended
+        if mapping.kind == MappingKind::Ended
             && let Some(sealed) = bare.get(columns.at..).and_then(sealed)
         {
             return Ok(Self { sealed: Some(sealed), ..mapping });
@@ -85,8 +87,11 @@ impl<'a> Mapping<'a> {
         let request = match bare.get(columns.at..) {
             None | Some(b"-") => None,
             Some(bytes) => {
-                let spelling =
-                    if bytes.contains(&b'\\') { Spelling::Escaped } else { Spelling::Raw };
+                let spelling = if bytes.contains(&b'\\') {
+                    RequestEncoding::Escaped
+                } else {
+                    RequestEncoding::Raw
+                };
                 Some(RequestText { bytes, cut: Cut::Long, spelling })
             }
         };
@@ -99,10 +104,10 @@ impl<'a> Mapping<'a> {
         let micros = self.time.map_or(0, |(time, _)| time.as_micros()).max(0);
         let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
         let kind = match self.kind {
-            Kind::Opened => "open",
-            Kind::Request => "request",
-            Kind::Ended => "end",
-            Kind::Closed => "close",
+            MappingKind::Opened => "open",
+            MappingKind::Request => "request",
+            MappingKind::Ended => "end",
+            MappingKind::Closed => "close",
         };
         write!(out, "pen1 {seconds}.{fraction:06} {kind} ").expect(VEC);
         self.client.write_to(out);
@@ -133,8 +138,8 @@ impl<'a> Mapping<'a> {
             Some(hash) => write!(out, " {hash:016x} ").expect(VEC),
             None => out.extend_from_slice(b" - "),
         }
-        match self.sealed.filter(|_| self.kind == Kind::Ended) {
-            Some(Sealed { took, asked, answered, requests }) => {
+        match self.sealed.filter(|_| self.kind == MappingKind::Ended) {
+            Some(OpaqueTls { took, asked, answered, requests }) => {
                 write!(out, "sealed {took} {asked} {answered} {requests}").expect(VEC);
             }
             None => self.write_request(out),
@@ -147,7 +152,7 @@ impl<'a> Mapping<'a> {
             None => out.push(b'-'),
             // Nothing can be asked with one character; so it is told apart from no request.
             Some(RequestText { bytes: b"-", .. }) => out.extend_from_slice(b"\\x2d"),
-            Some(RequestText { bytes, spelling: Spelling::Escaped, .. }) => {
+            Some(RequestText { bytes, spelling: RequestEncoding::Escaped, .. }) => {
                 out.extend_from_slice(bytes);
             }
             Some(RequestText { bytes, .. }) => {
@@ -177,12 +182,12 @@ fn escape(bytes: &[u8], also: u8, out: &mut Vec<u8>) {
     }
 }
 
-struct Columns<'a> {
+struct LineColumns<'a> {
     line: &'a [u8],
     at: usize,
 }
 
-impl<'a> Columns<'a> {
+impl<'a> LineColumns<'a> {
     fn next(&mut self, kind: MappingErrorKind) -> Result<&'a [u8], MappingError> {
         let rest = self.line.get(self.at..).unwrap_or_default();
         let len = memchr::memchr(b' ', rest).ok_or(MappingError { kind, at: self.at })?;
@@ -243,10 +248,10 @@ fn time(column: &[u8]) -> Option<Timestamp> {
 }
 
 /// `sealed took asked answered requests`
-fn sealed(columns: &[u8]) -> Option<Sealed> {
+fn sealed(columns: &[u8]) -> Option<OpaqueTls> {
     let mut numbers = columns.strip_prefix(b"sealed ")?.split(|&byte| byte == b' ').map(number);
     let mut next = || numbers.next().flatten();
-    let found = Sealed { took: next()?, asked: next()?, answered: next()?, requests: next()? };
+    let found = OpaqueTls { took: next()?, asked: next()?, answered: next()?, requests: next()? };
     numbers.next().is_none().then_some(found)
 }
 
@@ -254,12 +259,12 @@ fn signed(digits: &[u8]) -> Option<i64> {
     number::<u64>(digits).and_then(|value| value.try_into().ok())
 }
 
-fn kind(column: &[u8]) -> Option<Kind> {
+fn kind(column: &[u8]) -> Option<MappingKind> {
     match column {
-        b"open" => Some(Kind::Opened),
-        b"request" => Some(Kind::Request),
-        b"end" => Some(Kind::Ended),
-        b"close" => Some(Kind::Closed),
+        b"open" => Some(MappingKind::Opened),
+        b"request" => Some(MappingKind::Request),
+        b"end" => Some(MappingKind::Ended),
+        b"close" => Some(MappingKind::Closed),
         _ => None,
     }
 }

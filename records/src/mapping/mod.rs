@@ -21,7 +21,7 @@ use crate::time::{Resolution, Timestamp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping<'a> {
     /// Which moment in a connection's life this is.
-    pub kind: Kind,
+    pub kind: MappingKind,
     /// Who asked.
     pub client: ClientAddr,
     /// The client's port.
@@ -61,15 +61,15 @@ pub struct Mapping<'a> {
     pub to_server: Option<u64>,
     /// Bytes of the whole connection from the server to the client.
     pub to_client: Option<u64>,
-    /// What can be told of an exchange in TLS that only passes through; its kind is [`Kind::Ended`].
-    pub sealed: Option<Sealed>,
+    /// What can be told of an exchange in TLS that only passes through; its kind is [`MappingKind::Ended`].
+    pub sealed: Option<OpaqueTls>,
 }
 
 /// An exchange of which the balancer saw ciphertext: from a client's request, or several at once, to the
 /// last byte of what came for it. Noted whenever the server has come to rest, so perhaps more than once:
 /// a later one with the same number takes the place of an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sealed {
+pub struct OpaqueTls {
     /// Microseconds from the first byte of the request to the last of the response.
     pub took: u32,
     /// Bytes of plain text that the client sent, and the server, as far as the sizes of records tell.
@@ -98,7 +98,7 @@ impl<'a> Mapping<'a> {
     #[must_use]
     pub const fn new(client: ClientAddr, server: ServerAddr<'a>) -> Self {
         Self {
-            kind: Kind::Request,
+            kind: MappingKind::Request,
             client,
             client_port: None,
             server,
@@ -125,7 +125,7 @@ impl<'a> Mapping<'a> {
 
 /// The moment a mapping was noted at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum MappingKind {
     /// The connection to the server was opened, before any byte was forwarded.
     Opened,
     /// A request (or, from the C balancer, any read from the client) was forwarded.
@@ -144,12 +144,12 @@ pub struct RequestText<'a> {
     /// The rule they were cut by.
     pub cut: Cut,
     /// How they are written down.
-    pub spelling: Spelling,
+    pub spelling: RequestEncoding,
 }
 
 /// How the bytes of a request are written down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spelling {
+pub enum RequestEncoding {
     /// As the client sent them.
     Raw,
     /// Bytes that would not stand in a line of text are `\xNN`, and so is the backslash.
@@ -160,15 +160,15 @@ impl<'a> RequestText<'a> {
     /// Bytes as the client sent them.
     #[must_use]
     pub const fn raw(bytes: &'a [u8], cut: Cut) -> Self {
-        Self { bytes, cut, spelling: Spelling::Raw }
+        Self { bytes, cut, spelling: RequestEncoding::Raw }
     }
 
     /// `None` if nothing was asked (a leading line end, an empty read).
     #[must_use]
     pub fn fingerprint(self) -> Option<Fingerprint> {
         match self.spelling {
-            Spelling::Raw => Fingerprint::of_raw(self.bytes, self.cut),
-            Spelling::Escaped => Fingerprint::of_logged(&[self.bytes], self.cut),
+            RequestEncoding::Raw => Fingerprint::of_raw(self.bytes, self.cut),
+            RequestEncoding::Escaped => Fingerprint::of_logged(&[self.bytes], self.cut),
         }
     }
 }

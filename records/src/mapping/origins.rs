@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 
 use super::Mapping;
 use super::packet::Packet;
-use crate::shipment::{Clock, Origin};
+use crate::shipment::{SenderClock, SenderOrigin};
 use crate::time::Timestamp;
 
 /// Balancers remembered, each start of one counting.
@@ -21,18 +21,18 @@ const HOLES: usize = 1_024;
 /// Receives packets of many balancers.
 #[derive(Debug, Default)]
 pub struct Origins {
-    origins: IndexMap<Origin, Source>,
+    origins: IndexMap<SenderOrigin, OriginState>,
     /// Where to look for the next one to forget.
     hand: usize,
     /// All that is not in `origins`.
-    counts: Counts,
+    counts: PacketCounts,
     ahead: Option<i64>,
 }
 
 /// What has happened so far, over all balancers. What is lost can only be counted from the first packet
 /// of a balancer that came to the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct PacketCounts {
     /// Balancers seen; each start of one counts.
     pub origins: u64,
     /// Packets whose records were given out.
@@ -50,7 +50,7 @@ pub struct Counts {
 }
 
 #[derive(Debug)]
-struct Source {
+struct OriginState {
     /// The first number that came, and the one behind the last.
     base: u64,
     end: u64,
@@ -61,21 +61,21 @@ struct Source {
     known_from: u64,
     /// What the balancer says of itself.
     dropped: u64,
-    clock: Clock,
+    clock: SenderClock,
     /// Since the hand last passed.
     active: bool,
 }
 
 /// When records of a packet were made, by our clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dating {
+pub struct PacketDating {
     sent: Timestamp,
     sent_here: Timestamp,
     now: Timestamp,
     missing: i64,
 }
 
-impl Dating {
+impl PacketDating {
     /// Records that were found to be missing between this packet and those before; below zero if so many that were
     /// missing came with it.
     #[must_use]
@@ -88,7 +88,7 @@ impl Dating {
     pub fn of(&self, mapping: &Mapping<'_>) -> Timestamp {
         let age = mapping.time.map_or(0, |(time, _)| self.sent.micros_since(time)).max(0);
         let waited = self.now.micros_since(self.sent_here);
-        Clock::before(self.now, waited.saturating_add(age))
+        SenderClock::before(self.now, waited.saturating_add(age))
     }
 }
 
@@ -100,7 +100,7 @@ impl Origins {
     }
 
     /// Takes a packet that came `now`. `None` if its records were given out before, or may have been.
-    pub fn receive(&mut self, packet: &Packet<'_>, now: Timestamp) -> Option<Dating> {
+    pub fn receive(&mut self, packet: &Packet<'_>, now: Timestamp) -> Option<PacketDating> {
         let index = self.source(packet);
         let source = &mut self.origins[index];
         source.active = true;
@@ -108,9 +108,9 @@ impl Origins {
         let end = packet.first.saturating_add(packet.count().into());
         let (known, known_end) = (source.base, source.end);
         match source.mark(packet.first, end) {
-            Place::Next => {}
-            Place::Hole => self.counts.late += 1,
-            Place::Known => {
+            PacketPlace::Next => {}
+            PacketPlace::Hole => self.counts.late += 1,
+            PacketPlace::Known => {
                 self.counts.duplicates += 1;
                 return None;
             }
@@ -127,12 +127,12 @@ impl Origins {
         self.ahead = Some(source.clock.ahead());
         self.counts.packets += 1;
         self.counts.records += u64::from(packet.count());
-        Some(Dating { sent: packet.sent, sent_here, now, missing })
+        Some(PacketDating { sent: packet.sent, sent_here, now, missing })
     }
 
     /// What has happened so far. Walks over all balancers.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> PacketCounts {
         let mut counts = self.counts;
         self.origins.values().for_each(|source| counts.add(source));
         counts
@@ -165,7 +165,7 @@ impl Origins {
             self.forget_one();
         }
         self.counts.origins += 1;
-        self.origins.insert_full(packet.origin, Source::at(packet.first)).0
+        self.origins.insert_full(packet.origin, OriginState::at(packet.first)).0
     }
 
     /// Forgets one that was quiet since the hand last came by.
@@ -185,8 +185,8 @@ impl Origins {
     }
 }
 
-impl Counts {
-    fn add(&mut self, source: &Source) {
+impl PacketCounts {
+    fn add(&mut self, source: &OriginState) {
         let lost = source.missing();
         self.lost = self.lost.saturating_add(lost);
         self.dropped = self.dropped.saturating_add(source.dropped.min(lost));
@@ -195,7 +195,7 @@ impl Counts {
 
 /// Where a packet's records belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum PacketPlace {
     /// Behind, or before, all that came.
     Next,
     /// Where some were missing.
@@ -204,7 +204,7 @@ enum Place {
     Known,
 }
 
-impl Source {
+impl OriginState {
     fn at(first: u64) -> Self {
         Self {
             base: first,
@@ -213,31 +213,31 @@ impl Source {
             given_up: 0,
             known_from: 0,
             dropped: 0,
-            clock: Clock::new(),
+            clock: SenderClock::new(),
             active: true,
         }
     }
 
-    fn mark(&mut self, first: u64, end: u64) -> Place {
+    fn mark(&mut self, first: u64, end: u64) -> PacketPlace {
         if first >= self.end {
             let before = self.end;
             self.end = end;
             self.miss(before, first);
-            return Place::Next;
+            return PacketPlace::Next;
         }
         if end <= self.base && first >= self.known_from {
             self.miss(end, self.base);
             self.base = first;
-            return Place::Hole;
+            return PacketPlace::Hole;
         }
         let hole = self.holes.range(..=first).next_back().map(|(&from, &until)| (from, until));
         let Some((from, until)) = hole.filter(|&(_, until)| end <= until && first < until) else {
-            return Place::Known;
+            return PacketPlace::Known;
         };
         self.holes.remove(&from);
         self.miss(from, first);
         self.miss(end, until);
-        Place::Hole
+        PacketPlace::Hole
     }
 
     /// Notes that nothing from `from` up to `until` has come.
@@ -268,10 +268,10 @@ mod tests {
     use crate::addr::{ClientAddr, ServerAddr};
     use crate::time::Resolution;
 
-    const ORIGIN: Origin = Origin { id: 1, start: Timestamp::from_micros(5) };
+    const ORIGIN: SenderOrigin = SenderOrigin { id: 1, start: Timestamp::from_micros(5) };
 
     /// A packet of so many records.
-    fn packet(origin: Origin, first: u64, count: u32, dropped: u64) -> Vec<u8> {
+    fn packet(origin: SenderOrigin, first: u64, count: u32, dropped: u64) -> Vec<u8> {
         let mut records = Vec::new();
         let time = Some((Timestamp::from_micros(900), Resolution::Microsecond));
         for _ in 0..count {
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn a_balancer_that_starts_again_is_another_one() {
         let mut origins = Origins::new();
-        let again = Origin { start: Timestamp::from_micros(6), ..ORIGIN };
+        let again = SenderOrigin { start: Timestamp::from_micros(6), ..ORIGIN };
         assert!(receive(&mut origins, &packet(ORIGIN, 0, 5, 0)));
         assert!(receive(&mut origins, &packet(again, 0, 5, 0)));
         assert_eq!((origins.counts().origins, origins.counts().duplicates), (2, 0));
@@ -349,7 +349,7 @@ mod tests {
         assert!(!receive(&mut origins, &packet(ORIGIN, 1, 1, 0)), "nobody knows any more");
         assert!(receive(&mut origins, &packet(ORIGIN, 5_001, 1, 0)));
         for id in 2..1_000 {
-            receive(&mut origins, &packet(Origin { id, ..ORIGIN }, 0, 1, 0));
+            receive(&mut origins, &packet(SenderOrigin { id, ..ORIGIN }, 0, 1, 0));
             assert!(origins.origins.len() <= ORIGINS);
         }
         assert_eq!(origins.counts().lost, 2_998);

@@ -16,11 +16,12 @@ use nom::bytes::complete::take;
 use nom::multi::length_data;
 use nom::{IResult, Parser};
 
-use super::{Kind, Mapping, RequestText, Sealed};
+use super::{Mapping, MappingKind, OpaqueTls, RequestText};
 use crate::addr::{ClientAddr, ServerAddr};
 use crate::request::{Cut, LONG};
 use crate::shipment::{
-    HEADER, Origin, Parts, Type, WireError, WireErrorKind, extension, write_header,
+    DatagramParts, DatagramType, HEADER, SenderOrigin, WireError, WireErrorKind, extension,
+    write_header,
 };
 use crate::time::{Resolution, Timestamp};
 
@@ -63,7 +64,7 @@ mod flag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
     /// Who sends.
-    pub origin: Origin,
+    pub origin: SenderOrigin,
     /// The number of its first record, from 0: counts all records of this origin, those included that it
     /// had to drop before they were sent.
     pub first: u64,
@@ -81,12 +82,12 @@ impl<'a> Packet<'a> {
     /// # Errors
     /// Says what is wrong at which byte. Any bytes are safe to pass.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, WireError> {
-        Self::from_parts(&Parts::parse(datagram)?)
+        Self::from_parts(&DatagramParts::parse(datagram)?)
     }
 
-    pub(crate) fn from_parts(parts: &Parts<'a>) -> Result<Self, WireError> {
+    pub(crate) fn from_parts(parts: &DatagramParts<'a>) -> Result<Self, WireError> {
         let fail = |kind, at| WireError { kind, at };
-        if parts.kind != Type::Packet {
+        if parts.kind != DatagramType::Packet {
             return Err(fail(WireErrorKind::Type, 4));
         }
         parts.check_flags(0)?;
@@ -115,7 +116,7 @@ impl<'a> Packet<'a> {
 
     /// Its mappings. Records of a kind we do not know are left out.
     pub fn mappings(&self) -> impl Iterator<Item = Mapping<'a>> + use<'a> {
-        Records(self.body).filter_map(|bytes| facts(bytes).ok()?.1)
+        PacketRecords(self.body).filter_map(|bytes| facts(bytes).ok()?.1)
     }
 
     /// How many records it has, whether we know their kinds or not.
@@ -127,9 +128,9 @@ impl<'a> Packet<'a> {
 
 /// Records as [`write_record`] makes them, one behind the other.
 #[derive(Clone, Copy, Debug)]
-pub struct Records<'a>(pub &'a [u8]);
+pub struct PacketRecords<'a>(pub &'a [u8]);
 
-impl<'a> Iterator for Records<'a> {
+impl<'a> Iterator for PacketRecords<'a> {
     type Item = &'a [u8];
 
     /// What follows a record's length.
@@ -140,7 +141,7 @@ impl<'a> Iterator for Records<'a> {
     }
 }
 
-impl<'a> Records<'a> {
+impl<'a> PacketRecords<'a> {
     /// The mappings they spell.
     pub fn mappings(self) -> impl Iterator<Item = Mapping<'a>> {
         self.filter_map(|bytes| facts(bytes).ok()?.1)
@@ -149,7 +150,7 @@ impl<'a> Records<'a> {
 
 /// Appends a packet to `out`: its head, and `records` as [`write_record`] made them.
 pub fn write_packet(
-    origin: Origin,
+    origin: SenderOrigin,
     first: u64,
     sent: Timestamp,
     dropped: u64,
@@ -157,7 +158,7 @@ pub fn write_packet(
     out: &mut Vec<u8>,
 ) {
     let length = u16::try_from(FIXED).unwrap_or(u16::MAX);
-    write_header(Type::Packet, 0, length, out);
+    write_header(DatagramType::Packet, 0, length, out);
     out.extend_from_slice(&origin.id.to_le_bytes());
     out.extend_from_slice(&origin.start.as_micros().to_le_bytes());
     out.extend_from_slice(&first.to_le_bytes());
@@ -175,10 +176,10 @@ pub fn write_record(mapping: &Mapping<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; 6]);
     out.push(match mapping.kind {
-        Kind::Opened => 1,
-        Kind::Request => 2,
-        Kind::Ended => 3,
-        Kind::Closed => 4,
+        MappingKind::Opened => 1,
+        MappingKind::Request => 2,
+        MappingKind::Ended => 3,
+        MappingKind::Closed => 4,
     });
     let mut flags = write_addresses(mapping, out);
     let mut fact = |flag, bytes: Option<&[u8]>| {
@@ -217,7 +218,7 @@ pub fn write_record(mapping: &Mapping<'_>, out: &mut Vec<u8>) {
         fact(flag::REQUEST, Some(bytes));
     }
     fact(flag::WHOLE, eight(mapping.whole).as_ref().map(|bytes| &bytes[..]));
-    if let Some(Sealed { took, asked, answered, requests }) = mapping.sealed {
+    if let Some(OpaqueTls { took, asked, answered, requests }) = mapping.sealed {
         for number in [took, asked, answered, requests] {
             fact(flag::SEALED, four(Some(number)).as_ref().map(|bytes| &bytes[..]));
         }
@@ -275,7 +276,7 @@ fn write_ip(ip: IpAddr, v6: u32, out: &mut Vec<u8>) -> u32 {
 fn fixed(input: &[u8]) -> IResult<&[u8], Packet<'_>, ()> {
     let (input, (id, start)) = (le_u64, le_i64).parse(input)?;
     let (input, (first, sent, dropped, count)) = (le_u64, le_i64, le_u64, le_u32).parse(input)?;
-    let origin = Origin { id, start: Timestamp::from_micros(start) };
+    let origin = SenderOrigin { id, start: Timestamp::from_micros(start) };
     let sent = Timestamp::from_micros(sent);
     Ok((input, Packet { origin, first, sent, dropped, count, body: b"" }))
 }
@@ -326,10 +327,10 @@ fn facts(input: &[u8]) -> IResult<&[u8], Option<Mapping<'_>>, ()> {
         return Err(nom::Err::Error(()));
     }
     let kind = match kind {
-        1 => Kind::Opened,
-        2 => Kind::Request,
-        3 => Kind::Ended,
-        4 => Kind::Closed,
+        1 => MappingKind::Opened,
+        2 => MappingKind::Request,
+        3 => MappingKind::Ended,
+        4 => MappingKind::Closed,
         _ => return Ok((input, None)),
     };
     let has = |flag| flags & flag != 0;
@@ -360,7 +361,7 @@ fn facts(input: &[u8]) -> IResult<&[u8], Option<Mapping<'_>>, ()> {
     let sealed = |input| {
         let (input, (took, asked, answered, requests)) =
             (le_u32, le_u32, le_u32, le_u32).parse(input)?;
-        Ok((input, Sealed { took, asked, answered, requests }))
+        Ok((input, OpaqueTls { took, asked, answered, requests }))
     };
     let (input, sealed) = fact(input, has(flag::SEALED), sealed)?;
     let time = time.map(|time| (Timestamp::from_micros(time), Resolution::Microsecond));

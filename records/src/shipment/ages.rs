@@ -27,14 +27,14 @@ pub(super) const ROOM: usize = most_bytes(PAIRS);
 
 /// When the lines of a shipment that is being filled were read.
 #[derive(Debug, Default)]
-pub(super) struct Reads {
+pub(super) struct ReadTimes {
     /// How many lines, one after the other, and when, by a steady clock of the shipper's.
     runs: Vec<(u32, Duration)>,
     /// Of some line nobody said: then nothing is said of any.
     unknown: bool,
 }
 
-impl Reads {
+impl ReadTimes {
     pub(super) fn clear(&mut self) {
         self.runs.clear();
         self.unknown = false;
@@ -176,7 +176,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(times in vec((1_usize..300, 0_u64..10_000_000_000), 1..PAIRS)) {
             let now = micros(10_000_000_000);
-            let (mut reads, mut expected) = (Reads::default(), Vec::new());
+            let (mut reads, mut expected) = (ReadTimes::default(), Vec::new());
             for (lines, at) in times {
                 let age = u32::try_from((now - micros(at)).as_micros()).unwrap_or(u32::MAX);
                 for _ in 0..lines {
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn of_lines_beyond_the_last_pair_the_time_of_the_last_is_said() {
-        let mut reads = Reads::default();
+        let mut reads = ReadTimes::default();
         for at in 0..2 * PAIRS as u64 {
             reads.add(Some(micros(at)));
         }
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn where_the_time_of_one_line_is_unknown_none_is_said() {
-        let mut reads = Reads::default();
+        let mut reads = ReadTimes::default();
         reads.add(Some(micros(1)));
         reads.add(None);
         let mut out = Vec::new();

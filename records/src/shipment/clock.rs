@@ -19,14 +19,14 @@ const SPAN: i64 = 10_000_000;
 /// arrival; what the quickest of the last seconds took is at least the difference of the clocks.
 /// Whatever a shipment took beyond that, it waited somewhere.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+pub(crate) struct SenderClock {
     /// The least that passed, now and in the span before.
     least: [i64; 2],
     /// When this span began.
     since: Timestamp,
 }
 
-impl Clock {
+impl SenderClock {
     pub(crate) const fn new() -> Self {
         Self { least: [i64::MAX; 2], since: Timestamp::MIN }
     }
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_wrong_does_not_matter() {
         for wrong in [-3_600_000_000, 0, 3_600_000_000] {
-            let mut clock = Clock::new();
+            let mut clock = SenderClock::new();
             // What each took on its way: the quickest is taken for one that took no time.
             for (sent, took, expected) in
                 [(0, 900, 900), (1_000, 300, 1_300), (2_000, 5_000, 2_300), (9_000, 301, 9_300)]
@@ -88,15 +88,15 @@ mod tests {
                 let now = at(sent + took);
                 let got = clock.arrived(at(sent + wrong), now);
                 assert_eq!(got, at(expected).min(now), "{sent}, {wrong} wrong");
-                assert_eq!(Clock::read(got, 25_000, now), got.offset_by(GATHER - 25_000));
-                assert_eq!(Clock::read(got, 0, now), now.min(got.offset_by(GATHER)));
+                assert_eq!(SenderClock::read(got, 25_000, now), got.offset_by(GATHER - 25_000));
+                assert_eq!(SenderClock::read(got, 0, now), now.min(got.offset_by(GATHER)));
             }
         }
     }
 
     #[test]
     fn a_clock_that_is_set_is_followed() {
-        let mut clock = Clock::new();
+        let mut clock = SenderClock::new();
         let second = 1_000_000;
         for n in 0..200 {
             // Set back by an hour after a hundred seconds.
@@ -113,11 +113,11 @@ mod tests {
         fn no_line_is_dated_after_its_arrival_or_far_before(
             shipments in proptest::collection::vec((any::<i64>(), any::<u32>(), any::<i64>()), 1..20),
         ) {
-            let mut clock = Clock::new();
+            let mut clock = SenderClock::new();
             for (sent, age, now) in shipments {
                 let now = at(now);
                 let sent = clock.arrived(at(sent), now);
-                for time in [sent, Clock::read(sent, age, now)] {
+                for time in [sent, SenderClock::read(sent, age, now)] {
                     prop_assert!(time <= now && now.micros_since(time) <= BOUND);
                 }
             }

@@ -15,24 +15,24 @@
 use crate::number::{le_i64, le_u32, le_u64};
 use nom::{IResult, Parser};
 
-use super::Origin;
-use super::header::{HEADER, Parts, Type, WireError, WireErrorKind, write_header};
+use super::SenderOrigin;
+use super::header::{DatagramParts, DatagramType, HEADER, WireError, WireErrorKind, write_header};
 use crate::time::Timestamp;
 
 /// The shipper asks, and says how far it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
+pub struct DiscoveryQuestion {
     /// Comes back in the answer; hard to guess, so that nobody else answers.
     pub nonce: u64,
     /// Who asks.
-    pub origin: Origin,
+    pub origin: SenderOrigin,
     /// Shipments sent so far: the number of the next. So the last ones, too, are missed if lost.
     pub shipments: u64,
     /// Lines shipped so far: the number of the next.
     pub lines: u64,
 }
 
-impl Question {
+impl DiscoveryQuestion {
     /// The bytes of a question.
     pub const LEN: usize = HEADER + 40;
 
@@ -41,18 +41,18 @@ impl Question {
     /// # Errors
     /// Says what is wrong at which byte. Any bytes are safe to pass.
     pub fn parse(datagram: &[u8]) -> Result<Self, WireError> {
-        Self::from_parts(&Parts::parse(datagram)?)
+        Self::from_parts(&DatagramParts::parse(datagram)?)
     }
 
-    pub(crate) fn from_parts(parts: &Parts<'_>) -> Result<Self, WireError> {
-        expect(parts, Type::Question)?;
+    pub(crate) fn from_parts(parts: &DatagramParts<'_>) -> Result<Self, WireError> {
+        expect(parts, DatagramType::Question)?;
         let (_, question) = question(parts.head).map_err(|_| short(parts))?;
         Ok(question)
     }
 
     /// Appends the question.
     pub fn write(&self, out: &mut Vec<u8>) {
-        write_header(Type::Question, 0, QUESTION, out);
+        write_header(DatagramType::Question, 0, QUESTION, out);
         out.extend_from_slice(&self.nonce.to_le_bytes());
         out.extend_from_slice(&self.origin.id.to_le_bytes());
         out.extend_from_slice(&self.origin.start.as_micros().to_le_bytes());
@@ -63,7 +63,7 @@ impl Question {
 
 /// The collector answers: ship, as much as this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct DiscoveryAnswer {
     /// The question's.
     pub nonce: u64,
     /// Bytes of datagrams that the asker may have under way, not yet confirmed by an answer: its
@@ -74,7 +74,7 @@ pub struct Answer {
     pub datagram: u32,
 }
 
-impl Answer {
+impl DiscoveryAnswer {
     /// The bytes of an answer.
     pub const LEN: usize = HEADER + 16;
 
@@ -83,18 +83,18 @@ impl Answer {
     /// # Errors
     /// Says what is wrong at which byte. Any bytes are safe to pass.
     pub fn parse(datagram: &[u8]) -> Result<Self, WireError> {
-        Self::from_parts(&Parts::parse(datagram)?)
+        Self::from_parts(&DatagramParts::parse(datagram)?)
     }
 
-    pub(crate) fn from_parts(parts: &Parts<'_>) -> Result<Self, WireError> {
-        expect(parts, Type::Answer)?;
+    pub(crate) fn from_parts(parts: &DatagramParts<'_>) -> Result<Self, WireError> {
+        expect(parts, DatagramType::Answer)?;
         let (_, answer) = answer(parts.head).map_err(|_| short(parts))?;
         Ok(answer)
     }
 
     /// Appends the answer.
     pub fn write(&self, out: &mut Vec<u8>) {
-        write_header(Type::Answer, 0, ANSWER, out);
+        write_header(DatagramType::Answer, 0, ANSWER, out);
         out.extend_from_slice(&self.nonce.to_le_bytes());
         out.extend_from_slice(&self.window.to_le_bytes());
         out.extend_from_slice(&self.datagram.to_le_bytes());
@@ -105,57 +105,60 @@ impl Answer {
 const QUESTION: u16 = 48;
 const ANSWER: u16 = 24;
 
-fn expect(parts: &Parts<'_>, kind: Type) -> Result<(), WireError> {
+fn expect(parts: &DatagramParts<'_>, kind: DatagramType) -> Result<(), WireError> {
     if parts.kind != kind {
         return Err(WireError { kind: WireErrorKind::Type, at: 4 });
     }
     parts.check_flags(0)
 }
 
-fn short(parts: &Parts<'_>) -> WireError {
+fn short(parts: &DatagramParts<'_>) -> WireError {
     WireError { kind: WireErrorKind::Short, at: parts.body_at() }
 }
 
-fn question(input: &[u8]) -> IResult<&[u8], Question, ()> {
+fn question(input: &[u8]) -> IResult<&[u8], DiscoveryQuestion, ()> {
     let (input, nonce) = le_u64(input)?;
     let (input, origin) = origin(input)?;
     let (input, (shipments, lines)) = (le_u64, le_u64).parse(input)?;
-    Ok((input, Question { nonce, origin, shipments, lines }))
+    Ok((input, DiscoveryQuestion { nonce, origin, shipments, lines }))
 }
 
-fn answer(input: &[u8]) -> IResult<&[u8], Answer, ()> {
+fn answer(input: &[u8]) -> IResult<&[u8], DiscoveryAnswer, ()> {
     let (input, (nonce, window, datagram)) = (le_u64, le_u32, le_u32).parse(input)?;
-    Ok((input, Answer { nonce, window, datagram }))
+    Ok((input, DiscoveryAnswer { nonce, window, datagram }))
 }
 
 /// `origin = id(u64) start(i64)`
-pub(super) fn origin(input: &[u8]) -> IResult<&[u8], Origin, ()> {
+pub(super) fn origin(input: &[u8]) -> IResult<&[u8], SenderOrigin, ()> {
     let (input, (id, start)) = (le_u64, le_i64).parse(input)?;
-    Ok((input, Origin { id, start: Timestamp::from_micros(start) }))
+    Ok((input, SenderOrigin { id, start: Timestamp::from_micros(start) }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ASKED: Question = Question {
+    const ASKED: DiscoveryQuestion = DiscoveryQuestion {
         nonce: 0x2222_0102_0304_0A22,
-        origin: Origin { id: 77, start: Timestamp::from_seconds(1_795_379_143) },
+        origin: SenderOrigin { id: 77, start: Timestamp::from_seconds(1_795_379_143) },
         shipments: 3,
         lines: 12,
     };
 
     #[test]
     fn questions_and_answers_read_as_they_were_written() {
-        let answered = Answer { nonce: ASKED.nonce, window: 1 << 20, datagram: 65_507 };
+        let answered = DiscoveryAnswer { nonce: ASKED.nonce, window: 1 << 20, datagram: 65_507 };
         let (mut question, mut answer) = (Vec::new(), Vec::new());
         ASKED.write(&mut question);
         answered.write(&mut answer);
-        assert_eq!(Question::parse(&question), Ok(ASKED));
-        assert_eq!(Answer::parse(&answer), Ok(answered));
-        assert_eq!((question.len(), answer.len()), (Question::LEN, Answer::LEN));
+        assert_eq!(DiscoveryQuestion::parse(&question), Ok(ASKED));
+        assert_eq!(DiscoveryAnswer::parse(&answer), Ok(answered));
+        assert_eq!((question.len(), answer.len()), (DiscoveryQuestion::LEN, DiscoveryAnswer::LEN));
         assert!(answer.len() <= question.len(), "an answer must not amplify");
-        assert!(Answer::parse(&question).is_err() && Question::parse(&answer).is_err());
+        assert!(
+            DiscoveryAnswer::parse(&question).is_err()
+                && DiscoveryQuestion::parse(&answer).is_err()
+        );
     }
 
     #[test]
@@ -172,9 +175,9 @@ mod tests {
         ASKED.write(&mut question);
         question[6] += 3;
         question.extend_from_slice(&[200, 1, 0]);
-        assert_eq!(Question::parse(&question), Ok(ASKED));
+        assert_eq!(DiscoveryQuestion::parse(&question), Ok(ASKED));
         question[5] = 1;
-        let refused = Question::parse(&question).unwrap_err();
+        let refused = DiscoveryQuestion::parse(&question).unwrap_err();
         assert_eq!((refused.kind, refused.at), (WireErrorKind::Flags, 5));
     }
 }

@@ -30,7 +30,7 @@ const MUST_KNOW: u8 = 0x0F;
 
 /// What a datagram is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Type {
+pub(crate) enum DatagramType {
     Question,
     Answer,
     Shipment,
@@ -38,7 +38,7 @@ pub(crate) enum Type {
     Packet,
 }
 
-impl Type {
+impl DatagramType {
     pub(crate) const fn byte(self) -> u8 {
         match self {
             Self::Question => 1,
@@ -112,15 +112,15 @@ impl std::error::Error for WireError {}
 
 /// A datagram's parts, before its type gives them a meaning.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Parts<'a> {
-    pub(crate) kind: Type,
+pub(crate) struct DatagramParts<'a> {
+    pub(crate) kind: DatagramType,
     pub(crate) flags: u8,
     /// The fixed part and the extensions.
     pub(crate) head: &'a [u8],
     pub(crate) body: &'a [u8],
 }
 
-impl<'a> Parts<'a> {
+impl<'a> DatagramParts<'a> {
     pub(crate) fn parse(datagram: &'a [u8]) -> Result<Self, WireError> {
         let fail = |kind, at| WireError { kind, at };
         let (rest, _) =
@@ -130,7 +130,7 @@ impl<'a> Parts<'a> {
         if version != VERSION {
             return Err(fail(WireErrorKind::Version, 3));
         }
-        let kind = Type::from_byte(kind).ok_or_else(|| fail(WireErrorKind::Type, 4))?;
+        let kind = DatagramType::from_byte(kind).ok_or_else(|| fail(WireErrorKind::Type, 4))?;
         let (_, length) = length(rest).map_err(|_| fail(WireErrorKind::Short, datagram.len()))?;
         let length = usize::from(length);
         match (datagram.get(HEADER..length), datagram.get(length..)) {
@@ -211,7 +211,7 @@ pub(super) const fn varint_len(value: u32) -> usize {
 }
 
 /// Appends the first eight bytes of a datagram whose body begins at `length`.
-pub(crate) fn write_header(kind: Type, flags: u8, length: u16, out: &mut Vec<u8>) {
+pub(crate) fn write_header(kind: DatagramType, flags: u8, length: u16, out: &mut Vec<u8>) {
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&[VERSION, kind.byte(), flags]);
     out.extend_from_slice(&length.to_le_bytes());

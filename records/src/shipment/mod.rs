@@ -1,9 +1,10 @@
 //! What the shipper sends: lines, framed and numbered.
 //!
-//! A [`Shipment`] is one datagram: who ships, which number it has, the number of its first line,
-//! and the lines. [`Writer`] makes them, [`Senders`] receives them: it knows what is missing, drops
-//! what comes twice and puts lines together that came in pieces. A [`Question`] and its [`Answer`]
-//! find out whether there is anybody to ship to. The layout is in `docs/design/wire.md`.
+//! A [`Shipment`] is one datagram: its sender, its number, the number of its first line, and the
+//! lines. [`ShipmentWriter`] writes shipments. [`SenderTable`] receives them: it counts missing
+//! shipments and lines, drops duplicates and reassembles lines that were sent in pieces. A
+//! [`DiscoveryQuestion`] and its [`DiscoveryAnswer`] find out whether a collector listens. The layout
+//! is in `docs/design/wire.md`.
 
 mod ages;
 mod clock;
@@ -20,13 +21,13 @@ use crate::number::{le_i64, le_u32, le_u64};
 use nom::{IResult, Parser};
 
 pub use ages::Ages;
-pub(crate) use clock::Clock;
-pub use discovery::{Answer, Question};
-pub(crate) use header::{HEADER, Parts, Type, extension, write_header};
+pub(crate) use clock::SenderClock;
+pub use discovery::{DiscoveryAnswer, DiscoveryQuestion};
+pub(crate) use header::{DatagramParts, DatagramType, HEADER, extension, write_header};
 pub use header::{MAGIC, VERSION, WireError, WireErrorKind};
 pub use reassembly::Reassembly;
-pub use senders::{Arrival, Counts, Limits, Outcome, Senders};
-pub use writer::{Push, Stamp, Writer};
+pub use senders::{SenderLimits, SenderTable, ShipmentArrival, ShipmentCounts, ShipmentOutcome};
+pub use writer::{Push, SendStamp, ShipmentWriter};
 
 use header::varint;
 
@@ -48,7 +49,7 @@ const NAME: u8 = 3;
 
 /// A shipper, and which life of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Origin {
+pub struct SenderOrigin {
     /// Chosen at random at its start.
     pub id: u64,
     /// When it started, by its own clock.
@@ -57,7 +58,7 @@ pub struct Origin {
 
 /// The server a shipper speaks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Server<'a> {
+pub struct ShipmentServer<'a> {
     /// Its address as the balancer knows it; `None` is the datagram's source.
     pub addr: Option<IpAddr>,
     /// The port it serves on.
@@ -70,7 +71,7 @@ pub struct Server<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shipment<'a> {
     /// Who ships.
-    pub origin: Origin,
+    pub origin: SenderOrigin,
     /// This shipment's number, from 0.
     pub number: u64,
     /// The number of its first line, from 0: counts the lines this origin has shipped.
@@ -82,20 +83,20 @@ pub struct Shipment<'a> {
     /// Lines the shipper has cut so far because they were longer than [`LINE`].
     pub cut: u32,
     /// Whose lines these are.
-    pub server: Server<'a>,
+    pub server: ShipmentServer<'a>,
     ages: Ages<'a>,
-    body: Body<'a>,
+    body: ShipmentBody<'a>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Body<'a> {
+enum ShipmentBody<'a> {
     Lines { framed: &'a [u8], count: u32 },
-    Piece(Piece<'a>),
+    Piece(LinePiece<'a>),
 }
 
 /// A part of a line that is longer than a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Piece<'a> {
+pub struct LinePiece<'a> {
     /// Bytes of the whole line.
     pub total: u32,
     /// Where in the line `bytes` belong.
@@ -110,12 +111,12 @@ impl<'a> Shipment<'a> {
     /// # Errors
     /// Says what is wrong at which byte. Any bytes are safe to pass.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, WireError> {
-        Self::from_parts(&Parts::parse(datagram)?)
+        Self::from_parts(&DatagramParts::parse(datagram)?)
     }
 
-    pub(crate) fn from_parts(parts: &Parts<'a>) -> Result<Self, WireError> {
+    pub(crate) fn from_parts(parts: &DatagramParts<'a>) -> Result<Self, WireError> {
         let fail = |kind, at| WireError { kind, at };
-        if parts.kind != Type::Shipment {
+        if parts.kind != DatagramType::Shipment {
             return Err(fail(WireErrorKind::Type, 4));
         }
         parts.check_flags(PIECE)?;
@@ -125,11 +126,11 @@ impl<'a> Shipment<'a> {
             .map_err(|rest| fail(WireErrorKind::Extension, parts.body_at() - rest.len()))?;
         let announced = shipment.line_count();
         shipment.body = if parts.flags & PIECE == 0 {
-            Body::Lines { framed: parts.body, count: announced }
+            ShipmentBody::Lines { framed: parts.body, count: announced }
         } else {
             let piece =
                 piece(parts.body).ok_or_else(|| fail(WireErrorKind::Piece, parts.body_at()))?;
-            Body::Piece(piece)
+            ShipmentBody::Piece(piece)
         };
         shipment.ages = Ages::new(extensions);
         shipment
@@ -144,12 +145,12 @@ impl<'a> Shipment<'a> {
         Ok(shipment)
     }
 
-    /// The whole lines in it, without line ends; none if it holds a [`Piece`].
+    /// The whole lines in it, without line ends; none if it holds a [`LinePiece`].
     #[must_use]
-    pub fn lines(&self) -> Lines<'a> {
+    pub fn lines(&self) -> ShipmentLines<'a> {
         match self.body {
-            Body::Lines { framed, .. } => Lines { framed },
-            Body::Piece(_) => Lines { framed: b"" },
+            ShipmentBody::Lines { framed, .. } => ShipmentLines { framed },
+            ShipmentBody::Piece(_) => ShipmentLines { framed: b"" },
         }
     }
 
@@ -162,10 +163,10 @@ impl<'a> Shipment<'a> {
 
     /// The part of a long line in it.
     #[must_use]
-    pub const fn piece(&self) -> Option<Piece<'a>> {
+    pub const fn piece(&self) -> Option<LinePiece<'a>> {
         match self.body {
-            Body::Piece(piece) => Some(piece),
-            Body::Lines { .. } => None,
+            ShipmentBody::Piece(piece) => Some(piece),
+            ShipmentBody::Lines { .. } => None,
         }
     }
 
@@ -173,14 +174,14 @@ impl<'a> Shipment<'a> {
     #[must_use]
     pub const fn line_count(&self) -> u32 {
         match self.body {
-            Body::Lines { count, .. } => count,
-            Body::Piece(_) => 1,
+            ShipmentBody::Lines { count, .. } => count,
+            ShipmentBody::Piece(_) => 1,
         }
     }
 
     /// Walks the body; if it breaks off, at which byte.
     fn count_lines(&self) -> Result<u32, usize> {
-        let Body::Lines { framed, .. } = self.body else { return Ok(1) };
+        let ShipmentBody::Lines { framed, .. } = self.body else { return Ok(1) };
         let (mut rest, mut count) = (framed, 0_u32);
         while !rest.is_empty() {
             (rest, _) = framed_line(rest).ok_or(framed.len() - rest.len())?;
@@ -192,11 +193,11 @@ impl<'a> Shipment<'a> {
 
 /// The lines of a shipment.
 #[derive(Clone, Copy, Debug)]
-pub struct Lines<'a> {
+pub struct ShipmentLines<'a> {
     framed: &'a [u8],
 }
 
-impl<'a> Iterator for Lines<'a> {
+impl<'a> Iterator for ShipmentLines<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
@@ -219,14 +220,14 @@ fn fixed(input: &[u8]) -> IResult<&[u8], Shipment<'_>, ()> {
     let (input, (number, first_line, sent)) = (le_u64, le_u64, le_i64).parse(input)?;
     let (input, (dropped, cut, count)) = (le_u64, le_u32, le_u32).parse(input)?;
     let sent = Timestamp::from_micros(sent);
-    let body = Body::Lines { framed: b"", count };
-    let (server, ages) = (Server::default(), Ages::new(b""));
+    let body = ShipmentBody::Lines { framed: b"", count };
+    let (server, ages) = (ShipmentServer::default(), Ages::new(b""));
     Ok((input, Shipment { origin, number, first_line, sent, dropped, cut, server, ages, body }))
 }
 
 /// Reads the extensions we know and skips the others; on a bad one, gives back what was left.
-fn extensions_of(mut input: &[u8]) -> Result<Server<'_>, &[u8]> {
-    let mut server = Server::default();
+fn extensions_of(mut input: &[u8]) -> Result<ShipmentServer<'_>, &[u8]> {
+    let mut server = ShipmentServer::default();
     while !input.is_empty() {
         let (rest, (kind, value)) = extension(input).map_err(|_| input)?;
         match kind {
@@ -248,11 +249,11 @@ fn address(value: &[u8]) -> Option<IpAddr> {
 }
 
 /// `piece = total(varint) offset(varint) 1*OCTET`
-fn piece(input: &[u8]) -> Option<Piece<'_>> {
+fn piece(input: &[u8]) -> Option<LinePiece<'_>> {
     let (bytes, (total, offset)) = (varint, varint).parse(input).ok()?;
     let end = usize::try_from(offset).ok()?.checked_add(bytes.len())?;
     let total_len = usize::try_from(total).ok()?;
-    (!bytes.is_empty() && end <= total_len && total_len <= LINE).then_some(Piece {
+    (!bytes.is_empty() && end <= total_len && total_len <= LINE).then_some(LinePiece {
         total,
         offset,
         bytes,

@@ -2,13 +2,13 @@
 
 use std::collections::VecDeque;
 
-use super::{Origin, Piece};
+use super::{LinePiece, SenderOrigin};
 
 /// Lines of which only a part has come. Bounded: beyond the bounds the oldest is given up.
 #[derive(Debug)]
 pub struct Reassembly {
     /// Oldest first.
-    lines: VecDeque<Half>,
+    lines: VecDeque<PartialLine>,
     max_lines: usize,
     max_bytes: usize,
     /// Bytes of all lines here.
@@ -17,8 +17,8 @@ pub struct Reassembly {
 }
 
 #[derive(Debug)]
-struct Half {
-    origin: Origin,
+struct PartialLine {
+    origin: SenderOrigin,
     number: u64,
     total: u32,
     bytes: Vec<u8>,
@@ -37,15 +37,27 @@ impl Reassembly {
     }
 
     /// Takes a piece of line `number`; gives back the line if that was the last one missing.
-    pub fn add(&mut self, origin: Origin, number: u64, piece: &Piece<'_>) -> Option<Vec<u8>> {
-        let known =
-            |half: &Half| (half.number, half.origin, half.total) == (number, origin, piece.total);
+    pub fn add(
+        &mut self,
+        origin: SenderOrigin,
+        number: u64,
+        piece: &LinePiece<'_>,
+    ) -> Option<Vec<u8>> {
+        let known = |half: &PartialLine| {
+            (half.number, half.origin, half.total) == (number, origin, piece.total)
+        };
         // The newest is the likeliest.
         let index = match self.lines.iter().rposition(known) {
             Some(index) => index,
             None => {
                 let (bytes, have) = (Vec::new(), Vec::new());
-                self.lines.push_back(Half { origin, number, total: piece.total, bytes, have });
+                self.lines.push_back(PartialLine {
+                    origin,
+                    number,
+                    total: piece.total,
+                    bytes,
+                    have,
+                });
                 self.lines.len() - 1
             }
         };
@@ -84,8 +96,8 @@ impl Reassembly {
     }
 }
 
-impl Half {
-    fn take(&mut self, piece: &Piece<'_>) {
+impl PartialLine {
+    fn take(&mut self, piece: &LinePiece<'_>) {
         let len = u32::try_from(piece.bytes.len()).unwrap_or(u32::MAX);
         let (start, end) = (piece.offset, piece.offset.saturating_add(len));
         if end > self.total || self.have.len() >= MOST_RANGES {
@@ -122,10 +134,10 @@ mod tests {
     use super::*;
     use crate::time::Timestamp;
 
-    const ORIGIN: Origin = Origin { id: 1, start: Timestamp::from_micros(2) };
+    const ORIGIN: SenderOrigin = SenderOrigin { id: 1, start: Timestamp::from_micros(2) };
 
-    fn piece(total: u32, offset: u32, bytes: &[u8]) -> Piece<'_> {
-        Piece { total, offset, bytes }
+    fn piece(total: u32, offset: u32, bytes: &[u8]) -> LinePiece<'_> {
+        LinePiece { total, offset, bytes }
     }
 
     #[test]
@@ -151,7 +163,7 @@ mod tests {
     #[test]
     fn lines_of_different_senders_do_not_mix() {
         let mut lines = Reassembly::new(4, 100);
-        let other = Origin { id: 2, ..ORIGIN };
+        let other = SenderOrigin { id: 2, ..ORIGIN };
         assert_eq!(lines.add(ORIGIN, 7, &piece(4, 0, b"ab")), None);
         assert_eq!(lines.add(other, 7, &piece(4, 2, b"XY")), None);
         assert_eq!(lines.add(ORIGIN, 8, &piece(4, 2, b"XY")), None);

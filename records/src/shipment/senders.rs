@@ -2,8 +2,8 @@
 
 use indexmap::IndexMap;
 
-use super::clock::Clock;
-use super::{Origin, Question, Reassembly, Shipment};
+use super::clock::SenderClock;
+use super::{DiscoveryQuestion, Reassembly, SenderOrigin, Shipment};
 use crate::time::Timestamp;
 
 /// How many shipments may overtake one another.
@@ -14,23 +14,23 @@ const WORDS: usize = 16;
 ///
 /// Numbers decide. A shipment that came before is dropped; so is one that comes when 1,024 later
 /// ones are here, for nobody can tell any more whether it came before. What is missing is known
-/// when something with a higher number comes, shipment or [`Question`], and forgiven when it turns
+/// when something with a higher number comes, shipment or [`DiscoveryQuestion`], and forgiven when it turns
 /// up late. A shipper that starts again is another one. Beyond the bounds, the shipper that was
 /// quiet for long is forgotten, and what it lost stays counted.
 #[derive(Debug)]
-pub struct Senders {
-    senders: IndexMap<Origin, Sender>,
+pub struct SenderTable {
+    senders: IndexMap<SenderOrigin, SenderState>,
     /// Where to look for the next shipper to forget.
     hand: usize,
     max_senders: usize,
     reassembly: Reassembly,
     /// All that is not in `senders`.
-    counts: Counts,
+    counts: ShipmentCounts,
 }
 
 /// The most that is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct SenderLimits {
     /// Shippers.
     pub senders: usize,
     /// Long lines that are not yet whole.
@@ -39,7 +39,7 @@ pub struct Limits {
     pub bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for SenderLimits {
     fn default() -> Self {
         Self { senders: 4096, lines: 256, bytes: 16 << 20 }
     }
@@ -48,16 +48,16 @@ impl Default for Limits {
 /// What a shipment was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub struct Arrival {
+pub struct ShipmentArrival {
     /// Whether its lines were given out.
-    pub outcome: Outcome,
+    pub outcome: ShipmentOutcome,
     /// Whether this is the first of its shipper: new, started again, or here before we were.
     pub first: bool,
 }
 
 /// Whether a shipment's lines were given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ShipmentOutcome {
     /// They were.
     New,
     /// They had been before.
@@ -69,7 +69,7 @@ pub enum Outcome {
 /// What has happened so far, over all shippers. Lines that are lost, cut or dropped can only be
 /// counted from the first shipment of a shipper that came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct ShipmentCounts {
     /// Shippers seen; each start of one counts.
     pub senders: u64,
     /// Shippers forgotten because there were too many.
@@ -95,37 +95,37 @@ pub struct Counts {
 }
 
 #[derive(Debug)]
-struct Sender {
-    shipments: Range,
-    lines: Range,
+struct SenderState {
+    shipments: NumberRange,
+    lines: NumberRange,
     /// A bit for each of the last shipments, by number modulo [`WINDOW`]: has it come?
     seen: [u64; WORDS],
     /// What the shipper says of itself.
     dropped: u64,
     cut: u32,
-    clock: Clock,
+    clock: SenderClock,
     /// Since the hand last passed.
     active: bool,
 }
 
 /// Numbers `base..end`, of which `came` have come.
 #[derive(Clone, Copy, Debug)]
-struct Range {
+struct NumberRange {
     base: u64,
     end: u64,
     came: u64,
 }
 
-impl Senders {
+impl SenderTable {
     /// Knows nobody yet.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: SenderLimits) -> Self {
         Self {
             senders: IndexMap::new(),
             hand: 0,
             max_senders: limits.senders.max(1),
             reassembly: Reassembly::new(limits.lines, limits.bytes),
-            counts: Counts::default(),
+            counts: ShipmentCounts::default(),
         }
     }
 
@@ -137,7 +137,7 @@ impl Senders {
         shipment: &Shipment<'_>,
         now: Timestamp,
         mut deliver: impl FnMut(&[u8], Timestamp),
-    ) -> Arrival {
+    ) -> ShipmentArrival {
         let (index, first) = self.sender(shipment);
         let sender = &mut self.senders[index];
         sender.active = true;
@@ -145,19 +145,19 @@ impl Senders {
         sender.cut = sender.cut.max(shipment.cut);
         let outcome = sender.mark(shipment.number);
         match outcome {
-            Outcome::New => {}
-            Outcome::Duplicate => self.counts.duplicates += 1,
-            Outcome::Late => self.counts.late += 1,
+            ShipmentOutcome::New => {}
+            ShipmentOutcome::Duplicate => self.counts.duplicates += 1,
+            ShipmentOutcome::Late => self.counts.late += 1,
         }
-        if outcome != Outcome::New {
-            return Arrival { outcome, first };
+        if outcome != ShipmentOutcome::New {
+            return ShipmentArrival { outcome, first };
         }
         let end = shipment.first_line.saturating_add(shipment.line_count().into());
         sender.lines.reach(shipment.first_line, end);
         sender.shipments.came += 1;
         let sent = sender.clock.arrived(shipment.sent, now);
         let mut ages = shipment.ages();
-        let mut read = || ages.next().map_or(now, |age| Clock::read(sent, age, now));
+        let mut read = || ages.next().map_or(now, |age| SenderClock::read(sent, age, now));
         let mut count = 0;
         for line in shipment.lines() {
             deliver(line, read());
@@ -172,12 +172,12 @@ impl Senders {
         self.senders[index].lines.came += count;
         self.counts.shipments += 1;
         self.counts.lines += count;
-        Arrival { outcome, first }
+        ShipmentArrival { outcome, first }
     }
 
     /// Takes note of how far a shipper says it has come, so that its last shipments are missed too.
     /// Shippers of which nothing has come stay unknown: a question is cheap to send.
-    pub fn asked(&mut self, question: &Question) {
+    pub fn asked(&mut self, question: &DiscoveryQuestion) {
         if let Some(sender) = self.senders.get_mut(&question.origin) {
             sender.active = true;
             sender.advance(question.shipments);
@@ -187,7 +187,7 @@ impl Senders {
 
     /// What has happened so far. Walks over all shippers.
     #[must_use]
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> ShipmentCounts {
         let mut counts = self.counts;
         counts.abandoned = self.reassembly.abandoned();
         for sender in self.senders.values() {
@@ -217,7 +217,7 @@ impl Senders {
             self.forget_one();
         }
         self.counts.senders += 1;
-        let (index, _) = self.senders.insert_full(shipment.origin, Sender::new(shipment));
+        let (index, _) = self.senders.insert_full(shipment.origin, SenderState::new(shipment));
         (index, true)
     }
 
@@ -240,8 +240,8 @@ impl Senders {
     }
 }
 
-impl Counts {
-    fn add(&mut self, sender: &Sender) {
+impl ShipmentCounts {
+    fn add(&mut self, sender: &SenderState) {
         self.lost_shipments = self.lost_shipments.saturating_add(sender.shipments.missing());
         self.lost_lines = self.lost_lines.saturating_add(sender.lines.missing());
         self.dropped = self.dropped.saturating_add(sender.dropped);
@@ -249,33 +249,33 @@ impl Counts {
     }
 }
 
-impl Sender {
+impl SenderState {
     fn new(shipment: &Shipment<'_>) -> Self {
         Self {
-            shipments: Range::at(shipment.number),
-            lines: Range::at(shipment.first_line),
+            shipments: NumberRange::at(shipment.number),
+            lines: NumberRange::at(shipment.first_line),
             seen: [0; WORDS],
             dropped: 0,
             cut: 0,
-            clock: Clock::new(),
+            clock: SenderClock::new(),
             active: true,
         }
     }
 
     /// Notes that shipment `number` is here.
-    fn mark(&mut self, number: u64) -> Outcome {
+    fn mark(&mut self, number: u64) -> ShipmentOutcome {
         if number >= self.shipments.end {
             self.advance(number.saturating_add(1));
         } else if self.shipments.end - number > WINDOW {
-            return Outcome::Late;
+            return ShipmentOutcome::Late;
         }
         let (word, bit) = slot(number);
         if self.seen[word] & bit != 0 {
-            return Outcome::Duplicate;
+            return ShipmentOutcome::Duplicate;
         }
         self.seen[word] |= bit;
         self.shipments.base = self.shipments.base.min(number);
-        Outcome::New
+        ShipmentOutcome::New
     }
 
     /// Moves the window on so that it ends at `end`.
@@ -298,7 +298,7 @@ fn slot(number: u64) -> (usize, u64) {
     (index / 64, 1 << (index % 64))
 }
 
-impl Range {
+impl NumberRange {
     const fn at(number: u64) -> Self {
         Self { base: number, end: number, came: 0 }
     }
@@ -316,25 +316,25 @@ impl Range {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shipment::{Server, Stamp, Writer};
+    use crate::shipment::{SendStamp, ShipmentServer, ShipmentWriter};
     use crate::time::Timestamp;
 
-    const ORIGIN: Origin = Origin { id: 1, start: Timestamp::from_micros(5) };
+    const ORIGIN: SenderOrigin = SenderOrigin { id: 1, start: Timestamp::from_micros(5) };
 
     /// Shipments of the numbers, five of two lines each: `0 0`, `0 1`, `1 0` and so on.
-    fn shipments(origin: Origin, count: u64) -> Vec<Vec<u8>> {
-        let mut writer = Writer::new(origin, Server::default(), 512);
+    fn shipments(origin: SenderOrigin, count: u64) -> Vec<Vec<u8>> {
+        let mut writer = ShipmentWriter::new(origin, ShipmentServer::default(), 512);
         (0..count)
             .filter_map(|number| {
                 for line in 0..2 {
                     let _ = writer.push(format!("{number} {line}").as_bytes(), None);
                 }
-                writer.finish(Stamp::default(), <[u8]>::to_vec)
+                writer.finish(SendStamp::default(), <[u8]>::to_vec)
             })
             .collect()
     }
 
-    fn receive(senders: &mut Senders, datagram: &[u8]) -> (Outcome, usize) {
+    fn receive(senders: &mut SenderTable, datagram: &[u8]) -> (ShipmentOutcome, usize) {
         let shipment = Shipment::parse(datagram).expect("we wrote it");
         let mut lines = 0;
         let arrival = senders.receive(&shipment, Timestamp::default(), |_, _| lines += 1);
@@ -344,15 +344,15 @@ mod tests {
     #[test]
     fn order_does_not_matter_and_what_comes_twice_is_given_out_once() {
         let sent = shipments(ORIGIN, 5);
-        let mut senders = Senders::new(Limits::default());
+        let mut senders = SenderTable::new(SenderLimits::default());
         for (number, expected, lost) in [
-            (2, (Outcome::New, 2), 0),
-            (0, (Outcome::New, 2), 2),
-            (2, (Outcome::Duplicate, 0), 2),
-            (4, (Outcome::New, 2), 4),
-            (1, (Outcome::New, 2), 2),
-            (3, (Outcome::New, 2), 0),
-            (0, (Outcome::Duplicate, 0), 0),
+            (2, (ShipmentOutcome::New, 2), 0),
+            (0, (ShipmentOutcome::New, 2), 2),
+            (2, (ShipmentOutcome::Duplicate, 0), 2),
+            (4, (ShipmentOutcome::New, 2), 4),
+            (1, (ShipmentOutcome::New, 2), 2),
+            (3, (ShipmentOutcome::New, 2), 0),
+            (0, (ShipmentOutcome::Duplicate, 0), 0),
         ] {
             assert_eq!(receive(&mut senders, &sent[number]), expected, "shipment {number}");
             assert_eq!(senders.counts().lost_lines, lost, "after shipment {number}");
@@ -364,43 +364,43 @@ mod tests {
     #[test]
     fn a_gap_is_known_and_one_beyond_the_window_stays() {
         let sent = shipments(ORIGIN, 2000);
-        let mut senders = Senders::new(Limits::default());
-        assert_eq!(receive(&mut senders, &sent[0]).0, Outcome::New);
-        assert_eq!(receive(&mut senders, &sent[1999]).0, Outcome::New);
+        let mut senders = SenderTable::new(SenderLimits::default());
+        assert_eq!(receive(&mut senders, &sent[0]).0, ShipmentOutcome::New);
+        assert_eq!(receive(&mut senders, &sent[1999]).0, ShipmentOutcome::New);
         assert_eq!(senders.counts().lost_shipments, 1998);
         assert_eq!(senders.counts().lost_lines, 2 * 1998);
-        assert_eq!(receive(&mut senders, &sent[976]).0, Outcome::New, "just inside");
-        assert_eq!(receive(&mut senders, &sent[975]).0, Outcome::Late, "just outside");
-        assert_eq!(receive(&mut senders, &sent[0]).0, Outcome::Late);
+        assert_eq!(receive(&mut senders, &sent[976]).0, ShipmentOutcome::New, "just inside");
+        assert_eq!(receive(&mut senders, &sent[975]).0, ShipmentOutcome::Late, "just outside");
+        assert_eq!(receive(&mut senders, &sent[0]).0, ShipmentOutcome::Late);
         assert_eq!(senders.counts().lost_shipments, 1997);
     }
 
     #[test]
     fn a_question_shows_that_the_last_shipments_are_missing() {
         let sent = shipments(ORIGIN, 3);
-        let mut senders = Senders::new(Limits::default());
-        assert_eq!(receive(&mut senders, &sent[0]).0, Outcome::New);
-        let question = Question { nonce: 0, origin: ORIGIN, shipments: 3, lines: 6 };
+        let mut senders = SenderTable::new(SenderLimits::default());
+        assert_eq!(receive(&mut senders, &sent[0]).0, ShipmentOutcome::New);
+        let question = DiscoveryQuestion { nonce: 0, origin: ORIGIN, shipments: 3, lines: 6 };
         senders.asked(&question);
         assert_eq!((senders.counts().lost_shipments, senders.counts().lost_lines), (2, 4));
-        assert_eq!(receive(&mut senders, &sent[2]).0, Outcome::New);
+        assert_eq!(receive(&mut senders, &sent[2]).0, ShipmentOutcome::New);
         assert_eq!((senders.counts().lost_shipments, senders.counts().lost_lines), (1, 2));
     }
 
     #[test]
     fn a_shipper_that_starts_again_is_another_one() {
-        let again = Origin { start: Timestamp::from_micros(6), ..ORIGIN };
-        let mut senders = Senders::new(Limits::default());
-        assert_eq!(receive(&mut senders, &shipments(ORIGIN, 1)[0]).0, Outcome::New);
-        assert_eq!(receive(&mut senders, &shipments(again, 1)[0]).0, Outcome::New);
+        let again = SenderOrigin { start: Timestamp::from_micros(6), ..ORIGIN };
+        let mut senders = SenderTable::new(SenderLimits::default());
+        assert_eq!(receive(&mut senders, &shipments(ORIGIN, 1)[0]).0, ShipmentOutcome::New);
+        assert_eq!(receive(&mut senders, &shipments(again, 1)[0]).0, ShipmentOutcome::New);
         let counts = senders.counts();
         assert_eq!((counts.senders, counts.lines, counts.lost_lines), (2, 4, 0));
     }
 
     #[test]
     fn when_there_are_too_many_a_quiet_one_is_forgotten_and_its_losses_stay() {
-        let mut senders = Senders::new(Limits { senders: 3, ..Limits::default() });
-        let origin = |id| Origin { id, ..ORIGIN };
+        let mut senders = SenderTable::new(SenderLimits { senders: 3, ..SenderLimits::default() });
+        let origin = |id| SenderOrigin { id, ..ORIGIN };
         let sent = shipments(origin(1), 3);
         receive(&mut senders, &sent[0]);
         receive(&mut senders, &sent[2]);
@@ -414,12 +414,16 @@ mod tests {
 
     #[test]
     fn the_busy_are_not_forgotten_for_the_sake_of_passers_by() {
-        let mut senders = Senders::new(Limits { senders: 8, ..Limits::default() });
+        let mut senders = SenderTable::new(SenderLimits { senders: 8, ..SenderLimits::default() });
         let sent = shipments(ORIGIN, 200);
         for (number, datagram) in sent.iter().enumerate() {
-            assert_eq!(receive(&mut senders, datagram), (Outcome::New, 2));
-            assert_eq!(receive(&mut senders, datagram), (Outcome::Duplicate, 0), "{number}");
-            let passer_by = Origin { id: 1000 + u64::try_from(number).unwrap(), ..ORIGIN };
+            assert_eq!(receive(&mut senders, datagram), (ShipmentOutcome::New, 2));
+            assert_eq!(
+                receive(&mut senders, datagram),
+                (ShipmentOutcome::Duplicate, 0),
+                "{number}"
+            );
+            let passer_by = SenderOrigin { id: 1000 + u64::try_from(number).unwrap(), ..ORIGIN };
             receive(&mut senders, &shipments(passer_by, 1)[0]);
         }
         assert_eq!(senders.counts().lost_lines, 0);
@@ -427,19 +431,19 @@ mod tests {
 
     #[test]
     fn a_line_in_pieces_counts_as_lost_until_it_is_whole() {
-        let mut writer = Writer::new(ORIGIN, Server::default(), 512);
+        let mut writer = ShipmentWriter::new(ORIGIN, ShipmentServer::default(), 512);
         let line = vec![b'x'; 1000];
         let (mut sent, mut next) = (Vec::new(), Some(0));
         while let Some(offset) = next {
             let (rest, datagram) =
-                writer.piece((&line, None), offset, Stamp::default(), <[u8]>::to_vec);
+                writer.piece((&line, None), offset, SendStamp::default(), <[u8]>::to_vec);
             sent.push(datagram);
             next = rest;
         }
         assert_eq!(sent.len(), 3);
-        let mut senders = Senders::new(Limits::default());
+        let mut senders = SenderTable::new(SenderLimits::default());
         for (number, lines, lost) in [(2, 0, 1), (0, 0, 1), (1, 1, 0)] {
-            assert_eq!(receive(&mut senders, &sent[number]), (Outcome::New, lines));
+            assert_eq!(receive(&mut senders, &sent[number]), (ShipmentOutcome::New, lines));
             assert_eq!(senders.counts().lost_lines, lost);
         }
         assert_eq!((writer.lines(), writer.shipments()), (1, 3));

@@ -9,10 +9,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-const ORIGIN: Origin =
-    Origin { id: 0x0123_4567_89AB_CDEF, start: Timestamp::from_micros(1_795_379_143_000_001) };
+const ORIGIN: SenderOrigin = SenderOrigin {
+    id: 0x0123_4567_89AB_CDEF,
+    start: Timestamp::from_micros(1_795_379_143_000_001),
+};
 
-const STAMP: Stamp = Stamp {
+const STAMP: SendStamp = SendStamp {
     sent: Timestamp::from_micros(1_795_379_145_250_000),
     now: Duration::from_micros(2_000_000),
     dropped: 9,
@@ -20,18 +22,18 @@ const STAMP: Stamp = Stamp {
 };
 
 /// Ships the lines and gives back the datagrams.
-fn ship(lines: &[Vec<u8>], server: Server<'_>, limit: usize) -> Vec<Vec<u8>> {
+fn ship(lines: &[Vec<u8>], server: ShipmentServer<'_>, limit: usize) -> Vec<Vec<u8>> {
     ship_read(lines, server, limit, |_| None)
 }
 
 /// The same with the times at which lines were read, by their numbers.
 fn ship_read(
     lines: &[Vec<u8>],
-    server: Server<'_>,
+    server: ShipmentServer<'_>,
     limit: usize,
     read: impl Fn(usize) -> Option<Duration>,
 ) -> Vec<Vec<u8>> {
-    let mut writer = Writer::new(ORIGIN, server, limit);
+    let mut writer = ShipmentWriter::new(ORIGIN, server, limit);
     let mut sent = Vec::new();
     for (number, line) in lines.iter().enumerate() {
         let read = read(number);
@@ -54,7 +56,7 @@ fn ship_read(
     sent
 }
 
-fn received(senders: &mut Senders, datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
+fn received(senders: &mut SenderTable, datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut lines = Vec::new();
     for datagram in datagrams {
         let shipment = Shipment::parse(datagram).expect("we wrote it");
@@ -64,8 +66,8 @@ fn received(senders: &mut Senders, datagrams: &[Vec<u8>]) -> Vec<Vec<u8>> {
     lines
 }
 
-fn server(addr: &str) -> Server<'_> {
-    Server { name: Some(b"web 1"), ..Server::parse(addr).expect("an address") }
+fn server(addr: &str) -> ShipmentServer<'_> {
+    ShipmentServer { name: Some(b"web 1"), ..ShipmentServer::parse(addr).expect("an address") }
 }
 
 #[test]
@@ -85,14 +87,14 @@ fn a_shipment_says_who_ships_for_whom_and_how_much_is_missing() {
         assert_eq!((shipment.server.port, shipment.server.name), (port, Some(&b"web 1"[..])));
         assert!(shipment.lines().eq([&b"a line"[..], b""]), "{addr}");
     }
-    let sent = ship(&[b"a line".to_vec()], Server::default(), 1400);
-    assert_eq!(Shipment::parse(&sent[0]).map(|s| s.server), Ok(Server::default()));
+    let sent = ship(&[b"a line".to_vec()], ShipmentServer::default(), 1400);
+    assert_eq!(Shipment::parse(&sent[0]).map(|s| s.server), Ok(ShipmentServer::default()));
 }
 
 #[test]
 fn what_is_no_server_address_is_refused() {
     for text in ["", "web1", "1.2.3.4:", "1.2.3.4:70000", "1.2.3.4:80:90", "[::1", ":80"] {
-        assert_eq!(Server::parse(text), None, "{text}");
+        assert_eq!(ShipmentServer::parse(text), None, "{text}");
     }
 }
 
@@ -134,9 +136,9 @@ fn a_line_of_64_kib_and_more_survives_in_pieces() {
     for (len, limit) in [(65_536, 1400), (LINE, 1400), (LINE, 65_507), (1400, 1400), (449, 512)] {
         let line: Vec<u8> = (0..=255).cycle().take(len).collect();
         let lines = [b"before".to_vec(), line, b"after".to_vec()];
-        let sent = ship(&lines, Server::default(), limit);
+        let sent = ship(&lines, ShipmentServer::default(), limit);
         assert!(sent.iter().all(|datagram| datagram.len() <= limit), "{len}");
-        let mut senders = Senders::new(Limits::default());
+        let mut senders = SenderTable::new(SenderLimits::default());
         assert_eq!(received(&mut senders, &sent), lines, "{len}");
         assert_eq!(senders.counts().lost_lines, 0);
     }
@@ -155,14 +157,14 @@ fn vector(name: &str) -> Vec<u8> {
 #[test]
 fn the_vectors_are_what_we_write_and_read() {
     let lines = [b"GET".to_vec(), b"a\x00\"b\r".to_vec(), b"".to_vec()];
-    let plain = ship(&lines, Server::default(), 1400);
+    let plain = ship(&lines, ShipmentServer::default(), 1400);
     assert_eq!(vector("shipment.hex"), plain[0]);
     let full = ship(&lines[..1], server("127.0.0.2:8080"), 1400);
     assert_eq!(vector("shipment-server.hex"), full[0]);
     let read = [1_999_500, 1_999_500, 1_999_990].map(Duration::from_micros);
-    let timed = ship_read(&lines, Server::default(), 1400, |number| Some(read[number]));
+    let timed = ship_read(&lines, ShipmentServer::default(), 1400, |number| Some(read[number]));
     assert_eq!(vector("shipment-ages.hex"), timed[0]);
-    let mut writer = Writer::new(ORIGIN, Server::default(), 512);
+    let mut writer = ShipmentWriter::new(ORIGIN, ShipmentServer::default(), 512);
     let long: Vec<u8> = (0..=255).cycle().take(450).collect();
     let (next, first) = writer.piece((&long, None), 0, STAMP, <[u8]>::to_vec);
     assert_eq!(vector("piece-first.hex"), first);
@@ -170,10 +172,10 @@ fn the_vectors_are_what_we_write_and_read() {
     assert_eq!((vector("piece-last.hex"), none), (last, None));
     let mut question = Vec::new();
     let nonce = 0x1122_3344_5566_7788;
-    Question { nonce, origin: ORIGIN, shipments: 3, lines: 12 }.write(&mut question);
+    DiscoveryQuestion { nonce, origin: ORIGIN, shipments: 3, lines: 12 }.write(&mut question);
     assert_eq!(vector("question.hex"), question);
     let mut answer = Vec::new();
-    Answer { nonce, window: 1 << 20, datagram: 65_507 }.write(&mut answer);
+    DiscoveryAnswer { nonce, window: 1 << 20, datagram: 65_507 }.write(&mut answer);
     assert_eq!(vector("answer.hex"), answer);
 }
 
@@ -182,8 +184,8 @@ fn lines_come_with_the_time_they_were_read() {
     let micros = Duration::from_micros;
     let lines = [b"one".to_vec(), vec![b'x'; 5_000], b"two".to_vec(), b"three".to_vec()];
     let read = [1_000_000, 1_990_000, 1_993_300, 1_999_300].map(micros);
-    let mut sent = ship_read(&lines, Server::default(), 1400, |number| Some(read[number]));
-    let mut senders = Senders::new(Limits::default());
+    let mut sent = ship_read(&lines, ShipmentServer::default(), 1400, |number| Some(read[number]));
+    let mut senders = SenderTable::new(SenderLimits::default());
     let now = Timestamp::from_micros(5_000_000);
     let mut times = Vec::new();
     for datagram in &sent {
@@ -201,8 +203,8 @@ fn lines_come_with_the_time_they_were_read() {
 
 #[test]
 fn lines_of_shippers_that_say_no_times_were_read_when_they_came() {
-    let sent = ship(&[b"one".to_vec()], Server::default(), 1400);
-    let mut senders = Senders::new(Limits::default());
+    let sent = ship(&[b"one".to_vec()], ShipmentServer::default(), 1400);
+    let mut senders = SenderTable::new(SenderLimits::default());
     for datagram in [&vector("shipment.hex"), &sent[0]] {
         let now = Timestamp::from_micros(77);
         let shipment = Shipment::parse(datagram).unwrap();
@@ -223,7 +225,7 @@ proptest! {
         };
         let sent = ship_read(&lines, server("127.0.0.2"), limit, read);
         prop_assert!(sent.iter().all(|datagram| datagram.len() <= limit));
-        let mut senders = Senders::new(Limits::default());
+        let mut senders = SenderTable::new(SenderLimits::default());
         prop_assert_eq!(received(&mut senders, &sent), lines);
         prop_assert_eq!(senders.counts().lost_lines, 0);
     }
@@ -233,9 +235,9 @@ proptest! {
         lines in vec(vec(any::<u8>(), 0..700), 1..40),
         fate in vec((0_u8..4, any::<prop::sample::Index>()), 0..80),
     ) {
-        let sent = ship(&lines, Server::default(), 600);
+        let sent = ship(&lines, ShipmentServer::default(), 600);
         let total = lines.len() as u64;
-        let mut senders = Senders::new(Limits::default());
+        let mut senders = SenderTable::new(SenderLimits::default());
         // The first and the last come, so that the range is known; the rest is reordered,
         // duplicated and lost.
         let mut road = vec![sent[0].clone()];
@@ -254,14 +256,14 @@ proptest! {
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         cut in any::<prop::sample::Index>(),
     ) {
-        let mut senders = Senders::new(Limits { senders: 2, lines: 2, bytes: 4096 });
+        let mut senders = SenderTable::new(SenderLimits { senders: 2, lines: 2, bytes: 4096 });
         for mut datagram in ship(&lines, server("[::1]:80"), 600) {
             for (index, byte) in &changes {
                 *index.get_mut(&mut datagram) = *byte;
             }
             for bytes in [&datagram[..], &datagram[..cut.index(datagram.len())]] {
-                let _ = Question::parse(bytes);
-                let _ = Answer::parse(bytes);
+                let _ = DiscoveryQuestion::parse(bytes);
+                let _ = DiscoveryAnswer::parse(bytes);
                 if let Ok(shipment) = Shipment::parse(bytes) {
                     let _ = senders.receive(&shipment, Timestamp::default(), |_, _| {});
                     let _ = senders.counts();
@@ -274,8 +276,8 @@ proptest! {
     fn any_bytes_behind_the_magic_never_panic(bytes in vec(any::<u8>(), 0..200)) {
         for kind in 0..5 {
             let datagram = [&MAGIC[..], &[VERSION, kind], &bytes].concat();
-            let _ = Question::parse(&datagram);
-            let _ = Answer::parse(&datagram);
+            let _ = DiscoveryQuestion::parse(&datagram);
+            let _ = DiscoveryAnswer::parse(&datagram);
             let _ = Shipment::parse(&datagram);
         }
     }

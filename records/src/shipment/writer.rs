@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::ages::{ROOM, Reads};
-use super::header::{HEADER, Type, varint_len, write_header, write_varint};
-use super::{LINE, NAME, Origin, PIECE, PORT, SERVER, Server};
+use super::ages::{ROOM, ReadTimes};
+use super::header::{DatagramType, HEADER, varint_len, write_header, write_varint};
+use super::{LINE, NAME, PIECE, PORT, SERVER, SenderOrigin, ShipmentServer};
 use crate::addr::parse_ip;
 use crate::time::Timestamp;
 
@@ -13,7 +13,7 @@ const FIXED: usize = HEADER + 56;
 
 /// Makes shipments, one after another in the same buffer, and numbers them and their lines.
 #[derive(Debug)]
-pub struct Writer {
+pub struct ShipmentWriter {
     /// Header, fixed part, and those extensions that are the same in each shipment.
     head: Vec<u8>,
     /// Room for the head and all ages, then the lines so far. When all is known the head moves up
@@ -22,7 +22,7 @@ pub struct Writer {
     /// Where the lines begin in it.
     body: usize,
     /// When the lines were read.
-    reads: Reads,
+    reads: ReadTimes,
     /// The extensions with their ages.
     ages: Vec<u8>,
     /// The most bytes a datagram may have.
@@ -37,7 +37,7 @@ pub struct Writer {
 
 /// What the shipper knows when a shipment leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stamp {
+pub struct SendStamp {
     /// Now, by the shipper's clock.
     pub sent: Timestamp,
     /// The same by the steady clock that says when lines were read.
@@ -54,20 +54,20 @@ pub struct Stamp {
 pub enum Push {
     /// It is in the shipment.
     Taken,
-    /// There is no room left: [`Writer::finish`], then push it again.
+    /// There is no room left: [`ShipmentWriter::finish`], then push it again.
     Full,
-    /// It is longer than a datagram: [`Writer::finish`] what is there, then [`Writer::piece`].
+    /// It is longer than a datagram: [`ShipmentWriter::finish`] what is there, then [`ShipmentWriter::piece`].
     Long,
 }
 
-impl Writer {
+impl ShipmentWriter {
     /// Room for the head and a few bytes of lines.
     pub const SMALLEST: usize = 512;
 
     /// Makes shipments of at most `limit` bytes (at least [`Self::SMALLEST`]). A name is cut to 255
     /// bytes.
     #[must_use]
-    pub fn new(origin: Origin, server: Server<'_>, limit: usize) -> Self {
+    pub fn new(origin: SenderOrigin, server: ShipmentServer<'_>, limit: usize) -> Self {
         let mut extensions = Vec::new();
         if let Some(addr) = server.addr {
             match addr.to_canonical() {
@@ -82,13 +82,13 @@ impl Writer {
             extend(NAME, name, &mut extensions);
         }
         let mut head = Vec::with_capacity(FIXED + extensions.len());
-        write_header(Type::Shipment, 0, 0, &mut head);
+        write_header(DatagramType::Shipment, 0, 0, &mut head);
         head.extend_from_slice(&origin.id.to_le_bytes());
         head.extend_from_slice(&origin.start.as_micros().to_le_bytes());
         head.resize(FIXED, 0);
         head.extend_from_slice(&extensions);
         let body = head.len() + ROOM;
-        let (reads, ages) = (Reads::default(), Vec::new());
+        let (reads, ages) = (ReadTimes::default(), Vec::new());
         let limit = limit.max(Self::SMALLEST);
         let bytes = vec![0; body];
         Self { head, bytes, body, reads, ages, limit, count: 0, number: 0, first_line: 0 }
@@ -118,7 +118,7 @@ impl Writer {
             self.count += 1;
             return Push::Taken;
         }
-        let ages = Reads::default().most_bytes_with(read);
+        let ages = ReadTimes::default().most_bytes_with(read);
         if self.head.len() + ages + framed <= self.limit { Push::Full } else { Push::Long }
     }
 
@@ -147,7 +147,7 @@ impl Writer {
     }
 
     /// Calls `send` with the finished datagram and begins the next, unless there is no line in it.
-    pub fn finish<R>(&mut self, stamp: Stamp, send: impl FnOnce(&[u8]) -> R) -> Option<R> {
+    pub fn finish<R>(&mut self, stamp: SendStamp, send: impl FnOnce(&[u8]) -> R) -> Option<R> {
         if self.count == 0 {
             return None;
         }
@@ -162,7 +162,7 @@ impl Writer {
         &mut self,
         (line, read): (&[u8], Option<Duration>),
         offset: usize,
-        stamp: Stamp,
+        stamp: SendStamp,
         send: impl FnOnce(&[u8]) -> R,
     ) -> (Option<usize>, R) {
         debug_assert!(self.is_empty(), "lines come before pieces");
@@ -182,7 +182,7 @@ impl Writer {
     /// Fills in the fixed part, sends, and makes room for the next.
     fn complete<R>(
         &mut self,
-        stamp: Stamp,
+        stamp: SendStamp,
         flags: u8,
         count: u32,
         done: u64,
@@ -215,7 +215,7 @@ impl Writer {
     }
 }
 
-impl Server<'_> {
+impl ShipmentServer<'_> {
     /// Reads `ADDR`, `ADDR:PORT` or `[ADDR]:PORT`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

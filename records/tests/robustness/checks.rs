@@ -1,18 +1,19 @@
 //! The laws that hold for any bytes, one function a parser. `tests/robustness.rs` and the targets
 //! in `fuzz/` call the same ones; each panics where its law is broken.
 
-use pen_records::access::{AccessLine, Parser, Request, Span, Spec, write_with_text};
+use pen_records::access::{AccessLine, LineSpan, LoggedRequest, Parser, Spec, write_with_text};
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::{
     Attributor, Balancers, Cuts, FOREIGN, Line, Record, ServerId, Settings,
 };
 use pen_records::datagram::Datagram;
-use pen_records::mapping::foreign::{LogReader, LogSpec, Whom};
+use pen_records::mapping::foreign::{ThirdPartyReader, ThirdPartyServer, ThirdPartySpec};
 use pen_records::mapping::origins::Origins;
-use pen_records::mapping::packet::{Packet, Records, write_record};
+use pen_records::mapping::packet::{Packet, PacketRecords, write_record};
 use pen_records::mapping::{Mapping, RequestText};
 use pen_records::shipment::{
-    Answer, Limits, Origin, Push, Question, Reassembly, Senders, Shipment, Stamp, Writer,
+    DiscoveryAnswer, DiscoveryQuestion, Push, Reassembly, SendStamp, SenderLimits, SenderOrigin,
+    SenderTable, Shipment, ShipmentWriter,
 };
 use pen_records::time::{Resolution, Timestamp};
 
@@ -127,7 +128,7 @@ fn access(parser: &mut Parser, line: &[u8]) {
     );
 }
 
-fn spans(parsed: &AccessLine) -> Vec<Span> {
+fn spans(parsed: &AccessLine) -> Vec<LineSpan> {
     let mut spans = vec![parsed.client];
     let optional = [
         parsed.time_text,
@@ -139,9 +140,9 @@ fn spans(parsed: &AccessLine) -> Vec<Span> {
     ];
     spans.extend(optional.into_iter().flatten());
     match parsed.request {
-        Request::Absent => {}
-        Request::Line(span) => spans.push(span),
-        Request::Parts { method, target, query, protocol } => {
+        LoggedRequest::Absent => {}
+        LoggedRequest::Line(span) => spans.push(span),
+        LoggedRequest::Parts { method, target, query, protocol } => {
             spans.extend([method, target]);
             spans.extend(query.into_iter().chain(protocol));
         }
@@ -154,18 +155,18 @@ fn spans(parsed: &AccessLine) -> Vec<Span> {
 pub(crate) fn balancers_log(bytes: &[u8]) {
     let mut lines = bytes.split(|&b| b == b'\n');
     let format = String::from_utf8_lossy(lines.next().unwrap_or_default());
-    let spec = match LogSpec::parse(&format) {
+    let spec = match ThirdPartySpec::parse(&format) {
         Ok(spec) => spec,
         Err(error) => {
             assert!(error.at <= format.len(), "an error at byte {} of {format:?}", error.at);
             return;
         }
     };
-    let mut reader = LogReader::new(&spec);
+    let mut reader = ThirdPartyReader::new(&spec);
     let (mut engine, mut balancers) =
         (Attributor::<()>::new(Settings::default()), Balancers::default());
     for (line, number) in lines.zip(FOREIGN..) {
-        let _ = LogReader::may_be_haproxys(line);
+        let _ = ThirdPartyReader::may_be_haproxys(line);
         let Ok(passage) = reader.read(line) else { continue };
         let now = Timestamp::from_micros(1 << 50);
         assert!(passage.span.asked_before(now) <= now);
@@ -173,9 +174,9 @@ pub(crate) fn balancers_log(bytes: &[u8]) {
         let times = logged.unwrap_or((now, now, Resolution::Second));
         assert!(times.0 <= times.1);
         let (server, port) = match passage.whom {
-            Whom::At(server, port) => (server, port),
-            Whom::Named { server, .. } => (ServerAddr::Unix(server), None),
-            Whom::Nobody => continue,
+            ThirdPartyServer::At(server, port) => (server, port),
+            ThirdPartyServer::Named { server, .. } => (ServerAddr::Unix(server), None),
+            ThirdPartyServer::Nobody => continue,
         };
         let asked = passage.request();
         assert!(asked.is_empty() || asked.contains(&b' '));
@@ -199,12 +200,12 @@ pub(crate) fn datagram(bytes: &[u8]) {
         Datagram::Question(question) => {
             let mut written = Vec::new();
             question.write(&mut written);
-            assert_eq!(Question::parse(&written), Ok(question));
+            assert_eq!(DiscoveryQuestion::parse(&written), Ok(question));
         }
         Datagram::Answer(answer) => {
             let mut written = Vec::new();
             answer.write(&mut written);
-            assert_eq!(Answer::parse(&written), Ok(answer));
+            assert_eq!(DiscoveryAnswer::parse(&written), Ok(answer));
         }
         Datagram::Lines(lines) => {
             let kept: usize = lines.map(<[u8]>::len).sum();
@@ -226,7 +227,8 @@ fn packed(packet: &Packet<'_>) {
     for mapping in packet.mappings() {
         let mut written = Vec::new();
         write_record(&mapping, &mut written);
-        let again = Records(&written).mappings().next().expect("what was written is understood");
+        let again =
+            PacketRecords(&written).mappings().next().expect("what was written is understood");
         assert_eq!((again.client, again.server), (mapping.client, mapping.server));
         let asked = mapping.request.map_or(0, |request| request.bytes.len());
         assert!(again == mapping || asked > pen_records::request::LONG);
@@ -245,8 +247,8 @@ fn packed(packet: &Packet<'_>) {
 }
 
 fn shipped(shipment: &Shipment<'_>) {
-    let limits = Limits { senders: 4, lines: 8, bytes: 1 << 16 };
-    let mut senders = Senders::new(limits);
+    let limits = SenderLimits { senders: 4, lines: 8, bytes: 1 << 16 };
+    let mut senders = SenderTable::new(limits);
     let mut received = Vec::new();
     let _ = senders.receive(shipment, Timestamp::default(), |line, _| received.push(line.to_vec()));
     let mut again = 0;
@@ -260,12 +262,12 @@ fn shipped(shipment: &Shipment<'_>) {
     }
     let lines: Vec<_> = shipment.lines().collect();
     assert_eq!(lines.len(), shipment.line_count() as usize);
-    let origin = Origin { id: shipment.origin.id, start: shipment.origin.start };
-    let mut writer = Writer::new(origin, shipment.server, 1 << 20);
+    let origin = SenderOrigin { id: shipment.origin.id, start: shipment.origin.start };
+    let mut writer = ShipmentWriter::new(origin, shipment.server, 1 << 20);
     for line in &lines {
         assert_eq!(writer.push(line, None), Push::Taken);
     }
-    let Some(bytes) = writer.finish(Stamp::default(), <[u8]>::to_vec) else { return };
+    let Some(bytes) = writer.finish(SendStamp::default(), <[u8]>::to_vec) else { return };
     let read = Shipment::parse(&bytes).expect("what was written is understood");
     assert!(read.lines().eq(lines), "the lines are those that were written");
 }

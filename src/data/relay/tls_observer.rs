@@ -15,7 +15,7 @@
 
 use std::time::{Duration, Instant};
 
-use pen_records::mapping::Sealed;
+use pen_records::mapping::OpaqueTls;
 
 /// Kinds of records.
 const HANDSHAKE: u8 = 22;
@@ -103,7 +103,7 @@ pub(super) struct ObservedExchange {
     pub(super) nth: u32,
     /// When the last byte of it came.
     pub(super) spoke: Instant,
-    pub(super) sealed: Sealed,
+    pub(super) sealed: OpaqueTls,
 }
 
 impl TlsObserver {
@@ -196,7 +196,7 @@ impl TlsObserver {
         let (began, spoke) = self.began.zip(self.spoke)?;
         let took = u32::try_from(spoke.saturating_duration_since(began).as_micros());
         let Self { nth, asked, answered, requests, .. } = *self;
-        let sealed = Sealed { took: took.unwrap_or(u32::MAX), asked, answered, requests };
+        let sealed = OpaqueTls { took: took.unwrap_or(u32::MAX), asked, answered, requests };
         Some(ObservedExchange { nth, spoke, sealed })
     }
 
@@ -233,7 +233,7 @@ mod tests {
     }
     use Say::{Client, Server};
 
-    fn follow(story: &[Say], step: usize) -> Vec<(u32, Sealed)> {
+    fn follow(story: &[Say], step: usize) -> Vec<(u32, OpaqueTls)> {
         let (mut tls_observer, mut rests) = (TlsObserver::default(), Vec::new());
         let mut now = Instant::now();
         for say in story {
@@ -253,8 +253,8 @@ mod tests {
         rests.iter().map(|rest| (rest.nth, rest.sealed)).collect()
     }
 
-    fn sealed(took: u32, asked: u32, answered: u32, requests: u32) -> Sealed {
-        Sealed { took, asked, answered, requests }
+    fn sealed(took: u32, asked: u32, answered: u32, requests: u32) -> OpaqueTls {
+        OpaqueTls { took, asked, answered, requests }
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl Stamp {
 
 #[cfg(test)]
 mod tests {
-    use pen_records::access::{Parser, Request, Spec};
+    use pen_records::access::{LoggedRequest, Parser, Spec};
     use proptest::prelude::*;
 
     use super::*;
@@ -223,7 +223,7 @@ mod tests {
             let mut quoted = Vec::new();
             quote(Some(&request), &mut quoted);
             let inner = &quoted[1..quoted.len() - 1];
-            let Request::Line(span) = read.request else { panic!("{:?}", read.request) };
+            let LoggedRequest::Line(span) = read.request else { panic!("{:?}", read.request) };
             prop_assert_eq!(span.of(body), inner);
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use pen_records::access::{AccessLine, Parser, Span, Spec};
+use pen_records::access::{AccessLine, LineSpan, Parser, Spec};
 use pen_records::attribution::{Cuts, Line, ServerId};
 use pen_records::merge::Reorder;
 use pen_records::time::{Resolution, Timestamp};
@@ -111,7 +111,7 @@ impl AccessJob {
         found: &mut AccessLine,
         last: &mut (Timestamp, Resolution),
         end: &mut AccessEnd,
-    ) -> (Line, Option<Span>) {
+    ) -> (Line, Option<LineSpan>) {
         end.lines += 1;
         match parser.read(text, found) {
             Ok(()) => {

@@ -7,7 +7,7 @@ use std::thread;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::attribution::{Balancers, Record};
 use pen_records::mapping::classic::FileReader;
-use pen_records::mapping::{self, Kind, Mapping, RequestText};
+use pen_records::mapping::{self, Mapping, MappingKind, RequestText};
 use pen_records::merge::Reorder;
 use pen_records::request::Cut;
 use pen_records::time::Resolution;
@@ -157,7 +157,7 @@ impl MappingJob {
                 return None;
             }
         };
-        let is_request = mapping.kind == Kind::Request;
+        let is_request = mapping.kind == MappingKind::Request;
         end.moments += u64::from(!is_request);
         let Some(known) = self.servers.find(mapping.server) else {
             end.elsewhere += u64::from(is_request);

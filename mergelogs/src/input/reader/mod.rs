@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use crossbeam_channel::{Receiver, Sender};
-use pen_records::access::Span;
+use pen_records::access::LineSpan;
 use pen_records::attribution::{Line, Record};
 use pen_records::merge::Timed;
 use pen_records::time::Timestamp;
@@ -46,7 +46,7 @@ pub(crate) struct Place {
     pub(crate) start: u32,
     pub(crate) len: u32,
     /// `None` if the line was not understood.
-    pub(crate) client: Option<Span>,
+    pub(crate) client: Option<LineSpan>,
 }
 
 /// What an access log's reader sends: text as it was read, and lines as they are to be merged. A

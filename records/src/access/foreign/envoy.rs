@@ -4,10 +4,10 @@
 //! format = *( literal / "%" NAME ["(" argument ")"] [":" 1*DIGIT] "%" )
 //! ```
 
-use super::super::field::{Field, Part, Unit};
-use super::super::format::{FormatError, FormatProblem, Placed, Text, literal};
-use super::super::plan::Item;
-use super::super::stamp::Form;
+use super::super::field::{BalancerField, DurationUnit, LogField};
+use super::super::format::{FormatError, FormatProblem, FormatText, PlacedItem, literal};
+use super::super::plan::PlanItem;
+use super::super::stamp::TimeFormat;
 
 /// Whether a text has one of Envoy's operators in it.
 pub(super) fn is_its(text: &str) -> bool {
@@ -24,7 +24,7 @@ fn is_name(byte: u8) -> bool {
 }
 
 /// The items of a format.
-pub(super) fn items(text: &Text) -> Result<Vec<Placed>, FormatError> {
+pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
     let mut items = Vec::new();
     let mut at = 0;
     while let Some(&byte) = text.bytes.get(at) {
@@ -36,7 +36,7 @@ pub(super) fn items(text: &Text) -> Result<Vec<Placed>, FormatError> {
             literal(&mut items, b'%', offset);
             at += 2;
         } else {
-            let operator = Operator::read(text, at)?;
+            let operator = EnvoyOperator::read(text, at)?;
             at = operator.end;
             items.push((
                 operator.item().map_err(|()| text.error(at, FormatProblem::TimeFormat))?,
@@ -45,7 +45,7 @@ pub(super) fn items(text: &Text) -> Result<Vec<Placed>, FormatError> {
         }
     }
     // A line end that stands in the format is not in the line.
-    while let Some((Item::Literal(last), _)) = items.last_mut() {
+    while let Some((PlanItem::Literal(last), _)) = items.last_mut() {
         if last.ends_with(b"\\n") {
             last.truncate(last.len() - 2);
         } else if last.ends_with(b"\n") {
@@ -60,14 +60,14 @@ pub(super) fn items(text: &Text) -> Result<Vec<Placed>, FormatError> {
     Ok(items)
 }
 
-struct Operator {
+struct EnvoyOperator {
     name: String,
     argument: String,
     end: usize,
 }
 
-impl Operator {
-    fn read(text: &Text, start: usize) -> Result<Self, FormatError> {
+impl EnvoyOperator {
+    fn read(text: &FormatText, start: usize) -> Result<Self, FormatError> {
         let unfinished = || text.error(start, FormatProblem::Unfinished);
         let rest = &text.bytes[start + 1..];
         let len = rest.iter().take_while(|byte| is_name(**byte)).count();
@@ -88,61 +88,61 @@ impl Operator {
         Ok(Self { name, argument, end: start + 1 + at + end + 1 })
     }
 
-    fn item(&self) -> Result<Item, ()> {
+    fn item(&self) -> Result<PlanItem, ()> {
         let (field, rank) = match self.name.as_str() {
-            "START_TIME" => return self.time().map(|form| Item::Time(form, false)),
-            "DURATION" => (Field::Duration(Unit::Milliseconds), 0),
+            "START_TIME" => return self.time().map(|form| PlanItem::Time(form, false)),
+            "DURATION" => (LogField::Duration(DurationUnit::Milliseconds), 0),
             "DOWNSTREAM_REMOTE_ADDRESS" | "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => {
-                (Field::Client, 0)
+                (LogField::Client, 0)
             }
             "DOWNSTREAM_DIRECT_REMOTE_ADDRESS"
-            | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => (Field::Client, 1),
-            "DOWNSTREAM_REMOTE_PORT" => (Field::Part(Part::ClientPort), 0),
+            | "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => (LogField::Client, 1),
+            "DOWNSTREAM_REMOTE_PORT" => (LogField::Part(BalancerField::ClientPort), 0),
             "UPSTREAM_LOCAL_ADDRESS" | "UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => {
-                (Field::Part(Part::Own), 0)
+                (LogField::Part(BalancerField::Own), 0)
             }
-            "UPSTREAM_LOCAL_PORT" => (Field::Part(Part::OwnPort), 0),
+            "UPSTREAM_LOCAL_PORT" => (LogField::Part(BalancerField::OwnPort), 0),
             "UPSTREAM_HOST"
             | "UPSTREAM_REMOTE_ADDRESS"
-            | "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => (Field::Part(Part::Server), 0),
-            "UPSTREAM_REMOTE_PORT" => (Field::Part(Part::ServerPort), 0),
-            "UPSTREAM_CLUSTER" => (Field::Part(Part::Group), 0),
-            "RESPONSE_CODE" => (Field::Status, 0),
-            "BYTES_SENT" => (Field::Part(Part::Body), 0),
-            "UPSTREAM_WIRE_BYTES_RECEIVED" => (Field::Part(Part::All), 0),
-            "UPSTREAM_HEADER_BYTES_RECEIVED" => (Field::Part(Part::Head), 0),
-            "PROTOCOL" => (Field::Protocol, 0),
+            | "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => (LogField::Part(BalancerField::Server), 0),
+            "UPSTREAM_REMOTE_PORT" => (LogField::Part(BalancerField::ServerPort), 0),
+            "UPSTREAM_CLUSTER" => (LogField::Part(BalancerField::Group), 0),
+            "RESPONSE_CODE" => (LogField::Status, 0),
+            "BYTES_SENT" => (LogField::Part(BalancerField::Body), 0),
+            "UPSTREAM_WIRE_BYTES_RECEIVED" => (LogField::Part(BalancerField::All), 0),
+            "UPSTREAM_HEADER_BYTES_RECEIVED" => (LogField::Part(BalancerField::Head), 0),
+            "PROTOCOL" => (LogField::Protocol, 0),
             "REQ" => self.header(),
-            "RESP" | "TRAILER" | "DYNAMIC_METADATA" | "FILTER_STATE" => (Field::ClientText, 9),
-            "RESPONSE_CODE_DETAILS" | "UPSTREAM_TRANSPORT_FAILURE_REASON" => (Field::Text, 9),
-            _ => (Field::Word, 9),
+            "RESP" | "TRAILER" | "DYNAMIC_METADATA" | "FILTER_STATE" => (LogField::ClientText, 9),
+            "RESPONSE_CODE_DETAILS" | "UPSTREAM_TRANSPORT_FAILURE_REASON" => (LogField::Text, 9),
+            _ => (LogField::Word, 9),
         };
-        Ok(Item::Value(field, rank))
+        Ok(PlanItem::Value(field, rank))
     }
 
     /// `X?Y` is Y where X is not there.
-    fn header(&self) -> (Field, u8) {
+    fn header(&self) -> (LogField, u8) {
         let name = self.argument.to_ascii_lowercase();
         let last = name.rsplit('?').next().unwrap_or_default();
         match last {
-            ":method" => (Field::Method, 0),
-            ":path" => (Field::Target, 0),
-            ":authority" | "host" => (Field::Host, 0),
-            "user-agent" => (Field::UserAgent, 0),
-            "referer" => (Field::Referer, 0),
-            "x-forwarded-for" => (Field::ForwardedFor, 0),
-            _ => (Field::ClientText, 9),
+            ":method" => (LogField::Method, 0),
+            ":path" => (LogField::Target, 0),
+            ":authority" | "host" => (LogField::Host, 0),
+            "user-agent" => (LogField::UserAgent, 0),
+            "referer" => (LogField::Referer, 0),
+            "x-forwarded-for" => (LogField::ForwardedFor, 0),
+            _ => (LogField::ClientText, 9),
         }
     }
 
-    fn time(&self) -> Result<Form, ()> {
+    fn time(&self) -> Result<TimeFormat, ()> {
         match self.argument.as_str() {
-            "" => Ok(Form::Iso),
-            "%s" | "%s.%3f" | "%s.%6f" | "%s.%9f" | "%s.%f" => Ok(Form::Epoch),
+            "" => Ok(TimeFormat::Iso),
+            "%s" | "%s.%3f" | "%s.%6f" | "%s.%9f" | "%s.%f" => Ok(TimeFormat::Epoch),
             "%Y-%m-%dT%H:%M:%SZ" | "%Y-%m-%dT%H:%M:%S.%3fZ" | "%Y-%m-%dT%H:%M:%S.%6fZ" => {
-                Ok(Form::Iso)
+                Ok(TimeFormat::Iso)
             }
-            other => Form::apache(other).map_err(|_| ()),
+            other => TimeFormat::apache(other).map_err(|_| ()),
         }
     }
 }

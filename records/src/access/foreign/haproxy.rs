@@ -7,10 +7,10 @@
 //!
 //! Where nothing was captured, `%hr` and `%hs` and the space behind them are left out.
 
-use super::super::field::{Field, Part};
-use super::super::format::{FormatError, FormatProblem, Placed, Text, literal};
-use super::super::plan::Item;
-use super::super::stamp::Form;
+use super::super::field::{BalancerField, LogField};
+use super::super::format::{FormatError, FormatProblem, FormatText, PlacedItem, literal};
+use super::super::plan::PlanItem;
+use super::super::stamp::TimeFormat;
 
 /// `option tcplog`.
 pub(super) const TCP: &str =
@@ -33,7 +33,7 @@ pub(super) const HTTP_PORTS: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta
      %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r %bi:%bp %si:%sp";
 
 /// The items of a format.
-pub(super) fn items(text: &Text) -> Result<Vec<Placed>, FormatError> {
+pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
     let mut items = Vec::new();
     let mut at = 0;
     let mut quotes_all = false;
@@ -49,7 +49,7 @@ pub(super) fn items(text: &Text) -> Result<Vec<Placed>, FormatError> {
             at += 1;
             continue;
         }
-        let variable = Variable::read(text, at)?;
+        let variable = HaproxyVariable::read(text, at)?;
         let offset = text.at(at);
         at = variable.end;
         let quoted = variable.quoted.unwrap_or(quotes_all);
@@ -57,7 +57,7 @@ pub(super) fn items(text: &Text) -> Result<Vec<Placed>, FormatError> {
             "%" => literal(&mut items, b'%', offset),
             "o" => quotes_all = quoted,
             "hr" | "hs" => {
-                items.push((Item::Captures, offset));
+                items.push((PlanItem::Captures, offset));
                 at += usize::from(text.bytes.get(at) == Some(&b' '));
             }
             name => {
@@ -75,15 +75,15 @@ pub(super) fn items(text: &Text) -> Result<Vec<Placed>, FormatError> {
 }
 
 /// A variable or an expression of a format.
-struct Variable {
+struct HaproxyVariable {
     /// An expression with its brackets.
     name: String,
     quoted: Option<bool>,
     end: usize,
 }
 
-impl Variable {
-    fn read(text: &Text, start: usize) -> Result<Self, FormatError> {
+impl HaproxyVariable {
+    fn read(text: &FormatText, start: usize) -> Result<Self, FormatError> {
         let unfinished = || text.error(start, FormatProblem::Unfinished);
         let mut at = start + 1;
         let mut quoted = None;
@@ -113,66 +113,66 @@ impl Variable {
 }
 
 /// What a variable is, as items.
-fn push(items: &mut Vec<Placed>, name: &str, at: usize) {
-    let value = |field| (Item::Value(field, 0), at);
-    let part = |part| (Item::Value(Field::Part(part), 0), at);
+fn push(items: &mut Vec<PlacedItem>, name: &str, at: usize) {
+    let value = |field| (PlanItem::Value(field, 0), at);
+    let part = |part| (PlanItem::Value(LogField::Part(part), 0), at);
     match name {
         // `06/Feb/2009:12:14:14.655`, in the zone of the machine.
         "t" | "tr" => {
-            let form = Form::apache("%d/%b/%Y:%H:%M:%S").expect("known conversions");
-            items.push((Item::Time(form, false), at));
+            let form = TimeFormat::apache("%d/%b/%Y:%H:%M:%S").expect("known conversions");
+            items.push((PlanItem::Time(form, false), at));
             literal(items, b'.', at);
-            items.push((Item::Time(Form::MillisFraction, false), at));
+            items.push((PlanItem::Time(TimeFormat::MillisFraction, false), at));
         }
-        "T" | "Tl" | "trg" | "trl" => items.push((Item::Time(Form::Clf, false), at)),
-        "Ts" => items.push((Item::Time(Form::Epoch, false), at)),
-        "ms" => items.push((Item::Time(Form::MillisFraction, false), at)),
-        "ci" => items.push(value(Field::Client)),
-        "cp" => items.push(part(Part::ClientPort)),
-        "bi" => items.push(part(Part::Own)),
-        "bp" => items.push(part(Part::OwnPort)),
-        "si" => items.push(part(Part::Server)),
-        "sp" => items.push(part(Part::ServerPort)),
-        "b" => items.push(part(Part::Group)),
-        "s" => items.push(part(Part::ServerName)),
-        "TR" => items.push(part(Part::Lead)),
-        "Tw" => items.push(part(Part::Queue)),
-        "Tc" => items.push(part(Part::Connect)),
-        "Ta" | "Tt" => items.push(part(Part::Took)),
-        "B" => items.push(part(Part::All)),
-        "ST" => items.push(value(Field::Status)),
-        "r" => items.push(value(Field::Request)),
-        "HM" => items.push(value(Field::Method)),
-        "HU" => items.push(value(Field::Target)),
-        "HP" => items.push(value(Field::Path)),
-        "HQ" => items.push(value(Field::Query)),
-        "HV" => items.push(value(Field::Protocol)),
+        "T" | "Tl" | "trg" | "trl" => items.push((PlanItem::Time(TimeFormat::Clf, false), at)),
+        "Ts" => items.push((PlanItem::Time(TimeFormat::Epoch, false), at)),
+        "ms" => items.push((PlanItem::Time(TimeFormat::MillisFraction, false), at)),
+        "ci" => items.push(value(LogField::Client)),
+        "cp" => items.push(part(BalancerField::ClientPort)),
+        "bi" => items.push(part(BalancerField::Own)),
+        "bp" => items.push(part(BalancerField::OwnPort)),
+        "si" => items.push(part(BalancerField::Server)),
+        "sp" => items.push(part(BalancerField::ServerPort)),
+        "b" => items.push(part(BalancerField::Group)),
+        "s" => items.push(part(BalancerField::ServerName)),
+        "TR" => items.push(part(BalancerField::Lead)),
+        "Tw" => items.push(part(BalancerField::Queue)),
+        "Tc" => items.push(part(BalancerField::Connect)),
+        "Ta" | "Tt" => items.push(part(BalancerField::Took)),
+        "B" => items.push(part(BalancerField::All)),
+        "ST" => items.push(value(LogField::Status)),
+        "r" => items.push(value(LogField::Request)),
+        "HM" => items.push(value(LogField::Method)),
+        "HU" => items.push(value(LogField::Target)),
+        "HP" => items.push(value(LogField::Path)),
+        "HQ" => items.push(value(LogField::Query)),
+        "HV" => items.push(value(LogField::Protocol)),
         expression if expression.starts_with('[') => items.push(value(meant(expression))),
-        _ => items.push(value(Field::Word)),
+        _ => items.push(value(LogField::Word)),
     }
 }
 
 /// A variable of the transaction says by its name what is in it.
-fn meant(expression: &str) -> Field {
+fn meant(expression: &str) -> LogField {
     let inner = expression.trim_matches(['[', ']']);
     let var = inner.strip_prefix("var(").and_then(|rest| rest.split_once(')'));
     let name = var.map(|(name, _)| name.rsplit('.').next().unwrap_or(name));
     match name.map(str::to_ascii_lowercase).as_deref() {
-        Some("user_agent" | "ua") => Field::UserAgent,
-        Some("referer" | "referrer") => Field::Referer,
-        Some("host") => Field::Host,
-        Some("content_length" | "length") => Field::Part(Part::Length),
-        _ => Field::ClientText,
+        Some("user_agent" | "ua") => LogField::UserAgent,
+        Some("referer" | "referrer") => LogField::Referer,
+        Some("host") => LogField::Host,
+        Some("content_length" | "length") => LogField::Part(BalancerField::Length),
+        _ => LogField::ClientText,
     }
 }
 
 /// `%Ts.%ms` is one time: seconds since the epoch bring their own fraction.
-fn joined_times(mut items: Vec<Placed>) -> Vec<Placed> {
+fn joined_times(mut items: Vec<PlacedItem>) -> Vec<PlacedItem> {
     let mut index = 0;
     while index + 2 < items.len() {
-        let is_split = matches!(items[index].0, Item::Time(Form::Epoch, _))
-            && matches!(&items[index + 1].0, Item::Literal(text) if text == b".")
-            && matches!(items[index + 2].0, Item::Time(Form::MillisFraction, _));
+        let is_split = matches!(items[index].0, PlanItem::Time(TimeFormat::Epoch, _))
+            && matches!(&items[index + 1].0, PlanItem::Literal(text) if text == b".")
+            && matches!(items[index + 2].0, PlanItem::Time(TimeFormat::MillisFraction, _));
         if is_split {
             items.drain(index + 1..index + 3);
         }
@@ -182,10 +182,10 @@ fn joined_times(mut items: Vec<Placed>) -> Vec<Placed> {
 }
 
 /// Whether times of a format have no zone.
-pub(super) fn is_local(items: &[Placed]) -> bool {
-    let of_form = |wanted: fn(&Form) -> bool| {
-        items.iter().any(|(item, _)| matches!(item, Item::Time(form, _) if wanted(form)))
+pub(super) fn is_local(items: &[PlacedItem]) -> bool {
+    let of_form = |wanted: fn(&TimeFormat) -> bool| {
+        items.iter().any(|(item, _)| matches!(item, PlanItem::Time(form, _) if wanted(form)))
     };
-    of_form(|form| matches!(form, Form::Strftime(_)))
-        && !of_form(|form| matches!(form, Form::Clf | Form::Epoch))
+    of_form(|form| matches!(form, TimeFormat::Strftime(_)))
+        && !of_form(|form| matches!(form, TimeFormat::Clf | TimeFormat::Epoch))
 }

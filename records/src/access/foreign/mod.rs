@@ -1,5 +1,5 @@
 //! Formats of balancers' logs: HAProxy's, Envoy's, Traffic Server's and nginx's, pasted as they stand in a
-//! configuration, and compiled to the same [`Plan`] as formats of access lines.
+//! configuration, and compiled to the same [`FormatPlan`] as formats of access lines.
 
 mod envoy;
 mod haproxy;
@@ -7,32 +7,32 @@ mod trafficserver;
 
 use std::sync::Arc;
 
-use super::clock::{self, Clock};
-pub(crate) use super::field::Part;
-use super::field::{Field, Parts};
-use super::format::{self, FormatError, FormatProblem, Placed};
-use super::plan::{Item, Plan};
+use super::clock::{self, TimestampParser};
+pub(crate) use super::field::BalancerField;
+use super::field::{BalancerSpans, LogField};
+use super::format::{self, FormatError, FormatProblem, PlacedItem};
+use super::plan::{FormatPlan, PlanItem};
 use super::{AccessLine, Expected, LineError, envelope};
 
 /// What a line of a balancer's log says, as spans.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct BalancerLine {
     /// What web servers log, too.
     pub(crate) line: AccessLine,
-    pub(crate) parts: Parts,
+    pub(crate) parts: BalancerSpans,
 }
 
 /// A compiled format.
 #[derive(Clone, Debug)]
-pub(crate) struct Format {
-    plan: Arc<Plan>,
-    pub(crate) manner: Manner,
+pub(crate) struct BalancerFormat {
+    plan: Arc<FormatPlan>,
+    pub(crate) manner: FormatTraits,
 }
 
 /// How the values of a format are meant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all may be true")]
-pub(crate) struct Manner {
+pub(crate) struct FormatTraits {
     /// Its times are those of the end.
     pub(crate) ends: bool,
     /// Its times have no zone.
@@ -55,23 +55,28 @@ pub(crate) const HAPROXY: [&str; 6] = [
     haproxy::HTTPS,
 ];
 
-impl Format {
+impl BalancerFormat {
     /// Compiles a pasted format.
     pub(crate) fn parse(pasted: &str) -> Result<Self, FormatError> {
-        let dialect = Dialect::of(pasted);
+        let dialect = BalancerDialect::of(pasted);
         let text = format::unquoted(pasted)?;
         let items = match dialect {
-            Dialect::Haproxy => haproxy::items(&text)?,
-            Dialect::Envoy => envoy::items(&text)?,
-            Dialect::TrafficServer => trafficserver::items(&text)?,
-            Dialect::Nginx => format::nginx(&text, nginx_field)?,
-            Dialect::Apache => format::apache(&text, apache_field)?,
+            BalancerDialect::Haproxy => haproxy::items(&text)?,
+            BalancerDialect::Envoy => envoy::items(&text)?,
+            BalancerDialect::TrafficServer => trafficserver::items(&text)?,
+            BalancerDialect::Nginx => format::nginx(&text, nginx_field)?,
+            BalancerDialect::Apache => format::apache(&text, apache_field)?,
         };
-        let manner = Manner::of(&items, dialect);
-        let has_server = |(item, _): &Placed| {
+        let manner = FormatTraits::of(&items, dialect);
+        let has_server = |(item, _): &PlacedItem| {
             matches!(
                 item,
-                Item::Value(Field::Part(Part::Server | Part::Servers | Part::ServerName), _)
+                PlanItem::Value(
+                    LogField::Part(
+                        BalancerField::Server | BalancerField::Servers | BalancerField::ServerName
+                    ),
+                    _
+                )
             )
         };
         if !items.iter().any(has_server) {
@@ -84,16 +89,18 @@ impl Format {
     pub(crate) fn read(
         &self,
         line: &[u8],
-        clock: &mut Clock,
-        found: &mut Found,
+        clock: &mut TimestampParser,
+        found: &mut BalancerLine,
     ) -> Result<(), LineError> {
         if u32::try_from(line.len()).is_err() {
             return Err(super::clf::error(0, Expected::AccessLine));
         }
         let start = envelope::length(line);
         let envelope = u32::try_from(start).unwrap_or_default();
-        *found =
-            Found { line: AccessLine { envelope, ..AccessLine::default() }, ..Found::default() };
+        *found = BalancerLine {
+            line: AccessLine { envelope, ..AccessLine::default() },
+            ..BalancerLine::default()
+        };
         self.plan.parse_balancers(line, start, clock, (&mut found.line, &mut found.parts))
     }
 }
@@ -123,7 +130,7 @@ pub(crate) fn zone_of_envelope(line: &[u8], local: i64) -> Option<i64> {
 
 /// Whose format a text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dialect {
+enum BalancerDialect {
     Haproxy,
     Envoy,
     TrafficServer,
@@ -131,7 +138,7 @@ enum Dialect {
     Apache,
 }
 
-impl Dialect {
+impl BalancerDialect {
     fn of(text: &str) -> Self {
         if format::directive(text, "log-format").is_some() || text.contains("%ci") {
             Self::Haproxy
@@ -147,39 +154,41 @@ impl Dialect {
     }
 }
 
-impl Manner {
-    fn of(items: &[Placed], dialect: Dialect) -> Self {
-        let has = |wanted: Field| {
-            items.iter().any(|(item, _)| matches!(item, Item::Value(field, _) if *field == wanted))
+impl FormatTraits {
+    fn of(items: &[PlacedItem], dialect: BalancerDialect) -> Self {
+        let has = |wanted: LogField| {
+            items
+                .iter()
+                .any(|(item, _)| matches!(item, PlanItem::Value(field, _) if *field == wanted))
         };
         Self {
-            ends: dialect == Dialect::Nginx,
-            is_local: dialect == Dialect::Haproxy && haproxy::is_local(items),
-            hash_escapes: dialect == Dialect::Haproxy,
-            has_request: has(Field::Request) || has(Field::Method),
-            has_user_agent: has(Field::UserAgent),
-            has_referer: has(Field::Referer),
-            has_host: has(Field::Host),
+            ends: dialect == BalancerDialect::Nginx,
+            is_local: dialect == BalancerDialect::Haproxy && haproxy::is_local(items),
+            hash_escapes: dialect == BalancerDialect::Haproxy,
+            has_request: has(LogField::Request) || has(LogField::Method),
+            has_user_agent: has(LogField::UserAgent),
+            has_referer: has(LogField::Referer),
+            has_host: has(LogField::Host),
         }
     }
 }
 
 /// What a variable of nginx holds where nginx is the balancer.
-fn nginx_field(name: &str) -> (Field, u8) {
+fn nginx_field(name: &str) -> (LogField, u8) {
     match name {
-        "upstream_addr" => (Field::Part(Part::Servers), 0),
-        "upstream_response_length" => (Field::Part(Part::Body), 0),
-        "upstream_bytes_received" => (Field::Part(Part::All), 0),
-        "session_time" => (Field::Duration(super::field::Unit::Seconds), 0),
-        "protocol" => (Field::Word, 9),
+        "upstream_addr" => (LogField::Part(BalancerField::Servers), 0),
+        "upstream_response_length" => (LogField::Part(BalancerField::Body), 0),
+        "upstream_bytes_received" => (LogField::Part(BalancerField::All), 0),
+        "session_time" => (LogField::Duration(super::field::DurationUnit::Seconds), 0),
+        "protocol" => (LogField::Word, 9),
         name => format::nginx_field(name),
     }
 }
 
 /// The same of Apache's directives.
-fn apache_field(letter: u8, param: &str, original: bool) -> (Field, u8) {
+fn apache_field(letter: u8, param: &str, original: bool) -> (LogField, u8) {
     match (letter, param) {
-        (b'e', "BALANCER_WORKER_NAME") => (Field::Part(Part::Server), 0),
+        (b'e', "BALANCER_WORKER_NAME") => (LogField::Part(BalancerField::Server), 0),
         _ => format::apache_field(letter, param, original),
     }
 }

@@ -4,10 +4,10 @@
 //! format = *( literal / "%<" ["{" header "}"] name ["[" slice "]"] ">" )
 //! ```
 
-use super::super::field::{Field, Part, Unit};
-use super::super::format::{FormatError, FormatProblem, Placed, Text, literal};
-use super::super::plan::Item;
-use super::super::stamp::Form;
+use super::super::field::{BalancerField, DurationUnit, LogField};
+use super::super::format::{FormatError, FormatProblem, FormatText, PlacedItem, literal};
+use super::super::plan::PlanItem;
+use super::super::stamp::TimeFormat;
 
 /// Whether a text has one of its fields in it: Apache has `%<s` too, but no `>` behind.
 pub(super) fn is_its(text: &str) -> bool {
@@ -19,7 +19,7 @@ pub(super) fn is_its(text: &str) -> bool {
 }
 
 /// The items of a format.
-pub(super) fn items(text: &Text) -> Result<Vec<Placed>, FormatError> {
+pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
     let mut items = Vec::new();
     let mut at = 0;
     while let Some(&byte) = text.bytes.get(at) {
@@ -38,44 +38,44 @@ pub(super) fn items(text: &Text) -> Result<Vec<Placed>, FormatError> {
     Ok(items)
 }
 
-fn item(name: &str) -> Item {
+fn item(name: &str) -> PlanItem {
     if let Some((header, kind)) = name.strip_prefix('{').and_then(|rest| rest.split_once('}')) {
         let (field, rank) = match (header.to_ascii_lowercase().as_str(), kind) {
-            ("user-agent", "cqh") => (Field::UserAgent, 1),
-            ("referer", "cqh") => (Field::Referer, 1),
-            ("host", "cqh") => (Field::Host, 1),
-            ("user-agent", "pqh") => (Field::UserAgent, 0),
-            ("referer", "pqh") => (Field::Referer, 0),
-            ("host", "pqh") => (Field::Host, 0),
-            _ => (Field::ClientText, 9),
+            ("user-agent", "cqh") => (LogField::UserAgent, 1),
+            ("referer", "cqh") => (LogField::Referer, 1),
+            ("host", "cqh") => (LogField::Host, 1),
+            ("user-agent", "pqh") => (LogField::UserAgent, 0),
+            ("referer", "pqh") => (LogField::Referer, 0),
+            ("host", "pqh") => (LogField::Host, 0),
+            _ => (LogField::ClientText, 9),
         };
-        return Item::Value(field, rank);
+        return PlanItem::Value(field, rank);
     }
     let bare = name.split('[').next().unwrap_or(name);
     let (field, rank) = match bare {
-        "cqtq" | "cqts" => return Item::Time(Form::Epoch, false),
+        "cqtq" | "cqts" => return PlanItem::Time(TimeFormat::Epoch, false),
         // `06/Feb/2009:12:14:14 -0800`
-        "cqtn" => return Item::Time(Form::Clf, false),
-        "chi" => (Field::Client, 0),
-        "chp" => (Field::Part(Part::ClientPort), 0),
-        "pqsi" => (Field::Part(Part::Own), 0),
-        "pqsp" => (Field::Part(Part::OwnPort), 0),
-        "nhi" | "shi" => (Field::Part(Part::Server), 0),
-        "nhp" => (Field::Part(Part::ServerPort), 0),
-        "ttms" => (Field::Duration(Unit::Milliseconds), 0),
-        "ttmsf" | "tts" => (Field::Duration(Unit::Seconds), 1),
-        "sssc" => (Field::Status, 0),
-        "pssc" => (Field::Status, 1),
-        "sscl" => (Field::Part(Part::Body), 0),
-        "sshl" => (Field::Part(Part::Head), 0),
-        "cqtx" => (Field::Request, 0),
-        "cqhm" => (Field::Method, 0),
-        "cqup" | "cquup" => (Field::Target, 0),
-        "cqu" | "pqu" | "cquc" | "cquuc" | "cauc" => (Field::Target, 1),
-        "cqpv" | "cqhv" => (Field::Protocol, 1),
-        "sqpv" => (Field::Protocol, 0),
-        "caun" => (Field::User, 0),
-        _ => (Field::Word, 9),
+        "cqtn" => return PlanItem::Time(TimeFormat::Clf, false),
+        "chi" => (LogField::Client, 0),
+        "chp" => (LogField::Part(BalancerField::ClientPort), 0),
+        "pqsi" => (LogField::Part(BalancerField::Own), 0),
+        "pqsp" => (LogField::Part(BalancerField::OwnPort), 0),
+        "nhi" | "shi" => (LogField::Part(BalancerField::Server), 0),
+        "nhp" => (LogField::Part(BalancerField::ServerPort), 0),
+        "ttms" => (LogField::Duration(DurationUnit::Milliseconds), 0),
+        "ttmsf" | "tts" => (LogField::Duration(DurationUnit::Seconds), 1),
+        "sssc" => (LogField::Status, 0),
+        "pssc" => (LogField::Status, 1),
+        "sscl" => (LogField::Part(BalancerField::Body), 0),
+        "sshl" => (LogField::Part(BalancerField::Head), 0),
+        "cqtx" => (LogField::Request, 0),
+        "cqhm" => (LogField::Method, 0),
+        "cqup" | "cquup" => (LogField::Target, 0),
+        "cqu" | "pqu" | "cquc" | "cquuc" | "cauc" => (LogField::Target, 1),
+        "cqpv" | "cqhv" => (LogField::Protocol, 1),
+        "sqpv" => (LogField::Protocol, 0),
+        "caun" => (LogField::User, 0),
+        _ => (LogField::Word, 9),
     };
-    Item::Value(field, rank)
+    PlanItem::Value(field, rank)
 }

@@ -1,13 +1,13 @@
 //! What speaks against a format: by it lines go wrong, or might.
 
-use super::super::field::Field;
-use super::gather::{Token, has};
-use super::{Dialect, Finding};
+use super::super::field::LogField;
+use super::gather::{FormatToken, has};
+use super::{Finding, FormatDialect};
 use crate::time::Resolution;
 
-pub(super) fn of(dialect: Dialect, tokens: &[Token], pasted: &str) -> Vec<Finding> {
+pub(super) fn of(dialect: FormatDialect, tokens: &[FormatToken], pasted: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if !matches!(dialect, Dialect::Json | Dialect::Auto) {
+    if !matches!(dialect, FormatDialect::Json | FormatDialect::Auto) {
         requests(tokens, &mut findings);
         quotes(dialect, tokens, pasted, &mut findings);
         clients(tokens, &mut findings);
@@ -24,7 +24,7 @@ fn note(text: String) -> Finding {
     Finding { is_problem: false, text }
 }
 
-fn named<'a>(tokens: &'a [Token], name: &str) -> Option<&'a Token> {
+fn named<'a>(tokens: &'a [FormatToken], name: &str) -> Option<&'a FormatToken> {
     tokens.iter().find(|token| bare(&token.text) == name)
 }
 
@@ -37,17 +37,17 @@ fn bare(text: &str) -> String {
 }
 
 /// Can requests be compared with what the balancer saw?
-fn requests(tokens: &[Token], findings: &mut Vec<Finding>) {
-    if has(tokens, Field::Request) {
+fn requests(tokens: &[FormatToken], findings: &mut Vec<Finding>) {
+    if has(tokens, LogField::Request) {
         return;
     }
     // A line that names its connection needs no request.
-    let is_problem = !has(tokens, Field::PeerPort);
+    let is_problem = !has(tokens, LogField::PeerPort);
     let finding = |text| Finding { is_problem, text };
     let nginx = tokens.iter().any(|token| token.text.starts_with('$'));
     let whole = if nginx { "$request" } else { "%r" };
-    if let Some(path) = tokens.iter().find(|token| token.field == Field::Path)
-        && !has(tokens, Field::Target)
+    if let Some(path) = tokens.iter().find(|token| token.field == LogField::Path)
+        && !has(tokens, LogField::Target)
     {
         let text = &path.text;
         findings.push(finding(format!(
@@ -57,9 +57,9 @@ fn requests(tokens: &[Token], findings: &mut Vec<Finding>) {
     }
     let is_any = |field| has(tokens, field);
     let parts = [
-        (is_any(Field::Method), "its method"),
-        (is_any(Field::Target) || is_any(Field::Path), "its path"),
-        (is_any(Field::Protocol), "its protocol"),
+        (is_any(LogField::Method), "its method"),
+        (is_any(LogField::Target) || is_any(LogField::Path), "its path"),
+        (is_any(LogField::Protocol), "its protocol"),
     ];
     let missing: Vec<_> = parts.iter().filter(|(is_there, _)| !is_there).map(|p| p.1).collect();
     if missing.len() == 3 {
@@ -74,14 +74,19 @@ fn requests(tokens: &[Token], findings: &mut Vec<Finding>) {
 }
 
 /// Can a client write what reads like another field?
-fn quotes(dialect: Dialect, tokens: &[Token], pasted: &str, findings: &mut Vec<Finding>) {
-    let client = tokens.iter().position(|token| token.field == Field::Client);
+fn quotes(
+    dialect: FormatDialect,
+    tokens: &[FormatToken],
+    pasted: &str,
+    findings: &mut Vec<Finding>,
+) {
+    let client = tokens.iter().position(|token| token.field == LogField::Client);
     for (index, token) in tokens.iter().enumerate() {
         let is_header = matches!(
             token.field,
-            Field::Referer | Field::UserAgent | Field::ForwardedFor | Field::ClientText
+            LogField::Referer | LogField::UserAgent | LogField::ForwardedFor | LogField::ClientText
         );
-        if !is_header || token.is_quoted || dialect == Dialect::NginxJson {
+        if !is_header || token.is_quoted || dialect == FormatDialect::NginxJson {
             continue;
         }
         let text = &token.text;
@@ -94,13 +99,13 @@ fn quotes(dialect: Dialect, tokens: &[Token], pasted: &str, findings: &mut Vec<F
             format!("{text} may hold spaces and stands out of quotes: put it in quotes")
         }));
     }
-    let escape = |word: &str| pasted.contains(word) && dialect != Dialect::Apache;
+    let escape = |word: &str| pasted.contains(word) && dialect != FormatDialect::Apache;
     if escape("escape=none") {
         findings.push(problem(
             "escape=none lets clients write quotes and line ends into the log: leave it out"
                 .to_owned(),
         ));
-    } else if escape("escape=json") && dialect == Dialect::Nginx {
+    } else if escape("escape=json") && dialect == FormatDialect::Nginx {
         findings.push(problem(
             "escape=json, but the format is no JSON object of variables with a client among them, and is \
              read as if escape=default was there"
@@ -110,7 +115,7 @@ fn quotes(dialect: Dialect, tokens: &[Token], pasted: &str, findings: &mut Vec<F
 }
 
 /// Is the client field the connection's peer, which is the balancer?
-fn clients(tokens: &[Token], findings: &mut Vec<Finding>) {
+fn clients(tokens: &[FormatToken], findings: &mut Vec<Finding>) {
     for token in tokens {
         match bare(&token.text).as_str() {
             "%h" | "%a" => findings.push(note(format!(
@@ -128,8 +133,8 @@ fn clients(tokens: &[Token], findings: &mut Vec<Finding>) {
             _ => {}
         }
     }
-    let forwarded = tokens.iter().position(|token| token.field == Field::ForwardedFor);
-    let client = tokens.iter().position(|token| token.field == Field::Client);
+    let forwarded = tokens.iter().position(|token| token.field == LogField::ForwardedFor);
+    let client = tokens.iter().position(|token| token.field == LogField::Client);
     if let (Some(forwarded), Some(client)) = (forwarded, client)
         && forwarded < client
     {
@@ -141,9 +146,9 @@ fn clients(tokens: &[Token], findings: &mut Vec<Finding>) {
 }
 
 /// Is each value as telling as it could be?
-fn values(dialect: Dialect, tokens: &[Token], findings: &mut Vec<Finding>) {
-    if let Some(port) = tokens.iter().find(|token| token.field == Field::ServerPort)
-        && !has(tokens, Field::PeerPort)
+fn values(dialect: FormatDialect, tokens: &[FormatToken], findings: &mut Vec<Finding>) {
+    if let Some(port) = tokens.iter().find(|token| token.field == LogField::ServerPort)
+        && !has(tokens, LogField::PeerPort)
     {
         let text = &port.text;
         findings.push(note(format!("{text} is the server's own port, not the balancer's")));
@@ -160,7 +165,7 @@ fn values(dialect: Dialect, tokens: &[Token], findings: &mut Vec<Finding>) {
         ));
     }
     let finest = tokens.iter().filter_map(|token| token.resolution).min();
-    let finer = if dialect == Dialect::Apache { "%{usec}t" } else { "$msec" };
+    let finer = if dialect == FormatDialect::Apache { "%{usec}t" } else { "$msec" };
     match finest {
         None => findings.push(problem(
             "no time is logged: mergelogs cannot place such lines; penlogd goes by when they come".to_owned(),

@@ -1,13 +1,13 @@
 //! The tokens of a format, each with what it logs.
 
-use super::super::field::Field;
+use super::super::field::LogField;
 use super::super::format::{self, FormatError};
-use super::super::json::Names;
+use super::super::json::JsonNames;
 use super::super::parser::named;
-use super::super::plan::Item;
-use super::super::stamp::Form;
+use super::super::plan::PlanItem;
+use super::super::stamp::TimeFormat;
 use super::super::template;
-use super::{Dialect, Logged};
+use super::{FormatDialect, LoggedFields};
 use crate::time::Resolution;
 
 /// Apache's own names for formats, spelled out.
@@ -16,30 +16,32 @@ const COMBINED: &str = r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i"
 const VHOST_COMBINED: &str = r#"%v:%p %h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i""#;
 
 /// A format taken apart.
-pub(super) struct Gathered {
-    pub(super) dialect: Dialect,
+pub(super) struct GatheredTokens {
+    pub(super) dialect: FormatDialect,
     /// As it would be pasted; `None` if it is none that could be.
     pub(super) pasted: Option<String>,
-    pub(super) tokens: Vec<Token>,
+    pub(super) tokens: Vec<FormatToken>,
 }
 
 /// A piece that logs something.
 #[derive(Clone, Debug)]
-pub(super) struct Token {
+pub(super) struct FormatToken {
     /// As it is written, or the path of a key.
     pub(super) text: String,
-    pub(super) field: Field,
+    pub(super) field: LogField,
     /// How finely, if it is a time.
     pub(super) resolution: Option<Resolution>,
     /// Whether quotes stand round it.
     pub(super) is_quoted: bool,
 }
 
-impl Gathered {
+impl GatheredTokens {
     pub(super) fn of(given: &str) -> Result<Self, FormatError> {
         let pasted = match given.trim() {
-            "auto" => return Ok(Self { dialect: Dialect::Auto, pasted: None, tokens: Vec::new() }),
-            "json" => return Ok(Self::of_json(&Names::usual())),
+            "auto" => {
+                return Ok(Self { dialect: FormatDialect::Auto, pasted: None, tokens: Vec::new() });
+            }
+            "json" => return Ok(Self::of_json(&JsonNames::usual())),
             "common" => COMMON,
             "combined" => COMBINED,
             "vhost_combined" => VHOST_COMBINED,
@@ -51,41 +53,43 @@ impl Gathered {
         let is_nginx = format::is_nginx(pasted);
         let is_json = is_nginx && template::names(&format::inner(pasted)?).is_some();
         let dialect = match (is_nginx, is_json) {
-            (_, true) => Dialect::NginxJson,
-            (true, false) => Dialect::Nginx,
-            (false, false) => Dialect::Apache,
+            (_, true) => FormatDialect::NginxJson,
+            (true, false) => FormatDialect::Nginx,
+            (false, false) => FormatDialect::Apache,
         };
         let items = format::placed(pasted)?;
         let tokens = (0..items.len()).filter_map(|index| token(pasted, &items, index));
         Ok(Self { dialect, tokens: tokens.collect(), pasted: Some(pasted.to_owned()) })
     }
 
-    fn of_json(names: &Names) -> Self {
-        let token = |(field, text)| Token { text, field, resolution: None, is_quoted: true };
+    fn of_json(names: &JsonNames) -> Self {
+        let token = |(field, text)| FormatToken { text, field, resolution: None, is_quoted: true };
         let tokens = names.paths().into_iter().map(token).collect();
-        Self { dialect: Dialect::Json, pasted: None, tokens }
+        Self { dialect: FormatDialect::Json, pasted: None, tokens }
     }
 }
 
-fn token(pasted: &str, items: &[format::Placed], index: usize) -> Option<Token> {
+fn token(pasted: &str, items: &[format::PlacedItem], index: usize) -> Option<FormatToken> {
     let (item, at) = items.get(index)?;
     let text = written_at(pasted, *at).to_owned();
     let (field, resolution) = match item {
-        Item::Literal(_) | Item::Captures => return None,
-        Item::Value(field, _) => (*field, None),
-        Item::Time(form, _) => (Field::Time, Some(fineness(form, &text))),
+        PlanItem::Literal(_) | PlanItem::Captures => return None,
+        PlanItem::Value(field, _) => (*field, None),
+        PlanItem::Time(form, _) => (LogField::Time, Some(fineness(form, &text))),
     };
     let before = index.checked_sub(1).and_then(|before| items.get(before));
-    let is_quoted = matches!(before, Some((Item::Literal(text), _)) if text.ends_with(b"\""));
-    Some(Token { text, field, resolution, is_quoted })
+    let is_quoted = matches!(before, Some((PlanItem::Literal(text), _)) if text.ends_with(b"\""));
+    Some(FormatToken { text, field, resolution, is_quoted })
 }
 
-fn fineness(form: &Form, text: &str) -> Resolution {
+fn fineness(form: &TimeFormat, text: &str) -> Resolution {
     match form {
-        Form::EpochMillis | Form::MillisFraction => Resolution::Millisecond,
-        Form::EpochMicros | Form::MicrosFraction => Resolution::Microsecond,
-        Form::Epoch if text.starts_with('$') => Resolution::Millisecond,
-        Form::Clf | Form::Iso | Form::Epoch | Form::Strftime(_) => Resolution::Second,
+        TimeFormat::EpochMillis | TimeFormat::MillisFraction => Resolution::Millisecond,
+        TimeFormat::EpochMicros | TimeFormat::MicrosFraction => Resolution::Microsecond,
+        TimeFormat::Epoch if text.starts_with('$') => Resolution::Millisecond,
+        TimeFormat::Clf | TimeFormat::Iso | TimeFormat::Epoch | TimeFormat::Strftime(_) => {
+            Resolution::Second
+        }
     }
 }
 
@@ -113,45 +117,45 @@ pub(in super::super) fn written_at(pasted: &str, at: usize) -> &str {
 }
 
 /// The same by what it is good for.
-pub(super) fn logged(dialect: Dialect, tokens: &[Token]) -> Logged {
-    let mut logged = Logged::default();
+pub(super) fn logged(dialect: FormatDialect, tokens: &[FormatToken]) -> LoggedFields {
+    let mut logged = LoggedFields::default();
     for token in tokens {
         let thing = match token.field {
-            Field::Client => &mut logged.client,
-            Field::PeerPort => &mut logged.peer_port,
-            Field::Request
-            | Field::Method
-            | Field::Target
-            | Field::Path
-            | Field::Query
-            | Field::Protocol => &mut logged.request,
-            Field::Time => &mut logged.time,
-            Field::Status => &mut logged.status,
-            Field::Bytes => &mut logged.bytes,
-            Field::Referer => &mut logged.referer,
-            Field::UserAgent => &mut logged.user_agent,
+            LogField::Client => &mut logged.client,
+            LogField::PeerPort => &mut logged.peer_port,
+            LogField::Request
+            | LogField::Method
+            | LogField::Target
+            | LogField::Path
+            | LogField::Query
+            | LogField::Protocol => &mut logged.request,
+            LogField::Time => &mut logged.time,
+            LogField::Status => &mut logged.status,
+            LogField::Bytes => &mut logged.bytes,
+            LogField::Referer => &mut logged.referer,
+            LogField::UserAgent => &mut logged.user_agent,
             _ => continue,
         };
         thing.push(token.text.clone());
         logged.resolution = logged.resolution.into_iter().chain(token.resolution).min();
     }
-    if dialect != Dialect::Json && has(tokens, Field::Request) {
+    if dialect != FormatDialect::Json && has(tokens, LogField::Request) {
         // Its parts beside it say nothing more.
-        let is_line = |token: &&Token| token.field == Field::Request;
+        let is_line = |token: &&FormatToken| token.field == LogField::Request;
         logged.request = tokens.iter().filter(is_line).map(|token| token.text.clone()).collect();
     }
     logged
 }
 
-pub(super) fn has(tokens: &[Token], field: Field) -> bool {
+pub(super) fn has(tokens: &[FormatToken], field: LogField) -> bool {
     tokens.iter().any(|token| token.field == field)
 }
 
 /// Whether requests can be told by it: the first line, or all that it is made of.
-pub(super) fn is_whole_request(dialect: Dialect, tokens: &[Token]) -> bool {
-    let target = has(tokens, Field::Target) || has(tokens, Field::Path);
-    let parts = has(tokens, Field::Method) && target && has(tokens, Field::Protocol);
-    matches!(dialect, Dialect::Auto) || has(tokens, Field::Request) || parts
+pub(super) fn is_whole_request(dialect: FormatDialect, tokens: &[FormatToken]) -> bool {
+    let target = has(tokens, LogField::Target) || has(tokens, LogField::Path);
+    let parts = has(tokens, LogField::Method) && target && has(tokens, LogField::Protocol);
+    matches!(dialect, FormatDialect::Auto) || has(tokens, LogField::Request) || parts
 }
 
 /// Whether `json:…` says where the peer's port is.

@@ -10,7 +10,7 @@ mod text;
 use super::{FormatError, Spec};
 use crate::time::Resolution;
 
-use self::gather::Gathered;
+use self::gather::GatheredTokens;
 pub(super) use self::gather::written_at;
 
 /// A format as it was judged.
@@ -18,12 +18,12 @@ pub(super) use self::gather::written_at;
 pub struct Review {
     /// As it was typed.
     given: String,
-    dialect: Dialect,
-    logged: Logged,
+    dialect: FormatDialect,
+    logged: LoggedFields,
     /// Whether requests can be compared with what the balancer saw.
     has_request: bool,
     /// How sure the clients of its lines can be behind our balancer.
-    pub reach: Reach,
+    pub reach: AttributionReach,
     /// What to add to make them exact, and the whole format with it; `None` if they are.
     pub advice: Option<Advice>,
     /// What speaks against it, the gravest first.
@@ -32,7 +32,7 @@ pub struct Review {
 
 /// Whose language a format is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dialect {
+enum FormatDialect {
     Apache,
     Nginx,
     /// An nginx format that makes JSON.
@@ -45,7 +45,7 @@ enum Dialect {
 
 /// What is logged, by what: the tokens of a format.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Logged {
+struct LoggedFields {
     client: Vec<String>,
     peer_port: Vec<String>,
     request: Vec<String>,
@@ -59,7 +59,7 @@ struct Logged {
 
 /// How sure a client can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum AttributionReach {
     /// Each line names its connection.
     Exact,
     /// So it does if it has one of the keys that are looked for.
@@ -95,17 +95,17 @@ impl Review {
     /// The format cannot be used at all.
     pub fn of(given: &str) -> Result<Self, FormatError> {
         Spec::parse(given)?;
-        let Gathered { dialect, pasted, tokens } = Gathered::of(given)?;
+        let GatheredTokens { dialect, pasted, tokens } = GatheredTokens::of(given)?;
         let logged = gather::logged(dialect, &tokens);
         let has_request = gather::is_whole_request(dialect, &tokens);
         let reach = match dialect {
-            Dialect::Auto => Reach::Depends,
-            Dialect::Json if !gather::is_port_given(given) => Reach::Depends,
-            _ if !logged.peer_port.is_empty() => Reach::Exact,
-            _ if has_request => Reach::Assigned,
-            _ => Reach::Nothing,
+            FormatDialect::Auto => AttributionReach::Depends,
+            FormatDialect::Json if !gather::is_port_given(given) => AttributionReach::Depends,
+            _ if !logged.peer_port.is_empty() => AttributionReach::Exact,
+            _ if has_request => AttributionReach::Assigned,
+            _ => AttributionReach::Nothing,
         };
-        let advice = (reach != Reach::Exact).then(|| advice(dialect, pasted.as_deref()));
+        let advice = (reach != AttributionReach::Exact).then(|| advice(dialect, pasted.as_deref()));
         let mut findings = findings::of(dialect, &tokens, pasted.as_deref().unwrap_or_default());
         findings.sort_by_key(|finding| !finding.is_problem);
         let given = given.trim().to_owned();
@@ -115,27 +115,28 @@ impl Review {
     /// Whether nothing is left to do: lines are exact, and nothing goes wrong.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.reach == Reach::Exact && !self.findings.iter().any(|finding| finding.is_problem)
+        self.reach == AttributionReach::Exact
+            && !self.findings.iter().any(|finding| finding.is_problem)
     }
 }
 
 /// The one token, behind all that is there, where nothing can adjoin it.
-fn advice(dialect: Dialect, pasted: Option<&str>) -> Advice {
+fn advice(dialect: FormatDialect, pasted: Option<&str>) -> Advice {
     let token = match dialect {
-        Dialect::Apache => "%{remote}p",
-        Dialect::Nginx => "$remote_port",
-        Dialect::NginxJson => r#""remote_port":"$remote_port""#,
-        Dialect::Json => "remote_port",
-        Dialect::Auto => "%{remote}p (Apache) or $remote_port (nginx)",
+        FormatDialect::Apache => "%{remote}p",
+        FormatDialect::Nginx => "$remote_port",
+        FormatDialect::NginxJson => r#""remote_port":"$remote_port""#,
+        FormatDialect::Json => "remote_port",
+        FormatDialect::Auto => "%{remote}p (Apache) or $remote_port (nginx)",
     };
     let inner = pasted.and_then(|pasted| super::format::inner(pasted).ok());
     let format = inner.and_then(|inner| match dialect {
-        Dialect::Apache | Dialect::Nginx => Some(format!("{} {token}", inner.trim())),
-        Dialect::NginxJson => {
+        FormatDialect::Apache | FormatDialect::Nginx => Some(format!("{} {token}", inner.trim())),
+        FormatDialect::NginxJson => {
             let open = inner.trim_end().strip_suffix('}')?;
             Some(format!("{},{token}}}", open.trim_end()))
         }
-        Dialect::Json | Dialect::Auto => None,
+        FormatDialect::Json | FormatDialect::Auto => None,
     });
     Advice { token, format }
 }

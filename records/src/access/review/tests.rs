@@ -14,26 +14,29 @@ fn problems(review: &Review) -> Vec<&str> {
 #[test]
 fn how_sure_clients_can_be_is_known_from_the_format() {
     for (format, reach) in [
-        ("common", Reach::Assigned),
-        ("combined", Reach::Assigned),
-        ("vhost_combined", Reach::Assigned),
-        ("auto", Reach::Depends),
-        ("json", Reach::Depends),
-        ("json:client=ip,port=from.port", Reach::Exact),
-        (r#"%h %t "%r" %>s %b %{remote}p"#, Reach::Exact),
-        ("%{c}a:%{remote}p %t", Reach::Exact),
-        (r#"%h:%p %t "%r""#, Reach::Assigned),
-        ("%h %t %m %U%q %H", Reach::Assigned),
-        ("%h %t %m %U", Reach::Nothing),
-        ("%h %t %>s", Reach::Nothing),
-        (r#"$remote_addr [$time_local] "$request" $status"#, Reach::Assigned),
-        (r#"$remote_addr [$time_local] "$request" ${remote_port}"#, Reach::Exact),
-        (r#"$realip_remote_addr $msec "$request" $realip_remote_port"#, Reach::Exact),
+        ("common", AttributionReach::Assigned),
+        ("combined", AttributionReach::Assigned),
+        ("vhost_combined", AttributionReach::Assigned),
+        ("auto", AttributionReach::Depends),
+        ("json", AttributionReach::Depends),
+        ("json:client=ip,port=from.port", AttributionReach::Exact),
+        (r#"%h %t "%r" %>s %b %{remote}p"#, AttributionReach::Exact),
+        ("%{c}a:%{remote}p %t", AttributionReach::Exact),
+        (r#"%h:%p %t "%r""#, AttributionReach::Assigned),
+        ("%h %t %m %U%q %H", AttributionReach::Assigned),
+        ("%h %t %m %U", AttributionReach::Nothing),
+        ("%h %t %>s", AttributionReach::Nothing),
+        (r#"$remote_addr [$time_local] "$request" $status"#, AttributionReach::Assigned),
+        (r#"$remote_addr [$time_local] "$request" ${remote_port}"#, AttributionReach::Exact),
+        (r#"$realip_remote_addr $msec "$request" $realip_remote_port"#, AttributionReach::Exact),
         (
             r#"log_format j escape=json '{"ip":"$remote_addr","r":"$request","p":$remote_port}';"#,
-            Reach::Exact,
+            AttributionReach::Exact,
         ),
-        (r#"log_format j escape=json '{"ip":"$remote_addr","r":"$request"}';"#, Reach::Assigned),
+        (
+            r#"log_format j escape=json '{"ip":"$remote_addr","r":"$request"}';"#,
+            AttributionReach::Assigned,
+        ),
     ] {
         assert_eq!(review(format).reach, reach, "{format}");
     }
@@ -55,7 +58,7 @@ fn a_format_with_the_token_that_was_advised_is_exact() {
         let advice = review(format).advice.expect(format);
         let better = advice.format.expect(format);
         assert!(better.contains(advice.token), "{better}");
-        assert_eq!(review(&better).reach, Reach::Exact, "{better}");
+        assert_eq!(review(&better).reach, AttributionReach::Exact, "{better}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Dialect, Logged, Reach, Review};
+use super::{AttributionReach, FormatDialect, LoggedFields, Review};
 use crate::time::Resolution;
 
 /// How many keys are named that one thing may stand under.
@@ -12,14 +12,14 @@ impl fmt::Display for Review {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "format: {}", self.given)?;
         let language = match self.dialect {
-            Dialect::Apache => "Apache's LogFormat",
-            Dialect::Nginx => "nginx's log_format",
-            Dialect::NginxJson => "nginx's log_format, which makes JSON",
-            Dialect::Json => "JSON; a thing is looked for under its keys in this order",
-            Dialect::Auto => "common, combined, vhost_combined and JSON, as each line shows",
+            FormatDialect::Apache => "Apache's LogFormat",
+            FormatDialect::Nginx => "nginx's log_format",
+            FormatDialect::NginxJson => "nginx's log_format, which makes JSON",
+            FormatDialect::Json => "JSON; a thing is looked for under its keys in this order",
+            FormatDialect::Auto => "common, combined, vhost_combined and JSON, as each line shows",
         };
         writeln!(f, "read as: {language}\n")?;
-        if self.dialect != Dialect::Auto {
+        if self.dialect != FormatDialect::Auto {
             self.evidence(f)?;
         }
         writeln!(f, "how sure a client can be:")?;
@@ -27,7 +27,7 @@ impl fmt::Display for Review {
         writeln!(f, "  behind the C pen, or any classic record: {}", self.behind_classic())?;
         if let Some(advice) = &self.advice {
             let exact = match self.dialect {
-                Dialect::Json => "to be exact: give lines the peer's port under the key",
+                FormatDialect::Json => "to be exact: give lines the peer's port under the key",
                 _ => "to be exact: add",
             };
             writeln!(f, "\n{exact} {}", advice.token)?;
@@ -48,8 +48,8 @@ impl fmt::Display for Review {
 
 impl Review {
     fn evidence(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Logged { client, peer_port, request, time, resolution, .. } = &self.logged;
-        let Logged { status, bytes, referer, user_agent, .. } = &self.logged;
+        let LoggedFields { client, peer_port, request, time, resolution, .. } = &self.logged;
+        let LoggedFields { status, bytes, referer, user_agent, .. } = &self.logged;
         let when = match resolution {
             Some(Resolution::Second) => "when, in whole seconds",
             Some(Resolution::Millisecond) => "when, in milliseconds",
@@ -82,13 +82,15 @@ impl Review {
 
     fn behind_ours(&self) -> String {
         match self.reach {
-            Reach::Exact => "exact, whatever is asked, and where TLS passes through".to_owned(),
-            Reach::Depends => format!(
+            AttributionReach::Exact => {
+                "exact, whatever is asked, and where TLS passes through".to_owned()
+            }
+            AttributionReach::Depends => format!(
                 "exact for lines with the peer's port; for others {}",
                 assigned(&self.telling())
             ),
-            Reach::Assigned => assigned(&self.telling()),
-            Reach::Nothing => "none".to_owned(),
+            AttributionReach::Assigned => assigned(&self.telling()),
+            AttributionReach::Nothing => "none".to_owned(),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::super::*;
 use super::{Out, advance};
 use crate::addr::ServerAddr;
-use crate::mapping::{RequestText, Sealed};
+use crate::mapping::{OpaqueTls, RequestText};
 
 const SECOND: i64 = 1_000_000;
 const BALANCER: &str = "10.0.0.9:0";
@@ -36,7 +36,7 @@ impl Site {
         Self { engine, server, balancers, lines, out }
     }
 
-    fn record(&mut self, at: i64, of: Connection, kind: Kind, more: Mapping<'_>) {
+    fn record(&mut self, at: i64, of: Connection, kind: MappingKind, more: Mapping<'_>) {
         let mut balancer: std::net::SocketAddr = BALANCER.parse().unwrap();
         balancer.set_port(of.port);
         let client = ClientAddr::Ip([192, 0, 2, of.client].into());
@@ -49,11 +49,11 @@ impl Site {
     }
 
     fn opened(&mut self, at: i64, of: Connection) {
-        self.record(at, of, Kind::Opened, NOTHING);
+        self.record(at, of, MappingKind::Opened, NOTHING);
     }
 
     fn closed(&mut self, at: i64, of: Connection) {
-        self.record(at, of, Kind::Closed, NOTHING);
+        self.record(at, of, MappingKind::Closed, NOTHING);
     }
 
     fn request(&mut self, at: i64, of: Connection, nth: u32, url: &str) {
@@ -68,7 +68,7 @@ impl Site {
             user_agent: Some(text_hash(agent.as_bytes())),
             ..NOTHING
         };
-        self.record(at, of, Kind::Request, mapping);
+        self.record(at, of, MappingKind::Request, mapping);
     }
 
     fn ended(&mut self, at: i64, of: Connection, nth: u32, (status, bytes): (u16, u64)) {
@@ -76,7 +76,7 @@ impl Site {
         let (body_bytes, head_bytes) = (Some(bytes), Some(100));
         let mapping =
             Mapping { nth, status, body_bytes, framed_bytes: body_bytes, head_bytes, ..NOTHING };
-        self.record(at, of, Kind::Ended, mapping);
+        self.record(at, of, MappingKind::Ended, mapping);
     }
 
     /// A whole connection of one request.
@@ -258,7 +258,7 @@ fn a_line_whose_port_is_of_no_connection_is_decided_by_its_request() {
 fn two_balancers_may_use_the_same_port_at_the_same_time() {
     let mut site = Site::default();
     site.opened(0, connection(1, 7, 2_000));
-    let mut other = Mapping { connection: Some(1), kind: Kind::Opened, ..NOTHING };
+    let mut other = Mapping { connection: Some(1), kind: MappingKind::Opened, ..NOTHING };
     other.balancer = Some("10.0.0.8:2000".parse().unwrap());
     other.client = ClientAddr::Ip([192, 0, 2, 8].into());
     let time = (Timestamp::from_micros(5), Resolution::Microsecond);
@@ -349,7 +349,7 @@ fn a_line_may_come_before_anything_is_known_of_its_server() {
         request: Some(RequestText::raw(b"/a", Cut::Long)),
         ..NOTHING
     };
-    site.record(5_000, of, Kind::Request, request);
+    site.record(5_000, of, MappingKind::Request, request);
     assert_eq!(site.clients(SECOND), [7]);
 }
 
@@ -436,9 +436,9 @@ fn where_no_ends_arrive_equal_requests_are_taken_in_the_order_in_which_they_came
 #[test]
 fn beside_traffic_under_seal_at_one_address_a_plain_mapping_is_not_certain_to_be_the_lines_own() {
     let tls = |site: &mut Site, at| {
-        let sealed = Some(Sealed { took: 500, asked: 200, answered: 900, requests: 1 });
+        let sealed = Some(OpaqueTls { took: 500, asked: 200, answered: 900, requests: 1 });
         let ended = Mapping { nth: Some(1), server_port: Some(443), sealed, ..NOTHING };
-        site.record(at, connection(1, 1, 2_000), Kind::Ended, ended);
+        site.record(at, connection(1, 1, 2_000), MappingKind::Ended, ended);
     };
     let plain = |site: &mut Site, at: i64, server_port| {
         let request = Mapping {
@@ -449,7 +449,7 @@ fn beside_traffic_under_seal_at_one_address_a_plain_mapping_is_not_certain_to_be
             ..NOTHING
         };
         let of = connection(at.unsigned_abs(), 2, 2_001);
-        site.record(at, of, Kind::Request, request);
+        site.record(at, of, MappingKind::Request, request);
         site.ended(at + 1_000, of, 1, OK);
         let line = site.asked(at + 1_100, "/a", OK, None);
         site.put(at + 1_100, Line { server_port, ..line });
@@ -518,7 +518,7 @@ fn servers_at_one_address_are_told_apart_by_their_ports() {
             user_agent: Some(text_hash(b"agent")),
             ..NOTHING
         };
-        site.record(number.into(), of, Kind::Request, request);
+        site.record(number.into(), of, MappingKind::Request, request);
     };
     for (number, port) in [(1, 80), (2, 81), (3, 80), (4, 81)] {
         answer(&mut site, number, port);

@@ -4,24 +4,24 @@
 use super::super::*;
 use super::{Out, advance};
 use crate::addr::ServerAddr;
-use crate::mapping::foreign::{LogReader, LogSpec, Whom};
+use crate::mapping::foreign::{ThirdPartyReader, ThirdPartyServer, ThirdPartySpec};
 
 const MILLI: i64 = 1_000;
 
 struct Site {
     engine: Attributor<u32>,
     server: ServerId,
-    reader: LogReader,
+    reader: ThirdPartyReader,
     balancers: Balancers,
     numbers: u64,
     out: Vec<Out>,
 }
 
 impl Site {
-    fn new(spec: &LogSpec) -> Self {
+    fn new(spec: &ThirdPartySpec) -> Self {
         let mut engine = Attributor::new(Settings::default());
         let server = engine.server(ServerAddr::Ip([10, 0, 0, 1].into()));
-        let reader = LogReader::new(spec);
+        let reader = ThirdPartyReader::new(spec);
         Self {
             engine,
             server,
@@ -38,7 +38,7 @@ impl Site {
         let passage =
             self.reader.read(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"));
         let (server, port) = match passage.whom {
-            Whom::At(server, port) => (server, port),
+            ThirdPartyServer::At(server, port) => (server, port),
             _ => (ServerAddr::Ip([10, 0, 0, 1].into()), None),
         };
         let end = Timestamp::from_micros(at);
@@ -91,7 +91,7 @@ impl Site {
 
 #[test]
 fn requests_of_many_clients_over_one_connection_are_told_apart() {
-    let mut site = Site::new(&LogSpec::haproxy());
+    let mut site = Site::new(&ThirdPartySpec::haproxy());
     let mut expected = Vec::new();
     // More than are remembered of a port.
     for nth in 0..60_u8 {
@@ -107,7 +107,7 @@ fn requests_of_many_clients_over_one_connection_are_told_apart() {
 
 #[test]
 fn equal_requests_of_many_clients_over_one_connection_keep_their_order() {
-    let mut site = Site::new(&LogSpec::haproxy());
+    let mut site = Site::new(&ThirdPartySpec::haproxy());
     for nth in 0..60_u8 {
         let at = i64::from(nth) * 4 * MILLI;
         site.http(at, nth + 1, 3, "/same", Some(4000));
@@ -119,7 +119,7 @@ fn equal_requests_of_many_clients_over_one_connection_keep_their_order() {
 
 #[test]
 fn equal_requests_at_once_are_told_apart_by_their_ports() {
-    let mut site = Site::new(&LogSpec::haproxy());
+    let mut site = Site::new(&ThirdPartySpec::haproxy());
     site.http(0, 1, 3, "/a", Some(4000));
     site.http(0, 2, 3, "/a", Some(4001));
     site.line(MILLI, "/a", Some(4001));
@@ -131,7 +131,7 @@ fn equal_requests_at_once_are_told_apart_by_their_ports() {
 #[test]
 fn without_ports_the_request_decides_though_headers_are_not_known() {
     for line_has_port in [None, Some(4000)] {
-        let mut site = Site::new(&LogSpec::haproxy());
+        let mut site = Site::new(&ThirdPartySpec::haproxy());
         for nth in 0..20_u8 {
             let at = i64::from(nth) * 4 * MILLI;
             site.http(at, nth + 1, 3, &format!("/{nth}"), None);
@@ -145,7 +145,7 @@ fn without_ports_the_request_decides_though_headers_are_not_known() {
 
 #[test]
 fn a_record_that_comes_at_the_end_of_a_long_exchange_was_asked_long_before() {
-    let mut site = Site::new(&LogSpec::haproxy());
+    let mut site = Site::new(&ThirdPartySpec::haproxy());
     // The client takes its time: the server was done 200 ms before.
     site.line(9_800 * MILLI, "/slow", None);
     site.http(10_000 * MILLI, 1, 10_000, "/slow", None);
@@ -154,7 +154,7 @@ fn a_record_that_comes_at_the_end_of_a_long_exchange_was_asked_long_before() {
 
 #[test]
 fn a_connection_with_its_port_is_exact_whatever_is_asked_on_it() {
-    let mut site = Site::new(&LogSpec::haproxy());
+    let mut site = Site::new(&ThirdPartySpec::haproxy());
     let tcp = |client: u8, took: &str, port: u16| {
         format!(
             "192.0.2.{client}:1 [25/Nov/2026:16:46:11.604] t a/w 1/0/{took} 9 -- 1/1/1/1/0 0/0 10.0.0.9:{port} \
@@ -178,7 +178,7 @@ fn a_connection_with_its_port_is_exact_whatever_is_asked_on_it() {
 
 #[test]
 fn a_request_that_was_cut_leaves_its_connection() {
-    let mut site = Site::new(&LogSpec::haproxy());
+    let mut site = Site::new(&ThirdPartySpec::haproxy());
     let line = "192.0.2.5:1 [25/Nov/2026:16:46:11.604] t a/w 0/0/0/1/2 200 9 - - ---- 1/1/1/1/0 0/0 \
                 \"GET /aaaaaa\" 10.0.0.9:4000 10.0.0.1:80";
     site.line(0, "/aaaaaaaaaaaaaaaaaaaaaaa", Some(4000));

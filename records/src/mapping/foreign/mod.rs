@@ -4,8 +4,8 @@
 //! 192.0.2.7:4711 [25/Nov/2026:16:46:11.585] web app/w2 0/0/0/3/4 200 129 - - ---- 1/1/0/0/0 0/0 "GET /p1 HTTP/1.1"
 //! ```
 //!
-//! A [`LogSpec`] says how lines are read, a [`LogReader`] reads them, and a [`Passage`] is what one of them says.
-//! The join wants moments: [`Passage::moments`] makes of a passage the mappings that our own balancer would
+//! A [`ThirdPartySpec`] says how lines are read, a [`ThirdPartyReader`] reads them, and a [`ThirdPartyRecord`] is what one of them says.
+//! The join wants moments: [`ThirdPartyRecord::moments`] makes of a passage the mappings that our own balancer would
 //! have noted at its beginning and end.
 
 mod passage;
@@ -13,21 +13,22 @@ mod request;
 
 use std::sync::Arc;
 
-pub use self::passage::{Passage, Span, Whom};
+pub use self::passage::{RecordTimes, ThirdPartyRecord, ThirdPartyServer};
 
-use crate::access::foreign::{Format, Found, HAPROXY, may_be_haproxys};
+use crate::access::foreign::{BalancerFormat, BalancerLine, HAPROXY, may_be_haproxys};
 use crate::access::{FormatError, LineError};
 
 /// How the lines of a balancer's log are read.
 #[derive(Clone, Debug)]
-pub struct LogSpec(Arc<[Format]>);
+pub struct ThirdPartySpec(Arc<[BalancerFormat]>);
 
-impl LogSpec {
+impl ThirdPartySpec {
     /// HAProxy's own formats: `option tcplog`, `option httplog` and `option httpslog`, the first two with
     /// ` %bi:%bp %si:%sp` behind, and what `docs/guide/behind-haproxy-and-others.md` recommends.
     #[must_use]
     pub fn haproxy() -> Self {
-        let parse = |format: &&str| Format::parse(format).expect("our own formats are good");
+        let parse =
+            |format: &&str| BalancerFormat::parse(format).expect("our own formats are good");
         Self(HAPROXY.iter().map(parse).collect())
     }
 
@@ -40,31 +41,31 @@ impl LogSpec {
         if text.trim() == "haproxy" {
             return Ok(Self::haproxy());
         }
-        Ok(Self([Format::parse(text)?].into()))
+        Ok(Self([BalancerFormat::parse(text)?].into()))
     }
 }
 
 /// Reads the lines of a balancer's log.
 #[derive(Clone, Debug)]
-pub struct LogReader {
-    formats: Arc<[Format]>,
+pub struct ThirdPartyReader {
+    formats: Arc<[BalancerFormat]>,
     /// The one that fitted last.
     usual: usize,
-    clock: crate::access::Clock,
-    found: Found,
+    clock: crate::access::TimestampParser,
+    found: BalancerLine,
     /// The request of the last line, put right.
     request: Vec<u8>,
 }
 
-impl LogReader {
+impl ThirdPartyReader {
     /// One that has read nothing yet.
     #[must_use]
-    pub fn new(spec: &LogSpec) -> Self {
+    pub fn new(spec: &ThirdPartySpec) -> Self {
         Self {
             formats: Arc::clone(&spec.0),
             usual: 0,
-            clock: crate::access::Clock::default(),
-            found: Found::default(),
+            clock: crate::access::TimestampParser::default(),
+            found: BalancerLine::default(),
             request: Vec::new(),
         }
     }
@@ -73,7 +74,7 @@ impl LogReader {
     ///
     /// # Errors
     /// If it is in none of the formats. Any bytes are safe to pass.
-    pub fn read<'a>(&'a mut self, line: &'a [u8]) -> Result<Passage<'a>, LineError> {
+    pub fn read<'a>(&'a mut self, line: &'a [u8]) -> Result<ThirdPartyRecord<'a>, LineError> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let usual = self.usual;
         let mut result = self.try_format(usual, line);
@@ -90,7 +91,7 @@ impl LogReader {
         let manner = self.formats[self.usual].manner;
         self.request.clear();
         request::write(line, &self.found.line, manner, &mut self.request);
-        Ok(Passage::new(line, &self.found, manner, &self.request))
+        Ok(ThirdPartyRecord::new(line, &self.found, manner, &self.request))
     }
 
     fn try_format(&mut self, index: usize, line: &[u8]) -> Result<(), LineError> {

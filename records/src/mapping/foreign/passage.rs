@@ -1,28 +1,28 @@
-//! A [`Passage`]: who passed through a balancer, to whom, and from when to when.
+//! A [`ThirdPartyRecord`]: who passed through a balancer, to whom, and from when to when.
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::access::foreign::{Found, Manner, Part, zone_of_envelope};
+use crate::access::foreign::{BalancerField, BalancerLine, FormatTraits, zone_of_envelope};
 use crate::access::{Expected, LineError};
 use crate::addr::{ClientAddr, ServerAddr, parse_ip};
 use crate::attribution::text_hash;
-use crate::mapping::{Kind, Mapping, RequestText};
+use crate::mapping::{Mapping, MappingKind, RequestText};
 use crate::request::{Cut, Fingerprint, LONG, unescape};
 use crate::time::{Resolution, Timestamp};
 
 /// What a line of a balancer's log says.
 #[derive(Clone, Copy, Debug)]
-pub struct Passage<'a> {
+pub struct ThirdPartyRecord<'a> {
     /// Who asked.
     pub client: ClientAddr,
     /// The client's port.
     pub client_port: Option<u16>,
     /// Who was asked.
-    pub whom: Whom<'a>,
+    pub whom: ThirdPartyServer<'a>,
     /// The balancer's own address and port towards the server.
     pub balancer: Option<SocketAddr>,
     /// When.
-    pub span: Span,
+    pub span: RecordTimes,
     /// The request's first line as the server saw it; empty where a line is of a connection, or its request
     /// is not known wholly.
     request: &'a [u8],
@@ -37,7 +37,7 @@ pub struct Passage<'a> {
 
 /// A server as a balancer's log names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whom<'a> {
+pub enum ThirdPartyServer<'a> {
     /// By address, and by port where that is logged.
     At(ServerAddr<'a>, Option<u16>),
     /// By the name that the balancer's configuration has for it, and that of its group.
@@ -53,7 +53,7 @@ pub enum Whom<'a> {
 
 /// The time of a passage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
+pub struct RecordTimes {
     /// When it began, or when it ended.
     stamp: Option<(Timestamp, Resolution)>,
     /// Whether `stamp` is the end.
@@ -68,7 +68,7 @@ pub struct Span {
     is_over: bool,
 }
 
-impl Span {
+impl RecordTimes {
     /// Whether the line's time is that on a wall near the balancer, whose zone nobody has said.
     #[must_use]
     pub const fn is_local(&self) -> bool {
@@ -100,23 +100,30 @@ impl Span {
     }
 }
 
-impl<'a> Passage<'a> {
-    pub(super) fn new(line: &'a [u8], found: &Found, manner: Manner, request: &'a [u8]) -> Self {
-        let text = |part: Part| found.parts[part as usize].of(line);
+impl<'a> ThirdPartyRecord<'a> {
+    pub(super) fn new(
+        line: &'a [u8],
+        found: &BalancerLine,
+        manner: FormatTraits,
+        request: &'a [u8],
+    ) -> Self {
+        let text = |part: BalancerField| found.parts[part as usize].of(line);
         let of = &found.line;
-        let (own, own_port) = (ip_port(text(Part::Own)), number(text(Part::OwnPort)));
+        let (own, own_port) =
+            (ip_port(text(BalancerField::Own)), number(text(BalancerField::OwnPort)));
         let balancer = own.and_then(|(ip, port)| Some((ip, own_port.or(port)?)));
         // A port of 0 is none.
         let balancer = balancer.filter(|&(_, port)| port != 0);
-        let header = |span: Option<crate::access::Span>, is_logged: bool| {
+        let header = |span: Option<crate::access::LineSpan>, is_logged: bool| {
             is_logged.then(|| header_hash(span.map_or(&b""[..], |span| span.of(line))))
         };
         let has_body = has_body(request, of.status);
-        let body = whole_number(text(Part::Body)).or_else(|| whole_number(text(Part::Length)));
+        let body = whole_number(text(BalancerField::Body))
+            .or_else(|| whole_number(text(BalancerField::Length)));
         let is_connection = !manner.has_request;
         Self {
             client: client(of.client.of(line)),
-            client_port: number(text(Part::ClientPort)).or(of.peer_port),
+            client_port: number(text(BalancerField::ClientPort)).or(of.peer_port),
             whom: whom(line, found),
             balancer: balancer.map(|(ip, port)| SocketAddr::new(ip, port)),
             span: span(line, found, manner),
@@ -125,9 +132,9 @@ impl<'a> Passage<'a> {
             referer: header(of.referer, manner.has_referer),
             host: header(of.host, manner.has_host),
             status: of.status.filter(|&status| status != 0 && !is_connection),
-            head_bytes: whole_number(text(Part::Head)),
+            head_bytes: whole_number(text(BalancerField::Head)),
             body_bytes: if has_body { body.filter(|_| !is_connection) } else { Some(0) },
-            to_client: whole_number(text(Part::All)).or(body).filter(|_| is_connection),
+            to_client: whole_number(text(BalancerField::All)).or(body).filter(|_| is_connection),
         }
     }
 
@@ -157,7 +164,7 @@ impl<'a> Passage<'a> {
         };
         let at = |kind, time| Mapping { kind, time: Some((time, resolution)), ..none };
         let first = if self.request.is_empty() {
-            at(Kind::Opened, asked)
+            at(MappingKind::Opened, asked)
         } else {
             let request =
                 RequestText::raw(&self.request[..self.request.len().min(LONG)], Cut::Long);
@@ -168,28 +175,30 @@ impl<'a> Passage<'a> {
                 user_agent: self.user_agent,
                 referer: self.referer,
                 host: self.host,
-                ..at(Kind::Request, asked)
+                ..at(MappingKind::Request, asked)
             }
         };
         let ended = (!self.request.is_empty()).then(|| Mapping {
             status: self.status,
             head_bytes: self.head_bytes,
             body_bytes: self.body_bytes,
-            ..at(Kind::Ended, end)
+            ..at(MappingKind::Ended, end)
         });
         let closed = self
             .span
             .is_over
-            .then(|| Mapping { to_client: self.to_client, ..at(Kind::Closed, end) });
+            .then(|| Mapping { to_client: self.to_client, ..at(MappingKind::Closed, end) });
         [Some(first), ended, closed].into_iter().flatten()
     }
 }
 
 /// What no format says of itself: that the numbers are some, and that somebody passed.
-pub(super) fn check(line: &[u8], found: &Found) -> Result<(), LineError> {
+pub(super) fn check(line: &[u8], found: &BalancerLine) -> Result<(), LineError> {
     let wrong =
-        |span: crate::access::Span| LineError { at: span.start, expected: Expected::Literal };
-    for part in [Part::Lead, Part::Queue, Part::Connect, Part::Took] {
+        |span: crate::access::LineSpan| LineError { at: span.start, expected: Expected::Literal };
+    for part in
+        [BalancerField::Lead, BalancerField::Queue, BalancerField::Connect, BalancerField::Took]
+    {
         let span = found.parts[part as usize];
         let text = span.of(line);
         let digits = text.strip_prefix(b"+").unwrap_or(text);
@@ -210,44 +219,45 @@ fn client(text: &[u8]) -> ClientAddr {
     ip_port(text).map_or(ClientAddr::Unix, |(ip, _)| ClientAddr::from(ip))
 }
 
-fn whom<'a>(line: &'a [u8], found: &Found) -> Whom<'a> {
-    let text = |part: Part| found.parts[part as usize].of(line);
+fn whom<'a>(line: &'a [u8], found: &BalancerLine) -> ThirdPartyServer<'a> {
+    let text = |part: BalancerField| found.parts[part as usize].of(line);
     // nginx: `10.0.0.1:80, 10.0.0.2:80 : 10.0.0.3:80`.
-    let tried = text(Part::Servers);
+    let tried = text(BalancerField::Servers);
     let last = tried.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
-    let server = if last.is_empty() { text(Part::Server) } else { last };
+    let server = if last.is_empty() { text(BalancerField::Server) } else { last };
     let server = match memchr::memmem::find(server, b"://") {
         Some(scheme) => server[scheme + 3..].split(|&byte| byte == b'/').next().unwrap_or_default(),
         None => server,
     };
     let path = server.strip_prefix(b"unix:").unwrap_or(server);
     if let Some((ip, port)) = ip_port(server) {
-        let port = number(text(Part::ServerPort)).or(port);
-        return Whom::At(ServerAddr::from(ip), port.filter(|&port| port != 0));
+        let port = number(text(BalancerField::ServerPort)).or(port);
+        return ThirdPartyServer::At(ServerAddr::from(ip), port.filter(|&port| port != 0));
     }
     if path.starts_with(b"/")
         && let Some(server) = ServerAddr::parse(path)
     {
-        return Whom::At(server, None);
+        return ThirdPartyServer::At(server, None);
     }
-    match text(Part::ServerName) {
-        b"" | b"-" | b"<NOSRV>" | b"<STATS>" => Whom::Nobody,
-        server => Whom::Named { group: text(Part::Group), server },
+    match text(BalancerField::ServerName) {
+        b"" | b"-" | b"<NOSRV>" | b"<STATS>" => ThirdPartyServer::Nobody,
+        server => ThirdPartyServer::Named { group: text(BalancerField::Group), server },
     }
 }
 
-fn span(line: &[u8], found: &Found, manner: Manner) -> Span {
-    let text = |part: Part| found.parts[part as usize].of(line);
-    let millis = |part: Part| {
+fn span(line: &[u8], found: &BalancerLine, manner: FormatTraits) -> RecordTimes {
+    let text = |part: BalancerField| found.parts[part as usize].of(line);
+    let millis = |part: BalancerField| {
         let text = text(part);
         let digits = text.strip_prefix(b"+").unwrap_or(text);
         // -1 is what did not come to pass.
         whole_number(digits).and_then(|n| i64::try_from(n).ok()).map(|n| n.saturating_mul(1_000))
     };
-    let lead = [Part::Lead, Part::Queue, Part::Connect].map(|part| millis(part).unwrap_or(0));
+    let lead = [BalancerField::Lead, BalancerField::Queue, BalancerField::Connect]
+        .map(|part| millis(part).unwrap_or(0));
     let lead = lead.into_iter().fold(0, i64::saturating_add);
     let duration = found.line.duration.and_then(|micros| i64::try_from(micros).ok());
-    let took = millis(Part::Took).or(duration).unwrap_or(0).max(lead);
+    let took = millis(BalancerField::Took).or(duration).unwrap_or(0).max(lead);
     let stamp = found.line.time;
     let zone = stamp
         .filter(|_| manner.is_local)
@@ -258,13 +268,13 @@ fn span(line: &[u8], found: &Found, manner: Manner) -> Span {
         }),
         None => stamp,
     };
-    Span {
+    RecordTimes {
         stamp,
         ends: manner.ends,
         is_local: manner.is_local && zone.is_none(),
         lead,
         took,
-        is_over: !text(Part::Took).starts_with(b"+"),
+        is_over: !text(BalancerField::Took).starts_with(b"+"),
     }
 }
 

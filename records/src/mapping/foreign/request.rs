@@ -3,17 +3,17 @@
 //! HAProxy writes `#NN` for what would not stand in a line. What came by HTTP/2 or 3 goes on to the server as
 //! HTTP/1.1, without the scheme and the authority that HAProxy logs.
 
-use crate::access::foreign::Manner;
-use crate::access::{AccessLine, Request};
+use crate::access::foreign::FormatTraits;
+use crate::access::{AccessLine, LoggedRequest};
 use crate::request::unescape;
 
 /// Appends the first line of the request; nothing where none was logged, or not all of it.
-pub(super) fn write(line: &[u8], found: &AccessLine, manner: Manner, out: &mut Vec<u8>) {
+pub(super) fn write(line: &[u8], found: &AccessLine, manner: FormatTraits, out: &mut Vec<u8>) {
     match found.request {
-        Request::Absent => {}
-        Request::Line(span) => put_right(&unescaped(span.of(line), manner), out),
-        Request::Parts { method, target, query, protocol } => {
-            let part = |span: crate::access::Span| unescaped(span.of(line), manner);
+        LoggedRequest::Absent => {}
+        LoggedRequest::Line(span) => put_right(&unescaped(span.of(line), manner), out),
+        LoggedRequest::Parts { method, target, query, protocol } => {
+            let part = |span: crate::access::LineSpan| unescaped(span.of(line), manner);
             let (method, mut target) = (part(method), part(target));
             if let Some(query) = query.map(part).filter(|query| !query.is_empty()) {
                 if query[0] != b'?' {
@@ -27,7 +27,7 @@ pub(super) fn write(line: &[u8], found: &AccessLine, manner: Manner, out: &mut V
     }
 }
 
-fn unescaped(text: &[u8], manner: Manner) -> Vec<u8> {
+fn unescaped(text: &[u8], manner: FormatTraits) -> Vec<u8> {
     let mut bytes = text.to_vec();
     if manner.hash_escapes {
         bytes.clear();
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_haproxy_escapes_is_put_back() {
-        let manner = Manner { hash_escapes: true, ..Manner::default() };
+        let manner = FormatTraits { hash_escapes: true, ..FormatTraits::default() };
         for (logged, bytes) in [
             ("a#22b#22", "a\"b\""),
             ("#", "#"),

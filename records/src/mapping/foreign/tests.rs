@@ -6,16 +6,16 @@ use crate::time::Timestamp;
 const UTC: fn(Timestamp) -> i64 = |_| 0;
 
 /// What a line says, for tables.
-fn said(spec: &LogSpec, line: &str) -> String {
-    let mut reader = LogReader::new(spec);
+fn said(spec: &ThirdPartySpec, line: &str) -> String {
+    let mut reader = ThirdPartyReader::new(spec);
     let passage = reader.read(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"));
     let port = passage.client_port.map_or_else(|| "-".to_owned(), |port| port.to_string());
     let whom = match passage.whom {
-        Whom::At(addr, port) => format!("{addr} {}", port.unwrap_or(0)),
-        Whom::Named { group, server } => {
+        ThirdPartyServer::At(addr, port) => format!("{addr} {}", port.unwrap_or(0)),
+        ThirdPartyServer::Named { group, server } => {
             format!("{}/{}", group.escape_ascii(), server.escape_ascii())
         }
-        Whom::Nobody => "nobody".to_owned(),
+        ThirdPartyServer::Nobody => "nobody".to_owned(),
     };
     let own = passage.balancer.map_or_else(|| "-".to_owned(), |own| own.to_string());
     let times = passage.span.logged(UTC);
@@ -69,12 +69,12 @@ fn lines_of_haproxy_are_read_as_they_are() {
         ),
     ] {
         if expected.is_empty() {
-            let mut reader = LogReader::new(&LogSpec::haproxy());
+            let mut reader = ThirdPartyReader::new(&ThirdPartySpec::haproxy());
             assert!(reader.read(line.as_bytes()).is_err(), "{line}");
             continue;
         }
-        assert_eq!(said(&LogSpec::haproxy(), line), expected, "{line}");
-        assert!(LogReader::may_be_haproxys(line.as_bytes()), "{line}");
+        assert_eq!(said(&ThirdPartySpec::haproxy(), line), expected, "{line}");
+        assert!(ThirdPartyReader::may_be_haproxys(line.as_bytes()), "{line}");
     }
 }
 
@@ -119,19 +119,21 @@ fn formats_of_other_balancers_are_read() {
             "203.0.113.9 1 -> b/s by 127.0.0.1:9 at 1776284220310 1776284220315 GET / HTTP/1.1",
         ),
     ] {
-        let spec = LogSpec::parse(format).unwrap_or_else(|error| panic!("{format}: {error}"));
+        let spec =
+            ThirdPartySpec::parse(format).unwrap_or_else(|error| panic!("{format}: {error}"));
         assert_eq!(said(&spec, line), expected, "{format}");
     }
 }
 
 #[test]
 fn headers_are_as_web_servers_log_them() {
-    let spec =
-        LogSpec::parse(r"%ci %s %{+Q}r %{+Q,+E}[var(txn.user_agent)] %{+Q,+E}[var(txn.referer)]")
-            .unwrap();
+    let spec = ThirdPartySpec::parse(
+        r"%ci %s %{+Q}r %{+Q,+E}[var(txn.user_agent)] %{+Q,+E}[var(txn.referer)]",
+    )
+    .unwrap();
     for (logged, agent) in [(r#"a\"b\\c\]d\\\]"#, r#"a"b\c]d\]"#), ("", "-"), (r"a\\]", r"a\]")] {
         let line = format!(r#"192.0.2.1 s "GET / HTTP/1.1" "{logged}" """#);
-        let mut reader = LogReader::new(&spec);
+        let mut reader = ThirdPartyReader::new(&spec);
         let passage = reader.read(line.as_bytes()).expect(logged);
         let now =
             (Timestamp::default(), Timestamp::default(), crate::time::Resolution::Millisecond);
@@ -149,8 +151,8 @@ fn headers_are_as_web_servers_log_them() {
 #[test]
 fn a_client_cannot_write_its_own_port_or_server() {
     // The path is not quoted: what it holds reads like the fields behind it.
-    let spec = LogSpec::parse("%DOWNSTREAM_REMOTE_ADDRESS% %REQ(:PATH)% %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS% %REQ(X)%").unwrap();
-    let mut reader = LogReader::new(&spec);
+    let spec = ThirdPartySpec::parse("%DOWNSTREAM_REMOTE_ADDRESS% %REQ(:PATH)% %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS% %REQ(X)%").unwrap();
+    let mut reader = ThirdPartyReader::new(&spec);
     assert!(reader.read(b"203.0.113.9:1 /a 10.0.0.1:80 10.0.0.9:4000 -").is_ok());
     assert!(
         reader
@@ -171,7 +173,7 @@ fn formats_that_name_no_server_or_client_are_refused() {
         ("%ci %[var(txn.x", "has no end"),
         ("%REQ(:METHOD", "has no end"),
     ] {
-        let error = LogSpec::parse(format).expect_err(format).to_string();
+        let error = ThirdPartySpec::parse(format).expect_err(format).to_string();
         assert!(error.contains(expected), "{format}: {error}");
     }
 }
@@ -190,13 +192,13 @@ fn the_zone_of_local_times_is_that_of_the_envelope() {
         ("2026-11-25T22:16:11.562686Z", -330),
     ] {
         let line = line(stamp);
-        let mut reader = LogReader::new(&LogSpec::haproxy());
+        let mut reader = ThirdPartyReader::new(&ThirdPartySpec::haproxy());
         let passage = reader.read(line.as_bytes()).expect(stamp);
         assert!(!passage.span.is_local(), "{stamp}");
         let (asked, ..) = passage.span.logged(UTC).expect(stamp);
         assert_eq!(asked.as_micros() / 1_000_000, 1_795_625_171 - minutes * 60, "{stamp}");
     }
-    let mut reader = LogReader::new(&LogSpec::haproxy());
+    let mut reader = ThirdPartyReader::new(&ThirdPartySpec::haproxy());
     let line = line("x");
     let bare = line.split_once("- - ").map(|(_, line)| line).expect("an envelope");
     assert!(reader.read(bare.as_bytes()).expect(bare).span.is_local());

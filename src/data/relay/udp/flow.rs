@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::time::Instant;
 
-use pen_records::mapping::{Kind, Mapping};
+use pen_records::mapping::{Mapping, MappingKind};
 
 use super::port::{DatagramMeta, FlowSocket};
 use crate::config::Endpoint;
@@ -53,7 +53,8 @@ impl Flow {
     pub(super) fn record_opened(&mut self, books: &mut Books, now: Instant) {
         let local = self.socket.local_addr();
         self.recorded = Some(OpenRecord { local });
-        books.note(&mapping(Kind::Opened, self.number, &self.caller, &self.addr, local), now);
+        books
+            .note(&mapping(MappingKind::Opened, self.number, &self.caller, &self.addr, local), now);
     }
 
     /// Notes that it is over, if it was noted that it was open.
@@ -62,7 +63,7 @@ impl Flow {
         let closed = Mapping {
             to_server: Some(self.traffic.to_server),
             to_client: Some(self.traffic.to_client),
-            ..mapping(Kind::Closed, self.number, &self.caller, &self.addr, local)
+            ..mapping(MappingKind::Closed, self.number, &self.caller, &self.addr, local)
         };
         books.note(&closed, now);
     }

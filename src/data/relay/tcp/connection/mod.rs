@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pen_records::addr::ClientAddr;
-use pen_records::mapping::{Kind, Mapping};
+use pen_records::mapping::{Mapping, MappingKind};
 
 use crate::config::{Endpoint, RuntimeSettings};
 use crate::data::pool::{Caller, ServerLease, Traffic, Tried};
@@ -235,7 +235,7 @@ impl Connection {
         self.recorded = settings.log.is_some();
         if let Some(server) = self.server.as_mut().filter(|_| self.recorded) {
             server.local = server.socket.local_addr();
-            let opened = mapping_of(Kind::Opened, self.number, &self.caller, server);
+            let opened = mapping_of(MappingKind::Opened, self.number, &self.caller, server);
             books.note(&opened, now);
         }
         let policy = settings.http.as_ref();
@@ -274,7 +274,7 @@ impl Connection {
             let closed = Mapping {
                 to_server: Some(self.traffic.to_server),
                 to_client: Some(self.traffic.to_client),
-                ..mapping_of(Kind::Closed, self.number, &self.caller, server)
+                ..mapping_of(MappingKind::Closed, self.number, &self.caller, server)
             };
             books.note(&closed, now);
         }

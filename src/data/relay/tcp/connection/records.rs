@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::time::Instant;
 
 use pen_records::addr::{ClientAddr, ServerAddr};
-use pen_records::mapping::{Kind, Mapping, RequestText};
+use pen_records::mapping::{Mapping, MappingKind, RequestText};
 use pen_records::request::{Cut, Fingerprint};
 use pen_records::time::Resolution;
 
@@ -20,7 +20,7 @@ use crate::logs::books::Books;
 use crate::logs::mapping_log::wall_clock;
 
 pub(super) fn mapping_of<'a>(
-    kind: Kind,
+    kind: MappingKind,
     number: u64,
     caller: &Caller,
     server: &'a Server,
@@ -30,7 +30,7 @@ pub(super) fn mapping_of<'a>(
 
 /// What is known of every connection or flow: who, whom, and our own address towards that.
 pub(in crate::data::relay) fn mapping<'a>(
-    kind: Kind,
+    kind: MappingKind,
     number: u64,
     caller: &Caller,
     addr: &'a Endpoint,
@@ -59,7 +59,7 @@ pub(super) fn note_rest(
     server: &Server,
     (books, now): (&mut Books, Instant),
 ) {
-    let ended = mapping_of(Kind::Ended, number, caller, server);
+    let ended = mapping_of(MappingKind::Ended, number, caller, server);
     let quiet = i64::try_from(rest.spoke.elapsed().as_micros()).unwrap_or(0);
     let time = ended.time.map(|(time, resolution)| (time.offset_by(-quiet), resolution));
     let (nth, sealed) = (Some(rest.nth), Some(rest.sealed));
@@ -81,7 +81,7 @@ pub(super) fn noted<'a>(
             user_agent,
             referer,
             host,
-            ..mapping_of(Kind::Request, number, caller, server)
+            ..mapping_of(MappingKind::Request, number, caller, server)
         },
         HttpEvent::Ended(ResponseSummary { nth, status, head, body, framed }) => Mapping {
             nth: Some(nth),
@@ -89,7 +89,7 @@ pub(super) fn noted<'a>(
             head_bytes: Some(head),
             body_bytes: Some(body),
             framed_bytes: Some(framed),
-            ..mapping_of(Kind::Ended, number, caller, server)
+            ..mapping_of(MappingKind::Ended, number, caller, server)
         },
         HttpEvent::Began { .. } | HttpEvent::Refused { .. } => return None,
     })
