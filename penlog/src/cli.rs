@@ -1,4 +1,4 @@
-//! Args: what was typed. Config: what was meant.
+//! ShipperArgs: what was typed. ShipperConfig: what was meant.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use pen_records::shipment::{ShipmentServer, ShipmentWriter};
 /// asking.
 #[derive(Debug, Parser)]
 #[command(name = "penlog", version, max_term_width = 100)]
-pub(crate) struct Args {
+pub(crate) struct ShipperArgs {
     /// Where penlogd runs: a name or an address
     host: String,
 
@@ -63,12 +63,12 @@ pub(crate) struct Args {
     classic: bool,
 
     #[command(flatten)]
-    only: Only,
+    only: FamilyArgs,
 }
 
 /// Address families.
 #[derive(Debug, clap::Args)]
-struct Only {
+struct FamilyArgs {
     /// Use IPv4 only
     #[arg(short = '4', conflicts_with = "v6")]
     v4: bool,
@@ -80,13 +80,13 @@ struct Only {
 
 /// What to do.
 #[derive(Clone, Debug)]
-pub(crate) struct Config {
+pub(crate) struct ShipperConfig {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) family: Family,
     /// To send from.
     pub(crate) source_addr: Option<IpAddr>,
-    pub(crate) source: Source,
+    pub(crate) source: InputSource,
     /// Who is spoken for.
     pub(crate) server: Option<IpAddr>,
     pub(crate) server_port: Option<u16>,
@@ -108,23 +108,23 @@ pub(crate) enum Family {
 
 /// Where lines come from.
 #[derive(Clone, Debug)]
-pub(crate) enum Source {
+pub(crate) enum InputSource {
     Stdin,
     Fifo(PathBuf),
-    Files(Files),
+    Files(FollowSettings),
 }
 
-/// Files to follow.
+/// FollowSettings to follow.
 #[derive(Clone, Debug)]
-pub(crate) struct Files {
+pub(crate) struct FollowSettings {
     pub(crate) patterns: Vec<PathBuf>,
     /// Read what is there already.
     pub(crate) from_start: bool,
     pub(crate) state: Option<PathBuf>,
 }
 
-impl Config {
-    pub(crate) fn new(args: Args) -> Result<Self, String> {
+impl ShipperConfig {
+    pub(crate) fn new(args: ShipperArgs) -> Result<Self, String> {
         let source_addr = args
             .my_ip
             .map(|text| {
@@ -144,11 +144,13 @@ impl Config {
                 .ok_or_else(|| format!("'{text}' is not ADDR, ADDR:PORT or [ADDR]:PORT"))?,
         };
         let source = match (args.fifo, args.follow) {
-            (Some(path), _) => Source::Fifo(path),
-            (None, patterns) if patterns.is_empty() => Source::Stdin,
-            (None, patterns) => {
-                Source::Files(Files { patterns, from_start: args.from_start, state: args.state })
-            }
+            (Some(path), _) => InputSource::Fifo(path),
+            (None, patterns) if patterns.is_empty() => InputSource::Stdin,
+            (None, patterns) => InputSource::Files(FollowSettings {
+                patterns,
+                from_start: args.from_start,
+                state: args.state,
+            }),
         };
         if args.name.as_ref().is_some_and(|name| name.len() > 255) {
             return Err("a name has at most 255 bytes".into());
@@ -177,9 +179,9 @@ mod tests {
 
     use super::*;
 
-    fn config(line: &str) -> Result<Config, String> {
+    fn config(line: &str) -> Result<ShipperConfig, String> {
         let words = ["penlog"].into_iter().chain(line.split_whitespace());
-        Args::try_parse_from(words).map_err(|e| e.to_string()).and_then(Config::new)
+        ShipperArgs::try_parse_from(words).map_err(|e| e.to_string()).and_then(ShipperConfig::new)
     }
 
     #[test]
@@ -222,7 +224,7 @@ mod tests {
     fn the_manual_page_has_the_options_of_the_help() {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/man/penlog.1");
         let page = std::fs::read_to_string(page).expect("the page is there").replace("\\-", "-");
-        let command = Args::command();
+        let command = ShipperArgs::command();
         let mut options: Vec<String> = command
             .get_arguments()
             .filter(|argument| !argument.is_positional())

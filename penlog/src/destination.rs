@@ -8,8 +8,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cli::{Config, Family};
-use crate::queue::Queue;
+use crate::cli::{Family, ShipperConfig};
+use crate::queue::LineQueue;
 
 /// A name is looked up again after this, and after less if that failed or sending does.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -46,18 +46,18 @@ pub(crate) struct Destination {
     /// Addresses in a row that did not help.
     failed: usize,
     family: Family,
-    lookups: Option<Lookups>,
+    lookups: Option<LookupThread>,
 }
 
 #[derive(Debug)]
-struct Lookups {
+struct LookupThread {
     results: Receiver<io::Result<Vec<SocketAddr>>>,
     kick: Sender<()>,
 }
 
 /// What a lookup brought.
 #[derive(Debug)]
-pub(crate) enum News {
+pub(crate) enum LookupOutcome {
     Nothing,
     /// The address in use is not among those of the name any more, or there was none.
     Moved,
@@ -65,7 +65,7 @@ pub(crate) enum News {
 }
 
 impl Destination {
-    pub(crate) fn new(config: &Config, queue: &Arc<Queue>) -> io::Result<Self> {
+    pub(crate) fn new(config: &ShipperConfig, queue: &Arc<LineQueue>) -> io::Result<Self> {
         let (family, host, port) = (config.family, config.host.clone(), config.port);
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let mut this = Self { addrs: Vec::new(), current: 0, failed: 0, family, lookups: None };
@@ -104,35 +104,35 @@ impl Destination {
                 }
             }
         })?;
-        this.lookups = Some(Lookups { results, kick });
+        this.lookups = Some(LookupThread { results, kick });
         Ok(this)
     }
 
     /// Takes what the lookups have brought since.
-    pub(crate) fn news(&mut self) -> News {
-        let Some(lookups) = &self.lookups else { return News::Nothing };
+    pub(crate) fn news(&mut self) -> LookupOutcome {
+        let Some(lookups) = &self.lookups else { return LookupOutcome::Nothing };
         match lookups.results.try_recv() {
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => News::Nothing,
-            Ok(Err(error)) => News::Failed(error),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => LookupOutcome::Nothing,
+            Ok(Err(error)) => LookupOutcome::Failed(error),
             Ok(Ok(found)) => self.take(found),
         }
     }
 
-    fn take(&mut self, found: Vec<SocketAddr>) -> News {
+    fn take(&mut self, found: Vec<SocketAddr>) -> LookupOutcome {
         let found = self.fitting(found);
         if found.is_empty() {
-            return News::Failed(io::Error::other("no address of the right family"));
+            return LookupOutcome::Failed(io::Error::other("no address of the right family"));
         }
         let current = self.current();
         self.addrs = found;
         match current.and_then(|addr| self.addrs.iter().position(|found| *found == addr)) {
             Some(index) => {
                 self.current = index;
-                News::Nothing
+                LookupOutcome::Nothing
             }
             None => {
                 (self.current, self.failed) = (0, 0);
-                News::Moved
+                LookupOutcome::Moved
             }
         }
     }
@@ -241,11 +241,11 @@ mod tests {
         let mut place = destination(&["127.0.0.1:9", "127.0.0.2:9"]);
         place.next();
         let found = ["127.0.0.2:9", "127.0.0.3:9"].map(|addr| addr.parse().unwrap());
-        assert!(matches!(place.take(found.to_vec()), News::Nothing));
+        assert!(matches!(place.take(found.to_vec()), LookupOutcome::Nothing));
         assert_eq!(place.current(), Some(found[0]));
-        assert!(matches!(place.take(vec![found[1]]), News::Moved));
+        assert!(matches!(place.take(vec![found[1]]), LookupOutcome::Moved));
         assert_eq!(place.current(), Some(found[1]));
-        assert!(matches!(place.take(Vec::new()), News::Failed(_)));
+        assert!(matches!(place.take(Vec::new()), LookupOutcome::Failed(_)));
         assert_eq!(place.current(), Some(found[1]));
     }
 }

@@ -15,8 +15,8 @@ use nix::unistd::mkfifo;
 
 use pen_daemon::error::{ActionError, Doing as _};
 
-use crate::queue::Queue;
-use crate::signals::Signals;
+use crate::queue::LineQueue;
+use crate::signals::StopSignals;
 use crate::splitter::Splitter;
 
 /// How long a web server's old processes may go on writing after we were told to end.
@@ -29,21 +29,27 @@ const PIPE: i32 = 1 << 20;
 
 /// Whether an end of the input is to be expected.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+enum InputEnd {
     Comes,
     Never,
 }
 
 /// Reads standard input up to its end; once told to end, no longer than a grace period.
-pub(crate) fn stdin(queue: &Queue, signals: &Signals) -> Result<(), ActionError> {
+pub(crate) fn stdin(queue: &LineQueue, signals: &StopSignals) -> Result<(), ActionError> {
     let input = io::stdin().as_fd().try_clone_to_owned().map(File::from);
-    input.and_then(|input| read(&input, End::Comes, queue, signals)).doing("read standard input")
+    input
+        .and_then(|input| read(&input, InputEnd::Comes, queue, signals))
+        .doing("read standard input")
 }
 
 /// Reads a FIFO until told to end; makes it if it is not there.
-pub(crate) fn fifo(path: &Path, queue: &Queue, signals: &Signals) -> Result<(), ActionError> {
+pub(crate) fn fifo(
+    path: &Path,
+    queue: &LineQueue,
+    signals: &StopSignals,
+) -> Result<(), ActionError> {
     open_fifo(path)
-        .and_then(|input| read(&input, End::Never, queue, signals))
+        .and_then(|input| read(&input, InputEnd::Never, queue, signals))
         .doing(format_args!("read the FIFO {}", path.display()))
 }
 
@@ -61,7 +67,12 @@ fn open_fifo(path: &Path) -> io::Result<File> {
     }
 }
 
-fn read(mut input: &File, end: End, queue: &Queue, signals: &Signals) -> io::Result<()> {
+fn read(
+    mut input: &File,
+    end: InputEnd,
+    queue: &LineQueue,
+    signals: &StopSignals,
+) -> io::Result<()> {
     // It need not be a pipe, and may be over the user's limit: then it stays as it is.
     let _ = fcntl(input, FcntlArg::F_SETPIPE_SZ(PIPE));
     let mut splitter = Splitter::new();
@@ -73,15 +84,15 @@ fn read(mut input: &File, end: End, queue: &Queue, signals: &Signals) -> io::Res
         }
         let patience = match deadline {
             None => None,
-            Some(_) if end == End::Never || signals.hurry() => Some(QUIET),
+            Some(_) if end == InputEnd::Never || signals.hurry() => Some(QUIET),
             Some(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
         };
         let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
         match wait(input.as_fd(), signals, deadline.is_none(), patience)? {
-            Ready::Signal if !over => continue,
-            Ready::Nothing | Ready::Signal => break,
-            Ready::Input if over => break,
-            Ready::Input => {}
+            InputReady::Signal if !over => continue,
+            InputReady::Nothing | InputReady::Signal => break,
+            InputReady::Input if over => break,
+            InputReady::Input => {}
         }
         match input.read(splitter.space()) {
             Ok(0) => break,
@@ -104,7 +115,7 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
 }
 
-enum Ready {
+enum InputReady {
     Input,
     Signal,
     Nothing,
@@ -113,18 +124,18 @@ enum Ready {
 /// Waits for input, for a signal if that is of interest, and no longer than `patience`.
 fn wait(
     input: BorrowedFd<'_>,
-    signals: &Signals,
+    signals: &StopSignals,
     heed: bool,
     patience: Option<Duration>,
-) -> io::Result<Ready> {
+) -> io::Result<InputReady> {
     let mut fds =
         [PollFd::new(input, PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
     let watched = if heed { &mut fds[..] } else { &mut fds[..1] };
     let timeout = patience.map_or(PollTimeout::NONE, timeout);
     match poll(watched, timeout) {
-        Ok(0) => Ok(Ready::Nothing),
-        Ok(_) if fds[0].any() == Some(true) => Ok(Ready::Input),
-        Ok(_) | Err(Errno::EINTR) => Ok(Ready::Signal),
+        Ok(0) => Ok(InputReady::Nothing),
+        Ok(_) if fds[0].any() == Some(true) => Ok(InputReady::Input),
+        Ok(_) | Err(Errno::EINTR) => Ok(InputReady::Signal),
         Err(error) => Err(error.into()),
     }
 }

@@ -2,16 +2,16 @@
 //!
 //! Two threads. One reads, always, and puts whole lines into a bounded [`queue`]: the web server
 //! never waits for the network. The other ([`shipper`]) takes them out and sends them, as
-//! shipments to a collector of ours and as single lines to a classic one; [`road`] decides which,
+//! shipments to a collector of ours and as single lines to a classic one; [`link_state`] decides which,
 //! and when to hold back. A third looks up the collector's name now and then ([`destination`]).
 
 mod cli;
 mod destination;
 mod follow;
 mod input;
+mod link_state;
 mod queue;
 mod report;
-mod road;
 mod shipper;
 mod signals;
 mod splitter;
@@ -24,17 +24,17 @@ use clap::Parser as _;
 
 use pen_daemon::error::{ActionError, Doing as _, Exit, chain};
 
-use cli::{Args, Config, Source};
-use queue::Queue;
-use report::{Report, tell};
+use cli::{InputSource, ShipperArgs, ShipperConfig};
+use queue::LineQueue;
+use report::{ShipperReport, tell};
 use shipper::Shipper;
-use signals::Signals;
+use signals::StopSignals;
 
 /// Runs the program: reads the command line of this process, ships until the input ends or a signal
 /// stops it, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let config = match Config::new(Args::parse()) {
+    let config = match ShipperConfig::new(ShipperArgs::parse()) {
         Ok(config) => config,
         Err(fault) => {
             tell(&format!("{fault}\nTry 'penlog --help'."));
@@ -51,12 +51,12 @@ pub fn main() -> ExitCode {
 }
 
 /// Reads until the input ends or somebody says stop, then sends what is left.
-fn run(config: Config) -> Result<(), ActionError> {
-    let signals = Signals::new().doing("watch for signals")?;
-    let (queue, waker) = Queue::new(config.queue).doing("make a pipe")?;
+fn run(config: ShipperConfig) -> Result<(), ActionError> {
+    let signals = StopSignals::new().doing("watch for signals")?;
+    let (queue, waker) = LineQueue::new(config.queue).doing("make a pipe")?;
     let queue = Arc::new(queue);
     signals.wake_on_report(&queue).doing("watch for signals")?;
-    let report = Report::new(signals.report());
+    let report = ShipperReport::new(signals.report());
     let source = config.source.clone();
     let shipper = Shipper::new(config, Arc::clone(&queue), waker, report)?;
 
@@ -64,9 +64,9 @@ fn run(config: Config) -> Result<(), ActionError> {
         let queue = Arc::clone(&queue);
         thread::Builder::new().name("reader".into()).spawn(move || {
             let ended = match source {
-                Source::Stdin => input::stdin(&queue, &signals).map(|()| None),
-                Source::Fifo(path) => input::fifo(&path, &queue, &signals).map(|()| None),
-                Source::Files(files) => Ok(Some(follow::follow(files, &queue, &signals))),
+                InputSource::Stdin => input::stdin(&queue, &signals).map(|()| None),
+                InputSource::Fifo(path) => input::fifo(&path, &queue, &signals).map(|()| None),
+                InputSource::Files(files) => Ok(Some(follow::follow(files, &queue, &signals))),
             };
             queue.close();
             ended

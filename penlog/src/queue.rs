@@ -19,7 +19,7 @@ const CHUNK: usize = 64 << 10;
 const SPARE: usize = 4;
 
 #[derive(Debug)]
-pub(crate) struct Queue {
+pub(crate) struct LineQueue {
     inner: Mutex<Inner>,
     /// Told when there is room again.
     room: Condvar,
@@ -104,7 +104,7 @@ pub(crate) struct Level {
     pub(crate) closed: bool,
 }
 
-impl Queue {
+impl LineQueue {
     /// Holds at most `max` bytes.
     pub(crate) fn new(max: usize) -> io::Result<(Self, Waker)> {
         let (reader, wake) = io::pipe()?;
@@ -283,11 +283,11 @@ impl AsFd for Waker {
 mod tests {
     use super::*;
 
-    fn queue(max: usize) -> (Queue, Waker) {
-        Queue::new(max).expect("a pipe")
+    fn queue(max: usize) -> (LineQueue, Waker) {
+        LineQueue::new(max).expect("a pipe")
     }
 
-    fn drain(queue: &Queue) -> Vec<u8> {
+    fn drain(queue: &LineQueue) -> Vec<u8> {
         std::iter::from_fn(|| queue.take(Chunk::default())).flat_map(|chunk| chunk.bytes).collect()
     }
 

@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 
 /// All that was done, and all that was not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub(crate) struct ShipperCounts {
     pub(crate) shipped: u64,
     pub(crate) classic: u64,
     /// The queue was full.
@@ -25,14 +25,14 @@ pub(crate) struct Counts {
 }
 
 #[derive(Debug)]
-pub(crate) struct Report {
+pub(crate) struct ShipperReport {
     asked: Arc<AtomicBool>,
     said: Vec<(&'static str, Instant)>,
-    last: Counts,
+    last: ShipperCounts,
     last_at: Option<Instant>,
 }
 
-impl Report {
+impl ShipperReport {
     pub(crate) const fn new(asked: Arc<AtomicBool>) -> Self {
         Self { asked, said: Vec::new(), last: ZERO, last_at: None }
     }
@@ -48,7 +48,7 @@ impl Report {
     }
 
     /// Reports losses if there are new ones and it is time, and everything if somebody asked.
-    pub(crate) fn losses(&mut self, counts: Counts, now: Instant) {
+    pub(crate) fn losses(&mut self, counts: ShipperCounts, now: Instant) {
         if self.asked.swap(false, Ordering::AcqRel) {
             tell(&summary(&counts));
         }
@@ -67,17 +67,17 @@ impl Report {
     }
 
     /// The last word: silence if all went well.
-    pub(crate) fn end(&self, counts: &Counts) {
+    pub(crate) fn end(&self, counts: &ShipperCounts) {
         if counts.dropped + counts.cut + counts.lost > 0 {
             tell(&summary(counts));
         }
     }
 }
 
-const ZERO: Counts = Counts { shipped: 0, classic: 0, dropped: 0, cut: 0, lost: 0 };
+const ZERO: ShipperCounts = ShipperCounts { shipped: 0, classic: 0, dropped: 0, cut: 0, lost: 0 };
 
-fn summary(counts: &Counts) -> String {
-    let Counts { shipped, classic, dropped, cut, lost } = counts;
+fn summary(counts: &ShipperCounts) -> String {
+    let ShipperCounts { shipped, classic, dropped, cut, lost } = counts;
     format!(
         "{shipped} lines shipped, {classic} sent one by one; {dropped} dropped because the queue \
          was full, {cut} cut, {lost} not sent"
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_same_is_not_said_twice_in_a_minute() {
-        let mut report = Report::new(Arc::default());
+        let mut report = ShipperReport::new(Arc::default());
         let (now, mut said) = (Instant::now(), 0);
         for seconds in [0, 1, 59, 60, 61, 119, 120] {
             report.say("kind", now + Duration::from_secs(seconds), || {

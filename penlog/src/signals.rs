@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::{flag, low_level};
 
-use crate::queue::Queue;
+use crate::queue::LineQueue;
 
 /// What has been asked for so far.
 #[derive(Debug)]
-pub(crate) struct Signals {
+pub(crate) struct StopSignals {
     /// Readable once we are to end.
     stream: UnixStream,
     stop: Arc<AtomicBool>,
@@ -21,7 +21,7 @@ pub(crate) struct Signals {
     report: Arc<AtomicBool>,
 }
 
-impl Signals {
+impl StopSignals {
     pub(crate) fn new() -> io::Result<Self> {
         let (stream, wake) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
@@ -39,7 +39,7 @@ impl Signals {
     }
 
     /// USR1 wakes the sender.
-    pub(crate) fn wake_on_report(&self, queue: &Queue) -> io::Result<()> {
+    pub(crate) fn wake_on_report(&self, queue: &LineQueue) -> io::Result<()> {
         let wake: std::os::fd::OwnedFd = queue.wake_handle()?.into();
         low_level::pipe::register_raw(SIGUSR1, wake).map(drop)
     }
@@ -66,7 +66,7 @@ impl Signals {
     }
 }
 
-impl AsFd for Signals {
+impl AsFd for StopSignals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.stream.as_fd()
     }

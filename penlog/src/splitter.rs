@@ -43,7 +43,7 @@ impl Splitter {
                 None => self.filled = 0,
             }
         } else if self.filled > LINE {
-            // Only the first line can be too long: what is behind it came in one read.
+            // FamilyArgs the first line can be too long: what is behind it came in one read.
             let end = memchr(b'\n', &self.bytes[fresh..self.filled]).map(|end| fresh + end);
             if end.unwrap_or(self.filled) > LINE {
                 self.bytes[LINE] = b'\n';

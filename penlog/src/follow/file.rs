@@ -7,19 +7,19 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::queue::Queue;
+use crate::queue::LineQueue;
 use crate::splitter::Splitter;
 
-use super::state::Position;
+use super::state::FilePosition;
 
 /// Which file it is, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Id {
+pub(super) struct FileId {
     pub(super) device: u64,
     pub(super) inode: u64,
 }
 
-impl Id {
+impl FileId {
     pub(super) fn of(path: &Path) -> Option<Self> {
         std::fs::metadata(path).ok().map(|meta| Self::from_metadata(&meta))
     }
@@ -30,24 +30,24 @@ impl Id {
 }
 
 #[derive(Debug)]
-pub(super) struct Followed {
+pub(super) struct FollowedFile {
     /// What it was called when it was found.
     pub(super) path: PathBuf,
-    pub(super) id: Id,
+    pub(super) id: FileId,
     /// When something was added last.
     pub(super) active: Instant,
     file: File,
     /// Bytes read of it.
     offset: u64,
     splitter: Splitter,
-    /// Ends of lines in the file, each with [`Queue::pushed`] behind it; oldest first.
+    /// Ends of lines in the file, each with [`LineQueue::pushed`] behind it; oldest first.
     marks: VecDeque<(u64, u64)>,
     /// The last end of a line that the sender is done with.
     done: u64,
 }
 
 /// What became of an attempt to read.
-pub(super) enum Progress {
+pub(super) enum ReadProgress {
     Read,
     End,
     /// The queue has no room.
@@ -61,7 +61,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// More ends of lines than this are not told apart.
 const MARKS: usize = 4096;
 
-impl Followed {
+impl FollowedFile {
     /// Goes on at `offset`, or at the start if the file is shorter than that.
     pub(super) fn open(path: &Path, offset: u64, now: Instant) -> io::Result<Self> {
         let mut file = File::open(path)?;
@@ -73,7 +73,7 @@ impl Followed {
         file.seek(SeekFrom::Start(offset))?;
         Ok(Self {
             path: path.to_owned(),
-            id: Id::from_metadata(&meta),
+            id: FileId::from_metadata(&meta),
             active: now,
             file,
             offset,
@@ -84,17 +84,17 @@ impl Followed {
     }
 
     /// Reads once.
-    pub(super) fn read(&mut self, queue: &Queue, now: Instant) -> io::Result<Progress> {
+    pub(super) fn read(&mut self, queue: &LineQueue, now: Instant) -> io::Result<ReadProgress> {
         if !queue.wait_for_room(self.splitter.pending() + ROOM, PATIENCE) {
-            return Ok(Progress::Full);
+            return Ok(ReadProgress::Full);
         }
         let len = self.file.read(self.splitter.space())?;
         if len == 0 {
             if self.file.metadata()?.len() < self.offset {
                 self.start_again(queue)?;
-                return Ok(Progress::Read);
+                return Ok(ReadProgress::Read);
             }
-            return Ok(Progress::End);
+            return Ok(ReadProgress::End);
         }
         self.offset += len as u64;
         self.active = now;
@@ -104,11 +104,11 @@ impl Followed {
             self.marks.pop_back();
         }
         self.marks.push_back((queue.pushed(), self.offset - self.splitter.pending() as u64));
-        Ok(Progress::Read)
+        Ok(ReadProgress::Read)
     }
 
     /// It was truncated: what is there now is new. A line that had no end yet will get none.
-    fn start_again(&mut self, queue: &Queue) -> io::Result<()> {
+    fn start_again(&mut self, queue: &LineQueue) -> io::Result<()> {
         self.splitter.finish(|lines| queue.push(lines));
         self.file.seek(SeekFrom::Start(0))?;
         self.marks.clear();
@@ -122,13 +122,13 @@ impl Followed {
     }
 
     /// Where to go on, if the sender is done with `done` bytes of the queue.
-    pub(super) fn position(&mut self, done: u64) -> Position {
+    pub(super) fn position(&mut self, done: u64) -> FilePosition {
         while let Some(&(pushed, offset)) = self.marks.front()
             && pushed <= done
         {
             self.done = offset;
             self.marks.pop_front();
         }
-        Position { id: self.id, offset: self.done, path: self.path.clone() }
+        FilePosition { id: self.id, offset: self.done, path: self.path.clone() }
     }
 }

@@ -16,14 +16,14 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use pen_daemon::error::{ActionError, Doing as _, chain};
 
-use crate::cli::Files;
+use crate::cli::FollowSettings;
 use crate::input::timeout;
-use crate::queue::Queue;
+use crate::queue::LineQueue;
 use crate::report::tell;
-use crate::signals::Signals;
+use crate::signals::StopSignals;
 
-use file::{Followed, Id, Progress};
-use state::Position;
+use file::{FileId, FollowedFile, ReadProgress};
+use state::FilePosition;
 
 /// How often files are looked at for new lines, while there are none.
 const LOOK: Duration = Duration::from_millis(100);
@@ -39,19 +39,23 @@ const TURN: usize = 16;
 
 /// The files that are followed, and where we are in them.
 #[derive(Debug)]
-pub(crate) struct Follower {
-    files: Files,
-    followed: Vec<Followed>,
+pub(crate) struct FileFollower {
+    files: FollowSettings,
+    followed: Vec<FollowedFile>,
     /// Where an earlier run stopped; `None` if none has left word.
-    resume: Option<Vec<Position>>,
-    saved: Vec<Position>,
+    resume: Option<Vec<FilePosition>>,
+    saved: Vec<FilePosition>,
     /// What has been complained about.
     complaints: Vec<String>,
 }
 
 /// Reads until told to end; then what is there, once.
-pub(crate) fn follow(files: Files, queue: &Queue, signals: &Signals) -> Follower {
-    let mut follower = Follower::new(files);
+pub(crate) fn follow(
+    files: FollowSettings,
+    queue: &LineQueue,
+    signals: &StopSignals,
+) -> FileFollower {
+    let mut follower = FileFollower::new(files);
     let start = Instant::now();
     let (mut scan, mut save) = (start, start + SAVE);
     loop {
@@ -76,8 +80,8 @@ pub(crate) fn follow(files: Files, queue: &Queue, signals: &Signals) -> Follower
     }
 }
 
-impl Follower {
-    fn new(files: Files) -> Self {
+impl FileFollower {
+    fn new(files: FollowSettings) -> Self {
         let mut complaints = Vec::new();
         let resume = files.state.as_deref().and_then(|path| {
             state::load(path).unwrap_or_else(|error| {
@@ -98,7 +102,7 @@ impl Follower {
 
     /// Goes on where an earlier run stopped, also in files that were renamed since, and begins
     /// with the others at their end, or at their start.
-    fn first_scan(&mut self, resume: Vec<Position>) {
+    fn first_scan(&mut self, resume: Vec<FilePosition>) {
         let now = Instant::now();
         for position in resume {
             if let Some(path) = state::find(&position) {
@@ -119,7 +123,7 @@ impl Follower {
     /// Looks for new files, and lets go of those that are no longer there.
     fn scan(&mut self, now: Instant) {
         let paths = self.matches();
-        let there: Vec<Id> = paths.iter().filter_map(|path| Id::of(path)).collect();
+        let there: Vec<FileId> = paths.iter().filter_map(|path| FileId::of(path)).collect();
         for path in &paths {
             self.open(path, Some(0), now);
         }
@@ -130,10 +134,10 @@ impl Follower {
 
     /// Follows a file, unless it is followed already.
     fn open(&mut self, path: &Path, offset: Option<u64>, now: Instant) {
-        if Id::of(path).is_some_and(|id| self.followed.iter().any(|file| file.id == id)) {
+        if FileId::of(path).is_some_and(|id| self.followed.iter().any(|file| file.id == id)) {
             return;
         }
-        match Followed::open(path, offset.unwrap_or(0), now) {
+        match FollowedFile::open(path, offset.unwrap_or(0), now) {
             Ok(file) => self.followed.push(file),
             // It appears later, or was a name from a moment ago.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -144,16 +148,16 @@ impl Follower {
     }
 
     /// Reads a turn of each file; says whether there was anything.
-    fn read(&mut self, queue: &Queue, signals: &Signals, now: Instant) -> bool {
+    fn read(&mut self, queue: &LineQueue, signals: &StopSignals, now: Instant) -> bool {
         let mut busy = false;
         for file in &mut self.followed {
             for _ in 0..TURN {
                 match file.read(queue, now) {
-                    Ok(Progress::Read) => busy = true,
-                    Ok(Progress::End) => break,
+                    Ok(ReadProgress::Read) => busy = true,
+                    Ok(ReadProgress::End) => break,
                     // The sender is behind: try again when it has got on.
-                    Ok(Progress::Full) if signals.hurry() => return false,
-                    Ok(Progress::Full) => return true,
+                    Ok(ReadProgress::Full) if signals.hurry() => return false,
+                    Ok(ReadProgress::Full) => return true,
                     Err(error) => {
                         let text = format!("cannot read {}: {error}", file.path.display());
                         complain(&mut self.complaints, text);
@@ -165,14 +169,14 @@ impl Follower {
         busy
     }
 
-    fn save_or_complain(&mut self, queue: &Queue) {
+    fn save_or_complain(&mut self, queue: &LineQueue) {
         if let Err(error) = self.save(queue) {
             complain(&mut self.complaints, chain(&error));
         }
     }
 
     /// Writes down how far the lines that were read have reached the collector.
-    pub(crate) fn save(&mut self, queue: &Queue) -> Result<(), ActionError> {
+    pub(crate) fn save(&mut self, queue: &LineQueue) -> Result<(), ActionError> {
         let Some(path) = &self.files.state else { return Ok(()) };
         let done = queue.done();
         let positions: Vec<_> = self.followed.iter_mut().map(|file| file.position(done)).collect();

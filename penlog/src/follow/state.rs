@@ -5,21 +5,21 @@ use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::file::Id;
+use super::file::FileId;
 
 /// The first line, so that nobody's other file is taken for one of ours.
 const TITLE: &[u8] = b"penlog positions 1";
 
 /// How far a file has been read and sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) id: Id,
+pub(super) struct FilePosition {
+    pub(super) id: FileId,
     pub(super) offset: u64,
     pub(super) path: PathBuf,
 }
 
 /// Reads the positions; `None` if there are none yet.
-pub(super) fn load(path: &Path) -> io::Result<Option<Vec<Position>>> {
+pub(super) fn load(path: &Path) -> io::Result<Option<Vec<FilePosition>>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -32,21 +32,21 @@ pub(super) fn load(path: &Path) -> io::Result<Option<Vec<Position>>> {
     Ok(Some(lines.filter_map(position).collect()))
 }
 
-fn position(line: &[u8]) -> Option<Position> {
+fn position(line: &[u8]) -> Option<FilePosition> {
     let mut words = line.splitn(4, |byte| *byte == b' ');
     let mut number = || std::str::from_utf8(words.next()?).ok()?.parse().ok();
-    let id = Id { device: number()?, inode: number()? };
+    let id = FileId { device: number()?, inode: number()? };
     let offset = number()?;
     let path = PathBuf::from(OsStr::from_bytes(words.next()?));
-    Some(Position { id, offset, path })
+    Some(FilePosition { id, offset, path })
 }
 
 /// Writes them into a new file that takes the old one's place. Names with a line feed are left
 /// out: they can't be written here.
-pub(super) fn save(path: &Path, positions: &[Position]) -> io::Result<()> {
+pub(super) fn save(path: &Path, positions: &[FilePosition]) -> io::Result<()> {
     let mut text = TITLE.to_vec();
     text.push(b'\n');
-    for Position { id, offset, path } in positions {
+    for FilePosition { id, offset, path } in positions {
         let name = path.as_os_str().as_bytes();
         if !name.contains(&b'\n') {
             write!(text, "{} {} {offset} ", id.device, id.inode)?;
@@ -61,8 +61,8 @@ pub(super) fn save(path: &Path, positions: &[Position]) -> io::Result<()> {
 }
 
 /// The file that a position is about: under its name, or renamed in the same folder.
-pub(super) fn find(position: &Position) -> Option<PathBuf> {
-    let is_it = |path: &Path| Id::of(path) == Some(position.id);
+pub(super) fn find(position: &FilePosition) -> Option<PathBuf> {
+    let is_it = |path: &Path| FileId::of(path) == Some(position.id);
     if is_it(&position.path) {
         return Some(position.path.clone());
     }
@@ -81,8 +81,12 @@ mod tests {
         assert_eq!(load(&file).unwrap(), None);
         let path = PathBuf::from(OsStr::from_bytes(b"/var/log/a b \xFF.log"));
         let positions = vec![
-            Position { id: Id { device: 1, inode: 2 }, offset: 3, path },
-            Position { id: Id { device: u64::MAX, inode: 0 }, offset: u64::MAX, path: "x".into() },
+            FilePosition { id: FileId { device: 1, inode: 2 }, offset: 3, path },
+            FilePosition {
+                id: FileId { device: u64::MAX, inode: 0 },
+                offset: u64::MAX,
+                path: "x".into(),
+            },
         ];
         save(&file, &positions).unwrap();
         assert_eq!(load(&file).unwrap(), Some(positions));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use memchr::{memchr, memchr_iter};
 
-use crate::queue::{Chunk, Queue};
+use crate::queue::{Chunk, LineQueue};
 
 #[derive(Default)]
 pub(super) struct Backlog {
@@ -36,7 +36,7 @@ impl Backlog {
     }
 
     /// If nothing is left, takes more out of the queue. `false` if nothing is there either.
-    pub(super) fn fill(&mut self, queue: &Queue) -> bool {
+    pub(super) fn fill(&mut self, queue: &LineQueue) -> bool {
         if self.is_empty() {
             self.at = 0;
             match queue.take(std::mem::take(&mut self.chunk)) {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pen_records::shipment::MAGIC;
 
-use super::link::Sent;
+use super::socket::SendOutcome;
 use super::{Shipper, UDP};
 
 /// As many lines go to a classic collector at once: its receive buffer holds some 250, and what does
@@ -17,7 +17,7 @@ impl Shipper {
     /// Sends lines one by one. Says whether it sent any.
     pub(super) fn speak_classic(&mut self, now: Instant) -> bool {
         while let Some(line) = self.again.pop_front() {
-            if self.classic_line(&line) == Sent::Refused {
+            if self.classic_line(&line) == SendOutcome::Refused {
                 self.again.push_front(line);
                 self.refused(now);
                 return false;
@@ -33,7 +33,7 @@ impl Shipper {
         {
             burst += 1;
             let len = line.len();
-            if self.classic_line(line) == Sent::Refused {
+            if self.classic_line(line) == SendOutcome::Refused {
                 refused = Some(line.to_vec());
             }
             backlog.pass(len);
@@ -52,32 +52,32 @@ impl Shipper {
         }
         self.queue.set_done(self.backlog.consumed());
         if burst == BURST && !self.backlog.is_empty() {
-            self.link.rest(BREATH);
+            self.socket.rest(BREATH);
         }
         true
     }
 
     /// Sends a line with its line feed, cut to what a datagram can hold. A line that would be taken
     /// for a mapping or a shipment gets a space in front: nobody is to forge one by way of a log.
-    fn classic_line(&mut self, line: &[u8]) -> Sent {
+    fn classic_line(&mut self, line: &[u8]) -> SendOutcome {
         let guard: &[u8] =
             if line.starts_with(b"+") || line.starts_with(&MAGIC) { b" " } else { b"" };
         let cut = guard.len() + line.len() > UDP;
         let sent = if guard.is_empty() && !cut {
-            self.link.send(line)
+            self.socket.send(line)
         } else {
             let kept = (line.len() - 1).min(UDP - 1 - guard.len());
-            self.link.send(&[guard, &line[..kept], b"\n"].concat())
+            self.socket.send(&[guard, &line[..kept], b"\n"].concat())
         };
         match sent {
-            Sent::Yes => {
+            SendOutcome::Yes => {
                 self.queue.add_cut(u32::from(cut));
                 self.counts.classic += 1;
                 self.last.clear();
                 self.last.extend_from_slice(line);
             }
-            Sent::Never => self.counts.lost += 1,
-            Sent::Refused => {}
+            SendOutcome::Never => self.counts.lost += 1,
+            SendOutcome::Refused => {}
         }
         sent
     }

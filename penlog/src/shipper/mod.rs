@@ -1,16 +1,16 @@
-//! The thread that sends: the clock and the socket around [`Road`].
+//! The thread that sends: the clock and the socket around [`LinkState`].
 //!
 //! - [`backlog`]: lines taken out of the queue that have not gone out.
 //! - `shipping`: they go out as shipments. [`unconfirmed`]: those that may have to go out again.
 //! - `classic`: they go out one by one.
-//! - `turns`: what follows when the collector answers, refuses, or stays silent.
-//! - [`link`]: the socket.
+//! - `replies`: what follows when the collector answers, refuses, or stays silent.
+//! - [`socket`]: the socket.
 
 mod backlog;
 mod classic;
-mod link;
+mod replies;
 mod shipping;
-mod turns;
+mod socket;
 mod unconfirmed;
 
 use std::collections::VecDeque;
@@ -27,14 +27,14 @@ use pen_records::shipment::{SendStamp, SenderOrigin, Shipment, ShipmentServer, S
 use pen_records::time::Timestamp;
 
 use self::backlog::Backlog;
-use self::link::Link;
+use self::socket::CollectorSocket;
 use self::unconfirmed::Unconfirmed;
-use crate::cli::Config;
-use crate::destination::{Destination, News};
+use crate::cli::ShipperConfig;
+use crate::destination::{Destination, LookupOutcome};
 use crate::input::timeout;
-use crate::queue::{Queue, Waker};
-use crate::report::{Counts, Report};
-use crate::road::{Deed, Mode, Road};
+use crate::link_state::{LinkAction, LinkState, SendMode};
+use crate::queue::{LineQueue, Waker};
+use crate::report::{ShipperCounts, ShipperReport};
 
 /// How long we try to get rid of what is left once the input has ended, without any success.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -50,13 +50,13 @@ const NEAR: usize = 32 << 10;
 const UDP: usize = 65_507;
 
 pub(crate) struct Shipper {
-    config: Config,
-    queue: Arc<Queue>,
+    config: ShipperConfig,
+    queue: Arc<LineQueue>,
     waker: Waker,
-    report: Report,
-    road: Road,
+    report: ShipperReport,
+    state: LinkState,
     destination: Destination,
-    link: Link,
+    socket: CollectorSocket,
     /// The first address in this round that neither refused nor answered.
     silent: Option<SocketAddr>,
     origin: SenderOrigin,
@@ -70,7 +70,7 @@ pub(crate) struct Shipper {
     last: Vec<u8>,
     /// Lines that were refused and go first.
     again: VecDeque<Vec<u8>>,
-    counts: Counts,
+    counts: ShipperCounts,
     /// When all of this has to be over, once the input has ended, unless more is done than this.
     deadline: Option<(Instant, u64)>,
     /// The same, once all is sent and only not yet confirmed.
@@ -79,10 +79,10 @@ pub(crate) struct Shipper {
 
 impl Shipper {
     pub(crate) fn new(
-        config: Config,
-        queue: Arc<Queue>,
+        config: ShipperConfig,
+        queue: Arc<LineQueue>,
         waker: Waker,
-        report: Report,
+        report: ShipperReport,
     ) -> Result<Self, ActionError> {
         if let Some(ip) = config.source_addr {
             // Nothing will ever be sent from an address that is not ours.
@@ -99,15 +99,15 @@ impl Shipper {
             name: config.name.as_deref().map(str::as_bytes),
         };
         let writer = ShipmentWriter::new(origin, server, FAR);
-        let link = Link::new(config.source_addr);
+        let socket = CollectorSocket::new(config.source_addr);
         let mut this = Self {
-            road: Road::new(config.classic, Instant::now()),
+            state: LinkState::new(config.classic, Instant::now()),
             config,
             queue,
             waker,
             report,
             destination,
-            link,
+            socket,
             silent: None,
             origin,
             random,
@@ -117,7 +117,7 @@ impl Shipper {
             unconfirmed: Unconfirmed::default(),
             last: Vec::new(),
             again: VecDeque::new(),
-            counts: Counts::default(),
+            counts: ShipperCounts::default(),
             deadline: None,
             last_word: None,
         };
@@ -134,15 +134,15 @@ impl Shipper {
             if self.is_over(now) {
                 break;
             }
-            match self.road.tick(now) {
-                Deed::Nothing => {}
-                Deed::Ask => self.ask(now),
-                Deed::Silence => self.silence(now),
+            match self.state.tick(now) {
+                LinkAction::Nothing => {}
+                LinkAction::Ask => self.ask(now),
+                LinkAction::Silence => self.silence(now),
             }
-            let busy = match self.road.mode(now) {
-                Mode::Hold => false,
-                Mode::Ship => self.ship(now),
-                Mode::Classic => self.speak_classic(now),
+            let busy = match self.state.mode(now) {
+                SendMode::Hold => false,
+                SendMode::Ship => self.ship(now),
+                SendMode::Classic => self.speak_classic(now),
             };
             if !busy {
                 self.wait(now);
@@ -161,7 +161,7 @@ impl Shipper {
         if !level.closed {
             return false;
         }
-        self.road.input_ended(now);
+        self.state.input_ended(now);
         let done = self.queue.done();
         let deadline = match self.deadline {
             Some((deadline, before)) if before == done => deadline,
@@ -202,7 +202,7 @@ impl Shipper {
     /// Makes a socket to the current address.
     fn open(&mut self, now: Instant) {
         let Some(addr) = self.destination.current() else { return };
-        match self.link.open(addr) {
+        match self.socket.open(addr) {
             Ok(()) => self.limit_datagrams(addr, 0),
             Err(error) => {
                 self.report.say("connect", now, || format!("cannot send to {addr}: {error}"));
@@ -219,14 +219,14 @@ impl Shipper {
 
     fn look_up(&mut self, now: Instant) {
         match self.destination.news() {
-            News::Nothing => {}
-            News::Moved => {
+            LookupOutcome::Nothing => {}
+            LookupOutcome::Moved => {
                 self.silent = None;
                 self.again_from_the_start();
                 self.open(now);
-                self.road.begin(now);
+                self.state.begin(now);
             }
-            News::Failed(error) => {
+            LookupOutcome::Failed(error) => {
                 let host = &self.config.host;
                 self.report.say("look up", now, || format!("cannot look up {host}: {error}"));
             }
@@ -235,25 +235,25 @@ impl Shipper {
 
     /// Sleeps until there is something to do.
     fn wait(&mut self, now: Instant) {
-        let has_room = self.road.has_room(self.limit());
+        let has_room = self.state.has_room(self.limit());
         let waiting = self.backlog.len() + self.writer.len();
-        let (wanted, ready) = match self.road.mode(now) {
-            Mode::Classic => (1, None),
-            Mode::Ship if has_room && self.gathered.is_some() => {
+        let (wanted, ready) = match self.state.mode(now) {
+            SendMode::Classic => (1, None),
+            SendMode::Ship if has_room && self.gathered.is_some() => {
                 (self.limit().saturating_sub(waiting).max(1), self.gathered)
             }
-            Mode::Ship if has_room => (1, None),
-            Mode::Ship | Mode::Hold => (usize::MAX, None),
+            SendMode::Ship if has_room => (1, None),
+            SendMode::Ship | SendMode::Hold => (usize::MAX, None),
         };
         if !self.queue.want(wanted) {
             return;
         }
         let report = Some(now + REPORT);
         let deadline = self.deadline.map(|(deadline, _)| deadline);
-        let times = [Some(self.road.due(now)), ready, deadline, self.last_word, report];
+        let times = [Some(self.state.due(now)), ready, deadline, self.last_word, report];
         let until = times.into_iter().flatten().min().unwrap_or(now);
         let mut fds = vec![PollFd::new(self.waker.as_fd(), PollFlags::POLLIN)];
-        fds.extend(self.link.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.socket.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         // An error would be a signal: the loop goes round and looks.
         let _ = poll(&mut fds, timeout(until.saturating_duration_since(now)));
         if fds[0].any() == Some(true) {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use pen_records::shipment::{GATHER, Push, SendStamp};
 
-use super::link::Sent;
+use super::socket::SendOutcome;
 use super::{Shipper, shipped_lines, wall_clock};
 
 impl Shipper {
@@ -27,7 +27,7 @@ impl Shipper {
             }
         }
         let mut busy = false;
-        while self.road.has_room(self.limit()) {
+        while self.state.has_room(self.limit()) {
             if !self.backlog.fill(&self.queue) {
                 if self.is_gathered(now) {
                     busy |= self.finish(now);
@@ -39,7 +39,7 @@ impl Shipper {
             }
             busy = true;
             // Half a window is asked about as soon as it is reached.
-            if self.road.due(now) <= now {
+            if self.state.due(now) <= now {
                 return true;
             }
         }
@@ -114,18 +114,18 @@ impl Shipper {
     /// all have.
     fn ship_again(&mut self, now: Instant) -> bool {
         while let Some(bytes) = self.unconfirmed.next() {
-            if !self.road.has_room(bytes.len()) {
+            if !self.state.has_room(bytes.len()) {
                 return false;
             }
-            match self.link.send(bytes) {
-                Sent::Yes => {}
-                Sent::Never => self.counts.lost += shipped_lines(bytes),
-                Sent::Refused => {
+            match self.socket.send(bytes) {
+                SendOutcome::Yes => {}
+                SendOutcome::Never => self.counts.lost += shipped_lines(bytes),
+                SendOutcome::Refused => {
                     self.refused(now);
                     return false;
                 }
             }
-            self.unconfirmed.sent(self.road.sent(bytes.len(), now));
+            self.unconfirmed.sent(self.state.sent(bytes.len(), now));
         }
         true
     }

@@ -13,7 +13,7 @@ pub(super) struct Unconfirmed {
 
 struct Kept {
     bytes: Vec<u8>,
-    /// [`crate::road::Road::sent`] after it; the last of all marks until it went out.
+    /// [`crate::link_state::LinkState::sent`] after it; the last of all marks until it went out.
     mark: u64,
     /// [`super::Backlog::consumed`] after it.
     consumed: u64,

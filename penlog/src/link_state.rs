@@ -42,8 +42,8 @@ const WINDOW: u64 = 48 << 10;
 const WINDOW_MAX: u64 = 8 << 20;
 
 #[derive(Debug)]
-pub(crate) struct Road {
-    state: State,
+pub(crate) struct LinkState {
+    state: LinkPhase,
     /// Never ask.
     classic_only: bool,
     /// The collector has answered before.
@@ -51,7 +51,7 @@ pub(crate) struct Road {
     /// Nothing more will be read.
     ended: bool,
     /// The question that is not answered yet.
-    asked: Option<Asked>,
+    asked: Option<PendingQuestion>,
     /// Bytes that went out, and that are confirmed, since shipping began.
     sent: u64,
     confirmed: u64,
@@ -60,14 +60,14 @@ pub(crate) struct Road {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum LinkPhase {
     Asking { until: Instant, next: Instant, pause: Duration },
     Shipping { window: u64, heard: Instant },
     Classic { hold: Option<Instant>, next: Instant, pause: Duration },
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct PendingQuestion {
     nonce: u64,
     at: Instant,
     /// Bytes that had gone out before it.
@@ -76,7 +76,7 @@ struct Asked {
 
 /// How lines go out now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
+pub(crate) enum SendMode {
     /// Not at all.
     Hold,
     /// Framed and numbered.
@@ -87,9 +87,9 @@ pub(crate) enum Mode {
 
 /// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deed {
+pub(crate) enum LinkAction {
     Nothing,
-    /// Send a question, then tell [`Road::asked`].
+    /// Send a question, then tell [`LinkState::asked`].
     Ask,
     /// Nobody answered at this address: try the next, or else speak classic.
     Silence,
@@ -97,7 +97,7 @@ pub(crate) enum Deed {
 
 /// What an answer changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum ReplyOutcome {
     /// Not asked for.
     Stray,
     /// It is one of ours: shipping begins.
@@ -106,10 +106,10 @@ pub(crate) enum Heard {
     Confirmed(u64),
 }
 
-impl Road {
+impl LinkState {
     pub(crate) fn new(classic_only: bool, now: Instant) -> Self {
         let mut road = Self {
-            state: State::Classic { hold: None, next: now, pause: ASK_CLASSIC },
+            state: LinkPhase::Classic { hold: None, next: now, pause: ASK_CLASSIC },
             classic_only,
             ours: false,
             ended: false,
@@ -133,9 +133,9 @@ impl Road {
         (self.sent, self.confirmed) = (0, 0);
         self.state = if self.classic_only {
             let hold = (next > now).then_some(next);
-            State::Classic { hold, next: now, pause: ASK_CLASSIC }
+            LinkPhase::Classic { hold, next: now, pause: ASK_CLASSIC }
         } else {
-            State::Asking { until: next + self.hold(), next, pause: ASK_FIRST }
+            LinkPhase::Asking { until: next + self.hold(), next, pause: ASK_FIRST }
         };
     }
 
@@ -152,24 +152,24 @@ impl Road {
         if !self.ended {
             self.ended = true;
             let latest = now + self.hold();
-            if let State::Asking { until, .. } = &mut self.state {
+            if let LinkPhase::Asking { until, .. } = &mut self.state {
                 *until = (*until).min(latest);
             }
         }
     }
 
-    pub(crate) fn mode(&self, now: Instant) -> Mode {
+    pub(crate) fn mode(&self, now: Instant) -> SendMode {
         match self.state {
-            State::Asking { .. } => Mode::Hold,
-            State::Shipping { .. } => Mode::Ship,
-            State::Classic { hold: Some(until), .. } if now < until => Mode::Hold,
-            State::Classic { .. } => Mode::Classic,
+            LinkPhase::Asking { .. } => SendMode::Hold,
+            LinkPhase::Shipping { .. } => SendMode::Ship,
+            LinkPhase::Classic { hold: Some(until), .. } if now < until => SendMode::Hold,
+            LinkPhase::Classic { .. } => SendMode::Classic,
         }
     }
 
     /// Whether `len` more bytes may go out in a shipment.
     pub(crate) fn has_room(&self, len: usize) -> bool {
-        let State::Shipping { window, .. } = self.state else { return false };
+        let LinkPhase::Shipping { window, .. } = self.state else { return false };
         let under_way = self.sent - self.confirmed;
         under_way == 0 || under_way + len as u64 <= window
     }
@@ -192,26 +192,26 @@ impl Road {
     }
 
     /// What is to be done at this time.
-    pub(crate) fn tick(&mut self, now: Instant) -> Deed {
+    pub(crate) fn tick(&mut self, now: Instant) -> LinkAction {
         match self.state {
-            State::Asking { until, .. } if now >= until => Deed::Silence,
-            State::Asking { next, .. } if now >= next => Deed::Ask,
-            State::Shipping { heard, .. } if now >= heard + AWAY && self.asked.is_some() => {
+            LinkPhase::Asking { until, .. } if now >= until => LinkAction::Silence,
+            LinkPhase::Asking { next, .. } if now >= next => LinkAction::Ask,
+            LinkPhase::Shipping { heard, .. } if now >= heard + AWAY && self.asked.is_some() => {
                 self.begin(now);
-                Deed::Ask
+                LinkAction::Ask
             }
-            State::Shipping { .. } if now >= self.ask_at() => Deed::Ask,
-            State::Classic { next, .. } if !self.classic_only && now >= next => Deed::Ask,
-            _ => Deed::Nothing,
+            LinkPhase::Shipping { .. } if now >= self.ask_at() => LinkAction::Ask,
+            LinkPhase::Classic { next, .. } if !self.classic_only && now >= next => LinkAction::Ask,
+            _ => LinkAction::Nothing,
         }
     }
 
-    /// When [`Road::tick`] or [`Road::mode`] will have something new to say.
+    /// When [`LinkState::tick`] or [`LinkState::mode`] will have something new to say.
     pub(crate) fn due(&self, now: Instant) -> Instant {
         match self.state {
-            State::Asking { until, next, .. } => until.min(next),
-            State::Shipping { .. } => self.ask_at(),
-            State::Classic { hold, next, .. } => {
+            LinkPhase::Asking { until, next, .. } => until.min(next),
+            LinkPhase::Shipping { .. } => self.ask_at(),
+            LinkPhase::Classic { hold, next, .. } => {
                 let next = if self.classic_only { now + IDLE } else { next };
                 hold.filter(|hold| *hold > now).map_or(next, |hold| hold.min(next))
             }
@@ -220,7 +220,7 @@ impl Road {
 
     /// When a collector of ours is asked next.
     fn ask_at(&self) -> Instant {
-        let State::Shipping { window, heard } = self.state else { return self.sent_at };
+        let LinkPhase::Shipping { window, heard } = self.state else { return self.sent_at };
         match self.asked {
             Some(asked) => asked.at + LATE,
             None if self.sent - self.confirmed >= window / 2 => self.sent_at,
@@ -239,39 +239,39 @@ impl Road {
     /// The question has been sent.
     pub(crate) fn asked(&mut self, nonce: u64, now: Instant) {
         let mark = self.asked.map_or(self.sent, |asked| asked.mark);
-        self.asked = Some(Asked { nonce, at: now, mark });
+        self.asked = Some(PendingQuestion { nonce, at: now, mark });
         match &mut self.state {
-            State::Asking { next, pause, .. } => {
+            LinkPhase::Asking { next, pause, .. } => {
                 *next = now + *pause;
                 *pause *= 2;
             }
-            State::Classic { next, pause, .. } => {
+            LinkPhase::Classic { next, pause, .. } => {
                 *next = now + *pause;
                 *pause = (*pause * 2).min(ASK_CLASSIC_LAST);
             }
-            State::Shipping { .. } => {}
+            LinkPhase::Shipping { .. } => {}
         }
     }
 
     /// An answer has come.
-    pub(crate) fn answered(&mut self, answer: &DiscoveryAnswer, now: Instant) -> Heard {
+    pub(crate) fn answered(&mut self, answer: &DiscoveryAnswer, now: Instant) -> ReplyOutcome {
         let Some(asked) = self.asked.filter(|asked| asked.nonce == answer.nonce) else {
-            return Heard::Stray;
+            return ReplyOutcome::Stray;
         };
         let window = match answer.window {
             0 => WINDOW,
             window => u64::from(window).min(WINDOW_MAX),
         };
-        let shipping = matches!(self.state, State::Shipping { .. });
-        self.state = State::Shipping { window, heard: now };
+        let shipping = matches!(self.state, LinkPhase::Shipping { .. });
+        self.state = LinkPhase::Shipping { window, heard: now };
         self.asked = None;
         self.ours = true;
         if shipping {
             self.confirmed = asked.mark;
-            Heard::Confirmed(self.confirmed)
+            ReplyOutcome::Confirmed(self.confirmed)
         } else {
             (self.sent, self.confirmed) = (0, 0);
-            Heard::Ours
+            ReplyOutcome::Ours
         }
     }
 
@@ -283,7 +283,7 @@ impl Road {
     /// Nobody answers, anywhere: speak classic, and ask now and then.
     pub(crate) fn speak_classic(&mut self, now: Instant) {
         let next = now + ASK_CLASSIC;
-        self.state = State::Classic { hold: None, next, pause: ASK_CLASSIC };
+        self.state = LinkPhase::Classic { hold: None, next, pause: ASK_CLASSIC };
         self.ours = false;
     }
 }
@@ -296,10 +296,10 @@ mod tests {
         DiscoveryAnswer { nonce, window, datagram: 0 }
     }
 
-    fn shipping(window: u32, now: Instant) -> Road {
-        let mut road = Road::new(false, now);
+    fn shipping(window: u32, now: Instant) -> LinkState {
+        let mut road = LinkState::new(false, now);
         road.asked(1, now);
-        assert_eq!(road.answered(&answer(1, window), now), Heard::Ours);
+        assert_eq!(road.answered(&answer(1, window), now), ReplyOutcome::Ours);
         road
     }
 
@@ -310,54 +310,54 @@ mod tests {
     #[test]
     fn it_asks_holds_back_and_after_a_silence_speaks_classic() {
         let start = Instant::now();
-        let mut road = Road::new(false, start);
+        let mut road = LinkState::new(false, start);
         let mut asked = Vec::new();
         for millis in 0..3000 {
             let now = after(start, millis);
-            assert_eq!(road.mode(now), Mode::Hold);
-            if road.tick(now) == Deed::Ask {
+            assert_eq!(road.mode(now), SendMode::Hold);
+            if road.tick(now) == LinkAction::Ask {
                 asked.push(millis);
                 road.asked(road.nonce(millis), now);
             }
         }
         assert_eq!(asked, [0, 250, 750, 1750]);
         let now = after(start, 3000);
-        assert_eq!(road.tick(now), Deed::Silence);
+        assert_eq!(road.tick(now), LinkAction::Silence);
         road.speak_classic(now);
-        assert_eq!((road.mode(now), road.tick(now)), (Mode::Classic, Deed::Nothing));
-        assert_eq!(road.tick(after(start, 13_000)), Deed::Ask);
-        assert_eq!(road.answered(&answer(0, 0), now), Heard::Ours, "late is good enough");
+        assert_eq!((road.mode(now), road.tick(now)), (SendMode::Classic, LinkAction::Nothing));
+        assert_eq!(road.tick(after(start, 13_000)), LinkAction::Ask);
+        assert_eq!(road.answered(&answer(0, 0), now), ReplyOutcome::Ours, "late is good enough");
     }
 
     #[test]
     fn refusals_are_waited_out() {
         let start = Instant::now();
-        let mut road = Road::new(false, start);
+        let mut road = LinkState::new(false, start);
         for round in 0..100 {
             let now = after(start, round * 600);
-            assert_eq!(road.tick(now), Deed::Ask, "round {round}");
+            assert_eq!(road.tick(now), LinkAction::Ask, "round {round}");
             road.asked(round, now);
             road.refused(now);
-            assert_eq!((road.mode(now), road.tick(now)), (Mode::Hold, Deed::Nothing));
+            assert_eq!((road.mode(now), road.tick(now)), (SendMode::Hold, LinkAction::Nothing));
         }
-        assert_eq!(road.tick(after(start, 64_000)), Deed::Silence);
+        assert_eq!(road.tick(after(start, 64_000)), LinkAction::Silence);
     }
 
     #[test]
     fn no_more_than_the_window_is_under_way() {
         let now = Instant::now();
         let mut road = shipping(10_000, now);
-        assert_eq!(road.mode(now), Mode::Ship);
+        assert_eq!(road.mode(now), SendMode::Ship);
         for _ in 0..10 {
             assert!(road.has_room(1000));
             road.sent(1000, now);
         }
         assert!(!road.has_room(1000));
-        assert_eq!(road.tick(now), Deed::Ask);
+        assert_eq!(road.tick(now), LinkAction::Ask);
         road.asked(2, now);
-        assert_eq!(road.answered(&answer(9, 10_000), now), Heard::Stray);
+        assert_eq!(road.answered(&answer(9, 10_000), now), ReplyOutcome::Stray);
         assert!(!road.has_room(1));
-        assert_eq!(road.answered(&answer(2, 10_000), now), Heard::Confirmed(10_000));
+        assert_eq!(road.answered(&answer(2, 10_000), now), ReplyOutcome::Confirmed(10_000));
         assert!(road.has_room(10_000) && road.is_confirmed());
         road.sent(20_000, now);
         assert!(!road.has_room(1), "one that is too long goes alone");
@@ -368,15 +368,18 @@ mod tests {
         let now = Instant::now();
         let mut road = shipping(10_000, now);
         road.sent(100, now);
-        assert_eq!((road.tick(now), road.tick(after(now, 200))), (Deed::Nothing, Deed::Ask));
+        assert_eq!(
+            (road.tick(now), road.tick(after(now, 200))),
+            (LinkAction::Nothing, LinkAction::Ask)
+        );
         road.sent(4900, now);
-        assert_eq!(road.tick(now), Deed::Ask);
+        assert_eq!(road.tick(now), LinkAction::Ask);
         road.asked(2, now);
         road.sent(1000, now);
-        assert_eq!(road.tick(now), Deed::Nothing, "one question at a time");
-        assert_eq!(road.tick(after(now, 250)), Deed::Ask, "asked again when late");
+        assert_eq!(road.tick(now), LinkAction::Nothing, "one question at a time");
+        assert_eq!(road.tick(after(now, 250)), LinkAction::Ask, "asked again when late");
         road.asked(road.nonce(3), after(now, 250));
-        assert_eq!(road.answered(&answer(2, 10_000), now), Heard::Confirmed(5000));
+        assert_eq!(road.answered(&answer(2, 10_000), now), ReplyOutcome::Confirmed(5000));
     }
 
     #[test]
@@ -388,15 +391,15 @@ mod tests {
         for millis in 0..80_000 {
             let now = after(start, millis);
             match road.tick(now) {
-                Deed::Ask => {
+                LinkAction::Ask => {
                     asked += 1;
                     road.asked(road.nonce(millis), now);
                 }
-                Deed::Silence => {
+                LinkAction::Silence => {
                     silent = Some(millis);
                     break;
                 }
-                Deed::Nothing => {}
+                LinkAction::Nothing => {}
             }
         }
         assert_eq!(silent, Some(70_000));
@@ -406,23 +409,23 @@ mod tests {
     #[test]
     fn a_classic_shipper_never_asks() {
         let start = Instant::now();
-        let mut road = Road::new(true, start);
+        let mut road = LinkState::new(true, start);
         for millis in (0..200_000).step_by(100) {
             let now = after(start, millis);
-            assert_eq!((road.tick(now), road.mode(now)), (Deed::Nothing, Mode::Classic));
+            assert_eq!((road.tick(now), road.mode(now)), (LinkAction::Nothing, SendMode::Classic));
         }
         road.refused(start);
-        assert_eq!(road.mode(start), Mode::Hold);
+        assert_eq!(road.mode(start), SendMode::Hold);
         assert_eq!(road.due(start), start + ASK_REFUSED);
-        assert_eq!(road.mode(start + ASK_REFUSED), Mode::Classic);
+        assert_eq!(road.mode(start + ASK_REFUSED), SendMode::Classic);
     }
 
     #[test]
     fn when_the_input_has_ended_silence_is_short() {
         let start = Instant::now();
-        let mut road = Road::new(false, start);
+        let mut road = LinkState::new(false, start);
         road.asked(1, start);
         road.input_ended(start);
-        assert_eq!(road.tick(after(start, 1000)), Deed::Silence);
+        assert_eq!(road.tick(after(start, 1000)), LinkAction::Silence);
     }
 }

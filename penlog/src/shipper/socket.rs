@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use crate::destination::connect;
 use crate::input::timeout;
 
-pub(super) struct Link {
+pub(super) struct CollectorSocket {
     /// `None` if there is no address, or it could not be had.
     socket: Option<UdpSocket>,
     /// Where datagrams come from, if somebody cares.
@@ -20,7 +20,7 @@ pub(super) struct Link {
 
 /// What became of a datagram.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(super) enum SendOutcome {
     Yes,
     /// This one has not gone out, and the one before it may not have arrived.
     Refused,
@@ -29,7 +29,7 @@ pub(super) enum Sent {
 }
 
 /// What came.
-pub(super) enum Came {
+pub(super) enum Received {
     Nothing,
     /// A datagram of that many bytes.
     Datagram(usize),
@@ -37,7 +37,7 @@ pub(super) enum Came {
     Refusal,
 }
 
-impl Link {
+impl CollectorSocket {
     pub(super) const fn new(from: Option<IpAddr>) -> Self {
         Self { socket: None, from }
     }
@@ -66,31 +66,33 @@ impl Link {
     }
 
     /// Sends a datagram, waiting for room in the socket's buffer.
-    pub(super) fn send(&self, datagram: &[u8]) -> Sent {
-        let Some(socket) = &self.socket else { return Sent::Refused };
+    pub(super) fn send(&self, datagram: &[u8]) -> SendOutcome {
+        let Some(socket) = &self.socket else { return SendOutcome::Refused };
         loop {
-            let Err(error) = socket.send(datagram) else { return Sent::Yes };
+            let Err(error) = socket.send(datagram) else { return SendOutcome::Yes };
             match error.raw_os_error().map(Errno::from_raw) {
                 Some(Errno::EINTR) => {}
                 Some(Errno::EAGAIN) => self.pause(PollFlags::POLLOUT, Duration::from_millis(100)),
                 Some(Errno::ENOBUFS | Errno::ENOMEM) => {
                     self.pause(PollFlags::POLLOUT, Duration::from_millis(1));
                 }
-                Some(Errno::EMSGSIZE) => return Sent::Never,
-                _ => return Sent::Refused,
+                Some(Errno::EMSGSIZE) => return SendOutcome::Never,
+                _ => return SendOutcome::Refused,
             }
         }
     }
 
     /// Takes what has come, if anything has.
-    pub(super) fn receive(&self, buffer: &mut [u8]) -> Came {
-        let Some(socket) = &self.socket else { return Came::Nothing };
+    pub(super) fn receive(&self, buffer: &mut [u8]) -> Received {
+        let Some(socket) = &self.socket else { return Received::Nothing };
         loop {
             match socket.recv(buffer) {
-                Ok(len) => return Came::Datagram(len),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Came::Nothing,
+                Ok(len) => return Received::Datagram(len),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Received::Nothing;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Came::Refusal,
+                Err(_) => return Received::Refusal,
             }
         }
     }

@@ -5,33 +5,33 @@ use std::time::Instant;
 
 use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, SendStamp, Shipment};
 
-use super::link::{Came, Sent};
+use super::socket::{Received, SendOutcome};
 use super::{Shipper, shipped_lines};
-use crate::report::Counts;
-use crate::road::Heard;
+use crate::link_state::ReplyOutcome;
+use crate::report::ShipperCounts;
 
 impl Shipper {
     /// Takes answers, and refusals that came in the meantime.
     pub(super) fn hear(&mut self, now: Instant) {
         let mut buffer = [0; 256];
         loop {
-            match self.link.receive(&mut buffer) {
-                Came::Datagram(len) => {
+            match self.socket.receive(&mut buffer) {
+                Received::Datagram(len) => {
                     if let Some(Ok(answer)) = buffer.get(..len).map(DiscoveryAnswer::parse) {
                         self.answered(&answer, now);
                     }
                 }
-                Came::Nothing => return,
-                Came::Refusal => return self.refused(now),
+                Received::Nothing => return,
+                Received::Refusal => return self.refused(now),
             }
         }
     }
 
     fn answered(&mut self, answer: &DiscoveryAnswer, now: Instant) {
-        match self.road.answered(answer, now) {
-            Heard::Stray => {}
-            Heard::Confirmed(mark) => self.confirm(mark),
-            Heard::Ours => {
+        match self.state.answered(answer, now) {
+            ReplyOutcome::Stray => {}
+            ReplyOutcome::Confirmed(mark) => self.confirm(mark),
+            ReplyOutcome::Ours => {
                 self.destination.succeeded();
                 self.silent = None;
                 if let Some(addr) = self.destination.current() {
@@ -57,11 +57,11 @@ impl Shipper {
     /// Whatever is not confirmed goes out again, when it can.
     pub(super) fn again_from_the_start(&mut self) {
         self.unconfirmed.rewind();
-        self.road.rewind();
+        self.state.rewind();
     }
 
     pub(super) fn ask(&mut self, now: Instant) {
-        let nonce = self.road.nonce(self.random.hash_one((self.origin.id, now)));
+        let nonce = self.state.nonce(self.random.hash_one((self.origin.id, now)));
         let question = DiscoveryQuestion {
             nonce,
             origin: self.origin,
@@ -70,31 +70,31 @@ impl Shipper {
         };
         let mut bytes = Vec::with_capacity(DiscoveryQuestion::LEN);
         question.write(&mut bytes);
-        if !self.link.is_open() {
+        if !self.socket.is_open() {
             self.open(now);
         }
-        self.road.asked(nonce, now);
-        match self.link.send(&bytes) {
-            Sent::Refused => self.refused(now),
+        self.state.asked(nonce, now);
+        match self.socket.send(&bytes) {
+            SendOutcome::Refused => self.refused(now),
             // From here on a refusal is about the question.
-            Sent::Yes | Sent::Never => self.last.clear(),
+            SendOutcome::Yes | SendOutcome::Never => self.last.clear(),
         }
     }
 
     /// Nobody answers here. Another address may do better; if none does, it is a classic one.
     pub(super) fn silence(&mut self, now: Instant) {
-        if self.link.is_open() {
+        if self.socket.is_open() {
             self.silent = self.silent.or_else(|| self.destination.current());
         }
         let all = self.destination.next();
         if !all {
             self.open(now);
-            return self.road.begin(now);
+            return self.state.begin(now);
         }
         let Some(addr) = self.silent.take() else { return self.refused(now) };
         self.destination.choose(addr);
         self.open(now);
-        self.road.speak_classic(now);
+        self.state.speak_classic(now);
         self.report.say("classic", now, || {
             format!("no answer from {addr}: taking it for a classic penlogd")
         });
@@ -104,7 +104,7 @@ impl Shipper {
     /// Shipments that nobody has confirmed become lines again. Pieces of long lines are lost.
     fn unpack(&mut self) {
         let mut lines = Vec::new();
-        let mut unpack = |datagram: &[u8], counts: &mut Counts| {
+        let mut unpack = |datagram: &[u8], counts: &mut ShipperCounts| {
             let Ok(shipment) = Shipment::parse(datagram) else { return };
             let ended = shipped_lines(datagram);
             counts.shipped -= counts.shipped.min(ended);
@@ -139,6 +139,6 @@ impl Shipper {
         }
         self.again_from_the_start();
         self.open(now);
-        if all { self.road.refused(now) } else { self.road.begin(now) }
+        if all { self.state.refused(now) } else { self.state.begin(now) }
     }
 }
