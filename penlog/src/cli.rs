@@ -8,6 +8,8 @@ use clap::Parser;
 use pen_records::addr::parse_ip;
 use pen_records::shipment::{ShipmentServer, ShipmentWriter};
 
+use crate::destination::{Family, port};
+
 /// Send a web server's access lines to penlogd
 ///
 /// Reads lines from standard input, a FIFO or followed files and sends them by UDP: as numbered
@@ -98,14 +100,6 @@ pub(crate) struct ShipperConfig {
     pub(crate) classic: bool,
 }
 
-/// Which addresses will do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Family {
-    Any,
-    V4,
-    V6,
-}
-
 /// Where lines come from.
 #[derive(Clone, Debug)]
 pub(crate) enum InputSource {
@@ -156,7 +150,7 @@ impl ShipperConfig {
             return Err("a name has at most 255 bytes".into());
         }
         Ok(Self {
-            port: crate::destination::port(&args.port)?,
+            port: port(&args.port)?,
             host: args.host,
             family,
             source_addr,

@@ -8,12 +8,19 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cli::{Family, ShipperConfig};
 use crate::queue::LineQueue;
 
 /// A name is looked up again after this, and after less if that failed or sending does.
 const AGAIN: Duration = Duration::from_secs(60);
 const AGAIN_SOON: Duration = Duration::from_secs(2);
+
+/// The address family that the destination must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
+    Any,
+    V4,
+    V6,
+}
 
 /// Reads a port: a number, or a service of `/etc/services`.
 pub(crate) fn port(text: &str) -> Result<u16, String> {
@@ -65,8 +72,16 @@ pub(crate) enum LookupOutcome {
 }
 
 impl Destination {
-    pub(crate) fn new(config: &ShipperConfig, queue: &Arc<LineQueue>) -> io::Result<Self> {
-        let (family, host, port) = (config.family, config.host.clone(), config.port);
+    /// Looks `host` up, on a thread if it is a name; a new result wakes the reader of `queue`.
+    ///
+    /// # Errors
+    /// The host is an address of another family, or no thread can be started.
+    pub(crate) fn new(
+        host: String,
+        port: u16,
+        family: Family,
+        queue: &Arc<LineQueue>,
+    ) -> io::Result<Self> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let mut this = Self { addrs: Vec::new(), current: 0, failed: 0, family, lookups: None };
         if let Ok(ip) = bare.parse::<IpAddr>() {

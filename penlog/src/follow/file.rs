@@ -1,33 +1,16 @@
 //! One file that is followed.
 
 use std::collections::VecDeque;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::queue::LineQueue;
 use crate::splitter::Splitter;
 
+use super::id::FileId;
 use super::state::FilePosition;
-
-/// Which file it is, whatever its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FileId {
-    pub(super) device: u64,
-    pub(super) inode: u64,
-}
-
-impl FileId {
-    pub(super) fn of(path: &Path) -> Option<Self> {
-        std::fs::metadata(path).ok().map(|meta| Self::from_metadata(&meta))
-    }
-
-    pub(super) fn from_metadata(meta: &Metadata) -> Self {
-        Self { device: meta.dev(), inode: meta.ino() }
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct FollowedFile {

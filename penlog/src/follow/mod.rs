@@ -4,6 +4,7 @@
 //! dropped: when the queue is full, the files wait.
 
 mod file;
+mod id;
 mod pattern;
 mod state;
 
@@ -22,7 +23,8 @@ use crate::queue::LineQueue;
 use crate::report::tell;
 use crate::signals::StopSignals;
 
-use file::{FileId, FollowedFile, ReadProgress};
+use file::{FollowedFile, ReadProgress};
+use id::FileId;
 use state::FilePosition;
 
 /// How often files are looked at for new lines, while there are none.

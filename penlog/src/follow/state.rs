@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use super::file::FileId;
+use super::id::FileId;
 
 /// The first line, so that nobody's other file is taken for one of ours.
 const TITLE: &[u8] = b"penlog positions 1";

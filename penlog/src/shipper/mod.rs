@@ -88,8 +88,8 @@ impl Shipper {
             // Nothing will ever be sent from an address that is not ours.
             UdpSocket::bind((ip, 0)).doing(format_args!("send from {ip}"))?;
         }
-        let destination =
-            Destination::new(&config, &queue).doing(format_args!("send to {}", config.host))?;
+        let destination = Destination::new(config.host.clone(), config.port, config.family, &queue)
+            .doing(format_args!("send to {}", config.host))?;
         let random = RandomState::new();
         let start = wall_clock();
         let origin = SenderOrigin { id: random.hash_one((std::process::id(), start)), start };
