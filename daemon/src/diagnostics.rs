@@ -1,5 +1,5 @@
-//! Where messages go: to stderr in the foreground, to the system's log otherwise, never more than a
-//! person can read, and never waiting for one who does not.
+//! Log messages: to stderr in the foreground, to syslog in the background. Floods are limited, and no message ever waits for
+//! its reader.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
@@ -10,68 +10,69 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
-use tracing_subscriber::registry::Registry;
+use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::reload;
 
-/// The target of messages that somebody asked for, such as a balance: they are never left out for being
-/// too many.
+/// Target of messages that an operator asked for, such as the counters after USR1: the flood limit does not apply.
 pub const ASKED: &str = "asked";
 
-/// Messages let through in each [`PERIOD`], and as many warnings and errors.
+/// Number of messages let through per [`PERIOD`], and separately of warnings and errors.
 const BURST: u32 = 200;
-/// See [`BURST`].
+/// Period of the flood limit.
 const PERIOD: Duration = Duration::from_secs(10);
-/// Where the system's log listens.
+/// The socket of the local syslog daemon.
 const DEV_LOG: &str = "/dev/log";
-/// The facility "daemon", as RFC 3164 numbers it.
+/// The syslog facility "daemon" (RFC 3164, section 4.1.1).
 const DAEMON: u8 = 3 << 3;
 
-/// Where the program runs.
+/// Where log messages go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// On somebody's terminal: stderr.
+pub enum MessageTarget {
+    /// To stderr.
     Foreground,
-    /// Nowhere: the system's log, and warnings to stderr as long as a caller reads that.
+    /// To syslog, and warnings also to stderr until the caller has exited.
     Background,
 }
 
-/// Sends all messages of this process to where they belong, from now on. `debug` counts the `-d`
-/// that were given. Call it once, before any jail: the system's log is reached from here.
-pub fn start(name: &'static str, place: Place, debug: u8) {
-    let messages = Messages { name, place, log: Mutex::new(Log::new(place)) };
+/// Installs the subscriber of this process. `debug` counts the `-d` options. Must be called once, before any chroot, because
+/// it connects to syslog.
+pub fn start(name: &'static str, target: MessageTarget, debug: u8) {
+    let messages = MessageLayer { name, target, writer: Mutex::new(MessageWriter::new(target)) };
     let (level, handle) = reload::Layer::new(level(debug));
     let subscriber = Registry::default().with(messages.with_filter(level));
-    // As below: a second call changes nothing.
-    LEVEL.set(handle).unwrap_or_default();
-    // Only a second call can fail, and then the first one's place is as good.
-    tracing::subscriber::set_global_default(subscriber).unwrap_or_default();
-    if place == Place::Background {
-        tell_of_panics(name);
+    // Like below: a second call changes nothing.
+    let _ = LEVEL.set(handle);
+    // Fails only on a second call; the first subscriber stays.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    if target == MessageTarget::Background {
+        report_panics(name);
     }
 }
 
-/// Nobody reads our standard error by the time one may come. A socket of its own, since the one of
-/// others may be held by whoever panics.
-fn tell_of_panics(name: &'static str) {
+/// Sends panics to syslog: in the background stderr goes to /dev/null. Uses a socket of its own, because the panicking thread
+/// may hold the lock of the other.
+fn report_panics(name: &'static str) {
     let before = std::panic::take_hook();
     let socket = connect();
     std::panic::set_hook(Box::new(move |info| {
         before(info);
         let text = format!("<{}>{name}[{}]: {info}", DAEMON | 2, std::process::id());
         if let Some(socket) = &socket {
-            socket.send(text.replace('\n', " ").as_bytes()).map(drop).unwrap_or_default();
+            // Syslog may have closed its socket.
+            let _ = socket.send(text.replace('\n', " ").as_bytes());
         }
     }));
 }
 
-/// Says more from now on, or less. Nothing before [`start`].
+/// Changes the level of detail; does nothing before [`start`].
 pub fn set_debug(debug: u8) {
     if let Some(handle) = LEVEL.get() {
-        // It fails only if nobody speaks any more.
-        handle.reload(level(debug)).unwrap_or_default();
+        // Fails only if the subscriber is gone.
+        let _ = handle.reload(level(debug));
     }
 }
 
@@ -85,37 +86,36 @@ fn level(debug: u8) -> LevelFilter {
     }
 }
 
-struct Messages {
+struct MessageLayer {
     name: &'static str,
-    place: Place,
-    log: Mutex<Log>,
+    target: MessageTarget,
+    writer: Mutex<MessageWriter>,
 }
 
-struct Log {
+struct MessageWriter {
     socket: Option<UnixDatagram>,
-    /// Of warnings and errors, and of all else.
-    limits: [Limit; 2],
-    /// Messages that stderr had no room for.
-    unheard: u32,
-    text: String,
+    /// For warnings and errors, and for all other messages.
+    limits: [FloodLimit; 2],
+    /// Messages lost because stderr had no room.
+    unread: u32,
 }
 
-impl Log {
-    fn new(place: Place) -> Self {
-        let socket = if place == Place::Background { connect() } else { None };
-        let limits = [(); 2].map(|()| Limit::new(Instant::now()));
-        Self { socket, limits, unheard: 0, text: String::new() }
+impl MessageWriter {
+    fn new(target: MessageTarget) -> Self {
+        let socket = if target == MessageTarget::Background { connect() } else { None };
+        let limits = [(); 2].map(|()| FloodLimit::new(Instant::now()));
+        Self { socket, limits, unread: 0 }
     }
 
-    fn send(&mut self, name: &str, place: Place, level: Level) {
-        if place == Place::Foreground || level <= Level::WARN {
-            self.unheard = self.unheard.saturating_add(u32::from(!has_room()));
-            if self.unheard == 0 {
-                // A message that can't be written has nobody to be told to.
-                writeln!(io::stderr().lock(), "{name}: {}", self.text).unwrap_or_default();
+    fn send(&mut self, name: &str, target: MessageTarget, level: Level, text: &str) {
+        if target == MessageTarget::Foreground || level <= Level::WARN {
+            self.unread = self.unread.saturating_add(u32::from(!has_room()));
+            if self.unread == 0 {
+                // stderr is closed: nothing is left to report to.
+                let _ = writeln!(io::stderr().lock(), "{name}: {text}");
             }
         }
-        if place == Place::Foreground {
+        if target == MessageTarget::Foreground {
             return;
         }
         let severity = match level {
@@ -125,25 +125,26 @@ impl Log {
             _ => 7,
         };
         let pid = std::process::id();
-        let message = format!("<{}>{name}[{pid}]: {}", DAEMON | severity, self.text);
+        let message = format!("<{}>{name}[{pid}]: {}", DAEMON | severity, text);
         let sent = self.socket.as_ref().is_some_and(|s| s.send(message.as_bytes()).is_ok());
         if !sent {
             self.socket = connect();
             if let Some(socket) = &self.socket {
-                socket.send(message.as_bytes()).unwrap_or_default();
+                // Syslog is down: stderr has had the message, or nothing has.
+                let _ = socket.send(message.as_bytes());
             }
         }
     }
 }
 
-/// Whether stderr takes a message at once: it may be a pipe that nobody reads.
+/// Returns whether stderr accepts a message at once; it may be a full pipe.
 fn has_room() -> bool {
     let stderr = io::stderr();
     let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-/// Non-blocking: a stuck system log must not stop us.
+/// Connects to syslog, non-blocking: a stuck syslog daemon must not stop the program.
 fn connect() -> Option<UnixDatagram> {
     let socket = UnixDatagram::unbound().ok()?;
     socket.set_nonblocking(true).ok()?;
@@ -151,39 +152,74 @@ fn connect() -> Option<UnixDatagram> {
     Some(socket)
 }
 
-impl<S: Subscriber> Layer<S> for Messages {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let Ok(mut log) = self.log.lock() else { return };
-        let log = &mut *log;
+impl<S> Layer<S> for MessageLayer
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        keep_fields(attributes, id, &context);
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let Ok(mut writer) = self.writer.lock() else { return };
+        let writer = &mut *writer;
         let metadata = event.metadata();
-        let verdict = match metadata.target() {
-            ASKED => Verdict::Speak,
-            _ => log.limits[usize::from(*metadata.level() > Level::WARN)].take(Instant::now()),
+        let decision = match metadata.target() {
+            ASKED => FloodDecision::Print,
+            _ => writer.limits[usize::from(*metadata.level() > Level::WARN)].take(Instant::now()),
         };
-        if log.unheard > 0 && has_room() {
-            let unheard = std::mem::take(&mut log.unheard);
-            log.text.clear();
-            write!(log.text, "{unheard} messages found no reader").unwrap_or_default();
-            log.send(self.name, self.place, Level::WARN);
+        if writer.unread > 0 && has_room() {
+            let unread = std::mem::take(&mut writer.unread);
+            let text = format!("{unread} messages were lost: stderr was not read");
+            writer.send(self.name, self.target, Level::WARN, &text);
         }
-        if let Verdict::AfterSilence(left_out) = verdict {
-            log.text.clear();
-            write!(log.text, "{left_out} messages were left out").unwrap_or_default();
-            log.send(self.name, self.place, Level::WARN);
+        if let FloodDecision::PrintAfterGap(left_out) = decision {
+            let seconds = PERIOD.as_secs();
+            let text =
+                format!("{left_out} messages were left out: more than {BURST} in {seconds} s");
+            writer.send(self.name, self.target, Level::WARN, &text);
         }
-        if verdict == Verdict::Silence {
+        if decision == FloodDecision::Skip {
             return;
         }
-        log.text.clear();
-        event.record(&mut Words(&mut log.text));
-        log.send(self.name, self.place, *metadata.level());
+        let text = text_of(event, &context);
+        writer.send(self.name, self.target, *metadata.level(), &text);
     }
 }
 
-/// The message first, then what belongs to it.
-struct Words<'a>(&'a mut String);
+/// Stores the fields of a new span as text.
+fn keep_fields<S>(attributes: &Attributes<'_>, id: &Id, context: &Context<'_, S>)
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let Some(span) = context.span(id) else { return };
+    let mut text = String::new();
+    attributes.record(&mut MessageText(&mut text));
+    span.extensions_mut().insert(SpanText(text));
+}
 
-impl Visit for Words<'_> {
+/// Returns an event as text: message, fields, fields of its spans from the innermost on.
+fn text_of<S>(event: &Event<'_>, context: &Context<'_, S>) -> String
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let mut text = String::new();
+    event.record(&mut MessageText(&mut text));
+    for span in context.event_scope(event).into_iter().flatten() {
+        if let Some(SpanText(fields)) = span.extensions().get() {
+            text.push_str(fields);
+        }
+    }
+    text
+}
+
+/// The fields of a span as text, behind the message and fields of each event in it.
+struct SpanText(String);
+
+/// Formats an event: the message, then its fields as `name=value`.
+struct MessageText<'a>(&'a mut String);
+
+impl Visit for MessageText<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             let fields = std::mem::take(self.0);
@@ -194,45 +230,81 @@ impl Visit for Words<'_> {
     }
 }
 
-struct Limit {
+struct FloodLimit {
     since: Instant,
     count: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Speak,
-    Silence,
-    AfterSilence(u32),
+enum FloodDecision {
+    Print,
+    Skip,
+    PrintAfterGap(u32),
 }
 
-impl Limit {
+impl FloodLimit {
     fn new(now: Instant) -> Self {
         Self { since: now, count: 0 }
     }
 
-    fn take(&mut self, now: Instant) -> Verdict {
+    fn take(&mut self, now: Instant) -> FloodDecision {
         let left_out = self.count.saturating_sub(BURST);
         if now.saturating_duration_since(self.since) >= PERIOD {
             *self = Self { since: now, count: 1 };
-            return if left_out > 0 { Verdict::AfterSilence(left_out) } else { Verdict::Speak };
+            return if left_out > 0 {
+                FloodDecision::PrintAfterGap(left_out)
+            } else {
+                FloodDecision::Print
+            };
         }
         self.count = self.count.saturating_add(1);
-        if self.count > BURST { Verdict::Silence } else { Verdict::Speak }
+        if self.count > BURST { FloodDecision::Skip } else { FloodDecision::Print }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+
+    /// Keeps the text of each event.
+    struct TextLayer(Arc<Mutex<Vec<String>>>);
+
+    impl<S> Layer<S> for TextLayer
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+            keep_fields(attributes, id, &context);
+        }
+
+        fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+            self.0.lock().unwrap().push(text_of(event, &context));
+        }
+    }
+
+    #[test]
+    fn a_message_has_its_fields_and_those_of_its_spans_behind_it() {
+        let texts = Arc::new(Mutex::new(Vec::new()));
+        let subscriber = Registry::default().with(TextLayer(Arc::clone(&texts)));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(count = 3, "plain");
+            let span = tracing::info_span!("connection", number = 7, client = %"192.0.2.1:5");
+            let _inside = span.enter();
+            tracing::info!(bytes = 9, "closed");
+        });
+        let expected = ["plain count=3", "closed bytes=9 number=7 client=192.0.2.1:5"];
+        assert_eq!(*texts.lock().unwrap(), expected);
+    }
 
     #[test]
     fn a_flood_of_messages_is_cut_and_the_cut_is_said() {
         let start = Instant::now();
-        let mut limit = Limit::new(start);
-        let said = (0..1_000).filter(|_| limit.take(start) == Verdict::Speak).count();
+        let mut limit = FloodLimit::new(start);
+        let said = (0..1_000).filter(|_| limit.take(start) == FloodDecision::Print).count();
         assert_eq!(said, 200);
-        assert_eq!(limit.take(start + PERIOD), Verdict::AfterSilence(800));
-        assert_eq!(limit.take(start + PERIOD), Verdict::Speak);
+        assert_eq!(limit.take(start + PERIOD), FloodDecision::PrintAfterGap(800));
+        assert_eq!(limit.take(start + PERIOD), FloodDecision::Print);
     }
 }

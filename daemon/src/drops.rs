@@ -1,4 +1,4 @@
-//! Datagrams that the kernel dropped because the buffer of a socket was full, from its own table.
+//! Counts datagrams that the kernel dropped because a socket's receive buffer was full, from `/proc/net/udp` and `udp6`.
 //!
 //! ```text
 //! sl local remote st queues timer retransmits uid timeout inode ref pointer drops        ; /proc/net/udp, udp6
@@ -7,26 +7,26 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 
-/// The two tables, which a jail does not have: so they are opened before.
+/// The two kernel tables, opened before a chroot, which has no `/proc`.
 #[derive(Debug)]
-pub struct Table(Vec<File>);
+pub struct UdpDropTable(Vec<File>);
 
-impl Table {
-    /// Opens those that there are.
+impl UdpDropTable {
+    /// Opens the tables; a missing one (no IPv6) is left out.
     #[must_use]
     pub fn open() -> Self {
         let paths = ["/proc/net/udp", "/proc/net/udp6"];
         Self(paths.into_iter().filter_map(|path| File::open(path).ok()).collect())
     }
 
-    /// How many the sockets with these inodes have lost so far, together; `None` if the kernel does not tell.
+    /// Returns the sum of drops of the sockets with these inodes, or `None` if the kernel does not list every one.
     pub fn read(&mut self, inodes: &[u64]) -> Option<u64> {
         let (mut sum, mut known) = (0, 0);
         for file in &mut self.0 {
             let mut text = String::new();
             file.rewind().ok()?;
             file.read_to_string(&mut text).ok()?;
-            for drops in text.lines().filter_map(|line| of_one(line, inodes)) {
+            for drops in text.lines().filter_map(|line| drops_of_line(line, inodes)) {
                 sum += drops;
                 known += 1;
             }
@@ -35,7 +35,7 @@ impl Table {
     }
 }
 
-fn of_one(line: &str, inodes: &[u64]) -> Option<u64> {
+fn drops_of_line(line: &str, inodes: &[u64]) -> Option<u64> {
     let mut words = line.split_ascii_whitespace();
     let inode = words.nth(9)?.parse().ok()?;
     if inodes.contains(&inode) { words.nth(2)?.parse().ok() } else { None }
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn what_is_dropped_at_sockets_of_either_family_is_counted() {
-        let mut table = Table::open();
+        let mut table = UdpDropTable::open();
         for addr in ["127.0.0.1:0", "[::1]:0"] {
             let socket = UdpSocket::bind(addr).unwrap();
             let own = inode(&socket);

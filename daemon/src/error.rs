@@ -1,4 +1,4 @@
-//! Errors of programs: one type that says what could not be done, one way to print it, one set of exit codes.
+//! Errors of programs: one type for an action that failed, one way to print errors, one set of exit codes.
 
 use std::error::Error;
 use std::fmt;
@@ -8,7 +8,7 @@ use std::process::ExitCode;
 /// How a program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// 0: everything that was asked for is done.
+    /// 0: all done.
     Done,
     /// 1: an action failed.
     Failed,
@@ -17,7 +17,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The exit status as a number.
+    /// Returns the exit status as a number.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -42,12 +42,12 @@ pub struct ActionError {
 }
 
 impl ActionError {
-    /// An error with a text of its own and no cause, such as "already running as process 42".
+    /// Makes an error with a text of its own and no cause, such as "already running as process 42".
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), cause: None }
     }
 
-    /// "cannot `action`", because of `cause`. `action` is a verb and its object: "open /etc/pen.conf".
+    /// Makes an error that reads "cannot `action`". `action` is a verb and its object: "open /etc/pen.conf".
     pub fn cannot(
         action: impl fmt::Display,
         cause: impl Into<Box<dyn Error + Send + Sync>>,
@@ -68,10 +68,10 @@ impl Error for ActionError {
     }
 }
 
-/// Adds to a failed result which action failed.
+/// Adds the failed action to an error.
 pub trait Doing<T> {
-    /// Turns an error into an [`ActionError`] that reads "cannot `action`". `action` is displayed only if there
-    /// is an error, so `format_args!` costs nothing otherwise.
+    /// Turns an error into an [`ActionError`] that reads "cannot `action`". `action` is displayed only on an error, so
+    /// `format_args!` costs nothing otherwise.
     ///
     /// # Errors
     /// The error of `self`, as the cause of an [`ActionError`].
@@ -84,7 +84,7 @@ impl<T, E: Into<Box<dyn Error + Send + Sync>>> Doing<T> for Result<T, E> {
     }
 }
 
-/// Returns the text of an error and of all its causes: "cannot open a.log: Permission denied".
+/// Returns the text of an error followed by the text of each cause: "cannot open a.log: Permission denied".
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -96,8 +96,7 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Prints an error with its causes to stderr, each line behind the program's name. Returns `exit`, so that a `main`
-/// can end with it.
+/// Prints an error with its causes to stderr, each line behind the program's name. Returns `exit`, for the end of `main`.
 pub fn complain(program: &str, error: &dyn Error, exit: Exit) -> Exit {
     say(program, &chain(error));
     exit

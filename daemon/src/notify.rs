@@ -1,5 +1,8 @@
-//! Tells the service manager how we are, by the protocol of `sd_notify(3)`: datagrams of `KEY=value` lines to
-//! the socket that `NOTIFY_SOCKET` names. Without that variable nobody is told anything.
+//! Tells the service manager the state of this process by the protocol of `sd_notify(3)`: datagrams of `KEY=value` lines to the
+//! socket in `NOTIFY_SOCKET`. Without that variable nothing is sent.
+//!
+//! The crate sd-notify connects at each message, which fails after a chroot, and takes no abstract socket names: so this is
+//! written here.
 
 use std::ffi::OsStr;
 use std::io;
@@ -11,44 +14,44 @@ use std::sync::Arc;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Where the service manager listens, connected before any jail.
+/// The service manager's socket, connected before any chroot.
 #[derive(Clone, Debug, Default)]
 pub struct Notify(Option<Arc<UnixDatagram>>);
 
 impl Notify {
-    /// As the environment says. A manager that cannot be reached is no reason to fail.
+    /// Connects to the socket in `NOTIFY_SOCKET`. An unreachable service manager is no error.
     #[must_use]
     pub fn from_env() -> Self {
         let name = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
         Self(name.and_then(|name| connect(&name).ok()).map(Arc::new))
     }
 
-    /// All that was asked for is bound and opened, at the start or after [`Self::reloading`].
+    /// Reports that all sockets and files are open, at the start or after [`Self::reloading`].
     pub fn ready(&self) {
         self.send("READY=1");
     }
 
-    /// A new configuration is being read; [`Self::ready`] follows, whatever becomes of it.
+    /// Reports that a new configuration is being read; [`Self::ready`] follows in every case.
     pub fn reloading(&self) {
         let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return };
         let micros = now.tv_sec() * 1_000_000 + now.tv_nsec() / 1_000;
         self.send(&format!("RELOADING=1\nMONOTONIC_USEC={micros}"));
     }
 
-    /// The end has begun.
+    /// Reports that the shutdown has begun.
     pub fn stopping(&self) {
         self.send("STOPPING=1");
     }
 
     fn send(&self, text: &str) {
         if let Some(socket) = &self.0 {
-            // Nobody may listen any more.
-            socket.send(text.as_bytes()).map(drop).unwrap_or_default();
+            // The service manager may have closed its socket.
+            let _ = socket.send(text.as_bytes());
         }
     }
 }
 
-/// A path, or `@` and a name in the abstract namespace.
+/// Connects to a path, or to an abstract name if `name` begins with `@`.
 fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
     let addr = match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,

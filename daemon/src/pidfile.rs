@@ -1,5 +1,5 @@
-//! The pid file: locked while its owner lives, so that a second instance can't take it over, and
-//! removed at the end even from inside a jail.
+//! The pid file: locked while its owner lives, so that no second instance can take it over, and removed at the end even from
+//! inside a chroot.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -12,18 +12,18 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{ActionError, Doing as _};
 
-/// A pid file that this process holds.
+/// A pid file locked by this process.
 #[derive(Debug)]
 pub(crate) struct PidFile {
     path: PathBuf,
     file: Flock<File>,
-    /// Its folder, opened before any jail: the way back to it.
+    /// The folder of the file, opened before any chroot, to remove the file by.
     folder: File,
     name: OsString,
 }
 
 impl PidFile {
-    /// Creates and locks the file, but leaves what is in it.
+    /// Creates and locks the file without changing its content.
     pub(crate) fn lock(path: &Path) -> Result<Self, ActionError> {
         let shown = path.display();
         let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory));
@@ -32,8 +32,7 @@ impl PidFile {
             path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let folder =
             File::open(folder).doing(format_args!("open the folder of the pid file {shown}"))?;
-        // Between open and lock a leaving instance may remove the file: then what we locked is not
-        // what the name stands for, and we begin again.
+        // Between open and lock, an instance that exits may remove the file; then the locked file has lost its name: try again.
         for _ in 0..100 {
             let file = OpenOptions::new()
                 .read(true)
@@ -48,7 +47,8 @@ impl PidFile {
                 Ok(file) => file,
                 Err((mut file, _)) => {
                     let mut pid = String::new();
-                    file.read_to_string(&mut pid).unwrap_or_default();
+                    // An unreadable pid is left out of the message.
+                    let _ = file.read_to_string(&mut pid);
                     return Err(already_running(path, pid.trim()));
                 }
             };
@@ -62,7 +62,7 @@ impl PidFile {
         Err(ActionError::cannot(format_args!("lock the pid file {shown}"), busy))
     }
 
-    /// Writes our pid: decimal, no line end, as the old programs did.
+    /// Writes the pid: decimal, without a line feed, as the C programs did.
     pub(crate) fn write(&mut self) -> Result<(), ActionError> {
         let write = |file: &mut File| {
             file.set_len(0)?;
@@ -72,7 +72,7 @@ impl PidFile {
         write(&mut self.file).doing(format_args!("write the pid file {}", self.path.display()))
     }
 
-    /// Removes the file; where the user we became may not, it is left empty.
+    /// Removes the file, or empties it where the user after a change of user may not remove it.
     pub(crate) fn remove(self) {
         if unlinkat(&self.folder, self.name.as_os_str(), UnlinkatFlags::NoRemoveDir).is_err()
             && let Err(error) = self.file.set_len(0)

@@ -1,9 +1,8 @@
-//! Background, jail, user and pid file, in the order in which they work.
+//! Background, chroot, user and pid file, in the order in which they work.
 //!
-//! Going into the background is a second execution of this program rather than a fork: the caller
-//! starts it with its messages going into a pipe, passes on what comes out of that pipe, and leaves
-//! when the child says it is ready, or fails as the child fails. So whoever typed the command is
-//! told of a port in use, a missing user, a log file that can't be opened.
+//! Going into the background is a second execution of this program rather than a fork: the caller starts the child with a
+//! pipe as its stderr, copies messages from that pipe, and exits once the child reports that it is ready, or with the
+//! child's exit code if the child fails. So the caller learns of a port in use, a missing user or an unwritable log.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -21,47 +20,47 @@ use crate::error::{ActionError, Doing as _};
 use crate::notify::Notify;
 use crate::pidfile::PidFile;
 
-/// Tells the child whose child it is; the number keeps a stray value from meaning anything.
+/// Environment variable that marks the child; its value is the caller's pid, so that a stray variable has no effect.
 const MARK: &str = "PEN_BACKGROUND_OF";
 
-/// What the child sends when it needs its caller no longer. No message contains it.
+/// Sent by the child when the caller may exit. No message contains this byte.
 const READY: u8 = 0;
 
-/// How to be a process, as the user asked for it.
+/// Process options as given by the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     /// Leave the caller's terminal and session.
     pub background: bool,
-    /// The folder to be confined to.
+    /// Folder to chroot into.
     pub jail: Option<PathBuf>,
-    /// The user to become, by name or number.
+    /// User to change to, by name or number.
     pub user: Option<String>,
-    /// Where to note the pid; outside the jail.
+    /// Path of the pid file, outside the chroot.
     pub pid_file: Option<PathBuf>,
 }
 
 /// Which of the two executions this is.
 #[derive(Debug)]
 pub enum Detached {
-    /// The one to go on: the child, or the only one if no background was asked for.
-    Go,
-    /// The caller's: nothing is left to do but to exit with this.
+    /// The one that goes on: the child, or the only one without a background.
+    Continue,
+    /// The caller: exit with this code.
     Leave(ExitCode),
 }
 
 impl Process {
-    /// Goes into the background if that was asked for. Must come before any thread and any socket.
+    /// Goes into the background if asked for. Must be called before any thread is started and any socket opened.
     ///
     /// # Errors
-    /// Says why the second execution could not be started.
+    /// The second execution could not be started.
     pub fn detach(&self) -> Result<Detached, ActionError> {
         if !self.background {
-            return Ok(Detached::Go);
+            return Ok(Detached::Continue);
         }
         let parent = getppid().to_string();
         if std::env::var_os(MARK).is_some_and(|mark| mark == OsString::from(parent)) {
             setsid().doing("start a session")?;
-            return Ok(Detached::Go);
+            return Ok(Detached::Continue);
         }
         self.start_child().map(Detached::Leave)
     }
@@ -90,8 +89,8 @@ impl Process {
                 Err(error) => return Err(fail(error)),
             };
             let ready = buf[..len].iter().position(|&byte| byte == READY);
-            // Nobody may be there to read it, which is no reason to fail.
-            io::stderr().write_all(&buf[..ready.unwrap_or(len)]).unwrap_or_default();
+            // stderr may be closed, which is no reason to fail.
+            let _ = io::stderr().write_all(&buf[..ready.unwrap_or(len)]);
             if ready.is_some() {
                 return Ok(ExitCode::SUCCESS);
             }
@@ -101,19 +100,19 @@ impl Process {
         Ok(ExitCode::from(code.filter(|&code| code != 0).unwrap_or(1)))
     }
 
-    /// Whom to become, by number.
+    /// Returns the numbers of the user to change to; `None` if no user was given.
     ///
     /// # Errors
-    /// There is no such user.
+    /// No such user exists.
     pub fn ids(&self) -> Result<Option<(Uid, Gid)>, ActionError> {
         self.user.as_deref().map(find_user).transpose()
     }
 
-    /// Locks the pid file, enters the jail, becomes the user and writes the pid. Sockets must be
-    /// bound before, log files opened after.
+    /// Locks the pid file, enters the chroot, changes the user and writes the pid. Sockets must be bound before, log files
+    /// opened after.
     ///
     /// # Errors
-    /// Names the step that failed and on what.
+    /// Names the step that failed and its object.
     pub fn settle(&self) -> Result<Settled, ActionError> {
         let user = self.ids()?;
         let notify = Notify::from_env();
@@ -136,7 +135,7 @@ impl Process {
     }
 }
 
-/// A process that is where it was told to be.
+/// A process with its final root, user and pid file.
 #[derive(Debug)]
 pub struct Settled {
     pid_file: Option<PidFile>,
@@ -145,21 +144,20 @@ pub struct Settled {
     notify: Notify,
 }
 
-/// Whether a process in the background goes on writing to the standard output it was given.
+/// Whether a background process keeps the standard output of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stdout {
-    /// It is where the log goes.
+    /// The log goes to the standard output.
     Keep,
-    /// Nothing is written to it.
+    /// Nothing is written to the standard output.
     Close,
 }
 
 impl Settled {
-    /// Tells a service manager that all went well; in the background the caller, too, whose terminal
-    /// is let go of.
+    /// Reports readiness to the service manager, and in the background to the caller, whose terminal is left.
     ///
     /// # Errors
-    /// Says which of the standard streams could not be let go of.
+    /// A standard stream could not be redirected.
     pub fn ready(&self, stdout: Stdout) -> Result<(), ActionError> {
         self.notify.ready();
         if !self.background {
@@ -175,12 +173,12 @@ impl Settled {
             Ok(caller)
         };
         let mut caller = leave().doing("leave the terminal")?;
-        // It may be gone already.
-        caller.write_all(&[READY]).unwrap_or_default();
+        // The caller may be gone.
+        let _ = caller.write_all(&[READY]);
         Ok(())
     }
 
-    /// Who is to be told how we are.
+    /// Returns the connection to the service manager.
     #[must_use]
     pub const fn notify(&self) -> &Notify {
         &self.notify
@@ -211,7 +209,7 @@ fn find_user(name: &str) -> Result<(Uid, Gid), ActionError> {
     found.map(|user| (user.uid, user.gid)).ok_or_else(unknown)
 }
 
-/// Groups first: afterwards there is no right to change them.
+/// Sets the groups first: after the change of user there is no right to.
 fn become_user(uid: Uid, gid: Gid) -> nix::Result<()> {
     if Uid::effective().is_root() {
         setgroups(&[gid])?;
@@ -220,7 +218,7 @@ fn become_user(uid: Uid, gid: Gid) -> nix::Result<()> {
     setuid(uid)
 }
 
-/// Makes a path independent of the working directory, which a process in the background leaves.
+/// Makes a path independent of the working directory, which a background process leaves.
 ///
 /// # Errors
 /// The working directory is unknown.

@@ -1,4 +1,4 @@
-//! Signals become events of the run loop.
+//! Turns Unix signals into events of the run loop.
 
 use std::io;
 
@@ -7,15 +7,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// HUP: open the log files anew.
+    /// HUP: reopen the log files.
     Reopen,
-    /// USR1: say how things stand.
+    /// USR1: report the counters.
     Report,
-    /// TERM or INT: finish and leave.
+    /// TERM or INT: finish and exit.
     Stop,
 }
 
-/// The signals a daemon listens to.
+/// The signals that a daemon handles.
 #[derive(Debug)]
 pub struct Signals {
     hup: Signal,
@@ -25,7 +25,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Starts listening; a runtime must be there.
+    /// Installs the handlers; needs a running tokio runtime.
     ///
     /// # Errors
     /// The system refused to register a handler.
@@ -38,7 +38,7 @@ impl Signals {
         })
     }
 
-    /// The next event. Safe to drop half-way.
+    /// Waits for the next signal. Cancel-safe.
     pub async fn next(&mut self) -> Event {
         tokio::select! {
             biased;

@@ -1,4 +1,4 @@
-//! ShipperArgs: what was typed. ShipperConfig: what was meant.
+//! `ShipperArgs`: the command line as typed. `ShipperConfig`: its meaning, checked.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -6,61 +6,61 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use pen_records::addr::parse_ip;
-use pen_records::shipment::{ShipmentServer, ShipmentWriter};
+use pen_records::shipment::ShipmentServer;
 
 use crate::destination::{Family, port};
 
 /// Send a web server's access lines to penlogd
 ///
-/// Reads lines from standard input, a FIFO or followed files and sends them by UDP: as numbered
-/// shipments to a penlogd of this package, as single lines to a classic one. It finds out by
-/// asking.
+/// Reads lines from standard input, a FIFO or followed files and sends them over UDP: as numbered
+/// shipments to a penlogd of this package, as single lines to a classic one. penlog asks the collector
+/// which of the two it is.
 #[derive(Debug, Parser)]
 #[command(name = "penlog", version, max_term_width = 100)]
 pub(crate) struct ShipperArgs {
-    /// Where penlogd runs: a name or an address
+    /// Name or address of the host where penlogd runs
     host: String,
 
-    /// The port it listens on: a number, or a name from /etc/services
+    /// Port of penlogd: a number, or a name from /etc/services
     port: String,
 
-    /// The address to send from, so that it is the server's address as the balancer knows it
+    /// Source address to send from: the address by which the balancer knows this web server
     my_ip: Option<String>,
 
-    /// Read these files instead of standard input, and what is added to them; patterns (*, ?) also
-    /// find files that appear later
+    /// Follow these files instead of reading standard input; patterns (*, ?, [abc]) also find files
+    /// that appear later
     #[arg(long, value_name = "FILE", num_args = 1..)]
     follow: Vec<PathBuf>,
 
-    /// With --follow: read what is already there, too
+    /// With --follow: also read what the files already contain
     #[arg(long, requires = "follow")]
     from_start: bool,
 
-    /// With --follow: remember in FILE how far was read, and go on from there
+    /// With --follow: store the read position in FILE and continue there after a restart
     #[arg(long, value_name = "FILE", requires = "follow")]
     state: Option<PathBuf>,
 
-    /// Read this FIFO instead of standard input, for good; made if it is not there
+    /// Read this FIFO instead of standard input and never stop at its end; the FIFO is created if missing
     #[arg(long, value_name = "PATH", conflicts_with = "follow")]
     fifo: Option<PathBuf>,
 
-    /// The server these lines are of, if it is not the address they are sent from (shipments only)
+    /// Web server that the lines belong to, if different from the source address (shipments only)
     #[arg(long, value_name = "ADDR[:PORT]")]
     server: Option<String>,
 
-    /// What to call that server (shipments only)
+    /// Display name of that server (shipments only)
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
 
-    /// The most memory for lines that wait; when it is used up, new lines are dropped and counted
+    /// Memory limit for queued lines; once it is reached, new lines are dropped and counted
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=65_536))]
     queue: u32,
 
-    /// The most bytes of a shipment [default: 1400, and 32768 to an address of this machine]
+    /// Maximum size of a shipment [default: 1400, or 32768 to an address of this machine]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(512..=65_507))]
     datagram_size: Option<u32>,
 
-    /// Never ask: speak as the classic penlog does
+    /// Do not ask: send single lines, as the classic penlog does
     #[arg(long)]
     classic: bool,
 
@@ -68,7 +68,7 @@ pub(crate) struct ShipperArgs {
     only: FamilyArgs,
 }
 
-/// Address families.
+/// Options that select an address family.
 #[derive(Debug, clap::Args)]
 struct FamilyArgs {
     /// Use IPv4 only
@@ -80,27 +80,27 @@ struct FamilyArgs {
     v6: bool,
 }
 
-/// What to do.
+/// The settings of a run, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct ShipperConfig {
     pub(crate) host: String,
     pub(crate) port: u16,
     pub(crate) family: Family,
-    /// To send from.
+    /// Source address to send from; `None`: the system chooses.
     pub(crate) source_addr: Option<IpAddr>,
     pub(crate) source: InputSource,
-    /// Who is spoken for.
+    /// Address of the web server that the lines belong to; `None`: the source address.
     pub(crate) server: Option<IpAddr>,
     pub(crate) server_port: Option<u16>,
     pub(crate) name: Option<String>,
-    /// Bytes that may wait.
+    /// Memory limit of the queue in bytes.
     pub(crate) queue: usize,
-    /// `None`: as is fit for the address.
+    /// Maximum size of a shipment in bytes; `None`: chosen by the destination address.
     pub(crate) datagram: Option<usize>,
     pub(crate) classic: bool,
 }
 
-/// Where lines come from.
+/// Where penlog reads lines from.
 #[derive(Clone, Debug)]
 pub(crate) enum InputSource {
     Stdin,
@@ -108,11 +108,11 @@ pub(crate) enum InputSource {
     Files(FollowSettings),
 }
 
-/// FollowSettings to follow.
+/// Settings of `--follow`.
 #[derive(Clone, Debug)]
 pub(crate) struct FollowSettings {
     pub(crate) patterns: Vec<PathBuf>,
-    /// Read what is there already.
+    /// Also read what the files already contain.
     pub(crate) from_start: bool,
     pub(crate) state: Option<PathBuf>,
 }
@@ -122,20 +122,26 @@ impl ShipperConfig {
         let source_addr = args
             .my_ip
             .map(|text| {
-                parse_ip(text.as_bytes()).ok_or_else(|| format!("'{text}' is not an address"))
+                parse_ip(text.as_bytes())
+                    .ok_or_else(|| format!("my_ip: '{text}' is not an IP address"))
             })
             .transpose()?;
         let family = match (args.only.v4, args.only.v6, source_addr) {
-            (true, _, Some(IpAddr::V6(ip))) => return Err(format!("-4, but {ip} is IPv6")),
-            (_, true, Some(IpAddr::V4(ip))) => return Err(format!("-6, but {ip} is IPv4")),
+            (true, _, Some(IpAddr::V6(ip))) => {
+                return Err(format!("-4 asks for IPv4, but my_ip {ip} is IPv6"));
+            }
+            (_, true, Some(IpAddr::V4(ip))) => {
+                return Err(format!("-6 asks for IPv6, but my_ip {ip} is IPv4"));
+            }
             (true, ..) | (_, _, Some(IpAddr::V4(_))) => Family::V4,
             (_, true, _) | (_, _, Some(IpAddr::V6(_))) => Family::V6,
             (false, false, None) => Family::Any,
         };
         let server = match &args.server {
             None => ShipmentServer::default(),
-            Some(text) => ShipmentServer::parse(text)
-                .ok_or_else(|| format!("'{text}' is not ADDR, ADDR:PORT or [ADDR]:PORT"))?,
+            Some(text) => ShipmentServer::parse(text).ok_or_else(|| {
+                format!("--server: '{text}' is not ADDR, ADDR:PORT or [ADDR]:PORT")
+            })?,
         };
         let source = match (args.fifo, args.follow) {
             (Some(path), _) => InputSource::Fifo(path),
@@ -147,7 +153,7 @@ impl ShipperConfig {
             }),
         };
         if args.name.as_ref().is_some_and(|name| name.len() > 255) {
-            return Err("a name has at most 255 bytes".into());
+            return Err("--name: a name has at most 255 bytes".into());
         }
         Ok(Self {
             port: port(&args.port)?,
@@ -158,10 +164,10 @@ impl ShipperConfig {
             server: server.addr,
             server_port: server.port,
             name: args.name,
-            queue: usize::try_from(args.queue).unwrap_or(usize::MAX) << 20,
+            queue: usize::try_from(args.queue).expect("at most 65,536, by its parser") << 20,
             datagram: args
                 .datagram_size
-                .map(|bytes| usize::try_from(bytes).unwrap_or(ShipmentWriter::SMALLEST)),
+                .map(|bytes| usize::try_from(bytes).expect("at most 65,507, by its parser")),
             classic: args.classic,
         })
     }

@@ -1,4 +1,4 @@
-//! Where the collector is: names, ports and addresses, looked up again now and then.
+//! The collector's addresses: name and port lookup, repeated from time to time.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::queue::LineQueue;
 
-/// A name is looked up again after this, and after less if that failed or sending does.
+/// Time between two lookups of the name; shorter after a failed lookup or a failed send.
 const AGAIN: Duration = Duration::from_secs(60);
 const AGAIN_SOON: Duration = Duration::from_secs(2);
 
-/// The address family that the destination must have.
+/// Address family that the collector's address must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Family {
     Any,
@@ -22,7 +22,7 @@ pub(crate) enum Family {
     V6,
 }
 
-/// Reads a port: a number, or a service of `/etc/services`.
+/// Parses a port: a number, or a service name from `/etc/services`.
 pub(crate) fn port(text: &str) -> Result<u16, String> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
         return match text.parse() {
@@ -30,8 +30,9 @@ pub(crate) fn port(text: &str) -> Result<u16, String> {
             Ok(port) => Ok(port),
         };
     }
-    service(text, Path::new("/etc/services"))
-        .ok_or_else(|| format!("port '{text}' is no number and not a UDP service in /etc/services"))
+    service(text, Path::new("/etc/services")).ok_or_else(|| {
+        format!("port '{text}' is neither a number nor a UDP service in /etc/services")
+    })
 }
 
 /// `line = name blanks port "/" protocol *(blanks alias) ["#" comment]`
@@ -45,12 +46,12 @@ fn service(name: &str, file: &Path) -> Option<u16> {
     })
 }
 
-/// The addresses of the collector, looked up on a thread of their own if it has a name.
+/// Addresses of the collector. A name is looked up on a separate thread.
 #[derive(Debug)]
 pub(crate) struct Destination {
     addrs: Vec<SocketAddr>,
     current: usize,
-    /// Addresses in a row that did not help.
+    /// Consecutive addresses that failed.
     failed: usize,
     family: Family,
     lookups: Option<LookupThread>,
@@ -62,11 +63,11 @@ struct LookupThread {
     kick: Sender<()>,
 }
 
-/// What a lookup brought.
+/// Outcome of a lookup.
 #[derive(Debug)]
 pub(crate) enum LookupOutcome {
     Nothing,
-    /// The address in use is not among those of the name any more, or there was none.
+    /// The address in use is not among the name's addresses any more, or no address was in use.
     Moved,
     Failed(io::Error),
 }
@@ -89,7 +90,7 @@ impl Destination {
             if this.addrs.is_empty() {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
-                    format!("{ip} is not of the address family asked for"),
+                    format!("{ip} does not fit -4, -6 or my_ip"),
                 ));
             }
             return Ok(this);
@@ -123,7 +124,7 @@ impl Destination {
         Ok(this)
     }
 
-    /// Takes what the lookups have brought since.
+    /// Returns the result of the lookup thread, if there is a new one.
     pub(crate) fn news(&mut self) -> LookupOutcome {
         let Some(lookups) = &self.lookups else { return LookupOutcome::Nothing };
         match lookups.results.try_recv() {
@@ -136,7 +137,9 @@ impl Destination {
     fn take(&mut self, found: Vec<SocketAddr>) -> LookupOutcome {
         let found = self.fitting(found);
         if found.is_empty() {
-            return LookupOutcome::Failed(io::Error::other("no address of the right family"));
+            return LookupOutcome::Failed(io::Error::other(
+                "the name has no address that fits -4, -6 or my_ip",
+            ));
         }
         let current = self.current();
         self.addrs = found;
@@ -165,11 +168,11 @@ impl Destination {
         self.addrs.get(self.current).copied()
     }
 
-    /// The current address did not help: goes on to the next, and says whether all have been tried.
+    /// Marks the current address as failed and moves to the next. Returns whether every address has failed.
     pub(crate) fn next(&mut self) -> bool {
         self.failed += 1;
         if let Some(lookups) = &self.lookups {
-            // The thread lives as long as this does.
+            // The lookup thread lives as long as `self`, so the channel is open.
             let _ = lookups.kick.send(());
         }
         if !self.addrs.is_empty() {
@@ -182,12 +185,12 @@ impl Destination {
         round
     }
 
-    /// The current address does.
+    /// Marks the current address as working.
     pub(crate) fn succeeded(&mut self) {
         self.failed = 0;
     }
 
-    /// Makes `addr` the current one, if it still is one of ours.
+    /// Makes `addr` the current address if the name still has it.
     pub(crate) fn choose(&mut self, addr: SocketAddr) {
         if let Some(index) = self.addrs.iter().position(|known| *known == addr) {
             self.current = index;
@@ -195,7 +198,7 @@ impl Destination {
     }
 }
 
-/// A socket that is connected, so that refusals are heard of, and never blocks.
+/// Opens a non-blocking socket connected to `to`, so that the kernel reports ICMP refusals.
 pub(crate) fn connect(to: SocketAddr, from: Option<IpAddr>) -> io::Result<UdpSocket> {
     let any: IpAddr =
         if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

@@ -1,4 +1,4 @@
-//! Lines from standard input or a FIFO: read always, whatever becomes of them.
+//! Reads lines from standard input or a FIFO. Reading never waits for the network.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -19,22 +19,22 @@ use crate::queue::LineQueue;
 use crate::signals::StopSignals;
 use crate::splitter::Splitter;
 
-/// How long a web server's old processes may go on writing after we were told to end.
+/// How long the web server's old processes may go on writing after penlog was told to stop.
 const GRACE: Duration = Duration::from_secs(10);
-/// A FIFO that we hold open has no end; so long without a byte will do for one.
+/// A FIFO held open has no end: after this long without a byte, penlog treats it as ended.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// What the kernel may hold for us while we do not run. Linux gives 64 KiB if not asked.
+/// Pipe capacity to request, in bytes, for the time penlog is not scheduled. Linux gives 64 KiB by default.
 const PIPE: i32 = 1 << 20;
 
-/// Whether an end of the input is to be expected.
+/// Whether the input can end.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum InputEnd {
     Comes,
     Never,
 }
 
-/// Reads standard input up to its end; once told to end, no longer than a grace period.
+/// Reads standard input up to its end; after a stop signal, for at most [`GRACE`].
 pub(crate) fn stdin(queue: &LineQueue, signals: &StopSignals) -> Result<(), ActionError> {
     let input = io::stdin().as_fd().try_clone_to_owned().map(File::from);
     input
@@ -42,7 +42,7 @@ pub(crate) fn stdin(queue: &LineQueue, signals: &StopSignals) -> Result<(), Acti
         .doing("read standard input")
 }
 
-/// Reads a FIFO until told to end; makes it if it is not there.
+/// Reads a FIFO until a stop signal; creates the FIFO if missing.
 pub(crate) fn fifo(
     path: &Path,
     queue: &LineQueue,
@@ -53,7 +53,7 @@ pub(crate) fn fifo(
         .doing(format_args!("read the FIFO {}", path.display()))
 }
 
-/// Opened for writing too, so that it has no end when the web server closes it or is restarted.
+/// Opens the FIFO for writing too, so that reading does not end when the web server closes it or restarts.
 fn open_fifo(path: &Path) -> io::Result<File> {
     match mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR) {
         Ok(()) | Err(Errno::EEXIST) => {}
@@ -63,7 +63,7 @@ fn open_fifo(path: &Path) -> io::Result<File> {
     if file.metadata()?.file_type().is_fifo() {
         Ok(file)
     } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is there, and is not a FIFO"))
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a FIFO"))
     }
 }
 
@@ -73,7 +73,7 @@ fn read(
     queue: &LineQueue,
     signals: &StopSignals,
 ) -> io::Result<()> {
-    // It need not be a pipe, and may be over the user's limit: then it stays as it is.
+    // Fails if the input is no pipe or the size exceeds the user's limit; the default size works too.
     let _ = fcntl(input, FcntlArg::F_SETPIPE_SZ(PIPE));
     let mut splitter = Splitter::new();
     let mut deadline = None;
@@ -121,7 +121,7 @@ enum InputReady {
     Nothing,
 }
 
-/// Waits for input, for a signal if that is of interest, and no longer than `patience`.
+/// Waits for input, for a signal (if `heed`), or until `patience` has passed.
 fn wait(
     input: BorrowedFd<'_>,
     signals: &StopSignals,
@@ -140,7 +140,7 @@ fn wait(
     }
 }
 
-/// For poll(2), which counts whole milliseconds: rounded up, so that nobody spins.
+/// Converts a duration for poll(2), which takes whole milliseconds: rounded up, so that callers never spin.
 pub(crate) fn timeout(duration: Duration) -> PollTimeout {
     let millis = duration.as_micros().div_ceil(1000).min(60_000);
     PollTimeout::from(u16::try_from(millis).unwrap_or(60_000))

@@ -1,9 +1,9 @@
-//! `penlog`: access lines of a web server on their way to the collector.
+//! `penlog`, the shipper: sends a web server's access lines to the collector.
 //!
-//! Two threads. One reads, always, and puts whole lines into a bounded [`queue`]: the web server
-//! never waits for the network. The other ([`shipper`]) takes them out and sends them, as
-//! shipments to a collector of ours and as single lines to a classic one; [`link_state`] decides which,
-//! and when to hold back. A third looks up the collector's name now and then ([`destination`]).
+//! Three threads. The reading thread puts whole lines into a bounded [`queue`] and never waits for the network, so the
+//! web server never waits either. The sending thread ([`shipper`]) takes lines out of the queue and sends them: as
+//! shipments to a collector of this package, as single lines to a classic collector. [`link_state`] decides which, and
+//! when to hold lines back. The lookup thread resolves the collector's name from time to time ([`destination`]).
 
 mod cli;
 mod destination;
@@ -50,7 +50,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Reads until the input ends or somebody says stop, then sends what is left.
+/// Reads until the input ends or a stop signal comes, then sends the rest of the queue.
 fn run(config: ShipperConfig) -> Result<(), ActionError> {
     let signals = StopSignals::new().doing("watch for signals")?;
     let (queue, waker) = LineQueue::new(config.queue).doing("make a pipe")?;

@@ -1,7 +1,7 @@
-//! How to speak to the collector, and when to hold back.
+//! State of the link to the collector: which protocol to speak, and when to hold lines back.
 //!
-//! Pure: it is told what happened and when, and says what to do. Bytes are counted as they go out;
-//! an answer confirms those that went out before its question.
+//! Pure: methods take events and a time and return what to do. Sent bytes are counted; a reply confirms the bytes sent
+//! before its question.
 //!
 //! ```text
 //!            answered                       unanswered for long, or refused
@@ -14,48 +14,48 @@ use std::time::{Duration, Instant};
 
 use pen_records::shipment::DiscoveryAnswer;
 
-/// How long nobody answers until the collector is taken for a classic one.
+/// Silence after which the collector counts as a classic one.
 const HOLD: Duration = Duration::from_secs(3);
-/// The same when there is nothing more to read, and somebody waits for us to end.
+/// Likewise once the input has ended and the user waits for penlog to exit.
 const HOLD_AT_END: Duration = Duration::from_secs(1);
-/// The same when it has answered before: it is ours, and busy or away.
+/// Likewise for a collector that has replied before: it is of this package, and busy or away.
 const HOLD_OURS: Duration = Duration::from_secs(60);
-/// Between questions at first, doubled each time.
+/// Pause between the first two questions; doubled each time.
 const ASK_FIRST: Duration = Duration::from_millis(250);
-/// Between questions to somebody who refuses.
+/// Pause between questions to a collector that refuses datagrams.
 const ASK_REFUSED: Duration = Duration::from_millis(500);
-/// Between questions to a classic collector, which complains about each, at first; then doubled.
+/// First and longest pause between questions to a classic collector, which logs a complaint about each; doubled each time.
 const ASK_CLASSIC: Duration = Duration::from_secs(10);
 const ASK_CLASSIC_LAST: Duration = Duration::from_secs(60);
-/// An answer is late after this.
+/// A reply is late after this time.
 const LATE: Duration = Duration::from_millis(250);
-/// Without an answer for so long, a collector of ours is away.
+/// Silence after which a collector of this package counts as away.
 const AWAY: Duration = Duration::from_secs(10);
-/// A collector of ours is asked whether it is still there.
+/// Pause after which an idle collector is asked whether it is still there.
 const IDLE: Duration = Duration::from_secs(10);
-/// After a pause of this, what went out last wants confirming.
+/// Pause in sending after which the last shipments need a confirmation.
 const CONFIRM: Duration = Duration::from_millis(200);
 
-/// If the collector does not say: a quarter of what Linux gives a socket.
+/// Window in bytes if the collector does not name one: a quarter of Linux's default receive buffer.
 const WINDOW: u64 = 48 << 10;
-/// More is of no use and costs memory here.
+/// Largest window in bytes; more costs memory without gain.
 const WINDOW_MAX: u64 = 8 << 20;
 
 #[derive(Debug)]
 pub(crate) struct LinkState {
     state: LinkPhase,
-    /// Never ask.
+    /// Never ask (`--classic`).
     classic_only: bool,
-    /// The collector has answered before.
+    /// The collector has replied before: it is of this package.
     ours: bool,
-    /// Nothing more will be read.
+    /// The input has ended.
     ended: bool,
-    /// The question that is not answered yet.
+    /// The question without a reply, if any.
     asked: Option<PendingQuestion>,
-    /// Bytes that went out, and that are confirmed, since shipping began.
+    /// Bytes sent, and bytes confirmed, since shipping began.
     sent: u64,
     confirmed: u64,
-    /// When bytes went out last.
+    /// When the last bytes were sent.
     sent_at: Instant,
 }
 
@@ -70,39 +70,39 @@ enum LinkPhase {
 struct PendingQuestion {
     nonce: u64,
     at: Instant,
-    /// Bytes that had gone out before it.
+    /// Bytes sent before this question.
     mark: u64,
 }
 
-/// How lines go out now.
+/// How lines are sent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SendMode {
-    /// Not at all.
+    /// Lines wait in the queue.
     Hold,
-    /// Framed and numbered.
+    /// As numbered shipments.
     Ship,
-    /// One by one.
+    /// One line per datagram.
     Classic,
 }
 
-/// What to do now.
+/// What the sender does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LinkAction {
     Nothing,
-    /// Send a question, then tell [`LinkState::asked`].
+    /// Send a question, then call [`LinkState::asked`].
     Ask,
-    /// Nobody answered at this address: try the next, or else speak classic.
+    /// No reply from this address: try the next one, or fall back to classic.
     Silence,
 }
 
-/// What an answer changed.
+/// What a reply changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReplyOutcome {
-    /// Not asked for.
+    /// The nonce is unknown: ignore the reply.
     Stray,
-    /// It is one of ours: shipping begins.
+    /// The collector is of this package: shipping begins.
     Ours,
-    /// So many bytes are confirmed.
+    /// This many bytes are confirmed.
     Confirmed(u64),
 }
 
@@ -122,12 +122,12 @@ impl LinkState {
         road
     }
 
-    /// Begins anew, at once: with another address, perhaps.
+    /// Starts again at once, perhaps with another address.
     pub(crate) fn begin(&mut self, now: Instant) {
         self.begin_at(now, now);
     }
 
-    /// Begins anew, and asks at `next`.
+    /// Starts again and asks at `next`.
     fn begin_at(&mut self, now: Instant, next: Instant) {
         self.asked = None;
         (self.sent, self.confirmed) = (0, 0);
@@ -147,7 +147,7 @@ impl LinkState {
         }
     }
 
-    /// Nothing more will be read: be quick.
+    /// The input has ended: wait less.
     pub(crate) fn input_ended(&mut self, now: Instant) {
         if !self.ended {
             self.ended = true;
@@ -167,31 +167,31 @@ impl LinkState {
         }
     }
 
-    /// Whether `len` more bytes may go out in a shipment.
+    /// Returns whether `len` more bytes fit into the window.
     pub(crate) fn has_room(&self, len: usize) -> bool {
         let LinkPhase::Shipping { window, .. } = self.state else { return false };
         let under_way = self.sent - self.confirmed;
         under_way == 0 || under_way + len as u64 <= window
     }
 
-    /// So many bytes went out in a shipment; gives back the mark behind them.
+    /// Counts `len` bytes as sent. Returns the total, the mark that a later reply confirms.
     pub(crate) fn sent(&mut self, len: usize, now: Instant) -> u64 {
         self.sent += len as u64;
         self.sent_at = now;
         self.sent
     }
 
-    /// Whether anything is under way unconfirmed.
+    /// Returns whether every sent byte is confirmed.
     pub(crate) const fn is_confirmed(&self) -> bool {
         self.sent == self.confirmed
     }
 
-    /// What went out did not arrive: it will go out again.
+    /// Counts unconfirmed bytes as not sent: they will be sent again.
     pub(crate) fn rewind(&mut self) {
         self.sent = self.confirmed;
     }
 
-    /// What is to be done at this time.
+    /// Returns what to do at `now`.
     pub(crate) fn tick(&mut self, now: Instant) -> LinkAction {
         match self.state {
             LinkPhase::Asking { until, .. } if now >= until => LinkAction::Silence,
@@ -206,7 +206,7 @@ impl LinkState {
         }
     }
 
-    /// When [`LinkState::tick`] or [`LinkState::mode`] will have something new to say.
+    /// Returns when [`LinkState::tick`] or [`LinkState::mode`] will change their answer.
     pub(crate) fn due(&self, now: Instant) -> Instant {
         match self.state {
             LinkPhase::Asking { until, next, .. } => until.min(next),
@@ -218,7 +218,7 @@ impl LinkState {
         }
     }
 
-    /// When a collector of ours is asked next.
+    /// Returns when to ask a collector of this package next.
     fn ask_at(&self) -> Instant {
         let LinkPhase::Shipping { window, heard } = self.state else { return self.sent_at };
         match self.asked {
@@ -230,13 +230,13 @@ impl LinkState {
         }
     }
 
-    /// The nonce of the question to send now. An unanswered one is asked again, so that a late
-    /// answer counts.
+    /// Returns the nonce of the next question. An unanswered question is repeated with its nonce, so that a late
+    /// reply counts.
     pub(crate) fn nonce(&self, fresh: u64) -> u64 {
         self.asked.map_or(fresh, |asked| asked.nonce)
     }
 
-    /// The question has been sent.
+    /// Notes that the question was sent.
     pub(crate) fn asked(&mut self, nonce: u64, now: Instant) {
         let mark = self.asked.map_or(self.sent, |asked| asked.mark);
         self.asked = Some(PendingQuestion { nonce, at: now, mark });
@@ -253,7 +253,7 @@ impl LinkState {
         }
     }
 
-    /// An answer has come.
+    /// Processes a reply of the collector.
     pub(crate) fn answered(&mut self, answer: &DiscoveryAnswer, now: Instant) -> ReplyOutcome {
         let Some(asked) = self.asked.filter(|asked| asked.nonce == answer.nonce) else {
             return ReplyOutcome::Stray;
@@ -275,12 +275,12 @@ impl LinkState {
         }
     }
 
-    /// The destination refuses, or can't be reached: hold on, ask again in a while.
+    /// Notes that the destination refused or was unreachable: hold lines, ask again later.
     pub(crate) fn refused(&mut self, now: Instant) {
         self.begin_at(now, now + ASK_REFUSED);
     }
 
-    /// Nobody answers, anywhere: speak classic, and ask now and then.
+    /// Falls back to classic datagrams because no address replied; asks again from time to time.
     pub(crate) fn speak_classic(&mut self, now: Instant) {
         let next = now + ASK_CLASSIC;
         self.state = LinkPhase::Classic { hold: None, next, pause: ASK_CLASSIC };

@@ -1,8 +1,7 @@
-//! Lines between the thread that reads and the thread that sends.
+//! The queue of lines between the reading and the sending thread.
 //!
-//! Bounded in bytes. When it is full, the newest lines are dropped and counted: what came before
-//! stays in order, and the reader never has to wait for the sender to let go of anything. A reader
-//! of files need not drop, it can wait: the file keeps the lines.
+//! Bounded in bytes. When the queue is full, the newest lines are dropped and counted, so the queued lines stay in
+//! order and the reader of a pipe never waits. A reader of files waits instead: the file keeps the lines.
 
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
@@ -13,44 +12,44 @@ use std::time::{Duration, Instant};
 
 use memchr::{memchr_iter, memrchr};
 
-/// Small pushes are gathered up to this.
+/// Small pushes are gathered up to this size.
 const CHUNK: usize = 64 << 10;
-/// So many empty chunks are kept.
+/// Number of empty chunks kept for reuse.
 const SPARE: usize = 4;
 
 #[derive(Debug)]
 pub(crate) struct LineQueue {
     inner: Mutex<Inner>,
-    /// Told when there is room again.
+    /// Signalled when there is room again.
     room: Condvar,
-    /// A byte in it wakes the sender.
+    /// Write end of the wake-up pipe: a byte wakes the sender.
     wake: PipeWriter,
-    /// Bytes of lines that have reached the collector, or as near as can be known.
+    /// Bytes of lines that have reached the collector, as far as that can be known.
     done: AtomicU64,
     made: Instant,
 }
 
-/// What it costs to remember when lines were read, in bytes.
+/// Memory of one entry of [`Chunk::reads`], in bytes.
 const READ: usize = size_of::<(usize, Duration)>();
 
-/// Lines that were read within this are said to have been read together.
+/// Lines read within this time share one read time.
 const TOGETHER: Duration = Duration::from_micros(200);
 
-/// Whole lines, line feeds included, and when they were read.
+/// Whole lines, line feeds included, with their read times.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
     pub(crate) bytes: Vec<u8>,
-    /// Where the lines end that were read together, and when that was, since the queue was made.
+    /// End offset and read time of each run of lines that were read together; times count from the queue's creation.
     pub(crate) reads: VecDeque<(usize, Duration)>,
 }
 
 impl Chunk {
-    /// What it costs, in bytes.
+    /// Memory of the chunk in bytes.
     fn held(&self) -> usize {
         self.bytes.capacity() + self.reads.len() * READ
     }
 
-    /// When the line was read that begins at `at`; asked in order.
+    /// Returns when the line that begins at `at` was read; call with ascending offsets.
     pub(crate) fn read(&mut self, at: usize) -> Option<Duration> {
         while self.reads.front().is_some_and(|&(end, _)| end <= at) {
             self.reads.pop_front();
@@ -58,7 +57,7 @@ impl Chunk {
         self.reads.front().map(|&(_, read)| read)
     }
 
-    /// Appends lines; without room for one more time they are as old as those before.
+    /// Appends lines. Without memory for another read time, they get the read time of the lines before.
     fn append(&mut self, lines: &[u8], read: Duration, room: usize) {
         self.bytes.extend_from_slice(lines);
         match self.reads.back_mut() {
@@ -75,37 +74,37 @@ struct Inner {
     chunks: VecDeque<Chunk>,
     /// Bytes of lines in `chunks`.
     len: usize,
-    /// Memory of `chunks`.
+    /// Memory of `chunks` in bytes.
     held: usize,
     max: usize,
-    /// Bytes of lines that were ever put in.
+    /// Bytes of lines pushed since the start.
     pushed: u64,
     dropped: u64,
     cut: u32,
     closed: bool,
-    /// Memory of chunks that were taken, for others: a few.
+    /// Emptied chunks for reuse.
     spare: Vec<Chunk>,
-    /// The sender sleeps until there are that many bytes.
+    /// The sender sleeps until this many bytes are queued.
     wanted: Option<usize>,
 }
 
-/// What the sender sleeps on.
+/// Read end of the wake-up pipe, which the sender polls.
 #[derive(Debug)]
 pub(crate) struct Waker(PipeReader);
 
-/// How the queue stands.
+/// Fill level and counters of the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Level {
-    /// Bytes that wait.
+    /// Queued bytes.
     pub(crate) len: usize,
     pub(crate) dropped: u64,
     pub(crate) cut: u32,
-    /// Nothing more will come.
+    /// The input has ended.
     pub(crate) closed: bool,
 }
 
 impl LineQueue {
-    /// Holds at most `max` bytes.
+    /// Creates a queue that takes at most `max` bytes of memory.
     pub(crate) fn new(max: usize) -> io::Result<(Self, Waker)> {
         let (reader, wake) = io::pipe()?;
         let inner = Mutex::new(Inner { max, ..Inner::default() });
@@ -113,13 +112,12 @@ impl LineQueue {
         Ok((Self { inner, room, wake, done, made }, Waker(reader)))
     }
 
-    /// How much time has passed since the queue was made: the clock that says when lines were read.
+    /// Returns the time since the queue was created: the clock of read times.
     pub(crate) fn clock(&self) -> Duration {
         self.made.elapsed()
     }
 
-    /// Puts whole lines in that were just read; as many as there is room for, the others are
-    /// dropped and counted.
+    /// Pushes whole lines that were just read. Lines without room are dropped and counted.
     pub(crate) fn push(&self, lines: &[u8]) {
         let read = self.clock();
         let mut inner = self.lock();
@@ -134,7 +132,7 @@ impl LineQueue {
         self.wake_if_wanted(inner);
     }
 
-    /// Waits until `len` bytes fit, but no longer than that; says whether they do.
+    /// Waits until `len` bytes fit, at most for the given time. Returns whether they fit.
     pub(crate) fn wait_for_room(&self, len: usize, timeout: Duration) -> bool {
         let (inner, _) = self
             .room
@@ -143,7 +141,7 @@ impl LineQueue {
         inner.room() >= len
     }
 
-    /// Lines were cut.
+    /// Counts truncated lines.
     pub(crate) fn add_cut(&self, lines: u32) {
         if lines > 0 {
             let mut inner = self.lock();
@@ -151,13 +149,13 @@ impl LineQueue {
         }
     }
 
-    /// Nothing more will come.
+    /// Marks the input as ended.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.wake();
     }
 
-    /// Takes the oldest lines out, and hands in the memory of those before.
+    /// Takes the oldest chunk and recycles the memory of the previous one.
     pub(crate) fn take(&self, used: Chunk) -> Option<Chunk> {
         let mut inner = self.lock();
         if inner.spare.len() < SPARE && used.bytes.capacity() >= CHUNK {
@@ -176,7 +174,7 @@ impl LineQueue {
         Level { len: inner.len, dropped: inner.dropped, cut: inner.cut, closed: inner.closed }
     }
 
-    /// From now on the sender is woken when `bytes` are there; `false` if they are already.
+    /// Asks for a wake-up once `bytes` are queued; returns `false` if they are already.
     pub(crate) fn want(&self, bytes: usize) -> bool {
         let mut inner = self.lock();
         let sleep = inner.len < bytes;
@@ -184,25 +182,25 @@ impl LineQueue {
         sleep
     }
 
-    /// Bytes of lines put in so far.
+    /// Returns the bytes of lines pushed so far.
     pub(crate) fn pushed(&self) -> u64 {
         self.lock().pushed
     }
 
-    /// The sender is done with that many bytes.
+    /// Notes that the sender has finished with the first `done` bytes.
     pub(crate) fn set_done(&self, bytes: u64) {
         self.done.store(bytes, Ordering::Release);
     }
 
-    /// Bytes of lines that the sender is done with.
+    /// Returns the bytes of lines that the sender has finished with.
     pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::Acquire)
     }
 
     /// Wakes the sender, whatever it waits for.
     pub(crate) fn wake(&self) {
-        // It only fails when nobody is left to be woken.
-        drop((&self.wake).write(&[0]));
+        // Fails only if the sender has exited.
+        let _ = (&self.wake).write(&[0]);
     }
 
     pub(crate) fn wake_handle(&self) -> io::Result<PipeWriter> {
@@ -224,15 +222,15 @@ impl LineQueue {
 }
 
 impl Inner {
-    /// Bytes that may be put in now.
+    /// Returns how many bytes can be pushed now.
     fn room(&self) -> usize {
         let tail = |last: &Chunk| last.bytes.capacity() - last.bytes.len();
         let tail = self.chunks.back().map_or(0, tail);
-        // What does not fit into the last chunk goes into one of its own.
+        // Lines that do not fit into the last chunk get a new one.
         self.free().saturating_sub(READ).max(tail)
     }
 
-    /// Bytes of memory that may be used more.
+    /// Returns how many bytes of memory are free.
     fn free(&self) -> usize {
         self.max.saturating_sub(self.held)
     }
@@ -267,9 +265,10 @@ impl Inner {
 }
 
 impl Waker {
-    /// Takes the bytes out that woke the sender.
+    /// Empties the wake-up pipe.
     pub(crate) fn clear(&mut self) {
-        drop(self.0.read(&mut [0; 64]));
+        // Nothing to read: the byte was read before.
+        let _ = self.0.read(&mut [0; 64]);
     }
 }
 

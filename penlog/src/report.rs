@@ -1,4 +1,4 @@
-//! What people are told, on stderr: seldom, and never the same thing over and over.
+//! Messages on stderr: rarely, and never the same message over and over.
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Losses are reported no more often than this; so is a change of the road that repeats itself.
+/// Shortest pause between two reports of losses, and between two messages of one kind.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// All that was done, and all that was not.
+/// What became of all lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ShipperCounts {
     pub(crate) shipped: u64,
     pub(crate) classic: u64,
-    /// The queue was full.
+    /// Dropped because the queue was full.
     pub(crate) dropped: u64,
-    /// Longer than a line may be.
+    /// Truncated: longer than a line may be.
     pub(crate) cut: u64,
-    /// Could not be sent for another reason.
+    /// Not sent for another reason.
     pub(crate) lost: u64,
 }
 
@@ -37,7 +37,7 @@ impl ShipperReport {
         Self { asked, said: Vec::new(), last: ZERO, last_at: None }
     }
 
-    /// Says `text`, unless something of that kind was said not long ago.
+    /// Prints `text`, unless a message of that kind was printed within [`PAUSE`].
     pub(crate) fn say(&mut self, kind: &'static str, now: Instant, text: impl FnOnce() -> String) {
         match self.said.iter_mut().find(|(said, _)| *said == kind) {
             Some((_, at)) if now < *at + PAUSE => return,
@@ -47,7 +47,7 @@ impl ShipperReport {
         tell(&text());
     }
 
-    /// Reports losses if there are new ones and it is time, and everything if somebody asked.
+    /// Reports new losses if it is time, and all counters if a signal asked for a report.
     pub(crate) fn losses(&mut self, counts: ShipperCounts, now: Instant) {
         if self.asked.swap(false, Ordering::AcqRel) {
             tell(&summary(&counts));
@@ -56,7 +56,7 @@ impl ShipperReport {
             != (self.last.dropped, self.last.cut, self.last.lost);
         if news && self.last_at.is_none_or(|at| now >= at + PAUSE) {
             tell(&format!(
-                "{} lines dropped because the queue was full, {} cut, {} not sent; {} in all",
+                "{} lines dropped because the queue was full, {} truncated, {} not sent; {} in all",
                 counts.dropped - self.last.dropped,
                 counts.cut - self.last.cut,
                 counts.lost - self.last.lost,
@@ -66,7 +66,7 @@ impl ShipperReport {
         }
     }
 
-    /// The last word: silence if all went well.
+    /// Prints the counters at the end if any line was lost.
     pub(crate) fn end(&self, counts: &ShipperCounts) {
         if counts.dropped + counts.cut + counts.lost > 0 {
             tell(&summary(counts));
@@ -80,17 +80,17 @@ fn summary(counts: &ShipperCounts) -> String {
     let ShipperCounts { shipped, classic, dropped, cut, lost } = counts;
     format!(
         "{shipped} lines shipped, {classic} sent one by one; {dropped} dropped because the queue \
-         was full, {cut} cut, {lost} not sent"
+         was full, {cut} truncated, {lost} not sent"
     )
 }
 
-/// Says it, if stderr takes it at once: nothing waits for a reader who is away. There is nobody to
-/// tell that there is none.
+/// Prints a message if stderr accepts it at once: penlog never waits for the reader of its stderr.
 pub(crate) fn tell(text: &str) {
     let mut stderr = std::io::stderr();
     let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
     if poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
-        drop(writeln!(stderr, "penlog: {text}"));
+        // stderr is closed: nothing is left to report to.
+        let _ = writeln!(stderr, "penlog: {text}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! TERM, INT and HUP end us, in order; USR1 asks for a report.
+//! Signals: TERM, INT and HUP stop penlog, USR1 asks for a report.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,10 +11,10 @@ use signal_hook::{flag, low_level};
 
 use crate::queue::LineQueue;
 
-/// What has been asked for so far.
+/// Signals received so far.
 #[derive(Debug)]
 pub(crate) struct StopSignals {
-    /// Readable once we are to end.
+    /// Readable after a stop signal.
     stream: UnixStream,
     stop: Arc<AtomicBool>,
     hurry: Arc<AtomicBool>,
@@ -29,7 +29,7 @@ impl StopSignals {
         for signal in [SIGTERM, SIGHUP, SIGINT] {
             flag::register(signal, Arc::clone(&stop))?;
         }
-        // Nobody at a terminal wants to wait for the end of the input.
+        // INT comes from a terminal, where nobody waits for the end of the input.
         flag::register(SIGINT, Arc::clone(&hurry))?;
         for signal in [SIGTERM, SIGHUP, SIGINT] {
             low_level::pipe::register(signal, wake.try_clone()?)?;
@@ -38,31 +38,32 @@ impl StopSignals {
         Ok(Self { stream, stop, hurry, report })
     }
 
-    /// USR1 wakes the sender.
+    /// Makes USR1 wake the sender.
     pub(crate) fn wake_on_report(&self, queue: &LineQueue) -> io::Result<()> {
         let wake: std::os::fd::OwnedFd = queue.wake_handle()?.into();
         low_level::pipe::register_raw(SIGUSR1, wake).map(drop)
     }
 
-    /// Set when a report is asked for.
+    /// Returns the flag that USR1 sets.
     pub(crate) fn report(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.report)
     }
 
-    /// To end, but not before the input has.
+    /// Returns whether to stop at the end of the input.
     pub(crate) fn stop(&self) -> bool {
         self.stop.load(Ordering::Acquire)
     }
 
-    /// To end now.
+    /// Returns whether to stop now.
     pub(crate) fn hurry(&self) -> bool {
         self.hurry.load(Ordering::Acquire)
     }
 
-    /// Takes the bytes out that woke us.
+    /// Empties the wake-up pipe.
     pub(crate) fn clear(&self) {
         use std::io::Read as _;
-        drop((&self.stream).read(&mut [0; 64]));
+        // Nothing to read: another thread was faster.
+        let _ = (&self.stream).read(&mut [0; 64]);
     }
 }
 

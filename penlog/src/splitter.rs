@@ -1,19 +1,19 @@
-//! A stream of bytes becomes whole lines.
+//! Splits a stream of bytes into whole lines.
 
 use memchr::{memchr, memrchr};
 
 use pen_records::shipment::LINE;
 
-/// Room for one read.
+/// Buffer space for one read, in bytes.
 const READ: usize = 256 << 10;
 
-/// Cuts a stream at its line feeds and nowhere else: NUL, carriage return and 8-bit bytes are bytes
-/// like others. Lines longer than [`LINE`] are cut there, and counted.
+/// Splits a stream at line feeds only: NUL, carriage return and 8-bit bytes are ordinary bytes. Lines longer
+/// than [`LINE`] are truncated and counted.
 #[derive(Debug)]
 pub(crate) struct Splitter {
     bytes: Vec<u8>,
     filled: usize,
-    /// The rest of a line that was cut, up to its end.
+    /// The rest of a truncated line is being skipped.
     skipping: bool,
 }
 
@@ -22,7 +22,7 @@ impl Splitter {
         Self { bytes: vec![0; READ], filled: 0, skipping: false }
     }
 
-    /// Where to read to.
+    /// Returns the buffer to read into.
     pub(crate) fn space(&mut self) -> &mut [u8] {
         if self.bytes.len() - self.filled < READ / 2 {
             self.bytes.resize(self.filled + READ, 0);
@@ -30,8 +30,8 @@ impl Splitter {
         &mut self.bytes[self.filled..]
     }
 
-    /// Takes the `len` bytes that were read; calls `push` with whole lines, line feeds included.
-    /// Says how many lines were cut.
+    /// Processes the `len` bytes just read: calls `push` with whole lines, line feeds included. Returns how many
+    /// lines were truncated.
     pub(crate) fn read(&mut self, len: usize, mut push: impl FnMut(&[u8])) -> u32 {
         let fresh = self.filled;
         self.filled += len;
@@ -43,7 +43,7 @@ impl Splitter {
                 None => self.filled = 0,
             }
         } else if self.filled > LINE {
-            // FamilyArgs the first line can be too long: what is behind it came in one read.
+            // Only the first line can be too long: the rest came in one read.
             let end = memchr(b'\n', &self.bytes[fresh..self.filled]).map(|end| fresh + end);
             if end.unwrap_or(self.filled) > LINE {
                 self.bytes[LINE] = b'\n';
@@ -67,7 +67,7 @@ impl Splitter {
         cut
     }
 
-    /// The input has ended: a line without a line feed is whole.
+    /// Ends the input: a last line without a line feed gets one.
     pub(crate) fn finish(&mut self, mut push: impl FnMut(&[u8])) {
         if self.filled > 0 && !self.skipping {
             self.bytes.truncate(self.filled);
@@ -77,7 +77,7 @@ impl Splitter {
         *self = Self::new();
     }
 
-    /// Bytes of a line of which the end is missing.
+    /// Returns the number of bytes of an unfinished line.
     pub(crate) fn pending(&self) -> usize {
         self.filled
     }

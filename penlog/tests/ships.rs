@@ -46,7 +46,7 @@ fn a_line_beyond_a_mebibyte_is_cut_and_the_collector_is_told() {
     assert_eq!((lines[0].len(), &lines[1][..]), (1 << 20, &b"after"[..]));
     assert_eq!(collector.seen().counts.cut, 1);
     assert!(collector.seen().longest <= 1400);
-    assert!(penlog.said.iter().any(|line| line.contains("1 cut")));
+    assert!(penlog.said.iter().any(|line| line.contains("1 truncated")));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pen_daemon::diagnostics::{self, ASKED, Place};
+use pen_daemon::diagnostics::{self, ASKED, MessageTarget};
 use pen_daemon::error::{ActionError, Doing as _};
 use pen_daemon::logfile::{Buffering, LogFile};
 use pen_daemon::process::{Detached, Settled, Stdout};
@@ -40,7 +40,11 @@ pub fn run(config: Config) -> Result<ExitCode, ActionError> {
     if let Detached::Leave(code) = config.process.detach()? {
         return Ok(code);
     }
-    let place = if config.process.background { Place::Background } else { Place::Foreground };
+    let place = if config.process.background {
+        MessageTarget::Background
+    } else {
+        MessageTarget::Foreground
+    };
     diagnostics::start("penlogd", place, config.debug);
     let listeners =
         config.listen.iter().map(|&listen| bind(listen)).collect::<Result<Vec<_>, _>>()?;

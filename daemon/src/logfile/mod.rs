@@ -1,10 +1,10 @@
-//! A log file: whole lines are appended, reach the disk's cache within a second, and survive a full
-//! disk, a vanished folder and a rotation; what can't be kept is counted in lines.
+//! A log file. Whole lines are appended, are written within a second, and survive a full disk, a removed folder and a rotation;
+//! lines that cannot be kept are counted.
 //!
-//! Lines are put into [`LogFile::buffer`], each with its line end; [`LogFile::settle`] writes when it is
-//! time. When a write fails, the file has lost its name, or nobody reads the pipe, the lines stay in the
-//! buffer, up to a bound, and the write is tried again: each second, or as soon as somebody reads. A line of which only a part could be written is completed first; if the file is
-//! changed meanwhile, the part is cut off the old one and the whole line goes to the new one.
+//! Callers put lines into [`LogFile::buffer`], each with its line feed; [`LogFile::settle`] writes when it is time. When a
+//! write fails, the file was removed, or nobody reads the pipe, lines stay in the buffer, up to a bound, and the write is
+//! repeated each second, or as soon as the pipe is read. A partly written line is completed first; if the file is replaced
+//! meanwhile, the part is cut off the old file and the whole line goes into the new one.
 
 mod outlet;
 
@@ -16,88 +16,87 @@ use tracing::{error, info, warn};
 
 use self::outlet::Outlet;
 
-/// Bytes that are worth a write of their own.
+/// Number of buffered bytes that are written at once.
 const FULL: usize = 64 * 1024;
-/// How long a line waits for company.
+/// Longest time that a line stays in the buffer.
 const FLUSH: Duration = Duration::from_millis(200);
-/// How long to wait after a failure.
+/// Pause after a failed write.
 const RETRY: Duration = Duration::from_secs(1);
-/// How long a full pipe is waited for while its reader reads, and how long until the next try when it
-/// does not.
+/// How long to wait for a full pipe, and the pause before the next try if its reader does not read.
 const PATIENCE: Duration = Duration::from_millis(5);
 const STALL: Duration = Duration::from_millis(50);
-/// How often a pipe is waited for at the end, and how long each time, without a byte going out.
+/// At the end: number of waits for a full pipe without progress, and the length of each.
 const LAST_TRIES: u32 = 20;
 const LAST_WAIT: Duration = Duration::from_millis(100);
 
 /// When lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Buffering {
-    /// Many at once, but none waits for more than a fraction of a second.
+    /// In batches; a line waits for a fraction of a second at most.
     #[default]
     Blocks,
-    /// As soon as they are there.
+    /// At once.
     Lines,
 }
 
-/// An open log.
+/// An open log file.
 #[derive(Debug)]
 pub struct LogFile {
     outlet: Outlet,
     /// `None` for the standard output.
     path: Option<PathBuf>,
     buffering: Buffering,
-    /// The most bytes kept while nothing can be written.
+    /// Limit for buffered bytes while nothing can be written.
     bound: usize,
-    /// Whole lines: those from `head` on are not, or not wholly, in the file.
+    /// Whole lines; from `head` on they are not, or only partly, in the file.
     buf: Vec<u8>,
     head: usize,
-    /// Bytes of the first of these that are in the file, and how long the file was then.
+    /// Bytes at `head` that are in the file already, and the file's length at that time.
     torn: usize,
     torn_len: u64,
-    /// When the first of the waiting lines came.
+    /// When the oldest buffered line came.
     since: Option<Instant>,
-    /// When to try again, after a failure.
+    /// When to try again after a failure.
     retry: Option<Instant>,
-    /// A write failed and none has succeeded since.
+    /// A write has failed, and none has succeeded since.
     failing: bool,
-    /// A reopening failed and is still wanted.
+    /// A reopening has failed and is still to be done.
     reopen: bool,
-    /// Since when nobody reads the pipe.
+    /// Since when the pipe is not read.
     stalled: Option<Instant>,
     closed: bool,
-    counts: Counts,
+    counts: LogFileCounts,
 }
 
-/// What became of the lines.
+/// Counters of a log file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Lines that are wholly in the file.
+pub struct LogFileCounts {
+    /// Lines wholly written.
     pub written: u64,
-    /// Bytes in the file, parts of lines included.
+    /// Bytes written, partly written lines included.
     pub bytes: u64,
-    /// Lines given up because nothing could be written and the buffer was full.
+    /// Lines dropped because writing failed and the buffer was full.
     pub dropped: u64,
     /// Lines in the buffer.
     pub waiting: u64,
-    /// Times a write or a reopening began to fail.
+    /// Number of times that writing or reopening began to fail.
     pub failures: u64,
 }
 
 impl LogFile {
-    /// Opens `path` for appending; `bound` is how many bytes to keep while the disk is full. If a
-    /// line was left unfinished there, by a crash, it is ended.
+    /// Opens `path` for appending; `bound` limits the bytes kept while the disk is full. An unfinished last line, left by a
+    /// crash, gets a line feed.
     ///
     /// # Errors
-    /// The file can't be opened.
+    /// The file cannot be opened.
     pub fn open(path: &Path, buffering: Buffering, bound: usize) -> io::Result<Self> {
         Ok(Self::new(Outlet::append(path)?, Some(path.into()), buffering, bound))
     }
 
-    /// Takes the standard output for a log.
+    /// Uses the standard output as the log.
     ///
     /// # Errors
-    /// There is no standard output.
+    /// The standard output is closed.
     pub fn stdout(buffering: Buffering, bound: usize) -> io::Result<Self> {
         Ok(Self::new(Outlet::stdout()?, None, buffering, bound))
     }
@@ -118,28 +117,28 @@ impl LogFile {
             reopen: false,
             stalled: None,
             closed: false,
-            counts: Counts::default(),
+            counts: LogFileCounts::default(),
         }
     }
 
-    /// Where to append whole lines, each with its line end.
+    /// Returns the buffer for whole lines, each with its line feed.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buf
     }
 
-    /// The file, for messages.
+    /// Returns the path, for messages.
     #[must_use]
     pub fn name(&self) -> String {
         self.path.as_ref().map_or_else(|| "the standard output".into(), |p| p.display().to_string())
     }
 
-    /// Whether the reader of the standard output has gone away: an end, not an error.
+    /// Returns whether the reader of the standard output has closed it: a normal end.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// What is wrong with it now, if anything is.
+    /// Returns the current trouble, if any.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let what = match (self.failing, self.reopen) {
@@ -150,24 +149,23 @@ impl LogFile {
         Some(format!("cannot {what} {}", self.name()))
     }
 
-    /// Lines that are wholly in the file, and lines given up; without counting those that wait, which
-    /// takes a look at each of them.
+    /// Returns the lines written and the lines dropped, without the buffered ones, which would have to be counted.
     #[must_use]
     pub fn settled(&self) -> (u64, u64) {
         (self.counts.written, self.counts.dropped)
     }
 
-    /// What became of the lines so far.
+    /// Returns the counters so far.
     #[must_use]
-    pub fn counts(&self) -> Counts {
-        Counts { waiting: lines(self.waiting()), ..self.counts }
+    pub fn counts(&self) -> LogFileCounts {
+        LogFileCounts { waiting: lines(self.waiting()), ..self.counts }
     }
 
     fn waiting(&self) -> &[u8] {
         &self.buf[self.head..]
     }
 
-    /// Call after each round and when [`Self::next_due`] says so: writes if it is time to.
+    /// Writes if it is time to. Call after each round and when [`Self::next_due`] says so.
     pub fn settle(&mut self, now: Instant) {
         if self.buf.is_empty() && !self.reopen {
             return;
@@ -186,14 +184,13 @@ impl LogFile {
         }
     }
 
-    /// When [`Self::settle`] has something to do at the latest.
+    /// Returns the latest time for the next call of [`Self::settle`].
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         self.retry.or_else(|| self.since.map(|since| since + FLUSH))
     }
 
-    /// Opens the file anew, for a rotation. If that fails the old file stays in use, and the new one
-    /// is tried each second.
+    /// Opens the file again, after a rotation. On failure the old file stays in use, and the new one is tried each second.
     pub fn reopen(&mut self, now: Instant) {
         if self.path.is_none() {
             return;
@@ -203,8 +200,7 @@ impl LogFile {
         self.try_reopen(now);
     }
 
-    /// Writes what is left. A pipe's reader gets a moment for each piece; what cannot be written now is
-    /// counted as dropped.
+    /// Writes the rest of the buffer. The reader of a full pipe gets a moment for each piece; the rest is counted as dropped.
     pub fn finish(&mut self, now: Instant) {
         self.retry = None;
         self.flush(now);
@@ -234,7 +230,7 @@ impl LogFile {
             Err(error) => {
                 if !self.reopen {
                     self.counts.failures += 1;
-                    let what = if self.outlet.is_nameless() {
+                    let what = if self.outlet.is_removed() {
                         "it was removed, lines are kept for now"
                     } else {
                         "the old file stays in use"
@@ -249,10 +245,10 @@ impl LogFile {
 
     fn flush(&mut self, now: Instant) {
         self.retry = None;
-        if !self.has_name(now) {
+        if !self.is_visible(now) {
             return self.keep_within_bound();
         }
-        // Whoever waits for a reader who is away does nothing else meanwhile.
+        // While this waits for a reader, the program does nothing else.
         let patience = if self.stalled.is_some() { Duration::ZERO } else { PATIENCE };
         match self.write_out(patience) {
             Ok(()) => {
@@ -291,16 +287,15 @@ impl LogFile {
         error!("cannot write {}: {why}; lines are kept for now", self.name());
     }
 
-    /// Whether what is written now will be seen: not in a file that somebody removed, unless it can be
-    /// made anew.
-    fn has_name(&mut self, now: Instant) -> bool {
+    /// Returns whether written lines will be seen: not in a removed file that cannot be created again.
+    fn is_visible(&mut self, now: Instant) -> bool {
         if self.path.is_none() {
             return true;
         }
-        if self.reopen || self.outlet.is_nameless() {
+        if self.reopen || self.outlet.is_removed() {
             self.try_reopen(now);
         }
-        !(self.reopen && self.outlet.is_nameless())
+        !(self.reopen && self.outlet.is_removed())
     }
 
     fn write_out(&mut self, patience: Duration) -> io::Result<()> {
@@ -325,7 +320,7 @@ impl LogFile {
         let whole = self.head + whole.map_or(0, |lf| lf + 1);
         self.counts.written += lines(&self.buf[self.head..whole]);
         (self.head, self.torn) = (whole, done - whole);
-        // A pipe takes little at a time of what may be much.
+        // A pipe takes small pieces of a buffer that may be large.
         if self.head > self.buf.len() / 2 {
             self.buf.drain(..self.head);
             self.head = 0;
@@ -336,7 +331,7 @@ impl LogFile {
         result
     }
 
-    /// Takes the part of a line off the end of the file, if it still is the end.
+    /// Cuts a partly written line off the end of the file, if nothing was appended after it.
     fn cut_torn(&mut self) {
         let torn = std::mem::take(&mut self.torn) as u64;
         if torn == 0 {
@@ -349,7 +344,7 @@ impl LogFile {
         }
     }
 
-    /// The newest lines go: what stays is without a gap.
+    /// Drops the newest lines, so that the log has no gap before the kept ones.
     fn keep_within_bound(&mut self) {
         let head = self.head;
         if self.waiting().len() <= self.bound {
@@ -357,7 +352,7 @@ impl LogFile {
         }
         let kept = &self.buf[head..head + self.bound];
         let end = kept.iter().rposition(|&byte| byte == b'\n').map_or(0, |lf| lf + 1);
-        // The line that is partly in the file stays, whatever its length.
+        // The partly written line stays, whatever its length.
         let end = if end == 0 && self.torn > 0 {
             let first = self.waiting().iter().position(|&byte| byte == b'\n');
             first.map_or_else(|| self.waiting().len(), |lf| lf + 1)
@@ -369,7 +364,7 @@ impl LogFile {
     }
 }
 
-/// Counts line ends. In runs that a byte can count: so it takes many at a time.
+/// Counts line feeds, in runs short enough for a byte counter, so that the compiler vectorizes the loop.
 fn lines(bytes: &[u8]) -> u64 {
     let run = |run: &[u8]| run.iter().map(|&byte| u8::from(byte == b'\n')).sum::<u8>();
     bytes.chunks(usize::from(u8::MAX)).map(|bytes| u64::from(run(bytes))).sum()

@@ -1,5 +1,4 @@
-//! Where a log's bytes go: a file, or a pipe whose reader may be slow, or away. Nothing here waits for
-//! longer than it is told to.
+//! The file or pipe behind a log. A pipe's reader may be slow or absent; no call waits longer than its caller allows.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -12,26 +11,24 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::warn;
 
-/// What a pipe takes without making anybody wait, once it says that it takes something: a page, which
-/// is `PIPE_BUF`.
+/// What a pipe takes without blocking once poll(2) reports it writable: one page, which is `PIPE_BUF`.
 const PIECE: usize = 4096;
-/// What a pipe should hold, so that its reader need not be woken for each piece.
+/// Pipe capacity to request, so that the reader is woken less often.
 const PIPE: i32 = 1 << 20;
 
 #[derive(Debug)]
 pub(super) struct Outlet {
     file: File,
-    /// A write to it does not wait for anybody.
+    /// A plain file, where writes do not wait for a reader.
     is_file: bool,
 }
 
 impl Outlet {
-    /// Opens `path` for appending. If a line was left unfinished there, by a crash, it is ended.
+    /// Opens `path` for appending. An unfinished last line, left by a crash, gets a line feed.
     pub(super) fn append(path: &Path) -> io::Result<Self> {
         let is_pipe = path.metadata().is_ok_and(|meta| meta.file_type().is_fifo());
         let mut options = OpenOptions::new();
-        // With a reading end of our own a named pipe needs no other reader: not to be opened, and not
-        // to stay open when one goes.
+        // A named pipe is opened for reading too: then opening does not wait for a reader, and the pipe survives one.
         let file = if is_pipe {
             options.read(true).write(true)
         } else {
@@ -52,13 +49,13 @@ impl Outlet {
         let kind = file.metadata().map(|meta| meta.file_type());
         let is_file = kind.as_ref().is_ok_and(fs_file);
         if kind.is_ok_and(|kind| kind.is_fifo()) {
-            // Refused beyond a bound of the system's; then it stays as it is.
-            fcntl(&file, FcntlArg::F_SETPIPE_SZ(PIPE)).unwrap_or_default();
+            // Fails beyond the system's limit; the default size works too.
+            let _ = fcntl(&file, FcntlArg::F_SETPIPE_SZ(PIPE));
         }
         Self { file, is_file }
     }
 
-    /// Writes some of it, if that is possible within `patience`.
+    /// Writes some bytes, if the file or pipe accepts them within `patience`.
     pub(super) fn write(&mut self, bytes: &[u8], patience: Duration) -> io::Result<usize> {
         if self.is_file {
             return self.file.write(bytes);
@@ -71,23 +68,23 @@ impl Outlet {
         self.file.write(&bytes[..bytes.len().min(PIECE)])
     }
 
-    /// Bytes in it; 0 where that cannot be known.
+    /// Returns the length of the file; 0 if unknown.
     pub(super) fn len(&self) -> u64 {
         self.file.metadata().map_or(0, |meta| meta.len())
     }
 
-    /// Whether somebody removed it: what is written to it would never be seen.
-    pub(super) fn is_nameless(&self) -> bool {
+    /// Returns whether the file was removed, so that nobody would see new lines.
+    pub(super) fn is_removed(&self) -> bool {
         self.is_file && self.file.metadata().is_ok_and(|meta| meta.nlink() == 0)
     }
 
-    /// Takes the last `part` bytes off, if it still is `len` long. Says whether it did.
+    /// Cuts the last `part` bytes off if the file is still `len` bytes long. Returns whether it did.
     pub(super) fn cut(&self, part: u64, len: u64) -> bool {
         let unchanged = self.is_file && self.len() == len;
         unchanged && self.file.set_len(len.saturating_sub(part)).is_ok()
     }
 
-    /// Best effort: what was cut off by a crash must not have our first line glued to it.
+    /// Ends an unfinished line, so that the first new line does not continue it. Errors are ignored.
     fn end_last_line(&self, path: &Path) {
         if !self.is_file || self.len() == 0 {
             return;
@@ -96,7 +93,7 @@ impl Outlet {
         let read = File::open(path).and_then(|file| file.read_exact_at(&mut last, self.len() - 1));
         if read.is_ok() && last != [b'\n'] {
             warn!("{} ends in a part of a line: ending it", path.display());
-            (&self.file).write_all(b"\n").unwrap_or_default();
+            let _ = (&self.file).write_all(b"\n");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One file that is followed.
+//! One followed file.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,22 +14,22 @@ use super::state::FilePosition;
 
 #[derive(Debug)]
 pub(super) struct FollowedFile {
-    /// What it was called when it was found.
+    /// Path under which the file was found.
     pub(super) path: PathBuf,
     pub(super) id: FileId,
-    /// When something was added last.
+    /// When data was last read.
     pub(super) active: Instant,
     file: File,
-    /// Bytes read of it.
+    /// Bytes read from the file.
     offset: u64,
     splitter: Splitter,
-    /// Ends of lines in the file, each with [`LineQueue::pushed`] behind it; oldest first.
+    /// Line ends in the file, each with [`LineQueue::pushed`] after its line; oldest first.
     marks: VecDeque<(u64, u64)>,
-    /// The last end of a line that the sender is done with.
+    /// Offset behind the last line that the sender has finished with.
     done: u64,
 }
 
-/// What became of an attempt to read.
+/// Outcome of one read.
 pub(super) enum ReadProgress {
     Read,
     End,
@@ -37,15 +37,15 @@ pub(super) enum ReadProgress {
     Full,
 }
 
-/// What one read and the start of a line before it may need in the queue.
+/// Queue space in bytes that one read, with the unfinished line before, may need.
 const ROOM: usize = 256 << 10;
-/// How long a full queue is waited for before signals are looked at again.
+/// How long to wait for room in the queue before looking at signals again.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// More ends of lines than this are not told apart.
+/// Limit for remembered line ends; further reads extend the newest entry.
 const MARKS: usize = 4096;
 
 impl FollowedFile {
-    /// Goes on at `offset`, or at the start if the file is shorter than that.
+    /// Opens a file at `offset`, or at its start if the file is shorter.
     pub(super) fn open(path: &Path, offset: u64, now: Instant) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let meta = file.metadata()?;
@@ -66,7 +66,7 @@ impl FollowedFile {
         })
     }
 
-    /// Reads once.
+    /// Reads once and pushes whole lines into the queue.
     pub(super) fn read(&mut self, queue: &LineQueue, now: Instant) -> io::Result<ReadProgress> {
         if !queue.wait_for_room(self.splitter.pending() + ROOM, PATIENCE) {
             return Ok(ReadProgress::Full);
@@ -90,7 +90,7 @@ impl FollowedFile {
         Ok(ReadProgress::Read)
     }
 
-    /// It was truncated: what is there now is new. A line that had no end yet will get none.
+    /// Starts over after a truncation. An unfinished line of the old content gets a line feed.
     fn start_again(&mut self, queue: &LineQueue) -> io::Result<()> {
         self.splitter.finish(|lines| queue.push(lines));
         self.file.seek(SeekFrom::Start(0))?;
@@ -99,12 +99,12 @@ impl FollowedFile {
         Ok(())
     }
 
-    /// Whether all of it has been sent.
+    /// Returns whether the sender has finished with every line that was read.
     pub(super) fn is_settled(&self) -> bool {
         self.marks.is_empty()
     }
 
-    /// Where to go on, if the sender is done with `done` bytes of the queue.
+    /// Returns the position to resume from, given that the sender has finished with `done` bytes of the queue.
     pub(super) fn position(&mut self, done: u64) -> FilePosition {
         while let Some(&(pushed, offset)) = self.marks.front()
             && pushed <= done

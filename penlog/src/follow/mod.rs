@@ -1,7 +1,7 @@
-//! Lines that are added to files, through every rotation.
+//! Follows log files through every rotation.
 //!
-//! A file is known by device and inode, whatever it is called at the moment. Here nothing is
-//! dropped: when the queue is full, the files wait.
+//! A file is identified by device and inode, whatever its current name. Following drops no line: when the queue is full,
+//! reading pauses.
 
 mod file;
 mod id;
@@ -27,31 +27,31 @@ use file::{FollowedFile, ReadProgress};
 use id::FileId;
 use state::FilePosition;
 
-/// How often files are looked at for new lines, while there are none.
+/// Pause between two looks for new lines in idle files.
 const LOOK: Duration = Duration::from_millis(100);
-/// How often it is looked for new files, and for those that were renamed.
+/// Pause between two scans for new and renamed files.
 const SCAN: Duration = Duration::from_millis(500);
-/// How often positions are written down.
+/// Pause between two writes of the state file.
 const SAVE: Duration = Duration::from_secs(1);
-/// A file that is no longer matched is let go when nothing was added for so long: web servers
-/// go on writing to it until they are told to open the new one.
+/// A file whose name no longer matches is closed after this long without new data: web servers write to the old
+/// file until they are told to open the new one.
 const LET_GO: Duration = Duration::from_secs(60);
-/// Lines of one file at a time, so that a busy one does not starve the others.
+/// Reads of one file before the next file gets its share.
 const TURN: usize = 16;
 
-/// The files that are followed, and where we are in them.
+/// The followed files and the position in each.
 #[derive(Debug)]
 pub(crate) struct FileFollower {
     files: FollowSettings,
     followed: Vec<FollowedFile>,
-    /// Where an earlier run stopped; `None` if none has left word.
+    /// Positions stored by an earlier run; `None` without a state file.
     resume: Option<Vec<FilePosition>>,
     saved: Vec<FilePosition>,
-    /// What has been complained about.
+    /// Messages printed so far.
     complaints: Vec<String>,
 }
 
-/// Reads until told to end; then what is there, once.
+/// Follows files until a stop signal, then reads what is there once more.
 pub(crate) fn follow(
     files: FollowSettings,
     queue: &LineQueue,
@@ -102,8 +102,8 @@ impl FileFollower {
         this
     }
 
-    /// Goes on where an earlier run stopped, also in files that were renamed since, and begins
-    /// with the others at their end, or at their start.
+    /// Resumes where an earlier run stopped, also in renamed files, and starts new files at their end (or at their
+    /// start, if asked for or if there was an earlier run).
     fn first_scan(&mut self, resume: Vec<FilePosition>) {
         let now = Instant::now();
         for position in resume {
@@ -122,7 +122,7 @@ impl FileFollower {
         self.files.patterns.iter().flat_map(|path| pattern::matches(path)).collect()
     }
 
-    /// Looks for new files, and lets go of those that are no longer there.
+    /// Opens new files and closes files whose names are gone.
     fn scan(&mut self, now: Instant) {
         let paths = self.matches();
         let there: Vec<FileId> = paths.iter().filter_map(|path| FileId::of(path)).collect();
@@ -134,14 +134,14 @@ impl FileFollower {
         });
     }
 
-    /// Follows a file, unless it is followed already.
+    /// Starts to follow a file, unless it is followed already.
     fn open(&mut self, path: &Path, offset: Option<u64>, now: Instant) {
         if FileId::of(path).is_some_and(|id| self.followed.iter().any(|file| file.id == id)) {
             return;
         }
         match FollowedFile::open(path, offset.unwrap_or(0), now) {
             Ok(file) => self.followed.push(file),
-            // It appears later, or was a name from a moment ago.
+            // The file was just renamed or removed, or appears later.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 complain(&mut self.complaints, format!("cannot read {}: {error}", path.display()));
@@ -149,7 +149,7 @@ impl FileFollower {
         }
     }
 
-    /// Reads a turn of each file; says whether there was anything.
+    /// Reads from each file. Returns whether any file had data.
     fn read(&mut self, queue: &LineQueue, signals: &StopSignals, now: Instant) -> bool {
         let mut busy = false;
         for file in &mut self.followed {
@@ -157,7 +157,7 @@ impl FileFollower {
                 match file.read(queue, now) {
                     Ok(ReadProgress::Read) => busy = true,
                     Ok(ReadProgress::End) => break,
-                    // The sender is behind: try again when it has got on.
+                    // The sender lags behind: try again later.
                     Ok(ReadProgress::Full) if signals.hurry() => return false,
                     Ok(ReadProgress::Full) => return true,
                     Err(error) => {
@@ -177,7 +177,7 @@ impl FileFollower {
         }
     }
 
-    /// Writes down how far the lines that were read have reached the collector.
+    /// Writes to the state file how far each file has reached the collector.
     pub(crate) fn save(&mut self, queue: &LineQueue) -> Result<(), ActionError> {
         let Some(path) = &self.files.state else { return Ok(()) };
         let done = queue.done();
@@ -190,7 +190,7 @@ impl FileFollower {
     }
 }
 
-/// Once for each trouble.
+/// Prints each message once.
 fn complain(complaints: &mut Vec<String>, text: String) {
     if complaints.len() < 1000 && !complaints.contains(&text) {
         tell(&text);

@@ -1,4 +1,4 @@
-//! Where we were, in a file: a line each, `device inode offset path`.
+//! The state file: a line `device inode offset path` for each followed file.
 
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::id::FileId;
 
-/// The first line, so that nobody's other file is taken for one of ours.
+/// First line of a state file, so that penlog never overwrites a file of another kind.
 const TITLE: &[u8] = b"penlog positions 1";
 
 /// How far a file has been read and sent.
@@ -18,7 +18,7 @@ pub(super) struct FilePosition {
     pub(super) path: PathBuf,
 }
 
-/// Reads the positions; `None` if there are none yet.
+/// Reads a state file; returns `None` if there is none.
 pub(super) fn load(path: &Path) -> io::Result<Option<Vec<FilePosition>>> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
@@ -27,7 +27,7 @@ pub(super) fn load(path: &Path) -> io::Result<Option<Vec<FilePosition>>> {
     };
     let mut lines = bytes.split(|byte| *byte == b'\n');
     if lines.next() != Some(TITLE) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it holds no positions of ours"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a state file of penlog"));
     }
     Ok(Some(lines.filter_map(position).collect()))
 }
@@ -41,8 +41,8 @@ fn position(line: &[u8]) -> Option<FilePosition> {
     Some(FilePosition { id, offset, path })
 }
 
-/// Writes them into a new file that takes the old one's place. Names with a line feed are left
-/// out: they can't be written here.
+/// Writes a new state file and renames it over the old one. Paths that contain a line feed are left out: the format
+/// cannot express them.
 pub(super) fn save(path: &Path, positions: &[FilePosition]) -> io::Result<()> {
     let mut text = TITLE.to_vec();
     text.push(b'\n');
@@ -60,7 +60,7 @@ pub(super) fn save(path: &Path, positions: &[FilePosition]) -> io::Result<()> {
     std::fs::rename(&new, path)
 }
 
-/// The file that a position is about: under its name, or renamed in the same folder.
+/// Finds the file of a position: under its old path, or renamed in the same folder.
 pub(super) fn find(position: &FilePosition) -> Option<PathBuf> {
     let is_it = |path: &Path| FileId::of(path) == Some(position.id);
     if is_it(&position.path) {

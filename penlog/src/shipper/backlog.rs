@@ -1,4 +1,4 @@
-//! Lines taken out of the queue that have not gone out yet.
+//! Lines taken out of the queue and not sent yet.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::queue::{Chunk, LineQueue};
 #[derive(Default)]
 pub(super) struct Backlog {
     chunk: Chunk,
-    /// How much of the chunk has gone out.
+    /// Offset in the chunk of the first line not sent.
     at: usize,
-    /// Bytes of lines that have gone out, of all chunks.
+    /// Bytes of sent lines, over all chunks.
     consumed: u64,
 }
 
 impl Backlog {
-    /// Bytes that are left.
+    /// Returns the number of unsent bytes.
     pub(super) fn len(&self) -> usize {
         self.chunk.bytes.len() - self.at
     }
@@ -25,17 +25,17 @@ impl Backlog {
         self.len() == 0
     }
 
-    /// Bytes of lines that have gone out so far.
+    /// Returns the bytes of lines sent so far.
     pub(super) fn consumed(&self) -> u64 {
         self.consumed
     }
 
-    /// Lines that are left.
+    /// Returns the number of unsent lines.
     pub(super) fn lines(&self) -> u64 {
         memchr_iter(b'\n', &self.chunk.bytes[self.at..]).count() as u64
     }
 
-    /// If nothing is left, takes more out of the queue. `false` if nothing is there either.
+    /// Takes a chunk from the queue if nothing is left. Returns `false` if the queue is empty too.
     pub(super) fn fill(&mut self, queue: &LineQueue) -> bool {
         if self.is_empty() {
             self.at = 0;
@@ -47,26 +47,26 @@ impl Backlog {
         true
     }
 
-    /// The next line with its line feed, and when it was read.
+    /// Returns the next line with its line feed and its read time.
     pub(super) fn next(&mut self) -> Option<(&[u8], Option<Duration>)> {
         let end = memchr(b'\n', &self.chunk.bytes[self.at..])?;
         let read = self.chunk.read(self.at);
         Some((&self.chunk.bytes[self.at..=self.at + end], read))
     }
 
-    /// The next line, which with its line feed is `len` bytes long, has gone out.
+    /// Marks the next line as sent; `len` is its length with the line feed.
     pub(super) fn pass(&mut self, len: usize) {
         self.at += len;
         self.consumed += len as u64;
     }
 
-    /// There is no next line: whatever is left is none.
+    /// Discards the rest of the chunk, which contains no whole line.
     pub(super) fn end(&mut self) {
         self.at = self.chunk.bytes.len();
     }
 
-    /// Lines that had gone out before go in front of those that are left, and are as old as the first of
-    /// them, or as `now`.
+    /// Puts lines that had been sent in front of the unsent ones. They get the read time of the first unsent line,
+    /// or `now`.
     pub(super) fn put_back(&mut self, mut lines: Vec<u8>, now: Duration) {
         let len = lines.len();
         let read = self.chunk.read(self.at).unwrap_or(now);

@@ -1,4 +1,4 @@
-//! Lines to a classic collector: one by one, a line a datagram.
+//! Sending to a classic collector: one line per datagram.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,14 @@ use pen_records::shipment::MAGIC;
 use super::socket::SendOutcome;
 use super::{Shipper, UDP};
 
-/// As many lines go to a classic collector at once: its receive buffer holds some 250, and what does
-/// not fit is lost without a word. After them comes a pause.
+/// Lines sent in one go: a classic collector's receive buffer holds about 250 lines, and the kernel drops the
+/// rest silently. A pause follows.
 const BURST: u32 = 64;
-/// For the collector to read, unless there is news from it.
+/// Pause for the collector to read, ended early by a datagram from it.
 const BREATH: Duration = Duration::from_millis(1);
 
 impl Shipper {
-    /// Sends lines one by one. Says whether it sent any.
+    /// Sends lines one by one. Returns whether it sent any.
     pub(super) fn speak_classic(&mut self, now: Instant) -> bool {
         while let Some(line) = self.again.pop_front() {
             if self.classic_line(&line) == SendOutcome::Refused {
@@ -57,8 +57,8 @@ impl Shipper {
         true
     }
 
-    /// Sends a line with its line feed, cut to what a datagram can hold. A line that would be taken
-    /// for a mapping or a shipment gets a space in front: nobody is to forge one by way of a log.
+    /// Sends a line with its line feed, truncated to the size of a datagram. A line that looks like a mapping or a
+    /// shipment gets a space in front, so that no log content can forge one.
     fn classic_line(&mut self, line: &[u8]) -> SendOutcome {
         let guard: &[u8] =
             if line.starts_with(b"+") || line.starts_with(&MAGIC) { b" " } else { b"" };

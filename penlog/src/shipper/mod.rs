@@ -1,10 +1,10 @@
-//! The thread that sends: the clock and the socket around [`LinkState`].
+//! The sending thread: clock and socket around [`LinkState`].
 //!
-//! - [`backlog`]: lines taken out of the queue that have not gone out.
-//! - `shipping`: they go out as shipments. [`unconfirmed`]: those that may have to go out again.
-//! - `classic`: they go out one by one.
-//! - `replies`: what follows when the collector answers, refuses, or stays silent.
-//! - [`socket`]: the socket.
+//! - [`backlog`]: lines taken out of the queue and not sent yet.
+//! - `shipping`: sends lines as shipments; [`unconfirmed`] keeps shipments until the collector confirms them.
+//! - `classic`: sends lines one by one.
+//! - `replies`: handles replies, refusals and silence of the collector.
+//! - [`socket`]: the UDP socket.
 
 mod backlog;
 mod classic;
@@ -36,17 +36,17 @@ use crate::link_state::{LinkAction, LinkState, SendMode};
 use crate::queue::{LineQueue, Waker};
 use crate::report::{ShipperCounts, ShipperReport};
 
-/// How long we try to get rid of what is left once the input has ended, without any success.
+/// How long to go on without any success once the input has ended.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long the last confirmation is waited for.
+/// How long to wait for the last confirmation.
 const LAST_WORD: Duration = Duration::from_secs(1);
-/// How often losses are looked at while nothing happens.
+/// How often to look at losses while idle.
 const REPORT: Duration = Duration::from_secs(5);
 
-/// A datagram that goes through any network, and one for an address of this machine.
+/// Shipment size in bytes that passes any network, and the size for an address of this machine.
 const FAR: usize = 1400;
 const NEAR: usize = 32 << 10;
-/// The most a UDP datagram over IPv4 has.
+/// Largest payload of a UDP datagram over IPv4, in bytes.
 const UDP: usize = 65_507;
 
 pub(crate) struct Shipper {
@@ -57,7 +57,7 @@ pub(crate) struct Shipper {
     state: LinkState,
     destination: Destination,
     socket: CollectorSocket,
-    /// The first address in this round that neither refused nor answered.
+    /// First address in this round that neither refused nor replied.
     silent: Option<SocketAddr>,
     origin: SenderOrigin,
     random: RandomState,
@@ -66,14 +66,14 @@ pub(crate) struct Shipper {
     gathered: Option<Instant>,
     backlog: Backlog,
     unconfirmed: Unconfirmed,
-    /// The line that was sent last, one by one: a refusal is about this.
+    /// The line sent last by the classic protocol: a refusal concerns this line.
     last: Vec<u8>,
-    /// Lines that were refused and go first.
+    /// Refused lines, to be sent first.
     again: VecDeque<Vec<u8>>,
     counts: ShipperCounts,
-    /// When all of this has to be over, once the input has ended, unless more is done than this.
+    /// After the end of the input: when to give up, and the bytes finished when that was set; progress extends it.
     deadline: Option<(Instant, u64)>,
-    /// The same, once all is sent and only not yet confirmed.
+    /// Likewise while only confirmations are missing.
     last_word: Option<Instant>,
 }
 
@@ -85,7 +85,7 @@ impl Shipper {
         report: ShipperReport,
     ) -> Result<Self, ActionError> {
         if let Some(ip) = config.source_addr {
-            // Nothing will ever be sent from an address that is not ours.
+            // The system rejects a source address that this host does not have.
             UdpSocket::bind((ip, 0)).doing(format_args!("send from {ip}"))?;
         }
         let destination = Destination::new(config.host.clone(), config.port, config.family, &queue)
@@ -125,7 +125,7 @@ impl Shipper {
         Ok(this)
     }
 
-    /// Sends until the input has ended and nothing is left.
+    /// Sends until the input has ended and no line is left.
     pub(crate) fn run(mut self) {
         loop {
             let now = Instant::now();
@@ -152,7 +152,7 @@ impl Shipper {
         self.report.end(&self.counts);
     }
 
-    /// Whether all is done, or no more time is left.
+    /// Returns whether everything is sent or the time is up.
     fn is_over(&mut self, now: Instant) -> bool {
         let level = self.queue.level();
         self.counts.dropped = level.dropped;
@@ -181,7 +181,7 @@ impl Shipper {
         self.unconfirmed.is_empty() || now >= last_word
     }
 
-    /// Everything that is still here will not arrive.
+    /// Counts all unsent lines as lost.
     fn count_leftovers(&mut self) {
         self.counts.lost += self.again.len() as u64 + self.backlog.lines();
         self.backlog.end();
@@ -199,7 +199,7 @@ impl Shipper {
         }
     }
 
-    /// Makes a socket to the current address.
+    /// Opens a socket to the current address.
     fn open(&mut self, now: Instant) {
         let Some(addr) = self.destination.current() else { return };
         match self.socket.open(addr) {
@@ -254,7 +254,7 @@ impl Shipper {
         let until = times.into_iter().flatten().min().unwrap_or(now);
         let mut fds = vec![PollFd::new(self.waker.as_fd(), PollFlags::POLLIN)];
         fds.extend(self.socket.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        // An error would be a signal: the loop goes round and looks.
+        // An error is an interruption by a signal: the caller's loop handles it.
         let _ = poll(&mut fds, timeout(until.saturating_duration_since(now)));
         if fds[0].any() == Some(true) {
             self.waker.clear();
@@ -262,7 +262,7 @@ impl Shipper {
     }
 }
 
-/// Lines that end in this shipment: of a line in pieces, in the one with the last piece.
+/// Returns how many lines end in this shipment; a line in pieces ends in the shipment with the last piece.
 fn shipped_lines(datagram: &[u8]) -> u64 {
     let Ok(shipment) = Shipment::parse(datagram) else { return 0 };
     match shipment.piece() {

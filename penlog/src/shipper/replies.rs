@@ -1,4 +1,4 @@
-//! What follows when the collector answers, refuses, or stays silent.
+//! Handles replies, refusals and silence of the collector.
 
 use std::hash::BuildHasher as _;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::link_state::ReplyOutcome;
 use crate::report::ShipperCounts;
 
 impl Shipper {
-    /// Takes answers, and refusals that came in the meantime.
+    /// Receives replies and refusals.
     pub(super) fn hear(&mut self, now: Instant) {
         let mut buffer = [0; 256];
         loop {
@@ -39,7 +39,7 @@ impl Shipper {
                     self.report.say("ours", now, || format!("shipping to {addr}"));
                 }
                 self.again_from_the_start();
-                // Lines that were refused one by one are few: back into the stream they go.
+                // Lines refused one by one are few: they return to the backlog.
                 let first: Vec<u8> = self.again.drain(..).flatten().collect();
                 if !first.is_empty() {
                     self.backlog.put_back(first, self.queue.clock());
@@ -54,7 +54,7 @@ impl Shipper {
         }
     }
 
-    /// Whatever is not confirmed goes out again, when it can.
+    /// Schedules every unconfirmed shipment to be sent again.
     pub(super) fn again_from_the_start(&mut self) {
         self.unconfirmed.rewind();
         self.state.rewind();
@@ -76,12 +76,12 @@ impl Shipper {
         self.state.asked(nonce, now);
         match self.socket.send(&bytes) {
             SendOutcome::Refused => self.refused(now),
-            // From here on a refusal is about the question.
+            // From here on a refusal concerns the question.
             SendOutcome::Yes | SendOutcome::Never => self.last.clear(),
         }
     }
 
-    /// Nobody answers here. Another address may do better; if none does, it is a classic one.
+    /// Handles silence: tries the next address; if none replies, the collector counts as classic.
     pub(super) fn silence(&mut self, now: Instant) {
         if self.socket.is_open() {
             self.silent = self.silent.or_else(|| self.destination.current());
@@ -96,12 +96,12 @@ impl Shipper {
         self.open(now);
         self.state.speak_classic(now);
         self.report.say("classic", now, || {
-            format!("no answer from {addr}: taking it for a classic penlogd")
+            format!("no reply from {addr}: sending single lines, as to a classic penlogd")
         });
         self.unpack();
     }
 
-    /// Shipments that nobody has confirmed become lines again. Pieces of long lines are lost.
+    /// Turns unconfirmed shipments back into lines. Pieces of long lines are lost.
     fn unpack(&mut self) {
         let mut lines = Vec::new();
         let mut unpack = |datagram: &[u8], counts: &mut ShipperCounts| {
@@ -125,7 +125,7 @@ impl Shipper {
         self.again.extend(lines);
     }
 
-    /// The destination refuses, or can't be reached.
+    /// Handles a refused or unreachable destination.
     pub(super) fn refused(&mut self, now: Instant) {
         let all = self.destination.next();
         if let Some(addr) = self.destination.current() {

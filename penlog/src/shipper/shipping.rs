@@ -1,4 +1,4 @@
-//! Lines to a collector of ours: as shipments, as far as its window allows.
+//! Sending to a collector of this package: shipments, within its window.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use super::socket::SendOutcome;
 use super::{Shipper, shipped_lines, wall_clock};
 
 impl Shipper {
-    /// Sends what is there as shipments, as far as the window allows. Says whether it sent any.
+    /// Sends queued lines as shipments, as far as the window allows. Returns whether it sent any.
     pub(super) fn ship(&mut self, now: Instant) -> bool {
         if !self.ship_again(now) {
             return false;
@@ -38,7 +38,7 @@ impl Shipper {
                 return busy;
             }
             busy = true;
-            // Half a window is asked about as soon as it is reached.
+            // At half a window the collector is asked for a confirmation.
             if self.state.due(now) <= now {
                 return true;
             }
@@ -50,12 +50,12 @@ impl Shipper {
         self.writer.limit()
     }
 
-    /// Whether a datagram that is not full is to leave.
+    /// Returns whether to send a shipment that is not full.
     fn is_gathered(&self, now: Instant) -> bool {
         self.gathered.is_some_and(|ready| now >= ready) || self.queue.level().closed
     }
 
-    /// Fills a datagram from the backlog and sends it if it is full. `false` if that was refused.
+    /// Fills a shipment from the backlog and sends it when full. Returns `false` if the send was refused.
     fn ship_line(&mut self, now: Instant) -> bool {
         while let Some((line, read)) = self.backlog.next() {
             let len = line.len();
@@ -72,7 +72,7 @@ impl Shipper {
         true
     }
 
-    /// Sends the datagram that is being filled.
+    /// Sends the shipment that is being filled.
     fn finish(&mut self, now: Instant) -> bool {
         self.gathered = None;
         let stamp = self.stamp();
@@ -90,7 +90,7 @@ impl Shipper {
         }
     }
 
-    /// Sends the next line, which is longer than a datagram.
+    /// Sends the next line, which is longer than a shipment, in pieces.
     fn ship_pieces(&mut self, now: Instant) -> bool {
         let stamp = self.stamp();
         let before = self.backlog.consumed();
@@ -98,7 +98,7 @@ impl Shipper {
         let len = line.len();
         let consumed = before + len as u64;
         let mut next = Some(0);
-        // They are kept even if they do not fit the window: what does not go out now goes later.
+        // Pieces beyond the window are kept, too, and sent later.
         while let Some(offset) = next {
             let line = (&line[..len - 1], read);
             let (rest, bytes) = self.writer.piece(line, offset, stamp, <[u8]>::to_vec);
@@ -110,8 +110,7 @@ impl Shipper {
         self.ship_again(now)
     }
 
-    /// Sends those of the kept shipments that have not gone out since they had to. Says whether
-    /// all have.
+    /// Sends kept shipments that are due, for the first time or again. Returns whether all are sent.
     fn ship_again(&mut self, now: Instant) -> bool {
         while let Some(bytes) = self.unconfirmed.next() {
             if !self.state.has_room(bytes.len()) {

@@ -1,4 +1,4 @@
-//! The socket to the collector: there or not, and never waited for without end.
+//! The UDP socket to the collector. No operation blocks without a time limit.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -12,28 +12,28 @@ use crate::destination::connect;
 use crate::input::timeout;
 
 pub(super) struct CollectorSocket {
-    /// `None` if there is no address, or it could not be had.
+    /// `None` if there is no address or the socket could not be opened.
     socket: Option<UdpSocket>,
-    /// Where datagrams come from, if somebody cares.
+    /// Source address; `None`: the system chooses.
     from: Option<IpAddr>,
 }
 
-/// What became of a datagram.
+/// Outcome of a send.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum SendOutcome {
     Yes,
-    /// This one has not gone out, and the one before it may not have arrived.
+    /// The datagram was not sent, and the previous one may not have arrived.
     Refused,
-    /// It is too long for this road.
+    /// The datagram is too long for this network path.
     Never,
 }
 
-/// What came.
+/// Outcome of a receive.
 pub(super) enum Received {
     Nothing,
-    /// A datagram of that many bytes.
+    /// A datagram of this many bytes.
     Datagram(usize),
-    /// What went out last was refused.
+    /// The last sent datagram was refused.
     Refusal,
 }
 
@@ -42,7 +42,7 @@ impl CollectorSocket {
         Self { socket: None, from }
     }
 
-    /// Makes a socket to `addr`.
+    /// Opens a socket connected to `addr`.
     pub(super) fn open(&mut self, addr: SocketAddr) -> io::Result<()> {
         match connect(addr, self.from) {
             Ok(socket) => {
@@ -60,12 +60,12 @@ impl CollectorSocket {
         self.socket.is_some()
     }
 
-    /// To wait for what comes.
+    /// Returns the descriptor to poll.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.socket.as_ref().map(|socket| socket.as_fd())
     }
 
-    /// Sends a datagram, waiting for room in the socket's buffer.
+    /// Sends a datagram; waits for room in the socket's buffer.
     pub(super) fn send(&self, datagram: &[u8]) -> SendOutcome {
         let Some(socket) = &self.socket else { return SendOutcome::Refused };
         loop {
@@ -82,7 +82,7 @@ impl CollectorSocket {
         }
     }
 
-    /// Takes what has come, if anything has.
+    /// Receives a datagram, if there is one.
     pub(super) fn receive(&self, buffer: &mut [u8]) -> Received {
         let Some(socket) = &self.socket else { return Received::Nothing };
         loop {
@@ -97,7 +97,7 @@ impl CollectorSocket {
         }
     }
 
-    /// Until something comes, or a while has passed.
+    /// Waits until a datagram arrives or `patience` has passed.
     pub(super) fn rest(&self, patience: Duration) {
         self.pause(PollFlags::POLLIN, patience);
     }

@@ -1,21 +1,21 @@
-//! Shipments that went out and are not confirmed, oldest first, and those that have to go out again.
+//! Shipments without a confirmation, oldest first; some have to be sent again.
 
 use std::collections::VecDeque;
 
 #[derive(Default)]
 pub(super) struct Unconfirmed {
-    /// Those from `unsent` on are to go out.
+    /// Shipments from index `unsent` on are still to be sent.
     kept: VecDeque<Kept>,
     unsent: usize,
-    /// Buffers for further ones.
+    /// Buffers for reuse.
     spare: Vec<Vec<u8>>,
 }
 
 struct Kept {
     bytes: Vec<u8>,
-    /// [`crate::link_state::LinkState::sent`] after it; the last of all marks until it went out.
+    /// [`crate::link_state::LinkState::sent`] after this shipment; `u64::MAX` until sent.
     mark: u64,
-    /// [`super::Backlog::consumed`] after it.
+    /// [`super::Backlog::consumed`] after this shipment.
     consumed: u64,
 }
 
@@ -24,35 +24,35 @@ impl Unconfirmed {
         self.kept.is_empty()
     }
 
-    /// Whether all have gone out.
+    /// Returns whether every shipment is sent.
     pub(super) fn is_sent(&self) -> bool {
         self.unsent == self.kept.len()
     }
 
-    /// A buffer to make a shipment in.
+    /// Returns a buffer for a new shipment.
     pub(super) fn buffer(&mut self) -> Vec<u8> {
         let mut buffer = self.spare.pop().unwrap_or_default();
         buffer.clear();
         buffer
     }
 
-    /// Keeps a shipment, which is to go out.
+    /// Keeps a shipment to be sent.
     pub(super) fn keep(&mut self, bytes: Vec<u8>, consumed: u64) {
         self.kept.push_back(Kept { bytes, mark: u64::MAX, consumed });
     }
 
-    /// The next that is to go out.
+    /// Returns the next shipment to send.
     pub(super) fn next(&self) -> Option<&[u8]> {
         self.kept.get(self.unsent).map(|kept| &kept.bytes[..])
     }
 
-    /// That one went out.
+    /// Marks the next shipment as sent.
     pub(super) fn sent(&mut self, mark: u64) {
         self.kept[self.unsent].mark = mark;
         self.unsent += 1;
     }
 
-    /// Those up to `mark` have arrived. Gives back how much had been consumed by the last of them.
+    /// Drops the shipments up to `mark`, which have arrived. Returns how much the last of them had consumed.
     pub(super) fn confirm(&mut self, mark: u64) -> Option<u64> {
         let mut consumed = None;
         while self.kept.front().is_some_and(|kept| kept.mark <= mark)
@@ -65,7 +65,7 @@ impl Unconfirmed {
         consumed
     }
 
-    /// All of them have to go out again.
+    /// Marks every shipment as unsent.
     pub(super) fn rewind(&mut self) {
         self.unsent = 0;
         for kept in &mut self.kept {
@@ -73,12 +73,12 @@ impl Unconfirmed {
         }
     }
 
-    /// Gives up those that have not gone out.
+    /// Removes and returns the unsent shipments.
     pub(super) fn take_unsent(&mut self) -> impl Iterator<Item = Vec<u8>> + '_ {
         self.kept.drain(self.unsent..).map(|kept| kept.bytes)
     }
 
-    /// Gives up all.
+    /// Removes and returns all shipments.
     pub(super) fn take(&mut self) -> impl Iterator<Item = Vec<u8>> + '_ {
         self.unsent = 0;
         self.kept.drain(..).map(|kept| kept.bytes)

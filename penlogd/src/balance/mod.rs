@@ -140,7 +140,7 @@ pub struct Balance {
     /// Of each server that sent lines.
     pub servers: Vec<ServerBalance>,
     /// What became of the lines in the log; filled in by the loop.
-    pub log: logfile::Counts,
+    pub log: logfile::LogFileCounts,
     /// Datagrams that the kernel dropped because we were too slow; filled in by the loop.
     pub kernel_drops: u64,
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getuid};
-use pen_daemon::diagnostics::{self, Place};
+use pen_daemon::diagnostics::{self, MessageTarget};
 use pen_daemon::process::{Detached, Settled, Stdout};
 use pen_daemon::signals::{Event, Signals};
 use penlogd::embedded::{Collecting, Embedded};
@@ -110,7 +110,11 @@ pub fn run(plan: &Plan) -> Result<ExitCode, Box<dyn Error>> {
     if let Detached::Leave(code) = config.process.detach()? {
         return Ok(code);
     }
-    let place = if config.process.background { Place::Background } else { Place::Foreground };
+    let place = if config.process.background {
+        MessageTarget::Background
+    } else {
+        MessageTarget::Foreground
+    };
     diagnostics::start("pen", place, config.debug);
     plan.setup.warnings.iter().for_each(|text| warn!("{text}"));
     let bound = Bound::bind(&config)?;

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pen_daemon::drops::Table;
+use pen_daemon::drops::UdpDropTable;
 
 use super::port::UdpPort;
 
@@ -16,7 +16,7 @@ pub struct KernelDrops(Mutex<DropsState>);
 
 #[derive(Debug)]
 struct DropsState {
-    table: Table,
+    table: UdpDropTable,
     inodes: Vec<u64>,
     last: Option<(Instant, Option<u64>)>,
 }
@@ -26,7 +26,7 @@ impl KernelDrops {
     #[must_use]
     pub fn at<'a>(ports: impl Iterator<Item = &'a UdpPort>) -> Self {
         let inodes = ports.filter_map(|port| port.inode().ok()).collect();
-        Self(Mutex::new(DropsState { table: Table::open(), inodes, last: None }))
+        Self(Mutex::new(DropsState { table: UdpDropTable::open(), inodes, last: None }))
     }
 
     /// How many there were so far; `None` if the kernel does not tell.
