@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use pen::command::cli::PenArgs;
-use pen::operate::run::{Plan, run};
+use pen::operate::run::{RunPlan, run};
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(MISUSED) } else { ExitCode::SUCCESS };
         }
     };
-    let plan = match Plan::new(&args) {
+    let plan = match RunPlan::new(&args) {
         Ok(plan) => plan,
         Err(error) => return complain(&error, MISUSED),
     };

@@ -19,10 +19,10 @@ use crate::data::relay::udp::UdpWorker;
 use crate::data::relay::udp::drops::KernelDrops;
 use crate::data::relay::udp::port::UdpPort;
 use crate::data::tls::keeper::TlsKeeper;
+use crate::logs::LogControls;
 use crate::logs::access_log::AccessLog;
-use crate::logs::books::Books;
 use crate::logs::mapping_log::MappingLog;
-use crate::operate::running::Logs;
+use crate::logs::sinks::RecordSinks;
 
 /// Descriptors kept back for logs and what libraries need, and for those who connect to the control port and to the
 /// status page, and for checks: 32 of each.
@@ -167,14 +167,14 @@ impl Bound {
             BalancerError { action, source }
         })?;
         let most = self.multi_accept;
-        let books = || Books::new(&log, &access_log);
+        let sinks = || RecordSinks::new(&log, &access_log);
         let workers = match self.sockets {
             ListenSockets::Stream(listeners) => spawn(listeners, mailboxes, |mailbox, own| {
-                let worker = TcpWorker::new(shared.clone(), mailbox, own, most, books())?;
+                let worker = TcpWorker::new(shared.clone(), mailbox, own, most, sinks())?;
                 Ok(move || worker.run())
             }),
             ListenSockets::Udp(ports) => spawn(ports, mailboxes, |mailbox, own| {
-                let worker = UdpWorker::new(shared.clone(), mailbox, own, most, books())?;
+                let worker = UdpWorker::new(shared.clone(), mailbox, own, most, sinks())?;
                 Ok(move || worker.run())
             }),
         };
@@ -235,8 +235,8 @@ impl Balancer {
 
     /// Both logs, for somebody who watches and steers them.
     #[must_use]
-    pub fn logs(&self) -> Logs {
-        Logs { mappings: self.log.remote(), access: self.access_log.remote() }
+    pub fn logs(&self) -> LogControls {
+        LogControls { mappings: self.log.control(), access: self.access_log.control() }
     }
 
     /// Opens the files of both anew, for a rotation.
@@ -260,7 +260,7 @@ impl Balancer {
     /// is lost, and who comes to its listener is not heard.
     #[must_use]
     pub fn has_dead_thread(&self) -> bool {
-        let logs = self.log.has_fallen() || self.access_log.has_fallen();
+        let logs = self.log.has_ended() || self.access_log.has_ended();
         logs || self.workers.iter().any(JoinHandle::is_finished)
     }
 

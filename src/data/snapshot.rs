@@ -10,18 +10,18 @@ use crate::config::ServerSettings;
 
 /// How much of the state is wanted: lists may be long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Detail {
+pub struct SnapshotDetail {
     /// At most so many clients, those seen last first.
     pub clients: usize,
     /// Only clients seen within this time.
     pub recent: Option<Duration>,
     /// Of the connections, these.
-    pub connections: Which,
+    pub connections: ConnectionFilter,
 }
 
-/// Which connections are wanted.
+/// Selects connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum ConnectionFilter {
     /// At most so many.
     First(usize),
     /// The one with this number.
@@ -30,7 +30,7 @@ pub enum Which {
     Descriptor(i32),
 }
 
-impl Default for Which {
+impl Default for ConnectionFilter {
     /// None at all.
     fn default() -> Self {
         Self::First(0)
@@ -47,30 +47,30 @@ pub struct Snapshot {
     /// Where it listens, as bound.
     pub listen: Vec<String>,
     /// The servers; the emergency and the abuse server last.
-    pub servers: Vec<ServerNow>,
+    pub servers: Vec<ServerSnapshot>,
     /// The number of the server that had the last turn.
     pub current: u32,
     /// Clients whose server is remembered: how many, and how many there may be.
-    pub clients_known: Gauge,
+    pub clients_known: LimitedCount,
     /// As many of them as were asked for.
-    pub clients: Vec<ClientNow>,
+    pub clients: Vec<ClientSnapshot>,
     /// Connections: how many, and how many there may be.
-    pub connections_open: Gauge,
+    pub connections_open: LimitedCount,
     /// As many of them as were asked for.
-    pub connections: Vec<ConnectionNow>,
+    pub connections: Vec<ConnectionSnapshot>,
     /// What was counted since the start.
-    pub counts: Counts,
+    pub counts: BalancerCounters,
     /// How mapping records fare; `None` if there are none.
-    pub mapping_log: Option<LogNow>,
+    pub mapping_log: Option<LogSnapshot>,
     /// How the access log fares; `None` if there is none.
-    pub access_log: Option<LogNow>,
+    pub access_log: Option<LogSnapshot>,
     /// How TLS fares; `None` if it is not spoken.
-    pub tls: Option<TlsNow>,
+    pub tls: Option<TlsSnapshot>,
 }
 
 /// How many there are of something that is limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gauge {
+pub struct LimitedCount {
     /// So many.
     pub now: u64,
     /// Out of so many; `None` if nothing but the machine limits them.
@@ -79,13 +79,13 @@ pub struct Gauge {
 
 /// A server.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ServerNow {
-    /// Which one.
+pub struct ServerSnapshot {
+    /// Slot number, emergency or abuse.
     pub id: PoolServerId,
     /// What was meant.
     pub config: ServerSettings,
     /// Whether it gets connections.
-    pub state: State,
+    pub state: ServerStatus,
     /// Connections it has, those being opened included.
     pub connections: u32,
     /// Connections it has had.
@@ -95,7 +95,7 @@ pub struct ServerNow {
     /// How long ago the last attempt failed, if none succeeded since.
     pub last_failure: Option<Duration>,
     /// How the last check went, if there was one.
-    pub check: Option<CheckNow>,
+    pub check: Option<CheckSnapshot>,
     /// Bytes from clients.
     pub to_server: u64,
     /// Bytes to clients.
@@ -104,7 +104,7 @@ pub struct ServerNow {
 
 /// How a check went.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckNow {
+pub struct CheckSnapshot {
     /// How long ago.
     pub age: Duration,
     /// What was wrong, if anything.
@@ -113,7 +113,7 @@ pub struct CheckNow {
 
 /// Whether a server gets connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ServerStatus {
     /// It does.
     Up,
     /// It has as many as it may.
@@ -126,7 +126,7 @@ pub enum State {
     Down,
 }
 
-impl State {
+impl ServerStatus {
     /// One word for it.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -145,7 +145,7 @@ impl State {
 
 /// A client whose server is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientNow {
+pub struct ClientSnapshot {
     /// Its address.
     pub addr: ClientAddr,
     /// How long ago it connected last.
@@ -162,7 +162,7 @@ pub struct ClientNow {
 
 /// A connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConnectionNow {
+pub struct ConnectionSnapshot {
     /// Its number, by which `close` knows it.
     pub number: u64,
     /// Address and port of the client.
@@ -174,7 +174,7 @@ pub struct ConnectionNow {
     /// The file descriptor towards that.
     pub server_fd: Option<i32>,
     /// How far it is.
-    pub stage: Stage,
+    pub stage: ConnectionStatus,
     /// How long it has been there.
     pub age: Duration,
     /// Bytes from the client.
@@ -185,9 +185,9 @@ pub struct ConnectionNow {
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum ConnectionStatus {
     /// The client has to introduce itself first.
-    Greeting,
+    Handshake,
     /// A server is being connected to.
     Connecting,
     /// Both directions are open.
@@ -196,12 +196,12 @@ pub enum Stage {
     HalfClosed,
 }
 
-impl Stage {
+impl ConnectionStatus {
     /// One word for it.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
-            Self::Greeting => "greeting",
+            Self::Handshake => "handshake",
             Self::Connecting => "connecting",
             Self::Open => "open",
             Self::HalfClosed => "half-closed",
@@ -211,7 +211,7 @@ impl Stage {
 
 /// What was counted since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct BalancerCounters {
     /// Connections that were accepted.
     pub accepted: u64,
     /// Those of them that an access list kept out.
@@ -236,7 +236,7 @@ pub struct Counts {
 
 /// How TLS fares.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsNow {
+pub struct TlsSnapshot {
     /// It is spoken to clients.
     pub clients: bool,
     /// It is spoken to servers.
@@ -257,7 +257,7 @@ pub struct TlsNow {
 
 /// How the records or lines of a log fare.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LogNow {
+pub struct LogSnapshot {
     /// Where they go.
     pub target: String,
     /// Records that were made.

@@ -29,7 +29,7 @@ const CALM: u32 = 20;
 
 /// What became of what was noted.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct LogCounters {
     /// What was noted.
     pub made: AtomicU64,
     /// What of it was sent or is in the file.
@@ -51,7 +51,7 @@ pub struct Batch {
 
 /// What the thread is told. `T` says where to write.
 #[derive(Debug)]
-pub(crate) enum Message<T> {
+pub(crate) enum LogMessage<T> {
     Batch(Batch),
     Target(T),
     Reopen,
@@ -60,9 +60,9 @@ pub(crate) enum Message<T> {
 
 /// What is wrong with a log, seen from everywhere.
 #[derive(Clone, Debug, Default)]
-pub struct Trouble(Arc<Mutex<Option<String>>>);
+pub struct LogTrouble(Arc<Mutex<Option<String>>>);
 
-impl Trouble {
+impl LogTrouble {
     /// What it is now, if anything is.
     #[must_use]
     pub fn now(&self) -> Option<String> {
@@ -76,7 +76,7 @@ impl Trouble {
 }
 
 /// What the thread writes with.
-pub(crate) trait Sink: Send + 'static {
+pub(crate) trait LogWriter: Send + 'static {
     /// Where to.
     type Target: Send + 'static;
 
@@ -84,7 +84,7 @@ pub(crate) trait Sink: Send + 'static {
     fn write(&mut self, batch: &Batch);
 
     /// Writes somewhere else from now on.
-    fn turn_to(&mut self, target: Self::Target);
+    fn set_target(&mut self, target: Self::Target);
 
     /// Opens a file anew, or what could not be opened.
     fn reopen(&mut self);
@@ -106,69 +106,69 @@ pub(crate) trait Sink: Send + 'static {
 
 /// The log's end that others hold: it is given to workers, and told where to write.
 #[derive(Debug)]
-pub struct Log<T> {
-    remote: Remote<T>,
+pub struct LogThread<T> {
+    control: LogControl<T>,
     /// Told beside the queue, which may be full while a disk hangs.
     reopen: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl<T: Send + 'static> Log<T> {
+impl<T: Send + 'static> LogThread<T> {
     /// Starts the thread, by a name; so many batches may wait for it.
-    pub(crate) fn run<S: Sink<Target = T>>(
+    pub(crate) fn run<S: LogWriter<Target = T>>(
         name: &str,
         waiting: usize,
-        counts: Arc<Counts>,
-        trouble: Trouble,
+        counts: Arc<LogCounters>,
+        trouble: LogTrouble,
         sink: S,
     ) -> io::Result<Self> {
         let (queue, messages) = bounded(waiting);
         let reopen = Arc::new(AtomicBool::new(false));
         let told = reopen.clone();
-        let work = move || work(&messages, &told, sink);
-        let thread = Some(std::thread::Builder::new().name(name.into()).spawn(work)?);
-        Ok(Self { remote: Remote { queue, counts, trouble }, reopen, thread })
+        let write_messages = move || write_messages(&messages, &told, sink);
+        let thread = Some(std::thread::Builder::new().name(name.into()).spawn(write_messages)?);
+        Ok(Self { control: LogControl { queue, counts, trouble }, reopen, thread })
     }
 
     /// For a worker; a batch is sent before it is longer than `most`, unless one thing is.
     pub(crate) fn batcher(&self, most: usize) -> Batcher<T> {
-        Batcher::new(self.remote.queue.clone(), self.remote.counts.clone(), most)
+        Batcher::new(self.control.queue.clone(), self.control.counts.clone(), most)
     }
 
     /// Opens a file anew, for a rotation, or what could not be opened before. Never waits.
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Release);
         // A thread that has messages looks behind each.
-        self.remote.queue.try_send(Message::Reopen).unwrap_or_default();
+        self.control.queue.try_send(LogMessage::Reopen).unwrap_or_default();
     }
 
     /// Whether its thread has ended, which it does not before [`Self::finish`].
     #[must_use]
-    pub fn has_fallen(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     /// What became of what was noted.
     #[must_use]
-    pub fn counts(&self) -> &Counts {
-        &self.remote.counts
+    pub fn counts(&self) -> &LogCounters {
+        &self.control.counts
     }
 
     /// What is wrong, if anything is.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.remote.trouble()
+        self.control.trouble()
     }
 
     /// For somebody who watches and steers it while others hold it.
     #[must_use]
-    pub fn remote(&self) -> Remote<T> {
-        self.remote.clone()
+    pub fn control(&self) -> LogControl<T> {
+        self.control.clone()
     }
 
     /// Writes what is left. Workers must have ended.
     pub fn finish(mut self) {
-        self.remote.queue.send(Message::End).unwrap_or_default();
+        self.control.queue.send(LogMessage::End).unwrap_or_default();
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -179,33 +179,33 @@ impl<T: Send + 'static> Log<T> {
 
 /// The log from afar; it does not keep it.
 #[derive(Debug)]
-pub struct Remote<T> {
-    queue: Sender<Message<T>>,
-    counts: Arc<Counts>,
-    trouble: Trouble,
+pub struct LogControl<T> {
+    queue: Sender<LogMessage<T>>,
+    counts: Arc<LogCounters>,
+    trouble: LogTrouble,
 }
 
-impl<T> Clone for Remote<T> {
+impl<T> Clone for LogControl<T> {
     fn clone(&self) -> Self {
         let Self { queue, counts, trouble } = self;
         Self { queue: queue.clone(), counts: counts.clone(), trouble: trouble.clone() }
     }
 }
 
-impl<T> Remote<T> {
+impl<T> LogControl<T> {
     /// Writes somewhere else from now on. What can't be opened is said, and tried again when the file is
     /// opened anew. Not when the queue is full or the log has ended.
     ///
     /// # Errors
     /// Says so.
-    pub fn turn_to(&self, target: T) -> Result<(), String> {
-        let sent = self.queue.try_send(Message::Target(target));
+    pub fn set_target(&self, target: T) -> Result<(), String> {
+        let sent = self.queue.try_send(LogMessage::Target(target));
         sent.map_err(|_| "the log does not keep up: try again".to_owned())
     }
 
     /// How it fares.
     #[must_use]
-    pub fn counts(&self) -> &Counts {
+    pub fn counts(&self) -> &LogCounters {
         &self.counts
     }
 
@@ -219,8 +219,8 @@ impl<T> Remote<T> {
 /// What a worker notes.
 #[derive(Debug)]
 pub(crate) struct Batcher<T> {
-    queue: Sender<Message<T>>,
-    counts: Arc<Counts>,
+    queue: Sender<LogMessage<T>>,
+    counts: Arc<LogCounters>,
     bytes: Vec<u8>,
     count: u32,
     /// When the first of the batch was noted.
@@ -230,7 +230,7 @@ pub(crate) struct Batcher<T> {
 }
 
 impl<T> Batcher<T> {
-    pub(crate) fn new(queue: Sender<Message<T>>, counts: Arc<Counts>, most: usize) -> Self {
+    pub(crate) fn new(queue: Sender<LogMessage<T>>, counts: Arc<LogCounters>, most: usize) -> Self {
         Self { queue, counts, bytes: Vec::new(), count: 0, since: None, most }
     }
 
@@ -256,7 +256,7 @@ impl<T> Batcher<T> {
     }
 
     /// Lets those go that have waited long enough.
-    pub(crate) fn settle(&mut self, now: Instant) {
+    pub(crate) fn flush_due(&mut self, now: Instant) {
         if self.since.is_some_and(|since| now >= since + FLUSH) {
             self.flush();
         }
@@ -276,7 +276,7 @@ impl<T> Batcher<T> {
         let count = std::mem::take(&mut self.count);
         self.counts.made.fetch_add(count.into(), Ordering::Relaxed);
         let batch = Batch { count, bytes: std::mem::take(&mut self.bytes) };
-        if self.queue.try_send(Message::Batch(batch)).is_err() {
+        if self.queue.try_send(LogMessage::Batch(batch)).is_err() {
             self.counts.overrun.fetch_add(count.into(), Ordering::Relaxed);
         }
     }
@@ -288,14 +288,18 @@ impl<T> Drop for Batcher<T> {
     }
 }
 
-fn work<S: Sink>(messages: &Receiver<Message<S::Target>>, reopen: &AtomicBool, mut sink: S) {
-    let mut inbox = Inbox { messages, looks: CALM };
+fn write_messages<S: LogWriter>(
+    messages: &Receiver<LogMessage<S::Target>>,
+    reopen: &AtomicBool,
+    mut sink: S,
+) {
+    let mut inbox = LogInbox { messages, looks: CALM };
     loop {
         match inbox.next(sink.next_due(), sink.may_gather()) {
-            Ok(Message::Batch(batch)) => sink.write(&batch),
-            Ok(Message::Target(target)) => sink.turn_to(target),
-            Ok(Message::Reopen) | Err(RecvTimeoutError::Timeout) => {}
-            Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return sink.finish(),
+            Ok(LogMessage::Batch(batch)) => sink.write(&batch),
+            Ok(LogMessage::Target(target)) => sink.set_target(target),
+            Ok(LogMessage::Reopen) | Err(RecvTimeoutError::Timeout) => {}
+            Ok(LogMessage::End) | Err(RecvTimeoutError::Disconnected) => return sink.finish(),
         }
         if reopen.swap(false, Ordering::Acquire) {
             sink.reopen();
@@ -306,14 +310,18 @@ fn work<S: Sink>(messages: &Receiver<Message<S::Target>>, reopen: &AtomicBool, m
 
 /// Where messages come in. A thread that is woken for each costs its processor, and the workers who wake it, more
 /// than what it is woken for: so while there is traffic it looks now and then, and nobody wakes it.
-struct Inbox<'a, T> {
-    messages: &'a Receiver<Message<T>>,
+struct LogInbox<'a, T> {
+    messages: &'a Receiver<LogMessage<T>>,
     /// Those that found nothing since the last message.
     looks: u32,
 }
 
-impl<T> Inbox<'_, T> {
-    fn next(&mut self, due: Option<Instant>, gather: bool) -> Result<Message<T>, RecvTimeoutError> {
+impl<T> LogInbox<'_, T> {
+    fn next(
+        &mut self,
+        due: Option<Instant>,
+        gather: bool,
+    ) -> Result<LogMessage<T>, RecvTimeoutError> {
         loop {
             match self.messages.try_recv() {
                 Ok(message) => {
@@ -347,8 +355,9 @@ mod tests {
     #[test]
     fn a_reopening_never_waits() {
         let (queue, _nobody_takes_them) = bounded(1);
-        let remote = Remote::<()> { queue, counts: Arc::default(), trouble: Trouble::default() };
-        let log = Log { remote, reopen: Arc::default(), thread: None };
+        let control =
+            LogControl::<()> { queue, counts: Arc::default(), trouble: LogTrouble::default() };
+        let log = LogThread { control, reopen: Arc::default(), thread: None };
         log.reopen();
         log.reopen();
         assert!(log.reopen.load(Ordering::Relaxed));

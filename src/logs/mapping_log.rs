@@ -17,7 +17,9 @@ use pen_records::time::Timestamp;
 use tracing::{info, warn};
 
 use crate::config::{LogFormat, LogTarget};
-use crate::logs::log_thread::{self, Batch, Batcher, Counts, Log, Sink, Trouble};
+use crate::logs::log_thread::{
+    self, Batch, Batcher, LogCounters, LogThread, LogTrouble, LogWriter,
+};
 
 /// The most bytes a packet has.
 const PACKET: usize = 1_400;
@@ -27,13 +29,13 @@ const QUEUE: usize = 2_048;
 const BOUND: usize = 4 << 20;
 
 /// Where records go and how they are spelled.
-type Turn = (Option<LogTarget>, LogFormat);
+type MappingDestination = (Option<LogTarget>, LogFormat);
 
 /// The log's end that others hold: it is given to workers, and told where to write.
-pub type MappingLog = Log<Turn>;
+pub type MappingLog = LogThread<MappingDestination>;
 
 /// The log from afar; it does not keep it.
-pub type Remote = log_thread::Remote<Turn>;
+pub type MappingLogControl = log_thread::LogControl<MappingDestination>;
 
 impl MappingLog {
     /// Starts the thread that writes. Files are opened at once, so that faults are seen.
@@ -41,24 +43,24 @@ impl MappingLog {
     /// # Errors
     /// The file can't be opened, or there is no socket or thread to be had.
     pub fn start(target: Option<&LogTarget>, format: LogFormat) -> io::Result<Self> {
-        let writer = Writer::new(target, format)?;
+        let writer = MappingWriter::new(target, format)?;
         Self::run("mapping log", QUEUE, writer.counts.clone(), writer.trouble.clone(), writer)
     }
 
     /// For a worker.
     #[must_use]
-    pub fn notes(&self) -> Notes {
-        Notes(self.batcher(PACKET - OVERHEAD))
+    pub fn record_writer(&self) -> MappingRecordWriter {
+        MappingRecordWriter(self.batcher(PACKET - OVERHEAD))
     }
 }
 
 /// What a worker notes.
 #[derive(Debug)]
-pub struct Notes(Batcher<Turn>);
+pub struct MappingRecordWriter(Batcher<MappingDestination>);
 
-impl Notes {
+impl MappingRecordWriter {
     /// Notes a mapping. It leaves within a few milliseconds, together with others.
-    pub fn note(&mut self, mapping: &Mapping<'_>, now: Instant) {
+    pub fn record(&mut self, mapping: &Mapping<'_>, now: Instant) {
         self.0.add(now, |batch| write_record(mapping, batch));
         // It holds no more of any kind.
         if self.0.is_full(40) {
@@ -67,8 +69,8 @@ impl Notes {
     }
 
     /// Lets those go that have waited long enough.
-    pub fn settle(&mut self, now: Instant) {
-        self.0.settle(now);
+    pub fn flush_due(&mut self, now: Instant) {
+        self.0.flush_due(now);
     }
 
     /// When [`Self::settle`] has something to do.
@@ -101,13 +103,13 @@ fn origin() -> SenderOrigin {
 
 /// Where records leave.
 #[derive(Debug)]
-enum Road {
+enum MappingOutput {
     Off,
     File(Box<LogFile>),
     Collector(UdpSocket),
 }
 
-impl Road {
+impl MappingOutput {
     fn open(target: Option<&LogTarget>) -> io::Result<Self> {
         match target {
             None => Ok(Self::Off),
@@ -115,13 +117,13 @@ impl Road {
                 let file = LogFile::open(path, Buffering::Blocks, BOUND)?;
                 Ok(Self::File(Box::new(file)))
             }
-            Some(LogTarget::Collector { addr, .. }) => socket_to(*addr).map(Self::Collector),
+            Some(LogTarget::Collector { addr, .. }) => connected_socket(*addr).map(Self::Collector),
         }
     }
 }
 
 /// One that sends there and never waits.
-pub(crate) fn socket_to(addr: SocketAddr) -> io::Result<UdpSocket> {
+pub(crate) fn connected_socket(addr: SocketAddr) -> io::Result<UdpSocket> {
     let any: SocketAddr = match addr {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -132,13 +134,13 @@ pub(crate) fn socket_to(addr: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-struct Writer {
-    road: Road,
+struct MappingWriter {
+    output: MappingOutput,
     /// Where it leads, or is to lead when it can be opened.
     target: Option<LogTarget>,
     format: LogFormat,
-    counts: Arc<Counts>,
-    trouble: Trouble,
+    counts: Arc<LogCounters>,
+    trouble: LogTrouble,
     origin: SenderOrigin,
     /// The number of the next record.
     next: u64,
@@ -147,12 +149,12 @@ struct Writer {
     /// What was written and what failed before this file.
     before: (u64, u64),
     /// Records that the classic spelling has nothing to say of.
-    unsaid: u64,
+    unsupported: u64,
     buf: Vec<u8>,
 }
 
-impl Sink for Writer {
-    type Target = Turn;
+impl LogWriter for MappingWriter {
+    type Target = MappingDestination;
 
     fn write(&mut self, batch: &Batch) {
         let overrun = self.counts.overrun.load(Ordering::Relaxed);
@@ -160,24 +162,24 @@ impl Sink for Writer {
         self.overrun = overrun;
         let first = self.next;
         self.next += u64::from(batch.count);
-        let mut road = std::mem::replace(&mut self.road, Road::Off);
-        match (&mut road, self.format) {
-            (Road::Off, _) => {}
-            (Road::File(file), LogFormat::Extended) => {
+        let mut output = std::mem::replace(&mut self.output, MappingOutput::Off);
+        match (&mut output, self.format) {
+            (MappingOutput::Off, _) => {}
+            (MappingOutput::File(file), LogFormat::Extended) => {
                 PacketRecords(&batch.bytes)
                     .mappings()
                     .for_each(|mapping| mapping.write_extended_line(file.buffer()));
             }
-            (Road::File(file), LogFormat::Classic) => {
+            (MappingOutput::File(file), LogFormat::Classic) => {
                 for mapping in PacketRecords(&batch.bytes).mappings() {
                     if mapping.kind == MappingKind::Request {
                         mapping.write_file_line(file.buffer());
                     } else {
-                        self.unsaid += 1;
+                        self.unsupported += 1;
                     }
                 }
             }
-            (Road::Collector(socket), LogFormat::Extended) => {
+            (MappingOutput::Collector(socket), LogFormat::Extended) => {
                 self.buf.clear();
                 let dropped = overrun + self.counts.failed.load(Ordering::Relaxed);
                 let records = (batch.count, &batch.bytes[..]);
@@ -185,7 +187,7 @@ impl Sink for Writer {
                 let sent = send(socket, &self.buf);
                 self.count(sent, batch.count.into());
             }
-            (Road::Collector(socket), LogFormat::Classic) => {
+            (MappingOutput::Collector(socket), LogFormat::Classic) => {
                 for mapping in PacketRecords(&batch.bytes).mappings() {
                     if mapping.kind == MappingKind::Request {
                         self.buf.clear();
@@ -199,29 +201,29 @@ impl Sink for Writer {
                 }
             }
         }
-        self.road = road;
+        self.output = output;
     }
 
     fn settle(&mut self) {
-        if let Road::File(file) = &mut self.road {
+        if let MappingOutput::File(file) = &mut self.output {
             file.settle(Instant::now());
             let ((written, dropped), before) = (file.settled(), self.before);
-            self.counts.written.store(before.0 + written + self.unsaid, Ordering::Relaxed);
+            self.counts.written.store(before.0 + written + self.unsupported, Ordering::Relaxed);
             self.counts.failed.store(before.1 + dropped, Ordering::Relaxed);
             self.trouble.replace(file.trouble());
         }
     }
 
-    fn turn_to(&mut self, (target, format): Turn) {
-        self.leave_road();
+    fn set_target(&mut self, (target, format): MappingDestination) {
+        self.close_output();
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         self.before = (load(&self.counts.written), load(&self.counts.failed));
-        self.unsaid = 0;
+        self.unsupported = 0;
         self.format = format;
         self.target = target;
-        match Road::open(self.target.as_ref()) {
-            Ok(road) => {
-                self.road = road;
+        match MappingOutput::open(self.target.as_ref()) {
+            Ok(output) => {
+                self.output = output;
                 self.trouble.replace(None);
             }
             Err(error) => {
@@ -232,51 +234,51 @@ impl Sink for Writer {
     }
 
     fn reopen(&mut self) {
-        match &mut self.road {
-            Road::File(file) => file.reopen(Instant::now()),
-            Road::Off if self.target.is_some() => {
-                self.turn_to((self.target.clone(), self.format));
+        match &mut self.output {
+            MappingOutput::File(file) => file.reopen(Instant::now()),
+            MappingOutput::Off if self.target.is_some() => {
+                self.set_target((self.target.clone(), self.format));
             }
-            Road::Off | Road::Collector(_) => {}
+            MappingOutput::Off | MappingOutput::Collector(_) => {}
         }
     }
 
     fn next_due(&self) -> Option<Instant> {
-        if let Road::File(file) = &self.road { file.next_due() } else { None }
+        if let MappingOutput::File(file) = &self.output { file.next_due() } else { None }
     }
 
     /// A C collector wants to know of a request before its line comes.
     fn may_gather(&self) -> bool {
-        !matches!((&self.road, self.format), (Road::Collector(_), LogFormat::Classic))
+        !matches!((&self.output, self.format), (MappingOutput::Collector(_), LogFormat::Classic))
     }
 
     fn finish(&mut self) {
-        self.leave_road();
+        self.close_output();
     }
 }
 
-impl Writer {
+impl MappingWriter {
     fn new(target: Option<&LogTarget>, format: LogFormat) -> io::Result<Self> {
         Ok(Self {
-            road: Road::open(target)?,
+            output: MappingOutput::open(target)?,
             target: target.cloned(),
             format,
             counts: Arc::default(),
-            trouble: Trouble::default(),
+            trouble: LogTrouble::default(),
             origin: origin(),
             next: 0,
             overrun: 0,
             before: (0, 0),
-            unsaid: 0,
+            unsupported: 0,
             buf: Vec::with_capacity(PACKET),
         })
     }
 
-    fn count(&self, sent: io::Result<Sent>, records: u64) {
+    fn count(&self, sent: io::Result<SendOutcome>, records: u64) {
         let trouble = match sent {
             Ok(sent) => {
                 self.counts.written.fetch_add(records, Ordering::Relaxed);
-                (sent == Sent::Refused).then(|| "nobody listens there".to_owned())
+                (sent == SendOutcome::Refused).then(|| "nobody listens there".to_owned())
             }
             Err(error) => {
                 self.counts.failed.fetch_add(records, Ordering::Relaxed);
@@ -295,18 +297,18 @@ impl Writer {
         }
     }
 
-    fn leave_road(&mut self) {
-        if let Road::File(file) = &mut self.road {
+    fn close_output(&mut self) {
+        if let MappingOutput::File(file) = &mut self.output {
             file.finish(Instant::now());
         }
         self.settle();
-        self.road = Road::Off;
+        self.output = MappingOutput::Off;
     }
 }
 
 /// How a datagram left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sent {
+enum SendOutcome {
     /// Nothing speaks against its arrival.
     Well,
     /// Nobody listened where the one before it went.
@@ -314,11 +316,11 @@ enum Sent {
 }
 
 /// A refusal is told of by the next send, which sends nothing then: so it is done again.
-fn send(socket: &UdpSocket, datagram: &[u8]) -> io::Result<Sent> {
+fn send(socket: &UdpSocket, datagram: &[u8]) -> io::Result<SendOutcome> {
     match socket.send(datagram) {
-        Ok(_) => Ok(Sent::Well),
+        Ok(_) => Ok(SendOutcome::Well),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            socket.send(datagram).map(|_| Sent::Refused)
+            socket.send(datagram).map(|_| SendOutcome::Refused)
         }
         Err(error) => Err(error),
     }
@@ -333,7 +335,7 @@ mod tests {
     use pen_records::mapping::packet::Packet;
 
     use super::*;
-    use crate::logs::log_thread::Message;
+    use crate::logs::log_thread::LogMessage;
 
     fn mapping(number: u64) -> Mapping<'static> {
         let connection = Some(number);
@@ -351,11 +353,11 @@ mod tests {
     fn records_are_numbered_and_arrive_in_packets() {
         let (socket, target) = collector();
         let log = MappingLog::start(Some(&target), LogFormat::Extended).unwrap();
-        let mut notes = log.notes();
+        let mut writer = log.record_writer();
         for number in 0..100 {
-            notes.note(&mapping(number), Instant::now());
+            writer.record(&mapping(number), Instant::now());
         }
-        drop(notes);
+        drop(writer);
         let (mut buf, mut seen) = ([0; 2_048], 0);
         while seen < 100 {
             let len = socket.recv(&mut buf).unwrap();
@@ -374,14 +376,15 @@ mod tests {
     fn records_that_find_the_queue_full_are_counted_and_take_their_numbers() {
         let (socket, target) = collector();
         let (queue, batches) = bounded(1);
-        let mut writer = Writer::new(Some(&target), LogFormat::Extended).unwrap();
-        let mut notes = Notes(Batcher::new(queue, writer.counts.clone(), PACKET - OVERHEAD));
+        let mut writer = MappingWriter::new(Some(&target), LogFormat::Extended).unwrap();
+        let mut records =
+            MappingRecordWriter(Batcher::new(queue, writer.counts.clone(), PACKET - OVERHEAD));
         for number in 0..3 {
-            notes.note(&mapping(number), Instant::now());
-            notes.flush();
+            records.record(&mapping(number), Instant::now());
+            records.flush();
         }
         assert_eq!(writer.counts.overrun.load(Ordering::Relaxed), 2);
-        let Ok(Message::Batch(batch)) = batches.recv() else { panic!("a batch") };
+        let Ok(LogMessage::Batch(batch)) = batches.recv() else { panic!("a batch") };
         writer.write(&batch);
         let mut buf = [0; 2_048];
         let len = socket.recv(&mut buf).unwrap();
@@ -395,7 +398,7 @@ mod tests {
         let log = MappingLog::start(None, LogFormat::Classic).unwrap();
         let path = folder.join("log");
         let target = Some(LogTarget::File(path.clone()));
-        log.remote().turn_to((target, LogFormat::Classic)).unwrap();
+        log.control().set_target((target, LogFormat::Classic)).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         while log.trouble().is_none() {
             assert!(Instant::now() < deadline, "the folder is not there");
@@ -418,16 +421,16 @@ mod tests {
         let file = |name: &str| LogTarget::File(folder.join(name));
         let log = MappingLog::start(Some(&file("one")), LogFormat::Classic).unwrap();
         for name in ["two", "three"] {
-            let mut notes = log.notes();
+            let mut writer = log.record_writer();
             // One that this spelling has a line for, and one that it says nothing of.
-            notes.note(&Mapping { kind: MappingKind::Request, ..mapping(1) }, Instant::now());
-            notes.note(&Mapping { kind: MappingKind::Opened, ..mapping(1) }, Instant::now());
-            drop(notes);
-            log.remote().turn_to((Some(file(name)), LogFormat::Classic)).unwrap();
+            writer.record(&Mapping { kind: MappingKind::Request, ..mapping(1) }, Instant::now());
+            writer.record(&Mapping { kind: MappingKind::Opened, ..mapping(1) }, Instant::now());
+            drop(writer);
+            log.control().set_target((Some(file(name)), LogFormat::Classic)).unwrap();
         }
-        let remote = log.remote();
+        let control = log.control();
         log.finish();
-        let counts = remote.counts();
+        let counts = control.counts();
         let counts = [&counts.made, &counts.written].map(|count| count.load(Ordering::Relaxed));
         assert_eq!(counts, [4, 4]);
         std::fs::remove_dir_all(&folder).unwrap();
@@ -438,15 +441,15 @@ mod tests {
         let (socket, target) = collector();
         drop(socket);
         let log = MappingLog::start(Some(&target), LogFormat::Classic).unwrap();
-        let mut notes = log.notes();
+        let mut writer = log.record_writer();
         let deadline = Instant::now() + Duration::from_secs(20);
         while log.trouble().is_none() {
-            notes.note(&mapping(1), Instant::now());
-            notes.flush();
+            writer.record(&mapping(1), Instant::now());
+            writer.flush();
             std::thread::yield_now();
             assert!(Instant::now() < deadline);
         }
-        drop(notes);
+        drop(writer);
         log.finish();
     }
 }

@@ -1,7 +1,16 @@
 //! What the balancer writes down: mapping records for the collector, and its own access log.
 
 pub mod access_log;
-pub mod books;
-pub mod direct;
+pub mod classic_sender;
 pub mod log_thread;
 pub mod mapping_log;
+pub mod sinks;
+
+/// Handles to the two logs of a running balancer: their counters, faults and targets.
+#[derive(Clone, Debug)]
+pub struct LogControls {
+    /// The log of mapping records.
+    pub mappings: mapping_log::MappingLogControl,
+    /// The access log.
+    pub access: access_log::AccessLogControl,
+}

@@ -21,56 +21,48 @@ use crate::data::relay::report::{self, Report, ask};
 use crate::data::relay::shared::{Shared, WorkerCommand};
 use crate::data::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::data::snapshot::{
-    CheckNow, ClientNow, Counts, Detail, Gauge, LogNow, ServerNow, Snapshot, State, TlsNow,
+    BalancerCounters, CheckSnapshot, ClientSnapshot, LimitedCount, LogSnapshot, ServerSnapshot,
+    ServerStatus, Snapshot, SnapshotDetail, TlsSnapshot,
 };
-use crate::logs::access_log;
-use crate::logs::log_thread::Remote;
-use crate::logs::mapping_log;
-use crate::operate::control::Balancer;
+use crate::logs::LogControls;
+use crate::logs::log_thread::LogControl;
+
+use crate::operate::control::DataPlane;
 
 /// Clients that are looked at while the pool is held.
-const SLICE: usize = 1_000;
+const CLIENTS_PER_LOCK: usize = 1_000;
 
 /// A balancer that runs.
-pub struct Running {
+pub struct RunningBalancer {
     shared: Arc<Shared>,
     listen: Vec<String>,
     started: Instant,
     stop: Box<dyn Fn() + Send + Sync>,
-    logs: Logs,
+    logs: LogControls,
 }
 
-/// Its logs, to watch and to steer.
-#[derive(Clone, Debug)]
-pub struct Logs {
-    /// Of mapping records.
-    pub mappings: mapping_log::Remote,
-    /// Of exchanges.
-    pub access: access_log::Remote,
-}
-
-impl fmt::Debug for Running {
+impl fmt::Debug for RunningBalancer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").field("listen", &self.listen).finish_non_exhaustive()
+        f.debug_struct("RunningBalancer").field("listen", &self.listen).finish_non_exhaustive()
     }
 }
 
-impl Running {
+impl RunningBalancer {
     /// One that listens there, and that `stop` stops as TERM does.
     #[must_use]
     pub fn new(
         shared: Arc<Shared>,
         listen: Vec<String>,
-        logs: Logs,
+        logs: LogControls,
         stop: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
         Self { shared, listen, started: Instant::now(), stop, logs }
     }
 
-    fn tls(&self) -> Option<TlsNow> {
+    fn tls(&self) -> Option<TlsSnapshot> {
         let health = self.shared.keeper().health();
         let counters = &self.shared.counters;
-        (health.clients || health.servers).then(|| TlsNow {
+        (health.clients || health.servers).then(|| TlsSnapshot {
             clients: health.clients,
             servers: health.servers,
             certificates: count(health.certificates),
@@ -84,10 +76,10 @@ impl Running {
 }
 
 /// How a log fares that goes somewhere.
-fn log<T>(target: Option<&OsStr>, log: &Remote<T>) -> Option<LogNow> {
+fn log<T>(target: Option<&OsStr>, log: &LogControl<T>) -> Option<LogSnapshot> {
     let target = target?.display().to_string();
     let counts = log.counts();
-    Some(LogNow {
+    Some(LogSnapshot {
         target,
         made: counts.made.load(Relaxed),
         written: counts.written.load(Relaxed),
@@ -104,8 +96,8 @@ fn try_open(path: &Path) -> Result<(), String> {
     opened.map(drop).map_err(|error| format!("cannot open {}: {error}", path.display()))
 }
 
-impl Balancer for Running {
-    fn snapshot(&self, detail: Detail) -> Snapshot {
+impl DataPlane for RunningBalancer {
+    fn snapshot(&self, detail: SnapshotDetail) -> Snapshot {
         // The workers first: what is asked of the pool is asked while it is locked.
         let report = ask(&self.shared, detail.connections);
         let (now, shared) = (Instant::now(), &self.shared);
@@ -117,7 +109,8 @@ impl Balancer for Running {
         let known = pool.clients().len();
         let current = pool.current();
         drop(pool);
-        let gauge = |now: usize, most: usize| Gauge { now: count(now), most: Some(count(most)) };
+        let gauge =
+            |now: usize, most: usize| LimitedCount { now: count(now), most: Some(count(most)) };
         Snapshot {
             time: SystemTime::now(),
             uptime: now.saturating_duration_since(self.started),
@@ -128,7 +121,7 @@ impl Balancer for Running {
             clients,
             connections_open: gauge(shared.open(), shared.most_connections(&settings)),
             connections: report.connections,
-            counts: Counts {
+            counts: BalancerCounters {
                 accepted: shared.total(),
                 denied: counters.denied.load(Relaxed),
                 unserved: counters.refused.load(Relaxed),
@@ -167,10 +160,10 @@ impl Balancer for Running {
             try_open(path)?;
         }
         if turns {
-            self.logs.mappings.turn_to((settings.log.clone(), settings.log_format))?;
+            self.logs.mappings.set_target((settings.log.clone(), settings.log_format))?;
         }
         if moves {
-            self.logs.access.turn_to(settings.access_log.clone())?;
+            self.logs.access.set_target(settings.access_log.clone())?;
         }
         certificates.into_iter().for_each(|loaded| keeper.put(loaded));
         self.shared.change(settings.clone());
@@ -226,18 +219,18 @@ fn draining(shared: &Shared, server: PoolServerId) -> Option<Endpoint> {
     state.config.draining.then(|| state.config.addr.clone())
 }
 
-fn server(id: PoolServerId, state: &ServerState, report: &Report, now: Instant) -> ServerNow {
+fn server(id: PoolServerId, state: &ServerState, report: &Report, now: Instant) -> ServerSnapshot {
     let open = report.traffic.get(&id).copied().unwrap_or_default();
     let ago = |then: Instant| now.saturating_duration_since(then);
     let left = state.blacklisted.map(|until| until.saturating_duration_since(now));
     let how = match left.filter(|left| !left.is_zero()) {
-        _ if state.config.draining => State::Draining,
-        _ if state.health.is_down() => State::Down,
-        Some(left) => State::Blacklisted(left),
-        None if state.is_full(false) => State::Full,
-        None => State::Up,
+        _ if state.config.draining => ServerStatus::Draining,
+        _ if state.health.is_down() => ServerStatus::Down,
+        Some(left) => ServerStatus::Blacklisted(left),
+        None if state.is_full(false) => ServerStatus::Full,
+        None => ServerStatus::Up,
     };
-    ServerNow {
+    ServerSnapshot {
         id,
         config: state.config.clone(),
         state: how,
@@ -248,20 +241,20 @@ fn server(id: PoolServerId, state: &ServerState, report: &Report, now: Instant) 
         check: state
             .health
             .last()
-            .map(|last| CheckNow { age: ago(last.at), wrong: last.wrong.clone() }),
+            .map(|last| CheckSnapshot { age: ago(last.at), wrong: last.wrong.clone() }),
         to_server: state.traffic.to_server + open.to_server,
         to_client: state.traffic.to_client + open.to_client,
     }
 }
 
 /// Those that are wanted, seen last first.
-fn clients(shared: &Shared, detail: Detail, now: Instant) -> Vec<ClientNow> {
+fn clients(shared: &Shared, detail: SnapshotDetail, now: Instant) -> Vec<ClientSnapshot> {
     let wanted = |client: &&Client| {
         let age = now.saturating_duration_since(client.last);
         detail.recent.is_none_or(|recent| age <= recent)
     };
     let mut found: Vec<Client> = Vec::new();
-    if detail.clients <= SLICE {
+    if detail.clients <= CLIENTS_PER_LOCK {
         // The first one that is too old ends it.
         let pool = shared.pool();
         let all = pool.clients().iter().take_while(wanted).take(detail.clients);
@@ -271,8 +264,8 @@ fn clients(shared: &Shared, detail: Detail, now: Instant) -> Vec<ClientNow> {
         loop {
             // Connections wait for the pool no longer than this.
             let pool = shared.pool();
-            found.extend(pool.clients().within(at..at + SLICE).filter(wanted).cloned());
-            at += SLICE;
+            found.extend(pool.clients().within(at..at + CLIENTS_PER_LOCK).filter(wanted).cloned());
+            at += CLIENTS_PER_LOCK;
             if at >= pool.clients().slots() {
                 break;
             }
@@ -283,8 +276,8 @@ fn clients(shared: &Shared, detail: Detail, now: Instant) -> Vec<ClientNow> {
     found.iter().map(|found| client(found, now)).collect()
 }
 
-fn client(client: &Client, now: Instant) -> ClientNow {
-    ClientNow {
+fn client(client: &Client, now: Instant) -> ClientSnapshot {
+    ClientSnapshot {
         addr: client.addr,
         age: now.saturating_duration_since(client.last),
         server: client.server,

@@ -207,7 +207,7 @@ fn a_rotated_log_is_opened_anew_and_another_one_can_be_turned_to() {
     ask("second");
     assert!(lines(&log, 1)[0].contains("GET /second"));
     let other = folder.join("other.log");
-    site.balancer().logs().access.turn_to(Some(other.clone())).unwrap();
+    site.balancer().logs().access.set_target(Some(other.clone())).unwrap();
     ask("third");
     assert!(lines(&other, 1)[0].contains("GET /third"));
     assert_eq!(lines(&folder.join("old.log"), 1).len() + lines(&log, 1).len(), 2);

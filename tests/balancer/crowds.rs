@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use pen::config::PenConfig;
 use pen::data::balancer::Bound;
 use pen::data::relay::report::{ask, close};
-use pen::data::snapshot::Which;
+use pen::data::snapshot::ConnectionFilter;
 
 use crate::support::{Listener, Site, Stream, localhost, over, until};
 
@@ -31,21 +31,24 @@ fn each_of_a_crowd_is_listed_found_and_closed_by_its_number() {
     let (site, mut clients, _servers) = crowd();
     let shared = site.balancer().shared();
     until("all are counted", || shared.open() == CROWD);
-    let all = ask(shared, Which::First(usize::MAX)).connections;
+    let all = ask(shared, ConnectionFilter::First(usize::MAX)).connections;
     let numbers: BTreeSet<_> = all.iter().map(|one| one.number).collect();
     assert_eq!((all.len(), numbers.len()), (CROWD, CROWD));
-    assert_eq!(ask(shared, Which::First(7)).connections.len(), 7);
+    assert_eq!(ask(shared, ConnectionFilter::First(7)).connections.len(), 7);
     // By their order in the table: one of the first round, and the last.
     for (at, one) in [(0, &all[0]), (CROWD - 1, &all[CROWD - 1])] {
-        let found = ask(shared, Which::Number(one.number)).connections;
+        let found = ask(shared, ConnectionFilter::Number(one.number)).connections;
         assert_eq!(found.iter().map(|one| one.number).collect::<Vec<_>>(), [one.number]);
         for fd in [one.client_fd, one.server_fd.expect("it has a server")] {
-            assert_eq!(ask(shared, Which::Descriptor(fd)).connections[0].number, one.number);
+            assert_eq!(
+                ask(shared, ConnectionFilter::Descriptor(fd)).connections[0].number,
+                one.number
+            );
         }
         assert!(close(shared, one.number));
         assert!(clients[at].is_cut());
         assert!(!close(shared, one.number), "it is gone");
-        assert!(ask(shared, Which::Number(one.number)).connections.is_empty());
+        assert!(ask(shared, ConnectionFilter::Number(one.number)).connections.is_empty());
     }
     until("two are gone", || shared.open() == CROWD - 2);
 }

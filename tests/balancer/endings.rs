@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pen::config::RuntimeSettings;
 use pen::data::relay::report::ask;
-use pen::data::snapshot::{ConnectionNow, Stage, Which};
+use pen::data::snapshot::{ConnectionFilter, ConnectionSnapshot, ConnectionStatus};
 use socket2::SockRef;
 
 use crate::support::{Listener, Site, over, pattern, socket_path, until};
@@ -26,11 +26,12 @@ fn with_little_room(listener: &Listener) {
 }
 
 /// Waits until the balancer has taken all that one side of its only connection says, to its end.
-fn until_taken(site: &Site, bytes: impl Fn(&ConnectionNow) -> u64, count: usize) {
+fn until_taken(site: &Site, bytes: impl Fn(&ConnectionSnapshot) -> u64, count: usize) {
     until("all of it was taken", || {
-        let report = ask(site.balancer().shared(), Which::First(1));
-        let taken =
-            |one: &ConnectionNow| one.stage == Stage::HalfClosed && bytes(one) == count as u64;
+        let report = ask(site.balancer().shared(), ConnectionFilter::First(1));
+        let taken = |one: &ConnectionSnapshot| {
+            one.stage == ConnectionStatus::HalfClosed && bytes(one) == count as u64
+        };
         report.connections.first().is_some_and(taken)
     });
 }
@@ -67,8 +68,8 @@ fn a_reader_who_takes_a_little_now_and_then_is_waited_for() {
         })
     };
     until("all has been said", || {
-        let report = ask(site.balancer().shared(), Which::First(1));
-        report.connections.first().is_some_and(|one| one.stage == Stage::HalfClosed)
+        let report = ask(site.balancer().shared(), ConnectionFilter::First(1));
+        report.connections.first().is_some_and(|one| one.stage == ConnectionStatus::HalfClosed)
     });
     let mut heard = Vec::new();
     // So slowly from here on that the kernel tells of no room for longer than the pair may be silent.

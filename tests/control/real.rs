@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use pen::config::{Endpoint, PenConfig, RuntimeSettings, ServerSettings};
 use pen::data::balancer::{Balancer, Bound};
-use pen::data::names::watch;
-use pen::operate::control::{Here, Operator};
-use pen::operate::running::Running;
+use pen::operate::control::{Operator, SystemEnv};
+use pen::operate::name_resolver;
+use pen::operate::running::RunningBalancer;
 
 use crate::support::Folder;
 
@@ -70,7 +70,7 @@ fn site() -> Site {
     let balancer = bound.start(&config).unwrap();
     let (folder, stopped) = (Folder::new(), Arc::new(AtomicUsize::new(0)));
     let stop = Arc::clone(&stopped);
-    let running = Running::new(
+    let running = RunningBalancer::new(
         Arc::clone(balancer.shared()),
         vec![addr.to_string()],
         balancer.logs(),
@@ -78,7 +78,7 @@ fn site() -> Site {
             stop.fetch_add(1, Ordering::Relaxed);
         }),
     );
-    let here = Here { folder: folder.path(""), jail: None };
+    let here = SystemEnv { folder: folder.path(""), jail: None };
     let operator = Arc::new(Operator::new(config, Box::new(running), Box::new(here)));
     Site { balancer: Some(balancer), addr, servers, operator, stopped, folder }
 }
@@ -231,7 +231,7 @@ impl Names {
             last.iter().map(|&last| IpAddr::from([127, 0, 0, last])).collect();
     }
 
-    fn lookup(&self) -> watch::Lookup {
+    fn lookup(&self) -> name_resolver::Lookup {
         let names = self.clone();
         Box::new(move |name| {
             let known = names.0.lock().expect("nobody panicked").clone();
@@ -250,7 +250,7 @@ fn new_addresses_of_a_name_join_and_old_ones_keep_what_connections_they_have() {
     let (site, names) = (site(), Names::default());
     let one = site.servers[0];
     let two = echo_at(SocketAddr::from(([127, 0, 0, 2], one.port())));
-    watch::start(&site.operator, names.lookup()).unwrap();
+    name_resolver::start(&site.operator, names.lookup()).unwrap();
     assert_eq!(site.ask("remove 1"), "");
     assert_eq!(site.ask(&format!("server 0 address localhost port {} weight 3", one.port())), "");
     assert_eq!(site.ask("roundrobin"), "");

@@ -12,10 +12,11 @@ use std::{env, fs, process};
 use pen::config::PoolServerId;
 use pen::config::{Endpoint, PenConfig, RuntimeSettings, ServerSettings};
 use pen::data::snapshot::{
-    ClientNow, ConnectionNow, Counts, Detail, Gauge, ServerNow, Snapshot, Stage, State, Which,
+    BalancerCounters, ClientSnapshot, ConnectionFilter, ConnectionSnapshot, ConnectionStatus,
+    LimitedCount, ServerSnapshot, ServerStatus, Snapshot, SnapshotDetail,
 };
-use pen::operate::control::port::{ControlPort, Unlink};
-use pen::operate::control::{Balancer, Here, Operator};
+use pen::operate::control::port::{ControlPort, SocketFileGuard};
+use pen::operate::control::{DataPlane, Operator, SystemEnv};
 use pen_records::addr::ClientAddr;
 
 /// Notes what it is told, and shows the settings it has.
@@ -38,14 +39,14 @@ impl Still {
     }
 }
 
-impl Balancer for Still {
-    fn snapshot(&self, detail: Detail) -> Snapshot {
+impl DataPlane for Still {
+    fn snapshot(&self, detail: SnapshotDetail) -> Snapshot {
         let settings = self.0.lock().expect("nobody panicked").settings.clone();
         let servers = (0..).zip(&settings.servers).filter_map(|(slot, config)| {
-            Some(ServerNow {
+            Some(ServerSnapshot {
                 id: PoolServerId::Slot(slot),
                 config: config.clone()?,
-                state: State::Up,
+                state: ServerStatus::Up,
                 connections: 2,
                 served: 7,
                 failures: 1,
@@ -55,7 +56,7 @@ impl Balancer for Still {
                 to_client: 2_000,
             })
         });
-        let client = ClientNow {
+        let client = ClientSnapshot {
             addr: ClientAddr::parse(b"203.0.113.7").expect("an address"),
             age: Duration::from_secs(5),
             server: Some(PoolServerId::Slot(0)),
@@ -63,13 +64,13 @@ impl Balancer for Still {
             sent: 2_000,
             received: 100,
         };
-        let connection = ConnectionNow {
+        let connection = ConnectionSnapshot {
             number: 42,
             client: "203.0.113.7:5555".to_owned(),
             client_fd: 9,
             server: Some(PoolServerId::Slot(0)),
             server_fd: Some(10),
-            stage: Stage::Open,
+            stage: ConnectionStatus::Open,
             age: Duration::from_secs(5),
             to_server: 100,
             to_client: 2_000,
@@ -80,11 +81,14 @@ impl Balancer for Still {
             listen: vec!["127.0.0.1:80".to_owned()],
             servers: servers.collect(),
             current: 0,
-            clients_known: Gauge { now: 1, most: Some(2_048) },
+            clients_known: LimitedCount { now: 1, most: Some(2_048) },
             clients: vec![client; detail.clients.min(1)],
-            connections_open: Gauge { now: 1, most: None },
-            connections: vec![connection; usize::from(detail.connections != Which::First(0))],
-            counts: Counts { accepted: 7, ..Counts::default() },
+            connections_open: LimitedCount { now: 1, most: None },
+            connections: vec![
+                connection;
+                usize::from(detail.connections != ConnectionFilter::First(0))
+            ],
+            counts: BalancerCounters { accepted: 7, ..BalancerCounters::default() },
             mapping_log: None,
             access_log: None,
             tls: None,
@@ -132,7 +136,7 @@ pub(crate) fn operator(still: &Still, folder: &Folder) -> Arc<Operator> {
     still.0.lock().expect("nobody panicked").settings = settings.clone();
     let listen = vec![Endpoint::Ip("127.0.0.1:80".parse().expect("an address"))];
     let config = PenConfig { listen, settings, ..PenConfig::default() };
-    let here = Here { folder: folder.0.clone(), jail: None };
+    let here = SystemEnv { folder: folder.0.clone(), jail: None };
     Arc::new(Operator::new(config, Box::new(still.clone()), Box::new(here)))
 }
 
@@ -141,7 +145,7 @@ pub(crate) struct Control {
     pub(crate) address: String,
     pub(crate) still: Still,
     pub(crate) folder: Folder,
-    pub(crate) unlink: Unlink,
+    pub(crate) unlink: SocketFileGuard,
 }
 
 impl Control {

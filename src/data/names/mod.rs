@@ -2,12 +2,10 @@
 //!
 //! A server that was given a name stands for one of its addresses. For each further address there is one
 //! more server, under a number that was free; whatever was said of the first one holds for it, too. What
-//! changes is worked out here, by [`renew`]; [`watch`] is the thread that looks names up.
+//! changes is worked out here, by [`renew`]; `operate::name_resolver` is the thread that looks names up.
 //!
 //! How long an answer holds is not told by the system's resolver, which also knows files and other sources
 //! than DNS: so there is an interval.
-
-pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

@@ -9,7 +9,7 @@ use super::shared::{Shared, WorkerCommand};
 use super::tcp::connection::{Connection, ConnectionStage};
 use crate::config::PoolServerId;
 use crate::data::pool::Traffic;
-use crate::data::snapshot::{self, ConnectionNow, Which};
+use crate::data::snapshot::{self, ConnectionFilter, ConnectionSnapshot};
 
 /// How long a worker may take to answer, before the answer goes without it.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub struct ReportRequest {
     /// The connections that are to be listed.
-    which: Which,
+    which: ConnectionFilter,
     to: Sender<Report>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct ReportJob {
 #[derive(Debug, Default)]
 pub struct Report {
     /// As many as were asked for.
-    pub connections: Vec<ConnectionNow>,
+    pub connections: Vec<ConnectionSnapshot>,
     /// The bytes so far of all that are open, by server; the pool counts them when they end.
     pub traffic: BTreeMap<PoolServerId, Traffic>,
 }
@@ -53,7 +53,7 @@ pub(super) trait Reportable {
     fn traffic(&self) -> Traffic;
 
     /// All of it.
-    fn describe(&self, now: Instant) -> ConnectionNow;
+    fn describe(&self, now: Instant) -> ConnectionSnapshot;
 }
 
 impl Reportable for &Connection {
@@ -74,22 +74,22 @@ impl Reportable for &Connection {
         self.traffic
     }
 
-    fn describe(&self, now: Instant) -> ConnectionNow {
+    fn describe(&self, now: Instant) -> ConnectionSnapshot {
         describe(self, now)
     }
 }
 
 impl Report {
-    fn add(&mut self, connection: &impl Reportable, which: Which, now: Instant) {
+    fn add(&mut self, connection: &impl Reportable, which: ConnectionFilter, now: Instant) {
         if let Some(server) = connection.server() {
             let (sum, traffic) = (self.traffic.entry(server).or_default(), connection.traffic());
             sum.to_server += traffic.to_server;
             sum.to_client += traffic.to_client;
         }
         let is_wanted = match which {
-            Which::First(most) => self.connections.len() < most,
-            Which::Number(number) => connection.number() == number,
-            Which::Descriptor(fd) => {
+            ConnectionFilter::First(most) => self.connections.len() < most,
+            ConnectionFilter::Number(number) => connection.number() == number,
+            ConnectionFilter::Descriptor(fd) => {
                 let (client, server) = connection.descriptors();
                 client == fd || server == Some(fd)
             }
@@ -109,18 +109,20 @@ impl Report {
     }
 }
 
-fn describe(connection: &&Connection, now: Instant) -> ConnectionNow {
+fn describe(connection: &&Connection, now: Instant) -> ConnectionSnapshot {
     let caller = &connection.caller;
     let server = connection.server.as_ref();
     let stage = match connection.stage {
         ConnectionStage::ProxyHeader | ConnectionStage::ClientHandshake => {
-            snapshot::Stage::Greeting
+            snapshot::ConnectionStatus::Handshake
         }
         ConnectionStage::Pending
         | ConnectionStage::Connecting
-        | ConnectionStage::ServerHandshake => snapshot::Stage::Connecting,
-        ConnectionStage::Open if connection.duplex.is_half_closed() => snapshot::Stage::HalfClosed,
-        ConnectionStage::Open => snapshot::Stage::Open,
+        | ConnectionStage::ServerHandshake => snapshot::ConnectionStatus::Connecting,
+        ConnectionStage::Open if connection.duplex.is_half_closed() => {
+            snapshot::ConnectionStatus::HalfClosed
+        }
+        ConnectionStage::Open => snapshot::ConnectionStatus::Open,
     };
     let client = match caller.addr {
         pen_records::addr::ClientAddr::Ip(ip) => {
@@ -129,7 +131,7 @@ fn describe(connection: &&Connection, now: Instant) -> ConnectionNow {
         unix @ pen_records::addr::ClientAddr::Unix => unix.to_string(),
     };
     let (client_fd, server_fd) = connection.descriptors();
-    ConnectionNow {
+    ConnectionSnapshot {
         number: connection.number,
         client,
         client_fd,
@@ -165,12 +167,12 @@ impl ReportJob {
 
 /// Asks all workers, and waits for their answers, but not for long.
 #[must_use]
-pub fn ask(shared: &Shared, which: Which) -> Report {
+pub fn ask(shared: &Shared, which: ConnectionFilter) -> Report {
     let (to, answers): (_, Receiver<Report>) = channel();
     shared.tell_all(&WorkerCommand::Report(ReportRequest { which, to }));
     let mut whole = Report::default();
     each(&answers, |report| whole.join(report));
-    if let Which::First(most) = which {
+    if let ConnectionFilter::First(most) = which {
         whole.connections.truncate(most);
     }
     whole

@@ -25,7 +25,7 @@ use crate::config::Endpoint;
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ExchangeEnd {
     /// The whole answer was forwarded.
     Whole,
     /// The client left before.
@@ -40,7 +40,7 @@ pub enum End {
     Unknown,
 }
 
-impl End {
+impl ExchangeEnd {
     fn word(self) -> &'static str {
         match self {
             Self::Whole => "-",
@@ -67,7 +67,7 @@ impl End {
 
 /// What a request said, escaped already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Text<'a> {
+pub struct EscapedRequest<'a> {
     /// Its first line, within quotes.
     pub request: &'a [u8],
     /// Referer, User-Agent and Host, each within quotes and behind a space.
@@ -76,11 +76,11 @@ pub struct Text<'a> {
 
 /// What is to be said of an exchange.
 #[derive(Clone, Copy, Debug)]
-pub struct Line<'a> {
+pub struct AccessLogLine<'a> {
     /// Who asked.
     pub client: ClientAddr,
     /// For what.
-    pub text: Text<'a>,
+    pub text: EscapedRequest<'a>,
     /// What came of it.
     pub status: u16,
     /// Bytes of the body, with what frames it, as nginx counts them.
@@ -96,10 +96,10 @@ pub struct Line<'a> {
     /// Which request on it, from 1.
     pub nth: u32,
     /// How it ended.
-    pub end: End,
+    pub end: ExchangeEnd,
 }
 
-impl Line<'_> {
+impl AccessLogLine<'_> {
     /// Writes it with its line end.
     pub fn write(&self, time: &[u8], out: &mut Vec<u8>) {
         let Self { client, text, status, bytes, server, first, total, connection, nth, end } = self;
@@ -109,16 +109,17 @@ impl Line<'_> {
             out.extend_from_slice(text.request);
             write!(out, " {status:03} {bytes}")?;
             out.extend_from_slice(text.fields);
-            let (first, total, end) = (Seconds(*first), Seconds(Some(*total)), end.word());
+            let (first, total, end) =
+                (SecondsOrDash(*first), SecondsOrDash(Some(*total)), end.word());
             writeln!(out, " {server} {first} {total} {connection} {nth} {end}")
         });
         written.expect("writing to a Vec does not fail");
     }
 }
 
-struct Seconds(Option<Duration>);
+struct SecondsOrDash(Option<Duration>);
 
-impl fmt::Display for Seconds {
+impl fmt::Display for SecondsOrDash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(time) => write!(f, "{}.{:03}", time.as_secs(), time.subsec_millis()),
@@ -145,12 +146,12 @@ pub fn quote(value: Option<&[u8]>, out: &mut Vec<u8>) {
 
 /// The second that lines are dated by, written once for all of them.
 #[derive(Debug, Default)]
-pub struct Stamp {
+pub struct CachedTimestamp {
     second: i64,
     text: Vec<u8>,
 }
 
-impl Stamp {
+impl CachedTimestamp {
     /// As `25/Nov/2026:13:45:12 +0000`.
     pub fn at(&mut self, time: Timestamp) -> &[u8] {
         let second = time.as_micros().div_euclid(1_000_000);
@@ -170,16 +171,16 @@ mod tests {
 
     use super::*;
 
-    fn line(request: &[u8], fields: [&[u8]; 3], end: End) -> Vec<u8> {
+    fn line(request: &[u8], fields: [&[u8]; 3], end: ExchangeEnd) -> Vec<u8> {
         let (mut first, mut others, mut out) = (Vec::new(), Vec::new(), Vec::new());
         quote(Some(request), &mut first);
         for field in fields {
             others.push(b' ');
             quote(Some(field), &mut others);
         }
-        let line = Line {
+        let line = AccessLogLine {
             client: "203.0.113.7".parse::<std::net::IpAddr>().unwrap().into(),
-            text: Text { request: &first, fields: &others },
+            text: EscapedRequest { request: &first, fields: &others },
             status: 200,
             bytes: 5,
             server: &Endpoint::Ip("[2001:db8::1]:80".parse().unwrap()),
@@ -189,21 +190,27 @@ mod tests {
             nth: 3,
             end,
         };
-        let mut stamp = Stamp::default();
+        let mut stamp = CachedTimestamp::default();
         line.write(stamp.at(Timestamp::from_seconds(1_795_614_312)), &mut out);
         out
     }
 
     #[test]
     fn a_line_is_combined_and_more() {
-        let text =
-            line(b"GET /a?\"\\ HTTP/1.1", [b"", b"agent/1 \xc3\xa9", b"shop:80"], End::Whole);
+        let text = line(
+            b"GET /a?\"\\ HTTP/1.1",
+            [b"", b"agent/1 \xc3\xa9", b"shop:80"],
+            ExchangeEnd::Whole,
+        );
         assert_eq!(
             String::from_utf8(text).unwrap(),
             "203.0.113.7 - - [25/Nov/2026:13:45:12 +0000] \"GET /a?\\x22\\x5C HTTP/1.1\" 200 5 \"-\" \
              \"agent/1 \\xC3\\xA9\" \"shop:80\" [2001:db8::1]:80 0.012 61.000 41 3 -\n"
         );
-        assert!(line(b"GET / HTTP/1.1", [b"", b"", b""], End::Client).ends_with(b" 41 3 client\n"));
+        assert!(
+            line(b"GET / HTTP/1.1", [b"", b"", b""], ExchangeEnd::Client)
+                .ends_with(b" 41 3 client\n")
+        );
     }
 
     proptest! {
@@ -213,7 +220,7 @@ mod tests {
             fields in prop::array::uniform3(prop::collection::vec(any::<u8>(), 0..40)),
         ) {
             let [referer, agent, host] = &fields;
-            let text = line(&request, [referer, agent, host], End::Whole);
+            let text = line(&request, [referer, agent, host], ExchangeEnd::Whole);
             let (end, body) = text.split_last().unwrap();
             prop_assert!(*end == b'\n' && body.iter().all(|byte| matches!(byte, b' '..=b'~')));
             let mut parser = Parser::new(&Spec::auto());

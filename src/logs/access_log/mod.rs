@@ -13,9 +13,11 @@ use std::time::Instant;
 use pen_daemon::logfile::{Buffering, LogFile};
 use tracing::warn;
 
-use crate::logs::log_thread::{self, Batch, Batcher, Counts, Log, Sink, Trouble};
+use crate::logs::log_thread::{
+    self, Batch, Batcher, LogCounters, LogThread, LogTrouble, LogWriter,
+};
 use crate::logs::mapping_log::wall_clock;
-use line::{Line, Stamp};
+use line::{AccessLogLine, CachedTimestamp};
 
 /// Bytes of lines that go to the thread at a time.
 const BATCH: usize = 16 * 1024;
@@ -25,10 +27,10 @@ const QUEUE: usize = 256;
 const BOUND: usize = 4 << 20;
 
 /// The log's end that others hold.
-pub type AccessLog = Log<Option<PathBuf>>;
+pub type AccessLog = LogThread<Option<PathBuf>>;
 
 /// The log from afar; it does not keep it.
-pub type Remote = log_thread::Remote<Option<PathBuf>>;
+pub type AccessLogControl = log_thread::LogControl<Option<PathBuf>>;
 
 impl AccessLog {
     /// Starts the thread that writes. The file is opened at once, so that faults are seen.
@@ -37,8 +39,8 @@ impl AccessLog {
     /// The file can't be opened, or there is no thread to be had.
     pub fn start(path: Option<&Path>) -> io::Result<Self> {
         let file = path.map(open).transpose()?;
-        let (counts, trouble) = (Arc::new(Counts::default()), Trouble::default());
-        let writer = Writer {
+        let (counts, trouble) = (Arc::new(LogCounters::default()), LogTrouble::default());
+        let writer = AccessFileWriter {
             file,
             path: path.map(Path::to_owned),
             before: (0, 0),
@@ -50,8 +52,8 @@ impl AccessLog {
 
     /// For a worker.
     #[must_use]
-    pub fn lines(&self) -> Lines {
-        Lines { batch: self.batcher(BATCH), stamp: Stamp::default() }
+    pub fn line_writer(&self) -> AccessLineWriter {
+        AccessLineWriter { batch: self.batcher(BATCH), stamp: CachedTimestamp::default() }
     }
 }
 
@@ -61,21 +63,21 @@ fn open(path: &Path) -> io::Result<LogFile> {
 
 /// The lines of a worker.
 #[derive(Debug)]
-pub struct Lines {
+pub struct AccessLineWriter {
     batch: Batcher<Option<PathBuf>>,
-    stamp: Stamp,
+    stamp: CachedTimestamp,
 }
 
-impl Lines {
+impl AccessLineWriter {
     /// Adds a line, which is dated by the wall clock.
-    pub fn add(&mut self, line: &Line<'_>, now: Instant) {
+    pub fn add(&mut self, line: &AccessLogLine<'_>, now: Instant) {
         let time = self.stamp.at(wall_clock());
         self.batch.add(now, |out| line.write(time, out));
     }
 
     /// Lets those go that have waited long enough.
-    pub fn settle(&mut self, now: Instant) {
-        self.batch.settle(now);
+    pub fn flush_due(&mut self, now: Instant) {
+        self.batch.flush_due(now);
     }
 
     /// When [`Self::settle`] has something to do.
@@ -85,17 +87,17 @@ impl Lines {
     }
 }
 
-struct Writer {
+struct AccessFileWriter {
     file: Option<LogFile>,
     /// Where it is, or is to be when it can be opened.
     path: Option<PathBuf>,
     /// What files before this one have written and dropped.
     before: (u64, u64),
-    counts: Arc<Counts>,
-    trouble: Trouble,
+    counts: Arc<LogCounters>,
+    trouble: LogTrouble,
 }
 
-impl Sink for Writer {
+impl LogWriter for AccessFileWriter {
     type Target = Option<PathBuf>;
 
     fn write(&mut self, batch: &Batch) {
@@ -106,7 +108,7 @@ impl Sink for Writer {
         }
     }
 
-    fn turn_to(&mut self, path: Option<PathBuf>) {
+    fn set_target(&mut self, path: Option<PathBuf>) {
         self.finish();
         self.trouble.replace(None);
         self.path = path;
@@ -123,7 +125,7 @@ impl Sink for Writer {
     fn reopen(&mut self) {
         match &mut self.file {
             Some(file) => file.reopen(Instant::now()),
-            None if self.path.is_some() => self.turn_to(self.path.clone()),
+            None if self.path.is_some() => self.set_target(self.path.clone()),
             None => {}
         }
     }

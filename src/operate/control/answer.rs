@@ -13,22 +13,25 @@ use crate::command::write::Time;
 use crate::config::PoolServerId;
 use crate::config::{Endpoint, PenConfig, ServerOrigin, ServerSettings};
 use crate::data::snapshot::{
-    ClientNow, ConnectionNow, Detail, ServerNow, Snapshot, Stage, State, Which,
+    ClientSnapshot, ConnectionFilter, ConnectionSnapshot, ConnectionStatus, ServerSnapshot,
+    ServerStatus, Snapshot, SnapshotDetail,
 };
 
 /// Returns how much of the state the reply to `query` needs.
 #[must_use]
-pub(super) fn detail(query: ShowQuery) -> Detail {
-    let of = |connections| Detail { connections, ..Detail::default() };
+pub(super) fn detail(query: ShowQuery) -> SnapshotDetail {
+    let of = |connections| SnapshotDetail { connections, ..SnapshotDetail::default() };
     match query {
         ShowQuery::Recent(time) => {
-            Detail { clients: usize::MAX, recent: Some(time), ..Detail::default() }
+            SnapshotDetail { clients: usize::MAX, recent: Some(time), ..SnapshotDetail::default() }
         }
-        ShowQuery::Connection(number) => of(Which::Number(number)),
-        ShowQuery::Connections => of(Which::First(usize::MAX)),
-        ShowQuery::Socket(fd) => of(Which::Descriptor(fd)),
-        ShowQuery::Servers | ShowQuery::States | ShowQuery::Help => Detail::default(),
-        ShowQuery::Status(_) => Detail { clients: 1_000, ..of(Which::First(1_000)) },
+        ShowQuery::Connection(number) => of(ConnectionFilter::Number(number)),
+        ShowQuery::Connections => of(ConnectionFilter::First(usize::MAX)),
+        ShowQuery::Socket(fd) => of(ConnectionFilter::Descriptor(fd)),
+        ShowQuery::Servers | ShowQuery::States | ShowQuery::Help => SnapshotDetail::default(),
+        ShowQuery::Status(_) => {
+            SnapshotDetail { clients: 1_000, ..of(ConnectionFilter::First(1_000)) }
+        }
     }
 }
 
@@ -52,7 +55,7 @@ pub(super) fn answer(query: ShowQuery, snapshot: &Snapshot) -> Result<String, St
             connection_block(found.ok_or_else(|| format!("Connection {number} out of range"))?)
         }
         ShowQuery::Socket(fd) => {
-            let belongs = |one: &&ConnectionNow| {
+            let belongs = |one: &&ConnectionSnapshot| {
                 one.client_fd == fd || one.server_fd.is_some_and(|server| server == fd)
             };
             let found = snapshot.connections.iter().find(belongs);
@@ -69,7 +72,7 @@ fn lines(lines: impl Iterator<Item = String>) -> String {
 }
 
 /// `N addr A port P conn C max M hard H weight W prio P sx S rx R`; the special ones are not listed.
-fn server_line(server: &ServerNow) -> Option<String> {
+fn server_line(server: &ServerSnapshot) -> Option<String> {
     let PoolServerId::Slot(number) = server.id else { return None };
     let (addr, port) = match &server.config.addr {
         Endpoint::Ip(addr) => (addr.ip().to_string(), addr.port()),
@@ -77,7 +80,7 @@ fn server_line(server: &ServerNow) -> Option<String> {
     };
     let ServerSettings { soft, hard, weight, prio, .. } = &server.config;
     let (soft, hard) = (limit(*soft), limit(*hard));
-    let ServerNow { connections, to_server, to_client, .. } = server;
+    let ServerSnapshot { connections, to_server, to_client, .. } = server;
     Some(format!(
         "{number} addr {addr} port {port} conn {connections} max {soft} hard {hard} \
          weight {weight} prio {prio} sx {to_server} rx {to_client}"
@@ -85,11 +88,11 @@ fn server_line(server: &ServerNow) -> Option<String> {
 }
 
 /// `N state W for S served N failures N [check ok|failed]`, the special ones by what they are for.
-fn state_line(server: &ServerNow) -> String {
-    let ServerNow { state, served, failures, .. } = server;
+fn state_line(server: &ServerSnapshot) -> String {
+    let ServerSnapshot { state, served, failures, .. } = server;
     let left = match state {
-        State::Blacklisted(left) => left.as_secs(),
-        State::Up | State::Full | State::Draining | State::Down => 0,
+        ServerStatus::Blacklisted(left) => left.as_secs(),
+        ServerStatus::Up | ServerStatus::Full | ServerStatus::Draining | ServerStatus::Down => 0,
     };
     let (id, state) = (server_word(Some(server.id)), state.word());
     let check = match server.check.as_ref().map(|check| &check.wrong) {
@@ -101,8 +104,8 @@ fn state_line(server: &ServerNow) -> String {
 }
 
 /// `<addr> connects <n> sx <n> rx <n>`.
-fn client_line(client: &ClientNow) -> String {
-    let ClientNow { addr, connects, sent, received, .. } = client;
+fn client_line(client: &ClientSnapshot) -> String {
+    let ClientSnapshot { addr, connects, sent, received, .. } = client;
     format!("{addr} connects {connects} sx {sent} rx {received}")
 }
 
@@ -115,8 +118,8 @@ fn server_word(id: Option<PoolServerId>) -> String {
     }
 }
 
-fn connection_line(connection: &ConnectionNow) -> String {
-    let ConnectionNow { number, client, stage, age, to_server, to_client, .. } = connection;
+fn connection_line(connection: &ConnectionSnapshot) -> String {
+    let ConnectionSnapshot { number, client, stage, age, to_server, to_client, .. } = connection;
     let (server, stage, age) = (server_word(connection.server), stage.word(), age.as_secs());
     format!(
         "{number} client {client} server {server} state {stage} age {age} sx {to_server} rx {to_client}"
@@ -124,10 +127,10 @@ fn connection_line(connection: &ConnectionNow) -> String {
 }
 
 /// Five lines, as C pen writes them.
-fn connection_block(connection: &ConnectionNow) -> String {
+fn connection_block(connection: &ConnectionSnapshot) -> String {
     let mut text = format!("Connection {}:\n", connection.number);
     let server_fd = connection.server_fd.unwrap_or(-1);
-    let pending = i32::from(connection.stage == Stage::Connecting);
+    let pending = i32::from(connection.stage == ConnectionStatus::Connecting);
     write!(
         text,
         "state = {}\ndownfd = {}, upfd = {server_fd}\nclient = {}, server = {}\npend = {pending}",
@@ -151,7 +154,8 @@ pub(super) fn dump(config: &PenConfig, snapshot: &Snapshot) -> String {
     }
     // A server that is left alone for longer than its next failure would do is so by order.
     for server in &snapshot.servers {
-        if let (PoolServerId::Slot(number), State::Blacklisted(time)) = (server.id, server.state)
+        if let (PoolServerId::Slot(number), ServerStatus::Blacklisted(time)) =
+            (server.id, server.state)
             && time > config.settings.timeouts.blacklist
             && server.config.origin == ServerOrigin::Configured
         {

@@ -24,13 +24,13 @@ use crate::config::countries::CountryDatabase;
 use crate::config::files;
 use crate::config::{Endpoint, PenConfig, RuntimeSettings, ServerOrigin, ServerSettings};
 use crate::data::names::{self, ResolvedNames};
-use crate::data::snapshot::{Detail, Snapshot, Which};
+use crate::data::snapshot::{ConnectionFilter, Snapshot, SnapshotDetail};
 use crate::operate::status;
 
 /// What an operator can ask of the data plane. None of it may wait for traffic.
-pub trait Balancer: Send + Sync {
+pub trait DataPlane: Send + Sync {
     /// The state at this moment.
-    fn snapshot(&self, detail: Detail) -> Snapshot;
+    fn snapshot(&self, detail: SnapshotDetail) -> Snapshot;
 
     /// Takes over new settings.
     ///
@@ -56,16 +56,16 @@ pub trait Balancer: Send + Sync {
 
 /// A reply to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct ControlReply {
     /// Whether the command was carried out.
-    pub kind: ReplyKind,
+    pub kind: ControlReplyKind,
     /// Without a line end; empty for nothing.
     pub text: String,
 }
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplyKind {
+pub enum ControlReplyKind {
     /// It was carried out.
     Done,
     /// It has no effect.
@@ -74,23 +74,23 @@ pub enum ReplyKind {
     Error,
 }
 
-impl Reply {
+impl ControlReply {
     fn done(text: impl Into<String>) -> Self {
-        Self { kind: ReplyKind::Done, text: text.into() }
+        Self { kind: ControlReplyKind::Done, text: text.into() }
     }
 
     fn error(error: impl fmt::Display) -> Self {
-        Self { kind: ReplyKind::Error, text: error.to_string() }
+        Self { kind: ControlReplyKind::Error, text: error.to_string() }
     }
 }
 
-impl fmt::Display for Reply {
+impl fmt::Display for ControlReply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
-            ReplyKind::Done if self.text.is_empty() => return Ok(()),
-            ReplyKind::Done => "",
-            ReplyKind::Warning => "warning: ",
-            ReplyKind::Error => "error: ",
+            ControlReplyKind::Done if self.text.is_empty() => return Ok(()),
+            ControlReplyKind::Done => "",
+            ControlReplyKind::Warning => "warning: ",
+            ControlReplyKind::Error => "error: ",
         };
         let end = if self.text.ends_with('\n') { "" } else { "\n" };
         write!(f, "{kind}{}{end}", self.text)
@@ -100,9 +100,9 @@ impl fmt::Display for Reply {
 /// Carries out commands.
 pub struct Operator {
     config: Mutex<PenConfig>,
-    balancer: Box<dyn Balancer>,
-    world: Box<dyn CommandEnv + Send + Sync>,
-    changes: Arc<Changes>,
+    data_plane: Box<dyn DataPlane>,
+    env: Box<dyn CommandEnv + Send + Sync>,
+    changes: Arc<ConfigChanges>,
 }
 
 impl fmt::Debug for Operator {
@@ -116,10 +116,10 @@ impl Operator {
     #[must_use]
     pub fn new(
         config: PenConfig,
-        balancer: Box<dyn Balancer>,
-        world: Box<dyn CommandEnv + Send + Sync>,
+        data_plane: Box<dyn DataPlane>,
+        env: Box<dyn CommandEnv + Send + Sync>,
     ) -> Self {
-        Self { config: Mutex::new(config), balancer, world, changes: Arc::default() }
+        Self { config: Mutex::new(config), data_plane, env, changes: Arc::default() }
     }
 
     /// The configuration in force.
@@ -130,8 +130,8 @@ impl Operator {
 
     /// The state at this moment.
     #[must_use]
-    pub fn snapshot(&self, detail: Detail) -> Snapshot {
-        self.balancer.snapshot(detail)
+    pub fn snapshot(&self, detail: SnapshotDetail) -> Snapshot {
+        self.data_plane.snapshot(detail)
     }
 
     fn lock(&self) -> MutexGuard<'_, PenConfig> {
@@ -141,96 +141,101 @@ impl Operator {
 
     /// Carries out a line.
     #[must_use]
-    pub fn execute(&self, line: &[u8]) -> Reply {
+    pub fn execute(&self, line: &[u8]) -> ControlReply {
         match ControlCommand::parse(line) {
-            Ok(None) => Reply::done(""),
+            Ok(None) => ControlReply::done(""),
             Ok(Some(command)) => self.carry_out(&command),
-            Err(error) => Reply::error(error),
+            Err(error) => ControlReply::error(error),
         }
     }
 
-    fn carry_out(&self, command: &ControlCommand) -> Reply {
+    fn carry_out(&self, command: &ControlCommand) -> ControlReply {
         loop {
             let before = self.config();
             let mut config = before.clone();
             // It may take its time, to look up a name: nobody else is to wait for that.
-            let outcome = match command.apply(&mut config, ApplyPhase::Running, &*self.world) {
+            let outcome = match command.apply(&mut config, ApplyPhase::Running, &*self.env) {
                 Ok(outcome) => outcome,
-                Err(error) => return Reply::error(error),
+                Err(error) => return ControlReply::error(error),
             };
-            match self.exchange(&before, config) {
+            match self.replace_config(&before, config) {
                 Some(Ok(())) => {}
-                Some(Err(error)) => return Reply::error(error),
+                Some(Err(error)) => return ControlReply::error(error),
                 None => continue,
             }
             return match outcome {
-                CommandOutcome::Silence => Reply::done(""),
-                CommandOutcome::Text(text) => Reply::done(text),
-                CommandOutcome::Warning(text) => Reply { kind: ReplyKind::Warning, text },
+                CommandOutcome::Silence => ControlReply::done(""),
+                CommandOutcome::Text(text) => ControlReply::done(text),
+                CommandOutcome::Warning(text) => {
+                    ControlReply { kind: ControlReplyKind::Warning, text }
+                }
                 CommandOutcome::Action(action) => self.act(action),
             };
         }
     }
 
     /// Takes `config` over, which was made of `before`; `None` if that is not in force any more.
-    fn exchange(&self, before: &PenConfig, config: PenConfig) -> Option<Result<(), String>> {
+    fn replace_config(&self, before: &PenConfig, config: PenConfig) -> Option<Result<(), String>> {
         let mut held = self.lock();
-        (*held == *before).then(|| self.take_over(&mut held, config))
+        (*held == *before).then(|| self.apply_config(&mut held, config))
     }
 
-    fn take_over(&self, held: &mut PenConfig, config: PenConfig) -> Result<(), String> {
+    fn apply_config(&self, held: &mut PenConfig, config: PenConfig) -> Result<(), String> {
         if held.settings != config.settings {
             check(&config)?;
-            self.balancer.change(&config.settings)?;
+            self.data_plane.change(&config.settings)?;
         }
         if held.debug != config.debug {
-            self.balancer.set_debug(config.debug);
+            self.data_plane.set_debug(config.debug);
         }
         *held = config;
-        self.changes.note();
+        self.changes.announce();
         Ok(())
     }
 
-    fn act(&self, action: CommandAction) -> Reply {
+    fn act(&self, action: CommandAction) -> ControlReply {
         let slot = |number| PoolServerId::Slot(u32::try_from(number).unwrap_or(u32::MAX));
         match action {
             CommandAction::Show(query) => return self.show(query),
-            CommandAction::Blacklist(number, time) => self.balancer.blacklist(slot(number), time),
+            CommandAction::Blacklist(number, time) => self.data_plane.blacklist(slot(number), time),
             CommandAction::EndConnectionsOf(number, time) => {
-                self.balancer.end_connections_of(slot(number), time);
+                self.data_plane.end_connections_of(slot(number), time);
             }
             CommandAction::Close(number) => {
                 // As C pen says both.
-                return if self.balancer.close(number) {
-                    Reply::done(format!("Forcibly closing connection {number}"))
+                return if self.data_plane.close(number) {
+                    ControlReply::done(format!("Forcibly closing connection {number}"))
                 } else {
-                    Reply::error(format!("Connection {number} out of range"))
+                    ControlReply::error(format!("Connection {number} out of range"))
                 };
             }
             CommandAction::Include(path) => return self.include(&path),
             CommandAction::Write(path) => return self.write(&path),
-            CommandAction::Exit => self.balancer.stop(),
+            CommandAction::Exit => self.data_plane.stop(),
         }
-        Reply::done("")
+        ControlReply::done("")
     }
 
-    fn show(&self, query: ShowQuery) -> Reply {
-        let snapshot = self.balancer.snapshot(answer::detail(query));
+    fn show(&self, query: ShowQuery) -> ControlReply {
+        let snapshot = self.data_plane.snapshot(answer::detail(query));
         if let ShowQuery::Status(form) = query {
-            return Reply::done(match form {
+            return ControlReply::done(match form {
                 StatusFormat::Html => status::page::draw(&snapshot, None),
                 StatusFormat::Json => status::json::write(&snapshot),
                 StatusFormat::Prometheus => status::metrics::write(&snapshot),
             });
         }
-        answer::answer(query, &snapshot).map_or_else(Reply::error, Reply::done)
+        answer::answer(query, &snapshot).map_or_else(ControlReply::error, ControlReply::done)
     }
 
-    fn write(&self, path: &Path) -> Reply {
-        let text = answer::dump(&self.config(), &self.balancer.snapshot(Detail::default()));
+    fn write(&self, path: &Path) -> ControlReply {
+        let text =
+            answer::dump(&self.config(), &self.data_plane.snapshot(SnapshotDetail::default()));
         match files::replace(path, text.as_bytes()) {
-            Ok(()) => Reply::done(""),
-            Err(error) => Reply::error(format!("write: cannot write {}: {error}", path.display())),
+            Ok(()) => ControlReply::done(""),
+            Err(error) => {
+                ControlReply::error(format!("write: cannot write {}: {error}", path.display()))
+            }
         }
     }
 
@@ -240,21 +245,20 @@ impl Operator {
     /// Names the file and says why it can't be written.
     pub fn write_page(&self) -> Result<(), String> {
         let Some(path) = self.lock().settings.web_stats.clone() else { return Ok(()) };
-        let snapshot = self.balancer.snapshot(Detail {
+        let snapshot = self.data_plane.snapshot(SnapshotDetail {
             clients: 1_000,
-            connections: Which::First(1_000),
-            ..Detail::default()
+            connections: ConnectionFilter::First(1_000),
+            ..SnapshotDetail::default()
         });
         files::replace(&path, status::page::draw(&snapshot, None).as_bytes())
             .map_err(|error| format!("cannot write {}: {error}", path.display()))
     }
 
     /// Carries out a file as one change: all of it or nothing.
-    fn include(&self, path: &Path) -> Reply {
-        let commands = match script::read(path, &|path| files::read_short(&self.world.inside(path)))
-        {
+    fn include(&self, path: &Path) -> ControlReply {
+        let commands = match script::read(path, &|path| files::read_short(&self.env.inside(path))) {
             Ok(commands) => commands,
-            Err(mistakes) => return Reply::error(Lines(&mistakes)),
+            Err(mistakes) => return ControlReply::error(MistakeLines(&mistakes)),
         };
         let (mut said, actions) = loop {
             let before = self.config();
@@ -262,19 +266,19 @@ impl Operator {
             let mut said = Vec::new();
             let mut actions = Vec::new();
             for script::LocatedCommand { place, command } in &commands {
-                match command.apply(&mut config, ApplyPhase::Running, &*self.world) {
+                match command.apply(&mut config, ApplyPhase::Running, &*self.env) {
                     Ok(CommandOutcome::Silence) => {}
                     Ok(CommandOutcome::Text(text)) => said.push(text),
                     Ok(CommandOutcome::Warning(text)) => {
                         said.push(format!("warning: {place}: {text}"));
                     }
                     Ok(CommandOutcome::Action(action)) => actions.push(action),
-                    Err(error) => return Reply::error(format!("{place}: {error}")),
+                    Err(error) => return ControlReply::error(format!("{place}: {error}")),
                 }
             }
-            match self.exchange(&before, config) {
+            match self.replace_config(&before, config) {
                 Some(Ok(())) => break (said, actions),
-                Some(Err(error)) => return Reply::error(error),
+                Some(Err(error)) => return ControlReply::error(error),
                 None => {}
             }
         };
@@ -284,12 +288,12 @@ impl Operator {
                 said.push(reply.to_string().trim_end().to_owned());
             }
         }
-        Reply::done(said.join("\n"))
+        ControlReply::done(said.join("\n"))
     }
 
     /// Tells of changes.
     #[must_use]
-    pub fn changes(&self) -> Arc<Changes> {
+    pub fn changes(&self) -> Arc<ConfigChanges> {
         self.changes.clone()
     }
 
@@ -297,11 +301,11 @@ impl Operator {
     ///
     /// # Errors
     /// Says why all stay where they are.
-    pub fn renew(&self, answers: &ResolvedNames) -> Result<Vec<String>, String> {
+    pub fn update_addresses(&self, answers: &ResolvedNames) -> Result<Vec<String>, String> {
         // Before the configuration is held: workers are asked.
         let is_gone = |server: &ServerSettings| server.origin == ServerOrigin::Withdrawn;
         let busy = if self.lock().settings.servers.iter().flatten().any(is_gone) {
-            let servers = self.balancer.snapshot(Detail::default()).servers;
+            let servers = self.data_plane.snapshot(SnapshotDetail::default()).servers;
             servers.into_iter().filter(|it| it.connections > 0).map(|it| it.id).collect()
         } else {
             BTreeSet::new()
@@ -316,7 +320,7 @@ impl Operator {
             |number| busy.contains(&PoolServerId::Slot(u32::try_from(number).unwrap_or(u32::MAX))),
         );
         if config.settings != held.settings {
-            self.take_over(&mut held, config)?;
+            self.apply_config(&mut held, config)?;
         }
         Ok(changes)
     }
@@ -328,22 +332,22 @@ impl Operator {
     pub fn reload(&self, new: PenConfig) -> Result<ConfigDiff, String> {
         let mut held = self.lock();
         let (config, diff) = reload(&held, new);
-        self.take_over(&mut held, config)?;
+        self.apply_config(&mut held, config)?;
         Ok(diff)
     }
 }
 
 /// How often the configuration has changed, for those who wait for that.
 #[derive(Debug, Default)]
-pub struct Changes {
+pub struct ConfigChanges {
     count: Mutex<u64>,
-    bell: Condvar,
+    changed: Condvar,
 }
 
-impl Changes {
-    fn note(&self) {
+impl ConfigChanges {
+    fn announce(&self) {
         *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.bell.notify_all();
+        self.changed.notify_all();
     }
 
     /// How often.
@@ -363,7 +367,7 @@ impl Changes {
             // Without a deadline it is looked now and then whether anybody is left who could change it.
             let left = left.unwrap_or(Duration::from_secs(60));
             let waited =
-                self.bell.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner);
+                self.changed.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner);
             count = waited.0;
             if deadline.is_none() && waited.1.timed_out() {
                 return;
@@ -373,9 +377,9 @@ impl Changes {
 }
 
 /// One a line.
-struct Lines<'a>(&'a [ScriptError]);
+struct MistakeLines<'a>(&'a [ScriptError]);
 
-impl fmt::Display for Lines<'_> {
+impl fmt::Display for MistakeLines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, mistake) in self.0.iter().enumerate() {
             write!(f, "{}{mistake}", if at == 0 { "" } else { "\n" })?;
@@ -387,14 +391,14 @@ impl fmt::Display for Lines<'_> {
 /// The world as it is: names are looked up by the system, and paths begin where pen was started, or at
 /// the top of the jail.
 #[derive(Clone, Debug)]
-pub struct Here {
+pub struct SystemEnv {
     /// The folder that relative paths begin at.
     pub folder: PathBuf,
     /// The folder that pen is confined to, or will be.
     pub jail: Option<PathBuf>,
 }
 
-impl Here {
+impl SystemEnv {
     /// What it is once pen is where it is to be.
     #[must_use]
     pub fn settled(&self) -> Self {
@@ -403,7 +407,7 @@ impl Here {
     }
 }
 
-impl CommandEnv for Here {
+impl CommandEnv for SystemEnv {
     fn resolve(&self, name: &str, port: u16) -> Result<std::net::SocketAddr, String> {
         use std::net::ToSocketAddrs as _;
         let found = (name, port).to_socket_addrs();

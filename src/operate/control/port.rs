@@ -21,7 +21,6 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,34 +28,35 @@ use nix::unistd::{Gid, Uid, chown};
 use pen_records::addr::ClientAddr;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::{Operator, Reply, ReplyKind};
+use super::{ControlReply, ControlReplyKind, Operator};
 use crate::command::MAX_LINE;
 use crate::config::Endpoint;
 use crate::config::files::TemporaryFile;
-use crate::operate::slow;
+use crate::operate::connection_limit::ConnectionLimit;
+use crate::operate::timed_write;
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 32;
 /// For how long a command may take to arrive, and a reply to be taken.
-const PATIENCE: Duration = Duration::from_secs(10);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// For how long a session may be silent.
-const SESSION_PATIENCE: Duration = Duration::from_secs(300);
+const SESSION_TIMEOUT: Duration = Duration::from_secs(300);
 /// For how long a peer that has its reply may go on talking.
-const FAREWELL: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(2);
 /// How long to wait when no connection can be accepted.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// A control port that is bound and not yet served.
 #[derive(Debug)]
 pub struct ControlPort {
-    listener: Listener,
+    listener: ControlListener,
     path: Option<PathBuf>,
     /// Of that path.
     file: Option<TemporaryFile>,
 }
 
 #[derive(Debug)]
-enum Listener {
+enum ControlListener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
@@ -69,11 +69,11 @@ impl ControlPort {
     pub fn bind(endpoint: &Endpoint) -> io::Result<Self> {
         match endpoint {
             Endpoint::Ip(addr) => {
-                let listener = Listener::Tcp(TcpListener::bind(addr)?);
+                let listener = ControlListener::Tcp(TcpListener::bind(addr)?);
                 Ok(Self { listener, path: None, file: None })
             }
             Endpoint::Unix(path) => {
-                let listener = Listener::Unix(bind_unix(path)?);
+                let listener = ControlListener::Unix(bind_unix(path)?);
                 Ok(Self {
                     listener,
                     path: Some(path.clone()),
@@ -98,10 +98,10 @@ impl ControlPort {
     #[must_use]
     pub fn addr(&self) -> String {
         match (&self.listener, &self.path) {
-            (Listener::Tcp(listener), _) => {
+            (ControlListener::Tcp(listener), _) => {
                 listener.local_addr().map_or_else(|error| error.to_string(), |it| it.to_string())
             }
-            (Listener::Unix(_), path) => {
+            (ControlListener::Unix(_), path) => {
                 path.as_deref().map(|path| path.display().to_string()).unwrap_or_default()
             }
         }
@@ -112,17 +112,17 @@ impl ControlPort {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn serve(self, operator: Arc<Operator>) -> io::Result<Unlink> {
+    pub fn serve(self, operator: Arc<Operator>) -> io::Result<SocketFileGuard> {
         let Self { listener, file, .. } = self;
         let accept = move || accept(&listener, &operator);
         thread::Builder::new().name("control".into()).spawn(accept)?;
-        Ok(Unlink { _file: file })
+        Ok(SocketFileGuard { _file: file })
     }
 }
 
 /// Removes the file of a socket when it is dropped.
 #[derive(Debug)]
-pub struct Unlink {
+pub struct SocketFileGuard {
     _file: Option<TemporaryFile>,
 }
 
@@ -145,47 +145,47 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// What both kinds of connection can do.
-trait Stream: Read + Write + Send {
+trait ControlStream: Read + Write + Send {
     fn set_timeouts(&self, time: Duration) -> io::Result<()>;
-    fn end(&self) -> io::Result<()>;
+    fn shut_down_writing(&self) -> io::Result<()>;
 }
 
-impl Stream for TcpStream {
+impl ControlStream for TcpStream {
     fn set_timeouts(&self, time: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(time))?;
         self.set_write_timeout(Some(time))
     }
 
-    fn end(&self) -> io::Result<()> {
+    fn shut_down_writing(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
 }
 
-impl Stream for UnixStream {
+impl ControlStream for UnixStream {
     fn set_timeouts(&self, time: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(time))?;
         self.set_write_timeout(Some(time))
     }
 
-    fn end(&self) -> io::Result<()> {
+    fn shut_down_writing(&self) -> io::Result<()> {
         self.shutdown(Shutdown::Write)
     }
 }
 
-fn accept(listener: &Listener, operator: &Arc<Operator>) {
-    let count = Arc::new(AtomicUsize::new(0));
+fn accept(listener: &ControlListener, operator: &Arc<Operator>) {
+    let limit = ConnectionLimit::new(MAX_CONNECTIONS);
     loop {
         let accepted = match listener {
-            Listener::Tcp(listener) => listener.accept().map(|(stream, from)| {
-                (Box::new(stream) as Box<dyn Stream>, ClientAddr::from(from.ip()))
+            ControlListener::Tcp(listener) => listener.accept().map(|(stream, from)| {
+                (Box::new(stream) as Box<dyn ControlStream>, ClientAddr::from(from.ip()))
             }),
-            Listener::Unix(listener) => listener
+            ControlListener::Unix(listener) => listener
                 .accept()
-                .map(|(stream, _)| (Box::new(stream) as Box<dyn Stream>, ClientAddr::Unix)),
+                .map(|(stream, _)| (Box::new(stream) as Box<dyn ControlStream>, ClientAddr::Unix)),
         };
         let Ok((stream, from)) = accepted else {
             // No descriptors, or the caller is gone already.
-            thread::park_timeout(PAUSE);
+            thread::park_timeout(ACCEPT_RETRY);
             continue;
         };
         let settings = operator.config().settings;
@@ -193,50 +193,32 @@ fn accept(listener: &Listener, operator: &Arc<Operator>) {
         let permitted =
             from == ClientAddr::Unix || settings.acls.permits(settings.control_acl, from);
         if permitted {
-            start(stream, operator, &count);
+            start(stream, operator, &limit);
         }
     }
 }
 
-fn start(mut stream: Box<dyn Stream>, operator: &Arc<Operator>, count: &Arc<AtomicUsize>) {
-    if stream.set_timeouts(PATIENCE).is_err() {
+fn start(mut stream: Box<dyn ControlStream>, operator: &Arc<Operator>, limit: &ConnectionLimit) {
+    if stream.set_timeouts(COMMAND_TIMEOUT).is_err() {
         return;
     }
-    let seat = Seat::take(count);
-    let Some(seat) = seat else {
+    let Some(slot) = limit.take() else {
         // Fits into any socket's buffer, so it does not hold us up.
         stream.write_all(b"error: too many control connections\n").unwrap_or_default();
         return;
     };
     let operator = Arc::clone(operator);
     let talk = move || {
-        let _seat = seat;
+        let _slot = slot;
         // Who hangs up does not want to hear of it.
-        Talk { stream, read: Vec::new() }.run(&operator).unwrap_or_default();
+        ControlConnection { stream, read: Vec::new() }.run(&operator).unwrap_or_default();
     };
-    // Without a thread the caller is let go, as if there were no seat.
+    // Without a thread the caller is let go, as if there were no slot.
     drop(thread::Builder::new().name("control-peer".into()).spawn(talk));
 }
 
-/// One of the few connections there may be.
-struct Seat(Arc<AtomicUsize>);
-
-impl Seat {
-    fn take(count: &Arc<AtomicUsize>) -> Option<Self> {
-        let seat = Self(Arc::clone(count));
-        let before = count.fetch_add(1, Ordering::Relaxed);
-        (before < MAX_CONNECTIONS).then_some(seat)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-struct Talk {
-    stream: Box<dyn Stream>,
+struct ControlConnection {
+    stream: Box<dyn ControlStream>,
     /// What came behind the last line.
     read: Vec<u8>,
 }
@@ -247,25 +229,25 @@ enum NoLine {
     TooLong,
 }
 
-impl Talk {
+impl ControlConnection {
     fn run(&mut self, operator: &Operator) -> io::Result<()> {
         match self.line()? {
             Ok(line) if line.trim_ascii() == b"session" => self.session(operator)?,
-            Ok(line) => self.say(&operator.execute(&line).to_string())?,
+            Ok(line) => self.send(&operator.execute(&line).to_string())?,
             Err(NoLine::End) => return Ok(()),
-            Err(NoLine::TooLong) => self.say(&too_long().to_string())?,
+            Err(NoLine::TooLong) => self.send(&too_long().to_string())?,
         }
-        self.stream.end()?;
+        self.stream.shut_down_writing()?;
         // What is still unread would turn our close into a reset, and the reply might be lost.
-        self.stream.set_timeouts(FAREWELL)?;
+        self.stream.set_timeouts(LINGER)?;
         let (since, mut rest) = (Instant::now(), [0; 4_096]);
-        while since.elapsed() < FAREWELL && self.stream.read(&mut rest)? > 0 {}
+        while since.elapsed() < LINGER && self.stream.read(&mut rest)? > 0 {}
         Ok(())
     }
 
     fn session(&mut self, operator: &Operator) -> io::Result<()> {
-        self.stream.set_timeouts(SESSION_PATIENCE)?;
-        self.reply(&Reply::done(""))?;
+        self.stream.set_timeouts(SESSION_TIMEOUT)?;
+        self.reply(&ControlReply::done(""))?;
         loop {
             match self.line()? {
                 Ok(line) if line.trim_ascii() == b"quit" => return Ok(()),
@@ -276,19 +258,19 @@ impl Talk {
         }
     }
 
-    fn reply(&mut self, reply: &Reply) -> io::Result<()> {
+    fn reply(&mut self, reply: &ControlReply) -> io::Result<()> {
         let word = match reply.kind {
-            ReplyKind::Done => "ok",
-            ReplyKind::Warning => "warning",
-            ReplyKind::Error => "error",
+            ControlReplyKind::Done => "ok",
+            ControlReplyKind::Warning => "warning",
+            ControlReplyKind::Error => "error",
         };
         let end = if reply.text.is_empty() || reply.text.ends_with('\n') { "" } else { "\n" };
         let len = reply.text.len() + end.len();
-        self.say(&format!("{word} {len}\n{}{end}", reply.text))
+        self.send(&format!("{word} {len}\n{}{end}", reply.text))
     }
 
-    fn say(&mut self, text: &str) -> io::Result<()> {
-        slow::write_all(&mut self.stream, text.as_bytes(), PATIENCE)
+    fn send(&mut self, text: &str) -> io::Result<()> {
+        timed_write::write_all(&mut self.stream, text.as_bytes(), COMMAND_TIMEOUT)
     }
 
     /// The next line, without its end. It has to be whole in time, however slowly it drips.
@@ -304,7 +286,7 @@ impl Talk {
             if self.read.len() > MAX_LINE {
                 return Ok(Err(NoLine::TooLong));
             }
-            if since.is_some_and(|since| since.elapsed() > PATIENCE) {
+            if since.is_some_and(|since| since.elapsed() > COMMAND_TIMEOUT) {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             let mut buf = [0; 4_096];
@@ -322,6 +304,9 @@ impl Talk {
     }
 }
 
-fn too_long() -> Reply {
-    Reply { kind: ReplyKind::Error, text: format!("expected at most {MAX_LINE} bytes in a line") }
+fn too_long() -> ControlReply {
+    ControlReply {
+        kind: ControlReplyKind::Error,
+        text: format!("expected at most {MAX_LINE} bytes in a line"),
+    }
 }

@@ -26,29 +26,29 @@ use crate::config::PoolServerId;
 use crate::config::files;
 use crate::config::{EmbeddedCollectorSettings, PenConfig};
 use crate::data::balancer::{Balancer, Bound};
-use crate::data::names::watch;
 use crate::data::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::data::tls::keeper::TlsKeeper;
 use crate::operate::control::port::ControlPort;
-use crate::operate::control::{Balancer as _, Here, Operator};
-use crate::operate::running::Running;
+use crate::operate::control::{DataPlane as _, Operator, SystemEnv};
+use crate::operate::name_resolver;
+use crate::operate::running::RunningBalancer;
 use crate::operate::status::http::StatusPort;
 
 /// How often it is looked whether all threads are well.
-const LOOK_AFTER: Duration = Duration::from_millis(500);
+const THREAD_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often it is looked whether the last connection has ended.
-const LOOK: Duration = Duration::from_millis(20);
+const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What was typed, and what that means now. HUP makes a new one.
 #[derive(Clone, Debug)]
-pub struct Plan {
+pub struct RunPlan {
     args: PenArgs,
-    here: Here,
+    here: SystemEnv,
     starter: InvokingUser,
     setup: LoadedConfig,
 }
 
-impl Plan {
+impl RunPlan {
     /// Finds out what was meant.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Plan {
     pub fn new(args: &PenArgs) -> Result<Self, SetupError> {
         let folder = std::env::current_dir().unwrap_or_else(|_| "/".into());
         let jail = args.jail.as_ref().map(|jail| folder.join(jail));
-        let here = Here { folder, jail };
+        let here = SystemEnv { folder, jail };
         let starter = if getuid().is_root() { InvokingUser::Root } else { InvokingUser::Other };
         let setup = Self::setup(args, starter, &here)?;
         Ok(Self { args: args.clone(), here, starter, setup })
@@ -65,7 +65,7 @@ impl Plan {
     fn setup(
         args: &PenArgs,
         starter: InvokingUser,
-        here: &Here,
+        here: &SystemEnv,
     ) -> Result<LoadedConfig, SetupError> {
         // Files that others include begin where pen was started, too.
         let open = |path: &Path| files::read_short(&here.absolute(path));
@@ -105,7 +105,7 @@ impl Plan {
 ///
 /// # Errors
 /// Says what could not be done; nothing was left behind then.
-pub fn run(plan: &Plan) -> Result<ExitCode, Box<dyn Error>> {
+pub fn run(plan: &RunPlan) -> Result<ExitCode, Box<dyn Error>> {
     let config = plan.setup.config.clone();
     if let Detached::Leave(code) = config.process.detach()? {
         return Ok(code);
@@ -135,26 +135,27 @@ pub fn run(plan: &Plan) -> Result<ExitCode, Box<dyn Error>> {
     let collector = config.collect.as_ref().map(|collect| Embedded::bind(collect.addr));
     let collector = collector.transpose()?;
     let settled = config.process.settle()?;
-    let result = serve(plan, &config, bound, Beside { control, status, collector }, &settled);
+    let result =
+        serve(plan, &config, bound, ManagementPorts { control, status, collector }, &settled);
     settled.leave();
     result
 }
 
 /// What is bound beside the listeners.
-struct Beside {
+struct ManagementPorts {
     control: Option<ControlPort>,
     status: Option<StatusPort>,
     collector: Option<Embedded>,
 }
 
 fn serve(
-    plan: &Plan,
+    plan: &RunPlan,
     config: &PenConfig,
     bound: Bound,
-    beside: Beside,
+    beside: ManagementPorts,
     settled: &Settled,
 ) -> Result<ExitCode, Box<dyn Error>> {
-    let Beside { control, status, collector } = beside;
+    let ManagementPorts { control, status, collector } = beside;
     if config.settings.tcp.transparent {
         // By now rights are dropped.
         may_be_transparent()
@@ -178,8 +179,12 @@ fn serve(
                 warn!("cannot tell myself to stop: {error}");
             }
         };
-        let handle =
-            Running::new(balancer.shared().clone(), listen, balancer.logs(), Box::new(stop));
+        let handle = RunningBalancer::new(
+            balancer.shared().clone(),
+            listen,
+            balancer.logs(),
+            Box::new(stop),
+        );
         for action in &plan.setup.startup_actions {
             if let CommandAction::Blacklist(slot, time) = *action {
                 let slot = u32::try_from(slot).unwrap_or(u32::MAX);
@@ -188,7 +193,7 @@ fn serve(
         }
         let here = Box::new(plan.here.settled());
         let operator = Arc::new(Operator::new(config.clone(), Box::new(handle), here));
-        watch::start(&operator, Box::new(watch::by_the_system))?;
+        name_resolver::start(&operator, Box::new(name_resolver::system_lookup))?;
         if let Some(status) = status {
             let addr = status.addr()?;
             status.serve(operator.clone())?;
@@ -204,57 +209,57 @@ fn serve(
         settled.ready(Stdout::Close)?;
         let reloader = Reloader::new(plan, &operator, settled.notify());
         let all =
-            All { reloader, balancer: &balancer, operator: &operator, collecting: &collecting };
-        let end = all.obey(&mut signals).await;
+            Service { reloader, balancer: &balancer, operator: &operator, collecting: &collecting };
+        let end = all.handle_signals(&mut signals).await;
         settled.notify().stopping();
         match end {
-            End::Asked => all.drain(&mut signals).await,
-            End::Fallen => balancer.stop(Duration::ZERO),
+            StopReason::Requested => all.drain(&mut signals).await,
+            StopReason::ThreadPanicked => balancer.stop(Duration::ZERO),
         }
         balancer.join();
         // It has the last records by now.
         collecting.map_or(Ok(()), Collecting::stop)?;
         Ok(match end {
-            End::Asked => ExitCode::SUCCESS,
-            End::Fallen => ExitCode::FAILURE,
+            StopReason::Requested => ExitCode::SUCCESS,
+            StopReason::ThreadPanicked => ExitCode::FAILURE,
         })
     })
 }
 
 /// Why it is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum StopReason {
     /// A signal, or `exit`.
-    Asked,
+    Requested,
     /// A thread has ended by a fault of this program. Whoever looks after us starts us anew; to go on with
     /// half of the workers would be worse.
-    Fallen,
+    ThreadPanicked,
 }
 
 /// All that signals are about.
-struct All<'a> {
+struct Service<'a> {
     reloader: Reloader,
     balancer: &'a Balancer,
     operator: &'a Operator,
     collecting: &'a Option<Collecting>,
 }
 
-impl All<'_> {
+impl Service<'_> {
     /// Does what signals ask for, until one asks for the end.
-    async fn obey(&self, signals: &mut Signals) -> End {
+    async fn handle_signals(&self, signals: &mut Signals) -> StopReason {
         loop {
             let event = tokio::select! {
                 event = signals.next() => event,
-                () = tokio::time::sleep(LOOK_AFTER) => {
+                () = tokio::time::sleep(THREAD_CHECK_INTERVAL) => {
                     if self.balancer.has_dead_thread() {
                         error!("a thread has ended before its time: stopping");
-                        return End::Fallen;
+                        return StopReason::ThreadPanicked;
                     }
                     continue;
                 }
             };
             match event {
-                Event::Stop => return End::Asked,
+                Event::Stop => return StopReason::Requested,
                 Event::Report => self.report(),
                 Event::Reopen => {
                     self.reopen();
@@ -267,15 +272,15 @@ impl All<'_> {
     fn reopen(&self) {
         self.balancer.reopen();
         self.balancer.shared().keeper().reload();
-        self.tell(Event::Reopen);
+        self.forward_to_collector(Event::Reopen);
     }
 
     fn report(&self) {
         report(self.balancer, self.operator);
-        self.tell(Event::Report);
+        self.forward_to_collector(Event::Report);
     }
 
-    fn tell(&self, order: Event) {
+    fn forward_to_collector(&self, order: Event) {
         if let Some(collecting) = self.collecting {
             collecting.tell(order);
         }
@@ -297,7 +302,7 @@ impl All<'_> {
                     Event::Report => self.report(),
                     Event::Reopen => self.reopen(),
                 },
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(DRAIN_CHECK_INTERVAL) => {}
             }
         }
     }

@@ -8,15 +8,15 @@ use std::thread;
 use pen_daemon::notify::Notify;
 use tracing::{error, info};
 
-use super::Plan;
+use super::RunPlan;
 use crate::operate::control::Operator;
 
 /// Reads the files again when it is told to, once at a time.
 #[derive(Clone)]
-pub(super) struct Reloader(Arc<Shared>);
+pub(super) struct Reloader(Arc<ReloadState>);
 
-struct Shared {
-    plan: Plan,
+struct ReloadState {
+    plan: RunPlan,
     operator: Arc<Operator>,
     notify: Notify,
     /// Somebody asked, and nobody has begun.
@@ -26,8 +26,8 @@ struct Shared {
 }
 
 impl Reloader {
-    pub(super) fn new(plan: &Plan, operator: &Arc<Operator>, notify: &Notify) -> Self {
-        Self(Arc::new(Shared {
+    pub(super) fn new(plan: &RunPlan, operator: &Arc<Operator>, notify: &Notify) -> Self {
+        Self(Arc::new(ReloadState {
             plan: plan.clone(),
             operator: Arc::clone(operator),
             notify: notify.clone(),
@@ -53,7 +53,7 @@ impl Reloader {
     }
 }
 
-impl Shared {
+impl ReloadState {
     fn work(&self) {
         loop {
             while self.wanted.swap(false, Ordering::SeqCst) {

@@ -14,33 +14,33 @@ const KEPT: usize = 121;
 
 /// Samples, the oldest first.
 #[derive(Clone, Debug, Default)]
-pub struct History {
-    samples: VecDeque<Sample>,
+pub struct TrafficHistory {
+    samples: VecDeque<HistorySample>,
 }
 
 #[derive(Clone, Debug)]
-struct Sample {
+struct HistorySample {
     uptime: Duration,
     open: u64,
     accepted: u64,
     to_server: u64,
     to_client: u64,
-    servers: Vec<ServerSample>,
+    servers: Vec<ServerHistorySample>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct ServerSample {
+struct ServerHistorySample {
     id: PoolServerId,
     connections: u32,
     served: u64,
     bytes: u64,
 }
 
-impl History {
+impl TrafficHistory {
     /// Takes a sample.
     pub fn push(&mut self, snapshot: &Snapshot) {
         let (to_server, to_client) = bytes(snapshot);
-        let servers = snapshot.servers.iter().map(|server| ServerSample {
+        let servers = snapshot.servers.iter().map(|server| ServerHistorySample {
             id: server.id,
             connections: server.connections,
             served: server.served,
@@ -49,7 +49,7 @@ impl History {
         if self.samples.len() == KEPT {
             self.samples.pop_front();
         }
-        self.samples.push_back(Sample {
+        self.samples.push_back(HistorySample {
             uptime: snapshot.uptime,
             open: snapshot.connections_open.now,
             accepted: snapshot.counts.accepted,
@@ -94,7 +94,8 @@ impl History {
     /// Connections of a server; 0 where it was not there.
     #[must_use]
     pub fn server_connections(&self, id: PoolServerId) -> Vec<f64> {
-        let of = |sample: &Sample| sample.of(id).map_or(0.0, |server| server.connections.into());
+        let of =
+            |sample: &HistorySample| sample.of(id).map_or(0.0, |server| server.connections.into());
         self.samples.iter().map(of).collect()
     }
 
@@ -110,9 +111,9 @@ impl History {
         self.rates(|sample| sample.of(id).map_or(0, |server| server.bytes)).last().copied()
     }
 
-    fn rates(&self, of: impl Fn(&Sample) -> u64) -> Vec<f64> {
+    fn rates(&self, of: impl Fn(&HistorySample) -> u64) -> Vec<f64> {
         let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
-        let rate = |(before, after): (&Sample, &Sample)| {
+        let rate = |(before, after): (&HistorySample, &HistorySample)| {
             let time = after.uptime.saturating_sub(before.uptime).as_secs_f64();
             // A server that is replaced begins anew, which is no negative rate.
             let count = float(of(after).saturating_sub(of(before)));
@@ -122,8 +123,8 @@ impl History {
     }
 }
 
-impl Sample {
-    fn of(&self, id: PoolServerId) -> Option<&ServerSample> {
+impl HistorySample {
+    fn of(&self, id: PoolServerId) -> Option<&ServerHistorySample> {
         self.servers.iter().find(|server| server.id == id)
     }
 }
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn rates_are_differences_over_time_and_old_samples_go() {
-        let (mut history, mut snapshot) = (History::default(), busy());
+        let (mut history, mut snapshot) = (TrafficHistory::default(), busy());
         assert_eq!(history.accepted(), []);
         for _ in 0..3 {
             history.push(&snapshot);

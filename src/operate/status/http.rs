@@ -6,29 +6,30 @@
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::history::{History, STEP};
+use super::history::{STEP, TrafficHistory};
 use super::{json, metrics, page};
-use crate::data::snapshot::{Detail, Snapshot, State, Which};
+use crate::data::snapshot::{ConnectionFilter, ServerStatus, Snapshot, SnapshotDetail};
+use crate::operate::connection_limit::ConnectionLimit;
 use crate::operate::control::Operator;
-use crate::operate::slow;
+use crate::operate::timed_write;
 
 /// Connections at a time.
 const MAX_CONNECTIONS: usize = 32;
 /// For how long a request may take to arrive, and each piece of the answer to be taken.
-const PATIENCE: Duration = Duration::from_secs(5);
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest head of a request.
 const MAX_HEAD: usize = 8 << 10;
 /// For how long an answer may be given again.
-const FRESH: Duration = Duration::from_millis(500);
+const CACHE_TIME: Duration = Duration::from_millis(500);
 /// How long to wait when no connection can be accepted.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// What is listed, of all there is.
-const DETAIL: Detail = Detail { clients: 1_000, recent: None, connections: Which::First(1_000) };
+const DETAIL: SnapshotDetail =
+    SnapshotDetail { clients: 1_000, recent: None, connections: ConnectionFilter::First(1_000) };
 
 /// A status page that is bound and not yet served.
 #[derive(Debug)]
@@ -56,9 +57,14 @@ impl StatusPort {
     /// # Errors
     /// There are no threads to be had.
     pub fn serve(self, operator: Arc<Operator>) -> io::Result<()> {
-        let state = Arc::new(Mutex::new(Kept { history: History::default(), snapshot: None }));
+        let state = Arc::new(Mutex::new(StatusCache {
+            history: TrafficHistory::default(),
+            snapshot: None,
+        }));
         let (sampled, keeper) = (Arc::clone(&state), Arc::clone(&operator));
-        thread::Builder::new().name("history".into()).spawn(move || sample(&sampled, &keeper))?;
+        thread::Builder::new()
+            .name("history".into())
+            .spawn(move || sample_history(&sampled, &keeper))?;
         let serve = move || accept(&self.0, &operator, &state);
         thread::Builder::new().name("status".into()).spawn(serve)?;
         Ok(())
@@ -66,15 +72,15 @@ impl StatusPort {
 }
 
 /// The history, and the state when it was asked for last.
-struct Kept {
-    history: History,
+struct StatusCache {
+    history: TrafficHistory,
     snapshot: Option<(Instant, Arc<Snapshot>)>,
 }
 
-fn sample(state: &Mutex<Kept>, operator: &Operator) {
+fn sample_history(state: &Mutex<StatusCache>, operator: &Operator) {
     let mut next = Instant::now();
     loop {
-        let snapshot = operator.snapshot(Detail::default());
+        let snapshot = operator.snapshot(SnapshotDetail::default());
         lock(state).history.push(&snapshot);
         next += STEP;
         while let Some(left) =
@@ -85,27 +91,30 @@ fn sample(state: &Mutex<Kept>, operator: &Operator) {
     }
 }
 
-fn lock(state: &Mutex<Kept>) -> std::sync::MutexGuard<'_, Kept> {
+fn lock(state: &Mutex<StatusCache>) -> std::sync::MutexGuard<'_, StatusCache> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The state, no older than [`FRESH`], and the history.
-fn look(state: &Mutex<Kept>, operator: &Operator) -> (Arc<Snapshot>, History) {
+fn current_state(
+    state: &Mutex<StatusCache>,
+    operator: &Operator,
+) -> (Arc<Snapshot>, TrafficHistory) {
     // Held while asking, so that many who ask at once ask once.
     let mut kept = lock(state);
-    let fresh = kept.snapshot.take().filter(|(at, _)| at.elapsed() < FRESH);
+    let fresh = kept.snapshot.take().filter(|(at, _)| at.elapsed() < CACHE_TIME);
     let fresh = fresh.unwrap_or_else(|| (Instant::now(), Arc::new(operator.snapshot(DETAIL))));
     let snapshot = Arc::clone(&fresh.1);
     kept.snapshot = Some(fresh);
     (snapshot, kept.history.clone())
 }
 
-fn accept(listener: &TcpListener, operator: &Arc<Operator>, state: &Arc<Mutex<Kept>>) {
-    let count = Arc::new(AtomicUsize::new(0));
+fn accept(listener: &TcpListener, operator: &Arc<Operator>, state: &Arc<Mutex<StatusCache>>) {
+    let limit = ConnectionLimit::new(MAX_CONNECTIONS);
     loop {
         let Ok((stream, from)) = listener.accept() else {
             // No descriptors, or the caller is gone already.
-            thread::park_timeout(PAUSE);
+            thread::park_timeout(ACCEPT_RETRY);
             continue;
         };
         let settings = operator.config().settings;
@@ -114,76 +123,65 @@ fn accept(listener: &TcpListener, operator: &Arc<Operator>, state: &Arc<Mutex<Ke
         if !settings.status_acl.is_none_or(permits) {
             continue;
         }
-        let seat = Seat(Arc::clone(&count));
-        if count.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
-            continue;
-        }
+        let Some(slot) = limit.take() else { continue };
         let (operator, state) = (Arc::clone(operator), Arc::clone(state));
         let talk = move || {
-            let _seat = seat;
+            let _slot = slot;
             // Who hangs up does not want to hear of it.
             talk(stream, |path| answer(path, &operator, &state)).unwrap_or_default();
         };
-        // Without a thread the caller is let go, as if there were no seat.
+        // Without a thread the caller is let go, as if there were no slot.
         drop(thread::Builder::new().name("status-peer".into()).spawn(talk));
     }
 }
 
-struct Seat(Arc<AtomicUsize>);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// An answer: status line, content type, body.
-struct Answer {
+struct StatusReply {
     status: &'static str,
     kind: &'static str,
     body: String,
 }
 
-impl Answer {
+impl StatusReply {
     fn plain(status: &'static str, body: &str) -> Self {
         Self { status, kind: "text/plain; charset=utf-8", body: format!("{body}\n") }
     }
 }
 
-fn answer(path: &str, operator: &Operator, state: &Mutex<Kept>) -> Answer {
-    let ok = |kind, body| Answer { status: "200 OK", kind, body };
+fn answer(path: &str, operator: &Operator, state: &Mutex<StatusCache>) -> StatusReply {
+    let ok = |kind, body| StatusReply { status: "200 OK", kind, body };
     match path {
         "/" => {
-            let (snapshot, history) = look(state, operator);
+            let (snapshot, history) = current_state(state, operator);
             ok("text/html; charset=utf-8", page::draw(&snapshot, Some(&history)))
         }
-        "/status.json" => ok("application/json", json::write(&look(state, operator).0)),
-        "/metrics" => ok(metrics::CONTENT_TYPE, metrics::write(&look(state, operator).0)),
+        "/status.json" => ok("application/json", json::write(&current_state(state, operator).0)),
+        "/metrics" => ok(metrics::CONTENT_TYPE, metrics::write(&current_state(state, operator).0)),
         "/health" => {
-            let (snapshot, _) = look(state, operator);
-            let works = |state| matches!(state, State::Up | State::Full);
+            let (snapshot, _) = current_state(state, operator);
+            let works = |state| matches!(state, ServerStatus::Up | ServerStatus::Full);
             if snapshot.servers.iter().any(|server| works(server.state)) {
-                Answer::plain("200 OK", "a server is up")
+                StatusReply::plain("200 OK", "a server is up")
             } else {
-                Answer::plain("503 Service Unavailable", "no server is up")
+                StatusReply::plain("503 Service Unavailable", "no server is up")
             }
         }
-        _ => Answer::plain("404 Not Found", "there are /, /status.json, /metrics and /health"),
+        _ => StatusReply::plain("404 Not Found", "there are /, /status.json, /metrics and /health"),
     }
 }
 
-fn talk(mut stream: TcpStream, answer: impl Fn(&str) -> Answer) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+fn talk(mut stream: TcpStream, answer: impl Fn(&str) -> StatusReply) -> io::Result<()> {
+    stream.set_read_timeout(Some(IO_TIMEOUT))?;
+    stream.set_write_timeout(Some(IO_TIMEOUT))?;
     let (answer, body) = match head(&mut stream)? {
         Some(head) => match request(&head) {
-            Ok((Method::Get, path)) => (answer(path), true),
-            Ok((Method::Head, path)) => (answer(path), false),
+            Ok((StatusMethod::Get, path)) => (answer(path), true),
+            Ok((StatusMethod::Head, path)) => (answer(path), false),
             Err(refusal) => (refusal, true),
         },
-        None => (Answer::plain("431 Request Header Fields Too Large", "expected 8 KiB"), true),
+        None => (StatusReply::plain("431 Request Header Fields Too Large", "expected 8 KiB"), true),
     };
-    let Answer { status, kind, body: text } = &answer;
+    let StatusReply { status, kind, body: text } = &answer;
     let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
     let mut bytes = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{allow}\
@@ -195,12 +193,12 @@ fn talk(mut stream: TcpStream, answer: impl Fn(&str) -> Answer) -> io::Result<()
     if body {
         bytes.push_str(text);
     }
-    slow::write_all(&mut stream, bytes.as_bytes(), PATIENCE)?;
+    timed_write::write_all(&mut stream, bytes.as_bytes(), IO_TIMEOUT)?;
     stream.shutdown(std::net::Shutdown::Write)?;
     // What is still unread would turn our close into a reset, and the answer might be lost.
     let mut rest = [0; 4_096];
     let since = Instant::now();
-    while since.elapsed() < PATIENCE && matches!(stream.read(&mut rest), Ok(len) if len > 0) {}
+    while since.elapsed() < IO_TIMEOUT && matches!(stream.read(&mut rest), Ok(len) if len > 0) {}
     Ok(())
 }
 
@@ -225,7 +223,7 @@ fn head(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
             return Ok(None);
         }
         // A byte now and then does not keep a thread.
-        if since.elapsed() > PATIENCE {
+        if since.elapsed() > IO_TIMEOUT {
             return Err(io::ErrorKind::TimedOut.into());
         }
     }
@@ -237,14 +235,14 @@ fn head_end(head: &[u8]) -> Option<usize> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Method {
+enum StatusMethod {
     Get,
     Head,
 }
 
 /// The method and the path without what stands behind a `?`.
-fn request(head: &[u8]) -> Result<(Method, &str), Answer> {
-    let bad = || Answer::plain("400 Bad Request", "expected GET / HTTP/1.1");
+fn request(head: &[u8]) -> Result<(StatusMethod, &str), StatusReply> {
+    let bad = || StatusReply::plain("400 Bad Request", "expected GET / HTTP/1.1");
     let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let line = std::str::from_utf8(line.trim_ascii_end()).map_err(|_| bad())?;
     let mut words = line.split(' ');
@@ -258,9 +256,9 @@ fn request(head: &[u8]) -> Result<(Method, &str), Answer> {
     }
     let path = target.split_once('?').map_or(target, |(path, _)| path);
     match method {
-        "GET" => Ok((Method::Get, path)),
-        "HEAD" => Ok((Method::Head, path)),
-        _ => Err(Answer::plain("405 Method Not Allowed", "expected GET or HEAD")),
+        "GET" => Ok((StatusMethod::Get, path)),
+        "HEAD" => Ok((StatusMethod::Head, path)),
+        _ => Err(StatusReply::plain("405 StatusMethod Not Allowed", "expected GET or HEAD")),
     }
 }
 
@@ -273,9 +271,9 @@ mod tests {
     #[test]
     fn requests_are_read_and_others_refused() {
         for (head, expected) in [
-            ("GET / HTTP/1.1\r\nHost: x", Ok((Method::Get, "/"))),
-            ("HEAD /metrics?a=/b HTTP/1.0", Ok((Method::Head, "/metrics"))),
-            ("POST / HTTP/1.1", Err("405 Method Not Allowed")),
+            ("GET / HTTP/1.1\r\nHost: x", Ok((StatusMethod::Get, "/"))),
+            ("HEAD /metrics?a=/b HTTP/1.0", Ok((StatusMethod::Head, "/metrics"))),
+            ("POST / HTTP/1.1", Err("405 StatusMethod Not Allowed")),
             ("GET http://x/ HTTP/1.1", Err("400 Bad Request")),
             ("GET / HTTP/2", Err("400 Bad Request")),
             ("GET /", Err("400 Bad Request")),

@@ -7,7 +7,8 @@ use crate::command::answer::host_and_port;
 use crate::command::apply::limit;
 use crate::config::PoolServerId;
 use crate::data::snapshot::{
-    CheckNow, ClientNow, ConnectionNow, Gauge, LogNow, ServerNow, Snapshot, State, TlsNow,
+    CheckSnapshot, ClientSnapshot, ConnectionSnapshot, LimitedCount, LogSnapshot, ServerSnapshot,
+    ServerStatus, Snapshot, TlsSnapshot,
 };
 
 /// The state, with a line end.
@@ -47,12 +48,12 @@ pub fn write(snapshot: &Snapshot) -> String {
     object(fields) + "\n"
 }
 
-fn server(server: &ServerNow) -> String {
+fn server(server: &ServerSnapshot) -> String {
     let (host, port) = host_and_port(&server.config);
     let config = &server.config;
     let left = match server.state {
-        State::Blacklisted(left) => Some(time(left)),
-        State::Up | State::Full | State::Draining | State::Down => None,
+        ServerStatus::Blacklisted(left) => Some(time(left)),
+        ServerStatus::Up | ServerStatus::Full | ServerStatus::Draining | ServerStatus::Down => None,
     };
     object([
         ("server", id(server.id)),
@@ -76,7 +77,7 @@ fn server(server: &ServerNow) -> String {
     ])
 }
 
-fn check(check: &CheckNow) -> String {
+fn check(check: &CheckSnapshot) -> String {
     object([
         ("age", time(check.age)),
         ("ok", check.wrong.is_none().to_string()),
@@ -84,7 +85,7 @@ fn check(check: &CheckNow) -> String {
     ])
 }
 
-fn client(client: &ClientNow) -> String {
+fn client(client: &ClientSnapshot) -> String {
     object([
         ("address", Text(&client.addr.to_string()).to_string()),
         ("age", time(client.age)),
@@ -95,7 +96,7 @@ fn client(client: &ClientNow) -> String {
     ])
 }
 
-fn connection(connection: &ConnectionNow) -> String {
+fn connection(connection: &ConnectionSnapshot) -> String {
     object([
         ("connection", connection.number.to_string()),
         ("client", Text(&connection.client).to_string()),
@@ -107,7 +108,7 @@ fn connection(connection: &ConnectionNow) -> String {
     ])
 }
 
-fn tls(tls: &TlsNow, now: SystemTime) -> String {
+fn tls(tls: &TlsSnapshot, now: SystemTime) -> String {
     let expires = tls.expires.as_ref();
     // Less than nothing is shown as nothing.
     let left = |end: &SystemTime| end.duration_since(now).unwrap_or_default();
@@ -124,7 +125,7 @@ fn tls(tls: &TlsNow, now: SystemTime) -> String {
     ])
 }
 
-fn log(log: &LogNow) -> String {
+fn log(log: &LogSnapshot) -> String {
     object([
         ("target", Text(&log.target).to_string()),
         ("made", log.made.to_string()),
@@ -134,7 +135,7 @@ fn log(log: &LogNow) -> String {
     ])
 }
 
-fn gauge(gauge: Gauge) -> String {
+fn gauge(gauge: LimitedCount) -> String {
     object([
         ("now", gauge.now.to_string()),
         ("most", option(gauge.most.map(|most| most.to_string()))),

@@ -10,7 +10,7 @@ pub mod page;
 mod sparkline;
 
 use crate::config::PoolServerId;
-use crate::data::snapshot::{ServerNow, Snapshot};
+use crate::data::snapshot::{ServerSnapshot, Snapshot};
 
 /// What a server is called: its number, or what it is for.
 fn label(id: PoolServerId) -> String {
@@ -22,7 +22,7 @@ fn label(id: PoolServerId) -> String {
 }
 
 /// The name and address of a server, as one word.
-fn address(server: &ServerNow) -> String {
+fn address(server: &ServerSnapshot) -> String {
     match &server.config.name {
         Some(name) => format!("{name} ({})", server.config.addr),
         None => server.config.addr.to_string(),
@@ -31,7 +31,7 @@ fn address(server: &ServerNow) -> String {
 
 /// Bytes of all servers: from clients, and to them.
 fn bytes(snapshot: &Snapshot) -> (u64, u64) {
-    let sum = |of: fn(&ServerNow) -> u64| snapshot.servers.iter().map(of).sum();
+    let sum = |of: fn(&ServerSnapshot) -> u64| snapshot.servers.iter().map(of).sum();
     (sum(|server| server.to_server), sum(|server| server.to_client))
 }
 
@@ -46,24 +46,24 @@ pub(crate) mod samples {
     use crate::config::PoolServerId;
     use crate::config::{Endpoint, ServerSettings};
     use crate::data::snapshot::{
-        CheckNow, ClientNow, ConnectionNow, Counts, Gauge, LogNow, ServerNow, Snapshot, Stage,
-        State, TlsNow,
+        BalancerCounters, CheckSnapshot, ClientSnapshot, ConnectionSnapshot, ConnectionStatus,
+        LimitedCount, LogSnapshot, ServerSnapshot, ServerStatus, Snapshot, TlsSnapshot,
     };
 
-    fn server(id: PoolServerId, addr: &str, state: State, scale: u64) -> ServerNow {
+    fn server(id: PoolServerId, addr: &str, state: ServerStatus, scale: u64) -> ServerSnapshot {
         let mut config = ServerSettings::new(Endpoint::Ip(addr.parse().unwrap()));
         config.soft = std::num::NonZeroU32::new(200);
         config.hard = std::num::NonZeroU32::new(250);
-        ServerNow {
+        ServerSnapshot {
             id,
             config,
             state,
             connections: u32::try_from(17 * scale).unwrap(),
             served: 48_211 * scale,
             failures: scale % 3,
-            check: (scale < 3).then(|| CheckNow {
+            check: (scale < 3).then(|| CheckSnapshot {
                 age: Duration::from_secs(scale),
-                wrong: (state == State::Down).then(|| "<no answer>".to_owned()),
+                wrong: (state == ServerStatus::Down).then(|| "<no answer>".to_owned()),
             }),
             last_failure: (scale < 3).then_some(Duration::from_secs(75)),
             to_server: 1_234_567 * scale,
@@ -73,9 +73,9 @@ pub(crate) mod samples {
 
     /// Servers in each state, clients and connections of each kind, and things to be escaped.
     pub(crate) fn busy() -> Snapshot {
-        let mut named = server(PoolServerId::Slot(1), "10.0.0.2:8080", State::Full, 9);
+        let mut named = server(PoolServerId::Slot(1), "10.0.0.2:8080", ServerStatus::Full, 9);
         named.config.name = Some("web2.<b>example</b>.net".to_owned());
-        let client = |addr: &str, age, number: u32| ClientNow {
+        let client = |addr: &str, age, number: u32| ClientSnapshot {
             addr: ClientAddr::parse(addr.as_bytes()).unwrap(),
             age: Duration::from_secs(age),
             server: Some(PoolServerId::Slot(number)),
@@ -83,7 +83,7 @@ pub(crate) mod samples {
             sent: age * 123_456,
             received: age * 4_321,
         };
-        let connection = |number, client: &str, stage| ConnectionNow {
+        let connection = |number, client: &str, stage| ConnectionSnapshot {
             number,
             client: client.to_owned(),
             client_fd: 17,
@@ -99,32 +99,32 @@ pub(crate) mod samples {
             uptime: Duration::from_secs(3 * 86_400 + 7_325),
             listen: vec!["0.0.0.0:80".to_owned(), "[::]:80".to_owned()],
             servers: vec![
-                server(PoolServerId::Slot(0), "10.0.0.1:8080", State::Up, 4),
+                server(PoolServerId::Slot(0), "10.0.0.1:8080", ServerStatus::Up, 4),
                 named,
                 server(
                     PoolServerId::Slot(3),
                     "[2001:db8::7]:8080",
-                    State::Blacklisted(Duration::from_secs(21)),
+                    ServerStatus::Blacklisted(Duration::from_secs(21)),
                     1,
                 ),
-                server(PoolServerId::Slot(4), "10.0.0.5:8080", State::Draining, 2),
-                server(PoolServerId::Slot(5), "10.0.0.6:8080", State::Down, 2),
-                server(PoolServerId::Emergency, "10.0.0.99:8080", State::Up, 0),
+                server(PoolServerId::Slot(4), "10.0.0.5:8080", ServerStatus::Draining, 2),
+                server(PoolServerId::Slot(5), "10.0.0.6:8080", ServerStatus::Down, 2),
+                server(PoolServerId::Emergency, "10.0.0.99:8080", ServerStatus::Up, 0),
             ],
             current: 1,
-            clients_known: Gauge { now: 1_377, most: Some(2_048) },
+            clients_known: LimitedCount { now: 1_377, most: Some(2_048) },
             clients: vec![
                 client("203.0.113.7", 2, 0),
                 client("2001:db8:77::1234:5678", 31, 1),
                 client("unix:", 4_000, 0),
             ],
-            connections_open: Gauge { now: 272, most: Some(500) },
+            connections_open: LimitedCount { now: 272, most: Some(500) },
             connections: vec![
-                connection(48_201, "203.0.113.7:51234", Stage::Open),
-                connection(48_377, "[2001:db8:77::1234:5678]:51234", Stage::HalfClosed),
-                connection(48_378, "198.51.100.9:4711", Stage::Connecting),
+                connection(48_201, "203.0.113.7:51234", ConnectionStatus::Open),
+                connection(48_377, "[2001:db8:77::1234:5678]:51234", ConnectionStatus::HalfClosed),
+                connection(48_378, "198.51.100.9:4711", ConnectionStatus::Connecting),
             ],
-            counts: Counts {
+            counts: BalancerCounters {
                 accepted: 482_110,
                 denied: 12,
                 unserved: 3,
@@ -136,21 +136,21 @@ pub(crate) mod samples {
                 not_http: 1,
                 ended: vec![("client closed", 400_000), ("idle", 5)],
             },
-            mapping_log: Some(LogNow {
+            mapping_log: Some(LogSnapshot {
                 target: "loghost:10000".to_owned(),
                 made: 964_220,
                 written: 964_000,
                 dropped: 220,
                 trouble: Some("no collector answers at <loghost>".to_owned()),
             }),
-            access_log: Some(LogNow {
+            access_log: Some(LogSnapshot {
                 target: "/var/log/pen/access.log".to_owned(),
                 made: 1_000,
                 written: 1_000,
                 dropped: 0,
                 trouble: None,
             }),
-            tls: Some(TlsNow {
+            tls: Some(TlsSnapshot {
                 clients: true,
                 servers: false,
                 certificates: 3,

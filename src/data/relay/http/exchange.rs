@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::edit::Refusal;
 use super::{HttpEvent, PartialResponse, ResponseSummary, head};
-use crate::logs::access_log::line::{End, Text, quote};
+use crate::logs::access_log::line::{EscapedRequest, ExchangeEnd, quote};
 
 /// Bytes kept of requests that wait for their answers. Whoever asks for more at a time is logged without
 /// its words.
@@ -40,15 +40,15 @@ pub struct FinishedExchange {
     /// Bytes of that.
     pub bytes: u64,
     /// How it ended.
-    pub end: End,
+    pub end: ExchangeEnd,
 }
 
 impl FinishedExchange {
     /// What was asked for.
     #[must_use]
-    pub fn text(&self) -> Text<'_> {
+    pub fn text(&self) -> EscapedRequest<'_> {
         let (request, fields) = self.exchange.text.split_at(self.exchange.split);
-        Text { request, fields }
+        EscapedRequest { request, fields }
     }
 
     /// Which request it was.
@@ -84,7 +84,7 @@ impl PendingExchanges {
             HttpEvent::Ended(ResponseSummary { nth, status, framed, .. }) => {
                 let is_it = self.open.front().is_some_and(|it| it.nth == nth);
                 let exchange = if is_it { self.take() } else { None };
-                return exchange.map(|it| it.over(status, framed, End::Whole));
+                return exchange.map(|it| it.over(status, framed, ExchangeEnd::Whole));
             }
             HttpEvent::Refused { nth, line, refusal } => {
                 if let Some(line) = line {
@@ -104,19 +104,19 @@ impl PendingExchanges {
         &mut self,
         half: PartialResponse,
         unsent: u64,
-        cause: End,
+        cause: ExchangeEnd,
     ) -> Option<FinishedExchange> {
         let exchange = self.take()?;
         let over = match (exchange.refused, exchange.answer) {
             (Some(refusal), _) => {
                 let bytes = if half.refused { refusal.text().len() as u64 } else { 0 };
-                exchange.over(refusal.status(), bytes, End::Refused)
+                exchange.over(refusal.status(), bytes, ExchangeEnd::Refused)
             }
             (None, Some((status, _))) if half.nth == exchange.nth => {
-                let end = if half.unfollowable { End::Unknown } else { cause };
+                let end = if half.unfollowable { ExchangeEnd::Unknown } else { cause };
                 exchange.over(status, half.bytes.saturating_sub(unsent), end)
             }
-            _ if half.unfollowable => exchange.over(0, 0, End::Unknown),
+            _ if half.unfollowable => exchange.over(0, 0, ExchangeEnd::Unknown),
             _ => exchange.over(cause.status(), 0, cause),
         };
         Some(over)
@@ -150,7 +150,7 @@ impl PendingExchanges {
 }
 
 impl PendingExchange {
-    fn over(self, status: u16, bytes: u64, end: End) -> FinishedExchange {
+    fn over(self, status: u16, bytes: u64, end: ExchangeEnd) -> FinishedExchange {
         FinishedExchange { exchange: self, status, bytes, end }
     }
 }

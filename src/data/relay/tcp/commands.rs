@@ -29,7 +29,7 @@ impl TcpWorker {
                 self.jobs.add(Job::SetTimers);
             }
             self.tls = self.shared.tls();
-            self.books.turn_to(&self.settings);
+            self.sinks.apply_settings(&self.settings);
         }
     }
 

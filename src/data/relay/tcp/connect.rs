@@ -91,7 +91,7 @@ impl TcpWorker {
             self.end(key, *connection, PumpOutcome::Reset);
             return;
         }
-        connection.opened(&self.settings, &mut self.books, self.now);
+        connection.opened(&self.settings, &mut self.sinks, self.now);
         // It has most likely said something by now.
         connection.ready(Side::Client, Ready { readable: true, ..Ready::default() });
         if connection.is_encrypted(Side::Server) {

@@ -36,7 +36,7 @@ use super::slab::{Slab, SlabKey};
 use super::socket::Listener;
 use crate::config::RuntimeSettings;
 use crate::data::tls::Tls;
-use crate::logs::books::Books;
+use crate::logs::sinks::RecordSinks;
 
 /// Bytes read at a time.
 const BUFFER: usize = 64 * 1024;
@@ -118,7 +118,7 @@ pub struct TcpWorker {
     /// What others have asked for.
     jobs: Jobs,
     room: Room,
-    books: Books,
+    sinks: RecordSinks,
     now: Instant,
     /// When to be gone.
     stop: Option<Instant>,
@@ -134,12 +134,12 @@ impl TcpWorker {
         mailbox: Arc<Mailbox>,
         listeners: Vec<Listener>,
         multi_accept: u32,
-        mut books: Books,
+        mut sinks: RecordSinks,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, mailbox.waker(), TcpToken::Waker.data(), EventFlags::IN)?;
         let settings = shared.settings();
-        books.turn_to(&settings);
+        sinks.apply_settings(&settings);
         Ok(Self {
             epoll,
             mailbox,
@@ -161,7 +161,7 @@ impl TcpWorker {
             strangers: VecDeque::new(),
             jobs: Jobs::default(),
             room: Room::new(BUFFER),
-            books,
+            sinks,
             now: Instant::now(),
             stop: None,
         })
@@ -193,9 +193,9 @@ impl TcpWorker {
             self.accept_again();
             self.give_way();
             if self.settings.is_classic_collector() {
-                self.books.flush();
+                self.sinks.flush();
             }
-            self.books.settle(self.now);
+            self.sinks.flush_due(self.now);
         }
     }
 
@@ -208,7 +208,7 @@ impl TcpWorker {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
         let own = [self.pause, self.next_look, self.stop];
-        let due = [self.timers.next(), self.books.next_due()].into_iter().chain(own);
+        let due = [self.timers.next(), self.sinks.next_due()].into_iter().chain(own);
         let due = due.flatten().min()?;
         let wait = due.saturating_duration_since(self.now);
         Timespec::try_from(wait).ok()
@@ -252,8 +252,8 @@ impl TcpWorker {
     }
 
     fn turn(&mut self) -> Turn<'_> {
-        let (room, books, counters) = (&mut self.room, &mut self.books, &self.shared.counters);
-        Turn { room, books, counters, now: self.now }
+        let (room, sinks, counters) = (&mut self.room, &mut self.sinks, &self.shared.counters);
+        Turn { room, sinks, counters, now: self.now }
     }
 
     fn pump(&mut self, key: SlabKey, mut connection: Box<Connection>) {
@@ -325,7 +325,7 @@ impl TcpWorker {
                     self.connected(key, connection, Err(ErrorKind::TimedOut.into()));
                 }
                 DeadlineKind::Quiet => {
-                    connection.record_quiet_exchange(&mut self.books, self.now);
+                    connection.record_quiet_exchange(&mut self.sinks, self.now);
                     self.keep(key, connection);
                 }
                 DeadlineKind::Idle | DeadlineKind::HalfClosed => {
@@ -366,7 +366,7 @@ impl TcpWorker {
     }
 
     fn end(&mut self, key: SlabKey, mut connection: Connection, how: PumpOutcome) {
-        connection.closed(&mut self.books, self.now);
+        connection.closed(&mut self.sinks, self.now);
         let (caller, traffic) = (connection.caller, connection.traffic);
         let stage = connection.stage;
         let lease = if how == PumpOutcome::Reset {

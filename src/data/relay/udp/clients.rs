@@ -86,7 +86,7 @@ impl UdpWorker {
     fn fail(&mut self, key: SlabKey, error: &io::Error, datagram: Option<&[u8]>) {
         let Some((_, flow)) = self.flows.remove(key) else { return };
         debug!("{} does not take datagrams: {error}", flow.addr);
-        flow.record_closed(&mut self.books, self.now);
+        flow.record_closed(&mut self.sinks, self.now);
         self.kept -= flow.first.as_ref().map_or(0, |first| first.len());
         self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
         {
@@ -175,7 +175,7 @@ impl UdpWorker {
 
     fn begin(&mut self, mut flow: Flow, before: Option<&[u8]>, datagram: &[u8]) {
         if self.settings.log.is_some() {
-            flow.record_opened(&mut self.books, self.now);
+            flow.record_opened(&mut self.sinks, self.now);
         }
         let from = (flow.back.port, flow.back.client);
         let key = self.flows.insert(from, flow);

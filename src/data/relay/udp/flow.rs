@@ -9,13 +9,13 @@ use pen_records::mapping::{Mapping, MappingKind};
 
 use super::port::{DatagramMeta, FlowSocket};
 use crate::config::Endpoint;
-use crate::logs::books::Books;
+use crate::logs::sinks::RecordSinks;
 
 use crate::config::PoolServerId;
 use crate::data::pool::{Caller, ServerLease, Traffic, Tried};
 use crate::data::relay::report::Reportable;
 use crate::data::relay::tcp::connection::mapping;
-use crate::data::snapshot::{ConnectionNow, Stage};
+use crate::data::snapshot::{ConnectionSnapshot, ConnectionStatus};
 
 /// A flow.
 #[derive(Debug)]
@@ -50,22 +50,24 @@ pub(super) struct OpenRecord {
 
 impl Flow {
     /// Notes that it is open.
-    pub(super) fn record_opened(&mut self, books: &mut Books, now: Instant) {
+    pub(super) fn record_opened(&mut self, sinks: &mut RecordSinks, now: Instant) {
         let local = self.socket.local_addr();
         self.recorded = Some(OpenRecord { local });
-        books
-            .note(&mapping(MappingKind::Opened, self.number, &self.caller, &self.addr, local), now);
+        sinks.record(
+            &mapping(MappingKind::Opened, self.number, &self.caller, &self.addr, local),
+            now,
+        );
     }
 
     /// Notes that it is over, if it was noted that it was open.
-    pub(super) fn record_closed(&self, books: &mut Books, now: Instant) {
+    pub(super) fn record_closed(&self, sinks: &mut RecordSinks, now: Instant) {
         let Some(OpenRecord { local }) = self.recorded else { return };
         let closed = Mapping {
             to_server: Some(self.traffic.to_server),
             to_client: Some(self.traffic.to_client),
             ..mapping(MappingKind::Closed, self.number, &self.caller, &self.addr, local)
         };
-        books.note(&closed, now);
+        sinks.record(&closed, now);
     }
 }
 
@@ -89,16 +91,16 @@ impl Reportable for ReportedFlow<'_> {
         self.0.traffic
     }
 
-    fn describe(&self, now: Instant) -> ConnectionNow {
+    fn describe(&self, now: Instant) -> ConnectionSnapshot {
         let Self(flow, _) = self;
         let (client_fd, server_fd) = self.descriptors();
-        ConnectionNow {
+        ConnectionSnapshot {
             number: flow.number,
             client: flow.back.client.to_string(),
             client_fd,
             server: self.server(),
             server_fd,
-            stage: Stage::Open,
+            stage: ConnectionStatus::Open,
             age: now.saturating_duration_since(flow.opened),
             to_server: flow.traffic.to_server,
             to_client: flow.traffic.to_client,

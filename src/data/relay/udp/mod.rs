@@ -40,7 +40,7 @@ use crate::data::relay::shared::{Mailbox, Shared};
 use crate::data::relay::slab::SlabKey;
 use crate::data::relay::tcp::connection::ConnectionStage;
 use crate::data::relay::udp::flow::{Flow, ReportedFlow};
-use crate::logs::books::Books;
+use crate::logs::sinks::RecordSinks;
 
 /// Events taken at a time.
 const EVENTS: usize = 256;
@@ -100,7 +100,7 @@ pub struct UdpWorker {
     /// What others have asked for.
     jobs: Jobs,
     complained: Option<Instant>,
-    books: Books,
+    sinks: RecordSinks,
     now: Instant,
     /// When to be gone.
     stop: Option<Instant>,
@@ -116,7 +116,7 @@ impl UdpWorker {
         mailbox: Arc<Mailbox>,
         ports: Vec<UdpPort>,
         multi_accept: u32,
-        mut books: Books,
+        mut sinks: RecordSinks,
     ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, mailbox.waker(), UdpToken::Waker.data(), EventFlags::IN)?;
@@ -124,7 +124,7 @@ impl UdpWorker {
             epoll::add(&epoll, port, UdpToken::Port(number).data(), EventFlags::IN)?;
         }
         let settings = shared.settings();
-        books.turn_to(&settings);
+        sinks.apply_settings(&settings);
         Ok(Self {
             epoll,
             mailbox,
@@ -137,7 +137,7 @@ impl UdpWorker {
             kept: 0,
             jobs: Jobs::default(),
             complained: None,
-            books,
+            sinks,
             now: Instant::now(),
             stop: None,
         })
@@ -168,7 +168,7 @@ impl UdpWorker {
             self.send(&mut outward);
             self.run_job();
             self.expire();
-            self.books.settle(self.now);
+            self.sinks.flush_due(self.now);
         }
         debug!("a worker ends");
     }
@@ -178,7 +178,7 @@ impl UdpWorker {
             return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
         }
         let silence = self.flows.oldest().map(|(_, flow)| flow.active + self.idle());
-        let due = [silence, self.books.next_due(), self.stop].into_iter().flatten().min()?;
+        let due = [silence, self.sinks.next_due(), self.stop].into_iter().flatten().min()?;
         let wait = due.saturating_duration_since(self.now);
         // The kernel waits for whole milliseconds, and rounds up.
         Timespec::try_from(wait).ok()
@@ -199,7 +199,7 @@ impl UdpWorker {
         if self.shared.version() != self.version {
             self.version = self.shared.version();
             self.settings = self.shared.settings();
-            self.books.turn_to(&self.settings);
+            self.sinks.apply_settings(&self.settings);
         }
     }
 
@@ -305,7 +305,7 @@ impl UdpWorker {
 
     fn end(&mut self, key: SlabKey) {
         let Some((_, flow)) = self.flows.remove(key) else { return };
-        flow.record_closed(&mut self.books, self.now);
+        flow.record_closed(&mut self.sinks, self.now);
         self.kept -= flow.first.as_ref().map_or(0, |first| first.len());
         let mut pool = self.shared.pool();
         pool.count(&flow.lease, flow.caller.addr, flow.traffic);

@@ -8,11 +8,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use words::{Count, Html, Lasting, Most, Size, Utc};
 
-use super::history::{History, STEP};
+use super::history::{STEP, TrafficHistory};
 use super::{address, bytes, label, sparkline};
 use crate::command::apply::limit;
 use crate::data::snapshot::{
-    CheckNow, ClientNow, ConnectionNow, Gauge, LogNow, ServerNow, Snapshot, State,
+    CheckSnapshot, ClientSnapshot, ConnectionSnapshot, LimitedCount, LogSnapshot, ServerSnapshot,
+    ServerStatus, Snapshot,
 };
 
 const STYLE: &str = include_str!("page.css");
@@ -23,7 +24,7 @@ const ROWS: usize = 200;
 
 /// The page. With a history it is the live one, which draws lines and asks for itself again.
 #[must_use]
-pub fn draw(snapshot: &Snapshot, history: Option<&History>) -> String {
+pub fn draw(snapshot: &Snapshot, history: Option<&TrafficHistory>) -> String {
     let mut page = Page(String::new());
     page.head(snapshot, history.is_some());
     page.tiles(snapshot, history);
@@ -65,7 +66,7 @@ impl Page {
         ));
     }
 
-    fn tiles(&mut self, snapshot: &Snapshot, history: Option<&History>) {
+    fn tiles(&mut self, snapshot: &Snapshot, history: Option<&TrafficHistory>) {
         let (to_server, to_client) = bytes(snapshot);
         let counts = &snapshot.counts;
         let open = snapshot.connections_open;
@@ -78,8 +79,8 @@ impl Page {
                 sparkline::draw(&line, name)
             )
         };
-        let lines = |of: fn(&History) -> Vec<f64>| history.map(of).unwrap_or_default();
-        let rate = |of: fn(&History) -> Vec<f64>, total: u64| {
+        let lines = |of: fn(&TrafficHistory) -> Vec<f64>| history.map(of).unwrap_or_default();
+        let rate = |of: fn(&TrafficHistory) -> Vec<f64>, total: u64| {
             let rate = last(lines(of)).map(|rate| format!("{}/s", Size(rate)));
             let total = format!("{} in all", Size(float(total)));
             match rate {
@@ -87,25 +88,30 @@ impl Page {
                 None => (total, String::new()),
             }
         };
-        let accepted = match last(lines(History::accepted)) {
+        let accepted = match last(lines(TrafficHistory::accepted)) {
             Some(rate) => (format!("{rate:.1}/s"), format!(" {} in all", Count(counts.accepted))),
             None => (format!("{} in all", Count(counts.accepted)), String::new()),
         };
-        let (up, up_more) = rate(History::to_server, to_server);
-        let (down, down_more) = rate(History::to_client, to_client);
+        let (up, up_more) = rate(TrafficHistory::to_server, to_server);
+        let (down, down_more) = rate(TrafficHistory::to_client, to_client);
         self.add(format_args!("<div class=\"tiles\">\n"));
         for tile in [
-            tile("Open connections", Count(open.now).to_string(), most, lines(History::open)),
-            tile("New connections", accepted.0, accepted.1, lines(History::accepted)),
-            tile("From clients", up, up_more, lines(History::to_server)),
-            tile("To clients", down, down_more, lines(History::to_client)),
+            tile(
+                "Open connections",
+                Count(open.now).to_string(),
+                most,
+                lines(TrafficHistory::open),
+            ),
+            tile("New connections", accepted.0, accepted.1, lines(TrafficHistory::accepted)),
+            tile("From clients", up, up_more, lines(TrafficHistory::to_server)),
+            tile("To clients", down, down_more, lines(TrafficHistory::to_client)),
         ] {
             self.0.push_str(&tile);
         }
         self.add(format_args!("</div>\n"));
     }
 
-    fn servers(&mut self, snapshot: &Snapshot, history: Option<&History>) {
+    fn servers(&mut self, snapshot: &Snapshot, history: Option<&TrafficHistory>) {
         self.add(format_args!("<h2>Servers</h2>\n"));
         if snapshot.servers.is_empty() {
             self.add(format_args!("<p class=\"card note\">There are none.</p>\n"));
@@ -132,7 +138,7 @@ impl Page {
         self.end_table();
     }
 
-    fn server(&mut self, server: &ServerNow, history: Option<&History>) {
+    fn server(&mut self, server: &ServerSnapshot, history: Option<&TrafficHistory>) {
         let config = &server.config;
         let address = address(server);
         let line = history.map(|history| history.server_connections(server.id));
@@ -169,7 +175,7 @@ impl Page {
         ]);
     }
 
-    fn log(&mut self, title: &str, log: Option<&LogNow>) {
+    fn log(&mut self, title: &str, log: Option<&LogSnapshot>) {
         let Some(log) = log else { return };
         self.add(format_args!("<h2>{title}</h2>\n<div class=\"card note\">"));
         let drop_class = if log.dropped > 0 { "state trouble" } else { "" };
@@ -224,7 +230,7 @@ impl Page {
         self.add(format_args!("</div>\n"));
     }
 
-    fn clients(&mut self, clients: &[ClientNow], known: Gauge) {
+    fn clients(&mut self, clients: &[ClientSnapshot], known: LimitedCount) {
         self.add(format_args!("<h2>Active clients</h2>\n<p class=\"dim\">{}", Count(known.now)));
         if let Some(most) = known.most {
             self.add(format_args!(" of at most {}", Count(most)));
@@ -248,7 +254,7 @@ impl Page {
         self.end_table();
     }
 
-    fn connections(&mut self, connections: &[ConnectionNow], open: Gauge) {
+    fn connections(&mut self, connections: &[ConnectionSnapshot], open: LimitedCount) {
         self.add(format_args!("<h2>Active connections</h2>\n<p class=\"dim\">{}", Count(open.now)));
         if let Some(most) = open.most {
             self.add(format_args!(" of at most {}", Count(most)));
@@ -318,7 +324,7 @@ impl Page {
         self.add(format_args!("</p>\n"));
     }
 
-    fn foot(&mut self, history: Option<&History>) {
+    fn foot(&mut self, history: Option<&TrafficHistory>) {
         self.add(format_args!("<footer class=\"dim\">pen {}", env!("CARGO_PKG_VERSION")));
         if let Some(history) = history {
             self.add(format_args!(
@@ -377,17 +383,19 @@ impl<'a> Cell<'a> {
     }
 }
 
-fn state(state: State) -> String {
+fn state(state: ServerStatus) -> String {
     let word = state.word();
     let more = match state {
-        State::Blacklisted(left) => format!(" {}", Lasting(left)),
-        State::Up | State::Full | State::Draining | State::Down => String::new(),
+        ServerStatus::Blacklisted(left) => format!(" {}", Lasting(left)),
+        ServerStatus::Up | ServerStatus::Full | ServerStatus::Draining | ServerStatus::Down => {
+            String::new()
+        }
     };
     format!("<span class=\"state {word}\">{word}{more}</span>")
 }
 
 /// What the last check found wrong.
-fn check(check: Option<&CheckNow>) -> String {
+fn check(check: Option<&CheckSnapshot>) -> String {
     let wrong = check.and_then(|check| check.wrong.as_deref());
     wrong.map(|wrong| format!("<small class=\"dim\">{}</small>", Html(wrong))).unwrap_or_default()
 }
@@ -441,7 +449,7 @@ mod tests {
 
     #[test]
     fn nothing_that_others_chose_is_markup() {
-        let page = draw(&busy(), Some(&History::default()));
+        let page = draw(&busy(), Some(&TrafficHistory::default()));
         assert!(page.contains("web2.&lt;b&gt;example&lt;/b&gt;.net (10.0.0.2:8080)"));
         assert!(page.contains("in 9 d 0 h: /etc/pen/a&lt;b&gt;.crt"), "{page}");
         assert!(page.contains("b.crt: expected &lt;PEM&gt;"));
@@ -452,7 +460,7 @@ mod tests {
 
     #[test]
     fn the_live_page_has_lines_and_the_file_has_none() {
-        let mut history = History::default();
+        let mut history = TrafficHistory::default();
         for at in 0..3 {
             history.push(&Snapshot { uptime: busy().uptime + at * STEP, ..busy() });
         }

@@ -24,8 +24,8 @@ use crate::data::relay::shared::Counters;
 use crate::data::relay::socket::Socket;
 use crate::data::relay::tls::{SCRATCH, TlsEnds, TlsLayer, TlsLayers};
 use crate::data::relay::tls_observer::{ObservedExchange, TlsObserver};
-use crate::logs::access_log::line::End;
-use crate::logs::books::Books;
+use crate::logs::access_log::line::ExchangeEnd;
+use crate::logs::sinks::RecordSinks;
 
 use observer::{Heard, Sealed, Watcher};
 pub(in crate::data::relay) use records::mapping;
@@ -229,14 +229,14 @@ impl Connection {
     pub(in crate::data::relay) fn opened(
         &mut self,
         settings: &RuntimeSettings,
-        books: &mut Books,
+        sinks: &mut RecordSinks,
         now: Instant,
     ) {
         self.recorded = settings.log.is_some();
         if let Some(server) = self.server.as_mut().filter(|_| self.recorded) {
             server.local = server.socket.local_addr();
             let opened = mapping_of(MappingKind::Opened, self.number, &self.caller, server);
-            books.note(&opened, now);
+            sinks.record(&opened, now);
         }
         let policy = settings.http.as_ref();
         let scheme = if self.is_encrypted(Side::Client) { "https" } else { "http" };
@@ -250,33 +250,33 @@ impl Connection {
     }
 
     /// It is over, which is noted if anything was.
-    pub(in crate::data::relay) fn closed(&mut self, books: &mut Books, now: Instant) {
+    pub(in crate::data::relay) fn closed(&mut self, sinks: &mut RecordSinks, now: Instant) {
         let Some(server) = &self.server else { return };
         if let (Some(exchanges), Some(conversation)) =
             (&mut self.exchanges, self.conversation.get())
         {
             let cause = match self.left_first {
-                Some(Side::Client) => End::Client,
-                Some(Side::Server) => End::Server,
-                None => End::Pen,
+                Some(Side::Client) => ExchangeEnd::Client,
+                Some(Side::Server) => ExchangeEnd::Server,
+                None => ExchangeEnd::Pen,
             };
             let unsent = self.duplex.left(Side::Client) as u64;
             while let Some(over) = exchanges.end(conversation.half(), unsent, cause) {
-                books.lines.add(&line(&over, self.number, &self.caller, server, now), now);
+                sinks.access_lines.add(&line(&over, self.number, &self.caller, server, now), now);
             }
         }
         if self.recorded {
             if let Some(rest) =
                 self.tls_observer.as_mut().and_then(|tls_observer| tls_observer.take_exchange())
             {
-                note_rest(&rest, self.number, &self.caller, server, (books, now));
+                note_rest(&rest, self.number, &self.caller, server, (sinks, now));
             }
             let closed = Mapping {
                 to_server: Some(self.traffic.to_server),
                 to_client: Some(self.traffic.to_client),
                 ..mapping_of(MappingKind::Closed, self.number, &self.caller, server)
             };
-            books.note(&closed, now);
+            sinks.record(&closed, now);
         }
     }
 
@@ -291,7 +291,7 @@ impl Connection {
         // What is only thrown away keeps no connection.
         let in_vain = self.duplex.only_discards();
         let Some(server) = &self.server else { return PumpOutcome::Wait };
-        let Turn { room, books, counters, now } = turn;
+        let Turn { room, sinks, counters, now } = turn;
         let (number, caller) = (self.number, &self.caller);
         let recorded = self.recorded;
         let may_be_sealed = recorded && self.tls.is_none();
@@ -309,10 +309,10 @@ impl Connection {
             },
             note: |note: HttpEvent<'_>| {
                 if let Some(over) = exchanges.as_mut().and_then(|it| it.note(&note, now)) {
-                    books.lines.add(&line(&over, number, caller, server, now), now);
+                    sinks.access_lines.add(&line(&over, number, caller, server, now), now);
                 }
                 if let Some(record) = noted(note, number, caller, server).filter(|_| recorded) {
-                    books.note(&record, now);
+                    sinks.record(&record, now);
                 }
             },
             judge: |verdict| counters.judged(verdict),
@@ -336,7 +336,7 @@ impl Connection {
             }
         };
         for rest in room.rests.drain(..) {
-            note_rest(&rest, number, caller, server, (books, now));
+            note_rest(&rest, number, caller, server, (sinks, now));
         }
         if (self.traffic, self.under_way()) != before && !in_vain {
             self.active = now;
@@ -356,14 +356,14 @@ impl Connection {
     /// The server has been quiet for a moment: what it said is noted, in case that was all.
     pub(in crate::data::relay) fn record_quiet_exchange(
         &mut self,
-        books: &mut Books,
+        sinks: &mut RecordSinks,
         now: Instant,
     ) {
         let (Some(tls_observer), Some(server)) = (&mut self.tls_observer, &self.server) else {
             return;
         };
         if let Some(rest) = tls_observer.take_exchange() {
-            note_rest(&rest, self.number, &self.caller, server, (books, now));
+            note_rest(&rest, self.number, &self.caller, server, (sinks, now));
         }
     }
 
@@ -476,7 +476,7 @@ impl Room {
 #[derive(Debug)]
 pub(in crate::data::relay) struct Turn<'a> {
     pub(in crate::data::relay) room: &'a mut Room,
-    pub(in crate::data::relay) books: &'a mut Books,
+    pub(in crate::data::relay) sinks: &'a mut RecordSinks,
     pub(in crate::data::relay) counters: &'a Counters,
     pub(in crate::data::relay) now: Instant,
 }

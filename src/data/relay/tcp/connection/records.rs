@@ -15,9 +15,9 @@ use crate::data::pool::Caller;
 use crate::data::relay::http::exchange::FinishedExchange;
 use crate::data::relay::http::{HttpEvent, ResponseSummary};
 use crate::data::relay::tls_observer::ObservedExchange;
-use crate::logs::access_log::line::Line;
-use crate::logs::books::Books;
+use crate::logs::access_log::line::AccessLogLine;
 use crate::logs::mapping_log::wall_clock;
+use crate::logs::sinks::RecordSinks;
 
 pub(super) fn mapping_of<'a>(
     kind: MappingKind,
@@ -57,13 +57,13 @@ pub(super) fn note_rest(
     number: u64,
     caller: &Caller,
     server: &Server,
-    (books, now): (&mut Books, Instant),
+    (sinks, now): (&mut RecordSinks, Instant),
 ) {
     let ended = mapping_of(MappingKind::Ended, number, caller, server);
     let quiet = i64::try_from(rest.spoke.elapsed().as_micros()).unwrap_or(0);
     let time = ended.time.map(|(time, resolution)| (time.offset_by(-quiet), resolution));
     let (nth, sealed) = (Some(rest.nth), Some(rest.sealed));
-    books.note(&Mapping { time, nth, sealed, ..ended }, now);
+    sinks.record(&Mapping { time, nth, sealed, ..ended }, now);
 }
 
 /// What is recorded of a note; some are for others.
@@ -101,8 +101,8 @@ pub(super) fn line<'a>(
     caller: &Caller,
     server: &'a Server,
     now: Instant,
-) -> Line<'a> {
-    Line {
+) -> AccessLogLine<'a> {
+    AccessLogLine {
         client: caller.addr,
         text: over.text(),
         status: over.status,

@@ -11,33 +11,33 @@ use pen_records::mapping::{Mapping, MappingKind};
 use tracing::debug;
 
 use crate::config::{LogTarget, RuntimeSettings};
-use crate::logs::mapping_log::{Remote, socket_to};
+use crate::logs::mapping_log::{MappingLogControl, connected_socket};
 
 /// A worker's own way to the collector.
 #[derive(Debug)]
-pub struct Direct {
-    log: Remote,
+pub struct ClassicSender {
+    log: MappingLogControl,
     /// Where it leads, if it does.
-    road: Option<(LogTarget, UdpSocket)>,
+    collector: Option<(LogTarget, UdpSocket)>,
     buf: Vec<u8>,
 }
 
-impl Direct {
+impl ClassicSender {
     /// One that leads nowhere, and counts for this log what it will send.
     #[must_use]
-    pub const fn new(log: Remote) -> Self {
-        Self { log, road: None, buf: Vec::new() }
+    pub const fn new(log: MappingLogControl) -> Self {
+        Self { log, collector: None, buf: Vec::new() }
     }
 
     /// Leads to where these settings say, if that is a collector of the C programs.
-    pub fn turn_to(&mut self, settings: &RuntimeSettings) {
+    pub fn apply_settings(&mut self, settings: &RuntimeSettings) {
         let target = settings.log.as_ref().filter(|_| settings.is_classic_collector());
-        if self.road.as_ref().map(|(to, _)| to) == target {
+        if self.collector.as_ref().map(|(to, _)| to) == target {
             return;
         }
-        self.road = target.and_then(|target| {
+        self.collector = target.and_then(|target| {
             let LogTarget::Collector { addr, .. } = target else { return None };
-            let socket = socket_to(*addr).inspect_err(|error| {
+            let socket = connected_socket(*addr).inspect_err(|error| {
                 debug!("records of this worker go by the mapping log: {error}");
             });
             Some((target.clone(), socket.ok()?))
@@ -45,8 +45,8 @@ impl Direct {
     }
 
     /// Sends a record; whether that was possible.
-    pub fn tell(&mut self, mapping: &Mapping<'_>) -> bool {
-        let Some((_, socket)) = &self.road else { return false };
+    pub fn try_send(&mut self, mapping: &Mapping<'_>) -> bool {
+        let Some((_, socket)) = &self.collector else { return false };
         // Of other kinds this spelling has nothing to say.
         if mapping.kind == MappingKind::Request {
             self.buf.clear();

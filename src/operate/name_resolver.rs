@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
-use super::{ResolvedNames, names};
-use crate::operate::control::{Changes, Operator};
+use crate::data::names::{ResolvedNames, names};
+use crate::operate::control::{ConfigChanges, Operator};
 
 /// Finds the addresses of a name.
 pub type Lookup = Box<dyn FnMut(&str) -> io::Result<Vec<IpAddr>> + Send>;
@@ -19,7 +19,7 @@ pub type Lookup = Box<dyn FnMut(&str) -> io::Result<Vec<IpAddr>> + Send>;
 ///
 /// # Errors
 /// There are none, or nobody who knows.
-pub fn by_the_system(name: &str) -> io::Result<Vec<IpAddr>> {
+pub fn system_lookup(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok((name, 0).to_socket_addrs()?.map(|addr| addr.ip()).collect())
 }
 
@@ -28,41 +28,41 @@ pub fn by_the_system(name: &str) -> io::Result<Vec<IpAddr>> {
 /// # Errors
 /// There is no thread to be had.
 pub fn start(operator: &Arc<Operator>, lookup: Lookup) -> io::Result<()> {
-    let watch = NameWatch {
+    let resolver = NameResolver {
         changes: operator.changes(),
         operator: Arc::downgrade(operator),
         lookup,
         known: BTreeSet::new(),
-        passed: None,
+        last_lookup: None,
         failing: BTreeSet::new(),
     };
-    thread::Builder::new().name("names".into()).spawn(move || watch.run()).map(drop)
+    thread::Builder::new().name("names".into()).spawn(move || resolver.run()).map(drop)
 }
 
-struct NameWatch {
+struct NameResolver {
     operator: Weak<Operator>,
-    changes: Arc<Changes>,
+    changes: Arc<ConfigChanges>,
     lookup: Lookup,
     /// The names that were looked up the last time, and when that was.
     known: BTreeSet<String>,
-    passed: Option<Instant>,
+    last_lookup: Option<Instant>,
     /// Those that could not be looked up then.
     failing: BTreeSet<String>,
 }
 
-impl NameWatch {
+impl NameResolver {
     fn run(mut self) {
         loop {
             let seen = self.changes.count();
             let Some(operator) = self.operator.upgrade() else { return };
-            let next = self.turn(&operator);
+            let next = self.resolve_if_due(&operator);
             drop(operator);
             self.changes.wait(seen, next);
         }
     }
 
     /// Looks names up if it is time, and says when it is time again.
-    fn turn(&mut self, operator: &Operator) -> Option<Instant> {
+    fn resolve_if_due(&mut self, operator: &Operator) -> Option<Instant> {
         let settings = operator.config().settings;
         let names = names(&settings);
         let interval = settings.timeouts.resolve?;
@@ -70,17 +70,17 @@ impl NameWatch {
             self.known = names;
             return None;
         }
-        let next = self.passed.map(|passed| passed + interval);
+        let next = self.last_lookup.map(|last_lookup| last_lookup + interval);
         if let Some(next) = next.filter(|next| Instant::now() < *next && names == self.known) {
             return Some(next);
         }
         let answers = self.look_up(&names);
-        match operator.renew(&answers) {
+        match operator.update_addresses(&answers) {
             Ok(changes) => changes.iter().for_each(|change| info!("{change}")),
             Err(error) => warn!("servers stay where they are: {error}"),
         }
         self.known = names;
-        self.passed = Some(Instant::now());
+        self.last_lookup = Some(Instant::now());
         Some(Instant::now() + interval)
     }
 
@@ -95,15 +95,15 @@ impl NameWatch {
                     }
                     answers.insert(name.clone(), ips);
                 }
-                Ok(_) => self.fail(name, &"it has no address"),
-                Err(error) => self.fail(name, &error),
+                Ok(_) => self.report_failure(name, &"it has no address"),
+                Err(error) => self.report_failure(name, &error),
             }
         }
         self.failing.retain(|name| names.contains(name));
         answers
     }
 
-    fn fail(&mut self, name: &str, why: &dyn std::fmt::Display) {
+    fn report_failure(&mut self, name: &str, why: &dyn std::fmt::Display) {
         if self.failing.insert(name.to_owned()) {
             warn!("cannot look up {name}: {why}; its servers stay where they are");
         }
