@@ -9,7 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use pen_records::attribution::{Attributor, Counts, Cuts, Record, Settings};
+use pen_records::attribution::{
+    Attributor, FingerprintCuts, JoinCounts, JoinSettings, MappingEvent,
+};
 use pen_records::histogram::Histogram;
 use pen_records::merge::MergeHeads;
 use pen_records::time::{Resolution, Timestamp};
@@ -95,7 +97,7 @@ pub(crate) struct Tally {
     pub(crate) later: u64,
     /// Mappings too old for the first line after them.
     pub(crate) stale: u64,
-    pub(crate) counts: Counts,
+    pub(crate) counts: JoinCounts,
     pub(crate) span: Option<(Timestamp, Timestamp)>,
 }
 
@@ -122,8 +124,8 @@ struct Log {
 struct MappingLog {
     origin: Origin,
     pass: usize,
-    state: State<Reader<MappingBatch, Vec<Record>>>,
-    records: Vec<Record>,
+    state: State<Reader<MappingBatch, Vec<MappingEvent>>>,
+    records: Vec<MappingEvent>,
     at: usize,
 }
 
@@ -177,7 +179,7 @@ struct Join<'a> {
     setup: Setup<'a>,
     writer: Writer,
     engine: Attributor<Handle>,
-    ids: Vec<pen_records::attribution::ServerId>,
+    ids: Vec<pen_records::attribution::ServerIndex>,
     servers: Arc<Servers>,
     logs: Vec<Log>,
     heads: MergeHeads,
@@ -197,7 +199,7 @@ struct Join<'a> {
 
 impl<'a> Join<'a> {
     fn new(mut setup: Setup<'a>, writer: Writer) -> Self {
-        let settings = Settings {
+        let settings = JoinSettings {
             wait: WAIT,
             // Lines are decided that much later than their time.
             window: setup.config.window + WAIT,
@@ -370,7 +372,7 @@ impl<'a> Join<'a> {
                 port: self.setup.config.servers[log.server].port,
                 spec: self.setup.config.servers[log.server].spec.clone(),
                 first_time: log.head.first_time,
-                cuts: if self.extended { Cuts::Both } else { Cuts::Short },
+                cuts: if self.extended { FingerprintCuts::Both } else { FingerprintCuts::Short },
                 shares: self.setup.shares.clone(),
             };
             let reader =

@@ -2,7 +2,7 @@
 //! once for each group of servers whose clocks agree, so that nothing has to be held for the
 //! difference.
 
-use pen_records::attribution::ServerId;
+use pen_records::attribution::ServerIndex;
 
 use crate::servers::Known;
 
@@ -39,7 +39,7 @@ impl Passes {
         self.bases[pass]
     }
 
-    pub(crate) fn known(&self, server: usize, id: ServerId) -> Known {
+    pub(crate) fn known(&self, server: usize, id: ServerIndex) -> Known {
         let ahead = self.ahead[server];
         let pass = self.bases.partition_point(|&base| base <= ahead).saturating_sub(1);
         Known { id, ahead, pass }
@@ -56,9 +56,9 @@ mod tests {
         let ahead = [0, 3_600 * seconds, seconds, -90 * seconds, 3_605 * seconds];
         let passes = Passes::new(&ahead, true);
         assert_eq!(passes.bases, [-90 * seconds, 0, 3_600 * seconds]);
-        let of: Vec<_> = (0..5).map(|server| passes.known(server, ServerId(0)).pass).collect();
+        let of: Vec<_> = (0..5).map(|server| passes.known(server, ServerIndex(0)).pass).collect();
         assert_eq!(of, [1, 2, 1, 0, 2]);
         let once = Passes::new(&ahead, false);
-        assert_eq!((once.count(), once.known(1, ServerId(1)).pass), (1, 0));
+        assert_eq!((once.count(), once.known(1, ServerIndex(1)).pass), (1, 0));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use pen_records::addr::ServerAddr;
-use pen_records::attribution::ServerId;
+use pen_records::attribution::ServerIndex;
 use pen_records::mapping::MappingError;
 use pen_records::mapping::classic::FileLine;
 
@@ -18,7 +18,7 @@ pub(crate) struct Servers {
 /// A server that logs were given for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
-    pub(crate) id: ServerId,
+    pub(crate) id: ServerIndex,
     /// Microseconds its clock is ahead of the balancer's.
     pub(crate) ahead: i64,
     /// Which pass over the mapping logs its records come from.

@@ -204,7 +204,7 @@ impl TryFrom<Args> for Config {
         let mut allow = Allow::default();
         args.from.into_iter().for_each(|from| allow.add(from));
         let most = memory / 2 / MAPPING;
-        let engine = attribution::Settings {
+        let engine = attribution::JoinSettings {
             wait: args.wait,
             window: args.window,
             max_mappings: args.mappings.map_or(most, NonZeroUsize::get),

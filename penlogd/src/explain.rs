@@ -9,20 +9,20 @@
 
 use std::io::{self, Write as _};
 
-use pen_records::attribution::{Certainty, Verdict, Why};
+use pen_records::attribution::{Certainty, Explanation, LineVerdict};
 
 use crate::sources::ServerKey;
 
 /// A line that was written.
 pub(crate) struct Explained<'a> {
-    pub(crate) verdict: &'a Verdict,
+    pub(crate) verdict: &'a LineVerdict,
     /// The client as it was logged; `None` if the line was not understood.
     pub(crate) original: Option<&'a [u8]>,
     /// The client as it was written, if it is another one.
     pub(crate) client: Option<&'a [u8]>,
     pub(crate) server: Option<ServerKey>,
     /// What there was to choose from, if that is to be said, too.
-    pub(crate) why: Option<&'a Why>,
+    pub(crate) why: Option<&'a Explanation>,
 }
 
 impl Explained<'_> {
@@ -34,7 +34,7 @@ impl Explained<'_> {
     fn try_write_to(&self, out: &mut Vec<u8>) -> io::Result<()> {
         let verdict = self.verdict;
         let certainty = match verdict.certainty {
-            Certainty::None => "none",
+            Certainty::Unmatched => "none",
             Certainty::Likely => "likely",
             Certainty::Certain => "certain",
             Certainty::Exact => "exact",

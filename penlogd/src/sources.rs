@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use pen_records::access::{Parser, Spec};
 use pen_records::addr::ServerAddr;
-use pen_records::attribution::{Attributor, ByCertainty, ServerId};
+use pen_records::attribution::{Attributor, CertaintyCounts, ServerIndex};
 use pen_records::mapping::foreign::ThirdPartySpec;
 use pen_records::shipment::ShipmentServer;
 
@@ -60,11 +60,11 @@ pub struct Known {
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) key: ServerKey,
-    pub(crate) server: ServerId,
+    pub(crate) server: ServerIndex,
     pub(crate) parser: Parser,
     pub(crate) clock: Clock,
     /// Its lines that were decided.
-    pub(crate) counts: ByCertainty,
+    pub(crate) counts: CertaintyCounts,
 }
 
 /// All of them.
@@ -82,9 +82,9 @@ pub(crate) struct Sources {
     by_sender: HashMap<IpAddr, u32>,
     last_sender: Option<(IpAddr, u32)>,
     last_key: Option<(ServerKey, u32)>,
-    servers: HashMap<IpAddr, ServerId>,
-    last_server: Option<(IpAddr, ServerId)>,
-    paths: HashMap<Box<[u8]>, ServerId>,
+    servers: HashMap<IpAddr, ServerIndex>,
+    last_server: Option<(IpAddr, ServerIndex)>,
+    paths: HashMap<Box<[u8]>, ServerIndex>,
     others: Option<u32>,
 }
 
@@ -123,7 +123,7 @@ impl Sources {
         &mut self,
         addr: ServerAddr<'_>,
         engine: &mut Attributor<T>,
-    ) -> Option<ServerId> {
+    ) -> Option<ServerIndex> {
         let known = match addr {
             ServerAddr::Ip(ip) => {
                 if let Some((last, id)) = self.last_server
@@ -225,13 +225,13 @@ impl Sources {
         source
     }
 
-    fn add(&mut self, key: ServerKey, server: ServerId) -> u32 {
+    fn add(&mut self, key: ServerKey, server: ServerIndex) -> u32 {
         let own = |(of, _): &&(ServerKey, Spec)| {
             of.addr == key.addr && (of.port.is_none() || of.port == key.port)
         };
         let spec = self.known.formats.iter().find(own).map_or(&self.known.format, |(_, spec)| spec);
         let source = u32::try_from(self.sources.len()).expect("bounded");
-        let (parser, counts) = (Parser::new(spec), ByCertainty::default());
+        let (parser, counts) = (Parser::new(spec), CertaintyCounts::default());
         self.sources.push(Source { key, server, parser, counts, clock: Clock::default() });
         self.by_key.insert(key, source);
         source

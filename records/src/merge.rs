@@ -6,7 +6,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 
-use crate::attribution::Record;
+use crate::attribution::MappingEvent;
 use crate::time::Timestamp;
 
 /// What a [`Reorder`] has to know of its items.
@@ -17,7 +17,7 @@ pub trait Timed {
     fn weight(&self) -> usize;
 }
 
-impl Timed for Record {
+impl Timed for MappingEvent {
     fn time(&self) -> Timestamp {
         self.time
     }

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use pen_records::addr::{ClientAddr, ServerAddr};
-use pen_records::attribution::{Attributor, Certainty, Line, Record, Settings};
+use pen_records::attribution::{Attributor, Certainty, JoinSettings, LoggedLine, MappingEvent};
 use pen_records::request::{Cut, Fingerprint};
 use pen_records::time::{Resolution, Timestamp};
 
@@ -158,10 +158,10 @@ fn play(row: &Row, count: usize) -> Score {
         Resolution::Second => Duration::from_secs(3),
         Resolution::Microsecond | Resolution::Millisecond => Duration::from_millis(250),
     };
-    let mut engine = Attributor::new(Settings { wait, ..Settings::default() });
+    let mut engine = Attributor::new(JoinSettings { wait, ..JoinSettings::default() });
     let servers = [1, 2, 3].map(|last| engine.server(ServerAddr::Ip([127, 0, 1, last].into())));
     let mut score = Score::default();
-    let mut tally = |index: usize, verdict: pen_records::attribution::Verdict| {
+    let mut tally = |index: usize, verdict: pen_records::attribution::LineVerdict| {
         let right = verdict.client == Some(addr(requests[index].client));
         score.lines += 1.0;
         score.right += f64::from(u8::from(right));
@@ -187,14 +187,14 @@ fn play(row: &Row, count: usize) -> Score {
         }
         let server = servers[request.server];
         if is_line {
-            let line = Line {
+            let line = LoggedLine {
                 long: Some(fingerprint(request.url)),
                 user_agent: Some(request.agent),
-                ..Line::unread(server, (time, row.resolution))
+                ..LoggedLine::unread(server, (time, row.resolution))
             };
             engine.line(line, index);
         } else {
-            engine.mapping(Record {
+            engine.mapping(MappingEvent {
                 server,
                 client: addr(request.client),
                 time,

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use pen_records::attribution::{Line, Record};
+use pen_records::attribution::{LoggedLine, MappingEvent};
 use pen_records::clocks::{ClockOffset, ClockSample, estimate};
 use pen_records::mapping::MappingKind;
 use pen_records::request::Fingerprint;
@@ -48,7 +48,7 @@ impl Lines {
         self.0.iter().all(ClockSample::is_empty)
     }
 
-    pub(super) fn add(&mut self, line: &Line) {
+    pub(super) fn add(&mut self, line: &LoggedLine) {
         let mut keys = keys(line.short, line.peer_port, line.user_agent.zip(line.referer));
         keys[BY_PORT] = line.peer_port.map(|port| mix(1, port.into()));
         add(&mut self.0, keys, (line.time, line.resolution));
@@ -74,7 +74,7 @@ impl Lines {
 
 impl Mappings {
     /// Takes a record, if the request is one of the lines'.
-    pub(super) fn add(&mut self, record: &Record, lines: &Lines) {
+    pub(super) fn add(&mut self, record: &MappingEvent, lines: &Lines) {
         let time = (record.time, record.resolution);
         let request = record.request.filter(|request| lines.0[BY_REQUEST].has(request.get()));
         let Some(exchange) = &record.exchange else {

@@ -10,7 +10,9 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use pen_records::access::{Parser, Spec};
-use pen_records::attribution::{Balancers, Cuts, Line, Record, ServerId};
+use pen_records::attribution::{
+    BalancerHashes, FingerprintCuts, LoggedLine, MappingEvent, ServerIndex,
+};
 use pen_records::mapping::Mapping;
 use pen_records::request::Cut;
 use pen_records::time::Timestamp;
@@ -113,7 +115,7 @@ pub(crate) fn compare(config: &Config, mappings: &[Head], logs: &[(usize, Head)]
     let most = (LINES / config.servers.len().max(1)).clamp(LINES_EACH.0, LINES_EACH.1);
     for (index, server) in config.servers.iter().enumerate() {
         if machine(config, index) == index {
-            let id = ServerId(u32::try_from(index).unwrap_or(u32::MAX));
+            let id = ServerIndex(u32::try_from(index).unwrap_or(u32::MAX));
             servers.insert(server.addr(), Known { id, ahead: 0, pass: 0 });
         }
         let logs = begun(logs.iter().filter(|(of, _)| *of == index).map(|(_, head)| head));
@@ -161,7 +163,10 @@ impl Side {
         let parse = |line: &[u8]| {
             let parsed = parser.parse(line).ok()?;
             let stamp = parsed.time?;
-            Some((stamp.0, Line::new(line, &parsed, Cuts::Both, ServerId(0), stamp)))
+            Some((
+                stamp.0,
+                LoggedLine::new(line, &parsed, FingerprintCuts::Both, ServerIndex(0), stamp),
+            ))
         };
         walk(logs, start, most, parse, |time, line| {
             side.lines.add(&line);
@@ -203,7 +208,7 @@ fn sample_mappings(
     for side in sides.iter_mut().filter(|side| open(&&**side)) {
         side.mappings = Some(side.lines.mappings(servers_open));
     }
-    let mut balancers = Balancers::default();
+    let mut balancers = BalancerHashes::default();
     starts.sort_unstable();
     // Servers that begin at about the same time share a sample.
     starts.dedup_by(|next, kept| next.micros_since(*kept) < SHARED);
@@ -220,7 +225,7 @@ fn sample_mappings(
             let stamp = mapping.time?;
             let known = servers.find(mapping.server);
             let record = known.and_then(|known| {
-                Record::with_exchange(&cut_short(&mapping), known.id, stamp, &mut balancers)
+                MappingEvent::with_exchange(&cut_short(&mapping), known.id, stamp, &mut balancers)
             });
             Some((stamp.0, record))
         };
@@ -242,17 +247,17 @@ fn foreign_record(
     reader: &mut ForeignReader,
     line: &[u8],
     servers: &Servers,
-) -> Option<(Timestamp, Option<Record>)> {
+) -> Option<(Timestamp, Option<MappingEvent>)> {
     if !reader.wants(line) {
         return None;
     }
     let time = reader.time(line)?;
     let Ok(Some((_, [Some(first), end, _]))) =
-        reader.read(line, servers, None, &mut Balancers::default())
+        reader.read(line, servers, None, &mut BalancerHashes::default())
     else {
         return Some((time, None));
     };
     let time = end.map_or(first.time, |end| end.time);
     let request = reader.short_request(line);
-    Some((time, Some(Record { time, request, cut: Cut::Short, ..first })))
+    Some((time, Some(MappingEvent { time, request, cut: Cut::Short, ..first })))
 }

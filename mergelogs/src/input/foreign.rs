@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Local, MappedLocalTime, Offset as _};
 use pen_records::access::LineError;
 use pen_records::addr::ServerAddr;
-use pen_records::attribution::{Balancers, FOREIGN, Record};
+use pen_records::attribution::{BalancerHashes, FOREIGN, MappingEvent};
 use pen_records::mapping::foreign::{
     ThirdPartyReader, ThirdPartyRecord, ThirdPartyServer, ThirdPartySpec,
 };
@@ -120,7 +120,7 @@ pub(crate) struct ForeignReader {
 }
 
 /// What a line comes to: at most three records of a server; nothing if it has no log here.
-pub(crate) type Read = Option<(Known, [Option<Record>; 3])>;
+pub(crate) type Read = Option<(Known, [Option<MappingEvent>; 3])>;
 
 impl ForeignReader {
     pub(crate) fn new(of: &Foreign) -> Self {
@@ -162,7 +162,7 @@ impl ForeignReader {
         line: &[u8],
         servers: &Servers,
         pass: Option<usize>,
-        balancers: &mut Balancers,
+        balancers: &mut BalancerHashes,
     ) -> Result<Read, LineError> {
         self.number += 1;
         let passage = self.reader.read(line)?;
@@ -181,7 +181,7 @@ impl ForeignReader {
         for (mapping, record) in moments.zip(&mut records) {
             let Some((time, resolution)) = mapping.time else { continue };
             let time = (time.offset_by(known.ahead), resolution);
-            *record = Record::with_exchange(&mapping, known.id, time, balancers);
+            *record = MappingEvent::with_exchange(&mapping, known.id, time, balancers);
         }
         Ok(Some((known, records)))
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::access::{LineSpan, write_with_client, write_with_text};
-use pen_records::attribution::{Certainty, Reason, Verdict, Why};
+use pen_records::attribution::{Certainty, Explanation, LineVerdict, Reason};
 use pen_records::histogram::Histogram;
 use pen_records::privacy::Privacy;
 use penlogd::lookup::tell;
@@ -32,9 +32,9 @@ pub(crate) struct Handle {
 /// A decided line.
 pub(crate) struct Outgoing {
     pub(crate) line: Handle,
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: LineVerdict,
     /// If that was asked for.
-    pub(crate) why: Option<Box<Why>>,
+    pub(crate) why: Option<Box<Explanation>>,
 }
 
 /// What the merge tells the writer.
@@ -265,13 +265,13 @@ impl<'a> Lines<'a> {
 }
 
 impl ServerTally {
-    fn count(&mut self, is_understood: bool, verdict: &Verdict) {
+    fn count(&mut self, is_understood: bool, verdict: &LineVerdict) {
         *match verdict.certainty {
             _ if !is_understood => &mut self.not_understood,
             Certainty::Exact => &mut self.exact,
             Certainty::Certain => &mut self.certain,
             Certainty::Likely => &mut self.likely,
-            Certainty::None => &mut self.none,
+            Certainty::Unmatched => &mut self.none,
         } += 1;
     }
 }
@@ -286,9 +286,9 @@ enum Change {
 
 impl Change {
     /// `None`: it stays.
-    fn of(verdict: &Verdict, config: &Config) -> Option<Self> {
+    fn of(verdict: &LineVerdict, config: &Config) -> Option<Self> {
         match (verdict.certainty, verdict.client) {
-            (Certainty::None, _) | (_, None) => match config.unmatched {
+            (Certainty::Unmatched, _) | (_, None) => match config.unmatched {
                 Unmatched::Keep => None,
                 // It names its client already.
                 Unmatched::Dash if verdict.reason == Reason::Direct => None,
@@ -330,7 +330,7 @@ pub(crate) const EXPLAIN: &[u8] =
     b"#certainty\treason\tprobability\tcandidates\tdelay\toriginal\tclient\tserver\n";
 
 /// A column more.
-fn add_candidates(out: &mut Vec<u8>, why: &Why) {
+fn add_candidates(out: &mut Vec<u8>, why: &Explanation) {
     use std::io::Write as _;
     out.pop_if(|end| *end == b'\n');
     writeln!(out, "\t{why}").expect("writing to a Vec does not fail");
@@ -339,7 +339,7 @@ fn add_candidates(out: &mut Vec<u8>, why: &Why) {
 fn explain_line(
     out: &mut Vec<u8>,
     logged: Option<&[u8]>,
-    verdict: &Verdict,
+    verdict: &LineVerdict,
     change: Option<Change>,
     server: &str,
 ) {
@@ -348,7 +348,7 @@ fn explain_line(
         Certainty::Exact => "exact",
         Certainty::Certain => "certain",
         Certainty::Likely => "likely",
-        Certainty::None => "none",
+        Certainty::Unmatched => "none",
     };
     let original = logged.unwrap_or(b"-").escape_ascii();
     let reason = if logged.is_none() { "not-understood" } else { verdict.reason.as_str() };

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use pen_records::access::Spec;
-use pen_records::attribution::{Settings as Engine, text_hash};
+use pen_records::attribution::{JoinSettings, text_hash};
 use pen_records::mapping::packet::{write_packet, write_record};
 use pen_records::mapping::{Mapping, MappingKind, RequestText};
 use pen_records::request::Cut;
@@ -152,10 +152,10 @@ fn outcome(explained: &[u8], log: &[u8]) -> Outcome {
 
 fn live(seen: &[(u64, Seen)], format: &str) -> Outcome {
     // As long as mergelogs waits and remembers.
-    let engine = Engine {
+    let engine = JoinSettings {
         wait: std::time::Duration::from_secs(3),
         window: std::time::Duration::from_secs(603),
-        ..Engine::default()
+        ..JoinSettings::default()
     };
     let known = Known { format: Spec::parse(format).expect("a format"), ..Known::default() };
     let settings =

@@ -74,7 +74,7 @@ impl ServerBalance {
             counts.exact,
             counts.certain,
             counts.likely,
-            counts.none,
+            counts.unmatched,
             self.delay.map_or_else(|| "null".to_owned(), |delay| delay.to_string()),
             self.clock.map_or_else(
                 || "\"clock_ahead_us\":null,\"clock_within_us\":null".to_owned(),

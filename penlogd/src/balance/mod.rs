@@ -99,7 +99,7 @@ pub struct ServerBalance {
     /// The formats found.
     pub format: String,
     /// How sure their clients are.
-    pub counts: attribution::ByCertainty,
+    pub counts: attribution::CertaintyCounts,
     /// Microseconds from a record to its line mostly, where that is known.
     pub delay: Option<i64>,
     /// Its clock against the balancer's; against ours while no balancer of ours is heard.
@@ -112,7 +112,7 @@ impl fmt::Display for ServerBalance {
         write!(
             f,
             "server {key}: {format}: {} exact, {} certain, {} likely, {} none",
-            counts.exact, counts.certain, counts.likely, counts.none
+            counts.exact, counts.certain, counts.likely, counts.unmatched
         )?;
         if let Some(delay) = delay {
             let (sign, us) = (if *delay < 0 { "-" } else { "" }, delay.unsigned_abs());
@@ -128,7 +128,7 @@ pub struct Balance {
     /// What came in.
     pub received: Received,
     /// What the join did.
-    pub join: attribution::Counts,
+    pub join: attribution::JoinCounts,
     /// What the shippers' numbers say.
     pub shipments: shipment::ShipmentCounts,
     /// What the balancers' numbers say.
@@ -183,7 +183,7 @@ impl Balance {
                     ("exact", join.exact),
                     ("certain", join.certain),
                     ("likely", join.likely),
-                    ("none", join.none),
+                    ("none", join.unmatched),
                     ("held", join.held),
                 ],
             },

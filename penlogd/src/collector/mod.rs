@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use pen_records::access::{AccessLine, LineSpan, write_with_client, write_with_text};
 use pen_records::addr::ClientAddr;
 use pen_records::attribution::{
-    Attributor, Balancers, Certainty, Cuts, Decided, Line, Reason, Record,
-    Settings as EngineSettings,
+    Attributor, BalancerHashes, Certainty, DecidedLine, FingerprintCuts, JoinSettings, LoggedLine,
+    MappingEvent, Reason,
 };
 use pen_records::datagram::Datagram;
 use pen_records::mapping::origins::Origins;
@@ -36,7 +36,7 @@ const DATAGRAM: u32 = 65_507;
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// How far the join looks, waits and remembers.
-    pub engine: EngineSettings,
+    pub engine: JoinSettings,
     /// Bytes of lines that may wait; beyond it the oldest are decided early.
     pub held_bytes: usize,
     /// Bytes of long lines of which a part has come, of our shippers and as many of others'.
@@ -106,7 +106,7 @@ pub struct Collector {
     sources: Sources,
     senders: SenderTable,
     origins: Origins,
-    balancers: Balancers,
+    balancers: BalancerHashes,
     foreign: Foreign,
     pieces: Pieces,
     complaints: Complaints,
@@ -140,7 +140,7 @@ impl Collector {
                 ..SenderLimits::default()
             }),
             origins: Origins::new(),
-            balancers: Balancers::default(),
+            balancers: BalancerHashes::default(),
             foreign: Foreign::new(&settings.known.balancers),
             pieces: Pieces::new(settings.unfinished_bytes),
             complaints: Complaints::default(),
@@ -325,7 +325,7 @@ impl Collector {
                 continue;
             };
             let Some(time) = mapping.time else { continue };
-            match Record::with_exchange(&mapping, server, time, &mut self.balancers) {
+            match MappingEvent::with_exchange(&mapping, server, time, &mut self.balancers) {
                 Some(record) => self.engine.mapping(record),
                 None => self.received.mappings_unused += unused,
             }
@@ -342,7 +342,7 @@ impl Collector {
             return;
         };
         let time = (noted, Resolution::Microsecond);
-        match Record::with_exchange(mapping, server, time, &mut self.balancers) {
+        match MappingEvent::with_exchange(mapping, server, time, &mut self.balancers) {
             Some(record) => self.engine.mapping(record),
             None => self.received.mappings_unused += unused,
         }
@@ -501,7 +501,7 @@ impl Collector {
 
     fn write_line(
         &mut self,
-        decided: &Decided<Held>,
+        decided: &DecidedLine<Held>,
         out: &mut Vec<u8>,
         explain: Option<&mut Vec<u8>>,
     ) {
@@ -558,7 +558,7 @@ impl Collector {
     }
 
     /// What the user wants done to a line.
-    fn change(&self, decided: &Decided<Held>) -> Change {
+    fn change(&self, decided: &DecidedLine<Held>) -> Change {
         let Held { client: Some(_), source, .. } = decided.payload else { return Change::Keep };
         // It came past the balancer: its client is right as it is.
         if decided.verdict.reason == Reason::Direct {
@@ -609,8 +609,9 @@ impl Intake<'_> {
         }
         let (evidence, text, client) = match &parsed {
             Ok(parsed) => {
-                let evidence = Line::new(line, parsed, Cuts::Long, place.server, time);
-                let evidence = Line { server_port: place.key.port, ..evidence };
+                let evidence =
+                    LoggedLine::new(line, parsed, FingerprintCuts::Long, place.server, time);
+                let evidence = LoggedLine { server_port: place.key.port, ..evidence };
                 let text = line.get(parsed.envelope as usize..).unwrap_or_default();
                 let client = LineSpan {
                     start: parsed.client.start.saturating_sub(parsed.envelope),
@@ -621,7 +622,7 @@ impl Intake<'_> {
             Err(error) => {
                 self.received.not_understood += 1;
                 self.complaints.about(Cause::Line, from, read, error);
-                (Line::unread(place.server, time), line, None)
+                (LoggedLine::unread(place.server, time), line, None)
             }
         };
         let len =

@@ -400,8 +400,7 @@ fn questions_are_answered_with_a_share_of_the_buffer() {
 
 #[test]
 fn memory_is_bounded_whatever_comes() {
-    let engine =
-        EngineSettings { max_mappings: 100, max_lines: 1_000, ..EngineSettings::default() };
+    let engine = JoinSettings { max_mappings: 100, max_lines: 1_000, ..JoinSettings::default() };
     let mut bench =
         Bench::new(Settings { engine, held_bytes: 100_000, servers: 10_000, ..settings() });
     for number in 0..5_000 {

@@ -4,7 +4,8 @@
 use pen_records::access::{AccessLine, LineSpan, LoggedRequest, Parser, Spec, write_with_text};
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::{
-    Attributor, Balancers, Cuts, FOREIGN, Line, Record, ServerId, Settings,
+    Attributor, BalancerHashes, FOREIGN, FingerprintCuts, JoinSettings, LoggedLine, MappingEvent,
+    ServerIndex,
 };
 use pen_records::datagram::Datagram;
 use pen_records::mapping::foreign::{ThirdPartyReader, ThirdPartyServer, ThirdPartySpec};
@@ -118,11 +119,11 @@ fn access(parser: &mut Parser, line: &[u8]) {
     let (start, end) = (parsed.client.start as usize, parsed.client.end as usize);
     let rest = other[start..].strip_prefix(b"203.0.113.250").expect("it is written in place");
     assert_eq!((&other[..start], rest), (&line[..start], &line[end..]));
-    let server = ServerId(0);
-    let _ = Line::new(
+    let server = ServerIndex(0);
+    let _ = LoggedLine::new(
         line,
         &parsed,
-        Cuts::Both,
+        FingerprintCuts::Both,
         server,
         (Timestamp::from_micros(0), Resolution::Second),
     );
@@ -164,7 +165,7 @@ pub(crate) fn balancers_log(bytes: &[u8]) {
     };
     let mut reader = ThirdPartyReader::new(&spec);
     let (mut engine, mut balancers) =
-        (Attributor::<()>::new(Settings::default()), Balancers::default());
+        (Attributor::<()>::new(JoinSettings::default()), BalancerHashes::default());
     for (line, number) in lines.zip(FOREIGN..) {
         let _ = ThirdPartyReader::may_be_haproxys(line);
         let Ok(passage) = reader.read(line) else { continue };
@@ -184,7 +185,7 @@ pub(crate) fn balancers_log(bytes: &[u8]) {
         for mapping in passage.moments((server, port), number, times) {
             fingerprint(&mapping);
             let time = mapping.time.expect("moments have times");
-            let record = Record::with_exchange(&mapping, id, time, &mut balancers);
+            let record = MappingEvent::with_exchange(&mapping, id, time, &mut balancers);
             engine.mapping(record.expect("it names its connection"));
         }
     }
@@ -219,11 +220,12 @@ pub(crate) fn datagram(bytes: &[u8]) {
 
 /// What is read is written as it was read, given out once, and no engine minds what it says.
 fn packed(packet: &Packet<'_>) {
-    let (mut origins, mut balancers) = (Origins::new(), Balancers::default());
+    let (mut origins, mut balancers) = (Origins::new(), BalancerHashes::default());
     let now = Timestamp::from_micros(1 << 50);
     let dating = origins.receive(packet, now).expect("it is the first");
     assert!(packet.count() == 0 || origins.receive(packet, now).is_none(), "given out once");
-    let mut engine = Attributor::<()>::new(Settings { max_mappings: 64, ..Settings::default() });
+    let mut engine =
+        Attributor::<()>::new(JoinSettings { max_mappings: 64, ..JoinSettings::default() });
     for mapping in packet.mappings() {
         let mut written = Vec::new();
         write_record(&mapping, &mut written);
@@ -236,7 +238,7 @@ fn packed(packet: &Packet<'_>) {
         let time = dating.of(&mapping);
         assert!(time <= now);
         let (server, stamp) = (engine.server(mapping.server), (time, Resolution::Microsecond));
-        if let Some(record) = Record::with_exchange(&mapping, server, stamp, &mut balancers) {
+        if let Some(record) = MappingEvent::with_exchange(&mapping, server, stamp, &mut balancers) {
             engine.mapping(record);
         }
         engine.advance(time);
@@ -274,29 +276,34 @@ fn shipped(shipment: &Shipment<'_>) {
 
 /// A stream of mappings and lines, one a line: each access line comes out of the join once.
 pub(crate) fn join(bytes: &[u8]) {
-    let mut engine =
-        Attributor::new(Settings { max_lines: 64, max_mappings: 64, ..Settings::default() });
+    let mut engine = Attributor::new(JoinSettings {
+        max_lines: 64,
+        max_mappings: 64,
+        ..JoinSettings::default()
+    });
     let server = engine.server(ServerAddr::parse(b"127.0.0.1").expect("an address"));
     let mut parser = Parser::new(&Spec::auto());
-    let mut balancers = Balancers::default();
+    let mut balancers = BalancerHashes::default();
     let (mut put, mut out) = (Vec::new(), Vec::new());
     for (n, text) in bytes.split(|&b| b == b'\n').enumerate() {
         let now = Timestamp::from_micros(i64::try_from(n).unwrap_or(0) * 50_000);
         let stamp = (now, Resolution::Second);
         if let Ok(mapping) = Mapping::parse_datagram(text) {
             let server = engine.server(mapping.server);
-            if let Some(record) = Record::new(&mapping, server, stamp) {
+            if let Some(record) = MappingEvent::new(&mapping, server, stamp) {
                 engine.mapping(record);
             }
         } else if let Ok(mapping) = Mapping::parse_file_line(text) {
             let server = engine.server(mapping.server);
             let stamp = mapping.time.unwrap_or(stamp);
-            if let Some(record) = Record::with_exchange(&mapping, server, stamp, &mut balancers) {
+            if let Some(record) =
+                MappingEvent::with_exchange(&mapping, server, stamp, &mut balancers)
+            {
                 engine.mapping(record);
             }
         } else if let Ok(parsed) = parser.parse(text) {
             let stamp = parsed.time.unwrap_or(stamp);
-            engine.line(Line::new(text, &parsed, Cuts::Both, server, stamp), n);
+            engine.line(LoggedLine::new(text, &parsed, FingerprintCuts::Both, server, stamp), n);
             put.push(n);
             engine.advance(stamp.0);
         }
@@ -311,7 +318,7 @@ pub(crate) fn join(bytes: &[u8]) {
     out.sort_unstable();
     assert_eq!(put, out, "each line comes out once");
     let counts = engine.counts();
-    let decided = counts.exact + counts.certain + counts.likely + counts.none;
+    let decided = counts.exact + counts.certain + counts.likely + counts.unmatched;
     assert_eq!((counts.lines, counts.held), (decided, 0));
     let kept = counts.used + counts.expired + counts.evicted + counts.outstanding;
     assert_eq!(counts.mappings, kept);

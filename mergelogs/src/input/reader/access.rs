@@ -5,7 +5,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::access::{AccessLine, LineSpan, Parser, Spec};
-use pen_records::attribution::{Cuts, Line, ServerId};
+use pen_records::attribution::{FingerprintCuts, LoggedLine, ServerIndex};
 use pen_records::merge::Reorder;
 use pen_records::time::{Resolution, Timestamp};
 
@@ -18,14 +18,14 @@ use crate::input::shares::Shares;
 /// What to read from an access log.
 pub(crate) struct AccessJob {
     pub(crate) origin: Origin,
-    pub(crate) server: ServerId,
+    pub(crate) server: ServerIndex,
     /// Its port, where several servers share an address.
     pub(crate) port: Option<u16>,
     pub(crate) spec: Spec,
     /// For lines before the first that has a time.
     pub(crate) first_time: Timestamp,
     /// What lines are to be compared by.
-    pub(crate) cuts: Cuts,
+    pub(crate) cuts: FingerprintCuts,
     pub(crate) shares: Shares,
 }
 
@@ -111,7 +111,7 @@ impl AccessJob {
         found: &mut AccessLine,
         last: &mut (Timestamp, Resolution),
         end: &mut AccessEnd,
-    ) -> (Line, Option<LineSpan>) {
+    ) -> (LoggedLine, Option<LineSpan>) {
         end.lines += 1;
         match parser.read(text, found) {
             Ok(()) => {
@@ -120,15 +120,15 @@ impl AccessJob {
                     None => end.without_time += 1,
                 }
                 end.with_port += u64::from(found.peer_port.is_some());
-                let line = Line::new(text, found, self.cuts, self.server, *last);
-                (Line { server_port: self.port, ..line }, Some(found.client))
+                let line = LoggedLine::new(text, found, self.cuts, self.server, *last);
+                (LoggedLine { server_port: self.port, ..line }, Some(found.client))
             }
             Err(error) => {
                 if end.complaints.len() < COMPLAINTS {
                     end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
                 }
                 end.not_understood += 1;
-                (Line::unread(self.server, *last), None)
+                (LoggedLine::unread(self.server, *last), None)
             }
         }
     }

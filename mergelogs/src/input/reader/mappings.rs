@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use pen_records::attribution::{Balancers, Record};
+use pen_records::attribution::{BalancerHashes, MappingEvent};
 use pen_records::mapping::classic::FileReader;
 use pen_records::mapping::{self, Mapping, MappingKind, RequestText};
 use pen_records::merge::Reorder;
@@ -33,7 +33,7 @@ pub(crate) struct MappingJob {
 }
 
 impl MappingJob {
-    pub(crate) fn start(self) -> io::Result<Reader<MappingBatch, Vec<Record>>> {
+    pub(crate) fn start(self) -> io::Result<Reader<MappingBatch, Vec<MappingEvent>>> {
         let progress = (self.pass == 0).then_some(&self.shares.progress);
         let archive = archive::open(&self.origin, self.shares.block(), progress)?;
         let (send, batches) = bounded(self.shares.ahead());
@@ -48,7 +48,7 @@ impl MappingJob {
         self,
         archive: archive::Archive,
         send: &Sender<MappingBatch>,
-        reuse: &Receiver<Vec<Record>>,
+        reuse: &Receiver<Vec<MappingEvent>>,
     ) {
         let mut reader = LineReader::new(archive.bytes);
         let mut reorder = Reorder::new(self.shares.window());
@@ -58,7 +58,7 @@ impl MappingJob {
         });
         let mut parser = FileReader::default();
         let mut names = Names::default();
-        let mut balancers = Balancers::default();
+        let mut balancers = BalancerHashes::default();
         let mut foreign = ForeignReader::new(&self.foreign);
         let mut block = Block::default();
         while let Some(next) = reader.next(block, self.shares.block()) {
@@ -104,10 +104,10 @@ impl MappingJob {
     fn line(
         &self,
         reader: &mut FileReader,
-        (names, balancers): (&mut Names, &mut Balancers),
+        (names, balancers): (&mut Names, &mut BalancerHashes),
         line: &[u8],
         end: &mut MappingEnd,
-    ) -> Option<Record> {
+    ) -> Option<MappingEvent> {
         end.lines += 1;
         if line.starts_with(mapping::line::START) {
             return self.extended_line(balancers, line, end);
@@ -132,7 +132,7 @@ impl MappingJob {
             end.without_request += 1;
             return None;
         }
-        Some(Record {
+        Some(MappingEvent {
             server: known.id,
             client: line.client,
             time: line.time.offset_by(known.ahead),
@@ -146,10 +146,10 @@ impl MappingJob {
     /// A line of our own balancer.
     fn extended_line(
         &self,
-        balancers: &mut Balancers,
+        balancers: &mut BalancerHashes,
         line: &[u8],
         end: &mut MappingEnd,
-    ) -> Option<Record> {
+    ) -> Option<MappingEvent> {
         let mapping = match Mapping::parse_extended_line(line) {
             Ok(mapping) => mapping,
             Err(error) => {
@@ -169,9 +169,9 @@ impl MappingJob {
         let (time, resolution) = mapping.time?;
         let time = (time.offset_by(known.ahead), resolution);
         let record = if self.extended {
-            Record::with_exchange(&mapping, known.id, time, balancers)
+            MappingEvent::with_exchange(&mapping, known.id, time, balancers)
         } else {
-            is_request.then(|| Record::new(&cut_short(&mapping), known.id, time)).flatten()
+            is_request.then(|| MappingEvent::new(&cut_short(&mapping), known.id, time)).flatten()
         };
         end.without_request += u64::from(record.is_none() && is_request);
         record
@@ -181,10 +181,10 @@ impl MappingJob {
     /// says of the beginning comes late by nature.
     fn foreign_line(
         &self,
-        (foreign, balancers): (&mut ForeignReader, &mut Balancers),
+        (foreign, balancers): (&mut ForeignReader, &mut BalancerHashes),
         line: &[u8],
         end: &mut MappingEnd,
-        reorder: &mut Reorder<Record>,
+        reorder: &mut Reorder<MappingEvent>,
     ) {
         match foreign.read(line, &self.servers, Some(self.pass), balancers) {
             Ok(Some((known, records))) if known.pass == self.pass => {

@@ -9,7 +9,7 @@ use std::io;
 
 use crossbeam_channel::{Receiver, Sender};
 use pen_records::access::LineSpan;
-use pen_records::attribution::{Line, Record};
+use pen_records::attribution::{LoggedLine, MappingEvent};
 use pen_records::merge::Timed;
 use pen_records::time::Timestamp;
 
@@ -24,7 +24,7 @@ pub(crate) const COMPLAINTS: usize = 3;
 /// An access line, parsed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Parsed {
-    pub(crate) line: Line,
+    pub(crate) line: LoggedLine,
     pub(crate) place: Place,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct AccessEnd {
 /// What a mapping log's reader sends.
 #[derive(Default)]
 pub(crate) struct MappingBatch {
-    pub(crate) records: Vec<Record>,
+    pub(crate) records: Vec<MappingEvent>,
     pub(crate) end: Option<Box<MappingEnd>>,
 }
 

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use pen_records::access::{AccessLine, Parser};
 use pen_records::addr::{ClientAddr, parse_ip};
-use pen_records::attribution::{Certainty, Reason, Verdict};
+use pen_records::attribution::{Certainty, LineVerdict, Reason};
 
 use penlogd::balance::quoted;
 
@@ -112,7 +112,7 @@ impl Audit {
     }
 
     /// Compares a line's outcome.
-    pub(crate) fn line(&mut self, server: usize, line: &[u8], verdict: &Verdict) {
+    pub(crate) fn line(&mut self, server: usize, line: &[u8], verdict: &LineVerdict) {
         let tally = &mut self.servers[server];
         if self.parsers[server].read(line, &mut self.found).is_err() {
             tally.not_understood += 1;
@@ -142,7 +142,7 @@ impl Audit {
             Certainty::Exact => (0, &mut tally.exact),
             Certainty::Certain => (1, &mut tally.certain),
             Certainty::Likely => (2, &mut tally.likely),
-            Certainty::None => return tally.none.add(is_right, 1),
+            Certainty::Unmatched => return tally.none.add(is_right, 1),
         };
         outcome.add(is_right, 1);
         if verdict.certainty == Certainty::Likely {
@@ -346,7 +346,7 @@ impl Tally {
 
 fn class(certainty: Certainty, band: usize) -> Option<u8> {
     match certainty {
-        Certainty::None => None,
+        Certainty::Unmatched => None,
         Certainty::Likely => u8::try_from(band).ok().map(|band| LIKELY + band),
         Certainty::Certain => Some(CERTAIN),
         Certainty::Exact => Some(EXACT),

@@ -1,7 +1,6 @@
 //! The engine with our own balancer's records, whose ports, ends and sizes are evidence.
 
-use super::super::*;
-use super::{Out, advance};
+use super::*;
 use crate::addr::ServerAddr;
 use crate::mapping::{OpaqueTls, RequestText};
 
@@ -10,8 +9,8 @@ const BALANCER: &str = "10.0.0.9:0";
 
 struct Site {
     engine: Attributor<u32>,
-    server: ServerId,
-    balancers: Balancers,
+    server: ServerIndex,
+    balancers: BalancerHashes,
     lines: u32,
     out: Vec<Out>,
 }
@@ -29,10 +28,10 @@ const fn connection(number: u64, client: u8, port: u16) -> Connection {
 }
 
 impl Site {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: JoinSettings) -> Self {
         let mut engine = Attributor::new(settings);
         let server = engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
-        let (balancers, lines, out) = (Balancers::default(), 0, Vec::new());
+        let (balancers, lines, out) = (BalancerHashes::default(), 0, Vec::new());
         Self { engine, server, balancers, lines, out }
     }
 
@@ -44,7 +43,7 @@ impl Site {
             Mapping { kind, client, connection: Some(of.number), balancer: Some(balancer), ..more };
         self.advance(at);
         let time = (Timestamp::from_micros(at), Resolution::Microsecond);
-        let record = Record::with_exchange(&mapping, self.server, time, &mut self.balancers);
+        let record = MappingEvent::with_exchange(&mapping, self.server, time, &mut self.balancers);
         self.engine.mapping(record.unwrap());
     }
 
@@ -92,9 +91,9 @@ impl Site {
         self.put(at, asked);
     }
 
-    fn asked(&self, at: i64, url: &str, answer: (u16, u64), port: Option<u16>) -> Line {
+    fn asked(&self, at: i64, url: &str, answer: (u16, u64), port: Option<u16>) -> LoggedLine {
         let url = url.as_bytes();
-        Line {
+        LoggedLine {
             long: Fingerprint::of_logged(&[url], Cut::Long),
             whole: Fingerprint::of_whole_logged(&[url]),
             sender: Some(text_hash(b"10.0.0.9")),
@@ -103,11 +102,11 @@ impl Site {
             status: Some(answer.0),
             bytes: Some(answer.1),
             peer_port: port,
-            ..Line::unread(self.server, (Timestamp::from_micros(at), Resolution::Microsecond))
+            ..LoggedLine::unread(self.server, (Timestamp::from_micros(at), Resolution::Microsecond))
         }
     }
 
-    fn put(&mut self, at: i64, line: Line) {
+    fn put(&mut self, at: i64, line: LoggedLine) {
         self.advance(at);
         self.engine.line(line, self.lines);
         self.lines += 1;
@@ -132,7 +131,7 @@ impl Site {
 
 impl Default for Site {
     fn default() -> Self {
-        Self::new(Settings::default())
+        Self::new(JoinSettings::default())
     }
 }
 
@@ -221,7 +220,7 @@ fn a_connection_without_requests_names_its_client_too() {
     site.opened(0, of);
     site.line(3 * SECOND, "/encrypted", OK, Some(2_000));
     // A line that was not understood but for its port.
-    let line = Line { long: None, ..site.asked(4 * SECOND, "", OK, Some(2_000)) };
+    let line = LoggedLine { long: None, ..site.asked(4 * SECOND, "", OK, Some(2_000)) };
     site.put(4 * SECOND, line);
     site.closed(5 * SECOND, of);
     site.line(5 * SECOND + 100_000, "/last", OK, Some(2_000));
@@ -250,7 +249,8 @@ fn a_line_whose_port_is_of_no_connection_is_decided_by_its_request() {
     site.visit(0, connection(1, 7, 2_000), "/a", OK);
     site.line(2_000, "/a", OK, Some(2_001));
     site.line(2_001, "/b", OK, Some(2_001));
-    let expected = [(7, Certainty::Certain, Reason::Only), (0, Certainty::None, Reason::NoMapping)];
+    let expected =
+        [(7, Certainty::Certain, Reason::Only), (0, Certainty::Unmatched, Reason::NoMapping)];
     assert_eq!(site.out(SECOND), expected);
 }
 
@@ -262,11 +262,11 @@ fn two_balancers_may_use_the_same_port_at_the_same_time() {
     other.balancer = Some("10.0.0.8:2000".parse().unwrap());
     other.client = ClientAddr::Ip([192, 0, 2, 8].into());
     let time = (Timestamp::from_micros(5), Resolution::Microsecond);
-    let record = Record::with_exchange(&other, site.server, time, &mut site.balancers);
+    let record = MappingEvent::with_exchange(&other, site.server, time, &mut site.balancers);
     site.engine.mapping(record.unwrap());
     for name in ["10.0.0.9", "10.0.0.8"] {
         let sender = Some(text_hash(name.as_bytes()));
-        let line = Line { sender, ..site.asked(SECOND, "/a", OK, Some(2_000)) };
+        let line = LoggedLine { sender, ..site.asked(SECOND, "/a", OK, Some(2_000)) };
         site.put(SECOND, line);
     }
     assert_eq!(site.out(2 * SECOND), [(7, EXACT.0, EXACT.1), (8, EXACT.0, EXACT.1)]);
@@ -312,7 +312,7 @@ fn what_was_sent_with_another_user_agent_is_another_request() {
     site.request_by(0, connection(1, 7, 0), 1, "/a", "agent");
     site.request_by(1, connection(2, 8, 0), 1, "/a", "other");
     let agent = Some(text_hash(b"other"));
-    let line = Line { user_agent: agent, ..site.asked(100, "/a", OK, None) };
+    let line = LoggedLine { user_agent: agent, ..site.asked(100, "/a", OK, None) };
     site.put(100, line);
     site.line(101, "/a", OK, None);
     let certain = |client| (client, Certainty::Certain, Reason::Only);
@@ -322,7 +322,7 @@ fn what_was_sent_with_another_user_agent_is_another_request() {
 #[test]
 fn a_server_that_logs_no_user_agent_is_joined_without() {
     let mut site = Site::default();
-    let common = |site: &Site, at| Line {
+    let common = |site: &Site, at| LoggedLine {
         user_agent: None,
         referer: None,
         ..site.asked(at, "/a", OK, None)
@@ -340,7 +340,7 @@ fn a_server_that_logs_no_user_agent_is_joined_without() {
 #[test]
 fn a_line_may_come_before_anything_is_known_of_its_server() {
     let mut site = Site::default();
-    let line = Line { user_agent: None, referer: None, ..site.asked(0, "/a", OK, None) };
+    let line = LoggedLine { user_agent: None, referer: None, ..site.asked(0, "/a", OK, None) };
     site.put(0, line);
     let of = connection(1, 7, 2_000);
     let request = Mapping {
@@ -360,7 +360,7 @@ fn headers_that_a_server_logs_otherwise_are_given_up_in_the_end() {
         let at = round * 10_000;
         site.visit(at, connection(u64::try_from(round).unwrap(), 7, 0), "/a", OK);
         let user_agent = Some(text_hash(b"agen"));
-        let line = Line { user_agent, ..site.asked(at + 2_000, "/a", OK, None) };
+        let line = LoggedLine { user_agent, ..site.asked(at + 2_000, "/a", OK, None) };
         site.put(at + 2_000, line);
     }
     let out = site.out(60 * SECOND);
@@ -452,7 +452,7 @@ fn beside_traffic_under_seal_at_one_address_a_plain_mapping_is_not_certain_to_be
         site.record(at, of, MappingKind::Request, request);
         site.ended(at + 1_000, of, 1, OK);
         let line = site.asked(at + 1_100, "/a", OK, None);
-        site.put(at + 1_100, Line { server_port, ..line });
+        site.put(at + 1_100, LoggedLine { server_port, ..line });
         let out = site.out(at + SECOND);
         assert_eq!(out[0].0, 2);
         out[0].1
@@ -471,7 +471,7 @@ fn beside_traffic_under_seal_at_one_address_a_plain_mapping_is_not_certain_to_be
 fn classic_records_and_ours_may_come_together() {
     let mut site = Site::default();
     site.visit(0, connection(1, 7, 0), "/a", OK);
-    site.engine.mapping(Record {
+    site.engine.mapping(MappingEvent {
         server: site.server,
         client: ClientAddr::Ip([192, 0, 2, 8].into()),
         time: Timestamp::from_micros(5),
@@ -487,7 +487,7 @@ fn classic_records_and_ours_may_come_together() {
 
 #[test]
 fn bounds_hold_with_exchanges_too() {
-    let settings = Settings { max_mappings: 10, max_lines: 5, ..Settings::default() };
+    let settings = JoinSettings { max_mappings: 10, max_lines: 5, ..JoinSettings::default() };
     let mut site = Site::new(settings);
     for number in 0..1_000_u32 {
         let of = connection(number.into(), 7, u16::try_from(number).unwrap() + 1);
@@ -525,7 +525,7 @@ fn servers_at_one_address_are_told_apart_by_their_ports() {
     }
     for (server_port, peer_port) in [(81, None), (80, None), (81, Some(2_000)), (80, Some(2_000))] {
         let line = site.asked(100, "/a", OK, peer_port);
-        site.put(100, Line { server_port: Some(server_port), ..line });
+        site.put(100, LoggedLine { server_port: Some(server_port), ..line });
     }
     let out = site.out(SECOND);
     let clients: Vec<u8> = out.iter().map(|&(client, ..)| client).collect();

@@ -1,8 +1,7 @@
 //! The engine with what other balancers log: an exchange is known when it is over, connections to servers are
 //! shared by clients, and headers may not be known.
 
-use super::super::*;
-use super::{Out, advance};
+use super::*;
 use crate::addr::ServerAddr;
 use crate::mapping::foreign::{ThirdPartyReader, ThirdPartyServer, ThirdPartySpec};
 
@@ -10,23 +9,23 @@ const MILLI: i64 = 1_000;
 
 struct Site {
     engine: Attributor<u32>,
-    server: ServerId,
+    server: ServerIndex,
     reader: ThirdPartyReader,
-    balancers: Balancers,
+    balancers: BalancerHashes,
     numbers: u64,
     out: Vec<Out>,
 }
 
 impl Site {
     fn new(spec: &ThirdPartySpec) -> Self {
-        let mut engine = Attributor::new(Settings::default());
+        let mut engine = Attributor::new(JoinSettings::default());
         let server = engine.server(ServerAddr::Ip([10, 0, 0, 1].into()));
         let reader = ThirdPartyReader::new(spec);
         Self {
             engine,
             server,
             reader,
-            balancers: Balancers::default(),
+            balancers: BalancerHashes::default(),
             numbers: FOREIGN,
             out: Vec::new(),
         }
@@ -45,7 +44,8 @@ impl Site {
         let times = (passage.span.asked_before(end), end, Resolution::Microsecond);
         for mapping in passage.moments((server, port), self.numbers, times) {
             let time = mapping.time.unwrap();
-            let record = Record::with_exchange(&mapping, self.server, time, &mut self.balancers);
+            let record =
+                MappingEvent::with_exchange(&mapping, self.server, time, &mut self.balancers);
             self.engine.mapping(record.unwrap());
         }
         self.numbers += 1;
@@ -65,7 +65,7 @@ impl Site {
     fn line(&mut self, at: i64, url: &str, port: Option<u16>) {
         advance(&mut self.engine, at, &mut self.out);
         let url = format!("GET {url} HTTP/1.1");
-        let line = Line {
+        let line = LoggedLine {
             long: Fingerprint::of_logged(&[url.as_bytes()], Cut::Long),
             sender: Some(text_hash(b"10.0.0.9")),
             user_agent: Some(text_hash(b"agent")),
@@ -73,7 +73,7 @@ impl Site {
             status: Some(200),
             peer_port: port,
             nth: Some(7),
-            ..Line::unread(self.server, (Timestamp::from_micros(at), Resolution::Microsecond))
+            ..LoggedLine::unread(self.server, (Timestamp::from_micros(at), Resolution::Microsecond))
         };
         self.engine.line(line, 0);
     }

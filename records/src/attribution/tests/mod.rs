@@ -2,10 +2,16 @@
 
 mod exchange;
 mod foreign;
+mod twin;
 mod why;
 
+use std::time::Duration;
+
 use super::*;
-use crate::addr::ServerAddr;
+use crate::addr::{ClientAddr, ServerAddr};
+use crate::mapping::{Mapping, MappingKind};
+use crate::request::{Cut, Fingerprint};
+use crate::time::{Resolution, Timestamp};
 
 const SECOND: i64 = 1_000_000;
 
@@ -26,7 +32,7 @@ fn advance(engine: &mut Attributor<u32>, at: i64, decided: &mut Vec<Out>) {
 
 struct Site {
     engine: Attributor<u32>,
-    server: ServerId,
+    server: ServerIndex,
     lines: u32,
     sender: u32,
     out: Vec<Out>,
@@ -34,14 +40,14 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        let mut engine = Attributor::new(Settings::default());
+        let mut engine = Attributor::new(JoinSettings::default());
         let server = engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
         Self { engine, server, lines: 0, sender: 9, out: Vec::new() }
     }
 
     fn mapping(&mut self, at: i64, client: u8, url: &str) {
         self.advance(at);
-        self.engine.mapping(Record {
+        self.engine.mapping(MappingEvent {
             server: self.server,
             client: ClientAddr::Ip([192, 0, 2, client].into()),
             time: Timestamp::from_micros(at),
@@ -54,11 +60,11 @@ impl Site {
 
     fn line(&mut self, at: i64, agent: u32, url: &str) {
         self.advance(at);
-        let line = Line {
+        let line = LoggedLine {
             long: Fingerprint::of_logged(&[url.as_bytes()], Cut::Long),
             sender: Some(self.sender),
             user_agent: Some(agent),
-            ..Line::unread(self.server, (Timestamp::from_micros(at), Resolution::Microsecond))
+            ..LoggedLine::unread(self.server, (Timestamp::from_micros(at), Resolution::Microsecond))
         };
         self.engine.line(line, self.lines);
         self.lines += 1;
@@ -99,7 +105,8 @@ fn a_mapping_explains_one_line() {
     site.mapping(0, 7, "/a");
     site.line(10, 1, "/a");
     site.line(SECOND, 1, "/a");
-    let expected = [(7, Certainty::Certain, Reason::Only), (0, Certainty::None, Reason::NoMapping)];
+    let expected =
+        [(7, Certainty::Certain, Reason::Only), (0, Certainty::Unmatched, Reason::NoMapping)];
     assert_eq!(site.out(9 * SECOND), expected);
 }
 
@@ -205,13 +212,13 @@ fn old_mappings_are_forgotten_and_counted() {
     let mut site = Site::new();
     site.mapping(0, 7, "/a");
     site.line(601 * SECOND, 1, "/a");
-    assert_eq!(site.out(700 * SECOND), [(0, Certainty::None, Reason::NoMapping)]);
+    assert_eq!(site.out(700 * SECOND), [(0, Certainty::Unmatched, Reason::NoMapping)]);
     assert_eq!(site.engine.counts().expired, 1);
 }
 
 #[test]
 fn bounds_hold_whatever_is_sent() {
-    let settings = Settings { max_mappings: 10, max_lines: 5, ..Settings::default() };
+    let settings = JoinSettings { max_mappings: 10, max_lines: 5, ..JoinSettings::default() };
     let mut site = Site::new();
     site.engine = Attributor::new(settings);
     site.server = site.engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
@@ -231,7 +238,7 @@ fn bounds_hold_whatever_is_sent() {
 fn a_line_finds_mappings_of_either_cut() {
     let mut site = Site::new();
     site.mapping(0, 1, "/long");
-    site.engine.mapping(Record {
+    site.engine.mapping(MappingEvent {
         server: site.server,
         client: ClientAddr::Ip([192, 0, 2, 2].into()),
         time: Timestamp::from_micros(0),
@@ -242,10 +249,10 @@ fn a_line_finds_mappings_of_either_cut() {
     });
     for (at, url) in [(10, "/long"), (11, "/short")] {
         let logged = |cut| Fingerprint::of_logged(&[url.as_bytes()], cut);
-        let line = Line {
+        let line = LoggedLine {
             short: logged(Cut::Short),
             long: logged(Cut::Long),
-            ..Line::unread(site.server, (Timestamp::from_micros(at), Resolution::Second))
+            ..LoggedLine::unread(site.server, (Timestamp::from_micros(at), Resolution::Second))
         };
         site.engine.line(line, 0);
     }
@@ -279,7 +286,7 @@ fn lines_that_came_past_the_balancer_use_no_mapping_up() {
 fn settings_bound_the_wait() {
     let wait = Duration::from_millis(20);
     let mut site = Site::new();
-    site.engine = Attributor::new(Settings { wait, ..Settings::default() });
+    site.engine = Attributor::new(JoinSettings { wait, ..JoinSettings::default() });
     site.server = site.engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
     site.line(0, 1, "/a");
     assert_eq!(site.engine.next_due(), Some(Timestamp::from_micros(20_000)));

@@ -1,11 +1,11 @@
 //! Exchanges under seal: those of one server, in the order in which they came to rest, and what is learnt
 //! of how the sizes of their ciphertext go with those that are logged.
 
+use crate::attribution::learnt::delays::ServerDelays;
+use crate::attribution::learnt::fit::FitError;
+use crate::attribution::learnt::user_agents::ClientHash;
 use std::collections::VecDeque;
 
-use super::delays::Delays;
-use super::habits::Tag;
-use super::strain::Strain;
 use crate::addr::ClientAddr;
 use crate::time::Timestamp;
 
@@ -14,60 +14,65 @@ const MOST: usize = 1 << 16;
 
 /// An exchange that may still have lines to come.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Turn {
-    pub(super) client: ClientAddr,
-    pub(super) tag: Tag,
+pub(crate) struct TlsExchange {
+    pub(crate) client: ClientAddr,
+    pub(crate) tag: ClientHash,
     /// The connection's serial number, and which exchange on it.
-    pub(super) connection: u64,
-    pub(super) nth: u32,
-    pub(super) began: Timestamp,
-    pub(super) ended: Timestamp,
+    pub(crate) connection: u64,
+    pub(crate) nth: u32,
+    pub(crate) began: Timestamp,
+    pub(crate) ended: Timestamp,
     /// Hash of the balancer's address; 0 if it is not known.
-    pub(super) balancer: u32,
-    pub(super) server_port: u16,
+    pub(crate) balancer: u32,
+    pub(crate) server_port: u16,
     /// Bytes of it that no line has explained.
-    pub(super) left: u32,
+    pub(crate) left: u32,
     /// How many lines it may have at most, and has had.
-    pub(super) requests: u32,
-    pub(super) lines: u32,
+    pub(crate) requests: u32,
+    pub(crate) lines: u32,
     /// Whether it was a candidate in a guess.
-    pub(super) tainted: bool,
+    pub(crate) tainted: bool,
 }
 
 /// All of a server's.
-pub(super) struct Turns {
-    turns: VecDeque<Turn>,
+pub(crate) struct TlsExchanges {
+    turns: VecDeque<TlsExchange>,
     /// From the end of an exchange to its line.
-    pub(super) delays: Delays,
+    pub(crate) delays: ServerDelays,
     /// Of the first exchange of a connection, with which the handshake may end, and of others.
-    sizes: [Sizes; 2],
+    sizes: [TlsSizes; 2],
     /// The smallest exchange of one line.
     smallest: u32,
     /// Lines that found no exchange, per million, a moving average.
     missing: i64,
     /// How well lines fitted of late.
-    pub(super) strain: Strain,
+    pub(crate) strain: FitError,
 }
 
 /// Lines without an exchange per million, beyond which none is certain.
 const MISSING_LIMIT: i64 = 5_000;
 const MISSING_MEMORY: i64 = 256;
 
-impl Turns {
-    pub(super) fn new() -> Self {
+impl TlsExchanges {
+    pub(crate) fn new() -> Self {
         Self {
             turns: VecDeque::new(),
-            delays: Delays::new(),
-            sizes: [Sizes::new(), Sizes::new()],
+            delays: ServerDelays::new(),
+            sizes: [TlsSizes::new(), TlsSizes::new()],
             smallest: 400,
             missing: 0,
-            strain: Strain::new(),
+            strain: FitError::new(),
         }
     }
 
     /// Notes an exchange. `rested` is when its connection was last thought to rest, and in which: if that is
     /// the same one, it has gone on.
-    pub(super) fn note(&mut self, mut turn: Turn, rested: (Timestamp, u32), too_old: Timestamp) {
+    pub(crate) fn note(
+        &mut self,
+        mut turn: TlsExchange,
+        rested: (Timestamp, u32),
+        too_old: Timestamp,
+    ) {
         if turn.nth == rested.1 {
             let known = self.find(turn.connection, turn.nth, rested.0);
             match known.and_then(|known| self.turns.remove(known)) {
@@ -95,23 +100,23 @@ impl Turns {
     }
 
     /// Those that came to rest within this time, the oldest first.
-    pub(super) fn within(
+    pub(crate) fn within(
         &self,
         from: Timestamp,
         to: Timestamp,
-    ) -> impl Iterator<Item = (usize, &Turn)> {
+    ) -> impl Iterator<Item = (usize, &TlsExchange)> {
         let first = self.turns.partition_point(|turn| turn.ended < from);
         self.turns.iter().enumerate().skip(first).take_while(move |(_, turn)| turn.ended <= to)
     }
 
-    pub(super) fn taint(&mut self, place: usize) {
+    pub(crate) fn taint(&mut self, place: usize) {
         if let Some(turn) = self.turns.get_mut(place) {
             turn.tainted = true;
         }
     }
 
     /// A line is of this exchange. It goes once no more can be.
-    pub(super) fn take(&mut self, place: usize, bytes: u32) {
+    pub(crate) fn take(&mut self, place: usize, bytes: u32) {
         let Some(turn) = self.turns.get_mut(place) else { return };
         let least = self.sizes[0].least;
         turn.lines += 1;
@@ -125,7 +130,7 @@ impl Turns {
     }
 
     /// What it costs that a line with so many bytes is of an exchange, in thousandths of a natural logarithm.
-    pub(super) fn cost_of_size(&self, turn: &Turn, bytes: u32) -> i64 {
+    pub(crate) fn cost_of_size(&self, turn: &TlsExchange, bytes: u32) -> i64 {
         let beyond = i64::from(turn.left) - i64::from(bytes);
         let cost = self.sizes[usize::from(turn.nth == 1)].cost(beyond);
         let shares = turn.requests > turn.lines + 1 && beyond >= i64::from(LEAST);
@@ -133,7 +138,7 @@ impl Turns {
     }
 
     /// Learns from a line that surely is of an exchange.
-    pub(super) fn learn_size(&mut self, turn: &Turn, bytes: u32) {
+    pub(crate) fn learn_size(&mut self, turn: &TlsExchange, bytes: u32) {
         if turn.lines == 0 && turn.requests == 1 {
             self.smallest = self.smallest.min(turn.left);
             let beyond = i64::from(turn.left) - i64::from(bytes);
@@ -142,13 +147,13 @@ impl Turns {
     }
 
     /// Notes whether a line found an exchange.
-    pub(super) fn note_missing(&mut self, is_missing: bool) {
+    pub(crate) fn note_missing(&mut self, is_missing: bool) {
         let share = if is_missing { 1_000_000 } else { 0 };
         self.missing += (share - self.missing) / MISSING_MEMORY;
     }
 
     /// Whether so many find none that an only one may be somebody else's.
-    pub(super) fn misses_any(&self) -> bool {
+    pub(crate) fn misses_any(&self) -> bool {
         self.missing > MISSING_LIMIT
     }
 }
@@ -168,7 +173,7 @@ const COUNTER_BITS: u32 = 10;
 /// By how much an exchange is larger than what is logged of it: its head and its framing. Most heads of a
 /// server are of a few lengths. So each difference is counted, and of those that were never seen it is
 /// learnt how often there are such, and how large they are.
-struct Sizes {
+struct TlsSizes {
     counts: Box<[u16]>,
     total: u32,
     /// How many of them had not been seen before.
@@ -191,7 +196,7 @@ const USUAL_MEMORY: i64 = 32;
 /// Where counts are halved.
 const FADE_AT: u32 = 4_096;
 
-impl Sizes {
+impl TlsSizes {
     fn new() -> Self {
         let mut octaves = [0; 33];
         // A head has from 32 bytes to 4 kB.
@@ -270,23 +275,23 @@ mod tests {
 
     #[test]
     fn a_difference_that_is_often_seen_costs_little_and_one_below_nothing_much() {
-        let mut sizes = Sizes::new();
+        let mut sizes = TlsSizes::new();
         assert!(sizes.cost(180) < sizes.cost(-5) && sizes.cost(180) < sizes.cost(100_000));
         (0..300).for_each(|i| sizes.learn([180, 180, 240][i % 3]));
         assert!(sizes.cost(180) < sizes.cost(240) && sizes.cost(240) < 2_000);
         assert!(sizes.cost(181) > 4_000 && sizes.cost(-5) > 6_000, "{}", sizes.cost(181));
         // Where nearly all differ, another one is nothing strange.
-        let mut sizes = Sizes::new();
+        let mut sizes = TlsSizes::new();
         (0..300).for_each(|i| sizes.learn(600 + i));
         assert!(sizes.cost(1_000) < 2_000, "{}", sizes.cost(1_000));
     }
 
-    fn turn(connection: u64, nth: u32, ended: i64) -> Turn {
+    fn turn(connection: u64, nth: u32, ended: i64) -> TlsExchange {
         let client = ClientAddr::Unix;
         let at = Timestamp::from_micros;
-        Turn {
+        TlsExchange {
             client,
-            tag: Tag::of(client),
+            tag: ClientHash::of(client),
             connection,
             nth,
             began: at(ended - 5),
@@ -303,14 +308,14 @@ mod tests {
     #[test]
     fn an_exchange_that_goes_on_is_one_and_all_are_in_order() {
         let at = Timestamp::from_micros;
-        let mut turns = Turns::new();
+        let mut turns = TlsExchanges::new();
         for (connection, nth, ended, rested) in
             [(1, 1, 100, 0), (2, 1, 90, 0), (1, 1, 130, 100), (3, 1, 100, 0), (1, 2, 150, 130)]
         {
             let before = if rested == 0 { 0 } else { 1 };
             turns.note(turn(connection, nth, ended), (at(rested), before), at(0));
         }
-        let order = |turns: &Turns| -> Vec<(u64, u32)> {
+        let order = |turns: &TlsExchanges| -> Vec<(u64, u32)> {
             turns.within(at(0), at(999)).map(|(_, turn)| (turn.connection, turn.nth)).collect()
         };
         assert_eq!(order(&turns), [(2, 1), (3, 1), (1, 1), (1, 2)]);

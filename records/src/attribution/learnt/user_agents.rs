@@ -5,13 +5,13 @@ use crate::addr::ClientAddr;
 
 /// Clients remembered at most; a newer one takes the place of one with the same slot.
 const SLOTS: usize = 1 << 15;
-const _: () = assert!(Tag(u32::MAX).slot() < SLOTS);
+const _: () = assert!(ClientHash(u32::MAX).slot() < SLOTS);
 
 /// User-Agents remembered for each.
 const AGENTS: usize = 4;
 
 /// How much a certain pair counts; a likely one counts less, by its probability.
-pub(super) const CERTAIN: u8 = 8;
+pub(crate) const CERTAIN: u8 = 8;
 
 /// How often a client's usual User-Agent was seen when more of it teaches nothing.
 const PLENTY: u8 = 128;
@@ -21,7 +21,7 @@ const ENOUGH: u16 = 6;
 
 /// What is known of one client.
 #[derive(Clone, Copy, Default)]
-struct Habit {
+struct UserAgentProfile {
     /// Tells clients apart that share a slot; 0 is a free one.
     client: u32,
     agents: [u32; AGENTS],
@@ -32,7 +32,7 @@ struct Habit {
     usual: u32,
 }
 
-impl Habit {
+impl UserAgentProfile {
     fn total(&self) -> u16 {
         self.seen.iter().map(|&seen| u16::from(seen)).sum()
     }
@@ -46,16 +46,17 @@ impl Habit {
 
 /// A client's hash, by which its habits are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tag(u32);
+pub(crate) struct ClientHash(u32);
 
-impl Tag {
+impl ClientHash {
     /// Cheap, since it is made for each mapping.
-    pub(super) fn of(client: ClientAddr) -> Self {
-        let low = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
+    pub(crate) fn of(client: ClientAddr) -> Self {
+        let low_half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
         let bits = match client {
             ClientAddr::Ip(std::net::IpAddr::V4(ip)) => u64::from(ip.to_bits()),
             ClientAddr::Ip(std::net::IpAddr::V6(ip)) => {
-                low(ip.to_bits() >> 64).wrapping_mul(0xA076_1D64_78BD_642F) ^ low(ip.to_bits())
+                low_half(ip.to_bits() >> 64).wrapping_mul(0xA076_1D64_78BD_642F)
+                    ^ low_half(ip.to_bits())
             }
             ClientAddr::Unix => u64::MAX,
         };
@@ -71,7 +72,7 @@ impl Tag {
 
 /// How a User-Agent suits a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fit {
+pub(crate) enum AgentFit {
     /// Nothing is known.
     Unknown,
     /// The client has it.
@@ -97,42 +98,42 @@ const EIGHTHS: usize = 8;
 
 /// How rare a User-Agent is with everybody, whose habits weigh as one sighting against a client's own.
 #[derive(Clone, Copy)]
-pub(super) struct Rarity {
-    pub(super) agent: u32,
+pub(crate) struct AgentRarity {
+    pub(crate) agent: u32,
     /// Of meeting it, in thousandths of a natural logarithm; [`NO_AGENT`] without one.
-    pub(super) surprise: i32,
+    pub(crate) surprise: i32,
     /// How many lines of how many have it.
     seen: u32,
     lines: u32,
 }
 
-impl Rarity {
+impl AgentRarity {
     /// Whether so few have it that a client who has it is told from most others.
-    pub(super) const fn is_telling(self) -> bool {
+    pub(crate) const fn is_telling(self) -> bool {
         self.surprise >= 2_000
     }
 }
 
 /// Stands for no User-Agent.
-pub(super) const NONE: u32 = 0;
+pub(crate) const NONE: u32 = 0;
 
 /// The surprise of a line without a User-Agent.
 const NO_AGENT: i32 = -1;
 
 /// What is known of one client.
-pub(super) struct Known<'a> {
-    habit: Habit,
+pub(crate) struct ClientProfile<'a> {
+    habit: UserAgentProfile,
     /// Logarithm of its sightings and everybody's one.
     total: i32,
     logarithms: &'a [i32],
 }
 
-impl Known<'_> {
+impl ClientProfile<'_> {
     /// What it costs to explain a line by a mapping of this client, in thousandths of a natural
     /// logarithm: how rare the line's agent is with the client, drawn towards how rare it is with
     /// everybody, the more so the less the client is known. Nothing for a line without an agent.
     #[inline]
-    pub(super) fn cost(&self, line: &Rarity) -> i32 {
+    pub(crate) fn cost(&self, line: &AgentRarity) -> i32 {
         if line.surprise == NO_AGENT {
             return 0;
         }
@@ -151,10 +152,10 @@ impl Known<'_> {
 }
 
 /// The table.
-pub(super) struct Habits {
+pub(crate) struct UserAgentProfiles {
     /// 1,000 ln(n / 8) by n.
     logarithms: Vec<i32>,
-    slots: Vec<Habit>,
+    slots: Vec<UserAgentProfile>,
     /// Lines with each User-Agent, by the lowest bits of its hash.
     frequency: Vec<u32>,
     lines: u32,
@@ -162,12 +163,12 @@ pub(super) struct Habits {
     thousand_ln_lines: i32,
 }
 
-impl Habits {
-    pub(super) fn new() -> Self {
+impl UserAgentProfiles {
+    pub(crate) fn new() -> Self {
         let most = (AGENTS * usize::from(u8::MAX) + 2) * EIGHTHS;
         Self {
             logarithms: (0..most).map(logarithm).collect(),
-            slots: vec![Habit::default(); SLOTS],
+            slots: vec![UserAgentProfile::default(); SLOTS],
             frequency: vec![0; COUNTERS],
             lines: 0,
             thousand_ln_lines: 0,
@@ -175,7 +176,7 @@ impl Habits {
     }
 
     /// Notes that a line has this User-Agent, whosever it is.
-    pub(super) fn note(&mut self, agent: u32) {
+    pub(crate) fn note(&mut self, agent: u32) {
         self.frequency[agent as usize % COUNTERS] += 1;
         self.lines += 1;
         if self.lines >= FADE_AT {
@@ -188,38 +189,42 @@ impl Habits {
     }
 
     /// How rare a User-Agent is with everybody.
-    pub(super) fn rarity(&self, agent: u32) -> Rarity {
+    pub(crate) fn rarity(&self, agent: u32) -> AgentRarity {
         if agent == NONE {
-            return Rarity { agent, surprise: NO_AGENT, seen: 0, lines: 1 };
+            return AgentRarity { agent, surprise: NO_AGENT, seen: 0, lines: 1 };
         }
         let lines = self.lines.max(1);
         let seen = self.frequency[agent as usize % COUNTERS].clamp(1, lines);
         let surprise = (self.thousand_ln_lines - thousand_ln(seen)).clamp(0, WORST);
-        Rarity { agent, surprise, seen, lines }
+        AgentRarity { agent, surprise, seen, lines }
     }
 
     /// What is known of a client.
-    pub(super) fn known(&self, client: Tag) -> Known<'_> {
+    pub(crate) fn known(&self, client: ClientHash) -> ClientProfile<'_> {
         let habit = *self.habit(client);
         let total = usize::from(habit.total());
-        Known { habit, total: self.logarithms[(total + 1) * EIGHTHS], logarithms: &self.logarithms }
+        ClientProfile {
+            habit,
+            total: self.logarithms[(total + 1) * EIGHTHS],
+            logarithms: &self.logarithms,
+        }
     }
 
     /// The User-Agent that four in five lines of a client have; [`NONE`] if there is no such or too
     /// little is known.
-    pub(super) fn usual(&self, client: Tag) -> u32 {
+    pub(crate) fn usual(&self, client: ClientHash) -> u32 {
         self.habit(client).usual
     }
 
-    fn habit(&self, client: Tag) -> &Habit {
-        const UNKNOWN: Habit =
-            Habit { client: 0, agents: [0; AGENTS], seen: [0; AGENTS], usual: 0 };
+    fn habit(&self, client: ClientHash) -> &UserAgentProfile {
+        const UNKNOWN: UserAgentProfile =
+            UserAgentProfile { client: 0, agents: [0; AGENTS], seen: [0; AGENTS], usual: 0 };
         let habit = &self.slots[client.slot()];
         if habit.client == client.0 { habit } else { &UNKNOWN }
     }
 
     /// Notes that a client was seen with `agent`, with a weight: see [`CERTAIN`].
-    pub(super) fn learn(&mut self, client: Tag, agent: u32, weight: u8) {
+    pub(crate) fn learn(&mut self, client: ClientHash, agent: u32, weight: u8) {
         if agent == NONE {
             return;
         }
@@ -228,7 +233,7 @@ impl Habits {
             return;
         }
         if habit.client != client.0 {
-            *habit = Habit { client: client.0, ..Habit::default() };
+            *habit = UserAgentProfile { client: client.0, ..UserAgentProfile::default() };
         }
         let known = (0..AGENTS).find(|&i| habit.seen[i] > 0 && habit.agents[i] == agent);
         let slot = known.unwrap_or_else(|| {
@@ -249,27 +254,27 @@ impl Habits {
     }
 
     /// How `agent` suits a client.
-    pub(super) fn fit(&self, client: Tag, agent: u32) -> Fit {
+    pub(crate) fn fit(&self, client: ClientHash, agent: u32) -> AgentFit {
         let habit = self.habit(client);
         if agent == NONE {
-            return Fit::Unknown;
+            return AgentFit::Unknown;
         }
         if habit.usual == agent {
-            return Fit::Same;
+            return AgentFit::Same;
         }
         let total = habit.total();
         let slot = (0..AGENTS).find(|&i| habit.seen[i] > 0 && habit.agents[i] == agent);
         let seen = slot.map_or(0, |i| u16::from(habit.seen[i]));
         let rarest = habit.seen.iter().copied().min().map_or(0, u16::from);
         if total < ENOUGH {
-            Fit::Unknown
+            AgentFit::Unknown
         } else if seen * 5 >= total {
-            Fit::Same
+            AgentFit::Same
         } else if seen * 20 < total && rarest * 10 < total {
-            Fit::Other
+            AgentFit::Other
         } else {
             // Shared by so many that one more is no surprise.
-            Fit::Unknown
+            AgentFit::Unknown
         }
     }
 }
@@ -300,37 +305,37 @@ fn logarithm(n: usize) -> i32 {
 mod tests {
     use super::*;
 
-    fn client(last: u8) -> Tag {
-        Tag::of(ClientAddr::Ip([192, 0, 2, last].into()))
+    fn client(last: u8) -> ClientHash {
+        ClientHash::of(ClientAddr::Ip([192, 0, 2, last].into()))
     }
 
     #[test]
     fn a_client_is_known_by_what_it_was_seen_with() {
-        let mut habits = Habits::new();
-        assert_eq!(habits.fit(client(1), 7), Fit::Unknown);
+        let mut habits = UserAgentProfiles::new();
+        assert_eq!(habits.fit(client(1), 7), AgentFit::Unknown);
         habits.learn(client(1), 7, CERTAIN);
-        assert_eq!(habits.fit(client(1), 7), Fit::Same);
-        assert_eq!(habits.fit(client(1), 8), Fit::Other);
-        assert_eq!(habits.fit(client(2), 8), Fit::Unknown);
+        assert_eq!(habits.fit(client(1), 7), AgentFit::Same);
+        assert_eq!(habits.fit(client(1), 8), AgentFit::Other);
+        assert_eq!(habits.fit(client(2), 8), AgentFit::Unknown);
     }
 
     #[test]
     fn an_address_with_many_agents_says_nothing_about_a_new_one() {
-        let mut habits = Habits::new();
+        let mut habits = UserAgentProfiles::new();
         (1..=90).for_each(|agent| habits.learn(client(1), agent % 9, CERTAIN));
-        assert_eq!(habits.fit(client(1), 99), Fit::Unknown);
+        assert_eq!(habits.fit(client(1), 99), AgentFit::Unknown);
     }
 
     #[test]
     fn a_few_wrong_guesses_do_not_hide_what_a_client_has() {
-        let mut habits = Habits::new();
+        let mut habits = UserAgentProfiles::new();
         for round in 0..40 {
             habits.learn(client(1), 7, 1);
             if round % 8 == 0 {
                 habits.learn(client(1), 100 + round, 1);
             }
         }
-        assert_eq!(habits.fit(client(1), 7), Fit::Same);
-        assert_eq!(habits.fit(client(1), 8), Fit::Other);
+        assert_eq!(habits.fit(client(1), 7), AgentFit::Same);
+        assert_eq!(habits.fit(client(1), 8), AgentFit::Other);
     }
 }

@@ -1,10 +1,12 @@
 //! What the engine makes of our own balancer's records: opened, request, ended, closed.
 
-use super::engine::{Attributor, exchange_key};
-use super::exchange::{self, Exchange, Facts, Manner};
-use super::outstanding::NIL;
-use super::server::Shape;
-use super::{Line, Record};
+use crate::attribution::line::LoggedLine;
+use crate::attribution::memory::exchanges::request_key;
+use crate::attribution::memory::facts::ExchangeFacts;
+use crate::attribution::memory::mappings::NIL;
+use crate::attribution::memory::signature::{LoggedFields, RequestSignature};
+use crate::attribution::queue::{Attributor, exchange_key};
+use crate::attribution::record::{ExchangeEvent, MappingEvent};
 use crate::mapping::MappingKind;
 use crate::time::Timestamp;
 
@@ -16,7 +18,7 @@ const SWITCHING: u16 = 101;
 
 impl<T> Attributor<T> {
     /// Takes a record that names its connection.
-    pub(super) fn note_exchange(&mut self, record: &Record) {
+    pub(crate) fn note_exchange(&mut self, record: &MappingEvent) {
         let Some(exchange) = &record.exchange else { return };
         let server = record.server.0;
         let Some(state) = self.states.get_mut(server as usize) else {
@@ -47,22 +49,22 @@ impl<T> Attributor<T> {
     }
 
     /// A request that no line can match is a mapping all the same.
-    fn count_unused(&mut self, exchange: &Exchange) {
+    fn count_unused(&mut self, exchange: &ExchangeEvent) {
         if exchange.kind == MappingKind::Request {
             self.counts.mappings += 1;
             self.counts.evicted += 1;
         }
     }
 
-    fn note_request(&mut self, record: &Record, exchange: &Exchange, connection: u32) {
+    fn note_request(&mut self, record: &MappingEvent, exchange: &ExchangeEvent, connection: u32) {
         let Some(request) = record.request else { return self.count_unused(exchange) };
         self.counts.mappings += 1;
         let server = record.server.0;
         let known = self.connections.get_mut(connection);
         known.asked = known.asked.max(exchange.nth);
-        let key = exchange::key(known.serial, exchange.nth);
-        let manner = Manner::of_exchange(exchange);
-        let facts = self.exchanges.add(Facts::new(key, record.time, request, manner));
+        let key = request_key(known.serial, exchange.nth);
+        let manner = RequestSignature::of_exchange(exchange);
+        let facts = self.exchanges.add(ExchangeFacts::new(key, record.time, request, manner));
         let shape = self.states[server as usize].shape;
         let group = self.exchange_group(exchange_key(server, request, manner, shape), server);
         let mapping = self.remember(group, record, facts);
@@ -72,10 +74,10 @@ impl<T> Attributor<T> {
         }
     }
 
-    fn note_ended(&mut self, connection: u32, exchange: &Exchange, time: Timestamp) {
+    fn note_ended(&mut self, connection: u32, exchange: &ExchangeEvent, time: Timestamp) {
         let known = self.connections.get_mut(connection);
         known.ended = known.ended.max(exchange.nth);
-        let key = exchange::key(known.serial, exchange.nth);
+        let key = request_key(known.serial, exchange.nth);
         if let Some(mapping) = self.exchanges.find(key) {
             let facts = self.exchanges.get_mut(self.outstanding.get(mapping).facts);
             (facts.status, facts.bytes, facts.ended) = (exchange.status, exchange.bytes, true);
@@ -90,7 +92,7 @@ impl<T> Attributor<T> {
         let (serial, ended) = (known.serial, known.ended);
         let last = known.asked.min(ended.saturating_add(UNANSWERED));
         for nth in ended.saturating_add(1)..=last {
-            if let Some(mapping) = self.exchanges.find(exchange::key(serial, nth)) {
+            if let Some(mapping) = self.exchanges.find(request_key(serial, nth)) {
                 self.exchanges.get_mut(self.outstanding.get(mapping).facts).ended = true;
                 self.outstanding.end(mapping, time);
             }
@@ -98,26 +100,26 @@ impl<T> Attributor<T> {
     }
 
     /// The group with this key, whose mappings have facts.
-    pub(super) fn exchange_group(&mut self, key: u64, server: u32) -> u32 {
+    pub(crate) fn exchange_group(&mut self, key: u64, server: u32) -> u32 {
         let group = self.outstanding.find_or_add(key, server);
         self.outstanding.group_mut(group).of_exchanges = true;
         group
     }
 
     /// By what a line is compared with our own balancer's records, if its server has any.
-    pub(super) fn exchange_key_of(&self, line: &Line) -> Option<u64> {
+    pub(crate) fn exchange_key_of(&self, line: &LoggedLine) -> Option<u64> {
         let state = self.states.get(line.server.0 as usize).filter(|state| state.has_exchanges)?;
         let request = line.whole.or(line.long)?;
-        Some(exchange_key(line.server.0, request, Manner::of_line(line), state.shape))
+        Some(exchange_key(line.server.0, request, RequestSignature::of_line(line), state.shape))
     }
 
     /// The group of our own balancer's records that a line belongs to, if it has any.
-    pub(super) fn own_group_of(&self, line: &Line) -> Option<u32> {
+    pub(crate) fn own_group_of(&self, line: &LoggedLine) -> Option<u32> {
         self.exchange_key_of(line).and_then(|key| self.outstanding.find(key))
     }
 
     /// A mapping is about to go: so are its facts.
-    pub(super) fn forget_facts(&mut self, mapping: u32) {
+    pub(crate) fn forget_facts(&mut self, mapping: u32) {
         let facts = self.outstanding.get(mapping).facts;
         if facts != NIL {
             self.exchanges.remove(facts, mapping);
@@ -125,7 +127,7 @@ impl<T> Attributor<T> {
     }
 
     /// A line that lacks what others have is compared without it, and so are all others of its server.
-    pub(super) fn learn_shape(&mut self, line: &Line) {
+    pub(crate) fn learn_shape(&mut self, line: &LoggedLine) {
         let Some(state) = self.states.get(line.server.0 as usize) else { return };
         let shape = state.shape.of(line);
         // What was not understood says nothing.
@@ -135,7 +137,7 @@ impl<T> Attributor<T> {
     }
 
     /// Compares lines and mappings of a server by less from now on.
-    pub(super) fn narrow(&mut self, server: u32, shape: Shape) {
+    pub(crate) fn narrow(&mut self, server: u32, shape: LoggedFields) {
         let Some(state) = self.states.get_mut(server as usize) else { return };
         if state.shape == shape {
             return;

@@ -3,55 +3,55 @@
 //! A port of the balancer's is used again after a while, so each has a chain of connections, the newest
 //! first. A connection is known from whichever of its records comes first.
 
+use crate::attribution::memory::mappings::{NIL, put};
+use crate::attribution::record::ExchangeEvent;
 use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
-use super::exchange::Exchange;
-use super::outstanding::{NIL, put};
 use crate::addr::ClientAddr;
 use crate::mapping::MappingKind;
 use crate::time::Timestamp;
 
 /// Connections remembered for each port.
-pub(super) const CHAIN: usize = 16;
+pub(crate) const CHAIN: usize = 16;
 
 /// A connection from the balancer to a server.
 #[derive(Clone, Copy)]
-pub(super) struct Connection {
-    pub(super) client: ClientAddr,
+pub(crate) struct KnownConnection {
+    pub(crate) client: ClientAddr,
     /// Hash of the balancer's address.
-    pub(super) balancer: u32,
+    pub(crate) balancer: u32,
     /// The server's own port; 0 if it has none.
-    pub(super) server_port: u16,
+    pub(crate) server_port: u16,
     /// By which it is found: its balancer's number for it, and its port.
     number_key: u64,
     port_key: u64,
     /// Tells it from all others that were ever remembered.
-    pub(super) serial: u64,
+    pub(crate) serial: u64,
     /// The earliest time that it is known to have been open.
-    pub(super) opened: Timestamp,
+    pub(crate) opened: Timestamp,
     /// When it was closed, or another one had its port; [`Timestamp::MAX`] while it is open.
-    pub(super) closed: Timestamp,
+    pub(crate) closed: Timestamp,
     /// The connection that had the port before, or [`NIL`].
     earlier: u32,
     /// The highest request that was seen on it, and the highest whose response has ended.
-    pub(super) asked: u32,
-    pub(super) ended: u32,
+    pub(crate) asked: u32,
+    pub(crate) ended: u32,
     /// The first whose line has not come.
-    pub(super) next: u32,
+    pub(crate) next: u32,
     /// When its last exchange under seal came to rest, and which that was; [`Timestamp::MIN`] if there was none.
-    pub(super) rested: (Timestamp, u32),
+    pub(crate) rested: (Timestamp, u32),
     /// Whether a line was guessed to be its own, or another's that may be its own.
-    pub(super) guessed: bool,
-    /// See [`Exchange::is_foreign`].
-    pub(super) is_foreign: bool,
+    pub(crate) guessed: bool,
+    /// See [`ExchangeEvent::is_foreign`].
+    pub(crate) is_foreign: bool,
 }
 
 /// All of them.
 #[derive(Default)]
-pub(super) struct Connections {
-    slab: Vec<Connection>,
+pub(crate) struct ConnectionTable {
+    slab: Vec<KnownConnection>,
     free: Vec<u32>,
     by_number: HashTable<(u64, u32)>,
     /// The newest connection of each port.
@@ -61,28 +61,28 @@ pub(super) struct Connections {
     serials: u64,
 }
 
-impl Connections {
-    pub(super) fn is_empty(&self) -> bool {
+impl ConnectionTable {
+    pub(crate) fn is_empty(&self) -> bool {
         self.slab.is_empty()
     }
 
-    pub(super) fn get(&self, index: u32) -> &Connection {
+    pub(crate) fn get(&self, index: u32) -> &KnownConnection {
         &self.slab[index as usize]
     }
 
-    pub(super) fn get_mut(&mut self, index: u32) -> &mut Connection {
+    pub(crate) fn get_mut(&mut self, index: u32) -> &mut KnownConnection {
         &mut self.slab[index as usize]
     }
 
     /// The connection that a record at a server is about, made if need be.
-    pub(super) fn find_or_add(
+    pub(crate) fn find_or_add(
         &mut self,
         server: u32,
-        exchange: &Exchange,
+        exchange: &ExchangeEvent,
         client: ClientAddr,
         time: Timestamp,
     ) -> u32 {
-        let Exchange { connection, balancer, port, server_port, .. } = *exchange;
+        let ExchangeEvent { connection, balancer, port, server_port, .. } = *exchange;
         let number_key = mix(mix(connection, u64::from(server)), pair(balancer, port.into()));
         if let Some(index) = find(&self.by_number, number_key) {
             let known = &mut self.slab[index as usize];
@@ -90,7 +90,7 @@ impl Connections {
             return index;
         }
         self.serials += 1;
-        let made = Connection {
+        let made = KnownConnection {
             client,
             balancer,
             server_port,
@@ -119,8 +119,10 @@ impl Connections {
 
     /// The newest first; what was open there must have been closed.
     fn enter_chain(&mut self, index: u32) {
-        let Connection { port_key, opened, balancer, server_port, .. } = self.slab[index as usize];
-        let is_same = |it: &Connection| (it.balancer, it.server_port) == (balancer, server_port);
+        let KnownConnection { port_key, opened, balancer, server_port, .. } =
+            self.slab[index as usize];
+        let is_same =
+            |it: &KnownConnection| (it.balancer, it.server_port) == (balancer, server_port);
         let Some(newest) = find(&self.by_port, port_key) else {
             self.by_port.insert_unique(port_key, (port_key, index), |&(key, _)| key);
             return;
@@ -168,13 +170,13 @@ impl Connections {
     }
 
     /// The connections that had a port towards a server, the newest first.
-    pub(super) fn of_port(&self, server: u32, port: u16) -> impl Iterator<Item = u32> {
+    pub(crate) fn of_port(&self, server: u32, port: u16) -> impl Iterator<Item = u32> {
         self.chain_from(find(&self.by_port, port_key(server, port)).unwrap_or(NIL)).take(CHAIN)
     }
 
     /// Forgets some that were closed before `too_old`, and the oldest where there are too many. To be
     /// called for each that may have come: so as many go as come.
-    pub(super) fn tidy(&mut self, too_old: Timestamp, most: usize) {
+    pub(crate) fn tidy(&mut self, too_old: Timestamp, most: usize) {
         for _ in 0..2 {
             let Some((index, serial)) = self.order.pop_front() else { return };
             let connection = &self.slab[index as usize];
@@ -191,7 +193,7 @@ impl Connections {
     }
 
     fn remove(&mut self, index: u32) {
-        let Connection { number_key, port_key, earlier, .. } = self.slab[index as usize];
+        let KnownConnection { number_key, port_key, earlier, .. } = self.slab[index as usize];
         if let Ok(entry) = self.by_number.find_entry(number_key, |&it| it == (number_key, index)) {
             entry.remove();
         }
@@ -237,8 +239,8 @@ fn mix(a: u64, b: u64) -> u64 {
 mod tests {
     use super::*;
 
-    fn exchange(connection: u64, port: u16) -> Exchange {
-        Exchange {
+    fn exchange(connection: u64, port: u16) -> ExchangeEvent {
+        ExchangeEvent {
             kind: MappingKind::Opened,
             connection,
             nth: 0,
@@ -254,19 +256,19 @@ mod tests {
         }
     }
 
-    fn add(connections: &mut Connections, number: u64, port: u16, seconds: i64) -> u32 {
+    fn add(connections: &mut ConnectionTable, number: u64, port: u16, seconds: i64) -> u32 {
         let (client, time) = (ClientAddr::Unix, Timestamp::from_seconds(seconds));
         connections.find_or_add(0, &exchange(number, port), client, time)
     }
 
-    fn times(connections: &Connections, port: u16) -> Vec<i64> {
+    fn times(connections: &ConnectionTable, port: u16) -> Vec<i64> {
         let opened = |index| connections.get(index).opened.as_micros() / 1_000_000;
         connections.of_port(0, port).map(opened).collect()
     }
 
     #[test]
     fn a_port_has_its_connections_newest_first_however_their_records_came() {
-        let mut connections = Connections::default();
+        let mut connections = ConnectionTable::default();
         for (number, second) in [(1, 10), (2, 30), (3, 20), (1, 10), (4, 5)] {
             add(&mut connections, number, 80, second);
         }
@@ -280,7 +282,7 @@ mod tests {
 
     #[test]
     fn chains_and_all_of_them_are_bounded() {
-        let mut connections = Connections::default();
+        let mut connections = ConnectionTable::default();
         for number in 0..1_000 {
             add(&mut connections, number, 80, i64::try_from(number).unwrap());
             assert!(times(&connections, 80).len() <= CHAIN);
@@ -300,7 +302,7 @@ mod tests {
 
     #[test]
     fn what_was_closed_long_ago_is_forgotten_and_what_is_open_is_not() {
-        let mut connections = Connections::default();
+        let mut connections = ConnectionTable::default();
         let open = add(&mut connections, 1, 80, 1);
         let serial = connections.get(open).serial;
         for number in 2..1_000 {

@@ -5,7 +5,7 @@
 //! when in a second the log begins. So what was seen says where the span may lie, and inside of it no
 //! delay is better than another: order decides there.
 
-use super::delays::Delays;
+use crate::attribution::learnt::delays::ServerDelays;
 
 /// Before anything is known: lines are logged when a response ends, but for what a clock may be off without
 /// being seen to be, in steps of the stamps before and behind.
@@ -28,14 +28,14 @@ const OVERDUE: i64 = 5_000;
 
 /// The delays by coarse stamps that are not out of the ordinary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(crate) struct CoarseDelaySpan {
     first: i64,
     last: i64,
 }
 
-impl Span {
+impl CoarseDelaySpan {
     /// Of a server's delays, by stamps of that many microseconds.
-    pub(super) fn of(delays: &Delays, step: i64) -> Self {
+    pub(crate) fn of(delays: &ServerDelays, step: i64) -> Self {
         let Some((shortest, longest)) = delays.hull(ENOUGH) else {
             return Self { first: -PRIOR.0 * step, last: PRIOR.1 * step };
         };
@@ -43,7 +43,7 @@ impl Span {
     }
 
     /// What a delay costs.
-    pub(super) fn cost(self, delay: i64) -> i64 {
+    pub(crate) fn cost(self, delay: i64) -> i64 {
         let apart = (self.first - delay).max(delay - self.last);
         match u64::try_from(apart) {
             Err(_) | Ok(0) => 0,
@@ -55,13 +55,13 @@ impl Span {
     }
 
     /// What is saved by not leaving over an end that at the end of what is in view has waited so long.
-    pub(super) fn saved(self, waited: i64) -> i64 {
+    pub(crate) fn saved(self, waited: i64) -> i64 {
         let width = (self.last - self.first).max(1);
         (waited - self.first).clamp(0, width) * OVERDUE / width
     }
 
     /// Whether a delay is far out of the ordinary.
-    pub(super) fn is_unusual(self, delay: i64) -> bool {
+    pub(crate) fn is_unusual(self, delay: i64) -> bool {
         let width = self.last - self.first;
         delay < self.first - width || delay > self.last + width
     }
@@ -76,8 +76,8 @@ mod tests {
 
     #[test]
     fn what_was_not_seen_yet_of_a_second_is_as_good_as_what_was() {
-        let mut delays = Delays::new();
-        let before = Span::of(&delays, SECOND);
+        let mut delays = ServerDelays::new();
+        let before = CoarseDelaySpan::of(&delays, SECOND);
         assert_eq!((before.cost(-900_000), before.cost(-1), before.cost(0)), (0, 0, 0));
         assert_eq!(
             before.cost(3 * SECOND),
@@ -87,7 +87,7 @@ mod tests {
         assert!(before.cost(-4 * SECOND) > 3_000 && before.cost(9 * SECOND) > 3_000);
         // A log that begins late in a second.
         (0..300).for_each(|i| delays.learn(-999_000 + i * 300, Resolution::Microsecond));
-        let span = Span::of(&delays, SECOND);
+        let span = CoarseDelaySpan::of(&delays, SECOND);
         for delay in [-990_000, -500_000, -10_000] {
             assert_eq!(span.cost(delay), 0, "{delay}");
             assert!(!span.is_unusual(delay));
@@ -97,7 +97,7 @@ mod tests {
         assert!(span.saved(60 * SECOND) > span.saved(-500_000));
         // And then goes on to the end of the next.
         (0..1_000).for_each(|i| delays.learn(-i * 1_000, Resolution::Microsecond));
-        let span = Span::of(&delays, SECOND);
+        let span = CoarseDelaySpan::of(&delays, SECOND);
         assert!(span.cost(-1_500_000) > 3_000, "{span:?}");
     }
 }

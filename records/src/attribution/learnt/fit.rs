@@ -4,11 +4,11 @@
 //! neighbours slip with it, and each may then seem sure beside its rivals. What gives such a run away is that
 //! all of it fits badly: its lines cost more than those of a run that is right.
 
-use super::server::chance;
+use crate::attribution::odds::chance;
 
 /// What the lines of a server cost of late, a moving average in thousandths of a natural logarithm.
 #[derive(Clone, Copy)]
-pub(super) struct Strain(i64);
+pub(crate) struct FitError(i64);
 
 /// As if the lines before the first had fitted.
 const AT_FIRST: i64 = 1_500;
@@ -23,19 +23,19 @@ const MEMORY: i64 = 16;
 const EVEN: i64 = 4_000;
 const SPREAD: i64 = 800;
 
-impl Strain {
-    pub(super) const fn new() -> Self {
+impl FitError {
+    pub(crate) const fn new() -> Self {
         Self(AT_FIRST)
     }
 
     /// Notes what a line cost.
-    pub(super) fn note(&mut self, cost: i64) {
+    pub(crate) fn note(&mut self, cost: i64) {
         self.0 += (cost - self.0) / MEMORY;
     }
 
     /// How far a choice among exchanges can be trusted, in thousandths, if the line and those behind it cost
     /// so much on average.
-    pub(super) fn trust(self, ahead: i64) -> u16 {
+    pub(crate) fn trust(self, ahead: i64) -> u16 {
         let cost = (2 * self.0 + ahead) / 3;
         u16::try_from(chance((cost - EVEN) * 1_000 / SPREAD)).unwrap_or(0)
     }
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn what_fits_badly_is_trusted_little_until_it_fits_again() {
-        let mut strain = Strain::new();
+        let mut strain = FitError::new();
         assert!(strain.trust(500) > 950, "{}", strain.trust(500));
         assert!(strain.trust(9_000) < 550, "what comes fits badly: {}", strain.trust(9_000));
         (0..100).for_each(|_| strain.note(7_000));

@@ -4,12 +4,13 @@
 //! that leaves it open, whether the request was asked on it. Clocks that are wrong do no harm: where the time
 //! fits none, the request alone decides.
 
-use super::connections::{CHAIN, Connection};
-use super::decide::{ODD, nothing};
-use super::engine::{Asked, Attributor};
-use super::exchange;
-use super::outstanding::NIL;
-use super::{Certainty, Line, Reason, Verdict};
+use crate::attribution::decide::{ODD, nothing};
+use crate::attribution::line::{HeldLine, LoggedLine, ServerIndex};
+use crate::attribution::memory::connections::{CHAIN, KnownConnection};
+use crate::attribution::memory::exchanges::request_key;
+use crate::attribution::memory::mappings::NIL;
+use crate::attribution::queue::Attributor;
+use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
 
 /// Requests of a connection that are looked at in search of a line's own.
 const AHEAD: u32 = 8;
@@ -22,7 +23,7 @@ const IN_TURN: u16 = 950;
 
 /// A connection that the line may have come by.
 #[derive(Clone, Copy)]
-struct Candidate {
+struct PortCandidate {
     connection: u32,
     /// The mapping of the line's request on it, if that has come, and the request's number.
     mapping: Option<(u32, u32)>,
@@ -42,10 +43,10 @@ fn share_of(rivals: usize) -> u16 {
 impl<T> Attributor<T> {
     /// Decides the oldest held line, which is in no group, by its port. `None` if no such connection is
     /// known.
-    pub(super) fn decide_by_port(&mut self, line: &Line, port: u16) -> Option<Verdict> {
+    pub(crate) fn decide_by_port(&mut self, line: &LoggedLine, port: u16) -> Option<LineVerdict> {
         let asked = self.held[0].asked;
         let group = self.own_group_of(line);
-        let mut found: [Option<Candidate>; CHAIN] = [None; CHAIN];
+        let mut found: [Option<PortCandidate>; CHAIN] = [None; CHAIN];
         let mut count = 0_u32;
         for (index, place) in self.connections.of_port(asked.server, port).zip(&mut found) {
             let connection = self.connections.get(index);
@@ -54,12 +55,12 @@ impl<T> Attributor<T> {
         }
         // The oldest comes first, and of equals the first is taken: its lines come first, too.
         let candidates = || found.iter().rev().flatten();
-        let rank = |it: &&Candidate| (it.apart, !it.named, it.mapping.is_none(), it.exhausted);
+        let rank = |it: &&PortCandidate| (it.apart, !it.named, it.mapping.is_none(), it.exhausted);
         let best = *candidates().min_by_key(rank)?;
-        let Connection { client, guessed, .. } = *self.connections.get(best.connection);
-        let is_other = |it: &Candidate| self.connections.get(it.connection).client != client;
+        let KnownConnection { client, guessed, .. } = *self.connections.get(best.connection);
+        let is_other = |it: &PortCandidate| self.connections.get(it.connection).client != client;
         // After one guess the rest of what it was made among is a guess, too.
-        let is_rival = |it: &&Candidate| {
+        let is_rival = |it: &&PortCandidate| {
             let same = if guessed { it.apart == best.apart } else { rank(it) == rank(&&best) };
             same && is_other(it)
         };
@@ -74,7 +75,7 @@ impl<T> Attributor<T> {
         let known = self.connections.get_mut(best.connection);
         known.next = best.mapping.map_or(known.next, |(_, nth)| nth).saturating_add(1);
         let delay = best.mapping.map(|(mapping, _)| self.take_by_port(mapping, &asked));
-        Some(Verdict {
+        Some(LineVerdict {
             client: Some(client),
             certainty,
             candidates: count,
@@ -87,12 +88,12 @@ impl<T> Attributor<T> {
     /// `None` if the line came long before the connection or long after it.
     fn candidate(
         &self,
-        line: &Line,
-        asked: &Asked,
+        line: &LoggedLine,
+        asked: &HeldLine,
         index: u32,
-        connection: &Connection,
+        connection: &KnownConnection,
         group: Option<u32>,
-    ) -> Option<Candidate> {
+    ) -> Option<PortCandidate> {
         if line.server_port.is_some_and(|port| port != connection.server_port) {
             return None;
         }
@@ -106,15 +107,15 @@ impl<T> Attributor<T> {
         let apart = early.max(late).saturating_sub(slack).max(0);
         let named = line.sender == Some(connection.balancer);
         let exhausted = connection.asked > 0 && connection.next > connection.asked;
-        Some(Candidate { connection: index, mapping, apart, named, exhausted })
+        Some(PortCandidate { connection: index, mapping, apart, named, exhausted })
     }
 
     /// The mapping of the line's request on a connection: the one it numbers, or else the first that
     /// is alike.
     fn own_mapping(
         &self,
-        line: &Line,
-        connection: &Connection,
+        line: &LoggedLine,
+        connection: &KnownConnection,
         group: Option<u32>,
     ) -> Option<(u32, u32)> {
         let group = group?;
@@ -123,12 +124,12 @@ impl<T> Attributor<T> {
             _ => connection.next..=connection.asked.min(connection.next.saturating_add(AHEAD)),
         };
         numbers.into_iter().find_map(|nth| {
-            let mapping = self.exchanges.find(exchange::key(connection.serial, nth))?;
+            let mapping = self.exchanges.find(request_key(connection.serial, nth))?;
             (self.outstanding.group_of(mapping) == group).then_some((mapping, nth))
         })
     }
 
-    fn take_by_port(&mut self, mapping: u32, asked: &Asked) -> i64 {
+    fn take_by_port(&mut self, mapping: u32, asked: &HeldLine) -> i64 {
         let delay = self.learn_exchange(mapping, asked);
         self.take(mapping);
         self.count_used();
@@ -136,7 +137,7 @@ impl<T> Attributor<T> {
     }
 
     /// Decides the oldest held line, which is in no group yet.
-    pub(super) fn decide_late(&mut self, line: &Line) -> Verdict {
+    pub(crate) fn decide_late(&mut self, line: &LoggedLine) -> LineVerdict {
         // Nothing was known of the server when the line came.
         if self.states.get(line.server.0 as usize).is_some_and(|state| state.has_exchanges) {
             self.learn_shape(line);
@@ -156,7 +157,7 @@ impl<T> Attributor<T> {
     /// Another balancer sends requests of many clients over one connection. There request and port together
     /// are the key, and their group has all exchanges that the line may be; where the request does not help,
     /// the port alone does.
-    pub(super) fn decide_waiting(&mut self, group: u32) -> Verdict {
+    pub(crate) fn decide_waiting(&mut self, group: u32) -> LineVerdict {
         let Some(port) = self.foreign_peer() else { return self.decide(group) };
         if let Some(verdict) = self.decide_in_turn(group) {
             return verdict;
@@ -165,7 +166,7 @@ impl<T> Attributor<T> {
         match verdict.client {
             None => self.decide_by_port_alone(port).unwrap_or(verdict),
             Some(_) if verdict.candidates > 1 && verdict.certainty == Certainty::Likely => verdict,
-            Some(_) => Verdict {
+            Some(_) => LineVerdict {
                 certainty: Certainty::Exact,
                 reason: Reason::Port,
                 probability: 1_000,
@@ -176,7 +177,7 @@ impl<T> Attributor<T> {
 
     /// Decides the oldest held line where several exchanges of its port have its request: one connection
     /// carries one after the other, and so come the lines. `None` if there are not several.
-    fn decide_in_turn(&mut self, group: u32) -> Option<Verdict> {
+    fn decide_in_turn(&mut self, group: u32) -> Option<LineVerdict> {
         if self.outstanding.group(group).mappings < 2 {
             return None;
         }
@@ -207,11 +208,11 @@ impl<T> Attributor<T> {
             (Certainty::Exact, Reason::Port, 1_000)
         };
         let (client, candidates) = (Some(client), count);
-        Some(Verdict { client, certainty, candidates, reason, delay, probability })
+        Some(LineVerdict { client, certainty, candidates, reason, delay, probability })
     }
 
     /// Decides the oldest held line, whose request is not known.
-    pub(super) fn decide_unreadable(&mut self) -> Verdict {
+    pub(crate) fn decide_unreadable(&mut self) -> LineVerdict {
         let known = self.foreign_peer().and_then(|port| self.decide_by_port_alone(port));
         known.unwrap_or(nothing(Reason::NoRequest))
     }
@@ -225,10 +226,10 @@ impl<T> Attributor<T> {
         peer.filter(|_| !self.connections.is_empty())
     }
 
-    fn decide_by_port_alone(&mut self, port: u16) -> Option<Verdict> {
+    fn decide_by_port_alone(&mut self, port: u16) -> Option<LineVerdict> {
         let asked = self.held[0].asked;
-        let line = Line::unread(super::ServerId(asked.server), (asked.time, asked.resolution));
-        let line = Line { sender: asked.sender, ..line };
+        let line = LoggedLine::unread(ServerIndex(asked.server), (asked.time, asked.resolution));
+        let line = LoggedLine { sender: asked.sender, ..line };
         self.decide_by_port(&line, port)
     }
 }

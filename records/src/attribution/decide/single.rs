@@ -7,12 +7,13 @@
 //! claim to them, and lines with the same one take their turns. And where nobody is known by it, it
 //! is the best of those that no other waiting line has such a claim to.
 
-use super::assign::FREE;
-use super::decide::weight;
-use super::engine::{Asked, Attributor, LAST};
-use super::habits::{CERTAIN, NONE, Rarity, Tag};
-use super::outstanding::{NIL, Waiting};
-use super::{Certainty, Reason, Verdict};
+use crate::attribution::decide::assign::FREE;
+use crate::attribution::learnt::user_agents::{AgentRarity, CERTAIN, ClientHash, NONE};
+use crate::attribution::line::HeldLine;
+use crate::attribution::memory::mappings::{NIL, WaitingMapping};
+use crate::attribution::odds::weight;
+use crate::attribution::queue::{Attributor, LAST};
+use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
 use crate::time::{Resolution, Timestamp};
 
 /// How many mappings are looked at, and how many of these the line could have.
@@ -45,8 +46,8 @@ const LEFT_OVER: u16 = 50;
 
 /// What the oldest line of a group could have; kept from line to line for its memory.
 #[derive(Default)]
-pub(super) struct Claim {
-    found: Vec<Candidate>,
+pub(crate) struct SingleLineMatch {
+    found: Vec<MatchCandidate>,
     /// Whether none was left out.
     complete: bool,
     /// A mapping that was set aside as too old, if there is one.
@@ -55,9 +56,9 @@ pub(super) struct Claim {
 
 /// A mapping that the line could have.
 #[derive(Clone, Copy)]
-struct Candidate {
+struct MatchCandidate {
     mapping: u32,
-    tag: Tag,
+    tag: ClientHash,
     /// Its client's usual User-Agent, or [`NONE`].
     usual: u32,
     stale: bool,
@@ -70,14 +71,14 @@ struct Candidate {
 
 impl<T> Attributor<T> {
     /// Decides the oldest held line, which waits in `group`, if it is plain.
-    pub(super) fn decide_by_claim(&mut self, group: u32) -> Option<Verdict> {
+    pub(crate) fn decide_by_claim(&mut self, group: u32) -> Option<LineVerdict> {
         let mut claim = std::mem::take(&mut self.claim);
         let verdict = self.decide_claim(group, &mut claim);
         self.claim = claim;
         verdict
     }
 
-    fn decide_claim(&mut self, group: u32, claim: &mut Claim) -> Option<Verdict> {
+    fn decide_claim(&mut self, group: u32, claim: &mut SingleLineMatch) -> Option<LineVerdict> {
         let asked = self.held[0].asked;
         let crossed = self.states[asked.server as usize].turns.crossing_cost();
         if asked.user_agent == NONE && crossed < IN_TURN {
@@ -93,25 +94,31 @@ impl<T> Attributor<T> {
                 return None;
             }
             let telling = rarity.is_telling();
-            return Some(self.take_claimed(group, &asked, claim, 0, Choice::InTurn { telling }));
+            return Some(self.take_claimed(
+                group,
+                &asked,
+                claim,
+                0,
+                MatchBasis::InTurn { telling },
+            ));
         }
         let best = self.weigh_claim(&asked, &rarity, crossed, claim);
         let is_coarse = asked.resolution == Resolution::Second;
         if let Some(chosen) = best {
             let best = claim.found[chosen];
-            let is_rival = |other: &Candidate| {
+            let is_rival = |other: &MatchCandidate| {
                 let takes_turns = is_coarse && other.usual == rarity.agent;
                 !takes_turns && other.cost < best.cost + DECISIVE && other.tag != best.tag
             };
             if !claim.found.iter().any(is_rival) {
-                return Some(self.take_claimed(group, &asked, claim, chosen, Choice::ByAgent));
+                return Some(self.take_claimed(group, &asked, claim, chosen, MatchBasis::ByAgent));
             }
         }
         if is_coarse { self.decide_unclaimed(group, &asked, claim) } else { None }
     }
 
     /// Finds what the line could have, in time order, those set aside last.
-    fn look_for_candidates(&self, group: u32, asked: &Asked, claim: &mut Claim) {
+    fn look_for_candidates(&self, group: u32, asked: &HeldLine, claim: &mut SingleLineMatch) {
         let (earliest, latest) = self.span_of_candidates(asked);
         claim.found.clear();
         (claim.complete, claim.spare) = (true, None);
@@ -130,7 +137,7 @@ impl<T> Attributor<T> {
                 if claim.found.len() == MAX_CANDIDATES {
                     break;
                 }
-                claim.found.push(Candidate::new(next, waiting));
+                claim.found.push(MatchCandidate::new(next, waiting));
             }
             next = waiting.after();
         }
@@ -146,13 +153,19 @@ impl<T> Attributor<T> {
                 claim.complete = false;
                 return;
             }
-            claim.found.push(Candidate::new(next, waiting));
+            claim.found.push(MatchCandidate::new(next, waiting));
             next = waiting.before();
         }
     }
 
     /// Whether nothing speaks against the mapping whose turn it is.
-    fn suits_in_turn(&self, group: u32, asked: &Asked, rarity: &Rarity, first: &Candidate) -> bool {
+    fn suits_in_turn(
+        &self,
+        group: u32,
+        asked: &HeldLine,
+        rarity: &AgentRarity,
+        first: &MatchCandidate,
+    ) -> bool {
         let members = self.outstanding.group(group);
         let delays = &self.states[asked.server as usize].delays;
         !first.stale
@@ -164,10 +177,10 @@ impl<T> Attributor<T> {
     /// What each candidate would cost; returns the best of those known by the line's User-Agent.
     fn weigh_claim(
         &mut self,
-        asked: &Asked,
-        rarity: &Rarity,
+        asked: &HeldLine,
+        rarity: &AgentRarity,
         crossed: i64,
-        claim: &mut Claim,
+        claim: &mut SingleLineMatch,
     ) -> Option<usize> {
         let Self { states, habits, outstanding, .. } = self;
         let delays = &states[asked.server as usize].delays;
@@ -208,9 +221,9 @@ impl<T> Attributor<T> {
     fn decide_unclaimed(
         &mut self,
         group: u32,
-        asked: &Asked,
-        claim: &mut Claim,
-    ) -> Option<Verdict> {
+        asked: &HeldLine,
+        claim: &mut SingleLineMatch,
+    ) -> Option<LineVerdict> {
         let mut next = self.held[0].next;
         for _ in 0..MAX_CANDIDATES {
             if next == LAST {
@@ -231,11 +244,11 @@ impl<T> Attributor<T> {
         }
         let free = claim.found.iter().enumerate().filter(|(_, candidate)| !candidate.is_spoken_for);
         if let Some((chosen, _)) = free.min_by_key(|(_, candidate)| candidate.cost) {
-            return Some(self.take_claimed(group, asked, claim, chosen, Choice::Unclaimed));
+            return Some(self.take_claimed(group, asked, claim, chosen, MatchBasis::Unclaimed));
         }
-        let Waiting { client, time, .. } = *self.outstanding.get(claim.spare?);
+        let WaitingMapping { client, time, .. } = *self.outstanding.get(claim.spare?);
         self.consume(group, claim.spare?, self.held[0].next);
-        Some(Verdict {
+        Some(LineVerdict {
             client: Some(client),
             certainty: Certainty::Likely,
             candidates: u32::try_from(claim.found.len() + 1).unwrap_or(u32::MAX),
@@ -247,7 +260,7 @@ impl<T> Attributor<T> {
 
     /// Learns from the first two lines and mappings of a group whether equal requests are answered in
     /// order, if the User-Agents leave no doubt which is whose.
-    fn watch_turns_of(&mut self, asked: &Asked, claim: &Claim) {
+    fn watch_turns_of(&mut self, asked: &HeldLine, claim: &SingleLineMatch) {
         let ([a, b, ..], next) = (&*claim.found, self.held[0].next) else { return };
         let Ok(second) = usize::try_from(next.wrapping_sub(self.first_held)) else { return };
         let Some(second) = self.held.get(second).map(|held| held.asked) else { return };
@@ -262,7 +275,7 @@ impl<T> Attributor<T> {
             return;
         }
         let state = &mut self.states[asked.server as usize];
-        let delay = |line: &Asked, mapping: &Candidate| {
+        let delay = |line: &HeldLine, mapping: &MatchCandidate| {
             state.delays.cost(line.time.micros_since(mapping.time))
         };
         let against = delay(asked, b) + delay(&second, a) - delay(asked, a) - delay(&second, b);
@@ -273,11 +286,11 @@ impl<T> Attributor<T> {
     fn take_claimed(
         &mut self,
         group: u32,
-        asked: &Asked,
-        claim: &Claim,
+        asked: &HeldLine,
+        claim: &SingleLineMatch,
         place: usize,
-        choice: Choice,
-    ) -> Verdict {
+        choice: MatchBasis,
+    ) -> LineVerdict {
         let found = &*claim.found;
         let chosen = found[place];
         let client = self.outstanding.get(chosen.mapping).client;
@@ -308,7 +321,7 @@ impl<T> Attributor<T> {
         }
         self.learn_claimed(&chosen, asked, certainty, probability, choice);
         self.consume(group, chosen.mapping, self.held[0].next);
-        Verdict {
+        LineVerdict {
             client: Some(client),
             certainty,
             candidates: u32::try_from(found.len()).unwrap_or(u32::MAX),
@@ -322,17 +335,17 @@ impl<T> Attributor<T> {
     /// User-Agent confirms it, what is a mere guess nothing at all.
     fn learn_claimed(
         &mut self,
-        chosen: &Candidate,
-        asked: &Asked,
+        chosen: &MatchCandidate,
+        asked: &HeldLine,
         certainty: Certainty,
         probability: u16,
-        choice: Choice,
+        choice: MatchBasis,
     ) {
         if certainty == Certainty::Certain {
             self.learn(chosen.mapping, asked, CERTAIN);
         } else if probability >= 900 {
             match choice {
-                Choice::InTurn { telling: false } => {
+                MatchBasis::InTurn { telling: false } => {
                     self.habits.learn(chosen.tag, asked.user_agent, CERTAIN / 2);
                 }
                 _ => self.learn(chosen.mapping, asked, CERTAIN / 2),
@@ -341,8 +354,8 @@ impl<T> Attributor<T> {
     }
 }
 
-impl Candidate {
-    const fn new(mapping: u32, waiting: &Waiting) -> Self {
+impl MatchCandidate {
+    const fn new(mapping: u32, waiting: &WaitingMapping) -> Self {
         Self {
             mapping,
             tag: waiting.tag,
@@ -358,7 +371,7 @@ impl Candidate {
 
 /// What a choice rests on.
 #[derive(Clone, Copy)]
-enum Choice {
+enum MatchBasis {
     /// It was its turn; whether the line's User-Agent is rare enough to confirm that.
     InTurn { telling: bool },
     /// The client is known by the line's User-Agent.
@@ -367,7 +380,7 @@ enum Choice {
     Unclaimed,
 }
 
-impl Choice {
+impl MatchBasis {
     const fn reason(self) -> Reason {
         match self {
             Self::ByAgent => Reason::UserAgent,
@@ -377,7 +390,7 @@ impl Choice {
 
     /// How sure the choice is among several clients, in thousandths: the share of the evidence that
     /// speaks for the chosen one's.
-    fn probability(self, found: &[Candidate], chosen: Candidate) -> u16 {
+    fn probability(self, found: &[MatchCandidate], chosen: MatchCandidate) -> u16 {
         if let Self::InTurn { .. } = self {
             return IN_TURN_WORTH;
         }

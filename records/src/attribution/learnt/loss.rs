@@ -4,8 +4,9 @@
 //! That takes two things at once: that the line's record was lost, and that another request was alike. How often either
 //! happens is counted; where both together are too rare to matter, nothing is doubted.
 
-use super::engine::Asked;
-use super::{Attributor, Certainty, Reason, Verdict};
+use crate::attribution::line::HeldLine;
+use crate::attribution::queue::Attributor;
+use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
 use crate::time::Timestamp;
 
 /// How long a loss is counted with those round it, in microseconds, and for how many of these spans it is remembered:
@@ -21,9 +22,9 @@ const MILLION: u64 = 1_000_000;
 const MANY: u64 = 1 << 40;
 
 /// Lost records of late.
-pub(super) struct Losses {
+pub(crate) struct RecordLosses {
     /// By time, the latest first.
-    spans: [Span; SPANS],
+    spans: [LossInterval; SPANS],
     /// When the latest began.
     since: Timestamp,
     /// Parts in a million that were lost of the span where that were the most.
@@ -31,14 +32,14 @@ pub(super) struct Losses {
 }
 
 #[derive(Clone, Copy, Default)]
-struct Span {
+struct LossInterval {
     came: u64,
     lost: u64,
 }
 
-impl Losses {
-    pub(super) const fn new() -> Self {
-        Self { spans: [Span { came: 0, lost: 0 }; SPANS], since: Timestamp::MIN, rate: 0 }
+impl RecordLosses {
+    pub(crate) const fn new() -> Self {
+        Self { spans: [LossInterval { came: 0, lost: 0 }; SPANS], since: Timestamp::MIN, rate: 0 }
     }
 
     /// So many records came, and so many were found to be missing before them; or, below zero, to be
@@ -72,13 +73,13 @@ impl Losses {
         }
         let passed = usize::try_from(passed).map_or(SPANS, |passed| passed.min(SPANS));
         self.spans.rotate_right(passed % SPANS);
-        self.spans[..passed].fill(Span::default());
+        self.spans[..passed].fill(LossInterval::default());
         self.since = now;
         self.weigh();
     }
 
     fn weigh(&mut self) {
-        let rate = |&Span { came, lost }: &Span| {
+        let rate = |&LossInterval { came, lost }: &LossInterval| {
             let lost = lost.min(MANY);
             (lost * MILLION).checked_div(lost + came).unwrap_or(0)
         };
@@ -94,7 +95,11 @@ impl<T> Attributor<T> {
     }
 
     /// What would be certain is only likely while what was lost may speak for somebody else.
-    pub(super) fn doubt_for_losses(&mut self, asked: &Asked, verdict: Verdict) -> Verdict {
+    pub(crate) fn doubt_for_losses(
+        &mut self,
+        asked: &HeldLine,
+        verdict: LineVerdict,
+    ) -> LineVerdict {
         if verdict.certainty != Certainty::Certain || verdict.reason == Reason::Port {
             return verdict;
         }
@@ -108,7 +113,12 @@ impl<T> Attributor<T> {
         }
         let right = u16::try_from((MILLION - wrong.min(MILLION)) / 1_000).unwrap_or(0);
         let probability = right.clamp(500, 999);
-        Verdict { certainty: Certainty::Likely, reason: Reason::Doubtful, probability, ..verdict }
+        LineVerdict {
+            certainty: Certainty::Likely,
+            reason: Reason::Doubtful,
+            probability,
+            ..verdict
+        }
     }
 }
 
@@ -119,7 +129,7 @@ mod tests {
     #[test]
     fn a_loss_is_remembered_for_a_while_and_one_that_came_late_is_none() {
         let at = Timestamp::from_seconds;
-        let mut losses = Losses::new();
+        let mut losses = RecordLosses::new();
         losses.note(at(100), 98, 2);
         assert_eq!(losses.rate(at(101)), 20_000);
         losses.note(at(109), 100, 0);

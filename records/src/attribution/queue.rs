@@ -1,58 +1,64 @@
 //! The engine: what is put in, what is held, and what comes out when.
 
+use crate::attribution::decide::group::AssignmentWindow;
+use crate::attribution::decide::nothing;
+use crate::attribution::decide::single::SingleLineMatch;
+use crate::attribution::decide::why::Explanations;
+use crate::attribution::learnt::loss::RecordLosses;
+use crate::attribution::learnt::server::ServerState;
+use crate::attribution::learnt::user_agents::{NONE, UserAgentProfiles};
+use crate::attribution::line::{HeldLine, LoggedLine, ServerIndex};
+use crate::attribution::memory::connections::ConnectionTable;
+use crate::attribution::memory::exchanges::ExchangeTable;
+use crate::attribution::memory::mappings::{MappingTable, NIL, put};
+use crate::attribution::memory::signature::{LoggedFields, RequestSignature};
+use crate::attribution::record::{MappingEvent, low};
+use crate::attribution::settings::JoinSettings;
+use crate::attribution::verdict::{
+    Certainty, CertaintyCounts, DecidedLine, JoinCounts, LineVerdict, Reason,
+};
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use indexmap::IndexSet;
 
-use super::claim::Claim;
-use super::connections::Connections;
-use super::decide::nothing;
-use super::exchange::{Exchanges, Manner, low};
-use super::habits::{Habits, NONE};
-use super::loss::Losses;
-use super::outstanding::{NIL, Outstanding, put};
-use super::server::{ByCertainty, Server, Shape};
-use super::view::View;
-use super::why::Whys;
-use super::{Certainty, Counts, Decided, Line, Reason, Record, ServerId, Settings, Verdict};
 use crate::addr::ServerAddr;
 use crate::request::{Cut, Fingerprint};
-use crate::time::{Resolution, Timestamp};
+use crate::time::Timestamp;
 
 /// Joins mappings and lines. `T` is what the driver needs to write a line once it is decided.
 pub struct Attributor<T> {
-    settings: Settings,
-    /// [`Settings::wait`] in microseconds.
-    pub(super) wait: i64,
-    /// [`Settings::window`] in microseconds.
-    pub(super) window: i64,
+    settings: JoinSettings,
+    /// [`JoinSettings::wait`] in microseconds.
+    pub(crate) wait: i64,
+    /// [`JoinSettings::window`] in microseconds.
+    pub(crate) window: i64,
     servers: IndexSet<OwnedServer>,
-    last_server: Option<ServerId>,
-    pub(super) states: Vec<Server>,
-    pub(super) outstanding: Outstanding,
-    pub(super) exchanges: Exchanges,
-    pub(super) connections: Connections,
-    pub(super) habits: Habits,
-    pub(super) view: View,
-    pub(super) claim: Claim,
+    last_server: Option<ServerIndex>,
+    pub(crate) states: Vec<ServerState>,
+    pub(crate) outstanding: MappingTable,
+    pub(crate) exchanges: ExchangeTable,
+    pub(crate) connections: ConnectionTable,
+    pub(crate) habits: UserAgentProfiles,
+    pub(crate) view: AssignmentWindow,
+    pub(crate) claim: SingleLineMatch,
     /// Lines in the order they came; the first is number `first_held`.
-    pub(super) held: VecDeque<Held<T>>,
-    pub(super) first_held: u64,
+    pub(crate) held: VecDeque<QueueEntry<T>>,
+    pub(crate) first_held: u64,
     /// Verdicts on lines that were decided together with an older one.
-    early: Vec<Verdict>,
+    early: Vec<LineVerdict>,
     free_early: Vec<u32>,
     /// Lines that are in no group before they are decided.
-    pub(super) late: Vec<Line>,
+    pub(crate) late: Vec<LoggedLine>,
     free_late: Vec<u32>,
-    pub(super) now: Timestamp,
+    pub(crate) now: Timestamp,
     /// Whether mappings of either cut were ever seen.
     seen: [bool; 2],
     finished: bool,
-    pub(super) losses: Losses,
-    pub(super) counts: Counts,
+    pub(crate) losses: RecordLosses,
+    pub(crate) counts: JoinCounts,
     /// `None` while nobody asks why.
-    pub(super) whys: Option<Whys>,
+    pub(crate) whys: Option<Explanations>,
 }
 
 /// A server address that the engine keeps.
@@ -63,20 +69,20 @@ enum OwnedServer {
 }
 
 /// A line that waits to come out.
-pub(super) struct Held<T> {
+pub(crate) struct QueueEntry<T> {
     payload: T,
-    pub(super) asked: Asked,
-    pub(super) state: State,
+    pub(crate) asked: HeldLine,
+    pub(crate) state: HeldState,
     /// The number of the next line of the same group, or [`LAST`].
-    pub(super) next: u64,
+    pub(crate) next: u64,
 }
 
 /// No next line.
-pub(super) const LAST: u64 = 0;
+pub(crate) const LAST: u64 = 0;
 
 /// How far the decision about a held line has come.
 #[derive(Clone, Copy)]
-pub(super) enum State {
+pub(crate) enum HeldState {
     /// It waits in this group.
     Waits(u32),
     /// It has no request that could be looked up.
@@ -89,29 +95,10 @@ pub(super) enum State {
     Late(u32),
 }
 
-/// What a held line says about who asked.
-#[derive(Clone, Copy)]
-pub(super) struct Asked {
-    pub(super) time: Timestamp,
-    pub(super) server: u32,
-    pub(super) sender: Option<u32>,
-    /// The server's own port, or 0.
-    pub(super) server_port: u16,
-    /// Or [`NONE`].
-    pub(super) user_agent: u32,
-    /// The lower 32 bits of what was sent.
-    pub(super) bytes: Option<u32>,
-    /// Or 0.
-    pub(super) status: u16,
-    /// The peer's port, or 0.
-    pub(super) peer: u16,
-    pub(super) resolution: Resolution,
-}
-
 impl<T> Attributor<T> {
     /// An engine that knows nothing yet.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: JoinSettings) -> Self {
         let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         Self {
             settings,
@@ -120,12 +107,12 @@ impl<T> Attributor<T> {
             servers: IndexSet::new(),
             last_server: None,
             states: Vec::new(),
-            outstanding: Outstanding::new(),
-            exchanges: Exchanges::default(),
-            connections: Connections::default(),
-            habits: Habits::new(),
-            view: View::default(),
-            claim: Claim::default(),
+            outstanding: MappingTable::new(),
+            exchanges: ExchangeTable::default(),
+            connections: ConnectionTable::default(),
+            habits: UserAgentProfiles::new(),
+            view: AssignmentWindow::default(),
+            claim: SingleLineMatch::default(),
             early: Vec::new(),
             free_early: Vec::new(),
             late: Vec::new(),
@@ -135,8 +122,8 @@ impl<T> Attributor<T> {
             now: Timestamp::MIN,
             seen: [false; 2],
             finished: false,
-            losses: Losses::new(),
-            counts: Counts::default(),
+            losses: RecordLosses::new(),
+            counts: JoinCounts::default(),
             whys: None,
         }
     }
@@ -145,7 +132,7 @@ impl<T> Attributor<T> {
     ///
     /// A server is its address: classic mappings name no port, so two servers at one address share
     /// what the balancer says of either.
-    pub fn server(&mut self, addr: ServerAddr<'_>) -> ServerId {
+    pub fn server(&mut self, addr: ServerAddr<'_>) -> ServerIndex {
         if let Some(last) = self.last_server
             && self.server_addr(last) == Some(addr)
         {
@@ -157,16 +144,16 @@ impl<T> Attributor<T> {
         };
         let (index, new) = self.servers.insert_full(owned);
         if new {
-            self.states.push(Server::new());
+            self.states.push(ServerState::new());
         }
-        let id = ServerId(u32::try_from(index).expect("far fewer servers than 2^32"));
+        let id = ServerIndex(u32::try_from(index).expect("far fewer servers than 2^32"));
         self.last_server = Some(id);
         id
     }
 
     /// The address of a server that [`Self::server`] numbered.
     #[must_use]
-    pub fn server_addr(&self, id: ServerId) -> Option<ServerAddr<'_>> {
+    pub fn server_addr(&self, id: ServerIndex) -> Option<ServerAddr<'_>> {
         self.servers.get_index(id.0 as usize).map(|server| match server {
             OwnedServer::Ip(ip) => ServerAddr::Ip(*ip),
             OwnedServer::Unix(path) => ServerAddr::Unix(path),
@@ -174,7 +161,7 @@ impl<T> Attributor<T> {
     }
 
     /// Takes a mapping. Mappings may come in any order; nearly sorted is best.
-    pub fn mapping(&mut self, record: Record) {
+    pub fn mapping(&mut self, record: MappingEvent) {
         if record.exchange.is_some() {
             return self.note_exchange(&record);
         }
@@ -193,7 +180,7 @@ impl<T> Attributor<T> {
     }
 
     /// A mapping joins a group.
-    pub(super) fn remember(&mut self, group: u32, record: &Record, facts: u32) -> u32 {
+    pub(crate) fn remember(&mut self, group: u32, record: &MappingEvent, facts: u32) -> u32 {
         let time = (record.time, record.resolution);
         let mapping = self.outstanding.add(group, record.client, time, facts);
         self.fill_want(group);
@@ -205,7 +192,7 @@ impl<T> Attributor<T> {
     }
 
     /// A mapping has joined a group: perhaps a line had none before.
-    pub(super) fn fill_want(&mut self, group: u32) {
+    pub(crate) fn fill_want(&mut self, group: u32) {
         let members = self.outstanding.group(group);
         if members.lines >= members.mappings {
             self.states[members.server as usize].short -= 1;
@@ -214,12 +201,12 @@ impl<T> Attributor<T> {
 
     /// Takes a line, with whatever the driver needs to write it. A line of a server that was never
     /// numbered is an error of the driver's; it comes out without a client.
-    pub fn line(&mut self, line: Line, payload: T) {
+    pub fn line(&mut self, line: LoggedLine, payload: T) {
         self.counts.lines += 1;
         let user_agent = line.user_agent.unwrap_or(NONE);
         self.habits.note(user_agent);
         let server = line.server.0;
-        let mut decision = State::Unreadable;
+        let mut decision = HeldState::Unreadable;
         if let Some(state) = self.states.get_mut(server as usize) {
             state.held += 1;
             if state.has_exchanges {
@@ -230,15 +217,15 @@ impl<T> Attributor<T> {
                 && !self.connections.is_empty()
                 && !(state.has_exchanges && state.shape.peer);
             if line.sender.is_some_and(|sender| state.senders.is_direct(sender)) {
-                decision = State::Direct;
+                decision = HeldState::Direct;
             } else if by_port || !state.is_known {
-                decision = State::Late(put(&mut self.late, &mut self.free_late, line));
+                decision = HeldState::Late(put(&mut self.late, &mut self.free_late, line));
             } else if let Some(group) = self.group_of(&line) {
                 self.enter_group(group);
-                decision = State::Waits(group);
+                decision = HeldState::Waits(group);
             }
         }
-        let asked = Asked {
+        let asked = HeldLine {
             time: line.time,
             server,
             sender: line.sender,
@@ -249,12 +236,12 @@ impl<T> Attributor<T> {
             peer: line.peer_port.unwrap_or(0),
             resolution: line.resolution,
         };
-        self.held.push_back(Held { payload, asked, state: decision, next: LAST });
+        self.held.push_back(QueueEntry { payload, asked, state: decision, next: LAST });
     }
 
     /// The group a line waits in. Where our own balancer and others were seen, or mappings of both
     /// cuts, and only the group of the one kind has any, it is that one.
-    pub(super) fn group_of(&mut self, line: &Line) -> Option<u32> {
+    pub(crate) fn group_of(&mut self, line: &LoggedLine) -> Option<u32> {
         let server = line.server.0;
         if let Some(own) = self.exchange_key_of(line) {
             let has_mappings = |group| self.outstanding.group(group).mappings > 0;
@@ -281,7 +268,7 @@ impl<T> Attributor<T> {
     }
 
     /// The group whose mappings a line could have by now, if there is one.
-    pub(super) fn group_now_of(&self, line: &Line) -> Option<u32> {
+    pub(crate) fn group_now_of(&self, line: &LoggedLine) -> Option<u32> {
         let server = line.server.0;
         let of = |request: Option<Fingerprint>, cut| {
             request.and_then(|request| self.outstanding.find(key(server, cut, request)))
@@ -307,7 +294,7 @@ impl<T> Attributor<T> {
     }
 
     /// The oldest held line joins a group as its first.
-    pub(super) fn enter_group_first(&mut self, group: u32) {
+    pub(crate) fn enter_group_first(&mut self, group: u32) {
         let members = self.outstanding.group_mut(group);
         members.lines += 1;
         if members.lines > members.mappings {
@@ -322,7 +309,7 @@ impl<T> Attributor<T> {
     }
 
     /// The first line of a group leaves it: it is decided.
-    pub(super) fn leave_group(&mut self, group: u32, next: u64) {
+    pub(crate) fn leave_group(&mut self, group: u32, next: u64) {
         let members = self.outstanding.group_mut(group);
         let short = &mut self.states[members.server as usize].short;
         *short -= u32::from(members.lines > members.mappings);
@@ -332,7 +319,7 @@ impl<T> Attributor<T> {
     }
 
     /// The first line of a group and a mapping leave it together: the one explains the other.
-    pub(super) fn consume(&mut self, group: u32, mapping: u32, next: u64) {
+    pub(crate) fn consume(&mut self, group: u32, mapping: u32, next: u64) {
         self.count_used();
         self.forget_facts(mapping);
         self.outstanding.remove(mapping);
@@ -344,24 +331,24 @@ impl<T> Attributor<T> {
 
     /// How many mappings are remembered, and how many connections. With their connection and their facts
     /// mappings take 400 bytes where classic ones take 140.
-    pub(super) fn most_remembered(&self) -> usize {
+    pub(crate) fn most_remembered(&self) -> usize {
         let most = self.settings.max_mappings;
         (if self.connections.is_empty() { most } else { most * 3 / 8 }).max(1)
     }
 
     /// A mapping has explained a line.
-    pub(super) fn count_used(&mut self) {
+    pub(crate) fn count_used(&mut self) {
         self.counts.used += 1;
     }
 
     /// Keeps the verdict on a line that does not come out yet.
-    pub(super) fn keep_early(&mut self, line: usize, verdict: Verdict) {
+    pub(crate) fn keep_early(&mut self, line: usize, verdict: LineVerdict) {
         let place = self.free_early.pop().unwrap_or_else(|| {
             self.early.push(verdict);
             u32::try_from(self.early.len() - 1).expect("fewer than the lines held")
         });
         self.early[place as usize] = verdict;
-        self.held[line].state = State::Early(place);
+        self.held[line].state = HeldState::Early(place);
     }
 
     /// Says that it is `now`: lines that have waited long enough can be had from
@@ -387,7 +374,7 @@ impl<T> Attributor<T> {
     }
 
     /// Takes a mapping out, whatever for.
-    pub(super) fn take(&mut self, mapping: u32) {
+    pub(crate) fn take(&mut self, mapping: u32) {
         let group = self.outstanding.group_of(mapping);
         self.forget_facts(mapping);
         self.outstanding.remove(mapping);
@@ -398,7 +385,7 @@ impl<T> Attributor<T> {
     }
 
     /// The next line that has waited long enough, decided; lines come in the order they were taken.
-    pub fn next_decided(&mut self) -> Option<Decided<T>> {
+    pub fn next_decided(&mut self) -> Option<DecidedLine<T>> {
         let front = self.held.front()?;
         if !self.is_due(front.asked.time) {
             if self.held.len() <= self.settings.max_lines {
@@ -411,20 +398,20 @@ impl<T> Attributor<T> {
             self.note_whys();
         }
         let verdict = match state {
-            State::Waits(group) => self.decide_waiting(group),
-            State::Unreadable => self.decide_unreadable(),
-            State::Direct => nothing(Reason::Direct),
-            State::Early(place) => {
+            HeldState::Waits(group) => self.decide_waiting(group),
+            HeldState::Unreadable => self.decide_unreadable(),
+            HeldState::Direct => nothing(Reason::Direct),
+            HeldState::Early(place) => {
                 self.free_early.push(place);
                 self.early[place as usize]
             }
-            State::Late(place) => {
+            HeldState::Late(place) => {
                 self.free_late.push(place);
                 let line = self.late[place as usize];
                 self.decide_late(&line)
             }
         };
-        let Held { payload, asked, .. } = self.held.pop_front()?;
+        let QueueEntry { payload, asked, .. } = self.held.pop_front()?;
         self.first_held += 1;
         let missing = verdict.reason == Reason::NoMapping;
         let verdict = self.ask_neighbours(&asked, verdict);
@@ -433,12 +420,12 @@ impl<T> Attributor<T> {
             whys.hand_out(self.first_held - 1, &verdict);
         }
         self.count(&asked, verdict, missing);
-        Some(Decided { payload, server: ServerId(asked.server), time: asked.time, verdict })
+        Some(DecidedLine { payload, server: ServerIndex(asked.server), time: asked.time, verdict })
     }
 
     /// Where mappings are often missing, a line without one is likely of the same client as the line
     /// just before it from the same User-Agent.
-    fn ask_neighbours(&mut self, asked: &Asked, verdict: Verdict) -> Verdict {
+    fn ask_neighbours(&mut self, asked: &HeldLine, verdict: LineVerdict) -> LineVerdict {
         let agent = asked.user_agent;
         let Some(state) = self.states.get_mut(asked.server as usize) else { return verdict };
         if agent == NONE || !state.misses_any() {
@@ -453,7 +440,7 @@ impl<T> Attributor<T> {
             return verdict;
         }
         match state.neighbours.near(agent, asked.time) {
-            Some(client) => Verdict {
+            Some(client) => LineVerdict {
                 client: Some(client),
                 certainty: Certainty::Likely,
                 reason: Reason::Neighbour,
@@ -481,38 +468,40 @@ impl<T> Attributor<T> {
 
     /// What has happened so far.
     #[must_use]
-    pub fn counts(&self) -> Counts {
-        let mut counts = Counts {
+    pub fn counts(&self) -> JoinCounts {
+        let mut counts = JoinCounts {
             outstanding: self.outstanding.len() as u64,
             held: self.held.len() as u64,
             ..self.counts
         };
-        for ByCertainty { exact, certain, likely, none } in self.states.iter().map(|s| s.counts) {
+        for CertaintyCounts { exact, certain, likely, unmatched } in
+            self.states.iter().map(|s| s.counts)
+        {
             counts.exact += exact;
             counts.certain += certain;
             counts.likely += likely;
-            counts.none += none;
+            counts.unmatched += unmatched;
         }
         counts
     }
 
     /// What has happened to the lines of one server.
     #[must_use]
-    pub fn server_counts(&self, server: ServerId) -> ByCertainty {
+    pub fn server_counts(&self, server: ServerIndex) -> CertaintyCounts {
         self.states.get(server.0 as usize).map(|state| state.counts).unwrap_or_default()
     }
 
     /// The middle delay from a server's mappings to their lines in microseconds, by the clocks as
     /// they are, learnt from certain pairs; `None` while there are too few.
     #[must_use]
-    pub fn server_delay(&self, server: ServerId) -> Option<i64> {
+    pub fn server_delay(&self, server: ServerIndex) -> Option<i64> {
         self.states.get(server.0 as usize)?.delays.median()
     }
 
-    fn count(&mut self, asked: &Asked, verdict: Verdict, missing: bool) {
+    fn count(&mut self, asked: &HeldLine, verdict: LineVerdict, missing: bool) {
         let explained = verdict.client.is_some() && verdict.reason != Reason::Neighbour;
         let Some(state) = self.states.get_mut(asked.server as usize) else {
-            self.counts.none += 1;
+            self.counts.unmatched += 1;
             return;
         };
         state.held -= 1;
@@ -541,7 +530,12 @@ fn key(server: u32, cut: Cut, request: Fingerprint) -> u64 {
 }
 
 /// The same of a request by its first line and its manner, as far as lines of its server have that.
-pub(super) fn exchange_key(server: u32, request: Fingerprint, manner: Manner, shape: Shape) -> u64 {
+pub(crate) fn exchange_key(
+    server: u32,
+    request: Fingerprint,
+    manner: RequestSignature,
+    shape: LoggedFields,
+) -> u64 {
     mixed_key(!u64::from(server), request.get() ^ manner.hash(shape))
 }
 

@@ -4,19 +4,20 @@
 //! The doubt is as good as the server is: so it is counted how often User-Agent, or status and size, bear
 //! out what was doubted.
 
-use super::engine::{Asked, Attributor};
-use super::exchange::{self, Facts};
-use super::habits::{Fit, Tag};
+use crate::attribution::learnt::user_agents::{AgentFit, ClientHash};
+use crate::attribution::line::HeldLine;
+use crate::attribution::memory::facts::ExchangeFacts;
+use crate::attribution::queue::Attributor;
 
 /// Doubtful lines of a server that something bore out, and those that it spoke against.
 #[derive(Clone, Copy)]
-pub(super) struct Doubts {
+pub(crate) struct Calibration {
     yes: u16,
     no: u16,
 }
 
 /// What is known before anything is: four in five, and a line or two of the server's own change that.
-const AT_FIRST: Doubts = Doubts { yes: 4, no: 1 };
+const AT_FIRST: Calibration = Calibration { yes: 4, no: 1 };
 
 /// Where both counts are halved.
 const FADE_AT: u16 = 1_024;
@@ -28,18 +29,18 @@ const MOST: u16 = 990;
 /// lines are right; so few do not carry more than an even chance.
 const SPOKEN_AGAINST: u16 = 500;
 
-impl Doubts {
-    pub(super) const fn new() -> Self {
+impl Calibration {
+    pub(crate) const fn new() -> Self {
         AT_FIRST
     }
 
     /// Those about neighbours, of whom nothing is known at first.
-    pub(super) const fn of_neighbours() -> Self {
+    pub(crate) const fn of_neighbours() -> Self {
         Self { yes: 1, no: 1 }
     }
 
     /// What is worth as much as those before it, in thousandths.
-    pub(super) fn usual(self) -> u16 {
+    pub(crate) fn usual(self) -> u16 {
         let all = u32::from(self.yes) + u32::from(self.no);
         let usual = u32::from(self.yes) * 1_000 / all.max(1);
         u16::try_from(usual).unwrap_or(0).clamp(1, MOST)
@@ -47,7 +48,7 @@ impl Doubts {
 
     /// What a doubtful line is worth, in thousandths, and learns from it. `agrees` is `None` where nothing is
     /// known of it.
-    pub(super) fn judge(&mut self, agrees: Option<bool>) -> u16 {
+    pub(crate) fn judge(&mut self, agrees: Option<bool>) -> u16 {
         match agrees {
             Some(true) => self.yes += 1,
             Some(false) => self.no += 1,
@@ -63,13 +64,18 @@ impl Doubts {
 
 impl<T> Attributor<T> {
     /// How sure it is that a line is of the only client that could have asked, though it is not certain.
-    pub(super) fn judge_doubtful(&mut self, tag: Tag, facts: Option<Facts>, asked: &Asked) -> u16 {
+    pub(crate) fn judge_doubtful(
+        &mut self,
+        tag: ClientHash,
+        facts: Option<ExchangeFacts>,
+        asked: &HeldLine,
+    ) -> u16 {
         let agrees = match facts {
             Some(facts) => agrees(&facts, asked),
             None => match self.habits.fit(tag, asked.user_agent) {
-                Fit::Unknown => None,
-                Fit::Same => Some(true),
-                Fit::Other => Some(false),
+                AgentFit::Unknown => None,
+                AgentFit::Same => Some(true),
+                AgentFit::Other => Some(false),
             },
         };
         self.states[asked.server as usize].doubts.judge(agrees)
@@ -77,8 +83,8 @@ impl<T> Attributor<T> {
 }
 
 /// Whether status and size are those of the exchange.
-fn agrees(facts: &Facts, asked: &Asked) -> Option<bool> {
-    match (exchange::status(facts, asked), exchange::bytes(facts, asked)) {
+fn agrees(facts: &ExchangeFacts, asked: &HeldLine) -> Option<bool> {
+    match (facts.status_agrees(asked), facts.bytes_agree(asked)) {
         (None, None) => None,
         (status, bytes) => Some(status != Some(false) && bytes != Some(false)),
     }
@@ -90,7 +96,7 @@ mod tests {
 
     #[test]
     fn doubts_are_as_large_as_they_were_borne_out() {
-        let mut doubts = Doubts::new();
+        let mut doubts = Calibration::new();
         assert_eq!(doubts.judge(None), 800);
         (0..100).for_each(|_| assert!(doubts.judge(Some(true)) >= 800));
         assert!(doubts.judge(None) > 980);

@@ -1,13 +1,17 @@
 //! The lines and mappings of a group side by side, and the cheapest way to lay the one along the
 //! other: for groups in which no line can be decided by itself.
 
-use super::assign::{Costs, FREE, MAX_LINES, MAX_MAPPINGS, Other};
-use super::decide::{ODD, nothing, weight};
-use super::engine::{Asked, Attributor, LAST};
-use super::habits::{CERTAIN, Fit, Rarity, Tag};
-use super::outstanding::{Group, NIL, Waiting};
-use super::{Certainty, Reason, Verdict};
 use crate::addr::ClientAddr;
+use crate::attribution::decide::assign::{
+    AssignmentCosts, FREE, MAX_LINES, MAX_MAPPINGS, OtherCosts,
+};
+use crate::attribution::decide::{ODD, nothing};
+use crate::attribution::learnt::user_agents::{AgentFit, AgentRarity, CERTAIN, ClientHash};
+use crate::attribution::line::HeldLine;
+use crate::attribution::memory::mappings::{NIL, RequestGroup, WaitingMapping};
+use crate::attribution::odds::weight;
+use crate::attribution::queue::{Attributor, LAST};
+use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
 use crate::time::{Resolution, Timestamp};
 
 /// How many mappings of a group are looked at in search of those that a line could have.
@@ -43,29 +47,29 @@ const BEHIND: usize = 3;
 /// The lines and mappings of a group that are decided together; kept from decision to decision for
 /// its memory.
 #[derive(Default)]
-pub(super) struct View {
-    rows: Vec<Row>,
-    columns: Vec<Column>,
+pub(crate) struct AssignmentWindow {
+    rows: Vec<WindowLine>,
+    columns: Vec<WindowMapping>,
     /// Whether no mapping is left out that the first line could have.
     complete: bool,
-    costs: Costs,
-    rarities: Vec<Rarity>,
+    costs: AssignmentCosts,
+    rarities: Vec<AgentRarity>,
 }
 
 /// A line in view.
 #[derive(Clone, Copy)]
-struct Row {
+struct WindowLine {
     /// Its place among the lines held.
     index: usize,
-    asked: Asked,
+    asked: HeldLine,
 }
 
 /// A mapping in view.
 #[derive(Clone, Copy)]
-struct Column {
+struct WindowMapping {
     mapping: u32,
     client: ClientAddr,
-    tag: Tag,
+    tag: ClientHash,
     time: Timestamp,
     resolution: Resolution,
     tainted: bool,
@@ -73,12 +77,12 @@ struct Column {
     facts: u32,
     /// Set aside before: to skip it once more is no surprise.
     given_up: bool,
-    standing: Standing,
+    standing: WindowStanding,
 }
 
 /// What a mapping in view is to the line that is decided now.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum WindowStanding {
     /// An earlier line of the view took it.
     Taken,
     /// The line could have it.
@@ -89,7 +93,7 @@ enum Standing {
 
 impl<T> Attributor<T> {
     /// Several lines or several mappings: the cheapest assignment of those in view.
-    pub(super) fn decide_together(&mut self, group: u32) -> Verdict {
+    pub(crate) fn decide_together(&mut self, group: u32) -> LineVerdict {
         let mut view = std::mem::take(&mut self.view);
         self.look(group, &mut view);
         self.weigh(group, &mut view);
@@ -100,7 +104,7 @@ impl<T> Attributor<T> {
         let mut verdict = None;
         for (row, chosen) in chosen.into_iter().enumerate().take(if crowded { AT_ONCE } else { 1 })
         {
-            let Row { index, asked } = view.rows[row];
+            let WindowLine { index, asked } = view.rows[row];
             if row > 0 && asked.time > latest {
                 break;
             }
@@ -125,19 +129,20 @@ impl<T> Attributor<T> {
     }
 
     /// A line goes without, though others of its group may not: what they get is a guess from now on.
-    fn judge_none(&mut self, group: u32, view: &View) -> Verdict {
-        for column in view.columns.iter().filter(|column| column.standing != Standing::Taken) {
+    fn judge_none(&mut self, group: u32, view: &AssignmentWindow) -> LineVerdict {
+        for column in view.columns.iter().filter(|column| column.standing != WindowStanding::Taken)
+        {
             self.outstanding.taint(column.mapping);
         }
-        let Group { mappings, lines, .. } = *self.outstanding.group(group);
+        let RequestGroup { mappings, lines, .. } = *self.outstanding.group(group);
         let reason = if lines > mappings { Reason::NoMapping } else { Reason::NoneFits };
-        Verdict { candidates: mappings, ..nothing(reason) }
+        LineVerdict { candidates: mappings, ..nothing(reason) }
     }
 
     /// The group's first lines, and the first of its mappings that these could have. Where a
     /// server's delays are well known, those that are far too old are left out, unless there is
     /// nothing else.
-    fn look(&self, group: u32, view: &mut View) {
+    fn look(&self, group: u32, view: &mut AssignmentWindow) {
         let asked = self.held[0].asked;
         let delays = &self.states[asked.server as usize].delays;
         self.look_at_lines(group, view);
@@ -163,19 +168,24 @@ impl<T> Attributor<T> {
         view.columns.sort_by_key(|column| column.time);
     }
 
-    fn look_at_lines(&self, group: u32, view: &mut View) {
+    fn look_at_lines(&self, group: u32, view: &mut AssignmentWindow) {
         view.rows.clear();
         let mut next = self.outstanding.group(group).first_line;
         while next != LAST
             && view.rows.len() < MAX_LINES
             && let Ok(index) = usize::try_from(next - self.first_held)
         {
-            view.rows.push(Row { index, asked: self.held[index].asked });
+            view.rows.push(WindowLine { index, asked: self.held[index].asked });
             next = self.held[index].next;
         }
     }
 
-    fn look_at_mappings(&self, group: u32, view: &mut View, suits: impl Fn(&Waiting) -> bool) {
+    fn look_at_mappings(
+        &self,
+        group: u32,
+        view: &mut AssignmentWindow,
+        suits: impl Fn(&WaitingMapping) -> bool,
+    ) {
         let asked = view.rows[0].asked;
         let latest = view.rows.last().map_or(asked, |row| row.asked);
         view.complete = true;
@@ -188,7 +198,7 @@ impl<T> Attributor<T> {
             if self.cannot_be(waiting, &latest) || !suits(waiting) {
                 continue;
             }
-            view.columns.push(Column {
+            view.columns.push(WindowMapping {
                 mapping,
                 client: waiting.client,
                 tag: waiting.tag,
@@ -197,7 +207,7 @@ impl<T> Attributor<T> {
                 tainted: waiting.tainted,
                 facts: waiting.facts,
                 given_up: waiting.stale,
-                standing: Standing::RuledOut,
+                standing: WindowStanding::RuledOut,
             });
         }
         // Where the last one is too young for the first line, so are those behind it.
@@ -208,13 +218,13 @@ impl<T> Attributor<T> {
     }
 
     /// What each pair in view costs.
-    fn weigh(&self, group: u32, view: &mut View) {
+    fn weigh(&self, group: u32, view: &mut AssignmentWindow) {
         let horizon = self.horizon(group, view);
-        let View { rows, columns, costs, rarities, .. } = view;
+        let AssignmentWindow { rows, columns, costs, rarities, .. } = view;
         let state = &self.states[rows[0].asked.server as usize];
         let of_exchanges = self.outstanding.group(group).of_exchanges;
         let crossed = if of_exchanges { CROSSED } else { state.turns.crossing_cost() };
-        let other = Other { unmatched: state.unmatched_cost(), crossed };
+        let other = OtherCosts { unmatched: state.unmatched_cost(), crossed };
         let skips = columns.iter().map(|column| if column.given_up { 0 } else { SKIPPED });
         costs.reset(rows.len(), skips, other);
         rarities.clear();
@@ -236,7 +246,7 @@ impl<T> Attributor<T> {
             let known = self.habits.known(column.tag);
             let saved = state.delays.saved(horizon.micros_since(column.time));
             for row in near {
-                let (Row { asked, .. }, rarity) = (&rows[row], &rarities[row]);
+                let (WindowLine { asked, .. }, rarity) = (&rows[row], &rarities[row]);
                 let delay = asked.time.micros_since(column.time);
                 if self.cannot_be(self.outstanding.get(column.mapping), asked) {
                     continue;
@@ -255,7 +265,7 @@ impl<T> Attributor<T> {
     }
 
     /// What it costs that a line is of an exchange.
-    fn cost_of_exchange(&self, column: &Column, asked: &Asked, waited: i64) -> i64 {
+    fn cost_of_exchange(&self, column: &WindowMapping, asked: &HeldLine, waited: i64) -> i64 {
         let facts = self.exchanges.get(column.facts);
         let state = &self.states[asked.server as usize];
         let delay = asked.time.micros_since(column.time);
@@ -273,7 +283,7 @@ impl<T> Attributor<T> {
 
     /// Until when all lines of a group are in view: now, or where there are too many of them the
     /// time of the last one in view.
-    fn horizon(&self, group: u32, view: &View) -> Timestamp {
+    fn horizon(&self, group: u32, view: &AssignmentWindow) -> Timestamp {
         let now = self.now.max(view.rows[0].asked.time);
         if view.rows.len() == self.outstanding.group(group).lines as usize {
             return now;
@@ -283,7 +293,7 @@ impl<T> Attributor<T> {
 
     /// Learns from the first two lines and mappings of a group whether equal requests are answered in
     /// order, if the User-Agents leave no doubt which is whose.
-    fn watch_turns(&mut self, view: &View) {
+    fn watch_turns(&mut self, view: &AssignmentWindow) {
         let ([first, second, ..], [a, b, ..], [one, two, ..]) =
             (&*view.rows, &*view.columns, &*view.rarities)
         else {
@@ -299,7 +309,7 @@ impl<T> Attributor<T> {
             return;
         }
         let state = &mut self.states[first.asked.server as usize];
-        let delay = |row: &Row, column: &Column| {
+        let delay = |row: &WindowLine, column: &WindowMapping| {
             state.delays.cost(row.asked.time.micros_since(column.time))
         };
         let against = delay(first, b) + delay(second, a) - delay(first, a) - delay(second, b);
@@ -307,15 +317,21 @@ impl<T> Attributor<T> {
     }
 
     /// Says how sure the chosen one of several candidates is, and what follows for the others.
-    fn judge_chosen(&mut self, group: u32, view: &mut View, row: usize, chosen: usize) -> Verdict {
+    fn judge_chosen(
+        &mut self,
+        group: u32,
+        view: &mut AssignmentWindow,
+        row: usize,
+        chosen: usize,
+    ) -> LineVerdict {
         let asked = view.rows[row].asked;
-        let Column { mapping, client, tag, time, tainted, .. } = view.columns[chosen];
+        let WindowMapping { mapping, client, tag, time, tainted, .. } = view.columns[chosen];
         let delay = asked.time.micros_since(time);
-        let Group { lines, mappings, mixed, .. } = *self.outstanding.group(group);
+        let RequestGroup { lines, mappings, mixed, .. } = *self.outstanding.group(group);
         let mut same = view.complete || !mixed;
         let mut total = 0;
         for column in &mut view.columns {
-            if column.standing == Standing::Taken {
+            if column.standing == WindowStanding::Taken {
                 continue;
             }
             let possible = if column.facts == NIL {
@@ -324,19 +340,20 @@ impl<T> Attributor<T> {
             } else {
                 self.may_be_of_exchange(column, &asked)
             };
-            column.standing = if possible { Standing::Possible } else { Standing::RuledOut };
+            column.standing =
+                if possible { WindowStanding::Possible } else { WindowStanding::RuledOut };
             if possible {
                 total += 1;
                 same &= column.client == client && !column.tainted;
             }
         }
-        same &= view.columns[chosen].standing == Standing::Possible;
+        same &= view.columns[chosen].standing == WindowStanding::Possible;
         let fit = self.habits.fit(tag, asked.user_agent);
         let state = &self.states[asked.server as usize];
         let of_exchange = view.columns[chosen].facts != NIL;
         let doubt = lines > mappings
             || tainted
-            || (!of_exchange && (fit == Fit::Other || state.delays.is_unusual(delay)))
+            || (!of_exchange && (fit == AgentFit::Other || state.delays.is_unusual(delay)))
             || state.misses_mappings()
             || self.may_be_sealed(&asked);
 
@@ -351,7 +368,7 @@ impl<T> Attributor<T> {
                 (Certainty::Likely, Reason::Doubtful, probability)
             }
             (false, _) => {
-                let reason = if fit == Fit::Same { Reason::UserAgent } else { Reason::Order };
+                let reason = if fit == AgentFit::Same { Reason::UserAgent } else { Reason::Order };
                 let step = if of_exchange { OUT_OF_TURN } else { state.turns.crossing_cost() };
                 let costs = view.costs.of_line(row);
                 weighed = Some(probability(chosen, &view.columns, costs, 0));
@@ -371,8 +388,8 @@ impl<T> Attributor<T> {
         if !same {
             self.pass_over(group, view, chosen);
         }
-        view.columns[chosen].standing = Standing::Taken;
-        Verdict {
+        view.columns[chosen].standing = WindowStanding::Taken;
+        LineVerdict {
             client: Some(client),
             certainty,
             candidates: total.max(1),
@@ -383,7 +400,7 @@ impl<T> Attributor<T> {
     }
 
     /// Whether nothing speaks against it that a line is of an exchange.
-    fn may_be_of_exchange(&self, column: &Column, asked: &Asked) -> bool {
+    fn may_be_of_exchange(&self, column: &WindowMapping, asked: &HeldLine) -> bool {
         let facts = self.exchanges.get(column.facts);
         let state = &self.states[asked.server as usize];
         let delay = asked.time.micros_since(column.time);
@@ -394,12 +411,12 @@ impl<T> Attributor<T> {
 
     /// One of several was preferred: those that could have been are tainted, those before it have
     /// been passed over once more.
-    fn pass_over(&mut self, group: u32, view: &mut View, chosen: usize) {
+    fn pass_over(&mut self, group: u32, view: &mut AssignmentWindow, chosen: usize) {
         for (place, column) in view.columns.iter_mut().enumerate() {
-            if column.standing == Standing::Taken || place == chosen {
+            if column.standing == WindowStanding::Taken || place == chosen {
                 continue;
             }
-            if column.standing == Standing::Possible && !column.tainted {
+            if column.standing == WindowStanding::Possible && !column.tainted {
                 column.tainted = true;
                 self.outstanding.taint(column.mapping);
             }
@@ -413,10 +430,10 @@ impl<T> Attributor<T> {
 /// The share of the evidence that speaks for the chosen one's client, in thousandths, never certainty.
 /// Its neighbours stand for all: what is further off is no rival. `step` is what it costs to take a turn that is one
 /// further off: it was chosen as a part of the whole, and another in its place would put lines out of order.
-fn probability(chosen: usize, columns: &[Column], costs: &[i64], step: i64) -> u16 {
+fn probability(chosen: usize, columns: &[WindowMapping], costs: &[i64], step: i64) -> u16 {
     let near = chosen.saturating_sub(BEHIND)..columns.len().min(chosen + AHEAD);
-    let Column { client, .. } = columns[chosen];
-    let is_open = |place: &usize| columns[*place].standing != Standing::Taken;
+    let WindowMapping { client, .. } = columns[chosen];
+    let is_open = |place: &usize| columns[*place].standing != WindowStanding::Taken;
     let turns = |place: usize| {
         let between = if place < chosen { place..chosen } else { chosen + 1..place + 1 };
         between.filter(is_open).count()

@@ -48,7 +48,7 @@ const FADE_AT: u32 = 2_048;
 const WORST: i64 = 14_000;
 
 /// The delays of one server.
-pub(super) struct Delays {
+pub(crate) struct ServerDelays {
     counts: [u32; BUCKETS],
     total: u32,
     /// Pairs there were, counted or not.
@@ -66,8 +66,8 @@ pub(super) struct Delays {
     resolution: Resolution,
 }
 
-impl Delays {
-    pub(super) const fn new() -> Self {
+impl ServerDelays {
+    pub(crate) const fn new() -> Self {
         Self {
             counts: [0; BUCKETS],
             total: 0,
@@ -82,7 +82,7 @@ impl Delays {
     }
 
     /// Notes the delay of a certain pair, in microseconds, and how finely it is known.
-    pub(super) fn learn(&mut self, delay: i64, resolution: Resolution) {
+    pub(crate) fn learn(&mut self, delay: i64, resolution: Resolution) {
         self.seen = self.seen.wrapping_add(1);
         if self.total >= PLENTY && !self.seen.is_multiple_of(SAMPLE) {
             return;
@@ -97,7 +97,7 @@ impl Delays {
     }
 
     /// Notes a delay that is out of the ordinary, if it is by one stamp of a whole second only.
-    pub(super) fn learn_next(&mut self, delay: i64) {
+    pub(crate) fn learn_next(&mut self, delay: i64) {
         let (step, (shortest, longest)) = (self.resolution.micros(), self.ordinary);
         let is_next =
             delay.saturating_add(step) >= shortest && delay.saturating_sub(step) <= longest;
@@ -107,12 +107,12 @@ impl Delays {
     }
 
     /// The shortest and the longest delay that are not out of the ordinary.
-    pub(super) const fn ordinary(&self) -> (i64, i64) {
+    pub(crate) const fn ordinary(&self) -> (i64, i64) {
         self.ordinary
     }
 
     /// What it costs to explain a line by a mapping `delay` microseconds older.
-    pub(super) fn cost(&self, delay: i64) -> i64 {
+    pub(crate) fn cost(&self, delay: i64) -> i64 {
         self.cost[bucket(delay)]
     }
 
@@ -131,27 +131,27 @@ impl Delays {
 
     /// What is saved by not leaving over a mapping that at the end of what is in view has waited
     /// for `waited` microseconds.
-    pub(super) fn saved(&self, waited: i64) -> i64 {
+    pub(crate) fn saved(&self, waited: i64) -> i64 {
         self.overdue[bucket(waited)]
     }
 
     /// Whether such a delay is out of the ordinary.
-    pub(super) const fn is_unusual(&self, delay: i64) -> bool {
+    pub(crate) const fn is_unusual(&self, delay: i64) -> bool {
         delay < self.ordinary.0 || delay > self.ordinary.1
     }
 
     /// Whether enough is known to rule mappings out by their delay alone.
-    pub(super) const fn is_settled(&self) -> bool {
+    pub(crate) const fn is_settled(&self) -> bool {
         self.total >= SETTLED
     }
 
     /// The shortest and the longest delay, but for the rarest, if that many pairs are known.
-    pub(super) fn hull(&self, enough: u32) -> Option<(i64, i64)> {
+    pub(crate) fn hull(&self, enough: u32) -> Option<(i64, i64)> {
         (self.total >= enough).then_some(self.hull)
     }
 
     /// The middle delay in microseconds, once enough pairs are known.
-    pub(super) fn median(&self) -> Option<i64> {
+    pub(crate) fn median(&self) -> Option<i64> {
         (self.total >= ENOUGH).then(|| lower_bound(self.quantile(0.5)))
     }
 
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn nothing_learnt_means_no_preference() {
-        let delays = Delays::new();
+        let delays = ServerDelays::new();
         assert_eq!(delays.cost(0), delays.cost(1_000_000_000));
         assert_eq!(delays.saved(0), delays.saved(1_000_000_000));
         assert!(delays.cost(-200) > delays.cost(0), "a mapping comes before its line");
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_steady_delay_makes_the_overdue_mapping_the_best_and_an_ancient_one_the_worst() {
-        let mut delays = Delays::new();
+        let mut delays = ServerDelays::new();
         (0..1_000).for_each(|i| delays.learn(50_000 + i % 100, Resolution::Microsecond));
         let cost = |delay| delays.cost(delay) - delays.saved(delay + 1_000);
         assert!(cost(51_000) < cost(10_000));
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_server_that_changes_is_learnt_anew() {
-        let mut delays = Delays::new();
+        let mut delays = ServerDelays::new();
         (0..20_000).for_each(|_| delays.learn(1_000, Resolution::Microsecond));
         (0..60_000).for_each(|_| delays.learn(3_000_000, Resolution::Microsecond));
         assert!(delays.cost(3_000_000) < delays.cost(1_000));

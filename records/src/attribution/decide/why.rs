@@ -1,15 +1,15 @@
 //! Why a line got its client: who else could have asked, and what speaks for and against each. Gathered just
 //! before the decision, for lines of which that was asked, and from the same numbers; nobody else pays for it.
 
+use crate::attribution::decide::assign::MAX_LINES;
+use crate::attribution::learnt::user_agents::{AgentFit, NONE};
+use crate::attribution::line::{HeldLine, LoggedLine};
+use crate::attribution::memory::mappings::NIL;
+use crate::attribution::queue::{Attributor, HeldState, LAST};
+use crate::attribution::verdict::LineVerdict;
 use std::collections::HashMap;
 use std::fmt;
 
-use super::assign::MAX_LINES;
-use super::engine::{Asked, Attributor, LAST, State};
-use super::exchange;
-use super::habits::{Fit, NONE};
-use super::outstanding::NIL;
-use super::{Line, Verdict};
 use crate::addr::ClientAddr;
 use crate::time::Timestamp;
 
@@ -20,9 +20,9 @@ const NAMED: usize = 12;
 
 /// What a line could have been, and what it is.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Why {
+pub struct Explanation {
     /// Who could have asked, the nearest in time first.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<ExplainedCandidate>,
     /// Candidates beyond those.
     pub more: u32,
     /// Lines that ask for the same and wait too, this one included.
@@ -33,7 +33,7 @@ pub struct Why {
 
 /// A mapping, or a connection, that a line could belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub struct ExplainedCandidate {
     /// Who asked.
     pub client: ClientAddr,
     /// Whether the line got it.
@@ -41,7 +41,7 @@ pub struct Candidate {
     /// Microseconds from it to the line, by the clocks as they are.
     pub delay: i64,
     /// Since when that is.
-    pub since: Since,
+    pub since: DelayStart,
     /// Whether such a delay is rare at the server; `None` while too little is known.
     pub is_unusual: Option<bool>,
     /// Whether the line's User-Agent is the client's; `None` if it is not known by any, or none is logged.
@@ -56,7 +56,7 @@ pub struct Candidate {
 
 /// What a candidate's delay is counted from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Since {
+pub enum DelayStart {
     /// The request came.
     Asked,
     /// The request came, and no end of its response was seen.
@@ -71,35 +71,35 @@ pub enum Since {
 
 /// The lines to be explained.
 #[derive(Default)]
-pub(super) struct Whys {
+pub(crate) struct Explanations {
     all: bool,
     /// Numbers of lines taken, in order.
     wanted: Vec<u64>,
     /// Of lines that are held, the last that was seen.
-    kept: HashMap<u64, Why>,
+    kept: HashMap<u64, Explanation>,
     /// Of the line that was handed out last.
-    last: Option<Why>,
+    last: Option<Explanation>,
 }
 
-impl Whys {
+impl Explanations {
     fn wants(&self, number: u64) -> bool {
         self.all || self.wanted.contains(&number)
     }
 
     /// The line is handed out with this verdict.
-    pub(super) fn hand_out(&mut self, number: u64, verdict: &Verdict) {
+    pub(crate) fn hand_out(&mut self, number: u64, verdict: &LineVerdict) {
         self.last = None;
         if !self.wants(number) {
             return;
         }
         let wanted = self.wanted.len();
         self.wanted.retain(|wanted| *wanted != number);
-        let mut why = self.kept.remove(&number).unwrap_or_else(Why::empty);
+        let mut why = self.kept.remove(&number).unwrap_or_else(Explanation::empty);
         why.is_asked = self.wanted.len() < wanted;
-        let is_it = |it: &&mut Candidate| Some(it.client) == verdict.client;
-        let is_near = |it: &Candidate| {
+        let is_it = |it: &&mut ExplainedCandidate| Some(it.client) == verdict.client;
+        let is_near = |it: &ExplainedCandidate| {
             verdict.delay.is_none_or(|delay| delay == it.delay)
-                || matches!(it.since, Since::Opened | Since::Closed(_))
+                || matches!(it.since, DelayStart::Opened | DelayStart::Closed(_))
         };
         if let Some(chosen) = why.candidates.iter_mut().filter(is_it).find(|it| is_near(it)) {
             chosen.is_chosen = true;
@@ -108,7 +108,7 @@ impl Whys {
     }
 }
 
-impl Why {
+impl Explanation {
     /// The clients that it names, to put others in their place.
     pub fn clients_mut(&mut self) -> impl Iterator<Item = &mut ClientAddr> {
         self.candidates.iter_mut().map(|candidate| &mut candidate.client)
@@ -132,17 +132,17 @@ impl<T> Attributor<T> {
     }
 
     /// Why the line that was handed out last got what it got, if that was asked for.
-    pub fn take_why(&mut self) -> Option<Why> {
+    pub fn take_why(&mut self) -> Option<Explanation> {
         self.whys.as_mut()?.last.take()
     }
 
     /// Looks at what the oldest line could have, and lines that may be decided together with it.
     #[cold]
-    pub(super) fn note_whys(&mut self) {
+    pub(crate) fn note_whys(&mut self) {
         let Some(mut whys) = self.whys.take() else { return };
         let number = self.first_held;
         match self.held.front().map(|front| front.state) {
-            Some(State::Waits(group)) => {
+            Some(HeldState::Waits(group)) => {
                 let lines = self.outstanding.group(group).lines as usize;
                 let most = if lines > MAX_LINES { MAX_LINES } else { 1 };
                 let (mut next, mut seen) = (number, 0);
@@ -157,7 +157,7 @@ impl<T> Attributor<T> {
                     (next, seen) = (self.held[index].next, seen + 1);
                 }
             }
-            Some(State::Late(place)) if whys.wants(number) => {
+            Some(HeldState::Late(place)) if whys.wants(number) => {
                 let line = self.late[place as usize];
                 let why = self.why_by_port(&line);
                 whys.kept.insert(number, why);
@@ -167,7 +167,7 @@ impl<T> Attributor<T> {
         self.whys = Some(whys);
     }
 
-    fn why_of_group(&self, group: u32, asked: &Asked) -> Why {
+    fn why_of_group(&self, group: u32, asked: &HeldLine) -> Explanation {
         let members = self.outstanding.group(group);
         let mut candidates: Vec<_> = self
             .outstanding
@@ -180,22 +180,22 @@ impl<T> Attributor<T> {
         nearest(&mut candidates, more, members.lines)
     }
 
-    fn candidate_of(&self, mapping: u32, asked: &Asked) -> Candidate {
+    fn candidate_of(&self, mapping: u32, asked: &HeldLine) -> ExplainedCandidate {
         let waiting = self.outstanding.get(mapping);
         let state = &self.states[asked.server as usize];
         let delay = asked.time.micros_since(waiting.time);
         let facts = (waiting.facts != NIL).then(|| self.exchanges.get(waiting.facts));
         let since = match facts {
-            None => Since::Asked,
-            Some(facts) if facts.ended => Since::Ended,
-            Some(_) => Since::Pending,
+            None => DelayStart::Asked,
+            Some(facts) if facts.ended => DelayStart::Ended,
+            Some(_) => DelayStart::Pending,
         };
         let is_unusual = || match since {
-            Since::Ended => self.is_unusual_end(asked, delay),
+            DelayStart::Ended => self.is_unusual_end(asked, delay),
             _ => state.delays.is_unusual(delay),
         };
         let fit = self.habits.fit(waiting.tag, asked.user_agent);
-        Candidate {
+        ExplainedCandidate {
             client: waiting.client,
             is_chosen: false,
             delay,
@@ -203,34 +203,34 @@ impl<T> Attributor<T> {
             is_unusual: state.delays.is_settled().then(is_unusual),
             agent: match fit {
                 _ if asked.user_agent == NONE => None,
-                Fit::Unknown => None,
-                Fit::Same => Some(true),
-                Fit::Other => Some(false),
+                AgentFit::Unknown => None,
+                AgentFit::Same => Some(true),
+                AgentFit::Other => Some(false),
             },
-            status: facts.and_then(|facts| exchange::status(facts, asked)),
-            bytes: facts.and_then(|facts| exchange::bytes(facts, asked)),
+            status: facts.and_then(|facts| facts.status_agrees(asked)),
+            bytes: facts.and_then(|facts| facts.bytes_agree(asked)),
             is_tainted: waiting.tainted,
         }
     }
 
     /// Who had the line's port, or else whose the line's request could be.
-    fn why_by_port(&self, line: &Line) -> Why {
+    fn why_by_port(&self, line: &LoggedLine) -> Explanation {
         let Some(asked) = self.held.front().map(|front| front.asked) else {
-            return Why::empty();
+            return Explanation::empty();
         };
         let of_port = line.peer_port.into_iter().flat_map(|port| {
             self.connections.of_port(asked.server, port).map(|it| self.connections.get(it))
         });
         let mut candidates: Vec<_> = of_port
             .filter(|it| line.server_port.is_none_or(|port| port == it.server_port))
-            .map(|connection| Candidate {
+            .map(|connection| ExplainedCandidate {
                 client: connection.client,
                 is_chosen: false,
                 delay: asked.time.micros_since(connection.opened),
                 since: if connection.closed == Timestamp::MAX {
-                    Since::Opened
+                    DelayStart::Opened
                 } else {
-                    Since::Closed(asked.time.micros_since(connection.closed))
+                    DelayStart::Closed(asked.time.micros_since(connection.closed))
                 },
                 is_unusual: None,
                 agent: None,
@@ -248,31 +248,34 @@ impl<T> Attributor<T> {
     }
 }
 
-fn nearest(candidates: &mut Vec<Candidate>, more: usize, lines: u32) -> Why {
+fn nearest(candidates: &mut Vec<ExplainedCandidate>, more: usize, lines: u32) -> Explanation {
     candidates.sort_by_key(|it| it.delay.unsigned_abs());
     let more = more + candidates.len().saturating_sub(NAMED);
     candidates.truncate(NAMED);
     let candidates = std::mem::take(candidates);
     let more = u32::try_from(more).unwrap_or(u32::MAX);
-    Why { candidates, more, lines: lines.max(1), is_asked: false }
+    Explanation { candidates, more, lines: lines.max(1), is_asked: false }
 }
 
 /// `203.0.113.7, chosen: 0.012 s after its response had ended, its User-Agent, same status, same size`
-impl fmt::Display for Candidate {
+impl fmt::Display for ExplainedCandidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let chosen = if self.is_chosen { ", chosen" } else { "" };
-        let (delay, side) = (Seconds(self.delay), if self.delay < 0 { "before" } else { "after" });
+        let (delay, side) =
+            (SecondsText(self.delay), if self.delay < 0 { "before" } else { "after" });
         write!(f, "{}{chosen}: {delay} {side} ", self.client)?;
         match self.since {
-            Since::Asked => f.write_str("it asked")?,
-            Since::Pending => f.write_str("it asked, no end of the response seen")?,
-            Since::Ended => f.write_str("its response had ended")?,
-            Since::Opened => f.write_str("it opened the connection with this port, open still")?,
-            Since::Closed(after) if after <= 0 => {
+            DelayStart::Asked => f.write_str("it asked")?,
+            DelayStart::Pending => f.write_str("it asked, no end of the response seen")?,
+            DelayStart::Ended => f.write_str("its response had ended")?,
+            DelayStart::Opened => {
+                f.write_str("it opened the connection with this port, open still")?;
+            }
+            DelayStart::Closed(after) if after <= 0 => {
                 f.write_str("it opened the connection with this port, closed later")?;
             }
-            Since::Closed(after) => {
-                let closed = Seconds(after);
+            DelayStart::Closed(after) => {
+                let closed = SecondsText(after);
                 write!(
                     f,
                     "it opened the connection with this port, closed {closed} before the line"
@@ -298,7 +301,7 @@ impl fmt::Display for Candidate {
 }
 
 /// Candidates behind one another, with semicolons between; `-` if there are none.
-impl fmt::Display for Why {
+impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.candidates.is_empty() {
             return f.write_str("-");
@@ -317,9 +320,9 @@ impl fmt::Display for Why {
 }
 
 /// Microseconds in seconds, without their sign.
-struct Seconds(i64);
+struct SecondsText(i64);
 
-impl fmt::Display for Seconds {
+impl fmt::Display for SecondsText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let micros = self.0.unsigned_abs();
         write!(f, "{}.{:03} s", micros / 1_000_000, micros / 1_000 % 1_000)

@@ -1,16 +1,24 @@
 //! How a line's client is decided: alone where there is one mapping and one line, else together
 //! with the next lines of its group, over the mappings that they could have.
 
-use super::coarse::Span;
-use super::engine::{Asked, Attributor, LAST};
-use super::habits::{CERTAIN, Fit};
-use super::outstanding::{NIL, Waiting};
-use super::{Certainty, Reason, Verdict};
+use crate::attribution::learnt::coarse::CoarseDelaySpan;
+use crate::attribution::learnt::user_agents::{AgentFit, CERTAIN};
+use crate::attribution::line::HeldLine;
+use crate::attribution::memory::mappings::{NIL, WaitingMapping};
+use crate::attribution::queue::{Attributor, LAST};
+use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
+pub(crate) mod assign;
+pub(crate) mod group;
+mod port;
+pub(crate) mod single;
+mod tls;
+pub(crate) mod why;
+
 use crate::time::{Resolution, Timestamp};
 
 impl<T> Attributor<T> {
     /// Decides the oldest held line, which waits in `group`, and takes the mapping that explains it.
-    pub(super) fn decide(&mut self, group: u32) -> Verdict {
+    pub(crate) fn decide(&mut self, group: u32) -> LineVerdict {
         let members = self.outstanding.group(group);
         match (members.mappings, members.lines) {
             (0, _) => {
@@ -23,11 +31,11 @@ impl<T> Attributor<T> {
     }
 
     /// One line, one mapping.
-    fn decide_alone(&mut self, group: u32) -> Verdict {
+    fn decide_alone(&mut self, group: u32) -> LineVerdict {
         let asked = self.held[0].asked;
         let mapping = self.outstanding.only(group);
         let waiting = self.outstanding.get(mapping);
-        let Waiting { client, time, resolution, tainted, tag, facts, .. } = *waiting;
+        let WaitingMapping { client, time, resolution, tainted, tag, facts, .. } = *waiting;
         if self.cannot_be(waiting, &asked) {
             self.leave_group(group, LAST);
             return nothing(Reason::NoMapping);
@@ -41,7 +49,8 @@ impl<T> Attributor<T> {
         let may_be_sealed = self.may_be_sealed(&asked);
         let state = &mut self.states[asked.server as usize];
         let is_unusual = state.delays.is_unusual(delay);
-        let odd = tainted || is_unusual || self.habits.fit(tag, asked.user_agent) == Fit::Other;
+        let odd =
+            tainted || is_unusual || self.habits.fit(tag, asked.user_agent) == AgentFit::Other;
         if !odd {
             state.delays.learn(delay, asked.resolution.max(resolution));
             self.habits.learn(tag, asked.user_agent, CERTAIN);
@@ -54,7 +63,7 @@ impl<T> Attributor<T> {
         } else {
             (Certainty::Certain, Reason::Only, 1_000)
         };
-        Verdict {
+        LineVerdict {
             client: Some(client),
             certainty,
             candidates: 1,
@@ -65,9 +74,10 @@ impl<T> Attributor<T> {
     }
 
     /// One line, one mapping whose exchange is known: does it fit?
-    fn decide_exchange(&mut self, group: u32, mapping: u32) -> Verdict {
+    fn decide_exchange(&mut self, group: u32, mapping: u32) -> LineVerdict {
         let asked = self.held[0].asked;
-        let Waiting { client, time, tainted, facts, tag, .. } = *self.outstanding.get(mapping);
+        let WaitingMapping { client, time, tainted, facts, tag, .. } =
+            *self.outstanding.get(mapping);
         let facts = *self.exchanges.get(facts);
         let delay = asked.time.micros_since(time);
         let state = &self.states[asked.server as usize];
@@ -88,11 +98,11 @@ impl<T> Attributor<T> {
         self.outstanding.take_both(group, mapping);
         self.count_used();
         let delay = Some(delay);
-        Verdict { client: Some(client), certainty, candidates: 1, reason, delay, probability }
+        LineVerdict { client: Some(client), certainty, candidates: 1, reason, delay, probability }
     }
 
     /// Whether a line of an exchange is rarely logged so long after its end.
-    pub(super) fn is_unusual_end(&self, asked: &Asked, delay: i64) -> bool {
+    pub(crate) fn is_unusual_end(&self, asked: &HeldLine, delay: i64) -> bool {
         let delays = &self.states[asked.server as usize].delays;
         if asked.resolution == Resolution::Second {
             delays.is_settled() && self.span_of_ends(asked).is_unusual(delay)
@@ -102,13 +112,13 @@ impl<T> Attributor<T> {
     }
 
     /// Where stamps are coarse, how long after the end of an exchange its line comes.
-    pub(super) fn span_of_ends(&self, asked: &Asked) -> Span {
-        Span::of(&self.states[asked.server as usize].delays, asked.resolution.micros())
+    pub(crate) fn span_of_ends(&self, asked: &HeldLine) -> CoarseDelaySpan {
+        CoarseDelaySpan::of(&self.states[asked.server as usize].delays, asked.resolution.micros())
     }
 
     /// Learns from a line and the mapping that is surely its own, and says what passed between them.
-    pub(super) fn learn_exchange(&mut self, mapping: u32, asked: &Asked) -> i64 {
-        let Waiting { time, resolution, facts, .. } = *self.outstanding.get(mapping);
+    pub(crate) fn learn_exchange(&mut self, mapping: u32, asked: &HeldLine) -> i64 {
+        let WaitingMapping { time, resolution, facts, .. } = *self.outstanding.get(mapping);
         let delay = asked.time.micros_since(time);
         if facts != NIL {
             let facts = self.exchanges.get(facts);
@@ -124,7 +134,7 @@ impl<T> Attributor<T> {
     }
 
     /// Several lines or several mappings.
-    fn decide_group(&mut self, group: u32) -> Verdict {
+    fn decide_group(&mut self, group: u32) -> LineVerdict {
         self.set_stale_aside(group);
         if self.outstanding.group(group).of_exchanges {
             return self.decide_together(group);
@@ -136,7 +146,7 @@ impl<T> Attributor<T> {
     }
 
     /// Mappings far older than this server's lines ever are stand back for the others.
-    pub(super) fn set_stale_aside(&mut self, group: u32) {
+    pub(crate) fn set_stale_aside(&mut self, group: u32) {
         let asked = self.held[0].asked;
         let delays = &self.states[asked.server as usize].delays;
         if asked.resolution == Resolution::Second && self.outstanding.group(group).of_exchanges {
@@ -154,8 +164,8 @@ impl<T> Attributor<T> {
     }
 
     /// Whether a mapping is out of the question: its line came before it was asked, or long after.
-    pub(super) fn cannot_be(&self, waiting: &Waiting, asked: &Asked) -> bool {
-        let Waiting { time, resolution, facts, .. } = *waiting;
+    pub(crate) fn cannot_be(&self, waiting: &WaitingMapping, asked: &HeldLine) -> bool {
+        let WaitingMapping { time, resolution, facts, .. } = *waiting;
         if facts == NIL {
             return self.is_impossible((time, resolution), asked);
         }
@@ -167,10 +177,10 @@ impl<T> Attributor<T> {
 
     /// A mapping must precede its line, but for coarse stamps and late arrival, and not by more than
     /// the window.
-    pub(super) fn is_impossible(
+    pub(crate) fn is_impossible(
         &self,
         (time, resolution): (Timestamp, Resolution),
-        asked: &Asked,
+        asked: &HeldLine,
     ) -> bool {
         let step = asked.resolution.max(resolution).micros();
         let delay = asked.time.micros_since(time);
@@ -179,7 +189,7 @@ impl<T> Attributor<T> {
 
     /// The earliest and the latest time of a mapping that the line could have, and that its delay does
     /// not rule out.
-    pub(super) fn span_of_candidates(&self, asked: &Asked) -> (Timestamp, Timestamp) {
+    pub(crate) fn span_of_candidates(&self, asked: &HeldLine) -> (Timestamp, Timestamp) {
         let state = &self.states[asked.server as usize];
         let step = asked.resolution.max(state.coarsest).micros();
         let (mut shortest, mut longest) = (1 - self.wait - step, self.window);
@@ -191,13 +201,13 @@ impl<T> Attributor<T> {
     }
 
     /// Whether the delay does not rule a pair out.
-    pub(super) fn is_ordinary(&self, server: u32, delay: i64) -> bool {
+    pub(crate) fn is_ordinary(&self, server: u32, delay: i64) -> bool {
         let delays = &self.states[server as usize].delays;
         !delays.is_settled() || !delays.is_unusual(delay)
     }
 
     /// Learns from a line and the mapping that it is about to take.
-    pub(super) fn learn(&mut self, mapping: u32, asked: &Asked, weight: u8) {
+    pub(crate) fn learn(&mut self, mapping: u32, asked: &HeldLine, weight: u8) {
         let waiting = self.outstanding.get(mapping);
         let delay = asked.time.micros_since(waiting.time);
         let state = &mut self.states[asked.server as usize];
@@ -207,28 +217,13 @@ impl<T> Attributor<T> {
 }
 
 /// What status and size may cost together for a pair not to be odd.
-pub(super) const ODD: i64 = 1_500;
-
-/// What costs this much more has no weight beside the rest.
-const NEGLIGIBLE: i64 = 11_000;
-
-/// 2^16 times e to the power of minus `cost` thousandths, to within a few parts in a hundred.
-pub(super) fn weight(cost: i64) -> u64 {
-    if cost >= NEGLIGIBLE {
-        return 0;
-    }
-    // A thousandth of a natural logarithm is 1.4427 thousandths of one to base 2: 1.4773 of 1,024.
-    let halvings = (cost.max(0).unsigned_abs() * 96_816) >> 16;
-    let (whole, part) = (halvings >> 10, halvings & 1_023);
-    // Between two powers of two the curve is close to a straight line.
-    ((1 << 16) - (part << 5)) >> whole
-}
+pub(crate) const ODD: i64 = 1_500;
 
 /// No client, for this reason.
-pub(super) const fn nothing(reason: Reason) -> Verdict {
-    Verdict {
+pub(crate) const fn nothing(reason: Reason) -> LineVerdict {
+    LineVerdict {
         client: None,
-        certainty: Certainty::None,
+        certainty: Certainty::Unmatched,
         candidates: 0,
         reason,
         delay: None,

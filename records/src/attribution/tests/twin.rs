@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Attributor, Certainty, Decided, Line, Reason, Record, ServerId, Settings, Verdict};
+use super::{
+    Attributor, Certainty, DecidedLine, JoinSettings, LineVerdict, LoggedLine, MappingEvent,
+    Reason, ServerIndex,
+};
 use crate::addr::{ClientAddr, ServerAddr};
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
@@ -48,12 +51,18 @@ fn request(url: u8) -> Fingerprint {
     Fingerprint::of_raw(format!("GET /{url} HTTP/1.1").as_bytes(), Cut::Long).expect("not empty")
 }
 
-fn line(server: ServerId, url: u8, time: Timestamp) -> Line {
-    Line { long: Some(request(url)), ..Line::unread(server, (time, Resolution::Microsecond)) }
+fn line(server: ServerIndex, url: u8, time: Timestamp) -> LoggedLine {
+    LoggedLine {
+        long: Some(request(url)),
+        ..LoggedLine::unread(server, (time, Resolution::Microsecond))
+    }
 }
 
 /// What the engine makes of the events; the payload is the number of the event.
-fn engine(events: &[Event], settings: Settings) -> (Vec<Decided<usize>>, super::Counts) {
+fn engine(
+    events: &[Event],
+    settings: JoinSettings,
+) -> (Vec<DecidedLine<usize>>, super::JoinCounts) {
     let mut engine = Attributor::new(settings);
     let servers = [1, 2].map(|last| engine.server(ServerAddr::Ip([127, 0, 1, last].into())));
     let mut now = Timestamp::from_seconds(1_000);
@@ -64,7 +73,7 @@ fn engine(events: &[Event], settings: Settings) -> (Vec<Decided<usize>>, super::
         decided.extend(std::iter::from_fn(|| engine.next_decided()));
         let server = servers[usize::from(event.server)];
         match event.what {
-            What::Mapping { client: number } => engine.mapping(Record {
+            What::Mapping { client: number } => engine.mapping(MappingEvent {
                 server,
                 client: client(number),
                 time: now,
@@ -94,7 +103,7 @@ struct Noted {
 /// The twin decides each line when the engine does: [`WAIT`] after it came, or when time first
 /// moves beyond that. It knows who could have asked; it leaves to the engine who it is if several
 /// could, and takes over that choice.
-fn check(events: &[Event], decided: &[Decided<usize>]) -> Result<(), TestCaseError> {
+fn check(events: &[Event], decided: &[DecidedLine<usize>]) -> Result<(), TestCaseError> {
     let mut times = Vec::new();
     let mut now = 0_i64;
     for event in events {
@@ -129,10 +138,10 @@ fn check(events: &[Event], decided: &[Decided<usize>]) -> Result<(), TestCaseErr
             })
             .collect();
         let clients: Vec<u8> = possible.iter().map(|&i| noted[i].client).collect();
-        let Verdict { client: found, certainty, reason, .. } = out.verdict;
+        let LineVerdict { client: found, certainty, reason, .. } = out.verdict;
 
         let Some(found) = found else {
-            prop_assert_eq!(certainty, Certainty::None);
+            prop_assert_eq!(certainty, Certainty::Unmatched);
             let rivals = events[..until].iter().enumerate().filter(|&(i, event)| {
                 i > number
                     && matches!(event.what, What::Line)
@@ -170,7 +179,7 @@ proptest! {
 
     #[test]
     fn the_engine_finds_what_a_search_from_end_to_end_finds(events in events()) {
-        let settings = Settings { wait: WAIT, window: WINDOW, ..Settings::default() };
+        let settings = JoinSettings { wait: WAIT, window: WINDOW, ..JoinSettings::default() };
         let (decided, _) = engine(&events, settings);
         check(&events, &decided)?;
     }
@@ -179,13 +188,13 @@ proptest! {
     fn each_line_comes_out_once_in_order_and_the_books_balance(
         events in events(), max_mappings in 1..40_usize, max_lines in 1..40_usize,
     ) {
-        let settings = Settings { wait: WAIT, window: WINDOW, max_mappings, max_lines };
+        let settings = JoinSettings { wait: WAIT, window: WINDOW, max_mappings, max_lines };
         let (decided, counts) = engine(&events, settings);
         let lines = events.iter().enumerate().filter(|(_, event)| matches!(event.what, What::Line));
         let expected: Vec<usize> = lines.map(|(number, _)| number).collect();
         let found: Vec<usize> = decided.iter().map(|out| out.payload).collect();
         prop_assert_eq!(&found, &expected);
-        let by_certainty = counts.exact + counts.certain + counts.likely + counts.none;
+        let by_certainty = counts.exact + counts.certain + counts.likely + counts.unmatched;
         prop_assert_eq!(counts.lines, by_certainty + counts.held);
         prop_assert_eq!(counts.held, 0);
         prop_assert_eq!(

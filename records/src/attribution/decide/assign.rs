@@ -7,47 +7,52 @@
 //! answers in no order at all, it is the cheapest assignment instead.
 
 /// The most lines that are decided together.
-pub(super) const MAX_LINES: usize = 8;
+pub(crate) const MAX_LINES: usize = 8;
 
 /// The most mappings that they are decided over.
-pub(super) const MAX_MAPPINGS: usize = 16;
+pub(crate) const MAX_MAPPINGS: usize = 16;
 
 const COLUMNS: usize = MAX_MAPPINGS + MAX_LINES;
 
 /// Where crossing costs less than this, order is no evidence.
-pub(super) const FREE: i64 = 700;
+pub(crate) const FREE: i64 = 700;
 
 /// The cost of a pair that cannot be.
 const IMPOSSIBLE: i64 = 1 << 40;
 
 /// Costs of pairs: lower is better, and a pair that was never set cannot be.
 #[derive(Default)]
-pub(super) struct Costs {
+pub(crate) struct AssignmentCosts {
     /// Line after line, each with a cost for every mapping.
     pairs: Vec<i64>,
     /// For each mapping, what it costs to skip it although a later one is taken.
     skips: Vec<i64>,
-    other: Other,
+    other: OtherCosts,
     lines: usize,
     mappings: usize,
 }
 
 /// What else has a cost.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Other {
+pub(crate) struct OtherCosts {
     /// A line without a mapping.
-    pub(super) unmatched: i64,
+    pub(crate) unmatched: i64,
     /// Two lines that take their mappings in the wrong order.
-    pub(super) crossed: i64,
+    pub(crate) crossed: i64,
 }
 
 /// For each line the mapping that it takes.
-pub(super) type Chosen = [Option<usize>; MAX_LINES];
+pub(crate) type AssignedMappings = [Option<usize>; MAX_LINES];
 
-impl Costs {
+impl AssignmentCosts {
     /// Begins anew, for at most [`MAX_LINES`] lines and as many mappings as there are costs of
     /// skipping one, at most [`MAX_MAPPINGS`].
-    pub(super) fn reset(&mut self, lines: usize, skips: impl Iterator<Item = i64>, other: Other) {
+    pub(crate) fn reset(
+        &mut self,
+        lines: usize,
+        skips: impl Iterator<Item = i64>,
+        other: OtherCosts,
+    ) {
         self.skips.clear();
         self.skips.extend(skips);
         (self.lines, self.mappings, self.other) = (lines, self.skips.len(), other);
@@ -56,17 +61,17 @@ impl Costs {
     }
 
     /// Sets the cost of a pair.
-    pub(super) fn set(&mut self, line: usize, mapping: usize, cost: i64) {
+    pub(crate) fn set(&mut self, line: usize, mapping: usize, cost: i64) {
         self.pairs[line * self.mappings + mapping] = cost;
     }
 
     /// What each mapping would cost a line.
-    pub(super) fn of_line(&self, line: usize) -> &[i64] {
+    pub(crate) fn of_line(&self, line: usize) -> &[i64] {
         &self.pairs[line * self.mappings..][..self.mappings]
     }
 
     /// What each line takes.
-    pub(super) fn solve(&self) -> Chosen {
+    pub(crate) fn solve(&self) -> AssignedMappings {
         if self.other.crossed < FREE {
             return self.each_its_own().unwrap_or_else(|| self.cheapest());
         }
@@ -76,7 +81,7 @@ impl Costs {
     }
 
     /// What all costs at best if the first line takes this mapping, or none.
-    pub(super) fn if_first_takes(&mut self, mapping: Option<usize>) -> i64 {
+    pub(crate) fn if_first_takes(&mut self, mapping: Option<usize>) -> i64 {
         let mut first = [IMPOSSIBLE; MAX_MAPPINGS];
         first[..self.mappings].copy_from_slice(self.of_line(0));
         for (place, cost) in self.pairs[..self.mappings].iter_mut().enumerate() {
@@ -91,7 +96,7 @@ impl Costs {
     }
 
     /// What a choice costs.
-    fn total(&self, chosen: &Chosen) -> i64 {
+    fn total(&self, chosen: &AssignedMappings) -> i64 {
         let chosen = &chosen[..self.lines];
         let taken = chosen.iter().flatten();
         let end = taken.clone().max().map_or(0, |&last| last + 1);
@@ -111,7 +116,7 @@ impl Costs {
     }
 
     /// The cheapest way without crossing. Mappings behind the last one taken cost nothing.
-    fn along(&self) -> Chosen {
+    fn along(&self) -> AssignedMappings {
         let width = self.mappings + 1;
         let unmatched = self.other.unmatched;
         // best[line][mapping]: the cheapest for so many lines over so many mappings.
@@ -151,7 +156,7 @@ impl Costs {
 
     /// Exchanges as long as it saves something; each round saves, so it ends, and is cut short if not
     /// soon enough.
-    fn exchange(&self, chosen: &mut Chosen) {
+    fn exchange(&self, chosen: &mut AssignedMappings) {
         for _ in 0..MAX_LINES {
             let mut changed = false;
             for first in 0..self.lines {
@@ -168,7 +173,7 @@ impl Costs {
 
     /// A line that goes without takes a mapping that nobody has, or that of a line which is content
     /// with such a one.
-    fn find_free(&self, chosen: &mut Chosen, line: usize) -> bool {
+    fn find_free(&self, chosen: &mut AssignedMappings, line: usize) -> bool {
         let free = (0..self.mappings).filter(|&mapping| !chosen.contains(&Some(mapping)));
         let costs = self.of_line(line);
         let mut best = (self.other.unmatched - self.other.crossed, None);
@@ -193,7 +198,7 @@ impl Costs {
         true
     }
 
-    fn exchange_two(&self, chosen: &mut Chosen, first: usize, second: usize) -> bool {
+    fn exchange_two(&self, chosen: &mut AssignedMappings, first: usize, second: usize) -> bool {
         let (Some(a), Some(b)) = (chosen[first], chosen[second]) else { return false };
         let straight = self.of_line(first)[a] + self.of_line(second)[b];
         let exchanged = self.of_line(first)[b] + self.of_line(second)[a];
@@ -209,7 +214,7 @@ impl Costs {
 
     /// If no two lines are best served by the same mapping, and each is better served by one than by
     /// none, nothing is cheaper than that.
-    fn each_its_own(&self) -> Option<Chosen> {
+    fn each_its_own(&self) -> Option<AssignedMappings> {
         let mut chosen = [None; MAX_LINES];
         let mut taken = 0_u32;
         for (line, chosen) in chosen.iter_mut().enumerate().take(self.lines) {
@@ -226,7 +231,7 @@ impl Costs {
 
     /// The cheapest way where order means nothing: the shortest augmenting path form of the Hungarian
     /// method (Jonker and Volgenant, 1987), with a column of its own for each line that takes nothing.
-    fn cheapest(&self) -> Chosen {
+    fn cheapest(&self) -> AssignedMappings {
         const NOBODY: usize = usize::MAX;
         let columns = self.mappings + self.lines;
         let mut owner = [NOBODY; COLUMNS];
@@ -301,7 +306,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// The cheapest total without crossing, by trying everything.
-    fn by_trial(costs: &Costs, line: usize, mapping: usize) -> i64 {
+    fn by_trial(costs: &AssignmentCosts, line: usize, mapping: usize) -> i64 {
         if line == costs.lines {
             return 0;
         }
@@ -314,8 +319,8 @@ mod tests {
         best
     }
 
-    fn costs(rows: &[Vec<i64>], skipped: i64, other: Other) -> Costs {
-        let mut costs = Costs::default();
+    fn costs(rows: &[Vec<i64>], skipped: i64, other: OtherCosts) -> AssignmentCosts {
+        let mut costs = AssignmentCosts::default();
         let mappings = rows.first().map_or(0, Vec::len);
         costs.reset(rows.len(), std::iter::repeat_n(skipped, mappings), other);
         for (line, row) in rows.iter().enumerate() {
@@ -327,7 +332,7 @@ mod tests {
     }
 
     /// What a choice without crossing costs.
-    fn total(costs: &Costs, chosen: &Chosen) -> i64 {
+    fn total(costs: &AssignmentCosts, chosen: &AssignedMappings) -> i64 {
         let (mut total, mut next) = (0, 0);
         for (line, mapping) in chosen.iter().enumerate().take(costs.lines) {
             total += match *mapping {
@@ -354,7 +359,7 @@ mod tests {
         fn nothing_without_crossing_is_cheaper(
             rows in rows(), unmatched in 0..60_i64, skipped in 0..20_i64,
         ) {
-            let costs = costs(&rows, skipped, Other { unmatched, crossed: 0 });
+            let costs = costs(&rows, skipped, OtherCosts { unmatched, crossed: 0 });
             let chosen = costs.along();
             prop_assert_eq!(total(&costs, &chosen), by_trial(&costs, 0, 0));
         }
@@ -363,7 +368,7 @@ mod tests {
         fn no_mapping_is_given_twice_and_no_pair_is_impossible(
             rows in rows(), unmatched in 0..60_i64, skipped in 0..20_i64, crossed in 0..2_000_i64,
         ) {
-            let costs = costs(&rows, skipped, Other { unmatched, crossed });
+            let costs = costs(&rows, skipped, OtherCosts { unmatched, crossed });
             let chosen = costs.solve();
             let mut taken = 0_u32;
             for (line, mapping) in chosen.iter().enumerate() {
@@ -376,7 +381,7 @@ mod tests {
     }
 
     /// The cheapest assignment, by trying everything.
-    fn any_order(costs: &Costs, line: usize, taken: u32) -> i64 {
+    fn any_order(costs: &AssignmentCosts, line: usize, taken: u32) -> i64 {
         if line == costs.lines {
             return 0;
         }
@@ -394,7 +399,7 @@ mod tests {
         fn where_order_means_nothing_no_assignment_is_cheaper(
             rows in rows(), unmatched in 0..60_i64,
         ) {
-            let costs = costs(&rows, 0, Other { unmatched, crossed: 0 });
+            let costs = costs(&rows, 0, OtherCosts { unmatched, crossed: 0 });
             let chosen = costs.solve();
             let total: i64 = (0..costs.lines)
                 .map(|line| chosen[line].map_or(unmatched, |mapping| costs.of_line(line)[mapping]))
@@ -404,7 +409,7 @@ mod tests {
     }
 
     const SKIPPED: i64 = 10_000;
-    const OTHER: Other = Other { unmatched: 100_000, crossed: 5_000 };
+    const OTHER: OtherCosts = OtherCosts { unmatched: 100_000, crossed: 5_000 };
 
     #[test]
     fn a_group_is_decided_together() {

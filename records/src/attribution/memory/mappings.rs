@@ -4,16 +4,16 @@
 //! a decision. Mappings live in a slab; each is linked into its group, and stands in the order of
 //! arrival, from whose old end they expire.
 
+use crate::attribution::learnt::user_agents::{ClientHash, NONE};
 use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
-use super::habits::{NONE, Tag};
 use crate::addr::ClientAddr;
 use crate::time::{Resolution, Timestamp};
 
 /// No mapping, no group.
-pub(super) const NIL: u32 = u32::MAX;
+pub(crate) const NIL: u32 = u32::MAX;
 
 /// How often a mapping is passed over before it is set aside.
 const PATIENCE: u8 = 12;
@@ -28,85 +28,85 @@ const MANY_EMPTY: usize = 1024;
 const MANY_GONE: usize = 1 << 12;
 
 /// A remembered mapping.
-pub(super) struct Waiting {
-    pub(super) client: ClientAddr,
-    pub(super) resolution: Resolution,
+pub(crate) struct WaitingMapping {
+    pub(crate) client: ClientAddr,
+    pub(crate) resolution: Resolution,
     /// Whether it was a candidate in a decision that could have gone another way.
-    pub(super) tainted: bool,
+    pub(crate) tainted: bool,
     /// Set aside in its group as too old to be expected.
-    pub(super) stale: bool,
+    pub(crate) stale: bool,
     /// How often a younger one was preferred.
     passed_over: u8,
-    pub(super) time: Timestamp,
+    pub(crate) time: Timestamp,
     /// Its client's hash.
-    pub(super) tag: Tag,
+    pub(crate) tag: ClientHash,
     /// Its client's usual User-Agent, once that was looked up and known.
-    pub(super) usual: u32,
+    pub(crate) usual: u32,
     group: u32,
     /// What is known of its exchange, or [`NIL`].
-    pub(super) facts: u32,
-    links: Links,
+    pub(crate) facts: u32,
+    links: MappingLinks,
     /// Which of those that had this place it is.
     life: u32,
 }
 
-impl Waiting {
+impl WaitingMapping {
     /// Whether its exchange has not ended, or nobody said so.
-    pub(super) const fn is_pending(&self) -> bool {
+    pub(crate) const fn is_pending(&self) -> bool {
         self.facts != NIL && self.stale
     }
 
     /// The mapping after it in its group, or [`NIL`].
-    pub(super) const fn after(&self) -> u32 {
+    pub(crate) const fn after(&self) -> u32 {
         self.links.after
     }
 
     /// The mapping before it in its group, or [`NIL`].
-    pub(super) const fn before(&self) -> u32 {
+    pub(crate) const fn before(&self) -> u32 {
         self.links.before
     }
 }
 
 /// One mapping's place in its group.
 #[derive(Clone, Copy)]
-struct Links {
+struct MappingLinks {
     before: u32,
     after: u32,
 }
 
 /// A list's ends.
 #[derive(Clone, Copy)]
-struct Ends {
+struct ListEnds {
     first: u32,
     last: u32,
 }
 
-const UNLINKED: Links = Links { before: NIL, after: NIL };
-const EMPTY: Ends = Ends { first: NIL, last: NIL };
+const UNLINKED: MappingLinks = MappingLinks { before: NIL, after: NIL };
+const EMPTY: ListEnds = ListEnds { first: NIL, last: NIL };
 
 /// One request at one server.
-pub(super) struct Group {
+pub(crate) struct RequestGroup {
     /// The number of its server.
-    pub(super) server: u32,
+    pub(crate) server: u32,
     /// Mappings in time order.
-    fresh: Ends,
+    fresh: ListEnds,
     /// Mappings set aside, the last set aside last.
-    stale: Ends,
+    stale: ListEnds,
     /// How many mappings there are, fresh and stale.
-    pub(super) mappings: u32,
+    pub(crate) mappings: u32,
     /// How many lines wait.
-    pub(super) lines: u32,
+    pub(crate) lines: u32,
     /// Number of the first line that waits, if any does.
-    pub(super) first_line: u64,
+    pub(crate) first_line: u64,
     /// Number of the last line that waits.
-    pub(super) last_line: u64,
+    pub(crate) last_line: u64,
     /// Whether its mappings may be of different clients.
-    pub(super) mixed: bool,
+    pub(crate) mixed: bool,
     /// Whether its mappings have facts.
-    pub(super) of_exchanges: bool,
+    pub(crate) of_exchanges: bool,
 }
 
-impl Group {
+impl RequestGroup {
     const fn is_empty(&self) -> bool {
         self.mappings == 0 && self.lines == 0
     }
@@ -114,34 +114,34 @@ impl Group {
 
 /// A mapping that came: its place and its life there.
 #[derive(Clone, Copy)]
-struct Arrival {
+struct MappingArrival {
     mapping: u32,
     life: u32,
 }
 
-impl Arrival {
-    fn is_alive(self, slab: &[Waiting]) -> bool {
+impl MappingArrival {
+    fn is_alive(self, slab: &[WaitingMapping]) -> bool {
         slab[self.mapping as usize].life == self.life
     }
 }
 
 /// All groups and mappings.
-pub(super) struct Outstanding {
+pub(crate) struct MappingTable {
     table: HashTable<(u64, u32)>,
-    groups: Vec<Group>,
+    groups: Vec<RequestGroup>,
     free_groups: Vec<u32>,
     /// Groups without mappings and lines.
     empty: usize,
-    slab: Vec<Waiting>,
+    slab: Vec<WaitingMapping>,
     free: Vec<u32>,
     /// All mappings in the order they came, and some that are gone.
-    order: VecDeque<Arrival>,
+    order: VecDeque<MappingArrival>,
     /// Counts the mappings that were ever taken, over and over.
     lives: u32,
 }
 
-impl Outstanding {
-    pub(super) const fn new() -> Self {
+impl MappingTable {
+    pub(crate) const fn new() -> Self {
         Self {
             table: HashTable::new(),
             groups: Vec::new(),
@@ -155,22 +155,22 @@ impl Outstanding {
     }
 
     /// How many mappings are remembered.
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.slab.len() - self.free.len()
     }
 
     /// The group with this key, if there is one.
-    pub(super) fn find(&self, key: u64) -> Option<u32> {
+    pub(crate) fn find(&self, key: u64) -> Option<u32> {
         self.table.find(key, |&(k, _)| k == key).map(|&(_, group)| group)
     }
 
     /// The group with this key, made if need be, to be given a mapping or a line.
-    pub(super) fn find_or_add(&mut self, key: u64, server: u32) -> u32 {
+    pub(crate) fn find_or_add(&mut self, key: u64, server: u32) -> u32 {
         if let Some(group) = self.find(key) {
             self.empty -= usize::from(self.groups[group as usize].is_empty());
             return group;
         }
-        let group = Group {
+        let group = RequestGroup {
             server,
             fresh: EMPTY,
             stale: EMPTY,
@@ -186,17 +186,17 @@ impl Outstanding {
         index
     }
 
-    pub(super) fn group(&self, group: u32) -> &Group {
+    pub(crate) fn group(&self, group: u32) -> &RequestGroup {
         &self.groups[group as usize]
     }
 
-    pub(super) fn group_mut(&mut self, group: u32) -> &mut Group {
+    pub(crate) fn group_mut(&mut self, group: u32) -> &mut RequestGroup {
         &mut self.groups[group as usize]
     }
 
     /// Counts a group that has neither mappings nor lines any more. It is kept, since a request that
     /// was asked is often asked again; where too many are empty, all of them are forgotten.
-    pub(super) fn note_if_empty(&mut self, group: u32) {
+    pub(crate) fn note_if_empty(&mut self, group: u32) {
         if !self.groups[group as usize].is_empty() {
             return;
         }
@@ -215,22 +215,22 @@ impl Outstanding {
         });
     }
 
-    pub(super) fn get(&self, mapping: u32) -> &Waiting {
+    pub(crate) fn get(&self, mapping: u32) -> &WaitingMapping {
         &self.slab[mapping as usize]
     }
 
-    pub(super) fn get_mut(&mut self, mapping: u32) -> &mut Waiting {
+    pub(crate) fn get_mut(&mut self, mapping: u32) -> &mut WaitingMapping {
         &mut self.slab[mapping as usize]
     }
 
     /// Notes that the mapping was a candidate where another was chosen.
-    pub(super) fn taint(&mut self, mapping: u32) {
+    pub(crate) fn taint(&mut self, mapping: u32) {
         self.slab[mapping as usize].tainted = true;
     }
 
     /// Notes that a younger mapping was preferred; one that was passed over time and again is set
     /// aside, so that requests nobody ever answers don't stand in the way of the rest.
-    pub(super) fn pass_over(&mut self, group: u32, mapping: u32) {
+    pub(crate) fn pass_over(&mut self, group: u32, mapping: u32) {
         let waiting = &mut self.slab[mapping as usize];
         waiting.passed_over = waiting.passed_over.saturating_add(1);
         if waiting.passed_over >= PATIENCE && !waiting.stale {
@@ -239,21 +239,21 @@ impl Outstanding {
     }
 
     /// Remembers a mapping in its group.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         group: u32,
         client: ClientAddr,
         (time, resolution): (Timestamp, Resolution),
         facts: u32,
     ) -> u32 {
-        let waiting = Waiting {
+        let waiting = WaitingMapping {
             client,
             resolution,
             tainted: false,
             stale: false,
             passed_over: 0,
             time,
-            tag: Tag::of(client),
+            tag: ClientHash::of(client),
             usual: NONE,
             group,
             facts,
@@ -261,7 +261,7 @@ impl Outstanding {
             life: self.lives,
         };
         let index = put(&mut self.slab, &mut self.free, waiting);
-        self.order.push_back(Arrival { mapping: index, life: self.lives });
+        self.order.push_back(MappingArrival { mapping: index, life: self.lives });
         self.lives = self.lives.wrapping_add(1);
         if self.order.len() > 2 * self.len() + MANY_GONE {
             let slab = &self.slab;
@@ -274,7 +274,7 @@ impl Outstanding {
         }
         let members = &mut self.groups[group as usize];
         if members.mappings == 0 {
-            members.fresh = Ends { first: index, last: index };
+            members.fresh = ListEnds { first: index, last: index };
             members.mappings = 1;
             return index;
         }
@@ -282,7 +282,7 @@ impl Outstanding {
         let members = &mut self.groups[group as usize];
         members.mappings += 1;
         if !members.mixed {
-            let Links { before, after } = self.slab[index as usize].links;
+            let MappingLinks { before, after } = self.slab[index as usize].links;
             let neighbour = if before == NIL { after } else { before };
             // Beside stale ones alone nobody can be compared cheaply: assume the worst.
             let same = neighbour != NIL && self.get(neighbour).client == client;
@@ -293,8 +293,8 @@ impl Outstanding {
 
     /// A mapping whose exchange has not ended is set aside until then.
     fn add_pending(&mut self, index: u32) {
-        let Waiting { group, client, .. } = self.slab[index as usize];
-        let Group { fresh, stale, mappings, .. } = self.groups[group as usize];
+        let WaitingMapping { group, client, .. } = self.slab[index as usize];
+        let RequestGroup { fresh, stale, mappings, .. } = self.groups[group as usize];
         let neighbour = if stale.last == NIL { fresh.last } else { stale.last };
         let differs = mappings > 0 && self.get(neighbour).client != client;
         let stale = self.link(index, stale.last, stale);
@@ -306,8 +306,8 @@ impl Outstanding {
     }
 
     /// A mapping's exchange has ended at that time: so it is ordered by it from now on.
-    pub(super) fn end(&mut self, mapping: u32, time: Timestamp) {
-        let Waiting { group, stale, .. } = self.slab[mapping as usize];
+    pub(crate) fn end(&mut self, mapping: u32, time: Timestamp) {
+        let WaitingMapping { group, stale, .. } = self.slab[mapping as usize];
         let members = &self.groups[group as usize];
         let ends = if stale { members.stale } else { members.fresh };
         let ends = self.unlink(mapping, ends);
@@ -320,7 +320,7 @@ impl Outstanding {
 
     /// Links a mapping into its group's order.
     fn link_by_time(&mut self, index: u32) {
-        let Waiting { group, time, .. } = self.slab[index as usize];
+        let WaitingMapping { group, time, .. } = self.slab[index as usize];
         let fresh = self.groups[group as usize].fresh;
         let mut behind = fresh.last;
         for _ in 0..REORDER {
@@ -335,8 +335,8 @@ impl Outstanding {
 
     /// Moves a mapping to another group, where it waits as one whose exchange has not ended unless that
     /// is said anew.
-    pub(super) fn move_to(&mut self, mapping: u32, group: u32) {
-        let Waiting { group: from, stale, .. } = self.slab[mapping as usize];
+    pub(crate) fn move_to(&mut self, mapping: u32, group: u32) {
+        let WaitingMapping { group: from, stale, .. } = self.slab[mapping as usize];
         let members = &self.groups[from as usize];
         let ends = if stale { members.stale } else { members.fresh };
         let ends = self.unlink(mapping, ends);
@@ -349,7 +349,7 @@ impl Outstanding {
     }
 
     /// All mappings of a server that have facts.
-    pub(super) fn with_facts(&self, server: u32) -> Vec<u32> {
+    pub(crate) fn with_facts(&self, server: u32) -> Vec<u32> {
         let alive = self.order.iter().filter(|arrival| arrival.is_alive(&self.slab));
         let mappings = alive.map(|arrival| arrival.mapping);
         let is_one = |&mapping: &u32| {
@@ -360,8 +360,8 @@ impl Outstanding {
     }
 
     /// Forgets a mapping. Its group stays, even if empty.
-    pub(super) fn remove(&mut self, mapping: u32) {
-        let Waiting { group, stale, .. } = self.slab[mapping as usize];
+    pub(crate) fn remove(&mut self, mapping: u32) {
+        let WaitingMapping { group, stale, .. } = self.slab[mapping as usize];
         let members = &self.groups[group as usize];
         let ends = if stale { members.stale } else { members.fresh };
         let ends = self.unlink(mapping, ends);
@@ -373,13 +373,13 @@ impl Outstanding {
     }
 
     /// The mapping of a group that has but one.
-    pub(super) fn only(&self, group: u32) -> u32 {
-        let Group { fresh, stale, .. } = self.groups[group as usize];
+    pub(crate) fn only(&self, group: u32) -> u32 {
+        let RequestGroup { fresh, stale, .. } = self.groups[group as usize];
         if fresh.first == NIL { stale.last } else { fresh.first }
     }
 
     /// Forgets the only mapping of a group together with its only line.
-    pub(super) fn take_both(&mut self, group: u32, mapping: u32) {
+    pub(crate) fn take_both(&mut self, group: u32, mapping: u32) {
         let members = &mut self.groups[group as usize];
         (members.fresh, members.stale, members.mappings) = (EMPTY, EMPTY, 0);
         (members.lines, members.first_line, members.mixed) = (0, 0, false);
@@ -393,7 +393,7 @@ impl Outstanding {
     }
 
     /// The mapping that was taken first of all.
-    pub(super) fn oldest(&mut self) -> Option<u32> {
+    pub(crate) fn oldest(&mut self) -> Option<u32> {
         while let Some(first) = self.order.front() {
             if first.is_alive(&self.slab) {
                 return Some(first.mapping);
@@ -404,18 +404,18 @@ impl Outstanding {
     }
 
     /// Which group a mapping is in.
-    pub(super) fn group_of(&self, mapping: u32) -> u32 {
+    pub(crate) fn group_of(&self, mapping: u32) -> u32 {
         self.slab[mapping as usize].group
     }
 
     /// The group's mappings, those in time order first, then those set aside, the newest first. But where
     /// no exchange has ended the records of ends may be lost, and equal requests are answered in about the
     /// order in which they came: the oldest first, then.
-    pub(super) fn candidates(&self, group: u32) -> impl Iterator<Item = u32> {
-        let Group { fresh, stale, of_exchanges, .. } = self.groups[group as usize];
+    pub(crate) fn candidates(&self, group: u32) -> impl Iterator<Item = u32> {
+        let RequestGroup { fresh, stale, of_exchanges, .. } = self.groups[group as usize];
         let none_ended = of_exchanges && fresh.first == NIL;
         let (aside, oldest) = if none_ended { (NIL, stale.first) } else { (stale.last, NIL) };
-        let step = |next: fn(Links) -> u32| {
+        let step = |next: fn(MappingLinks) -> u32| {
             move |&index: &u32| Some(next(self.get(index).links)).filter(|&i| i != NIL)
         };
         let some = |index| (index != NIL).then_some(index);
@@ -425,17 +425,17 @@ impl Outstanding {
     }
 
     /// The oldest of the mappings in time order, or [`NIL`].
-    pub(super) fn first_fresh(&self, group: u32) -> u32 {
+    pub(crate) fn first_fresh(&self, group: u32) -> u32 {
         self.groups[group as usize].fresh.first
     }
 
     /// The last of the mappings set aside, or [`NIL`].
-    pub(super) fn last_stale(&self, group: u32) -> u32 {
+    pub(crate) fn last_stale(&self, group: u32) -> u32 {
         self.groups[group as usize].stale.last
     }
 
     /// Sets the group's oldest mappings aside for as long as `is_stale` says so.
-    pub(super) fn set_aside(&mut self, group: u32, is_stale: impl Fn(&Waiting) -> bool) {
+    pub(crate) fn set_aside(&mut self, group: u32, is_stale: impl Fn(&WaitingMapping) -> bool) {
         loop {
             let fresh = self.groups[group as usize].fresh;
             if fresh.first == NIL || !is_stale(self.get(fresh.first)) {
@@ -447,7 +447,7 @@ impl Outstanding {
 
     /// Moves a mapping from its group's order to those set aside.
     fn put_aside(&mut self, group: u32, mapping: u32) {
-        let Group { fresh, stale, .. } = self.groups[group as usize];
+        let RequestGroup { fresh, stale, .. } = self.groups[group as usize];
         let fresh = self.unlink(mapping, fresh);
         let stale = self.link(mapping, stale.last, stale);
         self.slab[mapping as usize].stale = true;
@@ -456,7 +456,7 @@ impl Outstanding {
     }
 
     /// Links a mapping behind `before` in the list with `ends`, and returns its new ends.
-    fn link(&mut self, index: u32, before: u32, mut ends: Ends) -> Ends {
+    fn link(&mut self, index: u32, before: u32, mut ends: ListEnds) -> ListEnds {
         let after = if before == NIL {
             std::mem::replace(&mut ends.first, index)
         } else {
@@ -467,13 +467,13 @@ impl Outstanding {
         } else {
             self.slab[after as usize].links.before = index;
         }
-        self.slab[index as usize].links = Links { before, after };
+        self.slab[index as usize].links = MappingLinks { before, after };
         ends
     }
 
     /// Takes a mapping out of the list with `ends`, and returns its new ends.
-    fn unlink(&mut self, index: u32, mut ends: Ends) -> Ends {
-        let Links { before, after } = self.slab[index as usize].links;
+    fn unlink(&mut self, index: u32, mut ends: ListEnds) -> ListEnds {
+        let MappingLinks { before, after } = self.slab[index as usize].links;
         if before == NIL {
             ends.first = after;
         } else {
@@ -489,7 +489,7 @@ impl Outstanding {
 }
 
 /// Puts a value into a free place of a slab, or a new one.
-pub(super) fn put<V>(slab: &mut Vec<V>, free: &mut Vec<u32>, value: V) -> u32 {
+pub(crate) fn put<V>(slab: &mut Vec<V>, free: &mut Vec<u32>, value: V) -> u32 {
     if let Some(index) = free.pop() {
         slab[index as usize] = value;
         return index;
@@ -503,20 +503,20 @@ pub(super) fn put<V>(slab: &mut Vec<V>, free: &mut Vec<u32>, value: V) -> u32 {
 mod tests {
     use super::*;
 
-    fn add(outstanding: &mut Outstanding, group: u32, client: u8, seconds: i64) {
+    fn add(outstanding: &mut MappingTable, group: u32, client: u8, seconds: i64) {
         let client = ClientAddr::Ip([192, 0, 2, client].into());
         let time = (Timestamp::from_seconds(seconds), Resolution::Second);
         outstanding.add(group, client, time, NIL);
     }
 
-    fn seconds(outstanding: &Outstanding, group: u32) -> Vec<i64> {
+    fn seconds(outstanding: &MappingTable, group: u32) -> Vec<i64> {
         let time = |i| outstanding.get(i).time.as_micros() / 1_000_000;
         outstanding.candidates(group).map(time).collect()
     }
 
     #[test]
     fn mappings_of_a_group_stand_in_time_order_however_they_came() {
-        let mut outstanding = Outstanding::new();
+        let mut outstanding = MappingTable::new();
         let group = outstanding.find_or_add(7, 0);
         for second in [5, 1, 9, 3, 9, 4] {
             add(&mut outstanding, group, 1, second);
@@ -533,7 +533,7 @@ mod tests {
 
     #[test]
     fn what_is_set_aside_comes_last_newest_first() {
-        let mut outstanding = Outstanding::new();
+        let mut outstanding = MappingTable::new();
         let group = outstanding.find_or_add(7, 0);
         (1..=5).for_each(|second| add(&mut outstanding, group, 1, second));
         outstanding.set_aside(group, |waiting| waiting.time <= Timestamp::from_seconds(2));
@@ -547,10 +547,10 @@ mod tests {
 
     #[test]
     fn mappings_with_facts_stand_in_the_order_in_which_their_exchanges_end() {
-        let mut outstanding = Outstanding::new();
+        let mut outstanding = MappingTable::new();
         let (group, client) = (outstanding.find_or_add(7, 0), ClientAddr::Unix);
         outstanding.group_mut(group).of_exchanges = true;
-        let add = |outstanding: &mut Outstanding, second| {
+        let add = |outstanding: &mut MappingTable, second| {
             let time = (Timestamp::from_seconds(second), Resolution::Microsecond);
             outstanding.add(group, client, time, 0)
         };
@@ -571,7 +571,7 @@ mod tests {
 
     #[test]
     fn empty_groups_are_kept_until_there_are_too_many() {
-        let mut outstanding = Outstanding::new();
+        let mut outstanding = MappingTable::new();
         let keys = 3 * MANY_EMPTY as u64;
         for key in 0..keys {
             let group = outstanding.find_or_add(key, 0);
@@ -590,7 +590,7 @@ mod tests {
 
     #[test]
     fn a_group_knows_when_its_mappings_are_of_different_clients() {
-        let mut outstanding = Outstanding::new();
+        let mut outstanding = MappingTable::new();
         let group = outstanding.find_or_add(7, 0);
         add(&mut outstanding, group, 1, 1);
         add(&mut outstanding, group, 1, 2);

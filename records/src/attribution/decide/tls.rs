@@ -6,13 +6,15 @@
 //! be of, it is asked what the whole would cost then. So the probability of a client is that of all ways to
 //! lay them in which the line is its own.
 
-use super::assign::{Costs, MAX_LINES, MAX_MAPPINGS, Other};
-use super::decide::{nothing, weight};
-use super::engine::{Asked, Attributor, State};
-use super::exchange::Exchange;
-use super::habits::{CERTAIN, Rarity, Tag};
-use super::turns::{Turn, Turns};
-use super::{Certainty, Reason, Record, Verdict};
+use crate::attribution::decide::assign::{AssignmentCosts, MAX_LINES, MAX_MAPPINGS, OtherCosts};
+use crate::attribution::decide::nothing;
+use crate::attribution::learnt::user_agents::{AgentRarity, CERTAIN, ClientHash};
+use crate::attribution::line::HeldLine;
+use crate::attribution::memory::tls::{TlsExchange, TlsExchanges};
+use crate::attribution::odds::weight;
+use crate::attribution::queue::{Attributor, HeldState};
+use crate::attribution::record::{ExchangeEvent, MappingEvent};
+use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
 use crate::time::Resolution;
 
 /// How many held lines are looked at for others of the kind.
@@ -69,15 +71,15 @@ const MOST: u16 = 990;
 
 /// An exchange in view.
 #[derive(Clone, Copy)]
-struct Column {
+struct TlsCandidate {
     place: usize,
-    turn: Turn,
+    turn: TlsExchange,
 }
 
 impl<T> Attributor<T> {
     /// An exchange under seal has come to rest.
-    pub(super) fn note_sealed(&mut self, record: &Record, connection: u32) {
-        let Some(Exchange { nth, balancer, server_port, sealed: Some(sealed), .. }) =
+    pub(crate) fn note_sealed(&mut self, record: &MappingEvent, connection: u32) {
+        let Some(ExchangeEvent { nth, balancer, server_port, sealed: Some(sealed), .. }) =
             record.exchange
         else {
             return;
@@ -85,9 +87,9 @@ impl<T> Attributor<T> {
         let known = self.connections.get_mut(connection);
         let (serial, rested) = (known.serial, known.rested);
         known.rested = (record.time, nth);
-        let turn = Turn {
+        let turn = TlsExchange {
             client: record.client,
-            tag: Tag::of(record.client),
+            tag: ClientHash::of(record.client),
             connection: serial,
             nth,
             began: record.time.offset_by(-i64::from(sealed.took)),
@@ -101,14 +103,14 @@ impl<T> Attributor<T> {
         };
         let too_old = self.now.offset_by(-self.window);
         let state = &mut self.states[record.server.0 as usize];
-        let turns = state.sealed.get_or_insert_with(|| Box::new(Turns::new()));
+        let turns = state.sealed.get_or_insert_with(|| Box::new(TlsExchanges::new()));
         turns.note(turn, rested, too_old);
     }
 
     /// Whether the line may as well be of an exchange under seal that came to rest about then: so that a mapping of
     /// plain traffic at the same address is not the only one that it could have. Nothing to look at where
     /// there is no such traffic.
-    pub(super) fn may_be_sealed(&self, asked: &Asked) -> bool {
+    pub(crate) fn may_be_sealed(&self, asked: &HeldLine) -> bool {
         let Some(turns) = &self.states[asked.server as usize].sealed else { return false };
         let from = asked.time.offset_by(-LATE);
         let to = asked.time.offset_by(self.wait + asked.resolution.micros());
@@ -116,7 +118,7 @@ impl<T> Attributor<T> {
     }
 
     /// Decides the oldest held line, which no mapping explains.
-    pub(super) fn decide_sealed(&mut self) -> Verdict {
+    pub(crate) fn decide_sealed(&mut self) -> LineVerdict {
         let asked = self.held[0].asked;
         let server = asked.server as usize;
         let Some(mut turns) = self.states[server].sealed.take() else {
@@ -132,7 +134,7 @@ impl<T> Attributor<T> {
         verdict
     }
 
-    fn decide_by_turns(&mut self, asked: &Asked, turns: &mut Turns) -> Verdict {
+    fn decide_by_turns(&mut self, asked: &HeldLine, turns: &mut TlsExchanges) -> LineVerdict {
         let rows = self.rows(asked);
         let columns = self.columns(&rows, turns);
         let mut costs = self.weigh_turns(&rows, &columns, turns);
@@ -152,12 +154,12 @@ impl<T> Attributor<T> {
             near.iter().map(|&place| (place, costs.if_first_takes(Some(place)))).collect();
         let none = costs.if_first_takes(None);
         let Some((chosen, share)) = best(&ways, none, &columns) else {
-            return Verdict {
+            return LineVerdict {
                 candidates: u32::try_from(open.len()).unwrap_or(u32::MAX),
                 ..nothing(Reason::NoneFits)
             };
         };
-        let Column { place, turn } = columns[chosen];
+        let TlsCandidate { place, turn } = columns[chosen];
         let whole = ways.iter().map(|&(_, cost)| cost).min().unwrap_or(0);
         let lines = i64::try_from(rows.len()).unwrap_or(1);
         let trust = turns.strain.trust(whole / lines);
@@ -181,20 +183,20 @@ impl<T> Attributor<T> {
             open.iter().for_each(|&place| turns.taint(columns[place].place));
         }
         turns.take(place, asked.bytes.unwrap_or(0));
-        Verdict {
+        LineVerdict {
             client: Some(turn.client),
             certainty,
             candidates: u32::try_from(open.len()).unwrap_or(u32::MAX),
-            reason: Reason::Sealed,
+            reason: Reason::Tls,
             delay: Some(asked.time.micros_since(turn.ended)),
             probability,
         }
     }
 
     /// The line, and the next ones of its server that no mapping explains.
-    fn rows(&self, asked: &Asked) -> Vec<Asked> {
+    fn rows(&self, asked: &HeldLine) -> Vec<HeldLine> {
         let others = self.held.iter().skip(1).take(STEPS).filter_map(|held| {
-            let State::Waits(group) = held.state else { return None };
+            let HeldState::Waits(group) = held.state else { return None };
             let is_theirs =
                 held.asked.server == asked.server && self.outstanding.group(group).mappings == 0;
             is_theirs.then_some(held.asked)
@@ -203,7 +205,7 @@ impl<T> Attributor<T> {
     }
 
     /// The exchanges that they may be of, each as often as it may have lines.
-    fn columns(&self, rows: &[Asked], turns: &Turns) -> Vec<Column> {
+    fn columns(&self, rows: &[HeldLine], turns: &TlsExchanges) -> Vec<TlsCandidate> {
         let (first, last) = (rows[0], rows[rows.len() - 1]);
         let step = first.resolution.micros();
         let late = match turns.delays.hull(ENOUGH) {
@@ -212,7 +214,7 @@ impl<T> Attributor<T> {
         };
         let from = first.time.offset_by(-late.max(0));
         let to = last.time.offset_by(self.wait + step);
-        let may_be = |turn: &(usize, &Turn)| may_be_at(first.server_port, turn.1);
+        let may_be = |turn: &(usize, &TlsExchange)| may_be_at(first.server_port, turn.1);
         let mut columns = Vec::with_capacity(MAX_MAPPINGS);
         let all: Vec<_> = turns.within(from, to).filter(may_be).take(STEPS).collect();
         for (place, turn) in all {
@@ -221,21 +223,26 @@ impl<T> Attributor<T> {
                 if columns.len() == MAX_MAPPINGS {
                     return columns;
                 }
-                columns.push(Column { place, turn });
+                columns.push(TlsCandidate { place, turn });
             }
         }
         columns
     }
 
-    fn weigh_turns(&self, rows: &[Asked], columns: &[Column], turns: &Turns) -> Costs {
-        let mut costs = Costs::default();
-        let other = Other { unmatched: UNMATCHED, crossed: CROSSED };
+    fn weigh_turns(
+        &self,
+        rows: &[HeldLine],
+        columns: &[TlsCandidate],
+        turns: &TlsExchanges,
+    ) -> AssignmentCosts {
+        let mut costs = AssignmentCosts::default();
+        let other = OtherCosts { unmatched: UNMATCHED, crossed: CROSSED };
         let skips = columns.iter().enumerate().map(|(at, column)| {
             let again = at > 0 && columns[at - 1].place == column.place;
             if again || column.turn.lines > 0 { SPARE } else { SKIPPED }
         });
         costs.reset(rows.len(), skips, other);
-        let rarities: Vec<Rarity> =
+        let rarities: Vec<AgentRarity> =
             rows.iter().map(|row| self.habits.rarity(row.user_agent)).collect();
         for (at, column) in columns.iter().enumerate() {
             let known = self.habits.known(column.turn.tag);
@@ -252,19 +259,19 @@ impl<T> Attributor<T> {
 }
 
 /// Whether a line of a server at this port, if it is known, may be of an exchange.
-const fn may_be_at(port: u16, turn: &Turn) -> bool {
+const fn may_be_at(port: u16, turn: &TlsExchange) -> bool {
     port == 0 || turn.server_port == 0 || port == turn.server_port
 }
 
 /// Whether the line's client is the balancer of the exchange, as far as that is known.
-fn named(turn: &Turn, asked: &Asked) -> bool {
+fn named(turn: &TlsExchange, asked: &HeldLine) -> bool {
     turn.balancer == 0 || asked.sender.is_none_or(|sender| sender == turn.balancer)
 }
 
 /// How far a line is from its exchange, if that tells anything: from its end, where it is the only one. Where
 /// stamps are coarse some servers write when a request came and some when it was answered: so it is how far
 /// the stamp's span is out of the exchange's life.
-fn apart(turn: &Turn, asked: &Asked) -> Option<i64> {
+fn apart(turn: &TlsExchange, asked: &HeldLine) -> Option<i64> {
     let end = asked.time.micros_since(turn.ended);
     if asked.resolution == Resolution::Microsecond {
         let at_once = turn.ended.micros_since(turn.began) < AT_ONCE;
@@ -274,7 +281,7 @@ fn apart(turn: &Turn, asked: &Asked) -> Option<i64> {
     Some(if end > 0 { end } else { start.min(0) })
 }
 
-fn cost_of_time(turn: &Turn, asked: &Asked, turns: &Turns) -> i64 {
+fn cost_of_time(turn: &TlsExchange, asked: &HeldLine, turns: &TlsExchanges) -> i64 {
     let doublings = |time: i64, unit: u64| i64::from((time.unsigned_abs() / unit + 1).ilog2());
     if asked.resolution != Resolution::Microsecond {
         let delay = apart(turn, asked).unwrap_or(0);
@@ -302,7 +309,7 @@ fn tempered(share: u16, trust: u16) -> u16 {
 
 /// The exchange that the line is of, and how sure its client is, in thousandths; `None` if it is rather of
 /// none.
-fn best(ways: &[(usize, i64)], none: i64, columns: &[Column]) -> Option<(usize, u16)> {
+fn best(ways: &[(usize, i64)], none: i64, columns: &[TlsCandidate]) -> Option<(usize, u16)> {
     let &(chosen, least) = ways.iter().min_by_key(|&&(_, cost)| cost)?;
     if none < least {
         return None;

@@ -1,0 +1,80 @@
+//! How often the status and the size that a server logs are those that the balancer saw.
+
+use crate::attribution::line::HeldLine;
+use crate::attribution::memory::facts::ExchangeFacts;
+
+/// How often the status and the size that a server logs are those that the balancer saw: some formats
+/// log another one, and some servers count another way.
+#[derive(Clone, Copy)]
+pub(crate) struct ResponseAgreement {
+    status: AgreementOdds,
+    bytes: AgreementOdds,
+}
+
+/// How often two things agreed and did not.
+#[derive(Clone, Copy)]
+struct AgreementOdds {
+    yes: u32,
+    no: u32,
+}
+
+/// Where both counts are halved.
+const FADE_AT: u32 = 4_096;
+
+/// The most that a disagreement costs, in thousandths of a natural logarithm.
+const WORST: i64 = 9_000;
+
+impl AgreementOdds {
+    fn learn(&mut self, agrees: bool) {
+        *(if agrees { &mut self.yes } else { &mut self.no }) += 1;
+        if self.yes + self.no > FADE_AT {
+            (self.yes, self.no) = (self.yes / 2, (self.no / 2).max(1));
+        }
+    }
+
+    /// What it costs to disagree.
+    fn cost(self) -> i64 {
+        let ratio = u64::from(self.yes + 1) * 4 / u64::from(self.no + 1);
+        let octaves = i64::from(ratio.max(1).ilog2()) - 2;
+        (octaves * 693).clamp(0, WORST)
+    }
+}
+
+impl ResponseAgreement {
+    pub(crate) const fn new() -> Self {
+        Self { status: AgreementOdds { yes: 200, no: 1 }, bytes: AgreementOdds { yes: 40, no: 1 } }
+    }
+
+    /// What the facts that differ cost: nothing where they agree, or where nothing is known.
+    pub(crate) fn cost(self, facts: &ExchangeFacts, asked: &HeldLine) -> i64 {
+        let status = if facts.status_agrees(asked) == Some(false) { self.status.cost() } else { 0 };
+        let bytes = if facts.bytes_agree(asked) == Some(false) { self.bytes.cost() } else { 0 };
+        status + bytes
+    }
+
+    /// Learns from a pair that is sure for other reasons.
+    pub(crate) fn learn(&mut self, facts: &ExchangeFacts, asked: &HeldLine) {
+        if let Some(agrees) = facts.status_agrees(asked) {
+            self.status.learn(agrees);
+        }
+        if let Some(agrees) = facts.bytes_agree(asked) {
+            self.bytes.learn(agrees);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_never_agree_cost_nothing_in_the_end() {
+        let mut agreement = ResponseAgreement::new();
+        let mut odds = agreement.bytes;
+        assert!(odds.cost() > 2_000);
+        (0..200).for_each(|_| odds.learn(false));
+        assert_eq!(odds.cost(), 0);
+        (0..8_000).for_each(|_| agreement.status.learn(true));
+        assert!(agreement.status.cost() > 6_000);
+    }
+}

@@ -1,0 +1,66 @@
+//! Whether a server answers equal requests in the order in which they are asked.
+
+use crate::attribution::odds::chance;
+/// Whether a server answers equal requests in the order they are asked: how often two that their
+/// User-Agents tell apart cross, against how often they would by their delays alone.
+#[derive(Clone, Copy)]
+pub(crate) struct RequestOrder {
+    /// Crossings seen and expected, in thousandths.
+    seen: i64,
+    expected: i64,
+    /// See [`Self::crossing_cost`].
+    cost: i64,
+}
+
+/// Where both counts are halved.
+const TURNS_FADE_AT: i64 = 100_000;
+
+impl RequestOrder {
+    /// Before anything is known, a tenth of the crossings that chance would bring.
+    pub(crate) const fn new() -> Self {
+        Self { seen: 500, expected: 5_000, cost: 2_252 }
+    }
+
+    /// Notes whether two requests crossed, and by how much their delays spoke against that, in
+    /// thousandths of a natural logarithm.
+    pub(crate) fn learn(&mut self, crossed: bool, against: i64) {
+        self.expected += chance(against);
+        self.seen += if crossed { 1_000 } else { 0 };
+        if self.expected > TURNS_FADE_AT {
+            (self.seen, self.expected) = (self.seen / 2, self.expected / 2);
+        }
+        self.cost = self.find_crossing_cost();
+    }
+
+    /// What a crossing costs, in thousandths of a natural logarithm.
+    pub(crate) const fn crossing_cost(self) -> i64 {
+        self.cost
+    }
+
+    fn find_crossing_cost(self) -> i64 {
+        let seen = self.seen.max(1);
+        if seen >= self.expected {
+            return 0;
+        }
+        // 0.693 for each doubling; between two of them a straight line is good enough for a price.
+        let ratio = self.expected * 4 / seen;
+        let octaves = i64::from(ratio.ilog2()) - 2;
+        let rest = (ratio >> octaves) - 4;
+        octaves * 693 + rest * 173
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crossing_is_dear_where_few_are_seen_and_cheap_where_as_many_as_chance_brings() {
+        let mut turns = RequestOrder::new();
+        assert_eq!(turns.crossing_cost(), turns.find_crossing_cost());
+        (0..200).for_each(|_| turns.learn(false, 0));
+        assert!(turns.crossing_cost() > 3_000);
+        (0..2_000).for_each(|i| turns.learn(i % 2 == 0, 0));
+        assert!(turns.crossing_cost() < 300);
+    }
+}

@@ -1,0 +1,146 @@
+//! What an access line says that the join can use.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::access::{AccessLine, LineSpan};
+use crate::request::{Cut, Fingerprint};
+use crate::time::{Resolution, Timestamp};
+
+/// A server, as the [`Attributor`] numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServerIndex(pub u32);
+
+/// What an access line says that the join can use: small, owned, made off the hot path's thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoggedLine {
+    /// Where it was logged.
+    pub server: ServerIndex,
+    /// When: the logged time in `mergelogs`, the arrival in `penlogd`.
+    pub time: Timestamp,
+    /// How finely `time` is known.
+    pub resolution: Resolution,
+    /// The request's fingerprint under [`Cut::Short`].
+    pub short: Option<Fingerprint>,
+    /// The request's fingerprint under [`Cut::Long`].
+    pub long: Option<Fingerprint>,
+    /// The request's fingerprint under [`Cut::Whole`], where it is longer than the others keep.
+    pub whole: Option<Fingerprint>,
+    /// Hash of the client field as it was logged, by [`text_hash`]: the balancer, unless the line
+    /// came past it.
+    pub sender: Option<u32>,
+    /// Hash of the User-Agent, likewise.
+    pub user_agent: Option<u32>,
+    /// Hash of the Referer, likewise.
+    pub referer: Option<u32>,
+    /// The response's status.
+    pub status: Option<u16>,
+    /// Bytes sent.
+    pub bytes: Option<u64>,
+    /// The peer's port.
+    pub peer_port: Option<u16>,
+    /// The server's own port, where several servers share its address.
+    pub server_port: Option<u16>,
+    /// Which request on its connection, from 1.
+    pub nth: Option<u32>,
+}
+
+/// Which fingerprints a driver needs: those that its spelling of mappings carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FingerprintCuts {
+    /// The classic mapping file's.
+    Short,
+    /// Mapping datagrams'.
+    Long,
+    /// Both, and so all that our own mapping file's need.
+    Both,
+}
+
+impl LoggedLine {
+    /// A line of which nothing is known but where and when.
+    #[must_use]
+    pub const fn unread(server: ServerIndex, (time, resolution): (Timestamp, Resolution)) -> Self {
+        Self {
+            server,
+            time,
+            resolution,
+            short: None,
+            long: None,
+            whole: None,
+            sender: None,
+            user_agent: None,
+            referer: None,
+            status: None,
+            bytes: None,
+            peer_port: None,
+            server_port: None,
+            nth: None,
+        }
+    }
+
+    /// From a parsed line. `time` is what the driver's clock is about: see [`LoggedLine::time`].
+    #[must_use]
+    pub fn new(
+        text: &[u8],
+        parsed: &AccessLine,
+        cuts: FingerprintCuts,
+        server: ServerIndex,
+        (time, resolution): (Timestamp, Resolution),
+    ) -> Self {
+        let request = |cut| parsed.request.fingerprint(text, cut);
+        let hash = |span: Option<LineSpan>| span.map(|span| logged_hash(span.of(text)));
+        Self {
+            server,
+            time,
+            resolution,
+            short: if cuts == FingerprintCuts::Long { None } else { request(Cut::Short) },
+            long: if cuts == FingerprintCuts::Short { None } else { request(Cut::Long) },
+            whole: if cuts == FingerprintCuts::Short { None } else { parsed.request.whole(text) },
+            sender: Some(text_hash(parsed.client.of(text))),
+            user_agent: hash(parsed.user_agent),
+            referer: if cuts == FingerprintCuts::Short { None } else { hash(parsed.referer) },
+            status: parsed.status,
+            bytes: parsed.bytes,
+            peer_port: parsed.peer_port,
+            server_port: None,
+            nth: parsed.nth,
+        }
+    }
+}
+
+/// A hash of a header's text, so that a line carries four bytes of it.
+#[must_use]
+pub fn text_hash(text: &[u8]) -> u32 {
+    let hash = xxh3_64(text);
+    u32::try_from(hash >> 32).expect("the upper half has 32 bits")
+}
+
+/// The same of a header's text as web servers log it, escaped.
+fn logged_hash(text: &[u8]) -> u32 {
+    if memchr::memchr(b'\\', text).is_none() { text_hash(text) } else { unescaped_hash(text) }
+}
+
+#[cold]
+fn unescaped_hash(text: &[u8]) -> u32 {
+    let mut buf = vec![0; text.len()];
+    let len = crate::request::unescape(text, &mut buf);
+    text_hash(&buf[..len])
+}
+
+/// What a held line says about who asked.
+#[derive(Clone, Copy)]
+pub(crate) struct HeldLine {
+    pub(crate) time: Timestamp,
+    pub(crate) server: u32,
+    pub(crate) sender: Option<u32>,
+    /// The server's own port, or 0.
+    pub(crate) server_port: u16,
+    /// Or [`NONE`].
+    pub(crate) user_agent: u32,
+    /// The lower 32 bits of what was sent.
+    pub(crate) bytes: Option<u32>,
+    /// Or 0.
+    pub(crate) status: u16,
+    /// The peer's port, or 0.
+    pub(crate) peer: u16,
+    pub(crate) resolution: Resolution,
+}

@@ -1,0 +1,23 @@
+//! From costs, in thousandths of a natural logarithm, to weights and chances.
+
+/// What costs this much more has no weight beside the rest.
+const NEGLIGIBLE: i64 = 11_000;
+
+/// 2^16 times e to the power of minus `cost` thousandths, to within a few parts in a hundred.
+pub(crate) fn weight(cost: i64) -> u64 {
+    if cost >= NEGLIGIBLE {
+        return 0;
+    }
+    // A thousandth of a natural logarithm is 1.4427 thousandths of one to base 2: 1.4773 of 1,024.
+    let halvings = (cost.max(0).unsigned_abs() * 96_816) >> 16;
+    let (whole, part) = (halvings >> 10, halvings & 1_023);
+    // Between two powers of two the curve is close to a straight line.
+    ((1 << 16) - (part << 5)) >> whole
+}
+
+/// The chance, in thousandths, of what costs `against` more than its opposite.
+pub(crate) fn chance(against: i64) -> i64 {
+    let odds = weight(against.abs());
+    let rarer = i64::try_from(odds * 1_000 / (odds + (1 << 16))).unwrap_or(0);
+    if against >= 0 { rarer } else { 1_000 - rarer }
+}
