@@ -1,32 +1,32 @@
-//! Where the bytes of waiting lines are: lines leave in the order they came, so large chunks are
-//! filled at one end and emptied at the other, and no line costs an allocation of its own.
+//! Memory of held lines. Lines leave in the order they came, so large chunks are filled at one end and emptied at
+//! the other, without an allocation per line.
 
 use std::collections::VecDeque;
 
-/// Bytes of a chunk; a longer line gets a chunk of its own.
+/// Size of a chunk in bytes; a longer line gets its own chunk.
 const CHUNK: usize = 256 * 1024;
 
-/// Empty chunks kept for later.
+/// Number of empty chunks kept for reuse.
 const SPARE: usize = 8;
 
-/// A queue of byte strings, whose lengths the owner knows.
+/// A queue of byte strings whose lengths the owner remembers.
 #[derive(Debug, Default)]
 pub(crate) struct Arena {
     chunks: VecDeque<Vec<u8>>,
-    /// How much of the first chunk is taken.
+    /// Offset in the first chunk of the oldest line.
     taken: usize,
     spare: Vec<Vec<u8>>,
-    /// Bytes that wait.
+    /// Bytes of all held lines.
     len: usize,
 }
 
 impl Arena {
-    /// Bytes that wait.
+    /// Returns the bytes of all held lines.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Adds a line; it stays in one piece.
+    /// Appends a line, contiguous in memory.
     pub(crate) fn push(&mut self, line: &[u8]) {
         self.len += line.len();
         if let Some(chunk) = self.chunks.back_mut()
@@ -43,7 +43,7 @@ impl Arena {
         self.chunks.push_back(chunk);
     }
 
-    /// Takes the oldest line, which has `len` bytes, and hands it to `read`.
+    /// Removes the oldest line, of `len` bytes, and hands it to `read`.
     pub(crate) fn pop<R>(&mut self, len: usize, read: impl FnOnce(&[u8]) -> R) -> R {
         while let Some(first) = self.chunks.front()
             && self.taken == first.len()

@@ -21,7 +21,7 @@ use pen_records::shipment::ShipmentServer;
 
 use crate::allow::{Allow, From};
 use crate::collector::{Known, Likely, Sender, ServerKey, Settings, Unmatched};
-use crate::socket::Listen;
+use crate::socket::ListenAddr;
 
 /// Collects mapping records of the balancer and access lines of its servers, puts the real client
 /// into each line, and writes one log
@@ -148,7 +148,7 @@ pub struct Config {
     /// How many `-d` were given.
     pub debug: u8,
     /// Where to listen.
-    pub listen: Vec<Listen>,
+    pub listen: Vec<ListenAddr>,
     /// Where the log goes; `None` for the standard output.
     pub log: Option<PathBuf>,
     /// How it is written.
@@ -198,8 +198,8 @@ impl TryFrom<Args> for Config {
         let (log, explain) = (jailed(args.log)?, jailed(args.explain)?);
         let memory = usize::try_from(args.memory).unwrap_or(usize::MAX).saturating_mul(1 << 20);
         let listen = match args.port {
-            Some(port) => vec![Listen::Everywhere(port)],
-            None => args.listen.into_iter().map(Listen::At).collect(),
+            Some(port) => vec![ListenAddr::Everywhere(port)],
+            None => args.listen.into_iter().map(ListenAddr::At).collect(),
         };
         let mut allow = Allow::default();
         args.from.into_iter().for_each(|from| allow.add(from));
@@ -377,7 +377,7 @@ mod tests {
         let config = config("-b -d -d -f -j /srv -l log -n 5000 -p pid -u nobody 10000").unwrap();
         assert!(!config.process.background);
         assert_eq!((config.debug, config.buffering), (2, Buffering::Lines));
-        assert_eq!(config.listen, [Listen::Everywhere(10_000)]);
+        assert_eq!(config.listen, [ListenAddr::Everywhere(10_000)]);
         assert_eq!(config.log, Some("/log".into()));
         assert_eq!(config.process.jail, Some("/srv".into()));
         assert_eq!(config.process.user.as_deref(), Some("nobody"));

@@ -1,64 +1,64 @@
-//! How far a server's clock is ahead of ours, while lines come.
+//! Live estimate of how far a server's clock is ahead of the collector's.
 //!
-//! A line comes after it was logged. So its stamp, less the time it came, is at most the clocks' difference, however long
-//! it was on its way and whatever is cut off its second; and of many lines the greatest is close to it: of whole
-//! seconds, one in twenty is cut by less than 50 ms.
+//! A line arrives after it was logged. So its logged time minus its arrival time is at most the clock offset, less by the delay
+//! on the way and by the truncation of the logged time. Over many lines the greatest difference is close to the offset: with
+//! whole-second times, one line in twenty is truncated by less than 50 ms.
 
 use std::fmt;
 
 use pen_records::time::{Resolution, Timestamp};
 
-/// How long the greatest is remembered, and as long again: clocks drift, and somebody sets them.
+/// Length of a period in microseconds; the greatest difference of this and the last period counts, since clocks drift and are set.
 const SPAN: i64 = 60_000_000;
 
-/// Lines that are needed to say anything.
+/// Lines needed for an estimate.
 const ENOUGH: u32 = 8;
 
-/// What is less is not worth a word.
+/// Offset in microseconds below which a clock counts as right.
 const TINY: i64 = 50_000;
 
-/// What lines of a server say about its clock.
+/// The greatest difference of a server's lines.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
-    /// Now, and in the span before.
-    spans: [Span; 2],
-    /// When this span began.
+pub(crate) struct ServerClock {
+    /// The current period and the one before.
+    spans: [ClockPeriod; 2],
+    /// Start of the current period.
     since: Timestamp,
     step: i64,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Span {
+struct ClockPeriod {
     greatest: i64,
     lines: u32,
 }
 
-const NOTHING: Span = Span { greatest: i64::MIN, lines: 0 };
+const EMPTY: ClockPeriod = ClockPeriod { greatest: i64::MIN, lines: 0 };
 
-/// A server's clock against another.
+/// Offset of a server's clock against another clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ahead {
-    /// Microseconds it is ahead.
+pub struct ClockOffset {
+    /// Microseconds by which it is ahead; negative if behind.
     pub micros: i64,
-    /// How much more it may well be: the fewer the lines and the coarser their stamps, the more.
+    /// Error bound in microseconds: larger with fewer lines and coarser logged times.
     pub within: i64,
-    /// Lines of the last minute or two, which say so.
+    /// Number of lines of the last two periods.
     pub lines: u32,
 }
 
-impl Default for Clock {
+impl Default for ServerClock {
     fn default() -> Self {
-        Self { spans: [NOTHING; 2], since: Timestamp::MIN, step: 1 }
+        Self { spans: [EMPTY; 2], since: Timestamp::MIN, step: 1 }
     }
 }
 
-impl Clock {
-    /// A line was logged then, by the server's clock, and read by ours.
+impl ServerClock {
+    /// Adds a line: `logged` by the server's clock, `read` by the collector's.
     pub(crate) fn note(&mut self, (logged, resolution): (Timestamp, Resolution), read: Timestamp) {
         let age = read.micros_since(self.since);
         if age >= SPAN {
-            let before = if age < 2 * SPAN { self.spans[0] } else { NOTHING };
-            (self.spans, self.since, self.step) = ([NOTHING, before], read, 1);
+            let before = if age < 2 * SPAN { self.spans[0] } else { EMPTY };
+            (self.spans, self.since, self.step) = ([EMPTY, before], read, 1);
         }
         let span = &mut self.spans[0];
         span.greatest = span.greatest.max(logged.micros_since(read));
@@ -66,25 +66,25 @@ impl Clock {
         self.step = self.step.max(resolution.micros());
     }
 
-    /// `None` while there are too few lines.
-    pub(crate) fn ahead(&self) -> Option<Ahead> {
+    /// Returns the offset against the collector's clock, or `None` with too few lines.
+    pub(crate) fn ahead(&self) -> Option<ClockOffset> {
         let lines = self.spans[0].lines.saturating_add(self.spans[1].lines);
         let micros = self.spans[0].greatest.max(self.spans[1].greatest);
-        // In one of 20 cases none of so many lines is cut by less.
+        // In one of 20 cases each of this many lines is truncated by more.
         let within = 3 * self.step / (i64::from(lines) + 1);
-        (lines >= ENOUGH).then_some(Ahead { micros, within, lines })
+        (lines >= ENOUGH).then_some(ClockOffset { micros, within, lines })
     }
 }
 
-impl Ahead {
-    /// Against another clock, that is ahead by so much itself.
+impl ClockOffset {
+    /// Returns the offset against another clock, which is itself `other` microseconds ahead.
     #[must_use]
     pub fn of(self, other: i64) -> Self {
         Self { micros: self.micros.saturating_sub(other), ..self }
     }
 }
 
-impl fmt::Display for Ahead {
+impl fmt::Display for ClockOffset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = |micros: i64| {
             let millis = micros.unsigned_abs().div_ceil(1_000);
@@ -120,14 +120,14 @@ mod tests {
             (3_004_000, 15_000, "clock 3.004 s ahead, to 0.015 s"),
             (-90_000_000, 15_000, "clock 90.000 s behind, to 0.015 s"),
         ] {
-            assert_eq!(Ahead { micros, within, lines: 9 }.to_string(), expected);
+            assert_eq!(ClockOffset { micros, within, lines: 9 }.to_string(), expected);
         }
-        assert_eq!(Clock::default().ahead(), None);
+        assert_eq!(ServerClock::default().ahead(), None);
     }
 
     #[test]
     fn a_clock_that_is_set_back_is_right_two_minutes_later() {
-        let mut clock = Clock::default();
+        let mut clock = ServerClock::default();
         let mut ahead = Vec::new();
         for second in 0..400 {
             let read = Timestamp::from_micros(second * 1_010_000);
@@ -147,7 +147,7 @@ mod tests {
             is_fine in any::<bool>(),
         ) {
             let resolution = if is_fine { Resolution::Millisecond } else { Resolution::Second };
-            let (mut clock, mut time) = (Clock::default(), Timestamp::from_seconds(1_795_379_000));
+            let (mut clock, mut time) = (ServerClock::default(), Timestamp::from_seconds(1_795_379_000));
             for (passed, took) in lines {
                 time = time.offset_by(passed);
                 clock.note(cut(time.offset_by(ahead), resolution), time.offset_by(took));

@@ -1,5 +1,4 @@
-//! The collector inside another program: the same loop on a thread of its own, told by its owner what a
-//! `penlogd` is told by signals.
+//! The collector inside another program: the same loop on a thread, steered by its owner instead of by signals.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,80 +13,83 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::cli::Config;
-use crate::run::{Loop, Orders, bind, runtime, say_listening};
-use crate::socket::{Listen, Listener};
+use crate::run::{CollectorLoop, LoopEvents, bind, runtime, say_listening};
+use crate::socket::{CollectorSocket, ListenAddr};
 
-/// A bound socket: the part that may need rights.
+/// A bound socket; binding may need privileges, so it is a step of its own.
 #[derive(Debug)]
-pub struct Embedded(Listener);
+pub struct BoundCollector(CollectorSocket);
 
-impl Embedded {
-    /// Binds.
+impl BoundCollector {
+    /// Binds the socket.
     ///
     /// # Errors
-    /// The address is in use, is none of ours, or needs rights.
+    /// The address is in use, does not belong to this machine, or needs privileges.
     pub fn bind(addr: SocketAddr) -> Result<Self, ActionError> {
-        bind(Listen::At(addr)).map(Self)
+        bind(ListenAddr::At(addr)).map(Self)
     }
 
-    /// Starts the thread, with the settings that a `penlogd` has without options.
+    /// Starts the thread, with the default settings of `penlogd`.
     ///
     /// # Errors
-    /// The log cannot be opened, or there is no thread to be had.
-    pub fn start(self, log: PathBuf) -> Result<Collecting, ActionError> {
-        let (orders, received) = unbounded_channel();
+    /// The log cannot be opened, or no thread can be started.
+    pub fn start(self, log: PathBuf) -> Result<RunningCollector, ActionError> {
+        let (events, received) = unbounded_channel();
         let (say, said) = mpsc::sync_channel(1);
-        // What receives cannot be moved between threads, so it is made where it is used.
+        // The loop cannot move between threads, so the new thread creates it.
         let work = move || match prepare(self.0, log) {
-            Ok((runtime, looping, watches)) => {
-                say.send(Ok(())).unwrap_or_default();
-                runtime.block_on(looping.run(received, &watches));
+            Ok((runtime, collector_loop, watches)) => {
+                // The owner waits for this, unless its thread panicked.
+                let _ = say.send(Ok(()));
+                runtime.block_on(collector_loop.run(received, &watches));
             }
-            Err(error) => say.send(Err(error)).unwrap_or_default(),
+            Err(error) => {
+                let _ = say.send(Err(error));
+            }
         };
         let thread = thread::Builder::new().name("collector".into()).spawn(work);
         let thread = thread.doing("start a thread for the collector")?;
         said.recv().doing("start the collector")??;
-        Ok(Collecting { orders, thread })
+        Ok(RunningCollector { events, thread })
     }
 }
 
 fn prepare(
-    listener: Listener,
+    listener: CollectorSocket,
     log: PathBuf,
-) -> Result<(Runtime, Loop, Vec<UdpSocket>), ActionError> {
-    let looping = Loop::new(Config::usual(log), vec![listener])?;
+) -> Result<(Runtime, CollectorLoop, Vec<UdpSocket>), ActionError> {
+    let collector_loop = CollectorLoop::new(Config::usual(log), vec![listener])?;
     let runtime = runtime()?;
     let watches = {
         let _inside = runtime.enter();
-        looping.watches()?
+        collector_loop.watches()?
     };
-    looping.listeners.iter().for_each(say_listening);
-    Ok((runtime, looping, watches))
+    collector_loop.listeners.iter().for_each(say_listening);
+    Ok((runtime, collector_loop, watches))
 }
 
-impl Orders for UnboundedReceiver<Event> {
+impl LoopEvents for UnboundedReceiver<Event> {
     async fn next(&mut self) -> Event {
-        // An owner that is gone wants nothing any more.
+        // The owner has dropped its end: stop.
         self.recv().await.unwrap_or(Event::Stop)
     }
 }
 
-/// A collector that runs.
+/// A running collector.
 #[derive(Debug)]
-pub struct Collecting {
-    orders: UnboundedSender<Event>,
+pub struct RunningCollector {
+    events: UnboundedSender<Event>,
     thread: JoinHandle<()>,
 }
 
-impl Collecting {
-    /// Opens the log anew, or says how things stand, as HUP and USR1 do with a `penlogd`.
-    pub fn tell(&self, order: Event) {
-        // It fails where the thread has ended, and it says so itself.
-        self.orders.send(order).unwrap_or_default();
+impl RunningCollector {
+    /// Sends an event, as HUP and USR1 do with a `penlogd`.
+    pub fn tell(&self, event: Event) {
+        // Fails if the thread has ended; `stop` reports that.
+        let _ = self.events.send(event);
     }
 
-    /// Writes what is left, and ends.
+    /// Writes what is left and ends the thread.
     ///
     /// # Errors
     /// The thread panicked.

@@ -12,7 +12,7 @@ use pen_records::mapping::foreign::{
 };
 use pen_records::time::{Resolution, Timestamp};
 
-use crate::collector::{Sender, ServerKey};
+use crate::sources::{Sender, ServerKey};
 
 /// Whose lines are those of a balancer, and how they are read.
 pub(crate) struct Foreign {

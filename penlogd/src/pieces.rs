@@ -1,8 +1,8 @@
-//! Lines of the C shipper put together again: it sends 1,023 bytes of a long line as a datagram
-//! without a line end, and the rest as further datagrams.
+//! Reassembles long lines of the C penlog, which sends 1,023 bytes of a long line as a datagram without a line feed, and
+//! the rest as further datagrams.
 //!
-//! The rest may begin with anything that a visitor of the web site wrote into a header, a mapping
-//! for example. So what follows a piece, from the same socket, belongs to it and is nothing else.
+//! The rest may begin with anything that a visitor of the web site wrote into a header, a mapping for example. So a datagram
+//! that follows a piece from the same socket continues the line and is never parsed.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,20 +10,20 @@ use std::time::Duration;
 
 use pen_records::time::Timestamp;
 
-/// Bytes of a piece that is not the last of its line.
+/// Size in bytes of a piece that does not end its line.
 const PIECE: usize = 1023;
-/// Bytes of the longest line that is put together.
+/// Length limit of a reassembled line in bytes.
 const LINE: usize = 64 * 1024;
-/// The most lines in the making.
+/// Limit of unfinished lines.
 const LINES: usize = 256;
-/// How long a piece waits for the next.
+/// How long a piece waits for the next one.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// Lines in the making.
+/// Unfinished lines by sender.
 #[derive(Debug)]
 pub(crate) struct Pieces {
     lines: HashMap<SocketAddr, Unfinished>,
-    /// Bytes of all of them, and the most there may be.
+    /// Bytes of all unfinished lines, and their limit.
     bytes: usize,
     most: usize,
 }
@@ -35,7 +35,7 @@ struct Unfinished {
 }
 
 impl Pieces {
-    /// Holds about `most` bytes at most: a line that would be more goes out in pieces.
+    /// Holds about `most` bytes; a line beyond the limit is passed on in parts.
     pub(crate) fn new(most: usize) -> Self {
         Self { lines: HashMap::new(), bytes: 0, most }
     }
@@ -49,7 +49,7 @@ impl Pieces {
         self.bytes
     }
 
-    /// Whether this is the first piece of a line: then it is taken.
+    /// Starts a line if the datagram is a first piece. Returns whether it is.
     pub(crate) fn begin(&mut self, from: SocketAddr, datagram: &[u8], now: Timestamp) -> bool {
         // A syslog sender frames its lines and ends none of them.
         let first = datagram.len() == PIECE
@@ -64,7 +64,7 @@ impl Pieces {
         first
     }
 
-    /// Adds what follows a piece. Gives back the line if this was its end.
+    /// Adds a datagram to the sender's unfinished line.
     pub(crate) fn add(&mut self, from: SocketAddr, datagram: &[u8]) -> Added {
         let Some(line) = self.lines.get_mut(&from) else { return Added::NoPiece };
         line.bytes.extend_from_slice(datagram);

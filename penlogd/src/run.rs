@@ -1,4 +1,4 @@
-//! The loop around the [`Collector`]: sockets, signals, log files, and the one clock that is read.
+//! The loop around the [`Collector`]: sockets, signals, log files, and the only clock that is read.
 
 use std::io;
 use std::path::PathBuf;
@@ -19,33 +19,33 @@ use tracing::{error, info, warn};
 use crate::balance::Balance;
 use crate::cli::{Config, Style};
 use crate::collector::{Arrived, Collector};
-use crate::socket::{BATCH, Batch, Listen, Listener};
+use crate::socket::{BATCH, CollectorSocket, DatagramBatch, ListenAddr};
 
-/// Datagrams in one go that are a busy time: then it pays to let more of them gather.
+/// Datagrams received in one go from which on the loop lets more gather before it receives again.
 const BUSY: usize = BATCH / 2;
-/// How long they gather.
+/// How long datagrams gather.
 const GATHER: Duration = Duration::from_millis(5);
-/// A receive buffer in which they can.
+/// Smallest receive buffer, in bytes, for which datagrams may gather.
 const ROOMY: usize = 4 << 20;
-/// Batches in one go, before signals get their turn.
+/// Batches received in one go before signals are handled.
 const BATCHES: usize = 64;
-/// How long the socket is emptied at the end, for senders that never pause.
+/// How long sockets are emptied at the end if senders never pause.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// Does all that the program does.
+/// Runs the collector from start to end.
 ///
 /// # Errors
-/// Says what could not be done; nothing was left behind then.
+/// Names the action that failed. Nothing is left behind then.
 pub fn run(config: Config) -> Result<ExitCode, ActionError> {
     if let Detached::Leave(code) = config.process.detach()? {
         return Ok(code);
     }
-    let place = if config.process.background {
+    let target = if config.process.background {
         MessageTarget::Background
     } else {
         MessageTarget::Foreground
     };
-    diagnostics::start("penlogd", place, config.debug);
+    diagnostics::start("penlogd", target, config.debug);
     let listeners =
         config.listen.iter().map(|&listen| bind(listen)).collect::<Result<Vec<_>, _>>()?;
     let settled = config.process.settle()?;
@@ -56,43 +56,43 @@ pub fn run(config: Config) -> Result<ExitCode, ActionError> {
 
 fn serve(
     config: Config,
-    listeners: Vec<Listener>,
+    listeners: Vec<CollectorSocket>,
     settled: &Settled,
 ) -> Result<ExitCode, ActionError> {
     let stdout = if config.log.is_some() { Stdout::Close } else { Stdout::Keep };
-    let looping = Loop::new(config, listeners)?;
+    let collector_loop = CollectorLoop::new(config, listeners)?;
     runtime()?.block_on(async {
         let signals = Signals::new().doing("catch signals")?;
-        let watches = looping.watches()?;
-        looping.listeners.iter().for_each(say_listening);
+        let watches = collector_loop.watches()?;
+        collector_loop.listeners.iter().for_each(say_listening);
         settled.ready(stdout)?;
-        looping.run(signals, &watches).await;
+        collector_loop.run(signals, &watches).await;
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// What the loop runs on.
+/// Builds the single-threaded runtime of the loop.
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ActionError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.doing("start the runtime")
 }
 
-pub(crate) fn bind(listen: Listen) -> Result<Listener, ActionError> {
-    Listener::bind(listen).map_err(|source| {
+pub(crate) fn bind(listen: ListenAddr) -> Result<CollectorSocket, ActionError> {
+    CollectorSocket::bind(listen).map_err(|source| {
         let at = match listen {
-            Listen::Everywhere(port) => format!("port {port}"),
-            Listen::At(addr) => addr.to_string(),
+            ListenAddr::Everywhere(port) => format!("port {port}"),
+            ListenAddr::At(addr) => addr.to_string(),
         };
         ActionError::cannot(format_args!("listen at {at}"), source)
     })
 }
 
-pub(crate) fn say_listening(listener: &Listener) {
+pub(crate) fn say_listening(listener: &CollectorSocket) {
     info!("listening on {}", listener.addr());
     if !listener.is_buffer_granted() {
         warn!(
-            "the receive buffer of {} is {} KiB, 32 MiB were asked for: raise net.core.rmem_max or \
-             grant CAP_NET_ADMIN, or bursts are lost",
+            "the receive buffer of {} is {} KiB instead of 32 MiB, so bursts may be lost: raise \
+             net.core.rmem_max or grant CAP_NET_ADMIN",
             listener.addr(),
             listener.buffer() / 1024
         );
@@ -108,13 +108,13 @@ fn open(path: Option<PathBuf>, buffering: Buffering, bound: usize) -> Result<Log
     }
 }
 
-/// The wall clock at the start, and a steady one since: nothing goes back when somebody sets the time.
-struct Clock {
+/// Wall clock time at the start plus a monotonic clock since: setting the system's time has no effect.
+struct SteadyClock {
     epoch: Timestamp,
     start: Instant,
 }
 
-impl Clock {
+impl SteadyClock {
     fn new() -> Self {
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { epoch: Timestamp::from_micros(0) + epoch, start: Instant::now() }
@@ -130,8 +130,7 @@ impl Clock {
     }
 }
 
-/// Lets datagrams gather. Not a wait of the runtime's: that would be woken by each of them, which
-/// costs more than receiving it.
+/// Lets datagrams gather. A blocking sleep: the runtime would wake at each datagram, which costs more than receiving it.
 #[expect(clippy::disallowed_methods, reason = "what is waited for is that time passes")]
 fn gather() {
     std::thread::sleep(GATHER);
@@ -139,56 +138,59 @@ fn gather() {
 
 /// When to receive again.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// When something comes.
+enum NextReceive {
+    /// When a datagram arrives.
     Wait,
-    /// In a moment, when more has come.
+    /// After [`GATHER`], when more datagrams have arrived.
     Gather,
-    /// At once: something is left.
+    /// At once: datagrams are left.
     Again,
 }
 
-/// Who tells the loop what to do.
-pub(crate) trait Orders {
-    /// The next order. Safe to drop half-way.
+/// Source of the events that steer the loop: signals, or the owner of an embedded collector.
+pub(crate) trait LoopEvents {
+    /// Waits for the next event. Cancel-safe.
     async fn next(&mut self) -> Event;
 }
 
-impl Orders for Signals {
+impl LoopEvents for Signals {
     async fn next(&mut self) -> Event {
         self.next().await
     }
 }
 
 /// Receives, decides and writes until it is told to stop.
-pub(crate) struct Loop {
-    clock: Clock,
+pub(crate) struct CollectorLoop {
+    clock: SteadyClock,
     collector: Collector,
-    batch: Batch,
-    pub(crate) listeners: Vec<Listener>,
+    batch: DatagramBatch,
+    pub(crate) listeners: Vec<CollectorSocket>,
     may_gather: bool,
-    /// When the sockets were last known to be empty; `None` if what comes is received at once.
+    /// When the sockets were last empty; `None` if each datagram is received as soon as it arrives.
     looked: Option<Timestamp>,
     log: LogFile,
     explain: Option<LogFile>,
     style: Style,
 }
 
-impl Loop {
-    /// One that writes where the configuration says.
-    pub(crate) fn new(config: Config, listeners: Vec<Listener>) -> Result<Self, ActionError> {
+impl CollectorLoop {
+    /// Opens the log files of the configuration.
+    pub(crate) fn new(
+        config: Config,
+        listeners: Vec<CollectorSocket>,
+    ) -> Result<Self, ActionError> {
         let Config { log, buffering, explain, report: style, log_bytes, mut settings, .. } = config;
         let log = open(log, buffering, log_bytes)?;
         let explain = match explain {
             Some(path) => Some(open(Some(path), buffering, log_bytes)?),
             None => None,
         };
-        let buffer = listeners.iter().map(Listener::buffer).min().unwrap_or_default();
+        let buffer = listeners.iter().map(CollectorSocket::buffer).min().unwrap_or_default();
         settings.window = u32::try_from(buffer / 2).unwrap_or(u32::MAX);
         Ok(Self {
-            clock: Clock::new(),
+            clock: SteadyClock::new(),
             collector: Collector::new(settings),
-            batch: Batch::default(),
+            batch: DatagramBatch::default(),
             may_gather: buffer >= ROOMY,
             looked: None,
             listeners,
@@ -198,42 +200,42 @@ impl Loop {
         })
     }
 
-    /// The sockets as the runtime sees them; it must be there.
+    /// Registers the sockets with the current runtime.
     pub(crate) fn watches(&self) -> Result<Vec<UdpSocket>, ActionError> {
-        let watches: io::Result<_> = self.listeners.iter().map(Listener::watch).collect();
+        let watches: io::Result<_> = self.listeners.iter().map(CollectorSocket::watch).collect();
         watches.doing("watch the sockets")
     }
 
-    /// Works until it is told to stop, and writes what is left.
-    pub(crate) async fn run(mut self, mut orders: impl Orders, watches: &[UdpSocket]) {
-        self.work(&mut orders, watches).await;
+    /// Works until a stop event, then writes what is left.
+    pub(crate) async fn run(mut self, mut events: impl LoopEvents, watches: &[UdpSocket]) {
+        self.work(&mut events, watches).await;
         self.finish();
     }
 
-    async fn work(&mut self, orders: &mut impl Orders, watches: &[UdpSocket]) {
-        let mut next = Next::Wait;
+    async fn work(&mut self, events: &mut impl LoopEvents, watches: &[UdpSocket]) {
+        let mut next = NextReceive::Wait;
         loop {
-            if next != Next::Wait {
-                if next == Next::Gather {
+            if next != NextReceive::Wait {
+                if next == NextReceive::Gather {
                     gather();
                 }
-                // So that the runtime sees signals although there always is something to do.
+                // Lets the runtime handle signals although datagrams never cease.
                 tokio::task::yield_now().await;
             }
             let due = self.next_due();
             let receive = tokio::select! {
                 biased;
-                event = orders.next() => {
+                event = events.next() => {
                     match event {
                         Event::Stop => return,
                         Event::Report => self.report(),
                         Event::Reopen => self.reopen(),
                     }
-                    // Orders without end must not keep datagrams waiting.
+                    // A flood of signals must not keep datagrams waiting.
                     true
                 }
-                () = std::future::ready(()), if next != Next::Wait => true,
-                () = readable(watches), if next == Next::Wait => true,
+                () = std::future::ready(()), if next != NextReceive::Wait => true,
+                () = readable(watches), if next == NextReceive::Wait => true,
                 () = sleep_until(due) => false,
             };
             if receive {
@@ -241,14 +243,14 @@ impl Loop {
             }
             self.settle();
             if self.log.is_closed() {
-                info!("nobody reads the standard output any more: leaving");
+                info!("the reader of the standard output has closed it: exiting");
                 return;
             }
         }
     }
 
-    /// Receives until nothing is there, or until others must have their turn.
-    fn receive(&mut self) -> Next {
+    /// Receives until the sockets are empty, or until signals must be handled.
+    fn receive(&mut self) -> NextReceive {
         let (mut total, mut more) = (0, false);
         for index in 0..self.listeners.len() {
             for turn in 1..=BATCHES {
@@ -262,14 +264,14 @@ impl Loop {
             }
         }
         match more {
-            true => Next::Again,
+            true => NextReceive::Again,
             false if self.may_gather && total >= BUSY => {
                 self.looked = Some(self.clock.timestamp(Instant::now()));
-                Next::Gather
+                NextReceive::Gather
             }
             false => {
                 self.looked = None;
-                Next::Wait
+                NextReceive::Wait
             }
         }
     }
@@ -286,15 +288,15 @@ impl Loop {
         match result {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            // A datagram's checksum, an interruption, a moment without memory: the next call tells.
+            // A wrong checksum, an interrupted call, no memory for a moment: the next call shows whether it lasts.
             Err(error) => {
-                tracing::debug!("cannot receive: {error}");
+                tracing::debug!(%error, "cannot receive");
                 0
             }
         }
     }
 
-    /// Writes what is decided by now.
+    /// Writes the lines that are decided by now.
     fn settle(&mut self) {
         let now = Instant::now();
         let explain = self.explain.as_mut().map(LogFile::buffer);
@@ -320,7 +322,7 @@ impl Loop {
     }
 
     fn balance(&mut self) -> Balance {
-        let kernel_drops = self.listeners.iter_mut().map(Listener::drops).sum();
+        let kernel_drops = self.listeners.iter_mut().map(CollectorSocket::drops).sum();
         Balance { log: self.log.counts(), kernel_drops, ..self.collector.balance() }
     }
 
@@ -337,7 +339,7 @@ impl Loop {
         }
     }
 
-    /// Takes what the sockets still hold, decides and writes all of it.
+    /// Receives what the sockets still hold, then decides and writes every line.
     fn finish(&mut self) {
         let until = Instant::now() + DRAIN;
         for index in 0..self.listeners.len() {
@@ -356,15 +358,15 @@ impl Loop {
     }
 }
 
-/// Waits until any of the sockets can be read.
+/// Waits until one of the sockets is readable.
 async fn readable(watches: &[UdpSocket]) {
     std::future::poll_fn(|context| {
         for watch in watches {
             if watch.poll_recv_ready(context).is_ready() {
-                // All that is there is read before the next wait, and what comes later is an event
-                // of its own: so the runtime may forget this one.
+                // The caller empties the sockets before it waits again, and a later datagram is a new event: clear this one.
                 let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-                watch.try_io(Interest::READABLE, forget).unwrap_or_default();
+                // Always fails, by `forget`.
+                let _ = watch.try_io(Interest::READABLE, forget);
                 return Poll::Ready(());
             }
         }

@@ -10,7 +10,7 @@ use pen_records::attribution::{Attributor, CertaintyCounts, ServerIndex};
 use pen_records::mapping::foreign::ThirdPartySpec;
 use pen_records::shipment::ShipmentServer;
 
-use crate::clocks::Clock;
+use crate::clocks::ServerClock;
 
 /// The longest path that a socket can be bound to, and more.
 const PATH: usize = 255;
@@ -62,7 +62,7 @@ pub(crate) struct Source {
     pub(crate) key: ServerKey,
     pub(crate) server: ServerIndex,
     pub(crate) parser: Parser,
-    pub(crate) clock: Clock,
+    pub(crate) clock: ServerClock,
     /// Its lines that were decided.
     pub(crate) counts: CertaintyCounts,
 }
@@ -232,7 +232,7 @@ impl Sources {
         let spec = self.known.formats.iter().find(own).map_or(&self.known.format, |(_, spec)| spec);
         let source = u32::try_from(self.sources.len()).expect("bounded");
         let (parser, counts) = (Parser::new(spec), CertaintyCounts::default());
-        self.sources.push(Source { key, server, parser, counts, clock: Clock::default() });
+        self.sources.push(Source { key, server, parser, counts, clock: ServerClock::default() });
         self.by_key.insert(key, source);
         source
     }

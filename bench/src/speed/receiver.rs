@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::thread;
 use std::time::Duration;
 
-use penlogd::socket::{BATCH, Batch, Listen, Listener};
+use penlogd::socket::{BATCH, CollectorSocket, DatagramBatch, ListenAddr};
 
 use crate::{During, Failure};
 
@@ -16,9 +16,9 @@ const GATHER: Duration = Duration::from_millis(5);
 pub(super) fn receive(arguments: &[OsString]) -> Result<(), Failure> {
     let port = arguments.first().and_then(|port| port.to_str()?.parse().ok());
     let port = port.ok_or_else(|| Failure::new("receive needs a port"))?;
-    let mut listener =
-        Listener::bind(Listen::Everywhere(port)).during(format_args!("listen at port {port}"))?;
-    let mut batch = Batch::default();
+    let mut listener = CollectorSocket::bind(ListenAddr::Everywhere(port))
+        .during(format_args!("listen at port {port}"))?;
+    let mut batch = DatagramBatch::default();
     loop {
         match batch.receive(&mut listener, |_, _, _| {}) {
             Ok(BATCH) => {}

@@ -11,8 +11,8 @@ use pen_records::histogram::Histogram;
 use pen_records::mapping::origins;
 use pen_records::shipment;
 
-use crate::clocks::Ahead;
-use crate::collector::ServerKey;
+use crate::clocks::ClockOffset;
+use crate::sources::ServerKey;
 
 pub use self::json::quoted;
 
@@ -103,7 +103,7 @@ pub struct ServerBalance {
     /// Microseconds from a record to its line mostly, where that is known.
     pub delay: Option<i64>,
     /// Its clock against the balancer's; against ours while no balancer of ours is heard.
-    pub clock: Option<Ahead>,
+    pub clock: Option<ClockOffset>,
 }
 
 impl fmt::Display for ServerBalance {

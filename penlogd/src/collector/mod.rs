@@ -21,11 +21,11 @@ use pen_records::time::{Resolution, Timestamp};
 use crate::allow::Allow;
 use crate::arena::Arena;
 use crate::balance::{Balance, Queue, Received, ServerBalance};
-use crate::complaints::{Cause, Complaints};
 use crate::explain::Explained;
 use crate::foreign::{Foreign, Useless, Which};
 use crate::pieces::{Added, Pieces};
 use crate::sources::{Source, Sources};
+use crate::warnings::{WarningCause, Warnings};
 
 pub use crate::sources::{Known, Sender, ServerKey};
 
@@ -109,7 +109,7 @@ pub struct Collector {
     balancers: BalancerHashes,
     foreign: Foreign,
     pieces: Pieces,
-    complaints: Complaints,
+    complaints: Warnings,
     received: Received,
     queue: Queue,
 }
@@ -143,7 +143,7 @@ impl Collector {
             balancers: BalancerHashes::default(),
             foreign: Foreign::new(&settings.known.balancers),
             pieces: Pieces::new(settings.unfinished_bytes),
-            complaints: Complaints::default(),
+            complaints: Warnings::default(),
             received: Received::default(),
             queue: Queue::default(),
             settings,
@@ -193,12 +193,12 @@ impl Collector {
             Datagram::Question(question) => return self.question(from, &question, now),
             Datagram::Answer(_) => {
                 self.received.junk += 1;
-                self.complaints.about(Cause::Junk, from, now, "an answer, but nobody asked");
+                self.complaints.about(WarningCause::Junk, from, now, "an answer, but nobody asked");
             }
             Datagram::Empty => self.received.empty += 1,
             Datagram::Broken(error) => {
                 self.received.junk += 1;
-                self.complaints.about(Cause::Junk, from, now, error);
+                self.complaints.about(WarningCause::Junk, from, now, error);
             }
         }
         None
@@ -284,7 +284,7 @@ impl Collector {
         self.engine.came(now, packet.count(), dating.missing());
         if self.origins.len() > before {
             let what = format_args!("a balancer, from its record {} on", packet.first);
-            self.complaints.about(Cause::Began, from, now, what);
+            self.complaints.about(WarningCause::Began, from, now, what);
         }
         for mapping in packet.mappings() {
             self.take(from, &mapping, dating.of(&mapping), now);
@@ -301,9 +301,11 @@ impl Collector {
                 self.received.mappings_unused += 1;
                 let complaints = &mut self.complaints;
                 match useless {
-                    Useless::Unread(error) => complaints.about(Cause::Passage, from, end, error),
+                    Useless::Unread(error) => {
+                        complaints.about(WarningCause::Passage, from, end, error);
+                    }
                     Useless::Unnamed(name) => complaints.about(
-                        Cause::Passage,
+                        WarningCause::Passage,
                         from,
                         end,
                         format_args!(
@@ -321,7 +323,7 @@ impl Collector {
             let Some(server) = self.sources.server(mapping.server, &mut self.engine) else {
                 self.received.mappings_unused += unused;
                 let what = "a mapping of one server too many";
-                self.complaints.about(Cause::Servers, from, end, what);
+                self.complaints.about(WarningCause::Servers, from, end, what);
                 continue;
             };
             let Some(time) = mapping.time else { continue };
@@ -338,7 +340,12 @@ impl Collector {
         let unused = u64::from(is_request);
         let Some(server) = self.sources.server(mapping.server, &mut self.engine) else {
             self.received.mappings_unused += unused;
-            self.complaints.about(Cause::Servers, from, now, "a mapping of one server too many");
+            self.complaints.about(
+                WarningCause::Servers,
+                from,
+                now,
+                "a mapping of one server too many",
+            );
             return;
         };
         let time = (noted, Resolution::Microsecond);
@@ -376,7 +383,7 @@ impl Collector {
         if arrival.first {
             let line = shipment.first_line;
             let what = format_args!("a shipper, from its line {line} on");
-            self.complaints.about(Cause::Began, from, now, what);
+            self.complaints.about(WarningCause::Began, from, now, what);
         }
     }
 
@@ -401,7 +408,7 @@ impl Collector {
         if arrival.first {
             let line = shipment.first_line;
             let what = format_args!("a shipper of a balancer's log, from its line {line} on");
-            self.complaints.about(Cause::Began, from, now, what);
+            self.complaints.about(WarningCause::Began, from, now, what);
         }
     }
 
@@ -434,7 +441,7 @@ impl Collector {
     fn refuse(&mut self, from: SocketAddr, now: Timestamp, what: &str) {
         self.received.refused += 1;
         self.complaints.about(
-            Cause::Refused,
+            WarningCause::Refused,
             from,
             now,
             format_args!("may not send {what}; see --from"),
@@ -594,7 +601,7 @@ struct Intake<'a> {
     engine: &'a mut Attributor<Held>,
     arena: &'a mut Arena,
     sources: &'a mut Sources,
-    complaints: &'a mut Complaints,
+    complaints: &'a mut Warnings,
     received: &'a mut Received,
 }
 
@@ -621,7 +628,7 @@ impl Intake<'_> {
             }
             Err(error) => {
                 self.received.not_understood += 1;
-                self.complaints.about(Cause::Line, from, read, error);
+                self.complaints.about(WarningCause::Line, from, read, error);
                 (LoggedLine::unread(place.server, time), line, None)
             }
         };

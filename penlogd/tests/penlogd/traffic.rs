@@ -90,7 +90,7 @@ fn a_closed_standard_output_is_an_end() {
     let mut collector = Collector::start(&["-b", "--wait", "1"]);
     collector.close_stdout();
     collector.send("127.0.0.2", &["one\n"]);
-    collector.wait_for("nobody reads the standard output");
+    collector.wait_for("the reader of the standard output");
     let (code, ..) = collector.wait();
     assert_eq!(code, Some(0));
 }

@@ -14,7 +14,7 @@ use nix::unistd::{Pid, getuid};
 use pen_daemon::diagnostics::{self, MessageTarget};
 use pen_daemon::process::{Detached, Settled, Stdout};
 use pen_daemon::signals::{Event, Signals};
-use penlogd::embedded::{Collecting, Embedded};
+use penlogd::embedded::{BoundCollector, RunningCollector};
 use tracing::{error, info, warn};
 
 use self::reloader::Reloader;
@@ -132,7 +132,7 @@ pub fn run(plan: &RunPlan) -> Result<ExitCode, Box<dyn Error>> {
             .map_err(|source| Failed::new(format!("show the status at {addr}"), source))
     });
     let status = status.transpose()?;
-    let collector = config.collect.as_ref().map(|collect| Embedded::bind(collect.addr));
+    let collector = config.collect.as_ref().map(|collect| BoundCollector::bind(collect.addr));
     let collector = collector.transpose()?;
     let settled = config.process.settle()?;
     let result =
@@ -145,7 +145,7 @@ pub fn run(plan: &RunPlan) -> Result<ExitCode, Box<dyn Error>> {
 struct ManagementPorts {
     control: Option<ControlPort>,
     status: Option<StatusPort>,
-    collector: Option<Embedded>,
+    collector: Option<BoundCollector>,
 }
 
 fn serve(
@@ -218,7 +218,7 @@ fn serve(
         }
         balancer.join();
         // It has the last records by now.
-        collecting.map_or(Ok(()), Collecting::stop)?;
+        collecting.map_or(Ok(()), RunningCollector::stop)?;
         Ok(match end {
             StopReason::Requested => ExitCode::SUCCESS,
             StopReason::ThreadPanicked => ExitCode::FAILURE,
@@ -241,7 +241,7 @@ struct Service<'a> {
     reloader: Reloader,
     balancer: &'a Balancer,
     operator: &'a Operator,
-    collecting: &'a Option<Collecting>,
+    collecting: &'a Option<RunningCollector>,
 }
 
 impl Service<'_> {

@@ -1,0 +1,102 @@
+//! Warnings about received data. The first few of each cause per minute are logged, the rest is counted, so that a flood
+//! of junk costs a bounded number of log messages.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pen_records::time::Timestamp;
+use tracing::{debug, info, warn};
+
+/// Warnings of one cause that are logged per [`PERIOD`].
+const EACH: u64 = 5;
+/// Period of the limit [`EACH`].
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// What a warning is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WarningCause {
+    /// A malformed datagram that looks like a mapping, a packet or a shipment.
+    Junk,
+    /// The sender is not allowed to send this.
+    Refused,
+    /// The limit of servers is reached.
+    Servers,
+    /// A line that does not parse.
+    Line,
+    /// A third-party log line that does not parse, or names a server without a known address.
+    Passage,
+    /// No fault: a new shipper or balancer. Anyone can claim to be one, so these messages are limited, too.
+    Began,
+}
+
+const CAUSES: [(WarningCause, &str); 6] = [
+    (WarningCause::Junk, "datagrams that could not be read"),
+    (WarningCause::Refused, "datagrams of senders that are not allowed"),
+    (WarningCause::Servers, "mappings or lines of too many servers"),
+    (WarningCause::Line, "lines that were not understood"),
+    (WarningCause::Passage, "lines of balancers that are of no use"),
+    (WarningCause::Began, "shippers and balancers that began"),
+];
+
+/// Number of warnings of each cause in the current period.
+#[derive(Debug)]
+pub(crate) struct Warnings {
+    since: Timestamp,
+    counts: [u64; CAUSES.len()],
+}
+
+impl Default for Warnings {
+    fn default() -> Self {
+        Self { since: Timestamp::MIN, counts: [0; CAUSES.len()] }
+    }
+}
+
+impl Warnings {
+    /// Warns about something that `from` sent.
+    pub(crate) fn about(
+        &mut self,
+        cause: WarningCause,
+        from: SocketAddr,
+        now: Timestamp,
+        what: impl fmt::Display,
+    ) {
+        self.settle(now);
+        let count = &mut self.counts[cause as usize];
+        *count += 1;
+        if *count > EACH {
+            return;
+        }
+        match cause {
+            WarningCause::Line => debug!("from {from}: {what}"),
+            WarningCause::Began => info!("from {from}: {what}"),
+            _ => warn!("from {from}: {what}"),
+        }
+    }
+
+    /// Starts a new period if it is time, and reports how many warnings the last one left out.
+    fn settle(&mut self, now: Timestamp) {
+        if self.since != Timestamp::MIN && now < self.since + PERIOD {
+            return;
+        }
+        self.since = now;
+        for ((cause, name), count) in CAUSES.iter().zip(&mut self.counts) {
+            let count = std::mem::take(count);
+            if count > EACH && *cause != WarningCause::Line {
+                warn!("{} more {name} in the last minute", count - EACH);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_has_its_place() {
+        for (index, (cause, _)) in CAUSES.iter().enumerate() {
+            assert_eq!(*cause as usize, index);
+        }
+    }
+}
