@@ -13,6 +13,7 @@
 //! A block with any other language, or without one, is not run. If it, or text in backticks, begins with a program of
 //! this workspace, the options have to be options of that program.
 
+mod examples;
 mod markdown;
 mod options;
 mod shell;
