@@ -1,4 +1,4 @@
-//! What was typed ([`Args`]), and what was meant ([`Config`]).
+//! The command line as typed ([`Args`]), and its meaning, checked ([`Config`]).
 
 use std::fmt;
 use std::io::Read as _;
@@ -29,28 +29,28 @@ use crate::socket::ListenAddr;
 #[command(name = "penlogd", version, max_term_width = 100)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that was typed or not")]
 pub struct Args {
-    /// Write lines as soon as they are decided, not in blocks
+    /// Write each line as soon as it is decided, not in blocks
     #[arg(short = 'b')]
     line_buffered: bool,
-    /// Say more; twice, say everything
+    /// Log more; given twice, log everything
     #[arg(short = 'd', action = ArgAction::Count)]
     debug: u8,
-    /// Stay in the foreground; messages go to stderr
+    /// Stay in the foreground and log messages to stderr
     #[arg(short = 'f')]
     foreground: bool,
-    /// Confine to this folder (chroot); the log file is inside of it
+    /// Change the root to this folder (chroot); the log file is inside
     #[arg(short = 'j', value_name = "DIR")]
     jail: Option<PathBuf>,
-    /// Write the log to this file; HUP opens it anew [default: the standard output]
+    /// Append the log to this file; HUP reopens it [default: the standard output]
     #[arg(short = 'l', value_name = "FILE")]
     log: Option<PathBuf>,
     /// Remember at most this many mappings [default: what --memory allows]
     #[arg(short = 'n', value_name = "N")]
     mappings: Option<NonZeroUsize>,
-    /// Write the pid to this file, and remove it at the end
+    /// Write the pid to this file and remove it at the end
     #[arg(short = 'p', value_name = "FILE")]
     pid_file: Option<PathBuf>,
-    /// Become this user, by name or number
+    /// Change to this user, by name or number
     #[arg(short = 'u', value_name = "USER")]
     user: Option<String>,
     /// Listen here instead of at PORT; may be repeated, IPv6 in brackets, port 0 for any
@@ -59,58 +59,58 @@ pub struct Args {
     /// How long a line waits for late mappings: milliseconds, or with a unit, as in 2s
     #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = milliseconds)]
     wait: Duration,
-    /// How old a mapping may be and still explain a line: seconds, or with a unit, as in 10m
+    /// Maximum age of a mapping that explains a line: seconds, or with a unit, as in 10m
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = seconds)]
     window: Duration,
-    /// Use at most about this much memory for mappings and lines, in MiB
+    /// Approximate memory limit for mappings and lines, in MiB
     #[arg(long, value_name = "MIB", default_value = "512",
           value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
     memory: u32,
-    /// The client of a line that no mapping explains: what is there, `-`, or the server's address
+    /// Client to write in a line that no mapping explains: the logged one, `-`, or the server's address
     #[arg(long, value_name = "WHAT", value_enum, default_value = "keep")]
     unmatched: UnmatchedArg,
-    /// The client of a line for which there is only a likely one: that one, what is there, or `-`
+    /// Client to write in a line with only a likely client: the likely one, the logged one, or `-`
     #[arg(long, value_name = "WHAT", value_enum, default_value = "use")]
     likely: LikelyArg,
-    /// Write networks or pseudonyms instead of clients: `cut`, `cut=24,48` (the bits that stay of IPv4
-    /// and IPv6), or `key=FILE` with a secret for pseudonyms that keep visitors apart
+    /// Write networks or pseudonyms instead of clients: `cut`, `cut=24,48` (bits kept of IPv4 and IPv6),
+    /// or `key=FILE` with a secret for pseudonyms, which keep visitors apart
     #[arg(long, value_name = "HOW")]
     privacy: Option<PrivacyMode>,
     /// Write to this file, for each line of the log, how sure its client is and why
     #[arg(long, value_name = "FILE")]
     explain: Option<PathBuf>,
-    /// With --explain, name the mappings that could have explained the line, and what speaks for each
+    /// With --explain: also name the mappings that could explain the line, and the evidence for each
     #[arg(long, requires = "explain")]
     candidates: bool,
-    /// How the balance is reported on USR1 and at the end
+    /// Format of the report on USR1 and at the end
     #[arg(long, value_name = "HOW", value_enum, default_value = "text")]
     report: Style,
-    /// The format of access lines, of all servers or of one; may be repeated [default: found from
-    /// the lines]
+    /// Format of access lines, of all servers or of one; may be repeated [default: recognized from the
+    /// lines]
     #[arg(long, value_name = "[SERVER=]SPEC")]
     format: Vec<String>,
-    /// Say what the formats of --format can achieve and what would make each line exact, and leave
+    /// Report what the formats of --format can achieve and what would make each line exact, and exit
     #[arg(long, requires = "format")]
     check: bool,
-    /// Take mappings, lines, or both from this network only; may be repeated [default: from everywhere]
+    /// Accept mappings, lines, or both from this network only; may be repeated [default: from everywhere]
     #[arg(long, value_name = "[mappings=|lines=]NET")]
     from: Vec<From>,
-    /// Lines of the sender NAME (address, host name, or the name in its shipments) are of this
-    /// server, and so is what HAProxy logs of GROUP/NAME or NAME; may be repeated
+    /// Lines of the sender NAME (address, host name, or the name in its shipments) belong to this
+    /// server; also the address of a server that HAProxy logs as GROUP/NAME or NAME; may be repeated
     #[arg(long, value_name = "NAME=ADDR[:PORT]")]
     server: Vec<String>,
     /// The lines of this sender (address, host name, or the name in its shipments) are the log of a
     /// balancer: `haproxy`, or a format of HAProxy, Envoy, Traffic Server, nginx or Apache. May be
-    /// repeated. What HAProxy sends to us in its own formats is known without
+    /// repeated. HAProxy's own formats are recognized without this
     #[arg(long, value_name = "SENDER=SPEC")]
     mapping_format: Vec<String>,
-    /// The UDP port to listen at, on all addresses
+    /// UDP port to listen on, on all addresses
     #[arg(required_unless_present_any = ["listen", "check"], conflicts_with = "listen")]
     port: Option<u16>,
 }
 
 impl Args {
-    /// What `--check` says, and the exit status; `None` if it was not asked for.
+    /// Returns the text of `--check` and the exit status; `None` without the option.
     #[must_use]
     pub fn check(&self) -> Option<(String, u8)> {
         self.check.then(|| crate::check::check(&self.format))
@@ -131,52 +131,52 @@ enum LikelyArg {
     Dash,
 }
 
-/// How the balance is reported.
+/// Format of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Style {
-    /// Lines for people
+    /// Lines of text
     Text,
     /// One JSON object
     Json,
 }
 
-/// All that the rest of the program needs to know.
+/// The settings of a run, checked.
 #[derive(Debug)]
 pub struct Config {
-    /// How to be a process.
+    /// Background, chroot, user and pid file.
     pub process: Process,
-    /// How many `-d` were given.
+    /// Number of `-d` options.
     pub debug: u8,
-    /// Where to listen.
+    /// Addresses to listen on.
     pub listen: Vec<ListenAddr>,
-    /// Where the log goes; `None` for the standard output.
+    /// Path of the log; `None` for the standard output.
     pub log: Option<PathBuf>,
-    /// How it is written.
+    /// When lines are written.
     pub buffering: Buffering,
-    /// Where the explanations go.
+    /// Path of the explanations, if asked for.
     pub explain: Option<PathBuf>,
-    /// How the balance is reported.
+    /// Format of the report.
     pub report: Style,
     /// Bytes of finished lines kept while nothing can be written.
     pub log_bytes: usize,
-    /// For the collector.
+    /// Settings of the collector.
     pub settings: Settings,
 }
 
-/// About what a remembered mapping takes, in bytes.
+/// Approximate memory of a remembered mapping, in bytes.
 const MAPPING: usize = 160;
-/// About what a line that waits takes beside its bytes.
+/// Approximate memory of a held line besides its text, in bytes.
 const LINE: usize = 160;
 
-/// About what a server takes that is told apart from others.
+/// Approximate memory of a server, in bytes.
 const SERVER: usize = 8 << 10;
-/// How many of them there may be.
+/// Smallest and largest limit of servers.
 const SERVERS: (usize, usize) = (64, 1 << 16);
-/// Bytes that there must be for long lines of which a part has come: one is up to 1 MiB.
+/// Smallest memory for unfinished long lines, in bytes: one line may have 1 MiB.
 const UNFINISHED: usize = 2 << 20;
 
 impl Config {
-    /// What is in force when nothing is said but where the log is.
+    /// Returns the default settings with this log, for an embedded collector.
     #[must_use]
     pub fn usual(log: PathBuf) -> Self {
         let args = Args::parse_from(["penlogd", "-f", "--listen", "127.0.0.1:0"]);
