@@ -1,4 +1,4 @@
-//! Who may vouch for clients and for servers.
+//! Certificate authorities for clients and for servers.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::files::FileReader;
 use super::{TlsError, provider};
 use crate::config::{ClientCertificates, TlsSettings};
 
-/// Who looks at the certificates of clients; `None` if they are not asked.
+/// Builds the verifier of client certificates; `None` if clients are not asked for one.
 pub(super) fn of_clients(
     settings: &TlsSettings,
     files: &FileReader,
@@ -38,7 +38,7 @@ pub(super) fn of_clients(
     builder.build().map(Some).map_err(|error| refused(error, path, settings))
 }
 
-/// Who looks at the certificates of servers.
+/// Builds the verifier of server certificates.
 pub(super) fn of_servers(
     settings: &TlsSettings,
     files: &FileReader,
@@ -53,8 +53,8 @@ pub(super) fn of_servers(
     builder.build().map(|it| it as _).map_err(|error| refused(error, path, settings))
 }
 
-/// Lists of what authorities have revoked. One whose authority has none here is believed as before, and a list that is
-/// past its time is better than none.
+/// Loads certificate revocation lists. An authority without a list counts as before, and an expired list counts: it is
+/// better than none.
 fn lists(
     path: &Path,
     files: &FileReader,
@@ -77,10 +77,10 @@ fn refused(error: VerifierBuilderError, authorities: &Path, settings: &TlsSettin
     }
 }
 
-/// What is said of authorities that are not in a file of the user's.
+/// Warning about authorities from the system's store.
 const SYSTEM: &str = "the authorities of the system";
 
-/// Those in the file and in the folder; if neither is given, those of the system.
+/// Loads the authorities of the file and the folder, or the system's if neither is given.
 fn roots(
     file: Option<&Path>,
     folder: Option<&Path>,
@@ -95,7 +95,7 @@ fn roots(
     }
     if let Some(folder) = folder {
         for path in files.list(folder)?.iter().filter(|path| path.is_file()) {
-            // There may be something else in it: lists of what was revoked, a file that explains.
+            // The folder may contain other files: revocation lists, a README.
             let found = files.read(path).and_then(|text| certificates(path, &text));
             roots.add_parsable_certificates(found.unwrap_or_default());
         }
@@ -108,7 +108,7 @@ fn roots(
         }
         (file, folder) => file.or(folder).unwrap_or_else(|| Path::new(SYSTEM)),
     };
-    // There is hardly one of a kind in a folder of links by hash: each has its file as well.
+    // A folder of links by hash has hardly any plain file of its own: each link is a file as well.
     roots.roots.sort_by(|a, b| a.subject.as_ref().cmp(b.subject.as_ref()));
     roots.roots.dedup();
     if roots.is_empty() {
@@ -117,7 +117,7 @@ fn roots(
     Ok(Arc::new(roots))
 }
 
-/// Believes every server. Its signatures are looked at all the same.
+/// Accepts any server certificate. Handshake signatures are verified all the same.
 #[derive(Debug)]
 pub(super) struct AcceptAnyServer(pub(super) Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! A certificate with its chain, its key and, if there is one, its staple.
+//! A certificate with its chain, its key and an optional stapled OCSP response.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,24 +12,24 @@ use webpki::EndEntityCert;
 use super::files::FileReader;
 use super::{CertificateWarning, TlsError, provider};
 
-/// The longest staple that is handed out.
+/// Size limit of a stapled OCSP response in bytes.
 const LONGEST_STAPLE: usize = 64 * 1024;
 
-/// Where everything of a certificate stands.
+/// The files of a certificate.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CertificatePaths<'a> {
-    /// The certificate, and its chain if that is in the same file.
+    /// The certificate; its chain if the same file has it.
     pub(super) certificate: &'a Path,
-    /// The key, if that is in another file.
+    /// The key, if in a file of its own.
     pub(super) key: Option<&'a Path>,
-    /// Authorities, among which the chain may be found.
+    /// Authorities, in which to find the chain.
     pub(super) authorities: Option<&'a Path>,
-    /// What an authority says of the certificate at present.
+    /// The OCSP response to staple.
     pub(super) staple: Option<&'a Path>,
 }
 
-/// Reads it all. A staple that is no good is left out, and that is a trouble and no error: its makers
-/// have bad days, and clients ask for themselves then.
+/// Loads all of them. A bad OCSP response is left out with a warning instead of an error: responders fail now and
+/// then, and clients can ask themselves.
 pub(super) fn load(
     places: &CertificatePaths<'_>,
     files: &FileReader,
@@ -57,7 +57,7 @@ pub(super) fn load(
     })?;
     let mut certified = CertifiedKey::new(chain, signer);
     match certified.keys_match() {
-        // Some keys don't tell what their public half is.
+        // Some keys do not reveal their public half.
         Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
         Err(Error::InconsistentKeys(_)) => {
             let what = format!("expected the key that belongs to {}", path.display());
@@ -72,7 +72,7 @@ pub(super) fn load(
     Ok(Arc::new(certified))
 }
 
-/// All certificates of a file, in order.
+/// Returns all certificates of a file, in order.
 pub(super) fn certificates(
     path: &Path,
     text: &[u8],
@@ -95,7 +95,7 @@ fn key(path: &Path, text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
     })
 }
 
-/// Lengthens a chain by those who vouch for its last link, up to but not with who vouches for himself.
+/// Completes a chain with the issuers of its last certificate, without the self-signed root.
 fn follow(chain: &mut Vec<CertificateDer<'static>>, mut known: Vec<CertificateDer<'static>>) {
     loop {
         let Some(issuer) = chain.last().and_then(|last| {
@@ -108,7 +108,7 @@ fn follow(chain: &mut Vec<CertificateDer<'static>>, mut known: Vec<CertificateDe
             EndEntityCert::try_from(other)
                 .is_ok_and(|it| it.subject() == issuer && it.issuer() != issuer)
         });
-        // Taken out, so a circle ends.
+        // Each issuer is removed when used, so a cycle ends.
         let Some(next) = next else { return };
         chain.push(known.swap_remove(next));
     }

@@ -1,4 +1,4 @@
-//! Which files were read, and whether they are still what they were.
+//! Remembers which files were read, and detects changes.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,34 +9,33 @@ use std::path::{Path, PathBuf};
 use super::TlsError;
 use crate::config::files::read_short;
 
-/// What tells a file from what it was: when it changed, how long it is, which one it is. `None` if
-/// it is not there.
+/// Modification time, size and inode of a file; `None` if the file is missing.
 type FileMark = Option<(i64, i64, u64, u64)>;
 
-/// The files and folders that were looked at.
+/// The files and folders that were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FileMarks(BTreeMap<PathBuf, FileMark>);
 
 impl FileMarks {
-    /// The same files as they are by now.
+    /// Returns the same files in their current state.
     pub(super) fn again(&self) -> Self {
         Self(self.0.keys().map(|path| (path.clone(), mark(path))).collect())
     }
 
-    /// What is known of a file: the same mark is the same content.
+    /// State of a file: equal marks mean equal content.
     pub(super) fn of(&self, path: &Path) -> FileMark {
         self.0.get(path).copied().flatten()
     }
 }
 
-/// Reads files and notes which.
+/// Reads files and remembers their state.
 #[derive(Debug, Default)]
 pub(super) struct FileReader(RefCell<FileMarks>);
 
 impl FileReader {
-    /// Notes a file or folder without reading it.
+    /// Remembers a file or folder without reading it.
     pub(super) fn note(&self, path: &Path) {
-        // Before it is read: what changes meanwhile shows then.
+        // Before reading: a change during the read is then noticed later.
         let mark = mark(path);
         self.0.borrow_mut().0.insert(path.to_owned(), mark);
     }
@@ -47,7 +46,7 @@ impl FileReader {
         read_short(path).map_err(|error| TlsError::new(path, format!("cannot read it: {error}")))
     }
 
-    /// What is in a folder, in order, if it can be read.
+    /// Lists a folder, sorted; empty if it cannot be read.
     pub(super) fn list(&self, folder: &Path) -> Result<Vec<PathBuf>, TlsError> {
         self.note(folder);
         let fail = |error| TlsError::new(folder, format!("cannot list it: {error}"));
@@ -60,20 +59,20 @@ impl FileReader {
         Ok(paths)
     }
 
-    /// Whether these files, which were noted, are what they were then.
+    /// Returns whether all remembered files are unchanged.
     pub(super) fn are_as(&self, paths: &[&PathBuf], then: &FileMarks) -> bool {
         let now = self.0.borrow();
         paths.iter().all(|path| now.of(path) == then.of(path))
     }
 
-    /// All that was looked at.
+    /// Returns the remembered files.
     pub(super) fn into_marks(self) -> FileMarks {
         self.0.into_inner()
     }
 }
 
 fn mark(path: &Path) -> FileMark {
-    // Where a link leads to matters: that is how many programs put a new certificate in place.
+    // Follows symbolic links: many programs install a certificate by changing a link.
     let what = |data: Metadata| (data.mtime(), data.mtime_nsec(), data.len(), data.ino());
     std::fs::metadata(path).ok().map(what)
 }

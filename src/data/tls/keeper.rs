@@ -1,5 +1,5 @@
-//! What of TLS is in force. Files are read at the start, when settings change, on HUP, and when it is
-//! noticed that they have changed. If that fails, what was in force stays.
+//! Keeps the TLS settings in force. Files are read at the start, when settings change, on HUP, and when they are found to have
+//! changed. If reading fails, the settings in force stay.
 
 use std::fmt;
 use std::io;
@@ -25,23 +25,23 @@ use super::names::{CertificateNames, CertificateResolver};
 use super::{CertificateWarning, Tls, TlsError, UpstreamTls, authorities, provider, validity};
 use crate::config::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};
 
-/// How long the files are left alone if nobody wants them looked at.
+/// How often files are checked if the settings do not say.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Keeps what is in force.
+/// Keeps the TLS settings in force.
 #[derive(Debug)]
 pub struct TlsKeeper {
     state: Mutex<KeeperState>,
-    /// Rings the thread that looks at the files, once it runs.
+    /// Wakes the thread that watches the files, once it runs.
     waker: Mutex<Option<Sender<KeeperWake>>>,
 }
 
 #[derive(Debug)]
 struct KeeperState {
     loaded: Arc<LoadedTls>,
-    /// The files as they were when they were looked at last.
+    /// State of the files when they were read last.
     seen: FileMarks,
-    /// What was wrong when they were read last, and the files as they were then.
+    /// Error of the last attempt to read, and the state of the files then.
     error: Option<(String, FileMarks)>,
 }
 
@@ -51,7 +51,7 @@ impl KeeperState {
     }
 }
 
-/// What was read, and not put into force yet.
+/// Settings that were read and are not in force yet.
 #[derive(Debug)]
 pub struct LoadedTls {
     settings: TlsSettings,
@@ -65,7 +65,7 @@ pub struct LoadedTls {
     when: Instant,
 }
 
-/// What makes it possible to go on where an earlier connection ended.
+/// Session tickets and session cache for resumption.
 #[derive(Clone)]
 struct SessionTickets(Arc<dyn ProducesTickets>);
 
@@ -75,60 +75,60 @@ impl fmt::Debug for SessionTickets {
     }
 }
 
-/// Why the thread wakes up.
+/// Why the watching thread wakes up.
 #[derive(Clone, Copy, Debug)]
 enum KeeperWake {
-    /// It is to read all files again.
+    /// To read all files again.
     Load,
-    /// How often it looks may have changed.
+    /// The interval may have changed.
     Rethink,
 }
 
-/// How it is, for the status.
+/// State of TLS for the status page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsHealth {
-    /// Clients are spoken to in TLS.
+    /// Connections with clients use TLS.
     pub clients: bool,
-    /// Servers are.
+    /// Connections to servers use TLS.
     pub servers: bool,
-    /// Certificates, that for all included.
+    /// Number of certificates, the default one included.
     pub certificates: usize,
-    /// The one that expires first, and when.
+    /// The certificate that expires first, and when.
     pub expires: Option<(PathBuf, SystemTime)>,
-    /// How long ago the files were read.
+    /// Time since the files were read.
     pub age: Duration,
-    /// What is wrong with them now.
+    /// Current error, if any.
     pub warning: Option<String>,
 }
 
 impl TlsKeeper {
-    /// Reads all that these settings name.
+    /// Reads all files that the settings name.
     ///
     /// # Errors
-    /// Names the file, and what was expected there.
+    /// Names the file, and what was expected in it.
     pub fn new(settings: &TlsSettings) -> Result<Self, TlsError> {
         let state = KeeperState::new(LoadedTls::read(settings, None)?);
         Ok(Self { state: Mutex::new(state), waker: Mutex::new(None) })
     }
 
     fn state(&self) -> MutexGuard<'_, KeeperState> {
-        // It is replaced as a whole.
+        // Replaced as a whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is in force.
+    /// Returns the settings in force.
     #[must_use]
     pub fn tls(&self) -> Arc<Tls> {
         self.state().loaded.tls.clone()
     }
 
-    /// What is wrong with single files, and does not keep others from working.
+    /// Returns warnings about single files that do not affect others.
     #[must_use]
     pub fn warnings(&self) -> Vec<CertificateWarning> {
         self.state().loaded.warnings.clone()
     }
 
-    /// How it is.
+    /// Returns the state for the status page.
     #[must_use]
     pub fn health(&self) -> TlsHealth {
         let state = self.state();
@@ -144,12 +144,12 @@ impl TlsKeeper {
         }
     }
 
-    /// Reads what other settings name; `None` if they are no others.
+    /// Reads the files of other settings; `None` if the settings are the same.
     ///
     /// # Errors
-    /// Names the file, and what was expected there.
+    /// Names the file, and what was expected in it.
     pub fn prepare(&self, settings: &TlsSettings) -> Result<Option<LoadedTls>, TlsError> {
-        // Nobody waits while files are read.
+        // No lock is held while files are read.
         let loaded = self.state().loaded.clone();
         if loaded.settings == *settings {
             return Ok(None);
@@ -157,26 +157,26 @@ impl TlsKeeper {
         LoadedTls::read(settings, Some(&loaded)).map(Some)
     }
 
-    /// Puts into force what was read.
+    /// Puts settings into force.
     pub fn put(&self, loaded: LoadedTls) {
         loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
         *self.state() = KeeperState::new(loaded);
         self.wake(KeeperWake::Rethink);
     }
 
-    /// Reads all files again, before long.
+    /// Asks the thread to read all files again.
     pub fn reload(&self) {
         self.wake(KeeperWake::Load);
     }
 
     fn wake(&self, wake: KeeperWake) {
         let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever does not listen any more is about to stop.
+        // The thread has ended: pen is stopping.
         waker.as_ref().map(|waker| waker.send(wake)).transpose().unwrap_or_default();
     }
 
-    /// Whether the files have changed, and not only a moment ago: a certificate and its key are hardly
-    /// ever written at the same time.
+    /// Returns whether the files have changed and have been stable for a moment: a certificate and its key are hardly ever
+    /// written at the same time.
     fn have_settled(&self) -> bool {
         let loaded = self.state().loaded.clone();
         let now = loaded.marks.again();
@@ -187,7 +187,7 @@ impl TlsKeeper {
         settled
     }
 
-    /// Reads all files again; whether there is something new.
+    /// Reads all files again; returns whether anything is new.
     fn load(&self) -> bool {
         let before = self.state().loaded.clone();
         if before.settings == TlsSettings::default() {
@@ -197,7 +197,7 @@ impl TlsKeeper {
         let read = LoadedTls::read(&before.settings, Some(&before));
         let mut state = self.state();
         if !Arc::ptr_eq(&state.loaded, &before) {
-            // Other settings came in between, and with them other files.
+            // Settings changed meanwhile, and with them the files.
             return false;
         }
         match read {
@@ -215,11 +215,11 @@ impl TlsKeeper {
         }
     }
 
-    /// Starts a thread that reads files again when they have changed or it is told to, and then calls
-    /// `tell`. It ends when the keeper is told to [`stop`](Self::stop).
+    /// Starts a thread that reads files again when they change or when asked to, and then calls `tell`. The thread ends after
+    /// [`stop`](Self::stop).
     ///
     /// # Errors
-    /// There are no threads to be had.
+    /// No thread can be started.
     pub fn watch(self: &Arc<Self>, tell: impl Fn() + Send + 'static) -> io::Result<()> {
         let (waker, wakes) = channel();
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker);
@@ -241,7 +241,7 @@ impl TlsKeeper {
         thread::Builder::new().name("certificates".into()).spawn(look).map(drop)
     }
 
-    /// Looks at no files any more.
+    /// Ends the watching thread.
     pub fn stop(&self) {
         drop(self.waker.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
@@ -292,7 +292,7 @@ impl LoadedTls {
     }
 }
 
-/// The certificate that expires first, and when.
+/// Returns the certificate that expires first, and when.
 fn expires(
     (path, certificate): (PathBuf, &Arc<CertifiedKey>),
     folder: Option<&Path>,
@@ -306,13 +306,13 @@ fn expires(
     own.into_iter().chain(others).min_by_key(|(_, end)| *end)
 }
 
-/// Clients that come back after certificates were renewed need no new handshake. With certificates of
-/// their own they do: whoever vouched for them may not any more.
+/// Keeps sessions resumable after certificates were renewed. With client certificates a full handshake is needed: their
+/// authority may no longer be accepted.
 fn tickets(settings: &TlsSettings, before: Option<&LoadedTls>) -> Option<SessionTickets> {
     let known = before.and_then(|before| before.tickets.clone());
     match known.filter(|_| settings.clients == ClientCertificates::None) {
         Some(known) => Some(known),
-        // Without randomness there are none, and everybody shakes hands.
+        // Without random numbers there are no tickets, and every connection needs a full handshake.
         None => Ticketer::new().ok().map(SessionTickets),
     }
 }
@@ -341,7 +341,7 @@ fn client_facing(
     };
     let mut config = builder.with_cert_resolver(chooser);
     config.alpn_protocols = settings.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    // What clients bring along serves all workers, and nothing is kept here.
+    // The ticket contains the session, so all workers can resume it and no memory is needed.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     if let Some(SessionTickets(tickets)) = tickets {
         config.ticketer = tickets;
@@ -372,7 +372,7 @@ fn server_facing(
     };
     let by_protocol = settings.alpn.iter().map(with).collect();
     let name = settings.servers_name.clone();
-    // It was looked at when it was typed.
+    // Checked when the setting was parsed.
     let name = name.and_then(|name| ServerName::try_from(name).ok());
     Ok(Some(UpstreamTls { config: Arc::new(config), by_protocol, name }))
 }

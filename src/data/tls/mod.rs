@@ -1,16 +1,15 @@
-//! What TLS needs besides the bytes: certificates, keys and authorities, from files to what rustls
-//! takes, and anew when the files change.
+//! TLS files: loads certificates, keys and authorities for rustls, and loads them again when the files change.
 //!
 //! ```text
-//! keeper       what is in force; looks at the files and loads them again
-//! certificate  a certificate with its chain, key and staple
-//! names        the folder with certificates for other names, and who gets which
-//! authorities  who may vouch for clients and servers
-//! validity     until when a certificate is good
-//! files        which files were read, and whether they are what they were
+//! keeper       the settings in force; watches the files and loads them again
+//! certificate  a certificate with its chain, key and OCSP response
+//! names        the folder with certificates for further names, and the choice among them
+//! authorities  certificate authorities for clients and servers
+//! validity     when a certificate expires
+//! files        which files were read, and whether they changed
 //! ```
 //!
-//! What is done with it on a connection is [`crate::data::relay::tls`].
+//! The handshake and the bytes of a connection are in [`crate::data::relay::tls`].
 
 mod authorities;
 mod certificate;
@@ -29,37 +28,37 @@ use rustls::{ClientConfig, ServerConfig};
 
 use crate::config::{Endpoint, ServerSettings};
 
-/// What is in force.
+/// TLS settings in force.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
-    /// Towards clients; `None` if they are not spoken to in TLS.
+    /// Settings towards clients; `None` without TLS.
     pub clients: Option<Arc<ServerConfig>>,
-    /// Towards servers, likewise.
+    /// Settings towards servers; `None` without TLS.
     pub servers: Option<UpstreamTls>,
 }
 
-/// How servers are spoken to in TLS.
+/// Settings towards servers.
 #[derive(Clone, Debug)]
 pub struct UpstreamTls {
     config: Arc<ClientConfig>,
-    /// By the protocol that was agreed on with the client: the server is to speak the same one.
+    /// Client configurations by ALPN protocol: a server must speak the protocol that was negotiated with the client.
     by_protocol: Vec<(Vec<u8>, Arc<ClientConfig>)>,
-    /// The name that each has to prove; `None`: its own.
+    /// Name that every server must prove; `None`: each server's own.
     name: Option<ServerName<'static>>,
 }
 
 impl UpstreamTls {
-    /// For a connection whose client has agreed on that protocol.
+    /// Returns the configuration for a connection whose client has negotiated `protocol`.
     #[must_use]
     pub fn config(&self, agreed: Option<&[u8]>) -> Arc<ClientConfig> {
         let found = self.by_protocol.iter().find(|(protocol, _)| Some(&protocol[..]) == agreed);
         found.map_or(&self.config, |(_, config)| config).clone()
     }
 
-    /// The name that a server has to prove.
+    /// Returns the name that a server must prove.
     ///
     /// # Errors
-    /// It has none that a certificate can hold.
+    /// The name cannot be in a certificate.
     pub fn name(&self, server: &ServerSettings) -> Result<ServerName<'static>, TlsError> {
         if let Some(name) = &self.name {
             return Ok(name.clone());
@@ -77,7 +76,7 @@ impl UpstreamTls {
     }
 }
 
-/// What is wrong with a file.
+/// An error in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsError {
     path: PathBuf,
@@ -98,11 +97,11 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-/// Something that is wrong with one of several, and does not keep the others from working.
+/// An error in one of several files that does not affect the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateWarning {
     error: TlsError,
-    /// What becomes of it.
+    /// Consequence of the error.
     then: &'static str,
 }
 
@@ -112,7 +111,7 @@ impl fmt::Display for CertificateWarning {
     }
 }
 
-/// The ciphers and signatures that there are.
+/// Returns the available ciphers and signature schemes.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

@@ -1,15 +1,14 @@
-//! A folder with certificates for other names, as C pen lays it out, and which of them a client gets.
+//! A folder with certificates for further names, laid out as for C pen, and the choice among them.
 //!
 //! ```text
 //! NAME.crt   the certificate, and its chain
-//! NAME.key   its key; if there is none, it stands in NAME.crt
-//! NAME.ca    authorities, among which the rest of the chain may be found
-//! NAME.ocsp  what an authority says of it at present
+//! NAME.key   its key; without this file, NAME.crt holds the key
+//! NAME.ca    authorities, in which to find the rest of the chain
+//! NAME.ocsp  OCSP response to staple
 //! ```
 //!
-//! Of all but NAME.crt there may be none. A NAME of `*.example.org` is for whatever stands in place of
-//! the star, if nothing else is for that. Unlike in C pen, which puts what a client says into the name of
-//! a file, everything is read beforehand.
+//! Only NAME.crt is required. A NAME of `*.example.org` matches any single label in place of the star, if no other name matches.
+//! C pen builds a file name from the name that a client sends; here every file is read beforehand.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -27,8 +26,7 @@ use super::{CertificateWarning, TlsError};
 pub(super) struct CertificateNames(HashMap<String, Arc<CertifiedKey>>);
 
 impl CertificateNames {
-    /// Reads the folder. A name whose files are wrong keeps what it had `before`; what has not
-    /// changed since is not read again.
+    /// Loads the folder. A name with bad files keeps its certificate from `before`; unchanged files are not read again.
     pub(super) fn load(
         folder: &Path,
         before: Option<(&Self, &FileMarks)>,
@@ -76,12 +74,12 @@ impl CertificateNames {
         Ok(Self(names))
     }
 
-    /// How many there are.
+    /// Returns the number of certificates.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// All of them, by name.
+    /// Returns all certificates by name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Arc<CertifiedKey>)> {
         self.0.iter()
     }
@@ -95,18 +93,18 @@ impl CertificateNames {
     }
 }
 
-/// Gives each client the certificate for the name it asks for, or the one that is for all.
+/// Selects the certificate for the name a client asks for (SNI), or the default one.
 #[derive(Debug)]
 pub(super) struct CertificateResolver {
-    /// For everybody else.
+    /// For all other clients.
     pub(super) default: Arc<CertifiedKey>,
-    /// For those who ask for a name.
+    /// For clients that ask for a name.
     pub(super) names: CertificateNames,
 }
 
 impl ResolvesServerCert for CertificateResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // It is in small letters already.
+        // Already lower-case.
         let found = hello.server_name().and_then(|name| self.names.find(name));
         Some(found.unwrap_or(&self.default).clone())
     }

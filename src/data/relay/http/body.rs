@@ -1,35 +1,35 @@
-//! Bodies: where they end, and how much of them is framing. Bytes are only looked at, never kept.
+//! Message bodies: finds their end and counts framing bytes. Reads the bytes and stores none.
 
 use super::head::Unfollowable;
 
-/// The most bytes of a line of framing: a chunk's size with its extensions, or a trailer.
+/// Length limit in bytes of a framing line: a chunk size with its extensions, or a trailer field.
 const MAX_LINE: u32 = 16 * 1024;
 
-/// How far a body is.
+/// Progress within a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MessageBody {
-    /// So many bytes are left.
+    /// With this many bytes left.
     Length(u64),
-    /// Chunks.
+    /// In chunked coding.
     Chunks(Chunks),
-    /// It ends with the connection.
+    /// Until the connection closes.
     UntilEnd,
 }
 
-/// Where within chunks.
+/// Position within chunked coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Chunks {
-    /// In a size: its value so far, and how many bytes of its line were seen.
+    /// In a chunk size: its value so far, and the bytes seen of its line.
     Size { value: u64, seen: u32, digits: SizeDigits },
-    /// In a chunk's bytes, of which so many are left.
+    /// In chunk data, with this many bytes left.
     Data(u64),
-    /// In the line end behind them.
+    /// In the line end after chunk data.
     DataEnd,
-    /// In the trailer: bytes of its current line.
+    /// In the trailer section: bytes of its current line.
     Trailer { line: u32, total: u32 },
 }
 
-/// Whether digits of a size may follow.
+/// Whether digits of the size may follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SizeDigits {
     Follow,
@@ -40,19 +40,19 @@ impl Chunks {
     pub(crate) const START: Self = Self::Size { value: 0, seen: 0, digits: SizeDigits::Follow };
 }
 
-/// What was found in some bytes of a body.
+/// Result of reading some bytes of a body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BodyProgress {
-    /// Bytes of the body with its framing.
+    /// Bytes of the body, framing included.
     pub(crate) framed: usize,
-    /// Without.
+    /// Bytes of the body without framing.
     pub(crate) data: usize,
-    /// The body ends behind them.
+    /// The body ends after these bytes.
     pub(crate) ended: bool,
 }
 
 impl MessageBody {
-    /// Goes on over `bytes`.
+    /// Advances over `bytes`.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<BodyProgress, Unfollowable> {
         match self {
             Self::Length(left) => {
@@ -75,7 +75,7 @@ impl MessageBody {
 }
 
 impl Chunks {
-    /// Takes at least one byte.
+    /// Consumes at least one byte.
     fn step(&mut self, bytes: &[u8], taken: &mut BodyProgress) -> Result<(), Unfollowable> {
         let byte = *bytes.first().ok_or(Unfollowable)?;
         match *self {

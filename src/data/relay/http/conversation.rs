@@ -1,39 +1,39 @@
-//! What is noticed of HTTP on one connection, and in HTTP mode what is told to the server.
+//! Observes HTTP on one connection; in HTTP mode also edits the requests.
 
 use tracing::debug;
 
 use super::edit::{Edited, Editor, Forward, Refusal};
 use super::{Follower, HttpEvent, PartialResponse, RefusalPlace};
 
-/// Both streams of a connection.
+/// Both directions of a connection.
 #[derive(Debug, Default)]
 pub struct Conversation {
     follower: Follower,
     editor: Option<Box<Editor>>,
-    /// What was refused, and where.
+    /// The refusal and its place in the request, if a request was refused.
     refused: Option<(Refusal, RefusalPlace)>,
-    /// The answer to that, once it was given.
+    /// The response to the refused request, once sent.
     last: Option<Vec<u8>>,
 }
 
-/// What HTTP mode had to do with some bytes beyond letting them pass.
+/// Exceptional outcomes of HTTP mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EditOutcome {
-    /// This is not HTTP, and passes as it is from now on.
+    /// The stream is not HTTP; it is forwarded unchanged from now on.
     NotHttp,
-    /// This is refused.
+    /// The request is refused.
     Refused(Refusal),
 }
 
 impl Conversation {
-    /// One whose requests are told something, or only followed.
+    /// Creates an observer; with `forward`, requests are edited too.
     #[must_use]
     pub fn new(forward: Option<Forward>) -> Self {
         let editor = forward.map(|forward| Box::new(Editor::new(forward)));
         Self { follower: Follower::default(), editor, refused: None, last: None }
     }
 
-    /// Bytes from the client; what is handed back is for the server. `out` is room for it.
+    /// Processes bytes from the client. Returns the bytes for the server; `out` is a buffer for them.
     pub fn from_client<'a>(
         &mut self,
         bytes: &'a [u8],
@@ -47,7 +47,7 @@ impl Conversation {
         };
         let was_raw = editor.is_raw();
         let Edited { bytes: forward, taken } = editor.edit(bytes, out);
-        // What was refused has not been asked for.
+        // A refused request was never sent to the server.
         self.follower.requests(&bytes[..taken], &mut note);
         match (self.refused, editor.refusal()) {
             (None, Some((refusal, place))) => {
@@ -62,7 +62,7 @@ impl Conversation {
         forward
     }
 
-    /// Bytes from the server, which all are for the client.
+    /// Processes bytes from the server, which are forwarded unchanged.
     pub fn from_server(&mut self, bytes: &[u8], note: impl FnMut(HttpEvent<'_>)) {
         self.follower.responses(bytes, note);
         if self.follower.is_tunnel()
@@ -72,16 +72,16 @@ impl Conversation {
         }
     }
 
-    /// Whether nothing more of the client's is for the server.
+    /// Returns whether a request was refused, so that no more bytes go to the server.
     #[must_use]
     pub fn refuses(&self) -> bool {
         self.refused.is_some()
     }
 
-    /// The server will send no more; what is handed back is for the client.
+    /// Processes the end of the server's stream. Returns bytes of our own for the client: the response to a refused request.
     pub fn server_ends(&mut self, note: impl FnMut(HttpEvent<'_>)) -> &[u8] {
         if let Some((refusal, place)) = self.refused
-            // Only where a response may begin, and not if the server has given its own.
+            // Only between responses, and only if the server has not answered the request itself.
             && self.follower.owes_only(usize::from(place == RefusalPlace::Body))
         {
             self.last = Some(refusal.response());
@@ -90,7 +90,7 @@ impl Conversation {
         self.last.as_deref().unwrap_or_default()
     }
 
-    /// How far the last answer is.
+    /// Returns how much of the last response was seen.
     #[must_use]
     pub fn half(&self) -> PartialResponse {
         PartialResponse { refused: self.last.is_some(), ..self.follower.half() }

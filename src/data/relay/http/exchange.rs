@@ -1,4 +1,4 @@
-//! What the access log has to say of requests and their answers: kept from the one to the other.
+//! Facts for the access log about each request, kept until its response ends.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -7,64 +7,63 @@ use super::edit::Refusal;
 use super::{HttpEvent, PartialResponse, ResponseSummary, head};
 use crate::logs::access_log::line::{EscapedRequest, ExchangeEnd, quote};
 
-/// Bytes kept of requests that wait for their answers. Whoever asks for more at a time is logged without
-/// its words.
+/// Limit in bytes for the text of pending requests. Further requests are logged without their text.
 const MOST: usize = 256 * 1024;
 
-/// The requests of a connection that have no whole answer yet.
+/// Requests of a connection whose response has not ended.
 #[derive(Debug, Default)]
 pub struct PendingExchanges {
     open: VecDeque<PendingExchange>,
-    /// Of all of them.
+    /// Bytes of `text` of all of them.
     bytes: usize,
 }
 
 #[derive(Debug)]
 struct PendingExchange {
     nth: u32,
-    /// As it will stand in the line: the request up to `split`, then other fields.
+    /// Text for the log line: the request line up to `split`, then other fields.
     text: Vec<u8>,
     split: usize,
     asked: Instant,
-    /// The status, and when its head came.
+    /// Status of the response, and when its head came.
     answer: Option<(u16, Instant)>,
     refused: Option<Refusal>,
 }
 
-/// One that is over.
+/// An exchange that has ended.
 #[derive(Debug)]
 pub struct FinishedExchange {
     exchange: PendingExchange,
-    /// What was answered; 0 if that is not known.
+    /// Status of the response; 0 if unknown.
     pub status: u16,
-    /// Bytes of that.
+    /// Bytes of the response body.
     pub bytes: u64,
-    /// How it ended.
+    /// How the exchange ended.
     pub end: ExchangeEnd,
 }
 
 impl FinishedExchange {
-    /// What was asked for.
+    /// Returns the request line and fields for the log line.
     #[must_use]
     pub fn text(&self) -> EscapedRequest<'_> {
         let (request, fields) = self.exchange.text.split_at(self.exchange.split);
         EscapedRequest { request, fields }
     }
 
-    /// Which request it was.
+    /// Returns the request's number on its connection, from 1.
     #[must_use]
     pub fn nth(&self) -> u32 {
         self.exchange.nth
     }
 
-    /// How long the answer's head took.
+    /// Returns the time from the request to the response head; `None` without a response.
     #[must_use]
     pub fn first(&self) -> Option<Duration> {
         let (_, came) = self.exchange.answer?;
         Some(came.saturating_duration_since(self.exchange.asked))
     }
 
-    /// How long all of it has taken by now.
+    /// Returns the time from the request until `now`.
     #[must_use]
     pub fn total(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.exchange.asked)
@@ -72,7 +71,7 @@ impl FinishedExchange {
 }
 
 impl PendingExchanges {
-    /// Takes what was noticed, and hands back what is over by that.
+    /// Processes an event. Returns the exchange that ended with it, if any.
     pub fn note(&mut self, note: &HttpEvent<'_>, now: Instant) -> Option<FinishedExchange> {
         match *note {
             HttpEvent::Request { nth, line, head, .. } => self.ask(nth, line, head, now),
@@ -98,8 +97,8 @@ impl PendingExchanges {
         None
     }
 
-    /// The connection is over, and so is whatever was not answered: `half` is the answer under way, of
-    /// which `unsent` bytes did not leave, and `cause` who ended it.
+    /// Ends the pending exchanges with the connection. `half` is the response in progress, `unsent` the bytes of it that never
+    /// reached the client, `cause` the side that closed. Returns one exchange per call.
     pub fn end(
         &mut self,
         half: PartialResponse,
@@ -142,7 +141,7 @@ impl PendingExchanges {
         let exchange = self.open.pop_front()?;
         self.bytes -= exchange.text.len();
         if self.open.is_empty() {
-            // A silent connection keeps nothing.
+            // An idle connection keeps no memory.
             self.open = VecDeque::new();
         }
         Some(exchange)

@@ -1,4 +1,4 @@
-//! Heads of HTTP/1.x messages: what their first line and the few fields say that matter here.
+//! Heads of HTTP/1.x messages: the first line and the few fields needed for framing and logging.
 //!
 //! ```text
 //! head    = start-line *( field-line ) line-end        ; RFC 9112; a bare LF ends a line, too
@@ -8,13 +8,13 @@
 
 use pen_records::attribution::text_hash;
 
-/// The longest head that is followed.
+/// Length limit of a head in bytes.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
 
-/// The longest method.
+/// Length limit of a method in bytes.
 const MAX_METHOD: usize = 32;
 
-/// How a message is framed, as its fields have it.
+/// Framing of a message according to its fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeadFields {
     pub(crate) length: Option<u64>,
@@ -24,29 +24,29 @@ pub(crate) struct HeadFields {
     pub(crate) host: Option<u32>,
 }
 
-/// What Transfer-Encoding ends with.
+/// The last transfer coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TransferCoding {
     Chunked,
     Other,
 }
 
-/// A request's method, as far as it matters for framing.
+/// Request methods that affect framing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RequestMethod {
-    /// The answer has no body.
+    /// The response has no body.
     Head,
-    /// After the answer the connection is somebody else's.
+    /// After a successful response the connection is a tunnel.
     Connect,
     Other,
 }
 
-/// It is not what we can follow.
+/// Reason to stop following a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unfollowable;
 
-/// How many bytes of `bytes` are a head, with its empty line; `None` if that has not come yet. What
-/// lies before `from` was looked at before.
+/// Returns the length of the head at the start of `bytes`, its empty line included, or `None` if it is incomplete. Bytes
+/// before `from` were searched before.
 pub(crate) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from.saturating_sub(3);
     loop {
@@ -59,8 +59,7 @@ pub(crate) fn end_of_head(bytes: &[u8], from: usize) -> Option<usize> {
     }
 }
 
-/// Whether bytes may be the beginning of a request: a method, and a space if there are enough of
-/// them.
+/// Returns whether `bytes` may begin a request: a method, followed by a space if there are enough bytes.
 pub(crate) fn may_be_request(bytes: &[u8]) -> bool {
     let word = &bytes[..bytes.len().min(MAX_METHOD + 1)];
     let method = memchr::memchr(b' ', word).map_or(word, |end| &word[..end]);
@@ -70,14 +69,14 @@ pub(crate) fn may_be_request(bytes: &[u8]) -> bool {
         && method.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'))
 }
 
-/// Whether bytes may be the beginning of a response.
+/// Returns whether `bytes` may begin a response.
 pub(crate) fn may_be_response(bytes: &[u8]) -> bool {
     let version = b"HTTP/1.";
     let len = bytes.len().min(version.len());
     bytes[..len] == version[..len]
 }
 
-/// Reads the head of a request: its first line without the line end, its method, its fields.
+/// Parses the head of a request: first line without its line end, method, fields.
 pub(crate) fn request(head: &[u8]) -> Result<(&[u8], RequestMethod, HeadFields), Unfollowable> {
     let (line, rest) = split_line(head).ok_or(Unfollowable)?;
     let target = memchr::memchr(b' ', line).ok_or(Unfollowable)?;
@@ -97,7 +96,7 @@ pub(crate) fn request(head: &[u8]) -> Result<(&[u8], RequestMethod, HeadFields),
     Ok((line, method, fields))
 }
 
-/// Reads the head of a response: its status and fields.
+/// Parses the head of a response: status and fields.
 pub(crate) fn response(head: &[u8]) -> Result<(u16, HeadFields), Unfollowable> {
     let (line, rest) = split_line(head).ok_or(Unfollowable)?;
     let [b'H', b'T', b'T', b'P', b'/', b'1', b'.', _, b' ', status @ ..] = line else {
@@ -111,26 +110,25 @@ pub(crate) fn response(head: &[u8]) -> Result<(u16, HeadFields), Unfollowable> {
     Ok((status, fields(rest)?))
 }
 
-/// The first line without its end, and what follows.
+/// Splits the first line off, without its line end.
 pub(crate) fn split_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = memchr::memchr(b'\n', bytes)?;
     let line = &bytes[..end];
     Some((line.strip_suffix(b"\r").unwrap_or(line), &bytes[end + 1..]))
 }
 
-/// The name and the value of a field.
+/// Splits a field line into name and value.
 pub(crate) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Unfollowable> {
     let colon = memchr::memchr(b':', line).ok_or(Unfollowable)?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
-    // Folded lines and spaces before the colon are how messages are smuggled.
+    // Folded lines and spaces before the colon are used for request smuggling.
     if name.is_empty() || name.iter().any(|byte| matches!(byte, b' ' | b'\t')) {
         return Err(Unfollowable);
     }
     Ok((name, value.trim_ascii()))
 }
 
-/// What there is of a request's head that has not come wholly: its first line and fields. `None` if the
-/// line is not that of a request.
+/// Parses what has come of an incomplete request head. Returns `None` if its first line is no request line.
 pub(crate) fn unfinished(head: &[u8]) -> Option<(&[u8], HeadFields)> {
     let (line, mut rest) = split_line(head)?;
     let version = line.len().checked_sub(9)?;
@@ -146,7 +144,7 @@ pub(crate) fn unfinished(head: &[u8]) -> Option<(&[u8], HeadFields)> {
     Some((line, found))
 }
 
-/// Referer, User-Agent and Host of a head that was read before.
+/// Returns Referer, User-Agent and Host of a complete head.
 pub(crate) fn texts(head: &[u8]) -> [Option<&[u8]>; 3] {
     let mut texts = [None; 3];
     let mut rest = split_line(head).map_or(&b""[..], |(_, rest)| rest);
@@ -195,7 +193,7 @@ fn fields(mut rest: &[u8]) -> Result<HeadFields, Unfollowable> {
 }
 
 impl HeadFields {
-    /// Of those that are logged the first one counts, as in web servers' logs.
+    /// The first field of a name counts, as in the logs of web servers.
     fn note(&mut self, name: &[u8], value: &[u8]) {
         let is = |other: &str| name.eq_ignore_ascii_case(other.as_bytes());
         let hash = match name.len() {

@@ -1,6 +1,6 @@
-//! Follows HTTP/1.x in both directions as the bytes pass, and notes each request and the end of each
-//! response. No byte waits for it, and it keeps none but those of a head that came in pieces. What is not
-//! HTTP, or too strange to be sure where messages end, is let go: from then on it looks at nothing.
+//! Follows HTTP/1.x in both directions while bytes pass, and reports each request and the end of each response. Forwarding
+//! never waits for the follower, which stores only an incomplete head. It stops following a stream that is not HTTP, or
+//! whose framing is ambiguous.
 
 mod body;
 pub mod conversation;
@@ -16,105 +16,105 @@ use body::{BodyProgress, Chunks, MessageBody};
 use edit::Refusal;
 use head::{HeadFields, MAX_HEAD, RequestMethod, TransferCoding, Unfollowable};
 
-/// Requests that may be without an answer at a time.
+/// Limit of requests without a response.
 const MAX_OUTSTANDING: usize = 1_000;
 
-/// What was noticed.
+/// What the follower reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HttpEvent<'a> {
     /// The head of a request has come.
     Request {
-        /// Which one on its connection, from 1.
+        /// The request's number on its connection, from 1.
         nth: u32,
-        /// Its first line.
+        /// The request line.
         line: &'a [u8],
-        /// All of its head.
+        /// The whole head.
         head: &'a [u8],
-        /// Hash of User-Agent.
+        /// Hash of the User-Agent field.
         user_agent: Option<u32>,
-        /// Hash of Referer.
+        /// Hash of the Referer field.
         referer: Option<u32>,
-        /// Hash of Host.
+        /// Hash of the Host field.
         host: Option<u32>,
     },
-    /// The head of a response has come; not one that says that another follows.
+    /// The head of a final response has come, not of an interim (1xx) one.
     Began {
-        /// To which request.
+        /// Number of the request.
         nth: u32,
-        /// Its status.
+        /// Status code.
         status: u16,
     },
-    /// A request was refused, and the server will not have it.
+    /// A request was refused and not sent to the server.
     Refused {
-        /// Which one.
+        /// Number of the request.
         nth: u32,
-        /// As much of its first line as came; `None` if its head was noted before.
+        /// Request line as far as it came; `None` if the head was reported before.
         line: Option<&'a [u8]>,
-        /// Why.
+        /// Reason of the refusal.
         refusal: Refusal,
     },
     /// A response has ended.
     Ended(ResponseSummary),
 }
 
-/// What a connection's two streams are in the midst of.
+/// Parsing state of a connection's two streams.
 #[derive(Debug, Default)]
 pub struct Follower {
     requests: MessageStream,
     responses: MessageStream,
-    /// Requests that have no answer yet.
+    /// Requests without a response yet.
     outstanding: VecDeque<(u32, RequestMethod)>,
     nth: u32,
     /// The response whose body is passing.
     answer: ResponseSummary,
-    /// The server has taken the connection for something else than HTTP.
+    /// The connection is a tunnel: the server has switched to another protocol.
     tunnel: bool,
-    /// It was let go because it could not be followed.
+    /// Following has stopped because the framing was ambiguous.
     unfollowable: bool,
 }
 
-/// How far an answer is when the connection is over.
+/// Progress of a response when its connection closes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartialResponse {
-    /// To which request it is, or the last one was.
+    /// Number of the request being answered, or answered last.
     pub nth: u32,
-    /// Bytes of its body with its framing.
+    /// Bytes of the body, framing included.
     pub bytes: u64,
-    /// What came after is not known.
+    /// Following has stopped, so the number of bytes is unknown.
     pub unfollowable: bool,
-    /// The answer to a refused request was given.
+    /// The response to a refused request was sent.
     pub refused: bool,
 }
 
-/// Where in a request something was wrong.
+/// Place of a defect in a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalPlace {
-    /// In its head, which was not noted.
+    /// In the head, which was not reported.
     Head,
-    /// In its body.
+    /// In the body.
     Body,
 }
 
-/// A response.
+/// A response that has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ResponseSummary {
-    /// To which request.
+    /// Number of the request.
     pub nth: u32,
-    /// Its status.
+    /// Status code.
     pub status: u16,
-    /// Bytes of its head.
+    /// Bytes of the head.
     pub head: u64,
-    /// Bytes of its body.
+    /// Bytes of the body without framing.
     pub body: u64,
-    /// Bytes of its body with its framing.
+    /// Bytes of the body, framing included.
     pub framed: u64,
 }
 
-/// One direction.
+/// One direction of a connection.
 #[derive(Debug, Default)]
 struct MessageStream {
     state: StreamState,
-    /// The beginning of a head that has not come wholly.
+    /// An incomplete head.
     partial: Vec<u8>,
 }
 
@@ -124,26 +124,26 @@ enum StreamState {
     #[default]
     Head,
     Body(MessageBody),
-    /// Not followed any more.
+    /// No longer followed.
     Ignored,
 }
 
 impl Follower {
-    /// Bytes from the client.
+    /// Processes bytes from the client.
     pub fn requests(&mut self, bytes: &[u8], mut note: impl FnMut(HttpEvent<'_>)) {
         if self.walk_requests(bytes, &mut note).is_err() {
             self.lose();
         }
     }
 
-    /// Bytes from the server.
+    /// Processes bytes from the server.
     pub fn responses(&mut self, bytes: &[u8], mut note: impl FnMut(HttpEvent<'_>)) {
         if self.walk_responses(bytes, &mut note).is_err() {
             self.lose();
         }
     }
 
-    /// The server will send no more: what ends with the connection has ended.
+    /// Processes the end of the server's stream, which ends a body of unknown length.
     pub fn responses_end(&mut self, mut note: impl FnMut(HttpEvent<'_>)) {
         if self.responses.state == StreamState::Body(MessageBody::UntilEnd) {
             self.end_answer(&mut note);
@@ -152,20 +152,19 @@ impl Follower {
         self.ignore();
     }
 
-    /// Whether it still looks at anything.
+    /// Returns whether a direction is still followed.
     #[must_use]
     pub fn is_following(&self) -> bool {
         self.requests.state != StreamState::Ignored
     }
 
-    /// Whether the server has agreed to speak something else from now on.
+    /// Returns whether the server has switched to another protocol.
     #[must_use]
     pub fn is_tunnel(&self) -> bool {
         self.tunnel
     }
 
-    /// Whether all but so many of the requests that came have their whole answer, and no other has
-    /// begun, as far as that is known.
+    /// Returns whether all requests but the last `requests` have their whole response and no further response has begun, as far as known.
     #[must_use]
     pub fn owes_only(&self, requests: usize) -> bool {
         self.is_following()
@@ -174,8 +173,7 @@ impl Follower {
             && self.responses.partial.is_empty()
     }
 
-    /// A request whose head has not come wholly was asked all the same: servers log what they have of it
-    /// when they have waited for long enough.
+    /// Reports an incomplete request head as a request: a server that gives up waiting for the rest logs what it has.
     fn note_unfinished(&mut self, note: &mut impl FnMut(HttpEvent<'_>)) {
         let head = std::mem::take(&mut self.requests.partial);
         let Some((line, fields)) = head::unfinished(&head) else { return };
@@ -186,7 +184,7 @@ impl Follower {
         self.outstanding.push_back((nth, RequestMethod::Other));
     }
 
-    /// Notes that the request was refused that has come last or is about to come.
+    /// Reports that the last request, or the one now beginning, is refused.
     pub fn refused(
         &mut self,
         refusal: Refusal,
@@ -202,11 +200,11 @@ impl Follower {
             }
         };
         note(HttpEvent::Refused { nth, line, refusal });
-        // It has been noted, whatever becomes of the connection.
+        // The head was reported, so the request is logged whatever happens to the connection.
         self.requests.partial = Vec::new();
     }
 
-    /// How far the last answer is.
+    /// Returns the progress of the last response.
     #[must_use]
     pub fn half(&self) -> PartialResponse {
         let ResponseSummary { nth, framed, .. } = self.answer;
@@ -242,7 +240,7 @@ impl Follower {
                 }
                 StreamState::Head => {
                     if self.requests.partial.is_empty() {
-                        // Line ends between messages are nothing.
+                        // Empty lines between messages are ignored.
                         bytes = bytes.trim_prefix_line_ends();
                     }
                     if self.outstanding.len() >= MAX_OUTSTANDING {
@@ -314,7 +312,7 @@ impl Follower {
         if self.outstanding.is_empty() {
             self.note_unfinished(note);
         }
-        // An answer that nobody asked for: the server gives up on the connection.
+        // A response without a request: the server gives up on the connection.
         let &(nth, method) = self.outstanding.front().ok_or(Unfollowable)?;
         match status {
             101 => {
@@ -360,12 +358,12 @@ fn request_body(fields: &HeadFields) -> StreamState {
     }
 }
 
-/// Where a head lies that has come wholly.
+/// Location of a complete head.
 #[derive(Clone, Copy, Debug)]
 enum HeadLocation<'a> {
-    /// In the bytes that came.
+    /// In the new bytes.
     Here(&'a [u8]),
-    /// In those that were kept, with the last ones.
+    /// In the stored bytes together with the new ones.
     Kept,
 }
 
@@ -382,8 +380,7 @@ impl<'a> HeadLocation<'a> {
 }
 
 impl MessageStream {
-    /// The head that `bytes` begin with or complete, and what follows it. If it is not whole yet, what
-    /// there is of it is kept.
+    /// Returns the head that `bytes` begin with or complete, and the bytes after it. An incomplete head is stored.
     fn whole_head<'a>(
         &mut self,
         bytes: &'a [u8],

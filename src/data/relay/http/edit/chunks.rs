@@ -1,34 +1,34 @@
-//! Chunks of a request, read in the one way that everybody reads them. Servers differ about what else
-//! may end a line of framing, and about sizes that overflow; that is how requests are smuggled.
+//! Strict reader of chunked coding in requests. Servers differ about line ends in framing and about sizes that overflow, and
+//! request smuggling exploits such differences: so only the unambiguous form is accepted.
 
 use super::Refusal;
 
-/// The most digits a size has.
+/// Largest number of digits in a chunk size.
 const DIGITS: u8 = 16;
 
-/// Where within chunks.
+/// Position within chunked coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StrictChunks {
-    /// In a size, of which so many digits have come.
+    /// In a size, after this many digits.
     Size { value: u64, digits: u8 },
-    /// Behind the digits, in what a chunk may have of extensions.
+    /// After the digits, in chunk extensions.
     Extension { value: u64 },
-    /// Behind the CR of that line.
+    /// After the CR of the size line.
     SizeEnd { value: u64 },
-    /// In a chunk's bytes, of which so many are left.
+    /// In chunk data, with this many bytes left.
     Data(u64),
-    /// Behind them.
+    /// After chunk data.
     DataEnd,
-    /// Behind the CR of that.
+    /// After the CR behind chunk data.
     DataLineEnd,
-    /// The last one, which is empty, has ended: the trailer follows.
+    /// After the last, empty chunk: the trailer section follows.
     Over,
 }
 
 impl StrictChunks {
     pub(super) const START: Self = Self::Size { value: 0, digits: 0 };
 
-    /// Takes at least a byte of `input`.
+    /// Consumes at least one byte of `input`.
     pub(super) fn take(&mut self, input: &[u8]) -> Result<usize, Refusal> {
         let byte = *input.first().ok_or(Refusal::Framing)?;
         let mut taken = 1;

@@ -1,14 +1,14 @@
-//! The few fields of a request that matter here: those that are ours to write, and those that say where
-//! the body ends or where the connection goes.
+//! The few request fields that matter to HTTP mode: the forwarding fields pen writes, and the fields that define the body's
+//! end or the connection's use.
 
 use super::chunks::StrictChunks;
 use super::first::MethodWord;
 use super::{ClientFields, Editor, EditorState, MAX_VALUE, Refusal, pass};
 
-/// The most bytes of what says where the body ends.
+/// Length limit in bytes of a value that defines framing.
 const MAX_FRAMING: usize = 64;
 
-/// The names that matter, and which of them is which.
+/// The field names and their meaning.
 const NAMES: [(&[u8], KnownField); 6] = [
     (b"x-forwarded-for", KnownField::For),
     (b"x-forwarded-proto", KnownField::Proto),
@@ -28,60 +28,60 @@ enum KnownField {
     Connection,
 }
 
-/// What is done with a field's value.
+/// What to do with a field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FieldAction {
-    /// It passes.
+    /// Forward it.
     Pass,
-    /// The field is taken out.
+    /// Remove the field.
     Drop,
-    /// It is taken out and goes before our own.
+    /// Remove the field; its value goes in front of the value that pen writes.
     Append,
-    /// It passes and is understood.
+    /// Forward it and parse it as Content-Length.
     Length,
-    /// Likewise.
+    /// Forward it and parse it as Transfer-Encoding.
     Coding,
-    /// It is held until it is known what of it may pass.
+    /// Hold the list until it is known which members may pass.
     List(UnwantedMember),
 }
 
-/// Members of a list that do not pass.
+/// Members that are removed from a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UnwantedMember {
-    /// HTTP/2 without TLS: in its frames nobody would see what a client says of itself.
+    /// HTTP/2 without TLS: pen could not see what a client writes inside its frames.
     Http2,
-    /// Our own fields: who takes them for those of one hop takes them out.
+    /// The forwarding fields: a server would drop them if the client declared them hop-by-hop in Connection.
     Ours,
 }
 
 impl FieldAction {
-    /// Whether its name waits, too.
+    /// Returns whether the field's name is held back, too.
     pub(super) fn is_held(self) -> bool {
         matches!(self, Self::Drop | Self::Append | Self::List(_))
     }
 }
 
-/// What is known of a head.
+/// State of the head being edited.
 #[derive(Debug, Default)]
 pub(super) struct EditedHead {
     pub(super) method: MethodWord,
-    /// The digit behind `HTTP/1.`.
+    /// The digit after `HTTP/1.`.
     pub(super) minor: u8,
     length: Option<u64>,
     chunked: bool,
-    /// The client's own, if ours is appended.
+    /// The client's own X-Forwarded-For, to which the address is appended.
     pub(super) forwarded_for: Vec<u8>,
-    /// One of the client's stays.
+    /// An X-Forwarded-For of the client is kept.
     pub(super) has_for: bool,
-    /// Likewise.
+    /// An X-Forwarded-Proto of the client is kept.
     pub(super) has_proto: bool,
 }
 
 impl EditedHead {
-    /// What follows it.
+    /// Returns the editor's state after this head.
     pub(super) fn framing(&self) -> Result<EditorState, Refusal> {
         let has_body = self.chunked || self.length.unwrap_or(0) > 0;
-        // RFC 9112, 6.3 and 6.1; and a body of CONNECT is the beginning of a tunnel to others.
+        // RFC 9112, 6.1 and 6.3; a body of CONNECT would be the start of a tunnel for some servers.
         if (self.chunked && (self.length.is_some() || self.minor == 0))
             || (has_body && self.method.is(b"CONNECT"))
         {
@@ -95,7 +95,7 @@ impl EditedHead {
     }
 }
 
-/// A name as long as it may be one of those that matter.
+/// A field name, as far as it can still be one that matters.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FieldName {
     bytes: [u8; 17],
@@ -103,7 +103,7 @@ pub(super) struct FieldName {
 }
 
 impl FieldName {
-    /// Whether it still may be one with this byte, which is not taken otherwise.
+    /// Appends a byte if the name can still match; returns whether it can.
     pub(super) fn push(&mut self, byte: u8) -> bool {
         let fits = NAMES.iter().any(|(name, _)| {
             name.get(self.len).is_some_and(|&expected| is_same(byte, expected))
@@ -126,7 +126,7 @@ impl FieldName {
     }
 }
 
-/// Whether they are the same to a server that makes variables of names, so that `_` is as good as `-`.
+/// Compares two bytes like servers that turn field names into variables, where `_` equals `-`.
 fn is_same(byte: u8, expected: u8) -> bool {
     byte.eq_ignore_ascii_case(&expected) || (byte == b'_' && expected == b'-')
 }
@@ -139,7 +139,7 @@ fn is_ours(name: &[u8]) -> bool {
     NAMES[..2].iter().any(|(ours, _)| is_same_text(name, ours))
 }
 
-/// Whether a protocol is HTTP/2, in whatever stage of its history.
+/// Returns whether an Upgrade token means HTTP/2, in any of its draft versions.
 fn is_http2(protocol: &[u8]) -> bool {
     let begins =
         |with: &[u8]| protocol.get(..with.len()).is_some_and(|it| it.eq_ignore_ascii_case(with));
@@ -147,11 +147,11 @@ fn is_http2(protocol: &[u8]) -> bool {
 }
 
 impl Editor {
-    /// What to do with the value of the field whose name is whole.
+    /// Returns what to do with the value of the complete field name.
     pub(super) fn value_of_name(&mut self) -> Result<FieldAction, Refusal> {
         let Some(known) = self.name.known() else { return Ok(FieldAction::Pass) };
         if self.trailer {
-            // Some servers take a trailer for a part of the head.
+            // Some servers merge trailer fields into the head.
             return match known {
                 KnownField::Upgrade | KnownField::Connection => Ok(FieldAction::Pass),
                 _ => Err(Refusal::Field),
@@ -168,9 +168,9 @@ impl Editor {
                 self.head.has_proto = true;
                 FieldAction::Pass
             }
-            // Nobody takes those for framing.
+            // In a trailer, no server takes these for framing.
             _ if self.name.bytes().contains(&b'_') => FieldAction::Pass,
-            // Twice is once too often, even if both say the same.
+            // A second framing field is refused, even with the same value.
             (KnownField::Length, _) if self.head.length.is_some() => return Err(Refusal::Framing),
             (KnownField::Coding, _) if self.head.chunked => return Err(Refusal::Framing),
             (KnownField::Length, _) => FieldAction::Length,
@@ -180,7 +180,7 @@ impl Editor {
         })
     }
 
-    /// Some bytes of a value; says how many of them.
+    /// Consumes bytes of a value; returns how many.
     pub(super) fn take_value(
         &mut self,
         kind: FieldAction,
@@ -204,7 +204,7 @@ impl Editor {
         Ok(taken)
     }
 
-    /// A field is whole.
+    /// Finishes a field.
     pub(super) fn end_value(
         &mut self,
         kind: FieldAction,
@@ -256,7 +256,7 @@ impl Editor {
     }
 }
 
-/// Without the white space that may stand around a value: blanks and tabs, and nothing else.
+/// Trims optional white space: blanks and tabs only.
 fn trim(value: &[u8]) -> &[u8] {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = value.iter().position(|byte| !is_blank(byte)).unwrap_or(value.len());

@@ -1,19 +1,19 @@
-//! The first line of a connection that is no request line: whether it is HTTP in a form that some
-//! server may still take, or something else altogether, which is none of ours.
+//! Judges the first line of a connection that is no request line: some servers may still take it for HTTP, otherwise pen
+//! forwards the connection unchanged.
 //!
-//! There are servers that split the first line at any white space, take any version for theirs, and
-//! read on. So what holds "HTTP/", or begins with a method that everybody knows, is refused.
+//! Some servers split the first line at any white space, accept any version, and read on. So a line that contains "HTTP/"
+//! or begins with a well-known method is refused.
 
 use super::Refusal;
 
-/// A line that goes on for longer is no line.
+/// Length limit of a line in bytes.
 const MAX_LINE: u32 = 64 * 1024;
 
-/// The methods that everybody knows.
+/// Well-known methods.
 const METHODS: [&[u8]; 9] =
     [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
 
-/// A word, of which only the beginning is kept.
+/// A word; only its beginning is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct MethodWord {
     bytes: [u8; 7],
@@ -32,7 +32,7 @@ impl MethodWord {
         self.len == 0
     }
 
-    /// Whether it is this one.
+    /// Returns whether the word equals `text`.
     pub(super) fn is(self, word: &[u8]) -> bool {
         self.bytes.get(..usize::from(self.len)) == Some(word)
     }
@@ -42,12 +42,12 @@ impl MethodWord {
     }
 }
 
-/// A line, and what was found in it so far.
+/// The line so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UnclearLine {
-    /// How many bytes of "HTTP/" came last.
+    /// How many bytes of "HTTP/" were matched last.
     matched: u8,
-    /// The line's first word, and whether it is whole.
+    /// The first word, and whether it is complete.
     word: MethodWord,
     whole: bool,
     len: u32,
@@ -55,17 +55,17 @@ pub(super) struct UnclearLine {
 }
 
 impl UnclearLine {
-    /// One that begins with this word, which is none that is known.
+    /// Begins with a word that is no known method.
     pub(super) fn new(word: MethodWord) -> Self {
         Self { matched: 0, word, whole: !word.is_empty(), len: 0, over: false }
     }
 
-    /// Whether it is certain that this is not HTTP.
+    /// Returns whether the line is certainly not HTTP.
     pub(super) fn is_over(self) -> bool {
         self.over
     }
 
-    /// Takes bytes of the line.
+    /// Consumes bytes of the line.
     pub(super) fn take(&mut self, input: &[u8]) -> Result<usize, Refusal> {
         const NAME: &[u8] = b"HTTP/";
         let byte = *input.first().ok_or(Refusal::Line)?;
@@ -92,7 +92,7 @@ impl UnclearLine {
     }
 }
 
-/// What a lenient server may take for white space, beyond ASCII, too.
+/// White space according to lenient servers, some of it beyond ASCII.
 fn is_white(byte: u8) -> bool {
     matches!(byte, 0x09..=0x0d | 0x1c..=0x20 | 0x85 | 0xa0)
 }

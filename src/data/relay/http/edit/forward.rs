@@ -1,10 +1,10 @@
-//! What servers are told of a client, and what becomes of its own fields.
+//! The forwarding fields for the server, and the treatment of the client's own.
 
 use pen_records::addr::ClientAddr;
 
 use crate::config::ForwardedFor;
 
-/// What requests are told.
+/// Fields to add to each request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
     pub(super) client_fields: ClientFields,
@@ -12,19 +12,19 @@ pub struct Forward {
     pub(super) proto: &'static str,
 }
 
-/// What becomes of a client's own fields.
+/// Treatment of the client's own fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientFields {
-    /// They are taken out.
+    /// Remove them.
     Replace,
-    /// The address goes behind theirs.
+    /// Append the address to them.
     Append,
-    /// They stay.
+    /// Keep them.
     Keep,
 }
 
 impl Forward {
-    /// For this client, who came by `proto`.
+    /// Creates the fields for a client that came by `proto`.
     #[must_use]
     pub fn new(policy: &ForwardedFor, client: ClientAddr, proto: &'static str) -> Self {
         let client_fields = match policy {
@@ -36,7 +36,7 @@ impl Forward {
         };
         let client = match client {
             ClientAddr::Ip(ip) => ip.to_canonical().to_string(),
-            // A socket on this machine has no address.
+            // A Unix socket has no address.
             ClientAddr::Unix => "unknown".to_owned(),
         };
         Self { client_fields, client, proto }

@@ -1,5 +1,4 @@
-//! HTTP mode: tells the server in the head of each request who the client is, by X-Forwarded-For and
-//! X-Forwarded-Proto, and takes out what the client says of that itself.
+//! HTTP mode: adds X-Forwarded-For and X-Forwarded-Proto to the head of each request, and removes the client's own.
 //!
 //! ```text
 //! message     = *( CR / LF ) request-line *field-line line-end body          ; RFC 9112
@@ -7,15 +6,13 @@
 //! field-line  = token ":" *OCTET line-end                                     ; no fold, no CR, no NUL
 //! ```
 //!
-//! It walks along as bytes come and hands them on at once, however they are cut. What it holds back is
-//! what may turn out not to be for the server: a name as long as it may be one of a few, the values of
-//! those few, and a line's end until the line was judged. So a head of any length passes in bounded
-//! memory, and the server sees no whole head that was not judged as a whole.
+//! The editor works as bytes come and forwards them at once, however they are split. It holds back only bytes that the server
+//! may never get: a name while it can be one of a few, the values of those few, and a line's end until the line is judged.
+//! So a head of any length passes in bounded memory, and the server never sees a complete head before it is judged.
 //!
-//! Server and editor have to agree on where messages end, or a client could hide a request with an
-//! X-Forwarded-For of its own in what is taken for a body. So everything that has more than one
-//! reading is refused ([`Refusal`]), and nothing more of that client is forwarded. A connection whose
-//! very first line is no HTTP at all is not touched.
+//! Server and editor must agree on where messages end, or a client could hide a request with its own X-Forwarded-For in the
+//! body of another. So an ambiguous message is refused ([`Refusal`]), and no further byte of that client is forwarded. A
+//! connection whose first line is not HTTP at all is forwarded unchanged.
 
 mod chunks;
 mod field;
@@ -33,10 +30,10 @@ use forward::ClientFields;
 pub use forward::Forward;
 pub use refusal::Refusal;
 
-/// The most bytes of a value that has to be understood, and of a client's own X-Forwarded-For.
+/// Length limit in bytes of a value that must be parsed, and of a client's own X-Forwarded-For.
 const MAX_VALUE: usize = 8 * 1024;
 
-/// Where in a client's stream it is.
+/// Position in a client's stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EditorState {
     /// In front of a request line.
@@ -45,54 +42,54 @@ enum EditorState {
     Target {
         empty: bool,
     },
-    /// So many bytes of the version have come.
+    /// After this many bytes of the version.
     Version(usize),
-    /// In a first line that is no request line; it may still have been meant for one.
+    /// In a first line that is no request line, but may have been meant as one.
     Unclear(UnclearLine),
-    /// At the beginning of a field's line.
+    /// At the beginning of a field line.
     Start,
-    /// In a name that may be one of those that matter.
+    /// In a field name that may matter.
     Name,
-    /// In any other name.
+    /// In another field name.
     Other,
     Value(FieldAction),
     Body(u64),
     Chunks(StrictChunks),
-    /// Not HTTP, or not any more.
+    /// Not HTTP, or no longer.
     Raw,
     Refused(Refusal, RefusalPlace),
 }
 
-/// A client's stream on its way to the server.
+/// Edits the stream from a client to the server.
 #[derive(Debug)]
 pub struct Editor {
     forward: Forward,
     state: EditorState,
-    /// A CR has come that ends a line if an LF follows.
+    /// A CR has come, which ends a line if an LF follows.
     cr: bool,
-    /// The fields are those behind a chunked body.
+    /// The fields belong to the trailer section of a chunked body.
     trailer: bool,
-    /// Requests whose heads have passed.
+    /// Number of request heads forwarded.
     requests: u64,
-    /// What is known of the head that passes.
+    /// State of the current head.
     head: EditedHead,
-    /// The name of the field that passes.
+    /// Name of the current field.
     name: FieldName,
-    /// As much of its value as has to be known.
+    /// Value of the current field, as far as it must be parsed.
     value: Vec<u8>,
 }
 
-/// What became of some bytes.
+/// Result of editing some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edited<'a> {
-    /// What the server gets.
+    /// Bytes for the server.
     pub bytes: &'a [u8],
-    /// How many bytes of the client's that covers: less than came if the rest was refused.
+    /// Number of client bytes processed: less than given if the rest was refused.
     pub taken: usize,
 }
 
 impl Editor {
-    /// For a connection that has said nothing yet.
+    /// Creates the editor of a new connection.
     #[must_use]
     pub fn new(forward: Forward) -> Self {
         Self {
@@ -107,7 +104,7 @@ impl Editor {
         }
     }
 
-    /// Takes what the client has sent; `out` is room for what the server gets.
+    /// Edits bytes from the client; `out` is a buffer for the result.
     pub fn edit<'a>(&mut self, input: &'a [u8], out: &'a mut Vec<u8>) -> Edited<'a> {
         match &mut self.state {
             EditorState::Raw => return Edited { bytes: input, taken: input.len() },
@@ -134,7 +131,7 @@ impl Editor {
         Edited { bytes: out, taken }
     }
 
-    /// Why nothing more is forwarded, if that is so.
+    /// Returns the refusal and its place, if a request was refused.
     #[must_use]
     pub fn refusal(&self) -> Option<(Refusal, RefusalPlace)> {
         if let EditorState::Refused(refusal, place) = self.state {
@@ -144,20 +141,20 @@ impl Editor {
         }
     }
 
-    /// Whether bytes pass untouched from now on.
+    /// Returns whether bytes are forwarded unchanged from now on.
     #[must_use]
     pub fn is_raw(&self) -> bool {
         self.state == EditorState::Raw
     }
 
-    /// The server has taken the connection for something else: what comes is HTTP no more.
+    /// Stops editing: the server has switched to another protocol.
     pub fn pass_through(&mut self) {
         if self.refusal().is_none() {
             (self.state, self.value) = (EditorState::Raw, Vec::new());
         }
     }
 
-    /// Goes on by at least a byte, or from one state to another. What is refused is not taken.
+    /// Advances by at least one byte, or from one state to another. Refused bytes are not consumed.
     fn step(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, Refusal> {
         let Some(&byte) = input.first() else { return Ok(0) };
         if self.cr {
@@ -248,7 +245,7 @@ impl Editor {
             }
             (EditorState::Version(8), b'\n') => self.line_end(out),
             (EditorState::Version(5..), _) => Err(Refusal::Line),
-            // Only the very first line tells whether it is HTTP at all.
+            // Only the first line of a connection decides whether it is HTTP at all.
             _ if self.requests > 0 || self.head.method.is_known() => Err(Refusal::Line),
             _ => {
                 self.state = EditorState::Unclear(UnclearLine::new(self.head.method));
@@ -297,14 +294,14 @@ impl Editor {
             }
             (EditorState::Value(kind), _) => {
                 let run = memchr::memchr3(b'\r', b'\n', 0, input).unwrap_or(input.len());
-                // An LF of a trailer, or a NUL.
+                // A bare LF in a trailer, or a NUL.
                 if run == 0 {
                     Err(Refusal::Field)
                 } else {
                     self.take_value(kind, &input[..run], out)
                 }
             }
-            // A fold, a space within a name, a line without a colon.
+            // A folded line, a space within a name, or a line without a colon.
             _ => Err(Refusal::Field),
         }
     }
@@ -347,12 +344,12 @@ impl Editor {
         }
         pass(b"\r\n", out);
         self.requests += 1;
-        // Nothing is kept between messages.
+        // No memory is kept between messages.
         self.value = Vec::new();
         Ok(())
     }
 
-    /// `before` is what others have said of whom they had it from.
+    /// `before` is the X-Forwarded-For value received from the client.
     fn write_for(&self, before: &[u8], out: &mut Vec<u8>) {
         let comma: &[u8] = if before.is_empty() { b"" } else { b", " };
         for part in [b"X-Forwarded-For: ", before, comma, self.forward.client.as_bytes(), b"\r\n"] {
@@ -367,7 +364,7 @@ impl Editor {
     }
 }
 
-/// How many bytes `input` begins with that are of a kind.
+/// Returns how many bytes at the start of `input` satisfy `is`.
 fn run(input: &[u8], is: impl Fn(u8) -> bool) -> usize {
     input.iter().position(|&byte| !is(byte)).unwrap_or(input.len())
 }
@@ -377,7 +374,7 @@ fn pass(bytes: &[u8], out: &mut Vec<u8>) -> usize {
     bytes.len()
 }
 
-/// What methods and names are made of.
+/// Characters of methods and field names (token, RFC 9110, 5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,24 +1,24 @@
-//! What is not forwarded, and what the client is told of it.
+//! Reasons to refuse a request, and the response to the client.
 
-/// Why nothing more of a client is forwarded.
+/// Reason why no further byte of a client is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// A line that is no request line, or does not end as lines do.
+    /// The line is no request line, or has a wrong line end.
     Line,
-    /// A version that is not HTTP/1.
+    /// The version is not HTTP/1.
     Version,
-    /// A line that is no field.
+    /// The line is no field line.
     Field,
-    /// Where the body ends can be read in more than one way, or in none.
+    /// The end of the body is ambiguous or undefined.
     Framing,
-    /// A coding of the body that is not `chunked`.
+    /// The body has a coding other than `chunked`.
     Coding,
-    /// What has to be known of a field is too long.
+    /// A field that must be parsed is too long.
     Long,
 }
 
 impl Refusal {
-    /// The status that says so.
+    /// Returns the status code of the response.
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
@@ -38,7 +38,7 @@ impl Refusal {
         }
     }
 
-    /// A sentence for people.
+    /// Returns the reason as a sentence.
     #[must_use]
     pub const fn what(self) -> &'static str {
         match self {
@@ -51,13 +51,13 @@ impl Refusal {
         }
     }
 
-    /// The body of the response.
+    /// Returns the body of the response.
     #[must_use]
     pub fn text(self) -> String {
         format!("{}\n", self.what())
     }
 
-    /// The response, which is the last one.
+    /// Returns the response, after which the connection is closed.
     #[must_use]
     pub fn response(self) -> Vec<u8> {
         let (status, reason, text) = (self.status(), self.reason(), self.text());
