@@ -2,9 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Parser, ValueEnum};
 use pen_records::privacy::PrivacyMode;
+use pen_records::rewrite::policy::PolicyError;
+use pen_records::rewrite::{LikelyPolicy, UnmatchedPolicy};
 
 use crate::input::foreign::{Name, Zone};
 
@@ -66,13 +70,13 @@ pub(crate) struct Args {
     #[arg(long, requires = "format")]
     pub(crate) check: bool,
 
-    /// What to put as the client of a line that no mapping explains
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Unmatched::Keep)]
-    pub(crate) unmatched: Unmatched,
+    /// Client to write in a line that no mapping explains
+    #[arg(long, value_name = "WHAT", default_value = "keep", value_parser = words(UnmatchedPolicy::WORDS))]
+    pub(crate) unmatched: UnmatchedPolicy,
 
-    /// What to do with a client that is only the best of several
-    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Likely::Use)]
-    pub(crate) likely: Likely,
+    /// Client to write in a line with only a likely client
+    #[arg(long, value_name = "WHAT", default_value = "use", value_parser = words(LikelyPolicy::WORDS))]
+    pub(crate) likely: LikelyPolicy,
 
     /// Write networks or pseudonyms instead of clients: `cut`, `cut=24,48` (the bits that stay of
     /// IPv4 and IPv6), or `key=FILE` with a secret for pseudonyms that keep visitors apart
@@ -112,26 +116,15 @@ pub(crate) struct Args {
     pub(crate) logs: Vec<OsString>,
 }
 
-/// See [`Args::unmatched`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Unmatched {
-    /// Leave the address that is there
-    Keep,
-    /// A dash
-    Dash,
-    /// The server's name from the command line, as the C program did
-    Server,
-}
-
-/// See [`Args::likely`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Likely {
-    /// Put it into the line
-    Use,
-    /// Leave the address that is there
-    Keep,
-    /// A dash
-    Dash,
+/// Returns a parser of the words in a table, each with its help text and its meaning.
+fn words<T, const N: usize>(
+    table: [(&'static str, &'static str, T); N],
+) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = PolicyError> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(table.map(|(word, help, _)| PossibleValue::new(word).help(help)))
+        .try_map(|word| word.parse())
 }
 
 /// See [`Args::report`].

@@ -13,8 +13,9 @@ use pen_records::access::Spec;
 use pen_records::addr::{ServerAddr, parse_ip};
 use pen_records::mapping::foreign::ThirdPartySpec;
 use pen_records::privacy::{Privacy, PrivacyKeyError, PrivacyMode};
+use pen_records::rewrite::RewritePolicy;
 
-use crate::cli::{Args, Likely, ReportStyle, Unmatched};
+use crate::cli::{Args, ReportStyle};
 use crate::input::foreign::Foreign;
 
 /// Everything the run needs, checked.
@@ -26,8 +27,8 @@ pub(crate) struct Config {
     pub(crate) output: Option<PathBuf>,
     pub(crate) explain: Option<PathBuf>,
     pub(crate) privacy: Option<Privacy>,
-    pub(crate) unmatched: Unmatched,
-    pub(crate) likely: Likely,
+    /// Which clients are written into lines.
+    pub(crate) rewrite: RewritePolicy,
     pub(crate) report: ReportStyle,
     /// Whether explanations name the candidates.
     pub(crate) candidates: bool,
@@ -225,8 +226,7 @@ impl Config {
             output: args.output.filter(|path| path.as_os_str() != "-"),
             explain: args.explain,
             privacy: args.privacy.as_ref().map(privacy).transpose()?,
-            unmatched: args.unmatched,
-            likely: args.likely,
+            rewrite: RewritePolicy { unmatched: args.unmatched, likely: args.likely },
             report: args.report,
             candidates: args.candidates,
             question: args.explain_line.map(Question::new),

@@ -14,6 +14,7 @@ use pen_records::attribution::{
 };
 use pen_records::histogram::Histogram;
 use pen_records::merge::MergeHeads;
+use pen_records::rewrite::OutcomeCounts;
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::asking::Asking;
@@ -23,7 +24,7 @@ use crate::input::reader::{
     AccessBatch, AccessEnd, AccessJob, MappingBatch, MappingEnd, MappingJob, Parsed, Reader, Used,
 };
 use crate::input::shares::{Inputs, Shares};
-use crate::output::writer::{self, Gone, Handle, Lines, Outgoing, ServerTally, Writer};
+use crate::output::writer::{self, Gone, Handle, Lines, Outgoing, Writer};
 use crate::output::{Output, OutputError};
 use crate::passes::Passes;
 use crate::report::audit::Audit;
@@ -86,7 +87,7 @@ impl From<Gone> for JoinError {
 #[derive(Default)]
 pub(crate) struct Tally {
     pub(crate) written: u64,
-    pub(crate) servers: Vec<ServerTally>,
+    pub(crate) servers: Vec<OutcomeCounts>,
     pub(crate) audit: Option<Audit>,
     pub(crate) delays: Histogram,
     /// Lines that were asked about, in words.

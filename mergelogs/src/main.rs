@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::Parser as _;
+use pen_records::rewrite::explanation::{HEADER, WHY_COLUMN};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::{Args, ReportStyle};
@@ -32,7 +33,6 @@ use crate::input::heads::Head;
 use crate::input::shares::Shares;
 use crate::join::{JoinError, Setup};
 use crate::output::Output;
-use crate::output::writer::EXPLAIN;
 use crate::report::Report;
 use crate::report::progress::Progress;
 
@@ -98,11 +98,11 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
     let explain = config.explain.as_deref().map(|path| Output::create(path, signal));
     let mut explain = explain.transpose()?;
     if let Some(explain) = &mut explain {
-        explain.buf.extend_from_slice(EXPLAIN);
+        explain.buf.extend_from_slice(HEADER);
         if config.candidates {
-            explain.buf.pop();
-            explain.buf.extend_from_slice(b"\twhy\n");
+            explain.buf.extend_from_slice(WHY_COLUMN);
         }
+        explain.buf.push(b'\n');
     }
     let ahead: Vec<_> = clocks.iter().map(|clock| clock.correction()).collect();
     let setup = Setup {

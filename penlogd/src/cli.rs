@@ -5,8 +5,10 @@ use std::io::Read as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Parser, ValueEnum};
 
 use pen_daemon::error::{ActionError, chain};
@@ -17,10 +19,12 @@ use pen_records::addr::parse_ip;
 use pen_records::attribution;
 use pen_records::mapping::foreign::ThirdPartySpec;
 use pen_records::privacy::{Privacy, PrivacyMode};
+use pen_records::rewrite::policy::PolicyError;
+use pen_records::rewrite::{LikelyPolicy, RewritePolicy, UnmatchedPolicy};
 use pen_records::shipment::ShipmentServer;
 
 use crate::allow::{Allow, From};
-use crate::collector::{Known, Likely, Sender, ServerKey, Settings, Unmatched};
+use crate::collector::{Known, Sender, ServerKey, Settings};
 use crate::socket::ListenAddr;
 
 /// Collects mapping records of the balancer and access lines of its servers, puts the real client
@@ -67,11 +71,13 @@ pub struct Args {
           value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
     memory: u32,
     /// Client to write in a line that no mapping explains: the logged one, `-`, or the server's address
-    #[arg(long, value_name = "WHAT", value_enum, default_value = "keep")]
-    unmatched: UnmatchedArg,
+    #[arg(long, value_name = "WHAT", default_value = "keep",
+          value_parser = words(UnmatchedPolicy::WORDS))]
+    unmatched: UnmatchedPolicy,
     /// Client to write in a line with only a likely client: the likely one, the logged one, or `-`
-    #[arg(long, value_name = "WHAT", value_enum, default_value = "use")]
-    likely: LikelyArg,
+    #[arg(long, value_name = "WHAT", default_value = "use",
+          value_parser = words(LikelyPolicy::WORDS))]
+    likely: LikelyPolicy,
     /// Write networks or pseudonyms instead of clients: `cut`, `cut=24,48` (bits kept of IPv4 and IPv6),
     /// or `key=FILE` with a secret for pseudonyms, which keep visitors apart
     #[arg(long, value_name = "HOW")]
@@ -117,18 +123,15 @@ impl Args {
     }
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum UnmatchedArg {
-    Keep,
-    Dash,
-    Server,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LikelyArg {
-    Use,
-    Keep,
-    Dash,
+/// Returns a parser of the words in a table, each with its help text and its meaning.
+fn words<T, const N: usize>(
+    table: [(&'static str, &'static str, T); N],
+) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = PolicyError> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(table.map(|(word, help, _)| PossibleValue::new(word).help(help)))
+        .try_map(|word| word.parse())
 }
 
 /// Format of the report.
@@ -229,16 +232,7 @@ impl TryFrom<Args> for Config {
                 held_bytes: memory / 8,
                 unfinished_bytes: (memory / 32).max(UNFINISHED),
                 servers: (memory / 16 / SERVER).clamp(SERVERS.0, SERVERS.1),
-                unmatched: match args.unmatched {
-                    UnmatchedArg::Keep => Unmatched::Keep,
-                    UnmatchedArg::Dash => Unmatched::Dash,
-                    UnmatchedArg::Server => Unmatched::Server,
-                },
-                likely: match args.likely {
-                    LikelyArg::Use => Likely::Use,
-                    LikelyArg::Keep => Likely::Keep,
-                    LikelyArg::Dash => Likely::Dash,
-                },
+                rewrite: RewritePolicy { unmatched: args.unmatched, likely: args.likely },
                 known: known(&args.format, &args.server, &args.mapping_format)?,
                 privacy: args.privacy.as_ref().map(privacy).transpose()?,
                 allow,

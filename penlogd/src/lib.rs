@@ -14,7 +14,6 @@ pub mod cli;
 pub mod clocks;
 pub mod collector;
 pub mod embedded;
-mod explain;
 mod foreign;
 pub mod lookup;
 mod pieces;

@@ -1,13 +1,13 @@
 //! `penlogd explain`: why lines of a log got their clients. Reads the log and the explanations that were
 //! written beside it, line for line; needs no penlogd that runs, and so knows of last week's lines, too.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use pen_records::attribution::Reason;
+use pen_records::rewrite::explanation::{belongs_to, in_words};
 
 /// Lines that are explained where a text is in many.
 const ANSWERS: usize = 10;
@@ -100,8 +100,8 @@ impl Question {
             found += 1;
             if found <= ANSWERS {
                 let columns = String::from_utf8_lossy(&explanations.line);
-                let told =
-                    tell(count, &log.line, &columns).filter(|_| belongs(&log.line, &columns));
+                let told = in_words(count, &log.line, &columns)
+                    .filter(|_| belongs_to(&columns, &log.line));
                 let strange = || LookupError::Strange(self.explain.clone(), count);
                 out.write_all(told.ok_or_else(strange)?.as_bytes()).map_err(LookupError::Output)?;
             }
@@ -119,52 +119,6 @@ impl Question {
         }
         Ok(found > 0)
     }
-}
-
-/// Whether the client that was written is in the line, as it must be.
-fn belongs(line: &[u8], columns: &str) -> bool {
-    let client = columns.split('\t').nth(6).unwrap_or_default();
-    let is_understood = columns.split('\t').nth(1) != Some("not-understood");
-    let line = line.escape_ascii().to_string();
-    !is_understood || line.contains(client)
-}
-
-/// What the columns of an explanation say of a line, in words; `None` if they are none.
-#[must_use]
-pub fn tell(number: u64, line: &[u8], columns: &str) -> Option<String> {
-    let mut parts = columns.split('\t');
-    let [certainty, reason, probability, candidates, delay, original, client, server] =
-        std::array::from_fn(|_| parts.next());
-    let (certainty, reason, probability) = (certainty?, reason?, probability?);
-    let (candidates, delay, original, client, server) =
-        (candidates?, delay?, original?, client?, server?);
-    let words = match reason {
-        "not-understood" => "the line is not understood, and stays as it came",
-        word => Reason::of_word(word)?.words(),
-    };
-    let mut out = String::new();
-    let text = String::from_utf8_lossy(line);
-    let write = writeln!(out, "line {number}: {}", text.trim_end().escape_debug()).and_then(|()| {
-        match certainty {
-            "likely" => writeln!(out, "  {client}, likely ({probability}): {words}"),
-            _ => writeln!(out, "  {client}, {certainty}: {words}"),
-        }?;
-        write!(out, "  logged as {original} at server {server}")?;
-        if delay != "-" {
-            write!(out, ", {delay} s after its record by the clocks as they are")?;
-        }
-        writeln!(out)?;
-        match parts.next() {
-            None => writeln!(out, "  records that could have explained it: {candidates}"),
-            Some("-") => writeln!(out, "  no record could have explained it"),
-            Some(why) => {
-                writeln!(out, "  what could have explained it:")?;
-                why.split("; ").try_for_each(|one| writeln!(out, "    {one}"))
-            }
-        }
-    });
-    write.ok()?;
-    Some(out)
 }
 
 /// Lines of a file, one at a time.
@@ -187,38 +141,5 @@ impl Lines {
         let len = read.map_err(|error| LookupError::File(self.path.clone(), error))?;
         self.line.pop_if(|end| *end == b'\n');
         Ok(len > 0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_become_words() {
-        for (columns, expected) in [
-            (
-                "certain\tonly\t1.000\t1\t0.012000\t10.9.9.9\t203.0.113.7\t10.0.0.1",
-                "  203.0.113.7, certain: the only mapping with this request at this server\n  \
-                 logged as 10.9.9.9 at server 10.0.0.1, 0.012000 s after its record by the clocks as they are\n  \
-                 records that could have explained it: 1\n",
-            ),
-            (
-                "likely\torder\t0.620\t2\t-\t10.9.9.9\t203.0.113.7\t10.0.0.1\ta: x; b: y",
-                "  203.0.113.7, likely (0.620): the best of several, by order and time\n  \
-                 logged as 10.9.9.9 at server 10.0.0.1\n  what could have explained it:\n    a: x\n    b: y\n",
-            ),
-            (
-                "none\tnot-understood\t0.000\t0\t-\t-\t-\t10.0.0.1\t-",
-                "  -, none: the line is not understood, and stays as it came\n  \
-                 logged as - at server 10.0.0.1\n  no record could have explained it\n",
-            ),
-        ] {
-            let told = tell(3, b"a line", columns).unwrap();
-            assert_eq!(told, format!("line 3: a line\n{expected}"));
-        }
-        for columns in ["", "certain\tonly", "certain\tno\t1\t1\t-\ta\tb\tc"] {
-            assert_eq!(tell(1, b"a line", columns), None, "{columns}");
-        }
     }
 }

@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use pen_records::access::{Parser, Spec};
 use pen_records::addr::ServerAddr;
-use pen_records::attribution::{Attributor, CertaintyCounts, ServerIndex};
+use pen_records::attribution::{Attributor, ServerIndex};
 use pen_records::mapping::foreign::ThirdPartySpec;
+use pen_records::rewrite::OutcomeCounts;
 use pen_records::shipment::ShipmentServer;
 
 use crate::clocks::ServerClock;
@@ -64,7 +65,7 @@ pub(crate) struct Source {
     pub(crate) parser: Parser,
     pub(crate) clock: ServerClock,
     /// Its lines that were decided.
-    pub(crate) counts: CertaintyCounts,
+    pub(crate) counts: OutcomeCounts,
 }
 
 /// All of them.
@@ -104,10 +105,6 @@ impl Sources {
             paths: HashMap::new(),
             others: None,
         }
-    }
-
-    pub(crate) fn get(&self, source: u32) -> Option<&Source> {
-        self.sources.get(source as usize)
     }
 
     pub(crate) fn get_mut(&mut self, source: u32) -> Option<&mut Source> {
@@ -231,7 +228,7 @@ impl Sources {
         };
         let spec = self.known.formats.iter().find(own).map_or(&self.known.format, |(_, spec)| spec);
         let source = u32::try_from(self.sources.len()).expect("bounded");
-        let (parser, counts) = (Parser::new(spec), CertaintyCounts::default());
+        let (parser, counts) = (Parser::new(spec), OutcomeCounts::default());
         self.sources.push(Source { key, server, parser, counts, clock: ServerClock::default() });
         self.by_key.insert(key, source);
         source

@@ -10,7 +10,8 @@
 //! 4. [`clocks`] estimates how far a server's clock is ahead of the balancer's (used by `mergelogs`).
 //! 5. [`attribution`] joins: mappings and lines in, each line out once, with a client and a certainty.
 //! 6. [`merge`] puts several streams in time order.
-//! 7. [`privacy`] replaces client addresses with networks or pseudonyms in the output.
+//! 7. [`rewrite`] writes each decided line with its client, its explanation and its counters;
+//!    [`privacy`] replaces client addresses with networks or pseudonyms there.
 //!
 //! [`addr`] and [`time`] hold the small values that all modules share, [`histogram`] counts durations.
 
@@ -25,6 +26,7 @@ pub mod merge;
 mod number;
 pub mod privacy;
 pub mod request;
+pub mod rewrite;
 mod scan;
 pub mod shipment;
 pub mod time;

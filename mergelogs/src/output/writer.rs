@@ -4,13 +4,12 @@
 use std::collections::VecDeque;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use pen_records::access::{LineSpan, write_with_client, write_with_text};
-use pen_records::attribution::{Certainty, Explanation, LineVerdict, Reason};
+use pen_records::access::write_with_text;
+use pen_records::attribution::{Explanation, LineVerdict};
 use pen_records::histogram::Histogram;
-use pen_records::privacy::Privacy;
-use penlogd::lookup::tell;
+use pen_records::rewrite::explanation::in_words;
+use pen_records::rewrite::{LineRewrite, LineRewriter, OutcomeCounts, ServerName, WrittenLine};
 
-use crate::cli::{Likely, Unmatched};
 use crate::config::{Config, Server};
 use crate::input::lines::Block;
 use crate::input::reader::{Place, Used};
@@ -93,20 +92,10 @@ impl Writer {
     }
 }
 
-/// Lines of a server by outcome.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct ServerTally {
-    pub(crate) exact: u64,
-    pub(crate) certain: u64,
-    pub(crate) likely: u64,
-    pub(crate) none: u64,
-    pub(crate) not_understood: u64,
-}
-
 /// What was written.
 pub(crate) struct Written {
     pub(crate) lines: u64,
-    pub(crate) servers: Vec<ServerTally>,
+    pub(crate) servers: Vec<OutcomeCounts>,
     pub(crate) audit: Option<Audit>,
     /// From the mapping, and where it is known from the response's end, to the line.
     pub(crate) delays: Histogram,
@@ -128,7 +117,7 @@ struct Texts {
 /// Writes lines as they come.
 pub(crate) struct Lines<'a> {
     config: &'a Config,
-    privacy: Option<Privacy>,
+    rewriter: LineRewriter,
     labels: Vec<String>,
     output: &'a mut Output,
     explain: Option<&'a mut Output>,
@@ -147,14 +136,14 @@ impl<'a> Lines<'a> {
         let texts = |server| Texts { server, blocks: VecDeque::new(), first: 0, used: None };
         Self {
             config,
-            privacy: config.privacy.clone(),
+            rewriter: LineRewriter::new(config.rewrite, config.privacy.clone()),
             labels: config.servers.iter().map(Server::label).collect(),
             output,
             explain,
             logs: servers.map(texts).collect(),
             written: Written {
                 lines: 0,
-                servers: vec![ServerTally::default(); config.servers.len()],
+                servers: vec![OutcomeCounts::default(); config.servers.len()],
                 audit: Audit::new(config),
                 delays: Histogram::default(),
                 answers: Vec::new(),
@@ -196,59 +185,21 @@ impl<'a> Lines<'a> {
         if let Some(audit) = &mut self.written.audit {
             audit.line(log.server, line, verdict);
         }
-        let change = place
-            .client
-            .and_then(|client| Change::of(verdict, self.config).map(|change| (client, change)));
-        let mut original = place.client.map(|client| client.of(line));
-        let (change, kept) = match &mut self.privacy {
-            Some(privacy) => {
-                if let Some(why) = &mut why {
-                    why.clients_mut().for_each(|client| *client = privacy.client(*client));
-                }
-                hidden(privacy, line, place.client, change)
-            }
-            None => (change, None),
-        };
-        original = kept.as_deref().or(original);
-        let out = &mut self.output.buf;
-        match change {
-            None if kept.is_some() => {
-                let (client, kept) = (place.client.unwrap_or_default(), kept.as_deref());
-                write_with_text(line, client, kept.unwrap_or_default(), out);
-            }
-            None => out.extend_from_slice(line),
-            Some((client, Change::Client(addr))) => write_with_client(line, client, addr, out),
-            Some((client, Change::Dash)) => write_with_text(line, client, b"-", out),
-            Some((client, Change::Server)) => {
-                let name = self.config.servers[log.server].name.as_bytes();
-                write_with_text(line, client, name, out);
-            }
+        if let Some(why) = &mut why {
+            self.rewriter.mask_candidates(why);
         }
-        out.push(b'\n');
+        let server = ServerName::Typed(&self.config.servers[log.server].name);
+        let decided = LineRewrite { text: line, client: place.client, verdict, server };
+        let written = self.rewriter.write(&decided, &mut self.output.buf);
+        let label = &self.labels[log.server];
         if let Some(explain) = &mut self.explain {
-            let change = change.map(|(_, change)| change);
-            let label = &self.labels[log.server];
-            explain_line(&mut explain.buf, original, verdict, change, label);
-            if self.config.candidates
-                && let Some(why) = &why
-            {
-                add_candidates(&mut explain.buf, why);
-            }
+            let why = why.as_deref().filter(|_| self.config.candidates);
+            written.explain(label, why, &mut explain.buf);
             explain.pass_on()?;
         }
-        if let Some(why) = why.as_ref().filter(|why| why.is_asked) {
-            let change = change.map(|(_, change)| change);
-            let mut columns = Vec::new();
-            explain_line(&mut columns, original, verdict, change, &self.labels[log.server]);
-            add_candidates(&mut columns, why);
-            let columns = String::from_utf8_lossy(&columns);
+        if let Some(why) = why.filter(|why| why.is_asked) {
             let number = self.written.lines + 1;
-            let mut shown = line.to_vec();
-            if let (Some(client), Some(kept)) = (place.client, &kept) {
-                shown.clear();
-                write_with_text(line, client, kept, &mut shown);
-            }
-            self.written.answers.extend(tell(number, &shown, columns.trim_end()));
+            self.written.answers.extend(answer(number, &decided, &written, label, &why));
         }
         self.written.lines += 1;
         text.1 -= 1;
@@ -264,110 +215,23 @@ impl<'a> Lines<'a> {
     }
 }
 
-impl ServerTally {
-    fn count(&mut self, is_understood: bool, verdict: &LineVerdict) {
-        *match verdict.certainty {
-            _ if !is_understood => &mut self.not_understood,
-            Certainty::Exact => &mut self.exact,
-            Certainty::Certain => &mut self.certain,
-            Certainty::Likely => &mut self.likely,
-            Certainty::Unmatched => &mut self.none,
-        } += 1;
-    }
-}
-
-/// What becomes of a client field.
-#[derive(Clone, Copy)]
-enum Change {
-    Client(pen_records::addr::ClientAddr),
-    Dash,
-    Server,
-}
-
-impl Change {
-    /// `None`: it stays.
-    fn of(verdict: &LineVerdict, config: &Config) -> Option<Self> {
-        match (verdict.certainty, verdict.client) {
-            (Certainty::Unmatched, _) | (_, None) => match config.unmatched {
-                Unmatched::Keep => None,
-                // It names its client already.
-                Unmatched::Dash if verdict.reason == Reason::Direct => None,
-                Unmatched::Dash => Some(Self::Dash),
-                Unmatched::Server => Some(Self::Server),
-            },
-            (Certainty::Likely, Some(client)) => match config.likely {
-                Likely::Use => Some(Self::Client(client)),
-                Likely::Keep => None,
-                Likely::Dash => Some(Self::Dash),
-            },
-            (Certainty::Certain | Certainty::Exact, Some(client)) => Some(Self::Client(client)),
+/// Explains a line in words. The line is shown with the client that the server logged.
+fn answer(
+    number: u64,
+    decided: &LineRewrite<'_>,
+    written: &WrittenLine<'_>,
+    label: &str,
+    why: &Explanation,
+) -> Option<String> {
+    let mut columns = Vec::new();
+    written.explain(&label, Some(why), &mut columns);
+    let columns = String::from_utf8_lossy(&columns);
+    let mut shown = Vec::new();
+    match (decided.client, written.original) {
+        (Some(client), Some(original)) => {
+            write_with_text(decided.text, client, original, &mut shown);
         }
+        _ => shown.extend_from_slice(decided.text),
     }
-}
-
-/// What becomes of a client field where clients are not to be known, and what stands for the one that was
-/// logged: it may be a client's own.
-fn hidden(
-    privacy: &mut Privacy,
-    line: &[u8],
-    client: Option<LineSpan>,
-    change: Option<(LineSpan, Change)>,
-) -> (Option<(LineSpan, Change)>, Option<Vec<u8>>) {
-    let kept = client.map(|client| {
-        let mut kept = Vec::new();
-        privacy.write_field(client.of(line), &mut kept);
-        kept
-    });
-    let change = change.map(|(span, change)| match change {
-        Change::Client(client) => (span, Change::Client(privacy.client(client))),
-        Change::Dash | Change::Server => (span, change),
-    });
-    (change, kept)
-}
-
-/// The header of `--explain`.
-pub(crate) const EXPLAIN: &[u8] =
-    b"#certainty\treason\tprobability\tcandidates\tdelay\toriginal\tclient\tserver\n";
-
-/// A column more.
-fn add_candidates(out: &mut Vec<u8>, why: &Explanation) {
-    use std::io::Write as _;
-    out.pop_if(|end| *end == b'\n');
-    writeln!(out, "\t{why}").expect("writing to a Vec does not fail");
-}
-
-fn explain_line(
-    out: &mut Vec<u8>,
-    logged: Option<&[u8]>,
-    verdict: &LineVerdict,
-    change: Option<Change>,
-    server: &str,
-) {
-    use std::io::Write as _;
-    let certainty = match verdict.certainty {
-        Certainty::Exact => "exact",
-        Certainty::Certain => "certain",
-        Certainty::Likely => "likely",
-        Certainty::Unmatched => "none",
-    };
-    let original = logged.unwrap_or(b"-").escape_ascii();
-    let reason = if logged.is_none() { "not-understood" } else { verdict.reason.as_str() };
-    let probability = f64::from(verdict.probability) / 1_000.0;
-    let write = write!(out, "{certainty}\t{reason}\t{probability:.3}\t{}\t", verdict.candidates)
-        .and_then(|()| match verdict.delay {
-            Some(delay) => {
-                let (sign, delay) = (if delay < 0 { "-" } else { "" }, delay.unsigned_abs());
-                write!(out, "{sign}{}.{:06}\t", delay / 1_000_000, delay % 1_000_000)
-            }
-            None => write!(out, "-\t"),
-        })
-        .and_then(|()| write!(out, "{original}\t"))
-        .and_then(|()| match change {
-            Some(Change::Client(addr)) => write!(out, "{addr}"),
-            Some(Change::Dash) => write!(out, "-"),
-            Some(Change::Server) => write!(out, "{server}"),
-            None => write!(out, "{original}"),
-        })
-        .and_then(|()| writeln!(out, "\t{server}"));
-    write.expect("writing to a Vec does not fail");
+    in_words(number, &shown, columns.trim_end())
 }

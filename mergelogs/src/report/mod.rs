@@ -6,13 +6,13 @@ pub(crate) mod progress;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use pen_records::rewrite::OutcomeCounts;
 use pen_records::time::Timestamp;
 use penlogd::balance::quoted;
 
 use crate::clocks::{Clock, Seconds};
 use crate::config::Config;
 use crate::join::Tally;
-use crate::output::writer::ServerTally;
 
 /// All figures of a run.
 pub(crate) struct Report<'a> {
@@ -127,15 +127,9 @@ impl<'a> Report<'a> {
         sum
     }
 
-    fn total(&self) -> ServerTally {
-        let mut sum = ServerTally::default();
-        for server in &self.tally.servers {
-            sum.exact += server.exact;
-            sum.certain += server.certain;
-            sum.likely += server.likely;
-            sum.none += server.none;
-            sum.not_understood += server.not_understood;
-        }
+    fn total(&self) -> OutcomeCounts {
+        let mut sum = OutcomeCounts::default();
+        self.tally.servers.iter().for_each(|server| sum.add(server));
         sum
     }
 
@@ -330,18 +324,18 @@ impl<'a> Report<'a> {
     }
 }
 
-fn write_outcomes(out: &mut String, who: &str, tally: &ServerTally) -> std::fmt::Result {
+fn write_outcomes(out: &mut String, who: &str, tally: &OutcomeCounts) -> std::fmt::Result {
     writeln!(
         out,
         "{who}: {} exact, {} certain, {} likely, {} unmatched, {} not understood",
-        tally.exact, tally.certain, tally.likely, tally.none, tally.not_understood
+        tally.exact, tally.certain, tally.likely, tally.unmatched, tally.not_understood
     )
 }
 
-fn outcomes(tally: &ServerTally) -> String {
+fn outcomes(tally: &OutcomeCounts) -> String {
     format!(
         "\"exact\":{},\"certain\":{},\"likely\":{},\"unmatched\":{},\"not_understood\":{}",
-        tally.exact, tally.certain, tally.likely, tally.none, tally.not_understood
+        tally.exact, tally.certain, tally.likely, tally.unmatched, tally.not_understood
     )
 }
 

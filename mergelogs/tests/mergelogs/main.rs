@@ -91,6 +91,39 @@ fn unmatched_lines_keep_their_client_unless_told_otherwise() {
 }
 
 #[test]
+fn a_line_that_came_past_the_balancer_keeps_its_client_under_every_option() {
+    let folder = Folder::new();
+    let (mut mappings, mut lines) = (String::new(), String::new());
+    for i in 0..200 {
+        let request = format!("GET /{i} HTTP/1.1");
+        mappings += &mapping("1.1.1.1", T + i, "10.0.0.1", &request);
+        lines += &line("198.51.100.7", T + i, "GET /health HTTP/1.1");
+        lines += &line("10.9.9.9", T + i, &request);
+    }
+    folder.write("pen.log", &mappings);
+    folder.write("a.log", &lines);
+    for unmatched in ["keep", "dash", "server"] {
+        for likely in ["use", "keep", "dash"] {
+            let options = format!("--unmatched {unmatched} --likely {likely}");
+            let run = folder.run(&format!("{options} --explain e -p pen.log 10.0.0.1:a.log"));
+            let explain = String::from_utf8(folder.read("e")).unwrap();
+            let mut direct = 0;
+            for (line, columns) in run.out.lines().zip(explain.lines().skip(1)) {
+                if columns.split('\t').nth(1) == Some("direct") {
+                    assert!(line.starts_with("198.51.100.7 "), "{options}: {line}");
+                    assert!(
+                        columns.ends_with("\t198.51.100.7\t198.51.100.7\t10.0.0.1"),
+                        "{columns}"
+                    );
+                    direct += 1;
+                }
+            }
+            assert!(direct > 100, "{direct} lines");
+        }
+    }
+}
+
+#[test]
 fn likely_clients_are_used_unless_told_otherwise() {
     let folder = Folder::new();
     let request = "GET /a HTTP/1.1";
@@ -655,8 +688,8 @@ fn explanations_stand_beside_the_lines() {
     let rows: Vec<Vec<&str>> = why.lines().map(|row| row.split('\t').collect()).collect();
     assert_eq!(rows[0][0], "#certainty");
     assert_eq!(rows[1], ["certain", "only", "1.000", "1", "1.000000", "p", "1.1.1.1", "10.0.0.1"]);
-    assert_eq!(rows[2], ["none", "no-mapping", "0.000", "0", "-", "p", "p", "10.0.0.1"]);
-    assert_eq!(rows[3], ["none", "not-understood", "0.000", "0", "-", "-", "-", "10.0.0.1"]);
+    assert_eq!(rows[2], ["unmatched", "no-mapping", "0.000", "0", "-", "p", "p", "10.0.0.1"]);
+    assert_eq!(rows[3], ["unmatched", "not-understood", "0.000", "0", "-", "-", "-", "10.0.0.1"]);
     assert_eq!(rows.len(), 4);
 }
 

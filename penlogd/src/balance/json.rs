@@ -68,13 +68,13 @@ impl ServerBalance {
     fn json(&self) -> String {
         let counts = &self.counts;
         format!(
-            "{{\"server\":{},\"format\":{},\"exact\":{},\"certain\":{},\"likely\":{},\"none\":{},\"delay_us\":{},{}}}",
+            "{{\"server\":{},\"format\":{},\"exact\":{},\"certain\":{},\"likely\":{},\"unmatched\":{},\"delay_us\":{},{}}}",
             quoted(&self.key.to_string()),
             quoted(&self.format),
             counts.exact,
             counts.certain,
             counts.likely,
-            counts.unmatched,
+            counts.without_client(),
             self.delay.map_or_else(|| "null".to_owned(), |delay| delay.to_string()),
             self.clock.map_or_else(
                 || "\"clock_ahead_us\":null,\"clock_within_us\":null".to_owned(),

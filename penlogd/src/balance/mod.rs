@@ -9,6 +9,7 @@ use pen_daemon::logfile;
 use pen_records::attribution;
 use pen_records::histogram::Histogram;
 use pen_records::mapping::origins;
+use pen_records::rewrite::OutcomeCounts;
 use pen_records::shipment;
 
 use crate::clocks::ClockOffset;
@@ -99,7 +100,7 @@ pub struct ServerBalance {
     /// The formats found.
     pub format: String,
     /// How sure their clients are.
-    pub counts: attribution::CertaintyCounts,
+    pub counts: OutcomeCounts,
     /// Microseconds from a record to its line mostly, where that is known.
     pub delay: Option<i64>,
     /// Its clock against the balancer's; against ours while no balancer of ours is heard.
@@ -111,8 +112,11 @@ impl fmt::Display for ServerBalance {
         let Self { key, format, counts, delay, clock } = self;
         write!(
             f,
-            "server {key}: {format}: {} exact, {} certain, {} likely, {} none",
-            counts.exact, counts.certain, counts.likely, counts.unmatched
+            "server {key}: {format}: {} exact, {} certain, {} likely, {} unmatched",
+            counts.exact,
+            counts.certain,
+            counts.likely,
+            counts.without_client()
         )?;
         if let Some(delay) = delay {
             let (sign, us) = (if *delay < 0 { "-" } else { "" }, delay.unsigned_abs());
@@ -183,7 +187,7 @@ impl Balance {
                     ("exact", join.exact),
                     ("certain", join.certain),
                     ("likely", join.likely),
-                    ("none", join.unmatched),
+                    ("unmatched", join.unmatched),
                     ("held", join.held),
                 ],
             },

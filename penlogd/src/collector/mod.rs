@@ -2,17 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use pen_records::access::{AccessLine, LineSpan, write_with_client, write_with_text};
-use pen_records::addr::ClientAddr;
+use pen_records::access::{AccessLine, LineSpan};
 use pen_records::attribution::{
-    Attributor, BalancerHashes, Certainty, DecidedLine, FingerprintCuts, JoinSettings, LoggedLine,
-    MappingEvent, Reason,
+    Attributor, BalancerHashes, DecidedLine, FingerprintCuts, JoinSettings, LoggedLine,
+    MappingEvent,
 };
 use pen_records::datagram::Datagram;
 use pen_records::mapping::origins::Origins;
 use pen_records::mapping::packet::Packet;
 use pen_records::mapping::{Mapping, MappingKind};
 use pen_records::privacy::Privacy;
+use pen_records::rewrite::{LineRewrite, LineRewriter, RewritePolicy, ServerName};
 use pen_records::shipment::{
     DiscoveryAnswer, DiscoveryQuestion, SenderLimits, SenderTable, Shipment,
 };
@@ -21,7 +21,6 @@ use pen_records::time::{Resolution, Timestamp};
 use crate::allow::Allow;
 use crate::arena::Arena;
 use crate::balance::{Balance, Queue, Received, ServerBalance};
-use crate::explain::Explained;
 use crate::foreign::{Foreign, Useless, Which};
 use crate::pieces::{Added, Pieces};
 use crate::sources::{Source, Sources};
@@ -43,10 +42,8 @@ pub struct Settings {
     pub unfinished_bytes: usize,
     /// Servers told apart by their lines, and as many that only mappings name.
     pub servers: usize,
-    /// What is written for a line that no mapping explains.
-    pub unmatched: Unmatched,
-    /// What is written where the client is only likely.
-    pub likely: Likely,
+    /// Which clients are written into lines.
+    pub rewrite: RewritePolicy,
     /// Formats and addresses of servers.
     pub known: Known,
     /// What is written in the place of clients; `None`: themselves.
@@ -57,30 +54,6 @@ pub struct Settings {
     pub candidates: bool,
     /// Bytes of shipments that may be under way to us, all shippers together.
     pub window: u32,
-}
-
-/// The client of a line that no mapping explains.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Unmatched {
-    /// What the server logged: the balancer's address.
-    #[default]
-    Keep,
-    /// `-`.
-    Dash,
-    /// The server's address.
-    Server,
-}
-
-/// The client of a line for which there is only a likely one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Likely {
-    /// That one.
-    #[default]
-    Use,
-    /// What the server logged: the balancer's address.
-    Keep,
-    /// `-`.
-    Dash,
 }
 
 /// When a datagram came: nobody looked between these.
@@ -101,6 +74,7 @@ impl From<Timestamp> for Arrived {
 /// Takes datagrams, gives back lines.
 pub struct Collector {
     settings: Settings,
+    rewriter: LineRewriter,
     engine: Attributor<Held>,
     arena: Arena,
     sources: Sources,
@@ -126,12 +100,13 @@ struct Held {
 impl Collector {
     /// One that has received nothing yet.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(mut settings: Settings) -> Self {
         let mut engine = Attributor::new(settings.engine);
         if settings.candidates {
             engine.explain_all();
         }
         Self {
+            rewriter: LineRewriter::new(settings.rewrite, settings.privacy.take()),
             engine,
             arena: Arena::default(),
             sources: Sources::new(settings.known.clone(), settings.servers),
@@ -512,88 +487,25 @@ impl Collector {
         out: &mut Vec<u8>,
         explain: Option<&mut Vec<u8>>,
     ) {
-        let Held { len, client: span, source } = decided.payload;
-        let change = self.change(decided);
-        let server = self.sources.get_mut(source).map(|source| {
-            source.counts.add(decided.verdict.certainty);
-            source.key
-        });
+        let Held { len, client, source } = decided.payload;
+        let verdict = &decided.verdict;
+        let source = self.sources.get_mut(source).expect("no source is removed");
+        source.counts.count(client.is_some(), verdict);
+        let key = source.key;
         let mut why = self.engine.take_why();
-        let privacy = &mut self.settings.privacy;
-        let change = match (change, privacy.as_mut()) {
-            (Change::Client(client), Some(privacy)) => Change::Client(privacy.client(client)),
-            (change, _) => change,
-        };
-        if let (Some(privacy), Some(why)) = (privacy.as_mut(), &mut why) {
-            why.clients_mut().for_each(|client| *client = privacy.client(*client));
+        if let Some(why) = &mut why {
+            self.rewriter.mask_candidates(why);
         }
-        self.arena.pop(len as usize, |line| {
-            // A client field that stays may be a client's own.
-            let kept = match (span, change, privacy) {
-                (Some(span), _, Some(privacy)) => {
-                    let mut kept = Vec::new();
-                    privacy.write_field(span.of(line), &mut kept);
-                    Some(kept)
-                }
-                _ => None,
-            };
-            match (span, change) {
-                (Some(span), Change::Client(client)) | (Some(span), Change::Server(client)) => {
-                    write_with_client(line, span, client, out);
-                }
-                (Some(span), Change::Dash) => write_with_text(line, span, b"-", out),
-                (Some(span), Change::Keep) if kept.is_some() => {
-                    write_with_text(line, span, kept.as_deref().unwrap_or_default(), out);
-                }
-                (None, _) | (_, Change::Keep) => out.extend_from_slice(line),
+        let rewriter = &mut self.rewriter;
+        self.arena.pop(len as usize, |text| {
+            let server = ServerName::Addr(key.addr);
+            let line = LineRewrite { text, client, verdict, server };
+            let written = rewriter.write(&line, out);
+            if let Some(explain) = explain {
+                written.explain(&key, why.as_ref(), explain);
             }
-            out.push(b'\n');
-            let Some(explain) = explain else { return };
-            let mut client = Vec::new();
-            let client = match change {
-                Change::Keep => None,
-                Change::Dash => Some(&b"-"[..]),
-                Change::Client(addr) | Change::Server(addr) => {
-                    addr.write_to(&mut client);
-                    Some(&client[..])
-                }
-            };
-            let original = kept.as_deref().or_else(|| span.map(|span| span.of(line)));
-            let (verdict, why) = (&decided.verdict, why.as_ref());
-            Explained { verdict, original, client, server, why }.write_to(explain);
         });
     }
-
-    /// What the user wants done to a line.
-    fn change(&self, decided: &DecidedLine<Held>) -> Change {
-        let Held { client: Some(_), source, .. } = decided.payload else { return Change::Keep };
-        // It came past the balancer: its client is right as it is.
-        if decided.verdict.reason == Reason::Direct {
-            return Change::Keep;
-        }
-        let likely = decided.verdict.certainty == Certainty::Likely;
-        match (decided.verdict.client, self.settings.likely, self.settings.unmatched) {
-            (Some(_), Likely::Keep, _) if likely => Change::Keep,
-            (Some(_), Likely::Dash, _) if likely => Change::Dash,
-            (Some(client), _, _) => Change::Client(client),
-            (None, _, Unmatched::Keep) => Change::Keep,
-            (None, _, Unmatched::Dash) => Change::Dash,
-            (None, _, Unmatched::Server) => match self.sources.get(source) {
-                Some(source) => Change::Server(ClientAddr::Ip(source.key.addr)),
-                None => Change::Keep,
-            },
-        }
-    }
-}
-
-/// What becomes of a line's client.
-#[derive(Clone, Copy)]
-enum Change {
-    Keep,
-    Dash,
-    Client(ClientAddr),
-    /// No client's address: the server's own.
-    Server(ClientAddr),
 }
 
 /// The parts of a collector that take a line.

@@ -1,15 +1,18 @@
 //! Clients are written as their networks or under pseudonyms, wherever they show; the join does not mind.
 
+use pen_records::addr::ClientAddr;
 use pen_records::privacy::Privacy;
+use pen_records::rewrite::UnmatchedPolicy;
 
 use super::*;
 
 const WEB: &str = "127.0.0.2:5000";
 
 /// What is written of three lines: one with a client, one without, and one that came past the balancer.
-fn written(privacy: Option<Privacy>, unmatched: Unmatched) -> (Vec<String>, String) {
+fn written(privacy: Option<Privacy>, unmatched: UnmatchedPolicy) -> (Vec<String>, String) {
+    let rewrite = RewritePolicy { unmatched, ..RewritePolicy::default() };
     let settings =
-        Settings { held_bytes: 1 << 20, servers: 8, privacy, unmatched, ..Settings::default() };
+        Settings { held_bytes: 1 << 20, servers: 8, privacy, rewrite, ..Settings::default() };
     let mut collector = Collector::new(settings);
     let (mut out, mut explain) = (Vec::new(), Vec::new());
     let at = Timestamp::from_seconds(0);
@@ -34,7 +37,7 @@ fn written(privacy: Option<Privacy>, unmatched: Unmatched) -> (Vec<String>, Stri
 
 #[test]
 fn no_client_is_written_whole() {
-    let (clients, explain) = written(Some(Privacy::cut(24, 48)), Unmatched::Keep);
+    let (clients, explain) = written(Some(Privacy::cut(24, 48)), UnmatchedPolicy::Keep);
     assert_eq!(clients, ["192.0.2.0", "10.0.0.0", "2001:db8:1::", "not"]);
     for whole in ["192.0.2.77", "10.0.0.9", "2001:db8:1:2::9"] {
         assert!(!explain.contains(whole), "{explain}");
@@ -47,13 +50,13 @@ fn pseudonyms_are_the_same_wherever_a_client_shows() {
     let key = b"a key of more than sixteen bytes";
     let mut privacy = Privacy::keyed(key).unwrap();
     let expected = privacy.client(ClientAddr::parse(b"192.0.2.77").unwrap()).to_string();
-    let (clients, explain) = written(Some(privacy), Unmatched::Dash);
+    let (clients, explain) = written(Some(privacy), UnmatchedPolicy::Dash);
     assert_eq!((clients[0].as_str(), clients[1].as_str()), (expected.as_str(), "-"));
     assert!(explain.contains(&expected) && !explain.contains("192.0.2.77"), "{explain}");
 }
 
 #[test]
 fn a_server_is_no_client() {
-    let (clients, _) = written(Some(Privacy::cut(0, 0)), Unmatched::Server);
+    let (clients, _) = written(Some(Privacy::cut(0, 0)), UnmatchedPolicy::Server);
     assert_eq!(clients[..2], ["0.0.0.0", "127.0.0.2"]);
 }

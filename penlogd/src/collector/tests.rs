@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use pen_records::access::Spec;
+use pen_records::rewrite::{LikelyPolicy, UnmatchedPolicy};
 use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter};
 
 use super::*;
@@ -266,19 +267,21 @@ fn only_who_may_is_heard() {
     assert_eq!(bench.collector.balance().received.refused, 3);
 }
 
+/// Settings with these policies.
+fn rewriting(unmatched: UnmatchedPolicy, likely: LikelyPolicy) -> Settings {
+    Settings { rewrite: RewritePolicy { unmatched, likely }, ..settings() }
+}
+
 #[test]
 fn the_user_decides_what_unexplained_and_likely_lines_say() {
-    for (unmatched, expected) in
-        [(Unmatched::Keep, "10.0.0.1"), (Unmatched::Dash, "-"), (Unmatched::Server, "127.0.0.2")]
-    {
-        let mut bench = Bench::new(Settings { unmatched, ..settings() });
+    use {LikelyPolicy as L, UnmatchedPolicy as U};
+    for (unmatched, expected) in [(U::Keep, "10.0.0.1"), (U::Dash, "-"), (U::Server, "127.0.0.2")] {
+        let mut bench = Bench::new(rewriting(unmatched, L::Use));
         bench.send(WEB, line("10.0.0.1", "GET /a HTTP/1.1"));
         assert_eq!(bench.finish(), line(expected, "GET /a HTTP/1.1"));
     }
-    for (likely, expected) in
-        [(Likely::Use, "1.1.1.1"), (Likely::Keep, "10.0.0.1"), (Likely::Dash, "-")]
-    {
-        let mut bench = Bench::new(Settings { likely, ..settings() });
+    for (likely, expected) in [(L::Use, "1.1.1.1"), (L::Keep, "10.0.0.1"), (L::Dash, "-")] {
+        let mut bench = Bench::new(rewriting(U::Keep, likely));
         bench.send(BALANCER, "+ 1.1.1.1 127.0.0.2 GET /a HTTP/1.1\n");
         bench.send(BALANCER, "+ 2.2.2.2 127.0.0.2 GET /a HTTP/1.1\n");
         bench.send(WEB, line("10.0.0.1", "GET /a HTTP/1.1"));
@@ -286,6 +289,35 @@ fn the_user_decides_what_unexplained_and_likely_lines_say() {
         let explain = String::from_utf8_lossy(&bench.explain);
         assert!(explain.starts_with("likely\t"), "{explain}");
         assert!(explain.ends_with(&format!("\t10.0.0.1\t{expected}\t127.0.0.2\n")), "{explain}");
+    }
+}
+
+#[test]
+fn a_line_that_came_past_the_balancer_keeps_its_client_under_every_option() {
+    for (_, _, unmatched) in UnmatchedPolicy::WORDS {
+        for (_, _, likely) in LikelyPolicy::WORDS {
+            let mut bench = Bench::new(rewriting(unmatched, likely));
+            for i in 0..200 {
+                bench.send(WEB, line("198.51.100.7", "GET /health HTTP/1.1"));
+                bench.send(BALANCER, format!("+ 1.1.1.1 127.0.0.2 GET /{i} HTTP/1.1\n"));
+                bench.send(WEB, line("10.0.0.1", &format!("GET /{i} HTTP/1.1")));
+                bench.wait(1_000);
+            }
+            let out = bench.finish();
+            let explain = String::from_utf8_lossy(&bench.explain).into_owned();
+            let mut direct = 0;
+            for (line, columns) in out.lines().zip(explain.lines()) {
+                if columns.split('\t').nth(1) == Some("direct") {
+                    assert!(line.starts_with("198.51.100.7 "), "{unmatched:?} {likely:?}: {line}");
+                    assert!(
+                        columns.ends_with("\t198.51.100.7\t198.51.100.7\t127.0.0.2"),
+                        "{columns}"
+                    );
+                    direct += 1;
+                }
+            }
+            assert!(direct > 100, "{direct} lines");
+        }
     }
 }
 

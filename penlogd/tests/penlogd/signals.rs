@@ -47,7 +47,7 @@ fn the_balance_is_for_programs_too() {
     loop {
         collector.signal(Signal::SIGUSR1);
         let said = collector.wait_for("\"adds_up\":true");
-        if said.contains("\"lines\":{\"received\":2,\"exact\":0,\"certain\":1,\"likely\":0,\"none\":1,\"held\":0}") {
+        if said.contains("\"lines\":{\"received\":2,\"exact\":0,\"certain\":1,\"likely\":0,\"unmatched\":1,\"held\":0}") {
             break;
         }
     }
@@ -56,7 +56,7 @@ fn the_balance_is_for_programs_too() {
     let last = said.lines().rfind(|line| line.starts_with("penlogd: {")).unwrap();
     for expected in [
         r#""not_understood":1"#,
-        r#"{"server":"127.0.0.2","format":"common (1 line)","exact":0,"certain":1,"likely":0,"none":1"#,
+        r#"{"server":"127.0.0.2","format":"common (1 line)","exact":0,"certain":1,"likely":0,"unmatched":1"#,
         r#""delays":{"histogram":[{"up_to_us":"#,
         r#""waited":{"mean_us":"#,
     ] {

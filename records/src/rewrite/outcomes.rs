@@ -1,0 +1,46 @@
+//! Counters of decided lines by outcome.
+
+use crate::attribution::{Certainty, LineVerdict};
+
+/// Decided lines by the certainty of their clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutcomeCounts {
+    /// See [`Certainty::Exact`].
+    pub exact: u64,
+    /// See [`Certainty::Certain`].
+    pub certain: u64,
+    /// See [`Certainty::Likely`].
+    pub likely: u64,
+    /// Lines that were understood and that no mapping explains.
+    pub unmatched: u64,
+    /// Lines that were not understood, and are written as they were read.
+    pub not_understood: u64,
+}
+
+impl OutcomeCounts {
+    /// Counts one line.
+    pub const fn count(&mut self, is_understood: bool, verdict: &LineVerdict) {
+        *match verdict.certainty {
+            _ if !is_understood => &mut self.not_understood,
+            Certainty::Exact => &mut self.exact,
+            Certainty::Certain => &mut self.certain,
+            Certainty::Likely => &mut self.likely,
+            Certainty::Unmatched => &mut self.unmatched,
+        } += 1;
+    }
+
+    /// Adds the counts of more lines.
+    pub const fn add(&mut self, more: &Self) {
+        self.exact += more.exact;
+        self.certain += more.certain;
+        self.likely += more.likely;
+        self.unmatched += more.unmatched;
+        self.not_understood += more.not_understood;
+    }
+
+    /// Returns the number of lines that no mapping explains, understood or not.
+    #[must_use]
+    pub const fn without_client(&self) -> u64 {
+        self.unmatched + self.not_understood
+    }
+}
