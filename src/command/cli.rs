@@ -1,52 +1,41 @@
-//! `PenArgs`: what was typed. The doc comments are the help text; `docs/man/pen.1` is by hand.
+//! The command line. The doc comments of the fields are the help text; `docs/man/pen.1` is written by hand.
 //!
-//! What the control language can say becomes a command of it, with its option as its origin, in the
-//! order of the command line; [`crate::command::setup`] carries them out.
+//! An option that is a setting stands in the table of [`settings`]; on the command line it becomes a command of
+//! the control language, whose origin is the option. [`crate::command::setup`] carries out these commands in
+//! the order of the command line.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
-use clap::{ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser};
+use clap::builder::StyledStr;
+use clap::parser::ValueSource;
+use clap::{
+    Arg, ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, value_parser,
+};
 
+use crate::command::settings::{self, OptionForm, SettingOption, SettingRow, SettingValue};
 use crate::command::words::Quoted;
+use crate::config::PenConfig;
 
-/// Balance connections over servers, so that a client keeps its server and a server that fails is not noticed.
+/// Balance connections over servers: a client keeps its server, and a failed server is left out.
 ///
-/// A command line of C pen means here what it meant there. Whatever has no letter is said with -O or in a
-/// file, see pen(1); `penctl ADDRESS help` lists it.
+/// Every command line of C pen keeps its meaning. Settings without an option are set by -O or in a file, see
+/// pen(1); `penctl ADDRESS help` lists them.
 #[derive(Clone, Debug, Parser)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option that was typed or not")]
 #[command(name = "pen", version, disable_help_flag = true, max_term_width = 100)]
 pub struct PenArgs {
-    /// Folder of authorities that vouch for clients
-    #[arg(short = 'A', value_name = "DIR", help_heading = "TLS")]
-    pub ca_dir: Option<OsString>,
-    /// The server for clients that the access list denies
-    #[arg(short = 'B', value_name = "SERVER", help_heading = "Servers")]
-    pub abuse: Option<OsString>,
-    /// Where penctl connects to; not as root without -u, unless it is a path
+    /// Address of the control port, which penctl connects to; ignored for root without -u, unless it is a path
     #[arg(short = 'C', value_name = "[HOST:]PORT|PATH", help_heading = "Control")]
     pub control: Option<String>,
-    /// Accepted, without effect: data is forwarded as it comes
+    /// Accepted, without effect: data is forwarded as it arrives
     #[arg(short = 'D', help_heading = "Without effect")]
     pub delayed_forward: bool,
-    /// Certificate and its chain, which turns on TLS
-    #[arg(short = 'E', value_name = "FILE", help_heading = "TLS")]
-    pub certificate: Option<OsString>,
-    /// File of commands; HUP reads it again
+    /// File of commands; read again on SIGHUP
     #[arg(short = 'F', value_name = "FILE", help_heading = "Control")]
     pub file: Option<PathBuf>,
-    /// File of authorities that vouch for clients
-    #[arg(short = 'G', value_name = "FILE", help_heading = "TLS")]
-    pub ca_file: Option<OsString>,
-    /// Tell HTTP servers who the client is, by X-Forwarded-For and -Proto
-    #[arg(short = 'H', action = ArgAction::Count, help_heading = "Connections")]
-    pub http: u8,
-    /// Private key, if it is not in the file of -E
-    #[arg(short = 'K', value_name = "FILE", help_heading = "TLS")]
-    pub key: Option<OsString>,
-    /// Accepted, without effect: old protocols are off in any case
+    /// Accepted, without effect: versions before TLS 1.2 are never accepted
     #[arg(short = 'L', value_name = "PROTOCOL", value_parser = ["ssl23", "ssl2", "ssl3", "tls1"], help_heading = "Without effect")]
     pub protocol: Option<String>,
     /// Accepted, without effect, as in C pen
@@ -55,208 +44,115 @@ pub struct PenArgs {
     /// Carry out a command of the control language; may be repeated
     #[arg(short = 'O', short_alias = 'o', value_name = "COMMAND", help_heading = "Control")]
     pub command: Vec<OsString>,
-    /// Accepted, without effect: it is always epoll
+    /// Accepted, without effect: pen always uses epoll
     #[arg(short = 'P', help_heading = "Without effect")]
     pub poll: bool,
-    /// Accepted, without effect: it is always epoll
+    /// Accepted, without effect: pen always uses epoll
     #[arg(short = 'Q', help_heading = "Without effect")]
     pub kqueue: bool,
-    /// Clients need a certificate
-    #[arg(short = 'R', help_heading = "TLS")]
-    pub require_certificate: bool,
-    /// Accepted, without effect: there is room for all servers
+    /// Accepted, without effect: the number of servers needs no limit
     #[arg(short = 'S', value_name = "N", help_heading = "Without effect")]
     pub servers_max: Option<u32>,
-    /// How long a client keeps its server; 0 for ever
-    #[arg(short = 'T', value_name = "TIME", help_heading = "Choosing")]
-    pub tracking: Option<OsString>,
-    /// Datagrams instead of connections
-    #[arg(short = 'U', action = ArgAction::Count, help_heading = "Connections")]
-    pub udp: u8,
-    /// Choose by weight
-    #[arg(short = 'W', action = ArgAction::Count, help_heading = "Choosing")]
-    pub weight: u8,
     /// Allow the control command `exit`
     #[arg(short = 'X', help_heading = "Control")]
     pub exit: bool,
     /// Accepted, without effect: for OpenSSL
     #[arg(short = 'Z', help_heading = "Without effect")]
     pub ssl_compatible: bool,
-    /// Accepted, without effect: there are no data dumps
+    /// Accepted, without effect: pen does not dump data
     #[arg(short = 'a', help_heading = "Without effect")]
     pub ascii: bool,
-    /// How long a server that failed is left alone [default: 30]
-    #[arg(short = 'b', value_name = "TIME", help_heading = "Servers")]
-    pub blacklist: Option<OsString>,
-    /// Clients whose server is remembered [default: 2048]
-    #[arg(short = 'c', value_name = "N", help_heading = "Choosing")]
-    pub clients: Option<OsString>,
-    /// Say more; twice, say everything
-    #[arg(short = 'd', action = ArgAction::Count, help_heading = "Process")]
-    pub debug: u8,
-    /// The server for when no other works
-    #[arg(short = 'e', value_name = "SERVER", help_heading = "Servers")]
-    pub emergency: Option<OsString>,
-    /// Stay in the foreground; messages go to stderr
+    /// Stay in the foreground and log to stderr
     #[arg(short = 'f', help_heading = "Process")]
     pub foreground: bool,
-    /// Choose by a hash of the client's address; with -r, and its port
-    #[arg(short = 'h', action = ArgAction::Count, help_heading = "Choosing")]
-    pub hash: u8,
     /// Accepted, without effect: for Windows
     #[arg(short = 'i', value_name = "NAME", help_heading = "Without effect")]
     pub service: Option<String>,
-    /// Confine to this folder (chroot)
+    /// Confine the process to this folder (chroot)
     #[arg(short = 'j', value_name = "DIR", help_heading = "Process")]
     pub jail: Option<PathBuf>,
-    /// Where mapping records go: a file or a collector
-    #[arg(short = 'l', value_name = "FILE|HOST:PORT", help_heading = "Records")]
-    pub log: Option<OsString>,
-    /// Clients accepted in one go [default: 100]
-    #[arg(short = 'm', value_name = "N", help_heading = "Connections")]
-    pub multi_accept: Option<OsString>,
     /// Accepted, without effect: sockets never block
     #[arg(short = 'n', help_heading = "Without effect")]
     pub blocking: bool,
-    /// Write the pid to this file, and remove it at the end
+    /// Write the process id to this file, and remove the file at the end
     #[arg(short = 'p', value_name = "FILE", help_heading = "Process")]
     pub pid_file: Option<PathBuf>,
-    /// Clients that wait to be accepted, at least 50 [default: 500]
-    #[arg(short = 'q', value_name = "N", help_heading = "Connections")]
-    pub backlog: Option<u32>,
-    /// Servers in turn, whoever the client is
-    #[arg(short = 'r', action = ArgAction::Count, help_heading = "Choosing")]
-    pub roundrobin: u8,
-    /// No other server if the first choice fails
-    #[arg(short = 's', action = ArgAction::Count, help_heading = "Choosing")]
-    pub stubborn: u8,
-    /// How long a server may take to accept [default: 3]
-    #[arg(short = 't', value_name = "TIME", help_heading = "Servers")]
-    pub timeout: Option<OsString>,
-    /// Become this user, by name or number
+    /// Change to this user, by name or number
     #[arg(short = 'u', value_name = "USER", help_heading = "Process")]
     pub user: Option<String>,
-    /// Write the state as a page to this file on USR1
-    #[arg(short = 'w', value_name = "FILE", help_heading = "Records")]
-    pub web_stats: Option<OsString>,
-    /// Connections at a time [default: as many as there are descriptors for]
-    #[arg(short = 'x', value_name = "N", help_heading = "Connections")]
-    pub connections: Option<OsString>,
-    /// Log each exchange of HTTP/1.x in this file, in combined format and more
-    #[arg(long, value_name = "FILE", help_heading = "Records")]
-    pub access_log: Option<OsString>,
-    /// Show the state over HTTP here: /, /status.json, /metrics, /health
+    /// Serve the state over HTTP on this address: /, /status.json, /metrics, /health
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Records")]
     pub status: Option<std::net::SocketAddr>,
-    /// Collect here, as penlogd does, what web servers and their penlog send, and put the real client into
-    /// each line; records go there, too, unless -l says otherwise
+    /// Run a collector like penlogd on this address: receive lines of web servers and penlog, and write them
+    /// with the real client; mapping records go to it, too, unless -l says otherwise
     #[arg(long, value_name = "ADDR:PORT", requires = "merged_log", help_heading = "Records")]
     pub collect: Option<std::net::SocketAddr>,
-    /// Where the lines of --collect are written; HUP opens it anew
+    /// Output file of --collect; opened again on SIGHUP
     #[arg(long, value_name = "FILE", requires = "collect", help_heading = "Records")]
     pub merged_log: Option<PathBuf>,
-    /// Who has to say by the PROXY protocol for whom it connects: networks, or unix
-    #[arg(long, value_name = "NET[,NET...]", help_heading = "Connections")]
-    pub accept_proxy: Option<OsString>,
-    /// Tell servers who the client is by the PROXY protocol
-    #[arg(long, value_name = "v1|v2", help_heading = "Connections")]
-    pub send_proxy: Option<OsString>,
-    /// Say what is wrong with the configuration, if anything, and end
+    /// Check the configuration and the files that it names, print the errors, and exit
     #[arg(long, help_heading = "Process")]
     pub check: bool,
-    /// Print each setting that is in force and where it came from, and end
+    /// Print each setting in force and its origin, and exit
     #[arg(long, help_heading = "Process")]
     pub explain: bool,
-    /// Show this
+    /// Print this help
     #[arg(long, action = ArgAction::Help, help_heading = "Process")]
     pub help: Option<bool>,
-    /// Where clients connect to: PORT, HOST:PORT or a path (not if the file of -F says `listen`); then
+    /// Address that clients connect to: PORT, HOST:PORT or a path (unused if the file of -F has `listen`); then
     /// the servers, `HOST[:PORT[:SOFT[:HARD[:WEIGHT[:PRIO]]]]]`, IPv6 in brackets
     #[arg(value_name = "LISTEN SERVER")]
     pub addresses: Vec<String>,
-    /// Commands of the control language that were typed as options, in their order.
+    /// The options that are commands of the control language, in the order of the command line.
     #[arg(skip)]
     pub commands: Vec<OptionCommand>,
 }
 
-/// A command of the control language, typed as an option.
+/// A command of the control language that was typed as an option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionCommand {
-    /// The option.
+    /// The option with its hyphens.
     pub option: &'static str,
-    /// As it would stand in a file.
+    /// The command as it would stand in a file.
     pub line: Vec<u8>,
 }
 
-/// What an option is as a command.
-enum Spelling {
-    /// It has a value, and that verb takes it.
-    Value(&'static str),
-    /// It has values with commas between them, and that verb takes them.
-    List(&'static str),
-    /// It is that command.
-    Word(&'static str),
-    /// Its value is a command.
-    Line,
-}
-
-const SPELLINGS: [(&str, &str, Spelling); 28] = [
-    ("access_log", "--access-log", Spelling::Value("access_log")),
-    ("ca_dir", "-A", Spelling::Value("ssl_ca_path")),
-    ("abuse", "-B", Spelling::Value("abuse")),
-    ("certificate", "-E", Spelling::Value("ssl_certificate")),
-    ("ca_file", "-G", Spelling::Value("ssl_ca_file")),
-    ("http", "-H", Spelling::Word("http")),
-    ("key", "-K", Spelling::Value("ssl_key")),
-    ("command", "-O", Spelling::Line),
-    ("require_certificate", "-R", Spelling::Word("ssl_client_certificate required")),
-    ("tracking", "-T", Spelling::Value("tracking")),
-    ("udp", "-U", Spelling::Word("udp")),
-    ("weight", "-W", Spelling::Word("weight")),
-    ("blacklist", "-b", Spelling::Value("blacklist")),
-    ("clients", "-c", Spelling::Value("clients_max")),
-    ("emergency", "-e", Spelling::Value("emergency")),
-    ("hash", "-h", Spelling::Word("hash")),
-    ("log", "-l", Spelling::Value("log")),
-    ("multi_accept", "-m", Spelling::Value("multi_accept")),
-    ("roundrobin", "-r", Spelling::Word("roundrobin")),
-    ("stubborn", "-s", Spelling::Word("stubborn")),
-    ("timeout", "-t", Spelling::Value("timeout")),
-    ("web_stats", "-w", Spelling::Value("web_stats")),
-    ("connections", "-x", Spelling::Value("conn_max")),
-    ("backlog", "-q", Spelling::Value("backlog")),
-    ("accept_proxy", "--accept-proxy", Spelling::List("accept_proxy")),
-    ("send_proxy", "--send-proxy", Spelling::Value("send_proxy")),
-    ("debug", "-d", Spelling::Value("debug")),
-    ("ascii", "-a", Spelling::Word("ascii")),
-];
-
 impl PenArgs {
-    /// Reads a command line, the program's name first.
+    /// Returns all options: the fields of this type, and the options of the settings.
+    #[must_use]
+    pub fn definition() -> clap::Command {
+        let options = settings::rows().iter().filter_map(|row| Some(arg(row, row.option?)));
+        Self::command().args(options)
+    }
+
+    /// Parses a command line, the program's name first.
     ///
     /// # Errors
-    /// What clap says of it: an error, or the text of `--help` or `--version`.
+    /// The error of clap, or the text of `--help` or `--version`.
     pub fn read<I, T>(words: I) -> Result<Self, clap::Error>
     where
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
     {
-        let matches = Self::command().try_get_matches_from(words)?;
+        let matches = Self::definition().try_get_matches_from(words)?;
         let mut args = Self::from_arg_matches(&matches)?;
-        args.commands = typed(&args, &matches);
+        args.commands = commands(&matches);
         Ok(args)
     }
 
-    /// What was typed and has no effect, and why.
+    /// Returns a warning for each option that has no effect.
     #[must_use]
     pub fn without_effect(&self) -> Vec<String> {
         let options = [
-            (self.delayed_forward, "-D has no effect: data is forwarded as it comes"),
-            (self.protocol.is_some(), "-L has no effect: old protocols are off in any case"),
+            (self.delayed_forward, "-D has no effect: data is forwarded as it arrives"),
+            (
+                self.protocol.is_some(),
+                "-L has no effect: versions before TLS 1.2 are never accepted",
+            ),
             (self.nothing, "-N has no effect"),
-            (self.poll, "-P has no effect: it is always epoll"),
-            (self.kqueue, "-Q has no effect: it is always epoll"),
-            (self.servers_max.is_some(), "-S has no effect: there is room for all servers"),
+            (self.poll, "-P has no effect: pen always uses epoll"),
+            (self.kqueue, "-Q has no effect: pen always uses epoll"),
+            (self.servers_max.is_some(), "-S has no effect: the number of servers needs no limit"),
             (self.ssl_compatible, "-Z has no effect: it is for OpenSSL"),
             (self.blocking, "-n has no effect: sockets never block"),
             (self.service.is_some(), "-i has no effect: it is for Windows"),
@@ -265,41 +161,84 @@ impl PenArgs {
     }
 }
 
-/// The commands among the options, in their order.
-fn typed(args: &PenArgs, matches: &ArgMatches) -> Vec<OptionCommand> {
+/// Returns the option of a setting.
+fn arg(row: &'static SettingRow, option: SettingOption) -> Arg {
+    let arg = Arg::new(row.verb).help(help(row, option)).help_heading(option.heading);
+    let arg = match option.name.strip_prefix("--") {
+        Some(long) => arg.long(long),
+        None => arg.short(option.name.chars().nth(1)),
+    };
+    let value_name = row.usage.trim_matches(['[', ']']);
+    match option.form {
+        OptionForm::Switch | OptionForm::Count => arg.action(ArgAction::Count),
+        OptionForm::Fixed(_) => arg.action(ArgAction::SetTrue),
+        OptionForm::Value => arg.value_name(value_name).value_parser(value_parser!(OsString)),
+        OptionForm::Commas => arg.value_name("NET[,NET...]").value_parser(value_parser!(OsString)),
+        OptionForm::AtLeast(_) => arg.value_name(value_name).value_parser(value_parser!(u32)),
+    }
+}
+
+/// Returns the help text of the setting as a sentence, with the default value if there is one.
+fn help(row: &SettingRow, option: SettingOption) -> StyledStr {
+    let mut letters = row.help.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    let mut help: String = first.into_iter().chain(letters).collect();
+    if let (OptionForm::Value | OptionForm::AtLeast(_), Some(default)) =
+        (option.form, row.value(&PenConfig::default()))
+        && let SettingValue::Number(1..) | SettingValue::Time(_) = default
+        && default != SettingValue::Time(std::time::Duration::ZERO)
+    {
+        help += &format!(" [default: {default}]");
+    }
+    help.into()
+}
+
+/// Returns the commands among the options, in the order of the command line.
+fn commands(matches: &ArgMatches) -> Vec<OptionCommand> {
     let mut found = Vec::new();
-    for (id, option, spelling) in SPELLINGS {
-        let Some(indices) = matches.indices_of(id) else { continue };
-        // Options that were not typed have an index, too, if they have a default.
-        if matches.value_source(id) != Some(clap::parser::ValueSource::CommandLine) {
-            continue;
-        }
-        let line = |value: &OsString| match spelling {
-            Spelling::Line => value.as_encoded_bytes().to_vec(),
-            Spelling::Value(verb) => format!("{verb} {}", Quoted(value)).into_bytes(),
-            Spelling::List(verb) => {
-                let mut line = verb.as_bytes().to_vec();
-                for word in value.as_encoded_bytes().split(|&byte| byte == b',') {
-                    let word = Quoted(OsStr::from_bytes(word));
-                    line.extend_from_slice(format!(" {word}").as_bytes());
-                }
-                line
-            }
-            Spelling::Word(word) => word.as_bytes().to_vec(),
-        };
-        let values: Vec<OsString> = match id {
-            "debug" => vec![args.debug.to_string().into()],
-            // C pen never goes below this either.
-            "backlog" => vec![args.backlog.unwrap_or_default().max(50).to_string().into()],
-            _ if matches!(spelling, Spelling::Word(_)) => vec![OsString::new()],
-            _ => matches.get_many::<OsString>(id).into_iter().flatten().cloned().collect(),
-        };
-        for (index, value) in indices.zip(&values) {
-            found.push((index, OptionCommand { option, line: line(value) }));
+    let mut add = |id: &str, option: &'static str, lines: Vec<Vec<u8>>| {
+        let indices = matches.indices_of(id).into_iter().flatten();
+        found.extend(indices.zip(lines).map(|(at, line)| (at, OptionCommand { option, line })));
+    };
+    // Options with a default have an index even if they were not typed.
+    let is_typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+    if is_typed("command") {
+        let values = matches.get_many::<OsString>("command").into_iter().flatten();
+        add("command", "-O", values.map(|line| line.as_encoded_bytes().to_vec()).collect());
+    }
+    if is_typed("ascii") {
+        add("ascii", "-a", vec![b"ascii".to_vec()]);
+    }
+    for row in settings::rows() {
+        if let Some(option) = row.option.filter(|_| is_typed(row.verb)) {
+            add(row.verb, option.name, vec![line(row, option.form, matches)]);
         }
     }
-    found.sort_by_key(|(index, _)| *index);
-    found.into_iter().map(|(_, typed)| typed).collect()
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().map(|(_, command)| command).collect()
+}
+
+/// Returns the command of an option that was typed.
+fn line(row: &SettingRow, form: OptionForm, matches: &ArgMatches) -> Vec<u8> {
+    let verb = row.verb;
+    let typed = || matches.get_one::<OsString>(verb).map(OsString::as_os_str).unwrap_or_default();
+    match form {
+        OptionForm::Switch => verb.to_owned(),
+        OptionForm::Fixed(value) => format!("{verb} {value}"),
+        OptionForm::Count => format!("{verb} {}", matches.get_count(verb)),
+        OptionForm::Value => format!("{verb} {}", Quoted(typed())),
+        OptionForm::Commas => {
+            let words = typed().as_bytes().split(|&byte| byte == b',');
+            words.fold(verb.to_owned(), |line, word| {
+                format!("{line} {}", Quoted(OsStr::from_bytes(word)))
+            })
+        }
+        OptionForm::AtLeast(least) => {
+            let number = matches.get_one::<u32>(verb).copied().unwrap_or_default();
+            format!("{verb} {}", number.max(least))
+        }
+    }
+    .into_bytes()
 }
 
 #[cfg(test)]
@@ -312,7 +251,7 @@ mod tests {
 
     #[test]
     fn the_definition_holds_together() {
-        PenArgs::command().debug_assert();
+        PenArgs::definition().debug_assert();
     }
 
     #[test]

@@ -3,119 +3,44 @@
 use std::ffi::OsStr;
 use std::fmt;
 
-use super::answer::{acl_lines, host_and_port, setting};
-use super::apply::limit;
-use super::tls::TlsItem;
+use super::settings::{self, SettingScope};
 use super::words::Quoted;
-use super::{Item, Switch};
-use crate::config::{
-    Endpoint, LogTarget, PenConfig, RuntimeSettings, SelectionMode, ServerOrigin, ServerSettings,
-    TransportKind,
-};
+use crate::config::acl::AccessList;
+use crate::config::{Endpoint, PenConfig, RuntimeSettings, ServerOrigin, ServerSettings, limit};
 
-/// The items that are written by their value alone, in this order.
-const ITEMS: [Item; 31] = [
-    Item::Workers,
-    Item::Backlog,
-    Item::MultiAccept,
-    Item::Debug,
-    Item::ClientAcl,
-    Item::ControlAcl,
-    Item::StatusAcl,
-    Item::ClientsMax,
-    Item::ConnMax,
-    Item::PendingMax,
-    Item::Blacklist,
-    Item::Timeout,
-    Item::Tracking,
-    Item::IdleTimeout,
-    Item::HalfClosed,
-    Item::FirstByte,
-    Item::Geoip,
-    Item::DrainTimeout,
-    Item::ResolveInterval,
-    Item::Check,
-    Item::CheckInterval,
-    Item::CheckTimeout,
-    Item::CheckRise,
-    Item::CheckFall,
-    Item::Source,
-    Item::TcpFastclose,
-    Item::AcceptProxy,
-    Item::SendProxy,
-    Item::LogFormat,
-    Item::AccessLog,
-    Item::WebStats,
-];
-
-/// The modes, in the order in which they are written.
-const MODES: [SelectionMode; 6] = [
-    SelectionMode::Hash,
-    SelectionMode::RoundRobin,
-    SelectionMode::Stubborn,
-    SelectionMode::Weight,
-    SelectionMode::Prio,
-    SelectionMode::LeastConnections,
-];
-
-/// The lines that make a default configuration this one, but for what only the command line can say.
+/// Returns the commands that make a default configuration this one. Options that have no command are left out.
 #[must_use]
 pub fn commands(config: &PenConfig) -> Vec<String> {
     let settings = &config.settings;
-    let mut lines = Vec::new();
-    let mut switch = |switch: Switch, on: bool| {
-        lines.push(format!("{}{switch}", if on { "" } else { "no " }));
-    };
-    switch(Switch::Udp, config.transport == TransportKind::Udp);
-    for mode in MODES {
-        switch(Switch::Mode(mode), settings.modes.is_on(mode));
-    }
-    switch(Switch::Keepalive, settings.tcp.keepalive);
-    switch(Switch::Nodelay, settings.tcp.nodelay);
-    switch(Switch::Transparent, settings.tcp.transparent);
-    if !config.listen.is_empty() {
-        lines.push(format!("listen {}", endpoints(&config.listen)));
-    }
-    lines.extend(ITEMS.iter().filter_map(|item| setting(*item, config)).map(|it| it.to_string()));
-    let tls = TlsItem::ALL.iter().filter_map(|item| setting(Item::Tls(*item), config));
-    lines.extend(tls.map(|setting| setting.to_string()));
-    lines.push(match setting(Item::XForwardedFor, config) {
-        Some(policy) => policy.to_string(),
-        None => "no http".to_owned(),
-    });
-    lines.push(match settings.log.as_ref().map(LogTarget::name) {
-        Some(name) => format!("log {}", Quoted(name)),
-        None => "no log".to_owned(),
-    });
+    let mut lines: Vec<String> = settings::rows()
+        .iter()
+        .filter_map(|row| row.value(config).map(|value| row.command(&value)))
+        .collect();
     for (number, list) in settings.acls.iter() {
         lines.push(format!("no acl {number}"));
         lines.extend(acl_lines(number, list));
     }
     for (number, server) in settings.servers.iter().enumerate() {
-        // Those that were found are found again.
-        let said = server.iter().filter(|server| server.origin == ServerOrigin::Configured);
-        lines.extend(said.flat_map(|server| server_lines(number, server)));
-    }
-    for (verb, server) in [("emergency", &settings.emergency), ("abuse", &settings.abuse)] {
-        lines.push(match server {
-            Some(server) => format!("{verb} {}", quoted(&super::answer::server_arg(server))),
-            None => format!("no {verb}"),
-        });
+        // Addresses that a lookup added are found again.
+        let configured = server.iter().filter(|it| it.origin == ServerOrigin::Configured);
+        lines.extend(configured.flat_map(|server| server_lines(number, server)));
     }
     lines
+}
+
+/// Returns the commands that make an access list, starting from an empty one.
+pub(crate) fn acl_lines(number: u8, list: &AccessList) -> impl Iterator<Item = String> + '_ {
+    let rules = list.rules().iter().map(move |rule| format!("acl {number} {rule}"));
+    let default = list.stated_default();
+    rules.chain(default.map(|verdict| format!("acl {number} default {verdict}")))
 }
 
 fn quoted(text: &str) -> String {
     Quoted(OsStr::new(text)).to_string()
 }
 
-fn endpoints(endpoints: &[Endpoint]) -> String {
-    let words = endpoints.iter().map(|endpoint| quoted(&endpoint.to_string()));
-    words.collect::<Vec<_>>().join(" ")
-}
-
 fn server_lines(number: usize, server: &ServerSettings) -> Vec<String> {
-    let (host, port) = host_and_port(server);
+    let (host, port) = server.host_and_port();
     let ServerSettings { soft, hard, weight, prio, acl, .. } = server;
     let port = if port == 0 { String::new() } else { format!(" port {port}") };
     let mut lines = vec![format!(
@@ -181,16 +106,9 @@ impl fmt::Display for ConfigDiff {
 #[must_use]
 pub fn reload(old: &PenConfig, mut new: PenConfig) -> (PenConfig, ConfigDiff) {
     let mut diff = ConfigDiff::default();
-    let mut keep = |what, same: bool| {
-        if !same {
-            diff.restart.push(what);
-        }
-    };
-    keep("listen", old.listen == new.listen);
-    keep("udp", old.transport == new.transport);
-    keep("workers", old.workers == new.workers);
-    keep("backlog", old.backlog == new.backlog);
-    keep("multi_accept", old.multi_accept == new.multi_accept);
+    let fixed = settings::rows().iter().filter(|row| row.scope == SettingScope::Start);
+    diff.restart =
+        fixed.filter(|row| row.value(old) != row.value(&new)).map(|row| row.verb).collect();
     let settings = new.settings;
     new = PenConfig { settings, debug: new.debug, ..old.clone() };
     keep_found(&old.settings.servers, &mut new.settings);

@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::{CommandError, ControlCommand, MAX_LINE};
+use super::control_command::ControlCommand;
+use super::error::{CommandError, MAX_LINE};
 
 /// How deep files may include others.
 const MAX_DEPTH: usize = 16;

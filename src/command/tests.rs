@@ -4,20 +4,22 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::apply::{ApplyError, ApplyPhase, CommandAction, CommandEnv, CommandOutcome};
+use super::apply::{ApplyPhase, CommandAction, CommandOutcome};
+use super::control_command::{ControlCommand, ShowQuery, StatusFormat};
+use super::env::{ApplyError, CommandEnv};
 use super::reload::{ConfigDiff, commands, reload};
-use super::*;
 use crate::config::countries::CountryDatabase;
 use crate::config::countries::tests::database;
 use crate::config::{Endpoint, LogTarget, PenConfig, ServerSettings};
 
-/// Knows a few names, and lives in `/home`.
-struct Village;
+/// Knows a few host names; relative paths begin at `/home`.
+pub(super) struct CommandTestEnv;
 
-impl CommandEnv for Village {
+impl CommandEnv for CommandTestEnv {
     fn resolve(&self, name: &str, port: u16) -> Result<SocketAddr, String> {
         let names: HashMap<_, _> =
             [("web1", "10.0.0.1"), ("web2", "10.0.0.2"), ("six", "2001:db8::6")].into();
@@ -46,7 +48,7 @@ fn parse(line: &str) -> ControlCommand {
 fn apply(line: &str, config: &mut PenConfig, phase: ApplyPhase) -> Result<CommandOutcome, String> {
     let command = ControlCommand::parse(line.as_bytes()).map_err(|error| error.to_string())?;
     let Some(command) = command else { return Ok(CommandOutcome::Silence) };
-    command.apply(config, phase, &Village).map_err(|error| error.to_string())
+    command.apply(config, phase, &CommandTestEnv).map_err(|error| error.to_string())
 }
 
 fn config(lines: &[&str]) -> PenConfig {
@@ -581,6 +583,6 @@ const WORDS: [&str; 44] = [
 fn check_any(line: &[u8]) {
     let Ok(Some(command)) = ControlCommand::parse(line) else { return };
     let mut config = PenConfig::default();
-    let _applied = command.apply(&mut config, ApplyPhase::Running, &Village);
+    let _applied = command.apply(&mut config, ApplyPhase::Running, &CommandTestEnv);
     assert!(commands(&config).iter().all(|line| !line.contains('\n')));
 }

@@ -115,6 +115,15 @@ impl fmt::Display for ListenAddr {
     }
 }
 
+/// Where mapping records go, as typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTargetArg {
+    /// A file.
+    File(PathBuf),
+    /// A collector.
+    Collector(Host, u16),
+}
+
 /// A server as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerArg {

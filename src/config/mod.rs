@@ -259,6 +259,22 @@ impl ServerSettings {
             origin: ServerOrigin::Configured,
         }
     }
+
+    /// Returns the host name, or the address if there is no name; and the port, 0 for a Unix-domain socket.
+    #[must_use]
+    pub fn host_and_port(&self) -> (String, u16) {
+        match (&self.name, &self.addr) {
+            (Some(name), Endpoint::Ip(addr)) => (name.clone(), addr.port()),
+            (_, Endpoint::Ip(addr)) => (addr.ip().to_string(), addr.port()),
+            (_, Endpoint::Unix(path)) => (path.display().to_string(), 0),
+        }
+    }
+}
+
+/// Returns a limit of connections as it is typed: 0 for no limit.
+#[must_use]
+pub fn limit(limit: Option<NonZeroU32>) -> u32 {
+    limit.map_or(0, NonZeroU32::get)
 }
 
 /// One way of choosing a server. Those that are on are asked in the order priority, weight, least

@@ -1,8 +1,9 @@
 //! Networks, and who is believed.
 
+use std::fmt;
 use std::net::IpAddr;
 
-use pen_records::addr::ClientAddr;
+use pen_records::addr::{ClientAddr, parse_ip};
 
 /// Who is believed about whom it speaks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,12 @@ pub enum TrustedPeer {
 }
 
 impl TrustedPeer {
+    /// Parses a network, an address or `unix`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "unix" { Some(Self::Unix) } else { Network::parse(text).map(Self::Network) }
+    }
+
     /// Whether that is who connects from `addr`.
     #[must_use]
     pub fn fits(&self, addr: ClientAddr) -> bool {
@@ -35,6 +42,17 @@ pub struct Network {
 }
 
 impl Network {
+    fn parse(text: &str) -> Option<Self> {
+        let (addr, bits) = match text.split_once('/') {
+            Some((addr, bits)) => (addr, Some(bits.parse::<u8>().ok()?)),
+            None => (text, None),
+        };
+        let addr: IpAddr = parse_ip(addr.as_bytes())?;
+        let most = if addr.is_ipv4() { 32 } else { 128 };
+        let bits = bits.unwrap_or(most);
+        (bits <= most).then_some(Self { addr, bits })
+    }
+
     /// Whether `ip` is part of it; an IPv4 address mapped into IPv6 is that IPv4 address.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
@@ -48,6 +66,15 @@ impl Network {
                 differing.checked_shr(128 - u32::from(self.bits.min(128))).unwrap_or(0) == 0
             }
             _ => false,
+        }
+    }
+}
+
+impl fmt::Display for TrustedPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => write!(f, "{}/{}", network.addr, network.bits),
+            Self::Unix => f.write_str("unix"),
         }
     }
 }

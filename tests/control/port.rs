@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 
-use pen::command::apply::CommandEnv;
+use pen::command::env::CommandEnv;
 use pen::config::{Endpoint, PenConfig};
 use pen::operate::control::Operator;
 use pen::operate::control::port::ControlPort;
@@ -90,7 +90,7 @@ fn a_session_takes_many_commands_and_tells_where_replies_end() {
     assert_eq!(
         read_to_end(&mut stream),
         "ok 0\nok 2\n5\nerror 39\nunknown command 'nonsense': see 'help'\nok 0\n\
-         warning 68\nidlers has no effect: connections that no client gets are of no use\n\
+         warning 72\nidlers has no effect: pen opens connections to servers for clients only\n\
          ok 49\nhash no roundrobin no stubborn no weight no prio\n"
     );
 }

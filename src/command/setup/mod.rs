@@ -18,11 +18,13 @@ use std::path::{Path, PathBuf};
 
 use pen_daemon::process::Process;
 
-use crate::command::apply::{ApplyPhase, CommandAction, CommandEnv, CommandOutcome, from_arg};
+use crate::command::apply::{ApplyPhase, CommandAction, CommandOutcome};
 use crate::command::cli::PenArgs;
+use crate::command::control_command::ControlCommand;
+use crate::command::env::{CommandEnv, server_settings};
 use crate::command::reload;
 use crate::command::script::{self, LocatedCommand, ScriptError};
-use crate::command::{ControlCommand, Setting};
+use crate::command::settings::{self, SettingValue};
 use crate::config::address::{Host, ListenAddr, ServerArg};
 use crate::config::{
     ClientCertificates, EmbeddedCollectorSettings, Endpoint, ExitPolicy, LogTarget, PenConfig,
@@ -207,7 +209,7 @@ impl LoadedConfig {
         world: &dyn CommandEnv,
     ) -> Result<&'a [String], SetupError> {
         let is_listen = |it: &&LocatedCommand| match &it.command {
-            ControlCommand::Set(Setting::Listen(addrs)) => !addrs.is_empty(),
+            ControlCommand::Set(_, SettingValue::Listen(addrs)) => !addrs.is_empty(),
             _ => false,
         };
         let Some((first, servers)) = args.addresses.split_first() else { return Ok(&[]) };
@@ -217,7 +219,8 @@ impl LoadedConfig {
             return Ok(servers);
         }
         let addr = ListenAddr::parse(first).map_err(|error| SetupError::at(first, error))?;
-        let command = ControlCommand::Set(Setting::Listen(vec![addr]));
+        let listen = settings::find("listen").expect("the table has this setting");
+        let command = ControlCommand::Set(listen, SettingValue::Listen(vec![addr]));
         self.carry_out(&command, "command line", world)?;
         Ok(servers)
     }
@@ -268,7 +271,7 @@ impl LoadedConfig {
     fn servers(&mut self, servers: &[String], world: &dyn CommandEnv) -> Result<(), SetupError> {
         for (number, text) in servers.iter().enumerate() {
             let arg = ServerArg::parse(text).map_err(|error| SetupError::at(text, error))?;
-            let server = from_arg(text, &arg, &self.config, world);
+            let server = server_settings(text, &arg, &self.config, world);
             let server = server.map_err(|error| SetupError::one(error.to_string()))?;
             let slots = &mut self.config.settings.servers;
             if slots.len() <= number {

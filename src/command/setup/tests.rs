@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::countries::CountryDatabase;
 
-struct Village;
+struct SetupTestEnv;
 
-impl CommandEnv for Village {
+impl CommandEnv for SetupTestEnv {
     fn resolve(&self, name: &str, port: u16) -> Result<SocketAddr, String> {
         match name {
             "web1" => Ok(SocketAddr::new([10, 0, 0, 1].into(), port)),
@@ -33,7 +33,7 @@ fn setup(line: &str, file: &'static str, starter: InvokingUser) -> Result<Loaded
         Some("/home/pen.cfg") => Ok(file.as_bytes().to_vec()),
         _ => Err(io::ErrorKind::NotFound.into()),
     };
-    LoadedConfig::new(&args, starter, &Village, &open).map_err(|error| error.to_string())
+    LoadedConfig::new(&args, starter, &SetupTestEnv, &open).map_err(|error| error.to_string())
 }
 
 fn servers(setup: &LoadedConfig) -> Vec<String> {
@@ -188,7 +188,7 @@ proptest! {
             return Ok(());
         };
         let open = |_: &Path| Ok(file.clone());
-        if let Ok(setup) = LoadedConfig::new(&args, InvokingUser::Other, &Village, &open) {
+        if let Ok(setup) = LoadedConfig::new(&args, InvokingUser::Other, &SetupTestEnv, &open) {
             prop_assert!(check(&setup.config).is_ok());
             prop_assert!(!setup.explain().is_empty());
         }

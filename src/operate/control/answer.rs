@@ -4,13 +4,12 @@
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::command::ShowQuery;
-use crate::command::apply::limit;
-use crate::command::parse::VERBS;
+use crate::command::control_command::ShowQuery;
 use crate::command::reload;
-use crate::command::words::Quoted;
-use crate::command::write::Time;
+use crate::command::verbs;
+use crate::command::words::{DurationText, Quoted};
 use crate::config::PoolServerId;
+use crate::config::limit;
 use crate::config::{Endpoint, PenConfig, ServerOrigin, ServerSettings};
 use crate::data::snapshot::{
     ClientSnapshot, ConnectionFilter, ConnectionSnapshot, ConnectionStatus, ServerSnapshot,
@@ -62,7 +61,9 @@ pub(super) fn answer(query: ShowQuery, snapshot: &Snapshot) -> Result<String, St
             let number = found.map_or_else(|| "-1".to_owned(), |one| one.number.to_string());
             format!("Socket {fd} belongs to connection {number}")
         }
-        ShowQuery::Help => lines(VERBS.iter().map(|(usage, what)| format!("{usage:42}  {what}"))),
+        ShowQuery::Help => {
+            lines(verbs::help().iter().map(|(usage, what)| format!("{usage:42}  {what}")))
+        }
         ShowQuery::Status(_) => String::new(),
     })
 }
@@ -159,7 +160,7 @@ pub(super) fn dump(config: &PenConfig, snapshot: &Snapshot) -> String {
             && time > config.settings.timeouts.blacklist
             && server.config.origin == ServerOrigin::Configured
         {
-            let time = Time(Duration::from_secs(time.as_secs()));
+            let time = DurationText(Duration::from_secs(time.as_secs()));
             writeln!(text, "server {number} blacklist {time}")
                 .expect("writing to a String does not fail");
         }

@@ -14,11 +14,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::command::apply::{ApplyPhase, CommandAction, CommandEnv, CommandOutcome};
+use crate::command::apply::{ApplyPhase, CommandAction, CommandOutcome};
+use crate::command::control_command::{ControlCommand, ShowQuery, StatusFormat};
+use crate::command::env::CommandEnv;
 use crate::command::reload::{ConfigDiff, reload};
 use crate::command::script::{self, ScriptError};
 use crate::command::setup::{check, is_same};
-use crate::command::{ControlCommand, ShowQuery, StatusFormat};
 use crate::config::PoolServerId;
 use crate::config::countries::CountryDatabase;
 use crate::config::files;

@@ -29,7 +29,7 @@ use pen_records::addr::ClientAddr;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{ControlReply, ControlReplyKind, Operator};
-use crate::command::MAX_LINE;
+use crate::command::error::MAX_LINE;
 use crate::config::Endpoint;
 use crate::config::files::TemporaryFile;
 use crate::operate::connection_limit::ConnectionLimit;

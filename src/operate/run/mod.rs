@@ -19,8 +19,9 @@ use tracing::{error, info, warn};
 
 use self::reloader::Reloader;
 
-use crate::command::apply::{CommandAction, CommandEnv as _};
+use crate::command::apply::CommandAction;
 use crate::command::cli::PenArgs;
+use crate::command::env::CommandEnv as _;
 use crate::command::setup::{InvokingUser, LoadedConfig, SetupError};
 use crate::config::PoolServerId;
 use crate::config::files;

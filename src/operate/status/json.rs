@@ -3,9 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::command::answer::host_and_port;
-use crate::command::apply::limit;
 use crate::config::PoolServerId;
+use crate::config::limit;
 use crate::data::snapshot::{
     CheckSnapshot, ClientSnapshot, ConnectionSnapshot, LimitedCount, LogSnapshot, ServerSnapshot,
     ServerStatus, Snapshot, TlsSnapshot,
@@ -49,7 +48,7 @@ pub fn write(snapshot: &Snapshot) -> String {
 }
 
 fn server(server: &ServerSnapshot) -> String {
-    let (host, port) = host_and_port(&server.config);
+    let (host, port) = server.config.host_and_port();
     let config = &server.config;
     let left = match server.state {
         ServerStatus::Blacklisted(left) => Some(time(left)),

@@ -5,7 +5,7 @@ use std::fmt::{self, Display, Formatter, Write as _};
 use std::time::UNIX_EPOCH;
 
 use super::label;
-use crate::command::apply::limit;
+use crate::config::limit;
 use crate::data::snapshot::{ServerSnapshot, ServerStatus, Snapshot};
 
 /// The content type to serve it with.

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use pen::command::ControlCommand;
-use pen::command::apply::{ApplyPhase, CommandEnv, CommandOutcome};
+use pen::command::apply::{ApplyPhase, CommandOutcome};
+use pen::command::env::CommandEnv;
 use pen::command::reload::commands;
 use pen::command::script;
 use pen::config::countries::CountryDatabase;

@@ -10,7 +10,7 @@ use words::{Count, Html, Lasting, Most, Size, Utc};
 
 use super::history::{STEP, TrafficHistory};
 use super::{address, bytes, label, sparkline};
-use crate::command::apply::limit;
+use crate::config::limit;
 use crate::data::snapshot::{
     CheckSnapshot, ClientSnapshot, ConnectionSnapshot, LimitedCount, LogSnapshot, ServerSnapshot,
     ServerStatus, Snapshot,
