@@ -1,4 +1,4 @@
-//! Asks one server once.
+//! Checks one server once.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -19,21 +19,21 @@ use crate::config::{Endpoint, RuntimeSettings, ServerSettings, TransportKind};
 use crate::data::relay::proxy::Header;
 use crate::data::tls::UpstreamTls;
 
-/// Bytes of an answer that are looked at.
+/// Limit of response bytes that are examined.
 const LOOKED_AT: usize = 16 * 1024;
 
-/// Why a server is not well.
+/// Why a check failed.
 #[derive(Debug)]
 pub(super) enum ProbeError {
-    /// It could not be reached, or the connection was cut.
+    /// The server could not be reached, or the connection was closed.
     Io(io::Error),
-    /// It did not answer in time.
+    /// The server did not answer in time.
     Late(Duration),
-    /// Another status than was expected.
+    /// The status differs from the expected one.
     Status(u16, u16, u16),
-    /// It answered, but not by HTTP.
+    /// The response is not HTTP.
     NoHttp,
-    /// It ended, or said a lot, without what was expected.
+    /// The response ended, or exceeded the limit, without the expected text.
     Unexpected(Vec<u8>),
 }
 
@@ -60,19 +60,19 @@ impl From<io::Error> for ProbeError {
     }
 }
 
-/// What is to be asked, and whom.
+/// What to send, and where.
 #[derive(Clone, Debug)]
 pub(super) struct Probe {
     pub(super) check: HealthCheck,
     pub(super) server: ServerSettings,
-    /// How it is spoken to, if that is in TLS.
+    /// TLS settings, if the server speaks TLS.
     pub(super) tls: Option<UpstreamTls>,
     pub(super) transport: TransportKind,
     pub(super) time: Duration,
 }
 
 impl Probe {
-    /// Asks. It ends in time, whatever the server does.
+    /// Checks the server. Ends within the timeout, whatever the server does.
     pub(super) async fn ask(&self, settings: &RuntimeSettings) -> Result<(), ProbeError> {
         let asked = timeout(self.time, self.try_to_ask(settings)).await;
         asked.unwrap_or(Err(ProbeError::Late(self.time)))
@@ -111,7 +111,7 @@ impl Probe {
         socket.connect(to).await?;
         socket.send(send).await?;
         let mut answer = vec![0; LOOKED_AT];
-        // What is not the answer may be a late one to the check before.
+        // A different answer may be a late answer to the previous check.
         loop {
             let len = socket.recv(&mut answer).await?;
             if memmem::find(&answer[..len], expect).is_some() {
@@ -125,13 +125,13 @@ impl Probe {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         if let Some(version) = settings.send_proxy {
-            // It would not listen otherwise.
+            // The server would not read the request otherwise.
             let mut header = Vec::new();
             Header::Own.write(version, &mut header);
             write_all(&mut stream, &header).await?;
         }
         match &self.tls {
-            // That it takes a connection is all that is asked then.
+            // A plain check asks only for a connection.
             Some(tls) if self.check != HealthCheck::Connect => {
                 let name = tls.name(&self.server).map_err(io::Error::other)?;
                 let connector = TlsConnector::from(tls.config(None));
@@ -160,7 +160,7 @@ impl Probe {
             HealthCheck::Exchange { send, .. } => question.extend_from_slice(send),
         }
         write_all(&mut stream, &question).await?;
-        // What is sealed may wait to be sent.
+        // Encrypted bytes may wait to be sent.
         poll_fn(|context| Pin::new(&mut stream).poll_flush(context)).await?;
         match &self.check {
             HealthCheck::Connect => Ok(()),
@@ -176,7 +176,7 @@ impl Probe {
     }
 }
 
-/// Connects from where connections of clients come from.
+/// Connects from the source address of client connections.
 fn bind(
     to: SocketAddr,
     settings: &RuntimeSettings,
@@ -188,7 +188,7 @@ fn bind(
     }
 }
 
-/// `HTTP/1.1 200 OK`
+/// Parses a status line: `HTTP/1.1 200 OK`.
 async fn status<S>(stream: &mut S, from: u16, to: u16) -> Result<(), ProbeError>
 where
     S: AsyncRead + Unpin,
@@ -215,7 +215,7 @@ async fn write_all<S: AsyncWrite + Unpin>(stream: &mut S, mut bytes: &[u8]) -> i
     Ok(())
 }
 
-/// What is said until it is enough; `None` if that does not come.
+/// Reads until `is_enough`; `None` if that never happens.
 async fn read_until<S: AsyncRead + Unpin>(
     stream: &mut S,
     is_enough: impl Fn(&[u8]) -> bool,

@@ -1,4 +1,4 @@
-//! The thread that checks: each server in its turn, many at a time, and no connection waits for it.
+//! The thread that checks servers: each one at its interval, many at a time. Connections never wait for it.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -17,15 +17,15 @@ use crate::config::{Endpoint, RuntimeSettings, ServerSettings, TransportKind};
 use crate::data::pool::HealthChange;
 use crate::data::relay::shared::Shared;
 
-/// Checks at a time: each takes a descriptor.
+/// Limit of simultaneous checks: each needs a descriptor.
 const MOST: usize = 32;
-/// How far apart the first checks are at most.
+/// Longest spread of the first checks.
 const SPREAD: Duration = Duration::from_secs(1);
 
-/// Starts the thread. It ends when workers are told to stop.
+/// Starts the thread. It ends when the workers are told to stop.
 ///
 /// # Errors
-/// There is no thread to be had, or no descriptor.
+/// No thread or no descriptor is left.
 pub fn start(shared: Arc<Shared>, transport: TransportKind) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let watch = CheckWatch {
@@ -43,11 +43,11 @@ pub fn start(shared: Arc<Shared>, transport: TransportKind) -> io::Result<JoinHa
 #[derive(Debug)]
 struct NextCheck {
     addr: Endpoint,
-    /// `None` while it is being checked.
+    /// `None` during a check.
     at: Option<Instant>,
 }
 
-/// How one is.
+/// State of a checked server.
 struct CheckResult {
     id: PoolServerId,
     addr: Endpoint,
@@ -91,7 +91,7 @@ impl CheckWatch {
         }
     }
 
-    /// Begins to check whoever is due, and says when the next one is.
+    /// Starts the checks that are due. Returns when the next one is due.
     fn begin(&mut self, settings: &Arc<RuntimeSettings>) -> Option<Instant> {
         let Some(check) = &settings.checks.check else {
             self.schedule.clear();
@@ -103,7 +103,7 @@ impl CheckWatch {
         for (&id, entry) in &mut self.schedule {
             let Some(at) = entry.at else { continue };
             if at > now || self.probes.len() >= MOST {
-                // One that waits for others is looked at when one of those has ended.
+                // Checks beyond the limit start when a running one has ended.
                 next = [next, (at > now).then_some(at)].into_iter().flatten().min();
                 continue;
             }
@@ -125,7 +125,7 @@ impl CheckWatch {
         next
     }
 
-    /// Takes over who there is by now.
+    /// Updates the list of servers from the pool.
     fn renew(&mut self, settings: &RuntimeSettings, now: Instant) {
         let servers: BTreeMap<_, _> =
             settings.all_servers().map(|(id, server)| (id, &server.addr)).collect();
@@ -140,7 +140,7 @@ impl CheckWatch {
     }
 
     fn note(&mut self, CheckResult { id, addr, outcome }: CheckResult, checks: &CheckSettings) {
-        // A tenth more or less, so that balancers that began together do not ask together.
+        // Varies by a tenth, so that several balancers do not check at the same moment.
         let wait = checks.interval.mul_f64(0.9 + 0.2 * self.chance());
         let Some(entry) = self.schedule.get_mut(&id).filter(|entry| entry.addr == addr) else {
             return;
@@ -157,7 +157,7 @@ impl CheckWatch {
         }
     }
 
-    /// From 0 to 1.
+    /// Returns a random number from 0 to 1.
     fn chance(&mut self) -> f64 {
         self.count += 1;
         // The standard library seeds it from the system's random numbers.

@@ -1,21 +1,21 @@
-//! Names of servers, looked up again: new addresses join, and those that are gone get nobody any more.
+//! Servers given by name, looked up again: new addresses join, and servers whose address is gone get no new clients.
 //!
-//! A server that was given a name stands for one of its addresses. For each further address there is one
-//! more server, under a number that was free; whatever was said of the first one holds for it, too. What
-//! changes is worked out here, by [`renew`]; `operate::name_resolver` is the thread that looks names up.
+//! A server given by name stands for one of the name's addresses. Each further address becomes an additional server under a
+//! free number, with the settings of the given one. [`renew`] computes the changes; `operate::name_resolver` is the thread
+//! that looks names up.
 //!
-//! How long an answer holds is not told by the system's resolver, which also knows files and other sources
-//! than DNS: so there is an interval.
+//! The system's resolver does not report how long an answer is valid, and it also knows files and other sources than DNS: so
+//! names are looked up at an interval.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{Endpoint, RuntimeSettings, ServerOrigin, ServerSettings};
 
-/// What was answered, by name. A name that could not be looked up is not in it, and stays as it is.
+/// Addresses by name. A name whose lookup failed is missing, and its servers stay unchanged.
 pub type ResolvedNames = BTreeMap<String, Vec<IpAddr>>;
 
-/// The names that servers have.
+/// Names of servers.
 #[must_use]
 pub fn names(settings: &RuntimeSettings) -> BTreeSet<String> {
     let special = [&settings.emergency, &settings.abuse].into_iter();
@@ -23,8 +23,8 @@ pub fn names(settings: &RuntimeSettings) -> BTreeSet<String> {
     all.filter_map(|server| server.name.clone()).collect()
 }
 
-/// Takes over what was answered, and says what has changed. No server is put where `is_ours` says that
-/// we are ourselves; one that is gone keeps its number as long as `is_busy`.
+/// Applies lookup results and returns the changes. An address for which `is_ours` is true is never used as a server; a server
+/// whose address is gone keeps its number while `is_busy`.
 pub fn renew(
     settings: &mut RuntimeSettings,
     answers: &ResolvedNames,
@@ -41,7 +41,7 @@ pub fn renew(
         let mut group = NameGroup::of(&settings.servers, &name, port);
         group.settle(&mut settings.servers, &wanted, &mut changes);
     }
-    // Of one that has gone just now it is not known yet whether it is busy.
+    // Whether a server that was just removed is busy is not known yet.
     let is_idle = |number| gone.contains(&number) && !is_busy(number);
     tidy(&mut settings.servers, is_idle, &mut changes);
     for (what, server) in [("emergency", &mut settings.emergency), ("abuse", &mut settings.abuse)] {
@@ -56,7 +56,7 @@ pub fn renew(
     changes
 }
 
-/// Where a server with a name is.
+/// Returns name and address of a server given by name.
 fn place(server: &ServerSettings) -> Option<(&str, SocketAddr)> {
     match (&server.name, &server.addr) {
         (Some(name), Endpoint::Ip(addr)) => Some((name, *addr)),
@@ -64,7 +64,7 @@ fn place(server: &ServerSettings) -> Option<(&str, SocketAddr)> {
     }
 }
 
-/// Each name with a port of its own.
+/// Returns each name with its port once.
 fn places(servers: &[Option<ServerSettings>]) -> BTreeSet<(String, u16)> {
     let places = servers.iter().flatten().filter_map(place);
     places.map(|(name, addr)| (name.to_owned(), addr.port())).collect()
@@ -86,7 +86,7 @@ fn wanted(
     (!wanted.is_empty()).then_some(wanted)
 }
 
-/// The servers of one name and port, by their numbers.
+/// Servers of one name and port, by number.
 struct NameGroup {
     name: String,
     said: Vec<usize>,
@@ -161,8 +161,8 @@ impl NameGroup {
         }
     }
 
-    /// The address of one that was said is gone, or is another one's as well: it takes one that
-    /// nobody has, or else that of one that was only found.
+    /// Replaces the address of a given server, which is gone or belongs to another server as well: by an unused address, or by
+    /// that of an additional server.
     fn move_on(
         &self,
         servers: &mut [Option<ServerSettings>],
@@ -180,7 +180,7 @@ impl NameGroup {
         let is_good = |addr: &Endpoint| wanted.iter().any(|it| Endpoint::Ip(*it) == *addr);
         let addr = match addr {
             Some(addr) => addr,
-            // There are fewer addresses than servers were said: some are told twice.
+            // Fewer addresses than given servers: some servers share an address.
             None if is_good(&server.addr) => return,
             None => Endpoint::Ip(wanted[0]),
         };
@@ -189,7 +189,7 @@ impl NameGroup {
         server.addr = addr;
     }
 
-    /// One that was found is still there.
+    /// Keeps additional servers whose address still exists.
     fn stay(
         &self,
         number: usize,
@@ -207,7 +207,7 @@ impl NameGroup {
     }
 }
 
-/// Takes out those that are gone and idle, and those whose name nobody says any more.
+/// Removes additional servers that are gone and idle, or whose name is no longer configured.
 fn tidy(
     servers: &mut Vec<Option<ServerSettings>>,
     is_idle: impl Fn(usize) -> bool,

@@ -1,4 +1,4 @@
-//! Two ways of bytes between a client and a server, as a machine that owns no socket.
+//! The two directions of bytes between a client and a server, as a state machine that owns no socket.
 //!
 //! ```text
 //!             client_to_server                 each way:  Open ── end of stream ──▶ Ending
@@ -7,29 +7,29 @@
 //!             server_to_client                             └────▶ Broken           Ended
 //! ```
 //!
-//! What is learnt from sockets goes in ([`Duplex::ready`], [`Duplex::did_read`], [`Duplex::did_write`]), what
-//! to do next comes out ([`Duplex::next`]). The laws that hold, whatever comes in which order:
+//! Inputs are events of the sockets ([`Duplex::ready`], [`Duplex::did_read`], [`Duplex::did_write`]); the output is the next step
+//! ([`Duplex::next`]). Invariants, whatever the order of events:
 //!
-//! - every byte that was read before an end of stream is written before that end is passed on;
-//! - an end of stream is passed on as one, in each direction on its own;
-//! - a reset is passed on as a reset; one that comes behind an end takes back nothing of what came before that
-//!   end, and the side that was told of it is closed and not cut ([`Duplex::was_told_the_end`]);
-//! - a way reads only when it has nothing left to write and the receiver takes bytes: a slow reader
-//!   slows its writer, and a silent pair holds no buffer.
+//! - every byte read before an end of stream is written before the end is passed on;
+//! - an end of stream is passed on as an end of stream, in each direction independently;
+//! - a reset is passed on as a reset; a reset behind an end of stream revokes nothing that came before that end, and the
+//!   side that was sent the end is closed, not reset ([`Duplex::was_told_the_end`]);
+//! - a direction reads only when it has nothing left to write and the receiver accepts bytes: a slow reader slows its
+//!   writer, and an idle pair holds no buffer.
 
 use crate::config::FastClose;
 
 /// One end of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// Who connected to us.
+    /// The client that connected to pen.
     Client,
-    /// Whom we connected to.
+    /// The server that pen connected to.
     Server,
 }
 
 impl Side {
-    /// The one over there.
+    /// Returns the opposite side.
     #[must_use]
     pub const fn other(self) -> Self {
         match self {
@@ -42,64 +42,64 @@ impl Side {
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Read from this side, and then write what was read to the other one.
+    /// Read from this side, then write the bytes to the other side.
     Read(Side),
-    /// Write to this side what is left over from a read.
+    /// Write the rest of an earlier read to this side.
     Write(Side),
-    /// Tell this side that no more bytes will come.
+    /// Send an end of stream to this side.
     Finish(Side),
-    /// Nothing, until something is ready.
+    /// Wait until a socket is ready.
     Wait,
-    /// It is over: close both.
+    /// Both directions have ended: close both sockets.
     Close,
-    /// It was cut: reset whoever is left.
+    /// The pair was reset: reset the socket that is left.
     Reset,
 }
 
-/// How a read went.
+/// Outcome of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadOutcome {
-    /// Bytes came. `forward` of them are to be written: usually all, none if they are held back or
-    /// nobody wants them. `drained` says that there were fewer than there was room for.
+    /// Bytes came. `forward` of them are to be written: usually all, none if they are held back or discarded. `drained` means
+    /// that fewer bytes came than the buffer had room for.
     Bytes {
-        /// To be written.
+        /// Bytes to write.
         forward: usize,
-        /// Nothing is left to read for now.
+        /// The socket is empty for now.
         drained: bool,
     },
-    /// Nothing is there.
+    /// The socket is empty.
     Blocked,
-    /// No more will come.
+    /// End of stream.
     End,
     /// The connection is lost.
     Reset,
 }
 
-/// How a write went.
+/// Outcome of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteOutcome {
-    /// So many bytes were taken.
+    /// This many bytes were accepted.
     Bytes(usize),
-    /// No byte was taken.
+    /// No byte was accepted.
     Blocked,
-    /// The receiver has closed: it will read no more, but may have said something.
+    /// The receiver has closed its reading side, but may have sent something.
     Closed,
-    /// The connection is lost; there may still be bytes to read.
+    /// The connection is lost; bytes may be left to read.
     Reset,
 }
 
-/// What became ready.
+/// Readiness of a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each of the four may be true without the others"
 )]
 pub struct Ready {
-    /// There is something to read.
+    /// Bytes can be read.
     pub readable: bool,
-    /// There is room to write.
+    /// Bytes can be written.
     pub writable: bool,
-    /// The end of the stream is among what can be read.
+    /// The readable bytes include the end of the stream.
     pub ended: bool,
     /// The connection is lost.
     pub failed: bool,
@@ -111,43 +111,43 @@ enum WayState {
     Ending,
     Ended,
     Broken,
-    /// What comes is not forwarded any more; the receiver has not been told yet.
+    /// Bytes are no longer forwarded; the receiver has not been sent the end yet.
     Refused,
 }
 
-/// What is known of one socket.
+/// State of one socket.
 #[derive(Clone, Copy, Debug)]
 struct SocketState {
     ready: Ready,
-    /// A write has told that it is lost; what it still has to say may be read.
+    /// A write has failed; bytes of the peer may still be readable.
     lost: bool,
 }
 
-/// Bytes from one side to the other.
+/// One direction.
 #[derive(Clone, Copy, Debug)]
 struct Way {
     state: WayState,
-    /// Bytes that were read and not yet written.
+    /// Bytes read and not written yet.
     left: usize,
-    /// The end was to be passed on, and the receiver had no room for that.
+    /// The end of stream is to be passed on, but the receiver had no room for it.
     stuck: bool,
 }
 
-/// Both ways of a pair.
+/// Both directions of a pair.
 #[derive(Clone, Copy, Debug)]
 pub struct Duplex {
-    /// By the side it belongs to, or comes from.
+    /// By side: the socket of that side, or the direction that comes from it.
     sockets: [SocketState; 2],
     ways: [Way; 2],
-    /// A side's connection was lost and that is to be passed on.
+    /// The connection of this side was lost, which is to be passed on.
     reset: bool,
-    /// Who goes first, so that neither way starves the other.
+    /// The side whose direction is served first, alternating so that neither starves.
     turn: Side,
     fast: FastClose,
 }
 
 impl Duplex {
-    /// A pair of open sockets that have not said anything yet, and may be written to.
+    /// Creates the state of two open, writable sockets without traffic yet.
     #[must_use]
     pub fn new(fast: FastClose) -> Self {
         let ready = Ready { writable: true, ..Ready::default() };
@@ -160,36 +160,36 @@ impl Duplex {
         }
     }
 
-    /// Notes what a socket has become ready for.
+    /// Notes new readiness of a socket.
     pub fn ready(&mut self, side: Side, ready: Ready) {
         let known = &mut self.sockets[side as usize].ready;
         known.readable |= ready.readable || ready.ended || ready.failed;
         known.writable |= ready.writable || ready.failed;
         known.ended |= ready.ended || ready.failed;
         known.failed |= ready.failed;
-        // Whoever still reads from it will come to the failure; if nobody does, this is the news.
+        // A reader of this socket would meet the failure itself; without a reader, this event is the only notice.
         if ready.failed && !self.reads_from(side) {
             self.close_receiver(side);
         }
     }
 
-    /// A side that had said all takes no more, either.
+    /// A side that has sent its end accepts no more bytes either.
     fn close_receiver(&mut self, side: Side) {
         let way = &mut self.ways[side.other() as usize];
         way.left = 0;
-        // There is nobody to pass an end on to any more.
+        // No receiver is left to pass an end on to.
         way.state = match way.state {
             WayState::Open | WayState::Broken | WayState::Refused => WayState::Broken,
             WayState::Ending | WayState::Ended => WayState::Ended,
         };
     }
 
-    /// Bytes that go to `side` before anything else, from elsewhere than its other end.
+    /// Adds bytes for `side` that go first and do not come from the other side.
     pub fn owe(&mut self, side: Side, bytes: usize) {
         self.ways[side.other() as usize].left += bytes;
     }
 
-    /// What to do now.
+    /// Returns the next step.
     #[must_use]
     pub fn next(&self) -> Step {
         if self.reset {
@@ -198,14 +198,14 @@ impl Duplex {
         let steps = [self.turn, self.turn.other()].map(|from| self.step(from));
         match (steps, self.ways.map(|way| way.state)) {
             (_, [WayState::Ended, WayState::Ended]) => Step::Close,
-            // The client has gone, and all that it said has arrived: the server is to know.
+            // The client has gone and all its bytes have arrived: the server must learn of it.
             (_, [WayState::Ended, WayState::Broken]) => Step::Reset,
             ([Step::Wait, second], _) => second,
             ([first, _], _) => first,
         }
     }
 
-    /// What is to be done for the way that comes from a side.
+    /// Returns the next step of the direction that comes from a side.
     fn step(&self, from: Side) -> Step {
         let (way, to) = (&self.ways[from as usize], from.other());
         let readable = self.sockets[from as usize].ready.readable;
@@ -219,12 +219,12 @@ impl Duplex {
                 }
             }
             WayState::Open if readable && writable => Step::Read(from),
-            // While the rest of what a client said before it went arrives, its server is not
-            // listened to: that ends in a moment, and a download that nobody wants is no traffic.
+            // While the last bytes of a client that has gone are being delivered, its server is not read: delivery ends soon, and
+            // a download without a receiver is not traffic.
             WayState::Broken if from == Side::Server && !self.reads_from(Side::Client) => {
                 Step::Wait
             }
-            // Read and forgotten: bytes left unread would turn our close into a reset.
+            // Read and discarded: unread bytes would turn a close into a reset.
             WayState::Broken if readable => Step::Read(from),
             WayState::Ending | WayState::Refused if way.stuck && !writable => Step::Wait,
             WayState::Ending | WayState::Refused => Step::Finish(to),
@@ -232,7 +232,7 @@ impl Duplex {
         }
     }
 
-    /// A [`Step::Read`] went like this.
+    /// Notes the outcome of a [`Step::Read`].
     pub fn did_read(&mut self, from: Side, outcome: ReadOutcome) {
         self.turn = from.other();
         let lost = self.sockets[from as usize].lost;
@@ -248,11 +248,11 @@ impl Duplex {
                 }
             }
             ReadOutcome::Blocked => ready.readable = false,
-            // The write was told of the reset; a read then finds nothing but an end.
+            // The write met the reset; a read then sees only an end of stream.
             ReadOutcome::End if lost => self.reset = true,
             ReadOutcome::End => {
                 ready.readable = false;
-                // A failure that the read was not told of came behind the end.
+                // The read did not report a failure, so the failure came behind the end of stream.
                 let failed = ready.failed;
                 way.state =
                     if way.state == WayState::Open { WayState::Ending } else { WayState::Ended };
@@ -265,7 +265,7 @@ impl Duplex {
         }
     }
 
-    /// A [`Step::Write`], or the write that follows a read, went like this.
+    /// Notes the outcome of a [`Step::Write`], or of the write after a read.
     pub fn did_write(&mut self, to: Side, outcome: WriteOutcome) {
         let from = to.other();
         let way = &mut self.ways[from as usize];
@@ -274,7 +274,7 @@ impl Duplex {
             WriteOutcome::Blocked => self.sockets[to as usize].ready.writable = false,
             WriteOutcome::Closed | WriteOutcome::Reset => {
                 way.left = 0;
-                // There is nobody to pass an end on to any more.
+                // No receiver is left to pass an end on to.
                 way.state =
                     if way.state == WayState::Ending { WayState::Ended } else { WayState::Broken };
                 let socket = &mut self.sockets[to as usize];
@@ -288,21 +288,20 @@ impl Duplex {
         }
     }
 
-    /// Whether a [`Step::Finish`] is followed by a [`Step::Close`]: this side has ended before.
+    /// Returns whether a [`Step::Close`] will follow a [`Step::Finish`]: this side has ended before.
     #[must_use]
     pub fn is_last(&self, to: Side) -> bool {
         self.ways[to.other() as usize].state == WayState::Ending
             && self.ways[to as usize].state == WayState::Ended
     }
 
-    /// A [`Step::Finish`] was done.
+    /// Notes that a [`Step::Finish`] was done.
     pub fn did_finish(&mut self, to: Side) {
         let way = &mut self.ways[to.other() as usize];
         way.state = if way.state == WayState::Refused { WayState::Broken } else { WayState::Ended };
     }
 
-    /// Nothing more of what comes from this side is for the other one, which is told that this was the
-    /// end; what still comes is read and forgotten.
+    /// Stops forwarding from this side. The other side is sent an end of stream; later bytes are read and discarded.
     pub fn refuse(&mut self, from: Side) {
         let way = &mut self.ways[from as usize];
         if way.state == WayState::Open {
@@ -310,39 +309,38 @@ impl Duplex {
         }
     }
 
-    /// A [`Step::Finish`] found no room for what has to be said; it is asked for again when there is.
+    /// Notes that a [`Step::Finish`] found no room; it is repeated when there is room.
     pub fn did_not_finish(&mut self, to: Side) {
         self.sockets[to as usize].ready.writable = false;
         self.ways[to.other() as usize].stuck = true;
     }
 
-    /// Bytes that were read and not yet written to `side`.
+    /// Returns the number of bytes read and not written yet to `side`.
     #[must_use]
     pub const fn left(&self, side: Side) -> usize {
         self.ways[side.other() as usize].left
     }
 
-    /// Whether one side has said all and the other one has not. What it said may still be under way.
+    /// Returns whether a side has ended. Its bytes may still be in transit.
     #[must_use]
     pub fn is_half_closed(&self) -> bool {
         self.ways.iter().any(|way| way.state != WayState::Open)
             || self.sockets.iter().any(|socket| socket.ready.ended)
     }
 
-    /// Whether nothing is passed on any more: whatever still comes is thrown away.
+    /// Returns whether both directions discard their bytes.
     #[must_use]
     pub fn only_discards(&self) -> bool {
         self.ways.iter().all(|way| matches!(way.state, WayState::Broken | WayState::Ended))
     }
 
-    /// Whether all that this side was to get has been written, and then the end. To cut it would take
-    /// back what is still under way.
+    /// Returns whether this side has been sent everything, the end included. A reset would revoke bytes still in transit.
     #[must_use]
     pub fn was_told_the_end(&self, side: Side) -> bool {
         self.ways[side.other() as usize].state == WayState::Ended
     }
 
-    /// Whether bytes from this side are read to be thrown away.
+    /// Returns whether bytes from this side are read and discarded.
     #[must_use]
     pub fn discards(&self, from: Side) -> bool {
         self.ways[from as usize].state == WayState::Broken
@@ -355,7 +353,7 @@ impl Duplex {
         )
     }
 
-    /// Ends both ways with the end of this side, if that was asked for, once nothing is left of either.
+    /// Ends both directions with the end of this side, if configured (`tcp_fastclose`), once no byte is left in either.
     fn close_fast(&mut self, from: Side) {
         let asked = match self.fast {
             FastClose::Off => false,

@@ -1,4 +1,4 @@
-//! Sockets: connected ones and those that listen. Nothing here ever waits.
+//! Connected and listening sockets. No call blocks.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -27,10 +27,10 @@ const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 pub struct Socket(OwnedFd);
 
 impl Socket {
-    /// Begins to connect for a client. The socket becomes writable when that is done, or fails.
+    /// Starts to connect to a server. The socket becomes writable when connected or failed.
     ///
     /// # Errors
-    /// What can be said at once: a refusal on this machine, or that no socket can be had.
+    /// The errors known at once: a refusal on this machine, or no descriptor left.
     pub fn connect(
         to: &Endpoint,
         options: &TcpOptions,
@@ -44,13 +44,13 @@ impl Socket {
                 return Self::under_way(fd, connecting);
             }
         };
-        // Servers of the other family cannot be reached from there.
+        // A server of the other address family cannot be reached from this address.
         let fits = |ip: &IpAddr| ip.is_ipv4() == addr.is_ipv4();
         let source = options.source.filter(fits).map(Source::Own);
         let client = client.filter(|_| options.transparent).map(|ip| ip.to_canonical());
         let client = client.filter(fits).map(Source::Client);
         match (source, client) {
-            // Some addresses cannot be had, such as loopback's towards another machine.
+            // Some source addresses cannot be used, such as loopback towards another machine.
             (None, Some(client)) => {
                 Self::connect_from(*addr, options, Some(client)).or_else(|error| {
                     debug!("cannot connect to {addr} from the client's address: {error}");
@@ -81,8 +81,7 @@ impl Socket {
                     ip
                 }
             };
-            // The port is chosen with the server's in mind, so that more than one
-            // connection of this machine can have it.
+            // The kernel chooses the port per destination, so several connections can share one.
             setsockopt(&fd, IpBindAddressNoPort, &true).map_err(io::Error::from)?;
             bind(&fd, &SocketAddr::new(ip, 0))?;
         }
@@ -97,33 +96,33 @@ impl Socket {
         }
     }
 
-    /// Why connecting failed, or `Ok` if it did not.
+    /// Returns `Ok` if the connection was established.
     ///
     /// # Errors
-    /// That is the answer.
+    /// The reason why it was not.
     pub fn connected(&self) -> io::Result<()> {
         Ok(sockopt::socket_error(&self.0)??)
     }
 
-    /// Our own address; `None` for a Unix-domain socket.
+    /// Returns the local address; `None` for a Unix socket.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         let addr: SocketAddr = getsockname(&self.0).ok()?.try_into().ok()?;
         Some(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
     }
 
-    /// Reads; 0 is the end.
+    /// Reads; 0 means end of stream.
     ///
     /// # Errors
-    /// As `recv` does.
+    /// As `recv`.
     pub fn read(&self, buf: &mut [u8]) -> io::Result<usize> {
         Ok(recv(&self.0, buf, RecvFlags::empty())?.0)
     }
 
-    /// Looks at what could be read, and leaves it there.
+    /// Reads without consuming.
     ///
     /// # Errors
-    /// As `recv` does.
+    /// As `recv`.
     pub fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         Ok(recv(&self.0, buf, RecvFlags::PEEK)?.0)
     }
@@ -131,20 +130,20 @@ impl Socket {
     /// Writes.
     ///
     /// # Errors
-    /// As `send` does; never with a signal.
+    /// As `send`; never raises SIGPIPE.
     pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         Ok(send(&self.0, bytes, SendFlags::NOSIGNAL)?)
     }
 
-    /// Says that no more will be written.
+    /// Sends an end of stream.
     pub fn finish(&self) {
-        // It fails if the connection is lost, and that is heard of otherwise.
+        // Fails if the connection is lost, which an event reports.
         shutdown(&self.0, Shutdown::Write).unwrap_or_default();
     }
 
-    /// Closes so that the other end sees a reset.
+    /// Closes with a reset.
     pub fn reset(self) {
-        // Where that is impossible (Unix-domain sockets) a close has to do.
+        // Unix sockets have no reset: they are closed.
         sockopt::set_socket_linger(&self.0, Some(std::time::Duration::ZERO)).unwrap_or_default();
     }
 }
@@ -170,12 +169,12 @@ impl AsFd for Socket {
     }
 }
 
-/// What a connection to a server comes from.
+/// Source address of connections to servers.
 #[derive(Clone, Copy)]
 enum Source {
     /// An address of this machine.
     Own(IpAddr),
-    /// The client's address, which is none of ours.
+    /// The client's own address (transparent mode).
     Client(IpAddr),
 }
 
@@ -186,21 +185,20 @@ fn set_transparent(fd: &OwnedFd, ip: IpAddr) -> io::Result<()> {
     }
 }
 
-/// What [`may_be_transparent`] asks for, for people.
+/// The privilege that [`may_be_transparent`] checks, for messages.
 pub const NEEDS_RIGHTS: &str =
     "to connect from clients' addresses takes the capability CAP_NET_ADMIN";
 
-/// Whether this process may connect from addresses that are not its own.
+/// Checks that this process may connect from foreign addresses.
 ///
 /// # Errors
-/// Says that it may not.
+/// The privilege is missing.
 pub fn may_be_transparent() -> io::Result<()> {
     let fd = socket_with(AddressFamily::INET, SocketType::STREAM, FLAGS, None)?;
     set_transparent(&fd, IpAddr::V4(std::net::Ipv4Addr::LOCALHOST))
 }
 
-/// Where clients connect to: one of several sockets at the same address, one for each worker, among
-/// which the kernel spreads clients.
+/// A listening address: several sockets at the same address, one per worker, among which the kernel distributes clients.
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
@@ -208,11 +206,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at `endpoint` with so many sockets, and nobody else does: another pen at the same
-    /// address is an error, here or there.
+    /// Listens at `endpoint` with one socket per worker. No other process may share the address: neither this pen nor another
+    /// one can start on it by mistake.
     ///
     /// # Errors
-    /// The address is in use, not ours, or not allowed.
+    /// The address is in use, not on this machine, or not permitted.
     pub fn bind(
         endpoint: &Endpoint,
         count: usize,
@@ -239,11 +237,11 @@ impl Listener {
                 sockopt::set_ipv6_v6only(&fd, false).unwrap_or_default();
             }
             sockopt::set_socket_reuseaddr(&fd, true)?;
-            // Accepted sockets inherit these.
+            // Accepted sockets inherit these options.
             sockopt::set_tcp_nodelay(&fd, options.nodelay)?;
             sockopt::set_socket_keepalive(&fd, true)?;
-            // The first is bound without sharing, and so fails if anybody else is there, and is
-            // shared afterwards. With port 0, the others get the port that the first one got.
+            // The first socket is bound without sharing, so that binding fails if the address is in use; then sharing is enabled. With
+            // port 0 the other sockets get the port of the first.
             if let Some(first) = listeners.first() {
                 SockRef::from(&fd).set_reuse_port(true)?;
                 let Endpoint::Ip(first) = first.endpoint else { continue };
@@ -261,7 +259,7 @@ impl Listener {
         Ok(listeners)
     }
 
-    /// A file is only replaced if it is a socket that nobody listens at any more.
+    /// Removes a file only if it is a socket without a listener.
     fn bind_unix(path: &Path, count: usize, backlog: i32) -> io::Result<Vec<Self>> {
         let addr = SocketAddrUnix::new(path)?;
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
@@ -279,16 +277,16 @@ impl Listener {
             .collect()
     }
 
-    /// Where it listens; the port is the real one.
+    /// Returns the address, with the actual port.
     #[must_use]
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Takes the next client that waits, and its address, if it has one.
+    /// Accepts the next client. Returns its address, if it has one.
     ///
     /// # Errors
-    /// As `accept` does.
+    /// As `accept`.
     pub fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
         let (fd, addr) = acceptfrom_with(&self.fd, FLAGS)?;
         let addr = addr.and_then(|addr: SocketAddrAny| SocketAddr::try_from(addr).ok());
@@ -312,7 +310,7 @@ fn is_left_over(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The family of an address.
+/// Returns the family of an address.
 pub(super) const fn family(ip: IpAddr) -> AddressFamily {
     match ip {
         IpAddr::V4(_) => AddressFamily::INET,

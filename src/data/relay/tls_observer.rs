@@ -1,8 +1,7 @@
-//! What can be told of TLS that only passes through: when exchanges came to rest, and how large they were.
+//! Observes TLS that passes through: when each exchange ended, and how many bytes it had.
 //!
-//! Nothing is opened. The heads of TLS records are in the clear: five bytes with the kind and the length
-//! of what follows. So it is seen who speaks and how much, and an *exchange* is what a server sends between
-//! two requests of its client.
+//! Nothing is decrypted. The headers of TLS records are in the clear: five bytes with type and length. So the observer sees
+//! which side sends how much. An *exchange* is what a server sends between two requests of its client.
 //!
 //! ```text
 //! client   Finished  request            request
@@ -10,45 +9,44 @@
 //!                                      the first exchange ends   the second has come to rest
 //! ```
 //!
-//! When a response is over is only known when its client speaks again or leaves, and lines are not to wait
-//! for that: an exchange is noted when the server has said nothing for a moment, and again if it goes on.
+//! The end of a response is certain only when its client sends again or leaves, but lines must not wait for that: an exchange
+//! is recorded when the server has been quiet for a moment, and again if it continues.
 
 use std::time::{Duration, Instant};
 
 use pen_records::mapping::OpaqueTls;
 
-/// Kinds of records.
+/// Record types (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
 const DATA: u8 = 23;
 
-/// Bytes of a record's head.
+/// Length of a record header in bytes.
 const HEAD: usize = 5;
 
-/// What TLS 1.3 adds to the text of a record: its true kind, and the code that seals it.
+/// Bytes that TLS 1.3 adds to the plain text of a record: the real type and the authentication tag.
 const ADDED: u32 = 17;
 
-/// Text no longer than this is no request: HTTP/2 gives a window or says that it has understood.
+/// A record with no more plain text than this is no request: in HTTP/2 it is a window update or an acknowledgement.
 const SMALL: u32 = 26;
 
-/// HTTP/2 begins with a record of the client's that asks for nothing and is no longer than this, and with one of
-/// the server's. No response of HTTP/1.1 is that short.
+/// HTTP/2 begins with a client record without a request, at most this long, and a server record likewise. No HTTP/1.1
+/// response is that short.
 const PREFACE: u32 = 128;
 
-/// A server has come to rest when it has been quiet for an eighth of the time that the exchange took so
-/// far, within these bounds.
+/// A server counts as quiet after an eighth of the exchange's duration so far, within these bounds.
 const QUIET: (Duration, Duration) = (Duration::from_millis(25), Duration::from_millis(150));
 
-/// One direction: where in a record it is.
+/// One direction: position within a record.
 #[derive(Debug, Default)]
 struct RecordWalker {
     head: [u8; HEAD],
     known: usize,
-    /// Bytes of the record that are still to come.
+    /// Bytes left of the current record.
     left: usize,
 }
 
 impl RecordWalker {
-    /// Walks over bytes, and says kind and length of each record that begins. `None` if this is no TLS.
+    /// Walks over bytes and returns type and length of each record that begins. `None` if the bytes are not TLS.
     fn walk(&mut self, mut bytes: &[u8], mut begins: impl FnMut(u8, u32)) -> Option<()> {
         while !bytes.is_empty() {
             let passed = self.left.min(bytes.len());
@@ -78,41 +76,41 @@ impl RecordWalker {
 pub(super) struct TlsObserver {
     client: RecordWalker,
     server: RecordWalker,
-    /// The server has sealed a part of the handshake: this is TLS 1.3, where the client's does so, too.
+    /// The server has encrypted part of the handshake: this is TLS 1.3, and the client will do so, too.
     hides_handshake: bool,
-    /// The client's part of that has come.
+    /// The encrypted handshake part of the client has come.
     finished: bool,
-    /// Which exchange this is, from 1; 0 before the first.
+    /// Number of the current exchange, from 1; 0 before the first.
     nth: u32,
     began: Option<Instant>,
-    /// When the server last said something in it.
+    /// When the server last sent in this exchange.
     spoke: Option<Instant>,
     asked: u32,
     answered: u32,
     requests: u32,
-    /// All that the client has said is short enough for the beginning of HTTP/2.
+    /// All client data so far fits the start of HTTP/2.
     may_be_preface: bool,
-    /// Whether that has been noted as it is.
+    /// The current state of the exchange has been recorded.
     noted: bool,
 }
 
-/// An exchange to be noted.
+/// An exchange to record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ObservedExchange {
-    /// Which one on its connection.
+    /// Its number on the connection.
     pub(super) nth: u32,
-    /// When the last byte of it came.
+    /// When its last byte came.
     pub(super) spoke: Instant,
     pub(super) sealed: OpaqueTls,
 }
 
 impl TlsObserver {
-    /// Whether a connection that begins with these bytes speaks TLS.
+    /// Returns whether a connection that begins with these bytes is TLS.
     pub(super) fn may_begin(bytes: &[u8]) -> bool {
         matches!(bytes, [HANDSHAKE, 3, ..])
     }
 
-    /// Bytes from the client, and the exchange that they end. `Err` if they are no TLS.
+    /// Processes bytes from the client. Returns the exchange that they end; `Err` if they are not TLS.
     pub(super) fn observe_client(
         &mut self,
         bytes: &[u8],
@@ -147,7 +145,7 @@ impl TlsObserver {
             self.may_be_preface = self.nth == 0 && first <= PREFACE;
             self.nth = self.nth.saturating_add(1);
             self.begin(now);
-            // The preface and the first requests may come at once.
+            // The HTTP/2 preface and the first requests may come together.
             if self.may_be_preface && requests > 1 {
                 (self.may_be_preface, requests) = (false, requests - 1);
             }
@@ -163,12 +161,12 @@ impl TlsObserver {
         (self.spoke, self.noted) = (None, true);
     }
 
-    /// Whether all that was said may be the beginning of HTTP/2.
+    /// Returns whether all data so far fits the start of HTTP/2.
     fn has_only_begun(&self) -> bool {
         self.may_be_preface && self.nth == 1 && self.requests <= 1 && self.answered <= PREFACE
     }
 
-    /// Bytes from the server. `Err` if they are no TLS.
+    /// Processes bytes from the server. `Err` if they are not TLS.
     pub(super) fn observe_server(&mut self, bytes: &[u8], now: Instant) -> Result<(), ()> {
         let mut text = 0_u32;
         let Self { server, hides_handshake, nth, .. } = self;
@@ -188,7 +186,7 @@ impl TlsObserver {
         Ok(())
     }
 
-    /// The exchange as it is, if something has come since it was noted.
+    /// Returns the current exchange, if it has grown since it was last recorded.
     pub(super) fn take_exchange(&mut self) -> Option<ObservedExchange> {
         if self.has_only_begun() || std::mem::replace(&mut self.noted, true) {
             return None;
@@ -200,7 +198,7 @@ impl TlsObserver {
         Some(ObservedExchange { nth, spoke, sealed })
     }
 
-    /// When the server has come to rest if it says no more.
+    /// Returns when the server will count as quiet if nothing more comes.
     pub(super) fn due(&self) -> Option<Instant> {
         let (began, spoke) =
             self.began.zip(self.spoke).filter(|_| !self.noted && !self.has_only_begun())?;

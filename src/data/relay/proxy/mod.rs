@@ -1,5 +1,5 @@
-//! The header of the PROXY protocol, which says who the client of a connection is that somebody
-//! forwards. Bytes to a value and back: no socket. Specified by HAProxy's `proxy-protocol.txt`.
+//! The header of the PROXY protocol, in which a proxy names the client of a connection. Converts between bytes and values,
+//! without a socket. Specified by HAProxy's `proxy-protocol.txt`.
 //!
 //! ```text
 //! version 1   PROXY TCP4|TCP6 SP client SP to SP client's port SP port CR LF      at most 107 bytes
@@ -9,7 +9,7 @@
 //!             addresses: 12, 36 or 216 bytes; then fields of type (1), length (2), value
 //! ```
 //!
-//! A header may come in any number of pieces. It ends where it says, so nothing behind it need be read.
+//! A header may come in any number of pieces. Its length is in the header, so no byte behind it is read.
 
 mod checksum;
 #[cfg(test)]
@@ -21,47 +21,46 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::ProxyVersion;
 
-/// The longest header that is taken. The fields behind the addresses may be longer by the protocol; of those that
-/// are in use none comes near this.
+/// Length limit of a header in bytes. The protocol allows longer fields behind the addresses; no field in use comes near this.
 pub const MAX: usize = 4_096;
-/// The longest header of version 1.
+/// Length limit of a version 1 header in bytes.
 const MAX_LINE: usize = 107;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// Signature, command, family and length.
+/// Length of signature, command, family and length.
 const FIXED: usize = 16;
-/// The field with the checksum.
+/// Type of the checksum field.
 const CRC32C: u8 = 3;
 
-/// What a header says.
+/// Content of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
-    /// The connection is a client's that somebody forwards.
+    /// The connection is forwarded for a client.
     Forwarded {
-        /// Where it comes from.
+        /// The client's address.
         client: SocketAddr,
-        /// Where it connected to.
+        /// The address that the client connected to.
         to: SocketAddr,
     },
-    /// Who connected speaks for itself, or can't tell for whom: what the socket says holds.
+    /// The connection is the proxy's own, or the client is unknown: the socket's addresses hold.
     Own,
 }
 
-/// Bytes that are no header.
+/// Reason why bytes are no header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderError {
-    /// It begins like neither version.
+    /// They begin like neither version.
     Start,
-    /// A line that says no addresses of its family.
+    /// The line has no addresses of its family.
     Line,
-    /// A version that there is not, or a command that it does not have.
+    /// Unknown version, or unknown command.
     Version,
-    /// A family or a protocol that there is not.
+    /// Unknown family or protocol.
     Family,
-    /// Too few bytes for its addresses or its fields.
+    /// Too few bytes for addresses or fields.
     Short,
-    /// It is longer than [`MAX`], or than version 1 allows.
+    /// Longer than [`MAX`], or than version 1 allows.
     Long,
-    /// The checksum is another one.
+    /// The checksum is wrong.
     Checksum,
 }
 
@@ -84,10 +83,10 @@ impl std::error::Error for HeaderError {}
 type Parsed = Result<Option<(Header, usize)>, HeaderError>;
 
 impl Header {
-    /// Reads the header at the beginning, and says how long it is; `None` if more of it is to come.
+    /// Parses the header at the start of `bytes` and returns its length; `None` if it is incomplete.
     ///
     /// # Errors
-    /// It is none, and will be none whatever follows. Any bytes are safe to pass.
+    /// The bytes are no header, whatever follows. Any input is safe.
     pub fn parse(bytes: &[u8]) -> Parsed {
         let is_like = |start: &[u8]| bytes.iter().zip(start).all(|(byte, start)| byte == start);
         if is_like(b"PROXY ") {
@@ -99,7 +98,7 @@ impl Header {
         }
     }
 
-    /// Writes it.
+    /// Writes a header.
     pub fn write(&self, version: ProxyVersion, out: &mut Vec<u8>) {
         let ends = match *self {
             Self::Forwarded { client, to } => Some(one_family(client, to)),
@@ -112,7 +111,7 @@ impl Header {
     }
 }
 
-/// Ours need not be of the client's family, where somebody between us is of another.
+/// The local address may be of another family if a proxy in between is.
 fn one_family(client: SocketAddr, to: SocketAddr) -> (SocketAddr, SocketAddr) {
     let canonical = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
     let six = |addr: SocketAddr| match addr.ip() {
@@ -147,7 +146,7 @@ fn line_header(text: &str) -> Option<Header> {
     let ips: [IpAddr; 2] = [ip()?, ip()?];
     let mut port = || {
         let word = words.next()?;
-        // Rust takes a sign and zeros before a number, the protocol does not.
+        // Rust accepts a sign and leading zeros, the protocol does not.
         let is_plain = word == "0" || !word.starts_with(['0', '+']);
         word.parse().ok().filter(|_| is_plain)
     };
@@ -175,12 +174,12 @@ fn binary(bytes: &[u8]) -> Parsed {
     if len > MAX {
         return Err(HeaderError::Long);
     }
-    // Of one that speaks for itself the addresses are to be passed over, even if they are none.
+    // The addresses of a LOCAL header are skipped, whatever their family.
     if !local && len < FIXED + addresses {
         return Err(HeaderError::Short);
     }
     let Some(whole) = bytes.get(..len) else { return Ok(None) };
-    // Where there may be something else than addresses nobody knows where fields would begin.
+    // Without addresses the start of the fields is undefined.
     if !local && addresses > 0 {
         fields(whole, FIXED + addresses)?;
     }
@@ -193,7 +192,7 @@ fn binary(bytes: &[u8]) -> Parsed {
     Ok(Some((header, len)))
 }
 
-/// Two addresses, and then two ports.
+/// Two addresses, then two ports.
 fn forwarded<const N: usize>(bytes: &[u8], ip: fn(&[u8; N]) -> IpAddr) -> Header {
     let ip = |at| bytes[at..].first_chunk().map(ip).expect("the length was looked at");
     let port = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
@@ -201,7 +200,7 @@ fn forwarded<const N: usize>(bytes: &[u8], ip: fn(&[u8; N]) -> IpAddr) -> Header
     Header::Forwarded { client: addr(0, port(2 * N)), to: addr(N, port(2 * N + 2)) }
 }
 
-/// Looks whether the fields end where the header does, and whether the checksum fits if there is one.
+/// Checks that the fields end where the header does, and the checksum if there is one.
 fn fields(whole: &[u8], mut at: usize) -> Result<(), HeaderError> {
     while at < whole.len() {
         let Some(&[kind, high, low]) = whole.get(at..at + 3) else {
@@ -232,7 +231,7 @@ fn write_line(ends: Option<(SocketAddr, SocketAddr)>, out: &mut Vec<u8>) {
 fn write_binary(ends: Option<(SocketAddr, SocketAddr)>, out: &mut Vec<u8>) {
     out.extend_from_slice(SIGNATURE);
     let Some((client, to)) = ends else {
-        // Forwarded, from where there are no addresses.
+        // Forwarded from a place without addresses.
         return out.extend_from_slice(&[0x21, 0, 0, 0]);
     };
     match (client.ip(), to.ip()) {

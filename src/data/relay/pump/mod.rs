@@ -1,73 +1,71 @@
-//! Does what a [`Duplex`] asks for, on whatever ends it is given: sockets here, a network in memory in
-//! the tests.
+//! Executes the steps of a [`Duplex`] on two ends: sockets, or in tests a network in memory.
 
 use std::io::{self, ErrorKind};
 
 use super::duplex::{Duplex, ReadOutcome, Side, Step, WriteOutcome};
 
-/// Steps for one pair before others get their turn.
+/// Steps for one pair before other pairs are served.
 const BUDGET: usize = 32;
 
-/// Both ends of a pair. Nothing here waits.
+/// Both ends of a pair. No call blocks.
 pub trait Ends {
-    /// Reads what a side has sent; 0 is the end.
+    /// Reads from a side; 0 means end of stream.
     ///
     /// # Errors
-    /// As a socket does.
+    /// As the socket.
     fn read(&mut self, from: Side, buf: &mut [u8]) -> io::Result<usize>;
 
     /// Writes to a side.
     ///
     /// # Errors
-    /// As a socket does.
+    /// As the socket.
     fn write(&mut self, to: Side, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Whether there is something to read from a side, whatever its socket says.
+    /// Returns whether a side has bytes that its socket does not report, such as decrypted ones.
     fn has_more(&mut self, _from: Side) -> bool {
         false
     }
 
-    /// Tells a side that no more will come. `last` says that both are closed next, which tells it as well where an
-    /// end is no more than that.
+    /// Sends an end of stream to a side. `last` means that both ends are closed next, which is enough for an end without more
+    /// to say.
     ///
     /// # Errors
-    /// There is no room to say so: that is tried again. Of all other errors the socket's events will tell.
+    /// No room at the moment: try again. Other failures are reported by socket events.
     fn finish(&mut self, to: Side, last: bool) -> io::Result<()>;
 }
 
-/// Somebody who sees all bytes of a pair before they are written, and may change them.
+/// Observer of all bytes of a pair before they are written; may change them.
 pub trait ByteObserver {
-    /// Bytes that came from a side; what is handed back is written to the other one.
+    /// Processes bytes from a side. Returns the bytes for the other side.
     fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8];
 
-    /// Whether nothing more of what a side sends is for the other one: it is told then that this was the
-    /// end, and may still answer.
+    /// Returns whether nothing more from this side may be forwarded. The other side is then sent an end of stream and may still
+    /// answer.
     fn refuses(&self, _from: Side) -> bool {
         false
     }
 
-    /// The connection with a side is lost.
+    /// The connection of a side is lost.
     fn lost(&mut self, _side: Side) {}
 
-    /// A side will send no more. What is handed back still is written to the other one.
+    /// A side has ended. Returned bytes are written to the other side first.
     fn end(&mut self, from: Side) -> &[u8];
 }
 
-/// Why a pair is left.
+/// Why the pump returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PumpOutcome {
-    /// Nothing can be done until a socket says so.
+    /// A socket must become ready.
     Wait,
-    /// There is more to do, but it is others' turn.
+    /// The budget is used up: continue after other pairs.
     Budget,
-    /// Close both.
+    /// Close both ends.
     Close,
-    /// Reset both.
+    /// Reset both ends.
     Reset,
 }
 
-/// What could not be written at once, by the side it goes to. Takes no room while empty, and next to
-/// none in a connection.
+/// Bytes that could not be written at once, by receiving side. Allocates nothing while empty.
 #[derive(Debug, Default)]
 pub struct UnsentBytes(Option<Box<[UnsentBuffer; 2]>>);
 
@@ -78,20 +76,20 @@ struct UnsentBuffer {
 }
 
 impl UnsentBytes {
-    /// Puts bytes behind those that wait to be written to a side.
+    /// Appends bytes to those waiting for a side.
     pub fn push(&mut self, to: Side, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.0.get_or_insert_default()[to as usize].bytes.extend_from_slice(bytes);
         }
     }
 
-    /// How many bytes wait, for both sides.
+    /// Returns the number of waiting bytes, for both sides.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.iter().flat_map(|both| &**both).map(|left| left.bytes.len() - left.written).sum()
     }
 
-    /// Whether none does.
+    /// Returns whether no bytes are waiting.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
@@ -122,7 +120,7 @@ impl UnsentBytes {
     }
 }
 
-/// Moves bytes until something has to be waited for. `buf` is only used meanwhile.
+/// Moves bytes until a socket must be waited for. `buf` is a scratch buffer.
 pub fn pump(
     duplex: &mut Duplex,
     left: &mut UnsentBytes,
@@ -201,7 +199,7 @@ fn read(
     }
 }
 
-/// Writes once; `None` if nobody takes these bytes any more.
+/// Writes once; `None` if the receiver accepts nothing any more.
 fn write(duplex: &mut Duplex, ends: &mut impl Ends, to: Side, bytes: &[u8]) -> Option<usize> {
     match ends.write(to, bytes) {
         Ok(written) => {

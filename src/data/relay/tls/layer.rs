@@ -1,4 +1,4 @@
-//! TLS over one socket that never blocks.
+//! TLS over one non-blocking socket.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -6,68 +6,67 @@ use std::sync::Arc;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
-/// Plain text from which on no more ciphertext is opened before some of it was taken.
+/// Amount of plain text, in bytes, above which nothing more is decrypted until some is read.
 const ENOUGH: usize = 16 * 1024;
-/// Reads from a socket in one go that bring no plain text.
+/// Limit of socket reads in one call that yield no plain text.
 const PATIENCE: usize = 8;
 
-/// What the ciphertext goes over. Nothing here waits.
+/// Transport of the ciphertext. No call blocks.
 pub trait TlsTransport {
-    /// Reads; 0 is the end.
+    /// Reads; 0 means end of stream.
     ///
     /// # Errors
-    /// As a socket does.
+    /// As the socket.
     fn read(&self, buf: &mut [u8]) -> io::Result<usize>;
 
     /// Writes.
     ///
     /// # Errors
-    /// As a socket does.
+    /// As the socket.
     fn write(&self, bytes: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Says that no more will be written.
+    /// Sends an end of stream.
     fn finish(&self);
 }
 
-/// How an end without the alert that TLS has for it is taken.
+/// How to treat an end without TLS's `close_notify` alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum UnannouncedEnd {
-    /// Somebody may have cut the stream.
+    /// As a truncation: an attacker may have cut the stream.
     Truncation,
-    /// The other end was told of our end and had nothing more to say: many programs just leave then.
+    /// As an end: the peer has received our `close_notify`, and many programs then just close.
     Leave,
 }
 
-/// TLS on one end of a pair.
+/// TLS at one end of a pair.
 #[derive(Debug)]
 pub struct TlsLayer {
     tls: Connection,
-    /// Ciphertext that was read and not opened yet.
+    /// Ciphertext read and not decrypted yet.
     backlog: Vec<u8>,
-    /// The last byte that was to be written is sealed, with others before it, and some of that is not
-    /// in the kernel yet. Until it is, that byte counts as not written: so nobody believes that all is
-    /// said while something is left here, and what is left is never more than one write.
+    /// The last byte of a write is encrypted, but some of its ciphertext is not in the kernel yet. Until then that byte counts
+    /// as not written, so that the caller does not end the stream too early and at most one write is pending here.
     held: bool,
-    /// Bytes of ciphertext that were sent so far.
+    /// Bytes of ciphertext sent so far.
     sent: u64,
-    /// The socket may have more than was read.
+    /// The socket may hold more bytes.
     full: bool,
     bare_end: UnannouncedEnd,
 }
 
 impl TlsLayer {
-    /// Towards a client.
+    /// Creates the layer towards a client.
     ///
     /// # Errors
-    /// The configuration allows nothing.
+    /// The configuration permits no connection.
     pub fn accept(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
         ServerConnection::new(config).map(|tls| Self::new(tls.into()))
     }
 
-    /// Towards a server that has to be that one.
+    /// Creates the layer towards a server that must prove `name`.
     ///
     /// # Errors
-    /// The configuration allows nothing.
+    /// The configuration permits no connection.
     pub fn connect(
         config: Arc<ClientConfig>,
         name: ServerName<'static>,
@@ -80,22 +79,22 @@ impl TlsLayer {
         Self { tls, backlog: Vec::new(), held: false, sent: 0, full: false, bare_end }
     }
 
-    /// The protocol that was agreed on.
+    /// Returns the protocol negotiated by ALPN.
     #[must_use]
     pub fn alpn(&self) -> Option<&[u8]> {
         self.tls.alpn_protocol()
     }
 
-    /// How much ciphertext was sent.
+    /// Returns the bytes of ciphertext sent.
     #[must_use]
     pub const fn sent(&self) -> u64 {
         self.sent
     }
 
-    /// Goes on with the handshake as far as it gets; whether it is done.
+    /// Advances the handshake as far as possible; returns whether it is complete.
     ///
     /// # Errors
-    /// It failed. The other end has been told, as far as that was possible at once.
+    /// The handshake failed. The peer was sent an alert, if the socket accepted it.
     pub fn continue_handshake(
         &mut self,
         transport: &impl TlsTransport,
@@ -121,17 +120,17 @@ impl TlsLayer {
         }
     }
 
-    /// Reads plain text; 0 is an end that the other side has announced.
+    /// Reads plain text; 0 means an end announced by `close_notify`.
     ///
     /// # Errors
-    /// As a socket does; an end that was not announced is a reset.
+    /// As the socket; an end without `close_notify` is reported as a reset.
     pub fn read(
         &mut self,
         transport: &impl TlsTransport,
         scratch: &mut [u8],
         buf: &mut [u8],
     ) -> io::Result<usize> {
-        // What is left of an earlier read says nothing of what has come since.
+        // Data left from an earlier read says nothing about new data in the socket.
         self.full = true;
         for _ in 0..PATIENCE {
             match self.tls.reader().read(buf) {
@@ -145,7 +144,7 @@ impl TlsLayer {
             }
             self.fill(transport, scratch)?;
         }
-        // Others get their turn before this one is asked again.
+        // Other pairs are served before the next call.
         Err(ErrorKind::Interrupted.into())
     }
 
@@ -158,13 +157,13 @@ impl TlsLayer {
         }
     }
 
-    /// Whether there is something to read, whatever the socket says.
+    /// Returns whether plain text can be read, whatever the socket reports.
     #[must_use]
     pub fn has_more(&self) -> bool {
         self.full || !self.backlog.is_empty() || !self.tls.wants_read()
     }
 
-    /// Takes ciphertext from the socket once, or what is left of it; 0 is the socket's end.
+    /// Reads ciphertext from the socket once, or takes what is left of it; 0 means the socket's end of stream.
     fn fill(&mut self, transport: &impl TlsTransport, scratch: &mut [u8]) -> io::Result<usize> {
         if !self.backlog.is_empty() {
             let backlog = std::mem::take(&mut self.backlog);
@@ -184,7 +183,7 @@ impl TlsLayer {
     fn open(&mut self, transport: &impl TlsTransport, mut sealed: &[u8]) -> io::Result<()> {
         while !sealed.is_empty() {
             if self.tls.read_tls(&mut sealed)? == 0 {
-                // Behind the announced end nothing counts.
+                // After `close_notify` nothing counts.
                 break;
             }
             match self.tls.process_new_packets() {
@@ -194,22 +193,22 @@ impl TlsLayer {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    // The alert. If it cannot be sent now it is not worth waiting for.
+                    // Sends the alert; a full socket is not waited for.
                     self.flush(transport).unwrap_or_default();
                     return Err(io::Error::new(ErrorKind::InvalidData, error));
                 }
             }
         }
-        // What TLS has to say to that; if the socket is full, it is said before the next bytes.
-        // A connection that is lost says so to the next read or write.
+        // Sends TLS's own replies; if the socket is full, they go before the next bytes. A lost connection is reported by the next
+        // read or write.
         self.flush(transport).unwrap_or_default();
         Ok(())
     }
 
-    /// Seals and writes. What was not taken has to be handed over again, first of all.
+    /// Encrypts and writes. Bytes not accepted must be passed again first.
     ///
     /// # Errors
-    /// As a socket does.
+    /// As the socket.
     pub fn write(&mut self, transport: &impl TlsTransport, bytes: &[u8]) -> io::Result<usize> {
         self.flush(transport)?;
         let mut sealed = usize::from(std::mem::take(&mut self.held));
@@ -226,10 +225,10 @@ impl TlsLayer {
         Ok(sealed)
     }
 
-    /// Writes the ciphertext that is left over.
+    /// Writes the pending ciphertext.
     ///
     /// # Errors
-    /// As a socket does.
+    /// As the socket.
     pub fn flush(&mut self, transport: &impl TlsTransport) -> io::Result<()> {
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut TransportWriter(transport)) {
@@ -240,10 +239,10 @@ impl TlsLayer {
         Ok(())
     }
 
-    /// Says that no more will come, to the other end's TLS and to its socket.
+    /// Sends `close_notify`, then an end of stream.
     ///
     /// # Errors
-    /// The socket takes nothing at the moment: it has to be called again.
+    /// The socket accepts nothing at the moment: call again.
     pub fn finish(&mut self, transport: &impl TlsTransport) -> io::Result<()> {
         if self.tls.is_handshaking() {
             transport.finish();
@@ -256,14 +255,14 @@ impl TlsLayer {
         Ok(())
     }
 
-    /// Gives back memory that only bytes under way need.
+    /// Frees buffers that are needed only with bytes in transit.
     pub fn trim(&mut self) {
-        // It makes its buffer small before it asks for bytes.
+        // Shrinks its buffer before it asks for bytes.
         self.tls.read_tls(&mut WouldBlockReader).map(drop).unwrap_or_default();
     }
 }
 
-/// A wire as rustls wants it.
+/// Adapts the transport to rustls's traits.
 struct TransportWriter<'a, W>(&'a W);
 
 impl<W: TlsTransport> Write for TransportWriter<'_, W> {
@@ -280,7 +279,7 @@ impl<W: TlsTransport> Write for TransportWriter<'_, W> {
     }
 }
 
-/// Has no bytes for now.
+/// A transport without bytes for now.
 struct WouldBlockReader;
 
 impl Read for WouldBlockReader {

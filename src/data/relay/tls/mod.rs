@@ -4,9 +4,8 @@
 //! client ══ ciphertext ══ Layer ── plain text ── pump ── plain text ── Layer or socket ══ server
 //! ```
 //!
-//! The pump and its duplex know nothing of it: what they read has been opened, and what they write
-//! counts as written when its ciphertext is in the kernel. A connection without TLS has no
-//! [`TlsLayers`], and pays for them with the question whether it has.
+//! The pump and its duplex see plain text only: a read returns decrypted bytes, and a write counts once its ciphertext is in the
+//! kernel. A connection without TLS has no [`TlsLayers`] and pays one branch for them.
 
 mod layer;
 #[cfg(test)]
@@ -19,10 +18,10 @@ pub use layer::{TlsLayer, TlsTransport};
 use super::duplex::Side;
 use super::pump::Ends;
 
-/// Of a worker's buffer, so much is for ciphertext: a whole record and its head fit in two reads.
+/// Part of a worker's buffer for ciphertext: a whole record with its header fits in two reads.
 pub(super) const SCRATCH: usize = 16 * 1024;
 
-/// Which ends of a pair are encrypted.
+/// The encrypted ends of a pair.
 #[derive(Debug, Default)]
 pub struct TlsLayers([Option<Box<TlsLayer>>; 2]);
 
@@ -32,42 +31,42 @@ impl TlsLayers {
         self.0[side as usize] = Some(Box::new(layer));
     }
 
-    /// Encrypts an end no more: its socket is gone.
+    /// Removes the encryption of an end whose socket is gone.
     pub fn take(&mut self, side: Side) {
         self.0[side as usize] = None;
     }
 
-    /// The one of an end, if it is encrypted.
+    /// Returns the layer of an end, if encrypted.
     pub fn of(&mut self, side: Side) -> Option<&mut TlsLayer> {
         self.0[side as usize].as_deref_mut()
     }
 
-    /// The one of an end, to look at.
+    /// Returns the layer of an end for reading its state.
     #[must_use]
     pub fn get(&self, side: Side) -> Option<&TlsLayer> {
         self.0[side as usize].as_deref()
     }
 
-    /// How much ciphertext was sent, to both.
+    /// Returns the bytes of ciphertext sent to both ends.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.0.iter().flatten().map(|layer| layer.sent()).sum()
     }
 
-    /// Whether an end is encrypted.
+    /// Returns whether an end is encrypted.
     #[must_use]
     pub const fn has(&self, side: Side) -> bool {
         self.0[side as usize].is_some()
     }
 }
 
-/// A pair of which at least one end is encrypted.
+/// A pair with at least one encrypted end.
 pub struct TlsEnds<'a, W> {
-    /// The client's and the server's socket.
+    /// Sockets of client and server.
     pub transports: [&'a W; 2],
-    /// What lies over them.
+    /// Layers over the sockets.
     pub layers: &'a mut TlsLayers,
-    /// Room for ciphertext.
+    /// Buffer for ciphertext.
     pub scratch: &'a mut [u8],
 }
 
@@ -78,18 +77,18 @@ impl<W> std::fmt::Debug for TlsEnds<'_, W> {
 }
 
 impl<W: TlsTransport> TlsEnds<'_, W> {
-    /// Sends what was left over of answers that TLS gives by itself.
+    /// Sends pending replies of TLS itself.
     pub fn flush(&mut self) {
         for side in [Side::Client, Side::Server] {
             let transport = self.transports[side as usize];
             if let Some(layer) = self.layers.of(side) {
-                // A connection that is lost says so to whoever reads or writes next.
+                // A lost connection is reported by the next read or write.
                 layer.flush(transport).unwrap_or_default();
             }
         }
     }
 
-    /// Gives back memory that only bytes under way need.
+    /// Frees buffers that are needed only with bytes in transit.
     pub fn trim(&mut self) {
         for side in [Side::Client, Side::Server] {
             self.layers.of(side).into_iter().for_each(TlsLayer::trim);
