@@ -5,6 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::scan::{STEP, digits, equal};
 
+/// The longest path of a Unix-domain socket that a mapping may name, in bytes. Linux allows 108
+/// (`sun_path` in unix(7)), other systems up to 255.
+pub(crate) const LONGEST_PATH: usize = 255;
+
 /// Who connected to the balancer. An IPv4 address mapped into IPv6 is that IPv4 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClientAddr {

@@ -16,7 +16,7 @@ use nom::sequence::terminated;
 use nom::{IResult, Parser};
 
 use super::{Mapping, MappingError, MappingErrorKind, MappingKind, RequestText};
-use crate::addr::{ClientAddr, ServerAddr, v4_word};
+use crate::addr::{ClientAddr, LONGEST_PATH, ServerAddr, v4_word};
 use crate::request::Cut;
 use crate::scan;
 use crate::time::{Resolution, Timestamp};
@@ -200,7 +200,12 @@ fn server(input: &[u8]) -> Result<(&[u8], ServerAddr<'_>), ()> {
     }
     let (rest, text) = word.or(rest).parse(input).map_err(drop)?;
     let rest = if rest.len() == input.len() { &rest[rest.len()..] } else { rest };
-    Ok((rest, ServerAddr::parse(text).ok_or(())?))
+    match ServerAddr::parse(text) {
+        // No socket has such a path, and written again the record would not fit a datagram.
+        Some(ServerAddr::Unix(path)) if path.len() > LONGEST_PATH => Err(()),
+        Some(server) => Ok((rest, server)),
+        None => Err(()),
+    }
 }
 
 fn seconds(input: &[u8]) -> Result<(&[u8], Timestamp), ()> {
@@ -294,6 +299,20 @@ mod tests {
         ] {
             let error = Mapping::parse_classic_line(line.as_bytes()).expect_err(line);
             assert_eq!(error, MappingError { kind, at }, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_server_path_longer_than_any_socket_has_is_refused() {
+        for (path, is_read) in [(LONGEST_PATH, true), (LONGEST_PATH + 1, false), (1_020, false)] {
+            let datagram = format!("+  /{}", "x".repeat(path - 1));
+            let mapping = Mapping::parse_datagram(datagram.as_bytes());
+            assert_eq!(mapping.is_ok(), is_read, "{path} bytes");
+            let mut out = Vec::new();
+            if let Ok(mapping) = mapping {
+                mapping.write_datagram(&mut out);
+            }
+            assert!(out.len() <= DATAGRAM, "{} bytes written", out.len());
         }
     }
 

@@ -17,7 +17,7 @@ use nom::multi::length_data;
 use nom::{IResult, Parser};
 
 use super::{Mapping, MappingKind, OpaqueTls, RequestText};
-use crate::addr::{ClientAddr, ServerAddr};
+use crate::addr::{ClientAddr, LONGEST_PATH, ServerAddr};
 use crate::request::{Cut, LONG};
 use crate::shipment::{
     DatagramParts, DatagramType, HEADER, SenderOrigin, WireError, WireErrorKind, extension,
@@ -27,9 +27,6 @@ use crate::time::{Resolution, Timestamp};
 
 /// Bytes of a packet's header and fixed part.
 const FIXED: usize = HEADER + 44;
-
-/// The longest path of a Unix-domain socket that is written.
-const PATH: usize = 255;
 
 /// Flags of facts that have one; in this order the facts follow.
 mod flag {
@@ -242,7 +239,7 @@ fn write_addresses(mapping: &Mapping<'_>, out: &mut Vec<u8>) -> u32 {
         ServerAddr::Ip(ip) => flags |= write_ip(ip, flag::SERVER_V6, out),
         ServerAddr::Unix(path) => {
             flags |= flag::SERVER_UNIX;
-            let path = &path[..path.len().min(PATH)];
+            let path = &path[..path.len().min(LONGEST_PATH)];
             out.push(u8::try_from(path.len()).unwrap_or(0));
             out.extend_from_slice(path);
         }
