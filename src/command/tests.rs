@@ -471,6 +471,14 @@ fn line() -> impl Strategy<Value = String> {
     ]
 }
 
+#[test]
+fn no_and_a_command_without_effect_is_read_as_it_is_written() {
+    for line in ["no epoll", "no\r\"ssl_client_renegotiation_interval\"", "no dummy", "epoll"] {
+        let command = parse(line);
+        assert_eq!(parse(&command.to_string()), command, "{command}");
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_written_makes_the_same_configuration(lines in prop::collection::vec(line(), 0..40)) {

@@ -31,6 +31,8 @@ impl Display for ControlCommand {
             Self::Write(None) => f.write_str("write"),
             Self::Write(Some(path)) => write!(f, "write {}", Quoted(path.as_os_str())),
             Self::Exit => f.write_str("exit"),
+            // `no` of a command without effect is accepted, and needs no reason.
+            Self::Ignored(verb, "") => write!(f, "no {verb}"),
             Self::Ignored(verb, _) | Self::Absent(verb, _) => f.write_str(verb),
         }
     }
