@@ -147,11 +147,13 @@ fn bent(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     input
 }
 
-/// Our own, then lines of the fixtures, then real ones where there are some.
+/// Our own, then the corpora of the fuzz targets, then lines of the fixtures, then real lines where there are some.
 fn seeds() -> Vec<Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut seeds: Vec<_> = SEEDS.iter().map(|seed| seed.to_vec()).collect();
     let mut files = Vec::new();
+    walk(&root.join("fuzz/corpus"), &mut files);
+    seeds.extend(files.drain(..).filter_map(|file| fs::read(file).ok()));
     walk(&root.join("fixtures"), &mut files);
     let beside = root.join("../shared");
     let shared = std::env::var_os("PEN_SHARED").map_or(beside, PathBuf::from);

@@ -5,6 +5,8 @@
 mod checks;
 mod seeds;
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Bytes that mean something here.
@@ -54,13 +56,19 @@ fn bent(random: &mut Random, seeds: &[&[u8]]) -> Vec<u8> {
     bytes
 }
 
-/// Plays bent seeds through these checks, for a while.
-fn bend(seeds: &[&[u8]], checks: &[fn(&[u8])]) {
+/// The name of a target in `fuzz/`, and its check.
+type FuzzTarget = (&'static str, fn(&[u8]));
+
+/// Mutates the seeds and the corpora of these fuzz targets, and runs their checks on the result for a while.
+fn bend(seeds: &[&[u8]], targets: &[FuzzTarget]) {
+    let corpus: Vec<Vec<u8>> = targets.iter().flat_map(|(name, _)| corpus(name)).collect();
+    let seeds: Vec<&[u8]> = seeds.iter().copied().chain(corpus.iter().map(Vec::as_slice)).collect();
+    let seeds = &seeds[..];
     let seconds = std::env::var("PEN_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let (time, begin) = (Duration::from_secs(seconds.unwrap_or(1)), Instant::now());
     let mut random = Random(seconds.unwrap_or(0) + 0x9e37_79b9);
     let told = |input: &[u8]| {
-        let told = std::panic::catch_unwind(|| checks.iter().for_each(|check| check(input)));
+        let told = std::panic::catch_unwind(|| targets.iter().for_each(|(_, check)| check(input)));
         assert!(told.is_ok(), "a law is broken by b\"{}\"", input.escape_ascii());
     };
     seeds.iter().for_each(|seed| told(seed));
@@ -72,17 +80,35 @@ fn bend(seeds: &[&[u8]], checks: &[fn(&[u8])]) {
     println!("{inputs} inputs from {} seeds", seeds.len());
 }
 
+/// The inputs that `fuzz/corpus` keeps for a target, in a fixed order.
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let entries = fs::read_dir(&folder).expect("each target has a corpus");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("it is listed").path()).collect();
+    files.sort();
+    files.iter().map(|file| fs::read(file).expect("it can be read")).collect()
+}
+
 #[test]
 fn no_bytes_panic_and_the_laws_of_http_hold_for_all() {
-    bend(seeds::HTTP, &[checks::http_requests, checks::http_conversation]);
+    bend(
+        seeds::HTTP,
+        &[
+            ("http_requests", checks::http_requests),
+            ("http_conversation", checks::http_conversation),
+        ],
+    );
 }
 
 #[test]
 fn no_bytes_panic_as_a_proxy_header_and_none_is_believed_before_it_is_whole() {
-    bend(seeds::PROXY, &[checks::proxy_header]);
+    bend(seeds::PROXY, &[("proxy_header", checks::proxy_header)]);
 }
 
 #[test]
 fn no_bytes_panic_as_commands_and_what_is_understood_can_be_said_again() {
-    bend(seeds::COMMANDS, &[checks::command, checks::configuration]);
+    bend(
+        seeds::COMMANDS,
+        &[("command", checks::command), ("configuration", checks::configuration)],
+    );
 }
