@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pen_records::access::Spec;
 use pen_records::addr::{ServerAddr, parse_ip};
-use pen_records::mapping::foreign::ThirdPartySpec;
+use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::privacy::{Privacy, PrivacyKeyError, PrivacyMode};
 use pen_records::rewrite::RewritePolicy;
 

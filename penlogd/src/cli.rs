@@ -17,7 +17,7 @@ use pen_daemon::process::{Process, absolute};
 use pen_records::access::Spec;
 use pen_records::addr::parse_ip;
 use pen_records::attribution;
-use pen_records::mapping::foreign::ThirdPartySpec;
+use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::privacy::{Privacy, PrivacyMode};
 use pen_records::rewrite::policy::PolicyError;
 use pen_records::rewrite::{LikelyPolicy, RewritePolicy, UnmatchedPolicy};

@@ -7,7 +7,7 @@ use pen_records::access::LineError;
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::FOREIGN;
 use pen_records::mapping::Mapping;
-use pen_records::mapping::foreign::{
+use pen_records::mapping::third_party_log::{
     ThirdPartyReader, ThirdPartyRecord, ThirdPartyServer, ThirdPartySpec,
 };
 use pen_records::time::{Resolution, Timestamp};

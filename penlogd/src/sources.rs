@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use pen_records::access::{Parser, Spec};
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::{Attributor, ServerIndex};
-use pen_records::mapping::foreign::ThirdPartySpec;
+use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::rewrite::OutcomeCounts;
 use pen_records::shipment::ShipmentServer;
 

@@ -9,7 +9,7 @@ use chrono::{DateTime, Local, MappedLocalTime, Offset as _};
 use pen_records::access::LineError;
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::{BalancerHashes, FOREIGN, MappingEvent};
-use pen_records::mapping::foreign::{
+use pen_records::mapping::third_party_log::{
     ThirdPartyReader, ThirdPartyRecord, ThirdPartyServer, ThirdPartySpec,
 };
 use pen_records::request::{Cut, Fingerprint};

@@ -1,7 +1,7 @@
 //! Lines of other balancers: HAProxy's by syslog, and those of senders that were named.
 
 use pen_records::access::Spec;
-use pen_records::mapping::foreign::ThirdPartySpec;
+use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentWriter};
 
 use super::*;

@@ -10,9 +10,9 @@
 //! date, and what is quoted. The time is therefore the last one before the request's quote, which no
 //! user name can hold unescaped; and the client is looked for only in front of it.
 
-use super::clock::TimestampParser;
 use super::head::HeadParser;
 use super::quote::QuoteScanner;
+use super::timestamp::TimestampParser;
 use super::{AccessLine, Expected, LineError, LineSpan, LoggedRequest};
 use crate::addr::parse_ip;
 use crate::scan;
@@ -35,12 +35,13 @@ pub(super) fn parse(
     clock: &mut TimestampParser,
     found: &mut AccessLine,
 ) -> Result<ClfVariant, LineError> {
-    let envelope = span(start, start).start;
+    let envelope = LineSpan::new(start, start).start;
     let (start, body) = trim(line, start);
     let (quote, after_host) = heads.read(body, start, envelope, clock, found)?;
     let mut quotes = QuoteScanner::new(body, quote + 1);
-    let request_end = quotes.closing(quote + 1).ok_or_else(|| error(quote, Expected::Request))?;
-    found.request = LoggedRequest::Line(span(quote + 1, request_end));
+    let request_end =
+        quotes.closing(quote + 1).ok_or_else(|| LineError::new(quote, Expected::Request))?;
+    found.request = LoggedRequest::Line(LineSpan::new(quote + 1, request_end));
     let with_agent = tail(body, request_end + 1, &mut quotes, found)?;
     Ok(match (after_host, with_agent) {
         (false, false) => ClfVariant::Common,
@@ -137,17 +138,6 @@ fn long_number(rest: &[u8]) -> Option<(Option<u64>, usize)> {
     matches!(rest.get(len), None | Some(b' ')).then_some((value, len))
 }
 
-/// `start..end` of a line, whose length was found to fit 32 bits before any was read.
-#[inline]
-#[expect(clippy::cast_possible_truncation, reason = "a longer line is refused in Parser::parse")]
-pub(super) fn span(start: usize, end: usize) -> LineSpan {
-    LineSpan { start: start as u32, end: end as u32 }
-}
-
-pub(super) fn error(at: usize, expected: Expected) -> LineError {
-    LineError { at: span(at, at).start, expected }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::head::ClientPlacement;
@@ -195,7 +185,7 @@ mod tests {
     fn a_line_in_quotes_and_with_a_carriage_return_is_read_between_them() {
         let line = format!("\"192.0.2.1 - - {TIME} \"GET / HTTP/1.1\" 200 5 \"-\" \"x\"\"\r");
         let (found, shape) = read(&line).unwrap();
-        assert_eq!(found.client, span(1, 10));
+        assert_eq!(found.client, LineSpan::new(1, 10));
         assert_eq!(found.user_agent.map(|agent| agent.of(line.as_bytes())), Some(&b"x"[..]));
         assert_eq!(shape, ClfVariant::Combined);
     }
@@ -219,5 +209,68 @@ mod tests {
         ] {
             assert!(read(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn the_words_before_the_time_name_client_host_and_user() {
+        for (head, client, host, user) in [
+            ("192.0.2.1 - -", "192.0.2.1", None, Some("-")),
+            ("192.0.2.1 - bob", "192.0.2.1", None, Some("bob")),
+            ("192.0.2.1 - Bob B. Bobson", "192.0.2.1", None, Some("Bob B. Bobson")),
+            ("192.0.2.1 - \"\"", "192.0.2.1", None, Some("\"\"")),
+            ("192.0.2.1 -", "192.0.2.1", None, Some("-")),
+            ("192.0.2.1", "192.0.2.1", None, None),
+            ("192.0.2.1 www.example.com bob", "192.0.2.1", Some("www.example.com"), Some("bob")),
+            ("192.0.2.1 bob.example", "192.0.2.1", None, Some("bob.example")),
+            ("2001:db8::1 - -", "2001:db8::1", None, Some("-")),
+            ("pipe6.example.net - -", "pipe6.example.net", None, Some("-")),
+            ("www.example.com 192.0.2.1 - -", "192.0.2.1", Some("www.example.com"), Some("-")),
+            (
+                "www.example.com:80 192.0.2.1 - b",
+                "192.0.2.1",
+                Some("www.example.com:80"),
+                Some("b"),
+            ),
+            ("a.example b.example - -", "b.example", Some("a.example"), Some("-")),
+            ("198.51.100.1 192.0.2.1 - -", "192.0.2.1", Some("198.51.100.1"), Some("-")),
+            ("example.com 192.0.2.1 - req1 -", "192.0.2.1", Some("example.com"), Some("-")),
+            ("192.0.2.1 - x [10/Oct/2000:13:55:36 +0000] y", "192.0.2.1", None, None),
+        ] {
+            let line = format!("{head} {TIME} \"GET / HTTP/1.1\" 200 5");
+            let (found, _) = read(&line).expect(head);
+            let text =
+                |span: LineSpan| String::from_utf8_lossy(span.of(line.as_bytes())).into_owned();
+            assert_eq!(text(found.client), client, "{head}");
+            assert_eq!(found.host.map(text).as_deref(), host, "{head}");
+            if user.is_some() || !head.contains('[') {
+                assert_eq!(found.user.map(text).as_deref(), user, "{head}");
+            }
+            assert_eq!(found.time_text.map(text).as_deref(), Some(TIME.trim_matches(['[', ']'])));
+            assert_eq!((found.status, found.bytes), (Some(200), Some(5)), "{head}");
+        }
+    }
+
+    #[test]
+    fn a_port_behind_the_client_is_the_peers() {
+        for (head, client, port) in [
+            ("192.0.2.1:40100", "192.0.2.1", Some(40_100)),
+            ("[2001:db8::1]:40100", "[2001:db8::1]", Some(40_100)),
+            ("2001:db8::1", "2001:db8::1", None),
+            ("192.0.2.1:99999", "192.0.2.1:99999", None),
+        ] {
+            let line = format!("{head} - - {TIME} \"GET / HTTP/1.1\" 200 5");
+            let (found, _) = read(&line).expect(head);
+            assert_eq!(found.client.of(line.as_bytes()), client.as_bytes());
+            assert_eq!(found.peer_port, port);
+        }
+    }
+
+    #[test]
+    fn a_user_that_looks_like_a_time_does_not_move_the_request() {
+        let line =
+            format!(r#"192.0.2.1 - x {TIME} \"GET /forged\" 1 {TIME} "GET / HTTP/1.1" 200 5"#);
+        let (found, _) = read(&line).unwrap();
+        let LoggedRequest::Line(span) = found.request else { panic!("no request") };
+        assert_eq!(span.of(line.as_bytes()), b"GET / HTTP/1.1");
     }
 }

@@ -8,7 +8,7 @@
 //! nginx sends the first with a host name (without one under `nohostname`), HAProxy without one;
 //! rsyslog writes files with either the RFC 3164 stamp or an ISO 8601 one, and no PRI.
 
-use super::clock;
+use super::timestamp;
 
 /// How many bytes stand before the line proper; 0 if there is no envelope. `@cee:`, which marks JSON
 /// in a syslog message, is part of it.
@@ -41,7 +41,7 @@ fn opened(line: &[u8]) -> Option<usize> {
         return bsd(line, 0);
     }
     let close = line.iter().take(5).position(|&b| b == b'>')?;
-    let priority = clock::decimal(line.get(1..close)?)?;
+    let priority = timestamp::decimal(line.get(1..close)?)?;
     if priority > 191 {
         return None;
     }
@@ -51,7 +51,7 @@ fn opened(line: &[u8]) -> Option<usize> {
 /// RFC 3164, section 4.1, and its relatives in files.
 fn bsd(line: &[u8], at: usize) -> Option<usize> {
     let at = bsd_stamp(line, at).or_else(|| {
-        let end = clock::iso(line, at)?.end;
+        let end = timestamp::iso(line, at)?.end;
         (line.get(end) == Some(&b' ')).then_some(end + 1)
     })?;
     let first = word_end(line, at)?;
@@ -69,7 +69,7 @@ fn bsd_stamp(line: &[u8], at: usize) -> Option<usize> {
     let [m2, m1, m0, b' ', d1, d0, b' ', h1, h0, b':', n1, n0, b':', s1, s0, b' '] = stamp else {
         return None;
     };
-    clock::month(&[*m2, *m1, *m0])?;
+    timestamp::month(&[*m2, *m1, *m0])?;
     let digits = [d0, h1, h0, n1, n0, s1, s0].into_iter().all(u8::is_ascii_digit);
     (digits && (*d1 == b' ' || d1.is_ascii_digit())).then_some(at + 16)
 }

@@ -1,8 +1,7 @@
 //! What a value of an access line means, and the putting together of an [`AccessLine`] from values.
 
-use super::clf::span;
-use super::clock::{TimestampParser, decimal, fraction_micros};
 use super::head::without_port;
+use super::timestamp::{TimestampParser, decimal, fraction_micros};
 use super::{AccessLine, LineSpan, LoggedRequest};
 
 /// What a value means. Where a format has several for one thing, the one with the lower rank is
@@ -229,7 +228,7 @@ impl<'a> LineDraft<'a> {
             LogField::Client => {
                 let (start, end) = (at.start as usize, at.end as usize);
                 let (end, port) = without_port(line, (start, end));
-                self.line.client = span(start, end);
+                self.line.client = LineSpan::new(start, end);
                 self.has_client = true;
                 if self.wants(LogField::PeerPort, 0) {
                     self.line.peer_port = port;

@@ -14,7 +14,7 @@ use std::fmt;
 
 use super::field::{DurationUnit, LogField};
 use super::plan::{FormatPlan, PlanItem};
-use super::stamp::TimeFormat;
+use super::time_format::TimeFormat;
 
 /// What is wrong with a format string, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -511,7 +511,7 @@ pub(super) fn nginx_field(name: &str) -> (LogField, u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::clock::TimestampParser;
+    use crate::access::timestamp::TimestampParser;
     use crate::access::{AccessLine, LineError, LineSpan, LoggedRequest};
 
     const TIME: &str = "10/Oct/2000:13:55:36 -0700";

@@ -1,8 +1,7 @@
 //! What stands in front of a line's request: who and when.
 
-use super::clf::{error, span};
-use super::clock::{ParsedTime, TimestampParser, decimal};
 use super::quote::next_quote;
+use super::timestamp::{ParsedTime, TimestampParser, decimal};
 use super::{AccessLine, Expected, LineError, LineSpan};
 use crate::addr::parse_ip;
 use crate::scan;
@@ -75,7 +74,7 @@ impl HeadParser {
         let (bracket, time, quote) = find_time(body, start, clock)?;
         let after_host = head(body, start, bracket, self.placement, found)?;
         found.time = Some(time.time);
-        found.time_text = Some(span(bracket + 1, time.end));
+        found.time_text = Some(LineSpan::new(bracket + 1, time.end));
         // Text between time and quote could hold another time, which depends on what follows.
         if quote == time.end + 2 && quote - start < LONGEST {
             self.last.text.clear();
@@ -93,11 +92,12 @@ fn find_time(
     clock: &mut TimestampParser,
 ) -> Result<(usize, ParsedTime, usize), LineError> {
     let (bracket, time) = next_time(body, start, body.len(), clock)
-        .ok_or_else(|| error(start, Expected::AccessLine))?;
+        .ok_or_else(|| LineError::new(start, Expected::AccessLine))?;
     if body[time.end + 1..].starts_with(b" \"") {
         return Ok((bracket, time, time.end + 2));
     }
-    let quote = next_quote(body, time.end).ok_or_else(|| error(time.end, Expected::Request))?;
+    let quote =
+        next_quote(body, time.end).ok_or_else(|| LineError::new(time.end, Expected::Request))?;
     let (mut bracket, mut time) = (bracket, time);
     while let Some(later) = next_time(body, time.end, quote, clock) {
         (bracket, time) = later;
@@ -133,7 +133,7 @@ fn head(
     placement: ClientPlacement,
     found: &mut AccessLine,
 ) -> Result<bool, LineError> {
-    let no_client = || error(start, Expected::Client);
+    let no_client = || LineError::new(start, Expected::Client);
     let end = bracket.checked_sub(1).filter(|&end| end > start && body[end] == b' ');
     let end = end.ok_or_else(no_client)?;
     let first = word(body, start, end);
@@ -154,19 +154,19 @@ fn head(
             return Err(no_client());
         }
         let host = &body[first.0..first.1];
-        found.client = span(second.0, second.1);
-        found.host = Some(span(first.0, first.1));
+        found.client = LineSpan::new(second.0, second.1);
+        found.host = Some(LineSpan::new(first.0, first.1));
         found.server_port = port_of(host);
         found.user = user(body, second.1 + 1, end);
         return Ok(true);
     }
     let (client_end, port) = without_port(body, first);
-    found.client = span(first.0, client_end);
+    found.client = LineSpan::new(first.0, client_end);
     found.peer_port = port;
     // `client host user`: a user's name alone in that place has nothing behind it.
     let names_host = !dash && second.1 < end && body[second.0..second.1].contains(&b'.');
     if names_host {
-        found.host = Some(span(second.0, second.1));
+        found.host = Some(LineSpan::new(second.0, second.1));
     }
     found.user = user(body, if names_host { second.1 + 1 } else { first.1 + 1 }, end);
     Ok(false)
@@ -233,10 +233,10 @@ fn port_of(host: &[u8]) -> Option<u16> {
 fn user(body: &[u8], from: usize, end: usize) -> Option<LineSpan> {
     let words = body.get(from..end).filter(|words| !words.is_empty())?;
     if words.ends_with(b" -") {
-        return Some(span(end - 1, end));
+        return Some(LineSpan::new(end - 1, end));
     }
     let after_identity = words.iter().position(|&b| b == b' ').map_or(0, |space| space + 1);
-    Some(span(from + after_identity, end))
+    Some(LineSpan::new(from + after_identity, end))
 }
 
 /// The word in `body[from..end]`, up to a space.
@@ -244,83 +244,4 @@ fn user(body: &[u8], from: usize, end: usize) -> Option<LineSpan> {
 fn word(body: &[u8], from: usize, end: usize) -> (usize, usize) {
     let from = from.min(end);
     (from, scan::find(b' ', &body[..end], from).unwrap_or(end))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::LoggedRequest;
-    use super::super::clf::parse;
-    use super::*;
-
-    const TIME: &str = "[10/Oct/2000:13:55:36 -0700]";
-
-    fn read(line: &str) -> Result<AccessLine, LineError> {
-        let mut found = AccessLine::default();
-        let mut heads = HeadParser::new(ClientPlacement::ByLine);
-        parse(line.as_bytes(), 0, &mut heads, &mut TimestampParser::default(), &mut found)?;
-        Ok(found)
-    }
-
-    #[test]
-    fn the_words_before_the_time_name_client_host_and_user() {
-        for (head, client, host, user) in [
-            ("192.0.2.1 - -", "192.0.2.1", None, Some("-")),
-            ("192.0.2.1 - bob", "192.0.2.1", None, Some("bob")),
-            ("192.0.2.1 - Bob B. Bobson", "192.0.2.1", None, Some("Bob B. Bobson")),
-            ("192.0.2.1 - \"\"", "192.0.2.1", None, Some("\"\"")),
-            ("192.0.2.1 -", "192.0.2.1", None, Some("-")),
-            ("192.0.2.1", "192.0.2.1", None, None),
-            ("192.0.2.1 www.example.com bob", "192.0.2.1", Some("www.example.com"), Some("bob")),
-            ("192.0.2.1 bob.example", "192.0.2.1", None, Some("bob.example")),
-            ("2001:db8::1 - -", "2001:db8::1", None, Some("-")),
-            ("pipe6.example.net - -", "pipe6.example.net", None, Some("-")),
-            ("www.example.com 192.0.2.1 - -", "192.0.2.1", Some("www.example.com"), Some("-")),
-            (
-                "www.example.com:80 192.0.2.1 - b",
-                "192.0.2.1",
-                Some("www.example.com:80"),
-                Some("b"),
-            ),
-            ("a.example b.example - -", "b.example", Some("a.example"), Some("-")),
-            ("198.51.100.1 192.0.2.1 - -", "192.0.2.1", Some("198.51.100.1"), Some("-")),
-            ("example.com 192.0.2.1 - req1 -", "192.0.2.1", Some("example.com"), Some("-")),
-            ("192.0.2.1 - x [10/Oct/2000:13:55:36 +0000] y", "192.0.2.1", None, None),
-        ] {
-            let line = format!("{head} {TIME} \"GET / HTTP/1.1\" 200 5");
-            let found = read(&line).expect(head);
-            let text =
-                |span: LineSpan| String::from_utf8_lossy(span.of(line.as_bytes())).into_owned();
-            assert_eq!(text(found.client), client, "{head}");
-            assert_eq!(found.host.map(text).as_deref(), host, "{head}");
-            if user.is_some() || !head.contains('[') {
-                assert_eq!(found.user.map(text).as_deref(), user, "{head}");
-            }
-            assert_eq!(found.time_text.map(text).as_deref(), Some(TIME.trim_matches(['[', ']'])));
-            assert_eq!((found.status, found.bytes), (Some(200), Some(5)), "{head}");
-        }
-    }
-
-    #[test]
-    fn a_port_behind_the_client_is_the_peers() {
-        for (head, client, port) in [
-            ("192.0.2.1:40100", "192.0.2.1", Some(40_100)),
-            ("[2001:db8::1]:40100", "[2001:db8::1]", Some(40_100)),
-            ("2001:db8::1", "2001:db8::1", None),
-            ("192.0.2.1:99999", "192.0.2.1:99999", None),
-        ] {
-            let line = format!("{head} - - {TIME} \"GET / HTTP/1.1\" 200 5");
-            let found = read(&line).expect(head);
-            assert_eq!(found.client.of(line.as_bytes()), client.as_bytes());
-            assert_eq!(found.peer_port, port);
-        }
-    }
-
-    #[test]
-    fn a_user_that_looks_like_a_time_does_not_move_the_request() {
-        let line =
-            format!(r#"192.0.2.1 - x {TIME} \"GET /forged\" 1 {TIME} "GET / HTTP/1.1" 200 5"#);
-        let found = read(&line).unwrap();
-        let LoggedRequest::Line(span) = found.request else { panic!("no request") };
-        assert_eq!(span.of(line.as_bytes()), b"GET / HTTP/1.1");
-    }
 }

@@ -5,10 +5,9 @@
 //! tree of names. Of an array only the first element is looked at, so that Caddy's
 //! `headers.User-Agent` is found in its list. A key that comes twice counts the first time.
 
-use super::clf::{error, span};
-use super::clock::TimestampParser;
 use super::field::{DurationUnit, LineDraft, LogField};
-use super::{AccessLine, Expected, LineError};
+use super::timestamp::TimestampParser;
+use super::{AccessLine, Expected, LineError, LineSpan};
 
 /// Which value is what.
 #[derive(Clone, Debug)]
@@ -204,10 +203,10 @@ pub(super) fn parse(
     })?;
     let rest = line.get(end..).unwrap_or_default();
     if !rest.iter().all(u8::is_ascii_whitespace) {
-        return Err(error(end, Expected::Json));
+        return Err(LineError::new(end, Expected::Json));
     }
     if !draft.has_client || draft.other_logger {
-        return Err(error(start, Expected::Json));
+        return Err(LineError::new(start, Expected::Json));
     }
     draft.finish();
     Ok(())
@@ -226,7 +225,7 @@ fn walk(
     line: &[u8],
     start: usize,
     names: &JsonNames,
-    mut found: impl FnMut(LogField, u8, super::LineSpan),
+    mut found: impl FnMut(LogField, u8, LineSpan),
 ) -> Result<usize, LineError> {
     let mut levels = [JsonLevel { array: false, node: None }; DEPTH];
     levels[0].node = Some(0);
@@ -235,14 +234,14 @@ fn walk(
     let mut depth = 1_usize;
     let at = skip_space(line, start);
     if line.get(at) != Some(&b'{') {
-        return Err(error(at, Expected::Json));
+        return Err(LineError::new(at, Expected::Json));
     }
     let mut at = skip_space(line, at + 1);
     let mut empty = true;
     loop {
         let level = levels.get(depth - 1).copied();
         let level = level.unwrap_or(JsonLevel { array: deep & 1 == 1, node: None });
-        let byte = *line.get(at).ok_or_else(|| error(line.len(), Expected::Json))?;
+        let byte = *line.get(at).ok_or_else(|| LineError::new(line.len(), Expected::Json))?;
         if byte == if level.array { b']' } else { b'}' } {
             if depth > DEPTH {
                 deep >>= 1;
@@ -258,7 +257,7 @@ fn walk(
         }
         if !empty {
             if byte != b',' {
-                return Err(error(at, Expected::Json));
+                return Err(LineError::new(at, Expected::Json));
             }
             at = skip_space(line, at + 1);
             if level.array && depth <= DEPTH {
@@ -272,7 +271,7 @@ fn walk(
             let (key, end) = string(line, at)?;
             at = skip_space(line, end);
             if line.get(at) != Some(&b':') {
-                return Err(error(at, Expected::Json));
+                return Err(LineError::new(at, Expected::Json));
             }
             at = skip_space(line, at + 1);
             level.node.and_then(|node| names.child(node, key.of(line)))
@@ -283,7 +282,7 @@ fn walk(
                 match levels.get_mut(depth) {
                     Some(level) => *level = JsonLevel { array, node },
                     // Nobody logs 70 levels: what does is refused, not misread.
-                    None if depth >= DEPTH + 64 => return Err(error(at, Expected::Json)),
+                    None if depth >= DEPTH + 64 => return Err(LineError::new(at, Expected::Json)),
                     None => deep = deep << 1 | u64::from(array),
                 }
                 depth += 1;
@@ -299,14 +298,14 @@ fn walk(
                 at = skip_space(line, end);
                 empty = false;
             }
-            None => return Err(error(at, Expected::Json)),
+            None => return Err(LineError::new(at, Expected::Json)),
         }
     }
 }
 
 /// A string, number or word: its text, where it ended, whether it is `null`.
 #[inline]
-fn value(line: &[u8], at: usize) -> Result<(super::LineSpan, usize, bool), LineError> {
+fn value(line: &[u8], at: usize) -> Result<(LineSpan, usize, bool), LineError> {
     if line.get(at) == Some(&b'"') {
         let (text, end) = string(line, at)?;
         return Ok((text, end, false));
@@ -315,15 +314,15 @@ fn value(line: &[u8], at: usize) -> Result<(super::LineSpan, usize, bool), LineE
     let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'+');
     let len = rest.iter().take_while(|b| is_part(b)).count();
     if len == 0 {
-        return Err(error(at, Expected::Json));
+        return Err(LineError::new(at, Expected::Json));
     }
-    Ok((span(at, at + len), at + len, &rest[..len] == b"null"))
+    Ok((LineSpan::new(at, at + len), at + len, &rest[..len] == b"null"))
 }
 
 /// The text between the quotes, and where they end.
 #[inline]
-fn string(line: &[u8], at: usize) -> Result<(super::LineSpan, usize), LineError> {
-    let unclosed = || error(at, Expected::Json);
+fn string(line: &[u8], at: usize) -> Result<(LineSpan, usize), LineError> {
+    let unclosed = || LineError::new(at, Expected::Json);
     if line.get(at) != Some(&b'"') {
         return Err(unclosed());
     }
@@ -333,7 +332,7 @@ fn string(line: &[u8], at: usize) -> Result<(super::LineSpan, usize), LineError>
         end += memchr::memchr(b'"', rest).ok_or_else(unclosed)?;
         let run = line[at + 1..end].iter().rev().take_while(|&&b| b == b'\\').count();
         if run % 2 == 0 {
-            return Ok((span(at + 1, end), end + 1));
+            return Ok((LineSpan::new(at + 1, end), end + 1));
         }
         end += 1;
     }
@@ -350,7 +349,7 @@ fn skip_space(line: &[u8], mut at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access::{LineSpan, LoggedRequest};
+    use crate::access::LoggedRequest;
 
     fn read(line: &str, names: &JsonNames) -> Result<AccessLine, LineError> {
         let mut found = AccessLine::default();

@@ -5,10 +5,8 @@
 //! combined, pasted format strings, JSON; and a syslog envelope round any of them.
 
 mod clf;
-mod clock;
 mod envelope;
 mod field;
-pub(crate) mod foreign;
 mod format;
 mod head;
 mod json;
@@ -16,16 +14,18 @@ mod parser;
 mod plan;
 mod quote;
 pub mod review;
-mod stamp;
 mod template;
+pub(crate) mod third_party_log;
+mod time_format;
+mod timestamp;
 mod truth;
 mod write;
 
 use std::fmt;
 
-pub(crate) use self::clock::TimestampParser;
 pub use self::format::{FormatError, FormatProblem};
 pub use self::parser::{Parser, Spec};
+pub(crate) use self::timestamp::TimestampParser;
 pub use self::write::{write_with_client, write_with_text};
 
 use crate::request::{Cut, Fingerprint, LONG, unescape};
@@ -41,6 +41,16 @@ pub struct LineSpan {
 }
 
 impl LineSpan {
+    /// Bytes `start..end` of a line that [`Parser::parse`] accepted: its length fits 32 bits.
+    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a longer line is refused in Parser::parse"
+    )]
+    const fn new(start: usize, end: usize) -> Self {
+        Self { start: start as u32, end: end as u32 }
+    }
+
     /// The bytes of `line` that this names; empty if it reaches beyond.
     #[must_use]
     pub fn of(self, line: &[u8]) -> &[u8] {
@@ -164,6 +174,12 @@ pub struct LineError {
     pub at: u32,
     /// What was expected there.
     pub expected: Expected,
+}
+
+impl LineError {
+    const fn new(at: usize, expected: Expected) -> Self {
+        Self { at: LineSpan::new(at, at).start, expected }
+    }
 }
 
 /// What a line lacked.

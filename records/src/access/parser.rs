@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
 use super::clf::{self, ClfVariant};
-use super::clock::TimestampParser;
 use super::field::{DurationUnit, LogField};
 use super::format::{self, FormatError, FormatProblem};
 use super::head::{ClientPlacement, HeadParser};
 use super::json::{self, JsonNames};
 use super::plan::FormatPlan;
-use super::{AccessLine, Expected, LineError, envelope, template};
+use super::timestamp::TimestampParser;
+use super::{AccessLine, Expected, LineError, LineSpan, envelope, template};
 
 /// The format of access lines as the user asked for it.
 #[derive(Clone, Debug, Default)]
@@ -161,7 +161,7 @@ impl Parser {
     /// See [`Parser::parse`].
     pub fn read(&mut self, line: &[u8], found: &mut AccessLine) -> Result<(), LineError> {
         if u32::try_from(line.len()).is_err() {
-            return Err(clf::error(0, Expected::AccessLine));
+            return Err(LineError::new(0, Expected::AccessLine));
         }
         let envelope = envelope::length(line);
         let read = self.parse_at(line, envelope, found);
@@ -184,7 +184,8 @@ impl Parser {
         found: &mut AccessLine,
     ) -> Result<usize, LineError> {
         let clock = &mut self.clock;
-        let fresh = AccessLine { envelope: clf::span(start, start).start, ..AccessLine::default() };
+        let fresh =
+            AccessLine { envelope: LineSpan::new(start, start).start, ..AccessLine::default() };
         match &self.wanted {
             SpecChoice::Auto if line.get(start) == Some(&b'{') => {
                 *found = fresh;

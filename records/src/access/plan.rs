@@ -9,11 +9,10 @@
 //! fields behind it. Such formats are read twice, with that value as short and as long as it can be;
 //! unless both find the same client, the line is refused.
 
-use super::clf::{error, span};
-use super::clock::TimestampParser;
 use super::field::{BalancerSpans, LineDraft, LogField};
-use super::stamp::{TimeFormat, TimestampParts};
-use super::{AccessLine, Expected, LineError};
+use super::time_format::{TimeFormat, TimestampParts};
+use super::timestamp::TimestampParser;
+use super::{AccessLine, Expected, LineError, LineSpan};
 
 /// A piece of a format.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +127,7 @@ impl FormatPlan {
             let mut other = AccessLine::default();
             self.read(line, start, EndOrder::Longest, clock, (&mut other, None))?;
             if other.client != into.client {
-                return Err(error(start, Expected::Client));
+                return Err(LineError::new(start, Expected::Client));
             }
         }
         Ok(())
@@ -149,7 +148,7 @@ impl FormatPlan {
             let (mut other, mut its) = (AccessLine::default(), BalancerSpans::default());
             self.read(line, start, EndOrder::Longest, clock, (&mut other, Some(&mut its)))?;
             if other.client != into.client || its != *parts {
-                return Err(error(start, Expected::Client));
+                return Err(LineError::new(start, Expected::Client));
             }
         }
         Ok(())
@@ -176,7 +175,7 @@ impl FormatPlan {
         let PlanReading { draft, stamp, time_text, .. } = reading;
         if let Some((from, to)) = time_text {
             draft.line.time = stamp.finish();
-            draft.line.time_text = Some(span(from, to));
+            draft.line.time_text = Some(LineSpan::new(from, to));
         }
         draft.finish();
         Ok(())
@@ -191,7 +190,7 @@ impl PlanReading<'_> {
                 PlanStep::Literal(text) => {
                     let rest = self.line.get(at..).unwrap_or_default();
                     if !rest.starts_with(text) {
-                        return Err(error(at, Expected::Literal));
+                        return Err(LineError::new(at, Expected::Literal));
                     }
                     at += text.len();
                 }
@@ -216,14 +215,15 @@ impl PlanReading<'_> {
                 }
             }
         }
-        if at == self.line.len() { Ok(()) } else { Err(error(at, Expected::Literal)) }
+        if at == self.line.len() { Ok(()) } else { Err(LineError::new(at, Expected::Literal)) }
     }
 
     fn time(&mut self, form: &TimeFormat, counts: bool, at: usize) -> Result<usize, LineError> {
         let mut other = TimestampParts::default();
         let stamp = if counts { &mut self.stamp } else { &mut other };
-        let end =
-            form.read(self.line, at, stamp, self.clock).ok_or_else(|| error(at, Expected::Time))?;
+        let end = form
+            .read(self.line, at, stamp, self.clock)
+            .ok_or_else(|| LineError::new(at, Expected::Time))?;
         if counts {
             let from = self.time_text.map_or(at, |(from, _)| from);
             self.time_text = Some((from, end));
@@ -237,16 +237,17 @@ impl PlanReading<'_> {
         if rest.first() != Some(&b'{') {
             return Ok(at);
         }
-        let len = memchr::memchr(b'}', rest).ok_or_else(|| error(at, Expected::Literal))?;
+        let len =
+            memchr::memchr(b'}', rest).ok_or_else(|| LineError::new(at, Expected::Literal))?;
         Ok(at + len + 1 + usize::from(rest.get(len + 1) == Some(&b' ')))
     }
 
     fn value(&mut self, field: LogField, rank: u8, at: usize, end: usize) -> Result<(), LineError> {
-        if self.draft.take(field, rank, span(at, end), self.line, self.clock) {
+        if self.draft.take(field, rank, LineSpan::new(at, end), self.line, self.clock) {
             return Ok(());
         }
         let expected = if field == LogField::Client { Expected::Client } else { Expected::Literal };
-        Err(error(at, expected))
+        Err(LineError::new(at, expected))
     }
 
     /// Where a value without a space ends. Before a `:` it is the last one in the word: an IPv6
@@ -256,7 +257,7 @@ impl PlanReading<'_> {
         let wrong = || {
             let expected =
                 if field == LogField::Client { Expected::Client } else { Expected::Literal };
-            error(at, expected)
+            LineError::new(at, expected)
         };
         let len = match next.first() {
             None => rest.len(),
@@ -286,7 +287,7 @@ impl PlanReading<'_> {
             }
             from = end + 1;
         }
-        Err(error(at.saturating_sub(1), Expected::Literal))
+        Err(LineError::new(at.saturating_sub(1), Expected::Literal))
     }
 
     /// Tries each end of a value until the rest of the line fits.
@@ -316,7 +317,7 @@ impl PlanReading<'_> {
     ) -> Result<(), LineError> {
         // What else a failed try has set, the one that fits sets again.
         let before = (self.draft.ranks, self.stamp.resolution, self.time_text);
-        let mut furthest = error(at, Expected::Literal);
+        let mut furthest = LineError::new(at, Expected::Literal);
         for (index, len) in ends.enumerate() {
             let Some(tries) = self.tries.checked_sub(1) else { break };
             self.tries = tries;

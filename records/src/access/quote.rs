@@ -1,6 +1,5 @@
 //! Where quoted text ends: `"…"` with `\"` and `\\` inside, as Apache and nginx write it.
 
-use super::clf::{error, span};
 use super::{Expected, LineError, LineSpan};
 use crate::scan;
 
@@ -60,8 +59,8 @@ impl<'a> QuoteScanner<'a> {
             _ => return Ok(None),
         }
         match self.closing(at + 2) {
-            Some(end) => Ok(Some(span(at + 2, end))),
-            None => Err(error(at + 1, Expected::Literal)),
+            Some(end) => Ok(Some(LineSpan::new(at + 2, end))),
+            None => Err(LineError::new(at + 1, Expected::Literal)),
         }
     }
 }

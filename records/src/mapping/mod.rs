@@ -1,14 +1,14 @@
 //! A mapping: this client, through this connection, asked that server for this.
 //!
 //! One value, several spellings, a file each. [`classic`] is what the C balancer writes; [`packet`] and
-//! [`mod@line`] are what ours does, on the network and in a file; [`foreign`] is what other proxies log. Everything a spelling does not carry is
+//! [`mod@line`] are what ours does, on the network and in a file; [`third_party_log`] is what other proxies log. Everything a spelling does not carry is
 //! `None`: all of it is evidence, none of it is required.
 
 pub mod classic;
-pub mod foreign;
 pub mod line;
 pub mod origins;
 pub mod packet;
+pub mod third_party_log;
 
 use std::fmt;
 use std::net::SocketAddr;

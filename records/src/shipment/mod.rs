@@ -7,10 +7,10 @@
 //! is in `docs/design/wire.md`.
 
 mod ages;
-mod clock;
 mod discovery;
 mod header;
 mod reassembly;
+mod sender_clock;
 mod senders;
 mod writer;
 
@@ -21,11 +21,11 @@ use crate::number::{le_i64, le_u32, le_u64};
 use nom::{IResult, Parser};
 
 pub use ages::Ages;
-pub(crate) use clock::SenderClock;
 pub use discovery::{DiscoveryAnswer, DiscoveryQuestion};
 pub(crate) use header::{DatagramParts, DatagramType, HEADER, extension, write_header};
 pub use header::{MAGIC, VERSION, WireError, WireErrorKind};
 pub use reassembly::Reassembly;
+pub(crate) use sender_clock::SenderClock;
 pub use senders::{SenderLimits, SenderTable, ShipmentArrival, ShipmentCounts, ShipmentOutcome};
 pub use writer::{Push, SendStamp, ShipmentWriter};
 

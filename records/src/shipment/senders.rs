@@ -2,7 +2,7 @@
 
 use indexmap::IndexMap;
 
-use super::clock::SenderClock;
+use super::sender_clock::SenderClock;
 use super::{DiscoveryQuestion, Reassembly, SenderOrigin, Shipment};
 use crate::time::Timestamp;
 

@@ -8,9 +8,9 @@ use pen_records::attribution::{
     ServerIndex,
 };
 use pen_records::datagram::Datagram;
-use pen_records::mapping::foreign::{ThirdPartyReader, ThirdPartyServer, ThirdPartySpec};
 use pen_records::mapping::origins::Origins;
 use pen_records::mapping::packet::{Packet, PacketRecords, write_record};
+use pen_records::mapping::third_party_log::{ThirdPartyReader, ThirdPartyServer, ThirdPartySpec};
 use pen_records::mapping::{Mapping, RequestText};
 use pen_records::shipment::{
     DiscoveryAnswer, DiscoveryQuestion, Push, Reassembly, SendStamp, SenderLimits, SenderOrigin,

@@ -5,8 +5,8 @@ use super::super::format::{self, FormatError};
 use super::super::json::JsonNames;
 use super::super::parser::named;
 use super::super::plan::PlanItem;
-use super::super::stamp::TimeFormat;
 use super::super::template;
+use super::super::time_format::TimeFormat;
 use super::{FormatDialect, LoggedFields};
 use crate::time::Resolution;
 

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::addr::ServerAddr;
-use crate::mapping::foreign::{ThirdPartyReader, ThirdPartyServer, ThirdPartySpec};
+use crate::mapping::third_party_log::{ThirdPartyReader, ThirdPartyServer, ThirdPartySpec};
 
 const MILLI: i64 = 1_000;
 

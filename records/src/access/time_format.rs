@@ -2,7 +2,7 @@
 //! strftime's or one of `sec`, `msec`, `usec`, `msec_frac`, `usec_frac`. One time may be spread over
 //! several directives (`%{%d/%b/%Y %T}t.%{msec_frac}t %{%z}t`), so pieces fill one [`TimestampParts`].
 
-use super::clock::{self, TimestampParser, decimal};
+use super::timestamp::{self, TimestampParser, decimal};
 use crate::time::{Resolution, Timestamp};
 
 /// How a time, or a part of one, is spelled.
@@ -93,8 +93,8 @@ impl TimeFormat {
     ) -> Option<usize> {
         let read = match self {
             Self::Clf => clock.clf(line, at)?,
-            Self::Iso => clock::iso(line, at)?,
-            Self::Epoch => clock::epoch(line, at)?,
+            Self::Iso => timestamp::iso(line, at)?,
+            Self::Epoch => timestamp::epoch(line, at)?,
             Self::EpochMillis => return stamp.epoch(line, at, 1_000, Resolution::Millisecond),
             Self::EpochMicros => return stamp.epoch(line, at, 1, Resolution::Microsecond),
             Self::MillisFraction => return stamp.fraction(line, at, 3, Resolution::Millisecond),
@@ -124,8 +124,8 @@ impl TimestampParts {
     fn midnight(&self) -> Option<i64> {
         let year = self.year?;
         match (self.month, self.day, self.day_of_year) {
-            (Some(month), Some(day), _) => clock::midnight(year, month, day),
-            (_, _, Some(day)) => Some(clock::midnight(year, 1, 1)? + (day - 1) * 86_400),
+            (Some(month), Some(day), _) => timestamp::midnight(year, month, day),
+            (_, _, Some(day)) => Some(timestamp::midnight(year, 1, 1)? + (day - 1) * 86_400),
             _ => None,
         }
     }
@@ -159,7 +159,7 @@ impl TimestampParts {
     ) -> Option<usize> {
         let digits = line.get(at..at + width)?;
         decimal(digits)?;
-        self.micros = clock::fraction_micros(digits);
+        self.micros = timestamp::fraction_micros(digits);
         self.finer(step);
         Some(at + width)
     }
@@ -171,7 +171,7 @@ impl TimestampParts {
             StrftimePiece::MonthName => {
                 let end = letters(line, at)?;
                 let name = line.get(at..at + 3)?;
-                self.month = Some(clock::month(name)?);
+                self.month = Some(timestamp::month(name)?);
                 return Some(end);
             }
             StrftimePiece::Name | StrftimePiece::ZoneName => return letters(line, at),
@@ -181,7 +181,7 @@ impl TimestampParts {
                 return (name == b"PM" || name == b"AM").then_some(at + 2);
             }
             StrftimePiece::Zone => {
-                let (zone, taken) = clock::numeric_zone(line.get(at..)?)?;
+                let (zone, taken) = timestamp::numeric_zone(line.get(at..)?)?;
                 self.zone = zone;
                 return Some(at + taken);
             }

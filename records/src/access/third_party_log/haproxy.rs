@@ -10,7 +10,7 @@
 use super::super::field::{BalancerField, LogField};
 use super::super::format::{FormatError, FormatProblem, FormatText, PlacedItem, literal};
 use super::super::plan::PlanItem;
-use super::super::stamp::TimeFormat;
+use super::super::time_format::TimeFormat;
 
 /// `option tcplog`.
 pub(super) const TCP: &str =

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::access::foreign::{BalancerField, BalancerLine, FormatTraits, zone_of_envelope};
+use crate::access::third_party_log::{BalancerField, BalancerLine, FormatTraits, zone_of_envelope};
 use crate::access::{Expected, LineError};
 use crate::addr::{ClientAddr, ServerAddr, parse_ip};
 use crate::attribution::text_hash;

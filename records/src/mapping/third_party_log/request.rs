@@ -3,7 +3,7 @@
 //! HAProxy writes `#NN` for what would not stand in a line. What came by HTTP/2 or 3 goes on to the server as
 //! HTTP/1.1, without the scheme and the authority that HAProxy logs.
 
-use crate::access::foreign::FormatTraits;
+use crate::access::third_party_log::FormatTraits;
 use crate::access::{AccessLine, LoggedRequest};
 use crate::request::unescape;
 

@@ -8,14 +8,14 @@
 //! The join wants moments: [`ThirdPartyRecord::moments`] makes of a passage the mappings that our own balancer would
 //! have noted at its beginning and end.
 
-mod passage;
+mod record;
 mod request;
 
 use std::sync::Arc;
 
-pub use self::passage::{RecordTimes, ThirdPartyRecord, ThirdPartyServer};
+pub use self::record::{RecordTimes, ThirdPartyRecord, ThirdPartyServer};
 
-use crate::access::foreign::{BalancerFormat, BalancerLine, HAPROXY, may_be_haproxys};
+use crate::access::third_party_log::{BalancerFormat, BalancerLine, HAPROXY, may_be_haproxys};
 use crate::access::{FormatError, LineError};
 
 /// How the lines of a balancer's log are read.
@@ -96,7 +96,7 @@ impl ThirdPartyReader {
 
     fn try_format(&mut self, index: usize, line: &[u8]) -> Result<(), LineError> {
         self.formats[index].read(line, &mut self.clock, &mut self.found)?;
-        passage::check(line, &self.found)
+        record::check(line, &self.found)
     }
 
     /// Whether a line that nobody has announced may be HAProxy's: cheap where it is not.

@@ -7,11 +7,11 @@ mod trafficserver;
 
 use std::sync::Arc;
 
-use super::clock::{self, TimestampParser};
 pub(crate) use super::field::BalancerField;
 use super::field::{BalancerSpans, LogField};
 use super::format::{self, FormatError, FormatProblem, PlacedItem};
 use super::plan::{FormatPlan, PlanItem};
+use super::timestamp::{self, TimestampParser};
 use super::{AccessLine, Expected, LineError, envelope};
 
 /// What a line of a balancer's log says, as spans.
@@ -93,7 +93,7 @@ impl BalancerFormat {
         found: &mut BalancerLine,
     ) -> Result<(), LineError> {
         if u32::try_from(line.len()).is_err() {
-            return Err(super::clf::error(0, Expected::AccessLine));
+            return Err(LineError::new(0, Expected::AccessLine));
         }
         let start = envelope::length(line);
         let envelope = u32::try_from(start).unwrap_or_default();
@@ -123,7 +123,7 @@ pub(crate) fn zone_of_envelope(line: &[u8], local: i64) -> Option<i64> {
         _ => 0,
     };
     let at = at + if line.get(at..)?.starts_with(b"1 ") { 2 } else { 0 };
-    let stamp = clock::iso(line, at)?.time.0.as_micros();
+    let stamp = timestamp::iso(line, at)?.time.0.as_micros();
     // The stamp is of the end, a little later.
     Some((local - stamp + QUARTER / 2).div_euclid(QUARTER) * 900)
 }

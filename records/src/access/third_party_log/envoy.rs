@@ -7,7 +7,7 @@
 use super::super::field::{BalancerField, DurationUnit, LogField};
 use super::super::format::{FormatError, FormatProblem, FormatText, PlacedItem, literal};
 use super::super::plan::PlanItem;
-use super::super::stamp::TimeFormat;
+use super::super::time_format::TimeFormat;
 
 /// Whether a text has one of Envoy's operators in it.
 pub(super) fn is_its(text: &str) -> bool {
