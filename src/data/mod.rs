@@ -5,5 +5,6 @@ pub mod checks;
 pub mod names;
 pub mod pool;
 pub mod relay;
+mod slab;
 pub mod snapshot;
 pub mod tls;

@@ -17,8 +17,10 @@ use pen_daemon::diagnostics;
 use crate::config::PoolServerId;
 use crate::config::{Endpoint, LogTarget, RuntimeSettings};
 use crate::data::pool::{Client, ServerState};
-use crate::data::relay::report::{self, Report, ask};
-use crate::data::relay::shared::{Shared, WorkerCommand};
+use crate::data::relay::mailbox::WorkerCommand;
+use crate::data::relay::queries::{self, ask};
+use crate::data::relay::report::ConnectionReport;
+use crate::data::relay::shared::Shared;
 use crate::data::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::data::snapshot::{
     BalancerCounters, CheckSnapshot, ClientSnapshot, LimitedCount, LogSnapshot, ServerSnapshot,
@@ -196,7 +198,7 @@ impl DataPlane for RunningBalancer {
     }
 
     fn close(&self, number: u64) -> bool {
-        report::close(&self.shared, number)
+        queries::close(&self.shared, number)
     }
 
     fn set_debug(&self, level: u8) {
@@ -219,7 +221,12 @@ fn draining(shared: &Shared, server: PoolServerId) -> Option<Endpoint> {
     state.config.draining.then(|| state.config.addr.clone())
 }
 
-fn server(id: PoolServerId, state: &ServerState, report: &Report, now: Instant) -> ServerSnapshot {
+fn server(
+    id: PoolServerId,
+    state: &ServerState,
+    report: &ConnectionReport,
+    now: Instant,
+) -> ServerSnapshot {
     let open = report.traffic.get(&id).copied().unwrap_or_default();
     let ago = |then: Instant| now.saturating_duration_since(then);
     let left = state.blacklisted.map(|until| until.saturating_duration_since(now));

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use pen::config::PenConfig;
 use pen::data::balancer::Bound;
-use pen::data::relay::report::{ask, close};
+use pen::data::relay::queries::{ask, close};
 use pen::data::snapshot::ConnectionFilter;
 
 use crate::support::{Listener, Site, Stream, localhost, over, until};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use pen::config::RuntimeSettings;
-use pen::data::relay::report::ask;
+use pen::data::relay::queries::ask;
 use pen::data::snapshot::{ConnectionFilter, ConnectionSnapshot, ConnectionStatus};
 use socket2::SockRef;
 

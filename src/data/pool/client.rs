@@ -1,7 +1,8 @@
-//! Who went where: a table of clients of a fixed size, least recently used out first.
+//! The table of clients and the server that each was sent to: of limited size, and the client that was not seen
+//! for the longest time is forgotten first.
 //!
-//! Exact and O(1): entries lie in a slab and are linked in the order of their last use, and a hash
-//! table finds them by address. That order is also the order in which they expire.
+//! Exact, and each step takes the same time: entries lie in a slab and are linked in the order of their last
+//! use, and a hash table finds them by address. That order is also the order in which they expire.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroUsize;
@@ -9,72 +10,58 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use pen_records::addr::ClientAddr;
 
 use crate::config::PoolServerId;
+use crate::data::slab::{RecencyList, Slab};
 
 /// What is known of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// Its address, which is its identity.
+    /// Address of the client, which identifies it.
     pub addr: ClientAddr,
     /// When it connected last.
     pub last: Instant,
-    /// Where it was sent last; never the emergency or the abuse server.
+    /// The server that it was sent to last; never the emergency or the abuse server.
     pub server: Option<PoolServerId>,
     /// How often it connected.
     pub connects: u64,
-    /// Bytes that were sent to it.
+    /// Bytes sent to it.
     pub sent: u64,
-    /// Bytes that came from it.
+    /// Bytes received from it.
     pub received: u64,
 }
-
-#[derive(Debug)]
-struct ClientNode {
-    client: Client,
-    newer: u32,
-    older: u32,
-}
-
-/// No node.
-const NONE: u32 = u32::MAX;
-/// Of a node whose client is forgotten.
-const GONE: u32 = u32::MAX - 1;
 
 /// The table.
 #[derive(Debug)]
 pub struct Clients {
-    nodes: Vec<ClientNode>,
+    entries: Slab<Client>,
+    order: RecencyList,
+    /// Slots by address.
     by_addr: HashTable<u32>,
     /// Keyed at random: clients choose their addresses.
     hasher: RandomState,
-    newest: u32,
-    oldest: u32,
-    free: Vec<u32>,
+    /// The most clients that are remembered.
     size: NonZeroUsize,
-    /// For how long a client is remembered.
+    /// How long a client is remembered; `None` is without end.
     tracking: Option<Duration>,
 }
 
 impl Clients {
-    /// An empty table for so many clients.
+    /// Creates an empty table for up to `size` clients.
     #[must_use]
     pub fn new(size: NonZeroUsize, tracking: Option<Duration>) -> Self {
         Self {
-            nodes: Vec::new(),
+            entries: Slab::default(),
+            order: RecencyList::default(),
             by_addr: HashTable::new(),
             hasher: RandomState::new(),
-            newest: NONE,
-            oldest: NONE,
-            free: Vec::new(),
             size,
             tracking,
         }
     }
 
-    /// Changes the size and the time; who does not fit any more is forgotten, oldest first.
+    /// Changes the size and the tracking time. Clients that exceed the size are forgotten, oldest first.
     pub fn resize(&mut self, size: NonZeroUsize, tracking: Option<Duration>) {
         (self.size, self.tracking) = (size, tracking);
         while self.len() > size.get() {
@@ -82,70 +69,64 @@ impl Clients {
         }
     }
 
-    /// How many are remembered.
+    /// Returns how many clients are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_addr.len()
     }
 
-    /// Whether nobody is.
+    /// Returns whether no client is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_addr.is_empty()
     }
 
-    /// Notes that a client has connected, and hands out what is known of it. Who is remembered for
-    /// too long starts anew.
+    /// Notes that a client has connected, and returns what is known of it. A client whose tracking time is over
+    /// is a new client.
     pub fn arrive(&mut self, addr: ClientAddr, now: Instant) -> &mut Client {
-        // Each arrival adds at most one, so taking away two keeps the table free of old ones.
+        // Each arrival adds one entry at most, so that removing two keeps the table free of expired entries.
         for _ in 0..2 {
             self.expire_oldest(now);
         }
-        let index = match self.find(addr) {
-            Some(index) => {
-                self.unlink(index);
-                if self.is_expired(&self.node(index).client, now) {
-                    self.node_mut(index).client = Client::new(addr, now);
+        let slot = match self.find(addr) {
+            Some(slot) => {
+                if self.entries.at(slot).is_some_and(|client| self.is_expired(client, now)) {
+                    *self.entry(slot) = Client::new(addr, now);
                 }
-                index
+                self.order.touch(slot);
+                slot
             }
             None => self.insert(Client::new(addr, now)),
         };
-        self.link_newest(index);
-        let client = &mut self.node_mut(index).client;
+        let client = self.entry(slot);
         client.last = now;
         client.connects += 1;
         client
     }
 
-    /// What is known of a client, if it is.
+    /// Returns what is known of a client, if it is remembered.
     pub fn get_mut(&mut self, addr: ClientAddr) -> Option<&mut Client> {
-        let index = self.find(addr)?;
-        Some(&mut self.node_mut(index).client)
+        let slot = self.find(addr)?;
+        self.entries.at_mut(slot)
     }
 
-    /// All clients, those who connected last first.
+    /// Returns all clients, the client that connected last first.
     pub fn iter(&self) -> impl Iterator<Item = &Client> {
-        let mut index = self.newest;
-        std::iter::from_fn(move || {
-            let node = self.nodes.get(index as usize)?;
-            index = node.older;
-            Some(&node.client)
-        })
+        let slots = std::iter::successors(self.order.newest(), |&slot| self.order.older(slot));
+        slots.filter_map(|slot| self.entries.at(slot))
     }
 
-    /// How many slots there are, with a client or without.
+    /// Returns how many slots there are, free slots included.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.nodes.len()
+        self.entries.slots()
     }
 
-    /// The clients in these slots: who looks at all of them, but not at once, looks at no client twice and misses
-    /// none that is remembered all the while.
+    /// Returns the clients in these slots. A caller that visits all slots in several calls sees no client twice,
+    /// and each client that is remembered all the while.
     pub fn within(&self, slots: Range<usize>) -> impl Iterator<Item = &Client> {
-        let slots = slots.start..slots.end.min(self.nodes.len());
-        let nodes = self.nodes.get(slots).unwrap_or_default();
-        nodes.iter().filter(|node| node.older != GONE).map(|node| &node.client)
+        let slot = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        self.entries.within(slot(slots.start)..slot(slots.end)).map(|(_, client)| client)
     }
 
     fn is_expired(&self, client: &Client, now: Instant) -> bool {
@@ -153,87 +134,47 @@ impl Clients {
     }
 
     fn expire_oldest(&mut self, now: Instant) {
-        if self.oldest != NONE && self.is_expired(&self.node(self.oldest).client, now) {
+        let oldest = self.order.oldest().and_then(|slot| self.entries.at(slot));
+        if oldest.is_some_and(|client| self.is_expired(client, now)) {
             self.forget_oldest();
         }
     }
 
     fn forget_oldest(&mut self) {
-        let index = self.oldest;
-        if index == NONE {
+        let Some(slot) = self.order.oldest() else { return };
+        self.order.remove(slot);
+        let Some(client) = self.entries.key(slot).and_then(|key| self.entries.remove(key)) else {
             return;
-        }
-        self.unlink(index);
-        let hash = self.hasher.hash_one(self.node(index).client.addr);
-        if let Ok(entry) = self.by_addr.find_entry(hash, |&other| other == index) {
+        };
+        let hash = self.hasher.hash_one(client.addr);
+        if let Ok(entry) = self.by_addr.find_entry(hash, |&other| other == slot) {
             entry.remove();
         }
-        self.node_mut(index).older = GONE;
-        self.free.push(index);
     }
 
     fn find(&self, addr: ClientAddr) -> Option<u32> {
         let hash = self.hasher.hash_one(addr);
-        self.by_addr.find(hash, |&index| self.node(index).client.addr == addr).copied()
+        let is_it = |&slot: &u32| self.entries.at(slot).is_some_and(|client| client.addr == addr);
+        self.by_addr.find(hash, is_it).copied()
     }
 
+    /// Adds a client that is not in the table, as the newest. Returns its slot.
     fn insert(&mut self, client: Client) -> u32 {
         if self.len() >= self.size.get() {
             self.forget_oldest();
         }
-        let addr = client.addr;
-        let node = ClientNode { client, newer: NONE, older: NONE };
-        let index = if let Some(index) = self.free.pop() {
-            *self.node_mut(index) = node;
-            index
-        } else {
-            self.nodes.push(node);
-            u32::try_from(self.nodes.len() - 1).expect("a table of 2^32 clients has no memory")
-        };
-        let (nodes, hasher) = (&self.nodes, &self.hasher);
-        let of = |index: &u32| nodes[*index as usize].client.addr;
-        let entry = self.by_addr.entry(
-            hasher.hash_one(addr),
-            |other| of(other) == addr,
-            |other| hasher.hash_one(of(other)),
-        );
-        if let Entry::Vacant(vacant) = entry {
-            vacant.insert(index);
-        }
-        index
+        let hash = self.hasher.hash_one(client.addr);
+        let slot = self.entries.insert(client).slot;
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        let hash_of =
+            |&slot: &u32| entries.at(slot).map_or(0, |client| hasher.hash_one(client.addr));
+        self.by_addr.insert_unique(hash, slot, hash_of);
+        self.order.push(slot);
+        slot
     }
 
-    fn link_newest(&mut self, index: u32) {
-        let second = self.newest;
-        let node = self.node_mut(index);
-        (node.newer, node.older) = (NONE, second);
-        match second {
-            NONE => self.oldest = index,
-            second => self.node_mut(second).newer = index,
-        }
-        self.newest = index;
-    }
-
-    fn unlink(&mut self, index: u32) {
-        let (newer, older) = (self.node(index).newer, self.node(index).older);
-        match newer {
-            NONE if self.newest == index => self.newest = older,
-            NONE => {}
-            newer => self.node_mut(newer).older = older,
-        }
-        match older {
-            NONE if self.oldest == index => self.oldest = newer,
-            NONE => {}
-            older => self.node_mut(older).newer = newer,
-        }
-    }
-
-    fn node(&self, index: u32) -> &ClientNode {
-        &self.nodes[index as usize]
-    }
-
-    fn node_mut(&mut self, index: u32) -> &mut ClientNode {
-        &mut self.nodes[index as usize]
+    fn entry(&mut self, slot: u32) -> &mut Client {
+        self.entries.at_mut(slot).expect("listed slots have a client")
     }
 }
 

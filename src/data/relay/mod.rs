@@ -1,31 +1,39 @@
 //! From a client to a server and back.
 //!
 //! ```text
-//! tcp           one thread: events, timers, and the connections they belong to
-//! udp           the same for datagrams and flows
-//! pump          forwards on two ends as the duplex says
-//! duplex        what is to be done for two ways of bytes; owns no socket
-//! http          what is noticed of HTTP as the bytes pass
-//! tls           between an end and its socket, where it is encrypted
-//! tls_observer  what can be told of TLS that only passes through
-//! proxy         who the client is, by the PROXY protocol
+//! tcp           a worker for connections
+//! udp           a worker for datagrams and the flows they belong to
+//! worker        what both kinds of worker have in common
+//! jobs          jobs that visit all connections of a worker, slice by slice
+//! pump          forwards between two ends, as the duplex decides
+//! duplex        decides what to do next for the two directions of a connection; owns no socket
+//! http          follows and edits HTTP/1.x
+//! tls           a TLS layer between an end and its socket
+//! tls_observer  sizes and times of exchanges on opaque TLS
+//! proxy         the PROXY protocol
 //! socket        non-blocking sockets and listeners
-//! jobs          commands that a worker carries out in slices
-//! slab          values by slot and generation
-//! report        what a worker says of its connections
-//! shared        what workers have in common with one another and with whoever runs them
+//! mailbox       commands for a worker, and its waker
+//! report        what a worker reports about its connections
+//! queries       questions to all workers at once
+//! records       mapping records
+//! counters      counters for the status
+//! shared        state that workers share with one another and with the rest of the program
 //! ```
 
+pub mod counters;
 pub mod duplex;
 pub mod http;
 mod jobs;
+pub mod mailbox;
 pub mod proxy;
 pub mod pump;
+pub mod queries;
+mod records;
 pub mod report;
 pub mod shared;
-mod slab;
 pub mod socket;
 pub mod tcp;
 pub mod tls;
 mod tls_observer;
 pub mod udp;
+mod worker;

@@ -1,90 +1,66 @@
-//! What a worker says of its connections when it is asked, in moments between others.
+//! What a worker reports about its connections.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::Sender;
+use std::time::Instant;
 
-use super::shared::{Shared, WorkerCommand};
-use super::tcp::connection::{Connection, ConnectionStage};
 use crate::config::PoolServerId;
 use crate::data::pool::Traffic;
-use crate::data::snapshot::{self, ConnectionFilter, ConnectionSnapshot};
+use crate::data::snapshot::{ConnectionFilter, ConnectionSnapshot};
 
-/// How long a worker may take to answer, before the answer goes without it.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-/// What is asked.
+/// A request for a report.
 #[derive(Clone, Debug)]
 pub struct ReportRequest {
-    /// The connections that are to be listed.
+    /// The connections to list.
     which: ConnectionFilter,
-    to: Sender<Report>,
+    to: Sender<ConnectionReport>,
 }
 
-/// A question, and as much of the answer as is known by now.
+impl ReportRequest {
+    /// Creates a request whose answer goes to `to`.
+    pub(super) const fn new(which: ConnectionFilter, to: Sender<ConnectionReport>) -> Self {
+        Self { which, to }
+    }
+}
+
+/// A request, and the part of its answer that has been collected.
 #[derive(Debug)]
 pub(super) struct ReportJob {
     request: ReportRequest,
-    report: Report,
+    report: ConnectionReport,
 }
 
-/// The connections of a worker, or of all.
+/// The connections of one worker, or of all workers.
 #[derive(Debug, Default)]
-pub struct Report {
-    /// As many as were asked for.
+pub struct ConnectionReport {
+    /// The connections that the request asked for.
     pub connections: Vec<ConnectionSnapshot>,
-    /// The bytes so far of all that are open, by server; the pool counts them when they end.
+    /// Bytes of all open connections, by server. The pool counts the bytes of a connection when it ends.
     pub traffic: BTreeMap<PoolServerId, Traffic>,
 }
 
-/// What can be said of a connection or a flow.
+/// A connection or a flow that can be reported.
 pub(super) trait Reportable {
-    /// Its number.
+    /// Returns its number, which is unique while pen runs.
     fn number(&self) -> u64;
 
-    /// The descriptors towards its client and its server.
+    /// Returns the descriptors towards the client and, if there is one, towards the server.
     fn descriptors(&self) -> (i32, Option<i32>);
 
-    /// The server it was sent to.
+    /// Returns the server, if one was chosen.
     fn server(&self) -> Option<PoolServerId>;
 
-    /// Its bytes so far.
+    /// Returns the bytes forwarded so far.
     fn traffic(&self) -> Traffic;
 
-    /// All of it.
+    /// Returns its state, for the status.
     fn describe(&self, now: Instant) -> ConnectionSnapshot;
 }
 
-impl Reportable for &Connection {
-    fn number(&self) -> u64 {
-        self.number
-    }
-
-    fn descriptors(&self) -> (i32, Option<i32>) {
-        let server = self.server.as_ref().map(|server| server.socket.as_fd().as_raw_fd());
-        (self.client.as_fd().as_raw_fd(), server)
-    }
-
-    fn server(&self) -> Option<PoolServerId> {
-        self.server.as_ref().map(|server| server.lease.server())
-    }
-
-    fn traffic(&self) -> Traffic {
-        self.traffic
-    }
-
-    fn describe(&self, now: Instant) -> ConnectionSnapshot {
-        describe(self, now)
-    }
-}
-
-impl Report {
+impl ConnectionReport {
     fn add(&mut self, connection: &impl Reportable, which: ConnectionFilter, now: Instant) {
         if let Some(server) = connection.server() {
-            let (sum, traffic) = (self.traffic.entry(server).or_default(), connection.traffic());
-            sum.to_server += traffic.to_server;
-            sum.to_client += traffic.to_client;
+            self.add_traffic(server, connection.traffic());
         }
         let is_wanted = match which {
             ConnectionFilter::First(most) => self.connections.len() < most,
@@ -99,103 +75,38 @@ impl Report {
         }
     }
 
-    fn join(&mut self, other: Self) {
+    /// Adds the report of another worker.
+    pub(super) fn join(&mut self, other: Self) {
         self.connections.extend(other.connections);
         for (server, traffic) in other.traffic {
-            let sum = self.traffic.entry(server).or_default();
-            sum.to_server += traffic.to_server;
-            sum.to_client += traffic.to_client;
+            self.add_traffic(server, traffic);
         }
     }
-}
 
-fn describe(connection: &&Connection, now: Instant) -> ConnectionSnapshot {
-    let caller = &connection.caller;
-    let server = connection.server.as_ref();
-    let stage = match connection.stage {
-        ConnectionStage::ProxyHeader | ConnectionStage::ClientHandshake => {
-            snapshot::ConnectionStatus::Handshake
-        }
-        ConnectionStage::Pending
-        | ConnectionStage::Connecting
-        | ConnectionStage::ServerHandshake => snapshot::ConnectionStatus::Connecting,
-        ConnectionStage::Open if connection.duplex.is_half_closed() => {
-            snapshot::ConnectionStatus::HalfClosed
-        }
-        ConnectionStage::Open => snapshot::ConnectionStatus::Open,
-    };
-    let client = match caller.addr {
-        pen_records::addr::ClientAddr::Ip(ip) => {
-            std::net::SocketAddr::new(ip, caller.port).to_string()
-        }
-        unix @ pen_records::addr::ClientAddr::Unix => unix.to_string(),
-    };
-    let (client_fd, server_fd) = connection.descriptors();
-    ConnectionSnapshot {
-        number: connection.number,
-        client,
-        client_fd,
-        server: server.map(|server| server.lease.server()),
-        server_fd,
-        stage,
-        age: now.saturating_duration_since(connection.accepted),
-        to_server: connection.traffic.to_server,
-        to_client: connection.traffic.to_client,
+    fn add_traffic(&mut self, server: PoolServerId, traffic: Traffic) {
+        let sum = self.traffic.entry(server).or_default();
+        sum.to_server += traffic.to_server;
+        sum.to_client += traffic.to_client;
     }
 }
 
 impl ReportJob {
-    /// One that nothing is known of yet.
+    /// Starts with an empty report.
     pub(super) fn new(request: ReportRequest) -> Self {
-        Self { request, report: Report::default() }
+        Self { request, report: ConnectionReport::default() }
     }
 
-    /// Takes these into account.
+    /// Adds connections to the report.
     pub(super) fn add<T: Reportable>(
         &mut self,
         connections: impl Iterator<Item = T>,
         now: Instant,
     ) {
-        connections.for_each(|one| self.report.add(&one, self.request.which, now));
+        connections.for_each(|it| self.report.add(&it, self.request.which, now));
     }
 
-    /// Hands the answer over. Whoever asked may have gone.
-    pub(super) fn answer(self) {
-        self.request.to.send(self.report).unwrap_or_default();
-    }
-}
-
-/// Asks all workers, and waits for their answers, but not for long.
-#[must_use]
-pub fn ask(shared: &Shared, which: ConnectionFilter) -> Report {
-    let (to, answers): (_, Receiver<Report>) = channel();
-    shared.tell_all(&WorkerCommand::Report(ReportRequest { which, to }));
-    let mut whole = Report::default();
-    each(&answers, |report| whole.join(report));
-    if let ConnectionFilter::First(most) = which {
-        whole.connections.truncate(most);
-    }
-    whole
-}
-
-/// Closes the connection with this number; whether there was one.
-#[must_use]
-pub fn close(shared: &Shared, number: u64) -> bool {
-    let (to, answers) = channel();
-    shared.tell_all(&WorkerCommand::Close(number, to));
-    let mut closed = false;
-    each(&answers, |()| closed = true);
-    closed
-}
-
-/// Takes what workers answer, until the last one has dropped its end.
-fn each<T>(answers: &Receiver<T>, mut take: impl FnMut(T)) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match answers.recv_timeout(left) {
-            Ok(answer) => take(answer),
-            Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return,
-        }
+    /// Sends the report.
+    pub(super) fn send(self) {
+        let _ = self.request.to.send(self.report); // the asker may have given up
     }
 }

@@ -1,111 +1,62 @@
-//! What workers share with one another and with whoever runs them.
+//! State that workers share with one another and with the rest of the program.
 
-use std::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
 
-use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::Notify;
-use tracing::warn;
 
-use super::http::conversation::EditOutcome;
-use super::report::ReportRequest;
-use super::tcp::connection::ConnectionStage;
+use super::counters::RelayCounters;
+use super::mailbox::{Mailbox, WorkerCommand};
 use super::udp::drops::KernelDrops;
-use crate::config::PoolServerId;
-use crate::config::{Endpoint, RuntimeSettings};
+use crate::config::RuntimeSettings;
 use crate::data::pool::Pool;
 use crate::data::tls::Tls;
 use crate::data::tls::keeper::TlsKeeper;
 
-/// Everything that workers share. Locks are taken once or twice a connection, never for bytes.
+/// Everything that workers share. A worker takes a lock once or twice a connection, never for bytes.
 #[derive(Debug)]
 pub struct Shared {
     pool: Mutex<Pool>,
     settings: Mutex<Arc<RuntimeSettings>>,
-    /// Certificates and the like.
+    /// TLS certificates and keys.
     keeper: Arc<TlsKeeper>,
-    /// Grows with each change of the settings or of certificates.
+    /// Incremented with each change of settings or certificates.
     version: AtomicU64,
-    /// Connections at a time that there are descriptors for.
+    /// Concurrent connections for which there are file descriptors.
     descriptors: usize,
-    /// Connections that are open or being opened.
+    /// Connections now, pending connections included.
     connections: AtomicUsize,
-    /// Of these, those that are being opened.
+    /// Pending connections: those being opened to a server.
     pending: AtomicUsize,
-    /// Somebody has stopped accepting because of one of these two.
+    /// A worker waits until `connections` or `pending` falls.
     waiting: AtomicBool,
-    /// Somebody waits, and has no strangers of its own that could give way.
+    /// A worker waits, and has no handshaking client of its own to evict.
     crowded: AtomicBool,
-    /// Connections so far, which is where their numbers come from.
+    /// Connections so far; their numbers come from here.
     pub(super) accepted: AtomicU64,
-    /// What happened.
-    pub counters: Counters,
+    /// Counters for the status.
+    pub counters: RelayCounters,
     mailboxes: Vec<Arc<Mailbox>>,
-    /// What is lost at ports for datagrams.
+    /// Datagrams that the kernel dropped; empty if pen listens for none.
     drops: OnceLock<KernelDrops>,
-    /// Rings at each change of the settings, and at the end, for whoever checks servers.
+    /// Notified at each change of settings and at the end, for the health checks.
     changed: Notify,
     /// Workers were told to stop.
     stopping: AtomicBool,
 }
 
-/// What happened since the start.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Clients that no server was found for, those that were denied aside.
-    pub refused: AtomicU64,
-    /// Clients that the client list denied.
-    pub denied: AtomicU64,
-    /// Clients that had to send a PROXY header and sent none, or a bad one.
-    pub bad_headers: AtomicU64,
-    /// Attempts to connect to a server that failed.
-    pub failed_attempts: AtomicU64,
-    /// Connections that another server than the first choice took after that.
-    pub failovers: AtomicU64,
-    /// Connections that ended with a reset.
-    pub resets: AtomicU64,
-    /// Connections that ended because nothing was said for too long.
-    pub timeouts: AtomicU64,
-    /// Datagrams that could not be passed on: there was no room for them, or they were too long.
-    pub lost_datagrams: AtomicU64,
-    /// Times that no client could be accepted, for want of descriptors or memory.
-    pub accept_failures: AtomicU64,
-    /// Clients that it was agreed with on how to encrypt.
-    pub handshakes: AtomicU64,
-    /// Clients that it was not.
-    pub failed_handshakes: AtomicU64,
-    /// In HTTP mode: connections with a request that was refused.
-    pub http_refused: AtomicU64,
-    /// In HTTP mode: connections that are none of HTTP/1.x, and passed as they were.
-    pub not_http: AtomicU64,
-}
-
-impl Counters {
-    /// Counts what HTTP mode had to say, and says it aloud the first time.
-    pub(super) fn judged(&self, verdict: EditOutcome) {
-        match verdict {
-            EditOutcome::NotHttp => {
-                if self.not_http.fetch_add(1, Ordering::Relaxed) == 0 {
-                    warn!(
-                        "a client does not speak HTTP/1.x: it passes as it is, and is told to nobody"
-                    );
-                }
-            }
-            EditOutcome::Refused(refusal) => {
-                if self.http_refused.fetch_add(1, Ordering::Relaxed) == 0 {
-                    warn!("a request is refused with {}: {}", refusal.status(), refusal.what());
-                }
-            }
-        }
-    }
+/// How a connection counts against the limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Occupancy {
+    /// As a connection only.
+    Established,
+    /// As a connection and as a pending connection.
+    Pending,
 }
 
 impl Shared {
-    /// For so many workers and connections.
+    /// Creates the shared state for the workers of these mailboxes, and for as many connections as there
+    /// are `descriptors` for.
     #[must_use]
     pub fn new(
         settings: RuntimeSettings,
@@ -124,7 +75,7 @@ impl Shared {
             waiting: AtomicBool::new(false),
             crowded: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
-            counters: Counters::default(),
+            counters: RelayCounters::default(),
             mailboxes,
             drops: OnceLock::new(),
             changed: Notify::new(),
@@ -132,50 +83,51 @@ impl Shared {
         }
     }
 
-    /// All servers and clients.
+    /// Locks the pool of servers and clients.
     pub fn pool(&self) -> MutexGuard<'_, Pool> {
-        // Nothing in the pool is left half-done, even by a panic.
+        // No operation leaves the pool half changed, even if it panics.
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is in force.
+    /// Returns the settings in force.
     #[must_use]
     pub fn settings(&self) -> Arc<RuntimeSettings> {
         self.settings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts other settings into force, as a whole.
+    /// Replaces the settings in force.
     pub fn change(&self, settings: RuntimeSettings) {
         self.pool().apply(&settings);
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         self.changed();
     }
 
-    /// Tells all workers to look at what is in force.
+    /// Has all workers and the health checks read settings and certificates again.
     pub fn changed(&self) {
         self.version.fetch_add(1, Ordering::Release);
         self.wake_all();
         self.changed.notify_one();
     }
 
-    /// Has it counted what the kernel drops.
+    /// Sets the source of [`Self::kernel_drops`].
     pub(crate) fn watch_drops(&self, drops: KernelDrops) {
         self.drops.get_or_init(|| drops);
     }
 
-    /// Datagrams that the kernel has dropped at our ports; `None` if there are no such ports or it does not tell.
+    /// Returns how many datagrams the kernel has dropped at pen's ports, or `None` if there are no such ports
+    /// or the kernel does not tell.
     #[must_use]
     pub fn kernel_drops(&self) -> Option<u64> {
         self.drops.get()?.count()
     }
 
-    /// Who keeps certificates and the like.
+    /// Returns the keeper of TLS certificates and keys.
     #[must_use]
     pub const fn keeper(&self) -> &Arc<TlsKeeper> {
         &self.keeper
     }
 
-    /// What TLS needs, as it is in force.
+    /// Returns the TLS configuration in force.
     pub(crate) fn tls(&self) -> Arc<Tls> {
         self.keeper.tls()
     }
@@ -184,56 +136,56 @@ impl Shared {
         self.version.load(Ordering::Acquire)
     }
 
-    /// Connections that are open or being opened.
+    /// Returns how many connections there are, pending connections included.
     #[must_use]
     pub fn open(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Connections so far.
+    /// Returns how many connections there were so far.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// How many connections there may be at a time.
+    /// Returns how many concurrent connections are allowed.
     #[must_use]
     pub fn most_connections(&self, settings: &RuntimeSettings) -> usize {
         let asked = settings.limits.connections.map_or(usize::MAX, std::num::NonZeroUsize::get);
         asked.min(self.descriptors)
     }
 
-    /// Whether there are as many connections as there may be.
+    /// Returns whether the limit of connections is reached.
     pub(super) fn is_full(&self, settings: &RuntimeSettings) -> bool {
         self.open() >= self.most_connections(settings)
     }
 
-    /// Has one of other workers' strangers give way.
-    pub(super) fn ask_for_room(&self) {
+    /// Asks the other workers to evict a handshaking client.
+    pub(super) fn ask_for_eviction(&self) {
         if !self.crowded.swap(true, Ordering::SeqCst) {
             self.wake_all();
         }
     }
 
-    /// Whether that is asked for.
-    pub(super) fn is_crowded(&self) -> bool {
+    /// Returns whether a worker has asked for an eviction.
+    pub(super) fn wants_eviction(&self) -> bool {
         self.crowded.load(Ordering::SeqCst)
     }
 
-    /// Nobody has to ask any more; whether anybody did.
-    pub(super) fn had_crowd(&self) -> bool {
-        self.is_crowded() && self.crowded.swap(false, Ordering::SeqCst)
+    /// Withdraws the request for an eviction. Returns whether there was one.
+    pub(super) fn take_eviction(&self) -> bool {
+        self.wants_eviction() && self.crowded.swap(false, Ordering::SeqCst)
     }
 
-    /// Takes room for one more flow, which needs no opening.
+    /// Counts a new flow, which is never pending. Returns `false` if the limit is reached.
     pub(super) fn enter_flow(&self, settings: &RuntimeSettings) -> bool {
         let most = self.most_connections(settings);
         let more = |count| (count < most).then_some(count + 1);
         self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
-    /// Takes room for one more connection, which begins by being opened. Never more than there is,
-    /// however many workers ask at once.
+    /// Counts a new pending connection. Returns `false` if a limit is reached: the limits hold however many
+    /// workers call this at once.
     pub(super) fn enter(&self, settings: &RuntimeSettings) -> bool {
         let take = |count: &AtomicUsize, most: usize| {
             count
@@ -252,15 +204,15 @@ impl Shared {
         true
     }
 
-    /// One that was being opened is open, or waits for its client.
-    pub(super) fn opened(&self) {
+    /// Counts a pending connection as established: it is open, or waits for its client.
+    pub(super) fn established(&self) {
         self.pending.fetch_sub(1, Ordering::SeqCst);
         self.made_room();
     }
 
-    /// One that has waited for its client is to be opened. If there is no room for that, whoever asks is
-    /// woken when there is.
-    pub(super) fn open_now(&self, settings: &RuntimeSettings) -> bool {
+    /// Counts an established connection as pending again. Returns `false` if that limit is reached; the
+    /// worker is then woken when it no longer is.
+    pub(super) fn enter_pending(&self, settings: &RuntimeSettings) -> bool {
         let most = settings.limits.pending.get();
         let take = || {
             let more = |count| (count < most).then_some(count + 1);
@@ -268,42 +220,41 @@ impl Shared {
         };
         take() || {
             self.waiting.store(true, Ordering::SeqCst);
-            // Room may have been made before anybody knew that it was waited for.
+            // Another worker may have left before it could see `waiting`.
             take()
         }
     }
 
-    /// One that has entered leaves.
-    pub(super) fn leave(&self, stage: ConnectionStage) {
-        if matches!(stage, ConnectionStage::Connecting | ConnectionStage::ServerHandshake) {
+    /// Counts a connection as closed.
+    pub(super) fn leave(&self, occupancy: Occupancy) {
+        if occupancy == Occupancy::Pending {
             self.pending.fetch_sub(1, Ordering::SeqCst);
         }
         self.connections.fetch_sub(1, Ordering::SeqCst);
         self.made_room();
     }
 
-    /// Asks to be woken when there is room, and says whether there is by now.
+    /// Asks to be woken when a connection may enter, and returns whether one may enter now.
     pub(super) fn wait_for_room(&self, settings: &RuntimeSettings) -> bool {
         self.waiting.store(true, Ordering::SeqCst);
         self.connections.load(Ordering::SeqCst) < self.most_connections(settings)
             && self.pending.load(Ordering::SeqCst) < settings.limits.pending.get()
     }
 
-    /// One connection, or one that was being opened, less: whoever waits for that may go on.
+    /// Wakes the workers if one of them waits until a count falls.
     fn made_room(&self) {
         if self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst) {
             self.wake_all();
         }
     }
 
-    /// Waits until the settings are others than they were when this was asked last; `false` is the end.
-    /// One can wait.
+    /// Waits for a change of settings, and returns `false` at the end of the program. Only one task can wait.
     pub(crate) async fn change_or_end(&self) -> bool {
         self.changed.notified().await;
         !self.stopping.load(Ordering::Acquire)
     }
 
-    /// Tells all workers something.
+    /// Sends a command to all workers.
     pub fn tell_all(&self, command: &WorkerCommand) {
         if matches!(command, WorkerCommand::Stop { .. }) {
             self.stopping.store(true, Ordering::Release);
@@ -319,68 +270,5 @@ impl Shared {
 
     fn wake_all(&self) {
         self.mailboxes.iter().for_each(|mailbox| mailbox.wake());
-    }
-}
-
-/// What a worker is told to do.
-#[derive(Clone, Debug)]
-pub enum WorkerCommand {
-    /// Accept nobody any more; reset what is left at `deadline`, and leave.
-    Stop {
-        /// When.
-        deadline: Instant,
-    },
-    /// Close the connection with this number, and say so.
-    Close(u64, Sender<()>),
-    /// Close all connections to this server, as long as it is at this address.
-    CloseAll(PoolServerId, Endpoint),
-    /// Say what connections there are.
-    Report(ReportRequest),
-    /// Panic, to see what comes of it.
-    #[cfg(test)]
-    Panic,
-}
-
-/// Where a worker finds its orders.
-pub struct Mailbox {
-    commands: Mutex<Vec<WorkerCommand>>,
-    waker: OwnedFd,
-}
-
-impl Mailbox {
-    /// An empty one.
-    ///
-    /// # Errors
-    /// There are no descriptors.
-    pub fn new() -> std::io::Result<Self> {
-        let waker = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self { commands: Mutex::new(Vec::new()), waker })
-    }
-
-    /// Leaves an order.
-    pub fn put(&self, command: WorkerCommand) {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        // A bell that can't be rung is ringing.
-        rustix::io::write(&self.waker, &1_u64.to_ne_bytes()).unwrap_or_default();
-    }
-
-    pub(super) const fn waker(&self) -> &OwnedFd {
-        &self.waker
-    }
-
-    /// Takes all orders and stops the bell.
-    pub(super) fn empty(&self) -> Vec<WorkerCommand> {
-        rustix::io::read(&self.waker, &mut [0_u8; 8]).unwrap_or_default();
-        std::mem::take(&mut self.commands.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl fmt::Debug for Mailbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mailbox").field("bell", &self.waker).finish_non_exhaustive()
     }
 }

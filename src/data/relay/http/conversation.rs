@@ -92,7 +92,7 @@ impl Conversation {
 
     /// Returns how much of the last response was seen.
     #[must_use]
-    pub fn half(&self) -> PartialResponse {
-        PartialResponse { refused: self.last.is_some(), ..self.follower.half() }
+    pub fn partial_response(&self) -> PartialResponse {
+        PartialResponse { refused: self.last.is_some(), ..self.follower.partial_response() }
     }
 }

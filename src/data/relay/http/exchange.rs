@@ -72,8 +72,8 @@ impl FinishedExchange {
 
 impl PendingExchanges {
     /// Processes an event. Returns the exchange that ended with it, if any.
-    pub fn note(&mut self, note: &HttpEvent<'_>, now: Instant) -> Option<FinishedExchange> {
-        match *note {
+    pub fn apply(&mut self, event: &HttpEvent<'_>, now: Instant) -> Option<FinishedExchange> {
+        match *event {
             HttpEvent::Request { nth, line, head, .. } => self.ask(nth, line, head, now),
             HttpEvent::Began { nth, status } => {
                 if let Some(exchange) = self.open.front_mut().filter(|it| it.nth == nth) {

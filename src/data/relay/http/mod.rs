@@ -206,7 +206,7 @@ impl Follower {
 
     /// Returns the progress of the last response.
     #[must_use]
-    pub fn half(&self) -> PartialResponse {
+    pub fn partial_response(&self) -> PartialResponse {
         let ResponseSummary { nth, framed, .. } = self.answer;
         PartialResponse { nth, bytes: framed, unfollowable: self.unfollowable, refused: false }
     }

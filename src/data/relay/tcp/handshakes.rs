@@ -1,29 +1,72 @@
-//! Handshakes of TLS: with a client before a server is chosen for it, with a server before the client is
-//! listened to.
+//! Handshaking clients: those that owe a PROXY header or their part of a TLS handshake.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::epoll;
 use rustls::ServerConfig;
 use tracing::{debug, warn};
 
-use super::{TcpToken, TcpWorker, WATCHED};
+use super::TcpWorker;
+use super::connection::{Connection, ConnectionStage};
 use crate::data::relay::duplex::Side;
 use crate::data::relay::pump::PumpOutcome;
-use crate::data::relay::slab::SlabKey;
-use crate::data::relay::tcp::connection::{Connection, ConnectionStage};
 use crate::data::relay::tls::TlsLayer;
+use crate::data::slab::{Slab, SlabKey};
 
-/// How long handshakes may take in one round before everybody else gets their turn: each costs as
-/// much as hundreds of forwards.
-const HANDSHAKES: Duration = Duration::from_millis(2);
+/// How long TLS handshakes may take in one round before other connections are served: each costs as much
+/// as hundreds of forwards.
+const BUDGET: Duration = Duration::from_millis(2);
+/// How long a handshaking client is not evicted, even if other clients wait.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The handshaking clients of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Handshakes {
+    /// All of them, oldest first. May contain finished ones, but not at the front after
+    /// [`Self::oldest`].
+    clients: VecDeque<SlabKey>,
+    /// Clients with a TLS handshake whose socket had an event.
+    ready: VecDeque<SlabKey>,
+}
+
+impl Handshakes {
+    /// Adds a client, which is the newest.
+    pub(super) fn begin(&mut self, key: SlabKey) {
+        self.clients.push_back(key);
+    }
+
+    /// Has a client's TLS handshake continued in this round.
+    pub(super) fn mark_ready(&mut self, key: SlabKey) {
+        self.ready.push_back(key);
+    }
+
+    /// Returns whether a TLS handshake can be continued.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Returns the oldest handshaking client, and when it may be evicted.
+    pub(super) fn oldest(
+        &mut self,
+        connections: &Slab<Box<Connection>>,
+    ) -> Option<(SlabKey, Instant)> {
+        while let Some(&key) = self.clients.front() {
+            let found = connections.get(key);
+            if let Some(found) = found.filter(|it| it.stage.is_handshaking()) {
+                return Some((key, found.accepted + GRACE));
+            }
+            self.clients.pop_front();
+        }
+        None
+    }
+}
 
 impl TcpWorker {
-    /// Begins a handshake with a client.
-    pub(super) fn receive(
+    /// Begins a TLS handshake with a client.
+    pub(super) fn begin_client_handshake(
         &mut self,
         key: SlabKey,
         mut connection: Box<Connection>,
@@ -31,93 +74,52 @@ impl TcpWorker {
     ) {
         connection.stage = ConnectionStage::ClientHandshake;
         let layer = TlsLayer::accept(config).map_err(io::Error::other);
-        // There is an event at once, as it can be written to.
+        // The socket is writable, so that there is an event at once.
         match layer.and_then(|layer| Ok((layer, self.watch_client(key, &mut connection)?))) {
             Ok((layer, ())) => {
                 connection.encrypt(Side::Client, layer);
                 self.keep(key, connection);
             }
             Err(error) => {
-                warn!("cannot receive a client: {error}");
+                warn!(client = %connection.caller.addr, %error, "cannot begin a TLS handshake");
                 self.end(key, *connection, PumpOutcome::Reset);
             }
         }
     }
 
-    /// Has all events of a client told, from what is the case now.
-    pub(super) fn watch_client(&self, key: SlabKey, connection: &mut Connection) -> io::Result<()> {
-        let data = TcpToken::Client(key).data();
-        if connection.watched {
-            // What became of it meanwhile is told again.
-            epoll::modify(&self.epoll, &connection.client, data, WATCHED)?;
-        } else {
-            epoll::add(&self.epoll, &connection.client, data, WATCHED)?;
-            connection.watched = true;
-        }
-        Ok(())
-    }
-
-    /// Goes on with handshakes, as long as the others can wait.
-    pub(super) fn agree(&mut self) {
-        let start = self.now;
-        while let Some(key) = self.agreeing.pop_front() {
+    /// Continues TLS handshakes with clients, until their time in this round is used up.
+    pub(super) fn continue_handshakes(&mut self) {
+        let start = self.core.now;
+        while let Some(key) = self.handshakes.ready.pop_front() {
             if let Some(connection) = self.connections.take(key) {
+                let _span = connection.enter_span();
                 if connection.stage == ConnectionStage::ClientHandshake {
-                    self.continue_handshake(key, connection);
+                    self.continue_client_handshake(key, connection);
                 } else {
                     self.connections.put(key, connection);
                 }
             }
-            if start.elapsed() >= HANDSHAKES {
+            if start.elapsed() >= BUDGET {
                 break;
             }
         }
     }
 
-    fn continue_handshake(&mut self, key: SlabKey, mut connection: Box<Connection>) {
-        match connection.continue_handshake(Side::Client, &mut self.room.read) {
+    fn continue_client_handshake(&mut self, key: SlabKey, mut connection: Box<Connection>) {
+        match connection.continue_handshake(Side::Client, &mut self.scratch.read) {
             Ok(true) => {
-                self.shared.counters.handshakes.fetch_add(1, Relaxed);
-                self.line_up(key, connection);
+                self.core.shared.counters.handshakes.fetch_add(1, Relaxed);
+                self.queue_connect(key, connection);
             }
             Ok(false) => self.keep(key, connection),
             Err(error) => {
-                debug!("no handshake with {}: {error}", connection.caller.addr);
-                self.shared.counters.failed_handshakes.fetch_add(1, Relaxed);
-                // An alert that is under way would be lost if something were left unread.
+                debug!(%error, "TLS handshake with the client failed");
+                self.core.shared.counters.failed_handshakes.fetch_add(1, Relaxed);
+                // Bytes left unread would turn the close into a reset, which takes back the alert on its way.
                 connection.client.finish();
-                connection.client.read(&mut self.room.read).map(drop).unwrap_or_default();
+                let _ = connection.client.read(&mut self.scratch.read); // only to empty the buffer
                 self.end(key, *connection, PumpOutcome::Close);
             }
         }
-    }
-
-    /// A server has taken the connection: it is told who the client is, and agreed with on how to encrypt,
-    /// as far as that is asked for.
-    pub(super) fn reached(&mut self, key: SlabKey, mut connection: Box<Connection>) {
-        let begun = match connection.stage {
-            ConnectionStage::Connecting => self.begin(&mut connection),
-            _ => Ok(()),
-        };
-        match begun.and_then(|()| connection.continue_handshake(Side::Server, &mut self.room.read))
-        {
-            Ok(true) => self.connected(key, connection, Ok(())),
-            Ok(false) => self.keep(key, connection),
-            Err(error) => self.connected(key, connection, Err(error)),
-        }
-    }
-
-    fn begin(&self, connection: &mut Connection) -> io::Result<()> {
-        let Some(server) = &connection.server else { return Ok(()) };
-        self.introduce(connection, server)?;
-        let Some(towards) = &self.tls.servers else { return Ok(()) };
-        let state = self.shared.pool().state(server.lease.server()).map(|it| it.config.clone());
-        let config = state.ok_or(io::ErrorKind::NotConnected)?;
-        let name = towards.name(&config).map_err(io::Error::other)?;
-        let config = towards.config(connection.alpn());
-        let layer = TlsLayer::connect(config, name).map_err(io::Error::other)?;
-        connection.encrypt(Side::Server, layer);
-        connection.stage = ConnectionStage::ServerHandshake;
-        Ok(())
     }
 }

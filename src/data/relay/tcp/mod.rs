@@ -1,53 +1,66 @@
-//! A worker: one thread, one `epoll`, its own listeners and the connections it accepted, to their end.
+//! A TCP worker: one thread, one `epoll`, its own listeners and the connections it accepted, to their end.
 //!
-//! Why no tasks of a runtime: with tokio each socket's registration alone takes 256 bytes, so that a silent
-//! pair costs more than a kilobyte. Here it is one box of a few hundred bytes, nothing is allocated
+//! ```text
+//! acceptor       listeners, accepting, and evicting handshaking clients when the limit is reached
+//! admission      reading the PROXY header, and the client access list
+//! handshakes     TLS handshakes with clients
+//! pending        the queue of known clients that wait until a connection to a server may be opened
+//! connect        choosing a server, connecting, PROXY header and TLS handshake towards it
+//! connection     one client and its server: forwarding, records, deadlines
+//! timers         deadlines in order
+//! ```
+//!
+//! Why no tasks of a runtime: with tokio each socket's registration alone takes 256 bytes, so that an idle
+//! pair costs more than a kilobyte. Here a connection is one box of a few hundred bytes, nothing is allocated
 //! while bytes pass, and what a connection does is decided by machines that tests drive without a
 //! socket ([`super::duplex`], [`crate::data::pool`]).
 
 mod acceptor;
-mod commands;
+mod admission;
 mod connect;
-pub(super) mod connection;
+mod connection;
 mod handshakes;
-mod proxy_header;
+mod pending;
+#[cfg(test)]
+mod tests;
 mod timers;
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::io::Errno;
-use rustix::time::Timespec;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use self::connection::{Connection, ConnectionStage, DeadlineKind, Room, Turn};
+use self::acceptor::Acceptor;
+use self::connection::{Connection, ConnectionStage, DeadlineKind, PumpContext, ScratchBuffers};
+use self::handshakes::Handshakes;
+use self::pending::PendingConnects;
 use self::timers::Timers;
 use super::duplex::{Ready, Side};
-use super::jobs::Jobs;
+use super::jobs::{Job, JobTarget, Jobs, run_slice};
+use super::mailbox::Mailbox;
 use super::pump::PumpOutcome;
-use super::shared::{Mailbox, Shared};
-use super::slab::{Slab, SlabKey};
+use super::report::ReportJob;
+use super::shared::Shared;
 use super::socket::Listener;
-use crate::config::RuntimeSettings;
+use super::worker::{EVENTS, WorkerCore};
+use crate::config::Endpoint;
+use crate::config::PoolServerId;
+use crate::data::slab::{Slab, SlabKey};
 use crate::data::tls::Tls;
 use crate::logs::sinks::RecordSinks;
 
-/// Bytes read at a time.
+/// Bytes that one read returns at most.
 const BUFFER: usize = 64 * 1024;
-/// Events taken at a time.
-const EVENTS: usize = 256;
 
-/// What is told of a socket.
+/// The events for which a connection's sockets are watched.
 const WATCHED: EventFlags =
     EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 
-/// What an event or a timer is about, as it fits into the 64 bits that the kernel keeps.
+/// The source of an event, as it fits into the 64 bits that epoll keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum TcpToken {
     Waker,
@@ -65,7 +78,7 @@ impl TcpToken {
             Self::Server(key) => (Some(key), 3),
         };
         let key = match key {
-            // There are fewer than 2^30 descriptors.
+            // Slots are fewer than 2^30: each has a descriptor.
             Some(SlabKey { slot, generation }) => {
                 ((generation as u64) << 32) | ((slot as u64) << 2)
             }
@@ -76,8 +89,9 @@ impl TcpToken {
 
     fn of(data: EventData) -> Self {
         let data = data.u64();
-        let half = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or_default();
-        let key = SlabKey { slot: half(data) >> 2, generation: half(data >> 32) };
+        let low = u32::try_from(data & u64::from(u32::MAX)).expect("masked to 32 bits");
+        let high = u32::try_from(data >> 32).expect("shifted to 32 bits");
+        let key = SlabKey { slot: low >> 2, generation: high };
         match data & 3 {
             0 => Self::Waker,
             1 => Self::Listeners,
@@ -87,139 +101,108 @@ impl TcpToken {
     }
 }
 
-/// A worker, before it runs.
+/// A TCP worker. It routes events to the parts that own the state.
 #[derive(Debug)]
 pub struct TcpWorker {
-    epoll: OwnedFd,
-    mailbox: Arc<Mailbox>,
-    shared: Arc<Shared>,
-    settings: Arc<RuntimeSettings>,
+    core: WorkerCore,
+    /// The TLS configuration in force.
     tls: Arc<Tls>,
-    version: u64,
-    listeners: Vec<Listener>,
-    multi_accept: u32,
-    /// Whether the listeners are watched.
-    accepting: bool,
-    /// When to accept again, after a failure.
-    pause: Option<Instant>,
-    /// When one of the strangers may have to give way to who waits.
-    next_look: Option<Instant>,
-    complained: Option<Instant>,
-    connections: Slab<Connection>,
+    connections: Slab<Box<Connection>>,
     timers: Timers<SlabKey>,
-    /// Those that may not be opened yet, in the order in which they asked.
-    patient: VecDeque<SlabKey>,
-    /// Those with more to do than their turn allowed.
-    again: Vec<SlabKey>,
-    /// Clients with whom a handshake goes on.
-    agreeing: VecDeque<SlabKey>,
-    /// Those that had to introduce themselves, in the order in which they came. Some are none any more.
-    strangers: VecDeque<SlabKey>,
-    /// What others have asked for.
-    jobs: Jobs,
-    room: Room,
-    sinks: RecordSinks,
-    now: Instant,
-    /// When to be gone.
-    stop: Option<Instant>,
+    acceptor: Acceptor,
+    handshakes: Handshakes,
+    pending: PendingConnects,
+    /// Connections whose I/O budget was used up in this round.
+    ready: Vec<SlabKey>,
+    scratch: ScratchBuffers,
 }
 
 impl TcpWorker {
-    /// One that accepts from these listeners.
+    /// Creates a worker that accepts clients from these listeners, up to `multi_accept` in a row from each.
     ///
     /// # Errors
-    /// There are no descriptors.
+    /// No file descriptor is left.
     pub fn new(
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
         listeners: Vec<Listener>,
         multi_accept: u32,
-        mut sinks: RecordSinks,
+        sinks: RecordSinks,
     ) -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, mailbox.waker(), TcpToken::Waker.data(), EventFlags::IN)?;
-        let settings = shared.settings();
-        sinks.apply_settings(&settings);
+        let core = WorkerCore::new(shared, mailbox, sinks, TcpToken::Waker.data())?;
         Ok(Self {
-            epoll,
-            mailbox,
-            version: shared.version(),
-            tls: shared.tls(),
-            settings,
-            shared,
-            listeners,
-            multi_accept: multi_accept.max(1),
-            accepting: false,
-            pause: None,
-            next_look: None,
-            complained: None,
+            tls: core.shared.tls(),
+            core,
             connections: Slab::default(),
             timers: Timers::default(),
-            patient: VecDeque::new(),
-            again: Vec::new(),
-            agreeing: VecDeque::new(),
-            strangers: VecDeque::new(),
-            jobs: Jobs::default(),
-            room: Room::new(BUFFER),
-            sinks,
-            now: Instant::now(),
-            stop: None,
+            acceptor: Acceptor::new(listeners, multi_accept),
+            handshakes: Handshakes::default(),
+            pending: PendingConnects::default(),
+            ready: Vec::new(),
+            scratch: ScratchBuffers::new(BUFFER),
         })
     }
 
-    /// Works until it is told to stop.
+    /// Serves until the worker is told to stop and its last connection has ended.
     pub fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS);
-        self.watch_listeners();
+        self.acceptor.watch(&self.core.epoll);
         while !self.is_done() {
-            let timeout = self.timeout();
-            events.clear();
-            let waited = epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref());
-            self.now = Instant::now();
-            if let Err(error) = waited
-                && error != Errno::INTR
-            {
-                warn!("cannot wait for events: {error}");
-            }
+            let due = self.next_due();
+            self.core.wait(&mut events, due);
             for event in &events {
                 let (flags, data) = (event.flags, event.data);
                 self.event(TcpToken::of(data), flags);
             }
-            self.go_on();
-            self.agree();
-            self.run_job();
-            self.call_due();
-            self.open_patient();
-            self.accept_again();
-            self.give_way();
-            if self.settings.is_classic_collector() {
-                self.sinks.flush();
+            self.pump_ready();
+            self.continue_handshakes();
+            run_slice(&mut self);
+            self.run_timers();
+            self.open_pending();
+            self.resume_accepting();
+            self.evict_for_others();
+            if self.core.settings.is_classic_collector() {
+                self.core.sinks.flush();
             }
-            self.sinks.flush_due(self.now);
+            self.core.sinks.flush_due(self.core.now);
         }
     }
 
     fn is_done(&self) -> bool {
-        self.stop.is_some() && self.connections.is_empty()
+        self.core.stop.is_some() && self.connections.is_empty()
     }
 
-    fn timeout(&self) -> Option<Timespec> {
-        if !self.again.is_empty() || !self.agreeing.is_empty() || !self.jobs.is_empty() {
-            return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
+    /// Returns when the next round has to begin if no event comes; `None` if only an event matters.
+    fn next_due(&self) -> Option<Instant> {
+        if !self.ready.is_empty() || self.handshakes.has_ready() || !self.core.jobs.is_empty() {
+            return Some(self.core.now);
         }
-        let own = [self.pause, self.next_look, self.stop];
-        let due = [self.timers.next(), self.sinks.next_due()].into_iter().chain(own);
-        let due = due.flatten().min()?;
-        let wait = due.saturating_duration_since(self.now);
-        Timespec::try_from(wait).ok()
+        [self.timers.next(), self.core.next_due(), self.acceptor.next_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    fn event(&mut self, about: TcpToken, flags: EventFlags) {
-        match about {
-            TcpToken::Waker => self.obey(),
-            TcpToken::Listeners => self.accept(self.multi_accept),
+    fn event(&mut self, token: TcpToken, flags: EventFlags) {
+        match token {
+            TcpToken::Waker => self.handle_commands(),
+            TcpToken::Listeners => self.accept(self.acceptor.multi_accept()),
             TcpToken::Client(key) => self.socket_event(key, Side::Client, flags),
             TcpToken::Server(key) => self.socket_event(key, Side::Server, flags),
+        }
+    }
+
+    fn handle_commands(&mut self) {
+        if self.core.take_commands() {
+            // Clients in the backlog are still served.
+            self.accept(acceptor::WHOLE_BACKLOG);
+            self.acceptor.close(&self.core.epoll);
+        }
+        if let Some(before) = self.core.take_settings() {
+            if before.timeouts != self.core.settings.timeouts {
+                self.core.jobs.add(Job::SetTimers);
+            }
+            self.tls = self.core.shared.tls();
         }
     }
 
@@ -227,42 +210,52 @@ impl TcpWorker {
 
     fn socket_event(&mut self, key: SlabKey, side: Side, flags: EventFlags) {
         let Some(mut connection) = self.connections.take(key) else { return };
-        if connection.is_open() {
-            connection.ready(side, ready(flags));
-            self.pump(key, connection);
-        } else if connection.stage == ConnectionStage::ProxyHeader {
-            self.greet(key, connection, ready(flags).ended);
-        } else if side == Side::Server {
-            let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
-            let server = connection.server.as_ref().filter(|_| failed);
-            let result = server.map_or(Ok(()), |server| server.socket.connected());
-            match result {
-                Ok(()) => {
-                    connection.ready(Side::Server, ready(flags));
-                    self.reached(key, connection);
+        let _span = connection.enter_span();
+        match connection.stage {
+            ConnectionStage::Open => {
+                connection.ready(side, ready(flags));
+                self.pump(key, connection);
+            }
+            ConnectionStage::ProxyHeader => {
+                self.read_proxy_header(key, connection, ready(flags).ended);
+            }
+            _ if side == Side::Server => {
+                let failed = flags.intersects(EventFlags::ERR | EventFlags::HUP);
+                let server = connection.server.as_ref().filter(|_| failed);
+                let result = server.map_or(Ok(()), |server| server.socket.connected());
+                match result {
+                    Ok(()) => {
+                        connection.ready(Side::Server, ready(flags));
+                        self.server_reached(key, connection);
+                    }
+                    failed @ Err(_) => self.connect_ended(key, connection, failed),
                 }
-                failed @ Err(_) => self.connected(key, connection, failed),
             }
-        } else {
-            if connection.stage == ConnectionStage::ClientHandshake {
-                self.agreeing.push_back(key);
+            stage => {
+                if stage == ConnectionStage::ClientHandshake {
+                    self.handshakes.mark_ready(key);
+                }
+                self.keep(key, connection);
             }
-            self.keep(key, connection);
         }
     }
 
-    fn turn(&mut self) -> Turn<'_> {
-        let (room, sinks, counters) = (&mut self.room, &mut self.sinks, &self.shared.counters);
-        Turn { room, sinks, counters, now: self.now }
+    fn pump_context(&mut self) -> PumpContext<'_> {
+        PumpContext {
+            scratch: &mut self.scratch,
+            sinks: &mut self.core.sinks,
+            counters: &self.core.shared.counters,
+            now: self.core.now,
+        }
     }
 
     fn pump(&mut self, key: SlabKey, mut connection: Box<Connection>) {
-        match connection.pump(self.turn()) {
+        match connection.pump(self.pump_context()) {
             PumpOutcome::Wait => self.keep(key, connection),
             PumpOutcome::Budget => {
-                // Once, or a busy one would get more turns than others.
-                if !std::mem::replace(&mut connection.queued, true) {
-                    self.again.push(key);
+                // Listed once, or a busy connection would get more rounds than the rest.
+                if !std::mem::replace(&mut connection.is_listed, true) {
+                    self.ready.push(key);
                 }
                 self.keep(key, connection);
             }
@@ -270,18 +263,20 @@ impl TcpWorker {
         }
     }
 
-    /// Gives those their turn again who had more to do.
-    fn go_on(&mut self) {
-        for key in std::mem::take(&mut self.again) {
+    /// Pumps the connections on the ready list.
+    fn pump_ready(&mut self) {
+        for key in std::mem::take(&mut self.ready) {
             if let Some(mut connection) = self.connections.take(key) {
-                connection.queued = false;
+                let _span = connection.enter_span();
+                connection.is_listed = false;
                 self.pump(key, connection);
             }
         }
     }
 
+    /// Puts a connection back into its slot, with a timer for its next deadline.
     fn keep(&mut self, key: SlabKey, mut connection: Box<Connection>) {
-        let due = connection.due(&self.settings).map(|(due, _)| due);
+        let due = connection.due(&self.core.settings).map(|(due, _)| due);
         let Some(due) = due.filter(|due| connection.timer.is_none_or(|timer| *due < timer)) else {
             return self.connections.put(key, connection);
         };
@@ -294,105 +289,167 @@ impl TcpWorker {
         });
     }
 
-    fn call_due(&mut self) {
-        while let Some((due, key)) = self.timers.pop(self.now) {
-            self.call(key, due);
+    // Deadlines.
+
+    fn run_timers(&mut self) {
+        while let Some((due, key)) = self.timers.pop(self.core.now) {
+            self.timer(key, due);
         }
-        if self.stop.is_some_and(|deadline| self.now >= deadline) {
+        if self.core.drain_is_over() {
             for key in self.connections.keys().collect::<Vec<_>>() {
                 self.close(key);
             }
         }
     }
 
-    fn call(&mut self, key: SlabKey, timer: Instant) {
+    fn timer(&mut self, key: SlabKey, timer: Instant) {
         let Some(mut connection) = self.connections.take(key) else { return };
+        let _span = connection.enter_span();
         if connection.timer == Some(timer) {
             connection.timer = None;
         }
-        match connection.due(&self.settings) {
-            Some((due, what)) if due <= self.now => match what {
+        match connection.due(&self.core.settings) {
+            Some((due, deadline)) if due <= self.core.now => match deadline {
                 DeadlineKind::ProxyHeader => {
-                    self.rebuff(key, *connection, &"it did not come in time");
+                    self.reject_header(key, *connection, &"no header in time");
                 }
                 DeadlineKind::ClientHandshake => {
-                    self.shared.counters.timeouts.fetch_add(1, Relaxed);
-                    self.shared.counters.failed_handshakes.fetch_add(1, Relaxed);
+                    debug!("timed out ({deadline})");
+                    self.core.shared.counters.timeouts.fetch_add(1, Relaxed);
+                    self.core.shared.counters.failed_handshakes.fetch_add(1, Relaxed);
                     self.end(key, *connection, PumpOutcome::Close);
                 }
                 DeadlineKind::Connect => {
-                    debug!("connection {}: {what:?} took too long", connection.number);
-                    self.connected(key, connection, Err(ErrorKind::TimedOut.into()));
+                    self.connect_ended(key, connection, Err(ErrorKind::TimedOut.into()));
                 }
                 DeadlineKind::Quiet => {
-                    connection.record_quiet_exchange(&mut self.sinks, self.now);
+                    connection.record_quiet_exchange(&mut self.core.sinks, self.core.now);
                     self.keep(key, connection);
                 }
                 DeadlineKind::Idle | DeadlineKind::HalfClosed => {
-                    self.end_silent(key, connection, what);
+                    self.end_idle(key, connection, deadline);
                 }
             },
             _ => self.keep(key, connection),
         }
     }
 
-    /// Ends a connection on which nothing was said for too long, unless bytes still are taken.
-    fn end_silent(&mut self, key: SlabKey, mut connection: Box<Connection>, what: DeadlineKind) {
-        let pause = connection.pump_again(self.turn());
-        let end = match pause {
-            PumpOutcome::Wait | PumpOutcome::Budget if connection.active == self.now => {
+    /// Ends a connection on which no byte passed for too long, unless a receiver still takes bytes.
+    fn end_idle(&mut self, key: SlabKey, mut connection: Box<Connection>, deadline: DeadlineKind) {
+        let idle_since = connection.active;
+        let outcome = connection.pump_again(self.pump_context());
+        let end = match outcome {
+            PumpOutcome::Wait | PumpOutcome::Budget if connection.active == self.core.now => {
                 return self.keep(key, connection);
             }
-            // An end in the midst of what was said would be taken for a whole answer.
+            // A close amid a response would look like its end.
             PumpOutcome::Wait | PumpOutcome::Budget
-                if what == DeadlineKind::HalfClosed || connection.has_left() =>
+                if deadline == DeadlineKind::HalfClosed || connection.has_unsent() =>
             {
                 PumpOutcome::Reset
             }
             PumpOutcome::Wait | PumpOutcome::Budget => PumpOutcome::Close,
             end @ (PumpOutcome::Close | PumpOutcome::Reset) => end,
         };
-        debug!("connection {}: {what:?} took too long", connection.number);
-        self.shared.counters.timeouts.fetch_add(1, Relaxed);
+        let idle = self.core.now.saturating_duration_since(idle_since).as_secs();
+        debug!("timed out ({deadline}, idle {idle} s)");
+        self.core.shared.counters.timeouts.fetch_add(1, Relaxed);
         self.end(key, *connection, end);
     }
 
     // Ending.
 
-    /// Cuts a connection.
+    /// Resets a connection.
     fn close(&mut self, key: SlabKey) {
         let Some(connection) = self.connections.take(key) else { return };
+        let _span = connection.enter_span();
         self.end(key, *connection, PumpOutcome::Reset);
     }
 
+    /// Ends a connection: records it, closes or resets its sockets, and frees its slot.
     fn end(&mut self, key: SlabKey, mut connection: Connection, how: PumpOutcome) {
-        connection.closed(&mut self.sinks, self.now);
+        connection.record_closed(&mut self.core.sinks, self.core.now);
         let (caller, traffic) = (connection.caller, connection.traffic);
         let stage = connection.stage;
+        debug!(to_server = traffic.to_server, to_client = traffic.to_client, ?how, "closed");
         let lease = if how == PumpOutcome::Reset {
-            self.shared.counters.resets.fetch_add(1, Relaxed);
+            self.core.shared.counters.resets.fetch_add(1, Relaxed);
             connection.reset()
         } else {
-            connection.part();
+            connection.send_close_notify();
             connection.server.map(|server| server.lease)
         };
         if let Some(lease) = lease {
-            let mut pool = self.shared.pool();
+            let mut pool = self.core.shared.pool();
             pool.count(&lease, caller.addr, traffic);
             pool.leave(lease);
         }
         self.forget(key, stage);
     }
 
+    /// Frees the slot of a connection that has been taken out.
     fn forget(&mut self, key: SlabKey, stage: ConnectionStage) {
         self.connections.release(key);
-        self.shared.leave(stage);
+        self.core.shared.leave(stage.occupancy());
+    }
+
+    /// Returns the keys of the connections in `slots` that `matches` accepts.
+    fn matching(&self, slots: Range<u32>, matches: impl Fn(&Connection) -> bool) -> Vec<SlabKey> {
+        let found = self.connections.within(slots).filter(|(_, it)| matches(it));
+        found.map(|(key, _)| key).collect()
+    }
+
+    /// Watches all events of a client's socket. If it is watched already, its present state is reported again.
+    fn watch_client(&self, key: SlabKey, connection: &mut Connection) -> io::Result<()> {
+        let data = TcpToken::Client(key).data();
+        if connection.watched {
+            epoll::modify(&self.core.epoll, &connection.client, data, WATCHED)?;
+        } else {
+            epoll::add(&self.core.epoll, &connection.client, data, WATCHED)?;
+            connection.watched = true;
+        }
+        Ok(())
+    }
+}
+
+impl JobTarget for TcpWorker {
+    fn jobs(&mut self) -> &mut Jobs {
+        &mut self.core.jobs
+    }
+
+    fn slots(&self) -> usize {
+        self.connections.slots()
+    }
+
+    fn report(&self, slots: Range<u32>, job: &mut ReportJob) {
+        job.add(self.connections.within(slots).map(|(_, it)| &**it), self.core.now);
+    }
+
+    fn close_number(&mut self, slots: Range<u32>, number: u64) -> bool {
+        let found = self.matching(slots, |it| it.number == number).pop();
+        found.map(|key| self.close(key)).is_some()
+    }
+
+    fn close_server(&mut self, slots: Range<u32>, server: PoolServerId, addr: &Endpoint) {
+        let is_there = |connection: &Connection| {
+            let found = connection.server.as_ref();
+            found.is_some_and(|it| it.lease.server() == server && *it.addr == *addr)
+        };
+        self.matching(slots, is_there).into_iter().for_each(|key| self.close(key));
+    }
+
+    fn set_timers(&mut self, slots: Range<u32>) {
+        for key in self.matching(slots, |_| true) {
+            if let Some(connection) = self.connections.take(key) {
+                self.keep(key, connection);
+            }
+        }
     }
 }
 
 impl Drop for TcpWorker {
     fn drop(&mut self) {
-        debug!("a worker ends with {} connections", self.connections.len());
+        debug!(connections = self.connections.len(), "worker ends");
     }
 }
 
@@ -403,15 +460,4 @@ fn ready(flags: EventFlags) -> Ready {
         ended: flags.intersects(EventFlags::RDHUP | EventFlags::HUP),
         failed: flags.contains(EventFlags::ERR),
     }
-}
-
-/// Whether it is our own want that an attempt failed for, and not the server's fault.
-pub(super) fn is_ours(error: &io::Error) -> bool {
-    let Some(error) = error.raw_os_error().map(Errno::from_raw_os_error) else { return false };
-    // No descriptors, no memory, no room in epoll; no local port.
-    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::NOSPC];
-    wants.contains(&error)
-        || error == Errno::ADDRNOTAVAIL
-        // A Unix-domain socket whose queue is full: busy is not broken.
-        || error == Errno::AGAIN
 }

@@ -1,41 +1,48 @@
-//! From clients to servers, and the flows that begin by that.
+//! Datagrams from clients to servers, and the flows that begin with them.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use pen_records::addr::ClientAddr;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
 use tracing::{debug, warn};
 
-use super::{COMPLAIN, KEPT, UdpToken, UdpWorker};
+use super::flow::Flow;
+use super::port::{BATCH, DatagramBatch, DatagramMeta, FlowSocket};
+use super::{UdpToken, UdpWorker};
 use crate::config::{Endpoint, RuntimeSettings};
 use crate::data::pool::{Caller, Traffic, Tried};
-use crate::data::relay::slab::SlabKey;
-use crate::data::relay::tcp::connection::ConnectionStage;
-use crate::data::relay::tcp::is_ours;
-use crate::data::relay::udp::flow::Flow;
-use crate::data::relay::udp::port::{BATCH, DatagramBatch, DatagramMeta, FlowSocket};
+use crate::data::relay::shared::Occupancy;
+use crate::data::relay::worker::is_local_shortage;
+use crate::data::slab::SlabKey;
+
+/// Bytes of first datagrams that flows keep at most, in case their servers refuse.
+const KEPT: usize = 4 << 20;
+/// The least time between two warnings of a shortage.
+const WARN_INTERVAL: Duration = Duration::from_secs(5);
 
 impl UdpWorker {
-    /// Takes what clients have sent, but not without end.
-    pub(super) fn take(&mut self, number: u32, inward: &mut DatagramBatch) {
+    /// Receives and forwards what clients have sent to a port, up to the budget of a round.
+    pub(super) fn receive(&mut self, number: u32, inward: &mut DatagramBatch) {
         let mut taken = 0;
-        while taken < self.most {
+        while taken < self.multi_accept {
             let received = match inward.receive(number, &self.ports[number as usize]) {
                 Ok(received) => received,
                 Err(error) => {
                     if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) {
-                        debug!("cannot receive at {}: {error}", self.ports[number as usize].addr());
+                        let port = self.ports[number as usize].addr();
+                        debug!(%port, %error, "cannot receive datagrams");
                     }
                     return;
                 }
             };
-            for (envelope, datagram) in inward.datagrams() {
-                // What has no sender has come from nowhere.
-                if envelope.client.port() != 0 {
-                    self.forward(envelope, datagram);
+            for (meta, datagram) in inward.datagrams() {
+                // Port 0 cannot be answered: the sender's address is forged or missing.
+                if meta.client.port() != 0 {
+                    self.forward(meta, datagram);
                 }
             }
             taken += received;
@@ -49,68 +56,69 @@ impl UdpWorker {
         let Some(key) = self.flows.find((back.port, back.client)) else {
             return self.open(back, Tried::default(), None, datagram);
         };
-        let now = self.now;
+        let now = self.core.now;
         let Some(flow) = self.flows.get_mut(key) else { return };
-        // It may have sent to another address of ours than before.
+        // The client may have sent to another address of this host than before.
         flow.back.own = back.own;
         match flow.socket.send(datagram) {
             Ok(()) => {
                 flow.traffic.to_server += datagram.len() as u64;
                 flow.waits = true;
                 flow.active = now;
-                // The server would have refused the first one by now.
+                // The server would have refused the first datagram by now.
                 let first = flow.first.take();
                 self.kept -= first.map_or(0, |first| first.len());
                 self.flows.touch(key);
             }
-            Err(error) => self.unsent(key, &error, Some(datagram)),
+            Err(error) => self.not_sent(key, &error, Some(datagram)),
         }
     }
 
-    /// A datagram could not be sent, or an earlier one has not arrived.
-    pub(super) fn unsent(&mut self, key: SlabKey, error: &io::Error, datagram: Option<&[u8]>) {
-        if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) || is_ours(error)
+    /// Handles a datagram that could not be sent, or the report that an earlier one did not arrive.
+    pub(super) fn not_sent(&mut self, key: SlabKey, error: &io::Error, datagram: Option<&[u8]>) {
+        let counters = &self.core.shared.counters;
+        if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+            || is_local_shortage(error)
         {
-            self.shared.counters.lost_datagrams.fetch_add(u64::from(datagram.is_some()), Relaxed);
+            counters.lost_datagrams.fetch_add(u64::from(datagram.is_some()), Relaxed);
             return;
         }
-        // It is the datagram's fault, not the server's.
+        // The datagram is too long for the path; the server is not at fault.
         if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) {
-            self.shared.counters.lost_datagrams.fetch_add(1, Relaxed);
+            counters.lost_datagrams.fetch_add(1, Relaxed);
             return;
         }
         self.fail(key, error, datagram);
     }
 
-    /// A server refuses, or is out of reach: what it has not answered goes to the next one.
+    /// Ends the flow to a server that refuses or cannot be reached, and sends the datagrams that it has not
+    /// answered to the next server.
     fn fail(&mut self, key: SlabKey, error: &io::Error, datagram: Option<&[u8]>) {
-        let Some((_, flow)) = self.flows.remove(key) else { return };
-        debug!("{} does not take datagrams: {error}", flow.addr);
-        flow.record_closed(&mut self.sinks, self.now);
-        self.kept -= flow.first.as_ref().map_or(0, |first| first.len());
-        self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
+        let Some(flow) = self.take_out(key) else { return };
+        debug!(connection = flow.number, server = %flow.addr, %error, "cannot send datagrams");
+        self.core.shared.counters.failed_attempts.fetch_add(1, Relaxed);
         {
-            let mut pool = self.shared.pool();
+            let mut pool = self.core.shared.pool();
             pool.count(&flow.lease, flow.caller.addr, flow.traffic);
-            pool.failed(flow.lease, self.now);
+            pool.failed(flow.lease, self.core.now);
         }
-        self.shared.leave(ConnectionStage::Open);
+        self.core.shared.leave(Occupancy::Established);
         let (back, tried, first) = (flow.back, flow.tried, flow.first);
         match (first.as_deref(), datagram) {
             // The next datagram begins a new flow.
             (None, None) => {}
             (Some(only), None) | (None, Some(only)) => {
-                self.shared.counters.failovers.fetch_add(1, Relaxed);
+                self.core.shared.counters.failovers.fetch_add(1, Relaxed);
                 self.open(back, tried, None, only);
             }
             (Some(first), Some(datagram)) => {
-                self.shared.counters.failovers.fetch_add(1, Relaxed);
+                self.core.shared.counters.failovers.fetch_add(1, Relaxed);
                 self.open(back, tried, Some(first), datagram);
             }
         }
     }
 
-    /// Begins a flow and sends its first datagrams.
+    /// Opens a flow and sends its first datagrams: `before`, if there is one, and then `datagram`.
     fn open(
         &mut self,
         back: DatagramMeta,
@@ -119,43 +127,41 @@ impl UdpWorker {
         datagram: &[u8],
     ) {
         let lost = 1 + u64::from(before.is_some());
-        if self.stop.is_some() || !self.make_room() {
-            self.shared.counters.lost_datagrams.fetch_add(lost, Relaxed);
+        if self.core.stop.is_some() || !self.make_room() {
+            self.core.shared.counters.lost_datagrams.fetch_add(lost, Relaxed);
             return;
         }
-        let settings = self.settings.clone();
+        let settings = self.core.settings.clone();
         let addr = ClientAddr::from(back.client.ip());
-        let admitted = settings.acls.permits(settings.client_acl, addr);
+        let admitted = self.core.admits(addr);
         let caller = Caller { addr, port: back.client.port(), admitted };
-        if !admitted {
-            self.shared.counters.denied.fetch_add(1, Relaxed);
-        }
         loop {
-            let choice = self.shared.pool().choose(&caller, &mut tried, self.now, |list| {
-                settings.acls.permits(list, caller.addr)
-            });
+            let choice =
+                self.core.shared.pool().choose(&caller, &mut tried, self.core.now, |list| {
+                    settings.acls.permits(list, caller.addr)
+                });
             let Some(choice) = choice else {
-                self.shared.counters.refused.fetch_add(1, Relaxed);
-                self.shared.leave(ConnectionStage::Open);
+                self.core.shared.counters.refused.fetch_add(1, Relaxed);
+                self.core.shared.leave(Occupancy::Established);
                 return;
             };
             let socket = match connect(&choice.addr, &settings) {
                 Ok(socket) => socket,
                 Err(error) => {
-                    debug!("cannot send to {}: {error}", choice.addr);
-                    self.shared.counters.failed_attempts.fetch_add(1, Relaxed);
-                    if is_ours(&error) {
-                        self.shared.pool().leave(choice.lease);
-                        self.complain(&error);
+                    debug!(server = %choice.addr, %error, "cannot open a flow");
+                    self.core.shared.counters.failed_attempts.fetch_add(1, Relaxed);
+                    if is_local_shortage(&error) {
+                        self.core.shared.pool().leave(choice.lease);
+                        self.warn_of_shortage(&error);
                     } else {
-                        self.shared.pool().failed(choice.lease, self.now);
+                        self.core.shared.pool().failed(choice.lease, self.core.now);
                     }
                     continue;
                 }
             };
-            self.shared.pool().connected(&choice.lease);
+            self.core.shared.pool().connected(&choice.lease);
             let flow = Flow {
-                number: self.shared.accepted.fetch_add(1, Relaxed) + 1,
+                number: self.core.shared.accepted.fetch_add(1, Relaxed) + 1,
                 caller,
                 back,
                 socket,
@@ -166,26 +172,26 @@ impl UdpWorker {
                 first: None,
                 waits: true,
                 traffic: Traffic::default(),
-                opened: self.now,
-                active: self.now,
+                opened: self.core.now,
+                active: self.core.now,
             };
             return self.begin(flow, before, datagram);
         }
     }
 
     fn begin(&mut self, mut flow: Flow, before: Option<&[u8]>, datagram: &[u8]) {
-        if self.settings.log.is_some() {
-            flow.record_opened(&mut self.sinks, self.now);
+        if self.core.settings.log.is_some() {
+            flow.record_opened(&mut self.core.sinks, self.core.now);
         }
         let from = (flow.back.port, flow.back.client);
         let key = self.flows.insert(from, flow);
         let Some(flow) = self.flows.get_mut(key) else { return };
         let data = UdpToken::Flow(key).data();
-        if let Err(error) = epoll::add(&self.epoll, &flow.socket, data, EventFlags::IN) {
-            warn!("cannot watch a flow: {error}");
+        if let Err(error) = epoll::add(&self.core.epoll, &flow.socket, data, EventFlags::IN) {
+            warn!(%error, "cannot watch a flow");
             return self.end(key);
         }
-        // Before anything is sent: on this machine a refusal is there at once.
+        // Kept before anything is sent: a server on this host refuses at once.
         let first = before.unwrap_or(datagram);
         if self.kept + first.len() <= KEPT {
             self.kept += first.len();
@@ -193,30 +199,32 @@ impl UdpWorker {
         }
         for datagram in before.into_iter().chain([datagram]) {
             if let Err(error) = flow.socket.send(datagram) {
-                // The first one is kept.
+                // The flow keeps the first datagram.
                 let datagram = before.is_some().then_some(datagram);
-                return self.unsent(key, &error, datagram);
+                return self.not_sent(key, &error, datagram);
             }
             flow.traffic.to_server += datagram.len() as u64;
         }
     }
 
-    /// Takes room for a flow, if need be that of another one.
+    /// Counts one more flow against the limit, and closes the flow silent for the longest time if the limit is
+    /// reached.
     fn make_room(&mut self) -> bool {
-        if self.shared.enter_flow(&self.settings) {
+        if self.core.shared.enter_flow(&self.core.settings) {
             return true;
         }
         let Some((oldest, _)) = self.flows.oldest() else { return false };
         self.end(oldest);
-        // Another worker may have been faster; then the next datagram tries again.
-        self.shared.enter_flow(&self.settings)
+        // Another worker may have been faster; the client's next datagram tries again.
+        self.core.shared.enter_flow(&self.core.settings)
     }
 
-    fn complain(&mut self, error: &io::Error) {
-        self.shared.counters.accept_failures.fetch_add(1, Relaxed);
-        if self.complained.is_none_or(|then| self.now >= then + COMPLAIN) {
-            self.complained = Some(self.now);
-            warn!("cannot begin flows for now: {error}");
+    fn warn_of_shortage(&mut self, error: &io::Error) {
+        self.core.shared.counters.accept_failures.fetch_add(1, Relaxed);
+        let now = self.core.now;
+        if self.warned.is_none_or(|then| now >= then + WARN_INTERVAL) {
+            self.warned = Some(now);
+            warn!(%error, "cannot open flows, trying again");
         }
     }
 }
@@ -224,13 +232,14 @@ impl UdpWorker {
 fn connect(to: &Endpoint, settings: &RuntimeSettings) -> io::Result<FlowSocket> {
     match to {
         Endpoint::Ip(addr) => {
-            FlowSocket::connect(*addr, settings.tcp.source.filter(|source| alike(addr, *source)))
+            let source = settings.tcp.source.filter(|source| is_same_family(addr, *source));
+            FlowSocket::connect(*addr, source)
         }
-        // Refused when it is configured.
+        // The configuration rejects such servers for datagrams.
         Endpoint::Unix(_) => Err(ErrorKind::Unsupported.into()),
     }
 }
 
-fn alike(addr: &SocketAddr, source: IpAddr) -> bool {
+fn is_same_family(addr: &SocketAddr, source: IpAddr) -> bool {
     addr.is_ipv4() == source.is_ipv4()
 }

@@ -8,13 +8,12 @@ use std::time::Instant;
 use pen_records::mapping::{Mapping, MappingKind};
 
 use super::port::{DatagramMeta, FlowSocket};
-use crate::config::Endpoint;
+use crate::config::{Endpoint, PoolServerId};
 use crate::logs::sinks::RecordSinks;
 
-use crate::config::PoolServerId;
 use crate::data::pool::{Caller, ServerLease, Traffic, Tried};
+use crate::data::relay::records::mapping;
 use crate::data::relay::report::Reportable;
-use crate::data::relay::tcp::connection::mapping;
 use crate::data::snapshot::{ConnectionSnapshot, ConnectionStatus};
 
 /// A flow.
@@ -50,24 +49,24 @@ pub(super) struct OpenRecord {
 
 impl Flow {
     /// Notes that it is open.
-    pub(super) fn record_opened(&mut self, sinks: &mut RecordSinks, now: Instant) {
+    pub(super) fn record_opened(&mut self, books: &mut RecordSinks, now: Instant) {
         let local = self.socket.local_addr();
         self.recorded = Some(OpenRecord { local });
-        sinks.record(
+        books.record(
             &mapping(MappingKind::Opened, self.number, &self.caller, &self.addr, local),
             now,
         );
     }
 
     /// Notes that it is over, if it was noted that it was open.
-    pub(super) fn record_closed(&self, sinks: &mut RecordSinks, now: Instant) {
+    pub(super) fn record_closed(&self, books: &mut RecordSinks, now: Instant) {
         let Some(OpenRecord { local }) = self.recorded else { return };
         let closed = Mapping {
             to_server: Some(self.traffic.to_server),
             to_client: Some(self.traffic.to_client),
             ..mapping(MappingKind::Closed, self.number, &self.caller, &self.addr, local)
         };
-        sinks.record(&closed, now);
+        books.record(&closed, now);
     }
 }
 

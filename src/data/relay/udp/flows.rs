@@ -1,7 +1,5 @@
-//! Flows by their clients and by when they were used last.
-//!
-//! As the table of clients in the pool: nodes in a slab, linked in the order of their use, which is also
-//! the order in which they expire, and found by a hash table.
+//! The table of flows: found by client, and kept in the order of their last use, which is also the order in
+//! which they expire.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
@@ -9,162 +7,92 @@ use std::ops::Range;
 
 use hashbrown::HashTable;
 
-use crate::data::relay::slab::SlabKey;
+use crate::data::slab::{RecencyList, Slab, SlabKey};
 
-/// Which of our ports, and who sends to it.
+/// The number of the port that a client sends to, and the client's address.
 pub(super) type FlowKey = (u32, SocketAddr);
-
-/// No node.
-const NONE: u32 = u32::MAX;
-
-#[derive(Debug)]
-struct FlowNode<T> {
-    generation: u32,
-    newer: u32,
-    older: u32,
-    flow: Option<(FlowKey, T)>,
-}
 
 /// The table.
 #[derive(Debug)]
-pub(super) struct Flows<T> {
-    nodes: Vec<FlowNode<T>>,
+pub(super) struct FlowTable<T> {
+    flows: Slab<(FlowKey, T)>,
+    order: RecencyList,
+    /// Slots by client.
     by_client: HashTable<u32>,
     /// Keyed at random: clients choose their ports, and some their addresses.
     hasher: RandomState,
-    newest: u32,
-    oldest: u32,
-    free: Vec<u32>,
 }
 
-impl<T> Default for Flows<T> {
+impl<T> Default for FlowTable<T> {
     fn default() -> Self {
         Self {
-            nodes: Vec::new(),
+            flows: Slab::default(),
+            order: RecencyList::default(),
             by_client: HashTable::new(),
             hasher: RandomState::new(),
-            newest: NONE,
-            oldest: NONE,
-            free: Vec::new(),
         }
     }
 }
 
-impl<T> Flows<T> {
-    /// Whether there is none.
+impl<T> FlowTable<T> {
+    /// Returns whether there is no flow.
     pub(super) fn is_empty(&self) -> bool {
         self.by_client.is_empty()
     }
 
-    /// The flow of a client.
+    /// Finds the flow of a client.
     pub(super) fn find(&self, from: FlowKey) -> Option<SlabKey> {
         let hash = self.hasher.hash_one(from);
-        let is_it = |&slot: &u32| self.nodes[slot as usize].is_of(from);
+        let is_it = |&slot: &u32| self.flows.at(slot).is_some_and(|(found, _)| *found == from);
         let slot = *self.by_client.find(hash, is_it)?;
-        Some(SlabKey { slot, generation: self.nodes[slot as usize].generation })
+        self.flows.key(slot)
     }
 
-    /// Adds the flow of a client that has none, as the one used last.
+    /// Adds the flow of a client that has none, as the flow used last.
     pub(super) fn insert(&mut self, from: FlowKey, flow: T) -> SlabKey {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            let slot = u32::try_from(self.nodes.len()).expect("there are fewer descriptors");
-            self.nodes.push(FlowNode { generation: 0, newer: NONE, older: NONE, flow: None });
-            slot
-        });
-        self.nodes[slot as usize].flow = Some((from, flow));
-        let (hasher, nodes) = (&self.hasher, &self.nodes);
-        let hash_of = |&slot: &u32| {
-            nodes[slot as usize].flow.as_ref().map_or(0, |(from, _)| hasher.hash_one(from))
-        };
-        self.by_client.insert_unique(hasher.hash_one(from), slot, hash_of);
-        self.link(slot);
-        SlabKey { slot, generation: self.nodes[slot as usize].generation }
+        let key = self.flows.insert((from, flow));
+        let (hasher, flows) = (&self.hasher, &self.flows);
+        let hash_of = |&slot: &u32| flows.at(slot).map_or(0, |(from, _)| hasher.hash_one(from));
+        self.by_client.insert_unique(hasher.hash_one(from), key.slot, hash_of);
+        self.order.push(key.slot);
+        key
     }
 
-    /// A flow, if it is still there.
+    /// Returns a flow, if it is still there.
     pub(super) fn get_mut(&mut self, key: SlabKey) -> Option<&mut T> {
-        let node = self.nodes.get_mut(key.slot as usize)?;
-        if node.generation == key.generation {
-            node.flow.as_mut().map(|(_, flow)| flow)
-        } else {
-            None
-        }
+        self.flows.get_mut(key).map(|(_, flow)| flow)
     }
 
-    /// Notes that it was used.
+    /// Makes a flow that is there the flow used last.
     pub(super) fn touch(&mut self, key: SlabKey) {
-        if self.newest != key.slot {
-            self.unlink(key.slot);
-            self.link(key.slot);
-        }
+        self.order.touch(key.slot);
     }
 
-    /// The one that was not used for the longest time.
+    /// Returns the flow that was not used for the longest time.
     pub(super) fn oldest(&self) -> Option<(SlabKey, &T)> {
-        let node = self.nodes.get(self.oldest as usize)?;
-        let (_, flow) = node.flow.as_ref()?;
-        Some((SlabKey { slot: self.oldest, generation: node.generation }, flow))
+        let slot = self.order.oldest()?;
+        Some((self.flows.key(slot)?, self.flows.at(slot).map(|(_, flow)| flow)?))
     }
 
-    /// Takes one out.
+    /// Takes a flow out.
     pub(super) fn remove(&mut self, key: SlabKey) -> Option<(FlowKey, T)> {
-        let node = self
-            .nodes
-            .get_mut(key.slot as usize)
-            .filter(|node| node.generation == key.generation)?;
-        let (from, flow) = node.flow.take()?;
-        node.generation = node.generation.wrapping_add(1);
-        self.unlink(key.slot);
+        let (from, flow) = self.flows.remove(key)?;
+        self.order.remove(key.slot);
         let hash = self.hasher.hash_one(from);
         if let Ok(found) = self.by_client.find_entry(hash, |&slot| slot == key.slot) {
             found.remove();
         }
-        self.free.push(key.slot);
         Some((from, flow))
     }
 
-    /// All of them, of so many slots.
+    /// Returns the flows in these slots.
     pub(super) fn within(&self, slots: Range<u32>) -> impl Iterator<Item = (SlabKey, &T)> {
-        let end = self.nodes.len().min(slots.end as usize);
-        let nodes = self.nodes.get(slots.start as usize..end).unwrap_or_default();
-        (slots.start..).zip(nodes).filter_map(|(slot, node)| {
-            node.flow
-                .as_ref()
-                .map(|(_, flow)| (SlabKey { slot, generation: node.generation }, flow))
-        })
+        self.flows.within(slots).map(|(key, (_, flow))| (key, flow))
     }
 
-    /// How many slots there are, free ones included.
+    /// Returns how many slots there are, free slots included.
     pub(super) fn slots(&self) -> usize {
-        self.nodes.len()
-    }
-
-    fn link(&mut self, slot: u32) {
-        let newest = std::mem::replace(&mut self.newest, slot);
-        let node = &mut self.nodes[slot as usize];
-        (node.newer, node.older) = (NONE, newest);
-        match self.nodes.get_mut(newest as usize) {
-            Some(node) => node.newer = slot,
-            None => self.oldest = slot,
-        }
-    }
-
-    fn unlink(&mut self, slot: u32) {
-        let FlowNode { newer, older, .. } = self.nodes[slot as usize];
-        match self.nodes.get_mut(newer as usize) {
-            Some(node) => node.older = older,
-            None => self.newest = older,
-        }
-        match self.nodes.get_mut(older as usize) {
-            Some(node) => node.newer = newer,
-            None => self.oldest = newer,
-        }
-    }
-}
-
-impl<T> FlowNode<T> {
-    fn is_of(&self, from: FlowKey) -> bool {
-        self.flow.as_ref().is_some_and(|(found, _)| *found == from)
+        self.flows.slots()
     }
 }
 
@@ -198,7 +126,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_the_same_as_a_list_in_the_order_of_use(actions in prop::collection::vec(table_action(), 0..120)) {
-            let (mut flows, mut list) = (Flows::default(), Vec::<u16>::new());
+            let (mut flows, mut list) = (FlowTable::default(), Vec::<u16>::new());
             let mut gone = Vec::new();
             for table_action in actions {
                 match table_action {

@@ -1,17 +1,17 @@
-//! Datagrams: a client's go to one server, and that server's come back to it.
+//! A UDP worker: one thread, one `epoll`, its own ports, and the flows of the clients that send there.
 //!
 //! ```text
-//! worker   one thread: events, and the flows that it has
+//! clients  datagrams from clients, and the flows that begin with them
 //! flow     one client's port and its server
-//! flows    flows by client, and by when they were used last; owns no socket
-//! port     where clients send to, many datagrams at a time
-//! drops    what was lost there before anybody could take it
+//! flows    the table of flows, by client and by last use; owns no socket
+//! port     sockets that clients send to and sockets towards servers, many datagrams at a time
+//! drops    datagrams that the kernel dropped because a buffer was full
 //! ```
 //!
-//! A flow has a socket of its own that is connected to the server, so that nobody else's datagrams come back
-//! and a server that refuses is heard of. Clients share the socket that they send to: a flow takes
-//! one descriptor. Nothing says that a flow is over but silence, and when there is room for no
-//! more of them the one that was silent for the longest time goes.
+//! A flow has a socket of its own that is connected to the server, so that it receives that server's datagrams
+//! only, and hears of a server that refuses. Clients share the socket that they send to: a flow takes one
+//! descriptor. Only silence ends a flow; where the limit of flows is reached, the flow that was silent for the
+//! longest time is closed for a new one.
 
 mod clients;
 pub mod drops;
@@ -21,39 +21,33 @@ pub mod port;
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::io::Errno;
-use rustix::time::Timespec;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use self::flows::Flows;
+use self::flow::{Flow, ReportedFlow};
+use self::flows::FlowTable;
 use self::port::{DatagramBatch, UdpPort};
-use crate::config::RuntimeSettings;
-use crate::data::relay::jobs::{Job, Jobs};
-use crate::data::relay::shared::{Mailbox, Shared};
-use crate::data::relay::slab::SlabKey;
-use crate::data::relay::tcp::connection::ConnectionStage;
-use crate::data::relay::udp::flow::{Flow, ReportedFlow};
+use super::jobs::{JobTarget, Jobs, run_slice};
+use super::mailbox::Mailbox;
+use super::report::ReportJob;
+use super::shared::{Occupancy, Shared};
+use super::worker::{EVENTS, WorkerCore};
+use crate::config::Endpoint;
+use crate::config::PoolServerId;
+use crate::data::slab::SlabKey;
 use crate::logs::sinks::RecordSinks;
 
-/// Events taken at a time.
-const EVENTS: usize = 256;
-/// Datagrams taken from one server before others have their turn.
+/// Datagrams taken from one server before the other sockets are served.
 const FROM_SERVER: usize = 4;
-/// Bytes of first datagrams that are kept in case their servers are not there.
-const KEPT: usize = 4 << 20;
 /// All slots.
 const ALL: Range<u32> = 0..u32::MAX;
-/// How often it is said that there are no descriptors.
-const COMPLAIN: Duration = Duration::from_secs(5);
 
-/// What an event is about, as it fits into the 64 bits that the kernel keeps.
+/// The source of an event, as it fits into the 64 bits that epoll keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum UdpToken {
     Waker,
@@ -73,168 +67,99 @@ impl UdpToken {
 
     fn of(data: EventData) -> Self {
         let data = data.u64();
-        let half = |value: u64| u32::try_from(value & u64::from(u32::MAX)).unwrap_or_default();
-        let low = half(data) >> 2;
+        let low = u32::try_from(data & u64::from(u32::MAX)).expect("masked to 32 bits") >> 2;
+        let high = u32::try_from(data >> 32).expect("shifted to 32 bits");
         match data & 3 {
             0 => Self::Waker,
             1 => Self::Port(low),
-            _ => Self::Flow(SlabKey { slot: low, generation: half(data >> 32) }),
+            _ => Self::Flow(SlabKey { slot: low, generation: high }),
         }
     }
 }
 
-/// A worker, before it runs.
+/// A UDP worker.
 #[derive(Debug)]
 pub struct UdpWorker {
-    epoll: OwnedFd,
-    mailbox: Arc<Mailbox>,
-    shared: Arc<Shared>,
-    settings: Arc<RuntimeSettings>,
-    version: u64,
+    core: WorkerCore,
     ports: Vec<UdpPort>,
-    /// Datagrams taken from clients before servers have their turn.
-    most: usize,
-    flows: Flows<Flow>,
-    /// Bytes of first datagrams that are kept.
+    /// Datagrams taken from clients before servers are served.
+    multi_accept: usize,
+    flows: FlowTable<Flow>,
+    /// Bytes of first datagrams that flows keep.
     kept: usize,
-    /// What others have asked for.
-    jobs: Jobs,
-    complained: Option<Instant>,
-    sinks: RecordSinks,
-    now: Instant,
-    /// When to be gone.
-    stop: Option<Instant>,
+    /// When a shortage of descriptors was last logged.
+    warned: Option<Instant>,
 }
 
 impl UdpWorker {
-    /// One for what is sent to these ports.
+    /// Creates a worker for the datagrams that clients send to these ports, which takes up to `multi_accept` of
+    /// them in a row from each.
     ///
     /// # Errors
-    /// There are no descriptors.
+    /// No file descriptor is left.
     pub fn new(
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox>,
         ports: Vec<UdpPort>,
         multi_accept: u32,
-        mut sinks: RecordSinks,
+        sinks: RecordSinks,
     ) -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        epoll::add(&epoll, mailbox.waker(), UdpToken::Waker.data(), EventFlags::IN)?;
+        let core = WorkerCore::new(shared, mailbox, sinks, UdpToken::Waker.data())?;
         for (number, port) in (0..).zip(&ports) {
-            epoll::add(&epoll, port, UdpToken::Port(number).data(), EventFlags::IN)?;
+            epoll::add(&core.epoll, port, UdpToken::Port(number).data(), EventFlags::IN)?;
         }
-        let settings = shared.settings();
-        sinks.apply_settings(&settings);
         Ok(Self {
-            epoll,
-            mailbox,
-            version: shared.version(),
-            settings,
-            shared,
+            core,
             ports,
-            most: usize::try_from(multi_accept).unwrap_or(usize::MAX),
-            flows: Flows::default(),
+            multi_accept: usize::try_from(multi_accept).unwrap_or(usize::MAX),
+            flows: FlowTable::default(),
             kept: 0,
-            jobs: Jobs::default(),
-            complained: None,
-            sinks,
-            now: Instant::now(),
-            stop: None,
+            warned: None,
         })
     }
 
-    /// Works until it is told to stop.
+    /// Serves until the worker is told to stop and its last flow has ended.
     pub fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS);
         let (mut inward, mut outward) = (DatagramBatch::new(), DatagramBatch::new());
-        while !(self.stop.is_some() && self.flows.is_empty()) {
-            let timeout = self.timeout();
-            events.clear();
-            let waited = epoll::wait(&self.epoll, spare_capacity(&mut events), timeout.as_ref());
-            self.now = Instant::now();
-            if let Err(error) = waited
-                && error != Errno::INTR
-            {
-                warn!("cannot wait for events: {error}");
-            }
+        while !(self.core.stop.is_some() && self.flows.is_empty()) {
+            let due = self.next_due();
+            self.core.wait(&mut events, due);
             for event in &events {
                 let (flags, data) = (event.flags, event.data);
                 match UdpToken::of(data) {
-                    UdpToken::Waker => self.obey(),
-                    UdpToken::Port(number) => self.take(number, &mut inward),
+                    UdpToken::Waker => self.handle_commands(),
+                    UdpToken::Port(number) => self.receive(number, &mut inward),
                     UdpToken::Flow(key) => self.flow_event(key, flags, &mut outward),
                 }
             }
             self.send(&mut outward);
-            self.run_job();
+            run_slice(&mut self);
             self.expire();
-            self.sinks.flush_due(self.now);
+            self.core.sinks.flush_due(self.core.now);
         }
-        debug!("a worker ends");
+        debug!("worker ends");
     }
 
-    fn timeout(&self) -> Option<Timespec> {
-        if !self.jobs.is_empty() {
-            return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
+    /// Returns when the next round has to begin if no event comes; `None` if only an event matters.
+    fn next_due(&self) -> Option<Instant> {
+        if !self.core.jobs.is_empty() {
+            return Some(self.core.now);
         }
-        let silence = self.flows.oldest().map(|(_, flow)| flow.active + self.idle());
-        let due = [silence, self.sinks.next_due(), self.stop].into_iter().flatten().min()?;
-        let wait = due.saturating_duration_since(self.now);
-        // The kernel waits for whole milliseconds, and rounds up.
-        Timespec::try_from(wait).ok()
+        let idle = self.flows.oldest().map(|(_, flow)| flow.active + self.idle_time());
+        [idle, self.core.next_due()].into_iter().flatten().min()
     }
 
-    fn idle(&self) -> Duration {
-        self.settings.timeouts.flow_idle()
+    fn idle_time(&self) -> Duration {
+        self.core.settings.timeouts.flow_idle()
     }
 
-    fn obey(&mut self) {
-        for command in self.mailbox.empty() {
-            if let Some(deadline) = self.jobs.take(command) {
-                self.stop = Some(deadline);
-                // Who has its answer has all that it asked for.
-                self.end_those(ALL, |flow| !flow.waits);
-            }
+    fn handle_commands(&mut self) {
+        if self.core.take_commands() {
+            // A client that has its answer needs nothing more.
+            self.end_matching(ALL, |flow| !flow.waits);
         }
-        if self.shared.version() != self.version {
-            self.version = self.shared.version();
-            self.settings = self.shared.settings();
-            self.sinks.apply_settings(&self.settings);
-        }
-    }
-
-    /// Goes on with what others have asked for, as far as traffic can wait.
-    fn run_job(&mut self) {
-        let Some((mut job, slots)) = self.jobs.next() else { return };
-        let next = slots.end;
-        let done = match &mut job {
-            Job::Report(job) => {
-                let fd = |flow: &Flow| self.ports[flow.back.port as usize].as_fd().as_raw_fd();
-                let flows = self.flows.within(slots).map(|(_, flow)| ReportedFlow(flow, fd(flow)));
-                job.add(flows, self.now);
-                false
-            }
-            Job::Close(number, to) => {
-                let found = self.end_those(slots, |flow| flow.number == *number);
-                if found {
-                    // Whoever asked may have gone.
-                    to.send(()).unwrap_or_default();
-                }
-                found
-            }
-            Job::CloseAll(server, at) => {
-                let is_there = |flow: &Flow| flow.lease.server() == *server && *flow.addr == *at;
-                self.end_those(slots, is_there);
-                false
-            }
-            // Flows have none: they end in the order of their last use.
-            Job::SetTimers => true,
-        };
-        if !done && (next as usize) < self.flows.slots() {
-            self.jobs.go_on(job, next);
-        } else if let Job::Report(job) = job {
-            job.answer();
-        }
+        let _ = self.core.take_settings(); // flows need nothing of the settings before
     }
 
     // From servers to clients.
@@ -248,14 +173,15 @@ impl UdpWorker {
         }
         if flags.contains(EventFlags::ERR) {
             let Some(flow) = self.flows.get_mut(key) else { return };
-            if let Err(error) = flow.socket.verdict() {
-                self.unsent(key, &error, None);
+            if let Err(error) = flow.socket.take_error() {
+                self.not_sent(key, &error, None);
             }
         }
     }
 
+    /// Takes a server's datagrams into the batch for clients.
     fn answer(&mut self, key: SlabKey, outward: &mut DatagramBatch) {
-        let (now, stops) = (self.now, self.stop.is_some());
+        let (now, stops) = (self.core.now, self.core.stop.is_some());
         let Some(flow) = self.flows.get_mut(key) else { return };
         match outward.add::<FROM_SERVER>(&flow.socket, flow.back) {
             Ok((_, bytes)) => {
@@ -269,48 +195,83 @@ impl UdpWorker {
                     self.end(key);
                 }
             }
-            Err(error) => self.unsent(key, &error, None),
+            Err(error) => self.not_sent(key, &error, None),
         }
     }
 
+    /// Sends a batch to clients.
     fn send(&mut self, outward: &mut DatagramBatch) {
         let lost = outward.send(&self.ports);
         if lost > 0 {
-            self.shared.counters.lost_datagrams.fetch_add(lost, Relaxed);
+            self.core.shared.counters.lost_datagrams.fetch_add(lost, Relaxed);
         }
     }
 
     // Ending.
 
+    /// Ends the flows that were silent for too long, and all flows when the drain is over.
     fn expire(&mut self) {
-        let idle = self.idle();
+        let idle = self.idle_time();
         while let Some((key, flow)) = self.flows.oldest()
-            && self.now >= flow.active + idle
+            && self.core.now >= flow.active + idle
         {
-            self.shared.counters.timeouts.fetch_add(1, Relaxed);
+            self.core.shared.counters.timeouts.fetch_add(1, Relaxed);
             self.end(key);
         }
-        if self.stop.is_some_and(|deadline| self.now >= deadline) {
-            self.end_those(ALL, |_| true);
+        if self.core.drain_is_over() {
+            self.end_matching(ALL, |_| true);
         }
     }
 
-    /// Ends those in these slots that are meant; whether there were any.
-    fn end_those(&mut self, slots: Range<u32>, is_one: impl Fn(&Flow) -> bool) -> bool {
-        let found = self.flows.within(slots).filter(|(_, flow)| is_one(flow));
+    /// Ends the flows in `slots` that `matches` accepts. Returns whether there were any.
+    fn end_matching(&mut self, slots: Range<u32>, matches: impl Fn(&Flow) -> bool) -> bool {
+        let found = self.flows.within(slots).filter(|(_, flow)| matches(flow));
         let found: Vec<_> = found.map(|(key, _)| key).collect();
         found.iter().for_each(|key| self.end(*key));
         !found.is_empty()
     }
 
     fn end(&mut self, key: SlabKey) {
-        let Some((_, flow)) = self.flows.remove(key) else { return };
-        flow.record_closed(&mut self.sinks, self.now);
-        self.kept -= flow.first.as_ref().map_or(0, |first| first.len());
-        let mut pool = self.shared.pool();
+        let Some(flow) = self.take_out(key) else { return };
+        let mut pool = self.core.shared.pool();
         pool.count(&flow.lease, flow.caller.addr, flow.traffic);
         pool.leave(flow.lease);
         drop(pool);
-        self.shared.leave(ConnectionStage::Open);
+        self.core.shared.leave(Occupancy::Established);
     }
+
+    /// Takes a flow out of the table and records its end. Its server lease is still held.
+    fn take_out(&mut self, key: SlabKey) -> Option<Flow> {
+        let (_, flow) = self.flows.remove(key)?;
+        flow.record_closed(&mut self.core.sinks, self.core.now);
+        self.kept -= flow.first.as_ref().map_or(0, |first| first.len());
+        Some(flow)
+    }
+}
+
+impl JobTarget for UdpWorker {
+    fn jobs(&mut self) -> &mut Jobs {
+        &mut self.core.jobs
+    }
+
+    fn slots(&self) -> usize {
+        self.flows.slots()
+    }
+
+    fn report(&self, slots: Range<u32>, job: &mut ReportJob) {
+        let fd = |flow: &Flow| self.ports[flow.back.port as usize].as_fd().as_raw_fd();
+        let flows = self.flows.within(slots).map(|(_, flow)| ReportedFlow(flow, fd(flow)));
+        job.add(flows, self.core.now);
+    }
+
+    fn close_number(&mut self, slots: Range<u32>, number: u64) -> bool {
+        self.end_matching(slots, |flow| flow.number == number)
+    }
+
+    fn close_server(&mut self, slots: Range<u32>, server: PoolServerId, addr: &Endpoint) {
+        self.end_matching(slots, |flow| flow.lease.server() == server && *flow.addr == *addr);
+    }
+
+    /// Flows have no timers: they end in the order of their last use.
+    fn set_timers(&mut self, _slots: Range<u32>) {}
 }

@@ -132,7 +132,7 @@ impl FlowSocket {
     ///
     /// # Errors
     /// That is the answer.
-    pub(super) fn verdict(&self) -> io::Result<()> {
+    pub(super) fn take_error(&self) -> io::Result<()> {
         Ok(sockopt::socket_error(&self.0)??)
     }
 }

@@ -1,4 +1,4 @@
-//! How much of what is said on a connection is listened to.
+//! Observers of the bytes on a connection: traffic counts, HTTP and opaque TLS.
 
 use std::time::Instant;
 
@@ -9,110 +9,117 @@ use crate::data::relay::http::conversation::{Conversation, EditOutcome};
 use crate::data::relay::pump::ByteObserver;
 use crate::data::relay::tls_observer::{ObservedExchange, TlsObserver};
 
-/// How much of what is said is listened to.
+/// Whether HTTP is followed on a connection.
 #[derive(Debug)]
-pub(super) enum Heard {
-    Nothing,
-    /// From the first byte on; until then it takes no memory.
-    FromNowOn,
-    All(Box<Conversation>),
+pub(super) enum HttpObserver {
+    Off,
+    /// From the first byte on; takes no memory until then.
+    Waiting,
+    On(Box<Conversation>),
 }
 
-impl Heard {
+impl HttpObserver {
     pub(super) fn get(&self) -> Option<&Conversation> {
         match self {
-            Self::All(it) => Some(it),
-            Self::Nothing | Self::FromNowOn => None,
+            Self::On(conversation) => Some(conversation),
+            Self::Off | Self::Waiting => None,
         }
     }
 
-    /// Something is said.
-    pub(super) fn begin(&mut self) -> Option<&mut Conversation> {
-        if matches!(self, Self::FromNowOn) {
-            *self = Self::All(Box::new(Conversation::new(None)));
+    /// Returns the conversation to feed with bytes, and begins it if it waits for the first byte.
+    fn begin(&mut self) -> Option<&mut Conversation> {
+        if matches!(self, Self::Waiting) {
+            *self = Self::On(Box::new(Conversation::new(None)));
         }
         match self {
-            Self::All(it) => Some(it),
-            Self::Nothing | Self::FromNowOn => None,
+            Self::On(conversation) => Some(conversation),
+            Self::Off | Self::Waiting => None,
         }
     }
 }
 
-/// What is watched of TLS that passes through.
-pub(super) struct Sealed<'a> {
-    pub(super) may_be: bool,
-    pub(super) at: &'a mut Option<Box<TlsObserver>>,
-    pub(super) rests: &'a mut Vec<ObservedExchange>,
+/// The place of the observer of opaque TLS.
+pub(super) struct TlsSlot<'a> {
+    /// Whether opaque TLS is observed if the connection turns out to be TLS.
+    pub(super) enabled: bool,
+    pub(super) observer: &'a mut Option<Box<TlsObserver>>,
+    /// Exchanges that have ended.
+    pub(super) ended: &'a mut Vec<ObservedExchange>,
     pub(super) now: Instant,
 }
 
-impl Sealed<'_> {
-    /// The first bytes of a connection.
+impl TlsSlot<'_> {
+    /// Creates the observer if the first bytes of the client look like TLS.
     fn begin(&mut self, bytes: &[u8]) {
-        if self.may_be && TlsObserver::may_begin(bytes) {
-            *self.at = Some(Box::default());
+        if self.enabled && TlsObserver::may_begin(bytes) {
+            *self.observer = Some(Box::default());
         }
     }
 
-    fn pass(&mut self, from: Side, bytes: &[u8]) {
-        let Some(tls_observer) = self.at.as_deref_mut() else { return };
-        let passed = match from {
+    /// Passes bytes to the observer, and drops it if they are not TLS.
+    fn observe(&mut self, from: Side, bytes: &[u8]) {
+        let Some(observer) = self.observer.as_deref_mut() else { return };
+        let observed = match from {
             Side::Client => {
-                tls_observer.observe_client(bytes, self.now).map(|over| self.rests.extend(over))
+                observer.observe_client(bytes, self.now).map(|ended| self.ended.extend(ended))
             }
-            Side::Server => tls_observer.observe_server(bytes, self.now),
+            Side::Server => observer.observe_server(bytes, self.now),
         };
-        if passed.is_err() {
-            *self.at = None;
+        if observed.is_err() {
+            *self.observer = None;
         }
     }
 }
 
-pub(super) struct Watcher<'a, N, J> {
+/// Sees all bytes of a connection before they are written.
+pub(super) struct ConnectionObserver<'a, E, J> {
     pub(super) traffic: &'a mut Traffic,
-    pub(super) conversation: &'a mut Heard,
+    pub(super) http: &'a mut HttpObserver,
+    /// Buffer for edited bytes.
     pub(super) edited: &'a mut Vec<u8>,
-    pub(super) left_first: &'a mut Option<Side>,
-    pub(super) tls_observer: Sealed<'a>,
-    pub(super) note: N,
-    pub(super) judge: J,
+    pub(super) closed_first: &'a mut Option<Side>,
+    pub(super) tls: TlsSlot<'a>,
+    /// Called with each HTTP event.
+    pub(super) on_event: E,
+    /// Called if HTTP mode rejects a request or leaves a connection unchanged.
+    pub(super) on_edit: J,
 }
 
-impl<N: FnMut(HttpEvent<'_>), J: FnMut(EditOutcome)> ByteObserver for Watcher<'_, N, J> {
+impl<E: FnMut(HttpEvent<'_>), J: FnMut(EditOutcome)> ByteObserver for ConnectionObserver<'_, E, J> {
     fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8] {
         let count = bytes.len() as u64;
         if from == Side::Client && self.traffic.to_server == 0 {
-            self.tls_observer.begin(bytes);
+            self.tls.begin(bytes);
         }
-        self.tls_observer.pass(from, bytes);
+        self.tls.observe(from, bytes);
         match from {
             Side::Client => self.traffic.to_server += count,
             Side::Server => self.traffic.to_client += count,
         }
-        match (self.conversation.begin(), from) {
+        match (self.http.begin(), from) {
             (None, _) => bytes,
             (Some(it), Side::Client) => {
-                it.from_client(bytes, self.edited, &mut self.note, &mut self.judge)
+                it.from_client(bytes, self.edited, &mut self.on_event, &mut self.on_edit)
             }
             (Some(it), Side::Server) => {
-                it.from_server(bytes, &mut self.note);
+                it.from_server(bytes, &mut self.on_event);
                 bytes
             }
         }
     }
 
     fn refuses(&self, from: Side) -> bool {
-        from == Side::Client && self.conversation.get().is_some_and(Conversation::refuses)
+        from == Side::Client && self.http.get().is_some_and(Conversation::refuses)
     }
 
     fn lost(&mut self, side: Side) {
-        self.left_first.get_or_insert(side);
+        self.closed_first.get_or_insert(side);
     }
 
     fn end(&mut self, from: Side) -> &[u8] {
-        self.left_first.get_or_insert(from);
-        match (self.conversation.begin(), from) {
-            (Some(it), Side::Server) => it.server_ends(&mut self.note),
+        self.closed_first.get_or_insert(from);
+        match (self.http.begin(), from) {
+            (Some(it), Side::Server) => it.server_ends(&mut self.on_event),
             (None, _) | (_, Side::Client) => b"",
         }
     }

@@ -1,79 +1,128 @@
-//! What is written down of a connection.
+//! Mapping records and access lines of a connection.
 
-use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt as _;
 use std::time::Instant;
 
-use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::mapping::{Mapping, MappingKind, RequestText};
 use pen_records::request::{Cut, Fingerprint};
-use pen_records::time::Resolution;
 
-use super::Server;
-use crate::config::Endpoint;
+use super::observer::HttpObserver;
+use super::{Connection, ServerEnd};
+use crate::config::RuntimeSettings;
 use crate::data::pool::Caller;
+use crate::data::relay::duplex::Side;
+use crate::data::relay::http::conversation::Conversation;
+use crate::data::relay::http::edit::Forward;
 use crate::data::relay::http::exchange::FinishedExchange;
 use crate::data::relay::http::{HttpEvent, ResponseSummary};
+use crate::data::relay::records;
 use crate::data::relay::tls_observer::ObservedExchange;
-use crate::logs::access_log::line::AccessLogLine;
-use crate::logs::mapping_log::wall_clock;
+use crate::logs::access_log::line::{AccessLogLine, ExchangeEnd};
 use crate::logs::sinks::RecordSinks;
 
-pub(super) fn mapping_of<'a>(
-    kind: MappingKind,
-    number: u64,
-    caller: &Caller,
-    server: &'a Server,
-) -> Mapping<'a> {
-    mapping(kind, number, caller, &server.addr, server.local)
-}
+impl Connection {
+    /// Begins to record and to edit what is forwarded, as far as the settings ask for it.
+    pub(in crate::data::relay::tcp) fn open(
+        &mut self,
+        settings: &RuntimeSettings,
+        sinks: &mut RecordSinks,
+        now: Instant,
+    ) {
+        self.recorded = settings.log.is_some();
+        if let Some(server) = self.server.as_mut().filter(|_| self.recorded) {
+            server.local = server.socket.local_addr();
+            sinks.record(&mapping(MappingKind::Opened, self.number, &self.caller, server), now);
+        }
+        let policy = settings.http.as_ref();
+        let scheme = if self.is_encrypted(Side::Client) { "https" } else { "http" };
+        let forward = policy.map(|policy| Forward::new(policy, self.caller.addr, scheme));
+        self.exchanges = settings.access_log.as_ref().map(|_| Box::default());
+        self.http = match forward {
+            Some(_) => HttpObserver::On(Box::new(Conversation::new(forward))),
+            None if self.recorded || self.exchanges.is_some() => HttpObserver::Waiting,
+            None => HttpObserver::Off,
+        };
+    }
 
-/// What is known of every connection or flow: who, whom, and our own address towards that.
-pub(in crate::data::relay) fn mapping<'a>(
-    kind: MappingKind,
-    number: u64,
-    caller: &Caller,
-    addr: &'a Endpoint,
-    local: Option<SocketAddr>,
-) -> Mapping<'a> {
-    let (addr, port) = match addr {
-        Endpoint::Ip(addr) => (ServerAddr::from(addr.ip()), Some(addr.port())),
-        Endpoint::Unix(path) => (ServerAddr::Unix(path.as_os_str().as_bytes()), None),
-    };
-    Mapping {
-        kind,
-        client_port: (caller.addr != ClientAddr::Unix).then_some(caller.port),
-        server_port: port,
-        balancer: local,
-        time: Some((wall_clock(), Resolution::Microsecond)),
-        connection: Some(number),
-        ..Mapping::new(caller.addr, addr)
+    /// Records the end of the connection, and the requests that got no complete response.
+    pub(in crate::data::relay::tcp) fn record_closed(
+        &mut self,
+        sinks: &mut RecordSinks,
+        now: Instant,
+    ) {
+        let Some(server) = &self.server else { return };
+        if let (Some(exchanges), Some(conversation)) = (&mut self.exchanges, self.http.get()) {
+            let cause = match self.closed_first {
+                Some(Side::Client) => ExchangeEnd::Client,
+                Some(Side::Server) => ExchangeEnd::Server,
+                None => ExchangeEnd::Pen,
+            };
+            let unsent = self.duplex.left(Side::Client) as u64;
+            let partial = conversation.partial_response();
+            while let Some(ended) = exchanges.end(partial, unsent, cause) {
+                let line = access_line(&ended, self.number, &self.caller, server, now);
+                sinks.access_lines.add(&line, now);
+            }
+        }
+        if self.recorded {
+            let exchange = self.tls_observer.as_mut().and_then(|it| it.take_exchange());
+            if let Some(exchange) = exchange {
+                record_exchange(&exchange, self.number, &self.caller, server, (sinks, now));
+            }
+            let closed = Mapping {
+                to_server: Some(self.traffic.to_server),
+                to_client: Some(self.traffic.to_client),
+                ..mapping(MappingKind::Closed, self.number, &self.caller, server)
+            };
+            sinks.record(&closed, now);
+        }
+    }
+
+    /// Records the exchange under way on opaque TLS: the server has been quiet for a moment, so that its response
+    /// may be complete.
+    pub(in crate::data::relay::tcp) fn record_quiet_exchange(
+        &mut self,
+        sinks: &mut RecordSinks,
+        now: Instant,
+    ) {
+        let (Some(observer), Some(server)) = (&mut self.tls_observer, &self.server) else { return };
+        if let Some(exchange) = observer.take_exchange() {
+            record_exchange(&exchange, self.number, &self.caller, server, (sinks, now));
+        }
     }
 }
 
-/// Records an exchange that has come to rest, as of then.
-pub(super) fn note_rest(
-    rest: &ObservedExchange,
+fn mapping<'a>(
+    kind: MappingKind,
     number: u64,
     caller: &Caller,
-    server: &Server,
+    server: &'a ServerEnd,
+) -> Mapping<'a> {
+    records::mapping(kind, number, caller, &server.addr, server.local)
+}
+
+/// Records an exchange of opaque TLS, with the time of its last byte.
+pub(super) fn record_exchange(
+    exchange: &ObservedExchange,
+    number: u64,
+    caller: &Caller,
+    server: &ServerEnd,
     (sinks, now): (&mut RecordSinks, Instant),
 ) {
-    let ended = mapping_of(MappingKind::Ended, number, caller, server);
-    let quiet = i64::try_from(rest.spoke.elapsed().as_micros()).unwrap_or(0);
+    let ended = mapping(MappingKind::Ended, number, caller, server);
+    let quiet = i64::try_from(exchange.spoke.elapsed().as_micros()).unwrap_or(0);
     let time = ended.time.map(|(time, resolution)| (time.offset_by(-quiet), resolution));
-    let (nth, sealed) = (Some(rest.nth), Some(rest.sealed));
+    let (nth, sealed) = (Some(exchange.nth), Some(exchange.sealed));
     sinks.record(&Mapping { time, nth, sealed, ..ended }, now);
 }
 
-/// What is recorded of a note; some are for others.
-pub(super) fn noted<'a>(
-    note: HttpEvent<'a>,
+/// Returns the record of an HTTP event, or `None` for an event that only the access log needs.
+pub(super) fn exchange_record<'a>(
+    event: HttpEvent<'a>,
     number: u64,
     caller: &Caller,
-    server: &'a Server,
+    server: &'a ServerEnd,
 ) -> Option<Mapping<'a>> {
-    Some(match note {
+    Some(match event {
         HttpEvent::Request { nth, line, user_agent, referer, host, .. } => Mapping {
             nth: Some(nth),
             request: Some(RequestText::raw(line, Cut::Long)),
@@ -81,7 +130,7 @@ pub(super) fn noted<'a>(
             user_agent,
             referer,
             host,
-            ..mapping_of(MappingKind::Request, number, caller, server)
+            ..mapping(MappingKind::Request, number, caller, server)
         },
         HttpEvent::Ended(ResponseSummary { nth, status, head, body, framed }) => Mapping {
             nth: Some(nth),
@@ -89,29 +138,30 @@ pub(super) fn noted<'a>(
             head_bytes: Some(head),
             body_bytes: Some(body),
             framed_bytes: Some(framed),
-            ..mapping_of(MappingKind::Ended, number, caller, server)
+            ..mapping(MappingKind::Ended, number, caller, server)
         },
         HttpEvent::Began { .. } | HttpEvent::Refused { .. } => return None,
     })
 }
 
-pub(super) fn line<'a>(
-    over: &'a FinishedExchange,
+/// Returns the access line of an exchange.
+pub(super) fn access_line<'a>(
+    ended: &'a FinishedExchange,
     number: u64,
     caller: &Caller,
-    server: &'a Server,
+    server: &'a ServerEnd,
     now: Instant,
 ) -> AccessLogLine<'a> {
     AccessLogLine {
         client: caller.addr,
-        text: over.text(),
-        status: over.status,
-        bytes: over.bytes,
+        text: ended.text(),
+        status: ended.status,
+        bytes: ended.bytes,
         server: &server.addr,
-        first: over.first(),
-        total: over.total(now),
+        first: ended.first(),
+        total: ended.total(now),
         connection: number,
-        nth: over.nth(),
-        end: over.end,
+        nth: ended.nth(),
+        end: ended.end,
     }
 }
