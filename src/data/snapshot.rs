@@ -1,5 +1,5 @@
-//! The state at one moment, as plain values: what the control port answers from, and what the status
-//! page, the JSON and the metrics show. The data plane fills one in when it is asked, and goes on.
+//! The state of the balancer at one moment, as plain values. The control port, the status page, the JSON and the
+//! metrics are drawn from a snapshot, so that the data plane is asked once and goes on.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,72 +8,72 @@ use pen_records::addr::ClientAddr;
 use crate::config::PoolServerId;
 use crate::config::ServerSettings;
 
-/// How much of the state is wanted: lists may be long.
+/// How much a snapshot contains: its lists may be long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnapshotDetail {
-    /// At most so many clients, those seen last first.
+    /// Most clients to list, the last seen first.
     pub clients: usize,
-    /// Only clients seen within this time.
+    /// Only clients seen within this time; `None` for all.
     pub recent: Option<Duration>,
-    /// Of the connections, these.
+    /// The connections to list.
     pub connections: ConnectionFilter,
 }
 
-/// Selects connections.
+/// Selects the connections to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionFilter {
-    /// At most so many.
+    /// The first ones, at most this many.
     First(usize),
-    /// The one with this number.
+    /// The connection with this number.
     Number(u64),
-    /// The one that this file descriptor belongs to.
+    /// The connection that this file descriptor belongs to.
     Descriptor(i32),
 }
 
 impl Default for ConnectionFilter {
-    /// None at all.
+    /// Selects no connection.
     fn default() -> Self {
         Self::First(0)
     }
 }
 
-/// The state at one moment.
+/// The state of the balancer at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// The moment.
+    /// When the snapshot was taken.
     pub time: SystemTime,
-    /// How long pen has been running by then.
+    /// How long pen had been running then.
     pub uptime: Duration,
-    /// Where it listens, as bound.
+    /// The addresses of the listeners, as bound.
     pub listen: Vec<String>,
-    /// The servers; the emergency and the abuse server last.
+    /// The servers in order; the emergency and the abuse server last.
     pub servers: Vec<ServerSnapshot>,
-    /// The number of the server that had the last turn.
+    /// The number of the server that was selected last.
     pub current: u32,
-    /// Clients whose server is remembered: how many, and how many there may be.
+    /// The number of remembered clients, and its limit.
     pub clients_known: LimitedCount,
-    /// As many of them as were asked for.
+    /// The remembered clients, as far as [`SnapshotDetail`] asks for them.
     pub clients: Vec<ClientSnapshot>,
-    /// Connections: how many, and how many there may be.
+    /// The number of open connections, and its limit.
     pub connections_open: LimitedCount,
-    /// As many of them as were asked for.
+    /// The connections, as far as [`SnapshotDetail`] asks for them.
     pub connections: Vec<ConnectionSnapshot>,
-    /// What was counted since the start.
+    /// Counters since the start.
     pub counts: BalancerCounters,
-    /// How mapping records fare; `None` if there are none.
+    /// The mapping log; `None` if it is off.
     pub mapping_log: Option<LogSnapshot>,
-    /// How the access log fares; `None` if there is none.
+    /// The access log; `None` if it is off.
     pub access_log: Option<LogSnapshot>,
-    /// How TLS fares; `None` if it is not spoken.
+    /// TLS towards clients and servers; `None` if it is not used.
     pub tls: Option<TlsSnapshot>,
 }
 
-/// How many there are of something that is limited.
+/// A number with a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LimitedCount {
-    /// So many.
+    /// The number now.
     pub now: u64,
-    /// Out of so many; `None` if nothing but the machine limits them.
+    /// The limit; `None` for no limit but that of the machine.
     pub most: Option<u64>,
 }
 
@@ -82,52 +82,52 @@ pub struct LimitedCount {
 pub struct ServerSnapshot {
     /// Slot number, emergency or abuse.
     pub id: PoolServerId,
-    /// What was meant.
+    /// Its configuration.
     pub config: ServerSettings,
-    /// Whether it gets connections.
+    /// Whether the server gets new connections.
     pub state: ServerStatus,
-    /// Connections it has, those being opened included.
+    /// Open connections, including those being opened.
     pub connections: u32,
-    /// Connections it has had.
+    /// Connections opened since the start.
     pub served: u64,
-    /// Attempts that failed.
+    /// Failed attempts to connect.
     pub failures: u64,
-    /// How long ago the last attempt failed, if none succeeded since.
+    /// Time since the last failed attempt; `None` if a later attempt succeeded or none failed.
     pub last_failure: Option<Duration>,
-    /// How the last check went, if there was one.
+    /// The result of the last health check; `None` before the first.
     pub check: Option<CheckSnapshot>,
-    /// Bytes from clients.
+    /// Bytes forwarded from clients to the server.
     pub to_server: u64,
-    /// Bytes to clients.
+    /// Bytes forwarded from the server to clients.
     pub to_client: u64,
 }
 
-/// How a check went.
+/// The result of a health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckSnapshot {
-    /// How long ago.
+    /// Time since the check.
     pub age: Duration,
-    /// What was wrong, if anything.
+    /// The fault that the check found; `None` if the server is healthy.
     pub wrong: Option<String>,
 }
 
-/// Whether a server gets connections.
+/// Whether a server gets new connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerStatus {
-    /// It does.
+    /// The server gets new connections.
     Up,
-    /// It has as many as it may.
+    /// The server has as many connections as its limit allows.
     Full,
-    /// It failed, or was told to be left alone, for so long.
+    /// The server failed, or an operator blacklisted it; for the remaining time.
     Blacklisted(Duration),
-    /// It gets no new ones.
+    /// The server keeps its connections and gets no new ones.
     Draining,
-    /// Checks say that it does not work.
+    /// Health checks fail.
     Down,
 }
 
 impl ServerStatus {
-    /// One word for it.
+    /// Returns the word that all formats use.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -139,65 +139,65 @@ impl ServerStatus {
         }
     }
 
-    /// All words.
+    /// The words of all statuses.
     pub const WORDS: [&'static str; 5] = ["up", "full", "blacklisted", "draining", "down"];
 }
 
-/// A client whose server is remembered.
+/// A remembered client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSnapshot {
-    /// Its address.
+    /// Address of the client.
     pub addr: ClientAddr,
-    /// How long ago it connected last.
+    /// Time since the client connected last.
     pub age: Duration,
-    /// Where it was sent last.
+    /// The server of the last connection, never the emergency or the abuse server; `None` before there is one.
     pub server: Option<PoolServerId>,
-    /// How often it connected.
+    /// Connections of the client.
     pub connects: u64,
-    /// Bytes that were sent to it.
+    /// Bytes sent to the client.
     pub sent: u64,
-    /// Bytes that came from it.
+    /// Bytes received from the client.
     pub received: u64,
 }
 
-/// A connection.
+/// An open connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionSnapshot {
-    /// Its number, by which `close` knows it.
+    /// The number of the connection, as the command `close` takes it.
     pub number: u64,
     /// Address and port of the client.
     pub client: String,
-    /// The file descriptor towards it.
+    /// The file descriptor of the client's socket.
     pub client_fd: i32,
-    /// The server it was sent to.
+    /// The server; `None` before one is selected.
     pub server: Option<PoolServerId>,
-    /// The file descriptor towards that.
+    /// The file descriptor of the server's socket; `None` before there is one.
     pub server_fd: Option<i32>,
-    /// How far it is.
+    /// How far the connection is.
     pub stage: ConnectionStatus,
-    /// How long it has been there.
+    /// Time since the connection was accepted.
     pub age: Duration,
-    /// Bytes from the client.
+    /// Bytes forwarded from client to server.
     pub to_server: u64,
-    /// Bytes to the client.
+    /// Bytes forwarded from server to client.
     pub to_client: u64,
 }
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionStatus {
-    /// The client has to introduce itself first.
+    /// The client has to send its PROXY header or to complete its TLS handshake.
     Handshake,
-    /// A server is being connected to.
+    /// The connection to a server is being opened.
     Connecting,
     /// Both directions are open.
     Open,
-    /// One side has said all.
+    /// One side has sent its FIN, the other direction is open.
     HalfClosed,
 }
 
 impl ConnectionStatus {
-    /// One word for it.
+    /// Returns the word that all formats use.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -209,63 +209,63 @@ impl ConnectionStatus {
     }
 }
 
-/// What was counted since the start.
+/// Counters since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BalancerCounters {
-    /// Connections that were accepted.
+    /// Accepted connections.
     pub accepted: u64,
-    /// Those of them that an access list kept out.
+    /// Connections denied by an access list.
     pub denied: u64,
-    /// Those for which no server was left.
+    /// Connections closed because no server was available.
     pub unserved: u64,
-    /// Those that went to another server when the first one failed.
+    /// Connections that failed over to another server.
     pub failovers: u64,
-    /// Datagrams that could not be passed on.
+    /// Datagrams that could not be forwarded.
     pub lost_datagrams: u64,
-    /// Datagrams that the kernel dropped before they could be taken; `None` if there are none or it does not tell.
+    /// Datagrams that the kernel dropped because a receive buffer was full; `None` without UDP or where the kernel does not tell.
     pub kernel_drops: Option<u64>,
-    /// Times that none could be accepted, for want of descriptors or memory.
+    /// Failed attempts to accept a connection, for lack of file descriptors or memory.
     pub accept_failures: u64,
-    /// In HTTP mode: those with a request that was refused.
+    /// In HTTP mode: connections with a rejected request.
     pub http_refused: u64,
-    /// In HTTP mode: those that were not HTTP/1.x and passed as they were.
+    /// In HTTP mode: connections that were not HTTP/1.x and were forwarded unchanged.
     pub not_http: u64,
-    /// How those that are over came to their end: the cause, and how many.
+    /// Connections that ended abnormally: the cause, and how many.
     pub ended: Vec<(&'static str, u64)>,
 }
 
-/// How TLS fares.
+/// TLS towards clients and servers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsSnapshot {
-    /// It is spoken to clients.
+    /// Whether clients connect by TLS.
     pub clients: bool,
-    /// It is spoken to servers.
+    /// Whether pen connects to servers by TLS.
     pub servers: bool,
-    /// Certificates, that for all included.
+    /// The number of certificates, including the default one.
     pub certificates: u64,
-    /// How long ago they were read.
+    /// Time since the files were read.
     pub age: Duration,
-    /// The one that expires first, and when.
+    /// The file of the certificate that expires first, and when.
     pub expires: Option<(String, SystemTime)>,
-    /// Clients that it was agreed with on how to encrypt.
+    /// Completed TLS handshakes with clients.
     pub handshakes: u64,
-    /// Clients that it was not.
+    /// Failed TLS handshakes with clients.
     pub failed: u64,
-    /// What is wrong with files now, if anything is.
+    /// The fault of the TLS files; `None` if all are usable.
     pub trouble: Option<String>,
 }
 
-/// How the records or lines of a log fare.
+/// The counters of a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogSnapshot {
-    /// Where they go.
+    /// The collector or the file that the log is written to.
     pub target: String,
-    /// Records that were made.
+    /// Records or lines made.
     pub made: u64,
-    /// Those of them that were sent or written.
+    /// Records or lines sent or written.
     pub written: u64,
-    /// Those that were dropped because the log did not keep up.
+    /// Records or lines dropped because the log did not keep up or failed.
     pub dropped: u64,
-    /// What is wrong with it now, if anything is.
+    /// The current fault of the log; `None` if it works.
     pub trouble: Option<String>,
 }

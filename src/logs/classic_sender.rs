@@ -1,8 +1,8 @@
 //! Classic records for a collector of the C programs, sent by the worker itself.
 //!
-//! Such a collector joins an access line with what has come by then and looks at no times. So a record has to
-//! be there before the server can answer, which no queue to another thread can promise: it leaves before the
-//! request does. Sending never waits; what cannot be sent goes the way of all other records, and is counted there.
+//! The C collector joins an access line with the records that have arrived by then, and ignores all times. So the record
+//! must arrive before the server can log the request: the worker sends it before it forwards the request, since a queue to
+//! another thread cannot promise that. Sending never waits. A record that cannot be sent goes through the log thread.
 
 use std::net::UdpSocket;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,23 +13,23 @@ use tracing::debug;
 use crate::config::{LogTarget, RuntimeSettings};
 use crate::logs::mapping_log::{MappingLogControl, connected_socket};
 
-/// A worker's own way to the collector.
+/// The socket of a worker towards a C collector.
 #[derive(Debug)]
 pub struct ClassicSender {
     log: MappingLogControl,
-    /// Where it leads, if it does.
+    /// The collector and the socket connected to it; `None` where the settings name none.
     collector: Option<(LogTarget, UdpSocket)>,
     buf: Vec<u8>,
 }
 
 impl ClassicSender {
-    /// One that leads nowhere, and counts for this log what it will send.
+    /// Returns a sender without a collector, which counts its records in `log`.
     #[must_use]
     pub const fn new(log: MappingLogControl) -> Self {
         Self { log, collector: None, buf: Vec::new() }
     }
 
-    /// Leads to where these settings say, if that is a collector of the C programs.
+    /// Connects to the collector that `settings` name, if it is a collector of the C programs.
     pub fn apply_settings(&mut self, settings: &RuntimeSettings) {
         let target = settings.log.as_ref().filter(|_| settings.is_classic_collector());
         if self.collector.as_ref().map(|(to, _)| to) == target {
@@ -38,21 +38,21 @@ impl ClassicSender {
         self.collector = target.and_then(|target| {
             let LogTarget::Collector { addr, .. } = target else { return None };
             let socket = connected_socket(*addr).inspect_err(|error| {
-                debug!("records of this worker go by the mapping log: {error}");
+                debug!(%error, "no socket for direct records: the log thread sends them");
             });
             Some((target.clone(), socket.ok()?))
         });
     }
 
-    /// Sends a record; whether that was possible.
+    /// Sends a record. Returns whether it was sent; `false` leaves it to the log thread.
     pub fn try_send(&mut self, mapping: &Mapping<'_>) -> bool {
         let Some((_, socket)) = &self.collector else { return false };
-        // Of other kinds this spelling has nothing to say.
+        // The classic format has a line for requests only.
         if mapping.kind == MappingKind::Request {
             self.buf.clear();
             mapping.write_datagram(&mut self.buf);
             if let Err(error) = socket.send(&self.buf) {
-                debug!("a record goes by the mapping log: {error}");
+                debug!(%error, "cannot send a record directly: the log thread sends it");
                 return false;
             }
         }

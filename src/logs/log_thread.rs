@@ -1,13 +1,13 @@
-//! A log that nobody waits for: what workers note goes in batches through a bounded queue to a thread.
+//! A log thread: workers hand over records or lines in batches, through a bounded queue, and never wait.
 //!
 //! ```text
 //! worker: Batcher ──┐
-//! worker: Batcher ──┼─▶ a bounded queue ──▶ one thread: a Sink
+//! worker: Batcher ──┼─▶ bounded queue ──▶ one thread: a LogWriter
 //! worker: Batcher ──┘
 //! ```
 //!
-//! A batch that finds the queue full is dropped and what is in it is counted. The thread may wait for a
-//! disk; traffic does not.
+//! A batch that finds the queue full is dropped and its records are counted. The thread may wait for a disk; workers do
+//! not.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,38 +18,38 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use tracing::warn;
 
-/// How long what is noted waits for company.
+/// How long a batch may wait for further records.
 const FLUSH: Duration = Duration::from_millis(5);
 
-/// How long messages gather before the thread looks.
+/// Pause between two looks at the queue while there is traffic.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// After so many looks that found nothing the thread waits until it is woken.
+/// Looks at an empty queue after which the thread blocks until it is woken.
 const CALM: u32 = 20;
 
-/// What became of what was noted.
+/// Counters of a log.
 #[derive(Debug, Default)]
 pub struct LogCounters {
-    /// What was noted.
+    /// Records or lines made.
     pub made: AtomicU64,
-    /// What of it was sent or is in the file.
+    /// Records or lines sent, or written to the file.
     pub written: AtomicU64,
-    /// What found the queue full.
+    /// Records or lines dropped because the queue was full.
     pub overrun: AtomicU64,
-    /// What could not be sent or written.
+    /// Records or lines that could not be sent or written.
     pub failed: AtomicU64,
 }
 
-/// Some of what a worker has noted.
+/// Records or lines of a worker.
 #[derive(Debug)]
 pub struct Batch {
-    /// How much that is.
+    /// The number of records or lines.
     pub count: u32,
-    /// One behind the other.
+    /// The records or lines, one after the other.
     pub bytes: Vec<u8>,
 }
 
-/// What the thread is told. `T` says where to write.
+/// A message to the thread. `T` is the target of the log.
 #[derive(Debug)]
 pub(crate) enum LogMessage<T> {
     Batch(Batch),
@@ -58,63 +58,63 @@ pub(crate) enum LogMessage<T> {
     End,
 }
 
-/// What is wrong with a log, seen from everywhere.
+/// The current fault of a log, shared between the thread and its observers.
 #[derive(Clone, Debug, Default)]
 pub struct LogTrouble(Arc<Mutex<Option<String>>>);
 
 impl LogTrouble {
-    /// What it is now, if anything is.
+    /// Returns the current fault; `None` if the log works.
     #[must_use]
     pub fn now(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Hands back what it was before.
+    /// Sets the fault and returns the previous one.
     pub(crate) fn replace(&self, now: Option<String>) -> Option<String> {
         std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
 }
 
-/// What the thread writes with.
+/// Writes the batches of a log, in its thread.
 pub(crate) trait LogWriter: Send + 'static {
-    /// Where to.
+    /// Where the log is written to.
     type Target: Send + 'static;
 
     /// Writes a batch, or keeps it until [`Self::settle`].
     fn write(&mut self, batch: &Batch);
 
-    /// Writes somewhere else from now on.
+    /// Changes the target.
     fn set_target(&mut self, target: Self::Target);
 
-    /// Opens a file anew, or what could not be opened.
+    /// Reopens the file, or opens one that could not be opened before.
     fn reopen(&mut self);
 
-    /// Called after each of the others, and when [`Self::next_due`] says so.
+    /// Finishes pending work: called after each other method, and at [`Self::next_due`].
     fn settle(&mut self);
 
-    /// When there is something to do.
+    /// Returns when [`Self::settle`] is due; `None` if nothing is pending.
     fn next_due(&self) -> Option<Instant>;
 
-    /// Whether messages may gather for a few milliseconds.
+    /// Returns whether batches may wait some milliseconds before they are written.
     fn may_gather(&self) -> bool {
         true
     }
 
-    /// Writes what is left.
+    /// Writes everything that is left.
     fn finish(&mut self);
 }
 
-/// The log's end that others hold: it is given to workers, and told where to write.
+/// The owner's handle to a log and its thread.
 #[derive(Debug)]
 pub struct LogThread<T> {
     control: LogControl<T>,
-    /// Told beside the queue, which may be full while a disk hangs.
+    /// A request to reopen. It does not go through the queue, which may be full while a disk hangs.
     reopen: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl<T: Send + 'static> LogThread<T> {
-    /// Starts the thread, by a name; so many batches may wait for it.
+    /// Starts the thread, named `name`, with a queue of `waiting` batches.
     pub(crate) fn run<S: LogWriter<Target = T>>(
         name: &str,
         waiting: usize,
@@ -130,54 +130,54 @@ impl<T: Send + 'static> LogThread<T> {
         Ok(Self { control: LogControl { queue, counts, trouble }, reopen, thread })
     }
 
-    /// For a worker; a batch is sent before it is longer than `most`, unless one thing is.
+    /// Returns a batcher for a worker. Its batches have at most `most` bytes, unless a single record is longer.
     pub(crate) fn batcher(&self, most: usize) -> Batcher<T> {
         Batcher::new(self.control.queue.clone(), self.control.counts.clone(), most)
     }
 
-    /// Opens a file anew, for a rotation, or what could not be opened before. Never waits.
+    /// Reopens the file, for log rotation, or opens one that could not be opened before. Never waits.
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Release);
-        // A thread that has messages looks behind each.
-        self.control.queue.try_send(LogMessage::Reopen).unwrap_or_default();
+        // A full queue is fine: the thread checks the flag after each message.
+        let _ = self.control.queue.try_send(LogMessage::Reopen);
     }
 
-    /// Whether its thread has ended, which it does not before [`Self::finish`].
+    /// Returns whether the thread has ended; before [`Self::finish`] that means a panic.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    /// What became of what was noted.
+    /// Returns the counters.
     #[must_use]
     pub fn counts(&self) -> &LogCounters {
         &self.control.counts
     }
 
-    /// What is wrong, if anything is.
+    /// Returns the current fault; `None` if the log works.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.control.trouble()
     }
 
-    /// For somebody who watches and steers it while others hold it.
+    /// Returns a handle for observers and for changes of the target.
     #[must_use]
     pub fn control(&self) -> LogControl<T> {
         self.control.clone()
     }
 
-    /// Writes what is left. Workers must have ended.
+    /// Writes everything that is left and ends the thread. The workers must have ended.
     pub fn finish(mut self) {
-        self.control.queue.send(LogMessage::End).unwrap_or_default();
+        let _ = self.control.queue.send(LogMessage::End); // A thread that has panicked is reported below.
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            warn!("a log has ended before its time");
+            warn!("a log thread has panicked");
         }
     }
 }
 
-/// The log from afar; it does not keep it.
+/// A handle that reads counters and faults of a log and changes its target. The handle does not keep the thread running.
 #[derive(Debug)]
 pub struct LogControl<T> {
     queue: Sender<LogMessage<T>>,
@@ -193,39 +193,38 @@ impl<T> Clone for LogControl<T> {
 }
 
 impl<T> LogControl<T> {
-    /// Writes somewhere else from now on. What can't be opened is said, and tried again when the file is
-    /// opened anew. Not when the queue is full or the log has ended.
+    /// Changes the target. A file that cannot be opened is reported, and tried again when the log is reopened.
     ///
     /// # Errors
-    /// Says so.
+    /// The queue is full, or the thread has ended.
     pub fn set_target(&self, target: T) -> Result<(), String> {
         let sent = self.queue.try_send(LogMessage::Target(target));
-        sent.map_err(|_| "the log does not keep up: try again".to_owned())
+        sent.map_err(|_| "the log does not keep up, try again".to_owned())
     }
 
-    /// How it fares.
+    /// Returns the counters.
     #[must_use]
     pub fn counts(&self) -> &LogCounters {
         &self.counts
     }
 
-    /// What is wrong, if anything is.
+    /// Returns the current fault; `None` if the log works.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.trouble.now()
     }
 }
 
-/// What a worker notes.
+/// The records or lines of a worker that are not handed over yet.
 #[derive(Debug)]
 pub(crate) struct Batcher<T> {
     queue: Sender<LogMessage<T>>,
     counts: Arc<LogCounters>,
     bytes: Vec<u8>,
     count: u32,
-    /// When the first of the batch was noted.
+    /// When the first record of the batch was added; `None` for an empty batch.
     since: Option<Instant>,
-    /// The most bytes of a batch.
+    /// Most bytes of a batch.
     most: usize,
 }
 
@@ -234,7 +233,7 @@ impl<T> Batcher<T> {
         Self { queue, counts, bytes: Vec::new(), count: 0, since: None, most }
     }
 
-    /// Adds what `write` writes. It leaves within a few milliseconds, together with others.
+    /// Adds the record that `write` writes. The batch is handed over within some milliseconds.
     pub(crate) fn add(&mut self, now: Instant, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.bytes.len();
         if self.bytes.capacity() == 0 {
@@ -250,24 +249,24 @@ impl<T> Batcher<T> {
         self.since.get_or_insert(now);
     }
 
-    /// Whether there is no room for so many more bytes.
+    /// Returns whether a record of `more` bytes does not fit into the batch any more.
     pub(crate) fn is_full(&self, more: usize) -> bool {
         self.bytes.len() + more > self.most
     }
 
-    /// Lets those go that have waited long enough.
+    /// Hands the batch over if it has waited long enough.
     pub(crate) fn flush_due(&mut self, now: Instant) {
         if self.since.is_some_and(|since| now >= since + FLUSH) {
             self.flush();
         }
     }
 
-    /// When [`Self::settle`] has something to do.
+    /// Returns when [`Self::flush_due`] is due; `None` for an empty batch.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         self.since.map(|since| since + FLUSH)
     }
 
-    /// Lets all go.
+    /// Hands the batch over.
     pub(crate) fn flush(&mut self) {
         self.since = None;
         if self.count == 0 {
@@ -308,11 +307,11 @@ fn write_messages<S: LogWriter>(
     }
 }
 
-/// Where messages come in. A thread that is woken for each costs its processor, and the workers who wake it, more
-/// than what it is woken for: so while there is traffic it looks now and then, and nobody wakes it.
+/// The receiving end of the queue. Waking the thread for each batch costs more than writing the batch, in the thread and in
+/// the worker that wakes it. So under traffic the thread looks at the queue now and then, and no worker wakes it.
 struct LogInbox<'a, T> {
     messages: &'a Receiver<LogMessage<T>>,
-    /// Those that found nothing since the last message.
+    /// Looks at an empty queue since the last message.
     looks: u32,
 }
 

@@ -1,7 +1,7 @@
-//! Where mappings go: to a collector, into a file, or nowhere.
+//! The mapping log: sends records to a collector, writes them to a file, or drops them.
 //!
-//! Workers gather records into batches for a thread that writes ([`crate::logs::log_thread`]). Those of a
-//! batch that finds the queue full have taken their numbers, so a collector sees the hole.
+//! Workers collect records in batches for the log thread ([`crate::logs::log_thread`]). Records of a batch that finds the
+//! queue full keep their sequence numbers, so a collector sees the gap.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -21,87 +21,87 @@ use crate::logs::log_thread::{
     self, Batch, Batcher, LogCounters, LogThread, LogTrouble, LogWriter,
 };
 
-/// The most bytes a packet has.
+/// Most bytes of a packet.
 const PACKET: usize = 1_400;
-/// Batches that may wait.
+/// Most batches in the queue.
 const QUEUE: usize = 2_048;
-/// Bytes of lines that are kept while a disk is full.
+/// Most bytes of lines kept while a disk is full.
 const BOUND: usize = 4 << 20;
 
-/// Where records go and how they are spelled.
+/// Where records go and in which format; no target switches the log off.
 type MappingDestination = (Option<LogTarget>, LogFormat);
 
-/// The log's end that others hold: it is given to workers, and told where to write.
+/// The mapping log and its thread.
 pub type MappingLog = LogThread<MappingDestination>;
 
-/// The log from afar; it does not keep it.
+/// A handle to the mapping log for observers and for changes of the target.
 pub type MappingLogControl = log_thread::LogControl<MappingDestination>;
 
 impl MappingLog {
-    /// Starts the thread that writes. Files are opened at once, so that faults are seen.
+    /// Starts the log thread. A file is opened at once, so that a fault is reported at the start.
     ///
     /// # Errors
-    /// The file can't be opened, or there is no socket or thread to be had.
+    /// The file or the socket cannot be opened, or the thread cannot be started.
     pub fn start(target: Option<&LogTarget>, format: LogFormat) -> io::Result<Self> {
         let writer = MappingWriter::new(target, format)?;
         Self::run("mapping log", QUEUE, writer.counts.clone(), writer.trouble.clone(), writer)
     }
 
-    /// For a worker.
+    /// Returns a record writer for a worker.
     #[must_use]
     pub fn record_writer(&self) -> MappingRecordWriter {
         MappingRecordWriter(self.batcher(PACKET - OVERHEAD))
     }
 }
 
-/// What a worker notes.
+/// Collects the records of a worker.
 #[derive(Debug)]
 pub struct MappingRecordWriter(Batcher<MappingDestination>);
 
 impl MappingRecordWriter {
-    /// Notes a mapping. It leaves within a few milliseconds, together with others.
+    /// Adds a record. The batch is handed over within some milliseconds.
     pub fn record(&mut self, mapping: &Mapping<'_>, now: Instant) {
         self.0.add(now, |batch| write_record(mapping, batch));
-        // It holds no more of any kind.
+        // No record is shorter than this: the batch is full.
         if self.0.is_full(40) {
             self.flush();
         }
     }
 
-    /// Lets those go that have waited long enough.
+    /// Hands the batch over if it has waited long enough.
     pub fn flush_due(&mut self, now: Instant) {
         self.0.flush_due(now);
     }
 
-    /// When [`Self::settle`] has something to do.
+    /// Returns when [`Self::flush_due`] is due; `None` for an empty batch.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         self.0.next_due()
     }
 
-    /// Lets all go.
+    /// Hands the batch over.
     pub fn flush(&mut self) {
         self.0.flush();
     }
 }
 
-/// Now, by the wall clock.
+/// Returns the time by the system clock.
 #[must_use]
 pub fn wall_clock() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_micros(0) + since
 }
 
-/// Who we are, told apart from an earlier life and from other balancers.
+/// Returns a random identity of this process, different from other balancers and from earlier runs.
 fn origin() -> SenderOrigin {
     use std::hash::{BuildHasher as _, RandomState};
     let start = wall_clock();
-    // The standard library seeds it from the system's random numbers.
+    // The standard library seeds the hasher from the system's random numbers.
     let id = RandomState::new().hash_one((start.as_micros(), std::process::id()));
     SenderOrigin { id, start }
 }
 
-/// Where records leave.
+/// The open file or socket that records are written to.
 #[derive(Debug)]
 enum MappingOutput {
     Off,
@@ -122,7 +122,7 @@ impl MappingOutput {
     }
 }
 
-/// One that sends there and never waits.
+/// Returns a UDP socket connected to `addr` that never blocks.
 pub(crate) fn connected_socket(addr: SocketAddr) -> io::Result<UdpSocket> {
     let any: SocketAddr = match addr {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -136,19 +136,19 @@ pub(crate) fn connected_socket(addr: SocketAddr) -> io::Result<UdpSocket> {
 
 struct MappingWriter {
     output: MappingOutput,
-    /// Where it leads, or is to lead when it can be opened.
+    /// The target of `output`, or of the file that could not be opened.
     target: Option<LogTarget>,
     format: LogFormat,
     counts: Arc<LogCounters>,
     trouble: LogTrouble,
     origin: SenderOrigin,
-    /// The number of the next record.
+    /// The sequence number of the next record.
     next: u64,
-    /// Records of `counts.overrun` that have their numbers.
+    /// Records of `counts.overrun` that have sequence numbers already.
     overrun: u64,
-    /// What was written and what failed before this file.
+    /// Records written, and records failed, before this file.
     before: (u64, u64),
-    /// Records that the classic spelling has nothing to say of.
+    /// Records that the classic format cannot express.
     unsupported: u64,
     buf: Vec<u8>,
 }
@@ -195,7 +195,7 @@ impl LogWriter for MappingWriter {
                         let sent = send(socket, &self.buf);
                         self.count(sent, 1);
                     } else {
-                        // All that this spelling has to say of it.
+                        // The classic format has nothing for this record: it counts as written.
                         self.counts.written.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -227,7 +227,7 @@ impl LogWriter for MappingWriter {
                 self.trouble.replace(None);
             }
             Err(error) => {
-                warn!("cannot open the mapping log: {error}; there is none now");
+                warn!(%error, "cannot open the mapping log: records are dropped");
                 self.trouble.replace(Some(error.to_string()));
             }
         }
@@ -247,7 +247,7 @@ impl LogWriter for MappingWriter {
         if let MappingOutput::File(file) = &self.output { file.next_due() } else { None }
     }
 
-    /// A C collector wants to know of a request before its line comes.
+    /// A C collector needs the record of a request before the access line arrives.
     fn may_gather(&self) -> bool {
         !matches!((&self.output, self.format), (MappingOutput::Collector(_), LogFormat::Classic))
     }
@@ -278,7 +278,7 @@ impl MappingWriter {
         let trouble = match sent {
             Ok(sent) => {
                 self.counts.written.fetch_add(records, Ordering::Relaxed);
-                (sent == SendOutcome::Refused).then(|| "nobody listens there".to_owned())
+                (sent == SendOutcome::Refused).then(|| "no process listens there".to_owned())
             }
             Err(error) => {
                 self.counts.failed.fetch_add(records, Ordering::Relaxed);
@@ -288,11 +288,11 @@ impl MappingWriter {
         self.set_trouble(trouble);
     }
 
-    /// Says once that something is wrong, and once that it is over.
+    /// Logs the first failure, and the first success after failures.
     fn set_trouble(&self, now: Option<String>) {
         match (self.trouble.replace(now.clone()), now) {
-            (None, Some(error)) => warn!("cannot send mapping records: {error}"),
-            (Some(_), None) => info!("mapping records are sent again"),
+            (None, Some(error)) => warn!(error, "cannot send mapping records"),
+            (Some(_), None) => info!("mapping records can be sent again"),
             _ => {}
         }
     }
@@ -306,19 +306,19 @@ impl MappingWriter {
     }
 }
 
-/// How a datagram left.
+/// The outcome of sending a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SendOutcome {
-    /// Nothing speaks against its arrival.
-    Well,
-    /// Nobody listened where the one before it went.
+    /// The datagram was sent.
+    Sent,
+    /// The datagram was sent, but no process listened where the previous one went.
     Refused,
 }
 
-/// A refusal is told of by the next send, which sends nothing then: so it is done again.
+/// Sends a datagram. A refusal of the previous datagram is reported by the next send, which sends nothing: so it is repeated.
 fn send(socket: &UdpSocket, datagram: &[u8]) -> io::Result<SendOutcome> {
     match socket.send(datagram) {
-        Ok(_) => Ok(SendOutcome::Well),
+        Ok(_) => Ok(SendOutcome::Sent),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             socket.send(datagram).map(|_| SendOutcome::Refused)
         }
@@ -422,7 +422,7 @@ mod tests {
         let log = MappingLog::start(Some(&file("one")), LogFormat::Classic).unwrap();
         for name in ["two", "three"] {
             let mut writer = log.record_writer();
-            // One that this spelling has a line for, and one that it says nothing of.
+            // A record that the classic format has a line for, and one that it cannot express.
             writer.record(&Mapping { kind: MappingKind::Request, ..mapping(1) }, Instant::now());
             writer.record(&Mapping { kind: MappingKind::Opened, ..mapping(1) }, Instant::now());
             drop(writer);

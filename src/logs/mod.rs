@@ -1,4 +1,4 @@
-//! What the balancer writes down: mapping records for the collector, and its own access log.
+//! The logs of the balancer: mapping records for the collector, and an access log.
 
 pub mod access_log;
 pub mod classic_sender;

@@ -10,7 +10,7 @@ pub(crate) struct ConnectionLimit {
     max: usize,
 }
 
-/// One of the connections that a [`ConnectionLimit`] allows; dropping the slot frees it.
+/// The right to serve a connection; dropping the slot gives it back to its [`ConnectionLimit`].
 #[derive(Debug)]
 pub(crate) struct ConnectionSlot(Arc<AtomicUsize>);
 

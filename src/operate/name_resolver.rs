@@ -1,4 +1,4 @@
-//! The thread that looks names up: it may wait for a name server, and nobody waits for it.
+//! The thread that looks up the names of servers again. It may wait for a name server; nothing waits for the thread.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,21 +12,21 @@ use tracing::{info, warn};
 use crate::data::names::{ResolvedNames, names};
 use crate::operate::control::{ConfigChanges, Operator};
 
-/// Finds the addresses of a name.
+/// Returns the addresses of a name.
 pub type Lookup = Box<dyn FnMut(&str) -> io::Result<Vec<IpAddr>> + Send>;
 
-/// As the system does it.
+/// Looks up a name by the system's resolver.
 ///
 /// # Errors
-/// There are none, or nobody who knows.
+/// The name has no address, or no name server replies.
 pub fn system_lookup(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok((name, 0).to_socket_addrs()?.map(|addr| addr.ip()).collect())
 }
 
-/// Starts the thread. It ends some time after the operator is gone.
+/// Starts the thread, which ends some time after the operator is dropped.
 ///
 /// # Errors
-/// There is no thread to be had.
+/// The thread cannot be started.
 pub fn start(operator: &Arc<Operator>, lookup: Lookup) -> io::Result<()> {
     let resolver = NameResolver {
         changes: operator.changes(),
@@ -43,10 +43,11 @@ struct NameResolver {
     operator: Weak<Operator>,
     changes: Arc<ConfigChanges>,
     lookup: Lookup,
-    /// The names that were looked up the last time, and when that was.
+    /// The names of the last lookup.
     known: BTreeSet<String>,
+    /// The time of the last lookup; `None` before the first.
     last_lookup: Option<Instant>,
-    /// Those that could not be looked up then.
+    /// Names that the last lookup failed for.
     failing: BTreeSet<String>,
 }
 
@@ -61,7 +62,8 @@ impl NameResolver {
         }
     }
 
-    /// Looks names up if it is time, and says when it is time again.
+    /// Looks the names up if the interval has passed or the names have changed. Returns the time of the next lookup;
+    /// `None` if there are no names or lookups are switched off.
     fn resolve_if_due(&mut self, operator: &Operator) -> Option<Instant> {
         let settings = operator.config().settings;
         let names = names(&settings);
@@ -77,25 +79,25 @@ impl NameResolver {
         let answers = self.look_up(&names);
         match operator.update_addresses(&answers) {
             Ok(changes) => changes.iter().for_each(|change| info!("{change}")),
-            Err(error) => warn!("servers stay where they are: {error}"),
+            Err(error) => warn!(error, "new addresses not applied: servers keep the old ones"),
         }
         self.known = names;
         self.last_lookup = Some(Instant::now());
         Some(Instant::now() + interval)
     }
 
-    /// Says once of each name that it can't be looked up, and once that it can again.
+    /// Looks the names up. Logs the first failure of a name, and the first success after failures.
     fn look_up(&mut self, names: &BTreeSet<String>) -> ResolvedNames {
         let mut answers = ResolvedNames::new();
         for name in names {
             match (self.lookup)(name) {
                 Ok(ips) if !ips.is_empty() => {
                     if self.failing.remove(name) {
-                        info!("{name} can be looked up again");
+                        info!(name, "name lookup works again");
                     }
                     answers.insert(name.clone(), ips);
                 }
-                Ok(_) => self.report_failure(name, &"it has no address"),
+                Ok(_) => self.report_failure(name, &"no address"),
                 Err(error) => self.report_failure(name, &error),
             }
         }
@@ -105,7 +107,7 @@ impl NameResolver {
 
     fn report_failure(&mut self, name: &str, why: &dyn std::fmt::Display) {
         if self.failing.insert(name.to_owned()) {
-            warn!("cannot look up {name}: {why}; its servers stay where they are");
+            warn!(name, error = %why, "name lookup failed: servers keep their addresses");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The data plane as the [`Operator`](crate::operate::control::Operator) sees it.
+//! The running balancer as the [`Operator`](crate::operate::control::Operator) sees it: takes snapshots, applies settings.
 
 use std::cmp::Reverse;
 use std::ffi::OsStr;
@@ -31,10 +31,10 @@ use crate::logs::log_thread::LogControl;
 
 use crate::operate::control::DataPlane;
 
-/// Clients that are looked at while the pool is held.
+/// Most clients read while the pool is locked.
 const CLIENTS_PER_LOCK: usize = 1_000;
 
-/// A balancer that runs.
+/// A running balancer: the state shared with the workers, and the logs.
 pub struct RunningBalancer {
     shared: Arc<Shared>,
     listen: Vec<String>,
@@ -50,7 +50,7 @@ impl fmt::Debug for RunningBalancer {
 }
 
 impl RunningBalancer {
-    /// One that listens there, and that `stop` stops as TERM does.
+    /// Returns a balancer that listens on `listen`. `stop` stops the process.
     #[must_use]
     pub fn new(
         shared: Arc<Shared>,
@@ -77,7 +77,7 @@ impl RunningBalancer {
     }
 }
 
-/// How a log fares that goes somewhere.
+/// Returns the counters of a log; `None` for a log without a target.
 fn log<T>(target: Option<&OsStr>, log: &LogControl<T>) -> Option<LogSnapshot> {
     let target = target?.display().to_string();
     let counts = log.counts();
@@ -90,9 +90,9 @@ fn log<T>(target: Option<&OsStr>, log: &LogControl<T>) -> Option<LogSnapshot> {
     })
 }
 
-/// Whether a file can be opened for appending.
+/// Checks that a file can be opened for appending; creates the file if it does not exist.
 fn try_open(path: &Path) -> Result<(), String> {
-    // A pipe that nobody reads is an error here, and nothing to wait for.
+    // Opening a pipe without a reader must fail instead of waiting.
     let flags = OFlag::O_NONBLOCK.bits();
     let opened = OpenOptions::new().append(true).create(true).custom_flags(flags).open(path);
     opened.map(drop).map_err(|error| format!("cannot open {}: {error}", path.display()))
@@ -100,7 +100,7 @@ fn try_open(path: &Path) -> Result<(), String> {
 
 impl DataPlane for RunningBalancer {
     fn snapshot(&self, detail: SnapshotDetail) -> Snapshot {
-        // The workers first: what is asked of the pool is asked while it is locked.
+        // The workers report before the pool is locked.
         let report = ask(&self.shared, detail.connections);
         let (now, shared) = (Instant::now(), &self.shared);
         let settings = shared.settings();
@@ -134,9 +134,9 @@ impl DataPlane for RunningBalancer {
                 http_refused: counters.http_refused.load(Relaxed),
                 not_http: counters.not_http.load(Relaxed),
                 ended: vec![
-                    ("by a reset", counters.resets.load(Relaxed)),
-                    ("in silence", counters.timeouts.load(Relaxed)),
-                    ("without a PROXY header", counters.bad_headers.load(Relaxed)),
+                    ("reset", counters.resets.load(Relaxed)),
+                    ("timeout", counters.timeouts.load(Relaxed)),
+                    ("no PROXY header", counters.bad_headers.load(Relaxed)),
                 ],
             },
             mapping_log: log(settings.log.as_ref().map(LogTarget::name), &self.logs.mappings),
@@ -188,13 +188,13 @@ impl DataPlane for RunningBalancer {
                 }
                 thread::park_timeout(left);
             }
-            // It may have been put to work again, or be another one by now.
+            // The slot may hold another server by now, or the server may not be draining any more.
             if draining(&shared, server).as_ref() == Some(&addr) {
                 shared.tell_all(&WorkerCommand::CloseAll(server, addr));
             }
         };
-        // Without a thread they go on, as if there were no deadline.
-        drop(thread::Builder::new().name("drain".into()).spawn(end));
+        // Without a thread the connections go on, as if there were no deadline.
+        let _ = thread::Builder::new().name("drain".into()).spawn(end);
     }
 
     fn close(&self, number: u64) -> bool {
@@ -211,10 +211,10 @@ impl DataPlane for RunningBalancer {
 }
 
 fn count(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
+    u64::try_from(count).expect("a usize fits into 64 bits")
 }
 
-/// Where a server is, if it gets no new connections.
+/// Returns the address of a draining server; `None` for any other server.
 fn draining(shared: &Shared, server: PoolServerId) -> Option<Endpoint> {
     let pool = shared.pool();
     let state = pool.state(server)?;
@@ -254,7 +254,7 @@ fn server(
     }
 }
 
-/// Those that are wanted, seen last first.
+/// Returns the requested clients, the last seen first.
 fn clients(shared: &Shared, detail: SnapshotDetail, now: Instant) -> Vec<ClientSnapshot> {
     let wanted = |client: &&Client| {
         let age = now.saturating_duration_since(client.last);
@@ -262,14 +262,14 @@ fn clients(shared: &Shared, detail: SnapshotDetail, now: Instant) -> Vec<ClientS
     };
     let mut found: Vec<Client> = Vec::new();
     if detail.clients <= CLIENTS_PER_LOCK {
-        // The first one that is too old ends it.
+        // Clients are sorted by time: the first one that is too old ends the search.
         let pool = shared.pool();
         let all = pool.clients().iter().take_while(wanted).take(detail.clients);
         found.extend(all.cloned());
     } else {
         let mut at = 0;
         loop {
-            // Connections wait for the pool no longer than this.
+            // New connections wait for the pool no longer than one batch takes.
             let pool = shared.pool();
             found.extend(pool.clients().within(at..at + CLIENTS_PER_LOCK).filter(wanted).cloned());
             at += CLIENTS_PER_LOCK;

@@ -1,20 +1,20 @@
-//! Writing to somebody who may take it slowly, or not at all, from a thread of which there are few.
+//! Writing to a peer that may read slowly or not at all, without holding one of few threads for ever.
 
 use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
-/// Bytes that have to be taken within the time that is given.
-const SOME: usize = 64 << 10;
+/// Bytes that the peer must accept within each timeout.
+const MIN_PROGRESS: usize = 64 << 10;
 
-/// Writes all of it, as long as whoever takes it takes [`SOME`] in each `patience`: a byte now and then
-/// would keep a thread for ever. A write by itself has to end in time.
+/// Writes all bytes, as long as the peer accepts [`MIN_PROGRESS`] in each `timeout`: a peer that reads single bytes would
+/// hold the thread for ever. A single write needs a timeout of its own, set at the socket.
 ///
 /// # Errors
-/// As `write` does, or it takes too long.
+/// A write fails, or the peer reads too slowly (`TimedOut`).
 pub(crate) fn write_all(
     to: &mut impl Write,
     mut bytes: &[u8],
-    patience: Duration,
+    timeout: Duration,
 ) -> io::Result<()> {
     let (mut since, mut taken) = (Instant::now(), 0);
     while !bytes.is_empty() {
@@ -27,9 +27,9 @@ pub(crate) fn write_all(
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        if taken >= SOME {
+        if taken >= MIN_PROGRESS {
             (since, taken) = (Instant::now(), 0);
-        } else if !bytes.is_empty() && since.elapsed() > patience {
+        } else if !bytes.is_empty() && since.elapsed() > timeout {
             return Err(ErrorKind::TimedOut.into());
         }
     }
@@ -40,10 +40,10 @@ pub(crate) fn write_all(
 mod tests {
     use super::*;
 
-    /// Takes so many bytes at a time, for ever.
-    struct Drip(usize, Vec<u8>);
+    /// A peer that accepts at most this many bytes at a time.
+    struct SlowPeer(usize, Vec<u8>);
 
-    impl Write for Drip {
+    impl Write for SlowPeer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let count = bytes.len().min(self.0);
             self.1.extend_from_slice(&bytes[..count]);
@@ -56,16 +56,16 @@ mod tests {
     }
 
     #[test]
-    fn who_takes_a_byte_now_and_then_is_left() {
+    fn a_peer_that_reads_single_bytes_times_out() {
         let text = vec![b'x'; 200_000];
-        let mut slow = Drip(1, Vec::new());
+        let mut slow = SlowPeer(1, Vec::new());
         let end = write_all(&mut slow, &text, Duration::ZERO).map_err(|error| error.kind());
         assert_eq!(end, Err(ErrorKind::TimedOut));
         assert!(slow.1.len() < text.len());
-        // However long all of it takes.
-        let mut fast = Drip(SOME, Vec::new());
+        // There is no limit for the whole text.
+        let mut fast = SlowPeer(MIN_PROGRESS, Vec::new());
         assert!(write_all(&mut fast, &text, Duration::ZERO).is_ok() && fast.1 == text);
-        let mut gone = Drip(0, Vec::new());
+        let mut gone = SlowPeer(0, Vec::new());
         let end = write_all(&mut gone, &text, Duration::MAX).map_err(|error| error.kind());
         assert_eq!(end, Err(ErrorKind::WriteZero));
     }

@@ -57,7 +57,7 @@ fn a_frozen_pen_is_not_waited_for() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let said = penctl(&["-t", "200ms", &address, "pid"]);
-    let expected = format!("penctl: cannot talk to {address}: it did not answer in time\n");
+    let expected = format!("penctl: cannot talk to {address}: no reply in time\n");
     assert_eq!(said, Said { code: Some(1), out: String::new(), err: expected });
 }
 

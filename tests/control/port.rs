@@ -210,7 +210,7 @@ fn only_a_socket_that_was_left_behind_is_replaced() {
     let (file, stale) = (folder.path("file"), folder.path("stale"));
     fs::write(&file, "precious").unwrap();
     let error = ControlPort::bind(&Endpoint::Unix(file.clone())).unwrap_err();
-    assert_eq!(error.to_string(), "there is a file that is no socket");
+    assert_eq!(error.to_string(), "a file exists there that is not a socket");
     assert_eq!(fs::read(&file).unwrap(), b"precious");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
     assert!(ControlPort::bind(&Endpoint::Unix(stale)).is_ok());

@@ -68,7 +68,7 @@ fn each_form_of_the_state_has_its_path() {
         ),
         ("/health", "200 OK", "text/plain; charset=utf-8", "a server is up"),
         ("/status.json?pretty", "200 OK", "application/json", "{"),
-        ("/secret", "404 Not Found", "text/plain; charset=utf-8", "there are /"),
+        ("/secret", "404 Not Found", "text/plain; charset=utf-8", "available: /"),
     ] {
         let (head, body) = get(addr, path);
         assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{path}: {head}");

@@ -1,4 +1,4 @@
-//! `Args`: what was typed. The doc comments are the help text; `docs/man/penctl.1` is by hand.
+//! The command line. The doc comments are the help text; `docs/man/penctl.1` is written by hand.
 
 use std::time::Duration;
 
@@ -6,27 +6,27 @@ use clap::Parser;
 
 /// Send a command to a running pen and print its reply
 ///
-/// It speaks to C pen as well. Exits with 0 if the command was carried out, 1 if it was not, 2 if
-/// this command line makes no sense.
+/// penctl works with C pen as well. Exit status: 0 if the command was carried out, 1 if not, 2 for a wrong command
+/// line.
 #[derive(Debug, Parser)]
 #[command(name = "penctl", version, max_term_width = 100)]
-pub(crate) struct Args {
+pub(crate) struct PenctlArgs {
     /// Print the reply as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// How long to wait for pen: seconds, or a number with ms, s or m behind it
-    #[arg(short = 't', long, value_name = "TIME", default_value = "10", value_parser = time)]
+    /// Timeout for the reply of pen: seconds, or a number followed by ms, s or m
+    #[arg(short = 't', long, value_name = "TIME", default_value = "10", value_parser = nonzero_time)]
     pub(crate) timeout: Duration,
-    /// With `top`: how often to look
-    #[arg(long, value_name = "TIME", default_value = "2", value_parser = time)]
+    /// With `top`: time between two updates
+    #[arg(long, value_name = "TIME", default_value = "2", value_parser = nonzero_time)]
     pub(crate) interval: Duration,
-    /// With `top`: print so many tables, one after the other, and end
+    /// With `top`: print this many tables, one after the other, and exit
     #[arg(short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) count: Option<u32>,
-    /// Where pen's control port is: HOST:PORT, or the path of a socket
+    /// Control port of pen: HOST:PORT, or the path of a socket
     #[arg(value_name = "ADDRESS")]
     pub(crate) address: String,
-    /// The command, see `help`; `top` for a live table; `-` for a command in each line of the standard input
+    /// Command, see `help`; `top` for a live table; `-` to read one command per line from standard input
     #[arg(
         value_name = "COMMAND",
         required = true,
@@ -36,9 +36,9 @@ pub(crate) struct Args {
     pub(crate) command: Vec<String>,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+fn nonzero_time(text: &str) -> Result<Duration, String> {
     let time = pen::command::duration(text).filter(|time| !time.is_zero());
-    time.ok_or_else(|| "expected seconds, or a number with ms, s or m behind it".to_owned())
+    time.ok_or_else(|| "expected seconds, or a number followed by ms, s or m".to_owned())
 }
 
 #[cfg(test)]
@@ -48,19 +48,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_definition_holds_together() {
-        Args::command().debug_assert();
+    fn the_definition_is_consistent() {
+        PenctlArgs::command().debug_assert();
     }
 
     #[test]
-    fn words_behind_the_address_are_the_command() {
+    fn words_after_the_address_are_the_command() {
         let words =
             ["penctl", "--json", "-t", "500ms", "localhost:10000", "server", "1", "max", "-1"];
-        let args = Args::try_parse_from(words).unwrap();
+        let args = PenctlArgs::try_parse_from(words).unwrap();
         assert_eq!(args.command, ["server", "1", "max", "-1"]);
         assert!(args.json && args.timeout == Duration::from_millis(500));
         for wrong in [&["penctl"][..], &["penctl", "a:1"], &["penctl", "-t", "0", "a:1", "pid"]] {
-            assert_eq!(Args::try_parse_from(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
+            assert_eq!(PenctlArgs::try_parse_from(wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
         }
     }
 }

@@ -3,10 +3,10 @@
 
 use pen::operate::status::json::{Text, list, object};
 
-use crate::talk::Reply;
+use crate::talk::PenReply;
 
 /// A line of JSON, without its end.
-pub(crate) fn reply(command: &str, reply: &Reply) -> String {
+pub(crate) fn reply(command: &str, reply: &PenReply) -> String {
     let text = reply.text.trim_end();
     if !reply.done {
         return object([("error", Text(text).to_string())]);
@@ -70,10 +70,10 @@ mod tests {
             ("status json", "{\"a\":1}\n", "{\"a\":1}"),
             ("pid", "77\n", r#"{"reply":"77"}"#),
         ] {
-            let found = reply(command, &Reply { done: true, text: text.into() });
+            let found = reply(command, &PenReply { done: true, text: text.into() });
             assert_eq!(found, expected, "{command}");
         }
-        let error = Reply { done: false, text: "no \"x\"\n".into() };
+        let error = PenReply { done: false, text: "no \"x\"\n".into() };
         assert_eq!(reply("x", &error), r#"{"error":"no \"x\""}"#);
     }
 }

@@ -1,6 +1,6 @@
 //! `penctl`: sends a command to a running pen and prints the reply.
 //!
-//! [`cli`] is what was typed, [`talk`] the conversation, [`json`] the reply for programs, [`top`] the live
+//! [`cli`] has the arguments, [`talk`] the connection to pen, [`json`] the replies for programs, [`top`] the live
 //! table.
 
 mod cli;
@@ -12,40 +12,29 @@ use std::io::{self, BufRead as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use pen_daemon::error::{ActionError, Exit, complain, say};
 
-use crate::cli::Args;
-use crate::talk::{Pen, Reply, TalkError};
-
-const FAILED: u8 = 1;
-const MISUSED: u8 = 2;
+use crate::cli::PenctlArgs;
+use crate::talk::{ControlAddress, PenReply};
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match PenctlArgs::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            // A closed pipe is no reason for a second error.
-            drop(error.print());
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(MISUSED));
+            let _ = error.print(); // Help or error cannot be printed: the pipe is closed.
+            return if error.use_stderr() { Exit::Misused.into() } else { Exit::Done.into() };
         }
     };
-    let pen = Pen { address: args.address.clone(), timeout: args.timeout };
+    let pen = ControlAddress { address: args.address.clone(), timeout: args.timeout };
     match run(&args, &pen) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(FAILED),
-        Err(error) => {
-            complain(&error.to_string());
-            ExitCode::from(FAILED)
-        }
+        Ok(true) => Exit::Done.into(),
+        Ok(false) => Exit::Failed.into(),
+        Err(error) => complain("penctl", &error, Exit::Failed).into(),
     }
 }
 
-fn complain(text: &str) {
-    // Nobody can be told that nobody can be told.
-    writeln!(io::stderr(), "penctl: {text}").unwrap_or_default();
-}
-
-/// Whether all that was asked was done.
-fn run(args: &Args, pen: &Pen) -> Result<bool, TalkError> {
+/// Carries out the command line. Returns whether pen carried out all commands.
+fn run(args: &PenctlArgs, pen: &ControlAddress) -> Result<bool, ActionError> {
     match args.command.as_slice() {
         [top] if top == "top" => top::run(args, pen),
         [dash] if dash == "-" => batch(args, pen),
@@ -57,13 +46,13 @@ fn run(args: &Args, pen: &Pen) -> Result<bool, TalkError> {
     }
 }
 
-/// For programs the whole state is asked for in their language.
-fn spell(args: &Args, command: &str) -> String {
+/// Returns the command to send: with `--json`, `status` asks for JSON.
+fn spell(args: &PenctlArgs, command: &str) -> String {
     if args.json && command.trim() == "status" { "status json".into() } else { command.into() }
 }
 
-/// A command in each line of the standard input.
-fn batch(args: &Args, pen: &Pen) -> Result<bool, TalkError> {
+/// Sends each line of standard input as a command.
+fn batch(args: &PenctlArgs, pen: &ControlAddress) -> Result<bool, ActionError> {
     let mut session = pen.session()?;
     let mut all_done = true;
     for line in io::stdin().lock().split(b'\n') {
@@ -81,16 +70,15 @@ fn batch(args: &Args, pen: &Pen) -> Result<bool, TalkError> {
     Ok(all_done)
 }
 
-/// Replies to standard output, errors to standard error.
-fn print(args: &Args, command: &str, reply: &Reply) -> bool {
+/// Prints a reply to standard output, an error to standard error. Returns whether the command was carried out.
+fn print(args: &PenctlArgs, command: &str, reply: &PenReply) -> bool {
     if args.json {
-        // A closed pipe is an end, not an error.
-        writeln!(io::stdout(), "{}", json::reply(command, reply)).unwrap_or_default();
+        let _ = writeln!(io::stdout(), "{}", json::reply(command, reply)); // A closed pipe is no error.
     } else if !reply.done {
-        complain(reply.text.trim_end());
+        say("penctl", reply.text.trim_end());
     } else if !reply.text.is_empty() {
         let end = if reply.text.ends_with('\n') { "" } else { "\n" };
-        write!(io::stdout(), "{}{end}", reply.text).unwrap_or_default();
+        let _ = write!(io::stdout(), "{}{end}", reply.text); // A closed pipe is no error.
     }
     reply.done
 }

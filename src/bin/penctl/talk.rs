@@ -1,116 +1,98 @@
-//! A command to pen and its reply: one connection for each, as C pen wants it, or a session of many
-//! where pen knows them.
+//! Sends commands to pen and reads the replies: one connection per command, as C pen requires, or a session of many
+//! commands where pen supports it.
 
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-/// What a reply may not be longer than.
+use pen_daemon::error::ActionError;
+
+/// Most bytes of a reply.
 const MAX_REPLY: u64 = 256 << 20;
 
-/// A reply.
+/// A reply of pen.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Reply {
+pub(crate) struct PenReply {
     /// Whether the command was carried out.
     pub(crate) done: bool,
-    /// As it came, without the word for an error.
+    /// The text, without the prefix of an error.
     pub(crate) text: String,
 }
 
-impl Reply {
-    /// What a plain reply says of itself. C pen has no word for errors, but some sentences.
+impl PenReply {
+    /// Parses a reply without a head. C pen marks errors by certain sentences only.
     fn plain(text: &str) -> Self {
         if let Some(error) = text.strip_prefix("error: ") {
             return Self { done: false, text: error.to_owned() };
         }
-        let sorry = ["do_cmd: ignoring", "Exit is not enabled", "Unable to create", "Overlong"];
+        let failures = ["do_cmd: ignoring", "Exit is not enabled", "Unable to create", "Overlong"];
         let out_of_range = text.starts_with("Connection ") && text.trim_end().ends_with("range");
-        let done = !sorry.iter().any(|start| text.starts_with(start)) && !out_of_range;
+        let done = !failures.iter().any(|start| text.starts_with(start)) && !out_of_range;
         Self { done, text: text.to_owned() }
     }
 }
 
-/// A conversation that failed.
-#[derive(Debug)]
-pub(crate) struct TalkError {
-    deed: &'static str,
-    address: String,
-    source: io::Error,
-}
-
-impl fmt::Display for TalkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} {}: ", self.deed, self.address)?;
-        match self.source.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                f.write_str("it did not answer in time")
-            }
-            _ => self.source.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for TalkError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
-
-/// Where pen is, and how long it may take.
+/// The control port of pen, and the timeout for each command.
 #[derive(Clone, Debug)]
-pub(crate) struct Pen {
+pub(crate) struct ControlAddress {
     pub(crate) address: String,
     pub(crate) timeout: Duration,
 }
 
-impl Pen {
-    fn failed(&self, deed: &'static str) -> impl FnOnce(io::Error) -> TalkError + use<> {
-        let address = self.address.clone();
-        move |source| TalkError { deed, address, source }
+impl ControlAddress {
+    /// Returns the conversion of an I/O error into "cannot ACTION ADDRESS: cause".
+    fn failed(&self, action: &str) -> impl FnOnce(io::Error) -> ActionError + use<> {
+        let action = format!("{action} {}", self.address);
+        move |error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                ActionError::cannot(action, "no reply in time")
+            }
+            _ => ActionError::cannot(action, error),
+        }
     }
 
     /// Sends one command over a connection of its own.
-    pub(crate) fn ask(&self, command: &str) -> Result<Reply, TalkError> {
+    pub(crate) fn ask(&self, command: &str) -> Result<PenReply, ActionError> {
         let mut line = self.connect()?;
         let reply = line.send(command).and_then(|()| line.read_to_end());
         let reply = reply.map_err(self.failed("talk to"))?;
-        Ok(Reply::plain(&String::from_utf8_lossy(&reply)))
+        Ok(PenReply::plain(&String::from_utf8_lossy(&reply)))
     }
 
-    /// Begins a session, if pen knows such a thing.
-    pub(crate) fn session(&self) -> Result<Option<Session>, TalkError> {
+    /// Begins a session; `None` if this pen does not support sessions.
+    pub(crate) fn session(&self) -> Result<Option<ControlSession>, ActionError> {
         let mut line = self.connect()?;
-        let greeting = line.send("session").and_then(|()| line.read_line());
-        let greeting = greeting.map_err(self.failed("talk to"))?;
-        Ok((greeting == b"ok 0\n").then_some(Session { line, pen: self.clone() }))
+        let reply = line.send("session").and_then(|()| line.read_line());
+        let reply = reply.map_err(self.failed("talk to"))?;
+        Ok((reply == b"ok 0\n").then_some(ControlSession { line, pen: self.clone() }))
     }
 
-    /// Tries each address of the host.
-    fn connect(&self) -> Result<Line, TalkError> {
+    /// Connects to the socket, or to the first address of the host that accepts.
+    fn connect(&self) -> Result<ControlClient, ActionError> {
         let deadline = Instant::now() + self.timeout;
         let failed = self.failed("connect to");
         let stream = if self.address.contains('/') {
-            UnixStream::connect(&self.address).map(|stream| Box::new(stream) as Box<dyn Stream>)
+            UnixStream::connect(&self.address)
+                .map(|stream| Box::new(stream) as Box<dyn ReplyStream>)
         } else {
             connect_tcp(&self.address, self.timeout)
-                .map(|stream| Box::new(stream) as Box<dyn Stream>)
+                .map(|stream| Box::new(stream) as Box<dyn ReplyStream>)
         };
         let stream = stream.map_err(failed)?;
-        Ok(Line { stream, deadline, timeout: self.timeout })
+        Ok(ControlClient { stream, deadline, timeout: self.timeout })
     }
 }
 
 fn connect_tcp(address: &str, timeout: Duration) -> io::Result<TcpStream> {
-    // As pen itself: the host ends at the last colon, so IPv6 may stand bare.
+    // As in pen, the host ends at the last colon, so an IPv6 address needs no brackets.
     let (host, port) = address.rsplit_once(':').ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, "expected HOST:PORT or the path of a socket")
     })?;
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let port = pen::config::address::port(port)
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "it has no address");
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for addr in (host, port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&addr, timeout) {
             Ok(stream) => return Ok(stream),
@@ -120,61 +102,62 @@ fn connect_tcp(address: &str, timeout: Duration) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// Many commands over one connection.
-pub(crate) struct Session {
-    line: Line,
-    pen: Pen,
+/// A connection for many commands.
+pub(crate) struct ControlSession {
+    line: ControlClient,
+    pen: ControlAddress,
 }
 
-impl Session {
-    pub(crate) fn ask(&mut self, command: &str) -> Result<Reply, TalkError> {
+impl ControlSession {
+    pub(crate) fn ask(&mut self, command: &str) -> Result<PenReply, ActionError> {
         self.line.deadline = Instant::now() + self.line.timeout;
         let reply = self.line.send(command).and_then(|()| self.line.read_framed());
         reply.map_err(self.pen.failed("talk to"))
     }
 }
 
-trait Stream: Read + Write {
+/// A TCP or Unix-domain connection.
+trait ReplyStream: Read + Write {
     fn wait_at_most(&self, time: Duration) -> io::Result<()>;
     fn end(&self);
 }
 
-impl Stream for TcpStream {
+impl ReplyStream for TcpStream {
     fn wait_at_most(&self, time: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(time))?;
         self.set_write_timeout(Some(time))
     }
 
     fn end(&self) {
-        self.shutdown(Shutdown::Both).unwrap_or_default();
+        let _ = self.shutdown(Shutdown::Both); // pen may have closed the connection already.
     }
 }
 
-impl Stream for UnixStream {
+impl ReplyStream for UnixStream {
     fn wait_at_most(&self, time: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(time))?;
         self.set_write_timeout(Some(time))
     }
 
     fn end(&self) {
-        self.shutdown(Shutdown::Both).unwrap_or_default();
+        let _ = self.shutdown(Shutdown::Both); // pen may have closed the connection already.
     }
 }
 
-/// A connection, and by when the reply has to be there.
-struct Line {
-    stream: Box<dyn Stream>,
+/// A connection to the control port, and the deadline of the current reply.
+struct ControlClient {
+    stream: Box<dyn ReplyStream>,
     deadline: Instant,
     timeout: Duration,
 }
 
-impl Drop for Line {
+impl Drop for ControlClient {
     fn drop(&mut self) {
         self.stream.end();
     }
 }
 
-impl Line {
+impl ControlClient {
     fn send(&mut self, command: &str) -> io::Result<()> {
         self.wait()?;
         self.stream.write_all(format!("{command}\n").as_bytes())
@@ -198,8 +181,8 @@ impl Line {
         }
     }
 
-    /// What comes until pen hangs up. One that closes before it has read all resets the connection
-    /// behind its reply.
+    /// Reads until pen closes the connection. A pen that closes before it has read all input sends a reset after its
+    /// reply, which counts as the end.
     fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         let mut reply = Vec::new();
         let mut buf = [0; 65_536];
@@ -220,7 +203,7 @@ impl Line {
         }
     }
 
-    /// A line with its end, or what there is of it.
+    /// Reads a line with its end, or what there is before the end of input.
     fn read_line(&mut self) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         let mut byte = [0];
@@ -233,9 +216,10 @@ impl Line {
         Ok(line)
     }
 
-    fn read_framed(&mut self) -> io::Result<Reply> {
+    /// Reads a reply of a session: a head with its kind and length, then the text.
+    fn read_framed(&mut self) -> io::Result<PenReply> {
         let head = self.read_line()?;
-        let no_reply = || io::Error::other("expected a reply, and the connection ended");
+        let no_reply = || io::Error::other("connection closed before the end of the reply");
         let head = std::str::from_utf8(&head).ok().and_then(|head| head.trim_end().split_once(' '));
         let (word, len) = head.ok_or_else(no_reply)?;
         let len: u64 = len.parse().ok().filter(|&len| len <= MAX_REPLY).ok_or_else(no_reply)?;
@@ -249,7 +233,7 @@ impl Line {
         }
         let text = String::from_utf8_lossy(&text).into_owned();
         let text = if word == "warning" { format!("warning: {text}") } else { text };
-        Ok(Reply { done: word != "error", text })
+        Ok(PenReply { done: word != "error", text })
     }
 }
 
@@ -258,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_told_from_replies() {
+    fn errors_are_distinguished_from_replies() {
         for (text, done) in [
             ("", true),
             ("30\n", true),
@@ -270,7 +254,7 @@ mod tests {
             ("Connection 99999 out of range\n", false),
             ("Unable to create webstats\n", false),
         ] {
-            assert_eq!(Reply::plain(text).done, done, "{text}");
+            assert_eq!(PenReply::plain(text).done, done, "{text}");
         }
     }
 }

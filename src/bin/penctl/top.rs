@@ -1,6 +1,5 @@
-//! `top`: the servers as a live table, from the lines of `servers`, so C pen's as well. On a terminal
-//! it has a screen of its own, which is given back at the end, whatever ends it; `q` does. Elsewhere the
-//! tables follow one another.
+//! `top`: the servers as a live table, made from the reply to `servers`, also that of C pen. On a terminal the table uses the
+//! alternate screen until `q` or a signal ends it. Elsewhere the tables are printed one after the other.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,26 +12,26 @@ use std::time::{Duration, Instant};
 use nix::sys::termios::{
     LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
 };
+use pen_daemon::error::ActionError;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::cli::Args;
-use crate::talk::{Pen, Session, TalkError};
+use crate::cli::PenctlArgs;
+use crate::talk::{ControlAddress, ControlSession};
 
-/// How soon a key or a signal is noticed, in tenths of a second.
-const NOTICE: u8 = 2;
+/// Time between two checks for a key or a signal, in tenths of a second.
+const POLL_TENTHS: u8 = 2;
 
-/// Shows tables until it is told to end; whether all went well.
-pub(crate) fn run(args: &Args, pen: &Pen) -> Result<bool, TalkError> {
+/// Shows tables until a key, a signal or the requested number of tables ends it.
+pub(crate) fn run(args: &PenctlArgs, pen: &ControlAddress) -> Result<bool, ActionError> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        // Refused only for signals that cannot be caught.
-        drop(signal_hook::flag::register(signal, Arc::clone(&stop)));
+        let _ = signal_hook::flag::register(signal, Arc::clone(&stop)); // Fails only for SIGKILL and the like.
     }
-    let mut source = Source { session: pen.session()?, pen };
-    // Before the screen: an error belongs on the one that stays.
-    let mut now = source.look()?;
-    let screen = if args.count.is_none() { Screen::take() } else { None };
-    let mut before: Option<Look> = None;
+    let mut source = ServerSource { session: pen.session()?, pen };
+    // Before the alternate screen, which would take an error message away with it.
+    let mut now = source.fetch()?;
+    let screen = if args.count.is_none() { FullScreen::take() } else { None };
+    let mut before: Option<ServerTable> = None;
     let mut shown = 0;
     loop {
         show(&now.draw(before.as_ref(), args, screen.is_some()), screen.is_some());
@@ -41,23 +40,23 @@ pub(crate) fn run(args: &Args, pen: &Pen) -> Result<bool, TalkError> {
         if enough || !wait(args.interval, &stop, screen.is_some()) {
             return Ok(true);
         }
-        let next = source.look()?;
+        let next = source.fetch()?;
         before = Some(std::mem::replace(&mut now, next));
     }
 }
 
 fn show(table: &str, on_screen: bool) {
     let mut out = io::stdout().lock();
-    // Home, each line cleared behind its end, and all below: no flicker.
+    // Cursor home, then clear the rest of each line and of the screen: this does not flicker.
     let text = if on_screen {
         format!("\x1b[H{}\x1b[J", table.replace('\n', "\x1b[K\r\n"))
     } else {
         table.to_owned()
     };
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).unwrap_or_default();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush()); // A closed pipe is no error.
 }
 
-/// Whether to go on.
+/// Waits for `time`. Returns `false` if a key or a signal ends the program.
 fn wait(time: Duration, stop: &AtomicBool, keys: bool) -> bool {
     let until = Instant::now() + time;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
@@ -66,26 +65,26 @@ fn wait(time: Duration, stop: &AtomicBool, keys: bool) -> bool {
         }
         if keys {
             let mut key = [0];
-            // Comes back without a key after a moment.
+            // Returns without a key after POLL_TENTHS.
             match io::stdin().read(&mut key) {
                 Ok(1) if matches!(key[0], b'q' | b'Q' | 3) => return false,
                 _ => {}
             }
         } else {
-            thread::park_timeout(left.min(Duration::from_millis(u64::from(NOTICE) * 100)));
+            thread::park_timeout(left.min(Duration::from_millis(u64::from(POLL_TENTHS) * 100)));
         }
     }
     true
 }
 
-/// A session, or a connection for each look.
-struct Source<'a> {
-    session: Option<Session>,
-    pen: &'a Pen,
+/// Fetches the tables, through a session, or through a connection for each command.
+struct ServerSource<'a> {
+    session: Option<ControlSession>,
+    pen: &'a ControlAddress,
 }
 
-impl Source<'_> {
-    fn look(&mut self) -> Result<Look, TalkError> {
+impl ServerSource<'_> {
+    fn fetch(&mut self) -> Result<ServerTable, ActionError> {
         let reply = match &mut self.session {
             Some(session) => session.ask("servers")?,
             None => self.pen.ask("servers")?,
@@ -94,21 +93,21 @@ impl Source<'_> {
             Some(session) => session.ask("states").map(|reply| reply.text).unwrap_or_default(),
             None => String::new(),
         };
-        Ok(Look { at: Instant::now(), servers: parse(&reply.text), states: parse(&states) })
+        Ok(ServerTable { at: Instant::now(), servers: parse(&reply.text), states: parse(&states) })
     }
 }
 
-/// Lines of `N key value key value…` by their N.
-type Lines = BTreeMap<u64, BTreeMap<String, String>>;
+/// The fields of lines `N key value key value…`, by N.
+type ServerFields = BTreeMap<u64, BTreeMap<String, String>>;
 
-struct Look {
+struct ServerTable {
     at: Instant,
-    servers: Lines,
-    states: Lines,
+    servers: ServerFields,
+    states: ServerFields,
 }
 
-fn parse(text: &str) -> Lines {
-    let mut lines = Lines::new();
+fn parse(text: &str) -> ServerFields {
+    let mut lines = ServerFields::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
         let Some(number) = words.next().and_then(|word| word.parse().ok()) else { continue };
@@ -121,8 +120,8 @@ fn parse(text: &str) -> Lines {
     lines
 }
 
-impl Look {
-    fn draw(&self, before: Option<&Self>, args: &Args, on_screen: bool) -> String {
+impl ServerTable {
+    fn draw(&self, before: Option<&Self>, args: &PenctlArgs, on_screen: bool) -> String {
         let (width, height) = terminal_size::terminal_size()
             .filter(|_| on_screen)
             .map_or((120, usize::MAX), |(w, h)| (usize::from(w.0), usize::from(h.0)));
@@ -168,7 +167,7 @@ impl Look {
         )
     }
 
-    /// Bytes in a second; `None` for a server that was not there, or not the same.
+    /// Returns bytes per second; `None` for a server that is new or has another address.
     fn rate(&self, slot: u64, key: &str, before: &Self) -> Option<u64> {
         let (now, then) = (self.servers.get(&slot)?, before.servers.get(&slot)?);
         if now.get("addr") != then.get("addr") {
@@ -180,7 +179,7 @@ impl Look {
     }
 }
 
-/// A line, cut where the terminal ends.
+/// Appends a line, cut at the width of the terminal and without control characters.
 fn push(text: &mut String, line: &str, width: usize, style: Option<&str>) {
     let line: String =
         line.chars().take(width.saturating_sub(1)).filter(|c| !c.is_control()).collect();
@@ -211,13 +210,13 @@ fn size(bytes: u64) -> String {
     format!("{size}P")
 }
 
-/// A screen of our own on the terminal, without the cursor, and keys as they are pressed.
-struct Screen {
+/// The alternate screen of the terminal, without cursor, with keys read one by one. Dropping it restores the terminal.
+struct FullScreen {
     before: Termios,
 }
 
-impl Screen {
-    /// `None` where there is no terminal.
+impl FullScreen {
+    /// Switches to the alternate screen; `None` without a terminal.
     fn take() -> Option<Self> {
         let stdin = io::stdin();
         if !stdin.is_terminal() || !io::stdout().is_terminal() {
@@ -227,39 +226,39 @@ impl Screen {
         let mut raw = before.clone();
         raw.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
         raw.control_chars[SpecialCharacterIndices::VMIN as usize] = 0;
-        raw.control_chars[SpecialCharacterIndices::VTIME as usize] = NOTICE;
+        raw.control_chars[SpecialCharacterIndices::VTIME as usize] = POLL_TENTHS;
         tcsetattr(&stdin, SetArg::TCSANOW, &raw).ok()?;
         print("\x1b[?1049h\x1b[?25l");
         Some(Self { before })
     }
 }
 
-impl Drop for Screen {
+impl Drop for FullScreen {
     fn drop(&mut self) {
         print("\x1b[?25h\x1b[?1049l");
-        tcsetattr(io::stdin(), SetArg::TCSANOW, &self.before).unwrap_or_default();
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.before); // The terminal may be closed.
     }
 }
 
 fn print(text: &str) {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).unwrap_or_default();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush()); // A closed pipe is no error.
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn look(text: &str, at: Instant) -> Look {
-        Look { at, servers: parse(text), states: parse("0 state up served 5") }
+    fn table(text: &str, at: Instant) -> ServerTable {
+        ServerTable { at, servers: parse(text), states: parse("0 state up served 5") }
     }
 
     #[test]
-    fn rates_are_what_came_between_two_looks() {
+    fn rates_are_the_difference_of_two_tables() {
         let then = Instant::now();
-        let before = look("0 addr 10.0.0.1 port 80 sx 1000 rx 5000\n1 addr ::1 sx 9 rx 9", then);
+        let before = table("0 addr 10.0.0.1 port 80 sx 1000 rx 5000\n1 addr ::1 sx 9 rx 9", then);
         let text = "0 addr 10.0.0.1 port 80 sx 3000 rx 5000\n1 addr ::2 sx 10 rx 8\n2 addr x sx 1";
-        let now = look(text, then + Duration::from_secs(2));
+        let now = table(text, then + Duration::from_secs(2));
         assert_eq!(now.rate(0, "sx", &before), Some(1_000));
         assert_eq!(now.rate(0, "rx", &before), Some(0));
         assert_eq!(now.rate(1, "sx", &before), None, "another server");

@@ -1,17 +1,17 @@
-//! A line of the access log: combined, as web servers have it, and behind that what only a balancer knows.
+//! A line of the access log: combined format, followed by what only a balancer knows.
 //!
 //! ```text
 //! line     = combined SP host SP server SP first SP total SP connection SP nth SP end LF
 //! combined = client " - - [" time "] " request SP status SP bytes SP referer SP user-agent
 //! ```
 //!
-//! As nginx would name it, so that it can be pasted where a format is asked for:
+//! In the notation of nginx, for programs that ask for a log format:
 //! `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer"
 //! "$http_user_agent" "$http_host" $upstream_addr $upstream_header_time $request_time $connection
 //! $connection_requests $request_completion`.
 //!
-//! Within quotes `"`, `\` and what is not printable ASCII stand as `\xHH`, as nginx writes them; what
-//! there is not is `-`. Times are seconds with three digits behind the point.
+//! Within quotes `"`, `\` and bytes other than printable ASCII are written as `\xHH`, as nginx does; a missing value is
+//! `-`. Times are seconds with three decimals.
 
 use std::fmt;
 use std::io::Write as _;
@@ -26,17 +26,17 @@ use crate::config::Endpoint;
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExchangeEnd {
-    /// The whole answer was forwarded.
+    /// The whole response was forwarded.
     Whole,
-    /// The client left before.
+    /// The client closed the connection before that.
     Client,
-    /// The server left before.
+    /// The server closed the connection before that.
     Server,
-    /// pen ended the connection before: a timeout, `close`, its own end.
+    /// pen closed the connection before that: timeout, command `close`, or shutdown.
     Pen,
-    /// pen refused the request.
+    /// pen rejected the request.
     Refused,
-    /// It could not be followed to its end.
+    /// The exchange could not be followed to its end.
     Unknown,
 }
 
@@ -52,7 +52,7 @@ impl ExchangeEnd {
         }
     }
 
-    /// The status of an exchange that has no answer, as those have it who would have to give one.
+    /// Returns the status to log for an exchange without a response: the one that a web server or proxy would log.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
@@ -65,42 +65,42 @@ impl ExchangeEnd {
     }
 }
 
-/// What a request said, escaped already.
+/// The logged parts of a request, escaped already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EscapedRequest<'a> {
-    /// Its first line, within quotes.
+    /// The request line, within quotes.
     pub request: &'a [u8],
-    /// Referer, User-Agent and Host, each within quotes and behind a space.
+    /// Referer, User-Agent and Host, each within quotes and after a space.
     pub fields: &'a [u8],
 }
 
-/// What is to be said of an exchange.
+/// An exchange to be logged.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessLogLine<'a> {
-    /// Who asked.
+    /// Address of the client.
     pub client: ClientAddr,
-    /// For what.
+    /// The logged parts of the request.
     pub text: EscapedRequest<'a>,
-    /// What came of it.
+    /// Status of the response.
     pub status: u16,
-    /// Bytes of the body, with what frames it, as nginx counts them.
+    /// Bytes of the body with its framing, as nginx counts `$body_bytes_sent`.
     pub bytes: u64,
-    /// Who answered.
+    /// Address of the server.
     pub server: &'a Endpoint,
-    /// From the head of the request to that of the response.
+    /// Time from the head of the request to the head of the response; `None` without a response.
     pub first: Option<Duration>,
-    /// From the head of the request to the end of the response.
+    /// Time from the head of the request to the end of the response.
     pub total: Duration,
-    /// The connection's number.
+    /// Number of the connection.
     pub connection: u64,
-    /// Which request on it, from 1.
+    /// Number of the request on the connection, from 1.
     pub nth: u32,
-    /// How it ended.
+    /// How the exchange ended.
     pub end: ExchangeEnd,
 }
 
 impl AccessLogLine<'_> {
-    /// Writes it with its line end.
+    /// Appends the line, dated `time`, with its line end.
     pub fn write(&self, time: &[u8], out: &mut Vec<u8>) {
         let Self { client, text, status, bytes, server, first, total, connection, nth, end } = self;
         let written = write!(out, "{client} - - [").and_then(|()| {
@@ -128,7 +128,7 @@ impl fmt::Display for SecondsOrDash {
     }
 }
 
-/// A value within quotes; `-` where there is none.
+/// Appends a value within quotes; `-` for none.
 pub fn quote(value: Option<&[u8]>, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
@@ -144,7 +144,7 @@ pub fn quote(value: Option<&[u8]>, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// The second that lines are dated by, written once for all of them.
+/// The timestamp of a line, formatted once per second.
 #[derive(Debug, Default)]
 pub struct CachedTimestamp {
     second: i64,
@@ -152,7 +152,7 @@ pub struct CachedTimestamp {
 }
 
 impl CachedTimestamp {
-    /// As `25/Nov/2026:13:45:12 +0000`.
+    /// Returns `time` as `25/Nov/2026:13:45:12 +0000`.
     pub fn at(&mut self, time: Timestamp) -> &[u8] {
         let second = time.as_micros().div_euclid(1_000_000);
         if second != self.second || self.text.is_empty() {

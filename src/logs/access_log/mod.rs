@@ -1,5 +1,5 @@
-//! pen's own access log: a line for each exchange of HTTP/1.x that was forwarded, so that a small site
-//! needs no collector. [`mod@line`] has the form; here is the way into the file, which nobody waits for
+//! pen's own access log: a line for each forwarded HTTP/1.x exchange, so that a small site needs no collector.
+//! [`mod@line`] has the format; this file has the way to the log file, through a log thread
 //! ([`crate::logs::log_thread`]).
 
 pub mod line;
@@ -19,24 +19,24 @@ use crate::logs::log_thread::{
 use crate::logs::mapping_log::wall_clock;
 use line::{AccessLogLine, CachedTimestamp};
 
-/// Bytes of lines that go to the thread at a time.
+/// Most bytes of a batch.
 const BATCH: usize = 16 * 1024;
-/// Batches that may wait.
+/// Most batches in the queue.
 const QUEUE: usize = 256;
-/// Bytes of lines that are kept while a disk is full.
+/// Most bytes of lines kept while a disk is full.
 const BOUND: usize = 4 << 20;
 
-/// The log's end that others hold.
+/// The access log and its thread.
 pub type AccessLog = LogThread<Option<PathBuf>>;
 
-/// The log from afar; it does not keep it.
+/// A handle to the access log for observers and for changes of the target.
 pub type AccessLogControl = log_thread::LogControl<Option<PathBuf>>;
 
 impl AccessLog {
-    /// Starts the thread that writes. The file is opened at once, so that faults are seen.
+    /// Starts the log thread. The file is opened at once, so that a fault is reported at the start.
     ///
     /// # Errors
-    /// The file can't be opened, or there is no thread to be had.
+    /// The file cannot be opened, or the thread cannot be started.
     pub fn start(path: Option<&Path>) -> io::Result<Self> {
         let file = path.map(open).transpose()?;
         let (counts, trouble) = (Arc::new(LogCounters::default()), LogTrouble::default());
@@ -50,7 +50,7 @@ impl AccessLog {
         Self::run("access log", QUEUE, counts, trouble, writer)
     }
 
-    /// For a worker.
+    /// Returns a line writer for a worker.
     #[must_use]
     pub fn line_writer(&self) -> AccessLineWriter {
         AccessLineWriter { batch: self.batcher(BATCH), stamp: CachedTimestamp::default() }
@@ -61,7 +61,7 @@ fn open(path: &Path) -> io::Result<LogFile> {
     LogFile::open(path, Buffering::Blocks, BOUND)
 }
 
-/// The lines of a worker.
+/// Collects the lines of a worker.
 #[derive(Debug)]
 pub struct AccessLineWriter {
     batch: Batcher<Option<PathBuf>>,
@@ -69,18 +69,18 @@ pub struct AccessLineWriter {
 }
 
 impl AccessLineWriter {
-    /// Adds a line, which is dated by the wall clock.
+    /// Adds a line, dated by the system clock.
     pub fn add(&mut self, line: &AccessLogLine<'_>, now: Instant) {
         let time = self.stamp.at(wall_clock());
         self.batch.add(now, |out| line.write(time, out));
     }
 
-    /// Lets those go that have waited long enough.
+    /// Hands the batch over if it has waited long enough.
     pub fn flush_due(&mut self, now: Instant) {
         self.batch.flush_due(now);
     }
 
-    /// When [`Self::settle`] has something to do.
+    /// Returns when [`Self::flush_due`] is due; `None` for an empty batch.
     #[must_use]
     pub fn next_due(&self) -> Option<Instant> {
         self.batch.next_due()
@@ -89,9 +89,9 @@ impl AccessLineWriter {
 
 struct AccessFileWriter {
     file: Option<LogFile>,
-    /// Where it is, or is to be when it can be opened.
+    /// The path of `file`, or of the file that could not be opened; `None` if the log is off.
     path: Option<PathBuf>,
-    /// What files before this one have written and dropped.
+    /// Lines written, and lines dropped, before this file.
     before: (u64, u64),
     counts: Arc<LogCounters>,
     trouble: LogTrouble,
@@ -103,7 +103,7 @@ impl LogWriter for AccessFileWriter {
     fn write(&mut self, batch: &Batch) {
         match &mut self.file {
             Some(file) => file.buffer().extend_from_slice(&batch.bytes),
-            // There was one when they were made.
+            // The file has been switched off since these lines were made.
             None => self.before.1 += u64::from(batch.count),
         }
     }
@@ -115,7 +115,7 @@ impl LogWriter for AccessFileWriter {
         self.file = self.path.as_deref().and_then(|path| match open(path) {
             Ok(file) => Some(file),
             Err(error) => {
-                warn!("cannot open {}: {error}; there is no access log now", path.display());
+                warn!(path = %path.display(), %error, "cannot open the access log: lines are dropped");
                 self.trouble.replace(Some(format!("cannot open {}: {error}", path.display())));
                 None
             }

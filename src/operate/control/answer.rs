@@ -88,7 +88,7 @@ fn server_line(server: &ServerSnapshot) -> Option<String> {
     ))
 }
 
-/// `N state W for S served N failures N [check ok|failed]`, the special ones by what they are for.
+/// `N state W for S served N failures N [check ok|failed]`; N is `emergency` or `abuse` for the special servers.
 fn state_line(server: &ServerSnapshot) -> String {
     let ServerSnapshot { state, served, failures, .. } = server;
     let left = match state {

@@ -1,9 +1,8 @@
-//! One line in, one reply out. [`Operator`] holds the configuration that is in force and is the only
-//! one to change it: for the control port ([`port`]), for HUP, and for nobody else.
+//! Control commands: one line in, one reply out. [`Operator`] holds the configuration in force and is the only part
+//! that changes it: for the control port ([`port`]), for SIGHUP and for name lookups.
 //!
-//! A command changes a copy; only a copy that is right in every part is taken over, as a whole. The
-//! traffic goes on meanwhile: what is slow here, looking up a name or writing a file, is slow for
-//! those who give commands only.
+//! A command changes a copy of the configuration. Only a valid copy replaces the configuration, as a whole. Forwarding
+//! continues meanwhile: a slow name lookup or file delays commands only.
 
 mod answer;
 pub mod port;
@@ -28,30 +27,30 @@ use crate::data::names::{self, ResolvedNames};
 use crate::data::snapshot::{ConnectionFilter, Snapshot, SnapshotDetail};
 use crate::operate::status;
 
-/// What an operator can ask of the data plane. None of it may wait for traffic.
+/// What the operator needs from the data plane. No method may wait for traffic.
 pub trait DataPlane: Send + Sync {
-    /// The state at this moment.
+    /// Returns the current state.
     fn snapshot(&self, detail: SnapshotDetail) -> Snapshot;
 
-    /// Takes over new settings.
+    /// Applies new settings.
     ///
     /// # Errors
-    /// Says what of them could not be taken over; the old ones stay in force then.
+    /// The setting that cannot be applied; the old settings stay in force then.
     fn change(&self, settings: &RuntimeSettings) -> Result<(), String>;
 
-    /// Leaves a server alone for this time; none makes it available at once.
+    /// Blacklists a server for this time; zero makes the server available at once.
     fn blacklist(&self, server: PoolServerId, time: Duration);
 
-    /// Ends the connections of a server that are still open after this time.
+    /// Closes the remaining connections of a server after this time.
     fn end_connections_of(&self, server: PoolServerId, time: Duration);
 
-    /// Ends a connection; whether there was one of that number.
+    /// Closes a connection. Returns whether a connection of this number exists.
     fn close(&self, number: u64) -> bool;
 
-    /// Says more, or less.
+    /// Sets the level of log messages.
     fn set_debug(&self, level: u8);
 
-    /// Stops as on TERM.
+    /// Stops the process, as SIGTERM does.
     fn stop(&self);
 }
 
@@ -60,18 +59,18 @@ pub trait DataPlane: Send + Sync {
 pub struct ControlReply {
     /// Whether the command was carried out.
     pub kind: ControlReplyKind,
-    /// Without a line end; empty for nothing.
+    /// The text without a line end; empty if there is nothing to say.
     pub text: String,
 }
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlReplyKind {
-    /// It was carried out.
+    /// The command was carried out.
     Done,
-    /// It has no effect.
+    /// The command has no effect.
     Warning,
-    /// It was not carried out.
+    /// The command was not carried out.
     Error,
 }
 
@@ -98,7 +97,7 @@ impl fmt::Display for ControlReply {
     }
 }
 
-/// Carries out commands.
+/// Carries out commands and holds the configuration in force.
 pub struct Operator {
     config: Mutex<PenConfig>,
     data_plane: Box<dyn DataPlane>,
@@ -113,7 +112,7 @@ impl fmt::Debug for Operator {
 }
 
 impl Operator {
-    /// One for a balancer that runs with `config`.
+    /// Returns an operator of a balancer that runs with `config`.
     #[must_use]
     pub fn new(
         config: PenConfig,
@@ -123,24 +122,24 @@ impl Operator {
         Self { config: Mutex::new(config), data_plane, env, changes: Arc::default() }
     }
 
-    /// The configuration in force.
+    /// Returns the configuration in force.
     #[must_use]
     pub fn config(&self) -> PenConfig {
         self.lock().clone()
     }
 
-    /// The state at this moment.
+    /// Returns the current state.
     #[must_use]
     pub fn snapshot(&self, detail: SnapshotDetail) -> Snapshot {
         self.data_plane.snapshot(detail)
     }
 
     fn lock(&self) -> MutexGuard<'_, PenConfig> {
-        // It is replaced as a whole, so it is right even after a panic.
+        // The configuration is replaced as a whole, so it is valid even after a panic.
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Carries out a line.
+    /// Carries out a command line.
     #[must_use]
     pub fn execute(&self, line: &[u8]) -> ControlReply {
         match ControlCommand::parse(line) {
@@ -154,7 +153,7 @@ impl Operator {
         loop {
             let before = self.config();
             let mut config = before.clone();
-            // It may take its time, to look up a name: nobody else is to wait for that.
+            // Looking up a name may take long: the lock is not held meanwhile.
             let outcome = match command.apply(&mut config, ApplyPhase::Running, &*self.env) {
                 Ok(outcome) => outcome,
                 Err(error) => return ControlReply::error(error),
@@ -175,7 +174,7 @@ impl Operator {
         }
     }
 
-    /// Takes `config` over, which was made of `before`; `None` if that is not in force any more.
+    /// Puts `config`, which was derived from `before`, in force; `None` if `before` is not in force any more.
     fn replace_config(&self, before: &PenConfig, config: PenConfig) -> Option<Result<(), String>> {
         let mut held = self.lock();
         (*held == *before).then(|| self.apply_config(&mut held, config))
@@ -203,7 +202,7 @@ impl Operator {
                 self.data_plane.end_connections_of(slot(number), time);
             }
             CommandAction::Close(number) => {
-                // As C pen says both.
+                // Both replies are those of C pen.
                 return if self.data_plane.close(number) {
                     ControlReply::done(format!("Forcibly closing connection {number}"))
                 } else {
@@ -240,10 +239,10 @@ impl Operator {
         }
     }
 
-    /// Writes the page to where `web_stats` says, if it says so.
+    /// Writes the status page to the file that `web_stats` names, if there is one.
     ///
     /// # Errors
-    /// Names the file and says why it can't be written.
+    /// Names the file and the cause.
     pub fn write_page(&self) -> Result<(), String> {
         let Some(path) = self.lock().settings.web_stats.clone() else { return Ok(()) };
         let snapshot = self.data_plane.snapshot(SnapshotDetail {
@@ -255,7 +254,7 @@ impl Operator {
             .map_err(|error| format!("cannot write {}: {error}", path.display()))
     }
 
-    /// Carries out a file as one change: all of it or nothing.
+    /// Carries out the commands of a file as one change: all of them or none.
     fn include(&self, path: &Path) -> ControlReply {
         let commands = match script::read(path, &|path| files::read_short(&self.env.inside(path))) {
             Ok(commands) => commands,
@@ -292,18 +291,18 @@ impl Operator {
         ControlReply::done(said.join("\n"))
     }
 
-    /// Tells of changes.
+    /// Returns the counter of configuration changes.
     #[must_use]
     pub fn changes(&self) -> Arc<ConfigChanges> {
         self.changes.clone()
     }
 
-    /// Takes over what names of servers stand for by now, and says what has changed.
+    /// Applies the looked-up addresses of server names. Returns a line for each change.
     ///
     /// # Errors
-    /// Says why all stay where they are.
+    /// The reason why all servers keep their addresses.
     pub fn update_addresses(&self, answers: &ResolvedNames) -> Result<Vec<String>, String> {
-        // Before the configuration is held: workers are asked.
+        // Before the configuration is locked: a snapshot waits for the workers.
         let is_gone = |server: &ServerSettings| server.origin == ServerOrigin::Withdrawn;
         let busy = if self.lock().settings.servers.iter().flatten().any(is_gone) {
             let servers = self.data_plane.snapshot(SnapshotDetail::default()).servers;
@@ -326,10 +325,10 @@ impl Operator {
         Ok(changes)
     }
 
-    /// Takes over `new`, which was read anew, as one change.
+    /// Puts `new`, a configuration read again, in force as one change.
     ///
     /// # Errors
-    /// Says why the old configuration stays.
+    /// The reason why the old configuration stays in force.
     pub fn reload(&self, new: PenConfig) -> Result<ConfigDiff, String> {
         let mut held = self.lock();
         let (config, diff) = reload(&held, new);
@@ -338,7 +337,7 @@ impl Operator {
     }
 }
 
-/// How often the configuration has changed, for those who wait for that.
+/// Counts configuration changes, and lets threads wait for the next one.
 #[derive(Debug, Default)]
 pub struct ConfigChanges {
     count: Mutex<u64>,
@@ -351,13 +350,14 @@ impl ConfigChanges {
         self.changed.notify_all();
     }
 
-    /// How often.
+    /// Returns the number of changes.
     #[must_use]
     pub fn count(&self) -> u64 {
         *self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until that is no longer `seen`, or until `deadline`.
+    /// Waits until the number of changes differs from `seen`, or until `deadline`. Without a deadline, returns after 60
+    /// seconds without a change at the latest, so that the caller can check whether the operator still exists.
     pub fn wait(&self, seen: u64, deadline: Option<Instant>) {
         let mut count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
         while *count == seen {
@@ -365,7 +365,6 @@ impl ConfigChanges {
             if left.is_some_and(|left| left.is_zero()) {
                 return;
             }
-            // Without a deadline it is looked now and then whether anybody is left who could change it.
             let left = left.unwrap_or(Duration::from_secs(60));
             let waited =
                 self.changed.wait_timeout(count, left).unwrap_or_else(PoisonError::into_inner);
@@ -377,7 +376,7 @@ impl ConfigChanges {
     }
 }
 
-/// One a line.
+/// Mistakes, one per line.
 struct MistakeLines<'a>(&'a [ScriptError]);
 
 impl fmt::Display for MistakeLines<'_> {
@@ -389,20 +388,19 @@ impl fmt::Display for MistakeLines<'_> {
     }
 }
 
-/// The world as it is: names are looked up by the system, and paths begin where pen was started, or at
-/// the top of the jail.
+/// The environment of the process: the system's resolver, and the folders that paths start from.
 #[derive(Clone, Debug)]
 pub struct SystemEnv {
-    /// The folder that relative paths begin at.
+    /// The folder that relative paths start from.
     pub folder: PathBuf,
-    /// The folder that pen is confined to, or will be.
+    /// The folder that pen changes its root to (chroot); `None` without a chroot.
     pub jail: Option<PathBuf>,
 }
 
 impl SystemEnv {
-    /// What it is once pen is where it is to be.
+    /// Returns the environment after the chroot.
     #[must_use]
-    pub fn settled(&self) -> Self {
+    pub fn inside_jail(&self) -> Self {
         let folder = if self.jail.is_some() { "/".into() } else { self.folder.clone() };
         Self { folder, jail: self.jail.clone() }
     }
@@ -413,7 +411,7 @@ impl CommandEnv for SystemEnv {
         use std::net::ToSocketAddrs as _;
         let found = (name, port).to_socket_addrs();
         let mut found = found.map_err(|error| format!("cannot look up {name}: {error}"))?;
-        found.next().ok_or_else(|| format!("cannot look up {name}: it has no address"))
+        found.next().ok_or_else(|| format!("cannot look up {name}: no address"))
     }
 
     fn countries(&self, path: &Path) -> std::io::Result<CountryDatabase> {
@@ -426,7 +424,7 @@ impl CommandEnv for SystemEnv {
 
     fn inside(&self, path: &Path) -> PathBuf {
         let Some(jail) = &self.jail else { return self.absolute(path) };
-        // Who names the jail as it is seen from outside means the same file.
+        // A path that is written as seen from outside the chroot names the same file.
         let path = path.strip_prefix(jail).unwrap_or(path);
         Path::new("/").join(path)
     }

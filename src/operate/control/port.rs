@@ -1,18 +1,17 @@
-//! The control port: a Unix-domain socket of mode 0600, or TCP behind an access list.
+//! The control port: a Unix-domain socket of mode 0600, or a TCP port with an access list.
 //!
 //! ```text
-//! request = command LF                       ; at most 4,095 bytes; or the end instead of LF
-//! reply   = text                             ; then the connection is closed, as C pen does it
+//! request = command LF                       ; at most 4,095 bytes; end of input may replace LF
+//! reply   = text                             ; then the connection is closed, as C pen does
 //! ```
 //!
-//! After `session` any number of commands follow, and each reply tells its length first:
+//! After the command `session` any number of commands may follow, and each reply begins with its length:
 //!
 //! ```text
 //! reply   = ( "ok" / "warning" / "error" ) SP length LF text    ; length counts the bytes of text
 //! ```
 //!
-//! A thread accepts, and each connection has a thread of its own, few at a time. Who says nothing
-//! for a while is let go.
+//! One thread accepts; each connection has a thread of its own, up to a limit. An idle connection is closed.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -35,23 +34,23 @@ use crate::config::files::TemporaryFile;
 use crate::operate::connection_limit::ConnectionLimit;
 use crate::operate::timed_write;
 
-/// Connections at a time.
+/// Most connections served at a time; further ones are refused.
 const MAX_CONNECTIONS: usize = 32;
-/// For how long a command may take to arrive, and a reply to be taken.
+/// Timeout for a command to arrive in full, and for the peer to accept each piece of a reply.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
-/// For how long a session may be silent.
+/// For how long a session may be idle.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(300);
-/// For how long a peer that has its reply may go on talking.
+/// For how long input is read and ignored after the reply.
 const LINGER: Duration = Duration::from_secs(2);
-/// How long to wait when no connection can be accepted.
+/// Pause after accepting has failed.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// A control port that is bound and not yet served.
+/// A bound control port that is not served yet.
 #[derive(Debug)]
 pub struct ControlPort {
     listener: ControlListener,
     path: Option<PathBuf>,
-    /// Of that path.
+    /// Removes the socket file at `path` when dropped.
     file: Option<TemporaryFile>,
 }
 
@@ -62,10 +61,10 @@ enum ControlListener {
 }
 
 impl ControlPort {
-    /// Binds it. A socket that somebody left behind is replaced; any other file is left alone.
+    /// Binds the port. A socket file that no process listens on is replaced; any other file is kept.
     ///
     /// # Errors
-    /// The address is in use, or can't be bound.
+    /// The address is in use or cannot be bound.
     pub fn bind(endpoint: &Endpoint) -> io::Result<Self> {
         match endpoint {
             Endpoint::Ip(addr) => {
@@ -83,10 +82,10 @@ impl ControlPort {
         }
     }
 
-    /// Lets this user connect, beside root: the one that pen is about to become. Nothing for a port.
+    /// Gives the socket file to the user that pen is about to become. Does nothing for a TCP port.
     ///
     /// # Errors
-    /// We have no right to.
+    /// The process has no right to do so.
     pub fn give_to(&self, user: Uid, group: Gid) -> io::Result<()> {
         match &self.path {
             Some(path) => Ok(chown(path, Some(user), Some(group))?),
@@ -94,7 +93,7 @@ impl ControlPort {
         }
     }
 
-    /// Where it is bound: a port, if 0 was asked for.
+    /// Returns the bound address or path, with the actual port where port 0 was requested.
     #[must_use]
     pub fn addr(&self) -> String {
         match (&self.listener, &self.path) {
@@ -107,11 +106,11 @@ impl ControlPort {
         }
     }
 
-    /// Serves it from a thread of its own for as long as the process lives; the socket's file goes
-    /// when what is returned does.
+    /// Starts the thread that accepts connections; it runs until the process ends. Dropping the returned guard removes
+    /// the socket file.
     ///
     /// # Errors
-    /// There is no thread to be had.
+    /// The thread cannot be started.
     pub fn serve(self, operator: Arc<Operator>) -> io::Result<SocketFileGuard> {
         let Self { listener, file, .. } = self;
         let accept = move || accept(&listener, &operator);
@@ -120,7 +119,7 @@ impl ControlPort {
     }
 }
 
-/// Removes the file of a socket when it is dropped.
+/// Removes a socket file when dropped.
 #[derive(Debug)]
 pub struct SocketFileGuard {
     _file: Option<TemporaryFile>,
@@ -129,7 +128,7 @@ pub struct SocketFileGuard {
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
-            let text = "there is a file that is no socket";
+            let text = "a file exists there that is not a socket";
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
         }
         Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
@@ -138,13 +137,13 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    // Nobody can connect before `listen`, so there is no moment with another mode.
+    // No peer can connect before `listen`, so the mode is right from the first connection on.
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     socket.listen(16)?;
     Ok(socket.into())
 }
 
-/// What both kinds of connection can do.
+/// A TCP or Unix-domain connection.
 trait ControlStream: Read + Write + Send {
     fn set_timeouts(&self, time: Duration) -> io::Result<()>;
     fn shut_down_writing(&self) -> io::Result<()>;
@@ -184,12 +183,12 @@ fn accept(listener: &ControlListener, operator: &Arc<Operator>) {
                 .map(|(stream, _)| (Box::new(stream) as Box<dyn ControlStream>, ClientAddr::Unix)),
         };
         let Ok((stream, from)) = accepted else {
-            // No descriptors, or the caller is gone already.
+            // No file descriptors left, or the peer has disconnected already.
             thread::park_timeout(ACCEPT_RETRY);
             continue;
         };
         let settings = operator.config().settings;
-        // As C pen: no reply to those who may not ask. Who may open the socket's file may.
+        // As in C pen, a denied peer gets no reply. Access to the socket file is checked by the file system.
         let permitted =
             from == ClientAddr::Unix || settings.acls.permits(settings.control_acl, from);
         if permitted {
@@ -203,27 +202,27 @@ fn start(mut stream: Box<dyn ControlStream>, operator: &Arc<Operator>, limit: &C
         return;
     }
     let Some(slot) = limit.take() else {
-        // Fits into any socket's buffer, so it does not hold us up.
-        stream.write_all(b"error: too many control connections\n").unwrap_or_default();
+        // The text fits into any socket buffer, so this does not wait. The peer may have disconnected.
+        let _ = stream.write_all(b"error: too many control connections\n");
         return;
     };
     let operator = Arc::clone(operator);
-    let talk = move || {
+    let serve = move || {
         let _slot = slot;
-        // Who hangs up does not want to hear of it.
-        ControlConnection { stream, read: Vec::new() }.run(&operator).unwrap_or_default();
+        let _ = ControlConnection { stream, read: Vec::new() }.run(&operator); // The peer has disconnected.
     };
-    // Without a thread the caller is let go, as if there were no slot.
-    drop(thread::Builder::new().name("control-peer".into()).spawn(talk));
+    // Without a thread the connection is closed, as if there were no slot.
+    let _ = thread::Builder::new().name("control-peer".into()).spawn(serve);
 }
 
+/// A connection being served.
 struct ControlConnection {
     stream: Box<dyn ControlStream>,
-    /// What came behind the last line.
+    /// Bytes received after the last complete line.
     read: Vec<u8>,
 }
 
-/// Why there is no line.
+/// Why no line can be read.
 enum NoLine {
     End,
     TooLong,
@@ -238,7 +237,7 @@ impl ControlConnection {
             Err(NoLine::TooLong) => self.send(&too_long().to_string())?,
         }
         self.stream.shut_down_writing()?;
-        // What is still unread would turn our close into a reset, and the reply might be lost.
+        // Closing with unread input would send a reset, and the peer might lose the reply.
         self.stream.set_timeouts(LINGER)?;
         let (since, mut rest) = (Instant::now(), [0; 4_096]);
         while since.elapsed() < LINGER && self.stream.read(&mut rest)? > 0 {}
@@ -273,7 +272,7 @@ impl ControlConnection {
         timed_write::write_all(&mut self.stream, text.as_bytes(), COMMAND_TIMEOUT)
     }
 
-    /// The next line, without its end. It has to be whole in time, however slowly it drips.
+    /// Reads the next line, without its end. The whole line must arrive within [`COMMAND_TIMEOUT`] of its first byte.
     fn line(&mut self) -> io::Result<Result<Vec<u8>, NoLine>> {
         let mut since: Option<Instant> = None;
         loop {

@@ -1,364 +1,186 @@
-//! Being pen: the process around the balancer, from the first argument to the last signal.
+//! The process around the balancer, from the parsed arguments to the exit status.
+//!
+//! - [`plan`]: reads arguments and files, at the start and again at SIGHUP;
+//! - this file: binds, drops rights, starts the parts in their order;
+//! - [`service`]: handles signals until the end and drains;
+//! - [`reloader`]: carries out SIGHUP.
 
+mod plan;
 mod reloader;
+mod service;
 
 use std::error::Error;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, getuid};
+use nix::unistd::Pid;
 use pen_daemon::diagnostics::{self, MessageTarget};
+use pen_daemon::error::{ActionError, Doing as _};
 use pen_daemon::process::{Detached, Settled, Stdout};
-use pen_daemon::signals::{Event, Signals};
+use pen_daemon::signals::Signals;
 use penlogd::embedded::{BoundCollector, RunningCollector};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
+pub use self::plan::RunPlan;
 use self::reloader::Reloader;
-
+use self::service::Service;
 use crate::command::apply::CommandAction;
-use crate::command::cli::PenArgs;
-use crate::command::env::CommandEnv as _;
-use crate::command::setup::{InvokingUser, LoadedConfig, SetupError};
-use crate::config::PoolServerId;
-use crate::config::files;
-use crate::config::{EmbeddedCollectorSettings, PenConfig};
+use crate::config::{PenConfig, PoolServerId};
 use crate::data::balancer::{Balancer, Bound};
 use crate::data::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
-use crate::data::tls::keeper::TlsKeeper;
-use crate::operate::control::port::ControlPort;
-use crate::operate::control::{DataPlane as _, Operator, SystemEnv};
+use crate::operate::control::port::{ControlPort, SocketFileGuard};
+use crate::operate::control::{DataPlane as _, Operator};
 use crate::operate::name_resolver;
 use crate::operate::running::RunningBalancer;
 use crate::operate::status::http::StatusPort;
 
-/// How often it is looked whether all threads are well.
-const THREAD_CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// How often it is looked whether the last connection has ended.
-const DRAIN_CHECK_INTERVAL: Duration = Duration::from_millis(20);
-
-/// What was typed, and what that means now. HUP makes a new one.
-#[derive(Clone, Debug)]
-pub struct RunPlan {
-    args: PenArgs,
-    here: SystemEnv,
-    starter: InvokingUser,
-    setup: LoadedConfig,
-}
-
-impl RunPlan {
-    /// Finds out what was meant.
-    ///
-    /// # Errors
-    /// Each mistake in a line of its own.
-    pub fn new(args: &PenArgs) -> Result<Self, SetupError> {
-        let folder = std::env::current_dir().unwrap_or_else(|_| "/".into());
-        let jail = args.jail.as_ref().map(|jail| folder.join(jail));
-        let here = SystemEnv { folder, jail };
-        let starter = if getuid().is_root() { InvokingUser::Root } else { InvokingUser::Other };
-        let setup = Self::setup(args, starter, &here)?;
-        Ok(Self { args: args.clone(), here, starter, setup })
-    }
-
-    fn setup(
-        args: &PenArgs,
-        starter: InvokingUser,
-        here: &SystemEnv,
-    ) -> Result<LoadedConfig, SetupError> {
-        // Files that others include begin where pen was started, too.
-        let open = |path: &Path| files::read_short(&here.absolute(path));
-        let setup = LoadedConfig::new(args, starter, here, &open)?;
-        Ok(setup)
-    }
-
-    /// What is wrong with the files that the configuration names.
-    ///
-    /// # Errors
-    /// Each of them in a line of its own.
-    pub fn check(&self) -> Result<(), SetupError> {
-        let keeper = TlsKeeper::new(&self.setup.config.settings.tls);
-        let wrong = match keeper {
-            Ok(keeper) => keeper.warnings().iter().map(ToString::to_string).collect::<Vec<_>>(),
-            Err(error) => vec![error.to_string()],
-        };
-        if wrong.is_empty() { Ok(()) } else { Err(SetupError::from_lines(wrong)) }
-    }
-
-    /// Each setting that is in force, and where it came from.
-    #[must_use]
-    pub fn explain(&self) -> String {
-        self.setup.explain()
-    }
-
-    /// The same arguments, and the files as they are by now.
-    fn again(&self) -> Result<PenConfig, SetupError> {
-        let here = self.here.settled();
-        let inside = |file: &PathBuf| here.inside(&self.here.absolute(file));
-        let args = PenArgs { file: self.args.file.as_ref().map(inside), ..self.args.clone() };
-        Ok(Self::setup(&args, self.starter, &here)?.config)
-    }
-}
-
-/// Does all that the program does.
+/// Runs the balancer until it is stopped. Sockets are bound before the process changes its root and user,
+/// log files are opened afterwards.
 ///
 /// # Errors
-/// Says what could not be done; nothing was left behind then.
+/// The action that failed at the start; everything is undone then.
 pub fn run(plan: &RunPlan) -> Result<ExitCode, Box<dyn Error>> {
-    let config = plan.setup.config.clone();
-    if let Detached::Leave(code) = config.process.detach()? {
+    let process = &plan.config().process;
+    if let Detached::Leave(code) = process.detach()? {
         return Ok(code);
     }
-    let place = if config.process.background {
-        MessageTarget::Background
-    } else {
-        MessageTarget::Foreground
-    };
-    diagnostics::start("pen", place, config.debug);
-    plan.setup.warnings.iter().for_each(|text| warn!("{text}"));
-    let bound = Bound::bind(&config)?;
-    let control = config.control.as_ref().map(|endpoint| {
-        ControlPort::bind(endpoint)
-            .map_err(|source| Failed::new(format!("open the control port at {endpoint}"), source))
-    });
-    let control = control.transpose()?;
-    if let (Some(control), Some((user, group))) = (&control, config.process.ids()?) {
-        let error = |source| Failed::new(format!("give {} to the user", control.addr()), source);
-        control.give_to(user, group).map_err(error)?;
-    }
-    let status = config.status.map(|addr| {
-        StatusPort::bind(addr)
-            .map_err(|source| Failed::new(format!("show the status at {addr}"), source))
-    });
-    let status = status.transpose()?;
-    let collector = config.collect.as_ref().map(|collect| BoundCollector::bind(collect.addr));
-    let collector = collector.transpose()?;
-    let settled = config.process.settle()?;
-    let result =
-        serve(plan, &config, bound, ManagementPorts { control, status, collector }, &settled);
+    start_diagnostics(plan);
+    let ports = BoundPorts::bind(plan.config())?;
+    let settled = process.settle()?;
+    let result = serve(plan, ports, &settled);
     settled.leave();
     result
 }
 
-/// What is bound beside the listeners.
-struct ManagementPorts {
+fn start_diagnostics(plan: &RunPlan) {
+    let config = plan.config();
+    let background = config.process.background;
+    let target = if background { MessageTarget::Background } else { MessageTarget::Foreground };
+    diagnostics::start("pen", target, config.debug);
+    plan.loaded.warnings.iter().for_each(|text| warn!("{text}"));
+}
+
+/// All sockets of the process, bound while it still has the rights to do so.
+struct BoundPorts {
+    listeners: Bound,
     control: Option<ControlPort>,
     status: Option<StatusPort>,
     collector: Option<BoundCollector>,
 }
 
-fn serve(
-    plan: &RunPlan,
-    config: &PenConfig,
-    bound: Bound,
-    beside: ManagementPorts,
-    settled: &Settled,
-) -> Result<ExitCode, Box<dyn Error>> {
-    let ManagementPorts { control, status, collector } = beside;
-    if config.settings.tcp.transparent {
-        // By now rights are dropped.
-        may_be_transparent()
-            .map_err(|error| Failed::new(format!("be transparent: {NEEDS_RIGHTS}"), error))?;
+impl BoundPorts {
+    fn bind(config: &PenConfig) -> Result<Self, Box<dyn Error>> {
+        let listeners = Bound::bind(config)?;
+        let control = bind_control(config)?;
+        let status = config.status.map(|addr| {
+            StatusPort::bind(addr).doing(format_args!("open the status port at {addr}"))
+        });
+        let status = status.transpose()?;
+        let collector = config.collect.as_ref().map(|collect| BoundCollector::bind(collect.addr));
+        Ok(Self { listeners, control, status, collector: collector.transpose()? })
     }
-    // It is there before the first record.
-    let collecting = match (collector, &config.collect) {
-        (Some(collector), Some(EmbeddedCollectorSettings { log, .. })) => {
-            Some(collector.start(log.clone())?)
-        }
-        _ => None,
-    };
+}
+
+fn bind_control(config: &PenConfig) -> Result<Option<ControlPort>, ActionError> {
+    let Some(endpoint) = &config.control else { return Ok(None) };
+    let port =
+        ControlPort::bind(endpoint).doing(format_args!("open the control port at {endpoint}"))?;
+    if let Some((user, group)) = config.process.ids()? {
+        let addr = port.addr();
+        port.give_to(user, group).doing(format_args!("give {addr} to the user"))?;
+    }
+    Ok(Some(port))
+}
+
+/// Starts every part in its order, handles signals until the end, and stops the parts again.
+fn serve(plan: &RunPlan, ports: BoundPorts, settled: &Settled) -> Result<ExitCode, Box<dyn Error>> {
+    let config = plan.config();
+    check_rights(config)?;
+    // Before the balancer: the collector must not miss the first record.
+    let collector = start_collector(ports.collector, config)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let listen = bound.endpoints().map(ToString::to_string).collect();
-        let balancer = bound.start(config)?;
-        let stop = || {
-            // The same way as for everybody else.
-            if let Err(error) = kill(Pid::this(), Signal::SIGTERM) {
-                warn!("cannot tell myself to stop: {error}");
-            }
-        };
-        let handle = RunningBalancer::new(
-            balancer.shared().clone(),
-            listen,
-            balancer.logs(),
-            Box::new(stop),
-        );
-        for action in &plan.setup.startup_actions {
-            if let CommandAction::Blacklist(slot, time) = *action {
-                let slot = u32::try_from(slot).unwrap_or(u32::MAX);
-                handle.blacklist(PoolServerId::Slot(slot), time);
-            }
-        }
-        let here = Box::new(plan.here.settled());
-        let operator = Arc::new(Operator::new(config.clone(), Box::new(handle), here));
-        name_resolver::start(&operator, Box::new(name_resolver::system_lookup))?;
-        if let Some(status) = status {
-            let addr = status.addr()?;
-            status.serve(operator.clone())?;
-            info!("the status is at http://{addr}/");
-        }
-        let _socket = match control {
-            Some(control) => {
-                info!("the control port is {}", control.addr());
-                Some(control.serve(operator.clone())?)
-            }
-            None => None,
-        };
+        let listen = ports.listeners.endpoints().map(ToString::to_string).collect();
+        let balancer = ports.listeners.start(config)?;
+        let operator = start_operator(plan, &balancer, listen)?;
+        start_status(ports.status, &operator)?;
+        let _socket_file = start_control(ports.control, &operator)?;
         settled.ready(Stdout::Close)?;
-        let reloader = Reloader::new(plan, &operator, settled.notify());
-        let all =
-            Service { reloader, balancer: &balancer, operator: &operator, collecting: &collecting };
-        let end = all.handle_signals(&mut signals).await;
+        let service = Service {
+            reloader: Reloader::new(plan, &operator, settled.notify()),
+            balancer: &balancer,
+            operator: &operator,
+            collector: collector.as_ref(),
+        };
+        let reason = service.handle_signals(&mut signals).await;
         settled.notify().stopping();
-        match end {
-            StopReason::Requested => all.drain(&mut signals).await,
-            StopReason::ThreadPanicked => balancer.stop(Duration::ZERO),
-        }
+        service.stop(reason, &mut signals).await;
         balancer.join();
-        // It has the last records by now.
-        collecting.map_or(Ok(()), RunningCollector::stop)?;
-        Ok(match end {
-            StopReason::Requested => ExitCode::SUCCESS,
-            StopReason::ThreadPanicked => ExitCode::FAILURE,
-        })
+        // The workers have ended, so the collector has their last records.
+        collector.map_or(Ok(()), RunningCollector::stop)?;
+        Ok(reason.exit_code())
     })
 }
 
-/// Why it is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum StopReason {
-    /// A signal, or `exit`.
-    Requested,
-    /// A thread has ended by a fault of this program. Whoever looks after us starts us anew; to go on with
-    /// half of the workers would be worse.
-    ThreadPanicked,
+/// Checks that the rights of the process, after most were dropped, suffice for the settings.
+fn check_rights(config: &PenConfig) -> Result<(), ActionError> {
+    if config.settings.tcp.transparent {
+        may_be_transparent().doing(format_args!("be transparent: {NEEDS_RIGHTS}"))?;
+    }
+    Ok(())
 }
 
-/// All that signals are about.
-struct Service<'a> {
-    reloader: Reloader,
-    balancer: &'a Balancer,
-    operator: &'a Operator,
-    collecting: &'a Option<RunningCollector>,
+fn start_collector(
+    collector: Option<BoundCollector>,
+    config: &PenConfig,
+) -> Result<Option<RunningCollector>, ActionError> {
+    let (Some(collector), Some(settings)) = (collector, &config.collect) else { return Ok(None) };
+    collector.start(settings.log.clone()).map(Some)
 }
 
-impl Service<'_> {
-    /// Does what signals ask for, until one asks for the end.
-    async fn handle_signals(&self, signals: &mut Signals) -> StopReason {
-        loop {
-            let event = tokio::select! {
-                event = signals.next() => event,
-                () = tokio::time::sleep(THREAD_CHECK_INTERVAL) => {
-                    if self.balancer.has_dead_thread() {
-                        error!("a thread has ended before its time: stopping");
-                        return StopReason::ThreadPanicked;
-                    }
-                    continue;
-                }
-            };
-            match event {
-                Event::Stop => return StopReason::Requested,
-                Event::Report => self.report(),
-                Event::Reopen => {
-                    self.reopen();
-                    self.reloader.reload();
-                }
-            }
+/// Creates the operator, carries out the start-up commands, and starts the lookups of server names.
+fn start_operator(
+    plan: &RunPlan,
+    balancer: &Balancer,
+    listen: Vec<String>,
+) -> io::Result<Arc<Operator>> {
+    let shared = balancer.shared().clone();
+    let running = RunningBalancer::new(shared, listen, balancer.logs(), Box::new(stop_process));
+    for action in &plan.loaded.startup_actions {
+        if let CommandAction::Blacklist(slot, time) = *action {
+            let slot = u32::try_from(slot).unwrap_or(u32::MAX);
+            running.blacklist(PoolServerId::Slot(slot), time);
         }
     }
+    let env = Box::new(plan.running_env());
+    let operator = Arc::new(Operator::new(plan.config().clone(), Box::new(running), env));
+    name_resolver::start(&operator, Box::new(name_resolver::system_lookup))?;
+    Ok(operator)
+}
 
-    fn reopen(&self) {
-        self.balancer.reopen();
-        self.balancer.shared().keeper().reload();
-        self.forward_to_collector(Event::Reopen);
-    }
-
-    fn report(&self) {
-        report(self.balancer, self.operator);
-        self.forward_to_collector(Event::Report);
-    }
-
-    fn forward_to_collector(&self, order: Event) {
-        if let Some(collecting) = self.collecting {
-            collecting.tell(order);
-        }
-    }
-
-    /// Accepts nobody any more and waits for those who are there; a second signal ends them.
-    async fn drain(&self, signals: &mut Signals) {
-        let balancer = self.balancer;
-        let time = self.operator.config().settings.timeouts.drain;
-        let open = balancer.shared().open();
-        if open > 0 {
-            info!("stopping; {open} connections may go on for {} s", time.as_secs_f32());
-        }
-        balancer.stop(time);
-        while !balancer.is_done() {
-            tokio::select! {
-                event = signals.next() => match event {
-                    Event::Stop => balancer.stop(Duration::ZERO),
-                    Event::Report => self.report(),
-                    Event::Reopen => self.reopen(),
-                },
-                () = tokio::time::sleep(DRAIN_CHECK_INTERVAL) => {}
-            }
-        }
+/// Sends SIGTERM to this process, so that the command `exit` stops it in the same way as the signal.
+fn stop_process() {
+    if let Err(error) = kill(Pid::this(), Signal::SIGTERM) {
+        warn!(%error, "cannot send SIGTERM to this process");
     }
 }
 
-fn report(balancer: &Balancer, operator: &Operator) {
-    if let Err(error) = operator.write_page() {
-        error!("{error}");
-    }
-    if let Some(drops @ 1..) = balancer.shared().kernel_drops() {
-        info!("the kernel has dropped {drops} datagrams for want of room in its buffers");
-    }
-    let shared = balancer.shared();
-    let counters = &shared.counters;
-    let load =
-        |count: &std::sync::atomic::AtomicU64| count.load(std::sync::atomic::Ordering::Relaxed);
-    info!(
-        "{} connections of {} so far; {} found no server, {} were denied, {} reset, {} timed out, {} without a PROXY header; \
-         {} attempts to connect failed, {} times nobody could be accepted; {} had a request that \
-         was refused, {} were not HTTP",
-        shared.open(),
-        shared.total(),
-        load(&counters.refused),
-        load(&counters.denied),
-        load(&counters.resets),
-        load(&counters.timeouts),
-        load(&counters.bad_headers),
-        load(&counters.failed_attempts),
-        load(&counters.accept_failures),
-        load(&counters.http_refused),
-        load(&counters.not_http),
-    );
+fn start_status(port: Option<StatusPort>, operator: &Arc<Operator>) -> io::Result<()> {
+    let Some(port) = port else { return Ok(()) };
+    let addr = port.addr()?;
+    port.serve(Arc::clone(operator))?;
+    info!(%addr, "status page ready");
+    Ok(())
 }
 
-/// An action that failed.
-#[derive(Debug)]
-struct Failed {
-    action: String,
-    source: std::io::Error,
-}
-
-impl Failed {
-    fn new(action: String, source: std::io::Error) -> Self {
-        Self { action, source }
-    }
-}
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}", self.action)
-    }
-}
-
-impl Error for Failed {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.source)
-    }
+fn start_control(
+    port: Option<ControlPort>,
+    operator: &Arc<Operator>,
+) -> io::Result<Option<SocketFileGuard>> {
+    let Some(port) = port else { return Ok(None) };
+    info!(addr = port.addr(), "control port ready");
+    port.serve(Arc::clone(operator)).map(Some)
 }

@@ -1,5 +1,5 @@
-//! HUP: the files are read again, from a thread of its own, since names are looked up on the way and TERM
-//! must not wait for that.
+//! SIGHUP: reads the configuration file again, in a thread of its own: the file's names are looked up, and SIGTERM must
+//! not wait for a name server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use tracing::{error, info};
 use super::RunPlan;
 use crate::operate::control::Operator;
 
-/// Reads the files again when it is told to, once at a time.
+/// Reads the configuration again on request, one run at a time.
 #[derive(Clone)]
 pub(super) struct Reloader(Arc<ReloadState>);
 
@@ -19,9 +19,9 @@ struct ReloadState {
     plan: RunPlan,
     operator: Arc<Operator>,
     notify: Notify,
-    /// Somebody asked, and nobody has begun.
+    /// A reload was requested and has not begun.
     wanted: AtomicBool,
-    /// A thread is at it.
+    /// A thread is reloading.
     busy: AtomicBool,
 }
 
@@ -36,7 +36,7 @@ impl Reloader {
         }))
     }
 
-    /// Begins to, or sees to it that it is done again when it is done.
+    /// Starts a reload; if one is under way, another follows it.
     pub(super) fn reload(&self) {
         let shared = &self.0;
         shared.notify.reloading();
@@ -44,10 +44,10 @@ impl Reloader {
         if shared.busy.swap(true, Ordering::SeqCst) {
             return;
         }
-        let mine = Arc::clone(shared);
-        let thread = thread::Builder::new().name("reload".into()).spawn(move || mine.work());
+        let state = Arc::clone(shared);
+        let thread = thread::Builder::new().name("reload".into()).spawn(move || state.work());
         if let Err(error) = thread {
-            error!("cannot start a thread to read the configuration again: {error}");
+            error!(%error, "cannot start a thread to read the configuration again");
             shared.busy.store(false, Ordering::SeqCst);
         }
     }
@@ -61,30 +61,30 @@ impl ReloadState {
                 self.notify.ready();
             }
             self.busy.store(false, Ordering::SeqCst);
-            // One that came between those two has seen us at work.
+            // A request between these two steps has seen `busy` and started no thread.
             if !self.wanted.load(Ordering::SeqCst) || self.busy.swap(true, Ordering::SeqCst) {
                 return;
             }
         }
     }
 
-    /// What is wrong in the files leaves everything as it is.
+    /// Applies the new configuration; a mistake in it leaves the old one in force.
     fn reload(&self) {
-        // Without a file there is nothing new to learn, and what penctl changed stays.
-        if self.plan.args.file.is_none() {
+        // Without a file, the settings changed by penctl stay in force.
+        if !self.plan.has_file() {
             return;
         }
-        let new = match self.plan.again() {
+        let new = match self.plan.read_again() {
             Ok(new) => new,
             Err(error) => {
                 error.lines().iter().for_each(|line| error!("{line}"));
-                error!("the configuration stays as it is");
+                error!("reload failed: the old configuration stays in force");
                 return;
             }
         };
         match self.operator.reload(new) {
             Ok(diff) => diff.to_string().lines().for_each(|line| info!("{line}")),
-            Err(error) => error!("{error}; the configuration stays as it is"),
+            Err(error) => error!(error, "reload failed: the old configuration stays in force"),
         }
     }
 }

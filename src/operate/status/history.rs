@@ -1,4 +1,4 @@
-//! The last minutes, for the lines on the page.
+//! Samples of the last ten minutes, for the charts of the status page.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -7,12 +7,12 @@ use super::bytes;
 use crate::config::PoolServerId;
 use crate::data::snapshot::Snapshot;
 
-/// How far apart samples are.
+/// Time between two samples.
 pub const STEP: Duration = Duration::from_secs(5);
-/// How many are kept: ten minutes of them.
+/// Samples kept: ten minutes at one every [`STEP`], first and last included.
 const KEPT: usize = 121;
 
-/// Samples, the oldest first.
+/// The samples, oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct TrafficHistory {
     samples: VecDeque<HistorySample>,
@@ -37,7 +37,7 @@ struct ServerHistorySample {
 }
 
 impl TrafficHistory {
-    /// Takes a sample.
+    /// Adds a sample and drops the oldest one beyond ten minutes.
     pub fn push(&mut self, snapshot: &Snapshot) {
         let (to_server, to_client) = bytes(snapshot);
         let servers = snapshot.servers.iter().map(|server| ServerHistorySample {
@@ -59,7 +59,7 @@ impl TrafficHistory {
         });
     }
 
-    /// How long ago the oldest sample was taken.
+    /// Returns the time between the oldest and the newest sample.
     #[must_use]
     pub fn span(&self) -> Duration {
         let (first, last) = (self.samples.front(), self.samples.back());
@@ -67,31 +67,31 @@ impl TrafficHistory {
         span.unwrap_or_default()
     }
 
-    /// Open connections.
+    /// Returns the number of open connections at each sample.
     #[must_use]
     pub fn open(&self) -> Vec<f64> {
         self.samples.iter().map(|sample| float(sample.open)).collect()
     }
 
-    /// Connections accepted in a second.
+    /// Returns the accepted connections per second between samples.
     #[must_use]
     pub fn accepted(&self) -> Vec<f64> {
         self.rates(|sample| sample.accepted)
     }
 
-    /// Bytes from clients in a second.
+    /// Returns the bytes per second from clients between samples.
     #[must_use]
     pub fn to_server(&self) -> Vec<f64> {
         self.rates(|sample| sample.to_server)
     }
 
-    /// Bytes to clients in a second.
+    /// Returns the bytes per second to clients between samples.
     #[must_use]
     pub fn to_client(&self) -> Vec<f64> {
         self.rates(|sample| sample.to_client)
     }
 
-    /// Connections of a server; 0 where it was not there.
+    /// Returns the open connections of a server at each sample; 0 where the server did not exist.
     #[must_use]
     pub fn server_connections(&self, id: PoolServerId) -> Vec<f64> {
         let of =
@@ -99,13 +99,13 @@ impl TrafficHistory {
         self.samples.iter().map(of).collect()
     }
 
-    /// Connections to a server in a second, lately.
+    /// Returns the latest rate of new connections to a server, per second; `None` before the second sample.
     #[must_use]
     pub fn server_rate(&self, id: PoolServerId) -> Option<f64> {
         self.rates(|sample| sample.of(id).map_or(0, |server| server.served)).last().copied()
     }
 
-    /// Bytes from and to a server in a second, lately.
+    /// Returns the latest rate of bytes in both directions, per second; `None` before the second sample.
     #[must_use]
     pub fn server_bytes(&self, id: PoolServerId) -> Option<f64> {
         self.rates(|sample| sample.of(id).map_or(0, |server| server.bytes)).last().copied()
@@ -115,7 +115,7 @@ impl TrafficHistory {
         let pairs = self.samples.iter().zip(self.samples.iter().skip(1));
         let rate = |(before, after): (&HistorySample, &HistorySample)| {
             let time = after.uptime.saturating_sub(before.uptime).as_secs_f64();
-            // A server that is replaced begins anew, which is no negative rate.
+            // The counters of a replaced server start at 0 again: no negative rates.
             let count = float(of(after).saturating_sub(of(before)));
             if time > 0.0 { count / time } else { 0.0 }
         };
@@ -129,8 +129,7 @@ impl HistorySample {
     }
 }
 
-/// Near enough for a picture.
-#[expect(clippy::cast_precision_loss, reason = "it is drawn, not counted")]
+#[expect(clippy::cast_precision_loss, reason = "charts need no more than 52 bits")]
 fn float(count: u64) -> f64 {
     count as f64
 }
@@ -141,9 +140,9 @@ mod tests {
     use crate::operate::status::samples::busy;
 
     #[test]
-    fn rates_are_differences_over_time_and_old_samples_go() {
+    fn rates_are_differences_over_time_and_old_samples_are_dropped() {
         let (mut history, mut snapshot) = (TrafficHistory::default(), busy());
-        assert_eq!(history.accepted(), []);
+        assert!(history.accepted().is_empty());
         for _ in 0..3 {
             history.push(&snapshot);
             snapshot.uptime += Duration::from_secs(5);

@@ -1,8 +1,9 @@
-//! Serves the state over HTTP: `/`, `/status.json`, `/metrics`, and `/health` for whoever moves addresses.
+//! The status port: serves `/`, `/status.json`, `/metrics` over HTTP, and `/health` for failover scripts.
 //!
-//! A server of our own, since four pages for a handful of people need no framework: it reads one head of at
-//! most 8 KiB, looks at its first line, answers and closes. Few connections at a time, each with a
-//! thread and little patience. The state is asked for at most twice a second, whoever asks.
+//! The server is hand-written, about 200 lines without a dependency: it reads one request head of at most 8 KiB, evaluates
+//! the request line, replies and closes. hyper would replace only the parsing of that line; the limits that protect the
+//! process would still have to be added: connections at a time, time for the head, time for each piece of the reply, the
+//! access list. Each connection has a thread. The workers are asked for a snapshot at most twice a second.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,45 +18,45 @@ use crate::operate::connection_limit::ConnectionLimit;
 use crate::operate::control::Operator;
 use crate::operate::timed_write;
 
-/// Connections at a time.
+/// Most connections served at a time; further ones are closed.
 const MAX_CONNECTIONS: usize = 32;
-/// For how long a request may take to arrive, and each piece of the answer to be taken.
+/// Timeout for the request head, and for the peer to accept each piece of the reply.
 const IO_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest head of a request.
+/// Most bytes of a request head.
 const MAX_HEAD: usize = 8 << 10;
-/// For how long an answer may be given again.
+/// For how long a snapshot is reused.
 const CACHE_TIME: Duration = Duration::from_millis(500);
-/// How long to wait when no connection can be accepted.
+/// Pause after accepting has failed.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// What is listed, of all there is.
+/// Most clients and connections listed.
 const DETAIL: SnapshotDetail =
     SnapshotDetail { clients: 1_000, recent: None, connections: ConnectionFilter::First(1_000) };
 
-/// A status page that is bound and not yet served.
+/// A bound status port that is not served yet.
 #[derive(Debug)]
 pub struct StatusPort(TcpListener);
 
 impl StatusPort {
-    /// Binds it.
+    /// Binds the port.
     ///
     /// # Errors
-    /// The address is in use, or can't be bound.
+    /// The address is in use or cannot be bound.
     pub fn bind(addr: SocketAddr) -> io::Result<Self> {
         TcpListener::bind(addr).map(Self)
     }
 
-    /// Where it is bound: a port, if 0 was asked for.
+    /// Returns the bound address, with the actual port where port 0 was requested.
     ///
     /// # Errors
-    /// The system does not say.
+    /// The system call fails.
     pub fn addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
 
-    /// Serves it from threads of its own for as long as the process lives.
+    /// Starts the threads that accept connections and take samples; they run until the process ends.
     ///
     /// # Errors
-    /// There are no threads to be had.
+    /// A thread cannot be started.
     pub fn serve(self, operator: Arc<Operator>) -> io::Result<()> {
         let state = Arc::new(Mutex::new(StatusCache {
             history: TrafficHistory::default(),
@@ -71,7 +72,7 @@ impl StatusPort {
     }
 }
 
-/// The history, and the state when it was asked for last.
+/// The history, and the latest snapshot with the time it was taken.
 struct StatusCache {
     history: TrafficHistory,
     snapshot: Option<(Instant, Arc<Snapshot>)>,
@@ -95,12 +96,12 @@ fn lock(state: &Mutex<StatusCache>) -> std::sync::MutexGuard<'_, StatusCache> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The state, no older than [`FRESH`], and the history.
+/// Returns a snapshot no older than [`CACHE_TIME`], and the history.
 fn current_state(
     state: &Mutex<StatusCache>,
     operator: &Operator,
 ) -> (Arc<Snapshot>, TrafficHistory) {
-    // Held while asking, so that many who ask at once ask once.
+    // The lock is held meanwhile, so that concurrent requests share one snapshot.
     let mut kept = lock(state);
     let fresh = kept.snapshot.take().filter(|(at, _)| at.elapsed() < CACHE_TIME);
     let fresh = fresh.unwrap_or_else(|| (Instant::now(), Arc::new(operator.snapshot(DETAIL))));
@@ -113,29 +114,28 @@ fn accept(listener: &TcpListener, operator: &Arc<Operator>, state: &Arc<Mutex<St
     let limit = ConnectionLimit::new(MAX_CONNECTIONS);
     loop {
         let Ok((stream, from)) = listener.accept() else {
-            // No descriptors, or the caller is gone already.
+            // No file descriptors left, or the peer has disconnected already.
             thread::park_timeout(ACCEPT_RETRY);
             continue;
         };
         let settings = operator.config().settings;
-        // As at the control port: no reply to those who may not ask.
+        // As on the control port, a denied peer gets no reply.
         let permits = |list| settings.acls.permits(list, from.ip().into());
         if !settings.status_acl.is_none_or(permits) {
             continue;
         }
         let Some(slot) = limit.take() else { continue };
         let (operator, state) = (Arc::clone(operator), Arc::clone(state));
-        let talk = move || {
+        let serve = move || {
             let _slot = slot;
-            // Who hangs up does not want to hear of it.
-            talk(stream, |path| answer(path, &operator, &state)).unwrap_or_default();
+            let _ = exchange(stream, |path| reply(path, &operator, &state)); // The peer has disconnected.
         };
-        // Without a thread the caller is let go, as if there were no slot.
-        drop(thread::Builder::new().name("status-peer".into()).spawn(talk));
+        // Without a thread the connection is closed, as if there were no slot.
+        let _ = thread::Builder::new().name("status-peer".into()).spawn(serve);
     }
 }
 
-/// An answer: status line, content type, body.
+/// A reply: status line, content type and body.
 struct StatusReply {
     status: &'static str,
     kind: &'static str,
@@ -148,7 +148,7 @@ impl StatusReply {
     }
 }
 
-fn answer(path: &str, operator: &Operator, state: &Mutex<StatusCache>) -> StatusReply {
+fn reply(path: &str, operator: &Operator, state: &Mutex<StatusCache>) -> StatusReply {
     let ok = |kind, body| StatusReply { status: "200 OK", kind, body };
     match path {
         "/" => {
@@ -166,22 +166,22 @@ fn answer(path: &str, operator: &Operator, state: &Mutex<StatusCache>) -> Status
                 StatusReply::plain("503 Service Unavailable", "no server is up")
             }
         }
-        _ => StatusReply::plain("404 Not Found", "there are /, /status.json, /metrics and /health"),
+        _ => StatusReply::plain("404 Not Found", "available: /, /status.json, /metrics, /health"),
     }
 }
 
-fn talk(mut stream: TcpStream, answer: impl Fn(&str) -> StatusReply) -> io::Result<()> {
+fn exchange(mut stream: TcpStream, reply: impl Fn(&str) -> StatusReply) -> io::Result<()> {
     stream.set_read_timeout(Some(IO_TIMEOUT))?;
     stream.set_write_timeout(Some(IO_TIMEOUT))?;
-    let (answer, body) = match head(&mut stream)? {
+    let (reply, body) = match head(&mut stream)? {
         Some(head) => match request(&head) {
-            Ok((StatusMethod::Get, path)) => (answer(path), true),
-            Ok((StatusMethod::Head, path)) => (answer(path), false),
-            Err(refusal) => (refusal, true),
+            Ok((StatusMethod::Get, path)) => (reply(path), true),
+            Ok((StatusMethod::Head, path)) => (reply(path), false),
+            Err(error) => (error, true),
         },
         None => (StatusReply::plain("431 Request Header Fields Too Large", "expected 8 KiB"), true),
     };
-    let StatusReply { status, kind, body: text } = &answer;
+    let StatusReply { status, kind, body: text } = &reply;
     let allow = if status.starts_with("405") { "Allow: GET, HEAD\r\n" } else { "" };
     let mut bytes = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n{allow}\
@@ -195,14 +195,14 @@ fn talk(mut stream: TcpStream, answer: impl Fn(&str) -> StatusReply) -> io::Resu
     }
     timed_write::write_all(&mut stream, bytes.as_bytes(), IO_TIMEOUT)?;
     stream.shutdown(std::net::Shutdown::Write)?;
-    // What is still unread would turn our close into a reset, and the answer might be lost.
+    // Closing with unread input would send a reset, and the peer might lose the reply.
     let mut rest = [0; 4_096];
     let since = Instant::now();
     while since.elapsed() < IO_TIMEOUT && matches!(stream.read(&mut rest), Ok(len) if len > 0) {}
     Ok(())
 }
 
-/// The head of a request; `None` if it is too long.
+/// Reads the head of a request; `None` if the head is longer than [`MAX_HEAD`].
 fn head(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     let since = Instant::now();
     let mut head = Vec::new();
@@ -222,7 +222,7 @@ fn head(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
         if head.len() > MAX_HEAD {
             return Ok(None);
         }
-        // A byte now and then does not keep a thread.
+        // A peer that sends single bytes must not hold the thread.
         if since.elapsed() > IO_TIMEOUT {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -240,7 +240,7 @@ enum StatusMethod {
     Head,
 }
 
-/// The method and the path without what stands behind a `?`.
+/// Parses the request line into method and path; the query behind `?` is ignored.
 fn request(head: &[u8]) -> Result<(StatusMethod, &str), StatusReply> {
     let bad = || StatusReply::plain("400 Bad Request", "expected GET / HTTP/1.1");
     let line = head.split(|&byte| byte == b'\n').next().unwrap_or_default();
@@ -269,7 +269,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_read_and_others_refused() {
+    fn valid_requests_are_parsed_and_others_rejected() {
         for (head, expected) in [
             ("GET / HTTP/1.1\r\nHost: x", Ok((StatusMethod::Get, "/"))),
             ("HEAD /metrics?a=/b HTTP/1.0", Ok((StatusMethod::Head, "/metrics"))),
@@ -281,7 +281,7 @@ mod tests {
             ("servers", Err("400 Bad Request")),
             ("", Err("400 Bad Request")),
         ] {
-            let found = request(head.as_bytes()).map_err(|answer| answer.status);
+            let found = request(head.as_bytes()).map_err(|reply| reply.status);
             assert_eq!(found, expected, "{head}");
         }
     }
@@ -299,8 +299,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_request_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _end = head_end(&bytes);
-            let _request = request(&bytes).is_ok();
+            let _ = head_end(&bytes);
+            let _ = request(&bytes).is_ok();
         }
     }
 }

@@ -1,5 +1,9 @@
-//! The state as Prometheus reads it, text format 0.0.4. Clients and connections are not in it: one
-//! series for each of them would drown whoever collects.
+//! The state in the text exposition format 0.0.4 of Prometheus. Clients and connections are left out: a series for
+//! each would have no bound.
+//!
+//! The format is written by hand: the crate `prometheus-client` writes OpenMetrics, which is another content type with other
+//! rules for names and an end marker, and it counts by itself, while all values come from a snapshot here. The tests hold
+//! the output to the rules that `promtool check metrics` applies.
 
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::time::UNIX_EPOCH;
@@ -8,10 +12,10 @@ use super::label;
 use crate::config::limit;
 use crate::data::snapshot::{ServerSnapshot, ServerStatus, Snapshot};
 
-/// The content type to serve it with.
+/// The content type of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The state.
+/// Returns all metrics.
 #[must_use]
 pub fn write(snapshot: &Snapshot) -> String {
     let mut out = MetricsText(String::new());
@@ -19,9 +23,17 @@ pub fn write(snapshot: &Snapshot) -> String {
     servers(&mut out, &snapshot.servers);
     if let Some(log) = &snapshot.mapping_log {
         for (name, help, count) in [
-            ("made", "Mapping records that were made.", log.made),
-            ("written", "Mapping records that were sent or written.", log.written),
-            ("dropped", "Mapping records that were dropped.", log.dropped),
+            ("made", "Mapping records made.", log.made),
+            (
+                "written",
+                "Mapping records sent to the collector or written to the file.",
+                log.written,
+            ),
+            (
+                "dropped",
+                "Mapping records dropped because the log did not keep up or failed.",
+                log.dropped,
+            ),
         ] {
             out.single(
                 &format!("pen_mapping_records_{name}_total"),
@@ -31,31 +43,50 @@ pub fn write(snapshot: &Snapshot) -> String {
             );
         }
         let well = u8::from(log.trouble.is_none());
-        out.single("pen_mapping_log_up", MetricKind::Gauge, "Whether the mapping log works.", well);
+        out.single(
+            "pen_mapping_log_up",
+            MetricKind::Gauge,
+            "Mapping log works (1) or has a fault (0).",
+            well,
+        );
     }
     if let Some(log) = &snapshot.access_log {
         for (name, help, count) in [
-            ("made", "Access lines that were made.", log.made),
-            ("written", "Access lines that are in the file.", log.written),
-            ("dropped", "Access lines that were dropped.", log.dropped),
+            ("made", "Access lines made.", log.made),
+            ("written", "Access lines written to the file.", log.written),
+            (
+                "dropped",
+                "Access lines dropped because the log did not keep up or failed.",
+                log.dropped,
+            ),
         ] {
             out.single(&format!("pen_access_lines_{name}_total"), MetricKind::Counter, help, count);
         }
         let well = u8::from(log.trouble.is_none());
-        out.single("pen_access_log_up", MetricKind::Gauge, "Whether the access log works.", well);
+        out.single(
+            "pen_access_log_up",
+            MetricKind::Gauge,
+            "Access log works (1) or has a fault (0).",
+            well,
+        );
     }
     if let Some(tls) = &snapshot.tls {
         for (name, help, count) in [
-            ("handshakes", "Clients that TLS was agreed on with.", tls.handshakes),
-            ("failed_handshakes", "Clients that it was not.", tls.failed),
+            ("handshakes", "Completed TLS handshakes with clients.", tls.handshakes),
+            ("failed_handshakes", "Failed TLS handshakes with clients.", tls.failed),
         ] {
             out.single(&format!("pen_tls_{name}_total"), MetricKind::Counter, help, count);
         }
         let well = u8::from(tls.trouble.is_none());
-        out.single("pen_tls_up", MetricKind::Gauge, "Whether all files of TLS can be used.", well);
+        out.single(
+            "pen_tls_up",
+            MetricKind::Gauge,
+            "All TLS files are usable (1) or not (0).",
+            well,
+        );
         if let Some((_, end)) = &tls.expires {
             let end = end.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            let help = "When the first certificate expires, in Unix time.";
+            let help = "Unix time at which the first certificate expires.";
             out.single("pen_tls_expires_seconds", MetricKind::Gauge, help, end);
         }
     }
@@ -64,66 +95,65 @@ pub fn write(snapshot: &Snapshot) -> String {
 
 fn balancer(out: &mut MetricsText, snapshot: &Snapshot) {
     let version = [("version", env!("CARGO_PKG_VERSION"))];
-    out.family("pen_build_info", MetricKind::Gauge, "The version that runs.");
+    out.family("pen_build_info", MetricKind::Gauge, "Running version of pen.");
     out.sample("pen_build_info", &version, 1);
     let started = snapshot.time.checked_sub(snapshot.uptime).unwrap_or(UNIX_EPOCH);
     let started = started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     out.single(
         "pen_start_time_seconds",
         MetricKind::Gauge,
-        "When it started, in Unix time.",
+        "Unix time at which pen started.",
         started,
     );
     let (open, known) = (snapshot.connections_open, snapshot.clients_known);
     out.single("pen_connections", MetricKind::Gauge, "Open connections.", open.now);
     if let Some(most) = open.most {
-        out.single("pen_connections_limit", MetricKind::Gauge, "Connections there may be.", most);
+        out.single("pen_connections_limit", MetricKind::Gauge, "Limit of open connections.", most);
     }
-    out.single(
-        "pen_clients_known",
-        MetricKind::Gauge,
-        "Clients whose server is remembered.",
-        known.now,
-    );
+    out.single("pen_clients_known", MetricKind::Gauge, "Remembered clients.", known.now);
     if let Some(most) = known.most {
         out.single(
             "pen_clients_known_limit",
             MetricKind::Gauge,
-            "Clients that may be remembered.",
+            "Limit of remembered clients.",
             most,
         );
     }
     let counts = &snapshot.counts;
     for (name, help, count) in [
-        ("accepted", "Connections that were accepted.", counts.accepted),
-        ("denied", "Connections that an access list kept out.", counts.denied),
-        ("unserved", "Connections for which no server was left.", counts.unserved),
-        ("http_refused", "Connections with a request that was refused.", counts.http_refused),
-        ("not_http", "Connections that passed as they were in HTTP mode.", counts.not_http),
+        ("accepted", "Accepted connections.", counts.accepted),
+        ("denied", "Connections denied by an access list.", counts.denied),
+        ("unserved", "Connections closed because no server was available.", counts.unserved),
+        ("http_refused", "Connections with a rejected request in HTTP mode.", counts.http_refused),
+        (
+            "not_http",
+            "Connections forwarded unchanged in HTTP mode because they were not HTTP/1.x.",
+            counts.not_http,
+        ),
     ] {
         out.single(&format!("pen_connections_{name}_total"), MetricKind::Counter, help, count);
     }
     for (name, help, count) in [
-        ("failovers", "Connections that went to another server.", counts.failovers),
-        ("lost_datagrams", "Datagrams that could not be passed on.", counts.lost_datagrams),
-        ("accept_failures", "Times that none could be accepted.", counts.accept_failures),
+        ("failovers", "Connections that failed over to another server.", counts.failovers),
+        ("lost_datagrams", "Datagrams that could not be forwarded.", counts.lost_datagrams),
+        ("accept_failures", "Failed attempts to accept a connection.", counts.accept_failures),
     ] {
         out.single(&format!("pen_{name}_total"), MetricKind::Counter, help, count);
     }
     if let Some(drops) = counts.kernel_drops {
-        let help = "Datagrams that the kernel dropped before they could be taken.";
+        let help = "Datagrams dropped by the kernel because a receive buffer was full.";
         out.single("pen_kernel_drops_total", MetricKind::Counter, help, drops);
     }
     if !counts.ended.is_empty() {
         let name = "pen_connections_ended_total";
-        out.family(name, MetricKind::Counter, "Connections that are over, by cause.");
+        out.family(name, MetricKind::Counter, "Connections ended abnormally, by cause.");
         for (cause, count) in &counts.ended {
             out.sample(name, &[("cause", cause)], *count);
         }
     }
 }
 
-/// A family of metrics that each server has one of.
+/// A metric family with one sample per server.
 struct ServerMetric {
     name: &'static str,
     kind: MetricKind,
@@ -135,43 +165,43 @@ const SERVER_METRICS: [ServerMetric; 7] = [
     ServerMetric {
         name: "pen_server_up",
         kind: MetricKind::Gauge,
-        help: "Whether the server gets connections.",
+        help: "Server gets new connections (1) or not (0).",
         value: |server| u64::from(matches!(server.state, ServerStatus::Up | ServerStatus::Full)),
     },
     ServerMetric {
         name: "pen_server_connections",
         kind: MetricKind::Gauge,
-        help: "Connections of the server.",
+        help: "Open connections of the server.",
         value: |server| server.connections.into(),
     },
     ServerMetric {
         name: "pen_server_soft_limit",
         kind: MetricKind::Gauge,
-        help: "Connections it should not have more of; 0 for no limit.",
+        help: "Soft limit of connections to the server; 0 for no limit.",
         value: |server| limit(server.config.soft).into(),
     },
     ServerMetric {
         name: "pen_server_hard_limit",
         kind: MetricKind::Gauge,
-        help: "Connections it must not have more of; 0 for no limit of its own.",
+        help: "Hard limit of connections to the server; 0 for no limit.",
         value: |server| limit(server.config.hard).into(),
     },
     ServerMetric {
         name: "pen_server_weight",
         kind: MetricKind::Gauge,
-        help: "Its share where servers are chosen by weight.",
+        help: "Weight of the server where servers are selected by weight.",
         value: |server| server.config.weight.into(),
     },
     ServerMetric {
         name: "pen_server_connections_total",
         kind: MetricKind::Counter,
-        help: "Connections the server has had.",
+        help: "Connections opened to the server.",
         value: |server| server.served,
     },
     ServerMetric {
         name: "pen_server_failures_total",
         kind: MetricKind::Counter,
-        help: "Attempts to connect that failed.",
+        help: "Failed attempts to connect to the server.",
         value: |server| server.failures,
     },
 ];
@@ -188,7 +218,11 @@ fn servers(out: &mut MetricsText, servers: &[ServerSnapshot]) {
         }
     }
     let name = "pen_server_state";
-    out.family(name, MetricKind::Gauge, "1 for the state that the server is in.");
+    out.family(
+        name,
+        MetricKind::Gauge,
+        "Current state of the server: 1 for the state named by the label, else 0.",
+    );
     for server in servers {
         let (label, address) = (label(server.id), server.config.addr.to_string());
         for word in ServerStatus::WORDS {
@@ -197,7 +231,7 @@ fn servers(out: &mut MetricsText, servers: &[ServerSnapshot]) {
         }
     }
     let name = "pen_server_bytes_total";
-    out.family(name, MetricKind::Counter, "Bytes, by where they went.");
+    out.family(name, MetricKind::Counter, "Bytes forwarded, by receiver.");
     for server in servers {
         let (label, address) = (label(server.id), server.config.addr.to_string());
         for (to, count) in [("server", server.to_server), ("client", server.to_client)] {
@@ -261,32 +295,57 @@ mod tests {
     use super::*;
     use crate::operate::status::samples::busy;
 
-    /// The rules of the text format that a scraper holds us to.
+    /// Checks the rules of the text format that `promtool check metrics` and a scraper apply; returns the samples.
     fn check(text: &str) -> BTreeMap<String, String> {
         let mut samples = BTreeMap::new();
         let (mut family, mut families) = (String::new(), BTreeSet::new());
         for line in text.lines() {
-            if let Some(help) = line.strip_prefix("# HELP ") {
-                family = help.split(' ').next().unwrap().to_owned();
-                assert!(families.insert(family.clone()), "twice: {family}");
-                continue;
-            }
-            if let Some(kind) = line.strip_prefix("# TYPE ") {
-                let (name, kind) = kind.split_once(' ').unwrap();
-                assert_eq!(name, family);
+            if let Some(comment) = line.strip_prefix("# HELP ") {
+                let (name, help) = comment.split_once(' ').unwrap();
+                assert!(families.insert(name.to_owned()), "twice: {name}");
+                assert!(help.ends_with('.') && !help.contains('\\'), "{line}");
+                name.clone_into(&mut family);
+            } else if let Some(comment) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = comment.split_once(' ').unwrap();
+                assert_eq!(name, family, "{line}");
+                assert!(["counter", "gauge"].contains(&kind), "{line}");
                 assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
-                continue;
+                // Units that promtool wants in full, and as a suffix.
+                assert!(!name.contains("millis") && !name.contains("_ms"), "{line}");
+            } else {
+                let (series, value) = sample(line);
+                let name = series.split('{').next().unwrap();
+                assert_eq!(name, family, "{line}");
+                assert!(samples.insert(series, value).is_none(), "twice: {line}");
             }
-            let (series, value) = line.rsplit_once(' ').unwrap();
-            assert!(value.parse::<f64>().is_ok(), "{line}");
-            let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-            assert_eq!(name, family, "{line}");
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{line}");
-            assert!(labels.ends_with('}'), "{line}");
-            assert!(samples.insert(series.to_owned(), value.to_owned()).is_none(), "twice: {line}");
         }
         assert!(text.ends_with('\n'));
         samples
+    }
+
+    /// Checks the grammar of a sample, `name{label="value",…} number`; returns series and number.
+    fn sample(line: &str) -> (String, String) {
+        let is_name = |name: &str| {
+            let first = name.bytes().next();
+            first.is_some_and(|byte| byte.is_ascii_lowercase())
+                && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        };
+        let (series, value) = line.rsplit_once(' ').unwrap();
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        let Some((name, labels)) = series.split_once('{') else {
+            assert!(is_name(series), "{line}");
+            return (series.to_owned(), value.to_owned());
+        };
+        assert!(is_name(name), "{line}");
+        let labels = labels.strip_suffix("\"}").unwrap_or_else(|| panic!("{line}"));
+        let mut names = BTreeSet::new();
+        for label in labels.split("\",") {
+            let (name, value) = label.split_once("=\"").unwrap_or_else(|| panic!("{line}"));
+            assert!(is_name(name) && !name.starts_with("__") && names.insert(name), "{line}");
+            let plain = value.replace("\\\\", "").replace("\\\"", "").replace("\\n", "");
+            assert!(!plain.contains(['"', '\\', '\n']), "{line}");
+        }
+        (series.to_owned(), value.to_owned())
     }
 
     #[test]

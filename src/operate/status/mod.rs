@@ -1,6 +1,6 @@
-//! The numbers for people and for programs, from a [`Snapshot`]: a page, one JSON
-//! object, and what Prometheus reads. [`history`] keeps the last minutes, [`http`] serves all of it from threads
-//! of its own that no connection waits for.
+//! The state of the balancer for operators and programs, drawn from a [`Snapshot`]: an HTML page, a JSON object and
+//! Prometheus metrics. [`history`] keeps samples of the last minutes; [`http`] serves all formats from threads of its
+//! own, so that forwarding never waits for them.
 
 pub mod history;
 pub mod http;
@@ -12,7 +12,7 @@ mod sparkline;
 use crate::config::PoolServerId;
 use crate::data::snapshot::{ServerSnapshot, Snapshot};
 
-/// What a server is called: its number, or what it is for.
+/// Returns the label of a server: its number, `emergency` or `abuse`.
 fn label(id: PoolServerId) -> String {
     match id {
         PoolServerId::Slot(number) => number.to_string(),
@@ -21,7 +21,7 @@ fn label(id: PoolServerId) -> String {
     }
 }
 
-/// The name and address of a server, as one word.
+/// Returns `ADDRESS`, or `NAME (ADDRESS)` for a server that was configured by name.
 fn address(server: &ServerSnapshot) -> String {
     match &server.config.name {
         Some(name) => format!("{name} ({})", server.config.addr),
@@ -29,7 +29,7 @@ fn address(server: &ServerSnapshot) -> String {
     }
 }
 
-/// Bytes of all servers: from clients, and to them.
+/// Returns the bytes of all servers: from clients to servers, and from servers to clients.
 fn bytes(snapshot: &Snapshot) -> (u64, u64) {
     let sum = |of: fn(&ServerSnapshot) -> u64| snapshot.servers.iter().map(of).sum();
     (sum(|server| server.to_server), sum(|server| server.to_client))
@@ -37,7 +37,7 @@ fn bytes(snapshot: &Snapshot) -> (u64, u64) {
 
 #[cfg(test)]
 pub(crate) mod samples {
-    //! A state to draw.
+    //! A snapshot with every kind of entry, for the tests of each format.
 
     use std::time::{Duration, UNIX_EPOCH};
 
@@ -71,7 +71,7 @@ pub(crate) mod samples {
         }
     }
 
-    /// Servers in each state, clients and connections of each kind, and things to be escaped.
+    /// Returns servers in every status, clients and connections of every kind, and texts with markup to escape.
     pub(crate) fn busy() -> Snapshot {
         let mut named = server(PoolServerId::Slot(1), "10.0.0.2:8080", ServerStatus::Full, 9);
         named.config.name = Some("web2.<b>example</b>.net".to_owned());

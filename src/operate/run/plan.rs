@@ -1,0 +1,86 @@
+//! What the command line and the files ask for, read before the process starts and again at each SIGHUP.
+
+use std::path::{Path, PathBuf};
+
+use nix::unistd::getuid;
+
+use crate::command::env::CommandEnv as _;
+use crate::command::cli::PenArgs;
+use crate::command::setup::{InvokingUser, LoadedConfig, SetupError};
+use crate::config::{PenConfig, files};
+use crate::data::tls::keeper::TlsKeeper;
+use crate::operate::control::SystemEnv;
+
+/// The arguments, and the configuration made from the arguments and the configuration file.
+#[derive(Clone, Debug)]
+pub struct RunPlan {
+    args: PenArgs,
+    env: SystemEnv,
+    user: InvokingUser,
+    pub(super) loaded: LoadedConfig,
+}
+
+impl RunPlan {
+    /// Reads the configuration file and applies the arguments.
+    ///
+    /// # Errors
+    /// The mistakes, one per line.
+    pub fn new(args: &PenArgs) -> Result<Self, SetupError> {
+        let folder = std::env::current_dir().unwrap_or_else(|_| "/".into());
+        let jail = args.jail.as_ref().map(|jail| folder.join(jail));
+        let env = SystemEnv { folder, jail };
+        let user = if getuid().is_root() { InvokingUser::Root } else { InvokingUser::Other };
+        let loaded = load(args, user, &env)?;
+        Ok(Self { args: args.clone(), env, user, loaded })
+    }
+
+    /// Checks the files that the configuration names.
+    ///
+    /// # Errors
+    /// The unusable files, one per line.
+    pub fn check(&self) -> Result<(), SetupError> {
+        let faults = match TlsKeeper::new(&self.config().settings.tls) {
+            Ok(keeper) => keeper.warnings().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            Err(error) => vec![error.to_string()],
+        };
+        if faults.is_empty() { Ok(()) } else { Err(SetupError::from_lines(faults)) }
+    }
+
+    /// Returns each setting in force and where it came from.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        self.loaded.explain()
+    }
+
+    /// Returns the configuration to start with.
+    pub(super) fn config(&self) -> &PenConfig {
+        &self.loaded.config
+    }
+
+    /// Returns the environment of the running process: inside the chroot, if there is one.
+    pub(super) fn running_env(&self) -> SystemEnv {
+        self.env.inside_jail()
+    }
+
+    /// Returns whether there is a configuration file to read again.
+    pub(super) fn has_file(&self) -> bool {
+        self.args.file.is_some()
+    }
+
+    /// Reads the files again, with the same arguments.
+    ///
+    /// # Errors
+    /// The mistakes, one per line.
+    pub(super) fn read_again(&self) -> Result<PenConfig, SetupError> {
+        let env = self.running_env();
+        let inside = |file: &PathBuf| env.inside(&self.env.absolute(file));
+        let args = PenArgs { file: self.args.file.as_ref().map(inside), ..self.args.clone() };
+        Ok(load(&args, self.user, &env)?.config)
+    }
+}
+
+fn load(args: &PenArgs, user: InvokingUser, env: &SystemEnv) -> Result<LoadedConfig, SetupError> {
+    // The paths of included files, too, are relative to the folder that pen was started in.
+    let open = |path: &Path| files::read_short(&env.absolute(path));
+    LoadedConfig::new(args, user, env, &open)
+}
