@@ -1,44 +1,47 @@
-//! Replies as JSON. The lines of `servers`, `recent` and `mode` become objects here, so C pen's do
-//! as well; anything else is the reply as text.
+//! Replies as JSON. The lines of `servers`, `recent`, `connections` and `mode` become objects here, also those of C
+//! pen; any other reply is passed on as text.
 
-use pen::operate::status::json::{Text, list, object};
+use serde::{Serialize, Serializer};
 
 use crate::talk::PenReply;
 
-/// A line of JSON, without its end.
+/// Returns the reply to `command` as one line of JSON, without a line end.
 pub(crate) fn reply(command: &str, reply: &PenReply) -> String {
     let text = reply.text.trim_end();
     if !reply.done {
-        return object([("error", Text(text).to_string())]);
+        return to_json(&JsonObject(vec![("error", JsonValue::Text(text))]));
     }
     match command.split_whitespace().next().unwrap_or_default() {
-        "servers" => list(text.lines().map(|line| words("server", line))),
-        "recent" => list(text.lines().map(|line| words("client", line))),
-        "connections" => list(text.lines().map(|line| words("connection", line))),
-        "mode" => mode(text),
-        // It is JSON already.
+        "servers" => list("server", text),
+        "recent" => list("client", text),
+        "connections" => list("connection", text),
+        "mode" => to_json(&mode(text)),
+        // This reply is JSON already.
         "status" if text.starts_with('{') => text.to_owned(),
-        _ => object([("reply", Text(text).to_string())]),
+        _ => to_json(&JsonObject(vec![("reply", JsonValue::Text(text))])),
     }
 }
 
-/// `FIRST key value key value…`.
-fn words(first: &str, line: &str) -> String {
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("all keys are text and no value fails")
+}
+
+fn list(first: &str, text: &str) -> String {
+    to_json(&text.lines().map(|line| words(first, line)).collect::<Vec<_>>())
+}
+
+/// Parses a line `FIRST key value key value…`; `first` is the key of FIRST.
+fn words<'a>(first: &'a str, line: &'a str) -> JsonObject<'a> {
     let mut words = line.split_whitespace();
-    let mut fields = vec![(first, value(words.next().unwrap_or_default()))];
+    let mut fields = vec![(first, JsonValue::of(words.next().unwrap_or_default()))];
     while let (Some(key), Some(word)) = (words.next(), words.next()) {
-        fields.push((key, value(word)));
+        fields.push((key, JsonValue::of(word)));
     }
-    object(fields)
+    JsonObject(fields)
 }
 
-fn value(word: &str) -> String {
-    let number = !word.is_empty() && word.len() < 19 && word.bytes().all(|b| b.is_ascii_digit());
-    let leading_zero = word.len() > 1 && word.starts_with('0');
-    if number && !leading_zero { word.to_owned() } else { Text(word).to_string() }
-}
-
-fn mode(text: &str) -> String {
+/// Parses `[no] MODE [no] MODE…`.
+fn mode(text: &str) -> JsonObject<'_> {
     let mut fields = Vec::new();
     let mut on = true;
     for word in text.split_whitespace() {
@@ -46,10 +49,39 @@ fn mode(text: &str) -> String {
             on = false;
             continue;
         }
-        fields.push((word, on.to_string()));
+        fields.push((word, JsonValue::Flag(on)));
         on = true;
     }
-    object(fields)
+    JsonObject(fields)
+}
+
+/// An object whose keys keep the order of the reply.
+struct JsonObject<'a>(Vec<(&'a str, JsonValue<'a>)>);
+
+impl Serialize for JsonObject<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum JsonValue<'a> {
+    Number(u64),
+    Flag(bool),
+    Text(&'a str),
+}
+
+impl<'a> JsonValue<'a> {
+    /// A number if the word is one in canonical form and fits into 18 digits, else text.
+    fn of(word: &'a str) -> Self {
+        let digits = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+        let leading_zero = word.len() > 1 && word.starts_with('0');
+        match word.parse() {
+            Ok(number) if digits && !leading_zero && word.len() < 19 => Self::Number(number),
+            _ => Self::Text(word),
+        }
+    }
 }
 
 #[cfg(test)]
