@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::getuid;
 
-use crate::command::env::CommandEnv as _;
 use crate::command::cli::PenArgs;
+use crate::command::env::CommandEnv as _;
 use crate::command::setup::{InvokingUser, LoadedConfig, SetupError};
 use crate::config::{PenConfig, files};
 use crate::data::tls::keeper::TlsKeeper;

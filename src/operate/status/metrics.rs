@@ -1,7 +1,7 @@
 //! The state in the text exposition format 0.0.4 of Prometheus. Clients and connections are left out: a series for
 //! each would have no bound.
 //!
-//! The format is written by hand: the crate `prometheus-client` writes OpenMetrics, which is another content type with other
+//! The format is written by hand: the crate `prometheus-client` writes `OpenMetrics`, which is another content type with other
 //! rules for names and an end marker, and it counts by itself, while all values come from a snapshot here. The tests hold
 //! the output to the rules that `promtool check metrics` applies.
 
