@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pen_bench::{Failure, accuracy, demo, soak, speed, story};
+use pen_bench::{ActionError, accuracy, soak, speed, story};
+use pen_daemon::error::{Exit, complain};
 
 #[derive(Parser)]
 #[command(name = "pen-bench", about)]
-struct Args {
+struct BenchArgs {
     #[command(subcommand)]
     command: Command,
 }
@@ -16,13 +17,11 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// How many lines name the right client: real programs, known truth, ours beside the C programs
-    Accuracy(accuracy::Args),
-    /// Show a site: a balancer, two web servers, four clients, and the log that names them
-    Demo,
+    Accuracy(accuracy::AccuracyArgs),
     /// Mixed load through the balancer for a while, good and bad; fails if its memory grows
-    Soak(soak::Args),
+    Soak(soak::SoakArgs),
     /// How fast: ratios to other programs in the same run
-    Speed(speed::Args),
+    Speed(speed::SpeedArgs),
     /// Make the stories of `fixtures/` again, by running the real programs
     Story {
         /// The folder that gets one folder a story
@@ -31,18 +30,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done: Result<(), Failure> = match Args::parse().command {
+    let done: Result<(), ActionError> = match BenchArgs::parse().command {
         Command::Accuracy(args) => accuracy::run(&args),
-        Command::Demo => demo::run(),
         Command::Soak(args) => soak::run(&args),
         Command::Speed(args) => speed::run(&args),
         Command::Story { folder } => story::run(&folder),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("pen-bench: {failure}");
-            ExitCode::FAILURE
-        }
+        Err(error) => complain("pen-bench", &error, Exit::Failed).into(),
     }
 }

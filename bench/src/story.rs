@@ -8,24 +8,25 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::stage::visitors::{self, Manner, Visit};
-use crate::stage::{Folder, Kind, Mappings, Site, WebPlan};
-use crate::{During, Failure};
+use crate::stage::visitors::{self, TrafficKind, Visit};
+use crate::stage::{Mappings, Site, TempFolder, WebPlan, WebServerKind};
+use crate::{ActionError, Doing};
 
 /// Makes them all under `folder`.
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub fn run(folder: &Path) -> Result<(), Failure> {
+pub fn run(folder: &Path) -> Result<(), ActionError> {
     shop(&folder.join("shop"))?;
     long_urls(&folder.join("long-urls"))?;
     junk(&folder.join("junk"))
 }
 
 /// A shop's morning: its logs rotated twice, the oldest compressed.
-fn shop(to: &Path) -> Result<(), Failure> {
-    let mut scene = Scene::start(&[Kind::Nginx, Kind::Nginx, Kind::Apache])?;
-    let parts = [Manner::Single, Manner::KeepAlive, Manner::Slow];
+fn shop(to: &Path) -> Result<(), ActionError> {
+    let mut scene =
+        Scene::start(&[WebServerKind::Nginx, WebServerKind::Nginx, WebServerKind::Apache])?;
+    let parts = [TrafficKind::Single, TrafficKind::KeepAlive, TrafficKind::Slow];
     for (part, (manner, seed)) in parts.into_iter().zip(11..).enumerate() {
         let visits = spread(visitors::draw(manner, 100, seed));
         scene.site.send(&visits)?;
@@ -41,17 +42,17 @@ fn shop(to: &Path) -> Result<(), Failure> {
 }
 
 /// Addresses far longer than what a mapping keeps.
-fn long_urls(to: &Path) -> Result<(), Failure> {
-    let mut scene = Scene::start(&[Kind::Nginx, Kind::Apache])?;
-    scene.site.send(&spread(visitors::draw(Manner::LongUrls, 40, 21)))?;
+fn long_urls(to: &Path) -> Result<(), ActionError> {
+    let mut scene = Scene::start(&[WebServerKind::Nginx, WebServerKind::Apache])?;
+    scene.site.send(&spread(visitors::draw(TrafficKind::LongUrls, 40, 21)))?;
     scene.finish(to, &["access.log"])
 }
 
-/// What clients send that is no request, and what of it ends up in the logs.
-fn junk(to: &Path) -> Result<(), Failure> {
-    let mut scene = Scene::start(&[Kind::Nginx, Kind::Apache])?;
-    scene.site.send(&spread(visitors::draw(Manner::Post, 30, 31)))?;
-    scene.site.send(&spread(visitors::draw(Manner::Pipelined, 30, 32)))?;
+/// Bytes of clients that are no HTTP request, as they end up in the logs.
+fn junk(to: &Path) -> Result<(), ActionError> {
+    let mut scene = Scene::start(&[WebServerKind::Nginx, WebServerKind::Apache])?;
+    scene.site.send(&spread(visitors::draw(TrafficKind::Post, 30, 31)))?;
+    scene.site.send(&spread(visitors::draw(TrafficKind::Pipelined, 30, 32)))?;
     // One at a time, so that each is where it was written below.
     for visit in oddities() {
         scene.site.send(&[visit])?;
@@ -63,7 +64,7 @@ fn junk(to: &Path) -> Result<(), Failure> {
 const FORGED_LINE: &str = "127.1.0.9 1 127.0.1.1 GET /forged HTTP/1.1\r\n";
 const FORGED_RECORD: &str = "+ 127.1.0.9 127.0.1.1 GET /forged HTTP/1.1\r\n";
 
-/// Each from a client of its own, which those that have headers name.
+/// Returns one visit for each oddity, each from a client of its own; requests with headers name the client.
 fn oddities() -> Vec<Visit> {
     let hello: &[u8] =
         b"\x16\x03\x01\x00\x2f\x01\x00\x00\x2b\x03\x03\"pen\\\x00\x7f\xff\xe9\r\n\r\n";
@@ -122,14 +123,14 @@ fn spread(mut visits: Vec<Visit>) -> Vec<Visit> {
 
 /// A site whose files become a story.
 struct Scene {
-    folder: Folder,
+    folder: TempFolder,
     pen_log: PathBuf,
     site: Site,
 }
 
 impl Scene {
-    fn start(kinds: &[Kind]) -> Result<Self, Failure> {
-        let folder = Folder::new()?;
+    fn start(kinds: &[WebServerKind]) -> Result<Self, ActionError> {
+        let folder = TempFolder::new();
         let pen_log = folder.join("pen.log");
         let plans: Vec<WebPlan> = kinds
             .iter()
@@ -147,12 +148,12 @@ impl Scene {
     }
 
     /// Ends it and moves its logs to where they are kept.
-    fn finish(mut self, to: &Path, logs: &[&str]) -> Result<(), Failure> {
+    fn finish(mut self, to: &Path, logs: &[&str]) -> Result<(), ActionError> {
         let _truth = self.site.stop()?;
         let keep = |from: &Path, to: &Path| {
             let parent = to.parent().unwrap_or(to);
-            fs::create_dir_all(parent).during(format_args!("make {}", parent.display()))?;
-            fs::copy(from, to).during(format_args!("write {}", to.display())).map(|_len| ())
+            fs::create_dir_all(parent).doing(format_args!("make {}", parent.display()))?;
+            fs::copy(from, to).doing(format_args!("write {}", to.display())).map(|_len| ())
         };
         keep(&self.pen_log, &to.join("pen.log"))?;
         for number in 1..=self.site.webs.len() {
@@ -166,13 +167,13 @@ impl Scene {
 }
 
 /// Compresses a file as gzip does, with no time or name in it, and removes it.
-fn compress(from: &Path, to: &Path) -> Result<(), Failure> {
-    let text = fs::read(from).during(format_args!("read {}", from.display()))?;
-    let file = fs::File::create(to).during(format_args!("make {}", to.display()))?;
+fn compress(from: &Path, to: &Path) -> Result<(), ActionError> {
+    let text = fs::read(from).doing(format_args!("read {}", from.display()))?;
+    let file = fs::File::create(to).doing(format_args!("make {}", to.display()))?;
     let mut encoder = GzEncoder::new(file, Compression::best());
     encoder
         .write_all(&text)
         .and_then(|()| encoder.finish().map(|_file| ()))
         .and_then(|()| fs::remove_file(from))
-        .during(format_args!("compress {}", from.display()))
+        .doing(format_args!("compress {}", from.display()))
 }

@@ -1,29 +1,12 @@
 //! Log files on real disks and on `/dev/full`.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use pen_daemon::logfile::{Buffering, LogFile};
+use pen_testing::TempFolder;
 
 const BOUND: usize = 64 * 1024;
-
-/// A folder of its own, removed at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("pen-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("the temporary folder is writable");
-        Self(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap_or_default();
-    }
-}
 
 fn seconds(number: u64) -> Duration {
     Duration::from_secs(number)
@@ -31,8 +14,8 @@ fn seconds(number: u64) -> Duration {
 
 #[test]
 fn lines_wait_for_company_but_not_for_long() {
-    let folder = Folder::new("company");
-    let path = folder.0.join("log");
+    let folder = TempFolder::new();
+    let path = folder.join("log");
     let start = Instant::now();
     let mut log = LogFile::open(&path, Buffering::Blocks, BOUND).unwrap();
     log.buffer().extend_from_slice(b"one\n");
@@ -47,8 +30,8 @@ fn lines_wait_for_company_but_not_for_long() {
 
 #[test]
 fn a_line_buffered_log_is_written_at_once() {
-    let folder = Folder::new("lines");
-    let path = folder.0.join("log");
+    let folder = TempFolder::new();
+    let path = folder.join("log");
     let mut log = LogFile::open(&path, Buffering::Lines, BOUND).unwrap();
     log.buffer().extend_from_slice(b"one\n");
     log.settle(Instant::now());
@@ -57,8 +40,8 @@ fn a_line_buffered_log_is_written_at_once() {
 
 #[test]
 fn a_rotation_loses_nothing() {
-    let folder = Folder::new("rotation");
-    let (path, old) = (folder.0.join("log"), folder.0.join("log.1"));
+    let folder = TempFolder::new();
+    let (path, old) = (folder.join("log"), folder.join("log.1"));
     let now = Instant::now();
     let mut log = LogFile::open(&path, Buffering::Blocks, BOUND).unwrap();
     log.buffer().extend_from_slice(b"one\n");
@@ -72,9 +55,9 @@ fn a_rotation_loses_nothing() {
 
 #[test]
 fn a_rotation_into_a_vanished_folder_keeps_the_old_file_and_recovers() {
-    let folder = Folder::new("vanished");
-    let (sub, path) = (folder.0.join("sub"), folder.0.join("sub/log"));
-    let aside = folder.0.join("aside");
+    let folder = TempFolder::new();
+    let (sub, path) = (folder.join("sub"), folder.join("sub/log"));
+    let aside = folder.join("aside");
     fs::create_dir(&sub).unwrap();
     let now = Instant::now();
     let mut log = LogFile::open(&path, Buffering::Blocks, BOUND).unwrap();
@@ -93,8 +76,8 @@ fn a_rotation_into_a_vanished_folder_keeps_the_old_file_and_recovers() {
 
 #[test]
 fn a_removed_file_is_made_again_without_being_told() {
-    let folder = Folder::new("removed");
-    let path = folder.0.join("log");
+    let folder = TempFolder::new();
+    let path = folder.join("log");
     let now = Instant::now();
     let mut log = LogFile::open(&path, Buffering::Lines, BOUND).unwrap();
     fs::remove_file(&path).unwrap();
@@ -123,8 +106,8 @@ fn a_full_disk_drops_the_newest_lines_beyond_the_bound_and_counts_them() {
 
 #[test]
 fn a_line_that_a_crash_cut_short_is_ended() {
-    let folder = Folder::new("crash");
-    let path = folder.0.join("log");
+    let folder = TempFolder::new();
+    let path = folder.join("log");
     fs::write(&path, "whole\npar").unwrap();
     let mut log = LogFile::open(&path, Buffering::Lines, BOUND).unwrap();
     log.buffer().extend_from_slice(b"next\n");

@@ -175,7 +175,6 @@ impl ShipperConfig {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
 
     use super::*;
 
@@ -216,33 +215,6 @@ mod tests {
             "host:10000",
         ] {
             assert!(config(line).is_err(), "{line}");
-        }
-    }
-
-    /// Every option of `--help` is in the manual page, and the other way round.
-    #[test]
-    fn the_manual_page_has_the_options_of_the_help() {
-        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/man/penlog.1");
-        let page = std::fs::read_to_string(page).expect("the page is there").replace("\\-", "-");
-        let command = ShipperArgs::command();
-        let mut options: Vec<String> = command
-            .get_arguments()
-            .filter(|argument| !argument.is_positional())
-            .flat_map(|argument| {
-                let short = argument.get_short().map(|short| format!("-{short}"));
-                let long = argument.get_long().map(|long| format!("--{long}"));
-                [short, long].into_iter().flatten()
-            })
-            .collect();
-        options.extend(["-h", "--help", "-V", "--version"].map(String::from));
-        for option in &options {
-            assert!(page.contains(option.as_str()), "{option} is not in penlog.1");
-        }
-        for word in page.lines().filter(|line| line.starts_with(".B")) {
-            for option in word.split([' ', ',']).filter(|word| word.starts_with('-')) {
-                let option = option.trim_matches('"');
-                assert!(options.iter().any(|known| known == option), "{option} is not an option");
-            }
         }
     }
 }

@@ -5,17 +5,17 @@ mod support;
 use std::io::Write as _;
 use std::net::UdpSocket;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-
 use pen_records::shipment::MAGIC;
-use support::{DEADLINE, Folder, Shipper, eventually, read};
+use pen_testing::{PATIENCE, Program, TempFolder, wait_until};
+use support::{RunningShipper, read};
 
 fn classic_collector() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     socket
 }
 
@@ -50,7 +50,7 @@ fn each_line_is_one_datagram_with_its_line_feed() {
         (&[&long[..], b"yy\n"].concat(), &[&long[..], b"\n"].concat()),
     ] {
         let socket = classic_collector();
-        let mut penlog = Shipper::to(socket.local_addr().unwrap(), &["--classic"]);
+        let mut penlog = RunningShipper::to(socket.local_addr().unwrap(), &["--classic"]);
         penlog.feed(line);
         assert!(penlog.wait().success());
         let (datagram, questions) = next_line(&socket);
@@ -62,7 +62,7 @@ fn each_line_is_one_datagram_with_its_line_feed() {
 #[test]
 fn after_a_few_questions_without_an_answer_it_speaks_classic_and_seldom_asks() {
     let socket = classic_collector();
-    let mut penlog = Shipper::to(socket.local_addr().unwrap(), &[]);
+    let mut penlog = RunningShipper::to(socket.local_addr().unwrap(), &[]);
     let mut input = penlog.stdin();
     input.write_all(b"one\n").unwrap();
     let (line, questions) = next_line(&socket);
@@ -78,7 +78,7 @@ fn after_a_few_questions_without_an_answer_it_speaks_classic_and_seldom_asks() {
 #[test]
 fn when_the_input_has_ended_a_silent_collector_is_not_waited_for_long() {
     let socket = classic_collector();
-    let mut penlog = Shipper::to(socket.local_addr().unwrap(), &[]);
+    let mut penlog = RunningShipper::to(socket.local_addr().unwrap(), &[]);
     penlog.feed(b"one\ntwo\n");
     assert!(penlog.wait().success());
     let (line, questions) = next_line(&socket);
@@ -90,7 +90,7 @@ fn when_the_input_has_ended_a_silent_collector_is_not_waited_for_long() {
 fn lines_that_are_refused_are_sent_again_when_somebody_listens() {
     let socket = classic_collector();
     let addr = socket.local_addr().unwrap();
-    let mut penlog = Shipper::to(addr, &["--classic"]);
+    let mut penlog = RunningShipper::to(addr, &["--classic"]);
     let mut input = penlog.stdin();
     input.write_all(b"one\n").unwrap();
     assert_eq!(next_line(&socket).0, b"one\n");
@@ -98,7 +98,7 @@ fn lines_that_are_refused_are_sent_again_when_somebody_listens() {
     input.write_all(b"two\nthree\nfour\n").unwrap();
     penlog.says("cannot reach");
     let socket = UdpSocket::bind(addr).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     for line in ["two\n", "three\n", "four\n"] {
         assert_eq!(next_line(&socket).0, line.as_bytes());
     }
@@ -111,7 +111,7 @@ fn lines_that_are_refused_are_sent_again_when_somebody_listens() {
 #[test]
 fn a_backlog_does_not_overrun_a_classic_collector() {
     let socket = classic_collector();
-    let mut penlog = Shipper::to(socket.local_addr().unwrap(), &["--classic"]);
+    let mut penlog = RunningShipper::to(socket.local_addr().unwrap(), &["--classic"]);
     let lines: Vec<u8> =
         (0..5000).flat_map(|number| format!("{number:0>249}\n").into_bytes()).collect();
     penlog.feed(&lines);
@@ -126,7 +126,7 @@ fn all_addresses_of_a_name_are_tried() {
     // Where localhost has an IPv6 address, nobody listens there.
     let socket = classic_collector();
     let port = socket.local_addr().unwrap().port().to_string();
-    let mut penlog = Shipper::start(["localhost", &port, "--classic"]);
+    let mut penlog = RunningShipper::start(["localhost", &port, "--classic"]);
     let mut input = penlog.stdin();
     for number in 0..3 {
         input.write_all(format!("{number}\n").as_bytes()).unwrap();
@@ -140,7 +140,7 @@ fn all_addresses_of_a_name_are_tried() {
 
 #[test]
 fn a_name_that_does_not_resolve_holds_lines_back_and_does_not_end_it() {
-    let mut penlog = Shipper::start(["no-such-host.invalid", "10000"]);
+    let mut penlog = RunningShipper::start(["no-such-host.invalid", "10000"]);
     let mut input = penlog.stdin();
     input.write_all(b"one\n").unwrap();
     penlog.says("cannot look up no-such-host.invalid");
@@ -149,54 +149,38 @@ fn a_name_that_does_not_resolve_holds_lines_back_and_does_not_end_it() {
     penlog.says("0 lines shipped, 0 sent one by one; 0 dropped");
 }
 
-/// The C original, ended when dropped.
-struct Penlogd(Child);
-
-impl Drop for Penlogd {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
 #[test]
 fn the_c_penlogd_attributes_our_lines_and_survives_our_questions() {
     if !Path::new("/usr/bin/penlogd").exists() {
         println!("skipped: there is no C penlogd");
         return;
     }
-    let folder = Folder::new("c-penlogd");
-    let log = folder.path("merged.log");
+    let folder = TempFolder::new();
+    let log = folder.join("merged.log");
     // A port that is free now; the C program takes no port 0.
     let port = classic_collector().local_addr().unwrap().port().to_string();
-    let _penlogd = Penlogd(
-        Command::new("/usr/bin/penlogd")
-            .args(["-f", "-b", "-l"])
-            .arg(&log)
-            .arg(&port)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap(),
-    );
+    let mut command = Command::new("/usr/bin/penlogd");
+    command.args(["-f", "-b", "-l"]).arg(&log).arg(&port);
+    let _penlogd = Program::start("C penlogd", &mut command).unwrap();
     let balancer = UdpSocket::bind("127.0.0.1:0").unwrap();
     let record = b"+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n";
     let line = b"127.0.0.1 - - [t] \"GET /a HTTP/1.1\" 200 5\n";
     let addr = format!("127.0.0.1:{port}");
-    eventually("the C penlogd", || {
-        drop(balancer.send_to(record, &addr));
-        drop(balancer.send_to(b"\"is\" it there\n", &addr));
+    wait_until("the C penlogd", || {
+        let _ = balancer.send_to(record, &addr); // nobody may listen yet
+        let _ = balancer.send_to(b"\"is\" it there\n", &addr); // likewise
         !read(&log).is_empty()
     });
     std::fs::File::options().write(true).open(&log).unwrap().set_len(0).unwrap();
     for more in
         [&["127.0.0.1", &port, "127.0.0.2"][..], &["127.0.0.1", &port, "127.0.0.2", "--classic"]]
     {
-        let mut penlog = Shipper::start(more);
+        let mut penlog = RunningShipper::start(more);
         penlog.feed(line);
         assert!(penlog.wait().success());
     }
     let expected = b"203.0.113.7 - - [t] \"GET /a HTTP/1.1\" 200 5\n".repeat(2);
-    eventually("two lines", || {
+    wait_until("two lines", || {
         let merged = read(&log);
         let ours = merged
             .split_inclusive(|byte| *byte == b'\n')

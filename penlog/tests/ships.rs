@@ -8,13 +8,13 @@ use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-
-use support::{Collector, DEADLINE, Folder, Shipper, eventually};
+use pen_testing::{PATIENCE, TempFolder, wait_until};
+use support::{RunningShipper, TestCollector};
 
 #[test]
 fn lines_arrive_whole_whatever_bytes_they_hold() {
-    let collector = Collector::start();
-    let mut penlog = Shipper::to(collector.addr, &[]);
+    let collector = TestCollector::start();
+    let mut penlog = RunningShipper::to(collector.addr, &[]);
     let long: Vec<u8> =
         std::iter::repeat_n(b"+ 6.6.6.6 127.0.0.1 GET / ", 4000).flatten().copied().collect();
     let lines = [
@@ -36,8 +36,8 @@ fn lines_arrive_whole_whatever_bytes_they_hold() {
 
 #[test]
 fn a_line_beyond_a_mebibyte_is_cut_and_the_collector_is_told() {
-    let collector = Collector::start();
-    let mut penlog = Shipper::to(collector.addr, &["--datagram-size", "1400"]);
+    let collector = TestCollector::start();
+    let mut penlog = RunningShipper::to(collector.addr, &["--datagram-size", "1400"]);
     let mut input = vec![b'x'; 3 << 20];
     input.extend_from_slice(b"\nafter\n");
     penlog.feed(&input);
@@ -46,14 +46,14 @@ fn a_line_beyond_a_mebibyte_is_cut_and_the_collector_is_told() {
     assert_eq!((lines[0].len(), &lines[1][..]), (1 << 20, &b"after"[..]));
     assert_eq!(collector.seen().counts.cut, 1);
     assert!(collector.seen().longest <= 1400);
-    assert!(penlog.said.iter().any(|line| line.contains("1 truncated")));
+    assert!(penlog.said().contains("1 truncated"));
 }
 
 #[test]
 fn it_speaks_for_the_server_it_is_told_and_from_the_address_it_is_told() {
-    let collector = Collector::start();
+    let collector = TestCollector::start();
     let more = ["127.0.0.5", "--server", "[2001:db8::7]:8080", "--name", "web 7"];
-    let mut penlog = Shipper::to(collector.addr, &more);
+    let mut penlog = RunningShipper::to(collector.addr, &more);
     penlog.feed(b"one\n");
     assert!(penlog.wait().success());
     assert_eq!(collector.take(1), [b"one"]);
@@ -69,8 +69,8 @@ fn it_speaks_ipv6() {
         println!("skipped: no IPv6 here");
         return;
     };
-    let collector = Collector::on(socket, 0);
-    let mut penlog = Shipper::to(collector.addr, &["-6"]);
+    let collector = TestCollector::on(socket, 0);
+    let mut penlog = RunningShipper::to(collector.addr, &["-6"]);
     penlog.feed(b"one\n");
     assert!(penlog.wait().success());
     assert_eq!(collector.take(1), [b"one"]);
@@ -81,12 +81,12 @@ fn started_before_the_collector_it_waits_and_loses_nothing() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let addr = socket.local_addr().unwrap();
     drop(socket);
-    let mut penlog = Shipper::to(addr, &[]);
+    let mut penlog = RunningShipper::to(addr, &[]);
     let mut input = penlog.stdin();
     input.write_all(b"early\n").unwrap();
     penlog.says("cannot reach");
     input.write_all(b"still early\n").unwrap();
-    let collector = Collector::on(UdpSocket::bind(addr).unwrap(), 0);
+    let collector = TestCollector::on(UdpSocket::bind(addr).unwrap(), 0);
     assert_eq!(collector.take(2), [&b"early"[..], b"still early"]);
     input.write_all(b"late\n").unwrap();
     assert_eq!(collector.take(1), [b"late"]);
@@ -96,16 +96,16 @@ fn started_before_the_collector_it_waits_and_loses_nothing() {
 
 #[test]
 fn a_collector_that_is_restarted_gets_what_came_meanwhile() {
-    let collector = Collector::start();
-    let mut penlog = Shipper::to(collector.addr, &[]);
+    let collector = TestCollector::start();
+    let mut penlog = RunningShipper::to(collector.addr, &[]);
     let mut input = penlog.stdin();
     input.write_all(b"one\n").unwrap();
     assert_eq!(collector.take(1), [b"one"]);
-    eventually("a confirmation", || collector.seen().questions >= 2);
+    wait_until("a confirmation", || collector.seen().questions >= 2);
     let (addr, _) = collector.stop();
     input.write_all(b"two\nthree\n").unwrap();
     penlog.says("cannot reach");
-    let collector = Collector::on(UdpSocket::bind(addr).unwrap(), 0);
+    let collector = TestCollector::on(UdpSocket::bind(addr).unwrap(), 0);
     assert_eq!(collector.take(2), [&b"two"[..], b"three"]);
     drop(input);
     assert!(penlog.wait().success());
@@ -120,7 +120,7 @@ fn a_collector_that_never_reads_does_not_block_the_writer() {
     for number in 0..100_000 {
         input.write_all(format!("{number:0>249}\n").as_bytes()).unwrap();
     }
-    assert!(started.elapsed() < DEADLINE, "the writer was blocked");
+    assert!(started.elapsed() < PATIENCE, "the writer was blocked");
     penlog.says("dropped because the queue was full");
     drop(input);
     // Everything is either in the socket or accounted for.
@@ -132,12 +132,12 @@ fn a_collector_that_never_reads_does_not_block_the_writer() {
 }
 
 /// One that answers the first question and then nothing: stopped, as by a debugger.
-fn to_a_stopped_collector(more: &[&str]) -> (Shipper, UdpSocket) {
+fn to_a_stopped_collector(more: &[&str]) -> (RunningShipper, UdpSocket) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let addr = socket.local_addr().expect("bound");
-    let penlog = Shipper::to(addr, more);
+    let penlog = RunningShipper::to(addr, more);
     let mut buffer = [0; 1000];
-    socket.set_read_timeout(Some(DEADLINE)).expect("not zero");
+    socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
     let (len, from) = socket.recv_from(&mut buffer).expect("a question");
     let nonce =
         pen_records::shipment::DiscoveryQuestion::parse(&buffer[..len]).expect("a question").nonce;
@@ -149,8 +149,9 @@ fn to_a_stopped_collector(more: &[&str]) -> (Shipper, UdpSocket) {
 }
 
 /// Shipped, sent one by one, dropped, cut and not sent, as it says at the end.
-fn last_word(penlog: &Shipper) -> [u64; 5] {
-    let last = penlog.said.iter().last().expect("a last word");
+fn last_word(penlog: &RunningShipper) -> [u64; 5] {
+    let said = penlog.said();
+    let last = said.lines().last().expect("a last message");
     let words = last.split(|c: char| !c.is_ascii_digit());
     let numbers: Vec<u64> = words.filter_map(|word| word.parse().ok()).collect();
     numbers.try_into().unwrap_or_else(|_| panic!("{last}"))
@@ -166,7 +167,7 @@ fn a_long_line_is_one_line_whatever_became_of_its_pieces() {
 
 #[test]
 fn messages_that_nobody_reads_stop_nothing() {
-    let collector = Collector::start();
+    let collector = TestCollector::start();
     let (unread, stderr) = std::io::pipe().unwrap();
     // Room for one page: a few messages.
     nix::fcntl::fcntl(&stderr, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4_096)).unwrap();
@@ -194,8 +195,8 @@ fn messages_that_nobody_reads_stop_nothing() {
 
 #[test]
 fn a_burst_is_paced_by_the_collector_and_arrives_complete() {
-    let collector = Collector::start();
-    let mut penlog = Shipper::to(collector.addr, &[]);
+    let collector = TestCollector::start();
+    let mut penlog = RunningShipper::to(collector.addr, &[]);
     let mut input = Vec::new();
     for number in 0..100_000 {
         writeln!(input, "{number:0>249}").unwrap();
@@ -211,8 +212,8 @@ fn a_burst_is_paced_by_the_collector_and_arrives_complete() {
 
 #[test]
 fn told_to_end_it_reads_on_until_the_last_writer_is_gone() {
-    let collector = Collector::start();
-    let mut penlog = Shipper::to(collector.addr, &[]);
+    let collector = TestCollector::start();
+    let mut penlog = RunningShipper::to(collector.addr, &[]);
     let mut parent = penlog.stdin();
     let mut child = std::fs::File::from(parent.as_fd().try_clone_to_owned().unwrap());
     parent.write_all(b"before\n").unwrap();
@@ -230,8 +231,8 @@ fn told_to_end_it_reads_on_until_the_last_writer_is_gone() {
 
 #[test]
 fn the_grace_has_an_end() {
-    let collector = Collector::start();
-    let mut penlog = Shipper::to(collector.addr, &[]);
+    let collector = TestCollector::start();
+    let mut penlog = RunningShipper::to(collector.addr, &[]);
     let mut input = penlog.stdin();
     input.write_all(b"one\n").unwrap();
     assert_eq!(collector.take(1), [b"one"]);
@@ -242,11 +243,11 @@ fn the_grace_has_an_end() {
 
 #[test]
 fn a_fifo_is_made_and_outlives_its_writers() {
-    let folder = Folder::new("fifo");
-    let path = folder.path("access.fifo");
-    let collector = Collector::start();
-    let mut penlog = Shipper::to(collector.addr, &["--fifo", path.to_str().unwrap()]);
-    eventually("the FIFO", || path.exists());
+    let folder = TempFolder::new();
+    let path = folder.join("access.fifo");
+    let collector = TestCollector::start();
+    let mut penlog = RunningShipper::to(collector.addr, &["--fifo", path.to_str().unwrap()]);
+    wait_until("the FIFO", || path.exists());
     for line in ["one", "two"] {
         std::fs::write(&path, format!("{line}\n")).unwrap();
         assert_eq!(collector.take(1), [line.as_bytes()]);
@@ -255,7 +256,7 @@ fn a_fifo_is_made_and_outlives_its_writers() {
     assert!(penlog.wait().success());
     folder.append("plain", "text");
     let mut wrong =
-        Shipper::to(collector.addr, &["--fifo", folder.path("plain").to_str().unwrap()]);
+        RunningShipper::to(collector.addr, &["--fifo", folder.join("plain").to_str().unwrap()]);
     assert_eq!(wrong.wait().code(), Some(1));
 }
 
@@ -268,15 +269,15 @@ fn what_does_not_mend_ends_it_with_1_and_misuse_with_2() {
         (&["127.0.0.1", "0"], 2),
         (&["--help"], 0),
     ] {
-        let mut penlog = Shipper::start(args);
+        let mut penlog = RunningShipper::start(args);
         assert_eq!(penlog.wait().code(), Some(code), "{args:?}");
     }
 }
 
 #[test]
 fn a_report_is_given_when_asked_for() {
-    let collector = Collector::start();
-    let mut penlog = Shipper::to(collector.addr, &[]);
+    let collector = TestCollector::start();
+    let mut penlog = RunningShipper::to(collector.addr, &[]);
     let mut input = penlog.stdin();
     input.write_all(b"one\ntwo\n").unwrap();
     assert_eq!(collector.take(2).len(), 2);
@@ -286,8 +287,8 @@ fn a_report_is_given_when_asked_for() {
 
 #[test]
 fn few_lines_do_not_wait_for_more() {
-    let collector = Collector::start();
-    let mut penlog = Shipper::to(collector.addr, &[]);
+    let collector = TestCollector::start();
+    let mut penlog = RunningShipper::to(collector.addr, &[]);
     let mut input = penlog.stdin();
     for _ in 0..20 {
         input.write_all(b"alone\n").unwrap();

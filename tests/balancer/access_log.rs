@@ -6,10 +6,12 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use pen::config::{Endpoint, ForwardedFor, RuntimeSettings, ServerTls};
+use pen_testing::TempFolder;
+use pen_testing::certificates::TestAuthority;
 
-use crate::nginx::{Folder, Nginx};
-use crate::support::{Listener, Site, Stream, over, until};
-use crate::tls::support::{End, Town};
+use crate::nginx::Nginx;
+use crate::support::{Listener, Site, Stream, over, wait_until};
+use crate::tls::support::{End, UseCertificates as _};
 
 fn logging(path: &Path, http: Option<ForwardedFor>, servers: &[&Endpoint]) -> RuntimeSettings {
     RuntimeSettings { access_log: Some(path.to_owned()), http, ..over(servers) }
@@ -18,7 +20,7 @@ fn logging(path: &Path, http: Option<ForwardedFor>, servers: &[&Endpoint]) -> Ru
 /// So many lines, as soon as they are there.
 fn lines(path: &Path, count: usize) -> Vec<String> {
     let read = || fs::read_to_string(path).unwrap_or_default();
-    until("all lines are there", || read().lines().count() >= count);
+    wait_until("all lines are there", || read().lines().count() >= count);
     let lines: Vec<_> = read().lines().map(str::to_owned).collect();
     assert_eq!(lines.len(), count, "{lines:#?}");
     lines
@@ -35,7 +37,7 @@ fn same_as_nginx(line: &str) -> String {
 #[test]
 fn the_log_is_that_of_the_server_behind() {
     for http in [None, Some(ForwardedFor::Replace)] {
-        let folder = Folder::new(if http.is_some() { "edited" } else { "plain" });
+        let folder = TempFolder::new();
         let (_nginx, server) = Nginx::start(&folder);
         let log = folder.join("pen.log");
         let site = Site::start(logging(&log, http.clone(), &[&server]));
@@ -74,7 +76,7 @@ fn the_log_is_that_of_the_server_behind() {
                     let mut some = [0; 64];
                     assert!(client.read(&mut some).unwrap() > 0);
                     // Not to have two at a time.
-                    until("it is logged", || {
+                    wait_until("it is logged", || {
                         read_some(&client);
                         let text = fs::read_to_string(&log).unwrap_or_default();
                         text.lines().count() > before + number
@@ -102,7 +104,7 @@ fn the_log_is_that_of_the_server_behind() {
         let expected = if http.is_some() { "127.0.0.1 http" } else { "- -" };
         assert!(told.lines().all(|line| line == expected), "{told}");
         let counts = site.balancer().access_log().counts();
-        until("all are written", || {
+        wait_until("all are written", || {
             counts.written.load(Ordering::Relaxed) == u64::try_from(pens.len()).unwrap()
         });
     }
@@ -119,7 +121,7 @@ fn read_some(client: &Stream) {
 
 #[test]
 fn who_left_before_the_end_is_told() {
-    let folder = Folder::new("cut");
+    let folder = TempFolder::new();
     let log = folder.join("pen.log");
     let listener = Listener::tcp();
     let http = Some(ForwardedFor::Replace);
@@ -190,7 +192,7 @@ fn who_left_before_the_end_is_told() {
 
 #[test]
 fn a_rotated_log_is_opened_anew_and_another_one_can_be_turned_to() {
-    let folder = Folder::new("rotate");
+    let folder = TempFolder::new();
     let (_nginx, server) = Nginx::start(&folder);
     let log = folder.join("pen.log");
     let site = Site::start(logging(&log, None, &[&server]));
@@ -203,7 +205,7 @@ fn a_rotated_log_is_opened_anew_and_another_one_can_be_turned_to() {
     lines(&log, 1);
     fs::rename(&log, folder.join("old.log")).unwrap();
     site.balancer().reopen();
-    until("it is opened anew", || log.exists());
+    wait_until("it is opened anew", || log.exists());
     ask("second");
     assert!(lines(&log, 1)[0].contains("GET /second"));
     let other = folder.join("other.log");
@@ -215,7 +217,7 @@ fn a_rotated_log_is_opened_anew_and_another_one_can_be_turned_to() {
 
 #[test]
 fn a_full_disk_stops_no_traffic_and_is_told() {
-    let folder = Folder::new("full");
+    let folder = TempFolder::new();
     let (_nginx, server) = Nginx::start(&folder);
     // Whatever is written there finds the disk full.
     let site = Site::start(logging(Path::new("/dev/full"), None, &[&server]));
@@ -223,7 +225,7 @@ fn a_full_disk_stops_no_traffic_and_is_told() {
     let request = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(7_000));
     let (made, failed) = (&log.counts().made, &log.counts().failed);
     let mut sent = 0;
-    until("more came than is kept", || {
+    wait_until("more came than is kept", || {
         let mut client = site.connect();
         client.write_all(request.repeat(50).as_bytes()).expect("it is open");
         client.finish();
@@ -231,23 +233,23 @@ fn a_full_disk_stops_no_traffic_and_is_told() {
         sent += 50;
         failed.load(Ordering::Relaxed) > 0
     });
-    until("all are made", || made.load(Ordering::Relaxed) == sent);
+    wait_until("all are made", || made.load(Ordering::Relaxed) == sent);
     assert_eq!(log.trouble().unwrap(), "cannot write /dev/full");
 }
 
 #[test]
 fn what_comes_in_tls_is_logged_as_it_was_meant_and_not_as_it_was_sealed() {
     for servers in [ServerTls::Off, ServerTls::Verified] {
-        let town = Town::new("access-log");
+        let authority = TestAuthority::new();
         let listener = Listener::tcp();
-        let log = town.path("access.log");
+        let log = authority.path("access.log");
         let mut settings = logging(&log, Some(ForwardedFor::Replace), &[&listener.endpoint()]);
-        town.serve(&mut settings);
+        authority.serve(&mut settings);
         if servers != ServerTls::Off {
-            town.trust(&mut settings, servers);
+            authority.trust(&mut settings, servers);
         }
         let site = Site::start(settings);
-        let config = town.client();
+        let config = authority.client();
         let (client, _server) = std::thread::scope(|scope| {
             // With TLS on both sides a client is answered when its server is agreed with.
             let client = scope.spawn(|| {
@@ -258,7 +260,7 @@ fn what_comes_in_tls_is_logged_as_it_was_meant_and_not_as_it_was_sealed() {
             let stream = listener.accept();
             let mut server = match servers {
                 ServerTls::Off => End::Plain(stream),
-                _ => End::server(town.server(), stream),
+                _ => End::server(authority.server(), stream),
             };
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {

@@ -11,9 +11,10 @@ use std::time::Duration;
 use pen::config::PoolServerId;
 use pen::config::checks::HealthCheck;
 use pen::config::{Endpoint, ProxyVersion, RuntimeSettings, ServerTls};
+use pen_testing::certificates::{HOST, TestAuthority};
 
-use crate::support::{Listener, PATIENCE, Site, Stream, dead, localhost, over, until};
-use crate::tls::support::{End, NAME, Town};
+use crate::support::{Listener, PATIENCE, Site, Stream, dead, localhost, over, wait_until};
+use crate::tls::support::{End, UseCertificates as _};
 
 /// Checked without a pause, and believed at once.
 fn checked(check: HealthCheck, mut settings: RuntimeSettings) -> RuntimeSettings {
@@ -96,7 +97,7 @@ fn a_server_that_refuses_is_down_before_a_client_has_to_find_out_and_up_again_wh
     let mut settings = checked(HealthCheck::Connect, over(&[&alive.endpoint(), &gone]));
     settings.modes.set(pen::config::SelectionMode::RoundRobin, true);
     let site = Site::start(settings);
-    until("it is down", || is_down(&site, 1));
+    wait_until("it is down", || is_down(&site, 1));
     assert!(wrong(&site, 1).starts_with("Connection refused"), "{}", wrong(&site, 1));
     let counters = &site.balancer().shared().counters;
     for _ in 0..6 {
@@ -106,7 +107,7 @@ fn a_server_that_refuses_is_down_before_a_client_has_to_find_out_and_up_again_wh
     }
     assert_eq!(counters.failed_attempts.load(Ordering::Relaxed), 0);
     port.listen(100).unwrap();
-    until("it is up", || !is_down(&site, 1));
+    wait_until("it is up", || !is_down(&site, 1));
     assert_eq!(wrong(&site, 1), "");
 }
 
@@ -119,10 +120,10 @@ fn the_emergency_and_the_abuse_server_are_asked_like_the_others() {
     settings.abuse = Some(pen::config::ServerSettings::new(abuse));
     let site = Site::start(checked(HealthCheck::Connect, settings));
     for id in [PoolServerId::Emergency, PoolServerId::Abuse] {
-        until("it is down", || is_known_to_be_down(&site, id));
+        wait_until("it is down", || is_known_to_be_down(&site, id));
     }
     port.listen(100).unwrap();
-    until("it is up", || !is_known_to_be_down(&site, PoolServerId::Emergency));
+    wait_until("it is up", || !is_known_to_be_down(&site, PoolServerId::Emergency));
     assert!(is_known_to_be_down(&site, PoolServerId::Abuse) && !is_down(&site, 0));
 }
 
@@ -151,7 +152,7 @@ fn a_status_decides_and_where_all_are_down_they_are_tried_anyway() {
         (7, "the answer is not HTTP"),
     ] {
         status.store(code, Ordering::Relaxed);
-        until(expected, || wrong(&site, 0) == expected);
+        wait_until(expected, || wrong(&site, 0) == expected);
         assert_eq!(is_down(&site, 0), !expected.is_empty());
         let mut client = site.connect();
         client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -184,7 +185,9 @@ fn a_server_has_to_say_what_is_expected_and_silence_does_not_last() {
         [(1, "the answer does not hold '+PONG'"), (0, ""), (2, "no answer within 0.25 s"), (0, "")]
     {
         answer.store(now, Ordering::Relaxed);
-        until(expected, || wrong(&site, 0) == expected && is_down(&site, 0) != expected.is_empty());
+        wait_until(expected, || {
+            wrong(&site, 0) == expected && is_down(&site, 0) != expected.is_empty()
+        });
     }
 }
 
@@ -201,16 +204,16 @@ fn a_server_that_speaks_first_is_listened_to_and_one_that_wants_a_header_gets_on
     let mut settings = checked(check, over(&[&server.endpoint()]));
     settings.checks.timeout = Duration::from_millis(100);
     let site = Site::start(settings.clone());
-    until("it gets no header", || is_down(&site, 0));
+    wait_until("it gets no header", || is_down(&site, 0));
     let shared = site.balancer().shared();
     shared.change(RuntimeSettings { send_proxy: Some(ProxyVersion::V1), ..settings });
-    until("it gets one", || !is_down(&site, 0));
+    wait_until("it gets one", || !is_down(&site, 0));
 }
 
 #[test]
 fn a_server_that_is_spoken_to_in_tls_is_asked_in_tls() {
-    let town = Town::new("checked");
-    let config = town.server();
+    let authority = TestAuthority::new();
+    let config = authority.server();
     let server = Server::start(move |stream| {
         let Ok(mut end) = End::serving(config.clone(), Stream::Tcp(stream)) else { return };
         let mut head = [0; 4];
@@ -222,8 +225,8 @@ fn a_server_that_is_spoken_to_in_tls_is_asked_in_tls() {
     let (method, path) = ("GET".to_owned(), "/".to_owned());
     let check = HealthCheck::Http { method, path, from: 204, to: 204 };
     let mut settings = checked(check, over(&[&server.endpoint()]));
-    for (name, is_well) in [(NAME, true), ("elsewhere.example", false)] {
-        town.trust(&mut settings, ServerTls::Verified);
+    for (name, is_well) in [(HOST, true), ("elsewhere.example", false)] {
+        authority.trust(&mut settings, ServerTls::Verified);
         settings.tls.servers_name = Some(name.to_owned());
         let site = Site::start(settings.clone());
         let last = || {
@@ -231,7 +234,7 @@ fn a_server_that_is_spoken_to_in_tls_is_asked_in_tls() {
             let health = pool.state(PoolServerId::Slot(0)).map(|state| state.health.clone());
             health.and_then(|health| Some(health.last()?.wrong.clone()))
         };
-        until("it is checked", || last().is_some());
+        wait_until("it is checked", || last().is_some());
         assert_eq!(last().flatten().is_none(), is_well, "{name}: {:?}", last());
         assert_eq!(is_down(&site, 0), !is_well);
     }
@@ -265,11 +268,11 @@ fn datagrams_are_checked_by_datagrams() {
         let pool = site.balancer().shared().pool();
         pool.state(PoolServerId::Slot(0)).is_some_and(|it| it.health.last().is_some())
     };
-    until("it is checked", is_checked);
+    wait_until("it is checked", is_checked);
     says.store(false, Ordering::Relaxed);
-    until("it is silent", || is_down(&site, 0));
+    wait_until("it is silent", || is_down(&site, 0));
     says.store(true, Ordering::Relaxed);
-    until("it is there again", || !is_down(&site, 0));
+    wait_until("it is there again", || !is_down(&site, 0));
     drop(site);
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().send_to(b"end", addr).unwrap();
     thread.join().unwrap();

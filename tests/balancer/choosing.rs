@@ -8,7 +8,7 @@ use pen::config::acl::AclVerdict;
 use pen::config::{Endpoint, RuntimeSettings, SelectionMode, ServerSettings};
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{Listener, Site, Stream, dead, over, socket_path, until};
+use crate::support::{Listener, Site, Stream, dead, over, socket_path, wait_until};
 
 /// What the server said that a new client got.
 fn ask(site: &Site) -> String {
@@ -102,9 +102,9 @@ fn others_are_served_while_one_waits_for_a_server_that_does_not_answer() {
     let mut waiting = Vec::new();
     for nth in 1..=4 {
         waiting.push(site.connect());
-        until("it waits", || site.balancer().shared().open() == nth);
+        wait_until("it waits", || site.balancer().shared().open() == nth);
         assert_eq!(ask(&site), "alive");
-        until("it is over", || site.balancer().shared().open() == nth);
+        wait_until("it is over", || site.balancer().shared().open() == nth);
     }
     servers.join().unwrap();
 }
@@ -168,7 +168,7 @@ fn a_server_that_is_busy_is_not_taken_for_one_that_failed() {
     while refused() == 0 {
         clients.push(site.connect());
         assert!(clients.len() < 20, "its queue has no end");
-        until("it is decided", || {
+        wait_until("it is decided", || {
             let shared = site.balancer().shared();
             shared.open() + usize::try_from(refused()).unwrap() == clients.len()
         });
@@ -176,13 +176,13 @@ fn a_server_that_is_busy_is_not_taken_for_one_that_failed() {
     let listener: std::os::unix::net::UnixListener = socket.into();
     listener.set_nonblocking(true).unwrap();
     let mut servers = Vec::new();
-    until("all who were not refused are accepted", || {
+    wait_until("all who were not refused are accepted", || {
         servers.extend(listener.accept().map(|(server, _)| server));
         servers.len() + usize::try_from(refused()).unwrap() == clients.len()
     });
     let mut client = site.connect();
     client.finish();
-    until("there is room for one more", || {
+    wait_until("there is room for one more", || {
         let server = listener.accept();
         server
             .is_ok_and(|(mut server, _)| std::io::Write::write_all(&mut server, b"served").is_ok())
@@ -202,7 +202,7 @@ fn a_source_address_is_for_servers_of_its_own_family() {
     let site = Site::start(settings);
     let _clients = [site.connect(), site.connect()];
     listener.set_nonblocking(true).unwrap();
-    until("the other family's server is reached", || {
+    wait_until("the other family's server is reached", || {
         listener.accept().is_ok_and(|(_, from)| from.ip() == std::net::Ipv6Addr::LOCALHOST)
     });
     let Stream::Tcp(stream) = other.accept() else { unreachable!() };

@@ -1,11 +1,11 @@
 //! The collector inside the balancer: one process from the client to the merged log.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use pen_testing::Program;
 
 use crate::support::PATIENCE;
 
@@ -42,28 +42,20 @@ fn ask(client: Ipv4Addr, balancer: SocketAddr, page: &str) -> io::Result<Vec<u8>
 
 #[test]
 fn one_process_balances_and_writes_a_log_with_the_real_clients() {
-    let folder = std::env::temp_dir().join(format!("pen-collect-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = pen_testing::TempFolder::new();
     let merged = folder.join("access.log");
     let server = TcpListener::bind((Ipv4Addr::new(127, 0, 1, 77), 0)).unwrap();
     // The port is free by now, and most likely still in a moment.
     let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let collect = free.local_addr().unwrap();
     drop(free);
-    let mut pen = Command::new(env!("CARGO_BIN_EXE_pen"))
-        .args(["-f", "--collect", &collect.to_string(), "--merged-log"])
-        .arg(&merged)
-        .args(["127.0.0.1:0", &server.local_addr().unwrap().to_string()])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let said = BufReader::new(pen.stderr.take().unwrap()).lines();
-    let mut said = said.map(Result::unwrap);
-    let listening = |line: &String| {
-        let addr: SocketAddr = line.split_once("listening on ")?.1.trim().parse().ok()?;
-        (addr != collect).then_some(addr)
-    };
-    let addr = said.find_map(|line| listening(&line)).expect("it says where it listens");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pen"));
+    command.args(["-f", "--collect", &collect.to_string(), "--merged-log"]).arg(&merged);
+    command.args(["127.0.0.1:0", &server.local_addr().unwrap().to_string()]);
+    let mut pen = Program::start("pen", &mut command).unwrap();
+    let listening = || pen.wait_until_listening().unwrap().parse::<SocketAddr>().unwrap();
+    // The collector and the balancer each say so.
+    let addr = [listening(), listening()].into_iter().find(|&addr| addr != collect).unwrap();
     let served = std::thread::spawn(move || {
         for _ in 0..3 {
             serve(&server, collect).unwrap();
@@ -75,12 +67,11 @@ fn one_process_balances_and_writes_a_log_with_the_real_clients() {
     }
     served.join().unwrap();
     // At the end it decides and writes what is left, and says how it went.
-    kill(Pid::from_raw(i32::try_from(pen.id()).unwrap()), Signal::SIGTERM).unwrap();
-    let balance: Vec<_> = said.filter(|line| line.contains("balance: lines:")).collect();
-    assert!(pen.wait().unwrap().success());
+    assert!(pen.stop(Signal::SIGTERM).unwrap().success());
+    let said = pen.messages();
+    let balance: Vec<_> = said.lines().filter(|line| line.contains("balance: lines:")).collect();
     let log = std::fs::read_to_string(&merged).unwrap();
     let clients: Vec<_> = log.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(clients, ["127.0.9.7", "127.0.9.8", "127.0.9.9"], "{log}\n{balance:?}");
     assert!(balance.iter().any(|line| line.contains("lines: 3 received")), "{balance:?}");
-    std::fs::remove_dir_all(&folder).unwrap();
 }

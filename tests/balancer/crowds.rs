@@ -8,7 +8,7 @@ use pen::data::balancer::Bound;
 use pen::data::relay::queries::{ask, close};
 use pen::data::snapshot::ConnectionFilter;
 
-use crate::support::{Listener, Site, Stream, localhost, over, until};
+use crate::support::{Listener, Site, Stream, localhost, over, wait_until};
 
 const CROWD: usize = 1_100;
 
@@ -30,7 +30,7 @@ fn crowd() -> (Site, Vec<Stream>, Vec<Stream>) {
 fn each_of_a_crowd_is_listed_found_and_closed_by_its_number() {
     let (site, mut clients, _servers) = crowd();
     let shared = site.balancer().shared();
-    until("all are counted", || shared.open() == CROWD);
+    wait_until("all are counted", || shared.open() == CROWD);
     let all = ask(shared, ConnectionFilter::First(usize::MAX)).connections;
     let numbers: BTreeSet<_> = all.iter().map(|one| one.number).collect();
     assert_eq!((all.len(), numbers.len()), (CROWD, CROWD));
@@ -50,5 +50,5 @@ fn each_of_a_crowd_is_listed_found_and_closed_by_its_number() {
         assert!(!close(shared, one.number), "it is gone");
         assert!(ask(shared, ConnectionFilter::Number(one.number)).connections.is_empty());
     }
-    until("two are gone", || shared.open() == CROWD - 2);
+    wait_until("two are gone", || shared.open() == CROWD - 2);
 }

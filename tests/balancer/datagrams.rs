@@ -13,7 +13,7 @@ use pen::data::balancer::Bound;
 use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::mapping::MappingKind;
 
-use crate::support::{PATIENCE, Site, localhost, over, pattern, until};
+use crate::support::{PATIENCE, Site, localhost, over, pattern, wait_until};
 
 /// The longest datagram of IPv4.
 const LONGEST: usize = 65_507;
@@ -203,7 +203,7 @@ fn a_server_that_goes_away_is_noticed_and_its_clients_go_to_another() {
     let _port = goes.end();
     client.send(b"lost").unwrap();
     let failed = || site.balancer().shared().counters.failed_attempts.load(Relaxed);
-    until("it is noticed", || failed() == 1);
+    wait_until("it is noticed", || failed() == 1);
     assert_eq!(ask(&client, b"y"), b"sy");
     assert_eq!(site.balancer().shared().open(), 1);
 }
@@ -256,7 +256,7 @@ fn access_lists_hold_for_datagrams() {
     let site = Site::of_datagrams(localhost(0), settings);
     let denied = site.client([127, 0, 0, 9]);
     denied.send(b"x").unwrap();
-    until("it is denied", || site.balancer().shared().counters.denied.load(Relaxed) == 1);
+    wait_until("it is denied", || site.balancer().shared().counters.denied.load(Relaxed) == 1);
     assert_eq!(ask(&site.client([127, 0, 0, 8]), b"x"), b"ax");
     denied.set_nonblocking(true).unwrap();
     assert!(denied.recv(&mut [0; 9]).is_err());
@@ -325,7 +325,7 @@ fn who_waits_for_an_answer_gets_it_when_pen_stops() {
     waits.send(b"x").unwrap();
     let (_, ours) = server.recv_from(&mut [0; 9]).unwrap();
     site.balancer().stop(PATIENCE);
-    until("the other one is over", || site.balancer().shared().open() == 1);
+    wait_until("the other one is over", || site.balancer().shared().open() == 1);
     server.send_to(b"the answer", ours).unwrap();
     assert_eq!(reply(&waits), b"the answer");
     site.balancer.take().unwrap().join();

@@ -5,17 +5,17 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::thread;
 
 use nix::sys::signal::Signal;
 use pen::config::{Endpoint, LogTarget, RuntimeSettings};
 use pen_records::addr::ClientAddr;
 use pen_records::mapping::packet::Packet;
+use pen_testing::TempFolder;
 
-use crate::program::Program;
-use crate::support::{Listener, PATIENCE, Site, over, until};
+use crate::program::{RunningPen, pen_in, penctl_in};
+use crate::support::{Listener, PATIENCE, Site, over, wait_until};
 
 /// All test functions of the workspace's package, by name.
 fn functions(folder: &Path, found: &mut BTreeSet<String>) {
@@ -96,44 +96,15 @@ fn p_02_a_connection_keeps_its_client_however_small_the_table() {
     drop((first, second));
 }
 
-/// A folder of its own, gone at the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("pen-defects-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a temporary folder can be made");
-        Self(path)
-    }
-
-    fn pen(&self, args: &[&str]) -> Command {
-        let mut pen = Command::new(env!("CARGO_BIN_EXE_pen"));
-        pen.args(args).current_dir(&self.0);
-        pen
-    }
-
-    fn penctl(&self, command: &[&str]) -> String {
-        let mut penctl = Command::new(env!("CARGO_BIN_EXE_penctl"));
-        let said = penctl.arg(self.0.join("control")).args(command).output().expect("it is built");
-        String::from_utf8(said.stdout).expect("it writes text").trim().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap_or_default();
-    }
-}
-
 /// A pen in the foreground with a control socket.
-fn start(folder: &Folder, args: &[&str]) -> Program {
-    let pen = Program::start(folder.pen(&["-f", "-C", "./control"]).args(args));
-    until("it answers", || !folder.penctl(&["pid"]).is_empty());
+fn start(folder: &TempFolder, args: &[&str]) -> RunningPen {
+    let pen = RunningPen::start(pen_in(folder, &["-f", "-C", "./control"]).args(args));
+    wait_until("it answers", || !penctl_in(folder, &["pid"]).is_empty());
     pen
 }
 
 /// Sends this and waits for the end of the answer.
-fn ask(pen: &Program, request: &[u8]) {
+fn ask(pen: &RunningPen, request: &[u8]) {
     let mut stream = TcpStream::connect(pen.addr()).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
     stream.write_all(request).expect("it is open");
@@ -160,21 +131,21 @@ const REQUEST: &[u8] = b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[test]
 fn p_16_the_emergency_and_the_abuse_server_are_seen_and_changed() {
-    let folder = Folder::new("special");
+    let folder = TempFolder::new();
     let pen = start(&folder, &["-e", "127.0.0.1:7", "127.0.0.1:0", "127.0.0.1:9"]);
-    assert_eq!(folder.penctl(&["emergency"]), "127.0.0.1:7:0:0:1:0");
-    folder.penctl(&["abuse", "127.0.0.1:8"]);
-    let states = folder.penctl(&["states"]);
+    assert_eq!(penctl_in(&folder, &["emergency"]), "127.0.0.1:7:0:0:1:0");
+    penctl_in(&folder, &["abuse", "127.0.0.1:8"]);
+    let states = penctl_in(&folder, &["states"]);
     assert!(states.contains("\nemergency state up "), "{states}");
     assert!(states.contains("\nabuse state up "), "{states}");
-    folder.penctl(&["no", "emergency"]);
-    assert!(!folder.penctl(&["states"]).contains("emergency"));
+    penctl_in(&folder, &["no", "emergency"]);
+    assert!(!penctl_in(&folder, &["states"]).contains("emergency"));
     assert_eq!(pen.end(), Some(0));
 }
 
 #[test]
 fn p_23_no_log_stops_the_network_log_too() {
-    let (folder, (socket, _)) = (Folder::new("no-log"), collector());
+    let (folder, (socket, _)) = (TempFolder::new(), collector());
     let log = socket.local_addr().unwrap().to_string();
     let pen = start(&folder, &["-l", &log, "127.0.0.1:0", &http()]);
     ask(&pen, REQUEST);
@@ -185,8 +156,8 @@ fn p_23_no_log_stops_the_network_log_too() {
         let packet = Packet::parse(&buf[..len]).unwrap();
         heard = packet.mappings().any(|it| it.kind == pen_records::mapping::MappingKind::Closed);
     }
-    folder.penctl(&["no", "log"]);
-    assert_eq!(folder.penctl(&["log"]), "");
+    penctl_in(&folder, &["no", "log"]);
+    assert_eq!(penctl_in(&folder, &["log"]), "");
     ask(&pen, REQUEST);
     assert_eq!(pen.end(), Some(0));
     socket.set_nonblocking(true).unwrap();
@@ -195,27 +166,29 @@ fn p_23_no_log_stops_the_network_log_too() {
 
 #[test]
 fn p_24_hup_without_the_logs_folder_ends_nothing() {
-    let folder = Folder::new("gone");
-    fs::create_dir(folder.0.join("logs")).unwrap();
+    let folder = TempFolder::new();
+    fs::create_dir(folder.join("logs")).unwrap();
     let pen = start(&folder, &["-l", "logs/pen.log", "127.0.0.1:0", &http()]);
-    fs::rename(folder.0.join("logs"), folder.0.join("elsewhere")).unwrap();
+    fs::rename(folder.join("logs"), folder.join("elsewhere")).unwrap();
     pen.signal(Signal::SIGHUP);
     ask(&pen, REQUEST);
     // What was open is written to on.
-    let old = folder.0.join("elsewhere/pen.log");
-    until("it is written", || fs::read_to_string(&old).is_ok_and(|text| text.contains("/page")));
+    let old = folder.join("elsewhere/pen.log");
+    wait_until("it is written", || {
+        fs::read_to_string(&old).is_ok_and(|text| text.contains("/page"))
+    });
     assert_eq!(pen.end(), Some(0));
 }
 
 #[test]
 fn p_25_what_a_client_sent_is_escaped_in_the_log() {
     for format in ["classic", "extended"] {
-        let folder = Folder::new(&format!("escape-{format}"));
+        let folder = TempFolder::new();
         let option = format!("log_format {format}");
         let pen = start(&folder, &["-O", &option, "-l", "pen.log", "127.0.0.1:0", &http()]);
         ask(&pen, b"GET /\x1b[31m\x00\x7f HTTP/1.1\r\nHost: x\r\n\r\n");
         assert_eq!(pen.end(), Some(0));
-        let text = fs::read(folder.0.join("pen.log")).unwrap();
+        let text = fs::read(folder.join("pen.log")).unwrap();
         let is_plain = |&byte: &u8| byte == b'\n' || byte == b'\t' || (b' '..=b'~').contains(&byte);
         assert!(text.iter().all(is_plain), "{format}: {}", text.escape_ascii());
         assert!(!text.is_empty(), "{format}");
@@ -224,24 +197,24 @@ fn p_25_what_a_client_sent_is_escaped_in_the_log() {
 
 #[test]
 fn p_30_a_second_pen_is_refused_and_leaves_the_first_ones_pid_file() {
-    let folder = Folder::new("second");
+    let folder = TempFolder::new();
     let pen = start(&folder, &["-p", "pid", "127.0.0.1:0", "127.0.0.1:9"]);
-    let before = fs::read(folder.0.join("pid")).unwrap();
+    let before = fs::read(folder.join("pid")).unwrap();
     let addr = pen.addr().to_string();
     for args in [["-p", "pid", "127.0.0.1:0"], ["-p", "other", addr.as_str()]] {
-        let second = folder.pen(&["-f"]).args(args).arg("127.0.0.1:9").output().unwrap();
+        let second = pen_in(&folder, &["-f"]).args(args).arg("127.0.0.1:9").output().unwrap();
         assert_eq!(second.status.code(), Some(1), "{args:?}");
     }
-    assert_eq!(fs::read(folder.0.join("pid")).unwrap(), before);
+    assert_eq!(fs::read(folder.join("pid")).unwrap(), before);
     assert_eq!(pen.end(), Some(0));
-    assert!(!folder.0.join("pid").exists());
+    assert!(!folder.join("pid").exists());
 }
 
 #[test]
 fn p_32_the_caller_is_told_what_fails_in_the_background() {
-    let (folder, taken) = (Folder::new("told"), Listener::tcp());
+    let (folder, taken) = (TempFolder::new(), Listener::tcp());
     let addr = taken.endpoint().to_string();
-    let output = folder.pen(&[&addr, "127.0.0.1:9"]).output().unwrap();
+    let output = pen_in(&folder, &[&addr, "127.0.0.1:9"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.starts_with(&format!("pen: cannot listen at {addr}: ")), "{said}");
@@ -249,14 +222,14 @@ fn p_32_the_caller_is_told_what_fails_in_the_background() {
 
 #[test]
 fn p_51_signals_may_come_again_and_again() {
-    let folder = Folder::new("signals");
+    let folder = TempFolder::new();
     let pen = start(&folder, &["-w", "page", "127.0.0.1:0", &http()]);
     for _ in 0..5 {
         for signal in [Signal::SIGHUP, Signal::SIGUSR1] {
             pen.signal(signal);
         }
-        until("the page is written", || folder.0.join("page").exists());
-        fs::remove_file(folder.0.join("page")).unwrap();
+        wait_until("the page is written", || folder.join("page").exists());
+        fs::remove_file(folder.join("page")).unwrap();
         ask(&pen, REQUEST);
     }
     assert_eq!(pen.end(), Some(0));
@@ -264,8 +237,8 @@ fn p_51_signals_may_come_again_and_again() {
 
 #[test]
 fn p_56_nothing_is_said_when_nothing_is_wrong() {
-    let folder = Folder::new("quiet");
-    let output = folder.pen(&["--check", "8080", "127.0.0.1:9"]).output().unwrap();
+    let folder = TempFolder::new();
+    let output = pen_in(&folder, &["--check", "8080", "127.0.0.1:9"]).output().unwrap();
     assert!(output.status.success() && output.stdout.is_empty() && output.stderr.is_empty());
 }
 

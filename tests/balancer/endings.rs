@@ -11,7 +11,7 @@ use pen::data::relay::queries::ask;
 use pen::data::snapshot::{ConnectionFilter, ConnectionSnapshot, ConnectionStatus};
 use socket2::SockRef;
 
-use crate::support::{Listener, Site, over, pattern, socket_path, until};
+use crate::support::{Listener, Site, over, pattern, socket_path, wait_until};
 
 fn lingering(listener: &Listener, linger: Duration) -> RuntimeSettings {
     let mut settings: RuntimeSettings = over(&[&listener.endpoint()]);
@@ -27,7 +27,7 @@ fn with_little_room(listener: &Listener) {
 
 /// Waits until the balancer has taken all that one side of its only connection says, to its end.
 fn until_taken(site: &Site, bytes: impl Fn(&ConnectionSnapshot) -> u64, count: usize) {
-    until("all of it was taken", || {
+    wait_until("all of it was taken", || {
         let report = ask(site.balancer().shared(), ConnectionFilter::First(1));
         let taken = |one: &ConnectionSnapshot| {
             one.stage == ConnectionStatus::HalfClosed && bytes(one) == count as u64
@@ -67,7 +67,7 @@ fn a_reader_who_takes_a_little_now_and_then_is_waited_for() {
             server
         })
     };
-    until("all has been said", || {
+    wait_until("all has been said", || {
         let report = ask(site.balancer().shared(), ConnectionFilter::First(1));
         report.connections.first().is_some_and(|one| one.stage == ConnectionStatus::HalfClosed)
     });
@@ -78,7 +78,7 @@ fn a_reader_who_takes_a_little_now_and_then_is_waited_for() {
         let piece = client.bytes(16 << 10);
         heard.extend(piece);
         let then = Instant::now();
-        until("a moment is over", || then.elapsed() > LINGER / 7);
+        wait_until("a moment is over", || then.elapsed() > LINGER / 7);
     }
     heard.extend(client.rest().unwrap());
     assert!(heard == answer, "{} of {} bytes", heard.len(), answer.len());
@@ -110,7 +110,7 @@ fn an_answer_that_comes_before_the_upload_is_over_arrives_whole() {
     // With bytes unread, so the kernel resets whatever still comes.
     drop(server);
     let before = sent.load(Ordering::Relaxed);
-    until("the upload goes on, or is cut", || {
+    wait_until("the upload goes on, or is cut", || {
         sent.load(Ordering::Relaxed) > before + 500 || upload.is_finished()
     });
     assert!(client.bytes(answer.len()) == answer, "the answer is whole");
@@ -147,7 +147,7 @@ fn a_server_that_speaks_to_a_client_who_has_gone_is_told() {
     let mut server = listener.accept();
     drop(client);
     let piece = pattern(64 << 10);
-    until("a write fails", || server.write_all(&piece).is_err());
+    wait_until("a write fails", || server.write_all(&piece).is_err());
     site.wait_until_empty();
 }
 
@@ -158,7 +158,7 @@ fn bytes_that_nobody_takes_do_not_keep_a_pair() {
     let mut client = site.connect();
     drop(listener.accept());
     let piece = pattern(64 << 10);
-    until("the client is cut", || client.write_all(&piece).is_err());
+    wait_until("the client is cut", || client.write_all(&piece).is_err());
     site.wait_until_empty();
 }
 
@@ -172,7 +172,7 @@ fn a_time_that_is_set_later_holds_for_those_who_were_silent_before() {
     let mut server = listener.accept();
     // Until the time for connecting is over, which looks at the others, too.
     let start = Instant::now();
-    until("it has no timer", || start.elapsed() > Duration::from_millis(300));
+    wait_until("it has no timer", || start.elapsed() > Duration::from_millis(300));
     client.write_all(b"x").unwrap();
     assert_eq!(server.bytes(1), b"x");
     let mut changed = settings;

@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::getuid;
 
-use crate::program::Program;
-use crate::support::{PATIENCE, pattern, until};
+use crate::program::RunningPen;
+use crate::support::{PATIENCE, pattern, wait_until};
 
 /// Started by a shell, so that it can be given limits first.
-fn start(limits: &str, args: &str) -> Program {
+fn start(limits: &str, args: &str) -> RunningPen {
     let script = format!("{limits} exec \"$0\" -f {args}");
     let mut shell = Command::new("sh");
-    Program::start(shell.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_pen")))
+    RunningPen::start(shell.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_pen")))
 }
 
-impl Program {
+impl RunningPen {
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.addr()).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("it is not zero");
@@ -38,14 +38,14 @@ impl Program {
     }
 
     fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("it is there").count()
+        fs::read_dir(format!("/proc/{}/fd", self.id())).expect("it is there").count()
     }
 
     /// How many it has with nobody connected, which is some time after it has begun to listen.
     fn descriptors_at_rest(&self) -> usize {
         assert!(self.is_served());
         let (mut last, mut since) = (0, Instant::now());
-        until("the number stays the same", || {
+        wait_until("the number stays the same", || {
             let now = self.descriptors();
             if std::mem::replace(&mut last, now) != now {
                 since = Instant::now();
@@ -74,10 +74,10 @@ fn p_31_without_descriptors_it_sheds_load_and_goes_on() {
     let at_rest = pen.descriptors_at_rest();
     // More than there are descriptors for; whoever gets none waits or is cut.
     let crowd: Vec<_> = (0..60).map(|_| pen.connect()).collect();
-    until("descriptors are scarce", || pen.descriptors() >= 34);
+    wait_until("descriptors are scarce", || pen.descriptors() >= 34);
     drop(crowd);
-    until("somebody is served again", || pen.is_served());
-    until("nothing is left over", || pen.descriptors() <= at_rest);
+    wait_until("somebody is served again", || pen.is_served());
+    wait_until("nothing is left over", || pen.descriptors() <= at_rest);
     assert_eq!(pen.end(), Some(0), "it ends well");
 }
 
@@ -97,7 +97,7 @@ fn a_burst_past_every_limit_is_served_when_there_is_room() {
     });
     // The server's own limit cuts some; nobody is forgotten.
     assert!(served.into_inner() > 40);
-    until("one is served", || pen.is_served());
+    wait_until("one is served", || pen.is_served());
     assert_eq!(pen.end(), Some(0), "it ends well");
 }
 
@@ -121,7 +121,7 @@ fn slow_silent_and_half_open_clients_keep_nobody_from_being_served() {
         assert!(pen.is_served());
     }
     drop(crowd);
-    until("nothing is left over", || pen.descriptors() <= at_rest);
+    wait_until("nothing is left over", || pen.descriptors() <= at_rest);
     assert_eq!(pen.end(), Some(0), "it ends well");
 }
 
@@ -168,11 +168,11 @@ fn p_27_silent_peers_of_the_control_port_stop_nothing() {
         assert!(pen.is_served());
     }
     drop(silent);
-    until("an operator is answered", || {
+    wait_until("an operator is answered", || {
         let mut stream = TcpStream::connect(at).unwrap();
         let mut reply = String::new();
         let asked = stream.write_all(b"pid\n").and_then(|()| stream.read_to_string(&mut reply));
-        asked.is_ok() && reply.trim() == pen.child.id().to_string()
+        asked.is_ok() && reply.trim() == pen.id().to_string()
     });
     assert_eq!(pen.end(), Some(0), "it ends well");
 }
@@ -191,7 +191,7 @@ fn http() -> SocketAddr {
     addr
 }
 
-fn is_answered(pen: &Program) -> bool {
+fn is_answered(pen: &RunningPen) -> bool {
     let mut stream = pen.connect();
     let mut reply = Vec::new();
     let asked = stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n");

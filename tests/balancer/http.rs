@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use pen::config::{ForwardedFor, RuntimeSettings};
 
-use crate::support::{Listener, Site, Stream, over, until};
+use crate::support::{Listener, Site, Stream, over, wait_until};
 
 fn site(listener: &Listener, policy: ForwardedFor) -> Site {
     Site::start(RuntimeSettings { http: Some(policy), ..over(&[&listener.endpoint()]) })
@@ -134,7 +134,7 @@ fn what_is_not_http_passes_both_ways_and_is_counted() {
     server.write_all(b"250 well\r\n").unwrap();
     assert_eq!(client.bytes(10), b"250 well\r\n");
     let counters = &site.balancer().shared().counters;
-    until("it is counted", || counters.not_http.load(Ordering::Relaxed) == 1);
+    wait_until("it is counted", || counters.not_http.load(Ordering::Relaxed) == 1);
     assert_eq!(counters.http_refused.load(Ordering::Relaxed), 0);
 }
 

@@ -3,15 +3,14 @@
 //! they cannot be made, or keepalived or curl is missing, the test says so.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use pen_testing::{Program, TempFolder, wait_until};
 
 use crate::namespaces::Namespaces;
-use crate::support::until;
 
 /// Two balancers, 192.0.2.1 and 192.0.2.2, on a bridge in a third one, where clients and servers are.
 const SET_UP: &str = "
@@ -40,25 +39,23 @@ while (my $client = $listener->accept) {
 
 struct Site {
     namespaces: Namespaces,
-    folder: PathBuf,
+    folder: TempFolder,
 }
 
 impl Site {
     fn new() -> Option<Self> {
         let namespaces = Namespaces::new("vrrp", &["lan", "a", "b"], SET_UP)?;
-        let folder = std::env::temp_dir().join(format!("pen-vrrp{}", std::process::id()));
-        fs::create_dir_all(&folder).ok()?;
-        Some(Self { namespaces, folder })
+        Some(Self { namespaces, folder: TempFolder::new() })
     }
 
     fn run(&self, namespace: &str, program: impl AsRef<Path>) -> Command {
         let mut command = self.namespaces.run(namespace, program);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
 
     /// keepalived as the example has it, but for the user, who may be missing here.
-    fn keepalived(&self, namespace: &str, priority: &str) -> Running {
+    fn keepalived(&self, namespace: &str, priority: &str) -> Program {
         let example = include_str!("../../docs/examples/keepalived.conf");
         let text = example
             .replace("script_user nobody", "script_user root")
@@ -68,13 +65,13 @@ impl Site {
         let mut command = self.run(namespace, "keepalived");
         command.args(["--dont-fork", "--vrrp", "-f"]).arg(file("conf"));
         command.arg("-p").arg(file("pid")).arg("-r").arg(file("vrrp"));
-        Running::start(&mut command)
+        Program::start("keepalived", &mut command).expect("it is installed")
     }
 
-    fn pen(&self, namespace: &str) -> Running {
+    fn pen(&self, namespace: &str) -> Program {
         let mut pen = self.run(namespace, env!("CARGO_BIN_EXE_pen"));
         pen.args(["-f", "--status", "127.0.0.1:8081", "80", "192.0.2.9:8000"]);
-        Running::start(&mut pen)
+        Program::start("pen", &mut pen).expect("it is built")
     }
 
     fn has_the_address(&self, namespace: &str) -> bool {
@@ -87,30 +84,6 @@ impl Site {
         let mut curl = self.run("lan", "curl");
         curl.args(["--silent", "--max-time", "2", "http://192.0.2.80/"]).stdout(Stdio::piped());
         curl.output().is_ok_and(|output| output.stdout == b"here")
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.folder).unwrap_or_default();
-    }
-}
-
-/// A program, ended with this.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        Self(command.spawn().expect("it is installed"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let pid = i32::try_from(self.0.id()).expect("a pid is small");
-        // Its children go with it, which they would not if it were killed.
-        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap_or_default();
-        self.0.wait().map(drop).unwrap_or_default();
     }
 }
 
@@ -128,18 +101,18 @@ fn the_address_moves_to_the_other_pen_when_one_dies() {
     }
     let Some(site) = Site::new() else { return };
     let mut perl = site.run("lan", "perl");
-    let _server = Running::start(perl.args(["-e", SERVER]));
+    let _server = Program::start("perl", perl.args(["-e", SERVER])).expect("it is installed");
     let [mut first, _second] = ["a", "b"].map(|name| site.pen(name));
     let _both = [site.keepalived("a", "100"), site.keepalived("b", "90")];
-    until("the first one has the address", || {
+    wait_until("the first one has the address", || {
         std::thread::park_timeout(Duration::from_millis(100));
         site.has_the_address("a") && !site.has_the_address("b")
     });
-    until("clients are served", || site.is_served());
-    first.0.kill().unwrap();
-    until("the other one has the address", || {
+    wait_until("clients are served", || site.is_served());
+    first.stop(Signal::SIGKILL).unwrap();
+    wait_until("the other one has the address", || {
         std::thread::park_timeout(Duration::from_millis(100));
         site.has_the_address("b") && !site.has_the_address("a")
     });
-    until("clients are served again", || site.is_served());
+    wait_until("clients are served again", || site.is_served());
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pen::config::{Endpoint, PenConfig, RuntimeSettings};
 use pen::data::balancer::Bound;
 
-use crate::support::{Listener, PATIENCE, Site, Stream, localhost, over, socket_path, until};
+use crate::support::{Listener, PATIENCE, Site, Stream, localhost, over, socket_path, wait_until};
 
 #[test]
 fn a_hard_limit_holds_under_a_burst() {
@@ -20,7 +20,7 @@ fn a_hard_limit_holds_under_a_burst() {
     let site = Site::start(settings);
     let mut clients: Vec<Stream> = (0..20).map(|_| site.connect()).collect();
     let servers = [listener.accept(), listener.accept()];
-    until("the others are refused", || site.balancer().shared().open() == 2);
+    wait_until("the others are refused", || site.balancer().shared().open() == 2);
     drop(servers);
     let cut = clients.iter_mut().filter_map(|client| client.rest().err()).count();
     assert_eq!(cut, 18);
@@ -95,7 +95,7 @@ fn a_balancer_that_stops_accepts_nobody_and_lets_others_end() {
     let mut server = listener.accept();
     site.balancer().stop(PATIENCE);
     let Endpoint::Ip(addr) = site.addr else { unreachable!() };
-    until("nobody is accepted", || std::net::TcpStream::connect(addr).is_err());
+    wait_until("nobody is accepted", || std::net::TcpStream::connect(addr).is_err());
     assert!(!site.balancer().is_done());
     server.write_all(b"the end").unwrap();
     drop(server);

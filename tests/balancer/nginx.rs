@@ -1,40 +1,20 @@
 //! A real nginx behind the balancer, with logs of its own.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
 
 use pen::config::Endpoint;
-
-use crate::support::until;
-
-/// A folder that goes with the test.
-pub(crate) struct Folder(pub(crate) PathBuf);
-
-impl Folder {
-    pub(crate) fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("pen-access-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).expect("there is room");
-        Self(path)
-    }
-
-    pub(crate) fn join(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap_or_default();
-    }
-}
+use pen_testing::{Program, TempFolder, wait_until};
 
 /// nginx at a socket in the folder.
-pub(crate) struct Nginx(Child);
+pub(crate) struct Nginx {
+    _program: Program,
+}
 
 impl Nginx {
-    pub(crate) fn start(folder: &Folder) -> (Self, Endpoint) {
-        let root = folder.0.display();
+    pub(crate) fn start(folder: &TempFolder) -> (Self, Endpoint) {
+        let root = folder.path().display();
         let config = format!(
             "daemon off; master_process off; pid {root}/pid; error_log {root}/error.log;
              events {{ worker_connections 64; }}
@@ -56,21 +36,11 @@ impl Nginx {
         );
         fs::write(folder.join("nginx.conf"), config).expect("there is room");
         fs::write(folder.join("page.txt"), "a page\n".repeat(3_000)).expect("there is room");
-        let nginx = Command::new("/usr/sbin/nginx")
-            .arg("-c")
-            .arg(folder.join("nginx.conf"))
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nginx is installed");
+        let mut command = Command::new("/usr/sbin/nginx");
+        command.arg("-c").arg(folder.join("nginx.conf"));
+        let nginx = Program::start("nginx", &mut command).expect("nginx is installed");
         let socket = folder.join("socket");
-        until("nginx listens", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
-        (Self(nginx), Endpoint::Unix(socket))
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        self.0.kill().unwrap_or_default();
-        self.0.wait().map(drop).unwrap_or_default();
+        wait_until("nginx listens", || UnixStream::connect(&socket).is_ok());
+        (Self { _program: nginx }, Endpoint::Unix(socket))
     }
 }

@@ -3,12 +3,13 @@
 
 use std::io;
 use std::thread;
-use std::time::Instant;
 
 use pen::config::{RuntimeSettings, ServerTls};
+use pen_testing::Deadline;
+use pen_testing::certificates::TestAuthority;
 
-use crate::support::{Listener, PATIENCE, Site, localhost, over, pattern, socket_path, until};
-use crate::tls::support::{End, Town};
+use crate::support::{Listener, Site, localhost, over, pattern, socket_path, wait_until};
+use crate::tls::support::{End, UseCertificates as _};
 
 /// What an end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +29,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(name: &str, town: &Town, kinds: (Kind, Kind)) -> Self {
+    fn new(name: &str, authority: &TestAuthority, kinds: (Kind, Kind)) -> Self {
         let (client, server) = kinds;
         let listener = match server {
             Kind::Unix => Listener::unix(&format!("{name}-server-{client:?}")),
@@ -40,20 +41,20 @@ impl Pair {
         };
         let mut settings: RuntimeSettings = over(&[&listener.endpoint()]);
         if client == Kind::Tls {
-            town.serve(&mut settings);
+            authority.serve(&mut settings);
         }
         if server == Kind::Tls {
-            town.trust(&mut settings, ServerTls::Verified);
+            authority.trust(&mut settings, ServerTls::Verified);
         }
         let site = Site::listening(at, settings);
         let stream = site.connect();
         let client = match client {
-            Kind::Tls => End::client(town.client(), stream),
+            Kind::Tls => End::client(authority.client(), stream),
             Kind::Tcp | Kind::Unix => End::Plain(stream),
         };
         let stream = listener.accept();
         let server = match server {
-            Kind::Tls => End::server(town.server(), stream),
+            Kind::Tls => End::server(authority.server(), stream),
             Kind::Tcp | Kind::Unix => End::Plain(stream),
         };
         Self { site, client, server }
@@ -62,11 +63,11 @@ impl Pair {
 
 /// All pairings, one after the other.
 fn pairings(name: &str, test: impl Fn(Pair)) {
-    let town = Town::new(name);
+    let authority = TestAuthority::new();
     for client in KINDS {
         for server in KINDS {
             eprintln!("{client:?} to {server:?}");
-            test(Pair::new(name, &town, (client, server)));
+            test(Pair::new(name, &authority, (client, server)));
         }
     }
 }
@@ -92,7 +93,7 @@ fn converse(mut end: End, says: &[u8], manner: Manner) -> io::Result<Vec<u8>> {
     let mut buf = vec![0; manner.read];
     let (mut said, mut heard) = (0, Vec::new());
     let (mut finished, mut ended) = (false, false);
-    let deadline = Instant::now() + PATIENCE;
+    let mut deadline = Deadline::patience();
     while !finished || !ended {
         let mut still = true;
         if said < says.len() {
@@ -113,12 +114,11 @@ fn converse(mut end: End, says: &[u8], manner: Manner) -> io::Result<Vec<u8>> {
             heard.extend_from_slice(&buf[..count]);
             ended = count == 0;
         }
-        if still {
-            if Instant::now() >= deadline {
-                let text = format!("nothing moves: said {said}, heard {}", heard.len());
-                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
-            }
-            thread::yield_now();
+        if !still {
+            deadline = Deadline::patience();
+        } else if !deadline.nap() {
+            let text = format!("nothing moves: said {said}, heard {}", heard.len());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
         }
     }
     Ok(heard)
@@ -235,7 +235,7 @@ fn an_end_that_tls_does_not_announce_is_a_reset_on_the_other_side() {
     for by_client in [true, false] {
         pairings(if by_client { "bare-client" } else { "bare-server" }, |pair| {
             let (site, cutter, mut other) = half_said(pair, by_client);
-            if !cutter.is_sealed() || !other.is_tcp() {
+            if !cutter.is_tls() || !other.is_tcp() {
                 return;
             }
             cutter.finish_socket();
@@ -259,6 +259,6 @@ fn who_was_told_of_the_end_may_leave_without_a_word() {
         assert_eq!(server.rest().unwrap(), b"");
         site.wait_until_empty();
         let resets = &site.balancer().shared().counters.resets;
-        until("that is an end", || resets.load(std::sync::atomic::Ordering::Relaxed) == 0);
+        wait_until("that is an end", || resets.load(std::sync::atomic::Ordering::Relaxed) == 0);
     });
 }

@@ -1,53 +1,53 @@
-//! pen as a program of its own, in the foreground: ended with the test, and its standard error read to the end.
+//! `pen` as a program of its own, in the foreground, terminated with the test.
 
-use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::process::Command;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use pen_testing::{Program, TempFolder};
 
-/// A pen that listens.
-pub(crate) struct Program {
-    pub(crate) child: Child,
-    at: String,
+/// A `pen` that listens.
+pub(crate) struct RunningPen {
+    program: Program,
+    listening_on: String,
 }
 
-impl Program {
-    /// Starts it and waits until it says where it listens.
+impl RunningPen {
+    /// Starts `command` and waits until it prints where it listens.
     pub(crate) fn start(command: &mut Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("it is built");
-        let said = BufReader::new(child.stderr.take().expect("it is a pipe"));
-        let mut lines = said.lines().map_while(Result::ok);
-        let at = lines.find_map(|line| Some(line.split_once("listening on ")?.1.trim().to_owned()));
-        // It must not find the pipe closed later.
-        thread::spawn(move || lines.for_each(drop));
-        let program = Self { child, at: at.unwrap_or_default() };
-        assert!(!program.at.is_empty(), "it does not say where it listens");
-        program
+        let program = Program::start("pen", command).expect("it is built");
+        let listening_on = program.wait_until_listening().expect("it listens");
+        Self { program, listening_on }
     }
 
-    /// Where it listens.
     pub(crate) fn addr(&self) -> SocketAddr {
-        self.at.parse().expect("it is a port")
+        self.listening_on.parse().expect("it listens at a port")
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.program.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).expect("a pid is small");
-        kill(Pid::from_raw(pid), signal).expect("it is there");
+        self.program.signal(signal).expect("it runs");
     }
 
-    /// Asks it to end, and waits for its exit code.
+    /// Sends SIGTERM and waits for the exit code.
     pub(crate) fn end(mut self) -> Option<i32> {
-        self.signal(Signal::SIGTERM);
-        self.child.wait().expect("it is ours").code()
+        self.program.stop(Signal::SIGTERM).expect("it ends").code()
     }
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        self.child.kill().unwrap_or_default();
-        self.child.wait().map(drop).unwrap_or_default();
-    }
+/// The command line of a `pen` that runs in `folder`.
+pub(crate) fn pen_in(folder: &TempFolder, args: &[&str]) -> Command {
+    let mut pen = Command::new(env!("CARGO_BIN_EXE_pen"));
+    pen.args(args).current_dir(folder.path());
+    pen
+}
+
+/// Sends a command to the control socket `control` in `folder`, and returns the reply.
+pub(crate) fn penctl_in(folder: &TempFolder, command: &[&str]) -> String {
+    let mut penctl = Command::new(env!("CARGO_BIN_EXE_penctl"));
+    let output = penctl.arg(folder.join("control")).args(command).output().expect("it is built");
+    String::from_utf8(output.stdout).expect("it writes text").trim().to_owned()
 }

@@ -11,10 +11,11 @@ use std::time::Duration;
 use pen::config::acl::AclVerdict;
 use pen::config::{Endpoint, LogFormat, Network, ProxyVersion, RuntimeSettings, TrustedPeer};
 use pen::data::relay::proxy::Header;
-use pen_bench::stage::{Folder, Process, free_port, program};
 use pen_records::addr::ClientAddr;
+use pen_testing::program::require_installed;
+use pen_testing::{Program, TempFolder, free_port};
 
-use crate::support::{Listener, Site, Stream, dead, over, socket_path, until};
+use crate::support::{Listener, Site, Stream, dead, over, socket_path, wait_until};
 
 const VERSIONS: [ProxyVersion; 2] = [ProxyVersion::V1, ProxyVersion::V2];
 
@@ -166,7 +167,7 @@ fn who_has_not_said_its_header_keeps_nobody_from_being_served() {
     settings.timeouts.first_byte = Some(crate::support::PATIENCE);
     let site = Site::start(settings);
     let silent: Vec<_> = (0..20).map(|_| site.connect()).collect();
-    until("they are accepted", || site.balancer().shared().open() == 20);
+    wait_until("they are accepted", || site.balancer().shared().open() == 20);
     // More at once than may be opened at a time.
     let headers: Vec<_> = (0..10)
         .map(|_| {
@@ -244,17 +245,16 @@ fn a_path_has_no_addresses_to_tell_and_may_be_trusted() {
 
 /// HAProxy before us, and nginx behind.
 struct Chain {
-    folder: Folder,
+    folder: TempFolder,
     haproxy: SocketAddr,
     _site: Site,
-    _processes: [Process; 2],
+    _processes: [Program; 2],
 }
 
 impl Chain {
     fn start(inward: &str, outward: ProxyVersion) -> Self {
-        let folder = Folder::new().expect("a folder can be made");
-        let port = || free_port(Ipv4Addr::LOCALHOST).expect("a port is free");
-        let (haproxy, nginx) = (port(), port());
+        let folder = TempFolder::new();
+        let [haproxy, nginx] = [(); 2].map(|()| free_port(Ipv4Addr::LOCALHOST));
         let here = folder.path().display();
         let config = folder.join("nginx.conf");
         let text = format!(
@@ -268,11 +268,10 @@ http {{
 }}"
         );
         fs::write(&config, text).expect("the folder is ours");
-        let mut command = Command::new(program("nginx").expect("it is installed"));
+        let mut command = Command::new(require_installed("nginx").expect("it is installed"));
         command.arg("-p").arg(folder.path()).arg("-c").arg(&config);
         command.arg("-e").arg(folder.join("error.log"));
-        let mut web =
-            Process::start("nginx", &mut command, folder.join("nginx.err")).expect("it starts");
+        let mut web = Program::start("nginx", &mut command).expect("it starts");
         web.wait_for_port(nginx).expect("it listens");
 
         let settings = trusting(over(&[&Endpoint::Ip(nginx)]));
@@ -284,10 +283,9 @@ http {{
             site.addr
         );
         fs::write(&config, text).expect("the folder is ours");
-        let mut command = Command::new(program("haproxy").expect("it is installed"));
+        let mut command = Command::new(require_installed("haproxy").expect("it is installed"));
         command.arg("-db").arg("-f").arg(&config);
-        let mut before =
-            Process::start("haproxy", &mut command, folder.join("haproxy.err")).expect("it starts");
+        let mut before = Program::start("haproxy", &mut command).expect("it starts");
         before.wait_for_port(haproxy).expect("it listens");
         Self { folder, haproxy, _site: site, _processes: [web, before] }
     }
@@ -319,7 +317,9 @@ fn haproxy_tells_us_the_client_and_we_tell_nginx() {
             expected.push(format!("{own} {} /{number}", chain.haproxy.port()));
         }
         let log = || fs::read_to_string(chain.folder.join("seen.log")).unwrap_or_default();
-        until("all is logged", || log().lines().filter(|line| line.contains('/')).count() == 3);
+        wait_until("all is logged", || {
+            log().lines().filter(|line| line.contains('/')).count() == 3
+        });
         let log = log();
         // A line for whoever looked whether it listens has no address.
         let seen: Vec<_> = log.lines().filter(|line| line.contains('/')).collect();

@@ -2,53 +2,20 @@
 //! goaccess for what was logged.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use pen::config::Endpoint;
+use pen_testing::TempFolder;
 
-use crate::nginx::{Folder, Nginx};
+use crate::nginx::Nginx;
+use crate::program::RunningPen;
 
-/// The program, which is told to stop when this is dropped.
-struct Pen {
-    child: Child,
-    addr: String,
-}
-
-impl Pen {
-    fn start(log: &Path, server: &Endpoint) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pen"))
-            .args(["-f", "-H", "-O", "drain_timeout 0", "--access-log"])
-            .arg(log)
-            .args(["127.0.0.1:0", &server.to_string()])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it is built");
-        let stderr = child.stderr.take().expect("it is a pipe");
-        let mut said = BufReader::new(stderr).lines().map_while(Result::ok);
-        let addr = said.find_map(|line| Some(line.split_once("listening on ")?.1.to_owned()));
-        let addr = addr.expect("it says where it listens");
-        // Nobody else reads what it says.
-        std::thread::spawn(move || said.for_each(drop));
-        Self { child, addr }
-    }
-
-    /// Ends it, so that all is written.
-    fn stop(mut self) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("it is a pid"));
-        kill(pid, Signal::SIGTERM).expect("it runs");
-        assert!(self.child.wait().expect("it is ours").success());
-    }
-}
-
-impl Drop for Pen {
-    fn drop(&mut self) {
-        self.child.kill().unwrap_or_default();
-        self.child.wait().map(drop).unwrap_or_default();
-    }
+/// A `pen` that edits HTTP and logs, at an address of its own.
+fn start(log: &Path, server: &Endpoint) -> RunningPen {
+    let mut pen = Command::new(env!("CARGO_BIN_EXE_pen"));
+    pen.args(["-f", "-H", "-O", "drain_timeout 0", "--access-log"]).arg(log);
+    RunningPen::start(pen.args(["127.0.0.1:0", &server.to_string()]))
 }
 
 /// What a program prints that ends well.
@@ -70,11 +37,11 @@ fn count(path: &Path) -> usize {
 
 #[test]
 fn curl_and_wrk_are_told_of_to_nginx_and_goaccess_reads_what_was_logged() {
-    let folder = Folder::new("real");
+    let folder = TempFolder::new();
     let (_nginx, server) = Nginx::start(&folder);
     let log = folder.join("pen.log");
-    let pen = Pen::start(&log, &server);
-    let url = |path: &str| format!("http://{}/{path}", pen.addr);
+    let pen = start(&log, &server);
+    let url = |path: &str| format!("http://{}/{path}", pen.addr());
     let (echo, page) = (url("echo"), url("page.txt"));
     let forged = ["-H", "X-Forwarded-For: 6.6.6.6", "-H", "x-forwarded-proto: https"];
     // Twice on one connection; then what asks for HTTP/2, a body in chunks, and a compressed answer.
@@ -90,7 +57,7 @@ fn curl_and_wrk_are_told_of_to_nginx_and_goaccess_reads_what_was_logged() {
     assert_eq!(asked, 5);
     let said = run("wrk", &["-t1", "-c8", "-d1s", "-H", "X-Forwarded-For: 6.6.6.6", &page]);
     assert!(!said.contains("Non-2xx") && !said.contains("Socket errors"), "{said}");
-    pen.stop();
+    assert_eq!(pen.end(), Some(0), "all is written");
     let told = fs::read_to_string(folder.join("told.log")).unwrap();
     assert!(told.lines().all(|line| line == "127.0.0.1 http"), "another client is told of");
     // wrk leaves in the midst of what it has asked for last, on each of eight connections.

@@ -9,7 +9,7 @@ use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::mapping::packet::Packet;
 use pen_records::mapping::{Mapping, MappingKind};
 
-use crate::support::{Listener, PATIENCE, Site, Stream, over, until};
+use crate::support::{Listener, PATIENCE, Site, Stream, over, wait_until};
 
 pub(crate) struct Collector(UdpSocket);
 
@@ -174,7 +174,7 @@ fn a_classic_datagram_is_there_before_its_request_is() {
     }
     let counts = site.balancer().log().counts();
     // The connection was opened, and then requests and answers.
-    until("all are counted", || counts.written.load(Ordering::Relaxed) >= 600);
+    wait_until("all are counted", || counts.written.load(Ordering::Relaxed) >= 600);
     assert_eq!(counts.made.load(Ordering::Relaxed), counts.written.load(Ordering::Relaxed));
 }
 
@@ -192,8 +192,7 @@ fn classic_datagrams_are_one_for_each_request() {
 
 #[test]
 fn files_hold_lines_of_either_kind_and_can_be_changed_to() {
-    let folder = std::env::temp_dir().join(format!("pen-records-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+    let folder = pen_testing::TempFolder::new();
     let listener = Listener::tcp();
     for format in [LogFormat::Extended, LogFormat::Classic] {
         let path = folder.join(format!("{format:?}.log"));
@@ -216,7 +215,6 @@ fn files_hold_lines_of_either_kind_and_can_be_changed_to() {
             assert!(mappings.iter().all(|it| it.client_port == Some(own.port())), "{text}");
         }
     }
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
@@ -231,7 +229,7 @@ fn a_collector_that_reads_nothing_stops_no_traffic() {
     site.wait_until_empty();
     let counts = site.balancer().log().counts();
     let load = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
-    until("all records are accounted for", || {
+    wait_until("all records are accounted for", || {
         load(&counts.made) == 2_002
             && load(&counts.written) + load(&counts.overrun) + load(&counts.failed) == 2_002
     });

@@ -4,8 +4,9 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use pen::config::RuntimeSettings;
+use pen_testing::Deadline;
 
-use crate::support::{Listener, Site, Stream, localhost, over, pattern, socket_path, until};
+use crate::support::{Listener, Site, Stream, localhost, over, pattern, socket_path, wait_until};
 
 /// A client and the server it reaches, for each pairing of families.
 fn pairs(name: &str, test: impl Fn(&Site, Stream, Stream)) {
@@ -113,6 +114,7 @@ fn large_bursts_in_both_directions_at_once_arrive_whole() {
 #[test]
 fn who_reads_slowly_slows_the_writer_and_loses_nothing() {
     const SIZE: usize = 32 << 20;
+    const STILL: Duration = Duration::from_millis(50);
     let listener = Listener::tcp();
     let site = Site::start(over(&[&listener.endpoint()]));
     let mut client = site.connect();
@@ -122,13 +124,12 @@ fn who_reads_slowly_slows_the_writer_and_loses_nothing() {
     let bytes = pattern(SIZE);
     let mut sent = 0;
     // Until the buffers on the way are full, and have been for a while.
-    let mut blocked = 0;
-    while blocked < 2_000 {
-        match server.write(&bytes[sent..]) {
-            Ok(count) => (sent, blocked) = (sent + count, 0),
-            Err(_) => blocked += 1,
+    let mut blocked = Deadline::after(STILL);
+    while blocked.nap() {
+        while let Ok(count) = server.write(&bytes[sent..]) {
+            sent += count;
+            blocked = Deadline::after(STILL);
         }
-        std::thread::yield_now();
     }
     assert!(sent < SIZE, "the writer was stopped");
     let Stream::Tcp(stream) = &server else { unreachable!() };
@@ -175,7 +176,7 @@ fn a_reset_by_the_client_is_a_reset_for_the_server() {
 /// A reset after an end is seen by who writes.
 fn write_until_cut(mut server: Stream) -> bool {
     let mut cut = false;
-    until("a write fails", || {
+    wait_until("a write fails", || {
         cut = server.write_all(b"x").is_err();
         cut
     });

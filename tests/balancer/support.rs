@@ -6,13 +6,11 @@ use std::num::NonZeroUsize;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pen::config::{Endpoint, PenConfig, RuntimeSettings, ServerSettings, TransportKind};
 use pen::data::balancer::{Balancer, Bound};
-
-/// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) use pen_testing::{PATIENCE, wait_until};
 
 /// A balancer that serves until it is dropped.
 pub(crate) struct Site {
@@ -54,7 +52,7 @@ impl Site {
 
     /// Waits until nobody is connected.
     pub(crate) fn wait_until_empty(&self) {
-        until("all connections are over", || self.balancer().shared().open() == 0);
+        wait_until("all connections are over", || self.balancer().shared().open() == 0);
     }
 }
 
@@ -85,15 +83,6 @@ pub(crate) fn dead() -> (Endpoint, socket2::Socket) {
     socket.bind(&any.into()).expect("a port is free");
     let addr = socket.local_addr().ok().and_then(|addr| addr.as_socket()).expect("it is bound");
     (Endpoint::Ip(addr), socket)
-}
-
-/// Asks again and again, as there is no event to wait for in this process.
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "waited too long until {what}");
-        std::thread::yield_now();
-    }
 }
 
 /// A path for a socket, in a folder that is removed by the system's cleaning at the latest.
@@ -208,7 +197,7 @@ impl Listener {
     pub(crate) fn unix(name: &str) -> Self {
         let endpoint = socket_path(name);
         let Endpoint::Unix(path) = &endpoint else { unreachable!() };
-        let _old = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(path); // of an earlier run
         Self::Unix(UnixListener::bind(path).expect("the path is free"), endpoint)
     }
 
@@ -238,7 +227,7 @@ impl Listener {
                     std::thread::spawn(move || {
                         stream.write_all(name.as_bytes()).expect("it is open");
                         // How the client ends is its own affair.
-                        stream.rest().unwrap_or_default();
+                        let _ = stream.rest();
                     })
                 })
                 .collect();
@@ -252,7 +241,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Self::Unix(_, Endpoint::Unix(path)) = self {
-            std::fs::remove_file(path).unwrap_or_default();
+            let _ = std::fs::remove_file(path); // the test may have removed it
         }
     }
 }

@@ -5,7 +5,7 @@
 use std::process::{Command, Stdio};
 
 use crate::namespaces::Namespaces;
-use crate::program::Program;
+use crate::program::RunningPen;
 use crate::support::first_line;
 
 /// A client, pen and a server, each in a namespace of its own, in this order: 192.0.2.2 to 192.0.2.1, and
@@ -52,7 +52,7 @@ fn a_transparent_pen_connects_from_the_clients_address() {
     for (setting, expected) in [("transparent", "192.0.2.2"), ("no transparent", "198.51.100.1")] {
         let mut pen = namespaces.run("pen", env!("CARGO_BIN_EXE_pen"));
         pen.args(["-f", "-O", setting, "192.0.2.1:8080", "198.51.100.2:80"]);
-        let pen = Program::start(&mut pen);
+        let pen = RunningPen::start(&mut pen);
         let mut client = namespaces.run("client", "perl");
         let told = client.args(["-e", CLIENT]).output().unwrap();
         assert_eq!(pen.end(), Some(0));

@@ -1,32 +1,21 @@
 //! Old and new together: our `penctl` to C pen, and C penctl to our control port.
 
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
 
-use crate::support::{Control, Folder, Said, penctl};
+use pen_testing::{Program, ProgramOutput, TempFolder, free_port};
+
+use crate::support::{Control, penctl};
 
 const C_PEN: &str = "/usr/bin/pen";
 const C_PENCTL: &str = "/usr/bin/penctl";
 
-/// C pen in the foreground, ended when it is dropped.
+/// A running C pen.
 struct CPen {
-    child: Child,
+    _program: Program,
     control: String,
-    _folder: Folder,
-}
-
-impl Drop for CPen {
-    fn drop(&mut self) {
-        self.child.kill().unwrap_or_default();
-        self.child.wait().map(drop).unwrap_or_default();
-    }
-}
-
-#[expect(clippy::unwrap_used, reason = "it is part of a test")]
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    _folder: TempFolder,
 }
 
 fn is_there(program: &str) -> bool {
@@ -42,24 +31,16 @@ fn c_pen() -> Option<CPen> {
     if !is_there(C_PEN) {
         return None;
     }
-    let folder = Folder::new();
-    let control = format!("127.0.0.1:{}", free_port());
+    let folder = TempFolder::new();
+    let [control, listen] = [(); 2].map(|()| free_port(Ipv4Addr::LOCALHOST));
     let user = if nix::unistd::Uid::effective().is_root() { &["-u", "root"][..] } else { &[] };
-    let child = Command::new(C_PEN)
-        .args(["-f", "-C", &control])
-        .args(user)
-        .args([&format!("127.0.0.1:{}", free_port()), "127.0.0.1:9:5:7", "127.0.0.2:9"])
-        .current_dir(folder.path(""))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(&control).is_err() {
-        assert!(Instant::now() < deadline, "C pen does not listen");
-        std::thread::yield_now();
-    }
-    Some(CPen { child, control, _folder: folder })
+    let mut command = Command::new(C_PEN);
+    command.args(["-f", "-C", &control.to_string()]).args(user);
+    command.args([&listen.to_string(), "127.0.0.1:9:5:7", "127.0.0.2:9"]);
+    command.current_dir(folder.path()).stdout(Stdio::null());
+    let mut program = Program::start("C pen", &mut command).unwrap();
+    program.wait_for_port(control).unwrap();
+    Some(CPen { _program: program, control: control.to_string(), _folder: folder })
 }
 
 #[test]
@@ -73,7 +54,7 @@ fn our_penctl_understands_c_pen() {
     assert_eq!(ask(&["blacklist"]).out, "30\n");
     assert_eq!(
         ask(&["server", "1", "max", "3"]),
-        Said { code: Some(0), out: String::new(), err: String::new() }
+        ProgramOutput { code: Some(0), out: String::new(), err: String::new() }
     );
     let servers = ask(&["servers"]);
     assert!(servers.out.contains("1 addr 127.0.0.2 port 9 conn 0 max 3 hard 0 "), "{servers:?}");
@@ -97,7 +78,7 @@ fn a_batch_works_with_c_pen_too() {
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(b"tracking 5\ntimeout\n").unwrap();
-    let said = Said::from(child.wait_with_output().unwrap());
+    let said = ProgramOutput::from(child.wait_with_output().unwrap());
     assert_eq!((said.code, said.out.as_str()), (Some(0), "5\n3\n"));
 }
 
@@ -114,11 +95,11 @@ fn c_penctl_understands_our_control_port() {
         (&["nonsense"], "error: unknown command 'nonsense': see 'help'\n"),
     ] {
         let output = Command::new(C_PENCTL).arg(&control.address).args(words).output().unwrap();
-        assert_eq!(Said::from(output).out, expected, "{words:?}");
+        assert_eq!(ProgramOutput::from(output).out, expected, "{words:?}");
     }
     let output = Command::new(C_PENCTL).args([&control.address, "servers"]).output().unwrap();
-    let servers = Said::from(output).out;
+    let servers = ProgramOutput::from(output).out;
     assert!(servers.starts_with("0 addr 10.0.0.1 port 8080 conn 2 max 9 hard 0 "), "{servers}");
     let output = Command::new(C_PENCTL).args([&control.address, "status"]).output().unwrap();
-    assert!(Said::from(output).out.ends_with("</html>\n"));
+    assert!(ProgramOutput::from(output).out.ends_with("</html>\n"));
 }

@@ -1,12 +1,14 @@
 //! `penctl` in front of our control port.
 
-use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::{Control, Folder, Said, penctl};
+use pen_testing::manual::assert_manual_matches_help;
+use pen_testing::{ProgramOutput, TempFolder};
+
+use crate::support::{Control, penctl};
 
 #[test]
 fn replies_go_out_and_errors_fail() {
@@ -14,13 +16,13 @@ fn replies_go_out_and_errors_fail() {
     let address = control.address.as_str();
     assert_eq!(
         penctl(&[address, "blacklist", "7"]),
-        Said { code: Some(0), out: "7\n".into(), err: String::new() }
+        ProgramOutput { code: Some(0), out: "7\n".into(), err: String::new() }
     );
     // In one word, too, as with the C program.
     assert_eq!(penctl(&[address, "server 1 max 5"]).code, Some(0));
     let error = penctl(&[address, "nonsense"]);
     let text = "penctl: unknown command 'nonsense': see 'help'\n";
-    assert_eq!(error, Said { code: Some(1), out: String::new(), err: text.into() });
+    assert_eq!(error, ProgramOutput { code: Some(1), out: String::new(), err: text.into() });
     let warning = penctl(&[address, "idlers", "3"]);
     assert_eq!((warning.code, warning.out.starts_with("warning: idlers")), (Some(0), true));
 }
@@ -58,7 +60,7 @@ fn a_frozen_pen_is_not_waited_for() {
     let address = listener.local_addr().unwrap().to_string();
     let said = penctl(&["-t", "200ms", &address, "pid"]);
     let expected = format!("penctl: cannot talk to {address}: no reply in time\n");
-    assert_eq!(said, Said { code: Some(1), out: String::new(), err: expected });
+    assert_eq!(said, ProgramOutput { code: Some(1), out: String::new(), err: expected });
 }
 
 #[test]
@@ -92,7 +94,7 @@ fn a_batch_is_a_session() {
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(b"# three commands\nblacklist 9\n\nnonsense\ntimeout\n").unwrap();
     drop(stdin);
-    let said = Said::from(child.wait_with_output().unwrap());
+    let said = ProgramOutput::from(child.wait_with_output().unwrap());
     assert_eq!((said.code, said.out.as_str()), (Some(1), "9\n3\n"));
     assert_eq!(said.err, "penctl: unknown command 'nonsense': see 'help'\n");
 }
@@ -115,11 +117,11 @@ fn top_shows_tables_one_after_the_other_where_there_is_no_terminal() {
 fn top_gives_the_terminal_back() {
     let control = Control::tcp();
     // `script` runs it on a terminal of its own; a key ends it.
-    let folder = Folder::new();
+    let folder = TempFolder::new();
     let command = format!("{} {} top", env!("CARGO_BIN_EXE_penctl"), control.address);
     let child = Command::new("script")
         .args(["-qec", &command, "/dev/null"])
-        .current_dir(folder.path(""))
+        .current_dir(folder.join(""))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -129,37 +131,15 @@ fn top_gives_the_terminal_back() {
         return;
     };
     child.stdin.take().unwrap().write_all(b"q").unwrap();
-    let said = Said::from(child.wait_with_output().unwrap());
+    let said = ProgramOutput::from(child.wait_with_output().unwrap());
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.contains("\x1b[?1049h") && said.out.contains("10.0.0.1:8080"), "{said:?}");
     assert!(said.out.trim_end().ends_with("\x1b[?25h\x1b[?1049l"), "{said:?}");
 }
 
 #[test]
-fn the_manual_names_each_option() {
-    let help = penctl(&["--help"]).out;
+fn the_manual_matches_the_help() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/man/penctl.1");
-    let manual = fs::read_to_string(page).unwrap().replace("\\-", "-");
-    let options = |text: &str| {
-        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'));
-        let mut options: Vec<_> = words
-            .filter(|word| word.len() > 1 && word.starts_with('-'))
-            .filter(|word| {
-                word.trim_start_matches('-').starts_with(|c: char| c.is_ascii_alphabetic())
-            })
-            .map(str::to_owned)
-            .collect();
-        options.sort();
-        options.dedup();
-        options
-    };
-    let help: String = help
-        .lines()
-        .filter(|line| line.trim_start().starts_with('-'))
-        .map(|line| line.split("  ").find(|part| !part.is_empty()).unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join("\n");
-    let tags: Vec<_> = manual.split("\n.TP\n").skip(1).collect();
-    let tags = tags.iter().filter_map(|tag| tag.lines().next()).collect::<Vec<_>>().join("\n");
-    assert_eq!(options(&help), options(&tags));
+    let mut penctl = Command::new(env!("CARGO_BIN_EXE_penctl"));
+    assert_manual_matches_help(&mut penctl, &page, &[]);
 }

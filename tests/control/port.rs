@@ -9,8 +9,9 @@ use pen::command::env::CommandEnv;
 use pen::config::{Endpoint, PenConfig};
 use pen::operate::control::Operator;
 use pen::operate::control::port::ControlPort;
+use pen_testing::TempFolder;
 
-use crate::support::{Control, Folder, Still, operator, read_to_end};
+use crate::support::{Control, Still, operator, read_to_end};
 
 #[test]
 fn lines_that_scripts_read_have_their_old_form() {
@@ -58,7 +59,7 @@ fn every_failure_is_answered() {
     }
     // What was refused was not half done either.
     assert_eq!(control.ask("write saved"), "");
-    let saved = fs::read_to_string(control.folder.path("saved")).unwrap();
+    let saved = fs::read_to_string(control.folder.join("saved")).unwrap();
     assert!(saved.contains("\nno transparent\n"), "{saved}");
 }
 
@@ -141,8 +142,8 @@ fn a_list_keeps_others_out_without_a_word() {
 #[test]
 fn a_file_is_carried_out_as_a_whole_or_not_at_all() {
     let control = Control::tcp();
-    fs::write(control.folder.path("good"), "hash\nserver 0 max 9\nserver 1 blacklist 5\n").unwrap();
-    fs::write(control.folder.path("bad"), "weight\nserver 7 max 9\n").unwrap();
+    fs::write(control.folder.join("good"), "hash\nserver 0 max 9\nserver 1 blacklist 5\n").unwrap();
+    fs::write(control.folder.join("bad"), "weight\nserver 7 max 9\n").unwrap();
     assert_eq!(control.ask("include good"), "");
     assert_eq!(control.still.deeds(), ["blacklist Slot(1) 5s"]);
     let reply = control.ask("include bad");
@@ -170,7 +171,7 @@ fn what_is_written_can_be_read_again() {
 
 #[test]
 fn a_reload_is_taken_over_as_a_whole() {
-    let (still, folder) = (Still::default(), Folder::new());
+    let (still, folder) = (Still::default(), TempFolder::new());
     let operator = operator(&still, &folder);
     let mut new = operator.config();
     new.settings.servers.pop();
@@ -189,7 +190,7 @@ fn a_reload_is_taken_over_as_a_whole() {
 #[test]
 fn a_socket_is_for_its_owner_and_goes_in_the_end() {
     let control = Control::unix();
-    let path = control.folder.path("control");
+    let path = control.folder.join("control");
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(b"timeout\n").unwrap();
@@ -206,8 +207,8 @@ fn a_socket_is_for_its_owner_and_goes_in_the_end() {
 
 #[test]
 fn only_a_socket_that_was_left_behind_is_replaced() {
-    let folder = Folder::new();
-    let (file, stale) = (folder.path("file"), folder.path("stale"));
+    let folder = TempFolder::new();
+    let (file, stale) = (folder.join("file"), folder.join("stale"));
     fs::write(&file, "precious").unwrap();
     let error = ControlPort::bind(&Endpoint::Unix(file.clone())).unwrap_err();
     assert_eq!(error.to_string(), "a file exists there that is not a socket");

@@ -5,18 +5,14 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pen::config::{Endpoint, PenConfig, RuntimeSettings, ServerSettings};
 use pen::data::balancer::{Balancer, Bound};
 use pen::operate::control::{Operator, SystemEnv};
 use pen::operate::name_resolver;
 use pen::operate::running::RunningBalancer;
-
-use crate::support::Folder;
-
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+use pen_testing::{PATIENCE, TempFolder, wait_until};
 
 /// Two servers that send back what they get, a balancer before them, and an operator.
 struct Site {
@@ -25,7 +21,7 @@ struct Site {
     servers: [SocketAddr; 2],
     operator: Arc<Operator>,
     stopped: Arc<AtomicUsize>,
-    folder: Folder,
+    folder: TempFolder,
 }
 
 impl Drop for Site {
@@ -68,7 +64,7 @@ fn site() -> Site {
     let bound = Bound::bind(&config).unwrap();
     let Some(Endpoint::Ip(addr)) = bound.endpoints().next().cloned() else { unreachable!() };
     let balancer = bound.start(&config).unwrap();
-    let (folder, stopped) = (Folder::new(), Arc::new(AtomicUsize::new(0)));
+    let (folder, stopped) = (TempFolder::new(), Arc::new(AtomicUsize::new(0)));
     let stop = Arc::clone(&stopped);
     let running = RunningBalancer::new(
         Arc::clone(balancer.shared()),
@@ -78,7 +74,7 @@ fn site() -> Site {
             stop.fetch_add(1, Ordering::Relaxed);
         }),
     );
-    let here = SystemEnv { folder: folder.path(""), jail: None };
+    let here = SystemEnv { folder: folder.path().to_owned(), jail: None };
     let operator = Arc::new(Operator::new(config, Box::new(running), Box::new(here)));
     Site { balancer: Some(balancer), addr, servers, operator, stopped, folder }
 }
@@ -101,15 +97,7 @@ impl Site {
     }
 
     fn wait_for(&self, command: &str, is_so: impl Fn(&str) -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let reply = self.ask(command);
-            if is_so(&reply) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{command} still says {reply}");
-            thread::yield_now();
-        }
+        wait_until(format_args!("{command} says so"), || is_so(&self.ask(command)));
     }
 }
 
@@ -265,7 +253,7 @@ fn new_addresses_of_a_name_join_and_old_ones_keep_what_connections_they_have() {
     let mut streams = [site.talk(b"x"), site.talk(b"x")];
     // A file holds what was said and no more, and what is read from one is no reason to forget.
     assert_eq!(site.ask("write saved"), "");
-    let saved = std::fs::read_to_string(site.folder.path("saved")).unwrap();
+    let saved = std::fs::read_to_string(site.folder.join("saved")).unwrap();
     assert_eq!(saved.lines().filter(|line| line.starts_with("server ")).count(), 1, "{saved}");
     let mut config = site.operator.config();
     config.settings.servers.truncate(1);
@@ -298,15 +286,11 @@ fn the_mapping_log_can_be_turned_on_and_its_health_is_shown() {
         site.ask("log /no/such/folder/log").starts_with("error: cannot open /no/such/folder/log: ")
     );
     assert_eq!(site.ask("log"), "");
-    let log = site.folder.path("pen.log");
+    let log = site.folder.join("pen.log");
     assert_eq!(site.ask("log pen.log"), format!("{}\n", log.display()));
     drop(site.talk(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"));
     let text = || std::fs::read_to_string(&log).unwrap_or_default();
-    let deadline = Instant::now() + PATIENCE;
-    while !text().contains("127.0.0.1") {
-        assert!(Instant::now() < deadline, "nothing is written: {}", text());
-        thread::yield_now();
-    }
+    wait_until("a record is written", || text().contains("127.0.0.1"));
     site.wait_for("status json", |reply| !reply.contains("\"written\":0,"));
 }
 

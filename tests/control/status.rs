@@ -6,12 +6,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use pen::operate::status::http::StatusPort;
+use pen_testing::TempFolder;
 
-use crate::support::{Folder, Still, operator, read_to_end};
+use crate::support::{Still, operator, read_to_end};
 
 #[expect(clippy::unwrap_used, reason = "it is part of a test")]
 fn serve(still: &Still) -> SocketAddr {
-    let folder = Folder::new();
+    let folder = TempFolder::new();
     let port = StatusPort::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = port.addr().unwrap();
     port.serve(operator(still, &folder)).unwrap();
@@ -34,7 +35,7 @@ fn get(addr: SocketAddr, path: &str) -> (String, String) {
 
 #[test]
 fn who_is_not_permitted_is_told_nothing() {
-    let (still, folder) = (Still::default(), Folder::new());
+    let (still, folder) = (Still::default(), TempFolder::new());
     let operator = operator(&still, &folder);
     let port = StatusPort::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = port.addr().unwrap();

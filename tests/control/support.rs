@@ -2,12 +2,9 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::PathBuf;
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
-use std::{env, fs, process};
 
 use pen::config::PoolServerId;
 use pen::config::{Endpoint, PenConfig, RuntimeSettings, ServerSettings};
@@ -18,6 +15,7 @@ use pen::data::snapshot::{
 use pen::operate::control::port::{ControlPort, SocketFileGuard};
 use pen::operate::control::{DataPlane, Operator, SystemEnv};
 use pen_records::addr::ClientAddr;
+use pen_testing::{ProgramOutput, TempFolder};
 
 /// Notes what it is told, and shows the settings it has.
 #[derive(Clone, Default)]
@@ -126,7 +124,7 @@ impl DataPlane for Still {
 }
 
 /// An operator of two servers.
-pub(crate) fn operator(still: &Still, folder: &Folder) -> Arc<Operator> {
+pub(crate) fn operator(still: &Still, folder: &TempFolder) -> Arc<Operator> {
     let server =
         |addr: &str| Some(ServerSettings::new(Endpoint::Ip(addr.parse().expect("an address"))));
     let settings = RuntimeSettings {
@@ -136,7 +134,7 @@ pub(crate) fn operator(still: &Still, folder: &Folder) -> Arc<Operator> {
     still.0.lock().expect("nobody panicked").settings = settings.clone();
     let listen = vec![Endpoint::Ip("127.0.0.1:80".parse().expect("an address"))];
     let config = PenConfig { listen, settings, ..PenConfig::default() };
-    let here = SystemEnv { folder: folder.0.clone(), jail: None };
+    let here = SystemEnv { folder: folder.path().to_owned(), jail: None };
     Arc::new(Operator::new(config, Box::new(still.clone()), Box::new(here)))
 }
 
@@ -144,7 +142,7 @@ pub(crate) fn operator(still: &Still, folder: &Folder) -> Arc<Operator> {
 pub(crate) struct Control {
     pub(crate) address: String,
     pub(crate) still: Still,
-    pub(crate) folder: Folder,
+    pub(crate) folder: TempFolder,
     pub(crate) unlink: SocketFileGuard,
 }
 
@@ -154,11 +152,11 @@ impl Control {
     }
 
     pub(crate) fn unix() -> Self {
-        Self::at(|folder| Endpoint::Unix(folder.path("control")))
+        Self::at(|folder| Endpoint::Unix(folder.join("control")))
     }
 
-    fn at(endpoint: impl FnOnce(&Folder) -> Endpoint) -> Self {
-        let (still, folder) = (Still::default(), Folder::new());
+    fn at(endpoint: impl FnOnce(&TempFolder) -> Endpoint) -> Self {
+        let (still, folder) = (Still::default(), TempFolder::new());
         let port = ControlPort::bind(&endpoint(&folder)).expect("it can be bound");
         let address = port.addr();
         let unlink = port.serve(operator(&still, &folder)).expect("there are threads");
@@ -186,46 +184,6 @@ pub(crate) fn read_to_end(stream: &mut TcpStream) -> String {
 }
 
 /// What `penctl` says.
-pub(crate) fn penctl(args: &[&str]) -> Said {
-    let output = Command::new(env!("CARGO_BIN_EXE_penctl")).args(args).output();
-    Said::from(output.expect("it is built"))
-}
-
-/// How a program ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Said {
-    pub(crate) code: Option<i32>,
-    pub(crate) out: String,
-    pub(crate) err: String,
-}
-
-impl From<Output> for Said {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).expect("it writes text");
-        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
-    }
-}
-
-/// A folder of its own, gone at the end.
-pub(crate) struct Folder(pub(crate) PathBuf);
-
-impl Folder {
-    pub(crate) fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = env::temp_dir().join(format!("pen-control-{}-{number}", process::id()));
-        fs::create_dir_all(&path).expect("a temporary folder can be made");
-        Self(path)
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // A folder that stays harms nobody.
-        fs::remove_dir_all(&self.0).unwrap_or_default();
-    }
+pub(crate) fn penctl(args: &[&str]) -> ProgramOutput {
+    ProgramOutput::of(Command::new(env!("CARGO_BIN_EXE_penctl")).args(args))
 }

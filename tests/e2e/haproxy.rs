@@ -3,8 +3,8 @@
 
 use pen_bench::accuracy::ours::{Scores, live_behind, offline_behind};
 use pen_bench::accuracy::{ROWS, Row};
-use pen_bench::stage::Kind::{Apache, Nginx};
-use pen_bench::stage::{HaproxyManner, Make, Score, sibling};
+use pen_bench::stage::WebServerKind::{Apache, Nginx};
+use pen_bench::stage::{HaproxyLogMode, Make, Score, sibling};
 
 use crate::support::{Road, distinct_visits, web};
 
@@ -19,27 +19,27 @@ fn standard_lines_of_requests_name_the_clients_of_distinct_requests() {
         web(Nginx, 1, vec![road.ship(&ours, 1).unwrap()]),
         web(Apache, 2, vec![road.ship(&ours, 2).unwrap()]),
     ];
-    let make = Make::Haproxy(HaproxyManner::Http);
+    let make = Make::Haproxy(HaproxyLogMode::Http);
     road.travel_behind(make, &webs, &distinct_visits(60)).unwrap().assert_all_right();
 }
 
 #[test]
 fn with_its_ports_lines_that_have_the_peers_port_are_exact_while_it_happens() {
     let found =
-        live_behind(Make::Haproxy(HaproxyManner::HttpPorts), row("keep-alive"), 300, 3).unwrap();
+        live_behind(Make::Haproxy(HaproxyLogMode::HttpPorts), row("keep-alive"), 300, 3).unwrap();
     assert_right_by_port(&found);
 }
 
 #[test]
 fn with_its_ports_lines_that_have_the_peers_port_are_exact_afterwards() {
-    let found =
-        offline_behind(Make::Haproxy(HaproxyManner::HttpPorts), row("keep-alive"), 300, 3).unwrap();
+    let found = offline_behind(Make::Haproxy(HaproxyLogMode::HttpPorts), row("keep-alive"), 300, 3)
+        .unwrap();
     assert_right_by_port(&found);
 }
 
 #[test]
 fn connections_with_their_ports_are_exact_whatever_is_asked_on_them() {
-    let make = Make::Haproxy(HaproxyManner::TcpPorts);
+    let make = Make::Haproxy(HaproxyLogMode::TcpPorts);
     for name in ["keep-alive", "tls"] {
         assert_exact(&live_behind(make, row(name), 200, 3).unwrap().port);
         assert_exact(&offline_behind(make, row(name), 200, 3).unwrap().port);
@@ -49,7 +49,7 @@ fn connections_with_their_ports_are_exact_whatever_is_asked_on_them() {
 /// Without ports a line of a connection says nothing of requests: nobody is named wrongly for sure.
 #[test]
 fn connections_without_ports_name_nobody_for_sure_who_was_another() {
-    let make = Make::Haproxy(HaproxyManner::Tcp);
+    let make = Make::Haproxy(HaproxyLogMode::Tcp);
     for found in [
         live_behind(make, row("single"), 100, 3).unwrap(),
         offline_behind(make, row("single"), 100, 3).unwrap(),

@@ -4,7 +4,6 @@
 //! [`truth`] sends traffic in which that is not possible and wants it to be said, [`stories`]
 //! merges the files of `fixtures/`, [`demo`] is what README shows. nginx, Apache, HAProxy and Debian's `pen` have to be installed.
 
-mod demo;
 mod haproxy;
 mod ours;
 mod roads;

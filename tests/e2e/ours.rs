@@ -3,7 +3,7 @@
 
 use pen_bench::accuracy::ours::{live, offline};
 use pen_bench::accuracy::{ROWS, Row};
-use pen_bench::stage::{Kind, Make, Score, program, sibling};
+use pen_bench::stage::{Make, Score, WebServerKind, require_installed, sibling};
 
 use crate::support::{Road, distinct_visits, web};
 
@@ -32,10 +32,10 @@ fn a_line_with_the_peers_port_names_its_client_for_sure_afterwards() {
 #[test]
 fn the_c_collector_understands_our_pen_when_it_is_asked_to_be_classic() {
     let _pen = sibling("pen").unwrap();
-    let mut road = Road::to(&program("penlogd").unwrap(), &[]).unwrap();
-    let shipper = program("penlog").unwrap();
+    let mut road = Road::to(&require_installed("penlogd").unwrap(), &[]).unwrap();
+    let shipper = require_installed("penlog").unwrap();
     let webs: Vec<_> = (1..=2)
-        .map(|number| web(Kind::Nginx, number, vec![road.ship(&shipper, number).unwrap()]))
+        .map(|number| web(WebServerKind::Nginx, number, vec![road.ship(&shipper, number).unwrap()]))
         .collect();
     let end = road.travel_behind(Make::OursClassic, &webs, &distinct_visits(60)).unwrap();
     let score = end.score();

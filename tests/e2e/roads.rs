@@ -3,15 +3,17 @@
 
 use std::process::Command;
 
-use pen_bench::stage::Kind::{Apache, Nginx};
-use pen_bench::stage::{Folder, Mappings, Output, Site, marks, program, run_to_end, sibling};
+use pen_bench::stage::WebServerKind::{Apache, Nginx};
+use pen_bench::stage::{
+    Mappings, Output, Site, TempFolder, marks, require_installed, run_to_end, sibling,
+};
 
 use crate::support::{Road, distinct_visits, web};
 
 #[test]
 fn our_collector_hears_the_c_balancer_and_the_c_shipper() {
     let mut road = Road::to(&sibling("penlogd").unwrap(), &[]).unwrap();
-    let old = program("penlog").unwrap();
+    let old = require_installed("penlog").unwrap();
     let webs = [
         web(Nginx, 1, vec![road.ship(&old, 1).unwrap()]),
         web(Apache, 2, vec![road.ship(&old, 2).unwrap()]),
@@ -21,7 +23,7 @@ fn our_collector_hears_the_c_balancer_and_the_c_shipper() {
 
 #[test]
 fn the_c_collector_hears_our_shipper() {
-    let mut road = Road::to(&program("penlogd").unwrap(), &[]).unwrap();
+    let mut road = Road::to(&require_installed("penlogd").unwrap(), &[]).unwrap();
     let ours = sibling("penlog").unwrap();
     let webs = [
         web(Nginx, 1, vec![road.ship(&ours, 1).unwrap()]),
@@ -80,7 +82,7 @@ fn nginx_sends_syslog_to_our_collector() {
 
 #[test]
 fn mergelogs_reads_the_c_balancers_file() {
-    let folder = Folder::new().unwrap();
+    let folder = TempFolder::new();
     let (pen_log, explain) = (folder.join("pen.log"), folder.join("explain"));
     let plans = [web(Nginx, 1, vec![]), web(Apache, 2, vec![])];
     let mut site = Site::start(&folder, &plans, &Mappings::File(pen_log.clone())).unwrap();

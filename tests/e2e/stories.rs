@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pen_bench::Failure;
-use pen_bench::stage::{Folder, Mark, Truth, marks, run_to_end, sibling};
+use pen_bench::ActionError;
+use pen_bench::stage::{Mark, TempFolder, Truth, marks, run_to_end, sibling};
 
 /// The log, and beside each line how its client was found.
 #[test]
@@ -45,8 +45,8 @@ struct Merged {
     explained: Vec<Mark>,
 }
 
-fn merge(story: &str, webs: usize) -> Result<Merged, Failure> {
-    let (here, scratch) = (folder(story), Folder::new()?);
+fn merge(story: &str, webs: usize) -> Result<Merged, ActionError> {
+    let (here, scratch) = (folder(story), TempFolder::new());
     let explain = scratch.join("explain");
     let mut command = Command::new(sibling("mergelogs")?);
     command.arg("-p").arg(here.join("pen.log")).arg("--explain").arg(&explain);

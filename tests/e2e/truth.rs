@@ -1,7 +1,7 @@
 //! Traffic in which many ask for the same: no line may be lost, none may be wrong that claims to be
 //! certain, and the C programs have to be beaten on the same input.
 
-use pen_bench::Failure;
+use pen_bench::ActionError;
 use pen_bench::accuracy::{ROWS, Row, live, offline};
 use pen_bench::stage::{Score, sibling};
 
@@ -38,6 +38,6 @@ fn row(name: &str) -> &'static Row {
     ROWS.iter().find(|row| row.name == name).expect("the row is in the table")
 }
 
-fn not_built() -> Failure {
-    Failure::new("a program of ours does not answer to --help")
+fn not_built() -> ActionError {
+    ActionError::new("a program of ours does not answer to --help")
 }

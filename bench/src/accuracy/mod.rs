@@ -14,12 +14,12 @@ pub use trial::{Live, Offline, live, offline};
 
 use std::fmt;
 
-use crate::Failure;
+use crate::ActionError;
 use crate::stage::{Score, share};
 
 /// What to measure.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub struct AccuracyArgs {
     /// A third of the requests
     #[arg(long)]
     quick: bool,
@@ -30,16 +30,16 @@ pub struct Args {
     #[arg(long)]
     brief: bool,
     /// Whose records
-    #[arg(long, value_enum, default_value_t = Source::C)]
-    balancer: Source,
+    #[arg(long, value_enum, default_value_t = RecordSource::C)]
+    balancer: RecordSource,
     /// Another draw of visitors
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
 }
 
-/// Where mappings come from.
+/// The balancer that writes the mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Source {
+enum RecordSource {
     /// Debian's pen: our collectors beside the C programs
     C,
     /// Our pen: our collectors, with the peer's port in the line and without
@@ -52,27 +52,30 @@ enum Source {
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub fn run(args: &AccuracyArgs) -> Result<(), ActionError> {
     let requests = if args.quick { 2_000 } else { 6_000 };
     let chosen = |row: &&Row| {
         args.row.as_ref().is_none_or(|name| row.name.contains(name))
             && match args.balancer {
-                Source::C => row.is_for_all(),
-                Source::Ours => true,
+                RecordSource::C => row.is_for_all(),
+                RecordSource::Ours => true,
                 // It is not told IPv6 clients by the PROXY protocol here, and answers bad requests itself.
-                Source::Haproxy => !row.v6 && !matches!(row.name, "odd" | "all"),
+                RecordSource::Haproxy => !row.v6 && !matches!(row.name, "odd" | "all"),
             }
     };
     let rows: Vec<&Row> = ROWS.iter().filter(chosen).collect();
     if rows.is_empty() {
         let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
-        return Err(Failure::new(format!("no row is named so; there are {}", names.join(", "))));
+        return Err(ActionError::new(format!(
+            "no row is named so; there are {}",
+            names.join(", ")
+        )));
     }
     println!(
         "Lines that name the right client, in per cent of all lines; {requests} requests a row, 48 at a \
          time, 200 clients, 3 servers.\n"
     );
-    if args.balancer != Source::C {
+    if args.balancer != RecordSource::C {
         return ours::run((&rows, args.balancer), requests, args.seed, args.brief);
     }
     println!("{}", if args.brief { BRIEF } else { WHOLE });

@@ -5,25 +5,25 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 
 use super::trial::{Ear, Merged, plans};
-use super::{Row, Source};
-use crate::Failure;
+use super::{RecordSource, Row};
+use crate::ActionError;
 use crate::stage::visitors::{self, Tally, Visit};
 use crate::stage::{
-    Band, Folder, HaproxyManner, Make, Mappings, Output, Score, Share, Shipper, Site, Spelling,
-    Tee, free_port, hear_to_end, marks, share, shift, sibling,
+    Band, HaproxyLogMode, LogSpelling, Make, Mappings, Output, Score, Share, Shipper, Site, Tee,
+    TempFolder, free_port, marks, run_with_messages, share, shift, sibling,
 };
 
 /// The format of the lines that end with the peer's port, whichever server wrote them.
 const WITH_PORT: &str = r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i" %{remote}p"#;
 
-/// What HAProxy calls the servers: in its own formats it logs no address.
+/// HAProxy's names of the servers: HAProxy's own log formats contain no server address.
 const NAMES: [&str; 3] = ["app/web1=127.0.1.1", "app/web2=127.0.1.2", "app/web3=127.0.1.3"];
 
-/// What our programs read, a word for its files, and what they are told of it.
-const SPELLINGS: [(Spelling, &str, &[&str]); 3] = [
-    (Spelling::WithPort, "port", &["--format", WITH_PORT]),
-    (Spelling::Combined, "combined", &[]),
-    (Spelling::Common, "common", &[]),
+/// Each log format, the word in its file names, and the options by which our programs read the format.
+const SPELLINGS: [(LogSpelling, &str, &[&str]); 3] = [
+    (LogSpelling::WithPort, "port", &["--format", WITH_PORT]),
+    (LogSpelling::Combined, "combined", &[]),
+    (LogSpelling::Common, "common", &[]),
 ];
 
 /// What became of the lines of a row.
@@ -71,11 +71,11 @@ const BRIEF: &str = "\
 
 /// Measures and prints the table.
 pub(super) fn run(
-    (rows, source): (&[&Row], Source),
+    (rows, source): (&[&Row], RecordSource),
     requests: usize,
     seed: u64,
     brief: bool,
-) -> Result<(), Failure> {
+) -> Result<(), ActionError> {
     println!("{}", if brief { BRIEF } else { WHOLE });
     let (mut lines, mut wrong) = ([0; 2], [0; 2]);
     let mut lost = 0;
@@ -162,8 +162,8 @@ fn line(row: &Row, road: &str, kind: &str, score: &Score) {
 }
 
 /// The servers' addresses, where they are not their own ones.
-fn addresses(row: &Row) -> Result<Vec<Option<SocketAddr>>, Failure> {
-    (0..3).map(|_| row.v6.then(|| free_port(Ipv6Addr::LOCALHOST)).transpose()).collect()
+fn addresses(row: &Row) -> Vec<Option<SocketAddr>> {
+    (0..3).map(|_| row.v6.then(|| free_port(Ipv6Addr::LOCALHOST))).collect()
 }
 
 fn visits(row: &Row, requests: usize, seed: u64) -> Vec<Visit> {
@@ -172,12 +172,14 @@ fn visits(row: &Row, requests: usize, seed: u64) -> Vec<Visit> {
 }
 
 /// The balancer of a row. HAProxy reads requests where it can.
-fn make(source: Source, row: &Row) -> Make {
+fn make(source: RecordSource, row: &Row) -> Make {
     match source {
-        Source::Haproxy if row.sending.tls.is_some() => Make::Haproxy(HaproxyManner::TcpPorts),
-        Source::Haproxy => Make::Haproxy(HaproxyManner::HttpPorts),
-        Source::C | Source::Ours if row.v6 => Make::OursProxied,
-        Source::C | Source::Ours => Make::Ours,
+        RecordSource::Haproxy if row.sending.tls.is_some() => {
+            Make::Haproxy(HaproxyLogMode::TcpPorts)
+        }
+        RecordSource::Haproxy => Make::Haproxy(HaproxyLogMode::HttpPorts),
+        RecordSource::C | RecordSource::Ours if row.v6 => Make::OursProxied,
+        RecordSource::C | RecordSource::Ours => Make::Ours,
     }
 }
 
@@ -185,11 +187,11 @@ fn make(source: Source, row: &Row) -> Make {
 fn site(
     make: Make,
     row: &Row,
-    folder: &Folder,
+    folder: &TempFolder,
     addrs: &[Option<SocketAddr>],
     roads: Vec<Vec<Output>>,
     mappings: &Mappings,
-) -> Result<Site, Failure> {
+) -> Result<Site, ActionError> {
     let mut plans = plans(row, roads);
     plans.iter_mut().zip(addrs).for_each(|(plan, &addr)| plan.addr = addr);
     let mut site = Site::start_behind(make, folder, &plans, mappings)?;
@@ -202,16 +204,21 @@ fn site(
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Scores, Failure> {
-    live_behind(make(Source::Ours, row), row, requests, seed)
+pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Scores, ActionError> {
+    live_behind(make(RecordSource::Ours, row), row, requests, seed)
 }
 
 /// The same behind another balancer.
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub fn live_behind(make: Make, row: &Row, requests: usize, seed: u64) -> Result<Scores, Failure> {
-    let folder = Folder::new()?;
+pub fn live_behind(
+    make: Make,
+    row: &Row,
+    requests: usize,
+    seed: u64,
+) -> Result<Scores, ActionError> {
+    let folder = TempFolder::new();
     let (penlogd, penlog) = (sibling("penlogd")?, sibling("penlog")?);
     // Where records may be late by half a second, lines wait for them.
     let wait: &[&str] = if row.faults.is_some() { &["--wait", "1s"] } else { &[] };
@@ -223,7 +230,7 @@ pub fn live_behind(make: Make, row: &Row, requests: usize, seed: u64) -> Result<
     }
     let heard = ears.iter().map(|ear| (ear.addr, Share::Records)).collect();
     let tee = Tee::start_with(heard, row.faults.unwrap_or_default())?;
-    let addrs = addresses(row)?;
+    let addrs = addresses(row);
     let (mut shippers, mut roads) = (Vec::new(), Vec::new());
     for (number, addr) in (1..=3).zip(&addrs) {
         let who = match addr {
@@ -259,8 +266,8 @@ pub fn live_behind(make: Make, row: &Row, requests: usize, seed: u64) -> Result<
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Scores, Failure> {
-    offline_behind(make(Source::Ours, row), row, requests, seed)
+pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Scores, ActionError> {
+    offline_behind(make(RecordSource::Ours, row), row, requests, seed)
 }
 
 /// The same behind another balancer.
@@ -272,8 +279,8 @@ pub fn offline_behind(
     row: &Row,
     requests: usize,
     seed: u64,
-) -> Result<Scores, Failure> {
-    let folder = Folder::new()?;
+) -> Result<Scores, ActionError> {
+    let folder = TempFolder::new();
     let pen_log = folder.join("pen.log");
     let path = |name: &str, number: usize| folder.join(format!("{name}{number}.log"));
     let roads = (0..3).map(|number| {
@@ -281,7 +288,7 @@ pub fn offline_behind(
         outputs.map(|(spelling, name, _)| Output::At(path(name, number), spelling)).collect()
     });
     let mappings = Mappings::File(pen_log.clone());
-    let mut site = site(make, row, &folder, &addresses(row)?, roads.collect(), &mappings)?;
+    let mut site = site(make, row, &folder, &addresses(row), roads.collect(), &mappings)?;
     let tally = site.send(&visits(row, requests, seed))?;
     site.end()?;
     for (number, seconds) in row.clocks.into_iter().enumerate().filter(|&(_, clock)| clock != 0) {
@@ -304,7 +311,7 @@ pub fn offline_behind(
             let server = if row.v6 { addr.to_string() } else { addr.ip().to_string() };
             command.arg(format!("{server}:{}", path(name, number).display()));
         }
-        let (log, said) = hear_to_end(&mut command)?;
+        let (log, said) = run_with_messages(&mut command)?;
         *score = truth.score_spelled(spelling, &log, Some(&marks(&explain)?));
         *clocks = clocks_in(&said)?;
     }
@@ -312,9 +319,9 @@ pub fn offline_behind(
 }
 
 /// The servers' clocks that a report names.
-fn clocks_in(report: &str) -> Result<Vec<f64>, Failure> {
+fn clocks_in(report: &str) -> Result<Vec<f64>, ActionError> {
     let after = report.split("\"clock_ahead_seconds\":").skip(1);
     let number = |text: &str| text.split([',', '}']).next()?.parse().ok();
     let clocks: Option<Vec<f64>> = after.map(number).collect();
-    clocks.ok_or_else(|| Failure::new(format!("a report names no clocks: {report}")))
+    clocks.ok_or_else(|| ActionError::new(format!("a report names no clocks: {report}")))
 }

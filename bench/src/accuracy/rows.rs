@@ -1,8 +1,8 @@
 //! The kinds of traffic.
 
 use crate::stage::Faults;
-use crate::stage::Kind::{self, Apache, Nginx};
-use crate::stage::visitors::{Manner, Protocol, Sending};
+use crate::stage::WebServerKind::{self, Apache, Nginx};
+use crate::stage::visitors::{Protocol, Sending, TrafficKind};
 
 /// One kind of traffic.
 #[derive(Clone, Copy, Debug)]
@@ -12,9 +12,9 @@ pub struct Row {
     /// What the table calls it.
     pub title: &'static str,
     /// How visitors behave.
-    pub manner: Manner,
+    pub manner: TrafficKind,
     /// The web servers.
-    pub webs: [Kind; 3],
+    pub webs: [WebServerKind; 3],
     /// How visits are sent; where TLS is, it passes through the balancer.
     pub sending: Sending,
     /// Whether clients and servers have IPv6 addresses, and the servers the same one. Only our pen, which is
@@ -28,21 +28,21 @@ pub struct Row {
 
 /// All rows of the table.
 pub const ROWS: &[Row] = &[
-    row("single", "one request a connection, 60 URLs", Manner::Single),
-    row("same-page", "90 % the same URL", Manner::SamePage),
-    row("keep-alive", "keep-alive", Manner::KeepAlive),
-    row("slow", "half slow downloads", Manner::Slow),
-    row("post", "half POST with bodies", Manner::Post),
-    row("pipelined", "pipelined", Manner::Pipelined),
-    row("long-urls", "URLs up to 7 kB", Manner::LongUrls),
+    row("single", "one request a connection, 60 URLs", TrafficKind::Single),
+    row("same-page", "90 % the same URL", TrafficKind::SamePage),
+    row("keep-alive", "keep-alive", TrafficKind::KeepAlive),
+    row("slow", "half slow downloads", TrafficKind::Slow),
+    row("post", "half POST with bodies", TrafficKind::Post),
+    row("pipelined", "pipelined", TrafficKind::Pipelined),
+    row("long-urls", "URLs up to 7 kB", TrafficKind::LongUrls),
     Row {
         webs: [Nginx, Nginx, Apache],
-        ..row("odd", "HEAD, 304, ranges, 4xx, chunks, aborts, sockets", Manner::Odd)
+        ..row("odd", "HEAD, 304, ranges, 4xx, chunks, aborts, sockets", TrafficKind::Odd)
     },
     Row {
         sending: Sending { tls: Some(Protocol::Http1), per_second: None },
         webs: [Nginx, Nginx, Apache],
-        ..row("tls", "TLS passed through", Manner::Single)
+        ..row("tls", "TLS passed through", TrafficKind::Single)
     },
     sealed("sealed-nginx", "TLS to nginx, 50 requests/s", Protocol::Http1, Nginx),
     sealed("sealed-apache", "TLS to Apache, 50 requests/s", Protocol::Http1, Apache),
@@ -50,22 +50,22 @@ pub const ROWS: &[Row] = &[
     sealed("sealed-apache-h2", "TLS to Apache, HTTP/2, 50 requests/s", Protocol::Http2, Apache),
     Row {
         webs: [Nginx, Nginx, Apache],
-        ..row("mixed", "nginx and Apache, keep-alive", Manner::KeepAlive)
+        ..row("mixed", "nginx and Apache, keep-alive", TrafficKind::KeepAlive)
     },
-    Row { v6: true, ..row("ipv6", "IPv6, servers at one address", Manner::KeepAlive) },
+    Row { v6: true, ..row("ipv6", "IPv6, servers at one address", TrafficKind::KeepAlive) },
     Row {
         faults: Some(Faults { lost: 10, doubled: 10, late: 50 }),
-        ..row("lossy", "1 % of records lost, 1 % doubled, 5 % late (live)", Manner::KeepAlive)
+        ..row("lossy", "1 % of records lost, 1 % doubled, 5 % late (live)", TrafficKind::KeepAlive)
     },
     Row {
         clocks: [-90, 3, 3_600],
-        ..row("clocks", "clocks off by -90, 3, 3,600 s (offline)", Manner::KeepAlive)
+        ..row("clocks", "clocks off by -90, 3, 3,600 s (offline)", TrafficKind::KeepAlive)
     },
-    Row { webs: [Nginx, Nginx, Apache], ..row("all", "all of it mixed", Manner::All) },
+    Row { webs: [Nginx, Nginx, Apache], ..row("all", "all of it mixed", TrafficKind::All) },
     Row {
         sending: Sending { tls: None, per_second: Some(BUSY) },
         webs: [Nginx, Nginx, Apache],
-        ..row("busy", "all of it mixed, 2,000 requests/s for a minute", Manner::All)
+        ..row("busy", "all of it mixed, 2,000 requests/s for a minute", TrafficKind::All)
     },
 ];
 
@@ -95,16 +95,21 @@ impl Row {
 }
 
 /// TLS that passes through, slowly enough to be told apart by time and size.
-const fn sealed(name: &'static str, title: &'static str, protocol: Protocol, web: Kind) -> Row {
+const fn sealed(
+    name: &'static str,
+    title: &'static str,
+    protocol: Protocol,
+    web: WebServerKind,
+) -> Row {
     let manner = match protocol {
-        Protocol::Http1 => Manner::KeepAlive,
-        Protocol::Http2 => Manner::Pipelined,
+        Protocol::Http1 => TrafficKind::KeepAlive,
+        Protocol::Http2 => TrafficKind::Pipelined,
     };
     let sending = Sending { tls: Some(protocol), per_second: Some(50) };
     Row { sending, webs: [web; 3], ..row(name, title, manner) }
 }
 
-const fn row(name: &'static str, title: &'static str, manner: Manner) -> Row {
+const fn row(name: &'static str, title: &'static str, manner: TrafficKind) -> Row {
     Row {
         name,
         title,

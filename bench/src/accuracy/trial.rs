@@ -8,10 +8,10 @@ use std::process::Command;
 use super::Row;
 use crate::stage::visitors::{self, Tally};
 use crate::stage::{
-    Collector, Folder, Mappings, Mark, Output, Score, Share, Shipper, Site, Spelling, Tee, Truth,
-    WebPlan, free_port, marks, program, run_to_end, sibling,
+    Collector, LogSpelling, Mappings, Mark, Output, Score, Share, Shipper, Site, Tee, TempFolder,
+    Truth, WebPlan, free_port, marks, require_installed, run_to_end, sibling,
 };
-use crate::{During, Failure};
+use crate::{ActionError, Doing};
 
 /// What the collectors made of a row.
 #[derive(Debug)]
@@ -41,9 +41,9 @@ pub struct Offline {
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Live, Failure> {
-    let folder = Folder::new()?;
-    let old = Ear::start("c-penlogd", &program("penlogd")?, &folder, Share::All, &[])?;
+pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Live, ActionError> {
+    let folder = TempFolder::new();
+    let old = Ear::start("c-penlogd", &require_installed("penlogd")?, &folder, Share::All, &[])?;
     let (penlogd, penlog) = (built("penlogd"), built("penlog"));
     let ours = start_ours("penlogd", penlogd.as_deref(), &folder, Share::All)?;
     let shipped = match &penlog {
@@ -60,9 +60,9 @@ pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Live, Failure> {
         let mut ship = |name: &str, program: &Path, to: SocketAddr| {
             let fifo = folder.join(format!("{name}{number}.fifo"));
             shippers.push(Shipper::start(program, name, &fifo, to, ip)?);
-            Ok::<Output, Failure>(Output::At(fifo, Spelling::Combined))
+            Ok::<Output, ActionError>(Output::At(fifo, LogSpelling::Combined))
         };
-        let mut outputs = vec![ship("c-penlog", &program("penlog")?, tee.addr())?];
+        let mut outputs = vec![ship("c-penlog", &require_installed("penlog")?, tee.addr())?];
         if let (Some(ear), Some(penlog)) = (&shipped, &penlog) {
             outputs.push(ship("penlog", penlog, ear.addr)?);
         }
@@ -89,8 +89,8 @@ pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Live, Failure> {
 ///
 /// # Errors
 /// When a program is missing or fails.
-pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Offline, Failure> {
-    let folder = Folder::new()?;
+pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Offline, ActionError> {
+    let folder = TempFolder::new();
     let pen_log = folder.join("pen.log");
     let plans = plans(row, vec![vec![]; 3]);
     let mut site = Site::start(&folder, &plans, &Mappings::File(pen_log.clone()))?;
@@ -102,8 +102,9 @@ pub fn offline(row: &Row, requests: usize, seed: u64) -> Result<Offline, Failure
         .iter()
         .map(|web| format!("{}:{}", web.addr().ip(), web.access_log().display()))
         .collect();
-    let old =
-        run_to_end(Command::new(program("mergelogs")?).arg("-p").arg(&pen_log).args(&inputs))?;
+    let old = run_to_end(
+        Command::new(require_installed("mergelogs")?).arg("-p").arg(&pen_log).args(&inputs),
+    )?;
     let ours = match built("mergelogs") {
         Some(mergelogs) => {
             let explain = folder.join("explain");
@@ -140,9 +141,9 @@ fn built(name: &str) -> Option<PathBuf> {
 fn start_ours(
     name: &str,
     program: Option<&Path>,
-    folder: &Folder,
+    folder: &TempFolder,
     share: Share,
-) -> Result<Option<Ear>, Failure> {
+) -> Result<Option<Ear>, ActionError> {
     program.map(|program| Ear::start(name, program, folder, share, &[])).transpose()
 }
 
@@ -164,11 +165,11 @@ impl Ear {
     pub(super) fn start(
         name: &str,
         program: &Path,
-        folder: &Folder,
+        folder: &TempFolder,
         share: Share,
         args: &[&str],
-    ) -> Result<Self, Failure> {
-        let addr = free_port(Ipv4Addr::LOCALHOST)?;
+    ) -> Result<Self, ActionError> {
+        let addr = free_port(Ipv4Addr::LOCALHOST);
         let explain = (name != "c-penlogd").then(|| folder.join(format!("{name}.explain")));
         let explain_arg = explain.as_ref().map(|path| path.display().to_string());
         let mut args = args.to_vec();
@@ -179,20 +180,20 @@ impl Ear {
         Ok(Self { collector, addr, share, explain })
     }
 
-    fn finish(self, truth: &Truth) -> Result<Score, Failure> {
+    fn finish(self, truth: &Truth) -> Result<Score, ActionError> {
         let Merged { log, marks } = self.read(truth.lines())?;
         Ok(truth.score(&log, marks.as_deref()))
     }
 
-    /// Ends it once it has written so many lines; its log, and how sure it was of each line.
-    pub(super) fn read(self, lines: usize) -> Result<Merged, Failure> {
+    /// Ends the collector after `lines` lines; returns its log and the certainty of each line.
+    pub(super) fn read(self, lines: usize) -> Result<Merged, ActionError> {
         let log = self.collector.log().to_owned();
         self.collector.settle(lines);
         let (_status, said) = self.collector.stop()?;
         if std::env::var_os("PEN_BENCH_TALK").is_some() {
             eprintln!("{said}");
         }
-        let log = fs::read(&log).during(format_args!("read {}", log.display()))?;
+        let log = fs::read(&log).doing(format_args!("read {}", log.display()))?;
         let marks = self.explain.as_deref().map(marks).transpose()?;
         Ok(Merged { log, marks })
     }

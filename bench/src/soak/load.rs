@@ -1,4 +1,4 @@
-//! Clients: those that want an answer, and get it, and those that are rude, slow, silent or gone.
+//! Clients: polite ones that read their answers, and rude, slow, silent and vanished ones.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::again;
-use crate::Failure;
+use crate::ActionError;
 use crate::stage::PATIENCE;
 
 /// How many connections that say nothing are open at a time.
@@ -47,7 +47,7 @@ pub(super) fn start(
     clients: usize,
     stop: &Arc<AtomicBool>,
     counts: &Arc<Counts>,
-) -> Result<Vec<JoinHandle<()>>, Failure> {
+) -> Result<Vec<JoinHandle<()>>, ActionError> {
     let mut threads: Vec<_> = (0..clients.max(1) as u64)
         .map(|client| {
             let counts = Arc::clone(counts);

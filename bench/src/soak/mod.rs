@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::stage::{Folder, Process, Until, free_port, sibling};
-use crate::{During, Failure, build};
+use crate::stage::{Deadline, Program, TempFolder, free_port, sibling};
+use crate::{ActionError, Doing, build};
 use load::Counts;
 
 /// How far apart looks are.
@@ -27,7 +27,7 @@ const BREATH: (u64, u64) = (1_024, 5);
 
 /// For how long, and how busily.
 #[derive(clap::Args)]
-pub struct Args {
+pub struct SoakArgs {
     /// For how many minutes
     #[arg(long, default_value_t = 30)]
     minutes: u64,
@@ -50,10 +50,10 @@ struct Look {
 /// # Errors
 /// When something cannot be started, memory grows, descriptors are left over, or an exchange fails that
 /// nothing speaks against.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub fn run(args: &SoakArgs) -> Result<(), ActionError> {
     build(&["pen"])?;
-    let folder = Folder::new()?;
-    let site = Site::start(&folder)?;
+    let folder = TempFolder::new();
+    let site = SoakSite::start(&folder)?;
     let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Counts::default()));
     let at_rest = site.at_rest()?;
     println!(
@@ -70,12 +70,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     judge(&looks, &counts)
 }
 
-fn join(threads: Vec<JoinHandle<()>>) -> Result<(), Failure> {
+fn join(threads: Vec<JoinHandle<()>>) -> Result<(), ActionError> {
     let panicked = threads.into_iter().filter_map(|thread| thread.join().err()).count();
-    if panicked > 0 { Err(Failure::new("a thread of the load panicked")) } else { Ok(()) }
+    if panicked > 0 { Err(ActionError::new("a thread of the load panicked")) } else { Ok(()) }
 }
 
-fn judge(looks: &[Look], counts: &Counts) -> Result<(), Failure> {
+fn judge(looks: &[Look], counts: &Counts) -> Result<(), ActionError> {
     let most = |looks: &[Look]| looks.iter().map(|look| look.memory).max().unwrap_or(0);
     let quarter = looks.len() / 4;
     let before = most(&looks[quarter..2 * quarter]);
@@ -83,36 +83,36 @@ fn judge(looks: &[Look], counts: &Counts) -> Result<(), Failure> {
     let (kib, hundredths) = BREATH;
     println!("most memory in the second quarter {before} KiB, in the last {after} KiB");
     if after > before + kib + before * hundredths / 100 {
-        return Err(Failure::new("memory grows"));
+        return Err(ActionError::new("memory grows"));
     }
     let failed = counts.failed.load(Ordering::Relaxed);
     if failed > 0 {
         let first = counts.first.lock().map_or_else(|_| String::new(), |first| first.clone());
-        return Err(Failure::new(format!("{failed} exchanges failed, the first: {first}")));
+        return Err(ActionError::new(format!("{failed} exchanges failed, the first: {first}")));
     }
     Ok(())
 }
 
 /// The balancer and what it needs.
-struct Site {
-    process: Process,
+struct SoakSite {
+    process: Program,
     addr: SocketAddr,
     control: PathBuf,
     status: SocketAddr,
     /// Takes no datagram out: a collector that has stopped.
     _collector: UdpSocket,
-    /// Its queue is full, so that who connects waits for the time-out.
+    /// A listener with a full queue: a new connection waits for the timeout.
     _silent: server::Silent,
 }
 
-impl Site {
-    fn start(folder: &Folder) -> Result<Self, Failure> {
-        let addr = free_port(Ipv4Addr::LOCALHOST)?;
-        let status = free_port(Ipv4Addr::LOCALHOST)?;
-        let collector = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).during("bind a collector")?;
-        let log = collector.local_addr().during("find the collector")?;
+impl SoakSite {
+    fn start(folder: &TempFolder) -> Result<Self, ActionError> {
+        let addr = free_port(Ipv4Addr::LOCALHOST);
+        let status = free_port(Ipv4Addr::LOCALHOST);
+        let collector = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).doing("bind a collector")?;
+        let log = collector.local_addr().doing("find the collector")?;
         let silent = server::Silent::new()?;
-        let nobody = free_port(Ipv4Addr::LOCALHOST)?;
+        let nobody = free_port(Ipv4Addr::LOCALHOST);
         let mut text = format!(
             "listen {addr}\nlog {log}\nblacklist 1\ntimeout 500ms\nhalf_closed 5\nidle_timeout 20\n\
              tracking 2\nclients_max 500\nroundrobin\nweb_stats page.html\n"
@@ -123,44 +123,44 @@ impl Site {
             text += &format!("server {number} address {} port {}\n", server.ip(), server.port());
         }
         let config = folder.join("pen.cfg");
-        fs::write(&config, text).during(format_args!("write {}", config.display()))?;
+        fs::write(&config, text).doing(format_args!("write {}", config.display()))?;
         let control = folder.join("control");
         let mut command = Command::new(sibling("pen")?);
         command.current_dir(folder.path()).arg("-f").arg("-F").arg(&config);
         command.arg("-C").arg(&control).args(["--status", &status.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        let mut process = Process::start("pen", &mut command, folder.join("pen.stderr"))?;
+        let mut process = Program::start("pen", &mut command)?;
         process.wait_for_port(addr)?;
         Ok(Self { process, addr, control, status, _collector: collector, _silent: silent })
     }
 
-    fn look(&self) -> Result<Look, Failure> {
+    fn look(&self) -> Result<Look, ActionError> {
         let proc = PathBuf::from(format!("/proc/{}", self.process.id()));
         let status =
-            fs::read_to_string(proc.join("status")).during("look at the balancer: it has ended")?;
+            fs::read_to_string(proc.join("status")).doing("look at the balancer: it has ended")?;
         let field = |name: &str| {
             let line = status.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
         };
-        let descriptors = fs::read_dir(proc.join("fd")).during("count descriptors")?.count();
+        let descriptors = fs::read_dir(proc.join("fd")).doing("count descriptors")?.count();
         let threads = usize::try_from(field("Threads:")).unwrap_or(usize::MAX);
         Ok(Look { memory: field("VmRSS:"), descriptors, threads })
     }
 
     /// Before anybody comes, but when all threads are there.
-    fn at_rest(&self) -> Result<Look, Failure> {
-        let moment = Until::new(Duration::from_secs(2));
-        while moment.pause() {}
+    fn at_rest(&self) -> Result<Look, ActionError> {
+        let mut moment = Deadline::after(Duration::from_secs(2));
+        while moment.nap() {}
         self.look()
     }
 
     /// Looks again and again until the time is over.
-    fn watch(&self, time: Duration, counts: &Counts) -> Result<Vec<Look>, Failure> {
+    fn watch(&self, time: Duration, counts: &Counts) -> Result<Vec<Look>, ActionError> {
         let start = Instant::now();
         let mut looks = Vec::new();
         while start.elapsed() < time {
-            let step = Until::new(STEP);
-            while step.pause() {}
+            let mut step = Deadline::after(STEP);
+            while step.nap() {}
             let look = self.look()?;
             looks.push(look);
             let (done, failed) =
@@ -176,22 +176,22 @@ impl Site {
     }
 
     /// When everybody has gone it has no more descriptors than before anybody came.
-    fn wait_until_quiet(&self, before: Look) -> Result<(), Failure> {
-        let until = Until::new(Duration::from_secs(40));
+    fn wait_until_quiet(&self, before: Look) -> Result<(), ActionError> {
+        let mut until = Deadline::after(Duration::from_secs(40));
         loop {
             let now = self.look()?;
             if now.descriptors <= before.descriptors {
                 return Ok(());
             }
-            if !until.pause() {
+            if !until.nap() {
                 let left = now.descriptors - before.descriptors;
-                return Err(Failure::new(format!("{left} descriptors are left over")));
+                return Err(ActionError::new(format!("{left} descriptors are left over")));
             }
         }
     }
 }
 
-/// A thread that does its work again and again until it is told to stop.
+/// A thread that repeats its work until told to stop.
 fn again(
     stop: &Arc<AtomicBool>,
     pause: Duration,
@@ -209,6 +209,6 @@ fn again(
     })
 }
 
-fn listener() -> Result<TcpListener, Failure> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).during("listen")
+fn listener() -> Result<TcpListener, ActionError> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listen")
 }

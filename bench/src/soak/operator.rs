@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::again;
-use crate::stage::{PATIENCE, Process};
+use crate::stage::{PATIENCE, Program};
 
 const COMMANDS: [&str; 14] = [
     "servers",
@@ -34,7 +34,7 @@ const COMMANDS: [&str; 14] = [
 ];
 
 pub(super) fn start(
-    process: &Process,
+    process: &Program,
     control: &Path,
     status: SocketAddr,
     stop: &Arc<AtomicBool>,

@@ -1,4 +1,4 @@
-//! Servers to be balanced over: one that answers, and one that never accepts.
+//! Servers behind the balancer: one answers, one never accepts.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -9,13 +9,13 @@ use socket2::{Domain, Socket, Type};
 
 use super::listener;
 use crate::stage::PATIENCE;
-use crate::{During, Failure};
+use crate::{ActionError, Doing};
 
 /// Starts one that ends with this process. `GET /N` is answered with N bytes, `POST` reads a body first, and
 /// what begins with `ECHO` comes back as it is.
-pub(super) fn start() -> Result<SocketAddr, Failure> {
+pub(super) fn start() -> Result<SocketAddr, ActionError> {
     let listener = listener()?;
-    let addr = listener.local_addr().during("find a server")?;
+    let addr = listener.local_addr().doing("find a server")?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             // How clients end is their own affair.
@@ -63,14 +63,14 @@ pub(super) struct Silent {
 }
 
 impl Silent {
-    pub(super) fn new() -> Result<Self, Failure> {
+    pub(super) fn new() -> Result<Self, ActionError> {
         let deed = "make a server that accepts nobody";
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).during(deed)?;
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).doing(deed)?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        listener.bind(&any.into()).during(deed)?;
-        listener.listen(0).during(deed)?;
-        let addr = listener.local_addr().during(deed)?.as_socket();
-        let addr = addr.ok_or_else(|| Failure::new("a port has no address"))?;
+        listener.bind(&any.into()).doing(deed)?;
+        listener.listen(0).doing(deed)?;
+        let addr = listener.local_addr().doing(deed)?.as_socket();
+        let addr = addr.ok_or_else(|| ActionError::new("a port has no address"))?;
         let mut queue = Vec::new();
         while let Ok(stream) = TcpStream::connect_timeout(&addr, Duration::from_millis(200)) {
             queue.push(stream);

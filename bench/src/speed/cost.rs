@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 
 use super::this_program;
-use crate::{During, Failure};
+use crate::{ActionError, Doing};
 
 /// What one run took.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,7 +26,7 @@ impl Cost {
     /// Another instance of this program starts it and reads what the kernel says of its children:
     /// peak memory is known only for all children together, and a process begins with the peak of
     /// the one that started it.
-    pub(super) fn of(command: &[OsString]) -> Result<Self, Failure> {
+    pub(super) fn of(command: &[OsString]) -> Result<Self, ActionError> {
         let name = command.first().cloned().unwrap_or_default();
         let name = name.display();
         let output = Command::new(this_program()?)
@@ -35,7 +35,7 @@ impl Cost {
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .output()
-            .during(format_args!("run {name}"))?;
+            .doing(format_args!("run {name}"))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let numbers: Vec<u64> = text.split_whitespace().filter_map(|n| n.parse().ok()).collect();
         match numbers[..] {
@@ -44,7 +44,7 @@ impl Cost {
                 cpu: Duration::from_micros(cpu),
                 memory,
             }),
-            _ => Err(Failure::new(format!("{name} failed"))),
+            _ => Err(ActionError::new(format!("{name} failed"))),
         }
     }
 
@@ -65,9 +65,9 @@ pub(super) fn middle<T: Ord + Copy + Default>(values: impl Iterator<Item = T>) -
 }
 
 /// The other side of [`Cost::of`]: runs the program and prints microseconds, microseconds and KiB.
-pub(super) fn measured(command: &[OsString]) -> Result<(), Failure> {
+pub(super) fn measured(command: &[OsString]) -> Result<(), ActionError> {
     let Some((program, arguments)) = command.split_first() else {
-        return Err(Failure::new("there is no command to measure"));
+        return Err(ActionError::new("there is no command to measure"));
     };
     let begin = Instant::now();
     let name = Path::new(program).display();
@@ -77,20 +77,20 @@ pub(super) fn measured(command: &[OsString]) -> Result<(), Failure> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .output()
-        .during(format_args!("run {name}"))?;
+        .doing(format_args!("run {name}"))?;
     let wall = begin.elapsed();
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Failure::new(format!("{name} ended with {}: {said}", output.status)));
+        return Err(ActionError::new(format!("{name} ended with {}: {said}", output.status)));
     }
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).during("read what a program used")?;
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).doing("read what a program used")?;
     println!("{} {} {}", wall.as_micros(), children_cpu()?.as_micros(), usage.max_rss());
     Ok(())
 }
 
 /// The processor time of all children that have ended.
-pub(super) fn children_cpu() -> Result<Duration, Failure> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).during("read what a program used")?;
+pub(super) fn children_cpu() -> Result<Duration, ActionError> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).doing("read what a program used")?;
     let micros = |time: nix::sys::time::TimeVal| {
         let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
         let micros = u64::try_from(time.tv_usec()).unwrap_or(0);

@@ -17,12 +17,12 @@ use pen_records::attribution::text_hash;
 use pen_records::mapping::{Mapping, MappingKind, RequestText};
 use pen_records::request::Cut;
 use pen_records::time::{Resolution, Timestamp};
+use pen_testing::random::SeededRandom;
 
 use super::cost::Cost;
-use super::input::client;
-use super::random::Random;
-use super::{Args, data_folder, ours};
-use crate::{During, Failure};
+use super::input::{client, latency};
+use super::{SpeedArgs, data_folder, ours};
+use crate::{ActionError, Doing};
 
 /// 1 March 2026, midnight UTC, and seconds from then to the first request: room for a clock that jumps back.
 const START: u64 = 1_772_323_200;
@@ -86,7 +86,7 @@ const SHAPES: [Shape; 6] = [
 ];
 
 /// Prints a row for each shape.
-pub(super) fn join(args: &Args) -> Result<(), Failure> {
+pub(super) fn join(args: &SpeedArgs) -> Result<(), ActionError> {
     let lines = args.lines / 4;
     println!(
         "\njoin-hard: {lines} lines and all records of our pen for them, medians of {}",
@@ -98,7 +98,7 @@ pub(super) fn join(args: &Args) -> Result<(), Failure> {
     );
     for shape in SHAPES {
         let folder = data_folder().join(shape.folder(lines));
-        shape.make(&folder, lines).during(format_args!("write to {}", folder.display()))?;
+        shape.make(&folder, lines).doing(format_args!("write to {}", folder.display()))?;
         let command = shape.command(&folder);
         let rounds = 0..args.rounds.max(1);
         let costs: Result<Vec<_>, _> = rounds.map(|_| Cost::of(&command)).collect();
@@ -165,13 +165,13 @@ impl Shape {
         for server in 0..self.servers {
             logs.push(create(Self::log(folder, server))?);
         }
-        let mut random = Random::new(1);
+        let mut random = SeededRandom::new(1);
         let middle = lines * 1_000_000 / self.rate / 2;
         // Events of both logs, by their time.
         let mut open: BinaryHeap<Reverse<Event>> = BinaryHeap::new();
         let slot = 1_000_000 / self.rate;
         for number in 0..lines {
-            let begin = number * slot + random.next() % slot;
+            let begin = number * slot + random.bits() % slot;
             while let Some(Reverse(event)) = open.peek()
                 && event.at <= begin
             {
@@ -179,8 +179,8 @@ impl Shape {
                     self.write(&event, middle, &mut mappings, &mut logs)?;
                 }
             }
-            let latency = random.latency(Duration::from_millis(50)).as_micros();
-            let visit = Visit {
+            let latency = latency(&mut random, Duration::from_millis(50)).as_micros();
+            let visit = PlannedRequest {
                 number,
                 client: random.below(self.clients),
                 server: u8::try_from(random.below(self.servers.into())).unwrap_or(0),
@@ -188,13 +188,13 @@ impl Shape {
                 agent: random.below(self.agents),
             };
             let end = begin + u64::try_from(latency).unwrap_or(0);
-            let logged = end + random.next() % 200;
+            let logged = end + random.bits() % 200;
             for (at, what) in [
-                (begin, What::Record(MappingKind::Opened)),
-                (begin, What::Record(MappingKind::Request)),
-                (end, What::Record(MappingKind::Ended)),
-                (end + 300, What::Record(MappingKind::Closed)),
-                (logged, What::Line),
+                (begin, LoggedEvent::Record(MappingKind::Opened)),
+                (begin, LoggedEvent::Record(MappingKind::Request)),
+                (end, LoggedEvent::Record(MappingKind::Ended)),
+                (end + 300, LoggedEvent::Record(MappingKind::Closed)),
+                (logged, LoggedEvent::Line),
             ] {
                 open.push(Reverse(Event { at, order: (number, what.order()), what, visit }));
             }
@@ -221,12 +221,12 @@ impl Shape {
         // Ports are used again long after.
         let port = 20_000 + u16::try_from(visit.number % 40_000).unwrap_or(0);
         match what {
-            What::Record(kind) => {
+            LoggedEvent::Record(kind) => {
                 let mut out = Vec::new();
                 visit.mapping(*kind, *at, port, (&request, &agent)).write_extended_line(&mut out);
                 mappings.write_all(&out)
             }
-            What::Line => {
+            LoggedEvent::Line => {
                 let jumps = visit.server == 0 && *at > middle;
                 let seconds = i64::try_from(MORNING + at / 1_000_000).unwrap_or(0)
                     + if jumps { self.jump } else { 0 };
@@ -249,7 +249,7 @@ impl Shape {
 
 /// A connection with one request.
 #[derive(Clone, Copy)]
-struct Visit {
+struct PlannedRequest {
     number: u64,
     client: usize,
     server: u8,
@@ -257,7 +257,7 @@ struct Visit {
     agent: usize,
 }
 
-impl Visit {
+impl PlannedRequest {
     fn size(&self) -> u64 {
         1_000 + self.page as u64 % 50
     }
@@ -294,22 +294,22 @@ impl Visit {
     }
 }
 
-/// What is written, and when.
+/// A line of a log, and when it is written.
 struct Event {
     at: u64,
     /// Of what happens at the same time.
     order: (u64, u8),
-    what: What,
-    visit: Visit,
+    what: LoggedEvent,
+    visit: PlannedRequest,
 }
 
 #[derive(Clone, Copy)]
-enum What {
+enum LoggedEvent {
     Record(MappingKind),
     Line,
 }
 
-impl What {
+impl LoggedEvent {
     const fn order(self) -> u8 {
         match self {
             Self::Record(MappingKind::Opened) => 0,
@@ -349,17 +349,17 @@ struct Found {
 }
 
 /// Runs it once more and looks at what comes out.
-fn judge(command: &[OsString]) -> Result<Found, Failure> {
+fn judge(command: &[OsString]) -> Result<Found, ActionError> {
     let mut child = Command::new(&command[0])
         .args(&command[1..])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .during("run mergelogs")?;
+        .doing("run mergelogs")?;
     let mut lines = BufReader::new(child.stdout.take().expect("it is piped"));
     let (mut found, mut line) = (Found::default(), Vec::new());
-    while lines.read_until(b'\n', &mut line).during("read the output")? > 0 {
+    while lines.read_until(b'\n', &mut line).doing("read the output")? > 0 {
         let mut words = line.split(|&byte| byte == b' ');
         match (words.next(), words.nth(1)) {
             (Some(b"127.0.0.1"), _) => found.unnamed += 1,
@@ -368,6 +368,6 @@ fn judge(command: &[OsString]) -> Result<Found, Failure> {
         }
         line.clear();
     }
-    child.wait().during("wait for mergelogs")?;
+    child.wait().doing("wait for mergelogs")?;
     Ok(found)
 }

@@ -9,10 +9,10 @@ use std::thread;
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::{During, Failure};
+use crate::{ActionError, Doing};
 
 /// Inflates every file and throws it away, on as many threads as there are cores.
-pub(super) fn all(files: &[OsString]) -> Result<(), Failure> {
+pub(super) fn all(files: &[OsString]) -> Result<(), ActionError> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let mut largest_first: Vec<_> =
         files.iter().map(Path::new).map(|path| (size(path), path)).collect();
@@ -31,16 +31,18 @@ pub(super) fn all(files: &[OsString]) -> Result<(), Failure> {
             })
             .collect();
         workers.into_iter().try_for_each(|worker| {
-            worker.join().unwrap_or_else(|_| Err(Failure::new("a thread that inflates panicked")))
+            worker
+                .join()
+                .unwrap_or_else(|_| Err(ActionError::new("a thread that inflates panicked")))
         })
     })
 }
 
-fn inflate(path: &Path) -> Result<(), Failure> {
-    let file = File::open(path).during(format_args!("open {}", path.display()))?;
+fn inflate(path: &Path) -> Result<(), ActionError> {
+    let file = File::open(path).doing(format_args!("open {}", path.display()))?;
     let mut decoder = MultiGzDecoder::new(BufReader::with_capacity(1 << 17, file));
     let mut buf = vec![0; 1 << 17];
-    while decoder.read(&mut buf).during(format_args!("inflate {}", path.display()))? > 0 {}
+    while decoder.read(&mut buf).doing(format_args!("inflate {}", path.display()))? > 0 {}
     Ok(())
 }
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use pen_testing::random::SeededRandom;
 
 use super::phrases::Phrases;
-use super::random::Random;
-use crate::{During, Failure};
+use crate::{ActionError, Doing};
 
 /// 1 March 2026, midnight UTC: no made log is longer than a day.
 const START: u64 = 1_772_323_200;
@@ -54,7 +54,7 @@ impl Input {
     }
 
     /// The same files through gzip, made once.
-    pub(super) fn gzipped(&self) -> Result<Self, Failure> {
+    pub(super) fn gzipped(&self) -> Result<Self, ActionError> {
         let servers = self.servers.iter().map(|server| {
             Ok(Server {
                 addr: server.addr.clone(),
@@ -63,13 +63,13 @@ impl Input {
             })
         });
         Ok(Self {
-            servers: servers.collect::<Result<_, Failure>>()?,
+            servers: servers.collect::<Result<_, ActionError>>()?,
             mappings: gzip(&self.mappings)?,
         })
     }
 }
 
-fn gzip(path: &Path) -> Result<PathBuf, Failure> {
+fn gzip(path: &Path) -> Result<PathBuf, ActionError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".gz");
     let gzipped = PathBuf::from(name);
@@ -81,17 +81,17 @@ fn gzip(path: &Path) -> Result<PathBuf, Failure> {
             encoder.finish()?;
             fs::rename(&half, &gzipped)
         };
-        pack().during(format_args!("gzip {}", path.display()))?;
+        pack().doing(format_args!("gzip {}", path.display()))?;
     }
     Ok(gzipped)
 }
 
 impl Plan {
     /// Makes the input under `folder`, or takes what an earlier run made there.
-    pub(super) fn make(&self, folder: &Path) -> Result<Input, Failure> {
+    pub(super) fn make(&self, folder: &Path) -> Result<Input, ActionError> {
         let Self { lines, rate, servers, clients } = *self;
         if lines / rate.max(1) >= DAY {
-            return Err(Failure::new(format!(
+            return Err(ActionError::new(format!(
                 "{lines} lines at {rate} lines/s are more than a day; take fewer lines"
             )));
         }
@@ -109,9 +109,9 @@ impl Plan {
         };
         let done = folder.join("done");
         if !done.exists() {
-            fs::create_dir_all(&folder).during(format_args!("make {}", folder.display()))?;
-            self.write(&input).during(format_args!("write to {}", folder.display()))?;
-            File::create(&done).during(format_args!("write {}", done.display()))?;
+            fs::create_dir_all(&folder).doing(format_args!("make {}", folder.display()))?;
+            self.write(&input).doing(format_args!("write to {}", folder.display()))?;
+            File::create(&done).doing(format_args!("write {}", done.display()))?;
         }
         Ok(input)
     }
@@ -119,7 +119,7 @@ impl Plan {
     fn write(&self, input: &Input) -> io::Result<()> {
         let phrases = Phrases::load();
         eprintln!("making {} from {}", input.mappings.with_file_name("").display(), phrases.source);
-        let mut random = Random::new(1);
+        let mut random = SeededRandom::new(1);
         let visitors: Vec<_> = (0..self.clients)
             .map(|n| (client(n), random.below(phrases.user_agents.len())))
             .collect();
@@ -158,13 +158,13 @@ impl Plan {
         let mut open = BinaryHeap::new();
         let slot = 1_000_000 / self.rate.max(1);
         for n in 0..self.lines {
-            let begin = n * 1_000_000 / self.rate + random.next() % slot.max(1);
+            let begin = n * 1_000_000 / self.rate + random.bits() % slot.max(1);
             while let Some(&Reverse(Request { end, .. })) = open.peek()
                 && end <= begin
             {
                 open.pop().map_or(Ok(()), |Reverse(request)| write_line(request))?;
             }
-            let latency = random.latency(Duration::from_millis(50)).as_micros();
+            let latency = latency(&mut random, Duration::from_millis(50)).as_micros();
             let request = Request {
                 end: begin + u64::try_from(latency).unwrap_or(0),
                 server: random.below(self.servers),
@@ -187,7 +187,7 @@ impl Plan {
     }
 }
 
-/// A request on its way; the one that ends first is the least.
+/// A request in flight; the request that ends first compares as the least.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Request {
     end: u64,
@@ -200,4 +200,10 @@ struct Request {
 pub(super) fn client(n: usize) -> String {
     let scattered = n * 40_503 % (1 << 16);
     format!("198.18.{}.{}", scattered / 256, scattered % 256)
+}
+
+/// Draws how long a request takes: log-normal around `median`, so that one in a hundred takes about ten times as
+/// long.
+pub(super) fn latency(random: &mut SeededRandom, median: Duration) -> Duration {
+    median.mul_f64(random.normal().exp())
 }

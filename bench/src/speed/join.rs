@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use super::cost::Cost;
 use super::input::{Input, Plan};
-use super::{Args, data_folder, judge, ours, theirs};
-use crate::Failure;
+use super::{SpeedArgs, data_folder, judge, ours, theirs};
+use crate::{ActionError, Doing as _};
 
 /// A program as it is measured.
-struct Contender {
+struct JoinContender {
     name: String,
     command: Vec<OsString>,
     costs: Vec<Cost>,
 }
 
-impl Contender {
+impl JoinContender {
     fn new(name: impl Into<String>, program: &Path, arguments: Vec<OsString>) -> Self {
         let command = [vec![program.into()], arguments].concat();
         Self { name: name.into(), command, costs: Vec::new() }
@@ -33,7 +33,7 @@ impl Contender {
 }
 
 /// Runs each in turn, several times over, so that what else the machine does hits all alike.
-fn race(contenders: &mut [Contender], rounds: usize) -> Result<Vec<Cost>, Failure> {
+fn race(contenders: &mut [JoinContender], rounds: usize) -> Result<Vec<Cost>, ActionError> {
     for _ in 0..rounds.max(1) {
         for contender in &mut *contenders {
             contender.costs.push(Cost::of(&contender.command)?);
@@ -45,7 +45,7 @@ fn race(contenders: &mut [Contender], rounds: usize) -> Result<Vec<Cost>, Failur
 pub(super) const BASE: Plan = Plan { lines: 0, rate: 500, servers: 4, clients: 5_000 };
 
 /// Plain files.
-pub(super) fn plain(args: &Args) -> Result<(), Failure> {
+pub(super) fn plain(args: &SpeedArgs) -> Result<(), ActionError> {
     let plan = Plan { lines: args.lines, ..BASE };
     let input = plan.make(&data_folder())?;
     println!(
@@ -56,9 +56,9 @@ pub(super) fn plain(args: &Args) -> Result<(), Failure> {
     let logs: Vec<OsString> = input.logs().map(Into::into).collect();
     let count = [vec!["-l".into()], all.clone()].concat();
     let mut contenders: Vec<_> = [
-        Contender::theirs("wc", count),
-        Contender::theirs("cat", all),
-        Contender::theirs("mergelog", logs),
+        JoinContender::theirs("wc", count),
+        JoinContender::theirs("cat", all),
+        JoinContender::theirs("mergelog", logs),
         Some(ours_joining(&input, "mergelogs of ours", &[])),
     ]
     .into_iter()
@@ -66,7 +66,7 @@ pub(super) fn plain(args: &Args) -> Result<(), Failure> {
     .collect();
     if args.with_c {
         let c = joining(&input, &["-j".into(), "2".into()]);
-        contenders.extend(Contender::theirs("mergelogs", c));
+        contenders.extend(JoinContender::theirs("mergelogs", c));
     }
     let costs = race(&mut contenders, args.rounds)?;
     table(&contenders, &costs, plan.lines);
@@ -78,16 +78,16 @@ pub(super) fn plain(args: &Args) -> Result<(), Failure> {
 }
 
 /// Gzipped files.
-pub(super) fn gzipped(args: &Args) -> Result<(), Failure> {
+pub(super) fn gzipped(args: &SpeedArgs) -> Result<(), ActionError> {
     let plan = Plan { lines: args.lines, ..BASE };
     let input = plan.make(&data_folder())?.gzipped()?;
     println!("\njoin-gz: the same through gzip -6, medians of {}", args.rounds);
     let all: Vec<OsString> = input.files().map(Into::into).collect();
-    let this = std::env::current_exe().map_err(|error| Failure::new(error.to_string()))?;
+    let this = std::env::current_exe().doing("find this program")?;
     let alone = [vec!["speed".into(), "inflate".into(), "--".into()], all.clone()].concat();
     let mut contenders: Vec<_> = [
-        Some(Contender::new("inflating alone", &this, alone)),
-        Contender::theirs("gzip", [vec!["-dc".into()], all].concat()),
+        Some(JoinContender::new("inflating alone", &this, alone)),
+        JoinContender::theirs("gzip", [vec!["-dc".into()], all].concat()),
         Some(ours_joining(&input, "mergelogs of ours", &[])),
     ]
     .into_iter()
@@ -99,7 +99,7 @@ pub(super) fn gzipped(args: &Args) -> Result<(), Failure> {
 }
 
 /// The same number of lines in other shapes: the time a line takes should not depend on them.
-pub(super) fn flat(args: &Args) -> Result<(), Failure> {
+pub(super) fn flat(args: &SpeedArgs) -> Result<(), ActionError> {
     let lines = args.lines / 4;
     println!("\njoin-flat: {lines} lines each, medians of {}", args.rounds);
     println!("  {:<44} {:>10} {:>10} {:>9}", "", "ns a line", "CPU ns", "x wc -l");
@@ -116,11 +116,16 @@ pub(super) fn flat(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn shape(args: &Args, plan: Plan, options: &[OsString], name: &str) -> Result<(), Failure> {
+fn shape(
+    args: &SpeedArgs,
+    plan: Plan,
+    options: &[OsString],
+    name: &str,
+) -> Result<(), ActionError> {
     let input = plan.make(&data_folder())?;
     let count = [vec!["-l".into()], input.files().map(Into::into).collect()].concat();
     let mut contenders = vec![ours_joining(&input, name, options)];
-    contenders.extend(Contender::theirs("wc", count));
+    contenders.extend(JoinContender::theirs("wc", count));
     let costs = race(&mut contenders, args.rounds)?;
     let per_line = |time: Duration| time.as_secs_f64() * 1e9 / plan.lines as f64;
     let beside = costs.get(1).map_or(f64::NAN, |wc| ratio(costs[0].wall, wc.wall));
@@ -132,8 +137,8 @@ fn shape(args: &Args, plan: Plan, options: &[OsString], name: &str) -> Result<()
     Ok(())
 }
 
-fn ours_joining(input: &Input, name: &str, options: &[OsString]) -> Contender {
-    Contender::new(name, &ours("mergelogs"), joining(input, options))
+fn ours_joining(input: &Input, name: &str, options: &[OsString]) -> JoinContender {
+    JoinContender::new(name, &ours("mergelogs"), joining(input, options))
 }
 
 /// `-p MAPPINGS server:file …`, as both programs take it.
@@ -148,7 +153,7 @@ pub(super) fn joining(input: &Input, options: &[OsString]) -> Vec<OsString> {
     arguments
 }
 
-fn table(contenders: &[Contender], costs: &[Cost], lines: u64) {
+fn table(contenders: &[JoinContender], costs: &[Cost], lines: u64) {
     let of = |name: &str| {
         contenders.iter().zip(costs).find(|(c, _)| c.name == name).map(|(_, cost)| *cost)
     };

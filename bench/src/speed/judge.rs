@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use super::input::{Input, Server};
-use crate::{During, Failure};
+use crate::{ActionError, Doing};
 
 /// How far a line may have moved from its place among its server's lines and still be known.
 const AHEAD: usize = 4096;
@@ -49,9 +49,9 @@ impl fmt::Display for Verdict {
 }
 
 /// Runs a join and compares what it writes with the truth.
-pub(super) fn joined(command: &[OsString], input: &Input) -> Result<Verdict, Failure> {
+pub(super) fn joined(command: &[OsString], input: &Input) -> Result<Verdict, ActionError> {
     let Some((program, arguments)) = command.split_first() else {
-        return Err(Failure::new("there is no command to judge"));
+        return Err(ActionError::new("there is no command to judge"));
     };
     let name = program.display();
     let mut child = Command::new(program)
@@ -60,11 +60,11 @@ pub(super) fn joined(command: &[OsString], input: &Input) -> Result<Verdict, Fai
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .during(format_args!("run {name}"))?;
+        .doing(format_args!("run {name}"))?;
     let output = child.stdout.take().expect("it is piped");
     let verdict = compare(BufReader::with_capacity(1 << 18, output), input);
-    child.wait().during(format_args!("wait for {name}"))?;
-    verdict.during(format_args!("read the output of {name}"))
+    child.wait().doing(format_args!("wait for {name}"))?;
+    verdict.doing(format_args!("read the output of {name}"))
 }
 
 fn compare(mut output: impl BufRead, input: &Input) -> io::Result<Verdict> {

@@ -13,25 +13,26 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::cost::{children_cpu, middle};
-use super::sender::{Load, Spelling, send};
-use super::{Args, ours, theirs, this_program};
-use crate::{During, Failure};
+use super::sender::{Load, TrafficEncoding, send};
+use super::{SpeedArgs, ours, theirs, this_program};
+use crate::{ActionError, Doing};
+use pen_daemon::error::chain;
 
 const COLLECTOR_CORE: usize = 0;
 const SENDER_CORE: usize = 1;
 
-/// A collector has written all it will when its output has not grown for this long.
+/// A collector counts as finished when its output has not grown for this long.
 const QUIET: Duration = Duration::from_millis(1_500);
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Each line right behind its record.
-pub(super) fn close(args: &Args) -> Result<(), Failure> {
+pub(super) fn close(args: &SpeedArgs) -> Result<(), ActionError> {
     let load = Load {
         pairs: args.pairs,
         outstanding: 0,
         requests: None,
         rate: None,
-        spelling: Spelling::Classic,
+        spelling: TrafficEncoding::Classic,
         ends: false,
     };
     heading("live: a record and its line, each request once", args);
@@ -42,7 +43,7 @@ pub(super) fn close(args: &Args) -> Result<(), Failure> {
 }
 
 /// Records long before their lines.
-pub(super) fn outstanding(args: &Args) -> Result<(), Failure> {
+pub(super) fn outstanding(args: &SpeedArgs) -> Result<(), ActionError> {
     heading("live-outstanding: lines that come long after their records", args);
     for outstanding in [2_000, 100_000, 1_000_000] {
         let pairs = args.pairs.max(outstanding);
@@ -53,7 +54,7 @@ pub(super) fn outstanding(args: &Args) -> Result<(), Failure> {
                 outstanding,
                 requests: None,
                 rate: None,
-                spelling: Spelling::Classic,
+                spelling: TrafficEncoding::Classic,
                 ends: false,
             },
         )?;
@@ -61,7 +62,7 @@ pub(super) fn outstanding(args: &Args) -> Result<(), Failure> {
     heading("the same with records in packets, lines in shipments", args);
     for outstanding in [100_000, 1_000_000] {
         let pairs = args.pairs.max(outstanding);
-        let spelling = Spelling::Ours { shipment: 32_768 };
+        let spelling = TrafficEncoding::Ours { shipment: 32_768 };
         // What is asked here is whether they fit, not how fast they may come.
         let rate = Some(100_000);
         compare(args, Load { pairs, outstanding, requests: None, rate, spelling, ends: true })?;
@@ -73,7 +74,7 @@ pub(super) fn outstanding(args: &Args) -> Result<(), Failure> {
 const ROOM: [&str; 2] = ["--memory", "1024"];
 
 /// Few requests, asked again and again, with 500 records outstanding.
-pub(super) fn repeating(args: &Args) -> Result<(), Failure> {
+pub(super) fn repeating(args: &SpeedArgs) -> Result<(), ActionError> {
     heading("live-repeating: 50 requests that repeat, lines in the order of their records", args);
     for rate in [Some(50_000), None] {
         let load = Load {
@@ -81,20 +82,20 @@ pub(super) fn repeating(args: &Args) -> Result<(), Failure> {
             outstanding: 500,
             requests: Some(50),
             rate,
-            spelling: Spelling::Classic,
+            spelling: TrafficEncoding::Classic,
             ends: false,
         };
         compare(args, load)?;
     }
     heading("one request, of a thousand clients each second, and as fast as it goes", args);
     for (spelling, rate) in [
-        (Spelling::Classic, Some(1_000)),
-        (Spelling::Ours { shipment: 32_768 }, Some(1_000)),
-        (Spelling::Ours { shipment: 32_768 }, None),
+        (TrafficEncoding::Classic, Some(1_000)),
+        (TrafficEncoding::Ours { shipment: 32_768 }, Some(1_000)),
+        (TrafficEncoding::Ours { shipment: 32_768 }, None),
     ] {
         // Some seconds of it are enough where it is slow.
         let pairs = if rate.is_some() { args.pairs.min(10_000) } else { args.pairs };
-        let ends = spelling != Spelling::Classic;
+        let ends = spelling != TrafficEncoding::Classic;
         compare(args, Load { pairs, outstanding: 1_000, requests: Some(1), rate, spelling, ends })?;
     }
     Ok(())
@@ -102,12 +103,12 @@ pub(super) fn repeating(args: &Args) -> Result<(), Failure> {
 
 /// Records and lines as ours send them: in packets, and in shipments as large as loopback and a network
 /// take them.
-pub(super) fn shipments(args: &Args) -> Result<(), Failure> {
+pub(super) fn shipments(args: &SpeedArgs) -> Result<(), ActionError> {
     for shipment in [32_768, 1_400] {
         let what = format!("shipments: records in packets, lines in shipments of {shipment} bytes");
         heading(&what, args);
         for rate in [Some(250_000), Some(500_000), Some(1_000_000), None] {
-            let spelling = Spelling::Ours { shipment };
+            let spelling = TrafficEncoding::Ours { shipment };
             compare(
                 args,
                 Load {
@@ -124,7 +125,7 @@ pub(super) fn shipments(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn heading(what: &str, args: &Args) {
+fn heading(what: &str, args: &SpeedArgs) {
     println!("\n{what}; {} pairs, medians of {}", args.pairs, args.rounds.clamp(1, 3));
     println!(
         "  {:<38} {:<12} {:>9} {:>8} {:>8} {:>8} {:>9} {:>9} {:>7} {:>8}",
@@ -133,26 +134,27 @@ fn heading(what: &str, args: &Args) {
 }
 
 /// Both collectors in turn, under the same load.
-fn compare(args: &Args, load: Load) -> Result<(), Failure> {
-    let mut collectors = vec![Contender::ours()];
-    let others = args.beside.iter().map(|other| Contender::collector("beside", other.clone()));
+fn compare(args: &SpeedArgs, load: Load) -> Result<(), ActionError> {
+    let mut collectors = vec![CollectorContender::ours()];
+    let others =
+        args.beside.iter().map(|other| CollectorContender::collector("beside", other.clone()));
     collectors.extend(others);
-    if load.spelling != Spelling::Classic && load.outstanding >= 1_000_000 {
-        collectors.push(Contender::roomy());
+    if load.spelling != TrafficEncoding::Classic && load.outstanding >= 1_000_000 {
+        collectors.push(CollectorContender::roomy());
     }
-    collectors.push(Contender::receiver()?);
+    collectors.push(CollectorContender::receiver()?);
     // The C collector does not know shipments.
-    if load.spelling == Spelling::Classic
+    if load.spelling == TrafficEncoding::Classic
         && let Some(c) = theirs("penlogd")
     {
-        collectors.insert(0, Contender::collector("C", c));
+        collectors.insert(0, CollectorContender::collector("C", c));
     }
     let mut runs: Vec<Vec<Run>> = vec![Vec::new(); collectors.len()];
     for _ in 0..args.rounds.clamp(1, 3) {
         for (contender, runs) in collectors.iter().zip(&mut runs) {
             match Run::of(contender, load) {
                 Ok(run) => runs.push(run),
-                Err(failure) => println!("  {}: {failure}", contender.who),
+                Err(error) => println!("  {}: {}", contender.who, chain(&error)),
             }
         }
     }
@@ -182,7 +184,7 @@ fn compare(args: &Args, load: Load) -> Result<(), Failure> {
 }
 
 /// Somebody who listens.
-struct Contender {
+struct CollectorContender {
     who: &'static str,
     program: PathBuf,
     arguments: Vec<OsString>,
@@ -190,7 +192,7 @@ struct Contender {
     writes: bool,
 }
 
-impl Contender {
+impl CollectorContender {
     fn collector(who: &'static str, program: PathBuf) -> Self {
         Self { who, program, arguments: vec!["-f".into(), "-l".into()], writes: true }
     }
@@ -207,7 +209,7 @@ impl Contender {
     }
 
     /// The price of the datagrams alone: receives them as our collector does, and drops them.
-    fn receiver() -> Result<Self, Failure> {
+    fn receiver() -> Result<Self, ActionError> {
         let arguments = ["speed", "receive", "--"].map(OsString::from).to_vec();
         Ok(Self { who: "receive only", program: this_program()?, arguments, writes: false })
     }
@@ -229,12 +231,12 @@ struct Run {
 }
 
 impl Run {
-    fn of(contender: &Contender, load: Load) -> Result<Self, Failure> {
-        let mut collector = Collector::start(contender)?;
+    fn of(contender: &CollectorContender, load: Load) -> Result<Self, ActionError> {
+        let mut collector = MeasuredCollector::start(contender)?;
         let port = collector.port;
         let sending = thread::spawn(move || send(load, port, SENDER_CORE))
             .join()
-            .unwrap_or_else(|_| Err(Failure::new("the sender panicked")))?;
+            .unwrap_or_else(|_| Err(ActionError::new("the sender panicked")))?;
         collector.settle();
         let drops = Socket::find(port).map_or(0, |socket| socket.drops);
         let memory = collector.memory();
@@ -276,11 +278,11 @@ impl Run {
     }
 
     /// A line is right if it begins with what stands where the user's name would.
-    fn judge(&mut self, output: &Path) -> Result<(), Failure> {
-        let file = File::open(output).during(format_args!("open {}", output.display()))?;
+    fn judge(&mut self, output: &Path) -> Result<(), ActionError> {
+        let file = File::open(output).doing(format_args!("open {}", output.display()))?;
         let mut lines = BufReader::with_capacity(1 << 18, file);
         let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line).during("read the output")? > 0 {
+        while lines.read_until(b'\n', &mut line).doing("read the output")? > 0 {
             let mut words = line.split(|&b| b == b' ');
             match (words.next(), words.next(), words.next()) {
                 (Some(b"127.0.0.1"), Some(_), Some(_)) => self.unnamed += 1,
@@ -294,14 +296,14 @@ impl Run {
 }
 
 /// A collector that runs on its own core and writes to memory.
-struct Collector {
+struct MeasuredCollector {
     child: Child,
     port: u16,
     output: PathBuf,
 }
 
-impl Collector {
-    fn start(contender: &Contender) -> Result<Self, Failure> {
+impl MeasuredCollector {
+    fn start(contender: &CollectorContender) -> Result<Self, ActionError> {
         let port = free_port()?;
         let folder = Path::new("/dev/shm");
         let folder = if folder.is_dir() { folder.to_owned() } else { std::env::temp_dir() };
@@ -317,14 +319,14 @@ impl Collector {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .during("run taskset")?;
+            .doing("run taskset")?;
         let mut collector = Self { child, port, output };
         let begin = Instant::now();
         while Socket::find(port).is_none() {
-            let ended = collector.child.try_wait().during("look after the collector")?;
+            let ended = collector.child.try_wait().doing("look after the collector")?;
             if ended.is_some() || begin.elapsed() > Duration::from_secs(10) {
                 let program = contender.program.display();
-                return Err(Failure::new(format!("{program} does not listen")));
+                return Err(ActionError::new(format!("{program} does not listen")));
             }
             pause();
         }
@@ -359,15 +361,15 @@ impl Collector {
             .unwrap_or(0)
     }
 
-    fn stop(&mut self) -> Result<(), Failure> {
-        let id = i32::try_from(self.child.id()).during("end the collector")?;
-        kill(Pid::from_raw(id), Signal::SIGTERM).during("end the collector")?;
-        self.child.wait().during("wait for the collector")?;
+    fn stop(&mut self) -> Result<(), ActionError> {
+        let id = i32::try_from(self.child.id()).doing("end the collector")?;
+        kill(Pid::from_raw(id), Signal::SIGTERM).doing("end the collector")?;
+        self.child.wait().doing("wait for the collector")?;
         Ok(())
     }
 }
 
-impl Drop for Collector {
+impl Drop for MeasuredCollector {
     fn drop(&mut self) {
         // Both have happened already where all went well.
         self.child.kill().ok();
@@ -400,12 +402,12 @@ impl Socket {
     }
 }
 
-fn free_port() -> Result<u16, Failure> {
-    let socket = UdpSocket::bind("127.0.0.1:0").during("find a free port")?;
-    socket.local_addr().map(|addr| addr.port()).during("find a free port")
+fn free_port() -> Result<u16, ActionError> {
+    let socket = UdpSocket::bind("127.0.0.1:0").doing("find a free port")?;
+    socket.local_addr().map(|addr| addr.port()).doing("find a free port")
 }
 
-/// There is no event for what another process does to a file or a socket: look again soon.
+/// Waits 20 ms: a file or a socket of another process offers no event.
 fn pause() {
     thread::park_timeout(Duration::from_millis(20));
 }

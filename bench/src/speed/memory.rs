@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use super::cost::Cost;
 use super::input::{Plan, client};
 use super::join::{BASE, joining};
-use super::{Args, data_folder, ours};
-use crate::{During, Failure};
+use super::{SpeedArgs, data_folder, ours};
+use crate::{ActionError, Doing};
 
 /// Logs that all cover the same time.
 const LOGS: usize = 1_000;
@@ -18,11 +18,11 @@ const LOGS: usize = 1_000;
 const EMPTY: usize = 64 << 20;
 
 /// Prints a row for each shape.
-pub(super) fn of_joins(args: &Args) -> Result<(), Failure> {
+pub(super) fn of_joins(args: &SpeedArgs) -> Result<(), ActionError> {
     println!("\njoin-memory: {} lines in different shapes, medians of {}", args.lines, args.rounds);
     println!("  {:<44} {:>9} {:>9} {:>9}", "", "wall s", "CPU s", "MiB");
     let base = Plan { lines: args.lines, ..BASE };
-    let of_plan = |name: &str, plan: Plan| -> Result<(), Failure> {
+    let of_plan = |name: &str, plan: Plan| -> Result<(), ActionError> {
         row(args, name, joining(&plan.make(&data_folder())?, &[]))
     };
     of_plan("4 logs", base)?;
@@ -33,7 +33,7 @@ pub(super) fn of_joins(args: &Args) -> Result<(), Failure> {
     row(args, "1,000 gzipped logs at once", joining(&gzipped, &[]))?;
     of_plan("4 logs of one second", Plan { rate: args.lines.max(1), ..base })?;
     row(args, "4 logs of 8 kB lines and 1.2 M lone mappings", long_lines(&data_folder())?)?;
-    let empty = line_ends(&data_folder()).during("write a log of line ends")?;
+    let empty = line_ends(&data_folder()).doing("write a log of line ends")?;
     let mappings = base.make(&data_folder())?.mappings;
     row(args, "4 logs of nothing but line ends, 64 MiB each", four(&mappings, |_| empty.clone()))
 }
@@ -48,7 +48,7 @@ fn four(mappings: &Path, log: impl Fn(usize) -> PathBuf) -> Vec<OsString> {
     ["-p".into(), mappings.into()].into_iter().chain(logs).collect()
 }
 
-fn row(args: &Args, name: &str, arguments: Vec<OsString>) -> Result<(), Failure> {
+fn row(args: &SpeedArgs, name: &str, arguments: Vec<OsString>) -> Result<(), ActionError> {
     let command = [vec![ours("mergelogs").into_os_string()], arguments].concat();
     let costs: Result<Vec<_>, _> = (0..args.rounds.max(1)).map(|_| Cost::of(&command)).collect();
     let cost = Cost::median(&costs?);
@@ -70,7 +70,7 @@ fn line_ends(folder: &Path) -> io::Result<PathBuf> {
 }
 
 /// Long lines of one second, after ten minutes of requests of which nearly none was logged.
-fn long_lines(folder: &Path) -> Result<Vec<OsString>, Failure> {
+fn long_lines(folder: &Path) -> Result<Vec<OsString>, ActionError> {
     const START: usize = 1_772_323_200;
     const MAPPINGS: usize = 1_200_000;
     let folder = folder.join("long-lines");
@@ -100,7 +100,7 @@ fn long_lines(folder: &Path) -> Result<Vec<OsString>, Failure> {
         File::create(&done).map(drop)
     };
     if !done.exists() {
-        write().during("write logs of long lines")?;
+        write().doing("write logs of long lines")?;
     }
     Ok(arguments)
 }

@@ -13,7 +13,6 @@ mod judge;
 mod live;
 mod memory;
 mod phrases;
-mod random;
 mod receiver;
 mod sender;
 
@@ -22,14 +21,14 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use crate::{During, Failure, build, workspace};
+use crate::{ActionError, Doing, build, workspace};
 
-/// What to measure, and how much of it.
+/// The part to measure, and how much of it.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub struct SpeedArgs {
     /// What to measure
-    #[arg(value_enum, default_value_t = What::All)]
-    what: What,
+    #[arg(value_enum, default_value_t = SpeedPart::All)]
+    what: SpeedPart,
     /// Access lines to join
     #[arg(long, default_value_t = 2_000_000)]
     lines: u64,
@@ -52,7 +51,7 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum What {
+enum SpeedPart {
     /// Everything below
     All,
     /// mergelogs on plain files, beside `wc -l`, `cat` and `mergelog`
@@ -87,46 +86,46 @@ enum What {
 ///
 /// # Errors
 /// When a program is missing or fails, or the input cannot be made.
-pub fn run(args: &Args) -> Result<(), Failure> {
+pub fn run(args: &SpeedArgs) -> Result<(), ActionError> {
     match args.what {
-        What::Measured => return cost::measured(&args.rest),
-        What::Inflate => return inflate::all(&args.rest),
-        What::Receive => return receiver::receive(&args.rest),
+        SpeedPart::Measured => return cost::measured(&args.rest),
+        SpeedPart::Inflate => return inflate::all(&args.rest),
+        SpeedPart::Receive => return receiver::receive(&args.rest),
         _ => {}
     }
     build(&["pen", "penlogd", "mergelogs"])?;
     println!(
         "Figures are good only beside each other: whatever else runs on this machine is in them."
     );
-    let wanted = |what| args.what == What::All || args.what == what;
-    if wanted(What::Join) {
+    let wanted = |what| args.what == SpeedPart::All || args.what == what;
+    if wanted(SpeedPart::Join) {
         join::plain(args)?;
     }
-    if wanted(What::JoinFlat) {
+    if wanted(SpeedPart::JoinFlat) {
         join::flat(args)?;
     }
-    if wanted(What::JoinGz) {
+    if wanted(SpeedPart::JoinGz) {
         join::gzipped(args)?;
     }
-    if wanted(What::JoinMemory) {
+    if wanted(SpeedPart::JoinMemory) {
         memory::of_joins(args)?;
     }
-    if wanted(What::JoinHard) {
+    if wanted(SpeedPart::JoinHard) {
         hard::join(args)?;
     }
-    if wanted(What::Live) {
+    if wanted(SpeedPart::Live) {
         live::close(args)?;
     }
-    if wanted(What::LiveOutstanding) {
+    if wanted(SpeedPart::LiveOutstanding) {
         live::outstanding(args)?;
     }
-    if wanted(What::LiveRepeating) {
+    if wanted(SpeedPart::LiveRepeating) {
         live::repeating(args)?;
     }
-    if wanted(What::Shipments) {
+    if wanted(SpeedPart::Shipments) {
         live::shipments(args)?;
     }
-    if wanted(What::Balance) {
+    if wanted(SpeedPart::Balance) {
         balance::run(args)?;
     }
     Ok(())
@@ -138,8 +137,8 @@ fn data_folder() -> PathBuf {
 }
 
 /// This very program, to run another part of it.
-fn this_program() -> Result<PathBuf, Failure> {
-    std::env::current_exe().during("find this program")
+fn this_program() -> Result<PathBuf, ActionError> {
+    std::env::current_exe().doing("find this program")
 }
 
 /// A program of ours.

@@ -5,8 +5,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
+use pen_testing::random::SeededRandom;
 
-use super::random::Random;
 use super::workspace;
 
 /// Real logs in combined format, as they lie in the folder of samples.
@@ -15,16 +15,16 @@ const LOGS: [&str; 2] = [
     "data/access/srhegdegadikai_Analyzing_access_logs/access.log.gz",
 ];
 
-/// One request as it is logged, without client, time and User-Agent.
+/// A logged request without client, time and User-Agent.
 pub(super) struct Phrase {
-    /// The request's first line; it has nothing in it that would be escaped.
+    /// The request line, without characters that a log would escape.
     pub(super) request: Vec<u8>,
     /// Status and bytes: `200 512`.
     pub(super) result: Vec<u8>,
     pub(super) referer: Vec<u8>,
 }
 
-/// Requests as often as they were asked, and the programs that asked.
+/// Requests in the frequency of the fixtures, and their User-Agents.
 pub(super) struct Phrases {
     pub(super) phrases: Vec<Phrase>,
     pub(super) user_agents: Vec<Vec<u8>>,
@@ -68,7 +68,7 @@ impl Phrases {
             "shop", "image", "article", "static", "search", "user", "cart", "news", "api", "list",
             "product", "theme",
         ];
-        let mut random = Random::new(7);
+        let mut random = SeededRandom::new(7);
         let phrases = (0..100_000)
             .map(|_| {
                 let number = random.below(200) * random.below(200);

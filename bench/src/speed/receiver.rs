@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use penlogd::socket::{BATCH, CollectorSocket, DatagramBatch, ListenAddr};
 
-use crate::{During, Failure};
+use crate::{ActionError, Doing};
 
 /// How long datagrams gather when all that were there have been taken.
 const GATHER: Duration = Duration::from_millis(5);
 
 /// Receives until it is killed.
-pub(super) fn receive(arguments: &[OsString]) -> Result<(), Failure> {
+pub(super) fn receive(arguments: &[OsString]) -> Result<(), ActionError> {
     let port = arguments.first().and_then(|port| port.to_str()?.parse().ok());
-    let port = port.ok_or_else(|| Failure::new("receive needs a port"))?;
+    let port = port.ok_or_else(|| ActionError::new("receive needs a port"))?;
     let mut listener = CollectorSocket::bind(ListenAddr::Everywhere(port))
-        .during(format_args!("listen at port {port}"))?;
+        .doing(format_args!("listen at port {port}"))?;
     let mut batch = DatagramBatch::default();
     loop {
         match batch.receive(&mut listener, |_, _, _| {}) {

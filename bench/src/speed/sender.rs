@@ -16,10 +16,10 @@ use pen_records::mapping::{Mapping, MappingKind, RequestText};
 use pen_records::request::Cut;
 use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter};
 use pen_records::time::Timestamp;
+use pen_testing::random::SeededRandom;
 
 use super::input::client;
-use super::random::Random;
-use crate::{During, Failure};
+use crate::{ActionError, Doing};
 
 /// Datagrams that one call hands to the kernel.
 const BATCH: usize = 32;
@@ -37,14 +37,14 @@ pub(super) struct Load {
     /// Pairs a second; `None`: as fast as it goes.
     pub(super) rate: Option<u64>,
     /// How records and lines travel.
-    pub(super) spelling: Spelling,
-    /// Whether ours also says that responses have ended, as it does, just before their lines.
+    pub(super) spelling: TrafficEncoding,
+    /// Whether records of ended responses are sent as well, just before the lines.
     pub(super) ends: bool,
 }
 
 /// How records and lines travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spelling {
+pub(super) enum TrafficEncoding {
     /// Each in a datagram of its own, as the C programs send them.
     Classic,
     /// As ours do: records in packets that fit an Ethernet frame, lines in shipments of so many bytes.
@@ -58,8 +58,8 @@ impl Load {
     /// Pairs that are made together. A line follows its record after so many records at the earliest.
     pub(super) const fn batch(&self) -> u64 {
         match self.spelling {
-            Spelling::Classic => 32,
-            Spelling::Ours { .. } => 512,
+            TrafficEncoding::Classic => 32,
+            TrafficEncoding::Ours { .. } => 512,
         }
     }
 }
@@ -70,15 +70,15 @@ const USER_AGENT: &[u8] = b"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/2010
 /// The most bytes of a packet of records.
 const PACKET: usize = 1400;
 
-/// Sends it all to a collector on loopback, from this thread, on this core.
-pub(super) fn send(load: Load, port: u16, core: usize) -> Result<Duration, Failure> {
+/// Sends all records and lines to a collector on loopback, from this thread, on this core.
+pub(super) fn send(load: Load, port: u16, core: usize) -> Result<Duration, ActionError> {
     let mut cores = CpuSet::new();
-    cores.set(core).during(format_args!("choose core {core}"))?;
-    sched_setaffinity(Pid::from_raw(0), &cores).during(format_args!("stay on core {core}"))?;
+    cores.set(core).doing(format_args!("choose core {core}"))?;
+    sched_setaffinity(Pid::from_raw(0), &cores).doing(format_args!("stay on core {core}"))?;
 
-    let balancer = Source::new("127.0.0.1", port)?;
+    let balancer = DatagramSource::new("127.0.0.1", port)?;
     let servers: Vec<_> = (1..=SERVERS)
-        .map(|n| Source::new(&format!("127.0.1.{n}"), port))
+        .map(|n| DatagramSource::new(&format!("127.0.1.{n}"), port))
         .collect::<Result<_, _>>()?;
     let mut lines: Vec<_> = (1..=SERVERS).map(|id| Out::of(load, id)).collect();
     let mut records = Out::of(load, 0);
@@ -111,16 +111,16 @@ pub(super) fn send(load: Load, port: u16, core: usize) -> Result<Duration, Failu
 }
 
 /// An address that datagrams come from.
-struct Source(UdpSocket);
+struct DatagramSource(UdpSocket);
 
-impl Source {
-    fn new(addr: &str, port: u16) -> Result<Self, Failure> {
-        let socket = UdpSocket::bind((addr, 0)).during(format_args!("send from {addr}"))?;
-        socket.connect(("127.0.0.1", port)).during(format_args!("send to port {port}"))?;
+impl DatagramSource {
+    fn new(addr: &str, port: u16) -> Result<Self, ActionError> {
+        let socket = UdpSocket::bind((addr, 0)).doing(format_args!("send from {addr}"))?;
+        socket.connect(("127.0.0.1", port)).doing(format_args!("send to port {port}"))?;
         Ok(Self(socket))
     }
 
-    fn send(&self, batch: &mut Batch) -> Result<(), Failure> {
+    fn send(&self, batch: &mut Batch) -> Result<(), ActionError> {
         let Batch { bytes, ends, headers, .. } = batch;
         let mut start = 0;
         for ends in ends.chunks(BATCH) {
@@ -133,7 +133,7 @@ impl Source {
             // Fewer than asked are sent only where the kernel is out of memory: they count as lost.
             let nowhere = &nowhere[..slices.len()];
             sendmmsg(self.0.as_raw_fd(), headers, &slices, nowhere, [], MsgFlags::empty())
-                .during("send")?;
+                .doing("send")?;
         }
         Ok(())
     }
@@ -176,11 +176,11 @@ impl Out {
     fn of(load: Load, id: u64) -> Self {
         let origin = SenderOrigin { id, start: Timestamp::from_micros(0) };
         match load.spelling {
-            Spelling::Classic => Self::Classic,
-            Spelling::Ours { .. } if id == 0 => {
+            TrafficEncoding::Classic => Self::Classic,
+            TrafficEncoding::Ours { .. } if id == 0 => {
                 Self::Packets { origin, number: 0, records: Vec::new(), count: 0 }
             }
-            Spelling::Ours { shipment } => Self::Shipments(Box::new(ShipmentWriter::new(
+            TrafficEncoding::Ours { shipment } => Self::Shipments(Box::new(ShipmentWriter::new(
                 origin,
                 ShipmentServer::default(),
                 shipment,
@@ -193,7 +193,7 @@ impl Out {
         out.ends.clear();
         let first = batch * load.batch();
         for n in first..(first + load.batch()).min(load.pairs) {
-            let client = Random::new(n).below(5_000);
+            let client = SeededRandom::new(n).below(5_000);
             let request = load.requests.map_or(n, |requests| n % requests);
             let server = b'1' + u8::try_from(batch % SERVERS).expect("it is small");
             self.push(out, &Pair { n, client, request, server }, half);
@@ -265,7 +265,7 @@ struct Pair {
     server: u8,
 }
 
-/// A request on its client's connection, with what our balancer knows when it is forwarded.
+/// A request with the facts that our balancer knows when forwarding.
 fn packed(out: &mut Vec<u8>, pair: &Pair) {
     let keeps = u16::try_from(pair.client).expect("there are few clients");
     let mut text = Vec::with_capacity(64);

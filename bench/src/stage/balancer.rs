@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-use super::haproxy::{self, Manner};
-use super::{Process, program, sibling};
-use crate::{During, Failure};
+use super::haproxy::{self, HaproxyLogMode};
+use super::{Program, require_installed, sibling};
+use crate::{ActionError, Doing};
 
 /// Where its mapping records go.
 #[derive(Clone, Debug)]
@@ -33,28 +33,28 @@ pub enum Make {
     /// Ours, told to speak to the C programs.
     OursClassic,
     /// HAProxy, and what it does and logs.
-    Haproxy(Manner),
+    Haproxy(HaproxyLogMode),
 }
 
 /// A running balancer that takes turns over the servers.
 #[derive(Debug)]
 pub struct Balancer {
-    process: Process,
+    process: Program,
     addr: SocketAddr,
 }
 
 impl Balancer {
-    /// Starts it and waits until it listens.
+    /// Starts the program and waits until it listens.
     ///
     /// # Errors
-    /// When it is not installed or does not start.
+    /// If the program is not installed or does not start.
     pub fn start(
         make: Make,
         folder: &Path,
         addr: SocketAddr,
         servers: &[SocketAddr],
         mappings: &Mappings,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ActionError> {
         if let Make::Haproxy(manner) = make {
             return Self::start_haproxy(manner, folder, addr, servers, mappings);
         }
@@ -63,7 +63,7 @@ impl Balancer {
             Mappings::Collector(addr) => addr.to_string(),
         };
         let mut command = Command::new(match make {
-            Make::C => program("pen")?,
+            Make::C => require_installed("pen")?,
             _ => sibling("pen")?,
         });
         if make == Make::OursClassic {
@@ -75,31 +75,30 @@ impl Balancer {
         command.args(["-f", "-r", "-x", "500", "-t", "5", "-l", &log, &addr.to_string()]);
         command.args(servers.iter().map(ToString::to_string));
         command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
-        let mut process = Process::start("pen", &mut command, folder.join("pen.stderr"))?;
+        let mut process = Program::start("pen", &mut command)?;
         process.wait_for_port(addr)?;
         Ok(Self { process, addr })
     }
 
     fn start_haproxy(
-        manner: Manner,
+        manner: HaproxyLogMode,
         folder: &Path,
         addr: SocketAddr,
         servers: &[SocketAddr],
         mappings: &Mappings,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ActionError> {
         let path = folder.join("haproxy.cfg");
         fs::write(&path, haproxy::configuration(manner, addr, servers, mappings))
-            .during(format_args!("write {}", path.display()))?;
-        let mut command = Command::new(program("haproxy")?);
+            .doing(format_args!("write {}", path.display()))?;
+        let mut command = Command::new(require_installed("haproxy")?);
         command.arg("-db").arg("-f").arg(&path).current_dir(folder).stdin(Stdio::null());
         command.stdout(match mappings {
             Mappings::File(log) => {
-                fs::File::create(log).during(format_args!("make {}", log.display()))?.into()
+                fs::File::create(log).doing(format_args!("make {}", log.display()))?.into()
             }
             Mappings::Collector(_) => Stdio::null(),
         });
-        let stderr = folder.join("haproxy.stderr");
-        let mut process = Process::start("haproxy", &mut command, stderr)?;
+        let mut process = Program::start("haproxy", &mut command)?;
         process.wait_for_port(addr)?;
         Ok(Self { process, addr })
     }
@@ -110,19 +109,19 @@ impl Balancer {
         self.addr
     }
 
-    /// Makes it close and open its log again, and so write what it holds back.
+    /// Makes the balancer reopen its log, and so write all buffered lines.
     ///
     /// # Errors
-    /// When it is gone.
-    pub fn reopen(&self) -> Result<(), Failure> {
+    /// If the program has ended.
+    pub fn reopen(&self) -> Result<(), ActionError> {
         self.process.signal(Signal::SIGHUP)
     }
 
-    /// Ends it, so that its log is whole.
+    /// Ends the balancer, which writes the rest of its log.
     ///
     /// # Errors
-    /// When it does not end.
-    pub fn stop(&mut self) -> Result<(), Failure> {
+    /// If the program does not end in time.
+    pub fn stop(&mut self) -> Result<(), ActionError> {
         self.process.stop(Signal::SIGTERM).map(|_status| ())
     }
 }

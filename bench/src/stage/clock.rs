@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use crate::{During, Failure};
+use crate::{ActionError, Doing};
 
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -13,8 +13,8 @@ const MONTHS: [&str; 12] =
 ///
 /// # Errors
 /// When it cannot be read or written.
-pub fn shift(log: &Path, seconds: i64) -> Result<(), Failure> {
-    let text = fs::read_to_string(log).during(format_args!("read {}", log.display()))?;
+pub fn shift(log: &Path, seconds: i64) -> Result<(), ActionError> {
+    let text = fs::read_to_string(log).doing(format_args!("read {}", log.display()))?;
     let mut out = String::with_capacity(text.len());
     let mut rest = text.as_str();
     while let Some((before, after)) = rest.split_once('[') {
@@ -29,7 +29,7 @@ pub fn shift(log: &Path, seconds: i64) -> Result<(), Failure> {
         }
     }
     out.push_str(rest);
-    fs::write(log, out).during(format_args!("write {}", log.display()))
+    fs::write(log, out).doing(format_args!("write {}", log.display()))
 }
 
 /// `25/Nov/2026:14:15:01` as seconds since the epoch.

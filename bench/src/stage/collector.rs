@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Process, Until, line_count};
-use crate::{During, Failure};
+use super::{Deadline, Program, line_count};
+use crate::{ActionError, Doing};
 
 /// A running `penlogd`.
 #[derive(Debug)]
 pub struct Collector {
-    process: Process,
+    process: Program,
     log: PathBuf,
 }
 
@@ -29,49 +29,48 @@ impl Collector {
         folder: &Path,
         addr: SocketAddr,
         args: &[&str],
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ActionError> {
         let log = folder.join(format!("{name}.log"));
         let mut command = Command::new(program);
         command.args(["-f", "-b"]).args(args).arg("-l").arg(&log).arg(addr.port().to_string());
         command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
-        let mut process =
-            Process::start(name, &mut command, folder.join(format!("{name}.stderr")))?;
+        let mut process = Program::start(name, &mut command)?;
         process.wait_for(&format!("listen on {addr}"), || {
             std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, addr.port())).is_err()
         })?;
         Ok(Self { process, log })
     }
 
-    /// The file it writes.
+    /// The log of the collector.
     #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Waits until it has written so many lines, or none for two seconds.
+    /// Waits until the log has `lines` lines, or has not grown for two seconds.
     pub fn settle(&self, lines: usize) {
         let mut seen = line_count(&self.log);
-        let mut until = Until::new(Duration::from_secs(2));
-        while seen < lines && until.pause() {
+        let mut until = Deadline::after(Duration::from_secs(2));
+        while seen < lines && until.nap() {
             let now = line_count(&self.log);
             if now > seen {
-                until = Until::new(Duration::from_secs(2));
+                until = Deadline::after(Duration::from_secs(2));
             }
             seen = now;
         }
     }
 
-    /// Ends it as `kill` does, and hands back how it ended and all it said.
+    /// Sends SIGTERM; returns the exit status and all messages.
     ///
     /// # Errors
-    /// When it does not end.
-    pub fn stop(mut self) -> Result<(ExitStatus, String), Failure> {
+    /// If the program does not end in time.
+    pub fn stop(mut self) -> Result<(ExitStatus, String), ActionError> {
         let status = self.process.stop(Signal::SIGTERM)?;
-        Ok((status, self.process.complaints()))
+        Ok((status, self.process.messages()))
     }
 
     /// The running program.
-    pub fn process(&mut self) -> &mut Process {
+    pub fn process(&mut self) -> &mut Program {
         &mut self.process
     }
 }
@@ -79,7 +78,7 @@ impl Collector {
 /// A running `penlog` that reads a FIFO.
 #[derive(Debug)]
 pub struct Shipper {
-    process: Process,
+    process: Program,
     /// Holds the FIFO open for writing until the web server does.
     keeper: Option<File>,
 }
@@ -95,7 +94,7 @@ impl Shipper {
         fifo: &Path,
         collector: SocketAddr,
         from: Ipv4Addr,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ActionError> {
         Self::start_with(program, name, fifo, collector, &[&from.to_string()])
     }
 
@@ -109,36 +108,36 @@ impl Shipper {
         fifo: &Path,
         collector: SocketAddr,
         args: &[&str],
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ActionError> {
         nix::unistd::mkfifo(fifo, nix::sys::stat::Mode::from_bits_truncate(0o666))
-            .during(format_args!("make the FIFO {}", fifo.display()))?;
+            .doing(format_args!("make the FIFO {}", fifo.display()))?;
         let open = |write| {
             File::options()
                 .read(true)
                 .write(write)
                 .open(fifo)
-                .during(format_args!("open {}", fifo.display()))
+                .doing(format_args!("open {}", fifo.display()))
         };
         let keeper = open(true)?;
         let mut command = Command::new(program);
         command.arg(collector.ip().to_string()).arg(collector.port().to_string()).args(args);
         command.stdin(Stdio::from(open(false)?)).stdout(Stdio::null());
-        let process = Process::start(name, &mut command, fifo.with_extension("stderr"))?;
+        let process = Program::start(name, &mut command)?;
         Ok(Self { process, keeper: Some(keeper) })
     }
 
-    /// Says that the web server has opened the FIFO: when it closes it, the shipper sees the end.
+    /// Gives up the writing end of the FIFO: when the web server closes its own, the shipper sees the end.
     pub fn hand_over(&mut self) {
         self.keeper = None;
     }
 
-    /// Waits until it has sent all and ended.
+    /// Waits until the shipper has sent all lines and ended.
     ///
     /// # Errors
-    /// When it does not end.
-    pub fn finish(mut self) -> Result<(ExitStatus, String), Failure> {
+    /// If the program does not end in time.
+    pub fn finish(mut self) -> Result<(ExitStatus, String), ActionError> {
         self.keeper = None;
-        let status = self.process.wait_for_end()?;
-        Ok((status, self.process.complaints()))
+        let status = self.process.wait_for_exit()?;
+        Ok((status, self.process.messages()))
     }
 }

@@ -1,4 +1,4 @@
-//! The far end of a socket: agrees to switch, and then says again whatever it hears.
+//! A WebSocket server: accepts the upgrade, then returns all bytes.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -7,21 +7,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use super::PATIENCE;
-use crate::{During, Failure};
+use crate::{ActionError, Doing};
 
 /// A listener with a thread for each connection.
 #[derive(Debug)]
-pub(super) struct Echo {
+pub(super) struct WebSocketEcho {
     addr: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Echo {
+impl WebSocketEcho {
     /// Starts one.
-    pub(super) fn start() -> Result<Self, Failure> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).during("listen for sockets")?;
-        let addr = listener.local_addr().during("find out where that is")?;
+    pub(super) fn start() -> Result<Self, ActionError> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listen for sockets")?;
+        let addr = listener.local_addr().doing("find out where that is")?;
         let stop = Arc::new(AtomicBool::new(false));
         let ending = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -44,7 +44,7 @@ impl Echo {
     }
 }
 
-impl Drop for Echo {
+impl Drop for WebSocketEcho {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // So that it looks.

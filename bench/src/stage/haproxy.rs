@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 
 use super::Mappings;
 
-/// How it balances, and what it logs.
+/// HAProxy's mode and log format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub enum HaproxyLogMode {
     /// Requests, by `option httplog`.
     Http,
     /// Requests, with all that we recommend.
@@ -35,7 +35,7 @@ const TCP_PORTS: &str = "  option logasap
 
 /// The configuration; to a file it logs by its standard output.
 pub(super) fn configuration(
-    manner: Manner,
+    manner: HaproxyLogMode,
     addr: SocketAddr,
     servers: &[SocketAddr],
     mappings: &Mappings,
@@ -45,10 +45,10 @@ pub(super) fn configuration(
         Mappings::Collector(addr) => format!("{addr} len 16384"),
     };
     let (mode, logging) = match manner {
-        Manner::Http => ("http", "  option httplog\n"),
-        Manner::HttpPorts => ("http", HTTP_PORTS),
-        Manner::Tcp => ("tcp", "  option tcplog\n"),
-        Manner::TcpPorts => ("tcp", TCP_PORTS),
+        HaproxyLogMode::Http => ("http", "  option httplog\n"),
+        HaproxyLogMode::HttpPorts => ("http", HTTP_PORTS),
+        HaproxyLogMode::Tcp => ("tcp", "  option tcplog\n"),
+        HaproxyLogMode::TcpPorts => ("tcp", TCP_PORTS),
     };
     let mut text = format!(
         "global

@@ -10,9 +10,7 @@ mod balancer;
 mod clock;
 mod collector;
 mod echo;
-mod folder;
 mod haproxy;
-mod process;
 mod site;
 mod tee;
 mod truth;
@@ -22,48 +20,13 @@ mod web;
 pub use balancer::{Balancer, Make, Mappings};
 pub use clock::shift;
 pub use collector::{Collector, Shipper};
-pub use folder::{Folder, line_count};
-pub use haproxy::Manner as HaproxyManner;
-pub use process::{Process, Until, hear_to_end, installed, program, run_to_end, sibling};
+pub use haproxy::HaproxyLogMode;
+pub use pen_testing::folder::line_count;
+pub use pen_testing::program::{
+    installed, require_installed, run_to_end, run_with_messages, sibling,
+};
+pub use pen_testing::{Deadline, PATIENCE, Program, TempFolder, free_port};
 pub use site::Site;
 pub use tee::{Faults, Share, Tee};
 pub use truth::{Band, Mark, Score, Truth, marks, share};
-pub use web::{Kind, Output, Spelling, Web, WebPlan};
-
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use crate::Failure;
-
-/// How long anything may take to start, to stop or to arrive.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// An address with a port that is free for TCP and UDP, out of the range that the kernel hands out.
-///
-/// # Errors
-/// When none of many is free.
-pub fn free_port(ip: impl Into<IpAddr>) -> Result<SocketAddr, Failure> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = || {
-        let nanos =
-            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
-        u16::try_from(((nanos / 1_000) ^ std::process::id().wrapping_mul(7_919)) % 11_000)
-            .unwrap_or(0)
-    };
-    // Whoever comes first sets the start; it does not matter who.
-    let _first = NEXT.compare_exchange(0, 20_001 + start(), Ordering::Relaxed, Ordering::Relaxed);
-    let ip = ip.into();
-    for _ in 0..2_000 {
-        let port = NEXT.fetch_add(1, Ordering::Relaxed);
-        if port >= 32_000 {
-            NEXT.store(20_001, Ordering::Relaxed);
-        }
-        let addr = SocketAddr::new(ip, port);
-        let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-        if TcpListener::bind(addr).is_ok() && UdpSocket::bind(everywhere).is_ok() {
-            return Ok(addr);
-        }
-    }
-    Err(Failure::new(format!("cannot find a free port on {ip}")))
-}
+pub use web::{LogSpelling, Output, Web, WebPlan, WebServerKind};

@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::visitors::{self, Sending, Tally, Visit};
-use super::{Balancer, Folder, Make, Mappings, Truth, Until, Web, WebPlan, free_port};
-use crate::Failure;
+use super::{Balancer, Deadline, Make, Mappings, TempFolder, Truth, Web, WebPlan, free_port};
+use crate::ActionError;
 
 /// A running site.
 #[derive(Debug)]
@@ -22,7 +22,11 @@ impl Site {
     ///
     /// # Errors
     /// When a program is missing or does not start.
-    pub fn start(folder: &Folder, plans: &[WebPlan], mappings: &Mappings) -> Result<Self, Failure> {
+    pub fn start(
+        folder: &TempFolder,
+        plans: &[WebPlan],
+        mappings: &Mappings,
+    ) -> Result<Self, ActionError> {
         Self::start_behind(Make::C, folder, plans, mappings)
     }
 
@@ -32,16 +36,16 @@ impl Site {
     /// When a program is missing or does not start.
     pub fn start_behind(
         make: Make,
-        folder: &Folder,
+        folder: &TempFolder,
         plans: &[WebPlan],
         mappings: &Mappings,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ActionError> {
         let webs = plans
             .iter()
             .map(|plan| Web::start(folder.path(), plan))
             .collect::<Result<Vec<_>, _>>()?;
         let servers: Vec<SocketAddr> = webs.iter().map(Web::addr).collect();
-        let addr = free_port(Ipv4Addr::LOCALHOST)?;
+        let addr = free_port(Ipv4Addr::LOCALHOST);
         let balancer = Balancer::start(make, folder.path(), addr, &servers, mappings)?;
         Ok(Self { webs, balancer, sending: Sending::default(), answered: 0 })
     }
@@ -56,13 +60,13 @@ impl Site {
     ///
     /// # Errors
     /// When most visits fail or the logs stay behind.
-    pub fn send(&mut self, visits: &[Visit]) -> Result<Tally, Failure> {
+    pub fn send(&mut self, visits: &[Visit]) -> Result<Tally, ActionError> {
         let tally = visitors::send(visits, self.balancer.addr(), self.sending)?;
         self.answered += tally.answered;
-        let until = Until::patience();
+        let mut until = Deadline::patience();
         while self.webs.iter().map(Web::logged).sum::<usize>() < self.answered {
-            if !until.pause() {
-                return Err(Failure::new("the web servers did not log all that they answered"));
+            if !until.nap() {
+                return Err(ActionError::new("the web servers did not log all that they answered"));
             }
         }
         Ok(tally)
@@ -72,7 +76,7 @@ impl Site {
     ///
     /// # Errors
     /// When one does not end.
-    pub fn stop(&mut self) -> Result<Truth, Failure> {
+    pub fn stop(&mut self) -> Result<Truth, ActionError> {
         self.end()?;
         self.truth()
     }
@@ -81,7 +85,7 @@ impl Site {
     ///
     /// # Errors
     /// When one does not end.
-    pub fn end(&mut self) -> Result<(), Failure> {
+    pub fn end(&mut self) -> Result<(), ActionError> {
         self.webs.iter_mut().try_for_each(Web::stop)?;
         self.balancer.stop()
     }
@@ -90,7 +94,7 @@ impl Site {
     ///
     /// # Errors
     /// When that cannot be read.
-    pub fn truth(&self) -> Result<Truth, Failure> {
+    pub fn truth(&self) -> Result<Truth, ActionError> {
         let mut truth = Truth::default();
         self.webs.iter().try_for_each(|web| truth.add(&web.truth_log()))?;
         Ok(truth)

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use pen_testing::random::SeededRandom;
+
 use super::free_port;
-use super::visitors::Dice;
-use crate::{During, Failure};
+use crate::{ActionError, Doing};
 
 /// A thread that hands each datagram on to every collector, from the address it came from, since by that
 /// the C collector knows the server.
@@ -33,37 +34,37 @@ pub struct Faults {
     pub late: u64,
 }
 
-/// Who gets what.
+/// The part of the traffic that a collector gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
     /// Records and lines.
     All,
-    /// Records alone; lines reach this collector on a road of their own.
+    /// Records alone; the lines reach this collector by another path.
     Records,
 }
 
 impl Tee {
-    /// Starts one towards `collectors`.
+    /// Starts a tee towards `collectors`.
     ///
     /// # Errors
-    /// When there is no port for it.
-    pub fn start(collectors: Vec<(SocketAddr, Share)>) -> Result<Self, Failure> {
+    /// If no port is free.
+    pub fn start(collectors: Vec<(SocketAddr, Share)>) -> Result<Self, ActionError> {
         Self::start_with(collectors, Faults::default())
     }
 
-    /// The same on a bad road.
+    /// As [`Self::start`], with losses and delays.
     ///
     /// # Errors
-    /// When there is no port for it.
+    /// If no port is free.
     pub fn start_with(
         collectors: Vec<(SocketAddr, Share)>,
         faults: Faults,
-    ) -> Result<Self, Failure> {
-        let addr = free_port(Ipv4Addr::LOCALHOST)?;
-        let socket = UdpSocket::bind(addr).during(format_args!("listen on {addr}"))?;
+    ) -> Result<Self, ActionError> {
+        let addr = free_port(Ipv4Addr::LOCALHOST);
+        let socket = UdpSocket::bind(addr).doing(format_args!("listen on {addr}"))?;
         // As much as the kernel allows; the traffic here needs little of it.
         let _more = socket2::SockRef::from(&socket).set_recv_buffer_size(8 << 20);
-        socket.set_read_timeout(Some(Duration::from_millis(5))).during("set a time limit")?;
+        socket.set_read_timeout(Some(Duration::from_millis(5))).doing("set a time limit")?;
         let passed = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let (count, ending) = (Arc::clone(&passed), Arc::clone(&stop));
@@ -152,7 +153,7 @@ fn pass_on(
 ) {
     let mut ends = Ends { collectors, senders: HashMap::new() };
     let mut buf = vec![0_u8; 1 << 16];
-    let (mut late, mut dice): (Vec<Late>, _) = (Vec::new(), Dice::new(1));
+    let (mut late, mut random): (Vec<Late>, _) = (Vec::new(), SeededRandom::new(1));
     loop {
         let now = Instant::now();
         late.retain(|it| {
@@ -170,14 +171,14 @@ fn pass_on(
         };
         passed.fetch_add(1, Ordering::Relaxed);
         let datagram = buf.get(..len).unwrap_or_default();
-        let drawn = dice.below(1_000) as u64;
+        let drawn = random.below(1_000) as u64;
         let (doubled, slow) =
             (faults.lost + faults.doubled, faults.lost + faults.doubled + faults.late);
         if drawn < faults.lost {
             continue;
         }
         if drawn >= doubled && drawn < slow {
-            let at = now + Duration::from_millis(dice.below(500) as u64);
+            let at = now + Duration::from_millis(random.below(500) as u64);
             late.push(Late { at, from, datagram: datagram.to_vec() });
             continue;
         }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use memchr::{memchr, memmem};
 
-use super::Spelling;
-use crate::{During, Failure};
+use super::LogSpelling;
+use crate::{ActionError, Doing};
 
 /// The lines that the web servers wrote, each with the client that asked.
 ///
@@ -41,20 +41,20 @@ impl Truth {
     ///
     /// # Errors
     /// When it cannot be read or a line is not as we configured it.
-    pub fn add(&mut self, log: &Path) -> Result<(), Failure> {
-        let text = fs::read(log).during(format_args!("read {}", log.display()))?;
+    pub fn add(&mut self, log: &Path) -> Result<(), ActionError> {
+        let text = fs::read(log).doing(format_args!("read {}", log.display()))?;
         for line in text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
             let mut words = line.splitn(4, |&byte| byte == b' ');
             let (Some(client), Some(_id), Some(port), Some(public)) =
                 (words.next(), words.next(), words.next(), words.next())
             else {
-                return Err(Failure::new(format!("a line of {} is cut short", log.display())));
+                return Err(ActionError::new(format!("a line of {} is cut short", log.display())));
             };
             let (_peer, text) = split_client(public);
             let spellings = [
-                (Spelling::Combined, text.to_vec()),
-                (Spelling::WithPort, [text, b" ", port].concat()),
-                (Spelling::Common, without_headers(text).to_vec()),
+                (LogSpelling::Combined, text.to_vec()),
+                (LogSpelling::WithPort, [text, b" ", port].concat()),
+                (LogSpelling::Common, without_headers(text).to_vec()),
             ];
             for (spelling, text) in spellings {
                 let clients = &mut self.clients[spelling as usize];
@@ -74,14 +74,14 @@ impl Truth {
     /// Counts what a merged log of combined lines has right. `marks` are those of its lines, in order.
     #[must_use]
     pub fn score(&self, merged: &[u8], marks: Option<&[Mark]>) -> Score {
-        self.score_spelled(Spelling::Combined, merged, marks)
+        self.score_spelled(LogSpelling::Combined, merged, marks)
     }
 
-    /// The same for a log whose lines are spelled in this way.
+    /// As [`Self::score`], for a log in another format.
     #[must_use]
     pub fn score_spelled(
         &self,
-        spelling: Spelling,
+        spelling: LogSpelling,
         merged: &[u8],
         marks: Option<&[Mark]>,
     ) -> Score {
@@ -148,7 +148,7 @@ pub struct Score {
     pub written: usize,
     /// Those that name the right client.
     pub right: usize,
-    /// Those that name the balancer or the server and so claim nothing.
+    /// Lines with the balancer or the server as the client: no claim.
     pub unnamed: usize,
     /// Whether its lines are marked with certainties.
     pub marked: bool,
@@ -224,8 +224,8 @@ pub fn share(part: usize, whole: usize) -> f64 {
 ///
 /// # Errors
 /// When it cannot be read.
-pub fn marks(explain: &Path) -> Result<Vec<Mark>, Failure> {
-    let text = fs::read(explain).during(format_args!("read {}", explain.display()))?;
+pub fn marks(explain: &Path) -> Result<Vec<Mark>, ActionError> {
+    let text = fs::read(explain).doing(format_args!("read {}", explain.display()))?;
     let lines = text.split(|&byte| byte == b'\n');
     let lines = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#"));
     Ok(lines.map(mark).collect())

@@ -8,13 +8,13 @@ use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 
-use super::echo::Echo;
-use super::{Process, free_port, line_count, program, run_to_end};
-use crate::{During, Failure};
+use super::echo::WebSocketEcho;
+use super::{Program, free_port, line_count, require_installed, run_to_end};
+use crate::{ActionError, Doing};
 
 /// Which web server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum WebServerKind {
     /// nginx with one worker; it logs a request when the response has been sent.
     Nginx,
     /// Apache with threads; it logs then too, but with the time at which the request came.
@@ -27,14 +27,14 @@ pub enum Output {
     /// To a program's standard input: Apache's piped log.
     Pipe(String),
     /// Into a FIFO or a file, in this spelling.
-    At(PathBuf, Spelling),
+    At(PathBuf, LogSpelling),
     /// To a collector as syslog: nginx's own.
     Syslog(SocketAddr),
 }
 
 /// How much a line says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spelling {
+pub enum LogSpelling {
     /// What both servers are set up for.
     Combined,
     /// Combined, with the peer's port at its end.
@@ -43,7 +43,7 @@ pub enum Spelling {
     Common,
 }
 
-impl Spelling {
+impl LogSpelling {
     /// The name of the format in a server's configuration.
     const fn name(self) -> &'static str {
         match self {
@@ -58,59 +58,59 @@ impl Spelling {
 #[derive(Clone, Debug)]
 pub struct WebPlan {
     /// Which web server.
-    pub kind: Kind,
-    /// Its number, from 1: its address is 127.0.1.number, and its answers are this many bytes longer.
+    pub kind: WebServerKind,
+    /// The server's number, from 1: the address is 127.0.1.number, and each answer is `number` bytes longer.
     pub number: u8,
     /// Further ways for the public log.
     pub outputs: Vec<Output>,
     /// Whether the server ends TLS.
     pub tls: bool,
-    /// Where it listens instead: several may share an address and differ by their ports.
+    /// The address to listen at instead; several servers may share an IP address and differ by port.
     pub addr: Option<SocketAddr>,
 }
 
 /// A running web server.
 #[derive(Debug)]
 pub struct Web {
-    process: Process,
+    process: Program,
     addr: SocketAddr,
     folder: PathBuf,
-    _echo: Echo,
+    _echo: WebSocketEcho,
 }
 
 impl Web {
     /// Starts it in a folder of its own under `folder` and waits until it listens.
     ///
     /// # Errors
-    /// When it is not installed or does not start.
-    pub fn start(folder: &Path, plan: &WebPlan) -> Result<Self, Failure> {
+    /// If the program is not installed or does not start.
+    pub fn start(folder: &Path, plan: &WebPlan) -> Result<Self, ActionError> {
         let ip = Ipv4Addr::new(127, 0, 1, plan.number);
-        let addr = plan.addr.map_or_else(|| free_port(ip), Ok)?;
+        let addr = plan.addr.unwrap_or_else(|| free_port(ip));
         let folder = folder.join(format!("web{}", plan.number));
         write_pages(&folder, plan.number)?;
         if plan.tls {
             write_certificate(&folder)?;
         }
-        let echo = Echo::start()?;
-        let inner = Inner { pages: free_port(ip)?, echo: echo.addr() };
+        let echo = WebSocketEcho::start()?;
+        let inner = Inner { pages: free_port(ip), echo: echo.addr() };
         let config = folder.join("web.conf");
         let (name, text) = match plan.kind {
-            Kind::Nginx => ("nginx", nginx(&folder, addr, &inner, plan)),
-            Kind::Apache => ("apache2", apache(&folder, addr, &inner, plan)),
+            WebServerKind::Nginx => ("nginx", nginx(&folder, addr, &inner, plan)),
+            WebServerKind::Apache => ("apache2", apache(&folder, addr, &inner, plan)),
         };
-        fs::write(&config, text).during(format_args!("write {}", config.display()))?;
-        let mut command = Command::new(program(name)?);
+        fs::write(&config, text).doing(format_args!("write {}", config.display()))?;
+        let mut command = Command::new(require_installed(name)?);
         match plan.kind {
-            Kind::Nginx => {
+            WebServerKind::Nginx => {
                 command.arg("-p").arg(&folder).arg("-c").arg(&config);
                 command.arg("-e").arg(folder.join("error.log"));
             }
-            Kind::Apache => {
+            WebServerKind::Apache => {
                 command.arg("-d").arg(&folder).arg("-f").arg(&config).arg("-DFOREGROUND");
             }
         }
         command.current_dir(&folder).stdin(Stdio::null()).stdout(Stdio::null());
-        let mut process = Process::start(name, &mut command, folder.join("stderr"))?;
+        let mut process = Program::start(name, &mut command)?;
         process.wait_for_port(addr)?;
         Ok(Self { process, addr, folder, _echo: echo })
     }
@@ -133,19 +133,19 @@ impl Web {
         self.folder.join("truth.log")
     }
 
-    /// How many requests it has logged.
+    /// The number of logged requests.
     #[must_use]
     pub fn logged(&self) -> usize {
         line_count(&self.truth_log())
     }
 
-    /// Rotates the public log as logrotate does: renamed to `access.log.1`, then opened anew.
+    /// Rotates the public log as logrotate does: renames it to `access.log.1`, then has the server reopen it.
     ///
     /// # Errors
-    /// When the server does not open it again.
-    pub fn rotate(&mut self) -> Result<PathBuf, Failure> {
+    /// If the server does not create the new log.
+    pub fn rotate(&mut self) -> Result<PathBuf, ActionError> {
         let (log, old) = (self.access_log(), self.folder.join("access.log.1"));
-        fs::rename(&log, &old).during(format_args!("rename {}", log.display()))?;
+        fs::rename(&log, &old).doing(format_args!("rename {}", log.display()))?;
         self.process.signal(Signal::SIGUSR1)?;
         self.process.wait_for("open its log again", || log.exists())?;
         let addr = self.addr;
@@ -153,11 +153,11 @@ impl Web {
         Ok(old)
     }
 
-    /// Ends it, with its logs whole.
+    /// Ends the web server, which writes the rest of its logs.
     ///
     /// # Errors
-    /// When it does not end.
-    pub fn stop(&mut self) -> Result<(), Failure> {
+    /// If the program does not end in time.
+    pub fn stop(&mut self) -> Result<(), ActionError> {
         self.process.stop(Signal::SIGTERM).map(|_status| ())
     }
 }
@@ -165,14 +165,14 @@ impl Web {
 /// The pages: `page.html` for any address, ten files under `slow/` that a limit makes slow, and others
 /// to be asked for in odd ways. A
 /// server's number shows in their sizes, so that equal lines come from one server.
-fn write_pages(folder: &Path, number: u8) -> Result<(), Failure> {
+fn write_pages(folder: &Path, number: u8) -> Result<(), ActionError> {
     let at = |name: &str| folder.join("www").join(name);
     for name in ["slow", "files", "packed", "big"] {
-        fs::create_dir_all(at(name)).during(format_args!("make {}", at(name).display()))?;
+        fs::create_dir_all(at(name)).doing(format_args!("make {}", at(name).display()))?;
     }
     let page = |size: usize| "x".repeat(size + usize::from(number));
     let write = |path: PathBuf, text: String| {
-        fs::write(&path, text).during(format_args!("write {}", path.display()))
+        fs::write(&path, text).doing(format_args!("write {}", path.display()))
     };
     write(folder.join("www/page.html"), page(300))?;
     (0..10).try_for_each(|file| {
@@ -203,8 +203,8 @@ struct Inner {
     echo: SocketAddr,
 }
 
-fn write_certificate(folder: &Path) -> Result<(), Failure> {
-    let mut command = Command::new(program("openssl")?);
+fn write_certificate(folder: &Path) -> Result<(), ActionError> {
+    let mut command = Command::new(require_installed("openssl")?);
     command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
     command.args(["-nodes", "-days", "2", "-subj", "/CN=shop.example", "-keyout"]);
     command.arg(folder.join("key.pem")).arg("-out").arg(folder.join("cert.pem"));

@@ -5,10 +5,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 
-use pen_bench::stage::{Balancer, Make, Mappings, Process, free_port, program, visitors};
+use pen_bench::stage::{Balancer, Make, Mappings, visitors};
+use pen_testing::program::require_installed;
+use pen_testing::{Program, free_port};
 
 use crate::T;
-use crate::support::{Folder, mapping};
+use crate::support::{MergeFolder, mapping};
 
 const FORMAT: &str =
     r#"$remote_addr [$time_local] "$request" "$http_user_agent" "$http_x_forwarded_for""#;
@@ -19,7 +21,7 @@ fn line(request: &str, truth: &str) -> String {
 
 #[test]
 fn clients_are_compared_with_the_truth_that_the_lines_hold() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let mut mappings = String::new();
     for (client, page) in [("203.0.113.1", 1), ("203.0.113.2", 2), ("203.0.113.3", 3)] {
         mappings += &mapping(client, T, "10.0.0.1", &format!("GET /{page} HTTP/1.1"));
@@ -33,8 +35,8 @@ fn clients_are_compared_with_the_truth_that_the_lines_hold() {
         line("GET /unknown HTTP/1.1", "203.0.113.3"),
         "not an access line\n".to_owned(),
     ];
-    folder.write("a.log", &first.concat());
-    folder.write("b.log", &line("GET /4 HTTP/1.1", "forged, 203.0.113.4"));
+    folder.write("a.log", first.concat());
+    folder.write("b.log", line("GET /4 HTTP/1.1", "forged, 203.0.113.4"));
     let run = |more: &[&str]| {
         folder.run_with("-p pen.log 10.0.0.1:a.log 10.0.0.2:b.log", |command| {
             command.args(["--format", FORMAT, "--audit", "X-Forwarded-For"]).args(more);
@@ -68,7 +70,7 @@ fn clients_are_compared_with_the_truth_that_the_lines_hold() {
 
 #[test]
 fn a_cookie_stands_for_the_client_that_most_of_its_lines_got() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let (mut mappings, mut lines) = (String::new(), String::new());
     for (page, client, cookie) in
         [(1, 1, "anna"), (2, 1, "anna"), (3, 2, "anna"), (4, 3, "once"), (5, 4, "-")]
@@ -89,7 +91,7 @@ fn a_cookie_stands_for_the_client_that_most_of_its_lines_got() {
 
 #[test]
 fn a_field_that_no_format_has_is_refused() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
     folder.write("a.log", "");
     let run = folder.run("-p pen.log --format combined --audit X-Client 10.0.0.1:a.log");
@@ -102,7 +104,7 @@ fn a_field_that_no_format_has_is_refused() {
 }
 
 /// nginx at `addr`, that logs what requests say of themselves.
-fn nginx(folder: &Path, addr: SocketAddr) -> Process {
+fn nginx(folder: &Path, addr: SocketAddr) -> Program {
     let root = folder.display();
     let format = FORMAT.replace('"', "\\\"");
     let config = format!(
@@ -118,21 +120,20 @@ fn nginx(folder: &Path, addr: SocketAddr) -> Process {
     );
     let path = folder.join("nginx.conf");
     std::fs::write(&path, config).expect("there is room");
-    let mut command = Command::new(program("nginx").expect("nginx is installed"));
+    let mut command = Command::new(require_installed("nginx").expect("nginx is installed"));
     command.arg("-c").arg(&path).arg("-e").arg(folder.join("error.log"));
-    let mut nginx =
-        Process::start("nginx", &mut command, folder.join("stderr")).expect("it starts");
+    let mut nginx = Program::start("nginx", &mut command).expect("it starts");
     nginx.wait_for_port(addr).expect("it listens");
     nginx
 }
 
 #[test]
 fn a_real_nginx_that_logs_x_forwarded_for_tells_how_right_the_join_is() {
-    let folder = Folder::new();
-    let root = folder.path(".").canonicalize().expect("it is there");
-    let addr = free_port(Ipv4Addr::new(127, 0, 1, 91)).expect("a port is free");
+    let folder = MergeFolder::new();
+    let root = folder.path().canonicalize().expect("it is there");
+    let addr = free_port(Ipv4Addr::new(127, 0, 1, 91));
     let mut web = nginx(&root, addr);
-    let pen = free_port(Ipv4Addr::LOCALHOST).expect("a port is free");
+    let pen = free_port(Ipv4Addr::LOCALHOST);
     let log = root.join("pen.log");
     let mut balancer =
         Balancer::start(Make::Ours, &root, pen, &[addr], &Mappings::File(log)).expect("it starts");

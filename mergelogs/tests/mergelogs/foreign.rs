@@ -1,6 +1,6 @@
 //! Mapping logs of other balancers, and clients that are not to be known.
 
-use crate::support::{Folder, Run};
+use crate::support::{MergeFolder, Run};
 
 const PORT: &str = r#"%h %l %u %t "%r" %>s %b %{remote}p"#;
 
@@ -17,7 +17,7 @@ fn haproxys(hour: u8, client: u8, server: &str, request: &str, ports: &str) -> S
     )
 }
 
-fn run(folder: &Folder, options: &[&str], servers: &[&str]) -> Run {
+fn run(folder: &MergeFolder, options: &[&str], servers: &[&str]) -> Run {
     folder.run_with("-p ha.log --format", |command| {
         command.arg(PORT).args(options).args(servers).env("TZ", "UTC");
     })
@@ -25,7 +25,7 @@ fn run(folder: &Folder, options: &[&str], servers: &[&str]) -> Run {
 
 #[test]
 fn haproxys_lines_are_found_among_others_and_names_have_addresses() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let lines = [
         haproxys(20, 1, "w1", "GET /a HTTP/1.1", ""),
         "203.0.113.2 1795379000 10.0.0.1 GET /classic HTTP/1.1\n".to_owned(),
@@ -38,14 +38,14 @@ fn haproxys_lines_are_found_among_others_and_names_have_addresses() {
         haproxys(20, 6, "<NOSRV>", "<BADREQ>", ""),
         "junk\n".to_owned(),
     ];
-    folder.write("ha.log", &lines.concat());
+    folder.write("ha.log", lines.concat());
     let requests = ["GET /a", "GET /classic", "GET /b\\x22", "GET /c", "GET /d"];
     let logged: Vec<_> = requests
         .iter()
         .zip(4001..)
         .map(|(get, port)| line(&format!("{get} HTTP/1.1"), port))
         .collect();
-    folder.write("1.log", &[0, 1, 3, 4].map(|index: usize| logged[index].as_str()).concat());
+    folder.write("1.log", [0, 1, 3, 4].map(|index: usize| logged[index].as_str()).concat());
     folder.write("2.log", &logged[2]);
     let names = ["--server", "app/w1=10.0.0.1", "--server", "w2=10.0.0.2"];
     let run = run(&folder, &names, &["10.0.0.1:1.log", "10.0.0.2:2.log"]);
@@ -59,9 +59,9 @@ fn haproxys_lines_are_found_among_others_and_names_have_addresses() {
 
 #[test]
 fn a_log_may_go_by_the_balancers_name_for_its_server() {
-    let folder = Folder::new();
-    folder.write("ha.log", &haproxys(20, 1, "w1", "GET /a HTTP/1.1", ""));
-    folder.write("1.log", &line("GET /a HTTP/1.1", 4001));
+    let folder = MergeFolder::new();
+    folder.write("ha.log", haproxys(20, 1, "w1", "GET /a HTTP/1.1", ""));
+    folder.write("1.log", line("GET /a HTTP/1.1", 4001));
     for server in ["app/w1:1.log", "w1:1.log"] {
         let run = run(&folder, &[], &[server]);
         assert_eq!(run.clients(), ["203.0.113.1"], "{server}: {}", run.err);
@@ -70,8 +70,8 @@ fn a_log_may_go_by_the_balancers_name_for_its_server() {
 
 #[test]
 fn times_without_a_zone_are_in_that_of_the_machine_or_as_told() {
-    let folder = Folder::new();
-    folder.write("1.log", &line("GET /a HTTP/1.1", 4001));
+    let folder = MergeFolder::new();
+    folder.write("1.log", line("GET /a HTTP/1.1", 4001));
     for (hour, zone, machine, found) in [
         (20, "local", "UTC", true),
         (22, "local", "UTC", false),
@@ -80,7 +80,7 @@ fn times_without_a_zone_are_in_that_of_the_machine_or_as_told() {
         (21, "local", "Europe/Berlin", true),
         (20, "UTC", "Europe/Berlin", true),
     ] {
-        folder.write("ha.log", &haproxys(hour, 1, "w1", "GET /a HTTP/1.1", ""));
+        folder.write("ha.log", haproxys(hour, 1, "w1", "GET /a HTTP/1.1", ""));
         let run = folder.run_with("-p ha.log --mapping-zone", |command| {
             command.args([zone, "--format", PORT, "w1:1.log"]).env("TZ", machine);
         });
@@ -91,7 +91,7 @@ fn times_without_a_zone_are_in_that_of_the_machine_or_as_told() {
 
 #[test]
 fn a_pasted_format_is_that_of_all_mapping_logs() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let format = "[%START_TIME%] %DOWNSTREAM_REMOTE_ADDRESS% %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS% \
                   \"%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%\" %RESPONSE_CODE% %DURATION%\\n";
     let envoys = |client: u8, port: u16| {
@@ -99,9 +99,9 @@ fn a_pasted_format_is_that_of_all_mapping_logs() {
             "[2026-11-22T20:23:20.100Z] 203.0.113.{client}:7 10.0.0.1:80 10.9.9.9:{port} \"GET /a HTTP/2\" 200 3\n"
         )
     };
-    folder.write("ha.log", &[envoys(1, 4001), envoys(2, 4002), "junk\n".into()].concat());
+    folder.write("ha.log", [envoys(1, 4001), envoys(2, 4002), "junk\n".into()].concat());
     let request = "GET /a HTTP/1.1";
-    folder.write("1.log", &[line(request, 4002), line(request, 4001)].concat());
+    folder.write("1.log", [line(request, 4002), line(request, 4001)].concat());
     let options = ["--mapping-format", format, "--explain", "explain"];
     let run = run(&folder, &options, &["10.0.0.1:1.log"]);
     assert_eq!(run.clients(), ["203.0.113.2", "203.0.113.1"], "{}", run.err);
@@ -112,7 +112,7 @@ fn a_pasted_format_is_that_of_all_mapping_logs() {
 
 #[test]
 fn bad_options_say_what_was_expected() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("key", "too short\n");
     for (options, expected) in [
         ("--mapping-format %ci", "no field names the server"),
@@ -130,11 +130,11 @@ fn bad_options_say_what_was_expected() {
 
 #[test]
 fn no_client_is_written_whole_where_that_is_asked_for() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("key", "a secret of more than sixteen bytes\n");
     folder.write("ha.log", "203.0.113.77 1795379000 10.0.0.1 GET /a HTTP/1.1\n");
     let past = "2001:db8:1:2::9 - - [22/Nov/2026:20:23:20 +0000] \"GET /past HTTP/1.1\" 200 5 1\n";
-    folder.write("1.log", &[line("GET /a HTTP/1.1", 1).as_str(), past].concat());
+    folder.write("1.log", [line("GET /a HTTP/1.1", 1).as_str(), past].concat());
     let clients = |privacy: &str| {
         let explain = ["--explain", "explain", "--candidates", "--explain-line", "1"];
         let options = [&["--privacy", privacy][..], &explain].concat();

@@ -12,7 +12,7 @@ use pen_records::time::{Resolution, Timestamp};
 use penlogd::collector::{Collector, Known, Settings};
 
 use crate::T;
-use crate::support::Folder;
+use crate::support::MergeFolder;
 
 const FORMAT: &str =
     r#"$remote_addr $msec "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;
@@ -185,7 +185,7 @@ fn live(seen: &[(u64, Seen)], format: &str) -> Outcome {
 }
 
 fn offline(seen: &[(u64, Seen)], format: &str) -> Outcome {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let (mut mappings, mut logs) = (Vec::new(), [String::new(), String::new()]);
     for (_, seen) in seen {
         match seen {
@@ -195,7 +195,7 @@ fn offline(seen: &[(u64, Seen)], format: &str) -> Outcome {
             }
         }
     }
-    folder.write_bytes("pen.log", &mappings);
+    folder.write("pen.log", &mappings);
     folder.write("a.log", &logs[0]);
     folder.write("b.log", &logs[1]);
     let arguments = "-q -p pen.log --explain why 127.0.0.2:a.log 127.0.0.3:b.log";
@@ -232,12 +232,12 @@ fn lines_have_the_same_clients_as_surely_whether_joined_as_they_come_or_afterwar
 
 #[test]
 fn a_fine_stamp_long_before_its_neighbours_delays_nothing_for_ever() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let line =
         |seconds: i64| format!("127.0.0.1 {}.000001 \"GET /a HTTP/1.1\" 200 5\n", T + seconds);
     let times = [0, 6_000, 6_001, 1, 12_000, 12_001, 2, 12_002];
-    folder.write("a.log", &times.map(line).concat());
-    folder.write("pen.log", &crate::mapping("203.0.113.7", T, "127.0.0.2", "GET /a HTTP/1.1"));
+    folder.write("a.log", times.map(line).concat());
+    folder.write("pen.log", crate::mapping("203.0.113.7", T, "127.0.0.2", "GET /a HTTP/1.1"));
     let run = folder.run_with("-p pen.log 127.0.0.2:a.log", |command| {
         command.args(["--format", r#"$remote_addr $msec "$request" $status $body_bytes_sent"#]);
     });

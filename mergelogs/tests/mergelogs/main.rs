@@ -7,18 +7,19 @@ mod support;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use pen_testing::manual::assert_manual_matches_help;
 use proptest::prelude::*;
-
-use support::{Folder, Run, compress, line, mapping};
+use support::{MergeFolder, Run, compress, line, mapping};
 
 /// 22/Nov/2026:20:23:20 +0000.
 const T: i64 = 1_795_379_000;
 
 #[test]
 fn a_mapping_names_the_client() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "203.0.113.7 1795379000 10.0.0.1 GET /a HTTP/1.1\n");
     folder.write("a.log", "10.9.9.9 - - [22/Nov/2026:20:23:20 +0000] \"GET /a HTTP/1.1\" 200 5\n");
     let run = folder.run("-p pen.log 10.0.0.1:a.log");
@@ -29,7 +30,7 @@ fn a_mapping_names_the_client() {
 
 #[test]
 fn a_line_is_explained_in_words_and_with_those_who_could_have_asked() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let asked = |client, time| mapping(client, time, "10.0.0.1", "GET /a HTTP/1.1");
     let mappings = asked("203.0.113.1", T) + &asked("203.0.113.2", T + 1);
     folder
@@ -66,19 +67,19 @@ fn a_line_is_explained_in_words_and_with_those_who_could_have_asked() {
 
 #[test]
 fn a_format_is_judged_without_logs() {
-    let run = Folder::new().run("--check --format combined --format 10.0.0.1=common");
+    let run = MergeFolder::new().run("--check --format combined --format 10.0.0.1=common");
     assert_eq!(run.code, Some(1), "{}", run.err);
     assert!(run.out.contains("to be exact: add %{remote}p"), "{}", run.out);
     assert!(run.out.contains("of server 10.0.0.1\nformat: common"), "{}", run.out);
-    let run = Folder::new().run("--check");
+    let run = MergeFolder::new().run("--check");
     assert_eq!(run.code, Some(2), "{}", run.out);
 }
 
 #[test]
 fn unmatched_lines_keep_their_client_unless_told_otherwise() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
-    folder.write("a.log", &line("10.9.9.9", T, "GET /a HTTP/1.1"));
+    folder.write("a.log", line("10.9.9.9", T, "GET /a HTTP/1.1"));
     for (option, client) in [
         ("", "10.9.9.9"),
         ("--unmatched keep ", "10.9.9.9"),
@@ -92,7 +93,7 @@ fn unmatched_lines_keep_their_client_unless_told_otherwise() {
 
 #[test]
 fn a_line_that_came_past_the_balancer_keeps_its_client_under_every_option() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let (mut mappings, mut lines) = (String::new(), String::new());
     for i in 0..200 {
         let request = format!("GET /{i} HTTP/1.1");
@@ -125,14 +126,14 @@ fn a_line_that_came_past_the_balancer_keeps_its_client_under_every_option() {
 
 #[test]
 fn likely_clients_are_used_unless_told_otherwise() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let request = "GET /a HTTP/1.1";
     folder.write(
         "pen.log",
-        &[mapping("1.1.1.1", T, "10.0.0.1", request), mapping("2.2.2.2", T, "10.0.0.1", request)]
+        [mapping("1.1.1.1", T, "10.0.0.1", request), mapping("2.2.2.2", T, "10.0.0.1", request)]
             .concat(),
     );
-    folder.write("a.log", &[line("p", T, request), line("p", T, request)].concat());
+    folder.write("a.log", [line("p", T, request), line("p", T, request)].concat());
     let clients = |option: &str| {
         let run = folder.run(&format!("{option}-p pen.log 10.0.0.1:a.log"));
         let mut clients = run.clients();
@@ -147,14 +148,14 @@ fn likely_clients_are_used_unless_told_otherwise() {
 
 #[test]
 fn requests_match_by_what_the_balancer_kept() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     for len in [99, 100, 101, 150, 5_000] {
         let request = format!("GET /{} HTTP/1.1", "x".repeat(len - 14));
         folder.write(
             "pen.log",
-            &mapping("1.1.1.1", T, "10.0.0.1", &request.chars().take(100).collect::<String>()),
+            mapping("1.1.1.1", T, "10.0.0.1", &request.chars().take(100).collect::<String>()),
         );
-        folder.write("a.log", &line("p", T, &request));
+        folder.write("a.log", line("p", T, &request));
         let run = folder.run("-p pen.log 10.0.0.1:a.log");
         assert_eq!(run.out, line("1.1.1.1", T, &request), "{len} bytes");
     }
@@ -162,10 +163,10 @@ fn requests_match_by_what_the_balancer_kept() {
 
 #[test]
 fn escapes_of_the_server_and_dots_of_the_balancer_are_one_request() {
-    let folder = Folder::new();
-    folder.write_bytes(
+    let folder = MergeFolder::new();
+    folder.write(
         "pen.log",
-        &[
+        [
             b"1.1.1.1 1795379000 10.0.0.1 GET /\"q\" HTTP/1.1\n".as_slice(),
             b"2.2.2.2 1795379000 10.0.0.1 GET /.. HTTP/1.1\n",
             b"3.3.3.3 1795379000 10.0.0.1 GET /back\\slash HTTP/1.1\n",
@@ -174,18 +175,18 @@ fn escapes_of_the_server_and_dots_of_the_balancer_are_one_request() {
     );
     let requests =
         [r#"GET /\"q\" HTTP/1.1"#, r"GET /\xc3\xa9 HTTP/1.1", r"GET /back\x5Cslash HTTP/1.1"];
-    folder.write("a.log", &requests.map(|request| line("p", T, request)).concat());
+    folder.write("a.log", requests.map(|request| line("p", T, request)).concat());
     let run = folder.run("-p pen.log 10.0.0.1:a.log");
     assert_eq!(run.clients(), ["1.1.1.1", "2.2.2.2", "3.3.3.3"]);
 }
 
 #[test]
 fn simultaneous_requests_go_to_different_clients() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let clients = ["1.1.1.1", "2.2.2.2", "3.3.3.3"];
     let request = "GET /same HTTP/1.1";
-    folder.write("pen.log", &clients.map(|c| mapping(c, T, "10.0.0.1", request)).concat());
-    folder.write("a.log", &line("p", T, request).repeat(4));
+    folder.write("pen.log", clients.map(|c| mapping(c, T, "10.0.0.1", request)).concat());
+    folder.write("a.log", line("p", T, request).repeat(4));
     let run = folder.run("-p pen.log 10.0.0.1:a.log");
     let mut found = run.clients();
     found.sort();
@@ -194,13 +195,13 @@ fn simultaneous_requests_go_to_different_clients() {
 
 #[test]
 fn a_mapping_older_than_the_window_explains_nothing() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let request = "GET /old HTTP/1.1";
-    folder.write("pen.log", &mapping("1.1.1.1", T, "10.0.0.1", request));
+    folder.write("pen.log", mapping("1.1.1.1", T, "10.0.0.1", request));
     for (after, window, client) in
         [(5_000, 600, "p"), (5_000, 1, "p"), (500, 600, "1.1.1.1"), (500, 2, "p")]
     {
-        folder.write("a.log", &line("p", T + after, request));
+        folder.write("a.log", line("p", T + after, request));
         let run = folder.run(&format!("-j {window} -p pen.log 10.0.0.1:a.log"));
         assert_eq!(run.clients(), [client], "{after} s later, -j {window}");
     }
@@ -208,7 +209,7 @@ fn a_mapping_older_than_the_window_explains_nothing() {
 
 #[test]
 fn times_are_compared_by_their_own_offsets_and_not_touched() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
     folder.write(
         "a.log",
@@ -231,7 +232,7 @@ fn times_are_compared_by_their_own_offsets_and_not_touched() {
 
 #[test]
 fn what_is_no_access_line_passes_through_at_its_place() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
     let long = line("p", T + 1, &format!("GET /{} HTTP/1.1", "y".repeat(60_000)));
     let text = [
@@ -255,10 +256,10 @@ fn what_is_no_access_line_passes_through_at_its_place() {
 
 #[test]
 fn any_bytes_pass_through() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let bytes: Vec<u8> = (0..=255).chain([b'\n']).chain((0..=255).rev()).chain([b'\n']).collect();
-    folder.write_bytes("pen.log", &bytes);
-    folder.write_bytes("a.log", &bytes);
+    folder.write("pen.log", &bytes);
+    folder.write("a.log", &bytes);
     let run = folder.run("-p pen.log 10.0.0.1:a.log");
     assert_eq!(run.bytes, bytes);
     assert_eq!(run.code, Some(0), "{}", run.err);
@@ -272,15 +273,15 @@ fn any_bytes_pass_through() {
 
 #[test]
 fn compressed_inputs_are_known_by_their_content() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let request = "GET /a HTTP/1.1";
     for kind in ["gz", "bz2", "xz", "zst"] {
         let pen = mapping("1.1.1.1", T, "10.0.0.1", request);
         // Two members, one after the other, as `cat a.gz b.gz` makes them.
         let first = compress(kind, line("p", T, request).as_bytes());
         let second = compress(kind, line("q", T + 1, "GET /b HTTP/1.1").as_bytes());
-        folder.write_bytes("pen.log", &compress(kind, pen.as_bytes()));
-        folder.write_bytes("access.log", &[first, second].concat());
+        folder.write("pen.log", compress(kind, pen.as_bytes()));
+        folder.write("access.log", [first, second].concat());
         let run = folder.run("-p pen.log 10.0.0.1:access.log");
         assert_eq!(run.clients(), ["1.1.1.1", "q"], "{kind}: {}", run.err);
         assert_eq!(run.code, Some(0), "{kind}");
@@ -289,12 +290,12 @@ fn compressed_inputs_are_known_by_their_content() {
 
 #[test]
 fn a_cut_off_archive_is_used_as_far_as_it_goes() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
     let text: String =
         (0..20_000).map(|n| line("p", T + n / 100, &format!("GET /{n} HTTP/1.1"))).collect();
     let whole = compress("gz", text.as_bytes());
-    folder.write_bytes("a.log.gz", &whole[..whole.len() / 2]);
+    folder.write("a.log.gz", &whole[..whole.len() / 2]);
     let run = folder.run("-p pen.log 10.0.0.1:a.log.gz");
     assert_eq!(run.code, Some(0), "{}", run.err);
     assert!(run.err.contains("mergelogs: a.log.gz is cut off; the "), "{}", run.err);
@@ -306,11 +307,10 @@ fn a_cut_off_archive_is_used_as_far_as_it_goes() {
 
 #[test]
 fn a_damaged_archive_fails_but_loses_nothing_before_the_damage() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
     let first = compress("gz", line("p", T, "GET /a HTTP/1.1").as_bytes());
-    folder
-        .write_bytes("a.log.gz", &[first, b"\x1F\x8Bgarbage that is no member".to_vec()].concat());
+    folder.write("a.log.gz", [first, b"\x1F\x8Bgarbage that is no member".to_vec()].concat());
     let run = folder.run("-p pen.log 10.0.0.1:a.log.gz");
     assert_eq!(run.clients(), ["p"]);
     assert_eq!(run.code, Some(1), "{}", run.err);
@@ -319,8 +319,8 @@ fn a_damaged_archive_fails_but_loses_nothing_before_the_damage() {
 
 #[test]
 fn rotated_sets_come_in_any_order() {
-    let folder = Folder::new();
-    fs::create_dir(folder.path("logs")).unwrap();
+    let folder = MergeFolder::new();
+    fs::create_dir(folder.join("logs")).unwrap();
     let request = |n: i64| format!("GET /{n} HTTP/1.1");
     let mut expected = Vec::new();
     for file in 0..5 {
@@ -330,11 +330,11 @@ fn rotated_sets_come_in_any_order() {
             .map(|n| mapping("1.1.1.1", T + file * 100 + n, "10.0.0.1", &request(file * 100 + n)))
             .collect();
         let name = format!("access.log.{}", 4 - file);
-        folder.write_bytes(
-            &format!("logs/{name}"),
-            &compress(if file % 2 == 0 { "" } else { "gz" }, lines.as_bytes()),
+        folder.write(
+            format!("logs/{name}"),
+            compress(if file % 2 == 0 { "" } else { "gz" }, lines.as_bytes()),
         );
-        folder.write_bytes(&format!("logs/pen.{}", (file * 3) % 5), maps.as_bytes());
+        folder.write(format!("logs/pen.{}", (file * 3) % 5), maps.as_bytes());
         expected.extend((0..100).map(|n| format!("GET /{}", file * 100 + n)));
     }
     for logs in [
@@ -349,7 +349,7 @@ fn rotated_sets_come_in_any_order() {
 
 #[test]
 fn files_of_one_server_may_overlap() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
     for (name, odd) in [("a.log", 0), ("b.log", 1)] {
         let text: String = (0..500)
@@ -363,7 +363,7 @@ fn files_of_one_server_may_overlap() {
 
 #[test]
 fn nearly_sorted_logs_are_set_right() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
     let times = [0, 5, 3, 7, 1_900, 1, 1_905, 9];
     let text: String =
@@ -378,9 +378,9 @@ fn nearly_sorted_logs_are_set_right() {
 
 #[test]
 fn standard_input_is_read_once() {
-    let folder = Folder::new();
-    folder.write("pen.log", &mapping("1.1.1.1", T, "10.0.0.1", "GET /a HTTP/1.1"));
-    folder.write("b.log", &line("q", T + 1, "GET /b HTTP/1.1"));
+    let folder = MergeFolder::new();
+    folder.write("pen.log", mapping("1.1.1.1", T, "10.0.0.1", "GET /a HTTP/1.1"));
+    folder.write("b.log", line("q", T + 1, "GET /b HTTP/1.1"));
     let text = compress("gz", line("p", T, "GET /a HTTP/1.1").as_bytes());
     let run = folder.run_on("-p pen.log 10.0.0.1:- 10.0.0.2:b.log", &text);
     assert_eq!(run.clients(), ["1.1.1.1", "q"], "{}", run.err);
@@ -394,7 +394,7 @@ fn standard_input_is_read_once() {
 
 #[test]
 fn servers_may_be_ipv6_have_ports_or_be_paths() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let request = "GET /a HTTP/1.1";
     for (server, argument) in [
         ("2001:db8::1", "[2001:DB8:0:0::1]:a.log"),
@@ -402,8 +402,8 @@ fn servers_may_be_ipv6_have_ports_or_be_paths() {
         ("10.0.0.1", "10.0.0.1:8080:a.log"),
         ("/run/app", "/run/app:a.log"),
     ] {
-        folder.write("pen.log", &mapping("2001:db8::99", T, server, request));
-        folder.write("a.log", &line("p", T, request));
+        folder.write("pen.log", mapping("2001:db8::99", T, server, request));
+        folder.write("a.log", line("p", T, request));
         let run = folder.run(&format!("-p pen.log {argument}"));
         assert_eq!(run.clients(), ["2001:db8::99"], "{argument}: {}", run.err);
     }
@@ -414,7 +414,7 @@ fn servers_may_be_ipv6_have_ports_or_be_paths() {
 
 #[test]
 fn a_clock_that_is_off_is_allowed_for() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let request = |n: i64| format!("GET /{n} HTTP/1.1");
     let maps: String = (0..400)
         .map(|n| {
@@ -427,8 +427,8 @@ fn a_clock_that_is_off_is_allowed_for() {
         let lines = |odd: i64, ahead: i64| -> String {
             (0..200).map(|n| line("p", T + 2 * n + odd + ahead, &request(2 * n + odd))).collect()
         };
-        folder.write("a.log", &lines(0, ahead));
-        folder.write("b.log", &lines(1, 0));
+        folder.write("a.log", lines(0, ahead));
+        folder.write("b.log", lines(1, 0));
         let run = folder.run("-j 20 -p pen.log 10.0.0.1:a.log 10.0.0.2:b.log");
         if ahead > 4_000 {
             // Out of reach: nothing is guessed.
@@ -447,7 +447,7 @@ fn a_clock_that_is_off_is_allowed_for() {
 
 #[test]
 fn output_is_compressed_by_its_ending_and_complete_or_not_there() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
     let text: String = (0..1_000).map(|n| line("p", T + n, "GET / HTTP/1.1")).collect();
     folder.write("a.log", &text);
@@ -467,9 +467,9 @@ fn output_is_compressed_by_its_ending_and_complete_or_not_there() {
 
 #[test]
 fn an_output_that_is_an_input_is_refused() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
-    folder.write("a.log", &line("p", T, "GET / HTTP/1.1"));
+    folder.write("a.log", line("p", T, "GET / HTTP/1.1"));
     let run = folder.run("-o ./a.log -p pen.log 10.0.0.1:a.log");
     assert_eq!(run.code, Some(2));
     assert!(run.err.contains("choose another name"), "{}", run.err);
@@ -478,9 +478,9 @@ fn an_output_that_is_an_input_is_refused() {
 
 #[test]
 fn a_full_disk_is_an_error_that_names_the_file() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
-    folder.write("a.log", &line("p", T, "GET / HTTP/1.1").repeat(10));
+    folder.write("a.log", line("p", T, "GET / HTTP/1.1").repeat(10));
     let run = folder.run("-o /dev/full -p pen.log 10.0.0.1:a.log");
     assert_eq!(run.code, Some(1));
     assert!(run.err.contains("mergelogs: cannot write to /dev/full: No space left"), "{}", run.err);
@@ -498,9 +498,9 @@ fn a_full_disk_is_an_error_that_names_the_file() {
 
 #[test]
 fn a_closed_pipe_is_an_end() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
-    folder.write("a.log", &line("p", T, "GET / HTTP/1.1").repeat(50_000));
+    folder.write("a.log", line("p", T, "GET / HTTP/1.1").repeat(50_000));
     let mut child = folder
         .command("-p pen.log 10.0.0.1:a.log")
         .stdout(Stdio::piped())
@@ -520,7 +520,7 @@ fn a_signal_leaves_nothing_behind() {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
     for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
-        let folder = Folder::new();
+        let folder = MergeFolder::new();
         folder.write("pen.log", "");
         folder.write("out", "as it was\n");
         let mut child = folder
@@ -544,9 +544,9 @@ fn a_signal_leaves_nothing_behind() {
 fn a_signal_ends_it_while_nobody_reads_the_output() {
     use nix::sys::signal::{Signal, kill};
     use nix::unistd::Pid;
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
-    folder.write("a.log", &line("p", T, "GET / HTTP/1.1").repeat(60_000));
+    folder.write("a.log", line("p", T, "GET / HTTP/1.1").repeat(60_000));
     let mut child = folder
         .command("-q --explain why -p pen.log 10.0.0.1:a.log")
         .stdout(Stdio::piped())
@@ -561,8 +561,8 @@ fn a_signal_ends_it_while_nobody_reads_the_output() {
 
 #[test]
 fn no_lines_make_an_empty_log() {
-    let folder = Folder::new();
-    folder.write("pen.log", &mapping("1.1.1.1", T, "10.0.0.1", "GET / HTTP/1.1"));
+    let folder = MergeFolder::new();
+    folder.write("pen.log", mapping("1.1.1.1", T, "10.0.0.1", "GET / HTTP/1.1"));
     folder.write("a.log", "");
     let run = folder.run("-o out.gz -p pen.log 10.0.0.1:a.log 10.0.0.2:/dev/null");
     assert_eq!(run.code, Some(0), "{}", run.err);
@@ -574,13 +574,13 @@ fn no_lines_make_an_empty_log() {
 /// The developers' collection of real logs, where it is at hand.
 #[test]
 fn real_logs_come_out_whole() {
-    let beside = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
     let shared = std::env::var_os("PEN_SHARED").map_or(beside, Into::into);
     let Ok(access) = shared.join("data/access").canonicalize() else {
         println!("skipped: {} is not there", shared.display());
         return;
     };
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
     let mut folders = vec![access];
     let mut lines = 0;
@@ -614,7 +614,7 @@ fn real_logs_come_out_whole() {
     assert!(lines > 1_000);
 }
 
-fn unzipped(file: &std::path::Path) -> Vec<u8> {
+fn unzipped(file: &Path) -> Vec<u8> {
     let bytes = fs::read(file).expect("it is readable");
     let mut text = Vec::new();
     let read = if bytes.starts_with(b"\x1F\x8B") {
@@ -630,7 +630,7 @@ fn unzipped(file: &std::path::Path) -> Vec<u8> {
 
 #[test]
 fn misuse_is_told_on_standard_error() {
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     folder.write("pen.log", "");
     folder.write("a.log", "");
     for (arguments, code, told) in [
@@ -658,9 +658,9 @@ fn misuse_is_told_on_standard_error() {
 
 #[test]
 fn classic_options_are_understood_together() {
-    let folder = Folder::new();
-    folder.write("pen.log", &mapping("1.1.1.1", T, "10.0.0.1", "GET /a HTTP/1.1"));
-    folder.write("a.log", &line("p", T, "GET /a HTTP/1.1"));
+    let folder = MergeFolder::new();
+    folder.write("pen.log", mapping("1.1.1.1", T, "10.0.0.1", "GET /a HTTP/1.1"));
+    folder.write("a.log", line("p", T, "GET /a HTTP/1.1"));
     let run = folder.run("-cdj2 -t -18000 -ppen.log 10.0.0.1:a.log");
     assert_eq!(run.clients(), ["1.1.1.1"]);
     assert!(run.err.contains("-t is not needed and not used"), "{}", run.err);
@@ -671,16 +671,12 @@ fn classic_options_are_understood_together() {
 
 #[test]
 fn explanations_stand_beside_the_lines() {
-    let folder = Folder::new();
-    folder.write("pen.log", &mapping("1.1.1.1", T, "10.0.0.1", "GET /a HTTP/1.1"));
+    let folder = MergeFolder::new();
+    folder.write("pen.log", mapping("1.1.1.1", T, "10.0.0.1", "GET /a HTTP/1.1"));
     folder.write(
         "a.log",
-        &[
-            line("p", T + 1, "GET /a HTTP/1.1"),
-            line("p", T + 1, "GET /b HTTP/1.1"),
-            "junk\n".into(),
-        ]
-        .concat(),
+        [line("p", T + 1, "GET /a HTTP/1.1"), line("p", T + 1, "GET /b HTTP/1.1"), "junk\n".into()]
+            .concat(),
     );
     let run = folder.run("--explain why -p pen.log 10.0.0.1:a.log");
     assert_eq!(run.code, Some(0), "{}", run.err);
@@ -695,9 +691,9 @@ fn explanations_stand_beside_the_lines() {
 
 #[test]
 fn the_report_is_for_programs_too() {
-    let folder = Folder::new();
-    folder.write("pen.log", &mapping("1.1.1.1", T, "10.0.0.1", "GET /a HTTP/1.1"));
-    folder.write("a.log", &[line("p", T, "GET /a HTTP/1.1"), "junk\n".into()].concat());
+    let folder = MergeFolder::new();
+    folder.write("pen.log", mapping("1.1.1.1", T, "10.0.0.1", "GET /a HTTP/1.1"));
+    folder.write("a.log", [line("p", T, "GET /a HTTP/1.1"), "junk\n".into()].concat());
     let run = folder.run("--report json -p pen.log 10.0.0.1:a.log");
     for part in [
         "\"read\":2,\"written\":2,\"balanced\":true,\"exact\":0,\"certain\":1",
@@ -714,11 +710,11 @@ fn the_report_is_for_programs_too() {
 #[test]
 fn the_c_program_agrees_where_it_is_right() {
     let c = "/usr/bin/mergelogs";
-    if !std::path::Path::new(c).exists() {
+    if !Path::new(c).exists() {
         println!("skipped: {c} is not installed");
         return;
     }
-    let folder = Folder::new();
+    let folder = MergeFolder::new();
     let request = |n: i64| format!("GET /{n} HTTP/1.1");
     let maps: String =
         (0..50).map(|n| mapping(&format!("192.0.2.{n}"), T + n, "10.0.0.1", &request(n))).collect();
@@ -731,7 +727,7 @@ fn the_c_program_agrees_where_it_is_right() {
     let theirs = Command::new(c)
         .args(arguments.split(' '))
         .env("TZ", "UTC")
-        .current_dir(folder.path("."))
+        .current_dir(folder.path())
         .output()
         .unwrap();
     let theirs = Run::of(theirs);
@@ -740,46 +736,10 @@ fn the_c_program_agrees_where_it_is_right() {
 }
 
 #[test]
-fn every_option_is_in_the_manual_and_the_reverse() {
-    let help = Folder::new().run("--help").out;
-    let words = |text: &str| -> Vec<String> {
-        let text = text.replace("\\-", "-").replace("\\fI", " ");
-        let mut options: Vec<String> = text
-            .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
-            .filter(|word| word.starts_with('-') && !word.trim_start_matches('-').is_empty())
-            .filter(|word| word.starts_with("--") || word.len() == 2)
-            .map(str::to_owned)
-            .collect();
-        options.sort();
-        options.dedup();
-        options
-    };
-    let options = help
-        .lines()
-        .filter(|line| line.trim_start().starts_with('-') && line.starts_with("  "))
-        .filter(|line| !line.trim_start().starts_with("- "))
-        .collect::<Vec<_>>()
-        .join("\n");
-    let page = include_str!("../../../docs/man/mergelogs.1");
-    let section = page.split(".SH ").find(|section| section.starts_with("OPTIONS")).unwrap();
-    let tagged: Vec<&str> = section
-        .lines()
-        .collect::<Vec<_>>()
-        .windows(2)
-        .filter(|pair| pair[0] == ".TP")
-        .map(|pair| pair[1])
-        .collect();
-    assert_eq!(words(&options), words(&tagged.join("\n")));
-}
-
-#[test]
-fn the_manual_is_sound() {
-    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/man/mergelogs.1");
-    let Ok(checked) = Command::new("groff").args(["-man", "-ww", "-z", page]).output() else {
-        println!("skipped: groff is not installed");
-        return;
-    };
-    assert_eq!(String::from_utf8_lossy(&checked.stderr), "");
+fn the_manual_matches_the_help() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/man/mergelogs.1");
+    let mut mergelogs = Command::new(env!("CARGO_BIN_EXE_mergelogs"));
+    assert_manual_matches_help(&mut mergelogs, &page, &[]);
 }
 
 proptest! {
@@ -791,7 +751,7 @@ proptest! {
         logs in prop::collection::vec(prop::collection::vec((0..60_i64, 0..6_u8, 0..8_u8), 0..60), 1..4),
         maps in prop::collection::vec((0..60_i64, 1..4_u8, 0..6_u8, 0..5_u8), 0..80),
     ) {
-        let folder = Folder::new();
+        let folder = MergeFolder::new();
         let request = |n: u8| format!("GET /{n} HTTP/1.1");
         let maps: String = maps
             .iter()
@@ -811,7 +771,7 @@ proptest! {
                     _ => line("p", T + time, &request(what)),
                 })
                 .collect();
-            folder.write(&format!("{index}.log"), &text);
+            folder.write(format!("{index}.log"), &text);
             all.extend(text.lines().map(str::to_owned));
             arguments.push_str(&format!(" 10.0.0.{}:{index}.log", index + 1));
         }

@@ -1,62 +1,35 @@
 //! A folder to run the program in, and lines to feed it.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
-use std::{env, fs, process};
 
-/// A folder of its own, gone at the end.
-pub(crate) struct Folder(PathBuf);
+use pen_testing::{TempFolder, wait_until};
 
-impl Folder {
+/// A temporary folder in which `mergelogs` runs.
+pub(crate) struct MergeFolder(TempFolder);
+
+impl Deref for MergeFolder {
+    type Target = TempFolder;
+
+    fn deref(&self) -> &TempFolder {
+        &self.0
+    }
+}
+
+impl MergeFolder {
     pub(crate) fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = env::temp_dir().join(format!("mergelogs-{}-{number}", process::id()));
-        fs::create_dir_all(&path).expect("a temporary folder can be made");
-        Self(path)
+        Self(TempFolder::new())
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    pub(crate) fn write(&self, name: &str, text: &str) {
-        self.write_bytes(name, text.as_bytes());
-    }
-
-    pub(crate) fn write_bytes(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.path(name), bytes).expect("a temporary file can be written");
-    }
-
-    pub(crate) fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).expect("the file is there")
-    }
-
-    /// What is in the folder, sorted.
-    pub(crate) fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).expect("the folder is there");
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.expect("readable").file_name().to_string_lossy().into_owned())
-            .collect();
-        names.sort();
-        names
-    }
-
-    /// Waits until the folder's contents satisfy, with a deadline.
+    /// Waits until the names of the folder's entries satisfy a condition.
     pub(crate) fn wait_for(&self, satisfied: impl Fn(&[String]) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !satisfied(&self.names()) {
-            assert!(Instant::now() < deadline, "still {:?}", self.names());
-            std::thread::yield_now();
-        }
+        wait_until("the folder holds the files", || satisfied(&self.names()));
     }
 
     pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mergelogs"));
-        command.current_dir(&self.0).args(arguments.split_whitespace()).stdin(Stdio::null());
+        command.current_dir(self.path()).args(arguments.split_whitespace()).stdin(Stdio::null());
         command
     }
 
@@ -78,16 +51,9 @@ impl Folder {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program is built");
         let mut stdin = child.stdin.take().expect("it is piped");
-        // A program that does not want it closes the pipe.
-        drop(stdin.write_all(input));
+        let _ = stdin.write_all(input); // the program may close the pipe
         drop(stdin);
         Run::of(child.wait_with_output().expect("it ends"))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
     }
 }
 

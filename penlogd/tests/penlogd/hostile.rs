@@ -11,8 +11,9 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter};
 use pen_records::time::Timestamp;
+use pen_testing::TempFolder;
 
-use crate::support::{Collector, Folder, line, wait_for_file};
+use crate::support::{RunningCollector, line, wait_for_file};
 
 /// A line with a number and some length.
 fn numbered(number: usize) -> String {
@@ -27,7 +28,7 @@ fn of_log(said: &str, what: &str) -> usize {
 }
 
 /// Sends so many numbered lines that none is dropped on the way: the collector says how many came.
-fn send_lines(collector: &mut Collector, numbers: std::ops::Range<usize>) {
+fn send_lines(collector: &mut RunningCollector, numbers: std::ops::Range<usize>) {
     let socket = UdpSocket::bind("127.0.0.2:0").expect("loopback");
     let end = numbers.end;
     for number in numbers {
@@ -40,7 +41,7 @@ fn send_lines(collector: &mut Collector, numbers: std::ops::Range<usize>) {
 
 #[test]
 fn a_standard_output_that_nobody_reads_stops_nothing() {
-    let mut collector = Collector::start(&["--wait", "1", "--memory", "8"]);
+    let mut collector = RunningCollector::start(&["--wait", "1", "--memory", "8"]);
     send_lines(&mut collector, 0..40_000);
     collector.wait_for_once("cannot write the standard output: nobody reads it");
     let (code, out, said) = collector.stop();
@@ -54,7 +55,7 @@ fn a_standard_output_that_nobody_reads_stops_nothing() {
 
 #[test]
 fn a_reader_that_comes_late_gets_every_line() {
-    let mut collector = Collector::start(&["--wait", "1"]);
+    let mut collector = RunningCollector::start(&["--wait", "1"]);
     send_lines(&mut collector, 0..20_000);
     collector.wait_for_once("nobody reads it");
     let mut stdout = collector.take_stdout();
@@ -70,10 +71,10 @@ fn a_reader_that_comes_late_gets_every_line() {
 
 #[test]
 fn a_named_pipe_is_written_whether_or_not_somebody_reads() {
-    let folder = Folder::new();
-    let pipe = folder.path("pipe");
+    let folder = TempFolder::new();
+    let pipe = folder.join("pipe");
     nix::unistd::mkfifo(&pipe, Mode::S_IRUSR | Mode::S_IWUSR).expect("a pipe");
-    let mut collector = Collector::start(&["--wait", "1", "-l", pipe.to_str().unwrap()]);
+    let mut collector = RunningCollector::start(&["--wait", "1", "-l", pipe.to_str().unwrap()]);
     collector.signal(Signal::SIGHUP);
     collector.wait_for("reopened");
     send_lines(&mut collector, 0..100);
@@ -86,9 +87,9 @@ fn a_named_pipe_is_written_whether_or_not_somebody_reads() {
 
 #[test]
 fn messages_that_nobody_reads_stop_nothing() {
-    let folder = Folder::new();
-    let log = folder.path("log");
-    let collector = Collector::start(&["-b", "--wait", "1", "-l", log.to_str().unwrap()]);
+    let folder = TempFolder::new();
+    let log = folder.join("log");
+    let collector = RunningCollector::start(&["-b", "--wait", "1", "-l", log.to_str().unwrap()]);
     for number in 0..200 {
         collector.signal(Signal::SIGUSR1);
         let line = numbered(number);
@@ -101,9 +102,9 @@ fn messages_that_nobody_reads_stop_nothing() {
 
 #[test]
 fn a_flood_of_messages_does_not_silence_the_balance() {
-    let folder = Folder::new();
-    let log = folder.path("log");
-    let mut collector = Collector::start(&["-l", log.to_str().unwrap()]);
+    let folder = TempFolder::new();
+    let log = folder.join("log");
+    let collector = RunningCollector::start(&["-l", log.to_str().unwrap()]);
     for _ in 0..300 {
         collector.signal(Signal::SIGHUP);
         collector.signal(Signal::SIGUSR1);
@@ -115,12 +116,12 @@ fn a_flood_of_messages_does_not_silence_the_balance() {
 
 #[test]
 fn a_killed_collector_leaves_whole_lines_but_the_last_and_the_next_goes_on_behind_them() {
-    let folder = Folder::new();
-    let log = folder.path("log");
+    let folder = TempFolder::new();
+    let log = folder.join("log");
     let mut last = String::new();
     let mut torn = 0;
     for life in 0..5 {
-        let mut collector = Collector::start(&["--wait", "1", "-l", log.to_str().unwrap()]);
+        let mut collector = RunningCollector::start(&["--wait", "1", "-l", log.to_str().unwrap()]);
         send_lines(&mut collector, 0..200 * (life + 1));
         wait_for_file(&log, |text| text.len() > last.len() + 1);
         collector.signal(Signal::SIGKILL);
@@ -171,12 +172,12 @@ impl Drop for Disk<'_> {
 
 #[test]
 fn a_full_disk_is_waited_for_and_gets_whole_lines_in_order() {
-    let folder = Folder::new();
-    let at = folder.path("disk");
+    let folder = TempFolder::new();
+    let at = folder.join("disk");
     let Some(disk) = Disk::new(&at) else { return };
     let log = at.join("log");
     let args = ["--wait", "1", "--memory", "8", "-l", log.to_str().unwrap()];
-    let mut collector = Collector::start(&args);
+    let mut collector = RunningCollector::start(&args);
     send_lines(&mut collector, 0..30_000);
     collector.wait_for_once("No space left on device");
     collector.wait_until(|said| of_log(said, "dropped") > 0);
@@ -197,10 +198,10 @@ fn a_full_disk_is_waited_for_and_gets_whole_lines_in_order() {
 
 #[test]
 fn lines_wait_for_a_folder_that_was_removed() {
-    let folder = Folder::new();
-    let (sub, log) = (folder.path("sub"), folder.path("sub/log"));
+    let folder = TempFolder::new();
+    let (sub, log) = (folder.join("sub"), folder.join("sub/log"));
     fs::create_dir(&sub).unwrap();
-    let mut collector = Collector::start(&["--wait", "1", "-l", log.to_str().unwrap()]);
+    let mut collector = RunningCollector::start(&["--wait", "1", "-l", log.to_str().unwrap()]);
     send_lines(&mut collector, 0..10);
     wait_for_file(&log, |text| text.lines().count() == 10);
     fs::remove_dir_all(&sub).unwrap();
@@ -216,29 +217,29 @@ fn lines_wait_for_a_folder_that_was_removed() {
 
 #[test]
 fn rotations_in_a_storm_of_hups_lose_nothing() {
-    let folder = Folder::new();
-    let log = folder.path("log");
-    let mut collector = Collector::start(&["--wait", "1", "-l", log.to_str().unwrap()]);
+    let folder = TempFolder::new();
+    let log = folder.join("log");
+    let mut collector = RunningCollector::start(&["--wait", "1", "-l", log.to_str().unwrap()]);
     for round in 0..20 {
         for _ in 0..50 {
             collector.signal(Signal::SIGHUP);
         }
         send_lines(&mut collector, round * 200..(round + 1) * 200);
         if log.exists() {
-            fs::rename(&log, folder.path(&format!("log.{round:02}"))).unwrap();
+            fs::rename(&log, folder.join(format!("log.{round:02}"))).unwrap();
         }
         collector.signal(Signal::SIGHUP);
     }
     let (code, _, said) = collector.stop();
     assert_eq!((code, of_log(&said, "written")), (Some(0), 4_000), "{said}");
-    let rotated = (0..20).map(|round| folder.path(&format!("log.{round:02}"))).chain([log]);
+    let rotated = (0..20).map(|round| folder.join(format!("log.{round:02}"))).chain([log]);
     let text: String = rotated.filter_map(|path| fs::read_to_string(path).ok()).collect();
     assert_eq!(text, (0..4_000).map(numbered).collect::<String>());
 }
 
 #[test]
 fn a_thousand_senders_are_told_apart() {
-    let collector = Collector::start(&["--wait", "100"]);
+    let collector = RunningCollector::start(&["--wait", "100"]);
     let addr = |number: usize| format!("127.{}.{}.7", number / 250 + 1, number % 250);
     for number in 0..1_000 {
         let (server, client) = (addr(number), format!("203.0.{}.{}", number / 250, number % 250));
@@ -254,7 +255,7 @@ fn a_thousand_senders_are_told_apart() {
 
 #[test]
 fn shippers_out_of_thin_air_cost_few_messages() {
-    let collector = Collector::start(&["--wait", "1"]);
+    let collector = RunningCollector::start(&["--wait", "1"]);
     let socket = UdpSocket::bind("127.0.0.2:0").unwrap();
     for id in 0..500 {
         let origin = SenderOrigin { id, start: Timestamp::from_micros(1) };
@@ -271,7 +272,7 @@ fn shippers_out_of_thin_air_cost_few_messages() {
 
 #[test]
 fn the_longest_datagram_is_a_line() {
-    let collector = Collector::start(&["--wait", "1"]);
+    let collector = RunningCollector::start(&["--wait", "1"]);
     let lines = [1_022, 1_024, 8_000, 65_507].map(|len| "x".repeat(len));
     for line in &lines {
         collector.send("127.0.0.2", &[line]);
@@ -282,7 +283,7 @@ fn the_longest_datagram_is_a_line() {
 
 #[test]
 fn nothing_in_a_mapping_becomes_a_line_and_nothing_in_a_line_a_mapping() {
-    let collector = Collector::start(&["--wait", "1"]);
+    let collector = RunningCollector::start(&["--wait", "1"]);
     let (a, b) = (line("10.0.0.1", "GET /a HTTP/1.1"), line("10.0.0.1", "GET /b HTTP/1.1"));
     let forged = format!("+ 203.0.113.7 127.0.0.2 GET /x HTTP/1.1\n{a}");
     let smuggled = format!("{a}+ 203.0.113.7 127.0.0.2 GET /b HTTP/1.1\n{b}");

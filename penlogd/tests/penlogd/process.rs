@@ -7,8 +7,9 @@ use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
+use pen_testing::{TempFolder, wait_until};
 
-use crate::support::{Collector, Folder, program, run, wait_for_file};
+use crate::support::{RunningCollector, program, run, wait_for_file};
 
 /// A collector in the background, ended when dropped.
 struct Background(Pid);
@@ -34,12 +35,12 @@ fn free_port() -> u16 {
 
 #[test]
 fn the_background_writes_its_pid_and_ends_cleanly() {
-    let folder = Folder::new();
-    let (log, pid) = (folder.path("log"), folder.path("pid"));
+    let folder = TempFolder::new();
+    let (log, pid) = (folder.join("log"), folder.join("pid"));
     let listen = format!("127.0.0.1:{}", free_port());
     // Nothing here may be a pipe, or the test would wait for the background to close it.
     let status = program()
-        .current_dir(folder.path("."))
+        .current_dir(folder.path())
         .args(["--wait", "1", "-l", "log", "-p", "pid", "--listen", &listen])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -58,9 +59,7 @@ fn the_background_writes_its_pid_and_ends_cleanly() {
     sender.send_to(b"one\n", &listen).unwrap();
     wait_for_file(&log, |text| text == "one\n");
     kill(background.0, Signal::SIGTERM).unwrap();
-    while pid.exists() {
-        std::thread::yield_now();
-    }
+    wait_until("the pid file is removed", || !pid.exists());
 }
 
 #[test]
@@ -87,10 +86,10 @@ fn the_caller_is_told_why_the_background_failed() {
 
 #[test]
 fn a_pid_file_of_a_running_collector_is_left_alone() {
-    let folder = Folder::new();
-    let pid = folder.path("pid");
+    let folder = TempFolder::new();
+    let pid = folder.join("pid");
     let pid_arg = pid.to_str().unwrap();
-    let first = Collector::start(&["-p", pid_arg]);
+    let first = RunningCollector::start(&["-p", pid_arg]);
     for place in ["-f", "-b"] {
         let output = run(&[place, "-p", pid_arg, "--listen", "127.0.0.1:0"]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -101,7 +100,7 @@ fn a_pid_file_of_a_running_collector_is_left_alone() {
     let (code, ..) = first.stop();
     assert_eq!(code, Some(0));
     fs::write(&pid, "4711").unwrap();
-    let next = Collector::start(&["-p", pid_arg]);
+    let next = RunningCollector::start(&["-p", pid_arg]);
     assert_eq!(fs::read_to_string(&pid).unwrap(), next.pid().to_string(), "a stale one is not");
 }
 
@@ -111,8 +110,8 @@ fn a_low_port_goes_with_another_user_in_a_jail() {
         println!("skipped: needs root");
         return;
     }
-    let folder = Folder::new();
-    let (jail, pid) = (folder.path("jail"), folder.path("pid"));
+    let folder = TempFolder::new();
+    let (jail, pid) = (folder.join("jail"), folder.join("pid"));
     fs::create_dir(&jail).unwrap();
     fs::set_permissions(&jail, fs::Permissions::from_mode(0o777)).unwrap();
     let (jail_arg, pid_arg) = (jail.to_str().unwrap(), pid.to_str().unwrap());
@@ -134,7 +133,7 @@ fn a_low_port_goes_with_another_user_in_a_jail() {
     else {
         return;
     };
-    let mut collector = Collector::start_at(&format!("127.0.0.1:{port}"), &args);
+    let collector = RunningCollector::start_at(&format!("127.0.0.1:{port}"), &args);
     let status = fs::read_to_string(format!("/proc/{}/status", collector.pid())).unwrap();
     let ids = |name: &str| {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();

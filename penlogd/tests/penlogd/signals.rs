@@ -3,14 +3,15 @@
 use std::fs;
 
 use nix::sys::signal::Signal;
+use pen_testing::TempFolder;
 
-use crate::support::{Collector, Folder, line, wait_for_file};
+use crate::support::{RunningCollector, line, wait_for_file};
 
 #[test]
 fn hup_opens_the_log_anew() {
-    let folder = Folder::new();
-    let (log, old) = (folder.path("log"), folder.path("log.1"));
-    let mut collector = Collector::start(&["--wait", "1", "-l", log.to_str().unwrap()]);
+    let folder = TempFolder::new();
+    let (log, old) = (folder.join("log"), folder.join("log.1"));
+    let collector = RunningCollector::start(&["--wait", "1", "-l", log.to_str().unwrap()]);
     collector.send("127.0.0.2", &["one\n"]);
     wait_for_file(&log, |text| text == "one\n");
     fs::rename(&log, &old).unwrap();
@@ -23,10 +24,10 @@ fn hup_opens_the_log_anew() {
 
 #[test]
 fn hup_into_a_vanished_folder_keeps_the_old_file() {
-    let folder = Folder::new();
-    let (sub, log, old) = (folder.path("sub"), folder.path("sub/log"), folder.path("old"));
+    let folder = TempFolder::new();
+    let (sub, log, old) = (folder.join("sub"), folder.join("sub/log"), folder.join("old"));
     fs::create_dir(&sub).unwrap();
-    let mut collector = Collector::start(&["--wait", "1", "-l", log.to_str().unwrap()]);
+    let collector = RunningCollector::start(&["--wait", "1", "-l", log.to_str().unwrap()]);
     fs::rename(&log, &old).unwrap();
     fs::remove_dir(&sub).unwrap();
     collector.signal(Signal::SIGHUP);
@@ -41,7 +42,7 @@ fn hup_into_a_vanished_folder_keeps_the_old_file() {
 
 #[test]
 fn the_balance_is_for_programs_too() {
-    let mut collector = Collector::start(&["--wait", "1", "--report", "json"]);
+    let collector = RunningCollector::start(&["--wait", "1", "--report", "json"]);
     collector.send("127.0.0.9", &["+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n"]);
     collector.send("127.0.0.2", &[&line("10.0.0.1", "GET /a HTTP/1.1"), "junk\n"]);
     loop {
@@ -67,29 +68,23 @@ fn the_balance_is_for_programs_too() {
 
 #[test]
 fn usr1_prints_a_balance_that_adds_up() {
-    let mut collector = Collector::start(&["--wait", "1h"]);
+    let collector = RunningCollector::start(&["--wait", "1h"]);
     collector.send("127.0.0.9", &["+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n"]);
     collector.send("127.0.0.2", &[&line("10.0.0.1", "GET /a HTTP/1.1"), "junk\n"]);
-    loop {
-        collector.signal(Signal::SIGUSR1);
-        collector.wait_for("bytes wait now");
-        if collector.said.contains("2 held") {
-            break;
-        }
-        collector.said.clear();
-    }
+    collector.wait_until(|said| said.contains("2 held"));
+    let said = collector.said();
     for part in ["datagrams: 3 received = 1 mappings + 2 of lines", "1 lines not understood"] {
-        assert!(collector.said.contains(part), "{}", collector.said);
+        assert!(said.contains(part), "{said}");
     }
-    assert!(!collector.said.contains("NOT ADD UP"), "{}", collector.said);
+    assert!(!said.contains("NOT ADD UP"), "{said}");
 }
 
 #[test]
 fn term_and_int_write_all_that_is_held() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let folder = Folder::new();
-        let pid = folder.path("pid");
-        let collector = Collector::start(&["--wait", "1h", "-p", pid.to_str().unwrap()]);
+        let folder = TempFolder::new();
+        let pid = folder.join("pid");
+        let collector = RunningCollector::start(&["--wait", "1h", "-p", pid.to_str().unwrap()]);
         assert_eq!(fs::read_to_string(&pid).unwrap(), collector.pid().to_string());
         collector.send("127.0.0.2", &[line("10.0.0.1", "GET /a HTTP/1.1").as_str(); 300]);
         collector.signal(signal);
@@ -101,7 +96,7 @@ fn term_and_int_write_all_that_is_held() {
 
 #[test]
 fn a_full_disk_is_said_once_and_counted() {
-    let mut collector = Collector::start(&["--wait", "1", "-b", "-l", "/dev/full"]);
+    let collector = RunningCollector::start(&["--wait", "1", "-b", "-l", "/dev/full"]);
     collector.send("127.0.0.2", &["one\n"]);
     collector.wait_for("cannot write /dev/full");
     collector.send("127.0.0.2", &["two\n"]);

@@ -1,58 +1,28 @@
-//! Starting a collector, sending to it, and waiting for what it does, with a deadline.
+//! Starting a collector, sending datagrams to it, and waiting for its messages and files.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::Read as _;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{ChildStdout, Command, Output, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-/// How long anything may take before the test fails.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// A folder of its own, removed at the end.
-pub(crate) struct Folder(PathBuf);
-
-impl Folder {
-    pub(crate) fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path =
-            std::env::temp_dir().join(format!("penlogd-test-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).expect("the temporary folder is writable");
-        Self(path)
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.0).unwrap_or_default();
-    }
-}
+use nix::sys::signal::Signal;
+use pen_testing::wait::wait_for;
+use pen_testing::{Deadline, Program};
 
 pub(crate) fn program() -> Command {
     Command::new(env!("CARGO_BIN_EXE_penlogd"))
 }
 
-/// A collector in the foreground, killed when dropped.
-pub(crate) struct Collector {
-    child: Child,
-    stderr: BufReader<ChildStderr>,
+/// A collector in the foreground, terminated when dropped.
+pub(crate) struct RunningCollector {
+    program: Program,
+    stdout: Option<ChildStdout>,
     pub(crate) addr: SocketAddr,
-    /// What it said so far.
-    pub(crate) said: String,
 }
 
-impl Collector {
-    /// Starts one and waits until it listens.
+impl RunningCollector {
+    /// Starts a collector on a free port of 127.0.0.1 and waits until it listens.
     pub(crate) fn start(args: &[&str]) -> Self {
         Self::start_at("127.0.0.1:0", args)
     }
@@ -61,108 +31,86 @@ impl Collector {
         Self::start_bare(&[&["--listen", listen], args].concat())
     }
 
-    /// With no arguments but these.
+    /// Starts a collector with no arguments but these and `-f`.
     pub(crate) fn start_bare(args: &[&str]) -> Self {
-        let mut child = program()
-            .arg("-f")
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the collector starts");
-        let stderr = BufReader::new(child.stderr.take().expect("piped"));
-        let addr = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut collector = Self { child, stderr, addr, said: String::new() };
-        let line = collector.wait_for("listening on ");
-        let (_, addr) = line.rsplit_once(' ').expect("words");
-        collector.addr = addr.trim().parse().expect("an address");
-        collector
+        let mut command = program();
+        command.arg("-f").args(args).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut program = Program::start("penlogd", &mut command).expect("the collector starts");
+        let addr = program.wait_until_listening().expect("the collector listens");
+        let addr = addr.parse().expect("the message ends with an address");
+        Self { stdout: Some(program.take_stdout()), program, addr }
     }
 
-    /// Reads messages up to one that contains `text`.
-    pub(crate) fn wait_for(&mut self, text: &str) -> String {
-        loop {
-            let mut line = String::new();
-            let len = self.stderr.read_line(&mut line).expect("messages are text");
-            assert!(len > 0, "ended without saying {text:?}; said: {}", self.said);
-            self.said.push_str(&line);
-            if line.contains(text) {
-                return line;
-            }
-        }
+    /// All messages so far.
+    pub(crate) fn said(&self) -> String {
+        self.program.messages()
     }
 
-    /// Waits for a message that may have been read already.
-    pub(crate) fn wait_for_once(&mut self, text: &str) {
-        if !self.said.contains(text) {
-            self.wait_for(text);
-        }
+    /// Waits for the next message that contains `text`, and returns it.
+    pub(crate) fn wait_for(&self, text: &str) -> String {
+        self.program.wait_for_message(text).expect("the collector says so")
     }
 
-    /// Asks for reports until what was said satisfies.
-    pub(crate) fn wait_until(&mut self, satisfied: impl Fn(&str) -> bool) {
-        let deadline = Instant::now() + DEADLINE;
+    /// Waits for a message that may have been printed before.
+    pub(crate) fn wait_for_once(&self, text: &str) {
+        self.program.wait_for_any_message(text).expect("the collector says so");
+    }
+
+    /// Asks for reports until the messages satisfy a condition.
+    pub(crate) fn wait_until(&self, satisfied: impl Fn(&str) -> bool) {
+        let mut deadline = Deadline::patience();
         loop {
             self.signal(Signal::SIGUSR1);
             self.wait_for("bytes wait now");
-            if satisfied(&self.said) {
+            let said = self.said();
+            if satisfied(&said) {
                 return;
             }
-            assert!(Instant::now() < deadline, "{}", self.said);
+            assert!(deadline.nap(), "{said}");
         }
     }
 
-    /// Sends datagrams from `from`, which is an address of this machine.
+    /// Sends datagrams from `from`, an address of this machine.
     pub(crate) fn send(&self, from: &str, datagrams: &[&str]) {
-        let socket = UdpSocket::bind((from, 0)).expect("loopback has it");
+        let socket = UdpSocket::bind((from, 0)).expect("loopback has the address");
         for datagram in datagrams {
             socket.send_to(datagram.as_bytes(), self.addr).expect("loopback takes it");
         }
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).expect("pids are small");
-        kill(Pid::from_raw(pid), signal).expect("it is our child");
+        self.program.signal(signal).expect("the collector runs");
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.program.id()
     }
 
-    /// For a reader of one's own.
+    /// Hands standard output to the caller.
     pub(crate) fn take_stdout(&mut self) -> ChildStdout {
-        self.child.stdout.take().expect("nobody took it")
+        self.stdout.take().expect("nobody took it")
     }
 
-    /// As a reader that goes away.
+    /// Closes standard output, as a reader that goes away.
     pub(crate) fn close_stdout(&mut self) {
-        self.child.stdout = None;
+        self.stdout = None;
     }
 
-    /// Ends it as a supervisor would; gives back its exit code, its output and all it said.
+    /// Sends SIGTERM; returns the exit code, standard output and all messages.
     pub(crate) fn stop(self) -> (Option<i32>, String, String) {
         self.signal(Signal::SIGTERM);
         self.wait()
     }
 
-    /// The same, when it ends by itself.
+    /// As [`Self::stop`], for a collector that ends by itself.
     pub(crate) fn wait(mut self) -> (Option<i32>, String, String) {
-        let mut said = std::mem::take(&mut self.said);
-        self.stderr.read_to_string(&mut said).expect("messages are text");
         let mut out = Vec::new();
-        if let Some(mut stdout) = self.child.stdout.take() {
-            stdout.read_to_end(&mut out).expect("a pipe");
+        if let Some(mut stdout) = self.stdout.take() {
+            stdout.read_to_end(&mut out).expect("a pipe can be read");
         }
-        let status = self.child.wait().expect("it is our child");
+        let status = self.program.wait_for_exit().expect("the collector ends");
+        let said = self.said() + "\n";
         (status.code(), String::from_utf8_lossy(&out).into_owned(), said)
-    }
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        self.child.kill().unwrap_or_default();
-        self.child.wait().expect("it is our child");
     }
 }
 
@@ -171,17 +119,11 @@ pub(crate) fn run(args: &[&str]) -> Output {
     program().args(args).stdin(Stdio::null()).output().expect("the collector starts")
 }
 
-/// Waits until the file holds what `is_there` looks for.
+/// Waits until the text of a file satisfies a condition, and returns the text.
 pub(crate) fn wait_for_file(path: &Path, is_there: impl Fn(&str) -> bool) -> String {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let text = fs::read_to_string(path).unwrap_or_default();
-        if is_there(&text) {
-            return text;
-        }
-        assert!(Instant::now() < deadline, "{} holds {text:?}", path.display());
-        std::thread::yield_now();
-    }
+    wait_for(format_args!("{} is written", path.display()), || {
+        Some(fs::read_to_string(path).unwrap_or_default()).filter(|text| is_there(text))
+    })
 }
 
 pub(crate) fn line(client: &str, request: &str) -> String {

@@ -3,11 +3,13 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::support::{Collector, Folder, line, run, wait_for_file};
+use pen_testing::TempFolder;
+
+use crate::support::{RunningCollector, line, run, wait_for_file};
 
 #[test]
 fn records_and_lines_become_one_log_on_the_standard_output() {
-    let collector = Collector::start(&[]);
+    let collector = RunningCollector::start(&[]);
     collector.send("127.0.0.9", &["+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n"]);
     let (a, b) = (line("10.0.0.1", "GET /a HTTP/1.1"), line("10.0.0.1", "GET /b HTTP/1.1"));
     collector.send("127.0.0.2", &[&a, &b, "no quotes here\n"]);
@@ -20,7 +22,7 @@ fn records_and_lines_become_one_log_on_the_standard_output() {
 
 #[test]
 fn ipv6_is_listened_to() {
-    let collector = Collector::start_at("[::1]:0", &[]);
+    let collector = RunningCollector::start_at("[::1]:0", &[]);
     let a = line("10.0.0.1", "GET /a HTTP/1.1");
     collector.send("::1", &["+ 2001:db8::7 ::1 GET /a HTTP/1.1\n", &a]);
     let (code, out, _) = collector.stop();
@@ -29,7 +31,7 @@ fn ipv6_is_listened_to() {
 
 #[test]
 fn several_addresses_are_listened_to() {
-    let mut collector = Collector::start(&["--listen", "127.0.0.2:0"]);
+    let mut collector = RunningCollector::start(&["--listen", "127.0.0.2:0"]);
     let second = collector.wait_for("listening on 127.0.0.2:");
     collector.send("127.0.0.2", &["one\n"]);
     collector.addr = second.rsplit(' ').next().unwrap().trim().parse().unwrap();
@@ -40,9 +42,9 @@ fn several_addresses_are_listened_to() {
 
 #[test]
 fn an_old_command_line_listens_everywhere() {
-    let folder = Folder::new();
-    let log = folder.path("log");
-    let mut collector = Collector::start_bare(&["-l", log.to_str().unwrap(), "0"]);
+    let folder = TempFolder::new();
+    let log = folder.join("log");
+    let mut collector = RunningCollector::start_bare(&["-l", log.to_str().unwrap(), "0"]);
     collector.addr.set_ip("127.0.0.1".parse().unwrap());
     let a = line("10.0.0.1", "GET /a HTTP/1.1");
     collector.send("127.0.0.2", &[&a]);
@@ -51,7 +53,7 @@ fn an_old_command_line_listens_everywhere() {
 
 #[test]
 fn attacks_that_ended_the_c_collector_are_survived() {
-    let collector = Collector::start(&[]);
+    let collector = RunningCollector::start(&[]);
     let full = format!("+ 1.2.3.4 127.0.0.2 {}", "y".repeat(1004));
     collector.send(
         "127.0.0.2",
@@ -74,7 +76,7 @@ fn attacks_that_ended_the_c_collector_are_survived() {
 
 #[test]
 fn a_flood_of_junk_costs_few_messages() {
-    let collector = Collector::start(&[]);
+    let collector = RunningCollector::start(&[]);
     for _ in 0..50 {
         collector.send("127.0.0.66", &["+ junk\n"; 20]);
         collector.send("127.0.0.66", &["\u{1}\u{2}\"\"\"\n"; 20]);
@@ -87,7 +89,7 @@ fn a_flood_of_junk_costs_few_messages() {
 
 #[test]
 fn a_closed_standard_output_is_an_end() {
-    let mut collector = Collector::start(&["-b", "--wait", "1"]);
+    let mut collector = RunningCollector::start(&["-b", "--wait", "1"]);
     collector.close_stdout();
     collector.send("127.0.0.2", &["one\n"]);
     collector.wait_for("the reader of the standard output");
@@ -98,7 +100,7 @@ fn a_closed_standard_output_is_an_end() {
 #[test]
 fn the_shipper_of_debian_is_understood() {
     let Ok(path) = find("/usr/bin/penlog") else { return };
-    let collector = Collector::start(&[]);
+    let collector = RunningCollector::start(&[]);
     collector.send("127.0.0.9", &["+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n"]);
     let long = line("10.0.0.1", &format!("GET /{} HTTP/1.1", "x".repeat(5_000)));
     let (a, last) = (line("10.0.0.1", "GET /a HTTP/1.1"), "without its line feed");
@@ -126,11 +128,11 @@ fn find(path: &str) -> Result<&str, ()> {
 
 #[test]
 fn a_line_of_the_log_is_explained_afterwards() {
-    let folder = Folder::new();
-    let (log, why) = (folder.path("log"), folder.path("why"));
+    let folder = TempFolder::new();
+    let (log, why) = (folder.join("log"), folder.join("why"));
     let [log_name, why_name] = [&log, &why].map(|path| path.to_str().unwrap());
     let options = ["--wait", "50", "-l", log_name, "--explain", why_name, "--candidates"];
-    let mut collector = Collector::start(&options);
+    let collector = RunningCollector::start(&options);
     let asked = |client| format!("+ {client} 127.0.0.2 GET /a HTTP/1.1\n");
     collector.send("127.0.0.9", &[&asked("203.0.113.7"), &asked("203.0.113.8")]);
     collector.wait_until(|said| said.contains("2 outstanding"));

@@ -9,28 +9,13 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use pen_testing::random::SeededRandom;
+
 /// Bytes that mean something here.
 const TELLING: &[u8] = b"\r\n: ,;\t0159afGH/.-_\0\x7f\x80\xff";
 
-/// As in xorshift64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        let bound = u64::try_from(bound.max(1)).expect("it is small");
-        usize::try_from(self.next() % bound).expect("it is small")
-    }
-}
-
 /// A few cuts, copies, changes and insertions, from one seed or two.
-fn bent(random: &mut Random, seeds: &[&[u8]]) -> Vec<u8> {
+fn bent(random: &mut SeededRandom, seeds: &[&[u8]]) -> Vec<u8> {
     let mut bytes = seeds[random.below(seeds.len())].to_vec();
     for _ in 0..random.below(6) {
         let at = random.below(bytes.len());
@@ -66,7 +51,7 @@ fn bend(seeds: &[&[u8]], targets: &[FuzzTarget]) {
     let seeds = &seeds[..];
     let seconds = std::env::var("PEN_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let (time, begin) = (Duration::from_secs(seconds.unwrap_or(1)), Instant::now());
-    let mut random = Random(seconds.unwrap_or(0) + 0x9e37_79b9);
+    let mut random = SeededRandom::new(seconds.unwrap_or(0));
     let told = |input: &[u8]| {
         let told = std::panic::catch_unwind(|| targets.iter().for_each(|(_, check)| check(input)));
         assert!(told.is_ok(), "a law is broken by b\"{}\"", input.escape_ascii());

@@ -7,18 +7,23 @@ use std::time::Duration;
 
 use pen::config::{RuntimeSettings, TlsSettings};
 use pen::data::tls::keeper::TlsKeeper;
+use pen_testing::certificates::{HOST, TestAuthority, certify, issuer, issuer_params};
 use rcgen::{CertifiedIssuer, KeyPair};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
-use super::support::{End, NAME, Town, authority, authority_params, certify, stapled};
-use crate::support::{Listener, Site, over, until};
+use super::support::{End, UseCertificates as _, stapled};
+use crate::support::{Listener, Site, over, wait_until};
 
 /// Starts a site with a folder of names.
-fn site(town: &Town, names: &Path, change: impl FnOnce(&mut RuntimeSettings)) -> (Site, Listener) {
+fn site(
+    authority: &TestAuthority,
+    names: &Path,
+    change: impl FnOnce(&mut RuntimeSettings),
+) -> (Site, Listener) {
     let listener = Listener::tcp();
     let mut settings = over(&[&listener.endpoint()]);
-    town.serve(&mut settings);
+    authority.serve(&mut settings);
     settings.tls.names = Some(names.to_owned());
     settings.tls.look = Some(Duration::from_millis(20));
     change(&mut settings);
@@ -35,10 +40,10 @@ fn read(folder: &Path, file: &str) -> CertificateDer<'static> {
 
 #[test]
 fn each_name_gets_its_own_certificate_and_all_others_the_one_for_all() {
-    let town = Town::new("names");
-    let names = town.path("names");
+    let authority = TestAuthority::new();
+    let names = authority.path("names");
     fs::create_dir(&names).unwrap();
-    let issuer = authority("of names");
+    let issuer = issuer("of names");
     for (file, name) in [("a.test", "a.test"), ("B.Test", "b.test"), ("*.c.test", "*.c.test")] {
         certify(&issuer, &names, file, name);
     }
@@ -51,7 +56,7 @@ fn each_name_gets_its_own_certificate_and_all_others_the_one_for_all() {
     // Nobody's business.
     fs::write(names.join("README"), "not PEM").unwrap();
     fs::write(names.join(".crt"), "not PEM").unwrap();
-    let (site, _listener) = site(&town, &names, |_| {});
+    let (site, _listener) = site(&authority, &names, |_| {});
     let health = site.balancer().shared().keeper().health();
     assert_eq!((health.certificates, health.warning), (5, None));
     assert!(health.expires.is_some_and(|(_, end)| end > std::time::SystemTime::now()));
@@ -64,68 +69,70 @@ fn each_name_gets_its_own_certificate_and_all_others_the_one_for_all() {
     ] {
         assert_eq!(shown(&site, name), [read(&names, file)], "{name}");
     }
-    for name in ["c.test", "x.y.c.test", "unknown.test", "../a.test", "127.0.0.1", NAME] {
+    for name in ["c.test", "x.y.c.test", "unknown.test", "../a.test", "127.0.0.1", HOST] {
         if rustls::pki_types::ServerName::try_from(name).is_ok() {
-            assert_eq!(shown(&site, name), [read(&town.folder, "pen.crt")], "{name}");
+            assert_eq!(shown(&site, name), [read(authority.folder(), "pen.crt")], "{name}");
         }
     }
 }
 
 #[test]
 fn a_chain_is_found_among_authorities_and_ends_before_who_vouches_for_himself() {
-    let town = Town::new("chain");
-    let names = town.path("names");
+    let authority = TestAuthority::new();
+    let names = authority.path("names");
     fs::create_dir(&names).unwrap();
-    let root = authority("root");
+    let root = issuer("root");
     let below = |name: &str, issuer: &CertifiedIssuer<'static, KeyPair>| {
-        CertifiedIssuer::signed_by(authority_params(name), KeyPair::generate().unwrap(), issuer)
+        CertifiedIssuer::signed_by(issuer_params(name), KeyPair::generate().unwrap(), issuer)
             .unwrap()
     };
     let first = below("first", &root);
     let second = below("second", &first);
     certify(&second, &names, "a.test", "a.test");
-    let others = authority("others");
+    let others = issuer("others");
     let known = [others.pem(), root.pem(), first.pem(), second.pem()].concat();
     fs::write(names.join("a.test.ca"), known).unwrap();
-    let (site, _listener) = site(&town, &names, |_| {});
+    let (site, _listener) = site(&authority, &names, |_| {});
     let expected = [read(&names, "a.test.crt"), second.der().clone(), first.der().clone()];
     assert_eq!(shown(&site, "a.test"), expected);
 }
 
 #[test]
 fn new_files_are_taken_up_and_wrong_ones_leave_everything_as_it_was() {
-    let town = Town::new("reload");
-    let names = town.path("names");
+    let authority = TestAuthority::new();
+    let names = authority.path("names");
     fs::create_dir(&names).unwrap();
-    let issuer = authority("of names");
+    let issuer = issuer("of names");
     certify(&issuer, &names, "a.test", "a.test");
-    let (site, listener) = site(&town, &names, |_| {});
+    let (site, listener) = site(&authority, &names, |_| {});
     // A connection that goes on while certificates change.
-    let mut client = End::client(town.client(), site.connect());
+    let mut client = End::client(authority.client(), site.connect());
     let mut server = listener.accept();
     let old = shown(&site, "a.test");
 
     certify(&issuer, &names, "a.test", "a.test");
     certify(&issuer, &names, "b.test", "b.test");
     let new = [read(&names, "a.test.crt")];
-    until("the new one is shown", || shown(&site, "a.test") == new);
+    wait_until("the new one is shown", || shown(&site, "a.test") == new);
     assert_ne!(old, new);
-    until("a name is new", || shown(&site, "b.test") == [read(&names, "b.test.crt")]);
+    wait_until("a name is new", || shown(&site, "b.test") == [read(&names, "b.test.crt")]);
 
     fs::write(names.join("a.test.crt"), "no certificate").unwrap();
     fs::remove_file(names.join("b.test.crt")).unwrap();
-    until("a name is gone", || shown(&site, "b.test") == [read(&town.folder, "pen.crt")]);
+    wait_until("a name is gone", || {
+        shown(&site, "b.test") == [read(authority.folder(), "pen.crt")]
+    });
     assert_eq!(shown(&site, "a.test"), new, "the good one stays");
     let trouble = || site.balancer().shared().keeper().health().warning;
     let said = trouble().expect("it is said");
     assert!(said.ends_with("a.test.crt: expected a certificate in PEM form, found none; the certificate that was read before stays in use"), "{said}");
 
-    let before = shown(&site, NAME);
-    fs::write(town.path("pen.crt"), "no certificate").unwrap();
-    until("it is said", || trouble().is_some_and(|said| said.contains("pen.crt")));
-    assert_eq!(shown(&site, NAME), before);
-    town.certify("pen", NAME);
-    until("all is well again", || shown(&site, NAME) == [read(&town.folder, "pen.crt")]);
+    let before = shown(&site, HOST);
+    fs::write(authority.path("pen.crt"), "no certificate").unwrap();
+    wait_until("it is said", || trouble().is_some_and(|said| said.contains("pen.crt")));
+    assert_eq!(shown(&site, HOST), before);
+    authority.certify("pen", HOST);
+    wait_until("all is well again", || shown(&site, HOST) == [read(authority.folder(), "pen.crt")]);
 
     // That connection has noticed nothing.
     client.write_all(b"question");
@@ -137,15 +144,18 @@ fn new_files_are_taken_up_and_wrong_ones_leave_everything_as_it_was() {
 
 #[test]
 fn what_is_wrong_with_files_is_said_with_their_names() {
-    let town = Town::new("wrong");
-    town.certify("other", "other.test");
-    fs::write(town.path("empty"), "").unwrap();
-    fs::write(town.path("text"), "no PEM at all\n").unwrap();
+    let authority = TestAuthority::new();
+    authority.certify("other", "other.test");
+    fs::write(authority.path("empty"), "").unwrap();
+    fs::write(authority.path("text"), "no PEM at all\n").unwrap();
     let locked =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
-    fs::write(town.path("locked"), locked).unwrap();
-    fs::write(town.path("broken"), "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n")
-        .unwrap();
+    fs::write(authority.path("locked"), locked).unwrap();
+    fs::write(
+        authority.path("broken"),
+        "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+    )
+    .unwrap();
     for (certificate, key, ca, expected) in [
         ("gone", None, None, "gone: cannot read it: No such file"),
         ("empty", None, None, "empty: expected a certificate in PEM form, found none"),
@@ -158,33 +168,34 @@ fn what_is_wrong_with_files_is_said_with_their_names() {
         ("pen.crt", Some("pen.key"), Some("text"), "text: expected certificates of authorities"),
     ] {
         let settings = TlsSettings {
-            certificate: Some(town.path(certificate)),
-            key: key.map(|key| town.path(key)),
+            certificate: Some(authority.path(certificate)),
+            key: key.map(|key| authority.path(key)),
             clients: pen::config::ClientCertificates::Required,
-            ca_file: Some(town.path(ca.unwrap_or("ca.pem"))),
+            ca_file: Some(authority.path(ca.unwrap_or("ca.pem"))),
             ..TlsSettings::default()
         };
         let error = TlsKeeper::new(&settings).expect_err(expected).to_string();
-        let error = error.strip_prefix(&format!("{}/", town.folder.display())).unwrap_or(&error);
+        let error =
+            error.strip_prefix(&format!("{}/", authority.folder().display())).unwrap_or(&error);
         assert!(error.starts_with(expected), "{error}");
     }
 }
 
 #[test]
 fn a_staple_is_handed_out_and_a_bad_one_is_left_out_and_said() {
-    let town = Town::new("staple");
-    let names = town.path("names");
+    let authority = TestAuthority::new();
+    let names = authority.path("names");
     fs::create_dir(&names).unwrap();
     // Status 0, and response bytes that nobody looks into here.
     let good = [&[0x30, 0x07, 0x0a, 1, 0, 0xa0, 2, 0x05, 0][..]].concat();
-    fs::write(town.path("pen.ocsp"), &good).unwrap();
-    let staple = Some(town.path("pen.ocsp"));
-    let (site, _listener) = site(&town, &names, |settings| settings.tls.staple = staple);
+    fs::write(authority.path("pen.ocsp"), &good).unwrap();
+    let staple = Some(authority.path("pen.ocsp"));
+    let (site, _listener) = site(&authority, &names, |settings| settings.tls.staple = staple);
     let handed = || stapled(site.connect());
     assert_eq!(handed(), good);
     // "Try later".
-    fs::write(town.path("pen.ocsp"), [0x30, 3, 0x0a, 1, 3]).unwrap();
-    until("it is left out", || handed().is_empty());
+    fs::write(authority.path("pen.ocsp"), [0x30, 3, 0x0a, 1, 3]).unwrap();
+    wait_until("it is left out", || handed().is_empty());
     let trouble = site.balancer().shared().keeper().health().warning.expect("it is said");
     assert!(trouble.contains("expected a good OCSP response"), "{trouble}");
 }

@@ -8,17 +8,18 @@ use std::time::Duration;
 use pen::config::{
     ClientCertificates, ForwardedFor, RuntimeSettings, SelectionMode, ServerTls, TlsVersion,
 };
+use pen_testing::certificates::{HOST, TestAuthority};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
 
-use super::support::{End, NAME, Town};
-use crate::support::{Listener, Site, over, until};
+use super::support::{End, UseCertificates as _};
+use crate::support::{Listener, Site, over, wait_until};
 
 /// A site in TLS over one plain server, and that server.
-fn site(town: &Town, change: impl FnOnce(&mut RuntimeSettings)) -> (Site, Listener) {
+fn site(authority: &TestAuthority, change: impl FnOnce(&mut RuntimeSettings)) -> (Site, Listener) {
     let listener = Listener::tcp();
     let mut settings = over(&[&listener.endpoint()]);
-    town.serve(&mut settings);
+    authority.serve(&mut settings);
     change(&mut settings);
     (Site::start(settings), listener)
 }
@@ -27,8 +28,8 @@ fn site(town: &Town, change: impl FnOnce(&mut RuntimeSettings)) -> (Site, Listen
 fn gets_through(site: &Site, listener: &Listener, config: Arc<ClientConfig>) -> bool {
     let counters = &site.balancer().shared().counters;
     // In TLS 1.3 a client learns only afterwards that it was refused.
-    let client = End::asking(config, NAME, site.connect());
-    until("it is in or out", || {
+    let client = End::asking(config, HOST, site.connect());
+    wait_until("it is in or out", || {
         counters.handshakes.load(Relaxed) + counters.failed_handshakes.load(Relaxed) > 0
     });
     if counters.failed_handshakes.load(Relaxed) > 0 {
@@ -44,9 +45,9 @@ fn gets_through(site: &Site, listener: &Listener, config: Arc<ClientConfig>) -> 
 
 #[test]
 fn nobody_is_connected_to_for_a_client_that_says_nothing() {
-    let town = Town::new("silent");
+    let authority = TestAuthority::new();
     let (site, listener) =
-        site(&town, |settings| settings.timeouts.first_byte = Some(Duration::from_millis(80)));
+        site(&authority, |settings| settings.timeouts.first_byte = Some(Duration::from_millis(80)));
     let mut silent: Vec<_> = (0..5).map(|_| site.connect()).collect();
     for stream in &mut silent {
         assert_eq!(stream.rest().unwrap(), b"", "it is closed when its time is over");
@@ -55,7 +56,7 @@ fn nobody_is_connected_to_for_a_client_that_says_nothing() {
     let counters = &site.balancer().shared().counters;
     assert_eq!(counters.failed_handshakes.load(Relaxed), 5);
     // Who is in time is the first that the server hears of.
-    let mut client = End::client(town.client(), site.connect());
+    let mut client = End::client(authority.client(), site.connect());
     client.write_all(b"question");
     assert_eq!(listener.accept().bytes(8), b"question");
     assert_eq!(counters.handshakes.load(Relaxed), 1);
@@ -63,10 +64,10 @@ fn nobody_is_connected_to_for_a_client_that_says_nothing() {
 
 #[test]
 fn more_silent_clients_than_there_may_be_keep_nobody_out() {
-    let town = Town::new("crowd-of-silent");
+    let authority = TestAuthority::new();
     let few = std::num::NonZeroUsize::new(40).unwrap();
     // By itself each of them might take a minute.
-    let (site, listener) = site(&town, |settings| settings.limits.connections = Some(few));
+    let (site, listener) = site(&authority, |settings| settings.limits.connections = Some(few));
     let crowd: Vec<_> = (0..200)
         .map(|nth| {
             let mut stream = site.connect();
@@ -77,13 +78,13 @@ fn more_silent_clients_than_there_may_be_keep_nobody_out() {
             stream
         })
         .collect();
-    let mut client = End::client(town.client(), site.connect());
+    let mut client = End::client(authority.client(), site.connect());
     client.write_all(b"question");
     let mut server = listener.accept();
     assert_eq!(server.bytes(8), b"question");
     // Who has introduced itself gives way to nobody.
     for _ in 0..3 {
-        let mut next = End::client(town.client(), site.connect());
+        let mut next = End::client(authority.client(), site.connect());
         next.write_all(b"question");
         assert_eq!(listener.accept().bytes(8), b"question");
     }
@@ -96,11 +97,11 @@ fn more_silent_clients_than_there_may_be_keep_nobody_out() {
 
 #[test]
 fn more_silent_clients_than_may_be_pending_keep_nobody_out() {
-    let town = Town::new("many-silent");
+    let authority = TestAuthority::new();
     let few = std::num::NonZeroUsize::new(3).unwrap();
-    let (site, listener) = site(&town, |settings| settings.limits.pending = few);
+    let (site, listener) = site(&authority, |settings| settings.limits.pending = few);
     let silent: Vec<_> = (0..20).map(|_| site.connect()).collect();
-    let mut client = End::client(town.client(), site.connect());
+    let mut client = End::client(authority.client(), site.connect());
     client.write_all(b"question");
     assert_eq!(listener.accept().bytes(8), b"question");
     drop((silent, client));
@@ -109,8 +110,8 @@ fn more_silent_clients_than_may_be_pending_keep_nobody_out() {
 
 #[test]
 fn who_speaks_no_tls_is_told_and_counted() {
-    let town = Town::new("no-tls");
-    let (site, _listener) = site(&town, |_| {});
+    let authority = TestAuthority::new();
+    let (site, _listener) = site(&authority, |_| {});
     for words in
         [&b"GET / HTTP/1.1\r\nHost: pen.test\r\n\r\n"[..], b"\x16\x03\x01\x00\x05hello", b"x"]
     {
@@ -127,15 +128,17 @@ fn who_speaks_no_tls_is_told_and_counted() {
 
 #[test]
 fn clients_need_a_certificate_only_where_that_is_said() {
-    let town = Town::new("clients");
-    town.certify("visitor", "visitor.test");
-    let stranger = Town::new("strangers");
-    stranger.certify("visitor", "visitor.test");
+    let authority = TestAuthority::new();
+    authority.certify("visitor", "visitor.test");
+    let other_authority = TestAuthority::new();
+    other_authority.certify("visitor", "visitor.test");
     let mixed = || {
-        // Trusts the town, and shows what another authority has signed.
-        std::fs::copy(stranger.path("visitor.crt"), town.path("stranger.crt")).unwrap();
-        std::fs::copy(stranger.path("visitor.key"), town.path("stranger.key")).unwrap();
-        town.client_with("stranger")
+        // Trusts the authority, and shows what another authority has signed.
+        std::fs::copy(other_authority.path("visitor.crt"), authority.path("other_authority.crt"))
+            .unwrap();
+        std::fs::copy(other_authority.path("visitor.key"), authority.path("other_authority.key"))
+            .unwrap();
+        authority.client_with_certificate("other_authority")
     };
     for (clients, without, with, strange) in [
         (ClientCertificates::None, true, true, true),
@@ -143,13 +146,13 @@ fn clients_need_a_certificate_only_where_that_is_said() {
         (ClientCertificates::Required, false, true, false),
     ] {
         for (config, expected, who) in [
-            (town.client(), without, "without"),
-            (town.client_with("visitor"), with, "with"),
+            (authority.client(), without, "without"),
+            (authority.client_with_certificate("visitor"), with, "with"),
             (mixed(), strange, "strange"),
         ] {
-            let (site, listener) = site(&town, |settings| {
+            let (site, listener) = site(&authority, |settings| {
                 settings.tls.clients = clients;
-                settings.tls.ca_file = Some(town.path("ca.pem"));
+                settings.tls.ca_file = Some(authority.path("ca.pem"));
             });
             assert_eq!(gets_through(&site, &listener, config), expected, "{clients:?}, {who}");
         }
@@ -158,31 +161,31 @@ fn clients_need_a_certificate_only_where_that_is_said() {
 
 #[test]
 fn a_certificate_that_was_revoked_opens_no_door() {
-    let town = Town::new("revoked");
-    town.certify("good", "visitor.test");
-    town.certify("lost", "visitor.test");
-    town.revoke(&["lost", "pen"]);
+    let authority = TestAuthority::new();
+    authority.certify("good", "visitor.test");
+    authority.certify("lost", "visitor.test");
+    authority.revoke(&["lost", "pen"]);
     for (revoked, file, expected) in
         [(false, "lost", true), (true, "lost", false), (true, "good", true)]
     {
-        let (site, listener) = site(&town, |settings| {
+        let (site, listener) = site(&authority, |settings| {
             settings.tls.clients = ClientCertificates::Required;
-            settings.tls.ca_file = Some(town.path("ca.pem"));
-            settings.tls.revoked = revoked.then(|| town.path("revoked.pem"));
+            settings.tls.ca_file = Some(authority.path("ca.pem"));
+            settings.tls.revoked = revoked.then(|| authority.path("revoked.pem"));
         });
-        let found = gets_through(&site, &listener, town.client_with(file));
+        let found = gets_through(&site, &listener, authority.client_with_certificate(file));
         assert_eq!(found, expected, "{revoked}, {file}");
     }
     // The same for servers.
-    town.certify("other", NAME);
+    authority.certify("other", HOST);
     for (file, expected) in [("pen", 1), ("other", 0)] {
         let listener = Listener::tcp();
         let mut settings = over(&[&listener.endpoint()]);
-        town.trust(&mut settings, ServerTls::Verified);
-        settings.tls.revoked = Some(town.path("revoked.pem"));
+        authority.trust(&mut settings, ServerTls::Verified);
+        settings.tls.revoked = Some(authority.path("revoked.pem"));
         let site = Site::start(settings);
         let mut client = site.connect();
-        let server = End::serving(town.server_with(file), listener.accept());
+        let server = End::serving(authority.server_with_certificate(file), listener.accept());
         let counters = &site.balancer().shared().counters;
         match server {
             Ok(mut server) if expected == 0 => {
@@ -198,15 +201,15 @@ fn a_certificate_that_was_revoked_opens_no_door() {
 
 #[test]
 fn old_versions_are_refused_where_that_is_said() {
-    let town = Town::new("versions");
+    let authority = TestAuthority::new();
     for (oldest, versions, expected) in [
         (TlsVersion::V1_2, &[&TLS12][..], Some(ProtocolVersion::TLSv1_2)),
         (TlsVersion::V1_2, &[&TLS13, &TLS12][..], Some(ProtocolVersion::TLSv1_3)),
         (TlsVersion::V1_3, &[&TLS12][..], None),
         (TlsVersion::V1_3, &[&TLS13][..], Some(ProtocolVersion::TLSv1_3)),
     ] {
-        let (site, _listener) = site(&town, |settings| settings.tls.oldest = oldest);
-        let client = End::asking(town.client_speaking(versions), NAME, site.connect());
+        let (site, _listener) = site(&authority, |settings| settings.tls.oldest = oldest);
+        let client = End::asking(authority.client_with_versions(versions), HOST, site.connect());
         let spoken = client.ok().and_then(|client| client.tls().protocol_version());
         assert_eq!(spoken, expected, "{oldest:?} {versions:?}");
     }
@@ -214,14 +217,14 @@ fn old_versions_are_refused_where_that_is_said() {
 
 #[test]
 fn the_protocol_that_is_agreed_on_is_that_of_the_server_too() {
-    let town = Town::new("alpn");
+    let authority = TestAuthority::new();
     let listener = Listener::tcp();
     let mut settings = over(&[&listener.endpoint()]);
-    town.serve(&mut settings);
-    town.trust(&mut settings, ServerTls::Verified);
+    authority.serve(&mut settings);
+    authority.trust(&mut settings, ServerTls::Verified);
     settings.tls.alpn = vec!["h2".to_owned(), "http/1.1".to_owned()];
     let site = Site::start(settings);
-    let mut at_server = ServerConfig::clone(&town.server());
+    let mut at_server = ServerConfig::clone(&authority.server());
     at_server.alpn_protocols = vec![b"http/1.1".to_vec(), b"h2".to_vec()];
     let at_server = Arc::new(at_server);
     for (offered, agreed) in [
@@ -229,23 +232,23 @@ fn the_protocol_that_is_agreed_on_is_that_of_the_server_too() {
         (&["http/1.1", "h2"][..], Some(b"h2")),
         (&[][..], None),
     ] {
-        let mut config = ClientConfig::clone(&town.client());
+        let mut config = ClientConfig::clone(&authority.client());
         config.alpn_protocols = offered.iter().map(|it| it.as_bytes().to_vec()).collect();
         let client = End::client(Arc::new(config), site.connect());
         let server = End::server(at_server.clone(), listener.accept());
         assert_eq!(client.tls().alpn_protocol(), agreed, "{offered:?}");
         assert_eq!(server.tls().alpn_protocol(), agreed, "{offered:?}");
     }
-    let mut config = ClientConfig::clone(&town.client());
+    let mut config = ClientConfig::clone(&authority.client());
     config.alpn_protocols = vec![b"smtp".to_vec()];
-    assert!(End::asking(Arc::new(config), NAME, site.connect()).is_err());
+    assert!(End::asking(Arc::new(config), HOST, site.connect()).is_err());
 }
 
 #[test]
 fn http_mode_tells_servers_that_the_client_came_in_tls() {
-    let town = Town::new("scheme");
-    let (site, listener) = site(&town, |settings| settings.http = Some(ForwardedFor::Replace));
-    let mut client = End::client(town.client(), site.connect());
+    let authority = TestAuthority::new();
+    let (site, listener) = site(&authority, |settings| settings.http = Some(ForwardedFor::Replace));
+    let mut client = End::client(authority.client(), site.connect());
     client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: http\r\n\r\n");
     client.finish();
     let asked = String::from_utf8(listener.accept().rest().unwrap()).unwrap();
@@ -256,9 +259,9 @@ fn http_mode_tells_servers_that_the_client_came_in_tls() {
 
 #[test]
 fn a_client_that_comes_back_needs_no_whole_handshake() {
-    let town = Town::new("back");
-    let (site, listener) = site(&town, |_| {});
-    let config = town.client();
+    let authority = TestAuthority::new();
+    let (site, listener) = site(&authority, |_| {});
+    let config = authority.client();
     let kinds: Vec<_> = (0..3)
         .map(|_| {
             let mut client = End::client(config.clone(), site.connect());
@@ -275,18 +278,18 @@ fn a_client_that_comes_back_needs_no_whole_handshake() {
 
 #[test]
 fn a_server_has_to_prove_its_name_and_the_next_one_is_tried_if_it_cannot() {
-    let town = Town::new("servers");
-    town.certify("other", "other.test");
-    let stranger = Town::new("foreign");
+    let authority = TestAuthority::new();
+    authority.certify("other", "other.test");
+    let other_authority = TestAuthority::new();
     for (servers, first, reached) in [
-        (ServerTls::Verified, town.server(), 0),
-        (ServerTls::Verified, town.server_with("other"), 1),
-        (ServerTls::Verified, stranger.server(), 1),
-        (ServerTls::Unverified, stranger.server(), 0),
+        (ServerTls::Verified, authority.server(), 0),
+        (ServerTls::Verified, authority.server_with_certificate("other"), 1),
+        (ServerTls::Verified, other_authority.server(), 1),
+        (ServerTls::Unverified, other_authority.server(), 0),
     ] {
         let listeners = [Listener::tcp(), Listener::tcp()];
         let mut settings = one_after_the_other(&listeners);
-        town.trust(&mut settings, servers);
+        authority.trust(&mut settings, servers);
         let site = Site::start(settings);
         let mut client = site.connect();
         client.write_all(b"question").unwrap();
@@ -298,7 +301,7 @@ fn a_server_has_to_prove_its_name_and_the_next_one_is_tried_if_it_cannot() {
             continue;
         }
         // The client notices nothing.
-        let mut server = End::server(town.server(), listeners[1].accept());
+        let mut server = End::server(authority.server(), listeners[1].accept());
         assert_eq!(server.bytes(8), b"question");
         server.write_all(b"answer");
         assert_eq!(client.bytes(6), b"answer");
@@ -308,17 +311,17 @@ fn a_server_has_to_prove_its_name_and_the_next_one_is_tried_if_it_cannot() {
 
 #[test]
 fn a_server_that_does_not_speak_tls_is_given_up_in_time() {
-    let town = Town::new("deaf");
+    let authority = TestAuthority::new();
     let listeners = [Listener::tcp(), Listener::tcp()];
     let mut settings = one_after_the_other(&listeners);
-    town.trust(&mut settings, ServerTls::Verified);
+    authority.trust(&mut settings, ServerTls::Verified);
     settings.timeouts.connect = Duration::from_millis(100);
     let site = Site::start(settings);
     let mut client = site.connect();
     client.write_all(b"question").unwrap();
     // It accepts, and says nothing.
     let _deaf = listeners[0].accept();
-    let mut server = End::server(town.server(), listeners[1].accept());
+    let mut server = End::server(authority.server(), listeners[1].accept());
     assert_eq!(server.bytes(8), b"question");
 }
 

@@ -4,12 +4,12 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use pen_bench::Failure;
 use pen_bench::stage::visitors::{self, Visit};
 use pen_bench::stage::{
-    Collector, Folder, Kind, Make, Mappings, Output, Score, Shipper, Site, Spelling, Truth,
-    WebPlan, free_port,
+    Collector, LogSpelling, Make, Mappings, Output, Score, Shipper, Site, TempFolder, Truth,
+    WebPlan, WebServerKind, free_port,
 };
+use pen_bench::{ActionError, Doing as _};
 
 /// So many visits, each from another client to another address.
 pub(crate) fn distinct_visits(count: usize) -> Vec<Visit> {
@@ -26,13 +26,13 @@ pub(crate) fn distinct_visits(count: usize) -> Vec<Visit> {
 }
 
 /// The web server with a number.
-pub(crate) fn web(kind: Kind, number: u8, outputs: Vec<Output>) -> WebPlan {
+pub(crate) fn web(kind: WebServerKind, number: u8, outputs: Vec<Output>) -> WebPlan {
     WebPlan { kind, number, outputs, tls: false, addr: None }
 }
 
 /// A collector, a site that reports to it, and what became of it.
 pub(crate) struct Road {
-    folder: Folder,
+    folder: TempFolder,
     collector: Collector,
     addr: SocketAddr,
     shippers: Vec<Shipper>,
@@ -69,9 +69,9 @@ impl End {
 
 impl Road {
     /// Starts the collector.
-    pub(crate) fn to(collector: &Path, args: &[&str]) -> Result<Self, Failure> {
-        let folder = Folder::new()?;
-        let addr = free_port(Ipv4Addr::LOCALHOST)?;
+    pub(crate) fn to(collector: &Path, args: &[&str]) -> Result<Self, ActionError> {
+        let folder = TempFolder::new();
+        let addr = free_port(Ipv4Addr::LOCALHOST);
         let collector = Collector::start(collector, "penlogd", folder.path(), addr, args)?;
         Ok(Self { folder, collector, addr, shippers: Vec::new() })
     }
@@ -82,15 +82,15 @@ impl Road {
     }
 
     /// A way for the lines of the web server with this number: a FIFO that this shipper reads.
-    pub(crate) fn ship(&mut self, shipper: &Path, number: u8) -> Result<Output, Failure> {
+    pub(crate) fn ship(&mut self, shipper: &Path, number: u8) -> Result<Output, ActionError> {
         let fifo: PathBuf = self.folder.join(format!("penlog{number}.fifo"));
         let from = Ipv4Addr::new(127, 0, 1, number);
         self.shippers.push(Shipper::start(shipper, "penlog", &fifo, self.addr, from)?);
-        Ok(Output::At(fifo, Spelling::Combined))
+        Ok(Output::At(fifo, LogSpelling::Combined))
     }
 
     /// Sends the visits through a `pen` that reports here, to web servers that do.
-    pub(crate) fn travel(self, webs: &[WebPlan], visits: &[Visit]) -> Result<End, Failure> {
+    pub(crate) fn travel(self, webs: &[WebPlan], visits: &[Visit]) -> Result<End, ActionError> {
         self.travel_behind(Make::C, webs, visits)
     }
 
@@ -100,7 +100,7 @@ impl Road {
         make: Make,
         webs: &[WebPlan],
         visits: &[Visit],
-    ) -> Result<End, Failure> {
+    ) -> Result<End, ActionError> {
         let mappings = Mappings::Collector(self.addr);
         let mut site = Site::start_behind(make, &self.folder, webs, &mappings)?;
         self.shippers.iter_mut().for_each(Shipper::hand_over);
@@ -112,7 +112,7 @@ impl Road {
         self.collector.settle(truth.lines());
         let log = self.collector.log().to_owned();
         let (_status, said) = self.collector.stop()?;
-        let merged = fs::read(&log).map_err(|error| Failure::new(error.to_string()))?;
+        let merged = fs::read(&log).doing("read the merged log")?;
         Ok(End { truth, merged, said })
     }
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::super::live::Socket;
 use super::super::{ours, theirs};
-use crate::stage::{Folder, Process, free_port};
-use crate::{During, Failure};
+use crate::stage::{Program, TempFolder, free_port};
+use crate::{ActionError, Doing};
 
 /// Where balancers run.
 const CORE: &str = "0";
@@ -19,15 +19,15 @@ const CORE: &str = "0";
 const MOST: usize = 5_000;
 
 /// A balancer that can be started.
-pub(super) struct Contender {
+pub(super) struct BalancerContender {
     pub(super) name: &'static str,
     program: PathBuf,
-    kind: Kind,
+    kind: BalancerKind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// Ours; whether it sends records.
+enum BalancerKind {
+    /// `pen` of this workspace.
     Ours {
         records: bool,
     },
@@ -36,36 +36,40 @@ enum Kind {
     HaProxy,
 }
 
-/// Ours, and all others that are installed.
-pub(super) fn all() -> Result<Vec<Contender>, Failure> {
+/// Returns our balancer and all other installed ones.
+pub(super) fn all() -> Result<Vec<BalancerContender>, ActionError> {
     let pen = ours("pen");
     let mut all = vec![
-        Contender {
+        BalancerContender {
             name: "pen, records on",
             program: pen.clone(),
-            kind: Kind::Ours { records: true },
+            kind: BalancerKind::Ours { records: true },
         },
-        Contender { name: "pen, records off", program: pen, kind: Kind::Ours { records: false } },
+        BalancerContender {
+            name: "pen, records off",
+            program: pen,
+            kind: BalancerKind::Ours { records: false },
+        },
     ];
     for (name, program, kind) in [
-        ("C pen", "pen", Kind::CPen),
-        ("nginx stream", "nginx", Kind::Nginx),
-        ("HAProxy", "haproxy", Kind::HaProxy),
+        ("C pen", "pen", BalancerKind::CPen),
+        ("nginx stream", "nginx", BalancerKind::Nginx),
+        ("HAProxy", "haproxy", BalancerKind::HaProxy),
     ] {
         match theirs(program) {
-            Some(program) if kind != Kind::Nginx || Path::new(STREAM).exists() => {
-                all.push(Contender { name, program, kind });
+            Some(program) if kind != BalancerKind::Nginx || Path::new(STREAM).exists() => {
+                all.push(BalancerContender { name, program, kind });
             }
             _ => println!("{name} is not installed, and left out"),
         }
     }
     if theirs("wrk").is_none() {
-        return Err(Failure::new("wrk is not installed: `apt-get install wrk` brings it"));
+        return Err(ActionError::new("wrk is not installed: `apt-get install wrk` brings it"));
     }
     Ok(all)
 }
 
-/// What is balanced.
+/// The protocol that is balanced.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transport {
     Tcp,
@@ -78,29 +82,29 @@ const STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 /// A balancer that listens.
 pub(super) struct Running {
     pub(super) addr: SocketAddr,
-    process: Process,
-    /// Who takes the records. Nobody reads them: the kernel drops what does not fit.
+    process: Program,
+    /// Receives the records and reads none: the kernel drops the excess.
     _collector: Option<UdpSocket>,
 }
 
-impl Contender {
+impl BalancerContender {
     pub(super) fn is_c_pen(&self) -> bool {
-        self.kind == Kind::CPen
+        self.kind == BalancerKind::CPen
     }
 
     /// Whether it balances datagrams.
     pub(super) fn does_udp(&self) -> bool {
-        self.kind != Kind::HaProxy
+        self.kind != BalancerKind::HaProxy
     }
 
-    /// Starts it towards a server and waits until it listens.
+    /// Starts the balancer with one server and waits until it listens.
     pub(super) fn start(
         &self,
-        folder: &Folder,
+        folder: &TempFolder,
         to: SocketAddr,
         transport: Transport,
-    ) -> Result<Running, Failure> {
-        let addr = free_port(Ipv4Addr::LOCALHOST)?;
+    ) -> Result<Running, ActionError> {
+        let addr = free_port(Ipv4Addr::LOCALHOST);
         let mut collector = None;
         // taskset becomes the program it is given.
         let mut command = Command::new("taskset");
@@ -108,10 +112,10 @@ impl Contender {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let udp = (transport == Transport::Udp).then_some("-U");
         match self.kind {
-            Kind::Ours { records } => {
+            BalancerKind::Ours { records } => {
                 if records {
-                    let socket = UdpSocket::bind("127.0.0.1:0").during("take records")?;
-                    let addr = socket.local_addr().during("take records")?;
+                    let socket = UdpSocket::bind("127.0.0.1:0").doing("take records")?;
+                    let addr = socket.local_addr().doing("take records")?;
                     command.args(["-O", "log_format extended", "-l", &addr.to_string()]);
                     collector = Some(socket);
                 }
@@ -119,20 +123,20 @@ impl Contender {
                 command.args(udp);
                 command.args([addr.to_string(), to.to_string()]);
             }
-            Kind::CPen => {
+            BalancerKind::CPen => {
                 command.args(["-f", "-r", "-x", &MOST.to_string(), "-S", "2"]);
                 command.args(udp);
                 command.args([addr.to_string(), to.to_string()]);
             }
-            Kind::Nginx => {
+            BalancerKind::Nginx => {
                 let config = write(folder, "stream.conf", &nginx(folder, addr, to, transport))?;
                 command.arg("-e").arg(folder.join("stream.log")).arg("-c").arg(config);
             }
-            Kind::HaProxy => {
+            BalancerKind::HaProxy => {
                 command.args(["-db", "-f"]).arg(write(folder, "haproxy.cfg", &haproxy(addr, to))?);
             }
         }
-        let mut process = Process::start(self.name, &mut command, folder.join("stderr"))?;
+        let mut process = Program::start(self.name, &mut command)?;
         match transport {
             Transport::Tcp => process.wait_for_port(addr)?,
             Transport::Udp => {
@@ -143,13 +147,13 @@ impl Contender {
     }
 }
 
-fn write(folder: &Folder, name: &str, text: &str) -> Result<PathBuf, Failure> {
+fn write(folder: &TempFolder, name: &str, text: &str) -> Result<PathBuf, ActionError> {
     let path = folder.join(name);
-    fs::write(&path, text).during(format_args!("write {}", path.display()))?;
+    fs::write(&path, text).doing(format_args!("write {}", path.display()))?;
     Ok(path)
 }
 
-fn nginx(folder: &Folder, addr: SocketAddr, to: SocketAddr, transport: Transport) -> String {
+fn nginx(folder: &TempFolder, addr: SocketAddr, to: SocketAddr, transport: Transport) -> String {
     let udp = if transport == Transport::Udp { " udp" } else { "" };
     let pid = folder.join("stream.pid");
     let mut text = format!("load_module {STREAM};\ndaemon off;\nmaster_process off;\n");
@@ -177,9 +181,9 @@ pub(super) struct Cpu {
 
 impl Running {
     /// What it has used so far, all threads together, to within a hundredth of a second.
-    pub(super) fn cpu(&self) -> Result<Cpu, Failure> {
+    pub(super) fn cpu(&self) -> Result<Cpu, ActionError> {
         let path = format!("/proc/{}/stat", self.process.id());
-        let text = fs::read_to_string(&path).during(format_args!("read {path}"))?;
+        let text = fs::read_to_string(&path).doing(format_args!("read {path}"))?;
         // The name may hold blanks, and ends with the last parenthesis.
         let words = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace();
         let mut ticks = words.skip(11).map(|word| word.parse().unwrap_or(0));
@@ -188,11 +192,13 @@ impl Running {
     }
 
     /// Resident memory in KiB.
-    pub(super) fn memory(&self) -> Result<u64, Failure> {
+    pub(super) fn memory(&self) -> Result<u64, ActionError> {
         let path = format!("/proc/{}/status", self.process.id());
-        let text = fs::read_to_string(&path).during(format_args!("read {path}"))?;
+        let text = fs::read_to_string(&path).doing(format_args!("read {path}"))?;
         let found = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let number = found.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok());
-        number.ok_or_else(|| Failure::new(format!("{path} does not say how much memory there is")))
+        number.ok_or_else(|| {
+            ActionError::new(format!("{path} does not say how much memory there is"))
+        })
     }
 }

@@ -15,19 +15,19 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::Args;
+use super::SpeedArgs;
 use super::cost::middle;
-use crate::stage::Folder;
-use crate::{During, Failure};
-use contender::{Contender, Transport, all};
+use crate::stage::TempFolder;
+use crate::{ActionError, Doing};
+use contender::{BalancerContender, Transport, all};
 use origin::Origin;
-use udp::Echo;
+use udp::UdpEcho;
 use wrk::{Traffic, Work};
 
 /// Runs all of it and prints its tables.
-pub(super) fn run(args: &Args) -> Result<(), Failure> {
+pub(super) fn run(args: &SpeedArgs) -> Result<(), ActionError> {
     raise_descriptors()?;
-    let folder = Folder::new()?;
+    let folder = TempFolder::new();
     let origin = Origin::start(&folder)?;
     let contenders = all()?;
     work(args, &folder, &origin, &contenders)?;
@@ -36,17 +36,17 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     resting(&folder, &origin, &contenders)
 }
 
-fn rounds(args: &Args) -> usize {
+fn rounds(args: &SpeedArgs) -> usize {
     args.rounds.clamp(1, 9)
 }
 
 /// Processor time for a request.
 fn work(
-    args: &Args,
-    folder: &Folder,
+    args: &SpeedArgs,
+    folder: &TempFolder,
     origin: &Origin,
-    contenders: &[Contender],
-) -> Result<(), Failure> {
+    contenders: &[BalancerContender],
+) -> Result<(), ActionError> {
     let all: Vec<_> = contenders.iter().collect();
     for traffic in Traffic::ALL {
         compare(args, &traffic.to_string(), &all, |contender| {
@@ -57,9 +57,13 @@ fn work(
 }
 
 /// Processor time for a datagram there and back.
-fn datagrams(args: &Args, folder: &Folder, contenders: &[Contender]) -> Result<(), Failure> {
+fn datagrams(
+    args: &SpeedArgs,
+    folder: &TempFolder,
+    contenders: &[BalancerContender],
+) -> Result<(), ActionError> {
     let those: Vec<_> = contenders.iter().filter(|contender| contender.does_udp()).collect();
-    let echo = Echo::start()?;
+    let echo = UdpEcho::start()?;
     for size in udp::SIZES {
         let title = format!("UDP, {size} bytes there and back, 32 clients");
         compare(args, &title, &those, |contender| {
@@ -71,11 +75,11 @@ fn datagrams(args: &Args, folder: &Folder, contenders: &[Contender]) -> Result<(
 
 /// The same work for each of them in turn, as often as was asked for.
 fn compare(
-    args: &Args,
+    args: &SpeedArgs,
     title: &str,
-    contenders: &[&Contender],
-    work: impl Fn(&Contender) -> Result<Work, Failure>,
-) -> Result<(), Failure> {
+    contenders: &[&BalancerContender],
+    work: impl Fn(&BalancerContender) -> Result<Work, ActionError>,
+) -> Result<(), ActionError> {
     let mut runs: Vec<Vec<Work>> = vec![Vec::new(); contenders.len()];
     for _ in 0..rounds(args) {
         for (contender, runs) in contenders.iter().zip(&mut runs) {
@@ -108,11 +112,11 @@ fn compare(
 
 /// How long a request takes through each, where there is time enough.
 fn waiting(
-    args: &Args,
-    folder: &Folder,
+    args: &SpeedArgs,
+    folder: &TempFolder,
     origin: &Origin,
-    contenders: &[Contender],
-) -> Result<(), Failure> {
+    contenders: &[BalancerContender],
+) -> Result<(), ActionError> {
     let mut direct = Vec::new();
     let mut runs: Vec<Vec<Duration>> = vec![Vec::new(); contenders.len()];
     for _ in 0..rounds(args) {
@@ -139,7 +143,11 @@ fn waiting(
 }
 
 /// What a connection takes that says nothing.
-fn resting(folder: &Folder, origin: &Origin, contenders: &[Contender]) -> Result<(), Failure> {
+fn resting(
+    folder: &TempFolder,
+    origin: &Origin,
+    contenders: &[BalancerContender],
+) -> Result<(), ActionError> {
     println!("\nresident memory of {} connections that say nothing", idle::CONNECTIONS);
     println!("  {:<24} {:>12} {:>14}", "", "KiB in all", "KiB for each");
     for contender in contenders {
@@ -152,7 +160,7 @@ fn resting(folder: &Folder, origin: &Origin, contenders: &[Contender]) -> Result
 }
 
 /// Each idle connection takes two descriptors here.
-fn raise_descriptors() -> Result<(), Failure> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).during("read the limit of descriptors")?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).during("raise the limit of descriptors")
+fn raise_descriptors() -> Result<(), ActionError> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).doing("read the limit of descriptors")?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).doing("raise the limit of descriptors")
 }

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use super::contender::Running;
 use super::wrk::Work;
-use crate::{During, Failure};
+use crate::{ActionError, Doing};
 
 /// What datagrams hold.
 pub(super) const SIZES: [usize; 2] = [64, 1_200];
@@ -23,16 +23,16 @@ const CORE: usize = 1;
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Sends everything back to where it came from.
-pub(super) struct Echo {
+pub(super) struct UdpEcho {
     addr: SocketAddr,
     stop: Arc<AtomicBool>,
 }
 
-impl Echo {
-    pub(super) fn start() -> Result<Self, Failure> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).during("open a socket")?;
-        socket.set_read_timeout(Some(PATIENCE)).during("set a timeout")?;
-        let addr = socket.local_addr().during("open a socket")?;
+impl UdpEcho {
+    pub(super) fn start() -> Result<Self, ActionError> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).doing("open a socket")?;
+        socket.set_read_timeout(Some(PATIENCE)).doing("set a timeout")?;
+        let addr = socket.local_addr().doing("open a socket")?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         thread::spawn(move || {
@@ -53,28 +53,28 @@ impl Echo {
     }
 }
 
-impl Drop for Echo {
+impl Drop for UdpEcho {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-fn stay_on_core() -> Result<(), Failure> {
+fn stay_on_core() -> Result<(), ActionError> {
     let mut cores = CpuSet::new();
-    cores.set(CORE).during("choose a core")?;
-    sched_setaffinity(Pid::from_raw(0), &cores).during("stay on a core")
+    cores.set(CORE).doing("choose a core")?;
+    sched_setaffinity(Pid::from_raw(0), &cores).doing("stay on a core")
 }
 
 /// What the balancer spends on datagrams that go there and back.
-pub(super) fn measure(running: &Running, size: usize) -> Result<Work, Failure> {
+pub(super) fn measure(running: &Running, size: usize) -> Result<Work, ActionError> {
     let addr = running.addr;
     let sockets = (0..CLIENTS).map(|_| {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).during("open a socket")?;
-        socket.connect(addr).during("open a socket")?;
-        socket.set_read_timeout(Some(PATIENCE)).during("set a timeout")?;
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).doing("open a socket")?;
+        socket.connect(addr).doing("open a socket")?;
+        socket.set_read_timeout(Some(PATIENCE)).doing("set a timeout")?;
         Ok(socket)
     });
-    let sockets = sockets.collect::<Result<Vec<_>, Failure>>()?;
+    let sockets = sockets.collect::<Result<Vec<_>, ActionError>>()?;
     let (before, begin) = (running.cpu()?, Instant::now());
     let exchange = move || {
         stay_on_core()?;
@@ -82,7 +82,7 @@ pub(super) fn measure(running: &Running, size: usize) -> Result<Work, Failure> {
         let (mut came, mut lost) = (0, 0);
         while begin.elapsed() < TIME {
             for socket in &sockets {
-                socket.send(&text).during("send a datagram")?;
+                socket.send(&text).doing("send a datagram")?;
             }
             for socket in &sockets {
                 match socket.recv(&mut buf) {
@@ -95,6 +95,6 @@ pub(super) fn measure(running: &Running, size: usize) -> Result<Work, Failure> {
     };
     let (came, lost) = thread::spawn(exchange)
         .join()
-        .unwrap_or_else(|_| Err(Failure::new("the clients panicked")))?;
+        .unwrap_or_else(|_| Err(ActionError::new("the clients panicked")))?;
     Work::new(came, lost, begin.elapsed(), (before, running.cpu()?))
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::contender::{Cpu, Running};
 use super::origin::{CORE, LARGE, SMALL};
-use crate::Failure;
+use crate::ActionError;
 use crate::stage::run_to_end;
 
 /// How long each run lasts.
@@ -44,7 +44,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn of(running: &Running, traffic: Traffic) -> Result<Self, Failure> {
+    pub(super) fn of(running: &Running, traffic: Traffic) -> Result<Self, ActionError> {
         let (page, connections) = match traffic {
             Traffic::KeepAlive | Traffic::Connections => (SMALL, "32"),
             Traffic::Large => (LARGE, "8"),
@@ -66,7 +66,7 @@ impl Work {
             number.parse().ok()
         });
         let requests =
-            requests.ok_or_else(|| Failure::new(format!("wrk said something else: {text}")))?;
+            requests.ok_or_else(|| ActionError::new(format!("wrk said something else: {text}")))?;
         Self::new(requests, failures(&text), time, (before, after))
     }
 
@@ -76,9 +76,9 @@ impl Work {
         failed: u64,
         time: Duration,
         (before, after): (Cpu, Cpu),
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, ActionError> {
         if requests == 0 {
-            return Err(Failure::new("nothing came back through the balancer"));
+            return Err(ActionError::new("nothing came back through the balancer"));
         }
         let cpu = Cpu { user: after.user - before.user, system: after.system - before.system };
         Ok(Self { requests, failed, time, cpu })

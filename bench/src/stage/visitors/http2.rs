@@ -57,7 +57,7 @@ pub(super) fn converse(
     Ok(())
 }
 
-/// Reads a frame and does what it asks for; whether it ended a stream.
+/// Reads and obeys a frame; returns whether the frame ended a stream.
 fn read_frame(stream: &mut (impl Read + Write), answered: &AtomicUsize) -> io::Result<bool> {
     let mut head = [0; 9];
     stream.read_exact(&mut head)?;

@@ -1,4 +1,4 @@
-//! Visitors: who asks for what, from which address, in which manner.
+//! Visitors: requests from many addresses, and the answers.
 //!
 //! All of it is drawn in advance from a fixed seed; only the moments differ from run to run. 200
 //! clients share 40 User-Agents, pages are chosen by Zipf's law, 48 connections are open at a time.
@@ -7,21 +7,21 @@ mod http2;
 mod odd;
 mod wire;
 
-pub use wire::{Protocol, Sending};
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use pen_testing::random::SeededRandom;
 use socket2::{Domain, Socket, Type};
+pub use wire::{Protocol, Sending};
 
 use super::PATIENCE;
-use crate::Failure;
+use crate::ActionError;
 
-/// What a row of the table sends.
+/// The kind of traffic in a row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub enum TrafficKind {
     /// One request a connection, 60 pages.
     Single,
     /// Nine in ten ask for the same page.
@@ -43,7 +43,7 @@ pub enum Manner {
     All,
 }
 
-/// A connection and all that goes over it.
+/// A connection and all requests on it.
 #[derive(Clone, Debug)]
 pub struct Visit {
     /// The client's address.
@@ -61,23 +61,23 @@ pub struct Round {
     pub pieces: Vec<Vec<u8>>,
     /// How many requests that is.
     pub requests: usize,
-    /// What comes of it.
+    /// The expected end of the round.
     pub then: Then,
 }
 
-/// Those that [`Manner::All`] is made of.
-const MANNERS: [Manner; 8] = [
-    Manner::Single,
-    Manner::SamePage,
-    Manner::KeepAlive,
-    Manner::Slow,
-    Manner::Post,
-    Manner::Pipelined,
-    Manner::LongUrls,
-    Manner::Odd,
+/// The kinds that [`TrafficKind::All`] is made of.
+const TRAFFIC_KINDS: [TrafficKind; 8] = [
+    TrafficKind::Single,
+    TrafficKind::SamePage,
+    TrafficKind::KeepAlive,
+    TrafficKind::Slow,
+    TrafficKind::Post,
+    TrafficKind::Pipelined,
+    TrafficKind::LongUrls,
+    TrafficKind::Odd,
 ];
 
-/// What comes of what was sent.
+/// The expected end of a round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Then {
     /// Whole answers.
@@ -93,14 +93,14 @@ pub enum Then {
     Talk,
 }
 
-/// What came of it.
+/// The result of a run of visits.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
     /// Requests that were answered.
     pub answered: usize,
     /// Connections that failed before their last answer.
     pub failed: usize,
-    /// How long it took.
+    /// The time from the first connection to the last answer.
     pub took: Duration,
 }
 
@@ -115,42 +115,50 @@ impl Tally {
 
 /// Draws the visits for a number of requests.
 #[must_use]
-pub fn draw(manner: Manner, requests: usize, seed: u64) -> Vec<Visit> {
-    let mut dice = Dice(seed);
+pub fn draw(manner: TrafficKind, requests: usize, seed: u64) -> Vec<Visit> {
+    let mut random = SeededRandom::new(seed);
     let (pages, agents) = (Zipf::new(60), Zipf::new(40));
     // A client keeps its browser.
-    let clients: Vec<usize> = (0..200).map(|_| agents.draw(&mut dice)).collect();
+    let clients: Vec<usize> = (0..200).map(|_| agents.draw(&mut random)).collect();
     let mut visits = Vec::new();
     let mut drawn = 0;
     let all = manner;
     while drawn < requests {
-        let manner = if all == Manner::All { MANNERS[dice.below(MANNERS.len())] } else { all };
-        let client = dice.below(clients.len());
+        let manner = if all == TrafficKind::All {
+            TRAFFIC_KINDS[random.below(TRAFFIC_KINDS.len())]
+        } else {
+            all
+        };
+        let client = random.below(clients.len());
         let rounds = match manner {
-            Manner::KeepAlive => 1 + dice.below(8),
-            Manner::Pipelined => 1 + dice.below(3),
-            Manner::Odd => 1 + dice.below(5),
+            TrafficKind::KeepAlive => 1 + random.below(8),
+            TrafficKind::Pipelined => 1 + random.below(3),
+            TrafficKind::Odd => 1 + random.below(5),
             _ => 1,
         };
         let mut visit = Visit { client: address(client), rounds: Vec::new() };
         for nth in 0..rounds {
-            let together = if manner == Manner::Pipelined { 1 + dice.below(4) } else { 1 };
+            let together = if manner == TrafficKind::Pipelined { 1 + random.below(4) } else { 1 };
             let mut round = Round {
-                pause: Duration::from_micros(if nth == 0 { 0 } else { dice.below(40_000) as u64 }),
+                pause: Duration::from_micros(if nth == 0 {
+                    0
+                } else {
+                    random.below(40_000) as u64
+                }),
                 pieces: Vec::new(),
                 requests: together,
                 then: Then::Answers,
             };
             for _ in 0..together {
                 let who = Asker { client: visit.client, agent: clients[client], id: drawn };
-                if manner == Manner::Odd {
-                    round.then = odd::ask(&who, &pages, &mut dice, &mut round.pieces);
+                if manner == TrafficKind::Odd {
+                    round.then = odd::ask(&who, &pages, &mut random, &mut round.pieces);
                 } else {
-                    ask(manner, &who, &pages, &mut dice, &mut round.pieces);
+                    ask(manner, &who, &pages, &mut random, &mut round.pieces);
                 }
                 drawn += 1;
             }
-            if manner == Manner::Pipelined {
+            if manner == TrafficKind::Pipelined {
                 round.pieces = vec![round.pieces.concat()];
             }
             let is_last = !matches!(round.then, Then::Answers | Then::Head);
@@ -171,7 +179,7 @@ pub fn address(client: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 1, octet(client / 250), octet(client) + 1)
 }
 
-/// The visit of one client that sends these pieces and gets so many answers.
+/// Returns the visit of one client that sends `pieces` and reads `answers` answers.
 #[must_use]
 pub fn visit(client: Ipv4Addr, pieces: &[&[u8]], requests: usize) -> Visit {
     let pieces = pieces.iter().map(|piece| piece.to_vec()).collect();
@@ -218,15 +226,21 @@ struct Asker {
     id: usize,
 }
 
-fn ask(manner: Manner, who: &Asker, pages: &Zipf, dice: &mut Dice, pieces: &mut Vec<Vec<u8>>) {
-    let page = pages.draw(dice);
+fn ask(
+    manner: TrafficKind,
+    who: &Asker,
+    pages: &Zipf,
+    random: &mut SeededRandom,
+    pieces: &mut Vec<Vec<u8>>,
+) {
+    let page = pages.draw(random);
     let target = match manner {
-        Manner::SamePage if dice.below(10) > 0 => "/index.html".to_owned(),
-        Manner::Slow if dice.below(2) == 0 => format!("/slow/s{}", dice.below(10)),
-        Manner::Post if dice.below(2) == 0 => {
-            return post(who, &format!("/post/form{}", page % 12), dice, pieces);
+        TrafficKind::SamePage if random.below(10) > 0 => "/index.html".to_owned(),
+        TrafficKind::Slow if random.below(2) == 0 => format!("/slow/s{}", random.below(10)),
+        TrafficKind::Post if random.below(2) == 0 => {
+            return post(who, &format!("/post/form{}", page % 12), random, pieces);
         }
-        Manner::LongUrls => long_target(page, dice),
+        TrafficKind::LongUrls => long_target(page, random),
         _ => target(page),
     };
     pieces.push(head("GET", &target, who, page, ""));
@@ -241,12 +255,12 @@ fn target(page: usize) -> String {
     }
 }
 
-/// One in three is short, the others grow up to 7 kB; what differs is partly behind what C pen keeps.
-fn long_target(page: usize, dice: &mut Dice) -> String {
-    let len = match dice.below(3) {
+/// One URL in three is short, the rest has up to 7 kB. Some differ only behind the part that C pen keeps.
+fn long_target(page: usize, random: &mut SeededRandom) -> String {
+    let len = match random.below(3) {
         0 => return target(page),
-        1 => 80 + dice.below(900),
-        _ => 900 + dice.below(6_000),
+        1 => 80 + random.below(900),
+        _ => 900 + random.below(6_000),
     };
     let mut target = format!("/report/{}?filter=", page % 20);
     let filler = b"abcdefghij0123456789-klmnopqrst";
@@ -256,17 +270,17 @@ fn long_target(page: usize, dice: &mut Dice) -> String {
     target
 }
 
-fn post(who: &Asker, target: &str, dice: &mut Dice, pieces: &mut Vec<Vec<u8>>) {
-    let count = 1 + dice.below(4);
+fn post(who: &Asker, target: &str, random: &mut SeededRandom, pieces: &mut Vec<Vec<u8>>) {
+    let count = 1 + random.below(4);
     let body: Vec<Vec<u8>> = (0..count)
         .map(|piece| {
             let mut text = format!("field{piece}=value+{}&text=", who.id).into_bytes();
-            text.resize(text.len() + 20 + dice.below(600), b'a');
+            text.resize(text.len() + 20 + random.below(600), b'a');
             text
         })
         .collect();
     let len: usize = body.iter().map(Vec::len).sum();
-    pieces.push(head("POST", target, who, dice.below(60), &format!("Content-Length: {len}\r\n")));
+    pieces.push(head("POST", target, who, random.below(60), &format!("Content-Length: {len}\r\n")));
     pieces.extend(body);
 }
 
@@ -302,7 +316,7 @@ fn agent(number: usize) -> String {
 ///
 /// # Errors
 /// When most visits fail.
-pub fn send(visits: &[Visit], to: SocketAddr, sending: Sending) -> Result<Tally, Failure> {
+pub fn send(visits: &[Visit], to: SocketAddr, sending: Sending) -> Result<Tally, ActionError> {
     let (next, answered, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let times = sending.per_second.map(|rate| wire::times(visits, rate)).unwrap_or_default();
     let started = Instant::now();
@@ -331,7 +345,7 @@ pub fn send(visits: &[Visit], to: SocketAddr, sending: Sending) -> Result<Tally,
         took: started.elapsed(),
     };
     if tally.failed * 2 > visits.len() {
-        return Err(Failure::new(format!(
+        return Err(ActionError::new(format!(
             "{} of {} visits to {to} failed",
             tally.failed,
             visits.len()
@@ -419,7 +433,7 @@ struct Framing {
     chunked: bool,
 }
 
-/// Reads the head of an answer, and those of interim ones before it.
+/// Reads the head of an answer, and the heads of interim answers before.
 fn read_head(reader: &mut impl BufRead) -> std::io::Result<Framing> {
     let (mut line, mut framing, mut first, mut interim) =
         (Vec::new(), Framing::default(), true, false);
@@ -471,32 +485,6 @@ fn skip(reader: &mut impl BufRead, len: u64) -> std::io::Result<()> {
     if copied == len { Ok(()) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// A small generator of numbers that look random (`SplitMix64`), the same for the same seed.
-#[derive(Clone, Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// With a seed.
-    #[must_use]
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `end`.
-    pub fn below(&mut self, end: usize) -> usize {
-        let wide = u128::from(self.roll()) * end as u128;
-        usize::try_from(wide >> 64).expect("below a usize")
-    }
-}
-
 /// Zipf's law: the nth most wanted is wanted 1/n as often as the first.
 struct Zipf(Vec<u64>);
 
@@ -513,9 +501,9 @@ impl Zipf {
         )
     }
 
-    fn draw(&self, dice: &mut Dice) -> usize {
+    fn draw(&self, random: &mut SeededRandom) -> usize {
         let total = self.0.last().copied().unwrap_or(1);
-        let at = dice.roll() % total;
+        let at = random.bits() % total;
         self.0.partition_point(|&end| end <= at)
     }
 }
@@ -526,9 +514,13 @@ mod tests {
 
     #[test]
     fn the_same_seed_draws_the_same_visits() {
-        for manner in
-            [Manner::Single, Manner::Post, Manner::Pipelined, Manner::LongUrls, Manner::Odd]
-        {
+        for manner in [
+            TrafficKind::Single,
+            TrafficKind::Post,
+            TrafficKind::Pipelined,
+            TrafficKind::LongUrls,
+            TrafficKind::Odd,
+        ] {
             let (one, two) = (draw(manner, 50, 7), draw(manner, 50, 7));
             assert_eq!(format!("{one:?}"), format!("{two:?}"), "{manner:?}");
             let requests: usize =

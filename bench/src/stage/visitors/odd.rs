@@ -1,15 +1,22 @@
 //! Requests that are not simply answered with a page.
 
-use super::{Asker, Dice, Then, Zipf, head, target};
+use pen_testing::random::SeededRandom;
+
+use super::{Asker, Then, Zipf, head, target};
 
 /// Draws one, and says what comes of it.
-pub(super) fn ask(who: &Asker, pages: &Zipf, dice: &mut Dice, pieces: &mut Vec<Vec<u8>>) -> Then {
-    let page = pages.draw(dice);
-    let file = dice.below(10);
+pub(super) fn ask(
+    who: &Asker,
+    pages: &Zipf,
+    random: &mut SeededRandom,
+    pieces: &mut Vec<Vec<u8>>,
+) -> Then {
+    let page = pages.draw(random);
+    let file = random.below(10);
     let mut send = |method: &str, target: &str, more: &str| {
         pieces.push(head(method, target, who, page, more));
     };
-    match dice.below(24) {
+    match random.below(24) {
         0 | 1 => {
             send("HEAD", &format!("/files/f{file}"), "");
             return Then::Head;
@@ -19,7 +26,7 @@ pub(super) fn ask(who: &Asker, pages: &Zipf, dice: &mut Dice, pieces: &mut Vec<V
             return Then::Head;
         }
         4 | 5 => {
-            let from = 100 * dice.below(5);
+            let from = 100 * random.below(5);
             let range = format!("Range: bytes={from}-{}\r\n", from + 99);
             send("GET", &format!("/files/f{file}"), &range);
         }
@@ -27,7 +34,7 @@ pub(super) fn ask(who: &Asker, pages: &Zipf, dice: &mut Dice, pieces: &mut Vec<V
         8..=10 => send("GET", &format!("/packed/f{file}"), "Accept-Encoding: gzip\r\n"),
         11 | 12 => {
             send("POST", &format!("/post/form{file}"), "Transfer-Encoding: chunked\r\n");
-            for _ in 0..=dice.below(3) {
+            for _ in 0..=random.below(3) {
                 pieces.push(b"0a\r\nsome=text&\r\n".to_vec());
             }
             pieces.push(b"0\r\n\r\n".to_vec());
@@ -55,7 +62,7 @@ pub(super) fn ask(who: &Asker, pages: &Zipf, dice: &mut Dice, pieces: &mut Vec<V
         }
         17 | 18 => {
             send("GET", &format!("/big/f{file}"), "");
-            return Then::Leave(20_000 + dice.below(60_000));
+            return Then::Leave(20_000 + random.below(60_000));
         }
         19 | 20 => {
             send(

@@ -5,19 +5,20 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pen_testing::random::SeededRandom;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
-use super::{Dice, Visit};
+use super::Visit;
 
 /// How visits are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sending {
     /// What is spoken within TLS; without it, plain HTTP/1.1.
     pub tls: Option<Protocol>,
-    /// Requests a second, one visit now and one then; without it as fast as 48 can.
+    /// Requests a second, evenly spread; `None`: as fast as 48 connections can.
     pub per_second: Option<u32>,
 }
 
@@ -40,13 +41,13 @@ pub enum Protocol {
 
 /// When each visit begins, from the first.
 pub(super) fn times(visits: &[Visit], per_second: u32) -> Vec<Duration> {
-    let mut dice = Dice::new(7);
+    let mut random = SeededRandom::new(7);
     let mut at = 0.0;
     visits
         .iter()
         .map(|visit| {
             let requests: usize = visit.rounds.iter().map(|round| round.requests).sum();
-            let share = u32::try_from(1 + dice.below(1 << 20)).unwrap_or(1);
+            let share = u32::try_from(1 + random.below(1 << 20)).unwrap_or(1);
             // Independent visitors: gaps have the exponential law.
             let gap = -(f64::from(share) / f64::from(1 << 20)).ln();
             at += gap * f64::from(u32::try_from(requests).unwrap_or(1)) / f64::from(per_second);
