@@ -24,7 +24,7 @@ use pen_records::rewrite::{LikelyPolicy, RewritePolicy, UnmatchedPolicy};
 use pen_records::shipment::ShipmentServer;
 
 use crate::allow::{Allow, From};
-use crate::collector::{Known, Sender, ServerKey, Settings};
+use crate::collector::{CollectorSettings, LineSender, SenderSettings, ServerKey};
 use crate::socket::ListenAddr;
 
 /// Collects mapping records of the balancer and access lines of its servers, puts the real client
@@ -163,7 +163,7 @@ pub struct Config {
     /// Bytes of finished lines kept while nothing can be written.
     pub log_bytes: usize,
     /// Settings of the collector.
-    pub settings: Settings,
+    pub settings: CollectorSettings,
 }
 
 /// Approximate memory of a remembered mapping, in bytes.
@@ -227,7 +227,7 @@ impl TryFrom<Args> for Config {
             explain,
             report: args.report,
             log_bytes: memory / 8,
-            settings: Settings {
+            settings: CollectorSettings {
                 engine,
                 held_bytes: memory / 8,
                 unfinished_bytes: (memory / 32).max(UNFINISHED),
@@ -247,8 +247,8 @@ fn known(
     formats: &[String],
     servers: &[String],
     balancers: &[String],
-) -> Result<Known, ConfigError> {
-    let mut known = Known::default();
+) -> Result<SenderSettings, ConfigError> {
+    let mut known = SenderSettings::default();
     for text in formats {
         let one = text.split_once('=').and_then(|(of, spec)| Some((server_key(of)?, spec)));
         let (of, spec) = one.map_or((None, text.as_str()), |(of, spec)| (Some(of), spec));
@@ -281,15 +281,15 @@ fn known(
 }
 
 /// All that may stand for a sender of this name.
-fn senders(name: &str) -> Vec<Sender> {
+fn senders(name: &str) -> Vec<LineSender> {
     if let Some(addr) = parse_ip(name.as_bytes()) {
-        return vec![Sender::Addr(addr)];
+        return vec![LineSender::Addr(addr)];
     }
-    let mut senders = vec![Sender::Name(name.into())];
+    let mut senders = vec![LineSender::Name(name.into())];
     // A name that is no host's may still be a shipper's, or a balancer's for a server; with a slash it is.
     if !name.contains('/') {
         let addrs = (name, 0).to_socket_addrs().into_iter().flatten();
-        senders.extend(addrs.map(|addr| Sender::Addr(addr.ip().to_canonical())));
+        senders.extend(addrs.map(|addr| LineSender::Addr(addr.ip().to_canonical())));
     }
     senders
 }
@@ -430,8 +430,8 @@ mod tests {
         assert_eq!(
             config.settings.known.servers,
             [
-                (Sender::Addr("192.0.2.7".parse().unwrap()), key("10.0.0.1", Some(80))),
-                (Sender::Addr("::1".parse().unwrap()), key("2001:db8::1", None)),
+                (LineSender::Addr("192.0.2.7".parse().unwrap()), key("10.0.0.1", Some(80))),
+                (LineSender::Addr("::1".parse().unwrap()), key("2001:db8::1", None)),
             ]
         );
     }

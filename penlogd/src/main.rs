@@ -1,4 +1,4 @@
-//! penlogd: see the library for what it does.
+//! penlogd: the library has the details.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     }
     let args = Args::parse();
     if let Some((text, code)) = args.check() {
-        // A reader that has gone has read enough.
+        // The reader may have closed the pipe.
         drop(std::io::stdout().write_all(text.as_bytes()));
         return ExitCode::from(code);
     }
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     run(config).unwrap_or_else(|error| complain(NAME, &error, Exit::Failed).into())
 }
 
-/// `penlogd explain`: looks lines up in a log.
+/// Runs `penlogd explain`, which explains lines of a log.
 fn explain() -> ExitCode {
     let question = Question::parse_from(std::env::args_os().skip(1));
     match question.answer(&mut std::io::stdout().lock()) {

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use crate::balance::Balance;
 use crate::cli::{Config, Style};
-use crate::collector::{Arrived, Collector};
+use crate::collector::{ArrivalTime, Collector};
 use crate::socket::{BATCH, CollectorSocket, DatagramBatch, ListenAddr};
 
 /// Datagrams received in one go from which on the loop lets more gather before it receives again.
@@ -278,7 +278,7 @@ impl CollectorLoop {
 
     fn receive_batch(&mut self, index: usize) -> usize {
         let now = self.clock.timestamp(Instant::now());
-        let arrived = Arrived { after: self.looked.unwrap_or(now), by: now };
+        let arrived = ArrivalTime { after: self.looked.unwrap_or(now), by: now };
         let (collector, batch) = (&mut self.collector, &mut self.batch);
         let result = batch.receive(&mut self.listeners[index], |listener, from, datagram| {
             if let Some(answer) = collector.receive(from, datagram, arrived) {

@@ -1,4 +1,4 @@
-//! Where lines come from: each server has its own format and its own number in the engine.
+//! Sources of lines: each server has its own format and its own number in the engine.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,19 +13,19 @@ use pen_records::shipment::ShipmentServer;
 
 use crate::clocks::ServerClock;
 
-/// The longest path that a socket can be bound to, and more.
+/// Length limit of a socket path in bytes, above what the system permits.
 const PATH: usize = 255;
 
-/// A server's address, and the port it serves on where that is known.
+/// Address and port of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ServerKey {
-    /// Its address as the balancer knows it.
+    /// Address by which the balancer knows the server.
     pub addr: IpAddr,
-    /// `None` where nobody said.
+    /// `None` if unknown.
     pub port: Option<u16>,
 }
 
-/// The port stands behind the address as everywhere: `[::1]:80`.
+/// The port follows the address as usual: `[::1]:80`.
 impl fmt::Display for ServerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
@@ -35,51 +35,51 @@ impl fmt::Display for ServerKey {
     }
 }
 
-/// A sender by name or address, as `--server` has it.
+/// A sender by address or name, as given to `--server`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sender {
-    /// The source of its datagrams.
+pub enum LineSender {
+    /// Source address of the datagrams.
     Addr(IpAddr),
-    /// What its shipments call it.
+    /// Name in the shipments.
     Name(Vec<u8>),
 }
 
-/// Formats and addresses of servers, as the user gave them.
+/// Formats and addresses of servers, as given by the user.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
-    /// For all servers that have none of their own.
+pub struct SenderSettings {
+    /// Format of servers without one of their own.
     pub format: Spec,
-    /// Formats of single servers; without a port, of all servers at that address.
+    /// Formats of single servers; without a port, of every server at that address.
     pub formats: Vec<(ServerKey, Spec)>,
-    /// Servers whose datagrams come from another address, or that a balancer calls by a name.
-    pub servers: Vec<(Sender, ServerKey)>,
-    /// Senders whose lines are the log of a balancer, and its format.
-    pub balancers: Vec<(Sender, ThirdPartySpec)>,
+    /// Servers that send from another address, or that a balancer logs by name.
+    pub servers: Vec<(LineSender, ServerKey)>,
+    /// Senders that send the log of a third-party balancer, and its format.
+    pub balancers: Vec<(LineSender, ThirdPartySpec)>,
 }
 
-/// Where a line was logged.
+/// A server that sends lines.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct LineSource {
     pub(crate) key: ServerKey,
     pub(crate) server: ServerIndex,
     pub(crate) parser: Parser,
     pub(crate) clock: ServerClock,
-    /// Its lines that were decided.
+    /// Counters of decided lines.
     pub(crate) counts: OutcomeCounts,
 }
 
-/// All of them.
+/// All sources.
 #[derive(Debug)]
-pub(crate) struct Sources {
-    known: Known,
-    /// The most servers that are told apart by their lines, all others being one; and the most that only
-    /// mappings name, so that a flood of these does not take the place of servers that have lines.
+pub(crate) struct LineSources {
+    known: SenderSettings,
+    /// Limit of servers that send lines (further ones share one source), and of servers that only mappings name. Separate
+    /// limits, so that a flood of mappings cannot displace servers that send lines.
     most: usize,
-    /// How many of the latter there are.
+    /// Number of servers that only mappings name.
     named: usize,
-    sources: Vec<Source>,
+    sources: Vec<LineSource>,
     by_key: HashMap<ServerKey, u32>,
-    /// What follows from a datagram's source alone.
+    /// Source by sender address, for lines that name no server.
     by_sender: HashMap<IpAddr, u32>,
     last_sender: Option<(IpAddr, u32)>,
     last_key: Option<(ServerKey, u32)>,
@@ -89,8 +89,8 @@ pub(crate) struct Sources {
     others: Option<u32>,
 }
 
-impl Sources {
-    pub(crate) fn new(known: Known, most: usize) -> Self {
+impl LineSources {
+    pub(crate) fn new(known: SenderSettings, most: usize) -> Self {
         Self {
             known,
             most: most.max(1),
@@ -107,15 +107,20 @@ impl Sources {
         }
     }
 
-    pub(crate) fn get_mut(&mut self, source: u32) -> Option<&mut Source> {
+    pub(crate) fn get_mut(&mut self, source: u32) -> Option<&mut LineSource> {
         self.sources.get_mut(source as usize)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Source> {
+    /// Returns the limit of servers that are told apart.
+    pub(crate) const fn limit(&self) -> usize {
+        self.most
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &LineSource> {
         self.sources.iter()
     }
 
-    /// The number of a server that a mapping names; `None` if there are too many.
+    /// Returns the number of a server that a mapping names; `None` beyond the limit.
     pub(crate) fn server<T>(
         &mut self,
         addr: ServerAddr<'_>,
@@ -148,7 +153,7 @@ impl Sources {
         Some(id)
     }
 
-    /// The source of lines that come from `sender` without a word on who they are of.
+    /// Returns the source of lines that `sender` sends without naming a server.
     pub(crate) fn of_sender<T>(&mut self, sender: IpAddr, engine: &mut Attributor<T>) -> u32 {
         if let Some((last, source)) = self.last_sender
             && last == sender
@@ -158,7 +163,7 @@ impl Sources {
         let source = match self.by_sender.get(&sender) {
             Some(&source) => source,
             None => {
-                let named = self.known.servers.iter().find(|(s, _)| *s == Sender::Addr(sender));
+                let named = self.known.servers.iter().find(|(s, _)| *s == LineSender::Addr(sender));
                 let key = named.map_or(ServerKey { addr: sender, port: None }, |(_, key)| *key);
                 let source = self.of_key(key, engine);
                 if self.by_sender.len() < self.most {
@@ -171,8 +176,8 @@ impl Sources {
         source
     }
 
-    /// The source of lines in a shipment: what the user said of its sender or its name goes before
-    /// what it says of itself.
+    /// Returns the source of lines in a shipment. A `--server` option for the sender takes precedence over the server that the
+    /// shipment names.
     pub(crate) fn of_shipment<T>(
         &mut self,
         sender: IpAddr,
@@ -180,8 +185,8 @@ impl Sources {
         engine: &mut Attributor<T>,
     ) -> u32 {
         let known = self.known.servers.iter().find(|(known, _)| match known {
-            Sender::Addr(addr) => *addr == sender,
-            Sender::Name(name) => server.name == Some(name),
+            LineSender::Addr(addr) => *addr == sender,
+            LineSender::Name(name) => server.name == Some(name),
         });
         let key = match (known, server.addr) {
             (Some((_, key)), _) => *key,
@@ -210,7 +215,7 @@ impl Sources {
         self.add(key, server)
     }
 
-    /// Servers beyond the bound share one source, whose lines pass through.
+    /// Servers beyond the limit share one source. Their lines are written but not joined.
     fn others<T>(&mut self, engine: &mut Attributor<T>) -> u32 {
         if let Some(source) = self.others {
             return source;
@@ -229,7 +234,13 @@ impl Sources {
         let spec = self.known.formats.iter().find(own).map_or(&self.known.format, |(_, spec)| spec);
         let source = u32::try_from(self.sources.len()).expect("bounded");
         let (parser, counts) = (Parser::new(spec), OutcomeCounts::default());
-        self.sources.push(Source { key, server, parser, counts, clock: ServerClock::default() });
+        self.sources.push(LineSource {
+            key,
+            server,
+            parser,
+            counts,
+            clock: ServerClock::default(),
+        });
         self.by_key.insert(key, source);
         source
     }

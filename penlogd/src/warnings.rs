@@ -25,18 +25,18 @@ pub(crate) enum WarningCause {
     /// A line that does not parse.
     Line,
     /// A third-party log line that does not parse, or names a server without a known address.
-    Passage,
+    ThirdParty,
     /// No fault: a new shipper or balancer. Anyone can claim to be one, so these messages are limited, too.
     Began,
 }
 
 const CAUSES: [(WarningCause, &str); 6] = [
-    (WarningCause::Junk, "datagrams that could not be read"),
-    (WarningCause::Refused, "datagrams of senders that are not allowed"),
-    (WarningCause::Servers, "mappings or lines of too many servers"),
-    (WarningCause::Line, "lines that were not understood"),
-    (WarningCause::Passage, "lines of balancers that are of no use"),
-    (WarningCause::Began, "shippers and balancers that began"),
+    (WarningCause::Junk, "malformed datagrams"),
+    (WarningCause::Refused, "datagrams from senders outside of --from"),
+    (WarningCause::Servers, "mappings for servers beyond the limit"),
+    (WarningCause::Line, "lines that do not parse"),
+    (WarningCause::ThirdParty, "unusable lines of third-party balancers"),
+    (WarningCause::Began, "new shippers and balancers"),
 ];
 
 /// Number of warnings of each cause in the current period.
@@ -54,7 +54,7 @@ impl Default for Warnings {
 
 impl Warnings {
     /// Warns about something that `from` sent.
-    pub(crate) fn about(
+    pub(crate) fn warn(
         &mut self,
         cause: WarningCause,
         from: SocketAddr,

@@ -9,7 +9,7 @@ use pen_records::mapping::{Mapping, MappingKind, RequestText};
 use pen_records::request::Cut;
 use pen_records::shipment::SenderOrigin;
 use pen_records::time::{Resolution, Timestamp};
-use penlogd::collector::{Collector, Known, Settings};
+use penlogd::collector::{Collector, CollectorSettings, SenderSettings};
 
 use crate::T;
 use crate::support::MergeFolder;
@@ -157,9 +157,17 @@ fn live(seen: &[(u64, Seen)], format: &str) -> Outcome {
         window: std::time::Duration::from_secs(603),
         ..JoinSettings::default()
     };
-    let known = Known { format: Spec::parse(format).expect("a format"), ..Known::default() };
-    let settings =
-        Settings { engine, known, held_bytes: 1 << 24, servers: 9, ..Settings::default() };
+    let known = SenderSettings {
+        format: Spec::parse(format).expect("a format"),
+        ..SenderSettings::default()
+    };
+    let settings = CollectorSettings {
+        engine,
+        known,
+        held_bytes: 1 << 24,
+        servers: 9,
+        ..CollectorSettings::default()
+    };
     let mut collector = Collector::new(settings);
     let (mut out, mut explained, mut number) = (Vec::new(), Vec::new(), 0);
     for (at, seen) in seen {

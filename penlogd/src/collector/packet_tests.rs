@@ -6,6 +6,9 @@ use pen_records::mapping::packet::{write_packet, write_record};
 use pen_records::request::Cut;
 use pen_records::shipment::SenderOrigin;
 
+use pen_records::mapping::MappingKind;
+use pen_records::time::Resolution;
+
 use super::*;
 use crate::allow::Allow;
 
@@ -24,12 +27,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self::with(Settings::default())
+        Self::with(CollectorSettings::default())
     }
 
-    fn with(settings: Settings) -> Self {
-        let known = Known { format: Spec::parse(FORMAT).unwrap(), ..Known::default() };
-        let settings = Settings { held_bytes: 1 << 20, known, ..settings };
+    fn with(settings: CollectorSettings) -> Self {
+        let known =
+            SenderSettings { format: Spec::parse(FORMAT).unwrap(), ..SenderSettings::default() };
+        let settings = CollectorSettings { held_bytes: 1 << 20, known, ..settings };
         let now = Timestamp::from_seconds(0);
         Self { collector: Collector::new(settings), now, out: Vec::new() }
     }
@@ -129,7 +133,7 @@ fn each_lost_record_is_counted_and_what_comes_twice_is_taken_once() {
 fn records_are_taken_from_balancers_only() {
     let mut allow = Allow::default();
     allow.add("mappings=127.0.0.1".parse().unwrap());
-    let mut bench = Bench::with(Settings { allow, ..Settings::default() });
+    let mut bench = Bench::with(CollectorSettings { allow, ..CollectorSettings::default() });
     bench.send("127.0.0.66:1", packet(0, 0, &[request(66, 2_000)]));
     bench.send(BALANCER, packet(0, 0, &[request(7, 2_000)]));
     bench.line("/a", 2_000);

@@ -11,8 +11,13 @@ const WEB: &str = "127.0.0.2:5000";
 /// What is written of three lines: one with a client, one without, and one that came past the balancer.
 fn written(privacy: Option<Privacy>, unmatched: UnmatchedPolicy) -> (Vec<String>, String) {
     let rewrite = RewritePolicy { unmatched, ..RewritePolicy::default() };
-    let settings =
-        Settings { held_bytes: 1 << 20, servers: 8, privacy, rewrite, ..Settings::default() };
+    let settings = CollectorSettings {
+        held_bytes: 1 << 20,
+        servers: 8,
+        privacy,
+        rewrite,
+        ..CollectorSettings::default()
+    };
     let mut collector = Collector::new(settings);
     let (mut out, mut explain) = (Vec::new(), Vec::new());
     let at = Timestamp::from_seconds(0);

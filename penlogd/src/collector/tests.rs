@@ -7,6 +7,8 @@ use pen_records::access::Spec;
 use pen_records::rewrite::{LikelyPolicy, UnmatchedPolicy};
 use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter};
 
+use pen_records::shipment::DiscoveryQuestion;
+
 use super::*;
 
 const BALANCER: &str = "127.0.0.1:4000";
@@ -22,7 +24,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: CollectorSettings) -> Self {
         let collector = Collector::new(settings);
         let now = Timestamp::from_seconds(1_795_379_000);
         Self { collector, now, out: Vec::new(), explain: Vec::new() }
@@ -50,8 +52,13 @@ impl Bench {
     }
 }
 
-fn settings() -> Settings {
-    Settings { held_bytes: 1 << 20, unfinished_bytes: 1 << 20, servers: 100, ..Settings::default() }
+fn settings() -> CollectorSettings {
+    CollectorSettings {
+        held_bytes: 1 << 20,
+        unfinished_bytes: 1 << 20,
+        servers: 100,
+        ..CollectorSettings::default()
+    }
 }
 
 /// What comes out when all of this is sent, the log lines from the web server.
@@ -268,8 +275,8 @@ fn only_who_may_is_heard() {
 }
 
 /// Settings with these policies.
-fn rewriting(unmatched: UnmatchedPolicy, likely: LikelyPolicy) -> Settings {
-    Settings { rewrite: RewritePolicy { unmatched, likely }, ..settings() }
+fn rewriting(unmatched: UnmatchedPolicy, likely: LikelyPolicy) -> CollectorSettings {
+    CollectorSettings { rewrite: RewritePolicy { unmatched, likely }, ..settings() }
 }
 
 #[test]
@@ -325,7 +332,7 @@ fn a_line_that_came_past_the_balancer_keeps_its_client_under_every_option() {
 fn a_sender_may_speak_for_another_server_and_have_its_own_format() {
     let mut settings = settings();
     let key = ServerKey { addr: "10.0.0.9".parse().unwrap(), port: None };
-    settings.known.servers.push((Sender::Addr("127.0.0.2".parse().unwrap()), key));
+    settings.known.servers.push((LineSender::Addr("127.0.0.2".parse().unwrap()), key));
     settings.known.formats.push((key, Spec::parse("vhost_combined").unwrap()));
     let mut bench = Bench::new(settings);
     bench.send(BALANCER, "+ 203.0.113.7 10.0.0.9 GET /a HTTP/1.1\n");
@@ -393,7 +400,7 @@ fn a_shipped_line_is_as_old_as_its_shipper_says() {
 #[test]
 fn where_nobody_looked_for_a_while_a_mapping_is_as_old_as_can_be() {
     let mut bench = Bench::new(settings());
-    let arrived = Arrived { after: bench.now.offset_by(-5_000), by: bench.now };
+    let arrived = ArrivalTime { after: bench.now.offset_by(-5_000), by: bench.now };
     let from = BALANCER.parse().unwrap();
     bench.collector.receive(from, b"+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n", arrived);
     let line = line("10.0.0.1", "GET /a HTTP/1.1");
@@ -418,12 +425,12 @@ fn lost_and_doubled_shipments_are_known_by_their_numbers() {
 
 #[test]
 fn questions_are_answered_with_a_share_of_the_buffer() {
-    let mut bench = Bench::new(Settings { window: 8 << 20, ..settings() });
+    let mut bench = Bench::new(CollectorSettings { window: 8 << 20, ..settings() });
     let origin = SenderOrigin { id: 7, start: Timestamp::from_seconds(1) };
     let mut question = Vec::new();
     DiscoveryQuestion { nonce: 99, origin, shipments: 0, lines: 0 }.write(&mut question);
     let answer = bench.send(WEB, &question);
-    assert_eq!(answer, Some(DiscoveryAnswer { nonce: 99, window: 8 << 20, datagram: DATAGRAM }));
+    assert_eq!(answer, Some(DiscoveryAnswer { nonce: 99, window: 8 << 20, datagram: 65_507 }));
     let mut echoed = Vec::new();
     answer.unwrap().write(&mut echoed);
     assert_eq!(bench.send(WEB, &echoed), None, "no answer to an answer");
@@ -433,8 +440,12 @@ fn questions_are_answered_with_a_share_of_the_buffer() {
 #[test]
 fn memory_is_bounded_whatever_comes() {
     let engine = JoinSettings { max_mappings: 100, max_lines: 1_000, ..JoinSettings::default() };
-    let mut bench =
-        Bench::new(Settings { engine, held_bytes: 100_000, servers: 10_000, ..settings() });
+    let mut bench = Bench::new(CollectorSettings {
+        engine,
+        held_bytes: 100_000,
+        servers: 10_000,
+        ..settings()
+    });
     for number in 0..5_000 {
         let from = BALANCER.parse().unwrap();
         let mapping = format!("+ 1.1.1.1 10.0.{}.{} GET /{number}\n", number / 256, number % 256);
@@ -452,7 +463,7 @@ fn memory_is_bounded_whatever_comes() {
 
 #[test]
 fn servers_that_only_mappings_name_do_not_take_the_place_of_those_that_have_lines() {
-    let mut bench = Bench::new(Settings { servers: 10, ..settings() });
+    let mut bench = Bench::new(CollectorSettings { servers: 10, ..settings() });
     for number in 0..200 {
         bench.send(BALANCER, format!("+ 1.1.1.1 10.0.1.{number} GET /a HTTP/1.1\n"));
         let path = "x".repeat(number * 10);
@@ -468,7 +479,7 @@ fn servers_that_only_mappings_name_do_not_take_the_place_of_those_that_have_line
 
 #[test]
 fn pieces_of_lines_are_bounded_in_bytes() {
-    let mut bench = Bench::new(Settings { unfinished_bytes: 100_000, ..settings() });
+    let mut bench = Bench::new(CollectorSettings { unfinished_bytes: 100_000, ..settings() });
     for sender in 0..200_u16 {
         for _ in 0..20 {
             bench.send(&format!("127.0.0.2:{}", 1_000 + sender), "x".repeat(1_023));

@@ -18,10 +18,15 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(known: Known, allow: Allow) -> Self {
-        let known = Known { format: Spec::parse(FORMAT).unwrap(), ..known };
-        let settings =
-            Settings { held_bytes: 1 << 20, servers: 8, known, allow, ..Settings::default() };
+    fn new(known: SenderSettings, allow: Allow) -> Self {
+        let known = SenderSettings { format: Spec::parse(FORMAT).unwrap(), ..known };
+        let settings = CollectorSettings {
+            held_bytes: 1 << 20,
+            servers: 8,
+            known,
+            allow,
+            ..CollectorSettings::default()
+        };
         let now = Timestamp::from_seconds(0);
         Self { collector: Collector::new(settings), now, out: Vec::new() }
     }
@@ -59,9 +64,12 @@ fn haproxys(client: u8, server: &str, url: &str, ports: &str) -> String {
     )
 }
 
-fn named() -> Known {
+fn named() -> SenderSettings {
     let key = ServerKey { addr: [127, 0, 0, 2].into(), port: None };
-    Known { servers: vec![(Sender::Name(b"app/w1".to_vec()), key)], ..Known::default() }
+    SenderSettings {
+        servers: vec![(LineSender::Name(b"app/w1".to_vec()), key)],
+        ..SenderSettings::default()
+    }
 }
 
 #[test]
@@ -100,7 +108,7 @@ fn who_may_not_send_mappings_may_not_send_them_as_haproxy() {
 
 #[test]
 fn a_connection_that_is_logged_when_it_opens_is_known_before_its_lines() {
-    let mut bench = Bench::new(Known::default(), Allow::default());
+    let mut bench = Bench::new(SenderSettings::default(), Allow::default());
     let tcp = "192.0.2.9:1 [22/Nov/2026:20:23:20.526] t a/w 1/0/+1 +0 -- 1/1/1/1/0 0/0 127.0.0.1:4000 127.0.0.2:80";
     bench.send(BALANCER, format!("<134>1 2026-11-22T20:23:20.527000+00:00 - haproxy 7 - - {tcp}"));
     bench.line("/a", 4000);
@@ -112,8 +120,8 @@ fn a_connection_that_is_logged_when_it_opens_is_known_before_its_lines() {
 fn lines_of_a_sender_that_was_named_are_read_by_its_format() {
     let spec = r#"%DOWNSTREAM_REMOTE_ADDRESS% %DURATION% "%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%" %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS%"#;
     let spec = ThirdPartySpec::parse(spec).unwrap();
-    let sender = Sender::Name(b"edge".to_vec());
-    let known = Known { balancers: vec![(sender, spec)], ..Known::default() };
+    let sender = LineSender::Name(b"edge".to_vec());
+    let known = SenderSettings { balancers: vec![(sender, spec)], ..SenderSettings::default() };
     let mut bench = Bench::new(known, Allow::default());
     let server =
         pen_records::shipment::ShipmentServer { name: Some(b"edge"), ..Default::default() };

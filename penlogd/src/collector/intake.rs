@@ -1,0 +1,148 @@
+//! The input side of the join: counts access lines and mappings, and warns about unusable ones.
+
+use std::net::{IpAddr, SocketAddr};
+
+use pen_records::access::{AccessLine, LineSpan};
+use pen_records::attribution::{
+    Attributor, BalancerHashes, FingerprintCuts, LoggedLine, MappingEvent,
+};
+use pen_records::mapping::{Mapping, MappingKind};
+use pen_records::time::{Resolution, Timestamp};
+
+use crate::arena::Arena;
+use crate::balance::Received;
+use crate::sources::LineSources;
+use crate::third_party::UnusableLine;
+use crate::warnings::{WarningCause, Warnings};
+
+/// A line that waits for its decision. Its bytes are in the arena.
+#[derive(Clone, Copy)]
+pub(super) struct HeldLine {
+    /// Length of the line in bytes.
+    pub(super) len: u32,
+    /// The client field; `None` if the line does not parse.
+    pub(super) client: Option<LineSpan>,
+    /// Number of the line's source.
+    pub(super) source: u32,
+}
+
+/// The join and its input side.
+pub(super) struct Intake {
+    pub(super) engine: Attributor<HeldLine>,
+    pub(super) arena: Arena,
+    pub(super) sources: LineSources,
+    pub(super) warnings: Warnings,
+    pub(super) received: Received,
+    balancers: BalancerHashes,
+}
+
+impl Intake {
+    pub(super) fn new(engine: Attributor<HeldLine>, sources: LineSources) -> Self {
+        Self {
+            engine,
+            sources,
+            arena: Arena::default(),
+            warnings: Warnings::default(),
+            received: Received::default(),
+            balancers: BalancerHashes::default(),
+        }
+    }
+
+    /// Returns the number of the source of lines that `sender` sends without naming a server.
+    pub(super) fn source_of_sender(&mut self, sender: IpAddr) -> u32 {
+        self.sources.of_sender(sender, &mut self.engine)
+    }
+
+    /// Takes a record of pen, dated `noted`.
+    pub(super) fn mapping(
+        &mut self,
+        from: SocketAddr,
+        mapping: &Mapping<'_>,
+        noted: Timestamp,
+        now: Timestamp,
+    ) {
+        *self.counter(mapping.kind == MappingKind::Request) += 1;
+        self.remember(from, mapping, (noted, Resolution::Microsecond), now);
+    }
+
+    /// Returns the counter of mappings, or of the other records.
+    pub(super) const fn counter(&mut self, is_request: bool) -> &mut u64 {
+        if is_request { &mut self.received.mappings } else { &mut self.received.moments }
+    }
+
+    /// Hands a record to the engine. A record without use is counted, and warned about if the limit of servers is
+    /// the cause.
+    pub(super) fn remember(
+        &mut self,
+        from: SocketAddr,
+        mapping: &Mapping<'_>,
+        time: (Timestamp, Resolution),
+        now: Timestamp,
+    ) {
+        let unused = u64::from(mapping.kind == MappingKind::Request);
+        let Some(server) = self.sources.server(mapping.server, &mut self.engine) else {
+            self.received.mappings_unused += unused;
+            let limit = self.sources.limit();
+            let what = format_args!(
+                "mapping for an unknown server ignored: the limit of {limit} servers is reached (raise --memory)"
+            );
+            self.warnings.warn(WarningCause::Servers, from, now, what);
+            return;
+        };
+        match MappingEvent::with_exchange(mapping, server, time, &mut self.balancers) {
+            Some(record) => self.engine.mapping(record),
+            None => self.received.mappings_unused += unused,
+        }
+    }
+
+    /// Counts a line of a third-party balancer that is of no use.
+    pub(super) fn unusable(&mut self, from: SocketAddr, line: UnusableLine, now: Timestamp) {
+        self.received.mappings += 1;
+        self.received.mappings_unused += 1;
+        match line {
+            UnusableLine::Malformed(error) => {
+                self.warnings.warn(WarningCause::ThirdParty, from, now, error);
+            }
+            UnusableLine::UnknownServer(name) => {
+                let what = format_args!(
+                    "no address is known for the server {name}: say --server {name}=ADDR"
+                );
+                self.warnings.warn(WarningCause::ThirdParty, from, now, what);
+            }
+            UnusableLine::NoServer => {}
+        }
+    }
+
+    /// Takes an access line that was read at `read`; it waits in the engine.
+    pub(super) fn line(&mut self, source: u32, line: &[u8], from: SocketAddr, read: Timestamp) {
+        self.received.lines += 1;
+        let Some(place) = self.sources.get_mut(source) else { return };
+        let time = (read, Resolution::Microsecond);
+        let parsed = place.parser.parse(line);
+        if let Ok(AccessLine { time: Some(logged), .. }) = parsed {
+            place.clock.note(logged, read);
+        }
+        let (evidence, text, client) = match &parsed {
+            Ok(parsed) => {
+                let evidence =
+                    LoggedLine::new(line, parsed, FingerprintCuts::Long, place.server, time);
+                let evidence = LoggedLine { server_port: place.key.port, ..evidence };
+                let text = line.get(parsed.envelope as usize..).unwrap_or_default();
+                let client = LineSpan {
+                    start: parsed.client.start.saturating_sub(parsed.envelope),
+                    end: parsed.client.end.saturating_sub(parsed.envelope),
+                };
+                (evidence, text, Some(client))
+            }
+            Err(error) => {
+                self.received.not_understood += 1;
+                self.warnings.warn(WarningCause::Line, from, read, error);
+                (LoggedLine::unread(place.server, time), line, None)
+            }
+        };
+        let len =
+            u32::try_from(text.len()).expect("a datagram, or a line put together within 2^20");
+        self.arena.push(text);
+        self.engine.line(evidence, HeldLine { len, client, source });
+    }
+}

@@ -1,0 +1,85 @@
+//! Shipments of penlog, and its questions for a collector.
+
+use std::net::SocketAddr;
+
+use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, Shipment};
+use pen_records::time::Timestamp;
+
+use super::Collector;
+use crate::third_party::ReaderId;
+use crate::warnings::WarningCause;
+
+/// Largest UDP payload, in bytes.
+const DATAGRAM: u32 = 65_507;
+
+impl Collector {
+    /// Takes a shipment of access lines, or of a third-party balancer's log.
+    pub(super) fn shipment(&mut self, from: SocketAddr, shipment: &Shipment<'_>, now: Timestamp) {
+        let name = shipment.server.name;
+        if let Some(reader) = self.third_party.of_sender(from.ip().to_canonical(), name) {
+            return self.shipped_third_party_lines(reader, from, shipment, now);
+        }
+        let Some(sender) = self.line_sender(from, now) else { return };
+        self.intake.received.shipments += 1;
+        let intake = &mut self.intake;
+        let source = intake.sources.of_shipment(sender, &shipment.server, &mut intake.engine);
+        // A line feed inside a line starts a new line in the log: so it does here.
+        let arrival = self.senders.receive(shipment, now, |line, read| {
+            if memchr::memchr(b'\n', line).is_none() {
+                intake.line(source, line, from, read);
+                return;
+            }
+            for line in line.split(|&byte| byte == b'\n') {
+                intake.line(source, line, from, read);
+            }
+        });
+        if arrival.first {
+            let line = shipment.first_line;
+            let what = format_args!("a shipper, from its line {line} on");
+            self.intake.warnings.warn(WarningCause::Began, from, now, what);
+        }
+    }
+
+    /// Takes a shipment with the log of a third-party balancer.
+    fn shipped_third_party_lines(
+        &mut self,
+        reader: ReaderId,
+        from: SocketAddr,
+        shipment: &Shipment<'_>,
+        now: Timestamp,
+    ) {
+        if !self.settings.allow.mappings_of(from.ip()) {
+            return self.refuse(from, now, "a balancer's lines");
+        }
+        self.intake.received.shipments += 1;
+        let mut lines = Vec::new();
+        let arrival =
+            self.senders.receive(shipment, now, |line, read| lines.push((line.to_vec(), read)));
+        for (line, read) in lines {
+            self.third_party_line(reader, &line, from, read);
+        }
+        if arrival.first {
+            let line = shipment.first_line;
+            let what = format_args!("a shipper of a balancer's log, from its line {line} on");
+            self.intake.warnings.warn(WarningCause::Began, from, now, what);
+        }
+    }
+
+    /// Replies to a shipper that asks for a collector: how many bytes it may send without a confirmation.
+    pub(super) fn question(
+        &mut self,
+        from: SocketAddr,
+        question: &DiscoveryQuestion,
+        now: Timestamp,
+    ) -> Option<DiscoveryAnswer> {
+        self.line_sender(from, now)?;
+        self.intake.received.questions += 1;
+        self.senders.asked(question);
+        let shippers = u32::try_from(self.senders.len().max(1)).unwrap_or(u32::MAX);
+        Some(DiscoveryAnswer {
+            nonce: question.nonce,
+            window: (self.settings.window / shippers).max(2 * DATAGRAM),
+            datagram: DATAGRAM,
+        })
+    }
+}
