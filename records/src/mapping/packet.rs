@@ -1,18 +1,18 @@
-//! Our spelling on the network: several mappings in a datagram, numbered, so that each lost one is
-//! counted and a hole is known. `docs/design/wire.md` has the layout.
+//! The encoding on the network: several mappings in a datagram, numbered, so that each lost record
+//! is counted. `docs/design/wire.md` has the layout.
 //!
 //! ```text
 //! body   = *record
-//! record = length flags kind facts *OCTET     ; length: u16, of what follows; flags: u32
+//! record = length flags kind fields *OCTET    ; length: u16, of what follows; flags: u32
 //! ```
 //!
-//! A fact is there if its flag is set, in the order of the flags. What follows the facts we know is
-//! skipped, so later writers can add to a record; flags in the highest byte have to be known.
+//! A field is present if its flag is set; fields follow in the order of the flags. Bytes behind the
+//! known fields are skipped, so that later writers can add to a record. A reader refuses unknown
+//! flags in the highest byte. The macro `record_fields` holds the one list of fields.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::number::{le_i64, le_u16, le_u32, le_u64, u8};
-use nom::bytes::complete::take;
 use nom::multi::length_data;
 use nom::{IResult, Parser};
 
@@ -25,59 +25,30 @@ use crate::shipment::{
 };
 use crate::time::{Resolution, Timestamp};
 
-/// Bytes of a packet's header and fixed part.
+/// Bytes of the header and the fixed part.
 const FIXED: usize = HEADER + 44;
-
-/// Flags of facts that have one; in this order the facts follow.
-mod flag {
-    pub(super) const CLIENT_V6: u32 = 1;
-    pub(super) const CLIENT_UNIX: u32 = 1 << 1;
-    pub(super) const CLIENT_PORT: u32 = 1 << 2;
-    pub(super) const SERVER_V6: u32 = 1 << 3;
-    pub(super) const SERVER_UNIX: u32 = 1 << 4;
-    pub(super) const SERVER_PORT: u32 = 1 << 5;
-    pub(super) const BALANCER: u32 = 1 << 6;
-    pub(super) const BALANCER_V6: u32 = 1 << 7;
-    pub(super) const TIME: u32 = 1 << 8;
-    pub(super) const CONNECTION: u32 = 1 << 9;
-    pub(super) const NTH: u32 = 1 << 10;
-    pub(super) const USER_AGENT: u32 = 1 << 11;
-    pub(super) const REFERER: u32 = 1 << 12;
-    pub(super) const HOST: u32 = 1 << 13;
-    pub(super) const STATUS: u32 = 1 << 14;
-    pub(super) const BODY_BYTES: u32 = 1 << 15;
-    pub(super) const HEAD_BYTES: u32 = 1 << 16;
-    pub(super) const FRAMED_BYTES: u32 = 1 << 17;
-    pub(super) const TO_SERVER: u32 = 1 << 18;
-    pub(super) const TO_CLIENT: u32 = 1 << 19;
-    pub(super) const REQUEST: u32 = 1 << 20;
-    pub(super) const WHOLE: u32 = 1 << 21;
-    pub(super) const SEALED: u32 = 1 << 22;
-    /// Flags that a reader has to know.
-    pub(super) const MUST_KNOW: u32 = 0xFF00_0000;
-}
 
 /// A datagram of mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Packet<'a> {
-    /// Who sends.
+    /// The sender.
     pub origin: SenderOrigin,
-    /// The number of its first record, from 0: counts all records of this origin, those included that it
-    /// had to drop before they were sent.
+    /// The number of the first record, from 0: counts all records of this sender, including records
+    /// dropped before sending.
     pub first: u64,
-    /// When it was sent, by the sender's clock.
+    /// When the packet was sent, by the sender's clock.
     pub sent: Timestamp,
-    /// Records the sender has dropped so far, because its queue was full.
+    /// Records that the sender has dropped so far because its queue was full.
     pub dropped: u64,
     count: u32,
     body: &'a [u8],
 }
 
 impl<'a> Packet<'a> {
-    /// Reads a packet. All of it is checked here: what is returned can be walked without faults.
+    /// Parses a packet and checks every record, so that iterating over the result cannot fail.
     ///
     /// # Errors
-    /// Says what is wrong at which byte. Any bytes are safe to pass.
+    /// Names the fault and its byte offset. Any bytes are safe to pass.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, WireError> {
         Self::from_parts(&DatagramParts::parse(datagram)?)
     }
@@ -111,26 +82,26 @@ impl<'a> Packet<'a> {
         Ok(packet)
     }
 
-    /// Its mappings. Records of a kind we do not know are left out.
+    /// The mappings. Records of an unknown kind are skipped.
     pub fn mappings(&self) -> impl Iterator<Item = Mapping<'a>> + use<'a> {
-        PacketRecords(self.body).filter_map(|bytes| facts(bytes).ok()?.1)
+        PacketRecords(self.body).filter_map(|bytes| mapping(bytes).ok()?.1)
     }
 
-    /// How many records it has, whether we know their kinds or not.
+    /// The number of records, of known and unknown kinds.
     #[must_use]
     pub const fn count(&self) -> u32 {
         self.count
     }
 }
 
-/// Records as [`write_record`] makes them, one behind the other.
+/// Consecutive records as written by [`write_record`].
 #[derive(Clone, Copy, Debug)]
 pub struct PacketRecords<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for PacketRecords<'a> {
     type Item = &'a [u8];
 
-    /// What follows a record's length.
+    /// Returns the bytes after the length of a record.
     fn next(&mut self) -> Option<&'a [u8]> {
         let (rest, bytes) = record(self.0).ok()?;
         self.0 = rest;
@@ -139,13 +110,13 @@ impl<'a> Iterator for PacketRecords<'a> {
 }
 
 impl<'a> PacketRecords<'a> {
-    /// The mappings they spell.
+    /// The mappings in the records.
     pub fn mappings(self) -> impl Iterator<Item = Mapping<'a>> {
-        self.filter_map(|bytes| facts(bytes).ok()?.1)
+        self.filter_map(|bytes| mapping(bytes).ok()?.1)
     }
 }
 
-/// Appends a packet to `out`: its head, and `records` as [`write_record`] made them.
+/// Appends a packet to `out`: its head, and `records` as written by [`write_record`].
 pub fn write_packet(
     origin: SenderOrigin,
     first: u64,
@@ -154,7 +125,7 @@ pub fn write_packet(
     (count, records): (u32, &[u8]),
     out: &mut Vec<u8>,
 ) {
-    let length = u16::try_from(FIXED).unwrap_or(u16::MAX);
+    let length = u16::try_from(FIXED).expect("52 bytes");
     write_header(DatagramType::Packet, 0, length, out);
     out.extend_from_slice(&origin.id.to_le_bytes());
     out.extend_from_slice(&origin.start.as_micros().to_le_bytes());
@@ -165,111 +136,21 @@ pub fn write_packet(
     out.extend_from_slice(records);
 }
 
-/// Bytes that a packet has beside its records.
+/// Bytes of a packet besides its records.
 pub const OVERHEAD: usize = FIXED;
 
 /// Appends a mapping as a record. A request is cut to [`LONG`] bytes, a path to 255.
 pub fn write_record(mapping: &Mapping<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; 6]);
-    out.push(match mapping.kind {
-        MappingKind::Opened => 1,
-        MappingKind::Request => 2,
-        MappingKind::Ended => 3,
-        MappingKind::Closed => 4,
-    });
-    let mut flags = write_addresses(mapping, out);
-    let mut fact = |flag, bytes: Option<&[u8]>| {
-        if let Some(bytes) = bytes {
-            flags |= flag;
-            out.extend_from_slice(bytes);
-        }
-    };
-    let time = mapping.time.map(|(time, _)| time.as_micros().to_le_bytes());
-    fact(flag::TIME, time.as_ref().map(|bytes| &bytes[..]));
-    let eight = |value: Option<u64>| value.map(u64::to_le_bytes);
-    let four = |value: Option<u32>| value.map(u32::to_le_bytes);
-    fact(flag::CONNECTION, eight(mapping.connection).as_ref().map(|bytes| &bytes[..]));
-    for (flag, value) in [
-        (flag::NTH, mapping.nth),
-        (flag::USER_AGENT, mapping.user_agent),
-        (flag::REFERER, mapping.referer),
-        (flag::HOST, mapping.host),
-    ] {
-        fact(flag, four(value).as_ref().map(|bytes| &bytes[..]));
-    }
-    let status = mapping.status.map(u16::to_le_bytes);
-    fact(flag::STATUS, status.as_ref().map(|bytes| &bytes[..]));
-    for (flag, value) in [
-        (flag::BODY_BYTES, mapping.body_bytes),
-        (flag::HEAD_BYTES, mapping.head_bytes),
-        (flag::FRAMED_BYTES, mapping.framed_bytes),
-        (flag::TO_SERVER, mapping.to_server),
-        (flag::TO_CLIENT, mapping.to_client),
-    ] {
-        fact(flag, eight(value).as_ref().map(|bytes| &bytes[..]));
-    }
-    if let Some(request) = mapping.request {
-        let bytes = &request.bytes[..request.bytes.len().min(LONG)];
-        fact(flag::REQUEST, Some(&u16::try_from(bytes.len()).unwrap_or(0).to_le_bytes()));
-        fact(flag::REQUEST, Some(bytes));
-    }
-    fact(flag::WHOLE, eight(mapping.whole).as_ref().map(|bytes| &bytes[..]));
-    if let Some(OpaqueTls { took, asked, answered, requests }) = mapping.sealed {
-        for number in [took, asked, answered, requests] {
-            fact(flag::SEALED, four(Some(number)).as_ref().map(|bytes| &bytes[..]));
-        }
-    }
-    let len = u16::try_from(out.len() - start - 2).unwrap_or(u16::MAX);
+    out.push(mapping.kind as u8);
+    let flags = write_fields(mapping, out);
+    let len = u16::try_from(out.len() - start - 2).expect("all fields together are below 2 KiB");
     out[start..start + 2].copy_from_slice(&len.to_le_bytes());
     out[start + 2..start + 6].copy_from_slice(&flags.to_le_bytes());
 }
 
-fn write_addresses(mapping: &Mapping<'_>, out: &mut Vec<u8>) -> u32 {
-    let mut flags = 0;
-    match mapping.client {
-        ClientAddr::Ip(ip) => flags |= write_ip(ip, flag::CLIENT_V6, out),
-        ClientAddr::Unix => flags |= flag::CLIENT_UNIX,
-    }
-    if let Some(port) = mapping.client_port {
-        flags |= flag::CLIENT_PORT;
-        out.extend_from_slice(&port.to_le_bytes());
-    }
-    match mapping.server {
-        ServerAddr::Ip(ip) => flags |= write_ip(ip, flag::SERVER_V6, out),
-        ServerAddr::Unix(path) => {
-            flags |= flag::SERVER_UNIX;
-            let path = &path[..path.len().min(LONGEST_PATH)];
-            out.push(u8::try_from(path.len()).unwrap_or(0));
-            out.extend_from_slice(path);
-        }
-    }
-    if let Some(port) = mapping.server_port {
-        flags |= flag::SERVER_PORT;
-        out.extend_from_slice(&port.to_le_bytes());
-    }
-    if let Some(balancer) = mapping.balancer {
-        flags |= flag::BALANCER | write_ip(balancer.ip(), flag::BALANCER_V6, out);
-        out.extend_from_slice(&balancer.port().to_le_bytes());
-    }
-    flags
-}
-
-/// Says with a flag if it is IPv6.
-fn write_ip(ip: IpAddr, v6: u32, out: &mut Vec<u8>) -> u32 {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            out.extend_from_slice(&ip.octets());
-            0
-        }
-        IpAddr::V6(ip) => {
-            out.extend_from_slice(&ip.octets());
-            v6
-        }
-    }
-}
-
-/// The fixed part; its records are not yet there.
+/// Parses the fixed part; the records are filled in later.
 fn fixed(input: &[u8]) -> IResult<&[u8], Packet<'_>, ()> {
     let (input, (id, start)) = (le_u64, le_i64).parse(input)?;
     let (input, (first, sent, dropped, count)) = (le_u64, le_i64, le_u64, le_u32).parse(input)?;
@@ -283,149 +164,318 @@ fn record(input: &[u8]) -> IResult<&[u8], &[u8], ()> {
     length_data(le_u16).parse(input)
 }
 
-/// Whether [`facts`] can read what follows a record's length, found out by the sizes of its facts alone.
+/// Whether [`mapping`] can parse a record, judged by the sizes of the fields alone.
 fn is_whole(record: &[u8]) -> bool {
     let head: IResult<&[u8], (u32, u8), ()> = (le_u32, u8).parse(record);
-    let Ok((rest, (flags, kind))) = head else { return false };
-    if flags & flag::MUST_KNOW != 0 {
-        return false;
-    }
-    if !(1..=4).contains(&kind) {
-        return true;
-    }
-    let has = |flag| flags & flag != 0;
-    let of_size = |facts: u32, size: usize| (flags & facts).count_ones() as usize * size;
-    let ip = |v6| if has(v6) { 16 } else { 4 };
-    let client = if has(flag::CLIENT_UNIX) { 0 } else { ip(flag::CLIENT_V6) };
-    let mut len = client + of_size(flag::CLIENT_PORT, 2);
-    len += match has(flag::SERVER_UNIX) {
-        true => rest.get(len).map_or(1, |&path| 1 + usize::from(path)),
-        false => ip(flag::SERVER_V6),
-    };
-    if has(flag::BALANCER) {
-        len += ip(flag::BALANCER_V6);
-    }
-    len += of_size(flag::SERVER_PORT | flag::BALANCER | flag::STATUS, 2);
-    len += of_size(flag::NTH | flag::USER_AGENT | flag::REFERER | flag::HOST, 4);
-    let numbers = flag::TIME | flag::CONNECTION | flag::BODY_BYTES | flag::HEAD_BYTES;
-    let more = flag::FRAMED_BYTES | flag::TO_SERVER | flag::TO_CLIENT;
-    len += of_size(numbers | more, 8);
-    if has(flag::REQUEST) {
-        let request = rest.get(len..).and_then(|rest| rest.first_chunk());
-        len += 2 + request.map_or(0, |&length| usize::from(u16::from_le_bytes(length)));
-    }
-    len + of_size(flag::WHOLE, 8) + of_size(flag::SEALED, 16) <= rest.len()
+    let Ok((fields, (flags, kind))) = head else { return false };
+    flags & MUST_KNOW == 0
+        && (kind_of(kind).is_none() || fields_size(flags, fields) <= fields.len())
 }
 
-/// What follows a record's length; `None` if its kind is unknown.
-fn facts(input: &[u8]) -> IResult<&[u8], Option<Mapping<'_>>, ()> {
+/// Parses the bytes after the length of a record; `None` if the kind is unknown.
+fn mapping(input: &[u8]) -> IResult<&[u8], Option<Mapping<'_>>, ()> {
     let (input, (flags, kind)) = (le_u32, u8).parse(input)?;
-    if flags & flag::MUST_KNOW != 0 {
+    if flags & MUST_KNOW != 0 {
         return Err(nom::Err::Error(()));
     }
-    let kind = match kind {
-        1 => MappingKind::Opened,
-        2 => MappingKind::Request,
-        3 => MappingKind::Ended,
-        4 => MappingKind::Closed,
-        _ => return Ok((input, None)),
-    };
-    let has = |flag| flags & flag != 0;
-    let (input, client) = client(input, flags)?;
-    let (input, client_port) = fact(input, has(flag::CLIENT_PORT), le_u16)?;
-    let (input, server) = server(input, flags)?;
-    let (input, server_port) = fact(input, has(flag::SERVER_PORT), le_u16)?;
-    let balancer = |input| {
-        let (input, ip) = ip(input, has(flag::BALANCER_V6))?;
-        let (input, port) = le_u16(input)?;
-        Ok((input, SocketAddr::new(ip, port)))
-    };
-    let (input, balancer) = fact(input, has(flag::BALANCER), balancer)?;
-    let (input, time) = fact(input, has(flag::TIME), le_i64)?;
-    let (input, connection) = fact(input, has(flag::CONNECTION), le_u64)?;
-    let (input, nth) = fact(input, has(flag::NTH), le_u32)?;
-    let (input, user_agent) = fact(input, has(flag::USER_AGENT), le_u32)?;
-    let (input, referer) = fact(input, has(flag::REFERER), le_u32)?;
-    let (input, host) = fact(input, has(flag::HOST), le_u32)?;
-    let (input, status) = fact(input, has(flag::STATUS), le_u16)?;
-    let (input, body_bytes) = fact(input, has(flag::BODY_BYTES), le_u64)?;
-    let (input, head_bytes) = fact(input, has(flag::HEAD_BYTES), le_u64)?;
-    let (input, framed_bytes) = fact(input, has(flag::FRAMED_BYTES), le_u64)?;
-    let (input, to_server) = fact(input, has(flag::TO_SERVER), le_u64)?;
-    let (input, to_client) = fact(input, has(flag::TO_CLIENT), le_u64)?;
-    let (input, request) = fact(input, has(flag::REQUEST), length_data(le_u16))?;
-    let (input, whole) = fact(input, has(flag::WHOLE), le_u64)?;
-    let sealed = |input| {
-        let (input, (took, asked, answered, requests)) =
-            (le_u32, le_u32, le_u32, le_u32).parse(input)?;
-        Ok((input, OpaqueTls { took, asked, answered, requests }))
-    };
-    let (input, sealed) = fact(input, has(flag::SEALED), sealed)?;
-    let time = time.map(|time| (Timestamp::from_micros(time), Resolution::Microsecond));
-    let request = request.map(|bytes: &[u8]| RequestText::raw(bytes, Cut::Long));
-    let mapping = Mapping {
-        kind,
-        client_port,
-        server_port,
-        balancer,
-        time,
-        connection,
-        nth,
-        request,
-        whole,
-        user_agent,
-        referer,
-        host,
-        status,
-        body_bytes,
-        head_bytes,
-        framed_bytes,
-        to_server,
-        to_client,
-        sealed,
-        ..Mapping::new(client, server)
-    };
+    let Some(kind) = kind_of(kind) else { return Ok((input, None)) };
+    let (input, mapping) = read_fields(kind, flags, input)?;
     Ok((input, Some(mapping)))
 }
 
-fn fact<'a, T>(
-    input: &'a [u8],
-    is_there: bool,
-    mut parser: impl Parser<&'a [u8], Output = T, Error = ()>,
-) -> IResult<&'a [u8], Option<T>, ()> {
-    if !is_there {
-        return Ok((input, None));
+const fn kind_of(byte: u8) -> Option<MappingKind> {
+    match byte {
+        1 => Some(MappingKind::Opened),
+        2 => Some(MappingKind::Request),
+        3 => Some(MappingKind::Ended),
+        4 => Some(MappingKind::Closed),
+        _ => None,
     }
-    let (input, value) = parser.parse(input)?;
-    Ok((input, Some(value)))
 }
 
-fn client(input: &[u8], flags: u32) -> IResult<&[u8], ClientAddr, ()> {
-    if flags & flag::CLIENT_UNIX != 0 {
-        return Ok((input, ClientAddr::Unix));
-    }
-    let (input, ip) = ip(input, flags & flag::CLIENT_V6 != 0)?;
-    Ok((input, ip.into()))
+/// Flags that change the meaning of a record: a reader refuses the record if it does not know them.
+const MUST_KNOW: u32 = 0xFF00_0000;
+
+/// Generates the reader, the writer and the size of a record from one list of fields, in wire
+/// order. The number before a field is its first flag bit; the type determines the number of bits
+/// (see [`WireField`]).
+macro_rules! record_fields {
+    ($($bit:literal $field:ident: $type:ty,)*) => {
+        fn read_fields(kind: MappingKind, flags: u32, input: &[u8]) -> IResult<&[u8], Mapping<'_>, ()> {
+            $(let (input, $field) = <$type>::read(flags >> $bit, input)?;)*
+            Ok((input, Mapping { kind, $($field),* }))
+        }
+
+        /// Appends the fields and returns their flags.
+        fn write_fields(mapping: &Mapping<'_>, out: &mut Vec<u8>) -> u32 {
+            let mut flags = 0;
+            $(flags |= mapping.$field.write(out) << $bit;)*
+            flags
+        }
+
+        /// Returns the size of the fields with these flags.
+        fn fields_size(flags: u32, fields: &[u8]) -> usize {
+            let mut at = 0;
+            $(at += <$type>::size(flags >> $bit, fields, at);)*
+            at
+        }
+    };
 }
 
-fn server(input: &[u8], flags: u32) -> IResult<&[u8], ServerAddr<'_>, ()> {
-    if flags & flag::SERVER_UNIX != 0 {
-        let (input, path) = length_data(u8).parse(input)?;
-        return Ok((input, ServerAddr::Unix(path)));
-    }
-    let (input, ip) = ip(input, flags & flag::SERVER_V6 != 0)?;
-    Ok((input, ip.into()))
+record_fields! {
+    0 client: ClientAddr,
+    2 client_port: Option<u16>,
+    3 server: ServerAddr<'_>,
+    5 server_port: Option<u16>,
+    6 balancer: Option<SocketAddr>,
+    8 time: Option<(Timestamp, Resolution)>,
+    9 connection: Option<u64>,
+    10 nth: Option<u32>,
+    11 user_agent: Option<u32>,
+    12 referer: Option<u32>,
+    13 host: Option<u32>,
+    14 status: Option<u16>,
+    15 body_bytes: Option<u64>,
+    16 head_bytes: Option<u64>,
+    17 framed_bytes: Option<u64>,
+    18 to_server: Option<u64>,
+    19 to_client: Option<u64>,
+    20 request: Option<RequestText<'_>>,
+    21 whole: Option<u64>,
+    22 sealed: Option<OpaqueTls>,
 }
 
-fn ip(input: &[u8], v6: bool) -> IResult<&[u8], IpAddr, ()> {
-    if v6 {
-        let (input, octets) = take(16_usize)(input)?;
-        let octets: [u8; 16] = octets.try_into().map_err(|_| nom::Err::Error(()))?;
-        Ok((input, IpAddr::from(Ipv6Addr::from(octets)).to_canonical()))
-    } else {
-        let (input, octets) = take(4_usize)(input)?;
-        let octets: [u8; 4] = octets.try_into().map_err(|_| nom::Err::Error(()))?;
-        Ok((input, Ipv4Addr::from(octets).into()))
+/// The type of a field. The lowest bits of `flags` belong to the field and select its form.
+trait WireField<'a>: Sized {
+    fn read(flags: u32, input: &'a [u8]) -> IResult<&'a [u8], Self, ()>;
+
+    /// Appends the value and returns its flags.
+    fn write(self, out: &mut Vec<u8>) -> u32;
+
+    /// Size of the value at `fields[at]`, which may lie behind the end.
+    fn size(flags: u32, fields: &[u8], at: usize) -> usize;
+}
+
+/// One flag: present. The flags of the value follow.
+impl<'a, T: WireField<'a>> WireField<'a> for Option<T> {
+    #[inline]
+    fn read(flags: u32, input: &'a [u8]) -> IResult<&'a [u8], Self, ()> {
+        if flags & 1 == 0 {
+            return Ok((input, None));
+        }
+        let (input, value) = T::read(flags >> 1, input)?;
+        Ok((input, Some(value)))
+    }
+
+    #[inline]
+    fn write(self, out: &mut Vec<u8>) -> u32 {
+        self.map_or(0, |value| 1 | value.write(out) << 1)
+    }
+
+    #[inline]
+    fn size(flags: u32, fields: &[u8], at: usize) -> usize {
+        if flags & 1 == 0 { 0 } else { T::size(flags >> 1, fields, at) }
+    }
+}
+
+/// Little-endian numbers, without flags.
+macro_rules! number_fields {
+    ($($type:ty: $read:ident),*) => {
+        $(impl<'a> WireField<'a> for $type {
+            #[inline]
+            fn read(_: u32, input: &'a [u8]) -> IResult<&'a [u8], Self, ()> {
+                $read(input)
+            }
+
+            #[inline]
+            fn write(self, out: &mut Vec<u8>) -> u32 {
+                out.extend_from_slice(&self.to_le_bytes());
+                0
+            }
+
+            #[inline]
+            fn size(_: u32, _: &[u8], _: usize) -> usize {
+                size_of::<Self>()
+            }
+        })*
+    };
+}
+
+number_fields!(u16: le_u16, u32: le_u32, u64: le_u64, i64: le_i64);
+
+/// One flag: IPv6. Octets in network order.
+impl<'a> WireField<'a> for IpAddr {
+    #[inline]
+    fn read(flags: u32, input: &'a [u8]) -> IResult<&'a [u8], Self, ()> {
+        let short = || nom::Err::Error(());
+        if flags & 1 == 0 {
+            let (octets, rest) = input.split_first_chunk::<4>().ok_or_else(short)?;
+            return Ok((rest, Self::from(*octets)));
+        }
+        let (octets, rest) = input.split_first_chunk::<16>().ok_or_else(short)?;
+        Ok((rest, Self::from(*octets).to_canonical()))
+    }
+
+    #[inline]
+    fn write(self, out: &mut Vec<u8>) -> u32 {
+        match self.to_canonical() {
+            Self::V4(ip) => out.extend_from_slice(&ip.octets()),
+            Self::V6(ip) => {
+                out.extend_from_slice(&ip.octets());
+                return 1;
+            }
+        }
+        0
+    }
+
+    #[inline]
+    fn size(flags: u32, _: &[u8], _: usize) -> usize {
+        if flags & 1 == 0 { 4 } else { 16 }
+    }
+}
+
+/// Address and port, with the flag of the address.
+impl<'a> WireField<'a> for SocketAddr {
+    #[inline]
+    fn read(flags: u32, input: &'a [u8]) -> IResult<&'a [u8], Self, ()> {
+        let (input, ip) = IpAddr::read(flags, input)?;
+        let (input, port) = le_u16(input)?;
+        Ok((input, Self::new(ip, port)))
+    }
+
+    #[inline]
+    fn write(self, out: &mut Vec<u8>) -> u32 {
+        let flags = self.ip().write(out);
+        flags | self.port().write(out)
+    }
+
+    #[inline]
+    fn size(flags: u32, fields: &[u8], at: usize) -> usize {
+        IpAddr::size(flags, fields, at) + size_of::<u16>()
+    }
+}
+
+/// The second flag of an address: a Unix-domain socket.
+const UNIX: u32 = 1 << 1;
+
+/// Two flags: IPv6 and [`UNIX`]. A client on a Unix-domain socket has no bytes.
+impl<'a> WireField<'a> for ClientAddr {
+    #[inline]
+    fn read(flags: u32, input: &'a [u8]) -> IResult<&'a [u8], Self, ()> {
+        if flags & UNIX != 0 {
+            return Ok((input, Self::Unix));
+        }
+        let (input, ip) = IpAddr::read(flags, input)?;
+        Ok((input, ip.into()))
+    }
+
+    #[inline]
+    fn write(self, out: &mut Vec<u8>) -> u32 {
+        self.ip().map_or(UNIX, |ip| ip.write(out))
+    }
+
+    #[inline]
+    fn size(flags: u32, fields: &[u8], at: usize) -> usize {
+        if flags & UNIX == 0 { IpAddr::size(flags, fields, at) } else { 0 }
+    }
+}
+
+/// Two flags: IPv6 and [`UNIX`]. A path follows after its length, one byte.
+impl<'a> WireField<'a> for ServerAddr<'a> {
+    #[inline]
+    fn read(flags: u32, input: &'a [u8]) -> IResult<&'a [u8], Self, ()> {
+        if flags & UNIX != 0 {
+            let (input, path) = length_data(u8).parse(input)?;
+            return Ok((input, Self::Unix(path)));
+        }
+        let (input, ip) = IpAddr::read(flags, input)?;
+        Ok((input, ip.into()))
+    }
+
+    #[inline]
+    fn write(self, out: &mut Vec<u8>) -> u32 {
+        match self {
+            Self::Ip(ip) => ip.write(out),
+            Self::Unix(path) => {
+                let path = &path[..path.len().min(LONGEST_PATH)];
+                out.push(u8::try_from(path.len()).expect("at most 255 bytes"));
+                out.extend_from_slice(path);
+                UNIX
+            }
+        }
+    }
+
+    #[inline]
+    fn size(flags: u32, fields: &[u8], at: usize) -> usize {
+        if flags & UNIX == 0 {
+            return IpAddr::size(flags, fields, at);
+        }
+        1 + fields.get(at).map_or(0, |&length| usize::from(length))
+    }
+}
+
+/// Microseconds since the epoch.
+impl<'a> WireField<'a> for (Timestamp, Resolution) {
+    #[inline]
+    fn read(flags: u32, input: &'a [u8]) -> IResult<&'a [u8], Self, ()> {
+        let (input, micros) = i64::read(flags, input)?;
+        Ok((input, (Timestamp::from_micros(micros), Resolution::Microsecond)))
+    }
+
+    #[inline]
+    fn write(self, out: &mut Vec<u8>) -> u32 {
+        self.0.as_micros().write(out)
+    }
+
+    #[inline]
+    fn size(flags: u32, fields: &[u8], at: usize) -> usize {
+        i64::size(flags, fields, at)
+    }
+}
+
+/// At most [`LONG`] bytes after their number, a `u16`.
+impl<'a> WireField<'a> for RequestText<'a> {
+    #[inline]
+    fn read(_: u32, input: &'a [u8]) -> IResult<&'a [u8], Self, ()> {
+        let (input, bytes) = length_data(le_u16).parse(input)?;
+        Ok((input, Self::raw(bytes, Cut::Long)))
+    }
+
+    #[inline]
+    fn write(self, out: &mut Vec<u8>) -> u32 {
+        let bytes = &self.bytes[..self.bytes.len().min(LONG)];
+        u16::try_from(bytes.len()).expect("at most LONG bytes").write(out);
+        out.extend_from_slice(bytes);
+        0
+    }
+
+    #[inline]
+    fn size(_: u32, fields: &[u8], at: usize) -> usize {
+        let length = fields.get(at..).and_then(|rest| rest.first_chunk());
+        2 + length.map_or(0, |&length| usize::from(u16::from_le_bytes(length)))
+    }
+}
+
+/// Four numbers of type `u32`.
+impl<'a> WireField<'a> for OpaqueTls {
+    #[inline]
+    fn read(_: u32, input: &'a [u8]) -> IResult<&'a [u8], Self, ()> {
+        let (input, (took, asked, answered, requests)) =
+            (le_u32, le_u32, le_u32, le_u32).parse(input)?;
+        Ok((input, Self { took, asked, answered, requests }))
+    }
+
+    #[inline]
+    fn write(self, out: &mut Vec<u8>) -> u32 {
+        let Self { took, asked, answered, requests } = self;
+        [took, asked, answered, requests]
+            .into_iter()
+            .fold(0, |flags, number| flags | number.write(out))
+    }
+
+    #[inline]
+    fn size(_: u32, _: &[u8], _: usize) -> usize {
+        4 * size_of::<u32>()
     }
 }
 
@@ -441,14 +491,14 @@ mod tests {
         fn what_is_whole_by_its_sizes_is_what_can_be_read(
             flags in prop_oneof![0_u32..1 << 23, any::<u32>()],
             kind in 0_u8..6,
-            facts in vec(prop_oneof![Just(0_u8), 0_u8..40, any::<u8>()], 0..260),
+            fields in vec(prop_oneof![Just(0_u8), 0_u8..40, any::<u8>()], 0..260),
             cut in 0_usize..300,
         ) {
             let mut record = flags.to_le_bytes().to_vec();
             record.push(kind);
-            record.extend_from_slice(&facts);
+            record.extend_from_slice(&fields);
             record.truncate(cut);
-            prop_assert_eq!(is_whole(&record), super::facts(&record).is_ok());
+            prop_assert_eq!(is_whole(&record), mapping(&record).is_ok());
         }
 
         #[test]
