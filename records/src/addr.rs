@@ -1,4 +1,4 @@
-//! Canonical addresses of clients and servers: two types, so that they can't be mixed up.
+//! Canonical addresses of clients and servers, as two types so that the compiler tells them apart.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,18 +9,19 @@ use crate::scan::{STEP, digits, equal};
 /// (`sun_path` in unix(7)), other systems up to 255.
 pub(crate) const LONGEST_PATH: usize = 255;
 
-/// Who connected to the balancer. An IPv4 address mapped into IPv6 is that IPv4 address.
+/// The address of a client of the balancer. An IPv4 address mapped into IPv6 is stored as IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClientAddr {
     /// A client on the network.
     Ip(IpAddr),
-    /// A client on a Unix-domain socket of the balancer; they can't be told apart.
+    /// A client on a Unix-domain socket of the balancer; such clients have no address to tell them
+    /// apart.
     Unix,
 }
 
 impl ClientAddr {
-    /// Reads an address as logs spell it: IPv4, IPv6 with or without brackets, or `unix:`.
-    /// `None` for anything else; nothing is ever looked up by name.
+    /// Parses an address as logs write it: IPv4, IPv6 with or without brackets, or `unix:`. Returns
+    /// `None` for any other text; names are never resolved.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         if text == b"unix:" {
@@ -29,7 +30,7 @@ impl ClientAddr {
         parse_ip(text).map(Self::Ip)
     }
 
-    /// The address on the network, if it has one.
+    /// Returns the IP address; `None` for a Unix-domain socket.
     #[must_use]
     pub const fn ip(self) -> Option<IpAddr> {
         match self {
@@ -38,7 +39,7 @@ impl ClientAddr {
         }
     }
 
-    /// Appends the address as it stands in a log line.
+    /// Appends the address as a log line writes it.
     pub fn write_to(self, out: &mut Vec<u8>) {
         match self {
             Self::Ip(IpAddr::V4(ip)) => write_v4(ip, out),
@@ -66,8 +67,8 @@ impl fmt::Display for ClientAddr {
     }
 }
 
-/// A machine the balancer forwards to, and the sender of access lines: the same machine. Its port,
-/// where one is known, travels beside it.
+/// The address of a server: a machine to which the balancer forwards and which sends access lines.
+/// The port, where known, is stored separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ServerAddr<'a> {
     /// A server on the network.
@@ -77,8 +78,8 @@ pub enum ServerAddr<'a> {
 }
 
 impl<'a> ServerAddr<'a> {
-    /// Reads an address as classic records spell it: IPv4, IPv6 with or without brackets, or a path
-    /// with a `/` in it. `None` for anything else.
+    /// Parses an address as classic records write it: IPv4, IPv6 with or without brackets, or a
+    /// path that contains `/`. Returns `None` for any other text.
     #[must_use]
     pub fn parse(text: &'a [u8]) -> Option<Self> {
         if let Some(ip) = parse_ip(text) {
@@ -104,7 +105,7 @@ impl fmt::Display for ServerAddr<'_> {
     }
 }
 
-/// Reads an IPv4 or IPv6 address, brackets allowed round the latter, mapped IPv4 unwrapped.
+/// Parses an IPv4 or IPv6 address. IPv6 may be in brackets; mapped IPv4 becomes IPv4.
 #[must_use]
 pub fn parse_ip(text: &[u8]) -> Option<IpAddr> {
     if let Some(ip) = parse_v4(text) {
@@ -118,10 +119,12 @@ pub fn parse_ip(text: &[u8]) -> Option<IpAddr> {
     Some(IpAddr::V6(ip).to_canonical())
 }
 
-/// An IPv4 address and the space behind it at the beginning of `text`, and its length without the
-/// space. `None` for anything else, and perhaps near the end of the text: then the long way is good.
+/// Parses an IPv4 address and the space behind it at the start of `text`; returns the address and
+/// its length without the space. Returns `None` for any other text, and possibly near the end of
+/// the text: the caller then falls back to [`parse_ip`].
 ///
-/// Of no byte of it a branch depends: how long the octets are cannot be foretold.
+/// The code has no branch on a byte of the address, because the length of an octet cannot be
+/// predicted.
 #[inline]
 pub(crate) fn v4_word(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
     let chunk: &[u8; STEP] = text.first_chunk()?;
@@ -141,7 +144,7 @@ pub(crate) fn v4_word(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
     Some((Ipv4Addr::new(a, b, c, d), len as usize))
 }
 
-/// What one to three digits are worth, and what their zeros' codes add up to.
+/// The weights of one to three digits, and the sum of the ASCII codes of as many weighted zeros.
 const WORTH: [([u32; 3], u32); 4] = [
     ([0, 0, 0], 256),
     ([1, 0, 0], b'0' as u32),
@@ -149,7 +152,7 @@ const WORTH: [([u32; 3], u32); 4] = [
     ([100, 10, 1], 111 * b'0' as u32),
 ];
 
-/// The digits `from..to` as a number; `None` if they are no octet.
+/// The octet in the digits `from..to`; `None` if they are more than three or above 255.
 #[inline]
 fn octet(chunk: &[u8; STEP], from: u32, to: u32) -> Option<u8> {
     let (worth, zeros) = WORTH.get(to.wrapping_sub(from) as usize)?;
@@ -158,7 +161,7 @@ fn octet(chunk: &[u8; STEP], from: u32, to: u32) -> Option<u8> {
     u8::try_from(sum.wrapping_sub(*zeros)).ok()
 }
 
-/// Four decimal octets, on the hot path of every record and so read by hand.
+/// Parses four decimal octets; by hand, because every record has two addresses.
 fn parse_v4(text: &[u8]) -> Option<Ipv4Addr> {
     if text.len() < 7 || text.len() > 15 {
         return None;
@@ -184,7 +187,7 @@ fn parse_v4(text: &[u8]) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from(octets))
 }
 
-/// Each octet's decimal digits, with a dot behind, and how long that is.
+/// The decimal digits of each octet with a dot behind, and their length.
 static OCTETS: [([u8; 4], u8); 256] = octets();
 
 #[expect(clippy::cast_possible_truncation, reason = "counts to 255")]
@@ -204,7 +207,7 @@ const fn octets() -> [([u8; 4], u8); 256] {
     octets
 }
 
-/// For each line that is written, and so four bytes at a time.
+/// Appends four bytes at a time, because every written line has an address.
 fn write_v4(ip: Ipv4Addr, out: &mut Vec<u8>) {
     let mut text = [0; 16];
     let mut len = 0;

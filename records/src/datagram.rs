@@ -1,9 +1,9 @@
-//! Datagrams: mappings or access lines, told apart by the first bytes.
+//! Datagrams: mappings or access lines, distinguished by the first bytes.
 //!
 //! ```text
-//! FE 70 6E     ours: mappings, a shipment, a question, an answer (see `docs/design/wire.md`)
-//! "+ "         a classic mapping, or junk: never an access line
-//! else         access lines as they are, usually one, each perhaps in a syslog envelope
+//! FE 70 6E     binary: mappings, a shipment, a question, an answer (see `docs/design/wire.md`)
+//! "+ "         a classic mapping, or garbage: never an access line
+//! else         access lines, usually one, each perhaps in a syslog envelope
 //! ```
 
 use std::fmt;
@@ -16,29 +16,29 @@ use crate::shipment::{
     DatagramParts, DatagramType, DiscoveryAnswer, DiscoveryQuestion, MAGIC, Shipment, WireError,
 };
 
-/// What came in a datagram, borrowed from it.
+/// The content of a datagram, borrowed from its bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Datagram<'a> {
     /// A classic mapping.
     Mapping(Mapping<'a>),
-    /// Mappings of our balancer.
+    /// Mappings from `pen`.
     Packet(Packet<'a>),
-    /// Lines of our shipper.
+    /// Lines from `penlog`.
     Shipment(Shipment<'a>),
-    /// Our shipper asks who we are.
+    /// `penlog` asks whether a collector listens.
     Question(DiscoveryQuestion),
-    /// Our collector answers; of no use to a collector.
+    /// A collector answers; a collector itself has no use for this.
     Answer(DiscoveryAnswer),
-    /// Access lines; at least one.
+    /// Access lines, at least one.
     Lines(DatagramLines<'a>),
-    /// Nothing, or nothing but line ends.
+    /// No bytes, or line ends only.
     Empty,
-    /// It begins like a mapping or like one of ours, and is none.
+    /// The datagram begins like a mapping or a binary datagram, and is malformed.
     Broken(DatagramError),
 }
 
 impl<'a> Datagram<'a> {
-    /// Tells what this is. Any bytes are safe to pass.
+    /// Parses a datagram. Any bytes are safe to pass.
     #[must_use]
     pub fn parse(datagram: &'a [u8]) -> Self {
         if datagram.starts_with(b"+ ") {
@@ -68,8 +68,9 @@ impl<'a> Datagram<'a> {
     }
 }
 
-/// The lines of a datagram, without their line feeds; carriage returns stay, empty lines are left
-/// out. A line that begins with `+ ` behind another one is a line: mappings come alone.
+/// The lines of a datagram, without line feeds; carriage returns stay, empty lines are skipped. A
+/// line that begins with `+ ` behind another line is an access line: classic mappings come one to a
+/// datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DatagramLines<'a> {
     rest: &'a [u8],
@@ -93,20 +94,20 @@ impl<'a> Iterator for DatagramLines<'a> {
     }
 }
 
-/// Why a datagram is of no use: small enough to make one for each of a flood.
+/// Why a datagram is malformed. Small, because a flood may cause one error a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatagramError {
-    /// It begins with `+ ` and is no mapping.
+    /// The datagram begins with `+ ` and is no classic mapping.
     Mapping(MappingError),
-    /// It begins with our magic bytes and is none of ours.
+    /// The datagram begins with the magic bytes and is malformed.
     Wire(WireError),
 }
 
 impl fmt::Display for DatagramError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Mapping(error) => write!(f, "a broken mapping: {error}"),
-            Self::Wire(error) => write!(f, "a broken packet, shipment or question: {error}"),
+            Self::Mapping(error) => write!(f, "a malformed mapping: {error}"),
+            Self::Wire(error) => write!(f, "a malformed packet, shipment or question: {error}"),
         }
     }
 }

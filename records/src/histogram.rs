@@ -1,9 +1,9 @@
-//! How times are spread, in buckets that grow by 1, 2 and 5: small and of fixed size, however many are
-//! counted.
+//! A histogram of durations, in buckets that grow by 1, 2 and 5: small and of fixed size, however
+//! many durations are counted.
 
 use std::fmt::{self, Write as _};
 
-/// Microseconds up to which each bucket goes; there is one more for what is beyond.
+/// Upper bounds of the buckets, in microseconds; one more bucket counts longer durations.
 const BOUNDS: [i64; 22] = [
     100,
     200,
@@ -29,17 +29,18 @@ const BOUNDS: [i64; 22] = [
     1_000_000_000,
 ];
 
-/// Counts times by how long they are.
+/// Counts durations by their length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
     buckets: [u64; BOUNDS.len()],
     beyond: u64,
-    /// Below zero: by the clocks, or by the order of arrival, an effect came before its cause.
+    /// Durations below zero: by the clocks or by the order of arrival, an effect preceded its
+    /// cause.
     before: u64,
 }
 
 impl Histogram {
-    /// Counts a time in microseconds.
+    /// Counts a duration in microseconds.
     #[inline]
     pub fn add(&mut self, micros: i64) {
         if micros < 0 {
@@ -53,14 +54,14 @@ impl Histogram {
         }
     }
 
-    /// How many were counted.
+    /// The number of durations counted.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.before + self.beyond + self.buckets.iter().sum::<u64>()
     }
 
-    /// As JSON: `[{"up_to_us":200,"lines":3},…]`, of buckets that hold any. What is below zero has an
-    /// `up_to_us` of 0, what is beyond the last bound one of `null`.
+    /// The buckets that are not empty as JSON: `[{"up_to_us":200,"lines":3},…]`. Durations below
+    /// zero have an `up_to_us` of 0, durations beyond the last bound have `null`.
     #[must_use]
     pub fn json(&self) -> String {
         let mut out = String::from("[");
@@ -74,7 +75,7 @@ impl Histogram {
         out
     }
 
-    /// Buckets that hold any, with their bound.
+    /// The buckets that are not empty, with their bounds.
     fn rows(&self) -> impl Iterator<Item = (Option<i64>, u64)> {
         let before = std::iter::once((Some(0), self.before));
         let buckets = BOUNDS.into_iter().map(Some).zip(self.buckets);

@@ -1,7 +1,7 @@
-//! Several streams in time order become one: [`Reorder`] sets one nearly sorted stream right,
-//! [`MergeHeads`] says which of many streams comes next.
+//! Merges several streams in time order: [`Reorder`] sorts one nearly sorted stream, [`MergeHeads`]
+//! picks the stream whose item comes next.
 //!
-//! Both are pure: what a stream is, and where it comes from, is the driver's business.
+//! Both are pure: the driver reads the streams.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
@@ -9,11 +9,12 @@ use std::collections::{BinaryHeap, VecDeque};
 use crate::attribution::MappingEvent;
 use crate::time::Timestamp;
 
-/// What a [`Reorder`] has to know of its items.
+/// An item of a [`Reorder`].
 pub trait Timed {
-    /// By this they are put in order.
+    /// The sort key.
     fn time(&self) -> Timestamp;
-    /// What holding it costs, as the driver counts it (bytes of text, say).
+    /// The cost of holding the item, in a unit that the driver chooses (bytes of text, for
+    /// example).
     fn weight(&self) -> usize;
 }
 
@@ -27,34 +28,34 @@ impl Timed for MappingEvent {
     }
 }
 
-/// How much a [`Reorder`] holds back. Whatever is reached first ends the wait.
+/// How much a [`Reorder`] holds back. The bound that is reached first releases items.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Microseconds an item is held behind the newest that was put in.
+    /// Microseconds for which an item is held, counted from the newest item.
     pub span: i64,
-    /// Items held.
+    /// The most items held.
     pub items: usize,
-    /// Weight held, see [`Timed::weight`].
+    /// The greatest weight held, see [`Timed::weight`].
     pub weight: usize,
 }
 
-/// A window over a nearly sorted stream: items come out by time, equal times as they came in.
+/// A window over a nearly sorted stream: items come out by time, and with equal times in input
+/// order.
 ///
-/// Items go in one by one and come out in runs: a run that was put in in order is handed on as it is,
-/// when its last item need not be held any longer. Only stragglers go through a heap. One that comes
-/// too late for the window is handed out next, where it stands, and counted.
+/// Items go in one at a time and come out in runs. A run that was put in sorted is handed on
+/// unchanged when its last item is due. Only stragglers pass through a heap. A straggler that comes
+/// too late for the window is handed out next, out of order, and counted.
 #[derive(Debug)]
 pub struct Reorder<T> {
     bounds: Bounds,
-    /// Ascending by time, and by arrival within equal times, within each and from one to the next.
+    /// Ascending by time, and by arrival within equal times, inside each run and from run to run.
     runs: VecDeque<SortedRun<T>>,
-    /// What follows them, being filled.
+    /// The run behind `runs` that is being filled.
     filling: Vec<T>,
     filling_weight: usize,
-    /// The time of the last item of all these.
+    /// The time of the last item in `runs` and `filling`.
     latest: Timestamp,
-    /// What came with an earlier time than that. All of these are earlier than `latest`, and of equal
-    /// times what is in a run came first.
+    /// Items that came with a time before `latest`. With equal times, items of runs come first.
     stragglers: BinaryHeap<Reverse<Straggler<T>>>,
     arrivals: u64,
     len: usize,
@@ -113,7 +114,7 @@ impl<T> Ord for Straggler<T> {
 }
 
 impl<T: Timed> Reorder<T> {
-    /// An empty window.
+    /// Creates an empty window.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         Self {
@@ -133,12 +134,12 @@ impl<T: Timed> Reorder<T> {
         }
     }
 
-    /// Holds more or less from now on.
+    /// Changes the bounds from now on.
     pub fn set_bounds(&mut self, bounds: Bounds) {
         self.bounds = bounds;
     }
 
-    /// Puts in the next item of the stream.
+    /// Adds the next item of the stream.
     #[inline]
     pub fn push(&mut self, item: T) {
         let (time, weight) = (item.time(), item.weight());
@@ -159,7 +160,7 @@ impl<T: Timed> Reorder<T> {
             self.late += 1;
         }
         if time >= self.latest {
-            // Nothing is held that it could go before.
+            // No held item is later than this one.
             self.latest = time;
             self.filling_weight += weight;
             return self.filling.push(item);
@@ -169,7 +170,7 @@ impl<T: Timed> Reorder<T> {
         self.stragglers.push(Reverse(Straggler { time, arrival: self.arrivals, item }));
     }
 
-    /// Ends the run that is being filled and begins the next one, in the room of `used`.
+    /// Ends the run that is being filled and begins the next one in the buffer `used`.
     pub fn end_run(&mut self, mut used: Vec<T>) {
         if !self.filling.is_empty() {
             used.clear();
@@ -179,7 +180,7 @@ impl<T: Timed> Reorder<T> {
         }
     }
 
-    /// The next items that need not be held any longer, of runs that have ended.
+    /// Returns the next items of ended runs that are due.
     pub fn next_run(&mut self) -> Option<Vec<T>> {
         if !self.stragglers.is_empty() {
             return self.merged(Self::is_due);
@@ -188,7 +189,7 @@ impl<T: Timed> Reorder<T> {
         if self.is_due(last) { self.front_run() } else { None }
     }
 
-    /// The next items, held or not: for the end of the stream.
+    /// Returns the next items, due or not: for the end of the stream.
     pub fn next_held(&mut self) -> Option<Vec<T>> {
         self.end_run(Vec::new());
         if self.stragglers.is_empty() { self.front_run() } else { self.merged(|_, _| true) }
@@ -200,7 +201,7 @@ impl<T: Timed> Reorder<T> {
             || time <= self.newest.offset_by(-self.bounds.span)
     }
 
-    /// A whole run as it came, where nothing has to go between.
+    /// Returns the first run unchanged if no straggler belongs inside.
     fn front_run(&mut self) -> Option<Vec<T>> {
         let SortedRun { items, weight } = self.runs.pop_front()?;
         let run = Vec::from(items);
@@ -213,7 +214,7 @@ impl<T: Timed> Reorder<T> {
         Some(run)
     }
 
-    /// Items of runs and stragglers by turns, as long as they are due. `None` if none is.
+    /// Merges items of runs and stragglers while they are due. Returns `None` if no item is.
     fn merged(&mut self, is_due: impl Fn(&Self, Timestamp) -> bool) -> Option<Vec<T>> {
         let mut out = Vec::new();
         loop {
@@ -222,7 +223,7 @@ impl<T: Timed> Reorder<T> {
             }
             let front = self.runs.front().and_then(|run| run.items.front()).map(Timed::time);
             let straggler = self.stragglers.peek().map(|Reverse(straggler)| straggler.time);
-            // Something later than all stragglers is in a run, perhaps in the one being filled.
+            // An item later than all stragglers is in a run, perhaps in the one being filled.
             let Some(front) = front else { break };
             let from_heap = straggler.is_some_and(|straggler| straggler < front);
             let time = straggler.filter(|_| from_heap).unwrap_or(front);
@@ -244,53 +245,54 @@ impl<T: Timed> Reorder<T> {
         (!out.is_empty()).then_some(out)
     }
 
-    /// Where nothing is held, whatever comes next begins a run.
+    /// Resets `latest` when the window is empty, so that the next item begins a run.
     fn forget_latest(&mut self) {
         if self.len == 0 {
             self.latest = Timestamp::MIN;
         }
     }
 
-    /// Items held.
+    /// The number of items held.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// Nothing is held.
+    /// Whether the window is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Items that came too late to be put right.
+    /// The number of items that came too late to be sorted.
     #[must_use]
     pub const fn late(&self) -> u64 {
         self.late
     }
 
-    /// Items that came out of order, put right or not.
+    /// The number of items that came out of order, sorted or not.
     #[must_use]
     pub const fn moved(&self) -> u64 {
         self.moved
     }
 }
 
-/// Which stream comes next: a heap with one head a stream. Equal times go by the stream's number.
+/// The heads of all streams in a heap; tells which stream comes next. Equal times go by stream
+/// number.
 #[derive(Debug, Default)]
 pub struct MergeHeads {
-    /// Each no later than its children at `2 i + 1` and `2 i + 2`.
+    /// Each entry is no later than its children at `2 i + 1` and `2 i + 2`.
     heap: Vec<(Timestamp, usize)>,
 }
 
 impl MergeHeads {
-    /// No streams yet.
+    /// Creates a heap without streams.
     #[must_use]
     pub const fn new() -> Self {
         Self { heap: Vec::new() }
     }
 
-    /// Adds a stream whose first item has this time. Each number at most once.
+    /// Adds a stream whose first item has this time. Each stream number may be added once.
     pub fn add(&mut self, stream: usize, time: Timestamp) {
         self.heap.push((time, stream));
         let mut at = self.heap.len() - 1;
@@ -300,13 +302,13 @@ impl MergeHeads {
         }
     }
 
-    /// The stream with the earliest head, and that head's time.
+    /// The stream with the earliest head, and the time of that head.
     #[must_use]
     pub fn first(&self) -> Option<(usize, Timestamp)> {
         self.heap.first().map(|&(time, stream)| (stream, time))
     }
 
-    /// The first stream has moved on to an item with this time.
+    /// Tells the heap that the first stream has advanced to an item with this time.
     pub fn advance_first(&mut self, time: Timestamp) {
         if let Some(first) = self.heap.first_mut() {
             first.0 = time;
@@ -314,7 +316,7 @@ impl MergeHeads {
         }
     }
 
-    /// The first stream has ended.
+    /// Tells the heap that the first stream has ended.
     pub fn remove_first(&mut self) {
         if !self.heap.is_empty() {
             self.heap.swap_remove(0);

@@ -1,4 +1,5 @@
-//! Little-endian numbers as nom's parsers, each read in one piece. Those of nom itself go byte by byte.
+//! Little-endian numbers as nom parsers that load a number at once; nom's own parsers go byte by
+//! byte.
 
 use nom::{Err, IResult};
 

@@ -1,10 +1,11 @@
-//! Clients as they are written out: cut to their network, or under a keyed pseudonym. The join is not touched by
-//! it, only what comes out.
+//! Privacy of clients in the output: addresses cut to their network, or keyed pseudonyms. The join
+//! works with the real addresses; only the output changes.
 //!
-//! A pseudonym is HMAC-SHA-256 of the address, shaped as a unique local IPv6 address (RFC 4193), which every
-//! reader of logs takes for an address, and which no client on the network has: `fd04:…` for who had an IPv4 address, `fd06:…`
-//! for IPv6, `fd00:…` for a name. 112 bits of the hash are kept, so that visitors stay apart. Who has the key can try
-//! all IPv4 addresses; who lacks it cannot.
+//! A pseudonym is an HMAC-SHA-256 of the address in the form of a unique local IPv6 address (RFC
+//! 4193). Every log reader takes it for an address, and no client on the network has such an
+//! address: `fd04:…` stands for IPv4, `fd06:…` for IPv6, `fd00:…` for a name. 112 bits of the hash
+//! are kept, so that pseudonyms do not collide. An owner of the key can find an IPv4 address by
+//! trying all; without the key nobody can.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,17 +19,17 @@ use crate::addr::{ClientAddr, parse_ip};
 /// The fewest bytes of a key.
 pub const SHORTEST_KEY: usize = 16;
 
-/// Pseudonyms kept, since clients come again.
+/// Pseudonyms in the cache, because clients come back.
 const KEPT: usize = 1 << 12;
 
-/// What the user asked for.
+/// The privacy option as typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrivacyMode {
-    /// So many bits of IPv4 and of IPv6 addresses stay, the others become 0.
+    /// Keep this many bits of IPv4 and IPv6 addresses and set the rest to 0.
     Cut {
-        /// Of IPv4.
+        /// Bits of IPv4 addresses.
         v4: u8,
-        /// Of IPv6.
+        /// Bits of IPv6 addresses.
         v6: u8,
     },
     /// Pseudonyms by the key in this file.
@@ -38,7 +39,7 @@ pub enum PrivacyMode {
 impl FromStr for PrivacyMode {
     type Err = PrivacyModeError;
 
-    /// `cut`, `cut=24,48`, or `key=FILE`.
+    /// Parses `cut`, `cut=24,48`, or `key=FILE`.
     fn from_str(text: &str) -> Result<Self, PrivacyModeError> {
         let bits = |text: &str, most: u8| {
             let bits = text.strip_prefix('/').unwrap_or(text);
@@ -56,7 +57,7 @@ impl FromStr for PrivacyMode {
     }
 }
 
-/// Neither of what can be asked for.
+/// The option is neither `cut` nor `key=FILE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrivacyModeError;
 
@@ -68,7 +69,7 @@ impl fmt::Display for PrivacyModeError {
 
 impl std::error::Error for PrivacyModeError {}
 
-/// A key that is too short to be one.
+/// The key is too short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PrivacyKeyError;
 
@@ -83,7 +84,7 @@ impl fmt::Display for PrivacyKeyError {
 
 impl std::error::Error for PrivacyKeyError {}
 
-/// Puts something else in the place of clients.
+/// Replaces client addresses in the output.
 #[derive(Clone)]
 pub struct Privacy(PrivacyMethod);
 
@@ -99,7 +100,7 @@ struct KeyedPrivacy {
     kept: Vec<Option<(IpAddr, Ipv6Addr)>>,
 }
 
-/// A key is not for the eyes of those who read a debug message.
+/// A debug message must not show the key.
 impl fmt::Debug for Privacy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -110,16 +111,17 @@ impl fmt::Debug for Privacy {
 }
 
 impl Privacy {
-    /// Addresses without their last bits. More bits than there are leave all.
+    /// Sets all but the first bits of addresses to 0. More bits than an address has keep the whole
+    /// address.
     #[must_use]
     pub const fn cut(v4: u8, v6: u8) -> Self {
         Self(PrivacyMethod::Cut { v4, v6 })
     }
 
-    /// Pseudonyms by a key; white space round it is not part of it.
+    /// Replaces addresses with pseudonyms by a key; surrounding white space is not part of the key.
     ///
     /// # Errors
-    /// If it is too short.
+    /// The key is shorter than [`SHORTEST_KEY`].
     pub fn keyed(key: &[u8]) -> Result<Self, PrivacyKeyError> {
         let key = key.trim_ascii();
         if key.len() < SHORTEST_KEY {
@@ -129,7 +131,8 @@ impl Privacy {
         Ok(Self(PrivacyMethod::Keyed(Box::new(KeyedPrivacy { mac, kept: vec![None; KEPT] }))))
     }
 
-    /// Who a client is to the world. One on a Unix-domain socket stays: those can't be told apart anyway.
+    /// Returns the address to write for a client. A client on a Unix-domain socket stays as it is:
+    /// it has no address.
     pub fn client(&mut self, client: ClientAddr) -> ClientAddr {
         match client {
             ClientAddr::Ip(ip) => ClientAddr::Ip(self.ip(ip)),
@@ -137,8 +140,8 @@ impl Privacy {
         }
     }
 
-    /// Appends what is written for a client field that is to stay: it may be a client's own. A name is replaced
-    /// wholly; `-` and what names no machine stays.
+    /// Appends the replacement for a client field that keeps its value, which may be a client's
+    /// address. A name becomes a pseudonym as a whole; `-` and text that names no machine stay.
     pub fn write_field(&mut self, field: &[u8], out: &mut Vec<u8>) {
         if let Some(ip) = parse_ip(field) {
             return ClientAddr::Ip(self.ip(ip)).write_to(out);
@@ -245,7 +248,7 @@ mod tests {
         let mut one = Privacy::keyed(KEY).unwrap();
         let mut other = Privacy::keyed(b"another key of some length").unwrap();
         let first = field(&mut one, "192.0.2.77");
-        // HMAC-SHA-256 of 04 C0 00 02 4D, as another implementation has it.
+        // HMAC-SHA-256 of 04 C0 00 02 4D, computed by another implementation.
         assert_eq!(first, "fd04:5c74:37c6:7906:1b59:a51e:c7f9:ee75");
         assert_eq!(field(&mut one, "::ffff:192.0.2.77"), first);
         assert_eq!(field(&mut Privacy::keyed(b"0123456789abcdef\n").unwrap(), "192.0.2.77"), first);

@@ -1,11 +1,13 @@
-//! A request's first line, made comparable: the balancer saw raw bytes, perhaps cut short; the web
-//! server logged them whole and escaped. One unescaping, one cut and one fingerprint serve both.
+//! The first line of a request in a comparable form. The balancer saw raw bytes, perhaps cut short;
+//! the web server logged the whole line, escaped. One unescaping, one cut and one fingerprint serve
+//! both sides.
 //!
-//! Two cuts exist in classic records (see `docs/design/wire.md`): a mapping file keeps 100 bytes and puts
-//! `.` for every byte above 0x7F, a mapping datagram keeps what fits into 1,024 bytes. So two
-//! fingerprints: [`Cut::Short`] over the first [`SHORT`] bytes with that replacement, [`Cut::Long`]
-//! over the first [`LONG`] bytes as they are. Our own records keep as much as the latter, and of
-//! longer requests a hash of the whole: [`Cut::Whole`]. A request is taken up to its first CR or LF.
+//! Classic records have two cuts (see `docs/design/wire.md`): a mapping file keeps 100 bytes and
+//! writes `.` for every byte above 0x7F, a mapping datagram keeps as much as fits into 1,024 bytes.
+//! So there are two fingerprints: [`Cut::Short`] over the first [`SHORT`] bytes with that
+//! replacement, [`Cut::Long`] over the first [`LONG`] bytes unchanged. Records of `pen` keep
+//! [`LONG`] bytes, and of longer requests a hash of the full request: [`Cut::Whole`]. A request
+//! ends at its first CR or LF.
 
 use std::num::NonZeroU64;
 
@@ -16,40 +18,41 @@ use crate::scan::is_plain;
 /// Bytes of a request line that a classic mapping file keeps.
 pub const SHORT: usize = 100;
 
-/// Bytes of a request line that every classic mapping datagram keeps, however long the addresses
-/// in it are (1,024 bytes less the longest addresses, rounded down).
+/// Bytes of a request line that every classic mapping datagram keeps, however long its addresses
+/// are (1,024 bytes less the longest addresses, rounded down).
 pub const LONG: usize = 800;
 
 const SHORT_SEED: u64 = 0x7065_6e2d_7368_6f72;
 const LONG_SEED: u64 = 0x7065_6e2d_6c6f_6e67;
-/// It is on the wire, so others can make it.
+/// Part of the wire format, so that other programs can compute the hash.
 const WHOLE_SEED: u64 = 0;
 
-/// Which rule a fingerprint was made by.
+/// Which bytes of a request a fingerprint covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cut {
     /// The first [`SHORT`] bytes, bytes above 0x7F replaced by `.`.
     Short,
     /// The first [`LONG`] bytes.
     Long,
-    /// All of it; only of requests that are longer than [`LONG`] bytes, as shorter ones have
-    /// nothing beyond that cut.
+    /// The full request; only for requests longer than [`LONG`] bytes, because shorter ones are
+    /// covered by that cut.
     Whole,
 }
 
-/// The identity of a request line under one [`Cut`]: equal lines have equal fingerprints, and
-/// different ones differ but for a chance of one in 2^64.
+/// The identity of a request line under one [`Cut`]: equal lines have equal fingerprints, different
+/// lines have different ones except with a probability of one in 2^64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(NonZeroU64);
 
 impl Fingerprint {
-    /// From a hash that a record holds.
+    /// Creates a fingerprint from a hash in a record.
     #[must_use]
     pub fn of_hash(hash: u64) -> Self {
         Self(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MAX))
     }
 
-    /// Of a whole request as a balancer saw it. `None` if [`Cut::Long`] leaves nothing of it out.
+    /// The fingerprint of a full request as a balancer saw it. `None` if [`Cut::Long`] already
+    /// covers all bytes.
     #[must_use]
     #[inline]
     pub fn of_whole(request: &[u8]) -> Option<Self> {
@@ -60,7 +63,8 @@ impl Fingerprint {
         if end > LONG { Self::of_plain(&request[..end], Cut::Whole) } else { None }
     }
 
-    /// Of a whole request as a web server logged it; see [`Self::of_logged`] and [`Self::of_whole`].
+    /// The fingerprint of a full request as a web server logged it; see [`Self::of_logged`] and
+    /// [`Self::of_whole`].
     #[must_use]
     #[inline]
     pub fn of_whole_logged(parts: &[&[u8]]) -> Option<Self> {
@@ -70,19 +74,20 @@ impl Fingerprint {
 
     #[cold]
     fn of_whole_escaped(parts: &[&[u8]], len: usize) -> Option<Self> {
-        // Nothing grows when its escapes are undone, but for a character that JSON has in six bytes.
+        // Unescaping never grows a text, except for a character that JSON writes in six bytes.
         let mut buf = vec![0; len];
         let len = unescape_parts(parts, &mut buf);
         Self::of_whole(&buf[..len])
     }
 
-    /// The hash itself.
+    /// The hash.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0.get()
     }
 
-    /// Of raw bytes as a balancer saw them. `None` if no byte precedes the first CR or LF.
+    /// The fingerprint of raw bytes as a balancer saw them. `None` if the first byte is a CR or LF,
+    /// or missing.
     #[must_use]
     #[inline]
     pub fn of_raw(request: &[u8], cut: Cut) -> Option<Self> {
@@ -99,8 +104,8 @@ impl Fingerprint {
         Self::of_line(line, cut)
     }
 
-    /// Of a request as a web server logged it, in one piece or in several that a space joins
-    /// (method, target, protocol). `None` if it is empty or `-`.
+    /// The fingerprint of a request as a web server logged it, in one piece or in several pieces to
+    /// be joined with spaces (method, target, protocol). `None` if the request is empty or `-`.
     #[must_use]
     #[inline]
     pub fn of_logged(parts: &[&[u8]], cut: Cut) -> Option<Self> {
@@ -135,7 +140,7 @@ impl Fingerprint {
         Self::of_plain(&dotted[..line.len()], cut)
     }
 
-    /// `line` is what is to be told from others.
+    /// Hashes `line`, the bytes that identify the request.
     #[inline]
     fn of_plain(line: &[u8], cut: Cut) -> Option<Self> {
         let seed = match cut {
@@ -149,7 +154,8 @@ impl Fingerprint {
 }
 
 impl Cut {
-    /// Bytes kept of the text; of the whole request its hash is kept beside them.
+    /// Bytes of the text that this cut keeps; [`Cut::Whole`] keeps a hash of the full request
+    /// besides.
     #[must_use]
     pub const fn len(self) -> usize {
         match self {
@@ -158,15 +164,15 @@ impl Cut {
         }
     }
 
-    /// Never: a cut keeps something.
+    /// Always false: every cut keeps bytes.
     #[must_use]
     pub const fn is_empty(self) -> bool {
         false
     }
 }
 
-/// Joins `parts` with spaces, unescaped, into `out`; returns how many bytes were written. What does
-/// not fit is left out.
+/// Joins `parts` with spaces, unescaped, into `out`; returns the number of bytes written. Text that
+/// does not fit is dropped.
 fn unescape_parts(parts: &[&[u8]], out: &mut [u8]) -> usize {
     let mut len = 0;
     for (index, part) in parts.iter().enumerate() {
@@ -179,9 +185,9 @@ fn unescape_parts(parts: &[&[u8]], out: &mut [u8]) -> usize {
     len
 }
 
-/// Undoes what Apache (`\"`, `\\`, `\n`, `\t`, `\xhh` …), nginx (`\xHH`) and JSON writers (`\u00e9`,
-/// `\/`) do to a value; returns how many bytes were written to `out`. A backslash that begins none
-/// of these stands for itself. What does not fit is left out.
+/// Undoes the escapes of Apache (`\"`, `\\`, `\n`, `\t`, `\xhh` …), nginx (`\xHH`) and JSON writers
+/// (`\u00e9`, `\/`) in a value; returns the number of bytes written to `out`. A backslash that
+/// begins no such escape is kept. Text that does not fit is dropped.
 pub fn unescape(mut text: &[u8], out: &mut [u8]) -> usize {
     let mut len = 0;
     while !text.is_empty() && len < out.len() {
@@ -215,7 +221,8 @@ enum EscapedByte {
     Char(char),
 }
 
-/// `text` begins with a backslash. Returns what it stands for and how many bytes that took.
+/// Decodes the escape at the start of `text`, which begins with a backslash. Returns the character
+/// and the length of the escape.
 fn escape_sequence(text: &[u8]) -> (EscapedByte, usize) {
     let simple = |byte| (EscapedByte::Byte(byte), 2);
     match text.get(1) {
@@ -235,7 +242,7 @@ fn escape_sequence(text: &[u8]) -> (EscapedByte, usize) {
     }
 }
 
-/// `\uXXXX`, and a pair of them for what lies beyond 16 bits (RFC 8259, section 7).
+/// Decodes `\uXXXX`, and a pair of escapes for a character beyond 16 bits (RFC 8259, section 7).
 fn unicode(text: &[u8]) -> (EscapedByte, usize) {
     let literal = (EscapedByte::Byte(b'\\'), 1);
     let Some(first) = text.get(2..6).and_then(hex) else { return literal };

@@ -1,17 +1,17 @@
 //! Short searches, on the hot path of every line.
 //!
-//! A field is a few dozen bytes long, which memchr finds quickly once it has begun: a call through a
-//! pointer and a set-up cost as much again. Here sixteen bytes at a time are compared in place, and
-//! what is further away is memchr's.
+//! A field is a few dozen bytes long. memchr searches such a field fast, but its call through a
+//! pointer and its setup cost as much as the search. This module compares sixteen bytes at a time
+//! inline, and leaves longer distances to memchr.
 
 use wide::{CmpEq as _, CmpLt as _, i8x16, u8x16};
 
 /// Bytes compared at once.
 pub(crate) const STEP: usize = 16;
-/// What is further away is left to memchr.
+/// Searches beyond this distance are left to memchr.
 const NEAR: usize = 16 * STEP;
 
-/// Where `byte` first stands in `text`, at `from` or behind it.
+/// The first position of `byte` in `text`, at `from` or behind.
 #[inline]
 pub(crate) fn find(byte: u8, text: &[u8], from: usize) -> Option<usize> {
     let rest = text.get(from..)?;
@@ -25,7 +25,7 @@ pub(crate) fn find(byte: u8, text: &[u8], from: usize) -> Option<usize> {
     if rest.len() > NEAR {
         return Some(from + NEAR + memchr::memchr(byte, &rest[NEAR..])?);
     }
-    // The text's last bytes, some of them for the second time.
+    // The last bytes of the text; some are compared for the second time.
     if let Some(last) = text.last_chunk::<STEP>() {
         let mask = equal(last, byte) >> (STEP - tail.len());
         return (mask != 0).then(|| text.len() - tail.len() + mask.trailing_zeros() as usize);
@@ -33,18 +33,18 @@ pub(crate) fn find(byte: u8, text: &[u8], from: usize) -> Option<usize> {
     tail.iter().position(|&other| other == byte).map(|at| text.len() - tail.len() + at)
 }
 
-/// The bytes whose places [`window`] says.
+/// The number of bytes that [`window`] covers.
 pub(crate) const WINDOW: usize = 4 * STEP;
 
-/// Where `byte` stands in `text[from..from + WINDOW]`, or as much of that as there is: a bit for each
-/// place, the first one lowest.
+/// The positions of `byte` in `text[from..from + WINDOW]`, or in the bytes of the text that remain:
+/// a bit for each position, the first position lowest.
 #[inline]
 pub(crate) fn window(byte: u8, text: &[u8], from: usize) -> u64 {
     let rest = text.get(from..).unwrap_or_default();
     if let Some(whole) = rest.first_chunk() {
         return places(byte, whole);
     }
-    // The text's last bytes, some of them for the second time.
+    // The last bytes of the text; some are compared for the second time.
     if let Some(last) = text.last_chunk() {
         return if rest.is_empty() { 0 } else { places(byte, last) >> (WINDOW - rest.len()) };
     }
@@ -57,55 +57,57 @@ fn places(byte: u8, window: &[u8; WINDOW]) -> u64 {
     chunks.iter().rev().fold(0, |places, chunk| places << STEP | u64::from(equal(chunk, byte)))
 }
 
-/// Whether `text` is nothing but printable ASCII without a backslash (or DEL, which is as harmless):
-/// so that there is nothing to undo, to cut or to replace.
+/// Whether `text` is printable ASCII without a backslash (or DEL, which is harmless), so that it
+/// needs no unescaping, cut or replacement.
 #[inline]
 pub(crate) fn is_plain(text: &[u8]) -> bool {
     let (chunks, tail) = text.as_chunks::<STEP>();
-    // Nearly all texts are, so none is left early.
+    // Nearly all texts are plain, so an early return would not pay.
     let special = chunks.iter().fold(i8x16::ZERO, |special, chunk| special | specials(chunk));
     let rest = match text.last_chunk() {
-        // Some of them for the second time.
+        // Some bytes are compared for the second time.
         Some(last) => (special | specials(last)).any(),
         None => tail.iter().any(|&byte| !(b' '..0x80).contains(&byte) || byte == b'\\'),
     };
     !rest
 }
 
-/// Bytes that are none of a plain text's: as signed numbers those beyond ASCII are below all others.
+/// The bytes that a plain text does not contain; as signed numbers, bytes beyond ASCII are
+/// negative.
 #[inline]
 fn specials(chunk: &[u8; STEP]) -> i8x16 {
     let chunk = i8x16::new(chunk.map(u8::cast_signed));
     chunk.cmp_lt(i8x16::splat(b' '.cast_signed())) | chunk.cmp_eq(i8x16::splat(b'\\'.cast_signed()))
 }
 
-/// A bit for each byte of `chunk` that is `byte`, the first one lowest.
+/// A bit for each byte of `chunk` that equals `byte`, the first byte lowest.
 #[inline]
 pub(crate) fn equal(chunk: &[u8; STEP], byte: u8) -> u32 {
     u8x16::new(*chunk).cmp_eq(u8x16::splat(byte)).move_mask().cast_unsigned()
 }
 
-/// The same for the bytes that are decimal digits.
+/// A bit for each byte of `chunk` that is a decimal digit, the first byte lowest.
 #[inline]
 pub(crate) fn digits(chunk: &[u8; STEP]) -> u32 {
-    // What stands before `0` wraps round to more than nine.
+    // Bytes before `0` wrap around to values above nine.
     let value = (u8x16::new(*chunk) - u8x16::splat(b'0')).max(u8x16::splat(9));
     value.cmp_eq(u8x16::splat(9)).move_mask().cast_unsigned()
 }
 
-/// A decimal number of one to seven digits at the beginning of `text`, and its length. No branch
-/// depends on how many they are.
+/// Parses a decimal number of one to seven digits at the start of `text`; returns the number and
+/// its length. No branch depends on the number of digits.
 #[inline]
 pub(crate) fn short_number(text: &[u8; 8]) -> Option<(u64, usize)> {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    // The top bit of each byte whose value is above nine is set, as is perhaps that of bytes behind.
+    // Sets the top bit of each byte whose value is above nine, and perhaps of later bytes.
     let values = u64::from_le_bytes(*text) ^ (ONES * u64::from(b'0'));
     let above = (values.wrapping_add(ONES * 0x76) | values) & (ONES * 0x80);
     let bits = above.trailing_zeros() & !7;
     if !(8..64).contains(&bits) {
         return None;
     }
-    // The digits at the end of eight, zeros before them; then pairs, fours and all eight.
+    // Moves the digits to the end of eight bytes, zeros in front; then adds pairs, fours and all
+    // eight.
     let digits = values << (64 - bits);
     let pairs = (digits.wrapping_mul(10) + (digits >> 8)) & 0x00FF_00FF_00FF_00FF;
     let fours = (pairs.wrapping_mul(100) + (pairs >> 16)) & 0x0000_FFFF_0000_FFFF;

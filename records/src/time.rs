@@ -1,4 +1,4 @@
-//! Points in time, and how finely they were written down.
+//! Points in time, and the resolution in which logs write them.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
@@ -8,40 +8,40 @@ use std::time::Duration;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// The earliest time that can be written.
+    /// The earliest time that this type can hold.
     pub const MIN: Self = Self(i64::MIN);
-    /// The latest time that can be written.
+    /// The latest time that this type can hold.
     pub const MAX: Self = Self(i64::MAX);
 
-    /// From whole seconds since the epoch; saturates at the ends.
+    /// Creates a time from whole seconds since the epoch; saturates.
     #[must_use]
     #[inline]
     pub const fn from_seconds(seconds: i64) -> Self {
         Self(seconds.saturating_mul(1_000_000))
     }
 
-    /// From microseconds since the epoch.
+    /// Creates a time from microseconds since the epoch.
     #[must_use]
     #[inline]
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
 
-    /// Microseconds since the epoch.
+    /// Returns the microseconds since the epoch.
     #[must_use]
     #[inline]
     pub const fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// Microseconds from `earlier` to this; negative when it is later. Saturates.
+    /// Microseconds from `earlier` to this time; negative when `earlier` is later. Saturates.
     #[must_use]
     #[inline]
     pub const fn micros_since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// Moved by `micros`, which may be negative. Saturates.
+    /// Returns this time moved by `micros`, which may be negative. Saturates.
     #[must_use]
     #[inline]
     pub const fn offset_by(self, micros: i64) -> Self {
@@ -65,7 +65,7 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// How finely a time was written down.
+/// The resolution in which a time was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Resolution {
     /// To the microsecond or finer.
@@ -73,7 +73,7 @@ pub enum Resolution {
     Microsecond,
     /// To the millisecond.
     Millisecond,
-    /// To the second, as classic logs have it.
+    /// To the second, as classic logs do.
     Second,
 }
 

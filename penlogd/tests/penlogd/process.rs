@@ -175,7 +175,7 @@ fn misuse_is_told_apart_from_failure() {
 fn a_format_is_judged_without_a_port_and_the_exit_status_says_how() {
     for (format, code, expected) in [
         ("combined", 1, "to be exact: add %{remote}p\n"),
-        (r#"$remote_addr [$time_local] "$request" $remote_port"#, 0, "behind our pen: exact"),
+        (r#"$remote_addr [$time_local] "$request" $remote_port"#, 0, "behind pen: exact"),
         ("%t %r", 2, "problem: no field names the client"),
     ] {
         let output = run(&["--check", "--format", format]);

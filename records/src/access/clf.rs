@@ -1,14 +1,14 @@
-//! The fast path: common, combined, `vhost_combined` and their many relatives, told apart line
-//! by line (NCSA's log format as the `mod_log_config` manual gives it, nginx's predefined `combined`).
+//! The fast path: common, combined, `vhost_combined` and their many variants, recognised line by
+//! line (NCSA's log format as in the `mod_log_config` manual, nginx's predefined `combined`).
 //!
 //! ```text
 //! line    = [vhost SP] client [SP host] *(SP word) SP "[" time "]" [extra] SP quoted-request
 //!           [SP status [SP bytes [SP quoted-referer [SP quoted-agent]]]] rest
 //! ```
 //!
-//! Two things a client chooses could lie: the user, whose name may hold spaces, brackets and a
-//! date, and what is quoted. The time is therefore the last one before the request's quote, which no
-//! user name can hold unescaped; and the client is looked for only in front of it.
+//! A client can forge two parts: the user, whose name may hold spaces, brackets and a date, and
+//! quoted text. The parser therefore takes the last time before the quote of the request, because a
+//! user name cannot hold an unescaped quote, and looks for the client in front of that time only.
 
 use super::head::HeadParser;
 use super::quote::QuoteScanner;
@@ -17,7 +17,7 @@ use super::{AccessLine, Expected, LineError, LineSpan, LoggedRequest};
 use crate::addr::parse_ip;
 use crate::scan;
 
-/// Which of the relatives a line is.
+/// The variant of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClfVariant {
     Common,
@@ -26,7 +26,7 @@ pub(super) enum ClfVariant {
     VhostCombined,
 }
 
-/// Reads the line that starts at `start` of `line` into `found`, whatever that held.
+/// Parses the line that starts at `start` of `line` into `found`, overwriting all fields.
 #[inline]
 pub(super) fn parse(
     line: &[u8],
@@ -51,8 +51,8 @@ pub(super) fn parse(
     })
 }
 
-/// Takes off a CR, and a pair of quotes round the whole line as spreadsheets export it. Offsets
-/// stay those of `line`.
+/// Strips a CR, and a pair of quotes around the line as spreadsheets export lines. Offsets stay
+/// relative to `line`.
 fn trim(line: &[u8], start: usize) -> (usize, &[u8]) {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     match line.get(start..) {
@@ -61,7 +61,8 @@ fn trim(line: &[u8], start: usize) -> (usize, &[u8]) {
     }
 }
 
-/// What follows the request, from `at`. Returns whether a Referer and a User-Agent were there.
+/// Parses the fields behind the request, from `at`. Returns whether Referer and User-Agent were
+/// present.
 #[inline]
 fn tail(
     body: &[u8],
@@ -71,7 +72,7 @@ fn tail(
 ) -> Result<bool, LineError> {
     let from = at;
     let Some((status, at)) = number(body, at) else { return Ok(false) };
-    // Fewer digits are what is left of a line that was cut.
+    // A status with fewer digits belongs to a line that was cut.
     let status = status.filter(|_| at == from + 4);
     found.status = status.and_then(|status| u16::try_from(status).ok());
     let Some((bytes, at)) = number(body, at) else { return Ok(false) };
@@ -87,8 +88,8 @@ fn tail(
     Ok(true)
 }
 
-/// nginx's stock `main` format ends in a quoted `$http_x_forwarded_for`: taken for that if it is the
-/// last field and its first word an address.
+/// nginx's stock `main` format ends in a quoted `$http_x_forwarded_for`: returned if the field is
+/// the last one and begins with an address.
 #[cold]
 fn forwarded_for(
     body: &[u8],
@@ -102,7 +103,8 @@ fn forwarded_for(
     Ok(is_it.then_some(last))
 }
 
-/// SP and digits or `-`, up to a space or the end: the number (`None` for `-`), and where it ended.
+/// Parses SP and digits or `-`, up to a space or the end: returns the number (`None` for `-`), and
+/// the offset of the end.
 #[inline]
 fn number(body: &[u8], at: usize) -> Option<(Option<u64>, usize)> {
     let rest = body.get(at..)?.strip_prefix(b" ")?;
@@ -114,7 +116,7 @@ fn number(body: &[u8], at: usize) -> Option<(Option<u64>, usize)> {
     long_number(rest).map(|(value, len)| (value, at + 1 + len))
 }
 
-/// Digits or `-`, up to a space or the end.
+/// Parses digits or `-`, up to a space or the end.
 #[cold]
 fn long_number(rest: &[u8]) -> Option<(Option<u64>, usize)> {
     let mut value = 0_u64;

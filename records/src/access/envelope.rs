@@ -1,17 +1,17 @@
-//! What syslog puts in front of a line.
+//! Syslog envelopes in front of a line.
 //!
 //! ```text
 //! RFC 3164   ["<" PRI ">"] Mmm SP dd SP hh:mm:ss [SP host] SP tag ["[" pid "]"] ":" [SP] line
 //! RFC 5424   "<" PRI ">" version SP stamp SP host SP app SP pid SP msgid SP data [SP [BOM] line]
 //! ```
 //!
-//! nginx sends the first with a host name (without one under `nohostname`), HAProxy without one;
-//! rsyslog writes files with either the RFC 3164 stamp or an ISO 8601 one, and no PRI.
+//! nginx sends the first form with a host name (without under `nohostname`), HAProxy without;
+//! rsyslog writes files with either the RFC 3164 timestamp or an ISO 8601 timestamp, and no PRI.
 
 use super::timestamp;
 
-/// How many bytes stand before the line proper; 0 if there is no envelope. `@cee:`, which marks JSON
-/// in a syslog message, is part of it.
+/// Length of the envelope in bytes; 0 if there is none. Includes `@cee:`, which marks JSON in a
+/// syslog message.
 #[inline]
 pub(super) fn length(line: &[u8]) -> usize {
     let length = syslog(line);
@@ -28,7 +28,7 @@ fn cookie(rest: &[u8]) -> usize {
 
 #[inline]
 fn syslog(line: &[u8]) -> usize {
-    // An access line's own first byte is a digit, a lower-case letter or a bracket nearly always.
+    // An access line nearly always begins with a digit, a lower-case letter or a bracket.
     match line.first() {
         Some(b'<' | b'A'..=b'S') => opened(line).unwrap_or(0),
         Some(b'1' | b'2') if line.get(10) == Some(&b'T') => bsd(line, 0).unwrap_or(0),
@@ -48,7 +48,7 @@ fn opened(line: &[u8]) -> Option<usize> {
     rfc5424(line, close + 1).or_else(|| bsd(line, close + 1))
 }
 
-/// RFC 3164, section 4.1, and its relatives in files.
+/// RFC 3164, section 4.1, and its variants in files.
 fn bsd(line: &[u8], at: usize) -> Option<usize> {
     let at = bsd_stamp(line, at).or_else(|| {
         let end = timestamp::iso(line, at)?.end;
@@ -58,12 +58,13 @@ fn bsd(line: &[u8], at: usize) -> Option<usize> {
     if let Some(length) = tag(line, at, first) {
         return Some(length);
     }
-    // A host's name, then the tag.
+    // A host name, then the tag.
     let second = word_end(line, first + 1)?;
     tag(line, first + 1, second)
 }
 
-/// `Mmm dd hh:mm:ss ` with a space for a missing digit of the day: where it ends.
+/// Parses `Mmm dd hh:mm:ss `, with a space for a missing digit of the day; returns the offset of
+/// the end.
 fn bsd_stamp(line: &[u8], at: usize) -> Option<usize> {
     let stamp: &[u8; 16] = line.get(at..)?.first_chunk()?;
     let [m2, m1, m0, b' ', d1, d0, b' ', h1, h0, b':', n1, n0, b':', s1, s0, b' '] = stamp else {
@@ -74,7 +75,7 @@ fn bsd_stamp(line: &[u8], at: usize) -> Option<usize> {
     (digits && (*d1 == b' ' || d1.is_ascii_digit())).then_some(at + 16)
 }
 
-/// A word that ends in a colon is a tag; where the line proper begins.
+/// If the word ends in a colon, the word is a tag; returns the offset of the access line.
 fn tag(line: &[u8], from: usize, to: usize) -> Option<usize> {
     let word = line.get(from..to)?;
     let name = word.strip_suffix(b":")?;
@@ -82,7 +83,7 @@ fn tag(line: &[u8], from: usize, to: usize) -> Option<usize> {
         Some(open) => open.get(..memchr::memchr(b'[', open)?)?,
         None => name,
     };
-    // An IPv6 address may end in a colon, a program's name has none inside.
+    // An IPv6 address may end in a colon; the name of a program has no other colon.
     let is_tag = !name.is_empty() && !name.contains(&b':');
     is_tag.then_some(to + usize::from(line.get(to) == Some(&b' ')))
 }
@@ -103,7 +104,7 @@ fn rfc5424(line: &[u8], at: usize) -> Option<usize> {
     Some(at + if mark { 3 } else { 0 })
 }
 
-/// `-`, or elements in brackets whose values are quoted with `\"`, `\\` and `\]` inside.
+/// Skips `-`, or elements in brackets whose values are quoted with `\"`, `\\` and `\]` inside.
 fn structured_data(line: &[u8], mut at: usize) -> Option<usize> {
     if line.get(at) == Some(&b'-') {
         return Some(at + 1);

@@ -1,18 +1,18 @@
-//! What a value of an access line means, and the putting together of an [`AccessLine`] from values.
+//! The meaning of a value in an access line, and the assembly of an [`AccessLine`] from values.
 
 use super::head::without_port;
 use super::timestamp::{TimestampParser, decimal, fraction_micros};
 use super::{AccessLine, LineSpan, LoggedRequest};
 
-/// What a value means. Where a format has several for one thing, the one with the lower rank is
-/// taken, of equal ranks the first.
+/// The meaning of a value. Where a format has several values for one field, the value with the
+/// lower rank is used, and of equal ranks the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogField {
-    /// Nothing to us, and without a space in it.
+    /// Ignored; has no space.
     Word,
-    /// Nothing to us, and anything may stand in it.
+    /// Ignored; may hold any text.
     Text,
-    /// Nothing to us, and the client chose what stands in it.
+    /// Ignored; may hold any text, chosen by the client.
     ClientText,
     Client,
     PeerPort,
@@ -23,7 +23,7 @@ pub(super) enum LogField {
     /// Path and query.
     Target,
     Path,
-    /// With its `?`, or without it as nginx's `$args`.
+    /// With `?`, or without as nginx's `$args`.
     Query,
     Protocol,
     Status,
@@ -33,51 +33,52 @@ pub(super) enum LogField {
     Host,
     User,
     ForwardedFor,
-    /// Which request on its connection, from 1.
+    /// The number of the request on its connection, from 1.
     Nth,
-    /// The same, from 0 (Apache's `%k`).
+    /// The number of the request on its connection, from 0 (Apache's `%k`).
     NthFromZero,
     Duration(DurationUnit),
-    /// Caddy's name for what wrote the line.
+    /// Caddy's name of the logger.
     Logger,
-    /// Only a balancer logs it.
+    /// Logged by balancers only.
     Part(BalancerField),
 }
 
-/// What only balancers log.
+/// Fields that only balancers log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BalancerField {
     ClientPort,
-    /// Who was asked, perhaps with its port, perhaps as a URL.
+    /// The server, perhaps with a port, perhaps as a URL.
     Server,
-    /// All that were asked, the last one last.
+    /// All servers that were tried, the last one last.
     Servers,
     ServerPort,
-    /// A server's name, and that of the group it is chosen from.
+    /// The name of the server, and of its group.
     ServerName,
     Group,
-    /// The balancer's own address towards the server, perhaps with its port.
+    /// The balancer's own address towards the server, perhaps with a port.
     Own,
     OwnPort,
-    /// What passed until the server was asked, in milliseconds: these add up.
+    /// Durations of the phases before the request went to the server, in milliseconds; the sum
+    /// counts.
     Lead,
     Queue,
     Connect,
-    /// From the beginning to the end in milliseconds; with a `+` in front where it is not over.
+    /// Milliseconds from the beginning to the end; a `+` in front marks an unfinished exchange.
     Took,
-    /// Bytes of the response's body, and of its head, as the server sent them.
+    /// Bytes of the response's body and head as the server sent them.
     Body,
     Head,
-    /// What the response says its body's length is.
+    /// The Content-Length of the response.
     Length,
-    /// All bytes from the server, where a line is of a connection.
+    /// All bytes from the server, in the line of a connection.
     All,
 }
 
-/// Where each [`BalancerField`] of a line is; an empty span where it is not.
+/// The span of each [`BalancerField`] in a line; empty if absent.
 pub(crate) type BalancerSpans = [LineSpan; 16];
 
-/// What a duration is counted in.
+/// The unit of a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DurationUnit {
     Nanoseconds,
@@ -87,7 +88,7 @@ pub(super) enum DurationUnit {
 }
 
 impl LogField {
-    /// Whether no value of it has a space in it.
+    /// Whether no value of the field has a space.
     pub(super) fn is_word(self) -> bool {
         !matches!(
             self,
@@ -106,12 +107,12 @@ impl LogField {
         )
     }
 
-    /// Whether a client chooses what stands in it, and may put a space there.
+    /// Whether the client chooses the value and may put a space into it.
     pub(super) fn is_clients_choice(self) -> bool {
         !self.is_word() && !matches!(self, Self::Text | Self::Time | Self::Part(_))
     }
 
-    /// A place in [`LineDraft::ranks`] for each thing.
+    /// The index of a field in [`LineDraft::ranks`].
     fn slot(self) -> usize {
         match self {
             Self::Word | Self::Text | Self::ClientText | Self::Part(_) => 0,
@@ -138,10 +139,10 @@ impl LogField {
     }
 }
 
-/// The rank of what was taken for each thing, above all ranks when nothing was.
+/// The rank of the value taken for each field; above all ranks if there is none.
 pub(super) type Ranks = [u8; 20];
 
-/// An access line while its values are gathered.
+/// An access line that is being assembled from values.
 #[derive(Debug)]
 pub(super) struct LineDraft<'a> {
     pub(super) line: &'a mut AccessLine,
@@ -149,17 +150,17 @@ pub(super) struct LineDraft<'a> {
     target: Option<LineSpan>,
     query: Option<LineSpan>,
     protocol: Option<LineSpan>,
-    /// Put back to what they were, they make all values since then be taken anew.
+    /// Restoring an older copy discards the values taken since.
     pub(super) ranks: Ranks,
     pub(super) has_client: bool,
-    /// Another logger's line than Caddy's access log.
+    /// The line is from another logger than Caddy's access log.
     pub(super) other_logger: bool,
-    /// Where a balancer's values go.
+    /// The destination of balancer fields.
     pub(super) parts: Option<&'a mut BalancerSpans>,
 }
 
 impl<'a> LineDraft<'a> {
-    /// Nothing yet; `line` is fresh.
+    /// Creates an empty draft; `line` must be empty too.
     pub(super) fn new(line: &'a mut AccessLine) -> Self {
         Self {
             line,
@@ -174,7 +175,7 @@ impl<'a> LineDraft<'a> {
         }
     }
 
-    /// The same, with a place for what only balancers log.
+    /// Creates an empty draft that also accepts fields of balancers.
     pub(super) fn of_balancer(
         line: &'a mut AccessLine,
         parts: Option<&'a mut BalancerSpans>,
@@ -182,12 +183,12 @@ impl<'a> LineDraft<'a> {
         Self { parts, ..Self::new(line) }
     }
 
-    /// Whether a value of this rank would be taken.
+    /// Whether a value of this rank would be used.
     pub(super) fn wants(&self, field: LogField, rank: u8) -> bool {
         self.ranks[field.slot()] > rank
     }
 
-    /// Takes a value, `at` in `line`. `false` if it can't be what the field is.
+    /// Takes the value `at` in `line`. Returns `false` if the value is invalid for the field.
     pub(super) fn take(
         &mut self,
         field: LogField,
@@ -251,7 +252,7 @@ impl<'a> LineDraft<'a> {
             LogField::Target | LogField::Path => self.target = Some(at),
             LogField::Query if text == b"-" => self.query = None,
             LogField::Query => {
-                // `$uri?$args`: the mark is the format's, and the query's too.
+                // In `$uri?$args`, the literal `?` of the format belongs to the query.
                 let before = at.start.checked_sub(1).map(|start| LineSpan { start, end: at.end });
                 let marked = before.filter(|span| span.of(line).starts_with(b"?"));
                 self.query = Some(marked.unwrap_or(at));
@@ -274,7 +275,7 @@ impl<'a> LineDraft<'a> {
         true
     }
 
-    /// Makes the request of its parts if it has no first line of its own.
+    /// Assembles the request from its parts if the line has no request line.
     pub(super) fn finish(self) {
         if self.line.request == LoggedRequest::Absent
             && let (Some(method), Some(target)) = (self.method, self.target)
@@ -285,7 +286,7 @@ impl<'a> LineDraft<'a> {
     }
 }
 
-/// A duration in microseconds; `None` if it is no decimal number.
+/// Converts a duration to microseconds; `None` if the text is no decimal number.
 fn micros(text: &[u8], unit: DurationUnit) -> Option<u64> {
     let point = memchr::memchr(b'.', text).unwrap_or(text.len());
     let whole = decimal(&text[..point])?;
@@ -293,7 +294,7 @@ fn micros(text: &[u8], unit: DurationUnit) -> Option<u64> {
     if !fraction.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    // Millionths of the unit.
+    // In millionths of the unit.
     let fraction = u64::try_from(fraction_micros(fraction)).ok()?;
     match unit {
         DurationUnit::Nanoseconds => Some(whole / 1_000),

@@ -6,9 +6,9 @@
 //!           ; *( literal / "$" name / "${" name "}" )
 //! ```
 //!
-//! The directives are those of the `mod_log_config` and `mod_logio` manuals of Apache 2.4, the
-//! variables those of nginx's core, `realip` and `log` modules. What is not known is a field that is
-//! passed over.
+//! The directives are from the `mod_log_config` and `mod_logio` manuals of Apache 2.4, the
+//! variables from nginx's core, `realip` and `log` modules. An unknown directive or variable
+//! becomes an ignored field.
 
 use std::fmt;
 
@@ -16,35 +16,35 @@ use super::field::{DurationUnit, LogField};
 use super::plan::{FormatPlan, PlanItem};
 use super::time_format::TimeFormat;
 
-/// What is wrong with a format string, and where.
+/// A fault of a format string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FormatError {
-    /// Offset in the text as it was given.
+    /// Offset in the given text.
     pub at: usize,
-    /// What is wrong there.
+    /// The fault.
     pub problem: FormatProblem,
 }
 
-/// What can be wrong with a format string.
+/// The faults of a format string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FormatProblem {
-    /// No name of a format, and no directive or variable in it either.
+    /// The text is no name of a format, and has no directive or variable.
     Unknown,
-    /// A directive, variable, brace or quote that never ends.
+    /// A directive, variable, brace or quote is not closed.
     Unfinished,
-    /// A conversion of strftime that is not known.
+    /// An unknown strftime conversion.
     TimeFormat,
-    /// Two fields between which nothing stands.
+    /// Two fields without a literal between.
     Adjoining,
-    /// Nothing in it names the client.
+    /// No field names the client.
     NoClient,
-    /// Nothing in a balancer's format names the server.
+    /// No field of a balancer's format names the server.
     NoServer,
-    /// More fields than anybody logs.
+    /// The format has too many fields.
     TooLong,
-    /// Not `field=path`, or no such field.
+    /// Not `field=path`, or an unknown field.
     FieldName,
-    /// No field of it logs what was asked for.
+    /// No field logs the requested value.
     NotLogged,
 }
 
@@ -62,8 +62,8 @@ impl fmt::Display for FormatError {
                 "unknown format: expected auto, common, combined, vhost_combined, json, or an \
                  Apache LogFormat or nginx log_format string",
             ),
-            FormatProblem::Unfinished => write!(f, "what begins at byte {at} has no end"),
-            FormatProblem::TimeFormat => write!(f, "unknown conversion of time at byte {at}"),
+            FormatProblem::Unfinished => write!(f, "the directive, variable or quote at byte {at} is not closed"),
+            FormatProblem::TimeFormat => write!(f, "unknown time conversion at byte {at}"),
             FormatProblem::Adjoining => {
                 write!(f, "nothing separates the field at byte {at} from the one before it")
             }
@@ -74,7 +74,7 @@ impl fmt::Display for FormatError {
                 "no field names the server: expected %s, %si, %UPSTREAM_HOST%, %<nhi>, $upstream_addr or \
                  the like",
             ),
-            FormatProblem::NotLogged => f.write_str("no field of it logs that"),
+            FormatProblem::NotLogged => f.write_str("no field of the format logs the requested value"),
             FormatProblem::TooLong => write!(f, "too many fields, seen at byte {at}"),
             FormatProblem::FieldName => write!(
                 f,
@@ -88,7 +88,7 @@ impl fmt::Display for FormatError {
 
 impl std::error::Error for FormatError {}
 
-/// A format's bytes with quoting undone, each with its offset in what was pasted.
+/// The bytes of a format after unquoting, each with its offset in the pasted text.
 pub(super) struct FormatText {
     pub(super) bytes: Vec<u8>,
     offsets: Vec<usize>,
@@ -110,7 +110,7 @@ impl FormatText {
     }
 }
 
-/// Whether a pasted text is nginx's: a variable in it, or its directive.
+/// Whether a pasted text is an nginx format: has a variable or the nginx directive.
 pub(super) fn is_nginx(text: &str) -> bool {
     let variable =
         |pair: &[u8]| pair[0] == b'$' && (pair[1].is_ascii_alphabetic() || pair[1] == b'{');
@@ -118,18 +118,18 @@ pub(super) fn is_nginx(text: &str) -> bool {
         || (directive(text, "LogFormat").is_none() && text.as_bytes().windows(2).any(variable))
 }
 
-/// The format's own text, out of a directive and its quotes.
+/// The format string inside a directive and its quotes.
 pub(super) fn inner(pasted: &str) -> Result<String, FormatError> {
     let text = unquoted(pasted)?;
     Ok(String::from_utf8_lossy(&text.bytes).into_owned())
 }
 
-/// Compiles a pasted text that is no format's name.
+/// Compiles a pasted format.
 pub(super) fn compile(pasted: &str) -> Result<FormatPlan, FormatError> {
     plan(placed(pasted)?)
 }
 
-/// The items of a format, put together to a plan.
+/// Compiles the items of a format into a plan.
 pub(super) fn plan(mut items: Vec<PlacedItem>) -> Result<FormatPlan, FormatError> {
     if !items.iter().any(|(item, _)| !matches!(item, PlanItem::Literal(_))) {
         return Err(FormatError::new(0, FormatProblem::Unknown));
@@ -140,7 +140,7 @@ pub(super) fn plan(mut items: Vec<PlacedItem>) -> Result<FormatPlan, FormatError
     }
     let adjoining = items.windows(2).find(|pair| {
         match (&pair[0].0, &pair[1].0) {
-            // `$host$request_uri`: a path begins with a slash, and no host holds one.
+            // `$host$request_uri`: a path begins with a slash, and a host has none.
             (PlanItem::Value(host, _), PlanItem::Value(LogField::Target | LogField::Path, _)) => {
                 !host.is_word()
             }
@@ -158,13 +158,13 @@ pub(super) fn plan(mut items: Vec<PlacedItem>) -> Result<FormatPlan, FormatError
     Ok(FormatPlan::new(&items))
 }
 
-/// The items of a pasted text, each with the offset of what it was made from.
+/// The items of a pasted format, each with its offset.
 pub(super) fn placed(pasted: &str) -> Result<Vec<PlacedItem>, FormatError> {
     let text = unquoted(pasted)?;
     if is_nginx(pasted) { nginx(&text, nginx_field) } else { apache(&text, apache_field) }
 }
 
-/// What stands behind `name` if the text is that directive, and its offset.
+/// If the text is the directive `name`, returns the text behind the name and its offset.
 pub(super) fn directive<'a>(text: &'a str, name: &str) -> Option<(&'a str, usize)> {
     let start = text.len() - text.trim_start().len();
     let rest = text.get(start..)?;
@@ -192,8 +192,7 @@ pub(super) fn unquoted(pasted: &str) -> Result<FormatText, FormatError> {
     Ok(text)
 }
 
-/// A format without a directive: only `\"`, `\\` and `\t` are undone; white space round it is not
-/// part of it.
+/// A format without a directive: undoes only `\"`, `\\` and `\t`, and trims white space.
 fn plain(pasted: &str, text: &mut FormatText) {
     let start = pasted.len() - pasted.trim_start().len();
     let mut bytes = pasted.trim_end().bytes().enumerate().skip(start).peekable();
@@ -210,8 +209,8 @@ fn plain(pasted: &str, text: &mut FormatText) {
     }
 }
 
-/// The words of a directive, `skip` of them left out, and at most `most` of them taken. `escape=…` is
-/// left out too, a `;` ends it.
+/// The words of a directive: skips `skip` words and `escape=…`, takes at most `most`, and ends at
+/// `;`.
 fn words(
     rest: &str,
     offset: usize,
@@ -253,7 +252,7 @@ fn words(
     }
 }
 
-/// A quoted word that opens at `at`; returns what is behind it.
+/// Reads the quoted word that opens at `at`; returns the rest of the text.
 fn quoted_word(
     bytes: &[u8],
     open: usize,
@@ -284,7 +283,7 @@ fn quoted_word(
     }
 }
 
-/// An item and the offset of what it was compiled from.
+/// An item and its offset in the pasted text.
 pub(super) type PlacedItem = (PlanItem, usize);
 
 pub(super) fn literal(items: &mut Vec<PlacedItem>, byte: u8, at: usize) {
@@ -295,7 +294,7 @@ pub(super) fn literal(items: &mut Vec<PlacedItem>, byte: u8, at: usize) {
     }
 }
 
-/// Path and query with nothing between them are one field.
+/// Merges an adjacent path and query into one field.
 fn join_targets(items: &mut Vec<PlacedItem>) {
     let is = |items: &[PlacedItem], index: usize, field: LogField| matches!(items.get(index), Some((PlanItem::Value(found, _), _)) if *found == field);
     let mut index = 0;
@@ -310,7 +309,7 @@ fn join_targets(items: &mut Vec<PlacedItem>) {
     }
 }
 
-/// Reads a format of Apache; `field` says what a directive logs.
+/// Parses an Apache format; `field` maps a directive to its meaning.
 pub(super) fn apache(
     text: &FormatText,
     field: impl Fn(u8, &str, bool) -> (LogField, u8),
@@ -375,13 +374,13 @@ fn apache_time(format: &str, from: usize, text: &FormatText) -> Result<PlanItem,
         (format, 0, false)
     };
     match TimeFormat::apache(format) {
-        // `%{begin:}t` is `%t` with its brackets, which nobody writes.
+        // `%{begin:}t` is `%t` with its brackets; unused in practice.
         Ok(form) => Ok(PlanItem::Time(form, end)),
         Err(at) => Err(text.error(from + skipped + at, FormatProblem::TimeFormat)),
     }
 }
 
-/// What an Apache directive logs, and its rank among those that log the same.
+/// The meaning of an Apache directive, and its rank among directives of equal meaning.
 pub(super) fn apache_field(letter: u8, param: &str, original: bool) -> (LogField, u8) {
     let header = || match param.to_ascii_lowercase().as_str() {
         "referer" => (LogField::Referer, 0),
@@ -398,7 +397,7 @@ pub(super) fn apache_field(letter: u8, param: &str, original: bool) -> (LogField
         b'U' => (LogField::Path, 0),
         b'q' => (LogField::Query, 0),
         b'H' => (LogField::Protocol, 0),
-        // `%s` is the original's for a redirected request, but for that one only.
+        // `%s` is the status of the original request if the request was redirected internally.
         b's' => (LogField::Status, u8::from(original)),
         b'b' | b'B' => (LogField::Bytes, 0),
         b'O' => (LogField::Bytes, 1),
@@ -420,7 +419,7 @@ pub(super) fn apache_field(letter: u8, param: &str, original: bool) -> (LogField
     }
 }
 
-/// Reads a format of nginx; `field` says what a variable holds.
+/// Parses an nginx format; `field` maps a variable to its meaning.
 pub(super) fn nginx(
     text: &FormatText,
     field: impl Fn(&str) -> (LogField, u8),
@@ -459,7 +458,7 @@ pub(super) fn nginx(
     Ok(items)
 }
 
-/// What an nginx variable holds, and its rank among those that hold the same.
+/// The meaning of an nginx variable, and its rank among variables of equal meaning.
 pub(super) fn nginx_field(name: &str) -> (LogField, u8) {
     match name {
         "remote_addr" | "realip_remote_addr" => (LogField::Client, 0),

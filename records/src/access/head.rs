@@ -1,4 +1,4 @@
-//! What stands in front of a line's request: who and when.
+//! The head of a line: client and time, in front of the request.
 
 use super::quote::next_quote;
 use super::timestamp::{ParsedTime, TimestampParser, decimal};
@@ -6,36 +6,36 @@ use super::{AccessLine, Expected, LineError, LineSpan};
 use crate::addr::parse_ip;
 use crate::scan;
 
-/// Where the client stands among the words in front of the time.
+/// The position of the client among the words in front of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientPlacement {
-    /// Each line shows it.
+    /// Detected line by line.
     ByLine,
-    /// It is the first word.
+    /// The first word.
     First,
-    /// It is the second, after the virtual host.
+    /// The second word, after the virtual host.
     AfterHost,
 }
 
-/// Reads heads; remembers the last one. Where a balancer stands in front of the server, lines of one
-/// second mostly begin with the same bytes up to the request, which are compared and not read again.
+/// Parses heads and caches the last one. Behind a balancer, lines of one second mostly begin with
+/// the same bytes up to the request; equal bytes are compared instead of parsed.
 #[derive(Clone, Debug)]
 pub(super) struct HeadParser {
     placement: ClientPlacement,
     last: LastHead,
 }
 
-/// A head whose bytes alone say what it says.
+/// A head that can be reused: its meaning depends on its bytes alone.
 #[derive(Clone, Debug, Default)]
 struct LastHead {
-    /// With the quote before the request; empty if there is none.
+    /// The bytes up to and including the quote before the request; empty if no head is cached.
     text: Vec<u8>,
     start: usize,
     found: AccessLine,
     after_host: bool,
 }
 
-/// Longer ones are read each time.
+/// Longer heads are not cached.
 const LONGEST: usize = 256;
 
 impl HeadParser {
@@ -43,8 +43,9 @@ impl HeadParser {
         Self { placement, last: LastHead::default() }
     }
 
-    /// Reads what stands before the request of the line that starts at `start` of `body` into `found`,
-    /// whatever that held. Returns the offset of the quote before the request, and whether the virtual host comes first.
+    /// Parses the text before the request of the line that starts at `start` of `body` into
+    /// `found`, overwriting all fields. Returns the offset of the quote before the request, and
+    /// whether the virtual host comes first.
     #[inline]
     pub(super) fn read(
         &mut self,
@@ -75,7 +76,8 @@ impl HeadParser {
         let after_host = head(body, start, bracket, self.placement, found)?;
         found.time = Some(time.time);
         found.time_text = Some(LineSpan::new(bracket + 1, time.end));
-        // Text between time and quote could hold another time, which depends on what follows.
+        // Other text between time and quote could hold another time, so such a head depends on
+        // later bytes.
         if quote == time.end + 2 && quote - start < LONGEST {
             self.last.text.clear();
             self.last.text.extend_from_slice(&body[start..=quote]);
@@ -85,7 +87,7 @@ impl HeadParser {
     }
 }
 
-/// The bracket before the time, the time, and the quote before the request.
+/// Finds the bracket before the time, the time, and the quote before the request.
 fn find_time(
     body: &[u8],
     start: usize,
@@ -105,7 +107,7 @@ fn find_time(
     Ok((bracket, time, quote))
 }
 
-/// The first bracketed time in `body[from..to]`, and its bracket.
+/// Finds the first bracketed time in `body[from..to]`, and its bracket.
 #[inline]
 fn next_time(
     body: &[u8],
@@ -123,8 +125,8 @@ fn next_time(
     }
 }
 
-/// The words in front of the time, whose `[` is `body[bracket]`. Returns whether the virtual host
-/// comes first.
+/// Parses the words in front of the time, whose `[` is `body[bracket]`. Returns whether the virtual
+/// host comes first.
 #[inline]
 fn head(
     body: &[u8],
@@ -163,7 +165,7 @@ fn head(
     let (client_end, port) = without_port(body, first);
     found.client = LineSpan::new(first.0, client_end);
     found.peer_port = port;
-    // `client host user`: a user's name alone in that place has nothing behind it.
+    // `client host user`: a user name in the place of the host would be the last word.
     let names_host = !dash && second.1 < end && body[second.0..second.1].contains(&b'.');
     if names_host {
         found.host = Some(LineSpan::new(second.0, second.1));
@@ -172,8 +174,8 @@ fn head(
     Ok(false)
 }
 
-/// Whether the first of two words is the virtual host and the second the client. `None`: neither
-/// can be told to be the client.
+/// Whether the first word is the virtual host and the second the client. `None` if neither can be
+/// the client.
 #[cold]
 fn host_first(
     body: &[u8],
@@ -188,10 +190,11 @@ fn host_first(
     };
     match (parse_ip(one).is_some(), parse_ip(two).is_some()) {
         (true, false) => Some(false),
-        // `vhost client ident user`, or `client host user` with an address for the host.
+        // `vhost client ident user`, or `client host user` with an address as the host.
         (true, true) => Some(four_words),
         (false, true) => is_host(one).then_some(true),
-        // Names: only what has the look of one, for this might be any text.
+        // Without an address, only words that look like names are accepted: the text may be
+        // anything.
         (false, false) if !is_host(one) => None,
         (false, false) => {
             let is_name = |word: &[u8]| is_host(word) && word.contains(&b'.');
@@ -205,8 +208,8 @@ fn is_host(word: &[u8]) -> bool {
     word.iter().all(|b| b.is_ascii_alphanumeric() || b"-._:[]*".contains(b))
 }
 
-/// `192.0.2.1:40100` or `[2001:db8::1]:40100` in the client's place: where the address ends, and
-/// the port. The word's end and `None` for anything else.
+/// Splits `192.0.2.1:40100` or `[2001:db8::1]:40100`: returns the end of the address, and the port.
+/// Any other word stays whole, with `None`.
 #[inline]
 pub(super) fn without_port(body: &[u8], (from, to): (usize, usize)) -> (usize, Option<u16>) {
     let word = &body[from..to];
@@ -221,14 +224,14 @@ pub(super) fn without_port(body: &[u8], (from, to): (usize, usize)) -> (usize, O
     (from + colon, port)
 }
 
-/// The port of `a.example:443`.
+/// Returns the port of `a.example:443`.
 fn port_of(host: &[u8]) -> Option<u16> {
     let colon = memchr::memrchr(b':', host)?;
     u16::try_from(decimal(&host[colon + 1..])?).ok()
 }
 
-/// The user in `body[from..end]`, the words between client and time. The first is the identity, if
-/// there is another; a `-` at the end is the user whatever stands before it.
+/// Finds the user in `body[from..end]`, the words between client and time. The first word is the
+/// identity if more words follow; a `-` at the end is always the user.
 #[inline]
 fn user(body: &[u8], from: usize, end: usize) -> Option<LineSpan> {
     let words = body.get(from..end).filter(|words| !words.is_empty())?;

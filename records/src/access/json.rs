@@ -1,22 +1,22 @@
-//! Access lines that are JSON objects (RFC 8259): nginx with `escape=json`, Caddy, Traefik, or with
-//! names the user gave.
+//! Access lines that are JSON objects (RFC 8259): of nginx with `escape=json`, Caddy, Traefik, or
+//! with keys given by the user.
 //!
-//! One pass, no recursion and no copy: which names may still come at each depth is a node of a small
-//! tree of names. Of an array only the first element is looked at, so that Caddy's
-//! `headers.User-Agent` is found in its list. A key that comes twice counts the first time.
+//! One pass, without recursion or copies: a tree of keys tells which keys are of interest at each
+//! depth. Only the first element of an array is examined, so that Caddy's `headers.User-Agent` is
+//! found in its list. Of duplicate keys the first one counts.
 
 use super::field::{DurationUnit, LineDraft, LogField};
 use super::timestamp::TimestampParser;
 use super::{AccessLine, Expected, LineError, LineSpan};
 
-/// Which value is what.
+/// The keys of interest, and the meaning of their values.
 #[derive(Clone, Debug)]
 pub(super) struct JsonNames {
     nodes: Vec<JsonNode>,
     fields: Vec<(Vec<Vec<u8>>, LogField, u8)>,
 }
 
-/// The keys that mean something in one object.
+/// The keys of interest in one object.
 #[derive(Clone, Debug, Default)]
 struct JsonNode {
     /// Sorted by length, then bytes.
@@ -24,10 +24,10 @@ struct JsonNode {
     field: Option<(LogField, u8)>,
 }
 
-/// Deeper objects hold nothing of ours.
+/// Objects deeper than this hold no key of interest.
 const DEPTH: usize = 8;
 
-/// What nginx's users, Caddy and Traefik call things; the second is the rank.
+/// The keys of nginx users, Caddy and Traefik; the number is the rank.
 const USUAL: &[(&str, LogField, u8)] = &[
     ("remote_addr", LogField::Client, 0),
     ("request.remote_ip", LogField::Client, 0),
@@ -121,13 +121,13 @@ const USUAL: &[(&str, LogField, u8)] = &[
 ];
 
 impl JsonNames {
-    /// What is usual.
+    /// The usual keys.
     pub(super) fn usual() -> Self {
         let fields = USUAL.iter().map(|(path, field, rank)| (split(path), *field, *rank));
         Self::build(fields.collect())
     }
 
-    /// The given ones only.
+    /// The given keys only.
     pub(super) fn build(fields: Vec<(Vec<Vec<u8>>, LogField, u8)>) -> Self {
         let mut nodes = vec![JsonNode::default()];
         for (path, field, rank) in &fields {
@@ -140,8 +140,8 @@ impl JsonNames {
         Self { nodes, fields }
     }
 
-    /// With the value at `path` for `field` in place of all that were known for it. A path with dots
-    /// walks into objects; a key that has dots in it is found too.
+    /// Replaces all keys for `field` with the value at `path`. Dots in a path separate nested keys;
+    /// a key that contains dots is found too.
     pub(super) fn with(self, field: LogField, path: &str) -> Self {
         let same =
             |other: &LogField| std::mem::discriminant(other) == std::mem::discriminant(&field);
@@ -155,7 +155,7 @@ impl JsonNames {
         Self::build(fields)
     }
 
-    /// The paths that are looked for, the most wanted of each field first, with dots in them.
+    /// The paths of all fields, joined with dots, of each field the best rank first.
     pub(super) fn paths(&self) -> Vec<(LogField, String)> {
         let mut fields: Vec<_> = self.fields.iter().collect();
         fields.sort_by_key(|(_, _, rank)| *rank);
@@ -188,7 +188,7 @@ fn child_or_new(nodes: &mut Vec<JsonNode>, node: usize, key: &[u8]) -> usize {
     }
 }
 
-/// Reads the object that starts at `start` of `line` into `into`, which is fresh.
+/// Parses the object that starts at `start` of `line` into `into`, which must be empty.
 pub(super) fn parse(
     line: &[u8],
     start: usize,
@@ -198,7 +198,7 @@ pub(super) fn parse(
 ) -> Result<(), LineError> {
     let mut draft = LineDraft::new(into);
     let end = walk(line, start, names, |field, rank, value| {
-        // A value that can't be what its name says is left out; a client can't be left out.
+        // An invalid value is skipped, except for the client.
         draft.take(field, rank, value, line, clock);
     })?;
     let rest = line.get(end..).unwrap_or_default();
@@ -212,15 +212,15 @@ pub(super) fn parse(
     Ok(())
 }
 
-/// An object or array that is open, and its names: `None` where nothing is of interest.
+/// An open object or array, and its keys: `None` if no key is of interest.
 #[derive(Clone, Copy)]
 struct JsonLevel {
     array: bool,
     node: Option<usize>,
 }
 
-/// Walks over the object at `start`, tells `found` of each value with a name (`null` is none), and
-/// returns where it ends.
+/// Walks over the object at `start`, calls `found` for each value of a known key (but not for
+/// `null`), and returns the end of the object.
 fn walk(
     line: &[u8],
     start: usize,
@@ -229,7 +229,7 @@ fn walk(
 ) -> Result<usize, LineError> {
     let mut levels = [JsonLevel { array: false, node: None }; DEPTH];
     levels[0].node = Some(0);
-    // Kinds of the levels deeper than `DEPTH`, a bit each.
+    // The kinds of levels deeper than `DEPTH`, a bit each.
     let mut deep = 0_u64;
     let mut depth = 1_usize;
     let at = skip_space(line, start);
@@ -281,7 +281,7 @@ fn walk(
                 let array = *open == b'[';
                 match levels.get_mut(depth) {
                     Some(level) => *level = JsonLevel { array, node },
-                    // Nobody logs 70 levels: what does is refused, not misread.
+                    // Deeper objects are refused rather than misread.
                     None if depth >= DEPTH + 64 => return Err(LineError::new(at, Expected::Json)),
                     None => deep = deep << 1 | u64::from(array),
                 }
@@ -303,7 +303,7 @@ fn walk(
     }
 }
 
-/// A string, number or word: its text, where it ended, whether it is `null`.
+/// Parses a string, number or word: returns its text, its end, and whether it is `null`.
 #[inline]
 fn value(line: &[u8], at: usize) -> Result<(LineSpan, usize, bool), LineError> {
     if line.get(at) == Some(&b'"') {
@@ -319,7 +319,7 @@ fn value(line: &[u8], at: usize) -> Result<(LineSpan, usize, bool), LineError> {
     Ok((LineSpan::new(at, at + len), at + len, &rest[..len] == b"null"))
 }
 
-/// The text between the quotes, and where they end.
+/// Parses a string: returns the text between the quotes, and the end.
 #[inline]
 fn string(line: &[u8], at: usize) -> Result<(LineSpan, usize), LineError> {
     let unclosed = || LineError::new(at, Expected::Json);

@@ -1,8 +1,9 @@
-//! Access lines: spans into a line nobody copies.
+//! Access lines, parsed into spans of the borrowed line.
 //!
-//! A [`Parser`] reads line after line by a [`Spec`]: what the user asked for, or whatever each line
-//! shows itself to be. Underneath, a way of reading a file each: the relatives of common and
-//! combined, pasted format strings, JSON; and a syslog envelope round any of them.
+//! A [`Parser`] parses line after line in the format of a [`Spec`]: the format given by the user,
+//! or one detected line by line. Each kind of format has a file: `clf` for common, combined and
+//! their variants, `format` and `plan` for pasted format strings, `json`; `envelope` skips a syslog
+//! envelope around any of them.
 
 mod clf;
 mod envelope;
@@ -51,24 +52,23 @@ impl LineSpan {
         Self { start: start as u32, end: end as u32 }
     }
 
-    /// The bytes of `line` that this names; empty if it reaches beyond.
+    /// The bytes of this span in `line`; empty if the span reaches beyond the line.
     #[must_use]
     pub fn of(self, line: &[u8]) -> &[u8] {
         line.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 }
 
-/// What was found in an access line. All spans are offsets into the line that was parsed, escapes
-/// not undone.
+/// The fields of an access line. All spans are offsets into the parsed line, and escapes are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccessLine {
-    /// Bytes of a syslog envelope before the line proper; 0 without one.
+    /// Length of the syslog envelope in front, in bytes; 0 without an envelope.
     pub envelope: u32,
-    /// The client field: the only bytes a rewrite changes.
+    /// The client field: the only bytes that a rewrite changes.
     pub client: LineSpan,
-    /// When, and how finely that was written.
+    /// The time, and its resolution.
     pub time: Option<(Timestamp, Resolution)>,
-    /// The time's text.
+    /// The text of the time.
     pub time_text: Option<LineSpan>,
     /// The request.
     pub request: LoggedRequest,
@@ -80,37 +80,37 @@ pub struct AccessLine {
     pub referer: Option<LineSpan>,
     /// The User-Agent header.
     pub user_agent: Option<LineSpan>,
-    /// The Host header or the virtual host's name, with its port if it was logged as one word.
+    /// The Host header or the name of the virtual host, with the port if logged as one word.
     pub host: Option<LineSpan>,
     /// The authenticated user.
     pub user: Option<LineSpan>,
     /// The X-Forwarded-For header.
     pub forwarded_for: Option<LineSpan>,
-    /// The port of the connection's peer: the balancer's own port towards the server.
+    /// The port of the TCP peer: the balancer's own port towards the server.
     pub peer_port: Option<u16>,
     /// The server's own port.
     pub server_port: Option<u16>,
-    /// Which request on its connection this was, from 1.
+    /// The number of the request on its connection, from 1.
     pub nth: Option<u32>,
-    /// How long the request took, in microseconds.
+    /// Duration of the request in microseconds.
     pub duration: Option<u64>,
 }
 
-/// The request as a format spells it.
+/// The request, in the form that the format logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LoggedRequest {
-    /// The format does not log it.
+    /// Not logged.
     #[default]
     Absent,
     /// The request's first line.
     Line(LineSpan),
-    /// Its words, each logged on its own.
+    /// The parts of the request line, logged separately.
     Parts {
         /// GET, POST, …
         method: LineSpan,
         /// Path and query.
         target: LineSpan,
-        /// The query where it was logged apart from the path; nginx's `$args` lacks the `?`.
+        /// The query if logged separately from the path; nginx's `$args` lacks the `?`.
         query: Option<LineSpan>,
         /// `HTTP/1.1`.
         protocol: Option<LineSpan>,
@@ -118,8 +118,8 @@ pub enum LoggedRequest {
 }
 
 impl LoggedRequest {
-    /// The identity of the request under `cut`; `None` if there was none, or if so little of it is
-    /// logged that no balancer's record of it could be equal (no protocol, and shorter than the cut).
+    /// The identity of the request under `cut`; `None` if no request was logged, or so little that
+    /// it cannot equal a balancer's record (no protocol, and shorter than the cut).
     #[must_use]
     #[inline]
     pub fn fingerprint(&self, line: &[u8], cut: Cut) -> Option<Fingerprint> {
@@ -130,7 +130,7 @@ impl LoggedRequest {
         }
     }
 
-    /// The identity of the whole of a request that is longer than [`LONG`] bytes, protocol and all.
+    /// The identity of a full request longer than [`LONG`] bytes, including the protocol.
     #[must_use]
     #[inline]
     pub fn whole(&self, line: &[u8]) -> Option<Fingerprint> {
@@ -167,12 +167,12 @@ impl LoggedRequest {
     }
 }
 
-/// Why a line was not understood, and at which byte that shows.
+/// Why a line could not be parsed, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LineError {
-    /// Offset of the first byte that does not fit.
+    /// Offset of the first invalid byte.
     pub at: u32,
-    /// What was expected there.
+    /// What was expected.
     pub expected: Expected,
 }
 
@@ -182,7 +182,7 @@ impl LineError {
     }
 }
 
-/// What a line lacked.
+/// The expected part of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
     /// A line of any known format.
@@ -206,8 +206,8 @@ impl fmt::Display for LineError {
             Expected::Client => "a client",
             Expected::Time => "a time",
             Expected::Request => "a request",
-            Expected::Literal => "the format's own text",
-            Expected::Json => "a JSON object that names a client",
+            Expected::Literal => "literal text of the format",
+            Expected::Json => "a JSON object with a client",
         };
         write!(f, "expected {expected} at byte {}", self.at)
     }

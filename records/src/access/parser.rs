@@ -1,4 +1,4 @@
-//! What the user asked for ([`Spec`]), and reading line after line by it ([`Parser`]).
+//! The choice of a format ([`Spec`]), and the parser of its lines ([`Parser`]).
 
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
@@ -12,7 +12,7 @@ use super::plan::FormatPlan;
 use super::timestamp::TimestampParser;
 use super::{AccessLine, Expected, LineError, LineSpan, envelope, template};
 
-/// The format of access lines as the user asked for it.
+/// The format of access lines, as chosen by the user.
 #[derive(Clone, Debug, Default)]
 pub struct Spec(SpecChoice);
 
@@ -28,22 +28,24 @@ enum SpecChoice {
 static USUAL: LazyLock<Arc<JsonNames>> = LazyLock::new(|| Arc::new(JsonNames::usual()));
 
 impl Spec {
-    /// Each line shows what it is.
+    /// The format is detected line by line.
     #[must_use]
     pub fn auto() -> Self {
         Self::default()
     }
 
-    /// Reads what stands behind `--format`:
+    /// Parses the argument of `--format`:
     ///
     /// - `auto`, `common`, `combined`, `vhost_combined` or `json`;
-    /// - `json:client=a.b,time=t,…`: where in a JSON object a field is, dots walk into objects;
-    /// - a `LogFormat` of Apache or a `log_format` of nginx, with or without the directive round it.
-    ///   The client is the first of `%h`, `%a`, `$remote_addr` and `$realip_remote_addr` in it.
+    /// - `json:client=a.b,time=t,…`: the keys of fields in a JSON object; dots separate nested
+    ///   keys;
+    /// - a `LogFormat` of Apache or a `log_format` of nginx, with or without the surrounding
+    ///   directive. The client is the first of `%h`, `%a`, `$remote_addr` and
+    ///   `$realip_remote_addr`.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with `text`, and at which byte.
+    /// Names the fault in `text` and its byte offset.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
         let wanted = match text.trim() {
             "auto" => SpecChoice::Auto,
@@ -68,7 +70,7 @@ fn pasted(text: &str) -> Result<SpecChoice, FormatError> {
     Ok(SpecChoice::Plan(Arc::new(format::compile(text)?)))
 }
 
-/// `field=path,…`, what stands behind `json:`.
+/// Parses `field=path,…`, the text behind `json:`.
 pub(super) fn named(fields: &str) -> Result<JsonNames, FormatError> {
     let mut names = JsonNames::usual();
     let mut at = "json:".len();
@@ -106,7 +108,7 @@ fn json_field(name: &str) -> Option<LogField> {
     })
 }
 
-/// Reads the access lines of one server or one file.
+/// Parses the access lines of one server or one file.
 #[derive(Clone, Debug)]
 pub struct Parser {
     wanted: SpecChoice,
@@ -115,7 +117,7 @@ pub struct Parser {
     seen: FormatCounts,
 }
 
-/// How many lines were read by each way of reading them.
+/// The number of lines parsed in each format.
 #[derive(Clone, Copy, Debug, Default)]
 struct FormatCounts {
     lines: [u64; NAMES.len()],
@@ -126,7 +128,7 @@ const NAMES: [&str; 6] =
     ["common", "combined", "vhost_common", "vhost_combined", "json", "the given format"];
 
 impl Parser {
-    /// One that has seen no lines yet.
+    /// Creates a parser.
     #[must_use]
     pub fn new(spec: &Spec) -> Self {
         let placement = match spec.0 {
@@ -141,11 +143,11 @@ impl Parser {
         }
     }
 
-    /// Reads `line`, which has no LF; a CR at its end is no part of any field.
+    /// Parses `line`, which has no LF; a CR at the end belongs to no field.
     ///
     /// # Errors
     ///
-    /// If it is no access line, or not one of the format asked for.
+    /// If the line is no access line, or not in the chosen format.
     #[inline]
     pub fn parse(&mut self, line: &[u8]) -> Result<AccessLine, LineError> {
         let mut found = AccessLine::default();
@@ -153,8 +155,8 @@ impl Parser {
         Ok(found)
     }
 
-    /// The same into `found`, whatever that held: an [`AccessLine`] is large to hand back by value
-    /// for each of many lines. After an error `found` means nothing.
+    /// Parses into `found`, overwriting all fields: an [`AccessLine`] is too large to return by
+    /// value for each of many lines. After an error the content of `found` is undefined.
     ///
     /// # Errors
     ///
@@ -174,7 +176,7 @@ impl Parser {
         Ok(())
     }
 
-    /// Reads the line that starts at `start` into `found`; returns the place of its format in
+    /// Parses the line that starts at `start` into `found`; returns the index of its format in
     /// [`NAMES`].
     #[inline]
     fn parse_at(
@@ -209,8 +211,7 @@ impl Parser {
         })
     }
 
-    /// The formats found, most used first, as a report names them: `combined (1,204 lines), common
-    /// (3)`.
+    /// The detected formats for a report, most used first: `combined (1,204 lines), common (3)`.
     #[must_use]
     pub fn format(&self) -> String {
         let mut found: Vec<_> =
@@ -235,7 +236,7 @@ impl Parser {
     }
 }
 
-/// A number with its thousands apart.
+/// A number with thousands separators.
 struct GroupedNumber(u64);
 
 impl std::fmt::Display for GroupedNumber {

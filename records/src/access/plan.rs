@@ -1,29 +1,29 @@
-//! A compiled format, and the reading of lines by it.
+//! A compiled format, and the parser of its lines.
 //!
-//! A value ends where the format's next literal begins. In quotes only an unescaped quote ends it;
-//! out of quotes a value that can't hold a space ends before the first one, and any other is tried
-//! up to each place where the literal stands, until the rest of the line fits: so a user's name may
-//! hold spaces, brackets and a date.
+//! A value ends where the next literal of the format begins. In quotes only an unescaped quote ends
+//! a value. Outside of quotes, a value that cannot hold a space ends before the first space. For
+//! any other value each occurrence of the literal is tried until the rest of the line fits, so a
+//! user name may hold spaces, brackets and a date.
 //!
-//! Out of quotes and in front of the client, a client could write a header that reads like the
-//! fields behind it. Such formats are read twice, with that value as short and as long as it can be;
-//! unless both find the same client, the line is refused.
+//! If an unquoted value in front of the client field is chosen by the client, a forged header could
+//! look like the following fields. Such formats are parsed twice, with that value as short and as
+//! long as possible; if the two results differ in the client, the line is refused.
 
 use super::field::{BalancerSpans, LineDraft, LogField};
 use super::time_format::{TimeFormat, TimestampParts};
 use super::timestamp::TimestampParser;
 use super::{AccessLine, Expected, LineError, LineSpan};
 
-/// A piece of a format.
+/// An element of a format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PlanItem {
-    /// Text that stands in each line.
+    /// Fixed text.
     Literal(Vec<u8>),
     /// A field and its rank.
     Value(LogField, u8),
-    /// A time or a part of one; whether it is that of the request's end.
+    /// A time or a part of one; whether it is the time at the end of the request.
     Time(TimeFormat, bool),
-    /// Headers that HAProxy was told to keep, in braces and with a space behind, or nothing.
+    /// Headers captured by HAProxy, in braces and with a space behind, or nothing.
     Captures,
 }
 
@@ -31,34 +31,35 @@ pub(super) enum PlanItem {
 #[derive(Clone, Debug)]
 pub(super) struct FormatPlan {
     steps: Vec<PlanStep>,
-    /// Whether a client's unquoted words stand in front of the client field.
+    /// Whether an unquoted value chosen by the client stands in front of the client field.
     ambiguous: bool,
-    /// Whether they stand anywhere.
+    /// Whether such a value stands anywhere.
     has_clients_choice: bool,
 }
 
 #[derive(Clone, Debug)]
 enum PlanStep {
     Literal(Vec<u8>),
-    /// Up to an unescaped quote that this literal begins with.
+    /// Up to an unescaped quote, which this literal begins with.
     Quoted(LogField, u8, Vec<u8>),
-    /// Up to this literal, no white space before it.
+    /// Up to this literal, without white space.
     Word(LogField, u8, Vec<u8>),
-    /// Up to this literal wherever the rest fits; up to the line's end if it is empty.
+    /// Up to an occurrence of this literal behind which the rest fits; up to the end of the line if
+    /// empty.
     Text(LogField, u8, Vec<u8>),
-    /// Whether it counts.
+    /// Whether the time counts.
     Time(TimeFormat, bool),
     Captures,
 }
 
-/// Which of several ends of a value is tried first.
+/// Which end of a value is tried first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EndOrder {
     Shortest,
     Longest,
 }
 
-/// How many ends of values are tried before a line is given up.
+/// Ends of values that are tried before a line is refused.
 const TRIES: u32 = 512;
 
 struct PlanReading<'a> {
@@ -72,7 +73,7 @@ struct PlanReading<'a> {
 }
 
 impl FormatPlan {
-    /// No two values adjoin, and one of the items is a client.
+    /// Compiles items; no two values may be adjacent, and one item must be a client.
     pub(super) fn new(items: &[PlanItem]) -> Self {
         let has_begin = items.iter().any(|item| matches!(item, PlanItem::Time(_, false)));
         let mut steps = Vec::with_capacity(items.len());
@@ -113,7 +114,7 @@ impl FormatPlan {
         Self { steps, ambiguous, has_clients_choice }
     }
 
-    /// Reads the line that starts at `start` of `line` into `into`, which is fresh.
+    /// Parses the line that starts at `start` of `line` into `into`, which must be empty.
     pub(super) fn parse(
         &self,
         line: &[u8],
@@ -133,8 +134,8 @@ impl FormatPlan {
         Ok(())
     }
 
-    /// Reads a balancer's line that starts at `start` of `line`. What a client can choose must not
-    /// decide who it was, or whom it asked.
+    /// Parses a balancer's line that starts at `start` of `line`. Text chosen by the client must
+    /// not affect the client or the server.
     pub(super) fn parse_balancers(
         &self,
         line: &[u8],
@@ -183,7 +184,7 @@ impl FormatPlan {
 }
 
 impl PlanReading<'_> {
-    /// Reads the rest of the line by the rest of the steps.
+    /// Parses the rest of the line by the remaining steps.
     fn steps(&mut self, steps: &[PlanStep], mut at: usize) -> Result<(), LineError> {
         for (index, step) in steps.iter().enumerate() {
             match step {
@@ -250,8 +251,8 @@ impl PlanReading<'_> {
         Err(LineError::new(at, expected))
     }
 
-    /// Where a value without a space ends. Before a `:` it is the last one in the word: an IPv6
-    /// address has some of its own.
+    /// The end of a value without spaces. Before a `:`, the last one in the word counts: an IPv6
+    /// address has colons too.
     fn word_end(&self, field: LogField, at: usize, next: &[u8]) -> Result<usize, LineError> {
         let rest = self.line.get(at..).unwrap_or_default();
         let wrong = || {
@@ -275,7 +276,7 @@ impl PlanReading<'_> {
         Ok(at + len)
     }
 
-    /// Where a value in quotes ends: at an unescaped quote with the rest of the literal behind it.
+    /// The end of a quoted value: an unescaped quote with the rest of the literal behind.
     fn quote_end(&self, at: usize, next: &[u8]) -> Result<usize, LineError> {
         let rest = self.line.get(at..).unwrap_or_default();
         let mut from = 0;
@@ -315,7 +316,7 @@ impl PlanReading<'_> {
         at: usize,
         ends: impl Iterator<Item = usize>,
     ) -> Result<(), LineError> {
-        // What else a failed try has set, the one that fits sets again.
+        // Other state that a failed attempt sets is overwritten by the successful one.
         let before = (self.draft.ranks, self.stamp.resolution, self.time_text);
         let mut furthest = LineError::new(at, Expected::Literal);
         for (index, len) in ends.enumerate() {
@@ -336,14 +337,14 @@ impl PlanReading<'_> {
     }
 }
 
-/// Where `literal` stands in `text`, first to last. Most are a byte or two, for which setting up a
-/// searcher would cost more than the search.
+/// Occurrences of `literal` in `text`, first to last. Most literals have a byte or two, for which
+/// setting up a searcher would cost more than the search.
 fn ends<'a>(text: &'a [u8], literal: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
     let first = literal.first().copied().unwrap_or_default();
     memchr::memchr_iter(first, text).filter(move |&at| text[at..].starts_with(literal))
 }
 
-/// The same from last to first.
+/// Occurrences of `literal` in `text`, last to first.
 fn ends_backwards<'a>(text: &'a [u8], literal: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
     let first = literal.first().copied().unwrap_or_default();
     memchr::memrchr_iter(first, text).filter(move |&at| text[at..].starts_with(literal))

@@ -1,20 +1,20 @@
-//! Where quoted text ends: `"…"` with `\"` and `\\` inside, as Apache and nginx write it.
+//! The end of quoted text: `"…"` with `\"` and `\\` inside, as Apache and nginx write it.
 
 use super::{Expected, LineError, LineSpan};
 use crate::scan;
 
-/// The quotes of a line from one end to the other. Where they stand is found for a window of the line
-/// at once: a field is shorter than the way into a search of its own.
+/// Scans a line for quotes. Finds all quotes in a window of the line at once, because fields are so
+/// short that a search for each would cost more.
 pub(super) struct QuoteScanner<'a> {
     body: &'a [u8],
-    /// Those in the window that have not been passed, a bit for each byte.
+    /// Quotes ahead in the window, a bit for each byte.
     ahead: u64,
-    /// Where the window begins.
+    /// Offset of the window.
     window: usize,
 }
 
 impl<'a> QuoteScanner<'a> {
-    /// From `from` on.
+    /// Starts scanning at `from`.
     #[inline]
     pub(super) fn new(body: &'a [u8], from: usize) -> Self {
         Self { body, ahead: scan::window(b'"', body, from), window: from }
@@ -34,8 +34,8 @@ impl<'a> QuoteScanner<'a> {
         Some(at)
     }
 
-    /// The quote that ends a field that began at `from`: unescaped, and a space or nothing behind it.
-    /// Those before it are passed.
+    /// Finds the quote that ends a field that began at `from`: unescaped, with a space or the end
+    /// of the line behind. Skips all quotes before.
     #[inline]
     pub(super) fn closing(&mut self, from: usize) -> Option<usize> {
         loop {
@@ -43,7 +43,7 @@ impl<'a> QuoteScanner<'a> {
             if at < from || !matches!(self.body.get(at + 1), None | Some(b' ')) {
                 continue;
             }
-            // The byte before it is there: the quote that opened the field, if nothing else.
+            // A byte before the quote exists: at least the opening quote.
             if self.body.get(at.wrapping_sub(1)) != Some(&b'\\') || !is_escaped(self.body, from, at)
             {
                 return Some(at);
@@ -51,7 +51,8 @@ impl<'a> QuoteScanner<'a> {
         }
     }
 
-    /// SP and a quoted field; `None` if none begins at `at`, an error if it never ends.
+    /// Parses SP and a quoted field; `None` if no field begins at `at`, an error if the quote is
+    /// not closed.
     #[inline]
     pub(super) fn field(&mut self, at: usize) -> Result<Option<LineSpan>, LineError> {
         match self.body.get(at..) {
@@ -65,14 +66,14 @@ impl<'a> QuoteScanner<'a> {
     }
 }
 
-/// The first unescaped quote from `from`.
+/// Finds the first unescaped quote from `from`.
 pub(super) fn next_quote(body: &[u8], from: usize) -> Option<usize> {
     let quotes = memchr::memchr_iter(b'"', body.get(from..)?).map(|quote| from + quote);
     quotes.into_iter().find(|&quote| !is_escaped(body, from, quote))
 }
 
-/// Whether an odd number of backslashes stands before `body[at]`. nginx writes `\x22` and `\x5C`, so
-/// that only Apache's `\"` and `\\` meet this.
+/// Whether an odd number of backslashes stands before `body[at]`. Only Apache's `\"` and `\\` need
+/// this: nginx writes `\x22` and `\x5C`.
 #[cold]
 fn is_escaped(body: &[u8], from: usize, at: usize) -> bool {
     let before = body.get(from..at).unwrap_or_default();

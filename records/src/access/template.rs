@@ -1,5 +1,5 @@
-//! An nginx `log_format … escape=json '{"key":"$variable",…}'`: which variable stands at which key.
-//! The lines are then read as JSON, in whatever order the keys come.
+//! An nginx `log_format … escape=json '{"key":"$variable",…}'`: maps keys to variables. The lines
+//! are then parsed as JSON, with keys in any order.
 
 use super::field::LogField;
 use super::format::nginx_field;
@@ -7,7 +7,7 @@ use super::json::JsonNames;
 
 type TemplateFields = Vec<(Vec<Vec<u8>>, LogField, u8)>;
 
-/// `None` if the text is no object of variables with a client among them.
+/// Parses a template; `None` if the text is no object of variables with a client.
 pub(super) fn names(template: &str) -> Option<JsonNames> {
     let mut fields = Vec::new();
     let text = template.as_bytes();
@@ -20,7 +20,7 @@ pub(super) fn names(template: &str) -> Option<JsonNames> {
     Some(JsonNames::build(fields))
 }
 
-/// The object that opens at `at`; where it ends.
+/// Parses the object that opens at `at`; returns its end.
 fn object(
     text: &[u8],
     at: usize,
@@ -59,7 +59,7 @@ fn value(
         b'{' if text.get(at + 1) != Some(&b'$') => return object(text, at, path, fields),
         b'"' => string(text, at)?,
         _ => {
-            // A variable may be in braces of its own.
+            // A variable may have braces of its own.
             let is_end = |&(index, byte): &(usize, &u8)| {
                 matches!(byte, b',' | b'}') && !text[at..at + index].ends_with(b"${")
             };
@@ -75,7 +75,7 @@ fn value(
     Some(end)
 }
 
-/// A value that is one variable and nothing else.
+/// Parses a value that consists of a single variable.
 fn variable(value: &[u8]) -> Option<(LogField, u8)> {
     let name = value.strip_prefix(b"$")?;
     let name = name.strip_prefix(b"{").and_then(|n| n.strip_suffix(b"}")).unwrap_or(name);

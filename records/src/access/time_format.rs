@@ -1,11 +1,12 @@
-//! Times that a format builds itself: `%{format}t` of Apache's `mod_log_config`, where `format` is
-//! strftime's or one of `sec`, `msec`, `usec`, `msec_frac`, `usec_frac`. One time may be spread over
-//! several directives (`%{%d/%b/%Y %T}t.%{msec_frac}t %{%z}t`), so pieces fill one [`TimestampParts`].
+//! Times in a format of their own: `%{format}t` of Apache's `mod_log_config`, where `format` is a
+//! strftime format or one of `sec`, `msec`, `usec`, `msec_frac`, `usec_frac`. One time may be
+//! spread over several directives (`%{%d/%b/%Y %T}t.%{msec_frac}t %{%z}t`), so pieces are collected
+//! in one [`TimestampParts`].
 
 use super::timestamp::{self, TimestampParser, decimal};
 use crate::time::{Resolution, Timestamp};
 
-/// How a time, or a part of one, is spelled.
+/// The format of a time, or of a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TimeFormat {
     /// `10/Oct/2000:13:55:36 -0700`
@@ -18,11 +19,11 @@ pub(super) enum TimeFormat {
     EpochMillis,
     /// Microseconds since the epoch.
     EpochMicros,
-    /// Three digits behind the seconds' point.
+    /// Three digits of the fraction of a second.
     MillisFraction,
-    /// Six digits behind the seconds' point.
+    /// Six digits of the fraction of a second.
     MicrosFraction,
-    /// By strftime.
+    /// A strftime format.
     Strftime(Vec<StrftimePiece>),
 }
 
@@ -45,11 +46,11 @@ pub(super) enum StrftimePiece {
     Epoch,
     Name,
     DayOfYear,
-    /// A number of at most so many digits that tells nothing.
+    /// An ignored number of at most so many digits.
     Number(usize),
 }
 
-/// A time while its pieces come in.
+/// The parts of a time that is being parsed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TimestampParts {
     whole: Option<i64>,
@@ -67,7 +68,7 @@ pub(super) struct TimestampParts {
 }
 
 impl TimeFormat {
-    /// Compiles what stands between the braces. `Err` is the offset in it of what is not known.
+    /// Compiles the text between the braces. `Err` is the offset of an unknown conversion.
     pub(super) fn apache(text: &str) -> Result<Self, usize> {
         match text {
             "" => return Ok(Self::Clf),
@@ -83,7 +84,7 @@ impl TimeFormat {
         Ok(Self::Strftime(pieces))
     }
 
-    /// Reads this at `at`; returns where it ends.
+    /// Parses a time in this format at `at`; returns the offset of its end.
     pub(super) fn read(
         &self,
         line: &[u8],
@@ -110,7 +111,7 @@ impl TimeFormat {
 }
 
 impl TimestampParts {
-    /// The time, if the pieces make one. Without a zone it is UTC.
+    /// Assembles the time, if the parts suffice. Without a zone the time is UTC.
     pub(super) fn finish(&self) -> Option<(Timestamp, Resolution)> {
         let resolution = self.resolution.unwrap_or(Resolution::Second);
         let seconds = match self.whole {
@@ -212,7 +213,7 @@ impl TimestampParts {
             StrftimePiece::Day => self.day = Some(value),
             StrftimePiece::Month => self.month = Some(value),
             StrftimePiece::Year => self.year = Some(value),
-            // POSIX: 69 to 99 are of the twentieth century.
+            // POSIX: 69 to 99 are in the twentieth century.
             StrftimePiece::ShortYear => {
                 self.year = Some(value + if value < 69 { 2000 } else { 1900 });
             }
@@ -226,7 +227,7 @@ impl TimestampParts {
     }
 }
 
-/// One to `width` digits.
+/// Parses one to `width` digits.
 fn number(line: &[u8], at: usize, width: usize) -> Option<(i64, usize)> {
     let rest = line.get(at..)?;
     let len = rest.iter().take(width).take_while(|b| b.is_ascii_digit()).count();
@@ -239,7 +240,7 @@ fn letters(line: &[u8], at: usize) -> Option<usize> {
     (len > 0).then_some(at + len)
 }
 
-/// Compiles a format of strftime(3); `Err` is the offset of what is not known.
+/// Compiles a format of strftime(3); `Err` is the offset of an unknown conversion.
 fn strftime(text: &str, pieces: &mut Vec<StrftimePiece>) -> Result<(), usize> {
     let mut bytes = text.bytes().enumerate();
     while let Some((at, byte)) = bytes.next() {
@@ -248,7 +249,7 @@ fn strftime(text: &str, pieces: &mut Vec<StrftimePiece>) -> Result<(), usize> {
             continue;
         }
         let mut letter = bytes.next().map(|(_, letter)| letter).ok_or(at)?;
-        // Other digits, other eras, other padding: what they change is read anyway.
+        // Modifiers for other digits, eras and padding do not matter to the parser.
         while matches!(letter, b'E' | b'O' | b'-' | b'_' | b'0') {
             letter = bytes.next().map(|(_, letter)| letter).ok_or(at)?;
         }

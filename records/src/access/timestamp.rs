@@ -1,20 +1,20 @@
-//! Times as access lines spell them, read by arithmetic: no calendar library, no time zone data.
+//! Timestamps in access lines, parsed by arithmetic: without a calendar library or time zone data.
 //!
 //! `10/Oct/2000:13:55:36 -0700` is Apache's `%t` (`mod_log_config` manual) and nginx's
-//! `$time_local`; ISO 8601 is `$time_iso8601` (`ngx_http_log_module` manual) and what Traefik
-//! writes; seconds since the epoch with a fraction are `$msec` and Caddy's `ts`.
+//! `$time_local`; ISO 8601 is `$time_iso8601` (`ngx_http_log_module` manual) and Traefik's format;
+//! seconds since the epoch with a fraction are `$msec` and Caddy's `ts`.
 
 use crate::time::{Resolution, Timestamp};
 
-/// A time, how finely it was written, and where its text ended.
+/// A time, its resolution, and the end of its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ParsedTime {
     pub(super) time: (Timestamp, Resolution),
     pub(super) end: usize,
 }
 
-/// Reads times; remembers the last one, and its day and zone, which consecutive lines mostly share.
-/// It begins as if it had read the epoch.
+/// Parses times; caches the last time, its day and its zone, which consecutive lines mostly share.
+/// The cache starts with the epoch.
 #[derive(Clone, Debug)]
 pub(crate) struct TimestampParser {
     stamp: [u8; CLF],
@@ -42,13 +42,13 @@ impl Default for TimestampParser {
 }
 
 impl TimestampParser {
-    /// Reads a time in any spelling that names its zone, at `at`.
+    /// Parses a time in any format with a zone, at `at`.
     #[inline]
     pub(super) fn any(&mut self, text: &[u8], at: usize) -> Option<ParsedTime> {
         self.clf(text, at).or_else(|| iso(text, at)).or_else(|| epoch(text, at))
     }
 
-    /// Reads `dd/Mon/yyyy:hh:mm:ss[.fraction] +hhmm` at `at`.
+    /// Parses `dd/Mon/yyyy:hh:mm:ss[.fraction] +hhmm` at `at`.
     #[inline]
     pub(super) fn clf(&mut self, text: &[u8], at: usize) -> Option<ParsedTime> {
         let rest = text.get(at..)?;
@@ -93,7 +93,7 @@ impl TimestampParser {
     }
 }
 
-/// `dd/Mon/yyyy:` as seconds from the epoch to its midnight.
+/// Parses `dd/Mon/yyyy:`; returns the seconds from the epoch to midnight of that day.
 fn clf_date(date: &[u8; 12]) -> Option<i64> {
     let [d1, d0, b'/', m @ .., b'/', y3, y2, y1, y0, b':'] = date else { return None };
     let day = two(*d1, *d0)?;
@@ -101,7 +101,7 @@ fn clf_date(date: &[u8; 12]) -> Option<i64> {
     midnight(year, month(m)?, day)
 }
 
-/// Midnight of a day as seconds since the epoch; `None` for a day that no calendar has.
+/// Midnight of a day in seconds since the epoch; `None` for a day that does not exist.
 pub(super) fn midnight(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let length = match month {
@@ -113,7 +113,7 @@ pub(super) fn midnight(year: i64, month: i64, day: i64) -> Option<i64> {
     ((1..=length).contains(&day)).then(|| days_to(year, month, day) * 86_400)
 }
 
-/// Days from 1970-01-01: years are counted from March, so that the leap day is a year's last.
+/// Days since 1970-01-01. Years are counted from March, so that the leap day is the last of a year.
 fn days_to(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let before_year = year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
@@ -130,14 +130,14 @@ pub(super) fn month(name: &[u8]) -> Option<i64> {
     i64::try_from(index + 1).ok()
 }
 
-/// `hh:mm:ss`, a leap second allowed.
+/// Parses `hh:mm:ss`; a leap second is allowed.
 fn time_of_day(clock: &[u8; 8]) -> Option<i64> {
     let [h1, h0, b':', m1, m0, b':', s1, s0] = *clock else { return None };
     let (hours, minutes, seconds) = (two(h1, h0)?, two(m1, m0)?, two(s1, s0)?);
     (hours < 24 && minutes < 60 && seconds < 61).then_some(hours * 3600 + minutes * 60 + seconds)
 }
 
-/// `Z`, `+hhmm` or `+hh:mm`: seconds to take away for UTC, and the bytes that took.
+/// Parses `Z`, `+hhmm` or `+hh:mm`: returns the seconds to subtract for UTC, and the length.
 pub(super) fn numeric_zone(text: &[u8]) -> Option<(i64, usize)> {
     let (sign, digits) = match text.first()? {
         b'Z' | b'z' => return Some((0, 1)),
@@ -158,7 +158,7 @@ fn two(tens: u8, ones: u8) -> Option<i64> {
     (tens < 10 && ones < 10).then(|| i64::from(tens * 10 + ones))
 }
 
-/// `.` or `,` and one to nine or more digits: microseconds, fineness, bytes taken.
+/// Parses `.` or `,` and digits: returns microseconds, resolution and length.
 fn fraction(text: &[u8]) -> Option<(i64, Resolution, usize)> {
     if !matches!(text.first()?, b'.' | b',') {
         return None;
@@ -173,14 +173,14 @@ fn fraction(text: &[u8]) -> Option<(i64, Resolution, usize)> {
     Some((micros, resolution, digits + 1))
 }
 
-/// Digits behind a decimal point of seconds, as microseconds; what is finer is left out.
+/// Converts the digits of a fraction of a second to microseconds; finer digits are dropped.
 pub(super) fn fraction_micros(digits: &[u8]) -> i64 {
     let mut digits = digits.iter().copied().chain(std::iter::repeat(b'0'));
     (0..6).fold(0, |value, _| value * 10 + i64::from(digits.next().unwrap_or(b'0') - b'0'))
 }
 
-/// Reads `yyyy-mm-ddThh:mm:ss[.fraction](Z|+hh:mm)` at `at` (ISO 8601 as RFC 3339 profiles it). A
-/// space may stand for the `T`. A missing zone is UTC only after a `T`, as Traefik means it.
+/// Parses `yyyy-mm-ddThh:mm:ss[.fraction](Z|+hh:mm)` at `at` (ISO 8601 as profiled by RFC 3339),
+/// with `T` or a space. A missing zone means UTC, but only after a `T`, as in Traefik's log.
 pub(super) fn iso(text: &[u8], at: usize) -> Option<ParsedTime> {
     let rest = text.get(at..)?;
     let head: &[u8; 19] = rest.first_chunk()?;
@@ -204,8 +204,8 @@ pub(super) fn iso(text: &[u8], at: usize) -> Option<ParsedTime> {
     Some(ParsedTime { time: (time, resolution), end: at + 19 + taken + zone_len })
 }
 
-/// Reads seconds since the epoch, with or without a fraction, at `at`. A whole number too great for
-/// seconds is milli-, micro- or nanoseconds by its length.
+/// Parses seconds since the epoch, with or without a fraction, at `at`. The length of a larger
+/// integer tells milli-, micro- or nanoseconds.
 pub(super) fn epoch(text: &[u8], at: usize) -> Option<ParsedTime> {
     let rest = text.get(at..)?;
     let digits = rest.iter().take_while(|b| b.is_ascii_digit()).count();
@@ -230,7 +230,7 @@ pub(super) fn epoch(text: &[u8], at: usize) -> Option<ParsedTime> {
     }
 }
 
-/// A run of digits as a number; `None` if it is empty, holds anything else or is too great.
+/// Parses a run of digits; `None` if the run is empty, holds another character or overflows.
 #[inline]
 pub(super) fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
@@ -286,7 +286,7 @@ mod tests {
             "02/Feb/2012:04:05:24.385",
             "2024-13-02T03:04:05Z",
             "12",
-            // What memory of no time at all could look like.
+            // The content of a cache that holds no time.
             &"\0".repeat(CLF),
             "\0\0\0\0\0\0\0\0\0\0\0\x0013:55:36 -0700",
             "10/Oct/2000:13:55:36 \0\0\0\0\0",

@@ -1,5 +1,5 @@
-//! Formats whose lines tell who really asked: one of their fields is read in place of X-Forwarded-For, so
-//! that a join can be compared with it.
+//! Formats with the true client in a field: that field is parsed in place of X-Forwarded-For, so
+//! that a join can be compared with the truth.
 
 use super::format::{self, FormatError, FormatProblem, PlacedItem};
 use super::plan::PlanItem;
@@ -7,14 +7,14 @@ use super::review::written_at;
 use super::{Spec, field::LogField};
 
 impl Spec {
-    /// Reads what stands behind `--format` like [`Spec::parse`], but so that
-    /// [`AccessLine::forwarded_for`](super::AccessLine::forwarded_for) is what `truth` logs: a token of the
-    /// format (`%{X-Client}i`, `$cookie_visitor`), the name of a header that one of its tokens logs, or, of
-    /// JSON, the path of a key.
+    /// Parses the argument of `--format` like [`Spec::parse`], with
+    /// [`AccessLine::forwarded_for`](super::AccessLine::forwarded_for) taken from `truth`: a token
+    /// of the format (`%{X-Client}i`, `$cookie_visitor`), the name of a header logged by a token,
+    /// or, for JSON, the path of a key.
     ///
     /// # Errors
     ///
-    /// The format cannot be used, or has no such field.
+    /// The format is invalid, or has no such field.
     pub fn with_truth(text: &str, truth: &str) -> Result<Self, FormatError> {
         Self::parse(text)?;
         let missing = FormatError::new(0, FormatProblem::NotLogged);
@@ -29,7 +29,8 @@ impl Spec {
     }
 }
 
-/// The format with `truth` in the place of X-Forwarded-For; `None` if it does not log it.
+/// The format with `truth` in the place of X-Forwarded-For; `None` if the format does not log
+/// `truth`.
 fn retold(pasted: &str, truth: &str) -> Result<Option<String>, FormatError> {
     let (stands, other) = match format::is_nginx(pasted) {
         true => ("${http_x_forwarded_for}", "${http_x}"),
@@ -56,7 +57,7 @@ fn retold(pasted: &str, truth: &str) -> Result<Option<String>, FormatError> {
     Ok(found.then_some(told))
 }
 
-/// Whether a token is the one that was meant, or logs the header that was meant.
+/// Whether a token is `truth`, or logs the header `truth`.
 fn is_of(token: &str, truth: &str) -> bool {
     let bare = |text: &str| text.replace(['{', '}'], "");
     token == truth

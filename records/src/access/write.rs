@@ -1,9 +1,9 @@
-//! Putting another client into a line: the client field changes, and no other byte.
+//! Replaces the client in a line: the client field changes, and no other byte.
 
 use super::LineSpan;
 use crate::addr::ClientAddr;
 
-/// Appends `line` to `out` with `with` in place of its `client` field.
+/// Appends `line` to `out` with the address `with` as the `client` field.
 pub fn write_with_client(line: &[u8], client: LineSpan, with: ClientAddr, out: &mut Vec<u8>) {
     let (before, after) = around(line, client);
     out.extend_from_slice(before);
@@ -11,7 +11,7 @@ pub fn write_with_client(line: &[u8], client: LineSpan, with: ClientAddr, out: &
     out.extend_from_slice(after);
 }
 
-/// Appends `line` to `out` with the bytes `with` in place of its `client` field.
+/// Appends `line` to `out` with the bytes `with` as the `client` field.
 pub fn write_with_text(line: &[u8], client: LineSpan, with: &[u8], out: &mut Vec<u8>) {
     let (before, after) = around(line, client);
     out.reserve(before.len() + with.len() + after.len());
@@ -20,7 +20,7 @@ pub fn write_with_text(line: &[u8], client: LineSpan, with: &[u8], out: &mut Vec
     out.extend_from_slice(after);
 }
 
-/// What stands before and behind the field; a span that reaches beyond the line is cut to it.
+/// The bytes before and behind the field; a span beyond the line is cut.
 fn around(line: &[u8], client: LineSpan) -> (&[u8], &[u8]) {
     let start = (client.start as usize).min(line.len());
     let end = (client.end as usize).clamp(start, line.len());

@@ -1,25 +1,26 @@
-//! How many requests of both sides would find each other if a difference was the clocks', and what exactly they
-//! agree on.
+//! Counts how many requests of both logs match one to one under a clock offset, and refines the
+//! offset.
 
 use super::SECOND;
 use super::series::Series;
 use crate::time::Resolution;
 
-/// Between the end of a response at the balancer and its line the server's log may be early or late by that.
+/// How much earlier or later a server logs a line than the balancer sees the end of the response,
+/// in microseconds.
 const SLACK: i64 = 20_000;
-/// How far off a peak may be before it is refined.
+/// How far off a peak may be before it is refined, in microseconds.
 const STEP: i64 = SECOND / 8;
-/// Where lines have fine stamps, those that agree lie within this.
+/// Lines with fine timestamps agree if their offsets lie within this many microseconds.
 const CLUSTER: i64 = 50_000;
-/// Pairs that nothing else can be mistaken for, of which so many are enough.
+/// Unambiguous pairs that suffice for an estimate.
 const ENOUGH: usize = 6;
 
-/// Which differences of stamps a difference of clocks explains.
+/// The timestamp differences that a clock offset explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Window {
-    /// From the end of a response to a stamp that may be cut to its second.
+    /// From the end of a response to a timestamp that may be cut to its second.
     Ends,
-    /// From one stamp of a whole second to another, with a request's time between.
+    /// From one timestamp of a whole second to another, with the duration of a request between.
     Requests,
 }
 
@@ -28,12 +29,12 @@ impl Window {
         if mappings == Resolution::Second { Self::Requests } else { Self::Ends }
     }
 
-    /// Stamps of both sides are whole seconds.
+    /// Whether timestamps of both logs are whole seconds.
     pub(super) fn is_coarse(self) -> bool {
         self == Self::Requests
     }
 
-    /// The least and the greatest.
+    /// The least and the greatest difference explained by the offset `at`.
     fn around(self, at: i64) -> (i64, i64) {
         match self {
             Self::Ends => (at - SECOND - SLACK, at + SLACK),
@@ -41,18 +42,18 @@ impl Window {
         }
     }
 
-    /// Differences of clocks so far apart have nothing in common.
+    /// Two offsets at least this far apart explain no difference in common.
     pub(super) fn width(self) -> i64 {
         let (first, last) = self.around(0);
         last - first + if self.is_coarse() { SECOND } else { 0 }
     }
 
-    /// How far off a clock may be that is said to be right.
+    /// The greatest offset of a clock that counts as right.
     pub(super) fn right(self) -> i64 {
         if self.is_coarse() { 0 } else { SECOND / 2 }
     }
 
-    /// Differences of clocks to be tried near one in whole seconds.
+    /// The offsets to try near an offset in whole seconds.
     pub(super) fn near(self, at: i64) -> impl Iterator<Item = i64> {
         let (step, most) = match self {
             Self::Ends => (STEP, 12),
@@ -62,14 +63,14 @@ impl Window {
     }
 }
 
-/// How many requests find each other, one to one.
+/// How many requests match one to one under the offset `at`.
 pub(super) fn matched(series: &[Series], window: Window, at: i64) -> u32 {
     let span = window.around(at);
     let count: usize = series.iter().map(|it| each_pair(it, span, |_| {})).sum();
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// How far apart those are.
+/// The timestamp differences of the matched pairs.
 pub(super) fn apart(series: &[Series], window: Window, at: i64) -> Vec<i64> {
     let (span, mut found) = (window.around(at), Vec::new());
     series.iter().for_each(|it| {
@@ -78,8 +79,8 @@ pub(super) fn apart(series: &[Series], window: Window, at: i64) -> Vec<i64> {
     found
 }
 
-/// Each line in its order takes the earliest mapping that is left and not too early: as all windows are as long, none
-/// could do better.
+/// Matches each line, in order, with the earliest unmatched mapping that is not too early. All
+/// windows have the same length, so no other matching has more pairs.
 fn each_pair(series: &Series, (low, high): (i64, i64), mut show: impl FnMut(i64)) -> usize {
     let Series { mappings, lines } = series;
     let Some(first) = lines.first() else { return 0 };
@@ -101,8 +102,8 @@ fn each_pair(series: &Series, (low, high): (i64, i64), mut show: impl FnMut(i64)
     count
 }
 
-/// Where the bulk begins, of stamps in whole seconds: a few strays just before it are chance, a good part of it is the
-/// clock's fraction.
+/// The start of the bulk of whole-second differences. A few differences just before the bulk are
+/// chance; a larger share is the fraction of a second by which the clocks differ.
 pub(super) fn first_of_bulk(apart: &[i64], at: i64) -> i64 {
     let is_part = |from: &i64| {
         let here = apart.iter().filter(|&&difference| difference == *from).count();
@@ -111,7 +112,7 @@ pub(super) fn first_of_bulk(apart: &[i64], at: i64) -> i64 {
     (0..=2).map(|seconds| at + seconds * SECOND).find(is_part).unwrap_or(at)
 }
 
-/// The difference that most pairs agree on near `at`, and by how much it may be wrong.
+/// The offset near `at` on which most pairs agree, and its greatest error.
 pub(super) fn refine(series: &[Series], at: i64, lines: Resolution) -> (i64, i64) {
     let (mut at, mut within) = (at, SECOND / 2);
     for margin in [2 * STEP, STEP] {
@@ -133,7 +134,7 @@ pub(super) fn refine(series: &[Series], at: i64, lines: Resolution) -> (i64, i64
     (at, within)
 }
 
-/// The differences of pairs that nothing else in reach can be mistaken for.
+/// Collects the differences of pairs that cannot be confused with another pair in reach.
 fn alone(series: &Series, (low, high): (i64, i64), found: &mut Vec<i64>) {
     let Series { mappings, lines } = series;
     for (index, line) in lines.iter().enumerate() {
@@ -153,8 +154,8 @@ fn alone(series: &Series, (low, high): (i64, i64), found: &mut Vec<i64>) {
     }
 }
 
-/// Of whole seconds: the clocks' difference is at least what any line says, and less than a second more; so
-/// it lies where the most lines are right. `found` is sorted.
+/// For whole-second timestamps: the offset is at least the difference of a line and less than one
+/// second more, so it lies where most lines are satisfied. `found` is sorted.
 fn agreed(found: &[i64], at: i64) -> (i64, i64) {
     let (mut most, mut first, mut last) = (0, at, at);
     let mut end = 0;
@@ -172,7 +173,7 @@ fn agreed(found: &[i64], at: i64) -> (i64, i64) {
     (first.midpoint(last), (last - first) / 2)
 }
 
-/// Of fine stamps: in the middle of the most that lie close together. `found` is sorted.
+/// For fine timestamps: the middle of the densest cluster. `found` is sorted.
 fn densest(found: &[i64], at: i64) -> (i64, i64) {
     let (mut best, mut end) = ((0, 0), 0);
     for (index, lowest) in found.iter().enumerate() {

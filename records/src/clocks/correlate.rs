@@ -1,19 +1,19 @@
-//! Which differences between equal requests of both sides are common: by whole seconds, the rarer a request
-//! the more it says.
+//! Finds common differences between the timestamps of equal requests in both logs, in whole
+//! seconds. A rare request weighs more.
 
 use super::series::Series;
 use super::{SECOND, WORST};
 
-/// Differences that are looked at more closely.
+/// Offsets that are examined more closely.
 const CANDIDATES: usize = 12;
-/// Pairs of seconds that are looked at, those of rare requests first.
+/// Pairs of seconds that are compared at most; rare requests come first.
 const BUDGET: usize = 1 << 25;
-/// What a line says, spread over all that it may belong to.
+/// The weight of one line, spread over all mappings that may match.
 const ONE: u64 = 1 << 20;
-/// Candidates are further apart than that, in seconds.
+/// Candidates are further apart than this, in seconds.
 const CLEARANCE: usize = 2;
 
-/// The most common differences in microseconds, whole seconds, the most common first.
+/// The most common differences in microseconds, rounded to whole seconds, most common first.
 pub(super) fn candidates(series: &[Series]) -> Vec<i64> {
     let mut votes = vec![0_u64; place(WORST).unwrap_or(0) + 1];
     let mut spent = 0;
@@ -25,7 +25,7 @@ pub(super) fn candidates(series: &[Series]) -> Vec<i64> {
         }
         let say = ONE / mappings.len().max(lines.len()) as u64;
         for &(line, lines) in &theirs {
-            // Sorted: only those within a day.
+            // Sorted, so mappings within a day are one range.
             let from = ours.partition_point(|&(second, _)| second < line - WORST);
             for &(mapping, mappings) in &ours[from..] {
                 let Some(place) = place(line - mapping) else { break };
@@ -33,7 +33,7 @@ pub(super) fn candidates(series: &[Series]) -> Vec<i64> {
             }
         }
     }
-    // A request's second may turn on the way, and a clock's difference is no whole second.
+    // A request may cross into the next second, and a clock offset is no whole number of seconds.
     let around = |at: usize| -> u64 {
         let (from, to) = (at.saturating_sub(1), (at + 2).min(votes.len()));
         votes[from..to].iter().sum()
@@ -56,12 +56,12 @@ pub(super) fn candidates(series: &[Series]) -> Vec<i64> {
         .collect()
 }
 
-/// Where the votes for a difference in seconds are; `None` if it is no clock's.
+/// The index of the votes for a difference in seconds; `None` beyond [`WORST`].
 fn place(difference: i64) -> Option<usize> {
     usize::try_from(difference + WORST).ok().filter(|_| difference <= WORST)
 }
 
-/// How many in each second, sorted.
+/// The number of times in each second, sorted.
 fn by_second(times: &[i64]) -> Vec<(i64, u64)> {
     let mut seconds: Vec<(i64, u64)> = Vec::new();
     for second in times.iter().map(|time| time.div_euclid(SECOND)) {

@@ -1,14 +1,15 @@
-//! How far a server's clock is ahead of the balancer's, from a sample of both logs.
+//! Estimates how far the clock of a server is ahead of the clock of the balancer, from a sample of
+//! both logs.
 //!
-//! Equal requests of both sides may be the same one; the difference of their stamps is then the clocks'
-//! difference and the time that passed between. `series` pairs up what both sides have, `correlate` says which
-//! differences are common, and `align` counts how many requests of both sides would find each other,
-//! one to one, if a difference was the clocks'. So a difference stands out by requests that are rare, and where
-//! none is, by the bursts and gaps of those that are common. What does not stand out clearly from all others is taken
-//! to be none: two logs that have nothing to do with each other have no difference of clocks.
+//! Equal requests in both logs may be the same request. The difference of their timestamps is then
+//! the clock offset plus the time that passed between the two log entries. `series` pairs up the
+//! samples by key, `correlate` finds common differences, and `align` counts how many requests match
+//! one to one if a difference were the clock offset. An offset stands out by rare requests, or,
+//! without rare requests, by the bursts and gaps of common ones. An offset that does not stand out
+//! clearly from all others is reported as none: two unrelated logs have no clock offset.
 //!
-//! Where the balancer's stamps are fine and those of lines are whole seconds, a line says that its clock was between
-//! two differences, a second apart. What most lines agree on is far narrower.
+//! Where timestamps of the balancer are fine and those of lines are whole seconds, each line limits
+//! the offset to a range of one second. The range on which most lines agree is far narrower.
 
 mod align;
 mod correlate;
@@ -22,20 +23,21 @@ use self::align::{Window, apart, matched};
 use self::series::Series;
 use crate::time::{Resolution, Timestamp};
 
-/// Differences beyond a day are no clock's, in seconds.
+/// The greatest offset of a clock, in seconds.
 const WORST: i64 = 86_400;
-/// Requests that have to agree at least.
+/// The fewest requests that have to agree.
 const VOTES: u32 = 6;
-/// A lead has to be this many times the deviation of a count, squared.
+/// The square of a lead has to be at least this many times the count.
 const CLEAR: u64 = 5;
-/// Differences that are no more than a request's usual time, in microseconds: not told where stamps are of requests
-/// and whole seconds.
+/// Offsets that cannot be told from the usual duration of a request, in microseconds, where
+/// timestamps are whole seconds and those of the balancer are of requests.
 const USUAL: std::ops::RangeInclusive<i64> = 0..=2 * SECOND;
 const SECOND: i64 = 1_000_000;
-/// Stamps beyond the year 100,000 are none; so that nothing overflows.
+/// Timestamps beyond this bound (past the year 100,000) are ignored, so that no arithmetic
+/// overflows.
 const LATEST: i64 = 1 << 62;
 
-/// When requests came, from one side, by what they are told apart by.
+/// The times of requests in one log, by a key that identifies the request.
 #[derive(Clone, Debug)]
 pub struct ClockSample {
     seen: HashMap<u64, Vec<i64>>,
@@ -43,27 +45,29 @@ pub struct ClockSample {
     resolution: Resolution,
 }
 
-/// A clock's difference, and how well it is founded.
+/// A clock offset, and the evidence for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClockOffset {
-    /// Microseconds the server's clock is ahead of the balancer's; 0 where nothing stands out.
+    /// Microseconds by which the server's clock is ahead of the balancer's; 0 if no offset stands
+    /// out.
     pub ahead: i64,
-    /// By how much that may be wrong, in microseconds, if the requests that agree are right.
+    /// The greatest error of `ahead` in microseconds, if the agreeing requests are matched
+    /// correctly.
     pub within: i64,
-    /// Requests that agree on it; 0 where nothing stands out.
+    /// Requests that agree on the offset; 0 if no offset stands out.
     pub votes: u32,
-    /// Requests that could have.
+    /// Requests that were compared.
     pub voters: u32,
 }
 
 impl ClockSample {
-    /// An empty one. Requests that come more often than `most_each` times say nothing.
+    /// Creates an empty sample. Requests that occur more than `most_each` times are ignored.
     #[must_use]
     pub fn new(most_each: usize) -> Self {
         Self { seen: HashMap::new(), most_each, resolution: Resolution::Microsecond }
     }
 
-    /// Adds a request of this side.
+    /// Adds a request of this log.
     pub fn add(&mut self, key: u64, (time, resolution): (Timestamp, Resolution)) {
         let micros = time.as_micros();
         if !(-LATEST..LATEST).contains(&micros) {
@@ -71,33 +75,34 @@ impl ClockSample {
         }
         self.resolution = self.resolution.max(resolution);
         let times = self.seen.entry(key).or_default();
-        // One more says that there were too many.
+        // One time more than `most_each` marks a request that occurs too often.
         if times.len() <= self.most_each {
             times.push(micros);
         }
     }
 
-    /// Whether a request was added.
+    /// Whether a request with this key was added.
     #[must_use]
     pub fn has(&self, key: u64) -> bool {
         self.seen.contains_key(&key)
     }
 
-    /// Different requests.
+    /// The number of different requests.
     #[must_use]
     pub fn len(&self) -> usize {
         self.seen.len()
     }
 
-    /// Nothing was added.
+    /// Whether the sample is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.seen.is_empty()
     }
 }
 
-/// Compares what a server logged with what the balancer noted of that server: when a response ended, if its
-/// stamps are finer than seconds, or else when it was asked for.
+/// Compares the log of a server with the mappings of that server. The time of a mapping is the end of
+/// the response if timestamps of the balancer are finer than seconds, and otherwise the start of the
+/// request.
 #[must_use]
 pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
     let series = Series::paired(mappings, lines);
@@ -112,7 +117,7 @@ pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
         peaks
             .extend(window.near(around).map(|at| Peak { at, votes: matched(&series, window, at) }));
     }
-    // Among equals the smallest difference.
+    // Of equal counts, the smallest offset wins.
     let Some(best) = peaks.iter().max_by_key(|peak| (peak.votes, -peak.at.abs())) else {
         return none;
     };
@@ -128,11 +133,11 @@ pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
     if best.votes < VOTES || best.votes * 5 < voters || !is_clear(second.votes) {
         return none;
     }
-    // Both sides are busy at the same times anyhow.
+    // The control: unrelated requests of both logs, which are busy at the same times anyway.
     if !is_clear(series::strangers(&series).map_or(0, |series| matched(&series, window, best.at))) {
         return none;
     }
-    // What a right clock explains about as well needs no correction.
+    // If a right clock explains the pairs about as well, no correction is needed.
     let right = best_of(&|at| at.abs() <= window.right());
     let is_right = !is_clear(right.votes) || window.is_coarse() && right.votes * 2 >= best.votes;
     let found = if is_right { right } else { *best };
@@ -146,7 +151,7 @@ pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
     ClockOffset { ahead, within, votes: found.votes, voters }
 }
 
-/// A difference, and how many requests would agree on it.
+/// An offset, and the number of requests that agree on it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Peak {
     at: i64,

@@ -1,4 +1,4 @@
-//! What both sides have, by its key: the times on either side, in their order.
+//! The times of both logs by request, sorted.
 
 use super::ClockSample;
 
@@ -10,7 +10,7 @@ pub(super) struct Series {
 }
 
 impl Series {
-    /// Of all keys that neither side has too often, the rarest first.
+    /// Pairs up all keys that occur in neither log too often, rarest first.
     pub(super) fn paired(mappings: &ClockSample, lines: &ClockSample) -> Vec<Self> {
         let mut keyed: Vec<(u64, Self)> = Vec::new();
         for (&key, theirs) in &lines.seen {
@@ -24,20 +24,20 @@ impl Series {
                 keyed.push((key, Self { mappings: sorted(ours), lines: sorted(theirs) }));
             }
         }
-        // So that nothing depends on the order of a map.
+        // Makes the order independent of the order of the map.
         keyed.sort_by_key(|(key, it)| (it.mappings.len().saturating_mul(it.lines.len()), *key));
         keyed.into_iter().map(|(_, series)| series).collect()
     }
 }
 
-/// How many lines there are.
+/// The number of lines in all series.
 pub(super) fn count(series: &[Series]) -> u32 {
     let lines = series.iter().map(|it| it.lines.len()).sum::<usize>();
     u32::try_from(lines).unwrap_or(u32::MAX)
 }
 
-/// The same with each key's lines beside the mappings of another, that is about as rare: what finds a partner there
-/// does so by chance. `None` if there is only one.
+/// The control: the lines of each key beside the mappings of another key of about the same
+/// frequency, so that every match is chance. `None` if there is only one key.
 pub(super) fn strangers(series: &[Series]) -> Option<Vec<Series>> {
     let others = series.iter().cycle().skip(1);
     let exchanged = series

@@ -5,7 +5,7 @@ use super::*;
 const T: i64 = 1_795_379_000 * SECOND;
 const MOST: usize = 1 << 16;
 
-/// Numbers that look like chance.
+/// Pseudo-random numbers.
 struct TestRandom(u64);
 
 impl TestRandom {
@@ -14,7 +14,7 @@ impl TestRandom {
         i64::try_from((self.0 >> 33) % most).unwrap()
     }
 
-    /// One of so many, the first ones more often.
+    /// A number below `most`, small numbers more often.
     fn often(&mut self, most: u64) -> u64 {
         let draws = [self.below(most), self.below(most), self.below(most)];
         draws.into_iter().min().unwrap().unsigned_abs()
@@ -26,7 +26,7 @@ fn cut(micros: i64, resolution: Resolution) -> (Timestamp, Resolution) {
     (Timestamp::from_micros(micros.div_euclid(step) * step), resolution)
 }
 
-/// Traffic of a server, with stamps that fine: mappings, lines.
+/// Traffic of a server with timestamps of a given resolution: mappings and lines.
 struct TestSite {
     requests: u64,
     span: i64,
@@ -36,8 +36,8 @@ struct TestSite {
 }
 
 impl TestSite {
-    /// One in 50 is not mapped, and as many are not logged. Lines come up to 5 ms after their mapping, or after a
-    /// request's time if that is what was mapped.
+    /// One request in 50 is not mapped, and as many are not logged. Lines come up to 5 ms after
+    /// their mapping, or after the duration of a request if mappings are of requests.
     fn samples(&self, seed: u64) -> (ClockSample, ClockSample) {
         let mut chance = TestRandom(seed);
         let (mut mappings, mut lines) = (ClockSample::new(MOST), ClockSample::new(MOST));
@@ -208,7 +208,7 @@ fn requests_without_number_at_any_time_take_bounded_time() {
     assert_eq!(estimate(&mappings, &lines).votes, 0);
 }
 
-/// The most pairs, by looking for longer and longer ones.
+/// The greatest number of pairs, found by augmenting paths.
 fn most_pairs(series: &Series, (low, high): (i64, i64)) -> usize {
     fn find(
         line: usize,

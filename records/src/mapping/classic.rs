@@ -1,12 +1,12 @@
-//! The C balancer's two spellings.
+//! The two encodings of the C balancer.
 //!
 //! ```text
 //! datagram = "+" SP [client] SP server SP *OCTET [LF]      at most 1,024 bytes
 //! line     = [client] SP 1*DIGIT SP server SP *OCTET [LF]  seconds since the epoch
 //! ```
 //!
-//! Both hold whatever one read from the client began with: a request's first line, but also body
-//! fragments, TLS records, or nothing. The client is empty where the balancer listened on a
+//! Both hold the first bytes of one read from the client: the first line of a request, but also
+//! fragments of a body, TLS records, or nothing. The client is empty if the balancer listened on a
 //! Unix-domain socket; the server may be IPv6 without brackets or a path.
 
 use nom::bytes::complete::{tag, take_till};
@@ -22,10 +22,10 @@ use crate::scan;
 use crate::time::{Resolution, Timestamp};
 
 impl<'a> Mapping<'a> {
-    /// Reads a classic datagram, with or without its line end.
+    /// Parses a classic datagram, with or without its line end.
     ///
     /// # Errors
-    /// Says what was expected at which byte. Any bytes are safe to pass.
+    /// Names what was expected and at which byte. Any bytes are safe to pass.
     pub fn parse_datagram(datagram: &'a [u8]) -> Result<Self, MappingError> {
         let fail = |kind, rest: &[u8]| MappingError { kind, at: datagram.len() - rest.len() };
         let bare = datagram.strip_suffix(b"\n").unwrap_or(datagram);
@@ -37,10 +37,10 @@ impl<'a> Mapping<'a> {
         Ok(Self { kind: MappingKind::Request, request, ..Self::new(client, server) })
     }
 
-    /// Reads a line of a classic mapping file, with or without its line end.
+    /// Parses a line of a classic mapping file, with or without its line end.
     ///
     /// # Errors
-    /// Says what was expected at which byte. Any bytes are safe to pass.
+    /// Names what was expected and at which byte. Any bytes are safe to pass.
     pub fn parse_classic_line(line: &'a [u8]) -> Result<Self, MappingError> {
         let line = FileReader::default().read(line)?;
         let time = Some((line.time, Resolution::Second));
@@ -49,7 +49,7 @@ impl<'a> Mapping<'a> {
     }
 
     /// Appends this mapping as a classic datagram, line end included, cut to 1,024 bytes as the C
-    /// balancer cuts it.
+    /// balancer does.
     pub fn write_datagram(&self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(b"+ ");
@@ -61,8 +61,9 @@ impl<'a> Mapping<'a> {
     }
 
     /// Appends this mapping as a line of a classic mapping file, line end included. Bytes above
-    /// 0x7F become `.`, and so do control characters, which the old program wrote as they were, into
-    /// the terminal of whoever reads the file. A mapping without a time is written as of the epoch.
+    /// 0x7F become `.`, as in the C balancer. So do control characters, which the C balancer writes
+    /// unchanged and which reach the terminal of a reader. A mapping without a time is written with
+    /// time 0.
     pub fn write_file_line(&self, out: &mut Vec<u8>) {
         use std::io::Write as _;
         let seconds = self.time.map_or(0, |(time, _)| time.as_micros().div_euclid(1_000_000));
@@ -76,7 +77,8 @@ impl<'a> Mapping<'a> {
 
     /// The request up to its first line end.
     fn request_bytes(&self) -> &'a [u8] {
-        // An escaped request stays as it is: no classic writer is fed from lines.
+        // An escaped request is written as it is: escaped requests come from lines, which no
+        // classic writer reads.
         let bytes = self.request.map_or(&b""[..], |request| request.bytes);
         memchr::memchr2(b'\r', b'\n', bytes).map_or(bytes, |end| &bytes[..end])
     }
@@ -97,36 +99,37 @@ impl<'a> Mapping<'a> {
     }
 }
 
-/// A line of a classic mapping file, its server's address not yet looked at: a file names few, and
-/// who reads many lines knows them by their text.
+/// A line of a classic mapping file whose server address is not parsed yet: a file names few
+/// servers, and a reader of many lines recognises them by their text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileLine<'a> {
-    /// Who asked.
+    /// The client.
     pub client: ClientAddr,
-    /// When, to the second.
+    /// When the request was read, to the second.
     pub time: Timestamp,
-    /// Who was asked, as it is spelled.
+    /// The server as written in the line.
     pub server_text: &'a [u8],
-    /// What was asked.
+    /// The first bytes of the request.
     pub request: RequestText<'a>,
     server_at: usize,
 }
 
 impl<'a> FileLine<'a> {
-    /// Who was asked.
+    /// Parses the server address.
     ///
     /// # Errors
-    /// If that is no address: then this is no mapping.
+    /// If the text is no address: then the line is no mapping.
     pub fn server(&self) -> Result<ServerAddr<'a>, MappingError> {
         let error = MappingError { kind: MappingErrorKind::Server, at: self.server_at };
         ServerAddr::parse(self.server_text).ok_or(error)
     }
 }
 
-/// Reads the lines of a mapping file; remembers the last stamp, which consecutive lines mostly share.
+/// Parses the lines of a mapping file; caches the last timestamp, which consecutive lines mostly
+/// share.
 #[derive(Clone, Debug)]
 pub struct FileReader {
-    /// With the space behind it.
+    /// The last timestamp with the space behind.
     stamp: [u8; 11],
     time: Timestamp,
 }
@@ -138,10 +141,10 @@ impl Default for FileReader {
 }
 
 impl FileReader {
-    /// Reads a line, with or without its line end.
+    /// Parses a line, with or without its line end.
     ///
     /// # Errors
-    /// Says what was expected at which byte. Any bytes are safe to pass.
+    /// Names what was expected and at which byte. Any bytes are safe to pass.
     #[inline]
     pub fn read<'a>(&mut self, line: &'a [u8]) -> Result<FileLine<'a>, MappingError> {
         let fail = |kind, rest: &[u8]| MappingError { kind, at: line.len() - rest.len() };
@@ -165,7 +168,7 @@ impl FileReader {
     #[cold]
     fn stamp<'a>(&mut self, text: &'a [u8]) -> Result<(&'a [u8], Timestamp), ()> {
         let (rest, time) = seconds(text)?;
-        // Shorter or longer ones are read each time.
+        // Shorter or longer timestamps are not cached.
         if let Some((stamp, behind)) = text.split_first_chunk()
             && behind.len() == rest.len()
         {
@@ -175,7 +178,7 @@ impl FileReader {
     }
 }
 
-/// The most bytes a classic datagram has.
+/// The most bytes of a classic datagram.
 pub const DATAGRAM: usize = 1024;
 
 fn word(input: &[u8]) -> IResult<&[u8], &[u8], ()> {
@@ -192,7 +195,7 @@ fn client(input: &[u8]) -> Result<(&[u8], ClientAddr), ()> {
     Ok((rest, client.ok_or(())?))
 }
 
-/// A record without a request may lack the last space.
+/// Parses the server and the space behind, which a record without a request may lack.
 #[inline]
 fn server(input: &[u8]) -> Result<(&[u8], ServerAddr<'_>), ()> {
     if let Some((ip, len)) = v4_word(input) {
@@ -201,7 +204,8 @@ fn server(input: &[u8]) -> Result<(&[u8], ServerAddr<'_>), ()> {
     let (rest, text) = word.or(rest).parse(input).map_err(drop)?;
     let rest = if rest.len() == input.len() { &rest[rest.len()..] } else { rest };
     match ServerAddr::parse(text) {
-        // No socket has such a path, and written again the record would not fit a datagram.
+        // No socket has such a path, and the record would not fit into a datagram when written
+        // again.
         Some(ServerAddr::Unix(path)) if path.len() > LONGEST_PATH => Err(()),
         Some(server) => Ok((rest, server)),
         None => Err(()),

@@ -1,31 +1,32 @@
-//! Our spelling in a file: a line of text a mapping, columns that awk can read.
+//! The extended encoding in a file: one line of text a mapping, with columns for awk.
 //!
 //! ```text
 //! line   = "pen1" 20(SP column) SP request [LF]
-//! column = value / "-"                        ; "-" where nothing is known
+//! column = value / "-"                        ; "-" if unknown
 //! ```
 //!
 //! | column | |
 //! |---|---|
 //! | 1 | `pen1`: the version |
-//! | 2 | when: seconds since the epoch with six decimals |
+//! | 2 | seconds since the epoch with six decimals |
 //! | 3 | `open`, `request`, `end` or `close` |
 //! | 4, 5 | client: address and port; `unix:` for a client on a Unix-domain socket |
 //! | 6, 7 | server: address, or path, and port |
 //! | 8, 9 | the balancer's own address and port towards the server |
-//! | 10, 11 | the connection's number; which request on it |
+//! | 10, 11 | number of the connection; number of the request on the connection |
 //! | 12 | status |
-//! | 13, 14, 15 | bytes of the response: head, body, body as it was framed |
+//! | 13, 14, 15 | bytes of the response: head, body, body with framing |
 //! | 16, 17 | bytes of the connection: to the server, to the client |
-//! | 18, 19, 20 | hashes of User-Agent, Referer and Host, as [`crate::attribution::text_hash`] makes them, in hex |
-//! | 21 | hash of the whole request if it is longer than 800 bytes, in hex |
-//! | 22 … | the request to the end of the line, at most 800 bytes of it |
+//! | 18, 19, 20 | hashes of User-Agent, Referer and Host by [`crate::attribution::text_hash`], in hex |
+//! | 21 | hash of the full request if longer than 800 bytes, in hex |
+//! | 22 … | the request to the end of the line, at most 800 bytes |
 //!
-//! An exchange in TLS that passes through is an `end` without a status. Where others have their request it has
-//! `sealed`, and how many microseconds it took, the client's bytes, the server's, and requests at most.
+//! An exchange in opaque TLS is an `end` without a status. In place of the request stand the word
+//! `sealed`, the duration in microseconds, the bytes of the client, the bytes of the server, and
+//! the greatest possible number of requests.
 //!
-//! In paths and requests, bytes that are no printable ASCII, and the backslash, are written `\xNN`; so is
-//! a space in a path.
+//! In paths and requests, the backslash and bytes other than printable ASCII are written `\xNN`; so
+//! is a space in a path.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -37,14 +38,14 @@ use crate::addr::{ClientAddr, ServerAddr, parse_ip};
 use crate::request::{Cut, LONG};
 use crate::time::{Resolution, Timestamp};
 
-/// What a line begins with. No classic line does: those begin with an address.
+/// The start of a line. Classic lines begin with an address.
 pub const START: &[u8] = b"pen1 ";
 
 impl<'a> Mapping<'a> {
-    /// Reads an extended line, with or without its line end.
+    /// Parses an extended line, with or without its line end.
     ///
     /// # Errors
-    /// Says what was expected at which byte. Any bytes are safe to pass.
+    /// Names what was expected and at which byte. Any bytes are safe to pass.
     pub fn parse_extended_line(line: &'a [u8]) -> Result<Self, MappingError> {
         let bare = line.strip_suffix(b"\n").unwrap_or(line);
         let mut columns = LineColumns { line: bare, at: 0 };
@@ -99,7 +100,7 @@ impl<'a> Mapping<'a> {
     }
 
     /// Appends this mapping as an extended line, line end included. A mapping without a time is
-    /// written as of the epoch, a request is cut to [`LONG`] bytes.
+    /// written with time 0; a request is cut to [`LONG`] bytes.
     pub fn write_extended_line(&self, out: &mut Vec<u8>) {
         let micros = self.time.map_or(0, |(time, _)| time.as_micros()).max(0);
         let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
@@ -150,7 +151,7 @@ impl<'a> Mapping<'a> {
     fn write_request(&self, out: &mut Vec<u8>) {
         match self.request {
             None => out.push(b'-'),
-            // Nothing can be asked with one character; so it is told apart from no request.
+            // Escaped, to distinguish the request `-` from no request.
             Some(RequestText { bytes: b"-", .. }) => out.extend_from_slice(b"\\x2d"),
             Some(RequestText { bytes, spelling: RequestEncoding::Escaped, .. }) => {
                 out.extend_from_slice(bytes);
@@ -171,7 +172,7 @@ fn column(value: Option<impl std::fmt::Display>, out: &mut Vec<u8>) {
     }
 }
 
-/// `\xNN` for what is not printable, for the backslash, and for `also`.
+/// Appends `\xNN` for bytes that are not printable, for the backslash, and for `also`.
 fn escape(bytes: &[u8], also: u8, out: &mut Vec<u8>) {
     for &byte in bytes {
         if matches!(byte, b' '..=b'~') && byte != b'\\' && byte != also {
@@ -210,7 +211,7 @@ fn optional<'a, T>(read: impl Fn(&'a [u8]) -> Option<T>) -> impl Fn(&'a [u8]) ->
     move |column| if column == b"-" { Some(None) } else { read(column).map(Some) }
 }
 
-/// Decimal digits and nothing else.
+/// Parses a column of decimal digits.
 fn number<T: TryFrom<u64>>(column: &[u8]) -> Option<T> {
     if column.is_empty() || column.len() > 20 {
         return None;
@@ -222,7 +223,7 @@ fn number<T: TryFrom<u64>>(column: &[u8]) -> Option<T> {
     T::try_from(value).ok()
 }
 
-/// Eight hex digits.
+/// Parses eight hex digits.
 fn hex(column: &[u8]) -> Option<u32> {
     if column.len() != 8 {
         return None;
@@ -230,7 +231,7 @@ fn hex(column: &[u8]) -> Option<u32> {
     column.iter().try_fold(0, |value, &digit| Some(value << 4 | char::from(digit).to_digit(16)?))
 }
 
-/// Sixteen hex digits.
+/// Parses sixteen hex digits.
 fn long_hex(column: &[u8]) -> Option<u64> {
     let (high, low) = column.split_at_checked(8)?;
     Some(u64::from(hex(high)?) << 32 | u64::from(hex(low)?))

@@ -1,8 +1,9 @@
-//! A mapping: this client, through this connection, asked that server for this.
+//! A mapping: this client asked this server for this request over this connection.
 //!
-//! One value, several spellings, a file each. [`classic`] is what the C balancer writes; [`packet`] and
-//! [`mod@line`] are what ours does, on the network and in a file; [`third_party_log`] is what other proxies log. Everything a spelling does not carry is
-//! `None`: all of it is evidence, none of it is required.
+//! One value with several encodings, one file each. [`classic`] is the format of the C balancer;
+//! [`packet`] and [`mod@line`] are the formats of `pen` on the network and in a file;
+//! [`third_party_log`] reads the logs of other proxies. Fields that an encoding lacks are `None`;
+//! every field is optional evidence for the join.
 
 pub mod classic;
 pub mod line;
@@ -17,75 +18,75 @@ use crate::addr::{ClientAddr, ServerAddr};
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
 
-/// What a balancer noted, borrowing from the bytes it was read from.
+/// A record of the balancer, borrowing from the bytes it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping<'a> {
-    /// Which moment in a connection's life this is.
+    /// The event of the connection.
     pub kind: MappingKind,
-    /// Who asked.
+    /// The client.
     pub client: ClientAddr,
     /// The client's port.
     pub client_port: Option<u16>,
-    /// Who was asked.
+    /// The server.
     pub server: ServerAddr<'a>,
     /// The server's port.
     pub server_port: Option<u16>,
-    /// The balancer's own address and port towards the server: what a web server logs as its peer.
+    /// The balancer's own address and port towards the server, which the web server logs as its
+    /// peer.
     pub balancer: Option<SocketAddr>,
-    /// When, by the balancer's clock, and how finely that was written.
+    /// When, by the balancer's clock, and in which resolution.
     pub time: Option<(Timestamp, Resolution)>,
-    /// The connection's number, unique while the balancer runs.
+    /// The number of the connection, unique while the balancer runs.
     pub connection: Option<u64>,
-    /// Which request on its connection this is, from 1.
+    /// The number of the request on its connection, from 1.
     pub nth: Option<u32>,
-    /// The request's first line.
+    /// The first line of the request.
     pub request: Option<RequestText<'a>>,
-    /// Hash of the whole of a first line that `request` does not hold wholly: see
-    /// [`Fingerprint::of_whole`].
+    /// Hash of a full first line that is too long for `request`: see [`Fingerprint::of_whole`].
     pub whole: Option<u64>,
-    /// Of the User-Agent header, as [`crate::attribution::text_hash`] makes it.
+    /// Hash of the User-Agent header, by [`crate::attribution::text_hash`].
     pub user_agent: Option<u32>,
-    /// Of the Referer header, likewise.
+    /// Hash of the Referer header, by [`crate::attribution::text_hash`].
     pub referer: Option<u32>,
-    /// Of the Host header, likewise.
+    /// Hash of the Host header, by [`crate::attribution::text_hash`].
     pub host: Option<u32>,
-    /// The response's status.
+    /// The status of the response.
     pub status: Option<u16>,
-    /// Bytes of the response's body, without framing.
+    /// Bytes of the response body, without framing.
     pub body_bytes: Option<u64>,
-    /// Bytes of the response's head.
+    /// Bytes of the response head.
     pub head_bytes: Option<u64>,
-    /// Bytes of the response's body as they were sent, chunks' sizes and all.
+    /// Bytes of the response body as sent, including the framing of chunks.
     pub framed_bytes: Option<u64>,
-    /// Bytes of the whole connection from the client to the server.
+    /// Bytes of the connection from the client to the server.
     pub to_server: Option<u64>,
-    /// Bytes of the whole connection from the server to the client.
+    /// Bytes of the connection from the server to the client.
     pub to_client: Option<u64>,
-    /// What can be told of an exchange in TLS that only passes through; its kind is [`MappingKind::Ended`].
+    /// Properties of an exchange in opaque TLS; the kind is then [`MappingKind::Ended`].
     pub sealed: Option<OpaqueTls>,
 }
 
-/// An exchange of which the balancer saw ciphertext: from a client's request, or several at once, to the
-/// last byte of what came for it. Noted whenever the server has come to rest, so perhaps more than once:
-/// a later one with the same number takes the place of an earlier one.
+/// An exchange in TLS that the balancer passes through encrypted: from one or several requests of a
+/// client to the last byte of the responses. Recorded whenever the server becomes idle, so perhaps
+/// several times: a later record with the same number replaces an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpaqueTls {
-    /// Microseconds from the first byte of the request to the last of the response.
+    /// Microseconds from the first byte of the request to the last byte of the response.
     pub took: u32,
-    /// Bytes of plain text that the client sent, and the server, as far as the sizes of records tell.
+    /// Bytes of plain text from the client, estimated from the sizes of TLS records.
     pub asked: u32,
-    /// See `asked`.
+    /// Bytes of plain text from the server, estimated from the sizes of TLS records.
     pub answered: u32,
-    /// Records of the client that are large enough for a request. Over HTTP/1.1 that is one exchange
-    /// all the same, over HTTP/2 mostly as many.
+    /// Client TLS records that are large enough for a request. Over HTTP/1.1 they belong to one
+    /// exchange; over HTTP/2 most are an exchange each.
     pub requests: u32,
 }
 
 impl<'a> Mapping<'a> {
-    /// Reads a line of a mapping file, of ours or of the C balancer, with or without its line end.
+    /// Parses a line of a mapping file, extended or classic, with or without its line end.
     ///
     /// # Errors
-    /// Says what was expected at which byte. Any bytes are safe to pass.
+    /// Names what was expected and at which byte. Any bytes are safe to pass.
     pub fn parse_file_line(line: &'a [u8]) -> Result<Self, MappingError> {
         if line.starts_with(line::START) {
             Self::parse_extended_line(line)
@@ -94,7 +95,7 @@ impl<'a> Mapping<'a> {
         }
     }
 
-    /// A mapping that knows only who and whom.
+    /// A mapping that names a client and a server only.
     #[must_use]
     pub const fn new(client: ClientAddr, server: ServerAddr<'a>) -> Self {
         Self {
@@ -123,47 +124,48 @@ impl<'a> Mapping<'a> {
     }
 }
 
-/// The moment a mapping was noted at.
+/// The event of a connection that a mapping records. Packets contain these numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MappingKind {
     /// The connection to the server was opened, before any byte was forwarded.
-    Opened,
+    Opened = 1,
     /// A request (or, from the C balancer, any read from the client) was forwarded.
-    Request,
+    Request = 2,
     /// The response to a request ended.
-    Ended,
+    Ended = 3,
     /// The connection was closed.
-    Closed,
+    Closed = 4,
 }
 
-/// The bytes of a request as a mapping holds them.
+/// The bytes of a request in a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestText<'a> {
     /// At most as many bytes as `cut` keeps.
     pub bytes: &'a [u8],
-    /// The rule they were cut by.
+    /// The cut of the bytes.
     pub cut: Cut,
-    /// How they are written down.
+    /// The encoding of the bytes.
     pub spelling: RequestEncoding,
 }
 
-/// How the bytes of a request are written down.
+/// The encoding of the bytes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestEncoding {
-    /// As the client sent them.
+    /// Raw bytes from the client.
     Raw,
-    /// Bytes that would not stand in a line of text are `\xNN`, and so is the backslash.
+    /// The backslash and bytes that a line of text cannot hold are written `\xNN`.
     Escaped,
 }
 
 impl<'a> RequestText<'a> {
-    /// Bytes as the client sent them.
+    /// Creates a text of raw bytes from the client.
     #[must_use]
     pub const fn raw(bytes: &'a [u8], cut: Cut) -> Self {
         Self { bytes, cut, spelling: RequestEncoding::Raw }
     }
 
-    /// `None` if nothing was asked (a leading line end, an empty read).
+    /// Returns the fingerprint; `None` if the text has no request (a leading line end, an empty
+    /// read).
     #[must_use]
     pub fn fingerprint(self) -> Option<Fingerprint> {
         match self.spelling {
@@ -173,19 +175,19 @@ impl<'a> RequestText<'a> {
     }
 }
 
-/// Why bytes are no mapping, and at which byte that shows.
+/// Why bytes are no mapping, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappingError {
-    /// What was expected there.
+    /// What was expected.
     pub kind: MappingErrorKind,
-    /// Offset of the first byte that does not fit.
+    /// Offset of the first invalid byte.
     pub at: usize,
 }
 
-/// What a mapping lacked.
+/// The expected part of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MappingErrorKind {
-    /// The spelling's first bytes.
+    /// The first bytes of the encoding.
     Start,
     /// A client address.
     Client,
@@ -204,7 +206,7 @@ impl fmt::Display for MappingError {
             MappingErrorKind::Client => "a client address",
             MappingErrorKind::Time => "seconds since the epoch",
             MappingErrorKind::Server => "a server address",
-            MappingErrorKind::Column => "another value in this column",
+            MappingErrorKind::Column => "a valid value in this column",
         };
         write!(f, "expected {expected} at byte {}", self.at)
     }

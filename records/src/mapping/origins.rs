@@ -1,7 +1,8 @@
-//! Whose packets came, which records are missing, and when records were made by our clock.
+//! Receives packets: counts missing records of each balancer, and dates records by the collector's
+//! clock.
 //!
-//! Records are numbered, so holes say what was lost; a late packet fills its hole, and one that fills none
-//! came twice.
+//! Records are numbered. A gap in the numbers reveals lost records; a late packet closes its gap,
+//! and a packet that closes none is a duplicate.
 
 use std::collections::BTreeMap;
 
@@ -12,61 +13,61 @@ use super::packet::Packet;
 use crate::shipment::{SenderClock, SenderOrigin};
 use crate::time::Timestamp;
 
-/// Balancers remembered, each start of one counting.
+/// The most balancers remembered; each run of a balancer counts.
 const ORIGINS: usize = 256;
 
-/// Holes remembered for each. Beyond, what is missing longest is given up.
+/// The most gaps remembered for each balancer. Beyond, the oldest gap is abandoned.
 const HOLES: usize = 1_024;
 
 /// Receives packets of many balancers.
 #[derive(Debug, Default)]
 pub struct Origins {
     origins: IndexMap<SenderOrigin, OriginState>,
-    /// Where to look for the next one to forget.
+    /// The clock hand: index of the next balancer to consider for removal.
     hand: usize,
-    /// All that is not in `origins`.
+    /// Counters, without those of the balancers in `origins`.
     counts: PacketCounts,
     ahead: Option<i64>,
 }
 
-/// What has happened so far, over all balancers. What is lost can only be counted from the first packet
-/// of a balancer that came to the last.
+/// Counters over all balancers. Losses are counted between the first and the last received packet
+/// of a balancer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PacketCounts {
-    /// Balancers seen; each start of one counts.
+    /// Balancers seen; each run of a balancer counts.
     pub origins: u64,
-    /// Packets whose records were given out.
+    /// Packets whose records were delivered.
     pub packets: u64,
-    /// Records of these.
+    /// Records delivered.
     pub records: u64,
-    /// Packets that came after later ones, and were taken all the same.
+    /// Packets that came after later ones, and were delivered.
     pub late: u64,
-    /// Packets that came twice, or so late that nobody knows.
+    /// Duplicate packets, and packets too late to rule out a duplicate.
     pub duplicates: u64,
     /// Records missing now.
     pub lost: u64,
-    /// Records among these that balancers say they dropped themselves.
+    /// Missing records that balancers dropped themselves, by their own count.
     pub dropped: u64,
 }
 
 #[derive(Debug)]
 struct OriginState {
-    /// The first number that came, and the one behind the last.
+    /// The first number received, and the number after the last.
     base: u64,
     end: u64,
-    /// Numbers between that have not come: from, up to.
+    /// Gaps in the received numbers: start and end.
     holes: BTreeMap<u64, u64>,
-    /// Records of holes that are not remembered any more, and where these ended.
+    /// Records of gaps that were abandoned, and the end of the last such gap.
     given_up: u64,
     known_from: u64,
-    /// What the balancer says of itself.
+    /// The balancer's own count of dropped records.
     dropped: u64,
     clock: SenderClock,
-    /// Since the hand last passed.
+    /// Whether the balancer was active since the clock hand last passed.
     active: bool,
 }
 
-/// When records of a packet were made, by our clock.
+/// Dates the records of a packet by the collector's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketDating {
     sent: Timestamp,
@@ -76,14 +77,14 @@ pub struct PacketDating {
 }
 
 impl PacketDating {
-    /// Records that were found to be missing between this packet and those before; below zero if so many that were
-    /// missing came with it.
+    /// Records newly found missing between this packet and earlier ones; negative if the packet
+    /// brought records that were counted missing.
     #[must_use]
     pub fn missing(&self) -> i64 {
         self.missing
     }
 
-    /// When a mapping was noted: never after its arrival, nor far before it.
+    /// When a mapping was recorded: never after its arrival, nor far before.
     #[must_use]
     pub fn of(&self, mapping: &Mapping<'_>) -> Timestamp {
         let age = mapping.time.map_or(0, |(time, _)| self.sent.micros_since(time)).max(0);
@@ -93,13 +94,14 @@ impl PacketDating {
 }
 
 impl Origins {
-    /// Knows nobody yet.
+    /// Creates a receiver that has seen no balancer.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes a packet that came `now`. `None` if its records were given out before, or may have been.
+    /// Receives a packet that arrived `now`. Returns `None` if its records were, or may have been,
+    /// delivered before.
     pub fn receive(&mut self, packet: &Packet<'_>, now: Timestamp) -> Option<PacketDating> {
         let index = self.source(packet);
         let source = &mut self.origins[index];
@@ -115,7 +117,7 @@ impl Origins {
                 return None;
             }
         }
-        // A gap behind all that came or before it is new; else there was one, which is filled.
+        // A packet behind or before all others opens a new gap; any other packet fills one.
         let missing = if packet.first >= known_end {
             i64::try_from(packet.first - known_end).unwrap_or(i64::MAX)
         } else if end <= known {
@@ -130,7 +132,7 @@ impl Origins {
         Some(PacketDating { sent: packet.sent, sent_here, now, missing })
     }
 
-    /// What has happened so far. Walks over all balancers.
+    /// Sums up the counters. Iterates over all balancers.
     #[must_use]
     pub fn counts(&self) -> PacketCounts {
         let mut counts = self.counts;
@@ -138,20 +140,20 @@ impl Origins {
         counts
     }
 
-    /// Microseconds that the clock of the balancer that was heard last is ahead of ours, less what its quickest packet of
-    /// late took on its way. `None` while none was heard.
+    /// Microseconds by which the clock of the last active balancer is ahead of the collector's,
+    /// less the travel time of its fastest recent packet. `None` before the first packet.
     #[must_use]
     pub fn ahead(&self) -> Option<i64> {
         self.ahead
     }
 
-    /// How many balancers are remembered.
+    /// The number of balancers remembered.
     #[must_use]
     pub fn len(&self) -> usize {
         self.origins.len()
     }
 
-    /// Whether nobody has sent yet.
+    /// Whether no packet has been received.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.origins.is_empty()
@@ -168,7 +170,7 @@ impl Origins {
         self.origins.insert_full(packet.origin, OriginState::at(packet.first)).0
     }
 
-    /// Forgets one that was quiet since the hand last came by.
+    /// Removes a balancer that was quiet since the clock hand last passed.
     fn forget_one(&mut self) {
         loop {
             if self.hand >= self.origins.len() {
@@ -193,14 +195,14 @@ impl PacketCounts {
     }
 }
 
-/// Where a packet's records belong.
+/// The position of a packet among the received records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PacketPlace {
-    /// Behind, or before, all that came.
+    /// Behind all received records.
     Next,
-    /// Where some were missing.
+    /// Where records were missing, or before all received records.
     Hole,
-    /// Where none are missing, or where nobody knows.
+    /// Where no records are missing, or where a duplicate cannot be ruled out.
     Known,
 }
 
@@ -240,7 +242,7 @@ impl OriginState {
         PacketPlace::Hole
     }
 
-    /// Notes that nothing from `from` up to `until` has come.
+    /// Records a gap from `from` up to `until`.
     fn miss(&mut self, from: u64, until: u64) {
         if from >= until {
             return;
@@ -270,7 +272,7 @@ mod tests {
 
     const ORIGIN: SenderOrigin = SenderOrigin { id: 1, start: Timestamp::from_micros(5) };
 
-    /// A packet of so many records.
+    /// A packet of `count` records.
     fn packet(origin: SenderOrigin, first: u64, count: u32, dropped: u64) -> Vec<u8> {
         let mut records = Vec::new();
         let time = Some((Timestamp::from_micros(900), Resolution::Microsecond));
@@ -303,12 +305,12 @@ mod tests {
             (100, 5, false, 10),
             (112, 2, true, 8),
             (112, 2, false, 8),
-            // It overlaps what came.
+            // Overlaps received records.
             (111, 2, false, 8),
             (110, 2, true, 6),
             (114, 6, true, 0),
             (114, 6, false, 0),
-            // Before the first that came.
+            // Before the first received record.
             (90, 5, true, 5),
             (95, 5, true, 0),
         ] {
@@ -361,7 +363,7 @@ mod tests {
         let datagram = packet(ORIGIN, 0, 1, 0);
         let packet = Packet::parse(&datagram).unwrap();
         let mapping = packet.mappings().next().unwrap();
-        // Of the first packet nobody knows how long it travelled.
+        // The travel time of a first packet is unknown.
         let now = Timestamp::from_micros(7_000_000);
         let dating = Origins::new().receive(&packet, now).unwrap();
         assert_eq!(dating.of(&mapping), now.offset_by(-100));
@@ -382,7 +384,7 @@ mod tests {
                 let numbers = first..first + u64::from(count);
                 let new = numbers.clone().all(|number| !seen.contains(&number));
                 let taken = receive(&mut origins, &packet(ORIGIN, first, count, 0));
-                // Those that overlap others are no packets of a balancer's.
+                // A balancer sends no packets that overlap.
                 prop_assert!(!taken || new);
                 prop_assert_eq!(taken, new);
                 if taken {

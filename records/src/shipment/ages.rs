@@ -1,5 +1,5 @@
-//! How long before a shipment left its lines were read: lines are gathered for a while, and it is when
-//! they were logged that tells whose they are.
+//! The ages of lines in a shipment: how long before sending each line was read. Lines are gathered
+//! for a while, but the join needs the time at which a line was logged.
 //!
 //! ```text
 //! ages = 1*(count age)      ; varints: the next `count` lines were read `age` microseconds before
@@ -13,24 +13,25 @@ use nom::Parser as _;
 
 use super::header::{extension, varint, write_varint};
 
-/// The kind of the extension.
+/// The kind of this extension.
 const AGES: u8 = 6;
-/// The most bytes an extension holds.
+/// The most bytes of an extension.
 const VALUE: usize = 255;
-/// The most bytes a pair has: a count below 2^14 and any age.
+/// The most bytes of a pair: a count below 2^14 and any age.
 const PAIR: usize = 7;
-/// The most pairs in a shipment. Later lines share the last one.
+/// The most pairs in a shipment. Later lines share the last pair.
 const PAIRS: usize = 160;
 
-/// Room for all extensions of the kind.
+/// The most bytes of all extensions of this kind.
 pub(super) const ROOM: usize = most_bytes(PAIRS);
 
-/// When the lines of a shipment that is being filled were read.
+/// The read times of the lines in a shipment that is being filled.
 #[derive(Debug, Default)]
 pub(super) struct ReadTimes {
-    /// How many lines, one after the other, and when, by a steady clock of the shipper's.
+    /// Runs of consecutive lines: their number, and the read time by a monotonic clock of the
+    /// shipper.
     runs: Vec<(u32, Duration)>,
-    /// Of some line nobody said: then nothing is said of any.
+    /// The read time of some line is unknown: then the shipment carries no ages.
     unknown: bool,
 }
 
@@ -53,18 +54,18 @@ impl ReadTimes {
         }
     }
 
-    /// Bytes that [`Self::write`] appends at most.
+    /// The most bytes that [`Self::write`] appends.
     pub(super) fn most_bytes(&self) -> usize {
         if self.unknown { 0 } else { most_bytes(self.runs.len()) }
     }
 
-    /// The same when one more line is added.
+    /// The most bytes that [`Self::write`] appends after one more line.
     pub(super) fn most_bytes_with(&self, read: Option<Duration>) -> usize {
         let unknown = self.unknown || read.is_none();
         if unknown { 0 } else { most_bytes((self.runs.len() + 1).min(PAIRS)) }
     }
 
-    /// Appends the extensions of a shipment that leaves `now`.
+    /// Appends the extensions of a shipment that is sent at `now`.
     pub(super) fn write(&self, now: Duration, out: &mut Vec<u8>) {
         if self.unknown {
             return;
@@ -89,30 +90,30 @@ impl ReadTimes {
 
 const fn most_bytes(pairs: usize) -> usize {
     let bytes = pairs * PAIR;
-    // One is begun when a pair might not fit any more.
+    // The writer begins a new extension when another pair might not fit.
     bytes + bytes.div_ceil(VALUE - PAIR) * 2
 }
 
-/// For each line of a shipment, how many microseconds before it left the line was read.
+/// Iterates over the lines of a shipment: microseconds between reading and sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ages<'a> {
-    /// Extensions of any kind that are still to be looked at.
+    /// Extensions of any kind that are not parsed yet.
     extensions: &'a [u8],
-    /// What is left of the one we are in.
+    /// The rest of the current extension.
     pairs: &'a [u8],
-    /// Lines that are still of this age.
+    /// Remaining lines with the current age.
     count: u32,
     age: u32,
 }
 
 impl<'a> Ages<'a> {
-    /// Of the extensions of a shipment, which are all well formed.
+    /// Iterates over the extensions of a shipment, which must be well formed.
     pub(super) const fn new(extensions: &'a [u8]) -> Self {
         Self { extensions, pairs: b"", count: 0, age: 0 }
     }
 
-    /// Whether nothing is said of any line, or of each of `lines`; otherwise the bytes from the
-    /// extension that is wrong.
+    /// Checks that either no line or each of `lines` has an age; otherwise returns the bytes from
+    /// the malformed extension on.
     pub(super) fn check(mut self, lines: u32) -> Result<(), &'a [u8]> {
         let mut sum = 0_u64;
         let mut last = self.extensions;
@@ -131,7 +132,7 @@ impl<'a> Ages<'a> {
         if any && sum != u64::from(lines) { Err(last) } else { Ok(()) }
     }
 
-    /// Goes on to the next pair that counts any line.
+    /// Advances to the next pair with a count above zero.
     fn next_pair(&mut self) -> Result<Option<()>, ()> {
         while self.pairs.is_empty() {
             if self.extensions.is_empty() {

@@ -1,16 +1,16 @@
-//! "Are you one of ours?": the shipper's question and the collector's answer.
+//! Discovery: a shipper asks whether a collector of ours listens, and the collector answers.
 //!
-//! An answer says that everything sent before its question has left the collector's receive
-//! buffer, so questions are also what the shipper paces itself by. An answer is never longer than
-//! its question: a collector is no amplifier.
+//! An answer confirms that every datagram sent before its question has left the collector's receive
+//! buffer, so the shipper also uses questions for pacing. An answer is never longer than its
+//! question: a collector is no amplifier.
 //!
 //! ```text
 //! question = header nonce(u64) id(u64) start(i64) shipments(u64) lines(u64)     ; 48 bytes
 //! answer   = header nonce(u64) window(u32) datagram(u32)                        ; 24 bytes
 //! ```
 //!
-//! A C collector takes a question for a web line. The sixth byte, the flags, is always zero there
-//! and ends its string, so it finds no quotes and drops it.
+//! The C collector takes a question for an access line. The sixth byte, the flags, is always zero
+//! in a question and ends the C string, so the collector finds no quotes and drops the line.
 
 use crate::number::{le_i64, le_u32, le_u64};
 use nom::{IResult, Parser};
@@ -19,27 +19,28 @@ use super::SenderOrigin;
 use super::header::{DatagramParts, DatagramType, HEADER, WireError, WireErrorKind, write_header};
 use crate::time::Timestamp;
 
-/// The shipper asks, and says how far it has come.
+/// A shipper's question, with its progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiscoveryQuestion {
-    /// Comes back in the answer; hard to guess, so that nobody else answers.
+    /// Echoed in the answer; hard to guess, so that no third party can answer.
     pub nonce: u64,
-    /// Who asks.
+    /// The sender of the question.
     pub origin: SenderOrigin,
-    /// Shipments sent so far: the number of the next. So the last ones, too, are missed if lost.
+    /// Shipments sent so far, which is the number of the next shipment. Reveals the loss of the
+    /// last shipments.
     pub shipments: u64,
-    /// Lines shipped so far: the number of the next.
+    /// Lines shipped so far, which is the number of the next line.
     pub lines: u64,
 }
 
 impl DiscoveryQuestion {
-    /// The bytes of a question.
+    /// Length of a question in bytes.
     pub const LEN: usize = HEADER + 40;
 
-    /// Reads a question.
+    /// Parses a question.
     ///
     /// # Errors
-    /// Says what is wrong at which byte. Any bytes are safe to pass.
+    /// Names the fault and its byte offset. Any bytes are safe to pass.
     pub fn parse(datagram: &[u8]) -> Result<Self, WireError> {
         Self::from_parts(&DatagramParts::parse(datagram)?)
     }
@@ -61,27 +62,28 @@ impl DiscoveryQuestion {
     }
 }
 
-/// The collector answers: ship, as much as this.
+/// A collector's answer, with its limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiscoveryAnswer {
-    /// The question's.
+    /// The nonce of the question.
     pub nonce: u64,
-    /// Bytes of datagrams that the asker may have under way, not yet confirmed by an answer: its
-    /// share of the collector's receive buffer, what the kernel adds to each datagram taken off.
-    /// Zero if the collector does not say.
+    /// Bytes of datagrams that the shipper may have in flight, not yet confirmed by an answer: the
+    /// shipper's share of the collector's receive buffer, less the kernel's overhead for each
+    /// datagram. Zero if the collector names no limit.
     pub window: u32,
-    /// The longest datagram the collector takes whole; zero if it does not say.
+    /// The longest datagram that the collector receives in full; zero if the collector names no
+    /// limit.
     pub datagram: u32,
 }
 
 impl DiscoveryAnswer {
-    /// The bytes of an answer.
+    /// Length of an answer in bytes.
     pub const LEN: usize = HEADER + 16;
 
-    /// Reads an answer.
+    /// Parses an answer.
     ///
     /// # Errors
-    /// Says what is wrong at which byte. Any bytes are safe to pass.
+    /// Names the fault and its byte offset. Any bytes are safe to pass.
     pub fn parse(datagram: &[u8]) -> Result<Self, WireError> {
         Self::from_parts(&DatagramParts::parse(datagram)?)
     }
@@ -101,7 +103,7 @@ impl DiscoveryAnswer {
     }
 }
 
-/// Lengths as the header says them.
+/// The lengths in the headers.
 const QUESTION: u16 = 48;
 const ANSWER: u16 = 24;
 

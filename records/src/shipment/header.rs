@@ -1,4 +1,4 @@
-//! What all of our binary datagrams begin with, and the integers they are made of.
+//! The common header of all binary datagrams, and their integers.
 //!
 //! ```text
 //! datagram  = header fixed *extension body
@@ -6,8 +6,8 @@
 //! extension = kind size *OCTET                        ; a byte each, size octets follow
 //! ```
 //!
-//! `0xFE` begins no UTF-8 text, no access line, no `+ ` and no syslog `<`. Unknown extensions are
-//! skipped, unknown flags are refused if they are in the low half. `docs/design/wire.md` has the layout.
+//! `0xFE` begins no UTF-8 text, no access line, no `+ ` and no syslog `<`. A reader skips unknown
+//! extensions, and refuses unknown flags in the low half. `docs/design/wire.md` has the layout.
 
 use std::fmt;
 
@@ -16,25 +16,25 @@ use nom::bytes::complete::{tag, take};
 use nom::multi::length_data;
 use nom::{IResult, Parser};
 
-/// The bytes that begin all of our binary datagrams.
+/// The first bytes of every binary datagram.
 pub const MAGIC: [u8; 3] = [0xFE, b'p', b'n'];
 
-/// The layout this crate writes and reads.
+/// The version of the layout that this crate writes and reads.
 pub const VERSION: u8 = 1;
 
-/// Bytes up to the fixed part.
+/// Bytes before the fixed part.
 pub(crate) const HEADER: usize = 8;
 
-/// Flags that a reader has to know to make sense of the rest.
+/// Flags that change the meaning of the rest: a reader refuses a datagram if it does not know them.
 const MUST_KNOW: u8 = 0x0F;
 
-/// What a datagram is for.
+/// The type of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DatagramType {
     Question,
     Answer,
     Shipment,
-    /// Mappings of the balancer.
+    /// Mappings from the balancer.
     Packet,
 }
 
@@ -59,50 +59,50 @@ impl DatagramType {
     }
 }
 
-/// Why bytes are none of our datagrams, and at which byte that shows.
+/// Why bytes are no valid binary datagram, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WireError {
-    /// What was wrong there.
+    /// The fault.
     pub kind: WireErrorKind,
-    /// Offset of the first byte that does not fit.
+    /// Offset of the first invalid byte.
     pub at: usize,
 }
 
-/// What was wrong with a datagram of ours.
+/// The fault of an invalid binary datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WireErrorKind {
-    /// It does not begin with our magic bytes.
+    /// The datagram does not begin with the magic bytes.
     Magic,
-    /// A version from after our time.
+    /// The version is unknown, from a later release.
     Version,
-    /// A type we do not know, or another than was asked for.
+    /// The type is unknown or not the expected one.
     Type,
-    /// A flag that changes the meaning, and that we do not know.
+    /// An unknown flag that changes the meaning is set.
     Flags,
-    /// It ends too early.
+    /// The datagram ends too early.
     Short,
-    /// An extension with a size that its kind can't have.
+    /// The size of an extension does not fit its kind.
     Extension,
-    /// Lines that do not fill the body, or not as many as announced.
+    /// The lines do not fill the body, or their number is not the announced one.
     Lines,
-    /// A piece that lies outside of its line, or a line that is too long.
+    /// The piece lies outside of its line, or the line is too long.
     Piece,
-    /// Records that do not fill the body, or not as many as announced.
+    /// The records do not fill the body, or their number is not the announced one.
     Records,
 }
 
 impl fmt::Display for WireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fault = match self.kind {
-            WireErrorKind::Magic => "not one of our datagrams",
+            WireErrorKind::Magic => "no magic bytes",
             WireErrorKind::Version => "an unknown version",
             WireErrorKind::Type => "an unexpected type",
             WireErrorKind::Flags => "an unknown flag",
             WireErrorKind::Short => "the datagram ends too early",
             WireErrorKind::Extension => "an extension of the wrong size",
-            WireErrorKind::Lines => "lines that do not add up",
-            WireErrorKind::Piece => "a piece outside of its line",
-            WireErrorKind::Records => "records that do not add up",
+            WireErrorKind::Lines => "an unexpected number of lines",
+            WireErrorKind::Piece => "a piece beyond the end of its line",
+            WireErrorKind::Records => "an unexpected number of records",
         };
         write!(f, "{fault} at byte {}", self.at)
     }
@@ -110,7 +110,7 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
-/// A datagram's parts, before its type gives them a meaning.
+/// The parts of a datagram, before the type gives them a meaning.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DatagramParts<'a> {
     pub(crate) kind: DatagramType,
@@ -139,7 +139,7 @@ impl<'a> DatagramParts<'a> {
         }
     }
 
-    /// Refuses flags outside of `known` that would change the meaning.
+    /// Refuses unknown flags that change the meaning; `known` flags are accepted.
     pub(crate) fn check_flags(&self, known: u8) -> Result<(), WireError> {
         if self.flags & MUST_KNOW & !known == 0 {
             Ok(())
@@ -148,7 +148,7 @@ impl<'a> DatagramParts<'a> {
         }
     }
 
-    /// Where the body begins.
+    /// Offset of the body.
     pub(crate) fn body_at(&self) -> usize {
         HEADER + self.head.len()
     }
@@ -167,10 +167,10 @@ pub(crate) fn extension(input: &[u8]) -> IResult<&[u8], (u8, &[u8]), ()> {
     (u8, length_data(u8)).parse(input)
 }
 
-/// An unsigned integer of seven bits a byte, lowest first; the top bit says that more follow. At
-/// most 32 bits, so at most five bytes.
+/// Parses an unsigned integer of seven bits a byte, lowest bits first; the top bit of a byte
+/// announces another byte. At most 32 bits, so at most five bytes.
 pub(super) fn varint(input: &[u8]) -> IResult<&[u8], u32, ()> {
-    // One byte is the common case, two the next.
+    // Values of one byte are the most common, then of two.
     if let [low @ 0..0x80, rest @ ..] = input {
         return Ok((rest, u32::from(*low)));
     }
@@ -186,7 +186,7 @@ pub(super) fn varint(input: &[u8]) -> IResult<&[u8], u32, ()> {
     Err(nom::Err::Error(()))
 }
 
-/// Appends what [`varint`] reads.
+/// Appends an integer in the encoding of [`varint`].
 pub(super) fn write_varint(mut value: u32, out: &mut Vec<u8>) {
     while value >= 0x80 {
         out.push(low_seven(value) | 0x80);

@@ -33,56 +33,58 @@ use header::varint;
 
 use crate::time::Timestamp;
 
-/// How long a shipper gathers lines, if they do not fill a datagram before.
+/// How long a shipper gathers lines before it sends a datagram that is not full.
 pub const GATHER: Duration = Duration::from_millis(5);
 
-/// The longest line that is shipped; what is longer is cut and counted by the shipper.
+/// The longest line that is shipped, in bytes; the shipper cuts longer lines and counts them.
 pub const LINE: usize = 1 << 20;
 
-/// The body holds one piece of one line.
+/// Flag: the body holds one piece of one line.
 const PIECE: u8 = 1;
 
-/// Extensions.
+/// Kinds of extensions.
 const SERVER: u8 = 1;
 const PORT: u8 = 2;
 const NAME: u8 = 3;
 
-/// A shipper, and which life of it.
+/// The identity of a sender: a shipper or a balancer, and one run of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SenderOrigin {
-    /// Chosen at random at its start.
+    /// Chosen at random when the sender starts.
     pub id: u64,
-    /// When it started, by its own clock.
+    /// When the sender started, by the sender's clock.
     pub start: Timestamp,
 }
 
-/// The server a shipper speaks for.
+/// The server whose lines a shipper sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShipmentServer<'a> {
-    /// Its address as the balancer knows it; `None` is the datagram's source.
+    /// The server's address as the balancer knows it; `None` means the source address of the
+    /// datagram.
     pub addr: Option<IpAddr>,
-    /// The port it serves on.
+    /// The port on which the server listens.
     pub port: Option<u16>,
-    /// What people call it.
+    /// The server's name for readers of reports.
     pub name: Option<&'a [u8]>,
 }
 
 /// A datagram of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shipment<'a> {
-    /// Who ships.
+    /// The sender.
     pub origin: SenderOrigin,
-    /// This shipment's number, from 0.
+    /// The number of this shipment, from 0.
     pub number: u64,
-    /// The number of its first line, from 0: counts the lines this origin has shipped.
+    /// The number of the first line, from 0: counts the lines that this sender has shipped.
     pub first_line: u64,
-    /// When it was sent, by the shipper's clock.
+    /// When the shipment was sent, by the shipper's clock.
     pub sent: Timestamp,
-    /// Lines the shipper has dropped so far because its queue was full; they have no numbers.
+    /// Lines that the shipper has dropped so far because its queue was full; dropped lines have no
+    /// numbers.
     pub dropped: u64,
-    /// Lines the shipper has cut so far because they were longer than [`LINE`].
+    /// Lines that the shipper has cut so far because they were longer than [`LINE`].
     pub cut: u32,
-    /// Whose lines these are.
+    /// The server that logged the lines.
     pub server: ShipmentServer<'a>,
     ages: Ages<'a>,
     body: ShipmentBody<'a>,
@@ -97,19 +99,19 @@ enum ShipmentBody<'a> {
 /// A part of a line that is longer than a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinePiece<'a> {
-    /// Bytes of the whole line.
+    /// Length of the full line in bytes.
     pub total: u32,
-    /// Where in the line `bytes` belong.
+    /// Offset of `bytes` in the line.
     pub offset: u32,
-    /// The part.
+    /// The bytes of this part.
     pub bytes: &'a [u8],
 }
 
 impl<'a> Shipment<'a> {
-    /// Reads a shipment. All of it is checked here: what is returned can be walked without faults.
+    /// Parses a shipment and checks every byte, so that iterating over the result cannot fail.
     ///
     /// # Errors
-    /// Says what is wrong at which byte. Any bytes are safe to pass.
+    /// Names the fault and its byte offset. Any bytes are safe to pass.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, WireError> {
         Self::from_parts(&DatagramParts::parse(datagram)?)
     }
@@ -145,7 +147,7 @@ impl<'a> Shipment<'a> {
         Ok(shipment)
     }
 
-    /// The whole lines in it, without line ends; none if it holds a [`LinePiece`].
+    /// The complete lines, without line ends; none if the shipment holds a [`LinePiece`].
     #[must_use]
     pub fn lines(&self) -> ShipmentLines<'a> {
         match self.body {
@@ -154,14 +156,14 @@ impl<'a> Shipment<'a> {
         }
     }
 
-    /// For each line, or for the piece, how many microseconds before [`Self::sent`] it was read;
-    /// nothing if the shipper did not say.
+    /// For each line, or for the piece, the microseconds between the reading of the line and
+    /// [`Self::sent`]; empty if the shipper sent no ages.
     #[must_use]
     pub const fn ages(&self) -> Ages<'a> {
         self.ages
     }
 
-    /// The part of a long line in it.
+    /// The piece of a long line, if the shipment holds one.
     #[must_use]
     pub const fn piece(&self) -> Option<LinePiece<'a>> {
         match self.body {
@@ -170,7 +172,7 @@ impl<'a> Shipment<'a> {
         }
     }
 
-    /// How many line numbers it covers; a piece covers the one of its line.
+    /// How many line numbers the shipment covers; a piece covers the number of its line.
     #[must_use]
     pub const fn line_count(&self) -> u32 {
         match self.body {
@@ -179,7 +181,7 @@ impl<'a> Shipment<'a> {
         }
     }
 
-    /// Walks the body; if it breaks off, at which byte.
+    /// Counts the lines of the body; on a malformed line, returns its offset.
     fn count_lines(&self) -> Result<u32, usize> {
         let ShipmentBody::Lines { framed, .. } = self.body else { return Ok(1) };
         let (mut rest, mut count) = (framed, 0_u32);
@@ -214,7 +216,7 @@ fn framed_line(input: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((rest, line))
 }
 
-/// The fixed part; its lines are not yet there.
+/// Parses the fixed part; the lines are filled in later.
 fn fixed(input: &[u8]) -> IResult<&[u8], Shipment<'_>, ()> {
     let (input, origin) = discovery::origin(input)?;
     let (input, (number, first_line, sent)) = (le_u64, le_u64, le_i64).parse(input)?;
@@ -225,7 +227,7 @@ fn fixed(input: &[u8]) -> IResult<&[u8], Shipment<'_>, ()> {
     Ok((input, Shipment { origin, number, first_line, sent, dropped, cut, server, ages, body }))
 }
 
-/// Reads the extensions we know and skips the others; on a bad one, gives back what was left.
+/// Parses known extensions and skips others; on a malformed extension, returns the remaining bytes.
 fn extensions_of(mut input: &[u8]) -> Result<ShipmentServer<'_>, &[u8]> {
     let mut server = ShipmentServer::default();
     while !input.is_empty() {
@@ -241,7 +243,7 @@ fn extensions_of(mut input: &[u8]) -> Result<ShipmentServer<'_>, &[u8]> {
     Ok(server)
 }
 
-/// Four bytes or sixteen, in network order.
+/// Parses four or sixteen bytes, in network order.
 fn address(value: &[u8]) -> Option<IpAddr> {
     let v4 = || Some(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?).into());
     let v6 = || Some(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?).into());

@@ -1,17 +1,17 @@
-//! Long lines, put together from pieces that come in any order, or not at all.
+//! Reassembles long lines from pieces that come in any order, or not at all.
 
 use std::collections::VecDeque;
 
 use super::{LinePiece, SenderOrigin};
 
-/// Lines of which only a part has come. Bounded: beyond the bounds the oldest is given up.
+/// Incomplete lines. Beyond the bounds the oldest line is abandoned.
 #[derive(Debug)]
 pub struct Reassembly {
     /// Oldest first.
     lines: VecDeque<PartialLine>,
     max_lines: usize,
     max_bytes: usize,
-    /// Bytes of all lines here.
+    /// Bytes of all incomplete lines.
     bytes: usize,
     abandoned: u64,
 }
@@ -22,21 +22,21 @@ struct PartialLine {
     number: u64,
     total: u32,
     bytes: Vec<u8>,
-    /// What has come, as ranges in order that do not touch.
+    /// The received ranges, sorted; no two touch.
     have: Vec<(u32, u32)>,
 }
 
-/// A line is not cut smaller than this by anybody who means well.
+/// The most ranges of a line: no shipper of ours cuts a line into smaller pieces.
 const MOST_RANGES: usize = 4096;
 
 impl Reassembly {
-    /// Holds at most that many unfinished lines, and that many bytes of them.
+    /// Holds at most `max_lines` incomplete lines, and `max_bytes` bytes of them.
     #[must_use]
     pub const fn new(max_lines: usize, max_bytes: usize) -> Self {
         Self { lines: VecDeque::new(), max_lines, max_bytes, bytes: 0, abandoned: 0 }
     }
 
-    /// Takes a piece of line `number`; gives back the line if that was the last one missing.
+    /// Adds a piece of line `number`; returns the line if it is now complete.
     pub fn add(
         &mut self,
         origin: SenderOrigin,
@@ -46,7 +46,7 @@ impl Reassembly {
         let known = |half: &PartialLine| {
             (half.number, half.origin, half.total) == (number, origin, piece.total)
         };
-        // The newest is the likeliest.
+        // A piece most likely belongs to the newest line.
         let index = match self.lines.iter().rposition(known) {
             Some(index) => index,
             None => {
@@ -76,13 +76,13 @@ impl Reassembly {
         None
     }
 
-    /// Lines given up for want of room so far.
+    /// Lines abandoned so far for lack of space.
     #[must_use]
     pub const fn abandoned(&self) -> u64 {
         self.abandoned
     }
 
-    /// Lines of which a part is here.
+    /// The number of incomplete lines.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.lines.len()
@@ -111,7 +111,7 @@ impl PartialLine {
         self.cover(start, end);
     }
 
-    /// Adds a range to those that are there, joining what touches.
+    /// Adds a range and merges it with ranges that it touches.
     fn cover(&mut self, mut start: u32, mut end: u32) {
         let first = self.have.partition_point(|range| range.1 < start);
         let last = self.have.partition_point(|range| range.0 <= end);

@@ -1,28 +1,33 @@
-//! A shipper's clock beside ours: when lines were read, by our clock.
+//! The offset between the clock of a sender and the clock of the collector, so that lines and
+//! mappings are dated by the collector's clock.
 
 use crate::time::Timestamp;
 
-/// How far back a line may be dated: as long as a shipper holds lines for a collector that is away.
+/// How far back a line may be dated, in microseconds: as long as a shipper holds lines while the
+/// collector is unreachable.
 const BOUND: i64 = 60_000_000;
 
-/// [`super::GATHER`] in microseconds. A line that waited for less is dated as if it had waited that long,
-/// but not after its arrival: all of a shipper's lines are late by the same, which can be learnt, and none
-/// is ahead of its mapping, whose own delay nobody knows.
+/// [`super::GATHER`] in microseconds. A line that was gathered for less is dated as if it had
+/// waited the full time, but not after its arrival. So all lines of a shipper are late by the same
+/// time, which the join can learn, and no line is dated before its mapping, whose own delay is
+/// unknown.
 const GATHER: i64 = super::GATHER.subsec_micros() as i64;
 
-/// How long the quickest shipment is remembered, and as long again: clocks drift, and somebody sets them.
+/// For how long the fastest shipment is remembered, in microseconds, and for as long again: clocks
+/// drift, and administrators set them.
 const SPAN: i64 = 10_000_000;
 
-/// What is known of the difference between a shipper's clock and ours.
+/// An estimate of the offset between the sender's clock and the collector's.
 ///
-/// Where both clocks are right, a shipment's time of travel is what passed from its stamp to its
-/// arrival; what the quickest of the last seconds took is at least the difference of the clocks.
-/// Whatever a shipment took beyond that, it waited somewhere.
+/// The time from the send timestamp to the arrival is the travel time plus the clock offset. The
+/// least such time of the last seconds is an upper bound of the offset. The excess of a shipment
+/// over that minimum is time it spent waiting.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SenderClock {
-    /// The least that passed, now and in the span before.
+    /// The least time from sending to arrival, in this span and in the previous one, in
+    /// microseconds.
     least: [i64; 2],
-    /// When this span began.
+    /// When the current span began.
     since: Timestamp,
 }
 
@@ -31,8 +36,8 @@ impl SenderClock {
         Self { least: [i64::MAX; 2], since: Timestamp::MIN }
     }
 
-    /// A shipment that was `sent` by its clock has arrived. Gives back when that was by ours: never
-    /// after its arrival.
+    /// Records the arrival of a shipment that was `sent` by the sender's clock. Returns the send
+    /// time by the collector's clock, never later than the arrival.
     pub(crate) fn arrived(&mut self, sent: Timestamp, now: Timestamp) -> Timestamp {
         let passed = now.micros_since(sent);
         let age = now.micros_since(self.since);
@@ -45,24 +50,25 @@ impl SenderClock {
         bounded(now, waited)
     }
 
-    /// Microseconds it is ahead of ours, less what the quickest of late took on its way.
+    /// Microseconds by which the sender's clock is ahead of the collector's, less the travel time
+    /// of the fastest recent shipment.
     pub(crate) fn ahead(&self) -> i64 {
         self.least[0].min(self.least[1]).saturating_neg()
     }
 
-    /// When a line was read, give or take the same for all, that is `age` microseconds older than the
-    /// sending of its shipment.
+    /// The time at which a line was read, `age` microseconds before its shipment was sent; late by
+    /// the same constant for all lines.
     pub(super) fn read(sent: Timestamp, age: u32, now: Timestamp) -> Timestamp {
         bounded(now, now.micros_since(sent).saturating_add(i64::from(age) - GATHER))
     }
 
-    /// So many microseconds before `now`, within bounds.
+    /// Returns the time `micros` microseconds before `now`, within bounds.
     pub(crate) fn before(now: Timestamp, micros: i64) -> Timestamp {
         bounded(now, micros)
     }
 }
 
-/// No sender is believed to be ahead of time, or far behind it.
+/// No time is dated after `now`, or further back than [`BOUND`].
 fn bounded(now: Timestamp, before: i64) -> Timestamp {
     now.offset_by(-before.clamp(0, BOUND))
 }
@@ -81,7 +87,7 @@ mod tests {
     fn a_clock_that_is_wrong_does_not_matter() {
         for wrong in [-3_600_000_000, 0, 3_600_000_000] {
             let mut clock = SenderClock::new();
-            // What each took on its way: the quickest is taken for one that took no time.
+            // The travel times; the fastest counts as zero.
             for (sent, took, expected) in
                 [(0, 900, 900), (1_000, 300, 1_300), (2_000, 5_000, 2_300), (9_000, 301, 9_300)]
             {

@@ -1,4 +1,4 @@
-//! What came, what is missing, and what came twice, for each shipper.
+//! Received, missing and duplicate shipments of each shipper.
 
 use indexmap::IndexMap;
 
@@ -6,36 +6,36 @@ use super::sender_clock::SenderClock;
 use super::{DiscoveryQuestion, Reassembly, SenderOrigin, Shipment};
 use crate::time::Timestamp;
 
-/// How many shipments may overtake one another.
+/// By how many shipments a shipment may be late and still be recognised.
 const WINDOW: u64 = 1024;
 const WORDS: usize = 16;
 
-/// Receives shipments of many shippers: gives each line out once and knows how many are missing.
+/// Receives shipments of many shippers: delivers each line once and counts missing lines.
 ///
-/// Numbers decide. A shipment that came before is dropped; so is one that comes when 1,024 later
-/// ones are here, for nobody can tell any more whether it came before. What is missing is known
-/// when something with a higher number comes, shipment or [`DiscoveryQuestion`], and forgiven when it turns
-/// up late. A shipper that starts again is another one. Beyond the bounds, the shipper that was
-/// quiet for long is forgotten, and what it lost stays counted.
+/// Shipments are numbered. A shipment that was received before is dropped. So is a shipment that
+/// comes after 1,024 later ones, because it may be a duplicate. A gap is noticed when a higher
+/// number comes, in a shipment or a [`DiscoveryQuestion`], and closed when the missing shipment
+/// turns up late. A restarted shipper is a new sender. Beyond the bounds, a shipper that was quiet
+/// for long is forgotten; its losses stay counted.
 #[derive(Debug)]
 pub struct SenderTable {
     senders: IndexMap<SenderOrigin, SenderState>,
-    /// Where to look for the next shipper to forget.
+    /// The clock hand: index of the next shipper to consider for removal.
     hand: usize,
     max_senders: usize,
     reassembly: Reassembly,
-    /// All that is not in `senders`.
+    /// Counters, without those of the shippers in `senders`.
     counts: ShipmentCounts,
 }
 
-/// The most that is remembered.
+/// The most state that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SenderLimits {
     /// Shippers.
     pub senders: usize,
-    /// Long lines that are not yet whole.
+    /// Incomplete long lines.
     pub lines: usize,
-    /// Bytes of these.
+    /// Bytes of incomplete long lines.
     pub bytes: usize,
 }
 
@@ -45,52 +45,53 @@ impl Default for SenderLimits {
     }
 }
 
-/// What a shipment was.
+/// The result of receiving a shipment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct ShipmentArrival {
-    /// Whether its lines were given out.
+    /// Whether the lines were delivered.
     pub outcome: ShipmentOutcome,
-    /// Whether this is the first of its shipper: new, started again, or here before we were.
+    /// Whether this is the first shipment of its shipper that was seen: a new or restarted shipper,
+    /// or a restarted collector.
     pub first: bool,
 }
 
-/// Whether a shipment's lines were given out.
+/// Whether the lines of a shipment were delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShipmentOutcome {
-    /// They were.
+    /// They were delivered.
     New,
-    /// They had been before.
+    /// The shipment was received before.
     Duplicate,
-    /// So late that nobody knows; they count as lost.
+    /// The shipment is too late to rule out a duplicate; its lines count as lost.
     Late,
 }
 
-/// What has happened so far, over all shippers. Lines that are lost, cut or dropped can only be
-/// counted from the first shipment of a shipper that came.
+/// Counters over all shippers. Lost, cut and dropped lines are counted from the first received
+/// shipment of a shipper.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShipmentCounts {
-    /// Shippers seen; each start of one counts.
+    /// Shippers seen; each run of a shipper counts.
     pub senders: u64,
     /// Shippers forgotten because there were too many.
     pub forgotten: u64,
-    /// Shipments whose lines were given out.
+    /// Shipments whose lines were delivered.
     pub shipments: u64,
-    /// Lines given out.
+    /// Lines delivered.
     pub lines: u64,
-    /// Shipments that came twice.
+    /// Duplicate shipments.
     pub duplicates: u64,
-    /// Shipments that came too late to tell.
+    /// Shipments that came too late to rule out a duplicate.
     pub late: u64,
     /// Shipments missing now.
     pub lost_shipments: u64,
-    /// Lines missing now, those in pieces included until they are whole.
+    /// Lines missing now, including lines that are incomplete.
     pub lost_lines: u64,
-    /// Lines that the shippers had to drop before they were numbered.
+    /// Lines that shippers dropped before numbering them.
     pub dropped: u64,
-    /// Lines that the shippers cut.
+    /// Lines that shippers cut.
     pub cut: u64,
-    /// Lines in pieces given up for want of room; they are among `lost_lines`.
+    /// Incomplete lines abandoned for lack of space; also counted in `lost_lines`.
     pub abandoned: u64,
 }
 
@@ -98,17 +99,17 @@ pub struct ShipmentCounts {
 struct SenderState {
     shipments: NumberRange,
     lines: NumberRange,
-    /// A bit for each of the last shipments, by number modulo [`WINDOW`]: has it come?
+    /// A bit for each of the last shipments, at its number modulo [`WINDOW`]: set if received.
     seen: [u64; WORDS],
-    /// What the shipper says of itself.
+    /// The shipper's own count of dropped lines.
     dropped: u64,
     cut: u32,
     clock: SenderClock,
-    /// Since the hand last passed.
+    /// Whether the shipper was active since the clock hand last passed.
     active: bool,
 }
 
-/// Numbers `base..end`, of which `came` have come.
+/// Numbers `base..end`, of which `came` were received.
 #[derive(Clone, Copy, Debug)]
 struct NumberRange {
     base: u64,
@@ -117,7 +118,7 @@ struct NumberRange {
 }
 
 impl SenderTable {
-    /// Knows nobody yet.
+    /// Creates an empty table.
     #[must_use]
     pub fn new(limits: SenderLimits) -> Self {
         Self {
@@ -129,9 +130,9 @@ impl SenderTable {
         }
     }
 
-    /// Takes a shipment that came `now` and calls `deliver` with each line that is now whole and
-    /// had not been given out before, without its line end, and with the time it was read: by our
-    /// clock, and `now` if the shipper does not say.
+    /// Receives a shipment that arrived `now`, and calls `deliver` with each complete line that was
+    /// not delivered before. The line has no line end; its time is when it was read, by the
+    /// collector's clock, or `now` if the shipper sent no ages.
     pub fn receive(
         &mut self,
         shipment: &Shipment<'_>,
@@ -175,8 +176,8 @@ impl SenderTable {
         ShipmentArrival { outcome, first }
     }
 
-    /// Takes note of how far a shipper says it has come, so that its last shipments are missed too.
-    /// Shippers of which nothing has come stay unknown: a question is cheap to send.
+    /// Records how far a shipper has come, so that a loss of its last shipments is noticed. A
+    /// question does not add a shipper: questions are cheap to forge.
     pub fn asked(&mut self, question: &DiscoveryQuestion) {
         if let Some(sender) = self.senders.get_mut(&question.origin) {
             sender.active = true;
@@ -185,7 +186,7 @@ impl SenderTable {
         }
     }
 
-    /// What has happened so far. Walks over all shippers.
+    /// Sums up the counters. Iterates over all shippers.
     #[must_use]
     pub fn counts(&self) -> ShipmentCounts {
         let mut counts = self.counts;
@@ -196,19 +197,19 @@ impl SenderTable {
         counts
     }
 
-    /// How many shippers are remembered.
+    /// The number of shippers remembered.
     #[must_use]
     pub fn len(&self) -> usize {
         self.senders.len()
     }
 
-    /// Whether nobody has shipped yet.
+    /// Whether no shipment has been received.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.senders.is_empty()
     }
 
-    /// The shipment's sender, and whether it is new.
+    /// Finds or adds the sender of a shipment; returns its index and whether it is new.
     fn sender(&mut self, shipment: &Shipment<'_>) -> (usize, bool) {
         if let Some(index) = self.senders.get_index_of(&shipment.origin) {
             return (index, false);
@@ -221,7 +222,7 @@ impl SenderTable {
         (index, true)
     }
 
-    /// Forgets one that was quiet since the hand last came by.
+    /// Removes a shipper that was quiet since the clock hand last passed.
     fn forget_one(&mut self) {
         loop {
             if self.hand >= self.senders.len() {
@@ -262,7 +263,7 @@ impl SenderState {
         }
     }
 
-    /// Notes that shipment `number` is here.
+    /// Marks shipment `number` as received.
     fn mark(&mut self, number: u64) -> ShipmentOutcome {
         if number >= self.shipments.end {
             self.advance(number.saturating_add(1));
@@ -278,7 +279,7 @@ impl SenderState {
         ShipmentOutcome::New
     }
 
-    /// Moves the window on so that it ends at `end`.
+    /// Advances the window so that it ends at `end`.
     fn advance(&mut self, end: u64) {
         let Some(steps) = end.checked_sub(self.shipments.end) else { return };
         if steps >= WINDOW {
@@ -321,7 +322,7 @@ mod tests {
 
     const ORIGIN: SenderOrigin = SenderOrigin { id: 1, start: Timestamp::from_micros(5) };
 
-    /// Shipments of the numbers, five of two lines each: `0 0`, `0 1`, `1 0` and so on.
+    /// `count` shipments of two lines each: `0 0`, `0 1`, `1 0` and so on.
     fn shipments(origin: SenderOrigin, count: u64) -> Vec<Vec<u8>> {
         let mut writer = ShipmentWriter::new(origin, ShipmentServer::default(), 512);
         (0..count)

@@ -1,4 +1,4 @@
-//! Lines become datagrams.
+//! Writes lines into shipments.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::time::Timestamp;
 /// Bytes of a shipment's header and fixed part.
 const FIXED: usize = HEADER + 56;
 
-/// Makes shipments, one after another in the same buffer, and numbers them and their lines.
+/// Writes shipments, one after another into the same buffer, and numbers shipments and lines.
 #[derive(Debug)]
 pub struct ShipmentWriter {
-    /// Header, fixed part, and those extensions that are the same in each shipment.
+    /// Header, fixed part, and the extensions that are equal in each shipment.
     head: Vec<u8>,
-    /// Room for the head and all ages, then the lines so far. When all is known the head moves up
-    /// to the lines, which stay where they are.
+    /// Space for the head and all ages, then the lines so far. A finished head is copied in front
+    /// of the lines, which do not move.
     bytes: Vec<u8>,
-    /// Where the lines begin in it.
+    /// Offset of the lines in `bytes`.
     body: usize,
-    /// When the lines were read.
+    /// The read times of the lines.
     reads: ReadTimes,
-    /// The extensions with their ages.
+    /// The extensions with the ages.
     ages: Vec<u8>,
     /// The most bytes a datagram may have.
     limit: usize,
@@ -31,16 +31,16 @@ pub struct ShipmentWriter {
     count: u32,
     /// The number of the next shipment.
     number: u64,
-    /// The number of the next line that is not yet in a finished shipment.
+    /// The number of the first line that is not in a finished shipment yet.
     first_line: u64,
 }
 
-/// What the shipper knows when a shipment leaves.
+/// The shipper's state when a shipment is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SendStamp {
-    /// Now, by the shipper's clock.
+    /// The time by the shipper's clock.
     pub sent: Timestamp,
-    /// The same by the steady clock that says when lines were read.
+    /// The time by the monotonic clock that dates the reading of lines.
     pub now: Duration,
     /// Lines dropped so far.
     pub dropped: u64,
@@ -48,24 +48,25 @@ pub struct SendStamp {
     pub cut: u32,
 }
 
-/// What became of a line.
+/// The result of adding a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Push {
-    /// It is in the shipment.
+    /// The line is in the shipment.
     Taken,
-    /// There is no room left: [`ShipmentWriter::finish`], then push it again.
+    /// The shipment has no space left: call [`ShipmentWriter::finish`], then add the line again.
     Full,
-    /// It is longer than a datagram: [`ShipmentWriter::finish`] what is there, then [`ShipmentWriter::piece`].
+    /// The line is longer than a datagram: call [`ShipmentWriter::finish`], then
+    /// [`ShipmentWriter::piece`].
     Long,
 }
 
 impl ShipmentWriter {
-    /// Room for the head and a few bytes of lines.
+    /// The smallest limit: space for the head and a few bytes of lines.
     pub const SMALLEST: usize = 512;
 
-    /// Makes shipments of at most `limit` bytes (at least [`Self::SMALLEST`]). A name is cut to 255
-    /// bytes.
+    /// Creates a writer of shipments of at most `limit` bytes (at least [`Self::SMALLEST`]). The
+    /// server's name is cut to 255 bytes.
     #[must_use]
     pub fn new(origin: SenderOrigin, server: ShipmentServer<'_>, limit: usize) -> Self {
         let mut extensions = Vec::new();
@@ -94,19 +95,19 @@ impl ShipmentWriter {
         Self { head, bytes, body, reads, ages, limit, count: 0, number: 0, first_line: 0 }
     }
 
-    /// From now on at most `limit` bytes; what is already in the buffer stays.
+    /// Changes the limit; lines already in the buffer stay.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit.max(Self::SMALLEST);
     }
 
-    /// The most bytes a datagram has.
+    /// The most bytes of a datagram.
     #[must_use]
     pub const fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Adds a line, which may hold any bytes; it has no line end of its own. `read` is when it was
-    /// read, by a steady clock.
+    /// Adds a line, which may hold any bytes and has no line end. `read` is the time at which the
+    /// line was read, by a monotonic clock.
     pub fn push(&mut self, line: &[u8], read: Option<Duration>) -> Push {
         let Ok(len) = u32::try_from(line.len()) else { return Push::Long };
         let framed = varint_len(len) + line.len();
@@ -122,31 +123,33 @@ impl ShipmentWriter {
         if self.head.len() + ages + framed <= self.limit { Push::Full } else { Push::Long }
     }
 
-    /// Bytes in the shipment so far, with its head; at most, for nobody knows how long it waits.
+    /// The most bytes that the current shipment has with its head; the encoded ages may turn out
+    /// shorter.
     #[must_use]
     pub fn len(&self) -> usize {
         self.bytes.len() - self.body + self.head.len() + self.reads.most_bytes()
     }
 
-    /// Whether there is no line in it.
+    /// Whether the current shipment has no line.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// The number of the next shipment: how many there were.
+    /// The number of the next shipment, which is the number of shipments so far.
     #[must_use]
     pub const fn shipments(&self) -> u64 {
         self.number
     }
 
-    /// The number of the next line to be finished: how many there were.
+    /// The number of the next line to be finished, which is the number of lines so far.
     #[must_use]
     pub const fn lines(&self) -> u64 {
         self.first_line
     }
 
-    /// Calls `send` with the finished datagram and begins the next, unless there is no line in it.
+    /// Calls `send` with the finished datagram and begins the next one; does nothing if there is no
+    /// line.
     pub fn finish<R>(&mut self, stamp: SendStamp, send: impl FnOnce(&[u8]) -> R) -> Option<R> {
         if self.count == 0 {
             return None;
@@ -155,9 +158,9 @@ impl ShipmentWriter {
         Some(self.complete(stamp, 0, lines, lines.into(), send))
     }
 
-    /// Calls `send` with a datagram that holds what fits of `line` from `offset` on; gives back
-    /// where the next piece begins, `None` behind the last, and what `send` said. Lines are cut to
-    /// [`LINE`] bytes. The shipment must be empty.
+    /// Calls `send` with a datagram that holds as much of `line` from `offset` on as fits. Returns
+    /// the offset of the next piece, `None` after the last, and the result of `send`. Lines are cut
+    /// to [`LINE`] bytes. The current shipment must be empty.
     pub fn piece<R>(
         &mut self,
         (line, read): (&[u8], Option<Duration>),
@@ -179,7 +182,7 @@ impl ShipmentWriter {
         (next, sent)
     }
 
-    /// Fills in the fixed part, sends, and makes room for the next.
+    /// Fills in the fixed part, sends the datagram and clears the buffer for the next one.
     fn complete<R>(
         &mut self,
         stamp: SendStamp,
@@ -216,7 +219,7 @@ impl ShipmentWriter {
 }
 
 impl ShipmentServer<'_> {
-    /// Reads `ADDR`, `ADDR:PORT` or `[ADDR]:PORT`.
+    /// Parses `ADDR`, `ADDR:PORT` or `[ADDR]:PORT`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if let Some(addr) = parse_ip(text.as_bytes()) {

@@ -1,4 +1,4 @@
-//! What speaks against a format: by it lines go wrong, or might.
+//! Problems of a format: lines that are, or may be, misread or attributed poorly.
 
 use super::super::field::LogField;
 use super::gather::{FormatToken, has};
@@ -28,7 +28,7 @@ fn named<'a>(tokens: &'a [FormatToken], name: &str) -> Option<&'a FormatToken> {
     tokens.iter().find(|token| bare(&token.text) == name)
 }
 
-/// A variable without its braces; anything else as it is.
+/// A variable without its braces; any other text unchanged.
 fn bare(text: &str) -> String {
     match text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
         Some(name) => format!("${name}"),
@@ -36,12 +36,12 @@ fn bare(text: &str) -> String {
     }
 }
 
-/// Can requests be compared with what the balancer saw?
+/// Checks whether requests can be compared with the balancer's records.
 fn requests(tokens: &[FormatToken], findings: &mut Vec<Finding>) {
     if has(tokens, LogField::Request) {
         return;
     }
-    // A line that names its connection needs no request.
+    // A line with the port of its connection needs no request.
     let is_problem = !has(tokens, LogField::PeerPort);
     let finding = |text| Finding { is_problem, text };
     let nginx = tokens.iter().any(|token| token.text.starts_with('$'));
@@ -51,8 +51,8 @@ fn requests(tokens: &[FormatToken], findings: &mut Vec<Finding>) {
     {
         let text = &path.text;
         findings.push(finding(format!(
-            "{text} is the path as the server decoded it: a request with %XX in it, or one that was \
-             rewritten, is not recognised; log {whole}"
+            "{text} is the decoded path: a request with %XX, or a rewritten one, is not \
+             recognised; log {whole}"
         )));
     }
     let is_any = |field| has(tokens, field);
@@ -67,13 +67,13 @@ fn requests(tokens: &[FormatToken], findings: &mut Vec<Finding>) {
     } else if !missing.is_empty() {
         let missing = missing.join(" and ");
         findings.push(finding(format!(
-            "of the request {missing} is not logged, so it cannot be compared with what the balancer saw: \
-             log {whole}"
+            "the request is logged without {missing}, so it cannot be compared with the \
+             balancer's records: log {whole}"
         )));
     }
 }
 
-/// Can a client write what reads like another field?
+/// Checks whether a client can forge another field.
 fn quotes(
     dialect: FormatDialect,
     tokens: &[FormatToken],
@@ -92,41 +92,41 @@ fn quotes(
         let text = &token.text;
         findings.push(problem(if client.is_some_and(|client| index < client) {
             format!(
-                "{text} stands before the client and out of quotes: a client may write there what reads \
-                 like the fields behind it, and lines where that shows are not understood; put it in quotes"
+                "{text} is in front of the client and not in quotes: a client can forge the \
+                 fields behind it, and ambiguous lines are refused; put it in quotes"
             )
         } else {
-            format!("{text} may hold spaces and stands out of quotes: put it in quotes")
+            format!("{text} may hold spaces and is not in quotes: put it in quotes")
         }));
     }
     let escape = |word: &str| pasted.contains(word) && dialect != FormatDialect::Apache;
     if escape("escape=none") {
         findings.push(problem(
-            "escape=none lets clients write quotes and line ends into the log: leave it out"
+            "escape=none lets clients write quotes and line ends into the log: remove it"
                 .to_owned(),
         ));
     } else if escape("escape=json") && dialect == FormatDialect::Nginx {
         findings.push(problem(
-            "escape=json, but the format is no JSON object of variables with a client among them, and is \
-             read as if escape=default was there"
+            "escape=json, but the format is no JSON object of variables with a client: lines are \
+             read as with escape=default"
                 .to_owned(),
         ));
     }
 }
 
-/// Is the client field the connection's peer, which is the balancer?
+/// Checks whether the client field is the TCP peer, which is the balancer.
 fn clients(tokens: &[FormatToken], findings: &mut Vec<Finding>) {
     for token in tokens {
         match bare(&token.text).as_str() {
             "%h" | "%a" => findings.push(note(format!(
-                "{} is what mod_remoteip believes, where that is in use, and %{{remote}}p goes with it: \
-                 %{{c}}a is always the connection's own",
+                "with mod_remoteip, {} and %{{remote}}p are the forwarded address and port: \
+                 %{{c}}a is always the TCP peer",
                 token.text
             ))),
             "$remote_addr" if named(tokens, "$realip_remote_addr").is_none() => {
                 findings.push(note(
-                    "$remote_addr and $remote_port are what the realip module believes, where set_real_ip_from \
-                     is in use: log $realip_remote_addr and $realip_remote_port then"
+                    "with set_real_ip_from, $remote_addr and $remote_port are the forwarded \
+                     address and port: log $realip_remote_addr and $realip_remote_port then"
                         .to_owned(),
                 ));
             }
@@ -145,7 +145,7 @@ fn clients(tokens: &[FormatToken], findings: &mut Vec<Finding>) {
     }
 }
 
-/// Is each value as telling as it could be?
+/// Checks whether each value is as precise as possible.
 fn values(dialect: FormatDialect, tokens: &[FormatToken], findings: &mut Vec<Finding>) {
     if let Some(port) = tokens.iter().find(|token| token.field == LogField::ServerPort)
         && !has(tokens, LogField::PeerPort)
@@ -155,24 +155,23 @@ fn values(dialect: FormatDialect, tokens: &[FormatToken], findings: &mut Vec<Fin
     }
     if named(tokens, "%s").is_some() && named(tokens, "%>s").is_none() {
         findings.push(note(
-            "%s is the status before a redirection inside the server: %>s is what the balancer saw"
-                .to_owned(),
+            "%s is the status before an internal redirect: the balancer sees %>s".to_owned(),
         ));
     }
     if named(tokens, "%b").is_some() && !tokens.iter().any(|t| matches!(&*t.text, "%B" | "%O")) {
-        findings.push(note(
-            "%b is - where nothing was sent: %B is 0 then, which is evidence".to_owned(),
-        ));
+        findings.push(note("%b logs - for an empty body: %B logs 0, which is evidence".to_owned()));
     }
     let finest = tokens.iter().filter_map(|token| token.resolution).min();
     let finer = if dialect == FormatDialect::Apache { "%{usec}t" } else { "$msec" };
     match finest {
         None => findings.push(problem(
-            "no time is logged: mergelogs cannot place such lines; penlogd goes by when they come".to_owned(),
+            "no time is logged: mergelogs cannot place such lines; penlogd uses their time of \
+             arrival"
+                .to_owned(),
         )),
         Some(Resolution::Second) => findings.push(note(format!(
-            "the time is in whole seconds: penlogd goes by when lines come, but mergelogs tells equal requests \
-             apart better if {finer} stands behind it"
+            "the time is in whole seconds: enough for penlogd, which uses the time of arrival, \
+             but mergelogs distinguishes equal requests better with {finer} behind it"
         ))),
         Some(_) => {}
     }

@@ -1,4 +1,4 @@
-//! The tokens of a format, each with what it logs.
+//! The tokens of a format, and their meanings.
 
 use super::super::field::LogField;
 use super::super::format::{self, FormatError};
@@ -10,28 +10,28 @@ use super::super::time_format::TimeFormat;
 use super::{FormatDialect, LoggedFields};
 use crate::time::Resolution;
 
-/// Apache's own names for formats, spelled out.
+/// Apache's names for formats, expanded.
 const COMMON: &str = r#"%h %l %u %t "%r" %>s %b"#;
 const COMBINED: &str = r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i""#;
 const VHOST_COMBINED: &str = r#"%v:%p %h %l %u %t "%r" %>s %O "%{Referer}i" "%{User-Agent}i""#;
 
-/// A format taken apart.
+/// A format split into tokens.
 pub(super) struct GatheredTokens {
     pub(super) dialect: FormatDialect,
-    /// As it would be pasted; `None` if it is none that could be.
+    /// The format to paste; `None` if the format cannot be pasted.
     pub(super) pasted: Option<String>,
     pub(super) tokens: Vec<FormatToken>,
 }
 
-/// A piece that logs something.
+/// A token that logs a value.
 #[derive(Clone, Debug)]
 pub(super) struct FormatToken {
-    /// As it is written, or the path of a key.
+    /// The token as written, or the path of a key.
     pub(super) text: String,
     pub(super) field: LogField,
-    /// How finely, if it is a time.
+    /// The resolution of a time.
     pub(super) resolution: Option<Resolution>,
-    /// Whether quotes stand round it.
+    /// Whether the token is in quotes.
     pub(super) is_quoted: bool,
 }
 
@@ -116,7 +116,7 @@ pub(in super::super) fn written_at(pasted: &str, at: usize) -> &str {
     rest.get(..len).unwrap_or(rest)
 }
 
-/// The same by what it is good for.
+/// The tokens by evidence.
 pub(super) fn logged(dialect: FormatDialect, tokens: &[FormatToken]) -> LoggedFields {
     let mut logged = LoggedFields::default();
     for token in tokens {
@@ -140,7 +140,7 @@ pub(super) fn logged(dialect: FormatDialect, tokens: &[FormatToken]) -> LoggedFi
         logged.resolution = logged.resolution.into_iter().chain(token.resolution).min();
     }
     if dialect != FormatDialect::Json && has(tokens, LogField::Request) {
-        // Its parts beside it say nothing more.
+        // Parts of the request beside the request line add nothing.
         let is_line = |token: &&FormatToken| token.field == LogField::Request;
         logged.request = tokens.iter().filter(is_line).map(|token| token.text.clone()).collect();
     }
@@ -151,14 +151,14 @@ pub(super) fn has(tokens: &[FormatToken], field: LogField) -> bool {
     tokens.iter().any(|token| token.field == field)
 }
 
-/// Whether requests can be told by it: the first line, or all that it is made of.
+/// Whether the format logs the request line, or all parts of it.
 pub(super) fn is_whole_request(dialect: FormatDialect, tokens: &[FormatToken]) -> bool {
     let target = has(tokens, LogField::Target) || has(tokens, LogField::Path);
     let parts = has(tokens, LogField::Method) && target && has(tokens, LogField::Protocol);
     matches!(dialect, FormatDialect::Auto) || has(tokens, LogField::Request) || parts
 }
 
-/// Whether `json:…` says where the peer's port is.
+/// Whether `json:…` names the key of the peer's port.
 pub(super) fn is_port_given(given: &str) -> bool {
     let fields = given.trim().strip_prefix("json:").unwrap_or_default();
     fields.split(',').any(|pair| pair.trim().starts_with("port="))

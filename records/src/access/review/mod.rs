@@ -1,7 +1,7 @@
-//! What a format can achieve, before a line of it was read: which evidence its fields give, how sure a
-//! client can be by it, what speaks against it, and the one token that would make the client exact.
+//! Reviews a format before any line is read: the evidence in its fields, the certainty they allow,
+//! problems, and the one token that would make attributions exact.
 //!
-//! `gather` finds what is logged, `findings` what is wrong with it, `text` says both to people.
+//! `gather` splits the format, `findings` lists problems, `text` writes the review for users.
 
 mod findings;
 mod gather;
@@ -13,37 +13,37 @@ use crate::time::Resolution;
 use self::gather::GatheredTokens;
 pub(super) use self::gather::written_at;
 
-/// A format as it was judged.
+/// The review of a format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Review {
-    /// As it was typed.
+    /// The format as typed.
     given: String,
     dialect: FormatDialect,
     logged: LoggedFields,
-    /// Whether requests can be compared with what the balancer saw.
+    /// Whether requests can be compared with the balancer's records.
     has_request: bool,
-    /// How sure the clients of its lines can be behind our balancer.
+    /// The certainty that lines can reach behind `pen`.
     pub reach: AttributionReach,
-    /// What to add to make them exact, and the whole format with it; `None` if they are.
+    /// How to make attributions exact; `None` if they are.
     pub advice: Option<Advice>,
-    /// What speaks against it, the gravest first.
+    /// Problems, the most serious first.
     pub findings: Vec<Finding>,
 }
 
-/// Whose language a format is in.
+/// The language of a format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FormatDialect {
     Apache,
     Nginx,
-    /// An nginx format that makes JSON.
+    /// An nginx format that writes JSON.
     NginxJson,
-    /// JSON by the names that are usual or given.
+    /// JSON with usual or given keys.
     Json,
-    /// Each line shows what it is.
+    /// Detected line by line.
     Auto,
 }
 
-/// What is logged, by what: the tokens of a format.
+/// The tokens of a format, by the evidence that they log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct LoggedFields {
     client: Vec<String>,
@@ -57,42 +57,42 @@ struct LoggedFields {
     user_agent: Vec<String>,
 }
 
-/// How sure a client can be.
+/// The certainty that lines in a format can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttributionReach {
     /// Each line names its connection.
     Exact,
-    /// So it does if it has one of the keys that are looked for.
+    /// Exact if the line has one of the known keys for the peer's port.
     Depends,
-    /// By its request and what else is known of that: certain or likely.
+    /// By the request and other evidence: certain or likely.
     Assigned,
     /// No line gets a client.
     Nothing,
 }
 
-/// How a format would become exact.
+/// How to make a format exact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Advice {
-    /// The one token to add.
+    /// The token to add.
     pub token: &'static str,
-    /// The format with it, fit for `--format`; `None` where that would have to be guessed.
+    /// The format with the token, for `--format`; `None` if there is no safe place for it.
     pub format: Option<String>,
 }
 
-/// What speaks against a format.
+/// A problem of a format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Whether lines go wrong by it, or it only may be of interest.
+    /// Whether lines are misread or attributed poorly; otherwise the finding is a remark.
     pub is_problem: bool,
-    /// In words.
+    /// The text for users.
     pub text: String,
 }
 
 impl Review {
-    /// Judges what stands behind `--format`.
+    /// Reviews the argument of `--format`.
     ///
     /// # Errors
-    /// The format cannot be used at all.
+    /// The format is invalid.
     pub fn of(given: &str) -> Result<Self, FormatError> {
         Spec::parse(given)?;
         let GatheredTokens { dialect, pasted, tokens } = GatheredTokens::of(given)?;
@@ -112,7 +112,7 @@ impl Review {
         Ok(Self { given, dialect, logged, has_request, reach, advice, findings })
     }
 
-    /// Whether nothing is left to do: lines are exact, and nothing goes wrong.
+    /// Whether the format needs no change: lines are exact, and there is no problem.
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.reach == AttributionReach::Exact
@@ -120,7 +120,7 @@ impl Review {
     }
 }
 
-/// The one token, behind all that is there, where nothing can adjoin it.
+/// The token to add at the end, where it cannot touch another field.
 fn advice(dialect: FormatDialect, pasted: Option<&str>) -> Advice {
     let token = match dialect {
         FormatDialect::Apache => "%{remote}p",

@@ -1,4 +1,4 @@
-//! Formats as people paste them, and what is said of them.
+//! Formats as users paste them, and their reviews.
 
 use super::*;
 
@@ -67,14 +67,14 @@ fn what_goes_wrong_by_a_format_is_said() {
     for (format, expected) in [
         (
             "%{X-Forwarded-For}i %h %t \"%r\" %{remote}p",
-            "%{X-Forwarded-For}i stands before the client",
+            "%{X-Forwarded-For}i is in front of the client",
         ),
-        ("$http_x_forwarded_for $remote_addr $msec \"$request\"", "stands before the client"),
+        ("$http_x_forwarded_for $remote_addr $msec \"$request\"", "is in front of the client"),
         ("%h %t \"%r\" %{User-Agent}i", "%{User-Agent}i may hold spaces"),
-        ("%h %t %m %U%q %H", "%U is the path as the server decoded it"),
-        ("%h %t %m %U", "its protocol is not logged"),
+        ("%h %t %m %U%q %H", "%U is the decoded path"),
+        ("%h %t %m %U", "logged without its protocol"),
         ("%h %t %>s", "the request is not logged"),
-        ("$remote_addr $msec $request_method $request_uri", "its protocol is not logged"),
+        ("$remote_addr $msec $request_method $request_uri", "logged without its protocol"),
         ("log_format x escape=none '$remote_addr $msec \"$request\"';", "escape=none"),
         ("log_format x escape=json '$remote_addr $msec \"$request\"';", "escape=json, but"),
         ("$remote_addr \"$request\"", "no time is logged"),
@@ -89,14 +89,14 @@ fn what_goes_wrong_by_a_format_is_said() {
 #[test]
 fn what_may_be_of_interest_is_no_problem() {
     for (format, expected) in [
-        ("%a %t \"%r\" %{remote}p", "%a is what mod_remoteip believes"),
+        ("%a %t \"%r\" %{remote}p", "with mod_remoteip, %a and"),
         (
             "$remote_addr $msec \"$request\" $remote_port",
             "log $realip_remote_addr and $realip_remote_port then",
         ),
         ("\"%{X-Forwarded-For}i\" %h %t \"%r\" %{remote}p", "the client field is %h, not"),
-        ("%h %t \"%r\" %s %{remote}p", "%>s is what the balancer saw"),
-        ("%h %t \"%r\" %>s %b %{remote}p", "%B is 0 then"),
+        ("%h %t \"%r\" %s %{remote}p", "the balancer sees %>s"),
+        ("%h %t \"%r\" %>s %b %{remote}p", "%B logs 0"),
         ("%h %t \"%r\" %{remote}p", "the time is in whole seconds"),
     ] {
         let review = review(format);

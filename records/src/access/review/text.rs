@@ -1,11 +1,11 @@
-//! A review in words.
+//! The review as text.
 
 use std::fmt::{self, Write as _};
 
 use super::{AttributionReach, FormatDialect, LoggedFields, Review};
 use crate::time::Resolution;
 
-/// How many keys are named that one thing may stand under.
+/// The most keys listed for one field.
 const KEYS: usize = 3;
 
 impl fmt::Display for Review {
@@ -14,16 +14,18 @@ impl fmt::Display for Review {
         let language = match self.dialect {
             FormatDialect::Apache => "Apache's LogFormat",
             FormatDialect::Nginx => "nginx's log_format",
-            FormatDialect::NginxJson => "nginx's log_format, which makes JSON",
-            FormatDialect::Json => "JSON; a thing is looked for under its keys in this order",
-            FormatDialect::Auto => "common, combined, vhost_combined and JSON, as each line shows",
+            FormatDialect::NginxJson => "nginx's log_format, writing JSON",
+            FormatDialect::Json => "JSON, with the keys of each field in order of preference",
+            FormatDialect::Auto => {
+                "common, combined, vhost_combined and JSON, detected line by line"
+            }
         };
         writeln!(f, "read as: {language}\n")?;
         if self.dialect != FormatDialect::Auto {
             self.evidence(f)?;
         }
-        writeln!(f, "how sure a client can be:")?;
-        writeln!(f, "  behind our pen: {}", self.behind_ours())?;
+        writeln!(f, "certainty of clients:")?;
+        writeln!(f, "  behind pen: {}", self.behind_ours())?;
         writeln!(f, "  behind the C pen, or any classic record: {}", self.behind_classic())?;
         if let Some(advice) = &self.advice {
             let exact = match self.dialect {
@@ -51,20 +53,20 @@ impl Review {
         let LoggedFields { client, peer_port, request, time, resolution, .. } = &self.logged;
         let LoggedFields { status, bytes, referer, user_agent, .. } = &self.logged;
         let when = match resolution {
-            Some(Resolution::Second) => "when, in whole seconds",
-            Some(Resolution::Millisecond) => "when, in milliseconds",
-            Some(Resolution::Microsecond) => "when, in microseconds",
-            None => "when",
+            Some(Resolution::Second) => "the time, in whole seconds",
+            Some(Resolution::Millisecond) => "the time, in milliseconds",
+            Some(Resolution::Microsecond) => "the time, in microseconds",
+            None => "the time",
         };
         for (thing, tokens, use_of) in [
             ("client", client, "the field that is replaced"),
-            ("peer's port", peer_port, "which connection: a key, so the client is exact"),
-            ("request", request, "which records can be the line's"),
+            ("peer's port", peer_port, "identifies the connection, so the client is exact"),
+            ("request", request, "which mapping records can match"),
             ("time", time, when),
-            ("status", status, "tells equal requests apart"),
-            ("size", bytes, "tells equal requests apart"),
-            ("Referer", referer, "tells equal requests apart"),
-            ("User-Agent", user_agent, "tells clients apart"),
+            ("status", status, "distinguishes equal requests"),
+            ("size", bytes, "distinguishes equal requests"),
+            ("Referer", referer, "distinguishes equal requests"),
+            ("User-Agent", user_agent, "distinguishes clients"),
         ] {
             let mut by = String::new();
             for (index, token) in tokens.iter().take(KEYS).enumerate() {
@@ -83,26 +85,26 @@ impl Review {
     fn behind_ours(&self) -> String {
         match self.reach {
             AttributionReach::Exact => {
-                "exact, whatever is asked, and where TLS passes through".to_owned()
+                "exact, for every request and for TLS passthrough".to_owned()
             }
             AttributionReach::Depends => format!(
-                "exact for lines with the peer's port; for others {}",
+                "exact for lines with the peer's port; for other lines {}",
                 assigned(&self.telling())
             ),
             AttributionReach::Assigned => assigned(&self.telling()),
-            AttributionReach::Nothing => "none".to_owned(),
+            AttributionReach::Nothing => "unmatched".to_owned(),
         }
     }
 
     fn behind_classic(&self) -> String {
         if !self.has_request {
-            return "none".to_owned();
+            return "unmatched".to_owned();
         }
         let agents = if self.logged.user_agent.is_empty() { vec![] } else { vec!["User-Agent"] };
         assigned(&agents)
     }
 
-    /// What tells equal requests apart behind our pen.
+    /// The fields that distinguish equal requests behind `pen`.
     fn telling(&self) -> Vec<&'static str> {
         let logged = &self.logged;
         let things = [
@@ -121,7 +123,7 @@ fn assigned(things: &[&str]) -> String {
         by.push_str(", ");
     }
     format!(
-        "certain where only one client can have asked, else likely,\n    by {by}order and time; \
-         hardly any where TLS passes through"
+        "certain where only one client is possible, else likely,\n    by {by}order and time; \
+         hardly any for TLS passthrough"
     )
 }

@@ -1,4 +1,4 @@
-//! Envoy's command operators, as its documentation of access logging has them.
+//! Envoy's command operators, from its documentation of access logging.
 //!
 //! ```text
 //! format = *( literal / "%" NAME ["(" argument ")"] [":" 1*DIGIT] "%" )
@@ -9,7 +9,7 @@ use super::super::format::{FormatError, FormatProblem, FormatText, PlacedItem, l
 use super::super::plan::PlanItem;
 use super::super::time_format::TimeFormat;
 
-/// Whether a text has one of Envoy's operators in it.
+/// Whether a text contains an operator of Envoy.
 pub(super) fn is_its(text: &str) -> bool {
     let bytes = text.as_bytes();
     memchr::memchr_iter(b'%', bytes).any(|at| {
@@ -44,7 +44,7 @@ pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
             ));
         }
     }
-    // A line end that stands in the format is not in the line.
+    // A line end in the format is not in the line.
     while let Some((PlanItem::Literal(last), _)) = items.last_mut() {
         if last.ends_with(b"\\n") {
             last.truncate(last.len() - 2);
@@ -74,7 +74,7 @@ impl EnvoyOperator {
         let name = String::from_utf8_lossy(&rest[..len]).into_owned();
         let (mut at, mut argument) = (len, String::new());
         if rest.get(at) == Some(&b'(') {
-            // A format of time may hold `%`, so the operator ends behind this.
+            // A time format may hold `%`, so the operator ends after the parenthesis.
             let close = memchr::memchr(b')', &rest[at..]).ok_or_else(unfinished)?;
             argument = String::from_utf8_lossy(&rest[at + 1..at + close]).into_owned();
             at += close + 1;
@@ -120,7 +120,7 @@ impl EnvoyOperator {
         Ok(PlanItem::Value(field, rank))
     }
 
-    /// `X?Y` is Y where X is not there.
+    /// `X?Y` logs header Y if X is absent.
     fn header(&self) -> (LogField, u8) {
         let name = self.argument.to_ascii_lowercase();
         let last = name.rsplit('?').next().unwrap_or_default();

@@ -5,7 +5,7 @@
 //! flag   = ("+" / "-") ( "Q" / "E" / "X" )          ; quoted, escaped, hexadecimal
 //! ```
 //!
-//! Where nothing was captured, `%hr` and `%hs` and the space behind them are left out.
+//! If no header was captured, HAProxy omits `%hr` and `%hs` and the following space.
 
 use super::super::field::{BalancerField, LogField};
 use super::super::format::{FormatError, FormatProblem, FormatText, PlacedItem, literal};
@@ -18,17 +18,18 @@ pub(super) const TCP: &str =
 /// `option httplog`.
 pub(super) const HTTP: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc \
      %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r";
-/// `option httpslog`, whose last fields are of no use here.
+/// `option httpslog`, whose last fields are ignored.
 pub(super) const HTTPS: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc \
      %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r %ID/%ID/%ID/%ID/%ID %ID/%ID/%ID";
-/// What our documents recommend instead of `option tcplog`.
+/// The format that our documentation recommends instead of `option tcplog`.
 pub(super) const TCP_PORTS: &str = "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts \
      %ac/%fc/%bc/%sc/%rc %sq/%bq %bi:%bp %si:%sp";
-/// And instead of `option httplog`: with ports, and with headers that servers log, too.
+/// The recommended format instead of `option httplog`: with ports, and with headers that servers
+/// log too.
 pub(super) const HTTP_ALL: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS \
      %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r %bi:%bp %si:%sp \
      %{+Q,+E}[var(txn.user_agent)] %{+Q,+E}[var(txn.referer)] %[var(txn.content_length)]";
-/// The same with ports alone.
+/// The recommended format with ports alone.
 pub(super) const HTTP_PORTS: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS \
      %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r %bi:%bp %si:%sp";
 
@@ -39,7 +40,7 @@ pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
     let mut quotes_all = false;
     while let Some(&byte) = text.bytes.get(at) {
         if byte == b'\\' && text.bytes.get(at + 1) == Some(&b' ') {
-            // Out of quotes a configuration has its spaces so.
+            // In an unquoted configuration, `\ ` stands for a space.
             literal(&mut items, b' ', text.at(at));
             at += 2;
             continue;
@@ -76,7 +77,7 @@ pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
 
 /// A variable or an expression of a format.
 struct HaproxyVariable {
-    /// An expression with its brackets.
+    /// An expression includes its brackets.
     name: String,
     quoted: Option<bool>,
     end: usize,
@@ -112,7 +113,7 @@ impl HaproxyVariable {
     }
 }
 
-/// What a variable is, as items.
+/// Appends the items of a variable.
 fn push(items: &mut Vec<PlacedItem>, name: &str, at: usize) {
     let value = |field| (PlanItem::Value(field, 0), at);
     let part = |part| (PlanItem::Value(LogField::Part(part), 0), at);
@@ -152,7 +153,7 @@ fn push(items: &mut Vec<PlacedItem>, name: &str, at: usize) {
     }
 }
 
-/// A variable of the transaction says by its name what is in it.
+/// The meaning of a variable of the transaction, from its name.
 fn meant(expression: &str) -> LogField {
     let inner = expression.trim_matches(['[', ']']);
     let var = inner.strip_prefix("var(").and_then(|rest| rest.split_once(')'));
@@ -166,7 +167,7 @@ fn meant(expression: &str) -> LogField {
     }
 }
 
-/// `%Ts.%ms` is one time: seconds since the epoch bring their own fraction.
+/// Merges `%Ts.%ms` into one time: seconds since the epoch with a fraction.
 fn joined_times(mut items: Vec<PlacedItem>) -> Vec<PlacedItem> {
     let mut index = 0;
     while index + 2 < items.len() {

@@ -1,5 +1,5 @@
-//! Formats of balancers' logs: HAProxy's, Envoy's, Traffic Server's and nginx's, pasted as they stand in a
-//! configuration, and compiled to the same [`FormatPlan`] as formats of access lines.
+//! Formats of balancer logs: of HAProxy, Envoy, Traffic Server and nginx, pasted from a
+//! configuration and compiled to the same [`FormatPlan`] as formats of access lines.
 
 mod envoy;
 mod haproxy;
@@ -14,10 +14,10 @@ use super::plan::{FormatPlan, PlanItem};
 use super::timestamp::{self, TimestampParser};
 use super::{AccessLine, Expected, LineError, envelope};
 
-/// What a line of a balancer's log says, as spans.
+/// The fields of a line in a balancer's log, as spans.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BalancerLine {
-    /// What web servers log, too.
+    /// Fields that web servers log too.
     pub(crate) line: AccessLine,
     pub(crate) parts: BalancerSpans,
 }
@@ -29,15 +29,15 @@ pub(crate) struct BalancerFormat {
     pub(crate) manner: FormatTraits,
 }
 
-/// How the values of a format are meant.
+/// Properties of a format that affect the meaning of its values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all may be true")]
 pub(crate) struct FormatTraits {
-    /// Its times are those of the end.
+    /// Times are of the end.
     pub(crate) ends: bool,
-    /// Its times have no zone.
+    /// Times have no zone.
     pub(crate) is_local: bool,
-    /// What is no text is `#NN` in its requests.
+    /// Requests escape bytes as `#NN`.
     pub(crate) hash_escapes: bool,
     pub(crate) has_request: bool,
     pub(crate) has_user_agent: bool,
@@ -45,7 +45,8 @@ pub(crate) struct FormatTraits {
     pub(crate) has_host: bool,
 }
 
-/// HAProxy's own formats for requests and connections, and those that our documents recommend.
+/// HAProxy's own formats for requests and connections, and the formats that our documentation
+/// recommends.
 pub(crate) const HAPROXY: [&str; 6] = [
     haproxy::HTTP_ALL,
     haproxy::HTTP_PORTS,
@@ -85,7 +86,7 @@ impl BalancerFormat {
         Ok(Self { plan: Arc::new(format::plan(items)?), manner })
     }
 
-    /// Reads a line, in a syslog envelope or without.
+    /// Parses a line, with or without a syslog envelope.
     pub(crate) fn read(
         &self,
         line: &[u8],
@@ -105,7 +106,7 @@ impl BalancerFormat {
     }
 }
 
-/// Whether a line may be one of HAProxy's own formats: cheap, for lines that mostly are not.
+/// Whether a line may be in one of HAProxy's own formats: cheap, because most lines are not.
 pub(crate) fn may_be_haproxys(line: &[u8]) -> bool {
     let rest = line.get(envelope::length(line)..).unwrap_or_default();
     let Some(space) = rest.iter().take(64).position(|&byte| byte == b' ') else { return false };
@@ -113,10 +114,10 @@ pub(crate) fn may_be_haproxys(line: &[u8]) -> bool {
     client.contains(&b':') && behind.starts_with(b" [") && behind.get(22) == Some(&b'.')
 }
 
-/// Zones are quarters of hours.
+/// Time zones are multiples of 15 minutes.
 const QUARTER: i64 = 900 * 1_000_000;
 
-/// The zone of local times, in seconds to take away for UTC: what syslog's own stamp says.
+/// The zone of local times, in seconds to subtract for UTC, from the timestamp of syslog.
 pub(crate) fn zone_of_envelope(line: &[u8], local: i64) -> Option<i64> {
     let at = match line.first()? {
         b'<' => memchr::memchr(b'>', line.get(..5)?)? + 1,
@@ -124,11 +125,11 @@ pub(crate) fn zone_of_envelope(line: &[u8], local: i64) -> Option<i64> {
     };
     let at = at + if line.get(at..)?.starts_with(b"1 ") { 2 } else { 0 };
     let stamp = timestamp::iso(line, at)?.time.0.as_micros();
-    // The stamp is of the end, a little later.
+    // Syslog's timestamp is from slightly after the end.
     Some((local - stamp + QUARTER / 2).div_euclid(QUARTER) * 900)
 }
 
-/// Whose format a text is.
+/// The program that a format belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BalancerDialect {
     Haproxy,
@@ -173,7 +174,7 @@ impl FormatTraits {
     }
 }
 
-/// What a variable of nginx holds where nginx is the balancer.
+/// The meaning of an nginx variable if nginx is the balancer.
 fn nginx_field(name: &str) -> (LogField, u8) {
     match name {
         "upstream_addr" => (LogField::Part(BalancerField::Servers), 0),
@@ -185,7 +186,7 @@ fn nginx_field(name: &str) -> (LogField, u8) {
     }
 }
 
-/// The same of Apache's directives.
+/// The meaning of an Apache directive if Apache is the balancer.
 fn apache_field(letter: u8, param: &str, original: bool) -> (LogField, u8) {
     match (letter, param) {
         (b'e', "BALANCER_WORKER_NAME") => (LogField::Part(BalancerField::Server), 0),

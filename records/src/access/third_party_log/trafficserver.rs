@@ -1,4 +1,4 @@
-//! Traffic Server's log fields, as its administrator's guide has them ("Formatting Log Files").
+//! Traffic Server's log fields, from its administrator's guide ("Formatting Log Files").
 //!
 //! ```text
 //! format = *( literal / "%<" ["{" header "}"] name ["[" slice "]"] ">" )
@@ -9,7 +9,7 @@ use super::super::format::{FormatError, FormatProblem, FormatText, PlacedItem, l
 use super::super::plan::PlanItem;
 use super::super::time_format::TimeFormat;
 
-/// Whether a text has one of its fields in it: Apache has `%<s` too, but no `>` behind.
+/// Whether a text contains a field of Traffic Server: Apache has `%<s` too, but without `>`.
 pub(super) fn is_its(text: &str) -> bool {
     text.match_indices("%<").any(|(at, _)| {
         let rest = text.as_bytes().get(at + 2..).unwrap_or_default();

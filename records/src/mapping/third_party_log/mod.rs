@@ -1,12 +1,12 @@
-//! What other balancers log: a line for each exchange or connection, written when it is over.
+//! Logs of other balancers: a line for each exchange or connection, written at its end.
 //!
 //! ```text
 //! 192.0.2.7:4711 [25/Nov/2026:16:46:11.585] web app/w2 0/0/0/3/4 200 129 - - ---- 1/1/0/0/0 0/0 "GET /p1 HTTP/1.1"
 //! ```
 //!
-//! A [`ThirdPartySpec`] says how lines are read, a [`ThirdPartyReader`] reads them, and a [`ThirdPartyRecord`] is what one of them says.
-//! The join wants moments: [`ThirdPartyRecord::moments`] makes of a passage the mappings that our own balancer would
-//! have noted at its beginning and end.
+//! A [`ThirdPartySpec`] is a compiled format, a [`ThirdPartyReader`] parses lines, and a
+//! [`ThirdPartyRecord`] is a parsed line. The join needs events: [`ThirdPartyRecord::moments`]
+//! turns a record into the mappings that `pen` would have written at the beginning and at the end.
 
 mod record;
 mod request;
@@ -18,13 +18,14 @@ pub use self::record::{RecordTimes, ThirdPartyRecord, ThirdPartyServer};
 use crate::access::third_party_log::{BalancerFormat, BalancerLine, HAPROXY, may_be_haproxys};
 use crate::access::{FormatError, LineError};
 
-/// How the lines of a balancer's log are read.
+/// The formats of a balancer's log, compiled.
 #[derive(Clone, Debug)]
 pub struct ThirdPartySpec(Arc<[BalancerFormat]>);
 
 impl ThirdPartySpec {
-    /// HAProxy's own formats: `option tcplog`, `option httplog` and `option httpslog`, the first two with
-    /// ` %bi:%bp %si:%sp` behind, and what `docs/guide/behind-haproxy-and-others.md` recommends.
+    /// The formats of HAProxy: `option tcplog`, `option httplog` and `option httpslog`, the first
+    /// two also with ` %bi:%bp %si:%sp` appended, and the format that
+    /// `docs/guide/behind-haproxy-and-others.md` recommends.
     #[must_use]
     pub fn haproxy() -> Self {
         let parse =
@@ -32,11 +33,11 @@ impl ThirdPartySpec {
         Self(HAPROXY.iter().map(parse).collect())
     }
 
-    /// `haproxy`, or a format as it stands in the configuration of HAProxy, Envoy, Traffic Server, nginx or
-    /// Apache.
+    /// Compiles `haproxy`, or a format string from the configuration of HAProxy, Envoy, Traffic
+    /// Server, nginx or Apache.
     ///
     /// # Errors
-    /// Says what is wrong with `text`, and at which byte.
+    /// Names the fault in `text` and its byte offset.
     pub fn parse(text: &str) -> Result<Self, FormatError> {
         if text.trim() == "haproxy" {
             return Ok(Self::haproxy());
@@ -45,20 +46,20 @@ impl ThirdPartySpec {
     }
 }
 
-/// Reads the lines of a balancer's log.
+/// Parses the lines of a balancer's log.
 #[derive(Clone, Debug)]
 pub struct ThirdPartyReader {
     formats: Arc<[BalancerFormat]>,
-    /// The one that fitted last.
+    /// Index of the format of the last line.
     usual: usize,
     clock: crate::access::TimestampParser,
     found: BalancerLine,
-    /// The request of the last line, put right.
+    /// The request of the last line as the server saw it.
     request: Vec<u8>,
 }
 
 impl ThirdPartyReader {
-    /// One that has read nothing yet.
+    /// Creates a reader.
     #[must_use]
     pub fn new(spec: &ThirdPartySpec) -> Self {
         Self {
@@ -70,10 +71,10 @@ impl ThirdPartyReader {
         }
     }
 
-    /// Reads a line, in a syslog envelope or without.
+    /// Parses a line, with or without a syslog envelope.
     ///
     /// # Errors
-    /// If it is in none of the formats. Any bytes are safe to pass.
+    /// If the line is in none of the formats. Any bytes are safe to pass.
     pub fn read<'a>(&'a mut self, line: &'a [u8]) -> Result<ThirdPartyRecord<'a>, LineError> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let usual = self.usual;
@@ -99,7 +100,7 @@ impl ThirdPartyReader {
         record::check(line, &self.found)
     }
 
-    /// Whether a line that nobody has announced may be HAProxy's: cheap where it is not.
+    /// Whether a line of an undeclared source may be HAProxy's. Cheap if it is not.
     #[must_use]
     pub fn may_be_haproxys(line: &[u8]) -> bool {
         may_be_haproxys(line)

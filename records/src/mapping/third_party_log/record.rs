@@ -1,4 +1,5 @@
-//! A [`ThirdPartyRecord`]: who passed through a balancer, to whom, and from when to when.
+//! A [`ThirdPartyRecord`]: client, server and times of an exchange or a connection in a balancer's
+//! log.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,21 +11,21 @@ use crate::mapping::{Mapping, MappingKind, RequestText};
 use crate::request::{Cut, Fingerprint, LONG, unescape};
 use crate::time::{Resolution, Timestamp};
 
-/// What a line of a balancer's log says.
+/// The content of a line of a balancer's log.
 #[derive(Clone, Copy, Debug)]
 pub struct ThirdPartyRecord<'a> {
-    /// Who asked.
+    /// The client.
     pub client: ClientAddr,
     /// The client's port.
     pub client_port: Option<u16>,
-    /// Who was asked.
+    /// The server.
     pub whom: ThirdPartyServer<'a>,
     /// The balancer's own address and port towards the server.
     pub balancer: Option<SocketAddr>,
-    /// When.
+    /// The times of the exchange or connection.
     pub span: RecordTimes,
-    /// The request's first line as the server saw it; empty where a line is of a connection, or its request
-    /// is not known wholly.
+    /// The first line of the request as the server saw it; empty for a connection, or if the log
+    /// does not have the full line.
     request: &'a [u8],
     user_agent: Option<u32>,
     referer: Option<u32>,
@@ -38,45 +39,45 @@ pub struct ThirdPartyRecord<'a> {
 /// A server as a balancer's log names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThirdPartyServer<'a> {
-    /// By address, and by port where that is logged.
+    /// An address, and a port if logged.
     At(ServerAddr<'a>, Option<u16>),
-    /// By the name that the balancer's configuration has for it, and that of its group.
+    /// The names of server and group in the balancer's configuration.
     Named {
-        /// HAProxy's backend, Envoy's cluster; empty where it is not logged.
+        /// HAProxy's backend or Envoy's cluster; empty if not logged.
         group: &'a [u8],
-        /// The server's own name.
+        /// The name of the server in its group.
         server: &'a [u8],
     },
-    /// Nobody was: the balancer answered itself.
+    /// No server: the balancer answered itself.
     Nobody,
 }
 
-/// The time of a passage.
+/// The times of an exchange or a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordTimes {
-    /// When it began, or when it ended.
+    /// The time in the line: of the beginning, or of the end.
     stamp: Option<(Timestamp, Resolution)>,
-    /// Whether `stamp` is the end.
+    /// Whether `stamp` is the time of the end.
     ends: bool,
-    /// Whether `stamp` is by the clock on the wall, of which it is not known how far it is from UTC.
+    /// Whether `stamp` is in local time of an unknown zone.
     is_local: bool,
-    /// Microseconds from its beginning until the server was asked.
+    /// Microseconds from the beginning until the request went to the server.
     lead: i64,
-    /// Microseconds from its beginning to its end.
+    /// Microseconds from the beginning to the end.
     took: i64,
-    /// Whether it was over when the line was written.
+    /// Whether the exchange was over when the line was written.
     is_over: bool,
 }
 
 impl RecordTimes {
-    /// Whether the line's time is that on a wall near the balancer, whose zone nobody has said.
+    /// Whether the time in the line is local time of the balancer, in an unknown zone.
     #[must_use]
     pub const fn is_local(&self) -> bool {
         self.is_local
     }
 
-    /// When the server was asked and when it was over, by the line's own stamp, `zone` seconds ahead of
-    /// UTC if that has no zone. `None` where the line has no time.
+    /// Returns when the request went to the server, and the end, from the time in the line; a local
+    /// time is taken to be `zone` seconds ahead of UTC. `None` if the line has no time.
     #[must_use]
     pub fn logged(
         &self,
@@ -93,7 +94,7 @@ impl RecordTimes {
         Some((begun.offset_by(self.lead), end, resolution))
     }
 
-    /// When the server was asked, if it was over at `end`.
+    /// Returns when the request went to the server, given the time of the end.
     #[must_use]
     pub fn asked_before(&self, end: Timestamp) -> Timestamp {
         end.offset_by(self.lead - self.took)
@@ -112,7 +113,7 @@ impl<'a> ThirdPartyRecord<'a> {
         let (own, own_port) =
             (ip_port(text(BalancerField::Own)), number(text(BalancerField::OwnPort)));
         let balancer = own.and_then(|(ip, port)| Some((ip, own_port.or(port)?)));
-        // A port of 0 is none.
+        // Port 0 means unknown.
         let balancer = balancer.filter(|&(_, port)| port != 0);
         let header = |span: Option<crate::access::LineSpan>, is_logged: bool| {
             is_logged.then(|| header_hash(span.map_or(&b""[..], |span| span.of(line))))
@@ -138,16 +139,16 @@ impl<'a> ThirdPartyRecord<'a> {
         }
     }
 
-    /// The request's first line as the server saw it; empty where there is none, or not all of it.
+    /// The first line of the request as the server saw it; empty if unknown or incomplete.
     #[must_use]
     pub const fn request(&self) -> &'a [u8] {
         self.request
     }
 
-    /// The mappings that stand for it, with their times, in their order: for an exchange that it was asked,
-    /// answered and over, for a connection that it was opened and closed.
+    /// The mappings of this record in time order: request, end and close of an exchange, or open
+    /// and close of a connection.
     ///
-    /// `server` is who was asked, and `connection` a number that no other passage has.
+    /// `server` is the resolved server, and `connection` a number that no other record has.
     pub fn moments(
         &self,
         (server, server_port): (ServerAddr<'a>, Option<u16>),
@@ -192,7 +193,7 @@ impl<'a> ThirdPartyRecord<'a> {
     }
 }
 
-/// What no format says of itself: that the numbers are some, and that somebody passed.
+/// Checks that numbers are numeric and that the client is an address; the format itself does not.
 pub(super) fn check(line: &[u8], found: &BalancerLine) -> Result<(), LineError> {
     let wrong =
         |span: crate::access::LineSpan| LineError { at: span.start, expected: Expected::Literal };
@@ -250,7 +251,7 @@ fn span(line: &[u8], found: &BalancerLine, manner: FormatTraits) -> RecordTimes 
     let millis = |part: BalancerField| {
         let text = text(part);
         let digits = text.strip_prefix(b"+").unwrap_or(text);
-        // -1 is what did not come to pass.
+        // -1 marks a phase that was not reached.
         whole_number(digits).and_then(|n| i64::try_from(n).ok()).map(|n| n.saturating_mul(1_000))
     };
     let lead = [BalancerField::Lead, BalancerField::Queue, BalancerField::Connect]
@@ -278,7 +279,7 @@ fn span(line: &[u8], found: &BalancerLine, manner: FormatTraits) -> RecordTimes 
     }
 }
 
-/// Responses whose body is empty whatever their head says of its length.
+/// Whether the response has a body; some responses are empty whatever Content-Length says.
 fn has_body(request: &[u8], status: Option<u16>) -> bool {
     !request.starts_with(b"HEAD ") && !matches!(status, Some(100..=199 | 204 | 304))
 }
@@ -290,7 +291,7 @@ fn header_hash(text: &[u8]) -> u32 {
     if !text.contains(&b'\\') {
         return text_hash(text);
     }
-    // `\"`, and HAProxy's `\]`.
+    // `\"`, and `\]` of HAProxy.
     let mut kept = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = memchr::memmem::find(rest, b"\\]") {

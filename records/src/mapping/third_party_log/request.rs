@@ -1,13 +1,13 @@
-//! The request as the web server saw it, from how a balancer logged the client's.
+//! Rewrites the client's request as a balancer logged it to the request that the web server saw.
 //!
-//! HAProxy writes `#NN` for what would not stand in a line. What came by HTTP/2 or 3 goes on to the server as
-//! HTTP/1.1, without the scheme and the authority that HAProxy logs.
+//! HAProxy writes `#NN` for bytes that a line cannot hold. A request over HTTP/2 or 3 reaches the
+//! server as HTTP/1.1, without the scheme and the authority that HAProxy logs.
 
 use crate::access::third_party_log::FormatTraits;
 use crate::access::{AccessLine, LoggedRequest};
 use crate::request::unescape;
 
-/// Appends the first line of the request; nothing where none was logged, or not all of it.
+/// Appends the first line of the request; nothing if the log has none or not all of it.
 pub(super) fn write(line: &[u8], found: &AccessLine, manner: FormatTraits, out: &mut Vec<u8>) {
     match found.request {
         LoggedRequest::Absent => {}
@@ -50,10 +50,10 @@ fn hex(digits: &[u8; 2]) -> Option<u8> {
 
 fn put_right(request: &[u8], out: &mut Vec<u8>) {
     let Some(last) = memchr::memrchr(b' ', request) else { return };
-    // Traffic Server has it in lower case.
+    // Traffic Server writes the protocol in lower case.
     let (rest, protocol) = (&request[..last], request[last + 1..].to_ascii_uppercase());
     if !protocol.starts_with(b"HTTP/") {
-        // Its end was cut off.
+        // The log cut the end off.
         return;
     }
     if protocol.starts_with(b"HTTP/1.") {

@@ -1,11 +1,11 @@
-//! Lines of HAProxy 2.6 as it wrote them, and of others as their documents have them.
+//! Lines written by HAProxy 2.6, and lines of other balancers from their manuals.
 
 use super::*;
 use crate::time::Timestamp;
 
 const UTC: fn(Timestamp) -> i64 = |_| 0;
 
-/// What a line says, for tables.
+/// The content of a line as text, for tables.
 fn said(spec: &ThirdPartySpec, line: &str) -> String {
     let mut reader = ThirdPartyReader::new(spec);
     let passage = reader.read(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -98,7 +98,7 @@ fn formats_of_other_balancers_are_read() {
             "203.0.113.9 4711 -> 10.0.0.1 80 by 127.0.0.1:40100 at 1432194201810 1432194201825 GET /a?b HTTP/1.1",
         ),
         (
-            // Traffic Server 9.2 as it wrote it, on a connection that it used again.
+            // Written by Traffic Server 9.2, on a reused connection.
             r#"%<cqtq> %<ttms> %<chi> %<chp> %<pqsi> %<pqsp> %<nhi> %<nhp> "%<cqhm> %<cquup> %<cqpv>" %<sssc> %<sscl> %<sshl> "%<{User-Agent}cqh>" "%<{Referer}cqh>""#,
             r#"1795628328.372 0 127.0.3.9 57574 0 0 127.0.77.1 18081 "GET /p2 http/1.1" 200 6 147 "a "q" b" "-""#,
             "127.0.3.9 57574 -> 127.0.77.1 18081 by - at 1795628328372 1795628328372 GET /p2 HTTP/1.1",
@@ -150,7 +150,7 @@ fn headers_are_as_web_servers_log_them() {
 
 #[test]
 fn a_client_cannot_write_its_own_port_or_server() {
-    // The path is not quoted: what it holds reads like the fields behind it.
+    // The path is not quoted, and its content looks like the following fields.
     let spec = ThirdPartySpec::parse("%DOWNSTREAM_REMOTE_ADDRESS% %REQ(:PATH)% %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS% %REQ(X)%").unwrap();
     let mut reader = ThirdPartyReader::new(&spec);
     assert!(reader.read(b"203.0.113.9:1 /a 10.0.0.1:80 10.0.0.9:4000 -").is_ok());
@@ -170,8 +170,8 @@ fn formats_that_name_no_server_or_client_are_refused() {
         ("%<chi> %<pqsp>", "no field names the server"),
         ("$remote_addr $status", "no field names the server"),
         ("combined", "no field names the server"),
-        ("%ci %[var(txn.x", "has no end"),
-        ("%REQ(:METHOD", "has no end"),
+        ("%ci %[var(txn.x", "is not closed"),
+        ("%REQ(:METHOD", "is not closed"),
     ] {
         let error = ThirdPartySpec::parse(format).expect_err(format).to_string();
         assert!(error.contains(expected), "{format}: {error}");
