@@ -1,4 +1,4 @@
-//! Listeners, pool and workers wired together, from the first socket to the last connection.
+//! Starts and stops listeners, pool, health checks, logs and workers.
 
 use std::fmt;
 use std::io;
@@ -25,41 +25,41 @@ use crate::logs::access_log::AccessLog;
 use crate::logs::mapping_log::MappingLog;
 use crate::logs::sinks::RecordSinks;
 
-/// Descriptors kept back for logs and what libraries need, and for those who connect to the control port and to the
-/// status page, and for checks: 32 of each.
+/// File descriptors reserved for logs and libraries, and 32 each for the control port, the status
+/// page and health checks.
 const RESERVE: u64 = 128;
-/// Descriptors a connection takes: one for each end.
+/// File descriptors of a connection: one for each end.
 const CONNECTION: u64 = 2;
-/// Descriptors a flow takes: all clients share the other end.
+/// File descriptors of a flow: all clients share the other end.
 const FLOW: u64 = 1;
 
-/// Where clients come to; by address, one for each worker.
+/// Listening sockets, by address; for each address one socket for each worker.
 #[derive(Debug)]
 enum ListenSockets {
     Stream(Vec<Vec<Listener>>),
     Udp(Vec<Vec<UdpPort>>),
 }
 
-/// A balancer that has its addresses, and serves nobody yet.
+/// A balancer with bound sockets, which serves no client yet.
 #[derive(Debug)]
 pub struct Bound {
     sockets: ListenSockets,
-    /// With real ports.
+    /// With the ports that the kernel has chosen.
     endpoints: Vec<Endpoint>,
     files: Vec<TemporaryFile>,
     workers: usize,
     multi_accept: u32,
-    /// Read before rights are given up.
+    /// Reads its files before the process gives up its rights.
     keeper: Arc<TlsKeeper>,
-    /// Likewise: what tells how many datagrams are lost.
+    /// Opened before the process gives up its rights.
     drops: Option<KernelDrops>,
 }
 
 impl Bound {
-    /// Listens wherever the configuration says, and reads certificates and keys.
+    /// Binds all addresses of the configuration, and reads certificates and keys.
     ///
     /// # Errors
-    /// Names the address that could not be had, or the file that is not what it should be.
+    /// Names the address that cannot be bound, or the file with an error.
     pub fn bind(config: &PenConfig) -> Result<Self, BalancerError> {
         let workers = config.workers.get();
         let keeper = TlsKeeper::new(&config.settings.tls).map_err(|error| BalancerError {
@@ -98,7 +98,7 @@ impl Bound {
                 let new = Listener::bind(endpoint, self.workers, backlog, tcp)?;
                 self.endpoints.extend(new.first().map(|one| one.endpoint().clone()));
                 if let Endpoint::Unix(path) = endpoint {
-                    // Without it the file stays, and the next start replaces it.
+                    // If this fails, the file stays, and the next start replaces it.
                     self.files.extend(TemporaryFile::at(path));
                 }
                 listeners.push(new);
@@ -115,7 +115,7 @@ impl Bound {
         Ok(())
     }
 
-    /// Where it listens, with real ports.
+    /// Returns the addresses, with the ports that the kernel has chosen.
     pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
         self.endpoints.iter()
     }
@@ -123,7 +123,7 @@ impl Bound {
     /// Starts to serve.
     ///
     /// # Errors
-    /// There are no descriptors or no threads to be had.
+    /// No file descriptor or no thread is available.
     pub fn start(self, config: &PenConfig) -> Result<Balancer, BalancerError> {
         let fail = |action: &str| {
             let action = action.to_owned();
@@ -137,7 +137,7 @@ impl Bound {
             .collect::<io::Result<_>>()
             .map_err(fail("start a worker"))?;
         let each = if matches!(self.sockets, ListenSockets::Udp(_)) { FLOW } else { CONNECTION };
-        // A worker has one for each address, one to wait with and one to be woken by.
+        // A worker has one for each address, one for its epoll instance and one for its waker.
         let own = self.workers * (self.endpoints.len() + 2);
         let most = connections_for(raise_descriptors(), own as u64, each);
         let (settings, keeper) = (config.settings.clone(), self.keeper);
@@ -186,7 +186,7 @@ impl Bound {
     }
 }
 
-/// Starts a thread for each mailbox, with its door at each address.
+/// Starts a worker thread for each mailbox, with its socket at each address.
 fn spawn<T, F: FnOnce() + Send + 'static>(
     by_address: Vec<Vec<T>>,
     mailboxes: Vec<Arc<Mailbox>>,
@@ -202,12 +202,12 @@ fn spawn<T, F: FnOnce() + Send + 'static>(
     Ok(threads)
 }
 
-/// A balancer that serves.
+/// A running balancer.
 #[derive(Debug)]
 pub struct Balancer {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// Ends when it is told to stop, long before workers may.
+    /// Ends at the command to stop, long before the workers may.
     checks: JoinHandle<()>,
     log: MappingLog,
     access_log: AccessLog,
@@ -216,19 +216,19 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// What the workers share.
+    /// Returns the state that the workers share.
     #[must_use]
     pub const fn shared(&self) -> &Arc<Shared> {
         &self.shared
     }
 
-    /// Where mappings go.
+    /// Returns the mapping log.
     #[must_use]
     pub const fn log(&self) -> &MappingLog {
         &self.log
     }
 
-    /// Where exchanges are logged.
+    /// Returns the access log.
     #[must_use]
     pub const fn access_log(&self) -> &AccessLog {
         &self.access_log
@@ -240,25 +240,25 @@ impl Balancer {
         LogControls { mappings: self.log.control(), access: self.access_log.control() }
     }
 
-    /// Opens the files of both anew, for a rotation.
+    /// Opens the files of both logs again, for a rotation.
     pub fn reopen(&self) {
         self.log.reopen();
         self.access_log.reopen();
     }
 
-    /// Accepts nobody any more. Connections may go on for `drain`, and are reset then.
+    /// Stops accepting. Connections may go on for `drain`, and are reset then.
     pub fn stop(&self, drain: Duration) {
         self.shared.tell_all(&WorkerCommand::Stop { deadline: Instant::now() + drain });
     }
 
-    /// Whether the last connection has ended after [`Self::stop`].
+    /// Returns whether the last connection has ended after [`Self::stop`].
     #[must_use]
     pub fn is_done(&self) -> bool {
         self.workers.iter().all(JoinHandle::is_finished)
     }
 
-    /// Whether a thread has ended that nobody has told to, which is a fault of this program: what it had
-    /// is lost, and who comes to its listener is not heard.
+    /// Returns whether a thread has ended before it was told to stop, which is a bug: its
+    /// connections are lost, and its listener is not served.
     #[must_use]
     pub fn has_dead_thread(&self) -> bool {
         let logs = self.log.has_ended() || self.access_log.has_ended();
@@ -279,7 +279,7 @@ impl Balancer {
     }
 }
 
-/// Raises the limit of descriptors as far as it goes, and says how many that are.
+/// Raises the limit of file descriptors to the hard limit. Returns the limit.
 fn raise_descriptors() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
     if soft >= hard {
@@ -299,7 +299,7 @@ fn connections_for(descriptors: u64, own: u64, each: u64) -> usize {
     usize::try_from(((descriptors - reserve) / each).max(1)).unwrap_or(usize::MAX)
 }
 
-/// What could not be done.
+/// What failed.
 #[derive(Debug)]
 pub struct BalancerError {
     action: String,

@@ -49,7 +49,7 @@ impl<T> Slab<T> {
         key
     }
 
-    /// Returns the value of a key, if it is in its slot.
+    /// Returns the value of a key, unless the value was taken out or removed.
     pub(in crate::data) fn get(&self, key: SlabKey) -> Option<&T> {
         let slot = self.slots.get(key.slot as usize)?;
         if slot.generation == key.generation { slot.value.as_ref() } else { None }

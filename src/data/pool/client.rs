@@ -81,8 +81,8 @@ impl Clients {
         self.by_addr.is_empty()
     }
 
-    /// Notes that a client has connected, and returns what is known of it. A client whose tracking time is over
-    /// is a new client.
+    /// Counts a connection of a client, and returns the client's entry. An expired entry begins
+    /// anew.
     pub fn arrive(&mut self, addr: ClientAddr, now: Instant) -> &mut Client {
         // Each arrival adds one entry at most, so that removing two keeps the table free of expired entries.
         for _ in 0..2 {
@@ -241,7 +241,8 @@ mod tests {
                 prop_assert_eq!(&*left, &*right);
                 left.server = server;
                 right.server = server;
-                // The list forgets at once, the table two an arrival: the same to whoever asks.
+                // The list forgets at once, the table two entries an arrival: callers see no
+                // difference.
                 let fresh = |client: &&Client| tracking.is_none_or(|time| now - client.last <= time);
                 prop_assert!(table.iter().filter(fresh).eq(twin.clients.iter()));
                 prop_assert!(table.len() <= size);

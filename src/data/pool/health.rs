@@ -1,49 +1,50 @@
-//! What checks say of a server: down after some failures in a row, up after some successes.
+//! The health of a server by its checks: down after some failures in a row, up after some
+//! successes.
 
 use std::num::NonZeroU32;
 use std::time::Instant;
 
-/// How a server is by its checks. One that was never checked is up.
+/// The health of a server. A server that was never checked is up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerHealth {
     down: bool,
-    /// Answers in a row that say the opposite of what it is.
+    /// Results in a row that contradict the present state.
     streak: u32,
     last: Option<LastCheck>,
 }
 
-/// How the last check went.
+/// The result of the last check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastCheck {
-    /// When it ended.
+    /// When the check ended.
     pub at: Instant,
-    /// What was wrong, if anything.
+    /// What was wrong; `None` if the check succeeded.
     pub wrong: Option<String>,
 }
 
-/// What a server has become.
+/// A change of health.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HealthChange {
-    /// It is well again.
+    /// The server is up again.
     Up,
-    /// It gets nobody as long as others are up.
+    /// The server gets no client as long as others are up.
     Down,
 }
 
 impl ServerHealth {
-    /// Whether it is down.
+    /// Returns whether the server is down.
     #[must_use]
     pub const fn is_down(&self) -> bool {
         self.down
     }
 
-    /// How the last check went, if there was one.
+    /// Returns the result of the last check, if there was one.
     #[must_use]
     pub const fn last(&self) -> Option<&LastCheck> {
         self.last.as_ref()
     }
 
-    /// Notes how a check went, and says what it has turned to.
+    /// Notes the result of a check. Returns the change, if any.
     pub(super) fn note(
         &mut self,
         how: Result<(), String>,
@@ -72,7 +73,7 @@ mod tests {
     fn a_server_turns_after_so_many_answers_in_a_row() {
         let counts = (NonZeroU32::new(2).unwrap(), NonZeroU32::new(3).unwrap());
         let mut health = ServerHealth::default();
-        // + is well, - is not; D and U where it turns.
+        // `+` succeeds, `-` fails; D and U where the state changes.
         for (answer, expected) in "+--+----+-++-".chars().zip("......D....U.".chars()) {
             let how = if answer == '+' { Ok(()) } else { Err("it is ill".to_owned()) };
             let turn = match health.note(how, counts, Instant::now()) {

@@ -1,9 +1,9 @@
-//! All servers, and who gets which: no socket, no clock, no lock.
+//! All servers, and the choice of a server for each client: no socket, no clock, no lock.
 //!
-//! [`Pool::choose`] takes a [`ServerLease`] at a server; whoever holds it says how the attempt ended with
-//! [`Pool::connected`] or [`Pool::failed`], and gives it back with [`Pool::leave`] at the end. After a
-//! failure the same way of choosing is asked again without the servers that were tried, so the
-//! clients of a dead server are spread like all others.
+//! [`Pool::choose`] returns a [`ServerLease`]; its holder reports how the attempt to connect ended
+//! with [`Pool::connected`] or [`Pool::failed`], and returns the lease with [`Pool::leave`] when
+//! the connection ends. After a failure the pool chooses in the same way among the servers that
+//! were not tried, so that the clients of a failed server are spread like all others.
 
 mod client;
 mod health;
@@ -24,42 +24,42 @@ pub use server::{ServerLease, ServerState, Traffic};
 
 use crate::config::{self, Endpoint, PoolServerId, RuntimeSettings, SelectionMode, SelectionModes};
 
-/// Seeds the hash that chooses servers: always the same, so a restart changes nobody's server.
+/// Seed of the hash that chooses servers: constant, so that a restart changes no client's server.
 const HASH_KEY: u64 = 0x0070_656e_2068_6173;
 
-/// Who wants a server.
+/// A client that needs a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Its address.
+    /// Address of the client.
     pub addr: ClientAddr,
-    /// Its port; 0 on a Unix-domain socket.
+    /// Port of the client; 0 on a Unix-domain socket.
     pub port: u16,
-    /// Whether the client list lets it in.
+    /// Whether the client access list admits it.
     pub admitted: bool,
 }
 
-/// Servers that were tried for one client.
+/// Servers that were tried for one client, in order.
 #[derive(Debug, Default)]
 pub struct Tried(Vec<PoolServerId>);
 
 impl Tried {
-    /// Whether the last one of them is not the first.
+    /// Returns whether the last server is not the first choice.
     #[must_use]
     pub fn is_second_choice(&self) -> bool {
         self.0.len() > 1
     }
 }
 
-/// A server that was chosen.
+/// A chosen server.
 #[derive(Debug)]
 pub struct Choice {
-    /// Taken, to be given back.
+    /// The lease, to be returned.
     pub lease: ServerLease,
-    /// Where to connect to.
+    /// Address to connect to.
     pub addr: Arc<Endpoint>,
 }
 
-/// What is made of checks that say that a server is down.
+/// Whether the choice trusts checks that say a server is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CheckTrust {
     Trusted,
@@ -75,16 +75,16 @@ pub struct Pool {
     clients: Clients,
     modes: SelectionModes,
     blacklist: Duration,
-    /// Whether servers are checked.
+    /// Health checks are configured.
     checking: bool,
-    /// The number that had the last turn.
+    /// Slot of the server that was chosen last in turn.
     current: u32,
-    /// Told apart by this, servers that had the same number.
+    /// Generation of the server added last: it tells servers apart that had the same number.
     lives: u64,
 }
 
 impl Pool {
-    /// The servers of `settings`, all well.
+    /// Creates the pool with the servers of `settings`, all of them well.
     #[must_use]
     pub fn new(settings: &RuntimeSettings) -> Self {
         let mut pool = Self {
@@ -102,8 +102,8 @@ impl Pool {
         pool
     }
 
-    /// Takes over new settings. A server that keeps its number and address keeps its connections,
-    /// counts and blacklisting; any other one is new.
+    /// Applies new settings. A server with the same number and address keeps connections, counters
+    /// and blacklisting; any other server is new.
     pub fn apply(&mut self, settings: &RuntimeSettings) {
         self.modes = settings.modes;
         self.blacklist = settings.timeouts.blacklist;
@@ -119,7 +119,7 @@ impl Pool {
         self.abuse = self.renew(abuse, settings.abuse.as_ref());
         self.checking = settings.checks.check.is_some();
         if !self.checking {
-            // What was found out once may be long past.
+            // Old results would never be corrected.
             let special = [&mut self.emergency, &mut self.abuse].into_iter();
             let all = special.chain(&mut self.slots).flatten();
             all.for_each(|state| state.health = ServerHealth::default());
@@ -143,9 +143,9 @@ impl Pool {
         }
     }
 
-    /// Chooses a server and takes a seat there. `permits` says whether the access list with a number
-    /// lets this client pass. `tried` is empty for a new client and grows with each choice; `None` is the
-    /// end: nobody is left.
+    /// Chooses a server and takes a lease there. `permits` tells whether the access list with a
+    /// number admits this client. `tried` is empty for a new client and grows with each choice.
+    /// Returns `None` if no server is left.
     pub fn choose(
         &mut self,
         caller: &Caller,
@@ -207,7 +207,7 @@ impl Pool {
         if let Some(id) = emergency.filter(|_| is_well) {
             return Some(id);
         }
-        // Where nobody is well, the checks may be what is wrong: trying is better than refusing.
+        // If no server is well, the checks may be wrong: trying is better than refusing.
         let all_down = !self.slots.iter().flatten().any(|state| state.is_well(now));
         let slot = if all_down {
             self.by_mode(caller, tried, now, permits, CheckTrust::Ignored)
@@ -251,7 +251,7 @@ impl Pool {
         if modes.is_on(SelectionMode::Hash) {
             let port = modes.is_on(SelectionMode::RoundRobin).then_some(caller.port);
             if modes.is_on(SelectionMode::Stubborn) {
-                // Its own server or none, however that one is doing.
+                // Its own server or none, whatever the state of that server.
                 let slot = policy::by_hash(all, caller.addr, port, HASH_KEY)?;
                 return self
                     .slots
@@ -267,8 +267,8 @@ impl Pool {
         Some(slot)
     }
 
-    /// Among equally loaded servers, each has its turn as often as its weight says, and the turns of
-    /// the heavy are spread among those of the light.
+    /// Chooses among equally loaded servers in a smooth weighted turn: each gets clients in
+    /// proportion to its weight, and those of heavy servers are spread among those of light ones.
     fn smooth_turn(&mut self, tied: &[u32]) -> Option<u32> {
         let mut total = 0;
         let mut best: Option<(i64, u32)> = None;
@@ -287,7 +287,7 @@ impl Pool {
         Some(slot)
     }
 
-    /// The attempt at this seat has succeeded.
+    /// Notes that the attempt with this lease has succeeded.
     pub fn connected(&mut self, lease: &ServerLease) {
         if let Some(state) = self.leased(lease) {
             state.served += 1;
@@ -296,7 +296,7 @@ impl Pool {
         }
     }
 
-    /// The attempt at this seat has failed: the server is left alone for a while.
+    /// Notes that the attempt with this lease has failed, and blacklists the server for a while.
     #[expect(clippy::needless_pass_by_value, reason = "the seat is given back")]
     pub fn failed(&mut self, lease: ServerLease, now: Instant) {
         let until = now + self.blacklist;
@@ -308,7 +308,7 @@ impl Pool {
         }
     }
 
-    /// The connection at this seat is over.
+    /// Returns the lease of a connection that has ended.
     #[expect(clippy::needless_pass_by_value, reason = "the seat is given back")]
     pub fn leave(&mut self, lease: ServerLease) {
         if let Some(state) = self.leased(&lease) {
@@ -316,7 +316,7 @@ impl Pool {
         }
     }
 
-    /// Counts bytes for the server at a seat and for a client, if it still is remembered.
+    /// Adds the bytes of a connection to its server and, if still remembered, to its client.
     pub fn count(&mut self, lease: &ServerLease, client: ClientAddr, traffic: Traffic) {
         if let Some(state) = self.leased(lease) {
             state.traffic.to_server += traffic.to_server;
@@ -328,7 +328,7 @@ impl Pool {
         }
     }
 
-    /// Leaves a server alone for `time` from now; none makes it available at once.
+    /// Blacklists a server for `time` from now; zero makes it available at once.
     pub fn blacklist(&mut self, id: PoolServerId, time: Duration, now: Instant) {
         if let Some(state) = self.state_mut(id) {
             state.blacklisted = (!time.is_zero()).then_some(now + time);
@@ -336,7 +336,8 @@ impl Pool {
         }
     }
 
-    /// Notes how a check of a server went, if it still is at that address, and says what it has turned to.
+    /// Notes the result of a health check, if the server still has that address. Returns the change
+    /// of its health, if any.
     pub fn checked(
         &mut self,
         id: PoolServerId,
@@ -345,13 +346,13 @@ impl Pool {
         counts: (NonZeroU32, NonZeroU32),
         now: Instant,
     ) -> Option<HealthChange> {
-        // One that was under way when checks were turned off would be the last word for ever.
+        // A check that was under way when checks were turned off would never be corrected.
         let known = if self.checking { self.state_mut(id) } else { None };
         let state = known.filter(|state| state.config.addr == *addr)?;
         state.health.note(how, counts, now)
     }
 
-    /// All servers, the special ones last.
+    /// Returns all servers, the emergency and abuse servers last.
     pub fn servers(&self) -> impl Iterator<Item = (PoolServerId, &ServerState)> {
         let slots = (0_u32..)
             .zip(&self.slots)
@@ -361,19 +362,19 @@ impl Pool {
         slots.chain(emergency).chain(abuse)
     }
 
-    /// All clients that are remembered.
+    /// Returns the table of clients.
     #[must_use]
     pub const fn clients(&self) -> &Clients {
         &self.clients
     }
 
-    /// The number of the server that had the last turn.
+    /// Returns the slot of the server that was chosen last in turn.
     #[must_use]
     pub const fn current(&self) -> u32 {
         self.current
     }
 
-    /// One server.
+    /// Returns the state of a server.
     #[must_use]
     pub fn state(&self, id: PoolServerId) -> Option<&ServerState> {
         match id {
@@ -396,8 +397,8 @@ impl Pool {
     }
 }
 
-/// Whether a server may be tried: it is neither draining nor left alone, no limit keeps the client
-/// out, and its access list lets the client pass.
+/// Returns whether a server may be tried: it is neither draining nor blacklisted, no limit keeps
+/// the client out, and its access list admits the client.
 fn usable(state: &ServerState, known: bool, now: Instant, permits: &impl Fn(u8) -> bool) -> bool {
     let has_port = match &state.config.addr {
         Endpoint::Ip(addr) => addr.port() != 0,

@@ -1,4 +1,4 @@
-//! Ways of choosing among servers that could be used.
+//! Policies to choose among usable servers.
 
 use pen_records::addr::ClientAddr;
 use std::net::IpAddr;
@@ -7,10 +7,10 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::server::ServerState;
 use crate::config::Endpoint;
 
-/// A server that could be used, and its number.
+/// A usable server, and its slot.
 pub(super) type Candidate<'a> = (u32, &'a ServerState);
 
-/// The next one after `current`.
+/// Round robin: the next slot after `current`.
 pub(super) fn in_turn<'a>(
     candidates: impl Iterator<Item = Candidate<'a>>,
     current: u32,
@@ -33,13 +33,13 @@ pub(super) fn by_connections<'a>(
         .map(|(slot, _)| slot)
 }
 
-/// Those with the fewest connections for their weight. 0 gets nobody.
+/// Returns the servers with the fewest connections for their weight. Weight 0 gets no client.
 pub(super) fn by_weight<'a>(candidates: impl Iterator<Item = Candidate<'a>>) -> Vec<u32> {
     let mut best: Option<(u64, u64)> = None;
     let mut tied = Vec::new();
     for (slot, server) in candidates.filter(|(_, server)| server.config.weight > 0) {
         let (load, weight) = (u64::from(server.connections), u64::from(server.config.weight));
-        // load / weight against the best one's, without dividing.
+        // Compares load / weight with the best one's, without dividing.
         let order =
             best.map(|(best_load, best_weight)| (load * best_weight).cmp(&(best_load * weight)));
         match order {
@@ -55,8 +55,9 @@ pub(super) fn by_weight<'a>(candidates: impl Iterator<Item = Candidate<'a>>) -> 
     tied
 }
 
-/// The same server for the same client, and for as few others as can be a new one when servers come
-/// or go: each server's score depends on it and the client alone, and the highest wins.
+/// Rendezvous hashing: a client keeps its server, and as few clients as possible move when servers
+/// come or go. Each server's score depends on that server and the client alone, and the highest
+/// score wins.
 pub(super) fn by_hash<'a>(
     candidates: impl Iterator<Item = Candidate<'a>>,
     client: ClientAddr,
@@ -81,7 +82,7 @@ pub(super) fn by_hash<'a>(
         .map(|(_, slot)| slot)
 }
 
-/// The address, not the number: so two balancers agree whatever order they list servers in.
+/// Appends the address, not the number: two balancers agree whatever order they list servers in.
 fn write_server(addr: &Endpoint, out: &mut Vec<u8>) {
     match addr {
         Endpoint::Ip(addr) => {

@@ -1,4 +1,4 @@
-//! A server of the pool: how it is doing, and the seats that are taken at it.
+//! The state of a server in the pool, and the leases that connections hold.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,18 +6,18 @@ use std::time::Instant;
 use super::health::ServerHealth;
 use crate::config::{self, Endpoint, PoolServerId};
 
-/// A place at a server, taken when it is chosen and given back exactly once: so limits hold under a
-/// burst, and a count never goes astray.
+/// A place at a server, taken when the server is chosen and returned exactly once: so limits hold
+/// under a burst, and a count never goes astray.
 #[must_use = "a seat that is not given back is taken for ever"]
 #[derive(Debug, PartialEq, Eq)]
 pub struct ServerLease {
     pub(super) id: PoolServerId,
-    /// Which server has had this number: another one may have it by now.
+    /// Generation of the server: another server may have the same number by now.
     pub(super) life: u64,
 }
 
 impl ServerLease {
-    /// At which server.
+    /// Returns the server.
     #[must_use]
     pub const fn server(&self) -> PoolServerId {
         self.id
@@ -27,37 +27,37 @@ impl ServerLease {
 /// Bytes of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// From the client to the server.
+    /// Bytes from the client to the server.
     pub to_server: u64,
-    /// From the server to the client.
+    /// Bytes from the server to the client.
     pub to_client: u64,
 }
 
-/// How a server is doing.
+/// The state of a server.
 #[derive(Clone, Debug)]
 pub struct ServerState {
-    /// What was meant.
+    /// The settings of the server.
     pub config: config::ServerSettings,
-    /// Its address, for those who keep it.
+    /// Its address, shared with its connections.
     pub addr: Arc<Endpoint>,
-    /// Seats taken: connections, and those that are being opened.
+    /// Leases held: connections, and attempts to connect.
     pub connections: u32,
     /// Connections so far.
     pub served: u64,
-    /// Attempts that failed so far.
+    /// Failed attempts so far.
     pub failures: u64,
-    /// When the last attempt failed.
+    /// When the last attempt failed; `None` after a success.
     pub last_failure: Option<Instant>,
-    /// Until when it is left alone.
+    /// When its blacklisting ends.
     pub blacklisted: Option<Instant>,
-    /// What checks say of it.
+    /// Its health by checks.
     pub health: ServerHealth,
-    /// Bytes so far.
+    /// Bytes of ended connections.
     pub traffic: Traffic,
-    /// Whether that was an order, and not a failure.
+    /// An operator has set `blacklisted`, not a failure.
     pub(super) by_order: bool,
     pub(super) life: u64,
-    /// Of the smooth weighted turn among equally loaded servers.
+    /// Credit in the smooth weighted turn.
     pub(super) credit: i64,
 }
 
@@ -79,34 +79,36 @@ impl ServerState {
         }
     }
 
-    /// Whether nothing is known against it. It may be full.
+    /// Returns whether the server is up, not draining and not blacklisted. It may be full.
     #[must_use]
     pub fn is_well(&self, now: Instant) -> bool {
         !self.health.is_down() && !self.config.draining && !self.is_blacklisted(now)
     }
 
-    /// An attempt failed: it is left alone until then, or for as long as was ordered.
+    /// Blacklists the server until `until` after a failed attempt, or longer if an operator has
+    /// said so.
     pub(super) fn punish(&mut self, now: Instant, until: Instant) {
         self.by_order &= self.is_blacklisted(now);
         let ordered = self.blacklisted.filter(|_| self.by_order);
         self.blacklisted = ordered.max(Some(until));
     }
 
-    /// An attempt succeeded, which may have begun before another one failed, or before an order.
+    /// Ends the blacklisting after a success. The attempt may have begun before another one failed,
+    /// but an operator's order holds.
     pub(super) fn forgive(&mut self) {
         if !self.by_order {
             self.blacklisted = None;
         }
     }
 
-    /// Whether it is left alone after a failure or by order.
+    /// Returns whether the server is blacklisted, by a failure or an operator.
     #[must_use]
     pub fn is_blacklisted(&self, now: Instant) -> bool {
         self.blacklisted.is_some_and(|until| now < until)
     }
 
-    /// Whether a limit keeps a client out. A client that was here before may use the seats between
-    /// the soft and the hard limit.
+    /// Returns whether a limit keeps a client out. A known client may exceed the soft limit up to
+    /// the hard limit.
     #[must_use]
     pub fn is_full(&self, known: bool) -> bool {
         let reached = |limit: Option<std::num::NonZeroU32>| {

@@ -9,7 +9,7 @@ use super::http::conversation::EditOutcome;
 /// What happened since the start.
 #[derive(Debug, Default)]
 pub struct RelayCounters {
-    /// Clients that got no server, except those that the access list denied.
+    /// Clients refused for lack of a server, denied clients aside.
     pub refused: AtomicU64,
     /// Clients that the client access list denied.
     pub denied: AtomicU64,

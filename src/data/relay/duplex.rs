@@ -11,15 +11,16 @@
 //! ([`Duplex::next`]). Invariants, whatever the order of events:
 //!
 //! - every byte read before an end of stream is written before the end is passed on;
-//! - an end of stream is passed on as an end of stream, in each direction independently;
-//! - a reset is passed on as a reset; a reset behind an end of stream revokes nothing that came before that end, and the
-//!   side that was sent the end is closed, not reset ([`Duplex::was_told_the_end`]);
+//! - an end of stream is passed on as an end of stream, in each direction separately;
+//! - a reset is passed on as a reset; a reset behind an end of stream discards no byte before that
+//!   end, and the side that was told of the end is closed, not reset
+//!   ([`Duplex::was_told_the_end`]);
 //! - a direction reads only when it has nothing left to write and the receiver accepts bytes: a slow reader slows its
 //!   writer, and an idle pair holds no buffer.
 
 use crate::config::FastClose;
 
-/// One end of a pair.
+/// One end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The client that connected to pen.
@@ -39,10 +40,10 @@ impl Side {
     }
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Read from this side, then write the bytes to the other side.
+    /// Read from this side, and then write the bytes to the other side.
     Read(Side),
     /// Write the rest of an earlier read to this side.
     Write(Side),
@@ -59,8 +60,9 @@ pub enum Step {
 /// Outcome of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadOutcome {
-    /// Bytes came. `forward` of them are to be written: usually all, none if they are held back or discarded. `drained` means
-    /// that fewer bytes came than the buffer had room for.
+    /// Bytes came. `forward` of them are to be written: usually all, none if they are held back or
+    /// the receiver is gone. `drained` says that the read returned fewer bytes than the buffer
+    /// holds.
     Bytes {
         /// Bytes to write.
         forward: usize,
@@ -82,7 +84,7 @@ pub enum WriteOutcome {
     Bytes(usize),
     /// No byte was accepted.
     Blocked,
-    /// The receiver has closed its reading side, but may have sent something.
+    /// The receiver has closed: it reads nothing more, but bytes it sent before may be unread.
     Closed,
     /// The connection is lost; bytes may be left to read.
     Reset,

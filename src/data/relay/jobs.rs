@@ -42,7 +42,8 @@ pub(super) trait JobTarget {
     /// Adds the connections in `slots` to a report.
     fn report(&self, slots: Range<u32>, job: &mut ReportJob);
 
-    /// Closes the connection with this number if it lies in `slots`. Returns whether it did.
+    /// Closes the connection with this number if the connection lies in `slots`. Returns whether a
+    /// connection was closed.
     fn close_number(&mut self, slots: Range<u32>, number: u64) -> bool;
 
     /// Closes the connections in `slots` to this server at this address.

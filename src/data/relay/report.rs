@@ -23,7 +23,7 @@ impl ReportRequest {
     }
 }
 
-/// A request, and the part of its answer that has been collected.
+/// A request, and the answer as far as it has been collected.
 #[derive(Debug)]
 pub(super) struct ReportJob {
     request: ReportRequest,

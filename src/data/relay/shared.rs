@@ -241,7 +241,7 @@ impl Shared {
             && self.pending.load(Ordering::SeqCst) < settings.limits.pending.get()
     }
 
-    /// Wakes the workers if one of them waits until a count falls.
+    /// Wakes the workers if a worker waits until a count falls.
     fn made_room(&self) {
         if self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst) {
             self.wake_all();

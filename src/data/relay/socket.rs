@@ -172,7 +172,7 @@ impl AsFd for Socket {
 /// Source address of connections to servers.
 #[derive(Clone, Copy)]
 enum Source {
-    /// An address of this machine.
+    /// An address of this host.
     Own(IpAddr),
     /// The client's own address (transparent mode).
     Client(IpAddr),

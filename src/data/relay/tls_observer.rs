@@ -70,7 +70,7 @@ impl RecordWalker {
     }
 }
 
-/// Both directions of a connection.
+/// The observer of one connection.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a thing that was seen by itself")]
 pub(super) struct TlsObserver {

@@ -1,5 +1,5 @@
-//! The header of the PROXY protocol, in which a proxy names the client of a connection. Converts between bytes and values,
-//! without a socket. Specified by HAProxy's `proxy-protocol.txt`.
+//! The header of the PROXY protocol, with which a load balancer in front of pen names the client of
+//! a connection. Specified by HAProxy's `proxy-protocol.txt`.
 //!
 //! ```text
 //! version 1   PROXY TCP4|TCP6 SP client SP to SP client's port SP port CR LF      at most 107 bytes
@@ -9,7 +9,8 @@
 //!             addresses: 12, 36 or 216 bytes; then fields of type (1), length (2), value
 //! ```
 //!
-//! A header may come in any number of pieces. Its length is in the header, so no byte behind it is read.
+//! A header may come in any number of pieces. It contains its own length, so that no byte behind it
+//! has to be read.
 
 mod checksum;
 #[cfg(test)]

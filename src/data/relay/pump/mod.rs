@@ -7,7 +7,7 @@ use super::duplex::{Duplex, ReadOutcome, Side, Step, WriteOutcome};
 /// Steps for one pair before other pairs are served.
 const BUDGET: usize = 32;
 
-/// Both ends of a pair. No call blocks.
+/// The two ends of a connection. No method waits.
 pub trait Ends {
     /// Reads from a side; 0 means end of stream.
     ///

@@ -1,4 +1,4 @@
-//! Finding out who the client is, from the PROXY header that it has to send, and whether it is admitted.
+//! Admission of a client: reading the PROXY header, if one is required, and the client access list.
 
 use std::fmt;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! Handshaking clients: those that owe a PROXY header or their part of a TLS handshake.
+//! Handshaking clients: clients that owe a PROXY header or their part of a TLS handshake.
 
 use std::collections::VecDeque;
 use std::io;

@@ -366,7 +366,8 @@ impl TcpWorker {
         self.end(key, *connection, PumpOutcome::Reset);
     }
 
-    /// Ends a connection: records it, closes or resets its sockets, and frees its slot.
+    /// Ends a connection: writes its last records, closes or resets the sockets, and frees the
+    /// slot.
     fn end(&mut self, key: SlabKey, mut connection: Connection, how: PumpOutcome) {
         connection.record_closed(&mut self.core.sinks, self.core.now);
         let (caller, traffic) = (connection.caller, connection.traffic);

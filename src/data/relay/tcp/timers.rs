@@ -1,13 +1,14 @@
-//! What is due when. A timer is never taken back: whoever is called looks whether it still matters.
+//! Timers in the order in which they are due. A timer is never removed early: the caller checks
+//! whether it still matters.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-/// Timers that may lie about beside those that matter before it is worth looking for them.
+/// Stale timers that are tolerated beside the wanted ones.
 const SPARE: usize = 1_024;
 
-/// Times, and to whom they belong.
+/// Times, and the keys that they belong to.
 #[derive(Debug)]
 pub(super) struct Timers<K>(BinaryHeap<Reverse<(Instant, K)>>);
 
@@ -21,26 +22,26 @@ where
 }
 
 impl<K: Ord> Timers<K> {
-    /// Calls `key` at `due`.
+    /// Adds a timer.
     pub(super) fn add(&mut self, due: Instant, key: K) {
         self.0.push(Reverse((due, key)));
     }
 
-    /// The earliest one.
+    /// Returns when the earliest timer is due.
     #[must_use]
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.peek().map(|Reverse((due, _))| *due)
     }
 
-    /// Forgets those that nobody wants any more, where they have become as many as the `wanted` ones at most:
-    /// who has gone long before its time would be remembered until then otherwise.
+    /// Removes stale timers once they outnumber the `wanted` ones: otherwise the timers of
+    /// connections that end early would pile up.
     pub(super) fn tidy(&mut self, wanted: usize, is_wanted: impl Fn(Instant, &K) -> bool) {
         if self.0.len() > 2 * wanted + SPARE {
             self.0.retain(|Reverse((due, key))| is_wanted(*due, key));
         }
     }
 
-    /// Takes one that is due by now.
+    /// Takes a timer that is due by now.
     pub(super) fn pop(&mut self, now: Instant) -> Option<(Instant, K)> {
         if self.next()? > now {
             return None;
@@ -75,7 +76,7 @@ mod tests {
         let start = Instant::now();
         let mut timers = Timers::default();
         for client in 0_u64..100_000 {
-            // Ten at a time; each would have been called an hour later.
+            // Ten at a time; each timer would be due an hour later.
             timers.add(start + Duration::from_secs(3_600) + Duration::from_millis(client), client);
             timers.tidy(10, |_, key| key + 10 > client);
             assert!(timers.0.len() <= SPARE + 20);

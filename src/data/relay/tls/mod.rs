@@ -1,4 +1,4 @@
-//! TLS between an end of a pair and its socket.
+//! TLS between an end of a connection and its socket.
 //!
 //! ```text
 //! client ══ ciphertext ══ Layer ── plain text ── pump ── plain text ── Layer or socket ══ server

@@ -1,4 +1,4 @@
-//! Datagrams from clients to servers, and the flows that begin with them.
+//! Datagrams from clients to servers, and the opening of flows.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -74,7 +74,7 @@ impl UdpWorker {
         }
     }
 
-    /// Handles a datagram that could not be sent, or the report that an earlier one did not arrive.
+    /// Handles a failed send, or the network's report that an earlier datagram did not arrive.
     pub(super) fn not_sent(&mut self, key: SlabKey, error: &io::Error, datagram: Option<&[u8]>) {
         let counters = &self.core.shared.counters;
         if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)

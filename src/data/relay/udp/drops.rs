@@ -1,4 +1,4 @@
-//! What the kernel drops of what clients send, because the buffer of a port is full.
+//! Counts the datagrams that the kernel drops because the buffer of a port is full.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use pen_daemon::drops::UdpDropTable;
 
 use super::port::UdpPort;
 
-/// For how long an answer holds: the kernel's table may be long, as each flow has a line in it.
+/// How long a count is reused: the kernel's table may be long, as each flow is a line in it.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// Watches ports.
+/// The drop counts of some ports.
 #[derive(Debug)]
 pub struct KernelDrops(Mutex<DropsState>);
 
@@ -22,14 +22,14 @@ struct DropsState {
 }
 
 impl KernelDrops {
-    /// Of these ports. The table is opened at once, as there may be none in a jail.
+    /// Watches these ports. The table is opened at once, as `/proc` may be missing after chroot.
     #[must_use]
     pub fn at<'a>(ports: impl Iterator<Item = &'a UdpPort>) -> Self {
         let inodes = ports.filter_map(|port| port.inode().ok()).collect();
         Self(Mutex::new(DropsState { table: UdpDropTable::open(), inodes, last: None }))
     }
 
-    /// How many there were so far; `None` if the kernel does not tell.
+    /// Returns how many datagrams were dropped so far; `None` if the kernel does not tell.
     #[must_use]
     pub fn count(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(drops.count(), Some(0));
         let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         for _ in 0..2_000 {
-            // Six times of what its buffer is asked to have room for.
+            // Six times the size that was asked for the buffer.
             client.send_to(&[0; 12 << 10], ports[0].addr()).unwrap();
         }
         drops.0.lock().unwrap().last = None;

@@ -1,4 +1,4 @@
-//! One client's port and its server.
+//! A flow: one client's port and its server.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -19,20 +19,20 @@ use crate::data::snapshot::{ConnectionSnapshot, ConnectionStatus};
 /// A flow.
 #[derive(Debug)]
 pub(super) struct Flow {
-    /// Its number, unique while pen runs.
+    /// Unique while pen runs.
     pub(super) number: u64,
     pub(super) caller: Caller,
-    /// Where its server's datagrams go.
+    /// Where the server's datagrams go.
     pub(super) back: DatagramMeta,
     pub(super) socket: FlowSocket,
     pub(super) lease: ServerLease,
     pub(super) addr: Arc<Endpoint>,
     pub(super) tried: Tried,
-    /// Our own address towards the server, if it was noted that the flow is open.
+    /// The socket's own address, if the opening was recorded.
     pub(super) recorded: Option<OpenRecord>,
-    /// What the client said first, as long as the server may turn out not to be there.
+    /// The first datagram, as long as the server may still refuse it.
     pub(super) first: Option<Box<[u8]>>,
-    /// Whether the client has said something since the server did.
+    /// Whether the client has sent something since the server did.
     pub(super) waits: bool,
     pub(super) traffic: Traffic,
     pub(super) opened: Instant,
@@ -40,15 +40,15 @@ pub(super) struct Flow {
     pub(super) active: Instant,
 }
 
-/// It was noted that a flow is open.
+/// The record that a flow was opened.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpenRecord {
-    /// Our own address towards the server.
+    /// The socket's own address.
     local: Option<SocketAddr>,
 }
 
 impl Flow {
-    /// Notes that it is open.
+    /// Records that the flow was opened.
     pub(super) fn record_opened(&mut self, books: &mut RecordSinks, now: Instant) {
         let local = self.socket.local_addr();
         self.recorded = Some(OpenRecord { local });
@@ -58,7 +58,7 @@ impl Flow {
         );
     }
 
-    /// Notes that it is over, if it was noted that it was open.
+    /// Records that the flow has ended, if its opening was recorded.
     pub(super) fn record_closed(&self, books: &mut RecordSinks, now: Instant) {
         let Some(OpenRecord { local }) = self.recorded else { return };
         let closed = Mapping {
@@ -70,7 +70,7 @@ impl Flow {
     }
 }
 
-/// A flow, and the descriptor that its client's datagrams come by.
+/// A flow, and the descriptor of the port of its client's datagrams.
 pub(super) struct ReportedFlow<'a>(pub(super) &'a Flow, pub(super) i32);
 
 impl Reportable for ReportedFlow<'_> {

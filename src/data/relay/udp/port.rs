@@ -1,5 +1,5 @@
-//! Datagrams in and out, many at a time: ports that clients send to, and sockets towards servers.
-//! Nothing here ever waits.
+//! Datagram sockets, many datagrams at a time: ports that clients send to, and sockets towards
+//! servers. No call waits.
 
 use std::array;
 use std::fs::File;
@@ -21,17 +21,17 @@ use socket2::SockRef;
 
 use crate::data::relay::socket::family;
 
-/// Datagrams taken or sent at a time.
+/// Datagrams received or sent by one system call.
 pub(super) const BATCH: usize = 32;
-/// The longest datagram there is, and a little more.
+/// The longest datagram possible, rounded up.
 const LONGEST: usize = 64 * 1024;
-/// Bytes that may wait for us in the kernel, as far as the system allows so many: a burst is lost otherwise.
+/// Size asked for the kernel's receive buffer, so that it holds a burst.
 const WAITING: usize = 4 << 20;
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
-/// Where clients send to: one of several sockets at the same address, one for each worker. The kernel
-/// sends the datagrams of a client always to the same one.
+/// A socket that clients send to: one of several at the same address, one for each worker. The
+/// kernel sends the datagrams of a client always to the same socket.
 #[derive(Debug)]
 pub struct UdpPort {
     fd: OwnedFd,
@@ -39,20 +39,22 @@ pub struct UdpPort {
 }
 
 impl UdpPort {
-    /// Binds so many sockets to `addr`, and nobody else does: another pen there is an error, here or there.
+    /// Binds `count` sockets to `addr`. Another pen at the same address is an error, in this
+    /// process or in the other.
     ///
     /// # Errors
-    /// The address is in use, not ours, or not allowed.
+    /// The address is in use, not local, or not allowed.
     pub fn bind(addr: SocketAddr, count: usize) -> io::Result<Vec<Self>> {
         let mut ports: Vec<Self> = Vec::with_capacity(count);
         for _ in 0..count.max(1) {
             let fd = rustix::net::socket_with(family(addr.ip()), SocketType::DGRAM, FLAGS, None)?;
-            // It may have less; then bursts have to be smaller.
+            // The kernel may grant less; then it drops in smaller bursts.
             SockRef::from(&fd).set_recv_buffer_size(WAITING).unwrap_or_default();
             if addr.is_ipv6() {
                 sockopt::set_ipv6_v6only(&fd, false).unwrap_or_default();
             }
-            // A reply has to come from where its client sent to, and where that is is told with each datagram.
+            // A reply has to come from the address that its client sent to, which the kernel
+            // reports with each datagram.
             if addr.ip().is_unspecified() {
                 let told = match addr {
                     SocketAddr::V4(_) => setsockopt(&fd, Ipv4PacketInfo, &true),
@@ -60,7 +62,7 @@ impl UdpPort {
                 };
                 told.map_err(io::Error::from)?;
             }
-            // As for connections: the first one is bound without sharing, and shared afterwards.
+            // As with listeners: the first socket is bound without sharing, and shared afterwards.
             if let Some(first) = ports.first() {
                 SockRef::from(&fd).set_reuse_port(true)?;
                 bind(&fd, &first.addr)?;
@@ -74,7 +76,7 @@ impl UdpPort {
         Ok(ports)
     }
 
-    /// By what the kernel's table of sockets knows it.
+    /// Returns the number by which the kernel's table lists the socket.
     ///
     /// # Errors
     /// The kernel does not tell.
@@ -82,7 +84,7 @@ impl UdpPort {
         Ok(File::from(self.fd.try_clone()?).metadata()?.ino())
     }
 
-    /// Where it is; the port is the real one.
+    /// Returns the address, with the port that the kernel has chosen.
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
@@ -95,15 +97,15 @@ impl AsFd for UdpPort {
     }
 }
 
-/// A socket that speaks with one server alone.
+/// A socket that is connected to one server.
 #[derive(Debug)]
 pub(super) struct FlowSocket(OwnedFd);
 
 impl FlowSocket {
-    /// Connects, which sends nothing.
+    /// Connects, which sends no datagram.
     ///
     /// # Errors
-    /// There is no way to that address, or no socket to be had.
+    /// No route leads to the address, or no socket is available.
     pub(super) fn connect(to: SocketAddr, source: Option<IpAddr>) -> io::Result<Self> {
         let fd = rustix::net::socket_with(family(to.ip()), SocketType::DGRAM, FLAGS, None)?;
         if let Some(source) = source {
@@ -114,7 +116,7 @@ impl FlowSocket {
         Ok(Self(fd))
     }
 
-    /// Our own address.
+    /// Returns the local address.
     pub(super) fn local_addr(&self) -> Option<SocketAddr> {
         let addr: SocketAddr = getsockname(&self.0).ok()?.try_into().ok()?;
         Some(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
@@ -123,15 +125,15 @@ impl FlowSocket {
     /// Sends a datagram.
     ///
     /// # Errors
-    /// As `send` does. A refusal tells of an earlier datagram, and this one was not sent then.
+    /// As `send` does. A refusal concerns an earlier datagram, and this one was not sent.
     pub(super) fn send(&self, datagram: &[u8]) -> io::Result<()> {
         Ok(send(&self.0, datagram, SendFlags::NOSIGNAL).map(drop)?)
     }
 
-    /// What has become of the datagrams so far, if the network has told.
+    /// Takes the error that the network has reported for earlier datagrams.
     ///
     /// # Errors
-    /// That is the answer.
+    /// The error.
     pub(super) fn take_error(&self) -> io::Result<()> {
         Ok(sockopt::socket_error(&self.0)??)
     }
@@ -146,17 +148,17 @@ impl AsFd for FlowSocket {
 /// Where a datagram came from or goes to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DatagramMeta {
-    /// Which of our ports.
+    /// Number of the port.
     pub(super) port: u32,
-    /// The client.
+    /// Address of the client.
     pub(super) client: SocketAddr,
-    /// Our own address that it sent to, where a port has several.
+    /// Local address that the client sent to; `None` if the port has one address only.
     pub(super) own: Option<IpAddr>,
     /// Bytes of the datagram.
     pub(super) len: usize,
 }
 
-/// Room for a batch of datagrams. What is not used of it takes no memory.
+/// Buffers for a batch of datagrams. Pages that were never used take no memory.
 pub(super) struct DatagramBatch {
     bytes: Vec<u8>,
     envelopes: Vec<DatagramMeta>,
@@ -178,7 +180,7 @@ impl DatagramBatch {
         }
     }
 
-    /// What is in it.
+    /// Returns the datagrams in the batch.
     pub(super) fn datagrams(&self) -> impl Iterator<Item = (DatagramMeta, &[u8])> {
         let bytes = self.bytes.chunks(LONGEST);
         self.envelopes
@@ -187,12 +189,12 @@ impl DatagramBatch {
             .map(|(envelope, bytes)| (*envelope, &bytes[..envelope.len]))
     }
 
-    /// For how many datagrams there is room.
+    /// Returns how many more datagrams fit.
     pub(super) fn room(&self) -> usize {
         BATCH - self.envelopes.len()
     }
 
-    /// Takes what clients have sent to a port, at most as much as there is room for.
+    /// Receives datagrams from a port, up to a full batch, in place of the datagrams before.
     ///
     /// # Errors
     /// As `recvmmsg` does.
@@ -210,7 +212,7 @@ impl DatagramBatch {
         let received = recvmmsg(port.fd.as_raw_fd(), headers, slices.iter_mut(), flags, None)?;
         for message in received {
             let own = message.cmsgs().ok().and_then(|mut all| all.find_map(|told| own(&told)));
-            // Without an address there is nobody to answer to; it is skipped as one of no bytes.
+            // A datagram without an address cannot be answered; it is skipped as one of port 0.
             let client = message.address.as_ref().and_then(socket_addr);
             let len = if client.is_some() { message.bytes } else { 0 };
             let nobody = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
@@ -246,7 +248,8 @@ impl DatagramBatch {
         Ok((count, bytes))
     }
 
-    /// Sends all that is in it from the ports that it says, and hands back how many could not be sent.
+    /// Sends the batch from the ports that it names, and empties it. Returns how many datagrams
+    /// could not be sent.
     pub(super) fn send(&mut self, ports: &[UdpPort]) -> u64 {
         let mut failed = 0;
         let mut first = 0;
@@ -260,12 +263,12 @@ impl DatagramBatch {
         failed
     }
 
-    /// Those that leave by one port from one address.
+    /// Sends datagrams that leave by one port from one local address.
     fn send_alike(&mut self, port: &UdpPort, mut first: usize, count: usize) -> u64 {
         let (end, mut failed) = (first + count, 0);
         while first < end {
             match self.send_some(port, first, end) {
-                // Never none: that is an error.
+                // Never 0: that would be an error.
                 Ok(sent) => first += sent.max(1),
                 Err(Errno::INTR) => {}
                 Err(_) => {

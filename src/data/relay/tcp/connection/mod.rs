@@ -41,7 +41,8 @@ pub(super) struct Connection {
     span: Option<Box<Span>>,
     pub(super) client: Socket,
     pub(super) caller: Caller,
-    /// The address that the client connected to, from its PROXY header; `None` if that is the socket's own.
+    /// Destination address in the PROXY header; `None` if the socket's own address is the
+    /// destination.
     to: Option<SocketAddr>,
     pub(super) stage: ConnectionStage,
     /// The client's socket is in the epoll set.
@@ -240,7 +241,7 @@ impl Connection {
         layer.continue_handshake(socket, &mut buf[..SCRATCH])
     }
 
-    /// Sends `close_notify` to the ends that speak TLS, as far as their sockets take it at once.
+    /// Sends `close_notify` to each encrypted end, as far as the socket accepts the alert at once.
     pub(super) fn send_close_notify(&mut self) {
         let Some(layers) = &mut self.tls else { return };
         if let Some(layer) = layers.of(Side::Client) {
