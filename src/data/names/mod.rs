@@ -38,8 +38,10 @@ pub fn renew(
     let gone: Vec<_> = settings.servers.iter().enumerate().filter(gone).map(|(at, _)| at).collect();
     for (name, port) in places(&settings.servers) {
         let Some(wanted) = wanted(answers, &name, port, &is_ours) else { continue };
-        let mut group = NameGroup::of(&settings.servers, &name, port);
-        group.settle(&mut settings.servers, &wanted, &mut changes);
+        let group = NameGroup::of(&settings.servers, &name, port);
+        let servers = &mut settings.servers;
+        let changes = &mut changes;
+        NameUpdate { name: &name, servers, wanted: &wanted, changes }.apply(&group);
     }
     // Whether a server that was just removed is busy is not known yet.
     let is_idle = |number| gone.contains(&number) && !is_busy(number);
@@ -86,124 +88,125 @@ fn wanted(
     (!wanted.is_empty()).then_some(wanted)
 }
 
-/// Servers of one name and port, by number.
+/// The servers of one name and port, by number.
 struct NameGroup {
-    name: String,
-    said: Vec<usize>,
-    found: Vec<usize>,
+    /// Servers given by this name.
+    configured: Vec<usize>,
+    /// Additional servers, one for each further address.
+    resolved: Vec<usize>,
 }
 
 impl NameGroup {
     fn of(servers: &[Option<ServerSettings>], name: &str, port: u16) -> Self {
-        let mut group = Self { name: name.to_owned(), said: Vec::new(), found: Vec::new() };
+        let mut group = Self { configured: Vec::new(), resolved: Vec::new() };
         for (number, server) in servers.iter().enumerate() {
             let Some(server) = server else { continue };
             if place(server).is_some_and(|(found, addr)| found == name && addr.port() == port) {
                 match server.origin {
-                    ServerOrigin::Configured => group.said.push(number),
-                    ServerOrigin::Resolved | ServerOrigin::Withdrawn => group.found.push(number),
+                    ServerOrigin::Configured => group.configured.push(number),
+                    ServerOrigin::Resolved | ServerOrigin::Withdrawn => group.resolved.push(number),
                 }
             }
         }
         group
     }
+}
 
-    fn settle(
-        &mut self,
-        servers: &mut Vec<Option<ServerSettings>>,
-        wanted: &[SocketAddr],
-        changes: &mut Vec<String>,
-    ) {
-        let Some(&first) = self.said.first() else { return };
-        let mut free = wanted.to_vec();
+/// Gives the servers of one name and port the addresses of a lookup.
+struct NameUpdate<'a> {
+    name: &'a str,
+    servers: &'a mut Vec<Option<ServerSettings>>,
+    /// The addresses, each once.
+    wanted: &'a [SocketAddr],
+    /// What has changed, as messages.
+    changes: &'a mut Vec<String>,
+}
+
+impl NameUpdate<'_> {
+    fn apply(mut self, group: &NameGroup) {
+        let Some(&first) = group.configured.first() else { return };
+        let mut free = self.wanted.to_vec();
         let mut take = |addr: &Endpoint| {
             let found = free.iter().position(|free| Endpoint::Ip(*free) == *addr);
             found.map(|at| free.remove(at)).is_some()
         };
-        let mut addr_of = |number: &usize| {
-            servers.get(*number).and_then(Option::as_ref).is_some_and(|it| take(&it.addr))
+        let mut keeps_addr = |number: &usize| {
+            self.servers.get(*number).and_then(Option::as_ref).is_some_and(|it| take(&it.addr))
         };
-        let (_, homeless): (Vec<_>, Vec<_>) = self.said.iter().partition(|it| addr_of(it));
+        let (_, moving): (Vec<_>, Vec<_>) = group.configured.iter().partition(|it| keeps_addr(it));
         let (mut staying, leaving): (Vec<usize>, Vec<usize>) =
-            self.found.iter().partition(|it| addr_of(it));
+            group.resolved.iter().partition(|it| keeps_addr(it));
         let mut free = free.into_iter();
-        for number in homeless {
-            self.move_on(servers, number, &mut free, &mut staying, wanted, changes);
+        for number in moving {
+            self.readdress(number, &mut free, &mut staying);
         }
-        let Some(model) = servers.get(first).cloned().flatten() else { return };
-        for number in staying {
-            if let Some(server) = &mut servers[number] {
-                self.stay(number, server, &model, changes);
-            }
-        }
-        for number in leaving {
-            if let Some(server) = &mut servers[number]
-                && server.origin == ServerOrigin::Resolved
-            {
-                changes.push(format!("server {number} {} {} is gone", self.name, server.addr));
-                (server.origin, server.draining) = (ServerOrigin::Withdrawn, true);
-            }
-        }
-        for addr in free {
-            let free = servers.iter().position(Option::is_none);
-            let number = free.unwrap_or_else(|| {
-                servers.push(None);
-                servers.len() - 1
-            });
-            changes.push(format!("server {number} is {} {addr}", self.name));
-            let addr = Endpoint::Ip(addr);
-            servers[number] = Some(ServerSettings {
-                addr,
-                origin: ServerOrigin::Resolved,
-                draining: false,
-                ..model.clone()
-            });
-        }
+        let Some(model) = self.servers.get(first).cloned().flatten() else { return };
+        staying.into_iter().for_each(|number| self.keep(number, &model));
+        leaving.into_iter().for_each(|number| self.withdraw(number));
+        free.for_each(|addr| self.add(addr, &model));
     }
 
-    /// Replaces the address of a given server, which is gone or belongs to another server as well: by an unused address, or by
-    /// that of an additional server.
-    fn move_on(
-        &self,
-        servers: &mut [Option<ServerSettings>],
+    /// Replaces the address of a given server, which is gone or belongs to another server as well: by an unused
+    /// address, or by that of an additional server.
+    fn readdress(
+        &mut self,
         number: usize,
         free: &mut impl Iterator<Item = SocketAddr>,
         staying: &mut Vec<usize>,
-        wanted: &[SocketAddr],
-        changes: &mut Vec<String>,
     ) {
         let addr = free.next().map(Endpoint::Ip).or_else(|| {
-            let found = servers[staying.pop()?].take()?;
+            let found = self.servers[staying.pop()?].take()?;
             Some(found.addr)
         });
-        let Some(server) = &mut servers[number] else { return };
-        let is_good = |addr: &Endpoint| wanted.iter().any(|it| Endpoint::Ip(*it) == *addr);
+        let Some(server) = &mut self.servers[number] else { return };
+        let is_wanted = |addr: &Endpoint| self.wanted.iter().any(|it| Endpoint::Ip(*it) == *addr);
         let addr = match addr {
             Some(addr) => addr,
             // Fewer addresses than given servers: some servers share an address.
-            None if is_good(&server.addr) => return,
-            None => Endpoint::Ip(wanted[0]),
+            None if is_wanted(&server.addr) => return,
+            None => Endpoint::Ip(self.wanted[0]),
         };
-        let (name, before) = (&self.name, &server.addr);
-        changes.push(format!("server {number} {name} is {addr} now, and was {before}"));
+        let (name, before) = (self.name, &server.addr);
+        self.changes.push(format!("server {number} {name} is {addr} now, and was {before}"));
         server.addr = addr;
     }
 
-    /// Keeps additional servers whose address still exists.
-    fn stay(
-        &self,
-        number: usize,
-        server: &mut ServerSettings,
-        model: &ServerSettings,
-        changes: &mut Vec<String>,
-    ) {
+    /// Keeps an additional server whose address still exists.
+    fn keep(&mut self, number: usize, model: &ServerSettings) {
+        let Some(server) = &mut self.servers[number] else { return };
         if server.origin == ServerOrigin::Withdrawn {
-            changes.push(format!("server {number} {} {} is back", self.name, server.addr));
+            self.changes.push(format!("server {number} {} {} is back", self.name, server.addr));
             (server.origin, server.draining) = (ServerOrigin::Resolved, false);
         }
         let ServerSettings { soft, hard, weight, prio, acl, .. } = *model;
         (server.soft, server.hard, server.weight) = (soft, hard, weight);
         (server.prio, server.acl) = (prio, acl);
+    }
+
+    /// Drains an additional server whose address is gone.
+    fn withdraw(&mut self, number: usize) {
+        if let Some(server) = &mut self.servers[number]
+            && server.origin == ServerOrigin::Resolved
+        {
+            self.changes.push(format!("server {number} {} {} is gone", self.name, server.addr));
+            (server.origin, server.draining) = (ServerOrigin::Withdrawn, true);
+        }
+    }
+
+    /// Adds a server for a new address, under the lowest free number.
+    fn add(&mut self, addr: SocketAddr, model: &ServerSettings) {
+        let free = self.servers.iter().position(Option::is_none);
+        let number = free.unwrap_or_else(|| {
+            self.servers.push(None);
+            self.servers.len() - 1
+        });
+        self.changes.push(format!("server {number} is {} {addr}", self.name));
+        self.servers[number] = Some(ServerSettings {
+            addr: Endpoint::Ip(addr),
+            origin: ServerOrigin::Resolved,
+            draining: false,
+            ..model.clone()
+        });
     }
 }
 
@@ -257,7 +260,8 @@ mod tests {
         [(name.to_owned(), last.iter().map(|&last| ip(last)).collect())].into()
     }
 
-    /// The last byte of each address, and what came of it: `s`aid, `f`ound or `g`one.
+    /// The last byte of each address, and the origin of each server: `s` configured, `f` resolved,
+    /// `g` withdrawn.
     fn lasts(settings: &RuntimeSettings) -> Vec<(u8, char)> {
         let lasts = settings.servers.iter().map(|server| {
             let Some(server) = server else { return (0, '-') };
