@@ -1,21 +1,19 @@
-//! CRC-32C, as a header may carry it. Bit by bit: headers are short, and few carry one.
+//! The CRC-32C checksum that a PROXY header of version 2 may carry.
 
-/// Its polynomial, lowest bit first.
-const POLYNOMIAL: u32 = 0x82f6_3b78;
+use crc::{CRC_32_ISCSI, Crc};
 
-/// Whether `value`, which stands `at` a byte of `whole`, is the checksum of the rest with zeros in
-/// its own place.
-pub(super) fn fits(whole: &[u8], at: usize, value: &[u8]) -> bool {
+const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+
+/// Returns whether `value`, which lies `at` a byte of `header`, is the checksum of the header with zeros in
+/// place of the value.
+pub(super) fn fits(header: &[u8], at: usize, value: &[u8]) -> bool {
     let Ok(value) = value.try_into().map(u32::from_be_bytes) else { return false };
-    let zeros = at..at + 4;
-    let bytes = (0..).zip(whole).map(|(at, &byte)| if zeros.contains(&at) { 0 } else { byte });
-    of(bytes) == value
+    of(&[&header[..at], &[0; 4], &header[at + 4..]]) == value
 }
 
-pub(super) fn of(bytes: impl Iterator<Item = u8>) -> u32 {
-    !bytes.fold(u32::MAX, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(byte), |sum, _| {
-            (sum >> 1) ^ if sum & 1 == 1 { POLYNOMIAL } else { 0 }
-        })
-    })
+/// Returns the checksum of some bytes in several parts.
+pub(super) fn of(parts: &[&[u8]]) -> u32 {
+    let mut digest = CRC32C.digest();
+    parts.iter().for_each(|part| digest.update(part));
+    digest.finalize()
 }
