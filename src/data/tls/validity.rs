@@ -1,5 +1,5 @@
-//! Until when a certificate is good. rustls has no use for that of its own certificates and does not
-//! say it; whoever runs pen wants to know before clients do.
+//! The end of a certificate's validity. rustls does not report the validity of pen's own
+//! certificates; operators want to know the end before clients do.
 //!
 //! ```text
 //! Certificate = SEQUENCE { tbsCertificate SEQUENCE { [0] version?, serialNumber INTEGER,
@@ -9,13 +9,15 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use chrono::NaiveDateTime;
+
 const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 
-/// When it ends to be good; `None` if it is no certificate.
+/// Returns the end of validity; `None` if the bytes are no certificate.
 pub(super) fn end(der: &[u8]) -> Option<SystemTime> {
     let (certificate, _) = value(der, SEQUENCE)?;
     let (body, _) = value(certificate, SEQUENCE)?;
@@ -26,23 +28,15 @@ pub(super) fn end(der: &[u8]) -> Option<SystemTime> {
     let (validity, _) = value(body, SEQUENCE)?;
     let (_, _, to) = element(validity)?;
     let (kind, time, _) = element(to)?;
-    let (year, rest) = match kind {
-        UTC_TIME => {
-            let (year, rest) = number(time, 2)?;
-            (if year < 50 { 2_000 + year } else { 1_900 + year }, rest)
-        }
-        GENERALIZED_TIME => number(time, 4)?,
-        _ => return None,
-    };
-    moment(year, rest)
+    time_of(kind, time)
 }
 
-/// The first element: its tag, what is in it, and what follows.
+/// Returns tag and content of the first element, and the bytes behind the element.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, first], rest) = der.split_first_chunk()?;
     let (len, rest) = match first {
         0..=0x7f => (usize::from(first), rest),
-        // Nothing in a certificate is longer than four bytes can say.
+        // No element of a certificate needs a longer length.
         0x81..=0x84 => {
             let (len, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
             (len.iter().fold(0, |len, &byte| len << 8 | usize::from(byte)), rest)
@@ -53,34 +47,31 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     Some((tag, inner, rest))
 }
 
-/// What is in the first element, if it has that tag, and what follows.
+/// Returns the content of the first element, if its tag is `expected`, and the bytes behind the
+/// element.
 fn value(der: &[u8], expected: u8) -> Option<(&[u8], &[u8])> {
     let (tag, inner, rest) = element(der)?;
     (tag == expected).then_some((inner, rest))
 }
 
-fn number(text: &[u8], digits: usize) -> Option<(u64, &[u8])> {
-    let (number, rest) = text.split_at_checked(digits)?;
-    let add =
-        |sum: u64, byte: &u8| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0'));
-    Some((number.iter().try_fold(0, add)?, rest))
-}
-
-fn moment(year: u64, rest: &[u8]) -> Option<SystemTime> {
-    let (month, rest) = number(rest, 2)?;
-    let (day, rest) = number(rest, 2)?;
-    let (hour, rest) = number(rest, 2)?;
-    let (minute, rest) = number(rest, 2)?;
-    let (second, rest) = number(rest, 2)?;
-    let fits = (1..=12).contains(&month) && (1..=31).contains(&day);
-    if rest != b"Z" || !fits || hour > 23 || minute > 59 || second > 60 || year < 1_970 {
+/// Parses a `UTCTime` or `GeneralizedTime`.
+fn time_of(kind: u8, text: &[u8]) -> Option<SystemTime> {
+    let text = std::str::from_utf8(text).ok()?;
+    let text = match kind {
+        // Years from 1950 to 2049 (RFC 5280, 4.1.2.5.1).
+        UTC_TIME => {
+            let year: u8 = text.get(..2)?.parse().ok()?;
+            format!("{}{text}", if year < 50 { "20" } else { "19" })
+        }
+        GENERALIZED_TIME => text.to_owned(),
+        _ => return None,
+    };
+    // chrono would also accept fewer digits.
+    if text.len() != "YYYYMMDDhhmmssZ".len() {
         return None;
     }
-    // Years begin with March here, so a leap day is the last of its year.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
-    let seconds = (days.checked_sub(719_468)? * 24 + hour) * 3_600 + minute * 60 + second;
-    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    let end = NaiveDateTime::parse_from_str(&text, "%Y%m%d%H%M%SZ").ok()?.and_utc();
+    UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(end.timestamp()).ok()?))
 }
 
 #[cfg(test)]
