@@ -269,7 +269,7 @@ impl Balancer {
     pub fn join(self) {
         for worker in self.workers.into_iter().chain([self.checks]) {
             if worker.join().is_err() {
-                error!("a thread has ended before its time");
+                error!("a thread has panicked");
             }
         }
         self.shared.keeper().stop();
@@ -288,7 +288,7 @@ fn raise_descriptors() -> u64 {
     match setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
         Ok(()) => hard,
         Err(error) => {
-            warn!("cannot raise the limit of descriptors from {soft} to {hard}: {error}");
+            warn!(soft, hard, %error, "cannot raise the limit of file descriptors");
             soft
         }
     }

@@ -16,7 +16,7 @@ use pen_daemon::diagnostics;
 
 use crate::config::PoolServerId;
 use crate::config::{Endpoint, LogTarget, RuntimeSettings};
-use crate::data::pool::{Client, ServerState};
+use crate::data::pool::{Client, PooledServer};
 use crate::data::relay::mailbox::WorkerCommand;
 use crate::data::relay::queries::{self, ask};
 use crate::data::relay::report::ConnectionReport;
@@ -223,7 +223,7 @@ fn draining(shared: &Shared, server: PoolServerId) -> Option<Endpoint> {
 
 fn server(
     id: PoolServerId,
-    state: &ServerState,
+    state: &PooledServer,
     report: &ConnectionReport,
     now: Instant,
 ) -> ServerSnapshot {

@@ -151,8 +151,8 @@ impl CheckWatch {
         let counts = (checks.rise, checks.fall);
         let changed = self.shared.pool().checked(id, &addr, outcome, counts, Instant::now());
         match (changed, why) {
-            (Some(HealthChange::Down), Some(why)) => warn!("{addr} is down: {why}"),
-            (Some(HealthChange::Up), _) => info!("{addr} is up again"),
+            (Some(HealthChange::Down), Some(why)) => warn!(server = %addr, "server is down: {why}"),
+            (Some(HealthChange::Up), _) => info!(server = %addr, "server is up again"),
             _ => {}
         }
     }

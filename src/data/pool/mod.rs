@@ -20,7 +20,7 @@ use pen_records::addr::ClientAddr;
 
 pub use client::{Client, Clients};
 pub use health::{HealthChange, LastCheck, ServerHealth};
-pub use server::{ServerLease, ServerState, Traffic};
+pub use server::{PooledServer, ServerLease, Traffic};
 
 use crate::config::{self, Endpoint, PoolServerId, RuntimeSettings, SelectionMode, SelectionModes};
 
@@ -69,9 +69,9 @@ enum CheckTrust {
 /// All servers and clients.
 #[derive(Debug)]
 pub struct Pool {
-    slots: Vec<Option<ServerState>>,
-    emergency: Option<ServerState>,
-    abuse: Option<ServerState>,
+    slots: Vec<Option<PooledServer>>,
+    emergency: Option<PooledServer>,
+    abuse: Option<PooledServer>,
     clients: Clients,
     modes: SelectionModes,
     blacklist: Duration,
@@ -128,17 +128,17 @@ impl Pool {
 
     fn renew(
         &mut self,
-        before: Option<ServerState>,
+        before: Option<PooledServer>,
         config: Option<&config::ServerSettings>,
-    ) -> Option<ServerState> {
+    ) -> Option<PooledServer> {
         let config = config?.clone();
         match before {
             Some(state) if state.config.addr == config.addr => {
-                Some(ServerState { config, ..state })
+                Some(PooledServer { config, ..state })
             }
             _ => {
                 self.lives += 1;
-                Some(ServerState::new(config, self.lives))
+                Some(PooledServer::new(config, self.lives))
             }
         }
     }
@@ -179,7 +179,7 @@ impl Pool {
         now: Instant,
         permits: &impl Fn(u8) -> bool,
     ) -> Option<PoolServerId> {
-        let special = |id, state: Option<&ServerState>| {
+        let special = |id, state: Option<&PooledServer>| {
             let state = state?;
             let usable = !tried.contains(&id) && usable(state, false, now, permits);
             usable.then_some(id)
@@ -228,7 +228,7 @@ impl Pool {
         let all = (0_u32..)
             .zip(&self.slots)
             .filter_map(|(slot, state)| state.as_ref().map(|state| (slot, state)));
-        let may = |slot, state: &ServerState| {
+        let may = |slot, state: &PooledServer| {
             let down = checked == CheckTrust::Trusted && state.health.is_down();
             !down
                 && !tried.contains(&PoolServerId::Slot(slot))
@@ -353,7 +353,7 @@ impl Pool {
     }
 
     /// Returns all servers, the emergency and abuse servers last.
-    pub fn servers(&self) -> impl Iterator<Item = (PoolServerId, &ServerState)> {
+    pub fn servers(&self) -> impl Iterator<Item = (PoolServerId, &PooledServer)> {
         let slots = (0_u32..)
             .zip(&self.slots)
             .filter_map(|(slot, state)| Some((PoolServerId::Slot(slot), state.as_ref()?)));
@@ -376,7 +376,7 @@ impl Pool {
 
     /// Returns the state of a server.
     #[must_use]
-    pub fn state(&self, id: PoolServerId) -> Option<&ServerState> {
+    pub fn state(&self, id: PoolServerId) -> Option<&PooledServer> {
         match id {
             PoolServerId::Slot(slot) => self.slots.get(slot as usize)?.as_ref(),
             PoolServerId::Emergency => self.emergency.as_ref(),
@@ -384,7 +384,7 @@ impl Pool {
         }
     }
 
-    fn state_mut(&mut self, id: PoolServerId) -> Option<&mut ServerState> {
+    fn state_mut(&mut self, id: PoolServerId) -> Option<&mut PooledServer> {
         match id {
             PoolServerId::Slot(slot) => self.slots.get_mut(slot as usize)?.as_mut(),
             PoolServerId::Emergency => self.emergency.as_mut(),
@@ -392,14 +392,14 @@ impl Pool {
         }
     }
 
-    fn leased(&mut self, lease: &ServerLease) -> Option<&mut ServerState> {
+    fn leased(&mut self, lease: &ServerLease) -> Option<&mut PooledServer> {
         self.state_mut(lease.id).filter(|state| state.life == lease.life)
     }
 }
 
 /// Returns whether a server may be tried: it is neither draining nor blacklisted, no limit keeps
 /// the client out, and its access list admits the client.
-fn usable(state: &ServerState, known: bool, now: Instant, permits: &impl Fn(u8) -> bool) -> bool {
+fn usable(state: &PooledServer, known: bool, now: Instant, permits: &impl Fn(u8) -> bool) -> bool {
     let has_port = match &state.config.addr {
         Endpoint::Ip(addr) => addr.port() != 0,
         Endpoint::Unix(_) => true,

@@ -4,11 +4,11 @@ use pen_records::addr::ClientAddr;
 use std::net::IpAddr;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::server::ServerState;
+use super::server::PooledServer;
 use crate::config::Endpoint;
 
 /// A usable server, and its slot.
-pub(super) type Candidate<'a> = (u32, &'a ServerState);
+pub(super) type Candidate<'a> = (u32, &'a PooledServer);
 
 /// Round robin: the next slot after `current`.
 pub(super) fn in_turn<'a>(

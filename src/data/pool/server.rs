@@ -35,7 +35,7 @@ pub struct Traffic {
 
 /// The state of a server.
 #[derive(Clone, Debug)]
-pub struct ServerState {
+pub struct PooledServer {
     /// The settings of the server.
     pub config: config::ServerSettings,
     /// Its address, shared with its connections.
@@ -61,7 +61,7 @@ pub struct ServerState {
     pub(super) credit: i64,
 }
 
-impl ServerState {
+impl PooledServer {
     pub(super) fn new(config: config::ServerSettings, life: u64) -> Self {
         Self {
             addr: Arc::new(config.addr.clone()),

@@ -108,7 +108,7 @@ pub struct Ready {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WayState {
+enum DirectionState {
     Open,
     Ending,
     Ended,
@@ -127,8 +127,8 @@ struct SocketState {
 
 /// One direction.
 #[derive(Clone, Copy, Debug)]
-struct Way {
-    state: WayState,
+struct Direction {
+    state: DirectionState,
     /// Bytes read and not written yet.
     left: usize,
     /// The end of stream is to be passed on, but the receiver had no room for it.
@@ -138,9 +138,9 @@ struct Way {
 /// Both directions of a pair.
 #[derive(Clone, Copy, Debug)]
 pub struct Duplex {
-    /// By side: the socket of that side, or the direction that comes from it.
+    /// Sockets by side; directions by sending side.
     sockets: [SocketState; 2],
-    ways: [Way; 2],
+    directions: [Direction; 2],
     /// The connection of this side was lost, which is to be passed on.
     reset: bool,
     /// The side whose direction is served first, alternating so that neither starves.
@@ -155,7 +155,7 @@ impl Duplex {
         let ready = Ready { writable: true, ..Ready::default() };
         Self {
             sockets: [SocketState { ready, lost: false }; 2],
-            ways: [Way { state: WayState::Open, left: 0, stuck: false }; 2],
+            directions: [Direction { state: DirectionState::Open, left: 0, stuck: false }; 2],
             reset: false,
             turn: Side::Client,
             fast,
@@ -177,18 +177,20 @@ impl Duplex {
 
     /// A side that has sent its end accepts no more bytes either.
     fn close_receiver(&mut self, side: Side) {
-        let way = &mut self.ways[side.other() as usize];
-        way.left = 0;
+        let direction = &mut self.directions[side.other() as usize];
+        direction.left = 0;
         // No receiver is left to pass an end on to.
-        way.state = match way.state {
-            WayState::Open | WayState::Broken | WayState::Refused => WayState::Broken,
-            WayState::Ending | WayState::Ended => WayState::Ended,
+        direction.state = match direction.state {
+            DirectionState::Open | DirectionState::Broken | DirectionState::Refused => {
+                DirectionState::Broken
+            }
+            DirectionState::Ending | DirectionState::Ended => DirectionState::Ended,
         };
     }
 
     /// Adds bytes for `side` that go first and do not come from the other side.
     pub fn owe(&mut self, side: Side, bytes: usize) {
-        self.ways[side.other() as usize].left += bytes;
+        self.directions[side.other() as usize].left += bytes;
     }
 
     /// Returns the next step.
@@ -198,10 +200,10 @@ impl Duplex {
             return Step::Reset;
         }
         let steps = [self.turn, self.turn.other()].map(|from| self.step(from));
-        match (steps, self.ways.map(|way| way.state)) {
-            (_, [WayState::Ended, WayState::Ended]) => Step::Close,
+        match (steps, self.directions.map(|direction| direction.state)) {
+            (_, [DirectionState::Ended, DirectionState::Ended]) => Step::Close,
             // The client has gone and all its bytes have arrived: the server must learn of it.
-            (_, [WayState::Ended, WayState::Broken]) => Step::Reset,
+            (_, [DirectionState::Ended, DirectionState::Broken]) => Step::Reset,
             ([Step::Wait, second], _) => second,
             ([first, _], _) => first,
         }
@@ -209,28 +211,32 @@ impl Duplex {
 
     /// Returns the next step of the direction that comes from a side.
     fn step(&self, from: Side) -> Step {
-        let (way, to) = (&self.ways[from as usize], from.other());
+        let (direction, to) = (&self.directions[from as usize], from.other());
         let readable = self.sockets[from as usize].ready.readable;
         let writable = self.sockets[to as usize].ready.writable;
-        match way.state {
-            WayState::Open | WayState::Ending | WayState::Refused if way.left > 0 => {
+        match direction.state {
+            DirectionState::Open | DirectionState::Ending | DirectionState::Refused
+                if direction.left > 0 =>
+            {
                 if writable {
                     Step::Write(to)
                 } else {
                     Step::Wait
                 }
             }
-            WayState::Open if readable && writable => Step::Read(from),
+            DirectionState::Open if readable && writable => Step::Read(from),
             // While the last bytes of a client that has gone are being delivered, its server is not read: delivery ends soon, and
             // a download without a receiver is not traffic.
-            WayState::Broken if from == Side::Server && !self.reads_from(Side::Client) => {
+            DirectionState::Broken if from == Side::Server && !self.reads_from(Side::Client) => {
                 Step::Wait
             }
             // Read and discarded: unread bytes would turn a close into a reset.
-            WayState::Broken if readable => Step::Read(from),
-            WayState::Ending | WayState::Refused if way.stuck && !writable => Step::Wait,
-            WayState::Ending | WayState::Refused => Step::Finish(to),
-            WayState::Open | WayState::Broken | WayState::Ended => Step::Wait,
+            DirectionState::Broken if readable => Step::Read(from),
+            DirectionState::Ending | DirectionState::Refused if direction.stuck && !writable => {
+                Step::Wait
+            }
+            DirectionState::Ending | DirectionState::Refused => Step::Finish(to),
+            DirectionState::Open | DirectionState::Broken | DirectionState::Ended => Step::Wait,
         }
     }
 
@@ -239,14 +245,14 @@ impl Duplex {
         self.turn = from.other();
         let lost = self.sockets[from as usize].lost;
         let ready = &mut self.sockets[from as usize].ready;
-        let way = &mut self.ways[from as usize];
+        let direction = &mut self.directions[from as usize];
         match outcome {
             ReadOutcome::Bytes { forward, drained } => {
                 if drained && !ready.ended {
                     ready.readable = false;
                 }
-                if way.state == WayState::Open {
-                    way.left += forward;
+                if direction.state == DirectionState::Open {
+                    direction.left += forward;
                 }
             }
             ReadOutcome::Blocked => ready.readable = false,
@@ -256,8 +262,11 @@ impl Duplex {
                 ready.readable = false;
                 // The read did not report a failure, so the failure came behind the end of stream.
                 let failed = ready.failed;
-                way.state =
-                    if way.state == WayState::Open { WayState::Ending } else { WayState::Ended };
+                direction.state = if direction.state == DirectionState::Open {
+                    DirectionState::Ending
+                } else {
+                    DirectionState::Ended
+                };
                 if failed {
                     self.close_receiver(from);
                 }
@@ -270,15 +279,18 @@ impl Duplex {
     /// Notes the outcome of a [`Step::Write`], or of the write after a read.
     pub fn did_write(&mut self, to: Side, outcome: WriteOutcome) {
         let from = to.other();
-        let way = &mut self.ways[from as usize];
+        let direction = &mut self.directions[from as usize];
         match outcome {
-            WriteOutcome::Bytes(bytes) => way.left = way.left.saturating_sub(bytes),
+            WriteOutcome::Bytes(bytes) => direction.left = direction.left.saturating_sub(bytes),
             WriteOutcome::Blocked => self.sockets[to as usize].ready.writable = false,
             WriteOutcome::Closed | WriteOutcome::Reset => {
-                way.left = 0;
+                direction.left = 0;
                 // No receiver is left to pass an end on to.
-                way.state =
-                    if way.state == WayState::Ending { WayState::Ended } else { WayState::Broken };
+                direction.state = if direction.state == DirectionState::Ending {
+                    DirectionState::Ended
+                } else {
+                    DirectionState::Broken
+                };
                 let socket = &mut self.sockets[to as usize];
                 socket.ready.readable = true;
                 socket.lost |= outcome == WriteOutcome::Reset;
@@ -293,65 +305,71 @@ impl Duplex {
     /// Returns whether a [`Step::Close`] will follow a [`Step::Finish`]: this side has ended before.
     #[must_use]
     pub fn is_last(&self, to: Side) -> bool {
-        self.ways[to.other() as usize].state == WayState::Ending
-            && self.ways[to as usize].state == WayState::Ended
+        self.directions[to.other() as usize].state == DirectionState::Ending
+            && self.directions[to as usize].state == DirectionState::Ended
     }
 
     /// Notes that a [`Step::Finish`] was done.
     pub fn did_finish(&mut self, to: Side) {
-        let way = &mut self.ways[to.other() as usize];
-        way.state = if way.state == WayState::Refused { WayState::Broken } else { WayState::Ended };
+        let direction = &mut self.directions[to.other() as usize];
+        direction.state = if direction.state == DirectionState::Refused {
+            DirectionState::Broken
+        } else {
+            DirectionState::Ended
+        };
     }
 
     /// Stops forwarding from this side. The other side is sent an end of stream; later bytes are read and discarded.
     pub fn refuse(&mut self, from: Side) {
-        let way = &mut self.ways[from as usize];
-        if way.state == WayState::Open {
-            way.state = WayState::Refused;
+        let direction = &mut self.directions[from as usize];
+        if direction.state == DirectionState::Open {
+            direction.state = DirectionState::Refused;
         }
     }
 
     /// Notes that a [`Step::Finish`] found no room; it is repeated when there is room.
     pub fn did_not_finish(&mut self, to: Side) {
         self.sockets[to as usize].ready.writable = false;
-        self.ways[to.other() as usize].stuck = true;
+        self.directions[to.other() as usize].stuck = true;
     }
 
     /// Returns the number of bytes read and not written yet to `side`.
     #[must_use]
     pub const fn left(&self, side: Side) -> usize {
-        self.ways[side.other() as usize].left
+        self.directions[side.other() as usize].left
     }
 
     /// Returns whether a side has ended. Its bytes may still be in transit.
     #[must_use]
     pub fn is_half_closed(&self) -> bool {
-        self.ways.iter().any(|way| way.state != WayState::Open)
+        self.directions.iter().any(|direction| direction.state != DirectionState::Open)
             || self.sockets.iter().any(|socket| socket.ready.ended)
     }
 
     /// Returns whether both directions discard their bytes.
     #[must_use]
     pub fn only_discards(&self) -> bool {
-        self.ways.iter().all(|way| matches!(way.state, WayState::Broken | WayState::Ended))
+        self.directions.iter().all(|direction| {
+            matches!(direction.state, DirectionState::Broken | DirectionState::Ended)
+        })
     }
 
     /// Returns whether this side has been sent everything, the end included. A reset would revoke bytes still in transit.
     #[must_use]
     pub fn was_told_the_end(&self, side: Side) -> bool {
-        self.ways[side.other() as usize].state == WayState::Ended
+        self.directions[side.other() as usize].state == DirectionState::Ended
     }
 
     /// Returns whether bytes from this side are read and discarded.
     #[must_use]
     pub fn discards(&self, from: Side) -> bool {
-        self.ways[from as usize].state == WayState::Broken
+        self.directions[from as usize].state == DirectionState::Broken
     }
 
     fn reads_from(&self, side: Side) -> bool {
         matches!(
-            self.ways[side as usize].state,
-            WayState::Open | WayState::Broken | WayState::Refused
+            self.directions[side as usize].state,
+            DirectionState::Open | DirectionState::Broken | DirectionState::Refused
         )
     }
 
@@ -363,9 +381,13 @@ impl Duplex {
             FastClose::Client => from == Side::Client,
             FastClose::Server => from == Side::Server,
         };
-        let said_all = matches!(self.ways[from as usize].state, WayState::Ending | WayState::Ended);
-        if asked && said_all && self.ways.iter().all(|way| way.left == 0) {
-            self.ways = [Way { state: WayState::Ended, left: 0, stuck: false }; 2];
+        let said_all = matches!(
+            self.directions[from as usize].state,
+            DirectionState::Ending | DirectionState::Ended
+        );
+        if asked && said_all && self.directions.iter().all(|direction| direction.left == 0) {
+            self.directions =
+                [Direction { state: DirectionState::Ended, left: 0, stuck: false }; 2];
         }
     }
 }

@@ -46,14 +46,14 @@ impl Socket {
         };
         // A server of the other address family cannot be reached from this address.
         let fits = |ip: &IpAddr| ip.is_ipv4() == addr.is_ipv4();
-        let source = options.source.filter(fits).map(Source::Own);
+        let source = options.source.filter(fits).map(BindSource::Own);
         let client = client.filter(|_| options.transparent).map(|ip| ip.to_canonical());
-        let client = client.filter(fits).map(Source::Client);
+        let client = client.filter(fits).map(BindSource::Client);
         match (source, client) {
             // Some source addresses cannot be used, such as loopback towards another machine.
             (None, Some(client)) => {
                 Self::connect_from(*addr, options, Some(client)).or_else(|error| {
-                    debug!("cannot connect to {addr} from the client's address: {error}");
+                    debug!(server = %addr, %error, "cannot connect from the client's address");
                     Self::connect_from(*addr, options, None)
                 })
             }
@@ -64,7 +64,7 @@ impl Socket {
     fn connect_from(
         to: SocketAddr,
         options: &TcpOptions,
-        source: Option<Source>,
+        source: Option<BindSource>,
     ) -> io::Result<Self> {
         let fd = socket_with(family(to.ip()), SocketType::STREAM, FLAGS, None)?;
         if options.nodelay {
@@ -75,8 +75,8 @@ impl Socket {
         }
         if let Some(source) = source {
             let ip = match source {
-                Source::Own(ip) => ip,
-                Source::Client(ip) => {
+                BindSource::Own(ip) => ip,
+                BindSource::Client(ip) => {
                     set_transparent(&fd, ip)?;
                     ip
                 }
@@ -138,13 +138,13 @@ impl Socket {
     /// Sends an end of stream.
     pub fn finish(&self) {
         // Fails if the connection is lost, which an event reports.
-        shutdown(&self.0, Shutdown::Write).unwrap_or_default();
+        let _ = shutdown(&self.0, Shutdown::Write);
     }
 
     /// Closes with a reset.
     pub fn reset(self) {
         // Unix sockets have no reset: they are closed.
-        sockopt::set_socket_linger(&self.0, Some(std::time::Duration::ZERO)).unwrap_or_default();
+        let _ = sockopt::set_socket_linger(&self.0, Some(std::time::Duration::ZERO));
     }
 }
 
@@ -171,7 +171,7 @@ impl AsFd for Socket {
 
 /// Source address of connections to servers.
 #[derive(Clone, Copy)]
-enum Source {
+enum BindSource {
     /// An address of this host.
     Own(IpAddr),
     /// The client's own address (transparent mode).
@@ -234,7 +234,7 @@ impl Listener {
         for _ in 0..count.max(1) {
             let fd = socket_with(family(addr.ip()), SocketType::STREAM, FLAGS, None)?;
             if addr.is_ipv6() {
-                sockopt::set_ipv6_v6only(&fd, false).unwrap_or_default();
+                let _ = sockopt::set_ipv6_v6only(&fd, false); // a host without IPv4 has no such option
             }
             sockopt::set_socket_reuseaddr(&fd, true)?;
             // Accepted sockets inherit these options.
@@ -243,12 +243,12 @@ impl Listener {
             // The first socket is bound without sharing, so that binding fails if the address is in use; then sharing is enabled. With
             // port 0 the other sockets get the port of the first.
             if let Some(first) = listeners.first() {
-                SockRef::from(&fd).set_reuse_port(true)?;
+                sockopt::set_socket_reuseport(&fd, true)?;
                 let Endpoint::Ip(first) = first.endpoint else { continue };
                 bind(&fd, &first)?;
             } else {
                 bind(&fd, &addr)?;
-                SockRef::from(&fd).set_reuse_port(true)?;
+                sockopt::set_socket_reuseport(&fd, true)?;
             }
             let bound: SocketAddr = getsockname(&fd)?.try_into()?;
             listeners.push(Self { fd, endpoint: Endpoint::Ip(bound) });
@@ -283,7 +283,7 @@ impl Listener {
         &self.endpoint
     }
 
-    /// Accepts the next client. Returns its address, if it has one.
+    /// Accepts the next client. Returns socket and address; a Unix-domain client has no address.
     ///
     /// # Errors
     /// As `accept`.

@@ -110,7 +110,8 @@ impl TlsObserver {
         matches!(bytes, [HANDSHAKE, 3, ..])
     }
 
-    /// Processes bytes from the client. Returns the exchange that they end; `Err` if they are not TLS.
+    /// Processes bytes from the client. Returns the exchange that ends with them. `Err`: the bytes
+    /// are not TLS.
     pub(super) fn observe_client(
         &mut self,
         bytes: &[u8],

@@ -13,14 +13,14 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::certificate::certificates;
-use super::files::FileReader;
+use super::files::TlsFileReader;
 use super::{TlsError, provider};
 use crate::config::{ClientCertificates, TlsSettings};
 
 /// Builds the verifier of client certificates; `None` if clients are not asked for one.
 pub(super) fn of_clients(
     settings: &TlsSettings,
-    files: &FileReader,
+    files: &TlsFileReader,
 ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
     if settings.clients == ClientCertificates::None {
         return Ok(None);
@@ -41,7 +41,7 @@ pub(super) fn of_clients(
 /// Builds the verifier of server certificates.
 pub(super) fn of_servers(
     settings: &TlsSettings,
-    files: &FileReader,
+    files: &TlsFileReader,
 ) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
     let file = settings.servers_ca.as_deref();
     let roots = roots(file, None, files)?;
@@ -57,7 +57,7 @@ pub(super) fn of_servers(
 /// better than none.
 fn lists(
     path: &Path,
-    files: &FileReader,
+    files: &TlsFileReader,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     let found: Result<Vec<_>, pem::Error> =
         CertificateRevocationListDer::pem_slice_iter(&files.read(path)?).collect();
@@ -84,7 +84,7 @@ const SYSTEM: &str = "the authorities of the system";
 fn roots(
     file: Option<&Path>,
     folder: Option<&Path>,
-    files: &FileReader,
+    files: &TlsFileReader,
 ) -> Result<Arc<RootCertStore>, TlsError> {
     let mut roots = RootCertStore::empty();
     if let Some(file) = file {

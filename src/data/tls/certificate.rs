@@ -9,7 +9,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use webpki::EndEntityCert;
 
-use super::files::FileReader;
+use super::files::TlsFileReader;
 use super::{CertificateWarning, TlsError, provider};
 
 /// Size limit of a stapled OCSP response in bytes.
@@ -32,7 +32,7 @@ pub(super) struct CertificatePaths<'a> {
 /// then, and clients can ask themselves.
 pub(super) fn load(
     places: &CertificatePaths<'_>,
-    files: &FileReader,
+    files: &TlsFileReader,
     warnings: &mut Vec<CertificateWarning>,
 ) -> Result<Arc<CertifiedKey>, TlsError> {
     let path = places.certificate;
@@ -114,7 +114,7 @@ fn follow(chain: &mut Vec<CertificateDer<'static>>, mut known: Vec<CertificateDe
     }
 }
 
-fn staple(path: &Path, files: &FileReader) -> Result<Vec<u8>, TlsError> {
+fn staple(path: &Path, files: &TlsFileReader) -> Result<Vec<u8>, TlsError> {
     let staple = files.read(path)?;
     // OCSPResponse = SEQUENCE { responseStatus ENUMERATED, [0] responseBytes }, RFC 6960; 0 is success.
     let is_response = staple.len() <= LONGEST_STAPLE

@@ -30,9 +30,9 @@ impl FileMarks {
 
 /// Reads files and remembers their state.
 #[derive(Debug, Default)]
-pub(super) struct FileReader(RefCell<FileMarks>);
+pub(super) struct TlsFileReader(RefCell<FileMarks>);
 
-impl FileReader {
+impl TlsFileReader {
     /// Remembers a file or folder without reading it.
     pub(super) fn note(&self, path: &Path) {
         // Before reading: a change during the read is then noticed later.

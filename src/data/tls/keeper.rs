@@ -20,7 +20,7 @@ use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use tracing::{error, info, warn};
 
 use super::certificate::{CertificatePaths, load};
-use super::files::{FileMarks, FileReader};
+use super::files::{FileMarks, TlsFileReader};
 use super::names::{CertificateNames, CertificateResolver};
 use super::{CertificateWarning, Tls, TlsError, UpstreamTls, authorities, provider, validity};
 use crate::config::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};
@@ -172,7 +172,7 @@ impl TlsKeeper {
     fn wake(&self, wake: KeeperWake) {
         let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         // The thread has ended: pen is stopping.
-        waker.as_ref().map(|waker| waker.send(wake)).transpose().unwrap_or_default();
+        let _ = waker.as_ref().map(|waker| waker.send(wake));
     }
 
     /// Returns whether the files have changed and have been stable for a moment: a certificate and its key are hardly ever
@@ -203,12 +203,12 @@ impl TlsKeeper {
         match read {
             Ok(loaded) => {
                 loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
-                info!("certificates were read again");
+                info!("certificates read again");
                 *state = KeeperState::new(loaded);
                 true
             }
             Err(error) => {
-                error!("{error}; the certificates that were read before stay in use");
+                error!(%error, "cannot read certificates; the former ones stay in use");
                 state.error = Some((error.to_string(), marks));
                 false
             }
@@ -249,7 +249,7 @@ impl TlsKeeper {
 
 impl LoadedTls {
     fn read(settings: &TlsSettings, before: Option<&Self>) -> Result<Self, TlsError> {
-        let files = FileReader::default();
+        let files = TlsFileReader::default();
         let mut warnings = Vec::new();
         let mut loaded = Self {
             settings: settings.clone(),
@@ -330,7 +330,7 @@ fn client_facing(
     settings: &TlsSettings,
     chooser: Arc<CertificateResolver>,
     tickets: Option<SessionTickets>,
-    files: &FileReader,
+    files: &TlsFileReader,
 ) -> Result<ServerConfig, TlsError> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions(settings.oldest))
@@ -351,7 +351,7 @@ fn client_facing(
 
 fn server_facing(
     settings: &TlsSettings,
-    files: &FileReader,
+    files: &TlsFileReader,
 ) -> Result<Option<UpstreamTls>, TlsError> {
     let verifier: Arc<dyn ServerCertVerifier> = match settings.servers {
         ServerTls::Off => return Ok(None),

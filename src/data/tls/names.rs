@@ -18,7 +18,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::certificate::{CertificatePaths, load};
-use super::files::{FileMarks, FileReader};
+use super::files::{FileMarks, TlsFileReader};
 use super::{CertificateWarning, TlsError};
 
 /// Certificates by name.
@@ -30,7 +30,7 @@ impl CertificateNames {
     pub(super) fn load(
         folder: &Path,
         before: Option<(&Self, &FileMarks)>,
-        files: &FileReader,
+        files: &TlsFileReader,
         warnings: &mut Vec<CertificateWarning>,
     ) -> Result<Self, TlsError> {
         let mut names = HashMap::new();

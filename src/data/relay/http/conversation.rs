@@ -51,7 +51,7 @@ impl Conversation {
         self.follower.requests(&bytes[..taken], &mut note);
         match (self.refused, editor.refusal()) {
             (None, Some((refusal, place))) => {
-                debug!("a request is refused: {}", refusal.what());
+                debug!(status = refusal.status(), "request rejected: {}", refusal.what());
                 self.refused = Some((refusal, place));
                 self.follower.refused(refusal, place, note);
                 judge(EditOutcome::Refused(refusal));

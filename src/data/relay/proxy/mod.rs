@@ -81,14 +81,14 @@ impl fmt::Display for HeaderError {
 
 impl std::error::Error for HeaderError {}
 
-type Parsed = Result<Option<(Header, usize)>, HeaderError>;
+type ParsedHeader = Result<Option<(Header, usize)>, HeaderError>;
 
 impl Header {
     /// Parses the header at the start of `bytes` and returns its length; `None` if it is incomplete.
     ///
     /// # Errors
     /// The bytes are no header, whatever follows. Any input is safe.
-    pub fn parse(bytes: &[u8]) -> Parsed {
+    pub fn parse(bytes: &[u8]) -> ParsedHeader {
         let is_like = |start: &[u8]| bytes.iter().zip(start).all(|(byte, start)| byte == start);
         if is_like(b"PROXY ") {
             line(bytes)
@@ -123,7 +123,7 @@ fn one_family(client: SocketAddr, to: SocketAddr) -> (SocketAddr, SocketAddr) {
     if client.is_ipv4() == to.is_ipv4() { (client, to) } else { (six(client), six(to)) }
 }
 
-fn line(bytes: &[u8]) -> Parsed {
+fn line(bytes: &[u8]) -> ParsedHeader {
     let Some(end) = memchr::memchr(b'\n', bytes).map(|at| at + 1) else {
         return if bytes.len() < MAX_LINE { Ok(None) } else { Err(HeaderError::Long) };
     };
@@ -156,7 +156,7 @@ fn line_header(text: &str) -> Option<Header> {
     words.next().is_none().then_some(Header::Forwarded { client, to })
 }
 
-fn binary(bytes: &[u8]) -> Parsed {
+fn binary(bytes: &[u8]) -> ParsedHeader {
     let local = match bytes.get(12) {
         None => return Ok(None),
         Some(0x20) => true,

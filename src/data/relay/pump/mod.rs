@@ -21,7 +21,8 @@ pub trait Ends {
     /// As the socket.
     fn write(&mut self, to: Side, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Returns whether a side has bytes that its socket does not report, such as decrypted ones.
+    /// Returns whether bytes of a side can be read although its socket reports none, such as
+    /// decrypted bytes.
     fn has_more(&mut self, _from: Side) -> bool {
         false
     }

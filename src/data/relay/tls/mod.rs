@@ -83,7 +83,7 @@ impl<W: TlsTransport> TlsEnds<'_, W> {
             let transport = self.transports[side as usize];
             if let Some(layer) = self.layers.of(side) {
                 // A lost connection is reported by the next read or write.
-                layer.flush(transport).unwrap_or_default();
+                let _ = layer.flush(transport);
             }
         }
     }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use tracing::{debug, warn};
 
 use super::flow::Flow;
-use super::port::{BATCH, DatagramBatch, DatagramMeta, FlowSocket};
+use super::port::{BATCH, DatagramMeta, FlowSocket, UdpBatch};
 use super::{UdpToken, UdpWorker};
 use crate::config::{Endpoint, RuntimeSettings};
 use crate::data::pool::{Caller, Traffic, Tried};
@@ -26,7 +26,7 @@ const WARN_INTERVAL: Duration = Duration::from_secs(5);
 
 impl UdpWorker {
     /// Receives and forwards what clients have sent to a port, up to the budget of a round.
-    pub(super) fn receive(&mut self, number: u32, inward: &mut DatagramBatch) {
+    pub(super) fn receive(&mut self, number: u32, inward: &mut UdpBatch) {
         let mut taken = 0;
         while taken < self.multi_accept {
             let received = match inward.receive(number, &self.ports[number as usize]) {

@@ -31,7 +31,7 @@ use tracing::debug;
 
 use self::flow::{Flow, ReportedFlow};
 use self::flows::FlowTable;
-use self::port::{DatagramBatch, UdpPort};
+use self::port::{UdpBatch, UdpPort};
 use super::jobs::{JobTarget, Jobs, run_slice};
 use super::mailbox::Mailbox;
 use super::report::ReportJob;
@@ -121,7 +121,7 @@ impl UdpWorker {
     /// Serves until the worker is told to stop and its last flow has ended.
     pub fn run(mut self) {
         let mut events = Vec::with_capacity(EVENTS);
-        let (mut inward, mut outward) = (DatagramBatch::new(), DatagramBatch::new());
+        let (mut inward, mut outward) = (UdpBatch::new(), UdpBatch::new());
         while !(self.core.stop.is_some() && self.flows.is_empty()) {
             let due = self.next_due();
             self.core.wait(&mut events, due);
@@ -164,7 +164,7 @@ impl UdpWorker {
 
     // From servers to clients.
 
-    fn flow_event(&mut self, key: SlabKey, flags: EventFlags, outward: &mut DatagramBatch) {
+    fn flow_event(&mut self, key: SlabKey, flags: EventFlags, outward: &mut UdpBatch) {
         if flags.contains(EventFlags::IN) {
             if outward.room() < FROM_SERVER {
                 self.send(outward);
@@ -180,7 +180,7 @@ impl UdpWorker {
     }
 
     /// Takes a server's datagrams into the batch for clients.
-    fn answer(&mut self, key: SlabKey, outward: &mut DatagramBatch) {
+    fn answer(&mut self, key: SlabKey, outward: &mut UdpBatch) {
         let (now, stops) = (self.core.now, self.core.stop.is_some());
         let Some(flow) = self.flows.get_mut(key) else { return };
         match outward.add::<FROM_SERVER>(&flow.socket, flow.back) {
@@ -200,7 +200,7 @@ impl UdpWorker {
     }
 
     /// Sends a batch to clients.
-    fn send(&mut self, outward: &mut DatagramBatch) {
+    fn send(&mut self, outward: &mut UdpBatch) {
         let lost = outward.send(&self.ports);
         if lost > 0 {
             self.core.shared.counters.lost_datagrams.fetch_add(lost, Relaxed);

@@ -17,7 +17,6 @@ use nix::sys::socket::{
 };
 use rustix::io::Errno;
 use rustix::net::{SendFlags, SocketFlags, SocketType, bind, connect, getsockname, send, sockopt};
-use socket2::SockRef;
 
 use crate::data::relay::socket::family;
 
@@ -49,9 +48,9 @@ impl UdpPort {
         for _ in 0..count.max(1) {
             let fd = rustix::net::socket_with(family(addr.ip()), SocketType::DGRAM, FLAGS, None)?;
             // The kernel may grant less; then it drops in smaller bursts.
-            SockRef::from(&fd).set_recv_buffer_size(WAITING).unwrap_or_default();
+            let _ = sockopt::set_socket_recv_buffer_size(&fd, WAITING);
             if addr.is_ipv6() {
-                sockopt::set_ipv6_v6only(&fd, false).unwrap_or_default();
+                let _ = sockopt::set_ipv6_v6only(&fd, false); // a host without IPv4 has no such option
             }
             // A reply has to come from the address that its client sent to, which the kernel
             // reports with each datagram.
@@ -64,11 +63,11 @@ impl UdpPort {
             }
             // As with listeners: the first socket is bound without sharing, and shared afterwards.
             if let Some(first) = ports.first() {
-                SockRef::from(&fd).set_reuse_port(true)?;
+                sockopt::set_socket_reuseport(&fd, true)?;
                 bind(&fd, &first.addr)?;
             } else {
                 bind(&fd, &addr)?;
-                SockRef::from(&fd).set_reuse_port(true)?;
+                sockopt::set_socket_reuseport(&fd, true)?;
             }
             let addr = getsockname(&fd)?.try_into()?;
             ports.push(Self { fd, addr });
@@ -159,14 +158,14 @@ pub(super) struct DatagramMeta {
 }
 
 /// Buffers for a batch of datagrams. Pages that were never used take no memory.
-pub(super) struct DatagramBatch {
+pub(super) struct UdpBatch {
     bytes: Vec<u8>,
     envelopes: Vec<DatagramMeta>,
     headers: MultiHeaders<SockaddrStorage>,
     with_addresses: [MultiHeaders<SockaddrStorage>; 2],
 }
 
-impl DatagramBatch {
+impl UdpBatch {
     pub(super) fn new() -> Self {
         let headers = |control| MultiHeaders::preallocate(BATCH, control);
         Self {

@@ -95,7 +95,7 @@ impl EditedHead {
     }
 }
 
-/// A field name, as far as it can still be one that matters.
+/// The beginning of a field name, as long as a known name may follow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct FieldName {
     bytes: [u8; 17],
