@@ -166,8 +166,8 @@ impl Probe {
             HealthCheck::Connect => Ok(()),
             HealthCheck::Http { from, to, .. } => status(&mut stream, *from, *to).await,
             HealthCheck::Exchange { expect, .. } => {
-                let is_there = |said: &[u8]| memmem::find(said, expect).is_some();
-                match read_until(&mut stream, is_there).await? {
+                let contains = |received: &[u8]| memmem::find(received, expect).is_some();
+                match read_until(&mut stream, contains).await? {
                     Some(_) => Ok(()),
                     None => Err(ProbeError::Unexpected(expect.clone())),
                 }
@@ -193,9 +193,9 @@ async fn status<S>(stream: &mut S, from: u16, to: u16) -> Result<(), ProbeError>
 where
     S: AsyncRead + Unpin,
 {
-    let whole = |said: &[u8]| said.contains(&b'\n') || said.len() >= 64;
-    let said = read_until(stream, whole).await?.unwrap_or_default();
-    let digits = said.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5));
+    let is_enough = |received: &[u8]| received.contains(&b'\n') || received.len() >= 64;
+    let received = read_until(stream, is_enough).await?.unwrap_or_default();
+    let digits = received.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5));
     let status = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
     match status {
         Some(status) if (from..=to).contains(&status) => Ok(()),

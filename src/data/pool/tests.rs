@@ -266,7 +266,7 @@ fn who_is_denied_gets_the_abuse_server_or_none() {
 }
 
 #[test]
-fn a_known_client_may_use_the_seats_between_the_limits() {
+fn a_known_client_may_use_the_places_between_the_limits() {
     let now = Instant::now();
     for (soft, hard, strangers, known) in
         [(None, None, 9, 9), (Some(2), None, 2, 0), (Some(2), Some(3), 2, 1), (None, Some(4), 4, 0)]
@@ -303,7 +303,7 @@ fn a_servers_access_list_is_asked() {
 }
 
 #[test]
-fn a_seat_at_a_server_that_was_replaced_counts_for_nobody() {
+fn a_lease_of_a_server_that_was_replaced_counts_for_no_server() {
     let now = Instant::now();
     let mut settings = servers(1);
     let mut pool = Pool::new(&settings);

@@ -39,7 +39,7 @@ impl Conversation {
         bytes: &'a [u8],
         out: &'a mut Vec<u8>,
         mut note: impl FnMut(HttpEvent<'_>),
-        mut judge: impl FnMut(EditOutcome),
+        mut on_edit: impl FnMut(EditOutcome),
     ) -> &'a [u8] {
         let Some(editor) = self.editor.as_deref_mut() else {
             self.follower.requests(bytes, note);
@@ -54,9 +54,9 @@ impl Conversation {
                 debug!(status = refusal.status(), "request rejected: {}", refusal.what());
                 self.refused = Some((refusal, place));
                 self.follower.refused(refusal, place, note);
-                judge(EditOutcome::Refused(refusal));
+                on_edit(EditOutcome::Refused(refusal));
             }
-            (None, None) if !was_raw && editor.is_raw() => judge(EditOutcome::NotHttp),
+            (None, None) if !was_raw && editor.is_raw() => on_edit(EditOutcome::NotHttp),
             _ => {}
         }
         forward

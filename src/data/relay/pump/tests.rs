@@ -10,7 +10,7 @@ use crate::data::relay::duplex::Ready;
 /// What a program at one end does.
 #[derive(Clone, Debug)]
 struct Program {
-    says: Vec<u8>,
+    sends: Vec<u8>,
     /// How it ends what it says.
     then: Then,
     /// Bytes it reads at a time; 0 never reads.
@@ -33,20 +33,20 @@ enum Then {
 #[expect(clippy::struct_excessive_bools, reason = "each may be true without the others")]
 struct Line {
     program: Program,
-    said: usize,
+    sent_bytes: usize,
     ended: bool,
     /// Sent by the program, not read by us.
     to_us: Vec<u8>,
     /// Written by us, not read by the program.
     to_program: Vec<u8>,
-    heard: Vec<u8>,
+    received: Vec<u8>,
     /// We have ended what we write.
     finished: bool,
     /// The program has reset the line.
     reset: bool,
     /// An error was told once.
     told: bool,
-    room: usize,
+    capacity: usize,
     /// Edges that are not delivered yet.
     event: Ready,
     /// A write has found no room since the last edge.
@@ -54,19 +54,19 @@ struct Line {
 }
 
 impl Line {
-    fn new(program: Program, room: usize) -> Self {
+    fn new(program: Program, capacity: usize) -> Self {
         let event = Ready { writable: true, ..Ready::default() };
         Self {
             program,
-            said: 0,
+            sent_bytes: 0,
             ended: false,
             to_us: Vec::new(),
             to_program: Vec::new(),
-            heard: Vec::new(),
+            received: Vec::new(),
             finished: false,
             reset: false,
             told: false,
-            room,
+            capacity,
             event,
             wants_room: false,
         }
@@ -77,13 +77,13 @@ impl Line {
         if self.reset || (self.ended && self.program.then == Then::Finish) {
             return;
         }
-        let until = (self.said + bytes.min(self.room.saturating_sub(self.to_us.len())))
-            .min(self.program.says.len());
-        if until > self.said {
-            self.to_us.extend_from_slice(&self.program.says[self.said..until]);
-            self.said = until;
+        let until = (self.sent_bytes + bytes.min(self.capacity.saturating_sub(self.to_us.len())))
+            .min(self.program.sends.len());
+        if until > self.sent_bytes {
+            self.to_us.extend_from_slice(&self.program.sends[self.sent_bytes..until]);
+            self.sent_bytes = until;
             self.event.readable = true;
-        } else if self.said == self.program.says.len() {
+        } else if self.sent_bytes == self.program.sends.len() {
             match self.program.then {
                 Then::Finish => {
                     self.ended = true;
@@ -107,7 +107,7 @@ impl Line {
 
     fn hear(&mut self) {
         let bytes = self.program.reads.min(self.to_program.len());
-        self.heard.extend(self.to_program.drain(..bytes));
+        self.received.extend(self.to_program.drain(..bytes));
         if bytes > 0 && self.wants_room {
             self.wants_room = false;
             self.event.writable = true;
@@ -144,7 +144,7 @@ impl Line {
         if self.finished {
             return Err(io::Error::other("a byte after the end"));
         }
-        let taken = bytes.len().min(self.room.saturating_sub(self.to_program.len()));
+        let taken = bytes.len().min(self.capacity.saturating_sub(self.to_program.len()));
         self.to_program.extend_from_slice(&bytes[..taken]);
         if taken < bytes.len() {
             self.wants_room = true;
@@ -170,9 +170,9 @@ impl Ends for Network {
     }
 }
 
-struct Nobody;
+struct NoObserver;
 
-impl ByteObserver for Nobody {
+impl ByteObserver for NoObserver {
     fn pass<'a>(&'a mut self, _: Side, bytes: &'a [u8]) -> &'a [u8] {
         bytes
     }
@@ -217,19 +217,19 @@ struct End {
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
 
 /// Lets things happen in the order of `dice` until nothing moves any more.
-fn play(programs: [Program; 2], room: usize, buf: usize, fast: FastClose, dice: &[u8]) -> End {
-    play_before(&mut Nobody, programs, room, buf, fast, dice)
+fn play(programs: [Program; 2], capacity: usize, buf: usize, fast: FastClose, dice: &[u8]) -> End {
+    play_before(&mut NoObserver, programs, capacity, buf, fast, dice)
 }
 
 fn play_before(
     watch: &mut impl ByteObserver,
     programs: [Program; 2],
-    room: usize,
+    capacity: usize,
     buf: usize,
     fast: FastClose,
     dice: &[u8],
 ) -> End {
-    let mut network = Network(programs.map(|program| Line::new(program, room)));
+    let mut network = Network(programs.map(|program| Line::new(program, capacity)));
     let mut duplex = Duplex::new(fast);
     let mut left = UnsentBytes::default();
     let mut buf = vec![0; buf];
@@ -238,11 +238,11 @@ fn play_before(
     while still < 400 {
         let (turn, die) = dice.next().expect("it goes round");
         // Now and then in turn, so that nothing is left out for ever.
-        let deed = if turn % 7 == 0 { turn / 7 % 8 } else { usize::from(die) % 8 };
-        let side = SIDES[deed % 2];
+        let action = if turn % 7 == 0 { turn / 7 % 8 } else { usize::from(die) % 8 };
+        let side = SIDES[action % 2];
         let line = &mut network.0[side as usize];
-        let before = (line.said, line.ended, line.reset, line.heard.len(), line.event);
-        match deed / 2 {
+        let before = (line.sent_bytes, line.ended, line.reset, line.received.len(), line.event);
+        match action / 2 {
             0 => line.say(usize::from(die / 8) + 1),
             1 => line.hear(),
             _ => {
@@ -260,7 +260,7 @@ fn play_before(
             }
         }
         let line = &network.0[side as usize];
-        let after = (line.said, line.ended, line.reset, line.heard.len(), line.event);
+        let after = (line.sent_bytes, line.ended, line.reset, line.received.len(), line.event);
         still = if before == after { still + 1 } else { 0 };
     }
     End { pause: PumpOutcome::Wait, duplex, network }
@@ -271,7 +271,7 @@ impl Line {
     fn hear_all(&mut self) {
         if self.program.reads > 0 {
             let rest = std::mem::take(&mut self.to_program);
-            self.heard.extend(rest);
+            self.received.extend(rest);
         }
     }
 }
@@ -280,8 +280,8 @@ fn program(
     then: impl Strategy<Value = Then>,
     reads: std::ops::Range<usize>,
 ) -> impl Strategy<Value = Program> {
-    let says = proptest::collection::vec(any::<u8>(), 0..200);
-    (says, then, reads).prop_map(|(says, then, reads)| Program { says, then, reads })
+    let sends = proptest::collection::vec(any::<u8>(), 0..200);
+    (sends, then, reads).prop_map(|(sends, then, reads)| Program { sends, then, reads })
 }
 
 fn dice() -> impl Strategy<Value = Vec<u8>> {
@@ -295,15 +295,15 @@ proptest! {
     fn every_byte_before_an_end_arrives_and_both_ends_end(
         client in program(Just(Then::Finish), 1..40),
         server in program(Just(Then::Finish), 1..40),
-        room in 1_usize..40,
+        capacity in 1_usize..40,
         buf in 1_usize..30,
         dice in dice(),
     ) {
-        let end = play([client, server], room, buf, FastClose::Off, &dice);
+        let end = play([client, server], capacity, buf, FastClose::Off, &dice);
         prop_assert_eq!(end.pause, PumpOutcome::Close);
         let [client, server] = &end.network.0;
-        prop_assert_eq!(&client.heard, &server.program.says);
-        prop_assert_eq!(&server.heard, &client.program.says);
+        prop_assert_eq!(&client.received, &server.program.sends);
+        prop_assert_eq!(&server.received, &client.program.sends);
     }
 
     #[test]
@@ -311,16 +311,16 @@ proptest! {
         quiet in program(Just(Then::Nothing), 1..40),
         ending in program(Just(Then::Finish), 1..40),
         swap in any::<bool>(),
-        room in 1_usize..40,
+        capacity in 1_usize..40,
         buf in 1_usize..30,
         dice in dice(),
     ) {
         let programs = if swap { [ending, quiet] } else { [quiet, ending] };
-        let end = play(programs, room, buf, FastClose::Off, &dice);
+        let end = play(programs, capacity, buf, FastClose::Off, &dice);
         prop_assert_eq!(end.pause, PumpOutcome::Wait);
         let [client, server] = &end.network.0;
-        prop_assert_eq!(&client.heard, &server.program.says);
-        prop_assert_eq!(&server.heard, &client.program.says);
+        prop_assert_eq!(&client.received, &server.program.sends);
+        prop_assert_eq!(&server.received, &client.program.sends);
         prop_assert_eq!((server.finished, client.finished), (swap, !swap));
     }
 
@@ -329,19 +329,19 @@ proptest! {
         other in program(Just(Then::Nothing), 1..40),
         resetting in program(Just(Then::Reset), 1..40),
         swap in any::<bool>(),
-        room in 1_usize..40,
+        capacity in 1_usize..40,
         buf in 1_usize..30,
         dice in dice(),
     ) {
         let programs = if swap { [resetting, other] } else { [other, resetting] };
-        let end = play(programs, room, buf, FastClose::Off, &dice);
+        let end = play(programs, capacity, buf, FastClose::Off, &dice);
         prop_assert_eq!(end.pause, PumpOutcome::Reset);
         let cut = if swap { Side::Server } else { Side::Client };
         prop_assert!(!end.duplex.was_told_the_end(cut));
         let [client, server] = &end.network.0;
         let (cut, resetting) = if swap { (server, client) } else { (client, server) };
         prop_assert!(!cut.finished);
-        prop_assert!(resetting.program.says.starts_with(&cut.heard));
+        prop_assert!(resetting.program.sends.starts_with(&cut.received));
     }
 
     #[test]
@@ -349,16 +349,16 @@ proptest! {
         other in program(Just(Then::Nothing), 1..40),
         resetting in program(Just(Then::FinishAndReset), 1..40),
         swap in any::<bool>(),
-        room in 1_usize..40,
+        capacity in 1_usize..40,
         buf in 1_usize..30,
         dice in dice(),
     ) {
         let programs = if swap { [resetting, other] } else { [other, resetting] };
-        let end = play(programs, room, buf, FastClose::Off, &dice);
+        let end = play(programs, capacity, buf, FastClose::Off, &dice);
         let [client, server] = &end.network.0;
         let (told, resetting) = if swap { (server, client) } else { (client, server) };
         prop_assert!(told.finished);
-        prop_assert_eq!(&told.heard, &resetting.program.says);
+        prop_assert_eq!(&told.received, &resetting.program.sends);
         // A server is told at once that its client has gone; a client may go on for a while.
         prop_assert_eq!(end.pause, if swap { PumpOutcome::Reset } else { PumpOutcome::Wait });
         prop_assert!(end.duplex.was_told_the_end(SIDES[usize::from(swap)]));
@@ -369,17 +369,17 @@ proptest! {
         deaf in program(Just(Then::Nothing), 0..1),
         other in program(Just(Then::Nothing), 1..40),
         swap in any::<bool>(),
-        room in 1_usize..20,
+        capacity in 1_usize..20,
         buf in 1_usize..20,
         dice in dice(),
     ) {
         let programs = if swap { [deaf, other] } else { [other, deaf] };
-        let end = play(programs, room, buf, FastClose::Off, &dice);
+        let end = play(programs, capacity, buf, FastClose::Off, &dice);
         let [client, server] = &end.network.0;
         let (deaf, other) = if swap { (client, server) } else { (server, client) };
-        prop_assert_eq!(&other.heard, &deaf.program.says);
+        prop_assert_eq!(&other.received, &deaf.program.sends);
         // Two kernels' buffers and one of ours: that is all that is ever under way.
-        prop_assert!(other.said <= 2 * room + buf);
+        prop_assert!(other.sent_bytes <= 2 * capacity + buf);
     }
 
     #[test]
@@ -388,18 +388,18 @@ proptest! {
         ending in program(Just(Then::Finish), 1..40),
         swap in any::<bool>(),
         both in any::<bool>(),
-        room in 1_usize..40,
+        capacity in 1_usize..40,
         buf in 1_usize..30,
         dice in dice(),
     ) {
         let own = if swap { FastClose::Client } else { FastClose::Server };
         let fast = if both { FastClose::Both } else { own };
         let programs = if swap { [ending, other] } else { [other, ending] };
-        let end = play(programs, room, buf, fast, &dice);
+        let end = play(programs, capacity, buf, fast, &dice);
         prop_assert_eq!(end.pause, PumpOutcome::Close);
         let [client, server] = &end.network.0;
-        let (heard, said) = if swap { (&server.heard, client) } else { (&client.heard, server) };
-        prop_assert_eq!(heard, &said.program.says);
+        let (received, sent_bytes) = if swap { (&server.received, client) } else { (&client.received, server) };
+        prop_assert_eq!(received, &sent_bytes.program.sends);
     }
 
     #[test]
@@ -407,17 +407,17 @@ proptest! {
         client in program(Just(Then::Finish), 1..40),
         server in program(Just(Then::Finish), 1..40),
         good in 1_usize..200,
-        room in 1_usize..40,
+        capacity in 1_usize..40,
         buf in 1_usize..30,
         dice in dice(),
     ) {
         let watch = &mut Picky(good);
-        let end = play_before(watch, [client, server], room, buf, FastClose::Off, &dice);
+        let end = play_before(watch, [client, server], capacity, buf, FastClose::Off, &dice);
         prop_assert_eq!(end.pause, PumpOutcome::Close);
         let [client, server] = &end.network.0;
-        let said = &client.program.says;
-        prop_assert_eq!(&server.heard, &said[..good.min(said.len())]);
-        prop_assert_eq!(&client.heard, &[&server.program.says, SORRY].concat());
+        let sent_bytes = &client.program.sends;
+        prop_assert_eq!(&server.received, &sent_bytes[..good.min(sent_bytes.len())]);
+        prop_assert_eq!(&client.received, &[&server.program.sends, SORRY].concat());
         prop_assert!(client.to_us.is_empty());
     }
 }

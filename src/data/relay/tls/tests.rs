@@ -54,7 +54,7 @@ struct Way {
 struct Line {
     to_us: Way,
     to_program: Way,
-    room: Cell<usize>,
+    capacity: Cell<usize>,
     /// Edges that we have not been told of yet.
     event: Cell<Ready>,
 }
@@ -105,7 +105,7 @@ impl TlsTransport for Handle<'_> {
         }
         let mut bytes = way.bytes.borrow_mut();
         let all: Vec<u8> = parts.iter().flat_map(|part| part.iter().copied()).collect();
-        let taken = all.len().min(line.room.get().saturating_sub(bytes.len()));
+        let taken = all.len().min(line.capacity.get().saturating_sub(bytes.len()));
         bytes.extend(&all[..taken]);
         if taken < all.len() {
             way.wants_room.set(true);
@@ -142,7 +142,7 @@ enum Then {
 #[derive(Clone, Debug)]
 struct Plan {
     sealed: bool,
-    says: Vec<u8>,
+    sends: Vec<u8>,
     then: Then,
     reads: usize,
 }
@@ -150,10 +150,10 @@ struct Plan {
 struct Program {
     plan: Plan,
     layer: Option<TlsLayer>,
-    said: usize,
+    sent_bytes: usize,
     finished: bool,
-    heard: Vec<u8>,
-    heard_end: bool,
+    received: Vec<u8>,
+    saw_end: bool,
 }
 
 /// Whether something came of it.
@@ -167,15 +167,15 @@ fn moved<T>(result: io::Result<T>) -> Option<T> {
 
 impl Program {
     fn say(&mut self, transport: Handle<'_>, bytes: usize) {
-        let until = self.plan.says.len().min(self.said + bytes);
-        if self.said < until {
-            let says = &self.plan.says[self.said..until];
+        let until = self.plan.sends.len().min(self.sent_bytes + bytes);
+        if self.sent_bytes < until {
+            let sends = &self.plan.sends[self.sent_bytes..until];
             let written = match &mut self.layer {
-                Some(layer) => layer.write(&transport, says),
-                None => transport.write(&[IoSlice::new(says)]),
+                Some(layer) => layer.write(&transport, sends),
+                None => transport.write(&[IoSlice::new(sends)]),
             };
-            self.said += moved(written).unwrap_or_default();
-        } else if self.said == self.plan.says.len() && !self.finished {
+            self.sent_bytes += moved(written).unwrap_or_default();
+        } else if self.sent_bytes == self.plan.sends.len() && !self.finished {
             self.finished = match (self.plan.then, &mut self.layer) {
                 (Then::WouldBlockReader, layer) => {
                     // What it has said is on its way nevertheless.
@@ -193,7 +193,7 @@ impl Program {
 
     fn hear(&mut self, transport: Handle<'_>) {
         let mut buf = vec![0; self.plan.reads];
-        let (mut scratch, ended) = ([0; 50], self.heard_end);
+        let (mut scratch, ended) = ([0; 50], self.saw_end);
         if self.plan.reads == 0 || ended {
             return;
         }
@@ -202,15 +202,15 @@ impl Program {
             None => transport.read(&mut buf),
         };
         if let Some(count) = moved(read) {
-            self.heard.extend_from_slice(&buf[..count]);
-            self.heard_end = count == 0;
+            self.received.extend_from_slice(&buf[..count]);
+            self.saw_end = count == 0;
         }
     }
 }
 
-struct Nobody;
+struct NoObserver;
 
-impl ByteObserver for Nobody {
+impl ByteObserver for NoObserver {
     fn pass<'a>(&'a mut self, _: Side, bytes: &'a [u8]) -> &'a [u8] {
         bytes
     }
@@ -244,7 +244,14 @@ fn meet(plans: &[Plan; 2], lines: &[Line; 2]) -> ([Program; 2], TlsLayers) {
             layers.put(SIDES[at], ours);
             theirs
         });
-        Program { plan, layer, said: 0, finished: false, heard: Vec::new(), heard_end: false }
+        Program {
+            plan,
+            layer,
+            sent_bytes: 0,
+            finished: false,
+            received: Vec::new(),
+            saw_end: false,
+        }
     });
     (programs, layers)
 }
@@ -252,19 +259,19 @@ fn meet(plans: &[Plan; 2], lines: &[Line; 2]) -> ([Program; 2], TlsLayers) {
 /// Lets things happen in the order of `dice` until nothing moves any more.
 fn play(
     plans: &[Plan; 2],
-    room: usize,
+    capacity: usize,
     bufs: (usize, usize),
     dice: &[u8],
 ) -> (PumpOutcome, [Program; 2]) {
     let line = || Line {
         to_us: Way::default(),
         to_program: Way::default(),
-        room: Cell::new(usize::MAX),
+        capacity: Cell::new(usize::MAX),
         event: Cell::default(),
     };
     let lines = [line(), line()];
     let (mut programs, mut layers) = meet(plans, &lines);
-    lines.iter().for_each(|line| line.room.set(room));
+    lines.iter().for_each(|line| line.capacity.set(capacity));
     let transports = [Handle::Ours(&lines[0]), Handle::Ours(&lines[1])];
     let (mut duplex, mut left) = (Duplex::new(FastClose::Off), UnsentBytes::default());
     let (mut scratch, mut buf) = (vec![0; bufs.0], vec![0; bufs.1]);
@@ -277,15 +284,15 @@ fn play(
     while still < 400 {
         let (turn, die) = dice.next().expect("it goes round");
         // Now and then in turn, so that nothing is left out for ever.
-        let deed = if turn % 7 == 0 { turn / 7 % 6 } else { usize::from(die) % 6 };
-        let at = deed % 2;
+        let action = if turn % 7 == 0 { turn / 7 % 6 } else { usize::from(die) % 6 };
+        let at = action % 2;
         let state = |program: &Program| {
             let sent = program.layer.as_ref().map_or(0, TlsLayer::sent);
-            (program.said, program.finished, program.heard.len(), program.heard_end, sent)
+            (program.sent_bytes, program.finished, program.received.len(), program.saw_end, sent)
         };
         let filled = || lines.each_ref().map(|line| line.to_program.bytes.borrow().len());
         let before = (state(&programs[at]), lines[at].event.get(), filled());
-        match deed / 2 {
+        match action / 2 {
             0 => programs[at].say(Handle::Theirs(&lines[at]), usize::from(die / 6) + 1),
             1 => programs[at].hear(Handle::Theirs(&lines[at])),
             _ => {
@@ -299,7 +306,7 @@ fn play(
                     scratch: &mut scratch,
                 };
                 ends.flush();
-                let pause = pump(&mut duplex, &mut left, &mut ends, &mut Nobody, &mut buf);
+                let pause = pump(&mut duplex, &mut left, &mut ends, &mut NoObserver, &mut buf);
                 ends.trim();
                 if pause == PumpOutcome::Reset {
                     return (pause, programs);
@@ -323,8 +330,8 @@ fn play(
 }
 
 fn plan(sealed: bool, then: Then) -> impl Strategy<Value = Plan> {
-    let says = proptest::collection::vec(any::<u8>(), 0..300);
-    (says, 1..60_usize).prop_map(move |(says, reads)| Plan { sealed, says, then, reads })
+    let sends = proptest::collection::vec(any::<u8>(), 0..300);
+    (sends, 1..60_usize).prop_map(move |(sends, reads)| Plan { sealed, sends, then, reads })
 }
 
 /// Client and server, of which at least one speaks TLS.
@@ -343,32 +350,32 @@ proptest! {
     #[test]
     fn every_byte_before_an_end_arrives_and_both_ends_are_announced(
         plans in plans(Then::Finish, Then::Finish),
-        room in 1_usize..400,
+        capacity in 1_usize..400,
         bufs in (1_usize..100, 1_usize..100),
         dice in dice(),
     ) {
-        let (pause, [client, server]) = play(&plans, room, bufs, &dice);
+        let (pause, [client, server]) = play(&plans, capacity, bufs, &dice);
         prop_assert_eq!(pause, PumpOutcome::Close);
-        prop_assert_eq!(&client.heard, &server.plan.says);
-        prop_assert_eq!(&server.heard, &client.plan.says);
-        prop_assert!(client.heard_end && server.heard_end);
+        prop_assert_eq!(&client.received, &server.plan.sends);
+        prop_assert_eq!(&server.received, &client.plan.sends);
+        prop_assert!(client.saw_end && server.saw_end);
     }
 
     #[test]
     fn an_end_from_one_side_ends_its_own_direction_only(
         plans in plans(Then::WouldBlockReader, Then::Finish),
         swap in any::<bool>(),
-        room in 1_usize..400,
+        capacity in 1_usize..400,
         bufs in (1_usize..100, 1_usize..100),
         dice in dice(),
     ) {
         let [quiet, ending] = plans;
         let plans = if swap { [ending, quiet] } else { [quiet, ending] };
-        let (pause, [client, server]) = play(&plans, room, bufs, &dice);
+        let (pause, [client, server]) = play(&plans, capacity, bufs, &dice);
         prop_assert_eq!(pause, PumpOutcome::Wait);
-        prop_assert_eq!(&client.heard, &server.plan.says);
-        prop_assert_eq!(&server.heard, &client.plan.says);
-        prop_assert_eq!((server.heard_end, client.heard_end), (swap, !swap));
+        prop_assert_eq!(&client.received, &server.plan.sends);
+        prop_assert_eq!(&server.received, &client.plan.sends);
+        prop_assert_eq!((server.saw_end, client.saw_end), (swap, !swap));
     }
 
     #[test]
@@ -376,15 +383,15 @@ proptest! {
         quiet in any::<bool>().prop_flat_map(|sealed| plan(sealed, Then::WouldBlockReader)),
         cutting in plan(true, Then::Bare),
         swap in any::<bool>(),
-        room in 1_usize..400,
+        capacity in 1_usize..400,
         bufs in (1_usize..100, 1_usize..100),
         dice in dice(),
     ) {
         let plans = if swap { [cutting, quiet] } else { [quiet, cutting] };
-        let (pause, [client, server]) = play(&plans, room, bufs, &dice);
+        let (pause, [client, server]) = play(&plans, capacity, bufs, &dice);
         prop_assert_eq!(pause, PumpOutcome::Reset);
         let (cutting, quiet) = if swap { (client, server) } else { (server, client) };
-        prop_assert!(!quiet.heard_end);
-        prop_assert!(cutting.plan.says.starts_with(&quiet.heard));
+        prop_assert!(!quiet.saw_end);
+        prop_assert!(cutting.plan.sends.starts_with(&quiet.received));
     }
 }

@@ -49,24 +49,24 @@ pub(super) struct OpenRecord {
 
 impl Flow {
     /// Records that the flow was opened.
-    pub(super) fn record_opened(&mut self, books: &mut RecordSinks, now: Instant) {
+    pub(super) fn record_opened(&mut self, sinks: &mut RecordSinks, now: Instant) {
         let local = self.socket.local_addr();
         self.recorded = Some(OpenRecord { local });
-        books.record(
+        sinks.record(
             &mapping(MappingKind::Opened, self.number, &self.caller, &self.addr, local),
             now,
         );
     }
 
     /// Records that the flow has ended, if its opening was recorded.
-    pub(super) fn record_closed(&self, books: &mut RecordSinks, now: Instant) {
+    pub(super) fn record_closed(&self, sinks: &mut RecordSinks, now: Instant) {
         let Some(OpenRecord { local }) = self.recorded else { return };
         let closed = Mapping {
             to_server: Some(self.traffic.to_server),
             to_client: Some(self.traffic.to_client),
             ..mapping(MappingKind::Closed, self.number, &self.caller, &self.addr, local)
         };
-        books.record(&closed, now);
+        sinks.record(&closed, now);
     }
 }
 
