@@ -4,15 +4,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use pen_testing::TempFolder;
+use pen_testing::program::require_installed;
+
 use crate::shell::program;
 use crate::{ROOT, options};
 
 #[test]
 fn examples_are_accepted_by_the_programs_that_read_them() {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docs-examples");
-    if folder.exists() {
-        fs::remove_dir_all(&folder).expect("the folder of the last run can be removed");
-    }
+    let temporary = TempFolder::new();
+    let folder = temporary.path();
     for made in ["var/log/nginx", "var/log/apache2", "run/penlog"] {
         fs::create_dir_all(folder.join(made)).expect("a folder can be made");
     }
@@ -24,10 +25,10 @@ fn examples_are_accepted_by_the_programs_that_read_them() {
         let text = fs::read_to_string(&path).expect("an example is text");
         let name = path.file_name().and_then(|name| name.to_str()).expect("a name is text");
         let copy = folder.join(name);
-        fs::write(&copy, adapt(&text, &folder)).expect("a file can be written");
+        fs::write(&copy, adapt(&text, folder)).expect("a file can be written");
         match name {
-            "apache-penlog.conf" => apache(&folder, &copy),
-            "nginx-penlog.conf" => nginx(&folder, &copy),
+            "apache-penlog.conf" => apache(folder, &copy),
+            "nginx-penlog.conf" => nginx(folder, &copy),
             "penlogd.logrotate" => check(Command::new("logrotate").arg("-d").arg(&copy)),
             // tests/balancer/keepalived.rs runs two of it.
             "keepalived.conf" => {}
@@ -61,8 +62,8 @@ fn adapt(text: &str, folder: &Path) -> String {
 /// Runs a program that has to succeed and to warn of nothing.
 fn check(command: &mut Command) {
     let name = command.get_program().display().to_string();
-    let found = ["/usr/bin", "/usr/sbin"].iter().any(|place| Path::new(place).join(&name).exists());
-    assert!(found, "{name} is not installed: bash .ci/install brings it");
+    let installed = require_installed(&name);
+    assert!(installed.is_ok(), "{name} is not installed: run `bash .ci/install`");
     let output = command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().expect("it starts");
     let messages = String::from_utf8_lossy(&output.stderr);
     // logrotate -d begins with a warning that it only looks.

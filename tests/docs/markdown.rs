@@ -71,11 +71,6 @@ impl Document {
     pub(crate) fn is_for_users(&self) -> bool {
         ["README.md", "SECURITY.md", "docs/guide"].iter().any(|path| self.path.starts_with(path))
     }
-
-    /// Returns a name for a folder.
-    pub(crate) fn name(&self) -> String {
-        self.path.display().to_string().replace('/', "-")
-    }
 }
 
 /// Returns a heading as hosts of repositories make anchors of it.

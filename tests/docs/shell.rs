@@ -1,15 +1,14 @@
 //! Commands of a document, run in a folder made for it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::net::UdpSocket;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::process::{Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use pen_testing::program::sibling;
+use pen_testing::{Program, TempFolder, free_port};
 
 use crate::ROOT;
 
@@ -39,15 +38,14 @@ done
 
 /// Returns the path of a program of this workspace.
 pub(crate) fn program(name: &str) -> PathBuf {
-    let beside = Path::new(env!("CARGO_BIN_EXE_pen")).with_file_name(name);
-    assert!(beside.is_file(), "{name} is not built: run `cargo build`");
-    beside
+    sibling(name).expect("the program is built")
 }
 
-/// The collector that documents call `loghost`. Dropping it ends it.
+/// The collector that documents call `loghost`.
 pub(crate) struct Loghost {
-    child: Child,
-    port: u16,
+    _collector: Program,
+    /// Address and port.
+    addr: String,
 }
 
 impl Loghost {
@@ -55,40 +53,25 @@ impl Loghost {
     pub(crate) fn start() -> Self {
         let mut command = Command::new(program("penlogd"));
         command.args(["-f", "-l", "/dev/null", "--listen", "127.0.0.1:0"]);
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("penlogd starts");
-        let mut messages = BufReader::new(child.stderr.take().expect("it is a pipe"));
-        let mut line = String::new();
-        messages.read_line(&mut line).expect("messages are text");
-        // Read on, so that penlogd never waits for a reader.
-        thread::spawn(move || std::io::copy(&mut messages, &mut std::io::sink()));
-        let port = line.trim_end().rsplit(':').next().and_then(|port| port.parse().ok());
-        Self { child, port: port.unwrap_or_else(|| panic!("penlogd said {line:?}")) }
-    }
-}
-
-impl Drop for Loghost {
-    fn drop(&mut self) {
-        let _ = self.child.kill(); // it may have ended
-        let _ = self.child.wait();
+        let collector = Program::start("penlogd", &mut command).expect("penlogd starts");
+        let addr = collector.wait_until_listening().expect("penlogd listens");
+        Self { _collector: collector, addr }
     }
 }
 
 /// The folder in which a document's commands are run.
 pub(crate) struct Shell {
-    folder: PathBuf,
+    folder: TempFolder,
     path: String,
 }
 
 impl Shell {
     /// Makes the folder.
-    pub(crate) fn new(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        if folder.exists() {
-            fs::remove_dir_all(&folder).expect("the folder of the last run can be removed");
-        }
-        for made in
-            ["bin", "target", "var/log/nginx", "var/log/envoy", "var/lib/penlog", "run/penlog"]
-        {
+    pub(crate) fn new() -> Self {
+        let folder = TempFolder::new();
+        let made =
+            ["bin", "target", "var/log/nginx", "var/log/envoy", "var/lib/penlog", "run/penlog"];
+        for made in made {
             fs::create_dir_all(folder.join(made)).expect("a folder can be made");
         }
         for linked in ["fixtures", "docs", "tools"] {
@@ -96,13 +79,11 @@ impl Shell {
         }
         let programs = program("pen").parent().expect("programs are in a folder").to_owned();
         symlink(&programs, folder.join("target/release")).expect("a link can be made");
-        for log in ["nginx", "envoy"] {
-            fs::write(folder.join("var/log").join(log).join("access.log"), "")
-                .expect("a file can be made");
+        for log in ["var/log/nginx/access.log", "var/log/envoy/access.log"] {
+            folder.write(log, "");
         }
-        for (name, text) in [("cargo", CARGO), ("install", INSTALL)] {
-            let script = folder.join("bin").join(name);
-            fs::write(&script, text).expect("a script can be written");
+        for (name, text) in [("bin/cargo", CARGO), ("bin/install", INSTALL)] {
+            let script = folder.write(name, text);
             fs::set_permissions(&script, fs::Permissions::from_mode(0o755))
                 .expect("the mode can be set");
         }
@@ -111,10 +92,10 @@ impl Shell {
         Self { folder, path }
     }
 
-    /// Returns a shell that has 20 seconds for `script`.
+    /// Returns a shell in the folder.
     fn shell(&self, script: &str) -> Command {
-        let mut command = Command::new("timeout");
-        command.args(["20", "sh", "-euc", script]).current_dir(&self.folder);
+        let mut command = Command::new("sh");
+        command.args(["-euc", script]).current_dir(self.folder.path());
         command.env("PATH", &self.path).env("ROOT", ROOT).env("TZ", "UTC").stdin(Stdio::null());
         command
     }
@@ -128,48 +109,30 @@ impl Shell {
 
     /// Starts a program, waits until it is ready, and ends it.
     pub(crate) fn start(&self, command: &str, loghost: &Loghost, place: &str) {
-        let script = format!("exec {}", adapt(command, loghost.port));
-        let mut child =
-            self.shell(&script).stderr(Stdio::piped()).spawn().expect("the shell starts");
-        let mut messages = BufReader::new(child.stderr.take().expect("it is a pipe")).lines();
-        let mut heard = Vec::new();
+        let script = format!("exec {}", adapt(command, &loghost.addr));
+        let mut program =
+            Program::start(place, &mut self.shell(&script)).expect("the shell starts");
+        let ready = if command.starts_with("penlog ") { "shipping to" } else { "listening on" };
         // The collector inside of pen is ready before pen is.
-        let mut awaited = if command.contains("--collect") { 2 } else { 1 };
-        for line in messages.by_ref().map_while(Result::ok) {
-            awaited -=
-                i32::from(["listening on", "shipping to"].iter().any(|it| line.contains(it)));
-            heard.push(line);
-            if awaited == 0 {
-                break;
-            }
+        for _ in 0..=usize::from(command.contains("--collect")) {
+            program.wait_for_message(ready).unwrap_or_else(|error| panic!("{script}\n{error}"));
         }
-        let ready = awaited == 0;
-        if ready {
-            let pid = Pid::from_raw(child.id().try_into().expect("a pid is an i32"));
-            kill(pid, Signal::SIGTERM).expect("it runs");
-        }
-        heard.extend(messages.map_while(Result::ok));
-        let status = child.wait().expect("it can be waited for");
-        let heard = heard.join("\n");
-        assert!(ready && status.success(), "{place}: {status}\n{script}\n{heard}");
+        let status = program.stop(Signal::SIGTERM).expect("the program ends");
+        assert!(status.success(), "{place}: {status}\n{script}\n{}", program.messages());
     }
-}
-
-/// Returns an address with a UDP port that nothing uses: `pen --collect` takes no port 0.
-fn free_address() -> String {
-    let socket = UdpSocket::bind("127.0.5.1:0").expect("there is a port");
-    socket.local_addr().expect("it is bound").to_string()
 }
 
 /// Puts addresses of this machine in the place of the names that documents use: `loghost`, `web1`, `web2`, ports 80, 8080,
 /// 8888 and 10000, and the folders /var and /run. Keeps `pen` and `penlogd` in the foreground.
-fn adapt(command: &str, loghost: u16) -> String {
+fn adapt(command: &str, loghost: &str) -> String {
     let mut text = format!("{command} ");
+    // `pen --collect` takes no port 0.
+    let free = free_port(Ipv4Addr::LOCALHOST).to_string();
     for (name, here) in [
-        ("0.0.0.0:10000", free_address().as_str()),
+        ("0.0.0.0:10000", free.as_str()),
         ("127.0.0.1:8888", "127.0.0.1:0"),
-        ("loghost:10000", &format!("127.0.0.1:{loghost}")),
-        ("loghost 10000", &format!("127.0.0.1 {loghost}")),
+        ("loghost:10000", loghost),
+        ("loghost 10000", &loghost.replace(':', " ")),
         (" 10000 ", " 0 "),
         (" 80 ", " 127.0.0.1:0 "),
         (" 8080 ", " 127.0.0.1:0 "),
