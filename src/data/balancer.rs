@@ -234,7 +234,7 @@ impl Balancer {
         &self.access_log
     }
 
-    /// Both logs, for somebody who watches and steers them.
+    /// Returns handles to both logs, for control and status.
     #[must_use]
     pub fn logs(&self) -> LogControls {
         LogControls { mappings: self.log.control(), access: self.access_log.control() }
@@ -257,8 +257,8 @@ impl Balancer {
         self.workers.iter().all(JoinHandle::is_finished)
     }
 
-    /// Returns whether a thread has ended before it was told to stop, which is a bug: its
-    /// connections are lost, and its listener is not served.
+    /// Returns whether a thread has ended before the command to stop. That is a bug: connections
+    /// are lost, and a listener is not served.
     #[must_use]
     pub fn has_dead_thread(&self) -> bool {
         let logs = self.log.has_ended() || self.access_log.has_ended();

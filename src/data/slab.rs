@@ -1,9 +1,10 @@
-//! A slab whose keys tell reused slots apart, and a list of slots in the order of their last use.
+//! A slab with keys that expire when a slot is reused, and a list of slots in the order of last
+//! use.
 
 use std::ops::Range;
 
-/// A slot of a [`Slab`], and the generation of the value in it: a key that has outlived its value finds nothing,
-/// even if the slot is used again. An event of epoll may arrive after its connection has ended.
+/// A slot of a [`Slab`], and the generation of the value there. The key of a removed value finds
+/// nothing, even if the slot is reused: an epoll event may arrive after its connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::data) struct SlabKey {
     /// Index of the slot.
@@ -158,7 +159,7 @@ impl Default for RecencyList {
 }
 
 impl RecencyList {
-    /// Returns the slot that was used last.
+    /// Returns the slot used last.
     pub(in crate::data) fn newest(&self) -> Option<u32> {
         (self.newest != NONE).then_some(self.newest)
     }
@@ -168,7 +169,7 @@ impl RecencyList {
         (self.oldest != NONE).then_some(self.oldest)
     }
 
-    /// Returns the slot that was used before this one.
+    /// Returns the slot used before this slot.
     pub(in crate::data) fn older(&self, slot: u32) -> Option<u32> {
         let older = self.links.get(slot as usize)?.older;
         (older != NONE).then_some(older)

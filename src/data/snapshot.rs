@@ -22,7 +22,7 @@ pub struct SnapshotDetail {
 /// Selects the connections to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionFilter {
-    /// The first ones, at most this many.
+    /// The first connections, at most this many.
     First(usize),
     /// The connection with this number.
     Number(u64),

@@ -1,4 +1,5 @@
-//! The thread that checks servers: each one at its interval, many at a time. Connections never wait for it.
+//! The health check thread: checks each server at intervals, many servers at a time. Connections
+//! never wait for a check.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -91,7 +92,7 @@ impl CheckWatch {
         }
     }
 
-    /// Starts the checks that are due. Returns when the next one is due.
+    /// Starts all due checks. Returns when the next check is due.
     fn begin(&mut self, settings: &Arc<RuntimeSettings>) -> Option<Instant> {
         let Some(check) = &settings.checks.check else {
             self.schedule.clear();

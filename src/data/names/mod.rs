@@ -210,7 +210,7 @@ impl NameUpdate<'_> {
     }
 }
 
-/// Removes additional servers that are gone and idle, or whose name is no longer configured.
+/// Removes additional servers, once withdrawn and idle, or with a name that no given server has.
 fn tidy(
     servers: &mut Vec<Option<ServerSettings>>,
     is_idle: impl Fn(usize) -> bool,

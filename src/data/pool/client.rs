@@ -1,8 +1,8 @@
-//! The table of clients and the server that each was sent to: of limited size, and the client that was not seen
-//! for the longest time is forgotten first.
+//! The table of clients, each with its last server. The size is limited: the least recently seen
+//! client is forgotten first.
 //!
-//! Exact, and each step takes the same time: entries lie in a slab and are linked in the order of their last
-//! use, and a hash table finds them by address. That order is also the order in which they expire.
+//! Exact, and each step takes constant time: entries lie in a slab, are linked in the order of last
+//! use, and are found by a hash table. Entries expire in the same order.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroUsize;
@@ -22,7 +22,7 @@ pub struct Client {
     pub addr: ClientAddr,
     /// When it connected last.
     pub last: Instant,
-    /// The server that it was sent to last; never the emergency or the abuse server.
+    /// The last server; never the emergency or the abuse server.
     pub server: Option<PoolServerId>,
     /// How often it connected.
     pub connects: u64,
@@ -104,7 +104,7 @@ impl Clients {
         client
     }
 
-    /// Returns what is known of a client, if it is remembered.
+    /// Returns the entry of a client, if remembered.
     pub fn get_mut(&mut self, addr: ClientAddr) -> Option<&mut Client> {
         let slot = self.find(addr)?;
         self.entries.at_mut(slot)
@@ -122,8 +122,8 @@ impl Clients {
         self.entries.slots()
     }
 
-    /// Returns the clients in these slots. A caller that visits all slots in several calls sees no client twice,
-    /// and each client that is remembered all the while.
+    /// Returns the clients in these slots. A caller that visits all slots in several calls sees
+    /// each remembered client once.
     pub fn within(&self, slots: Range<usize>) -> impl Iterator<Item = &Client> {
         let slot = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         self.entries.within(slot(slots.start)..slot(slots.end)).map(|(_, client)| client)
@@ -158,7 +158,7 @@ impl Clients {
         self.by_addr.find(hash, is_it).copied()
     }
 
-    /// Adds a client that is not in the table, as the newest. Returns its slot.
+    /// Adds a new client, as the newest. Returns the slot.
     fn insert(&mut self, client: Client) -> u32 {
         if self.len() >= self.size.get() {
             self.forget_oldest();

@@ -1,9 +1,9 @@
 //! All servers, and the choice of a server for each client: no socket, no clock, no lock.
 //!
-//! [`Pool::choose`] returns a [`ServerLease`]; its holder reports how the attempt to connect ended
-//! with [`Pool::connected`] or [`Pool::failed`], and returns the lease with [`Pool::leave`] when
-//! the connection ends. After a failure the pool chooses in the same way among the servers that
-//! were not tried, so that the clients of a failed server are spread like all others.
+//! [`Pool::choose`] returns a [`ServerLease`]. The holder reports the outcome of the attempt to
+//! connect with [`Pool::connected`] or [`Pool::failed`], and returns the lease with [`Pool::leave`]
+//! when the connection ends. After a failure the pool chooses in the same way among the untried
+//! servers, so that the clients of a failed server are spread like all clients.
 
 mod client;
 mod health;
@@ -24,7 +24,7 @@ pub use server::{PooledServer, ServerLease, Traffic};
 
 use crate::config::{self, Endpoint, PoolServerId, RuntimeSettings, SelectionMode, SelectionModes};
 
-/// Seed of the hash that chooses servers: constant, so that a restart changes no client's server.
+/// Seed of the hash for choosing servers: constant, so that a restart changes no client's server.
 const HASH_KEY: u64 = 0x0070_656e_2068_6173;
 
 /// A client that needs a server.
@@ -38,7 +38,7 @@ pub struct Caller {
     pub admitted: bool,
 }
 
-/// Servers that were tried for one client, in order.
+/// Servers tried for one client, in order.
 #[derive(Debug, Default)]
 pub struct Tried(Vec<PoolServerId>);
 
@@ -79,7 +79,7 @@ pub struct Pool {
     checking: bool,
     /// Slot of the server that was chosen last in turn.
     current: u32,
-    /// Generation of the server added last: it tells servers apart that had the same number.
+    /// Generation of the server added last. Servers with the same number differ by generation.
     lives: u64,
 }
 
@@ -267,8 +267,9 @@ impl Pool {
         Some(slot)
     }
 
-    /// Chooses among equally loaded servers in a smooth weighted turn: each gets clients in
-    /// proportion to its weight, and those of heavy servers are spread among those of light ones.
+    /// Chooses among equally loaded servers in a smooth weighted turn: a server gets clients in
+    /// proportion to its weight, and the turns of heavy servers are spread among the turns of light
+    /// servers.
     fn smooth_turn(&mut self, tied: &[u32]) -> Option<u32> {
         let mut total = 0;
         let mut best: Option<(i64, u32)> = None;
@@ -287,7 +288,7 @@ impl Pool {
         Some(slot)
     }
 
-    /// Notes that the attempt with this lease has succeeded.
+    /// Notes the success of the attempt with this lease.
     pub fn connected(&mut self, lease: &ServerLease) {
         if let Some(state) = self.leased(lease) {
             state.served += 1;
@@ -296,7 +297,7 @@ impl Pool {
         }
     }
 
-    /// Notes that the attempt with this lease has failed, and blacklists the server for a while.
+    /// Notes the failure of the attempt with this lease, and blacklists the server for a while.
     #[expect(clippy::needless_pass_by_value, reason = "the seat is given back")]
     pub fn failed(&mut self, lease: ServerLease, now: Instant) {
         let until = now + self.blacklist;
@@ -316,7 +317,8 @@ impl Pool {
         }
     }
 
-    /// Adds the bytes of a connection to its server and, if still remembered, to its client.
+    /// Adds the bytes of a connection to the server's and the client's counts, if the client is
+    /// still remembered.
     pub fn count(&mut self, lease: &ServerLease, client: ClientAddr, traffic: Traffic) {
         if let Some(state) = self.leased(lease) {
             state.traffic.to_server += traffic.to_server;
@@ -336,8 +338,8 @@ impl Pool {
         }
     }
 
-    /// Notes the result of a health check, if the server still has that address. Returns the change
-    /// of its health, if any.
+    /// Notes the result of a health check, unless the server has another address by now. Returns a
+    /// change of health.
     pub fn checked(
         &mut self,
         id: PoolServerId,
@@ -397,8 +399,8 @@ impl Pool {
     }
 }
 
-/// Returns whether a server may be tried: it is neither draining nor blacklisted, no limit keeps
-/// the client out, and its access list admits the client.
+/// Returns whether a server may be tried: neither draining nor blacklisted, not full for this
+/// client, and open to the client by its access list.
 fn usable(state: &PooledServer, known: bool, now: Instant, permits: &impl Fn(u8) -> bool) -> bool {
     let has_port = match &state.config.addr {
         Endpoint::Ip(addr) => addr.port() != 0,

@@ -55,9 +55,8 @@ pub(super) fn by_weight<'a>(candidates: impl Iterator<Item = Candidate<'a>>) -> 
     tied
 }
 
-/// Rendezvous hashing: a client keeps its server, and as few clients as possible move when servers
-/// come or go. Each server's score depends on that server and the client alone, and the highest
-/// score wins.
+/// Rendezvous hashing: a client keeps its server, and few clients move when servers come or go. The
+/// score of a server depends on the server and the client alone, and the highest score wins.
 pub(super) fn by_hash<'a>(
     candidates: impl Iterator<Item = Candidate<'a>>,
     client: ClientAddr,

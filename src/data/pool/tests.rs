@@ -348,8 +348,8 @@ fn modes() -> impl Strategy<Value = SelectionModes> {
 }
 
 proptest! {
-    /// Whatever happens in whatever mode: counts are those of the seats that are held, no limit is passed,
-    /// nobody is sent to a server that is left alone, and where one is free nobody is turned away.
+    /// In every mode and after every event: counts equal the leases held, no limit is exceeded, no
+    /// client gets a blacklisted server, and no client is refused while a server is free.
     #[test]
     fn limits_hold_and_counts_are_exact(
         modes in modes(),

@@ -43,7 +43,7 @@ impl Side {
 /// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Read from this side, and then write the bytes to the other side.
+    /// Read from this side, and write the bytes to the opposite side.
     Read(Side),
     /// Write the rest of an earlier read to this side.
     Write(Side),
@@ -143,7 +143,7 @@ pub struct Duplex {
     directions: [Direction; 2],
     /// The connection of this side was lost, which is to be passed on.
     reset: bool,
-    /// The side whose direction is served first, alternating so that neither starves.
+    /// The direction to serve first; alternates, so that neither direction starves.
     turn: Side,
     fast: FastClose,
 }
@@ -175,7 +175,7 @@ impl Duplex {
         }
     }
 
-    /// A side that has sent its end accepts no more bytes either.
+    /// A side with a closed stream accepts no more bytes either.
     fn close_receiver(&mut self, side: Side) {
         let direction = &mut self.directions[side.other() as usize];
         direction.left = 0;
@@ -188,7 +188,7 @@ impl Duplex {
         };
     }
 
-    /// Adds bytes for `side` that go first and do not come from the other side.
+    /// Adds bytes for `side` that come from pen, and go first.
     pub fn owe(&mut self, side: Side, bytes: usize) {
         self.directions[side.other() as usize].left += bytes;
     }
@@ -319,7 +319,8 @@ impl Duplex {
         };
     }
 
-    /// Stops forwarding from this side. The other side is sent an end of stream; later bytes are read and discarded.
+    /// Stops forwarding from this side. The opposite side is sent an end of stream; later bytes are
+    /// read and discarded.
     pub fn refuse(&mut self, from: Side) {
         let direction = &mut self.directions[from as usize];
         if direction.state == DirectionState::Open {
@@ -327,7 +328,8 @@ impl Duplex {
         }
     }
 
-    /// Notes that a [`Step::Finish`] found no room; it is repeated when there is room.
+    /// Notes that a [`Step::Finish`] found the socket full; the step is repeated when the socket is
+    /// writable.
     pub fn did_not_finish(&mut self, to: Side) {
         self.sockets[to as usize].ready.writable = false;
         self.directions[to.other() as usize].stuck = true;

@@ -1,4 +1,4 @@
-//! Jobs that visit all connections of a worker: a slice of the slots in each round, so that traffic never
+//! Jobs over all connections of a worker: a slice of the slots in each round, so that traffic never
 //! waits for a whole job.
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use super::report::ReportJob;
 use crate::config::Endpoint;
 use crate::config::PoolServerId;
 
-/// Slots that a job visits in one round.
+/// Slots visited in one round.
 const SLICE: u32 = 1_024;
 
 /// A job.
@@ -19,15 +19,15 @@ const SLICE: u32 = 1_024;
 pub(super) enum Job {
     /// Report the connections.
     Report(ReportJob),
-    /// Close the connection with this number, and send a message when it is closed.
+    /// Close the connection with this number, and confirm the closing by a message.
     Close(u64, Sender<()>),
-    /// Close all connections to this server, as long as the server has this address.
+    /// Close all connections to this server at this address.
     CloseAll(PoolServerId, Endpoint),
     /// Set the timers again, as the timeouts have changed.
     SetTimers,
 }
 
-/// The jobs that are not done, oldest first, each with its next slot.
+/// Unfinished jobs with their next slot, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Jobs(VecDeque<(Job, u32)>);
 

@@ -1,4 +1,4 @@
-//! Commands for a worker, and the eventfd that wakes it.
+//! Commands for a worker, and the waker, an eventfd.
 
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -20,9 +20,9 @@ pub enum WorkerCommand {
         /// When the drain is over.
         deadline: Instant,
     },
-    /// Close the connection with this number, and send a message when it is closed.
+    /// Close the connection with this number, and confirm the closing by a message.
     Close(u64, Sender<()>),
-    /// Close all connections to this server, as long as the server has this address.
+    /// Close all connections to this server at this address.
     CloseAll(PoolServerId, Endpoint),
     /// Report the connections.
     Report(ReportRequest),

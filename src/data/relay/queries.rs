@@ -8,10 +8,10 @@ use super::report::{ConnectionReport, ReportRequest};
 use super::shared::Shared;
 use crate::data::snapshot::ConnectionFilter;
 
-/// How long to wait for the workers' answers. The result goes without those that come later.
+/// How long to wait for the workers' answers. Later answers are ignored.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks all workers for their connections, and joins the answers that come in time.
+/// Asks all workers for connections, and joins the timely answers.
 #[must_use]
 pub fn ask(shared: &Shared, which: ConnectionFilter) -> ConnectionReport {
     let (to, answers) = channel();
@@ -24,7 +24,7 @@ pub fn ask(shared: &Shared, which: ConnectionFilter) -> ConnectionReport {
     report
 }
 
-/// Closes the connection with this number. Returns whether there was such a connection.
+/// Closes the connection with this number. Returns whether a connection was closed.
 #[must_use]
 pub fn close(shared: &Shared, number: u64) -> bool {
     let (to, answers) = channel();

@@ -1,4 +1,4 @@
-//! What a worker reports about its connections.
+//! Reports of a worker's connections.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;

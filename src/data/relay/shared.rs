@@ -1,4 +1,4 @@
-//! State that workers share with one another and with the rest of the program.
+//! State shared between workers, and with the rest of the program.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -204,14 +204,15 @@ impl Shared {
         true
     }
 
-    /// Counts a pending connection as established: it is open, or waits for its client.
+    /// Counts a pending connection as established, because the connection is open or waits for its
+    /// client.
     pub(super) fn established(&self) {
         self.pending.fetch_sub(1, Ordering::SeqCst);
         self.made_room();
     }
 
-    /// Counts an established connection as pending again. Returns `false` if that limit is reached; the
-    /// worker is then woken when it no longer is.
+    /// Counts an established connection as pending again. Returns `false` if the limit of pending
+    /// connections is reached; the worker is woken when the count falls.
     pub(super) fn enter_pending(&self, settings: &RuntimeSettings) -> bool {
         let most = settings.limits.pending.get();
         let take = || {

@@ -1,4 +1,4 @@
-//! Observes TLS that passes through: when each exchange ended, and how many bytes it had.
+//! Observer of opaque TLS: when each exchange ended, and its bytes.
 //!
 //! Nothing is decrypted. The headers of TLS records are in the clear: five bytes with type and length. So the observer sees
 //! which side sends how much. An *exchange* is what a server sends between two requests of its client.
@@ -105,7 +105,7 @@ pub(super) struct ObservedExchange {
 }
 
 impl TlsObserver {
-    /// Returns whether a connection that begins with these bytes is TLS.
+    /// Returns whether a connection with these first bytes is TLS.
     pub(super) fn may_begin(bytes: &[u8]) -> bool {
         matches!(bytes, [HANDSHAKE, 3, ..])
     }
@@ -187,7 +187,7 @@ impl TlsObserver {
         Ok(())
     }
 
-    /// Returns the current exchange, if it has grown since it was last recorded.
+    /// Returns the current exchange, if grown since the last record.
     pub(super) fn take_exchange(&mut self) -> Option<ObservedExchange> {
         if self.has_only_begun() || std::mem::replace(&mut self.noted, true) {
             return None;

@@ -1,5 +1,5 @@
-//! What TCP and UDP workers have in common: one thread with an epoll instance, which takes commands and
-//! settings from its mailbox and writes records to its sinks.
+//! The common part of TCP and UDP workers: a thread with an epoll instance, which takes commands
+//! and settings from the mailbox and writes records to the sinks.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,10 +20,10 @@ use super::shared::Shared;
 use crate::config::RuntimeSettings;
 use crate::logs::sinks::RecordSinks;
 
-/// Events that one `epoll_wait` returns at most.
+/// Largest number of events from one `epoll_wait`.
 pub(super) const EVENTS: usize = 256;
 
-/// The state that each worker has, whatever it forwards.
+/// The state common to all workers.
 #[derive(Debug)]
 pub(super) struct WorkerCore {
     pub(super) epoll: OwnedFd,
@@ -89,7 +89,7 @@ impl WorkerCore {
         [self.sinks.next_due(), self.stop].into_iter().flatten().min()
     }
 
-    /// Queues the commands in the mailbox as jobs. Returns whether one of them was to stop.
+    /// Queues the commands in the mailbox as jobs. Returns whether a command was to stop.
     pub(super) fn take_commands(&mut self) -> bool {
         let mut stops = false;
         for command in self.mailbox.take() {
@@ -114,7 +114,7 @@ impl WorkerCore {
         Some(before)
     }
 
-    /// Returns whether the client access list admits `addr`, and counts a client that it denies.
+    /// Returns whether the client access list admits `addr`, and counts a denied client.
     pub(super) fn admits(&self, addr: ClientAddr) -> bool {
         let admitted = self.settings.acls.permits(self.settings.client_acl, addr);
         if !admitted {

@@ -1,4 +1,4 @@
-//! A certificate with its chain, its key and an optional stapled OCSP response.
+//! A certificate with chain, key and optional stapled OCSP response.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ const LONGEST_STAPLE: usize = 64 * 1024;
 /// The files of a certificate.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CertificatePaths<'a> {
-    /// The certificate; its chain if the same file has it.
+    /// The certificate, and the chain if the file contains one.
     pub(super) certificate: &'a Path,
     /// The key, if in a file of its own.
     pub(super) key: Option<&'a Path>,

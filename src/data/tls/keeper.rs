@@ -122,7 +122,7 @@ impl TlsKeeper {
         self.state().loaded.tls.clone()
     }
 
-    /// Returns warnings about single files that do not affect others.
+    /// Returns warnings about single files, without effect on other files.
     #[must_use]
     pub fn warnings(&self) -> Vec<CertificateWarning> {
         self.state().loaded.warnings.clone()

@@ -97,7 +97,7 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-/// An error in one of several files that does not affect the others.
+/// An error in a single file, without effect on other files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateWarning {
     error: TlsError,

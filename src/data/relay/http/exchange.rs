@@ -71,7 +71,7 @@ impl FinishedExchange {
 }
 
 impl PendingExchanges {
-    /// Processes an event. Returns the exchange that ended with it, if any.
+    /// Processes an event. Returns an exchange that ended with the event.
     pub fn apply(&mut self, event: &HttpEvent<'_>, now: Instant) -> Option<FinishedExchange> {
         match *event {
             HttpEvent::Request { nth, line, head, .. } => self.ask(nth, line, head, now),

@@ -128,7 +128,7 @@ pub(crate) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Unfollowable> {
     Ok((name, value.trim_ascii()))
 }
 
-/// Parses what has come of an incomplete request head. Returns `None` if its first line is no request line.
+/// Parses an incomplete request head. Returns `None` if the first line is no request line.
 pub(crate) fn unfinished(head: &[u8]) -> Option<(&[u8], HeadFields)> {
     let (line, mut rest) = split_line(head)?;
     let version = line.len().checked_sub(9)?;

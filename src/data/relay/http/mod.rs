@@ -173,7 +173,8 @@ impl Follower {
             && self.responses.partial.is_empty()
     }
 
-    /// Reports an incomplete request head as a request: a server that gives up waiting for the rest logs what it has.
+    /// Reports an incomplete request head as a request: a server logs such a request after a
+    /// timeout.
     fn note_unfinished(&mut self, note: &mut impl FnMut(HttpEvent<'_>)) {
         let head = std::mem::take(&mut self.requests.partial);
         let Some((line, fields)) = head::unfinished(&head) else { return };
@@ -184,7 +185,7 @@ impl Follower {
         self.outstanding.push_back((nth, RequestMethod::Other));
     }
 
-    /// Reports that the last request, or the one now beginning, is refused.
+    /// Reports the rejection of the last request, or of the request now beginning.
     pub fn refused(
         &mut self,
         refusal: Refusal,

@@ -1,4 +1,4 @@
-//! What is noticed of real and of strange streams, however they are cut.
+//! Events of real and of malformed streams, however cut.
 
 use proptest::prelude::*;
 
@@ -25,7 +25,7 @@ fn keep(notes: &mut Vec<Noted>) -> impl FnMut(HttpEvent<'_>) {
     }
 }
 
-/// What is noted of these streams, in pieces of so many bytes: all requests first.
+/// Returns the events of these streams in pieces of so many bytes: all requests first.
 fn follow(requests: &[u8], responses: &[u8], step: usize) -> (Vec<Noted>, bool) {
     let (mut follower, mut notes) = (Follower::default(), Vec::new());
     for piece in requests.chunks(step) {

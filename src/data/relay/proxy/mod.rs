@@ -201,7 +201,7 @@ fn forwarded<const N: usize>(bytes: &[u8], ip: fn(&[u8; N]) -> IpAddr) -> Header
     Header::Forwarded { client: addr(0, port(2 * N)), to: addr(N, port(2 * N + 2)) }
 }
 
-/// Checks that the fields end where the header does, and the checksum if there is one.
+/// Checks the length of the fields, and the checksum if there is one.
 fn fields(whole: &[u8], mut at: usize) -> Result<(), HeaderError> {
     while at < whole.len() {
         let Some(&[kind, high, low]) = whole.get(at..at + 3) else {

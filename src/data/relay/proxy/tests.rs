@@ -1,4 +1,4 @@
-//! Headers as they stand in the specification and as they should not be.
+//! Headers of the specification, and malformed headers.
 
 use proptest::prelude::*;
 

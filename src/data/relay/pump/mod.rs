@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 
 use super::duplex::{Duplex, ReadOutcome, Side, Step, WriteOutcome};
 
-/// Steps for one pair before other pairs are served.
+/// Steps for one pair in a row, before the next pair is served.
 const BUDGET: usize = 32;
 
 /// The two ends of a connection. No method waits.
@@ -35,7 +35,7 @@ pub trait Ends {
     fn finish(&mut self, to: Side, last: bool) -> io::Result<()>;
 }
 
-/// Observer of all bytes of a pair before they are written; may change them.
+/// Observer of all bytes of a pair, with the right to change bytes before they are written.
 pub trait ByteObserver {
     /// Processes bytes from a side. Returns the bytes for the other side.
     fn pass<'a>(&'a mut self, from: Side, bytes: &'a [u8]) -> &'a [u8];

@@ -7,11 +7,11 @@ use super::*;
 use crate::config::FastClose;
 use crate::data::relay::duplex::Ready;
 
-/// What a program at one end does.
+/// The behaviour of a program at one end.
 #[derive(Clone, Debug)]
 struct Program {
     sends: Vec<u8>,
-    /// How it ends what it says.
+    /// How the program ends its stream.
     then: Then,
     /// Bytes it reads at a time; 0 never reads.
     reads: usize,
@@ -207,7 +207,7 @@ impl ByteObserver for Picky {
     }
 }
 
-/// What happened in the end, and to whom.
+/// The final event of each end.
 struct End {
     pause: PumpOutcome,
     duplex: Duplex,
@@ -267,7 +267,7 @@ fn play_before(
 }
 
 impl Line {
-    /// We have closed: what is on its way still arrives.
+    /// pen has closed: bytes in flight still arrive.
     fn hear_all(&mut self) {
         if self.program.reads > 0 {
             let rest = std::mem::take(&mut self.to_program);

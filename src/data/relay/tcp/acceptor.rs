@@ -191,8 +191,8 @@ impl TcpWorker {
         }
     }
 
-    /// Evicts the oldest handshaking client if the limit of connections is reached, and takes its place.
-    /// Otherwise thousands of silent clients would keep all others out until their timeouts.
+    /// Evicts the oldest handshaking client if the limit of connections is reached, and takes the
+    /// place. Otherwise thousands of silent clients would keep all new clients out until a timeout.
     fn enter_by_eviction(&mut self) -> bool {
         if !self.core.shared.is_full(&self.core.settings) {
             return false;
@@ -218,7 +218,8 @@ impl TcpWorker {
         }
     }
 
-    /// Resets the oldest handshaking client if its grace time is over. Returns whether it did.
+    /// Resets the oldest handshaking client if the grace time is over. Returns whether a client was
+    /// reset.
     fn evict_oldest(&mut self) -> bool {
         let oldest = self.handshakes.oldest(&self.connections);
         let Some((key, _)) = oldest.filter(|(_, due)| *due <= self.core.now) else { return false };

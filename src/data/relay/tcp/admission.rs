@@ -14,8 +14,8 @@ use crate::data::relay::pump::PumpOutcome;
 use crate::data::slab::SlabKey;
 
 impl TcpWorker {
-    /// Reads the PROXY header, and not a byte more: what follows is for the server. `ended` says that the client
-    /// will send nothing more.
+    /// Reads the PROXY header, and not a byte more: later bytes are for the server. `ended`: the
+    /// client will send nothing more.
     pub(super) fn read_proxy_header(
         &mut self,
         key: SlabKey,

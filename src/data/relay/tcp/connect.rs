@@ -1,5 +1,5 @@
-//! Connecting to a server: choosing one, the PROXY header and the TLS handshake towards it, and the next
-//! server if an attempt fails.
+//! Connecting to a server: the choice, PROXY header and TLS handshake, and the next server if an
+//! attempt fails.
 
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering::Relaxed;
@@ -95,8 +95,8 @@ impl TcpWorker {
         Ok(())
     }
 
-    /// Sends the server a PROXY header, if the settings ask for it. Nothing of the client has been read yet, so
-    /// that another server can be tried if this fails.
+    /// Sends the server a PROXY header, if the settings ask for one. Nothing of the client has been
+    /// read yet, so that the next server can be tried after a failure.
     fn send_proxy_header(&self, connection: &Connection, server: &ServerEnd) -> io::Result<()> {
         let Some(version) = self.core.settings.send_proxy else { return Ok(()) };
         let mut header = Vec::with_capacity(108);

@@ -16,8 +16,8 @@ use crate::data::relay::pump::PumpOutcome;
 use crate::data::relay::tls::TlsLayer;
 use crate::data::slab::{Slab, SlabKey};
 
-/// How long TLS handshakes may take in one round before other connections are served: each costs as much
-/// as hundreds of forwards.
+/// Time for TLS handshakes in one round, before the next connections are served: a handshake costs
+/// as much as hundreds of forwards.
 const BUDGET: Duration = Duration::from_millis(2);
 /// How long a handshaking client is not evicted, even if other clients wait.
 const GRACE: Duration = Duration::from_secs(1);
@@ -25,8 +25,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The handshaking clients of a worker.
 #[derive(Debug, Default)]
 pub(super) struct Handshakes {
-    /// All of them, oldest first. May contain finished ones, but not at the front after
-    /// [`Self::oldest`].
+    /// All handshaking clients, oldest first. May contain finished handshakes, but not at the front
+    /// after [`Self::oldest`].
     clients: VecDeque<SlabKey>,
     /// Clients with a TLS handshake whose socket had an event.
     ready: VecDeque<SlabKey>,
@@ -87,7 +87,7 @@ impl TcpWorker {
         }
     }
 
-    /// Continues TLS handshakes with clients, until their time in this round is used up.
+    /// Continues TLS handshakes with clients, within the time for handshakes in one round.
     pub(super) fn continue_handshakes(&mut self) {
         let start = self.core.now;
         while let Some(key) = self.handshakes.ready.pop_front() {

@@ -1,4 +1,5 @@
-//! A TCP worker: one thread, one `epoll`, its own listeners and the connections it accepted, to their end.
+//! A TCP worker: one thread with an `epoll` instance, listeners, and all connections accepted
+//! there, until they end.
 //!
 //! ```text
 //! acceptor       listeners, accepting, and evicting handshaking clients when the limit is reached
@@ -53,14 +54,14 @@ use crate::data::slab::{Slab, SlabKey};
 use crate::data::tls::Tls;
 use crate::logs::sinks::RecordSinks;
 
-/// Bytes that one read returns at most.
+/// Largest read, in bytes.
 const BUFFER: usize = 64 * 1024;
 
 /// The events for which a connection's sockets are watched.
 const WATCHED: EventFlags =
     EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
 
-/// The source of an event, as it fits into the 64 bits that epoll keeps.
+/// The source of an event, packed into the 64 bits that epoll keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum TcpToken {
     Waker,
@@ -101,7 +102,7 @@ impl TcpToken {
     }
 }
 
-/// A TCP worker. It routes events to the parts that own the state.
+/// A TCP worker. Routes events to the owners of the state.
 #[derive(Debug)]
 pub struct TcpWorker {
     core: WorkerCore,
@@ -112,13 +113,14 @@ pub struct TcpWorker {
     acceptor: Acceptor,
     handshakes: Handshakes,
     pending: PendingConnects,
-    /// Connections whose I/O budget was used up in this round.
+    /// Connections with a used up I/O budget in this round.
     ready: Vec<SlabKey>,
     scratch: ScratchBuffers,
 }
 
 impl TcpWorker {
-    /// Creates a worker that accepts clients from these listeners, up to `multi_accept` in a row from each.
+    /// Creates a worker for these listeners, with up to `multi_accept` clients in a row from each
+    /// listener.
     ///
     /// # Errors
     /// No file descriptor is left.
@@ -274,7 +276,7 @@ impl TcpWorker {
         }
     }
 
-    /// Puts a connection back into its slot, with a timer for its next deadline.
+    /// Puts a connection back into its slot, and sets a timer for the next deadline.
     fn keep(&mut self, key: SlabKey, mut connection: Box<Connection>) {
         let due = connection.due(&self.core.settings).map(|(due, _)| due);
         let Some(due) = due.filter(|due| connection.timer.is_none_or(|timer| *due < timer)) else {
@@ -400,7 +402,8 @@ impl TcpWorker {
         found.map(|(key, _)| key).collect()
     }
 
-    /// Watches all events of a client's socket. If it is watched already, its present state is reported again.
+    /// Watches all events of a client's socket. Watching a second time reports the present state
+    /// again.
     fn watch_client(&self, key: SlabKey, connection: &mut Connection) -> io::Result<()> {
         let data = TcpToken::Client(key).data();
         if connection.watched {

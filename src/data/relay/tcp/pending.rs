@@ -8,8 +8,7 @@ use crate::config::RuntimeSettings;
 use crate::data::relay::shared::Shared;
 use crate::data::slab::SlabKey;
 
-/// The queue of pending connections, in the order in which their clients became known. A connection may
-/// have ended while it was queued.
+/// The queue of pending connections, in the order of admission. A queued connection may have ended.
 #[derive(Debug, Default)]
 pub(super) struct PendingConnects(VecDeque<SlabKey>);
 
@@ -18,8 +17,8 @@ impl PendingConnects {
         self.0.push_back(key);
     }
 
-    /// Takes the first connection, if the limit of pending connections allows; it counts against that limit
-    /// from then on.
+    /// Takes the first connection, if the limit of pending connections allows; the connection
+    /// counts against the limit from then on.
     fn next(&mut self, shared: &Shared, settings: &RuntimeSettings) -> Option<SlabKey> {
         if self.0.is_empty() || !shared.enter_pending(settings) {
             return None;

@@ -1,14 +1,14 @@
-//! Timers in the order in which they are due. A timer is never removed early: the caller checks
-//! whether it still matters.
+//! Timers by due time. A timer is never removed early: the caller checks whether the timer still
+//! matters.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-/// Stale timers that are tolerated beside the wanted ones.
+/// Number of stale timers tolerated beside the wanted timers.
 const SPARE: usize = 1_024;
 
-/// Times, and the keys that they belong to.
+/// Due times and keys.
 #[derive(Debug)]
 pub(super) struct Timers<K>(BinaryHeap<Reverse<(Instant, K)>>);
 
@@ -33,8 +33,8 @@ impl<K: Ord> Timers<K> {
         self.0.peek().map(|Reverse((due, _))| *due)
     }
 
-    /// Removes stale timers once they outnumber the `wanted` ones: otherwise the timers of
-    /// connections that end early would pile up.
+    /// Removes stale timers once they outnumber the `wanted` timers: otherwise timers of ended
+    /// connections would pile up.
     pub(super) fn tidy(&mut self, wanted: usize, is_wanted: impl Fn(Instant, &K) -> bool) {
         if self.0.len() > 2 * wanted + SPARE {
             self.0.retain(|Reverse((due, key))| is_wanted(*due, key));

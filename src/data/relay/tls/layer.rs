@@ -8,7 +8,7 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 
 /// Amount of plain text, in bytes, above which nothing more is decrypted until some is read.
 const ENOUGH: usize = 16 * 1024;
-/// Limit of socket reads in one call that yield no plain text.
+/// Limit of socket reads in one call without plain text.
 const PATIENCE: usize = 8;
 
 /// Transport of the ciphertext. No call blocks.

@@ -1,5 +1,5 @@
-//! The laws of a byte stream with TLS on either end, on a network in memory: little room, events at the
-//! edges only, ends that are announced and ends that are not.
+//! The laws of a byte stream with TLS on either end, on a network in memory: small buffers,
+//! edge-triggered events, announced and unannounced ends.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -59,7 +59,7 @@ struct Line {
     event: Cell<Ready>,
 }
 
-/// One end of it.
+/// One end of the network.
 #[derive(Clone, Copy, Debug)]
 enum Handle<'a> {
     Ours(&'a Line),
@@ -129,7 +129,7 @@ impl TlsTransport for Handle<'_> {
     }
 }
 
-/// How a program ends what it says.
+/// How the program ends its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Finish,
@@ -138,7 +138,7 @@ enum Then {
     Bare,
 }
 
-/// What a program at one end does.
+/// The behaviour of a program at one end.
 #[derive(Clone, Debug)]
 struct Plan {
     sealed: bool,

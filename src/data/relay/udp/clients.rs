@@ -19,7 +19,7 @@ use crate::data::relay::shared::Occupancy;
 use crate::data::relay::worker::is_local_shortage;
 use crate::data::slab::SlabKey;
 
-/// Bytes of first datagrams that flows keep at most, in case their servers refuse.
+/// Limit of the bytes kept of first datagrams, in case a server refuses.
 const KEPT: usize = 4 << 20;
 /// The least time between two warnings of a shortage.
 const WARN_INTERVAL: Duration = Duration::from_secs(5);
@@ -91,8 +91,8 @@ impl UdpWorker {
         self.fail(key, error, datagram);
     }
 
-    /// Ends the flow to a server that refuses or cannot be reached, and sends the datagrams that it has not
-    /// answered to the next server.
+    /// Ends the flow to a server that refuses or is unreachable, and sends the unanswered datagrams
+    /// to the next server.
     fn fail(&mut self, key: SlabKey, error: &io::Error, datagram: Option<&[u8]>) {
         let Some(flow) = self.take_out(key) else { return };
         debug!(connection = flow.number, server = %flow.addr, %error, "cannot send datagrams");

@@ -1,4 +1,4 @@
-//! A flow: one client's port and its server.
+//! A flow: a client's address and port, and the server.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -58,7 +58,7 @@ impl Flow {
         );
     }
 
-    /// Records that the flow has ended, if its opening was recorded.
+    /// Records the end of the flow, if the opening was recorded.
     pub(super) fn record_closed(&self, sinks: &mut RecordSinks, now: Instant) {
         let Some(OpenRecord { local }) = self.recorded else { return };
         let closed = Mapping {

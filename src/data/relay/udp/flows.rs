@@ -1,5 +1,5 @@
-//! The table of flows: found by client, and kept in the order of their last use, which is also the order in
-//! which they expire.
+//! The table of flows: found by client, and kept in the order of last use, in which flows also
+//! expire.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ pub(super) struct FlowTable<T> {
     order: RecencyList,
     /// Slots by client.
     by_client: HashTable<u32>,
-    /// Keyed at random: clients choose their ports, and some their addresses.
+    /// Keyed at random: clients choose ports, and sometimes addresses.
     hasher: RandomState,
 }
 

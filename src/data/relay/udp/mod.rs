@@ -1,4 +1,5 @@
-//! A UDP worker: one thread, one `epoll`, its own ports, and the flows of the clients that send there.
+//! A UDP worker: one thread with an `epoll` instance, ports, and the flows of the clients that send
+//! there.
 //!
 //! ```text
 //! clients  datagrams from clients, and the flows that begin with them
@@ -8,10 +9,10 @@
 //! drops    datagrams that the kernel dropped because a buffer was full
 //! ```
 //!
-//! A flow has a socket of its own that is connected to the server, so that it receives that server's datagrams
-//! only, and hears of a server that refuses. Clients share the socket that they send to: a flow takes one
-//! descriptor. Only silence ends a flow; where the limit of flows is reached, the flow that was silent for the
-//! longest time is closed for a new one.
+//! A flow has its own socket, connected to the server, so that no other datagrams arrive there and
+//! a refusal is reported. Clients share the socket that they send to: a flow takes one descriptor.
+//! Only silence ends a flow; at the limit of flows, the least recently used flow is closed for a
+//! new flow.
 
 mod clients;
 pub mod drops;
@@ -42,12 +43,12 @@ use crate::config::PoolServerId;
 use crate::data::slab::SlabKey;
 use crate::logs::sinks::RecordSinks;
 
-/// Datagrams taken from one server before the other sockets are served.
+/// Datagrams taken from a server in a row, before the next socket is served.
 const FROM_SERVER: usize = 4;
 /// All slots.
 const ALL: Range<u32> = 0..u32::MAX;
 
-/// The source of an event, as it fits into the 64 bits that epoll keeps.
+/// The source of an event, packed into the 64 bits that epoll keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum UdpToken {
     Waker,
@@ -92,8 +93,8 @@ pub struct UdpWorker {
 }
 
 impl UdpWorker {
-    /// Creates a worker for the datagrams that clients send to these ports, which takes up to `multi_accept` of
-    /// them in a row from each.
+    /// Creates a worker for these ports, with up to `multi_accept` datagrams in a row from each
+    /// port.
     ///
     /// # Errors
     /// No file descriptor is left.
@@ -240,7 +241,7 @@ impl UdpWorker {
         self.core.shared.leave(Occupancy::Established);
     }
 
-    /// Takes a flow out of the table and records its end. Its server lease is still held.
+    /// Takes a flow out of the table and records the end. The server lease is still held.
     fn take_out(&mut self, key: SlabKey) -> Option<Flow> {
         let (_, flow) = self.flows.remove(key)?;
         flow.record_closed(&mut self.core.sinks, self.core.now);
@@ -272,6 +273,6 @@ impl JobTarget for UdpWorker {
         self.end_matching(slots, |flow| flow.lease.server() == server && *flow.addr == *addr);
     }
 
-    /// Flows have no timers: they end in the order of their last use.
+    /// Flows have no timers, and expire in the order of last use.
     fn set_timers(&mut self, _slots: Range<u32>) {}
 }

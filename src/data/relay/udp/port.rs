@@ -24,13 +24,13 @@ use crate::data::relay::socket::family;
 pub(super) const BATCH: usize = 32;
 /// The longest datagram possible, rounded up.
 const LONGEST: usize = 64 * 1024;
-/// Size asked for the kernel's receive buffer, so that it holds a burst.
+/// Requested size of the kernel's receive buffer, large enough for a burst.
 const WAITING: usize = 4 << 20;
 
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 
-/// A socket that clients send to: one of several at the same address, one for each worker. The
-/// kernel sends the datagrams of a client always to the same socket.
+/// A listening datagram socket: each worker has a socket at the same address, and the kernel sends
+/// the datagrams of a client always to the same socket.
 #[derive(Debug)]
 pub struct UdpPort {
     fd: OwnedFd,
@@ -38,8 +38,7 @@ pub struct UdpPort {
 }
 
 impl UdpPort {
-    /// Binds `count` sockets to `addr`. Another pen at the same address is an error, in this
-    /// process or in the other.
+    /// Binds `count` sockets to `addr`. Fails if another pen has the address.
     ///
     /// # Errors
     /// The address is in use, not local, or not allowed.
@@ -96,7 +95,7 @@ impl AsFd for UdpPort {
     }
 }
 
-/// A socket that is connected to one server.
+/// A socket connected to a server.
 #[derive(Debug)]
 pub(super) struct FlowSocket(OwnedFd);
 
@@ -124,7 +123,7 @@ impl FlowSocket {
     /// Sends a datagram.
     ///
     /// # Errors
-    /// As `send` does. A refusal concerns an earlier datagram, and this one was not sent.
+    /// As `send` does. A refusal concerns an earlier datagram; the present datagram was not sent.
     pub(super) fn send(&self, datagram: &[u8]) -> io::Result<()> {
         Ok(send(&self.0, datagram, SendFlags::NOSIGNAL).map(drop)?)
     }
@@ -221,8 +220,8 @@ impl UdpBatch {
         Ok(self.envelopes.len())
     }
 
-    /// Adds what a server has sent, for the client of `to`; at most `most` datagrams and as much as
-    /// there is room for. Returns how many there were, and their bytes.
+    /// Receives up to `most` datagrams from a server, for the client of `to`. Returns the number of
+    /// datagrams and bytes.
     ///
     /// # Errors
     /// As `recvmmsg` does.
@@ -247,8 +246,8 @@ impl UdpBatch {
         Ok((count, bytes))
     }
 
-    /// Sends the batch from the ports that it names, and empties it. Returns how many datagrams
-    /// could not be sent.
+    /// Sends the batch from the named ports, and empties the batch. Returns the number of unsent
+    /// datagrams.
     pub(super) fn send(&mut self, ports: &[UdpPort]) -> u64 {
         let mut failed = 0;
         let mut first = 0;
@@ -262,7 +261,7 @@ impl UdpBatch {
         failed
     }
 
-    /// Sends datagrams that leave by one port from one local address.
+    /// Sends datagrams by one port from one local address.
     fn send_alike(&mut self, port: &UdpPort, mut first: usize, count: usize) -> u64 {
         let (end, mut failed) = (first + count, 0);
         while first < end {

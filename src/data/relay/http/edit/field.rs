@@ -35,11 +35,11 @@ pub(super) enum FieldAction {
     Pass,
     /// Remove the field.
     Drop,
-    /// Remove the field; its value goes in front of the value that pen writes.
+    /// Remove the field, and put the value in front of pen's own value.
     Append,
-    /// Forward it and parse it as Content-Length.
+    /// Forward the field, and parse the value as Content-Length.
     Length,
-    /// Forward it and parse it as Transfer-Encoding.
+    /// Forward the field, and parse the value as Transfer-Encoding.
     Coding,
     /// Hold the list until it is known which members may pass.
     List(UnwantedMember),

@@ -1,4 +1,4 @@
-//! Forwarding on a connection: its two sockets, the buffers that the worker lends, and what is observed of
+//! Forwarding on a connection: two sockets, the buffers lent by the worker, and the observers of
 //! the bytes.
 
 use std::io;
@@ -16,7 +16,7 @@ use crate::data::relay::tls::{SCRATCH, TlsEnds};
 use crate::data::relay::tls_observer::ObservedExchange;
 use crate::logs::sinks::RecordSinks;
 
-/// Buffers that a worker lends to the connection it serves.
+/// Buffers lent by a worker to the connection being served.
 #[derive(Debug)]
 pub(in crate::data::relay::tcp) struct ScratchBuffers {
     /// Bytes that were read.
@@ -34,7 +34,7 @@ impl ScratchBuffers {
     }
 }
 
-/// What a worker lends to a connection while it forwards.
+/// Everything a worker lends to a connection being served.
 #[derive(Debug)]
 pub(in crate::data::relay::tcp) struct PumpContext<'a> {
     pub(in crate::data::relay::tcp) scratch: &'a mut ScratchBuffers,
@@ -105,9 +105,9 @@ impl Connection {
         outcome
     }
 
-    /// Like [`Self::pump`], for a connection that looks idle. The kernel reports a socket as writable only when
-    /// much of its buffer is free, so that a receiver that takes a little now and then causes no event: this
-    /// tries to write all the same.
+    /// Like [`Self::pump`], for a connection that looks idle. The kernel reports a socket as
+    /// writable only when much of the buffer is free: a receiver that takes a little now and then
+    /// causes no event. So a write is tried all the same.
     pub(in crate::data::relay::tcp) fn pump_again(
         &mut self,
         context: PumpContext<'_>,
@@ -118,8 +118,8 @@ impl Connection {
         self.pump(context)
     }
 
-    /// Returns bytes that wait to be written, and ciphertext that was sent: both change when a receiver takes
-    /// bytes that were read earlier.
+    /// Returns unwritten bytes, and ciphertext sent: both change when a receiver takes bytes from
+    /// an earlier read.
     fn in_flight(&self) -> (usize, u64) {
         (self.unsent.len(), self.tls.as_ref().map_or(0, |layers| layers.sent()))
     }

@@ -1,4 +1,4 @@
-//! One client's connection, from its acceptance to its end.
+//! A client's connection, from accept to close.
 
 mod forward;
 mod observer;
@@ -37,7 +37,7 @@ const HANDSHAKE: Duration = Duration::from_secs(60);
 pub(super) struct Connection {
     /// Unique while pen runs.
     pub(super) number: u64,
-    /// The span of its log events. `None` if debug messages were off when it was accepted.
+    /// The span of log events; `None` if debug messages were off at accept.
     span: Option<Box<Span>>,
     pub(super) client: Socket,
     pub(super) caller: Caller,
@@ -58,7 +58,7 @@ pub(super) struct Connection {
     recorded: bool,
     /// The observer of opaque TLS; `None` if the connection does not look like TLS or is not recorded.
     tls_observer: Option<Box<TlsObserver>>,
-    /// Requests that wait for their access line; `None` if there is no access log.
+    /// Requests without an access line yet; `None` without an access log.
     exchanges: Option<Box<PendingExchanges>>,
     /// The side that closed first.
     closed_first: Option<Side>,
@@ -66,7 +66,7 @@ pub(super) struct Connection {
     pub(super) accepted: Instant,
     /// When a byte was last received or sent, or an attempt to connect began.
     pub(super) active: Instant,
-    /// The earliest of its timers that is set.
+    /// The earliest timer set for the connection.
     pub(super) timer: Option<Instant>,
     /// It is on the worker's ready list.
     pub(super) is_listed: bool,
@@ -303,8 +303,8 @@ impl Connection {
         deadlines.into_iter().flatten().min_by_key(|(due, _)| *due)
     }
 
-    /// Closes both ends, with a reset for each side that was not told of the end of its stream. A side that was
-    /// told is only closed: a reset would discard bytes that are still on their way to it.
+    /// Closes both ends, with a reset for each side that was not told of the end of its stream. A
+    /// side that was told is only closed: a reset would discard bytes in flight.
     pub(super) fn reset(self) -> Option<ServerLease> {
         let [client, server] = [Side::Client, Side::Server];
         if !self.duplex.was_told_the_end(client) {

@@ -26,7 +26,7 @@ impl HttpObserver {
         }
     }
 
-    /// Returns the conversation to feed with bytes, and begins it if it waits for the first byte.
+    /// Returns the conversation to feed with bytes. The first byte creates the conversation.
     fn begin(&mut self) -> Option<&mut Conversation> {
         if matches!(self, Self::Waiting) {
             *self = Self::On(Box::new(Conversation::new(None)));
@@ -56,7 +56,7 @@ impl TlsSlot<'_> {
         }
     }
 
-    /// Passes bytes to the observer, and drops it if they are not TLS.
+    /// Passes bytes to the observer, which is dropped if the bytes are not TLS.
     fn observe(&mut self, from: Side, bytes: &[u8]) {
         let Some(observer) = self.observer.as_deref_mut() else { return };
         let observed = match from {

@@ -20,7 +20,7 @@ use crate::logs::access_log::line::{AccessLogLine, ExchangeEnd};
 use crate::logs::sinks::RecordSinks;
 
 impl Connection {
-    /// Begins to record and to edit what is forwarded, as far as the settings ask for it.
+    /// Begins to record and to edit the forwarded bytes, as far as the settings ask for either.
     pub(in crate::data::relay::tcp) fn open(
         &mut self,
         settings: &RuntimeSettings,
@@ -77,8 +77,8 @@ impl Connection {
         }
     }
 
-    /// Records the exchange under way on opaque TLS: the server has been quiet for a moment, so that its response
-    /// may be complete.
+    /// Records the exchange under way on opaque TLS: the server is quiet, so that the response may
+    /// be complete.
     pub(in crate::data::relay::tcp) fn record_quiet_exchange(
         &mut self,
         sinks: &mut RecordSinks,

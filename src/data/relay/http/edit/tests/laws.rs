@@ -1,5 +1,5 @@
-//! What holds for any stream: one outcome however it is cut, that of the twin, and no server that can be
-//! made to believe another client's address.
+//! Laws for any stream: the outcome does not depend on how the stream is cut, equals the twin's,
+//! and makes no server believe another client's address.
 
 use proptest::prelude::*;
 
@@ -13,7 +13,7 @@ enum Reading {
     ChunksFirst,
 }
 
-/// The heads that a server sees which takes whatever it can make sense of.
+/// The heads that a lenient server would see.
 fn lenient(mut rest: &[u8], reading: Reading) -> Vec<Vec<(String, String)>> {
     let mut heads = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! What becomes of requests, good and bad, however they are cut.
+//! Good and bad requests, and the edited result, however cut.
 
 mod laws;
 mod twin;

@@ -3,10 +3,10 @@
 use crate::data::relay::http::edit::first::MethodWord;
 use crate::data::relay::http::edit::is_token;
 
-/// What it made of a stream.
+/// The result for a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Twin {
-    /// The messages that are whole, and what surely follows them.
+    /// The complete messages, and bytes that certainly follow.
     pub(super) out: Vec<u8>,
     pub(super) end: End,
 }
@@ -17,7 +17,7 @@ pub(super) enum End {
     Whole,
     /// It is not HTTP and passes.
     Raw,
-    /// A message is not whole, and nobody knows what will come of it.
+    /// A message is incomplete, and the outcome open.
     Within,
     Refused,
 }
@@ -68,11 +68,11 @@ pub(super) fn twin(mut rest: &[u8], policy: Policy, client: &str) -> Twin {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Line {
     First,
-    /// There was white space before it, so it is no request line in any case.
+    /// White space precedes the line, which therefore is no request line.
     BehindWhite,
 }
 
-/// Whether the first line says that this is something else, or no good HTTP.
+/// Whether the first line is another protocol, or malformed HTTP.
 fn not_http(text: &[u8], which: Line) -> Option<End> {
     let line = &text[..=text.iter().position(|&byte| byte == b'\n')?];
     let without_end = line.strip_suffix(b"\n")?;
@@ -106,7 +106,7 @@ fn not_http(text: &[u8], which: Line) -> Option<End> {
     Some(if http { End::Refused } else { End::Raw })
 }
 
-/// The lines of a head without their ends, and what follows it.
+/// The lines of a head without line ends, and the remaining bytes.
 fn head(text: &[u8]) -> Option<(Vec<&[u8]>, &[u8])> {
     let (mut lines, mut rest) = (Vec::new(), text);
     loop {
