@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::Parser as _;
+use pen_records::access::review;
 use pen_records::rewrite::explanation::{HEADER, WHY_COLUMN};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
         }
     };
     if args.check {
-        let (text, code) = penlogd::check::check(&args.format);
+        let (text, code) = review::check(&args.format);
         drop(std::io::stdout().write_all(text.as_bytes()));
         return ExitCode::from(code);
     }

@@ -14,7 +14,7 @@ use clap::{ArgAction, Parser, ValueEnum};
 use pen_daemon::error::{ActionError, chain};
 use pen_daemon::logfile::Buffering;
 use pen_daemon::process::{Process, absolute};
-use pen_records::access::Spec;
+use pen_records::access::{Spec, review};
 use pen_records::addr::parse_ip;
 use pen_records::attribution;
 use pen_records::mapping::third_party_log::ThirdPartySpec;
@@ -119,7 +119,7 @@ impl Args {
     /// Returns the text of `--check` and the exit status; `None` without the option.
     #[must_use]
     pub fn check(&self) -> Option<(String, u8)> {
-        self.check.then(|| crate::check::check(&self.format))
+        self.check.then(|| review::check(&self.format))
     }
 }
 

@@ -4,12 +4,11 @@
 //! a [`Balance`](balance::Balance) out. [`run`] is the loop of sockets, signals and log files around the
 //! core, and [`embedded`] runs the loop on a thread of another program. [`socket`] receives many datagrams
 //! per call, [`allow`] says which networks may send what, `arena` holds the bytes of waiting lines.
-//! [`cli`] parses the command line, [`check`] judges formats, [`lookup`] explains lines of a log.
+//! [`cli`] parses the command line, [`lookup`] explains lines of a log.
 
 pub mod allow;
 mod arena;
 pub mod balance;
-pub mod check;
 pub mod cli;
 pub mod clocks;
 pub mod collector;

@@ -2,7 +2,9 @@
 //! problems, and the one token that would make attributions exact.
 //!
 //! `gather` splits the format, `findings` lists problems, `text` writes the review for users.
+//! [`check()`] implements the option `--check` of `penlogd` and `mergelogs`.
 
+mod check;
 mod findings;
 mod gather;
 mod text;
@@ -10,6 +12,7 @@ mod text;
 use super::{FormatError, Spec};
 use crate::time::Resolution;
 
+pub use self::check::check;
 use self::gather::GatheredTokens;
 pub(super) use self::gather::written_at;
 

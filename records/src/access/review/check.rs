@@ -1,15 +1,16 @@
-//! `--check`: what formats can achieve, for `penlogd` and `mergelogs` alike.
+//! The option `--check` of `penlogd` and `mergelogs`: what the formats of `--format` can achieve.
 
-use pen_records::access::review::Review;
+use super::Review;
 
-/// All lines are exact behind our balancer, and nothing speaks against the format.
+/// Exit status: all lines are exact behind our balancer, and nothing is wrong with the format.
 const GOOD: u8 = 0;
-/// It can be used, but something is to be added or put right.
+/// Exit status: the format can be used, but something should be added or corrected.
 const BETTER: u8 = 1;
-/// It cannot be used.
+/// Exit status: the format cannot be used.
 const USELESS: u8 = 2;
 
-/// What is to be said of formats as they stand behind `--format`, and the exit status.
+/// Returns the review of formats, written as behind `--format`, and the exit status, which is that of
+/// the worst format.
 #[must_use]
 pub fn check(formats: &[String]) -> (String, u8) {
     let (mut text, mut worst) = (String::new(), GOOD);
@@ -35,7 +36,7 @@ pub fn check(formats: &[String]) -> (String, u8) {
     (text, worst)
 }
 
-/// `SERVER=SPEC`; no format has a `=` behind a single word.
+/// Splits `SERVER=SPEC`. No format begins with a single word and `=`, but `json:`.
 fn split(format: &str) -> (Option<&str>, &str) {
     let is_name = |name: &str| {
         !name.is_empty()
