@@ -3,14 +3,19 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Parser, ValueEnum};
+use pen_records::duration::{DefaultUnit, parse_duration};
 use pen_records::privacy::PrivacyMode;
 use pen_records::rewrite::policy::PolicyError;
 use pen_records::rewrite::{LikelyPolicy, UnmatchedPolicy};
 
 use crate::input::foreign::{Name, Zone};
+
+/// The longest age that `--window` allows: a leap year.
+const WINDOW_MAX: Duration = Duration::from_secs(366 * 86_400);
 
 /// Merge the access logs of several servers into one that names the real clients.
 ///
@@ -26,9 +31,9 @@ pub(crate) struct Args {
     #[arg(short = 'p', long = "mappings", value_name = "PENLOG", required_unless_present = "check", action = ArgAction::Append)]
     pub(crate) mappings: Vec<PathBuf>,
 
-    /// How old, in seconds, a mapping may be and still explain a line
-    #[arg(short = 'j', long = "window", value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u32).range(0..=31_622_400))]
-    pub(crate) window: u32,
+    /// Maximum age of a mapping that explains a line: seconds, or with a unit, as in 10m
+    #[arg(short = 'j', long = "window", value_name = "TIME", default_value = "600", value_parser = window)]
+    pub(crate) window: Duration,
 
     /// Accepted and ignored: times are compared in UTC, so there is no offset to give
     #[arg(short = 't', value_name = "SECONDS", allow_negative_numbers = true)]
@@ -127,6 +132,12 @@ where
         .try_map(|word| word.parse())
 }
 
+/// Parses the value of `--window`.
+fn window(text: &str) -> Result<Duration, String> {
+    let window = parse_duration(text, DefaultUnit::Seconds).map_err(|error| error.to_string())?;
+    if window <= WINDOW_MAX { Ok(window) } else { Err("expected at most 366 days".to_owned()) }
+}
+
 /// See [`Args::report`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReportStyle {
@@ -157,6 +168,7 @@ mod tests {
         ] {
             let words = std::iter::once("mergelogs").chain(line.split(' '));
             let args = Args::try_parse_from(words).expect(line);
+            let window = Duration::from_secs(window);
             assert_eq!((args.window, args.time_offset), (window, offset), "{line}");
             assert_eq!(args.mappings, [PathBuf::from("pen.log")], "{line}");
         }

@@ -222,7 +222,7 @@ impl Config {
             mappings,
             foreign,
             servers,
-            window: Duration::from_secs(u64::from(args.window)),
+            window: args.window,
             output: args.output.filter(|path| path.as_os_str() != "-"),
             explain: args.explain,
             privacy: args.privacy.as_ref().map(privacy).transpose()?,

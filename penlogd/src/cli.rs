@@ -17,6 +17,7 @@ use pen_daemon::process::{Process, absolute};
 use pen_records::access::{Spec, review};
 use pen_records::addr::parse_ip;
 use pen_records::attribution;
+use pen_records::duration::{DefaultUnit, DurationError, parse_duration};
 use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::privacy::{Privacy, PrivacyMode};
 use pen_records::rewrite::policy::PolicyError;
@@ -312,30 +313,12 @@ fn server_key(text: &str) -> Option<ServerKey> {
     Some(ServerKey { addr: server.addr?.to_canonical(), port: server.port })
 }
 
-fn milliseconds(text: &str) -> Result<Duration, ConfigError> {
-    duration(text, 1_000)
+fn milliseconds(text: &str) -> Result<Duration, DurationError> {
+    parse_duration(text, DefaultUnit::Milliseconds)
 }
 
-fn seconds(text: &str) -> Result<Duration, ConfigError> {
-    duration(text, 1_000_000)
-}
-
-/// A number and a unit; a bare number counts `bare` microseconds.
-fn duration(text: &str, bare: u64) -> Result<Duration, ConfigError> {
-    let wrong = || ConfigError("expected a number, with ms, s, m or h behind it or not".into());
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
-    let micros = match unit {
-        "" => bare,
-        "us" => 1,
-        "ms" => 1_000,
-        "s" => 1_000_000,
-        "m" => 60_000_000,
-        "h" => 3_600_000_000,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    number.checked_mul(micros).map(Duration::from_micros).ok_or_else(wrong)
+fn seconds(text: &str) -> Result<Duration, DurationError> {
+    parse_duration(text, DefaultUnit::Seconds)
 }
 
 /// Arguments that make no sense.

@@ -13,13 +13,15 @@
 //! 7. [`rewrite`] writes each decided line with its client, its explanation and its counters;
 //!    [`privacy`] replaces client addresses with networks or pseudonyms there.
 //!
-//! [`addr`] and [`time`] hold the small values that all modules share, [`histogram`] counts durations.
+//! [`addr`] and [`time`] hold the small values that all modules share, [`duration`] parses durations of
+//! command lines, [`histogram`] counts durations.
 
 pub mod access;
 pub mod addr;
 pub mod attribution;
 pub mod clocks;
 pub mod datagram;
+pub mod duration;
 pub mod histogram;
 pub mod mapping;
 pub mod merge;
