@@ -1,7 +1,9 @@
 //! A histogram of durations, in buckets that grow by 1, 2 and 5: small and of fixed size, however
 //! many durations are counted.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
+
+use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
 /// Upper bounds of the buckets, in microseconds; one more bucket counts longer durations.
 const BOUNDS: [i64; 22] = [
@@ -60,27 +62,36 @@ impl Histogram {
         self.before + self.beyond + self.buckets.iter().sum::<u64>()
     }
 
-    /// The buckets that are not empty as JSON: `[{"up_to_us":200,"lines":3},…]`. Durations below
-    /// zero have an `up_to_us` of 0, durations beyond the last bound have `null`.
-    #[must_use]
-    pub fn json(&self) -> String {
-        let mut out = String::from("[");
-        for (bound, count) in self.rows() {
-            let comma = if out.len() > 1 { "," } else { "" };
-            let bound = bound.map_or_else(|| "null".to_owned(), |bound| bound.to_string());
-            let write = write!(out, "{comma}{{\"up_to_us\":{bound},\"lines\":{count}}}");
-            write.expect("writing to a String does not fail");
-        }
-        out.push(']');
-        out
-    }
-
     /// The buckets that are not empty, with their bounds.
     fn rows(&self) -> impl Iterator<Item = (Option<i64>, u64)> {
         let before = std::iter::once((Some(0), self.before));
         let buckets = BOUNDS.into_iter().map(Some).zip(self.buckets);
         let beyond = std::iter::once((None, self.beyond));
         before.chain(buckets).chain(beyond).filter(|(_, count)| *count > 0)
+    }
+}
+
+/// Serialized as `[{"up_to_us":200,"lines":3},…]`, of the buckets that are not empty. Times below zero
+/// have an `up_to_us` of 0, times beyond the last bound one of `null`.
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.rows().map(|(bound, count)| Bucket { bound, count }))
+    }
+}
+
+/// A bucket that is not empty.
+struct Bucket {
+    /// In microseconds; `None`: beyond the last bound.
+    bound: Option<i64>,
+    count: u64,
+}
+
+impl Serialize for Bucket {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut bucket = serializer.serialize_struct("Bucket", 2)?;
+        bucket.serialize_field("up_to_us", &self.bound)?;
+        bucket.serialize_field("lines", &self.count)?;
+        bucket.end()
     }
 }
 
@@ -129,14 +140,16 @@ mod tests {
 
     #[test]
     fn programs_read_the_bounds_in_microseconds() {
+        let json =
+            |histogram: &Histogram| serde_json::to_string(histogram).expect("a list of numbers");
         let mut histogram = Histogram::default();
-        assert_eq!(histogram.json(), "[]");
+        assert_eq!(json(&histogram), "[]");
         for micros in [-5, 150, 160, 2_000_000_000] {
             histogram.add(micros);
         }
         let expected =
             r#"[{"up_to_us":0,"lines":1},{"up_to_us":200,"lines":2},{"up_to_us":null,"lines":1}]"#;
-        assert_eq!(histogram.json(), expected);
+        assert_eq!(json(&histogram), expected);
         assert_eq!(histogram.to_string(), "1 before, 2 up to 200 us, 1 longer");
     }
 }

@@ -1,16 +1,18 @@
 //! The report at the end: what came in, what went out, how sure it is, and that the two balance.
 
 pub(crate) mod audit;
+mod json;
 pub(crate) mod progress;
+mod text;
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use chrono::DateTime;
 use pen_records::rewrite::OutcomeCounts;
 use pen_records::time::Timestamp;
-use penlogd::balance::quoted;
 
-use crate::clocks::{Clock, Seconds};
+use crate::clocks::Clock;
 use crate::config::Config;
 use crate::join::Tally;
 
@@ -156,207 +158,76 @@ impl<'a> Report<'a> {
         self.tally.written.saturating_mul(1_000) / millis
     }
 
-    /// For people.
-    pub(crate) fn text(&self) -> String {
-        let mut out = String::new();
-        let write = self.write_text(&mut out);
-        write.expect("writing to a String does not fail");
-        out
+    /// Returns the counters of lines that needed something special.
+    fn line_counters(&self) -> [ReportCounter; 6] {
+        let lines = self.lines();
+        let set_right = lines.moved - lines.late;
+        [
+            ReportCounter::new("without_time", lines.without_time)
+                .said("lines without a time: placed after the line before"),
+            ReportCounter::new("pieces", lines.pieces).said("lines pieces of lines above 1 MiB"),
+            ReportCounter::new("set_right", set_right).said("lines out of order, set right"),
+            ReportCounter::new("left_out_of_order", lines.late)
+                .said("lines too far out of order, left in place"),
+            ReportCounter::new("hurried", self.tally.counts.hurried)
+                .said("lines decided early to bound memory"),
+            ReportCounter::new("with_peer_port", lines.with_port),
+        ]
+    }
+
+    /// Returns the counters of what became of each mapping.
+    fn mapping_counters(&self) -> [ReportCounter; 7] {
+        let (mappings, counts) = (self.mappings(), &self.tally.counts);
+        let unused =
+            counts.mappings.saturating_sub(counts.used) + self.tally.later + self.tally.stale;
+        [
+            ReportCounter::new("used", counts.used).said("explained a line"),
+            ReportCounter::new("unused", unused).said("explained none"),
+            ReportCounter::new("elsewhere", mappings.elsewhere)
+                .said("of servers without a log here"),
+            ReportCounter::new("of_connections", mappings.moments)
+                .said("of connections and responses"),
+            ReportCounter::new("without_request", mappings.without_request)
+                .said("without a request"),
+            ReportCounter::new("damaged", mappings.damaged).said("damaged"),
+            ReportCounter::new("evicted", counts.evicted).said("forgotten to bound memory"),
+        ]
+    }
+}
+
+/// A counter of the report.
+struct ReportCounter {
+    /// The member in JSON.
+    key: &'static str,
+    count: u64,
+    /// The words behind the number in text, where a count of 0 is left out; `None`: only in JSON.
+    text: Option<&'static str>,
+}
+
+impl ReportCounter {
+    const fn new(key: &'static str, count: u64) -> Self {
+        Self { key, count, text: None }
+    }
+
+    /// Adds the words of the text report.
+    const fn said(self, text: &'static str) -> Self {
+        Self { text: Some(text), ..self }
     }
 
     fn write_text(&self, out: &mut String) -> std::fmt::Result {
-        let (lines, mappings, total) = (self.lines(), self.mappings(), self.total());
-        let counts = &self.tally.counts;
-        let sign = if self.balances() { "=" } else { "!=" };
-        writeln!(out, "lines read {} {sign} written {}", lines.read, self.tally.written)?;
-        write_outcomes(out, "  all servers", &total)?;
-        for (index, server) in self.config.servers.iter().enumerate() {
-            write_outcomes(out, &format!("  {}", server.label()), &self.tally.servers[index])?;
-            let formats = self.formats(index);
-            if !formats.is_empty() {
-                writeln!(out, "    format {formats}")?;
-            }
-            if let Some(clock) = self.clocks.get(index).filter(|clock| clock.is_worth_a_word()) {
-                writeln!(out, "    {clock}")?;
-            }
+        match self.text {
+            Some(text) if self.count > 0 => writeln!(out, "  {} {text}", self.count),
+            _ => Ok(()),
         }
-        if total.likely > 0 {
-            let hint = "a likely client is the best of several that could have asked";
-            writeln!(out, "  {hint}; --explain FILE says how each line got its client")?;
-        }
-        for (what, count) in [
-            ("without a time: placed after the line before", lines.without_time),
-            ("pieces of lines above 1 MiB", lines.pieces),
-            ("out of order, set right", lines.moved - lines.late),
-            ("too far out of order, left in place", lines.late),
-            ("decided early to bound memory", counts.hurried),
-        ] {
-            if count > 0 {
-                writeln!(out, "  {count} lines {what}")?;
-            }
-        }
-        writeln!(out, "mapping lines read {}", mappings.read)?;
-        let unused =
-            counts.mappings.saturating_sub(counts.used) + self.tally.later + self.tally.stale;
-        for (what, count) in [
-            ("explained a line", counts.used),
-            ("explained none", unused),
-            ("of servers without a log here", mappings.elsewhere),
-            ("of connections and responses", mappings.moments),
-            ("without a request", mappings.without_request),
-            ("damaged", mappings.damaged),
-            ("forgotten to bound memory", counts.evicted),
-        ] {
-            if count > 0 {
-                writeln!(out, "  {count} {what}")?;
-            }
-        }
-        if self.tally.delays.count() > 0 {
-            writeln!(out, "lines came after their mappings by: {}", self.tally.delays)?;
-        }
-        if let Some((first, last)) = self.tally.span {
-            writeln!(out, "from {} to {}", utc(first), utc(last))?;
-        }
-        writeln!(
-            out,
-            "{}.{:03} s, {} lines/s, {} MiB read",
-            self.elapsed.as_secs(),
-            self.elapsed.subsec_millis(),
-            self.rate(),
-            self.bytes >> 20
-        )?;
-        if let Some(audit) = &self.tally.audit {
-            out.push_str(&audit.text());
-        }
-        if let Some(advice) = self.advice() {
-            writeln!(out, "note: {advice}")?;
-        }
-        Ok(())
-    }
-
-    /// For programs: one object on one line.
-    pub(crate) fn json(&self) -> String {
-        let (lines, mappings, total) = (self.lines(), self.mappings(), self.total());
-        let counts = &self.tally.counts;
-        let mut out = String::from("{");
-        let servers: Vec<_> = self
-            .config
-            .servers
-            .iter()
-            .enumerate()
-            .map(|(index, server)| {
-                let clock = self.clocks.get(index);
-                format!(
-                    "{{\"server\":{},\"format\":{},{},\"clock_ahead_seconds\":{},\"clock_within_seconds\":{},\"clock_votes\":{}}}",
-                    quoted(&server.label()),
-                    quoted(&self.formats(index)),
-                    outcomes(&self.tally.servers[index]),
-                    Seconds(clock.map_or(0, |clock| clock.ahead)),
-                    Seconds(clock.map_or(0, |clock| clock.within)),
-                    clock.map_or(0, |clock| clock.votes),
-                )
-            })
-            .collect();
-        let inputs: Vec<_> = self
-            .tally
-            .logs
-            .iter()
-            .map(|(_, origin, end)| (origin, end.compression, end.lines, end.fault.is_some()))
-            .chain(
-                self.tally
-                    .mapping_logs
-                    .iter()
-                    .map(|(origin, end)| (origin, end.compression, end.lines, end.fault.is_some())),
-            )
-            .map(|(origin, compression, lines, cut)| {
-                format!(
-                    "{{\"file\":{},\"compression\":{},\"lines\":{lines},\"cut_off\":{cut}}}",
-                    quoted(&origin.to_string()),
-                    quoted(compression.map_or("plain", crate::input::archive::Compression::name)),
-                )
-            })
-            .collect();
-        let unused =
-            counts.mappings.saturating_sub(counts.used) + self.tally.later + self.tally.stale;
-        let (first, last) = self.tally.span.unzip();
-        let time = |time: Option<Timestamp>| {
-            time.map_or_else(|| "null".to_owned(), |time| quoted(&utc(time)))
-        };
-        let write = write!(
-            out,
-            "\"lines\":{{\"read\":{},\"written\":{},\"balanced\":{},{},\"without_time\":{},\"pieces\":{},\"set_right\":{},\"left_out_of_order\":{},\"hurried\":{},\"with_peer_port\":{}}},\
-             \"mappings\":{{\"read\":{},\"used\":{},\"unused\":{unused},\"elsewhere\":{},\"without_request\":{},\"of_connections\":{},\"damaged\":{},\"evicted\":{}}},\
-             \"servers\":[{}],\"inputs\":[{}],\"first\":{},\"last\":{},\"seconds\":{}.{:03},\"lines_per_second\":{},\"bytes_read\":{},\"delays\":{{\"histogram\":{}}},\"advice\":{}",
-            lines.read,
-            self.tally.written,
-            self.balances(),
-            outcomes(&total),
-            lines.without_time,
-            lines.pieces,
-            lines.moved - lines.late,
-            lines.late,
-            counts.hurried,
-            lines.with_port,
-            mappings.read,
-            counts.used,
-            mappings.elsewhere,
-            mappings.without_request,
-            mappings.moments,
-            mappings.damaged,
-            counts.evicted,
-            servers.join(","),
-            inputs.join(","),
-            time(first),
-            time(last),
-            self.elapsed.as_secs(),
-            self.elapsed.subsec_millis(),
-            self.rate(),
-            self.bytes,
-            self.tally.delays.json(),
-            self.advice().map_or_else(|| "null".to_owned(), quoted),
-        );
-        write.expect("writing to a String does not fail");
-        if let Some(audit) = &self.tally.audit {
-            write!(out, ",\"audit\":{}", audit.json()).expect("writing to a String does not fail");
-        }
-        out.push_str("}\n");
-        out
     }
 }
 
-fn write_outcomes(out: &mut String, who: &str, tally: &OutcomeCounts) -> std::fmt::Result {
-    writeln!(
-        out,
-        "{who}: {} exact, {} certain, {} likely, {} unmatched, {} not understood",
-        tally.exact, tally.certain, tally.likely, tally.unmatched, tally.not_understood
-    )
-}
-
-fn outcomes(tally: &OutcomeCounts) -> String {
-    format!(
-        "\"exact\":{},\"certain\":{},\"likely\":{},\"unmatched\":{},\"not_understood\":{}",
-        tally.exact, tally.certain, tally.likely, tally.unmatched, tally.not_understood
-    )
-}
-
-/// `2026-11-22T20:23:20Z`, by the civil calendar of days since the epoch.
+/// Returns a time in UTC, as `2026-11-22T20:23:20Z`.
 fn utc(time: Timestamp) -> String {
     let seconds = time.as_micros().div_euclid(1_000_000);
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Eras of 400 years, which begin in March so that a leap day comes last.
-    let shifted = days + 719_468;
-    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
-    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    format!(
-        "{:04}-{month:02}-{day_of_month:02}T{:02}:{:02}:{:02}Z",
-        era * 400 + year + carry,
-        second / 3_600,
-        second / 60 % 60,
-        second % 60
+    DateTime::from_timestamp(seconds, 0).map_or_else(
+        || format!("{seconds} s after 1970"),
+        |time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
     )
 }
 

@@ -1,117 +1,77 @@
 //! The balance for programs: one object on one line.
 
-use std::fmt::Write as _;
+use serde_json::{Map, Value, json};
 
 use super::{Balance, Equation, ServerBalance};
 
 impl Balance {
-    /// One JSON object, without a line end.
+    /// Returns the balance as one JSON object, without a line feed.
     #[must_use]
     pub fn json(&self) -> String {
-        let mut out = String::new();
-        self.write_json(&mut out).expect("writing to a String does not fail");
-        out
-    }
-
-    fn write_json(&self, out: &mut String) -> std::fmt::Result {
-        write!(out, "{{\"adds_up\":{}", self.adds_up())?;
+        let mut balance = Map::new();
+        let mut add = |name: &str, value: Value| balance.insert(name.to_owned(), value);
+        add("adds_up", self.adds_up().into());
         for equation in self.equations() {
-            equation.write_json(out)?;
+            add(equation.name, equation.json());
         }
         let (shipments, packets) = (&self.shipments, &self.packets);
-        write!(
-            out,
-            ",\"lost\":{{\"datagrams_by_kernel\":{},\"shipments\":{},\"lines_in_them\":{},\"lines_by_shippers\":{},\
-             \"lines_cut\":{},\"records\":{},\"records_by_balancers\":{}}}",
-            self.kernel_drops,
-            shipments.lost_shipments,
-            shipments.lost_lines,
-            shipments.dropped,
-            shipments.cut,
-            packets.lost,
-            packets.dropped,
-        )?;
-        write!(
-            out,
-            ",\"balancers\":{},\"not_understood\":{},\"decided_early\":{},\"held_bytes\":{}",
-            packets.origins,
-            self.received.not_understood,
-            self.join.hurried + self.queue.hurried,
-            self.held_bytes,
-        )?;
-        write!(
-            out,
-            ",\"waited\":{{\"mean_us\":{},\"longest_us\":{},\"histogram\":{}}},\"delays\":{{\"histogram\":{}}}",
-            self.queue.mean(),
-            self.queue.longest(),
-            self.queue.waits.json(),
-            self.queue.delays.json(),
-        )?;
-        let servers: Vec<_> = self.servers.iter().map(ServerBalance::json).collect();
-        write!(out, ",\"servers\":[{}]}}", servers.join(","))
+        add(
+            "lost",
+            json!({
+                "datagrams_by_kernel": self.kernel_drops,
+                "shipments": shipments.lost_shipments,
+                "lines_in_them": shipments.lost_lines,
+                "lines_by_shippers": shipments.dropped,
+                "lines_cut": shipments.cut,
+                "records": packets.lost,
+                "records_by_balancers": packets.dropped,
+            }),
+        );
+        add("balancers", packets.origins.into());
+        add("not_understood", self.received.not_understood.into());
+        add("decided_early", (self.join.hurried + self.queue.hurried).into());
+        add("held_bytes", self.held_bytes.into());
+        add(
+            "waited",
+            json!({
+                "mean_us": self.queue.mean(),
+                "longest_us": self.queue.longest(),
+                "histogram": self.queue.waits,
+            }),
+        );
+        add("delays", json!({ "histogram": self.queue.delays }));
+        add("servers", self.servers.iter().map(ServerBalance::json).collect());
+        Value::from(balance).to_string()
     }
 }
 
 impl Equation {
-    fn write_json(&self, out: &mut String) -> std::fmt::Result {
-        write!(out, ",\"{}\":{{", self.name)?;
-        for (index, (name, count)) in std::iter::once(&self.left).chain(&self.right).enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(out, "{comma}\"{}\":{count}", name.replace(' ', "_"))?;
-        }
-        out.push('}');
-        Ok(())
+    /// Returns the parts of both sides as members of one object.
+    fn json(&self) -> Value {
+        let parts = std::iter::once(&self.left).chain(&self.right);
+        parts.map(|(name, count)| (name.replace(' ', "_"), *count)).collect()
     }
 }
 
 impl ServerBalance {
-    fn json(&self) -> String {
-        let counts = &self.counts;
-        format!(
-            "{{\"server\":{},\"format\":{},\"exact\":{},\"certain\":{},\"likely\":{},\"unmatched\":{},\"delay_us\":{},{}}}",
-            quoted(&self.key.to_string()),
-            quoted(&self.format),
-            counts.exact,
-            counts.certain,
-            counts.likely,
-            counts.without_client(),
-            self.delay.map_or_else(|| "null".to_owned(), |delay| delay.to_string()),
-            self.clock.map_or_else(
-                || "\"clock_ahead_us\":null,\"clock_within_us\":null".to_owned(),
-                |clock| format!(
-                    "\"clock_ahead_us\":{},\"clock_within_us\":{}",
-                    clock.micros, clock.within
-                ),
-            ),
-        )
-    }
-}
-
-/// A JSON string (RFC 8259, section 7).
-#[must_use]
-pub fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => out.extend(['\\', c]),
-            c if u32::from(c) < 0x20 => {
-                write!(out, "\\u{:04x}", u32::from(c)).expect("writing to a String does not fail");
-            }
-            c => out.push(c),
+    fn json(&self) -> Value {
+        let mut server = Map::new();
+        let mut add = |name: &str, value: Value| server.insert(name.to_owned(), value);
+        add("server", self.key.to_string().into());
+        add("format", self.format.as_str().into());
+        for (name, count) in self.counts.by_certainty() {
+            add(name, count.into());
         }
+        add("delay_us", self.delay.into());
+        add("clock_ahead_us", self.clock.map(|clock| clock.micros).into());
+        add("clock_within_us", self.clock.map(|clock| clock.within).into());
+        server.into()
     }
-    out.push('"');
-    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn json_strings_are_escaped() {
-        assert_eq!(quoted("a\"b\\c\n\u{e9}"), "\"a\\\"b\\\\c\\u000a\u{e9}\"");
-    }
 
     #[test]
     fn each_part_of_an_equation_is_a_member() {

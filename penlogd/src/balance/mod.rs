@@ -15,8 +15,6 @@ use pen_records::shipment;
 use crate::clocks::ClockOffset;
 use crate::sources::ServerKey;
 
-pub use self::json::quoted;
-
 /// What came in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Received {
@@ -110,14 +108,8 @@ pub struct ServerBalance {
 impl fmt::Display for ServerBalance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, format, counts, delay, clock } = self;
-        write!(
-            f,
-            "server {key}: {format}: {} exact, {} certain, {} likely, {} unmatched",
-            counts.exact,
-            counts.certain,
-            counts.likely,
-            counts.without_client()
-        )?;
+        let counts = counts.by_certainty().map(|(name, count)| format!("{count} {name}"));
+        write!(f, "server {key}: {format}: {}", counts.join(", "))?;
         if let Some(delay) = delay {
             let (sign, us) = (if *delay < 0 { "-" } else { "" }, delay.unsigned_abs());
             write!(f, ", mostly {sign}{}.{:03} ms after their records", us / 1_000, us % 1_000)?;
@@ -226,7 +218,7 @@ impl Equation {
     /// Whether the parts make the whole.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.left.1 == self.right.iter().map(|(_, count)| count).sum()
+        self.left.1 == self.right.iter().map(|(_, count)| count).sum::<u64>()
     }
 }
 

@@ -38,9 +38,22 @@ impl OutcomeCounts {
         self.not_understood += more.not_understood;
     }
 
-    /// Returns the number of lines that no mapping explains, understood or not.
+    /// Returns the name and the count of each outcome, as reports list them.
     #[must_use]
-    pub const fn without_client(&self) -> u64 {
-        self.unmatched + self.not_understood
+    pub const fn rows(&self) -> [(&'static str, u64); 5] {
+        let [exact, certain, likely, _] = self.by_certainty();
+        let unmatched = ("unmatched", self.unmatched);
+        [exact, certain, likely, unmatched, ("not_understood", self.not_understood)]
+    }
+
+    /// Returns the name and the count of each certainty. Lines that were not understood are unmatched.
+    #[must_use]
+    pub const fn by_certainty(&self) -> [(&'static str, u64); 4] {
+        [
+            ("exact", self.exact),
+            ("certain", self.certain),
+            ("likely", self.likely),
+            ("unmatched", self.unmatched + self.not_understood),
+        ]
     }
 }

@@ -10,11 +10,11 @@ use std::net::IpAddr;
 use pen_records::access::{AccessLine, Parser};
 use pen_records::addr::{ClientAddr, parse_ip};
 use pen_records::attribution::{Certainty, LineVerdict, Reason};
-
-use penlogd::balance::quoted;
+use serde_json::{Map, Value, json};
 
 use self::visitors::Visitors;
 use crate::config::Config;
+use crate::report::json::thousandths;
 
 /// Wrong lines shown of each certainty.
 const EXAMPLES: usize = 5;
@@ -233,52 +233,40 @@ impl Audit {
         Ok(())
     }
 
-    /// For programs: an object.
-    pub(crate) fn json(&self) -> String {
+    /// Returns the audit as a JSON object.
+    pub(crate) fn json(&self) -> Value {
         let all = self.servers.iter().fold(Tally::default(), |sum, server| sum.plus(server));
-        let servers: Vec<_> = self
-            .labels
-            .iter()
-            .zip(&self.servers)
-            .map(|(label, server)| format!("{{\"server\":{},{}}}", quoted(label), server.json()))
-            .collect();
-        let bands: Vec<_> = self
-            .bands
-            .iter()
-            .enumerate()
-            .map(|(index, band)| {
-                let (low, high) = (index * 100 / BANDS, (index + 1) * 100 / BANDS);
-                format!(
-                    "{{\"from_percent\":{low},\"to_percent\":{high},\"right\":{},\"wrong\":{}}}",
-                    band.right, band.wrong
-                )
-            })
-            .collect();
-        let wrong: Vec<_> = self
-            .examples
-            .iter()
-            .flatten()
-            .map(|example| {
-                format!(
-                    "{{\"certainty\":{},\"probability\":{}.{:03},\"server\":{},\"client\":{},\"truth\":{},\"line\":{}}}",
-                    quoted(example.certainty),
-                    example.probability / 1_000,
-                    example.probability % 1_000,
-                    quoted(&example.server),
-                    quoted(&example.client.to_string()),
-                    quoted(&example.truth.to_string()),
-                    quoted(&example.line),
-                )
-            })
-            .collect();
-        format!(
-            "{{\"field\":{},{},\"servers\":[{}],\"likely_bands\":[{}],\"examples\":[{}]}}",
-            quoted(&self.field),
-            all.json(),
-            servers.join(","),
-            bands.join(","),
-            wrong.join(","),
-        )
+        let servers = self.labels.iter().zip(&self.servers).map(|(label, server)| {
+            let mut members = Map::from_iter([("server".to_owned(), json!(label))]);
+            members.extend(server.json());
+            Value::from(members)
+        });
+        let bands = self.bands.iter().enumerate().map(|(index, band)| {
+            let (from, to) = (index * 100 / BANDS, (index + 1) * 100 / BANDS);
+            let Outcome { right, wrong, .. } = band;
+            json!({ "from_percent": from, "to_percent": to, "right": right, "wrong": wrong })
+        });
+        let mut audit = Map::from_iter([("field".to_owned(), json!(self.field))]);
+        audit.extend(all.json());
+        audit.extend([
+            ("servers".to_owned(), servers.collect()),
+            ("likely_bands".to_owned(), bands.collect()),
+            ("examples".to_owned(), self.examples.iter().flatten().map(Example::json).collect()),
+        ]);
+        audit.into()
+    }
+}
+
+impl Example {
+    fn json(&self) -> Value {
+        json!({
+            "certainty": self.certainty,
+            "probability": thousandths(self.probability.into()),
+            "server": self.server,
+            "client": self.client.to_string(),
+            "truth": self.truth.to_string(),
+            "line": self.line,
+        })
     }
 }
 
@@ -326,21 +314,19 @@ impl Tally {
         Ok(())
     }
 
-    fn json(&self) -> String {
-        let one = |(name, outcome): (&str, Outcome)| {
-            format!(
-                "\"{name}\":{{\"right\":{},\"wrong\":{},\"no_truth\":{}}}",
-                outcome.right, outcome.wrong, outcome.no_truth
-            )
-        };
-        format!(
-            "{},\"unmatched\":{{\"with_truth\":{},\"no_truth\":{}}},\"direct\":{},\"not_understood\":{}",
-            self.named().map(one).join(","),
-            self.none.known(),
-            self.none.no_truth,
-            self.direct,
-            self.not_understood,
-        )
+    /// Returns the members that stand for all lines, or for those of one server.
+    fn json(&self) -> Map<String, Value> {
+        let named = self.named().map(|(name, outcome)| {
+            let Outcome { right, wrong, no_truth } = outcome;
+            (name, json!({ "right": right, "wrong": wrong, "no_truth": no_truth }))
+        });
+        let Outcome { no_truth, .. } = self.none;
+        let others = [
+            ("unmatched", json!({ "with_truth": self.none.known(), "no_truth": no_truth })),
+            ("direct", self.direct.into()),
+            ("not_understood", self.not_understood.into()),
+        ];
+        named.into_iter().chain(others).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 

@@ -1,0 +1,73 @@
+//! The report for people: lines on standard error.
+
+use std::fmt::Write as _;
+
+use pen_records::rewrite::OutcomeCounts;
+
+use super::{Report, utc};
+
+impl Report<'_> {
+    /// Returns the report as lines.
+    pub(crate) fn text(&self) -> String {
+        let mut out = String::new();
+        self.write_text(&mut out).expect("writing to a String does not fail");
+        out
+    }
+
+    fn write_text(&self, out: &mut String) -> std::fmt::Result {
+        let total = self.total();
+        let sign = if self.balances() { "=" } else { "!=" };
+        writeln!(out, "lines read {} {sign} written {}", self.lines().read, self.tally.written)?;
+        write_outcomes(out, "all servers", &total)?;
+        for index in 0..self.config.servers.len() {
+            self.write_server(out, index)?;
+        }
+        if total.likely > 0 {
+            let hint = "a likely client is the best of several that could have asked";
+            writeln!(out, "  {hint}; --explain FILE says how each line got its client")?;
+        }
+        for counter in self.line_counters() {
+            counter.write_text(out)?;
+        }
+        writeln!(out, "mapping lines read {}", self.mappings().read)?;
+        for counter in self.mapping_counters() {
+            counter.write_text(out)?;
+        }
+        if self.tally.delays.count() > 0 {
+            writeln!(out, "lines came after their mappings by: {}", self.tally.delays)?;
+        }
+        if let Some((first, last)) = self.tally.span {
+            writeln!(out, "from {} to {}", utc(first), utc(last))?;
+        }
+        writeln!(
+            out,
+            "{}.{:03} s, {} lines/s, {} MiB read",
+            self.elapsed.as_secs(),
+            self.elapsed.subsec_millis(),
+            self.rate(),
+            self.bytes >> 20
+        )?;
+        if let Some(audit) = &self.tally.audit {
+            out.push_str(&audit.text());
+        }
+        self.advice().map_or(Ok(()), |advice| writeln!(out, "note: {advice}"))
+    }
+
+    fn write_server(&self, out: &mut String, index: usize) -> std::fmt::Result {
+        let label = self.config.servers[index].label();
+        write_outcomes(out, &label, &self.tally.servers[index])?;
+        let formats = self.formats(index);
+        if !formats.is_empty() {
+            writeln!(out, "    format {formats}")?;
+        }
+        match self.clocks.get(index).filter(|clock| clock.is_worth_a_word()) {
+            Some(clock) => writeln!(out, "    {clock}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn write_outcomes(out: &mut String, server: &str, counts: &OutcomeCounts) -> std::fmt::Result {
+    let counts = counts.rows().map(|(name, count)| format!("{count} {}", name.replace('_', " ")));
+    writeln!(out, "  {server}: {}", counts.join(", "))
+}
