@@ -8,7 +8,7 @@ pub mod acl;
 pub mod address;
 pub mod checks;
 pub mod countries;
-pub mod files;
+pub mod file_io;
 mod network;
 mod tls;
 

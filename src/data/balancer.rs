@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tracing::{error, info, warn};
 
-use crate::config::files::TemporaryFile;
+use crate::config::file_io::TemporaryFile;
 use crate::config::{Endpoint, LogTarget, PenConfig, TransportKind};
 use crate::data::checks::watch;
 use crate::data::relay::mailbox::{Mailbox, WorkerCommand};

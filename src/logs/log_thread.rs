@@ -42,7 +42,7 @@ pub struct LogCounters {
 
 /// Records or lines of a worker.
 #[derive(Debug)]
-pub struct Batch {
+pub struct LogBatch {
     /// The number of records or lines.
     pub count: u32,
     /// The records or lines, one after the other.
@@ -52,7 +52,7 @@ pub struct Batch {
 /// A message to the thread. `T` is the target of the log.
 #[derive(Debug)]
 pub(crate) enum LogMessage<T> {
-    Batch(Batch),
+    Batch(LogBatch),
     Target(T),
     Reopen,
     End,
@@ -81,7 +81,7 @@ pub(crate) trait LogWriter: Send + 'static {
     type Target: Send + 'static;
 
     /// Writes a batch, or keeps it until [`Self::settle`].
-    fn write(&mut self, batch: &Batch);
+    fn write(&mut self, batch: &LogBatch);
 
     /// Changes the target.
     fn set_target(&mut self, target: Self::Target);
@@ -274,7 +274,7 @@ impl<T> Batcher<T> {
         }
         let count = std::mem::take(&mut self.count);
         self.counts.made.fetch_add(count.into(), Ordering::Relaxed);
-        let batch = Batch { count, bytes: std::mem::take(&mut self.bytes) };
+        let batch = LogBatch { count, bytes: std::mem::take(&mut self.bytes) };
         if self.queue.try_send(LogMessage::Batch(batch)).is_err() {
             self.counts.overrun.fetch_add(count.into(), Ordering::Relaxed);
         }

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use crate::config::{LogFormat, LogTarget};
 use crate::logs::log_thread::{
-    self, Batch, Batcher, LogCounters, LogThread, LogTrouble, LogWriter,
+    self, Batcher, LogBatch, LogCounters, LogThread, LogTrouble, LogWriter,
 };
 
 /// Most bytes of a packet.
@@ -156,7 +156,7 @@ struct MappingWriter {
 impl LogWriter for MappingWriter {
     type Target = MappingDestination;
 
-    fn write(&mut self, batch: &Batch) {
+    fn write(&mut self, batch: &LogBatch) {
         let overrun = self.counts.overrun.load(Ordering::Relaxed);
         self.next += overrun - self.overrun;
         self.overrun = overrun;
@@ -274,11 +274,11 @@ impl MappingWriter {
         })
     }
 
-    fn count(&self, sent: io::Result<SendOutcome>, records: u64) {
+    fn count(&self, sent: io::Result<DatagramOutcome>, records: u64) {
         let trouble = match sent {
             Ok(sent) => {
                 self.counts.written.fetch_add(records, Ordering::Relaxed);
-                (sent == SendOutcome::Refused).then(|| "no process listens there".to_owned())
+                (sent == DatagramOutcome::Refused).then(|| "no process listens there".to_owned())
             }
             Err(error) => {
                 self.counts.failed.fetch_add(records, Ordering::Relaxed);
@@ -308,7 +308,7 @@ impl MappingWriter {
 
 /// The outcome of sending a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SendOutcome {
+enum DatagramOutcome {
     /// The datagram was sent.
     Sent,
     /// The datagram was sent, but no process listened where the previous one went.
@@ -316,11 +316,11 @@ enum SendOutcome {
 }
 
 /// Sends a datagram. A refusal of the previous datagram is reported by the next send, which sends nothing: so it is repeated.
-fn send(socket: &UdpSocket, datagram: &[u8]) -> io::Result<SendOutcome> {
+fn send(socket: &UdpSocket, datagram: &[u8]) -> io::Result<DatagramOutcome> {
     match socket.send(datagram) {
-        Ok(_) => Ok(SendOutcome::Sent),
+        Ok(_) => Ok(DatagramOutcome::Sent),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            socket.send(datagram).map(|_| SendOutcome::Refused)
+            socket.send(datagram).map(|_| DatagramOutcome::Refused)
         }
         Err(error) => Err(error),
     }
@@ -333,6 +333,7 @@ mod tests {
     use crossbeam_channel::bounded;
     use pen_records::addr::{ClientAddr, ServerAddr};
     use pen_records::mapping::packet::Packet;
+    use pen_testing::{TempFolder, wait_until};
 
     use super::*;
     use crate::logs::log_thread::LogMessage;
@@ -393,31 +394,22 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_opened_is_opened_when_that_is_asked_for_again() {
-        let folder = std::env::temp_dir().join(format!("pen-reopen-{}", std::process::id()));
+    fn a_file_that_could_not_be_opened_is_opened_by_a_reopen() {
+        let folder = TempFolder::new();
         let log = MappingLog::start(None, LogFormat::Classic).unwrap();
-        let path = folder.join("log");
+        let path = folder.join("later").join("log");
         let target = Some(LogTarget::File(path.clone()));
         log.control().set_target((target, LogFormat::Classic)).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while log.trouble().is_none() {
-            assert!(Instant::now() < deadline, "the folder is not there");
-            std::thread::yield_now();
-        }
-        std::fs::create_dir(&folder).unwrap();
+        wait_until("the missing folder is reported", || log.trouble().is_some());
+        std::fs::create_dir(folder.join("later")).unwrap();
         log.reopen();
-        while !path.exists() || log.trouble().is_some() {
-            assert!(Instant::now() < deadline, "it is not opened");
-            std::thread::yield_now();
-        }
+        wait_until("the file is opened", || path.exists() && log.trouble().is_none());
         log.finish();
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
     fn every_record_is_written_or_counted_as_lost_from_file_to_file() {
-        let folder = std::env::temp_dir().join(format!("pen-counts-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = TempFolder::new();
         let file = |name: &str| LogTarget::File(folder.join(name));
         let log = MappingLog::start(Some(&file("one")), LogFormat::Classic).unwrap();
         for name in ["two", "three"] {
@@ -433,22 +425,19 @@ mod tests {
         let counts = control.counts();
         let counts = [&counts.made, &counts.written].map(|count| count.load(Ordering::Relaxed));
         assert_eq!(counts, [4, 4]);
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
-    fn a_collector_that_is_not_there_is_said_and_nothing_stops() {
+    fn a_missing_collector_is_reported_and_nothing_stops() {
         let (socket, target) = collector();
         drop(socket);
         let log = MappingLog::start(Some(&target), LogFormat::Classic).unwrap();
         let mut writer = log.record_writer();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while log.trouble().is_none() {
+        wait_until("the refusal is reported", || {
             writer.record(&mapping(1), Instant::now());
             writer.flush();
-            std::thread::yield_now();
-            assert!(Instant::now() < deadline);
-        }
+            log.trouble().is_some()
+        });
         drop(writer);
         log.finish();
     }

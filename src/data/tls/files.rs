@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::TlsError;
-use crate::config::files::read_short;
+use crate::config::file_io::read_short;
 
 /// Modification time, size and inode of a file; `None` if the file is missing.
 type FileMark = Option<(i64, i64, u64, u64)>;

@@ -14,7 +14,7 @@ use pen_daemon::logfile::{Buffering, LogFile};
 use tracing::warn;
 
 use crate::logs::log_thread::{
-    self, Batch, Batcher, LogCounters, LogThread, LogTrouble, LogWriter,
+    self, Batcher, LogBatch, LogCounters, LogThread, LogTrouble, LogWriter,
 };
 use crate::logs::mapping_log::wall_clock;
 use line::{AccessLogLine, CachedTimestamp};
@@ -100,7 +100,7 @@ struct AccessFileWriter {
 impl LogWriter for AccessFileWriter {
     type Target = Option<PathBuf>;
 
-    fn write(&mut self, batch: &Batch) {
+    fn write(&mut self, batch: &LogBatch) {
         match &mut self.file {
             Some(file) => file.buffer().extend_from_slice(&batch.bytes),
             // The file has been switched off since these lines were made.

@@ -21,7 +21,7 @@ use crate::command::script::{self, ScriptError};
 use crate::command::setup::{check, is_same};
 use crate::config::PoolServerId;
 use crate::config::countries::CountryDatabase;
-use crate::config::files;
+use crate::config::file_io;
 use crate::config::{Endpoint, PenConfig, RuntimeSettings, ServerOrigin, ServerSettings};
 use crate::data::names::{self, ResolvedNames};
 use crate::data::snapshot::{ConnectionFilter, Snapshot, SnapshotDetail};
@@ -231,7 +231,7 @@ impl Operator {
     fn write(&self, path: &Path) -> ControlReply {
         let text =
             answer::dump(&self.config(), &self.data_plane.snapshot(SnapshotDetail::default()));
-        match files::replace(path, text.as_bytes()) {
+        match file_io::replace(path, text.as_bytes()) {
             Ok(()) => ControlReply::done(""),
             Err(error) => {
                 ControlReply::error(format!("write: cannot write {}: {error}", path.display()))
@@ -250,13 +250,14 @@ impl Operator {
             connections: ConnectionFilter::First(1_000),
             ..SnapshotDetail::default()
         });
-        files::replace(&path, status::page::draw(&snapshot, None).as_bytes())
+        file_io::replace(&path, status::page::draw(&snapshot, None).as_bytes())
             .map_err(|error| format!("cannot write {}: {error}", path.display()))
     }
 
     /// Carries out the commands of a file as one change: all of them or none.
     fn include(&self, path: &Path) -> ControlReply {
-        let commands = match script::read(path, &|path| files::read_short(&self.env.inside(path))) {
+        let commands = match script::read(path, &|path| file_io::read_short(&self.env.inside(path)))
+        {
             Ok(commands) => commands,
             Err(mistakes) => return ControlReply::error(MistakeLines(&mistakes)),
         };

@@ -30,7 +30,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::{ControlReply, ControlReplyKind, Operator};
 use crate::command::error::MAX_LINE;
 use crate::config::Endpoint;
-use crate::config::files::TemporaryFile;
+use crate::config::file_io::TemporaryFile;
 use crate::operate::connection_limit::ConnectionLimit;
 use crate::operate::timed_write;
 

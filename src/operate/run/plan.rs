@@ -7,7 +7,7 @@ use nix::unistd::getuid;
 use crate::command::cli::PenArgs;
 use crate::command::env::CommandEnv as _;
 use crate::command::setup::{InvokingUser, LoadedConfig, SetupError};
-use crate::config::{PenConfig, files};
+use crate::config::{PenConfig, file_io};
 use crate::data::tls::keeper::TlsKeeper;
 use crate::operate::control::SystemEnv;
 
@@ -81,6 +81,6 @@ impl RunPlan {
 
 fn load(args: &PenArgs, user: InvokingUser, env: &SystemEnv) -> Result<LoadedConfig, SetupError> {
     // The paths of included files, too, are relative to the folder that pen was started in.
-    let open = |path: &Path| files::read_short(&env.absolute(path));
+    let open = |path: &Path| file_io::read_short(&env.absolute(path));
     LoadedConfig::new(args, user, env, &open)
 }

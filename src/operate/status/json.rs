@@ -23,8 +23,8 @@ pub fn write(snapshot: &Snapshot) -> String {
 #[derive(Serialize)]
 struct StatusJson<'a> {
     version: &'static str,
-    time: Seconds,
-    uptime: Seconds,
+    time: JsonSeconds,
+    uptime: JsonSeconds,
     listen: &'a [String],
     connections: LimitedCountJson,
     accepted: u64,
@@ -53,8 +53,8 @@ impl<'a> StatusJson<'a> {
         let counts = &snapshot.counts;
         Self {
             version: env!("CARGO_PKG_VERSION"),
-            time: Seconds(snapshot.time.duration_since(UNIX_EPOCH).unwrap_or_default()),
-            uptime: Seconds(snapshot.uptime),
+            time: JsonSeconds(snapshot.time.duration_since(UNIX_EPOCH).unwrap_or_default()),
+            uptime: JsonSeconds(snapshot.uptime),
             listen: &snapshot.listen,
             connections: LimitedCountJson::new(snapshot.connections_open),
             accepted: counts.accepted,
@@ -86,7 +86,7 @@ struct ServerJson<'a> {
     port: u16,
     address: String,
     state: &'static str,
-    blacklisted_for: Option<Seconds>,
+    blacklisted_for: Option<JsonSeconds>,
     connections: u32,
     max: u32,
     hard: u32,
@@ -95,7 +95,7 @@ struct ServerJson<'a> {
     acl: u8,
     served: u64,
     failures: u64,
-    last_failure: Option<Seconds>,
+    last_failure: Option<JsonSeconds>,
     check: Option<CheckJson<'a>>,
     from_clients: u64,
     to_clients: u64,
@@ -106,7 +106,7 @@ impl<'a> ServerJson<'a> {
         let config: &ServerSettings = &server.config;
         let (host, port) = config.host_and_port();
         let blacklisted_for = match server.state {
-            ServerStatus::Blacklisted(left) => Some(Seconds(left)),
+            ServerStatus::Blacklisted(left) => Some(JsonSeconds(left)),
             ServerStatus::Up | ServerStatus::Full | ServerStatus::Draining | ServerStatus::Down => {
                 None
             }
@@ -126,7 +126,7 @@ impl<'a> ServerJson<'a> {
             acl: config.acl,
             served: server.served,
             failures: server.failures,
-            last_failure: server.last_failure.map(Seconds),
+            last_failure: server.last_failure.map(JsonSeconds),
             check: server.check.as_ref().map(CheckJson::new),
             from_clients: server.to_server,
             to_clients: server.to_client,
@@ -136,7 +136,7 @@ impl<'a> ServerJson<'a> {
 
 #[derive(Serialize)]
 struct CheckJson<'a> {
-    age: Seconds,
+    age: JsonSeconds,
     ok: bool,
     wrong: Option<&'a str>,
 }
@@ -144,14 +144,14 @@ struct CheckJson<'a> {
 impl<'a> CheckJson<'a> {
     fn new(check: &'a CheckSnapshot) -> Self {
         let wrong = check.wrong.as_deref();
-        Self { age: Seconds(check.age), ok: wrong.is_none(), wrong }
+        Self { age: JsonSeconds(check.age), ok: wrong.is_none(), wrong }
     }
 }
 
 #[derive(Serialize)]
 struct ClientJson {
     address: String,
-    age: Seconds,
+    age: JsonSeconds,
     server: Option<ServerIdJson>,
     connects: u64,
     sent: u64,
@@ -162,7 +162,7 @@ impl ClientJson {
     fn new(client: &ClientSnapshot) -> Self {
         Self {
             address: client.addr.to_string(),
-            age: Seconds(client.age),
+            age: JsonSeconds(client.age),
             server: client.server.map(ServerIdJson::new),
             connects: client.connects,
             sent: client.sent,
@@ -177,7 +177,7 @@ struct ConnectionJson<'a> {
     client: &'a str,
     server: Option<ServerIdJson>,
     state: &'static str,
-    age: Seconds,
+    age: JsonSeconds,
     from_client: u64,
     to_client: u64,
 }
@@ -189,7 +189,7 @@ impl<'a> ConnectionJson<'a> {
             client: &connection.client,
             server: connection.server.map(ServerIdJson::new),
             state: connection.stage.word(),
-            age: Seconds(connection.age),
+            age: JsonSeconds(connection.age),
             from_client: connection.to_server,
             to_client: connection.to_client,
         }
@@ -201,10 +201,10 @@ struct TlsJson<'a> {
     clients: bool,
     servers: bool,
     certificates: u64,
-    age: Seconds,
+    age: JsonSeconds,
     expires_first: Option<&'a str>,
     /// 0 for a certificate that has expired.
-    expires_in: Option<Seconds>,
+    expires_in: Option<JsonSeconds>,
     handshakes: u64,
     failed: u64,
     trouble: Option<&'a str>,
@@ -212,12 +212,12 @@ struct TlsJson<'a> {
 
 impl<'a> TlsJson<'a> {
     fn new(tls: &'a TlsSnapshot, now: SystemTime) -> Self {
-        let left = |end: SystemTime| Seconds(end.duration_since(now).unwrap_or_default());
+        let left = |end: SystemTime| JsonSeconds(end.duration_since(now).unwrap_or_default());
         Self {
             clients: tls.clients,
             servers: tls.servers,
             certificates: tls.certificates,
-            age: Seconds(tls.age),
+            age: JsonSeconds(tls.age),
             expires_first: tls.expires.as_ref().map(|(file, _)| file.as_str()),
             expires_in: tls.expires.as_ref().map(|(_, end)| left(*end)),
             handshakes: tls.handshakes,
@@ -274,9 +274,9 @@ impl ServerIdJson {
 }
 
 /// A duration in seconds, always with three decimals.
-struct Seconds(Duration);
+struct JsonSeconds(Duration);
 
-impl Serialize for Seconds {
+impl Serialize for JsonSeconds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let text = format!("{}.{:03}", self.0.as_secs(), self.0.subsec_millis());
         RawValue::from_string(text).map_err(S::Error::custom)?.serialize(serializer)

@@ -1,5 +1,5 @@
-//! Files that are replaced as a whole: whoever reads one sees the old text or the new, never half. And the
-//! files of sockets, which are removed at the end if they still are ours.
+//! File operations of the process: replacing a file as a whole, so that no reader sees half of it; reading a command
+//! file; removing socket files at the end.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -11,12 +11,13 @@ use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-/// Writes `bytes` under this name. What is no plain file, such as a pipe, is written to as it is.
+/// Replaces the contents of `path` by `bytes` in one step. A path that is not a plain file, such as a pipe, is written to
+/// instead.
 ///
 /// # Errors
-/// The folder can't be written to, or the disk is full; the old file is untouched then.
+/// The folder is not writable, or the disk is full; the old file is unchanged then.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // A link stays one.
+    // A symbolic link stays a link.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let before = fs::metadata(&path).ok();
     if before.as_ref().is_some_and(|before| !before.is_file()) {
@@ -29,13 +30,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     });
     let done = written.and_then(|()| fs::rename(&fresh, &path));
     if done.is_err() {
-        // It would only lie about.
-        fs::remove_file(&fresh).unwrap_or_default();
+        let _ = fs::remove_file(&fresh); // Left over at worst.
     }
     done
 }
 
-/// A new file with a name of its own in the same folder.
+/// Creates a file with an unused name in the same folder.
 fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.display();
     let mut attempt = 0;
@@ -51,22 +51,22 @@ fn create_beside(path: &Path) -> io::Result<(PathBuf, File)> {
     }
 }
 
-/// A file that was made for a while, such as a socket's. Dropping this removes it, even from inside of
-/// a jail, unless another one has its name by now.
+/// A temporary file, such as the file of a socket. Dropping the value removes the file, also after a chroot, unless another
+/// file has the name by then.
 #[derive(Debug)]
 pub struct TemporaryFile {
-    /// Opened before any jail: the way back to it.
+    /// The folder of the file, opened before any chroot.
     folder: File,
     name: OsString,
-    /// Device and number.
+    /// Device and inode number.
     id: (u64, u64),
 }
 
 impl TemporaryFile {
-    /// The file of this name, which is ours.
+    /// Takes over the existing file `path`.
     ///
     /// # Errors
-    /// It is not there, or its folder can't be opened.
+    /// The file does not exist, or the folder cannot be opened.
     pub fn at(path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -81,16 +81,16 @@ impl Drop for TemporaryFile {
         let name = self.name.as_os_str();
         let found = fstatat(&self.folder, name, AtFlags::AT_SYMLINK_NOFOLLOW);
         if found.is_ok_and(|found| (found.st_dev, found.st_ino) == self.id) {
-            // Without the right to do so it stays, and the next start replaces it.
-            unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir).unwrap_or_default();
+            // Without the right to remove it the file stays, and the next start replaces it.
+            let _ = unlinkat(&self.folder, name, UnlinkatFlags::NoRemoveDir);
         }
     }
 }
 
-/// Reads a file, as long as it is no longer than files of commands are.
+/// Reads a file of at most 16 MiB, such as a command file.
 ///
 /// # Errors
-/// It can't be read, or is too long.
+/// The file cannot be read, or is longer.
 pub fn read_short(path: &Path) -> io::Result<Vec<u8>> {
     const MOST: u64 = 16 << 20;
     let mut bytes = Vec::new();
@@ -105,41 +105,26 @@ pub fn read_short(path: &Path) -> io::Result<Vec<u8>> {
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+    use pen_testing::TempFolder;
+
     use super::*;
-
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Self {
-            let path =
-                std::env::temp_dir().join(format!("pen-files-{name}-{}", std::process::id()));
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).unwrap_or_default();
-        }
-    }
 
     #[test]
     fn a_file_is_replaced_and_keeps_its_mode() {
-        let folder = Folder::new("mode");
-        let path = folder.0.join("page.html");
+        let folder = TempFolder::new();
+        let path = folder.join("page.html");
         replace(&path, b"one").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         replace(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
-        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1, "nothing is left over");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left over");
     }
 
     #[test]
     fn a_link_is_followed() {
-        let folder = Folder::new("link");
-        let (path, link) = (folder.0.join("page"), folder.0.join("link"));
+        let folder = TempFolder::new();
+        let (path, link) = (folder.join("page"), folder.join("link"));
         replace(&path, b"one").unwrap();
         symlink(&path, &link).unwrap();
         replace(&link, b"two").unwrap();
@@ -149,24 +134,24 @@ mod tests {
 
     #[test]
     fn a_temporary_file_is_removed_unless_its_name_is_another_ones() {
-        let folder = Folder::new("temporary");
-        let path = folder.0.join("socket");
+        let folder = TempFolder::new();
+        let path = folder.join("socket");
         fs::write(&path, "one").unwrap();
         drop(TemporaryFile::at(&path).unwrap());
         assert!(!path.exists());
         fs::write(&path, "one").unwrap();
         let ours = TemporaryFile::at(&path).unwrap();
-        fs::write(folder.0.join("other"), "two").unwrap();
-        fs::rename(folder.0.join("other"), &path).unwrap();
+        fs::write(folder.join("other"), "two").unwrap();
+        fs::rename(folder.join("other"), &path).unwrap();
         drop(ours);
         assert_eq!(fs::read(&path).unwrap(), b"two");
     }
 
     #[test]
     fn what_cannot_be_written_is_an_error_and_leaves_nothing() {
-        let folder = Folder::new("error");
-        assert!(replace(&folder.0.join("gone/page"), b"one").is_err());
+        let folder = TempFolder::new();
+        assert!(replace(&folder.join("gone/page"), b"one").is_err());
         assert!(replace(Path::new("/"), b"one").is_err());
-        assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }
