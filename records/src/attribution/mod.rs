@@ -24,6 +24,7 @@
 //!   which User-Agent a client has.
 //! - `why`: what there was to choose from, for lines of which that is asked.
 
+mod costs;
 mod decide;
 mod learnt;
 mod line;

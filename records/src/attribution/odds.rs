@@ -1,11 +1,10 @@
 //! From costs, in thousandths of a natural logarithm, to weights and chances.
 
-/// What costs this much more has no weight beside the rest.
-const NEGLIGIBLE: i64 = 11_000;
+use crate::attribution::costs;
 
 /// 2^16 times e to the power of minus `cost` thousandths, to within a few parts in a hundred.
 pub(crate) fn weight(cost: i64) -> u64 {
-    if cost >= NEGLIGIBLE {
+    if cost >= costs::NEGLIGIBLE {
         return 0;
     }
     // A thousandth of a natural logarithm is 1.4427 thousandths of one to base 2: 1.4773 of 1,024.

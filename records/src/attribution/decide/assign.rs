@@ -6,16 +6,9 @@
 //! wherever that saves more than the crossing costs, until nothing is saved any more. Where a server
 //! answers in no order at all, it is the cheapest assignment instead.
 
-/// The most lines that are decided together.
-pub(crate) const MAX_LINES: usize = 8;
+use crate::attribution::costs;
 
-/// The most mappings that they are decided over.
-pub(crate) const MAX_MAPPINGS: usize = 16;
-
-const COLUMNS: usize = MAX_MAPPINGS + MAX_LINES;
-
-/// Where crossing costs less than this, order is no evidence.
-pub(crate) const FREE: i64 = 700;
+const COLUMNS: usize = costs::WINDOW_MAPPINGS + costs::WINDOW_LINES;
 
 /// The cost of a pair that cannot be.
 const IMPOSSIBLE: i64 = 1 << 40;
@@ -42,11 +35,11 @@ pub(crate) struct OtherCosts {
 }
 
 /// For each line the mapping that it takes.
-pub(crate) type AssignedMappings = [Option<usize>; MAX_LINES];
+pub(crate) type AssignedMappings = [Option<usize>; costs::WINDOW_LINES];
 
 impl AssignmentCosts {
-    /// Begins anew, for at most [`MAX_LINES`] lines and as many mappings as there are costs of
-    /// skipping one, at most [`MAX_MAPPINGS`].
+    /// Begins anew, for at most [`costs::WINDOW_LINES`] lines and as many mappings as there are costs of
+    /// skipping one, at most [`costs::WINDOW_MAPPINGS`].
     pub(crate) fn reset(
         &mut self,
         lines: usize,
@@ -72,7 +65,7 @@ impl AssignmentCosts {
 
     /// What each line takes.
     pub(crate) fn solve(&self) -> AssignedMappings {
-        if self.other.crossed < FREE {
+        if self.other.crossed < costs::ORDER_FREE {
             return self.each_its_own().unwrap_or_else(|| self.cheapest());
         }
         let mut chosen = self.along();
@@ -82,7 +75,7 @@ impl AssignmentCosts {
 
     /// What all costs at best if the first line takes this mapping, or none.
     pub(crate) fn if_first_takes(&mut self, mapping: Option<usize>) -> i64 {
-        let mut first = [IMPOSSIBLE; MAX_MAPPINGS];
+        let mut first = [IMPOSSIBLE; costs::WINDOW_MAPPINGS];
         first[..self.mappings].copy_from_slice(self.of_line(0));
         for (place, cost) in self.pairs[..self.mappings].iter_mut().enumerate() {
             if Some(place) != mapping {
@@ -120,7 +113,7 @@ impl AssignmentCosts {
         let width = self.mappings + 1;
         let unmatched = self.other.unmatched;
         // best[line][mapping]: the cheapest for so many lines over so many mappings.
-        let mut best = [[0; MAX_MAPPINGS + 1]; MAX_LINES + 1];
+        let mut best = [[0; costs::WINDOW_MAPPINGS + 1]; costs::WINDOW_LINES + 1];
         for mapping in 1..width {
             best[0][mapping] = best[0][mapping - 1] + self.skips[mapping - 1];
         }
@@ -133,7 +126,7 @@ impl AssignmentCosts {
                     .min(best[line - 1][mapping] + unmatched);
             }
         }
-        let mut chosen = [None; MAX_LINES];
+        let mut chosen = [None; costs::WINDOW_LINES];
         let ends = best[self.lines][..width].iter().enumerate();
         let mut mapping = ends.min_by_key(|&(_, cost)| cost).map_or(0, |(end, _)| end);
         let mut line = self.lines;
@@ -157,7 +150,7 @@ impl AssignmentCosts {
     /// Exchanges as long as it saves something; each round saves, so it ends, and is cut short if not
     /// soon enough.
     fn exchange(&self, chosen: &mut AssignedMappings) {
-        for _ in 0..MAX_LINES {
+        for _ in 0..costs::WINDOW_LINES {
             let mut changed = false;
             for first in 0..self.lines {
                 for second in first + 1..self.lines {
@@ -215,7 +208,7 @@ impl AssignmentCosts {
     /// If no two lines are best served by the same mapping, and each is better served by one than by
     /// none, nothing is cheaper than that.
     fn each_its_own(&self) -> Option<AssignedMappings> {
-        let mut chosen = [None; MAX_LINES];
+        let mut chosen = [None; costs::WINDOW_LINES];
         let mut taken = 0_u32;
         for (line, chosen) in chosen.iter_mut().enumerate().take(self.lines) {
             let costs = self.of_line(line).iter().enumerate();
@@ -235,7 +228,7 @@ impl AssignmentCosts {
         const NOBODY: usize = usize::MAX;
         let columns = self.mappings + self.lines;
         let mut owner = [NOBODY; COLUMNS];
-        let mut line_price = [0_i64; MAX_LINES];
+        let mut line_price = [0_i64; costs::WINDOW_LINES];
         let mut column_price = [0_i64; COLUMNS];
 
         for newcomer in 0..self.lines {
@@ -282,7 +275,7 @@ impl AssignmentCosts {
             owner[column] = newcomer;
         }
 
-        let mut chosen = [None; MAX_LINES];
+        let mut chosen = [None; costs::WINDOW_LINES];
         for (column, &line) in owner.iter().enumerate().take(self.mappings) {
             if line != NOBODY && self.of_line(line)[column] < IMPOSSIBLE {
                 chosen[line] = Some(column);

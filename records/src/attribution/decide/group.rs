@@ -2,47 +2,16 @@
 //! other: for groups in which no line can be decided by itself.
 
 use crate::addr::ClientAddr;
-use crate::attribution::decide::assign::{
-    AssignmentCosts, FREE, MAX_LINES, MAX_MAPPINGS, OtherCosts,
-};
-use crate::attribution::decide::{ODD, nothing};
-use crate::attribution::learnt::user_agents::{AgentFit, AgentRarity, CERTAIN, ClientHash};
+use crate::attribution::costs;
+use crate::attribution::decide::assign::{AssignmentCosts, OtherCosts};
+use crate::attribution::decide::nothing;
+use crate::attribution::learnt::user_agents::{AgentFit, AgentRarity, ClientHash, guess_weight};
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::mappings::{NIL, RequestGroup, WaitingMapping};
 use crate::attribution::odds::weight;
 use crate::attribution::queue::{Attributor, LAST};
 use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
 use crate::time::{Resolution, Timestamp};
-
-/// How many mappings of a group are looked at in search of those that a line could have.
-const MAX_STEPS: usize = 64;
-
-/// How many lines are decided at once where a group has more than are in view: the rest of the
-/// view has done its part for them.
-const AT_ONCE: usize = 6;
-
-/// Cost of skipping a mapping: one in some hundred is never answered.
-const SKIPPED: i64 = 3_000;
-
-/// Cost of two lines that come in another order than their exchanges ended in.
-const CROSSED: i64 = 2_500;
-
-/// The same where it is asked how likely a choice is: of equal exchanges that our balancer saw end, not two lines in a hundred
-/// come in another order (`pen-bench accuracy --balancer ours`).
-const OUT_OF_TURN: i64 = 4_000;
-
-/// Cost of an exchange that nobody has seen the end of: that record may be lost.
-const PENDING: i64 = 4_000;
-
-/// How little the User-Agents of two pairs may cost, and how much more the other way round, for it to
-/// be plain which is whose.
-const SURE: i32 = 2_000;
-const DECISIVE: i32 = 5_000;
-
-/// Where a server keeps order, how many turns later than its own a mapping is that a line may take,
-/// and how many earlier.
-const AHEAD: usize = 7;
-const BEHIND: usize = 3;
 
 /// The lines and mappings of a group that are decided together; kept from decision to decision for
 /// its memory.
@@ -102,7 +71,8 @@ impl<T> Attributor<T> {
         let latest = view.rows[0].asked.time.offset_by(self.wait / 2);
         let crowded = view.rows.len() < self.outstanding.group(group).lines as usize;
         let mut verdict = None;
-        for (row, chosen) in chosen.into_iter().enumerate().take(if crowded { AT_ONCE } else { 1 })
+        for (row, chosen) in
+            chosen.into_iter().enumerate().take(if crowded { costs::WINDOW_DECIDED } else { 1 })
         {
             let WindowLine { index, asked } = view.rows[row];
             if row > 0 && asked.time > latest {
@@ -172,7 +142,7 @@ impl<T> Attributor<T> {
         view.rows.clear();
         let mut next = self.outstanding.group(group).first_line;
         while next != LAST
-            && view.rows.len() < MAX_LINES
+            && view.rows.len() < costs::WINDOW_LINES
             && let Ok(index) = usize::try_from(next - self.first_held)
         {
             view.rows.push(WindowLine { index, asked: self.held[index].asked });
@@ -190,7 +160,7 @@ impl<T> Attributor<T> {
         let latest = view.rows.last().map_or(asked, |row| row.asked);
         view.complete = true;
         for (step, mapping) in self.outstanding.candidates(group).enumerate() {
-            if view.columns.len() == MAX_MAPPINGS || step == MAX_STEPS {
+            if view.columns.len() == costs::WINDOW_MAPPINGS || step == costs::GROUP_SCAN {
                 view.complete = false;
                 break;
             }
@@ -223,9 +193,11 @@ impl<T> Attributor<T> {
         let AssignmentWindow { rows, columns, costs, rarities, .. } = view;
         let state = &self.states[rows[0].asked.server as usize];
         let of_exchanges = self.outstanding.group(group).of_exchanges;
-        let crossed = if of_exchanges { CROSSED } else { state.turns.crossing_cost() };
+        let crossed =
+            if of_exchanges { costs::EXCHANGES_CROSSED } else { state.turns.crossing_cost() };
         let other = OtherCosts { unmatched: state.unmatched_cost(), crossed };
-        let skips = columns.iter().map(|column| if column.given_up { 0 } else { SKIPPED });
+        let skips =
+            columns.iter().map(|column| if column.given_up { 0 } else { costs::MAPPING_SKIPPED });
         costs.reset(rows.len(), skips, other);
         rarities.clear();
         rarities.extend(rows.iter().map(|row| self.habits.rarity(row.asked.user_agent)));
@@ -234,11 +206,12 @@ impl<T> Attributor<T> {
         let mut turn = 0;
         for (place, column) in columns.iter().enumerate() {
             // Where a server keeps order, a line takes a mapping whose turn is near its own.
-            let near = if other.crossed < FREE || column.given_up {
+            let near = if other.crossed < costs::ORDER_FREE || column.given_up {
                 0..rows.len()
             } else {
                 turn += 1;
-                usize::saturating_sub(turn, AHEAD).min(rows.len())..rows.len().min(turn + BEHIND)
+                usize::saturating_sub(turn, costs::PLACES_AHEAD).min(rows.len())
+                    ..rows.len().min(turn + costs::PLACES_BEHIND)
             };
             if near.is_empty() {
                 continue;
@@ -270,14 +243,14 @@ impl<T> Attributor<T> {
         let state = &self.states[asked.server as usize];
         let delay = asked.time.micros_since(column.time);
         let delay = if !facts.ended {
-            PENDING
+            costs::END_UNSEEN
         } else if asked.resolution == Resolution::Second {
             let span = self.span_of_ends(asked);
             span.cost(delay) - span.saved(waited)
         } else {
             state.delays.cost(delay) - state.delays.saved(waited)
         };
-        let delay = if facts.is_cut() { delay.min(PENDING) } else { delay };
+        let delay = if facts.is_cut() { delay.min(costs::END_UNSEEN) } else { delay };
         delay + state.agreement.cost(facts, asked)
     }
 
@@ -305,7 +278,9 @@ impl<T> Attributor<T> {
         let (known_a, known_b) = (self.habits.known(a.tag), self.habits.known(b.tag));
         let straight = known_a.cost(one) + known_b.cost(two);
         let crossed = known_b.cost(one) + known_a.cost(two);
-        if straight.min(crossed) > SURE || (straight - crossed).abs() < DECISIVE {
+        if straight.min(crossed) > costs::ORDER_AGENTS
+            || (straight - crossed).abs() < costs::ORDER_AGENTS_LEAD
+        {
             return;
         }
         let state = &mut self.states[first.asked.server as usize];
@@ -369,20 +344,28 @@ impl<T> Attributor<T> {
             }
             (false, _) => {
                 let reason = if fit == AgentFit::Same { Reason::UserAgent } else { Reason::Order };
-                let step = if of_exchange { OUT_OF_TURN } else { state.turns.crossing_cost() };
+                let step = if of_exchange {
+                    costs::EXCHANGES_OUT_OF_ORDER
+                } else {
+                    state.turns.crossing_cost()
+                };
                 let costs = view.costs.of_line(row);
                 weighed = Some(probability(chosen, &view.columns, costs, 0));
                 (Certainty::Likely, reason, probability(chosen, &view.columns, costs, step))
             }
         };
         let weighed = weighed.unwrap_or(probability);
-        let weight = u8::try_from(weighed * u16::from(CERTAIN) / 1_100).unwrap_or(0);
+        let weight = guess_weight(weighed);
         match (certainty, reason) {
             (Certainty::Certain, _) if of_exchange => {
                 self.learn_exchange(mapping, &asked);
             }
-            (Certainty::Certain, _) => self.habits.learn(tag, asked.user_agent, CERTAIN),
-            (_, Reason::UserAgent) if weighed >= 900 => self.learn(mapping, &asked, weight),
+            (Certainty::Certain, _) => {
+                self.habits.learn(tag, asked.user_agent, costs::PROFILE_CERTAIN);
+            }
+            (_, Reason::UserAgent) if weighed >= costs::GUESS_TEACHES => {
+                self.learn(mapping, &asked, weight);
+            }
             _ => self.habits.learn(tag, asked.user_agent, weight),
         }
         if !same {
@@ -406,7 +389,7 @@ impl<T> Attributor<T> {
         let delay = asked.time.micros_since(column.time);
         !self.cannot_be(self.outstanding.get(column.mapping), asked)
             && (!facts.ended || facts.is_cut() || !self.is_unusual_end(asked, delay))
-            && state.agreement.cost(facts, asked) <= ODD
+            && state.agreement.cost(facts, asked) <= costs::ODD_RESPONSE
     }
 
     /// One of several was preferred: those that could have been are tainted, those before it have
@@ -431,7 +414,8 @@ impl<T> Attributor<T> {
 /// Its neighbours stand for all: what is further off is no rival. `step` is what it costs to take a turn that is one
 /// further off: it was chosen as a part of the whole, and another in its place would put lines out of order.
 fn probability(chosen: usize, columns: &[WindowMapping], costs: &[i64], step: i64) -> u16 {
-    let near = chosen.saturating_sub(BEHIND)..columns.len().min(chosen + AHEAD);
+    let near = chosen.saturating_sub(costs::PLACES_BEHIND)
+        ..columns.len().min(chosen + costs::PLACES_AHEAD);
     let WindowMapping { client, .. } = columns[chosen];
     let is_open = |place: &usize| columns[*place].standing != WindowStanding::Taken;
     let turns = |place: usize| {
@@ -452,5 +436,5 @@ fn probability(chosen: usize, columns: &[WindowMapping], costs: &[i64], step: i6
             ours += weight;
         }
     }
-    u16::try_from(ours * 1_000 / all.max(1)).unwrap_or(1_000).clamp(1, 990)
+    u16::try_from(ours * 1_000 / all.max(1)).unwrap_or(1_000).clamp(1, costs::GUESS_CEILING)
 }

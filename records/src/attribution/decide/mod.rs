@@ -1,8 +1,9 @@
 //! How a line's client is decided: alone where there is one mapping and one line, else together
 //! with the next lines of its group, over the mappings that they could have.
 
+use crate::attribution::costs;
 use crate::attribution::learnt::coarse::CoarseDelaySpan;
-use crate::attribution::learnt::user_agents::{AgentFit, CERTAIN};
+use crate::attribution::learnt::user_agents::AgentFit;
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::mappings::{NIL, WaitingMapping};
 use crate::attribution::queue::{Attributor, LAST};
@@ -53,7 +54,7 @@ impl<T> Attributor<T> {
             tainted || is_unusual || self.habits.fit(tag, asked.user_agent) == AgentFit::Other;
         if !odd {
             state.delays.learn(delay, asked.resolution.max(resolution));
-            self.habits.learn(tag, asked.user_agent, CERTAIN);
+            self.habits.learn(tag, asked.user_agent, costs::PROFILE_CERTAIN);
         } else if is_unusual && !tainted {
             // So that a clock that drifts stays known.
             state.delays.learn_next(delay);
@@ -82,7 +83,8 @@ impl<T> Attributor<T> {
         let delay = asked.time.micros_since(time);
         let state = &self.states[asked.server as usize];
         let is_unusual = facts.ended && !facts.is_cut() && self.is_unusual_end(&asked, delay);
-        let odd = tainted || is_unusual || state.agreement.cost(&facts, &asked) > ODD;
+        let odd =
+            tainted || is_unusual || state.agreement.cost(&facts, &asked) > costs::ODD_RESPONSE;
         let (certainty, reason, probability) =
             if odd || self.may_be_sealed(&asked) || state.misses_mappings() {
                 (Certainty::Likely, Reason::Doubtful, self.judge_doubtful(tag, Some(facts), &asked))
@@ -215,9 +217,6 @@ impl<T> Attributor<T> {
         self.habits.learn(waiting.tag, asked.user_agent, weight);
     }
 }
-
-/// What status and size may cost together for a pair not to be odd.
-pub(crate) const ODD: i64 = 1_500;
 
 /// No client, for this reason.
 pub(crate) const fn nothing(reason: Reason) -> LineVerdict {

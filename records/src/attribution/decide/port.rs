@@ -4,22 +4,14 @@
 //! that leaves it open, whether the request was asked on it. Clocks that are wrong do no harm: where the time
 //! fits none, the request alone decides.
 
-use crate::attribution::decide::{ODD, nothing};
+use crate::attribution::costs;
+use crate::attribution::decide::nothing;
 use crate::attribution::line::{HeldLine, LoggedLine, ServerIndex};
-use crate::attribution::memory::connections::{CHAIN, KnownConnection};
+use crate::attribution::memory::connections::KnownConnection;
 use crate::attribution::memory::exchanges::request_key;
 use crate::attribution::memory::mappings::NIL;
 use crate::attribution::queue::Attributor;
 use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
-
-/// Requests of a connection that are looked at in search of a line's own.
-const AHEAD: u32 = 8;
-
-/// Exchanges of a shared connection that are looked at for a line.
-const LOOKED_AT: usize = 64;
-
-/// Parts in 1,000 that a line is that of the first of several: the next ones are, only where one was lost.
-const IN_TURN: u16 = 950;
 
 /// A connection that the line may have come by.
 #[derive(Clone, Copy)]
@@ -46,7 +38,8 @@ impl<T> Attributor<T> {
     pub(crate) fn decide_by_port(&mut self, line: &LoggedLine, port: u16) -> Option<LineVerdict> {
         let asked = self.held[0].asked;
         let group = self.own_group_of(line);
-        let mut found: [Option<PortCandidate>; CHAIN] = [None; CHAIN];
+        let mut found: [Option<PortCandidate>; costs::PORT_CONNECTIONS] =
+            [None; costs::PORT_CONNECTIONS];
         let mut count = 0_u32;
         for (index, place) in self.connections.of_port(asked.server, port).zip(&mut found) {
             let connection = self.connections.get(index);
@@ -121,7 +114,12 @@ impl<T> Attributor<T> {
         let group = group?;
         let numbers = match line.nth {
             Some(nth) if !connection.is_foreign => nth..=nth,
-            _ => connection.next..=connection.asked.min(connection.next.saturating_add(AHEAD)),
+            _ => {
+                connection.next
+                    ..=connection
+                        .asked
+                        .min(connection.next.saturating_add(costs::PORT_REQUESTS_AHEAD))
+            }
         };
         numbers.into_iter().find_map(|nth| {
             let mapping = self.exchanges.find(request_key(connection.serial, nth))?;
@@ -186,7 +184,7 @@ impl<T> Attributor<T> {
         let agreement = self.states[asked.server as usize].agreement;
         let (mut first, mut suits) = (None, None);
         let (mut count, mut is_guess) = (0_u32, false);
-        for mapping in self.outstanding.candidates(group).take(LOOKED_AT) {
+        for mapping in self.outstanding.candidates(group).take(costs::GROUP_SCAN) {
             let waiting = self.outstanding.get(mapping);
             if waiting.facts == NIL || self.cannot_be(waiting, &asked) {
                 continue;
@@ -195,7 +193,7 @@ impl<T> Attributor<T> {
             let found = (mapping, waiting.client);
             is_guess |= first.get_or_insert(found).1 != waiting.client;
             let facts = self.exchanges.get(waiting.facts);
-            if suits.is_none() && agreement.cost(facts, &asked) <= ODD {
+            if suits.is_none() && agreement.cost(facts, &asked) <= costs::ODD_RESPONSE {
                 suits = Some(found);
             }
         }
@@ -203,7 +201,7 @@ impl<T> Attributor<T> {
         let delay = Some(self.learn_exchange(mapping, &asked));
         self.consume(group, mapping, self.held[0].next);
         let (certainty, reason, probability) = if is_guess {
-            (Certainty::Likely, Reason::Order, IN_TURN)
+            (Certainty::Likely, Reason::Order, costs::SHARED_PORT_PROBABILITY)
         } else {
             (Certainty::Exact, Reason::Port, 1_000)
         };

@@ -7,42 +7,14 @@
 //! claim to them, and lines with the same one take their turns. And where nobody is known by it, it
 //! is the best of those that no other waiting line has such a claim to.
 
-use crate::attribution::decide::assign::FREE;
-use crate::attribution::learnt::user_agents::{AgentRarity, CERTAIN, ClientHash, NONE};
+use crate::attribution::costs;
+use crate::attribution::learnt::user_agents::{AgentRarity, ClientHash, NONE};
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::mappings::{NIL, WaitingMapping};
 use crate::attribution::odds::weight;
 use crate::attribution::queue::{Attributor, LAST};
 use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
 use crate::time::{Resolution, Timestamp};
-
-/// How many mappings are looked at, and how many of these the line could have.
-const MAX_STEPS: usize = 64;
-const MAX_CANDIDATES: usize = 32;
-
-/// Where crossing costs this much, the server keeps order: the first in turn is taken if it suits.
-const IN_TURN: i64 = 1_400;
-
-/// What its turn is worth, in thousandths. Where a server is known to keep order 998 in 1,000 are right in
-/// the simulation of `tests/truth.rs` (stamps of whole seconds); real servers keep it less strictly.
-const IN_TURN_WORTH: u16 = 950;
-
-/// One line in so many is watched for how the server keeps order.
-const WATCHED: u64 = 4;
-
-/// What the delay and the User-Agent of a pair may cost for it to suit in every way.
-const SUITS_DELAY: i64 = 1_500;
-const SUITS_AGENT: i32 = 800;
-
-/// By how much the best has to be cheaper than any that is not known by the line's User-Agent.
-const DECISIVE: i64 = 2_500;
-
-/// What it costs, beside the rarity of the User-Agent, that the client is known by another one.
-const OTHER: i64 = 3_000;
-
-/// Certainty of what is left over when all others are spoken for, in thousandths: it is a way to use
-/// up what an earlier mistake left behind, rather than to make a new one.
-const LEFT_OVER: u16 = 50;
 
 /// What the oldest line of a group could have; kept from line to line for its memory.
 #[derive(Default)]
@@ -81,15 +53,15 @@ impl<T> Attributor<T> {
     fn decide_claim(&mut self, group: u32, claim: &mut SingleLineMatch) -> Option<LineVerdict> {
         let asked = self.held[0].asked;
         let crossed = self.states[asked.server as usize].turns.crossing_cost();
-        if asked.user_agent == NONE && crossed < IN_TURN {
+        if asked.user_agent == NONE && crossed < costs::IN_ORDER {
             return None;
         }
         let rarity = self.habits.rarity(asked.user_agent);
         self.look_for_candidates(group, &asked, claim);
-        if self.first_held.is_multiple_of(WATCHED) {
+        if self.first_held.is_multiple_of(costs::ORDER_WATCHED) {
             self.watch_turns_of(&asked, claim);
         }
-        if crossed >= IN_TURN {
+        if crossed >= costs::IN_ORDER {
             if !self.suits_in_turn(group, &asked, &rarity, claim.found.first()?) {
                 return None;
             }
@@ -108,7 +80,7 @@ impl<T> Attributor<T> {
             let best = claim.found[chosen];
             let is_rival = |other: &MatchCandidate| {
                 let takes_turns = is_coarse && other.usual == rarity.agent;
-                !takes_turns && other.cost < best.cost + DECISIVE && other.tag != best.tag
+                !takes_turns && other.cost < best.cost + costs::SINGLE_LEAD && other.tag != best.tag
             };
             if !claim.found.iter().any(is_rival) {
                 return Some(self.take_claimed(group, &asked, claim, chosen, MatchBasis::ByAgent));
@@ -123,7 +95,7 @@ impl<T> Attributor<T> {
         claim.found.clear();
         (claim.complete, claim.spare) = (true, None);
         let mut next = self.outstanding.first_fresh(group);
-        for _ in 0..MAX_STEPS {
+        for _ in 0..costs::GROUP_SCAN {
             if next == NIL {
                 break;
             }
@@ -134,7 +106,7 @@ impl<T> Attributor<T> {
                 break;
             }
             if waiting.time >= earliest {
-                if claim.found.len() == MAX_CANDIDATES {
+                if claim.found.len() == costs::SINGLE_CANDIDATES {
                     break;
                 }
                 claim.found.push(MatchCandidate::new(next, waiting));
@@ -149,7 +121,7 @@ impl<T> Attributor<T> {
                 claim.spare = Some(next);
                 return;
             }
-            if claim.found.len() == MAX_CANDIDATES {
+            if claim.found.len() == costs::SINGLE_CANDIDATES {
                 claim.complete = false;
                 return;
             }
@@ -170,8 +142,8 @@ impl<T> Attributor<T> {
         let delays = &self.states[asked.server as usize].delays;
         !first.stale
             && members.lines <= members.mappings
-            && delays.cost(asked.time.micros_since(first.time)) <= SUITS_DELAY
-            && self.habits.known(first.tag).cost(rarity) <= SUITS_AGENT
+            && delays.cost(asked.time.micros_since(first.time)) <= costs::IN_ORDER_DELAY
+            && self.habits.known(first.tag).cost(rarity) <= costs::IN_ORDER_AGENT
     }
 
     /// What each candidate would cost; returns the best of those known by the line's User-Agent.
@@ -185,7 +157,7 @@ impl<T> Attributor<T> {
         let Self { states, habits, outstanding, .. } = self;
         let delays = &states[asked.server as usize].delays;
         let now = self.now.max(asked.time);
-        let price = if crossed < FREE { 0 } else { crossed };
+        let price = if crossed < costs::ORDER_FREE { 0 } else { crossed };
         let (mut last, mut last_cost, mut turns) = (Timestamp::MIN, 0, 0);
         let (mut best, mut least) = (None, i64::MAX);
         for (place, candidate) in claim.found.iter_mut().enumerate() {
@@ -209,7 +181,7 @@ impl<T> Attributor<T> {
                 candidate.cost += i64::from(habits.known(candidate.tag).cost(rarity));
                 turns += if candidate.stale { 0 } else { price };
             } else {
-                candidate.cost += OTHER + i64::from(rarity.surprise);
+                candidate.cost += costs::OTHER_AGENT + i64::from(rarity.surprise);
             }
         }
         best
@@ -225,7 +197,7 @@ impl<T> Attributor<T> {
         claim: &mut SingleLineMatch,
     ) -> Option<LineVerdict> {
         let mut next = self.held[0].next;
-        for _ in 0..MAX_CANDIDATES {
+        for _ in 0..costs::SINGLE_CANDIDATES {
             if next == LAST {
                 break;
             }
@@ -254,7 +226,7 @@ impl<T> Attributor<T> {
             candidates: u32::try_from(claim.found.len() + 1).unwrap_or(u32::MAX),
             reason: Reason::Order,
             delay: Some(asked.time.micros_since(time)),
-            probability: LEFT_OVER,
+            probability: costs::LEFTOVER_PROBABILITY,
         })
     }
 
@@ -342,13 +314,13 @@ impl<T> Attributor<T> {
         choice: MatchBasis,
     ) {
         if certainty == Certainty::Certain {
-            self.learn(chosen.mapping, asked, CERTAIN);
-        } else if probability >= 900 {
+            self.learn(chosen.mapping, asked, costs::PROFILE_CERTAIN);
+        } else if probability >= costs::GUESS_TEACHES {
             match choice {
                 MatchBasis::InTurn { telling: false } => {
-                    self.habits.learn(chosen.tag, asked.user_agent, CERTAIN / 2);
+                    self.habits.learn(chosen.tag, asked.user_agent, costs::PROFILE_CERTAIN / 2);
                 }
-                _ => self.learn(chosen.mapping, asked, CERTAIN / 2),
+                _ => self.learn(chosen.mapping, asked, costs::PROFILE_CERTAIN / 2),
             }
         }
     }
@@ -392,7 +364,7 @@ impl MatchBasis {
     /// speaks for the chosen one's.
     fn probability(self, found: &[MatchCandidate], chosen: MatchCandidate) -> u16 {
         if let Self::InTurn { .. } = self {
-            return IN_TURN_WORTH;
+            return costs::IN_ORDER_PROBABILITY;
         }
         let (mut all, mut ours) = (0, 0);
         for candidate in found {
@@ -400,6 +372,6 @@ impl MatchBasis {
             all += weight;
             ours += if candidate.tag == chosen.tag { weight } else { 0 };
         }
-        u16::try_from(ours * 1_000 / all.max(1)).unwrap_or(1_000).clamp(1, 990)
+        u16::try_from(ours * 1_000 / all.max(1)).unwrap_or(1_000).clamp(1, costs::GUESS_CEILING)
     }
 }

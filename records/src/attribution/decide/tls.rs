@@ -6,9 +6,10 @@
 //! be of, it is asked what the whole would cost then. So the probability of a client is that of all ways to
 //! lay them in which the line is its own.
 
-use crate::attribution::decide::assign::{AssignmentCosts, MAX_LINES, MAX_MAPPINGS, OtherCosts};
+use crate::attribution::costs;
+use crate::attribution::decide::assign::{AssignmentCosts, OtherCosts};
 use crate::attribution::decide::nothing;
-use crate::attribution::learnt::user_agents::{AgentRarity, CERTAIN, ClientHash};
+use crate::attribution::learnt::user_agents::{AgentRarity, ClientHash, guess_weight};
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::tls::{TlsExchange, TlsExchanges};
 use crate::attribution::odds::weight;
@@ -16,58 +17,6 @@ use crate::attribution::queue::{Attributor, HeldState};
 use crate::attribution::record::{ExchangeEvent, MappingEvent};
 use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
 use crate::time::Resolution;
-
-/// How many held lines are looked at for others of the kind.
-const STEPS: usize = 128;
-
-/// What a line without an exchange costs, one that comes in another order, and an exchange without a line:
-/// of several that it may have, and the only one.
-const UNMATCHED: i64 = 14_000;
-const CROSSED: i64 = 2_500;
-const SPARE: i64 = 300;
-const SKIPPED: i64 = 4_000;
-
-/// What a line costs that names another balancer than the exchange's.
-const OTHER_BALANCER: i64 = 5_000;
-
-/// Where stamps are coarse: what it costs to be out of an exchange's life though within the span of delays, to
-/// be out of that, and how much more for each doubling of the distance.
-const WITHIN: i64 = 1_000;
-const OUTSIDE: i64 = 3_000;
-const DOUBLING: i64 = 1_000;
-const UNIT: u64 = 10_000;
-
-/// While nothing is known: what each doubling of a delay beyond half a millisecond costs.
-const UNLEARNT: i64 = 500;
-const HALF: u64 = 500;
-
-/// An exchange that took less, in microseconds, has its lines at one time.
-const AT_ONCE: i64 = 2_000;
-
-/// Pairs that are needed to know the span of delays.
-const ENOUGH: u32 = 20;
-
-/// How much later than an exchange's end a line may be while its server's delays are not known, in
-/// microseconds.
-const LATE: i64 = 5_000_000;
-
-/// And how much beyond twice the longest that is usual, when they are.
-const ROOM: i64 = 50_000;
-
-/// A pair that costs this much is none.
-const TOO_DEAR: i64 = 13_000;
-
-/// What an exchange may cost more than the best for the first line to be thought of.
-const NEAR: i64 = 9_000;
-
-/// A guess that is as sure as this among its rivals teaches.
-const SURE: u16 = 900;
-
-/// None is certain where those before it did not fit as well as that, in thousandths.
-const TRUSTED: u16 = 900;
-
-/// The most that is said of a guess.
-const MOST: u16 = 990;
 
 /// An exchange in view.
 #[derive(Clone, Copy)]
@@ -112,9 +61,12 @@ impl<T> Attributor<T> {
     /// there is no such traffic.
     pub(crate) fn may_be_sealed(&self, asked: &HeldLine) -> bool {
         let Some(turns) = &self.states[asked.server as usize].sealed else { return false };
-        let from = asked.time.offset_by(-LATE);
+        let from = asked.time.offset_by(-costs::TLS_LATEST);
         let to = asked.time.offset_by(self.wait + asked.resolution.micros());
-        turns.within(from, to).take(STEPS).any(|(_, turn)| may_be_at(asked.server_port, turn))
+        turns
+            .within(from, to)
+            .take(costs::TLS_SCAN)
+            .any(|(_, turn)| may_be_at(asked.server_port, turn))
     }
 
     /// Decides the oldest held line, which no mapping explains.
@@ -128,7 +80,7 @@ impl<T> Attributor<T> {
         let is_missing = verdict.client.is_none();
         turns.note_missing(is_missing);
         if is_missing {
-            turns.strain.note(UNMATCHED);
+            turns.strain.note(costs::TLS_UNMATCHED);
         }
         self.states[server].sealed = Some(turns);
         verdict
@@ -138,12 +90,13 @@ impl<T> Attributor<T> {
         let rows = self.rows(asked);
         let columns = self.columns(&rows, turns);
         let mut costs = self.weigh_turns(&rows, &columns, turns);
-        let open: Vec<usize> =
-            (0..columns.len()).filter(|&place| costs.of_line(0)[place] < TOO_DEAR).collect();
+        let open: Vec<usize> = (0..columns.len())
+            .filter(|&place| costs.of_line(0)[place] < costs::TLS_TOO_DEAR)
+            .collect();
         let Some(least) = open.iter().map(|&place| costs.of_line(0)[place]).min() else {
             return nothing(Reason::NoMapping);
         };
-        let near = |place: &&usize| costs.of_line(0)[**place] <= least + NEAR;
+        let near = |place: &&usize| costs.of_line(0)[**place] <= least + costs::TLS_NEAR;
         let near: Vec<usize> = open.iter().filter(near).copied().collect();
         let first = columns[open[0]].turn;
         let alone = open.iter().all(|&place| {
@@ -165,21 +118,20 @@ impl<T> Attributor<T> {
         let trust = turns.strain.trust(whole / lines);
         turns.strain.note(costs.of_line(0)[chosen]);
         let is_settled = turns.delays.is_settled() && !turns.misses_any();
-        let (certainty, probability) = if alone && is_settled && trust >= TRUSTED {
+        let (certainty, probability) = if alone && is_settled && trust >= costs::TLS_TRUSTED {
             (Certainty::Certain, 1_000)
         } else {
             (Certainty::Likely, tempered(share, trust))
         };
         // What fits badly is learnt from all the same: else nothing would ever fit again.
-        if share >= SURE {
+        if share >= costs::GUESS_TEACHES {
             if let Some(delay) = apart(&turn, asked) {
                 turns.delays.learn(delay, Resolution::Microsecond);
             }
             turns.learn_size(&turn, asked.bytes.unwrap_or(0));
         }
-        let sure = u8::try_from(share * u16::from(CERTAIN) / 1_100).unwrap_or(0);
-        self.habits.learn(turn.tag, asked.user_agent, sure);
-        if certainty != Certainty::Certain && share < MOST {
+        self.habits.learn(turn.tag, asked.user_agent, guess_weight(share));
+        if certainty != Certainty::Certain && share < costs::GUESS_CEILING {
             open.iter().for_each(|&place| turns.taint(columns[place].place));
         }
         turns.take(place, asked.bytes.unwrap_or(0));
@@ -195,32 +147,32 @@ impl<T> Attributor<T> {
 
     /// The line, and the next ones of its server that no mapping explains.
     fn rows(&self, asked: &HeldLine) -> Vec<HeldLine> {
-        let others = self.held.iter().skip(1).take(STEPS).filter_map(|held| {
+        let others = self.held.iter().skip(1).take(costs::TLS_SCAN).filter_map(|held| {
             let HeldState::Waits(group) = held.state else { return None };
             let is_theirs =
                 held.asked.server == asked.server && self.outstanding.group(group).mappings == 0;
             is_theirs.then_some(held.asked)
         });
-        std::iter::once(*asked).chain(others.take(MAX_LINES - 1)).collect()
+        std::iter::once(*asked).chain(others.take(costs::WINDOW_LINES - 1)).collect()
     }
 
     /// The exchanges that they may be of, each as often as it may have lines.
     fn columns(&self, rows: &[HeldLine], turns: &TlsExchanges) -> Vec<TlsCandidate> {
         let (first, last) = (rows[0], rows[rows.len() - 1]);
         let step = first.resolution.micros();
-        let late = match turns.delays.hull(ENOUGH) {
-            Some((_, longest)) => longest.max(0) * 2 + step + ROOM,
-            None => LATE,
+        let late = match turns.delays.hull(costs::DELAYS_USED_AFTER) {
+            Some((_, longest)) => longest.max(0) * 2 + step + costs::TLS_LATE_MARGIN,
+            None => costs::TLS_LATEST,
         };
         let from = first.time.offset_by(-late.max(0));
         let to = last.time.offset_by(self.wait + step);
         let may_be = |turn: &(usize, &TlsExchange)| may_be_at(first.server_port, turn.1);
-        let mut columns = Vec::with_capacity(MAX_MAPPINGS);
-        let all: Vec<_> = turns.within(from, to).filter(may_be).take(STEPS).collect();
+        let mut columns = Vec::with_capacity(costs::WINDOW_MAPPINGS);
+        let all: Vec<_> = turns.within(from, to).filter(may_be).take(costs::TLS_SCAN).collect();
         for (place, turn) in all {
             let turn = *turn;
-            for _ in 0..turn.requests.saturating_sub(turn.lines).clamp(1, 4) {
-                if columns.len() == MAX_MAPPINGS {
+            for _ in 0..turn.requests.saturating_sub(turn.lines).clamp(1, costs::TLS_REPEATS) {
+                if columns.len() == costs::WINDOW_MAPPINGS {
                     return columns;
                 }
                 columns.push(TlsCandidate { place, turn });
@@ -236,10 +188,11 @@ impl<T> Attributor<T> {
         turns: &TlsExchanges,
     ) -> AssignmentCosts {
         let mut costs = AssignmentCosts::default();
-        let other = OtherCosts { unmatched: UNMATCHED, crossed: CROSSED };
+        let other =
+            OtherCosts { unmatched: costs::TLS_UNMATCHED, crossed: costs::EXCHANGES_CROSSED };
         let skips = columns.iter().enumerate().map(|(at, column)| {
             let again = at > 0 && columns[at - 1].place == column.place;
-            if again || column.turn.lines > 0 { SPARE } else { SKIPPED }
+            if again || column.turn.lines > 0 { costs::TLS_SPARE } else { costs::TLS_SKIPPED }
         });
         costs.reset(rows.len(), skips, other);
         let rarities: Vec<AgentRarity> =
@@ -249,7 +202,8 @@ impl<T> Attributor<T> {
             for (row, asked) in rows.iter().enumerate() {
                 let agent = i64::from(known.cost(&rarities[row]));
                 let size = asked.bytes.map_or(0, |bytes| turns.cost_of_size(&column.turn, bytes));
-                let balancer = if named(&column.turn, asked) { 0 } else { OTHER_BALANCER };
+                let balancer =
+                    if named(&column.turn, asked) { 0 } else { costs::TLS_OTHER_BALANCER };
                 let time = cost_of_time(&column.turn, asked, turns);
                 costs.set(row, at, time + size + agent + balancer);
             }
@@ -274,7 +228,7 @@ fn named(turn: &TlsExchange, asked: &HeldLine) -> bool {
 fn apart(turn: &TlsExchange, asked: &HeldLine) -> Option<i64> {
     let end = asked.time.micros_since(turn.ended);
     if asked.resolution == Resolution::Microsecond {
-        let at_once = turn.ended.micros_since(turn.began) < AT_ONCE;
+        let at_once = turn.ended.micros_since(turn.began) < costs::TLS_BRIEF;
         return (turn.requests == 1 || at_once).then_some(end);
     }
     let start = asked.time.micros_since(turn.began) + asked.resolution.micros();
@@ -285,19 +239,23 @@ fn cost_of_time(turn: &TlsExchange, asked: &HeldLine, turns: &TlsExchanges) -> i
     let doublings = |time: i64, unit: u64| i64::from((time.unsigned_abs() / unit + 1).ilog2());
     if asked.resolution != Resolution::Microsecond {
         let delay = apart(turn, asked).unwrap_or(0);
-        let (first, last) = turns.delays.hull(ENOUGH).unwrap_or((-1_000_000, 1_000_000));
+        let (first, last) =
+            turns.delays.hull(costs::DELAYS_USED_AFTER).unwrap_or((-1_000_000, 1_000_000));
         return match (first.min(0) - delay).max(delay - last.max(0)) {
             _ if delay == 0 => 0,
-            ..=0 => WITHIN,
-            beyond => OUTSIDE + DOUBLING * doublings(beyond, UNIT),
+            ..=0 => costs::TLS_WITHIN_DELAYS,
+            beyond => {
+                costs::COARSE_OUTSIDE
+                    + costs::COARSE_DOUBLING * doublings(beyond, costs::COARSE_UNIT)
+            }
         };
     }
     let (end, start) = (asked.time.micros_since(turn.ended), asked.time.micros_since(turn.began));
     let usual = turns.delays.median().unwrap_or(0);
     // One of several is logged when its own part has been sent, which may be any time in between.
     let delay = if turn.requests > 1 { usual.clamp(end, start.max(end)) } else { end };
-    match turns.delays.hull(ENOUGH) {
-        None => doublings(delay, HALF) * UNLEARNT,
+    match turns.delays.hull(costs::DELAYS_USED_AFTER) {
+        None => doublings(delay, costs::TLS_UNLEARNT_UNIT) * costs::TLS_UNLEARNT,
         Some(_) => turns.delays.cost(delay),
     }
 }
@@ -327,5 +285,8 @@ fn best(ways: &[(usize, i64)], none: i64, columns: &[TlsCandidate]) -> Option<(u
             ours += weight;
         }
     }
-    Some((chosen, u16::try_from(ours * 1_000 / all.max(1)).unwrap_or(0).clamp(1, MOST)))
+    Some((
+        chosen,
+        u16::try_from(ours * 1_000 / all.max(1)).unwrap_or(0).clamp(1, costs::GUESS_CEILING),
+    ))
 }

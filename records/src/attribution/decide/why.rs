@@ -1,7 +1,7 @@
 //! Why a line got its client: who else could have asked, and what speaks for and against each. Gathered just
 //! before the decision, for lines of which that was asked, and from the same numbers; nobody else pays for it.
 
-use crate::attribution::decide::assign::MAX_LINES;
+use crate::attribution::costs;
 use crate::attribution::learnt::user_agents::{AgentFit, NONE};
 use crate::attribution::line::{HeldLine, LoggedLine};
 use crate::attribution::memory::mappings::NIL;
@@ -12,11 +12,6 @@ use std::fmt;
 
 use crate::addr::ClientAddr;
 use crate::time::Timestamp;
-
-/// Mappings of a group that are looked at.
-const STEPS: usize = 64;
-/// Candidates that are named: the nearest in time.
-const NAMED: usize = 12;
 
 /// What a line could have been, and what it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,7 +139,7 @@ impl<T> Attributor<T> {
         match self.held.front().map(|front| front.state) {
             Some(HeldState::Waits(group)) => {
                 let lines = self.outstanding.group(group).lines as usize;
-                let most = if lines > MAX_LINES { MAX_LINES } else { 1 };
+                let most = if lines > costs::WINDOW_LINES { costs::WINDOW_LINES } else { 1 };
                 let (mut next, mut seen) = (number, 0);
                 while next != LAST
                     && seen < most
@@ -172,11 +167,11 @@ impl<T> Attributor<T> {
         let mut candidates: Vec<_> = self
             .outstanding
             .candidates(group)
-            .take(STEPS)
+            .take(costs::GROUP_SCAN)
             .filter(|&mapping| !self.cannot_be(self.outstanding.get(mapping), asked))
             .map(|mapping| self.candidate_of(mapping, asked))
             .collect();
-        let more = (members.mappings as usize).saturating_sub(STEPS);
+        let more = (members.mappings as usize).saturating_sub(costs::GROUP_SCAN);
         nearest(&mut candidates, more, members.lines)
     }
 
@@ -250,8 +245,8 @@ impl<T> Attributor<T> {
 
 fn nearest(candidates: &mut Vec<ExplainedCandidate>, more: usize, lines: u32) -> Explanation {
     candidates.sort_by_key(|it| it.delay.unsigned_abs());
-    let more = more + candidates.len().saturating_sub(NAMED);
-    candidates.truncate(NAMED);
+    let more = more + candidates.len().saturating_sub(costs::CANDIDATES_NAMED);
+    candidates.truncate(costs::CANDIDATES_NAMED);
     let candidates = std::mem::take(candidates);
     let more = u32::try_from(more).unwrap_or(u32::MAX);
     Explanation { candidates, more, lines: lines.max(1), is_asked: false }

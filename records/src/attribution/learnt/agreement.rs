@@ -1,5 +1,6 @@
 //! How often the status and the size that a server logs are those that the balancer saw.
 
+use crate::attribution::costs;
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::facts::ExchangeFacts;
 
@@ -18,16 +19,10 @@ struct AgreementOdds {
     no: u32,
 }
 
-/// Where both counts are halved.
-const FADE_AT: u32 = 4_096;
-
-/// The most that a disagreement costs, in thousandths of a natural logarithm.
-const WORST: i64 = 9_000;
-
 impl AgreementOdds {
     fn learn(&mut self, agrees: bool) {
         *(if agrees { &mut self.yes } else { &mut self.no }) += 1;
-        if self.yes + self.no > FADE_AT {
+        if self.yes + self.no > costs::AGREEMENT_FADE_AT {
             (self.yes, self.no) = (self.yes / 2, (self.no / 2).max(1));
         }
     }
@@ -36,13 +31,16 @@ impl AgreementOdds {
     fn cost(self) -> i64 {
         let ratio = u64::from(self.yes + 1) * 4 / u64::from(self.no + 1);
         let octaves = i64::from(ratio.max(1).ilog2()) - 2;
-        (octaves * 693).clamp(0, WORST)
+        (octaves * costs::HALVING).clamp(0, costs::DISAGREEMENT_WORST)
     }
 }
 
 impl ResponseAgreement {
     pub(crate) const fn new() -> Self {
-        Self { status: AgreementOdds { yes: 200, no: 1 }, bytes: AgreementOdds { yes: 40, no: 1 } }
+        Self {
+            status: AgreementOdds { yes: costs::STATUS_AT_FIRST.0, no: costs::STATUS_AT_FIRST.1 },
+            bytes: AgreementOdds { yes: costs::BYTES_AT_FIRST.0, no: costs::BYTES_AT_FIRST.1 },
+        }
     }
 
     /// What the facts that differ cost: nothing where they agree, or where nothing is known.

@@ -4,6 +4,7 @@
 //! The doubt is as good as the server is: so it is counted how often User-Agent, or status and size, bear
 //! out what was doubted.
 
+use crate::attribution::costs;
 use crate::attribution::learnt::user_agents::{AgentFit, ClientHash};
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::facts::ExchangeFacts;
@@ -16,34 +17,23 @@ pub(crate) struct Calibration {
     no: u16,
 }
 
-/// What is known before anything is: four in five, and a line or two of the server's own change that.
-const AT_FIRST: Calibration = Calibration { yes: 4, no: 1 };
-
-/// Where both counts are halved.
-const FADE_AT: u16 = 1_024;
-
-/// The most that is said.
-const MOST: u16 = 990;
-
-/// What is said at most of a line that is itself spoken against. In the simulation of `tests/truth.rs` 50 of 60 such
-/// lines are right; so few do not carry more than an even chance.
-const SPOKEN_AGAINST: u16 = 500;
-
 impl Calibration {
     pub(crate) const fn new() -> Self {
-        AT_FIRST
+        let (yes, no) = costs::CALIBRATION_AT_FIRST;
+        Self { yes, no }
     }
 
     /// Those about neighbours, of whom nothing is known at first.
     pub(crate) const fn of_neighbours() -> Self {
-        Self { yes: 1, no: 1 }
+        let (yes, no) = costs::FALLBACK_AT_FIRST;
+        Self { yes, no }
     }
 
     /// What is worth as much as those before it, in thousandths.
     pub(crate) fn usual(self) -> u16 {
         let all = u32::from(self.yes) + u32::from(self.no);
         let usual = u32::from(self.yes) * 1_000 / all.max(1);
-        u16::try_from(usual).unwrap_or(0).clamp(1, MOST)
+        u16::try_from(usual).unwrap_or(0).clamp(1, costs::GUESS_CEILING)
     }
 
     /// What a doubtful line is worth, in thousandths, and learns from it. `agrees` is `None` where nothing is
@@ -54,10 +44,11 @@ impl Calibration {
             Some(false) => self.no += 1,
             None => {}
         }
-        if self.yes + self.no >= FADE_AT {
+        if self.yes + self.no >= costs::CALIBRATION_FADE_AT {
             (self.yes, self.no) = (self.yes / 2, self.no / 2);
         }
-        let most = if agrees == Some(false) { SPOKEN_AGAINST } else { MOST };
+        let most =
+            if agrees == Some(false) { costs::CONTRADICTED_CEILING } else { costs::GUESS_CEILING };
         self.usual().min(most)
     }
 }
@@ -100,8 +91,8 @@ mod tests {
         assert_eq!(doubts.judge(None), 800);
         (0..100).for_each(|_| assert!(doubts.judge(Some(true)) >= 800));
         assert!(doubts.judge(None) > 980);
-        assert_eq!(doubts.judge(Some(false)), SPOKEN_AGAINST);
-        (0..5_000).for_each(|_| assert!(doubts.judge(Some(false)) <= SPOKEN_AGAINST));
+        assert_eq!(doubts.judge(Some(false)), costs::CONTRADICTED_CEILING);
+        (0..5_000).for_each(|_| assert!(doubts.judge(Some(false)) <= costs::CONTRADICTED_CEILING));
         assert!(doubts.judge(None) < 50, "{}", doubts.judge(None));
     }
 }

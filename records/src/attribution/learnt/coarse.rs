@@ -5,26 +5,8 @@
 //! when in a second the log begins. So what was seen says where the span may lie, and inside of it no
 //! delay is better than another: order decides there.
 
+use crate::attribution::costs;
 use crate::attribution::learnt::delays::ServerDelays;
-
-/// Before anything is known: lines are logged when a response ends, but for what a clock may be off without
-/// being seen to be, in steps of the stamps before and behind.
-const PRIOR: (i64, i64) = (2, 4);
-
-/// Pairs that are needed to know more.
-const ENOUGH: u32 = 20;
-
-/// What it costs to lie outside, in thousandths of a natural logarithm, and how much more for each
-/// doubling of the distance.
-const OUTSIDE: i64 = 3_000;
-const DOUBLING: i64 = 1_000;
-const WORST: i64 = 12_000;
-
-/// Where distances begin, in microseconds.
-const UNIT: u64 = 10_000;
-
-/// What is saved by not leaving over an end whose line should have come long ago.
-const OVERDUE: i64 = 5_000;
 
 /// The delays by coarse stamps that are not out of the ordinary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +18,11 @@ pub(crate) struct CoarseDelaySpan {
 impl CoarseDelaySpan {
     /// Of a server's delays, by stamps of that many microseconds.
     pub(crate) fn of(delays: &ServerDelays, step: i64) -> Self {
-        let Some((shortest, longest)) = delays.hull(ENOUGH) else {
-            return Self { first: -PRIOR.0 * step, last: PRIOR.1 * step };
+        let Some((shortest, longest)) = delays.hull(costs::DELAYS_USED_AFTER) else {
+            return Self {
+                first: -costs::COARSE_PRIOR.0 * step,
+                last: costs::COARSE_PRIOR.1 * step,
+            };
         };
         Self { first: shortest.min(longest - step), last: longest.max(shortest + step) }
     }
@@ -48,8 +33,8 @@ impl CoarseDelaySpan {
         match u64::try_from(apart) {
             Err(_) | Ok(0) => 0,
             Ok(apart) => {
-                let octaves = i64::from((apart / UNIT + 1).ilog2());
-                (OUTSIDE + octaves * DOUBLING).min(WORST)
+                let octaves = i64::from((apart / costs::COARSE_UNIT + 1).ilog2());
+                (costs::COARSE_OUTSIDE + octaves * costs::COARSE_DOUBLING).min(costs::COARSE_WORST)
             }
         }
     }
@@ -57,7 +42,7 @@ impl CoarseDelaySpan {
     /// What is saved by not leaving over an end that at the end of what is in view has waited so long.
     pub(crate) fn saved(self, waited: i64) -> i64 {
         let width = (self.last - self.first).max(1);
-        (waited - self.first).clamp(0, width) * OVERDUE / width
+        (waited - self.first).clamp(0, width) * costs::COARSE_OVERDUE / width
     }
 
     /// Whether a delay is far out of the ordinary.

@@ -7,45 +7,12 @@
 //! oldest mapping the best; where delays have a long tail it lets the young overtake; and a mapping
 //! that nobody will ever answer is left where it is. Where nothing was learnt, order decides.
 
+use crate::attribution::costs;
 use crate::time::Resolution;
 
 /// Buckets for delays of one sign: 100 us times 2^25 is close to an hour.
 const SIDE: usize = 104;
 const BUCKETS: usize = 2 * SIDE + 1;
-
-/// A delay of this many microseconds or less is none.
-const UNIT: u64 = 100;
-
-/// The share of mappings that no line ever answers.
-const ORPHANS: f32 = 0.005;
-
-/// What a line just before its mapping costs while nothing is known, in thousandths of a natural
-/// logarithm, and how much more for each bucket.
-const BEFORE: i64 = 2_000;
-const BEFORE_STEP: i64 = 120;
-
-/// What it costs that a stamp in whole seconds is one further off than usual: few delays lie across
-/// the turn of a second.
-const NEXT_STAMP: i64 = 3_000;
-
-/// Pairs needed before the distribution is used at all.
-const ENOUGH: u32 = 20;
-
-/// Pairs needed before a delay can rule a mapping out.
-const SETTLED: u32 = 200;
-
-/// Pairs known when one in so many of those that follow will do.
-const PLENTY: u32 = 1_024;
-const SAMPLE: u32 = 4;
-
-/// Buckets beyond what was seen that are still ordinary: two octaves.
-const ROOM: usize = 8;
-
-/// Where counts are halved, so that a server that changes is learnt anew.
-const FADE_AT: u32 = 2_048;
-
-/// Thousandths of a natural logarithm that an unheard-of delay costs at most.
-const WORST: i64 = 14_000;
 
 /// The delays of one server.
 pub(crate) struct ServerDelays {
@@ -72,7 +39,7 @@ impl ServerDelays {
             counts: [0; BUCKETS],
             total: 0,
             seen: 0,
-            until_rebuilt: ENOUGH,
+            until_rebuilt: costs::DELAYS_USED_AFTER,
             cost: unlearnt(),
             overdue: [0; BUCKETS],
             ordinary: (i64::MIN, i64::MAX),
@@ -84,7 +51,7 @@ impl ServerDelays {
     /// Notes the delay of a certain pair, in microseconds, and how finely it is known.
     pub(crate) fn learn(&mut self, delay: i64, resolution: Resolution) {
         self.seen = self.seen.wrapping_add(1);
-        if self.total >= PLENTY && !self.seen.is_multiple_of(SAMPLE) {
+        if self.total >= costs::DELAYS_PLENTY && !self.seen.is_multiple_of(costs::DELAYS_SAMPLE) {
             return;
         }
         self.resolution = self.resolution.max(resolution);
@@ -125,7 +92,8 @@ impl ServerDelays {
             // The whole seconds of the bucket, or the nearest.
             let delay = (first.midpoint(next) + step / 2).div_euclid(step) * step;
             let nearer = delay - delay.signum() * step;
-            *to = (*to).min(cost[bucket(nearer)] + if delay == 0 { 0 } else { NEXT_STAMP });
+            *to = (*to)
+                .min(cost[bucket(nearer)] + if delay == 0 { 0 } else { costs::DELAY_NEXT_STAMP });
         }
     }
 
@@ -142,7 +110,7 @@ impl ServerDelays {
 
     /// Whether enough is known to rule mappings out by their delay alone.
     pub(crate) const fn is_settled(&self) -> bool {
-        self.total >= SETTLED
+        self.total >= costs::DELAYS_SETTLED_AFTER
     }
 
     /// The shortest and the longest delay, but for the rarest, if that many pairs are known.
@@ -152,7 +120,7 @@ impl ServerDelays {
 
     /// The middle delay in microseconds, once enough pairs are known.
     pub(crate) fn median(&self) -> Option<i64> {
-        (self.total >= ENOUGH).then(|| lower_bound(self.quantile(0.5)))
+        (self.total >= costs::DELAYS_USED_AFTER).then(|| lower_bound(self.quantile(0.5)))
     }
 
     /// What holds all but one in 1,000 of the pairs and two octaves beyond; with stamps of whole
@@ -160,11 +128,11 @@ impl ServerDelays {
     fn find_ordinary(&self) -> (i64, i64) {
         let (first, last) = (self.quantile(0.0005), self.quantile(0.9995));
         let step = if self.resolution == Resolution::Second { self.resolution.micros() } else { 0 };
-        let shortest = match first.checked_sub(ROOM) {
+        let shortest = match first.checked_sub(costs::DELAY_MARGIN) {
             Some(bucket) => lower_bound(bucket),
             None => i64::MIN,
         };
-        let longest = match last + ROOM + 1 {
+        let longest = match last + costs::DELAY_MARGIN + 1 {
             bucket if bucket < BUCKETS => lower_bound(bucket).saturating_add(step),
             _ => i64::MAX,
         };
@@ -183,11 +151,11 @@ impl ServerDelays {
     }
 
     fn rebuild(&mut self) {
-        if self.total > FADE_AT {
+        if self.total > costs::DELAYS_FADE_AT {
             self.counts.iter_mut().for_each(|count| *count /= 2);
             self.total = self.counts.iter().sum();
         }
-        self.until_rebuilt = (self.total / 3).max(ENOUGH);
+        self.until_rebuilt = (self.total / 3).max(costs::DELAYS_USED_AFTER);
         self.ordinary = self.find_ordinary();
         let end = |bucket: usize| lower_bound((bucket + 1).min(BUCKETS - 1));
         self.hull = (lower_bound(self.quantile(0.005)), end(self.quantile(0.995)));
@@ -207,12 +175,12 @@ impl ServerDelays {
         for (bucket, (density, overdue)) in density.iter_mut().zip(&mut self.overdue).enumerate() {
             let mass = share(bucket);
             *density = mass / width(bucket).max(step);
-            *overdue = thousandths(-(left.max(0.0) + ORPHANS).ln()).max(0);
+            *overdue = thousandths(-(left.max(0.0) + costs::DELAY_ORPHANS).ln()).max(0);
             left -= mass;
         }
         let best = density.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
         for (cost, density) in self.cost.iter_mut().zip(density) {
-            *cost = thousandths((best / density).ln()).clamp(0, WORST);
+            *cost = thousandths((best / density).ln()).clamp(0, costs::DELAY_WORST);
         }
         if self.resolution == Resolution::Second {
             self.lend_to_next_stamps();
@@ -223,18 +191,18 @@ impl ServerDelays {
 /// Costs while nothing is known: a mapping comes before its line.
 const fn unlearnt() -> [i64; BUCKETS] {
     let mut costs = [0; BUCKETS];
-    let (mut bucket, mut cost) = (SIDE, BEFORE);
+    let (mut bucket, mut cost) = (SIDE, costs::DELAY_BEFORE);
     while bucket > 0 {
         bucket -= 1;
         costs[bucket] = cost;
-        cost += BEFORE_STEP;
+        cost += costs::DELAY_BEFORE_STEP;
     }
     costs
 }
 
 /// The bucket of a delay: [`SIDE`] is none, below it are lines that came before their mapping.
 fn bucket(delay: i64) -> usize {
-    let steps = quarter_octaves(delay.unsigned_abs() / UNIT).min(SIDE);
+    let steps = quarter_octaves(delay.unsigned_abs() / costs::DELAY_UNIT).min(SIDE);
     if delay < 0 { SIDE - steps } else { SIDE + steps }
 }
 
@@ -251,7 +219,7 @@ fn lower_bound(bucket: usize) -> i64 {
     let steps = bucket.abs_diff(SIDE);
     let (octave, quarter) = (steps / 4, steps % 4);
     let n = ((4 + quarter as u64) << octave >> 2).saturating_sub(1);
-    let delay = i64::try_from(n * UNIT).unwrap_or(i64::MAX);
+    let delay = i64::try_from(n * costs::DELAY_UNIT).unwrap_or(i64::MAX);
     if bucket < SIDE { -delay } else { delay }
 }
 
@@ -259,7 +227,7 @@ fn lower_bound(bucket: usize) -> i64 {
 #[expect(clippy::cast_precision_loss, reason = "a width needs no more precision than a float has")]
 fn width(bucket: usize) -> f32 {
     let octave = bucket.abs_diff(SIDE) / 4;
-    ((UNIT << octave) as f32 / 4.0).max(UNIT as f32)
+    ((costs::DELAY_UNIT << octave) as f32 / 4.0).max(costs::DELAY_UNIT as f32)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts stay below 2^24")]

@@ -1,6 +1,7 @@
 //! Who was last seen with a User-Agent at a server: a client for lines whose mapping is missing.
 
 use crate::addr::ClientAddr;
+use crate::attribution::costs;
 use crate::attribution::learnt::calibration::Calibration;
 use crate::time::Timestamp;
 
@@ -18,12 +19,6 @@ struct RecentAgent {
     time: Timestamp,
 }
 
-/// User-Agents remembered for each server.
-const NEIGHBOURS: usize = 256;
-
-/// How near in time two lines of one read are, in microseconds; with coarse stamps, the same stamp.
-const NEAR: i64 = 5_000;
-
 impl AgentFallback {
     /// Of a server of which nothing is known.
     pub(crate) fn new() -> Self {
@@ -33,12 +28,13 @@ impl AgentFallback {
     /// Notes that a mapping explained a line with this User-Agent.
     pub(crate) fn note(&mut self, agent: u32, client: ClientAddr, time: Timestamp) {
         if self.slots.is_empty() {
-            self.slots.resize(NEIGHBOURS, None);
+            self.slots.resize(costs::FALLBACK_AGENTS, None);
         }
         if let Some(near) = self.near(agent, time) {
             self.same.judge(Some(near == client));
         }
-        self.slots[agent as usize % NEIGHBOURS] = Some(RecentAgent { agent, client, time });
+        self.slots[agent as usize % costs::FALLBACK_AGENTS] =
+            Some(RecentAgent { agent, client, time });
     }
 
     /// What a neighbour is worth, in thousandths.
@@ -48,8 +44,9 @@ impl AgentFallback {
 
     /// Whose line with this User-Agent came just before `time`.
     pub(crate) fn near(&self, agent: u32, time: Timestamp) -> Option<ClientAddr> {
-        let neighbour = (*self.slots.get(agent as usize % NEIGHBOURS)?)?;
-        let near = neighbour.agent == agent && time.micros_since(neighbour.time).abs() <= NEAR;
+        let neighbour = (*self.slots.get(agent as usize % costs::FALLBACK_AGENTS)?)?;
+        let near = neighbour.agent == agent
+            && time.micros_since(neighbour.time).abs() <= costs::FALLBACK_NEAR;
         near.then_some(neighbour.client)
     }
 }

@@ -4,40 +4,28 @@
 //! neighbours slip with it, and each may then seem sure beside its rivals. What gives such a run away is that
 //! all of it fits badly: its lines cost more than those of a run that is right.
 
+use crate::attribution::costs;
 use crate::attribution::odds::chance;
 
 /// What the lines of a server cost of late, a moving average in thousandths of a natural logarithm.
 #[derive(Clone, Copy)]
 pub(crate) struct FitError(i64);
 
-/// As if the lines before the first had fitted.
-const AT_FIRST: i64 = 1_500;
-
-/// The part by which each line moves it.
-const MEMORY: i64 = 16;
-
-/// Where one line in two is right, and by how much it has to fall for the odds to grow by e. Both are what
-/// fits the lines of nginx and Apache behind TLS that passed through, HTTP/1.1 and HTTP/2, with stamps of
-/// whole seconds (`pen-bench accuracy --balancer ours --row sealed`): of those said to be so many per cent
-/// sure, about as many are.
-const EVEN: i64 = 4_000;
-const SPREAD: i64 = 800;
-
 impl FitError {
     pub(crate) const fn new() -> Self {
-        Self(AT_FIRST)
+        Self(costs::FIT_AT_FIRST)
     }
 
     /// Notes what a line cost.
     pub(crate) fn note(&mut self, cost: i64) {
-        self.0 += (cost - self.0) / MEMORY;
+        self.0 += (cost - self.0) / costs::FIT_MEMORY;
     }
 
     /// How far a choice among exchanges can be trusted, in thousandths, if the line and those behind it cost
     /// so much on average.
     pub(crate) fn trust(self, ahead: i64) -> u16 {
         let cost = (2 * self.0 + ahead) / 3;
-        u16::try_from(chance((cost - EVEN) * 1_000 / SPREAD)).unwrap_or(0)
+        u16::try_from(chance((cost - costs::FIT_EVEN) * 1_000 / costs::FIT_SPREAD)).unwrap_or(0)
     }
 }
 

@@ -4,27 +4,18 @@
 //! That takes two things at once: that the line's record was lost, and that another request was alike. How often either
 //! happens is counted; where both together are too rare to matter, nothing is doubted.
 
+use crate::attribution::costs;
 use crate::attribution::line::HeldLine;
 use crate::attribution::queue::Attributor;
 use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
 use crate::time::Timestamp;
 
-/// How long a loss is counted with those round it, in microseconds, and for how many of these spans it is remembered:
-/// the line of a record that was lost comes when its response has ended.
-const SPAN: i64 = 10_000_000;
-const SPANS: usize = 8;
-
-/// Parts in a million that a line may be wrong and is certain.
-const CERTAIN: u64 = 100;
 const MILLION: u64 = 1_000_000;
-
-/// More than that is as bad; so that nothing overflows.
-const MANY: u64 = 1 << 40;
 
 /// Lost records of late.
 pub(crate) struct RecordLosses {
     /// By time, the latest first.
-    spans: [LossInterval; SPANS],
+    spans: [LossInterval; costs::LOSS_INTERVALS],
     /// When the latest began.
     since: Timestamp,
     /// Parts in a million that were lost of the span where that were the most.
@@ -39,7 +30,11 @@ struct LossInterval {
 
 impl RecordLosses {
     pub(crate) const fn new() -> Self {
-        Self { spans: [LossInterval { came: 0, lost: 0 }; SPANS], since: Timestamp::MIN, rate: 0 }
+        Self {
+            spans: [LossInterval { came: 0, lost: 0 }; costs::LOSS_INTERVALS],
+            since: Timestamp::MIN,
+            rate: 0,
+        }
     }
 
     /// So many records came, and so many were found to be missing before them; or, below zero, to be
@@ -52,7 +47,7 @@ impl RecordLosses {
             let some = found.min(span.lost);
             (span.lost, found) = (span.lost - some, found - some);
         }
-        self.spans[0].lost += missing.max(0).unsigned_abs().min(MANY);
+        self.spans[0].lost += missing.max(0).unsigned_abs().min(costs::LOSS_MOST);
         if missing != 0 || self.rate > 0 {
             self.weigh();
         }
@@ -67,12 +62,13 @@ impl RecordLosses {
     }
 
     fn pass(&mut self, now: Timestamp) {
-        let passed = now.micros_since(self.since).div_euclid(SPAN);
+        let passed = now.micros_since(self.since).div_euclid(costs::LOSS_INTERVAL);
         if passed < 1 {
             return;
         }
-        let passed = usize::try_from(passed).map_or(SPANS, |passed| passed.min(SPANS));
-        self.spans.rotate_right(passed % SPANS);
+        let passed = usize::try_from(passed)
+            .map_or(costs::LOSS_INTERVALS, |passed| passed.min(costs::LOSS_INTERVALS));
+        self.spans.rotate_right(passed % costs::LOSS_INTERVALS);
         self.spans[..passed].fill(LossInterval::default());
         self.since = now;
         self.weigh();
@@ -80,7 +76,7 @@ impl RecordLosses {
 
     fn weigh(&mut self) {
         let rate = |&LossInterval { came, lost }: &LossInterval| {
-            let lost = lost.min(MANY);
+            let lost = lost.min(costs::LOSS_MOST);
             (lost * MILLION).checked_div(lost + came).unwrap_or(0)
         };
         self.rate = self.spans.iter().map(rate).max().unwrap_or(0);
@@ -108,11 +104,11 @@ impl<T> Attributor<T> {
             return verdict;
         };
         let wrong = lost.saturating_mul(state.crowded()) / MILLION;
-        if wrong <= CERTAIN {
+        if wrong <= costs::LOSS_TOLERATED {
             return verdict;
         }
         let right = u16::try_from((MILLION - wrong.min(MILLION)) / 1_000).unwrap_or(0);
-        let probability = right.clamp(500, 999);
+        let probability = right.clamp(costs::LOSS_PROBABILITY.0, costs::LOSS_PROBABILITY.1);
         LineVerdict {
             certainty: Certainty::Likely,
             reason: Reason::Doubtful,

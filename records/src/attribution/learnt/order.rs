@@ -1,5 +1,6 @@
 //! Whether a server answers equal requests in the order in which they are asked.
 
+use crate::attribution::costs;
 use crate::attribution::odds::chance;
 /// Whether a server answers equal requests in the order they are asked: how often two that their
 /// User-Agents tell apart cross, against how often they would by their delays alone.
@@ -12,13 +13,14 @@ pub(crate) struct RequestOrder {
     cost: i64,
 }
 
-/// Where both counts are halved.
-const TURNS_FADE_AT: i64 = 100_000;
-
 impl RequestOrder {
     /// Before anything is known, a tenth of the crossings that chance would bring.
     pub(crate) const fn new() -> Self {
-        Self { seen: 500, expected: 5_000, cost: 2_252 }
+        Self {
+            seen: costs::ORDER_SEEN_AT_FIRST,
+            expected: costs::ORDER_EXPECTED_AT_FIRST,
+            cost: costs::ORDER_COST_AT_FIRST,
+        }
     }
 
     /// Notes whether two requests crossed, and by how much their delays spoke against that, in
@@ -26,7 +28,7 @@ impl RequestOrder {
     pub(crate) fn learn(&mut self, crossed: bool, against: i64) {
         self.expected += chance(against);
         self.seen += if crossed { 1_000 } else { 0 };
-        if self.expected > TURNS_FADE_AT {
+        if self.expected > costs::ORDER_FADE_AT {
             (self.seen, self.expected) = (self.seen / 2, self.expected / 2);
         }
         self.cost = self.find_crossing_cost();
@@ -46,7 +48,7 @@ impl RequestOrder {
         let ratio = self.expected * 4 / seen;
         let octaves = i64::from(ratio.ilog2()) - 2;
         let rest = (ratio >> octaves) - 4;
-        octaves * 693 + rest * 173
+        octaves * costs::HALVING + rest * (costs::HALVING / 4)
     }
 }
 

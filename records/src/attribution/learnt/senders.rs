@@ -1,20 +1,13 @@
 //! Whom the lines of a server name as their client, and which of these come past the balancer.
 
+use crate::attribution::costs;
+
 /// Who a server's lines name as their client: the balancer, and whoever comes past it (health checks,
 /// monitors, neighbours). No mapping speaks of the latter, so they must not use any up.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ServerSenders {
-    known: [SenderStats; SENDERS],
+    known: [SenderStats; costs::SENDERS],
 }
-
-/// Senders remembered for each server.
-const SENDERS: usize = 8;
-
-/// Lines of a sender that are looked at before it is judged.
-const JUDGED_AFTER: u16 = 24;
-
-/// Of a sender that comes past the balancer, each such line is tried all the same.
-const RETRIED: u16 = 64;
 
 #[derive(Clone, Copy, Default)]
 struct SenderStats {
@@ -32,30 +25,31 @@ impl ServerSenders {
             return false;
         };
         let SenderStats { lines, explained, .. } = self.known[place];
-        if lines < JUDGED_AFTER || explained >= lines / 8 {
+        if lines < costs::SENDER_JUDGED_AFTER || explained >= lines / costs::SENDER_EXPLAINED {
             return false;
         }
-        let explained = |s: &SenderStats| s.lines >= JUDGED_AFTER && s.explained > s.lines / 2;
+        let explained =
+            |s: &SenderStats| s.lines >= costs::SENDER_JUDGED_AFTER && s.explained > s.lines / 2;
         if !self.known.iter().any(explained) {
             return false;
         }
         let sender = &mut self.known[place];
-        sender.skipped = (sender.skipped + 1) % RETRIED;
+        sender.skipped = (sender.skipped + 1) % costs::SENDER_RETRIED;
         sender.skipped != 0
     }
 
     /// Notes whether a mapping explained a line of this sender.
     pub(crate) fn learn(&mut self, name: u32, is_explained: bool) {
         let place = self.known.iter().position(|sender| sender.is(name)).unwrap_or_else(|| {
-            let rarest = (0..SENDERS).min_by_key(|&i| self.known[i].lines).unwrap_or(0);
+            let rarest = (0..costs::SENDERS).min_by_key(|&i| self.known[i].lines).unwrap_or(0);
             self.known[rarest] = SenderStats { name, ..SenderStats::default() };
             rarest
         });
         let sender = &mut self.known[place];
         sender.lines += 1;
         sender.explained += u16::from(is_explained);
-        if sender.lines == 1_000 {
-            (sender.lines, sender.explained) = (500, sender.explained / 2);
+        if sender.lines == costs::SENDER_FADE_AT {
+            (sender.lines, sender.explained) = (costs::SENDER_FADE_AT / 2, sender.explained / 2);
         }
         // Nearly all lines have the same sender: it is found first where it stands first.
         if place > 0 && self.known[place].lines > self.known[0].lines {

@@ -1,5 +1,6 @@
 //! What the engine knows of one server.
 
+use crate::attribution::costs;
 use crate::attribution::learnt::agreement::ResponseAgreement;
 use crate::attribution::learnt::calibration::Calibration;
 use crate::attribution::learnt::delays::ServerDelays;
@@ -10,28 +11,6 @@ use crate::attribution::memory::signature::LoggedFields;
 use crate::attribution::memory::tls::TlsExchanges;
 use crate::attribution::verdict::CertaintyCounts;
 use crate::time::Resolution;
-
-/// Lines without a mapping per million, beyond which no line of the server is certain: the mapping
-/// that seems to be the only one may belong to somebody whose own line is yet to come.
-const MISSING_LIMIT: i64 = 5_000;
-
-/// And beyond which it is said to miss any.
-const MISSING_AT_ALL: i64 = 500;
-
-/// And beyond which something is wrong with what lines and mappings are compared by.
-const MISSING_MOST: i64 = 300_000;
-
-/// Lines per million that more than one mapping could explain, before any was seen.
-const CROWDED: i64 = 100_000;
-
-/// The part by which each line moves the share of lines without a mapping.
-const MISSING_MEMORY: i64 = 256;
-
-/// Cost of a line that no mapping explains, where mappings are seldom missing.
-const UNMATCHED: i64 = 22_000;
-
-/// By how much that falls each time the share of missing mappings doubles beyond one in 1,000.
-const UNMATCHED_STEP: i64 = 1_800;
 
 /// The state of one server.
 pub(crate) struct ServerState {
@@ -80,7 +59,7 @@ impl ServerState {
             is_foreign: false,
             coarsest: Resolution::Microsecond,
             missing: 0,
-            crowded: CROWDED,
+            crowded: costs::CROWDED_AT_FIRST,
             short: 0,
             held: 0,
             counts: CertaintyCounts::default(),
@@ -90,13 +69,13 @@ impl ServerState {
     /// Notes whether a line was without a mapping.
     pub(crate) fn note_missing(&mut self, is_missing: bool) {
         let share = if is_missing { 1_000_000 } else { 0 };
-        self.missing += (share - self.missing) / MISSING_MEMORY;
+        self.missing += (share - self.missing) / costs::SHARE_MEMORY;
     }
 
     /// Notes whether a line could have had several mappings.
     pub(crate) fn note_crowded(&mut self, is_crowded: bool) {
         let share = if is_crowded { 1_000_000 } else { 0 };
-        self.crowded += (share - self.crowded) / MISSING_MEMORY;
+        self.crowded += (share - self.crowded) / costs::SHARE_MEMORY;
     }
 
     /// Lines that more than one mapping could explain, in parts in a million.
@@ -106,23 +85,23 @@ impl ServerState {
 
     /// Whether so many mappings are missing that an only one may still be somebody else's.
     pub(crate) fn misses_mappings(&self) -> bool {
-        let limit = if self.is_foreign { MISSING_AT_ALL } else { MISSING_LIMIT };
-        self.missing > limit || self.short > 1 + self.held / 50
+        let limit = if self.is_foreign { costs::MISSING_AT_ALL } else { costs::MISSING_LIMIT };
+        self.missing > limit || self.short > 1 + self.held / costs::SHORT_SHARE
     }
 
     /// Whether any mapping was missing of late, so that what follows may matter.
     pub(crate) fn misses_any(&self) -> bool {
-        self.missing > MISSING_AT_ALL || self.short > 0
+        self.missing > costs::MISSING_AT_ALL || self.short > 0
     }
 
     /// Whether so many lines find nothing that the headers they log may not be those that were sent.
     pub(crate) fn misses_most(&self) -> bool {
-        self.missing > MISSING_MOST
+        self.missing > costs::MISSING_MOST
     }
 
     /// What it costs to leave a line without a client: less where mappings are often missing.
     pub(crate) fn unmatched_cost(&self) -> i64 {
         let octaves = i64::from((self.missing.max(1_000) / 1_000).ilog2());
-        UNMATCHED - octaves * UNMATCHED_STEP
+        costs::LINE_UNMATCHED - octaves * costs::LINE_UNMATCHED_STEP
     }
 }

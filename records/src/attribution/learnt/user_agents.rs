@@ -2,32 +2,25 @@
 //! that are likely, in a table of fixed size.
 
 use crate::addr::ClientAddr;
+use crate::attribution::costs;
 
-/// Clients remembered at most; a newer one takes the place of one with the same slot.
-const SLOTS: usize = 1 << 15;
-const _: () = assert!(ClientHash(u32::MAX).slot() < SLOTS);
+const _: () = assert!(ClientHash(u32::MAX).slot() < costs::PROFILES);
 
-/// User-Agents remembered for each.
-const AGENTS: usize = 4;
-
-/// How much a certain pair counts; a likely one counts less, by its probability.
-pub(crate) const CERTAIN: u8 = 8;
-
-/// How often a client's usual User-Agent was seen when more of it teaches nothing.
-const PLENTY: u8 = 128;
-
-/// A client is not known before it was seen this often.
-const ENOUGH: u16 = 6;
+/// Returns the weight of a guess in a profile, from its probability in thousandths.
+pub(crate) fn guess_weight(probability: u16) -> u8 {
+    let weight = probability * u16::from(costs::PROFILE_CERTAIN) / costs::PROFILE_GUESS_DIVISOR;
+    u8::try_from(weight).expect("at most 7 of 1,000 thousandths")
+}
 
 /// What is known of one client.
 #[derive(Clone, Copy, Default)]
 struct UserAgentProfile {
     /// Tells clients apart that share a slot; 0 is a free one.
     client: u32,
-    agents: [u32; AGENTS],
+    agents: [u32; costs::PROFILE_AGENTS],
     /// How often each was seen; a newcomer takes over the rarest one's place and count, so that no
     /// frequent one is lost (the space-saving rule of Metwally, Agrawal and El Abbadi, 2005).
-    seen: [u8; AGENTS],
+    seen: [u8; costs::PROFILE_AGENTS],
     /// The one that four in five of its lines have; [`NONE`] if there is no such or too little is known.
     usual: u32,
 }
@@ -39,7 +32,8 @@ impl UserAgentProfile {
 
     fn find_usual(&self) -> u32 {
         let total = self.total();
-        let is_usual = total >= ENOUGH && u16::from(self.seen[0]) * 5 >= total * 4;
+        let is_usual =
+            total >= costs::PROFILE_KNOWN_AFTER && u16::from(self.seen[0]) * 5 >= total * 4;
         if is_usual { self.agents[0] } else { NONE }
     }
 }
@@ -81,21 +75,6 @@ pub(crate) enum AgentFit {
     Other,
 }
 
-/// User-Agents whose frequency is counted; rarer ones share a counter.
-const COUNTERS: usize = 1 << 12;
-
-/// Where the counters are halved.
-const FADE_AT: u32 = 1 << 20;
-
-/// Lines after which the logarithm of their number is taken anew.
-const OFTEN: u32 = 256;
-
-/// The most that a User-Agent can cost.
-const WORST: i32 = 9_000;
-
-/// Steps of one sighting in the table of logarithms.
-const EIGHTHS: usize = 8;
-
 /// How rare a User-Agent is with everybody, whose habits weigh as one sighting against a client's own.
 #[derive(Clone, Copy)]
 pub(crate) struct AgentRarity {
@@ -110,7 +89,7 @@ pub(crate) struct AgentRarity {
 impl AgentRarity {
     /// Whether so few have it that a client who has it is told from most others.
     pub(crate) const fn is_telling(self) -> bool {
-        self.surprise >= 2_000
+        self.surprise >= costs::TELLING_AGENT
     }
 }
 
@@ -143,11 +122,11 @@ impl ClientProfile<'_> {
         }
         let stranger = self.total + line.surprise;
         if seen == 0 {
-            return stranger.min(WORST);
+            return stranger.min(costs::AGENT_WORST);
         }
         let eighths = (line.seen * 16 + line.lines) / (line.lines * 2);
-        let logarithm = self.logarithms[usize::from(seen) * EIGHTHS + eighths as usize];
-        (self.total - logarithm).clamp(0, WORST)
+        let logarithm = self.logarithms[usize::from(seen) * costs::AGENT_STEPS + eighths as usize];
+        (self.total - logarithm).clamp(0, costs::AGENT_WORST)
     }
 }
 
@@ -165,11 +144,11 @@ pub(crate) struct UserAgentProfiles {
 
 impl UserAgentProfiles {
     pub(crate) fn new() -> Self {
-        let most = (AGENTS * usize::from(u8::MAX) + 2) * EIGHTHS;
+        let most = (costs::PROFILE_AGENTS * usize::from(u8::MAX) + 2) * costs::AGENT_STEPS;
         Self {
             logarithms: (0..most).map(logarithm).collect(),
-            slots: vec![UserAgentProfile::default(); SLOTS],
-            frequency: vec![0; COUNTERS],
+            slots: vec![UserAgentProfile::default(); costs::PROFILES],
+            frequency: vec![0; costs::AGENT_COUNTERS],
             lines: 0,
             thousand_ln_lines: 0,
         }
@@ -177,13 +156,13 @@ impl UserAgentProfiles {
 
     /// Notes that a line has this User-Agent, whosever it is.
     pub(crate) fn note(&mut self, agent: u32) {
-        self.frequency[agent as usize % COUNTERS] += 1;
+        self.frequency[agent as usize % costs::AGENT_COUNTERS] += 1;
         self.lines += 1;
-        if self.lines >= FADE_AT {
+        if self.lines >= costs::AGENTS_FADE_AT {
             self.frequency.iter_mut().for_each(|count| *count /= 2);
             self.lines /= 2;
         }
-        if self.lines < OFTEN || self.lines.is_multiple_of(OFTEN) {
+        if self.lines < costs::AGENTS_REFRESH || self.lines.is_multiple_of(costs::AGENTS_REFRESH) {
             self.thousand_ln_lines = thousand_ln(self.lines.max(1));
         }
     }
@@ -194,8 +173,8 @@ impl UserAgentProfiles {
             return AgentRarity { agent, surprise: NO_AGENT, seen: 0, lines: 1 };
         }
         let lines = self.lines.max(1);
-        let seen = self.frequency[agent as usize % COUNTERS].clamp(1, lines);
-        let surprise = (self.thousand_ln_lines - thousand_ln(seen)).clamp(0, WORST);
+        let seen = self.frequency[agent as usize % costs::AGENT_COUNTERS].clamp(1, lines);
+        let surprise = (self.thousand_ln_lines - thousand_ln(seen)).clamp(0, costs::AGENT_WORST);
         AgentRarity { agent, surprise, seen, lines }
     }
 
@@ -205,7 +184,7 @@ impl UserAgentProfiles {
         let total = usize::from(habit.total());
         ClientProfile {
             habit,
-            total: self.logarithms[(total + 1) * EIGHTHS],
+            total: self.logarithms[(total + 1) * costs::AGENT_STEPS],
             logarithms: &self.logarithms,
         }
     }
@@ -217,32 +196,40 @@ impl UserAgentProfiles {
     }
 
     fn habit(&self, client: ClientHash) -> &UserAgentProfile {
-        const UNKNOWN: UserAgentProfile =
-            UserAgentProfile { client: 0, agents: [0; AGENTS], seen: [0; AGENTS], usual: 0 };
+        const UNKNOWN: UserAgentProfile = UserAgentProfile {
+            client: 0,
+            agents: [0; costs::PROFILE_AGENTS],
+            seen: [0; costs::PROFILE_AGENTS],
+            usual: 0,
+        };
         let habit = &self.slots[client.slot()];
         if habit.client == client.0 { habit } else { &UNKNOWN }
     }
 
-    /// Notes that a client was seen with `agent`, with a weight: see [`CERTAIN`].
+    /// Notes that a client was seen with `agent`, with a weight: see [`costs::PROFILE_CERTAIN`].
     pub(crate) fn learn(&mut self, client: ClientHash, agent: u32, weight: u8) {
         if agent == NONE {
             return;
         }
         let habit = &mut self.slots[client.slot()];
-        if habit.client == client.0 && habit.usual == agent && habit.seen[0] >= PLENTY {
+        if habit.client == client.0
+            && habit.usual == agent
+            && habit.seen[0] >= costs::PROFILE_PLENTY
+        {
             return;
         }
         if habit.client != client.0 {
             *habit = UserAgentProfile { client: client.0, ..UserAgentProfile::default() };
         }
-        let known = (0..AGENTS).find(|&i| habit.seen[i] > 0 && habit.agents[i] == agent);
+        let known =
+            (0..costs::PROFILE_AGENTS).find(|&i| habit.seen[i] > 0 && habit.agents[i] == agent);
         let slot = known.unwrap_or_else(|| {
-            let rarest = (0..AGENTS).min_by_key(|&i| habit.seen[i]).unwrap_or(0);
+            let rarest = (0..costs::PROFILE_AGENTS).min_by_key(|&i| habit.seen[i]).unwrap_or(0);
             habit.agents[rarest] = agent;
             rarest
         });
         habit.seen[slot] = habit.seen[slot].saturating_add(weight);
-        if habit.seen[slot] > 200 {
+        if habit.seen[slot] > costs::PROFILE_FADE_AT {
             habit.seen.iter_mut().for_each(|seen| *seen /= 2);
         }
         // The most frequent first, where it is looked for first.
@@ -263,10 +250,11 @@ impl UserAgentProfiles {
             return AgentFit::Same;
         }
         let total = habit.total();
-        let slot = (0..AGENTS).find(|&i| habit.seen[i] > 0 && habit.agents[i] == agent);
+        let slot =
+            (0..costs::PROFILE_AGENTS).find(|&i| habit.seen[i] > 0 && habit.agents[i] == agent);
         let seen = slot.map_or(0, |i| u16::from(habit.seen[i]));
         let rarest = habit.seen.iter().copied().min().map_or(0, u16::from);
-        if total < ENOUGH {
+        if total < costs::PROFILE_KNOWN_AFTER {
             AgentFit::Unknown
         } else if seen * 5 >= total {
             AgentFit::Same
@@ -298,7 +286,11 @@ fn thousand_ln(n: u32) -> i32 {
     reason = "a logarithm of a number below 2^14"
 )]
 fn logarithm(n: usize) -> i32 {
-    if n == 0 { -WORST } else { ((n as f32 / EIGHTHS as f32).ln() * 1_000.0) as i32 }
+    if n == 0 {
+        -costs::AGENT_WORST
+    } else {
+        ((n as f32 / costs::AGENT_STEPS as f32).ln() * 1_000.0) as i32
+    }
 }
 
 #[cfg(test)]
@@ -313,7 +305,7 @@ mod tests {
     fn a_client_is_known_by_what_it_was_seen_with() {
         let mut habits = UserAgentProfiles::new();
         assert_eq!(habits.fit(client(1), 7), AgentFit::Unknown);
-        habits.learn(client(1), 7, CERTAIN);
+        habits.learn(client(1), 7, costs::PROFILE_CERTAIN);
         assert_eq!(habits.fit(client(1), 7), AgentFit::Same);
         assert_eq!(habits.fit(client(1), 8), AgentFit::Other);
         assert_eq!(habits.fit(client(2), 8), AgentFit::Unknown);
@@ -322,7 +314,7 @@ mod tests {
     #[test]
     fn an_address_with_many_agents_says_nothing_about_a_new_one() {
         let mut habits = UserAgentProfiles::new();
-        (1..=90).for_each(|agent| habits.learn(client(1), agent % 9, CERTAIN));
+        (1..=90).for_each(|agent| habits.learn(client(1), agent % 9, costs::PROFILE_CERTAIN));
         assert_eq!(habits.fit(client(1), 99), AgentFit::Unknown);
     }
 

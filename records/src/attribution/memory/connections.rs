@@ -3,6 +3,7 @@
 //! A port of the balancer's is used again after a while, so each has a chain of connections, the newest
 //! first. A connection is known from whichever of its records comes first.
 
+use crate::attribution::costs;
 use crate::attribution::memory::mappings::{NIL, put};
 use crate::attribution::record::ExchangeEvent;
 use std::collections::VecDeque;
@@ -12,9 +13,6 @@ use hashbrown::HashTable;
 use crate::addr::ClientAddr;
 use crate::mapping::MappingKind;
 use crate::time::Timestamp;
-
-/// Connections remembered for each port.
-pub(crate) const CHAIN: usize = 16;
 
 /// A connection from the balancer to a server.
 #[derive(Clone, Copy)]
@@ -128,7 +126,8 @@ impl ConnectionTable {
             return;
         };
         let (mut before, mut at, mut steps) = (NIL, newest, 0);
-        while at != NIL && self.slab[at as usize].opened > opened && steps < CHAIN {
+        while at != NIL && self.slab[at as usize].opened > opened && steps < costs::PORT_CONNECTIONS
+        {
             (before, at, steps) = (at, self.slab[at as usize].earlier, steps + 1);
         }
         self.slab[index as usize].earlier = at;
@@ -152,7 +151,7 @@ impl ConnectionTable {
     /// Drops what is beyond the bound on a chain.
     fn shorten(&mut self, index: u32) {
         let newest = find(&self.by_port, self.slab[index as usize].port_key);
-        let last = self.chain_from(newest.unwrap_or(NIL)).nth(CHAIN);
+        let last = self.chain_from(newest.unwrap_or(NIL)).nth(costs::PORT_CONNECTIONS);
         if let Some(last) = last {
             self.remove(last);
         }
@@ -171,7 +170,8 @@ impl ConnectionTable {
 
     /// The connections that had a port towards a server, the newest first.
     pub(crate) fn of_port(&self, server: u32, port: u16) -> impl Iterator<Item = u32> {
-        self.chain_from(find(&self.by_port, port_key(server, port)).unwrap_or(NIL)).take(CHAIN)
+        self.chain_from(find(&self.by_port, port_key(server, port)).unwrap_or(NIL))
+            .take(costs::PORT_CONNECTIONS)
     }
 
     /// Forgets some that were closed before `too_old`, and the oldest where there are too many. To be
@@ -285,7 +285,7 @@ mod tests {
         let mut connections = ConnectionTable::default();
         for number in 0..1_000 {
             add(&mut connections, number, 80, i64::try_from(number).unwrap());
-            assert!(times(&connections, 80).len() <= CHAIN);
+            assert!(times(&connections, 80).len() <= costs::PORT_CONNECTIONS);
         }
         assert_eq!(times(&connections, 80)[0], 999);
         for number in 1_000..9_000 {

@@ -1,5 +1,6 @@
 //! What the engine makes of our own balancer's records: opened, request, ended, closed.
 
+use crate::attribution::costs;
 use crate::attribution::line::LoggedLine;
 use crate::attribution::memory::exchanges::request_key;
 use crate::attribution::memory::facts::ExchangeFacts;
@@ -9,9 +10,6 @@ use crate::attribution::queue::{Attributor, exchange_key};
 use crate::attribution::record::{ExchangeEvent, MappingEvent};
 use crate::mapping::MappingKind;
 use crate::time::Timestamp;
-
-/// Requests without an answer that the end of a connection ends.
-const UNANSWERED: u32 = 64;
 
 /// The connection is somebody else's from then on; it is logged when that is over.
 const SWITCHING: u16 = 101;
@@ -90,7 +88,7 @@ impl<T> Attributor<T> {
         let known = self.connections.get_mut(connection);
         known.closed = known.closed.min(time);
         let (serial, ended) = (known.serial, known.ended);
-        let last = known.asked.min(ended.saturating_add(UNANSWERED));
+        let last = known.asked.min(ended.saturating_add(costs::CLOSED_REQUESTS));
         for nth in ended.saturating_add(1)..=last {
             if let Some(mapping) = self.exchanges.find(request_key(serial, nth)) {
                 self.exchanges.get_mut(self.outstanding.get(mapping).facts).ended = true;

@@ -1,5 +1,6 @@
 //! What is known of a mapping's exchange, and whether a line agrees with it.
 
+use crate::attribution::costs;
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::signature::RequestSignature;
 use crate::attribution::record::ResponseSizes;
@@ -48,9 +49,6 @@ impl ExchangeFacts {
     pub(crate) fn bytes_agree(&self, asked: &HeldLine) -> Option<bool> {
         let ResponseSizes { body, framed, all } = self.bytes?;
         let logged = asked.bytes?;
-        Some([body, framed, all, framed.wrapping_add(CONTINUE)].contains(&logged))
+        Some([body, framed, all, framed.wrapping_add(costs::CONTINUE_BYTES)].contains(&logged))
     }
 }
-
-/// nginx counts its `HTTP/1.1 100 Continue` and the empty line as a part of the body.
-const CONTINUE: u32 = 25;

@@ -4,6 +4,7 @@
 //! a decision. Mappings live in a slab; each is linked into its group, and stands in the order of
 //! arrival, from whose old end they expire.
 
+use crate::attribution::costs;
 use crate::attribution::learnt::user_agents::{ClientHash, NONE};
 use std::collections::VecDeque;
 
@@ -14,18 +15,6 @@ use crate::time::{Resolution, Timestamp};
 
 /// No mapping, no group.
 pub(crate) const NIL: u32 = u32::MAX;
-
-/// How often a mapping is passed over before it is set aside.
-const PATIENCE: u8 = 12;
-
-/// How far back a mapping that comes out of order is moved in its group.
-const REORDER: usize = 32;
-
-/// Empty groups that are kept in any case.
-const MANY_EMPTY: usize = 1024;
-
-/// Mappings that are gone and stay in the order of arrival in any case.
-const MANY_GONE: usize = 1 << 12;
 
 /// A remembered mapping.
 pub(crate) struct WaitingMapping {
@@ -201,7 +190,7 @@ impl MappingTable {
             return;
         }
         self.empty += 1;
-        if self.empty < MANY_EMPTY || self.empty * 2 < self.table.len() {
+        if self.empty < costs::EMPTY_GROUPS || self.empty * 2 < self.table.len() {
             return;
         }
         self.empty = 0;
@@ -233,7 +222,7 @@ impl MappingTable {
     pub(crate) fn pass_over(&mut self, group: u32, mapping: u32) {
         let waiting = &mut self.slab[mapping as usize];
         waiting.passed_over = waiting.passed_over.saturating_add(1);
-        if waiting.passed_over >= PATIENCE && !waiting.stale {
+        if waiting.passed_over >= costs::PASSED_OVER_MOST && !waiting.stale {
             self.put_aside(group, mapping);
         }
     }
@@ -263,7 +252,7 @@ impl MappingTable {
         let index = put(&mut self.slab, &mut self.free, waiting);
         self.order.push_back(MappingArrival { mapping: index, life: self.lives });
         self.lives = self.lives.wrapping_add(1);
-        if self.order.len() > 2 * self.len() + MANY_GONE {
+        if self.order.len() > 2 * self.len() + costs::REMOVED_ARRIVALS {
             let slab = &self.slab;
             self.order.retain(|arrival| arrival.is_alive(slab));
         }
@@ -323,7 +312,7 @@ impl MappingTable {
         let WaitingMapping { group, time, .. } = self.slab[index as usize];
         let fresh = self.groups[group as usize].fresh;
         let mut behind = fresh.last;
-        for _ in 0..REORDER {
+        for _ in 0..costs::REORDER_MOST {
             if behind == NIL || self.get(behind).time <= time {
                 break;
             }
@@ -572,7 +561,7 @@ mod tests {
     #[test]
     fn empty_groups_are_kept_until_there_are_too_many() {
         let mut outstanding = MappingTable::new();
-        let keys = 3 * MANY_EMPTY as u64;
+        let keys = 3 * costs::EMPTY_GROUPS as u64;
         for key in 0..keys {
             let group = outstanding.find_or_add(key, 0);
             add(&mut outstanding, group, 1, 1);
@@ -581,8 +570,8 @@ mod tests {
             outstanding.note_if_empty(group);
         }
         let kept = (0..keys).filter(|&key| outstanding.find(key).is_some()).count();
-        assert!(kept < MANY_EMPTY, "{kept}");
-        assert!(outstanding.groups.len() <= MANY_EMPTY);
+        assert!(kept < costs::EMPTY_GROUPS, "{kept}");
+        assert!(outstanding.groups.len() <= costs::EMPTY_GROUPS);
         let group = outstanding.find_or_add(keys, 0);
         add(&mut outstanding, group, 1, 1);
         assert_eq!(outstanding.find(keys), Some(group));

@@ -1,6 +1,7 @@
 //! Exchanges under seal: those of one server, in the order in which they came to rest, and what is learnt
 //! of how the sizes of their ciphertext go with those that are logged.
 
+use crate::attribution::costs;
 use crate::attribution::learnt::delays::ServerDelays;
 use crate::attribution::learnt::fit::FitError;
 use crate::attribution::learnt::user_agents::ClientHash;
@@ -8,9 +9,6 @@ use std::collections::VecDeque;
 
 use crate::addr::ClientAddr;
 use crate::time::Timestamp;
-
-/// Exchanges remembered for each server.
-const MOST: usize = 1 << 16;
 
 /// An exchange that may still have lines to come.
 #[derive(Clone, Copy, Debug)]
@@ -49,17 +47,13 @@ pub(crate) struct TlsExchanges {
     pub(crate) strain: FitError,
 }
 
-/// Lines without an exchange per million, beyond which none is certain.
-const MISSING_LIMIT: i64 = 5_000;
-const MISSING_MEMORY: i64 = 256;
-
 impl TlsExchanges {
     pub(crate) fn new() -> Self {
         Self {
             turns: VecDeque::new(),
             delays: ServerDelays::new(),
             sizes: [TlsSizes::new(), TlsSizes::new()],
-            smallest: 400,
+            smallest: costs::TLS_SMALLEST,
             missing: 0,
             strain: FitError::new(),
         }
@@ -82,7 +76,7 @@ impl TlsExchanges {
             }
         }
         while self.turns.front().is_some_and(|front| front.ended < too_old)
-            || self.turns.len() >= MOST
+            || self.turns.len() >= costs::TLS_EXCHANGES
         {
             self.turns.pop_front();
         }
@@ -133,8 +127,9 @@ impl TlsExchanges {
     pub(crate) fn cost_of_size(&self, turn: &TlsExchange, bytes: u32) -> i64 {
         let beyond = i64::from(turn.left) - i64::from(bytes);
         let cost = self.sizes[usize::from(turn.nth == 1)].cost(beyond);
-        let shares = turn.requests > turn.lines + 1 && beyond >= i64::from(LEAST);
-        if shares { cost.min(SHARED) } else { cost }
+        let shares =
+            turn.requests > turn.lines + 1 && beyond >= i64::from(costs::TLS_LEAST_OVERHEAD);
+        if shares { cost.min(costs::TLS_SHARED_SIZE) } else { cost }
     }
 
     /// Learns from a line that surely is of an exchange.
@@ -149,26 +144,14 @@ impl TlsExchanges {
     /// Notes whether a line found an exchange.
     pub(crate) fn note_missing(&mut self, is_missing: bool) {
         let share = if is_missing { 1_000_000 } else { 0 };
-        self.missing += (share - self.missing) / MISSING_MEMORY;
+        self.missing += (share - self.missing) / costs::SHARE_MEMORY;
     }
 
     /// Whether so many find none that an only one may be somebody else's.
     pub(crate) fn misses_any(&self) -> bool {
-        self.missing > MISSING_LIMIT
+        self.missing > costs::MISSING_LIMIT
     }
 }
-
-/// The least that a response has beyond what is logged of it.
-const LEAST: u32 = 20;
-
-/// What it costs to be one of several lines of an exchange, whose sizes say little.
-const SHARED: i64 = 2_500;
-
-/// What a size costs at most.
-const WORST: i64 = 8_000;
-
-/// Differences that are counted one by one, by their lowest bits.
-const COUNTER_BITS: u32 = 10;
 
 /// By how much an exchange is larger than what is logged of it: its head and its framing. Most heads of a
 /// server are of a few lengths. So each difference is counted, and of those that were never seen it is
@@ -186,43 +169,34 @@ struct TlsSizes {
     usual: i64,
 }
 
-/// The octave that stands for the width of all that is less than nothing.
-const BELOW: usize = 13;
-
-/// What a pair of the usual size costs, and how slowly it is learnt what that is.
-const USUAL: i64 = 1_000;
-const USUAL_MEMORY: i64 = 32;
-
-/// Where counts are halved.
-const FADE_AT: u32 = 4_096;
-
 impl TlsSizes {
     fn new() -> Self {
         let mut octaves = [0; 33];
         // A head has from 32 bytes to 4 kB.
         octaves[6..=12].fill(1);
         Self {
-            counts: vec![0; 1 << COUNTER_BITS].into(),
+            counts: vec![0; 1 << costs::TLS_SIZE_BITS].into(),
             total: 0,
             fresh: 2,
             octaves,
-            least: LEAST,
-            usual: 6_500,
+            least: costs::TLS_LEAST_OVERHEAD,
+            usual: costs::TLS_SIZE_AT_FIRST,
         }
     }
 
     fn learn(&mut self, beyond: i64) {
-        self.usual += (self.surprise(beyond) - self.usual) / USUAL_MEMORY;
+        self.usual += (self.surprise(beyond) - self.usual) / costs::TLS_SIZE_MEMORY;
         let place = place(beyond);
         if self.counts[place] == 0 {
             self.fresh += 1;
             self.octaves[octave(beyond)] += 1;
         }
         let bytes = u32::try_from(beyond).unwrap_or(0);
-        self.least = if self.total == 0 { bytes } else { self.least.min(bytes) }.max(LEAST);
+        self.least = if self.total == 0 { bytes } else { self.least.min(bytes) }
+            .max(costs::TLS_LEAST_OVERHEAD);
         self.counts[place] = self.counts[place].saturating_add(1);
         self.total += 1;
-        if self.total >= FADE_AT {
+        if self.total >= costs::TLS_SIZES_FADE_AT {
             self.counts.iter_mut().for_each(|count| *count /= 2);
             self.octaves.iter_mut().for_each(|count| *count -= *count / 2);
             self.total = self.counts.iter().copied().map(u32::from).sum();
@@ -231,7 +205,7 @@ impl TlsSizes {
     }
 
     fn cost(&self, beyond: i64) -> i64 {
-        (self.surprise(beyond) - self.usual + USUAL).clamp(0, WORST)
+        (self.surprise(beyond) - self.usual + costs::TLS_SIZE_USUAL).clamp(0, costs::TLS_SIZE_WORST)
     }
 
     fn surprise(&self, beyond: i64) -> i64 {
@@ -244,13 +218,13 @@ impl TlsSizes {
         let fresh: u32 = self.octaves.iter().sum();
         let share = (number(self.octaves[octave]) + 0.01) / number(fresh.max(1));
         // Below nothing it may lie anywhere.
-        let width = number(1 << octave.checked_sub(1).unwrap_or(BELOW).min(24));
+        let width = number(1 << octave.checked_sub(1).unwrap_or(costs::TLS_SIZE_BELOW).min(24));
         thousandths(all / number(self.fresh) * width / share)
     }
 }
 
 fn place(beyond: i64) -> usize {
-    usize::try_from(beyond.rem_euclid(1 << COUNTER_BITS)).unwrap_or(0)
+    usize::try_from(beyond.rem_euclid(1 << costs::TLS_SIZE_BITS)).unwrap_or(0)
 }
 
 /// The number of bits; 0 for what is less than nothing.

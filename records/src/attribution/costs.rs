@@ -1,0 +1,439 @@
+//! Every tuning constant of the join, each once: its unit, its meaning, and where it was fitted.
+//!
+//! Costs are thousandths of a natural logarithm: 693 makes a pair half as likely, 2,303 a tenth as likely.
+//! Probabilities are parts in 1,000, shares parts in 1,000,000, and times microseconds. "Simulation" is
+//! `records/tests/truth.rs`; "accuracy" is `pen-bench accuracy`, real web servers with known clients. A
+//! constant without a place was chosen by reasoning, which its comment gives.
+
+// Costs and probabilities in general.
+
+/// Cost of one halving: 1,000 ln 2.
+pub(crate) const HALVING: i64 = 693;
+
+/// Cost beyond which a candidate has no weight beside the best: 11,000 is one in 60,000.
+pub(crate) const NEGLIGIBLE: i64 = 11_000;
+
+/// Highest probability of a guess, in thousandths.
+pub(crate) const GUESS_CEILING: u16 = 990;
+
+/// Probability, in thousandths, from which a guess teaches delays, sizes and User-Agents.
+pub(crate) const GUESS_TEACHES: u16 = 900;
+
+// One line and one mapping.
+
+/// Cost of status and size together, above which a pair is odd and not certain.
+pub(crate) const ODD_RESPONSE: i64 = 1_500;
+
+/// nginx counts its `HTTP/1.1 100 Continue` and the empty line as part of the body: bytes.
+pub(crate) const CONTINUE_BYTES: u32 = 25;
+
+// Single-line match: one line of a group by itself.
+
+/// Most mappings of a group that a decision looks at.
+pub(crate) const GROUP_SCAN: usize = 64;
+
+/// Most candidates of a single-line match.
+pub(crate) const SINGLE_CANDIDATES: usize = 32;
+
+/// Crossing cost from which a server counts as answering in order, so that the first mapping is taken.
+pub(crate) const IN_ORDER: i64 = 1_400;
+
+/// Probability of the first mapping of a server that answers in order. The simulation gives 998 with stamps
+/// of whole seconds; real servers keep the order less strictly.
+pub(crate) const IN_ORDER_PROBABILITY: u16 = 950;
+
+/// One line in this many is watched for the order of answers.
+pub(crate) const ORDER_WATCHED: u64 = 4;
+
+/// Highest cost of the delay at which the first mapping in order is taken.
+pub(crate) const IN_ORDER_DELAY: i64 = 1_500;
+
+/// Highest cost of the User-Agent at which the first mapping in order is taken.
+pub(crate) const IN_ORDER_AGENT: i32 = 800;
+
+/// How much cheaper the best mapping of a single-line match must be than every rival of another client.
+pub(crate) const SINGLE_LEAD: i64 = 2_500;
+
+/// Cost, beside the rarity of the User-Agent, of a client that usually has another User-Agent.
+pub(crate) const OTHER_AGENT: i64 = 3_000;
+
+/// Probability of a deferred mapping that is taken because all others are reserved. Such a choice uses up
+/// what an earlier mistake left over, and is seldom right.
+pub(crate) const LEFTOVER_PROBABILITY: u16 = 50;
+
+/// Surprise of a User-Agent from which it tells a client from most others.
+pub(crate) const TELLING_AGENT: i32 = 2_000;
+
+// Assignment window: lines and mappings of a group together.
+
+/// Most lines that are decided together.
+pub(crate) const WINDOW_LINES: usize = 8;
+
+/// Most mappings over which lines are decided together.
+pub(crate) const WINDOW_MAPPINGS: usize = 16;
+
+/// Most lines decided by one assignment where a group has more lines than the window holds.
+pub(crate) const WINDOW_DECIDED: usize = 6;
+
+/// Cost of skipping a mapping: one in some hundred is never answered.
+pub(crate) const MAPPING_SKIPPED: i64 = 3_000;
+
+/// Cost of two lines in another order than their exchanges ended in.
+pub(crate) const EXCHANGES_CROSSED: i64 = 2_500;
+
+/// The same cost for the probability of a choice. Of equal exchanges whose end our balancer saw, fewer than
+/// two lines in 100 come in another order (accuracy, `--balancer ours`).
+pub(crate) const EXCHANGES_OUT_OF_ORDER: i64 = 4_000;
+
+/// Cost of an exchange without a record of its end: that record may be lost.
+pub(crate) const END_UNSEEN: i64 = 4_000;
+
+/// Highest cost of two User-Agents at which a pair of lines shows the order of answers.
+pub(crate) const ORDER_AGENTS: i32 = 2_000;
+
+/// How much dearer the exchanged User-Agents must be for that.
+pub(crate) const ORDER_AGENTS_LEAD: i32 = 5_000;
+
+/// Crossing cost below which order is no evidence, and the cheapest assignment is taken.
+pub(crate) const ORDER_FREE: i64 = 700;
+
+/// How many places later than its own a line may take a mapping where a server keeps order.
+pub(crate) const PLACES_AHEAD: usize = 7;
+
+/// How many places earlier.
+pub(crate) const PLACES_BEHIND: usize = 3;
+
+/// Cost of a line without a mapping, where mappings are seldom missing.
+pub(crate) const LINE_UNMATCHED: i64 = 22_000;
+
+/// How much that cost falls for each doubling of the share of missing mappings beyond one in 1,000.
+pub(crate) const LINE_UNMATCHED_STEP: i64 = 1_800;
+
+// The balancer's port.
+
+/// Requests of a connection that are compared in search of the line's own.
+pub(crate) const PORT_REQUESTS_AHEAD: u32 = 8;
+
+/// Probability that a line belongs to the first of several exchanges of a shared connection: a later one
+/// only if a record or a line was lost.
+pub(crate) const SHARED_PORT_PROBABILITY: u16 = 950;
+
+/// Connections remembered for each port.
+pub(crate) const PORT_CONNECTIONS: usize = 16;
+
+/// Unanswered requests that the end of a connection ends.
+pub(crate) const CLOSED_REQUESTS: u32 = 64;
+
+// Opaque TLS.
+
+/// TLS exchanges remembered for each server.
+pub(crate) const TLS_EXCHANGES: usize = 1 << 16;
+
+/// Held lines, and TLS exchanges, that a decision looks at.
+pub(crate) const TLS_SCAN: usize = 128;
+
+/// Times that an exchange is put into the window, once for each line that it may still have.
+pub(crate) const TLS_REPEATS: u32 = 4;
+
+/// Cost of a line without a TLS exchange.
+pub(crate) const TLS_UNMATCHED: i64 = 14_000;
+
+/// Cost of an exchange without any line.
+pub(crate) const TLS_SKIPPED: i64 = 4_000;
+
+/// Cost of one more line that an exchange could have and does not.
+pub(crate) const TLS_SPARE: i64 = 300;
+
+/// Cost of a line that names another balancer than the exchange does.
+pub(crate) const TLS_OTHER_BALANCER: i64 = 5_000;
+
+/// Cost of a coarse stamp outside the exchange's life but within the usual delays.
+pub(crate) const TLS_WITHIN_DELAYS: i64 = 1_000;
+
+/// While delays are not known: cost of each doubling of a delay beyond [`TLS_UNLEARNT_UNIT`].
+pub(crate) const TLS_UNLEARNT: i64 = 500;
+
+/// Microseconds.
+pub(crate) const TLS_UNLEARNT_UNIT: u64 = 500;
+
+/// An exchange that took less than this, in microseconds, has all its lines at its end.
+pub(crate) const TLS_BRIEF: i64 = 2_000;
+
+/// How much later than the end of an exchange a line may be while delays are not known: microseconds.
+pub(crate) const TLS_LATEST: i64 = 5_000_000;
+
+/// Microseconds beyond twice the longest usual delay that a line may be late.
+pub(crate) const TLS_LATE_MARGIN: i64 = 50_000;
+
+/// Cost from which a pair of line and exchange is impossible.
+pub(crate) const TLS_TOO_DEAR: i64 = 13_000;
+
+/// How much dearer than the best an exchange may be and still be weighed for the first line.
+pub(crate) const TLS_NEAR: i64 = 9_000;
+
+/// Lowest trust, in thousandths, at which a line of a TLS exchange can be certain.
+pub(crate) const TLS_TRUSTED: u16 = 900;
+
+/// Bytes of the smallest exchange of one line before any was seen.
+pub(crate) const TLS_SMALLEST: u32 = 400;
+
+/// Fewest bytes that a response has beyond its logged size.
+pub(crate) const TLS_LEAST_OVERHEAD: u32 = 20;
+
+/// Highest cost of the size of a line that shares its exchange with others.
+pub(crate) const TLS_SHARED_SIZE: i64 = 2_500;
+
+/// Highest cost of a size.
+pub(crate) const TLS_SIZE_WORST: i64 = 8_000;
+
+/// Bits of a size difference that choose its counter.
+pub(crate) const TLS_SIZE_BITS: u32 = 10;
+
+/// Octave that stands for the width of all negative size differences.
+pub(crate) const TLS_SIZE_BELOW: usize = 13;
+
+/// Cost of a pair with a size of the usual surprise.
+pub(crate) const TLS_SIZE_USUAL: i64 = 1_000;
+
+/// Usual surprise before any size was learnt.
+pub(crate) const TLS_SIZE_AT_FIRST: i64 = 6_500;
+
+/// Each size moves the usual surprise by one part in this many.
+pub(crate) const TLS_SIZE_MEMORY: i64 = 32;
+
+/// Sizes counted when all counts are halved.
+pub(crate) const TLS_SIZES_FADE_AT: u32 = 4_096;
+
+/// Fit error before the first line: as if earlier lines had fitted.
+pub(crate) const FIT_AT_FIRST: i64 = 1_500;
+
+/// Each line moves the fit error by one part in this many.
+pub(crate) const FIT_MEMORY: i64 = 16;
+
+/// Fit error at which one line in two is right. This and [`FIT_SPREAD`] were fitted to nginx and Apache
+/// behind passed-through TLS, HTTP/1.1 and HTTP/2, with stamps of whole seconds (accuracy,
+/// `--balancer ours --row sealed`): about as many lines are right as their probability says.
+pub(crate) const FIT_EVEN: i64 = 4_000;
+
+/// Fall of the fit error by which the odds grow by e.
+pub(crate) const FIT_SPREAD: i64 = 800;
+
+// Delays from mapping to line.
+
+/// Microseconds up to which a delay counts as none, and the width of the first buckets.
+pub(crate) const DELAY_UNIT: u64 = 100;
+
+/// Share of mappings that no line ever answers.
+pub(crate) const DELAY_ORPHANS: f32 = 0.005;
+
+/// While nothing is known: cost of a line just before its mapping.
+pub(crate) const DELAY_BEFORE: i64 = 2_000;
+
+/// While nothing is known: further cost for each bucket that a line comes earlier.
+pub(crate) const DELAY_BEFORE_STEP: i64 = 120;
+
+/// Cost of a stamp of whole seconds that is one second off the usual: few delays lie across the turn of a
+/// second.
+pub(crate) const DELAY_NEXT_STAMP: i64 = 3_000;
+
+/// Pairs needed before delays are used.
+pub(crate) const DELAYS_USED_AFTER: u32 = 20;
+
+/// Pairs needed before a delay can rule a mapping out.
+pub(crate) const DELAYS_SETTLED_AFTER: u32 = 200;
+
+/// Pairs from which only one in [`DELAYS_SAMPLE`] is learnt.
+pub(crate) const DELAYS_PLENTY: u32 = 1_024;
+
+/// See [`DELAYS_PLENTY`].
+pub(crate) const DELAYS_SAMPLE: u32 = 4;
+
+/// Buckets beyond the observed delays that are still ordinary: two octaves.
+pub(crate) const DELAY_MARGIN: usize = 8;
+
+/// Pairs counted when all counts are halved, so that a changed server is learnt anew.
+pub(crate) const DELAYS_FADE_AT: u32 = 2_048;
+
+/// Highest cost of a delay.
+pub(crate) const DELAY_WORST: i64 = 14_000;
+
+/// Before delays are known: how many stamps before and behind the end of an exchange a coarse stamp may be.
+/// It covers a clock that is off without being seen to be.
+pub(crate) const COARSE_PRIOR: (i64, i64) = (2, 4);
+
+/// Cost of a coarse stamp outside the span of delays.
+pub(crate) const COARSE_OUTSIDE: i64 = 3_000;
+
+/// Further cost for each doubling of the distance from that span.
+pub(crate) const COARSE_DOUBLING: i64 = 1_000;
+
+/// Microseconds from which that distance is counted.
+pub(crate) const COARSE_UNIT: u64 = 10_000;
+
+/// Highest cost of a coarse stamp.
+pub(crate) const COARSE_WORST: i64 = 12_000;
+
+/// Cost saved by taking an exchange whose line is overdue.
+pub(crate) const COARSE_OVERDUE: i64 = 5_000;
+
+// User-Agents.
+
+/// Clients whose profiles are kept; a newer client replaces one with the same slot.
+pub(crate) const PROFILES: usize = 1 << 15;
+
+/// User-Agents kept for each client.
+pub(crate) const PROFILE_AGENTS: usize = 4;
+
+/// Weight of a certain pair in a profile; a likely pair weighs less, by its probability.
+pub(crate) const PROFILE_CERTAIN: u8 = 8;
+
+/// Divisor of probability times [`PROFILE_CERTAIN`]: a guess of 990 thousandths weighs 7, one of 137 weighs 0.
+pub(crate) const PROFILE_GUESS_DIVISOR: u16 = 1_100;
+
+/// Sightings of a client's usual User-Agent beyond which more of it teaches nothing.
+pub(crate) const PROFILE_PLENTY: u8 = 128;
+
+/// Sightings needed before a client is known.
+pub(crate) const PROFILE_KNOWN_AFTER: u16 = 6;
+
+/// Sightings of one User-Agent at which a profile is halved.
+pub(crate) const PROFILE_FADE_AT: u8 = 200;
+
+/// Counters of User-Agents; rarer ones share a counter.
+pub(crate) const AGENT_COUNTERS: usize = 1 << 12;
+
+/// Lines counted when these counters are halved.
+pub(crate) const AGENTS_FADE_AT: u32 = 1 << 20;
+
+/// Lines after which the logarithm of their number is taken anew.
+pub(crate) const AGENTS_REFRESH: u32 = 256;
+
+/// Highest cost of a User-Agent.
+pub(crate) const AGENT_WORST: i32 = 9_000;
+
+/// Steps of one sighting in the table of logarithms.
+pub(crate) const AGENT_STEPS: usize = 8;
+
+// User-Agent fallback.
+
+/// User-Agents remembered for each server.
+pub(crate) const FALLBACK_AGENTS: usize = 256;
+
+/// Microseconds between two lines of one read; with coarse stamps, the same stamp.
+pub(crate) const FALLBACK_NEAR: i64 = 5_000;
+
+// Order of answers.
+
+/// Crossings observed before any was, in thousandths.
+pub(crate) const ORDER_SEEN_AT_FIRST: i64 = 500;
+
+/// Crossings expected by chance before any was, in thousandths: ten times the observed ones.
+pub(crate) const ORDER_EXPECTED_AT_FIRST: i64 = 5_000;
+
+/// Crossing cost that follows from these two; a test holds it.
+pub(crate) const ORDER_COST_AT_FIRST: i64 = 2_252;
+
+/// Expected crossings, in thousandths, at which both counts are halved.
+pub(crate) const ORDER_FADE_AT: i64 = 100_000;
+
+// Agreement of status and size.
+
+/// Agreements and disagreements of statuses before any was seen.
+pub(crate) const STATUS_AT_FIRST: (u32, u32) = (200, 1);
+
+/// Agreements and disagreements of sizes before any was seen.
+pub(crate) const BYTES_AT_FIRST: (u32, u32) = (40, 1);
+
+/// Pairs at which both counts are halved.
+pub(crate) const AGREEMENT_FADE_AT: u32 = 4_096;
+
+/// Highest cost of one disagreement.
+pub(crate) const DISAGREEMENT_WORST: i64 = 9_000;
+
+// Calibration of doubtful lines.
+
+/// Confirmed and refuted lines before any was seen: four in five; a few lines of the server change that.
+pub(crate) const CALIBRATION_AT_FIRST: (u16, u16) = (4, 1);
+
+/// The same for the User-Agent fallback.
+pub(crate) const FALLBACK_AT_FIRST: (u16, u16) = (1, 1);
+
+/// Lines at which both counts are halved.
+pub(crate) const CALIBRATION_FADE_AT: u16 = 1_024;
+
+/// Highest probability of a line that its own evidence contradicts. In the simulation 50 of 60 such lines
+/// are right; so few carry no more than an even chance.
+pub(crate) const CONTRADICTED_CEILING: u16 = 500;
+
+// Lost records and missing mappings.
+
+/// Microseconds of one interval in which lost records are counted.
+pub(crate) const LOSS_INTERVAL: i64 = 10_000_000;
+
+/// Intervals for which a loss is remembered: the line of a lost record comes when its response has ended.
+pub(crate) const LOSS_INTERVALS: usize = 8;
+
+/// Share of wrong lines up to which a line stays certain.
+pub(crate) const LOSS_TOLERATED: u64 = 100;
+
+/// Lost records beyond which more are as bad: it keeps products below 2^64.
+pub(crate) const LOSS_MOST: u64 = 1 << 40;
+
+/// Lowest and highest probability of a line that losses make doubtful.
+pub(crate) const LOSS_PROBABILITY: (u16, u16) = (500, 999);
+
+/// Share of lines without a mapping beyond which no line of a server is certain: its only mapping may belong
+/// to a client whose own line is still to come.
+pub(crate) const MISSING_LIMIT: i64 = 5_000;
+
+/// Share beyond which mappings are missing at all. Another balancer's records come when an exchange is over,
+/// so that there this is the limit for certainty, too.
+pub(crate) const MISSING_AT_ALL: i64 = 500;
+
+/// Share beyond which lines and mappings must differ in what they are compared by.
+pub(crate) const MISSING_MOST: i64 = 300_000;
+
+/// Each line moves a share by one part in this many.
+pub(crate) const SHARE_MEMORY: i64 = 256;
+
+/// Share of lines with several candidates before any was seen.
+pub(crate) const CROWDED_AT_FIRST: i64 = 100_000;
+
+/// Held lines for each line without a mapping that a server may have and stay certain.
+pub(crate) const SHORT_SHARE: u32 = 50;
+
+// Senders that come past the balancer.
+
+/// Senders remembered for each server.
+pub(crate) const SENDERS: usize = 8;
+
+/// Lines of a sender that are tried before it is judged.
+pub(crate) const SENDER_JUDGED_AFTER: u16 = 24;
+
+/// Of a sender that comes past the balancer, one line in this many is tried all the same.
+pub(crate) const SENDER_RETRIED: u16 = 64;
+
+/// A sender is direct if mappings explain fewer than one in this many of its lines.
+pub(crate) const SENDER_EXPLAINED: u16 = 8;
+
+/// Lines of a sender at which both its counts are halved.
+pub(crate) const SENDER_FADE_AT: u16 = 1_000;
+
+// What is remembered of mappings.
+
+/// How often a mapping is passed over before it is deferred.
+pub(crate) const PASSED_OVER_MOST: u8 = 12;
+
+/// How many places back a mapping that comes out of order is moved in its group.
+pub(crate) const REORDER_MOST: usize = 32;
+
+/// Empty groups that are kept in any case.
+pub(crate) const EMPTY_GROUPS: usize = 1_024;
+
+/// Removed mappings that may stay in the order of arrival in any case.
+pub(crate) const REMOVED_ARRIVALS: usize = 1 << 12;
+
+// Explanations.
+
+/// Candidates that an explanation names: the nearest in time.
+pub(crate) const CANDIDATES_NAMED: usize = 12;
