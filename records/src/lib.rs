@@ -22,6 +22,7 @@ pub mod attribution;
 pub mod clocks;
 pub mod datagram;
 pub mod duration;
+mod hash;
 pub mod histogram;
 pub mod mapping;
 pub mod merge;

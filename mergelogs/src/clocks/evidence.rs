@@ -2,6 +2,7 @@
 //! them, or nothing but what was asked.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 
 use pen_records::attribution::{LoggedLine, MappingEvent};
 use pen_records::clocks::{ClockOffset, ClockSample, estimate};
@@ -32,7 +33,7 @@ pub(super) struct Lines([ClockSample; WAYS]);
 pub(super) struct Mappings {
     samples: [ClockSample; WAYS],
     /// Requests whose response has not ended: by balancer, connection and number.
-    pending: HashMap<(u32, u64, u32), (Keys, Stamp)>,
+    pending: HashMap<(Option<NonZeroU32>, u64, u32), (Keys, Stamp)>,
     /// Whether the end of any was noted.
     has_ends: bool,
 }
@@ -81,23 +82,25 @@ impl Mappings {
             return add(&mut self.samples, keys(request, None, None), time);
         };
         let number = (exchange.balancer, exchange.connection, exchange.nth);
+        let port = exchange.port.map_or(0, u16::from);
         match exchange.kind {
             MappingKind::Opened => {
                 let mut keys = Keys::default();
-                keys[BY_PORT] = Some(mix(1, exchange.port.into()));
+                keys[BY_PORT] = Some(mix(1, port.into()));
                 add(&mut self.samples, keys, time);
             }
             MappingKind::Request => {
                 if request.is_some() && self.pending.len() < PENDING {
-                    let headers = Some((exchange.user_agent, exchange.referer));
-                    let keys = keys(request, Some(exchange.port), headers);
+                    let hash = |hash: Option<NonZeroU32>| hash.map_or(0, u32::from);
+                    let headers = Some((hash(exchange.user_agent), hash(exchange.referer)));
+                    let keys = keys(request, Some(port), headers);
                     self.pending.insert(number, (keys, time));
                 }
             }
             MappingKind::Ended => {
                 self.has_ends = true;
                 if let Some((keys, _)) = self.pending.remove(&number)
-                    && exchange.status != SWITCHING
+                    && exchange.status.is_none_or(|status| status.get() != SWITCHING)
                 {
                     add(&mut self.samples, keys, time);
                 }
@@ -133,6 +136,8 @@ fn keys(request: Option<Fingerprint>, port: Option<u16>, headers: Option<(u32, u
     [by_port, by_headers, Some(request), None]
 }
 
+/// Not the mixing function of `pen_records`: of keys that are equally rare, the order of these numbers decides which
+/// are compared first, and figures were taken with this order.
 fn mix(a: u64, b: u64) -> u64 {
     let mixed = (a ^ b.wrapping_mul(0xA076_1D64_78BD_642F)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     mixed ^ mixed >> 29

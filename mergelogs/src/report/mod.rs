@@ -169,7 +169,7 @@ impl<'a> Report<'a> {
             ReportCounter::new("set_right", set_right).said("lines out of order, set right"),
             ReportCounter::new("left_out_of_order", lines.late)
                 .said("lines too far out of order, left in place"),
-            ReportCounter::new("hurried", self.tally.counts.hurried)
+            ReportCounter::new("hurried", self.tally.counts.decided_early)
                 .said("lines decided early to bound memory"),
             ReportCounter::new("with_peer_port", lines.with_port),
         ]

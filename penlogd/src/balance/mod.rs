@@ -272,7 +272,7 @@ impl fmt::Display for Balance {
             received.not_understood,
             shipments.duplicates,
             shipments.late,
-            self.join.hurried + self.queue.hurried,
+            self.join.decided_early + self.queue.hurried,
         )?;
         for server in &self.servers {
             writeln!(f, "balance: {server}")?;

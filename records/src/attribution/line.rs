@@ -1,8 +1,11 @@
 //! What an access line says that the join can use.
 
+use std::num::{NonZeroU16, NonZeroU64};
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::access::{AccessLine, LineSpan};
+use crate::attribution::memory::client::AgentHash;
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
 
@@ -126,21 +129,65 @@ fn unescaped_hash(text: &[u8]) -> u32 {
     text_hash(&buf[..len])
 }
 
-/// What a held line says about who asked.
+/// What the join keeps of a line while the line is held.
 #[derive(Clone, Copy)]
 pub(crate) struct HeldLine {
     pub(crate) time: Timestamp,
+    /// See [`ServerIndex`].
     pub(crate) server: u32,
+    /// Hash of the client field as it was logged.
     pub(crate) sender: Option<u32>,
-    /// The server's own port, or 0.
-    pub(crate) server_port: u16,
-    /// Or [`NONE`].
-    pub(crate) user_agent: u32,
-    /// The lower 32 bits of what was sent.
+    /// The server's own port.
+    pub(crate) server_port: Option<NonZeroU16>,
+    pub(crate) user_agent: Option<AgentHash>,
+    /// The lower 32 bits of the bytes sent.
     pub(crate) bytes: Option<u32>,
-    /// Or 0.
-    pub(crate) status: u16,
-    /// The peer's port, or 0.
-    pub(crate) peer: u16,
+    pub(crate) status: Option<NonZeroU16>,
+    /// The peer's port.
+    pub(crate) peer: Option<NonZeroU16>,
     pub(crate) resolution: Resolution,
+}
+
+impl HeldLine {
+    pub(crate) fn new(line: &LoggedLine) -> Self {
+        Self {
+            time: line.time,
+            server: line.server.0,
+            sender: line.sender,
+            server_port: line.server_port.and_then(NonZeroU16::new),
+            user_agent: line.user_agent.and_then(AgentHash::new),
+            bytes: line.bytes.map(low),
+            status: line.status.and_then(NonZeroU16::new),
+            peer: line.peer_port.and_then(NonZeroU16::new),
+            resolution: line.resolution,
+        }
+    }
+}
+
+/// The number of a line, from 1, in the order in which lines were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LineNumber(NonZeroU64);
+
+impl LineNumber {
+    /// The first line.
+    pub(crate) const FIRST: Self = Self(NonZeroU64::MIN);
+
+    /// Returns the number of the line so many lines later.
+    pub(crate) fn after(self, lines: usize) -> Self {
+        Self(self.0.saturating_add(lines as u64))
+    }
+
+    /// Returns how many lines later than `first` this line was taken; `None` if it was taken before.
+    pub(crate) fn since(self, first: Self) -> Option<usize> {
+        usize::try_from(self.0.get().checked_sub(first.0.get())?).ok()
+    }
+
+    pub(crate) const fn get(self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// Returns the lower 32 bits.
+pub(crate) fn low(bytes: u64) -> u32 {
+    u32::try_from(bytes & u64::from(u32::MAX)).expect("the mask leaves 32 bits")
 }

@@ -1,10 +1,11 @@
 //! What a mapping says that the join can use, and what our own balancer's records say beyond client and
 //! request.
 
-use crate::attribution::line::{ServerIndex, text_hash};
 use std::net::IpAddr;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use crate::addr::ClientAddr;
+use crate::attribution::line::{ServerIndex, low, text_hash};
 use crate::mapping::{Mapping, MappingKind, OpaqueTls};
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
@@ -82,38 +83,37 @@ impl MappingEvent {
     }
 }
 
-/// What a record says of the connection it is about, and of the exchange on it.
+/// What a record says of its connection, and of one exchange on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExchangeEvent {
-    /// Which moment this is.
+    /// Which event of the connection the record is about.
     pub kind: MappingKind,
     /// The connection's number, unique while the balancer runs.
     pub connection: u64,
-    /// Which request on the connection; 0 if it is about none.
+    /// Which request on the connection, from 1; 0 if the record is about no request.
     pub nth: u32,
-    /// Hash of the balancer's own address towards the server as text; 0 if it is not known.
-    pub balancer: u32,
-    /// The balancer's own port towards the server; 0 if there is none.
-    pub port: u16,
-    /// The server's own port; 0 if it has none.
-    pub server_port: u16,
-    /// Status of the response; 0 if it is not known.
-    pub status: u16,
-    /// Whether another balancer than ours says so: it logs an exchange when it is over and numbers none, so
-    /// that each has a connection of its own here, of which it is the first.
-    pub is_foreign: bool,
-    /// Hashes of User-Agent and Referer; where there was none, that of what is logged then; 0 if it is not
-    /// known, because another balancer does not say.
-    pub user_agent: u32,
-    /// See `user_agent`.
-    pub referer: u32,
-    /// Bytes of the response, as web servers count them.
+    /// Hash of the balancer's own address towards the server as text; `None` if unknown.
+    pub balancer: Option<NonZeroU32>,
+    /// The balancer's own port towards the server.
+    pub port: Option<NonZeroU16>,
+    /// The server's own port.
+    pub server_port: Option<NonZeroU16>,
+    /// Status of the response; `None` if unknown.
+    pub status: Option<NonZeroU16>,
+    /// Whether another balancer than ours wrote the record. Such a balancer logs an exchange when it is over
+    /// and numbers no connections: each exchange has a connection of its own here, as its first request.
+    pub is_third_party: bool,
+    /// Hash of the User-Agent, or of `-` for a request without one; `None` if the balancer does not log it.
+    pub user_agent: Option<NonZeroU32>,
+    /// Hash of the Referer, likewise.
+    pub referer: Option<NonZeroU32>,
+    /// Bytes of the response, as web servers count them; `None` if unknown.
     pub bytes: Option<ResponseSizes>,
-    /// If it was under seal, what could be told of it.
-    pub sealed: Option<OpaqueTls>,
+    /// What could be observed of an exchange in passed-through TLS; `None` for plain HTTP.
+    pub tls: Option<OpaqueTls>,
 }
 
-/// From here on, connections are numbered by who reads another balancer's log: ours counts from 1.
+/// Connections of other balancers are numbered from here by the reader of their log: ours count from 1.
 pub const FOREIGN: u64 = 1 << 63;
 
 /// Bytes of a response, cut to 32 bits each.
@@ -149,7 +149,7 @@ impl BalancerHashes {
 }
 
 impl ExchangeEvent {
-    /// From a mapping. `None` if it does not name its connection.
+    /// From a mapping. `None` if the mapping does not name its connection.
     #[must_use]
     pub fn new(mapping: &Mapping<'_>, balancers: &mut BalancerHashes) -> Option<Self> {
         let Mapping { head_bytes, body_bytes, framed_bytes, .. } = *mapping;
@@ -158,27 +158,22 @@ impl ExchangeEvent {
             let all = framed.saturating_add(head_bytes.unwrap_or(0));
             ResponseSizes { body: low(body), framed: low(framed), all: low(all) }
         });
-        let is_foreign = mapping.connection? >= FOREIGN;
-        let absent = if is_foreign { 0 } else { text_hash(b"-") };
+        let is_third_party = mapping.connection? >= FOREIGN;
+        let absent = if is_third_party { 0 } else { text_hash(b"-") };
         let of_request = matches!(mapping.kind, MappingKind::Request | MappingKind::Ended);
         Some(Self {
             kind: mapping.kind,
             connection: mapping.connection?,
-            nth: if is_foreign { u32::from(of_request) } else { mapping.nth.unwrap_or(0) },
-            is_foreign,
-            balancer: mapping.balancer.map_or(0, |addr| balancers.hash(addr.ip())),
-            port: mapping.balancer.map_or(0, |addr| addr.port()),
-            server_port: mapping.server_port.unwrap_or(0),
-            status: mapping.status.unwrap_or(0),
-            user_agent: mapping.user_agent.unwrap_or(absent),
-            referer: mapping.referer.unwrap_or(absent),
+            nth: if is_third_party { u32::from(of_request) } else { mapping.nth.unwrap_or(0) },
+            is_third_party,
+            balancer: mapping.balancer.and_then(|addr| NonZeroU32::new(balancers.hash(addr.ip()))),
+            port: mapping.balancer.and_then(|addr| NonZeroU16::new(addr.port())),
+            server_port: mapping.server_port.and_then(NonZeroU16::new),
+            status: mapping.status.and_then(NonZeroU16::new),
+            user_agent: NonZeroU32::new(mapping.user_agent.unwrap_or(absent)),
+            referer: NonZeroU32::new(mapping.referer.unwrap_or(absent)),
             bytes,
-            sealed: mapping.sealed,
+            tls: mapping.sealed,
         })
     }
-}
-
-/// The lower 32 bits.
-pub(crate) fn low(bytes: u64) -> u32 {
-    u32::try_from(bytes & u64::from(u32::MAX)).unwrap_or(0)
 }

@@ -56,7 +56,7 @@ pub enum Reason {
     /// No mapping with this request was there, as is common at this server, but the line just before
     /// it from the same User-Agent had one: where the C balancer saw several requests in one read it
     /// noted the first only.
-    Neighbour,
+    AgentFallback,
     /// Mappings with this request were there, but all of them suit other lines better.
     NoneFits,
     /// The line has no request that could be looked up.
@@ -79,7 +79,7 @@ impl Reason {
             Self::Tls => "tls",
             Self::Doubtful => "doubtful",
             Self::NoMapping => "no-mapping",
-            Self::Neighbour => "neighbour",
+            Self::AgentFallback => "neighbour",
             Self::NoneFits => "none-fits",
             Self::NoRequest => "no-request",
             Self::Direct => "direct",
@@ -106,7 +106,7 @@ impl Reason {
                 "the only mapping with this request at this server, but there is doubt"
             }
             Self::NoMapping => "no mapping with this request was there",
-            Self::Neighbour => {
+            Self::AgentFallback => {
                 "no mapping with this request was there, but the line just before from this User-Agent had one"
             }
             Self::NoneFits => "all mappings with this request suit other lines better",
@@ -127,12 +127,66 @@ impl Reason {
             Self::Tls,
             Self::Doubtful,
             Self::NoMapping,
-            Self::Neighbour,
+            Self::AgentFallback,
             Self::NoneFits,
             Self::NoRequest,
             Self::Direct,
         ];
         all.into_iter().find(|reason| reason.as_str() == word)
+    }
+}
+
+/// How sure a match is, and what it rests on.
+#[derive(Clone, Copy)]
+pub(crate) struct MatchConfidence {
+    pub(crate) certainty: Certainty,
+    pub(crate) reason: Reason,
+    /// In thousandths.
+    pub(crate) probability: u16,
+}
+
+impl MatchConfidence {
+    /// The balancer's port names the client.
+    pub(crate) const EXACT: Self =
+        Self { certainty: Certainty::Exact, reason: Reason::Port, probability: 1_000 };
+
+    pub(crate) const fn certain(reason: Reason) -> Self {
+        Self { certainty: Certainty::Certain, reason, probability: 1_000 }
+    }
+
+    pub(crate) const fn likely(reason: Reason, probability: u16) -> Self {
+        Self { certainty: Certainty::Likely, reason, probability }
+    }
+}
+
+impl LineVerdict {
+    /// No client, for this reason.
+    pub(crate) const fn unmatched(reason: Reason) -> Self {
+        Self {
+            client: None,
+            certainty: Certainty::Unmatched,
+            candidates: 0,
+            reason,
+            delay: None,
+            probability: 0,
+        }
+    }
+
+    /// This client.
+    pub(crate) const fn matched(
+        client: ClientAddr,
+        confidence: MatchConfidence,
+        candidates: u32,
+        delay: Option<i64>,
+    ) -> Self {
+        let MatchConfidence { certainty, reason, probability } = confidence;
+        Self { client: Some(client), certainty, candidates, reason, delay, probability }
+    }
+
+    /// The same client with another confidence.
+    pub(crate) const fn with(self, confidence: MatchConfidence) -> Self {
+        let MatchConfidence { certainty, reason, probability } = confidence;
+        Self { certainty, reason, probability, ..self }
     }
 }
 
@@ -174,7 +228,7 @@ pub struct JoinCounts {
     /// See [`Certainty::Unmatched`].
     pub unmatched: u64,
     /// Lines decided before their time because too many were held.
-    pub hurried: u64,
+    pub decided_early: u64,
     /// Lines held now.
     pub held: u64,
 }

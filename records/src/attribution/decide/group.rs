@@ -1,281 +1,265 @@
-//! The lines and mappings of a group side by side, and the cheapest way to lay the one along the
-//! other: for groups in which no line can be decided by itself.
+//! Assignment window: the first lines and mappings of a group side by side, and the cheapest assignment of
+//! mappings to lines. For groups in which no line can be decided by itself.
 
+use super::assign::{AssignmentCosts, OtherCosts};
+use super::pair;
 use crate::addr::ClientAddr;
 use crate::attribution::costs;
-use crate::attribution::decide::assign::{AssignmentCosts, OtherCosts};
-use crate::attribution::decide::nothing;
-use crate::attribution::learnt::user_agents::{AgentFit, AgentRarity, ClientHash, guess_weight};
-use crate::attribution::line::HeldLine;
-use crate::attribution::memory::mappings::{NIL, RequestGroup, WaitingMapping};
+use crate::attribution::learnt::Learnt;
+use crate::attribution::learnt::server::LearntServer;
+use crate::attribution::learnt::user_agents::{AgentFit, AgentRarity, guess_weight};
+use crate::attribution::line::{HeldLine, LineNumber};
+use crate::attribution::memory::Memory;
+use crate::attribution::memory::client::ClientHash;
+use crate::attribution::memory::facts::{ExchangeFacts, FactsSlot};
+use crate::attribution::memory::mappings::{GroupSlot, MappingSlot, RequestGroup, WaitingMapping};
 use crate::attribution::odds::weight;
-use crate::attribution::queue::{Attributor, LAST};
-use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
+use crate::attribution::queue::LineQueue;
+use crate::attribution::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
 use crate::time::{Resolution, Timestamp};
 
-/// The lines and mappings of a group that are decided together; kept from decision to decision for
-/// its memory.
+/// The lines and mappings of a group that are decided together; kept from decision to decision for its
+/// allocations.
 #[derive(Default)]
 pub(crate) struct AssignmentWindow {
-    rows: Vec<WindowLine>,
-    columns: Vec<WindowMapping>,
-    /// Whether no mapping is left out that the first line could have.
+    lines: Vec<WindowLine>,
+    /// In time order.
+    mappings: Vec<WindowMapping>,
+    /// Whether the window has all mappings that the first line could have.
     complete: bool,
     costs: AssignmentCosts,
+    /// Of the User-Agent of each line.
     rarities: Vec<AgentRarity>,
 }
 
-/// A line in view.
+/// A line in the window.
 #[derive(Clone, Copy)]
 struct WindowLine {
-    /// Its place among the lines held.
-    index: usize,
-    asked: HeldLine,
+    number: LineNumber,
+    line: HeldLine,
 }
 
-/// A mapping in view.
+/// A mapping in the window.
 #[derive(Clone, Copy)]
 struct WindowMapping {
-    mapping: u32,
+    mapping: MappingSlot,
     client: ClientAddr,
-    tag: ClientHash,
+    client_hash: ClientHash,
     time: Timestamp,
     resolution: Resolution,
-    tainted: bool,
-    /// What is known of its exchange, or [`NIL`].
-    facts: u32,
-    /// Set aside before: to skip it once more is no surprise.
-    given_up: bool,
+    contested: bool,
+    /// Facts about the exchange, if known.
+    facts: Option<FactsSlot>,
+    /// Whether the mapping was deferred before: to skip it once more costs nothing.
+    deferred: bool,
     standing: WindowStanding,
 }
 
-/// What a mapping in view is to the line that is decided now.
+/// What a mapping in the window is to the line being decided.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WindowStanding {
-    /// An earlier line of the view took it.
+    /// An earlier line of the window took the mapping.
     Taken,
-    /// The line could have it.
+    /// The line could have the mapping.
     Possible,
-    /// Its time or its delay rule it out.
+    /// Time or delay rule the mapping out.
     RuledOut,
 }
 
-impl<T> Attributor<T> {
-    /// Several lines or several mappings: the cheapest assignment of those in view.
-    pub(crate) fn decide_together(&mut self, group: u32) -> LineVerdict {
-        let mut view = std::mem::take(&mut self.view);
-        self.look(group, &mut view);
-        self.weigh(group, &mut view);
-        self.watch_turns(&view);
-        let chosen = view.costs.solve();
-        let latest = view.rows[0].asked.time.offset_by(self.wait / 2);
-        let crowded = view.rows.len() < self.outstanding.group(group).lines as usize;
-        let mut verdict = None;
-        for (row, chosen) in
-            chosen.into_iter().enumerate().take(if crowded { costs::WINDOW_DECIDED } else { 1 })
-        {
-            let WindowLine { index, asked } = view.rows[row];
-            if row > 0 && asked.time > latest {
-                break;
-            }
-            let next = self.held[index].next;
-            let found = if let Some(column) = chosen {
-                let verdict = self.judge_chosen(group, &mut view, row, column);
-                self.consume(group, view.columns[column].mapping, next);
-                verdict
-            } else {
-                let verdict = self.judge_none(group, &view);
-                self.leave_group(group, next);
-                verdict
-            };
-            if row == 0 {
-                verdict = Some(found);
-            } else {
-                self.keep_early(index, found);
-            }
+/// Decides the oldest held line, which waits in `group`, by the cheapest assignment. Where the group has more
+/// lines than the window holds, the first lines are decided at once.
+pub(super) fn decide<T>(
+    queue: &mut LineQueue<T>,
+    memory: &mut Memory,
+    learnt: &mut Learnt,
+    window: &mut AssignmentWindow,
+    group: GroupSlot,
+) -> LineVerdict {
+    window.fill(queue, memory, learnt, group);
+    window.weigh(memory, learnt, group);
+    window.watch_order(learnt);
+    let chosen = window.costs.solve();
+    let latest = window.lines[0].line.time.offset_by(memory.wait / 2);
+    let crowded = window.lines.len() < memory.mappings.group(group).lines as usize;
+    let decided = if crowded { costs::WINDOW_DECIDED } else { 1 };
+    let mut verdict = None;
+    for (place, chosen) in chosen.into_iter().enumerate().take(decided) {
+        let WindowLine { number, line } = window.lines[place];
+        if place > 0 && line.time > latest {
+            break;
         }
-        self.view = view;
-        verdict.unwrap_or_else(|| nothing(Reason::NoMapping))
-    }
-
-    /// A line goes without, though others of its group may not: what they get is a guess from now on.
-    fn judge_none(&mut self, group: u32, view: &AssignmentWindow) -> LineVerdict {
-        for column in view.columns.iter().filter(|column| column.standing != WindowStanding::Taken)
-        {
-            self.outstanding.taint(column.mapping);
+        let next = queue.next_of(number);
+        let found = if let Some(chosen) = chosen {
+            let found = window.judge(memory, learnt, group, place, chosen);
+            memory.consume(group, window.mappings[chosen].mapping, next);
+            found
+        } else {
+            let found = window.judge_unmatched(memory, group);
+            memory.leave_group(group, next);
+            found
+        };
+        if place == 0 {
+            verdict = Some(found);
+        } else {
+            queue.keep_early(number, found);
         }
-        let RequestGroup { mappings, lines, .. } = *self.outstanding.group(group);
-        let reason = if lines > mappings { Reason::NoMapping } else { Reason::NoneFits };
-        LineVerdict { candidates: mappings, ..nothing(reason) }
     }
+    verdict.unwrap_or(LineVerdict::unmatched(Reason::NoMapping))
+}
 
-    /// The group's first lines, and the first of its mappings that these could have. Where a
-    /// server's delays are well known, those that are far too old are left out, unless there is
-    /// nothing else.
-    fn look(&self, group: u32, view: &mut AssignmentWindow) {
-        let asked = self.held[0].asked;
-        let delays = &self.states[asked.server as usize].delays;
-        self.look_at_lines(group, view);
-        view.columns.clear();
+impl AssignmentWindow {
+    /// Takes the group's first lines into the window, and the first mappings that these could have. Mappings
+    /// with a well-known unusual delay are left out, unless there are no others.
+    fn fill<T>(
+        &mut self,
+        queue: &LineQueue<T>,
+        memory: &Memory,
+        learnt: &Learnt,
+        group: GroupSlot,
+    ) {
+        let line = queue.front_line();
+        let server = &learnt.servers[line.server as usize];
+        let delays = &server.delays;
+        let lines = queue.lines_of_group(memory.mappings.group(group).first_line);
+        let lines = lines.take(costs::WINDOW_LINES);
+        self.lines.clear();
+        self.lines.extend(lines.map(|(number, &line)| WindowLine { number, line }));
+        self.mappings.clear();
         if delays.is_settled() {
-            self.look_at_mappings(group, view, |waiting| {
-                let delay = asked.time.micros_since(waiting.time);
+            self.fill_mappings(memory, server, group, |waiting| {
+                let delay = line.time.micros_since(waiting.time);
                 match waiting.facts {
-                    NIL => delay <= 0 || !delays.is_unusual(delay),
-                    facts => {
+                    None => delay <= 0 || !delays.is_unusual(delay),
+                    Some(facts) => {
                         delay <= 0
                             || waiting.is_pending()
-                            || self.exchanges.get(facts).is_cut()
-                            || !self.is_unusual_end(&asked, delay)
+                            || memory.exchanges.get(facts).is_cut()
+                            || !server.is_unusual_end(&line, delay)
                     }
                 }
             });
         }
-        if view.columns.is_empty() {
-            self.look_at_mappings(group, view, |_| true);
+        if self.mappings.is_empty() {
+            self.fill_mappings(memory, server, group, |_| true);
         }
-        // Those that were set aside came last, and are older.
-        view.columns.sort_by_key(|column| column.time);
+        // Deferred mappings came last, and are older.
+        self.mappings.sort_by_key(|mapping| mapping.time);
     }
 
-    fn look_at_lines(&self, group: u32, view: &mut AssignmentWindow) {
-        view.rows.clear();
-        let mut next = self.outstanding.group(group).first_line;
-        while next != LAST
-            && view.rows.len() < costs::WINDOW_LINES
-            && let Ok(index) = usize::try_from(next - self.first_held)
-        {
-            view.rows.push(WindowLine { index, asked: self.held[index].asked });
-            next = self.held[index].next;
-        }
-    }
-
-    fn look_at_mappings(
-        &self,
-        group: u32,
-        view: &mut AssignmentWindow,
+    fn fill_mappings(
+        &mut self,
+        memory: &Memory,
+        server: &LearntServer,
+        group: GroupSlot,
         suits: impl Fn(&WaitingMapping) -> bool,
     ) {
-        let asked = view.rows[0].asked;
-        let latest = view.rows.last().map_or(asked, |row| row.asked);
-        view.complete = true;
-        for (step, mapping) in self.outstanding.candidates(group).enumerate() {
-            if view.columns.len() == costs::WINDOW_MAPPINGS || step == costs::GROUP_SCAN {
-                view.complete = false;
+        let first = self.lines[0].line;
+        let latest = self.lines.last().map_or(first, |last| last.line);
+        self.complete = true;
+        for (step, mapping) in memory.mappings.candidates(group).enumerate() {
+            if self.mappings.len() == costs::WINDOW_MAPPINGS || step == costs::GROUP_SCAN {
+                self.complete = false;
                 break;
             }
-            let waiting = self.outstanding.get(mapping);
-            if self.cannot_be(waiting, &latest) || !suits(waiting) {
+            let waiting = memory.mappings.get(mapping);
+            if memory.cannot_be(waiting, &latest) || !suits(waiting) {
                 continue;
             }
-            view.columns.push(WindowMapping {
+            self.mappings.push(WindowMapping {
                 mapping,
                 client: waiting.client,
-                tag: waiting.tag,
+                client_hash: waiting.client_hash,
                 time: waiting.time,
                 resolution: waiting.resolution,
-                tainted: waiting.tainted,
+                contested: waiting.contested,
                 facts: waiting.facts,
-                given_up: waiting.stale,
+                deferred: waiting.deferred,
                 standing: WindowStanding::RuledOut,
             });
         }
-        // Where the last one is too young for the first line, so are those behind it.
-        if let Some(last) = view.columns.last() {
-            let delay = asked.time.micros_since(last.time);
-            view.complete |= delay < 0 && !self.is_ordinary(asked.server, delay);
+        // Where the last mapping is too young for the first line, so are the mappings behind it.
+        if let Some(last) = self.mappings.last() {
+            let delay = first.time.micros_since(last.time);
+            self.complete |= delay < 0 && !server.is_ordinary(delay);
         }
     }
 
-    /// What each pair in view costs.
-    fn weigh(&self, group: u32, view: &mut AssignmentWindow) {
-        let horizon = self.horizon(group, view);
-        let AssignmentWindow { rows, columns, costs, rarities, .. } = view;
-        let state = &self.states[rows[0].asked.server as usize];
-        let of_exchanges = self.outstanding.group(group).of_exchanges;
+    /// Sets the cost of each pair in the window.
+    fn weigh(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
+        let horizon = self.horizon(memory, group);
+        let Self { lines, mappings, costs: pairs, rarities, .. } = self;
+        let server = &learnt.servers[lines[0].line.server as usize];
+        let of_exchanges = memory.mappings.group(group).of_exchanges;
         let crossed =
-            if of_exchanges { costs::EXCHANGES_CROSSED } else { state.turns.crossing_cost() };
-        let other = OtherCosts { unmatched: state.unmatched_cost(), crossed };
-        let skips =
-            columns.iter().map(|column| if column.given_up { 0 } else { costs::MAPPING_SKIPPED });
-        costs.reset(rows.len(), skips, other);
+            if of_exchanges { costs::EXCHANGES_CROSSED } else { server.order.crossing_cost() };
+        let other = OtherCosts { unmatched: server.unmatched_cost(), crossed };
+        let skips = mappings
+            .iter()
+            .map(|mapping| if mapping.deferred { 0 } else { costs::MAPPING_SKIPPED });
+        pairs.reset(lines.len(), skips, other);
         rarities.clear();
-        rarities.extend(rows.iter().map(|row| self.habits.rarity(row.asked.user_agent)));
-        // Coarse stamps make most delays of a group the same one.
-        let (mut last_delay, mut last_cost) = (0, state.delays.cost(0));
+        rarities.extend(lines.iter().map(|it| learnt.profiles.rarity(it.line.user_agent)));
+        // Coarse stamps make most delays of a group equal.
+        let (mut last_delay, mut last_cost) = (0, server.delays.cost(0));
         let mut turn = 0;
-        for (place, column) in columns.iter().enumerate() {
-            // Where a server keeps order, a line takes a mapping whose turn is near its own.
-            let near = if other.crossed < costs::ORDER_FREE || column.given_up {
-                0..rows.len()
+        for (place, mapping) in mappings.iter().enumerate() {
+            // Where a server keeps order, a line takes a mapping near its own place.
+            let near = if other.crossed < costs::ORDER_FREE || mapping.deferred {
+                0..lines.len()
             } else {
                 turn += 1;
-                usize::saturating_sub(turn, costs::PLACES_AHEAD).min(rows.len())
-                    ..rows.len().min(turn + costs::PLACES_BEHIND)
+                usize::saturating_sub(turn, costs::PLACES_AHEAD).min(lines.len())
+                    ..lines.len().min(turn + costs::PLACES_BEHIND)
             };
             if near.is_empty() {
                 continue;
             }
-            let known = self.habits.known(column.tag);
-            let saved = state.delays.saved(horizon.micros_since(column.time));
+            let known = learnt.profiles.known(mapping.client_hash);
+            let waited = horizon.micros_since(mapping.time);
+            let saved = server.delays.saved(waited);
             for row in near {
-                let (WindowLine { asked, .. }, rarity) = (&rows[row], &rarities[row]);
-                let delay = asked.time.micros_since(column.time);
-                if self.cannot_be(self.outstanding.get(column.mapping), asked) {
+                let (line, rarity) = (&lines[row].line, &rarities[row]);
+                let delay = line.time.micros_since(mapping.time);
+                if memory.cannot_be(memory.mappings.get(mapping.mapping), line) {
                     continue;
                 }
-                if column.facts != NIL {
-                    let waited = horizon.micros_since(column.time);
-                    costs.set(row, place, self.cost_of_exchange(column, asked, waited));
+                if let Some(facts) = mapping.facts {
+                    let facts = memory.exchanges.get(facts);
+                    pairs.set(row, place, cost_of_exchange(server, facts, line, delay, waited));
                     continue;
                 }
                 if delay != last_delay {
-                    (last_delay, last_cost) = (delay, state.delays.cost(delay));
+                    (last_delay, last_cost) = (delay, server.delays.cost(delay));
                 }
-                costs.set(row, place, last_cost - saved + i64::from(known.cost(rarity)));
+                pairs.set(row, place, last_cost - saved + i64::from(known.cost(rarity)));
             }
         }
     }
 
-    /// What it costs that a line is of an exchange.
-    fn cost_of_exchange(&self, column: &WindowMapping, asked: &HeldLine, waited: i64) -> i64 {
-        let facts = self.exchanges.get(column.facts);
-        let state = &self.states[asked.server as usize];
-        let delay = asked.time.micros_since(column.time);
-        let delay = if !facts.ended {
-            costs::END_UNSEEN
-        } else if asked.resolution == Resolution::Second {
-            let span = self.span_of_ends(asked);
-            span.cost(delay) - span.saved(waited)
-        } else {
-            state.delays.cost(delay) - state.delays.saved(waited)
-        };
-        let delay = if facts.is_cut() { delay.min(costs::END_UNSEEN) } else { delay };
-        delay + state.agreement.cost(facts, asked)
-    }
-
-    /// Until when all lines of a group are in view: now, or where there are too many of them the
-    /// time of the last one in view.
-    fn horizon(&self, group: u32, view: &AssignmentWindow) -> Timestamp {
-        let now = self.now.max(view.rows[0].asked.time);
-        if view.rows.len() == self.outstanding.group(group).lines as usize {
+    /// Returns the time until which the window has all lines of the group: now, or where the group has more
+    /// lines, the time of the window's last line.
+    fn horizon(&self, memory: &Memory, group: GroupSlot) -> Timestamp {
+        let now = memory.now.max(self.lines[0].line.time);
+        if self.lines.len() == memory.mappings.group(group).lines as usize {
             return now;
         }
-        view.rows.last().map_or(now, |last| last.asked.time)
+        self.lines.last().map_or(now, |last| last.line.time)
     }
 
-    /// Learns from the first two lines and mappings of a group whether equal requests are answered in
-    /// order, if the User-Agents leave no doubt which is whose.
-    fn watch_turns(&mut self, view: &AssignmentWindow) {
+    /// Learns from the first two lines and mappings whether equal requests are answered in order, if the
+    /// User-Agents show which mapping is whose.
+    fn watch_order(&self, learnt: &mut Learnt) {
         let ([first, second, ..], [a, b, ..], [one, two, ..]) =
-            (&*view.rows, &*view.columns, &*view.rarities)
+            (&*self.lines, &*self.mappings, &*self.rarities)
         else {
             return;
         };
-        if first.asked.user_agent == second.asked.user_agent || b.time > first.asked.time {
+        let (first, second) = (&first.line, &second.line);
+        if first.user_agent == second.user_agent || b.time > first.time {
             return;
         }
-        let (known_a, known_b) = (self.habits.known(a.tag), self.habits.known(b.tag));
+        let (known_a, known_b) =
+            (learnt.profiles.known(a.client_hash), learnt.profiles.known(b.client_hash));
         let straight = known_a.cost(one) + known_b.cost(two);
         let crossed = known_b.cost(one) + known_a.cost(two);
         if straight.min(crossed) > costs::ORDER_AGENTS
@@ -283,158 +267,232 @@ impl<T> Attributor<T> {
         {
             return;
         }
-        let state = &mut self.states[first.asked.server as usize];
-        let delay = |row: &WindowLine, column: &WindowMapping| {
-            state.delays.cost(row.asked.time.micros_since(column.time))
+        let server = &mut learnt.servers[first.server as usize];
+        let delay = |line: &HeldLine, mapping: &WindowMapping| {
+            server.delays.cost(line.time.micros_since(mapping.time))
         };
         let against = delay(first, b) + delay(second, a) - delay(first, a) - delay(second, b);
-        state.turns.learn(crossed < straight, against);
+        server.order.learn(crossed < straight, against);
     }
 
-    /// Says how sure the chosen one of several candidates is, and what follows for the others.
-    fn judge_chosen(
+    /// Judges a line without a mapping. Other lines of the group may have mappings, and what they get is a
+    /// guess from now on.
+    fn judge_unmatched(&self, memory: &mut Memory, group: GroupSlot) -> LineVerdict {
+        for mapping in self.mappings.iter().filter(|it| it.standing != WindowStanding::Taken) {
+            memory.mappings.contest(mapping.mapping);
+        }
+        let RequestGroup { mappings, lines, .. } = *memory.mappings.group(group);
+        let reason = if lines > mappings { Reason::NoMapping } else { Reason::NoneFits };
+        LineVerdict { candidates: mappings, ..LineVerdict::unmatched(reason) }
+    }
+
+    /// Judges how sure the chosen mapping of a line is, learns from the pair, and marks the other candidates.
+    fn judge(
         &mut self,
-        group: u32,
-        view: &mut AssignmentWindow,
+        memory: &mut Memory,
+        learnt: &mut Learnt,
+        group: GroupSlot,
         row: usize,
         chosen: usize,
     ) -> LineVerdict {
-        let asked = view.rows[row].asked;
-        let WindowMapping { mapping, client, tag, time, tainted, .. } = view.columns[chosen];
-        let delay = asked.time.micros_since(time);
-        let RequestGroup { lines, mappings, mixed, .. } = *self.outstanding.group(group);
-        let mut same = view.complete || !mixed;
-        let mut total = 0;
-        for column in &mut view.columns {
-            if column.standing == WindowStanding::Taken {
-                continue;
-            }
-            let possible = if column.facts == NIL {
-                !self.is_impossible((column.time, column.resolution), &asked)
-                    && self.is_ordinary(asked.server, asked.time.micros_since(column.time))
-            } else {
-                self.may_be_of_exchange(column, &asked)
-            };
-            column.standing =
-                if possible { WindowStanding::Possible } else { WindowStanding::RuledOut };
-            if possible {
-                total += 1;
-                same &= column.client == client && !column.tainted;
-            }
-        }
-        same &= view.columns[chosen].standing == WindowStanding::Possible;
-        let fit = self.habits.fit(tag, asked.user_agent);
-        let state = &self.states[asked.server as usize];
-        let of_exchange = view.columns[chosen].facts != NIL;
-        let doubt = lines > mappings
-            || tainted
-            || (!of_exchange && (fit == AgentFit::Other || state.delays.is_unusual(delay)))
-            || state.misses_mappings()
-            || self.may_be_sealed(&asked);
+        let line = self.lines[row].line;
+        let (total, same) = self.find_possible(memory, learnt, group, &line, chosen);
+        let taken = self.mappings[chosen];
+        let delay = line.time.micros_since(taken.time);
+        let fit = learnt.profiles.fit(taken.client_hash, line.user_agent);
+        let is_doubtful = is_doubtful(memory, learnt, group, &line, &taken, fit);
 
-        // What is learnt of clients rests on the pair alone: order has its say in the choice.
-        let mut weighed = None;
-        let (certainty, reason, probability) = match (same, doubt) {
-            (true, false) if total == 1 => (Certainty::Certain, Reason::Only, 1_000),
-            (true, false) => (Certainty::Certain, Reason::SameClient, 1_000),
+        // What is learnt about clients rests on the pair alone; order counts for the choice only.
+        let mut by_pair = None;
+        let confidence = match (same, is_doubtful) {
+            (true, false) if total == 1 => MatchConfidence::certain(Reason::Only),
+            (true, false) => MatchConfidence::certain(Reason::SameClient),
             (true, true) => {
-                let facts = of_exchange.then(|| *self.exchanges.get(view.columns[chosen].facts));
-                let probability = self.judge_doubtful(tag, facts, &asked);
-                (Certainty::Likely, Reason::Doubtful, probability)
+                let facts = taken.facts.map(|facts| memory.exchanges.get(facts));
+                let client = taken.client_hash;
+                let probability = pair::doubtful_probability(learnt, client, facts, &line);
+                MatchConfidence::likely(Reason::Doubtful, probability)
             }
             (false, _) => {
-                let reason = if fit == AgentFit::Same { Reason::UserAgent } else { Reason::Order };
-                let step = if of_exchange {
-                    costs::EXCHANGES_OUT_OF_ORDER
-                } else {
-                    state.turns.crossing_cost()
+                let is_by_agent = fit == AgentFit::Same;
+                let reason = if is_by_agent { Reason::UserAgent } else { Reason::Order };
+                let order = &learnt.servers[line.server as usize].order;
+                let step = match taken.facts {
+                    Some(_) => costs::EXCHANGES_OUT_OF_ORDER,
+                    None => order.crossing_cost(),
                 };
-                let costs = view.costs.of_line(row);
-                weighed = Some(probability(chosen, &view.columns, costs, 0));
-                (Certainty::Likely, reason, probability(chosen, &view.columns, costs, step))
+                let pairs = self.costs.of_line(row);
+                by_pair = Some(probability(chosen, &self.mappings, pairs, 0));
+                MatchConfidence::likely(reason, probability(chosen, &self.mappings, pairs, step))
             }
         };
-        let weighed = weighed.unwrap_or(probability);
-        let weight = guess_weight(weighed);
-        match (certainty, reason) {
-            (Certainty::Certain, _) if of_exchange => {
-                self.learn_exchange(mapping, &asked);
-            }
-            (Certainty::Certain, _) => {
-                self.habits.learn(tag, asked.user_agent, costs::PROFILE_CERTAIN);
-            }
-            (_, Reason::UserAgent) if weighed >= costs::GUESS_TEACHES => {
-                self.learn(mapping, &asked, weight);
-            }
-            _ => self.habits.learn(tag, asked.user_agent, weight),
-        }
+        let by_pair = by_pair.unwrap_or(confidence.probability);
+        learn(memory, learnt, &line, &taken, confidence, by_pair);
         if !same {
-            self.pass_over(group, view, chosen);
+            self.pass_over(memory, group, chosen);
         }
-        view.columns[chosen].standing = WindowStanding::Taken;
-        LineVerdict {
-            client: Some(client),
-            certainty,
-            candidates: total.max(1),
-            reason,
-            delay: Some(delay),
-            probability,
-        }
+        self.mappings[chosen].standing = WindowStanding::Taken;
+        LineVerdict::matched(taken.client, confidence, total.max(1), Some(delay))
     }
 
-    /// Whether nothing speaks against it that a line is of an exchange.
-    fn may_be_of_exchange(&self, column: &WindowMapping, asked: &HeldLine) -> bool {
-        let facts = self.exchanges.get(column.facts);
-        let state = &self.states[asked.server as usize];
-        let delay = asked.time.micros_since(column.time);
-        !self.cannot_be(self.outstanding.get(column.mapping), asked)
-            && (!facts.ended || facts.is_cut() || !self.is_unusual_end(asked, delay))
-            && state.agreement.cost(facts, asked) <= costs::ODD_RESPONSE
-    }
-
-    /// One of several was preferred: those that could have been are tainted, those before it have
-    /// been passed over once more.
-    fn pass_over(&mut self, group: u32, view: &mut AssignmentWindow, chosen: usize) {
-        for (place, column) in view.columns.iter_mut().enumerate() {
-            if column.standing == WindowStanding::Taken || place == chosen {
+    /// Finds which mappings of the window the line could have. Returns how many, and whether all of these,
+    /// and all that the window left out, surely belong to the chosen client.
+    fn find_possible(
+        &mut self,
+        memory: &Memory,
+        learnt: &Learnt,
+        group: GroupSlot,
+        line: &HeldLine,
+        chosen: usize,
+    ) -> (u32, bool) {
+        let server = &learnt.servers[line.server as usize];
+        let client = self.mappings[chosen].client;
+        let mut same = self.complete || !memory.mappings.group(group).mixed;
+        let mut total = 0;
+        for mapping in &mut self.mappings {
+            if mapping.standing == WindowStanding::Taken {
                 continue;
             }
-            if column.standing == WindowStanding::Possible && !column.tainted {
-                column.tainted = true;
-                self.outstanding.taint(column.mapping);
+            if is_possible(memory, server, mapping, line) {
+                mapping.standing = WindowStanding::Possible;
+                total += 1;
+                same &= mapping.client == client && !mapping.contested;
+            } else {
+                mapping.standing = WindowStanding::RuledOut;
+            }
+        }
+        same &= self.mappings[chosen].standing == WindowStanding::Possible;
+        (total, same)
+    }
+
+    /// Marks what was not chosen: possible mappings are contested, mappings before the chosen one were passed
+    /// over once more.
+    fn pass_over(&mut self, memory: &mut Memory, group: GroupSlot, chosen: usize) {
+        for (place, mapping) in self.mappings.iter_mut().enumerate() {
+            if mapping.standing == WindowStanding::Taken || place == chosen {
+                continue;
+            }
+            if mapping.standing == WindowStanding::Possible && !mapping.contested {
+                mapping.contested = true;
+                memory.mappings.contest(mapping.mapping);
             }
             if place < chosen {
-                self.outstanding.pass_over(group, column.mapping);
+                memory.mappings.pass_over(group, mapping.mapping);
             }
         }
     }
 }
 
-/// The share of the evidence that speaks for the chosen one's client, in thousandths, never certainty.
-/// Its neighbours stand for all: what is further off is no rival. `step` is what it costs to take a turn that is one
-/// further off: it was chosen as a part of the whole, and another in its place would put lines out of order.
-fn probability(chosen: usize, columns: &[WindowMapping], costs: &[i64], step: i64) -> u16 {
+/// Whether nothing rules out that the line belongs to the mapping.
+fn is_possible(
+    memory: &Memory,
+    server: &LearntServer,
+    mapping: &WindowMapping,
+    line: &HeldLine,
+) -> bool {
+    let delay = line.time.micros_since(mapping.time);
+    let Some(facts) = mapping.facts else {
+        return !memory.is_impossible((mapping.time, mapping.resolution), line)
+            && server.is_ordinary(delay);
+    };
+    let facts = memory.exchanges.get(facts);
+    !memory.cannot_be(memory.mappings.get(mapping.mapping), line)
+        && (!facts.ended || facts.is_cut() || !server.is_unusual_end(line, delay))
+        && server.agreement.cost(facts, line) <= costs::ODD_RESPONSE
+}
+
+/// Whether something contradicts the chosen mapping, or another mapping may be missing.
+fn is_doubtful(
+    memory: &Memory,
+    learnt: &Learnt,
+    group: GroupSlot,
+    line: &HeldLine,
+    chosen: &WindowMapping,
+    fit: AgentFit,
+) -> bool {
+    let RequestGroup { lines, mappings, .. } = *memory.mappings.group(group);
+    let delay = line.time.micros_since(chosen.time);
+    let server = &learnt.servers[line.server as usize];
+    let is_odd = fit == AgentFit::Other || server.delays.is_unusual(delay);
+    lines > mappings
+        || chosen.contested
+        || (chosen.facts.is_none() && is_odd)
+        || server.misses_mappings(&memory.servers[line.server as usize])
+        || pair::may_be_tls(memory, line)
+}
+
+/// Learns from the chosen mapping. `by_pair` is its probability without the order of the group.
+fn learn(
+    memory: &Memory,
+    learnt: &mut Learnt,
+    line: &HeldLine,
+    chosen: &WindowMapping,
+    confidence: MatchConfidence,
+    by_pair: u16,
+) {
+    let weight = guess_weight(by_pair);
+    match (confidence.certainty, confidence.reason) {
+        (Certainty::Certain, _) if chosen.facts.is_some() => {
+            pair::learn_exchange(memory, learnt, chosen.mapping, line);
+        }
+        (Certainty::Certain, _) => {
+            let weight = costs::PROFILE_CERTAIN;
+            learnt.profiles.learn(chosen.client_hash, line.user_agent, weight);
+        }
+        (_, Reason::UserAgent) if by_pair >= costs::GUESS_TEACHES => {
+            pair::learn(memory, learnt, chosen.mapping, line, weight);
+        }
+        _ => learnt.profiles.learn(chosen.client_hash, line.user_agent, weight),
+    }
+}
+
+/// Returns the cost of a line belonging to an exchange that, at the end of the window, has waited for `waited`
+/// microseconds.
+fn cost_of_exchange(
+    server: &LearntServer,
+    facts: &ExchangeFacts,
+    line: &HeldLine,
+    delay: i64,
+    waited: i64,
+) -> i64 {
+    let delay = if !facts.ended {
+        costs::END_UNSEEN
+    } else if line.resolution == Resolution::Second {
+        let span = server.span_of_ends(line);
+        span.cost(delay) - span.saved(waited)
+    } else {
+        server.delays.cost(delay) - server.delays.saved(waited)
+    };
+    let delay = if facts.is_cut() { delay.min(costs::END_UNSEEN) } else { delay };
+    delay + server.agreement.cost(facts, line)
+}
+
+/// Returns the share of the evidence for the chosen client, in thousandths, never certainty. Only mappings near
+/// the chosen one count as rivals. `step` is the cost of each place that a rival is further off: another
+/// choice would put the window's lines out of order.
+fn probability(chosen: usize, mappings: &[WindowMapping], costs_of_line: &[i64], step: i64) -> u16 {
     let near = chosen.saturating_sub(costs::PLACES_BEHIND)
-        ..columns.len().min(chosen + costs::PLACES_AHEAD);
-    let WindowMapping { client, .. } = columns[chosen];
-    let is_open = |place: &usize| columns[*place].standing != WindowStanding::Taken;
-    let turns = |place: usize| {
+        ..mappings.len().min(chosen + costs::PLACES_AHEAD);
+    let client = mappings[chosen].client;
+    let is_open = |place: &usize| mappings[*place].standing != WindowStanding::Taken;
+    let places_off = |place: usize| {
         let between = if place < chosen { place..chosen } else { chosen + 1..place + 1 };
         between.filter(is_open).count()
     };
     let cost = |place: usize| {
-        let turns = i64::try_from(turns(place)).unwrap_or(i64::MAX);
-        costs[place].saturating_add(turns.saturating_mul(step))
+        let off = i64::try_from(places_off(place)).expect("bounded by the window");
+        costs_of_line[place].saturating_add(off.saturating_mul(step))
     };
     let open = || near.clone().filter(is_open);
     let best = open().map(cost).min().unwrap_or(0);
-    let (mut all, mut ours) = (0, 0);
+    let (mut all, mut chosen_client) = (0, 0);
     for place in open() {
         let weight = weight(cost(place) - best);
         all += weight;
-        if columns[place].client == client {
-            ours += weight;
+        if mappings[place].client == client {
+            chosen_client += weight;
         }
     }
-    u16::try_from(ours * 1_000 / all.max(1)).unwrap_or(1_000).clamp(1, costs::GUESS_CEILING)
+    let share = u16::try_from(chosen_client * 1_000 / all.max(1));
+    share.expect("a part of the whole").clamp(1, costs::GUESS_CEILING)
 }

@@ -1,231 +1,149 @@
-//! How a line's client is decided: alone where there is one mapping and one line, else together
-//! with the next lines of its group, over the mappings that they could have.
+//! How the client of the oldest held line is decided.
+//!
+//! [`waiting`], [`late`] and [`unreadable`] are the entries, one for each state of the line. Which strategy
+//! decides depends on what the line's group holds:
+//!
+//! - no mapping: `tls`, an exchange in passed-through TLS.
+//! - one mapping and one line: `only`.
+//! - more of either: `single`, the line by itself, and where that is not plain `group`, which assigns
+//!   mappings to all lines of a window by way of `assign`.
+//!
+//! A line that names the balancer's port is decided by `port` first. `pair` judges one line with one
+//! mapping, and `why` explains a decision.
+//!
+//! Strategies are functions over [`Memory`] and [`Learnt`]: they take the mapping that they choose out of
+//! the memory, and learn from it.
 
-use crate::attribution::costs;
-use crate::attribution::learnt::coarse::CoarseDelaySpan;
-use crate::attribution::learnt::user_agents::AgentFit;
-use crate::attribution::line::HeldLine;
-use crate::attribution::memory::mappings::{NIL, WaitingMapping};
-use crate::attribution::queue::{Attributor, LAST};
-use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
 pub(crate) mod assign;
-pub(crate) mod group;
+mod group;
+mod only;
+mod pair;
 mod port;
-pub(crate) mod single;
+mod single;
 mod tls;
 pub(crate) mod why;
 
-use crate::time::{Resolution, Timestamp};
+use self::group::AssignmentWindow;
+use self::single::SingleLineMatch;
+use super::learnt::Learnt;
+use super::line::{HeldLine, LoggedLine};
+use super::memory::Memory;
+use super::memory::mappings::GroupSlot;
+use super::queue::LineQueue;
+use super::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
+use crate::time::Resolution;
 
-impl<T> Attributor<T> {
-    /// Decides the oldest held line, which waits in `group`, and takes the mapping that explains it.
-    pub(crate) fn decide(&mut self, group: u32) -> LineVerdict {
-        let members = self.outstanding.group(group);
-        match (members.mappings, members.lines) {
-            (0, _) => {
-                self.leave_group(group, self.held[0].next);
-                self.decide_sealed()
-            }
-            (1, 1) => self.decide_alone(group),
-            _ => self.decide_group(group),
+/// Buffers of decisions, kept from line to line for their allocations.
+#[derive(Default)]
+pub(crate) struct DecisionBuffers {
+    single: SingleLineMatch,
+    window: AssignmentWindow,
+}
+
+/// Decides the oldest held line, which waits in `group`.
+///
+/// Another balancer sends requests of many clients over one connection. There request and port together are
+/// the key: the group has all exchanges that the line may belong to. Where the request does not help, the
+/// port alone does.
+pub(crate) fn waiting<T>(
+    queue: &mut LineQueue<T>,
+    memory: &mut Memory,
+    learnt: &mut Learnt,
+    buffers: &mut DecisionBuffers,
+    group: GroupSlot,
+) -> LineVerdict {
+    let line = queue.front_line();
+    let Some(port) = port::shared_port(memory, &line) else {
+        return in_group(queue, memory, learnt, buffers, group);
+    };
+    if memory.mappings.group(group).mappings > 1 {
+        defer_old(memory, learnt, &line, group);
+        let in_order = port::in_order(memory, learnt, &line, group, queue.next_of_front());
+        if let Some(verdict) = in_order {
+            return verdict;
         }
     }
-
-    /// One line, one mapping.
-    fn decide_alone(&mut self, group: u32) -> LineVerdict {
-        let asked = self.held[0].asked;
-        let mapping = self.outstanding.only(group);
-        let waiting = self.outstanding.get(mapping);
-        let WaitingMapping { client, time, resolution, tainted, tag, facts, .. } = *waiting;
-        if self.cannot_be(waiting, &asked) {
-            self.leave_group(group, LAST);
-            return nothing(Reason::NoMapping);
-        }
-        if facts != NIL {
-            return self.decide_exchange(group, mapping);
-        }
-        self.outstanding.take_both(group, mapping);
-        self.count_used();
-        let delay = asked.time.micros_since(time);
-        let may_be_sealed = self.may_be_sealed(&asked);
-        let state = &mut self.states[asked.server as usize];
-        let is_unusual = state.delays.is_unusual(delay);
-        let odd =
-            tainted || is_unusual || self.habits.fit(tag, asked.user_agent) == AgentFit::Other;
-        if !odd {
-            state.delays.learn(delay, asked.resolution.max(resolution));
-            self.habits.learn(tag, asked.user_agent, costs::PROFILE_CERTAIN);
-        } else if is_unusual && !tainted {
-            // So that a clock that drifts stays known.
-            state.delays.learn_next(delay);
-        }
-        let (certainty, reason, probability) = if odd || may_be_sealed || state.misses_mappings() {
-            (Certainty::Likely, Reason::Doubtful, self.judge_doubtful(tag, None, &asked))
-        } else {
-            (Certainty::Certain, Reason::Only, 1_000)
-        };
-        LineVerdict {
-            client: Some(client),
-            certainty,
-            candidates: 1,
-            reason,
-            delay: Some(delay),
-            probability,
-        }
-    }
-
-    /// One line, one mapping whose exchange is known: does it fit?
-    fn decide_exchange(&mut self, group: u32, mapping: u32) -> LineVerdict {
-        let asked = self.held[0].asked;
-        let WaitingMapping { client, time, tainted, facts, tag, .. } =
-            *self.outstanding.get(mapping);
-        let facts = *self.exchanges.get(facts);
-        let delay = asked.time.micros_since(time);
-        let state = &self.states[asked.server as usize];
-        let is_unusual = facts.ended && !facts.is_cut() && self.is_unusual_end(&asked, delay);
-        let odd =
-            tainted || is_unusual || state.agreement.cost(&facts, &asked) > costs::ODD_RESPONSE;
-        let (certainty, reason, probability) =
-            if odd || self.may_be_sealed(&asked) || state.misses_mappings() {
-                (Certainty::Likely, Reason::Doubtful, self.judge_doubtful(tag, Some(facts), &asked))
-            } else {
-                (Certainty::Certain, Reason::Only, 1_000)
-            };
-        if !odd {
-            self.learn_exchange(mapping, &asked);
-        } else if is_unusual && !tainted {
-            self.states[asked.server as usize].delays.learn_next(delay);
-        }
-        self.forget_facts(mapping);
-        self.outstanding.take_both(group, mapping);
-        self.count_used();
-        let delay = Some(delay);
-        LineVerdict { client: Some(client), certainty, candidates: 1, reason, delay, probability }
-    }
-
-    /// Whether a line of an exchange is rarely logged so long after its end.
-    pub(crate) fn is_unusual_end(&self, asked: &HeldLine, delay: i64) -> bool {
-        let delays = &self.states[asked.server as usize].delays;
-        if asked.resolution == Resolution::Second {
-            delays.is_settled() && self.span_of_ends(asked).is_unusual(delay)
-        } else {
-            delays.is_unusual(delay)
-        }
-    }
-
-    /// Where stamps are coarse, how long after the end of an exchange its line comes.
-    pub(crate) fn span_of_ends(&self, asked: &HeldLine) -> CoarseDelaySpan {
-        CoarseDelaySpan::of(&self.states[asked.server as usize].delays, asked.resolution.micros())
-    }
-
-    /// Learns from a line and the mapping that is surely its own, and says what passed between them.
-    pub(crate) fn learn_exchange(&mut self, mapping: u32, asked: &HeldLine) -> i64 {
-        let WaitingMapping { time, resolution, facts, .. } = *self.outstanding.get(mapping);
-        let delay = asked.time.micros_since(time);
-        if facts != NIL {
-            let facts = self.exchanges.get(facts);
-            let state = &mut self.states[asked.server as usize];
-            if facts.ended {
-                // Where in its second a line's stamp was is open, but the end is known finely: so
-                // delays are not whole seconds.
-                state.delays.learn(delay, resolution);
-                state.agreement.learn(facts, asked);
-            }
-        }
-        delay
-    }
-
-    /// Several lines or several mappings.
-    fn decide_group(&mut self, group: u32) -> LineVerdict {
-        self.set_stale_aside(group);
-        if self.outstanding.group(group).of_exchanges {
-            return self.decide_together(group);
-        }
-        match self.decide_by_claim(group) {
-            Some(verdict) => verdict,
-            None => self.decide_together(group),
-        }
-    }
-
-    /// Mappings far older than this server's lines ever are stand back for the others.
-    pub(crate) fn set_stale_aside(&mut self, group: u32) {
-        let asked = self.held[0].asked;
-        let delays = &self.states[asked.server as usize].delays;
-        if asked.resolution == Resolution::Second && self.outstanding.group(group).of_exchanges {
-            let span = self.span_of_ends(&asked);
-            let is_known = delays.is_settled();
-            return self.outstanding.set_aside(group, |waiting| {
-                let delay = asked.time.micros_since(waiting.time);
-                is_known && delay > 0 && span.is_unusual(delay)
-            });
-        }
-        self.outstanding.set_aside(group, |waiting| {
-            let delay = asked.time.micros_since(waiting.time);
-            delay > 0 && delays.is_unusual(delay)
-        });
-    }
-
-    /// Whether a mapping is out of the question: its line came before it was asked, or long after.
-    pub(crate) fn cannot_be(&self, waiting: &WaitingMapping, asked: &HeldLine) -> bool {
-        let WaitingMapping { time, resolution, facts, .. } = *waiting;
-        if facts == NIL {
-            return self.is_impossible((time, resolution), asked);
-        }
-        let first = self.exchanges.get(facts).asked;
-        let slack = self.wait + asked.resolution.max(resolution).micros();
-        let early = first.micros_since(asked.time);
-        early >= slack || asked.time.micros_since(time) > self.window
-    }
-
-    /// A mapping must precede its line, but for coarse stamps and late arrival, and not by more than
-    /// the window.
-    pub(crate) fn is_impossible(
-        &self,
-        (time, resolution): (Timestamp, Resolution),
-        asked: &HeldLine,
-    ) -> bool {
-        let step = asked.resolution.max(resolution).micros();
-        let delay = asked.time.micros_since(time);
-        delay + self.wait + step <= 0 || delay > self.window
-    }
-
-    /// The earliest and the latest time of a mapping that the line could have, and that its delay does
-    /// not rule out.
-    pub(crate) fn span_of_candidates(&self, asked: &HeldLine) -> (Timestamp, Timestamp) {
-        let state = &self.states[asked.server as usize];
-        let step = asked.resolution.max(state.coarsest).micros();
-        let (mut shortest, mut longest) = (1 - self.wait - step, self.window);
-        if state.delays.is_settled() {
-            let ordinary = state.delays.ordinary();
-            (shortest, longest) = (shortest.max(ordinary.0), longest.min(ordinary.1));
-        }
-        (asked.time.offset_by(-longest), asked.time.offset_by(-shortest))
-    }
-
-    /// Whether the delay does not rule a pair out.
-    pub(crate) fn is_ordinary(&self, server: u32, delay: i64) -> bool {
-        let delays = &self.states[server as usize].delays;
-        !delays.is_settled() || !delays.is_unusual(delay)
-    }
-
-    /// Learns from a line and the mapping that it is about to take.
-    pub(crate) fn learn(&mut self, mapping: u32, asked: &HeldLine, weight: u8) {
-        let waiting = self.outstanding.get(mapping);
-        let delay = asked.time.micros_since(waiting.time);
-        let state = &mut self.states[asked.server as usize];
-        state.delays.learn(delay, asked.resolution.max(waiting.resolution));
-        self.habits.learn(waiting.tag, asked.user_agent, weight);
+    let verdict = in_group(queue, memory, learnt, buffers, group);
+    match verdict.client {
+        None => port::alone(memory, learnt, &line, port).unwrap_or(verdict),
+        Some(_) if verdict.candidates > 1 && verdict.certainty == Certainty::Likely => verdict,
+        Some(_) => verdict.with(MatchConfidence::EXACT),
     }
 }
 
-/// No client, for this reason.
-pub(crate) const fn nothing(reason: Reason) -> LineVerdict {
-    LineVerdict {
-        client: None,
-        certainty: Certainty::Unmatched,
-        candidates: 0,
-        reason,
-        delay: None,
-        probability: 0,
+/// Decides the oldest held line, which is in no group yet.
+pub(crate) fn late<T>(
+    queue: &mut LineQueue<T>,
+    memory: &mut Memory,
+    learnt: &mut Learnt,
+    buffers: &mut DecisionBuffers,
+    logged: &LoggedLine,
+) -> LineVerdict {
+    // Nothing was known of the server when the line came.
+    if memory.servers.get(logged.server.0 as usize).is_some_and(|server| server.has_exchanges) {
+        memory.narrow_to(logged);
     }
+    if let Some(port) = logged.peer_port
+        && let Some(verdict) = port::decide(memory, learnt, &queue.front_line(), logged, port)
+    {
+        return verdict;
+    }
+    let Some(group) = memory.group_of(logged) else {
+        return LineVerdict::unmatched(Reason::NoRequest);
+    };
+    queue.join_group_first(memory, group);
+    waiting(queue, memory, learnt, buffers, group)
+}
+
+/// Decides a line whose request could not be read.
+pub(crate) fn unreadable(memory: &mut Memory, learnt: &mut Learnt, line: &HeldLine) -> LineVerdict {
+    port::shared_port(memory, line)
+        .and_then(|port| port::alone(memory, learnt, line, port))
+        .unwrap_or(LineVerdict::unmatched(Reason::NoRequest))
+}
+
+/// Decides the oldest held line by its group alone.
+fn in_group<T>(
+    queue: &mut LineQueue<T>,
+    memory: &mut Memory,
+    learnt: &mut Learnt,
+    buffers: &mut DecisionBuffers,
+    group: GroupSlot,
+) -> LineVerdict {
+    let line = queue.front_line();
+    let members = memory.mappings.group(group);
+    match (members.mappings, members.lines) {
+        (0, _) => {
+            memory.leave_group(group, queue.next_of_front());
+            tls::decide(queue, memory, learnt, &line)
+        }
+        (1, 1) => only::decide(memory, learnt, &line, group),
+        _ => {
+            defer_old(memory, learnt, &line, group);
+            let of_exchanges = memory.mappings.group(group).of_exchanges;
+            let by_itself = (!of_exchanges)
+                .then(|| single::decide(queue, memory, learnt, &mut buffers.single, group))
+                .flatten();
+            by_itself
+                .unwrap_or_else(|| group::decide(queue, memory, learnt, &mut buffers.window, group))
+        }
+    }
+}
+
+/// Defers the group's mappings that are far older than the server's delays.
+fn defer_old(memory: &mut Memory, learnt: &Learnt, line: &HeldLine, group: GroupSlot) {
+    let server = &learnt.servers[line.server as usize];
+    let delays = &server.delays;
+    if line.resolution == Resolution::Second && memory.mappings.group(group).of_exchanges {
+        let span = server.span_of_ends(line);
+        let is_known = delays.is_settled();
+        return memory.mappings.defer_while(group, |waiting| {
+            let delay = line.time.micros_since(waiting.time);
+            is_known && delay > 0 && span.is_unusual(delay)
+        });
+    }
+    memory.mappings.defer_while(group, |waiting| {
+        let delay = line.time.micros_since(waiting.time);
+        delay > 0 && delays.is_unusual(delay)
+    });
 }

@@ -1,185 +1,185 @@
-//! The oldest line of a group by itself: where it is plain which mapping is its own, that one is taken
-//! without weighing what the other lines of the group would have.
+//! Single-line match: the oldest line of a group by itself, where its own mapping is plain without weighing
+//! what the group's other lines would get.
 //!
-//! It is plain in two ways. Where a server answers equal requests in order, the first mapping in turn
-//! is the line's if nothing speaks against it. Elsewhere it is the best of those whose client is known
-//! by the line's User-Agent: nobody is wronged by that, since a line with another one has no better
-//! claim to them, and lines with the same one take their turns. And where nobody is known by it, it
-//! is the best of those that no other waiting line has such a claim to.
+//! It is plain in two ways. Where a server answers equal requests in order, the first mapping is the line's
+//! own if nothing contradicts that. Elsewhere it is the best mapping of those whose client usually has the
+//! line's User-Agent: lines with another User-Agent have no better match with them, and lines with the same
+//! one take them in order. If no client has the User-Agent, the line takes the best mapping that is not
+//! reserved for another waiting line.
 
+use super::pair;
 use crate::attribution::costs;
-use crate::attribution::learnt::user_agents::{AgentRarity, ClientHash, NONE};
+use crate::attribution::learnt::Learnt;
+use crate::attribution::learnt::user_agents::AgentRarity;
 use crate::attribution::line::HeldLine;
-use crate::attribution::memory::mappings::{NIL, WaitingMapping};
+use crate::attribution::memory::Memory;
+use crate::attribution::memory::client::{AgentHash, ClientHash};
+use crate::attribution::memory::mappings::{GroupSlot, MappingSlot, WaitingMapping};
 use crate::attribution::odds::weight;
-use crate::attribution::queue::{Attributor, LAST};
-use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
+use crate::attribution::queue::LineQueue;
+use crate::attribution::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
 use crate::time::{Resolution, Timestamp};
 
-/// What the oldest line of a group could have; kept from line to line for its memory.
+/// The candidates of the oldest line of a group; kept from line to line for their allocation.
 #[derive(Default)]
 pub(crate) struct SingleLineMatch {
+    /// Fresh candidates in time order, then deferred ones.
     found: Vec<MatchCandidate>,
-    /// Whether none was left out.
+    /// Whether no candidate was left out.
     complete: bool,
-    /// A mapping that was set aside as too old, if there is one.
-    spare: Option<u32>,
+    /// A deferred mapping outside the ordinary delays, if there is one.
+    spare: Option<MappingSlot>,
 }
 
 /// A mapping that the line could have.
 #[derive(Clone, Copy)]
 struct MatchCandidate {
-    mapping: u32,
-    tag: ClientHash,
-    /// Its client's usual User-Agent, or [`NONE`].
-    usual: u32,
-    stale: bool,
-    tainted: bool,
-    /// Whether another line is known to have a better claim.
-    is_spoken_for: bool,
+    mapping: MappingSlot,
+    client_hash: ClientHash,
+    /// The client's usual User-Agent, if known.
+    usual: Option<AgentHash>,
+    deferred: bool,
+    contested: bool,
+    /// Whether another waiting line has a better match with this mapping.
+    is_reserved: bool,
     time: Timestamp,
     cost: i64,
 }
 
-impl<T> Attributor<T> {
-    /// Decides the oldest held line, which waits in `group`, if it is plain.
-    pub(crate) fn decide_by_claim(&mut self, group: u32) -> Option<LineVerdict> {
-        let mut claim = std::mem::take(&mut self.claim);
-        let verdict = self.decide_claim(group, &mut claim);
-        self.claim = claim;
-        verdict
+/// Decides the oldest held line, which waits in `group`, if its mapping is plain.
+pub(super) fn decide<T>(
+    queue: &LineQueue<T>,
+    memory: &mut Memory,
+    learnt: &mut Learnt,
+    single: &mut SingleLineMatch,
+    group: GroupSlot,
+) -> Option<LineVerdict> {
+    let line = queue.front_line();
+    let crossed = learnt.servers[line.server as usize].order.crossing_cost();
+    if line.user_agent.is_none() && crossed < costs::IN_ORDER {
+        return None;
     }
-
-    fn decide_claim(&mut self, group: u32, claim: &mut SingleLineMatch) -> Option<LineVerdict> {
-        let asked = self.held[0].asked;
-        let crossed = self.states[asked.server as usize].turns.crossing_cost();
-        if asked.user_agent == NONE && crossed < costs::IN_ORDER {
+    let rarity = learnt.profiles.rarity(line.user_agent);
+    single.find(memory, learnt, &line, group);
+    if queue.first().get().is_multiple_of(costs::ORDER_WATCHED) {
+        watch_order(queue, learnt, &line, single);
+    }
+    let (chosen, basis) = if crossed >= costs::IN_ORDER {
+        if !suits_in_order(memory, learnt, &line, &rarity, single.found.first()?, group) {
             return None;
         }
-        let rarity = self.habits.rarity(asked.user_agent);
-        self.look_for_candidates(group, &asked, claim);
-        if self.first_held.is_multiple_of(costs::ORDER_WATCHED) {
-            self.watch_turns_of(&asked, claim);
+        (0, MatchBasis::InOrder { telling: rarity.is_telling() })
+    } else if let Some(best) = single.best_by_agent(memory, learnt, &line, &rarity, crossed) {
+        (best, MatchBasis::UserAgent)
+    } else if line.resolution == Resolution::Second {
+        single.reserve(queue);
+        match single.best_unreserved() {
+            Some(best) => (best, MatchBasis::Unreserved),
+            None => return take_spare(queue, memory, &line, single, group),
         }
-        if crossed >= costs::IN_ORDER {
-            if !self.suits_in_turn(group, &asked, &rarity, claim.found.first()?) {
-                return None;
-            }
-            let telling = rarity.is_telling();
-            return Some(self.take_claimed(
-                group,
-                &asked,
-                claim,
-                0,
-                MatchBasis::InTurn { telling },
-            ));
-        }
-        let best = self.weigh_claim(&asked, &rarity, crossed, claim);
-        let is_coarse = asked.resolution == Resolution::Second;
-        if let Some(chosen) = best {
-            let best = claim.found[chosen];
-            let is_rival = |other: &MatchCandidate| {
-                let takes_turns = is_coarse && other.usual == rarity.agent;
-                !takes_turns && other.cost < best.cost + costs::SINGLE_LEAD && other.tag != best.tag
-            };
-            if !claim.found.iter().any(is_rival) {
-                return Some(self.take_claimed(group, &asked, claim, chosen, MatchBasis::ByAgent));
-            }
-        }
-        if is_coarse { self.decide_unclaimed(group, &asked, claim) } else { None }
-    }
+    } else {
+        return None;
+    };
+    Some(take(queue, memory, learnt, single, group, (chosen, basis)))
+}
 
-    /// Finds what the line could have, in time order, those set aside last.
-    fn look_for_candidates(&self, group: u32, asked: &HeldLine, claim: &mut SingleLineMatch) {
-        let (earliest, latest) = self.span_of_candidates(asked);
-        claim.found.clear();
-        (claim.complete, claim.spare) = (true, None);
-        let mut next = self.outstanding.first_fresh(group);
+impl SingleLineMatch {
+    /// Finds what the line could have.
+    fn find(&mut self, memory: &Memory, learnt: &Learnt, line: &HeldLine, group: GroupSlot) {
+        let (earliest, latest) = span_of_candidates(memory, learnt, line);
+        self.found.clear();
+        (self.complete, self.spare) = (true, None);
+        let mut next = memory.mappings.first_fresh(group);
         for _ in 0..costs::GROUP_SCAN {
-            if next == NIL {
-                break;
-            }
-            let waiting = self.outstanding.get(next);
+            let Some(mapping) = next else { break };
+            let waiting = memory.mappings.get(mapping);
             if waiting.time > latest {
-                // And those behind it are younger still.
-                next = NIL;
+                // The mappings behind it are younger still.
+                next = None;
                 break;
             }
             if waiting.time >= earliest {
-                if claim.found.len() == costs::SINGLE_CANDIDATES {
+                if self.found.len() == costs::SINGLE_CANDIDATES {
                     break;
                 }
-                claim.found.push(MatchCandidate::new(next, waiting));
+                self.found.push(MatchCandidate::new(mapping, waiting));
             }
             next = waiting.after();
         }
-        claim.complete = next == NIL;
-        next = self.outstanding.last_stale(group);
-        while next != NIL {
-            let waiting = self.outstanding.get(next);
+        self.complete = next.is_none();
+        next = memory.mappings.last_deferred(group);
+        while let Some(mapping) = next {
+            let waiting = memory.mappings.get(mapping);
             if waiting.time < earliest || waiting.time > latest {
-                claim.spare = Some(next);
+                self.spare = Some(mapping);
                 return;
             }
-            if claim.found.len() == costs::SINGLE_CANDIDATES {
-                claim.complete = false;
+            if self.found.len() == costs::SINGLE_CANDIDATES {
+                self.complete = false;
                 return;
             }
-            claim.found.push(MatchCandidate::new(next, waiting));
+            self.found.push(MatchCandidate::new(mapping, waiting));
             next = waiting.before();
         }
     }
 
-    /// Whether nothing speaks against the mapping whose turn it is.
-    fn suits_in_turn(
-        &self,
-        group: u32,
-        asked: &HeldLine,
-        rarity: &AgentRarity,
-        first: &MatchCandidate,
-    ) -> bool {
-        let members = self.outstanding.group(group);
-        let delays = &self.states[asked.server as usize].delays;
-        !first.stale
-            && members.lines <= members.mappings
-            && delays.cost(asked.time.micros_since(first.time)) <= costs::IN_ORDER_DELAY
-            && self.habits.known(first.tag).cost(rarity) <= costs::IN_ORDER_AGENT
-    }
-
-    /// What each candidate would cost; returns the best of those known by the line's User-Agent.
-    fn weigh_claim(
+    /// Weighs each candidate, and returns the best whose client usually has the line's User-Agent, if that
+    /// candidate has no rival.
+    fn best_by_agent(
         &mut self,
-        asked: &HeldLine,
+        memory: &mut Memory,
+        learnt: &Learnt,
+        line: &HeldLine,
         rarity: &AgentRarity,
         crossed: i64,
-        claim: &mut SingleLineMatch,
     ) -> Option<usize> {
-        let Self { states, habits, outstanding, .. } = self;
-        let delays = &states[asked.server as usize].delays;
-        let now = self.now.max(asked.time);
+        let chosen = self.weigh(memory, learnt, line, rarity, crossed)?;
+        let best = self.found[chosen];
+        let is_coarse = line.resolution == Resolution::Second;
+        let is_rival = |other: &MatchCandidate| {
+            let is_in_order = is_coarse && other.usual == rarity.agent;
+            !is_in_order
+                && other.cost < best.cost + costs::SINGLE_LEAD
+                && other.client_hash != best.client_hash
+        };
+        (!self.found.iter().any(is_rival)).then_some(chosen)
+    }
+
+    /// Sets the cost of each candidate; returns the best whose client usually has the line's User-Agent.
+    fn weigh(
+        &mut self,
+        memory: &mut Memory,
+        learnt: &Learnt,
+        line: &HeldLine,
+        rarity: &AgentRarity,
+        crossed: i64,
+    ) -> Option<usize> {
+        let delays = &learnt.servers[line.server as usize].delays;
+        let profiles = &learnt.profiles;
+        let now = memory.now.max(line.time);
         let price = if crossed < costs::ORDER_FREE { 0 } else { crossed };
-        let (mut last, mut last_cost, mut turns) = (Timestamp::MIN, 0, 0);
+        let (mut last, mut last_cost, mut skipped) = (Timestamp::MIN, 0, 0);
         let (mut best, mut least) = (None, i64::MAX);
-        for (place, candidate) in claim.found.iter_mut().enumerate() {
-            // Coarse stamps make most times of a group the same one.
+        for (place, candidate) in self.found.iter_mut().enumerate() {
+            // Coarse stamps make most times of a group equal.
             if candidate.time != last {
                 last = candidate.time;
-                last_cost = delays.cost(asked.time.micros_since(last))
+                last_cost = delays.cost(line.time.micros_since(last))
                     - delays.saved(now.micros_since(last));
             }
-            if candidate.usual == NONE {
-                candidate.usual = habits.usual(candidate.tag);
-                outstanding.get_mut(candidate.mapping).usual = candidate.usual;
+            if candidate.usual.is_none() {
+                candidate.usual = profiles.usual(candidate.client_hash);
+                memory.mappings.get_mut(candidate.mapping).usual = candidate.usual;
             }
-            candidate.cost = last_cost + turns;
+            candidate.cost = last_cost + skipped;
             if candidate.usual == rarity.agent {
                 if candidate.cost < least {
                     (best, least) = (Some(place), candidate.cost);
                 }
-                turns += if candidate.stale { 0 } else { price };
-            } else if candidate.usual == NONE {
-                candidate.cost += i64::from(habits.known(candidate.tag).cost(rarity));
-                turns += if candidate.stale { 0 } else { price };
+                skipped += if candidate.deferred { 0 } else { price };
+            } else if candidate.usual.is_none() {
+                candidate.cost += i64::from(profiles.known(candidate.client_hash).cost(rarity));
+                skipped += if candidate.deferred { 0 } else { price };
             } else {
                 candidate.cost += costs::OTHER_AGENT + i64::from(rarity.surprise);
             }
@@ -187,191 +187,223 @@ impl<T> Attributor<T> {
         best
     }
 
-    /// The line's User-Agent does not settle it: it takes the best of what no other line has a better
-    /// claim to. Of what an earlier mistake left behind that is often the oldest, so that one mistake
-    /// does not bring about the next.
-    fn decide_unclaimed(
-        &mut self,
-        group: u32,
-        asked: &HeldLine,
-        claim: &mut SingleLineMatch,
-    ) -> Option<LineVerdict> {
-        let mut next = self.held[0].next;
-        for _ in 0..costs::SINGLE_CANDIDATES {
-            if next == LAST {
-                break;
-            }
-            let other = &self.held[usize::try_from(next - self.first_held).ok()?];
-            next = other.next;
-            if other.asked.user_agent == asked.user_agent {
-                continue;
-            }
-            let theirs = claim
-                .found
-                .iter_mut()
-                .find(|it| it.usual == other.asked.user_agent && !it.is_spoken_for);
+    /// Reserves candidates for the group's other lines whose User-Agent is the client's usual one.
+    fn reserve<T>(&mut self, queue: &LineQueue<T>) {
+        let own = queue.front_line().user_agent;
+        let others = queue.lines_of_group(queue.next_of_front()).take(costs::SINGLE_CANDIDATES);
+        for (_, other) in others.filter(|(_, other)| other.user_agent != own) {
+            let theirs =
+                self.found.iter_mut().find(|it| it.usual == other.user_agent && !it.is_reserved);
             if let Some(theirs) = theirs {
-                theirs.is_spoken_for = true;
+                theirs.is_reserved = true;
             }
-        }
-        let free = claim.found.iter().enumerate().filter(|(_, candidate)| !candidate.is_spoken_for);
-        if let Some((chosen, _)) = free.min_by_key(|(_, candidate)| candidate.cost) {
-            return Some(self.take_claimed(group, asked, claim, chosen, MatchBasis::Unclaimed));
-        }
-        let WaitingMapping { client, time, .. } = *self.outstanding.get(claim.spare?);
-        self.consume(group, claim.spare?, self.held[0].next);
-        Some(LineVerdict {
-            client: Some(client),
-            certainty: Certainty::Likely,
-            candidates: u32::try_from(claim.found.len() + 1).unwrap_or(u32::MAX),
-            reason: Reason::Order,
-            delay: Some(asked.time.micros_since(time)),
-            probability: costs::LEFTOVER_PROBABILITY,
-        })
-    }
-
-    /// Learns from the first two lines and mappings of a group whether equal requests are answered in
-    /// order, if the User-Agents leave no doubt which is whose.
-    fn watch_turns_of(&mut self, asked: &HeldLine, claim: &SingleLineMatch) {
-        let ([a, b, ..], next) = (&*claim.found, self.held[0].next) else { return };
-        let Ok(second) = usize::try_from(next.wrapping_sub(self.first_held)) else { return };
-        let Some(second) = self.held.get(second).map(|held| held.asked) else { return };
-        if second.user_agent == asked.user_agent || a.tag == b.tag {
-            return;
-        }
-        let (ours, theirs) = (self.habits.usual(a.tag), self.habits.usual(b.tag));
-        let is_straight = (ours, theirs) == (asked.user_agent, second.user_agent);
-        let is_crossed = (theirs, ours) == (asked.user_agent, second.user_agent);
-        let is_known = ours != NONE && theirs != NONE && (is_straight || is_crossed);
-        if !is_known || a.stale || b.stale || b.time > asked.time {
-            return;
-        }
-        let state = &mut self.states[asked.server as usize];
-        let delay = |line: &HeldLine, mapping: &MatchCandidate| {
-            state.delays.cost(line.time.micros_since(mapping.time))
-        };
-        let against = delay(asked, b) + delay(&second, a) - delay(asked, a) - delay(&second, b);
-        state.turns.learn(is_crossed, against);
-    }
-
-    /// Takes the chosen one, and says how sure that is.
-    fn take_claimed(
-        &mut self,
-        group: u32,
-        asked: &HeldLine,
-        claim: &SingleLineMatch,
-        place: usize,
-        choice: MatchBasis,
-    ) -> LineVerdict {
-        let found = &*claim.found;
-        let chosen = found[place];
-        let client = self.outstanding.get(chosen.mapping).client;
-        let members = self.outstanding.group(group);
-        let short = members.lines > members.mappings;
-        let same = (claim.complete || !members.mixed)
-            && found.iter().enumerate().all(|(other, candidate)| {
-                candidate.tag == chosen.tag
-                    && (other == place || !candidate.tainted)
-                    && self.outstanding.get(candidate.mapping).client == client
-            });
-        let delay = asked.time.micros_since(chosen.time);
-        let state = &self.states[asked.server as usize];
-        let doubt = short || chosen.tainted || state.misses_mappings() || self.may_be_sealed(asked);
-        let (certainty, reason, probability) = match (same, doubt) {
-            (true, false) if found.len() == 1 => (Certainty::Certain, Reason::Only, 1_000),
-            (true, false) => (Certainty::Certain, Reason::SameClient, 1_000),
-            (true, true) => {
-                let probability = self.judge_doubtful(chosen.tag, None, asked);
-                (Certainty::Likely, Reason::Doubtful, probability)
-            }
-            (false, _) => (Certainty::Likely, choice.reason(), choice.probability(found, chosen)),
-        };
-        if !same {
-            for candidate in found.iter().filter(|candidate| !candidate.tainted) {
-                self.outstanding.get_mut(candidate.mapping).tainted = true;
-            }
-        }
-        self.learn_claimed(&chosen, asked, certainty, probability, choice);
-        self.consume(group, chosen.mapping, self.held[0].next);
-        LineVerdict {
-            client: Some(client),
-            certainty,
-            candidates: u32::try_from(found.len()).unwrap_or(u32::MAX),
-            reason,
-            delay: Some(delay),
-            probability,
         }
     }
 
-    /// What is not sure teaches little: what is taken in turn nothing about delays unless the
-    /// User-Agent confirms it, what is a mere guess nothing at all.
-    fn learn_claimed(
-        &mut self,
-        chosen: &MatchCandidate,
-        asked: &HeldLine,
-        certainty: Certainty,
-        probability: u16,
-        choice: MatchBasis,
-    ) {
-        if certainty == Certainty::Certain {
-            self.learn(chosen.mapping, asked, costs::PROFILE_CERTAIN);
-        } else if probability >= costs::GUESS_TEACHES {
-            match choice {
-                MatchBasis::InTurn { telling: false } => {
-                    self.habits.learn(chosen.tag, asked.user_agent, costs::PROFILE_CERTAIN / 2);
-                }
-                _ => self.learn(chosen.mapping, asked, costs::PROFILE_CERTAIN / 2),
+    /// Returns the best candidate that is not reserved. Of what an earlier mistake left over, that is often
+    /// the oldest, so that one mistake does not bring about the next.
+    fn best_unreserved(&self) -> Option<usize> {
+        let open = self.found.iter().enumerate().filter(|(_, candidate)| !candidate.is_reserved);
+        open.min_by_key(|(_, candidate)| candidate.cost).map(|(place, _)| place)
+    }
+}
+
+/// Returns the earliest and the latest time of a mapping that the line could have, and that its delay does
+/// not rule out.
+fn span_of_candidates(memory: &Memory, learnt: &Learnt, line: &HeldLine) -> (Timestamp, Timestamp) {
+    let server = line.server as usize;
+    let delays = &learnt.servers[server].delays;
+    let step = line.resolution.max(memory.servers[server].coarsest).micros();
+    let (mut shortest, mut longest) = (1 - memory.wait - step, memory.window);
+    if delays.is_settled() {
+        let ordinary = delays.ordinary();
+        (shortest, longest) = (shortest.max(ordinary.0), longest.min(ordinary.1));
+    }
+    (line.time.offset_by(-longest), line.time.offset_by(-shortest))
+}
+
+/// Whether nothing contradicts the first mapping in order.
+fn suits_in_order(
+    memory: &Memory,
+    learnt: &Learnt,
+    line: &HeldLine,
+    rarity: &AgentRarity,
+    first: &MatchCandidate,
+    group: GroupSlot,
+) -> bool {
+    let members = memory.mappings.group(group);
+    let delays = &learnt.servers[line.server as usize].delays;
+    !first.deferred
+        && members.lines <= members.mappings
+        && delays.cost(line.time.micros_since(first.time)) <= costs::IN_ORDER_DELAY
+        && learnt.profiles.known(first.client_hash).cost(rarity) <= costs::IN_ORDER_AGENT
+}
+
+/// Takes the deferred mapping that is left over when all candidates are reserved.
+fn take_spare<T>(
+    queue: &LineQueue<T>,
+    memory: &mut Memory,
+    line: &HeldLine,
+    single: &SingleLineMatch,
+    group: GroupSlot,
+) -> Option<LineVerdict> {
+    let spare = single.spare?;
+    let WaitingMapping { client, time, .. } = *memory.mappings.get(spare);
+    memory.consume(group, spare, queue.next_of_front());
+    let confidence = MatchConfidence::likely(Reason::Order, costs::LEFTOVER_PROBABILITY);
+    let delay = Some(line.time.micros_since(time));
+    Some(LineVerdict::matched(client, confidence, count(single.found.len() + 1), delay))
+}
+
+/// Learns from the first two lines and mappings of a group whether equal requests are answered in order, if
+/// the User-Agents show which mapping is whose.
+fn watch_order<T>(
+    queue: &LineQueue<T>,
+    learnt: &mut Learnt,
+    line: &HeldLine,
+    single: &SingleLineMatch,
+) {
+    let [a, b, ..] = &*single.found else { return };
+    let Some((_, second)) = queue.lines_of_group(queue.next_of_front()).next() else { return };
+    if second.user_agent == line.user_agent || a.client_hash == b.client_hash {
+        return;
+    }
+    let usual = |it: &MatchCandidate| learnt.profiles.usual(it.client_hash);
+    let (first_usual, second_usual) = (usual(a), usual(b));
+    let is_straight = (first_usual, second_usual) == (line.user_agent, second.user_agent);
+    let is_crossed = (second_usual, first_usual) == (line.user_agent, second.user_agent);
+    let is_known = first_usual.is_some() && second_usual.is_some() && (is_straight || is_crossed);
+    if !is_known || a.deferred || b.deferred || b.time > line.time {
+        return;
+    }
+    let server = &mut learnt.servers[line.server as usize];
+    let delay = |line: &HeldLine, mapping: &MatchCandidate| {
+        server.delays.cost(line.time.micros_since(mapping.time))
+    };
+    let against = delay(line, b) + delay(second, a) - delay(line, a) - delay(second, b);
+    server.order.learn(is_crossed, against);
+}
+
+/// Takes the chosen candidate, and judges how sure it is.
+fn take<T>(
+    queue: &LineQueue<T>,
+    memory: &mut Memory,
+    learnt: &mut Learnt,
+    single: &SingleLineMatch,
+    group: GroupSlot,
+    (place, basis): (usize, MatchBasis),
+) -> LineVerdict {
+    let line = &queue.front_line();
+    let found = &*single.found;
+    let chosen = found[place];
+    let client = memory.mappings.get(chosen.mapping).client;
+    let members = memory.mappings.group(group);
+    let short = members.lines > members.mappings;
+    let same = (single.complete || !members.mixed)
+        && found.iter().enumerate().all(|(other, candidate)| {
+            candidate.client_hash == chosen.client_hash
+                && (other == place || !candidate.contested)
+                && memory.mappings.get(candidate.mapping).client == client
+        });
+    let delay = line.time.micros_since(chosen.time);
+    let server = line.server as usize;
+    let is_doubtful = short
+        || chosen.contested
+        || learnt.servers[server].misses_mappings(&memory.servers[server])
+        || pair::may_be_tls(memory, line);
+    let confidence = match (same, is_doubtful) {
+        (true, false) if found.len() == 1 => MatchConfidence::certain(Reason::Only),
+        (true, false) => MatchConfidence::certain(Reason::SameClient),
+        (true, true) => {
+            let probability = pair::doubtful_probability(learnt, chosen.client_hash, None, line);
+            MatchConfidence::likely(Reason::Doubtful, probability)
+        }
+        (false, _) => MatchConfidence::likely(basis.reason(), basis.probability(found, chosen)),
+    };
+    if !same {
+        for candidate in found.iter().filter(|candidate| !candidate.contested) {
+            memory.mappings.contest(candidate.mapping);
+        }
+    }
+    learn(memory, learnt, line, &chosen, confidence, basis);
+    memory.consume(group, chosen.mapping, queue.next_of_front());
+    LineVerdict::matched(client, confidence, count(found.len()), Some(delay))
+}
+
+/// Learns from the chosen candidate. A match in order teaches nothing about delays unless its User-Agent is
+/// rare, and an improbable match teaches nothing.
+fn learn(
+    memory: &Memory,
+    learnt: &mut Learnt,
+    line: &HeldLine,
+    chosen: &MatchCandidate,
+    confidence: MatchConfidence,
+    basis: MatchBasis,
+) {
+    let half = costs::PROFILE_CERTAIN / 2;
+    if confidence.certainty == Certainty::Certain {
+        pair::learn(memory, learnt, chosen.mapping, line, costs::PROFILE_CERTAIN);
+    } else if confidence.probability >= costs::GUESS_TEACHES {
+        match basis {
+            MatchBasis::InOrder { telling: false } => {
+                learnt.profiles.learn(chosen.client_hash, line.user_agent, half);
             }
+            _ => pair::learn(memory, learnt, chosen.mapping, line, half),
         }
     }
 }
 
+fn count(candidates: usize) -> u32 {
+    u32::try_from(candidates).expect("bounded by SINGLE_CANDIDATES")
+}
+
 impl MatchCandidate {
-    const fn new(mapping: u32, waiting: &WaitingMapping) -> Self {
+    const fn new(mapping: MappingSlot, waiting: &WaitingMapping) -> Self {
         Self {
             mapping,
-            tag: waiting.tag,
+            client_hash: waiting.client_hash,
             usual: waiting.usual,
-            stale: waiting.stale,
-            tainted: waiting.tainted,
-            is_spoken_for: false,
+            deferred: waiting.deferred,
+            contested: waiting.contested,
+            is_reserved: false,
             time: waiting.time,
             cost: 0,
         }
     }
 }
 
-/// What a choice rests on.
+/// What a match rests on.
 #[derive(Clone, Copy)]
 enum MatchBasis {
-    /// It was its turn; whether the line's User-Agent is rare enough to confirm that.
-    InTurn { telling: bool },
-    /// The client is known by the line's User-Agent.
-    ByAgent,
-    /// No other line has a better claim.
-    Unclaimed,
+    /// The mapping is the first in order; `telling` says whether the User-Agent is rare enough to confirm it.
+    InOrder { telling: bool },
+    /// The client usually has the line's User-Agent.
+    UserAgent,
+    /// No other line has a better match with the mapping.
+    Unreserved,
 }
 
 impl MatchBasis {
     const fn reason(self) -> Reason {
         match self {
-            Self::ByAgent => Reason::UserAgent,
-            Self::InTurn { .. } | Self::Unclaimed => Reason::Order,
+            Self::UserAgent => Reason::UserAgent,
+            Self::InOrder { .. } | Self::Unreserved => Reason::Order,
         }
     }
 
-    /// How sure the choice is among several clients, in thousandths: the share of the evidence that
-    /// speaks for the chosen one's.
+    /// Returns the probability of the choice among several clients, in thousandths: the share of the
+    /// evidence for the chosen client.
     fn probability(self, found: &[MatchCandidate], chosen: MatchCandidate) -> u16 {
-        if let Self::InTurn { .. } = self {
+        if let Self::InOrder { .. } = self {
             return costs::IN_ORDER_PROBABILITY;
         }
-        let (mut all, mut ours) = (0, 0);
+        let (mut all, mut chosen_client) = (0, 0);
         for candidate in found {
             let weight = weight(candidate.cost - chosen.cost);
             all += weight;
-            ours += if candidate.tag == chosen.tag { weight } else { 0 };
+            chosen_client += if candidate.client_hash == chosen.client_hash { weight } else { 0 };
         }
-        u16::try_from(ours * 1_000 / all.max(1)).unwrap_or(1_000).clamp(1, costs::GUESS_CEILING)
+        let share = u16::try_from(chosen_client * 1_000 / all.max(1));
+        share.expect("a part of the whole").clamp(1, costs::GUESS_CEILING)
     }
 }

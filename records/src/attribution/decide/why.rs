@@ -1,52 +1,58 @@
-//! Why a line got its client: who else could have asked, and what speaks for and against each. Gathered just
-//! before the decision, for lines of which that was asked, and from the same numbers; nobody else pays for it.
+//! Why a line got its client: which candidates there were, and what speaks for and against each.
+//!
+//! Explanations are gathered just before the decision, only for the lines to be explained, and from the same
+//! numbers.
 
-use crate::attribution::costs;
-use crate::attribution::learnt::user_agents::{AgentFit, NONE};
-use crate::attribution::line::{HeldLine, LoggedLine};
-use crate::attribution::memory::mappings::NIL;
-use crate::attribution::queue::{Attributor, HeldState, LAST};
-use crate::attribution::verdict::LineVerdict;
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroU16;
 
 use crate::addr::ClientAddr;
+use crate::attribution::costs;
+use crate::attribution::learnt::Learnt;
+use crate::attribution::learnt::user_agents::AgentFit;
+use crate::attribution::line::{HeldLine, LineNumber, LoggedLine};
+use crate::attribution::memory::Memory;
+use crate::attribution::memory::mappings::{GroupSlot, MappingSlot};
+use crate::attribution::queue::{LineQueue, LineState};
+use crate::attribution::verdict::LineVerdict;
 use crate::time::Timestamp;
 
-/// What a line could have been, and what it is.
+/// The candidates of a line, and the chosen one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
-    /// Who could have asked, the nearest in time first.
+    /// The candidates nearest in time, the nearest first.
     pub candidates: Vec<ExplainedCandidate>,
-    /// Candidates beyond those.
+    /// How many further candidates there are.
     pub more: u32,
-    /// Lines that ask for the same and wait too, this one included.
+    /// Waiting lines with the same request, this line included.
     pub lines: u32,
-    /// Whether it was asked of this line alone, and not of all.
+    /// Whether the explanation was asked for this line alone, and not for all lines.
     pub is_asked: bool,
 }
 
 /// A mapping, or a connection, that a line could belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExplainedCandidate {
-    /// Who asked.
+    /// The client of the mapping or connection.
     pub client: ClientAddr,
-    /// Whether the line got it.
+    /// Whether the line got this candidate.
     pub is_chosen: bool,
-    /// Microseconds from it to the line, by the clocks as they are.
+    /// Microseconds from `since` to the line, by the clocks as they are.
     pub delay: i64,
-    /// Since when that is.
+    /// The start of `delay`.
     pub since: DelayStart,
     /// Whether such a delay is rare at the server; `None` while too little is known.
     pub is_unusual: Option<bool>,
-    /// Whether the line's User-Agent is the client's; `None` if it is not known by any, or none is logged.
+    /// Whether the client has the line's User-Agent; `None` if the client is not known by any, or the line
+    /// logs none.
     pub agent: Option<bool>,
-    /// Whether the status is the one that the balancer saw.
+    /// Whether the line logs the status that the balancer saw; `None` if either is unknown.
     pub status: Option<bool>,
-    /// Whether the size is.
+    /// Whether the line logs a size that the balancer saw; `None` if either is unknown.
     pub bytes: Option<bool>,
-    /// Whether it was a candidate in an earlier guess that may have gone wrong.
-    pub is_tainted: bool,
+    /// Whether the candidate was one in an earlier guess that may have gone wrong.
+    pub is_contested: bool,
 }
 
 /// What a candidate's delay is counted from.
@@ -56,55 +62,95 @@ pub enum DelayStart {
     Asked,
     /// The request came, and no end of its response was seen.
     Pending,
-    /// The response had ended.
+    /// The response ended.
     Ended,
-    /// The connection was opened that has the line's port, and is open.
+    /// The connection with the line's port was opened, and is still open.
     Opened,
-    /// The connection was opened that had the line's port, and is closed since so many microseconds.
+    /// The connection with the line's port was opened. It was closed so many microseconds before the line.
     Closed(i64),
 }
 
-/// The lines to be explained.
+/// The lines to be explained, and their explanations.
 #[derive(Default)]
 pub(crate) struct Explanations {
+    /// Whether all lines are explained.
     all: bool,
-    /// Numbers of lines taken, in order.
-    wanted: Vec<u64>,
-    /// Of lines that are held, the last that was seen.
-    kept: HashMap<u64, Explanation>,
-    /// Of the line that was handed out last.
+    /// Numbers of further lines to explain, ascending.
+    wanted: Vec<LineNumber>,
+    /// The latest explanation of each held line.
+    kept: HashMap<LineNumber, Explanation>,
+    /// The explanation of the line that was handed out last.
     last: Option<Explanation>,
 }
 
 impl Explanations {
-    fn wants(&self, number: u64) -> bool {
+    /// Explains each line that is taken from now on.
+    pub(crate) const fn want_all(&mut self) {
+        self.all = true;
+    }
+
+    /// Explains this line.
+    pub(crate) fn want(&mut self, number: LineNumber) {
+        self.wanted.push(number);
+    }
+
+    /// Returns the explanation of the line that was handed out last, if there is one.
+    pub(crate) const fn take_last(&mut self) -> Option<Explanation> {
+        self.last.take()
+    }
+
+    fn wants(&self, number: LineNumber) -> bool {
         self.all || self.wanted.contains(&number)
     }
 
-    /// The line is handed out with this verdict.
-    pub(crate) fn hand_out(&mut self, number: u64, verdict: &LineVerdict) {
+    /// Gathers the candidates of the oldest line, and of lines that may be decided together with it.
+    #[cold]
+    pub(crate) fn gather<T>(&mut self, queue: &LineQueue<T>, memory: &Memory, learnt: &Learnt) {
+        let number = queue.first();
+        match queue.front().map(|front| front.state) {
+            Some(LineState::Waits(group)) => {
+                let lines = memory.mappings.group(group).lines as usize;
+                let most = if lines > costs::WINDOW_LINES { costs::WINDOW_LINES } else { 1 };
+                for (number, line) in queue.lines_of_group(Some(number)).take(most) {
+                    if self.wants(number) {
+                        self.kept.insert(number, of_group(memory, learnt, group, line));
+                    }
+                }
+            }
+            Some(LineState::Late(place)) if self.wants(number) => {
+                let line = queue.front_line();
+                let found = by_port(memory, learnt, queue.late(place), &line);
+                self.kept.insert(number, found);
+            }
+            _ => {}
+        }
+    }
+
+    /// Completes the explanation of a line that is handed out with this verdict.
+    pub(crate) fn hand_out(&mut self, number: LineNumber, verdict: &LineVerdict) {
         self.last = None;
         if !self.wants(number) {
             return;
         }
         let wanted = self.wanted.len();
         self.wanted.retain(|wanted| *wanted != number);
-        let mut why = self.kept.remove(&number).unwrap_or_else(Explanation::empty);
-        why.is_asked = self.wanted.len() < wanted;
-        let is_it = |it: &&mut ExplainedCandidate| Some(it.client) == verdict.client;
+        let mut found = self.kept.remove(&number).unwrap_or_else(Explanation::empty);
+        found.is_asked = self.wanted.len() < wanted;
+        let is_client = |it: &&mut ExplainedCandidate| Some(it.client) == verdict.client;
         let is_near = |it: &ExplainedCandidate| {
             verdict.delay.is_none_or(|delay| delay == it.delay)
                 || matches!(it.since, DelayStart::Opened | DelayStart::Closed(_))
         };
-        if let Some(chosen) = why.candidates.iter_mut().filter(is_it).find(|it| is_near(it)) {
+        let mut of_client = found.candidates.iter_mut().filter(is_client);
+        if let Some(chosen) = of_client.find(|it| is_near(it)) {
             chosen.is_chosen = true;
         }
-        self.last = Some(why);
+        self.last = Some(found);
     }
 }
 
 impl Explanation {
-    /// The clients that it names, to put others in their place.
+    /// Returns the named clients, to be replaced by pseudonyms or networks.
     pub fn clients_mut(&mut self) -> impl Iterator<Item = &mut ClientAddr> {
         self.candidates.iter_mut().map(|candidate| &mut candidate.client)
     }
@@ -114,140 +160,97 @@ impl Explanation {
     }
 }
 
-impl<T> Attributor<T> {
-    /// From now on each line that is taken will be explained: see [`Self::take_why`].
-    pub fn explain_all(&mut self) {
-        self.whys.get_or_insert_default().all = true;
-    }
+/// Explains a line by the mappings of its group.
+fn of_group(memory: &Memory, learnt: &Learnt, group: GroupSlot, line: &HeldLine) -> Explanation {
+    let members = memory.mappings.group(group);
+    let candidates = memory
+        .mappings
+        .candidates(group)
+        .take(costs::GROUP_SCAN)
+        .filter(|&mapping| !memory.cannot_be(memory.mappings.get(mapping), line))
+        .map(|mapping| explain(memory, learnt, mapping, line))
+        .collect();
+    let more = (members.mappings as usize).saturating_sub(costs::GROUP_SCAN);
+    nearest(candidates, more, members.lines)
+}
 
-    /// The line that is taken next will be explained.
-    pub fn explain_next(&mut self) {
-        let number = self.first_held + self.held.len() as u64;
-        self.whys.get_or_insert_default().wanted.push(number);
-    }
-
-    /// Why the line that was handed out last got what it got, if that was asked for.
-    pub fn take_why(&mut self) -> Option<Explanation> {
-        self.whys.as_mut()?.last.take()
-    }
-
-    /// Looks at what the oldest line could have, and lines that may be decided together with it.
-    #[cold]
-    pub(crate) fn note_whys(&mut self) {
-        let Some(mut whys) = self.whys.take() else { return };
-        let number = self.first_held;
-        match self.held.front().map(|front| front.state) {
-            Some(HeldState::Waits(group)) => {
-                let lines = self.outstanding.group(group).lines as usize;
-                let most = if lines > costs::WINDOW_LINES { costs::WINDOW_LINES } else { 1 };
-                let (mut next, mut seen) = (number, 0);
-                while next != LAST
-                    && seen < most
-                    && let Ok(index) = usize::try_from(next - self.first_held)
-                {
-                    if whys.wants(next) {
-                        let asked = self.held[index].asked;
-                        whys.kept.insert(next, self.why_of_group(group, &asked));
-                    }
-                    (next, seen) = (self.held[index].next, seen + 1);
-                }
-            }
-            Some(HeldState::Late(place)) if whys.wants(number) => {
-                let line = self.late[place as usize];
-                let why = self.why_by_port(&line);
-                whys.kept.insert(number, why);
-            }
-            _ => {}
-        }
-        self.whys = Some(whys);
-    }
-
-    fn why_of_group(&self, group: u32, asked: &HeldLine) -> Explanation {
-        let members = self.outstanding.group(group);
-        let mut candidates: Vec<_> = self
-            .outstanding
-            .candidates(group)
-            .take(costs::GROUP_SCAN)
-            .filter(|&mapping| !self.cannot_be(self.outstanding.get(mapping), asked))
-            .map(|mapping| self.candidate_of(mapping, asked))
-            .collect();
-        let more = (members.mappings as usize).saturating_sub(costs::GROUP_SCAN);
-        nearest(&mut candidates, more, members.lines)
-    }
-
-    fn candidate_of(&self, mapping: u32, asked: &HeldLine) -> ExplainedCandidate {
-        let waiting = self.outstanding.get(mapping);
-        let state = &self.states[asked.server as usize];
-        let delay = asked.time.micros_since(waiting.time);
-        let facts = (waiting.facts != NIL).then(|| self.exchanges.get(waiting.facts));
-        let since = match facts {
-            None => DelayStart::Asked,
-            Some(facts) if facts.ended => DelayStart::Ended,
-            Some(_) => DelayStart::Pending,
-        };
-        let is_unusual = || match since {
-            DelayStart::Ended => self.is_unusual_end(asked, delay),
-            _ => state.delays.is_unusual(delay),
-        };
-        let fit = self.habits.fit(waiting.tag, asked.user_agent);
-        ExplainedCandidate {
-            client: waiting.client,
-            is_chosen: false,
-            delay,
-            since,
-            is_unusual: state.delays.is_settled().then(is_unusual),
-            agent: match fit {
-                _ if asked.user_agent == NONE => None,
-                AgentFit::Unknown => None,
-                AgentFit::Same => Some(true),
-                AgentFit::Other => Some(false),
-            },
-            status: facts.and_then(|facts| facts.status_agrees(asked)),
-            bytes: facts.and_then(|facts| facts.bytes_agree(asked)),
-            is_tainted: waiting.tainted,
-        }
-    }
-
-    /// Who had the line's port, or else whose the line's request could be.
-    fn why_by_port(&self, line: &LoggedLine) -> Explanation {
-        let Some(asked) = self.held.front().map(|front| front.asked) else {
-            return Explanation::empty();
-        };
-        let of_port = line.peer_port.into_iter().flat_map(|port| {
-            self.connections.of_port(asked.server, port).map(|it| self.connections.get(it))
-        });
-        let mut candidates: Vec<_> = of_port
-            .filter(|it| line.server_port.is_none_or(|port| port == it.server_port))
-            .map(|connection| ExplainedCandidate {
-                client: connection.client,
-                is_chosen: false,
-                delay: asked.time.micros_since(connection.opened),
-                since: if connection.closed == Timestamp::MAX {
-                    DelayStart::Opened
-                } else {
-                    DelayStart::Closed(asked.time.micros_since(connection.closed))
-                },
-                is_unusual: None,
-                agent: None,
-                status: None,
-                bytes: None,
-                is_tainted: connection.guessed,
-            })
-            .collect();
-        if candidates.is_empty()
-            && let Some(group) = self.group_now_of(line)
-        {
-            return self.why_of_group(group, &asked);
-        }
-        nearest(&mut candidates, 0, 1)
+fn explain(
+    memory: &Memory,
+    learnt: &Learnt,
+    mapping: MappingSlot,
+    line: &HeldLine,
+) -> ExplainedCandidate {
+    let waiting = memory.mappings.get(mapping);
+    let server = &learnt.servers[line.server as usize];
+    let delay = line.time.micros_since(waiting.time);
+    let facts = waiting.facts.map(|facts| memory.exchanges.get(facts));
+    let since = match facts {
+        None => DelayStart::Asked,
+        Some(facts) if facts.ended => DelayStart::Ended,
+        Some(_) => DelayStart::Pending,
+    };
+    let is_unusual = || match since {
+        DelayStart::Ended => server.is_unusual_end(line, delay),
+        _ => server.delays.is_unusual(delay),
+    };
+    let fit = learnt.profiles.fit(waiting.client_hash, line.user_agent);
+    ExplainedCandidate {
+        client: waiting.client,
+        is_chosen: false,
+        delay,
+        since,
+        is_unusual: server.delays.is_settled().then(is_unusual),
+        agent: match fit {
+            _ if line.user_agent.is_none() => None,
+            AgentFit::Unknown => None,
+            AgentFit::Same => Some(true),
+            AgentFit::Other => Some(false),
+        },
+        status: facts.and_then(|facts| facts.status_agrees(line)),
+        bytes: facts.and_then(|facts| facts.bytes_agree(line)),
+        is_contested: waiting.contested,
     }
 }
 
-fn nearest(candidates: &mut Vec<ExplainedCandidate>, more: usize, lines: u32) -> Explanation {
+/// Explains a line by the connections of its port, or if there are none by the mappings with its request.
+fn by_port(memory: &Memory, learnt: &Learnt, logged: &LoggedLine, line: &HeldLine) -> Explanation {
+    let of_port = logged.peer_port.into_iter().flat_map(|port| {
+        memory.connections.of_port(line.server, port).map(|it| memory.connections.get(it))
+    });
+    let candidates: Vec<_> = of_port
+        .filter(|it| {
+            let server_port = it.server_port.map_or(0, NonZeroU16::get);
+            logged.server_port.is_none_or(|port| port == server_port)
+        })
+        .map(|connection| ExplainedCandidate {
+            client: connection.client,
+            is_chosen: false,
+            delay: line.time.micros_since(connection.opened),
+            since: if connection.closed == Timestamp::MAX {
+                DelayStart::Opened
+            } else {
+                DelayStart::Closed(line.time.micros_since(connection.closed))
+            },
+            is_unusual: None,
+            agent: None,
+            status: None,
+            bytes: None,
+            is_contested: connection.guessed,
+        })
+        .collect();
+    if candidates.is_empty()
+        && let Some(group) = memory.group_now_of(logged)
+    {
+        return of_group(memory, learnt, group, line);
+    }
+    nearest(candidates, 0, 1)
+}
+
+/// Names the candidates nearest in time.
+fn nearest(mut candidates: Vec<ExplainedCandidate>, more: usize, lines: u32) -> Explanation {
     candidates.sort_by_key(|it| it.delay.unsigned_abs());
     let more = more + candidates.len().saturating_sub(costs::CANDIDATES_NAMED);
     candidates.truncate(costs::CANDIDATES_NAMED);
-    let candidates = std::mem::take(candidates);
     let more = u32::try_from(more).unwrap_or(u32::MAX);
     Explanation { candidates, more, lines: lines.max(1), is_asked: false }
 }
@@ -282,7 +285,7 @@ impl fmt::Display for ExplainedCandidate {
             (self.agent, "its User-Agent", "not its User-Agent"),
             (self.status, "same status", "other status"),
             (self.bytes, "same size", "other size"),
-            (self.is_tainted.then_some(true), "touched by an earlier guess", ""),
+            (self.is_contested.then_some(true), "touched by an earlier guess", ""),
         ];
         for (is_so, yes, no) in words {
             match is_so {

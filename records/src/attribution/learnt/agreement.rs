@@ -1,18 +1,18 @@
-//! How often the status and the size that a server logs are those that the balancer saw.
+//! How often the status and the size that a server logs are those that the balancer saw: some formats log
+//! another status or size, and some servers count in another way.
 
 use crate::attribution::costs;
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::facts::ExchangeFacts;
 
-/// How often the status and the size that a server logs are those that the balancer saw: some formats
-/// log another one, and some servers count another way.
+/// Agreement of statuses and of sizes.
 #[derive(Clone, Copy)]
 pub(crate) struct ResponseAgreement {
     status: AgreementOdds,
     bytes: AgreementOdds,
 }
 
-/// How often two things agreed and did not.
+/// How often two values agreed, and how often they did not.
 #[derive(Clone, Copy)]
 struct AgreementOdds {
     yes: u32,
@@ -27,7 +27,7 @@ impl AgreementOdds {
         }
     }
 
-    /// What it costs to disagree.
+    /// Returns the cost of a disagreement.
     fn cost(self) -> i64 {
         let ratio = u64::from(self.yes + 1) * 4 / u64::from(self.no + 1);
         let octaves = i64::from(ratio.max(1).ilog2()) - 2;
@@ -43,19 +43,19 @@ impl ResponseAgreement {
         }
     }
 
-    /// What the facts that differ cost: nothing where they agree, or where nothing is known.
-    pub(crate) fn cost(self, facts: &ExchangeFacts, asked: &HeldLine) -> i64 {
-        let status = if facts.status_agrees(asked) == Some(false) { self.status.cost() } else { 0 };
-        let bytes = if facts.bytes_agree(asked) == Some(false) { self.bytes.cost() } else { 0 };
+    /// Returns the cost of the facts that the line contradicts; agreement and unknown values cost nothing.
+    pub(crate) fn cost(self, facts: &ExchangeFacts, line: &HeldLine) -> i64 {
+        let status = if facts.status_agrees(line) == Some(false) { self.status.cost() } else { 0 };
+        let bytes = if facts.bytes_agree(line) == Some(false) { self.bytes.cost() } else { 0 };
         status + bytes
     }
 
-    /// Learns from a pair that is sure for other reasons.
-    pub(crate) fn learn(&mut self, facts: &ExchangeFacts, asked: &HeldLine) {
-        if let Some(agrees) = facts.status_agrees(asked) {
+    /// Learns from a pair that is certain for other reasons.
+    pub(crate) fn learn(&mut self, facts: &ExchangeFacts, line: &HeldLine) {
+        if let Some(agrees) = facts.status_agrees(line) {
             self.status.learn(agrees);
         }
-        if let Some(agrees) = facts.bytes_agree(asked) {
+        if let Some(agrees) = facts.bytes_agree(line) {
             self.bytes.learn(agrees);
         }
     }

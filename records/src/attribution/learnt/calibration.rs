@@ -1,16 +1,12 @@
-//! How often what only one client could have asked is right all the same, where something speaks against
-//! that being certain: mappings are missed, or an earlier guess may have gone wrong.
+//! How often single-candidate matches that are not certain prove right.
 //!
-//! The doubt is as good as the server is: so it is counted how often User-Agent, or status and size, bear
-//! out what was doubted.
+//! A match is doubtful where mappings are missing, or where an earlier guess may have gone wrong. Whether
+//! it was right depends on the server: so this counts how often User-Agent, or status and size, confirm
+//! doubtful matches.
 
 use crate::attribution::costs;
-use crate::attribution::learnt::user_agents::{AgentFit, ClientHash};
-use crate::attribution::line::HeldLine;
-use crate::attribution::memory::facts::ExchangeFacts;
-use crate::attribution::queue::Attributor;
 
-/// Doubtful lines of a server that something bore out, and those that it spoke against.
+/// Doubtful matches of a server that evidence confirmed, and those that it contradicted.
 #[derive(Clone, Copy)]
 pub(crate) struct Calibration {
     yes: u16,
@@ -24,20 +20,20 @@ impl Calibration {
     }
 
     /// Those about neighbours, of whom nothing is known at first.
-    pub(crate) const fn of_neighbours() -> Self {
+    pub(crate) const fn of_fallback() -> Self {
         let (yes, no) = costs::FALLBACK_AT_FIRST;
         Self { yes, no }
     }
 
-    /// What is worth as much as those before it, in thousandths.
-    pub(crate) fn usual(self) -> u16 {
+    /// Returns the share of confirmed matches, in thousandths.
+    pub(crate) fn probability(self) -> u16 {
         let all = u32::from(self.yes) + u32::from(self.no);
-        let usual = u32::from(self.yes) * 1_000 / all.max(1);
-        u16::try_from(usual).unwrap_or(0).clamp(1, costs::GUESS_CEILING)
+        let share = u32::from(self.yes) * 1_000 / all.max(1);
+        u16::try_from(share).expect("at most 1,000").clamp(1, costs::GUESS_CEILING)
     }
 
-    /// What a doubtful line is worth, in thousandths, and learns from it. `agrees` is `None` where nothing is
-    /// known of it.
+    /// Learns from a doubtful match and returns its probability, in thousandths. `agrees` says whether the
+    /// evidence confirms the match; `None` without evidence.
     pub(crate) fn judge(&mut self, agrees: Option<bool>) -> u16 {
         match agrees {
             Some(true) => self.yes += 1,
@@ -49,35 +45,7 @@ impl Calibration {
         }
         let most =
             if agrees == Some(false) { costs::CONTRADICTED_CEILING } else { costs::GUESS_CEILING };
-        self.usual().min(most)
-    }
-}
-
-impl<T> Attributor<T> {
-    /// How sure it is that a line is of the only client that could have asked, though it is not certain.
-    pub(crate) fn judge_doubtful(
-        &mut self,
-        tag: ClientHash,
-        facts: Option<ExchangeFacts>,
-        asked: &HeldLine,
-    ) -> u16 {
-        let agrees = match facts {
-            Some(facts) => agrees(&facts, asked),
-            None => match self.habits.fit(tag, asked.user_agent) {
-                AgentFit::Unknown => None,
-                AgentFit::Same => Some(true),
-                AgentFit::Other => Some(false),
-            },
-        };
-        self.states[asked.server as usize].doubts.judge(agrees)
-    }
-}
-
-/// Whether status and size are those of the exchange.
-fn agrees(facts: &ExchangeFacts, asked: &HeldLine) -> Option<bool> {
-    match (facts.status_agrees(asked), facts.bytes_agree(asked)) {
-        (None, None) => None,
-        (status, bytes) => Some(status != Some(false) && bytes != Some(false)),
+        self.probability().min(most)
     }
 }
 
@@ -86,13 +54,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn doubts_are_as_large_as_they_were_borne_out() {
-        let mut doubts = Calibration::new();
-        assert_eq!(doubts.judge(None), 800);
-        (0..100).for_each(|_| assert!(doubts.judge(Some(true)) >= 800));
-        assert!(doubts.judge(None) > 980);
-        assert_eq!(doubts.judge(Some(false)), costs::CONTRADICTED_CEILING);
-        (0..5_000).for_each(|_| assert!(doubts.judge(Some(false)) <= costs::CONTRADICTED_CEILING));
-        assert!(doubts.judge(None) < 50, "{}", doubts.judge(None));
+    fn doubtful_matches_are_as_probable_as_they_proved_right() {
+        let mut calibration = Calibration::new();
+        assert_eq!(calibration.judge(None), 800);
+        (0..100).for_each(|_| assert!(calibration.judge(Some(true)) >= 800));
+        assert!(calibration.judge(None) > 980);
+        assert_eq!(calibration.judge(Some(false)), costs::CONTRADICTED_CEILING);
+        (0..5_000)
+            .for_each(|_| assert!(calibration.judge(Some(false)) <= costs::CONTRADICTED_CEILING));
+        assert!(calibration.judge(None) < 50, "{}", calibration.judge(None));
     }
 }

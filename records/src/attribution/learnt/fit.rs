@@ -1,13 +1,13 @@
-//! How well the lines of a server fit the exchanges that they were laid along of late.
+//! How well recent lines of a server fit the TLS exchanges that they were assigned to.
 //!
-//! Next to each other, exchanges under seal differ in little. Where a line slips to the wrong one, its
-//! neighbours slip with it, and each may then seem sure beside its rivals. What gives such a run away is that
-//! all of it fits badly: its lines cost more than those of a run that is right.
+//! Neighbouring exchanges in TLS differ little. Where one line is assigned to a wrong exchange, its
+//! neighbours slip too, and each may seem sure beside its rivals. Such a run shows in its costs: all its
+//! lines cost more than those of a right run.
 
 use crate::attribution::costs;
 use crate::attribution::odds::chance;
 
-/// What the lines of a server cost of late, a moving average in thousandths of a natural logarithm.
+/// Costs of recent lines: a moving average, in thousandths of a natural logarithm.
 #[derive(Clone, Copy)]
 pub(crate) struct FitError(i64);
 
@@ -16,16 +16,17 @@ impl FitError {
         Self(costs::FIT_AT_FIRST)
     }
 
-    /// Notes what a line cost.
-    pub(crate) fn note(&mut self, cost: i64) {
+    /// Learns the cost of a line.
+    pub(crate) fn learn(&mut self, cost: i64) {
         self.0 += (cost - self.0) / costs::FIT_MEMORY;
     }
 
-    /// How far a choice among exchanges can be trusted, in thousandths, if the line and those behind it cost
-    /// so much on average.
+    /// Returns how far a choice among exchanges can be trusted, in thousandths. `ahead` is the average cost
+    /// of the line and the lines behind it.
     pub(crate) fn trust(self, ahead: i64) -> u16 {
         let cost = (2 * self.0 + ahead) / 3;
-        u16::try_from(chance((cost - costs::FIT_EVEN) * 1_000 / costs::FIT_SPREAD)).unwrap_or(0)
+        u16::try_from(chance((cost - costs::FIT_EVEN) * 1_000 / costs::FIT_SPREAD))
+            .expect("a chance is at most 1,000")
     }
 }
 
@@ -35,12 +36,12 @@ mod tests {
 
     #[test]
     fn what_fits_badly_is_trusted_little_until_it_fits_again() {
-        let mut strain = FitError::new();
-        assert!(strain.trust(500) > 950, "{}", strain.trust(500));
-        assert!(strain.trust(9_000) < 550, "what comes fits badly: {}", strain.trust(9_000));
-        (0..100).for_each(|_| strain.note(7_000));
-        assert!(strain.trust(7_000) < 100, "{}", strain.trust(7_000));
-        (0..100).for_each(|_| strain.note(700));
-        assert!(strain.trust(700) > 950, "{}", strain.trust(700));
+        let mut fit = FitError::new();
+        assert!(fit.trust(500) > 950, "{}", fit.trust(500));
+        assert!(fit.trust(9_000) < 550, "what comes fits badly: {}", fit.trust(9_000));
+        (0..100).for_each(|_| fit.learn(7_000));
+        assert!(fit.trust(7_000) < 100, "{}", fit.trust(7_000));
+        (0..100).for_each(|_| fit.learn(700));
+        assert!(fit.trust(700) > 950, "{}", fit.trust(700));
     }
 }

@@ -1,24 +1,22 @@
-//! Records that never came: while some are missing, the only mapping that a line could have may be that of a
-//! request whose own line is yet to come, and the line's own be among those that were lost.
+//! Lost records: while some are missing, a line's only candidate may belong to a request whose own line is
+//! still to come, and the line's own record may be lost.
 //!
-//! That takes two things at once: that the line's record was lost, and that another request was alike. How often either
-//! happens is counted; where both together are too rare to matter, nothing is doubted.
+//! That takes two coincidences: the line's record was lost, and another request was equal. Both are
+//! counted; where both together are too rare to matter, certain lines stay certain.
 
 use crate::attribution::costs;
-use crate::attribution::line::HeldLine;
-use crate::attribution::queue::Attributor;
-use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
 use crate::time::Timestamp;
 
-const MILLION: u64 = 1_000_000;
+/// Shares are parts in a million.
+pub(crate) const MILLION: u64 = 1_000_000;
 
-/// Lost records of late.
+/// Records lost recently.
 pub(crate) struct RecordLosses {
-    /// By time, the latest first.
-    spans: [LossInterval; costs::LOSS_INTERVALS],
-    /// When the latest began.
+    /// The latest interval first.
+    intervals: [LossInterval; costs::LOSS_INTERVALS],
+    /// Start of the latest interval.
     since: Timestamp,
-    /// Parts in a million that were lost of the span where that were the most.
+    /// Share of lost records in the worst interval, in parts per million.
     rate: u64,
 }
 
@@ -31,30 +29,30 @@ struct LossInterval {
 impl RecordLosses {
     pub(crate) const fn new() -> Self {
         Self {
-            spans: [LossInterval { came: 0, lost: 0 }; costs::LOSS_INTERVALS],
+            intervals: [LossInterval { came: 0, lost: 0 }; costs::LOSS_INTERVALS],
             since: Timestamp::MIN,
             rate: 0,
         }
     }
 
-    /// So many records came, and so many were found to be missing before them; or, below zero, to be
-    /// missing no more.
-    fn note(&mut self, now: Timestamp, came: u32, missing: i64) {
+    /// Counts records that came, and records found missing before them; a negative number says that so many
+    /// missing records have come.
+    pub(crate) fn count(&mut self, now: Timestamp, came: u32, missing: i64) {
         self.pass(now);
-        self.spans[0].came += u64::from(came);
+        self.intervals[0].came += u64::from(came);
         let mut found = missing.min(0).unsigned_abs();
-        for span in &mut self.spans {
-            let some = found.min(span.lost);
-            (span.lost, found) = (span.lost - some, found - some);
+        for interval in &mut self.intervals {
+            let some = found.min(interval.lost);
+            (interval.lost, found) = (interval.lost - some, found - some);
         }
-        self.spans[0].lost += missing.max(0).unsigned_abs().min(costs::LOSS_MOST);
+        self.intervals[0].lost += missing.max(0).unsigned_abs().min(costs::LOSS_MOST);
         if missing != 0 || self.rate > 0 {
             self.weigh();
         }
     }
 
-    /// Parts in a million of the records that are missing.
-    fn rate(&mut self, now: Timestamp) -> u64 {
+    /// Returns the share of lost records, in parts per million.
+    pub(crate) fn rate(&mut self, now: Timestamp) -> u64 {
         if self.rate > 0 {
             self.pass(now);
         }
@@ -68,8 +66,8 @@ impl RecordLosses {
         }
         let passed = usize::try_from(passed)
             .map_or(costs::LOSS_INTERVALS, |passed| passed.min(costs::LOSS_INTERVALS));
-        self.spans.rotate_right(passed % costs::LOSS_INTERVALS);
-        self.spans[..passed].fill(LossInterval::default());
+        self.intervals.rotate_right(passed % costs::LOSS_INTERVALS);
+        self.intervals[..passed].fill(LossInterval::default());
         self.since = now;
         self.weigh();
     }
@@ -79,42 +77,7 @@ impl RecordLosses {
             let lost = lost.min(costs::LOSS_MOST);
             (lost * MILLION).checked_div(lost + came).unwrap_or(0)
         };
-        self.rate = self.spans.iter().map(rate).max().unwrap_or(0);
-    }
-}
-
-impl<T> Attributor<T> {
-    /// Says how many records of a balancer came together, and how many were found to be missing before them by their
-    /// numbers: below zero if so many that were missing have come.
-    pub fn came(&mut self, now: Timestamp, records: u32, missing: i64) {
-        self.losses.note(now, records, missing);
-    }
-
-    /// What would be certain is only likely while what was lost may speak for somebody else.
-    pub(crate) fn doubt_for_losses(
-        &mut self,
-        asked: &HeldLine,
-        verdict: LineVerdict,
-    ) -> LineVerdict {
-        if verdict.certainty != Certainty::Certain || verdict.reason == Reason::Port {
-            return verdict;
-        }
-        let lost = self.losses.rate(self.now.max(asked.time));
-        let Some(state) = self.states.get(asked.server as usize).filter(|_| lost > 0) else {
-            return verdict;
-        };
-        let wrong = lost.saturating_mul(state.crowded()) / MILLION;
-        if wrong <= costs::LOSS_TOLERATED {
-            return verdict;
-        }
-        let right = u16::try_from((MILLION - wrong.min(MILLION)) / 1_000).unwrap_or(0);
-        let probability = right.clamp(costs::LOSS_PROBABILITY.0, costs::LOSS_PROBABILITY.1);
-        LineVerdict {
-            certainty: Certainty::Likely,
-            reason: Reason::Doubtful,
-            probability,
-            ..verdict
-        }
+        self.rate = self.intervals.iter().map(rate).max().unwrap_or(0);
     }
 }
 
@@ -126,22 +89,22 @@ mod tests {
     fn a_loss_is_remembered_for_a_while_and_one_that_came_late_is_none() {
         let at = Timestamp::from_seconds;
         let mut losses = RecordLosses::new();
-        losses.note(at(100), 98, 2);
+        losses.count(at(100), 98, 2);
         assert_eq!(losses.rate(at(101)), 20_000);
-        losses.note(at(109), 100, 0);
+        losses.count(at(109), 100, 0);
         assert_eq!(losses.rate(at(109)), 10_000);
         // Much came since, and nothing was lost of it.
-        losses.note(at(130), 10_000, 0);
+        losses.count(at(130), 10_000, 0);
         assert_eq!(losses.rate(at(131)), 10_000);
-        losses.note(at(132), 1, -1);
+        losses.count(at(132), 1, -1);
         assert_eq!(losses.rate(at(132)), 1_000_000 / 199);
         assert!(losses.rate(at(160)) > 0);
         assert_eq!(losses.rate(at(400)), 0);
-        losses.note(at(401), 0, 3);
-        losses.note(at(402), 3, -3);
+        losses.count(at(401), 0, 3);
+        losses.count(at(402), 3, -3);
         assert_eq!(losses.rate(at(402)), 0);
-        losses.note(Timestamp::MIN, 3, i64::MIN);
-        losses.note(Timestamp::MAX, 3, i64::MAX);
+        losses.count(Timestamp::MIN, 3, i64::MIN);
+        losses.count(Timestamp::MAX, 3, i64::MAX);
         assert!(losses.rate(Timestamp::MAX) > 999_000);
     }
 }

@@ -2,19 +2,21 @@
 
 use crate::attribution::costs;
 use crate::attribution::odds::chance;
-/// Whether a server answers equal requests in the order they are asked: how often two that their
-/// User-Agents tell apart cross, against how often they would by their delays alone.
+
+/// How often two equal requests, told apart by their User-Agents, are answered in the other order, against
+/// how often their delays alone would make that happen.
 #[derive(Clone, Copy)]
 pub(crate) struct RequestOrder {
-    /// Crossings seen and expected, in thousandths.
+    /// Crossings observed, in thousandths.
     seen: i64,
+    /// Crossings that chance would bring, in thousandths.
     expected: i64,
     /// See [`Self::crossing_cost`].
     cost: i64,
 }
 
 impl RequestOrder {
-    /// Before anything is known, a tenth of the crossings that chance would bring.
+    /// The state before any pair was seen: a tenth of the crossings that chance would bring.
     pub(crate) const fn new() -> Self {
         Self {
             seen: costs::ORDER_SEEN_AT_FIRST,
@@ -23,8 +25,7 @@ impl RequestOrder {
         }
     }
 
-    /// Notes whether two requests crossed, and by how much their delays spoke against that, in
-    /// thousandths of a natural logarithm.
+    /// Learns whether two requests crossed. `against` is how much more the crossed delays cost.
     pub(crate) fn learn(&mut self, crossed: bool, against: i64) {
         self.expected += chance(against);
         self.seen += if crossed { 1_000 } else { 0 };
@@ -34,7 +35,7 @@ impl RequestOrder {
         self.cost = self.find_crossing_cost();
     }
 
-    /// What a crossing costs, in thousandths of a natural logarithm.
+    /// Returns the cost of a crossing.
     pub(crate) const fn crossing_cost(self) -> i64 {
         self.cost
     }

@@ -1,25 +1,30 @@
-//! Whom the lines of a server name as their client, and which of these come past the balancer.
+//! Which client fields the lines of a server have, and which of them name a host that comes past the
+//! balancer.
 
 use crate::attribution::costs;
 
-/// Who a server's lines name as their client: the balancer, and whoever comes past it (health checks,
-/// monitors, neighbours). No mapping speaks of the latter, so they must not use any up.
+/// The client fields of a server's lines: the balancer, and hosts that come past the balancer (health
+/// checks, monitors). No mapping is about the latter, so that their lines must not use any up.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct ServerSenders {
     known: [SenderStats; costs::SENDERS],
 }
 
+/// Lines with one client field.
 #[derive(Clone, Copy, Default)]
 struct SenderStats {
+    /// Hash of the client field; means nothing while `lines` is 0.
     name: u32,
     lines: u16,
+    /// Lines that a mapping explained.
     explained: u16,
+    /// Lines taken as direct since the last that was tried all the same.
     skipped: u16,
 }
 
 impl ServerSenders {
-    /// Whether a line of this sender did not come through the balancer: mappings explain hardly any
-    /// of its lines, but most of another sender's.
+    /// Whether a line of this sender came past the balancer: mappings explain hardly any lines of the
+    /// sender, but most lines of another.
     pub(crate) fn is_direct(&mut self, name: u32) -> bool {
         let Some(place) = self.known.iter().position(|sender| sender.is(name)) else {
             return false;
@@ -38,7 +43,7 @@ impl ServerSenders {
         sender.skipped != 0
     }
 
-    /// Notes whether a mapping explained a line of this sender.
+    /// Learns whether a mapping explained a line of this sender.
     pub(crate) fn learn(&mut self, name: u32, is_explained: bool) {
         let place = self.known.iter().position(|sender| sender.is(name)).unwrap_or_else(|| {
             let rarest = (0..costs::SENDERS).min_by_key(|&i| self.known[i].lines).unwrap_or(0);
@@ -51,7 +56,7 @@ impl ServerSenders {
         if sender.lines == costs::SENDER_FADE_AT {
             (sender.lines, sender.explained) = (costs::SENDER_FADE_AT / 2, sender.explained / 2);
         }
-        // Nearly all lines have the same sender: it is found first where it stands first.
+        // Nearly all lines have the same sender, which is found fastest in the first place.
         if place > 0 && self.known[place].lines > self.known[0].lines {
             self.known.swap(0, place);
         }

@@ -1,10 +1,9 @@
-//! Which User-Agent a client has, learnt from pairs that are certain and, with less weight, from those
-//! that are likely, in a table of fixed size.
+//! Which User-Agents a client has: a profile for each client, in a table of fixed size.
+//!
+//! Profiles are learnt from certain pairs of line and mapping, and with less weight from likely pairs.
 
-use crate::addr::ClientAddr;
 use crate::attribution::costs;
-
-const _: () = assert!(ClientHash(u32::MAX).slot() < costs::PROFILES);
+use crate::attribution::memory::client::{AgentHash, ClientHash};
 
 /// Returns the weight of a guess in a profile, from its probability in thousandths.
 pub(crate) fn guess_weight(probability: u16) -> u8 {
@@ -12,17 +11,18 @@ pub(crate) fn guess_weight(probability: u16) -> u8 {
     u8::try_from(weight).expect("at most 7 of 1,000 thousandths")
 }
 
-/// What is known of one client.
+/// The User-Agents of one client.
 #[derive(Clone, Copy, Default)]
 struct UserAgentProfile {
-    /// Tells clients apart that share a slot; 0 is a free one.
-    client: u32,
-    agents: [u32; costs::PROFILE_AGENTS],
-    /// How often each was seen; a newcomer takes over the rarest one's place and count, so that no
-    /// frequent one is lost (the space-saving rule of Metwally, Agrawal and El Abbadi, 2005).
+    /// Tells clients apart that share a slot; `None` in a free slot.
+    client: Option<ClientHash>,
+    agents: [Option<AgentHash>; costs::PROFILE_AGENTS],
+    /// How often each User-Agent was seen. A new User-Agent takes over place and count of the rarest, so
+    /// that no frequent one is lost (the space-saving rule of Metwally, Agrawal and El Abbadi, 2005).
     seen: [u8; costs::PROFILE_AGENTS],
-    /// The one that four in five of its lines have; [`NONE`] if there is no such or too little is known.
-    usual: u32,
+    /// The User-Agent of four in five lines of the client; `None` without such a User-Agent, or while too
+    /// little is known.
+    usual: Option<AgentHash>,
 }
 
 impl UserAgentProfile {
@@ -30,99 +30,67 @@ impl UserAgentProfile {
         self.seen.iter().map(|&seen| u16::from(seen)).sum()
     }
 
-    fn find_usual(&self) -> u32 {
+    fn find_usual(&self) -> Option<AgentHash> {
         let total = self.total();
         let is_usual =
             total >= costs::PROFILE_KNOWN_AFTER && u16::from(self.seen[0]) * 5 >= total * 4;
-        if is_usual { self.agents[0] } else { NONE }
-    }
-}
-
-/// A client's hash, by which its habits are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct ClientHash(u32);
-
-impl ClientHash {
-    /// Cheap, since it is made for each mapping.
-    pub(crate) fn of(client: ClientAddr) -> Self {
-        let low_half = |bits: u128| u64::try_from(bits & u128::from(u64::MAX)).unwrap_or(0);
-        let bits = match client {
-            ClientAddr::Ip(std::net::IpAddr::V4(ip)) => u64::from(ip.to_bits()),
-            ClientAddr::Ip(std::net::IpAddr::V6(ip)) => {
-                low_half(ip.to_bits() >> 64).wrapping_mul(0xA076_1D64_78BD_642F)
-                    ^ low_half(ip.to_bits())
-            }
-            ClientAddr::Unix => u64::MAX,
-        };
-        let mixed = bits.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93);
-        Self(u32::try_from(mixed >> 32).unwrap_or(0).max(1))
-    }
-
-    const fn slot(self) -> usize {
-        (self.0 >> 17) as usize
+        self.agents[0].filter(|_| is_usual)
     }
 }
 
 /// How a User-Agent suits a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AgentFit {
-    /// Nothing is known.
+    /// Too little is known of the client.
     Unknown,
-    /// The client has it.
+    /// The client has this User-Agent.
     Same,
-    /// The client is known by others only.
+    /// The client has other User-Agents only.
     Other,
 }
 
-/// How rare a User-Agent is with everybody, whose habits weigh as one sighting against a client's own.
+/// How rare a User-Agent is among all lines, which weigh as one sighting beside the client's own.
 #[derive(Clone, Copy)]
 pub(crate) struct AgentRarity {
-    pub(crate) agent: u32,
-    /// Of meeting it, in thousandths of a natural logarithm; [`NO_AGENT`] without one.
+    pub(crate) agent: Option<AgentHash>,
+    /// Cost of meeting the User-Agent in any line; 0 without a User-Agent.
     pub(crate) surprise: i32,
-    /// How many lines of how many have it.
+    /// Lines with the User-Agent, of so many lines.
     seen: u32,
     lines: u32,
 }
 
 impl AgentRarity {
-    /// Whether so few have it that a client who has it is told from most others.
+    /// Whether the User-Agent is rare enough to tell a client from most others.
     pub(crate) const fn is_telling(self) -> bool {
         self.surprise >= costs::TELLING_AGENT
     }
 }
 
-/// Stands for no User-Agent.
-pub(crate) const NONE: u32 = 0;
-
-/// The surprise of a line without a User-Agent.
-const NO_AGENT: i32 = -1;
-
-/// What is known of one client.
+/// The profile of one client, ready to be compared with lines.
 pub(crate) struct ClientProfile<'a> {
-    habit: UserAgentProfile,
-    /// Logarithm of its sightings and everybody's one.
+    profile: UserAgentProfile,
+    /// Logarithm of the sightings of the client, and of one for all lines.
     total: i32,
     logarithms: &'a [i32],
 }
 
 impl ClientProfile<'_> {
-    /// What it costs to explain a line by a mapping of this client, in thousandths of a natural
-    /// logarithm: how rare the line's agent is with the client, drawn towards how rare it is with
-    /// everybody, the more so the less the client is known. Nothing for a line without an agent.
+    /// Returns the cost of explaining a line by a mapping of this client: how rare the line's User-Agent is
+    /// with the client. The less the client is known, the more the rarity among all lines counts. A line
+    /// without a User-Agent costs nothing.
     #[inline]
     pub(crate) fn cost(&self, line: &AgentRarity) -> i32 {
-        if line.surprise == NO_AGENT {
+        if line.agent.is_none() {
             return 0;
         }
         let mut seen = 0;
-        for (&agent, times) in self.habit.agents.iter().zip(self.habit.seen) {
+        for (&agent, times) in self.profile.agents.iter().zip(self.profile.seen) {
             seen |= if line.agent == agent { times } else { 0 };
         }
-        let stranger = self.total + line.surprise;
+        let of_all = self.total + line.surprise;
         if seen == 0 {
-            return stranger.min(costs::AGENT_WORST);
+            return of_all.min(costs::AGENT_WORST);
         }
         let eighths = (line.seen * 16 + line.lines) / (line.lines * 2);
         let logarithm = self.logarithms[usize::from(seen) * costs::AGENT_STEPS + eighths as usize];
@@ -130,15 +98,15 @@ impl ClientProfile<'_> {
     }
 }
 
-/// The table.
+/// All profiles.
 pub(crate) struct UserAgentProfiles {
-    /// 1,000 ln(n / 8) by n.
+    /// Table of 1,000 ln(n / 8).
     logarithms: Vec<i32>,
     slots: Vec<UserAgentProfile>,
     /// Lines with each User-Agent, by the lowest bits of its hash.
     frequency: Vec<u32>,
     lines: u32,
-    /// 1,000 times the logarithm of `lines`, as it was not long ago.
+    /// 1,000 ln(`lines`), refreshed now and then.
     thousand_ln_lines: i32,
 }
 
@@ -154,9 +122,9 @@ impl UserAgentProfiles {
         }
     }
 
-    /// Notes that a line has this User-Agent, whosever it is.
-    pub(crate) fn note(&mut self, agent: u32) {
-        self.frequency[agent as usize % costs::AGENT_COUNTERS] += 1;
+    /// Counts a line with this User-Agent.
+    pub(crate) fn count(&mut self, agent: Option<AgentHash>) {
+        self.frequency[counter(agent)] += 1;
         self.lines += 1;
         if self.lines >= costs::AGENTS_FADE_AT {
             self.frequency.iter_mut().for_each(|count| *count /= 2);
@@ -167,93 +135,93 @@ impl UserAgentProfiles {
         }
     }
 
-    /// How rare a User-Agent is with everybody.
-    pub(crate) fn rarity(&self, agent: u32) -> AgentRarity {
-        if agent == NONE {
-            return AgentRarity { agent, surprise: NO_AGENT, seen: 0, lines: 1 };
+    /// Returns how rare a User-Agent is among all lines.
+    pub(crate) fn rarity(&self, agent: Option<AgentHash>) -> AgentRarity {
+        if agent.is_none() {
+            return AgentRarity { agent, surprise: 0, seen: 0, lines: 1 };
         }
         let lines = self.lines.max(1);
-        let seen = self.frequency[agent as usize % costs::AGENT_COUNTERS].clamp(1, lines);
+        let seen = self.frequency[counter(agent)].clamp(1, lines);
         let surprise = (self.thousand_ln_lines - thousand_ln(seen)).clamp(0, costs::AGENT_WORST);
         AgentRarity { agent, surprise, seen, lines }
     }
 
-    /// What is known of a client.
+    /// Returns the profile of a client.
     pub(crate) fn known(&self, client: ClientHash) -> ClientProfile<'_> {
-        let habit = *self.habit(client);
-        let total = usize::from(habit.total());
+        let profile = *self.profile(client);
+        let total = usize::from(profile.total());
         ClientProfile {
-            habit,
+            profile,
             total: self.logarithms[(total + 1) * costs::AGENT_STEPS],
             logarithms: &self.logarithms,
         }
     }
 
-    /// The User-Agent that four in five lines of a client have; [`NONE`] if there is no such or too
-    /// little is known.
-    pub(crate) fn usual(&self, client: ClientHash) -> u32 {
-        self.habit(client).usual
+    /// Returns the User-Agent that four in five lines of a client have; `None` without such a User-Agent, or
+    /// while too little is known.
+    pub(crate) fn usual(&self, client: ClientHash) -> Option<AgentHash> {
+        self.profile(client).usual
     }
 
-    fn habit(&self, client: ClientHash) -> &UserAgentProfile {
+    fn profile(&self, client: ClientHash) -> &UserAgentProfile {
         const UNKNOWN: UserAgentProfile = UserAgentProfile {
-            client: 0,
-            agents: [0; costs::PROFILE_AGENTS],
+            client: None,
+            agents: [None; costs::PROFILE_AGENTS],
             seen: [0; costs::PROFILE_AGENTS],
-            usual: 0,
+            usual: None,
         };
-        let habit = &self.slots[client.slot()];
-        if habit.client == client.0 { habit } else { &UNKNOWN }
+        let profile = &self.slots[client.slot()];
+        if profile.client == Some(client) { profile } else { &UNKNOWN }
     }
 
-    /// Notes that a client was seen with `agent`, with a weight: see [`costs::PROFILE_CERTAIN`].
-    pub(crate) fn learn(&mut self, client: ClientHash, agent: u32, weight: u8) {
-        if agent == NONE {
+    /// Learns that a client has `agent`, with a weight: see [`costs::PROFILE_CERTAIN`].
+    pub(crate) fn learn(&mut self, client: ClientHash, agent: Option<AgentHash>, weight: u8) {
+        if agent.is_none() {
             return;
         }
-        let habit = &mut self.slots[client.slot()];
-        if habit.client == client.0
-            && habit.usual == agent
-            && habit.seen[0] >= costs::PROFILE_PLENTY
+        let profile = &mut self.slots[client.slot()];
+        if profile.client == Some(client)
+            && profile.usual == agent
+            && profile.seen[0] >= costs::PROFILE_PLENTY
         {
             return;
         }
-        if habit.client != client.0 {
-            *habit = UserAgentProfile { client: client.0, ..UserAgentProfile::default() };
+        if profile.client != Some(client) {
+            *profile = UserAgentProfile { client: Some(client), ..UserAgentProfile::default() };
         }
         let known =
-            (0..costs::PROFILE_AGENTS).find(|&i| habit.seen[i] > 0 && habit.agents[i] == agent);
+            (0..costs::PROFILE_AGENTS).find(|&i| profile.seen[i] > 0 && profile.agents[i] == agent);
         let slot = known.unwrap_or_else(|| {
-            let rarest = (0..costs::PROFILE_AGENTS).min_by_key(|&i| habit.seen[i]).unwrap_or(0);
-            habit.agents[rarest] = agent;
+            let rarest = (0..costs::PROFILE_AGENTS).min_by_key(|&i| profile.seen[i]).unwrap_or(0);
+            profile.agents[rarest] = agent;
             rarest
         });
-        habit.seen[slot] = habit.seen[slot].saturating_add(weight);
-        if habit.seen[slot] > costs::PROFILE_FADE_AT {
-            habit.seen.iter_mut().for_each(|seen| *seen /= 2);
+        profile.seen[slot] = profile.seen[slot].saturating_add(weight);
+        if profile.seen[slot] > costs::PROFILE_FADE_AT {
+            profile.seen.iter_mut().for_each(|seen| *seen /= 2);
         }
         // The most frequent first, where it is looked for first.
-        if slot > 0 && habit.seen[slot] > habit.seen[0] {
-            habit.seen.swap(0, slot);
-            habit.agents.swap(0, slot);
+        if slot > 0 && profile.seen[slot] > profile.seen[0] {
+            profile.seen.swap(0, slot);
+            profile.agents.swap(0, slot);
         }
-        habit.usual = habit.find_usual();
+        profile.usual = profile.find_usual();
     }
 
-    /// How `agent` suits a client.
-    pub(crate) fn fit(&self, client: ClientHash, agent: u32) -> AgentFit {
-        let habit = self.habit(client);
-        if agent == NONE {
+    /// Returns how `agent` suits a client.
+    pub(crate) fn fit(&self, client: ClientHash, agent: Option<AgentHash>) -> AgentFit {
+        let profile = self.profile(client);
+        if agent.is_none() {
             return AgentFit::Unknown;
         }
-        if habit.usual == agent {
+        if profile.usual == agent {
             return AgentFit::Same;
         }
-        let total = habit.total();
+        let total = profile.total();
         let slot =
-            (0..costs::PROFILE_AGENTS).find(|&i| habit.seen[i] > 0 && habit.agents[i] == agent);
-        let seen = slot.map_or(0, |i| u16::from(habit.seen[i]));
-        let rarest = habit.seen.iter().copied().min().map_or(0, u16::from);
+            (0..costs::PROFILE_AGENTS).find(|&i| profile.seen[i] > 0 && profile.agents[i] == agent);
+        let seen = slot.map_or(0, |i| u16::from(profile.seen[i]));
+        let rarest = profile.seen.iter().copied().min().map_or(0, u16::from);
         if total < costs::PROFILE_KNOWN_AFTER {
             AgentFit::Unknown
         } else if seen * 5 >= total {
@@ -265,6 +233,11 @@ impl UserAgentProfiles {
             AgentFit::Unknown
         }
     }
+}
+
+/// Returns the counter of a User-Agent: the lowest bits of its hash.
+fn counter(agent: Option<AgentHash>) -> usize {
+    agent.map_or(0, AgentHash::get) as usize % costs::AGENT_COUNTERS
 }
 
 /// 1,000 ln(n), its mantissa cut to five bits; `n` is at least 1.
@@ -296,6 +269,11 @@ fn logarithm(n: usize) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addr::ClientAddr;
+
+    fn agent(hash: u32) -> Option<AgentHash> {
+        AgentHash::new(hash)
+    }
 
     fn client(last: u8) -> ClientHash {
         ClientHash::of(ClientAddr::Ip([192, 0, 2, last].into()))
@@ -303,31 +281,31 @@ mod tests {
 
     #[test]
     fn a_client_is_known_by_what_it_was_seen_with() {
-        let mut habits = UserAgentProfiles::new();
-        assert_eq!(habits.fit(client(1), 7), AgentFit::Unknown);
-        habits.learn(client(1), 7, costs::PROFILE_CERTAIN);
-        assert_eq!(habits.fit(client(1), 7), AgentFit::Same);
-        assert_eq!(habits.fit(client(1), 8), AgentFit::Other);
-        assert_eq!(habits.fit(client(2), 8), AgentFit::Unknown);
+        let mut profiles = UserAgentProfiles::new();
+        assert_eq!(profiles.fit(client(1), agent(7)), AgentFit::Unknown);
+        profiles.learn(client(1), agent(7), costs::PROFILE_CERTAIN);
+        assert_eq!(profiles.fit(client(1), agent(7)), AgentFit::Same);
+        assert_eq!(profiles.fit(client(1), agent(8)), AgentFit::Other);
+        assert_eq!(profiles.fit(client(2), agent(8)), AgentFit::Unknown);
     }
 
     #[test]
     fn an_address_with_many_agents_says_nothing_about_a_new_one() {
-        let mut habits = UserAgentProfiles::new();
-        (1..=90).for_each(|agent| habits.learn(client(1), agent % 9, costs::PROFILE_CERTAIN));
-        assert_eq!(habits.fit(client(1), 99), AgentFit::Unknown);
+        let mut profiles = UserAgentProfiles::new();
+        (1..=90).for_each(|n| profiles.learn(client(1), agent(n % 9), costs::PROFILE_CERTAIN));
+        assert_eq!(profiles.fit(client(1), agent(99)), AgentFit::Unknown);
     }
 
     #[test]
     fn a_few_wrong_guesses_do_not_hide_what_a_client_has() {
-        let mut habits = UserAgentProfiles::new();
+        let mut profiles = UserAgentProfiles::new();
         for round in 0..40 {
-            habits.learn(client(1), 7, 1);
+            profiles.learn(client(1), agent(7), 1);
             if round % 8 == 0 {
-                habits.learn(client(1), 100 + round, 1);
+                profiles.learn(client(1), agent(100 + round), 1);
             }
         }
-        assert_eq!(habits.fit(client(1), 7), AgentFit::Same);
-        assert_eq!(habits.fit(client(1), 8), AgentFit::Other);
+        assert_eq!(profiles.fit(client(1), agent(7)), AgentFit::Same);
+        assert_eq!(profiles.fit(client(1), agent(8)), AgentFit::Other);
     }
 }

@@ -1,75 +1,80 @@
-//! Connections of the balancer to servers: who stood behind which of its ports, and from when to when.
+//! Connections of the balancer to servers: which client had which of the balancer's ports, and when.
 //!
-//! A port of the balancer's is used again after a while, so each has a chain of connections, the newest
-//! first. A connection is known from whichever of its records comes first.
+//! Ports are used again after a while, so that each port has a chain of connections, the newest first. A
+//! connection becomes known from whichever of its records comes first.
 
-use crate::attribution::costs;
-use crate::attribution::memory::mappings::{NIL, put};
-use crate::attribution::record::ExchangeEvent;
 use std::collections::VecDeque;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use hashbrown::HashTable;
 
+use super::slab::{Slab, Slot};
 use crate::addr::ClientAddr;
+use crate::attribution::costs;
+use crate::attribution::record::ExchangeEvent;
+use crate::hash::mix;
 use crate::mapping::MappingKind;
 use crate::time::Timestamp;
+
+/// The place of a connection.
+pub(crate) type ConnectionSlot = Slot<KnownConnection>;
 
 /// A connection from the balancer to a server.
 #[derive(Clone, Copy)]
 pub(crate) struct KnownConnection {
     pub(crate) client: ClientAddr,
-    /// Hash of the balancer's address.
-    pub(crate) balancer: u32,
-    /// The server's own port; 0 if it has none.
-    pub(crate) server_port: u16,
-    /// By which it is found: its balancer's number for it, and its port.
+    /// Hash of the balancer's address; `None` if unknown.
+    pub(crate) balancer: Option<NonZeroU32>,
+    /// The server's own port.
+    pub(crate) server_port: Option<NonZeroU16>,
+    /// Keys by which the connection is found: of the balancer's number for it, and of the port.
     number_key: u64,
     port_key: u64,
-    /// Tells it from all others that were ever remembered.
+    /// Number unique among all connections ever remembered; 0 once the connection is removed.
     pub(crate) serial: u64,
-    /// The earliest time that it is known to have been open.
+    /// The earliest time at which the connection is known to have been open.
     pub(crate) opened: Timestamp,
-    /// When it was closed, or another one had its port; [`Timestamp::MAX`] while it is open.
+    /// When the connection was closed, or another one had its port; [`Timestamp::MAX`] while it is open.
     pub(crate) closed: Timestamp,
-    /// The connection that had the port before, or [`NIL`].
-    earlier: u32,
-    /// The highest request that was seen on it, and the highest whose response has ended.
+    /// The connection that had the port before.
+    earlier: Option<ConnectionSlot>,
+    /// The highest request on the connection that a record named.
     pub(crate) asked: u32,
+    /// The highest request whose response has ended.
     pub(crate) ended: u32,
-    /// The first whose line has not come.
+    /// The first request whose line has not come.
     pub(crate) next: u32,
-    /// When its last exchange under seal came to rest, and which that was; [`Timestamp::MIN`] if there was none.
+    /// When the last TLS exchange ended, and its number; [`Timestamp::MIN`] before the first.
     pub(crate) rested: (Timestamp, u32),
-    /// Whether a line was guessed to be its own, or another's that may be its own.
+    /// Whether a line was given to this connection, or to a rival of it, by a guess.
     pub(crate) guessed: bool,
-    /// See [`ExchangeEvent::is_foreign`].
-    pub(crate) is_foreign: bool,
+    /// See [`ExchangeEvent::is_third_party`].
+    pub(crate) is_third_party: bool,
 }
 
-/// All of them.
+/// All known connections.
 #[derive(Default)]
 pub(crate) struct ConnectionTable {
-    slab: Vec<KnownConnection>,
-    free: Vec<u32>,
-    by_number: HashTable<(u64, u32)>,
+    slab: Slab<KnownConnection>,
+    by_number: HashTable<(u64, ConnectionSlot)>,
     /// The newest connection of each port.
-    by_port: HashTable<(u64, u32)>,
-    /// In the order they came, or were looked at last.
-    order: VecDeque<(u32, u64)>,
+    by_port: HashTable<(u64, ConnectionSlot)>,
+    /// Slots and serial numbers, in the order of arrival or of the last check by [`Self::tidy`].
+    order: VecDeque<(ConnectionSlot, u64)>,
     serials: u64,
 }
 
 impl ConnectionTable {
     pub(crate) fn is_empty(&self) -> bool {
-        self.slab.is_empty()
+        self.slab.is_unused()
     }
 
-    pub(crate) fn get(&self, index: u32) -> &KnownConnection {
-        &self.slab[index as usize]
+    pub(crate) fn get(&self, index: ConnectionSlot) -> &KnownConnection {
+        &self.slab[index]
     }
 
-    pub(crate) fn get_mut(&mut self, index: u32) -> &mut KnownConnection {
-        &mut self.slab[index as usize]
+    pub(crate) fn get_mut(&mut self, index: ConnectionSlot) -> &mut KnownConnection {
+        &mut self.slab[index]
     }
 
     /// The connection that a record at a server is about, made if need be.
@@ -79,11 +84,14 @@ impl ConnectionTable {
         exchange: &ExchangeEvent,
         client: ClientAddr,
         time: Timestamp,
-    ) -> u32 {
+    ) -> ConnectionSlot {
         let ExchangeEvent { connection, balancer, port, server_port, .. } = *exchange;
-        let number_key = mix(mix(connection, u64::from(server)), pair(balancer, port.into()));
+        let number_key = mix(
+            mix(connection, u64::from(server)),
+            pair(balancer.map_or(0, NonZeroU32::get), port.map_or(0, NonZeroU16::get)),
+        );
         if let Some(index) = find(&self.by_number, number_key) {
-            let known = &mut self.slab[index as usize];
+            let known = &mut self.slab[index];
             known.opened = known.opened.min(time);
             return index;
         }
@@ -93,54 +101,54 @@ impl ConnectionTable {
             balancer,
             server_port,
             number_key,
-            port_key: port_key(server, port),
+            port_key: port_key(server, port.map_or(0, NonZeroU16::get)),
             serial: self.serials,
             opened: time,
             closed: Timestamp::MAX,
-            earlier: NIL,
+            earlier: None,
             asked: 0,
             ended: 0,
             next: 1,
             rested: (Timestamp::MIN, 0),
             guessed: false,
-            is_foreign: exchange.is_foreign,
+            is_third_party: exchange.is_third_party,
         };
-        let index = put(&mut self.slab, &mut self.free, made);
+        let index = self.slab.insert(made);
         self.by_number.insert_unique(number_key, (number_key, index), |&(key, _)| key);
         self.order.push_back((index, self.serials));
         // A request of another balancer is found by itself: it would only fill the chain of its port.
-        if port != 0 && !(exchange.is_foreign && exchange.kind == MappingKind::Request) {
+        if port.is_some() && !(exchange.is_third_party && exchange.kind == MappingKind::Request) {
             self.enter_chain(index);
         }
         index
     }
 
     /// The newest first; what was open there must have been closed.
-    fn enter_chain(&mut self, index: u32) {
-        let KnownConnection { port_key, opened, balancer, server_port, .. } =
-            self.slab[index as usize];
+    fn enter_chain(&mut self, index: ConnectionSlot) {
+        let KnownConnection { port_key, opened, balancer, server_port, .. } = self.slab[index];
         let is_same =
             |it: &KnownConnection| (it.balancer, it.server_port) == (balancer, server_port);
         let Some(newest) = find(&self.by_port, port_key) else {
             self.by_port.insert_unique(port_key, (port_key, index), |&(key, _)| key);
             return;
         };
-        let (mut before, mut at, mut steps) = (NIL, newest, 0);
-        while at != NIL && self.slab[at as usize].opened > opened && steps < costs::PORT_CONNECTIONS
+        let (mut before, mut at, mut steps) = (None, Some(newest), 0);
+        while let Some(here) = at.filter(|&at| self.slab[at].opened > opened)
+            && steps < costs::PORT_CONNECTIONS
         {
-            (before, at, steps) = (at, self.slab[at as usize].earlier, steps + 1);
+            (before, at, steps) = (Some(here), self.slab[here].earlier, steps + 1);
         }
-        self.slab[index as usize].earlier = at;
-        if before == NIL {
-            self.set_newest(port_key, index);
-        } else {
-            self.slab[before as usize].earlier = index;
-            let later = self.slab[before as usize];
+        self.slab[index].earlier = at;
+        if let Some(before) = before {
+            self.slab[before].earlier = Some(index);
+            let later = self.slab[before];
             if is_same(&later) {
-                self.slab[index as usize].closed = later.opened;
+                self.slab[index].closed = later.opened;
             }
+        } else {
+            self.set_newest(port_key, index);
         }
-        if let Some(earlier) = self.slab.get_mut(at as usize)
+        if let Some(earlier) = at.map(|at| &mut self.slab[at])
             && is_same(earlier)
         {
             earlier.closed = earlier.closed.min(opened);
@@ -149,29 +157,28 @@ impl ConnectionTable {
     }
 
     /// Drops what is beyond the bound on a chain.
-    fn shorten(&mut self, index: u32) {
-        let newest = find(&self.by_port, self.slab[index as usize].port_key);
-        let last = self.chain_from(newest.unwrap_or(NIL)).nth(costs::PORT_CONNECTIONS);
+    fn shorten(&mut self, index: ConnectionSlot) {
+        let newest = find(&self.by_port, self.slab[index].port_key);
+        let last = self.chain_from(newest).nth(costs::PORT_CONNECTIONS);
         if let Some(last) = last {
             self.remove(last);
         }
     }
 
-    fn set_newest(&mut self, port_key: u64, index: u32) {
+    fn set_newest(&mut self, port_key: u64, index: ConnectionSlot) {
         if let Some(entry) = self.by_port.find_mut(port_key, |&(key, _)| key == port_key) {
             entry.1 = index;
         }
     }
 
-    fn chain_from(&self, index: u32) -> impl Iterator<Item = u32> {
-        let some = |index: u32| (index != NIL).then_some(index);
-        std::iter::successors(some(index), move |&at| some(self.slab[at as usize].earlier))
+    fn chain_from(&self, first: Option<ConnectionSlot>) -> impl Iterator<Item = ConnectionSlot> {
+        std::iter::successors(first, move |&at| self.slab[at].earlier)
     }
 
     /// The connections that had a port towards a server, the newest first.
-    pub(crate) fn of_port(&self, server: u32, port: u16) -> impl Iterator<Item = u32> {
-        self.chain_from(find(&self.by_port, port_key(server, port)).unwrap_or(NIL))
-            .take(costs::PORT_CONNECTIONS)
+    pub(crate) fn of_port(&self, server: u32, port: u16) -> impl Iterator<Item = ConnectionSlot> {
+        let newest = find(&self.by_port, port_key(server, port));
+        self.chain_from(newest).take(costs::PORT_CONNECTIONS)
     }
 
     /// Forgets some that were closed before `too_old`, and the oldest where there are too many. To be
@@ -179,11 +186,11 @@ impl ConnectionTable {
     pub(crate) fn tidy(&mut self, too_old: Timestamp, most: usize) {
         for _ in 0..2 {
             let Some((index, serial)) = self.order.pop_front() else { return };
-            let connection = &self.slab[index as usize];
+            let connection = &self.slab[index];
             if connection.serial != serial {
                 continue;
             }
-            let full = self.slab.len() - self.free.len() > most;
+            let full = self.slab.len() > most;
             if full || connection.closed < too_old {
                 self.remove(index);
             } else {
@@ -192,47 +199,42 @@ impl ConnectionTable {
         }
     }
 
-    fn remove(&mut self, index: u32) {
-        let KnownConnection { number_key, port_key, earlier, .. } = self.slab[index as usize];
+    fn remove(&mut self, index: ConnectionSlot) {
+        let KnownConnection { number_key, port_key, earlier, .. } = self.slab[index];
         if let Ok(entry) = self.by_number.find_entry(number_key, |&it| it == (number_key, index)) {
             entry.remove();
         }
         if let Some(newest) = find(&self.by_port, port_key) {
-            if newest == index && earlier == NIL {
+            if newest == index && earlier.is_none() {
                 if let Ok(entry) = self.by_port.find_entry(port_key, |&(key, _)| key == port_key) {
                     entry.remove();
                 }
-            } else if newest == index {
+            } else if let Some(earlier) = earlier.filter(|_| newest == index) {
                 self.set_newest(port_key, earlier);
             } else {
-                let is_before = |&at: &u32| self.slab[at as usize].earlier == index;
-                let before = self.chain_from(newest).find(is_before);
+                let is_before = |&at: &ConnectionSlot| self.slab[at].earlier == Some(index);
+                let before = self.chain_from(Some(newest)).find(is_before);
                 if let Some(before) = before {
-                    self.slab[before as usize].earlier = earlier;
+                    self.slab[before].earlier = earlier;
                 }
             }
         }
         // So that nobody takes it for the one that was there.
-        self.slab[index as usize].serial = 0;
-        self.free.push(index);
+        self.slab[index].serial = 0;
+        self.slab.free(index);
     }
 }
 
-fn find(table: &HashTable<(u64, u32)>, key: u64) -> Option<u32> {
+fn find(table: &HashTable<(u64, ConnectionSlot)>, key: u64) -> Option<ConnectionSlot> {
     table.find(key, |&(k, _)| k == key).map(|&(_, index)| index)
 }
 
 fn port_key(server: u32, port: u16) -> u64 {
-    mix(pair(server, port.into()), 1)
+    mix(pair(server, port), 1)
 }
 
-fn pair(high: u32, low: u32) -> u64 {
+fn pair(high: u32, low: u16) -> u64 {
     u64::from(high) << 32 | u64::from(low)
-}
-
-fn mix(a: u64, b: u64) -> u64 {
-    let mixed = (a ^ b.wrapping_mul(0xA076_1D64_78BD_642F)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    mixed ^ mixed >> 32
 }
 
 #[cfg(test)]
@@ -244,19 +246,24 @@ mod tests {
             kind: MappingKind::Opened,
             connection,
             nth: 0,
-            balancer: 7,
-            port,
-            server_port: 80,
-            is_foreign: false,
-            status: 0,
-            user_agent: 0,
-            referer: 0,
+            balancer: NonZeroU32::new(7),
+            port: NonZeroU16::new(port),
+            server_port: NonZeroU16::new(80),
+            is_third_party: false,
+            status: None,
+            user_agent: None,
+            referer: None,
             bytes: None,
-            sealed: None,
+            tls: None,
         }
     }
 
-    fn add(connections: &mut ConnectionTable, number: u64, port: u16, seconds: i64) -> u32 {
+    fn add(
+        connections: &mut ConnectionTable,
+        number: u64,
+        port: u16,
+        seconds: i64,
+    ) -> ConnectionSlot {
         let (client, time) = (ClientAddr::Unix, Timestamp::from_seconds(seconds));
         connections.find_or_add(0, &exchange(number, port), client, time)
     }
@@ -293,7 +300,7 @@ mod tests {
             add(&mut connections, number, port, i64::try_from(number).unwrap());
             connections.tidy(Timestamp::from_seconds(0), 100);
         }
-        let len = connections.slab.len() - connections.free.len();
+        let len = connections.slab.len();
         assert!(len <= 101 && connections.order.len() < 400, "{len}");
         assert_eq!(connections.by_number.len(), len);
         assert!(connections.by_port.len() <= len);
@@ -311,6 +318,6 @@ mod tests {
             connections.tidy(Timestamp::from_seconds(3), 1 << 20);
         }
         assert_eq!(connections.get(open).serial, serial);
-        assert!(connections.slab.len() < 10, "{}", connections.slab.len());
+        assert!(connections.slab.slots() < 10, "{}", connections.slab.slots());
     }
 }

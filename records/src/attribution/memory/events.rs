@@ -1,165 +1,166 @@
-//! What the engine makes of our own balancer's records: opened, request, ended, closed.
+//! Applies the balancer's records to what is remembered: opened, request, ended, closed.
 
+use super::Memory;
+use super::client::ClientHash;
+use super::connections::ConnectionSlot;
+use super::exchanges::request_key;
+use super::facts::ExchangeFacts;
+use super::signature::{LoggedFields, RequestSignature};
+use super::tls::TlsExchange;
 use crate::attribution::costs;
-use crate::attribution::line::LoggedLine;
-use crate::attribution::memory::exchanges::request_key;
-use crate::attribution::memory::facts::ExchangeFacts;
-use crate::attribution::memory::mappings::NIL;
-use crate::attribution::memory::signature::{LoggedFields, RequestSignature};
-use crate::attribution::queue::{Attributor, exchange_key};
 use crate::attribution::record::{ExchangeEvent, MappingEvent};
-use crate::mapping::MappingKind;
+use crate::mapping::{MappingKind, OpaqueTls};
 use crate::time::Timestamp;
 
-/// The connection is somebody else's from then on; it is logged when that is over.
-const SWITCHING: u16 = 101;
+/// Status of a connection that changes its protocol. Web servers log the request when the connection is
+/// over.
+const SWITCHING_PROTOCOLS: u16 = 101;
 
-impl<T> Attributor<T> {
+impl Memory {
     /// Takes a record that names its connection.
-    pub(crate) fn note_exchange(&mut self, record: &MappingEvent) {
-        let Some(exchange) = &record.exchange else { return };
+    pub(super) fn take_event(&mut self, record: &MappingEvent, event: &ExchangeEvent) {
         let server = record.server.0;
-        let Some(state) = self.states.get_mut(server as usize) else {
-            self.count_unused(exchange);
-            return;
+        let Some(known) = self.servers.get_mut(server as usize) else {
+            return self.count_unused(event);
         };
-        state.coarsest = state.coarsest.max(record.resolution);
-        (state.is_known, state.has_exchanges) = (true, true);
-        state.is_foreign |= exchange.is_foreign;
-        let shape = state.shape;
+        known.coarsest = known.coarsest.max(record.resolution);
+        (known.is_known, known.has_exchanges) = (true, true);
+        known.is_third_party |= event.is_third_party;
+        let fields = known.fields;
         let oldest = self.now.offset_by(-self.window);
-        self.connections.tidy(oldest, self.most_remembered());
-        let connection = self.connections.find_or_add(server, exchange, record.client, record.time);
-        if exchange.kind == MappingKind::Request || !exchange.is_foreign {
-            let known = shape.of_record(exchange);
-            if known != shape {
-                self.narrow(server, known);
-            }
+        self.connections.tidy(oldest, self.most_mappings());
+        let connection = self.connections.find_or_add(server, event, record.client, record.time);
+        if event.kind == MappingKind::Request || !event.is_third_party {
+            self.narrow(server, fields.of_record(event));
         }
-        match exchange.kind {
-            MappingKind::Opened => {}
-            MappingKind::Request => self.note_request(record, exchange, connection),
-            MappingKind::Ended if exchange.sealed.is_some() => self.note_sealed(record, connection),
-            MappingKind::Ended if exchange.status == SWITCHING => {}
-            MappingKind::Ended => self.note_ended(connection, exchange, record.time),
-            MappingKind::Closed => self.note_closed(connection, record.time),
+        match (event.kind, event.tls) {
+            (MappingKind::Opened, _) => {}
+            (MappingKind::Request, _) => self.take_request(record, event, connection),
+            (MappingKind::Ended, Some(tls)) => self.take_tls(record, event, tls, connection),
+            (MappingKind::Ended, None) => self.take_end(event, connection, record.time),
+            (MappingKind::Closed, _) => self.take_close(connection, record.time),
         }
     }
 
-    /// A request that no line can match is a mapping all the same.
-    fn count_unused(&mut self, exchange: &ExchangeEvent) {
-        if exchange.kind == MappingKind::Request {
-            self.counts.mappings += 1;
+    /// Counts a request that no line can match.
+    fn count_unused(&mut self, event: &ExchangeEvent) {
+        if event.kind == MappingKind::Request {
+            self.counts.taken += 1;
             self.counts.evicted += 1;
         }
     }
 
-    fn note_request(&mut self, record: &MappingEvent, exchange: &ExchangeEvent, connection: u32) {
-        let Some(request) = record.request else { return self.count_unused(exchange) };
-        self.counts.mappings += 1;
+    fn take_request(
+        &mut self,
+        record: &MappingEvent,
+        event: &ExchangeEvent,
+        connection: ConnectionSlot,
+    ) {
+        let Some(request) = record.request else { return self.count_unused(event) };
+        self.counts.taken += 1;
         let server = record.server.0;
         let known = self.connections.get_mut(connection);
-        known.asked = known.asked.max(exchange.nth);
-        let key = request_key(known.serial, exchange.nth);
-        let manner = RequestSignature::of_exchange(exchange);
-        let facts = self.exchanges.add(ExchangeFacts::new(key, record.time, request, manner));
-        let shape = self.states[server as usize].shape;
-        let group = self.exchange_group(exchange_key(server, request, manner, shape), server);
-        let mapping = self.remember(group, record, facts);
-        // It may be gone already, if nothing is to be remembered.
-        if self.outstanding.get(mapping).facts == facts {
+        known.asked = known.asked.max(event.nth);
+        let key = request_key(known.serial, event.nth);
+        let signature = RequestSignature::of_event(event);
+        let facts = self.exchanges.add(ExchangeFacts::new(key, record.time, request, signature));
+        let fields = self.servers[server as usize].fields;
+        let group = super::exchange_key(server, request, signature, fields);
+        let group = self.exchange_group(group, server);
+        let mapping = self.remember(group, record, Some(facts));
+        // The mapping may be evicted already, where nothing is to be remembered.
+        if self.mappings.get(mapping).facts == Some(facts) {
             self.exchanges.link(facts, mapping);
         }
     }
 
-    fn note_ended(&mut self, connection: u32, exchange: &ExchangeEvent, time: Timestamp) {
-        let known = self.connections.get_mut(connection);
-        known.ended = known.ended.max(exchange.nth);
-        let key = request_key(known.serial, exchange.nth);
-        if let Some(mapping) = self.exchanges.find(key) {
-            let facts = self.exchanges.get_mut(self.outstanding.get(mapping).facts);
-            (facts.status, facts.bytes, facts.ended) = (exchange.status, exchange.bytes, true);
-            self.outstanding.end(mapping, time);
+    /// Takes the end of a response, or of an exchange that changed the protocol.
+    fn take_end(&mut self, event: &ExchangeEvent, connection: ConnectionSlot, time: Timestamp) {
+        if event.status.is_some_and(|status| status.get() == SWITCHING_PROTOCOLS) {
+            return;
         }
+        let known = self.connections.get_mut(connection);
+        known.ended = known.ended.max(event.nth);
+        let key = request_key(known.serial, event.nth);
+        let Some(mapping) = self.exchanges.find(key) else { return };
+        let Some(facts) = self.mappings.get(mapping).facts else { return };
+        let facts = self.exchanges.get_mut(facts);
+        (facts.status, facts.bytes, facts.ended) = (event.status, event.bytes, true);
+        self.mappings.end(mapping, time);
     }
 
-    /// What was asked and not answered ends with its connection.
-    fn note_closed(&mut self, connection: u32, time: Timestamp) {
+    /// Takes the end of a connection, which ends all unanswered requests on it.
+    fn take_close(&mut self, connection: ConnectionSlot, time: Timestamp) {
         let known = self.connections.get_mut(connection);
         known.closed = known.closed.min(time);
         let (serial, ended) = (known.serial, known.ended);
         let last = known.asked.min(ended.saturating_add(costs::CLOSED_REQUESTS));
         for nth in ended.saturating_add(1)..=last {
-            if let Some(mapping) = self.exchanges.find(request_key(serial, nth)) {
-                self.exchanges.get_mut(self.outstanding.get(mapping).facts).ended = true;
-                self.outstanding.end(mapping, time);
-            }
+            let Some(mapping) = self.exchanges.find(request_key(serial, nth)) else { continue };
+            let Some(facts) = self.mappings.get(mapping).facts else { continue };
+            self.exchanges.get_mut(facts).ended = true;
+            self.mappings.end(mapping, time);
         }
     }
 
-    /// The group with this key, whose mappings have facts.
-    pub(crate) fn exchange_group(&mut self, key: u64, server: u32) -> u32 {
-        let group = self.outstanding.find_or_add(key, server);
-        self.outstanding.group_mut(group).of_exchanges = true;
-        group
+    /// Takes the end of an exchange in passed-through TLS.
+    fn take_tls(
+        &mut self,
+        record: &MappingEvent,
+        event: &ExchangeEvent,
+        tls: OpaqueTls,
+        connection: ConnectionSlot,
+    ) {
+        let known = self.connections.get_mut(connection);
+        let (serial, rested) = (known.serial, known.rested);
+        known.rested = (record.time, event.nth);
+        let exchange = TlsExchange {
+            client: record.client,
+            client_hash: ClientHash::of(record.client),
+            connection: serial,
+            nth: event.nth,
+            began: record.time.offset_by(-i64::from(tls.took)),
+            ended: record.time,
+            balancer: event.balancer,
+            server_port: event.server_port,
+            left: tls.answered,
+            requests: tls.requests.max(1),
+            lines: 0,
+            contested: false,
+        };
+        let too_old = self.now.offset_by(-self.window);
+        let server = &mut self.servers[record.server.0 as usize];
+        server.tls.get_or_insert_default().add(exchange, rested, too_old);
     }
 
-    /// By what a line is compared with our own balancer's records, if its server has any.
-    pub(crate) fn exchange_key_of(&self, line: &LoggedLine) -> Option<u64> {
-        let state = self.states.get(line.server.0 as usize).filter(|state| state.has_exchanges)?;
-        let request = line.whole.or(line.long)?;
-        Some(exchange_key(line.server.0, request, RequestSignature::of_line(line), state.shape))
-    }
-
-    /// The group of our own balancer's records that a line belongs to, if it has any.
-    pub(crate) fn own_group_of(&self, line: &LoggedLine) -> Option<u32> {
-        self.exchange_key_of(line).and_then(|key| self.outstanding.find(key))
-    }
-
-    /// A mapping is about to go: so are its facts.
-    pub(crate) fn forget_facts(&mut self, mapping: u32) {
-        let facts = self.outstanding.get(mapping).facts;
-        if facts != NIL {
-            self.exchanges.remove(facts, mapping);
-        }
-    }
-
-    /// A line that lacks what others have is compared without it, and so are all others of its server.
-    pub(crate) fn learn_shape(&mut self, line: &LoggedLine) {
-        let Some(state) = self.states.get(line.server.0 as usize) else { return };
-        let shape = state.shape.of(line);
-        // What was not understood says nothing.
-        if shape != state.shape && line.long.is_some() {
-            self.narrow(line.server.0, shape);
-        }
-    }
-
-    /// Compares lines and mappings of a server by less from now on.
-    pub(crate) fn narrow(&mut self, server: u32, shape: LoggedFields) {
-        let Some(state) = self.states.get_mut(server as usize) else { return };
-        if state.shape == shape {
+    /// Compares lines and mappings of a server by these fields from now on, and moves the server's mappings
+    /// to the groups that follow.
+    pub(crate) fn narrow(&mut self, server: u32, fields: LoggedFields) {
+        let Some(known) = self.servers.get_mut(server as usize) else { return };
+        if known.fields == fields {
             return;
         }
-        state.shape = shape;
-        for mapping in self.outstanding.with_facts(server) {
-            let waiting = self.outstanding.get(mapping);
-            let (facts, time) = (*self.exchanges.get(waiting.facts), waiting.time);
-            let key = exchange_key(server, facts.request, facts.manner, shape);
+        known.fields = fields;
+        for mapping in self.mappings.with_facts(server) {
+            let waiting = self.mappings.get(mapping);
+            let (Some(facts), time) = (waiting.facts, waiting.time) else { continue };
+            let facts = *self.exchanges.get(facts);
+            let key = super::exchange_key(server, facts.request, facts.signature, fields);
             let group = self.exchange_group(key, server);
-            let from = self.outstanding.group_of(mapping);
+            let from = self.mappings.group_of(mapping);
             if group == from {
                 continue;
             }
-            let members = self.outstanding.group(from);
+            let members = self.mappings.group(from);
             if members.lines >= members.mappings {
-                self.states[server as usize].short += 1;
+                self.servers[server as usize].short += 1;
             }
-            self.outstanding.move_to(mapping, group);
+            self.mappings.move_to(mapping, group);
             if facts.ended {
-                self.outstanding.end(mapping, time);
+                self.mappings.end(mapping, time);
             }
-            self.fill_want(group);
-            self.outstanding.note_if_empty(from);
+            self.count_joined(group);
+            self.mappings.note_if_empty(from);
         }
     }
 }

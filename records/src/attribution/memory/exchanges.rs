@@ -1,60 +1,62 @@
-//! What our own balancer's records say beyond client and request: on which connection, which request
-//! on it, when its response ended, with which status and how many bytes.
+//! Facts about exchanges, and the mapping of each request on a connection.
 //!
-//! A mapping of this kind waits in its group as *pending*, aside from the others, until its response has
-//! ended; then it takes its place by the time of that. Web servers log a request when its response has
-//! been sent: so in this order, and nearly at this time, its line comes.
-
-use crate::attribution::memory::facts::ExchangeFacts;
+//! A mapping with facts is *pending* in its group, apart from the others, until its response has ended.
+//! Then it is ordered by the time of that end. Web servers log a request when its response has been sent:
+//! lines come in this order, and close to this time.
 
 use hashbrown::HashTable;
 
-/// The facts of all mappings that have any, and how these are found.
+use super::facts::{ExchangeFacts, FactsSlot};
+use super::mappings::MappingSlot;
+use super::slab::Slab;
+use crate::hash::mix;
+
+/// The facts of all mappings that have any, and how their mappings are found.
 #[derive(Default)]
 pub(crate) struct ExchangeTable {
-    slab: Vec<ExchangeFacts>,
-    free: Vec<u32>,
-    /// By the key, the mapping.
-    table: HashTable<(u64, u32)>,
+    facts: Slab<ExchangeFacts>,
+    /// Mappings by [`request_key`].
+    table: HashTable<(u64, MappingSlot)>,
 }
 
 impl ExchangeTable {
-    /// Facts about a mapping that is about to be remembered; [`Self::link`] says as which.
-    pub(crate) fn add(&mut self, facts: ExchangeFacts) -> u32 {
-        crate::attribution::memory::mappings::put(&mut self.slab, &mut self.free, facts)
+    /// Adds facts about a mapping that is about to be remembered; [`Self::link`] names the mapping.
+    pub(crate) fn add(&mut self, facts: ExchangeFacts) -> FactsSlot {
+        self.facts.insert(facts)
     }
 
-    pub(crate) fn link(&mut self, facts: u32, mapping: u32) {
-        let key = self.slab[facts as usize].key;
+    /// Makes the mapping of these facts findable by its request key.
+    pub(crate) fn link(&mut self, facts: FactsSlot, mapping: MappingSlot) {
+        let key = self.facts[facts].key;
         self.table.insert_unique(key, (key, mapping), |&(key, _)| key);
     }
 
-    pub(crate) fn remove(&mut self, facts: u32, mapping: u32) {
-        let key = self.slab[facts as usize].key;
+    /// Forgets the facts of a mapping.
+    pub(crate) fn remove(&mut self, facts: FactsSlot, mapping: MappingSlot) {
+        let key = self.facts[facts].key;
         if let Ok(entry) = self.table.find_entry(key, |&it| it == (key, mapping)) {
             entry.remove();
         }
-        self.free.push(facts);
+        self.facts.free(facts);
     }
 
-    /// The mapping of an exchange.
-    pub(crate) fn find(&self, key: u64) -> Option<u32> {
+    /// Returns the mapping of a request on a connection.
+    pub(crate) fn find(&self, key: u64) -> Option<MappingSlot> {
         self.table.find(key, |&(k, _)| k == key).map(|&(_, mapping)| mapping)
     }
 
-    pub(crate) fn get(&self, facts: u32) -> &ExchangeFacts {
-        &self.slab[facts as usize]
+    pub(crate) fn get(&self, facts: FactsSlot) -> &ExchangeFacts {
+        &self.facts[facts]
     }
 
-    pub(crate) fn get_mut(&mut self, facts: u32) -> &mut ExchangeFacts {
-        &mut self.slab[facts as usize]
+    pub(crate) fn get_mut(&mut self, facts: FactsSlot) -> &mut ExchangeFacts {
+        &mut self.facts[facts]
     }
 }
 
-/// The key of a request on a connection, by the number that the connection has here.
-pub(crate) const fn request_key(connection: u64, nth: u32) -> u64 {
-    let mixed = connection.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (nth as u64);
-    (mixed ^ mixed >> 29).wrapping_mul(0xBF58_476D_1CE4_E5B9)
+/// The key of a request: the connection's serial number and the request's number on the connection.
+pub(crate) fn request_key(connection: u64, nth: u32) -> u64 {
+    mix(connection, u64::from(nth))
 }
 
 #[cfg(test)]

@@ -1,77 +1,80 @@
-//! Which mappings wait for a line, and in which group: found, added and removed in O(1).
+//! Which mappings wait for a line, by request group: found, added and removed in O(1).
 //!
-//! A *group* is one request at one server: its mappings in time order, and the lines that wait for
-//! a decision. Mappings live in a slab; each is linked into its group, and stands in the order of
-//! arrival, from whose old end they expire.
+//! A *group* is one request at one server: its mappings in time order, and the lines that wait for a
+//! decision. Mappings live in a slab. Each mapping is linked into its group and listed in the order of
+//! arrival; the oldest arrivals expire first.
 
-use crate::attribution::costs;
-use crate::attribution::learnt::user_agents::{ClientHash, NONE};
 use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
+use super::client::{AgentHash, ClientHash};
+use super::facts::FactsSlot;
+use super::slab::{Slab, Slot};
 use crate::addr::ClientAddr;
+use crate::attribution::costs;
+use crate::attribution::line::LineNumber;
 use crate::time::{Resolution, Timestamp};
 
-/// No mapping, no group.
-pub(crate) const NIL: u32 = u32::MAX;
+/// The place of a mapping.
+pub(crate) type MappingSlot = Slot<WaitingMapping>;
+
+/// The place of a group.
+pub(crate) type GroupSlot = Slot<RequestGroup>;
 
 /// A remembered mapping.
 pub(crate) struct WaitingMapping {
     pub(crate) client: ClientAddr,
     pub(crate) resolution: Resolution,
-    /// Whether it was a candidate in a decision that could have gone another way.
-    pub(crate) tainted: bool,
-    /// Set aside in its group as too old to be expected.
-    pub(crate) stale: bool,
-    /// How often a younger one was preferred.
+    /// Whether the mapping was a candidate in a decision that could have gone another way.
+    pub(crate) contested: bool,
+    /// Whether the mapping is deferred: too old to be expected, or of an exchange that has not ended.
+    pub(crate) deferred: bool,
+    /// How often a younger mapping was preferred.
     passed_over: u8,
     pub(crate) time: Timestamp,
-    /// Its client's hash.
-    pub(crate) tag: ClientHash,
-    /// Its client's usual User-Agent, once that was looked up and known.
-    pub(crate) usual: u32,
-    group: u32,
-    /// What is known of its exchange, or [`NIL`].
-    pub(crate) facts: u32,
+    /// Hash of `client`.
+    pub(crate) client_hash: ClientHash,
+    /// The client's usual User-Agent, once looked up and known.
+    pub(crate) usual: Option<AgentHash>,
+    group: GroupSlot,
+    /// Facts about the mapping's exchange; `None` for a mapping that names no connection.
+    pub(crate) facts: Option<FactsSlot>,
     links: MappingLinks,
-    /// Which of those that had this place it is.
-    life: u32,
+    /// Generation of this slot; tells mappings in a reused slot apart.
+    generation: u32,
 }
 
 impl WaitingMapping {
-    /// Whether its exchange has not ended, or nobody said so.
+    /// Whether the exchange has not ended, as far as the records say.
     pub(crate) const fn is_pending(&self) -> bool {
-        self.facts != NIL && self.stale
+        self.facts.is_some() && self.deferred
     }
 
-    /// The mapping after it in its group, or [`NIL`].
-    pub(crate) const fn after(&self) -> u32 {
+    /// Returns the next mapping of the same list of the group.
+    pub(crate) const fn after(&self) -> Option<MappingSlot> {
         self.links.after
     }
 
-    /// The mapping before it in its group, or [`NIL`].
-    pub(crate) const fn before(&self) -> u32 {
+    /// Returns the previous mapping of the same list of the group.
+    pub(crate) const fn before(&self) -> Option<MappingSlot> {
         self.links.before
     }
 }
 
-/// One mapping's place in its group.
-#[derive(Clone, Copy)]
+/// The neighbours of a mapping in a list of its group.
+#[derive(Clone, Copy, Default)]
 struct MappingLinks {
-    before: u32,
-    after: u32,
+    before: Option<MappingSlot>,
+    after: Option<MappingSlot>,
 }
 
 /// A list's ends.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct ListEnds {
-    first: u32,
-    last: u32,
+    first: Option<MappingSlot>,
+    last: Option<MappingSlot>,
 }
-
-const UNLINKED: MappingLinks = MappingLinks { before: NIL, after: NIL };
-const EMPTY: ListEnds = ListEnds { first: NIL, last: NIL };
 
 /// One request at one server.
 pub(crate) struct RequestGroup {
@@ -79,19 +82,19 @@ pub(crate) struct RequestGroup {
     pub(crate) server: u32,
     /// Mappings in time order.
     fresh: ListEnds,
-    /// Mappings set aside, the last set aside last.
-    stale: ListEnds,
-    /// How many mappings there are, fresh and stale.
+    /// Deferred mappings, the last deferred one last.
+    deferred: ListEnds,
+    /// How many mappings the group has, fresh and deferred.
     pub(crate) mappings: u32,
     /// How many lines wait.
     pub(crate) lines: u32,
-    /// Number of the first line that waits, if any does.
-    pub(crate) first_line: u64,
-    /// Number of the last line that waits.
-    pub(crate) last_line: u64,
-    /// Whether its mappings may be of different clients.
+    /// The first line that waits.
+    pub(crate) first_line: Option<LineNumber>,
+    /// The last line that waits; means nothing while none does.
+    pub(crate) last_line: Option<LineNumber>,
+    /// Whether the mappings may belong to different clients.
     pub(crate) mixed: bool,
-    /// Whether its mappings have facts.
+    /// Whether the mappings have facts about their exchanges.
     pub(crate) of_exchanges: bool,
 }
 
@@ -101,92 +104,78 @@ impl RequestGroup {
     }
 }
 
-/// A mapping that came: its place and its life there.
+/// A mapping that arrived.
 #[derive(Clone, Copy)]
 struct MappingArrival {
-    mapping: u32,
-    life: u32,
+    mapping: MappingSlot,
+    generation: u32,
 }
 
 impl MappingArrival {
-    fn is_alive(self, slab: &[WaitingMapping]) -> bool {
-        slab[self.mapping as usize].life == self.life
+    fn is_alive(self, slab: &Slab<WaitingMapping>) -> bool {
+        slab[self.mapping].generation == self.generation
     }
 }
 
 /// All groups and mappings.
+#[derive(Default)]
 pub(crate) struct MappingTable {
-    table: HashTable<(u64, u32)>,
-    groups: Vec<RequestGroup>,
-    free_groups: Vec<u32>,
+    table: HashTable<(u64, GroupSlot)>,
+    groups: Slab<RequestGroup>,
     /// Groups without mappings and lines.
     empty: usize,
-    slab: Vec<WaitingMapping>,
-    free: Vec<u32>,
-    /// All mappings in the order they came, and some that are gone.
+    slab: Slab<WaitingMapping>,
+    /// All mappings in the order of arrival, and some that were removed.
     order: VecDeque<MappingArrival>,
-    /// Counts the mappings that were ever taken, over and over.
-    lives: u32,
+    /// Counts the mappings ever added, wrapping.
+    generations: u32,
 }
 
 impl MappingTable {
-    pub(crate) const fn new() -> Self {
-        Self {
-            table: HashTable::new(),
-            groups: Vec::new(),
-            free_groups: Vec::new(),
-            empty: 0,
-            slab: Vec::new(),
-            free: Vec::new(),
-            order: VecDeque::new(),
-            lives: 0,
-        }
-    }
-
     /// How many mappings are remembered.
     pub(crate) const fn len(&self) -> usize {
-        self.slab.len() - self.free.len()
+        self.slab.len()
     }
 
     /// The group with this key, if there is one.
-    pub(crate) fn find(&self, key: u64) -> Option<u32> {
+    pub(crate) fn find(&self, key: u64) -> Option<GroupSlot> {
         self.table.find(key, |&(k, _)| k == key).map(|&(_, group)| group)
     }
 
     /// The group with this key, made if need be, to be given a mapping or a line.
-    pub(crate) fn find_or_add(&mut self, key: u64, server: u32) -> u32 {
+    pub(crate) fn find_or_add(&mut self, key: u64, server: u32) -> GroupSlot {
         if let Some(group) = self.find(key) {
-            self.empty -= usize::from(self.groups[group as usize].is_empty());
+            self.empty -= usize::from(self.groups[group].is_empty());
             return group;
         }
         let group = RequestGroup {
             server,
-            fresh: EMPTY,
-            stale: EMPTY,
+            fresh: ListEnds::default(),
+            deferred: ListEnds::default(),
             mappings: 0,
             lines: 0,
-            first_line: 0,
-            last_line: 0,
+            first_line: None,
+            last_line: None,
             mixed: false,
             of_exchanges: false,
         };
-        let index = put(&mut self.groups, &mut self.free_groups, group);
+        let index = self.groups.insert(group);
         self.table.insert_unique(key, (key, index), |&(key, _)| key);
         index
     }
 
-    pub(crate) fn group(&self, group: u32) -> &RequestGroup {
-        &self.groups[group as usize]
+    pub(crate) fn group(&self, group: GroupSlot) -> &RequestGroup {
+        &self.groups[group]
     }
 
-    pub(crate) fn group_mut(&mut self, group: u32) -> &mut RequestGroup {
-        &mut self.groups[group as usize]
+    pub(crate) fn group_mut(&mut self, group: GroupSlot) -> &mut RequestGroup {
+        &mut self.groups[group]
     }
 
     /// Counts a group that has neither mappings nor lines any more. It is kept, since a request that
     /// was asked is often asked again; where too many are empty, all of them are forgotten.
-    pub(crate) fn note_if_empty(&mut self, group: u32) {
-        if !self.groups[group as usize].is_empty() {
+    pub(crate) fn note_if_empty(&mut self, group: GroupSlot) {
+        if !self.groups[group].is_empty() {
             return;
         }
         self.empty += 1;
@@ -194,195 +183,194 @@ impl MappingTable {
             return;
         }
         self.empty = 0;
-        let Self { table, groups, free_groups, .. } = self;
+        let Self { table, groups, .. } = self;
         table.retain(|&mut (_, group)| {
-            let is_empty = groups[group as usize].is_empty();
+            let is_empty = groups[group].is_empty();
             if is_empty {
-                free_groups.push(group);
+                groups.free(group);
             }
             !is_empty
         });
     }
 
-    pub(crate) fn get(&self, mapping: u32) -> &WaitingMapping {
-        &self.slab[mapping as usize]
+    pub(crate) fn get(&self, mapping: MappingSlot) -> &WaitingMapping {
+        &self.slab[mapping]
     }
 
-    pub(crate) fn get_mut(&mut self, mapping: u32) -> &mut WaitingMapping {
-        &mut self.slab[mapping as usize]
+    pub(crate) fn get_mut(&mut self, mapping: MappingSlot) -> &mut WaitingMapping {
+        &mut self.slab[mapping]
     }
 
     /// Notes that the mapping was a candidate where another was chosen.
-    pub(crate) fn taint(&mut self, mapping: u32) {
-        self.slab[mapping as usize].tainted = true;
+    pub(crate) fn contest(&mut self, mapping: MappingSlot) {
+        self.slab[mapping].contested = true;
     }
 
     /// Notes that a younger mapping was preferred; one that was passed over time and again is set
     /// aside, so that requests nobody ever answers don't stand in the way of the rest.
-    pub(crate) fn pass_over(&mut self, group: u32, mapping: u32) {
-        let waiting = &mut self.slab[mapping as usize];
+    pub(crate) fn pass_over(&mut self, group: GroupSlot, mapping: MappingSlot) {
+        let waiting = &mut self.slab[mapping];
         waiting.passed_over = waiting.passed_over.saturating_add(1);
-        if waiting.passed_over >= costs::PASSED_OVER_MOST && !waiting.stale {
-            self.put_aside(group, mapping);
+        if waiting.passed_over >= costs::PASSED_OVER_MOST && !waiting.deferred {
+            self.defer(group, mapping);
         }
     }
 
     /// Remembers a mapping in its group.
     pub(crate) fn add(
         &mut self,
-        group: u32,
+        group: GroupSlot,
         client: ClientAddr,
         (time, resolution): (Timestamp, Resolution),
-        facts: u32,
-    ) -> u32 {
+        facts: Option<FactsSlot>,
+    ) -> MappingSlot {
         let waiting = WaitingMapping {
             client,
             resolution,
-            tainted: false,
-            stale: false,
+            contested: false,
+            deferred: false,
             passed_over: 0,
             time,
-            tag: ClientHash::of(client),
-            usual: NONE,
+            client_hash: ClientHash::of(client),
+            usual: None,
             group,
             facts,
-            links: UNLINKED,
-            life: self.lives,
+            links: MappingLinks::default(),
+            generation: self.generations,
         };
-        let index = put(&mut self.slab, &mut self.free, waiting);
-        self.order.push_back(MappingArrival { mapping: index, life: self.lives });
-        self.lives = self.lives.wrapping_add(1);
+        let index = self.slab.insert(waiting);
+        self.order.push_back(MappingArrival { mapping: index, generation: self.generations });
+        self.generations = self.generations.wrapping_add(1);
         if self.order.len() > 2 * self.len() + costs::REMOVED_ARRIVALS {
             let slab = &self.slab;
             self.order.retain(|arrival| arrival.is_alive(slab));
         }
 
-        if facts != NIL {
+        if facts.is_some() {
             self.add_pending(index);
             return index;
         }
-        let members = &mut self.groups[group as usize];
+        let members = &mut self.groups[group];
         if members.mappings == 0 {
-            members.fresh = ListEnds { first: index, last: index };
+            members.fresh = ListEnds { first: Some(index), last: Some(index) };
             members.mappings = 1;
             return index;
         }
         self.link_by_time(index);
-        let members = &mut self.groups[group as usize];
+        let members = &mut self.groups[group];
         members.mappings += 1;
         if !members.mixed {
-            let MappingLinks { before, after } = self.slab[index as usize].links;
-            let neighbour = if before == NIL { after } else { before };
-            // Beside stale ones alone nobody can be compared cheaply: assume the worst.
-            let same = neighbour != NIL && self.get(neighbour).client == client;
-            self.groups[group as usize].mixed = !same;
+            let MappingLinks { before, after } = self.slab[index].links;
+            let neighbour = before.or(after);
+            // Beside deferred ones alone nobody can be compared cheaply: assume the worst.
+            let same = neighbour.is_some_and(|neighbour| self.get(neighbour).client == client);
+            self.groups[group].mixed = !same;
         }
         index
     }
 
     /// A mapping whose exchange has not ended is set aside until then.
-    fn add_pending(&mut self, index: u32) {
-        let WaitingMapping { group, client, .. } = self.slab[index as usize];
-        let RequestGroup { fresh, stale, mappings, .. } = self.groups[group as usize];
-        let neighbour = if stale.last == NIL { fresh.last } else { stale.last };
-        let differs = mappings > 0 && self.get(neighbour).client != client;
-        let stale = self.link(index, stale.last, stale);
-        self.slab[index as usize].stale = true;
-        let members = &mut self.groups[group as usize];
-        members.stale = stale;
+    fn add_pending(&mut self, index: MappingSlot) {
+        let WaitingMapping { group, client, .. } = self.slab[index];
+        let RequestGroup { fresh, deferred, mappings, .. } = self.groups[group];
+        let neighbour = deferred.last.or(fresh.last);
+        let differs =
+            mappings > 0 && neighbour.is_some_and(|neighbour| self.get(neighbour).client != client);
+        let deferred = self.link(index, deferred.last, deferred);
+        self.slab[index].deferred = true;
+        let members = &mut self.groups[group];
+        members.deferred = deferred;
         members.mappings += 1;
         members.mixed |= differs;
     }
 
     /// A mapping's exchange has ended at that time: so it is ordered by it from now on.
-    pub(crate) fn end(&mut self, mapping: u32, time: Timestamp) {
-        let WaitingMapping { group, stale, .. } = self.slab[mapping as usize];
-        let members = &self.groups[group as usize];
-        let ends = if stale { members.stale } else { members.fresh };
+    pub(crate) fn end(&mut self, mapping: MappingSlot, time: Timestamp) {
+        let WaitingMapping { group, deferred, .. } = self.slab[mapping];
+        let members = &self.groups[group];
+        let ends = if deferred { members.deferred } else { members.fresh };
         let ends = self.unlink(mapping, ends);
-        let members = &mut self.groups[group as usize];
-        *(if stale { &mut members.stale } else { &mut members.fresh }) = ends;
-        let waiting = &mut self.slab[mapping as usize];
-        (waiting.time, waiting.stale) = (time, false);
+        let members = &mut self.groups[group];
+        *(if deferred { &mut members.deferred } else { &mut members.fresh }) = ends;
+        let waiting = &mut self.slab[mapping];
+        (waiting.time, waiting.deferred) = (time, false);
         self.link_by_time(mapping);
     }
 
     /// Links a mapping into its group's order.
-    fn link_by_time(&mut self, index: u32) {
-        let WaitingMapping { group, time, .. } = self.slab[index as usize];
-        let fresh = self.groups[group as usize].fresh;
+    fn link_by_time(&mut self, index: MappingSlot) {
+        let WaitingMapping { group, time, .. } = self.slab[index];
+        let fresh = self.groups[group].fresh;
         let mut behind = fresh.last;
         for _ in 0..costs::REORDER_MOST {
-            if behind == NIL || self.get(behind).time <= time {
-                break;
-            }
-            behind = self.get(behind).before();
+            let Some(at) = behind.filter(|&at| self.get(at).time > time) else { break };
+            behind = self.get(at).before();
         }
         let fresh = self.link(index, behind, fresh);
-        self.groups[group as usize].fresh = fresh;
+        self.groups[group].fresh = fresh;
     }
 
     /// Moves a mapping to another group, where it waits as one whose exchange has not ended unless that
     /// is said anew.
-    pub(crate) fn move_to(&mut self, mapping: u32, group: u32) {
-        let WaitingMapping { group: from, stale, .. } = self.slab[mapping as usize];
-        let members = &self.groups[from as usize];
-        let ends = if stale { members.stale } else { members.fresh };
+    pub(crate) fn move_to(&mut self, mapping: MappingSlot, group: GroupSlot) {
+        let WaitingMapping { group: from, deferred, .. } = self.slab[mapping];
+        let members = &self.groups[from];
+        let ends = if deferred { members.deferred } else { members.fresh };
         let ends = self.unlink(mapping, ends);
-        let members = &mut self.groups[from as usize];
-        *(if stale { &mut members.stale } else { &mut members.fresh }) = ends;
+        let members = &mut self.groups[from];
+        *(if deferred { &mut members.deferred } else { &mut members.fresh }) = ends;
         members.mappings -= 1;
         members.mixed &= members.mappings > 1;
-        self.slab[mapping as usize].group = group;
+        self.slab[mapping].group = group;
         self.add_pending(mapping);
     }
 
     /// All mappings of a server that have facts.
-    pub(crate) fn with_facts(&self, server: u32) -> Vec<u32> {
+    pub(crate) fn with_facts(&self, server: u32) -> Vec<MappingSlot> {
         let alive = self.order.iter().filter(|arrival| arrival.is_alive(&self.slab));
         let mappings = alive.map(|arrival| arrival.mapping);
-        let is_one = |&mapping: &u32| {
+        let is_one = |&mapping: &MappingSlot| {
             let waiting = self.get(mapping);
-            waiting.facts != NIL && self.group(waiting.group).server == server
+            waiting.facts.is_some() && self.group(waiting.group).server == server
         };
         mappings.filter(is_one).collect()
     }
 
     /// Forgets a mapping. Its group stays, even if empty.
-    pub(crate) fn remove(&mut self, mapping: u32) {
-        let WaitingMapping { group, stale, .. } = self.slab[mapping as usize];
-        let members = &self.groups[group as usize];
-        let ends = if stale { members.stale } else { members.fresh };
+    pub(crate) fn remove(&mut self, mapping: MappingSlot) {
+        let WaitingMapping { group, deferred, .. } = self.slab[mapping];
+        let members = &self.groups[group];
+        let ends = if deferred { members.deferred } else { members.fresh };
         let ends = self.unlink(mapping, ends);
-        let members = &mut self.groups[group as usize];
-        *(if stale { &mut members.stale } else { &mut members.fresh }) = ends;
+        let members = &mut self.groups[group];
+        *(if deferred { &mut members.deferred } else { &mut members.fresh }) = ends;
         members.mappings -= 1;
         members.mixed &= members.mappings > 1;
-        self.let_go(mapping);
+        self.free(mapping);
     }
 
     /// The mapping of a group that has but one.
-    pub(crate) fn only(&self, group: u32) -> u32 {
-        let RequestGroup { fresh, stale, .. } = self.groups[group as usize];
-        if fresh.first == NIL { stale.last } else { fresh.first }
+    pub(crate) fn only(&self, group: GroupSlot) -> Option<MappingSlot> {
+        let RequestGroup { fresh, deferred, .. } = self.groups[group];
+        fresh.first.or(deferred.last)
     }
 
     /// Forgets the only mapping of a group together with its only line.
-    pub(crate) fn take_both(&mut self, group: u32, mapping: u32) {
-        let members = &mut self.groups[group as usize];
-        (members.fresh, members.stale, members.mappings) = (EMPTY, EMPTY, 0);
-        (members.lines, members.first_line, members.mixed) = (0, 0, false);
-        self.let_go(mapping);
+    pub(crate) fn take_both(&mut self, group: GroupSlot, mapping: MappingSlot) {
+        let members = &mut self.groups[group];
+        (members.fresh, members.deferred, members.mappings) = <_>::default();
+        (members.lines, members.first_line, members.mixed) = (0, None, false);
+        self.free(mapping);
         self.note_if_empty(group);
     }
 
-    fn let_go(&mut self, mapping: u32) {
-        self.slab[mapping as usize].life = self.lives;
-        self.free.push(mapping);
+    fn free(&mut self, mapping: MappingSlot) {
+        self.slab[mapping].generation = self.generations;
+        self.slab.free(mapping);
     }
 
     /// The mapping that was taken first of all.
-    pub(crate) fn oldest(&mut self) -> Option<u32> {
+    pub(crate) fn oldest(&mut self) -> Option<MappingSlot> {
         while let Some(first) = self.order.front() {
             if first.is_alive(&self.slab) {
                 return Some(first.mapping);
@@ -393,119 +381,114 @@ impl MappingTable {
     }
 
     /// Which group a mapping is in.
-    pub(crate) fn group_of(&self, mapping: u32) -> u32 {
-        self.slab[mapping as usize].group
+    pub(crate) fn group_of(&self, mapping: MappingSlot) -> GroupSlot {
+        self.slab[mapping].group
     }
 
-    /// The group's mappings, those in time order first, then those set aside, the newest first. But where
-    /// no exchange has ended the records of ends may be lost, and equal requests are answered in about the
-    /// order in which they came: the oldest first, then.
-    pub(crate) fn candidates(&self, group: u32) -> impl Iterator<Item = u32> {
-        let RequestGroup { fresh, stale, of_exchanges, .. } = self.groups[group as usize];
-        let none_ended = of_exchanges && fresh.first == NIL;
-        let (aside, oldest) = if none_ended { (NIL, stale.first) } else { (stale.last, NIL) };
-        let step = |next: fn(MappingLinks) -> u32| {
-            move |&index: &u32| Some(next(self.get(index).links)).filter(|&i| i != NIL)
+    /// Returns the group's mappings: fresh ones in time order, then deferred ones, the newest first.
+    ///
+    /// Where no exchange has ended, records of ends may be lost. Equal requests are answered in about the
+    /// order in which they came, so that the oldest deferred mapping comes first then.
+    pub(crate) fn candidates(&self, group: GroupSlot) -> impl Iterator<Item = MappingSlot> {
+        let RequestGroup { fresh, deferred, of_exchanges, .. } = self.groups[group];
+        let none_ended = of_exchanges && fresh.first.is_none();
+        let (newest, oldest) =
+            if none_ended { (None, deferred.first) } else { (deferred.last, None) };
+        let step = |next: fn(MappingLinks) -> Option<MappingSlot>| {
+            move |&mapping: &MappingSlot| next(self.get(mapping).links)
         };
-        let some = |index| (index != NIL).then_some(index);
-        std::iter::successors(some(fresh.first), step(|links| links.after))
-            .chain(std::iter::successors(some(aside), step(|links| links.before)))
-            .chain(std::iter::successors(some(oldest), step(|links| links.after)))
+        std::iter::successors(fresh.first, step(|links| links.after))
+            .chain(std::iter::successors(newest, step(|links| links.before)))
+            .chain(std::iter::successors(oldest, step(|links| links.after)))
     }
 
-    /// The oldest of the mappings in time order, or [`NIL`].
-    pub(crate) fn first_fresh(&self, group: u32) -> u32 {
-        self.groups[group as usize].fresh.first
+    /// Returns the oldest of the fresh mappings.
+    pub(crate) fn first_fresh(&self, group: GroupSlot) -> Option<MappingSlot> {
+        self.groups[group].fresh.first
     }
 
-    /// The last of the mappings set aside, or [`NIL`].
-    pub(crate) fn last_stale(&self, group: u32) -> u32 {
-        self.groups[group as usize].stale.last
+    /// Returns the mapping that was deferred last.
+    pub(crate) fn last_deferred(&self, group: GroupSlot) -> Option<MappingSlot> {
+        self.groups[group].deferred.last
     }
 
-    /// Sets the group's oldest mappings aside for as long as `is_stale` says so.
-    pub(crate) fn set_aside(&mut self, group: u32, is_stale: impl Fn(&WaitingMapping) -> bool) {
+    /// Sets the group's oldest mappings aside for as long as `is_deferred` says so.
+    pub(crate) fn defer_while(
+        &mut self,
+        group: GroupSlot,
+        is_deferred: impl Fn(&WaitingMapping) -> bool,
+    ) {
         loop {
-            let fresh = self.groups[group as usize].fresh;
-            if fresh.first == NIL || !is_stale(self.get(fresh.first)) {
+            let fresh = self.groups[group].fresh;
+            let Some(first) = fresh.first.filter(|&first| is_deferred(self.get(first))) else {
                 return;
-            }
-            self.put_aside(group, fresh.first);
+            };
+            self.defer(group, first);
         }
     }
 
     /// Moves a mapping from its group's order to those set aside.
-    fn put_aside(&mut self, group: u32, mapping: u32) {
-        let RequestGroup { fresh, stale, .. } = self.groups[group as usize];
+    fn defer(&mut self, group: GroupSlot, mapping: MappingSlot) {
+        let RequestGroup { fresh, deferred, .. } = self.groups[group];
         let fresh = self.unlink(mapping, fresh);
-        let stale = self.link(mapping, stale.last, stale);
-        self.slab[mapping as usize].stale = true;
-        let members = &mut self.groups[group as usize];
-        (members.fresh, members.stale) = (fresh, stale);
+        let deferred = self.link(mapping, deferred.last, deferred);
+        self.slab[mapping].deferred = true;
+        let members = &mut self.groups[group];
+        (members.fresh, members.deferred) = (fresh, deferred);
     }
 
     /// Links a mapping behind `before` in the list with `ends`, and returns its new ends.
-    fn link(&mut self, index: u32, before: u32, mut ends: ListEnds) -> ListEnds {
-        let after = if before == NIL {
-            std::mem::replace(&mut ends.first, index)
-        } else {
-            std::mem::replace(&mut self.slab[before as usize].links.after, index)
+    fn link(
+        &mut self,
+        index: MappingSlot,
+        before: Option<MappingSlot>,
+        mut ends: ListEnds,
+    ) -> ListEnds {
+        let after = match before {
+            None => ends.first.replace(index),
+            Some(before) => self.slab[before].links.after.replace(index),
         };
-        if after == NIL {
-            ends.last = index;
-        } else {
-            self.slab[after as usize].links.before = index;
+        match after {
+            None => ends.last = Some(index),
+            Some(after) => self.slab[after].links.before = Some(index),
         }
-        self.slab[index as usize].links = MappingLinks { before, after };
+        self.slab[index].links = MappingLinks { before, after };
         ends
     }
 
     /// Takes a mapping out of the list with `ends`, and returns its new ends.
-    fn unlink(&mut self, index: u32, mut ends: ListEnds) -> ListEnds {
-        let MappingLinks { before, after } = self.slab[index as usize].links;
-        if before == NIL {
-            ends.first = after;
-        } else {
-            self.slab[before as usize].links.after = after;
+    fn unlink(&mut self, index: MappingSlot, mut ends: ListEnds) -> ListEnds {
+        let MappingLinks { before, after } = self.slab[index].links;
+        match before {
+            None => ends.first = after,
+            Some(before) => self.slab[before].links.after = after,
         }
-        if after == NIL {
-            ends.last = before;
-        } else {
-            self.slab[after as usize].links.before = before;
+        match after {
+            None => ends.last = before,
+            Some(after) => self.slab[after].links.before = before,
         }
         ends
     }
-}
-
-/// Puts a value into a free place of a slab, or a new one.
-pub(crate) fn put<V>(slab: &mut Vec<V>, free: &mut Vec<u32>, value: V) -> u32 {
-    if let Some(index) = free.pop() {
-        slab[index as usize] = value;
-        return index;
-    }
-    let index = u32::try_from(slab.len()).expect("the bound on mappings is far below 2^32");
-    slab.push(value);
-    index
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn add(outstanding: &mut MappingTable, group: u32, client: u8, seconds: i64) {
+    fn add(outstanding: &mut MappingTable, group: GroupSlot, client: u8, seconds: i64) {
         let client = ClientAddr::Ip([192, 0, 2, client].into());
         let time = (Timestamp::from_seconds(seconds), Resolution::Second);
-        outstanding.add(group, client, time, NIL);
+        outstanding.add(group, client, time, None);
     }
 
-    fn seconds(outstanding: &MappingTable, group: u32) -> Vec<i64> {
+    fn seconds(outstanding: &MappingTable, group: GroupSlot) -> Vec<i64> {
         let time = |i| outstanding.get(i).time.as_micros() / 1_000_000;
         outstanding.candidates(group).map(time).collect()
     }
 
     #[test]
     fn mappings_of_a_group_stand_in_time_order_however_they_came() {
-        let mut outstanding = MappingTable::new();
+        let mut outstanding = MappingTable::default();
         let group = outstanding.find_or_add(7, 0);
         for second in [5, 1, 9, 3, 9, 4] {
             add(&mut outstanding, group, 1, second);
@@ -521,11 +504,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_aside_comes_last_newest_first() {
-        let mut outstanding = MappingTable::new();
+    fn what_is_defer_while_comes_last_newest_first() {
+        let mut outstanding = MappingTable::default();
         let group = outstanding.find_or_add(7, 0);
         (1..=5).for_each(|second| add(&mut outstanding, group, 1, second));
-        outstanding.set_aside(group, |waiting| waiting.time <= Timestamp::from_seconds(2));
+        outstanding.defer_while(group, |waiting| waiting.time <= Timestamp::from_seconds(2));
         assert_eq!(seconds(&outstanding, group), [3, 4, 5, 2, 1]);
         for _ in 0..5 {
             let any = outstanding.candidates(group).last().expect("not yet empty");
@@ -536,12 +519,12 @@ mod tests {
 
     #[test]
     fn mappings_with_facts_stand_in_the_order_in_which_their_exchanges_end() {
-        let mut outstanding = MappingTable::new();
+        let mut outstanding = MappingTable::default();
         let (group, client) = (outstanding.find_or_add(7, 0), ClientAddr::Unix);
         outstanding.group_mut(group).of_exchanges = true;
         let add = |outstanding: &mut MappingTable, second| {
             let time = (Timestamp::from_seconds(second), Resolution::Microsecond);
-            outstanding.add(group, client, time, 0)
+            outstanding.add(group, client, time, Some(Slot::new(0)))
         };
         let [a, b, c] = [1, 2, 3].map(|second| add(&mut outstanding, second));
         assert_eq!(seconds(&outstanding, group), [1, 2, 3], "none has ended");
@@ -553,14 +536,14 @@ mod tests {
         let other = outstanding.find_or_add(8, 0);
         outstanding.move_to(a, other);
         assert_eq!(seconds(&outstanding, group), [4, 5]);
-        assert_eq!((outstanding.group_of(a), outstanding.only(other)), (other, a));
+        assert_eq!((outstanding.group_of(a), outstanding.only(other)), (other, Some(a)));
         assert_eq!(outstanding.with_facts(0).len(), 3);
         assert!(!outstanding.group(group).mixed);
     }
 
     #[test]
     fn empty_groups_are_kept_until_there_are_too_many() {
-        let mut outstanding = MappingTable::new();
+        let mut outstanding = MappingTable::default();
         let keys = 3 * costs::EMPTY_GROUPS as u64;
         for key in 0..keys {
             let group = outstanding.find_or_add(key, 0);
@@ -571,7 +554,7 @@ mod tests {
         }
         let kept = (0..keys).filter(|&key| outstanding.find(key).is_some()).count();
         assert!(kept < costs::EMPTY_GROUPS, "{kept}");
-        assert!(outstanding.groups.len() <= costs::EMPTY_GROUPS);
+        assert!(outstanding.groups.slots() <= costs::EMPTY_GROUPS);
         let group = outstanding.find_or_add(keys, 0);
         add(&mut outstanding, group, 1, 1);
         assert_eq!(outstanding.find(keys), Some(group));
@@ -579,7 +562,7 @@ mod tests {
 
     #[test]
     fn a_group_knows_when_its_mappings_are_of_different_clients() {
-        let mut outstanding = MappingTable::new();
+        let mut outstanding = MappingTable::default();
         let group = outstanding.find_or_add(7, 0);
         add(&mut outstanding, group, 1, 1);
         add(&mut outstanding, group, 1, 2);

@@ -1,9 +1,383 @@
 //! What is remembered: mappings and their exchanges, connections, and TLS exchanges.
+//!
+//! Invariants: each mapping with facts is linked to them and the facts to the mapping; a server's `short`
+//! counts, over all groups of the server, the lines beyond the group's mappings; the mappings that were
+//! taken are used, expired, evicted, or in [`MappingTable`].
+//!
+//! - `mappings`: mappings by request group, in order, and the lines that wait for each group.
+//! - `exchanges`, `facts`: what records say of a mapping's exchange.
+//! - `signature`: what tells requests with the same first line apart.
+//! - `connections`: which client had which port of the balancer.
+//! - `tls`: exchanges in passed-through TLS.
+//! - `events`: applies records to all of these.
 
+pub(crate) mod client;
 pub(crate) mod connections;
 mod events;
 pub(crate) mod exchanges;
 pub(crate) mod facts;
 pub(crate) mod mappings;
 pub(crate) mod signature;
+pub(crate) mod slab;
 pub(crate) mod tls;
+
+use std::time::Duration;
+
+use self::connections::ConnectionTable;
+use self::exchanges::ExchangeTable;
+use self::facts::FactsSlot;
+use self::mappings::{GroupSlot, MappingSlot, MappingTable, WaitingMapping};
+use self::signature::{LoggedFields, RequestSignature};
+use self::tls::TlsExchanges;
+use super::line::{HeldLine, LineNumber, LoggedLine};
+use super::record::MappingEvent;
+use super::settings::JoinSettings;
+use crate::hash::mix;
+use crate::request::{Cut, Fingerprint};
+use crate::time::{Resolution, Timestamp};
+
+/// All that is remembered.
+pub(crate) struct Memory {
+    /// [`JoinSettings::wait`] in microseconds.
+    pub(crate) wait: i64,
+    /// [`JoinSettings::window`] in microseconds.
+    pub(crate) window: i64,
+    /// [`JoinSettings::max_mappings`].
+    max_mappings: usize,
+    /// The latest time that the driver has named.
+    pub(crate) now: Timestamp,
+    /// By [`ServerIndex`](super::ServerIndex).
+    pub(crate) servers: Vec<ServerMemory>,
+    pub(crate) mappings: MappingTable,
+    pub(crate) exchanges: ExchangeTable,
+    pub(crate) connections: ConnectionTable,
+    /// Whether mappings without a connection were seen, of [`Cut::Short`] and of other cuts.
+    seen: [bool; 2],
+    pub(crate) counts: MappingCounts,
+}
+
+/// What is remembered of one server.
+pub(crate) struct ServerMemory {
+    /// The fields that lines and records of the server have.
+    pub(crate) fields: LoggedFields,
+    /// Whether any mapping was seen.
+    pub(crate) is_known: bool,
+    /// Whether a mapping with a connection was seen.
+    pub(crate) has_exchanges: bool,
+    /// Whether a record of another balancer than ours was seen. Such records come when an exchange is over,
+    /// so that the record of a rival may still be on its way.
+    pub(crate) is_third_party: bool,
+    /// The coarsest stamp of a mapping so far.
+    pub(crate) coarsest: Resolution,
+    /// Held lines for which there is no mapping yet.
+    pub(crate) short: u32,
+    /// Held lines.
+    pub(crate) held: u32,
+    /// TLS exchanges, if there were any.
+    pub(crate) tls: Option<Box<TlsExchanges>>,
+}
+
+/// What became of the mappings taken.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct MappingCounts {
+    pub(crate) taken: u64,
+    pub(crate) used: u64,
+    pub(crate) expired: u64,
+    pub(crate) evicted: u64,
+}
+
+impl ServerMemory {
+    pub(crate) const fn new() -> Self {
+        Self {
+            fields: LoggedFields::ALL,
+            is_known: false,
+            has_exchanges: false,
+            is_third_party: false,
+            coarsest: Resolution::Microsecond,
+            short: 0,
+            held: 0,
+            tls: None,
+        }
+    }
+}
+
+impl Memory {
+    pub(crate) fn new(settings: &JoinSettings) -> Self {
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        Self {
+            wait: micros(settings.wait),
+            window: micros(settings.window),
+            max_mappings: settings.max_mappings,
+            now: Timestamp::MIN,
+            servers: Vec::new(),
+            mappings: MappingTable::default(),
+            exchanges: ExchangeTable::default(),
+            connections: ConnectionTable::default(),
+            seen: [false; 2],
+            counts: MappingCounts::default(),
+        }
+    }
+
+    /// Takes a mapping.
+    pub(crate) fn take(&mut self, record: &MappingEvent) {
+        if let Some(event) = &record.exchange {
+            return self.take_event(record, event);
+        }
+        self.counts.taken += 1;
+        let server = record.server.0;
+        let (Some(known), Some(request)) = (self.servers.get_mut(server as usize), record.request)
+        else {
+            self.counts.evicted += 1;
+            return;
+        };
+        known.coarsest = known.coarsest.max(record.resolution);
+        known.is_known = true;
+        self.seen[usize::from(record.cut != Cut::Short)] = true;
+        let group = self.mappings.find_or_add(plain_key(server, record.cut, request), server);
+        self.remember(group, record, None);
+    }
+
+    /// Adds a mapping to a group, and evicts the oldest mappings beyond the bound.
+    fn remember(
+        &mut self,
+        group: GroupSlot,
+        record: &MappingEvent,
+        facts: Option<FactsSlot>,
+    ) -> MappingSlot {
+        let time = (record.time, record.resolution);
+        let mapping = self.mappings.add(group, record.client, time, facts);
+        self.count_joined(group);
+        while self.mappings.len() > self.most_mappings() {
+            self.forget_oldest();
+            self.counts.evicted += 1;
+        }
+        mapping
+    }
+
+    /// Counts a mapping that has joined a group, and so perhaps a line that lacks none any more.
+    fn count_joined(&mut self, group: GroupSlot) {
+        let members = self.mappings.group(group);
+        if members.lines >= members.mappings {
+            self.servers[members.server as usize].short -= 1;
+        }
+    }
+
+    /// Returns how many mappings, and how many connections, are remembered at most. A mapping with its
+    /// connection and its facts takes 400 bytes, one without 140.
+    fn most_mappings(&self) -> usize {
+        let most = self.max_mappings;
+        (if self.connections.is_empty() { most } else { most * 3 / 8 }).max(1)
+    }
+
+    /// Forgets all mappings older than this.
+    pub(crate) fn expire(&mut self, too_old: Timestamp) {
+        while let Some(oldest) = self.mappings.oldest()
+            && self.mappings.get(oldest).time < too_old
+        {
+            self.forget_oldest();
+            self.counts.expired += 1;
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.mappings.oldest() {
+            self.remove(oldest);
+        }
+    }
+
+    /// Removes a mapping from its group, whatever for; no line leaves with it.
+    pub(crate) fn remove(&mut self, mapping: MappingSlot) {
+        let group = self.mappings.group_of(mapping);
+        self.forget_facts(mapping);
+        self.mappings.remove(mapping);
+        let members = self.mappings.group(group);
+        let short = &mut self.servers[members.server as usize].short;
+        *short += u32::from(members.lines > members.mappings);
+        self.mappings.note_if_empty(group);
+    }
+
+    /// Forgets the facts of a mapping that is about to be removed.
+    pub(crate) fn forget_facts(&mut self, mapping: MappingSlot) {
+        if let Some(facts) = self.mappings.get(mapping).facts {
+            self.exchanges.remove(facts, mapping);
+        }
+    }
+
+    /// Removes the first line of a group together with the mapping that explains it; `next` is the group's
+    /// line after it.
+    pub(crate) fn consume(
+        &mut self,
+        group: GroupSlot,
+        mapping: MappingSlot,
+        next: Option<LineNumber>,
+    ) {
+        self.counts.used += 1;
+        self.forget_facts(mapping);
+        self.mappings.remove(mapping);
+        let members = self.mappings.group_mut(group);
+        members.lines -= 1;
+        members.first_line = next;
+        self.mappings.note_if_empty(group);
+    }
+
+    /// Removes the only line of a group together with its only mapping.
+    pub(crate) fn consume_both(&mut self, group: GroupSlot, mapping: MappingSlot) {
+        self.counts.used += 1;
+        self.forget_facts(mapping);
+        self.mappings.take_both(group, mapping);
+    }
+
+    /// Adds a line to the end of a group; returns the group's last line before it.
+    pub(crate) fn add_line(&mut self, group: GroupSlot, line: LineNumber) -> Option<LineNumber> {
+        let members = self.mappings.group_mut(group);
+        members.lines += 1;
+        if members.lines > members.mappings {
+            self.servers[members.server as usize].short += 1;
+        }
+        let last = members.last_line.replace(line);
+        if members.lines > 1 {
+            return last;
+        }
+        members.first_line = Some(line);
+        None
+    }
+
+    /// Adds the oldest held line to a group as the group's first; returns the group's first line before it.
+    pub(crate) fn add_first_line(
+        &mut self,
+        group: GroupSlot,
+        line: LineNumber,
+    ) -> Option<LineNumber> {
+        let members = self.mappings.group_mut(group);
+        members.lines += 1;
+        if members.lines > members.mappings {
+            self.servers[members.server as usize].short += 1;
+        }
+        let first = members.first_line.replace(line);
+        if members.lines > 1 {
+            return first;
+        }
+        members.last_line = Some(line);
+        None
+    }
+
+    /// Removes the first line of a group, without a mapping; `next` is the group's line after it.
+    pub(crate) fn leave_group(&mut self, group: GroupSlot, next: Option<LineNumber>) {
+        let members = self.mappings.group_mut(group);
+        let short = &mut self.servers[members.server as usize].short;
+        *short -= u32::from(members.lines > members.mappings);
+        members.lines -= 1;
+        members.first_line = next;
+        self.mappings.note_if_empty(group);
+    }
+
+    /// Returns the group a line waits in; `None` if its request could not be read. Where mappings with and
+    /// without connections were seen, or mappings of both cuts, the line waits in the only group that has
+    /// any.
+    pub(crate) fn group_of(&mut self, line: &LoggedLine) -> Option<GroupSlot> {
+        let server = line.server.0;
+        if let Some(own) = self.exchange_key_of(line) {
+            let has_mappings = |group| self.mappings.group(group).mappings > 0;
+            let others = self.seen != [false; 2];
+            if !others || self.mappings.find(own).is_some_and(has_mappings) {
+                return Some(self.exchange_group(own, server));
+            }
+        }
+        let long = line.long.map(|request| plain_key(server, Cut::Long, request));
+        let short = line.short.map(|request| plain_key(server, Cut::Short, request));
+        let (first, second) = match (long, short) {
+            (Some(long), Some(short)) if self.seen == [true, false] => (short, Some(long)),
+            (Some(long), short) => (long, short),
+            (None, short) => (short?, None),
+        };
+        let has_mappings = |&group: &GroupSlot| self.mappings.group(group).mappings > 0;
+        let other = second.filter(|_| self.seen == [true, true]);
+        if let Some(other) = other.and_then(|key| self.mappings.find(key)).filter(has_mappings)
+            && !self.mappings.find(first).is_some_and(|group| has_mappings(&group))
+        {
+            return Some(other);
+        }
+        Some(self.mappings.find_or_add(first, server))
+    }
+
+    /// Returns the group whose mappings the line could have by now, if there is such a group.
+    pub(crate) fn group_now_of(&self, line: &LoggedLine) -> Option<GroupSlot> {
+        let server = line.server.0;
+        let of = |request: Option<Fingerprint>, cut| {
+            request.and_then(|request| self.mappings.find(plain_key(server, cut, request)))
+        };
+        let own = self.own_group_of(line);
+        own.or_else(|| of(line.long, Cut::Long)).or_else(|| of(line.short, Cut::Short))
+    }
+
+    /// Returns the group with this key, whose mappings have facts.
+    fn exchange_group(&mut self, key: u64, server: u32) -> GroupSlot {
+        let group = self.mappings.find_or_add(key, server);
+        self.mappings.group_mut(group).of_exchanges = true;
+        group
+    }
+
+    /// Returns the key by which a line is compared with mappings that have facts; `None` if its server has
+    /// none of these.
+    fn exchange_key_of(&self, line: &LoggedLine) -> Option<u64> {
+        let server = self.servers.get(line.server.0 as usize).filter(|it| it.has_exchanges)?;
+        let request = line.whole.or(line.long)?;
+        let signature = RequestSignature::of_line(line);
+        Some(exchange_key(line.server.0, request, signature, server.fields))
+    }
+
+    /// Returns the group of mappings with facts that a line belongs to, if there is one.
+    pub(crate) fn own_group_of(&self, line: &LoggedLine) -> Option<GroupSlot> {
+        self.exchange_key_of(line).and_then(|key| self.mappings.find(key))
+    }
+
+    /// Compares the server's lines without the fields that this line lacks. A line that was not understood
+    /// says nothing about fields.
+    pub(crate) fn narrow_to(&mut self, line: &LoggedLine) {
+        let Some(server) = self.servers.get(line.server.0 as usize) else { return };
+        let fields = server.fields.of_line(line);
+        if fields != server.fields && line.long.is_some() {
+            self.narrow(line.server.0, fields);
+        }
+    }
+
+    /// Whether a mapping is out of the question for a line: asked after the line, or long before it.
+    pub(crate) fn cannot_be(&self, waiting: &WaitingMapping, line: &HeldLine) -> bool {
+        let WaitingMapping { time, resolution, facts, .. } = *waiting;
+        let Some(facts) = facts else { return self.is_impossible((time, resolution), line) };
+        let asked = self.exchanges.get(facts).asked;
+        let slack = self.wait + line.resolution.max(resolution).micros();
+        let early = asked.micros_since(line.time);
+        early >= slack || line.time.micros_since(time) > self.window
+    }
+
+    /// Whether a mapping of this time comes after the line, but for coarse stamps and late arrival, or is
+    /// older than the window.
+    pub(crate) fn is_impossible(
+        &self,
+        (time, resolution): (Timestamp, Resolution),
+        line: &HeldLine,
+    ) -> bool {
+        let step = line.resolution.max(resolution).micros();
+        let delay = line.time.micros_since(time);
+        delay + self.wait + step <= 0 || delay > self.window
+    }
+}
+
+/// Returns the key of the group of mappings without a connection: server, request and cut as one number.
+/// Different groups share a key once in 2^64.
+fn plain_key(server: u32, cut: Cut, request: Fingerprint) -> u64 {
+    let cut = u64::from(cut != Cut::Short);
+    let salt = (u64::from(server) << 1 | cut).wrapping_add(1);
+    mix(salt, request.get())
+}
+
+/// Returns the key of the group of mappings with facts: server, request and signature as one number.
+fn exchange_key(
+    server: u32,
+    request: Fingerprint,
+    signature: RequestSignature,
+    fields: LoggedFields,
+) -> u64 {
+    mix(!u64::from(server), request.get() ^ signature.hash(fields))
+}

@@ -1,28 +1,34 @@
-//! By what requests with the same first line are told apart, as far as the lines of a server have it.
+//! What tells requests with the same first line apart, as far as the lines of a server log it.
 
 use crate::attribution::line::LoggedLine;
 use crate::attribution::record::ExchangeEvent;
+use crate::hash::mix;
 
-/// What lines of a server have of what tells requests apart.
+/// Which parts of a [`RequestSignature`] the lines and records of a server have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all may be true")]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts, and all may be true")]
 pub(crate) struct LoggedFields {
+    /// The User-Agent.
     pub(crate) agent: bool,
+    /// The Referer.
     pub(crate) referer: bool,
-    /// Lines are known to be of a server at a port.
+    /// The server's port.
     pub(crate) port: bool,
-    /// Lines name the balancer's port, and mappings are of a balancer that keeps connections for all clients.
+    /// The balancer's port, of a balancer that shares its connections between clients.
     pub(crate) peer: bool,
 }
 
 impl LoggedFields {
-    /// Without what may be logged in another way than it was sent.
+    /// All fields: the state before the first line or record.
+    pub(crate) const ALL: Self = Self { agent: true, referer: true, port: true, peer: true };
+
+    /// Returns the fields without headers, which may be logged in another form than they were sent.
     pub(crate) const fn without_headers(self) -> Self {
         Self { agent: false, referer: false, ..self }
     }
 
-    /// What of it a line has, too.
-    pub(crate) fn of(self, line: &LoggedLine) -> Self {
+    /// Returns the fields that the line has, too.
+    pub(crate) fn of_line(self, line: &LoggedLine) -> Self {
         Self {
             agent: self.agent && line.user_agent.is_some(),
             referer: self.referer && line.referer.is_some(),
@@ -31,30 +37,31 @@ impl LoggedFields {
         }
     }
 
-    /// What of it a record has, too.
-    pub(crate) fn of_record(self, exchange: &ExchangeEvent) -> Self {
-        if !exchange.is_foreign {
+    /// Returns the fields that the record has, too.
+    pub(crate) fn of_record(self, event: &ExchangeEvent) -> Self {
+        if !event.is_third_party {
             return Self { peer: false, ..self };
         }
         Self {
-            agent: self.agent && exchange.user_agent != 0,
-            referer: self.referer && exchange.referer != 0,
-            port: self.port && exchange.server_port != 0,
-            peer: self.peer && exchange.port != 0,
+            agent: self.agent && event.user_agent.is_some(),
+            referer: self.referer && event.referer.is_some(),
+            port: self.port && event.server_port.is_some(),
+            peer: self.peer && event.port.is_some(),
         }
     }
 }
 
-/// What tells requests with the same first line apart.
+/// What tells requests with the same first line apart; 0 where a line or a record has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestSignature {
-    /// Hashes of User-Agent and Referer.
-    pub(crate) agent: u32,
-    pub(crate) referer: u32,
+    /// Hash of the User-Agent.
+    agent: u32,
+    /// Hash of the Referer.
+    referer: u32,
     /// The server's port: several servers may share an address.
-    pub(crate) port: u16,
-    /// The balancer's own port, where it is not that of a connection which one client has.
-    pub(crate) peer: u16,
+    port: u16,
+    /// The balancer's port, where its connections are shared between clients.
+    peer: u16,
 }
 
 impl RequestSignature {
@@ -67,21 +74,22 @@ impl RequestSignature {
         }
     }
 
-    pub(crate) const fn of_exchange(exchange: &ExchangeEvent) -> Self {
-        let ExchangeEvent { user_agent, referer, server_port, port, is_foreign, .. } = *exchange;
-        let peer = if is_foreign { port } else { 0 };
-        Self { agent: user_agent, referer, port: server_port, peer }
+    pub(crate) fn of_event(event: &ExchangeEvent) -> Self {
+        let ExchangeEvent { user_agent, referer, server_port, port, is_third_party, .. } = *event;
+        Self {
+            agent: user_agent.map_or(0, u32::from),
+            referer: referer.map_or(0, u32::from),
+            port: server_port.map_or(0, u16::from),
+            peer: port.filter(|_| is_third_party).map_or(0, u16::from),
+        }
     }
 
-    /// As far as lines of the server have it.
-    pub(crate) const fn hash(self, shape: LoggedFields) -> u64 {
-        let agent = if shape.agent { self.agent as u64 } else { 0 };
-        let referer = if shape.referer { self.referer as u64 } else { 0 };
-        let port = if shape.port { self.port as u64 } else { 0 };
-        let peer = if shape.peer { self.peer as u64 } else { 0 };
-        let port = port | peer << 16;
-        let mixed = (agent << 32 | referer) ^ port.wrapping_mul(0xA076_1D64_78BD_642F);
-        let mixed = mixed.wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed ^ mixed >> 31
+    /// Hashes the parts that the server's lines log.
+    pub(crate) const fn hash(self, fields: LoggedFields) -> u64 {
+        let agent = if fields.agent { self.agent as u64 } else { 0 };
+        let referer = if fields.referer { self.referer as u64 } else { 0 };
+        let port = if fields.port { self.port as u64 } else { 0 };
+        let peer = if fields.peer { self.peer as u64 } else { 0 };
+        mix(port | peer << 16, agent << 32 | referer)
     }
 }

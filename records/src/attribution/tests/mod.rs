@@ -231,7 +231,7 @@ fn bounds_hold_whatever_is_sent() {
     assert_eq!(site.out(300).len(), 15);
     let counts = site.engine.counts();
     assert_eq!((counts.outstanding, counts.evicted), (10, 90));
-    assert_eq!((counts.held, counts.hurried), (5, 15));
+    assert_eq!((counts.held, counts.decided_early), (5, 15));
 }
 
 #[test]

@@ -1,0 +1,325 @@
+//! The public face: takes mappings and lines, holds lines until they are due, and hands them out decided.
+
+use indexmap::IndexSet;
+
+use super::costs;
+use super::decide::why::{Explanation, Explanations};
+use super::decide::{self, DecisionBuffers};
+use super::learnt::Learnt;
+use super::learnt::loss::MILLION;
+use super::learnt::server::LearntServer;
+use super::line::{HeldLine, LoggedLine, ServerIndex};
+use super::memory::{Memory, ServerMemory};
+use super::queue::{LineQueue, LineState};
+use super::record::MappingEvent;
+use super::settings::JoinSettings;
+use super::verdict::{
+    Certainty, CertaintyCounts, DecidedLine, JoinCounts, LineVerdict, MatchConfidence, Reason,
+};
+use crate::addr::ServerAddr;
+use crate::time::Timestamp;
+
+/// Joins mappings and lines. `T` is what the driver needs to write a line once it is decided.
+///
+/// The attributor keeps the queue of lines and routes each line to its decision in `decide`. What is known is
+/// in `Memory`, what is estimated in `Learnt`.
+pub struct Attributor<T> {
+    max_lines: usize,
+    servers: IndexSet<OwnedServer>,
+    last_server: Option<ServerIndex>,
+    queue: LineQueue<T>,
+    memory: Memory,
+    learnt: Learnt,
+    buffers: DecisionBuffers,
+    /// Lines taken.
+    lines: u64,
+    /// Lines decided early.
+    decided_early: u64,
+    certainties: CertaintyCounts,
+    /// Whether all held lines are due.
+    finished: bool,
+    /// `None` until an explanation is asked for.
+    explanations: Option<Explanations>,
+}
+
+/// A server address that the attributor keeps.
+#[derive(PartialEq, Eq, Hash)]
+enum OwnedServer {
+    Ip(std::net::IpAddr),
+    Unix(Box<[u8]>),
+}
+
+impl<T> Attributor<T> {
+    /// An attributor that knows nothing yet.
+    #[must_use]
+    pub fn new(settings: JoinSettings) -> Self {
+        Self {
+            max_lines: settings.max_lines,
+            servers: IndexSet::new(),
+            last_server: None,
+            queue: LineQueue::new(),
+            memory: Memory::new(&settings),
+            learnt: Learnt::new(),
+            buffers: DecisionBuffers::default(),
+            lines: 0,
+            decided_early: 0,
+            certainties: CertaintyCounts::default(),
+            finished: false,
+            explanations: None,
+        }
+    }
+
+    /// Returns the index of a server, given out on first sight.
+    ///
+    /// A server is its address: classic mappings name no port, so that two servers at one address share what
+    /// the balancer says of either.
+    pub fn server(&mut self, addr: ServerAddr<'_>) -> ServerIndex {
+        if let Some(last) = self.last_server
+            && self.server_addr(last) == Some(addr)
+        {
+            return last;
+        }
+        let owned = match addr {
+            ServerAddr::Ip(ip) => OwnedServer::Ip(ip),
+            ServerAddr::Unix(path) => OwnedServer::Unix(path.into()),
+        };
+        let (index, new) = self.servers.insert_full(owned);
+        if new {
+            self.memory.servers.push(ServerMemory::new());
+            self.learnt.servers.push(LearntServer::new());
+        }
+        let id = ServerIndex(u32::try_from(index).expect("far fewer servers than 2^32"));
+        self.last_server = Some(id);
+        id
+    }
+
+    /// Returns the address of a server that [`Self::server`] numbered.
+    #[must_use]
+    pub fn server_addr(&self, id: ServerIndex) -> Option<ServerAddr<'_>> {
+        self.servers.get_index(id.0 as usize).map(|server| match server {
+            OwnedServer::Ip(ip) => ServerAddr::Ip(*ip),
+            OwnedServer::Unix(path) => ServerAddr::Unix(path),
+        })
+    }
+
+    /// Takes a mapping. Mappings may come in any order; nearly sorted is best.
+    pub fn mapping(&mut self, record: MappingEvent) {
+        self.memory.take(&record);
+    }
+
+    /// Counts records of a balancer that came together, and the records found missing before them by their
+    /// numbers. A negative number says that so many missing records have come.
+    pub fn came(&mut self, now: Timestamp, records: u32, missing: i64) {
+        self.learnt.losses.count(now, records, missing);
+    }
+
+    /// Takes a line, with whatever the driver needs to write it. A line of a server that was never numbered is
+    /// an error of the driver; the line comes out without a client.
+    pub fn line(&mut self, logged: LoggedLine, payload: T) {
+        self.lines += 1;
+        let line = HeldLine::new(&logged);
+        self.learnt.profiles.count(line.user_agent);
+        let state = self.state_of(logged);
+        self.queue.push(payload, line, state);
+    }
+
+    /// Returns what becomes of a line first. A line that waits for its group joins it.
+    fn state_of(&mut self, logged: LoggedLine) -> LineState {
+        let Self { queue, memory, learnt, .. } = self;
+        let index = logged.server.0 as usize;
+        let Some(server) = memory.servers.get_mut(index) else { return LineState::Unreadable };
+        server.held += 1;
+        if server.has_exchanges {
+            memory.narrow_to(&logged);
+        }
+        let server = &memory.servers[index];
+        let by_port = logged.peer_port.is_some()
+            && !memory.connections.is_empty()
+            && !(server.has_exchanges && server.fields.peer);
+        let senders = &mut learnt.servers[index].senders;
+        if logged.sender.is_some_and(|sender| senders.is_direct(sender)) {
+            return LineState::Direct;
+        }
+        if by_port || !server.is_known {
+            return queue.keep_late(logged);
+        }
+        let Some(group) = memory.group_of(&logged) else { return LineState::Unreadable };
+        queue.join_group(memory, group);
+        LineState::Waits(group)
+    }
+
+    /// Moves the time to `now`: lines that have waited long enough can be had from [`Self::next_decided`], and
+    /// mappings that are too old are forgotten. Time does not go back.
+    pub fn advance(&mut self, now: Timestamp) {
+        let memory = &mut self.memory;
+        memory.now = memory.now.max(now);
+        // A held line may still need a mapping that was young enough when the line came.
+        let front = self.queue.front();
+        let oldest_line = front.map_or(memory.now, |front| front.line.time.min(memory.now));
+        memory.expire(oldest_line.offset_by(-memory.window));
+    }
+
+    /// Returns the next line that has waited long enough, decided; lines come out in the order they were taken.
+    pub fn next_decided(&mut self) -> Option<DecidedLine<T>> {
+        let front = self.queue.front()?;
+        if !self.is_due(front.line.time) {
+            if self.queue.len() <= self.max_lines {
+                return None;
+            }
+            self.decided_early += 1;
+        }
+        let (line, state) = (front.line, front.state);
+        let number = self.queue.first();
+        if let Some(explanations) = &mut self.explanations {
+            explanations.gather(&self.queue, &self.memory, &self.learnt);
+        }
+        let verdict = self.decide(&line, state);
+        let payload = self.queue.pop()?.payload;
+        let is_missing = verdict.reason == Reason::NoMapping;
+        let verdict = self.fall_back(&line, verdict);
+        let verdict = self.doubt_for_losses(&line, verdict);
+        if let Some(explanations) = &mut self.explanations {
+            explanations.hand_out(number, &verdict);
+        }
+        self.count(&line, &verdict, is_missing);
+        Some(DecidedLine { payload, server: ServerIndex(line.server), time: line.time, verdict })
+    }
+
+    /// Decides the oldest held line.
+    fn decide(&mut self, line: &HeldLine, state: LineState) -> LineVerdict {
+        let Self { queue, memory, learnt, buffers, .. } = self;
+        match state {
+            LineState::Waits(group) => decide::waiting(queue, memory, learnt, buffers, group),
+            LineState::Unreadable => decide::unreadable(memory, learnt, line),
+            LineState::Direct => LineVerdict::unmatched(Reason::Direct),
+            LineState::Early(place) => queue.take_early(place),
+            LineState::Late(place) => {
+                let logged = queue.take_late(place);
+                decide::late(queue, memory, learnt, buffers, &logged)
+            }
+        }
+    }
+
+    /// Gives a line without a mapping the client of the line just before it with the same User-Agent, where
+    /// mappings are often missing.
+    fn fall_back(&mut self, line: &HeldLine, verdict: LineVerdict) -> LineVerdict {
+        let index = line.server as usize;
+        let (Some(agent), Some(server)) = (line.user_agent, self.memory.servers.get(index)) else {
+            return verdict;
+        };
+        let learnt = &mut self.learnt.servers[index];
+        if !learnt.misses_any(server) {
+            return verdict;
+        }
+        if let Some(client) = verdict.client {
+            learnt.fallback.learn(agent, client, line.time);
+            return verdict;
+        }
+        let is_lost = matches!(verdict.reason, Reason::NoMapping | Reason::NoneFits);
+        if !is_lost || !learnt.misses_mappings(server) {
+            return verdict;
+        }
+        let Some(client) = learnt.fallback.near(agent, line.time) else { return verdict };
+        let probability = learnt.fallback.probability();
+        let likely = MatchConfidence::likely(Reason::AgentFallback, probability);
+        LineVerdict { client: Some(client), ..verdict.with(likely) }
+    }
+
+    /// Makes a certain line only likely while lost records may belong to another client.
+    fn doubt_for_losses(&mut self, line: &HeldLine, verdict: LineVerdict) -> LineVerdict {
+        if verdict.certainty != Certainty::Certain || verdict.reason == Reason::Port {
+            return verdict;
+        }
+        let lost = self.learnt.losses.rate(self.memory.now.max(line.time));
+        let server = self.learnt.servers.get(line.server as usize).filter(|_| lost > 0);
+        let Some(server) = server else { return verdict };
+        let wrong = lost.saturating_mul(server.crowded()) / MILLION;
+        if wrong <= costs::LOSS_TOLERATED {
+            return verdict;
+        }
+        let right = u16::try_from((MILLION - wrong.min(MILLION)) / 1_000).expect("at most 1,000");
+        let (least, most) = costs::LOSS_PROBABILITY;
+        verdict.with(MatchConfidence::likely(Reason::Doubtful, right.clamp(least, most)))
+    }
+
+    fn is_due(&self, time: Timestamp) -> bool {
+        self.finished || time.offset_by(self.memory.wait) <= self.memory.now
+    }
+
+    /// Returns when the oldest held line is due, so that a driver knows how long to sleep.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.queue.front().map(|front| front.line.time.offset_by(self.memory.wait))
+    }
+
+    /// Ends the input: all held lines are due.
+    pub fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    /// Returns what has happened so far.
+    #[must_use]
+    pub fn counts(&self) -> JoinCounts {
+        let mappings = self.memory.counts;
+        let CertaintyCounts { exact, certain, likely, unmatched } = self.certainties;
+        JoinCounts {
+            mappings: mappings.taken,
+            used: mappings.used,
+            expired: mappings.expired,
+            evicted: mappings.evicted,
+            outstanding: self.memory.mappings.len() as u64,
+            lines: self.lines,
+            exact,
+            certain,
+            likely,
+            unmatched,
+            decided_early: self.decided_early,
+            held: self.queue.len() as u64,
+        }
+    }
+
+    /// Returns the median delay from a server's mappings to their lines in microseconds, by the clocks as they
+    /// are, learnt from certain pairs; `None` while there are too few.
+    #[must_use]
+    pub fn server_delay(&self, server: ServerIndex) -> Option<i64> {
+        self.learnt.servers.get(server.0 as usize)?.delays.median()
+    }
+
+    /// Explains each line that is taken from now on: see [`Self::take_why`].
+    pub fn explain_all(&mut self) {
+        self.explanations.get_or_insert_default().want_all();
+    }
+
+    /// Explains the line that is taken next.
+    pub fn explain_next(&mut self) {
+        let number = self.queue.next_number();
+        self.explanations.get_or_insert_default().want(number);
+    }
+
+    /// Returns why the line that was handed out last got its client, if that was asked for.
+    pub fn take_why(&mut self) -> Option<Explanation> {
+        self.explanations.as_mut()?.take_last()
+    }
+
+    /// Counts a line that is handed out, and learns from its verdict about the server's lines in general.
+    fn count(&mut self, line: &HeldLine, verdict: &LineVerdict, is_missing: bool) {
+        self.certainties.add(verdict.certainty);
+        let index = line.server as usize;
+        let Some(server) = self.memory.servers.get_mut(index) else { return };
+        server.held -= 1;
+        if matches!(verdict.reason, Reason::NoRequest | Reason::Direct) {
+            return;
+        }
+        let learnt = &mut self.learnt.servers[index];
+        learnt.learn_missing(is_missing);
+        learnt.learn_crowded(verdict.candidates > 1);
+        if let Some(sender) = line.sender {
+            let is_explained = verdict.client.is_some() && verdict.reason != Reason::AgentFallback;
+            learnt.senders.learn(sender, is_explained);
+        }
+        if is_missing && server.has_exchanges && learnt.misses_most() {
+            let fields = server.fields.without_headers();
+            self.memory.narrow(line.server, fields);
+        }
+    }
+}

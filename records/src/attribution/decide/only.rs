@@ -1,0 +1,103 @@
+//! A group of one line and one mapping: the mapping explains the line, unless it cannot. The line is certain
+//! unless something contradicts that.
+
+use super::pair;
+use crate::attribution::costs;
+use crate::attribution::learnt::Learnt;
+use crate::attribution::learnt::user_agents::AgentFit;
+use crate::attribution::line::HeldLine;
+use crate::attribution::memory::Memory;
+use crate::attribution::memory::facts::FactsSlot;
+use crate::attribution::memory::mappings::{GroupSlot, MappingSlot, WaitingMapping};
+use crate::attribution::verdict::{LineVerdict, MatchConfidence, Reason};
+
+/// Decides the only line of a group that has at most one mapping.
+pub(super) fn decide(
+    memory: &mut Memory,
+    learnt: &mut Learnt,
+    line: &HeldLine,
+    group: GroupSlot,
+) -> LineVerdict {
+    let possible = memory
+        .mappings
+        .only(group)
+        .filter(|&mapping| !memory.cannot_be(memory.mappings.get(mapping), line));
+    let Some(mapping) = possible else {
+        memory.leave_group(group, None);
+        return LineVerdict::unmatched(Reason::NoMapping);
+    };
+    let verdict = match memory.mappings.get(mapping).facts {
+        Some(facts) => judge_exchange(memory, learnt, line, mapping, facts),
+        None => judge(memory, learnt, line, mapping),
+    };
+    memory.consume_both(group, mapping);
+    verdict
+}
+
+/// Judges a mapping without facts, by delay and User-Agent.
+fn judge(
+    memory: &Memory,
+    learnt: &mut Learnt,
+    line: &HeldLine,
+    mapping: MappingSlot,
+) -> LineVerdict {
+    let waiting = memory.mappings.get(mapping);
+    let WaitingMapping { client, time, resolution, contested, client_hash, .. } = *waiting;
+    let delay = line.time.micros_since(time);
+    let server = &mut learnt.servers[line.server as usize];
+    let is_unusual = server.delays.is_unusual(delay);
+    let odd = contested
+        || is_unusual
+        || learnt.profiles.fit(client_hash, line.user_agent) == AgentFit::Other;
+    if !odd {
+        server.delays.learn(delay, line.resolution.max(resolution));
+        learnt.profiles.learn(client_hash, line.user_agent, costs::PROFILE_CERTAIN);
+    } else if is_unusual && !contested {
+        // So that the delays follow a clock that drifts.
+        server.delays.learn_next(delay);
+    }
+    let is_doubtful = odd || is_doubtful(memory, learnt, line);
+    let confidence = if is_doubtful {
+        let probability = pair::doubtful_probability(learnt, client_hash, None, line);
+        MatchConfidence::likely(Reason::Doubtful, probability)
+    } else {
+        MatchConfidence::certain(Reason::Only)
+    };
+    LineVerdict::matched(client, confidence, 1, Some(delay))
+}
+
+/// Judges a mapping with facts, by delay, status and size.
+fn judge_exchange(
+    memory: &Memory,
+    learnt: &mut Learnt,
+    line: &HeldLine,
+    mapping: MappingSlot,
+    facts: FactsSlot,
+) -> LineVerdict {
+    let waiting = memory.mappings.get(mapping);
+    let WaitingMapping { client, time, contested, client_hash, .. } = *waiting;
+    let facts = memory.exchanges.get(facts);
+    let delay = line.time.micros_since(time);
+    let server = &learnt.servers[line.server as usize];
+    let is_unusual = facts.ended && !facts.is_cut() && server.is_unusual_end(line, delay);
+    let odd = contested || is_unusual || server.agreement.cost(facts, line) > costs::ODD_RESPONSE;
+    let confidence = if odd || is_doubtful(memory, learnt, line) {
+        let probability = pair::doubtful_probability(learnt, client_hash, Some(facts), line);
+        MatchConfidence::likely(Reason::Doubtful, probability)
+    } else {
+        MatchConfidence::certain(Reason::Only)
+    };
+    if !odd {
+        pair::learn_exchange(memory, learnt, mapping, line);
+    } else if is_unusual && !contested {
+        learnt.servers[line.server as usize].delays.learn_next(delay);
+    }
+    LineVerdict::matched(client, confidence, 1, Some(delay))
+}
+
+/// Whether the line's own mapping may be another one, or missing.
+fn is_doubtful(memory: &Memory, learnt: &Learnt, line: &HeldLine) -> bool {
+    let server = line.server as usize;
+    pair::may_be_tls(memory, line)
+        || learnt.servers[server].misses_mappings(&memory.servers[server])
+}

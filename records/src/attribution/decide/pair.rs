@@ -1,0 +1,82 @@
+//! One line and one mapping: how probable a doubtful pair is, and what a pair teaches.
+
+use crate::attribution::costs;
+use crate::attribution::learnt::Learnt;
+use crate::attribution::learnt::user_agents::AgentFit;
+use crate::attribution::line::HeldLine;
+use crate::attribution::memory::Memory;
+use crate::attribution::memory::client::ClientHash;
+use crate::attribution::memory::facts::ExchangeFacts;
+use crate::attribution::memory::mappings::{MappingSlot, WaitingMapping};
+use crate::attribution::memory::tls::TlsExchange;
+
+/// Returns the probability, in thousandths, that a line belongs to its only candidate although that is not
+/// certain, and learns from the evidence of the pair.
+pub(super) fn doubtful_probability(
+    learnt: &mut Learnt,
+    client: ClientHash,
+    facts: Option<&ExchangeFacts>,
+    line: &HeldLine,
+) -> u16 {
+    let agrees = match facts {
+        Some(facts) => facts.agree(line),
+        None => match learnt.profiles.fit(client, line.user_agent) {
+            AgentFit::Unknown => None,
+            AgentFit::Same => Some(true),
+            AgentFit::Other => Some(false),
+        },
+    };
+    learnt.servers[line.server as usize].calibration.judge(agrees)
+}
+
+/// Learns delay and User-Agent from a line and the mapping that it is about to take.
+pub(super) fn learn(
+    memory: &Memory,
+    learnt: &mut Learnt,
+    mapping: MappingSlot,
+    line: &HeldLine,
+    weight: u8,
+) {
+    let waiting = memory.mappings.get(mapping);
+    let delay = line.time.micros_since(waiting.time);
+    let server = &mut learnt.servers[line.server as usize];
+    server.delays.learn(delay, line.resolution.max(waiting.resolution));
+    learnt.profiles.learn(waiting.client_hash, line.user_agent, weight);
+}
+
+/// Learns delay, status and size from a line and the exchange that is surely its own; returns the delay.
+pub(super) fn learn_exchange(
+    memory: &Memory,
+    learnt: &mut Learnt,
+    mapping: MappingSlot,
+    line: &HeldLine,
+) -> i64 {
+    let WaitingMapping { time, resolution, facts, .. } = *memory.mappings.get(mapping);
+    let delay = line.time.micros_since(time);
+    if let Some(facts) = facts.map(|facts| memory.exchanges.get(facts))
+        && facts.ended
+    {
+        let server = &mut learnt.servers[line.server as usize];
+        // The end is known finely, so that delays are no whole seconds even where stamps are.
+        server.delays.learn(delay, resolution);
+        server.agreement.learn(facts, line);
+    }
+    delay
+}
+
+/// Whether the line may as well belong to an exchange in passed-through TLS that ended about then. If so, a
+/// mapping of plain traffic at the same address is not its only candidate.
+pub(super) fn may_be_tls(memory: &Memory, line: &HeldLine) -> bool {
+    let Some(exchanges) = &memory.servers[line.server as usize].tls else { return false };
+    let from = line.time.offset_by(-costs::TLS_LATEST);
+    let to = line.time.offset_by(memory.wait + line.resolution.micros());
+    let mut near = exchanges.within(from, to).take(costs::TLS_SCAN);
+    near.any(|(_, exchange)| has_port_of(exchange, line))
+}
+
+/// Whether line and exchange may have the same server port, as far as both are known.
+pub(super) fn has_port_of(exchange: &TlsExchange, line: &HeldLine) -> bool {
+    line.server_port.is_none()
+        || exchange.server_port.is_none()
+        || line.server_port == exchange.server_port
+}

@@ -1,0 +1,180 @@
+//! What is learnt about exchanges in passed-through TLS: how the sizes of their ciphertext relate to logged
+//! sizes, and how well lines fit.
+
+use super::delays::ServerDelays;
+use super::fit::FitError;
+use crate::attribution::costs;
+use crate::attribution::memory::tls::TlsExchange;
+
+/// What is learnt about the TLS exchanges of one server.
+pub(crate) struct LearntTls {
+    /// Delays from the end of an exchange to its line.
+    pub(crate) delays: ServerDelays,
+    /// Sizes of later exchanges of a connection, and of first ones, with which the handshake may end.
+    sizes: [TlsSizes; 2],
+    /// Bytes of the smallest exchange of one line.
+    smallest: u32,
+    /// Share of lines that found no exchange, in parts per million: a moving average.
+    missing: i64,
+    /// How well recent lines fitted.
+    pub(crate) fit: FitError,
+}
+
+impl LearntTls {
+    pub(crate) fn new() -> Self {
+        Self {
+            delays: ServerDelays::new(),
+            sizes: [TlsSizes::new(), TlsSizes::new()],
+            smallest: costs::TLS_SMALLEST,
+            missing: 0,
+            fit: FitError::new(),
+        }
+    }
+
+    /// Returns the fewest bytes that a line of an exchange with several lines takes beyond its logged size.
+    pub(crate) const fn least_overhead(&self) -> u32 {
+        self.sizes[0].least
+    }
+
+    /// Returns the bytes below which what is left of an exchange is no further line.
+    pub(crate) const fn least_left(&self) -> u32 {
+        self.smallest / 4 * 3
+    }
+
+    /// Returns the cost of a line with so many logged bytes belonging to the exchange.
+    pub(crate) fn cost_of_size(&self, exchange: &TlsExchange, bytes: u32) -> i64 {
+        let beyond = i64::from(exchange.left) - i64::from(bytes);
+        let cost = self.sizes[usize::from(exchange.nth == 1)].cost(beyond);
+        let shares = exchange.requests > exchange.lines + 1
+            && beyond >= i64::from(costs::TLS_LEAST_OVERHEAD);
+        if shares { cost.min(costs::TLS_SHARED_SIZE) } else { cost }
+    }
+
+    /// Learns the size of a pair that is nearly sure.
+    pub(crate) fn learn_size(&mut self, exchange: &TlsExchange, bytes: u32) {
+        if exchange.lines == 0 && exchange.requests == 1 {
+            self.smallest = self.smallest.min(exchange.left);
+            let beyond = i64::from(exchange.left) - i64::from(bytes);
+            self.sizes[usize::from(exchange.nth == 1)].learn(beyond);
+        }
+    }
+
+    /// Learns whether a line found no exchange.
+    pub(crate) fn learn_missing(&mut self, is_missing: bool) {
+        let share = if is_missing { 1_000_000 } else { 0 };
+        self.missing += (share - self.missing) / costs::SHARE_MEMORY;
+    }
+
+    /// Whether so many lines find no exchange that an only candidate may belong to another line.
+    pub(crate) const fn misses_any(&self) -> bool {
+        self.missing > costs::MISSING_LIMIT
+    }
+}
+
+/// By how much an exchange is larger than what is logged of it: its head and its framing. Most heads of a
+/// server are of a few lengths. So each difference is counted, and of those that were never seen it is
+/// learnt how often there are such, and how large they are.
+struct TlsSizes {
+    counts: Box<[u16]>,
+    total: u32,
+    /// How many of them had not been seen before.
+    fresh: u32,
+    /// Those by their octave.
+    octaves: [u32; 33],
+    /// The least that was seen but for a few, which a line of several takes.
+    least: u32,
+    /// What those that were learnt would have cost.
+    usual: i64,
+}
+
+impl TlsSizes {
+    fn new() -> Self {
+        let mut octaves = [0; 33];
+        // A head has from 32 bytes to 4 kB.
+        octaves[6..=12].fill(1);
+        Self {
+            counts: vec![0; 1 << costs::TLS_SIZE_BITS].into(),
+            total: 0,
+            fresh: 2,
+            octaves,
+            least: costs::TLS_LEAST_OVERHEAD,
+            usual: costs::TLS_SIZE_AT_FIRST,
+        }
+    }
+
+    fn learn(&mut self, beyond: i64) {
+        self.usual += (self.surprise(beyond) - self.usual) / costs::TLS_SIZE_MEMORY;
+        let place = place(beyond);
+        if self.counts[place] == 0 {
+            self.fresh += 1;
+            self.octaves[octave(beyond)] += 1;
+        }
+        let bytes = u32::try_from(beyond).unwrap_or(0);
+        self.least = if self.total == 0 { bytes } else { self.least.min(bytes) }
+            .max(costs::TLS_LEAST_OVERHEAD);
+        self.counts[place] = self.counts[place].saturating_add(1);
+        self.total += 1;
+        if self.total >= costs::TLS_SIZES_FADE_AT {
+            self.counts.iter_mut().for_each(|count| *count /= 2);
+            self.octaves.iter_mut().for_each(|count| *count -= *count / 2);
+            self.total = self.counts.iter().copied().map(u32::from).sum();
+            self.fresh -= self.fresh / 2;
+        }
+    }
+
+    fn cost(&self, beyond: i64) -> i64 {
+        (self.surprise(beyond) - self.usual + costs::TLS_SIZE_USUAL).clamp(0, costs::TLS_SIZE_WORST)
+    }
+
+    fn surprise(&self, beyond: i64) -> i64 {
+        let all = number(self.total + self.fresh);
+        let seen = self.counts[place(beyond)];
+        if seen > 0 {
+            return thousandths(all / f32::from(seen));
+        }
+        let octave = octave(beyond);
+        let fresh: u32 = self.octaves.iter().sum();
+        let share = (number(self.octaves[octave]) + 0.01) / number(fresh.max(1));
+        // Below nothing it may lie anywhere.
+        let width = number(1 << octave.checked_sub(1).unwrap_or(costs::TLS_SIZE_BELOW).min(24));
+        thousandths(all / number(self.fresh) * width / share)
+    }
+}
+
+fn place(beyond: i64) -> usize {
+    usize::try_from(beyond.rem_euclid(1 << costs::TLS_SIZE_BITS)).unwrap_or(0)
+}
+
+/// The number of bits; 0 for what is less than nothing.
+fn octave(beyond: i64) -> usize {
+    let bits = u32::try_from(beyond).map_or(0, |beyond| u32::BITS - beyond.leading_zeros());
+    bits as usize
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and widths of up to 2^24")]
+fn number(count: u32) -> f32 {
+    count as f32
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a logarithm, cut to what is wanted")]
+fn thousandths(odds: f32) -> i64 {
+    ((odds.ln() * 1_000.0) as i64).max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_that_is_often_seen_costs_little_and_one_below_nothing_much() {
+        let mut sizes = TlsSizes::new();
+        assert!(sizes.cost(180) < sizes.cost(-5) && sizes.cost(180) < sizes.cost(100_000));
+        (0..300).for_each(|i| sizes.learn([180, 180, 240][i % 3]));
+        assert!(sizes.cost(180) < sizes.cost(240) && sizes.cost(240) < 2_000);
+        assert!(sizes.cost(181) > 4_000 && sizes.cost(-5) > 6_000, "{}", sizes.cost(181));
+        // Where nearly all differ, another one is nothing strange.
+        let mut sizes = TlsSizes::new();
+        (0..300).for_each(|i| sizes.learn(600 + i));
+        assert!(sizes.cost(1_000) < 2_000, "{}", sizes.cost(1_000));
+    }
+}
