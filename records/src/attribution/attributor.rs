@@ -123,7 +123,7 @@ impl<T> Attributor<T> {
         self.queue.push(payload, line, state);
     }
 
-    /// Returns what becomes of a line first. A line that waits for its group joins it.
+    /// Returns the first state of a line. A line with a group joins the group.
     fn state_of(&mut self, logged: LoggedLine) -> LineState {
         let Self { queue, memory, learnt, .. } = self;
         let index = logged.server.0 as usize;
@@ -296,7 +296,7 @@ impl<T> Attributor<T> {
         self.explanations.get_or_insert_default().want(number);
     }
 
-    /// Returns why the line that was handed out last got its client, if that was asked for.
+    /// Returns the explanation of the line that was handed out last, if asked for.
     pub fn take_why(&mut self) -> Option<Explanation> {
         self.explanations.as_mut()?.take_last()
     }

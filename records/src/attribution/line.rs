@@ -1,4 +1,4 @@
-//! What an access line says that the join can use.
+//! What the join uses of an access line: small and owned.
 
 use std::num::{NonZeroU16, NonZeroU64};
 
@@ -9,16 +9,16 @@ use crate::attribution::memory::client::AgentHash;
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
 
-/// A server, as the [`Attributor`] numbers them.
+/// A server as numbered by the [`Attributor`](super::Attributor).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerIndex(pub u32);
 
-/// What an access line says that the join can use: small, owned, made off the hot path's thread.
+/// What the join uses of an access line: small and owned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoggedLine {
-    /// Where it was logged.
+    /// The server that logged the line.
     pub server: ServerIndex,
-    /// When: the logged time in `mergelogs`, the arrival in `penlogd`.
+    /// The logged time in `mergelogs`, the arrival in `penlogd`.
     pub time: Timestamp,
     /// How finely `time` is known.
     pub resolution: Resolution,
@@ -26,10 +26,11 @@ pub struct LoggedLine {
     pub short: Option<Fingerprint>,
     /// The request's fingerprint under [`Cut::Long`].
     pub long: Option<Fingerprint>,
-    /// The request's fingerprint under [`Cut::Whole`], where it is longer than the others keep.
+    /// The request's fingerprint under [`Cut::Whole`], if the request is longer than the other cuts
+    /// keep.
     pub whole: Option<Fingerprint>,
-    /// Hash of the client field as it was logged, by [`text_hash`]: the balancer, unless the line
-    /// came past it.
+    /// Hash of the logged client field, by [`text_hash`]: the balancer, unless the line came past
+    /// the balancer.
     pub sender: Option<u32>,
     /// Hash of the User-Agent, likewise.
     pub user_agent: Option<u32>,
@@ -43,23 +44,23 @@ pub struct LoggedLine {
     pub peer_port: Option<u16>,
     /// The server's own port, where several servers share its address.
     pub server_port: Option<u16>,
-    /// Which request on its connection, from 1.
+    /// Which request on the connection, from 1.
     pub nth: Option<u32>,
 }
 
-/// Which fingerprints a driver needs: those that its spelling of mappings carries.
+/// The fingerprints that a driver needs, by the encoding of its mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FingerprintCuts {
-    /// The classic mapping file's.
+    /// For the classic mapping file.
     Short,
-    /// Mapping datagrams'.
+    /// For mapping datagrams.
     Long,
-    /// Both, and so all that our own mapping file's need.
+    /// For all encodings, that of our own mapping file included.
     Both,
 }
 
 impl LoggedLine {
-    /// A line of which nothing is known but where and when.
+    /// A line with nothing but server and time.
     #[must_use]
     pub const fn unread(server: ServerIndex, (time, resolution): (Timestamp, Resolution)) -> Self {
         Self {
@@ -80,7 +81,7 @@ impl LoggedLine {
         }
     }
 
-    /// From a parsed line. `time` is what the driver's clock is about: see [`LoggedLine::time`].
+    /// From a parsed line. `time` is by the clock of the driver: see [`LoggedLine::time`].
     #[must_use]
     pub fn new(
         text: &[u8],
@@ -110,14 +111,14 @@ impl LoggedLine {
     }
 }
 
-/// A hash of a header's text, so that a line carries four bytes of it.
+/// Hashes a header's text to four bytes.
 #[must_use]
 pub fn text_hash(text: &[u8]) -> u32 {
     let hash = xxh3_64(text);
     u32::try_from(hash >> 32).expect("the upper half has 32 bits")
 }
 
-/// The same of a header's text as web servers log it, escaped.
+/// Hashes a header's text as web servers log it, escaped.
 fn logged_hash(text: &[u8]) -> u32 {
     if memchr::memchr(b'\\', text).is_none() { text_hash(text) } else { unescaped_hash(text) }
 }
@@ -135,7 +136,7 @@ pub(crate) struct HeldLine {
     pub(crate) time: Timestamp,
     /// See [`ServerIndex`].
     pub(crate) server: u32,
-    /// Hash of the client field as it was logged.
+    /// Hash of the logged client field.
     pub(crate) sender: Option<u32>,
     /// The server's own port.
     pub(crate) server_port: Option<NonZeroU16>,

@@ -1,8 +1,9 @@
-//! From costs, in thousandths of a natural logarithm, to weights and chances.
+//! Converts costs, in thousandths of a natural logarithm, to weights and chances.
 
 use crate::attribution::costs;
 
-/// 2^16 times e to the power of minus `cost` thousandths, to within a few parts in a hundred.
+/// Returns 2^16 times e to the power of minus `cost` thousandths, accurate to a few parts in a
+/// hundred.
 pub(crate) fn weight(cost: i64) -> u64 {
     if cost >= costs::NEGLIGIBLE {
         return 0;
@@ -14,7 +15,7 @@ pub(crate) fn weight(cost: i64) -> u64 {
     ((1 << 16) - (part << 5)) >> whole
 }
 
-/// The chance, in thousandths, of what costs `against` more than its opposite.
+/// Returns the chance, in thousandths, of an event that costs `against` more than its opposite.
 pub(crate) fn chance(against: i64) -> i64 {
     let odds = weight(against.abs());
     let rarer = i64::try_from(odds * 1_000 / (odds + (1 << 16))).unwrap_or(0);

@@ -39,7 +39,7 @@ pub(crate) enum LineState {
     Direct,
     /// The line was decided together with an older line.
     Early(Slot<LineVerdict>),
-    /// What the line is compared by is known only when it is decided.
+    /// The line gets its group only when it is decided.
     Late(Slot<LoggedLine>),
 }
 

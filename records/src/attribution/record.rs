@@ -1,4 +1,4 @@
-//! What a mapping says that the join can use, and what our own balancer's records say beyond client and
+//! What the join uses of a mapping, and what the records of our own balancer say beyond client and
 //! request.
 
 use std::net::IpAddr;
@@ -10,27 +10,27 @@ use crate::mapping::{Mapping, MappingKind, OpaqueTls};
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
 
-/// What a mapping says that the join can use: small and owned.
+/// What the join uses of a mapping: small and owned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MappingEvent {
-    /// Who was asked.
+    /// The server that got the request.
     pub server: ServerIndex,
-    /// Who asked.
+    /// The client of the request.
     pub client: ClientAddr,
-    /// When: the balancer's stamp in `mergelogs`, the arrival in `penlogd`.
+    /// The balancer's stamp in `mergelogs`, the arrival in `penlogd`.
     pub time: Timestamp,
     /// How finely `time` is known.
     pub resolution: Resolution,
-    /// What was asked; `None` if nothing was, which only an [`ExchangeEvent`] may say.
+    /// The request; `None` only if `exchange` is about no request.
     pub request: Option<Fingerprint>,
-    /// The rule `request` was made by.
+    /// The cut of `request`.
     pub cut: Cut,
-    /// What our own balancer says beyond that.
+    /// The connection, if the mapping names one.
     pub exchange: Option<ExchangeEvent>,
 }
 
 impl MappingEvent {
-    /// From a mapping. `None` if nothing was asked, so that no line can match.
+    /// From a mapping. `None` without a request, since no line can match.
     #[must_use]
     pub fn new(
         mapping: &Mapping<'_>,
@@ -47,13 +47,14 @@ impl MappingEvent {
         Some(Self { server, client, time, resolution, request, cut, exchange: None })
     }
 
-    /// Whether it is about a request that a line may be of.
+    /// Whether a line may belong to the record.
     #[must_use]
     pub fn is_request(&self) -> bool {
         self.exchange.is_none_or(|exchange| exchange.kind == MappingKind::Request)
     }
 
-    /// From a mapping of our own balancer, whatever moment it is. `None` if it can't be of use.
+    /// From a mapping of our own balancer, whichever event it is about. `None` if the join has no
+    /// use for it.
     #[must_use]
     pub fn with_exchange(
         mapping: &Mapping<'_>,
@@ -83,7 +84,7 @@ impl MappingEvent {
     }
 }
 
-/// What a record says of its connection, and of one exchange on the connection.
+/// What a record says of a connection, and of an exchange on the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExchangeEvent {
     /// Which event of the connection the record is about.
@@ -113,21 +114,22 @@ pub struct ExchangeEvent {
     pub tls: Option<OpaqueTls>,
 }
 
-/// Connections of other balancers are numbered from here by the reader of their log: ours count from 1.
+/// Other balancers' connections are numbered from here by the reader of their log: ours count from
+/// 1.
 pub const FOREIGN: u64 = 1 << 63;
 
 /// Bytes of a response, cut to 32 bits each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseSizes {
-    /// Of its body: Apache's `%b` and `%B`.
+    /// The body: Apache's `%b` and `%B`.
     pub body: u32,
-    /// Of its body with its framing: nginx's `$body_bytes_sent`.
+    /// The body with its framing: nginx's `$body_bytes_sent`.
     pub framed: u32,
-    /// Of head and framed body: Apache's `%O`, nginx's `$bytes_sent`.
+    /// Head and framed body: Apache's `%O`, nginx's `$bytes_sent`.
     pub all: u32,
 }
 
-/// Hashes of balancers' addresses as web servers log them. Mostly it is the same one.
+/// Hashes of balancers' addresses as web servers log them, with the last one cached.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BalancerHashes {
     last: Option<(IpAddr, u32)>,

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-/// How far the engine looks, waits and remembers.
+/// How long the join waits, and how much it remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JoinSettings {
     /// How long a line is held for late records and for the other lines of its group.
     pub wait: Duration,
-    /// How old a mapping may be and still explain a line.
+    /// The oldest mapping that may explain a line.
     pub window: Duration,
-    /// The most mappings remembered; beyond it the oldest are forgotten and counted. Once there are records
-    /// that name their connection, three eighths of it, and as many connections.
+    /// Most mappings remembered; the oldest beyond are forgotten and counted. Once records name
+    /// their connection, three eighths as many mappings, and as many connections.
     pub max_mappings: usize,
-    /// The most lines held; beyond it the oldest are decided early and counted.
+    /// Most lines held; the oldest beyond are decided early and counted.
     pub max_lines: usize,
 }
 

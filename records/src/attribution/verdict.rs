@@ -4,20 +4,20 @@ use crate::addr::ClientAddr;
 use crate::attribution::line::ServerIndex;
 use crate::time::Timestamp;
 
-/// A line's outcome.
+/// The outcome of a line.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LineVerdict {
-    /// Who asked; `None` if no mapping explains the line.
+    /// The client; `None` if no mapping explains the line.
     pub client: Option<ClientAddr>,
-    /// How sure that is.
+    /// How sure the client is.
     pub certainty: Certainty,
-    /// How many different mappings could have explained the line.
+    /// How many mappings could have explained the line.
     pub candidates: u32,
-    /// What the choice rests on.
+    /// The basis of the choice.
     pub reason: Reason,
     /// Microseconds from the chosen mapping to the line, by the clocks as they are.
     pub delay: Option<i64>,
-    /// Parts in 1,000 that the client is right, as the evidence has it.
+    /// Probability of the client, in thousandths.
     pub probability: u16,
 }
 
@@ -26,18 +26,18 @@ pub struct LineVerdict {
 pub enum Certainty {
     /// No mapping explains the line.
     Unmatched,
-    /// The best of several that could.
+    /// The best of several possible clients.
     Likely,
-    /// Only one client could.
+    /// The only possible client.
     Certain,
     /// The line names the balancer's own port: a key, not a guess.
     Exact,
 }
 
-/// What a choice rests on, or why there was none.
+/// The basis of a choice, or why there was none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// The line names the balancer's own port, and that was this client's connection.
+    /// The line names the balancer's own port, and the connection with this port was the client's.
     Port,
     /// The only mapping with this request at this server.
     Only,
@@ -47,27 +47,27 @@ pub enum Reason {
     Order,
     /// The best of several, by the client's known User-Agent.
     UserAgent,
-    /// The line is of an exchange in TLS that passed through, by its time, its size and its turn.
+    /// An exchange in passed-through TLS, by time, size and order.
     Tls,
-    /// The only mapping, but the evidence casts doubt on it.
+    /// The only mapping, but the evidence contradicts it.
     Doubtful,
-    /// No mapping with this request was there.
+    /// No mapping with this request was known.
     NoMapping,
-    /// No mapping with this request was there, as is common at this server, but the line just before
-    /// it from the same User-Agent had one: where the C balancer saw several requests in one read it
-    /// noted the first only.
+    /// No mapping with this request was known, as is common at this server, but the line just
+    /// before with the same User-Agent had one. The C balancer records only the first of several
+    /// requests in one read.
     AgentFallback,
-    /// Mappings with this request were there, but all of them suit other lines better.
+    /// Mappings with this request were known, but all suit other lines better.
     NoneFits,
-    /// The line has no request that could be looked up.
+    /// The line has no readable request.
     NoRequest,
-    /// The line did not come through the balancer: its client field names somebody for whom there
-    /// are no mappings, and is right as it is.
+    /// The line came past the balancer: its client field names a host without mappings, and is
+    /// right.
     Direct,
 }
 
 impl Reason {
-    /// The word that stands for it beside an explained line.
+    /// Returns the word for the reason beside an explained line.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -88,7 +88,7 @@ impl Reason {
 }
 
 impl Reason {
-    /// What [`Self::as_str`] stands for, in words.
+    /// Returns the meaning of the word of [`Self::as_str`].
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -115,7 +115,7 @@ impl Reason {
         }
     }
 
-    /// The one that a word stands for.
+    /// Returns the reason with this word.
     #[must_use]
     pub fn of_word(word: &str) -> Option<Self> {
         let all = [
@@ -193,9 +193,9 @@ impl LineVerdict {
 /// A line and its outcome.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DecidedLine<T> {
-    /// What the driver handed in with the line.
+    /// The payload that the driver handed in with the line.
     pub payload: T,
-    /// Where it was logged.
+    /// The server that logged the line.
     pub server: ServerIndex,
     /// The line's time.
     pub time: Timestamp,
@@ -203,7 +203,7 @@ pub struct DecidedLine<T> {
     pub verdict: LineVerdict,
 }
 
-/// What an engine has done since it was made. Lines: `lines = exact + certain + likely + unmatched + held`.
+/// What an attributor has done. Lines: `lines = exact + certain + likely + unmatched + held`.
 /// Mappings: `mappings = used + expired + evicted + outstanding`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JoinCounts {
@@ -213,7 +213,7 @@ pub struct JoinCounts {
     pub used: u64,
     /// Mappings that grew too old.
     pub expired: u64,
-    /// Mappings forgotten because there were too many.
+    /// Mappings forgotten beyond the bound.
     pub evicted: u64,
     /// Mappings remembered now.
     pub outstanding: u64,
@@ -227,7 +227,7 @@ pub struct JoinCounts {
     pub likely: u64,
     /// See [`Certainty::Unmatched`].
     pub unmatched: u64,
-    /// Lines decided before their time because too many were held.
+    /// Lines decided early because too many were held.
     pub decided_early: u64,
     /// Lines held now.
     pub held: u64,

@@ -1,45 +1,45 @@
-//! Which line takes which mapping, decided for a group together, bounded in size.
+//! Assigns mappings to the lines of a window at the lowest cost.
 //!
-//! Lines and mappings are both in time order. First the cheapest way to lay the one along the other
-//! without crossing is found (as in sequence alignment: Needleman and Wunsch, 1970): lines may stay
-//! without a mapping, mappings may be skipped, each at a cost. Then two lines exchange their mappings
-//! wherever that saves more than the crossing costs, until nothing is saved any more. Where a server
-//! answers in no order at all, it is the cheapest assignment instead.
+//! Lines and mappings are both in time order. First the cheapest assignment without crossings is
+//! found (as in sequence alignment: Needleman and Wunsch, 1970): a line may stay without a mapping
+//! and a mapping may be skipped, each at a cost. Then two lines exchange their mappings wherever
+//! that saves more than the crossing costs, until nothing is saved. Where a server answers in no
+//! order at all, the cheapest assignment with crossings for free is taken instead.
 
 use crate::attribution::costs;
 
 const COLUMNS: usize = costs::WINDOW_MAPPINGS + costs::WINDOW_LINES;
 
-/// The cost of a pair that cannot be.
+/// Cost of an impossible pair.
 const IMPOSSIBLE: i64 = 1 << 40;
 
-/// Costs of pairs: lower is better, and a pair that was never set cannot be.
+/// Costs of all pairs of a window; a pair without a cost is impossible.
 #[derive(Default)]
 pub(crate) struct AssignmentCosts {
-    /// Line after line, each with a cost for every mapping.
+    /// The cost of each mapping, line after line.
     pairs: Vec<i64>,
-    /// For each mapping, what it costs to skip it although a later one is taken.
+    /// The cost of skipping each mapping although a later mapping is taken.
     skips: Vec<i64>,
     other: OtherCosts,
     lines: usize,
     mappings: usize,
 }
 
-/// What else has a cost.
+/// Costs besides the pairs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OtherCosts {
-    /// A line without a mapping.
+    /// Cost of a line without a mapping.
     pub(crate) unmatched: i64,
-    /// Two lines that take their mappings in the wrong order.
+    /// Cost of two lines that take their mappings in the wrong order.
     pub(crate) crossed: i64,
 }
 
-/// For each line the mapping that it takes.
+/// The mapping that each line takes.
 pub(crate) type AssignedMappings = [Option<usize>; costs::WINDOW_LINES];
 
 impl AssignmentCosts {
-    /// Begins anew, for at most [`costs::WINDOW_LINES`] lines and as many mappings as there are costs of
-    /// skipping one, at most [`costs::WINDOW_MAPPINGS`].
+    /// Starts a new window of at most [`costs::WINDOW_LINES`] lines, with at most
+    /// [`costs::WINDOW_MAPPINGS`] costs of skipped mappings.
     pub(crate) fn reset(
         &mut self,
         lines: usize,
@@ -58,12 +58,12 @@ impl AssignmentCosts {
         self.pairs[line * self.mappings + mapping] = cost;
     }
 
-    /// What each mapping would cost a line.
+    /// Returns the cost of each mapping for a line.
     pub(crate) fn of_line(&self, line: usize) -> &[i64] {
         &self.pairs[line * self.mappings..][..self.mappings]
     }
 
-    /// What each line takes.
+    /// Returns the cheapest assignment.
     pub(crate) fn solve(&self) -> AssignedMappings {
         if self.other.crossed < costs::ORDER_FREE {
             return self.each_its_own().unwrap_or_else(|| self.cheapest());
@@ -73,7 +73,7 @@ impl AssignmentCosts {
         chosen
     }
 
-    /// What all costs at best if the first line takes this mapping, or none.
+    /// Returns the lowest total if the first line takes this mapping, or none.
     pub(crate) fn if_first_takes(&mut self, mapping: Option<usize>) -> i64 {
         let mut first = [IMPOSSIBLE; costs::WINDOW_MAPPINGS];
         first[..self.mappings].copy_from_slice(self.of_line(0));
@@ -88,7 +88,7 @@ impl AssignmentCosts {
         total
     }
 
-    /// What a choice costs.
+    /// Returns the total of an assignment.
     fn total(&self, chosen: &AssignedMappings) -> i64 {
         let chosen = &chosen[..self.lines];
         let taken = chosen.iter().flatten();
@@ -108,7 +108,8 @@ impl AssignmentCosts {
         total + crossings * self.other.crossed
     }
 
-    /// The cheapest way without crossing. Mappings behind the last one taken cost nothing.
+    /// Returns the cheapest assignment without crossings. Mappings behind the last taken mapping
+    /// cost nothing.
     fn along(&self) -> AssignedMappings {
         let width = self.mappings + 1;
         let unmatched = self.other.unmatched;
@@ -131,7 +132,7 @@ impl AssignmentCosts {
         let mut mapping = ends.min_by_key(|&(_, cost)| cost).map_or(0, |(end, _)| end);
         let mut line = self.lines;
         while line > 0 {
-            // Where lines compete on equal terms, it is the later that goes without.
+            // Of two lines with equal costs, the later stays without a mapping.
             let here = best[line][mapping];
             if here == best[line - 1][mapping] + unmatched {
                 line -= 1;
@@ -147,8 +148,8 @@ impl AssignmentCosts {
         chosen
     }
 
-    /// Exchanges as long as it saves something; each round saves, so it ends, and is cut short if not
-    /// soon enough.
+    /// Exchanges mappings as long as that saves costs. Each round saves, so that this ends; it is
+    /// cut short after [`costs::WINDOW_LINES`] rounds.
     fn exchange(&self, chosen: &mut AssignedMappings) {
         for _ in 0..costs::WINDOW_LINES {
             let mut changed = false;
@@ -164,8 +165,8 @@ impl AssignmentCosts {
         }
     }
 
-    /// A line that goes without takes a mapping that nobody has, or that of a line which is content
-    /// with such a one.
+    /// Gives a line without a mapping a free mapping, or the mapping of a line that takes a free
+    /// one instead.
     fn find_free(&self, chosen: &mut AssignedMappings, line: usize) -> bool {
         let free = (0..self.mappings).filter(|&mapping| !chosen.contains(&Some(mapping)));
         let costs = self.of_line(line);
@@ -205,8 +206,8 @@ impl AssignmentCosts {
         true
     }
 
-    /// If no two lines are best served by the same mapping, and each is better served by one than by
-    /// none, nothing is cheaper than that.
+    /// Returns the best mapping of each line, if these are all different and cheaper than no
+    /// mapping: then no assignment is cheaper.
     fn each_its_own(&self) -> Option<AssignedMappings> {
         let mut chosen = [None; costs::WINDOW_LINES];
         let mut taken = 0_u32;
@@ -222,8 +223,9 @@ impl AssignmentCosts {
         Some(chosen)
     }
 
-    /// The cheapest way where order means nothing: the shortest augmenting path form of the Hungarian
-    /// method (Jonker and Volgenant, 1987), with a column of its own for each line that takes nothing.
+    /// Returns the cheapest assignment with crossings for free: the shortest augmenting path form
+    /// of the Hungarian method (Jonker and Volgenant, 1987), with an extra column for each line
+    /// that takes no mapping.
     fn cheapest(&self) -> AssignedMappings {
         const NOBODY: usize = usize::MAX;
         let columns = self.mappings + self.lines;

@@ -1,5 +1,5 @@
-//! A group of one line and one mapping: the mapping explains the line, unless it cannot. The line is certain
-//! unless something contradicts that.
+//! A group of one line and one mapping: the mapping explains the line if time allows. The line is
+//! certain unless the evidence contradicts that.
 
 use super::pair;
 use crate::attribution::costs;

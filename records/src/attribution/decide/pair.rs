@@ -1,4 +1,4 @@
-//! One line and one mapping: how probable a doubtful pair is, and what a pair teaches.
+//! One line and one mapping: the probability of a doubtful pair, and learning from a pair.
 
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;

@@ -36,7 +36,7 @@ fn share_of(rivals: usize) -> u16 {
     1_000 / all.min(1_000)
 }
 
-/// Decides a line that is in no group by its port; `None` if no such connection is known.
+/// Decides a line in no group by its port; `None` if no connection with the port is known.
 pub(super) fn decide(
     memory: &mut Memory,
     learnt: &mut Learnt,

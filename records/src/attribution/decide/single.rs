@@ -187,7 +187,7 @@ impl SingleLineMatch {
         best
     }
 
-    /// Reserves candidates for the group's other lines whose User-Agent is the client's usual one.
+    /// Reserves candidates for other lines of the group, by the usual User-Agents of their clients.
     fn reserve<T>(&mut self, queue: &LineQueue<T>) {
         let own = queue.front_line().user_agent;
         let others = queue.lines_of_group(queue.next_of_front()).take(costs::SINGLE_CANDIDATES);
@@ -200,8 +200,8 @@ impl SingleLineMatch {
         }
     }
 
-    /// Returns the best candidate that is not reserved. Of what an earlier mistake left over, that is often
-    /// the oldest, so that one mistake does not bring about the next.
+    /// Returns the best candidate that is not reserved. Among the leftovers of an earlier mistake
+    /// the best is often the oldest, so that one mistake does not bring about the next.
     fn best_unreserved(&self) -> Option<usize> {
         let open = self.found.iter().enumerate().filter(|(_, candidate)| !candidate.is_reserved);
         open.min_by_key(|(_, candidate)| candidate.cost).map(|(place, _)| place)

@@ -6,7 +6,7 @@
 
 use crate::attribution::costs;
 
-/// Doubtful matches of a server that evidence confirmed, and those that it contradicted.
+/// Counts of doubtful matches of a server: confirmed ones, and contradicted ones.
 #[derive(Clone, Copy)]
 pub(crate) struct Calibration {
     yes: u16,

@@ -1,14 +1,14 @@
-//! The delay of a line whose stamp is coarse from a response's end that is known finely.
+//! Delays of lines with coarse stamps after the ends of responses, which are known finely.
 //!
-//! Where in its second a line was logged is open. If all lines follow the ends by about the same, the delays
-//! by their stamps lie anywhere in a span as long as a second; which part of it was seen so far depends on
-//! when in a second the log begins. So what was seen says where the span may lie, and inside of it no
-//! delay is better than another: order decides there.
+//! A coarse stamp does not tell when in its second the line was logged. If all lines follow the
+//! ends by about the same delay, delays by stamp lie anywhere in a span of one second. Which part
+//! of that span was observed depends on when in a second the log begins. So the observed delays say
+//! where the span may lie. Inside the span no delay is better than another, and order decides.
 
 use crate::attribution::costs;
 use crate::attribution::learnt::delays::ServerDelays;
 
-/// The delays by coarse stamps that are not out of the ordinary.
+/// The span of ordinary delays by coarse stamps, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CoarseDelaySpan {
     first: i64,
@@ -16,7 +16,7 @@ pub(crate) struct CoarseDelaySpan {
 }
 
 impl CoarseDelaySpan {
-    /// Of a server's delays, by stamps of that many microseconds.
+    /// Returns the span of a server whose stamps are `step` microseconds apart.
     pub(crate) fn of(delays: &ServerDelays, step: i64) -> Self {
         let Some((shortest, longest)) = delays.hull(costs::DELAYS_USED_AFTER) else {
             return Self {
@@ -27,7 +27,7 @@ impl CoarseDelaySpan {
         Self { first: shortest.min(longest - step), last: longest.max(shortest + step) }
     }
 
-    /// What a delay costs.
+    /// Returns the cost of a delay.
     pub(crate) fn cost(self, delay: i64) -> i64 {
         let apart = (self.first - delay).max(delay - self.last);
         match u64::try_from(apart) {
@@ -39,13 +39,14 @@ impl CoarseDelaySpan {
         }
     }
 
-    /// What is saved by not leaving over an end that at the end of what is in view has waited so long.
+    /// Returns the cost saved by taking an exchange that, at the end of the window, has waited so
+    /// long.
     pub(crate) fn saved(self, waited: i64) -> i64 {
         let width = (self.last - self.first).max(1);
         (waited - self.first).clamp(0, width) * costs::COARSE_OVERDUE / width
     }
 
-    /// Whether a delay is far out of the ordinary.
+    /// Whether a delay is far outside the span.
     pub(crate) fn is_unusual(self, delay: i64) -> bool {
         let width = self.last - self.first;
         delay < self.first - width || delay > self.last + width

@@ -1,11 +1,11 @@
-//! How long a server takes from mapping to line, learnt from pairs that are certain.
+//! How long a server takes from mapping to line, learnt from certain pairs.
 //!
-//! Delays are counted in buckets a quarter of an octave wide. A decision weighs two things. How
-//! common is the delay that a pair would have? And how strange would it be if the mapping were left
-//! over: if none of the lines in view were its own? That is likely for a young mapping, whose line is
-//! still to come, and rare for an old one. Where every request takes the same time this makes the
-//! oldest mapping the best; where delays have a long tail it lets the young overtake; and a mapping
-//! that nobody will ever answer is left where it is. Where nothing was learnt, order decides.
+//! Delays are counted in buckets a quarter of an octave wide. A decision weighs two questions. How
+//! common is the delay of a pair? And how strange would it be to leave the mapping over? Leaving
+//! over is likely for a young mapping, whose line is still to come, and rare for an old mapping.
+//! Where every request takes the same time, the oldest mapping is best. Where delays have a long
+//! tail, young mappings may overtake. A mapping that no line ever answers is left over. Before
+//! delays are learnt, order decides.
 
 use crate::attribution::costs;
 use crate::time::Resolution;
@@ -18,18 +18,18 @@ const BUCKETS: usize = 2 * SIDE + 1;
 pub(crate) struct ServerDelays {
     counts: [u32; BUCKETS],
     total: u32,
-    /// Pairs there were, counted or not.
+    /// All pairs, counted or not.
     seen: u32,
     until_rebuilt: u32,
     /// Cost of a delay in each bucket, in thousandths of a natural logarithm above the best.
     cost: [i64; BUCKETS],
-    /// What is saved by not leaving over a mapping that has waited so long, likewise.
+    /// Cost saved by taking a mapping that has waited so long, by bucket.
     overdue: [i64; BUCKETS],
-    /// The shortest and the longest delay, in microseconds, that are still ordinary.
+    /// The shortest and the longest ordinary delay, in microseconds.
     ordinary: (i64, i64),
-    /// The shortest and the longest delay, but for one in 200 at either end.
+    /// The shortest and the longest delay without one in 200 at either end, in microseconds.
     hull: (i64, i64),
-    /// The coarsest resolution of what was learnt.
+    /// The coarsest resolution of all learnt pairs.
     resolution: Resolution,
 }
 
@@ -48,7 +48,7 @@ impl ServerDelays {
         }
     }
 
-    /// Notes the delay of a certain pair, in microseconds, and how finely it is known.
+    /// Learns the delay of a certain pair in microseconds, and its resolution.
     pub(crate) fn learn(&mut self, delay: i64, resolution: Resolution) {
         self.seen = self.seen.wrapping_add(1);
         if self.total >= costs::DELAYS_PLENTY && !self.seen.is_multiple_of(costs::DELAYS_SAMPLE) {
@@ -63,7 +63,7 @@ impl ServerDelays {
         }
     }
 
-    /// Notes a delay that is out of the ordinary, if it is by one stamp of a whole second only.
+    /// Learns an unusual delay, if it is unusual by one stamp of a whole second only.
     pub(crate) fn learn_next(&mut self, delay: i64) {
         let (step, (shortest, longest)) = (self.resolution.micros(), self.ordinary);
         let is_next =
@@ -73,17 +73,18 @@ impl ServerDelays {
         }
     }
 
-    /// The shortest and the longest delay that are not out of the ordinary.
+    /// Returns the shortest and the longest ordinary delay.
     pub(crate) const fn ordinary(&self) -> (i64, i64) {
         self.ordinary
     }
 
-    /// What it costs to explain a line by a mapping `delay` microseconds older.
+    /// Returns the cost of explaining a line by a mapping `delay` microseconds older.
     pub(crate) fn cost(&self, delay: i64) -> i64 {
         self.cost[bucket(delay)]
     }
 
-    /// With stamps of whole seconds, two that differ by one may be of a shorter delay.
+    /// Lowers costs next to ordinary delays: a delay by stamps of whole seconds may be one second
+    /// too long or too short.
     fn lend_to_next_stamps(&mut self) {
         let cost = self.cost;
         let step = self.resolution.micros();
@@ -97,34 +98,35 @@ impl ServerDelays {
         }
     }
 
-    /// What is saved by not leaving over a mapping that at the end of what is in view has waited
-    /// for `waited` microseconds.
+    /// Returns the cost saved by taking a mapping that, at the end of the window, has waited
+    /// `waited` microseconds.
     pub(crate) fn saved(&self, waited: i64) -> i64 {
         self.overdue[bucket(waited)]
     }
 
-    /// Whether such a delay is out of the ordinary.
+    /// Whether the delay is not ordinary.
     pub(crate) const fn is_unusual(&self, delay: i64) -> bool {
         delay < self.ordinary.0 || delay > self.ordinary.1
     }
 
-    /// Whether enough is known to rule mappings out by their delay alone.
+    /// Whether enough pairs are known for a delay alone to rule a mapping out.
     pub(crate) const fn is_settled(&self) -> bool {
         self.total >= costs::DELAYS_SETTLED_AFTER
     }
 
-    /// The shortest and the longest delay, but for the rarest, if that many pairs are known.
+    /// Returns the shortest and the longest delay without the rarest, if at least `enough` pairs
+    /// are known.
     pub(crate) fn hull(&self, enough: u32) -> Option<(i64, i64)> {
         (self.total >= enough).then_some(self.hull)
     }
 
-    /// The middle delay in microseconds, once enough pairs are known.
+    /// Returns the median delay in microseconds, once enough pairs are known.
     pub(crate) fn median(&self) -> Option<i64> {
         (self.total >= costs::DELAYS_USED_AFTER).then(|| lower_bound(self.quantile(0.5)))
     }
 
-    /// What holds all but one in 1,000 of the pairs and two octaves beyond; with stamps of whole
-    /// seconds one more at the long end.
+    /// Returns the span of all but one in 1,000 pairs and two octaves beyond; with stamps of whole
+    /// seconds, one second more at the long end.
     fn find_ordinary(&self) -> (i64, i64) {
         let (first, last) = (self.quantile(0.0005), self.quantile(0.9995));
         let step = if self.resolution == Resolution::Second { self.resolution.micros() } else { 0 };
@@ -160,7 +162,8 @@ impl ServerDelays {
         let end = |bucket: usize| lower_bound((bucket + 1).min(BUCKETS - 1));
         self.hull = (lower_bound(self.quantile(0.005)), end(self.quantile(0.995)));
 
-        // Neighbours lend each other a part, so that one bucket's chance emptiness is no verdict.
+        // Neighbouring buckets share counts, so that a bucket empty by chance does not count as
+        // impossible.
         let total = to_f32(self.total);
         let share = |bucket: usize| {
             let at = |i: usize| to_f32(self.counts.get(i).copied().unwrap_or(0));
@@ -168,7 +171,7 @@ impl ServerDelays {
             let far = at(bucket.wrapping_sub(2)) + at(bucket + 2);
             (at(bucket) * 0.4 + near * 0.2 + far * 0.1) / total + 1e-6
         };
-        // A stamp in whole seconds leaves open where in its second it was.
+        // A stamp of whole seconds does not tell when in its second the line was logged.
         let step = to_f32(u32::try_from(self.resolution.micros()).unwrap_or(u32::MAX));
         let mut density = [0.0_f32; BUCKETS];
         let mut left = 1.0_f32;
@@ -188,7 +191,7 @@ impl ServerDelays {
     }
 }
 
-/// Costs while nothing is known: a mapping comes before its line.
+/// Returns the costs before delays are learnt: a mapping comes before its line.
 const fn unlearnt() -> [i64; BUCKETS] {
     let mut costs = [0; BUCKETS];
     let (mut bucket, mut cost) = (SIDE, costs::DELAY_BEFORE);
@@ -200,13 +203,14 @@ const fn unlearnt() -> [i64; BUCKETS] {
     costs
 }
 
-/// The bucket of a delay: [`SIDE`] is none, below it are lines that came before their mapping.
+/// Returns the bucket of a delay: [`SIDE`] for none, lower buckets for lines that came before their
+/// mapping.
 fn bucket(delay: i64) -> usize {
     let steps = quarter_octaves(delay.unsigned_abs() / costs::DELAY_UNIT).min(SIDE);
     if delay < 0 { SIDE - steps } else { SIDE + steps }
 }
 
-/// Four times the logarithm to base 2 of `n + 1`, mantissa cut to two bits.
+/// Returns four times the logarithm to base 2 of `n + 1`, with the mantissa cut to two bits.
 fn quarter_octaves(n: u64) -> usize {
     let n = n.saturating_add(1);
     let octave = n.ilog2();
@@ -214,7 +218,7 @@ fn quarter_octaves(n: u64) -> usize {
     octave as usize * 4 + usize::try_from(quarter).unwrap_or(0)
 }
 
-/// The shortest delay of a bucket, sign and all.
+/// Returns the shortest delay of a bucket, with its sign.
 fn lower_bound(bucket: usize) -> i64 {
     let steps = bucket.abs_diff(SIDE);
     let (octave, quarter) = (steps / 4, steps % 4);
@@ -223,7 +227,7 @@ fn lower_bound(bucket: usize) -> i64 {
     if bucket < SIDE { -delay } else { delay }
 }
 
-/// How many microseconds a bucket covers.
+/// Returns the width of a bucket in microseconds.
 #[expect(clippy::cast_precision_loss, reason = "a width needs no more precision than a float has")]
 fn width(bucket: usize) -> f32 {
     let octave = bucket.abs_diff(SIDE) / 4;

@@ -73,7 +73,7 @@ impl LearntServer {
         self.missing > costs::MISSING_AT_ALL || server.short > 0
     }
 
-    /// Whether so many lines find no mapping that the headers they log may not be those that were sent.
+    /// Whether so many lines find no mapping that logged headers may differ from the sent ones.
     pub(crate) const fn misses_most(&self) -> bool {
         self.missing > costs::MISSING_MOST
     }

@@ -8,7 +8,7 @@ use crate::attribution::memory::tls::TlsExchange;
 
 /// What is learnt about the TLS exchanges of one server.
 pub(crate) struct LearntTls {
-    /// Delays from the end of an exchange to its line.
+    /// Delays from the end of an exchange to the line.
     pub(crate) delays: ServerDelays,
     /// Sizes of later exchanges of a connection, and of first ones, with which the handshake may end.
     sizes: [TlsSizes; 2],
@@ -71,19 +71,19 @@ impl LearntTls {
     }
 }
 
-/// By how much an exchange is larger than what is logged of it: its head and its framing. Most heads of a
-/// server are of a few lengths. So each difference is counted, and of those that were never seen it is
-/// learnt how often there are such, and how large they are.
+/// How much larger an exchange is than the logged size: the response head and its framing. Most
+/// heads of a server have one of a few lengths, so that each difference is counted. For differences
+/// never seen before, their frequency and their octaves are counted.
 struct TlsSizes {
     counts: Box<[u16]>,
     total: u32,
-    /// How many of them had not been seen before.
+    /// Differences that had not been seen before.
     fresh: u32,
-    /// Those by their octave.
+    /// The same by octave.
     octaves: [u32; 33],
-    /// The least that was seen but for a few, which a line of several takes.
+    /// The smallest difference; each of several lines of an exchange takes as much.
     least: u32,
-    /// What those that were learnt would have cost.
+    /// Average surprise of the learnt differences.
     usual: i64,
 }
 
@@ -135,7 +135,7 @@ impl TlsSizes {
         let octave = octave(beyond);
         let fresh: u32 = self.octaves.iter().sum();
         let share = (number(self.octaves[octave]) + 0.01) / number(fresh.max(1));
-        // Below nothing it may lie anywhere.
+        // A negative difference may lie anywhere.
         let width = number(1 << octave.checked_sub(1).unwrap_or(costs::TLS_SIZE_BELOW).min(24));
         thousandths(all / number(self.fresh) * width / share)
     }
@@ -145,7 +145,7 @@ fn place(beyond: i64) -> usize {
     usize::try_from(beyond.rem_euclid(1 << costs::TLS_SIZE_BITS)).unwrap_or(0)
 }
 
-/// The number of bits; 0 for what is less than nothing.
+/// Returns the number of bits of a difference; 0 if the difference is negative.
 fn octave(beyond: i64) -> usize {
     let bits = u32::try_from(beyond).map_or(0, |beyond| u32::BITS - beyond.leading_zeros());
     bits as usize

@@ -77,7 +77,7 @@ impl ConnectionTable {
         &mut self.slab[index]
     }
 
-    /// The connection that a record at a server is about, made if need be.
+    /// Returns the connection that a record at a server names; an unknown connection is added.
     pub(crate) fn find_or_add(
         &mut self,
         server: u32,
@@ -116,14 +116,16 @@ impl ConnectionTable {
         let index = self.slab.insert(made);
         self.by_number.insert_unique(number_key, (number_key, index), |&(key, _)| key);
         self.order.push_back((index, self.serials));
-        // A request of another balancer is found by itself: it would only fill the chain of its port.
+        // A request of another balancer is found by its group; here it would only fill the chain of
+        // the port.
         if port.is_some() && !(exchange.is_third_party && exchange.kind == MappingKind::Request) {
             self.enter_chain(index);
         }
         index
     }
 
-    /// The newest first; what was open there must have been closed.
+    /// Puts a connection into the chain of its port, the newest first. An older connection must
+    /// have been closed before.
     fn enter_chain(&mut self, index: ConnectionSlot) {
         let KnownConnection { port_key, opened, balancer, server_port, .. } = self.slab[index];
         let is_same =
@@ -156,7 +158,7 @@ impl ConnectionTable {
         self.shorten(index);
     }
 
-    /// Drops what is beyond the bound on a chain.
+    /// Removes the connection beyond the bound on a chain.
     fn shorten(&mut self, index: ConnectionSlot) {
         let newest = find(&self.by_port, self.slab[index].port_key);
         let last = self.chain_from(newest).nth(costs::PORT_CONNECTIONS);
@@ -175,14 +177,14 @@ impl ConnectionTable {
         std::iter::successors(first, move |&at| self.slab[at].earlier)
     }
 
-    /// The connections that had a port towards a server, the newest first.
+    /// Returns the connections that had a port towards a server, the newest first.
     pub(crate) fn of_port(&self, server: u32, port: u16) -> impl Iterator<Item = ConnectionSlot> {
         let newest = find(&self.by_port, port_key(server, port));
         self.chain_from(newest).take(costs::PORT_CONNECTIONS)
     }
 
-    /// Forgets some that were closed before `too_old`, and the oldest where there are too many. To be
-    /// called for each that may have come: so as many go as come.
+    /// Forgets up to two connections that were closed before `too_old`, or are the oldest of too
+    /// many. A call for each new connection keeps their number bounded.
     pub(crate) fn tidy(&mut self, too_old: Timestamp, most: usize) {
         for _ in 0..2 {
             let Some((index, serial)) = self.order.pop_front() else { return };
@@ -219,7 +221,7 @@ impl ConnectionTable {
                 }
             }
         }
-        // So that nobody takes it for the one that was there.
+        // A stale entry of `order` does not match serial number 0.
         self.slab[index].serial = 0;
         self.slab.free(index);
     }

@@ -69,7 +69,7 @@ struct MappingLinks {
     after: Option<MappingSlot>,
 }
 
-/// A list's ends.
+/// The ends of a list of mappings.
 #[derive(Clone, Copy, Default)]
 struct ListEnds {
     first: Option<MappingSlot>,
@@ -78,7 +78,7 @@ struct ListEnds {
 
 /// One request at one server.
 pub(crate) struct RequestGroup {
-    /// The number of its server.
+    /// The index of the server.
     pub(crate) server: u32,
     /// Mappings in time order.
     fresh: ListEnds,
@@ -86,7 +86,7 @@ pub(crate) struct RequestGroup {
     deferred: ListEnds,
     /// How many mappings the group has, fresh and deferred.
     pub(crate) mappings: u32,
-    /// How many lines wait.
+    /// How many lines wait for a decision.
     pub(crate) lines: u32,
     /// The first line that waits.
     pub(crate) first_line: Option<LineNumber>,
@@ -132,17 +132,18 @@ pub(crate) struct MappingTable {
 }
 
 impl MappingTable {
-    /// How many mappings are remembered.
+    /// Returns how many mappings are remembered.
     pub(crate) const fn len(&self) -> usize {
         self.slab.len()
     }
 
-    /// The group with this key, if there is one.
+    /// Returns the group with this key, if there is one.
     pub(crate) fn find(&self, key: u64) -> Option<GroupSlot> {
         self.table.find(key, |&(k, _)| k == key).map(|&(_, group)| group)
     }
 
-    /// The group with this key, made if need be, to be given a mapping or a line.
+    /// Returns the group with this key, which is about to get a mapping or a line; a missing group
+    /// is made.
     pub(crate) fn find_or_add(&mut self, key: u64, server: u32) -> GroupSlot {
         if let Some(group) = self.find(key) {
             self.empty -= usize::from(self.groups[group].is_empty());
@@ -172,8 +173,8 @@ impl MappingTable {
         &mut self.groups[group]
     }
 
-    /// Counts a group that has neither mappings nor lines any more. It is kept, since a request that
-    /// was asked is often asked again; where too many are empty, all of them are forgotten.
+    /// Counts a group that has become empty. Empty groups are kept, since requests often come
+    /// again; where too many groups are empty, all empty groups are forgotten.
     pub(crate) fn note_if_empty(&mut self, group: GroupSlot) {
         if !self.groups[group].is_empty() {
             return;
@@ -201,13 +202,13 @@ impl MappingTable {
         &mut self.slab[mapping]
     }
 
-    /// Notes that the mapping was a candidate where another was chosen.
+    /// Marks a mapping as a candidate where another mapping was chosen.
     pub(crate) fn contest(&mut self, mapping: MappingSlot) {
         self.slab[mapping].contested = true;
     }
 
-    /// Notes that a younger mapping was preferred; one that was passed over time and again is set
-    /// aside, so that requests nobody ever answers don't stand in the way of the rest.
+    /// Counts that a younger mapping was preferred. A mapping that was passed over too often is
+    /// deferred, so that requests without any answer do not stand before the others.
     pub(crate) fn pass_over(&mut self, group: GroupSlot, mapping: MappingSlot) {
         let waiting = &mut self.slab[mapping];
         waiting.passed_over = waiting.passed_over.saturating_add(1);
@@ -216,7 +217,7 @@ impl MappingTable {
         }
     }
 
-    /// Remembers a mapping in its group.
+    /// Adds a mapping to its group.
     pub(crate) fn add(
         &mut self,
         group: GroupSlot,
@@ -262,14 +263,15 @@ impl MappingTable {
         if !members.mixed {
             let MappingLinks { before, after } = self.slab[index].links;
             let neighbour = before.or(after);
-            // Beside deferred ones alone nobody can be compared cheaply: assume the worst.
+            // Beside deferred mappings alone there is no cheap comparison: assume different
+            // clients.
             let same = neighbour.is_some_and(|neighbour| self.get(neighbour).client == client);
             self.groups[group].mixed = !same;
         }
         index
     }
 
-    /// A mapping whose exchange has not ended is set aside until then.
+    /// Defers a mapping until its exchange has ended.
     fn add_pending(&mut self, index: MappingSlot) {
         let WaitingMapping { group, client, .. } = self.slab[index];
         let RequestGroup { fresh, deferred, mappings, .. } = self.groups[group];
@@ -284,7 +286,7 @@ impl MappingTable {
         members.mixed |= differs;
     }
 
-    /// A mapping's exchange has ended at that time: so it is ordered by it from now on.
+    /// Orders a mapping by the time at which its exchange has ended.
     pub(crate) fn end(&mut self, mapping: MappingSlot, time: Timestamp) {
         let WaitingMapping { group, deferred, .. } = self.slab[mapping];
         let members = &self.groups[group];
@@ -297,7 +299,7 @@ impl MappingTable {
         self.link_by_time(mapping);
     }
 
-    /// Links a mapping into its group's order.
+    /// Links a mapping into the time order of its group.
     fn link_by_time(&mut self, index: MappingSlot) {
         let WaitingMapping { group, time, .. } = self.slab[index];
         let fresh = self.groups[group].fresh;
@@ -310,8 +312,7 @@ impl MappingTable {
         self.groups[group].fresh = fresh;
     }
 
-    /// Moves a mapping to another group, where it waits as one whose exchange has not ended unless that
-    /// is said anew.
+    /// Moves a mapping to another group, as one whose exchange has not ended.
     pub(crate) fn move_to(&mut self, mapping: MappingSlot, group: GroupSlot) {
         let WaitingMapping { group: from, deferred, .. } = self.slab[mapping];
         let members = &self.groups[from];
@@ -325,7 +326,7 @@ impl MappingTable {
         self.add_pending(mapping);
     }
 
-    /// All mappings of a server that have facts.
+    /// Returns all mappings of a server that have facts.
     pub(crate) fn with_facts(&self, server: u32) -> Vec<MappingSlot> {
         let alive = self.order.iter().filter(|arrival| arrival.is_alive(&self.slab));
         let mappings = alive.map(|arrival| arrival.mapping);
@@ -336,7 +337,7 @@ impl MappingTable {
         mappings.filter(is_one).collect()
     }
 
-    /// Forgets a mapping. Its group stays, even if empty.
+    /// Removes a mapping from its group, which stays even if empty.
     pub(crate) fn remove(&mut self, mapping: MappingSlot) {
         let WaitingMapping { group, deferred, .. } = self.slab[mapping];
         let members = &self.groups[group];
@@ -349,13 +350,13 @@ impl MappingTable {
         self.free(mapping);
     }
 
-    /// The mapping of a group that has but one.
+    /// Returns the only mapping of a group that has one mapping.
     pub(crate) fn only(&self, group: GroupSlot) -> Option<MappingSlot> {
         let RequestGroup { fresh, deferred, .. } = self.groups[group];
         fresh.first.or(deferred.last)
     }
 
-    /// Forgets the only mapping of a group together with its only line.
+    /// Removes the only mapping of a group together with its only line.
     pub(crate) fn take_both(&mut self, group: GroupSlot, mapping: MappingSlot) {
         let members = &mut self.groups[group];
         (members.fresh, members.deferred, members.mappings) = <_>::default();
@@ -369,7 +370,7 @@ impl MappingTable {
         self.slab.free(mapping);
     }
 
-    /// The mapping that was taken first of all.
+    /// Returns the mapping that arrived first.
     pub(crate) fn oldest(&mut self) -> Option<MappingSlot> {
         while let Some(first) = self.order.front() {
             if first.is_alive(&self.slab) {
@@ -380,7 +381,7 @@ impl MappingTable {
         None
     }
 
-    /// Which group a mapping is in.
+    /// Returns the group of a mapping.
     pub(crate) fn group_of(&self, mapping: MappingSlot) -> GroupSlot {
         self.slab[mapping].group
     }
@@ -412,7 +413,7 @@ impl MappingTable {
         self.groups[group].deferred.last
     }
 
-    /// Sets the group's oldest mappings aside for as long as `is_deferred` says so.
+    /// Defers the group's oldest mappings for as long as `is_deferred` holds.
     pub(crate) fn defer_while(
         &mut self,
         group: GroupSlot,
@@ -427,7 +428,7 @@ impl MappingTable {
         }
     }
 
-    /// Moves a mapping from its group's order to those set aside.
+    /// Moves a mapping from the fresh mappings of its group to the deferred ones.
     fn defer(&mut self, group: GroupSlot, mapping: MappingSlot) {
         let RequestGroup { fresh, deferred, .. } = self.groups[group];
         let fresh = self.unlink(mapping, fresh);
@@ -437,7 +438,7 @@ impl MappingTable {
         (members.fresh, members.deferred) = (fresh, deferred);
     }
 
-    /// Links a mapping behind `before` in the list with `ends`, and returns its new ends.
+    /// Links a mapping behind `before` in the list with these ends, and returns the new ends.
     fn link(
         &mut self,
         index: MappingSlot,
@@ -456,7 +457,7 @@ impl MappingTable {
         ends
     }
 
-    /// Takes a mapping out of the list with `ends`, and returns its new ends.
+    /// Unlinks a mapping from the list with these ends, and returns the new ends.
     fn unlink(&mut self, index: MappingSlot, mut ends: ListEnds) -> ListEnds {
         let MappingLinks { before, after } = self.slab[index].links;
         match before {

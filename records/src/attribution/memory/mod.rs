@@ -185,7 +185,7 @@ impl Memory {
         }
     }
 
-    /// Removes a mapping from its group, whatever for; no line leaves with it.
+    /// Removes a mapping, and no line, from its group.
     pub(crate) fn remove(&mut self, mapping: MappingSlot) {
         let group = self.mappings.group_of(mapping);
         self.forget_facts(mapping);

@@ -14,7 +14,7 @@ pub(crate) struct LoggedFields {
     pub(crate) referer: bool,
     /// The server's port.
     pub(crate) port: bool,
-    /// The balancer's port, of a balancer that shares its connections between clients.
+    /// The balancer's port, where clients share its connections.
     pub(crate) peer: bool,
 }
 

@@ -78,7 +78,7 @@ impl TlsExchanges {
             .map(|(place, _)| place)
     }
 
-    /// Returns places and exchanges that ended within this time, the oldest first.
+    /// Returns the exchanges that ended within this time with their places, the oldest first.
     pub(crate) fn within(
         &self,
         from: Timestamp,
