@@ -24,7 +24,7 @@ use pen_records::rewrite::policy::PolicyError;
 use pen_records::rewrite::{LikelyPolicy, RewritePolicy, UnmatchedPolicy};
 use pen_records::shipment::ShipmentServer;
 
-use crate::allow::{Allow, From};
+use crate::allow::{Allow, FromArg};
 use crate::collector::{CollectorSettings, LineSender, SenderSettings, ServerKey};
 use crate::socket::ListenAddr;
 
@@ -101,7 +101,7 @@ pub struct Args {
     check: bool,
     /// Accept mappings, lines, or both from this network only; may be repeated [default: from everywhere]
     #[arg(long, value_name = "[mappings=|lines=]NET")]
-    from: Vec<From>,
+    from: Vec<FromArg>,
     /// Lines of the sender NAME (address, host name, or the name in its shipments) belong to this
     /// server; also the address of a server that HAProxy logs as GROUP/NAME or NAME; may be repeated
     #[arg(long, value_name = "NAME=ADDR[:PORT]")]
@@ -333,7 +333,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-impl std::convert::From<ActionError> for ConfigError {
+impl From<ActionError> for ConfigError {
     fn from(error: ActionError) -> Self {
         Self(chain(&error))
     }

@@ -13,8 +13,8 @@
 //! 7. [`rewrite`] writes each decided line with its client, its explanation and its counters;
 //!    [`privacy`] replaces client addresses with networks or pseudonyms there.
 //!
-//! [`addr`] and [`time`] hold the small values that all modules share, [`duration`] parses durations of
-//! command lines, [`histogram`] counts durations.
+//! [`addr`], [`network`] and [`time`] hold the small values that all modules share, [`duration`] parses
+//! durations of command lines, [`histogram`] counts durations.
 
 pub mod access;
 pub mod addr;
@@ -26,6 +26,7 @@ mod hash;
 pub mod histogram;
 pub mod mapping;
 pub mod merge;
+pub mod network;
 mod number;
 pub mod privacy;
 pub mod request;

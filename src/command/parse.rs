@@ -189,8 +189,9 @@ fn rule(words: &mut CommandWords<'_>, verdict: AclVerdict) -> Parsed<AclRule> {
         texts.push(words.word("an address, a network or unix")?.to_owned());
     }
     let texts: Vec<_> = texts.iter().map(String::as_str).collect();
-    let who = ClientMatcher::parse(&texts);
-    who.map(|who| AclRule { verdict, who })
+    let matcher = ClientMatcher::parse(&texts);
+    matcher
+        .map(|matcher| AclRule { verdict, matcher })
         .map_err(|error| CommandError::Acl(words.verb.clone(), error))
 }
 

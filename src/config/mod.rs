@@ -24,7 +24,7 @@ use pen_records::addr::ClientAddr;
 use crate::config::acl::Acls;
 use crate::config::checks::CheckSettings;
 
-pub use network::{Network, TrustedPeer};
+pub use network::TrustedPeer;
 pub use tls::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};
 
 /// Everything a start needs.
@@ -193,7 +193,7 @@ impl RuntimeSettings {
     /// Whether who connects from there has to say first for whom.
     #[must_use]
     pub fn speaks_for_others(&self, addr: ClientAddr) -> bool {
-        self.accept_proxy.iter().any(|trusted| trusted.fits(addr))
+        self.accept_proxy.iter().any(|trusted| trusted.matches(addr))
     }
 }
 

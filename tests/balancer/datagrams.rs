@@ -250,9 +250,9 @@ fn a_client_keeps_its_server_and_round_robin_is_even() {
 fn access_lists_hold_for_datagrams() {
     let echo = Echo::start(b'a', Ipv4Addr::LOCALHOST);
     let mut settings: RuntimeSettings = over(&[&echo.endpoint()]);
-    let who = ClientMatcher::parse(&["127.0.0.9"]).unwrap();
+    let matcher = ClientMatcher::parse(&["127.0.0.9"]).unwrap();
     settings.client_acl = 1;
-    settings.acls.list_mut(1).push(AclRule { verdict: AclVerdict::Deny, who });
+    settings.acls.list_mut(1).push(AclRule { verdict: AclVerdict::Deny, matcher });
     let site = Site::of_datagrams(localhost(0), settings);
     let denied = site.client([127, 0, 0, 9]);
     denied.send(b"x").unwrap();

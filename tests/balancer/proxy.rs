@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use pen::config::acl::AclVerdict;
-use pen::config::{Endpoint, LogFormat, Network, ProxyVersion, RuntimeSettings, TrustedPeer};
+use pen::config::{Endpoint, LogFormat, ProxyVersion, RuntimeSettings, TrustedPeer};
 use pen::data::relay::proxy::Header;
 use pen_records::addr::ClientAddr;
 use pen_testing::program::require_installed;
@@ -20,7 +20,7 @@ use crate::support::{Listener, Site, Stream, dead, over, socket_path, wait_until
 const VERSIONS: [ProxyVersion; 2] = [ProxyVersion::V1, ProxyVersion::V2];
 
 fn this_machine() -> Vec<TrustedPeer> {
-    vec![TrustedPeer::Network(Network { addr: Ipv4Addr::LOCALHOST.into(), bits: 8 })]
+    vec![TrustedPeer::parse("127.0.0.0/8").expect("a network")]
 }
 
 fn trusting(settings: RuntimeSettings) -> RuntimeSettings {
@@ -103,8 +103,7 @@ fn who_speaks_for_itself_keeps_its_address() {
 #[test]
 fn who_is_not_trusted_is_not_believed() {
     let listener = Listener::tcp();
-    let ten = Network { addr: [10, 0, 0, 0].into(), bits: 8 };
-    let accept_proxy = vec![TrustedPeer::Network(ten), TrustedPeer::Unix];
+    let accept_proxy = vec![TrustedPeer::parse("10.0.0.0/8").unwrap(), TrustedPeer::Unix];
     let site = Site::start(RuntimeSettings { accept_proxy, ..over(&[&listener.endpoint()]) });
     let header = written(far_away(), ProxyVersion::V1);
     let mut client = site.connect();
@@ -187,9 +186,12 @@ fn access_lists_judge_the_forwarded_client() {
     let (listener, abuse) = (Listener::tcp(), Listener::tcp());
     let mut settings = trusting(over(&[&listener.endpoint()]));
     settings.abuse = Some(pen::config::ServerSettings::new(abuse.endpoint()));
-    let who = pen::config::acl::ClientMatcher::parse(&["203.0.113.0/24"]).unwrap();
+    let matcher = pen::config::acl::ClientMatcher::parse(&["203.0.113.0/24"]).unwrap();
     settings.client_acl = 1;
-    settings.acls.list_mut(1).push(pen::config::acl::AclRule { verdict: AclVerdict::Deny, who });
+    settings
+        .acls
+        .list_mut(1)
+        .push(pen::config::acl::AclRule { verdict: AclVerdict::Deny, matcher });
     let site = Site::start(settings);
     let mut client = site.connect();
     client.write_all(&written(far_away(), ProxyVersion::V2)).unwrap();

@@ -1,11 +1,11 @@
-//! Who may connect: numbered lists of rules, for clients, for the control port and for servers.
+//! Access lists: numbered lists of rules for clients, for the control port, for the status and for servers.
 //!
-//! The first rule that fits decides. If none does, the list's own default decides, and a list that
-//! states none does the opposite of its last rule, as pen always did: `deny 10.0.0.1` alone permits
-//! everybody else. An empty list permits. Clients on a Unix-domain socket are permitted unless a
-//! rule for `unix` or a stated default says otherwise: the socket's file mode guards it already.
+//! The first rule that matches decides. If no rule matches, the default verdict of the list decides; a list
+//! without a stated default decides the opposite of its last rule, as C pen does: `deny 10.0.0.1` alone permits
+//! all other clients. An empty list permits. Clients on a Unix-domain socket are permitted unless a rule for
+//! `unix` or a stated default denies them: the file mode of the socket protects it already.
 //!
-//! A lookup costs one hash for each *different mask* of a list, however many rules there are.
+//! A lookup costs one hash for each *different mask* of a list, however many rules the list has.
 
 #[cfg(test)]
 mod tests;
@@ -15,21 +15,22 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use pen_records::addr::{ClientAddr, parse_ip};
 
 use crate::config::countries::{Country, CountryDatabase};
 
-/// What a rule says of those it fits.
+/// The verdict of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AclVerdict {
-    /// May connect.
+    /// The client may connect.
     Permit,
-    /// May not.
+    /// The client may not connect.
     Deny,
 }
 
 impl AclVerdict {
-    /// Reads `permit` or `deny`.
+    /// Parses `permit` or `deny`.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         match word {
@@ -56,125 +57,112 @@ impl fmt::Display for AclVerdict {
     }
 }
 
-/// Whom a rule fits. Bits outside of a mask are zero: [`ClientMatcher::parse`] sees to it, so that
-/// `10.1.2.3 255.0.0.0` means the network and not nobody.
+/// The clients that a rule matches. Bits outside of a mask are zero: [`ClientMatcher::parse`] clears them, so that
+/// `10.1.2.3 255.0.0.0` means the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientMatcher {
-    /// IPv4 addresses that equal the first under the second, the mask.
+    /// IPv4 addresses that equal the first address under the mask, the second. The mask may have gaps.
     V4(Ipv4Addr, Ipv4Addr),
-    /// IPv6 addresses whose first bits, so many, are those of this one.
-    V6(Ipv6Addr, u8),
+    /// IPv6 addresses of a network.
+    V6(Ipv6Net),
     /// Clients of a Unix-domain socket.
     Unix,
-    /// Addresses of a country, where a database tells.
+    /// Addresses of a country, according to the country database.
     Country(Country),
 }
 
 impl ClientMatcher {
-    /// Reads the words of a rule behind its verdict: `ADDR`, `ADDR/BITS`, `ADDR MASK`, `country
-    /// CC` or `unix`.
+    /// Parses the words of a rule after its verdict: `ADDR`, `ADDR/BITS`, `ADDR MASK`, `country CC` or `unix`.
     ///
     /// # Errors
-    /// Says what was expected.
+    /// The words are none of these.
     pub fn parse(words: &[&str]) -> Result<Self, AclError> {
         match words {
             ["unix"] => Ok(Self::Unix),
             ["country", code] => Country::parse(code).map(Self::Country).ok_or(AclError::Country),
-            [net] => Self::net(net),
+            [net] => Self::network(net),
             [addr, mask] => {
                 let (Ok(addr), Ok(mask)) = (addr.parse(), mask.parse()) else {
-                    return Err(AclError::Who);
+                    return Err(AclError::Client);
                 };
                 Ok(Self::v4(addr, mask))
             }
-            _ => Err(AclError::Who),
+            _ => Err(AclError::Client),
         }
     }
 
-    fn net(text: &str) -> Result<Self, AclError> {
+    fn network(text: &str) -> Result<Self, AclError> {
         let (addr, bits) = match text.split_once('/') {
             Some((addr, bits)) => (addr, Some(bits.parse::<u8>().map_err(|_| AclError::Bits)?)),
             None => (text, None),
         };
-        // The family is that of the spelling: `::ffff:10.0.0.0/104` counts its bits as IPv6 does.
+        // The family is the family as typed: `::ffff:10.0.0.0/104` counts its bits as IPv6 does.
         if addr.contains(':') {
-            let addr: Ipv6Addr = addr.parse().map_err(|_| AclError::Who)?;
-            return Self::v6(addr, bits.unwrap_or(128));
+            let addr: Ipv6Addr = addr.parse().map_err(|_| AclError::Client)?;
+            let net = Ipv6Net::new(addr, bits.unwrap_or(128)).map_err(|_| AclError::Bits)?;
+            return Ok(Self::v6(net));
         }
-        let Some(IpAddr::V4(addr)) = parse_ip(addr.as_bytes()) else { return Err(AclError::Who) };
-        Ok(Self::v4(addr, v4_mask(bits.unwrap_or(32))?))
+        let Some(IpAddr::V4(addr)) = parse_ip(addr.as_bytes()) else {
+            return Err(AclError::Client);
+        };
+        let net = Ipv4Net::new(addr, bits.unwrap_or(32)).map_err(|_| AclError::Bits)?;
+        Ok(Self::v4(addr, net.netmask()))
     }
 
     fn v4(addr: Ipv4Addr, mask: Ipv4Addr) -> Self {
         Self::V4(addr & mask, mask)
     }
 
-    /// IPv4 mapped into IPv6 is IPv4, wherever it comes from.
-    fn v6(addr: Ipv6Addr, bits: u8) -> Result<Self, AclError> {
-        let mask = v6_mask(bits)?;
-        match addr.to_ipv4_mapped() {
-            Some(v4) if bits >= 96 => Ok(Self::v4(v4, v4_mask(bits - 96)?)),
-            _ => Ok(Self::V6(addr & mask, bits)),
+    /// IPv4 mapped into IPv6 is IPv4.
+    fn v6(net: Ipv6Net) -> Self {
+        let v4 = net.addr().to_ipv4_mapped().zip(net.prefix_len().checked_sub(96));
+        match v4.and_then(|(addr, bits)| Ipv4Net::new(addr, bits).ok()) {
+            Some(v4) => Self::v4(v4.addr(), v4.netmask()),
+            None => Self::V6(net.trunc()),
         }
     }
 
-    /// Whether it is `client` that is meant, who is of this country.
+    /// Returns whether `client`, an address of `country`, matches.
     #[must_use]
-    pub fn fits(self, client: ClientAddr, country: Option<Country>) -> bool {
+    pub fn matches(self, client: ClientAddr, country: Option<Country>) -> bool {
         match (self, client) {
             (Self::Country(one), _) => country == Some(one),
             (Self::Unix, ClientAddr::Unix) => true,
             (Self::V4(net, mask), ClientAddr::Ip(IpAddr::V4(addr))) => addr & mask == net,
-            (Self::V6(net, bits), ClientAddr::Ip(IpAddr::V6(addr))) => {
-                v6_mask(bits).is_ok_and(|mask| addr & mask == net)
-            }
+            (Self::V6(net), ClientAddr::Ip(IpAddr::V6(addr))) => net.contains(&addr),
             _ => false,
         }
     }
 }
 
-fn v4_mask(bits: u8) -> Result<Ipv4Addr, AclError> {
-    let zeros = 32_u32.checked_sub(bits.into()).ok_or(AclError::Bits)?;
-    Ok(Ipv4Addr::from_bits(u32::MAX.checked_shl(zeros).unwrap_or(0)))
-}
-
-fn v6_mask(bits: u8) -> Result<Ipv6Addr, AclError> {
-    let zeros = 128_u32.checked_sub(bits.into()).ok_or(AclError::Bits)?;
-    Ok(Ipv6Addr::from_bits(u128::MAX.checked_shl(zeros).unwrap_or(0)))
-}
-
 impl fmt::Display for ClientMatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::V4(addr, Ipv4Addr::BROADCAST) => write!(f, "{addr}"),
-            Self::V4(addr, mask) => {
-                let bits = mask.to_bits().leading_ones();
-                if mask.to_bits().count_ones() == bits {
-                    write!(f, "{addr}/{bits}")
-                } else {
-                    write!(f, "{addr} {mask}")
-                }
-            }
-            Self::V6(addr, 128) => write!(f, "{addr}"),
-            Self::V6(addr, bits) => write!(f, "{addr}/{bits}"),
+            Self::V4(addr, mask) => match ipnet::ipv4_mask_to_prefix(*mask) {
+                Ok(32) => write!(f, "{addr}"),
+                Ok(bits) => write!(f, "{addr}/{bits}"),
+                Err(_) => write!(f, "{addr} {mask}"),
+            },
+            Self::V6(net) if net.prefix_len() == 128 => write!(f, "{}", net.addr()),
+            Self::V6(net) => write!(f, "{net}"),
             Self::Unix => f.write_str("unix"),
             Self::Country(country) => write!(f, "country {country}"),
         }
     }
 }
 
-/// One entry of a list.
+/// A rule of an access list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AclRule {
-    /// What happens to them.
+    /// Whether these clients may connect.
     pub verdict: AclVerdict,
-    /// To whom.
-    pub who: ClientMatcher,
+    /// The clients that the rule matches.
+    pub matcher: ClientMatcher,
 }
 
 impl fmt::Display for AclRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.verdict, self.who)
+        write!(f, "{} {}", self.verdict, self.matcher)
     }
 }
 
@@ -182,52 +170,52 @@ impl fmt::Display for AclRule {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessList {
     rules: Vec<AclRule>,
-    /// As stated; `None` for the opposite of the last rule.
+    /// The stated default; `None` for the opposite of the last rule.
     default: Option<AclVerdict>,
     index: RuleIndex,
 }
 
 impl AccessList {
-    /// Adds a rule behind the others.
+    /// Appends a rule.
     pub fn push(&mut self, rule: AclRule) {
-        self.index.add(self.rules.len(), rule.who);
+        self.index.add(self.rules.len(), rule.matcher);
         self.rules.push(rule);
     }
 
-    /// Takes out all rules equal to this one; whether there was any.
+    /// Removes all rules equal to this one. Returns whether the list had such a rule.
     pub fn remove(&mut self, rule: AclRule) -> bool {
         let before = self.rules.len();
         self.rules.retain(|&one| one != rule);
         self.index = RuleIndex::default();
-        self.rules.iter().enumerate().for_each(|(at, rule)| self.index.add(at, rule.who));
+        self.rules.iter().enumerate().for_each(|(at, rule)| self.index.add(at, rule.matcher));
         self.rules.len() < before
     }
 
-    /// States what happens to those that no rule fits; `None` for the opposite of the last rule.
+    /// Sets the verdict for clients that match no rule; `None` for the opposite of the last rule.
     pub fn set_default(&mut self, verdict: Option<AclVerdict>) {
         self.default = verdict;
     }
 
-    /// The stated default.
+    /// Returns the stated default.
     #[must_use]
     pub fn stated_default(&self) -> Option<AclVerdict> {
         self.default
     }
 
-    /// The rules in their order.
+    /// Returns the rules in their order.
     #[must_use]
     pub fn rules(&self) -> &[AclRule] {
         &self.rules
     }
 
-    /// What happens to an address that no rule fits.
+    /// Returns the verdict for an address that matches no rule.
     #[must_use]
     pub fn default_verdict(&self) -> AclVerdict {
         let last = self.rules.last().map(|rule| rule.verdict.opposite());
         self.default.or(last).unwrap_or(AclVerdict::Permit)
     }
 
-    /// What happens to `client`, whose country `country` finds out if that matters.
+    /// Returns the verdict for `client`. `country` is called only if the list has rules for countries.
     #[must_use]
     pub fn judge(
         &self,
@@ -240,7 +228,7 @@ impl AccessList {
         }
     }
 
-    /// Whether any rule is of a country.
+    /// Returns whether the list has rules for countries.
     #[must_use]
     pub fn has_countries(&self) -> bool {
         !self.index.countries.is_empty()
@@ -254,44 +242,44 @@ impl AccessList {
     }
 }
 
-/// The lists, each by its number; those that were never mentioned are empty and permit.
+/// The access lists by their numbers. A list that was never mentioned is empty and permits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acls {
     lists: BTreeMap<u8, AccessList>,
-    /// What tells where clients are.
+    /// The database for rules by country.
     pub countries: Option<Arc<CountryDatabase>>,
 }
 
 impl Acls {
-    /// The list of this number, for changing it.
+    /// Returns the list with this number, to change it.
     pub fn list_mut(&mut self, number: u8) -> &mut AccessList {
         self.lists.entry(number).or_default()
     }
 
-    /// The list of this number, if it holds anything.
+    /// Returns the list with this number; `None` for an empty list.
     #[must_use]
     pub fn list(&self, number: u8) -> Option<&AccessList> {
         self.lists.get(&number)
     }
 
-    /// Empties a list.
+    /// Removes all rules and the stated default of a list.
     pub fn clear(&mut self, number: u8) {
         self.lists.remove(&number);
     }
 
-    /// Forgets a list that holds nothing.
+    /// Drops a list without rules and without a stated default.
     pub fn tidy(&mut self, number: u8) {
         if self.lists.get(&number).is_some_and(|list| *list == AccessList::default()) {
             self.lists.remove(&number);
         }
     }
 
-    /// All lists that hold anything, by number.
+    /// Returns all lists that are not empty, by number.
     pub fn iter(&self) -> impl Iterator<Item = (u8, &AccessList)> {
         self.lists.iter().map(|(&number, list)| (number, list))
     }
 
-    /// Whether the list of this number lets `client` connect.
+    /// Returns whether the list with this number permits `client`.
     #[must_use]
     pub fn permits(&self, number: u8, client: ClientAddr) -> bool {
         let country = || client.ip().and_then(|ip| self.countries.as_ref()?.of(ip));
@@ -300,7 +288,7 @@ impl Acls {
     }
 }
 
-/// For each mask the networks under it, each with the number of the first rule that has it.
+/// For each mask the networks under the mask, each with the index of the first rule for this network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct RuleIndex {
     v4: Vec<(Ipv4Addr, HashMap<Ipv4Addr, usize>)>,
@@ -310,13 +298,10 @@ struct RuleIndex {
 }
 
 impl RuleIndex {
-    fn add(&mut self, at: usize, who: ClientMatcher) {
-        match who {
+    fn add(&mut self, at: usize, matcher: ClientMatcher) {
+        match matcher {
             ClientMatcher::V4(net, mask) => add(&mut self.v4, mask, net, at),
-            // A rule holds no other number of bits than those that have a mask.
-            ClientMatcher::V6(net, bits) => {
-                add(&mut self.v6, v6_mask(bits).unwrap_or(net), net, at);
-            }
+            ClientMatcher::V6(net) => add(&mut self.v6, net.netmask(), net.network(), at),
             ClientMatcher::Unix => self.unix = self.unix.or(Some(at)),
             ClientMatcher::Country(country) => _ = self.countries.entry(country).or_insert(at),
         }
@@ -362,21 +347,21 @@ fn add<A: Copy + Eq + std::hash::Hash>(
     index[place].1.entry(net).or_insert(at);
 }
 
-/// Words that are no rule.
+/// An error in the words of a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AclError {
-    /// No address, network or `unix`.
-    Who,
-    /// More bits than an address has, or no number.
+    /// Not an address, a network or `unix`.
+    Client,
+    /// Not a number of bits, or more bits than an address has.
     Bits,
-    /// No country.
+    /// Not a country.
     Country,
 }
 
 impl fmt::Display for AclError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Who => {
+            Self::Client => {
                 "expected an address, a network (10.0.0.0/8, 10.0.0.0 255.0.0.0, 2001:db8::/32) or unix"
             }
             Self::Bits => "expected at most 32 bits behind an IPv4 and 128 behind an IPv6 address",

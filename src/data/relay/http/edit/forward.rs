@@ -29,7 +29,7 @@ impl Forward {
     pub fn new(policy: &ForwardedFor, client: ClientAddr, proto: &'static str) -> Self {
         let client_fields = match policy {
             ForwardedFor::Append => ClientFields::Append,
-            ForwardedFor::Keep(trusted) if trusted.iter().any(|it| it.fits(client)) => {
+            ForwardedFor::Keep(trusted) if trusted.iter().any(|it| it.matches(client)) => {
                 ClientFields::Keep
             }
             ForwardedFor::Replace | ForwardedFor::Keep(_) => ClientFields::Replace,

@@ -6,14 +6,13 @@ mod twin;
 use pen_records::addr::ClientAddr;
 
 use super::*;
-use crate::config::{ForwardedFor, Network, TrustedPeer};
+use crate::config::{ForwardedFor, TrustedPeer};
 use twin::Policy;
 
 const CLIENT: &str = "203.0.113.7";
 
 fn editor(policy: Policy) -> Editor {
-    let network =
-        |addr: &str| TrustedPeer::Network(Network { addr: addr.parse().unwrap(), bits: 24 });
+    let network = |addr: &str| TrustedPeer::parse(&format!("{addr}/24")).unwrap();
     let policy = match policy {
         Policy::Replace => ForwardedFor::Replace,
         Policy::Append => ForwardedFor::Append,
@@ -95,7 +94,7 @@ fn what_a_client_says_of_itself_is_replaced_appended_to_or_kept() {
 
 #[test]
 fn who_is_not_trusted_has_its_own_replaced() {
-    let network = TrustedPeer::Network(Network { addr: "10.0.0.0".parse().unwrap(), bits: 8 });
+    let network = TrustedPeer::parse("10.0.0.0/8").unwrap();
     let policy = ForwardedFor::Keep(vec![network]);
     for (client, client_fields, text) in [
         ("10.1.2.3", ClientFields::Keep, "10.1.2.3"),
