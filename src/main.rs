@@ -1,50 +1,39 @@
-//! pen: arguments in, an exit code out. See the library for what it does.
+//! pen: arguments in, an exit status out. The library does the work.
 
 use std::error::Error;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use pen::command::cli::PenArgs;
+use pen::command::cli::{PenArgs, PenMode};
 use pen::operate::run::{RunPlan, run};
-
-const FAILED: u8 = 1;
-const MISUSED: u8 = 2;
+use pen_daemon::error::{Exit, complain};
 
 fn main() -> ExitCode {
     let args = match PenArgs::read(std::env::args_os()) {
         Ok(args) => args,
         Err(error) => {
-            // A closed pipe is an end like others.
-            error.print().unwrap_or_default();
-            return if error.use_stderr() { ExitCode::from(MISUSED) } else { ExitCode::SUCCESS };
+            let _ = error.print(); // the reader has closed the pipe: nothing is left to report to
+            return if error.use_stderr() { Exit::Misused } else { Exit::Done }.into();
         }
     };
+    let misused = |error| complain("pen", &error, Exit::Misused).into();
     let plan = match RunPlan::new(&args) {
         Ok(plan) => plan,
-        Err(error) => return complain(&error, MISUSED),
+        Err(error) => return misused(error),
     };
-    if args.check
-        && let Err(error) = plan.check()
-    {
-        return complain(&error, MISUSED);
+    match args.mode() {
+        PenMode::Run => run(&plan).unwrap_or_else(|error| failed(&*error)),
+        PenMode::Check => plan.check().map_or_else(misused, |()| Exit::Done.into()),
+        PenMode::Explain => print(&plan.explain()),
+        PenMode::CheckAndExplain => plan.check().map_or_else(misused, |()| print(&plan.explain())),
     }
-    if args.check || args.explain {
-        let said = if args.explain { plan.explain() } else { String::new() };
-        std::io::stdout().write_all(said.as_bytes()).unwrap_or_default();
-        return ExitCode::SUCCESS;
-    }
-    run(&plan).unwrap_or_else(|error| complain(&*error, FAILED))
 }
 
-fn complain(error: &dyn Error, code: u8) -> ExitCode {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    for line in text.lines() {
-        eprintln!("pen: {line}");
-    }
-    ExitCode::from(code)
+fn print(text: &str) -> ExitCode {
+    let _ = io::stdout().write_all(text.as_bytes()); // the reader has closed the pipe: it has read enough
+    Exit::Done.into()
+}
+
+fn failed(error: &dyn Error) -> ExitCode {
+    complain("pen", error, Exit::Failed).into()
 }

@@ -108,6 +108,19 @@ pub struct PenArgs {
     pub commands: Vec<OptionCommand>,
 }
 
+/// What the program does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PenMode {
+    /// Balance connections.
+    Run,
+    /// Check the configuration: `--check`.
+    Check,
+    /// Print the settings and their origins: `--explain`.
+    Explain,
+    /// Check the configuration, and print the settings if it is right.
+    CheckAndExplain,
+}
+
 /// A command of the control language that was typed as an option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionCommand {
@@ -138,6 +151,17 @@ impl PenArgs {
         let mut args = Self::from_arg_matches(&matches)?;
         args.commands = commands(&matches);
         Ok(args)
+    }
+
+    /// Returns what the program does.
+    #[must_use]
+    pub const fn mode(&self) -> PenMode {
+        match (self.check, self.explain) {
+            (false, false) => PenMode::Run,
+            (true, false) => PenMode::Check,
+            (false, true) => PenMode::Explain,
+            (true, true) => PenMode::CheckAndExplain,
+        }
     }
 
     /// Returns a warning for each option that has no effect.
