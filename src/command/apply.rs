@@ -12,42 +12,42 @@ use crate::config::acl::Acls;
 use crate::config::address::Host;
 use crate::config::{Endpoint, ExitPolicy, PenConfig, SelectionMode, ServerOrigin, ServerSettings};
 
-/// Whether there is traffic already.
+/// The time of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApplyPhase {
-    /// Not yet: everything can be set.
+    /// Before the start: all settings can change.
     Starting,
-    /// What was set up at the start stays.
+    /// While pen runs: listeners and threads stay as they are.
     Running,
 }
 
-/// What comes of a command that could be carried out.
+/// The result of a command that was carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandOutcome {
-    /// Nothing is to be said.
+    /// The reply is empty.
     Silence,
-    /// This is to be said, without a line end.
+    /// The reply, without a line end.
     Text(String),
-    /// It has no effect, and this is why.
+    /// The command has no effect, for this reason.
     Warning(String),
-    /// This has still to be done.
+    /// The action that is left to do.
     Action(CommandAction),
 }
 
-/// What is to be done beyond changing the configuration.
+/// An action beyond the change to the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandAction {
-    /// Answer from a snapshot.
+    /// Reply from a snapshot of the traffic.
     Show(ShowQuery),
-    /// Leave a server alone for this time.
+    /// Give the server with this number no clients for this time.
     Blacklist(usize, Duration),
-    /// End those connections of a server that are still open after this time.
+    /// Close all connections to the server with this number after this time.
     EndConnectionsOf(usize, Duration),
-    /// End a connection.
+    /// Close the connection with this number.
     Close(u64),
     /// Run the commands in a file.
     Include(PathBuf),
-    /// Save the configuration.
+    /// Save the configuration to a file.
     Write(PathBuf),
     /// Stop.
     Exit,
@@ -56,10 +56,10 @@ pub enum CommandAction {
 type Applied = Result<CommandOutcome, ApplyError>;
 
 impl ControlCommand {
-    /// Carries it out on `config`.
+    /// Carries out the command on `config`.
     ///
     /// # Errors
-    /// Says why it could not be carried out.
+    /// The command cannot be carried out; `config` may be half changed.
     pub fn apply(
         &self,
         config: &mut PenConfig,
@@ -128,8 +128,8 @@ fn info(fact: ProcessFact, config: &PenConfig) -> String {
     }
 }
 
-/// Returns the modes of C pen in its order and form, because scripts parse that line, and then our own mode
-/// if it is on.
+/// Returns the modes of C pen in the order and form of C pen, because scripts parse this line; then
+/// `least_connections` if that mode is on.
 fn modes(config: &PenConfig) -> String {
     let modes = config.settings.modes;
     let mut words: Vec<String> = [
@@ -187,7 +187,7 @@ fn server(
             _ => {}
         }
     }
-    // C pen has no other way to take a server out.
+    // The way of C pen to remove a server.
     if host.is_some_and(|host| matches!(host, Host::Ip(ip) if ip.is_unspecified())) {
         return remove(number, config);
     }
@@ -208,11 +208,11 @@ fn server(
         (None, None) => return Err(ApplyError::NoAddress(number)),
     };
     let mut server = before.cloned().unwrap_or_else(|| ServerSettings::new(addr.clone()));
-    // One that was found is what was said from now on.
+    // A server that a lookup added is a configured server from now on.
     let origin = std::mem::take(&mut server.origin);
     let mut server = ServerSettings { addr, name, ..server };
     server.draining &= origin != ServerOrigin::Withdrawn;
-    // Words about a server that was to get nobody put it back to work.
+    // `blacklist 0` also ends a drain.
     server.draining &= blacklist.is_none_or(|time| !time.is_zero());
     changes.iter().for_each(|change| adjust(&mut server, change));
     let servers = &mut config.settings.servers;

@@ -13,7 +13,7 @@ use crate::config::address::AddressError;
 /// The result of parsing a command or a part of it.
 pub(super) type Parsed<T> = Result<T, CommandError>;
 
-/// A verb and the words after it that have not been read yet.
+/// A verb and the unread words after the verb.
 pub(super) struct CommandWords<'a> {
     /// The verb as error messages name it.
     pub(super) verb: String,

@@ -83,14 +83,14 @@ pub struct PenArgs {
     /// Serve the state over HTTP on this address: /, /status.json, /metrics, /health
     #[arg(long, value_name = "ADDR:PORT", help_heading = "Records")]
     pub status: Option<std::net::SocketAddr>,
-    /// Run a collector like penlogd on this address: receive lines of web servers and penlog, and write them
-    /// with the real client; mapping records go to it, too, unless -l says otherwise
+    /// Run a collector like penlogd on this address: receive the lines of web servers and penlog, and write the
+    /// lines with the real client; mapping records go to this collector unless -l says otherwise
     #[arg(long, value_name = "ADDR:PORT", requires = "merged_log", help_heading = "Records")]
     pub collect: Option<std::net::SocketAddr>,
     /// Output file of --collect; opened again on SIGHUP
     #[arg(long, value_name = "FILE", requires = "collect", help_heading = "Records")]
     pub merged_log: Option<PathBuf>,
-    /// Check the configuration and the files that it names, print the errors, and exit
+    /// Check the configuration and its files, print the errors, and exit
     #[arg(long, help_heading = "Process")]
     pub check: bool,
     /// Print each setting in force and its origin, and exit

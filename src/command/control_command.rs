@@ -21,8 +21,8 @@ pub enum ControlCommand {
     Acl(AclCommand),
     /// Change the server with this number.
     Server(usize, Vec<ServerChange>),
-    /// Give the server with this number no new clients. With a time, close the connections that are still
-    /// open after this time.
+    /// Give the server with this number no new clients. With a time, close all connections to the server after this
+    /// time.
     Drain(usize, Option<Duration>),
     /// Remove the server with this number; the number is free afterwards.
     Remove(usize),

@@ -23,10 +23,10 @@ pub trait CommandEnv {
     /// The file cannot be read, or is not a database.
     fn countries(&self, path: &Path) -> io::Result<CountryDatabase>;
 
-    /// Returns the absolute form of a path that is opened before pen enters its jail.
+    /// Returns the absolute form of a path that pen opens before the chroot.
     fn absolute(&self, path: &Path) -> PathBuf;
 
-    /// Returns the absolute form of a path that is opened later, inside of the jail if there is one.
+    /// Returns the absolute form of a path that pen opens after the chroot.
     fn inside(&self, path: &Path) -> PathBuf {
         self.absolute(path)
     }
@@ -109,8 +109,8 @@ pub(super) fn endpoint(addr: &ListenAddr, env: &dyn CommandEnv) -> Result<Endpoi
     })
 }
 
-/// Returns the endpoint of a server, and its host name if it has one. A server without a port has the first
-/// port that pen listens on.
+/// Returns the endpoint of a server, and the host name if there is one. A server without a port has the first port
+/// that pen listens on.
 pub(super) fn server_addr(
     what: &str,
     host: &Host,

@@ -18,7 +18,7 @@ pub enum CommandError {
     Unknown(String),
     /// A verb without a `no` form.
     UnknownNo(String),
-    /// The verb, and the description of the word that was expected after it.
+    /// The verb, and the description of the expected word.
     Expected(String, &'static str),
     /// The verb, and the error in its rule of an access list.
     Acl(String, AclError),

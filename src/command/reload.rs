@@ -1,4 +1,4 @@
-//! A configuration as commands, and what differs between two.
+//! A configuration as commands, and the difference between two configurations.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -8,7 +8,8 @@ use super::words::Quoted;
 use crate::config::acl::AccessList;
 use crate::config::{Endpoint, PenConfig, RuntimeSettings, ServerOrigin, ServerSettings, limit};
 
-/// Returns the commands that make a default configuration this one. Options that have no command are left out.
+/// Returns the commands that turn the default configuration into `config`. Options without a command are left
+/// out.
 #[must_use]
 pub fn commands(config: &PenConfig) -> Vec<String> {
     let settings = &config.settings;
@@ -28,7 +29,7 @@ pub fn commands(config: &PenConfig) -> Vec<String> {
     lines
 }
 
-/// Returns the commands that make an access list, starting from an empty one.
+/// Returns the commands that fill an empty access list.
 pub(crate) fn acl_lines(number: u8, list: &AccessList) -> impl Iterator<Item = String> + '_ {
     let rules = list.rules().iter().map(move |rule| format!("acl {number} {rule}"));
     let default = list.stated_default();
@@ -55,23 +56,23 @@ fn server_lines(number: usize, server: &ServerSettings) -> Vec<String> {
     lines
 }
 
-/// What differs between two configurations.
+/// The difference between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConfigDiff {
-    /// Servers under numbers that were free, or were another server's.
+    /// The new servers, with their numbers.
     pub added: Vec<(usize, ServerSettings)>,
-    /// Servers that are where they were, with other limits or the like; as they are now.
+    /// The servers with the same address and other settings, as configured now.
     pub changed: Vec<(usize, ServerSettings)>,
-    /// Servers that are gone, or whose number is another one's.
+    /// The removed servers, with their former numbers.
     pub removed: Vec<(usize, ServerSettings)>,
-    /// The other commands that say something else than before, as they are now.
+    /// The commands for all other changed settings, as configured now.
     pub settings: Vec<String>,
-    /// What was to change and can't without a restart.
+    /// The verbs of the changed settings that need a restart.
     pub restart: Vec<&'static str>,
 }
 
 impl ConfigDiff {
-    /// Whether nothing differs.
+    /// Returns whether the configurations are equal.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -101,8 +102,7 @@ impl fmt::Display for ConfigDiff {
     }
 }
 
-/// What differs, and the new configuration without what can't change while running. It is to be
-/// taken over as a whole.
+/// Returns the new configuration without the changes that need a restart, and the difference to the old one.
 #[must_use]
 pub fn reload(old: &PenConfig, mut new: PenConfig) -> (PenConfig, ConfigDiff) {
     let mut diff = ConfigDiff::default();
@@ -118,15 +118,15 @@ pub fn reload(old: &PenConfig, mut new: PenConfig) -> (PenConfig, ConfigDiff) {
     let fresh =
         commands(&new).into_iter().filter(|line| !is_server(line) && !before.contains(line));
     diff.settings = fresh.collect();
-    // Rules that are only gone show nowhere else.
+    // A removed rule has no command.
     if diff.settings.is_empty() && old.settings.acls != new.settings.acls {
         diff.settings.push("access lists".to_owned());
     }
     (new, diff)
 }
 
-/// Addresses that names were found to have stay until they are looked up again: what was looked up to
-/// read the new settings is only the first of them.
+/// Keeps the addresses that lookups of host names found. Reading the new configuration looked up only the first
+/// address of each name.
 fn keep_found(old: &[Option<ServerSettings>], new: &mut RuntimeSettings) {
     if new.timeouts.resolve.is_none() {
         return;

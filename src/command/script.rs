@@ -1,5 +1,5 @@
-//! Files of commands, for `-F` and `include`. All of a file is read and understood before any of it
-//! is carried out, so that one with a mistake changes nothing.
+//! Files of commands, for `-F` and `include`. A file is parsed completely before its first command is carried
+//! out, so that a file with an error changes nothing.
 
 use std::fmt;
 use std::io;
@@ -9,28 +9,28 @@ use std::rc::Rc;
 use super::control_command::ControlCommand;
 use super::error::{CommandError, MAX_LINE};
 
-/// How deep files may include others.
+/// The limit of nested `include` commands.
 const MAX_DEPTH: usize = 16;
-/// How many files may be read in all: two that include each other twice are many.
+/// The limit of files read in all. Two files that include each other twice would be many.
 const MAX_FILES: usize = 1_000;
-/// How many mistakes are reported.
+/// The limit of reported errors.
 const MAX_MISTAKES: usize = 20;
 
-/// A command, and where it stands.
+/// A command of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocatedCommand {
-    /// Where.
+    /// The position of the command.
     pub place: ScriptPosition,
-    /// The command; never an `include`, in whose place the commands of that file stand.
+    /// The command. An `include` is replaced by the commands of the included file.
     pub command: ControlCommand,
 }
 
 /// A line of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptPosition {
-    /// The file.
+    /// The path of the file.
     pub file: Rc<Path>,
-    /// Counted from 1.
+    /// The number of the line, from 1.
     pub line: usize,
 }
 
@@ -40,16 +40,16 @@ impl fmt::Display for ScriptPosition {
     }
 }
 
-/// What is wrong with a file.
+/// An error in a file of commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScriptError {
-    /// It can't be read; the line is the one that includes it.
+    /// A file cannot be read: the position of the `include`, the path and the reason.
     Unreadable(Option<ScriptPosition>, PathBuf, String),
-    /// A line that is no command.
+    /// A line that is not a command.
     Line(ScriptPosition, CommandError),
-    /// A line that is too long.
+    /// A line longer than [`MAX_LINE`].
     LongLine(ScriptPosition),
-    /// Files that include others too deep, or too many of them.
+    /// Too many nested `include` commands, or too many files.
     Depth(ScriptPosition),
 }
 
@@ -74,10 +74,10 @@ impl fmt::Display for ScriptError {
 
 impl std::error::Error for ScriptError {}
 
-/// Reads a file and those it includes, through `open`.
+/// Parses a file and the files that it includes. `open` reads a file.
 ///
 /// # Errors
-/// All mistakes, up to a number that people still read.
+/// The errors of all files, up to a limit.
 pub fn read(
     path: &Path,
     open: &dyn Fn(&Path) -> io::Result<Vec<u8>>,

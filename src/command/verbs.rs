@@ -2,7 +2,7 @@
 
 use super::settings;
 
-/// Verbs without effect, and the reason. Their `no` forms describe what pen does anyway.
+/// Verbs without effect, and the reason.
 pub(super) const IGNORED: &[(&str, &str)] = &[
     ("abort_on_error", "errors never abort pen"),
     ("ascii", "pen does not dump data: use tcpdump"),

@@ -1,24 +1,24 @@
-//! A line of the control language into words, and words back into a line.
+//! Splitting a line of the control language into words, and quoting words.
 //!
 //! ```text
 //! line  = *blank [ word *( 1*blank word ) ] *blank       ; blank is a space or a tab
-//! line  = *blank "#" *OCTET                              ; says nothing
+//! line  = *blank "#" *OCTET                              ; a comment
 //! word  = bare | DQUOTE *( char / escape ) DQUOTE        ; bare does not begin with DQUOTE
 //! escape = "\\" / "\" DQUOTE / "\n" / "\xHH"
 //! ```
 //!
-//! The C program knew neither tabs nor quotes; nothing that it understood means anything else here,
-//! but for words that begin with a quote.
+//! C pen has neither tabs nor quotes. Every line that C pen understands means the same here, except for words
+//! that begin with a quote.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::time::Duration;
 
-/// The words of a line; none in a comment.
+/// Splits a line into words. A comment has no words.
 ///
 /// # Errors
-/// A quote is not closed, or stands in front of something that is no blank.
+/// A quote is not closed, a word follows a closing quote, or an escape is unknown.
 pub fn split(line: &[u8]) -> Result<Vec<OsString>, WordsError> {
     let mut rest = line.trim_ascii();
     let mut words = Vec::new();
@@ -45,7 +45,7 @@ fn bare(text: &[u8]) -> (Vec<u8>, &[u8]) {
     (text[..end].to_vec(), &text[end..])
 }
 
-/// What stands between the quotes, and what comes behind them.
+/// Returns the text between the quotes, and the rest of the line.
 fn quoted(mut text: &[u8]) -> Result<(Vec<u8>, &[u8]), WordsError> {
     let mut word = Vec::new();
     loop {
@@ -67,11 +67,11 @@ fn quoted(mut text: &[u8]) -> Result<(Vec<u8>, &[u8]), WordsError> {
 fn hex(high: u8, low: u8) -> Result<u8, WordsError> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let (high, low) = digit(high).zip(digit(low)).ok_or(WordsError::Escape)?;
-    // A path cannot hold it, and nothing else should.
+    // A path cannot contain NUL, and no other word needs it.
     if (high, low) == (0, 0) { Err(WordsError::Nul) } else { Ok(high << 4 | low) }
 }
 
-/// A word as it has to stand in a line.
+/// A word as it is written in a line.
 #[derive(Clone, Copy, Debug)]
 pub struct Quoted<'a>(pub &'a OsStr);
 
@@ -111,14 +111,14 @@ impl fmt::Display for DurationText {
     }
 }
 
-/// A line that has no words.
+/// An error in the quotes of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WordsError {
-    /// A quote that is not closed.
+    /// An unclosed quote.
     Open,
-    /// Something right behind a closing quote.
+    /// A character right after a closing quote.
     Behind,
-    /// An unknown escape within quotes.
+    /// An unknown escape between quotes.
     Escape,
     /// A NUL byte.
     Nul,

@@ -1,4 +1,4 @@
-//! A command to a line, the reverse of [`parse`](super::parse).
+//! A command to a line, the reverse of parsing.
 
 use std::ffi::OsStr;
 use std::fmt::{Display, Formatter, Result};

@@ -1,4 +1,4 @@
-//! Addresses as people type them: where to listen, and the server argument.
+//! Addresses as typed: addresses to listen on, and server arguments.
 //!
 //! ```text
 //! listen = port | host ":" port | path                  ; host and port part at the last colon
@@ -6,7 +6,7 @@
 //! host   = IPv4 | "[" IPv6 "]" | IPv6 | name | path     ; a path has a "/" in it
 //! ```
 //!
-//! Names stay names here: who connects looks them up, again and again.
+//! Host names stay names here; the code that connects looks names up.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,25 +15,25 @@ use std::path::PathBuf;
 
 use pen_records::addr::parse_ip;
 
-/// The longest path that fits into the address of a Unix-domain socket.
+/// The longest path in the address of a Unix-domain socket, in bytes.
 pub const MAX_UNIX_PATH: usize = 107;
 
-/// A machine, or a socket in the file system.
+/// A host, or a Unix-domain socket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Host {
-    /// An address; IPv4 within IPv6 is IPv4.
+    /// An address; IPv4 mapped into IPv6 is IPv4.
     Ip(IpAddr),
-    /// A name to be looked up.
+    /// A host name.
     Name(String),
     /// A Unix-domain socket.
     Unix(PathBuf),
 }
 
 impl Host {
-    /// Reads a host: brackets round IPv6 are allowed.
+    /// Parses a host. IPv6 may have brackets.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// The text is not an address of this form.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if text.contains('/') {
             return unix(text).map(Self::Unix);
@@ -42,7 +42,7 @@ impl Host {
             return Ok(Self::Ip(ip));
         }
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        // Digits and dots that are no address are a slip of the finger, not a name.
+        // Digits and dots that are not an address are a typing mistake, not a name.
         let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
         if text.is_empty() || text.len() > 253 || is_number || !text.bytes().all(is_name) {
             return Err(AddressError::Host);
@@ -69,21 +69,21 @@ impl fmt::Display for Host {
     }
 }
 
-/// Where a listener is.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ListenAddr {
-    /// A port of this host.
+    /// A host and a port.
     Port(Host, u16),
     /// A Unix-domain socket.
     Unix(PathBuf),
 }
 
 impl ListenAddr {
-    /// Reads `port`, `host:port` or a path. The host ends at the last colon, so IPv6 may stand bare.
-    /// Without a host it is all of IPv4. Port 0 is any free one.
+    /// Parses `port`, `host:port` or a path. The host ends at the last colon, so IPv6 needs no brackets. Without a
+    /// host, the address is `0.0.0.0`. Port 0 means any free port.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// The text is not an address of this form.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if text.contains('/') {
             return unix(text).map(Self::Unix);
@@ -95,7 +95,7 @@ impl ListenAddr {
         Ok(Self::Port(host, port(service)?))
     }
 
-    /// The port, where there is one.
+    /// Returns the port; `None` for a Unix-domain socket.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         match self {
@@ -115,7 +115,7 @@ impl fmt::Display for ListenAddr {
     }
 }
 
-/// Where mapping records go, as typed.
+/// The destination of mapping records, as typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTargetArg {
     /// A file.
@@ -124,28 +124,28 @@ pub enum LogTargetArg {
     Collector(Host, u16),
 }
 
-/// A server as it was typed.
+/// A server as typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerArg {
-    /// Where it is.
+    /// The host.
     pub host: Host,
-    /// `None` for the port that pen listens at.
+    /// The port; `None` for the port that pen listens on.
     pub port: Option<u16>,
-    /// Connections it should not have more of; `None` for any number.
+    /// The soft limit of connections; `None` for no limit.
     pub soft: Option<NonZeroU32>,
-    /// Connections that clients who were there before may have; `None` for the soft limit.
+    /// The hard limit of connections, for known clients; `None` for the soft limit.
     pub hard: Option<NonZeroU32>,
-    /// Its share when selection goes by weight; 1 if it was not said.
+    /// The weight; 1 by default.
     pub weight: u32,
-    /// Its turn when selection goes by priority, lowest first.
+    /// The priority; 0 by default.
     pub prio: u32,
 }
 
 impl ServerArg {
-    /// Reads a server.
+    /// Parses a server.
     ///
     /// # Errors
-    /// Says which field is wrong.
+    /// The error names the first wrong field.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let (host, rest) = split_host(text)?;
         let host = Host::parse(host)?;
@@ -164,7 +164,7 @@ impl ServerArg {
     }
 }
 
-/// The host, and what stands behind its colon if there is one.
+/// Splits the text into the host and the fields after its colon.
 fn split_host(text: &str) -> Result<(&str, Option<&str>), AddressError> {
     if let Some(bracketed) = text.strip_prefix('[') {
         let (host, rest) = bracketed.split_once(']').ok_or(AddressError::Bracket)?;
@@ -193,10 +193,10 @@ impl fmt::Display for ServerArg {
     }
 }
 
-/// A port number, or the name of a service in `/etc/services`.
+/// Parses a port number, or the name of a service in `/etc/services`.
 ///
 /// # Errors
-/// It is neither.
+/// The text is neither a port nor a service.
 pub fn port(text: &str) -> Result<u16, AddressError> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().map_err(|_| AddressError::Port);
@@ -215,26 +215,26 @@ fn service(services: &str, name: &str) -> Option<u16> {
     })
 }
 
-/// What is wrong with an address.
+/// An error in an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AddressError {
-    /// No address, name or path.
+    /// Not an address, a host name or a path.
     Host,
-    /// A bracket without its fellow, or junk behind it.
+    /// An unclosed bracket, or text right after a closing bracket.
     Bracket,
-    /// No number of a port, and no service.
+    /// Not a port number or a service.
     Port,
-    /// Too long for a Unix-domain socket.
+    /// A path too long for a Unix-domain socket.
     LongPath,
-    /// The soft limit.
+    /// Not a soft limit.
     Soft,
-    /// The hard limit.
+    /// Not a hard limit.
     Hard,
-    /// The weight.
+    /// Not a weight.
     Weight,
-    /// The priority.
+    /// Not a priority.
     Prio,
-    /// More fields than there are.
+    /// Too many fields.
     Fields,
 }
 

@@ -3,18 +3,18 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// How servers are checked.
+/// The settings of health checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckSettings {
-    /// What is asked; `None` asks nothing.
+    /// The check; `None` for no checks.
     pub check: Option<HealthCheck>,
-    /// From the end of one check of a server to the next one, give or take a tenth.
+    /// The time from the end of a check to the next check of the same server, varied by up to a tenth.
     pub interval: Duration,
-    /// How long one may take.
+    /// How long a check may take.
     pub timeout: Duration,
-    /// Successes in a row after which a server that is down is up.
+    /// The number of successful checks in a row after which a server is up.
     pub rise: NonZeroU32,
-    /// Failures in a row after which a server that is up is down.
+    /// The number of failed checks in a row after which a server is down.
     pub fall: NonZeroU32,
 }
 
@@ -30,28 +30,28 @@ impl Default for CheckSettings {
     }
 }
 
-/// What a server is asked.
+/// A health check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HealthCheck {
-    /// Whether it takes a connection.
+    /// The server accepts a connection.
     Connect,
-    /// Whether it answers a request with one of these statuses.
+    /// The server answers an HTTP request with a status of this range.
     Http {
-        /// As in `GET`.
+        /// The method, as in `GET`.
         method: String,
-        /// Where, as in `/health`.
+        /// The path, as in `/health`.
         path: String,
-        /// The lowest status that is well.
+        /// The lowest status of a healthy server.
         from: u16,
-        /// And the highest.
+        /// The highest status of a healthy server.
         to: u16,
     },
-    /// Whether it says something, by itself or when something was said to it; of datagrams, if it is
-    /// those that are balanced.
+    /// The server sends the expected text, unasked or in reply to a text. The check uses datagrams if pen balances
+    /// datagrams.
     Exchange {
-        /// What is said to it; nothing if it speaks first.
+        /// The bytes to send; empty if the server speaks first.
         send: Vec<u8>,
-        /// What has to be somewhere in what it says.
+        /// The bytes that the server's text must contain.
         expect: Vec<u8>,
     },
 }

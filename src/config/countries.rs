@@ -1,5 +1,4 @@
-//! Which country an address is of, by a database in the format of `MaxMind`: `GeoLite2` and `GeoIP2`, DB-IP and
-//! others.
+//! The country of an address, from a database in the format of `MaxMind` (`GeoLite2`, `GeoIP2`, DB-IP).
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -13,7 +12,7 @@ use maxminddb::{Reader, path};
 pub struct Country([u8; 2]);
 
 impl Country {
-    /// Reads two letters, capitals or not.
+    /// Parses two letters, capitals or not.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let letters: [u8; 2] = text.as_bytes().try_into().ok()?;
@@ -28,7 +27,7 @@ impl fmt::Display for Country {
     }
 }
 
-/// A database, in memory as a whole.
+/// A country database, held in memory.
 pub struct CountryDatabase {
     path: PathBuf,
     reader: Reader<Vec<u8>>,
@@ -38,7 +37,7 @@ impl CountryDatabase {
     /// Reads a database.
     ///
     /// # Errors
-    /// The file cannot be read, or is no such database.
+    /// The file cannot be read, or is not a country database.
     pub fn open(path: &Path) -> io::Result<Self> {
         Self::from_bytes(path, std::fs::read(path)?)
     }
@@ -49,16 +48,16 @@ impl CountryDatabase {
         Ok(Self { path: path.to_owned(), reader })
     }
 
-    /// Where it was read from.
+    /// Returns the file that the database was read from.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where an address is: where it is used, or else where it is registered. `None` if nobody knows.
+    /// Returns the country in which an address is used, or else registered; `None` if the database does not know.
     #[must_use]
     pub fn of(&self, ip: IpAddr) -> Option<Country> {
-        // A database of IPv4 alone does not know of IPv6; what is broken in a file is not known either.
+        // A lookup of IPv6 in a database of IPv4, or in a broken file, is an error: an unknown country.
         let found = self.reader.lookup(ip.to_canonical()).ok()?;
         ["country", "registered_country"].iter().find_map(|&which| {
             let code = found.decode_path::<&str>(&path![which, "iso_code"]).ok()??;
@@ -68,7 +67,7 @@ impl CountryDatabase {
 }
 
 impl PartialEq for CountryDatabase {
-    /// Whether it is the same edition of the same file.
+    /// Returns whether both are the same edition of the same file.
     fn eq(&self, other: &Self) -> bool {
         let built = |countries: &Self| countries.reader.metadata().build_epoch;
         self.path == other.path && built(self) == built(other)

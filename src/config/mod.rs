@@ -1,8 +1,8 @@
-//! Config: what was meant. Plain values, made from the command line, `-O` and the configuration file,
-//! and changed while running by the control port.
+//! The configuration as plain values: read from the command line, `-O` and the configuration file, and changed
+//! by the control port while pen runs.
 //!
-//! [`PenConfig`] is what a start needs. Its [`RuntimeSettings`] are what may change later: they are replaced as
-//! a whole, so that every connection is served by one consistent set of them.
+//! [`PenConfig`] is complete. The part that may change while pen runs is [`RuntimeSettings`]; a change replaces
+//! all runtime settings at once, so that each connection is served by one consistent set.
 
 pub mod acl;
 pub mod address;
@@ -27,39 +27,39 @@ use crate::config::checks::CheckSettings;
 pub use network::TrustedPeer;
 pub use tls::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};
 
-/// Everything a start needs.
+/// The complete configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PenConfig {
     /// Background, jail, user, pid file.
     pub process: Process,
-    /// How often `-d` was given.
+    /// The verbosity of log messages: the number of `-d` options.
     pub debug: u8,
-    /// What is balanced.
+    /// Whether connections or datagrams are balanced.
     pub transport: TransportKind,
-    /// Where clients connect to; at least one.
+    /// The addresses that clients connect to; at least one.
     pub listen: Vec<Endpoint>,
-    /// Where `penctl` connects to.
+    /// The address of the control port.
     pub control: Option<Endpoint>,
-    /// Threads that relay.
+    /// The number of threads that forward traffic.
     pub workers: NonZeroUsize,
-    /// Clients that the kernel keeps waiting to be accepted.
+    /// The length of the kernel queue of clients that wait to be accepted.
     pub backlog: NonZeroU32,
-    /// Clients accepted before others get their turn.
+    /// The limit of clients accepted before other events are handled.
     pub multi_accept: NonZeroU32,
-    /// Where the state can be looked at over HTTP.
+    /// The address of the status over HTTP.
     pub status: Option<SocketAddr>,
-    /// The collector inside this process.
+    /// The collector inside this process, if there is one.
     pub collect: Option<EmbeddedCollectorSettings>,
-    /// Whether the control port may end the process.
+    /// Whether the command `exit` ends the process.
     pub exit: ExitPolicy,
-    /// The file that some of this was read from; HUP reads it again, `write` writes it.
+    /// The configuration file; SIGHUP reads the file again, `write` overwrites the file.
     pub file: Option<PathBuf>,
-    /// What may change while running.
+    /// The settings that may change while pen runs.
     pub settings: RuntimeSettings,
 }
 
 impl Default for PenConfig {
-    /// What is in force when nothing is said; it does not listen anywhere.
+    /// Returns the default configuration, without any address to listen on.
     fn default() -> Self {
         Self {
             process: Process::default(),
@@ -79,39 +79,39 @@ impl Default for PenConfig {
     }
 }
 
-/// The collector inside the process of the balancer.
+/// The collector inside the process of the balancer: `--collect` and `--merged-log`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmbeddedCollectorSettings {
-    /// Where web servers send their lines, and this balancer its records.
+    /// The address for the lines of web servers and the records of this balancer.
     pub addr: SocketAddr,
-    /// Where lines are written with their clients.
+    /// The file for the lines with their clients.
     pub log: PathBuf,
 }
 
-/// What becomes of `exit` at the control port.
+/// The policy for `exit` at the control port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExitPolicy {
-    /// It is answered with an error.
+    /// The command is answered with an error.
     #[default]
     Refused,
-    /// It ends the process as TERM does.
+    /// The command stops the process as SIGTERM does.
     Allowed,
 }
 
-/// What is balanced.
+/// The kind of traffic that is balanced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TransportKind {
-    /// Connections: TCP, or Unix-domain streams.
+    /// Connections: TCP or Unix-domain streams.
     #[default]
     Stream,
-    /// Datagrams.
+    /// UDP datagrams.
     Udp,
 }
 
-/// An address that can be listened at or connected to.
+/// An address to listen on or to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    /// On the network.
+    /// An IP address and a port.
     Ip(SocketAddr),
     /// A Unix-domain socket.
     Unix(PathBuf),
@@ -126,62 +126,62 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What may change while pen runs.
+/// The settings that may change while pen runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuntimeSettings {
-    /// By their numbers; `None` is a number that is not in use.
+    /// The servers by their numbers; `None` for an unused number.
     pub servers: Vec<Option<ServerSettings>>,
-    /// Gets who finds no other server.
+    /// The server for clients when no other server is available.
     pub emergency: Option<ServerSettings>,
-    /// Gets who is denied by the client list.
+    /// The server for clients that the access list denies.
     pub abuse: Option<ServerSettings>,
-    /// How a server is chosen.
+    /// The ways of choosing a server.
     pub modes: SelectionModes,
-    /// How many there may be of what.
+    /// Limits of counts.
     pub limits: CapacityLimits,
-    /// How long what may take.
+    /// Limits of times.
     pub timeouts: Timeouts,
-    /// Whether and how servers are asked how they are.
+    /// The health checks of servers.
     pub checks: CheckSettings,
-    /// How sockets are set up.
+    /// Options of TCP sockets.
     pub tcp: TcpOptions,
     /// The access lists.
     pub acls: Acls,
-    /// Number of the access list for clients.
+    /// The number of the access list for clients.
     pub client_acl: u8,
-    /// Number of the access list for the control port.
+    /// The number of the access list for the control port.
     pub control_acl: u8,
-    /// Number of the access list for the status over HTTP; `None` for everybody. Not list 0 like the others: who
-    /// restricts clients by that list would cut off what looks at the health, and that moves addresses.
+    /// The number of the access list for the status over HTTP; `None` permits all clients. The default is not
+    /// list 0, because rules for clients in list 0 would lock out the health check of keepalived and its like.
     pub status_acl: Option<u8>,
-    /// Where mapping records go.
+    /// The destination of mapping records.
     pub log: Option<LogTarget>,
-    /// How they are spelled.
+    /// The format of mapping records.
     pub log_format: LogFormat,
-    /// Where exchanges of HTTP/1.x are logged.
+    /// The log of HTTP/1.x requests and responses.
     pub access_log: Option<PathBuf>,
-    /// Where USR1 writes the state as a page.
+    /// The file for the status page, written on SIGUSR1.
     pub web_stats: Option<PathBuf>,
-    /// Whether and how requests are told where they came from.
+    /// The treatment of `X-Forwarded-For`; `None` leaves requests unchanged.
     pub http: Option<ForwardedFor>,
-    /// The PROXY protocol towards servers.
+    /// The version of the PROXY protocol towards servers.
     pub send_proxy: Option<ProxyVersion>,
-    /// Who may speak the PROXY protocol to us, and then has to.
+    /// The peers whose connections must begin with a PROXY header.
     pub accept_proxy: Vec<TrustedPeer>,
-    /// What is encrypted, and how.
+    /// TLS towards clients and servers.
     pub tls: TlsSettings,
 }
 
 impl RuntimeSettings {
-    /// Whether mapping records go to a collector of the C programs, which joins a line with what has come
-    /// by then: so none may wait for others.
+    /// Returns whether mapping records go to a C penlogd. That collector joins a line with the records received
+    /// so far, so each record has to be sent at once.
     #[must_use]
     pub fn is_classic_collector(&self) -> bool {
         self.log_format == LogFormat::Classic
             && matches!(self.log, Some(LogTarget::Collector { .. }))
     }
 
-    /// All servers, the special ones last.
+    /// Returns all servers, the emergency and the abuse server last.
     pub fn all_servers(&self) -> impl Iterator<Item = (PoolServerId, &ServerSettings)> {
         let slots = (0_u32..).zip(&self.servers);
         let slots = slots.filter_map(|(slot, it)| Some((PoolServerId::Slot(slot), it.as_ref()?)));
@@ -190,61 +190,61 @@ impl RuntimeSettings {
         slots.chain(emergency).chain(abuse)
     }
 
-    /// Whether who connects from there has to say first for whom.
+    /// Returns whether connections from `addr` must begin with a PROXY header.
     #[must_use]
     pub fn speaks_for_others(&self, addr: ClientAddr) -> bool {
         self.accept_proxy.iter().any(|trusted| trusted.matches(addr))
     }
 }
 
-/// Which server.
+/// The identity of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PoolServerId {
-    /// One of those that are balanced over, by its number.
+    /// A server of the selection, by its number.
     Slot(u32),
-    /// The one for those who find no other.
+    /// The emergency server, used when no other server is available.
     Emergency,
-    /// The one for those who are denied.
+    /// The abuse server, used for clients that the access list denies.
     Abuse,
 }
 
-/// A server to balance over.
+/// The settings of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
-    /// Where it listens.
+    /// The address that pen connects to.
     pub addr: Endpoint,
-    /// The name that was looked up to find that.
+    /// The host name that was looked up; `None` for an address as typed.
     pub name: Option<String>,
-    /// Connections from which on only known clients get in.
+    /// The number of connections from which on only known clients are accepted.
     pub soft: Option<NonZeroU32>,
-    /// Connections from which on nobody does; without it a known client gets no further than `soft`.
+    /// The number of connections from which on no client is accepted; `None` for the soft limit.
     pub hard: Option<NonZeroU32>,
-    /// Its share where servers are chosen by weight; 0 gets nobody.
+    /// The share of clients in the selection by weight; 0 for none.
     pub weight: u32,
-    /// Lower is better where servers are chosen by priority.
+    /// The priority in the selection by priority; lower is better.
     pub prio: u32,
-    /// Number of the access list for its clients.
+    /// The number of the access list for clients of this server.
     pub acl: u8,
-    /// Whether it gets no new connections, while those it has go on.
+    /// Whether the server gets no new connections; open connections go on.
     pub draining: bool,
-    /// Who wanted it.
+    /// How the server came to be in the configuration.
     pub origin: ServerOrigin,
 }
 
-/// Where a server came from.
+/// How a server came to be in the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServerOrigin {
-    /// It was said that there is one.
+    /// A command or an argument named the server.
     #[default]
     Configured,
-    /// It is one more address of the name of another one.
+    /// A further address of the host name of a configured server.
     Resolved,
-    /// It was, and is so no longer: it ends with its last connection.
+    /// A former further address of a host name: removed after its last connection.
     Withdrawn,
 }
 
 impl ServerSettings {
-    /// One without limits.
+    /// Returns a server without limits.
     #[must_use]
     pub const fn new(addr: Endpoint) -> Self {
         Self {
@@ -277,42 +277,42 @@ pub fn limit(limit: Option<NonZeroU32>) -> u32 {
     limit.map_or(0, NonZeroU32::get)
 }
 
-/// One way of choosing a server. Those that are on are asked in the order priority, weight, least
-/// connections, hash, turn.
+/// A way of choosing a server. The order of the modes that are on is priority, weight, least connections,
+/// hash, round robin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SelectionMode {
-    /// By the client's address.
+    /// By a hash of the client's address.
     Hash,
-    /// Without looking where the client was before; with `Hash`, the client's port counts too.
+    /// In turn, without regard to the client's former server; with `Hash`, by address and port.
     RoundRobin,
-    /// No other server if the first choice fails.
+    /// Try no other server if the first choice fails.
     Stubborn,
-    /// The least loaded, by weight.
+    /// The least loaded server, by weight.
     Weight,
-    /// The best by priority.
+    /// The server with the best priority.
     Prio,
-    /// The one with the fewest connections.
+    /// The server with the fewest connections.
     LeastConnections,
 }
 
-/// The modes that are on.
+/// The selection modes that are on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SelectionModes(u8);
 
 impl SelectionModes {
-    /// Whether it is on.
+    /// Returns whether `mode` is on.
     #[must_use]
     pub const fn is_on(self, mode: SelectionMode) -> bool {
         self.0 & (1 << mode as u8) != 0
     }
 
-    /// Turns it on or off.
+    /// Turns `mode` on or off.
     pub const fn set(&mut self, mode: SelectionMode, on: bool) {
         let bit = 1 << mode as u8;
         self.0 = if on { self.0 | bit } else { self.0 & !bit };
     }
 
-    /// The same with `mode` on.
+    /// Returns these modes with `mode` on.
     #[must_use]
     pub const fn with(mut self, mode: SelectionMode) -> Self {
         self.set(mode, true);
@@ -320,14 +320,14 @@ impl SelectionModes {
     }
 }
 
-/// How many there may be of what.
+/// Limits of counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CapacityLimits {
-    /// Clients whose server is remembered.
+    /// The limit of clients whose server is remembered.
     pub clients: NonZeroUsize,
-    /// Connections at a time; `None` for as many as there are descriptors for.
+    /// The limit of concurrent connections; `None` for as many as file descriptors allow.
     pub connections: Option<NonZeroUsize>,
-    /// Connections to servers that are being opened at a time.
+    /// The limit of connections to servers that are being opened.
     pub pending: NonZeroUsize,
 }
 
@@ -339,30 +339,30 @@ impl Default for CapacityLimits {
     }
 }
 
-/// How long what may take. Where `None` is possible it means for ever.
+/// Limits of times. `None` means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Until a server has taken a connection, before the next one is tried.
+    /// How long a server may take to accept a connection before the next server is tried.
     pub connect: Duration,
-    /// Without a byte in either direction; for datagrams see [`Self::flow_idle`].
+    /// How long a connection may be idle; for datagrams see [`Self::flow_idle`].
     pub idle: Option<Duration>,
-    /// Without a byte, when one side has said all.
+    /// How long a half-closed connection may be idle.
     pub linger: Option<Duration>,
-    /// From the connection to the client's first byte.
+    /// How long a client may take to send its first byte.
     pub first_byte: Option<Duration>,
-    /// For which a server that failed is left alone.
+    /// How long a failed server gets no clients.
     pub blacklist: Duration,
-    /// For which a client keeps its server.
+    /// How long a client keeps its server.
     pub tracking: Option<Duration>,
-    /// For which connections may go on when pen was told to stop.
+    /// How long connections may go on when pen stops.
     pub drain: Duration,
-    /// After which names of servers are looked up again.
+    /// The time between lookups of server names; `None` for one lookup at the start.
     pub resolve: Option<Duration>,
 }
 
 impl Timeouts {
-    /// How long a flow of datagrams may be silent. Nothing else tells that it is over, so it is never for
-    /// ever: a minute if nothing is said.
+    /// Returns how long a flow of datagrams may be idle: a minute without a setting. Only this timeout ends a
+    /// flow, so there is always one.
     #[must_use]
     pub fn flow_idle(&self) -> Duration {
         self.idle.unwrap_or(Duration::from_secs(60))
@@ -384,18 +384,18 @@ impl Default for Timeouts {
     }
 }
 
-/// How sockets are set up.
+/// Options of TCP sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpOptions {
-    /// Bytes go out as soon as they are there.
+    /// Whether small packets are sent at once (`TCP_NODELAY`).
     pub nodelay: bool,
-    /// The kernel asks silent ends whether they are still there.
+    /// Whether the kernel sends keepalive probes.
     pub keepalive: bool,
-    /// Whose end ends both directions at once.
+    /// Whose FIN closes both directions.
     pub fastclose: FastClose,
-    /// Connect to servers from this address.
+    /// The local address of connections to servers; `None` for the kernel's choice.
     pub source: Option<IpAddr>,
-    /// Connect to servers from the client's address.
+    /// Whether connections to servers come from the client's address.
     pub transparent: bool,
 }
 
@@ -411,22 +411,22 @@ impl Default for TcpOptions {
     }
 }
 
-/// Whose end of stream ends the connection, instead of only its own direction.
+/// The side whose FIN closes both directions, instead of only the direction of the FIN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FastClose {
-    /// Nobody's.
+    /// Neither side.
     #[default]
     Off,
-    /// The server's (`up`).
+    /// The server (`up`).
     Server,
-    /// The client's (`down`).
+    /// The client (`down`).
     Client,
-    /// Either one's (`both`).
+    /// Both sides (`both`).
     Both,
 }
 
 impl LogTarget {
-    /// As it is typed.
+    /// Returns the destination as typed.
     #[must_use]
     pub fn name(&self) -> &std::ffi::OsStr {
         match self {
@@ -436,39 +436,39 @@ impl LogTarget {
     }
 }
 
-/// Where mapping records go.
+/// The destination of mapping records.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LogTarget {
-    /// Lines are appended to a file.
+    /// A file that lines are appended to.
     File(PathBuf),
-    /// Datagrams are sent to a collector: as it was written, and what that was resolved to.
+    /// A collector that datagrams are sent to.
     Collector {
-        /// `host:port`.
+        /// The host and the port as typed.
         name: String,
-        /// Its address.
+        /// The address of the host.
         addr: SocketAddr,
     },
 }
 
-/// How mapping records are spelled.
+/// The format of mapping records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// All that is known: packets for a collector, extended lines in a file.
+    /// All fields: packets for a collector, extended lines in a file.
     #[default]
     Extended,
-    /// What the C programs read: a datagram or a line for each request.
+    /// The format of the C programs: a datagram or a line for each request.
     Classic,
 }
 
-/// What becomes of an `X-Forwarded-For` that the client sent.
+/// The treatment of an `X-Forwarded-For` header from the client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ForwardedFor {
-    /// It is replaced by the client's address.
+    /// The client's address replaces the header.
     #[default]
     Replace,
-    /// The client's address is appended.
+    /// The client's address is appended to the header.
     Append,
-    /// It stays if it comes from here, and is replaced otherwise.
+    /// The header of these peers stays; the header of another client is replaced.
     Keep(Vec<TrustedPeer>),
 }
 

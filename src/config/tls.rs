@@ -1,43 +1,44 @@
-//! What is meant of TLS.
+//! The settings of TLS.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What is encrypted, and how.
+/// TLS towards clients and servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
-    /// Our certificate, with its chain. `None`: clients are not spoken to in TLS.
+    /// The file of the certificate and its chain; `None` for no TLS towards clients.
     pub certificate: Option<PathBuf>,
-    /// Its key; `None` if it stands in the same file.
+    /// The file of the private key; `None` for the file of the certificate.
     pub key: Option<PathBuf>,
-    /// What an authority says of it at present, to be handed to clients.
+    /// The file of the OCSP response to staple to the certificate.
     pub staple: Option<PathBuf>,
-    /// A folder of certificates for other names.
+    /// The folder of certificates for other names (SNI).
     pub names: Option<PathBuf>,
     /// Whether clients need a certificate.
     pub clients: ClientCertificates,
-    /// A file of authorities that may vouch for clients; with neither, those of the system.
+    /// The file of certificate authorities for clients. Without this file and `ca_dir`, the authorities of the
+    /// system are trusted.
     pub ca_file: Option<PathBuf>,
-    /// A folder of files of authorities.
+    /// The folder of files of certificate authorities for clients.
     pub ca_dir: Option<PathBuf>,
-    /// A file of lists of what authorities have revoked, of clients and of servers.
+    /// The file of certificate revocation lists, for clients and servers.
     pub revoked: Option<PathBuf>,
-    /// The oldest version that is spoken.
+    /// The oldest accepted version of TLS.
     pub oldest: TlsVersion,
-    /// Protocols that are agreed on, best first.
+    /// The protocols to negotiate by ALPN, the preferred one first.
     pub alpn: Vec<String>,
-    /// How often it is looked whether files have changed; `None`: on HUP only.
+    /// The time between looks for changed files; `None` for SIGHUP only.
     pub look: Option<Duration>,
-    /// Whether servers are spoken to in TLS.
+    /// Whether connections to servers use TLS.
     pub servers: ServerTls,
-    /// A file of authorities that may vouch for servers; without it, those of the system.
+    /// The file of certificate authorities for servers; `None` for the authorities of the system.
     pub servers_ca: Option<PathBuf>,
-    /// The name that servers have to prove; without it, the one they are configured by.
+    /// The name in the certificates of servers; `None` for the host name or address in the configuration.
     pub servers_name: Option<String>,
 }
 
 impl Default for TlsSettings {
-    /// Nothing is encrypted.
+    /// Returns settings without TLS.
     fn default() -> Self {
         Self {
             certificate: None,
@@ -61,12 +62,12 @@ impl Default for TlsSettings {
 /// Whether clients need a certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientCertificates {
-    /// They are not asked for one.
+    /// Clients are not asked for a certificate.
     #[default]
     None,
-    /// They are asked, and may have none.
+    /// Clients are asked for a certificate, and may have none.
     Optional,
-    /// Without one there is no connection.
+    /// A client without a certificate is rejected.
     Required,
 }
 
@@ -80,14 +81,14 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// Whether servers are spoken to in TLS.
+/// Whether connections to servers use TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServerTls {
-    /// They are not.
+    /// Connections without TLS.
     #[default]
     Off,
-    /// They have to prove who they are.
+    /// TLS with a verified certificate.
     Verified,
-    /// Whoever answers is believed.
+    /// TLS with any certificate.
     Unverified,
 }

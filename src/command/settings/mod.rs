@@ -1,7 +1,7 @@
 //! The settings of pen: one row of one table for each.
 //!
 //! The functions that parse, write, apply, reload and list settings loop over [`rows`]. To add a setting, add
-//! a field to the configuration, a row to [`table`] and an entry to `docs/man/pen.1`.
+//! a field to the configuration, a row to the table and an entry to `docs/man/pen.1`.
 
 mod row;
 mod table;

@@ -29,7 +29,7 @@ pub struct SettingRow {
     parse: fn(&mut CommandWords<'_>) -> Parsed<SettingValue>,
     /// Reads and writes the field of the configuration.
     field: SettingField,
-    /// The reply to the verb alone, where this is not the value as it is written.
+    /// The reply to the verb alone, if the reply is not the value as `write` writes it.
     reply: Option<fn(&PenConfig) -> String>,
 }
 
@@ -57,7 +57,7 @@ pub(super) enum NoForm {
     Word(&'static str),
 }
 
-/// An option of the command line that gives a setting its value.
+/// An option of the command line for a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SettingOption {
     /// The option with its hyphens.
@@ -77,7 +77,7 @@ pub enum OptionForm {
     Value,
     /// The option has values with commas between them.
     Commas,
-    /// The option has a number; a number below this limit is raised to it.
+    /// The option has a number; a lower number than this limit is raised.
     AtLeast(u32),
     /// The number of times that the option is given is the value.
     Count,
@@ -162,7 +162,7 @@ impl SettingRow {
         self
     }
 
-    /// Returns whether the setting is on or off, and its verb alone turns it on.
+    /// Returns whether the setting is a switch; the verb alone turns a switch on.
     #[must_use]
     pub const fn is_switch(&self) -> bool {
         self.usage.is_empty()
@@ -178,7 +178,7 @@ impl SettingRow {
         (self.parse)(words)
     }
 
-    /// Returns the value that `no VERB` sets; `None` if there is no such command.
+    /// Returns the value of `no VERB`; `None` if the setting has no `no` form.
     #[must_use]
     pub fn none_value(&self) -> Option<SettingValue> {
         match self.none {
@@ -190,7 +190,7 @@ impl SettingRow {
         }
     }
 
-    /// Returns the value that `config` has; `None` if another setting writes it.
+    /// Returns the value in `config`; `None` if another setting has the value.
     #[must_use]
     pub fn value(&self, config: &PenConfig) -> Option<SettingValue> {
         (self.field.get)(config)

@@ -1,13 +1,13 @@
-//! What does not go together.
+//! Settings that exclude each other.
 
 use std::net::IpAddr;
 
 use crate::config::{Endpoint, PenConfig, ServerTls, TransportKind};
 
-/// What no single setting shows to be wrong.
+/// Checks the settings as a whole.
 ///
 /// # Errors
-/// Says what does not go together.
+/// Two settings exclude each other.
 pub fn check(config: &PenConfig) -> Result<(), String> {
     let is_unix = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Unix(_));
     if config.transport == TransportKind::Udp {
@@ -59,7 +59,7 @@ pub fn check(config: &PenConfig) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether what is sent to `server` comes in at `listen`.
+/// Returns whether connections to `server` arrive at `listen`.
 pub(crate) fn is_same(listen: &Endpoint, server: &Endpoint) -> bool {
     match (listen, server) {
         (Endpoint::Ip(listen), Endpoint::Ip(server)) => {

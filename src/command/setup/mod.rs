@@ -1,9 +1,8 @@
-//! From [`PenArgs`] to [`PenConfig`]: what was meant, or what is wrong with it and where that stands. HUP goes the
-//! same way again, with the file as it is by then.
+//! Loading the configuration: from [`PenArgs`] and the configuration file to [`PenConfig`]. SIGHUP loads the
+//! configuration again with the present contents of the file.
 //!
-//! The order is that of C pen: options as they come, then the file, then the servers of the command
-//! line from number 0 on. If the file says `listen`, the first address of the command line is not
-//! used.
+//! The order is the order of C pen: the options as typed, then the file, then the servers of the command line
+//! from number 0 on. If the file has a `listen` command, the first address of the command line is not used.
 
 mod check;
 #[cfg(test)]
@@ -34,20 +33,20 @@ use crate::config::{
 pub use check::check;
 pub(crate) use check::is_same;
 
-/// A configuration, and what is to be said about it.
+/// A loaded configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedConfig {
-    /// What was meant.
+    /// The configuration.
     pub config: PenConfig,
-    /// What has to be done once the balancer runs: servers to be left alone.
+    /// The actions for after the start: servers that get no clients for a time.
     pub startup_actions: Vec<CommandAction>,
-    /// What has no effect, and what may surprise.
+    /// Warnings about settings without effect and the like.
     pub warnings: Vec<String>,
-    /// Where each setting came from, by its verb.
+    /// The origin of each setting by its verb: an option, or a file and line.
     origins: BTreeMap<String, String>,
 }
 
-/// What is wrong, a line each.
+/// The errors of a configuration, one a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupError(Vec<String>);
 
@@ -60,13 +59,13 @@ impl SetupError {
         Self::one(format!("{place}: {error}"))
     }
 
-    /// Several things that are wrong.
+    /// Returns an error of several lines.
     #[must_use]
     pub const fn from_lines(lines: Vec<String>) -> Self {
         Self(lines)
     }
 
-    /// The lines.
+    /// Returns the lines.
     #[must_use]
     pub fn lines(&self) -> &[String] {
         &self.0
@@ -87,28 +86,28 @@ impl From<Vec<ScriptError>> for SetupError {
     }
 }
 
-/// Who starts pen: the control port is not opened for everybody by root.
+/// The user who starts pen. Root opens no control port on the network without `-u`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvokingUser {
-    /// The real user is root.
+    /// Root.
     Root,
-    /// It is somebody else.
+    /// Another user.
     Other,
 }
 
 impl LoadedConfig {
-    /// Finds out what was meant. Files are read through `open`.
+    /// Loads the configuration. `open` reads a file.
     ///
     /// # Errors
-    /// Each mistake with its option, or its file and line, and what was expected.
+    /// Each error names its option, or its file and line, and the expected words.
     pub fn new(
         args: &PenArgs,
         starter: InvokingUser,
-        world: &dyn CommandEnv,
+        env: &dyn CommandEnv,
         open: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<Self, SetupError> {
         let script = match &args.file {
-            Some(file) => script::read(&world.absolute(file), open)?,
+            Some(file) => script::read(&env.absolute(file), open)?,
             None => Vec::new(),
         };
         let mut setup = Self {
@@ -117,21 +116,21 @@ impl LoadedConfig {
             warnings: args.without_effect(),
             origins: BTreeMap::new(),
         };
-        setup.process(args, world);
-        setup.control(args, starter, world)?;
-        let servers = setup.listen(args, &script, world)?;
+        setup.process(args, env);
+        setup.control(args, starter, env)?;
+        let servers = setup.listen(args, &script, env)?;
         for typed in &args.commands {
-            setup.option(typed.option, &typed.line, world)?;
+            setup.option(typed.option, &typed.line, env)?;
         }
         for LocatedCommand { place, command } in &script {
-            setup.carry_out(command, &place.to_string(), world)?;
+            setup.carry_out(command, &place.to_string(), env)?;
         }
-        setup.servers(servers, world)?;
+        setup.servers(servers, env)?;
         setup.finish(args)
     }
 
-    fn process(&mut self, args: &PenArgs, world: &dyn CommandEnv) {
-        let path = |path: &Option<PathBuf>| path.as_deref().map(|path| world.absolute(path));
+    fn process(&mut self, args: &PenArgs, env: &dyn CommandEnv) {
+        let path = |path: &Option<PathBuf>| path.as_deref().map(|path| env.absolute(path));
         self.config.process = Process {
             background: !args.foreground,
             jail: path(&args.jail),
@@ -141,12 +140,12 @@ impl LoadedConfig {
         self.config.exit = if args.exit { ExitPolicy::Allowed } else { ExitPolicy::Refused };
         self.config.file = path(&args.file);
         self.config.status = args.status;
-        let log = args.merged_log.as_deref().map(|path| world.inside(path));
+        let log = args.merged_log.as_deref().map(|path| env.inside(path));
         let collect = args.collect.zip(log);
         self.config.collect = collect.map(|(addr, log)| EmbeddedCollectorSettings { addr, log });
     }
 
-    /// Records go to the collector in this process, unless somebody has said where they go.
+    /// Sends mapping records to the collector in this process, unless `-l` or `log` names another destination.
     fn collect(&mut self) -> Result<(), SetupError> {
         let Some(EmbeddedCollectorSettings { addr, .. }) = self.config.collect else {
             return Ok(());
@@ -177,19 +176,19 @@ impl LoadedConfig {
         &mut self,
         args: &PenArgs,
         starter: InvokingUser,
-        world: &dyn CommandEnv,
+        env: &dyn CommandEnv,
     ) -> Result<(), SetupError> {
         let Some(text) = &args.control else { return Ok(()) };
         let addr = ListenAddr::parse(text).map_err(|error| SetupError::at("-C", error))?;
         let endpoint = match addr {
-            ListenAddr::Unix(path) => Endpoint::Unix(world.absolute(&path)),
+            ListenAddr::Unix(path) => Endpoint::Unix(env.absolute(&path)),
             ListenAddr::Port(Host::Ip(ip), port) => Endpoint::Ip(SocketAddr::new(ip, port)),
             ListenAddr::Port(host, port) => {
-                let addr = world.resolve(&host.to_string(), port);
+                let addr = env.resolve(&host.to_string(), port);
                 Endpoint::Ip(addr.map_err(|error| SetupError::at("-C", error))?)
             }
         };
-        // A socket with mode 0600 is root's alone, so there it does no harm.
+        // A Unix-domain socket has mode 0600, so only root can use the socket.
         let is_port = matches!(endpoint, Endpoint::Ip(_));
         if is_port && starter == InvokingUser::Root && args.user.is_none() {
             self.warnings.push(format!(
@@ -201,12 +200,13 @@ impl LoadedConfig {
         Ok(())
     }
 
-    /// Takes the listen address off the command line, unless the file has one; hands back the servers.
+    /// Applies the first address of the command line, unless the file has a `listen` command. Returns the servers of
+    /// the command line.
     fn listen<'a>(
         &mut self,
         args: &'a PenArgs,
         script: &[LocatedCommand],
-        world: &dyn CommandEnv,
+        env: &dyn CommandEnv,
     ) -> Result<&'a [String], SetupError> {
         let is_listen = |it: &&LocatedCommand| match &it.command {
             ControlCommand::Set(_, SettingValue::Listen(addrs)) => !addrs.is_empty(),
@@ -221,7 +221,7 @@ impl LoadedConfig {
         let addr = ListenAddr::parse(first).map_err(|error| SetupError::at(first, error))?;
         let listen = settings::find("listen").expect("the table has this setting");
         let command = ControlCommand::Set(listen, SettingValue::Listen(vec![addr]));
-        self.carry_out(&command, "command line", world)?;
+        self.carry_out(&command, "command line", env)?;
         Ok(servers)
     }
 
@@ -229,11 +229,11 @@ impl LoadedConfig {
         &mut self,
         option: &str,
         line: &[u8],
-        world: &dyn CommandEnv,
+        env: &dyn CommandEnv,
     ) -> Result<(), SetupError> {
         let command = ControlCommand::parse(line).map_err(|error| SetupError::at(option, error))?;
         match command {
-            Some(command) => self.carry_out(&command, option, world),
+            Some(command) => self.carry_out(&command, option, env),
             None => Ok(()),
         }
     }
@@ -242,11 +242,11 @@ impl LoadedConfig {
         &mut self,
         command: &ControlCommand,
         origin: &str,
-        world: &dyn CommandEnv,
+        env: &dyn CommandEnv,
     ) -> Result<(), SetupError> {
-        let outcome = command.apply(&mut self.config, ApplyPhase::Starting, world);
+        let outcome = command.apply(&mut self.config, ApplyPhase::Starting, env);
         match outcome.map_err(|error| SetupError::at(origin, error))? {
-            // Before there are connections none have to be ended.
+            // There are no connections yet.
             CommandOutcome::Silence
             | CommandOutcome::Text(_)
             | CommandOutcome::Action(CommandAction::EndConnectionsOf(..)) => {}
@@ -254,7 +254,7 @@ impl LoadedConfig {
             CommandOutcome::Action(action @ CommandAction::Blacklist(..)) => {
                 self.startup_actions.push(action);
             }
-            // On the command line, where no file includes another.
+            // `-O include`: only a file can include a file.
             CommandOutcome::Action(CommandAction::Include(_)) => {
                 return Err(SetupError::at(origin, "include: expected it in a file: use -F"));
             }
@@ -268,10 +268,10 @@ impl LoadedConfig {
         Ok(())
     }
 
-    fn servers(&mut self, servers: &[String], world: &dyn CommandEnv) -> Result<(), SetupError> {
+    fn servers(&mut self, servers: &[String], env: &dyn CommandEnv) -> Result<(), SetupError> {
         for (number, text) in servers.iter().enumerate() {
             let arg = ServerArg::parse(text).map_err(|error| SetupError::at(text, error))?;
-            let server = server_settings(text, &arg, &self.config, world);
+            let server = server_settings(text, &arg, &self.config, env);
             let server = server.map_err(|error| SetupError::one(error.to_string()))?;
             let slots = &mut self.config.settings.servers;
             if slots.len() <= number {
@@ -294,7 +294,7 @@ impl LoadedConfig {
             ));
         }
         let servers = self.config.settings.servers.iter().flatten().count();
-        // With a file or a control port they may come later.
+        // With a file or a control port, servers may be added later.
         if servers == 0 && args.file.is_none() && self.config.control.is_none() {
             return Err(SetupError::one("expected at least one server, HOST:PORT, as an argument"));
         }
@@ -303,7 +303,7 @@ impl LoadedConfig {
         Ok(self)
     }
 
-    /// What depends on something else that was not said.
+    /// Adds a warning for each setting that needs another setting to have an effect.
     fn unused(&mut self) {
         let tls = &self.config.settings.tls;
         let clients = tls.certificate.is_some();
@@ -343,7 +343,7 @@ impl LoadedConfig {
         }
     }
 
-    /// Each setting in force and where it came from.
+    /// Returns the text of `--explain`: each setting in force with its origin.
     #[must_use]
     pub fn explain(&self) -> String {
         let config = &self.config;
@@ -376,12 +376,12 @@ impl LoadedConfig {
     }
 }
 
-/// A worker for each processor that we may use.
+/// Returns the number of processors that this process may use.
 fn workers() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
-/// What a line of commands is about: its verb, and the number behind it for servers and lists.
+/// Returns the key of a command in `origins`: the verb; for a server or an access list, with its number.
 fn key(line: &str) -> Option<String> {
     let mut words = line.split(' ').filter(|word| *word != "no");
     match words.next()? {

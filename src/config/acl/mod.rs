@@ -57,7 +57,7 @@ impl fmt::Display for AclVerdict {
     }
 }
 
-/// The clients that a rule matches. Bits outside of a mask are zero: [`ClientMatcher::parse`] clears them, so that
+/// The clients that a rule matches. [`ClientMatcher::parse`] clears the address bits outside of the mask, so that
 /// `10.1.2.3 255.0.0.0` means the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientMatcher {
@@ -182,7 +182,7 @@ impl AccessList {
         self.rules.push(rule);
     }
 
-    /// Removes all rules equal to this one. Returns whether the list had such a rule.
+    /// Removes all rules equal to `rule`. Returns whether the list had such a rule.
     pub fn remove(&mut self, rule: AclRule) -> bool {
         let before = self.rules.len();
         self.rules.retain(|&one| one != rule);
