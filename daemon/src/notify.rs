@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn a_manager_is_told_at_a_path_and_at_a_name() {
-        let path = std::env::temp_dir().join(format!("pen-notify-{}", std::process::id()));
+        let folder = pen_testing::TempFolder::new();
+        let path = folder.join("notify");
         let name = format!("@pen-notify-{}", std::process::id());
         let abstract_addr = SocketAddr::from_abstract_name(&name.as_bytes()[1..]).unwrap();
         for (name, manager) in [
@@ -92,7 +93,6 @@ mod tests {
             assert!(next().starts_with("RELOADING=1\nMONOTONIC_USEC="));
             assert_eq!(next(), "STOPPING=1");
         }
-        std::fs::remove_file(&path).unwrap();
         assert!(connect(path.as_os_str()).is_err(), "nobody is there");
     }
 }

@@ -229,14 +229,13 @@ mod tests {
 
     #[test]
     fn a_service_is_found_by_name_and_alias_for_udp_only() {
-        let file = std::env::temp_dir().join(format!("penlog-services-{}", std::process::id()));
+        let folder = pen_testing::TempFolder::new();
         let text =
             "# comment\nsyslog\t514/udp\t# x\nshell 514/tcp cmd\npenlogd 10000/udp  pl log\n";
-        std::fs::write(&file, text).unwrap();
+        let file = folder.write("services", text);
         let found: Vec<_> = ["syslog", "shell", "cmd", "penlogd", "log", "comment"]
             .map(|name| service(name, &file))
             .into();
-        std::fs::remove_file(&file).unwrap();
         assert_eq!(found, [Some(514), None, None, Some(10000), Some(10000), None]);
     }
 

@@ -322,6 +322,8 @@ impl std::error::Error for BalancerError {
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
+    use pen_testing::wait_until;
+
     use super::*;
 
     #[test]
@@ -332,11 +334,7 @@ mod tests {
         let balancer = Bound::bind(&config).unwrap().start(&config).unwrap();
         assert!(!balancer.has_dead_thread());
         balancer.shared().mailboxes()[0].put(WorkerCommand::Panic);
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while !balancer.has_dead_thread() {
-            assert!(Instant::now() < deadline, "nobody notices");
-            thread::yield_now();
-        }
+        wait_until("the dead worker is noticed", || balancer.has_dead_thread());
         balancer.stop(Duration::ZERO);
         balancer.join();
     }

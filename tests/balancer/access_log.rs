@@ -1,4 +1,4 @@
-//! pen's own access log, beside the one of a real nginx behind it, and when nothing goes well.
+//! The access log of `pen` beside the log of a real nginx behind it, and when writing fails.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write as _};

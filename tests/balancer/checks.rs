@@ -1,4 +1,4 @@
-//! Servers that are asked how they are.
+//! Health checks of servers.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -1,4 +1,4 @@
-//! Which server a client gets, and what it sees of servers that fail.
+//! The choice of a server for a client, and failover as a client sees it.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! More connections than a worker looks at in one go.
+//! More connections than a worker reports in one step.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;

@@ -1,4 +1,4 @@
-//! Manners of the process: the user it becomes, its jail, what it tells the service manager, its files.
+//! The process: its user, its jail, messages to the service manager, its files.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

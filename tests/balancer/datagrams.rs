@@ -1,4 +1,4 @@
-//! Datagrams, over real sockets.
+//! UDP on real sockets.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

@@ -1,5 +1,4 @@
-//! Ends, resets and silence where bytes are still under way: slow readers, answers that come early, and
-//! clients that have gone.
+//! Ends, resets and timeouts while bytes are in flight: slow readers, early answers, vanished clients.
 
 use std::io::Write as _;
 use std::sync::Arc;

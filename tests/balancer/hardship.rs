@@ -1,4 +1,4 @@
-//! What goes wrong around the balancer, on the real program: traffic goes on.
+//! `pen` goes on serving when its surroundings fail: descriptors, disks, collectors, operators.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

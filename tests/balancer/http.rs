@@ -1,4 +1,4 @@
-//! HTTP mode on real sockets: what servers are told, and what they are not sent.
+//! HTTP mode on real sockets: added headers, and requests that are rejected.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::sync::atomic::Ordering;

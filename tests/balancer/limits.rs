@@ -1,4 +1,4 @@
-//! How many there may be of what, and what happens to those who are too many.
+//! Limits of connections and clients, and what happens beyond them.
 
 use std::io::Write as _;
 use std::num::{NonZeroU32, NonZeroUsize};

@@ -1,5 +1,5 @@
-//! The law of a byte stream for every pairing of TCP, Unix-domain sockets and TLS, with ends that write
-//! and read in every manner.
+//! The law of a byte stream for every pairing of TCP, Unix-domain sockets and TLS, with ends that write and read in
+//! every manner.
 
 use std::io;
 use std::thread;

@@ -1,4 +1,4 @@
-//! The PROXY protocol, spoken to us and by us.
+//! The PROXY protocol from clients and towards servers.
 
 use std::fs;
 use std::io::Write as _;

@@ -1,5 +1,4 @@
-//! HTTP mode and the access log among programs that everybody has: curl and wrk in front, nginx behind,
-//! goaccess for what was logged.
+//! HTTP mode and the access log among real programs: curl and wrk in front, nginx behind, goaccess for the log.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What is noted of connections, and where it arrives.
+//! Mapping records of connections: to a collector and into files.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};

@@ -1,4 +1,4 @@
-//! A balancer on ports of its own, and sockets that do not wait for ever.
+//! A balancer at an address of its own in this process, and sockets with timeouts.
 
 use std::io::{self, BufRead as _, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

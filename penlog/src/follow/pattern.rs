@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn files_are_found_in_any_folder_that_fits() {
-        let root = std::env::temp_dir().join(format!("penlog-pattern-{}", std::process::id()));
+        let root = pen_testing::TempFolder::new();
         for name in
             ["a/access.log", "a/access.log.2.gz", "a/.access.log", "b/access.log", "b/error.log"]
         {
@@ -64,7 +64,6 @@ mod tests {
         for nothing in ["c*/x", "access*", "a/acc?", "a/access[0-9].log"] {
             assert_eq!(matches(&root.join(nothing)), Vec::<PathBuf>::new(), "{nothing}");
         }
-        std::fs::remove_dir_all(&root).unwrap();
     }
 
     #[test]

@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn positions_read_as_they_were_written() {
-        let file = std::env::temp_dir().join(format!("penlog-state-{}", std::process::id()));
+        let folder = pen_testing::TempFolder::new();
+        let file = folder.join("state");
         assert_eq!(load(&file).unwrap(), None);
         let path = PathBuf::from(OsStr::from_bytes(b"/var/log/a b \xFF.log"));
         let positions = vec![
@@ -94,6 +95,5 @@ mod tests {
         assert!(load(&file).is_err());
         std::fs::write(&file, "penlog positions 1\n1 2 x /a\n1 2\n\n1 2 3 /a\n").unwrap();
         assert_eq!(load(&file).unwrap().unwrap().len(), 1, "what is damaged is left out");
-        std::fs::remove_file(&file).unwrap();
     }
 }
