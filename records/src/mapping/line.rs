@@ -56,7 +56,7 @@ impl<'a> Mapping<'a> {
         let kind = columns.read(MappingErrorKind::Column, kind)?;
         let client = columns.read(MappingErrorKind::Client, ClientAddr::parse)?;
         let client_port = columns.read(MappingErrorKind::Column, optional(number))?;
-        let server = columns.read(MappingErrorKind::Server, ServerAddr::parse)?;
+        let server = columns.read(MappingErrorKind::Server, server)?;
         let server_port = columns.read(MappingErrorKind::Column, optional(number))?;
         let ip = columns.read(MappingErrorKind::Column, optional(parse_ip))?;
         let port = columns.read(MappingErrorKind::Column, optional(number))?;
@@ -116,7 +116,7 @@ impl<'a> Mapping<'a> {
         out.push(b' ');
         match self.server {
             ServerAddr::Ip(ip) => ClientAddr::from(ip).write_to(out),
-            ServerAddr::Unix(path) => escape(path, b' ', out),
+            ServerAddr::Unix(path) => escape_path(path, out),
         }
         column(self.server_port, out);
         column(self.balancer.map(|addr| addr.ip().to_canonical()), out);
@@ -183,6 +183,24 @@ fn escape(bytes: &[u8], also: u8, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends a path with [`escape`]; escapes stay, because a path from a line is kept as written there.
+fn escape_path(mut path: &[u8], out: &mut Vec<u8>) {
+    while let [byte, rest @ ..] = path {
+        if is_escape(path) {
+            out.extend_from_slice(&path[..4]);
+            path = &path[4..];
+        } else {
+            escape(std::slice::from_ref(byte), b' ', out);
+            path = rest;
+        }
+    }
+}
+
+/// Whether `text` begins with `\xNN`.
+fn is_escape(text: &[u8]) -> bool {
+    matches!(text, [b'\\', b'x', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
+}
+
 struct LineColumns<'a> {
     line: &'a [u8],
     at: usize,
@@ -209,6 +227,21 @@ impl<'a> LineColumns<'a> {
 
 fn optional<'a, T>(read: impl Fn(&'a [u8]) -> Option<T>) -> impl Fn(&'a [u8]) -> Option<Option<T>> {
     move |column| if column == b"-" { Some(None) } else { read(column).map(Some) }
+}
+
+/// Parses an address, or a path whose special bytes are escaped; the path keeps the escapes.
+fn server(column: &[u8]) -> Option<ServerAddr<'_>> {
+    let is_escaped = |path: &[u8]| {
+        let is_valid = |(at, byte): (usize, &u8)| match byte {
+            b'\\' => is_escape(&path[at..]),
+            _ => matches!(byte, b'!'..=b'~'),
+        };
+        path.iter().enumerate().all(is_valid)
+    };
+    ServerAddr::parse(column).filter(|server| match server {
+        ServerAddr::Ip(_) => true,
+        ServerAddr::Unix(path) => is_escaped(path),
+    })
 }
 
 /// Parses a column of decimal digits.
@@ -267,5 +300,33 @@ fn kind(column: &[u8]) -> Option<MappingKind> {
         b"end" => Some(MappingKind::Ended),
         b"close" => Some(MappingKind::Closed),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_path_is_written_as_it_was_read_or_refused() {
+        let line = |path: &str| {
+            format!("pen1 1.000000 open 192.0.2.7 9 {path} - - - - - - - - - - - - - - - -\n")
+        };
+        for (path, is_read) in [
+            ("/run/web.sock", true),
+            ("/run/a\\x20b\\x5c.sock", true),
+            ("/run/a\u{10}b", false),
+            ("/run/\u{e9}", false),
+            ("/run/a\\b", false),
+        ] {
+            let line = line(path);
+            let mapping = Mapping::parse_extended_line(line.as_bytes());
+            assert_eq!(mapping.is_ok(), is_read, "{path}");
+            if let Ok(mapping) = mapping {
+                let mut out = Vec::new();
+                mapping.write_extended_line(&mut out);
+                assert_eq!(String::from_utf8_lossy(&out), line, "{path}");
+            }
+        }
     }
 }
