@@ -250,7 +250,7 @@ trait WireField<'a>: Sized {
     fn read(flags: u32, input: &'a [u8]) -> IResult<&'a [u8], Self, ()>;
 
     /// Appends the value and returns its flags.
-    fn write(self, out: &mut Vec<u8>) -> u32;
+    fn write(&self, out: &mut Vec<u8>) -> u32;
 
     /// Size of the value at `fields[at]`, which may lie behind the end.
     fn size(flags: u32, fields: &[u8], at: usize) -> usize;
@@ -268,8 +268,8 @@ impl<'a, T: WireField<'a>> WireField<'a> for Option<T> {
     }
 
     #[inline]
-    fn write(self, out: &mut Vec<u8>) -> u32 {
-        self.map_or(0, |value| 1 | value.write(out) << 1)
+    fn write(&self, out: &mut Vec<u8>) -> u32 {
+        self.as_ref().map_or(0, |value| 1 | value.write(out) << 1)
     }
 
     #[inline]
@@ -288,7 +288,7 @@ macro_rules! number_fields {
             }
 
             #[inline]
-            fn write(self, out: &mut Vec<u8>) -> u32 {
+            fn write(&self, out: &mut Vec<u8>) -> u32 {
                 out.extend_from_slice(&self.to_le_bytes());
                 0
             }
@@ -317,7 +317,7 @@ impl<'a> WireField<'a> for IpAddr {
     }
 
     #[inline]
-    fn write(self, out: &mut Vec<u8>) -> u32 {
+    fn write(&self, out: &mut Vec<u8>) -> u32 {
         match self.to_canonical() {
             Self::V4(ip) => out.extend_from_slice(&ip.octets()),
             Self::V6(ip) => {
@@ -344,7 +344,7 @@ impl<'a> WireField<'a> for SocketAddr {
     }
 
     #[inline]
-    fn write(self, out: &mut Vec<u8>) -> u32 {
+    fn write(&self, out: &mut Vec<u8>) -> u32 {
         let flags = self.ip().write(out);
         flags | self.port().write(out)
     }
@@ -370,7 +370,7 @@ impl<'a> WireField<'a> for ClientAddr {
     }
 
     #[inline]
-    fn write(self, out: &mut Vec<u8>) -> u32 {
+    fn write(&self, out: &mut Vec<u8>) -> u32 {
         self.ip().map_or(UNIX, |ip| ip.write(out))
     }
 
@@ -393,8 +393,8 @@ impl<'a> WireField<'a> for ServerAddr<'a> {
     }
 
     #[inline]
-    fn write(self, out: &mut Vec<u8>) -> u32 {
-        match self {
+    fn write(&self, out: &mut Vec<u8>) -> u32 {
+        match *self {
             Self::Ip(ip) => ip.write(out),
             Self::Unix(path) => {
                 let path = &path[..path.len().min(LONGEST_PATH)];
@@ -423,7 +423,7 @@ impl<'a> WireField<'a> for (Timestamp, Resolution) {
     }
 
     #[inline]
-    fn write(self, out: &mut Vec<u8>) -> u32 {
+    fn write(&self, out: &mut Vec<u8>) -> u32 {
         self.0.as_micros().write(out)
     }
 
@@ -442,7 +442,7 @@ impl<'a> WireField<'a> for RequestText<'a> {
     }
 
     #[inline]
-    fn write(self, out: &mut Vec<u8>) -> u32 {
+    fn write(&self, out: &mut Vec<u8>) -> u32 {
         let bytes = &self.bytes[..self.bytes.len().min(LONG)];
         u16::try_from(bytes.len()).expect("at most LONG bytes").write(out);
         out.extend_from_slice(bytes);
@@ -466,8 +466,8 @@ impl<'a> WireField<'a> for OpaqueTls {
     }
 
     #[inline]
-    fn write(self, out: &mut Vec<u8>) -> u32 {
-        let Self { took, asked, answered, requests } = self;
+    fn write(&self, out: &mut Vec<u8>) -> u32 {
+        let Self { took, asked, answered, requests } = *self;
         [took, asked, answered, requests]
             .into_iter()
             .fold(0, |flags, number| flags | number.write(out))
