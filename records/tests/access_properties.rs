@@ -1,4 +1,4 @@
-//! Laws of reading access lines, whatever the bytes.
+//! Properties of the access line parser that hold for any bytes.
 
 use pen_records::access::{AccessLine, LineSpan, LoggedRequest, Parser, Spec, write_with_text};
 use proptest::collection::vec;
@@ -6,7 +6,7 @@ use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 
-/// Formats of each kind, so that any bytes meet each way of reading.
+/// Formats of each kind, so that the bytes reach every parser.
 const SPECS: &[&str] = &[
     "auto",
     "common",
@@ -20,7 +20,7 @@ const SPECS: &[&str] = &[
     "log_format j escape=json '{\"a\":{\"b\":\"$remote_addr\"},\"t\":\"$msec\",\"r\":\"$request\"}';",
 ];
 
-/// Pieces that lines are made of, put together at random: closer to lines than random bytes.
+/// Fragments of lines, joined at random: closer to real lines than random bytes.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let known: &[&[u8]] = &[
         b" ",
@@ -57,7 +57,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![vec(any::<u8>(), 0..200), vec(piece(), 0..24).prop_map(|pieces| pieces.concat())]
 }
 
-/// Lines of few different heads, so that one often begins like the one before it.
+/// Lines with a few different heads, so that a line often begins like the previous one.
 fn relative() -> impl Strategy<Value = Vec<u8>> {
     let envelopes: &[&[u8]] = &[b"", b"", b"<190>Oct 10 13:55:36 web nginx: ", b"\"", b"x "];
     let heads: &[&[u8]] = &[
@@ -87,28 +87,32 @@ fn spans(line: &AccessLine) -> Vec<LineSpan> {
     spans
 }
 
-/// A value as a server writes it into quotes: Apache's escapes.
+/// A value with Apache's escapes, as written into quotes.
 fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-/// A directive, what separates it from the next, and a value for it.
+/// A directive, the literal behind it, and a value.
 #[derive(Clone, Debug)]
-struct Sample {
+struct DirectiveSample {
     directive: &'static str,
     value: String,
     quoted: bool,
 }
 
-/// The client's directive is put in by the test.
-fn sample() -> impl Strategy<Value = Sample> {
+/// The test inserts the directive of the client.
+fn sample() -> impl Strategy<Value = DirectiveSample> {
     let free = "[ -~]{0,20}".prop_map(|value| escaped(&value));
     let quoted = select(&["%r", "%{Referer}i", "%{User-Agent}i", "%{X}i", "%{Y}C"][..]);
     let word = |directive, pattern: &'static str| {
-        pattern.prop_map(move |value| Sample { directive, value, quoted: false })
+        pattern.prop_map(move |value| DirectiveSample { directive, value, quoted: false })
     };
     prop_oneof![
-        (quoted, free).prop_map(|(directive, value)| Sample { directive, value, quoted: true }),
+        (quoted, free).prop_map(|(directive, value)| DirectiveSample {
+            directive,
+            value,
+            quoted: true
+        }),
         word("%>s", "[1-5][0-9]{2}"),
         word("%b", "[1-9][0-9]{0,9}"),
         word("%{remote}p", "[1-9][0-9]{0,3}"),
@@ -117,7 +121,7 @@ fn sample() -> impl Strategy<Value = Sample> {
         word("%v", "[a-z]{1,9}\\.example"),
         word("%l", "-"),
         word("%L", "-|[A-Za-z0-9]{8}"),
-        Just(Sample {
+        Just(DirectiveSample {
             directive: "%t",
             value: "[10/Oct/2000:13:55:36 -0700]".into(),
             quoted: false
@@ -193,10 +197,10 @@ proptest! {
     ) {
         let mut samples = samples;
         let place = place.index(samples.len() + 1);
-        let sample = Sample { directive: "%a", value: client.clone(), quoted: false };
+        let sample = DirectiveSample { directive: "%a", value: client.clone(), quoted: false };
         samples.insert(place, sample);
         let (mut format, mut line) = (String::new(), String::new());
-        for (index, Sample { directive, value, quoted }) in samples.iter().enumerate() {
+        for (index, DirectiveSample { directive, value, quoted }) in samples.iter().enumerate() {
             let space = if index > 0 { " " } else { "" };
             let quote = if *quoted { "\"" } else { "" };
             format.push_str(&format!("{space}{quote}{directive}{quote}"));

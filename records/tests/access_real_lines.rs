@@ -1,12 +1,12 @@
-//! Access lines of real servers, read in place from the shared folder beside the workspace
-//! (`../shared`, or `$PEN_SHARED`); without it there is nothing to test and the tests say so.
+//! Access lines of real servers, read from the shared folder beside the workspace (`../shared`, or
+//! `$PEN_SHARED`); without the folder the tests print a note and pass.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use pen_records::access::{AccessLine, LineSpan, LoggedRequest, Parser, Spec, write_with_text};
 
-/// Formats that no line shows by itself, by the folder or file they are found in.
+/// Formats that cannot be detected from a line, by folder or file.
 const GIVEN: &[(&str, &str)] = &[
     (
         "WillTheFarmer_apache-logs-to-mysql/apache_csv/",
@@ -22,8 +22,8 @@ const GIVEN: &[(&str, &str)] = &[
 
 const NPMPLUS: &str = r#"[$time_local] $host $remote_addr $request_time "$request" $status $body_bytes_sent $bytes_sent $http_referer $http_user_agent"#;
 
-/// The least share of lines that are understood, in thousandths; all others have 1000. Blank lines
-/// are none.
+/// The least share of parsed lines, in thousandths; 1000 for files not listed. Blank lines do not
+/// count.
 const FLOORS: &[(&str, usize, &str)] = &[
     ("elastic_examples/", 999, "one line is cut"),
     ("raravena80_haproxylogparser/", 0, "a balancer's own log"),
@@ -124,7 +124,7 @@ fn lines_of_each_real_file_are_understood_and_only_their_client_changes() {
     assert!(short.is_empty(), "{}", short.join("\n"));
 }
 
-/// A marker in place of the client and the client in place of the marker give the line again.
+/// Replacing the client with a marker, and the marker with the client, must restore the line.
 fn assert_rewrite(line: &[u8], found: &AccessLine) {
     let client = found.client;
     assert!(!client.of(line).is_empty(), "{}", line.escape_ascii());
@@ -136,7 +136,7 @@ fn assert_rewrite(line: &[u8], found: &AccessLine) {
     assert_eq!(back, line);
 }
 
-/// Of the hard lines, those that are no access lines of a web server.
+/// Hard lines that are no access lines of a web server.
 const NO_ACCESS_LINES: &[(u32, &str)] = &[
     (43, "cut in the user agent"),
     (45, "a balancer's own line"),
@@ -146,14 +146,14 @@ const NO_ACCESS_LINES: &[(u32, &str)] = &[
     (52, "Caddy's line about something else"),
 ];
 
-/// Values that the list of hard lines has under another name than ours.
+/// Values that have another name in the list of hard lines than in the parser.
 const OTHER_NAMES: &[(u32, &str, &str)] = &[
     (36, "request", "the path alone; checked as the target"),
     (55, "vhost", "the balancer's address with its port; our host is RequestHost"),
 ];
 
 /// A section of the list of hard lines.
-struct Hard<'a> {
+struct HardLine<'a> {
     number: u32,
     name: &'a str,
     line: usize,
@@ -161,11 +161,11 @@ struct Hard<'a> {
     values: Vec<(&'a str, &'a str)>,
 }
 
-fn hard_lines(list: &str) -> Vec<Hard<'_>> {
+fn hard_lines(list: &str) -> Vec<HardLine<'_>> {
     list.split("\n### ").skip(1).map(hard_line).collect()
 }
 
-fn hard_line(section: &str) -> Hard<'_> {
+fn hard_line(section: &str) -> HardLine<'_> {
     let source = section.split("- source: `").nth(1).expect("a section has a source");
     let (name, rest) = source.split_once('`').expect("a file's name is in backticks");
     let line = rest.strip_prefix(" line ").expect("a line's number follows");
@@ -173,7 +173,7 @@ fn hard_line(section: &str) -> Hard<'_> {
     let facts = section.rsplit("```").next().expect("split gives one at least");
     let facts = facts.split("\n## ").next().expect("split gives one at least");
     let values = facts.lines().filter_map(|fact| fact.strip_prefix("- ")?.split_once(": "));
-    Hard {
+    HardLine {
         number: section.split('.').next().and_then(|n| n.parse().ok()).expect("a number"),
         name,
         line: line.expect("a line's number"),
@@ -182,7 +182,7 @@ fn hard_line(section: &str) -> Hard<'_> {
     }
 }
 
-/// A value of the list as bytes: the whole, or its two ends where the list shortens it.
+/// A value of the list as bytes: the full value, or its two ends if the list abbreviates it.
 fn expected(value: &str, escaped: bool) -> (Vec<u8>, Vec<u8>) {
     if value.starts_with("empty string") {
         return (Vec::new(), Vec::new());
@@ -205,7 +205,7 @@ fn expected(value: &str, escaped: bool) -> (Vec<u8>, Vec<u8>) {
     (raw(head), raw(tail))
 }
 
-/// What we found under a name of the list.
+/// The parsed value for a name of the list.
 fn ours(found: &AccessLine, key: &str, line: &[u8]) -> Option<Vec<u8>> {
     let (mut whole, mut parts) = (None, [None; 4]);
     match found.request {
@@ -244,7 +244,7 @@ fn each_hard_line_gives_what_the_list_of_them_says() {
     let list = std::fs::read_to_string(shared.join("data/oddities.md")).unwrap();
     let hard = hard_lines(&list);
     assert_eq!(hard.len(), 55);
-    for Hard { number, name, line, escaped, values } in hard {
+    for HardLine { number, name, line, escaped, values } in hard {
         let content = content(&shared.join("data/access").join(name));
         let line = lines(&content).nth(line - 1).expect("the file has that line");
         let read = Parser::new(&spec_for(name)).parse(line);
@@ -269,7 +269,7 @@ fn each_hard_line_gives_what_the_list_of_them_says() {
     }
 }
 
-/// Where the list says the client stands.
+/// The position of the client by the list.
 fn list_client(list: &str, number: u32) -> (u32, u32) {
     let section = list.split(&format!("\n### {number}. ")).nth(1).expect("a section");
     let span = section.split("- client: bytes ").nth(1).expect("a client's place");

@@ -1,5 +1,5 @@
-//! Our spellings of mappings: what is written is read, any bytes are safe, and the vectors of
-//! `docs/design/wire.md` hold.
+//! The encodings of mappings: written mappings are read back, any bytes are safe, and the vectors
+//! of `docs/design/wire.md` hold.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -22,15 +22,15 @@ const ORIGIN: SenderOrigin = SenderOrigin {
 };
 const SENT: Timestamp = Timestamp::from_micros(1_795_379_143_000_002);
 
-/// A mapping that owns what it spells.
+/// A mapping that owns its text.
 #[derive(Clone, Debug)]
-struct Owned {
+struct OwnedMapping {
     facts: Mapping<'static>,
     path: Option<Vec<u8>>,
     request: Option<Vec<u8>>,
 }
 
-impl Owned {
+impl OwnedMapping {
     fn mapping(&self) -> Mapping<'_> {
         let server = self.path.as_deref().map_or(self.facts.server, ServerAddr::Unix);
         let request = self.request.as_deref().map(|bytes| RequestText::raw(bytes, Cut::Long));
@@ -58,7 +58,7 @@ fn kind() -> impl Strategy<Value = MappingKind> {
     ]
 }
 
-fn mapping(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Owned> {
+fn mapping(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = OwnedMapping> {
     let port = || option::of(any::<u16>());
     let small = (kind(), client(), port(), ip(), port(), option::of((ip(), any::<u16>())));
     let numbers = (0_i64..1 << 52, any::<Option<u64>>(), any::<Option<u32>>(), port());
@@ -99,7 +99,7 @@ fn mapping(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Own
                 ..Mapping::new(client, ServerAddr::Ip(server))
             };
             let request = request.filter(|_| facts.sealed.is_none());
-            Owned { facts, path: path.map(String::into_bytes), request }
+            OwnedMapping { facts, path: path.map(String::into_bytes), request }
         },
     )
 }
@@ -108,7 +108,7 @@ fn raw() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..120)
 }
 
-fn packet(mappings: &[Owned], first: u64) -> Vec<u8> {
+fn packet(mappings: &[OwnedMapping], first: u64) -> Vec<u8> {
     let mut records = Vec::new();
     mappings.iter().for_each(|owned| write_record(&owned.mapping(), &mut records));
     let count = u32::try_from(mappings.len()).expect("few");
@@ -130,7 +130,7 @@ proptest! {
         prop_assert_eq!((packet.sent, packet.dropped), (SENT, 7));
         prop_assert_eq!(packet.count() as usize, mappings.len());
         let read: Vec<_> = packet.mappings().collect();
-        let written: Vec<_> = mappings.iter().map(Owned::mapping).collect();
+        let written: Vec<_> = mappings.iter().map(OwnedMapping::mapping).collect();
         prop_assert_eq!(read, written);
     }
 
@@ -263,8 +263,8 @@ fn vector(name: &str) -> Vec<u8> {
         .collect()
 }
 
-/// A connection of one request over IPv4, the end of one over IPv6 to a Unix-domain socket, and a request
-/// of which there is more than its text.
+/// A connection with one request over IPv4, the end of one over IPv6 to a Unix-domain socket, and a
+/// request longer than its text.
 fn story() -> [Mapping<'static>; 6] {
     let at = |micros| Some((Timestamp::from_micros(micros), Resolution::Microsecond));
     let opened = Mapping {

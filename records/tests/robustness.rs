@@ -1,7 +1,7 @@
-//! Any bytes give a value or an error: real input, bent out of shape, goes through every parser.
+//! Any bytes give a value or an error: mutated real input goes through every parser.
 //!
-//! A plain loop that runs on the stable toolchain: a few seconds of it in every test run, as long
-//! as `PEN_FUZZ_SECONDS` says otherwise. The same checks are libFuzzer's targets in `fuzz/`.
+//! A plain loop for the stable toolchain: a few seconds in every test run, or `PEN_FUZZ_SECONDS`
+//! seconds. The targets in `fuzz/` run the same checks.
 
 #[path = "robustness/checks.rs"]
 mod checks;
@@ -24,7 +24,7 @@ const CHECKS: [fn(&[u8]); 8] = [
     checks::join,
 ];
 
-/// One of each kind, so that there is something to bend where nothing else is at hand.
+/// A seed of each kind.
 const SEEDS: &[&[u8]] = &[
     b"+ 198.51.100.7 127.0.0.1 GET /a?b=c HTTP/1.1\n",
     b"+ 2001:db8::7 2001:db8::1 POST /\xC3\xA9 HTTP/1.1",
@@ -53,10 +53,10 @@ const SEEDS: &[&[u8]] = &[
     b"198.51.100.7 1772323200 127.0.0.1 GET /a HTTP/1.1\n198.51.100.7 1772323201 127.0.0.1 GET /a HTTP/1.1\n127.0.0.1 - - [01/Mar/2026:00:00:00 +0000] \"GET /a HTTP/1.1\" 200 5",
 ];
 
-/// Bytes that mean something to one parser or another.
+/// Bytes with a meaning for some parser.
 const TELLING: &[u8] = b"\"\\[]{}()<> \t\r\n\0\x7F\x80\xFF+-:;,.%$'/=xu0123456789";
 
-/// Long enough to be beyond every buffer and limit.
+/// Longer than every buffer and limit.
 const LONGEST: usize = 80_000;
 
 #[test]
@@ -67,8 +67,8 @@ fn no_bytes_panic_and_the_laws_hold_for_all() {
     for seed in &seeds {
         check(seed);
     }
-    let mut random = Random(seconds.unwrap_or(0) + 1);
-    let begin = Clock::start();
+    let mut random = MutationRandom(seconds.unwrap_or(0) + 1);
+    let begin = TestTimer::start();
     let mut inputs = 0_u64;
     while begin.elapsed() < time {
         for _ in 0..64 {
@@ -90,18 +90,18 @@ fn what_once_broke_a_law_breaks_none() {
 }
 
 fn check(input: &[u8]) {
-    let _tell = Tell(input);
-    let begin = Clock::start();
+    let _tell = FailingInput(input);
+    let begin = TestTimer::start();
     for check in CHECKS {
         check(input);
     }
     assert!(begin.elapsed() < Duration::from_secs(20), "that took so long that it is a hang");
 }
 
-/// Says which input it was when a check panics.
-struct Tell<'a>(&'a [u8]);
+/// Prints the input when a check panics.
+struct FailingInput<'a>(&'a [u8]);
 
-impl Drop for Tell<'_> {
+impl Drop for FailingInput<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the input was b\"{}\"", self.0.escape_ascii());
@@ -109,8 +109,8 @@ impl Drop for Tell<'_> {
     }
 }
 
-/// A seed, changed in one to eight places.
-fn bent(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+/// A seed, mutated in one to eight places.
+fn bent(seeds: &[Vec<u8>], random: &mut MutationRandom) -> Vec<u8> {
     let mut input = seeds[random.below(seeds.len())].clone();
     for _ in 0..=random.below(8) {
         let at = random.below(input.len() + 1);
@@ -135,7 +135,7 @@ fn bent(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
                 input.push(b'\n');
                 input.extend_from_slice(other);
             }
-            // Seldom, as it makes all that follows slow.
+            // Seldom, because long inputs slow down everything.
             8 if random.below(50) == 0 && at < end => {
                 let again = input[at..end].repeat(random.below(2_000));
                 input.splice(at..at, again);
@@ -147,7 +147,8 @@ fn bent(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     input
 }
 
-/// Our own, then the corpora of the fuzz targets, then lines of the fixtures, then real lines where there are some.
+/// Seeds: the built-in ones, the corpora of the fuzz targets, lines of the fixtures, and real lines
+/// if present.
 fn seeds() -> Vec<Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut seeds: Vec<_> = SEEDS.iter().map(|seed| seed.to_vec()).collect();
@@ -169,7 +170,7 @@ fn seeds() -> Vec<Vec<u8>> {
             Some("hex") => seeds.extend(unhex(&bytes)),
             Some("gz") => {
                 let mut text = Vec::new();
-                // What is cut short is good enough here.
+                // Truncated text is good enough here.
                 MultiGzDecoder::new(&bytes[..]).take(1 << 20).read_to_end(&mut text).ok();
                 few_lines(&text, &mut seeds);
             }
@@ -180,7 +181,7 @@ fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Some lines from all over the text.
+/// Some lines from all parts of the text.
 fn few_lines(text: &[u8], seeds: &mut Vec<Vec<u8>>) {
     let lines: Vec<_> = text.split(|&b| b == b'\n').filter(|line| !line.is_empty()).collect();
     let step = (lines.len() / 60).max(1);
@@ -207,10 +208,10 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// How long the loop may run is not the crate's business, so it may look at a clock.
-struct Clock(std::time::Instant);
+/// A test may look at a clock; the crate may not.
+struct TestTimer(std::time::Instant);
 
-impl Clock {
+impl TestTimer {
     #[expect(
         clippy::disallowed_methods,
         reason = "a test that runs for some seconds needs a clock"
@@ -225,9 +226,9 @@ impl Clock {
 }
 
 /// The splitmix64 generator.
-struct Random(u64);
+struct MutationRandom(u64);
 
-impl Random {
+impl MutationRandom {
     fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;

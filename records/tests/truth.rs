@@ -1,5 +1,6 @@
-//! The join against simulated sites whose truth is known: how many lines name the right client, and
-//! how many that are called certain do not, and whether others are as often right as they say.
+//! The join against simulated sites with known truth: the share of lines with the right client, the
+//! share of wrong lines among certain ones, and whether likely lines are right as often as their
+//! probability says.
 
 #![expect(clippy::unwrap_used, reason = "a simulation of small numbers, in helpers of a test")]
 
@@ -11,10 +12,10 @@ use pen_records::attribution::{Attributor, Certainty, JoinSettings, LoggedLine, 
 use pen_records::request::{Cut, Fingerprint};
 use pen_records::time::{Resolution, Timestamp};
 
-/// A small generator of random numbers (`SplitMix64`), so that a row is the same on every run.
-struct Random(u64);
+/// A small pseudo-random generator (`SplitMix64`), so that a row is equal on every run.
+struct SimulationRandom(u64);
 
-impl Random {
+impl SimulationRandom {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -27,7 +28,7 @@ impl Random {
         self.next() % n
     }
 
-    /// Between 0 and 1.
+    /// A number between 0 and 1.
     fn share(&mut self) -> f64 {
         f64::from(u32::try_from(self.next() >> 32).unwrap()) / f64::from(u32::MAX)
     }
@@ -39,42 +40,42 @@ impl Random {
 
 /// A kind of traffic.
 #[derive(Clone, Copy)]
-struct Row {
+struct TrafficRow {
     name: &'static str,
     urls: u64,
-    /// Share of requests for the most wanted page, if it is not Zipf's law that decides.
+    /// The share of requests for the most popular page; otherwise Zipf's law decides.
     same: f64,
     per_second: f64,
     /// Median latency in microseconds, and its spread as the sigma of a log-normal law.
     latency: f64,
     sigma: f64,
-    /// Share of mappings that never arrive, and of lines that never come.
+    /// The share of mappings lost, and of lines lost.
     lost: f64,
     unanswered: f64,
     resolution: Resolution,
 }
 
 #[derive(Default, Debug)]
-struct Score {
+struct JoinScore {
     lines: f64,
     right: f64,
     certain: f64,
     certain_wrong: f64,
     none: f64,
-    /// Of likely lines, by tenths of what was said.
-    bands: [Band; 10],
+    /// Likely lines, by tenths of probability.
+    bands: [ProbabilityBand; 10],
 }
 
-/// Likely lines of which about the same probability was said.
+/// Likely lines of about the same probability.
 #[derive(Clone, Copy, Default, Debug)]
-struct Band {
+struct ProbabilityBand {
     lines: f64,
-    /// The sum of what was said.
+    /// The sum of the probabilities.
     said: f64,
     right: f64,
 }
 
-impl Band {
+impl ProbabilityBand {
     fn add(&mut self, other: Self) {
         self.lines += other.lines;
         self.said += other.said;
@@ -82,7 +83,7 @@ impl Band {
     }
 }
 
-struct Request {
+struct SimulatedRequest {
     start: i64,
     end: i64,
     client: u32,
@@ -91,7 +92,7 @@ struct Request {
     server: usize,
 }
 
-fn zipf(random: &mut Random, urls: u64) -> u64 {
+fn zipf(random: &mut SimulationRandom, urls: u64) -> u64 {
     let total: f64 = (1..=urls).map(|rank| 1.0 / f64::from(u32::try_from(rank).unwrap())).sum();
     let mut left = random.share() * total;
     for rank in 1..=urls {
@@ -104,7 +105,11 @@ fn zipf(random: &mut Random, urls: u64) -> u64 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "microseconds of a few minutes")]
-fn requests(row: &Row, count: usize, random: &mut Random) -> Vec<Request> {
+fn requests(
+    row: &TrafficRow,
+    count: usize,
+    random: &mut SimulationRandom,
+) -> Vec<SimulatedRequest> {
     let mut now = 1_000_000_000_000.0;
     (0..count)
         .map(|_| {
@@ -116,7 +121,7 @@ fn requests(row: &Row, count: usize, random: &mut Random) -> Vec<Request> {
                 zipf(random, row.urls)
             };
             let latency = row.latency * (random.normal() * row.sigma).exp();
-            Request {
+            SimulatedRequest {
                 start: now as i64,
                 end: (now + latency) as i64,
                 client,
@@ -140,8 +145,8 @@ fn addr(client: u32) -> ClientAddr {
     ClientAddr::Ip(Ipv4Addr::from(0xC633_6400 + client).into())
 }
 
-fn play(row: &Row, count: usize) -> Score {
-    let mut random = Random(7);
+fn play(row: &TrafficRow, count: usize) -> JoinScore {
+    let mut random = SimulationRandom(7);
     let requests = requests(row, count, &mut random);
     let mut events: Vec<(i64, bool, usize)> = Vec::new();
     for (index, request) in requests.iter().enumerate() {
@@ -160,7 +165,7 @@ fn play(row: &Row, count: usize) -> Score {
     };
     let mut engine = Attributor::new(JoinSettings { wait, ..JoinSettings::default() });
     let servers = [1, 2, 3].map(|last| engine.server(ServerAddr::Ip([127, 0, 1, last].into())));
-    let mut score = Score::default();
+    let mut score = JoinScore::default();
     let mut tally = |index: usize, verdict: pen_records::attribution::LineVerdict| {
         let right = verdict.client == Some(addr(requests[index].client));
         score.lines += 1.0;
@@ -171,7 +176,7 @@ fn play(row: &Row, count: usize) -> Score {
         }
         score.none += f64::from(u8::from(verdict.client.is_none()));
         if verdict.certainty == Certainty::Likely {
-            score.bands[usize::from(verdict.probability / 100).min(9)].add(Band {
+            score.bands[usize::from(verdict.probability / 100).min(9)].add(ProbabilityBand {
                 lines: 1.0,
                 said: f64::from(verdict.probability) / 1_000.0,
                 right: f64::from(u8::from(right)),
@@ -212,8 +217,8 @@ fn play(row: &Row, count: usize) -> Score {
     score
 }
 
-const ROWS: [(Row, f64); 9] = {
-    let live = Row {
+const ROWS: [(TrafficRow, f64); 9] = {
+    let live = TrafficRow {
         name: "60 pages",
         urls: 60,
         same: 0.0,
@@ -224,28 +229,35 @@ const ROWS: [(Row, f64); 9] = {
         unanswered: 0.0,
         resolution: Resolution::Microsecond,
     };
-    let offline = Row { resolution: Resolution::Second, ..live };
+    let offline = TrafficRow { resolution: Resolution::Second, ..live };
     [
         (live, 0.99),
-        (Row { name: "one page nine times in ten", same: 0.9, ..live }, 0.93),
-        (Row { name: "slow", per_second: 500.0, latency: 50_000.0, sigma: 1.2, ..live }, 0.95),
-        (Row { name: "few", per_second: 50.0, latency: 50_000.0, urls: 1_000, ..live }, 0.995),
-        (Row { name: "a mapping in a hundred lost", lost: 0.01, ..live }, 0.97),
-        (Row { name: "a mapping in ten lost", lost: 0.1, ..live }, 0.80),
-        (Row { name: "one in fifty unanswered", unanswered: 0.02, ..live }, 0.99),
-        (Row { name: "60 pages, stamps of a second", ..offline }, 0.96),
-        (Row { name: "unanswered, stamps of a second", unanswered: 0.02, ..offline }, 0.96),
+        (TrafficRow { name: "one page nine times in ten", same: 0.9, ..live }, 0.93),
+        (
+            TrafficRow { name: "slow", per_second: 500.0, latency: 50_000.0, sigma: 1.2, ..live },
+            0.95,
+        ),
+        (
+            TrafficRow { name: "few", per_second: 50.0, latency: 50_000.0, urls: 1_000, ..live },
+            0.995,
+        ),
+        (TrafficRow { name: "a mapping in a hundred lost", lost: 0.01, ..live }, 0.97),
+        (TrafficRow { name: "a mapping in ten lost", lost: 0.1, ..live }, 0.80),
+        (TrafficRow { name: "one in fifty unanswered", unanswered: 0.02, ..live }, 0.99),
+        (TrafficRow { name: "60 pages, stamps of a second", ..offline }, 0.96),
+        (TrafficRow { name: "unanswered, stamps of a second", unanswered: 0.02, ..offline }, 0.96),
     ]
 };
 
-/// A band is judged if it has as many lines.
+/// The fewest lines of a band that is judged.
 const ENOUGH: f64 = 300.0;
 
-/// Prints how right likely lines are by how sure they are said to be, and whether that is honest: of those said to be
-/// 80 to 90 % sure 75 to 95 % are right, and from 50 % on none is right by more than 20 points less than said.
-fn check_calibration(bands: &[Band; 10]) {
+/// Prints the share of right lines for each band, and checks the calibration: of lines said to be
+/// 80 to 90 % sure 75 to 95 % are right, and from 50 % on no band is right by more than 20 points
+/// less than its probability.
+fn check_calibration(bands: &[ProbabilityBand; 10]) {
     println!("{:>10} {:>8} {:>7} {:>7}", "said %", "lines", "said", "right");
-    for (tenth, &Band { lines, said, right }) in bands.iter().enumerate() {
+    for (tenth, &ProbabilityBand { lines, said, right }) in bands.iter().enumerate() {
         let (said, right) = (said / lines.max(1.0), right / lines.max(1.0));
         println!("{:>7} to {:<3} {lines:>5} {said:>7.3} {right:>7.3}", tenth * 10, tenth * 10 + 10);
         if lines < ENOUGH {
@@ -266,7 +278,7 @@ fn check_calibration(bands: &[Band; 10]) {
 
 #[test]
 fn most_lines_name_the_right_client_and_are_as_sure_as_they_say() {
-    let mut bands = [Band::default(); 10];
+    let mut bands = [ProbabilityBand::default(); 10];
     for (row, floor) in ROWS {
         let score = play(&row, 20_000);
         let right = score.right / score.lines;

@@ -1,5 +1,5 @@
-//! The laws that hold for any bytes, one function a parser. `tests/robustness.rs` and the targets
-//! in `fuzz/` call the same ones; each panics where its law is broken.
+//! Properties that hold for any bytes, one function for each parser. `tests/robustness.rs` and the
+//! targets in `fuzz/` call these functions; each panics where its property is violated.
 
 use pen_records::access::{AccessLine, LineSpan, LoggedRequest, Parser, Spec, write_with_text};
 use pen_records::addr::ServerAddr;
@@ -18,10 +18,10 @@ use pen_records::shipment::{
 };
 use pen_records::time::{Resolution, Timestamp};
 
-/// What the C collector has room for.
+/// The buffer size of the C collector.
 const DATAGRAM: usize = 1024;
 
-/// A classic mapping datagram that is understood is written as it was read.
+/// A parsed classic mapping datagram is written as it was read.
 pub(crate) fn mapping_datagram(bytes: &[u8]) {
     let Ok(mapping) = Mapping::parse_datagram(bytes) else { return };
     let mut written = Vec::new();
@@ -38,8 +38,8 @@ pub(crate) fn mapping_datagram(bytes: &[u8]) {
     fingerprint(&mapping);
 }
 
-/// A line of a mapping file that is understood is written as it was read, but for what a file
-/// can't hold; and what was written once is written the same again.
+/// A parsed line of a mapping file is written as it was read, except for bytes that a file cannot
+/// hold; writing a second time gives the same bytes.
 pub(crate) fn mapping_file_line(bytes: &[u8]) {
     let Ok(mapping) = Mapping::parse_file_line(bytes) else { return };
     let is_extended = bytes.starts_with(pen_records::mapping::line::START);
@@ -64,7 +64,7 @@ fn fingerprint(mapping: &Mapping<'_>) {
     mapping.request.and_then(RequestText::fingerprint);
 }
 
-/// Lines whose format nobody gave, in an envelope or without: rewriting changes the client only.
+/// Lines in a detected format, with or without an envelope: a rewrite changes the client only.
 pub(crate) fn access_line(bytes: &[u8]) {
     let mut parser = Parser::new(&Spec::auto());
     for line in bytes.split(|&b| b == b'\n') {
@@ -73,7 +73,7 @@ pub(crate) fn access_line(bytes: &[u8]) {
     drop(parser.format());
 }
 
-/// JSON lines, with the field names that are known.
+/// JSON lines with the known keys.
 pub(crate) fn json_line(bytes: &[u8]) {
     let mut parser = Parser::new(&Spec::parse("json").expect("a format we name"));
     for line in bytes.split(|&b| b == b'\n') {
@@ -82,7 +82,7 @@ pub(crate) fn json_line(bytes: &[u8]) {
     drop(parser.format());
 }
 
-/// The first line is a format string, the others are lines in it.
+/// The first line is a format string, the rest are lines in that format.
 pub(crate) fn format_and_lines(bytes: &[u8]) {
     let mut lines = bytes.split(|&b| b == b'\n');
     let format = String::from_utf8_lossy(lines.next().unwrap_or_default());
@@ -151,8 +151,8 @@ fn spans(parsed: &AccessLine) -> Vec<LineSpan> {
     spans
 }
 
-/// The first line is a format of a balancer's log, the others are lines in it: what they say of times and
-/// requests is in order, and no engine minds it.
+/// The first line is a format of a balancer's log, the rest are lines in that format: times and
+/// requests are consistent, and the join accepts the mappings.
 pub(crate) fn balancers_log(bytes: &[u8]) {
     let mut lines = bytes.split(|&b| b == b'\n');
     let format = String::from_utf8_lossy(lines.next().unwrap_or_default());
@@ -191,8 +191,7 @@ pub(crate) fn balancers_log(bytes: &[u8]) {
     }
 }
 
-/// Whatever comes from the network: no line is lost in taking a datagram apart, and what our own
-/// programs send is written as it was read.
+/// Datagrams from the network: no line is lost, and binary datagrams are written as they were read.
 pub(crate) fn datagram(bytes: &[u8]) {
     match Datagram::parse(bytes) {
         Datagram::Mapping(_) => mapping_datagram(bytes),
@@ -218,7 +217,7 @@ pub(crate) fn datagram(bytes: &[u8]) {
     }
 }
 
-/// What is read is written as it was read, given out once, and no engine minds what it says.
+/// Packets are written as they were read, delivered once, and accepted by the join.
 fn packed(packet: &Packet<'_>) {
     let (mut origins, mut balancers) = (Origins::new(), BalancerHashes::default());
     let now = Timestamp::from_micros(1 << 50);
@@ -274,7 +273,7 @@ fn shipped(shipment: &Shipment<'_>) {
     assert!(read.lines().eq(lines), "the lines are those that were written");
 }
 
-/// A stream of mappings and lines, one a line: each access line comes out of the join once.
+/// A stream of mappings and lines: each access line comes out of the join once.
 pub(crate) fn join(bytes: &[u8]) {
     let mut engine = Attributor::new(JoinSettings {
         max_lines: 64,
