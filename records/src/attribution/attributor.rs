@@ -107,8 +107,8 @@ impl<T> Attributor<T> {
         self.memory.take(&record);
     }
 
-    /// Counts records of a balancer that came together, and the records found missing before them by their
-    /// numbers. A negative number says that so many missing records have come.
+    /// Counts records of a balancer that arrived together, and records found missing before them by
+    /// number. A negative number means late arrivals.
     pub fn came(&mut self, now: Timestamp, records: u32, missing: i64) {
         self.learnt.losses.count(now, records, missing);
     }

@@ -42,7 +42,7 @@ pub(crate) const IN_ORDER: i64 = 1_400;
 /// of whole seconds; real servers keep the order less strictly.
 pub(crate) const IN_ORDER_PROBABILITY: u16 = 950;
 
-/// One line in this many is watched for the order of answers.
+/// Lines for each line that is watched for the order of answers.
 pub(crate) const ORDER_WATCHED: u64 = 4;
 
 /// Highest cost of the delay at which the first mapping in order is taken.
@@ -57,11 +57,11 @@ pub(crate) const SINGLE_LEAD: i64 = 2_500;
 /// Cost, beside the rarity of the User-Agent, of a client that usually has another User-Agent.
 pub(crate) const OTHER_AGENT: i64 = 3_000;
 
-/// Probability of a deferred mapping that is taken because all others are reserved. Such a choice uses up
-/// what an earlier mistake left over, and is seldom right.
+/// Probability of a deferred mapping, taken because all candidates are reserved. Such a choice uses
+/// up the leftovers of an earlier mistake, and is seldom right.
 pub(crate) const LEFTOVER_PROBABILITY: u16 = 50;
 
-/// Surprise of a User-Agent from which it tells a client from most others.
+/// Lowest surprise at which a User-Agent tells a client from most others.
 pub(crate) const TELLING_AGENT: i32 = 2_000;
 
 // Assignment window: lines and mappings of a group together.
@@ -78,20 +78,20 @@ pub(crate) const WINDOW_DECIDED: usize = 6;
 /// Cost of skipping a mapping: one in some hundred is never answered.
 pub(crate) const MAPPING_SKIPPED: i64 = 3_000;
 
-/// Cost of two lines in another order than their exchanges ended in.
+/// Cost of two lines that come in the reverse order of the ends of their exchanges.
 pub(crate) const EXCHANGES_CROSSED: i64 = 2_500;
 
 /// The same cost for the probability of a choice. Of equal exchanges whose end our balancer saw, fewer than
 /// two lines in 100 come in another order (accuracy, `--balancer ours`).
 pub(crate) const EXCHANGES_OUT_OF_ORDER: i64 = 4_000;
 
-/// Cost of an exchange without a record of its end: that record may be lost.
+/// Cost of an exchange without a record of the end, which may be lost.
 pub(crate) const END_UNSEEN: i64 = 4_000;
 
 /// Highest cost of two User-Agents at which a pair of lines shows the order of answers.
 pub(crate) const ORDER_AGENTS: i32 = 2_000;
 
-/// How much dearer the exchanged User-Agents must be for that.
+/// How much dearer the exchanged User-Agents must be for the same.
 pub(crate) const ORDER_AGENTS_LEAD: i32 = 5_000;
 
 /// Crossing cost below which order is no evidence, and the cheapest assignment is taken.
@@ -132,7 +132,7 @@ pub(crate) const TLS_EXCHANGES: usize = 1 << 16;
 /// Held lines, and TLS exchanges, that a decision looks at.
 pub(crate) const TLS_SCAN: usize = 128;
 
-/// Times that an exchange is put into the window, once for each line that it may still have.
+/// Most places of an exchange in the window, one for each line still expected.
 pub(crate) const TLS_REPEATS: u32 = 4;
 
 /// Cost of a line without a TLS exchange.
@@ -141,7 +141,7 @@ pub(crate) const TLS_UNMATCHED: i64 = 14_000;
 /// Cost of an exchange without any line.
 pub(crate) const TLS_SKIPPED: i64 = 4_000;
 
-/// Cost of one more line that an exchange could have and does not.
+/// Cost of a line that an exchange could have in addition, and does not.
 pub(crate) const TLS_SPARE: i64 = 300;
 
 /// Cost of a line that names another balancer than the exchange does.
@@ -156,7 +156,7 @@ pub(crate) const TLS_UNLEARNT: i64 = 500;
 /// Microseconds.
 pub(crate) const TLS_UNLEARNT_UNIT: u64 = 500;
 
-/// An exchange that took less than this, in microseconds, has all its lines at its end.
+/// Microseconds below which an exchange is brief: all lines come at its end.
 pub(crate) const TLS_BRIEF: i64 = 2_000;
 
 /// How much later than the end of an exchange a line may be while delays are not known: microseconds.
@@ -180,7 +180,7 @@ pub(crate) const TLS_SMALLEST: u32 = 400;
 /// Fewest bytes that a response has beyond its logged size.
 pub(crate) const TLS_LEAST_OVERHEAD: u32 = 20;
 
-/// Highest cost of the size of a line that shares its exchange with others.
+/// Highest cost of the size of a line in an exchange with several lines.
 pub(crate) const TLS_SHARED_SIZE: i64 = 2_500;
 
 /// Highest cost of a size.
@@ -198,7 +198,7 @@ pub(crate) const TLS_SIZE_USUAL: i64 = 1_000;
 /// Usual surprise before any size was learnt.
 pub(crate) const TLS_SIZE_AT_FIRST: i64 = 6_500;
 
-/// Each size moves the usual surprise by one part in this many.
+/// Divisor of each step of the usual surprise: a moving average.
 pub(crate) const TLS_SIZE_MEMORY: i64 = 32;
 
 /// Sizes counted when all counts are halved.
@@ -207,7 +207,7 @@ pub(crate) const TLS_SIZES_FADE_AT: u32 = 4_096;
 /// Fit error before the first line: as if earlier lines had fitted.
 pub(crate) const FIT_AT_FIRST: i64 = 1_500;
 
-/// Each line moves the fit error by one part in this many.
+/// Divisor of each step of the fit error: a moving average.
 pub(crate) const FIT_MEMORY: i64 = 16;
 
 /// Fit error at which one line in two is right. This and [`FIT_SPREAD`] were fitted to nginx and Apache
@@ -242,7 +242,7 @@ pub(crate) const DELAYS_USED_AFTER: u32 = 20;
 /// Pairs needed before a delay can rule a mapping out.
 pub(crate) const DELAYS_SETTLED_AFTER: u32 = 200;
 
-/// Pairs from which only one in [`DELAYS_SAMPLE`] is learnt.
+/// Pairs after which only one pair in [`DELAYS_SAMPLE`] is learnt.
 pub(crate) const DELAYS_PLENTY: u32 = 1_024;
 
 /// See [`DELAYS_PLENTY`].
@@ -278,7 +278,7 @@ pub(crate) const COARSE_OVERDUE: i64 = 5_000;
 
 // User-Agents.
 
-/// Clients whose profiles are kept; a newer client replaces one with the same slot.
+/// Clients with a profile; a newer client replaces a client with the same slot.
 pub(crate) const PROFILES: usize = 1 << 15;
 
 /// User-Agents kept for each client.
@@ -382,18 +382,18 @@ pub(crate) const LOSS_MOST: u64 = 1 << 40;
 /// Lowest and highest probability of a line that losses make doubtful.
 pub(crate) const LOSS_PROBABILITY: (u16, u16) = (500, 999);
 
-/// Share of lines without a mapping beyond which no line of a server is certain: its only mapping may belong
-/// to a client whose own line is still to come.
+/// Share of lines without a mapping beyond which no line of a server is certain: an only mapping
+/// may belong to a client whose own line is still to come.
 pub(crate) const MISSING_LIMIT: i64 = 5_000;
 
-/// Share beyond which mappings are missing at all. Another balancer's records come when an exchange is over,
-/// so that there this is the limit for certainty, too.
+/// Share beyond which mappings are missing at all. Records of other balancers come late, when an
+/// exchange is over: for these balancers this is the limit of certainty.
 pub(crate) const MISSING_AT_ALL: i64 = 500;
 
-/// Share beyond which lines and mappings must differ in what they are compared by.
+/// Share beyond which lines and mappings must differ in the compared fields.
 pub(crate) const MISSING_MOST: i64 = 300_000;
 
-/// Each line moves a share by one part in this many.
+/// Divisor of each step of a share: a moving average.
 pub(crate) const SHARE_MEMORY: i64 = 256;
 
 /// Share of lines with several candidates before any was seen.
@@ -410,10 +410,10 @@ pub(crate) const SENDERS: usize = 8;
 /// Lines of a sender that are tried before it is judged.
 pub(crate) const SENDER_JUDGED_AFTER: u16 = 24;
 
-/// Of a sender that comes past the balancer, one line in this many is tried all the same.
+/// Lines of a direct sender for each line that is tried all the same.
 pub(crate) const SENDER_RETRIED: u16 = 64;
 
-/// A sender is direct if mappings explain fewer than one in this many of its lines.
+/// Divisor of a sender's lines: with fewer explained lines the sender is direct.
 pub(crate) const SENDER_EXPLAINED: u16 = 8;
 
 /// Lines of a sender at which both its counts are halved.

@@ -48,7 +48,7 @@ pub struct LoggedLine {
     pub nth: Option<u32>,
 }
 
-/// The fingerprints that a driver needs, by the encoding of its mappings.
+/// Which fingerprints a driver needs for the encoding of the mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FingerprintCuts {
     /// For the classic mapping file.

@@ -15,7 +15,7 @@ pub(crate) fn weight(cost: i64) -> u64 {
     ((1 << 16) - (part << 5)) >> whole
 }
 
-/// Returns the chance, in thousandths, of an event that costs `against` more than its opposite.
+/// Returns the chance, in thousandths, of an event `against` dearer than the opposite event.
 pub(crate) fn chance(against: i64) -> i64 {
     let odds = weight(against.abs());
     let rarer = i64::try_from(odds * 1_000 / (odds + (1 << 16))).unwrap_or(0);

@@ -129,7 +129,7 @@ pub struct ResponseSizes {
     pub all: u32,
 }
 
-/// Hashes of balancers' addresses as web servers log them, with the last one cached.
+/// Hashes of balancer addresses as web servers log them, with the last hash cached.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BalancerHashes {
     last: Option<(IpAddr, u32)>,

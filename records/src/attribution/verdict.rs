@@ -57,7 +57,7 @@ pub enum Reason {
     /// before with the same User-Agent had one. The C balancer records only the first of several
     /// requests in one read.
     AgentFallback,
-    /// Mappings with this request were known, but all suit other lines better.
+    /// Mappings with this request were known, but suit other lines better.
     NoneFits,
     /// The line has no readable request.
     NoRequest,

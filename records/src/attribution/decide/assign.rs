@@ -30,7 +30,7 @@ pub(crate) struct AssignmentCosts {
 pub(crate) struct OtherCosts {
     /// Cost of a line without a mapping.
     pub(crate) unmatched: i64,
-    /// Cost of two lines that take their mappings in the wrong order.
+    /// Cost of two lines with mappings in the wrong order.
     pub(crate) crossed: i64,
 }
 
@@ -148,8 +148,8 @@ impl AssignmentCosts {
         chosen
     }
 
-    /// Exchanges mappings as long as that saves costs. Each round saves, so that this ends; it is
-    /// cut short after [`costs::WINDOW_LINES`] rounds.
+    /// Exchanges mappings as long as an exchange saves costs, for at most [`costs::WINDOW_LINES`]
+    /// rounds.
     fn exchange(&self, chosen: &mut AssignedMappings) {
         for _ in 0..costs::WINDOW_LINES {
             let mut changed = false;

@@ -11,7 +11,7 @@ use crate::attribution::memory::facts::FactsSlot;
 use crate::attribution::memory::mappings::{GroupSlot, MappingSlot, WaitingMapping};
 use crate::attribution::verdict::{LineVerdict, MatchConfidence, Reason};
 
-/// Decides the only line of a group that has at most one mapping.
+/// Decides the only line of a group with at most one mapping.
 pub(super) fn decide(
     memory: &mut Memory,
     learnt: &mut Learnt,

@@ -136,8 +136,8 @@ fn take(memory: &mut Memory, learnt: &mut Learnt, mapping: MappingSlot, line: &H
     delay
 }
 
-/// Decides a line where several exchanges of its port have its request, by their order: a connection carries
-/// one request after the other, and so come the lines. `None` if no exchange is possible.
+/// Decides a line with several equal exchanges on the port by order: a connection carries one
+/// request after the other, and lines come in the same order. `None` if no exchange is possible.
 pub(super) fn in_order(
     memory: &mut Memory,
     learnt: &mut Learnt,

@@ -109,7 +109,7 @@ fn choose(
     LineVerdict::matched(exchange.client, confidence, count, Some(delay))
 }
 
-/// Returns the line, and the next lines of its server that no mapping explains.
+/// Returns the line, and the next unexplained lines of the server.
 fn lines_of_server<T>(queue: &LineQueue<T>, memory: &Memory, line: &HeldLine) -> Vec<HeldLine> {
     let others = queue.behind_front().take(costs::TLS_SCAN).filter_map(|held| {
         let LineState::Waits(group) = held.state else { return None };

@@ -51,7 +51,7 @@ pub struct ExplainedCandidate {
     pub status: Option<bool>,
     /// Whether the line logs a size that the balancer saw; `None` if either is unknown.
     pub bytes: Option<bool>,
-    /// Whether the candidate was one in an earlier guess that may have gone wrong.
+    /// Whether the candidate took part in an earlier guess that may be wrong.
     pub is_contested: bool,
 }
 
@@ -126,7 +126,7 @@ impl Explanations {
         }
     }
 
-    /// Completes the explanation of a line that is handed out with this verdict.
+    /// Completes the explanation of a line with the final verdict.
     pub(crate) fn hand_out(&mut self, number: LineNumber, verdict: &LineVerdict) {
         self.last = None;
         if !self.wants(number) {

@@ -6,7 +6,7 @@
 
 use crate::attribution::costs;
 
-/// Counts of doubtful matches of a server: confirmed ones, and contradicted ones.
+/// Doubtful matches of a server: confirmed and contradicted.
 #[derive(Clone, Copy)]
 pub(crate) struct Calibration {
     yes: u16,

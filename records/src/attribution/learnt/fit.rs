@@ -1,8 +1,8 @@
-//! How well recent lines of a server fit the TLS exchanges that they were assigned to.
+//! How well recent lines of a server fit the assigned TLS exchanges.
 //!
-//! Neighbouring exchanges in TLS differ little. Where one line is assigned to a wrong exchange, its
-//! neighbours slip too, and each may seem sure beside its rivals. Such a run shows in its costs: all its
-//! lines cost more than those of a right run.
+//! Neighbouring exchanges in TLS differ little. Where one line is assigned to a wrong exchange, the
+//! neighbouring lines slip too, and each may seem sure beside the rivals. Such a run shows in the
+//! costs: all lines of the run cost more than the lines of a right run.
 
 use crate::attribution::costs;
 use crate::attribution::odds::chance;

@@ -1,8 +1,8 @@
-//! Lost records: while some are missing, a line's only candidate may belong to a request whose own line is
-//! still to come, and the line's own record may be lost.
+//! Lost records. While records are missing, the only candidate of a line may belong to a request
+//! whose own line is still to come, and the line's own record may be lost.
 //!
-//! That takes two coincidences: the line's record was lost, and another request was equal. Both are
-//! counted; where both together are too rare to matter, certain lines stay certain.
+//! That takes two coincidences: a lost record, and another equal request. Both are counted; where
+//! both together are too rare to matter, certain lines stay certain.
 
 use crate::attribution::costs;
 use crate::time::Timestamp;
@@ -35,8 +35,8 @@ impl RecordLosses {
         }
     }
 
-    /// Counts records that came, and records found missing before them; a negative number says that so many
-    /// missing records have come.
+    /// Counts received records, and records found missing before them; a negative number means late
+    /// arrivals.
     pub(crate) fn count(&mut self, now: Timestamp, came: u32, missing: i64) {
         self.pass(now);
         self.intervals[0].came += u64::from(came);

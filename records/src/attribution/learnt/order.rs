@@ -3,8 +3,8 @@
 use crate::attribution::costs;
 use crate::attribution::odds::chance;
 
-/// How often two equal requests, told apart by their User-Agents, are answered in the other order, against
-/// how often their delays alone would make that happen.
+/// How often equal requests with different User-Agents are answered in the reverse order, against
+/// how often delays alone would reverse the order.
 #[derive(Clone, Copy)]
 pub(crate) struct RequestOrder {
     /// Crossings observed, in thousandths.

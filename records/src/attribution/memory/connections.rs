@@ -34,7 +34,7 @@ pub(crate) struct KnownConnection {
     pub(crate) serial: u64,
     /// The earliest time at which the connection is known to have been open.
     pub(crate) opened: Timestamp,
-    /// When the connection was closed, or another one had its port; [`Timestamp::MAX`] while it is open.
+    /// When the connection was closed, or the port used again; [`Timestamp::MAX`] while open.
     pub(crate) closed: Timestamp,
     /// The connection that had the port before.
     earlier: Option<ConnectionSlot>,

@@ -11,7 +11,7 @@ use super::mappings::MappingSlot;
 use super::slab::Slab;
 use crate::hash::mix;
 
-/// The facts of all mappings that have any, and how their mappings are found.
+/// The facts of all exchanges, and the mapping of each exchange.
 #[derive(Default)]
 pub(crate) struct ExchangeTable {
     facts: Slab<ExchangeFacts>,

@@ -207,8 +207,8 @@ impl MappingTable {
         self.slab[mapping].contested = true;
     }
 
-    /// Counts that a younger mapping was preferred. A mapping that was passed over too often is
-    /// deferred, so that requests without any answer do not stand before the others.
+    /// Counts that a younger mapping was preferred. A mapping passed over too often is deferred, so
+    /// that requests without any answer do not stand before the rest.
     pub(crate) fn pass_over(&mut self, group: GroupSlot, mapping: MappingSlot) {
         let waiting = &mut self.slab[mapping];
         waiting.passed_over = waiting.passed_over.saturating_add(1);
@@ -312,7 +312,7 @@ impl MappingTable {
         self.groups[group].fresh = fresh;
     }
 
-    /// Moves a mapping to another group, as one whose exchange has not ended.
+    /// Moves a mapping to another group, and defers the mapping there as pending.
     pub(crate) fn move_to(&mut self, mapping: MappingSlot, group: GroupSlot) {
         let WaitingMapping { group: from, deferred, .. } = self.slab[mapping];
         let members = &self.groups[from];
@@ -428,7 +428,7 @@ impl MappingTable {
         }
     }
 
-    /// Moves a mapping from the fresh mappings of its group to the deferred ones.
+    /// Moves a fresh mapping to the deferred mappings of the group.
     fn defer(&mut self, group: GroupSlot, mapping: MappingSlot) {
         let RequestGroup { fresh, deferred, .. } = self.groups[group];
         let fresh = self.unlink(mapping, fresh);

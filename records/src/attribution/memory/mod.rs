@@ -203,8 +203,8 @@ impl Memory {
         }
     }
 
-    /// Removes the first line of a group together with the mapping that explains it; `next` is the group's
-    /// line after it.
+    /// Removes the first line of a group together with the explaining mapping; `next` is the
+    /// following line of the group.
     pub(crate) fn consume(
         &mut self,
         group: GroupSlot,
@@ -261,7 +261,8 @@ impl Memory {
         None
     }
 
-    /// Removes the first line of a group, without a mapping; `next` is the group's line after it.
+    /// Removes the first line of a group, without a mapping; `next` is the following line of the
+    /// group.
     pub(crate) fn leave_group(&mut self, group: GroupSlot, next: Option<LineNumber>) {
         let members = self.mappings.group_mut(group);
         let short = &mut self.servers[members.server as usize].short;
@@ -317,8 +318,8 @@ impl Memory {
         group
     }
 
-    /// Returns the key by which a line is compared with mappings that have facts; `None` if its server has
-    /// none of these.
+    /// Returns the key of a line among mappings with facts; `None` if the server has no such
+    /// mappings.
     fn exchange_key_of(&self, line: &LoggedLine) -> Option<u64> {
         let server = self.servers.get(line.server.0 as usize).filter(|it| it.has_exchanges)?;
         let request = line.whole.or(line.long)?;
@@ -331,8 +332,8 @@ impl Memory {
         self.exchange_key_of(line).and_then(|key| self.mappings.find(key))
     }
 
-    /// Compares the server's lines without the fields that this line lacks. A line that was not understood
-    /// says nothing about fields.
+    /// Drops the fields that this line lacks from comparisons at the server. A line that could not
+    /// be parsed changes nothing.
     pub(crate) fn narrow_to(&mut self, line: &LoggedLine) {
         let Some(server) = self.servers.get(line.server.0 as usize) else { return };
         let fields = server.fields.of_line(line);

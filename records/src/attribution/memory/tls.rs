@@ -1,4 +1,4 @@
-//! Exchanges in passed-through TLS of one server, in the order in which they ended.
+//! Exchanges in passed-through TLS of one server, in the order of their ends.
 
 use std::collections::VecDeque;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -78,7 +78,7 @@ impl TlsExchanges {
             .map(|(place, _)| place)
     }
 
-    /// Returns the exchanges that ended within this time with their places, the oldest first.
+    /// Returns the exchanges with an end in this time and their places, the oldest first.
     pub(crate) fn within(
         &self,
         from: Timestamp,
