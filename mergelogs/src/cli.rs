@@ -12,7 +12,7 @@ use pen_records::privacy::PrivacyMode;
 use pen_records::rewrite::policy::PolicyError;
 use pen_records::rewrite::{LikelyPolicy, UnmatchedPolicy};
 
-use crate::input::foreign::{Name, Zone};
+use crate::input::third_party::{LogZone, ServerAlias};
 
 /// The longest age that `--window` allows: a leap year.
 const WINDOW_MAX: Duration = Duration::from_secs(366 * 86_400);
@@ -25,7 +25,7 @@ const WINDOW_MAX: Duration = Duration::from_secs(366 * 86_400);
 #[derive(Debug, Parser)]
 #[command(name = "mergelogs", version, arg_required_else_help = false)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that was typed or not")]
-pub(crate) struct Args {
+pub(crate) struct MergeArgs {
     /// The balancer's mapping log: that of pen, or what HAProxy logs. May be repeated, and may be a
     /// glob in quotes
     #[arg(short = 'p', long = "mappings", value_name = "PENLOG", required_unless_present = "check", action = ArgAction::Append)]
@@ -65,11 +65,11 @@ pub(crate) struct Args {
     /// What such a balancer calls a server, if it logs no address: `GROUP/NAME` or `NAME`. May be
     /// repeated
     #[arg(long, value_name = "NAME=ADDR[:PORT]", action = ArgAction::Append)]
-    pub(crate) server: Vec<Name>,
+    pub(crate) server: Vec<ServerAlias>,
 
     /// The zone of the times that it logs without one: `local`, this machine's, or as in +0200
     #[arg(long, value_name = "ZONE", default_value = "local", allow_hyphen_values = true)]
-    pub(crate) mapping_zone: Zone,
+    pub(crate) mapping_zone: LogZone,
 
     /// Say what the formats of --format can achieve and what would make each line exact, and leave
     #[arg(long, requires = "format")]
@@ -138,7 +138,7 @@ fn window(text: &str) -> Result<Duration, String> {
     if window <= WINDOW_MAX { Ok(window) } else { Err("expected at most 366 days".to_owned()) }
 }
 
-/// See [`Args::report`].
+/// See [`MergeArgs::report`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReportStyle {
     /// Lines for people
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_definition_holds_together() {
-        Args::command().debug_assert();
+        MergeArgs::command().debug_assert();
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
             ("-dcp pen.log -t 7200 10.0.0.1:a -j 60", 60, Some(7_200)),
         ] {
             let words = std::iter::once("mergelogs").chain(line.split(' '));
-            let args = Args::try_parse_from(words).expect(line);
+            let args = MergeArgs::try_parse_from(words).expect(line);
             let window = Duration::from_secs(window);
             assert_eq!((args.window, args.time_offset), (window, offset), "{line}");
             assert_eq!(args.mappings, [PathBuf::from("pen.log")], "{line}");
@@ -179,7 +179,7 @@ mod tests {
         for line in ["", "10.0.0.1:a", "-p pen.log", "-r x -p pen.log 10.0.0.1:a", "-j x -p p s:f"]
         {
             let words = std::iter::once("mergelogs").chain(line.split_whitespace());
-            let error = Args::try_parse_from(words).expect_err(line);
+            let error = MergeArgs::try_parse_from(words).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
         }
     }

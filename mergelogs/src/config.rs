@@ -1,4 +1,4 @@
-//! `Config`: what was meant. Splits `SERVER:FILE`, expands globs, and refuses what cannot work.
+//! The checked configuration: splits `SERVER:FILE`, expands file patterns, and rejects wrong arguments.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -15,14 +15,14 @@ use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::privacy::{Privacy, PrivacyKeyError, PrivacyMode};
 use pen_records::rewrite::RewritePolicy;
 
-use crate::cli::{Args, ReportStyle};
-use crate::input::foreign::Foreign;
+use crate::cli::{MergeArgs, ReportStyle};
+use crate::input::third_party::ThirdPartySettings;
 
-/// Everything the run needs, checked.
-pub(crate) struct Config {
-    pub(crate) mappings: Vec<Origin>,
-    pub(crate) foreign: Foreign,
-    pub(crate) servers: Vec<Server>,
+/// All settings of a run, checked.
+pub(crate) struct MergeConfig {
+    pub(crate) mappings: Vec<InputOrigin>,
+    pub(crate) foreign: ThirdPartySettings,
+    pub(crate) servers: Vec<ServerInputs>,
     pub(crate) window: Duration,
     pub(crate) output: Option<PathBuf>,
     pub(crate) explain: Option<PathBuf>,
@@ -33,8 +33,8 @@ pub(crate) struct Config {
     /// Whether explanations name the candidates.
     pub(crate) candidates: bool,
     /// Lines to explain in words.
-    pub(crate) question: Option<Question>,
-    /// The field that tells who really asked.
+    pub(crate) question: Option<LineQuery>,
+    /// The field of `--audit`, which holds the true client.
     pub(crate) audit: Option<String>,
     pub(crate) quiet: bool,
     pub(crate) debug: bool,
@@ -44,25 +44,25 @@ pub(crate) struct Config {
 
 /// A server of the command line and its logs.
 #[derive(Clone, Debug)]
-pub(crate) struct Server {
+pub(crate) struct ServerInputs {
     /// As it was typed, without brackets.
     pub(crate) name: String,
-    /// `None` for a name that no mapping can hold.
+    /// The server's address; `None` for a name.
     pub(crate) ip: Option<IpAddr>,
-    /// From `server:port:file`: tells logs apart, a classic mapping does not hold it.
+    /// The port from `server:port:file`, which tells servers at one address apart; classic mappings have no port.
     pub(crate) port: Option<u16>,
     pub(crate) spec: Spec,
-    /// The same with the field of `--audit` in the place of X-Forwarded-For.
+    /// The format with the field of `--audit` in the place of X-Forwarded-For.
     pub(crate) truth: Spec,
-    pub(crate) logs: Vec<Origin>,
+    pub(crate) logs: Vec<InputOrigin>,
 }
 
-impl Server {
+impl ServerInputs {
     pub(crate) fn addr(&self) -> ServerAddr<'_> {
         self.ip.map_or_else(|| ServerAddr::Unix(self.name.as_bytes()), ServerAddr::Ip)
     }
 
-    /// The name with the port, where one was given.
+    /// Returns the name, with the port if given.
     pub(crate) fn label(&self) -> String {
         match (self.port, self.ip) {
             (Some(port), Some(IpAddr::V6(ip))) => format!("[{ip}]:{port}"),
@@ -72,30 +72,30 @@ impl Server {
     }
 }
 
-/// Lines to explain.
+/// The lines of `--explain-line`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Question {
-    /// The one with this number in the merged log, from 1.
+pub(crate) enum LineQuery {
+    /// The line with this number in the merged log, from 1.
     Number(u64),
-    /// Those that hold this text.
+    /// Lines that contain this text.
     Text(Vec<u8>),
 }
 
-impl Question {
+impl LineQuery {
     fn new(typed: OsString) -> Self {
         let number = typed.to_str().and_then(|text| text.parse().ok());
         number.map_or_else(|| Self::Text(typed.into_vec()), Self::Number)
     }
 }
 
-/// Where bytes come from.
+/// The origin of an input's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub(crate) enum InputOrigin {
     File(PathBuf),
     Stdin,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for InputOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
@@ -104,7 +104,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What is wrong with a command line.
+/// An error in the command line.
 #[derive(Debug)]
 pub(crate) enum ConfigError {
     NoColon(OsString),
@@ -159,8 +159,8 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-impl Config {
-    pub(crate) fn new(args: Args) -> Result<Self, ConfigError> {
+impl MergeConfig {
+    pub(crate) fn new(args: MergeArgs) -> Result<Self, ConfigError> {
         let mut remarks = Vec::new();
         if args.time_offset.is_some() {
             remarks.push(
@@ -171,13 +171,13 @@ impl Config {
         if args.no_cache && args.debug > 0 {
             remarks.push("-c is not needed: there is no cache to do without".to_owned());
         }
-        let mut servers: Vec<Server> = Vec::new();
+        let mut servers: Vec<ServerInputs> = Vec::new();
         for arg in &args.logs {
             let (server, file) = split(arg, &|path| path.exists())?;
             let logs = expand(&file)?;
             match servers.iter_mut().find(|s| s.name == server.name && s.port == server.port) {
                 Some(known) => known.logs.extend(logs),
-                None => servers.push(Server { logs, ..server }),
+                None => servers.push(ServerInputs { logs, ..server }),
             }
         }
         for server in &mut servers {
@@ -216,8 +216,11 @@ impl Config {
             ThirdPartySpec::parse(&spec)
                 .map_err(|error| ConfigError::Format(spec, error.to_string()))
         });
-        let foreign =
-            Foreign { spec: spec.transpose()?, zone: args.mapping_zone, names: args.server.into() };
+        let foreign = ThirdPartySettings {
+            spec: spec.transpose()?,
+            zone: args.mapping_zone,
+            names: args.server.into(),
+        };
         let config = Self {
             mappings,
             foreign,
@@ -229,7 +232,7 @@ impl Config {
             rewrite: RewritePolicy { unmatched: args.unmatched, likely: args.likely },
             report: args.report,
             candidates: args.candidates,
-            question: args.explain_line.map(Question::new),
+            question: args.explain_line.map(LineQuery::new),
             audit: args.audit,
             quiet: args.quiet,
             debug: args.debug > 0,
@@ -241,7 +244,7 @@ impl Config {
 
     fn check_files(&self) -> Result<(), ConfigError> {
         let origins = || self.mappings.iter().chain(self.servers.iter().flat_map(|s| &s.logs));
-        if origins().filter(|origin| **origin == Origin::Stdin).count() > 1 {
+        if origins().filter(|origin| **origin == InputOrigin::Stdin).count() > 1 {
             return Err(ConfigError::StdinTwice);
         }
         for written in self.output.iter().chain(&self.explain) {
@@ -251,7 +254,7 @@ impl Config {
                 continue;
             }
             for origin in origins() {
-                if let Origin::File(read) = origin
+                if let InputOrigin::File(read) = origin
                     && read.canonicalize().is_ok_and(|read| read == written)
                 {
                     return Err(ConfigError::OutputIsInput(read.clone()));
@@ -276,7 +279,10 @@ fn privacy(wanted: &PrivacyMode) -> Result<Privacy, ConfigError> {
 }
 
 /// Splits `SERVER:FILE`. The classic reading, at the first colon, wins where its file exists.
-fn split(arg: &OsStr, exists: &dyn Fn(&Path) -> bool) -> Result<(Server, OsString), ConfigError> {
+fn split(
+    arg: &OsStr,
+    exists: &dyn Fn(&Path) -> bool,
+) -> Result<(ServerInputs, OsString), ConfigError> {
     let bytes = arg.as_bytes();
     let (name, rest, ip) = if let Some(inside) = bytes.strip_prefix(b"[")
         && let Some(end) = memchr::memchr(b']', inside)
@@ -306,7 +312,7 @@ fn split(arg: &OsStr, exists: &dyn Fn(&Path) -> bool) -> Result<(Server, OsStrin
     }
     let name = ip.map_or_else(|| String::from_utf8_lossy(name).into_owned(), |ip| ip.to_string());
     let (spec, truth) = (Spec::auto(), Spec::auto());
-    let server = Server { name, ip, port, spec, truth, logs: Vec::new() };
+    let server = ServerInputs { name, ip, port, spec, truth, logs: Vec::new() };
     Ok((server, path(rest).into_os_string()))
 }
 
@@ -330,28 +336,28 @@ fn begins_with_bare_v6(bytes: &[u8]) -> bool {
         .any(|colon| bytes[..colon].contains(&b':') && parse_ip(&bytes[..colon]).is_some())
 }
 
-/// A file, standard input, or what a glob matches.
-fn expand(file: &OsStr) -> Result<Vec<Origin>, ConfigError> {
+/// Returns a file, standard input, or the files that a pattern matches.
+fn expand(file: &OsStr) -> Result<Vec<InputOrigin>, ConfigError> {
     if file == "-" {
-        return Ok(vec![Origin::Stdin]);
+        return Ok(vec![InputOrigin::Stdin]);
     }
     let path = Path::new(file);
     let is_glob = file.as_bytes().iter().any(|byte| b"*?[".contains(byte));
     let Some(pattern) = file.to_str().filter(|_| is_glob && !path.exists()) else {
-        return Ok(vec![Origin::File(path.to_owned())]);
+        return Ok(vec![InputOrigin::File(path.to_owned())]);
     };
     let found: Vec<_> = glob::glob(pattern)
         .map_err(|error| ConfigError::BadGlob(path.to_owned(), error))?
         .filter_map(Result::ok)
         .filter(|path| !path.is_dir())
-        .map(Origin::File)
+        .map(InputOrigin::File)
         .collect();
     if found.is_empty() { Err(ConfigError::NoMatch(path.to_owned())) } else { Ok(found) }
 }
 
-/// `SPEC` for all servers, `SERVER=SPEC` for one. `formats` is what was given for each.
+/// Applies `SPEC` to all servers or `SERVER=SPEC` to one. `formats` holds the format given for each.
 fn set_format<'a>(
-    servers: &mut [Server],
+    servers: &mut [ServerInputs],
     formats: &mut [&'a str],
     format: &'a str,
 ) -> Result<(), ConfigError> {

@@ -1,5 +1,5 @@
 //! The merge: the earliest line of all logs goes to the attributor, after the mappings up to its
-//! time; what the attributor has decided is written.
+//! time. Decided lines go to the writer.
 
 use std::fmt;
 use std::io;
@@ -17,19 +17,20 @@ use pen_records::merge::MergeHeads;
 use pen_records::rewrite::OutcomeCounts;
 use pen_records::time::{Resolution, Timestamp};
 
-use crate::asking::Asking;
-use crate::config::{Config, Origin};
-use crate::input::heads::Head;
+use crate::config::{InputOrigin, MergeConfig};
+use crate::input::heads::InputHead;
 use crate::input::reader::{
-    AccessBatch, AccessEnd, AccessJob, MappingBatch, MappingEnd, MappingJob, Parsed, Reader, Used,
+    AccessBatch, AccessEnd, AccessJob, MappingBatch, MappingEnd, MappingJob, ParsedLine,
+    ReaderHandle, UsedBatch,
 };
-use crate::input::shares::{Inputs, Shares};
-use crate::output::writer::{self, Gone, Handle, Lines, Outgoing, Writer};
+use crate::input::shares::{MemoryShares, OpenInputs};
+use crate::line_query::QueryTracker;
+use crate::output::writer::{self, LineHandle, LineWriter, OutgoingLine, WriterGone, WriterHandle};
 use crate::output::{Output, OutputError};
-use crate::passes::Passes;
+use crate::passes::ClockPasses;
 use crate::report::audit::Audit;
 use crate::report::progress::Progress;
-use crate::servers::Servers;
+use crate::servers::NamedServers;
 
 /// How long a line waits for later mappings and for the other lines of its group: logged seconds.
 pub(crate) const WAIT: Duration = Duration::from_secs(3);
@@ -38,19 +39,19 @@ pub(crate) const WAIT: Duration = Duration::from_secs(3);
 const SLACK: i64 = 4_000_000;
 /// Lines the attributor may hold.
 const LINES: usize = 1 << 16;
-/// Mappings it may hold.
+/// Mappings the attributor may hold.
 const MAPPINGS: usize = 3 << 18;
-/// Text it may hold: beyond, the oldest lines are decided early.
+/// Bytes of text the attributor may hold. Beyond this limit the oldest lines are decided early.
 const TEXT: usize = 32 << 20;
 
 /// Why a run ended early.
 #[derive(Debug)]
 pub(crate) enum JoinError {
     Open(String, io::Error),
-    /// Its thread broke down.
+    /// The reader's thread panicked.
     Reader(String),
     Output(OutputError),
-    /// What writes the lines broke down.
+    /// The writer's thread panicked.
     Writer,
     Thread(io::Error),
     Signal(usize),
@@ -77,24 +78,24 @@ impl From<OutputError> for JoinError {
     }
 }
 
-impl From<Gone> for JoinError {
-    fn from(_: Gone) -> Self {
+impl From<WriterGone> for JoinError {
+    fn from(_: WriterGone) -> Self {
         Self::Writer
     }
 }
 
-/// What a run did, for the report.
+/// The results of a run, for the report.
 #[derive(Default)]
-pub(crate) struct Tally {
+pub(crate) struct JoinTally {
     pub(crate) written: u64,
     pub(crate) servers: Vec<OutcomeCounts>,
     pub(crate) audit: Option<Audit>,
     pub(crate) delays: Histogram,
-    /// Lines that were asked about, in words.
+    /// Explanations of the lines of `--explain-line`.
     pub(crate) answers: Vec<String>,
-    pub(crate) logs: Vec<(usize, Origin, AccessEnd)>,
-    pub(crate) mapping_logs: Vec<(Origin, MappingEnd)>,
-    /// Mappings with a time after the last line's, never looked at.
+    pub(crate) logs: Vec<(usize, InputOrigin, AccessEnd)>,
+    pub(crate) mapping_logs: Vec<(InputOrigin, MappingEnd)>,
+    /// Mappings after the last line; they were skipped.
     pub(crate) later: u64,
     /// Mappings too old for the first line after them.
     pub(crate) stale: u64,
@@ -102,61 +103,61 @@ pub(crate) struct Tally {
     pub(crate) span: Option<(Timestamp, Timestamp)>,
 }
 
-/// Where a stream stands.
-enum State<R> {
-    /// Its first time has not been reached.
+/// The progress of one input in the merge.
+enum InputState<R> {
+    /// The merge has not reached the input's first time.
     Waiting,
     Open(R),
-    /// What is at hand is the last of it.
+    /// The last batch was received.
     Ended,
 }
 
 /// An access log in the merge.
-struct Log {
+struct OpenLog {
     server: usize,
-    head: Head,
-    state: State<Reader<AccessBatch, Used>>,
-    /// What comes next: `lines[at..]`.
-    lines: Vec<Parsed>,
+    head: InputHead,
+    state: InputState<ReaderHandle<AccessBatch, UsedBatch>>,
+    /// The next lines are `lines[at..]`.
+    lines: Vec<ParsedLine>,
     at: usize,
 }
 
 /// A mapping log in the merge, in one pass.
-struct MappingLog {
-    origin: Origin,
+struct OpenMappingLog {
+    origin: InputOrigin,
     pass: usize,
-    state: State<Reader<MappingBatch, Vec<MappingEvent>>>,
+    state: InputState<ReaderHandle<MappingBatch, Vec<MappingEvent>>>,
     records: Vec<MappingEvent>,
     at: usize,
 }
 
-/// How a merge is set up.
-pub(crate) struct Setup<'a> {
-    pub(crate) config: &'a Config,
-    pub(crate) shares: Shares,
+/// The inputs and settings of a merge.
+pub(crate) struct JoinSetup<'a> {
+    pub(crate) config: &'a MergeConfig,
+    pub(crate) shares: MemoryShares,
     pub(crate) signal: Arc<AtomicUsize>,
     pub(crate) progress: &'a mut Progress,
     /// Microseconds each server's clock is ahead of the balancer's.
     pub(crate) ahead: &'a [i64],
-    pub(crate) logs: Vec<(usize, Head)>,
-    pub(crate) mappings: Vec<Head>,
+    pub(crate) logs: Vec<(usize, InputHead)>,
+    pub(crate) mappings: Vec<InputHead>,
 }
 
-/// Reads everything, writes everything.
+/// Reads all inputs and writes all lines.
 pub(crate) fn run(
-    setup: Setup<'_>,
+    setup: JoinSetup<'_>,
     output: &mut Output,
     explain: Option<&mut Output>,
-) -> Result<Tally, JoinError> {
+) -> Result<JoinTally, JoinError> {
     let (writer, orders) = writer::road();
     let servers: Vec<usize> = setup.logs.iter().map(|(server, _)| *server).collect();
-    let lines = Lines::new(setup.config, servers.into_iter(), output, explain);
+    let lines = LineWriter::new(setup.config, servers.into_iter(), output, explain);
     thread::scope(|scope| {
         let writing = thread::Builder::new()
             .name("lines".to_owned())
             .spawn_scoped(scope, move || lines.write(&orders))
             .map_err(JoinError::Thread)?;
-        let merged = Join::new(setup, writer).run();
+        let merged = MergeJoin::new(setup, writer).run();
         // Once the merge has let go of its end, the writer comes to its own.
         let written = writing.join().map_err(|_| JoinError::Writer)?;
         match merged {
@@ -176,30 +177,30 @@ pub(crate) fn run(
     })
 }
 
-struct Join<'a> {
-    setup: Setup<'a>,
-    writer: Writer,
-    engine: Attributor<Handle>,
+struct MergeJoin<'a> {
+    setup: JoinSetup<'a>,
+    writer: WriterHandle,
+    engine: Attributor<LineHandle>,
     ids: Vec<pen_records::attribution::ServerIndex>,
-    servers: Arc<Servers>,
-    logs: Vec<Log>,
+    servers: Arc<NamedServers>,
+    logs: Vec<OpenLog>,
     heads: MergeHeads,
-    mapping_logs: Vec<MappingLog>,
+    mapping_logs: Vec<OpenMappingLog>,
     mapping_heads: MergeHeads,
-    inputs: Inputs,
-    /// Whether mapping logs may hold lines of our own balancer.
+    inputs: OpenInputs,
+    /// Whether mapping logs may hold extended lines of our own balancer.
     extended: bool,
     now: Timestamp,
-    /// Bytes of text the engine holds.
+    /// Bytes of text the attributor holds.
     held: usize,
     taken: u64,
     decided: u64,
-    asking: Asking,
-    tally: Tally,
+    asking: QueryTracker,
+    tally: JoinTally,
 }
 
-impl<'a> Join<'a> {
-    fn new(mut setup: Setup<'a>, writer: Writer) -> Self {
+impl<'a> MergeJoin<'a> {
+    fn new(mut setup: JoinSetup<'a>, writer: WriterHandle) -> Self {
         let settings = JoinSettings {
             wait: WAIT,
             // Lines are decided that much later than their time.
@@ -212,8 +213,9 @@ impl<'a> Join<'a> {
             engine.explain_all();
         }
         let ids: Vec<_> = setup.config.servers.iter().map(|s| engine.server(s.addr())).collect();
-        let passes = Passes::new(setup.ahead, setup.mappings.iter().all(|head| head.repeatable));
-        let mut servers = Servers::default();
+        let passes =
+            ClockPasses::new(setup.ahead, setup.mappings.iter().all(|head| head.repeatable));
+        let mut servers = NamedServers::default();
         for (index, server) in setup.config.servers.iter().enumerate() {
             servers.insert(server.addr(), passes.known(index, ids[index]));
         }
@@ -223,7 +225,13 @@ impl<'a> Join<'a> {
         for (server, head) in std::mem::take(&mut setup.logs) {
             heads.add(logs.len(), head.first_time);
             starts.push(head.first_time);
-            logs.push(Log { server, head, state: State::Waiting, lines: Vec::new(), at: 0 });
+            logs.push(OpenLog {
+                server,
+                head,
+                state: InputState::Waiting,
+                lines: Vec::new(),
+                at: 0,
+            });
         }
         let (mut mapping_logs, mut mapping_heads) = (Vec::new(), MergeHeads::new());
         for head in std::mem::take(&mut setup.mappings) {
@@ -231,17 +239,17 @@ impl<'a> Join<'a> {
                 let first = head.first_time.offset_by(passes.base(pass));
                 mapping_heads.add(mapping_logs.len(), first);
                 starts.push(first);
-                mapping_logs.push(MappingLog {
+                mapping_logs.push(OpenMappingLog {
                     origin: head.origin.clone(),
                     pass,
-                    state: State::Waiting,
+                    state: InputState::Waiting,
                     records: Vec::new(),
                     at: 0,
                 });
             }
         }
-        let asking = Asking::new(setup.config.question.clone(), logs.len());
-        let inputs = Inputs::new(setup.shares.clone(), starts.into_iter());
+        let asking = QueryTracker::new(setup.config.question.clone(), logs.len());
+        let inputs = OpenInputs::new(setup.shares.clone(), starts.into_iter());
         Self {
             setup,
             writer,
@@ -259,11 +267,11 @@ impl<'a> Join<'a> {
             taken: 0,
             decided: 0,
             asking,
-            tally: Tally::default(),
+            tally: JoinTally::default(),
         }
     }
 
-    fn run(mut self) -> Result<Tally, JoinError> {
+    fn run(mut self) -> Result<JoinTally, JoinError> {
         while let Some((log, _)) = self.heads.first() {
             if self.logs[log].at == self.logs[log].lines.len() {
                 self.refill(log)?;
@@ -281,7 +289,7 @@ impl<'a> Join<'a> {
             if self.asking.is_asked(number, &parsed.place, self.taken + 1) {
                 self.engine.explain_next();
             }
-            self.engine.line(parsed.line, Handle { log: number, place: parsed.place });
+            self.engine.line(parsed.line, LineHandle { log: number, place: parsed.place });
             self.taken += 1;
             self.held += parsed.place.len as usize;
             self.span(time);
@@ -302,7 +310,7 @@ impl<'a> Join<'a> {
         Ok(self.tally)
     }
 
-    /// Where stamps are fine, all is done in the order of time, as if it came now: what `penlogd` would make of it.
+    /// Processes lines and mappings in the order of time where timestamps are finer than seconds, as `penlogd` would have live.
     fn keep_order(&mut self, time: Timestamp) -> Result<(), JoinError> {
         while let Some(due) = self.engine.next_due()
             && due <= time
@@ -317,8 +325,8 @@ impl<'a> Join<'a> {
         self.move_to(time)
     }
 
-    /// Moves the time on and writes what is due by then. Over a gap it goes in steps, so that no
-    /// mapping is forgotten before the lines that it is to explain are decided.
+    /// Advances the time and writes the lines due by then. A gap is crossed in steps, so that no
+    /// mapping is forgotten before its lines are decided.
     fn move_to(&mut self, time: Timestamp) -> Result<(), JoinError> {
         if time <= self.now {
             return Ok(());
@@ -346,7 +354,7 @@ impl<'a> Join<'a> {
         }
     }
 
-    /// Decides the oldest lines now where too much text is held for them.
+    /// Decides the oldest lines early while too much text is held.
     fn hurry(&mut self) -> Result<(), JoinError> {
         self.write_decided()?;
         while self.held > TEXT
@@ -362,10 +370,10 @@ impl<'a> Join<'a> {
         Ok(())
     }
 
-    /// The first log has no line at hand: opens it, waits for its next batch, or ends it.
+    /// Opens the first log, waits for its next batch, or ends it.
     fn refill(&mut self, index: usize) -> Result<(), JoinError> {
         let log = &mut self.logs[index];
-        if let State::Waiting = log.state {
+        if let InputState::Waiting = log.state {
             self.inputs.open(log.head.first_time);
             let job = AccessJob {
                 origin: log.head.origin.clone(),
@@ -379,9 +387,9 @@ impl<'a> Join<'a> {
             let reader =
                 job.start().map_err(|e| JoinError::Open(log.head.origin.to_string(), e))?;
             self.writer.open(index, reader.used.clone())?;
-            log.state = State::Open(reader);
+            log.state = InputState::Open(reader);
         }
-        let State::Open(reader) = &log.state else {
+        let InputState::Open(reader) = &log.state else {
             self.heads.remove_first();
             return Ok(());
         };
@@ -389,7 +397,7 @@ impl<'a> Join<'a> {
             let mut used = std::mem::take(&mut log.lines);
             used.clear();
             // A reader that has ended needs nothing back.
-            drop(reader.used.send(Used::Lines(used)));
+            let _ = reader.used.send(UsedBatch::Lines(used));
         }
         let batch = receive(&reader.batches, &self.setup.signal, &log.head.origin)?;
         (log.lines, log.at) = (batch.lines, 0);
@@ -401,7 +409,7 @@ impl<'a> Join<'a> {
             self.heads.advance_first(first.line.time);
         }
         if let Some(end) = batch.end {
-            log.state = State::Ended;
+            log.state = InputState::Ended;
             self.inputs.end();
             self.tally.logs.push((log.server, log.head.origin.clone(), *end));
         }
@@ -410,7 +418,7 @@ impl<'a> Join<'a> {
         Ok(())
     }
 
-    /// Gives the engine the mappings up to that time.
+    /// Gives the attributor the mappings up to `time`.
     fn take_mappings(&mut self, until: Timestamp) -> Result<(), JoinError> {
         let oldest = self.now - self.setup.config.window - WAIT;
         let mut taken = 0_u32;
@@ -443,7 +451,7 @@ impl<'a> Join<'a> {
 
     fn refill_mappings(&mut self, index: usize) -> Result<(), JoinError> {
         let log = &mut self.mapping_logs[index];
-        if let State::Waiting = log.state {
+        if let InputState::Waiting = log.state {
             self.inputs.open(self.mapping_heads.first().map_or(self.now, |(_, first)| first));
             let job = MappingJob {
                 origin: log.origin.clone(),
@@ -454,16 +462,16 @@ impl<'a> Join<'a> {
                 shares: self.setup.shares.clone(),
             };
             let reader = job.start().map_err(|e| JoinError::Open(log.origin.to_string(), e))?;
-            log.state = State::Open(reader);
+            log.state = InputState::Open(reader);
         }
-        let State::Open(reader) = &log.state else {
+        let InputState::Open(reader) = &log.state else {
             self.mapping_heads.remove_first();
             return Ok(());
         };
         if !log.records.is_empty() {
             let mut used = std::mem::take(&mut log.records);
             used.clear();
-            drop(reader.used.send(used));
+            let _ = reader.used.send(used);
         }
         let batch = receive(&reader.batches, &self.setup.signal, &log.origin)?;
         (log.records, log.at) = (batch.records, 0);
@@ -471,7 +479,7 @@ impl<'a> Join<'a> {
             self.mapping_heads.advance_first(first.time);
         }
         if let Some(end) = batch.end {
-            log.state = State::Ended;
+            log.state = InputState::Ended;
             self.inputs.end();
             if log.pass == 0 {
                 self.tally.mapping_logs.push((log.origin.clone(), *end));
@@ -480,7 +488,7 @@ impl<'a> Join<'a> {
         Ok(())
     }
 
-    /// Reads the mapping logs to their ends, so that the report can speak of all of them.
+    /// Reads the mapping logs to their ends, so that the report covers all of them.
     fn drain_mappings(&mut self) -> Result<(), JoinError> {
         while let Some((index, _)) = self.mapping_heads.first() {
             let log = &mut self.mapping_logs[index];
@@ -497,17 +505,21 @@ impl<'a> Join<'a> {
             self.decided += 1;
             self.held = self.held.saturating_sub(decided.payload.place.len as usize);
             let why = self.engine.take_why().map(Box::new);
-            self.writer.line(Outgoing { line: decided.payload, verdict: decided.verdict, why })?;
+            self.writer.line(OutgoingLine {
+                line: decided.payload,
+                verdict: decided.verdict,
+                why,
+            })?;
         }
         Ok(())
     }
 }
 
-/// Waits for a batch, with an ear for signals.
+/// Waits for a batch or a signal.
 fn receive<B>(
     batches: &Receiver<B>,
     signal: &AtomicUsize,
-    origin: &Origin,
+    origin: &InputOrigin,
 ) -> Result<B, JoinError> {
     loop {
         match signal.load(Ordering::Relaxed) {

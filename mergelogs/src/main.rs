@@ -5,12 +5,12 @@
 //! threads of its own, [`clocks`] compares the servers' clocks with the balancer's, [`join`] merges and
 //! attributes the lines, [`output`] puts the clients in and writes, [`report`] accounts for every line.
 
-mod asking;
 mod cli;
 mod clocks;
 mod config;
 mod input;
 mod join;
+mod line_query;
 mod output;
 mod passes;
 mod report;
@@ -23,47 +23,41 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::Parser as _;
+use pen_daemon::error::{self, Exit};
 use pen_records::access::review;
 use pen_records::rewrite::explanation::{HEADER, WHY_COLUMN};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::cli::{Args, ReportStyle};
-use crate::config::{Config, Origin};
+use crate::cli::{MergeArgs, ReportStyle};
+use crate::config::{InputOrigin, MergeConfig};
 use crate::input::archive;
-use crate::input::heads::Head;
-use crate::input::shares::Shares;
-use crate::join::{JoinError, Setup};
+use crate::input::heads::InputHead;
+use crate::input::shares::MemoryShares;
+use crate::join::{JoinError, JoinSetup};
 use crate::output::Output;
-use crate::report::Report;
+use crate::report::JoinReport;
 use crate::report::progress::Progress;
 
-/// Done.
-const DONE: u8 = 0;
-/// Something failed.
-const FAILED: u8 = 1;
-/// The command line cannot be understood.
-const MISUSED: u8 = 2;
-
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
+    let args = match MergeArgs::try_parse() {
         Ok(args) => args,
         Err(error) => {
             // A closed pipe is no reason for a second error.
-            drop(error.print());
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(MISUSED));
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Misused.code()));
         }
     };
     if args.check {
         let (text, code) = review::check(&args.format);
-        drop(std::io::stdout().write_all(text.as_bytes()));
+        let _ = std::io::stdout().write_all(text.as_bytes());
         return ExitCode::from(code);
     }
-    let config = match Config::new(args) {
+    let config = match MergeConfig::new(args) {
         Ok(config) => config,
         Err(error) => {
             complain(&error.to_string());
             say("try 'mergelogs --help'");
-            return ExitCode::from(MISUSED);
+            return Exit::Misused.into();
         }
     };
     for remark in &config.remarks {
@@ -73,25 +67,25 @@ fn main() -> ExitCode {
     ExitCode::from(match run(&config, &signal) {
         Ok(code) => code,
         Err(JoinError::Output(error)) if error.is_interrupted() => {
-            u8::try_from(128 + signal.load(Ordering::Relaxed)).unwrap_or(FAILED)
+            u8::try_from(128 + signal.load(Ordering::Relaxed)).unwrap_or(Exit::Failed.code())
         }
-        Err(JoinError::Output(error)) if error.is_closed_pipe() => DONE,
-        Err(JoinError::Signal(signal)) => u8::try_from(128 + signal).unwrap_or(FAILED),
+        Err(JoinError::Output(error)) if error.is_closed_pipe() => Exit::Done.code(),
+        Err(JoinError::Signal(signal)) => u8::try_from(128 + signal).unwrap_or(Exit::Failed.code()),
         Err(error) => {
             complain(&error.to_string());
-            FAILED
+            Exit::Failed.code()
         }
     })
 }
 
-fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
+fn run(config: &MergeConfig, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
     let started = Instant::now();
     let (mappings, logs) = look(config)?;
     let clocks = clocks::compare(config, &mappings, &logs);
     let origins = mappings.iter().chain(logs.iter().map(|(_, head)| head));
     let total = origins.filter_map(|head| archive::size(&head.origin)).sum();
     let mut progress = Progress::new(total, config.quiet);
-    let shares = Shares::default();
+    let shares = MemoryShares::default();
     let mut output = match &config.output {
         Some(path) => Output::create(path, signal)?,
         None => Output::stdout(signal),
@@ -106,7 +100,7 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
         explain.buf.push(b'\n');
     }
     let ahead: Vec<_> = clocks.iter().map(|clock| clock.correction()).collect();
-    let setup = Setup {
+    let setup = JoinSetup {
         config,
         shares: shares.clone(),
         signal: Arc::clone(signal),
@@ -121,7 +115,7 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
     output.finish()?;
     explain.map(Output::finish).transpose()?;
     let bytes = shares.progress.load(Ordering::Relaxed);
-    let report = Report::new(config, &clocks, &tally, started.elapsed(), bytes);
+    let report = JoinReport::new(config, &clocks, &tally, started.elapsed(), bytes);
     for warning in report.warnings() {
         complain(&warning);
     }
@@ -144,25 +138,27 @@ fn run(config: &Config, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
         };
         say(text.trim_end());
     }
-    Ok(if report.balances() && !report.has_faults() { DONE } else { FAILED })
+    let is_complete = report.balances() && !report.has_faults();
+    Ok(if is_complete { Exit::Done } else { Exit::Failed }.code())
 }
 
 /// The beginnings of the mapping logs, and of the access logs with their server's index.
-type Looked = (Vec<Head>, Vec<(usize, Head)>);
+type InputHeads = (Vec<InputHead>, Vec<(usize, InputHead)>);
 
-/// Looks at the beginning of every input.
-fn look(config: &Config) -> Result<Looked, JoinError> {
-    let open = |origin: &Origin, error| JoinError::Open(origin.to_string(), error);
+/// Reads the beginning of every input.
+fn look(config: &MergeConfig) -> Result<InputHeads, JoinError> {
+    let open = |origin: &InputOrigin, error| JoinError::Open(origin.to_string(), error);
     let mut mappings = Vec::new();
     for origin in &config.mappings {
-        mappings
-            .push(Head::of_mappings(origin, &config.foreign).map_err(|error| open(origin, error))?);
+        mappings.push(
+            InputHead::of_mappings(origin, &config.foreign).map_err(|error| open(origin, error))?,
+        );
     }
     let mut logs = Vec::new();
     for (index, server) in config.servers.iter().enumerate() {
         for origin in &server.logs {
             let head =
-                Head::of_access(origin, &server.spec).map_err(|error| open(origin, error))?;
+                InputHead::of_access(origin, &server.spec).map_err(|error| open(origin, error))?;
             if config.debug {
                 complain(&format!("{origin} is a log of {}", server.label()));
             }
@@ -174,23 +170,24 @@ fn look(config: &Config) -> Result<Looked, JoinError> {
     Ok((mappings, logs))
 }
 
-/// Holds the number of the first signal that asks to stop. A second one stops at once.
+/// Catches signals that stop the run; the returned number is that of the first signal, 0 before.
 fn watch_signals() -> Arc<AtomicUsize> {
     let number = Arc::new(AtomicUsize::new(0));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         let value = usize::try_from(signal).unwrap_or(0);
         // Refused only for signals that cannot be caught.
-        drop(signal_hook::flag::register_usize(signal, Arc::clone(&number), value));
+        let _ = signal_hook::flag::register_usize(signal, Arc::clone(&number), value);
     }
     number
 }
 
-/// One line to standard error.
+/// Prints a line with the program's name to standard error.
 fn complain(text: &str) {
-    say(&format!("mergelogs: {text}"));
+    error::say("mergelogs", text);
 }
 
+/// Prints text without the program's name to standard error.
 fn say(text: &str) {
-    // Nobody can be told that nobody can be told.
-    drop(writeln!(std::io::stderr(), "{text}"));
+    // Standard error is closed: nothing is left to report to.
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -4,20 +4,20 @@
 
 use pen_records::attribution::ServerIndex;
 
-use crate::servers::Known;
+use crate::servers::KnownServer;
 
-/// Servers within this of each other share a pass.
+/// Servers whose clocks differ by less share a pass.
 const NEAR: i64 = 60 * 1_000_000;
 
-pub(crate) struct Passes {
+pub(crate) struct ClockPasses {
     ahead: Vec<i64>,
-    /// The least difference in each pass.
+    /// The smallest clock offset in each pass.
     bases: Vec<i64>,
 }
 
-impl Passes {
-    /// `ahead` are microseconds each server's clock is ahead of the balancer's. Where mappings can
-    /// be read only once there is but one pass.
+impl ClockPasses {
+    /// `ahead` holds the microseconds each server's clock is ahead of the balancer's. Where mappings can
+    /// be read only once, there is one pass.
     pub(crate) fn new(ahead: &[i64], repeatable: bool) -> Self {
         let mut sorted = ahead.to_vec();
         sorted.sort_unstable();
@@ -34,15 +34,15 @@ impl Passes {
         self.bases.len()
     }
 
-    /// How far a pass's clocks are ahead, at least.
+    /// Returns the smallest clock offset of a pass.
     pub(crate) fn base(&self, pass: usize) -> i64 {
         self.bases[pass]
     }
 
-    pub(crate) fn known(&self, server: usize, id: ServerIndex) -> Known {
+    pub(crate) fn known(&self, server: usize, id: ServerIndex) -> KnownServer {
         let ahead = self.ahead[server];
         let pass = self.bases.partition_point(|&base| base <= ahead).saturating_sub(1);
-        Known { id, ahead, pass }
+        KnownServer { id, ahead, pass }
     }
 }
 
@@ -54,11 +54,11 @@ mod tests {
     fn servers_whose_clocks_agree_share_a_pass() {
         let seconds = 1_000_000;
         let ahead = [0, 3_600 * seconds, seconds, -90 * seconds, 3_605 * seconds];
-        let passes = Passes::new(&ahead, true);
+        let passes = ClockPasses::new(&ahead, true);
         assert_eq!(passes.bases, [-90 * seconds, 0, 3_600 * seconds]);
         let of: Vec<_> = (0..5).map(|server| passes.known(server, ServerIndex(0)).pass).collect();
         assert_eq!(of, [1, 2, 1, 0, 2]);
-        let once = Passes::new(&ahead, false);
+        let once = ClockPasses::new(&ahead, false);
         assert_eq!((once.count(), once.known(1, ServerIndex(1)).pass), (1, 0));
     }
 }

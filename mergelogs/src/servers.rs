@@ -1,4 +1,4 @@
-//! The servers that mappings name: by address, and by the spellings that a mapping log uses.
+//! The servers that mappings name, by address and by their spellings in mapping logs.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,25 +8,25 @@ use pen_records::attribution::ServerIndex;
 use pen_records::mapping::MappingError;
 use pen_records::mapping::classic::FileLine;
 
-/// The servers a mapping may name, and how far each one's clock is from the balancer's.
+/// The servers with access logs, and the offsets of their clocks from the balancer's clock.
 #[derive(Clone, Default)]
-pub(crate) struct Servers {
-    ips: Vec<(IpAddr, Known)>,
-    paths: HashMap<Vec<u8>, Known>,
+pub(crate) struct NamedServers {
+    ips: Vec<(IpAddr, KnownServer)>,
+    paths: HashMap<Vec<u8>, KnownServer>,
 }
 
-/// A server that logs were given for.
+/// A server with access logs.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Known {
+pub(crate) struct KnownServer {
     pub(crate) id: ServerIndex,
-    /// Microseconds its clock is ahead of the balancer's.
+    /// Microseconds the server's clock is ahead of the balancer's.
     pub(crate) ahead: i64,
-    /// Which pass over the mapping logs its records come from.
+    /// The pass over the mapping logs that yields the server's records.
     pub(crate) pass: usize,
 }
 
-impl Servers {
-    pub(crate) fn insert(&mut self, addr: ServerAddr<'_>, known: Known) {
+impl NamedServers {
+    pub(crate) fn insert(&mut self, addr: ServerAddr<'_>, known: KnownServer) {
         match addr {
             ServerAddr::Ip(ip) => match self.ips.binary_search_by_key(&ip, |&(ip, _)| ip) {
                 Ok(at) => self.ips[at].1 = known,
@@ -38,7 +38,7 @@ impl Servers {
         }
     }
 
-    pub(crate) fn find(&self, addr: ServerAddr<'_>) -> Option<Known> {
+    pub(crate) fn find(&self, addr: ServerAddr<'_>) -> Option<KnownServer> {
         match addr {
             ServerAddr::Ip(ip) => {
                 let at = self.ips.binary_search_by_key(&ip, |&(ip, _)| ip).ok()?;
@@ -49,13 +49,13 @@ impl Servers {
     }
 }
 
-/// The spellings of servers seen last and whom they name, so that they are not read for each mapping.
-pub(crate) struct Names {
-    /// Each spelling in a place of its own or in that of another, which it takes over.
-    slots: Vec<(Vec<u8>, Option<Known>)>,
+/// A cache of the last spellings of servers, so that addresses are not parsed for each mapping.
+pub(crate) struct SpellingCache {
+    /// One spelling per slot; a new spelling replaces the old one.
+    slots: Vec<(Vec<u8>, Option<KnownServer>)>,
 }
 
-impl Default for Names {
+impl Default for SpellingCache {
     fn default() -> Self {
         Self { slots: vec![(Vec::new(), None); 1 << SLOT_BITS] }
     }
@@ -63,14 +63,14 @@ impl Default for Names {
 
 const SLOT_BITS: u32 = 6;
 
-impl Names {
-    /// `None`: a server that no logs were given for.
+impl SpellingCache {
+    /// Returns the server; `None` for a server without access logs.
     #[inline]
     pub(crate) fn find(
         &mut self,
         line: &FileLine<'_>,
-        servers: &Servers,
-    ) -> Result<Option<Known>, MappingError> {
+        servers: &NamedServers,
+    ) -> Result<Option<KnownServer>, MappingError> {
         let text = line.server_text;
         let (spelling, known) = &mut self.slots[Self::slot(text)];
         if text != spelling.as_slice() || text.is_empty() {
@@ -81,7 +81,7 @@ impl Names {
         Ok(*known)
     }
 
-    /// Where servers differ, they mostly differ in their last bytes.
+    /// Returns the slot of a spelling. Addresses of servers mostly differ in their last bytes.
     #[inline]
     fn slot(text: &[u8]) -> usize {
         let last = text.last_chunk().map_or(0, |last| u64::from_le_bytes(*last));

@@ -1,5 +1,5 @@
-//! What tells requests of one server apart, on both sides: the port that they came by, the headers that came with
-//! them, or nothing but what was asked.
+//! Keys that tell requests of one server apart in both logs: by port, by logged headers, or by the request
+//! alone.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -15,36 +15,36 @@ use pen_records::time::{Resolution, Timestamp};
 const WAYS: usize = 4;
 const BY_REQUEST: usize = 2;
 const BY_PORT: usize = 3;
-/// Mappings that are kept for each way, of all servers together.
+/// Limit of mappings kept per kind of key, of all servers together.
 const MAPPINGS: usize = 1 << 19;
 /// Requests remembered until their response ends.
 const PENDING: usize = 1 << 16;
-/// The exchange ends with its connection, not with this.
+/// The exchange ends with the connection, not with this record.
 const SWITCHING: u16 = 101;
 
-/// A request's key by each way that it has one for.
-type Keys = [Option<u64>; WAYS];
-type Stamp = (Timestamp, Resolution);
+/// The keys of a request, one per kind where available.
+type RequestKeys = [Option<u64>; WAYS];
+type SampleTime = (Timestamp, Resolution);
 
-/// The lines of a server.
-pub(super) struct Lines([ClockSample; WAYS]);
+/// The sampled lines of a server.
+pub(super) struct ServerSamples([ClockSample; WAYS]);
 
-/// The balancer's records of the same requests.
-pub(super) struct Mappings {
+/// The sampled records of the balancer about the same requests.
+pub(super) struct MappingSamples {
     samples: [ClockSample; WAYS],
     /// Requests whose response has not ended: by balancer, connection and number.
-    pending: HashMap<(Option<NonZeroU32>, u64, u32), (Keys, Stamp)>,
-    /// Whether the end of any was noted.
+    pending: HashMap<(Option<NonZeroU32>, u64, u32), (RequestKeys, SampleTime)>,
+    /// Whether any response's end was recorded.
     has_ends: bool,
 }
 
-impl Default for Lines {
+impl Default for ServerSamples {
     fn default() -> Self {
         Self(std::array::from_fn(|_| ClockSample::new(usize::MAX)))
     }
 }
 
-impl Lines {
+impl ServerSamples {
     pub(super) fn is_empty(&self) -> bool {
         self.0.iter().all(ClockSample::is_empty)
     }
@@ -55,16 +55,16 @@ impl Lines {
         add(&mut self.0, keys, (line.time, line.resolution));
     }
 
-    /// Where to put the balancer's records of these, of so many servers.
-    pub(super) fn mappings(&self, servers: usize) -> Mappings {
+    /// Returns an empty sample for the balancer's records of these lines, with its share for `servers`.
+    pub(super) fn mappings(&self, servers: usize) -> MappingSamples {
         let most_each =
             |lines: &ClockSample| (MAPPINGS / servers.max(1) / lines.len().max(1)).max(4);
         let samples = std::array::from_fn(|way| ClockSample::new(most_each(&self.0[way])));
-        Mappings { samples, pending: HashMap::new(), has_ends: false }
+        MappingSamples { samples, pending: HashMap::new(), has_ends: false }
     }
 
-    /// The first way that says anything does.
-    pub(super) fn compare(&self, mut mappings: Mappings) -> ClockOffset {
+    /// Returns the offset by the first kind of key that yields one.
+    pub(super) fn compare(&self, mut mappings: MappingSamples) -> ClockOffset {
         mappings.finish();
         let ways = self.0.iter().zip(&mappings.samples);
         ways.map(|(lines, mappings)| estimate(mappings, lines))
@@ -73,9 +73,9 @@ impl Lines {
     }
 }
 
-impl Mappings {
-    /// Takes a record, if the request is one of the lines'.
-    pub(super) fn add(&mut self, record: &MappingEvent, lines: &Lines) {
+impl MappingSamples {
+    /// Adds a record, if its request is among the sampled lines.
+    pub(super) fn add(&mut self, record: &MappingEvent, lines: &ServerSamples) {
         let time = (record.time, record.resolution);
         let request = record.request.filter(|request| lines.0[BY_REQUEST].has(request.get()));
         let Some(exchange) = &record.exchange else {
@@ -85,7 +85,7 @@ impl Mappings {
         let port = exchange.port.map_or(0, u16::from);
         match exchange.kind {
             MappingKind::Opened => {
-                let mut keys = Keys::default();
+                let mut keys = RequestKeys::default();
                 keys[BY_PORT] = Some(mix(1, port.into()));
                 add(&mut self.samples, keys, time);
             }
@@ -109,7 +109,7 @@ impl Mappings {
         }
     }
 
-    /// Where no ends were noted at all, it is when requests came that counts.
+    /// Uses the times of requests where no response's end was recorded.
     fn finish(&mut self) {
         if !self.has_ends {
             for (keys, time) in std::mem::take(&mut self.pending).into_values() {
@@ -119,7 +119,7 @@ impl Mappings {
     }
 }
 
-fn add(samples: &mut [ClockSample; WAYS], keys: Keys, time: Stamp) {
+fn add(samples: &mut [ClockSample; WAYS], keys: RequestKeys, time: SampleTime) {
     for (sample, key) in samples.iter_mut().zip(keys) {
         if let Some(key) = key {
             sample.add(key, time);
@@ -127,9 +127,13 @@ fn add(samples: &mut [ClockSample; WAYS], keys: Keys, time: Stamp) {
     }
 }
 
-/// Of a request, by which port it came, and the hashes of its User-Agent and its Referer.
-fn keys(request: Option<Fingerprint>, port: Option<u16>, headers: Option<(u32, u32)>) -> Keys {
-    let Some(request) = request.map(Fingerprint::get) else { return Keys::default() };
+/// Returns the port of a request and the hashes of its User-Agent and Referer.
+fn keys(
+    request: Option<Fingerprint>,
+    port: Option<u16>,
+    headers: Option<(u32, u32)>,
+) -> RequestKeys {
+    let Some(request) = request.map(Fingerprint::get) else { return RequestKeys::default() };
     let by_port = port.map(|port| mix(request, port.into()));
     let by_headers =
         headers.map(|(agent, referer)| mix(request, u64::from(agent) << 32 | u64::from(referer)));

@@ -1,7 +1,7 @@
-//! How far each server's clock is ahead of the balancer's, estimated from samples before the merge.
+//! Estimates how far each server's clock is ahead of the balancer's, from samples before the merge.
 //!
-//! Both logs are sampled from where both have begun. Clocks that nearly agree show in a short
-//! sample; for the others the mapping log is searched for an hour round the same requests.
+//! Both logs are sampled from the time at which both have begun. A short sample shows clocks that nearly
+//! agree; for other clocks the mapping log is searched for an hour around the same requests.
 
 mod evidence;
 mod walk;
@@ -17,61 +17,62 @@ use pen_records::mapping::Mapping;
 use pen_records::request::Cut;
 use pen_records::time::Timestamp;
 
-use self::evidence::{Lines, Mappings};
+use self::evidence::{MappingSamples, ServerSamples};
 use self::walk::walk;
-use crate::config::Config;
-use crate::input::foreign::{Foreign, ForeignReader};
-use crate::input::heads::Head;
+use crate::config::MergeConfig;
+use crate::input::heads::InputHead;
 use crate::input::reader::cut_short;
-use crate::servers::{Known, Servers};
+use crate::input::third_party::{ThirdPartyLogReader, ThirdPartySettings};
+use crate::servers::{KnownServer, NamedServers};
 
 const SECOND: i64 = 1_000_000;
 /// Bytes of lines sampled from all servers together.
 const LINES: usize = 64 << 20;
-/// And from each, at least and at most.
+/// Least and most bytes of lines sampled from each server.
 const LINES_EACH: (usize, usize) = (64 << 10, 512 << 10);
-/// Servers that begin within this share a sample of mappings.
+/// Servers whose logs begin within this time share a sample of mappings.
 const SHARED: i64 = 30 * SECOND;
 
-/// How much of the mapping log is searched for the lines' requests.
+/// The part of the mapping log that is searched for the lines' requests.
 #[derive(Clone, Copy)]
-struct Reach {
+struct SearchReach {
     before: i64,
     after: i64,
     bytes: usize,
 }
 
-const NEAR: Reach = Reach { before: 5 * SECOND, after: 5 * SECOND, bytes: 8 << 20 };
-const FAR: Reach = Reach { before: 4_000 * SECOND, after: 3_700 * SECOND, bytes: 256 << 20 };
+const NEAR: SearchReach = SearchReach { before: 5 * SECOND, after: 5 * SECOND, bytes: 8 << 20 };
+const FAR: SearchReach =
+    SearchReach { before: 4_000 * SECOND, after: 3_700 * SECOND, bytes: 256 << 20 };
 
-/// What is less is as good as right.
+/// Smaller offsets are not corrected.
 const SMALL: i64 = SECOND / 2;
-/// And what is less is not worth a word.
+/// Smaller offsets are not reported.
 const TINY: i64 = SECOND / 10;
 
-/// A server's clock against the balancer's.
+/// The offset of a server's clock from the balancer's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Clock {
-    /// Microseconds it is ahead.
+pub(crate) struct ArchiveClock {
+    /// Microseconds the server's clock is ahead.
     pub(crate) ahead: i64,
-    /// By how much that may be wrong, likewise.
+    /// Possible error of `ahead`, in microseconds.
     pub(crate) within: i64,
-    /// Requests that say so; 0 if nothing is known.
+    /// Number of requests that support the offset; 0 if unknown.
     pub(crate) votes: u32,
 }
 
-impl Clock {
+impl ArchiveClock {
     pub(crate) fn is_worth_a_word(self) -> bool {
         self.ahead.abs() >= TINY
     }
 
-    /// What is to be allowed for.
+    /// Returns the offset to correct, in microseconds.
     pub(crate) fn correction(self) -> i64 {
         if self.ahead.abs() < SMALL { 0 } else { self.ahead }
     }
 }
 
-impl fmt::Display for Clock {
+impl fmt::Display for ArchiveClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, way) =
             (Seconds(self.ahead.abs()), if self.ahead < 0 { "behind" } else { "ahead of" });
@@ -94,38 +95,42 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// What is known of a server.
-struct Side {
+/// The samples of a server.
+struct ClockSide {
     /// The time span of the lines sampled.
     start: Timestamp,
     end: Timestamp,
-    lines: Lines,
-    mappings: Option<Mappings>,
-    clock: Option<Clock>,
+    lines: ServerSamples,
+    mappings: Option<MappingSamples>,
+    clock: Option<ArchiveClock>,
 }
 
-/// Compares all clocks. Inputs that can be read only once are not looked at.
-pub(crate) fn compare(config: &Config, mappings: &[Head], logs: &[(usize, Head)]) -> Vec<Clock> {
+/// Compares all clocks. Inputs that can be read only once are skipped.
+pub(crate) fn compare(
+    config: &MergeConfig,
+    mappings: &[InputHead],
+    logs: &[(usize, InputHead)],
+) -> Vec<ArchiveClock> {
     let mappings = begun(mappings.iter());
     let Some(first_mapping) = mappings.first().map(|head| head.first_time) else {
-        return vec![Clock::default(); config.servers.len()];
+        return vec![ArchiveClock::default(); config.servers.len()];
     };
-    let mut sides: Vec<Side> = Vec::new();
-    let mut servers = Servers::default();
+    let mut sides: Vec<ClockSide> = Vec::new();
+    let mut servers = NamedServers::default();
     let most = (LINES / config.servers.len().max(1)).clamp(LINES_EACH.0, LINES_EACH.1);
     for (index, server) in config.servers.iter().enumerate() {
         if machine(config, index) == index {
             let id = ServerIndex(u32::try_from(index).unwrap_or(u32::MAX));
-            servers.insert(server.addr(), Known { id, ahead: 0, pass: 0 });
+            servers.insert(server.addr(), KnownServer { id, ahead: 0, pass: 0 });
         }
         let logs = begun(logs.iter().filter(|(of, _)| *of == index).map(|(_, head)| head));
         let start = logs.first().map_or(first_mapping, |head| head.first_time.max(first_mapping));
-        let mut side = Side::of_lines(&logs, &server.spec, start, most);
+        let mut side = ClockSide::of_lines(&logs, &server.spec, start, most);
         if side.lines.is_empty()
             && let Some(first) = logs.first()
         {
             // By its clock it ended before the mapping log begins.
-            side = Side::of_lines(&logs, &server.spec, first.first_time, most);
+            side = ClockSide::of_lines(&logs, &server.spec, first.first_time, most);
         }
         match sides.get_mut(machine(config, index)) {
             // One machine, one clock: the first sample that has something speaks for it.
@@ -133,7 +138,7 @@ pub(crate) fn compare(config: &Config, mappings: &[Head], logs: &[(usize, Head)]
                 if first.lines.is_empty() {
                     *first = side;
                 }
-                sides.push(Side::empty(start));
+                sides.push(ClockSide::empty(start));
             }
             None => sides.push(side),
         }
@@ -146,18 +151,18 @@ pub(crate) fn compare(config: &Config, mappings: &[Head], logs: &[(usize, Head)]
 }
 
 /// The first server at the same address: mappings and clocks are an address's, not a port's.
-fn machine(config: &Config, index: usize) -> usize {
+fn machine(config: &MergeConfig, index: usize) -> usize {
     let addr = config.servers[index].addr();
     config.servers.iter().position(|server| server.addr() == addr).unwrap_or(index)
 }
 
-impl Side {
+impl ClockSide {
     fn empty(start: Timestamp) -> Self {
-        Self { start, end: start, lines: Lines::default(), mappings: None, clock: None }
+        Self { start, end: start, lines: ServerSamples::default(), mappings: None, clock: None }
     }
 
     /// Samples `most` bytes of lines from `start` on, where both logs have begun.
-    fn of_lines(logs: &[&Head], spec: &Spec, start: Timestamp, most: usize) -> Self {
+    fn of_lines(logs: &[&InputHead], spec: &Spec, start: Timestamp, most: usize) -> Self {
         let mut parser = Parser::new(spec);
         let mut side = Self::empty(start);
         let parse = |line: &[u8]| {
@@ -177,32 +182,32 @@ impl Side {
     }
 }
 
-/// Those whose beginning is known, in its order.
-fn begun<'a>(heads: impl Iterator<Item = &'a Head>) -> Vec<&'a Head> {
+/// Returns the inputs whose first time is known, by that time.
+fn begun<'a>(heads: impl Iterator<Item = &'a InputHead>) -> Vec<&'a InputHead> {
     let mut heads: Vec<_> = heads.filter(|head| head.first_time > Timestamp::MIN).collect();
     heads.sort_by_key(|head| head.first_time);
     heads
 }
 
-fn settle(sides: &mut [Side]) {
+fn settle(sides: &mut [ClockSide]) {
     for side in sides.iter_mut().filter(|side| side.clock.is_none()) {
         let Some(mappings) = side.mappings.take() else { continue };
         let offset = side.lines.compare(mappings);
         if offset.votes > 0 {
             let (ahead, within, votes) = (offset.ahead, offset.within, offset.votes);
-            side.clock = Some(Clock { ahead, within, votes });
+            side.clock = Some(ArchiveClock { ahead, within, votes });
         }
     }
 }
 
-/// Samples the mappings of the sides that are not settled: only requests that their lines have.
+/// Samples the mappings of servers without an offset yet: only requests found in their lines.
 fn sample_mappings(
-    mappings: &[&Head],
-    (foreign, servers): (&Foreign, &Servers),
-    sides: &mut [Side],
-    reach: Reach,
+    mappings: &[&InputHead],
+    (foreign, servers): (&ThirdPartySettings, &NamedServers),
+    sides: &mut [ClockSide],
+    reach: SearchReach,
 ) {
-    let open = |side: &&Side| side.clock.is_none() && !side.lines.is_empty();
+    let open = |side: &&ClockSide| side.clock.is_none() && !side.lines.is_empty();
     let mut starts: Vec<_> = sides.iter().filter(open).map(|side| side.start).collect();
     let servers_open = starts.len();
     for side in sides.iter_mut().filter(|side| open(&&**side)) {
@@ -213,10 +218,11 @@ fn sample_mappings(
     // Servers that begin at about the same time share a sample.
     starts.dedup_by(|next, kept| next.micros_since(*kept) < SHARED);
     for start in starts {
-        let shares = |side: &Side| side.start >= start && side.start.micros_since(start) < SHARED;
+        let shares =
+            |side: &ClockSide| side.start >= start && side.start.micros_since(start) < SHARED;
         let ends = sides.iter().filter(|side| shares(side)).map(|side| side.end);
         let until = ends.max().unwrap_or(start).offset_by(reach.after);
-        let mut reader = ForeignReader::new(foreign);
+        let mut reader = ThirdPartyLogReader::new(foreign);
         let parse = |line: &[u8]| {
             let mapping = match Mapping::parse_file_line(line) {
                 Ok(mapping) if !reader.wants_all() => mapping,
@@ -242,11 +248,11 @@ fn sample_mappings(
     }
 }
 
-/// What another balancer logged, by its end: then the servers' lines were written.
+/// Parses a third-party log line, with the time of its end, at which the servers' lines were written.
 fn foreign_record(
-    reader: &mut ForeignReader,
+    reader: &mut ThirdPartyLogReader,
     line: &[u8],
-    servers: &Servers,
+    servers: &NamedServers,
 ) -> Option<(Timestamp, Option<MappingEvent>)> {
     if !reader.wants(line) {
         return None;

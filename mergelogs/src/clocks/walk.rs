@@ -1,4 +1,4 @@
-//! A look at a part of a log: what was said from about a time on.
+//! Reads a part of a log, from about a given time on.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -6,34 +6,34 @@ use std::ops::ControlFlow;
 
 use pen_records::time::Timestamp;
 
-use crate::config::Origin;
+use crate::config::InputOrigin;
 use crate::input::archive::{self, Compression};
-use crate::input::heads::Head;
-use crate::input::lines::{Block, LineReader};
+use crate::input::heads::InputHead;
+use crate::input::lines::{LineReader, TextBlock};
 
-/// Bytes passed over to reach the sample, where they have to be decompressed for that.
+/// Limit of decompressed bytes skipped to reach the sample.
 const PASSED: usize = 256 << 20;
 /// Bytes read to find the next time when searching a plain file.
 const PROBE: usize = 64 << 10;
 
-/// What a line says, with its time.
-pub(super) trait Parse<T>: FnMut(&[u8]) -> Option<(Timestamp, T)> {}
-impl<T, F: FnMut(&[u8]) -> Option<(Timestamp, T)>> Parse<T> for F {}
+/// Parses a line to a value with its time.
+pub(super) trait ParseSample<T>: FnMut(&[u8]) -> Option<(Timestamp, T)> {}
+impl<T, F: FnMut(&[u8]) -> Option<(Timestamp, T)>> ParseSample<T> for F {}
 
-/// Shows what was said from about `from` on, for `most` bytes. What cannot be read is left to the
-/// merge to complain about.
+/// Visits the lines from about `from` on, for `most` bytes. Read errors are left to the merge, which
+/// reports them.
 pub(super) fn walk<T>(
-    heads: &[&Head],
+    heads: &[&InputHead],
     from: Timestamp,
     most: usize,
-    mut parse: impl Parse<T>,
+    mut parse: impl ParseSample<T>,
     mut show: impl FnMut(Timestamp, T) -> ControlFlow<()>,
 ) {
     let first = heads.partition_point(|head| head.first_time <= from).saturating_sub(1);
     let (mut shown, mut passed) = (0, 0);
     for head in &heads[first..] {
         let Ok(mut reader) = open_near(head, from, &mut parse) else { continue };
-        let mut block = Block::default();
+        let mut block = TextBlock::default();
         while let Some(next) = reader.next(block, PROBE) {
             if last_time(&next, &mut parse).is_some_and(|last| last < from) {
                 passed += next.filled;
@@ -53,16 +53,20 @@ pub(super) fn walk<T>(
     }
 }
 
-/// The time of the last line of a block that has one.
-fn last_time<T>(block: &Block, parse: &mut impl Parse<T>) -> Option<Timestamp> {
+/// Returns the last time in a block.
+fn last_time<T>(block: &TextBlock, parse: &mut impl ParseSample<T>) -> Option<Timestamp> {
     let text = &block.bytes[..block.filled];
     text.rsplit(|&byte| byte == b'\n').take(16).find_map(parse).map(|(time, _)| time)
 }
 
-/// Opens an input; a plain file not far before the first line of that time.
-fn open_near<T>(head: &Head, from: Timestamp, parse: &mut impl Parse<T>) -> io::Result<LineReader> {
+/// Opens an input; a plain file is opened shortly before the first line of `from`.
+fn open_near<T>(
+    head: &InputHead,
+    from: Timestamp,
+    parse: &mut impl ParseSample<T>,
+) -> io::Result<LineReader> {
     let archive = archive::open(&head.origin, PROBE, None)?;
-    if let Origin::File(path) = &head.origin
+    if let InputOrigin::File(path) = &head.origin
         && archive.compression == Compression::Plain
         && head.first_time < from
     {
@@ -74,11 +78,11 @@ fn open_near<T>(head: &Head, from: Timestamp, parse: &mut impl Parse<T>) -> io::
     Ok(LineReader::new(archive.bytes))
 }
 
-/// Halves a file until less than a probe is left before the first line of that time.
+/// Bisects a file until less than a probe is left before the first line of `from`.
 fn offset_before<T>(
     file: &mut File,
     from: Timestamp,
-    parse: &mut impl Parse<T>,
+    parse: &mut impl ParseSample<T>,
 ) -> io::Result<u64> {
     let (mut low, mut high) = (0, file.metadata()?.len());
     let mut probe = vec![0; PROBE];

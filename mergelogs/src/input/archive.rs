@@ -6,9 +6,9 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::Origin;
+use crate::config::InputOrigin;
 
-/// How a file is compressed.
+/// The compression of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compression {
     Plain,
@@ -48,19 +48,19 @@ pub(crate) struct Archive {
     pub(crate) bytes: Box<dyn Read + Send>,
 }
 
-/// The longest magic number looked for.
+/// Length of the longest magic number.
 const MAGIC: usize = 6;
 
-/// Opens an input, of which about `block` bytes are read at once. Bytes as they lie in the file
-/// are added to `progress` as they are read.
+/// Opens an input and reads about `block` bytes at once. The compressed bytes read
+/// are added to `progress`.
 pub(crate) fn open(
-    origin: &Origin,
+    origin: &InputOrigin,
     block: usize,
     progress: Option<&Arc<AtomicU64>>,
 ) -> io::Result<Archive> {
     match origin {
-        Origin::Stdin => unpack(counted(io::stdin(), progress), block),
-        Origin::File(path) => {
+        InputOrigin::Stdin => unpack(counted(io::stdin(), progress), block),
+        InputOrigin::File(path) => {
             let file = File::open(path)?;
             if file.metadata()?.is_dir() {
                 return Err(io::ErrorKind::IsADirectory.into());
@@ -70,22 +70,22 @@ pub(crate) fn open(
     }
 }
 
-/// Whether the input can be opened a second time and says the same then.
-pub(crate) fn is_repeatable(origin: &Origin) -> bool {
+/// Returns whether the input can be read a second time with the same result.
+pub(crate) fn is_repeatable(origin: &InputOrigin) -> bool {
     match origin {
-        Origin::Stdin => false,
-        Origin::File(path) => path.metadata().map_or(true, |meta| {
+        InputOrigin::Stdin => false,
+        InputOrigin::File(path) => path.metadata().map_or(true, |meta| {
             let kind = meta.file_type();
             !(kind.is_fifo() || kind.is_char_device() || kind.is_socket())
         }),
     }
 }
 
-/// How many bytes lie in the input; `None` if that can't be known.
-pub(crate) fn size(origin: &Origin) -> Option<u64> {
+/// Returns the size of the input in bytes; `None` if unknown.
+pub(crate) fn size(origin: &InputOrigin) -> Option<u64> {
     match origin {
-        Origin::Stdin => None,
-        Origin::File(path) => {
+        InputOrigin::Stdin => None,
+        InputOrigin::File(path) => {
             path.metadata().ok().filter(std::fs::Metadata::is_file).map(|m| m.len())
         }
     }
@@ -96,7 +96,7 @@ fn counted<R: Read + Send + 'static>(
     progress: Option<&Arc<AtomicU64>>,
 ) -> Box<dyn Read + Send> {
     match progress {
-        Some(progress) => Box::new(Counted { inner, progress: Arc::clone(progress) }),
+        Some(progress) => Box::new(CountedReader { inner, progress: Arc::clone(progress) }),
         None => Box::new(inner),
     }
 }
@@ -117,12 +117,12 @@ fn unpack(mut raw: Box<dyn Read + Send>, block: usize) -> io::Result<Archive> {
     Ok(Archive { compression, bytes })
 }
 
-struct Counted<R> {
+struct CountedReader<R> {
     inner: R,
     progress: Arc<AtomicU64>,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountedReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buf)?;
         self.progress.fetch_add(read as u64, Ordering::Relaxed);

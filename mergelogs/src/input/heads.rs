@@ -1,4 +1,4 @@
-//! A look at the beginning of each input before the merge: when it starts decides when it is opened.
+//! Reads the beginning of each input before the merge; the first time decides when the merge opens the input.
 
 use std::io;
 
@@ -6,35 +6,38 @@ use pen_records::access::{Parser, Spec};
 use pen_records::mapping::{self, Mapping};
 use pen_records::time::Timestamp;
 
-use crate::config::Origin;
+use crate::config::InputOrigin;
 use crate::input::archive;
-use crate::input::foreign::{Foreign, ForeignReader};
-use crate::input::lines::{Block, LineReader};
+use crate::input::lines::{LineReader, TextBlock};
+use crate::input::third_party::{ThirdPartyLogReader, ThirdPartySettings};
 
-/// Decompressed bytes looked at.
+/// Decompressed bytes read of each input.
 const LOOK: usize = 64 << 10;
 
-/// An input and its beginning.
+/// An input and the facts found in its beginning.
 #[derive(Clone, Debug)]
-pub(crate) struct Head {
-    pub(crate) origin: Origin,
-    /// The earliest time near the beginning; [`Timestamp::MIN`] if it was not looked at or has none.
+pub(crate) struct InputHead {
+    pub(crate) origin: InputOrigin,
+    /// The earliest time near the beginning; [`Timestamp::MIN`] if none was found or the input was not read.
     pub(crate) first_time: Timestamp,
-    /// It can be opened again.
+    /// Whether the input can be read again.
     pub(crate) repeatable: bool,
-    /// It may hold lines of our own balancer or of another than the C one: there is one near the beginning, or it was not looked at.
+    /// Whether the input may hold other than classic mapping lines: one is near the beginning, or the input was not read.
     pub(crate) extended: bool,
 }
 
-impl Head {
-    pub(crate) fn of_access(origin: &Origin, spec: &Spec) -> io::Result<Self> {
+impl InputHead {
+    pub(crate) fn of_access(origin: &InputOrigin, spec: &Spec) -> io::Result<Self> {
         let mut parser = Parser::new(spec);
         Self::look(origin, |line| Some(parser.parse(line).ok()?.time?.0))
     }
 
-    pub(crate) fn of_mappings(origin: &Origin, foreign: &Foreign) -> io::Result<Self> {
+    pub(crate) fn of_mappings(
+        origin: &InputOrigin,
+        foreign: &ThirdPartySettings,
+    ) -> io::Result<Self> {
         let mut extended = false;
-        let mut reader = ForeignReader::new(foreign);
+        let mut reader = ThirdPartyLogReader::new(foreign);
         let head = Self::look(origin, |line| {
             extended |= line.starts_with(mapping::line::START);
             if !reader.wants_all()
@@ -50,13 +53,16 @@ impl Head {
         Ok(Self { extended, ..head })
     }
 
-    fn look(origin: &Origin, mut time: impl FnMut(&[u8]) -> Option<Timestamp>) -> io::Result<Self> {
+    fn look(
+        origin: &InputOrigin,
+        mut time: impl FnMut(&[u8]) -> Option<Timestamp>,
+    ) -> io::Result<Self> {
         let repeatable = archive::is_repeatable(origin);
         let mut first_time = None;
         if repeatable {
             let archive = archive::open(origin, LOOK, None)?;
-            let block = LineReader::new(archive.bytes).next(Block::default(), LOOK);
-            first_time = block.iter().flat_map(Block::lines).filter_map(&mut time).min();
+            let block = LineReader::new(archive.bytes).next(TextBlock::default(), LOOK);
+            first_time = block.iter().flat_map(TextBlock::lines).filter_map(&mut time).min();
         }
         let first_time = first_time.unwrap_or(Timestamp::MIN);
         Ok(Self { origin: origin.clone(), first_time, repeatable, extended: false })

@@ -1,4 +1,4 @@
-//! Whole lines out of a stream of bytes, a block at a time.
+//! Splits a stream of bytes into blocks of whole lines.
 
 use std::io::{self, Read};
 
@@ -8,19 +8,19 @@ pub(crate) const LONGEST: usize = 1 << 20;
 /// Whole lines: `bytes[..filled]`. Each ends in a line feed but perhaps the last of the input, and
 /// the pieces of a line longer than [`LONGEST`]. The buffer behind is kept for the next use.
 #[derive(Debug, Default)]
-pub(crate) struct Block {
+pub(crate) struct TextBlock {
     pub(crate) bytes: Vec<u8>,
     pub(crate) filled: usize,
 }
 
-impl Block {
-    /// The spans of the lines, line feeds left out.
-    pub(crate) fn spans(&self) -> Spans<'_> {
+impl TextBlock {
+    /// Returns the spans of the lines, without line feeds.
+    pub(crate) fn spans(&self) -> LineSpans<'_> {
         let text = &self.bytes[..self.filled];
-        Spans { ends: memchr::memchr_iter(b'\n', text), start: 0, filled: self.filled }
+        LineSpans { ends: memchr::memchr_iter(b'\n', text), start: 0, filled: self.filled }
     }
 
-    /// Whether it takes much more memory than a block of that many bytes.
+    /// Returns whether the block takes much more memory than `size` bytes need.
     pub(crate) fn is_larger_than(&self, size: usize) -> bool {
         self.bytes.capacity() > 2 * size
     }
@@ -30,21 +30,21 @@ impl Block {
     }
 }
 
-/// See [`Block::spans`].
-pub(crate) struct Spans<'a> {
+/// See [`TextBlock::spans`].
+pub(crate) struct LineSpans<'a> {
     ends: memchr::Memchr<'a>,
     start: usize,
     filled: usize,
 }
 
-impl Spans<'_> {
+impl LineSpans<'_> {
     /// Where the next line begins.
     pub(crate) fn position(&self) -> usize {
         self.start
     }
 }
 
-impl Iterator for Spans<'_> {
+impl Iterator for LineSpans<'_> {
     type Item = (usize, usize);
 
     fn next(&mut self) -> Option<(usize, usize)> {
@@ -64,10 +64,10 @@ impl Iterator for Spans<'_> {
 /// Reads blocks of whole lines.
 pub(crate) struct LineReader {
     source: Box<dyn Read + Send>,
-    /// What comes before the source: the beginning of the line that the last block broke off in,
-    /// behind lines that were put back.
+    /// Bytes that precede the source: lines that were put back, then the beginning of the line cut by the
+    /// last block.
     rest: Vec<u8>,
-    /// Bytes of `rest` that whole lines take.
+    /// Bytes of whole lines in `rest`.
     whole: usize,
     ended: bool,
     split: u64,
@@ -90,7 +90,7 @@ impl LineReader {
     }
 
     /// Takes back the lines of a block behind its first `seen` bytes, to hand them out again.
-    pub(crate) fn put_back(&mut self, block: &mut Block, seen: usize) {
+    pub(crate) fn put_back(&mut self, block: &mut TextBlock, seen: usize) {
         if seen < block.filled {
             let lines = &block.bytes[seen..block.filled];
             self.rest.splice(..0, lines.iter().copied());
@@ -99,9 +99,9 @@ impl LineReader {
         }
     }
 
-    /// The next block of about `size` bytes, in the buffer of a used one. `None` at the end, and after
-    /// a fault: what was read before it has been handed out.
-    pub(crate) fn next(&mut self, used: Block, size: usize) -> Option<Block> {
+    /// Returns the next block of about `size` bytes, in the buffer of a used block; `None` at the end, and
+    /// after an error, when all lines before the error were returned.
+    pub(crate) fn next(&mut self, used: TextBlock, size: usize) -> Option<TextBlock> {
         if self.whole > 0 {
             return Some(self.again(used));
         }
@@ -123,11 +123,11 @@ impl LineReader {
                 if let Some(last) = memchr::memrchr(b'\n', &bytes[searched..filled]) {
                     let end = searched + last + 1;
                     self.rest.extend_from_slice(&bytes[end..filled]);
-                    return Some(Block { bytes, filled: end });
+                    return Some(TextBlock { bytes, filled: end });
                 }
                 if filled >= LONGEST {
                     self.split += 1;
-                    return Some(Block { bytes, filled });
+                    return Some(TextBlock { bytes, filled });
                 }
                 searched = filled;
                 bytes.resize((2 * filled).min(LONGEST), 0);
@@ -143,17 +143,17 @@ impl LineReader {
             }
         }
         self.ended = true;
-        (filled > 0).then_some(Block { bytes, filled })
+        (filled > 0).then_some(TextBlock { bytes, filled })
     }
 
     /// Lines that were put back.
-    fn again(&mut self, used: Block) -> Block {
+    fn again(&mut self, used: TextBlock) -> TextBlock {
         let mut bytes = used.bytes;
         let filled = std::mem::take(&mut self.whole);
         bytes.resize(bytes.len().max(filled), 0);
         bytes[..filled].copy_from_slice(&self.rest[..filled]);
         self.rest.drain(..filled);
-        Block { bytes, filled }
+        TextBlock { bytes, filled }
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
     fn read(text: &[u8], block: usize, drip: usize) -> (Vec<Vec<u8>>, u64) {
         let source = Drip(Cursor::new(text.to_vec()), drip);
         let mut reader = LineReader::new(Box::new(source));
-        let (mut lines, mut used) = (Vec::new(), Block::default());
+        let (mut lines, mut used) = (Vec::new(), TextBlock::default());
         while let Some(next) = reader.next(used, block) {
             lines.extend(next.lines().map(<[u8]>::to_vec));
             used = next;
@@ -206,7 +206,7 @@ mod tests {
         for size in [1, 3, 9, 64] {
             for most in [1, 2, 3] {
                 let mut reader = LineReader::new(Box::new(Cursor::new(text.to_vec())));
-                let (mut lines, mut used) = (Vec::new(), Block::default());
+                let (mut lines, mut used) = (Vec::new(), TextBlock::default());
                 while let Some(mut next) = reader.next(used, size) {
                     let mut spans = next.spans();
                     let some = spans.by_ref().take(most);

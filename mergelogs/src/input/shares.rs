@@ -1,4 +1,4 @@
-//! What each open input may take of the memory that all of them share: the more are open, the less.
+//! Divides memory among the open inputs: the more inputs are open, the less memory each may use.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -6,82 +6,82 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use pen_records::merge::Bounds;
 use pen_records::time::Timestamp;
 
-/// How far apart in time lines of one input are set right.
+/// Largest time difference over which lines of one input are reordered.
 const SPAN: i64 = 2_000 * 1_000_000;
-/// How many lines are held for that.
+/// Limit of lines held for reordering.
 const LINES: usize = 1 << 15;
-/// How many bytes of lines and of what is known of them all inputs together hold for that, and one
-/// input at most.
+/// Limit of bytes of lines and their parsed fields held for reordering, by all inputs together and by
+/// one input.
 const WINDOWS: usize = 16 << 20;
 const WINDOW: usize = 4 << 20;
-/// How many bytes all inputs together read at once. Each has several times its own on the way.
+/// Bytes all inputs together read at once. Each input has several blocks of its share in use.
 const BLOCKS: usize = 4 << 20;
-/// How many bytes one input reads at once, at least and at most.
+/// Least and most bytes one input reads at once.
 const BLOCK: (usize, usize) = (16 << 10, 256 << 10);
-/// How many batches of one input may wait for the merge.
+/// Limit of batches of one input that wait for the merge.
 const AHEAD: (usize, usize) = (1, 3);
-/// A line and its line feed take that many bytes of a block at least, or fewer lines are read at once:
-/// what is known of a line is longer than a short one.
+/// Least bytes of a block counted for a line. Blocks of shorter lines are read in smaller batches, as a
+/// parsed line takes more memory than a short text.
 const LINE: usize = 32;
 
-/// What all readers share.
+/// State shared by all readers.
 #[derive(Clone, Default)]
-pub(crate) struct Shares {
-    /// Bytes read, as they lie in the files.
+pub(crate) struct MemoryShares {
+    /// Bytes read from files, before decompression.
     pub(crate) progress: Arc<AtomicU64>,
-    /// Inputs that are open or will be soon.
+    /// Number of inputs that are open or will be soon.
     inputs: Arc<AtomicUsize>,
 }
 
-impl Shares {
+impl MemoryShares {
     fn of(&self, whole: usize) -> usize {
         whole / self.inputs.load(Ordering::Relaxed).max(1)
     }
 
-    /// How much an input holds to set its lines right.
+    /// Returns the limits of one input's reordering.
     pub(crate) fn window(&self) -> Bounds {
         Bounds { span: SPAN, items: LINES, weight: self.of(WINDOWS).min(WINDOW) }
     }
 
-    /// How many bytes an input reads at once.
+    /// Returns the bytes an input reads at once.
     pub(crate) fn block(&self) -> usize {
         self.of(BLOCKS).clamp(BLOCK.0, BLOCK.1)
     }
 
-    /// How many batches of an input that is opened now may wait for the merge.
+    /// Returns the limit of batches that wait for the merge, for an input opened now.
     pub(crate) fn ahead(&self) -> usize {
         (self.block() / BLOCK.0 - 1).clamp(AHEAD.0, AHEAD.1)
     }
 
-    /// How many lines of an input are read at once.
+    /// Returns the lines of an input read at once.
     pub(crate) fn lines(&self) -> usize {
         self.block() / LINE
     }
 }
 
-/// Counts the inputs that are open, or will be while what is read now is in its window.
-pub(crate) struct Inputs {
-    shares: Shares,
-    /// When each begins, in this order.
+/// Counts the inputs that are open, or will be before the records read now expire.
+pub(crate) struct OpenInputs {
+    shares: MemoryShares,
+    /// First times of the inputs, in order.
     starts: Vec<Timestamp>,
     ended: usize,
     reached: Timestamp,
 }
 
-impl Inputs {
-    pub(crate) fn new(shares: Shares, starts: impl Iterator<Item = Timestamp>) -> Self {
+impl OpenInputs {
+    pub(crate) fn new(shares: MemoryShares, starts: impl Iterator<Item = Timestamp>) -> Self {
         let mut starts: Vec<_> = starts.collect();
         starts.sort_unstable();
         Self { shares, starts, ended: 0, reached: Timestamp::MIN }
     }
 
-    /// An input that begins at `time` is opened.
+    /// Counts an input that begins at `time` as open.
     pub(crate) fn open(&mut self, time: Timestamp) {
         self.reached = self.reached.max(time);
         self.count();
     }
 
-    /// An input has ended.
+    /// Counts an input as ended.
     pub(crate) fn end(&mut self) {
         self.ended += 1;
         self.count();
@@ -100,10 +100,10 @@ mod tests {
 
     #[test]
     fn the_more_inputs_are_open_the_less_each_takes() {
-        let shares = Shares::default();
+        let shares = MemoryShares::default();
         let starts = (0..1_000).map(|n| Timestamp::from_seconds(n / 4 * 1_000));
-        let mut inputs = Inputs::new(shares.clone(), starts);
-        let take = |shares: &Shares| {
+        let mut inputs = OpenInputs::new(shares.clone(), starts);
+        let take = |shares: &MemoryShares| {
             (shares.block(), shares.window().weight, shares.lines(), shares.ahead())
         };
         assert_eq!(take(&shares), (256 << 10, 4 << 20, 8 << 10, 3), "alone");

@@ -1,5 +1,5 @@
-//! Where lines go: a thread that writes blocks, compressed by the file's ending, under a temporary
-//! name until all is there.
+//! The output file: a thread writes blocks, compressed by the file's extension, under a temporary name
+//! until the file is complete.
 
 pub(crate) mod writer;
 
@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded, unbounded};
 
-/// Bytes handed over at once.
+/// Bytes passed to the thread at once.
 const BLOCK: usize = 256 << 10;
 /// Blocks that may wait to be written.
 const AHEAD: usize = 4;
-/// How often a stalled output looks for a signal.
+/// Interval at which a stalled output checks for signals.
 const LISTEN: Duration = Duration::from_millis(100);
 
 /// An output that could not be written.
@@ -30,12 +30,12 @@ pub(crate) struct OutputError {
 }
 
 impl OutputError {
-    /// The reader at the other end of a pipe has gone: an end, not an error.
+    /// Returns whether the reader of a pipe closed it: an end, not an error.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         self.source.kind() == io::ErrorKind::BrokenPipe
     }
 
-    /// A signal came while the output was stalled.
+    /// Returns whether a signal arrived while the output was stalled.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.source.kind() == io::ErrorKind::Interrupted
     }
@@ -53,35 +53,40 @@ impl std::error::Error for OutputError {
     }
 }
 
-/// A file to be, or standard output. Dropped before [`Output::finish`], it leaves nothing behind.
+/// An output file, or standard output. Dropped before [`Output::finish`], it removes the temporary file.
 pub(crate) struct Output {
     name: String,
-    /// What has not been handed over yet.
+    /// Bytes not passed to the thread yet.
     pub(crate) buf: Vec<u8>,
     blocks: Option<Sender<Vec<u8>>>,
     used: Receiver<Vec<u8>>,
-    /// How the thread ended.
+    /// The thread's result.
     ended: Receiver<io::Result<()>>,
     signal: Arc<AtomicUsize>,
-    unfinished: Option<Unfinished>,
+    unfinished: Option<UnfinishedFile>,
 }
 
-/// A temporary file and the name it is to have.
-struct Unfinished {
+/// A temporary file and its final name.
+struct UnfinishedFile {
     temporary: PathBuf,
     path: PathBuf,
 }
 
-impl Drop for Unfinished {
+impl Drop for UnfinishedFile {
     fn drop(&mut self) {
         // Renamed by now, or to be removed; there is nobody to tell if it cannot.
-        drop(fs::remove_file(&self.temporary));
+        let _ = fs::remove_file(&self.temporary);
     }
 }
 
 impl Output {
     pub(crate) fn stdout(signal: &Arc<AtomicUsize>) -> Self {
-        Self::new("standard output".to_owned(), Sink::Plain(Box::new(io::stdout())), None, signal)
+        Self::new(
+            "standard output".to_owned(),
+            OutputSink::Plain(Box::new(io::stdout())),
+            None,
+            signal,
+        )
     }
 
     pub(crate) fn create(path: &Path, signal: &Arc<AtomicUsize>) -> Result<Self, OutputError> {
@@ -90,7 +95,7 @@ impl Output {
         if present.as_ref().is_some_and(|meta| !meta.is_file()) {
             // A device or a pipe has no half state to hide.
             let file = OpenOptions::new().write(true).open(path).map_err(|e| fail("open", e))?;
-            let sink = Sink::by_ending(path, file).map_err(|e| fail("open", e))?;
+            let sink = OutputSink::by_ending(path, file).map_err(|e| fail("open", e))?;
             return Ok(Self::new(path.display().to_string(), sink, None, signal));
         }
         // A link is followed, so that it stays one.
@@ -104,18 +109,18 @@ impl Output {
             .create_new(true)
             .open(&temporary)
             .map_err(|e| fail("create", e))?;
-        let unfinished = Unfinished { temporary, path: target };
+        let unfinished = UnfinishedFile { temporary, path: target };
         if let Some(meta) = present {
             file.set_permissions(meta.permissions()).map_err(|e| fail("create", e))?;
         }
-        let sink = Sink::by_ending(path, file).map_err(|e| fail("create", e))?;
+        let sink = OutputSink::by_ending(path, file).map_err(|e| fail("create", e))?;
         Ok(Self::new(path.display().to_string(), sink, Some(unfinished), signal))
     }
 
     fn new(
         name: String,
-        sink: Sink,
-        unfinished: Option<Unfinished>,
+        sink: OutputSink,
+        unfinished: Option<UnfinishedFile>,
         signal: &Arc<AtomicUsize>,
     ) -> Self {
         let (send, blocks) = bounded::<Vec<u8>>(AHEAD);
@@ -124,14 +129,14 @@ impl Output {
         thread::spawn(move || {
             let result = sink.write_all(&blocks, &reuse);
             // Before its verdict is looked for, the thread lets go of the blocks.
-            drop(end.send(result));
+            let _ = end.send(result);
         });
         let buf = Vec::with_capacity(BLOCK + BLOCK / 4);
         let signal = Arc::clone(signal);
         Self { name, buf, blocks: Some(send), used, ended, signal, unfinished }
     }
 
-    /// Hands over what has gathered, if that is enough to be worth it. After a fault this says so.
+    /// Passes full blocks to the thread. Returns the thread's error, if any.
     pub(crate) fn pass_on(&mut self) -> Result<(), OutputError> {
         if self.buf.len() < BLOCK { Ok(()) } else { self.flush() }
     }
@@ -150,7 +155,7 @@ impl Output {
         self.join()
     }
 
-    /// Waits for the thread's verdict.
+    /// Waits for the thread's result.
     fn join(&mut self) -> Result<(), OutputError> {
         self.blocks = None;
         loop {
@@ -175,7 +180,7 @@ impl Output {
         OutputError { deed: "write to", name: self.name.clone(), source }
     }
 
-    /// Writes what is left and gives the file its name.
+    /// Writes the remaining bytes and gives the file its final name.
     pub(crate) fn finish(mut self) -> Result<(), OutputError> {
         if !self.buf.is_empty() {
             self.flush()?;
@@ -192,8 +197,8 @@ impl Output {
     }
 }
 
-/// The writing side.
-enum Sink {
+/// The file with its compressor.
+enum OutputSink {
     Plain(Box<dyn Write + Send>),
     Gzip(flate2::write::GzEncoder<File>),
     Bzip2(bzip2::write::BzEncoder<File>),
@@ -201,7 +206,7 @@ enum Sink {
     Zstd(zstd::stream::write::Encoder<'static, File>),
 }
 
-impl Sink {
+impl OutputSink {
     fn by_ending(path: &Path, file: File) -> io::Result<Self> {
         Ok(match path.extension().and_then(|ending| ending.to_str()) {
             Some("gz") => {
@@ -227,7 +232,7 @@ impl Sink {
             }
             block.clear();
             // At the end nobody takes it back.
-            drop(reuse.send(block));
+            let _ = reuse.send(block);
         }
         match self {
             Self::Plain(mut sink) => sink.flush(),

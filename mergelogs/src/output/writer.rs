@@ -1,5 +1,4 @@
-//! Lines out: a thread that puts the clients into the decided lines, so that the merge need not touch
-//! their text.
+//! The writer thread: writes decided lines with their clients, so that the merge need not touch text.
 
 use std::collections::VecDeque;
 
@@ -10,138 +9,143 @@ use pen_records::histogram::Histogram;
 use pen_records::rewrite::explanation::in_words;
 use pen_records::rewrite::{LineRewrite, LineRewriter, OutcomeCounts, ServerName, WrittenLine};
 
-use crate::config::{Config, Server};
-use crate::input::lines::Block;
-use crate::input::reader::{Place, Used};
+use crate::config::{MergeConfig, ServerInputs};
+use crate::input::lines::TextBlock;
+use crate::input::reader::{LinePlace, UsedBatch};
 use crate::output::{Output, OutputError};
 use crate::report::audit::Audit;
 
-/// Lines handed over at once.
+/// Lines passed to the writer at once.
 const BATCH: usize = 1 << 10;
 /// Batches that may wait to be written.
 const AHEAD: usize = 8;
 
-/// What the attributor carries with a line.
+/// The payload of a line in the attributor.
 #[derive(Clone, Copy)]
-pub(crate) struct Handle {
+pub(crate) struct LineHandle {
     pub(crate) log: u32,
-    pub(crate) place: Place,
+    pub(crate) place: LinePlace,
 }
 
 /// A decided line.
-pub(crate) struct Outgoing {
-    pub(crate) line: Handle,
+pub(crate) struct OutgoingLine {
+    pub(crate) line: LineHandle,
     pub(crate) verdict: LineVerdict,
-    /// If that was asked for.
+    /// The explanation, where `--candidates` or `--explain-line` asks for it.
     pub(crate) why: Option<Box<Explanation>>,
 }
 
-/// What the merge tells the writer.
-enum Message {
+/// A message from the merge to the writer.
+enum WriterMessage {
     /// A log was opened; its reader wants used blocks back.
-    Open(usize, Sender<Used>),
-    /// Text of a log, before the lines that are in it, with how many these are.
-    Text(usize, Block, usize),
+    Open(usize, Sender<UsedBatch>),
+    /// Text of a log, sent before its lines, and the number of its lines.
+    Text(usize, TextBlock, usize),
     /// Lines in the order of the output.
-    Lines(Vec<Outgoing>),
+    Lines(Vec<OutgoingLine>),
 }
 
-/// The writer is gone: it knows why.
-pub(crate) struct Gone;
+/// The writer ended early; its result holds the error.
+pub(crate) struct WriterGone;
 
-/// The merge's end of the road to the writer.
-pub(crate) struct Writer {
-    messages: Sender<Message>,
-    used: Receiver<Vec<Outgoing>>,
-    batch: Vec<Outgoing>,
+/// The merge's end of the channel to the writer.
+pub(crate) struct WriterHandle {
+    messages: Sender<WriterMessage>,
+    used: Receiver<Vec<OutgoingLine>>,
+    batch: Vec<OutgoingLine>,
 }
 
-/// The writer's end.
-pub(crate) struct Orders {
-    messages: Receiver<Message>,
-    used: Sender<Vec<Outgoing>>,
+/// The writer's end of the channel.
+pub(crate) struct WriterInbox {
+    messages: Receiver<WriterMessage>,
+    used: Sender<Vec<OutgoingLine>>,
 }
 
-/// A road from the merge to the writer.
-pub(crate) fn road() -> (Writer, Orders) {
+/// Makes a channel from the merge to the writer.
+pub(crate) fn road() -> (WriterHandle, WriterInbox) {
     let (send, messages) = bounded(AHEAD);
     let (reuse, used) = unbounded();
     let batch = Vec::with_capacity(BATCH);
-    (Writer { messages: send, used, batch }, Orders { messages, used: reuse })
+    (WriterHandle { messages: send, used, batch }, WriterInbox { messages, used: reuse })
 }
 
-impl Writer {
-    pub(crate) fn open(&self, log: usize, used: Sender<Used>) -> Result<(), Gone> {
-        self.messages.send(Message::Open(log, used)).map_err(|_| Gone)
+impl WriterHandle {
+    pub(crate) fn open(&self, log: usize, used: Sender<UsedBatch>) -> Result<(), WriterGone> {
+        self.messages.send(WriterMessage::Open(log, used)).map_err(|_| WriterGone)
     }
 
-    pub(crate) fn text(&self, log: usize, block: Block, lines: usize) -> Result<(), Gone> {
-        self.messages.send(Message::Text(log, block, lines)).map_err(|_| Gone)
+    pub(crate) fn text(
+        &self,
+        log: usize,
+        block: TextBlock,
+        lines: usize,
+    ) -> Result<(), WriterGone> {
+        self.messages.send(WriterMessage::Text(log, block, lines)).map_err(|_| WriterGone)
     }
 
-    pub(crate) fn line(&mut self, line: Outgoing) -> Result<(), Gone> {
+    pub(crate) fn line(&mut self, line: OutgoingLine) -> Result<(), WriterGone> {
         self.batch.push(line);
         if self.batch.len() < BATCH { Ok(()) } else { self.flush() }
     }
 
-    /// Hands over what has gathered.
-    pub(crate) fn flush(&mut self) -> Result<(), Gone> {
+    /// Sends the lines gathered so far.
+    pub(crate) fn flush(&mut self) -> Result<(), WriterGone> {
         let next = self.used.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
         let batch = std::mem::replace(&mut self.batch, next);
-        self.messages.send(Message::Lines(batch)).map_err(|_| Gone)
+        self.messages.send(WriterMessage::Lines(batch)).map_err(|_| WriterGone)
     }
 }
 
-/// What was written.
-pub(crate) struct Written {
+/// The writer's results.
+pub(crate) struct WriteResult {
     pub(crate) lines: u64,
     pub(crate) servers: Vec<OutcomeCounts>,
     pub(crate) audit: Option<Audit>,
-    /// From the mapping, and where it is known from the response's end, to the line.
+    /// Delays from the mapping, or from the response's end where known, to the line.
     pub(crate) delays: Histogram,
-    /// Lines that were asked about, in words.
+    /// Explanations of the lines of `--explain-line`.
     pub(crate) answers: Vec<String>,
 }
 
-/// Text of a log that is not written yet.
-struct Texts {
+/// The text of a log that is not written yet.
+struct PendingText {
     server: usize,
-    /// Blocks with how many of their lines are to come.
-    blocks: VecDeque<(Block, usize)>,
+    /// Blocks, each with the number of its lines not written yet.
+    blocks: VecDeque<(TextBlock, usize)>,
     /// The number of the first of `blocks`.
     first: u32,
-    /// Where used blocks go.
-    used: Option<Sender<Used>>,
+    /// Returns used blocks to the reader.
+    used: Option<Sender<UsedBatch>>,
 }
 
 /// Writes lines as they come.
-pub(crate) struct Lines<'a> {
-    config: &'a Config,
+pub(crate) struct LineWriter<'a> {
+    config: &'a MergeConfig,
     rewriter: LineRewriter,
     labels: Vec<String>,
     output: &'a mut Output,
     explain: Option<&'a mut Output>,
-    logs: Vec<Texts>,
-    written: Written,
+    logs: Vec<PendingText>,
+    written: WriteResult,
 }
 
-impl<'a> Lines<'a> {
-    /// `servers` says of which server each log is.
+impl<'a> LineWriter<'a> {
+    /// `servers` holds the index of each log's server.
     pub(crate) fn new(
-        config: &'a Config,
+        config: &'a MergeConfig,
         servers: impl Iterator<Item = usize>,
         output: &'a mut Output,
         explain: Option<&'a mut Output>,
     ) -> Self {
-        let texts = |server| Texts { server, blocks: VecDeque::new(), first: 0, used: None };
+        let texts = |server| PendingText { server, blocks: VecDeque::new(), first: 0, used: None };
         Self {
             config,
             rewriter: LineRewriter::new(config.rewrite, config.privacy.clone()),
-            labels: config.servers.iter().map(Server::label).collect(),
+            labels: config.servers.iter().map(ServerInputs::label).collect(),
             output,
             explain,
             logs: servers.map(texts).collect(),
-            written: Written {
+            written: WriteResult {
                 lines: 0,
                 servers: vec![OutcomeCounts::default(); config.servers.len()],
                 audit: Audit::new(config),
@@ -151,18 +155,20 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Until the merge has said all.
-    pub(crate) fn write(mut self, orders: &Orders) -> Result<Written, OutputError> {
+    /// Handles all messages of the merge.
+    pub(crate) fn write(mut self, orders: &WriterInbox) -> Result<WriteResult, OutputError> {
         for message in &orders.messages {
             match message {
-                Message::Open(log, used) => self.logs[log].used = Some(used),
-                Message::Text(log, block, lines) => self.logs[log].blocks.push_back((block, lines)),
-                Message::Lines(mut batch) => {
+                WriterMessage::Open(log, used) => self.logs[log].used = Some(used),
+                WriterMessage::Text(log, block, lines) => {
+                    self.logs[log].blocks.push_back((block, lines));
+                }
+                WriterMessage::Lines(mut batch) => {
                     for line in batch.drain(..) {
                         self.line(line)?;
                     }
                     // At the end nobody takes it back.
-                    drop(orders.used.send(batch));
+                    let _ = orders.used.send(batch);
                 }
             }
         }
@@ -172,8 +178,8 @@ impl<'a> Lines<'a> {
         Ok(self.written)
     }
 
-    fn line(&mut self, decided: Outgoing) -> Result<(), OutputError> {
-        let Outgoing { line: Handle { log, place }, ref verdict, mut why } = decided;
+    fn line(&mut self, decided: OutgoingLine) -> Result<(), OutputError> {
+        let OutgoingLine { line: LineHandle { log, place }, ref verdict, mut why } = decided;
         let log = &mut self.logs[log as usize];
         let text = &mut log.blocks[(place.block - log.first) as usize];
         let start = place.start as usize;
@@ -208,7 +214,7 @@ impl<'a> Lines<'a> {
             log.first += 1;
             if let (Some(reader), Some((block, _))) = (&log.used, used) {
                 // A reader that has ended needs nothing back.
-                drop(reader.send(Used::Text(block)));
+                let _ = reader.send(UsedBatch::Text(block));
             }
         }
         self.output.pass_on()

@@ -3,7 +3,7 @@
 use pen_records::rewrite::OutcomeCounts;
 use serde_json::{Map, Number, Value, json};
 
-use super::{Report, utc};
+use super::{JoinReport, utc};
 use crate::input::archive::Compression;
 
 /// Returns members of an object from counters and their names.
@@ -40,7 +40,7 @@ pub(super) fn thousandths(number: i64) -> Value {
     Number::from_f64(fraction).map_or(Value::Null, Value::Number)
 }
 
-impl Report<'_> {
+impl JoinReport<'_> {
     /// Returns the report as one object, line feed included.
     pub(crate) fn json(&self) -> String {
         let mut report = Map::new();

@@ -1,4 +1,5 @@
-//! The report at the end: what came in, what went out, how sure it is, and that the two balance.
+//! The report after the run: lines and mappings read, lines written by certainty, clocks, and a check that
+//! every line read was written.
 
 pub(crate) mod audit;
 mod json;
@@ -12,22 +13,22 @@ use chrono::DateTime;
 use pen_records::rewrite::OutcomeCounts;
 use pen_records::time::Timestamp;
 
-use crate::clocks::Clock;
-use crate::config::Config;
-use crate::join::Tally;
+use crate::clocks::ArchiveClock;
+use crate::config::MergeConfig;
+use crate::join::JoinTally;
 
 /// All figures of a run.
-pub(crate) struct Report<'a> {
-    config: &'a Config,
-    clocks: &'a [Clock],
-    tally: &'a Tally,
+pub(crate) struct JoinReport<'a> {
+    config: &'a MergeConfig,
+    clocks: &'a [ArchiveClock],
+    tally: &'a JoinTally,
     elapsed: Duration,
     bytes: u64,
 }
 
 /// Sums over all access logs.
 #[derive(Default)]
-struct Lines {
+struct AccessTotals {
     read: u64,
     not_understood: u64,
     without_time: u64,
@@ -39,7 +40,7 @@ struct Lines {
 
 /// Sums over all mapping logs.
 #[derive(Default)]
-struct Mappings {
+struct MappingTotals {
     read: u64,
     damaged: u64,
     elsewhere: u64,
@@ -47,33 +48,33 @@ struct Mappings {
     moments: u64,
 }
 
-impl<'a> Report<'a> {
+impl<'a> JoinReport<'a> {
     pub(crate) fn new(
-        config: &'a Config,
-        clocks: &'a [Clock],
-        tally: &'a Tally,
+        config: &'a MergeConfig,
+        clocks: &'a [ArchiveClock],
+        tally: &'a JoinTally,
         elapsed: Duration,
         bytes: u64,
     ) -> Self {
         Self { config, clocks, tally, elapsed, bytes }
     }
 
-    /// Every line that was read was written.
+    /// Returns whether every line that was read was written.
     pub(crate) fn balances(&self) -> bool {
         self.lines().read == self.tally.written
     }
 
-    /// Some input could not be read to its end, and not because it was cut off.
+    /// Returns whether reading an input failed, other than by a truncated file.
     pub(crate) fn has_faults(&self) -> bool {
         let logs = self.tally.logs.iter().filter_map(|(_, _, end)| end.fault.as_ref());
         let mappings = self.tally.mapping_logs.iter().filter_map(|(_, end)| end.fault.as_ref());
         logs.chain(mappings).any(|fault| fault.kind() != std::io::ErrorKind::UnexpectedEof)
     }
 
-    /// What is wrong with the inputs, whatever the report's style.
+    /// Returns warnings about the inputs, for reports of any style.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        let fault = |origin: &crate::config::Origin, fault: &std::io::Error, lines: u64| {
+        let fault = |origin: &crate::config::InputOrigin, fault: &std::io::Error, lines: u64| {
             let what = if fault.kind() == std::io::ErrorKind::UnexpectedEof {
                 "is cut off".to_owned()
             } else {
@@ -103,8 +104,8 @@ impl<'a> Report<'a> {
         warnings
     }
 
-    fn lines(&self) -> Lines {
-        let mut sum = Lines::default();
+    fn lines(&self) -> AccessTotals {
+        let mut sum = AccessTotals::default();
         for (_, _, end) in &self.tally.logs {
             sum.read += end.lines;
             sum.not_understood += end.not_understood;
@@ -117,8 +118,8 @@ impl<'a> Report<'a> {
         sum
     }
 
-    fn mappings(&self) -> Mappings {
-        let mut sum = Mappings::default();
+    fn mappings(&self) -> MappingTotals {
+        let mut sum = MappingTotals::default();
         for (_, end) in &self.tally.mapping_logs {
             sum.read += end.lines;
             sum.damaged += end.damaged;
@@ -145,7 +146,7 @@ impl<'a> Report<'a> {
         formats.join("; ")
     }
 
-    /// What would make the join exact, where that is within reach.
+    /// Returns advice that would make the join exact, where possible.
     fn advice(&self) -> Option<&'static str> {
         (self.lines().with_port > 0 && self.total().exact == 0).then_some(
             "the logs carry the peer's port, the mapping log does not: with mapping records that name the \

@@ -1,29 +1,29 @@
-//! A bar on a terminal: bytes read of all there are, lines a second, time left. Silent in a pipe.
+//! The progress bar on a terminal: bytes read, bytes in total, lines per second, time left. Off without a terminal.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-/// Between two pictures.
+/// Time between two updates.
 const EVERY: Duration = Duration::from_millis(200);
-/// Cells of the bar.
+/// Width of the bar in characters.
 const WIDTH: usize = 24;
 
 pub(crate) struct Progress {
-    /// `None` if there is no terminal to draw on.
+    /// Bytes in total; `None` without a terminal.
     total: Option<u64>,
     started: Instant,
     drawn: Option<Instant>,
 }
 
 impl Progress {
-    /// `total` bytes are to be read.
+    /// Makes a bar for `total` bytes.
     pub(crate) fn new(total: u64, quiet: bool) -> Self {
         let total = (!quiet && io::stderr().is_terminal()).then_some(total);
         Self { total, started: Instant::now(), drawn: None }
     }
 
-    /// Draws, unless it did so just now.
+    /// Draws the bar, at most five times a second.
     pub(crate) fn show(&mut self, read: u64, lines: u64) {
         let Some(total) = self.total else { return };
         let now = Instant::now();
@@ -33,13 +33,14 @@ impl Progress {
         }
         self.drawn = Some(now);
         // A terminal that has gone is no reason to stop.
-        drop(write!(io::stderr(), "\r{}\u{1b}[K", picture(read, total, lines, now - self.started)));
+        let _ =
+            write!(io::stderr(), "\r{}\u{1b}[K", picture(read, total, lines, now - self.started));
     }
 
-    /// Wipes the bar away.
+    /// Erases the bar.
     pub(crate) fn clear(&mut self) {
         if self.drawn.take().is_some() {
-            drop(write!(io::stderr(), "\r\u{1b}[K"));
+            let _ = write!(io::stderr(), "\r\u{1b}[K");
         }
     }
 }

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use pen_records::rewrite::OutcomeCounts;
 
-use super::{Report, utc};
+use super::{JoinReport, utc};
 
-impl Report<'_> {
+impl JoinReport<'_> {
     /// Returns the report as lines.
     pub(crate) fn text(&self) -> String {
         let mut out = String::new();

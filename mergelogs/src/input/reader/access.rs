@@ -1,4 +1,4 @@
-//! Reads an access log: lines are parsed where they lie in their block, and go to the merge in order.
+//! Reads an access log: parses lines in place in their block and sends them to the merge in order.
 
 use std::io;
 use std::thread;
@@ -9,28 +9,28 @@ use pen_records::attribution::{FingerprintCuts, LoggedLine, ServerIndex};
 use pen_records::merge::Reorder;
 use pen_records::time::{Resolution, Timestamp};
 
-use super::{AccessBatch, AccessEnd, COMPLAINTS, Parsed, Place, Reader, Used};
-use crate::config::Origin;
+use super::{AccessBatch, AccessEnd, COMPLAINTS, LinePlace, ParsedLine, ReaderHandle, UsedBatch};
+use crate::config::InputOrigin;
 use crate::input::archive;
 use crate::input::lines::LineReader;
-use crate::input::shares::Shares;
+use crate::input::shares::MemoryShares;
 
-/// What to read from an access log.
+/// The settings of an access log's reader.
 pub(crate) struct AccessJob {
-    pub(crate) origin: Origin,
+    pub(crate) origin: InputOrigin,
     pub(crate) server: ServerIndex,
-    /// Its port, where several servers share an address.
+    /// The server's port, where several servers share an address.
     pub(crate) port: Option<u16>,
     pub(crate) spec: Spec,
-    /// For lines before the first that has a time.
+    /// The time of lines before the first line with a time.
     pub(crate) first_time: Timestamp,
-    /// What lines are to be compared by.
+    /// The cuts of requests to compare lines by.
     pub(crate) cuts: FingerprintCuts,
-    pub(crate) shares: Shares,
+    pub(crate) shares: MemoryShares,
 }
 
 impl AccessJob {
-    pub(crate) fn start(self) -> io::Result<Reader<AccessBatch, Used>> {
+    pub(crate) fn start(self) -> io::Result<ReaderHandle<AccessBatch, UsedBatch>> {
         let archive =
             archive::open(&self.origin, self.shares.block(), Some(&self.shares.progress))?;
         let (send, batches) = bounded(self.shares.ahead());
@@ -38,10 +38,15 @@ impl AccessJob {
         thread::Builder::new()
             .name("access".to_owned())
             .spawn(move || self.read(archive, &send, &reuse))?;
-        Ok(Reader { batches, used })
+        Ok(ReaderHandle { batches, used })
     }
 
-    fn read(self, archive: archive::Archive, send: &Sender<AccessBatch>, reuse: &Receiver<Used>) {
+    fn read(
+        self,
+        archive: archive::Archive,
+        send: &Sender<AccessBatch>,
+        reuse: &Receiver<UsedBatch>,
+    ) {
         let mut reader = LineReader::new(archive.bytes);
         let mut parser = Parser::new(&self.spec);
         let mut reorder = Reorder::new(self.shares.window());
@@ -56,9 +61,9 @@ impl AccessJob {
             for used in reuse.try_iter() {
                 match used {
                     // Of a time when fewer inputs were open, or of a very long line.
-                    Used::Text(block) if block.is_larger_than(size) => {}
-                    Used::Text(block) => blocks.push(block),
-                    Used::Lines(lines) => spare.push(lines),
+                    UsedBatch::Text(block) if block.is_larger_than(size) => {}
+                    UsedBatch::Text(block) => blocks.push(block),
+                    UsedBatch::Lines(lines) => spare.push(lines),
                 }
             }
             let Some(mut block) = reader.next(blocks.pop().unwrap_or_default(), size) else {
@@ -71,7 +76,10 @@ impl AccessJob {
                 let text = &block.bytes[start..stop];
                 let (line, client) = self.line(&mut parser, text, &mut found, &mut last, &mut end);
                 let (start, len) = (to_u32(start), to_u32(stop - start));
-                reorder.push(Parsed { line, place: Place { block: number, start, len, client } });
+                reorder.push(ParsedLine {
+                    line,
+                    place: LinePlace { block: number, start, len, client },
+                });
                 count += 1;
             }
             let seen = spans.position();
@@ -101,7 +109,7 @@ impl AccessJob {
         }
         (end.late, end.moved) = (reorder.late(), reorder.moved());
         // The merge may have stopped listening: then nobody wants to know.
-        drop(send.send(AccessBatch { text: None, lines: Vec::new(), end: Some(end) }));
+        let _ = send.send(AccessBatch { text: None, lines: Vec::new(), end: Some(end) });
     }
 
     fn line(

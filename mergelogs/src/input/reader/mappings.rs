@@ -1,4 +1,4 @@
-//! Reads a mapping log, classic or extended: what of it can explain lines goes to the merge in order.
+//! Reads a mapping log, classic or extended, and sends usable records to the merge in order.
 
 use std::io;
 use std::sync::Arc;
@@ -12,28 +12,28 @@ use pen_records::merge::Reorder;
 use pen_records::request::Cut;
 use pen_records::time::Resolution;
 
-use super::{COMPLAINTS, MappingBatch, MappingEnd, Reader};
-use crate::config::Origin;
+use super::{COMPLAINTS, MappingBatch, MappingEnd, ReaderHandle};
+use crate::config::InputOrigin;
 use crate::input::archive;
-use crate::input::foreign::{Foreign, ForeignReader};
-use crate::input::lines::{Block, LineReader};
-use crate::input::shares::Shares;
-use crate::servers::{Names, Servers};
+use crate::input::lines::{LineReader, TextBlock};
+use crate::input::shares::MemoryShares;
+use crate::input::third_party::{ThirdPartyLogReader, ThirdPartySettings};
+use crate::servers::{NamedServers, SpellingCache};
 
-/// What to read from a mapping log.
+/// The settings of a mapping log's reader.
 pub(crate) struct MappingJob {
-    pub(crate) origin: Origin,
-    pub(crate) servers: Arc<Servers>,
-    pub(crate) foreign: Foreign,
-    /// Only the servers of this pass; the first pass counts.
+    pub(crate) origin: InputOrigin,
+    pub(crate) servers: Arc<NamedServers>,
+    pub(crate) foreign: ThirdPartySettings,
+    /// The pass: only its servers' records are sent, and the first pass counts lines.
     pub(crate) pass: usize,
     /// Whether lines of our own balancer are expected.
     pub(crate) extended: bool,
-    pub(crate) shares: Shares,
+    pub(crate) shares: MemoryShares,
 }
 
 impl MappingJob {
-    pub(crate) fn start(self) -> io::Result<Reader<MappingBatch, Vec<MappingEvent>>> {
+    pub(crate) fn start(self) -> io::Result<ReaderHandle<MappingBatch, Vec<MappingEvent>>> {
         let progress = (self.pass == 0).then_some(&self.shares.progress);
         let archive = archive::open(&self.origin, self.shares.block(), progress)?;
         let (send, batches) = bounded(self.shares.ahead());
@@ -41,7 +41,7 @@ impl MappingJob {
         thread::Builder::new()
             .name("mappings".to_owned())
             .spawn(move || self.read(archive, &send, &reuse))?;
-        Ok(Reader { batches, used })
+        Ok(ReaderHandle { batches, used })
     }
 
     fn read(
@@ -57,10 +57,10 @@ impl MappingJob {
             ..MappingEnd::default()
         });
         let mut parser = FileReader::default();
-        let mut names = Names::default();
+        let mut names = SpellingCache::default();
         let mut balancers = BalancerHashes::default();
-        let mut foreign = ForeignReader::new(&self.foreign);
-        let mut block = Block::default();
+        let mut foreign = ThirdPartyLogReader::new(&self.foreign);
+        let mut block = TextBlock::default();
         while let Some(next) = reader.next(block, self.shares.block()) {
             reorder.set_bounds(self.shares.window());
             for line in next.lines() {
@@ -98,13 +98,13 @@ impl MappingJob {
         end.late = reorder.late();
         end.unnamed = foreign.unnamed;
         // The merge may have stopped listening: then nobody wants to know.
-        drop(send.send(MappingBatch { records: Vec::new(), end: Some(end) }));
+        let _ = send.send(MappingBatch { records: Vec::new(), end: Some(end) });
     }
 
     fn line(
         &self,
         reader: &mut FileReader,
-        (names, balancers): (&mut Names, &mut BalancerHashes),
+        (names, balancers): (&mut SpellingCache, &mut BalancerHashes),
         line: &[u8],
         end: &mut MappingEnd,
     ) -> Option<MappingEvent> {
@@ -143,7 +143,7 @@ impl MappingJob {
         })
     }
 
-    /// A line of our own balancer.
+    /// Handles an extended line of our own balancer.
     fn extended_line(
         &self,
         balancers: &mut BalancerHashes,
@@ -177,11 +177,11 @@ impl MappingJob {
         record
     }
 
-    /// A line of another balancer than ours and the C one. It is written when all is over, so that what it
-    /// says of the beginning comes late by nature.
+    /// Handles a line of a third-party balancer. Such a line is written when the exchange has ended, so its
+    /// record of the beginning is late.
     fn foreign_line(
         &self,
-        (foreign, balancers): (&mut ForeignReader, &mut BalancerHashes),
+        (foreign, balancers): (&mut ThirdPartyLogReader, &mut BalancerHashes),
         line: &[u8],
         end: &mut MappingEnd,
         reorder: &mut Reorder<MappingEvent>,
@@ -207,7 +207,7 @@ impl MappingJob {
     }
 }
 
-/// As a classic line would have it: lines are compared by that where only such were expected.
+/// Returns the request as a classic line holds it, for logs where only classic lines were expected.
 pub(crate) fn cut_short<'a>(mapping: &Mapping<'a>) -> Mapping<'a> {
     let request = mapping.request.map(|request| RequestText { cut: Cut::Short, ..request });
     Mapping { request, whole: None, ..*mapping }

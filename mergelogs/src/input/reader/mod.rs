@@ -1,4 +1,4 @@
-//! A thread for each open input: reads, splits, parses, sets right, and sends batches ahead of the
+//! A thread for each open input: reads, splits, parses, reorders, and sends batches ahead of the
 //! merge through a bounded channel. Used batches come back to be filled again.
 
 mod access;
@@ -16,19 +16,19 @@ use pen_records::time::Timestamp;
 pub(crate) use self::access::AccessJob;
 pub(crate) use self::mappings::{MappingJob, cut_short};
 use crate::input::archive::Compression;
-use crate::input::lines::Block;
+use crate::input::lines::TextBlock;
 
-/// Complaints kept for each input.
+/// Warnings kept for each input.
 pub(crate) const COMPLAINTS: usize = 3;
 
 /// An access line, parsed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Parsed {
+pub(crate) struct ParsedLine {
     pub(crate) line: LoggedLine,
-    pub(crate) place: Place,
+    pub(crate) place: LinePlace,
 }
 
-impl Timed for Parsed {
+impl Timed for ParsedLine {
     fn time(&self) -> Timestamp {
         self.line.time
     }
@@ -38,10 +38,10 @@ impl Timed for Parsed {
     }
 }
 
-/// Where a line's text is, and its client field in it.
+/// The place of a line's text, and of the client field in the text.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    /// The number of the [`Block`] in its input.
+pub(crate) struct LinePlace {
+    /// The number of the [`TextBlock`] in its input.
     pub(crate) block: u32,
     pub(crate) start: u32,
     pub(crate) len: u32,
@@ -49,17 +49,17 @@ pub(crate) struct Place {
     pub(crate) client: Option<LineSpan>,
 }
 
-/// What an access log's reader sends: text as it was read, and lines as they are to be merged. A
-/// line comes with its text or later.
+/// A batch of an access log's reader: text in the order of the file, lines in the order of the merge.
+/// A line is sent with its text or later.
 #[derive(Default)]
 pub(crate) struct AccessBatch {
-    /// And how many lines are in it.
-    pub(crate) text: Option<(Block, usize)>,
-    pub(crate) lines: Vec<Parsed>,
+    /// The text and the number of its lines.
+    pub(crate) text: Option<(TextBlock, usize)>,
+    pub(crate) lines: Vec<ParsedLine>,
     pub(crate) end: Option<Box<AccessEnd>>,
 }
 
-/// How reading an access log ended.
+/// The counters of an access log that was read.
 #[derive(Default)]
 pub(crate) struct AccessEnd {
     pub(crate) compression: Option<Compression>,
@@ -75,14 +75,14 @@ pub(crate) struct AccessEnd {
     pub(crate) fault: Option<io::Error>,
 }
 
-/// What a mapping log's reader sends.
+/// A batch of a mapping log's reader.
 #[derive(Default)]
 pub(crate) struct MappingBatch {
     pub(crate) records: Vec<MappingEvent>,
     pub(crate) end: Option<Box<MappingEnd>>,
 }
 
-/// How reading a mapping log ended.
+/// The counters of a mapping log that was read.
 #[derive(Default)]
 pub(crate) struct MappingEnd {
     pub(crate) compression: Option<Compression>,
@@ -93,21 +93,21 @@ pub(crate) struct MappingEnd {
     /// Lines about connections and responses.
     pub(crate) moments: u64,
     pub(crate) late: u64,
-    /// Servers that another balancer names, and whose address nobody has said.
+    /// Server names of a third-party balancer without a known address.
     pub(crate) unnamed: BTreeSet<String>,
     pub(crate) complaints: Vec<String>,
     pub(crate) fault: Option<io::Error>,
 }
 
-/// The near end of a reader.
-pub(crate) struct Reader<B, U> {
+/// The merge's handle of a reader thread.
+pub(crate) struct ReaderHandle<B, U> {
     pub(crate) batches: Receiver<B>,
-    /// For what has been used up.
+    /// Returns used batches to the reader.
     pub(crate) used: Sender<U>,
 }
 
-/// What goes back to the reader of an access log.
-pub(crate) enum Used {
-    Text(Block),
-    Lines(Vec<Parsed>),
+/// A used batch on its way back to the reader of an access log.
+pub(crate) enum UsedBatch {
+    Text(TextBlock),
+    Lines(Vec<ParsedLine>),
 }

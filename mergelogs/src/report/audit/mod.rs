@@ -1,6 +1,5 @@
-//! `--audit`: how right the join is, by a field of the logs that tells who really asked. For each line with
-//! such a field that is an address, the client that the line got is compared with it; what is no address is
-//! taken to tell visitors apart (`visitors`).
+//! The option `--audit`: compares the client of each line with a field of the log that holds the true
+//! client's address. A field that is no address, such as a cookie, tells visitors apart ([`visitors`]).
 
 mod visitors;
 
@@ -13,26 +12,26 @@ use pen_records::attribution::{Certainty, LineVerdict, Reason};
 use serde_json::{Map, Value, json};
 
 use self::visitors::Visitors;
-use crate::config::Config;
+use crate::config::MergeConfig;
 use crate::report::json::thousandths;
 
-/// Wrong lines shown of each certainty.
+/// Wrong lines shown per certainty.
 const EXAMPLES: usize = 5;
-/// Bytes of them.
+/// Bytes shown of each wrong line.
 const LENGTH: usize = 300;
 /// Bands of probability.
 const BANDS: usize = 10;
 
-/// Lines by how right they are.
+/// Counts of right and wrong lines.
 #[derive(Clone, Copy, Default)]
-struct Outcome {
+struct AuditOutcome {
     right: u64,
     wrong: u64,
-    /// The field was not there, or held nothing that can be compared.
+    /// Lines whose field is missing or cannot be compared.
     no_truth: u64,
 }
 
-impl Outcome {
+impl AuditOutcome {
     fn add(&mut self, is_right: Option<bool>, lines: u64) {
         *match is_right {
             Some(true) => &mut self.right,
@@ -56,19 +55,19 @@ impl Outcome {
 
 /// Lines of one server.
 #[derive(Clone, Default)]
-struct Tally {
-    exact: Outcome,
-    certain: Outcome,
-    likely: Outcome,
-    /// Without a client: the truth of `right` and `wrong` together.
-    none: Outcome,
-    /// They came past the balancer and name their client themselves.
+struct AuditTally {
+    exact: AuditOutcome,
+    certain: AuditOutcome,
+    likely: AuditOutcome,
+    /// Unmatched lines; `right` and `wrong` together have a truth.
+    none: AuditOutcome,
+    /// Lines that came directly, past the balancer, and name their client.
     direct: u64,
     not_understood: u64,
 }
 
 /// A line with the wrong client.
-struct Example {
+struct AuditExample {
     certainty: &'static str,
     probability: u16,
     server: String,
@@ -77,41 +76,41 @@ struct Example {
     line: String,
 }
 
-/// What was compared so far.
+/// The comparison so far.
 pub(crate) struct Audit {
     field: String,
     labels: Vec<String>,
     parsers: Vec<Parser>,
     found: AccessLine,
-    servers: Vec<Tally>,
-    bands: [Outcome; BANDS],
+    servers: Vec<AuditTally>,
+    bands: [AuditOutcome; BANDS],
     visitors: Visitors,
-    examples: [Vec<Example>; 3],
+    examples: [Vec<AuditExample>; 3],
 }
 
-/// What a visitor's line is counted as: exact, certain, or likely in one of the bands.
+/// Classes of a visitor's line: exact, certain, or from [`LIKELY`] on one class per band.
 const EXACT: u8 = 0;
 const CERTAIN: u8 = 1;
 const LIKELY: u8 = 2;
 
 impl Audit {
-    /// `None` if there is to be none.
-    pub(crate) fn new(config: &Config) -> Option<Self> {
+    /// Returns `None` without `--audit`.
+    pub(crate) fn new(config: &MergeConfig) -> Option<Self> {
         let field = config.audit.clone()?;
-        let parser = |server: &crate::config::Server| Parser::new(&server.truth);
+        let parser = |server: &crate::config::ServerInputs| Parser::new(&server.truth);
         Some(Self {
             field,
-            labels: config.servers.iter().map(crate::config::Server::label).collect(),
+            labels: config.servers.iter().map(crate::config::ServerInputs::label).collect(),
             parsers: config.servers.iter().map(parser).collect(),
             found: AccessLine::default(),
-            servers: vec![Tally::default(); config.servers.len()],
-            bands: [Outcome::default(); BANDS],
+            servers: vec![AuditTally::default(); config.servers.len()],
+            bands: [AuditOutcome::default(); BANDS],
             visitors: Visitors::default(),
             examples: [const { Vec::new() }; 3],
         })
     }
 
-    /// Compares a line's outcome.
+    /// Compares the client of a line with the truth.
     pub(crate) fn line(&mut self, server: usize, line: &[u8], verdict: &LineVerdict) {
         let tally = &mut self.servers[server];
         if self.parsers[server].read(line, &mut self.found).is_err() {
@@ -153,7 +152,7 @@ impl Audit {
             && examples.len() < EXAMPLES
         {
             let start = line.get(..LENGTH).unwrap_or(line);
-            examples.push(Example {
+            examples.push(AuditExample {
                 certainty: ["exact", "certain", "likely"][index],
                 probability: verdict.probability,
                 server: self.labels[server].clone(),
@@ -164,7 +163,7 @@ impl Audit {
         }
     }
 
-    /// All lines were seen: visitors are who most of their lines say.
+    /// Judges the visitors after the last line: the true client of a visitor is that of most lines.
     pub(crate) fn finish(&mut self) {
         let (servers, bands) = (&mut self.servers, &mut self.bands);
         std::mem::take(&mut self.visitors).judge(|seen, is_right| {
@@ -181,7 +180,7 @@ impl Audit {
         });
     }
 
-    /// For people.
+    /// Returns the audit as lines of text.
     pub(crate) fn text(&self) -> String {
         let mut out = String::new();
         self.write_text(&mut out).expect("writing to a String does not fail");
@@ -190,7 +189,7 @@ impl Audit {
 
     fn write_text(&self, out: &mut String) -> std::fmt::Result {
         writeln!(out, "audit by {}: lines whose client is the one in it", self.field)?;
-        let all = self.servers.iter().fold(Tally::default(), |sum, server| sum.plus(server));
+        let all = self.servers.iter().fold(AuditTally::default(), |sum, server| sum.plus(server));
         all.write_text(out, "all servers")?;
         if self.servers.len() > 1 {
             for (label, server) in self.labels.iter().zip(&self.servers) {
@@ -235,7 +234,7 @@ impl Audit {
 
     /// Returns the audit as a JSON object.
     pub(crate) fn json(&self) -> Value {
-        let all = self.servers.iter().fold(Tally::default(), |sum, server| sum.plus(server));
+        let all = self.servers.iter().fold(AuditTally::default(), |sum, server| sum.plus(server));
         let servers = self.labels.iter().zip(&self.servers).map(|(label, server)| {
             let mut members = Map::from_iter([("server".to_owned(), json!(label))]);
             members.extend(server.json());
@@ -243,7 +242,7 @@ impl Audit {
         });
         let bands = self.bands.iter().enumerate().map(|(index, band)| {
             let (from, to) = (index * 100 / BANDS, (index + 1) * 100 / BANDS);
-            let Outcome { right, wrong, .. } = band;
+            let AuditOutcome { right, wrong, .. } = band;
             json!({ "from_percent": from, "to_percent": to, "right": right, "wrong": wrong })
         });
         let mut audit = Map::from_iter([("field".to_owned(), json!(self.field))]);
@@ -251,13 +250,16 @@ impl Audit {
         audit.extend([
             ("servers".to_owned(), servers.collect()),
             ("likely_bands".to_owned(), bands.collect()),
-            ("examples".to_owned(), self.examples.iter().flatten().map(Example::json).collect()),
+            (
+                "examples".to_owned(),
+                self.examples.iter().flatten().map(AuditExample::json).collect(),
+            ),
         ]);
         audit.into()
     }
 }
 
-impl Example {
+impl AuditExample {
     fn json(&self) -> Value {
         json!({
             "certainty": self.certainty,
@@ -270,7 +272,7 @@ impl Example {
     }
 }
 
-impl Tally {
+impl AuditTally {
     fn plus(&self, other: &Self) -> Self {
         Self {
             exact: self.exact.sum(other.exact),
@@ -282,14 +284,15 @@ impl Tally {
         }
     }
 
-    /// The outcomes that have a client.
-    const fn named(&self) -> [(&'static str, Outcome); 3] {
+    /// Returns the counts of lines with a client.
+    const fn named(&self) -> [(&'static str, AuditOutcome); 3] {
         [("exact", self.exact), ("certain", self.certain), ("likely", self.likely)]
     }
 
     fn write_text(&self, out: &mut String, who: &str) -> std::fmt::Result {
-        let named = self.named().into_iter().fold(Outcome::default(), |sum, (_, one)| sum.sum(one));
-        let truths = Outcome { wrong: named.wrong + self.none.known(), ..named };
+        let named =
+            self.named().into_iter().fold(AuditOutcome::default(), |sum, (_, one)| sum.sum(one));
+        let truths = AuditOutcome { wrong: named.wrong + self.none.known(), ..named };
         writeln!(
             out,
             "  {who}: {} of {} right, {}",
@@ -298,7 +301,7 @@ impl Tally {
             percent(truths)
         )?;
         for (name, outcome) in self.named().into_iter().filter(|(_, one)| one.known() > 0) {
-            let Outcome { right, wrong, .. } = outcome;
+            let AuditOutcome { right, wrong, .. } = outcome;
             writeln!(out, "    {name}: {right} right, {wrong} wrong, {}", percent(outcome))?;
         }
         for (what, count) in [
@@ -314,13 +317,13 @@ impl Tally {
         Ok(())
     }
 
-    /// Returns the members that stand for all lines, or for those of one server.
+    /// Returns the JSON members for all lines or for the lines of one server.
     fn json(&self) -> Map<String, Value> {
         let named = self.named().map(|(name, outcome)| {
-            let Outcome { right, wrong, no_truth } = outcome;
+            let AuditOutcome { right, wrong, no_truth } = outcome;
             (name, json!({ "right": right, "wrong": wrong, "no_truth": no_truth }))
         });
-        let Outcome { no_truth, .. } = self.none;
+        let AuditOutcome { no_truth, .. } = self.none;
         let others = [
             ("unmatched", json!({ "with_truth": self.none.known(), "no_truth": no_truth })),
             ("direct", self.direct.into()),
@@ -339,14 +342,14 @@ fn class(certainty: Certainty, band: usize) -> Option<u8> {
     }
 }
 
-/// The last address of a list: who the last proxy saw.
+/// Returns the last address of a list: the peer of the last proxy.
 fn address(text: &[u8]) -> Option<IpAddr> {
     let last = text.rsplit(|&byte| byte == b',').next()?.trim_ascii();
     parse_ip(last).map(|addr| addr.to_canonical())
 }
 
-/// Never more than it is: 9,999 of 10,000 are not 100.00 %.
-fn percent(outcome: Outcome) -> String {
+/// Returns the share of right lines, rounded down: 99,999 of 100,000 are 99.99 %.
+fn percent(outcome: AuditOutcome) -> String {
     let known = outcome.known();
     if known == 0 {
         return "- %".to_owned();
@@ -376,7 +379,7 @@ mod tests {
 
     #[test]
     fn nearly_all_is_not_all() {
-        let outcome = |right, wrong| Outcome { right, wrong, no_truth: 0 };
+        let outcome = |right, wrong| AuditOutcome { right, wrong, no_truth: 0 };
         for (right, wrong, expected) in
             [(1, 0, "100.00 %"), (99_999, 1, "99.99 %"), (0, 3, "0.00 %"), (0, 0, "- %")]
         {

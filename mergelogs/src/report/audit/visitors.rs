@@ -1,21 +1,21 @@
-//! A truth that is no address but tells visitors apart, such as a cookie: it stands for the client that most of
-//! its lines got. So it shows where lines of one visitor got different clients, and no more: a visitor whose
-//! address changes looks like a fault, and where most of its lines are wrong the right ones do.
+//! Audits by a field that is no address but tells visitors apart, such as a cookie. The true client of a
+//! visitor is assumed to be the client of most lines with that cookie. A visitor whose address changes
+//! therefore counts as an error, and where most lines are wrong, the right lines count as errors.
 
 use std::collections::HashMap;
 
 use pen_records::addr::ClientAddr;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Pairs of a visitor and what its lines got that are remembered: some 40 MiB.
+/// Limit of remembered pairs of visitor and client: some 40 MiB.
 const MOST: usize = 1 << 19;
 
-/// Lines of one visitor that got the same, as surely.
+/// Lines of one visitor with the same client and class.
 #[derive(Clone, Copy)]
-pub(super) struct Seen {
+pub(super) struct VisitorLines {
     pub(super) server: usize,
     pub(super) client: ClientAddr,
-    /// What [`Audit`](super::Audit) counts it as.
+    /// The class in [`Audit`](super::Audit).
     pub(super) class: u8,
     pub(super) lines: u64,
 }
@@ -23,12 +23,12 @@ pub(super) struct Seen {
 /// All visitors.
 #[derive(Default)]
 pub(super) struct Visitors {
-    seen: HashMap<u64, Vec<Seen>>,
+    seen: HashMap<u64, Vec<VisitorLines>>,
     pairs: usize,
 }
 
 impl Visitors {
-    /// A line of this visitor; `false` if there are too many to remember.
+    /// Adds a line of a visitor; returns `false` beyond the limit.
     pub(super) fn add(
         &mut self,
         visitor: &[u8],
@@ -37,7 +37,8 @@ impl Visitors {
         class: u8,
     ) -> bool {
         let seen = self.seen.entry(xxh3_64(visitor)).or_default();
-        let same = |it: &&mut Seen| (it.server, it.client, it.class) == (server, client, class);
+        let same =
+            |it: &&mut VisitorLines| (it.server, it.client, it.class) == (server, client, class);
         if let Some(known) = seen.iter_mut().find(same) {
             known.lines += 1;
             return true;
@@ -46,13 +47,13 @@ impl Visitors {
             return false;
         }
         self.pairs += 1;
-        seen.push(Seen { server, client, class, lines: 1 });
+        seen.push(VisitorLines { server, client, class, lines: 1 });
         true
     }
 
-    /// Tells of each whether its client is the visitor's; `None` where a visitor has one line only, which can
-    /// agree with nothing.
-    pub(super) fn judge(&self, mut told: impl FnMut(&Seen, Option<bool>)) {
+    /// Calls `told` for each entry with whether the client is right; `None` for visitors with a single
+    /// line, which cannot be compared.
+    pub(super) fn judge(&self, mut told: impl FnMut(&VisitorLines, Option<bool>)) {
         for seen in self.seen.values() {
             let lines_of = |client| -> u64 {
                 seen.iter().filter(|it| it.client == client).map(|it| it.lines).sum()

@@ -1,4 +1,4 @@
-//! Mapping logs that other balancers wrote: what they call servers, and in which zone their clock is.
+//! Mapping logs of third-party balancers: names of servers, and the time zone of timestamps.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -16,29 +16,29 @@ use pen_records::request::{Cut, Fingerprint};
 use pen_records::shipment::ShipmentServer;
 use pen_records::time::{Resolution, Timestamp};
 
-use crate::servers::{Known, Servers};
+use crate::servers::{KnownServer, NamedServers};
 
-/// Names that are complained of.
+/// Limit of names in warnings.
 const UNNAMED: usize = 8;
 
-/// How logs of other balancers are read.
+/// Settings for logs of third-party balancers.
 #[derive(Clone, Debug)]
-pub(crate) struct Foreign {
+pub(crate) struct ThirdPartySettings {
     /// `None`: HAProxy's own formats, beside ours and the C balancer's.
     pub(crate) spec: Option<ThirdPartySpec>,
-    pub(crate) zone: Zone,
-    pub(crate) names: Arc<[Name]>,
+    pub(crate) zone: LogZone,
+    pub(crate) names: Arc<[ServerAlias]>,
 }
 
-/// What a balancer calls a server, and its address.
+/// A balancer's name of a server, and the server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Name {
+pub(crate) struct ServerAlias {
     name: String,
     addr: IpAddr,
     port: Option<u16>,
 }
 
-impl FromStr for Name {
+impl FromStr for ServerAlias {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -51,16 +51,16 @@ impl FromStr for Name {
     }
 }
 
-/// The zone of times that name none.
+/// The zone of timestamps without a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Zone {
-    /// This machine's, as it was then.
+pub(crate) enum LogZone {
+    /// This machine's zone, as of the timestamp.
     Here,
-    /// So many seconds ahead of UTC.
+    /// Seconds ahead of UTC.
     Ahead(i64),
 }
 
-impl FromStr for Zone {
+impl FromStr for LogZone {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -89,8 +89,8 @@ impl FromStr for Zone {
     }
 }
 
-impl Zone {
-    /// Seconds ahead of UTC when clocks there show `wall`. Of the hour that comes twice it is the first.
+impl LogZone {
+    /// Returns the seconds ahead of UTC when clocks in the zone show `wall`. Of a repeated hour the first is used.
     fn ahead(self, wall: Timestamp) -> i64 {
         let Self::Here = self else {
             let Self::Ahead(seconds) = self else { return 0 };
@@ -108,22 +108,22 @@ impl Zone {
 }
 
 /// Reads the lines of one log.
-pub(crate) struct ForeignReader {
-    of: Foreign,
+pub(crate) struct ThirdPartyLogReader {
+    of: ThirdPartySettings,
     reader: ThirdPartyReader,
-    /// Each passage has a number of its own.
+    /// The number of the next record.
     number: u64,
-    /// The last quarter of an hour on the wall, and the zone in it.
+    /// The last quarter of an hour of local time, and the zone's offset in it.
     zone: (i64, i64),
     /// Names for which no address is known.
     pub(crate) unnamed: BTreeSet<String>,
 }
 
-/// What a line comes to: at most three records of a server; nothing if it has no log here.
-pub(crate) type Read = Option<(Known, [Option<MappingEvent>; 3])>;
+/// The records of a line: at most three records of one server; `None` for a server without access logs.
+pub(crate) type Read = Option<(KnownServer, [Option<MappingEvent>; 3])>;
 
-impl ForeignReader {
-    pub(crate) fn new(of: &Foreign) -> Self {
+impl ThirdPartyLogReader {
+    pub(crate) fn new(of: &ThirdPartySettings) -> Self {
         let spec = of.spec.clone().unwrap_or_else(ThirdPartySpec::haproxy);
         Self {
             of: of.clone(),
@@ -134,33 +134,33 @@ impl ForeignReader {
         }
     }
 
-    /// Whether a line that is neither ours nor the C balancer's may be one.
+    /// Returns whether a line that is no mapping of pen may be a third-party line.
     pub(crate) fn wants(&self, line: &[u8]) -> bool {
         self.of.spec.is_some() || ThirdPartyReader::may_be_haproxys(line)
     }
 
-    /// Whether all lines are.
+    /// Returns whether all lines are third-party lines.
     pub(crate) fn wants_all(&self) -> bool {
         self.of.spec.is_some()
     }
 
-    /// When a line's server was asked.
+    /// Returns the time of a line's request.
     pub(crate) fn time(&mut self, line: &[u8]) -> Option<Timestamp> {
         let passage = self.reader.read(line).ok()?;
         times(&passage, &mut self.zone, self.of.zone).map(|(asked, ..)| asked)
     }
 
-    /// The request of a line, by the rule that clocks are compared by.
+    /// Returns the request of a line, cut as for comparing clocks.
     pub(crate) fn short_request(&mut self, line: &[u8]) -> Option<Fingerprint> {
         Fingerprint::of_raw(self.reader.read(line).ok()?.request(), Cut::Short)
     }
 
-    /// The records of a line about a server that is known. Of a pass over the log only its own servers'
-    /// are made.
+    /// Returns the records of a line about a known server. In a pass over the log, only records of the
+    /// pass's servers are made.
     pub(crate) fn read(
         &mut self,
         line: &[u8],
-        servers: &Servers,
+        servers: &NamedServers,
         pass: Option<usize>,
         balancers: &mut BalancerHashes,
     ) -> Result<Read, LineError> {
@@ -190,7 +190,7 @@ impl ForeignReader {
 fn times(
     passage: &ThirdPartyRecord<'_>,
     (hour, ahead): &mut (i64, i64),
-    zone: Zone,
+    zone: LogZone,
 ) -> Option<(Timestamp, Timestamp, Resolution)> {
     const QUARTER: i64 = 900 * 1_000_000;
     passage.span.logged(|wall| {
@@ -202,13 +202,13 @@ fn times(
     })
 }
 
-/// The server that was asked, if its logs are here, and its port.
+/// Returns the server of a line, if its access logs are given, and its port.
 fn find(
     passage: &ThirdPartyRecord<'_>,
-    names: &[Name],
-    servers: &Servers,
+    names: &[ServerAlias],
+    servers: &NamedServers,
     unnamed: &mut BTreeSet<String>,
-) -> Option<(Known, Option<u16>)> {
+) -> Option<(KnownServer, Option<u16>)> {
     let (group, server) = match passage.whom {
         ThirdPartyServer::At(addr, port) => return Some((servers.find(addr)?, port)),
         ThirdPartyServer::Nobody => return None,
@@ -239,24 +239,24 @@ mod tests {
         for (text, seconds) in
             [("UTC", 0), ("+0200", 7_200), ("-03:30", -12_600), ("+0545", 20_700)]
         {
-            assert_eq!(text.parse(), Ok(Zone::Ahead(seconds)), "{text}");
+            assert_eq!(text.parse(), Ok(LogZone::Ahead(seconds)), "{text}");
         }
-        assert_eq!("local".parse(), Ok(Zone::Here));
+        assert_eq!("local".parse(), Ok(LogZone::Here));
         for text in ["", "+2", "CET", "+2500", "+0260", "0200", "+02000", "++200", "+-100"] {
-            assert!(text.parse::<Zone>().is_err(), "{text}");
+            assert!(text.parse::<LogZone>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn names_have_addresses() {
         let name = |name: &str, addr: &str, port| {
-            Ok(Name { name: name.into(), addr: addr.parse().unwrap(), port })
+            Ok(ServerAlias { name: name.into(), addr: addr.parse().unwrap(), port })
         };
         assert_eq!("app/w1=10.0.0.1:80".parse(), name("app/w1", "10.0.0.1", Some(80)));
         assert_eq!("w1=[2001:db8::1]:80".parse(), name("w1", "2001:db8::1", Some(80)));
         assert_eq!("w1=10.0.0.1".parse(), name("w1", "10.0.0.1", None));
         for text in ["", "w1", "w1=", "=10.0.0.1", "w1=there"] {
-            assert!(text.parse::<Name>().is_err(), "{text}");
+            assert!(text.parse::<ServerAlias>().is_err(), "{text}");
         }
     }
 }
