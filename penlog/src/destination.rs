@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel}
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::queue::LineQueue;
+use crate::queue::SendQueue;
 
 /// Time between two lookups of the name; shorter after a failed lookup or a failed send.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -81,7 +81,7 @@ impl Destination {
         host: String,
         port: u16,
         family: Family,
-        queue: &Arc<LineQueue>,
+        queue: &Arc<SendQueue>,
     ) -> io::Result<Self> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let mut this = Self { addrs: Vec::new(), current: 0, failed: 0, family, lookups: None };

@@ -15,7 +15,7 @@ use nix::unistd::mkfifo;
 
 use pen_daemon::error::{ActionError, Doing as _};
 
-use crate::queue::LineQueue;
+use crate::queue::SendQueue;
 use crate::signals::StopSignals;
 use crate::splitter::Splitter;
 
@@ -35,7 +35,7 @@ enum InputEnd {
 }
 
 /// Reads standard input up to its end; after a stop signal, for at most [`GRACE`].
-pub(crate) fn stdin(queue: &LineQueue, signals: &StopSignals) -> Result<(), ActionError> {
+pub(crate) fn stdin(queue: &SendQueue, signals: &StopSignals) -> Result<(), ActionError> {
     let input = io::stdin().as_fd().try_clone_to_owned().map(File::from);
     input
         .and_then(|input| read(&input, InputEnd::Comes, queue, signals))
@@ -45,7 +45,7 @@ pub(crate) fn stdin(queue: &LineQueue, signals: &StopSignals) -> Result<(), Acti
 /// Reads a FIFO until a stop signal; creates the FIFO if missing.
 pub(crate) fn fifo(
     path: &Path,
-    queue: &LineQueue,
+    queue: &SendQueue,
     signals: &StopSignals,
 ) -> Result<(), ActionError> {
     open_fifo(path)
@@ -70,7 +70,7 @@ fn open_fifo(path: &Path) -> io::Result<File> {
 fn read(
     mut input: &File,
     end: InputEnd,
-    queue: &LineQueue,
+    queue: &SendQueue,
     signals: &StopSignals,
 ) -> io::Result<()> {
     // Fails if the input is no pipe or the size exceeds the user's limit; the default size works too.

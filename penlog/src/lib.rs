@@ -25,7 +25,7 @@ use clap::Parser as _;
 use pen_daemon::error::{ActionError, Doing as _, Exit, chain};
 
 use cli::{InputSource, ShipperArgs, ShipperConfig};
-use queue::LineQueue;
+use queue::SendQueue;
 use report::{ShipperReport, tell};
 use shipper::Shipper;
 use signals::StopSignals;
@@ -53,7 +53,7 @@ pub fn main() -> ExitCode {
 /// Reads until the input ends or a stop signal comes, then sends the rest of the queue.
 fn run(config: ShipperConfig) -> Result<(), ActionError> {
     let signals = StopSignals::new().doing("watch for signals")?;
-    let (queue, waker) = LineQueue::new(config.queue).doing("make a pipe")?;
+    let (queue, waker) = SendQueue::new(config.queue).doing("make a pipe")?;
     let queue = Arc::new(queue);
     signals.wake_on_report(&queue).doing("watch for signals")?;
     let report = ShipperReport::new(signals.report());

@@ -18,7 +18,7 @@ const CHUNK: usize = 64 << 10;
 const SPARE: usize = 4;
 
 #[derive(Debug)]
-pub(crate) struct LineQueue {
+pub(crate) struct SendQueue {
     inner: Mutex<Inner>,
     /// Signalled when there is room again.
     room: Condvar,
@@ -103,7 +103,7 @@ pub(crate) struct Level {
     pub(crate) closed: bool,
 }
 
-impl LineQueue {
+impl SendQueue {
     /// Creates a queue that takes at most `max` bytes of memory.
     pub(crate) fn new(max: usize) -> io::Result<(Self, Waker)> {
         let (reader, wake) = io::pipe()?;
@@ -282,11 +282,11 @@ impl AsFd for Waker {
 mod tests {
     use super::*;
 
-    fn queue(max: usize) -> (LineQueue, Waker) {
-        LineQueue::new(max).expect("a pipe")
+    fn queue(max: usize) -> (SendQueue, Waker) {
+        SendQueue::new(max).expect("a pipe")
     }
 
-    fn drain(queue: &LineQueue) -> Vec<u8> {
+    fn drain(queue: &SendQueue) -> Vec<u8> {
         std::iter::from_fn(|| queue.take(Chunk::default())).flat_map(|chunk| chunk.bytes).collect()
     }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::{flag, low_level};
 
-use crate::queue::LineQueue;
+use crate::queue::SendQueue;
 
 /// Signals received so far.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl StopSignals {
     }
 
     /// Makes USR1 wake the sender.
-    pub(crate) fn wake_on_report(&self, queue: &LineQueue) -> io::Result<()> {
+    pub(crate) fn wake_on_report(&self, queue: &SendQueue) -> io::Result<()> {
         let wake: std::os::fd::OwnedFd = queue.wake_handle()?.into();
         low_level::pipe::register_raw(SIGUSR1, wake).map(drop)
     }

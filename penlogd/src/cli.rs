@@ -1,4 +1,4 @@
-//! The command line as typed ([`Args`]), and its meaning, checked ([`Config`]).
+//! The command line as typed ([`CollectorArgs`]), and its meaning, checked ([`CollectorConfig`]).
 
 use std::fmt;
 use std::io::Read as _;
@@ -26,14 +26,14 @@ use pen_records::shipment::ShipmentServer;
 
 use crate::allow::{Allow, FromArg};
 use crate::collector::{CollectorSettings, LineSender, SenderSettings, ServerKey};
-use crate::socket::ListenAddr;
+use crate::socket::ListenTarget;
 
 /// Collects mapping records of the balancer and access lines of its servers, puts the real client
 /// into each line, and writes one log
 #[derive(Debug, Parser)]
 #[command(name = "penlogd", version, max_term_width = 100)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that was typed or not")]
-pub struct Args {
+pub struct CollectorArgs {
     /// Write each line as soon as it is decided, not in blocks
     #[arg(short = 'b')]
     line_buffered: bool,
@@ -91,7 +91,7 @@ pub struct Args {
     candidates: bool,
     /// Format of the report on USR1 and at the end
     #[arg(long, value_name = "HOW", value_enum, default_value = "text")]
-    report: Style,
+    report: ReportFormat,
     /// Format of access lines, of all servers or of one; may be repeated [default: recognized from the
     /// lines]
     #[arg(long, value_name = "[SERVER=]SPEC")]
@@ -116,7 +116,7 @@ pub struct Args {
     port: Option<u16>,
 }
 
-impl Args {
+impl CollectorArgs {
     /// Returns the text of `--check` and the exit status; `None` without the option.
     #[must_use]
     pub fn check(&self) -> Option<(String, u8)> {
@@ -137,7 +137,7 @@ where
 
 /// Format of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Style {
+pub enum ReportFormat {
     /// Lines of text
     Text,
     /// One JSON object
@@ -146,13 +146,13 @@ pub enum Style {
 
 /// The settings of a run, checked.
 #[derive(Debug)]
-pub struct Config {
+pub struct CollectorConfig {
     /// Background, chroot, user and pid file.
     pub process: Process,
     /// Number of `-d` options.
     pub debug: u8,
     /// Addresses to listen on.
-    pub listen: Vec<ListenAddr>,
+    pub listen: Vec<ListenTarget>,
     /// Path of the log; `None` for the standard output.
     pub log: Option<PathBuf>,
     /// When lines are written.
@@ -160,7 +160,7 @@ pub struct Config {
     /// Path of the explanations, if asked for.
     pub explain: Option<PathBuf>,
     /// Format of the report.
-    pub report: Style,
+    pub report: ReportFormat,
     /// Bytes of finished lines kept while nothing can be written.
     pub log_bytes: usize,
     /// Settings of the collector.
@@ -179,31 +179,31 @@ const SERVERS: (usize, usize) = (64, 1 << 16);
 /// Smallest memory for unfinished long lines, in bytes: one line may have 1 MiB.
 const UNFINISHED: usize = 2 << 20;
 
-impl Config {
+impl CollectorConfig {
     /// Returns the default settings with this log, for an embedded collector.
     #[must_use]
     pub fn usual(log: PathBuf) -> Self {
-        let args = Args::parse_from(["penlogd", "-f", "--listen", "127.0.0.1:0"]);
+        let args = CollectorArgs::parse_from(["penlogd", "-f", "--listen", "127.0.0.1:0"]);
         let usual = Self::try_from(args).expect("the defaults make sense");
         Self { log: Some(log), ..usual }
     }
 }
 
-impl TryFrom<Args> for Config {
-    type Error = ConfigError;
+impl TryFrom<CollectorArgs> for CollectorConfig {
+    type Error = CollectorArgsError;
 
-    fn try_from(args: Args) -> Result<Self, ConfigError> {
+    fn try_from(args: CollectorArgs) -> Result<Self, CollectorArgsError> {
         let path = |path: Option<PathBuf>| path.as_deref().map(absolute).transpose();
         let jailed = |file: Option<PathBuf>| match &args.jail {
-            // Inside the jail the working directory is its root.
+            // Inside the chroot the working directory is its root.
             Some(_) => Ok(file.map(|file| PathBuf::from("/").join(file))),
             None => path(file),
         };
         let (log, explain) = (jailed(args.log)?, jailed(args.explain)?);
         let memory = usize::try_from(args.memory).unwrap_or(usize::MAX).saturating_mul(1 << 20);
         let listen = match args.port {
-            Some(port) => vec![ListenAddr::Everywhere(port)],
-            None => args.listen.into_iter().map(ListenAddr::At).collect(),
+            Some(port) => vec![ListenTarget::Everywhere(port)],
+            None => args.listen.into_iter().map(ListenTarget::At).collect(),
         };
         let mut allow = Allow::default();
         args.from.into_iter().for_each(|from| allow.add(from));
@@ -248,13 +248,13 @@ fn known(
     formats: &[String],
     servers: &[String],
     balancers: &[String],
-) -> Result<SenderSettings, ConfigError> {
+) -> Result<SenderSettings, CollectorArgsError> {
     let mut known = SenderSettings::default();
     for text in formats {
         let one = text.split_once('=').and_then(|(of, spec)| Some((server_key(of)?, spec)));
         let (of, spec) = one.map_or((None, text.as_str()), |(of, spec)| (Some(of), spec));
         let spec = Spec::parse(spec)
-            .map_err(|error| ConfigError(format!("cannot use --format {text}: {error}")))?;
+            .map_err(|error| CollectorArgsError(format!("cannot use --format {text}: {error}")))?;
         match of {
             Some(of) => known.formats.push((of, spec)),
             None => known.format = spec,
@@ -262,7 +262,7 @@ fn known(
     }
     for text in servers {
         let wrong = || {
-            ConfigError(format!(
+            CollectorArgsError(format!(
                 "cannot use --server {text}: expected NAME=ADDR or NAME=ADDR:PORT, as in 192.0.2.7=10.0.0.1"
             ))
         };
@@ -272,22 +272,23 @@ fn known(
     }
     for text in balancers {
         let (name, spec) = text.split_once('=').ok_or_else(|| {
-            ConfigError(format!("cannot use --mapping-format {text}: expected SENDER=SPEC"))
+            CollectorArgsError(format!("cannot use --mapping-format {text}: expected SENDER=SPEC"))
         })?;
-        let spec = ThirdPartySpec::parse(spec)
-            .map_err(|error| ConfigError(format!("cannot use --mapping-format {text}: {error}")))?;
+        let spec = ThirdPartySpec::parse(spec).map_err(|error| {
+            CollectorArgsError(format!("cannot use --mapping-format {text}: {error}"))
+        })?;
         known.balancers.extend(senders(name).into_iter().map(|sender| (sender, spec.clone())));
     }
     Ok(known)
 }
 
-/// All that may stand for a sender of this name.
+/// Returns all senders that a name may stand for.
 fn senders(name: &str) -> Vec<LineSender> {
     if let Some(addr) = parse_ip(name.as_bytes()) {
         return vec![LineSender::Addr(addr)];
     }
     let mut senders = vec![LineSender::Name(name.into())];
-    // A name that is no host's may still be a shipper's, or a balancer's for a server; with a slash it is.
+    // A name that does not resolve may still be in a shipper's shipments, or a balancer's name for a server. A slash occurs in the latter only.
     if !name.contains('/') {
         let addrs = (name, 0).to_socket_addrs().into_iter().flatten();
         senders.extend(addrs.map(|addr| LineSender::Addr(addr.ip().to_canonical())));
@@ -295,17 +296,18 @@ fn senders(name: &str) -> Vec<LineSender> {
     senders
 }
 
-fn privacy(wanted: &PrivacyMode) -> Result<Privacy, ConfigError> {
+fn privacy(wanted: &PrivacyMode) -> Result<Privacy, CollectorArgsError> {
     let path = match wanted {
         PrivacyMode::Cut { v4, v6 } => return Ok(Privacy::cut(*v4, *v6)),
         PrivacyMode::Key(path) => path,
     };
     let mut key = Vec::new();
-    // What never ends is no key.
+    // Limits the read, in case the file never ends.
     std::fs::File::open(path)
         .and_then(|file| file.take(4_096).read_to_end(&mut key))
-        .map_err(|error| ConfigError(format!("cannot read the key {path}: {error}")))?;
-    Privacy::keyed(&key).map_err(|error| ConfigError(format!("cannot use the key {path}: {error}")))
+        .map_err(|error| CollectorArgsError(format!("cannot read the key {path}: {error}")))?;
+    Privacy::keyed(&key)
+        .map_err(|error| CollectorArgsError(format!("cannot use the key {path}: {error}")))
 }
 
 fn server_key(text: &str) -> Option<ServerKey> {
@@ -321,19 +323,19 @@ fn seconds(text: &str) -> Result<Duration, DurationError> {
     parse_duration(text, DefaultUnit::Seconds)
 }
 
-/// Arguments that make no sense.
+/// Arguments that contradict each other or cannot be used.
 #[derive(Debug)]
-pub struct ConfigError(String);
+pub struct CollectorArgsError(String);
 
-impl fmt::Display for ConfigError {
+impl fmt::Display for CollectorArgsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for ConfigError {}
+impl std::error::Error for CollectorArgsError {}
 
-impl From<ActionError> for ConfigError {
+impl From<ActionError> for CollectorArgsError {
     fn from(error: ActionError) -> Self {
         Self(chain(&error))
     }
@@ -343,10 +345,11 @@ impl From<ActionError> for ConfigError {
 mod tests {
     use super::*;
 
-    fn config(line: &str) -> Result<Config, String> {
-        let args = Args::try_parse_from(["penlogd"].into_iter().chain(line.split_whitespace()));
+    fn config(line: &str) -> Result<CollectorConfig, String> {
+        let args =
+            CollectorArgs::try_parse_from(["penlogd"].into_iter().chain(line.split_whitespace()));
         args.map_err(|error| error.to_string())
-            .and_then(|args| Config::try_from(args).map_err(|error| error.to_string()))
+            .and_then(|args| CollectorConfig::try_from(args).map_err(|error| error.to_string()))
     }
 
     #[test]
@@ -354,7 +357,7 @@ mod tests {
         let config = config("-b -d -d -f -j /srv -l log -n 5000 -p pid -u nobody 10000").unwrap();
         assert!(!config.process.background);
         assert_eq!((config.debug, config.buffering), (2, Buffering::Lines));
-        assert_eq!(config.listen, [ListenAddr::Everywhere(10_000)]);
+        assert_eq!(config.listen, [ListenTarget::Everywhere(10_000)]);
         assert_eq!(config.log, Some("/log".into()));
         assert_eq!(config.process.jail, Some("/srv".into()));
         assert_eq!(config.process.user.as_deref(), Some("nobody"));

@@ -37,7 +37,7 @@ const EMPTY: ClockPeriod = ClockPeriod { greatest: i64::MIN, lines: 0 };
 
 /// Offset of a server's clock against another clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClockOffset {
+pub struct LiveClockOffset {
     /// Microseconds by which it is ahead; negative if behind.
     pub micros: i64,
     /// Error bound in microseconds: larger with fewer lines and coarser logged times.
@@ -67,16 +67,16 @@ impl ServerClock {
     }
 
     /// Returns the offset against the collector's clock, or `None` with too few lines.
-    pub(crate) fn ahead(&self) -> Option<ClockOffset> {
+    pub(crate) fn ahead(&self) -> Option<LiveClockOffset> {
         let lines = self.spans[0].lines.saturating_add(self.spans[1].lines);
         let micros = self.spans[0].greatest.max(self.spans[1].greatest);
         // In one of 20 cases each of this many lines is truncated by more.
         let within = 3 * self.step / (i64::from(lines) + 1);
-        (lines >= ENOUGH).then_some(ClockOffset { micros, within, lines })
+        (lines >= ENOUGH).then_some(LiveClockOffset { micros, within, lines })
     }
 }
 
-impl ClockOffset {
+impl LiveClockOffset {
     /// Returns the offset against another clock, which is itself `other` microseconds ahead.
     #[must_use]
     pub fn of(self, other: i64) -> Self {
@@ -84,7 +84,7 @@ impl ClockOffset {
     }
 }
 
-impl fmt::Display for ClockOffset {
+impl fmt::Display for LiveClockOffset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = |micros: i64| {
             let millis = micros.unsigned_abs().div_ceil(1_000);
@@ -120,7 +120,7 @@ mod tests {
             (3_004_000, 15_000, "clock 3.004 s ahead, to 0.015 s"),
             (-90_000_000, 15_000, "clock 90.000 s behind, to 0.015 s"),
         ] {
-            assert_eq!(ClockOffset { micros, within, lines: 9 }.to_string(), expected);
+            assert_eq!(LiveClockOffset { micros, within, lines: 9 }.to_string(), expected);
         }
         assert_eq!(ServerClock::default().ahead(), None);
     }

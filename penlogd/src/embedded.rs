@@ -12,13 +12,13 @@ use tokio::net::UdpSocket;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::cli::Config;
+use crate::cli::CollectorConfig;
 use crate::run::{CollectorLoop, LoopEvents, bind, runtime, say_listening};
-use crate::socket::{CollectorSocket, ListenAddr};
+use crate::socket::{ListenTarget, UdpListener};
 
 /// A bound socket; binding may need privileges, so it is a step of its own.
 #[derive(Debug)]
-pub struct BoundCollector(CollectorSocket);
+pub struct BoundCollector(UdpListener);
 
 impl BoundCollector {
     /// Binds the socket.
@@ -26,7 +26,7 @@ impl BoundCollector {
     /// # Errors
     /// The address is in use, does not belong to this machine, or needs privileges.
     pub fn bind(addr: SocketAddr) -> Result<Self, ActionError> {
-        bind(ListenAddr::At(addr)).map(Self)
+        bind(ListenTarget::At(addr)).map(Self)
     }
 
     /// Starts the thread, with the default settings of `penlogd`.
@@ -55,10 +55,10 @@ impl BoundCollector {
 }
 
 fn prepare(
-    listener: CollectorSocket,
+    listener: UdpListener,
     log: PathBuf,
 ) -> Result<(Runtime, CollectorLoop, Vec<UdpSocket>), ActionError> {
-    let collector_loop = CollectorLoop::new(Config::usual(log), vec![listener])?;
+    let collector_loop = CollectorLoop::new(CollectorConfig::usual(log), vec![listener])?;
     let runtime = runtime()?;
     let watches = {
         let _inside = runtime.enter();

@@ -1,20 +1,20 @@
 //! The collector: mapping records and access lines in, one attributed log out.
 //!
 //! [`Collector`](collector::Collector) is the pure core: datagrams and the time in, finished lines and
-//! a [`Balance`](balance::Balance) out. [`run`] is the loop of sockets, signals and log files around the
+//! a [`CollectorReport`](report::CollectorReport) out. [`run`] is the loop of sockets, signals and log files around the
 //! core, and [`embedded`] runs the loop on a thread of another program. [`socket`] receives many datagrams
 //! per call, [`allow`] says which networks may send what, `arena` holds the bytes of waiting lines.
 //! [`cli`] parses the command line, [`lookup`] explains lines of a log.
 
 pub mod allow;
 mod arena;
-pub mod balance;
 pub mod cli;
 pub mod clocks;
 pub mod collector;
 pub mod embedded;
 pub mod lookup;
 mod pieces;
+pub mod report;
 pub mod run;
 pub mod socket;
 mod sources;

@@ -1,5 +1,5 @@
-//! `penlogd explain`: why lines of a log got their clients. Reads the log and the explanations that were
-//! written beside it, line for line; needs no penlogd that runs, and so knows of last week's lines, too.
+//! `penlogd explain`: why lines of a log have their clients. Reads the log and the explanations beside it, line by line, so it
+//! works on old logs and needs no running penlogd.
 
 use std::fmt;
 use std::fs::File;
@@ -9,34 +9,34 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use pen_records::rewrite::explanation::{belongs_to, in_words};
 
-/// Lines that are explained where a text is in many.
+/// Limit of lines that are explained for a text that many lines contain.
 const ANSWERS: usize = 10;
 
-/// Says why lines of a log that penlogd or mergelogs wrote got their clients, by the explanations
-/// (--explain) that were written beside it
+/// Print why lines of a log of penlogd or mergelogs have their clients, from the explanations (--explain)
+/// that were written beside it
 #[derive(Debug, Parser)]
 #[command(name = "penlogd explain", version, max_term_width = 100)]
-pub struct Question {
+pub struct ExplainArgs {
     /// The log
     #[arg(short = 'l', long, value_name = "FILE")]
     log: PathBuf,
-    /// What --explain wrote of it; with --candidates it says more
+    /// The explanations of that log, written by --explain; with --candidates they contain more
     #[arg(long, value_name = "FILE")]
     explain: PathBuf,
-    /// A line's number, from 1, or text that is in it
+    /// Number of a line, from 1, or a text that the line contains
     line: String,
 }
 
-/// What went wrong in looking.
+/// Errors of a lookup.
 #[derive(Debug)]
 pub enum LookupError {
     /// A file cannot be opened or read.
     File(PathBuf, io::Error),
-    /// Nobody takes what is said.
+    /// The output cannot be written.
     Output(io::Error),
     /// The explanations end before the log does.
     Short(PathBuf, u64),
-    /// An explanation is none, or of another line.
+    /// An explanation is malformed, or belongs to another line.
     Strange(PathBuf, u64),
 }
 
@@ -70,20 +70,20 @@ impl std::error::Error for LookupError {
     }
 }
 
-impl Question {
-    /// Writes the answer; whether there was a line to explain.
+impl ExplainArgs {
+    /// Prints the explanations. Returns whether a line was found.
     ///
     /// # Errors
     /// The files cannot be read, or do not belong together.
     pub fn answer(&self, out: &mut impl Write) -> Result<bool, LookupError> {
-        let mut log = Lines::open(&self.log)?;
-        let mut explanations = Lines::open(&self.explain)?;
+        let mut log = NumberedLines::open(&self.log)?;
+        let mut explanations = NumberedLines::open(&self.explain)?;
         let number: Option<u64> = self.line.parse().ok();
         let (mut count, mut found) = (0_u64, 0_usize);
         while log.next()? {
             count += 1;
             let mut more = explanations.next()?;
-            // What mergelogs writes has a head.
+            // The explanations of mergelogs begin with a header.
             if more && count == 1 && explanations.line.starts_with(b"#certainty\t") {
                 more = explanations.next()?;
             }
@@ -121,20 +121,20 @@ impl Question {
     }
 }
 
-/// Lines of a file, one at a time.
-struct Lines {
+/// Lines of a file with their numbers.
+struct NumberedLines {
     path: PathBuf,
     file: BufReader<File>,
     line: Vec<u8>,
 }
 
-impl Lines {
+impl NumberedLines {
     fn open(path: &Path) -> Result<Self, LookupError> {
         let file = File::open(path).map_err(|error| LookupError::File(path.to_owned(), error))?;
         Ok(Self { path: path.to_owned(), file: BufReader::new(file), line: Vec::new() })
     }
 
-    /// Reads the next one, without its end; `false` if there is none.
+    /// Reads the next line, without its line feed; returns `false` at the end of the file.
     fn next(&mut self) -> Result<bool, LookupError> {
         self.line.clear();
         let read = self.file.read_until(b'\n', &mut self.line);

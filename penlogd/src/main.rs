@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use pen_daemon::error::{Exit, complain};
-use penlogd::cli::{Args, Config};
-use penlogd::lookup::Question;
+use penlogd::cli::{CollectorArgs, CollectorConfig};
+use penlogd::lookup::ExplainArgs;
 use penlogd::run::run;
 
 const NAME: &str = "penlogd";
@@ -16,13 +16,13 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == "explain") {
         return explain();
     }
-    let args = Args::parse();
+    let args = CollectorArgs::parse();
     if let Some((text, code)) = args.check() {
         // The reader may have closed the pipe.
         drop(std::io::stdout().write_all(text.as_bytes()));
         return ExitCode::from(code);
     }
-    let config = match Config::try_from(args) {
+    let config = match CollectorConfig::try_from(args) {
         Ok(config) => config,
         Err(error) => return complain(NAME, &error, Exit::Misused).into(),
     };
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
 
 /// Runs `penlogd explain`, which explains lines of a log.
 fn explain() -> ExitCode {
-    let question = Question::parse_from(std::env::args_os().skip(1));
+    let question = ExplainArgs::parse_from(std::env::args_os().skip(1));
     match question.answer(&mut std::io::stdout().lock()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => Exit::Failed.into(),

@@ -22,14 +22,14 @@ const WAIT: Duration = Duration::from_secs(1);
 /// Unfinished lines by sender.
 #[derive(Debug)]
 pub(crate) struct Pieces {
-    lines: HashMap<SocketAddr, Unfinished>,
+    lines: HashMap<SocketAddr, UnfinishedLine>,
     /// Bytes of all unfinished lines, and their limit.
     bytes: usize,
     most: usize,
 }
 
 #[derive(Debug)]
-struct Unfinished {
+struct UnfinishedLine {
     bytes: Vec<u8>,
     since: Timestamp,
 }
@@ -59,7 +59,7 @@ impl Pieces {
             && self.bytes < self.most;
         if first {
             self.bytes += datagram.len();
-            self.lines.insert(from, Unfinished { bytes: datagram.to_vec(), since: now });
+            self.lines.insert(from, UnfinishedLine { bytes: datagram.to_vec(), since: now });
         }
         first
     }
@@ -73,7 +73,9 @@ impl Pieces {
         if datagram.len() == PIECE && !datagram.ends_with(b"\n") && !is_full {
             return Added::More;
         }
-        let Some(Unfinished { bytes, .. }) = self.lines.remove(&from) else { return Added::More };
+        let Some(UnfinishedLine { bytes, .. }) = self.lines.remove(&from) else {
+            return Added::More;
+        };
         self.bytes -= bytes.len();
         Added::Whole(bytes)
     }

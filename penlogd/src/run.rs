@@ -16,10 +16,10 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tracing::{error, info, warn};
 
-use crate::balance::Balance;
-use crate::cli::{Config, Style};
+use crate::cli::{CollectorConfig, ReportFormat};
 use crate::collector::{ArrivalTime, Collector};
-use crate::socket::{BATCH, CollectorSocket, DatagramBatch, ListenAddr};
+use crate::report::CollectorReport;
+use crate::socket::{BATCH, DatagramBatch, ListenTarget, UdpListener};
 
 /// Datagrams received in one go from which on the loop lets more gather before it receives again.
 const BUSY: usize = BATCH / 2;
@@ -36,7 +36,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Names the action that failed. Nothing is left behind then.
-pub fn run(config: Config) -> Result<ExitCode, ActionError> {
+pub fn run(config: CollectorConfig) -> Result<ExitCode, ActionError> {
     if let Detached::Leave(code) = config.process.detach()? {
         return Ok(code);
     }
@@ -55,8 +55,8 @@ pub fn run(config: Config) -> Result<ExitCode, ActionError> {
 }
 
 fn serve(
-    config: Config,
-    listeners: Vec<CollectorSocket>,
+    config: CollectorConfig,
+    listeners: Vec<UdpListener>,
     settled: &Settled,
 ) -> Result<ExitCode, ActionError> {
     let stdout = if config.log.is_some() { Stdout::Close } else { Stdout::Keep };
@@ -77,17 +77,17 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ActionError> {
     runtime.doing("start the runtime")
 }
 
-pub(crate) fn bind(listen: ListenAddr) -> Result<CollectorSocket, ActionError> {
-    CollectorSocket::bind(listen).map_err(|source| {
+pub(crate) fn bind(listen: ListenTarget) -> Result<UdpListener, ActionError> {
+    UdpListener::bind(listen).map_err(|source| {
         let at = match listen {
-            ListenAddr::Everywhere(port) => format!("port {port}"),
-            ListenAddr::At(addr) => addr.to_string(),
+            ListenTarget::Everywhere(port) => format!("port {port}"),
+            ListenTarget::At(addr) => addr.to_string(),
         };
         ActionError::cannot(format_args!("listen at {at}"), source)
     })
 }
 
-pub(crate) fn say_listening(listener: &CollectorSocket) {
+pub(crate) fn say_listening(listener: &UdpListener) {
     info!("listening on {}", listener.addr());
     if !listener.is_buffer_granted() {
         warn!(
@@ -164,28 +164,30 @@ pub(crate) struct CollectorLoop {
     clock: SteadyClock,
     collector: Collector,
     batch: DatagramBatch,
-    pub(crate) listeners: Vec<CollectorSocket>,
+    pub(crate) listeners: Vec<UdpListener>,
     may_gather: bool,
     /// When the sockets were last empty; `None` if each datagram is received as soon as it arrives.
     looked: Option<Timestamp>,
     log: LogFile,
     explain: Option<LogFile>,
-    style: Style,
+    style: ReportFormat,
 }
 
 impl CollectorLoop {
     /// Opens the log files of the configuration.
     pub(crate) fn new(
-        config: Config,
-        listeners: Vec<CollectorSocket>,
+        config: CollectorConfig,
+        listeners: Vec<UdpListener>,
     ) -> Result<Self, ActionError> {
-        let Config { log, buffering, explain, report: style, log_bytes, mut settings, .. } = config;
+        let CollectorConfig {
+            log, buffering, explain, report: style, log_bytes, mut settings, ..
+        } = config;
         let log = open(log, buffering, log_bytes)?;
         let explain = match explain {
             Some(path) => Some(open(Some(path), buffering, log_bytes)?),
             None => None,
         };
-        let buffer = listeners.iter().map(CollectorSocket::buffer).min().unwrap_or_default();
+        let buffer = listeners.iter().map(UdpListener::buffer).min().unwrap_or_default();
         settings.window = u32::try_from(buffer / 2).unwrap_or(u32::MAX);
         Ok(Self {
             clock: SteadyClock::new(),
@@ -202,7 +204,7 @@ impl CollectorLoop {
 
     /// Registers the sockets with the current runtime.
     pub(crate) fn watches(&self) -> Result<Vec<UdpSocket>, ActionError> {
-        let watches: io::Result<_> = self.listeners.iter().map(CollectorSocket::watch).collect();
+        let watches: io::Result<_> = self.listeners.iter().map(UdpListener::watch).collect();
         watches.doing("watch the sockets")
     }
 
@@ -321,20 +323,20 @@ impl CollectorLoop {
         [decide, self.log.next_due(), explain].into_iter().flatten().min()
     }
 
-    fn balance(&mut self) -> Balance {
-        let kernel_drops = self.listeners.iter_mut().map(CollectorSocket::drops).sum();
-        Balance { log: self.log.counts(), kernel_drops, ..self.collector.balance() }
+    fn current_report(&mut self) -> CollectorReport {
+        let kernel_drops = self.listeners.iter_mut().map(UdpListener::drops).sum();
+        CollectorReport { log: self.log.counts(), kernel_drops, ..self.collector.report() }
     }
 
     fn report(&mut self) {
-        let balance = self.balance();
+        let report = self.current_report();
         match self.style {
-            Style::Text => {
-                balance.to_string().lines().for_each(|line| info!(target: ASKED, "{line}"));
+            ReportFormat::Text => {
+                report.to_string().lines().for_each(|line| info!(target: ASKED, "{line}"));
             }
-            Style::Json => info!(target: ASKED, "{}", balance.json()),
+            ReportFormat::Json => info!(target: ASKED, "{}", report.json()),
         }
-        if !balance.adds_up() {
+        if !report.adds_up() {
             error!(target: ASKED, "the balance does not add up: this is a fault of penlogd");
         }
     }

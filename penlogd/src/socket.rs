@@ -27,7 +27,7 @@ const STRIDE: usize = 64 * 1024 + 1088;
 
 /// Where to listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenAddr {
+pub enum ListenTarget {
     /// On this port of all addresses, IPv6 included if the machine has it.
     Everywhere(u16),
     /// On this address only.
@@ -36,7 +36,7 @@ pub enum ListenAddr {
 
 /// A bound socket.
 #[derive(Debug)]
-pub struct CollectorSocket {
+pub struct UdpListener {
     socket: Socket,
     addr: SocketAddr,
     /// Bytes of the kernel's receive buffer, its overhead included.
@@ -47,15 +47,15 @@ pub struct CollectorSocket {
     table: Option<(File, u64)>,
 }
 
-impl CollectorSocket {
+impl UdpListener {
     /// Binds a socket.
     ///
     /// # Errors
     /// The address is in use, does not belong to this machine, or needs privileges.
-    pub fn bind(listen: ListenAddr) -> io::Result<Self> {
+    pub fn bind(listen: ListenTarget) -> io::Result<Self> {
         let socket = match listen {
-            ListenAddr::At(addr) => bind(addr, addr.is_ipv6()),
-            ListenAddr::Everywhere(port) => bind((Ipv6Addr::UNSPECIFIED, port).into(), false)
+            ListenTarget::At(addr) => bind(addr, addr.is_ipv6()),
+            ListenTarget::Everywhere(port) => bind((Ipv6Addr::UNSPECIFIED, port).into(), false)
                 .or_else(|error| match error.kind() {
                     io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
                     // This machine has no IPv6.
@@ -132,7 +132,7 @@ impl CollectorSocket {
     }
 }
 
-impl std::os::fd::AsFd for CollectorSocket {
+impl std::os::fd::AsFd for UdpListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -183,8 +183,8 @@ impl DatagramBatch {
     /// `WouldBlock` if no datagram is there.
     pub fn receive(
         &mut self,
-        listener: &mut CollectorSocket,
-        take: impl FnMut(&CollectorSocket, SocketAddr, &[u8]),
+        listener: &mut UdpListener,
+        take: impl FnMut(&UdpListener, SocketAddr, &[u8]),
     ) -> io::Result<usize> {
         if listener.addr.is_ipv6() {
             receive(&mut self.v6, &mut self.memory, listener, sender_v6, take)
@@ -197,9 +197,9 @@ impl DatagramBatch {
 fn receive<S: SockaddrLike + Copy>(
     headers: &mut MultiHeaders<S>,
     memory: &mut [u8],
-    listener: &mut CollectorSocket,
+    listener: &mut UdpListener,
     sender: impl Fn(S) -> SocketAddr,
-    mut take: impl FnMut(&CollectorSocket, SocketAddr, &[u8]),
+    mut take: impl FnMut(&UdpListener, SocketAddr, &[u8]),
 ) -> io::Result<usize> {
     let mut places = memory.chunks_exact_mut(STRIDE);
     let mut rooms: [[IoSliceMut<'_>; 1]; BATCH] =
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn datagrams_come_in_batches_with_their_senders() {
         let mut listener =
-            CollectorSocket::bind(ListenAddr::At("127.0.0.1:0".parse().unwrap())).unwrap();
+            UdpListener::bind(ListenTarget::At("127.0.0.1:0".parse().unwrap())).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         for number in 0..100_u8 {
             sender.send_to(&[number], listener.addr()).unwrap();
@@ -272,7 +272,7 @@ mod tests {
     }
 
     /// Sends more than fits, three times; gives back what came and what is said to have been dropped.
-    fn overflow(listener: &mut CollectorSocket) -> (u64, u64) {
+    fn overflow(listener: &mut UdpListener) -> (u64, u64) {
         setsockopt(&*listener, RcvBuf, &2048).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         let (mut batch, mut got) = (DatagramBatch::default(), 0);
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn what_the_kernel_drops_is_known_to_its_table() {
         let mut listener =
-            CollectorSocket::bind(ListenAddr::At("127.0.0.1:0".parse().unwrap())).unwrap();
+            UdpListener::bind(ListenTarget::At("127.0.0.1:0".parse().unwrap())).unwrap();
         assert!(listener.table.is_some(), "these tests need /proc");
         let (got, drops) = overflow(&mut listener);
         assert_eq!(got + drops, 300);
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn what_the_kernel_drops_is_told_by_datagrams_where_there_is_no_table() {
         let mut listener =
-            CollectorSocket::bind(ListenAddr::At("127.0.0.1:0".parse().unwrap())).unwrap();
+            UdpListener::bind(ListenTarget::At("127.0.0.1:0".parse().unwrap())).unwrap();
         listener.ask_datagrams().unwrap();
         let (got, drops) = overflow(&mut listener);
         assert!(drops > 0 && got + drops <= 300, "{got} came, {drops} dropped");

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::thread;
 use std::time::Duration;
 
-use penlogd::socket::{BATCH, CollectorSocket, DatagramBatch, ListenAddr};
+use penlogd::socket::{BATCH, DatagramBatch, ListenTarget, UdpListener};
 
 use crate::{ActionError, Doing};
 
@@ -16,7 +16,7 @@ const GATHER: Duration = Duration::from_millis(5);
 pub(super) fn receive(arguments: &[OsString]) -> Result<(), ActionError> {
     let port = arguments.first().and_then(|port| port.to_str()?.parse().ok());
     let port = port.ok_or_else(|| ActionError::new("receive needs a port"))?;
-    let mut listener = CollectorSocket::bind(ListenAddr::Everywhere(port))
+    let mut listener = UdpListener::bind(ListenTarget::Everywhere(port))
         .doing(format_args!("listen at port {port}"))?;
     let mut batch = DatagramBatch::default();
     loop {

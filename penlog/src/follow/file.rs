@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::queue::LineQueue;
+use crate::queue::SendQueue;
 use crate::splitter::Splitter;
 
 use super::id::FileId;
@@ -23,7 +23,7 @@ pub(super) struct FollowedFile {
     /// Bytes read from the file.
     offset: u64,
     splitter: Splitter,
-    /// Line ends in the file, each with [`LineQueue::pushed`] after its line; oldest first.
+    /// Line ends in the file, each with [`SendQueue::pushed`] after its line; oldest first.
     marks: VecDeque<(u64, u64)>,
     /// Offset behind the last line that the sender has finished with.
     done: u64,
@@ -67,7 +67,7 @@ impl FollowedFile {
     }
 
     /// Reads once and pushes whole lines into the queue.
-    pub(super) fn read(&mut self, queue: &LineQueue, now: Instant) -> io::Result<ReadProgress> {
+    pub(super) fn read(&mut self, queue: &SendQueue, now: Instant) -> io::Result<ReadProgress> {
         if !queue.wait_for_room(self.splitter.pending() + ROOM, PATIENCE) {
             return Ok(ReadProgress::Full);
         }
@@ -91,7 +91,7 @@ impl FollowedFile {
     }
 
     /// Starts over after a truncation. An unfinished line of the old content gets a line feed.
-    fn start_again(&mut self, queue: &LineQueue) -> io::Result<()> {
+    fn start_again(&mut self, queue: &SendQueue) -> io::Result<()> {
         self.splitter.finish(|lines| queue.push(lines));
         self.file.seek(SeekFrom::Start(0))?;
         self.marks.clear();

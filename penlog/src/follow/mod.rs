@@ -19,7 +19,7 @@ use pen_daemon::error::{ActionError, Doing as _, chain};
 
 use crate::cli::FollowSettings;
 use crate::input::timeout;
-use crate::queue::LineQueue;
+use crate::queue::SendQueue;
 use crate::report::tell;
 use crate::signals::StopSignals;
 
@@ -54,7 +54,7 @@ pub(crate) struct FileFollower {
 /// Follows files until a stop signal, then reads what is there once more.
 pub(crate) fn follow(
     files: FollowSettings,
-    queue: &LineQueue,
+    queue: &SendQueue,
     signals: &StopSignals,
 ) -> FileFollower {
     let mut follower = FileFollower::new(files);
@@ -150,7 +150,7 @@ impl FileFollower {
     }
 
     /// Reads from each file. Returns whether any file had data.
-    fn read(&mut self, queue: &LineQueue, signals: &StopSignals, now: Instant) -> bool {
+    fn read(&mut self, queue: &SendQueue, signals: &StopSignals, now: Instant) -> bool {
         let mut busy = false;
         for file in &mut self.followed {
             for _ in 0..TURN {
@@ -171,14 +171,14 @@ impl FileFollower {
         busy
     }
 
-    fn save_or_complain(&mut self, queue: &LineQueue) {
+    fn save_or_complain(&mut self, queue: &SendQueue) {
         if let Err(error) = self.save(queue) {
             complain(&mut self.complaints, chain(&error));
         }
     }
 
     /// Writes to the state file how far each file has reached the collector.
-    pub(crate) fn save(&mut self, queue: &LineQueue) -> Result<(), ActionError> {
+    pub(crate) fn save(&mut self, queue: &SendQueue) -> Result<(), ActionError> {
         let Some(path) = &self.files.state else { return Ok(()) };
         let done = queue.done();
         let positions: Vec<_> = self.followed.iter_mut().map(|file| file.position(done)).collect();

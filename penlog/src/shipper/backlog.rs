@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use memchr::{memchr, memchr_iter};
 
-use crate::queue::{Chunk, LineQueue};
+use crate::queue::{Chunk, SendQueue};
 
 #[derive(Default)]
 pub(super) struct Backlog {
@@ -36,7 +36,7 @@ impl Backlog {
     }
 
     /// Takes a chunk from the queue if nothing is left. Returns `false` if the queue is empty too.
-    pub(super) fn fill(&mut self, queue: &LineQueue) -> bool {
+    pub(super) fn fill(&mut self, queue: &SendQueue) -> bool {
         if self.is_empty() {
             self.at = 0;
             match queue.take(std::mem::take(&mut self.chunk)) {

@@ -33,7 +33,7 @@ use crate::cli::ShipperConfig;
 use crate::destination::{Destination, LookupOutcome};
 use crate::input::timeout;
 use crate::link_state::{LinkAction, LinkState, SendMode};
-use crate::queue::{LineQueue, Waker};
+use crate::queue::{SendQueue, Waker};
 use crate::report::{ShipperCounts, ShipperReport};
 
 /// How long to go on without any success once the input has ended.
@@ -51,7 +51,7 @@ const UDP: usize = 65_507;
 
 pub(crate) struct Shipper {
     config: ShipperConfig,
-    queue: Arc<LineQueue>,
+    queue: Arc<SendQueue>,
     waker: Waker,
     report: ShipperReport,
     state: LinkState,
@@ -80,7 +80,7 @@ pub(crate) struct Shipper {
 impl Shipper {
     pub(crate) fn new(
         config: ShipperConfig,
-        queue: Arc<LineQueue>,
+        queue: Arc<SendQueue>,
         waker: Waker,
         report: ShipperReport,
     ) -> Result<Self, ActionError> {

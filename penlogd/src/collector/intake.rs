@@ -10,14 +10,14 @@ use pen_records::mapping::{Mapping, MappingKind};
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::arena::Arena;
-use crate::balance::Received;
+use crate::report::ReceivedCounts;
 use crate::sources::LineSources;
 use crate::third_party::UnusableLine;
 use crate::warnings::{WarningCause, Warnings};
 
 /// A line that waits for its decision. Its bytes are in the arena.
 #[derive(Clone, Copy)]
-pub(super) struct HeldLine {
+pub(super) struct BufferedLine {
     /// Length of the line in bytes.
     pub(super) len: u32,
     /// The client field; `None` if the line does not parse.
@@ -28,22 +28,22 @@ pub(super) struct HeldLine {
 
 /// The join and its input side.
 pub(super) struct Intake {
-    pub(super) engine: Attributor<HeldLine>,
+    pub(super) engine: Attributor<BufferedLine>,
     pub(super) arena: Arena,
     pub(super) sources: LineSources,
     pub(super) warnings: Warnings,
-    pub(super) received: Received,
+    pub(super) received: ReceivedCounts,
     balancers: BalancerHashes,
 }
 
 impl Intake {
-    pub(super) fn new(engine: Attributor<HeldLine>, sources: LineSources) -> Self {
+    pub(super) fn new(engine: Attributor<BufferedLine>, sources: LineSources) -> Self {
         Self {
             engine,
             sources,
             arena: Arena::default(),
             warnings: Warnings::default(),
-            received: Received::default(),
+            received: ReceivedCounts::default(),
             balancers: BalancerHashes::default(),
         }
     }
@@ -143,6 +143,6 @@ impl Intake {
         let len =
             u32::try_from(text.len()).expect("a datagram, or a line put together within 2^20");
         self.arena.push(text);
-        self.engine.line(evidence, HeldLine { len, client, source });
+        self.engine.line(evidence, BufferedLine { len, client, source });
     }
 }

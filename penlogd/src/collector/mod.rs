@@ -20,8 +20,8 @@ use pen_records::time::Timestamp;
 
 use self::intake::Intake;
 use crate::allow::Allow;
-use crate::balance::{Balance, Queue, ServerBalance};
 use crate::pieces::{Added, Pieces};
+use crate::report::{CollectorReport, ServerReport, WaitTimes};
 use crate::sources::{LineSource, LineSources};
 use crate::third_party::{ReaderId, ThirdPartyReaders};
 use crate::warnings::WarningCause;
@@ -77,7 +77,7 @@ pub struct Collector {
     origins: Origins,
     third_party: ThirdPartyReaders,
     pieces: Pieces,
-    queue: Queue,
+    queue: WaitTimes,
 }
 
 impl Collector {
@@ -99,7 +99,7 @@ impl Collector {
             origins: Origins::new(),
             third_party: ThirdPartyReaders::new(&settings.known.balancers),
             pieces: Pieces::new(settings.unfinished_bytes),
-            queue: Queue::default(),
+            queue: WaitTimes::default(),
             settings,
         }
     }
@@ -192,8 +192,8 @@ impl Collector {
 
     /// Returns the counters so far.
     #[must_use]
-    pub fn balance(&self) -> Balance {
-        Balance {
+    pub fn report(&self) -> CollectorReport {
+        CollectorReport {
             received: self.intake.received,
             join: self.intake.engine.counts(),
             shipments: self.senders.counts(),
@@ -205,14 +205,14 @@ impl Collector {
                 .sources
                 .iter()
                 .take(100)
-                .map(|source| self.server_balance(source))
+                .map(|source| self.server_report(source))
                 .collect(),
-            ..Balance::default()
+            ..CollectorReport::default()
         }
     }
 
-    fn server_balance(&self, source: &LineSource) -> ServerBalance {
-        ServerBalance {
+    fn server_report(&self, source: &LineSource) -> ServerReport {
+        ServerReport {
             key: source.key,
             format: source.parser.format(),
             counts: source.counts,

@@ -53,10 +53,10 @@ impl Bench {
     }
 
     /// The clients of the lines that were written, and the balance.
-    fn finish(mut self) -> (Vec<String>, Balance) {
+    fn finish(mut self) -> (Vec<String>, CollectorReport) {
         self.collector.finish(self.now, &mut self.out, None);
         let text = String::from_utf8(self.out).unwrap();
-        let mut balance = self.collector.balance();
+        let mut balance = self.collector.report();
         balance.log.written = text.lines().count() as u64;
         assert!(balance.adds_up(), "{balance}");
         let first = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
@@ -165,7 +165,7 @@ fn while_records_are_lost_an_only_candidate_is_likely_and_certain_again_when_tha
         bench.line("/a", 1);
         bench.collector.decide(bench.now.offset_by(1_000_000), &mut bench.out, None);
         bench.now = bench.now.offset_by(1_000_000);
-        bench.collector.balance().join
+        bench.collector.report().join
     };
     let before = asked(&mut bench, 1, 1);
     assert_eq!((before.certain, before.likely), (1, 0), "nothing is known to be lost");

@@ -44,7 +44,7 @@ impl Bench {
     fn finish(&mut self) -> String {
         self.collector.finish(self.now, &mut self.out, Some(&mut self.explain));
         let written = self.out.iter().filter(|&&byte| byte == b'\n').count() as u64;
-        let mut balance = self.collector.balance();
+        let mut balance = self.collector.report();
         balance.log.written = written;
         assert!(balance.adds_up(), "{balance}");
         assert_eq!(balance.held_bytes, 0);
@@ -163,7 +163,7 @@ fn a_mapping_grows_too_old() {
     bench.wait(601_000);
     bench.send(WEB, &a);
     assert_eq!(bench.finish(), a);
-    assert_eq!(bench.collector.balance().join.expired, 1);
+    assert_eq!(bench.collector.report().join.expired, 1);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn what_is_not_understood_passes_through_and_is_counted() {
         let mut bench = Bench::new(settings());
         bench.send(WEB, text);
         assert_eq!(bench.finish(), text, "{}", text.escape_debug());
-        let received = bench.collector.balance().received;
+        let received = bench.collector.report().received;
         assert_eq!((received.lines, received.not_understood), (1, 1), "{}", text.escape_debug());
     }
 }
@@ -245,7 +245,7 @@ fn a_visitor_cannot_forge_a_mapping_through_a_long_line_of_the_c_shipper() {
     let out = bench.finish();
     assert!(!out.contains("\n66.66.66.66"), "{out}");
     assert!(out.contains(&format!("{first}{rest}")), "the long line is whole");
-    assert_eq!(bench.collector.balance().received.mappings, 0);
+    assert_eq!(bench.collector.report().received.mappings, 0);
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn only_who_may_is_heard() {
     bench.send(WEB, "+ 6.6.6.6 127.0.0.2 GET /a HTTP/1.1\n");
     bench.send(WEB, line("10.0.0.1", "GET /a HTTP/1.1"));
     assert_eq!(bench.finish(), line("10.0.0.1", "GET /a HTTP/1.1"));
-    assert_eq!(bench.collector.balance().received.refused, 3);
+    assert_eq!(bench.collector.report().received.refused, 3);
 }
 
 /// Settings with these policies.
@@ -368,7 +368,7 @@ fn shipments_name_their_server_and_hold_lines_only() {
         line("203.0.113.7", "GET /a HTTP/1.1")
     );
     assert_eq!(bench.finish(), expected);
-    assert_eq!(bench.collector.balance().received.mappings, 1);
+    assert_eq!(bench.collector.report().received.mappings, 1);
 }
 
 #[test]
@@ -419,7 +419,7 @@ fn lost_and_doubled_shipments_are_known_by_their_numbers() {
         bench.send(WEB, &sent[index]);
     }
     assert_eq!(bench.finish(), "one\nfour\ntwo\n");
-    let counts = bench.collector.balance().shipments;
+    let counts = bench.collector.report().shipments;
     assert_eq!((counts.duplicates, counts.lost_shipments, counts.lost_lines), (1, 1, 1));
 }
 
@@ -453,10 +453,10 @@ fn memory_is_bounded_whatever_comes() {
         let line = line("10.0.0.1", &format!("GET /{number}{}", "x".repeat(number)));
         bench.collector.receive(WEB.parse().unwrap(), line.as_bytes(), bench.now.into());
         bench.collector.decide(bench.now, &mut bench.out, None);
-        assert!(bench.collector.balance().held_bytes <= 100_000);
+        assert!(bench.collector.report().held_bytes <= 100_000);
     }
     assert_eq!(bench.finish().lines().count(), 5_000);
-    let balance = bench.collector.balance();
+    let balance = bench.collector.report();
     assert_eq!((balance.join.outstanding, balance.join.evicted), (100, 4_900));
     assert!(balance.queue.hurried > 0);
 }
@@ -474,7 +474,7 @@ fn servers_that_only_mappings_name_do_not_take_the_place_of_those_that_have_line
     bench.send(WEB, line("10.0.0.1", "GET /a HTTP/1.1"));
     let out = bench.finish();
     assert!(out.contains(&line("203.0.113.7", "GET /a HTTP/1.1")), "{out}");
-    assert_eq!(bench.collector.balance().received.mappings_unused, 390);
+    assert_eq!(bench.collector.report().received.mappings_unused, 390);
 }
 
 #[test]

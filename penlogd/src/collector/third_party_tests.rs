@@ -46,10 +46,10 @@ impl Bench {
     }
 
     /// The clients of the lines that were written, and the balance.
-    fn finish(mut self) -> (Vec<String>, Balance) {
+    fn finish(mut self) -> (Vec<String>, CollectorReport) {
         self.collector.finish(self.now, &mut self.out, None);
         let text = String::from_utf8(self.out).unwrap();
-        let mut balance = self.collector.balance();
+        let mut balance = self.collector.report();
         balance.log.written = text.lines().count() as u64;
         assert!(balance.adds_up(), "{balance}");
         let first = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();

@@ -5,7 +5,7 @@ use pen_records::rewrite::{LineRewrite, ServerName};
 use pen_records::time::Timestamp;
 
 use super::Collector;
-use super::intake::HeldLine;
+use super::intake::BufferedLine;
 
 impl Collector {
     /// Appends decided lines to `out`. Beyond the memory limit, further lines are decided early.
@@ -35,11 +35,11 @@ impl Collector {
 
     fn write_line(
         &mut self,
-        decided: &DecidedLine<HeldLine>,
+        decided: &DecidedLine<BufferedLine>,
         out: &mut Vec<u8>,
         explain: Option<&mut Vec<u8>>,
     ) {
-        let HeldLine { len, client, source } = decided.payload;
+        let BufferedLine { len, client, source } = decided.payload;
         let verdict = &decided.verdict;
         let source = self.intake.sources.get_mut(source).expect("no source is removed");
         source.counts.count(client.is_some(), verdict);

@@ -1,11 +1,11 @@
-//! The balance for programs: one object on one line.
+//! The report as JSON: one object on one line.
 
 use serde_json::{Map, Value, json};
 
-use super::{Balance, Equation, ServerBalance};
+use super::{CollectorReport, Equation, ServerReport};
 
-impl Balance {
-    /// Returns the balance as one JSON object, without a line feed.
+impl CollectorReport {
+    /// Returns the report as one JSON object, without a line feed.
     #[must_use]
     pub fn json(&self) -> String {
         let mut balance = Map::new();
@@ -40,20 +40,20 @@ impl Balance {
             }),
         );
         add("delays", json!({ "histogram": self.queue.delays }));
-        add("servers", self.servers.iter().map(ServerBalance::json).collect());
+        add("servers", self.servers.iter().map(ServerReport::json).collect());
         Value::from(balance).to_string()
     }
 }
 
 impl Equation {
-    /// Returns the parts of both sides as members of one object.
+    /// Returns the terms of both sides of an equation as members of one object.
     fn json(&self) -> Value {
         let parts = std::iter::once(&self.left).chain(&self.right);
         parts.map(|(name, count)| (name.replace(' ', "_"), *count)).collect()
     }
 }
 
-impl ServerBalance {
+impl ServerReport {
     fn json(&self) -> Value {
         let mut server = Map::new();
         let mut add = |name: &str, value: Value| server.insert(name.to_owned(), value);
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn each_part_of_an_equation_is_a_member() {
-        let text = Balance::default().json();
+        let text = CollectorReport::default().json();
         assert!(
             text.starts_with("{\"adds_up\":true,\"datagrams\":{\"received\":0,\"mappings\":0,")
         );

@@ -1,4 +1,4 @@
-//! The balance: what came in, what went out, and what became of the rest. It must add up. `json` says it to
+//! The report: what came in, what was written, and what became of the rest, as equations that must hold. `json` is the same for
 //! programs.
 
 mod json;
@@ -12,60 +12,60 @@ use pen_records::mapping::origins;
 use pen_records::rewrite::OutcomeCounts;
 use pen_records::shipment;
 
-use crate::clocks::ClockOffset;
+use crate::clocks::LiveClockOffset;
 use crate::sources::ServerKey;
 
-/// What came in.
+/// Counters of received data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Received {
+pub struct ReceivedCounts {
     /// All datagrams.
     pub datagrams: u64,
-    /// Bytes of them.
+    /// Bytes of all datagrams.
     pub bytes: u64,
-    /// Datagrams that were classic mappings.
+    /// Datagrams with classic mappings.
     pub mapping_datagrams: u64,
-    /// Datagrams of our balancers' records.
+    /// Packets of pen.
     pub packets: u64,
-    /// Mappings, however they came.
+    /// Mappings, in any encoding.
     pub mappings: u64,
-    /// Records of connections and responses beside them.
+    /// Records of connections and responses.
     pub moments: u64,
-    /// Mappings without a request, or of one server too many.
+    /// Mappings without a request, or for a server beyond the limit.
     pub mappings_unused: u64,
-    /// Datagrams of lines as they are.
+    /// Datagrams of plain lines.
     pub line_datagrams: u64,
-    /// Datagrams of our shippers' lines.
+    /// Shipments of penlog.
     pub shipments: u64,
-    /// Datagrams of shippers that ask for us.
+    /// Questions of shippers for a collector.
     pub questions: u64,
-    /// Datagrams with nothing in them.
+    /// Empty datagrams.
     pub empty: u64,
-    /// Datagrams that could not be read.
+    /// Malformed datagrams.
     pub junk: u64,
-    /// Datagrams of senders that may not send them.
+    /// Datagrams from senders outside of `--from`.
     pub refused: u64,
-    /// Access lines, however they came.
+    /// Access lines, in any encoding.
     pub lines: u64,
-    /// Lines among these that were not understood, and go out as they came.
+    /// Access lines that do not parse, and are written unchanged.
     pub not_understood: u64,
 }
 
-/// How long lines waited.
+/// Waiting times of lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Queue {
+pub struct WaitTimes {
     lines: u64,
     micros: u64,
     longest: u64,
-    /// The same, spread.
+    /// Distribution of the waiting times, in microseconds.
     pub waits: Histogram,
-    /// How long after its record a line came, and where it is known after its response had ended.
+    /// Distribution of the delays of lines after their record, or after the end of the response where that is known, in microseconds.
     pub delays: Histogram,
-    /// Times that lines were decided early for want of memory.
+    /// Number of lines decided early because of the memory limit.
     pub hurried: u64,
 }
 
-impl Queue {
-    /// A line waited that long.
+impl WaitTimes {
+    /// Adds the waiting time of a line.
     pub fn add(&mut self, micros: i64) {
         self.waits.add(micros);
         let micros = u64::try_from(micros).unwrap_or(0);
@@ -74,7 +74,7 @@ impl Queue {
         self.longest = self.longest.max(micros);
     }
 
-    /// Microseconds a line waited on average.
+    /// Returns the average waiting time in microseconds.
     #[must_use]
     pub const fn mean(&self) -> u64 {
         match self.micros.checked_div(self.lines) {
@@ -83,29 +83,29 @@ impl Queue {
         }
     }
 
-    /// Microseconds that the most patient line waited.
+    /// Returns the longest waiting time in microseconds.
     #[must_use]
     pub const fn longest(&self) -> u64 {
         self.longest
     }
 }
 
-/// Lines of one server that were decided.
+/// Report on one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerBalance {
-    /// Which.
+pub struct ServerReport {
+    /// The server.
     pub key: ServerKey,
-    /// The formats found.
+    /// Names of the recognized formats.
     pub format: String,
-    /// How sure their clients are.
+    /// Number of decided lines by certainty.
     pub counts: OutcomeCounts,
-    /// Microseconds from a record to its line mostly, where that is known.
+    /// Usual delay of lines after their records, in microseconds; `None` if unknown.
     pub delay: Option<i64>,
-    /// Its clock against the balancer's; against ours while no balancer of ours is heard.
-    pub clock: Option<ClockOffset>,
+    /// Offset of the server's clock against the balancer's, or against the collector's without a pen of this package.
+    pub clock: Option<LiveClockOffset>,
 }
 
-impl fmt::Display for ServerBalance {
+impl fmt::Display for ServerReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, format, counts, delay, clock } = self;
         let counts = counts.by_certainty().map(|(name, count)| format!("{count} {name}"));
@@ -118,31 +118,31 @@ impl fmt::Display for ServerBalance {
     }
 }
 
-/// All of it.
+/// The whole report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Balance {
-    /// What came in.
-    pub received: Received,
-    /// What the join did.
+pub struct CollectorReport {
+    /// Counters of received data.
+    pub received: ReceivedCounts,
+    /// Counters of the join.
     pub join: attribution::JoinCounts,
-    /// What the shippers' numbers say.
+    /// Losses according to the numbers in shipments.
     pub shipments: shipment::ShipmentCounts,
-    /// What the balancers' numbers say.
+    /// Losses according to the numbers in packets.
     pub packets: origins::PacketCounts,
-    /// How long lines waited.
-    pub queue: Queue,
-    /// Bytes of the lines that wait.
+    /// Waiting times of lines.
+    pub queue: WaitTimes,
+    /// Bytes of held lines.
     pub held_bytes: u64,
-    /// Of each server that sent lines.
-    pub servers: Vec<ServerBalance>,
-    /// What became of the lines in the log; filled in by the loop.
+    /// Reports on the servers that sent lines.
+    pub servers: Vec<ServerReport>,
+    /// Counters of the log file, added by the loop.
     pub log: logfile::LogFileCounts,
-    /// Datagrams that the kernel dropped because we were too slow; filled in by the loop.
+    /// Datagrams dropped by the kernel because the receive buffer was full, added by the loop.
     pub kernel_drops: u64,
 }
 
-impl Balance {
-    /// The equations, each with what its two sides are.
+impl CollectorReport {
+    /// Returns the equations with the terms of both sides.
     #[must_use]
     pub fn equations(&self) -> [Equation; 4] {
         let (received, join, log) = (&self.received, &self.join, &self.log);
@@ -196,26 +196,26 @@ impl Balance {
         ]
     }
 
-    /// Whether all equations hold.
+    /// Returns whether every equation holds.
     #[must_use]
     pub fn adds_up(&self) -> bool {
         self.equations().iter().all(Equation::holds)
     }
 }
 
-/// `left = right + right + …`
+/// An equation `left = right + right + …`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Equation {
-    /// What it is about.
+    /// Name of the equation.
     pub name: &'static str,
-    /// The whole.
+    /// Name and value of the left side.
     pub left: (&'static str, u64),
-    /// Its parts.
+    /// Names and values of the terms on the right side.
     pub right: Vec<(&'static str, u64)>,
 }
 
 impl Equation {
-    /// Whether the parts make the whole.
+    /// Returns whether both sides are equal.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.left.1 == self.right.iter().map(|(_, count)| count).sum::<u64>()
@@ -232,7 +232,7 @@ impl fmt::Display for Equation {
     }
 }
 
-impl fmt::Display for Balance {
+impl fmt::Display for CollectorReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for equation in self.equations() {
             writeln!(f, "balance: {equation}")?;
