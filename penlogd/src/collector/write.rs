@@ -28,7 +28,7 @@ impl Collector {
             }
             // The engine limits lines, not bytes: let it believe that their waiting time is over.
             let Some(due) = self.intake.engine.next_due() else { return };
-            self.queue.hurried += 1;
+            self.queue.decided_early += 1;
             self.intake.engine.advance(due);
         }
     }

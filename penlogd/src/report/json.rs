@@ -29,7 +29,7 @@ impl CollectorReport {
         );
         add("balancers", packets.origins.into());
         add("not_understood", self.received.not_understood.into());
-        add("decided_early", (self.join.decided_early + self.queue.hurried).into());
+        add("decided_early", (self.join.decided_early + self.queue.decided_early).into());
         add("held_bytes", self.held_bytes.into());
         add(
             "waited",

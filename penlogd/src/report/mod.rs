@@ -61,7 +61,7 @@ pub struct WaitTimes {
     /// Distribution of the delays of lines after their record, or after the end of the response where that is known, in microseconds.
     pub delays: Histogram,
     /// Number of lines decided early because of the memory limit.
-    pub hurried: u64,
+    pub decided_early: u64,
 }
 
 impl WaitTimes {
@@ -272,7 +272,7 @@ impl fmt::Display for CollectorReport {
             received.not_understood,
             shipments.duplicates,
             shipments.late,
-            self.join.decided_early + self.queue.hurried,
+            self.join.decided_early + self.queue.decided_early,
         )?;
         for server in &self.servers {
             writeln!(f, "balance: {server}")?;
