@@ -230,9 +230,9 @@ impl Visit for MessageText<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
             let fields = std::mem::take(self.0);
-            write!(self.0, "{value:?}{fields}").unwrap_or_default();
+            let _ = write!(self.0, "{value:?}{fields}"); // A string takes everything.
         } else {
-            write!(self.0, " {}={value:?}", field.name()).unwrap_or_default();
+            let _ = write!(self.0, " {}={value:?}", field.name());
         }
     }
 }

@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let args = CollectorArgs::parse();
     if let Some((text, code)) = args.check() {
         // The reader may have closed the pipe.
-        drop(std::io::stdout().write_all(text.as_bytes()));
+        let _ = std::io::stdout().write_all(text.as_bytes());
         return ExitCode::from(code);
     }
     let config = match CollectorConfig::try_from(args) {

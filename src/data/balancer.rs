@@ -1,12 +1,12 @@
 //! Starts and stops listeners, pool, health checks, logs and workers.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use pen_daemon::error::{ActionError, Doing as _};
 use tracing::{error, info, warn};
 
 use crate::config::file_io::TemporaryFile;
@@ -60,12 +60,9 @@ impl Bound {
     ///
     /// # Errors
     /// Names the address that cannot be bound, or the file with an error.
-    pub fn bind(config: &PenConfig) -> Result<Self, BalancerError> {
+    pub fn bind(config: &PenConfig) -> Result<Self, ActionError> {
         let workers = config.workers.get();
-        let keeper = TlsKeeper::new(&config.settings.tls).map_err(|error| BalancerError {
-            action: "set up TLS".to_owned(),
-            source: io::Error::other(error),
-        })?;
+        let keeper = TlsKeeper::new(&config.settings.tls).doing("set up TLS")?;
         keeper.warnings().iter().for_each(|warning| warn!("{warning}"));
         let mut bound = Self {
             sockets: match config.transport {
@@ -80,10 +77,7 @@ impl Bound {
             drops: None,
         };
         for endpoint in &config.listen {
-            bound.open(endpoint, config).map_err(|source| BalancerError {
-                action: format!("listen at {endpoint}"),
-                source,
-            })?;
+            bound.open(endpoint, config).doing(format_args!("listen at {endpoint}"))?;
         }
         if let ListenSockets::Udp(ports) = &bound.sockets {
             bound.drops = Some(KernelDrops::at(ports.iter().flatten()));
@@ -124,18 +118,14 @@ impl Bound {
     ///
     /// # Errors
     /// No file descriptor or no thread is available.
-    pub fn start(self, config: &PenConfig) -> Result<Balancer, BalancerError> {
-        let fail = |action: &str| {
-            let action = action.to_owned();
-            move |source| BalancerError { action, source }
-        };
+    pub fn start(self, config: &PenConfig) -> Result<Balancer, ActionError> {
         for endpoint in self.endpoints() {
             info!("listening on {endpoint}");
         }
         let mailboxes: Vec<_> = (0..self.workers)
             .map(|_| Mailbox::new().map(Arc::new))
             .collect::<io::Result<_>>()
-            .map_err(fail("start a worker"))?;
+            .doing("start a worker")?;
         let each = if matches!(self.sockets, ListenSockets::Udp(_)) { FLOW } else { CONNECTION };
         // A worker has one for each address, one for its epoll instance and one for its waker.
         let own = self.workers * (self.endpoints.len() + 2);
@@ -149,7 +139,7 @@ impl Bound {
             let shared = shared.clone();
             move || shared.changed()
         };
-        keeper.watch(tell).map_err(fail("start a thread"))?;
+        keeper.watch(tell).doing("start a thread")?;
         let target = config.settings.log.as_ref();
         let log = MappingLog::start(target, config.settings.log_format).map_err(|source| {
             let action = match target {
@@ -157,7 +147,7 @@ impl Bound {
                 Some(LogTarget::Collector { name, .. }) => format!("send to {name}"),
                 None => "start the mapping log".to_owned(),
             };
-            BalancerError { action, source }
+            ActionError::cannot(action, source)
         })?;
         let path = config.settings.access_log.as_deref();
         let access_log = AccessLog::start(path).map_err(|source| {
@@ -165,7 +155,7 @@ impl Bound {
                 Some(path) => format!("open {}", path.display()),
                 None => "start the access log".to_owned(),
             };
-            BalancerError { action, source }
+            ActionError::cannot(action, source)
         })?;
         let most = self.multi_accept;
         let sinks = || RecordSinks::new(&log, &access_log);
@@ -179,9 +169,9 @@ impl Bound {
                 Ok(move || worker.run())
             }),
         };
-        let workers = workers.map_err(fail("start a worker"))?;
-        let checks = watch::start(shared.clone(), config.transport)
-            .map_err(fail("start to check servers"))?;
+        let workers = workers.doing("start a worker")?;
+        let checks =
+            watch::start(shared.clone(), config.transport).doing("start to check servers")?;
         Ok(Balancer { shared, workers, checks, log, access_log, files: self.files })
     }
 }
@@ -297,25 +287,6 @@ fn raise_descriptors() -> u64 {
 fn connections_for(descriptors: u64, own: u64, each: u64) -> usize {
     let reserve = (RESERVE + own).min(descriptors / 4);
     usize::try_from(((descriptors - reserve) / each).max(1)).unwrap_or(usize::MAX)
-}
-
-/// What failed.
-#[derive(Debug)]
-pub struct BalancerError {
-    action: String,
-    source: io::Error,
-}
-
-impl fmt::Display for BalancerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {}", self.action)
-    }
-}
-
-impl std::error::Error for BalancerError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
 }
 
 #[cfg(test)]

@@ -3,30 +3,26 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::termios::{
     LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
 };
-use pen_daemon::error::ActionError;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use nix::unistd::read;
+use pen_daemon::error::{ActionError, Doing as _};
 
 use crate::cli::PenctlArgs;
 use crate::talk::{ControlAddress, ControlSession};
 
-/// Time between two checks for a key or a signal, in tenths of a second.
-const POLL_TENTHS: u8 = 2;
-
 /// Shows tables until a key, a signal or the requested number of tables ends it.
 pub(crate) fn run(args: &PenctlArgs, pen: &ControlAddress) -> Result<bool, ActionError> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        let _ = signal_hook::flag::register(signal, Arc::clone(&stop)); // Fails only for SIGKILL and the like.
-    }
+    let signals = catch_signals().doing("catch signals")?;
     let mut source = ServerSource { session: pen.session()?, pen };
     // Before the alternate screen, which would take an error message away with it.
     let mut now = source.fetch()?;
@@ -37,7 +33,7 @@ pub(crate) fn run(args: &PenctlArgs, pen: &ControlAddress) -> Result<bool, Actio
         show(&now.draw(before.as_ref(), args, screen.is_some()), screen.is_some());
         shown += 1;
         let enough = args.count.is_some_and(|count| shown >= count);
-        if enough || !wait(args.interval, &stop, screen.is_some()) {
+        if enough || !wait(args.interval, &signals, screen.is_some()) {
             return Ok(true);
         }
         let next = source.fetch()?;
@@ -56,25 +52,38 @@ fn show(table: &str, on_screen: bool) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush()); // A closed pipe is no error.
 }
 
+/// Turns INT, TERM and HUP into something to read.
+fn catch_signals() -> nix::Result<SignalFd> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)
+}
+
 /// Waits for `time`. Returns `false` if a key or a signal ends the program.
-fn wait(time: Duration, stop: &AtomicBool, keys: bool) -> bool {
+fn wait(time: Duration, signals: &SignalFd, keys: bool) -> bool {
     let until = Instant::now() + time;
-    while let Some(left) = until.checked_duration_since(Instant::now()) {
-        if stop.load(Ordering::Relaxed) {
-            return false;
-        }
+    let stdin = io::stdin();
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         if keys {
-            let mut key = [0];
-            // Returns without a key after POLL_TENTHS.
-            match io::stdin().read(&mut key) {
-                Ok(1) if matches!(key[0], b'q' | b'Q' | 3) => return false,
-                _ => {}
+            fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) if left.is_zero() => return true,
+            Ok(0) | Err(Errno::EINTR) => continue,
+            Ok(_) if fds[0].any() == Some(false) => {}
+            Ok(_) | Err(_) => return false,
+        }
+        let mut typed = [0; 16];
+        match read(&stdin, &mut typed) {
+            Ok(0) | Err(_) => return false, // The terminal is closed.
+            Ok(len) if typed[..len].iter().any(|key| matches!(key, b'q' | b'Q' | 3)) => {
+                return false;
             }
-        } else {
-            thread::park_timeout(left.min(Duration::from_millis(u64::from(POLL_TENTHS) * 100)));
+            Ok(_) => {}
         }
     }
-    true
 }
 
 /// Fetches the tables, through a session, or through a connection for each command.
@@ -225,8 +234,9 @@ impl FullScreen {
         let before = tcgetattr(&stdin).ok()?;
         let mut raw = before.clone();
         raw.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
+        // A read is only done after poll(2), and takes what has been typed.
         raw.control_chars[SpecialCharacterIndices::VMIN as usize] = 0;
-        raw.control_chars[SpecialCharacterIndices::VTIME as usize] = POLL_TENTHS;
+        raw.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
         tcsetattr(&stdin, SetArg::TCSANOW, &raw).ok()?;
         print("\x1b[?1049h\x1b[?25l");
         Some(Self { before })

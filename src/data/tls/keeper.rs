@@ -243,7 +243,7 @@ impl TlsKeeper {
 
     /// Ends the watching thread.
     pub fn stop(&self) {
-        drop(self.waker.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
