@@ -170,7 +170,7 @@ impl<'a> JoinReport<'a> {
             ReportCounter::new("set_right", set_right).said("lines out of order, set right"),
             ReportCounter::new("left_out_of_order", lines.late)
                 .said("lines too far out of order, left in place"),
-            ReportCounter::new("hurried", self.tally.counts.decided_early)
+            ReportCounter::new("decided_early", self.tally.counts.decided_early)
                 .said("lines decided early to bound memory"),
             ReportCounter::new("with_peer_port", lines.with_port),
         ]

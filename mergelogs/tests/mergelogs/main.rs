@@ -698,6 +698,7 @@ fn the_report_is_for_programs_too() {
     for part in [
         "\"read\":2,\"written\":2,\"balanced\":true,\"exact\":0,\"certain\":1",
         "\"not_understood\":1",
+        "\"decided_early\":0",
         "\"mappings\":{\"read\":1,\"used\":1,\"unused\":0",
         "\"first\":\"2026-11-22T20:23:20Z\"",
         "\"server\":\"10.0.0.1\"",
