@@ -1,4 +1,5 @@
-//! `Args`: what was typed. The doc comments are the help text; `docs/man/mergelogs.1` is by hand.
+//! The command line of `mergelogs` as it was typed. The doc comments of [`MergeArgs`] are the text of `--help`;
+//! `docs/man/mergelogs.1` is written by hand.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,17 +18,17 @@ use crate::input::third_party::{LogZone, ServerAlias};
 /// The longest age that `--window` allows: a leap year.
 const WINDOW_MAX: Duration = Duration::from_secs(366 * 86_400);
 
-/// Merge the access logs of several servers into one that names the real clients.
+/// Merge the access logs of several servers into one log that names the real clients.
 ///
-/// The lines of all logs come out in time order. Where the balancer's mapping log shows who sent a
-/// request, that client's address stands in the line instead of the balancer's; nothing else in a
-/// line changes. Inputs may be compressed with gzip, bzip2, xz or zstd, rotated, and in any order.
+/// The lines of all logs are written in the order of time. If the balancer's mapping log records which
+/// client sent a request, the line gets this client's address instead of the balancer's; nothing else
+/// in a line changes. Inputs may be compressed with gzip, bzip2, xz or zstd, rotated, and in any order.
 #[derive(Debug, Parser)]
 #[command(name = "mergelogs", version, arg_required_else_help = false)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that was typed or not")]
 pub(crate) struct MergeArgs {
-    /// The balancer's mapping log: that of pen, or what HAProxy logs. May be repeated, and may be a
-    /// glob in quotes
+    /// The balancer's mapping log, written by pen or HAProxy. May be repeated, and may be a pattern
+    /// in quotes
     #[arg(short = 'p', long = "mappings", value_name = "PENLOG", required_unless_present = "check", action = ArgAction::Append)]
     pub(crate) mappings: Vec<PathBuf>,
 
@@ -35,43 +36,43 @@ pub(crate) struct MergeArgs {
     #[arg(short = 'j', long = "window", value_name = "TIME", default_value = "600", value_parser = window)]
     pub(crate) window: Duration,
 
-    /// Accepted and ignored: times are compared in UTC, so there is no offset to give
+    /// Accepted and ignored: all times are compared in UTC
     #[arg(short = 't', value_name = "SECONDS", allow_negative_numbers = true)]
     pub(crate) time_offset: Option<i64>,
 
-    /// Accepted and ignored: there is no cache to do without
+    /// Accepted and ignored: there is no cache
     #[arg(short = 'c')]
     pub(crate) no_cache: bool,
 
-    /// Say on standard error what is found and done
+    /// Print more about the inputs to stderr
     #[arg(short = 'd', action = ArgAction::Count)]
     pub(crate) debug: u8,
 
-    /// Write the merged log here, compressed if the name ends in .gz, .bz2, .xz or .zst. The file
-    /// appears under its name only when it is complete
+    /// Write the merged log to this file, compressed if the name ends in .gz, .bz2, .xz or .zst. The
+    /// file gets its name when it is complete [default: the standard output]
     #[arg(short = 'o', long = "output", value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
-    /// The format of the logs: `auto`, `json`, or the text of an Apache `LogFormat` or an nginx
-    /// `log_format`. With SERVER= in front, of that server's logs only; may be repeated
+    /// Format of the access logs: `auto`, `json`, or an Apache `LogFormat` or nginx `log_format`. With
+    /// SERVER= in front, of this server's logs only. May be repeated
     #[arg(long, value_name = "[SERVER=]SPEC", action = ArgAction::Append)]
     pub(crate) format: Vec<String>,
 
-    /// The format of mapping logs that another balancer wrote: `haproxy`, which is found by itself,
-    /// or the text of a format of HAProxy, Envoy, Traffic Server, nginx or Apache
+    /// Format of mapping logs that another balancer wrote: `haproxy`, which is recognized without this
+    /// option, or a format of HAProxy, Envoy, Traffic Server, nginx or Apache
     #[arg(long, value_name = "SPEC")]
     pub(crate) mapping_format: Option<String>,
 
-    /// What such a balancer calls a server, if it logs no address: `GROUP/NAME` or `NAME`. May be
-    /// repeated
+    /// Address of the server that such a balancer logs as `GROUP/NAME` or `NAME`. May be repeated
     #[arg(long, value_name = "NAME=ADDR[:PORT]", action = ArgAction::Append)]
     pub(crate) server: Vec<ServerAlias>,
 
-    /// The zone of the times that it logs without one: `local`, this machine's, or as in +0200
+    /// Time zone of times that such a balancer logs without a zone: `local` (the zone of this
+    /// machine), `UTC`, or an offset such as +0200
     #[arg(long, value_name = "ZONE", default_value = "local", allow_hyphen_values = true)]
     pub(crate) mapping_zone: LogZone,
 
-    /// Say what the formats of --format can achieve and what would make each line exact, and leave
+    /// Report what the formats of --format can achieve and what would make each line exact, and exit
     #[arg(long, requires = "format")]
     pub(crate) check: bool,
 
@@ -83,30 +84,32 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_name = "WHAT", default_value = "use", value_parser = words(LikelyPolicy::WORDS))]
     pub(crate) likely: LikelyPolicy,
 
-    /// Write networks or pseudonyms instead of clients: `cut`, `cut=24,48` (the bits that stay of
-    /// IPv4 and IPv6), or `key=FILE` with a secret for pseudonyms that keep visitors apart
+    /// Write networks or pseudonyms instead of clients: `cut`, `cut=24,48` (bits kept of IPv4 and
+    /// IPv6), or `key=FILE` with a secret for pseudonyms, which keep visitors apart
     #[arg(long, value_name = "HOW")]
     pub(crate) privacy: Option<PrivacyMode>,
 
-    /// Write beside each line how sure its client is and why, one line each, TAB-separated
+    /// Write to this file, for each line of the merged log, how sure its client is and why, in columns
+    /// separated by tabs
     #[arg(long, value_name = "FILE")]
     pub(crate) explain: Option<PathBuf>,
 
-    /// With --explain, name the mappings that could have explained the line, and what speaks for each
+    /// With --explain: also name the mappings that could explain the line, and the evidence for each
     #[arg(long, requires = "explain")]
     pub(crate) candidates: bool,
 
-    /// Say in words why a line got its client: the line with this number in the merged log, or lines that
-    /// hold this text, up to 10
+    /// Print in words why a line got its client: the line with this number in the merged log, or up to
+    /// 10 lines that contain this text
     #[arg(long, value_name = "N|TEXT")]
     pub(crate) explain_line: Option<OsString>,
 
-    /// Say how right the join was, by a field of the logs that holds the client's address: a token of
-    /// --format (`%{X-Forwarded-For}i`, `$http_x_client`), a header's name, or the path of a JSON key
+    /// Report how many lines have the right client, by a field of the logs that holds the client's
+    /// address: a token of --format (`%{X-Forwarded-For}i`, `$http_x_client`), the name of a header, or
+    /// the path of a JSON key
     #[arg(long, value_name = "FIELD")]
     pub(crate) audit: Option<String>,
 
-    /// How the report at the end is written to standard error
+    /// Format of the report at the end, on stderr
     #[arg(long, value_enum, value_name = "HOW", default_value_t = ReportStyle::Text)]
     pub(crate) report: ReportStyle,
 
@@ -114,9 +117,9 @@ pub(crate) struct MergeArgs {
     #[arg(short = 'q', long)]
     pub(crate) quiet: bool,
 
-    /// A server's address as the mapping log spells it, and a log of that server. IPv6 addresses
-    /// stand in brackets; `-` is standard input; the file may be a glob in quotes; a port
-    /// between the two (10.0.0.1:8080:access.log) tells servers on one machine apart
+    /// A server's address as the mapping log spells it, and an access log of this server. IPv6
+    /// addresses stand in brackets; `-` is standard input; the file may be a pattern in quotes; a port
+    /// between address and file (10.0.0.1:8080:access.log) distinguishes servers on one machine
     #[arg(value_name = "SERVER:FILE", required_unless_present = "check")]
     pub(crate) logs: Vec<OsString>,
 }
@@ -138,10 +141,10 @@ fn window(text: &str) -> Result<Duration, String> {
     if window <= WINDOW_MAX { Ok(window) } else { Err("expected at most 366 days".to_owned()) }
 }
 
-/// See [`MergeArgs::report`].
+/// Format of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReportStyle {
-    /// Lines for people
+    /// Lines of text
     Text,
     /// One JSON object
     Json,
