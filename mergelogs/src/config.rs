@@ -3,16 +3,17 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::Read as _;
 use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pen_daemon::error::{ActionError, Doing as _};
 use pen_records::access::Spec;
 use pen_records::addr::{ServerAddr, parse_ip};
 use pen_records::mapping::third_party_log::ThirdPartySpec;
-use pen_records::privacy::{Privacy, PrivacyKeyError, PrivacyMode};
+use pen_records::privacy::{Privacy, PrivacyMode};
 use pen_records::rewrite::RewritePolicy;
 
 use crate::cli::{MergeArgs, ReportStyle};
@@ -104,120 +105,23 @@ impl fmt::Display for InputOrigin {
     }
 }
 
-/// An error in the command line.
-#[derive(Debug)]
-pub(crate) enum ConfigError {
-    NoColon(OsString),
-    NoServer(OsString),
-    NoFile(OsString),
-    BareV6(OsString),
-    NoMatch(PathBuf),
-    BadGlob(PathBuf, glob::PatternError),
-    StdinTwice,
-    Format(String, String),
-    Audit(String, String, String),
-    OutputIsInput(PathBuf),
-    KeyFile(String, io::Error),
-    Key(String, PrivacyKeyError),
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoColon(arg) => {
-                write!(f, "expected SERVER:FILE, found no colon in {}", arg.display())
-            }
-            Self::NoServer(arg) => {
-                write!(f, "expected a server before the colon in {}", arg.display())
-            }
-            Self::NoFile(arg) => write!(f, "expected a file after the colon in {}", arg.display()),
-            Self::BareV6(arg) => write!(
-                f,
-                "expected SERVER:FILE with an IPv6 address in brackets, as in [2001:db8::1]:access.log, found {}",
-                arg.display()
-            ),
-            Self::NoMatch(path) => write!(f, "no file matches {}", path.display()),
-            Self::BadGlob(path, error) => {
-                write!(f, "cannot understand the pattern {}: {error}", path.display())
-            }
-            Self::StdinTwice => f.write_str("standard input (-) can be read only once"),
-            Self::Format(spec, error) => {
-                write!(f, "cannot understand the format {spec:?}: {error}")
-            }
-            Self::KeyFile(path, error) => write!(f, "cannot read the key {path}: {error}"),
-            Self::Key(path, error) => write!(f, "cannot use the key {path}: {error}"),
-            Self::Audit(field, spec, error) => write!(
-                f,
-                "cannot audit by {field}, expected a field of the format {spec:?} (see --format): {error}"
-            ),
-            Self::OutputIsInput(path) => {
-                write!(f, "{} is to be read and to be written: choose another name", path.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
 impl MergeConfig {
-    pub(crate) fn new(args: MergeArgs) -> Result<Self, ConfigError> {
-        let mut remarks = Vec::new();
-        if args.time_offset.is_some() {
-            remarks.push(
-                "-t is not needed and not used: times are compared in UTC, by each line's own offset"
-                    .to_owned(),
-            );
-        }
-        if args.no_cache && args.debug > 0 {
-            remarks.push("-c is not needed: there is no cache to do without".to_owned());
-        }
-        let mut servers: Vec<ServerInputs> = Vec::new();
-        for arg in &args.logs {
-            let (server, file) = split(arg, &|path| path.exists())?;
-            let logs = expand(&file)?;
-            match servers.iter_mut().find(|s| s.name == server.name && s.port == server.port) {
-                Some(known) => known.logs.extend(logs),
-                None => servers.push(ServerInputs { logs, ..server }),
-            }
-        }
+    pub(crate) fn new(args: MergeArgs) -> Result<Self, ActionError> {
+        let mut remarks = remarks_on_unused(&args);
+        let mut servers = servers(&args.logs)?;
         for server in &mut servers {
-            let mut seen = Vec::new();
-            server.logs.retain(|log| {
-                let new = !seen.contains(log);
-                seen.push(log.clone());
-                if !new {
-                    remarks.push(format!("{log} is named twice: read once"));
-                }
-                new
-            });
-            if server.ip.is_none() && !server.name.contains('/') {
-                remarks.push(format!(
-                    "{} is no address, so only mappings of a balancer that logs names can name it",
-                    server.name
-                ));
-            }
+            check_server(server, &mut remarks);
         }
-        let mut formats = vec!["auto"; servers.len()];
-        for format in &args.format {
-            set_format(&mut servers, &mut formats, format)?;
-        }
+        let formats = set_formats(&mut servers, &args.format)?;
         if let Some(field) = &args.audit {
-            for (server, format) in servers.iter_mut().zip(formats) {
-                server.truth = Spec::with_truth(format, field).map_err(|error| {
-                    ConfigError::Audit(field.clone(), format.to_owned(), error.to_string())
-                })?;
-            }
+            set_audit_field(&mut servers, &formats, field)?;
         }
         let mut mappings = Vec::new();
         for path in &args.mappings {
             mappings.extend(expand(path.as_os_str())?);
         }
-        let spec = args.mapping_format.map(|spec| {
-            ThirdPartySpec::parse(&spec)
-                .map_err(|error| ConfigError::Format(spec, error.to_string()))
-        });
         let foreign = ThirdPartySettings {
-            spec: spec.transpose()?,
+            spec: args.mapping_format.as_deref().map(mapping_format).transpose()?,
             zone: args.mapping_zone,
             names: args.server.into(),
         };
@@ -242,14 +146,15 @@ impl MergeConfig {
         Ok(config)
     }
 
-    fn check_files(&self) -> Result<(), ConfigError> {
+    /// Rejects inputs that cannot be read twice, and outputs that are inputs as well.
+    fn check_files(&self) -> Result<(), ActionError> {
         let origins = || self.mappings.iter().chain(self.servers.iter().flat_map(|s| &s.logs));
         if origins().filter(|origin| **origin == InputOrigin::Stdin).count() > 1 {
-            return Err(ConfigError::StdinTwice);
+            return Err(ActionError::new("standard input (-) can be read only once"));
         }
         for written in self.output.iter().chain(&self.explain) {
             let Ok(written) = written.canonicalize() else { continue };
-            // Devices and pipes may well be read and written.
+            // Devices and pipes may be both.
             if !written.is_file() {
                 continue;
             }
@@ -257,7 +162,10 @@ impl MergeConfig {
                 if let InputOrigin::File(read) = origin
                     && read.canonicalize().is_ok_and(|read| read == written)
                 {
-                    return Err(ConfigError::OutputIsInput(read.clone()));
+                    return Err(ActionError::new(format!(
+                        "{} is an input and an output: choose another name for the output",
+                        read.display()
+                    )));
                 }
             }
         }
@@ -265,24 +173,93 @@ impl MergeConfig {
     }
 }
 
-fn privacy(wanted: &PrivacyMode) -> Result<Privacy, ConfigError> {
+/// Returns the remarks on options that have no effect.
+fn remarks_on_unused(args: &MergeArgs) -> Vec<String> {
+    let mut remarks = Vec::new();
+    if args.time_offset.is_some() {
+        remarks.push(
+            "-t is not needed and not used: times are compared in UTC, by each line's own offset"
+                .to_owned(),
+        );
+    }
+    if args.no_cache && args.debug > 0 {
+        remarks.push("-c is not needed: there is no cache".to_owned());
+    }
+    remarks
+}
+
+/// Returns the servers of the arguments `SERVER:FILE`, each with all of its logs, in the order of the command line.
+fn servers(args: &[OsString]) -> Result<Vec<ServerInputs>, ActionError> {
+    let mut servers: Vec<ServerInputs> = Vec::new();
+    for arg in args {
+        let (server, file) = split(arg, &|path| path.exists())?;
+        let logs = expand(&file)?;
+        match servers.iter_mut().find(|s| s.name == server.name && s.port == server.port) {
+            Some(known) => known.logs.extend(logs),
+            None => servers.push(ServerInputs { logs, ..server }),
+        }
+    }
+    Ok(servers)
+}
+
+/// Removes repeated logs of a server, and adds remarks on them and on a server without an address.
+fn check_server(server: &mut ServerInputs, remarks: &mut Vec<String>) {
+    let mut seen = Vec::new();
+    server.logs.retain(|log| {
+        let new = !seen.contains(log);
+        seen.push(log.clone());
+        if !new {
+            remarks.push(format!("{log} is named twice: read once"));
+        }
+        new
+    });
+    if server.ip.is_none() && !server.name.contains('/') {
+        remarks.push(format!(
+            "{} is no address, so only mappings of a balancer that logs names can name it",
+            server.name
+        ));
+    }
+}
+
+/// Sets the field of `--audit` in the formats of all servers.
+fn set_audit_field(
+    servers: &mut [ServerInputs],
+    formats: &[&str],
+    field: &str,
+) -> Result<(), ActionError> {
+    for (server, format) in servers.iter_mut().zip(formats) {
+        server.truth = Spec::with_truth(format, field).doing(format_args!(
+            "audit by {field}, expected a field of the format {format:?} (see --format)"
+        ))?;
+    }
+    Ok(())
+}
+
+/// Parses the value of `--mapping-format`.
+fn mapping_format(spec: &str) -> Result<ThirdPartySpec, ActionError> {
+    ThirdPartySpec::parse(spec).doing(format_args!("understand the format {spec:?}"))
+}
+
+/// Returns the replacement of clients that `--privacy` asks for. Reads the key file.
+fn privacy(wanted: &PrivacyMode) -> Result<Privacy, ActionError> {
     let path = match wanted {
         PrivacyMode::Cut { v4, v6 } => return Ok(Privacy::cut(*v4, *v6)),
         PrivacyMode::Key(path) => path,
     };
     let mut key = Vec::new();
-    // What never ends is no key.
+    // Limits the read, in case the file never ends.
     File::open(path)
         .and_then(|file| file.take(4_096).read_to_end(&mut key))
-        .map_err(|error| ConfigError::KeyFile(path.clone(), error))?;
-    Privacy::keyed(&key).map_err(|error| ConfigError::Key(path.clone(), error))
+        .doing(format_args!("read the key {path}"))?;
+    Privacy::keyed(&key).doing(format_args!("use the key {path}"))
 }
 
 /// Splits `SERVER:FILE`. The classic reading, at the first colon, wins where its file exists.
 fn split(
     arg: &OsStr,
     exists: &dyn Fn(&Path) -> bool,
-) -> Result<(ServerInputs, OsString), ConfigError> {
+) -> Result<(ServerInputs, OsString), ActionError> {
+    let expected = |what| ActionError::new(format!("expected {what} {}", arg.display()));
     let bytes = arg.as_bytes();
     let (name, rest, ip) = if let Some(inside) = bytes.strip_prefix(b"[")
         && let Some(end) = memchr::memchr(b']', inside)
@@ -292,23 +269,25 @@ fn split(
         (&inside[..end], rest, Some(ip))
     } else {
         let Some(colon) = memchr::memchr(b':', bytes) else {
-            return Err(ConfigError::NoColon(arg.to_owned()));
+            return Err(expected("SERVER:FILE, found no colon in"));
         };
         let (name, rest) = (&bytes[..colon], &bytes[colon + 1..]);
         if parse_ip(name).is_none() && begins_with_bare_v6(bytes) && !exists(&path(rest)) {
-            return Err(ConfigError::BareV6(arg.to_owned()));
+            return Err(expected(
+                "SERVER:FILE with an IPv6 address in brackets, as in [2001:db8::1]:access.log, found",
+            ));
         }
         (name, rest, parse_ip(name))
     };
     if name.is_empty() {
-        return Err(ConfigError::NoServer(arg.to_owned()));
+        return Err(expected("a server before the colon in"));
     }
     let (port, rest) = match port_before(rest) {
         Some((port, file)) if !exists(&path(rest)) => (Some(port), file),
         _ => (None, rest),
     };
     if rest.is_empty() {
-        return Err(ConfigError::NoFile(arg.to_owned()));
+        return Err(expected("a file after the colon in"));
     }
     let name = ip.map_or_else(|| String::from_utf8_lossy(name).into_owned(), |ip| ip.to_string());
     let (spec, truth) = (Spec::auto(), Spec::auto());
@@ -320,7 +299,7 @@ fn path(bytes: &[u8]) -> PathBuf {
     OsString::from_vec(bytes.to_vec()).into()
 }
 
-/// `PORT:FILE`.
+/// Splits `PORT:FILE`.
 fn port_before(rest: &[u8]) -> Option<(u16, &[u8])> {
     let colon = memchr::memchr(b':', rest)?;
     let (digits, file) = (&rest[..colon], &rest[colon + 1..]);
@@ -330,14 +309,14 @@ fn port_before(rest: &[u8]) -> Option<(u16, &[u8])> {
     Some((std::str::from_utf8(digits).ok()?.parse().ok()?, file))
 }
 
-/// An IPv6 address up to some colon, as in `2001:db8::1:access.log`.
+/// Returns whether the bytes before a colon are an IPv6 address, as in `2001:db8::1:access.log`.
 fn begins_with_bare_v6(bytes: &[u8]) -> bool {
     memchr::memchr_iter(b':', bytes)
         .any(|colon| bytes[..colon].contains(&b':') && parse_ip(&bytes[..colon]).is_some())
 }
 
 /// Returns a file, standard input, or the files that a pattern matches.
-fn expand(file: &OsStr) -> Result<Vec<InputOrigin>, ConfigError> {
+fn expand(file: &OsStr) -> Result<Vec<InputOrigin>, ActionError> {
     if file == "-" {
         return Ok(vec![InputOrigin::Stdin]);
     }
@@ -347,12 +326,27 @@ fn expand(file: &OsStr) -> Result<Vec<InputOrigin>, ConfigError> {
         return Ok(vec![InputOrigin::File(path.to_owned())]);
     };
     let found: Vec<_> = glob::glob(pattern)
-        .map_err(|error| ConfigError::BadGlob(path.to_owned(), error))?
+        .doing(format_args!("understand the pattern {}", path.display()))?
         .filter_map(Result::ok)
         .filter(|path| !path.is_dir())
         .map(InputOrigin::File)
         .collect();
-    if found.is_empty() { Err(ConfigError::NoMatch(path.to_owned())) } else { Ok(found) }
+    if found.is_empty() {
+        return Err(ActionError::new(format!("no file matches {}", path.display())));
+    }
+    Ok(found)
+}
+
+/// Applies the options `--format`. Returns the format given for each server.
+fn set_formats<'a>(
+    servers: &mut [ServerInputs],
+    options: &'a [String],
+) -> Result<Vec<&'a str>, ActionError> {
+    let mut formats = vec!["auto"; servers.len()];
+    for option in options {
+        set_format(servers, &mut formats, option)?;
+    }
+    Ok(formats)
 }
 
 /// Applies `SPEC` to all servers or `SERVER=SPEC` to one. `formats` holds the format given for each.
@@ -360,12 +354,12 @@ fn set_format<'a>(
     servers: &mut [ServerInputs],
     formats: &mut [&'a str],
     format: &'a str,
-) -> Result<(), ConfigError> {
+) -> Result<(), ActionError> {
     let parse = |spec: &str| {
         if spec == "auto" {
             return Ok(Spec::auto());
         }
-        Spec::parse(spec).map_err(|error| ConfigError::Format(spec.to_owned(), error.to_string()))
+        Spec::parse(spec).doing(format_args!("understand the format {spec:?}"))
     };
     if let Some((name, spec)) = format.split_once('=') {
         let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);

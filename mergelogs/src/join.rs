@@ -1,14 +1,13 @@
 //! The merge: the earliest line of all logs goes to the attributor, after the mappings up to its
 //! time. Decided lines go to the writer.
 
-use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use pen_daemon::error::{ActionError, Doing as _};
 use pen_records::attribution::{
     Attributor, FingerprintCuts, JoinCounts, JoinSettings, MappingEvent,
 };
@@ -18,6 +17,7 @@ use pen_records::rewrite::OutcomeCounts;
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::config::{InputOrigin, MergeConfig};
+use crate::error::MergeError;
 use crate::input::heads::InputHead;
 use crate::input::reader::{
     AccessBatch, AccessEnd, AccessJob, MappingBatch, MappingEnd, MappingJob, ParsedLine,
@@ -25,8 +25,8 @@ use crate::input::reader::{
 };
 use crate::input::shares::{MemoryShares, OpenInputs};
 use crate::line_query::QueryTracker;
-use crate::output::writer::{self, LineHandle, LineWriter, OutgoingLine, WriterGone, WriterHandle};
-use crate::output::{Output, OutputError};
+use crate::output::Output;
+use crate::output::writer::{self, LineHandle, LineWriter, OutgoingLine, WriterHandle};
 use crate::passes::ClockPasses;
 use crate::report::audit::Audit;
 use crate::report::progress::Progress;
@@ -43,46 +43,6 @@ const LINES: usize = 1 << 16;
 const MAPPINGS: usize = 3 << 18;
 /// Bytes of text the attributor may hold. Beyond this limit the oldest lines are decided early.
 const TEXT: usize = 32 << 20;
-
-/// Why a run ended early.
-#[derive(Debug)]
-pub(crate) enum JoinError {
-    Open(String, io::Error),
-    /// The reader's thread panicked.
-    Reader(String),
-    Output(OutputError),
-    /// The writer's thread panicked.
-    Writer,
-    Thread(io::Error),
-    Signal(usize),
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open(name, error) => write!(f, "cannot open {name}: {error}"),
-            Self::Reader(name) => write!(f, "cannot read {name}: its thread broke down"),
-            Self::Output(error) => error.fmt(f),
-            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
-            Self::Writer => write!(f, "cannot write lines: the thread broke down"),
-            Self::Signal(signal) => write!(f, "stopped by signal {signal}"),
-        }
-    }
-}
-
-impl std::error::Error for JoinError {}
-
-impl From<OutputError> for JoinError {
-    fn from(error: OutputError) -> Self {
-        Self::Output(error)
-    }
-}
-
-impl From<WriterGone> for JoinError {
-    fn from(_: WriterGone) -> Self {
-        Self::Writer
-    }
-}
 
 /// The results of a run, for the report.
 #[derive(Default)]
@@ -148,23 +108,23 @@ pub(crate) fn run(
     setup: JoinSetup<'_>,
     output: &mut Output,
     explain: Option<&mut Output>,
-) -> Result<JoinTally, JoinError> {
-    let (writer, orders) = writer::road();
+) -> Result<JoinTally, MergeError> {
+    let (writer, orders) = writer::channel();
     let servers: Vec<usize> = setup.logs.iter().map(|(server, _)| *server).collect();
     let lines = LineWriter::new(setup.config, servers.into_iter(), output, explain);
     thread::scope(|scope| {
         let writing = thread::Builder::new()
             .name("lines".to_owned())
             .spawn_scoped(scope, move || lines.write(&orders))
-            .map_err(JoinError::Thread)?;
+            .doing("start a thread")?;
         let merged = MergeJoin::new(setup, writer).run();
-        // Once the merge has let go of its end, the writer comes to its own.
-        let written = writing.join().map_err(|_| JoinError::Writer)?;
+        // The merge has dropped its end of the channel, so the writer ends.
+        let written = writing
+            .join()
+            .map_err(|_| ActionError::cannot("write lines", "the thread panicked"))?;
         match merged {
-            // The writer's error says more than that it is gone.
-            Err(JoinError::Writer) => {
-                Err(written.err().map_or(JoinError::Writer, JoinError::Output))
-            }
+            // The cause is in the writer's own result.
+            Err(MergeError::WriterEnded) => Err(written.err().unwrap_or(MergeError::WriterEnded)),
             Err(error) => Err(error),
             Ok(mut tally) => {
                 let written = written?;
@@ -271,7 +231,7 @@ impl<'a> MergeJoin<'a> {
         }
     }
 
-    fn run(mut self) -> Result<JoinTally, JoinError> {
+    fn run(mut self) -> Result<JoinTally, MergeError> {
         while let Some((log, _)) = self.heads.first() {
             if self.logs[log].at == self.logs[log].lines.len() {
                 self.refill(log)?;
@@ -311,7 +271,7 @@ impl<'a> MergeJoin<'a> {
     }
 
     /// Processes lines and mappings in the order of time where timestamps are finer than seconds, as `penlogd` would have live.
-    fn keep_order(&mut self, time: Timestamp) -> Result<(), JoinError> {
+    fn keep_order(&mut self, time: Timestamp) -> Result<(), MergeError> {
         while let Some(due) = self.engine.next_due()
             && due <= time
         {
@@ -327,7 +287,7 @@ impl<'a> MergeJoin<'a> {
 
     /// Advances the time and writes the lines due by then. A gap is crossed in steps, so that no
     /// mapping is forgotten before its lines are decided.
-    fn move_to(&mut self, time: Timestamp) -> Result<(), JoinError> {
+    fn move_to(&mut self, time: Timestamp) -> Result<(), MergeError> {
         if time <= self.now {
             return Ok(());
         }
@@ -355,7 +315,7 @@ impl<'a> MergeJoin<'a> {
     }
 
     /// Decides the oldest lines early while too much text is held.
-    fn hurry(&mut self) -> Result<(), JoinError> {
+    fn hurry(&mut self) -> Result<(), MergeError> {
         self.write_decided()?;
         while self.held > TEXT
             && let Some(due) = self.engine.next_due()
@@ -371,7 +331,7 @@ impl<'a> MergeJoin<'a> {
     }
 
     /// Opens the first log, waits for its next batch, or ends it.
-    fn refill(&mut self, index: usize) -> Result<(), JoinError> {
+    fn refill(&mut self, index: usize) -> Result<(), MergeError> {
         let log = &mut self.logs[index];
         if let InputState::Waiting = log.state {
             self.inputs.open(log.head.first_time);
@@ -384,8 +344,7 @@ impl<'a> MergeJoin<'a> {
                 cuts: if self.extended { FingerprintCuts::Both } else { FingerprintCuts::Short },
                 shares: self.setup.shares.clone(),
             };
-            let reader =
-                job.start().map_err(|e| JoinError::Open(log.head.origin.to_string(), e))?;
+            let reader = job.start().doing(format_args!("open {}", log.head.origin))?;
             self.writer.open(index, reader.used.clone())?;
             log.state = InputState::Open(reader);
         }
@@ -419,7 +378,7 @@ impl<'a> MergeJoin<'a> {
     }
 
     /// Gives the attributor the mappings up to `time`.
-    fn take_mappings(&mut self, until: Timestamp) -> Result<(), JoinError> {
+    fn take_mappings(&mut self, until: Timestamp) -> Result<(), MergeError> {
         let oldest = self.now - self.setup.config.window - WAIT;
         let mut taken = 0_u32;
         while let Some((index, next)) = self.mapping_heads.first()
@@ -449,7 +408,7 @@ impl<'a> MergeJoin<'a> {
         Ok(())
     }
 
-    fn refill_mappings(&mut self, index: usize) -> Result<(), JoinError> {
+    fn refill_mappings(&mut self, index: usize) -> Result<(), MergeError> {
         let log = &mut self.mapping_logs[index];
         if let InputState::Waiting = log.state {
             self.inputs.open(self.mapping_heads.first().map_or(self.now, |(_, first)| first));
@@ -461,7 +420,7 @@ impl<'a> MergeJoin<'a> {
                 extended: self.extended,
                 shares: self.setup.shares.clone(),
             };
-            let reader = job.start().map_err(|e| JoinError::Open(log.origin.to_string(), e))?;
+            let reader = job.start().doing(format_args!("open {}", log.origin))?;
             log.state = InputState::Open(reader);
         }
         let InputState::Open(reader) = &log.state else {
@@ -489,7 +448,7 @@ impl<'a> MergeJoin<'a> {
     }
 
     /// Reads the mapping logs to their ends, so that the report covers all of them.
-    fn drain_mappings(&mut self) -> Result<(), JoinError> {
+    fn drain_mappings(&mut self) -> Result<(), MergeError> {
         while let Some((index, _)) = self.mapping_heads.first() {
             let log = &mut self.mapping_logs[index];
             let left = log.records[log.at..].iter();
@@ -500,7 +459,7 @@ impl<'a> MergeJoin<'a> {
         Ok(())
     }
 
-    fn write_decided(&mut self) -> Result<(), JoinError> {
+    fn write_decided(&mut self) -> Result<(), MergeError> {
         while let Some(decided) = self.engine.next_decided() {
             self.decided += 1;
             self.held = self.held.saturating_sub(decided.payload.place.len as usize);
@@ -520,17 +479,18 @@ fn receive<B>(
     batches: &Receiver<B>,
     signal: &AtomicUsize,
     origin: &InputOrigin,
-) -> Result<B, JoinError> {
+) -> Result<B, MergeError> {
     loop {
         match signal.load(Ordering::Relaxed) {
             0 => {}
-            signal => return Err(JoinError::Signal(signal)),
+            signal => return Err(MergeError::Signal(signal)),
         }
         match batches.recv_timeout(Duration::from_millis(100)) {
             Ok(batch) => return Ok(batch),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(JoinError::Reader(origin.to_string()));
+                let action = format_args!("read {origin}");
+                return Err(ActionError::cannot(action, "the thread panicked").into());
             }
         }
     }

@@ -8,6 +8,7 @@
 mod cli;
 mod clocks;
 mod config;
+mod error;
 mod input;
 mod join;
 mod line_query;
@@ -23,17 +24,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::Parser as _;
-use pen_daemon::error::{self, Exit};
+use pen_daemon::error::{ActionError, Doing as _, Exit};
 use pen_records::access::review;
 use pen_records::rewrite::explanation::{HEADER, WHY_COLUMN};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::{MergeArgs, ReportStyle};
-use crate::config::{InputOrigin, MergeConfig};
+use crate::config::MergeConfig;
+use crate::error::MergeError;
 use crate::input::archive;
 use crate::input::heads::InputHead;
 use crate::input::shares::MemoryShares;
-use crate::join::{JoinError, JoinSetup};
+use crate::join::JoinSetup;
 use crate::output::Output;
 use crate::report::JoinReport;
 use crate::report::progress::Progress;
@@ -55,30 +57,19 @@ fn main() -> ExitCode {
     let config = match MergeConfig::new(args) {
         Ok(config) => config,
         Err(error) => {
-            complain(&error.to_string());
+            let exit = pen_daemon::error::complain("mergelogs", &error, Exit::Misused);
             say("try 'mergelogs --help'");
-            return Exit::Misused.into();
+            return exit.into();
         }
     };
     for remark in &config.remarks {
         complain(remark);
     }
     let signal = watch_signals();
-    ExitCode::from(match run(&config, &signal) {
-        Ok(code) => code,
-        Err(JoinError::Output(error)) if error.is_interrupted() => {
-            u8::try_from(128 + signal.load(Ordering::Relaxed)).unwrap_or(Exit::Failed.code())
-        }
-        Err(JoinError::Output(error)) if error.is_closed_pipe() => Exit::Done.code(),
-        Err(JoinError::Signal(signal)) => u8::try_from(128 + signal).unwrap_or(Exit::Failed.code()),
-        Err(error) => {
-            complain(&error.to_string());
-            Exit::Failed.code()
-        }
-    })
+    ExitCode::from(run(&config, &signal).map_or_else(MergeError::report, Exit::code))
 }
 
-fn run(config: &MergeConfig, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError> {
+fn run(config: &MergeConfig, signal: &Arc<AtomicUsize>) -> Result<Exit, MergeError> {
     let started = Instant::now();
     let (mappings, logs) = look(config)?;
     let clocks = clocks::compare(config, &mappings, &logs);
@@ -139,26 +130,24 @@ fn run(config: &MergeConfig, signal: &Arc<AtomicUsize>) -> Result<u8, JoinError>
         say(text.trim_end());
     }
     let is_complete = report.balances() && !report.has_faults();
-    Ok(if is_complete { Exit::Done } else { Exit::Failed }.code())
+    Ok(if is_complete { Exit::Done } else { Exit::Failed })
 }
 
 /// The beginnings of the mapping logs, and of the access logs with their server's index.
 type InputHeads = (Vec<InputHead>, Vec<(usize, InputHead)>);
 
 /// Reads the beginning of every input.
-fn look(config: &MergeConfig) -> Result<InputHeads, JoinError> {
-    let open = |origin: &InputOrigin, error| JoinError::Open(origin.to_string(), error);
+fn look(config: &MergeConfig) -> Result<InputHeads, ActionError> {
     let mut mappings = Vec::new();
     for origin in &config.mappings {
-        mappings.push(
-            InputHead::of_mappings(origin, &config.foreign).map_err(|error| open(origin, error))?,
-        );
+        let head = InputHead::of_mappings(origin, &config.foreign);
+        mappings.push(head.doing(format_args!("open {origin}"))?);
     }
     let mut logs = Vec::new();
     for (index, server) in config.servers.iter().enumerate() {
         for origin in &server.logs {
             let head =
-                InputHead::of_access(origin, &server.spec).map_err(|error| open(origin, error))?;
+                InputHead::of_access(origin, &server.spec).doing(format_args!("open {origin}"))?;
             if config.debug {
                 complain(&format!("{origin} is a log of {}", server.label()));
             }
@@ -183,7 +172,7 @@ fn watch_signals() -> Arc<AtomicUsize> {
 
 /// Prints a line with the program's name to standard error.
 fn complain(text: &str) {
-    error::say("mergelogs", text);
+    pen_daemon::error::say("mergelogs", text);
 }
 
 /// Prints text without the program's name to standard error.

@@ -3,8 +3,8 @@
 
 pub(crate) mod writer;
 
-use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,45 +13,16 @@ use std::thread;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded, unbounded};
+use pen_daemon::error::{ActionError, Doing as _};
+
+use crate::error::MergeError;
 
 /// Bytes passed to the thread at once.
 const BLOCK: usize = 256 << 10;
 /// Blocks that may wait to be written.
 const AHEAD: usize = 4;
 /// Interval at which a stalled output checks for signals.
-const LISTEN: Duration = Duration::from_millis(100);
-
-/// An output that could not be written.
-#[derive(Debug)]
-pub(crate) struct OutputError {
-    deed: &'static str,
-    name: String,
-    source: io::Error,
-}
-
-impl OutputError {
-    /// Returns whether the reader of a pipe closed it: an end, not an error.
-    pub(crate) fn is_closed_pipe(&self) -> bool {
-        self.source.kind() == io::ErrorKind::BrokenPipe
-    }
-
-    /// Returns whether a signal arrived while the output was stalled.
-    pub(crate) fn is_interrupted(&self) -> bool {
-        self.source.kind() == io::ErrorKind::Interrupted
-    }
-}
-
-impl fmt::Display for OutputError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} {}: {}", self.deed, self.name, self.source)
-    }
-}
-
-impl std::error::Error for OutputError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
+const SIGNAL_CHECK: Duration = Duration::from_millis(100);
 
 /// An output file, or standard output. Dropped before [`Output::finish`], it removes the temporary file.
 pub(crate) struct Output {
@@ -74,7 +45,7 @@ struct UnfinishedFile {
 
 impl Drop for UnfinishedFile {
     fn drop(&mut self) {
-        // Renamed by now, or to be removed; there is nobody to tell if it cannot.
+        // Fails after the file was renamed, and otherwise leaves a temporary file behind.
         let _ = fs::remove_file(&self.temporary);
     }
 }
@@ -89,32 +60,21 @@ impl Output {
         )
     }
 
-    pub(crate) fn create(path: &Path, signal: &Arc<AtomicUsize>) -> Result<Self, OutputError> {
-        let fail = |deed, source| OutputError { deed, name: path.display().to_string(), source };
+    pub(crate) fn create(path: &Path, signal: &Arc<AtomicUsize>) -> Result<Self, ActionError> {
         let present = fs::metadata(path).ok();
-        if present.as_ref().is_some_and(|meta| !meta.is_file()) {
+        let (sink, unfinished) = match &present {
             // A device or a pipe has no half state to hide.
-            let file = OpenOptions::new().write(true).open(path).map_err(|e| fail("open", e))?;
-            let sink = OutputSink::by_ending(path, file).map_err(|e| fail("open", e))?;
-            return Ok(Self::new(path.display().to_string(), sink, None, signal));
-        }
-        // A link is followed, so that it stays one.
-        let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let mut name = std::ffi::OsString::from(".");
-        name.push(target.file_name().unwrap_or_default());
-        name.push(format!(".{}.tmp", std::process::id()));
-        let temporary = target.with_file_name(name);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&temporary)
-            .map_err(|e| fail("create", e))?;
-        let unfinished = UnfinishedFile { temporary, path: target };
-        if let Some(meta) = present {
-            file.set_permissions(meta.permissions()).map_err(|e| fail("create", e))?;
-        }
-        let sink = OutputSink::by_ending(path, file).map_err(|e| fail("create", e))?;
-        Ok(Self::new(path.display().to_string(), sink, Some(unfinished), signal))
+            Some(meta) if !meta.is_file() => {
+                (open_in_place(path).doing(format_args!("open {}", path.display()))?, None)
+            }
+            _ => {
+                let permissions = present.map(|meta| meta.permissions());
+                let (sink, unfinished) = create_unfinished(path, permissions)
+                    .doing(format_args!("create {}", path.display()))?;
+                (sink, Some(unfinished))
+            }
+        };
+        Ok(Self::new(path.display().to_string(), sink, unfinished, signal))
     }
 
     fn new(
@@ -128,7 +88,7 @@ impl Output {
         let (end, ended) = bounded(1);
         thread::spawn(move || {
             let result = sink.write_all(&blocks, &reuse);
-            // Before its verdict is looked for, the thread lets go of the blocks.
+            // The output waits for this result after it has closed the channel of blocks.
             let _ = end.send(result);
         });
         let buf = Vec::with_capacity(BLOCK + BLOCK / 4);
@@ -137,64 +97,89 @@ impl Output {
     }
 
     /// Passes full blocks to the thread. Returns the thread's error, if any.
-    pub(crate) fn pass_on(&mut self) -> Result<(), OutputError> {
+    pub(crate) fn pass_on(&mut self) -> Result<(), MergeError> {
         if self.buf.len() < BLOCK { Ok(()) } else { self.flush() }
     }
 
-    fn flush(&mut self) -> Result<(), OutputError> {
+    fn flush(&mut self) -> Result<(), MergeError> {
         let next = self.used.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK + BLOCK / 4));
         let mut block = std::mem::replace(&mut self.buf, next);
         while let Some(blocks) = &self.blocks {
-            match blocks.send_timeout(block, LISTEN) {
+            match blocks.send_timeout(block, SIGNAL_CHECK) {
                 Ok(()) => return Ok(()),
                 Err(SendTimeoutError::Timeout(back)) => block = back,
                 Err(SendTimeoutError::Disconnected(_)) => break,
             }
-            self.listen()?;
+            self.check_signal()?;
         }
         self.join()
     }
 
     /// Waits for the thread's result.
-    fn join(&mut self) -> Result<(), OutputError> {
+    fn join(&mut self) -> Result<(), MergeError> {
         self.blocks = None;
         loop {
-            match self.ended.recv_timeout(LISTEN) {
+            match self.ended.recv_timeout(SIGNAL_CHECK) {
                 Ok(ended) => return ended.map_err(|source| self.fault(source)),
-                Err(RecvTimeoutError::Timeout) => self.listen()?,
+                Err(RecvTimeoutError::Timeout) => self.check_signal()?,
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(self.fault(io::Error::other("the writing thread broke down")));
+                    return Err(self.fault(io::Error::other("the writing thread panicked")));
                 }
             }
         }
     }
 
-    fn listen(&self) -> Result<(), OutputError> {
+    /// Returns an error if a signal arrived.
+    fn check_signal(&self) -> Result<(), MergeError> {
         match self.signal.load(Ordering::Relaxed) {
             0 => Ok(()),
-            _ => Err(self.fault(io::ErrorKind::Interrupted.into())),
+            signal => Err(MergeError::Signal(signal)),
         }
     }
 
-    fn fault(&self, source: io::Error) -> OutputError {
-        OutputError { deed: "write to", name: self.name.clone(), source }
+    fn fault(&self, source: io::Error) -> MergeError {
+        match source.kind() {
+            io::ErrorKind::BrokenPipe => MergeError::ClosedPipe,
+            _ => ActionError::cannot(format_args!("write to {}", self.name), source).into(),
+        }
     }
 
     /// Writes the remaining bytes and gives the file its final name.
-    pub(crate) fn finish(mut self) -> Result<(), OutputError> {
+    pub(crate) fn finish(mut self) -> Result<(), MergeError> {
         if !self.buf.is_empty() {
             self.flush()?;
         }
         self.join()?;
         if let Some(unfinished) = &self.unfinished {
-            fs::rename(&unfinished.temporary, &unfinished.path).map_err(|source| OutputError {
-                deed: "put the finished log at",
-                name: self.name.clone(),
-                source,
-            })?;
+            fs::rename(&unfinished.temporary, &unfinished.path)
+                .doing(format_args!("put the finished log at {}", self.name))?;
         }
         Ok(())
     }
+}
+
+/// Opens a device or a pipe.
+fn open_in_place(path: &Path) -> io::Result<OutputSink> {
+    OutputSink::by_ending(path, OpenOptions::new().write(true).open(path)?)
+}
+
+/// Creates the temporary file of an output, with the permissions of the file that it will replace.
+fn create_unfinished(
+    path: &Path,
+    permissions: Option<Permissions>,
+) -> io::Result<(OutputSink, UnfinishedFile)> {
+    // A link is followed, so that it stays a link.
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut name = OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(format!(".{}.tmp", std::process::id()));
+    let temporary = target.with_file_name(name);
+    let file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+    let unfinished = UnfinishedFile { temporary, path: target };
+    if let Some(permissions) = permissions {
+        file.set_permissions(permissions)?;
+    }
+    Ok((OutputSink::by_ending(path, file)?, unfinished))
 }
 
 /// The file with its compressor.
@@ -231,7 +216,7 @@ impl OutputSink {
                 Self::Zstd(sink) => sink.write_all(&block)?,
             }
             block.clear();
-            // At the end nobody takes it back.
+            // The output drops its end of this channel early.
             let _ = reuse.send(block);
         }
         match self {

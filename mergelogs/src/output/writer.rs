@@ -10,9 +10,10 @@ use pen_records::rewrite::explanation::in_words;
 use pen_records::rewrite::{LineRewrite, LineRewriter, OutcomeCounts, ServerName, WrittenLine};
 
 use crate::config::{MergeConfig, ServerInputs};
+use crate::error::MergeError;
 use crate::input::lines::TextBlock;
 use crate::input::reader::{LinePlace, UsedBatch};
-use crate::output::{Output, OutputError};
+use crate::output::Output;
 use crate::report::audit::Audit;
 
 /// Lines passed to the writer at once.
@@ -45,9 +46,6 @@ enum WriterMessage {
     Lines(Vec<OutgoingLine>),
 }
 
-/// The writer ended early; its result holds the error.
-pub(crate) struct WriterGone;
-
 /// The merge's end of the channel to the writer.
 pub(crate) struct WriterHandle {
     messages: Sender<WriterMessage>,
@@ -62,7 +60,7 @@ pub(crate) struct WriterInbox {
 }
 
 /// Makes a channel from the merge to the writer.
-pub(crate) fn road() -> (WriterHandle, WriterInbox) {
+pub(crate) fn channel() -> (WriterHandle, WriterInbox) {
     let (send, messages) = bounded(AHEAD);
     let (reuse, used) = unbounded();
     let batch = Vec::with_capacity(BATCH);
@@ -70,8 +68,8 @@ pub(crate) fn road() -> (WriterHandle, WriterInbox) {
 }
 
 impl WriterHandle {
-    pub(crate) fn open(&self, log: usize, used: Sender<UsedBatch>) -> Result<(), WriterGone> {
-        self.messages.send(WriterMessage::Open(log, used)).map_err(|_| WriterGone)
+    pub(crate) fn open(&self, log: usize, used: Sender<UsedBatch>) -> Result<(), MergeError> {
+        self.messages.send(WriterMessage::Open(log, used)).map_err(|_| MergeError::WriterEnded)
     }
 
     pub(crate) fn text(
@@ -79,20 +77,22 @@ impl WriterHandle {
         log: usize,
         block: TextBlock,
         lines: usize,
-    ) -> Result<(), WriterGone> {
-        self.messages.send(WriterMessage::Text(log, block, lines)).map_err(|_| WriterGone)
+    ) -> Result<(), MergeError> {
+        self.messages
+            .send(WriterMessage::Text(log, block, lines))
+            .map_err(|_| MergeError::WriterEnded)
     }
 
-    pub(crate) fn line(&mut self, line: OutgoingLine) -> Result<(), WriterGone> {
+    pub(crate) fn line(&mut self, line: OutgoingLine) -> Result<(), MergeError> {
         self.batch.push(line);
         if self.batch.len() < BATCH { Ok(()) } else { self.flush() }
     }
 
     /// Sends the lines gathered so far.
-    pub(crate) fn flush(&mut self) -> Result<(), WriterGone> {
+    pub(crate) fn flush(&mut self) -> Result<(), MergeError> {
         let next = self.used.try_recv().unwrap_or_else(|_| Vec::with_capacity(BATCH));
         let batch = std::mem::replace(&mut self.batch, next);
-        self.messages.send(WriterMessage::Lines(batch)).map_err(|_| WriterGone)
+        self.messages.send(WriterMessage::Lines(batch)).map_err(|_| MergeError::WriterEnded)
     }
 }
 
@@ -156,7 +156,7 @@ impl<'a> LineWriter<'a> {
     }
 
     /// Handles all messages of the merge.
-    pub(crate) fn write(mut self, orders: &WriterInbox) -> Result<WriteResult, OutputError> {
+    pub(crate) fn write(mut self, orders: &WriterInbox) -> Result<WriteResult, MergeError> {
         for message in &orders.messages {
             match message {
                 WriterMessage::Open(log, used) => self.logs[log].used = Some(used),
@@ -167,7 +167,7 @@ impl<'a> LineWriter<'a> {
                     for line in batch.drain(..) {
                         self.line(line)?;
                     }
-                    // At the end nobody takes it back.
+                    // The merge drops its end of this channel early.
                     let _ = orders.used.send(batch);
                 }
             }
@@ -178,7 +178,7 @@ impl<'a> LineWriter<'a> {
         Ok(self.written)
     }
 
-    fn line(&mut self, decided: OutgoingLine) -> Result<(), OutputError> {
+    fn line(&mut self, decided: OutgoingLine) -> Result<(), MergeError> {
         let OutgoingLine { line: LineHandle { log, place }, ref verdict, mut why } = decided;
         let log = &mut self.logs[log as usize];
         let text = &mut log.blocks[(place.block - log.first) as usize];
