@@ -1,11 +1,11 @@
-//! The explanation of a line, as `--explain` writes it: one line of columns for each line of the log.
+//! The explanations of `--explain`: one line of columns for each line of the log.
 //!
 //! ```text
 //! certainty TAB reason TAB probability TAB candidates TAB delay TAB original TAB client TAB server [TAB why]
 //! ```
 //!
-//! The delay is in seconds from the mapping to the line, `original` is the client as the server logged
-//! it, `client` the client as it was written; a missing value is `-`. [`in_words`] reads the columns.
+//! `delay` is the number of seconds from the mapping to the line, `original` the logged client, `client` the
+//! written client; a missing value is `-`. [`in_words`] turns the columns into sentences.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
@@ -13,14 +13,14 @@ use std::io::{self, Write as _};
 use super::WrittenLine;
 use crate::attribution::{Certainty, Explanation, Reason};
 
-/// The first line of a file of explanations, where a program writes one.
+/// The heading of a file of explanations, without [`WHY_COLUMN`].
 pub const HEADER: &[u8] =
     b"#certainty\treason\tprobability\tcandidates\tdelay\toriginal\tclient\tserver";
 
-/// The name of the last column, which is written where candidates were asked for.
+/// The heading of the last column, which is present under `--candidates`.
 pub const WHY_COLUMN: &[u8] = b"\twhy";
 
-/// The reason column of a line that was not understood.
+/// The reason of a line that did not parse.
 const NOT_UNDERSTOOD: &str = "not-understood";
 
 /// Returns the word for a certainty in explanations.
@@ -33,7 +33,7 @@ const fn certainty_word(certainty: Certainty) -> &'static str {
     }
 }
 
-/// Writes the columns of one line, line feed included.
+/// Writes the columns of one line and a line feed.
 pub(super) fn write(
     line: &WrittenLine<'_>,
     server: &dyn fmt::Display,
@@ -61,8 +61,8 @@ pub(super) fn write(
     }
 }
 
-/// Returns the sentences that the columns of an explanation stand for; `None` if the columns are not
-/// those of an explanation.
+/// Returns an explanation in sentences, from its columns; `None` if the columns are malformed. `number`
+/// and `line` are the number and the text of the explained line.
 #[must_use]
 pub fn in_words(number: u64, line: &[u8], columns: &str) -> Option<String> {
     let mut parts = columns.split('\t');
@@ -103,7 +103,7 @@ pub fn in_words(number: u64, line: &[u8], columns: &str) -> Option<String> {
     Some(out)
 }
 
-/// Returns whether an explanation belongs to the line: the client that was written must be in it.
+/// Returns whether an explanation may belong to a line: the line must contain the written client.
 #[must_use]
 pub fn belongs_to(columns: &str, line: &[u8]) -> bool {
     let mut columns = columns.split('\t').skip(1);

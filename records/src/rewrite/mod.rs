@@ -1,9 +1,9 @@
-//! What becomes of a decided line: the client that is written, its explanation and its counters.
+//! Rewriting of decided lines: the written client, the explanation and the counters.
 //!
-//! `penlogd` and `mergelogs` hand each decided line to a [`LineRewriter`]. [`policy`] chooses what
-//! replaces the client field, [`privacy`](crate::privacy) masks client addresses, and the line is
-//! copied with that one field replaced. [`explanation`] writes the columns of `--explain` and reads
-//! them back, [`outcomes`] counts lines by certainty.
+//! `penlogd` and `mergelogs` pass each decided line to a [`LineRewriter`]. [`policy`] chooses the
+//! replacement for the client field, [`privacy`](crate::privacy) masks client addresses, and the
+//! rewriter copies the line with the client field replaced. [`explanation`] writes and reads the
+//! columns of `--explain`, [`outcomes`] counts lines by certainty.
 
 pub mod explanation;
 pub mod outcomes;
@@ -26,7 +26,7 @@ use self::policy::ClientChange;
 pub struct LineRewrite<'a> {
     /// The line without its line feed.
     pub text: &'a [u8],
-    /// The client field; `None` if the line was not understood.
+    /// The client field; `None` if the line did not parse.
     pub client: Option<LineSpan>,
     /// The outcome of the join.
     pub verdict: &'a LineVerdict,
@@ -34,16 +34,16 @@ pub struct LineRewrite<'a> {
     pub server: ServerName<'a>,
 }
 
-/// The name of a server in place of a client.
+/// The name of a server, to be written as a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerName<'a> {
     /// As the user typed it.
     Typed(&'a str),
-    /// Its address.
+    /// The server's address.
     Addr(IpAddr),
 }
 
-/// Writes decided lines with their clients.
+/// Writes decided lines with the clients from the join.
 #[derive(Clone, Debug)]
 pub struct LineRewriter {
     policy: RewritePolicy,
@@ -53,20 +53,20 @@ pub struct LineRewriter {
 }
 
 impl LineRewriter {
-    /// Writes clients as `policy` chooses them, masked by `privacy` if there is one.
+    /// Makes a rewriter with this policy, which masks clients if `privacy` is given.
     #[must_use]
     pub const fn new(policy: RewritePolicy, privacy: Option<Privacy>) -> Self {
         Self { policy, privacy, masked: Vec::new() }
     }
 
-    /// Masks the clients that an explanation names, as clients in lines are masked.
+    /// Masks the clients in an explanation as the clients in lines.
     pub fn mask_candidates(&mut self, why: &mut Explanation) {
         if let Some(privacy) = &mut self.privacy {
             why.clients_mut().for_each(|client| *client = privacy.client(*client));
         }
     }
 
-    /// Appends the line and a line feed to `out`. No other byte than the client field changes.
+    /// Appends the line and a line feed to `out`. Only the client field changes.
     pub fn write<'a>(
         &'a mut self,
         line: &LineRewrite<'a>,
@@ -108,18 +108,18 @@ impl LineRewriter {
     }
 }
 
-/// A line that was written, for its explanation.
+/// The data of a written line, for the explanation.
 #[derive(Clone, Copy, Debug)]
 pub struct WrittenLine<'a> {
     verdict: &'a LineVerdict,
-    /// The client as it was logged, masked under `--privacy`; `None` if the line was not understood.
+    /// The logged client, masked under `--privacy`; `None` if the line did not parse.
     pub original: Option<&'a [u8]>,
-    /// The client as it was written; `None` if the line was not understood.
+    /// The written client; `None` if the line did not parse.
     pub client: Option<&'a [u8]>,
 }
 
 impl WrittenLine<'_> {
-    /// Appends the line's explanation to `out`, line feed included; see [`explanation`].
+    /// Appends the line's explanation and a line feed to `out`; see [`explanation`].
     pub fn explain(&self, server: &dyn fmt::Display, why: Option<&Explanation>, out: &mut Vec<u8>) {
         explanation::write(self, server, why, out).expect("writing to a Vec does not fail");
     }

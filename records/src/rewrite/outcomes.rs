@@ -2,7 +2,7 @@
 
 use crate::attribution::{Certainty, LineVerdict};
 
-/// Decided lines by the certainty of their clients.
+/// Numbers of decided lines by the certainty of the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OutcomeCounts {
     /// See [`Certainty::Exact`].
@@ -11,14 +11,14 @@ pub struct OutcomeCounts {
     pub certain: u64,
     /// See [`Certainty::Likely`].
     pub likely: u64,
-    /// Lines that were understood and that no mapping explains.
+    /// Parsed lines that no mapping explains.
     pub unmatched: u64,
-    /// Lines that were not understood, and are written as they were read.
+    /// Lines that did not parse, written unchanged.
     pub not_understood: u64,
 }
 
 impl OutcomeCounts {
-    /// Counts one line.
+    /// Counts one line. `is_understood` is false for a line that did not parse.
     pub const fn count(&mut self, is_understood: bool, verdict: &LineVerdict) {
         *match verdict.certainty {
             _ if !is_understood => &mut self.not_understood,
@@ -38,7 +38,7 @@ impl OutcomeCounts {
         self.not_understood += more.not_understood;
     }
 
-    /// Returns the name and the count of each outcome, as reports list them.
+    /// Returns name and count of each outcome, in the order of reports.
     #[must_use]
     pub const fn rows(&self) -> [(&'static str, u64); 5] {
         let [exact, certain, likely, _] = self.by_certainty();
@@ -46,7 +46,7 @@ impl OutcomeCounts {
         [exact, certain, likely, unmatched, ("not_understood", self.not_understood)]
     }
 
-    /// Returns the name and the count of each certainty. Lines that were not understood are unmatched.
+    /// Returns name and count of each certainty. Lines that did not parse count as unmatched.
     #[must_use]
     pub const fn by_certainty(&self) -> [(&'static str, u64); 4] {
         [

@@ -6,10 +6,10 @@ use std::str::FromStr;
 use crate::addr::ClientAddr;
 use crate::attribution::{Certainty, LineVerdict, Reason};
 
-/// What is written as the client of a line that no mapping explains (`--unmatched`).
+/// The client to write in a line that no mapping explains (`--unmatched`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UnmatchedPolicy {
-    /// The client that the server logged, which is the balancer's address.
+    /// The logged client, which is the balancer's address.
     #[default]
     Keep,
     /// `-`.
@@ -18,19 +18,19 @@ pub enum UnmatchedPolicy {
     Server,
 }
 
-/// What is written as the client of a line for which the client is only likely (`--likely`).
+/// The client to write in a line for which the client is only likely (`--likely`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LikelyPolicy {
     /// The likely client.
     #[default]
     Use,
-    /// The client that the server logged, which is the balancer's address.
+    /// The logged client, which is the balancer's address.
     Keep,
     /// `-`.
     Dash,
 }
 
-/// The value of an option is none of its words.
+/// An unknown word as the value of `--unmatched` or `--likely`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolicyError;
 
@@ -43,7 +43,7 @@ impl fmt::Display for PolicyError {
 impl std::error::Error for PolicyError {}
 
 impl UnmatchedPolicy {
-    /// Each word of the option, with its help text and its meaning.
+    /// The words of the option with help text and policy.
     pub const WORDS: [(&'static str, &'static str, Self); 3] = [
         ("keep", "The address that the server logged", Self::Keep),
         ("dash", "A dash", Self::Dash),
@@ -60,7 +60,7 @@ impl FromStr for UnmatchedPolicy {
 }
 
 impl LikelyPolicy {
-    /// Each word of the option, with its help text and its meaning.
+    /// The words of the option with help text and policy.
     pub const WORDS: [(&'static str, &'static str, Self); 3] = [
         ("use", "The likely client", Self::Use),
         ("keep", "The address that the server logged", Self::Keep),
@@ -76,32 +76,32 @@ impl FromStr for LikelyPolicy {
     }
 }
 
-/// Which clients are written into lines.
+/// The values of `--unmatched` and `--likely`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RewritePolicy {
-    /// For lines that no mapping explains.
+    /// For unmatched lines.
     pub unmatched: UnmatchedPolicy,
-    /// For lines of which the client is only likely.
+    /// For likely lines.
     pub likely: LikelyPolicy,
 }
 
 /// What replaces a client field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ClientChange {
-    /// The field stays.
+    /// Keep the logged client.
     Keep,
     /// `-`.
     Dash,
-    /// The client that the join found.
+    /// The client from the join.
     Client(ClientAddr),
-    /// The server's own name.
+    /// The server's name.
     Server,
 }
 
 impl RewritePolicy {
-    /// Returns the replacement for the client of a line that was understood.
+    /// Returns the replacement for the client field of a parsed line.
     ///
-    /// A line that reached its server past the balancer names its client itself: no option replaces it.
+    /// A direct line, past the balancer, already has the right client, and keeps this client under every option.
     pub(super) const fn client_change(self, verdict: &LineVerdict) -> ClientChange {
         if matches!(verdict.reason, Reason::Direct) {
             return ClientChange::Keep;
