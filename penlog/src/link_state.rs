@@ -108,7 +108,7 @@ pub(crate) enum ReplyOutcome {
 
 impl LinkState {
     pub(crate) fn new(classic_only: bool, now: Instant) -> Self {
-        let mut road = Self {
+        let mut link = Self {
             state: LinkPhase::Classic { hold: None, next: now, pause: ASK_CLASSIC },
             classic_only,
             ours: false,
@@ -118,8 +118,8 @@ impl LinkState {
             confirmed: 0,
             sent_at: now,
         };
-        road.begin(now);
-        road
+        link.begin(now);
+        link
     }
 
     /// Starts again at once, perhaps with another address.
@@ -297,10 +297,10 @@ mod tests {
     }
 
     fn shipping(window: u32, now: Instant) -> LinkState {
-        let mut road = LinkState::new(false, now);
-        road.asked(1, now);
-        assert_eq!(road.answered(&answer(1, window), now), ReplyOutcome::Ours);
-        road
+        let mut link = LinkState::new(false, now);
+        link.asked(1, now);
+        assert_eq!(link.answered(&answer(1, window), now), ReplyOutcome::Ours);
+        link
     }
 
     fn after(now: Instant, millis: u64) -> Instant {
@@ -310,90 +310,90 @@ mod tests {
     #[test]
     fn it_asks_holds_back_and_after_a_silence_speaks_classic() {
         let start = Instant::now();
-        let mut road = LinkState::new(false, start);
+        let mut link = LinkState::new(false, start);
         let mut asked = Vec::new();
         for millis in 0..3000 {
             let now = after(start, millis);
-            assert_eq!(road.mode(now), SendMode::Hold);
-            if road.tick(now) == LinkAction::Ask {
+            assert_eq!(link.mode(now), SendMode::Hold);
+            if link.tick(now) == LinkAction::Ask {
                 asked.push(millis);
-                road.asked(road.nonce(millis), now);
+                link.asked(link.nonce(millis), now);
             }
         }
         assert_eq!(asked, [0, 250, 750, 1750]);
         let now = after(start, 3000);
-        assert_eq!(road.tick(now), LinkAction::Silence);
-        road.speak_classic(now);
-        assert_eq!((road.mode(now), road.tick(now)), (SendMode::Classic, LinkAction::Nothing));
-        assert_eq!(road.tick(after(start, 13_000)), LinkAction::Ask);
-        assert_eq!(road.answered(&answer(0, 0), now), ReplyOutcome::Ours, "late is good enough");
+        assert_eq!(link.tick(now), LinkAction::Silence);
+        link.speak_classic(now);
+        assert_eq!((link.mode(now), link.tick(now)), (SendMode::Classic, LinkAction::Nothing));
+        assert_eq!(link.tick(after(start, 13_000)), LinkAction::Ask);
+        assert_eq!(link.answered(&answer(0, 0), now), ReplyOutcome::Ours, "late is good enough");
     }
 
     #[test]
     fn refusals_are_waited_out() {
         let start = Instant::now();
-        let mut road = LinkState::new(false, start);
+        let mut link = LinkState::new(false, start);
         for round in 0..100 {
             let now = after(start, round * 600);
-            assert_eq!(road.tick(now), LinkAction::Ask, "round {round}");
-            road.asked(round, now);
-            road.refused(now);
-            assert_eq!((road.mode(now), road.tick(now)), (SendMode::Hold, LinkAction::Nothing));
+            assert_eq!(link.tick(now), LinkAction::Ask, "round {round}");
+            link.asked(round, now);
+            link.refused(now);
+            assert_eq!((link.mode(now), link.tick(now)), (SendMode::Hold, LinkAction::Nothing));
         }
-        assert_eq!(road.tick(after(start, 64_000)), LinkAction::Silence);
+        assert_eq!(link.tick(after(start, 64_000)), LinkAction::Silence);
     }
 
     #[test]
     fn no_more_than_the_window_is_under_way() {
         let now = Instant::now();
-        let mut road = shipping(10_000, now);
-        assert_eq!(road.mode(now), SendMode::Ship);
+        let mut link = shipping(10_000, now);
+        assert_eq!(link.mode(now), SendMode::Ship);
         for _ in 0..10 {
-            assert!(road.has_room(1000));
-            road.sent(1000, now);
+            assert!(link.has_room(1000));
+            link.sent(1000, now);
         }
-        assert!(!road.has_room(1000));
-        assert_eq!(road.tick(now), LinkAction::Ask);
-        road.asked(2, now);
-        assert_eq!(road.answered(&answer(9, 10_000), now), ReplyOutcome::Stray);
-        assert!(!road.has_room(1));
-        assert_eq!(road.answered(&answer(2, 10_000), now), ReplyOutcome::Confirmed(10_000));
-        assert!(road.has_room(10_000) && road.is_confirmed());
-        road.sent(20_000, now);
-        assert!(!road.has_room(1), "one that is too long goes alone");
+        assert!(!link.has_room(1000));
+        assert_eq!(link.tick(now), LinkAction::Ask);
+        link.asked(2, now);
+        assert_eq!(link.answered(&answer(9, 10_000), now), ReplyOutcome::Stray);
+        assert!(!link.has_room(1));
+        assert_eq!(link.answered(&answer(2, 10_000), now), ReplyOutcome::Confirmed(10_000));
+        assert!(link.has_room(10_000) && link.is_confirmed());
+        link.sent(20_000, now);
+        assert!(!link.has_room(1), "one that is too long goes alone");
     }
 
     #[test]
     fn half_a_window_is_asked_about_and_a_rest_after_a_pause() {
         let now = Instant::now();
-        let mut road = shipping(10_000, now);
-        road.sent(100, now);
+        let mut link = shipping(10_000, now);
+        link.sent(100, now);
         assert_eq!(
-            (road.tick(now), road.tick(after(now, 200))),
+            (link.tick(now), link.tick(after(now, 200))),
             (LinkAction::Nothing, LinkAction::Ask)
         );
-        road.sent(4900, now);
-        assert_eq!(road.tick(now), LinkAction::Ask);
-        road.asked(2, now);
-        road.sent(1000, now);
-        assert_eq!(road.tick(now), LinkAction::Nothing, "one question at a time");
-        assert_eq!(road.tick(after(now, 250)), LinkAction::Ask, "asked again when late");
-        road.asked(road.nonce(3), after(now, 250));
-        assert_eq!(road.answered(&answer(2, 10_000), now), ReplyOutcome::Confirmed(5000));
+        link.sent(4900, now);
+        assert_eq!(link.tick(now), LinkAction::Ask);
+        link.asked(2, now);
+        link.sent(1000, now);
+        assert_eq!(link.tick(now), LinkAction::Nothing, "one question at a time");
+        assert_eq!(link.tick(after(now, 250)), LinkAction::Ask, "asked again when late");
+        link.asked(link.nonce(3), after(now, 250));
+        assert_eq!(link.answered(&answer(2, 10_000), now), ReplyOutcome::Confirmed(5000));
     }
 
     #[test]
     fn a_collector_that_falls_silent_is_held_for_and_asked() {
         let start = Instant::now();
-        let mut road = shipping(10_000, start);
-        road.sent(9000, start);
+        let mut link = shipping(10_000, start);
+        link.sent(9000, start);
         let (mut silent, mut asked) = (None, 0);
         for millis in 0..80_000 {
             let now = after(start, millis);
-            match road.tick(now) {
+            match link.tick(now) {
                 LinkAction::Ask => {
                     asked += 1;
-                    road.asked(road.nonce(millis), now);
+                    link.asked(link.nonce(millis), now);
                 }
                 LinkAction::Silence => {
                     silent = Some(millis);
@@ -409,23 +409,23 @@ mod tests {
     #[test]
     fn a_classic_shipper_never_asks() {
         let start = Instant::now();
-        let mut road = LinkState::new(true, start);
+        let mut link = LinkState::new(true, start);
         for millis in (0..200_000).step_by(100) {
             let now = after(start, millis);
-            assert_eq!((road.tick(now), road.mode(now)), (LinkAction::Nothing, SendMode::Classic));
+            assert_eq!((link.tick(now), link.mode(now)), (LinkAction::Nothing, SendMode::Classic));
         }
-        road.refused(start);
-        assert_eq!(road.mode(start), SendMode::Hold);
-        assert_eq!(road.due(start), start + ASK_REFUSED);
-        assert_eq!(road.mode(start + ASK_REFUSED), SendMode::Classic);
+        link.refused(start);
+        assert_eq!(link.mode(start), SendMode::Hold);
+        assert_eq!(link.due(start), start + ASK_REFUSED);
+        assert_eq!(link.mode(start + ASK_REFUSED), SendMode::Classic);
     }
 
     #[test]
     fn when_the_input_has_ended_silence_is_short() {
         let start = Instant::now();
-        let mut road = LinkState::new(false, start);
-        road.asked(1, start);
-        road.input_ended(start);
-        assert_eq!(road.tick(after(start, 1000)), LinkAction::Silence);
+        let mut link = LinkState::new(false, start);
+        link.asked(1, start);
+        link.input_ended(start);
+        assert_eq!(link.tick(after(start, 1000)), LinkAction::Silence);
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use pen_records::access::LineError;
 use pen_records::addr::ServerAddr;
-use pen_records::attribution::FOREIGN;
+use pen_records::attribution::THIRD_PARTY_BASE;
 use pen_records::mapping::Mapping;
 use pen_records::mapping::third_party_log::{
     ThirdPartyReader, ThirdPartyRecord, ThirdPartyServer, ThirdPartySpec,
@@ -47,7 +47,7 @@ impl ThirdPartyReaders {
         Self {
             haproxy: ThirdPartyReader::new(&ThirdPartySpec::haproxy()),
             balancers: balancers.iter().map(reader).collect(),
-            number: FOREIGN,
+            number: THIRD_PARTY_BASE,
         }
     }
 
@@ -82,20 +82,20 @@ impl ThirdPartyReaders {
             ReaderId::Haproxy => &mut self.haproxy,
             ReaderId::Balancer(index) => &mut self.balancers[index].1,
         };
-        let passage = reader.read(line).map_err(UnusableLine::Malformed)?;
-        let server = server(&passage, servers)?;
+        let record = reader.read(line).map_err(UnusableLine::Malformed)?;
+        let server = server(&record, servers)?;
         // Lines are joined by arrival times; the line's own times only give durations.
-        let times = (passage.span.asked_before(end), end, Resolution::Microsecond);
-        let moments = passage.moments(server, self.number, times);
-        Ok((!passage.request().is_empty(), moments))
+        let times = (record.span.asked_before(end), end, Resolution::Microsecond);
+        let events = record.events(server, self.number, times);
+        Ok((!record.request().is_empty(), events))
     }
 }
 
 fn server<'a>(
-    passage: &ThirdPartyRecord<'a>,
+    record: &ThirdPartyRecord<'a>,
     servers: &[(LineSender, ServerKey)],
 ) -> Result<(ServerAddr<'a>, Option<u16>), UnusableLine> {
-    let (group, server) = match passage.whom {
+    let (group, server) = match record.whom {
         ThirdPartyServer::At(addr, port) => return Ok((addr, port)),
         ThirdPartyServer::Nobody => return Err(UnusableLine::NoServer),
         ThirdPartyServer::Named { group, server } => (group, server),

@@ -64,10 +64,10 @@ fn mapping(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Own
     let numbers = (0_i64..1 << 52, any::<Option<u64>>(), any::<Option<u32>>(), port());
     let hashes = any::<[Option<u32>; 3]>();
     let counts = any::<[Option<u64>; 5]>();
-    let sealed = option::weighted(0.2, any::<[u32; 4]>());
+    let opaque_tls = option::weighted(0.2, any::<[u32; 4]>());
     let path = option::weighted(0.2, "/[a-z0-9./_-]{1,80}");
-    (small, numbers, hashes, counts, sealed, path, option::of(request)).prop_map(
-        |(small, numbers, hashes, counts, sealed, path, request)| {
+    (small, numbers, hashes, counts, opaque_tls, path, option::of(request)).prop_map(
+        |(small, numbers, hashes, counts, opaque_tls, path, request)| {
             let (kind, client, client_port, server, server_port, balancer) = small;
             let (time, connection, nth, status) = numbers;
             let facts = Mapping {
@@ -88,7 +88,7 @@ fn mapping(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Own
                 framed_bytes: counts[2],
                 to_server: counts[3],
                 to_client: counts[4],
-                sealed: sealed.filter(|_| kind == MappingKind::Ended).map(
+                opaque_tls: opaque_tls.filter(|_| kind == MappingKind::Ended).map(
                     |[took, asked, answered, requests]| OpaqueTls {
                         took,
                         asked,
@@ -98,7 +98,7 @@ fn mapping(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Own
                 ),
                 ..Mapping::new(client, ServerAddr::Ip(server))
             };
-            let request = request.filter(|_| facts.sealed.is_none());
+            let request = request.filter(|_| facts.opaque_tls.is_none());
             OwnedMapping { facts, path: path.map(String::into_bytes), request }
         },
     )
@@ -319,15 +319,15 @@ fn story() -> [Mapping<'static>; 6] {
         whole: Some(0x0123_4567_89AB_CDEF),
         ..Mapping::new(opened.client, opened.server)
     };
-    let sealed = Mapping {
+    let opaque_tls = Mapping {
         status: None,
         body_bytes: None,
         head_bytes: None,
         framed_bytes: None,
-        sealed: Some(OpaqueTls { took: 1_500, asked: 300, answered: 1_234, requests: 1 }),
+        opaque_tls: Some(OpaqueTls { took: 1_500, asked: 300, answered: 1_234, requests: 1 }),
         ..ended
     };
-    [opened, request, ended, closed, long, sealed]
+    [opened, request, ended, closed, long, opaque_tls]
 }
 
 #[test]

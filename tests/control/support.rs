@@ -32,8 +32,8 @@ impl Still {
         self.0.lock().expect("nobody panicked").deeds.clone()
     }
 
-    fn note(&self, deed: String) {
-        self.0.lock().expect("nobody panicked").deeds.push(deed);
+    fn note(&self, action: String) {
+        self.0.lock().expect("nobody panicked").deeds.push(action);
     }
 }
 

@@ -28,10 +28,10 @@ pub(super) struct Counts {
 }
 
 /// What a client does, from one of many addresses.
-type Deed = fn(SocketAddr, u64) -> io::Result<()>;
+type LoadAction = fn(SocketAddr, u64) -> io::Result<()>;
 
 /// Each with its name, for whoever reads why one failed.
-const POLITE: [(&str, Deed); 6] = [
+const POLITE: [(&str, LoadAction); 6] = [
     ("keep-alive", keep_alive),
     ("one request", one_request),
     ("half-close", half_close),
@@ -40,7 +40,7 @@ const POLITE: [(&str, Deed); 6] = [
     ("upload", upload),
 ];
 
-const RUDE: [Deed; 5] = [abort, leave, silent, junk, half_a_head];
+const RUDE: [LoadAction; 5] = [abort, leave, silent, junk, half_a_head];
 
 pub(super) fn start(
     addr: SocketAddr,
@@ -58,8 +58,8 @@ pub(super) fn start(
                     pick(&RUDE, turn / 3)(addr, turn).unwrap_or_default();
                     return;
                 }
-                let (name, deed) = pick(&POLITE, turn);
-                match deed(addr, turn) {
+                let (name, action) = pick(&POLITE, turn);
+                match action(addr, turn) {
                     Ok(()) => counts.done.fetch_add(1, Ordering::Relaxed),
                     Err(error) => {
                         if let Ok(mut first) = counts.first.lock()

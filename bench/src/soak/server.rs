@@ -64,12 +64,12 @@ pub(super) struct Silent {
 
 impl Silent {
     pub(super) fn new() -> Result<Self, ActionError> {
-        let deed = "make a server that accepts nobody";
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).doing(deed)?;
+        let action = "make a server that accepts nobody";
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).doing(action)?;
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        listener.bind(&any.into()).doing(deed)?;
-        listener.listen(0).doing(deed)?;
-        let addr = listener.local_addr().doing(deed)?.as_socket();
+        listener.bind(&any.into()).doing(action)?;
+        listener.listen(0).doing(action)?;
+        let addr = listener.local_addr().doing(action)?.as_socket();
         let addr = addr.ok_or_else(|| ActionError::new("a port has no address"))?;
         let mut queue = Vec::new();
         while let Ok(stream) = TcpStream::connect_timeout(&addr, Duration::from_millis(200)) {

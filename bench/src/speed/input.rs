@@ -196,7 +196,7 @@ struct Request {
     phrase: usize,
 }
 
-/// The address of client `n`: from the block that is set aside for benchmarks, not in order.
+/// The address of client `n`: from the block reserved for benchmarks, not in order.
 pub(super) fn client(n: usize) -> String {
     let scattered = n * 40_503 % (1 << 16);
     format!("198.18.{}.{}", scattered / 256, scattered % 256)

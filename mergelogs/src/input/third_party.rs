@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Local, MappedLocalTime, Offset as _};
 use pen_records::access::LineError;
 use pen_records::addr::ServerAddr;
-use pen_records::attribution::{BalancerHashes, FOREIGN, MappingEvent};
+use pen_records::attribution::{BalancerHashes, MappingEvent, THIRD_PARTY_BASE};
 use pen_records::mapping::third_party_log::{
     ThirdPartyReader, ThirdPartyRecord, ThirdPartyServer, ThirdPartySpec,
 };
@@ -128,7 +128,7 @@ impl ThirdPartyLogReader {
         Self {
             of: of.clone(),
             reader: ThirdPartyReader::new(&spec),
-            number: FOREIGN,
+            number: THIRD_PARTY_BASE,
             zone: (i64::MIN, 0),
             unnamed: BTreeSet::new(),
         }
@@ -146,8 +146,8 @@ impl ThirdPartyLogReader {
 
     /// Returns the time of a line's request.
     pub(crate) fn time(&mut self, line: &[u8]) -> Option<Timestamp> {
-        let passage = self.reader.read(line).ok()?;
-        times(&passage, &mut self.zone, self.of.zone).map(|(asked, ..)| asked)
+        let record = self.reader.read(line).ok()?;
+        times(&record, &mut self.zone, self.of.zone).map(|(asked, ..)| asked)
     }
 
     /// Returns the request of a line, cut as for comparing clocks.
@@ -165,20 +165,20 @@ impl ThirdPartyLogReader {
         balancers: &mut BalancerHashes,
     ) -> Result<Read, LineError> {
         self.number += 1;
-        let passage = self.reader.read(line)?;
-        let Some((known, port)) = find(&passage, &self.of.names, servers, &mut self.unnamed) else {
+        let record = self.reader.read(line)?;
+        let Some((known, port)) = find(&record, &self.of.names, servers, &mut self.unnamed) else {
             return Ok(None);
         };
         let mut records = [None; 3];
         if pass.is_some_and(|pass| pass != known.pass) {
             return Ok(Some((known, records)));
         }
-        let Some(times) = times(&passage, &mut self.zone, self.of.zone) else {
+        let Some(times) = times(&record, &mut self.zone, self.of.zone) else {
             return Ok(Some((known, records)));
         };
         let server = ServerAddr::Unix(b"/");
-        let moments = passage.moments((server, port), self.number, times);
-        for (mapping, record) in moments.zip(&mut records) {
+        let events = record.events((server, port), self.number, times);
+        for (mapping, record) in events.zip(&mut records) {
             let Some((time, resolution)) = mapping.time else { continue };
             let time = (time.offset_by(known.ahead), resolution);
             *record = MappingEvent::with_exchange(&mapping, known.id, time, balancers);
@@ -188,12 +188,12 @@ impl ThirdPartyLogReader {
 }
 
 fn times(
-    passage: &ThirdPartyRecord<'_>,
+    record: &ThirdPartyRecord<'_>,
     (hour, ahead): &mut (i64, i64),
     zone: LogZone,
 ) -> Option<(Timestamp, Timestamp, Resolution)> {
     const QUARTER: i64 = 900 * 1_000_000;
-    passage.span.logged(|wall| {
+    record.span.logged(|wall| {
         let this = wall.as_micros().div_euclid(QUARTER);
         if this != *hour {
             (*hour, *ahead) = (this, zone.ahead(wall));
@@ -204,12 +204,12 @@ fn times(
 
 /// Returns the server of a line, if its access logs are given, and its port.
 fn find(
-    passage: &ThirdPartyRecord<'_>,
+    record: &ThirdPartyRecord<'_>,
     names: &[ServerAlias],
     servers: &NamedServers,
     unnamed: &mut BTreeSet<String>,
 ) -> Option<(KnownServer, Option<u16>)> {
-    let (group, server) = match passage.whom {
+    let (group, server) = match record.whom {
         ThirdPartyServer::At(addr, port) => return Some((servers.find(addr)?, port)),
         ThirdPartyServer::Nobody => return None,
         ThirdPartyServer::Named { group, server } => (group, server),

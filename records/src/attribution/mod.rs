@@ -33,6 +33,8 @@ mod verdict;
 pub use self::attributor::Attributor;
 pub use self::decide::why::{DelayStart, ExplainedCandidate, Explanation};
 pub use self::line::{FingerprintCuts, LoggedLine, ServerIndex, text_hash};
-pub use self::record::{BalancerHashes, ExchangeEvent, FOREIGN, MappingEvent, ResponseSizes};
+pub use self::record::{
+    BalancerHashes, ExchangeEvent, MappingEvent, ResponseSizes, THIRD_PARTY_BASE,
+};
 pub use self::settings::JoinSettings;
 pub use self::verdict::{Certainty, CertaintyCounts, DecidedLine, JoinCounts, LineVerdict, Reason};

@@ -116,7 +116,7 @@ pub struct ExchangeEvent {
 
 /// Other balancers' connections are numbered from here by the reader of their log: ours count from
 /// 1.
-pub const FOREIGN: u64 = 1 << 63;
+pub const THIRD_PARTY_BASE: u64 = 1 << 63;
 
 /// Bytes of a response, cut to 32 bits each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +160,7 @@ impl ExchangeEvent {
             let all = framed.saturating_add(head_bytes.unwrap_or(0));
             ResponseSizes { body: low(body), framed: low(framed), all: low(all) }
         });
-        let is_third_party = mapping.connection? >= FOREIGN;
+        let is_third_party = mapping.connection? >= THIRD_PARTY_BASE;
         let absent = if is_third_party { 0 } else { text_hash(b"-") };
         let of_request = matches!(mapping.kind, MappingKind::Request | MappingKind::Ended);
         Some(Self {
@@ -175,7 +175,7 @@ impl ExchangeEvent {
             user_agent: NonZeroU32::new(mapping.user_agent.unwrap_or(absent)),
             referer: NonZeroU32::new(mapping.referer.unwrap_or(absent)),
             bytes,
-            tls: mapping.sealed,
+            tls: mapping.opaque_tls,
         })
     }
 }

@@ -79,7 +79,7 @@ impl Reason {
             Self::Tls => "tls",
             Self::Doubtful => "doubtful",
             Self::NoMapping => "no-mapping",
-            Self::AgentFallback => "neighbour",
+            Self::AgentFallback => "fallback",
             Self::NoneFits => "none-fits",
             Self::NoRequest => "no-request",
             Self::Direct => "direct",

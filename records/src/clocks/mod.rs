@@ -134,7 +134,7 @@ pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
         return none;
     }
     // The control: unrelated requests of both logs, which are busy at the same times anyway.
-    if !is_clear(series::strangers(&series).map_or(0, |series| matched(&series, window, best.at))) {
+    if !is_clear(series::shuffled(&series).map_or(0, |series| matched(&series, window, best.at))) {
         return none;
     }
     // If a right clock explains the pairs about as well, no correction is needed.

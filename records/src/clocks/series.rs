@@ -38,7 +38,7 @@ pub(super) fn count(series: &[Series]) -> u32 {
 
 /// The control: the lines of each key beside the mappings of another key of about the same
 /// frequency, so that every match is chance. `None` if there is only one key.
-pub(super) fn strangers(series: &[Series]) -> Option<Vec<Series>> {
+pub(super) fn shuffled(series: &[Series]) -> Option<Vec<Series>> {
     let others = series.iter().cycle().skip(1);
     let exchanged = series
         .iter()

@@ -81,9 +81,9 @@ impl<'a> Mapping<'a> {
             ..Self::new(client, server)
         };
         if mapping.kind == MappingKind::Ended
-            && let Some(sealed) = bare.get(columns.at..).and_then(sealed)
+            && let Some(found) = bare.get(columns.at..).and_then(opaque_tls)
         {
-            return Ok(Self { sealed: Some(sealed), ..mapping });
+            return Ok(Self { opaque_tls: Some(found), ..mapping });
         }
         let request = match bare.get(columns.at..) {
             None | Some(b"-") => None,
@@ -139,7 +139,7 @@ impl<'a> Mapping<'a> {
             Some(hash) => write!(out, " {hash:016x} ").expect(VEC),
             None => out.extend_from_slice(b" - "),
         }
-        match self.sealed.filter(|_| self.kind == MappingKind::Ended) {
+        match self.opaque_tls.filter(|_| self.kind == MappingKind::Ended) {
             Some(OpaqueTls { took, asked, answered, requests }) => {
                 write!(out, "sealed {took} {asked} {answered} {requests}").expect(VEC);
             }
@@ -282,7 +282,7 @@ fn time(column: &[u8]) -> Option<Timestamp> {
 }
 
 /// `sealed took asked answered requests`
-fn sealed(columns: &[u8]) -> Option<OpaqueTls> {
+fn opaque_tls(columns: &[u8]) -> Option<OpaqueTls> {
     let mut numbers = columns.strip_prefix(b"sealed ")?.split(|&byte| byte == b' ').map(number);
     let mut next = || numbers.next().flatten();
     let found = OpaqueTls { took: next()?, asked: next()?, answered: next()?, requests: next()? };

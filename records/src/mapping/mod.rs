@@ -63,7 +63,7 @@ pub struct Mapping<'a> {
     /// Bytes of the connection from the server to the client.
     pub to_client: Option<u64>,
     /// Properties of an exchange in opaque TLS; the kind is then [`MappingKind::Ended`].
-    pub sealed: Option<OpaqueTls>,
+    pub opaque_tls: Option<OpaqueTls>,
 }
 
 /// An exchange in TLS that the balancer passes through encrypted: from one or several requests of a
@@ -119,7 +119,7 @@ impl<'a> Mapping<'a> {
             framed_bytes: None,
             to_server: None,
             to_client: None,
-            sealed: None,
+            opaque_tls: None,
         }
     }
 }

@@ -242,7 +242,7 @@ record_fields! {
     19 to_client: Option<u64>,
     20 request: Option<RequestText<'_>>,
     21 whole: Option<u64>,
-    22 sealed: Option<OpaqueTls>,
+    22 opaque_tls: Option<OpaqueTls>,
 }
 
 /// The type of a field. The lowest bits of `flags` belong to the field and select its form.

@@ -240,13 +240,13 @@ proptest! {
         let mut senders = SenderTable::new(SenderLimits::default());
         // The first and the last come, so that the range is known; the rest is reordered,
         // duplicated and lost.
-        let mut road = vec![sent[0].clone()];
+        let mut path = vec![sent[0].clone()];
         for (copies, index) in fate {
             let datagram = index.get(&sent);
-            road.extend((0..copies).map(|_| datagram.clone()));
+            path.extend((0..copies).map(|_| datagram.clone()));
         }
-        road.push(sent[sent.len() - 1].clone());
-        let came = received(&mut senders, &road).len() as u64;
+        path.push(sent[sent.len() - 1].clone());
+        let came = received(&mut senders, &path).len() as u64;
         prop_assert_eq!(came + senders.counts().lost_lines, total);
     }
 

@@ -4,8 +4,8 @@
 use pen_records::access::{AccessLine, LineSpan, LoggedRequest, Parser, Spec, write_with_text};
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::{
-    Attributor, BalancerHashes, FOREIGN, FingerprintCuts, JoinSettings, LoggedLine, MappingEvent,
-    ServerIndex,
+    Attributor, BalancerHashes, FingerprintCuts, JoinSettings, LoggedLine, MappingEvent,
+    ServerIndex, THIRD_PARTY_BASE,
 };
 use pen_records::datagram::Datagram;
 use pen_records::mapping::origins::Origins;
@@ -166,7 +166,7 @@ pub(crate) fn balancers_log(bytes: &[u8]) {
     let mut reader = ThirdPartyReader::new(&spec);
     let (mut engine, mut balancers) =
         (Attributor::<()>::new(JoinSettings::default()), BalancerHashes::default());
-    for (line, number) in lines.zip(FOREIGN..) {
+    for (line, number) in lines.zip(THIRD_PARTY_BASE..) {
         let _ = ThirdPartyReader::may_be_haproxys(line);
         let Ok(passage) = reader.read(line) else { continue };
         let now = Timestamp::from_micros(1 << 50);
@@ -182,7 +182,7 @@ pub(crate) fn balancers_log(bytes: &[u8]) {
         let asked = passage.request();
         assert!(asked.is_empty() || asked.contains(&b' '));
         let id = engine.server(server);
-        for mapping in passage.moments((server, port), number, times) {
+        for mapping in passage.events((server, port), number, times) {
             fingerprint(&mapping);
             let time = mapping.time.expect("moments have times");
             let record = MappingEvent::with_exchange(&mapping, id, time, &mut balancers);

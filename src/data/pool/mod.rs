@@ -298,7 +298,7 @@ impl Pool {
     }
 
     /// Notes the failure of the attempt with this lease, and blacklists the server for a while.
-    #[expect(clippy::needless_pass_by_value, reason = "the seat is given back")]
+    #[expect(clippy::needless_pass_by_value, reason = "the lease is returned")]
     pub fn failed(&mut self, lease: ServerLease, now: Instant) {
         let until = now + self.blacklist;
         if let Some(state) = self.leased(&lease) {
@@ -310,7 +310,7 @@ impl Pool {
     }
 
     /// Returns the lease of a connection that has ended.
-    #[expect(clippy::needless_pass_by_value, reason = "the seat is given back")]
+    #[expect(clippy::needless_pass_by_value, reason = "the lease is returned")]
     pub fn leave(&mut self, lease: ServerLease) {
         if let Some(state) = self.leased(&lease) {
             state.connections -= 1;

@@ -8,7 +8,7 @@ use crate::config::{self, Endpoint, PoolServerId};
 
 /// A place at a server, taken when the server is chosen and returned exactly once: so limits hold
 /// under a burst, and a count never goes astray.
-#[must_use = "a seat that is not given back is taken for ever"]
+#[must_use = "a lease that is not returned occupies the server for ever"]
 #[derive(Debug, PartialEq, Eq)]
 pub struct ServerLease {
     pub(super) id: PoolServerId,

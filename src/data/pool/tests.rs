@@ -162,7 +162,7 @@ fn least_connections_finds_the_emptiest() {
 fn a_hash_is_even_and_moves_only_the_clients_of_a_server_that_goes() {
     let now = Instant::now();
     let mut pool = Pool::new(&with(&[SelectionMode::Hash], servers(4)));
-    // Tracking would remember them: each is asked as a stranger.
+    // Tracking would remember them: each is asked as an unknown client.
     let ask = |pool: &mut Pool| slots(pool, 0..2_000, now);
     let before = ask(&mut pool);
     let mut count = HashMap::new();
@@ -323,21 +323,21 @@ fn a_lease_of_a_server_that_was_replaced_counts_for_no_server() {
 }
 
 #[derive(Clone, Debug)]
-enum Deed {
+enum PoolAction {
     Choose(u16),
     Leave(usize),
     Fail(usize),
     Pass(u64),
 }
 
-fn deeds() -> impl Strategy<Value = Vec<Deed>> {
-    let deed = prop_oneof![
-        4 => (0_u16..6).prop_map(Deed::Choose),
-        2 => (0_usize..20).prop_map(Deed::Leave),
-        1 => (0_usize..20).prop_map(Deed::Fail),
-        1 => (0_u64..40).prop_map(Deed::Pass),
+fn actions() -> impl Strategy<Value = Vec<PoolAction>> {
+    let action = prop_oneof![
+        4 => (0_u16..6).prop_map(PoolAction::Choose),
+        2 => (0_usize..20).prop_map(PoolAction::Leave),
+        1 => (0_usize..20).prop_map(PoolAction::Fail),
+        1 => (0_u64..40).prop_map(PoolAction::Pass),
     ];
-    proptest::collection::vec(deed, 0..120)
+    proptest::collection::vec(action, 0..120)
 }
 
 fn modes() -> impl Strategy<Value = SelectionModes> {
@@ -353,7 +353,7 @@ proptest! {
     #[test]
     fn limits_hold_and_counts_are_exact(
         modes in modes(),
-        deeds in deeds(),
+        actions in actions(),
         plans in proptest::collection::vec((0_u32..4, 0_u32..5, 0_u32..3), 1..5),
     ) {
         let servers = plans.iter().zip(1..).map(|(&(soft, hard, weight), port)| Some(ServerSettings {
@@ -367,9 +367,9 @@ proptest! {
         let mut pool = Pool::new(&settings);
         let mut now = Instant::now();
         let mut held: Vec<ServerLease> = Vec::new();
-        for deed in deeds {
-            match deed {
-                Deed::Choose(number) => {
+        for action in actions {
+            match action {
+                PoolAction::Choose(number) => {
                     let before: Vec<_> = pool.servers().map(|(id, s)| (id, s.clone())).collect();
                     match pool.choose(&caller(number), &mut Tried::default(), now, |_| true) {
                         Some(choice) => {
@@ -389,14 +389,14 @@ proptest! {
                         None => {}
                     }
                 }
-                Deed::Leave(nth) if nth < held.len() => pool.leave(held.swap_remove(nth)),
-                Deed::Fail(nth) if nth < held.len() => pool.failed(held.swap_remove(nth), now),
-                Deed::Pass(seconds) => now += Duration::from_secs(seconds),
-                Deed::Leave(_) | Deed::Fail(_) => {}
+                PoolAction::Leave(nth) if nth < held.len() => pool.leave(held.swap_remove(nth)),
+                PoolAction::Fail(nth) if nth < held.len() => pool.failed(held.swap_remove(nth), now),
+                PoolAction::Pass(seconds) => now += Duration::from_secs(seconds),
+                PoolAction::Leave(_) | PoolAction::Fail(_) => {}
             }
             for (id, state) in pool.servers() {
-                let seats = held.iter().filter(|lease| lease.server() == id).count();
-                prop_assert_eq!(state.connections as usize, seats);
+                let leases = held.iter().filter(|lease| lease.server() == id).count();
+                prop_assert_eq!(state.connections as usize, leases);
                 let most = state.config.hard.or(state.config.soft);
                 if let Some(hard) = state.config.hard {
                     prop_assert!(state.connections <= hard.get());

@@ -6,7 +6,7 @@
 //! ```text
 //! client   Finished  request            request
 //! server             ··· response ···· ↑       ··· response ··· quiet
-//!                                      the first exchange ends   the second has come to rest
+//!                                      the first exchange ends   the second is idle
 //! ```
 //!
 //! The end of a response is certain only when its client sends again or leaves, but lines must not wait for that: an exchange
@@ -101,7 +101,7 @@ pub(super) struct ObservedExchange {
     pub(super) nth: u32,
     /// When its last byte came.
     pub(super) spoke: Instant,
-    pub(super) sealed: OpaqueTls,
+    pub(super) opaque_tls: OpaqueTls,
 }
 
 impl TlsObserver {
@@ -195,8 +195,8 @@ impl TlsObserver {
         let (began, spoke) = self.began.zip(self.spoke)?;
         let took = u32::try_from(spoke.saturating_duration_since(began).as_micros());
         let Self { nth, asked, answered, requests, .. } = *self;
-        let sealed = OpaqueTls { took: took.unwrap_or(u32::MAX), asked, answered, requests };
-        Some(ObservedExchange { nth, spoke, sealed })
+        let opaque_tls = OpaqueTls { took: took.unwrap_or(u32::MAX), asked, answered, requests };
+        Some(ObservedExchange { nth, spoke, opaque_tls })
     }
 
     /// Returns when the server will count as quiet if nothing more comes.
@@ -249,10 +249,10 @@ mod tests {
             }
         }
         rests.extend(tls_observer.take_exchange());
-        rests.iter().map(|rest| (rest.nth, rest.sealed)).collect()
+        rests.iter().map(|rest| (rest.nth, rest.opaque_tls)).collect()
     }
 
-    fn sealed(took: u32, asked: u32, answered: u32, requests: u32) -> OpaqueTls {
+    fn opaque_tls(took: u32, asked: u32, answered: u32, requests: u32) -> OpaqueTls {
         OpaqueTls { took, asked, answered, requests }
     }
 
@@ -285,7 +285,8 @@ mod tests {
                 Server(data(700)),
             ]
         };
-        let expected = [(1, sealed(4_000, 213, 37_100, 1)), (2, sealed(1_000, 170, 700, 2))];
+        let expected =
+            [(1, opaque_tls(4_000, 213, 37_100, 1)), (2, opaque_tls(1_000, 170, 700, 2))];
         for step in [1, 3, 7, 100, 1 << 20] {
             let story: Vec<Say> = continue_handshake().into_iter().chain(talk()).collect();
             assert_eq!(follow(&story, step), expected, "TLS 1.3 in pieces of {step}");
@@ -309,7 +310,10 @@ mod tests {
         tls_observer.observe_server(&data(50), at(3)).unwrap();
         assert_eq!(tls_observer.due(), Some(at(28)));
         let rest = tls_observer.take_exchange().unwrap();
-        assert_eq!((rest.nth, rest.spoke, rest.sealed), (1, at(3), sealed(2_000, 200, 50, 1)));
+        assert_eq!(
+            (rest.nth, rest.spoke, rest.opaque_tls),
+            (1, at(3), opaque_tls(2_000, 200, 50, 1))
+        );
         assert_eq!(
             (tls_observer.due(), tls_observer.take_exchange()),
             (None, None),
@@ -317,7 +321,10 @@ mod tests {
         );
         tls_observer.observe_server(&data(60), at(1_001)).unwrap();
         assert_eq!(tls_observer.due(), Some(at(1_126)), "one that takes long rests for longer");
-        assert_eq!(tls_observer.take_exchange().unwrap().sealed, sealed(1_000_000, 200, 110, 1));
+        assert_eq!(
+            tls_observer.take_exchange().unwrap().opaque_tls,
+            opaque_tls(1_000_000, 200, 110, 1)
+        );
     }
 
     #[test]
@@ -330,11 +337,11 @@ mod tests {
         ] {
             let story: Vec<Say> =
                 continue_handshake().into_iter().chain(begin).chain(get()).collect();
-            assert_eq!(follow(&story, 1 << 20), [(1, sealed(1_000, 200, 500, 1))], "{name}");
+            assert_eq!(follow(&story, 1 << 20), [(1, opaque_tls(1_000, 200, 500, 1))], "{name}");
         }
         let together = [Client([data(70), data(200), data(90)].concat()), Server(data(900))];
         let story: Vec<Say> = continue_handshake().into_iter().chain(together).collect();
-        assert_eq!(follow(&story, 1 << 20), [(1, sealed(1_000, 360, 900, 2))]);
+        assert_eq!(follow(&story, 1 << 20), [(1, opaque_tls(1_000, 360, 900, 2))]);
         let one_by_one = [
             Client(data(70)),
             Client(data(200)),
@@ -343,11 +350,11 @@ mod tests {
             Server(data(900)),
         ];
         let story: Vec<Say> = continue_handshake().into_iter().chain(one_by_one).collect();
-        assert_eq!(follow(&story, 1 << 20), [(1, sealed(3_000, 370, 900, 3))]);
+        assert_eq!(follow(&story, 1 << 20), [(1, opaque_tls(3_000, 370, 900, 3))]);
         // A short request of HTTP/1.1 is answered with more.
         let short = [Client(data(70)), Server(data(300))];
         let story: Vec<Say> = continue_handshake().into_iter().chain(short).chain(get()).collect();
-        let expected = [(1, sealed(1_000, 70, 300, 1)), (2, sealed(1_000, 200, 500, 1))];
+        let expected = [(1, opaque_tls(1_000, 70, 300, 1)), (2, opaque_tls(1_000, 200, 500, 1))];
         assert_eq!(follow(&story, 1 << 20), expected);
     }
 

@@ -436,8 +436,8 @@ fn where_no_ends_arrive_equal_requests_are_taken_in_the_order_in_which_they_came
 #[test]
 fn beside_traffic_under_seal_at_one_address_a_plain_mapping_is_not_certain_to_be_the_lines_own() {
     let tls = |site: &mut Site, at| {
-        let sealed = Some(OpaqueTls { took: 500, asked: 200, answered: 900, requests: 1 });
-        let ended = Mapping { nth: Some(1), server_port: Some(443), sealed, ..NOTHING };
+        let opaque_tls = Some(OpaqueTls { took: 500, asked: 200, answered: 900, requests: 1 });
+        let ended = Mapping { nth: Some(1), server_port: Some(443), opaque_tls, ..NOTHING };
         site.record(at, connection(1, 1, 2_000), MappingKind::Ended, ended);
     };
     let plain = |site: &mut Site, at: i64, server_port| {

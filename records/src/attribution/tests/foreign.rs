@@ -26,7 +26,7 @@ impl Site {
             server,
             reader,
             balancers: BalancerHashes::default(),
-            numbers: FOREIGN,
+            numbers: THIRD_PARTY_BASE,
             out: Vec::new(),
         }
     }
@@ -42,7 +42,7 @@ impl Site {
         };
         let end = Timestamp::from_micros(at);
         let times = (passage.span.asked_before(end), end, Resolution::Microsecond);
-        for mapping in passage.moments((server, port), self.numbers, times) {
+        for mapping in passage.events((server, port), self.numbers, times) {
             let time = mapping.time.unwrap();
             let record =
                 MappingEvent::with_exchange(&mapping, self.server, time, &mut self.balancers);

@@ -80,7 +80,7 @@ fn each_reason_has_a_word_and_words() {
         "user-agent",
         "doubtful",
         "no-mapping",
-        "neighbour",
+        "fallback",
         "none-fits",
         "no-request",
         "direct",

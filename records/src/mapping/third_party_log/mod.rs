@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A [`ThirdPartySpec`] is a compiled format, a [`ThirdPartyReader`] parses lines, and a
-//! [`ThirdPartyRecord`] is a parsed line. The join needs events: [`ThirdPartyRecord::moments`]
+//! [`ThirdPartyRecord`] is a parsed line. The join needs events: [`ThirdPartyRecord::events`]
 //! turns a record into the mappings that `pen` would have written at the beginning and at the end.
 
 mod record;

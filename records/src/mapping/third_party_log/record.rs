@@ -149,7 +149,7 @@ impl<'a> ThirdPartyRecord<'a> {
     /// and close of a connection.
     ///
     /// `server` is the resolved server, and `connection` a number that no other record has.
-    pub fn moments(
+    pub fn events(
         &self,
         (server, server_port): (ServerAddr<'a>, Option<u16>),
         connection: u64,

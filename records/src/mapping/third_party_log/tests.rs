@@ -8,23 +8,23 @@ const UTC: fn(Timestamp) -> i64 = |_| 0;
 /// The content of a line as text, for tables.
 fn said(spec: &ThirdPartySpec, line: &str) -> String {
     let mut reader = ThirdPartyReader::new(spec);
-    let passage = reader.read(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"));
-    let port = passage.client_port.map_or_else(|| "-".to_owned(), |port| port.to_string());
-    let whom = match passage.whom {
+    let record = reader.read(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"));
+    let port = record.client_port.map_or_else(|| "-".to_owned(), |port| port.to_string());
+    let whom = match record.whom {
         ThirdPartyServer::At(addr, port) => format!("{addr} {}", port.unwrap_or(0)),
         ThirdPartyServer::Named { group, server } => {
             format!("{}/{}", group.escape_ascii(), server.escape_ascii())
         }
         ThirdPartyServer::Nobody => "nobody".to_owned(),
     };
-    let own = passage.balancer.map_or_else(|| "-".to_owned(), |own| own.to_string());
-    let times = passage.span.logged(UTC);
+    let own = record.balancer.map_or_else(|| "-".to_owned(), |own| own.to_string());
+    let times = record.span.logged(UTC);
     let times = times.map_or_else(
         || "-".to_owned(),
         |(asked, end, _)| format!("{} {}", asked.as_micros() / 1_000, end.as_micros() / 1_000),
     );
-    let request = String::from_utf8_lossy(passage.request());
-    let text = format!("{} {port} -> {whom} by {own} at {times} {request}", passage.client);
+    let request = String::from_utf8_lossy(record.request());
+    let text = format!("{} {port} -> {whom} by {own} at {times} {request}", record.client);
     text.trim_end().to_owned()
 }
 
@@ -134,11 +134,11 @@ fn headers_are_as_web_servers_log_them() {
     for (logged, agent) in [(r#"a\"b\\c\]d\\\]"#, r#"a"b\c]d\]"#), ("", "-"), (r"a\\]", r"a\]")] {
         let line = format!(r#"192.0.2.1 s "GET / HTTP/1.1" "{logged}" """#);
         let mut reader = ThirdPartyReader::new(&spec);
-        let passage = reader.read(line.as_bytes()).expect(logged);
+        let record = reader.read(line.as_bytes()).expect(logged);
         let now =
             (Timestamp::default(), Timestamp::default(), crate::time::Resolution::Millisecond);
         let server = crate::addr::ServerAddr::Unix(b"/s");
-        let first = passage.moments((server, None), 1, now).next().expect("a moment");
+        let first = record.events((server, None), 1, now).next().expect("an event");
         assert_eq!(
             first.user_agent,
             Some(crate::attribution::text_hash(agent.as_bytes())),
@@ -193,9 +193,9 @@ fn the_zone_of_local_times_is_that_of_the_envelope() {
     ] {
         let line = line(stamp);
         let mut reader = ThirdPartyReader::new(&ThirdPartySpec::haproxy());
-        let passage = reader.read(line.as_bytes()).expect(stamp);
-        assert!(!passage.span.is_local(), "{stamp}");
-        let (asked, ..) = passage.span.logged(UTC).expect(stamp);
+        let record = reader.read(line.as_bytes()).expect(stamp);
+        assert!(!record.span.is_local(), "{stamp}");
+        let (asked, ..) = record.span.logged(UTC).expect(stamp);
         assert_eq!(asked.as_micros() / 1_000_000, 1_795_625_171 - minutes * 60, "{stamp}");
     }
     let mut reader = ThirdPartyReader::new(&ThirdPartySpec::haproxy());

@@ -111,8 +111,8 @@ pub(super) fn record_exchange(
     let ended = mapping(MappingKind::Ended, number, caller, server);
     let quiet = i64::try_from(exchange.spoke.elapsed().as_micros()).unwrap_or(0);
     let time = ended.time.map(|(time, resolution)| (time.offset_by(-quiet), resolution));
-    let (nth, sealed) = (Some(exchange.nth), Some(exchange.sealed));
-    sinks.record(&Mapping { time, nth, sealed, ..ended }, now);
+    let (nth, opaque_tls) = (Some(exchange.nth), Some(exchange.opaque_tls));
+    sinks.record(&Mapping { time, nth, opaque_tls, ..ended }, now);
 }
 
 /// Returns the record of an HTTP event, or `None` for an event that only the access log needs.
