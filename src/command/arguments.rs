@@ -7,6 +7,8 @@ use std::slice;
 use std::str::FromStr;
 use std::time::Duration;
 
+use pen_records::duration::{DefaultUnit, parse_duration};
+
 use super::error::CommandError;
 use crate::config::address::AddressError;
 
@@ -93,19 +95,42 @@ pub(super) fn printable(word: &OsString) -> String {
     word.to_string_lossy().escape_debug().to_string()
 }
 
-/// Parses a duration: a number of seconds, or a number followed by `ms`, `s`, `m` or `h`.
+/// The longest duration, a century: a longer one is a typing mistake.
+const LONGEST: Duration = Duration::from_secs(3_155_760_000);
+
+/// Parses a duration of whole milliseconds: a number of seconds, or a number followed by a unit; see
+/// [`parse_duration`]. Returns `None` for anything else, and for more than a century.
 #[must_use]
 pub fn duration(text: &str) -> Option<Duration> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits)?;
-    let millis = match unit {
-        "ms" => 1,
-        "" | "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    // More than a century is a typing mistake.
-    let millis = number.parse::<u64>().ok()?.checked_mul(millis)?;
-    (millis <= 3_155_760_000_000).then(|| Duration::from_millis(millis))
+    let time = parse_duration(text, DefaultUnit::Seconds).ok()?;
+    // Commands are written with milliseconds as the smallest unit.
+    (time <= LONGEST && time.subsec_micros() % 1_000 == 0).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_whole_milliseconds_up_to_a_century() {
+        for (text, millis) in [
+            ("0", Some(0)),
+            ("250ms", Some(250)),
+            ("5000us", Some(5)),
+            ("10", Some(10_000)),
+            ("10s", Some(10_000)),
+            ("10m", Some(600_000)),
+            ("2h", Some(7_200_000)),
+            ("3155760000", Some(3_155_760_000_000)),
+            ("3155760001", None),
+            ("3155760000001ms", None),
+            ("18446744073709551615", None),
+            ("500us", None),
+            ("-1", None),
+            ("1d", None),
+            ("", None),
+        ] {
+            assert_eq!(duration(text).map(|time| time.as_millis()), millis, "{text}");
+        }
+    }
 }
