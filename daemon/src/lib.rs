@@ -1,7 +1,8 @@
 //! What every program shares as a Unix process; the domain crate `records` knows nothing of it.
 //!
-//! [`error`] has the error type, its printing and the exit codes of all five programs. The feature `service` adds what
-//! a daemon needs. The order of a start matters, and [`process`] enforces it:
+//! [`error`] has the error type, its printing and the exit codes of all five programs. The feature `arguments`
+//! adds parsers of options that several programs have, the feature `service` what a daemon needs. The order of a start
+//! matters, and [`process`] enforces it:
 //!
 //! 1. arguments are read, relative paths made absolute;
 //! 2. [`process::Process::detach`]: the caller waits, its child goes on in the background;
@@ -14,6 +15,8 @@
 //! [`diagnostics`] takes the log messages, [`notify`] informs a service manager, [`drops`] reads how many datagrams
 //! the kernel dropped.
 
+#[cfg(feature = "arguments")]
+pub mod arguments;
 pub mod error;
 
 #[cfg(feature = "service")]

@@ -3,14 +3,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Parser, ValueEnum};
+use pen_daemon::arguments::words;
 use pen_records::duration::{DefaultUnit, parse_duration};
 use pen_records::privacy::PrivacyMode;
-use pen_records::rewrite::policy::PolicyError;
 use pen_records::rewrite::{LikelyPolicy, UnmatchedPolicy};
 
 use crate::input::third_party::{LogZone, ServerAlias};
@@ -122,17 +120,6 @@ pub(crate) struct MergeArgs {
     /// between address and file (10.0.0.1:8080:access.log) distinguishes servers on one machine
     #[arg(value_name = "SERVER:FILE", required_unless_present = "check")]
     pub(crate) logs: Vec<OsString>,
-}
-
-/// Returns a parser of the words in a table, each with its help text and its meaning.
-fn words<T, const N: usize>(
-    table: [(&'static str, &'static str, T); N],
-) -> impl TypedValueParser<Value = T>
-where
-    T: FromStr<Err = PolicyError> + Clone + Send + Sync + 'static,
-{
-    PossibleValuesParser::new(table.map(|(word, help, _)| PossibleValue::new(word).help(help)))
-        .try_map(|word| word.parse())
 }
 
 /// Parses the value of `--window`.

@@ -2,18 +2,17 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::File;
-use std::io::Read as _;
 use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pen_daemon::arguments::privacy;
 use pen_daemon::error::{ActionError, Doing as _};
 use pen_records::access::Spec;
 use pen_records::addr::{ServerAddr, parse_ip};
 use pen_records::mapping::third_party_log::ThirdPartySpec;
-use pen_records::privacy::{Privacy, PrivacyMode};
+use pen_records::privacy::Privacy;
 use pen_records::rewrite::RewritePolicy;
 
 use crate::cli::{MergeArgs, ReportStyle};
@@ -238,20 +237,6 @@ fn set_audit_field(
 /// Parses the value of `--mapping-format`.
 fn mapping_format(spec: &str) -> Result<ThirdPartySpec, ActionError> {
     ThirdPartySpec::parse(spec).doing(format_args!("understand the format {spec:?}"))
-}
-
-/// Returns the replacement of clients that `--privacy` asks for. Reads the key file.
-fn privacy(wanted: &PrivacyMode) -> Result<Privacy, ActionError> {
-    let path = match wanted {
-        PrivacyMode::Cut { v4, v6 } => return Ok(Privacy::cut(*v4, *v6)),
-        PrivacyMode::Key(path) => path,
-    };
-    let mut key = Vec::new();
-    // Limits the read, in case the file never ends.
-    File::open(path)
-        .and_then(|file| file.take(4_096).read_to_end(&mut key))
-        .doing(format_args!("read the key {path}"))?;
-    Privacy::keyed(&key).doing(format_args!("use the key {path}"))
 }
 
 /// Splits `SERVER:FILE`. The classic reading, at the first colon, wins where its file exists.

@@ -1,16 +1,14 @@
 //! The command line as typed ([`CollectorArgs`]), and its meaning, checked ([`CollectorConfig`]).
 
 use std::fmt;
-use std::io::Read as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Parser, ValueEnum};
 
+use pen_daemon::arguments::{privacy, words};
 use pen_daemon::error::{ActionError, chain};
 use pen_daemon::logfile::Buffering;
 use pen_daemon::process::{Process, absolute};
@@ -19,8 +17,7 @@ use pen_records::addr::parse_ip;
 use pen_records::attribution;
 use pen_records::duration::{DefaultUnit, DurationError, parse_duration};
 use pen_records::mapping::third_party_log::ThirdPartySpec;
-use pen_records::privacy::{Privacy, PrivacyMode};
-use pen_records::rewrite::policy::PolicyError;
+use pen_records::privacy::PrivacyMode;
 use pen_records::rewrite::{LikelyPolicy, RewritePolicy, UnmatchedPolicy};
 use pen_records::shipment::ShipmentServer;
 
@@ -122,17 +119,6 @@ impl CollectorArgs {
     pub fn check(&self) -> Option<(String, u8)> {
         self.check.then(|| review::check(&self.format))
     }
-}
-
-/// Returns a parser of the words in a table, each with its help text and its meaning.
-fn words<T, const N: usize>(
-    table: [(&'static str, &'static str, T); N],
-) -> impl TypedValueParser<Value = T>
-where
-    T: FromStr<Err = PolicyError> + Clone + Send + Sync + 'static,
-{
-    PossibleValuesParser::new(table.map(|(word, help, _)| PossibleValue::new(word).help(help)))
-        .try_map(|word| word.parse())
 }
 
 /// Format of the report.
@@ -294,20 +280,6 @@ fn senders(name: &str) -> Vec<LineSender> {
         senders.extend(addrs.map(|addr| LineSender::Addr(addr.ip().to_canonical())));
     }
     senders
-}
-
-fn privacy(wanted: &PrivacyMode) -> Result<Privacy, CollectorArgsError> {
-    let path = match wanted {
-        PrivacyMode::Cut { v4, v6 } => return Ok(Privacy::cut(*v4, *v6)),
-        PrivacyMode::Key(path) => path,
-    };
-    let mut key = Vec::new();
-    // Limits the read, in case the file never ends.
-    std::fs::File::open(path)
-        .and_then(|file| file.take(4_096).read_to_end(&mut key))
-        .map_err(|error| CollectorArgsError(format!("cannot read the key {path}: {error}")))?;
-    Privacy::keyed(&key)
-        .map_err(|error| CollectorArgsError(format!("cannot use the key {path}: {error}")))
 }
 
 fn server_key(text: &str) -> Option<ServerKey> {
