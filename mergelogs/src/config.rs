@@ -21,7 +21,7 @@ use crate::input::third_party::ThirdPartySettings;
 /// All settings of a run, checked.
 pub(crate) struct MergeConfig {
     pub(crate) mappings: Vec<InputOrigin>,
-    pub(crate) foreign: ThirdPartySettings,
+    pub(crate) third_party: ThirdPartySettings,
     pub(crate) servers: Vec<ServerInputs>,
     pub(crate) window: Duration,
     pub(crate) output: Option<PathBuf>,
@@ -119,14 +119,14 @@ impl MergeConfig {
         for path in &args.mappings {
             mappings.extend(expand(path.as_os_str())?);
         }
-        let foreign = ThirdPartySettings {
+        let third_party = ThirdPartySettings {
             spec: args.mapping_format.as_deref().map(mapping_format).transpose()?,
             zone: args.mapping_zone,
             names: args.server.into(),
         };
         let config = Self {
             mappings,
-            foreign,
+            third_party,
             servers,
             window: args.window,
             output: args.output.filter(|path| path.as_os_str() != "-"),

@@ -58,7 +58,7 @@ pub(crate) struct JoinTally {
     /// Mappings after the last line; they were skipped.
     pub(crate) later: u64,
     /// Mappings too old for the first line after them.
-    pub(crate) stale: u64,
+    pub(crate) expired: u64,
     pub(crate) counts: JoinCounts,
     pub(crate) span: Option<(Timestamp, Timestamp)>,
 }
@@ -259,7 +259,7 @@ impl<'a> MergeJoin<'a> {
                 self.heads.advance_first(next.line.time);
             }
             if self.held > TEXT || self.taken.is_multiple_of(1 << 14) {
-                self.hurry()?;
+                self.decide_early()?;
             }
         }
         self.engine.finish();
@@ -315,7 +315,7 @@ impl<'a> MergeJoin<'a> {
     }
 
     /// Decides the oldest lines early while too much text is held.
-    fn hurry(&mut self) -> Result<(), MergeError> {
+    fn decide_early(&mut self) -> Result<(), MergeError> {
         self.write_decided()?;
         while self.held > TEXT
             && let Some(due) = self.engine.next_due()
@@ -391,7 +391,7 @@ impl<'a> MergeJoin<'a> {
             };
             // A connection may have been opened long before.
             if record.time < oldest && record.exchange.is_none() {
-                self.tally.stale += 1;
+                self.tally.expired += 1;
             } else {
                 self.engine.mapping(record);
             }
@@ -415,7 +415,7 @@ impl<'a> MergeJoin<'a> {
             let job = MappingJob {
                 origin: log.origin.clone(),
                 servers: Arc::clone(&self.servers),
-                foreign: self.setup.config.foreign.clone(),
+                third_party: self.setup.config.third_party.clone(),
                 pass: log.pass,
                 extended: self.extended,
                 shares: self.setup.shares.clone(),

@@ -140,7 +140,7 @@ type InputHeads = (Vec<InputHead>, Vec<(usize, InputHead)>);
 fn look(config: &MergeConfig) -> Result<InputHeads, ActionError> {
     let mut mappings = Vec::new();
     for origin in &config.mappings {
-        let head = InputHead::of_mappings(origin, &config.foreign);
+        let head = InputHead::of_mappings(origin, &config.third_party);
         mappings.push(head.doing(format_args!("open {origin}"))?);
     }
     let mut logs = Vec::new();

@@ -144,7 +144,7 @@ pub(crate) fn compare(
         }
     }
     for reach in [NEAR, FAR] {
-        sample_mappings(&mappings, (&config.foreign, &servers), &mut sides, reach);
+        sample_mappings(&mappings, (&config.third_party, &servers), &mut sides, reach);
         settle(&mut sides);
     }
     (0..sides.len()).map(|index| sides[machine(config, index)].clock.unwrap_or_default()).collect()
@@ -203,7 +203,7 @@ fn settle(sides: &mut [ClockSide]) {
 /// Samples the mappings of servers without an offset yet: only requests found in their lines.
 fn sample_mappings(
     mappings: &[&InputHead],
-    (foreign, servers): (&ThirdPartySettings, &NamedServers),
+    (third_party, servers): (&ThirdPartySettings, &NamedServers),
     sides: &mut [ClockSide],
     reach: SearchReach,
 ) {
@@ -222,7 +222,7 @@ fn sample_mappings(
             |side: &ClockSide| side.start >= start && side.start.micros_since(start) < SHARED;
         let ends = sides.iter().filter(|side| shares(side)).map(|side| side.end);
         let until = ends.max().unwrap_or(start).offset_by(reach.after);
-        let mut reader = ThirdPartyLogReader::new(foreign);
+        let mut reader = ThirdPartyLogReader::new(third_party);
         let parse = |line: &[u8]| {
             let mapping = match Mapping::parse_file_line(line) {
                 Ok(mapping) if !reader.wants_all() => mapping,

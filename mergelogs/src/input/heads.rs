@@ -34,10 +34,10 @@ impl InputHead {
 
     pub(crate) fn of_mappings(
         origin: &InputOrigin,
-        foreign: &ThirdPartySettings,
+        third_party: &ThirdPartySettings,
     ) -> io::Result<Self> {
         let mut extended = false;
-        let mut reader = ThirdPartyLogReader::new(foreign);
+        let mut reader = ThirdPartyLogReader::new(third_party);
         let head = Self::look(origin, |line| {
             extended |= line.starts_with(mapping::line::START);
             if !reader.wants_all()

@@ -45,7 +45,7 @@ struct MappingTotals {
     damaged: u64,
     elsewhere: u64,
     without_request: u64,
-    moments: u64,
+    events: u64,
 }
 
 impl<'a> JoinReport<'a> {
@@ -125,7 +125,7 @@ impl<'a> JoinReport<'a> {
             sum.damaged += end.damaged;
             sum.elsewhere += end.elsewhere;
             sum.without_request += end.without_request;
-            sum.moments += end.moments;
+            sum.events += end.events;
         }
         sum
     }
@@ -180,13 +180,13 @@ impl<'a> JoinReport<'a> {
     fn mapping_counters(&self) -> [ReportCounter; 7] {
         let (mappings, counts) = (self.mappings(), &self.tally.counts);
         let unused =
-            counts.mappings.saturating_sub(counts.used) + self.tally.later + self.tally.stale;
+            counts.mappings.saturating_sub(counts.used) + self.tally.later + self.tally.expired;
         [
             ReportCounter::new("used", counts.used).said("explained a line"),
             ReportCounter::new("unused", unused).said("explained none"),
             ReportCounter::new("elsewhere", mappings.elsewhere)
                 .said("of servers without a log here"),
-            ReportCounter::new("of_connections", mappings.moments)
+            ReportCounter::new("of_connections", mappings.events)
                 .said("of connections and responses"),
             ReportCounter::new("without_request", mappings.without_request)
                 .said("without a request"),

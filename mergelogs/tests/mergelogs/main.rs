@@ -1,9 +1,9 @@
 //! The program, run over files: what goes in comes out, attributed, in time order.
 
 mod audit;
-mod foreign;
 mod live;
 mod support;
+mod third_party;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -24,7 +24,7 @@ use crate::servers::{NamedServers, SpellingCache};
 pub(crate) struct MappingJob {
     pub(crate) origin: InputOrigin,
     pub(crate) servers: Arc<NamedServers>,
-    pub(crate) foreign: ThirdPartySettings,
+    pub(crate) third_party: ThirdPartySettings,
     /// The pass: only its servers' records are sent, and the first pass counts lines.
     pub(crate) pass: usize,
     /// Whether lines of our own balancer are expected.
@@ -59,14 +59,19 @@ impl MappingJob {
         let mut parser = FileReader::default();
         let mut names = SpellingCache::default();
         let mut balancers = BalancerHashes::default();
-        let mut foreign = ThirdPartyLogReader::new(&self.foreign);
+        let mut third_party = ThirdPartyLogReader::new(&self.third_party);
         let mut block = TextBlock::default();
         while let Some(next) = reader.next(block, self.shares.block()) {
             reorder.set_bounds(self.shares.window());
             for line in next.lines() {
-                if foreign.wants_all() {
+                if third_party.wants_all() {
                     end.lines += 1;
-                    self.foreign_line((&mut foreign, &mut balancers), line, &mut end, &mut reorder);
+                    self.third_party_line(
+                        (&mut third_party, &mut balancers),
+                        line,
+                        &mut end,
+                        &mut reorder,
+                    );
                     continue;
                 }
                 let (damaged, complaints) = (end.damaged, end.complaints.len());
@@ -74,11 +79,16 @@ impl MappingJob {
                     self.line(&mut parser, (&mut names, &mut balancers), line, &mut end)
                 {
                     reorder.push(record);
-                } else if end.damaged > damaged && foreign.wants(line) {
+                } else if end.damaged > damaged && third_party.wants(line) {
                     // Neither ours nor the C balancer's: perhaps another's.
                     end.damaged = damaged;
                     end.complaints.truncate(complaints);
-                    self.foreign_line((&mut foreign, &mut balancers), line, &mut end, &mut reorder);
+                    self.third_party_line(
+                        (&mut third_party, &mut balancers),
+                        line,
+                        &mut end,
+                        &mut reorder,
+                    );
                 }
             }
             block = next;
@@ -96,7 +106,7 @@ impl MappingJob {
             }
         }
         end.late = reorder.late();
-        end.unnamed = foreign.unnamed;
+        end.unnamed = third_party.unnamed;
         // The merge may have stopped listening: then nobody wants to know.
         let _ = send.send(MappingBatch { records: Vec::new(), end: Some(end) });
     }
@@ -158,7 +168,7 @@ impl MappingJob {
             }
         };
         let is_request = mapping.kind == MappingKind::Request;
-        end.moments += u64::from(!is_request);
+        end.events += u64::from(!is_request);
         let Some(known) = self.servers.find(mapping.server) else {
             end.elsewhere += u64::from(is_request);
             return None;
@@ -179,17 +189,17 @@ impl MappingJob {
 
     /// Handles a line of a third-party balancer. Such a line is written when the exchange has ended, so its
     /// record of the beginning is late.
-    fn foreign_line(
+    fn third_party_line(
         &self,
-        (foreign, balancers): (&mut ThirdPartyLogReader, &mut BalancerHashes),
+        (third_party, balancers): (&mut ThirdPartyLogReader, &mut BalancerHashes),
         line: &[u8],
         end: &mut MappingEnd,
         reorder: &mut Reorder<MappingEvent>,
     ) {
-        match foreign.read(line, &self.servers, Some(self.pass), balancers) {
+        match third_party.read(line, &self.servers, Some(self.pass), balancers) {
             Ok(Some((known, records))) if known.pass == self.pass => {
                 let is_request = records[0].is_some_and(|record| record.is_request());
-                end.moments += u64::from(!is_request && records[0].is_some());
+                end.events += u64::from(!is_request && records[0].is_some());
                 end.without_request += u64::from(records[0].is_none());
                 records.into_iter().flatten().for_each(|record| reorder.push(record));
             }

@@ -91,7 +91,7 @@ pub(crate) struct MappingEnd {
     pub(crate) elsewhere: u64,
     pub(crate) without_request: u64,
     /// Lines about connections and responses.
-    pub(crate) moments: u64,
+    pub(crate) events: u64,
     pub(crate) late: u64,
     /// Server names of a third-party balancer without a known address.
     pub(crate) unnamed: BTreeSet<String>,
