@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::address::{Host, ListenAddr, ServerArg};
+use crate::config::address::{Host, ListenAddr, MAX_UNIX_PATH, ServerArg};
 use crate::config::countries::CountryDatabase;
 use crate::config::{Endpoint, PenConfig, ServerSettings};
 
@@ -55,6 +55,8 @@ pub enum ApplyError {
     NoFile,
     /// The list with this number has no such rule.
     NoRule(u8),
+    /// A socket path that is too long once it is absolute.
+    LongPath(PathBuf),
 }
 
 impl fmt::Display for ApplyError {
@@ -82,6 +84,10 @@ impl fmt::Display for ApplyError {
             Self::Exit => f.write_str("Exit is not enabled; restart with -X flag"),
             Self::NoFile => f.write_str("write: expected the name of a file: there was no -F"),
             Self::NoRule(list) => write!(f, "acl {list}: there is no such rule"),
+            Self::LongPath(path) => {
+                let path = path.display();
+                write!(f, "{path}: expected an absolute path of at most {MAX_UNIX_PATH} bytes")
+            }
         }
     }
 }
@@ -98,10 +104,18 @@ pub(super) fn resolve(
     env.resolve(name, port).map_err(|why| ApplyError::Unresolved(what.to_owned(), why))
 }
 
+/// Returns the endpoint of a Unix-domain socket, whose path must still fit now that it is absolute.
+pub(super) fn unix_endpoint(path: PathBuf) -> Result<Endpoint, ApplyError> {
+    if path.as_os_str().len() > MAX_UNIX_PATH {
+        return Err(ApplyError::LongPath(path));
+    }
+    Ok(Endpoint::Unix(path))
+}
+
 /// Returns the endpoint of an address to listen on.
 pub(super) fn endpoint(addr: &ListenAddr, env: &dyn CommandEnv) -> Result<Endpoint, ApplyError> {
     Ok(match addr {
-        ListenAddr::Unix(path) => Endpoint::Unix(env.absolute(path)),
+        ListenAddr::Unix(path) => unix_endpoint(env.absolute(path))?,
         ListenAddr::Port(Host::Ip(ip), port) => Endpoint::Ip(SocketAddr::new(*ip, *port)),
         ListenAddr::Port(host, port) => {
             Endpoint::Ip(resolve("listen", &host.to_string(), *port, env)?)
@@ -123,7 +137,7 @@ pub(super) fn server_addr(
         port.ok_or_else(|| ApplyError::NoPort(what.to_owned()))
     };
     Ok(match host {
-        Host::Unix(path) => (Endpoint::Unix(env.inside(path)), None),
+        Host::Unix(path) => (unix_endpoint(env.inside(path))?, None),
         Host::Ip(ip) => (Endpoint::Ip(SocketAddr::new(*ip, port()?)), None),
         Host::Name(name) => (Endpoint::Ip(resolve(what, name, port()?, env)?), Some(name.clone())),
     })

@@ -62,6 +62,17 @@ fn config(lines: &[&str]) -> PenConfig {
 
 /// Every verb of pen 0.34 in each of its forms, and what the answer is here.
 #[test]
+fn a_socket_path_has_to_fit_once_it_is_absolute() {
+    let mut config = config(&["listen 127.0.0.1:80"]);
+    for len in [100, 101, 102] {
+        let path = format!("./{}", "x".repeat(len - 2));
+        let applied = apply(&format!("server 0 address {path}"), &mut config, ApplyPhase::Starting);
+        // The test's working folder is /home, so "/home/" goes in front.
+        assert_eq!(applied.is_ok(), len + "/home/".len() <= 107, "{len}: {applied:?}");
+    }
+}
+
+#[test]
 fn every_verb_of_c_pen_is_known() {
     let text = |text: &str| Ok(CommandOutcome::Text(text.to_owned()));
     let action = |action| Ok(CommandOutcome::Action(action));

@@ -14,7 +14,7 @@ pub(crate) struct PenctlArgs {
     /// Print the reply as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Timeout for the reply of pen: seconds, or a number followed by ms, s or m
+    /// Timeout for the reply of pen: seconds, or a number followed by ms, s, m or h
     #[arg(short = 't', long, value_name = "TIME", default_value = "10", value_parser = nonzero_time)]
     pub(crate) timeout: Duration,
     /// With `top`: time between two updates
@@ -38,7 +38,7 @@ pub(crate) struct PenctlArgs {
 
 fn nonzero_time(text: &str) -> Result<Duration, String> {
     let time = pen::command::duration(text).filter(|time| !time.is_zero());
-    time.ok_or_else(|| "expected seconds, or a number followed by ms, s or m".to_owned())
+    time.ok_or_else(|| "expected seconds, or a number followed by ms, s, m or h".to_owned())
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use pen_daemon::process::Process;
 use crate::command::apply::{ApplyPhase, CommandAction, CommandOutcome};
 use crate::command::cli::PenArgs;
 use crate::command::control_command::ControlCommand;
-use crate::command::env::{CommandEnv, server_settings};
+use crate::command::env::{CommandEnv, server_settings, unix_endpoint};
 use crate::command::reload;
 use crate::command::script::{self, LocatedCommand, ScriptError};
 use crate::command::settings::{self, SettingValue};
@@ -181,7 +181,9 @@ impl LoadedConfig {
         let Some(text) = &args.control else { return Ok(()) };
         let addr = ListenAddr::parse(text).map_err(|error| SetupError::at("-C", error))?;
         let endpoint = match addr {
-            ListenAddr::Unix(path) => Endpoint::Unix(env.absolute(&path)),
+            ListenAddr::Unix(path) => {
+                unix_endpoint(env.absolute(&path)).map_err(|error| SetupError::at("-C", error))?
+            }
             ListenAddr::Port(Host::Ip(ip), port) => Endpoint::Ip(SocketAddr::new(ip, port)),
             ListenAddr::Port(host, port) => {
                 let addr = env.resolve(&host.to_string(), port);
