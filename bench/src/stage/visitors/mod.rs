@@ -113,6 +113,20 @@ impl Tally {
     }
 }
 
+/// How visits draw numbers.
+trait ScaledRandom {
+    /// Returns a number below `end`, by multiplication: a change would draw other visits for the same seed, so
+    /// that tables of different commits could not be compared.
+    fn scaled(&mut self, end: usize) -> usize;
+}
+
+impl ScaledRandom for SeededRandom {
+    fn scaled(&mut self, end: usize) -> usize {
+        let wide = u128::from(self.bits()) * end as u128;
+        usize::try_from(wide >> 64).expect("below a usize")
+    }
+}
+
 /// Draws the visits for a number of requests.
 #[must_use]
 pub fn draw(manner: TrafficKind, requests: usize, seed: u64) -> Vec<Visit> {
@@ -125,25 +139,25 @@ pub fn draw(manner: TrafficKind, requests: usize, seed: u64) -> Vec<Visit> {
     let all = manner;
     while drawn < requests {
         let manner = if all == TrafficKind::All {
-            TRAFFIC_KINDS[random.below(TRAFFIC_KINDS.len())]
+            TRAFFIC_KINDS[random.scaled(TRAFFIC_KINDS.len())]
         } else {
             all
         };
-        let client = random.below(clients.len());
+        let client = random.scaled(clients.len());
         let rounds = match manner {
-            TrafficKind::KeepAlive => 1 + random.below(8),
-            TrafficKind::Pipelined => 1 + random.below(3),
-            TrafficKind::Odd => 1 + random.below(5),
+            TrafficKind::KeepAlive => 1 + random.scaled(8),
+            TrafficKind::Pipelined => 1 + random.scaled(3),
+            TrafficKind::Odd => 1 + random.scaled(5),
             _ => 1,
         };
         let mut visit = Visit { client: address(client), rounds: Vec::new() };
         for nth in 0..rounds {
-            let together = if manner == TrafficKind::Pipelined { 1 + random.below(4) } else { 1 };
+            let together = if manner == TrafficKind::Pipelined { 1 + random.scaled(4) } else { 1 };
             let mut round = Round {
                 pause: Duration::from_micros(if nth == 0 {
                     0
                 } else {
-                    random.below(40_000) as u64
+                    random.scaled(40_000) as u64
                 }),
                 pieces: Vec::new(),
                 requests: together,
@@ -235,9 +249,9 @@ fn ask(
 ) {
     let page = pages.draw(random);
     let target = match manner {
-        TrafficKind::SamePage if random.below(10) > 0 => "/index.html".to_owned(),
-        TrafficKind::Slow if random.below(2) == 0 => format!("/slow/s{}", random.below(10)),
-        TrafficKind::Post if random.below(2) == 0 => {
+        TrafficKind::SamePage if random.scaled(10) > 0 => "/index.html".to_owned(),
+        TrafficKind::Slow if random.scaled(2) == 0 => format!("/slow/s{}", random.scaled(10)),
+        TrafficKind::Post if random.scaled(2) == 0 => {
             return post(who, &format!("/post/form{}", page % 12), random, pieces);
         }
         TrafficKind::LongUrls => long_target(page, random),
@@ -257,10 +271,10 @@ fn target(page: usize) -> String {
 
 /// One URL in three is short, the rest has up to 7 kB. Some differ only behind the part that C pen keeps.
 fn long_target(page: usize, random: &mut SeededRandom) -> String {
-    let len = match random.below(3) {
+    let len = match random.scaled(3) {
         0 => return target(page),
-        1 => 80 + random.below(900),
-        _ => 900 + random.below(6_000),
+        1 => 80 + random.scaled(900),
+        _ => 900 + random.scaled(6_000),
     };
     let mut target = format!("/report/{}?filter=", page % 20);
     let filler = b"abcdefghij0123456789-klmnopqrst";
@@ -271,16 +285,22 @@ fn long_target(page: usize, random: &mut SeededRandom) -> String {
 }
 
 fn post(who: &Asker, target: &str, random: &mut SeededRandom, pieces: &mut Vec<Vec<u8>>) {
-    let count = 1 + random.below(4);
+    let count = 1 + random.scaled(4);
     let body: Vec<Vec<u8>> = (0..count)
         .map(|piece| {
             let mut text = format!("field{piece}=value+{}&text=", who.id).into_bytes();
-            text.resize(text.len() + 20 + random.below(600), b'a');
+            text.resize(text.len() + 20 + random.scaled(600), b'a');
             text
         })
         .collect();
     let len: usize = body.iter().map(Vec::len).sum();
-    pieces.push(head("POST", target, who, random.below(60), &format!("Content-Length: {len}\r\n")));
+    pieces.push(head(
+        "POST",
+        target,
+        who,
+        random.scaled(60),
+        &format!("Content-Length: {len}\r\n"),
+    ));
     pieces.extend(body);
 }
 

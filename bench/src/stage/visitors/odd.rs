@@ -2,7 +2,7 @@
 
 use pen_testing::random::SeededRandom;
 
-use super::{Asker, Then, Zipf, head, target};
+use super::{Asker, ScaledRandom as _, Then, Zipf, head, target};
 
 /// Draws one, and says what comes of it.
 pub(super) fn ask(
@@ -12,11 +12,11 @@ pub(super) fn ask(
     pieces: &mut Vec<Vec<u8>>,
 ) -> Then {
     let page = pages.draw(random);
-    let file = random.below(10);
+    let file = random.scaled(10);
     let mut send = |method: &str, target: &str, more: &str| {
         pieces.push(head(method, target, who, page, more));
     };
-    match random.below(24) {
+    match random.scaled(24) {
         0 | 1 => {
             send("HEAD", &format!("/files/f{file}"), "");
             return Then::Head;
@@ -26,7 +26,7 @@ pub(super) fn ask(
             return Then::Head;
         }
         4 | 5 => {
-            let from = 100 * random.below(5);
+            let from = 100 * random.scaled(5);
             let range = format!("Range: bytes={from}-{}\r\n", from + 99);
             send("GET", &format!("/files/f{file}"), &range);
         }
@@ -34,7 +34,7 @@ pub(super) fn ask(
         8..=10 => send("GET", &format!("/packed/f{file}"), "Accept-Encoding: gzip\r\n"),
         11 | 12 => {
             send("POST", &format!("/post/form{file}"), "Transfer-Encoding: chunked\r\n");
-            for _ in 0..=random.below(3) {
+            for _ in 0..=random.scaled(3) {
                 pieces.push(b"0a\r\nsome=text&\r\n".to_vec());
             }
             pieces.push(b"0\r\n\r\n".to_vec());
@@ -62,7 +62,7 @@ pub(super) fn ask(
         }
         17 | 18 => {
             send("GET", &format!("/big/f{file}"), "");
-            return Then::Leave(20_000 + random.below(60_000));
+            return Then::Leave(20_000 + random.scaled(60_000));
         }
         19 | 20 => {
             send(

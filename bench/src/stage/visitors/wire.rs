@@ -11,7 +11,7 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 
-use super::Visit;
+use super::{ScaledRandom as _, Visit};
 
 /// How visits are sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(super) fn times(visits: &[Visit], per_second: u32) -> Vec<Duration> {
         .iter()
         .map(|visit| {
             let requests: usize = visit.rounds.iter().map(|round| round.requests).sum();
-            let share = u32::try_from(1 + random.below(1 << 20)).unwrap_or(1);
+            let share = u32::try_from(1 + random.scaled(1 << 20)).unwrap_or(1);
             // Independent visitors: gaps have the exponential law.
             let gap = -(f64::from(share) / f64::from(1 << 20)).ln();
             at += gap * f64::from(u32::try_from(requests).unwrap_or(1)) / f64::from(per_second);
