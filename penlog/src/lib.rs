@@ -1,9 +1,9 @@
 //! `penlog`, the shipper: sends a web server's access lines to the collector.
 //!
-//! Three threads. The reading thread puts whole lines into a bounded [`queue`] and never waits for the network, so the
-//! web server never waits either. The sending thread ([`shipper`]) takes lines out of the queue and sends them: as
-//! shipments to a collector of this package, as single lines to a classic collector. [`link_state`] decides which, and
-//! when to hold lines back. The lookup thread resolves the collector's name from time to time ([`destination`]).
+//! Three threads. The reading thread puts whole lines into a bounded `queue` and never waits for the network, so the
+//! web server never waits either. The sending thread (`shipper`) takes lines out of the queue and sends them: as
+//! shipments to a collector of this package, as single lines to a classic collector. `link_state` decides which, and
+//! when to hold lines back. The lookup thread resolves the collector's name from time to time (`destination`).
 
 mod cli;
 mod destination;

@@ -1,9 +1,9 @@
 //! The process around the balancer, from the parsed arguments to the exit status.
 //!
-//! - [`plan`]: reads arguments and files, at the start and again at SIGHUP;
+//! - `plan`: reads arguments and files, at the start and again at SIGHUP;
 //! - this file: binds, drops rights, starts the parts in their order;
-//! - [`service`]: handles signals until the end and drains;
-//! - [`reloader`]: carries out SIGHUP.
+//! - `service`: handles signals until the end and drains;
+//! - `reloader`: carries out SIGHUP.
 
 mod plan;
 mod reloader;
