@@ -14,6 +14,9 @@ use pen_testing::random::SeededRandom;
 /// Bytes that mean something here.
 const TELLING: &[u8] = b"\r\n: ,;\t0159afGH/.-_\0\x7f\x80\xff";
 
+/// Inputs of a run without `PEN_FUZZ_SECONDS`: a number, so that each such run checks the same inputs.
+const INPUTS: u64 = 50_000;
+
 /// A few cuts, copies, changes and insertions, from one seed or two.
 fn bent(random: &mut SeededRandom, seeds: &[&[u8]]) -> Vec<u8> {
     let mut bytes = seeds[random.below(seeds.len())].to_vec();
@@ -50,7 +53,11 @@ fn bend(seeds: &[&[u8]], targets: &[FuzzTarget]) {
     let seeds: Vec<&[u8]> = seeds.iter().copied().chain(corpus.iter().map(Vec::as_slice)).collect();
     let seeds = &seeds[..];
     let seconds = std::env::var("PEN_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
-    let (time, begin) = (Duration::from_secs(seconds.unwrap_or(1)), Instant::now());
+    let begin = Instant::now();
+    let is_enough = |inputs| match seconds {
+        Some(seconds) => begin.elapsed() >= Duration::from_secs(seconds),
+        None => inputs >= INPUTS,
+    };
     let mut random = SeededRandom::new(seconds.unwrap_or(0));
     let told = |input: &[u8]| {
         let told = std::panic::catch_unwind(|| targets.iter().for_each(|(_, check)| check(input)));
@@ -58,7 +65,7 @@ fn bend(seeds: &[&[u8]], targets: &[FuzzTarget]) {
     };
     seeds.iter().for_each(|seed| told(seed));
     let mut inputs = 0_u64;
-    while inputs < 1_000 || begin.elapsed() < time {
+    while !is_enough(inputs) {
         told(&bent(&mut random, seeds));
         inputs += 1;
     }
