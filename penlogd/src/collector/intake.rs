@@ -67,7 +67,7 @@ impl Intake {
 
     /// Returns the counter of mappings, or of the other records.
     pub(super) const fn counter(&mut self, is_request: bool) -> &mut u64 {
-        if is_request { &mut self.received.mappings } else { &mut self.received.moments }
+        if is_request { &mut self.received.mappings } else { &mut self.received.events }
     }
 
     /// Hands a record to the engine. A record without use is counted, and warned about if the limit of servers is

@@ -105,7 +105,7 @@ fn the_port_in_a_line_names_its_client_exactly() {
     assert_eq!(clients, ["203.0.113.8", "203.0.113.7", "203.0.113.9"]);
     assert_eq!((balance.join.exact, balance.join.used), (3, 2));
     assert_eq!((balance.received.packets, balance.received.mappings), (1, 2));
-    assert_eq!(balance.received.moments, 1);
+    assert_eq!(balance.received.events, 1);
 }
 
 #[test]

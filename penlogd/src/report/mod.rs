@@ -29,7 +29,7 @@ pub struct ReceivedCounts {
     /// Mappings, in any encoding.
     pub mappings: u64,
     /// Records of connections and responses.
-    pub moments: u64,
+    pub events: u64,
     /// Mappings without a request, or for a server beyond the limit.
     pub mappings_unused: u64,
     /// Datagrams of plain lines.
@@ -257,7 +257,7 @@ impl fmt::Display for CollectorReport {
                  packets came twice, {} late",
                 packets.origins,
                 packets.records,
-                received.moments,
+                received.events,
                 packets.lost,
                 packets.dropped,
                 packets.lost - packets.dropped,

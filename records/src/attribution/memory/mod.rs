@@ -26,7 +26,7 @@ use std::time::Duration;
 use self::connections::ConnectionTable;
 use self::exchanges::ExchangeTable;
 use self::facts::FactsSlot;
-use self::mappings::{GroupSlot, MappingSlot, MappingTable, WaitingMapping};
+use self::mappings::{GroupSlot, MappingSlot, MappingTable, RequestGroup, WaitingMapping};
 use self::signature::{LoggedFields, RequestSignature};
 use self::tls::TlsExchanges;
 use super::line::{HeldLine, LineNumber, LoggedLine};
@@ -229,11 +229,7 @@ impl Memory {
 
     /// Adds a line to the end of a group; returns the group's last line before it.
     pub(crate) fn add_line(&mut self, group: GroupSlot, line: LineNumber) -> Option<LineNumber> {
-        let members = self.mappings.group_mut(group);
-        members.lines += 1;
-        if members.lines > members.mappings {
-            self.servers[members.server as usize].short += 1;
-        }
+        let members = self.count_line(group);
         let last = members.last_line.replace(line);
         if members.lines > 1 {
             return last;
@@ -248,17 +244,23 @@ impl Memory {
         group: GroupSlot,
         line: LineNumber,
     ) -> Option<LineNumber> {
-        let members = self.mappings.group_mut(group);
-        members.lines += 1;
-        if members.lines > members.mappings {
-            self.servers[members.server as usize].short += 1;
-        }
+        let members = self.count_line(group);
         let first = members.first_line.replace(line);
         if members.lines > 1 {
             return first;
         }
         members.last_line = Some(line);
         None
+    }
+
+    /// Counts one more line of a group, and whether the group is now short of mappings.
+    fn count_line(&mut self, group: GroupSlot) -> &mut RequestGroup {
+        let members = self.mappings.group_mut(group);
+        members.lines += 1;
+        if members.lines > members.mappings {
+            self.servers[members.server as usize].short += 1;
+        }
+        members
     }
 
     /// Removes the first line of a group, without a mapping; `next` is the following line of the
