@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use pen_daemon::error::{ActionError, Doing as _};
 use pen_records::attribution::{
-    Attributor, FingerprintCuts, JoinCounts, JoinSettings, MappingEvent,
+    Attributor, FingerprintCuts, JoinCounts, JoinSettings, LineOrigin, MappingEvent,
 };
 use pen_records::histogram::Histogram;
 use pen_records::merge::MergeHeads;
@@ -338,6 +338,7 @@ impl<'a> MergeJoin<'a> {
             let job = AccessJob {
                 origin: log.head.origin.clone(),
                 server: self.ids[log.server],
+                number: LineOrigin(u32::try_from(index).unwrap_or(u32::MAX)),
                 port: self.setup.config.servers[log.server].port,
                 spec: self.setup.config.servers[log.server].spec.clone(),
                 first_time: log.head.first_time,

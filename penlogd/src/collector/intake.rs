@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use pen_records::access::{AccessLine, LineSpan};
 use pen_records::attribution::{
-    Attributor, BalancerHashes, FingerprintCuts, LoggedLine, MappingEvent,
+    Attributor, BalancerHashes, FingerprintCuts, LineOrigin, LoggedLine, MappingEvent,
 };
 use pen_records::mapping::{Mapping, MappingKind};
 use pen_records::time::{Resolution, Timestamp};
@@ -126,7 +126,11 @@ impl Intake {
             Ok(parsed) => {
                 let evidence =
                     LoggedLine::new(line, parsed, FingerprintCuts::Long, place.server, time);
-                let evidence = LoggedLine { server_port: place.key.port, ..evidence };
+                let evidence = LoggedLine {
+                    server_port: place.key.port,
+                    origin: LineOrigin(source),
+                    ..evidence
+                };
                 let text = line.get(parsed.envelope as usize..).unwrap_or_default();
                 let client = LineSpan {
                     start: parsed.client.start.saturating_sub(parsed.envelope),

@@ -13,7 +13,7 @@
 use super::head::HeadParser;
 use super::quote::QuoteScanner;
 use super::timestamp::TimestampParser;
-use super::{AccessLine, Expected, LineError, LineSpan, LoggedRequest};
+use super::{AccessLine, Expected, LineError, LineSpan, LoggedRequest, TrailingNumbers};
 use crate::addr::parse_ip;
 use crate::scan;
 
@@ -77,15 +77,27 @@ fn tail(
     found.status = status.and_then(|status| u16::try_from(status).ok());
     let Some((bytes, at)) = number(body, at) else { return Ok(false) };
     found.bytes = bytes;
-    let Some(referer) = quotes.field(at)? else { return Ok(false) };
+    let Some(referer) = quotes.field(at)? else {
+        read_trailing(body, at, found);
+        return Ok(false);
+    };
     found.referer = Some(referer);
     let Some(agent) = quotes.field(referer.end as usize + 1)? else { return Ok(false) };
     found.user_agent = Some(agent);
     let at = agent.end as usize + 1;
     if at < body.len() {
+        read_trailing(body, at, found);
         found.forwarded_for = forwarded_for(body, at, quotes)?;
     }
     Ok(true)
+}
+
+/// Reads the fields behind the known ones, where there are any.
+#[inline]
+fn read_trailing(body: &[u8], at: usize, found: &mut AccessLine) {
+    if at < body.len() {
+        found.trailing = TrailingNumbers::read(&body[at..]);
+    }
 }
 
 /// nginx's stock `main` format ends in a quoted `$http_x_forwarded_for`: returned if the field is
@@ -264,6 +276,22 @@ mod tests {
             let (found, _) = read(&line).expect(head);
             assert_eq!(found.client.of(line.as_bytes()), client.as_bytes());
             assert_eq!(found.peer_port, port);
+        }
+    }
+
+    #[test]
+    fn numbers_behind_the_known_fields_are_kept() {
+        for (rest, numbers) in [
+            ("200 5", &[][..]),
+            ("200 5 40312", &[(0, 40_312)]),
+            ("200 5 \"-\" \"curl\"", &[]),
+            ("200 5 \"-\" \"curl\" 40312", &[(0, 40_312)]),
+            ("200 5 \"-\" \"curl\" \"203.0.113.7\" 0.003 40312", &[(2, 40_312)]),
+            ("200 5 \"-\" \"curl\" 40312 \"203.0.113.7\"", &[(0, 40_312)]),
+        ] {
+            let line = format!("192.0.2.1 - - {TIME} \"GET / HTTP/1.1\" {rest}");
+            let (found, _) = read(&line).expect(rest);
+            assert_eq!(found.trailing.iter().collect::<Vec<_>>(), numbers, "{rest}");
         }
     }
 

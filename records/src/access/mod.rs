@@ -19,6 +19,7 @@ mod template;
 pub(crate) mod third_party_log;
 mod time_format;
 mod timestamp;
+mod trailing;
 mod truth;
 mod write;
 
@@ -27,6 +28,7 @@ use std::fmt;
 pub use self::format::{FormatError, FormatProblem};
 pub use self::parser::{Parser, Spec};
 pub(crate) use self::timestamp::TimestampParser;
+pub use self::trailing::TrailingNumbers;
 pub use self::write::{write_with_client, write_with_text};
 
 use crate::request::{Cut, Fingerprint, LONG, unescape};
@@ -94,6 +96,8 @@ pub struct AccessLine {
     pub nth: Option<u32>,
     /// Duration of the request in microseconds.
     pub duration: Option<u64>,
+    /// Numbers behind the known fields, one of which may be the peer's port.
+    pub trailing: TrailingNumbers,
 }
 
 /// The request, in the form that the format logs.

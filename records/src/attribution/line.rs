@@ -4,7 +4,7 @@ use std::num::{NonZeroU16, NonZeroU64};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::access::{AccessLine, LineSpan};
+use crate::access::{AccessLine, LineSpan, TrailingNumbers};
 use crate::attribution::memory::client::AgentHash;
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
@@ -13,11 +13,19 @@ use crate::time::{Resolution, Timestamp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerIndex(pub u32);
 
+/// A source of lines, as numbered by the driver: a file of `mergelogs`, a sender of `penlogd`. Lines of one
+/// source come in the order in which the server wrote them; lines of different sources with the same stamp
+/// come in no order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LineOrigin(pub u32);
+
 /// What the join uses of an access line: small and owned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoggedLine {
     /// The server that logged the line.
     pub server: ServerIndex,
+    /// The source that the line came from.
+    pub origin: LineOrigin,
     /// The logged time in `mergelogs`, the arrival in `penlogd`.
     pub time: Timestamp,
     /// How finely `time` is known.
@@ -46,6 +54,8 @@ pub struct LoggedLine {
     pub server_port: Option<u16>,
     /// Which request on the connection, from 1.
     pub nth: Option<u32>,
+    /// Numbers behind the known fields, one of which may be the peer's port.
+    pub trailing: TrailingNumbers,
 }
 
 /// Which fingerprints a driver needs for the encoding of the mappings.
@@ -65,6 +75,7 @@ impl LoggedLine {
     pub const fn unread(server: ServerIndex, (time, resolution): (Timestamp, Resolution)) -> Self {
         Self {
             server,
+            origin: LineOrigin(0),
             time,
             resolution,
             short: None,
@@ -78,6 +89,7 @@ impl LoggedLine {
             peer_port: None,
             server_port: None,
             nth: None,
+            trailing: TrailingNumbers::NONE,
         }
     }
 
@@ -94,6 +106,7 @@ impl LoggedLine {
         let hash = |span: Option<LineSpan>| span.map(|span| logged_hash(span.of(text)));
         Self {
             server,
+            origin: LineOrigin(0),
             time,
             resolution,
             short: if cuts == FingerprintCuts::Long { None } else { request(Cut::Short) },
@@ -107,6 +120,7 @@ impl LoggedLine {
             peer_port: parsed.peer_port,
             server_port: None,
             nth: parsed.nth,
+            trailing: parsed.trailing,
         }
     }
 }
@@ -136,6 +150,8 @@ pub(crate) struct HeldLine {
     pub(crate) time: Timestamp,
     /// See [`ServerIndex`].
     pub(crate) server: u32,
+    #[expect(dead_code, reason = "for the order of lines with equal stamps")]
+    pub(crate) origin: LineOrigin,
     /// Hash of the logged client field.
     pub(crate) sender: Option<u32>,
     /// The server's own port.
@@ -154,6 +170,7 @@ impl HeldLine {
         Self {
             time: line.time,
             server: line.server.0,
+            origin: line.origin,
             sender: line.sender,
             server_port: line.server_port.and_then(NonZeroU16::new),
             user_agent: line.user_agent.and_then(AgentHash::new),

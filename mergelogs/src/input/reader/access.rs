@@ -5,7 +5,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::access::{AccessLine, LineSpan, Parser, Spec};
-use pen_records::attribution::{FingerprintCuts, LoggedLine, ServerIndex};
+use pen_records::attribution::{FingerprintCuts, LineOrigin, LoggedLine, ServerIndex};
 use pen_records::merge::Reorder;
 use pen_records::time::{Resolution, Timestamp};
 
@@ -19,6 +19,8 @@ use crate::input::shares::MemoryShares;
 pub(crate) struct AccessJob {
     pub(crate) origin: InputOrigin,
     pub(crate) server: ServerIndex,
+    /// The number of the log.
+    pub(crate) number: LineOrigin,
     /// The server's port, where several servers share an address.
     pub(crate) port: Option<u16>,
     pub(crate) spec: Spec,
@@ -129,14 +131,18 @@ impl AccessJob {
                 }
                 end.with_port += u64::from(found.peer_port.is_some());
                 let line = LoggedLine::new(text, found, self.cuts, self.server, *last);
-                (LoggedLine { server_port: self.port, ..line }, Some(found.client))
+                (
+                    LoggedLine { server_port: self.port, origin: self.number, ..line },
+                    Some(found.client),
+                )
             }
             Err(error) => {
                 if end.complaints.len() < COMPLAINTS {
                     end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
                 }
                 end.not_understood += 1;
-                (LoggedLine::unread(self.server, *last), None)
+                let line = LoggedLine::unread(self.server, *last);
+                (LoggedLine { origin: self.number, ..line }, None)
             }
         }
     }
