@@ -14,6 +14,8 @@ pub enum Exit {
     Failed,
     /// 2: the command line or the configuration is wrong; nothing was started.
     Misused,
+    /// 3: all was done, but the inputs do not fit each other.
+    Misfit,
 }
 
 impl Exit {
@@ -24,6 +26,7 @@ impl Exit {
             Self::Done => 0,
             Self::Failed => 1,
             Self::Misused => 2,
+            Self::Misfit => 3,
         }
     }
 }
@@ -124,6 +127,7 @@ mod tests {
 
     #[test]
     fn exit_codes_are_those_of_other_programs() {
-        assert_eq!([Exit::Done, Exit::Failed, Exit::Misused].map(Exit::code), [0, 1, 2]);
+        let all = [Exit::Done, Exit::Failed, Exit::Misused, Exit::Misfit];
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3]);
     }
 }

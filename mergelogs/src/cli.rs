@@ -165,6 +165,15 @@ mod tests {
     }
 
     #[test]
+    fn a_misspelled_option_is_told_its_name() {
+        for (typed, meant) in [("--explian", "--explain"), ("--mapping-fromat", "--mapping-format")]
+        {
+            let error = MergeArgs::try_parse_from(["mergelogs", typed, "x"]).expect_err(typed);
+            assert!(error.to_string().contains(&format!("'{meant}'")), "{error}");
+        }
+    }
+
+    #[test]
     fn misuse_is_refused() {
         for line in ["", "10.0.0.1:a", "-p pen.log", "-r x -p pen.log 10.0.0.1:a", "-j x -p p s:f"]
         {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
-use pen_daemon::arguments::{privacy, words};
+use pen_daemon::arguments::{privacy, socket_addr, words};
 use pen_daemon::error::{ActionError, chain};
 use pen_daemon::logfile::Buffering;
 use pen_daemon::process::{Process, absolute};
@@ -56,7 +56,7 @@ pub struct CollectorArgs {
     #[arg(short = 'u', value_name = "USER")]
     user: Option<String>,
     /// Listen here instead of at PORT; may be repeated, IPv6 in brackets, port 0 for any
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = socket_addr)]
     listen: Vec<SocketAddr>,
     /// How long a line waits for late mappings: milliseconds, or with a unit, as in 2s
     #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = milliseconds)]

@@ -13,6 +13,7 @@ use clap::parser::ValueSource;
 use clap::{
     Arg, ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, value_parser,
 };
+use pen_daemon::arguments::socket_addr;
 
 use crate::command::settings::{self, OptionForm, SettingOption, SettingRow, SettingValue};
 use crate::command::words::Quoted;
@@ -81,11 +82,11 @@ pub struct PenArgs {
     #[arg(short = 'u', value_name = "USER", help_heading = "Process")]
     pub user: Option<String>,
     /// Serve the state over HTTP on this address: /, /status.json, /metrics, /health
-    #[arg(long, value_name = "ADDR:PORT", help_heading = "Records")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = socket_addr, help_heading = "Records")]
     pub status: Option<std::net::SocketAddr>,
     /// Run a collector like penlogd on this address: receive the lines of web servers and penlog, and write the
     /// lines with the real client; mapping records go to this collector unless -l says otherwise
-    #[arg(long, value_name = "ADDR:PORT", requires = "merged_log", help_heading = "Records")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = socket_addr, requires = "merged_log", help_heading = "Records")]
     pub collect: Option<std::net::SocketAddr>,
     /// Output file of --collect; opened again on SIGHUP
     #[arg(long, value_name = "FILE", requires = "collect", help_heading = "Records")]
