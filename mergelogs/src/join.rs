@@ -305,6 +305,10 @@ impl<'a> MergeJoin<'a> {
     }
 
     fn span(&mut self, time: Timestamp) {
+        // No line before had a time.
+        if time == Timestamp::MIN {
+            return;
+        }
         match &mut self.tally.span {
             Some((first, last)) => {
                 *first = time.min(*first);
