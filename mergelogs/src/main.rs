@@ -32,9 +32,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use crate::cli::{MergeArgs, ReportStyle};
 use crate::config::MergeConfig;
 use crate::error::MergeError;
-use crate::input::archive;
 use crate::input::heads::InputHead;
 use crate::input::shares::MemoryShares;
+use crate::input::{archive, copies};
 use crate::join::JoinSetup;
 use crate::output::Output;
 use crate::report::JoinReport;
@@ -71,7 +71,8 @@ fn main() -> ExitCode {
 
 fn run(config: &MergeConfig, signal: &Arc<AtomicUsize>) -> Result<Exit, MergeError> {
     let started = Instant::now();
-    let (mappings, logs) = look(config)?;
+    let (mut mappings, mut logs) = look(config)?;
+    leave_out_copies(config, &mut mappings, &mut logs);
     let clocks = clocks::compare(config, &mappings, &logs);
     let origins = mappings.iter().chain(logs.iter().map(|(_, head)| head));
     let total = origins.filter_map(|head| archive::size(&head.origin)).sum();
@@ -157,6 +158,30 @@ fn look(config: &MergeConfig) -> Result<InputHeads, ActionError> {
     // Within a server equal times go by the file that begins earlier, whatever order they were in.
     logs.sort_by_key(|(server, head)| (*server, head.first_time));
     Ok((mappings, logs))
+}
+
+/// Removes inputs that hold the same lines as another one, and says so. A log that two servers have is only
+/// said, as it may be right.
+fn leave_out_copies(
+    config: &MergeConfig,
+    mappings: &mut Vec<InputHead>,
+    logs: &mut Vec<(usize, InputHead)>,
+) {
+    for (copy, original) in copies::find(mappings.iter()).into_iter().rev() {
+        let (copy, original) = (mappings.remove(copy).origin, &mappings[original].origin);
+        complain(&format!("{copy} holds the same lines as {original}: read once"));
+    }
+    for (copy, original) in copies::find(logs.iter().map(|(_, head)| head)).into_iter().rev() {
+        let [(server, copied), (other, of)] = [&logs[copy], &logs[original]];
+        let same = format!("{} holds the same lines as {}", copied.origin, of.origin);
+        if server == other {
+            complain(&format!("{same}: read once"));
+            logs.remove(copy);
+        } else {
+            let [server, other] = [*server, *other].map(|index| config.servers[index].label());
+            complain(&format!("{same}, but is of {server} and the other of {other}"));
+        }
+    }
 }
 
 /// Catches signals that stop the run; the returned number is that of the first signal, 0 before.

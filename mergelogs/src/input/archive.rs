@@ -6,7 +6,12 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bzip2::bufread::BzDecoder;
+use flate2::bufread::GzDecoder;
+use zstd::stream::read::Decoder as ZstdDecoder;
+
 use crate::config::InputOrigin;
+use crate::input::members::ArchiveMembers;
 
 /// The compression of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,10 +114,12 @@ fn unpack(mut raw: Box<dyn Read + Send>, block: usize) -> io::Result<Archive> {
     let blocks = |whole| BufReader::with_capacity(block / 4, whole);
     let bytes: Box<dyn Read + Send> = match compression {
         Compression::Plain => Box::new(whole),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(blocks(whole))),
-        Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(blocks(whole))),
+        Compression::Gzip => Box::new(ArchiveMembers::<GzDecoder<_>>::new(blocks(whole))?),
+        Compression::Bzip2 => Box::new(ArchiveMembers::<BzDecoder<_>>::new(blocks(whole))?),
         Compression::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(blocks(whole))),
-        Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(blocks(whole))?),
+        Compression::Zstd => {
+            Box::new(ArchiveMembers::<ZstdDecoder<'static, _>>::new(blocks(whole))?)
+        }
     };
     Ok(Archive { compression, bytes })
 }

@@ -5,6 +5,7 @@ use std::io;
 use pen_records::access::{Parser, Spec};
 use pen_records::mapping::{self, Mapping};
 use pen_records::time::Timestamp;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::InputOrigin;
 use crate::input::archive;
@@ -24,6 +25,8 @@ pub(crate) struct InputHead {
     pub(crate) repeatable: bool,
     /// Whether the input may hold other than classic mapping lines: one is near the beginning, or the input was not read.
     pub(crate) extended: bool,
+    /// Hash of the bytes that were read; `None` for none.
+    pub(crate) digest: Option<u64>,
 }
 
 impl InputHead {
@@ -58,13 +61,14 @@ impl InputHead {
         mut time: impl FnMut(&[u8]) -> Option<Timestamp>,
     ) -> io::Result<Self> {
         let repeatable = archive::is_repeatable(origin);
-        let mut first_time = None;
+        let (mut first_time, mut digest) = (None, None);
         if repeatable {
             let archive = archive::open(origin, LOOK, None)?;
             let block = LineReader::new(archive.bytes).next(TextBlock::default(), LOOK);
+            digest = block.as_ref().map(|block| xxh3_64(&block.bytes[..block.filled]));
             first_time = block.iter().flat_map(TextBlock::lines).filter_map(&mut time).min();
         }
         let first_time = first_time.unwrap_or(Timestamp::MIN);
-        Ok(Self { origin: origin.clone(), first_time, repeatable, extended: false })
+        Ok(Self { origin: origin.clone(), first_time, repeatable, extended: false, digest })
     }
 }

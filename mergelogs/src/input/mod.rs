@@ -5,8 +5,10 @@
 //! [`reader`] threads parse ahead of the join, and [`shares`] divides memory among them.
 
 pub(crate) mod archive;
+pub(crate) mod copies;
 pub(crate) mod heads;
 pub(crate) mod lines;
+mod members;
 pub(crate) mod reader;
 pub(crate) mod shares;
 pub(crate) mod third_party;

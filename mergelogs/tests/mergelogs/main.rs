@@ -289,6 +289,58 @@ fn compressed_inputs_are_known_by_their_content() {
 }
 
 #[test]
+fn zero_bytes_behind_an_archive_are_padding() {
+    let folder = MergeFolder::new();
+    folder.write("pen.log", mapping("192.0.2.1", T, "10.0.0.1", "GET /a HTTP/1.1"));
+    let text = line("p", T, "GET /a HTTP/1.1");
+    for kind in ["gz", "bz2", "zst"] {
+        let name = format!("a.log.{kind}");
+        folder.write(&name, [compress(kind, text.as_bytes()), vec![0; 17]].concat());
+        let run = folder.run(&format!("-q -p pen.log 10.0.0.1:{name}"));
+        assert_eq!((run.code, run.err.as_str()), (Some(0), ""), "{kind}");
+        assert_eq!(run.clients(), ["192.0.2.1"], "{kind}");
+    }
+}
+
+#[test]
+fn the_same_lines_in_two_files_are_read_once() {
+    let folder = MergeFolder::new();
+    let (mut mappings, mut lines) = (String::new(), String::new());
+    for i in 0..3 {
+        mappings += &mapping("192.0.2.1", T + i, "10.0.0.1", &format!("GET /{i} HTTP/1.1"));
+        lines += &line("10.9.9.9", T + i, &format!("GET /{i} HTTP/1.1"));
+    }
+    folder.write("pen.log", &mappings);
+    folder.write("pen.log.gz", compress("gz", mappings.as_bytes()));
+    folder.write("a.log.1", &lines);
+    folder.write("a.log.1.gz", compress("gz", lines.as_bytes()));
+    folder.write("a.log", lines.replace("GET /0", "GET /00"));
+    let run = folder.run("-q -p pen.log -p pen.log.gz 10.0.0.1:a.log.*");
+    assert_eq!(run.out.lines().count(), 3, "{}", run.out);
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    for expected in [
+        "mergelogs: a.log.1.gz holds the same lines as a.log.1: read once\n",
+        "mergelogs: pen.log.gz holds the same lines as pen.log: read once\n",
+    ] {
+        assert!(run.err.contains(expected), "{}", run.err);
+    }
+    let run = folder.run("-q -p pen.log 10.0.0.1:a.log 10.0.0.1:a.log.1");
+    assert_eq!((run.out.lines().count(), run.err.as_str()), (6, ""), "not the same");
+}
+
+#[test]
+fn lines_without_any_time_have_no_span_of_time() {
+    let folder = MergeFolder::new();
+    folder.write("pen.log", mapping("192.0.2.1", T, "10.0.0.1", "GET /a HTTP/1.1"));
+    folder.write("a.log", "no access line\nneither\n\x01\x02\n");
+    let run = folder.run("-p pen.log 10.0.0.1:a.log");
+    assert_eq!(run.out.lines().count(), 3);
+    assert!(!run.err.contains("-290308") && !run.err.contains("\nfrom "), "{}", run.err);
+    let run = folder.run("--report json -p pen.log 10.0.0.1:a.log");
+    assert!(run.err.contains(r#""first":null,"last":null"#), "{}", run.err);
+}
+
+#[test]
 fn a_cut_off_archive_is_used_as_far_as_it_goes() {
     let folder = MergeFolder::new();
     folder.write("pen.log", "");
