@@ -6,6 +6,7 @@
 //! - [`random`]: random numbers by a seed.
 //! - [`wait`]: waiting for a condition, with a deadline.
 //! - [`manual`]: a manual page against the `--help` of its program.
+//! - `site` (feature `sites`): made logs of a balancer and its servers, with the clients that lines should name.
 //! - `certificates` (feature `certificates`): certificate authorities and certificates for tests of TLS.
 //!
 //! The crate knows no program of this workspace, so the unit tests of each of them may use the crate.
@@ -17,6 +18,8 @@ pub mod manual;
 pub mod port;
 pub mod program;
 pub mod random;
+#[cfg(feature = "sites")]
+pub mod site;
 pub mod wait;
 
 pub use folder::TempFolder;

@@ -5,6 +5,7 @@
 //! the C `pen`; or from ours, and then our programs read them, with lines that name the peer's port and
 //! with lines that don't.
 
+pub mod made;
 pub mod ours;
 mod rows;
 mod trial;
@@ -13,6 +14,7 @@ pub use rows::{ROWS, Row};
 pub use trial::{Live, Offline, live, offline};
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::ActionError;
 use crate::stage::{Score, share};
@@ -35,6 +37,12 @@ pub struct AccuracyArgs {
     /// Another draw of visitors
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
+    /// Made logs only, which need no web server, no balancer and no network
+    #[arg(long)]
+    made: bool,
+    /// With --made: keep the files of the last row in this folder, and print the command that joins them
+    #[arg(long, value_name = "FOLDER", requires = "made")]
+    keep: Option<PathBuf>,
 }
 
 /// The balancer that writes the mappings.
@@ -53,6 +61,14 @@ enum RecordSource {
 /// # Errors
 /// When a program is missing or fails.
 pub fn run(args: &AccuracyArgs) -> Result<(), ActionError> {
+    if args.made {
+        return made::run(&made::MadeRun {
+            row: args.row.clone(),
+            seed: args.seed,
+            quick: args.quick,
+            keep: args.keep.clone(),
+        });
+    }
     let requests = if args.quick { 2_000 } else { 6_000 };
     let chosen = |row: &&Row| {
         args.row.as_ref().is_none_or(|name| row.name.contains(name))

@@ -1,0 +1,200 @@
+//! A made site through our programs: its files through `mergelogs`, its datagrams through the collector.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use std::{fs, io};
+
+use clap::Parser as _;
+use pen_records::mapping::packet::write_packet;
+use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter};
+use pen_records::time::Timestamp;
+use pen_testing::TempFolder;
+use pen_testing::program::sibling;
+use pen_testing::site::demand::BEGIN;
+use pen_testing::site::{
+    BALANCER, MadeLine, MadeScore, MadeSite, RecordFormat, score, server_address,
+};
+use penlogd::cli::{CollectorArgs, CollectorConfig};
+use penlogd::collector::Collector;
+
+use crate::{ActionError, Doing as _};
+
+/// Writes a site's files into a folder: `pen.log`, and one for each file of a server. Returns the
+/// arguments of mergelogs that read them.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_files(site: &MadeSite, folder: &Path) -> io::Result<Vec<String>> {
+    let path = |name: &str| folder.join(name).display().to_string();
+    let records: Vec<u8> = site.records.iter().flat_map(|record| record.line.clone()).collect();
+    fs::write(folder.join("pen.log"), records)?;
+    let files = site.lines.iter().map(|line| line.file).max().map_or(0, |last| last + 1);
+    let mut logs = vec![(0, Vec::new()); files];
+    for MadeLine { server, file, text, .. } in &site.lines {
+        let (of, log) = &mut logs[*file];
+        *of = *server;
+        log.extend_from_slice(text);
+        log.push(b'\n');
+    }
+    let mut arguments = vec!["-p".to_owned(), path("pen.log")];
+    if let Some(window) = site.window {
+        arguments.extend(["-j".to_owned(), window.to_string()]);
+    }
+    arguments.extend(site.options.iter().cloned());
+    for (file, (server, log)) in logs.iter().enumerate().filter(|(_, (_, log))| !log.is_empty()) {
+        let name = format!("access-{file}.log");
+        fs::write(folder.join(&name), log)?;
+        arguments.push(format!("{}:{}", server_address(*server), path(&name)));
+    }
+    Ok(arguments)
+}
+
+/// Joins a site's files.
+///
+/// # Errors
+/// When `mergelogs` is missing or fails.
+pub fn offline(site: &MadeSite, keep: Option<&Path>) -> Result<MadeScore, ActionError> {
+    let own = TempFolder::new();
+    let folder = keep.unwrap_or_else(|| own.path());
+    let arguments = write_files(site, folder).doing("write the logs of a site")?;
+    let (merged, explained) = (folder.join("merged.log"), folder.join("explained"));
+    let mut command = Command::new(sibling("mergelogs")?);
+    command.arg("-q").arg("-o").arg(&merged).arg("--explain").arg(&explained).args(&arguments);
+    if keep.is_some() {
+        println!("{command:?}");
+    }
+    // A run that warns that little was found ends with 3.
+    let ended = command.output().doing("run mergelogs")?;
+    if !matches!(ended.status.code(), Some(0 | 3)) {
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        return Err(ActionError::new(format!("mergelogs failed: {said}")));
+    }
+    let read = |path: &Path| fs::read(path).doing(format_args!("read {}", path.display()));
+    Ok(score(&site.truth, site.lines.len(), &read(&merged)?, &read(&explained)?))
+}
+
+/// Sends a site's datagrams to the core of the collector.
+///
+/// # Errors
+/// When the collector refuses the options.
+pub fn live(site: &MadeSite) -> Result<MadeScore, ActionError> {
+    let window = site.window.map(|seconds| vec!["--window".to_owned(), format!("{seconds}s")]);
+    let arguments = ["penlogd", "-f", "--listen", "127.0.0.1:0"].map(str::to_owned);
+    let arguments = arguments.into_iter().chain(window.into_iter().flatten());
+    let args = CollectorArgs::try_parse_from(arguments.chain(site.options.iter().cloned()));
+    let args = args.map_err(|error| ActionError::new(error.to_string()))?;
+    let config = CollectorConfig::try_from(args).doing("set up a collector")?;
+    let mut collector = Collector::new(config.settings);
+    let (mut out, mut explained) = (Vec::new(), Vec::new());
+    let mut sent = packets(site);
+    sent.extend(shipments(site));
+    sent.sort_by_key(|datagram| datagram.arrives);
+    for SentDatagram { arrives, from, bytes } in sent {
+        let now = Timestamp::from_micros(arrives);
+        while let Some(due) = collector.next_due().filter(|due| *due <= now) {
+            collector.decide(due, &mut out, Some(&mut explained));
+        }
+        let _reply = collector.receive(from, &bytes, now.into());
+    }
+    collector.finish(Timestamp::MAX, &mut out, Some(&mut explained));
+    Ok(score(&site.truth, site.lines.len(), &out, &explained))
+}
+
+/// A datagram on its way to the collector.
+struct SentDatagram {
+    arrives: i64,
+    from: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+/// How long records and lines are gathered before they are sent, in microseconds.
+const GATHER: i64 = 5_000;
+/// How long a datagram takes, in microseconds.
+const TRANSIT: i64 = 300;
+/// The most bytes of a datagram.
+const LIMIT: usize = 1_400;
+
+/// What the balancer sends.
+fn packets(site: &MadeSite) -> Vec<SentDatagram> {
+    let from = SocketAddr::from((BALANCER, 4_000));
+    if site.format == Some(RecordFormat::Classic) {
+        let sent = |record: &pen_testing::site::MadeRecord| SentDatagram {
+            arrives: record.at + TRANSIT,
+            from,
+            bytes: record.wire.clone(),
+        };
+        return site.records.iter().map(sent).collect();
+    }
+    let mut sent = Vec::new();
+    let mut first = [0; 2];
+    let of_slot = site.records.chunk_by(|a, b| a.at / GATHER == b.at / GATHER && a.run == b.run);
+    // Of one slot no more than fits into a datagram.
+    for records in of_slot.flat_map(|slot| slot.chunks(10)) {
+        let (run, slot) = (records[0].run, records[0].at / GATHER);
+        let at = (slot + 1) * GATHER;
+        let origin = SenderOrigin {
+            id: 7 + u64::from(run),
+            start: Timestamp::from_micros(BEGIN - 1_000_000 + i64::from(run)),
+        };
+        let body: Vec<u8> = records.iter().flat_map(|record| record.wire.clone()).collect();
+        let count = u32::try_from(records.len()).unwrap_or(0);
+        let mut bytes = Vec::new();
+        let number = &mut first[usize::from(run)];
+        let time = Timestamp::from_micros(at);
+        write_packet(origin, *number, time, 0, (count, &body), &mut bytes);
+        *number += u64::from(count);
+        sent.push(SentDatagram { arrives: at + TRANSIT, from, bytes });
+    }
+    sent
+}
+
+/// What the shippers send, one for each file.
+fn shipments(site: &MadeSite) -> Vec<SentDatagram> {
+    let files = site.lines.iter().map(|line| line.file).max().map_or(0, |last| last + 1);
+    (0..files).flat_map(|file| shipments_of(site, file)).collect()
+}
+
+fn shipments_of(site: &MadeSite, file: usize) -> Vec<SentDatagram> {
+    let lines: Vec<&MadeLine> = site.lines.iter().filter(|line| line.file == file).collect();
+    let Some(first) = lines.first() else { return Vec::new() };
+    let address = server_address(first.server);
+    let shipper = Shipper { from: SocketAddr::from((address, 5_000)) };
+    let server = ShipmentServer { addr: Some(IpAddr::V4(address)), ..ShipmentServer::default() };
+    let origin =
+        SenderOrigin { id: 100 + file as u64, start: Timestamp::from_micros(BEGIN - 2_000_000) };
+    let mut writer = ShipmentWriter::new(origin, server, LIMIT);
+    let mut sent = Vec::new();
+    for lines in lines.chunk_by(|a, b| a.written / GATHER == b.written / GATHER) {
+        let at = (lines[0].written / GATHER + 1) * GATHER;
+        for line in lines {
+            let read = Some(since_begin(line.written));
+            if writer.push(&line.text, read) != Push::Taken {
+                sent.extend(shipper.send(&mut writer, at));
+                let _taken = writer.push(&line.text, read);
+            }
+        }
+        sent.extend(shipper.send(&mut writer, at));
+    }
+    sent
+}
+
+struct Shipper {
+    from: SocketAddr,
+}
+
+impl Shipper {
+    fn send(&self, writer: &mut ShipmentWriter, at: i64) -> Option<SentDatagram> {
+        let sent = Timestamp::from_micros(at);
+        let stamp = SendStamp { sent, now: since_begin(at), ..SendStamp::default() };
+        let bytes = writer.finish(stamp, <[u8]>::to_vec)?;
+        Some(SentDatagram { arrives: at + TRANSIT, from: self.from, bytes })
+    }
+}
+
+/// The time by a clock that began an hour before.
+fn since_begin(at: i64) -> Duration {
+    let since = at - BEGIN + 3_600_000_000;
+    Duration::from_micros(u64::try_from(since).unwrap_or(0))
+}
