@@ -11,7 +11,8 @@ use pen_records::duration::{DefaultUnit, parse_duration};
 use pen_records::privacy::PrivacyMode;
 use pen_records::rewrite::{LikelyPolicy, UnmatchedPolicy};
 
-use crate::input::third_party::{LogZone, ServerAlias};
+use crate::input::third_party::ServerAlias;
+use crate::zone::LogZone;
 
 /// The longest age that `--window` allows: a leap year.
 const WINDOW_MAX: Duration = Duration::from_secs(366 * 86_400);
@@ -66,9 +67,14 @@ pub(crate) struct MergeArgs {
     pub(crate) server: Vec<ServerAlias>,
 
     /// Time zone of times that such a balancer logs without a zone: `local` (the zone of this
-    /// machine), `UTC`, or an offset such as +0200
+    /// machine, or that of TZ), `UTC`, an offset such as +0200, or a name such as Europe/Berlin
     #[arg(long, value_name = "ZONE", default_value = "local", allow_hyphen_values = true)]
     pub(crate) mapping_zone: LogZone,
+
+    /// Time zone of times without a zone in access logs, as for --mapping-zone. With SERVER= in front,
+    /// in this server's logs only. May be repeated [default: local; UTC for times with a T, as in JSON]
+    #[arg(long, value_name = "[SERVER=]ZONE", action = ArgAction::Append, allow_hyphen_values = true)]
+    pub(crate) zone: Vec<String>,
 
     /// Report what the formats of --format can achieve and what would make each line exact, and exit
     #[arg(long, requires = "format")]

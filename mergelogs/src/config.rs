@@ -17,6 +17,7 @@ use pen_records::rewrite::RewritePolicy;
 
 use crate::cli::{MergeArgs, ReportStyle};
 use crate::input::third_party::ThirdPartySettings;
+use crate::zone::LogZone;
 
 /// All settings of a run, checked.
 pub(crate) struct MergeConfig {
@@ -52,12 +53,21 @@ pub(crate) struct ServerInputs {
     /// The port from `server:port:file`, which tells servers at one address apart; classic mappings have no port.
     pub(crate) port: Option<u16>,
     pub(crate) spec: Spec,
+    /// The zone of times without a zone, if one was asked for.
+    pub(crate) zone: Option<LogZone>,
     /// The format with the field of `--audit` in the place of X-Forwarded-For.
     pub(crate) truth: Spec,
     pub(crate) logs: Vec<InputOrigin>,
 }
 
 impl ServerInputs {
+    /// Whether an option for `name` is meant for this server.
+    fn goes_by(&self, name: &str) -> bool {
+        let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+        let ip = parse_ip(bare.as_bytes());
+        self.label() == name || self.name == name || (ip.is_some() && self.ip == ip)
+    }
+
     pub(crate) fn addr(&self) -> ServerAddr<'_> {
         self.ip.map_or_else(|| ServerAddr::Unix(self.name.as_bytes()), ServerAddr::Ip)
     }
@@ -112,6 +122,7 @@ impl MergeConfig {
             check_server(server, &mut remarks);
         }
         let formats = set_formats(&mut servers, &args.format)?;
+        set_zones(&mut servers, &args.zone)?;
         if let Some(field) = &args.audit {
             set_audit_field(&mut servers, &formats, field)?;
         }
@@ -276,7 +287,8 @@ fn split(
     }
     let name = ip.map_or_else(|| String::from_utf8_lossy(name).into_owned(), |ip| ip.to_string());
     let (spec, truth) = (Spec::auto(), Spec::auto());
-    let server = ServerInputs { name, ip, port, spec, truth, logs: Vec::new() };
+    let (zone, logs) = (None, Vec::new());
+    let server = ServerInputs { name, ip, port, spec, zone, truth, logs };
     Ok((server, path(rest).into_os_string()))
 }
 
@@ -347,13 +359,8 @@ fn set_format<'a>(
         Spec::parse(spec).doing(format_args!("understand the format {spec:?}"))
     };
     if let Some((name, spec)) = format.split_once('=') {
-        let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
-        let ip = parse_ip(bare.as_bytes());
-        let mut named = servers
-            .iter_mut()
-            .zip(formats.iter_mut())
-            .filter(|(s, _)| s.label() == name || s.name == name || (ip.is_some() && s.ip == ip))
-            .peekable();
+        let all = servers.iter_mut().zip(formats.iter_mut());
+        let mut named = all.filter(|(server, _)| server.goes_by(name)).peekable();
         if named.peek().is_some() {
             let parsed = parse(spec)?;
             for (server, format) in named {
@@ -365,6 +372,27 @@ fn set_format<'a>(
     let spec = parse(format)?;
     servers.iter_mut().for_each(|server| server.spec = spec.clone());
     formats.fill(format);
+    Ok(())
+}
+
+/// Applies `ZONE` to all servers or `SERVER=ZONE` to one.
+fn set_zones(servers: &mut [ServerInputs], options: &[String]) -> Result<(), ActionError> {
+    for option in options {
+        let (name, zone) =
+            option.split_once('=').map_or((None, option.as_str()), |(s, z)| (Some(s), z));
+        let zone: LogZone = zone
+            .parse()
+            .map_err(|error: String| ActionError::new(format!("--zone {option}: {error}")))?;
+        let mut is_used = false;
+        for server in servers.iter_mut().filter(|it| name.is_none_or(|name| it.goes_by(name))) {
+            (server.zone, is_used) = (Some(zone), true);
+        }
+        if !is_used {
+            return Err(ActionError::new(format!(
+                "--zone {option}: there is no log of that server"
+            )));
+        }
+    }
     Ok(())
 }
 

@@ -345,6 +345,7 @@ impl<'a> MergeJoin<'a> {
                 number: LineOrigin(u32::try_from(index).unwrap_or(u32::MAX)),
                 port: self.setup.config.servers[log.server].port,
                 spec: self.setup.config.servers[log.server].spec.clone(),
+                zone: self.setup.config.servers[log.server].zone,
                 first_time: log.head.first_time,
                 cuts: if self.extended { FingerprintCuts::Both } else { FingerprintCuts::Short },
                 shares: self.setup.shares.clone(),

@@ -16,6 +16,7 @@ mod output;
 mod passes;
 mod report;
 mod servers;
+mod zone;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -147,8 +148,8 @@ fn look(config: &MergeConfig) -> Result<InputHeads, ActionError> {
     let mut logs = Vec::new();
     for (index, server) in config.servers.iter().enumerate() {
         for origin in &server.logs {
-            let head =
-                InputHead::of_access(origin, &server.spec).doing(format_args!("open {origin}"))?;
+            let head = InputHead::of_access(origin, &server.spec, server.zone)
+                .doing(format_args!("open {origin}"))?;
             if config.debug {
                 complain(&format!("{origin} is a log of {}", server.label()));
             }

@@ -9,7 +9,7 @@ mod walk;
 use std::fmt;
 use std::ops::ControlFlow;
 
-use pen_records::access::{Parser, Spec};
+use pen_records::access::Parser;
 use pen_records::attribution::{
     BalancerHashes, FingerprintCuts, LoggedLine, MappingEvent, ServerIndex,
 };
@@ -19,11 +19,12 @@ use pen_records::time::Timestamp;
 
 use self::evidence::{MappingSamples, ServerSamples};
 use self::walk::walk;
-use crate::config::MergeConfig;
+use crate::config::{MergeConfig, ServerInputs};
 use crate::input::heads::InputHead;
 use crate::input::reader::cut_short;
 use crate::input::third_party::{ThirdPartyLogReader, ThirdPartySettings};
 use crate::servers::{KnownServer, NamedServers};
+use crate::zone::AccessTimes;
 
 const SECOND: i64 = 1_000_000;
 /// Bytes of lines sampled from all servers together.
@@ -125,12 +126,12 @@ pub(crate) fn compare(
         }
         let logs = begun(logs.iter().filter(|(of, _)| *of == index).map(|(_, head)| head));
         let start = logs.first().map_or(first_mapping, |head| head.first_time.max(first_mapping));
-        let mut side = ClockSide::of_lines(&logs, &server.spec, start, most);
+        let mut side = ClockSide::of_lines(&logs, server, start, most);
         if side.lines.is_empty()
             && let Some(first) = logs.first()
         {
             // By its clock it ended before the mapping log begins.
-            side = ClockSide::of_lines(&logs, &server.spec, first.first_time, most);
+            side = ClockSide::of_lines(&logs, server, first.first_time, most);
         }
         match sides.get_mut(machine(config, index)) {
             // One machine, one clock: the first sample that has something speaks for it.
@@ -162,12 +163,12 @@ impl ClockSide {
     }
 
     /// Samples `most` bytes of lines from `start` on, where both logs have begun.
-    fn of_lines(logs: &[&InputHead], spec: &Spec, start: Timestamp, most: usize) -> Self {
-        let mut parser = Parser::new(spec);
+    fn of_lines(logs: &[&InputHead], server: &ServerInputs, start: Timestamp, most: usize) -> Self {
+        let (mut parser, mut times) = (Parser::new(&server.spec), AccessTimes::new(server.zone));
         let mut side = Self::empty(start);
         let parse = |line: &[u8]| {
             let parsed = parser.parse(line).ok()?;
-            let stamp = parsed.time?;
+            let stamp = times.of_single(&parsed)?;
             Some((
                 stamp.0,
                 LoggedLine::new(line, &parsed, FingerprintCuts::Both, ServerIndex(0), stamp),

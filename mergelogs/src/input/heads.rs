@@ -11,6 +11,7 @@ use crate::config::InputOrigin;
 use crate::input::archive;
 use crate::input::lines::{LineReader, TextBlock};
 use crate::input::third_party::{ThirdPartyLogReader, ThirdPartySettings};
+use crate::zone::{AccessTimes, LogZone};
 
 /// Decompressed bytes read of each input.
 const LOOK: usize = 64 << 10;
@@ -30,9 +31,13 @@ pub(crate) struct InputHead {
 }
 
 impl InputHead {
-    pub(crate) fn of_access(origin: &InputOrigin, spec: &Spec) -> io::Result<Self> {
-        let mut parser = Parser::new(spec);
-        Self::look(origin, |line| Some(parser.parse(line).ok()?.time?.0))
+    pub(crate) fn of_access(
+        origin: &InputOrigin,
+        spec: &Spec,
+        zone: Option<LogZone>,
+    ) -> io::Result<Self> {
+        let (mut parser, mut times) = (Parser::new(spec), AccessTimes::new(zone));
+        Self::look(origin, |line| Some(times.of(&parser.parse(line).ok()?)?.0))
     }
 
     pub(crate) fn of_mappings(

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use chrono::{DateTime, Local, MappedLocalTime, Offset as _};
 use pen_records::access::LineError;
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::{BalancerHashes, MappingEvent, THIRD_PARTY_BASE};
@@ -14,9 +13,10 @@ use pen_records::mapping::third_party_log::{
 };
 use pen_records::request::{Cut, Fingerprint};
 use pen_records::shipment::ShipmentServer;
-use pen_records::time::{Resolution, Timestamp};
+use pen_records::time::Timestamp;
 
 use crate::servers::{KnownServer, NamedServers};
+use crate::zone::{LocalTimes, LogZone};
 
 /// Limit of names in warnings.
 const UNNAMED: usize = 8;
@@ -51,70 +51,13 @@ impl FromStr for ServerAlias {
     }
 }
 
-/// The zone of timestamps without a zone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogZone {
-    /// This machine's zone, as of the timestamp.
-    Here,
-    /// Seconds ahead of UTC.
-    Ahead(i64),
-}
-
-impl FromStr for LogZone {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "local" => return Ok(Self::Here),
-            "UTC" | "Z" => return Ok(Self::Ahead(0)),
-            _ => {}
-        }
-        let wrong =
-            || "expected local, UTC, or hours and minutes ahead of UTC, as in +0200".to_owned();
-        let (sign, digits) = match text.split_at_checked(1) {
-            Some(("+", digits)) => (1, digits),
-            Some(("-", digits)) => (-1, digits),
-            _ => return Err(wrong()),
-        };
-        let digits = digits.replace(':', "");
-        // A number may begin with a sign, this one not.
-        let number =
-            digits.parse::<i64>().ok().filter(|_| digits.starts_with(|c: char| c.is_ascii_digit()));
-        let number = number.ok_or_else(wrong)?;
-        let (hours, minutes) = (number / 100, number % 100);
-        if digits.len() != 4 || !(0..24).contains(&hours) || !(0..60).contains(&minutes) {
-            return Err(wrong());
-        }
-        Ok(Self::Ahead(sign * (hours * 3_600 + minutes * 60)))
-    }
-}
-
-impl LogZone {
-    /// Returns the seconds ahead of UTC when clocks in the zone show `wall`. Of a repeated hour the first is used.
-    fn ahead(self, wall: Timestamp) -> i64 {
-        let Self::Here = self else {
-            let Self::Ahead(seconds) = self else { return 0 };
-            return seconds;
-        };
-        let Some(wall) = DateTime::from_timestamp_micros(wall.as_micros()) else { return 0 };
-        match wall.naive_utc().and_local_timezone(Local) {
-            MappedLocalTime::Single(time) | MappedLocalTime::Ambiguous(time, _) => {
-                i64::from(time.offset().fix().local_minus_utc())
-            }
-            // No clock ever showed that.
-            MappedLocalTime::None => 0,
-        }
-    }
-}
-
 /// Reads the lines of one log.
 pub(crate) struct ThirdPartyLogReader {
     of: ThirdPartySettings,
     reader: ThirdPartyReader,
     /// The number of the next record.
     number: u64,
-    /// The last quarter of an hour of local time, and the zone's offset in it.
-    zone: (i64, i64),
+    local: LocalTimes,
     /// Names for which no address is known.
     pub(crate) unnamed: BTreeSet<String>,
 }
@@ -129,7 +72,7 @@ impl ThirdPartyLogReader {
             of: of.clone(),
             reader: ThirdPartyReader::new(&spec),
             number: THIRD_PARTY_BASE,
-            zone: (i64::MIN, 0),
+            local: LocalTimes::new(of.zone),
             unnamed: BTreeSet::new(),
         }
     }
@@ -147,7 +90,7 @@ impl ThirdPartyLogReader {
     /// Returns the time of a line's request.
     pub(crate) fn time(&mut self, line: &[u8]) -> Option<Timestamp> {
         let record = self.reader.read(line).ok()?;
-        times(&record, &mut self.zone, self.of.zone).map(|(asked, ..)| asked)
+        record.span.logged(|wall| self.local.ahead(wall)).map(|(asked, ..)| asked)
     }
 
     /// Returns the request of a line, cut as for comparing clocks.
@@ -173,7 +116,7 @@ impl ThirdPartyLogReader {
         if pass.is_some_and(|pass| pass != known.pass) {
             return Ok(Some((known, records)));
         }
-        let Some(times) = times(&record, &mut self.zone, self.of.zone) else {
+        let Some(times) = record.span.logged(|wall| self.local.ahead(wall)) else {
             return Ok(Some((known, records)));
         };
         let server = ServerAddr::Unix(b"/");
@@ -185,21 +128,6 @@ impl ThirdPartyLogReader {
         }
         Ok(Some((known, records)))
     }
-}
-
-fn times(
-    record: &ThirdPartyRecord<'_>,
-    (hour, ahead): &mut (i64, i64),
-    zone: LogZone,
-) -> Option<(Timestamp, Timestamp, Resolution)> {
-    const QUARTER: i64 = 900 * 1_000_000;
-    record.span.logged(|wall| {
-        let this = wall.as_micros().div_euclid(QUARTER);
-        if this != *hour {
-            (*hour, *ahead) = (this, zone.ahead(wall));
-        }
-        *ahead
-    })
 }
 
 /// Returns the server of a line, if its access logs are given, and its port.
@@ -233,19 +161,6 @@ fn find(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn zones_are_hours_and_minutes() {
-        for (text, seconds) in
-            [("UTC", 0), ("+0200", 7_200), ("-03:30", -12_600), ("+0545", 20_700)]
-        {
-            assert_eq!(text.parse(), Ok(LogZone::Ahead(seconds)), "{text}");
-        }
-        assert_eq!("local".parse(), Ok(LogZone::Here));
-        for text in ["", "+2", "CET", "+2500", "+0260", "0200", "+02000", "++200", "+-100"] {
-            assert!(text.parse::<LogZone>().is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn names_have_addresses() {

@@ -79,6 +79,8 @@ fn times_without_a_zone_are_in_that_of_the_machine_or_as_told() {
         (15, "-0500", "UTC", true),
         (21, "local", "Europe/Berlin", true),
         (20, "UTC", "Europe/Berlin", true),
+        (21, "Europe/Berlin", "UTC", true),
+        (15, "America/New_York", "Europe/Berlin", true),
     ] {
         folder.write("ha.log", haproxys(hour, 1, "w1", "GET /a HTTP/1.1", ""));
         let run = folder.run_with("-p ha.log --mapping-zone", |command| {
@@ -87,6 +89,62 @@ fn times_without_a_zone_are_in_that_of_the_machine_or_as_told() {
         let expected = if found { "203.0.113.1" } else { "10.9.9.9" };
         assert_eq!(run.clients(), [expected], "{hour} {zone} {machine}: {}", run.err);
     }
+}
+
+#[test]
+fn times_of_access_logs_without_a_zone_are_in_that_of_the_machine_or_as_told() {
+    let folder = MergeFolder::new();
+    folder.write("pen.log", "203.0.113.1 1795379000 10.0.0.1 GET /a HTTP/1.1\n");
+    let format = "%h %l %u [%{%Y-%m-%d %H:%M:%S}t] \"%r\" %>s %b";
+    for (hour, zone, machine, found) in [
+        (20, None, "UTC", true),
+        (22, None, "UTC", false),
+        (21, None, "Europe/Berlin", true),
+        (22, Some("+0200"), "UTC", true),
+        (15, Some("10.0.0.1=America/New_York"), "UTC", true),
+        (20, Some("UTC"), "Europe/Berlin", true),
+    ] {
+        let line = format!("10.9.9.9 - - [2026-11-22 {hour}:23:20] \"GET /a HTTP/1.1\" 200 5\n");
+        folder.write("1.log", line);
+        let run = folder.run_with("-p pen.log --format", |command| {
+            command.arg(format).args(zone.map(|zone| format!("--zone={zone}")));
+            command.arg("10.0.0.1:1.log").env("TZ", machine);
+        });
+        let expected = if found { "203.0.113.1" } else { "10.9.9.9" };
+        assert_eq!(run.clients(), [expected], "{hour} {zone:?} {machine}: {}", run.err);
+    }
+    let run = folder.run("-p pen.log --zone w9=UTC 10.0.0.1:1.log");
+    assert_eq!(run.code, Some(2));
+    assert!(run.err.contains("there is no log of that server"), "{}", run.err);
+}
+
+#[test]
+fn a_balancers_local_times_are_right_when_summer_time_ends() {
+    let folder = MergeFolder::new();
+    // 29 October 2023: at 01:00 UTC clocks in Berlin go from 03:00 back to 02:00.
+    let (mut balancers, mut servers) = (String::new(), String::new());
+    let day = |minute: i64, ahead: i64| {
+        let wall = minute + ahead * 60;
+        format!("29/Oct/2023:{:02}:{:02}:20", wall / 60, wall % 60)
+    };
+    for minute in 0..150 {
+        let (ahead, client) = (if minute < 60 { 2 } else { 1 }, minute % 40 + 1);
+        balancers += &format!(
+            "203.0.113.{client}:4711 [{}.037] web app/w1 0/0/1/5/6 200 404 - - ---- 1/1/0/0/0 0/0 \"GET /{} HTTP/1.1\"\n",
+            day(minute, ahead),
+            minute % 7
+        );
+        servers += &format!(
+            "10.9.9.9 - - [{} +0{ahead}00] \"GET /{} HTTP/1.1\" 200 404\n",
+            day(minute, ahead),
+            minute % 7
+        );
+    }
+    folder.write("ha.log", balancers);
+    folder.write("1.log", servers);
+    let run = folder.run("-p ha.log --mapping-zone Europe/Berlin app/w1:1.log");
+    let expected: Vec<_> = (0..150).map(|n| format!("203.0.113.{}", n % 40 + 1)).collect();
+    assert_eq!(run.clients(), expected, "{}", run.err);
 }
 
 #[test]
@@ -117,7 +175,7 @@ fn bad_options_say_what_was_expected() {
     for (options, expected) in [
         ("--mapping-format %ci", "no field names the server"),
         ("--server w1", "expected NAME=ADDR"),
-        ("--mapping-zone CET", "expected local, UTC, or"),
+        ("--mapping-zone MESZ", "expected local, UTC, or"),
         ("--privacy hash", "expected cut, cut=V4,V6"),
         ("--privacy key=key", "at least 16 bytes"),
         ("--privacy key=nowhere", "cannot read the key nowhere"),

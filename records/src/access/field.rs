@@ -241,6 +241,7 @@ impl<'a> LineDraft<'a> {
                     return false;
                 };
                 self.line.time = Some(read.time);
+                self.line.zone = read.zone;
                 self.line.time_text = Some(at);
             }
             LogField::PeerPort => self.line.peer_port = whole().and_then(|n| u16::try_from(n).ok()),

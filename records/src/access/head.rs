@@ -75,6 +75,7 @@ impl HeadParser {
         let (bracket, time, quote) = find_time(body, start, clock)?;
         let after_host = head(body, start, bracket, self.placement, found)?;
         found.time = Some(time.time);
+        found.zone = time.zone;
         found.time_text = Some(LineSpan::new(bracket + 1, time.end));
         // Other text between time and quote could hold another time, so such a head depends on
         // later bytes.

@@ -70,6 +70,8 @@ pub struct AccessLine {
     pub client: LineSpan,
     /// The time, and its resolution.
     pub time: Option<(Timestamp, Resolution)>,
+    /// Whether the time names its zone.
+    pub zone: StampZone,
     /// The text of the time.
     pub time_text: Option<LineSpan>,
     /// The request.
@@ -98,6 +100,18 @@ pub struct AccessLine {
     pub duration: Option<u64>,
     /// Numbers behind the known fields, one of which may be the peer's port.
     pub trailing: TrailingNumbers,
+}
+
+/// Whether a time names its zone. A time without one is read as if it were UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StampZone {
+    /// It does, or is no local time.
+    #[default]
+    Given,
+    /// It does not, and is most likely local time.
+    Missing,
+    /// It does not, and is most likely UTC, as after a `T` in JSON.
+    MissingAfterT,
 }
 
 /// The request, in the form that the format logs.

@@ -176,6 +176,7 @@ impl FormatPlan {
         let PlanReading { draft, stamp, time_text, .. } = reading;
         if let Some((from, to)) = time_text {
             draft.line.time = stamp.finish();
+            draft.line.zone = stamp.zone();
             draft.line.time_text = Some(LineSpan::new(from, to));
         }
         draft.finish();

@@ -3,6 +3,7 @@
 //! spread over several directives (`%{%d/%b/%Y %T}t.%{msec_frac}t %{%z}t`), so pieces are collected
 //! in one [`TimestampParts`].
 
+use super::StampZone;
 use super::timestamp::{self, TimestampParser, decimal};
 use crate::time::{Resolution, Timestamp};
 
@@ -63,7 +64,8 @@ pub(super) struct TimestampParts {
     minute: i64,
     second: i64,
     micros: i64,
-    zone: i64,
+    zone: Option<i64>,
+    whole_zone: StampZone,
     pub(super) resolution: Option<Resolution>,
 }
 
@@ -105,6 +107,7 @@ impl TimeFormat {
             }
         };
         stamp.whole = Some(read.time.0.as_micros());
+        stamp.whole_zone = read.zone;
         stamp.finer(read.time.1);
         Some(read.end)
     }
@@ -118,8 +121,17 @@ impl TimestampParts {
             Some(whole) => return Some((Timestamp::from_micros(whole + self.micros), resolution)),
             None => self.midnight()? + self.hours()? * 3600 + self.minute * 60 + self.second,
         };
-        let time = Timestamp::from_seconds(seconds - self.zone).offset_by(self.micros);
+        let time = Timestamp::from_seconds(seconds - self.zone.unwrap_or(0)).offset_by(self.micros);
         Some((time, resolution))
+    }
+
+    /// Whether the time names its zone.
+    pub(super) fn zone(&self) -> StampZone {
+        match (self.whole, self.zone) {
+            (Some(_), _) => self.whole_zone,
+            (None, Some(_)) => StampZone::Given,
+            (None, None) => StampZone::Missing,
+        }
     }
 
     fn midnight(&self) -> Option<i64> {
@@ -183,7 +195,7 @@ impl TimestampParts {
             }
             StrftimePiece::Zone => {
                 let (zone, taken) = timestamp::numeric_zone(line.get(at..)?)?;
-                self.zone = zone;
+                self.zone = Some(zone);
                 return Some(at + taken);
             }
             StrftimePiece::Epoch => {

@@ -4,12 +4,14 @@
 //! `$time_local`; ISO 8601 is `$time_iso8601` (`ngx_http_log_module` manual) and Traefik's format;
 //! seconds since the epoch with a fraction are `$msec` and Caddy's `ts`.
 
+use super::StampZone;
 use crate::time::{Resolution, Timestamp};
 
 /// A time, its resolution, and the end of its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ParsedTime {
     pub(super) time: (Timestamp, Resolution),
+    pub(super) zone: StampZone,
     pub(super) end: usize,
 }
 
@@ -61,7 +63,7 @@ impl TimestampParser {
             self.stamp = *head;
         }
         let time = (Timestamp::from_seconds(self.seconds), Resolution::Second);
-        Some(ParsedTime { time, end: at + CLF })
+        Some(ParsedTime { time, zone: StampZone::Given, end: at + CLF })
     }
 
     #[cold]
@@ -70,7 +72,8 @@ impl TimestampParser {
         let zone = rest.get(20 + taken..)?.strip_prefix(b" ")?.first_chunk()?;
         let seconds = self.clf_seconds(rest.first_chunk()?, zone)?;
         let time = Timestamp::from_seconds(seconds).offset_by(micros);
-        Some(ParsedTime { time: (time, resolution), end: at + CLF + taken })
+        let time = (time, resolution);
+        Some(ParsedTime { time, zone: StampZone::Given, end: at + CLF + taken })
     }
 
     #[inline]
@@ -194,14 +197,14 @@ pub(super) fn iso(text: &[u8], at: usize) -> Option<ParsedTime> {
     let tail = tail.get(taken..)?;
     let gap = usize::from(tail.first() == Some(&b' ') && head[10] == b' ');
     let zone = tail.get(gap..).and_then(numeric_zone);
-    let (offset, zone_len) = match zone {
-        Some((offset, len)) => (offset, gap + len),
-        None if head[10] != b' ' => (0, 0),
+    let (offset, zone_len, zone) = match zone {
+        Some((offset, len)) => (offset, gap + len, StampZone::Given),
+        None if head[10] != b' ' => (0, 0, StampZone::MissingAfterT),
         None => return None,
     };
     let seconds = day + time_of_day(clock)? - offset;
     let time = Timestamp::from_seconds(seconds).offset_by(micros);
-    Some(ParsedTime { time: (time, resolution), end: at + 19 + taken + zone_len })
+    Some(ParsedTime { time: (time, resolution), zone, end: at + 19 + taken + zone_len })
 }
 
 /// Parses seconds since the epoch, with or without a fraction, at `at`. The length of a larger
@@ -215,14 +218,16 @@ pub(super) fn epoch(text: &[u8], at: usize) -> Option<ParsedTime> {
         return None;
     }
     let whole = |micros, resolution| {
-        Some(ParsedTime { time: (Timestamp::from_micros(micros), resolution), end: at + digits })
+        let time = (Timestamp::from_micros(micros), resolution);
+        Some(ParsedTime { time, zone: StampZone::Given, end: at + digits })
     };
     match digits {
         9..=11 => {
             let (micros, resolution, taken) =
                 fraction(rest.get(digits..)?).unwrap_or((0, Resolution::Second, 0));
             let time = Timestamp::from_seconds(value).offset_by(micros);
-            Some(ParsedTime { time: (time, resolution), end: at + digits + taken })
+            let time = (time, resolution);
+            Some(ParsedTime { time, zone: StampZone::Given, end: at + digits + taken })
         }
         12..=14 => whole(value * 1_000, Resolution::Millisecond),
         15..=16 => whole(value, Resolution::Microsecond),

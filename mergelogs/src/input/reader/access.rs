@@ -14,6 +14,7 @@ use crate::config::InputOrigin;
 use crate::input::archive;
 use crate::input::lines::LineReader;
 use crate::input::shares::MemoryShares;
+use crate::zone::{AccessTimes, LogZone};
 
 /// The settings of an access log's reader.
 pub(crate) struct AccessJob {
@@ -24,6 +25,8 @@ pub(crate) struct AccessJob {
     /// The server's port, where several servers share an address.
     pub(crate) port: Option<u16>,
     pub(crate) spec: Spec,
+    /// The zone of times without a zone, if one was asked for.
+    pub(crate) zone: Option<LogZone>,
     /// The time of lines before the first line with a time.
     pub(crate) first_time: Timestamp,
     /// The cuts of requests to compare lines by.
@@ -50,7 +53,7 @@ impl AccessJob {
         reuse: &Receiver<UsedBatch>,
     ) {
         let mut reader = LineReader::new(archive.bytes);
-        let mut parser = Parser::new(&self.spec);
+        let mut parser = (Parser::new(&self.spec), AccessTimes::new(self.zone));
         let mut reorder = Reorder::new(self.shares.window());
         let mut end =
             Box::new(AccessEnd { compression: Some(archive.compression), ..AccessEnd::default() });
@@ -101,7 +104,7 @@ impl AccessJob {
                 }
             }
         }
-        end.format = parser.format();
+        end.format = parser.0.format();
         end.pieces = reader.split();
         end.fault = reader.into_fault();
         while let Some(lines) = reorder.next_held() {
@@ -116,7 +119,7 @@ impl AccessJob {
 
     fn line(
         &self,
-        parser: &mut Parser,
+        (parser, times): &mut (Parser, AccessTimes),
         text: &[u8],
         found: &mut AccessLine,
         last: &mut (Timestamp, Resolution),
@@ -125,7 +128,7 @@ impl AccessJob {
         end.lines += 1;
         match parser.read(text, found) {
             Ok(()) => {
-                match found.time {
+                match times.of(found) {
                     Some(time) => *last = time,
                     None => end.without_time += 1,
                 }

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::access::StampZone;
 use crate::access::third_party_log::{BalancerField, BalancerLine, FormatTraits, zone_of_envelope};
 use crate::access::{Expected, LineError};
 use crate::addr::{ClientAddr, ServerAddr, parse_ip};
@@ -260,8 +261,9 @@ fn span(line: &[u8], found: &BalancerLine, manner: FormatTraits) -> RecordTimes 
     let duration = found.line.duration.and_then(|micros| i64::try_from(micros).ok());
     let took = millis(BalancerField::Took).or(duration).unwrap_or(0).max(lead);
     let stamp = found.line.time;
+    let is_local = manner.is_local || found.line.zone == StampZone::Missing;
     let zone = stamp
-        .filter(|_| manner.is_local)
+        .filter(|_| is_local)
         .and_then(|(time, _)| zone_of_envelope(line, time.as_micros().saturating_add(took)));
     let stamp = match zone {
         Some(zone) => stamp.map(|(time, resolution)| {
@@ -272,7 +274,7 @@ fn span(line: &[u8], found: &BalancerLine, manner: FormatTraits) -> RecordTimes 
     RecordTimes {
         stamp,
         ends: manner.ends,
-        is_local: manner.is_local && zone.is_none(),
+        is_local: is_local && zone.is_none(),
         lead,
         took,
         is_over: !text(BalancerField::Took).starts_with(b"+"),
