@@ -29,6 +29,10 @@ pub(crate) const CONTINUE_BYTES: u32 = 25;
 
 // Single-line match: one line of a group by itself.
 
+/// How late a record of a connection may come behind later ones: microseconds. A balancer that starts again takes
+/// longer to come to a number and a port that it had before.
+pub(crate) const RECORDS_REORDERED: i64 = 1_000_000;
+
 /// Most mappings of a group that a decision looks at.
 pub(crate) const GROUP_SCAN: usize = 64;
 

@@ -48,8 +48,30 @@ pub(crate) struct KnownConnection {
     pub(crate) rested: (Timestamp, u32),
     /// Whether a line was given to this connection, or to a rival of it, by a guess.
     pub(crate) guessed: bool,
+    /// Whether the record of the opening has come.
+    announced: bool,
     /// See [`ExchangeEvent::is_third_party`].
     pub(crate) is_third_party: bool,
+}
+
+impl KnownConnection {
+    /// Whether a record with this connection's number and port is about a later connection: a balancer that
+    /// starts again counts from 1 again, and its ports come again. Records may come a little out of order, and
+    /// the record of the close may be lost.
+    fn is_before(&self, kind: MappingKind, client: ClientAddr, time: Timestamp) -> bool {
+        if self.is_third_party {
+            return false;
+        }
+        if self.client != client {
+            return true;
+        }
+        let since = |from: Timestamp| time.micros_since(from) > costs::RECORDS_REORDERED;
+        match kind {
+            MappingKind::Opened => since(self.closed) || self.announced && since(self.opened),
+            MappingKind::Request => since(self.closed),
+            MappingKind::Ended | MappingKind::Closed => false,
+        }
+    }
 }
 
 /// All known connections.
@@ -92,8 +114,12 @@ impl ConnectionTable {
         );
         if let Some(index) = find(&self.by_number, number_key) {
             let known = &mut self.slab[index];
-            known.opened = known.opened.min(time);
-            return index;
+            if !known.is_before(exchange.kind, client, time) {
+                known.opened = known.opened.min(time);
+                known.announced |= exchange.kind == MappingKind::Opened;
+                return index;
+            }
+            self.forget_number(index);
         }
         self.serials += 1;
         let made = KnownConnection {
@@ -111,6 +137,7 @@ impl ConnectionTable {
             next: 1,
             rested: (Timestamp::MIN, 0),
             guessed: false,
+            announced: exchange.kind == MappingKind::Opened,
             is_third_party: exchange.is_third_party,
         };
         let index = self.slab.insert(made);
@@ -201,11 +228,17 @@ impl ConnectionTable {
         }
     }
 
-    fn remove(&mut self, index: ConnectionSlot) {
-        let KnownConnection { number_key, port_key, earlier, .. } = self.slab[index];
+    /// Makes a connection no longer findable by its number.
+    fn forget_number(&mut self, index: ConnectionSlot) {
+        let number_key = self.slab[index].number_key;
         if let Ok(entry) = self.by_number.find_entry(number_key, |&it| it == (number_key, index)) {
             entry.remove();
         }
+    }
+
+    fn remove(&mut self, index: ConnectionSlot) {
+        let KnownConnection { port_key, earlier, .. } = self.slab[index];
+        self.forget_number(index);
         if let Some(newest) = find(&self.by_port, port_key) {
             if newest == index && earlier.is_none() {
                 if let Ok(entry) = self.by_port.find_entry(port_key, |&(key, _)| key == port_key) {
@@ -287,6 +320,44 @@ mod tests {
             connections.of_port(0, 80).map(|index| connections.get(index).closed).collect();
         let at = Timestamp::from_seconds;
         assert_eq!(closed, [Timestamp::MAX, at(30), at(20), at(10)]);
+    }
+
+    #[test]
+    fn a_number_that_comes_again_is_another_connection() {
+        use MappingKind::{Closed, Ended, Opened, Request};
+        // Whether the close came; the second record: its kind, its client, and milliseconds since the close.
+        for (has_closed, kind, client, later, is_same) in [
+            (true, Opened, 1, 1, true),
+            (true, Opened, 1, 1_500, false),
+            (true, Opened, 2, 1, false),
+            (true, Request, 1, 900, true),
+            (true, Request, 1, 60_000, false),
+            (true, Ended, 1, 60_000, true),
+            (true, Closed, 1, 60_000, true),
+            (true, Ended, 2, 1, false),
+            (false, Opened, 1, 1, true),
+            (false, Opened, 1, 1_500, false),
+            (false, Opened, 2, 1, false),
+            (false, Request, 1, 60_000, true),
+            (false, Request, 2, 60_000, false),
+        ] {
+            let mut connections = ConnectionTable::default();
+            let addr = |n: u8| ClientAddr::Ip([192, 0, 2, n].into());
+            let at = |millis: i64| Timestamp::from_seconds(100).offset_by(millis * 1_000);
+            let first = connections.find_or_add(0, &exchange(1, 80), addr(1), at(0));
+            if has_closed {
+                connections.get_mut(first).closed = at(0);
+            }
+            let event = ExchangeEvent { kind, ..exchange(1, 80) };
+            let second = connections.find_or_add(0, &event, addr(client), at(later));
+            let what = format!("{has_closed} {kind:?} {client} {later}");
+            assert_eq!(first == second, is_same, "{what}");
+            // Found again by its number.
+            let event = ExchangeEvent { kind: Ended, ..exchange(1, 80) };
+            let third = connections.find_or_add(0, &event, addr(client), at(later));
+            assert_eq!(third, second, "{what}");
+            assert_eq!(connections.of_port(0, 80).count(), if is_same { 1 } else { 2 });
+        }
     }
 
     #[test]

@@ -177,6 +177,30 @@ fn a_port_that_is_used_again_is_told_by_the_time() {
 }
 
 #[test]
+fn after_a_restart_of_the_balancer_numbers_and_ports_come_again() {
+    for has_closes in [true, false] {
+        let mut site = Site::default();
+        for round in 0..2 {
+            for number in 0..12 {
+                let at = i64::from(round * 30 + number) * 3 * SECOND;
+                let client = u8::try_from(round * 12 + number + 1).unwrap();
+                let port = u16::try_from(2_000 + number).unwrap();
+                let of = connection(u64::try_from(number).unwrap() + 1, client, port);
+                site.opened(at, of);
+                site.request(at + 1, of, 1, "/a");
+                site.ended(at + 1_000, of, 1, OK);
+                if has_closes {
+                    site.closed(at + 1_001, of);
+                }
+                site.line(at + 2_000, "/a", OK, Some(port));
+            }
+        }
+        let expected: Vec<_> = (1..25).map(|client| (client, EXACT.0, EXACT.1)).collect();
+        assert_eq!(site.out(900 * SECOND), expected, "{has_closes}");
+    }
+}
+
+#[test]
 fn a_port_that_is_used_again_at_once_is_told_by_the_request_or_said_to_be_likely() {
     let mut site = Site::default();
     site.visit(0, connection(1, 7, 2_000), "/a", OK);
