@@ -212,6 +212,28 @@ pub(super) fn parse(
     Ok(())
 }
 
+/// Which headers the objects of a log name. A logger may leave out the key of a header that a request lacks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct NamedHeaders {
+    user_agent: bool,
+    referer: bool,
+}
+
+impl NamedHeaders {
+    /// Learns the headers that this line names, and makes the known ones that it does not name empty.
+    pub(super) fn complete(&mut self, line: &mut AccessLine) {
+        let empty = LineSpan { start: line.client.end, end: line.client.end };
+        for (is_named, header) in
+            [(&mut self.user_agent, &mut line.user_agent), (&mut self.referer, &mut line.referer)]
+        {
+            *is_named |= header.is_some();
+            if *is_named && header.is_none() {
+                *header = Some(empty);
+            }
+        }
+    }
+}
+
 /// An open object or array, and its keys: `None` if no key is of interest.
 #[derive(Clone, Copy)]
 struct JsonLevel {
@@ -219,8 +241,8 @@ struct JsonLevel {
     node: Option<usize>,
 }
 
-/// Walks over the object at `start`, calls `found` for each value of a known key (but not for
-/// `null`), and returns the end of the object.
+/// Walks over the object at `start`, calls `found` for each value of a known key, and returns the end of
+/// the object. For `null`, `found` is called with an empty value if the key is a header's, otherwise not.
 fn walk(
     line: &[u8],
     start: usize,
@@ -292,8 +314,13 @@ fn walk(
             Some(_) => {
                 let (value, end, is_null) = value(line, at)?;
                 let field = node.and_then(|node| names.nodes[node].field);
-                if let Some((field, rank)) = field.filter(|_| !is_null) {
-                    found(field, rank, value);
+                match field {
+                    Some((field, rank)) if !is_null => found(field, rank, value),
+                    // A header that the request lacks.
+                    Some((field @ (LogField::UserAgent | LogField::Referer), rank)) => {
+                        found(field, rank, LineSpan::new(at, at));
+                    }
+                    _ => {}
                 }
                 at = skip_space(line, end);
                 empty = false;

@@ -297,6 +297,26 @@ mod tests {
     }
 
     #[test]
+    fn a_header_that_a_request_lacks_is_empty_once_the_objects_of_the_log_name_it() {
+        let mut parser = Parser::new(&Spec::auto());
+        let mut headers = |more: &str| {
+            let line = format!(r#"{{"remote_addr":"192.0.2.1"{more}}}"#);
+            let found = parser.parse(line.as_bytes()).expect(more);
+            let text = |span: LineSpan| String::from_utf8_lossy(span.of(line.as_bytes())).into();
+            [found.user_agent.map(text), found.referer.map(text)]
+        };
+        let known = |text: &str| Some(text.to_owned());
+        assert_eq!(headers(""), [None, None]);
+        assert_eq!(headers(r#","http_referer":null"#), [None, known("")]);
+        assert_eq!(headers(r#","http_user_agent":"x","referer":"y""#), [known("x"), known("y")]);
+        assert_eq!(headers(r#","http_user_agent":"","referer":null"#), [known(""), known("")]);
+        assert_eq!(headers(""), [known(""), known("")]);
+        let common = r#"192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.1" 200 5"#;
+        let found = parser.parse(common.as_bytes()).expect("common");
+        assert_eq!((found.user_agent, found.referer), (None, None), "not an object");
+    }
+
+    #[test]
     fn spans_are_of_the_line_with_its_envelope() {
         let envelope = "<190>Oct 10 13:55:36 web nginx: ";
         for (spec, line) in [

@@ -7,7 +7,7 @@ use super::clf::{self, ClfVariant};
 use super::field::{DurationUnit, LogField};
 use super::format::{self, FormatError, FormatProblem};
 use super::head::{ClientPlacement, HeadParser};
-use super::json::{self, JsonNames};
+use super::json::{self, JsonNames, NamedHeaders};
 use super::plan::FormatPlan;
 use super::timestamp::TimestampParser;
 use super::{AccessLine, Expected, LineError, LineSpan, envelope, template};
@@ -114,6 +114,8 @@ pub struct Parser {
     wanted: SpecChoice,
     heads: HeadParser,
     clock: TimestampParser,
+    /// Headers that objects of the log have named.
+    named: NamedHeaders,
     seen: FormatCounts,
 }
 
@@ -139,6 +141,7 @@ impl Parser {
             wanted: spec.0.clone(),
             heads: HeadParser::new(placement),
             clock: TimestampParser::default(),
+            named: NamedHeaders::default(),
             seen: FormatCounts::default(),
         }
     }
@@ -191,11 +194,15 @@ impl Parser {
         match &self.wanted {
             SpecChoice::Auto if line.get(start) == Some(&b'{') => {
                 *found = fresh;
-                return json::parse(line, start, &USUAL, clock, found).map(|()| 4);
+                json::parse(line, start, &USUAL, clock, found)?;
+                self.named.complete(found);
+                return Ok(4);
             }
             SpecChoice::Json(names) => {
                 *found = fresh;
-                return json::parse(line, start, names, clock, found).map(|()| 4);
+                json::parse(line, start, names, clock, found)?;
+                self.named.complete(found);
+                return Ok(4);
             }
             SpecChoice::Plan(plan) => {
                 *found = fresh;

@@ -132,8 +132,23 @@ pub fn text_hash(text: &[u8]) -> u32 {
     u32::try_from(hash >> 32).expect("the upper half has 32 bits")
 }
 
+/// [`text_hash`] of an absent header, which most formats log as `-`.
+pub(crate) const ABSENT: u32 = 0xde2f_b8d1;
+
+/// [`text_hash`] of an empty text. Loggers of JSON write an absent header so; some write it so although the
+/// request has the header, but empty. Such a request is compared as one without the header.
+const EMPTY: u32 = 0x2d06_8005;
+
+/// Returns the hash of a header, which may be empty, as it is compared.
+pub(crate) const fn header_hash(hash: u32) -> u32 {
+    if hash == EMPTY { ABSENT } else { hash }
+}
+
 /// Hashes a header's text as web servers log it, escaped.
 fn logged_hash(text: &[u8]) -> u32 {
+    if text.is_empty() {
+        return ABSENT;
+    }
     if memchr::memchr(b'\\', text).is_none() { text_hash(text) } else { unescaped_hash(text) }
 }
 
@@ -208,4 +223,17 @@ impl LineNumber {
 /// Returns the lower 32 bits.
 pub(crate) fn low(bytes: u64) -> u32 {
     u32::try_from(bytes & u64::from(u32::MAX)).expect("the mask leaves 32 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_header_is_an_absent_one_in_lines_and_in_records() {
+        assert_eq!((ABSENT, EMPTY), (text_hash(b"-"), text_hash(b"")));
+        assert_eq!(logged_hash(b""), logged_hash(b"-"));
+        assert_eq!(header_hash(text_hash(b"")), logged_hash(b"-"));
+        assert_eq!(header_hash(text_hash(b"curl")), logged_hash(b"curl"));
+    }
 }

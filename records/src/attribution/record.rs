@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use crate::addr::ClientAddr;
-use crate::attribution::line::{ServerIndex, low, text_hash};
+use crate::attribution::line::{ABSENT, ServerIndex, header_hash, low, text_hash};
 use crate::mapping::{Mapping, MappingKind, OpaqueTls};
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
@@ -161,7 +161,8 @@ impl ExchangeEvent {
             ResponseSizes { body: low(body), framed: low(framed), all: low(all) }
         });
         let is_third_party = mapping.connection? >= THIRD_PARTY_BASE;
-        let absent = if is_third_party { 0 } else { text_hash(b"-") };
+        let absent = if is_third_party { 0 } else { ABSENT };
+        let header = |hash: Option<u32>| NonZeroU32::new(header_hash(hash.unwrap_or(absent)));
         let of_request = matches!(mapping.kind, MappingKind::Request | MappingKind::Ended);
         Some(Self {
             kind: mapping.kind,
@@ -172,8 +173,8 @@ impl ExchangeEvent {
             port: mapping.balancer.and_then(|addr| NonZeroU16::new(addr.port())),
             server_port: mapping.server_port.and_then(NonZeroU16::new),
             status: mapping.status.and_then(NonZeroU16::new),
-            user_agent: NonZeroU32::new(mapping.user_agent.unwrap_or(absent)),
-            referer: NonZeroU32::new(mapping.referer.unwrap_or(absent)),
+            user_agent: header(mapping.user_agent),
+            referer: header(mapping.referer),
             bytes,
             tls: mapping.opaque_tls,
         })
