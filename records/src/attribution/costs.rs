@@ -240,6 +240,10 @@ pub(crate) const DELAY_BEFORE_STEP: i64 = 120;
 /// second.
 pub(crate) const DELAY_NEXT_STAMP: i64 = 3_000;
 
+/// Before delays are known: the shortest and the longest delay, in microseconds, of a certain line. Clocks
+/// that nobody compared may be off by hours.
+pub(crate) const DELAY_AT_FIRST: (i64, i64) = (-5_000_000, 10_000_000);
+
 /// Pairs needed before delays are used.
 pub(crate) const DELAYS_USED_AFTER: u32 = 20;
 
@@ -359,7 +363,15 @@ pub(crate) const DISAGREEMENT_WORST: i64 = 9_000;
 /// Confirmed and refuted lines before any was seen: four in five; a few lines of the server change that.
 pub(crate) const CALIBRATION_AT_FIRST: (u16, u16) = (4, 1);
 
-/// The same for the User-Agent fallback.
+/// Lines that the evidence contradicts although nothing else speaks against them, and all such lines, before
+/// any was seen.
+pub(crate) const CONTRADICTED_AT_FIRST: (u16, u16) = (2, 40);
+
+/// Share, in thousandths, of wrong lines that the evidence contradicts: another client seldom has the same
+/// User-Agent.
+pub(crate) const WRONG_CONTRADICTED: u32 = 900;
+
+/// Confirmed and refuted lines of the User-Agent fallback before any was seen.
 pub(crate) const FALLBACK_AT_FIRST: (u16, u16) = (1, 1);
 
 /// Lines at which both counts are halved.

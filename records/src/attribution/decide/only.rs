@@ -44,24 +44,33 @@ fn judge(
     let waiting = memory.mappings.get(mapping);
     let WaitingMapping { client, time, resolution, contested, client_hash, .. } = *waiting;
     let delay = line.time.micros_since(time);
+    let is_doubtful = is_doubtful(memory, learnt, line);
     let server = &mut learnt.servers[line.server as usize];
     let is_unusual = server.delays.is_unusual(delay);
-    let odd = contested
-        || is_unusual
-        || learnt.profiles.fit(client_hash, line.user_agent) == AgentFit::Other;
-    if !odd {
+    let is_odd = contested || is_unusual;
+    // Where no mapping is missing, a client with a User-Agent of its others is learnt to have several.
+    let is_plain = !is_odd && !is_doubtful;
+    let fit = learnt.profiles.fit(client_hash, line.user_agent);
+    let is_strange = fit == AgentFit::Other;
+    if is_plain && fit != AgentFit::Unknown {
+        server.calibration.learn_plain(is_strange);
+    }
+    if is_plain || !(is_odd || is_strange) {
         server.delays.learn(delay, line.resolution.max(resolution));
         learnt.profiles.learn(client_hash, line.user_agent, costs::PROFILE_CERTAIN);
     } else if is_unusual && !contested {
         // So that the delays follow a clock that drifts.
         server.delays.learn_next(delay);
     }
-    let is_doubtful = odd || is_doubtful(memory, learnt, line);
-    let confidence = if is_doubtful {
+    let confidence = if is_plain && is_strange {
+        MatchConfidence::likely(Reason::Doubtful, costs::GUESS_CEILING)
+    } else if is_plain && server.delays.is_far_at_first(delay) {
+        MatchConfidence::likely(Reason::Doubtful, server.calibration.judge(None))
+    } else if is_plain {
+        MatchConfidence::certain(Reason::Only)
+    } else {
         let probability = pair::doubtful_probability(learnt, client_hash, None, line);
         MatchConfidence::likely(Reason::Doubtful, probability)
-    } else {
-        MatchConfidence::certain(Reason::Only)
     };
     LineVerdict::matched(client, confidence, 1, Some(delay))
 }
@@ -79,15 +88,22 @@ fn judge_exchange(
     let facts = memory.exchanges.get(facts);
     let delay = line.time.micros_since(time);
     let server = &learnt.servers[line.server as usize];
-    let is_unusual = facts.ended && !facts.is_cut() && server.is_unusual_end(line, delay);
-    let odd = contested || is_unusual || server.agreement.cost(facts, line) > costs::ODD_RESPONSE;
-    let confidence = if odd || is_doubtful(memory, learnt, line) {
+    let is_late = facts.ended && !facts.is_cut();
+    let is_unusual = is_late && server.is_unusual_end(line, delay);
+    let is_contradicted = server.agreement.cost(facts, line) > costs::ODD_RESPONSE;
+    let is_doubtful = is_doubtful(memory, learnt, line);
+    let is_plain = !contested && !is_unusual && !is_doubtful;
+    let is_far = is_late && server.delays.is_far_at_first(delay);
+    let confidence = if is_plain && is_far {
+        let probability = learnt.servers[line.server as usize].calibration.judge(None);
+        MatchConfidence::likely(Reason::Doubtful, probability)
+    } else if is_plain && !is_contradicted {
+        MatchConfidence::certain(Reason::Only)
+    } else {
         let probability = pair::doubtful_probability(learnt, client_hash, Some(facts), line);
         MatchConfidence::likely(Reason::Doubtful, probability)
-    } else {
-        MatchConfidence::certain(Reason::Only)
     };
-    if !odd {
+    if is_plain || !(contested || is_unusual || is_contradicted) {
         pair::learn_exchange(memory, learnt, mapping, line);
     } else if is_unusual && !contested {
         learnt.servers[line.server as usize].delays.learn_next(delay);

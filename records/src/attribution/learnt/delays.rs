@@ -109,6 +109,12 @@ impl ServerDelays {
         delay < self.ordinary.0 || delay > self.ordinary.1
     }
 
+    /// Whether the delay is far from any that could be expected, while too few pairs are known to tell.
+    pub(crate) const fn is_far_at_first(&self, delay: i64) -> bool {
+        let (shortest, longest) = costs::DELAY_AT_FIRST;
+        !self.is_settled() && (delay < shortest || delay > longest)
+    }
+
     /// Whether enough pairs are known for a delay alone to rule a mapping out.
     pub(crate) const fn is_settled(&self) -> bool {
         self.total >= costs::DELAYS_SETTLED_AFTER

@@ -130,6 +130,32 @@ fn several_mappings_of_one_client_are_certain_of_two_clients_likely_and_in_order
 }
 
 #[test]
+fn a_client_teaches_its_new_user_agents_where_no_mapping_is_missing() {
+    let mut site = Site::new();
+    for round in 0..60 {
+        let at = round * SECOND;
+        let agent = if round < 10 { 1 } else { u32::try_from(round % 6).unwrap() };
+        site.mapping(at, 7, &format!("/{round}"));
+        site.line(at + 5, agent, &format!("/{round}"));
+    }
+    let out = site.out(90 * SECOND);
+    assert!(out.iter().all(|line| line.0 == 7));
+    let doubted = out.iter().filter(|line| line.1 != Certainty::Certain).count();
+    assert!(doubted <= 6, "{doubted} lines of 60 are not certain");
+}
+
+#[test]
+fn before_delays_are_known_a_far_mapping_is_not_certain() {
+    let mut site = Site::new();
+    for round in 0..30 {
+        site.mapping(round * 40 * SECOND, 7, &format!("/{round}"));
+        site.line(round * 40 * SECOND + 37 * SECOND, 1, &format!("/{round}"));
+    }
+    let out = site.out(3_000 * SECOND);
+    assert!(out.iter().all(|line| (line.0, line.1) == (7, Certainty::Likely)), "{out:?}");
+}
+
+#[test]
 fn a_known_user_agent_turns_the_order_round() {
     let mut site = Site::new();
     for (round, client) in [(0, 8), (1, 9)] {
