@@ -10,7 +10,8 @@
 //! 4. [`clocks`] estimates how far a server's clock is ahead of the balancer's (used by `mergelogs`).
 //! 5. [`attribution`] joins: mappings and lines in, each line out once, with a client and a certainty.
 //! 6. [`merge`] puts several streams in time order.
-//! 7. [`rewrite`] writes each decided line with its client, its explanation and its counters;
+//! 7. [`misfit`] notices logs that do not fit each other.
+//! 8. [`rewrite`] writes each decided line with its client, its explanation and its counters;
 //!    [`privacy`] replaces client addresses with networks or pseudonyms there.
 //!
 //! [`addr`], [`network`] and [`time`] hold the small values that all modules share, [`duration`] parses
@@ -26,6 +27,7 @@ mod hash;
 pub mod histogram;
 pub mod mapping;
 pub mod merge;
+pub mod misfit;
 pub mod network;
 mod number;
 pub mod privacy;
