@@ -10,8 +10,8 @@ use pen_daemon::arguments::words;
 use pen_records::duration::{DefaultUnit, parse_duration};
 use pen_records::privacy::PrivacyMode;
 use pen_records::rewrite::{LikelyPolicy, UnmatchedPolicy};
+use pen_records::server_alias::ServerAlias;
 
-use crate::input::third_party::ServerAlias;
 use crate::zone::LogZone;
 
 /// The longest age that `--window` allows: a leap year.
@@ -62,7 +62,8 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_name = "SPEC")]
     pub(crate) mapping_format: Option<String>,
 
-    /// Address of the server that such a balancer logs as `GROUP/NAME` or `NAME`. May be repeated
+    /// NAME is another name of the server at ADDR: a second address in the mapping log, or the name that
+    /// a balancer logs as `GROUP/NAME` or `NAME`. May be repeated
     #[arg(long, value_name = "NAME=ADDR[:PORT]", action = ArgAction::Append)]
     pub(crate) server: Vec<ServerAlias>,
 

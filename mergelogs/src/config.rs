@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pen_daemon::arguments::privacy;
@@ -14,6 +15,7 @@ use pen_records::addr::{ServerAddr, parse_ip};
 use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::privacy::Privacy;
 use pen_records::rewrite::RewritePolicy;
+use pen_records::server_alias::{KnownAs, ServerAliases};
 
 use crate::cli::{MergeArgs, ReportStyle};
 use crate::input::third_party::ThirdPartySettings;
@@ -117,9 +119,11 @@ impl fmt::Display for InputOrigin {
 impl MergeConfig {
     pub(crate) fn new(args: MergeArgs) -> Result<Self, ActionError> {
         let mut remarks = remarks_on_unused(&args);
+        let names = ServerAliases::new(args.server).doing("use --server")?;
         let mut servers = servers(&args.logs)?;
+        join_named_twice(&mut servers, &names);
         for server in &mut servers {
-            check_server(server, &mut remarks);
+            check_server(server, &names, &mut remarks);
         }
         let formats = set_formats(&mut servers, &args.format)?;
         set_zones(&mut servers, &args.zone)?;
@@ -133,7 +137,7 @@ impl MergeConfig {
         let third_party = ThirdPartySettings {
             spec: args.mapping_format.as_deref().map(mapping_format).transpose()?,
             zone: args.mapping_zone,
-            names: args.server.into(),
+            names: Arc::new(names),
         };
         let config = Self {
             mappings,
@@ -212,8 +216,31 @@ fn servers(args: &[OsString]) -> Result<Vec<ServerInputs>, ActionError> {
     Ok(servers)
 }
 
+/// Gives the logs of both names to one server where an option `--server` says that two servers with logs are one.
+fn join_named_twice(servers: &mut Vec<ServerInputs>, names: &ServerAliases) {
+    for alias in names.iter() {
+        let is_other = |it: &ServerInputs| match &alias.known_as {
+            KnownAs::Addr(addr) => it.ip == Some(*addr),
+            KnownAs::Path(path) => it.name.as_bytes() == &**path,
+            KnownAs::Name(name) => it.name == **name,
+        };
+        let is_server = |it: &ServerInputs| {
+            let port = alias.server.port;
+            it.ip == Some(alias.server.addr) && (port.is_none() || it.port == port)
+        };
+        let Some(other) = servers.iter().position(is_other) else { continue };
+        if is_server(&servers[other]) || !servers.iter().any(is_server) {
+            continue;
+        }
+        let other = servers.remove(other);
+        if let Some(server) = servers.iter_mut().find(|it| is_server(it)) {
+            server.logs.extend(other.logs);
+        }
+    }
+}
+
 /// Removes repeated logs of a server, and adds remarks on them and on a server without an address.
-fn check_server(server: &mut ServerInputs, remarks: &mut Vec<String>) {
+fn check_server(server: &mut ServerInputs, names: &ServerAliases, remarks: &mut Vec<String>) {
     let mut seen = Vec::new();
     server.logs.retain(|log| {
         let new = !seen.contains(log);
@@ -223,10 +250,14 @@ fn check_server(server: &mut ServerInputs, remarks: &mut Vec<String>) {
         }
         new
     });
-    if server.ip.is_none() && !server.name.contains('/') {
+    if server.ip.is_none()
+        && !server.name.contains('/')
+        && names.of_name(server.name.as_bytes()).is_none()
+    {
+        let name = &server.name;
         remarks.push(format!(
-            "{} is no address, so only mappings of a balancer that logs names can name it",
-            server.name
+            "{name} is no address, so only mappings of a balancer that logs names can name it: \
+             --server {name}=ADDR gives its address"
         ));
     }
 }

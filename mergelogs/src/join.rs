@@ -179,6 +179,7 @@ impl<'a> MergeJoin<'a> {
         for (index, server) in setup.config.servers.iter().enumerate() {
             servers.insert(server.addr(), passes.known(index, ids[index]));
         }
+        servers.add_names(&setup.config.third_party.names);
         let extended = setup.mappings.iter().any(|head| head.extended);
         let mut starts = Vec::new();
         let (mut logs, mut heads) = (Vec::new(), MergeHeads::new());

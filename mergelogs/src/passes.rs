@@ -42,7 +42,7 @@ impl ClockPasses {
     pub(crate) fn known(&self, server: usize, id: ServerIndex) -> KnownServer {
         let ahead = self.ahead[server];
         let pass = self.bases.partition_point(|&base| base <= ahead).saturating_sub(1);
-        KnownServer { id, ahead, pass }
+        KnownServer::new(id, ahead, pass)
     }
 }
 

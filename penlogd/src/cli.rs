@@ -1,7 +1,7 @@
 //! The command line as typed ([`CollectorArgs`]), and its meaning, checked ([`CollectorConfig`]).
 
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,10 +19,10 @@ use pen_records::duration::{DefaultUnit, DurationError, parse_duration};
 use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::privacy::PrivacyMode;
 use pen_records::rewrite::{LikelyPolicy, RewritePolicy, UnmatchedPolicy};
-use pen_records::shipment::ShipmentServer;
+use pen_records::server_alias::{KnownAs, ServerAlias, ServerAliases, ServerKey};
 
 use crate::allow::{Allow, FromArg};
-use crate::collector::{CollectorSettings, LineSender, SenderSettings, ServerKey};
+use crate::collector::{CollectorSettings, LineSender, SenderSettings};
 use crate::socket::ListenTarget;
 
 /// Collects mapping records of the balancer and access lines of its servers, puts the real client
@@ -99,8 +99,9 @@ pub struct CollectorArgs {
     /// Accept mappings, lines, or both from this network only; may be repeated [default: from everywhere]
     #[arg(long, value_name = "[mappings=|lines=]NET")]
     from: Vec<FromArg>,
-    /// Lines of the sender NAME (address, host name, or the name in its shipments) belong to this
-    /// server; also the address of a server that HAProxy logs as GROUP/NAME or NAME; may be repeated
+    /// NAME is another name of the server at ADDR: the address or host name of its sender, the name in
+    /// its shipments, a second address in mappings, or the name that HAProxy logs as GROUP/NAME or
+    /// NAME; may be repeated
     #[arg(long, value_name = "NAME=ADDR[:PORT]")]
     server: Vec<String>,
     /// The lines of this sender (address, host name, or the name in its shipments) are the log of a
@@ -237,7 +238,7 @@ fn known(
 ) -> Result<SenderSettings, CollectorArgsError> {
     let mut known = SenderSettings::default();
     for text in formats {
-        let one = text.split_once('=').and_then(|(of, spec)| Some((server_key(of)?, spec)));
+        let one = text.split_once('=').and_then(|(of, spec)| Some((ServerKey::parse(of)?, spec)));
         let (of, spec) = one.map_or((None, text.as_str()), |(of, spec)| (Some(of), spec));
         let spec = Spec::parse(spec)
             .map_err(|error| CollectorArgsError(format!("cannot use --format {text}: {error}")))?;
@@ -246,16 +247,7 @@ fn known(
             None => known.format = spec,
         }
     }
-    for text in servers {
-        let wrong = || {
-            CollectorArgsError(format!(
-                "cannot use --server {text}: expected NAME=ADDR or NAME=ADDR:PORT, as in 192.0.2.7=10.0.0.1"
-            ))
-        };
-        let (name, addr) = text.split_once('=').ok_or_else(wrong)?;
-        let key = server_key(addr).ok_or_else(wrong)?;
-        known.servers.extend(senders(name).into_iter().map(|sender| (sender, key)));
-    }
+    (known.servers, known.resolved) = aliases(servers)?;
     for text in balancers {
         let (name, spec) = text.split_once('=').ok_or_else(|| {
             CollectorArgsError(format!("cannot use --mapping-format {text}: expected SENDER=SPEC"))
@@ -268,23 +260,40 @@ fn known(
     Ok(known)
 }
 
+/// Returns the options `--server`, and the addresses of the names among them.
+fn aliases(
+    options: &[String],
+) -> Result<(ServerAliases, Vec<(IpAddr, usize)>), CollectorArgsError> {
+    let aliases = options.iter().map(|text| {
+        text.parse::<ServerAlias>()
+            .map_err(|error| CollectorArgsError(format!("cannot use --server {text}: {error}")))
+    });
+    let aliases = ServerAliases::new(aliases.collect::<Result<_, _>>()?)
+        .map_err(|error| CollectorArgsError(format!("cannot use --server: {error}")))?;
+    let mut resolved = Vec::new();
+    for (place, alias) in aliases.iter().enumerate() {
+        if let KnownAs::Name(name) = &alias.known_as {
+            resolved.extend(addresses(name).map(|addr| (addr, place)));
+        }
+    }
+    Ok((aliases, resolved))
+}
+
+/// Returns the addresses of a host. A name that does not resolve may still be in a shipper's shipments, in a syslog
+/// envelope, or a balancer's name for a server. A slash occurs in the last only.
+fn addresses(name: &str) -> impl Iterator<Item = IpAddr> {
+    let host = (!name.contains('/')).then_some((name, 0));
+    let addrs = host.and_then(|host| host.to_socket_addrs().ok());
+    addrs.into_iter().flatten().map(|addr| addr.ip().to_canonical())
+}
+
 /// Returns all senders that a name may stand for.
 fn senders(name: &str) -> Vec<LineSender> {
     if let Some(addr) = parse_ip(name.as_bytes()) {
         return vec![LineSender::Addr(addr)];
     }
-    let mut senders = vec![LineSender::Name(name.into())];
-    // A name that does not resolve may still be in a shipper's shipments, or a balancer's name for a server. A slash occurs in the latter only.
-    if !name.contains('/') {
-        let addrs = (name, 0).to_socket_addrs().into_iter().flatten();
-        senders.extend(addrs.map(|addr| LineSender::Addr(addr.ip().to_canonical())));
-    }
-    senders
-}
-
-fn server_key(text: &str) -> Option<ServerKey> {
-    let server = ShipmentServer::parse(text)?;
-    Some(ServerKey { addr: server.addr?.to_canonical(), port: server.port })
+    let name_itself = std::iter::once(LineSender::Name(name.into()));
+    name_itself.chain(addresses(name).map(LineSender::Addr)).collect()
 }
 
 fn milliseconds(text: &str) -> Result<Duration, DurationError> {
@@ -384,13 +393,7 @@ mod tests {
     fn a_sender_may_speak_for_another_server() {
         let config =
             config("1 --server 192.0.2.7=10.0.0.1:80 --server [::1]=[2001:db8::1]").unwrap();
-        let key = |addr: &str, port| ServerKey { addr: addr.parse().unwrap(), port };
-        assert_eq!(
-            config.settings.known.servers,
-            [
-                (LineSender::Addr("192.0.2.7".parse().unwrap()), key("10.0.0.1", Some(80))),
-                (LineSender::Addr("::1".parse().unwrap()), key("2001:db8::1", None)),
-            ]
-        );
+        let options = config.settings.known.servers.iter().map(ToString::to_string);
+        assert!(options.eq(["192.0.2.7=10.0.0.1:80", "::1=2001:db8::1"]));
     }
 }

@@ -1,14 +1,14 @@
 //! Sources of lines: each server has its own format and its own number in the engine.
 
 use std::collections::HashMap;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use pen_records::access::{Parser, Spec};
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::{Attributor, ServerIndex};
 use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::rewrite::OutcomeCounts;
+use pen_records::server_alias::{ServerAliases, ServerKey};
 use pen_records::shipment::ShipmentServer;
 
 use crate::clocks::ServerClock;
@@ -16,26 +16,7 @@ use crate::clocks::ServerClock;
 /// Length limit of a socket path in bytes, above what the system permits.
 const PATH: usize = 255;
 
-/// Address and port of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ServerKey {
-    /// Address by which the balancer knows the server.
-    pub addr: IpAddr,
-    /// `None` if unknown.
-    pub port: Option<u16>,
-}
-
-/// The port follows the address as usual: `[::1]:80`.
-impl fmt::Display for ServerKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            Some(port) => SocketAddr::new(self.addr, port).fmt(f),
-            None => self.addr.fmt(f),
-        }
-    }
-}
-
-/// A sender by address or name, as given to `--server`.
+/// A sender by address or name, as given to `--mapping-format`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LineSender {
     /// Source address of the datagrams.
@@ -51,8 +32,10 @@ pub struct SenderSettings {
     pub format: Spec,
     /// Formats of single servers; without a port, of every server at that address.
     pub formats: Vec<(ServerKey, Spec)>,
-    /// Servers that send from another address, or that a balancer logs by name.
-    pub servers: Vec<(LineSender, ServerKey)>,
+    /// Other addresses and names of servers.
+    pub servers: ServerAliases,
+    /// Addresses that names of `servers` resolve to, and the place of each name's option.
+    pub resolved: Vec<(IpAddr, usize)>,
     /// Senders that send the log of a third-party balancer, and its format.
     pub balancers: Vec<(LineSender, ThirdPartySpec)>,
 }
@@ -76,7 +59,7 @@ pub(crate) struct LineSources {
     /// limits, so that a flood of mappings cannot displace servers that send lines.
     most: usize,
     /// Number of servers that only mappings name.
-    named: usize,
+    only_named: usize,
     sources: Vec<LineSource>,
     by_key: HashMap<ServerKey, u32>,
     /// Source by sender address, for lines that name no server.
@@ -84,9 +67,19 @@ pub(crate) struct LineSources {
     last_sender: Option<(IpAddr, u32)>,
     last_key: Option<(ServerKey, u32)>,
     servers: HashMap<IpAddr, ServerIndex>,
-    last_server: Option<(IpAddr, ServerIndex)>,
-    paths: HashMap<Box<[u8]>, ServerIndex>,
+    /// Servers that mappings name, by the address in the mapping.
+    mapped: HashMap<IpAddr, MappedServer>,
+    last_mapped: Option<(IpAddr, MappedServer)>,
+    paths: HashMap<Box<[u8]>, MappedServer>,
     others: Option<u32>,
+}
+
+/// A server that a mapping names.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MappedServer {
+    pub(crate) index: ServerIndex,
+    /// The port by `--server`; `None`: the port in the mapping is right.
+    pub(crate) port: Option<u16>,
 }
 
 impl LineSources {
@@ -94,14 +87,15 @@ impl LineSources {
         Self {
             known,
             most: most.max(1),
-            named: 0,
+            only_named: 0,
             sources: Vec::new(),
             by_key: HashMap::new(),
             by_sender: HashMap::new(),
             last_sender: None,
             last_key: None,
             servers: HashMap::new(),
-            last_server: None,
+            mapped: HashMap::new(),
+            last_mapped: None,
             paths: HashMap::new(),
             others: None,
         }
@@ -120,37 +114,63 @@ impl LineSources {
         self.sources.iter()
     }
 
-    /// Returns the number of a server that a mapping names; `None` beyond the limit.
+    /// Returns the server that a mapping names; `None` beyond the limit.
     pub(crate) fn server<T>(
         &mut self,
         addr: ServerAddr<'_>,
         engine: &mut Attributor<T>,
-    ) -> Option<ServerIndex> {
+    ) -> Option<MappedServer> {
         let known = match addr {
             ServerAddr::Ip(ip) => {
-                if let Some((last, id)) = self.last_server
+                if let Some((last, server)) = self.last_mapped
                     && last == ip
                 {
-                    return Some(id);
+                    return Some(server);
                 }
-                let id = self.servers.get(&ip).copied();
-                self.last_server = id.map(|id| (ip, id)).or(self.last_server);
-                id
+                let server = self.mapped.get(&ip).copied();
+                self.last_mapped = server.map(|server| (ip, server)).or(self.last_mapped);
+                server
             }
             ServerAddr::Unix(path) => self.paths.get(path).copied(),
         };
-        if known.is_some() || self.named >= self.most {
-            return known;
-        }
-        let id = match addr {
-            ServerAddr::Ip(ip) => *self.servers.entry(ip).or_insert_with(|| engine.server(addr)),
-            ServerAddr::Unix(path) if path.len() > PATH => return None,
-            ServerAddr::Unix(path) => {
-                *self.paths.entry(path.into()).or_insert_with(|| engine.server(addr))
+        known.or_else(|| self.first_mapped(addr, engine))
+    }
+
+    /// Remembers a server that a mapping names for the first time.
+    fn first_mapped<T>(
+        &mut self,
+        addr: ServerAddr<'_>,
+        engine: &mut Attributor<T>,
+    ) -> Option<MappedServer> {
+        let option = self.known.servers.of_mapped(addr);
+        let other = option.map(|option| self.known.servers.server(option));
+        let ip = match (other, addr) {
+            (Some(key), _) => Some(key.addr),
+            (None, ServerAddr::Ip(ip)) => Some(ip),
+            (None, ServerAddr::Unix(_)) => None,
+        };
+        let index = ip.and_then(|ip| self.servers.get(&ip).copied());
+        let index = match index {
+            Some(index) => index,
+            None if self.only_named >= self.most => return None,
+            None => {
+                self.only_named += 1;
+                let index = engine.server(ip.map_or(addr, ServerAddr::Ip));
+                ip.map(|ip| self.servers.insert(ip, index));
+                index
             }
         };
-        self.named += 1;
-        Some(id)
+        let server = MappedServer { index, port: other.and_then(|key| key.port) };
+        match addr {
+            ServerAddr::Ip(ip) => {
+                self.mapped.insert(ip, server);
+            }
+            ServerAddr::Unix(path) if path.len() > PATH => return None,
+            ServerAddr::Unix(path) => {
+                self.paths.insert(path.into(), server);
+            }
+        }
+        Some(server)
     }
 
     /// Returns the source of lines that `sender` sends without naming a server.
@@ -163,8 +183,10 @@ impl LineSources {
         let source = match self.by_sender.get(&sender) {
             Some(&source) => source,
             None => {
-                let named = self.known.servers.iter().find(|(s, _)| *s == LineSender::Addr(sender));
-                let key = named.map_or(ServerKey { addr: sender, port: None }, |(_, key)| *key);
+                let option = self.option_of(sender);
+                let key = option.map_or(ServerKey { addr: sender, port: None }, |option| {
+                    self.known.servers.server(option)
+                });
                 let source = self.of_key(key, engine);
                 if self.by_sender.len() < self.most {
                     self.by_sender.insert(sender, source);
@@ -184,12 +206,9 @@ impl LineSources {
         server: &ShipmentServer<'_>,
         engine: &mut Attributor<T>,
     ) -> u32 {
-        let known = self.known.servers.iter().find(|(known, _)| match known {
-            LineSender::Addr(addr) => *addr == sender,
-            LineSender::Name(name) => server.name == Some(name),
-        });
-        let key = match (known, server.addr) {
-            (Some((_, key)), _) => *key,
+        let by_name = server.name.and_then(|name| self.known.servers.of_name(name));
+        let key = match (by_name.or_else(|| self.option_of(sender)), server.addr) {
+            (Some(option), _) => self.known.servers.server(option),
             (None, Some(addr)) => ServerKey { addr: addr.to_canonical(), port: server.port },
             (None, None) => ServerKey { addr: sender, port: server.port },
         };
@@ -201,6 +220,12 @@ impl LineSources {
         let source = self.of_key(key, engine);
         self.last_key = Some((key, source));
         source
+    }
+
+    /// Returns the place of the option `--server` for a sender's address.
+    fn option_of(&self, sender: IpAddr) -> Option<usize> {
+        let resolved = || self.known.resolved.iter().find(|(addr, _)| *addr == sender);
+        self.known.servers.of_sender(sender).or_else(|| resolved().map(|(_, option)| *option))
     }
 
     fn of_key<T>(&mut self, key: ServerKey, engine: &mut Attributor<T>) -> u32 {

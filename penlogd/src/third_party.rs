@@ -9,9 +9,10 @@ use pen_records::mapping::Mapping;
 use pen_records::mapping::third_party_log::{
     ThirdPartyReader, ThirdPartyRecord, ThirdPartyServer, ThirdPartySpec,
 };
+use pen_records::server_alias::ServerAliases;
 use pen_records::time::{Resolution, Timestamp};
 
-use crate::sources::{LineSender, ServerKey};
+use crate::sources::LineSender;
 
 /// The readers of third-party logs.
 pub(crate) struct ThirdPartyReaders {
@@ -75,7 +76,7 @@ impl ThirdPartyReaders {
         reader: ReaderId,
         line: &'a [u8],
         end: Timestamp,
-        servers: &[(LineSender, ServerKey)],
+        servers: &ServerAliases,
     ) -> Result<(bool, impl Iterator<Item = Mapping<'a>> + use<'a>), UnusableLine> {
         self.number += 1;
         let reader = match reader {
@@ -93,7 +94,7 @@ impl ThirdPartyReaders {
 
 fn server<'a>(
     record: &ThirdPartyRecord<'a>,
-    servers: &[(LineSender, ServerKey)],
+    servers: &ServerAliases,
 ) -> Result<(ServerAddr<'a>, Option<u16>), UnusableLine> {
     let (group, server) = match record.whom {
         ThirdPartyServer::At(addr, port) => return Ok((addr, port)),
@@ -102,8 +103,8 @@ fn server<'a>(
     };
     let both = [group, b"/", server].concat();
     let find = |name: &[u8]| {
-        let is_it = |(sender, _): &&(LineSender, ServerKey)| matches!(sender, LineSender::Name(own) if own == name);
-        servers.iter().find(is_it).map(|(_, key)| (ServerAddr::from(key.addr), key.port))
+        let key = servers.server(servers.of_name(name)?);
+        Some((ServerAddr::from(key.addr), key.port))
     };
     find(&both)
         .or_else(|| find(server))

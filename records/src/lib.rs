@@ -15,7 +15,8 @@
 //!    [`privacy`] replaces client addresses with networks or pseudonyms there.
 //!
 //! [`addr`], [`network`] and [`time`] hold the small values that all modules share, [`duration`] parses
-//! durations of command lines, [`histogram`] counts durations.
+//! durations of command lines and [`server_alias`] their other names of servers, [`histogram`] counts
+//! durations.
 
 pub mod access;
 pub mod addr;
@@ -34,5 +35,6 @@ pub mod privacy;
 pub mod request;
 pub mod rewrite;
 mod scan;
+pub mod server_alias;
 pub mod shipment;
 pub mod time;

@@ -122,7 +122,7 @@ pub(crate) fn compare(
     for (index, server) in config.servers.iter().enumerate() {
         if machine(config, index) == index {
             let id = ServerIndex(u32::try_from(index).unwrap_or(u32::MAX));
-            servers.insert(server.addr(), KnownServer { id, ahead: 0, pass: 0 });
+            servers.insert(server.addr(), KnownServer::new(id, 0, 0));
         }
         let logs = begun(logs.iter().filter(|(of, _)| *of == index).map(|(_, head)| head));
         let start = logs.first().map_or(first_mapping, |head| head.first_time.max(first_mapping));
@@ -144,6 +144,7 @@ pub(crate) fn compare(
             None => sides.push(side),
         }
     }
+    servers.add_names(&config.third_party.names);
     for reach in [NEAR, FAR] {
         sample_mappings(&mappings, (&config.third_party, &servers), &mut sides, reach);
         settle(&mut sides);

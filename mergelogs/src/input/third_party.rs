@@ -1,8 +1,6 @@
 //! Mapping logs of third-party balancers: names of servers, and the time zone of timestamps.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use pen_records::access::LineError;
@@ -12,7 +10,7 @@ use pen_records::mapping::third_party_log::{
     ThirdPartyReader, ThirdPartyRecord, ThirdPartyServer, ThirdPartySpec,
 };
 use pen_records::request::{Cut, Fingerprint};
-use pen_records::shipment::ShipmentServer;
+use pen_records::server_alias::ServerAliases;
 use pen_records::time::Timestamp;
 
 use crate::servers::{KnownServer, NamedServers};
@@ -27,28 +25,7 @@ pub(crate) struct ThirdPartySettings {
     /// `None`: HAProxy's own formats, beside ours and the C balancer's.
     pub(crate) spec: Option<ThirdPartySpec>,
     pub(crate) zone: LogZone,
-    pub(crate) names: Arc<[ServerAlias]>,
-}
-
-/// A balancer's name of a server, and the server's address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServerAlias {
-    name: String,
-    addr: IpAddr,
-    port: Option<u16>,
-}
-
-impl FromStr for ServerAlias {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong =
-            || "expected NAME=ADDR or NAME=ADDR:PORT, as in app/web1=10.0.0.1:80".to_owned();
-        let (name, addr) = text.split_once('=').ok_or_else(wrong)?;
-        let server = ShipmentServer::parse(addr).filter(|_| !name.is_empty()).ok_or_else(wrong)?;
-        let addr = server.addr.ok_or_else(wrong)?.to_canonical();
-        Ok(Self { name: name.to_owned(), addr, port: server.port })
-    }
+    pub(crate) names: Arc<ServerAliases>,
 }
 
 /// Reads the lines of one log.
@@ -58,8 +35,16 @@ pub(crate) struct ThirdPartyLogReader {
     /// The number of the next record.
     number: u64,
     local: LocalTimes,
+    pub(crate) names: FoundNames,
+}
+
+/// What became of servers' names.
+#[derive(Default)]
+pub(crate) struct FoundNames {
     /// Names for which no address is known.
     pub(crate) unnamed: BTreeSet<String>,
+    /// The options `--server` that a line needed, by place.
+    pub(crate) options: BTreeSet<usize>,
 }
 
 /// The records of a line: at most three records of one server; `None` for a server without access logs.
@@ -73,7 +58,7 @@ impl ThirdPartyLogReader {
             reader: ThirdPartyReader::new(&spec),
             number: THIRD_PARTY_BASE,
             local: LocalTimes::new(of.zone),
-            unnamed: BTreeSet::new(),
+            names: FoundNames::default(),
         }
     }
 
@@ -109,7 +94,7 @@ impl ThirdPartyLogReader {
     ) -> Result<Read, LineError> {
         self.number += 1;
         let record = self.reader.read(line)?;
-        let Some((known, port)) = find(&record, &self.of.names, servers, &mut self.unnamed) else {
+        let Some((known, port)) = self.names.find(&record, &self.of.names, servers) else {
             return Ok(None);
         };
         let mut records = [None; 3];
@@ -130,48 +115,39 @@ impl ThirdPartyLogReader {
     }
 }
 
-/// Returns the server of a line, if its access logs are given, and its port.
-fn find(
-    record: &ThirdPartyRecord<'_>,
-    names: &[ServerAlias],
-    servers: &NamedServers,
-    unnamed: &mut BTreeSet<String>,
-) -> Option<(KnownServer, Option<u16>)> {
-    let (group, server) = match record.whom {
-        ThirdPartyServer::At(addr, port) => return Some((servers.find(addr)?, port)),
-        ThirdPartyServer::Nobody => return None,
-        ThirdPartyServer::Named { group, server } => (group, server),
-    };
-    let both = [group, b"/", server].concat();
-    for name in [&both[..], server] {
-        if let Some(found) = names.iter().find(|it| it.name.as_bytes() == name) {
-            return Some((servers.find(ServerAddr::Ip(found.addr))?, found.port));
-        }
-        // A log on the command line may go by the name itself.
-        if let Some(known) = servers.find(ServerAddr::Unix(name)) {
-            return Some((known, None));
-        }
-    }
-    if unnamed.len() < UNNAMED {
-        unnamed.insert(String::from_utf8_lossy(&both).into_owned());
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_have_addresses() {
-        let name = |name: &str, addr: &str, port| {
-            Ok(ServerAlias { name: name.into(), addr: addr.parse().unwrap(), port })
+impl FoundNames {
+    /// Returns the server of a line, if its access logs are given, and its port.
+    fn find(
+        &mut self,
+        record: &ThirdPartyRecord<'_>,
+        names: &ServerAliases,
+        servers: &NamedServers,
+    ) -> Option<(KnownServer, Option<u16>)> {
+        let (group, server) = match record.whom {
+            ThirdPartyServer::At(addr, port) => {
+                let known = servers.find(addr)?;
+                self.options.extend(known.option.map(|option| option.place));
+                return Some((known, known.option.and_then(|option| option.port).or(port)));
+            }
+            ThirdPartyServer::Nobody => return None,
+            ThirdPartyServer::Named { group, server } => (group, server),
         };
-        assert_eq!("app/w1=10.0.0.1:80".parse(), name("app/w1", "10.0.0.1", Some(80)));
-        assert_eq!("w1=[2001:db8::1]:80".parse(), name("w1", "2001:db8::1", Some(80)));
-        assert_eq!("w1=10.0.0.1".parse(), name("w1", "10.0.0.1", None));
-        for text in ["", "w1", "w1=", "=10.0.0.1", "w1=there"] {
-            assert!(text.parse::<ServerAlias>().is_err(), "{text}");
+        let both = [group, b"/", server].concat();
+        for name in [&both[..], server] {
+            // A log on the command line may go by the name itself.
+            if let Some(known) = servers.find(ServerAddr::Unix(name)) {
+                self.options.extend(known.option.map(|option| option.place));
+                return Some((known, known.option.and_then(|option| option.port)));
+            }
+            if let Some(place) = names.of_name(name) {
+                self.options.insert(place);
+                let server = names.server(place);
+                return Some((servers.find(ServerAddr::Ip(server.addr))?, server.port));
+            }
         }
+        if self.unnamed.len() < UNNAMED {
+            self.unnamed.insert(String::from_utf8_lossy(&both).into_owned());
+        }
+        None
     }
 }

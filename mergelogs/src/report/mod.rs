@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use pen_records::rewrite::OutcomeCounts;
+use pen_records::server_alias::ServerAlias;
 use pen_records::time::Timestamp;
 
 use crate::clocks::ArchiveClock;
@@ -95,6 +96,7 @@ impl<'a> JoinReport<'a> {
             }));
             warnings.extend(end.fault.as_ref().map(|error| fault(origin, error, end.lines)));
         }
+        warnings.extend(self.idle_options());
         for (_, origin, end) in &self.tally.logs {
             if self.config.debug {
                 warnings.extend(end.complaints.iter().cloned());
@@ -102,6 +104,27 @@ impl<'a> JoinReport<'a> {
             warnings.extend(end.fault.as_ref().map(|error| fault(origin, error, end.lines)));
         }
         warnings
+    }
+
+    /// Returns a warning for each option `--server` that no line needed.
+    fn idle_options(&self) -> Vec<String> {
+        let is_idle = |place: usize| {
+            !self.tally.mapping_logs.iter().any(|(_, end)| end.options.contains(&place))
+        };
+        let options = self.config.third_party.names.iter().enumerate();
+        let idle = options.filter(|(place, _)| is_idle(*place));
+        let warning = |(_, option): (usize, &ServerAlias)| {
+            let (name, addr) = (option.known_as.to_string(), option.server.addr);
+            let why = if self.config.servers.iter().any(|it| it.ip == Some(addr)) {
+                format!("no mapping names {name}")
+            } else if self.config.servers.iter().any(|it| it.name == name) {
+                format!("no mapping names {addr}")
+            } else {
+                format!("no access log of {addr} is given")
+            };
+            format!("--server {option} has no effect: {why}")
+        };
+        idle.map(warning).collect()
     }
 
     fn lines(&self) -> AccessTotals {

@@ -89,7 +89,8 @@ impl Intake {
             self.warnings.warn(WarningCause::Servers, from, now, what);
             return;
         };
-        match MappingEvent::with_exchange(mapping, server, time, &mut self.balancers) {
+        let mapping = &Mapping { server_port: server.port.or(mapping.server_port), ..*mapping };
+        match MappingEvent::with_exchange(mapping, server.index, time, &mut self.balancers) {
             Some(record) => self.engine.mapping(record),
             None => self.received.mappings_unused += unused,
         }

@@ -26,7 +26,8 @@ use crate::sources::{LineSource, LineSources};
 use crate::third_party::{ReaderId, ThirdPartyReaders};
 use crate::warnings::WarningCause;
 
-pub use crate::sources::{LineSender, SenderSettings, ServerKey};
+pub use crate::sources::{LineSender, SenderSettings};
+pub use pen_records::server_alias::ServerKey;
 
 /// Settings of the collector.
 #[derive(Clone, Debug, Default)]
@@ -321,6 +322,8 @@ impl Collector {
 mod packet_tests;
 #[cfg(test)]
 mod privacy_tests;
+#[cfg(test)]
+mod server_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

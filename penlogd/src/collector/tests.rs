@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pen_records::access::Spec;
 use pen_records::rewrite::{LikelyPolicy, UnmatchedPolicy};
+use pen_records::server_alias::ServerAliases;
 use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter};
 
 use pen_records::shipment::DiscoveryQuestion;
@@ -331,8 +332,9 @@ fn a_line_that_came_past_the_balancer_keeps_its_client_under_every_option() {
 #[test]
 fn a_sender_may_speak_for_another_server_and_have_its_own_format() {
     let mut settings = settings();
-    let key = ServerKey { addr: "10.0.0.9".parse().unwrap(), port: None };
-    settings.known.servers.push((LineSender::Addr("127.0.0.2".parse().unwrap()), key));
+    let key = ServerKey::parse("10.0.0.9").unwrap();
+    settings.known.servers =
+        ServerAliases::new(vec!["127.0.0.2=10.0.0.9".parse().unwrap()]).unwrap();
     settings.known.formats.push((key, Spec::parse("vhost_combined").unwrap()));
     let mut bench = Bench::new(settings);
     bench.send(BALANCER, "+ 203.0.113.7 10.0.0.9 GET /a HTTP/1.1\n");

@@ -2,6 +2,7 @@
 
 use pen_records::access::Spec;
 use pen_records::mapping::third_party_log::ThirdPartySpec;
+use pen_records::server_alias::ServerAliases;
 use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentWriter};
 
 use super::*;
@@ -65,11 +66,8 @@ fn haproxys(client: u8, server: &str, url: &str, ports: &str) -> String {
 }
 
 fn named() -> SenderSettings {
-    let key = ServerKey { addr: [127, 0, 0, 2].into(), port: None };
-    SenderSettings {
-        servers: vec![(LineSender::Name(b"app/w1".to_vec()), key)],
-        ..SenderSettings::default()
-    }
+    let servers = ServerAliases::new(vec!["app/w1=127.0.0.2".parse().unwrap()]).unwrap();
+    SenderSettings { servers, ..SenderSettings::default() }
 }
 
 #[test]

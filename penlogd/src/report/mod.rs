@@ -10,10 +10,10 @@ use pen_records::attribution;
 use pen_records::histogram::Histogram;
 use pen_records::mapping::origins;
 use pen_records::rewrite::OutcomeCounts;
+use pen_records::server_alias::ServerKey;
 use pen_records::shipment;
 
 use crate::clocks::LiveClockOffset;
-use crate::sources::ServerKey;
 
 /// Counters of received data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

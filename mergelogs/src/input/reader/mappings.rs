@@ -106,7 +106,8 @@ impl MappingJob {
             }
         }
         end.late = reorder.late();
-        end.unnamed = third_party.unnamed;
+        end.unnamed = third_party.names.unnamed;
+        end.options.append(&mut third_party.names.options);
         // The merge may have stopped listening: then nobody wants to know.
         let _ = send.send(MappingBatch { records: Vec::new(), end: Some(end) });
     }
@@ -137,6 +138,7 @@ impl MappingJob {
         if known.pass != self.pass {
             return None;
         }
+        end.note(known.option);
         let request = line.request.fingerprint();
         if request.is_none() {
             end.without_request += 1;
@@ -160,7 +162,7 @@ impl MappingJob {
         line: &[u8],
         end: &mut MappingEnd,
     ) -> Option<MappingEvent> {
-        let mapping = match Mapping::parse_extended_line(line) {
+        let mut mapping = match Mapping::parse_extended_line(line) {
             Ok(mapping) => mapping,
             Err(error) => {
                 self.complain(&error, end);
@@ -176,6 +178,8 @@ impl MappingJob {
         if known.pass != self.pass {
             return None;
         }
+        end.note(known.option);
+        mapping.server_port = known.option.and_then(|it| it.port).or(mapping.server_port);
         let (time, resolution) = mapping.time?;
         let time = (time.offset_by(known.ahead), resolution);
         let record = if self.extended {

@@ -17,6 +17,7 @@ pub(crate) use self::access::AccessJob;
 pub(crate) use self::mappings::{MappingJob, cut_short};
 use crate::input::archive::Compression;
 use crate::input::lines::TextBlock;
+use crate::servers::OptionPlace;
 
 /// Warnings kept for each input.
 pub(crate) const COMPLAINTS: usize = 3;
@@ -95,8 +96,20 @@ pub(crate) struct MappingEnd {
     pub(crate) late: u64,
     /// Server names of a third-party balancer without a known address.
     pub(crate) unnamed: BTreeSet<String>,
+    /// The options `--server` that a line needed, by place.
+    pub(crate) options: BTreeSet<usize>,
     pub(crate) complaints: Vec<String>,
     pub(crate) fault: Option<io::Error>,
+}
+
+impl MappingEnd {
+    /// Notes that a line needed an option `--server`.
+    #[inline]
+    pub(crate) fn note(&mut self, option: Option<OptionPlace>) {
+        if let Some(option) = option {
+            self.options.insert(option.place);
+        }
+    }
 }
 
 /// The merge's handle of a reader thread.

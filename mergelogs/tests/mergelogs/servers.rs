@@ -1,0 +1,71 @@
+//! Servers that go by several addresses and names.
+
+use crate::T;
+use crate::support::{MergeFolder, line, mapping};
+
+/// A line of pen's own mapping log.
+fn extended(client: &str, server: &str, port: u16, peer: u16, url: &str) -> String {
+    format!(
+        "pen1 {T}.000000 request {client} 62882 {server} {port} 10.9.9.9 {peer} {peer} 1 - - - - - - - - - - GET {url} HTTP/1.1\n"
+    )
+}
+
+#[test]
+fn a_server_may_have_two_addresses_in_the_mapping_log() {
+    let folder = MergeFolder::new();
+    let mappings = [
+        mapping("203.0.113.1", T, "2001:db8::1", "GET /a HTTP/1.1"),
+        mapping("203.0.113.2", T, "10.0.0.1", "GET /b HTTP/1.1"),
+        extended("203.0.113.3", "2001:db8::1", 80, 20_001, "/c"),
+        mapping("203.0.113.4", T, "10.0.0.2", "GET /d HTTP/1.1"),
+    ];
+    folder.write("pen.log", mappings.concat());
+    let lines =
+        ["/a", "/b", "/c", "/d"].map(|it| line("10.9.9.9", T, &format!("GET {it} HTTP/1.1")));
+    folder.write("a.log", lines.concat());
+    let clients = |run: crate::Run| (run.clients().join(" "), run.err);
+    let (without, _) = clients(folder.run("-p pen.log 10.0.0.1:a.log"));
+    assert_eq!(without, "10.9.9.9 203.0.113.2 10.9.9.9 10.9.9.9");
+    for logs in ["10.0.0.1:a.log", "[2001:db8::1]:a.log"] {
+        let run = folder.run(&format!("-p pen.log --server 2001:db8::1=10.0.0.1 {logs}"));
+        let (with, err) = clients(run);
+        assert_eq!(with, "203.0.113.1 203.0.113.2 203.0.113.3 10.9.9.9", "{logs}: {err}");
+        assert!(!err.contains("no effect"), "{logs}: {err}");
+    }
+}
+
+#[test]
+fn two_names_of_one_server_may_each_have_a_log() {
+    let folder = MergeFolder::new();
+    folder.write("pen.log", mapping("203.0.113.1", T, "10.0.0.1", "GET /a HTTP/1.1"));
+    folder.write("a.log", line("10.9.9.9", T, "GET /b HTTP/1.1"));
+    folder.write("b.log", line("10.9.9.9", T, "GET /a HTTP/1.1"));
+    for options in
+        ["--server web1=10.0.0.1 web1:b.log", "--server web1=10.0.0.1 web1:b.log 10.0.0.1:a.log"]
+    {
+        let run = folder.run(&format!("-p pen.log {options}"));
+        assert!(run.out.contains("203.0.113.1"), "{options}: {}{}", run.out, run.err);
+        assert!(!run.err.contains("is no address"), "{options}: {}", run.err);
+    }
+}
+
+#[test]
+fn an_option_without_effect_is_said() {
+    let folder = MergeFolder::new();
+    folder.write("pen.log", mapping("203.0.113.1", T, "10.0.0.1", "GET /a HTTP/1.1"));
+    folder.write("a.log", line("10.9.9.9", T, "GET /a HTTP/1.1"));
+    for (option, why) in [
+        ("10.0.0.7=10.0.0.1", "no mapping names 10.0.0.7"),
+        ("app/web1=10.0.0.1", "no mapping names app/web1"),
+        ("10.0.0.1=10.0.0.7", "no mapping names 10.0.0.7"),
+        ("10.0.0.6=10.0.0.7", "no access log of 10.0.0.7 is given"),
+    ] {
+        let run = folder.run(&format!("-q -p pen.log --server {option} 10.0.0.1:a.log"));
+        let expected = format!("--server {option} has no effect: {why}");
+        assert!(run.err.contains(&expected), "{expected}: {}", run.err);
+        assert_eq!(run.clients(), ["203.0.113.1"]);
+    }
+    let run = folder.run("-p pen.log --server web1=10.0.0.1 --server web1=10.0.0.2 10.0.0.1:a.log");
+    assert_eq!(run.code, Some(2), "{}", run.err);
+    assert!(run.err.contains("web1 is given as two servers"), "{}", run.err);
+}
