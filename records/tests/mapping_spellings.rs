@@ -7,7 +7,7 @@ use std::path::Path;
 use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::mapping::packet::{OVERHEAD, Packet, PacketRecords, write_packet, write_record};
 use pen_records::mapping::{
-    Mapping, MappingErrorKind, MappingKind, OpaqueTls, RequestEncoding, RequestText,
+    BodyEnd, Mapping, MappingErrorKind, MappingKind, OpaqueTls, RequestEncoding, RequestText,
 };
 use pen_records::request::{Cut, LONG};
 use pen_records::shipment::{SenderOrigin, WireErrorKind};
@@ -65,9 +65,13 @@ fn mapping(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Own
     let hashes = any::<[Option<u32>; 3]>();
     let counts = any::<[Option<u64>; 5]>();
     let opaque_tls = option::weighted(0.2, any::<[u32; 4]>());
+    let body_end = option::weighted(
+        0.3,
+        prop_oneof![Just(BodyEnd::Pending), (0..u32::MAX).prop_map(BodyEnd::Ago)],
+    );
     let path = option::weighted(0.2, "/[a-z0-9./_-]{1,80}");
-    (small, numbers, hashes, counts, opaque_tls, path, option::of(request)).prop_map(
-        |(small, numbers, hashes, counts, opaque_tls, path, request)| {
+    (small, numbers, hashes, counts, (opaque_tls, body_end), path, option::of(request)).prop_map(
+        |(small, numbers, hashes, counts, (opaque_tls, body_end), path, request)| {
             let (kind, client, client_port, server, server_port, balancer) = small;
             let (time, connection, nth, status) = numbers;
             let facts = Mapping {
@@ -98,7 +102,10 @@ fn mapping(request: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Own
                 ),
                 ..Mapping::new(client, ServerAddr::Ip(server))
             };
-            let request = request.filter(|_| facts.opaque_tls.is_none());
+            let has_body_end = kind == MappingKind::Ended && facts.opaque_tls.is_none();
+            let facts = Mapping { body_end: body_end.filter(|_| has_body_end), ..facts };
+            let is_without_request = facts.opaque_tls.is_some() || facts.body_end.is_some();
+            let request = request.filter(|_| !is_without_request);
             OwnedMapping { facts, path: path.map(String::into_bytes), request }
         },
     )
@@ -250,7 +257,7 @@ fn a_packet_with_a_fault_is_refused_and_says_where() {
     let mut unknown = sent.clone();
     unknown[OVERHEAD + 6] = 99;
     let packet = Packet::parse(&unknown).expect("kinds to come are counted and left out");
-    assert_eq!((packet.count(), packet.mappings().count()), (6, 5));
+    assert_eq!((packet.count(), packet.mappings().count()), (8, 7));
 }
 
 /// `fixtures/wire/NAME.hex`: pairs of digits, and comments behind `#`.
@@ -265,7 +272,7 @@ fn vector(name: &str) -> Vec<u8> {
 
 /// A connection with one request over IPv4, the end of one over IPv6 to a Unix-domain socket, and a
 /// request longer than its text.
-fn story() -> [Mapping<'static>; 6] {
+fn story() -> [Mapping<'static>; 8] {
     let at = |micros| Some((Timestamp::from_micros(micros), Resolution::Microsecond));
     let opened = Mapping {
         kind: MappingKind::Opened,
@@ -327,7 +334,9 @@ fn story() -> [Mapping<'static>; 6] {
         opaque_tls: Some(OpaqueTls { took: 1_500, asked: 300, answered: 1_234, requests: 1 }),
         ..ended
     };
-    [opened, request, ended, closed, long, opaque_tls]
+    let early = Mapping { body_end: Some(BodyEnd::Pending), ..ended };
+    let body = Mapping { body_end: Some(BodyEnd::Ago(250)), ..ended };
+    [opened, request, ended, closed, long, opaque_tls, early, body]
 }
 
 #[test]
@@ -335,7 +344,7 @@ fn the_vectors_are_what_we_write_and_read() {
     let mut records = Vec::new();
     story().iter().for_each(|mapping| write_record(mapping, &mut records));
     let mut datagram = Vec::new();
-    write_packet(ORIGIN, 100, SENT, 2, (6, &records), &mut datagram);
+    write_packet(ORIGIN, 100, SENT, 2, (8, &records), &mut datagram);
     assert_eq!(vector("packet.hex"), datagram, "{}", hex(&datagram));
     let packet = Packet::parse(&datagram).unwrap();
     assert!(packet.mappings().eq(story()));

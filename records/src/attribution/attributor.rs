@@ -104,6 +104,11 @@ impl<T> Attributor<T> {
 
     /// Takes a mapping. Mappings may come in any order; nearly sorted is best.
     pub fn mapping(&mut self, record: MappingEvent) {
+        if record.exchange.is_some_and(|exchange| exchange.body_end.is_some())
+            && let Some(server) = self.memory.servers.get_mut(record.server.0 as usize)
+        {
+            server.dated_by = self.learnt.servers[record.server.0 as usize].logged_end.dated_by();
+        }
         self.memory.take(&record);
     }
 

@@ -453,3 +453,13 @@ pub(crate) const REMOVED_ARRIVALS: usize = 1 << 12;
 
 /// Candidates that an explanation names: the nearest in time.
 pub(crate) const CANDIDATES_NAMED: usize = 12;
+
+/// Microseconds between the end of a response and that of the request's body from which a line tells which of
+/// them it follows.
+pub(crate) const LOGGED_END_GAP: i64 = 20_000;
+
+/// Lines before the end of the body, beyond lines after it, from which exchanges are dated by the response.
+pub(crate) const LOGGED_END_LEAST: i32 = 3;
+
+/// The most of such lines that are remembered.
+pub(crate) const LOGGED_END_MEMORY: i32 = 20;

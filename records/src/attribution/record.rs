@@ -6,7 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use crate::addr::ClientAddr;
 use crate::attribution::line::{ABSENT, ServerIndex, header_hash, low, text_hash};
-use crate::mapping::{Mapping, MappingKind, OpaqueTls};
+use crate::mapping::{BodyEnd, Mapping, MappingKind, OpaqueTls};
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
 
@@ -110,6 +110,8 @@ pub struct ExchangeEvent {
     pub referer: Option<NonZeroU32>,
     /// Bytes of the response, as web servers count them; `None` if unknown.
     pub bytes: Option<ResponseSizes>,
+    /// When the request's body ended, in the record of the response's end; `None` without a body.
+    pub body_end: Option<BodyEnd>,
     /// What could be observed of an exchange in passed-through TLS; `None` for plain HTTP.
     pub tls: Option<OpaqueTls>,
 }
@@ -176,6 +178,7 @@ impl ExchangeEvent {
             user_agent: header(mapping.user_agent),
             referer: header(mapping.referer),
             bytes,
+            body_end: mapping.body_end,
             tls: mapping.opaque_tls,
         })
     }

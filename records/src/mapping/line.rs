@@ -25,6 +25,10 @@
 //! `sealed`, the duration in microseconds, the bytes of the client, the bytes of the server, and
 //! the greatest possible number of requests.
 //!
+//! In place of the request of another `end` may stand the word `body` and when the body of the request
+//! ended: so many microseconds before the record, or `pending`. After `pending` a second `end` follows, which
+//! replaces the first.
+//!
 //! In paths and requests, the backslash and bytes other than printable ASCII are written `\xNN`; so
 //! is a space in a path.
 
@@ -32,7 +36,8 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 
 use super::{
-    Mapping, MappingError, MappingErrorKind, MappingKind, OpaqueTls, RequestEncoding, RequestText,
+    BodyEnd, Mapping, MappingError, MappingErrorKind, MappingKind, OpaqueTls, RequestEncoding,
+    RequestText,
 };
 use crate::addr::{ClientAddr, ServerAddr, parse_ip};
 use crate::request::{Cut, LONG};
@@ -84,6 +89,11 @@ impl<'a> Mapping<'a> {
             && let Some(found) = bare.get(columns.at..).and_then(opaque_tls)
         {
             return Ok(Self { opaque_tls: Some(found), ..mapping });
+        }
+        if mapping.kind == MappingKind::Ended
+            && let Some(found) = bare.get(columns.at..).and_then(body_end)
+        {
+            return Ok(Self { body_end: Some(found), ..mapping });
         }
         let request = match bare.get(columns.at..) {
             None | Some(b"-") => None,
@@ -139,11 +149,16 @@ impl<'a> Mapping<'a> {
             Some(hash) => write!(out, " {hash:016x} ").expect(VEC),
             None => out.extend_from_slice(b" - "),
         }
-        match self.opaque_tls.filter(|_| self.kind == MappingKind::Ended) {
-            Some(OpaqueTls { took, asked, answered, requests }) => {
+        let is_end = self.kind == MappingKind::Ended;
+        match (self.opaque_tls, self.body_end) {
+            (Some(OpaqueTls { took, asked, answered, requests }), _) if is_end => {
                 write!(out, "sealed {took} {asked} {answered} {requests}").expect(VEC);
             }
-            None => self.write_request(out),
+            (None, Some(BodyEnd::Pending)) if is_end => out.extend_from_slice(b"body pending"),
+            (None, Some(BodyEnd::Ago(micros))) if is_end => {
+                write!(out, "body {micros}").expect(VEC);
+            }
+            _ => self.write_request(out),
         }
         out.push(b'\n');
     }
@@ -287,6 +302,14 @@ fn opaque_tls(columns: &[u8]) -> Option<OpaqueTls> {
     let mut next = || numbers.next().flatten();
     let found = OpaqueTls { took: next()?, asked: next()?, answered: next()?, requests: next()? };
     numbers.next().is_none().then_some(found)
+}
+
+/// `body micros` or `body pending`
+fn body_end(columns: &[u8]) -> Option<BodyEnd> {
+    match columns.strip_prefix(b"body ")? {
+        b"pending" => Some(BodyEnd::Pending),
+        micros => number(micros).map(BodyEnd::from_number),
+    }
 }
 
 fn signed(digits: &[u8]) -> Option<i64> {

@@ -13,6 +13,7 @@ pub mod third_party_log;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::addr::{ClientAddr, ServerAddr};
 use crate::request::{Cut, Fingerprint};
@@ -62,8 +63,43 @@ pub struct Mapping<'a> {
     pub to_server: Option<u64>,
     /// Bytes of the connection from the server to the client.
     pub to_client: Option<u64>,
+    /// When the request's body ended, in a record of kind [`MappingKind::Ended`]; `None` without a body.
+    pub body_end: Option<BodyEnd>,
     /// Properties of an exchange in opaque TLS; the kind is then [`MappingKind::Ended`].
     pub opaque_tls: Option<OpaqueTls>,
+}
+
+/// When the body of a request ended, in the record of the end of its response. The body may end
+/// last: then a second record follows, which replaces the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// Not when the record was made.
+    Pending,
+    /// So many microseconds before the time of the record.
+    Ago(u32),
+}
+
+impl BodyEnd {
+    /// The number that stands for [`BodyEnd::Pending`].
+    const PENDING: u32 = u32::MAX;
+
+    /// Returns the end of a body so long before the record; more than an hour is cut.
+    #[must_use]
+    pub fn ago(time: Duration) -> Self {
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        Self::Ago(micros.min(Self::PENDING - 1))
+    }
+
+    const fn from_number(number: u32) -> Self {
+        if number == Self::PENDING { Self::Pending } else { Self::Ago(number) }
+    }
+
+    const fn number(self) -> u32 {
+        match self {
+            Self::Pending => Self::PENDING,
+            Self::Ago(micros) => micros,
+        }
+    }
 }
 
 /// An exchange in TLS that the balancer passes through encrypted: from one or several requests of a
@@ -119,6 +155,7 @@ impl<'a> Mapping<'a> {
             framed_bytes: None,
             to_server: None,
             to_client: None,
+            body_end: None,
             opaque_tls: None,
         }
     }

@@ -16,7 +16,7 @@ use crate::number::{le_i64, le_u16, le_u32, le_u64, u8};
 use nom::multi::length_data;
 use nom::{IResult, Parser};
 
-use super::{Mapping, MappingKind, OpaqueTls, RequestText};
+use super::{BodyEnd, Mapping, MappingKind, OpaqueTls, RequestText};
 use crate::addr::{ClientAddr, LONGEST_PATH, ServerAddr};
 use crate::request::{Cut, LONG};
 use crate::shipment::{
@@ -243,6 +243,7 @@ record_fields! {
     20 request: Option<RequestText<'_>>,
     21 whole: Option<u64>,
     22 opaque_tls: Option<OpaqueTls>,
+    23 body_end: Option<BodyEnd>,
 }
 
 /// The type of a field. The lowest bits of `flags` belong to the field and select its form.
@@ -456,6 +457,25 @@ impl<'a> WireField<'a> for RequestText<'a> {
     }
 }
 
+/// A number of type `u32`.
+impl<'a> WireField<'a> for BodyEnd {
+    #[inline]
+    fn read(flags: u32, input: &'a [u8]) -> IResult<&'a [u8], Self, ()> {
+        let (input, number) = u32::read(flags, input)?;
+        Ok((input, Self::from_number(number)))
+    }
+
+    #[inline]
+    fn write(&self, out: &mut Vec<u8>) -> u32 {
+        self.number().write(out)
+    }
+
+    #[inline]
+    fn size(flags: u32, fields: &[u8], at: usize) -> usize {
+        u32::size(flags, fields, at)
+    }
+}
+
 /// Four numbers of type `u32`.
 impl<'a> WireField<'a> for OpaqueTls {
     #[inline]
@@ -489,7 +509,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_whole_by_its_sizes_is_what_can_be_read(
-            flags in prop_oneof![0_u32..1 << 23, any::<u32>()],
+            flags in prop_oneof![0_u32..1 << 24, any::<u32>()],
             kind in 0_u8..6,
             fields in vec(prop_oneof![Just(0_u8), 0_u8..40, any::<u8>()], 0..260),
             cut in 0_usize..300,

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use pen::command::ControlCommand;
 use pen::command::apply::{ApplyPhase, CommandOutcome};
@@ -62,6 +63,7 @@ pub(crate) fn http_conversation(bytes: &[u8]) {
     let forward = (first % 3 > 0).then(|| forward(*first));
     let mut conversation = Conversation::new(forward);
     let (mut asked, mut answered, mut out) = (0, 0, Vec::new());
+    let now = Instant::now();
     let mut note = |note: HttpEvent<'_>| match note {
         HttpEvent::Request { nth, .. } => {
             assert_eq!(nth, asked + 1);
@@ -72,6 +74,9 @@ pub(crate) fn http_conversation(bytes: &[u8]) {
             assert!(nth > answered && nth <= asked && body <= framed);
             answered = nth;
         }
+        HttpEvent::BodyEnded(ResponseSummary { nth, .. }) => {
+            assert!(nth == answered && nth == asked);
+        }
         HttpEvent::Refused { nth, .. } => assert!(nth == asked || nth == asked + 1),
     };
     let step = usize::from(*second).max(1);
@@ -79,7 +84,7 @@ pub(crate) fn http_conversation(bytes: &[u8]) {
     loop {
         let (asks, answers) = (from_client.next(), from_server.next());
         if let Some(piece) = asks.filter(|_| !conversation.refuses()) {
-            conversation.from_client(piece, &mut out, &mut note, |_| {});
+            conversation.from_client((piece, now), &mut out, &mut note, |_| {});
         }
         answers.into_iter().for_each(|piece| conversation.from_server(piece, &mut note));
         if asks.is_none() && answers.is_none() {

@@ -53,10 +53,12 @@ pub(super) fn learn_exchange(
 ) -> i64 {
     let WaitingMapping { time, resolution, facts, .. } = *memory.mappings.get(mapping);
     let delay = line.time.micros_since(time);
-    if let Some(facts) = facts.map(|facts| memory.exchanges.get(facts))
-        && facts.ended
-    {
+    if let Some(facts) = facts.map(|facts| memory.exchanges.get(facts)) {
         let server = &mut learnt.servers[line.server as usize];
+        server.logged_end.learn(facts, line);
+        if !facts.ended {
+            return delay;
+        }
         // The end is known finely, so that delays are no whole seconds even where stamps are.
         server.delays.learn(delay, resolution);
         server.agreement.learn(facts, line);

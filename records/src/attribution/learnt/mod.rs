@@ -7,6 +7,7 @@
 //! - `agreement`: how often logged status and size are those that the balancer saw.
 //! - `calibration`: how often doubtful single-candidate matches prove right.
 //! - `fallback`: which client was last seen with a User-Agent.
+//! - `logged_end`: whether lines follow the response's end or that of the request's body.
 //! - `loss`: how many records were lost.
 //! - `tls`, `fit`: sizes of passed-through TLS, and how well lines fit.
 //! - `server`: all of these for one server.
@@ -17,6 +18,7 @@ pub(crate) mod coarse;
 pub(crate) mod delays;
 pub(crate) mod fallback;
 pub(crate) mod fit;
+pub(crate) mod logged_end;
 pub(crate) mod loss;
 pub(crate) mod order;
 pub(crate) mod senders;

@@ -5,6 +5,7 @@ use super::calibration::Calibration;
 use super::coarse::CoarseDelaySpan;
 use super::delays::ServerDelays;
 use super::fallback::AgentFallback;
+use super::logged_end::LoggedEnd;
 use super::order::RequestOrder;
 use super::senders::ServerSenders;
 use super::tls::LearntTls;
@@ -21,6 +22,7 @@ pub(crate) struct LearntServer {
     pub(crate) fallback: AgentFallback,
     pub(crate) agreement: ResponseAgreement,
     pub(crate) calibration: Calibration,
+    pub(crate) logged_end: LoggedEnd,
     /// What is learnt about TLS exchanges, once a line was compared with any.
     pub(crate) tls: Option<Box<LearntTls>>,
     /// Share of lines without a mapping, in parts per million: a moving average.
@@ -38,6 +40,7 @@ impl LearntServer {
             fallback: AgentFallback::new(),
             agreement: ResponseAgreement::new(),
             calibration: Calibration::new(),
+            logged_end: LoggedEnd::default(),
             tls: None,
             missing: 0,
             crowded: costs::CROWDED_AT_FIRST,

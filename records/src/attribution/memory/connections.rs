@@ -278,6 +278,7 @@ mod tests {
 
     fn exchange(connection: u64, port: u16) -> ExchangeEvent {
         ExchangeEvent {
+            body_end: None,
             kind: MappingKind::Opened,
             connection,
             nth: 0,

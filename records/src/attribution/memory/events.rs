@@ -9,7 +9,7 @@ use super::signature::{LoggedFields, RequestSignature};
 use super::tls::TlsExchange;
 use crate::attribution::costs;
 use crate::attribution::record::{ExchangeEvent, MappingEvent};
-use crate::mapping::{MappingKind, OpaqueTls};
+use crate::mapping::{BodyEnd, MappingKind, OpaqueTls};
 use crate::time::Timestamp;
 
 /// Status of a connection that changes its protocol. Web servers log the request when the connection is
@@ -37,7 +37,7 @@ impl Memory {
             (MappingKind::Opened, _) => {}
             (MappingKind::Request, _) => self.take_request(record, event, connection),
             (MappingKind::Ended, Some(tls)) => self.take_tls(record, event, tls, connection),
-            (MappingKind::Ended, None) => self.take_end(event, connection, record.time),
+            (MappingKind::Ended, None) => self.take_end(record, event, connection),
             (MappingKind::Closed, _) => self.take_close(connection, record.time),
         }
     }
@@ -60,6 +60,10 @@ impl Memory {
         self.counts.taken += 1;
         let server = record.server.0;
         let known = self.connections.get_mut(connection);
+        if known.ended < known.asked {
+            self.end_body_before(connection, event.nth, record.time);
+        }
+        let known = self.connections.get_mut(connection);
         known.asked = known.asked.max(event.nth);
         let key = request_key(known.serial, event.nth);
         let signature = RequestSignature::of_event(event);
@@ -75,18 +79,39 @@ impl Memory {
     }
 
     /// Takes the end of a response, or of an exchange that changed the protocol.
-    fn take_end(&mut self, event: &ExchangeEvent, connection: ConnectionSlot, time: Timestamp) {
+    fn take_end(
+        &mut self,
+        record: &MappingEvent,
+        event: &ExchangeEvent,
+        connection: ConnectionSlot,
+    ) {
         if event.status.is_some_and(|status| status.get() == SWITCHING_PROTOCOLS) {
             return;
         }
         let known = self.connections.get_mut(connection);
-        known.ended = known.ended.max(event.nth);
+        if event.body_end != Some(BodyEnd::Pending) {
+            known.ended = known.ended.max(event.nth);
+        }
         let key = request_key(known.serial, event.nth);
         let Some(mapping) = self.exchanges.find(key) else { return };
         let Some(facts) = self.mappings.get(mapping).facts else { return };
+        let dated_by = self.servers[record.server.0 as usize].dated_by;
+        if self.exchanges.get_mut(facts).end_response(event, record.time, dated_by) {
+            self.mappings.end(mapping, record.time);
+        }
+    }
+
+    /// Ends the exchange before a new request of its connection, if the record of its body's end was lost.
+    fn end_body_before(&mut self, connection: ConnectionSlot, nth: u32, time: Timestamp) {
+        let known = self.connections.get_mut(connection);
+        let key = request_key(known.serial, nth.saturating_sub(1));
+        let Some(mapping) = self.exchanges.find(key) else { return };
+        let Some(facts) = self.mappings.get(mapping).facts else { return };
         let facts = self.exchanges.get_mut(facts);
-        (facts.status, facts.bytes, facts.ended) = (event.status, event.bytes, true);
-        self.mappings.end(mapping, time);
+        if facts.is_body_pending() {
+            facts.ended = true;
+            self.mappings.end(mapping, time);
+        }
     }
 
     /// Takes the end of a connection, which ends all unanswered requests on it.

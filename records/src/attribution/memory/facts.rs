@@ -1,14 +1,39 @@
 //! Facts about a mapping's exchange, and whether a line agrees with them.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use super::signature::RequestSignature;
 use super::slab::Slot;
 use crate::attribution::costs;
 use crate::attribution::line::HeldLine;
-use crate::attribution::record::ResponseSizes;
+use crate::attribution::record::{ExchangeEvent, ResponseSizes};
+use crate::mapping::BodyEnd;
 use crate::request::Fingerprint;
 use crate::time::Timestamp;
+
+/// The end of an exchange that a server's lines follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DatedBy {
+    /// The end of the response or of the request's body, whichever is later.
+    LaterEnd,
+    /// The end of the response.
+    Response,
+}
+
+/// A time after a request; `None` if unknown. More than an hour is cut.
+#[derive(Clone, Copy)]
+struct TimeAfterRequest(Option<NonZeroU32>);
+
+impl TimeAfterRequest {
+    fn new(asked: Timestamp, time: Timestamp) -> Self {
+        let micros = time.micros_since(asked).clamp(0, i64::from(u32::MAX) - 1);
+        Self(u32::try_from(micros + 1).ok().and_then(NonZeroU32::new))
+    }
+
+    fn after(self, asked: Timestamp) -> Option<Timestamp> {
+        self.0.map(|micros| asked.offset_by(i64::from(micros.get()) - 1))
+    }
+}
 
 /// The place of facts.
 pub(crate) type FactsSlot = Slot<ExchangeFacts>;
@@ -28,6 +53,10 @@ pub(crate) struct ExchangeFacts {
     pub(crate) status: Option<NonZeroU16>,
     /// Sizes of the response; `None` if unknown.
     pub(crate) bytes: Option<ResponseSizes>,
+    /// When the response ended.
+    response: TimeAfterRequest,
+    /// When the body of the request ended.
+    body: TimeAfterRequest,
     /// Whether the response has ended, or the connection without a response.
     pub(crate) ended: bool,
 }
@@ -40,7 +69,57 @@ impl ExchangeFacts {
         request: Fingerprint,
         signature: RequestSignature,
     ) -> Self {
-        Self { key, asked, request, signature, status: None, bytes: None, ended: false }
+        Self {
+            key,
+            asked,
+            request,
+            signature,
+            status: None,
+            bytes: None,
+            response: TimeAfterRequest(None),
+            body: TimeAfterRequest(None),
+            ended: false,
+        }
+    }
+
+    /// Takes a record of the end of the response, or of the request's body after it. Returns whether the record
+    /// is of the end that the exchange is dated by.
+    pub(super) fn end_response(
+        &mut self,
+        event: &ExchangeEvent,
+        time: Timestamp,
+        dated_by: DatedBy,
+    ) -> bool {
+        let is_pending = event.body_end == Some(BodyEnd::Pending);
+        if let Some(BodyEnd::Ago(micros)) = event.body_end {
+            self.body = TimeAfterRequest::new(self.asked, time.offset_by(-i64::from(micros)));
+        }
+        // The two records may change their order on the way.
+        if is_pending || self.response.0.is_none() {
+            self.response = TimeAfterRequest::new(self.asked, time);
+        }
+        (self.status, self.bytes) = (event.status, event.bytes);
+        let is_dated = match dated_by {
+            DatedBy::LaterEnd => !is_pending,
+            DatedBy::Response => is_pending || !self.ended,
+        };
+        self.ended |= is_dated;
+        is_dated
+    }
+
+    /// Whether the response has ended, but not yet the body of the request.
+    pub(crate) const fn is_body_pending(&self) -> bool {
+        !self.ended && self.response.0.is_some()
+    }
+
+    /// Returns when the response ended; `None` if unknown or not yet.
+    pub(crate) fn response_ended(&self) -> Option<Timestamp> {
+        self.response.after(self.asked)
+    }
+
+    /// Returns when the body of the request ended; `None` without a body, if unknown or not yet.
+    pub(crate) fn body_ended(&self) -> Option<Timestamp> {
+        self.body.after(self.asked)
     }
 
     /// Whether the connection ended before a response did. A web server may notice such an end, and log the

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use self::connections::ConnectionTable;
 use self::exchanges::ExchangeTable;
-use self::facts::FactsSlot;
+use self::facts::{DatedBy, FactsSlot};
 use self::mappings::{GroupSlot, MappingSlot, MappingTable, RequestGroup, WaitingMapping};
 use self::signature::{LoggedFields, RequestSignature};
 use self::tls::TlsExchanges;
@@ -67,6 +67,8 @@ pub(crate) struct ServerMemory {
     /// Whether a record of another balancer than ours was seen. Such records come when an exchange is over,
     /// so that the record of a rival may still be on its way.
     pub(crate) is_third_party: bool,
+    /// The end of an exchange that lines follow.
+    pub(crate) dated_by: DatedBy,
     /// The coarsest stamp of a mapping so far.
     pub(crate) coarsest: Resolution,
     /// Held lines for which there is no mapping yet.
@@ -93,6 +95,7 @@ impl ServerMemory {
             is_known: false,
             has_exchanges: false,
             is_third_party: false,
+            dated_by: DatedBy::LaterEnd,
             coarsest: Resolution::Microsecond,
             short: 0,
             held: 0,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::addr::ServerAddr;
-use crate::mapping::{OpaqueTls, RequestText};
+use crate::mapping::{BodyEnd, OpaqueTls, RequestText};
 
 const SECOND: i64 = 1_000_000;
 const BALANCER: &str = "10.0.0.9:0";
@@ -70,12 +70,23 @@ impl Site {
         self.record(at, of, MappingKind::Request, mapping);
     }
 
-    fn ended(&mut self, at: i64, of: Connection, nth: u32, (status, bytes): (u16, u64)) {
+    fn ended(&mut self, at: i64, of: Connection, nth: u32, answer: (u16, u64)) {
+        self.ended_with(at, of, nth, answer, None);
+    }
+
+    fn ended_with(
+        &mut self,
+        at: i64,
+        of: Connection,
+        nth: u32,
+        (status, bytes): (u16, u64),
+        body_end: Option<BodyEnd>,
+    ) {
         let (nth, status) = (Some(nth), Some(status));
         let (body_bytes, head_bytes) = (Some(bytes), Some(100));
         let mapping =
             Mapping { nth, status, body_bytes, framed_bytes: body_bytes, head_bytes, ..NOTHING };
-        self.record(at, of, MappingKind::Ended, mapping);
+        self.record(at, of, MappingKind::Ended, Mapping { body_end, ..mapping });
     }
 
     /// A whole connection of one request.
@@ -312,6 +323,47 @@ fn without_ports_lines_take_exchanges_in_the_order_of_their_ends() {
     }
     let clients = site.clients(60 * SECOND);
     assert_eq!(clients, [8, 7].repeat(30));
+}
+
+/// Two clients ask the same in turn. The first is answered at once, and its body ends last: the server logs
+/// each request at the later end or, `early`, when it has been answered.
+fn early_answers(rounds: i64, early: bool, loses: impl Fn(i64) -> bool) -> Vec<u8> {
+    let mut site = Site::default();
+    let (slow, quick) = (connection(1, 7, 2_000), connection(2, 8, 2_001));
+    let whole = Some(BodyEnd::Ago(0));
+    for round in 0..rounds {
+        let at = round * SECOND;
+        let nth = u32::try_from(round + 1).unwrap();
+        site.request(at, slow, nth, "/a");
+        site.request(at + 10, quick, nth, "/a");
+        site.ended_with(at + 500, slow, nth, OK, Some(BodyEnd::Pending));
+        if early {
+            site.line(at + 600, "/a", OK, Some(2_000).filter(|_| round < 4));
+        }
+        site.ended_with(at + 1_000, quick, nth, OK, Some(BodyEnd::Pending));
+        site.ended_with(at + 2_000, quick, nth, OK, whole);
+        site.line(at + 2_100, "/a", OK, Some(2_001).filter(|_| round < 4));
+        if !loses(round) {
+            site.ended_with(at + 300_000, slow, nth, OK, whole);
+        }
+        if !early {
+            site.line(at + 300_100, "/a", OK, None);
+        }
+    }
+    site.closed(rounds * SECOND, slow);
+    site.clients(60 * SECOND)
+}
+
+#[test]
+fn where_the_body_of_a_request_ends_last_lines_come_in_the_order_of_these_ends() {
+    assert_eq!(early_answers(30, false, |_| false), [8, 7].repeat(30));
+    let lost = early_answers(30, false, |round| round % 3 == 1);
+    assert_eq!(lost, [8, 7].repeat(30), "the next request ends a body");
+}
+
+#[test]
+fn a_server_that_logs_a_request_before_its_body_has_ended_is_known_by_its_ports() {
+    assert_eq!(early_answers(30, true, |_| false), [7, 8].repeat(30));
 }
 
 #[test]

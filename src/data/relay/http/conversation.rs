@@ -1,5 +1,7 @@
 //! Observes HTTP on one connection; in HTTP mode also edits the requests.
 
+use std::time::Instant;
+
 use tracing::debug;
 
 use super::edit::{Edited, Editor, Forward, Refusal};
@@ -33,22 +35,22 @@ impl Conversation {
         Self { follower: Follower::default(), editor, refused: None, last: None }
     }
 
-    /// Processes bytes from the client. Returns the bytes for the server; `out` is a buffer for them.
+    /// Processes bytes from the client that came at `now`. Returns the bytes for the server; `out` is a buffer for them.
     pub fn from_client<'a>(
         &mut self,
-        bytes: &'a [u8],
+        (bytes, now): (&'a [u8], Instant),
         out: &'a mut Vec<u8>,
         mut note: impl FnMut(HttpEvent<'_>),
         mut on_edit: impl FnMut(EditOutcome),
     ) -> &'a [u8] {
         let Some(editor) = self.editor.as_deref_mut() else {
-            self.follower.requests(bytes, note);
+            self.follower.requests(bytes, now, note);
             return bytes;
         };
         let was_raw = editor.is_raw();
         let Edited { bytes: forward, taken } = editor.edit(bytes, out);
         // A refused request was never sent to the server.
-        self.follower.requests(&bytes[..taken], &mut note);
+        self.follower.requests(&bytes[..taken], now, &mut note);
         match (self.refused, editor.refusal()) {
             (None, Some((refusal, place))) => {
                 debug!(status = refusal.status(), "request rejected: {}", refusal.what());

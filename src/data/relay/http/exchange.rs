@@ -93,6 +93,7 @@ impl PendingExchanges {
                     exchange.refused = Some(refusal);
                 }
             }
+            HttpEvent::BodyEnded(_) => {}
         }
         None
     }

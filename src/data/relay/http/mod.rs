@@ -11,6 +11,7 @@ mod head;
 mod tests;
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use body::{BodyProgress, Chunks, MessageBody};
 use edit::Refusal;
@@ -55,6 +56,8 @@ pub enum HttpEvent<'a> {
     },
     /// A response has ended.
     Ended(ResponseSummary),
+    /// The body of a request has ended after the response to the request.
+    BodyEnded(ResponseSummary),
 }
 
 /// Parsing state of a connection's two streams.
@@ -63,14 +66,34 @@ pub struct Follower {
     requests: MessageStream,
     responses: MessageStream,
     /// Requests without a response yet.
-    outstanding: VecDeque<(u32, RequestMethod)>,
+    outstanding: VecDeque<OutstandingRequest>,
     nth: u32,
-    /// The response whose body is passing.
+    /// The response whose body is passing, or the last response.
     answer: ResponseSummary,
     /// The connection is a tunnel: the server has switched to another protocol.
     tunnel: bool,
     /// Following has stopped because the framing was ambiguous.
     unfollowable: bool,
+}
+
+/// A request without a whole response.
+#[derive(Clone, Copy, Debug)]
+struct OutstandingRequest {
+    nth: u32,
+    method: RequestMethod,
+    body: RequestBody,
+}
+
+/// Progress of a request's body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RequestBody {
+    /// The request has no body.
+    #[default]
+    Absent,
+    /// The body has not ended.
+    Unfinished,
+    /// The last byte of the body came then.
+    Ended(Instant),
 }
 
 /// Progress of a response when its connection closes.
@@ -108,6 +131,8 @@ pub struct ResponseSummary {
     pub body: u64,
     /// Bytes of the body, framing included.
     pub framed: u64,
+    /// Body of the request.
+    pub request_body: RequestBody,
 }
 
 /// One direction of a connection.
@@ -129,9 +154,9 @@ enum StreamState {
 }
 
 impl Follower {
-    /// Processes bytes from the client.
-    pub fn requests(&mut self, bytes: &[u8], mut note: impl FnMut(HttpEvent<'_>)) {
-        if self.walk_requests(bytes, &mut note).is_err() {
+    /// Processes bytes from the client that came at `now`.
+    pub fn requests(&mut self, bytes: &[u8], now: Instant, mut note: impl FnMut(HttpEvent<'_>)) {
+        if self.walk_requests(bytes, now, &mut note).is_err() {
             self.lose();
         }
     }
@@ -182,7 +207,11 @@ impl Follower {
         (self.nth, self.requests.state) = (nth, StreamState::Ignored);
         let HeadFields { user_agent, referer, host, .. } = fields;
         note(HttpEvent::Request { nth, line, head: &head, user_agent, referer, host });
-        self.outstanding.push_back((nth, RequestMethod::Other));
+        self.outstanding.push_back(OutstandingRequest {
+            nth,
+            method: RequestMethod::Other,
+            body: RequestBody::Absent,
+        });
     }
 
     /// Reports the rejection of the last request, or of the request now beginning.
@@ -227,6 +256,7 @@ impl Follower {
     fn walk_requests(
         &mut self,
         mut bytes: &[u8],
+        now: Instant,
         note: &mut impl FnMut(HttpEvent<'_>),
     ) -> Result<(), Unfollowable> {
         while !bytes.is_empty() {
@@ -237,6 +267,7 @@ impl Follower {
                     bytes = &bytes[framed..];
                     if ended {
                         self.requests.state = StreamState::Head;
+                        self.end_request_body(now, note);
                     }
                 }
                 StreamState::Head => {
@@ -259,9 +290,13 @@ impl Follower {
                     let HeadFields { user_agent, referer, host, .. } = fields;
                     let nth = self.nth;
                     note(HttpEvent::Request { nth, line, head, user_agent, referer, host });
-                    self.outstanding.push_back((self.nth, method));
                     self.requests.partial = Vec::new();
                     self.requests.state = request_body(&fields);
+                    let body = match self.requests.state {
+                        StreamState::Body(_) => RequestBody::Unfinished,
+                        StreamState::Head | StreamState::Ignored => RequestBody::Absent,
+                    };
+                    self.outstanding.push_back(OutstandingRequest { nth, method, body });
                 }
             }
         }
@@ -314,7 +349,8 @@ impl Follower {
             self.note_unfinished(note);
         }
         // A response without a request: the server gives up on the connection.
-        let &(nth, method) = self.outstanding.front().ok_or(Unfollowable)?;
+        let &OutstandingRequest { nth, method, .. } =
+            self.outstanding.front().ok_or(Unfollowable)?;
         match status {
             101 => {
                 self.answer = ResponseSummary { nth, status, head, ..ResponseSummary::default() };
@@ -345,9 +381,23 @@ impl Follower {
     }
 
     fn end_answer(&mut self, note: &mut impl FnMut(HttpEvent<'_>)) {
+        let request = self.outstanding.pop_front();
+        self.answer.request_body = request.map_or(RequestBody::Absent, |request| request.body);
         note(HttpEvent::Ended(self.answer));
-        self.outstanding.pop_front();
         self.responses.state = StreamState::Head;
+    }
+
+    /// Notes the end of the last request's body.
+    fn end_request_body(&mut self, now: Instant, note: &mut impl FnMut(HttpEvent<'_>)) {
+        let ended = RequestBody::Ended(now);
+        match self.outstanding.back_mut() {
+            Some(last) => last.body = ended,
+            None if self.answer.request_body == RequestBody::Unfinished => {
+                self.answer.request_body = ended;
+                note(HttpEvent::BodyEnded(self.answer));
+            }
+            None => {}
+        }
     }
 }
 

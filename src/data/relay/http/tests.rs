@@ -9,6 +9,7 @@ use super::*;
 enum Noted {
     Request(u32, String),
     Ended(u32, u16, u64, u64),
+    BodyEnded(u32),
 }
 
 fn keep(notes: &mut Vec<Noted>) -> impl FnMut(HttpEvent<'_>) {
@@ -20,6 +21,7 @@ fn keep(notes: &mut Vec<Noted>) -> impl FnMut(HttpEvent<'_>) {
             HttpEvent::Ended(ResponseSummary { nth, status, body, framed, .. }) => {
                 Noted::Ended(nth, status, body, framed)
             }
+            HttpEvent::BodyEnded(ResponseSummary { nth, .. }) => Noted::BodyEnded(nth),
             HttpEvent::Began { .. } | HttpEvent::Refused { .. } => return,
         });
     }
@@ -29,7 +31,7 @@ fn keep(notes: &mut Vec<Noted>) -> impl FnMut(HttpEvent<'_>) {
 fn follow(requests: &[u8], responses: &[u8], step: usize) -> (Vec<Noted>, bool) {
     let (mut follower, mut notes) = (Follower::default(), Vec::new());
     for piece in requests.chunks(step) {
-        follower.requests(piece, keep(&mut notes));
+        follower.requests(piece, Instant::now(), keep(&mut notes));
     }
     for piece in responses.chunks(step) {
         follower.responses(piece, keep(&mut notes));
@@ -91,6 +93,38 @@ fn exchanges_are_noted_however_they_are_cut() {
 }
 
 #[test]
+fn the_end_of_a_request_body_is_noted_whichever_end_comes_first() {
+    let start = Instant::now();
+    let later = start + std::time::Duration::from_millis(5);
+    let head = b"POST /a HTTP/1.1\r\nContent-Length: 4\r\n\r\nab";
+    let answer = b"HTTP/1.1 204 No\r\n\r\n";
+    let noted = |is_early: bool| {
+        let (mut follower, mut bodies) = (Follower::default(), Vec::new());
+        let mut note = |event: HttpEvent<'_>| match event {
+            HttpEvent::Ended(response) => bodies.push((false, response)),
+            HttpEvent::BodyEnded(response) => bodies.push((true, response)),
+            _ => {}
+        };
+        follower.requests(head, start, &mut note);
+        if is_early {
+            follower.responses(answer, &mut note);
+        }
+        follower.requests(b"cdGET / HTTP/1.1\r\n\r\n", later, &mut note);
+        if !is_early {
+            follower.responses(answer, &mut note);
+        }
+        follower.responses(answer, &mut note);
+        bodies.iter().map(|(last, it)| (*last, it.nth, it.status, it.request_body)).collect()
+    };
+    let ended = RequestBody::Ended(later);
+    let absent = (false, 2, 204, RequestBody::Absent);
+    let early: Vec<_> = noted(true);
+    assert_eq!(early, [(false, 1, 204, RequestBody::Unfinished), (true, 1, 204, ended), absent]);
+    let late: Vec<_> = noted(false);
+    assert_eq!(late, [(false, 1, 204, ended), absent]);
+}
+
+#[test]
 fn an_upgrade_and_a_tunnel_are_noted_and_let_go() {
     for (line, response, status) in [
         ("GET /chat HTTP/1.1", "HTTP/1.1 101 Switching\r\n\r\n\x01\x02", 101),
@@ -141,7 +175,7 @@ fn a_request_that_never_came_wholly_is_noted_when_the_server_has_had_enough() {
         }
     }
     let mut follower = Follower::default();
-    follower.requests(begun.as_bytes(), |_| ());
+    follower.requests(begun.as_bytes(), Instant::now(), |_| ());
     follower.responses_end(|note| {
         let HttpEvent::Request { user_agent, host, .. } = note else { panic!("{note:?}") };
         let known = Some(pen_records::attribution::text_hash(b"a"));
@@ -153,7 +187,7 @@ fn a_request_that_never_came_wholly_is_noted_when_the_server_has_had_enough() {
 fn hardly_anything_is_kept_between_messages() {
     let mut follower = Follower::default();
     for piece in b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".chunks(3) {
-        follower.requests(piece, |_| {});
+        follower.requests(piece, Instant::now(), |_| {});
     }
     follower.responses(b"HTTP/1.1 204 No\r\n\r\n", |_| {});
     assert_eq!(

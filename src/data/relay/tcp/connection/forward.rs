@@ -71,7 +71,7 @@ impl Connection {
                     let line = access_line(&ended, number, caller, server, now);
                     sinks.access_lines.add(&line, now);
                 }
-                let record = exchange_record(event, number, caller, server);
+                let record = exchange_record(event, number, caller, server, now);
                 if let Some(record) = record.filter(|_| recorded) {
                     sinks.record(&record, now);
                 }

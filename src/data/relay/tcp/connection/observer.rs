@@ -99,7 +99,8 @@ impl<E: FnMut(HttpEvent<'_>), J: FnMut(EditOutcome)> ByteObserver for Connection
         match (self.http.begin(), from) {
             (None, _) => bytes,
             (Some(it), Side::Client) => {
-                it.from_client(bytes, self.edited, &mut self.on_event, &mut self.on_edit)
+                let came = (bytes, self.tls.now);
+                it.from_client(came, self.edited, &mut self.on_event, &mut self.on_edit)
             }
             (Some(it), Side::Server) => {
                 it.from_server(bytes, &mut self.on_event);

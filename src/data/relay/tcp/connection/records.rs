@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use pen_records::mapping::{Mapping, MappingKind, RequestText};
+use pen_records::mapping::{BodyEnd, Mapping, MappingKind, RequestText};
 use pen_records::request::{Cut, Fingerprint};
 
 use super::observer::HttpObserver;
@@ -13,7 +13,7 @@ use crate::data::relay::duplex::Side;
 use crate::data::relay::http::conversation::Conversation;
 use crate::data::relay::http::edit::Forward;
 use crate::data::relay::http::exchange::FinishedExchange;
-use crate::data::relay::http::{HttpEvent, ResponseSummary};
+use crate::data::relay::http::{HttpEvent, RequestBody};
 use crate::data::relay::records;
 use crate::data::relay::tls_observer::ObservedExchange;
 use crate::logs::access_log::line::{AccessLogLine, ExchangeEnd};
@@ -121,6 +121,7 @@ pub(super) fn exchange_record<'a>(
     number: u64,
     caller: &Caller,
     server: &'a ServerEnd,
+    now: Instant,
 ) -> Option<Mapping<'a>> {
     Some(match event {
         HttpEvent::Request { nth, line, user_agent, referer, host, .. } => Mapping {
@@ -132,16 +133,26 @@ pub(super) fn exchange_record<'a>(
             host,
             ..mapping(MappingKind::Request, number, caller, server)
         },
-        HttpEvent::Ended(ResponseSummary { nth, status, head, body, framed }) => Mapping {
-            nth: Some(nth),
-            status: Some(status),
-            head_bytes: Some(head),
-            body_bytes: Some(body),
-            framed_bytes: Some(framed),
+        HttpEvent::Ended(response) | HttpEvent::BodyEnded(response) => Mapping {
+            nth: Some(response.nth),
+            status: Some(response.status),
+            head_bytes: Some(response.head),
+            body_bytes: Some(response.body),
+            framed_bytes: Some(response.framed),
+            body_end: body_end(response.request_body, now),
             ..mapping(MappingKind::Ended, number, caller, server)
         },
         HttpEvent::Began { .. } | HttpEvent::Refused { .. } => return None,
     })
+}
+
+/// Returns when the body of a request ended, by a record made at `now`; `None` without a body.
+fn body_end(body: RequestBody, now: Instant) -> Option<BodyEnd> {
+    match body {
+        RequestBody::Absent => None,
+        RequestBody::Unfinished => Some(BodyEnd::Pending),
+        RequestBody::Ended(at) => Some(BodyEnd::ago(now.saturating_duration_since(at))),
+    }
 }
 
 /// Returns the access line of an exchange.
