@@ -150,6 +150,8 @@ struct MergeJoin<'a> {
     inputs: OpenInputs,
     /// Whether mapping logs may hold extended lines of our own balancer.
     extended: bool,
+    /// The fingerprints that the mapping logs need of lines.
+    cuts: FingerprintCuts,
     now: Timestamp,
     /// Bytes of text the attributor holds.
     held: usize,
@@ -181,6 +183,8 @@ impl<'a> MergeJoin<'a> {
         }
         servers.add_names(&setup.config.third_party.names);
         let extended = setup.mappings.iter().any(|head| head.extended);
+        let target = setup.mappings.iter().any(|head| head.third_party);
+        let cuts = FingerprintCuts { short: true, long: extended, target };
         let mut starts = Vec::new();
         let (mut logs, mut heads) = (Vec::new(), MergeHeads::new());
         for (server, head) in std::mem::take(&mut setup.logs) {
@@ -223,6 +227,7 @@ impl<'a> MergeJoin<'a> {
             mapping_heads,
             inputs,
             extended,
+            cuts,
             now: Timestamp::MIN,
             held: 0,
             taken: 0,
@@ -348,7 +353,7 @@ impl<'a> MergeJoin<'a> {
                 spec: self.setup.config.servers[log.server].spec.clone(),
                 zone: self.setup.config.servers[log.server].zone,
                 first_time: log.head.first_time,
-                cuts: if self.extended { FingerprintCuts::Both } else { FingerprintCuts::Short },
+                cuts: self.cuts,
                 shares: self.setup.shares.clone(),
             };
             let reader = job.start().doing(format_args!("open {}", log.head.origin))?;

@@ -8,6 +8,10 @@
 //! replacement, [`Cut::Long`] over the first [`LONG`] bytes unchanged. Records of `pen` keep
 //! [`LONG`] bytes, and of longer requests a hash of the full request: [`Cut::Whole`]. A request
 //! ends at its first CR or LF.
+//!
+//! Balancers other than `pen` often speak another version of HTTP to the server than the client
+//! spoke to them, and log the client's. Requests in their logs are compared without the protocol:
+//! [`Cut::Target`].
 
 use std::num::NonZeroU64;
 
@@ -24,6 +28,7 @@ pub const LONG: usize = 800;
 
 const SHORT_SEED: u64 = 0x7065_6e2d_7368_6f72;
 const LONG_SEED: u64 = 0x7065_6e2d_6c6f_6e67;
+const TARGET_SEED: u64 = 0x7065_6e2d_7461_7267;
 /// Part of the wire format, so that other programs can compute the hash.
 const WHOLE_SEED: u64 = 0;
 
@@ -37,6 +42,8 @@ pub enum Cut {
     /// The full request; only for requests longer than [`LONG`] bytes, because shorter ones are
     /// covered by that cut.
     Whole,
+    /// Method and target, without the protocol.
+    Target,
 }
 
 /// The identity of a request line under one [`Cut`]: equal lines have equal fingerprints, different
@@ -147,6 +154,7 @@ impl Fingerprint {
             Cut::Short => SHORT_SEED,
             Cut::Long => LONG_SEED,
             Cut::Whole => WHOLE_SEED,
+            Cut::Target => TARGET_SEED,
         };
         let hash = || NonZeroU64::new(xxh3_64_with_seed(line, seed)).unwrap_or(NonZeroU64::MAX);
         (!line.is_empty()).then(|| Self(hash()))
@@ -160,7 +168,7 @@ impl Cut {
     pub const fn len(self) -> usize {
         match self {
             Self::Short => SHORT,
-            Self::Long | Self::Whole => LONG,
+            Self::Long | Self::Whole | Self::Target => LONG,
         }
     }
 
@@ -168,6 +176,16 @@ impl Cut {
     #[must_use]
     pub const fn is_empty(self) -> bool {
         false
+    }
+}
+
+/// Returns a request line without its protocol. A line that ends in no protocol is returned whole.
+#[must_use]
+#[inline]
+pub fn without_protocol(request: &[u8]) -> &[u8] {
+    match memchr::memrchr(b' ', request) {
+        Some(space) if request[space + 1..].starts_with(b"HTTP/") => &request[..space],
+        _ => request,
     }
 }
 

@@ -158,6 +158,9 @@ fn machine(config: &MergeConfig, index: usize) -> usize {
     config.servers.iter().position(|server| server.addr() == addr).unwrap_or(index)
 }
 
+/// The fingerprints of sampled lines.
+const SAMPLED: FingerprintCuts = FingerprintCuts { short: true, long: true, target: false };
+
 impl ClockSide {
     fn empty(start: Timestamp) -> Self {
         Self { start, end: start, lines: ServerSamples::default(), mappings: None, clock: None }
@@ -170,10 +173,7 @@ impl ClockSide {
         let parse = |line: &[u8]| {
             let parsed = parser.parse(line).ok()?;
             let stamp = times.of_single(&parsed)?;
-            Some((
-                stamp.0,
-                LoggedLine::new(line, &parsed, FingerprintCuts::Both, ServerIndex(0), stamp),
-            ))
+            Some((stamp.0, LoggedLine::new(line, &parsed, SAMPLED, ServerIndex(0), stamp)))
         };
         walk(logs, start, most, parse, |time, line| {
             side.lines.add(&line);

@@ -28,6 +28,8 @@ pub(crate) struct InputHead {
     pub(crate) extended: bool,
     /// Hash of the bytes that were read; `None` for none.
     pub(crate) digest: Option<u64>,
+    /// Whether the input may hold lines of other balancers: one is near the beginning, or the input was not read.
+    pub(crate) third_party: bool,
 }
 
 impl InputHead {
@@ -44,7 +46,7 @@ impl InputHead {
         origin: &InputOrigin,
         third_party: &ThirdPartySettings,
     ) -> io::Result<Self> {
-        let mut extended = false;
+        let (mut extended, mut is_third_party) = (false, false);
         let mut reader = ThirdPartyLogReader::new(third_party);
         let head = Self::look(origin, |line| {
             extended |= line.starts_with(mapping::line::START);
@@ -54,11 +56,12 @@ impl InputHead {
                 return mapping.time.map(|(time, _)| time);
             }
             let time = reader.wants(line).then(|| reader.time(line)).flatten();
-            extended |= time.is_some();
+            is_third_party |= time.is_some();
             time
         })?;
-        let extended = extended || !head.repeatable;
-        Ok(Self { extended, ..head })
+        let third_party = is_third_party || !head.repeatable;
+        let extended = extended || third_party;
+        Ok(Self { extended, third_party, ..head })
     }
 
     fn look(
@@ -74,6 +77,13 @@ impl InputHead {
             first_time = block.iter().flat_map(TextBlock::lines).filter_map(&mut time).min();
         }
         let first_time = first_time.unwrap_or(Timestamp::MIN);
-        Ok(Self { origin: origin.clone(), first_time, repeatable, extended: false, digest })
+        Ok(Self {
+            origin: origin.clone(),
+            first_time,
+            repeatable,
+            extended: false,
+            third_party: false,
+            digest,
+        })
     }
 }

@@ -3,9 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use pen_records::access::{AccessLine, LineSpan};
-use pen_records::attribution::{
-    Attributor, BalancerHashes, FingerprintCuts, LineOrigin, LoggedLine, MappingEvent,
-};
+use pen_records::attribution::{Attributor, BalancerHashes, LineOrigin, LoggedLine, MappingEvent};
 use pen_records::mapping::{Mapping, MappingKind};
 use pen_records::time::{Resolution, Timestamp};
 
@@ -125,8 +123,8 @@ impl Intake {
         }
         let (evidence, text, client) = match &parsed {
             Ok(parsed) => {
-                let evidence =
-                    LoggedLine::new(line, parsed, FingerprintCuts::Long, place.server, time);
+                let cuts = self.engine.live_cuts();
+                let evidence = LoggedLine::new(line, parsed, cuts, place.server, time);
                 let evidence = LoggedLine {
                     server_port: place.key.port,
                     origin: LineOrigin(source),

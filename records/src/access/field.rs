@@ -68,6 +68,8 @@ pub(crate) enum BalancerField {
     Took,
     /// Bytes of the response's body and head as the server sent them.
     Body,
+    /// The same for each server that was tried, as nginx lists them.
+    Bodies,
     Head,
     /// The Content-Length of the response.
     Length,
@@ -76,7 +78,7 @@ pub(crate) enum BalancerField {
 }
 
 /// The span of each [`BalancerField`] in a line; empty if absent.
-pub(crate) type BalancerSpans = [LineSpan; 16];
+pub(crate) type BalancerSpans = [LineSpan; 17];
 
 /// The unit of a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +105,7 @@ impl LogField {
                 | Self::User
                 | Self::ForwardedFor
                 | Self::Time
-                | Self::Part(BalancerField::Servers)
+                | Self::Part(BalancerField::Servers | BalancerField::Bodies)
         )
     }
 

@@ -31,7 +31,7 @@ pub(crate) use self::timestamp::TimestampParser;
 pub use self::trailing::TrailingNumbers;
 pub use self::write::{write_with_client, write_with_text};
 
-use crate::request::{Cut, Fingerprint, LONG, unescape};
+use crate::request::{Cut, Fingerprint, LONG, unescape, without_protocol};
 use crate::time::{Resolution, Timestamp};
 
 /// Bytes `start..end` of a line.
@@ -158,6 +158,28 @@ impl LoggedRequest {
                 Fingerprint::of_whole_logged(&[method, target, protocol].map(|part| part.of(line)))
             }
             Self::Absent | Self::Parts { .. } => None,
+        }
+    }
+
+    /// The identity of the request without its protocol: under [`Cut::Target`], or [`Cut::Whole`]
+    /// if longer than that keeps.
+    #[must_use]
+    #[inline]
+    pub fn target(&self, line: &[u8]) -> Option<Fingerprint> {
+        match *self {
+            Self::Absent => None,
+            Self::Line(span) => {
+                let text = [without_protocol(span.of(line))];
+                Fingerprint::of_whole_logged(&text)
+                    .or_else(|| Fingerprint::of_logged(&text, Cut::Target))
+            }
+            Self::Parts { method, target, query, .. } => {
+                let query = query.map_or(&b""[..], |query| query.of(line));
+                let mark: &[u8] = if query.is_empty() || query[0] == b'?' { b"" } else { b"?" };
+                let text = [method.of(line), b" ", target.of(line), mark, query].concat();
+                Fingerprint::of_whole_logged(&[&text])
+                    .or_else(|| Fingerprint::of_logged(&[&text], Cut::Target))
+            }
         }
     }
 

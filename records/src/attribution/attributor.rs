@@ -8,7 +8,7 @@ use super::decide::{self, DecisionBuffers};
 use super::learnt::Learnt;
 use super::learnt::loss::MILLION;
 use super::learnt::server::LearntServer;
-use super::line::{HeldLine, LoggedLine, ServerIndex};
+use super::line::{FingerprintCuts, HeldLine, LoggedLine, ServerIndex};
 use super::memory::{Memory, ServerMemory};
 use super::queue::{LineQueue, LineState};
 use super::record::MappingEvent;
@@ -112,6 +112,14 @@ impl<T> Attributor<T> {
         self.memory.take(&record);
     }
 
+    /// Returns the fingerprints that lines need while mappings come by the network. Records of other balancers
+    /// come after their lines, so the first lines have all.
+    #[must_use]
+    pub fn live_cuts(&self) -> FingerprintCuts {
+        let target = self.memory.has_third_party || self.lines < costs::CUTS_UNDECIDED;
+        FingerprintCuts { short: false, long: true, target }
+    }
+
     /// Counts records of a balancer that arrived together, and records found missing before them by
     /// number. A negative number means late arrivals.
     pub fn came(&mut self, now: Timestamp, records: u32, missing: i64) {
@@ -134,13 +142,13 @@ impl<T> Attributor<T> {
         let index = logged.server.0 as usize;
         let Some(server) = memory.servers.get_mut(index) else { return LineState::Unreadable };
         server.held += 1;
-        if server.has_exchanges {
+        if server.has_exchanges() {
             memory.narrow_to(&logged);
         }
         let server = &memory.servers[index];
         let by_port = logged.peer_port.is_some()
             && !memory.connections.is_empty()
-            && !(server.has_exchanges && server.fields.peer);
+            && !(server.has_exchanges() && server.fields.peer);
         let senders = &mut learnt.servers[index].senders;
         if logged.sender.is_some_and(|sender| senders.is_direct(sender)) {
             return LineState::Direct;
@@ -322,7 +330,7 @@ impl<T> Attributor<T> {
             let is_explained = verdict.client.is_some() && verdict.reason != Reason::AgentFallback;
             learnt.senders.learn(sender, is_explained);
         }
-        if is_missing && server.has_exchanges && learnt.misses_most() {
+        if is_missing && server.has_exchanges() && learnt.misses_most() {
             let fields = server.fields.without_headers();
             self.memory.narrow(line.server, fields);
         }

@@ -435,6 +435,9 @@ pub(crate) const SENDER_EXPLAINED: u16 = 8;
 /// Lines of a sender at which both its counts are halved.
 pub(crate) const SENDER_FADE_AT: u16 = 1_000;
 
+/// Lines after which records of other balancers are no longer expected by surprise.
+pub(crate) const CUTS_UNDECIDED: u64 = 4_096;
+
 // What is remembered of mappings.
 
 /// How often a mapping is passed over before it is deferred.

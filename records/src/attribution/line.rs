@@ -37,6 +37,8 @@ pub struct LoggedLine {
     /// The request's fingerprint under [`Cut::Whole`], if the request is longer than the other cuts
     /// keep.
     pub whole: Option<Fingerprint>,
+    /// The request's fingerprint without the protocol, for records of other balancers.
+    pub target: Option<Fingerprint>,
     /// Hash of the logged client field, by [`text_hash`]: the balancer, unless the line came past
     /// the balancer.
     pub sender: Option<u32>,
@@ -58,15 +60,15 @@ pub struct LoggedLine {
     pub trailing: TrailingNumbers,
 }
 
-/// Which fingerprints a driver needs for the encoding of the mappings.
+/// Which fingerprints a driver needs for the encodings of the mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FingerprintCuts {
+pub struct FingerprintCuts {
     /// For the classic mapping file.
-    Short,
-    /// For mapping datagrams.
-    Long,
-    /// For all encodings, that of our own mapping file included.
-    Both,
+    pub short: bool,
+    /// For mapping datagrams, and for our own mapping file.
+    pub long: bool,
+    /// For logs of other balancers.
+    pub target: bool,
 }
 
 impl LoggedLine {
@@ -81,6 +83,7 @@ impl LoggedLine {
             short: None,
             long: None,
             whole: None,
+            target: None,
             sender: None,
             user_agent: None,
             referer: None,
@@ -109,12 +112,13 @@ impl LoggedLine {
             origin: LineOrigin(0),
             time,
             resolution,
-            short: if cuts == FingerprintCuts::Long { None } else { request(Cut::Short) },
-            long: if cuts == FingerprintCuts::Short { None } else { request(Cut::Long) },
-            whole: if cuts == FingerprintCuts::Short { None } else { parsed.request.whole(text) },
+            short: if cuts.short { request(Cut::Short) } else { None },
+            long: if cuts.long { request(Cut::Long) } else { None },
+            whole: if cuts.long { parsed.request.whole(text) } else { None },
+            target: if cuts.target { parsed.request.target(text) } else { None },
             sender: Some(text_hash(parsed.client.of(text))),
             user_agent: hash(parsed.user_agent),
-            referer: if cuts == FingerprintCuts::Short { None } else { hash(parsed.referer) },
+            referer: if cuts.long { hash(parsed.referer) } else { None },
             status: parsed.status,
             bytes: parsed.bytes,
             peer_port: parsed.peer_port,

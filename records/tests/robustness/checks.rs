@@ -123,7 +123,7 @@ fn access(parser: &mut Parser, line: &[u8]) {
     let _ = LoggedLine::new(
         line,
         &parsed,
-        FingerprintCuts::Both,
+        FingerprintCuts { short: true, long: true, target: true },
         server,
         (Timestamp::from_micros(0), Resolution::Second),
     );
@@ -302,7 +302,16 @@ pub(crate) fn join(bytes: &[u8]) {
             }
         } else if let Ok(parsed) = parser.parse(text) {
             let stamp = parsed.time.unwrap_or(stamp);
-            engine.line(LoggedLine::new(text, &parsed, FingerprintCuts::Both, server, stamp), n);
+            engine.line(
+                LoggedLine::new(
+                    text,
+                    &parsed,
+                    FingerprintCuts { short: true, long: true, target: true },
+                    server,
+                    stamp,
+                ),
+                n,
+            );
             put.push(n);
             engine.advance(stamp.0);
         }

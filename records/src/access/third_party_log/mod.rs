@@ -178,7 +178,7 @@ impl FormatTraits {
 fn nginx_field(name: &str) -> (LogField, u8) {
     match name {
         "upstream_addr" => (LogField::Part(BalancerField::Servers), 0),
-        "upstream_response_length" => (LogField::Part(BalancerField::Body), 0),
+        "upstream_response_length" => (LogField::Part(BalancerField::Bodies), 0),
         "upstream_bytes_received" => (LogField::Part(BalancerField::All), 0),
         "session_time" => (LogField::Duration(super::field::DurationUnit::Seconds), 0),
         "protocol" => (LogField::Word, 9),

@@ -27,8 +27,8 @@ use self::group::AssignmentWindow;
 use self::single::SingleLineMatch;
 use super::learnt::Learnt;
 use super::line::{HeldLine, LoggedLine};
-use super::memory::Memory;
 use super::memory::mappings::GroupSlot;
+use super::memory::{Memory, ServerMemory};
 use super::queue::LineQueue;
 use super::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
 use crate::time::Resolution;
@@ -80,7 +80,7 @@ pub(crate) fn late<T>(
     logged: &LoggedLine,
 ) -> LineVerdict {
     // Nothing was known of the server when the line came.
-    if memory.servers.get(logged.server.0 as usize).is_some_and(|server| server.has_exchanges) {
+    if memory.servers.get(logged.server.0 as usize).is_some_and(ServerMemory::has_exchanges) {
         memory.narrow_to(logged);
     }
     if let Some(port) = logged.peer_port

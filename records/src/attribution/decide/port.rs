@@ -176,7 +176,7 @@ pub(super) fn in_order(
 /// Returns the balancer's port in the line, if the records of another balancer name that port.
 pub(super) fn shared_port(memory: &Memory, line: &HeldLine) -> Option<NonZeroU16> {
     let server = memory.servers.get(line.server as usize)?;
-    let peer = line.peer.filter(|_| server.has_exchanges && server.fields.peer);
+    let peer = line.peer.filter(|_| server.has_exchanges() && server.fields.peer);
     peer.filter(|_| !memory.connections.is_empty())
 }
 

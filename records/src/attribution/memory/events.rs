@@ -24,8 +24,10 @@ impl Memory {
             return self.count_unused(event);
         };
         known.coarsest = known.coarsest.max(record.resolution);
-        (known.is_known, known.has_exchanges) = (true, true);
+        known.is_known = true;
         known.is_third_party |= event.is_third_party;
+        known.is_ours |= !event.is_third_party;
+        self.has_third_party |= event.is_third_party;
         let fields = known.fields;
         let oldest = self.now.offset_by(-self.window);
         self.connections.tidy(oldest, self.most_mappings());

@@ -53,6 +53,8 @@ pub(crate) struct Memory {
     pub(crate) connections: ConnectionTable,
     /// Whether mappings without a connection were seen, of [`Cut::Short`] and of other cuts.
     seen: [bool; 2],
+    /// Whether a record of another balancer than ours was seen.
+    pub(crate) has_third_party: bool,
     pub(crate) counts: MappingCounts,
 }
 
@@ -62,13 +64,13 @@ pub(crate) struct ServerMemory {
     pub(crate) fields: LoggedFields,
     /// Whether any mapping was seen.
     pub(crate) is_known: bool,
-    /// Whether a mapping with a connection was seen.
-    pub(crate) has_exchanges: bool,
     /// Whether a record of another balancer than ours was seen. Such records come when an exchange is over,
     /// so that the record of a rival may still be on its way.
     pub(crate) is_third_party: bool,
     /// The end of an exchange that lines follow.
     pub(crate) dated_by: DatedBy,
+    /// Whether a record of our own balancer was seen that names its connection.
+    pub(crate) is_ours: bool,
     /// The coarsest stamp of a mapping so far.
     pub(crate) coarsest: Resolution,
     /// Held lines for which there is no mapping yet.
@@ -93,14 +95,19 @@ impl ServerMemory {
         Self {
             fields: LoggedFields::ALL,
             is_known: false,
-            has_exchanges: false,
             is_third_party: false,
             dated_by: DatedBy::LaterEnd,
+            is_ours: false,
             coarsest: Resolution::Microsecond,
             short: 0,
             held: 0,
             tls: None,
         }
+    }
+
+    /// Returns whether a mapping with a connection was seen.
+    pub(crate) const fn has_exchanges(&self) -> bool {
+        self.is_ours || self.is_third_party
     }
 }
 
@@ -117,6 +124,7 @@ impl Memory {
             exchanges: ExchangeTable::default(),
             connections: ConnectionTable::default(),
             seen: [false; 2],
+            has_third_party: false,
             counts: MappingCounts::default(),
         }
     }
@@ -326,10 +334,15 @@ impl Memory {
     /// Returns the key of a line among mappings with facts; `None` if the server has no such
     /// mappings.
     fn exchange_key_of(&self, line: &LoggedLine) -> Option<u64> {
-        let server = self.servers.get(line.server.0 as usize).filter(|it| it.has_exchanges)?;
-        let request = line.whole.or(line.long)?;
+        let server = self.servers.get(line.server.0 as usize).filter(|it| it.has_exchanges())?;
         let signature = RequestSignature::of_line(line);
-        Some(exchange_key(line.server.0, request, signature, server.fields))
+        let key = |request| exchange_key(line.server.0, request, signature, server.fields);
+        let target = line.target.filter(|_| server.is_third_party).map(key);
+        let own = line.whole.or(line.long).map(key).filter(|_| server.is_ours || target.is_none());
+        let (Some(own), Some(target)) = (own, target) else { return own.or(target) };
+        let has_mappings =
+            |key| self.mappings.find(key).is_some_and(|it| self.mappings.group(it).mappings > 0);
+        Some(if has_mappings(target) && !has_mappings(own) { target } else { own })
     }
 
     /// Returns the group of mappings with facts that a line belongs to, if there is one.

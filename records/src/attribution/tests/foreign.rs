@@ -64,9 +64,12 @@ impl Site {
 
     fn line(&mut self, at: i64, url: &str, port: Option<u16>) {
         advance(&mut self.engine, at, &mut self.out);
-        let url = format!("GET {url} HTTP/1.1");
+        // nginx asks its servers by HTTP/1.0, whatever its clients speak.
+        let target = format!("GET {url}");
+        let long = format!("{target} HTTP/1.0");
         let line = LoggedLine {
-            long: Fingerprint::of_logged(&[url.as_bytes()], Cut::Long),
+            long: Fingerprint::of_logged(&[long.as_bytes()], Cut::Long),
+            target: Fingerprint::of_logged(&[target.as_bytes()], Cut::Target),
             sender: Some(text_hash(b"10.0.0.9")),
             user_agent: Some(text_hash(b"agent")),
             referer: Some(text_hash(b"-")),

@@ -9,7 +9,7 @@ use crate::access::{Expected, LineError};
 use crate::addr::{ClientAddr, ServerAddr, parse_ip};
 use crate::attribution::text_hash;
 use crate::mapping::{Mapping, MappingKind, RequestText};
-use crate::request::{Cut, Fingerprint, LONG, unescape};
+use crate::request::{Cut, Fingerprint, LONG, unescape, without_protocol};
 use crate::time::{Resolution, Timestamp};
 
 /// The content of a line of a balancer's log.
@@ -121,6 +121,7 @@ impl<'a> ThirdPartyRecord<'a> {
         };
         let has_body = has_body(request, of.status);
         let body = whole_number(text(BalancerField::Body))
+            .or_else(|| whole_number(last_of_list(text(BalancerField::Bodies))))
             .or_else(|| whole_number(text(BalancerField::Length)));
         let is_connection = !manner.has_request;
         Self {
@@ -156,7 +157,6 @@ impl<'a> ThirdPartyRecord<'a> {
         connection: u64,
         (asked, end, resolution): (Timestamp, Timestamp, Resolution),
     ) -> impl Iterator<Item = Mapping<'a>> + use<'a> {
-        let is_long = self.request.len() > LONG;
         let none = Mapping {
             client_port: self.client_port,
             server_port,
@@ -168,9 +168,10 @@ impl<'a> ThirdPartyRecord<'a> {
         let first = if self.request.is_empty() {
             at(MappingKind::Opened, asked)
         } else {
-            let request =
-                RequestText::raw(&self.request[..self.request.len().min(LONG)], Cut::Long);
-            let whole = Fingerprint::of_whole(self.request).filter(|_| is_long);
+            // A balancer may speak another version of HTTP to the server than the client did.
+            let target = without_protocol(self.request);
+            let request = RequestText::raw(&target[..target.len().min(LONG)], Cut::Target);
+            let whole = Fingerprint::of_whole(target);
             Mapping {
                 request: Some(request),
                 whole: whole.map(Fingerprint::get),
@@ -223,9 +224,7 @@ fn client(text: &[u8]) -> ClientAddr {
 
 fn whom<'a>(line: &'a [u8], found: &BalancerLine) -> ThirdPartyServer<'a> {
     let text = |part: BalancerField| found.parts[part as usize].of(line);
-    // nginx: `10.0.0.1:80, 10.0.0.2:80 : 10.0.0.3:80`.
-    let tried = text(BalancerField::Servers);
-    let last = tried.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
+    let last = last_of_list(text(BalancerField::Servers));
     let server = if last.is_empty() { text(BalancerField::Server) } else { last };
     let server = match memchr::memmem::find(server, b"://") {
         Some(scheme) => server[scheme + 3..].split(|&byte| byte == b'/').next().unwrap_or_default(),
@@ -316,6 +315,12 @@ fn ip_port(text: &[u8]) -> Option<(IpAddr, Option<u16>)> {
     let colon = memchr::memrchr(b':', text)?;
     let port = number(&text[colon + 1..])?;
     Some((parse_ip(&text[..colon])?, Some(port)))
+}
+
+/// Returns the last of several values: nginx writes one for each server that it tried, as in `0, 3` and
+/// `0 : 3`.
+fn last_of_list(text: &[u8]) -> &[u8] {
+    text.rsplit(|&byte| byte == b' ').next().unwrap_or_default()
 }
 
 fn number(text: &[u8]) -> Option<u16> {

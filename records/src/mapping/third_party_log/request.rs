@@ -1,7 +1,7 @@
 //! Rewrites the client's request as a balancer logged it to the request that the web server saw.
 //!
 //! HAProxy writes `#NN` for bytes that a line cannot hold. A request over HTTP/2 or 3 reaches the
-//! server as HTTP/1.1, without the scheme and the authority that HAProxy logs.
+//! server as HTTP/1.1. Some balancers log the target as a URL with scheme and authority.
 
 use crate::access::third_party_log::FormatTraits;
 use crate::access::{AccessLine, LoggedRequest};
@@ -56,10 +56,7 @@ fn put_right(request: &[u8], out: &mut Vec<u8>) {
         // The log cut the end off.
         return;
     }
-    if protocol.starts_with(b"HTTP/1.") {
-        out.extend_from_slice(&request[..=last]);
-        return out.extend_from_slice(&protocol);
-    }
+    let seen = if protocol.starts_with(b"HTTP/1.") { &protocol[..] } else { b"HTTP/1.1" };
     let method = memchr::memchr(b' ', rest).map_or(0, |space| space + 1);
     let target = &rest[method..];
     let authority = memchr::memmem::find(target, b"://").filter(|_| !target.starts_with(b"/"));
@@ -69,7 +66,8 @@ fn put_right(request: &[u8], out: &mut Vec<u8>) {
     });
     out.extend_from_slice(&rest[..method]);
     out.extend_from_slice(path);
-    out.extend_from_slice(b" HTTP/1.1");
+    out.push(b' ');
+    out.extend_from_slice(seen);
 }
 
 #[cfg(test)]
@@ -81,7 +79,7 @@ mod tests {
         for (logged, seen) in [
             ("GET /a?b=c HTTP/1.1", "GET /a?b=c HTTP/1.1"),
             ("GET /ten HTTP/1.0", "GET /ten HTTP/1.0"),
-            ("GET http://a.example/x HTTP/1.1", "GET http://a.example/x HTTP/1.1"),
+            ("GET http://a.example/x HTTP/1.1", "GET /x HTTP/1.1"),
             ("GET https://a.example/x?y=://z HTTP/2.0", "GET /x?y=://z HTTP/1.1"),
             ("GET https://a.example HTTP/2.0", "GET / HTTP/1.1"),
             ("GET /x?y=http://z HTTP/2", "GET /x?y=http://z HTTP/1.1"),

@@ -109,6 +109,12 @@ fn formats_of_other_balancers_are_read() {
             "203.0.113.9 - -> 10.0.0.2 80 by - at 971211334750 971211336000 GET /a HTTP/1.1",
         ),
         (
+            // Of a retried request.
+            r#"$remote_addr [$time_iso8601] "$request" $status $upstream_status $upstream_response_length $request_time "$upstream_addr""#,
+            r#"203.0.113.9 [2026-11-29T15:44:32+00:00] "GET http://a.example/a HTTP/1.0" 200 502, 200 0, 3 0.250 "10.0.0.1:80, 10.0.0.2:80""#,
+            "203.0.113.9 - -> 10.0.0.2 80 by - at 1795967071750 1795967072000 GET /a HTTP/1.0",
+        ),
+        (
             r#"LogFormat "%a %t \"%r\" %>s %b %D %{BALANCER_WORKER_NAME}e" balancer"#,
             r#"203.0.113.9 [10/Oct/2000:13:55:36 -0700] "GET /a HTTP/1.1" 200 5 2000 http://10.0.0.1:8080"#,
             "203.0.113.9 - -> 10.0.0.1 8080 by - at 971211336000 971211336002 GET /a HTTP/1.1",
