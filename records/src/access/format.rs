@@ -178,22 +178,25 @@ pub(super) fn unquoted(pasted: &str) -> Result<FormatText, FormatError> {
     let mut text = FormatText { bytes: Vec::new(), offsets: Vec::new(), end: pasted.len() };
     if let Some((rest, offset)) = directive(pasted, "LogFormat") {
         words(rest, offset, &mut text, 0, Some(1))?;
-    } else if let Some((rest, offset)) = directive(pasted, "log-format")
-        && rest.trim_start().starts_with(['"', '\''])
-    {
-        words(rest, offset, &mut text, 0, Some(1))?;
+    } else if let Some((rest, offset)) = directive(pasted, "log-format") {
+        if rest.trim_start().starts_with(['"', '\'']) {
+            words(rest, offset, &mut text, 0, Some(1))?;
+        } else {
+            plain(rest, offset, &mut text);
+        }
     } else if let Some((rest, offset)) = directive(pasted, "log_format") {
         words(rest, offset, &mut text, 1, None)?;
     } else if pasted.trim_start().starts_with('\'') {
         words(pasted, 0, &mut text, 0, None)?;
     } else {
-        plain(pasted, &mut text);
+        plain(pasted, 0, &mut text);
     }
     Ok(text)
 }
 
-/// A format without a directive: undoes only `\"`, `\\` and `\t`, and trims white space.
-fn plain(pasted: &str, text: &mut FormatText) {
+/// A format without quotes: undoes only `\"`, `\\` and `\t`, and trims white space. The text begins at `from`
+/// of what was pasted.
+fn plain(pasted: &str, from: usize, text: &mut FormatText) {
     let start = pasted.len() - pasted.trim_start().len();
     let mut bytes = pasted.trim_end().bytes().enumerate().skip(start).peekable();
     while let Some((offset, byte)) = bytes.next() {
@@ -205,7 +208,7 @@ fn plain(pasted: &str, text: &mut FormatText) {
         if escaped.is_some() {
             bytes.next();
         }
-        text.push(escaped.unwrap_or(byte), offset);
+        text.push(escaped.unwrap_or(byte), from + offset);
     }
 }
 

@@ -233,15 +233,17 @@ impl PlanReading<'_> {
         Ok(end)
     }
 
-    /// HAProxy escapes braces inside.
+    /// HAProxy escapes braces inside. With the flag `+Q` the braces are in quotes.
     fn captures(&self, at: usize) -> Result<usize, LineError> {
         let rest = self.line.get(at..).unwrap_or_default();
-        if rest.first() != Some(&b'{') {
-            return Ok(at);
-        }
-        let len =
-            memchr::memchr(b'}', rest).ok_or_else(|| LineError::new(at, Expected::Literal))?;
-        Ok(at + len + 1 + usize::from(rest.get(len + 1) == Some(&b' ')))
+        let close: &[u8] = match rest {
+            [b'{', ..] => b"}",
+            [b'"', b'{', ..] => b"}\"",
+            _ => return Ok(at),
+        };
+        let len = memchr::memmem::find(rest, close);
+        let end = len.ok_or_else(|| LineError::new(at, Expected::Literal))? + close.len();
+        Ok(at + end + usize::from(rest.get(end) == Some(&b' ')))
     }
 
     fn value(&mut self, field: LogField, rank: u8, at: usize, end: usize) -> Result<(), LineError> {

@@ -33,6 +33,10 @@ pub(super) const HTTP_ALL: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %
 pub(super) const HTTP_PORTS: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS \
      %tsc %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r %bi:%bp %si:%sp";
 
+/// `option httplog clf`.
+pub(super) const CLF: &str = "%{+Q}o %{-Q}ci - - [%trg] %r %ST %B \"\" \"\" %cp %ms %ft %b %s %TR %Tw %Tc %Tr \
+     %Ta %tsc %ac %fc %bc %sc %rc %sq %bq %CC %CS %hrl %hsl";
+
 /// The items of a format.
 pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
     let mut items = Vec::new();
@@ -41,8 +45,13 @@ pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
     while let Some(&byte) = text.bytes.get(at) {
         if byte == b'\\' && text.bytes.get(at + 1) == Some(&b' ') {
             // In an unquoted configuration, `\ ` stands for a space.
-            literal(&mut items, b' ', text.at(at));
+            space(&mut items, text.at(at));
             at += 2;
+            continue;
+        }
+        if byte == b' ' {
+            space(&mut items, text.at(at));
+            at += 1;
             continue;
         }
         if byte != b'%' {
@@ -57,11 +66,18 @@ pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
         match variable.name.as_str() {
             "%" => literal(&mut items, b'%', offset),
             "o" => quotes_all = quoted,
+            // Lists of headers, without a mark where one ends.
+            "hrl" | "hsl" if is_rest_lists(&text.bytes[at..]) => {
+                trim_end(&mut items);
+                items.push((PlanItem::Value(LogField::Text, 0), offset));
+                return Ok(joined_times(items));
+            }
             "hr" | "hs" => {
                 items.push((PlanItem::Captures, offset));
                 at += usize::from(text.bytes.get(at) == Some(&b' '));
             }
             name => {
+                let quoted = quoted && is_text(name);
                 if quoted {
                     literal(&mut items, b'"', offset);
                 }
@@ -72,14 +88,80 @@ pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
             }
         }
     }
+    trim_end(&mut items);
     Ok(joined_times(items))
+}
+
+/// Appends a space as HAProxy writes it: not at the beginning, and one of several.
+fn space(items: &mut Vec<PlacedItem>, at: usize) {
+    let is_first = items.is_empty();
+    let follows =
+        matches!(items.last(), Some((PlanItem::Literal(text), _)) if text.ends_with(b" "));
+    let follows = follows || matches!(items.last(), Some((PlanItem::Captures, _)));
+    if !is_first && !follows {
+        literal(items, b' ', at);
+    }
+}
+
+/// Drops the space at the end; relays of syslog do so, too.
+fn trim_end(items: &mut Vec<PlacedItem>) {
+    if let Some((PlanItem::Literal(text), _)) = items.last_mut() {
+        text.truncate(text.trim_ascii_end().len());
+        if text.is_empty() {
+            items.pop();
+        }
+    }
+}
+
+/// Whether nothing but lists of headers follows.
+fn is_rest_lists(rest: &[u8]) -> bool {
+    let mut words = rest.split(|&byte| byte == b' ').filter(|word| !word.is_empty());
+    words.all(|word| matches!(word, b"%hrl" | b"%hsl"))
+}
+
+/// Whether the flag `+Q` puts a variable in quotes: names, addresses and texts, but no numbers, times and
+/// states.
+fn is_text(name: &str) -> bool {
+    let is_timer = name.len() == 2 && name.starts_with('T');
+    !is_timer
+        && !matches!(
+            name,
+            "t" | "tr"
+                | "T"
+                | "trg"
+                | "trl"
+                | "ms"
+                | "ts"
+                | "tsc"
+                | "ST"
+                | "B"
+                | "U"
+                | "pid"
+                | "rt"
+                | "lc"
+                | "ac"
+                | "fc"
+                | "bc"
+                | "sc"
+                | "rc"
+                | "sq"
+                | "bq"
+                | "bp"
+                | "cp"
+                | "fp"
+                | "sp"
+        )
 }
 
 /// A variable or an expression of a format.
 struct HaproxyVariable {
     /// An expression includes its brackets.
     name: String,
+    /// The name in parentheses, which is the key in JSON (HAProxy 3.0).
+    alias: Option<String>,
     quoted: Option<bool>,
+    /// Whether the line is JSON from here on: `%{+json}o`.
+    is_json: bool,
     end: usize,
 }
 
@@ -87,36 +169,75 @@ impl HaproxyVariable {
     fn read(text: &FormatText, start: usize) -> Result<Self, FormatError> {
         let unfinished = || text.error(start, FormatProblem::Unfinished);
         let mut at = start + 1;
-        let mut quoted = None;
-        if text.bytes.get(at) == Some(&b'{') {
-            let len = memchr::memchr(b'}', &text.bytes[at..]).ok_or_else(unfinished)?;
-            for flag in text.bytes[at + 1..at + len].split(|&byte| byte == b',') {
-                match flag.trim_ascii() {
-                    b"+Q" => quoted = Some(true),
-                    b"-Q" => quoted = Some(false),
-                    _ => {}
-                }
+        let mut found =
+            Self { name: String::new(), alias: None, quoted: None, is_json: false, end: at };
+        loop {
+            let (close, is_flags) = match text.bytes.get(at) {
+                Some(b'{') => (b'}', true),
+                Some(b'(') => (b')', false),
+                _ => break,
+            };
+            let len = memchr::memchr(close, &text.bytes[at..]).ok_or_else(unfinished)?;
+            let inner = &text.bytes[at + 1..at + len];
+            if is_flags {
+                found.flags(inner);
+            } else {
+                // A type may follow the name, as in `%(bytes:sint)[...]`.
+                let name = inner.split(|&byte| byte == b':').next().unwrap_or_default();
+                found.alias = Some(String::from_utf8_lossy(name).into_owned());
             }
             at += len + 1;
         }
         let rest = text.bytes.get(at..).unwrap_or_default();
         let len = match rest.first() {
-            Some(b'[') => memchr::memchr(b']', rest).ok_or_else(unfinished)? + 1,
+            Some(b'[') => expression_length(rest).ok_or_else(unfinished)?,
             Some(b'%') => 1,
             _ => rest.iter().take_while(|byte| byte.is_ascii_alphabetic()).count(),
         };
         if len == 0 {
             return Err(unfinished());
         }
-        let name = String::from_utf8_lossy(&rest[..len]).into_owned();
-        Ok(Self { name, quoted, end: at + len })
+        found.name = String::from_utf8_lossy(&rest[..len]).into_owned();
+        found.end = at + len;
+        Ok(found)
     }
+
+    fn flags(&mut self, flags: &[u8]) {
+        for flag in flags.split(|&byte| byte == b',') {
+            match flag.trim_ascii() {
+                b"+Q" => self.quoted = Some(true),
+                b"-Q" => self.quoted = Some(false),
+                b"+json" => self.is_json = true,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The length of an expression with its brackets. Brackets in its arguments, as of a regular expression, are
+/// in quotes or in pairs.
+fn expression_length(text: &[u8]) -> Option<usize> {
+    let mut depth = 0_usize;
+    let mut quote = None;
+    for (at, &byte) in text.iter().enumerate() {
+        match (quote, byte) {
+            (Some(open), byte) if byte == open => quote = None,
+            (None, b'\'' | b'"') => quote = Some(byte),
+            (None, b'[') => depth += 1,
+            (None, b']') => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(at + 1);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Appends the items of a variable.
 fn push(items: &mut Vec<PlacedItem>, name: &str, at: usize) {
-    let value = |field| (PlanItem::Value(field, 0), at);
-    let part = |part| (PlanItem::Value(LogField::Part(part), 0), at);
     match name {
         // `06/Feb/2009:12:14:14.655`, in the zone of the machine.
         "t" | "tr" => {
@@ -128,41 +249,72 @@ fn push(items: &mut Vec<PlacedItem>, name: &str, at: usize) {
         "T" | "Tl" | "trg" | "trl" => items.push((PlanItem::Time(TimeFormat::Clf, false), at)),
         "Ts" => items.push((PlanItem::Time(TimeFormat::Epoch, false), at)),
         "ms" => items.push((PlanItem::Time(TimeFormat::MillisFraction, false), at)),
-        "ci" => items.push(value(LogField::Client)),
-        "cp" => items.push(part(BalancerField::ClientPort)),
-        "bi" => items.push(part(BalancerField::Own)),
-        "bp" => items.push(part(BalancerField::OwnPort)),
-        "si" => items.push(part(BalancerField::Server)),
-        "sp" => items.push(part(BalancerField::ServerPort)),
-        "b" => items.push(part(BalancerField::Group)),
-        "s" => items.push(part(BalancerField::ServerName)),
-        "TR" => items.push(part(BalancerField::Lead)),
-        "Tw" => items.push(part(BalancerField::Queue)),
-        "Tc" => items.push(part(BalancerField::Connect)),
-        "Ta" | "Tt" => items.push(part(BalancerField::Took)),
-        "B" => items.push(part(BalancerField::All)),
-        "ST" => items.push(value(LogField::Status)),
-        "r" => items.push(value(LogField::Request)),
-        "HM" => items.push(value(LogField::Method)),
-        "HU" => items.push(value(LogField::Target)),
-        "HP" => items.push(value(LogField::Path)),
-        "HQ" => items.push(value(LogField::Query)),
-        "HV" => items.push(value(LogField::Protocol)),
-        expression if expression.starts_with('[') => items.push(value(meant(expression))),
-        _ => items.push(value(LogField::Word)),
+        expression if expression.starts_with('[') => {
+            items.push((PlanItem::Value(meant(expression), 0), at));
+        }
+        name => items.push((PlanItem::Value(meaning(name), 0), at)),
     }
 }
 
-/// The meaning of a variable of the transaction, from its name.
+/// The meaning of a variable that is no time.
+fn meaning(name: &str) -> LogField {
+    match name {
+        "ci" => LogField::Client,
+        "cp" => LogField::Part(BalancerField::ClientPort),
+        "bi" => LogField::Part(BalancerField::Own),
+        "bp" => LogField::Part(BalancerField::OwnPort),
+        "si" => LogField::Part(BalancerField::Server),
+        "sp" => LogField::Part(BalancerField::ServerPort),
+        "b" => LogField::Part(BalancerField::Group),
+        "s" => LogField::Part(BalancerField::ServerName),
+        "TR" => LogField::Part(BalancerField::Lead),
+        "Tw" => LogField::Part(BalancerField::Queue),
+        "Tc" => LogField::Part(BalancerField::Connect),
+        "Ta" | "Tt" => LogField::Part(BalancerField::Took),
+        "B" => LogField::Part(BalancerField::All),
+        "ST" => LogField::Status,
+        "r" => LogField::Request,
+        "HM" => LogField::Method,
+        "HU" | "HPO" => LogField::Target,
+        "HP" => LogField::Path,
+        "HQ" => LogField::Query,
+        "HV" => LogField::Protocol,
+        _ => LogField::Word,
+    }
+}
+
+/// The meaning of an expression: a sample fetch, perhaps with converters behind it, or a variable whose name
+/// tells.
 fn meant(expression: &str) -> LogField {
     let inner = expression.trim_matches(['[', ']']);
-    let var = inner.strip_prefix("var(").and_then(|rest| rest.split_once(')'));
-    let name = var.map(|(name, _)| name.rsplit('.').next().unwrap_or(name));
-    match name.map(str::to_ascii_lowercase).as_deref() {
-        Some("user_agent" | "ua") => LogField::UserAgent,
-        Some("referer" | "referrer") => LogField::Referer,
-        Some("host") => LogField::Host,
-        Some("content_length" | "length") => LogField::Part(BalancerField::Length),
+    let (fetch, behind) = inner.split_once('(').unwrap_or((inner, ""));
+    let (fetch, _) = fetch.split_once(',').unwrap_or((fetch, ""));
+    let argument = behind.split_once(')').map_or("", |(argument, _)| argument);
+    let name = match fetch.trim() {
+        "var" => argument.rsplit('.').next().unwrap_or(argument),
+        "src" => return LogField::Client,
+        "src_port" => return meaning("cp"),
+        "bc_src" => return meaning("bi"),
+        "bc_src_port" => return meaning("bp"),
+        "bc_dst" => return meaning("si"),
+        "bc_dst_port" => return meaning("sp"),
+        "be_name" => return meaning("b"),
+        "srv_name" => return meaning("s"),
+        "method" | "capture.req.method" => return LogField::Method,
+        "url" | "capture.req.uri" | "pathq" => return LogField::Target,
+        "path" => return LogField::Path,
+        "query" => return LogField::Query,
+        "capture.req.ver" => return LogField::Protocol,
+        "status" | "txn.status" => return LogField::Status,
+        "req.hdr" | "req.fhdr" | "hdr" | "res.hdr" | "res.fhdr" => argument,
+        _ => return LogField::ClientText,
+    };
+    let name = name.split(',').next().unwrap_or(name).trim();
+    match name.to_ascii_lowercase().replace('-', "_").as_str() {
+        "user_agent" | "ua" => LogField::UserAgent,
+        "referer" | "referrer" => LogField::Referer,
+        "host" => LogField::Host,
+        "content_length" | "length" => LogField::Part(BalancerField::Length),
         _ => LogField::ClientText,
     }
 }

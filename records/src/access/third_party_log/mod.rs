@@ -47,13 +47,14 @@ pub(crate) struct FormatTraits {
 
 /// HAProxy's own formats for requests and connections, and the formats that our documentation
 /// recommends.
-pub(crate) const HAPROXY: [&str; 6] = [
+pub(crate) const HAPROXY: [&str; 7] = [
     haproxy::HTTP_ALL,
     haproxy::HTTP_PORTS,
     haproxy::HTTP,
     haproxy::TCP_PORTS,
     haproxy::TCP,
     haproxy::HTTPS,
+    haproxy::CLF,
 ];
 
 impl BalancerFormat {
@@ -96,6 +97,8 @@ impl BalancerFormat {
         if u32::try_from(line.len()).is_err() {
             return Err(LineError::new(0, Expected::AccessLine));
         }
+        // HAProxy writes a space where its format ends in one; relays of syslog drop it.
+        let line = if self.manner.hash_escapes { line.trim_ascii_end() } else { line };
         let start = envelope::length(line);
         let envelope = u32::try_from(start).unwrap_or_default();
         *found = BalancerLine {
@@ -111,6 +114,10 @@ pub(crate) fn may_be_haproxys(line: &[u8]) -> bool {
     let rest = line.get(envelope::length(line)..).unwrap_or_default();
     let Some(space) = rest.iter().take(64).position(|&byte| byte == b' ') else { return false };
     let (client, behind) = (&rest[..space], &rest[space..]);
+    if behind.starts_with(b" - - [") {
+        // `option httplog clf`: Referer and User-Agent are always empty.
+        return memchr::memmem::find(behind, b" \"\" \"\" ").is_some();
+    }
     client.contains(&b':') && behind.starts_with(b" [") && behind.get(22) == Some(&b'.')
 }
 
@@ -141,7 +148,8 @@ enum BalancerDialect {
 
 impl BalancerDialect {
     fn of(text: &str) -> Self {
-        if format::directive(text, "log-format").is_some() || text.contains("%ci") {
+        let is_haproxys = ["%ci", "%[", "%{+", "%{-", "%("].iter().any(|mark| text.contains(mark));
+        if format::directive(text, "log-format").is_some() || is_haproxys {
             Self::Haproxy
         } else if format::is_nginx(text) {
             Self::Nginx

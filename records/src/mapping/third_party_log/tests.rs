@@ -64,6 +64,15 @@ fn lines_of_haproxy_are_read_as_they_are() {
             "127.0.0.1 38272 -> nobody by - at 1795625338348 1795625338348",
         ),
         (
+            // `option httplog clf`, and the same with captured headers.
+            r#"<134>Nov 29 20:35:34 haproxy[26370]: 127.0.0.1 - - [29/Nov/2026:20:35:34 +0000] "GET /a?b=%20c HTTP/1.1" 200 117 "" "" 39160 730 "c" "app" "web1" 0 0 0 4 4 ---- 1 1 0 0 0 0 0 "" "" "#,
+            "127.0.0.1 39160 -> app/web1 by - at 1795984534730 1795984534734 GET /a?b=%20c HTTP/1.1",
+        ),
+        (
+            r#"127.0.0.1 - - [29/Nov/2026:20:35:34 +0000] "GET /a HTTP/1.1" 200 117 "" "" 39160 730 "c" "app" "web1" 0 0 0 4 4 ---- 1 1 0 0 0 0 0 "" "" "curl/8" "text/html""#,
+            "127.0.0.1 39160 -> app/web1 by - at 1795984534730 1795984534734 GET /a HTTP/1.1",
+        ),
+        (
             r#"unix:1 [25/Nov/2026:16:48:58.348] web app/w1 0/0/0/0/1 200 0 - - ---- 1/1/0/0/0 0/0 "GET / HTTP/1.1" - 127.0.0.1:80"#,
             "",
         ),
@@ -118,6 +127,22 @@ fn formats_of_other_balancers_are_read() {
             r#"LogFormat "%a %t \"%r\" %>s %b %D %{BALANCER_WORKER_NAME}e" balancer"#,
             r#"203.0.113.9 [10/Oct/2000:13:55:36 -0700] "GET /a HTTP/1.1" 200 5 2000 http://10.0.0.1:8080"#,
             "203.0.113.9 - -> 10.0.0.1 8080 by - at 971211336000 971211336002 GET /a HTTP/1.1",
+        ),
+        (
+            // The flags of `%o`, a space at the beginning, doubled spaces and one at the end.
+            r#"log-format "%{+Q}o  %{-Q}ci %cp  [%tr] %ft %b %s %ST %B %hr %hs %r ""#,
+            r#"127.0.0.1 45904 [29/Nov/2026:20:35:34.707] "web" "app" "web1" 200 117 "{my #22agent#22 x}" "GET /a HTTP/1.1" "#,
+            "127.0.0.1 45904 -> app/web1 by - at 1795984534707 1795984534707 GET /a HTTP/1.1",
+        ),
+        (
+            r"log-format %ci:%cp\ [%tr]\ %b/%s\ %{+Q}r",
+            r#"127.0.0.1:45904 [29/Nov/2026:20:35:34.707] app/web1 "GET /a HTTP/1.1""#,
+            "127.0.0.1 45904 -> app/web1 by - at 1795984534707 1795984534707 GET /a HTTP/1.1",
+        ),
+        (
+            r#"%[src]:%[src_port] %[bc_src]:%[bc_src_port] %(name)si:%(port:sint)sp %Ts "%[capture.req.method] %[capture.req.uri] %[capture.req.ver]" %{+Q}[req.hdr(a),map_sub(/x[1])] %{+Q}[src,ipmask(24)]"#,
+            r#"127.0.0.1:45904 10.0.0.9:4000 10.0.0.1:80 1795984534 "GET /a HTTP/1.1" "b" "127.0.0.0""#,
+            "127.0.0.1 45904 -> 10.0.0.1 80 by 10.0.0.9:4000 at 1795984534000 1795984534000 GET /a HTTP/1.1",
         ),
         (
             r#"log-format "%ci:%cp %Ts.%ms %b/%s %Ta %{+Q}r %bi:%bp %{+Q,+E}[var(txn.user_agent)]""#,
