@@ -10,6 +10,7 @@
 //! quoted text. The parser therefore takes the last time before the quote of the request, because a
 //! user name cannot hold an unescaped quote, and looks for the client in front of that time only.
 
+use super::envelope::Envelope;
 use super::head::HeadParser;
 use super::quote::QuoteScanner;
 use super::timestamp::TimestampParser;
@@ -26,17 +27,16 @@ pub(super) enum ClfVariant {
     VhostCombined,
 }
 
-/// Parses the line that starts at `start` of `line` into `found`, overwriting all fields.
+/// Parses the line behind `envelope` into `found`, overwriting all fields.
 #[inline]
 pub(super) fn parse(
     line: &[u8],
-    start: usize,
+    envelope: Envelope,
     heads: &mut HeadParser,
     clock: &mut TimestampParser,
     found: &mut AccessLine,
 ) -> Result<ClfVariant, LineError> {
-    let envelope = LineSpan::new(start, start).start;
-    let (start, body) = trim(line, start);
+    let (start, body) = trim(line, envelope.length as usize);
     let (quote, after_host) = heads.read(body, start, envelope, clock, found)?;
     let mut quotes = QuoteScanner::new(body, quote + 1);
     let request_end =
@@ -162,8 +162,13 @@ mod tests {
     fn read(line: &str) -> Result<(AccessLine, ClfVariant), LineError> {
         let mut found = AccessLine::default();
         let mut heads = HeadParser::new(ClientPlacement::ByLine);
-        let shape =
-            parse(line.as_bytes(), 0, &mut heads, &mut TimestampParser::default(), &mut found)?;
+        let shape = parse(
+            line.as_bytes(),
+            Envelope::default(),
+            &mut heads,
+            &mut TimestampParser::default(),
+            &mut found,
+        )?;
         Ok((found, shape))
     }
 

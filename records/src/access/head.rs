@@ -1,5 +1,6 @@
 //! The head of a line: client and time, in front of the request.
 
+use super::envelope::Envelope;
 use super::quote::next_quote;
 use super::timestamp::{ParsedTime, TimestampParser, decimal};
 use super::{AccessLine, Expected, LineError, LineSpan};
@@ -51,17 +52,18 @@ impl HeadParser {
         &mut self,
         body: &[u8],
         start: usize,
-        envelope: u32,
+        envelope: Envelope,
         clock: &mut TimestampParser,
         found: &mut AccessLine,
     ) -> Result<(usize, bool), LineError> {
         let last = &self.last;
         let rest = body.get(start..).unwrap_or_default();
         if last.start == start && !last.text.is_empty() && rest.starts_with(&last.text) {
-            *found = AccessLine { envelope, ..last.found };
+            *found = last.found;
+            found.set_envelope(envelope);
             return Ok((start + last.text.len() - 1, last.after_host));
         }
-        *found = AccessLine { envelope, ..AccessLine::default() };
+        *found = AccessLine::in_envelope(envelope);
         self.read_anew(body, start, clock, found)
     }
 
@@ -223,6 +225,12 @@ pub(super) fn without_port(body: &[u8], (from, to): (usize, usize)) -> (usize, O
         return (to, None);
     }
     (from + colon, port)
+}
+
+/// Whether a word is an address, perhaps with a port, or the `unix:` that nginx logs for a client of
+/// a Unix-domain socket.
+pub(super) fn is_address(word: &[u8]) -> bool {
+    parse_ip(word).is_some() || without_port(word, (0, word.len())).1.is_some() || word == b"unix:"
 }
 
 /// Returns the port of `a.example:443`.

@@ -25,6 +25,7 @@ mod write;
 
 use std::fmt;
 
+use self::envelope::Envelope;
 pub use self::format::{FormatError, FormatProblem};
 pub use self::parser::{Parser, Spec};
 pub(crate) use self::timestamp::TimestampParser;
@@ -64,8 +65,12 @@ impl LineSpan {
 /// The fields of an access line. All spans are offsets into the parsed line, and escapes are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccessLine {
-    /// Length of the syslog envelope in front, in bytes; 0 without an envelope.
+    /// Length in bytes of what stands in front: a syslog envelope, or the prefix of a container
+    /// runtime or of grep; 0 without.
     pub envelope: u32,
+    /// The host or container that the envelope names, for lines that come by a syslog relay or from
+    /// a central file: the host of the web server.
+    pub envelope_host: Option<LineSpan>,
     /// The client field: the only bytes that a rewrite changes.
     pub client: LineSpan,
     /// The time, and its resolution.
@@ -112,6 +117,17 @@ pub enum StampZone {
     Missing,
     /// It does not, and is most likely UTC, as after a `T` in JSON.
     MissingAfterT,
+}
+
+impl AccessLine {
+    /// A line of which nothing but the envelope is known.
+    fn in_envelope(envelope: Envelope) -> Self {
+        Self { envelope: envelope.length, envelope_host: envelope.host, ..Self::default() }
+    }
+
+    fn set_envelope(&mut self, envelope: Envelope) {
+        (self.envelope, self.envelope_host) = (envelope.length, envelope.host);
+    }
 }
 
 /// The request, in the form that the format logs.

@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
 use super::clf::{self, ClfVariant};
+use super::envelope::{self, Envelope};
 use super::field::{DurationUnit, LogField};
 use super::format::{self, FormatError, FormatProblem};
 use super::head::{ClientPlacement, HeadParser};
 use super::json::{self, JsonNames, NamedHeaders};
 use super::plan::FormatPlan;
 use super::timestamp::TimestampParser;
-use super::{AccessLine, Expected, LineError, LineSpan, envelope, template};
+use super::{AccessLine, Expected, LineError, template};
 
 /// The format of access lines, as chosen by the user.
 #[derive(Clone, Debug, Default)]
@@ -168,29 +169,39 @@ impl Parser {
         if u32::try_from(line.len()).is_err() {
             return Err(LineError::new(0, Expected::AccessLine));
         }
-        let envelope = envelope::length(line);
-        let read = self.parse_at(line, envelope, found);
-        let index = match read {
-            Err(_) if envelope > 0 => self.parse_at(line, 0, found).or(read)?,
-            read => read?,
+        let envelope = envelope::of(line);
+        let index = match self.parse_at(line, envelope, found) {
+            Ok(index) => index,
+            Err(error) => self.parse_otherwise(line, envelope, found).ok_or(error)?,
         };
         self.seen.lines[index] += 1;
         self.seen.enveloped += u64::from(found.envelope > 0);
         Ok(())
     }
 
-    /// Parses the line that starts at `start` into `found`; returns the index of its format in
+    /// Parses a line that could not be parsed behind `envelope`.
+    #[cold]
+    fn parse_otherwise(
+        &mut self,
+        line: &[u8],
+        envelope: Envelope,
+        found: &mut AccessLine,
+    ) -> Option<usize> {
+        let other = if envelope.length > 0 { Envelope::default() } else { envelope::find(line) };
+        (other.length != envelope.length).then(|| self.parse_at(line, other, found).ok()).flatten()
+    }
+
+    /// Parses the line behind `envelope` into `found`; returns the index of its format in
     /// [`NAMES`].
     #[inline]
     fn parse_at(
         &mut self,
         line: &[u8],
-        start: usize,
+        envelope: Envelope,
         found: &mut AccessLine,
     ) -> Result<usize, LineError> {
         let clock = &mut self.clock;
-        let fresh =
-            AccessLine { envelope: LineSpan::new(start, start).start, ..AccessLine::default() };
+        let (start, fresh) = (envelope.length as usize, AccessLine::in_envelope(envelope));
         match &self.wanted {
             SpecChoice::Auto if line.get(start) == Some(&b'{') => {
                 *found = fresh;
@@ -210,7 +221,7 @@ impl Parser {
             }
             SpecChoice::Auto | SpecChoice::Named(_) => {}
         }
-        Ok(match clf::parse(line, start, &mut self.heads, clock, found)? {
+        Ok(match clf::parse(line, envelope, &mut self.heads, clock, found)? {
             ClfVariant::Common => 0,
             ClfVariant::Combined => 1,
             ClfVariant::VhostCommon => 2,

@@ -134,7 +134,7 @@ pub(super) fn month(name: &[u8]) -> Option<i64> {
 }
 
 /// Parses `hh:mm:ss`; a leap second is allowed.
-fn time_of_day(clock: &[u8; 8]) -> Option<i64> {
+pub(super) fn time_of_day(clock: &[u8; 8]) -> Option<i64> {
     let [h1, h0, b':', m1, m0, b':', s1, s0] = *clock else { return None };
     let (hours, minutes, seconds) = (two(h1, h0)?, two(m1, m0)?, two(s1, s0)?);
     (hours < 24 && minutes < 60 && seconds < 61).then_some(hours * 3600 + minutes * 60 + seconds)
@@ -162,7 +162,7 @@ fn two(tens: u8, ones: u8) -> Option<i64> {
 }
 
 /// Parses `.` or `,` and digits: returns microseconds, resolution and length.
-fn fraction(text: &[u8]) -> Option<(i64, Resolution, usize)> {
+pub(super) fn fraction(text: &[u8]) -> Option<(i64, Resolution, usize)> {
     if !matches!(text.first()?, b'.' | b',') {
         return None;
     }

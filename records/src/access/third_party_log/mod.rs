@@ -7,12 +7,13 @@ mod trafficserver;
 
 use std::sync::Arc;
 
+use super::envelope::{self, Envelope};
 pub(crate) use super::field::BalancerField;
 use super::field::{BalancerSpans, LogField};
 use super::format::{self, FormatError, FormatProblem, PlacedItem};
 use super::plan::{FormatPlan, PlanItem};
 use super::timestamp::{self, TimestampParser};
-use super::{AccessLine, Expected, LineError, envelope};
+use super::{AccessLine, Expected, LineError};
 
 /// The fields of a line in a balancer's log, as spans.
 #[derive(Clone, Debug, Default)]
@@ -99,12 +100,25 @@ impl BalancerFormat {
         }
         // HAProxy writes a space where its format ends in one; relays of syslog drop it.
         let line = if self.manner.hash_escapes { line.trim_ascii_end() } else { line };
-        let start = envelope::length(line);
-        let envelope = u32::try_from(start).unwrap_or_default();
-        *found = BalancerLine {
-            line: AccessLine { envelope, ..AccessLine::default() },
-            ..BalancerLine::default()
-        };
+        let envelope = envelope::of(line);
+        self.read_behind(envelope, line, clock, found).or_else(|error| {
+            // The format may begin like an envelope.
+            let is_bare = envelope.length == 0;
+            let bare = Envelope::default();
+            if is_bare { Err(error) } else { self.read_behind(bare, line, clock, found) }
+        })
+    }
+
+    fn read_behind(
+        &self,
+        envelope: Envelope,
+        line: &[u8],
+        clock: &mut TimestampParser,
+        found: &mut BalancerLine,
+    ) -> Result<(), LineError> {
+        *found =
+            BalancerLine { line: AccessLine::in_envelope(envelope), ..BalancerLine::default() };
+        let start = envelope.length as usize;
         self.plan.parse_balancers(line, start, clock, (&mut found.line, &mut found.parts))
     }
 }
