@@ -39,7 +39,10 @@ impl InputHead {
         zone: Option<LogZone>,
     ) -> io::Result<Self> {
         let (mut parser, mut times) = (Parser::new(spec), AccessTimes::new(zone));
-        Self::look(origin, |line| Some(times.of(&parser.parse(line).ok()?)?.0))
+        Self::look(origin, |line| match parser.parse(line) {
+            Ok(found) => Some(times.of(&found)?.0),
+            Err(_) => Some(parser.time_of_unread(line)?.0),
+        })
     }
 
     pub(crate) fn of_mappings(

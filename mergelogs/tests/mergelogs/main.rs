@@ -2,6 +2,7 @@
 
 mod audit;
 mod live;
+mod reading;
 mod servers;
 mod support;
 mod third_party;

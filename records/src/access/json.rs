@@ -8,6 +8,7 @@
 use super::field::{DurationUnit, LineDraft, LogField};
 use super::timestamp::TimestampParser;
 use super::{AccessLine, Expected, LineError, LineSpan};
+use crate::time::{Resolution, Timestamp};
 
 /// The keys of interest, and the meaning of their values.
 #[derive(Clone, Debug)]
@@ -232,6 +233,23 @@ impl NamedHeaders {
             }
         }
     }
+}
+
+/// The time of the object that starts at `start`, as far as the object can be read.
+pub(super) fn time(
+    line: &[u8],
+    start: usize,
+    names: &JsonNames,
+    clock: &mut TimestampParser,
+) -> Option<(Timestamp, Resolution)> {
+    let mut found = AccessLine::default();
+    let mut draft = LineDraft::new(&mut found);
+    let _ = walk(line, start, names, |field, rank, value| {
+        if field == LogField::Time {
+            draft.take(field, rank, value, line, clock);
+        }
+    });
+    found.time
 }
 
 /// An open object or array, and its keys: `None` if no key is of interest.

@@ -21,6 +21,7 @@ mod time_format;
 mod timestamp;
 mod trailing;
 mod truth;
+mod unread;
 mod write;
 
 use std::fmt;
@@ -30,6 +31,7 @@ pub use self::format::{FormatError, FormatProblem};
 pub use self::parser::{Parser, Spec};
 pub(crate) use self::timestamp::TimestampParser;
 pub use self::trailing::TrailingNumbers;
+pub use self::unread::LineErrorInText;
 pub use self::write::{write_with_client, write_with_text};
 
 use crate::request::{Cut, Fingerprint, LONG, unescape, without_protocol};

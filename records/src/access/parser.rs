@@ -12,6 +12,7 @@ use super::json::{self, JsonNames, NamedHeaders};
 use super::plan::FormatPlan;
 use super::timestamp::TimestampParser;
 use super::{AccessLine, Expected, LineError, template};
+use crate::time::{Resolution, Timestamp};
 
 /// The format of access lines, as chosen by the user.
 #[derive(Clone, Debug, Default)]
@@ -227,6 +228,20 @@ impl Parser {
             ClfVariant::VhostCommon => 2,
             ClfVariant::VhostCombined => 3,
         })
+    }
+
+    pub(super) fn clock(&mut self) -> &mut TimestampParser {
+        &mut self.clock
+    }
+
+    /// The time of a JSON object that may be cut or lack a client.
+    pub(super) fn json_time(&mut self, line: &[u8]) -> Option<(Timestamp, Resolution)> {
+        let names = match &self.wanted {
+            SpecChoice::Json(names) => names,
+            _ => &*USUAL,
+        };
+        let start = memchr::memchr(b'{', line)?;
+        json::time(line, start, names, &mut self.clock)
     }
 
     /// The detected formats for a report, most used first: `combined (1,204 lines), common (3)`.

@@ -76,6 +76,32 @@ impl TimestampParser {
         Some(ParsedTime { time, zone: StampZone::Given, end: at + CLF + taken })
     }
 
+    /// Parses the local time of nginx's error log (`2023/11/14 22:13:20`) or Apache's
+    /// (`[Tue Nov 14 22:13:20.123456 2023]`) at the beginning of a line. The zone is that of the
+    /// last time with a zone.
+    pub(super) fn local(&self, line: &[u8]) -> Option<(Timestamp, Resolution)> {
+        let (midnight, clock, fraction_at) = match line {
+            [y3, y2, y1, y0, b'/', m1, m0, b'/', d1, d0, b' ', rest @ ..] => {
+                let year = two(*y3, *y2)? * 100 + two(*y1, *y0)?;
+                (midnight(year, two(*m1, *m0)?, two(*d1, *d0)?)?, rest.first_chunk()?, None)
+            }
+            [b'[', _, _, _, b' ', m2, m1, m0, b' ', d1, d0, b' ', rest @ ..] => {
+                let close = rest.iter().take(24).position(|&b| b == b']').unwrap_or(rest.len());
+                let [.., b' ', y3, y2, y1, y0] = rest.get(..close.min(24))? else { return None };
+                let year = two(*y3, *y2)? * 100 + two(*y1, *y0)?;
+                let tens = if *d1 == b' ' { b'0' } else { *d1 };
+                let day = two(tens, *d0)?;
+                let midnight = midnight(year, month(&[*m2, *m1, *m0])?, day)?;
+                (midnight, rest.first_chunk()?, rest.get(8..))
+            }
+            _ => return None,
+        };
+        let seconds = midnight + time_of_day(clock)? - self.zone_seconds;
+        let (micros, resolution, _) =
+            fraction_at.and_then(fraction).unwrap_or((0, Resolution::Second, 0));
+        Some((Timestamp::from_seconds(seconds).offset_by(micros), resolution))
+    }
+
     #[inline]
     fn clf_seconds(&mut self, stamp: &[u8; 20], zone: &[u8; 5]) -> Option<i64> {
         let date: &[u8; 12] = stamp.first_chunk()?;

@@ -16,6 +16,10 @@ use crate::input::lines::LineReader;
 use crate::input::shares::MemoryShares;
 use crate::zone::{AccessTimes, LogZone};
 
+/// Microseconds: a line that was not understood places lines without a time only if its own time is
+/// so near to that of the line before.
+const NEAR: i64 = 3_600_000_000;
+
 /// The settings of an access log's reader.
 pub(crate) struct AccessJob {
     pub(crate) origin: InputOrigin,
@@ -141,10 +145,18 @@ impl AccessJob {
             }
             Err(error) => {
                 if end.complaints.len() < COMPLAINTS {
+                    let error = error.in_line(text);
                     end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
                 }
                 end.not_understood += 1;
-                let line = LoggedLine::unread(self.server, *last);
+                let time = parser.time_of_unread(text);
+                // A client may have chosen such a time: it places this line only.
+                let is_near = |(time, _): &(Timestamp, _)| {
+                    time.micros_since(last.0).abs() < NEAR || last.0 == self.first_time
+                };
+                let place = time.unwrap_or(*last);
+                *last = time.filter(is_near).unwrap_or(*last);
+                let line = LoggedLine::unread(self.server, place);
                 (LoggedLine { origin: self.number, ..line }, None)
             }
         }

@@ -1,0 +1,63 @@
+//! Lines as people have them: what stands in front, and what is not understood.
+
+use crate::T;
+use crate::support::{MergeFolder, line, mapping};
+
+/// Runs one line for each of `heads`, which ends where the access line begins; returns the output.
+fn behind(heads: &[&str]) -> String {
+    let folder = MergeFolder::new();
+    let (mut mappings, mut lines) = (String::new(), String::new());
+    for (i, head) in (0..).zip(heads) {
+        let request = format!("GET /{i} HTTP/1.1");
+        mappings += &mapping(&format!("203.0.113.{i}"), T + i, "10.0.0.1", &request);
+        lines += head;
+        lines += &line("10.0.0.9", T + i, &request);
+    }
+    folder.write("pen.log", mappings);
+    folder.write("a.log", lines);
+    let run = folder.run("-p pen.log 10.0.0.1:a.log");
+    assert_eq!(run.code, Some(0), "{}", run.err);
+    run.out
+}
+
+#[test]
+fn whatever_passed_a_line_on_its_client_is_found_behind() {
+    let heads = [
+        "Nov 22 20:23:20 FW1 fw1 nginx: ",
+        "Nov 22 20:23:20.123 web1 nginx: ",
+        "<190>Nov 22 2026 20:23:20 web1 nginx: ",
+        "<190>web1 nginx: ",
+        "Nov 22 20:23:20 web1 nginx ",
+        "<190>1 2026-11-22T20:23:20.1+00:00 web1 nginx - - -  ",
+        "2026-11-22T21:23:20.346494690+01:00 stdout F ",
+        "2026-11-22T20:23:20.346494690Z ",
+        "web-1  | ",
+        "Nov 22 20:23:20.123456 web1 nginx[1]: ",
+        "Sun 2026-11-22 20:23:20 UTC web1 nginx[1]: ",
+        "1795379000.123456 web1 nginx[1]: ",
+        "2026-11-22T20:23:20+0000 web1 nginx[1]: ",
+        "access.log:",
+        "access.log:17:",
+        "1795379000 ",
+        "web1 nginx: ",
+    ];
+    let out = behind(&heads);
+    for (i, (head, line)) in heads.iter().zip(out.lines()).enumerate() {
+        assert!(line.starts_with(&format!("{head}203.0.113.{i} - - [")), "{line}");
+    }
+    let raw = "\u{1}\0\0\0\0\0\0\u{5f}";
+    assert!(behind(&[raw]).starts_with(&format!("{raw}203.0.113.0 - - [")));
+}
+
+#[test]
+fn lines_that_are_not_understood_keep_their_place_by_their_own_time() {
+    let folder = MergeFolder::new();
+    folder.write("pen.log", mapping("203.0.113.1", T, "10.0.0.1", "GET /x HTTP/1.1"));
+    let listed = |i| line("198.51.100.1, 192.0.2.5", T + i, &format!("GET /{i} HTTP/1.1"));
+    folder.write("a.log", (0..10).step_by(2).map(listed).collect::<String>());
+    folder.write("b.log", (1..10).step_by(2).map(listed).collect::<String>());
+    let run = folder.run("-d -p pen.log 10.0.0.1:a.log 10.0.0.2:b.log");
+    assert_eq!(run.out, (0..10).map(listed).collect::<String>());
+    let place = "a.log:1: expected a client at byte 0, at \"198.51.100.1, 192.0.2.5 - - [";
+    assert!(run.err.contains(place), "{}", run.err);
+}
