@@ -40,6 +40,9 @@ pub struct AccuracyArgs {
     /// Made logs only, which need no web server, no balancer and no network
     #[arg(long)]
     made: bool,
+    /// Made logs whose requests and clients are those of these access logs
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "made")]
+    natural: Vec<PathBuf>,
     /// With --made: keep the files of the last row in this folder, and print the command that joins them
     #[arg(long, value_name = "FOLDER", requires = "made")]
     keep: Option<PathBuf>,
@@ -61,11 +64,12 @@ enum RecordSource {
 /// # Errors
 /// When a program is missing or fails.
 pub fn run(args: &AccuracyArgs) -> Result<(), ActionError> {
-    if args.made {
+    if args.made || !args.natural.is_empty() {
         return made::run(&made::MadeRun {
             row: args.row.clone(),
             seed: args.seed,
             quick: args.quick,
+            natural: args.natural.clone(),
             keep: args.keep.clone(),
         });
     }

@@ -11,6 +11,8 @@ pub struct SitePlan {
     pub rate: f64,
     /// How many web servers there are, at most 200.
     pub servers: u8,
+    /// Which of them a connection goes to.
+    pub choice: ServerChoice,
     /// How many clients there are.
     pub clients: u32,
     /// How many User-Agents there are.
@@ -52,6 +54,7 @@ impl Default for SitePlan {
             requests: 4_000,
             rate: 100.0,
             servers: 3,
+            choice: ServerChoice::Random,
             clients: 200,
             agents: 12,
             agents_of_client: 1,
@@ -90,6 +93,15 @@ pub enum ServiceModel {
     Apart(f64, f64),
     /// Four fifths in turn, the rest apart around 40 ms.
     Mixed,
+}
+
+/// The server that a balancer chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerChoice {
+    /// Any.
+    Random,
+    /// The same one for all connections of a client.
+    ByClient,
 }
 
 /// Whose records the balancer writes.

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use pen_records::attribution::text_hash;
+
 use super::demand::{Demand, micros};
-use super::{Disturbance, ServiceModel, SitePlan};
+use super::{Disturbance, ServerChoice, ServiceModel, SitePlan};
 use crate::random::SeededRandom;
 
 /// A connection of a client through the balancer to a server.
@@ -168,11 +170,17 @@ impl TrafficDrawing<'_> {
         };
         let most = usize::try_from(self.plan.per_connection.max(1)).unwrap_or(1);
         let left = u32::try_from(random.below(most)).unwrap_or(0);
+        let servers = usize::from(self.plan.servers);
+        let server = match self.plan.choice {
+            ServerChoice::Random => random.below(servers),
+            ServerChoice::ByClient => text_hash(demand.client.as_bytes()) as usize % servers,
+        };
+        let server = u8::try_from(server).unwrap_or(0);
         self.numbers += 1;
         self.traffic.connections.push(SiteConnection {
             client: demand.client.clone(),
             client_port: 1_024 + u16::try_from(random.below(60_000)).unwrap_or(0),
-            server: u8::try_from(random.below(self.plan.servers.into())).unwrap_or(0),
+            server,
             port,
             number: self.numbers,
             run: self.run,

@@ -1,10 +1,10 @@
 //! A made site through our programs: its files through `mergelogs`, its datagrams through the collector.
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use std::{fs, io};
 
 use clap::Parser as _;
 use pen_records::mapping::packet::write_packet;
@@ -14,42 +14,12 @@ use pen_testing::TempFolder;
 use pen_testing::program::sibling;
 use pen_testing::site::demand::BEGIN;
 use pen_testing::site::{
-    BALANCER, MadeLine, MadeScore, MadeSite, RecordFormat, score, server_address,
+    BALANCER, MadeLine, MadeScore, MadeSite, RecordFormat, score, server_address, write_files,
 };
 use penlogd::cli::{CollectorArgs, CollectorConfig};
 use penlogd::collector::Collector;
 
 use crate::{ActionError, Doing as _};
-
-/// Writes a site's files into a folder: `pen.log`, and one for each file of a server. Returns the
-/// arguments of mergelogs that read them.
-///
-/// # Errors
-/// When a file cannot be written.
-pub fn write_files(site: &MadeSite, folder: &Path) -> io::Result<Vec<String>> {
-    let path = |name: &str| folder.join(name).display().to_string();
-    let records: Vec<u8> = site.records.iter().flat_map(|record| record.line.clone()).collect();
-    fs::write(folder.join("pen.log"), records)?;
-    let files = site.lines.iter().map(|line| line.file).max().map_or(0, |last| last + 1);
-    let mut logs = vec![(0, Vec::new()); files];
-    for MadeLine { server, file, text, .. } in &site.lines {
-        let (of, log) = &mut logs[*file];
-        *of = *server;
-        log.extend_from_slice(text);
-        log.push(b'\n');
-    }
-    let mut arguments = vec!["-p".to_owned(), path("pen.log")];
-    if let Some(window) = site.window {
-        arguments.extend(["-j".to_owned(), window.to_string()]);
-    }
-    arguments.extend(site.options.iter().cloned());
-    for (file, (server, log)) in logs.iter().enumerate().filter(|(_, (_, log))| !log.is_empty()) {
-        let name = format!("access-{file}.log");
-        fs::write(folder.join(&name), log)?;
-        arguments.push(format!("{}:{}", server_address(*server), path(&name)));
-    }
-    Ok(arguments)
-}
 
 /// Joins a site's files.
 ///

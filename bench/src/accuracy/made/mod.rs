@@ -1,14 +1,16 @@
 //! Made sites: logs by a plan and a seed, joined by our programs without any other program.
 //!
-//! [`rows`] lists the sites, [`join`] runs the programs over them, `table` prints what came of it.
+//! [`rows`] lists the sites, `natural` makes them of logs that users have, [`join`] runs the programs over them,
+//! `table` prints what came of it.
 
 pub mod join;
+mod natural;
 mod rows;
 mod table;
 
 use std::path::PathBuf;
 
-use pen_testing::site::{MadeSite, SitePlan, make};
+use pen_testing::site::{MadeSite, SitePlan, made_of, make};
 
 use self::table::{MadeResult, MadeTable};
 use crate::ActionError;
@@ -22,8 +24,10 @@ pub struct MadeRun {
     pub row: Option<String>,
     /// The seed.
     pub seed: u64,
-    /// A third of the requests.
+    /// A third of the requests; of natural logs the first 20,000 lines.
     pub quick: bool,
+    /// Logs whose lines are the traffic, in place of made requests.
+    pub natural: Vec<PathBuf>,
     /// A folder that keeps the files of the last row.
     pub keep: Option<PathBuf>,
 }
@@ -33,17 +37,27 @@ pub struct MadeRun {
 /// # Errors
 /// When a program is missing or fails, when an exact line is wrong, or more than one of 10,000 certain lines.
 pub fn run(args: &MadeRun) -> Result<(), ActionError> {
-    let mut rows = rows();
-    rows.retain(|row| args.row.as_ref().is_none_or(|part| row.name.contains(part)));
-    if rows.is_empty() {
-        return Err(ActionError::new("no made site is named so"));
-    }
+    let chosen = |row: &MadeRow| args.row.as_ref().is_none_or(|part| row.name.contains(part));
     let mut table = MadeTable::default();
-    for row in rows {
-        let requests = if args.quick { row.plan.requests / 3 } else { row.plan.requests };
-        let plan = SitePlan { seed: args.seed, requests, ..row.plan.clone() };
-        let site = make(&plan);
-        table.add(judge(&row, &site, args)?);
+    if args.natural.is_empty() {
+        for row in rows().into_iter().filter(chosen) {
+            let requests = if args.quick { row.plan.requests / 3 } else { row.plan.requests };
+            let plan = SitePlan { seed: args.seed, requests, ..row.plan.clone() };
+            table.add(judge(&row, &make(&plan), args)?);
+        }
+    } else {
+        let most = if args.quick { 20_000 } else { usize::MAX };
+        for path in &args.natural {
+            let demands = natural::demands(path, most)?;
+            println!("{}: {} lines are of use", path.display(), demands.len());
+            for row in natural::rows(path, &demands).into_iter().filter(chosen) {
+                let plan = SitePlan { seed: args.seed, ..row.plan.clone() };
+                table.add(judge(&row, &made_of(&plan, demands.clone()), args)?);
+            }
+        }
+    }
+    if table.is_empty() {
+        return Err(ActionError::new("no made site is named so"));
     }
     print!("{table}");
     table.verdict()

@@ -29,6 +29,10 @@ impl MadeTable {
         self.results.push(result);
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.results.is_empty()
+    }
+
     /// Both ways of each row.
     fn scores(&self) -> impl Iterator<Item = (&MadeResult, &'static str, &MadeScore)> {
         self.results
