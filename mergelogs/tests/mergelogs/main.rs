@@ -4,6 +4,7 @@ mod audit;
 mod live;
 mod reading;
 mod servers;
+mod sites;
 mod support;
 mod third_party;
 
