@@ -22,7 +22,7 @@ use pen_records::rewrite::{LikelyPolicy, RewritePolicy, UnmatchedPolicy};
 use pen_records::server_alias::{KnownAs, ServerAlias, ServerAliases, ServerKey};
 
 use crate::allow::{Allow, FromArg};
-use crate::collector::{CollectorSettings, LineSender, SenderSettings};
+use crate::collector::{BalancerSender, CollectorSettings, LineSender, SenderSettings};
 use crate::socket::ListenTarget;
 
 /// Collects mapping records of the balancer and access lines of its servers, puts the real client
@@ -100,8 +100,8 @@ pub struct CollectorArgs {
     #[arg(long, value_name = "[mappings=|lines=]NET")]
     from: Vec<FromArg>,
     /// NAME is another name of the server at ADDR: the address or host name of its sender, the name in
-    /// its shipments, a second address in mappings, or the name that HAProxy logs as GROUP/NAME or
-    /// NAME; may be repeated
+    /// its shipments, the host in the envelope of a syslog relay, a second address in mappings, or the
+    /// name that HAProxy logs as GROUP/NAME or NAME; may be repeated
     #[arg(long, value_name = "NAME=ADDR[:PORT]")]
     server: Vec<String>,
     /// The lines of this sender (address, host name, or the name in its shipments) are the log of a
@@ -152,6 +152,8 @@ pub struct CollectorConfig {
     pub log_bytes: usize,
     /// Settings of the collector.
     pub settings: CollectorSettings,
+    /// What the user should know about the command line.
+    pub remarks: Vec<String>,
 }
 
 /// Approximate memory of a remembered mapping, in bytes.
@@ -195,6 +197,7 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
         let mut allow = Allow::default();
         args.from.into_iter().for_each(|from| allow.add(from));
         let most = memory / 2 / MAPPING;
+        let known = known(&args.format, &args.server, &args.mapping_format)?;
         let engine = attribution::JoinSettings {
             wait: args.wait,
             window: args.window,
@@ -215,13 +218,14 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
             explain,
             report: args.report,
             log_bytes: memory / 8,
+            remarks: remarks(&known),
             settings: CollectorSettings {
                 engine,
                 held_bytes: memory / 8,
                 unfinished_bytes: (memory / 32).max(UNFINISHED),
                 servers: (memory / 16 / SERVER).clamp(SERVERS.0, SERVERS.1),
                 rewrite: RewritePolicy { unmatched: args.unmatched, likely: args.likely },
-                known: known(&args.format, &args.server, &args.mapping_format)?,
+                known,
                 privacy: args.privacy.as_ref().map(privacy).transpose()?,
                 allow,
                 candidates: args.candidates,
@@ -255,7 +259,7 @@ fn known(
         let spec = ThirdPartySpec::parse(spec).map_err(|error| {
             CollectorArgsError(format!("cannot use --mapping-format {text}: {error}"))
         })?;
-        known.balancers.extend(senders(name).into_iter().map(|sender| (sender, spec.clone())));
+        known.balancers.push(BalancerSender { name: name.into(), senders: senders(name), spec });
     }
     Ok(known)
 }
@@ -285,6 +289,23 @@ fn addresses(name: &str) -> impl Iterator<Item = IpAddr> {
     let host = (!name.contains('/')).then_some((name, 0));
     let addrs = host.and_then(|host| host.to_socket_addrs().ok());
     addrs.into_iter().flatten().map(|addr| addr.ip().to_canonical())
+}
+
+/// Returns a remark for each name that is no host here.
+fn remarks(known: &SenderSettings) -> Vec<String> {
+    let resolved = |place| known.resolved.iter().any(|(_, of)| *of == place);
+    let names =
+        known.servers.iter().enumerate().filter_map(|(place, alias)| match &alias.known_as {
+            KnownAs::Name(name) if !name.contains('/') && !resolved(place) => Some(name),
+            _ => None,
+        });
+    let remark = |name: &str| {
+        format!(
+            "{name} is no host here: --server {name}=… is about the name in shipments, in syslog envelopes, or in a \
+             balancer's log"
+        )
+    };
+    names.map(|name| remark(name)).collect()
 }
 
 /// Returns all senders that a name may stand for.
@@ -387,6 +408,13 @@ mod tests {
             assert_eq!(milliseconds(text).unwrap(), expected, "{text}");
         }
         assert_eq!(seconds("600").unwrap(), Duration::from_secs(600));
+    }
+
+    #[test]
+    fn a_name_that_is_no_host_is_said() {
+        let config = config("1 --server nosuch.invalid=10.0.0.1 --server app/w=10.0.0.2").unwrap();
+        assert_eq!(config.remarks.len(), 1, "{:?}", config.remarks);
+        assert!(config.remarks[0].starts_with("nosuch.invalid is no host here"));
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub fn run(config: CollectorConfig) -> Result<ExitCode, ActionError> {
         MessageTarget::Foreground
     };
     diagnostics::start("penlogd", target, config.debug);
+    config.remarks.iter().for_each(|remark| info!("{remark}"));
     let listeners =
         config.listen.iter().map(|&listen| bind(listen)).collect::<Result<Vec<_>, _>>()?;
     let settled = config.process.settle()?;
@@ -303,9 +304,16 @@ impl CollectorLoop {
         let now = Instant::now();
         let explain = self.explain.as_mut().map(LogFile::buffer);
         self.collector.decide(self.clock.timestamp(now), self.log.buffer(), explain);
+        self.say_remarks();
         self.log.settle(now);
         if let Some(explain) = &mut self.explain {
             explain.settle(now);
+        }
+    }
+
+    fn say_remarks(&mut self) {
+        for remark in self.collector.take_remarks() {
+            warn!("{remark}");
         }
     }
 
@@ -352,6 +360,7 @@ impl CollectorLoop {
         let now = Instant::now();
         let explain = self.explain.as_mut().map(LogFile::buffer);
         self.collector.finish(self.clock.timestamp(now), self.log.buffer(), explain);
+        self.say_remarks();
         self.log.finish(now);
         if let Some(explain) = &mut self.explain {
             explain.finish(now);

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use pen_records::access::{Parser, Spec};
-use pen_records::addr::ServerAddr;
+use pen_records::access::{LineError, Parser, Spec, envelope_host};
+use pen_records::addr::{ServerAddr, parse_ip};
 use pen_records::attribution::{Attributor, ServerIndex};
 use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::rewrite::OutcomeCounts;
@@ -12,9 +12,12 @@ use pen_records::server_alias::{ServerAliases, ServerKey};
 use pen_records::shipment::ShipmentServer;
 
 use crate::clocks::ServerClock;
+use crate::servers::{MappedServer, ServerTable};
 
-/// Length limit of a socket path in bytes, above what the system permits.
-const PATH: usize = 255;
+/// Hosts of a relay that messages name.
+const HOSTS: usize = 8;
+/// Bytes of a line that messages show.
+const SHOWN: usize = 200;
 
 /// A sender by address or name, as given to `--mapping-format`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +40,18 @@ pub struct SenderSettings {
     /// Addresses that names of `servers` resolve to, and the place of each name's option.
     pub resolved: Vec<(IpAddr, usize)>,
     /// Senders that send the log of a third-party balancer, and its format.
-    pub balancers: Vec<(LineSender, ThirdPartySpec)>,
+    pub balancers: Vec<BalancerSender>,
+}
+
+/// A sender that sends the log of a third-party balancer.
+#[derive(Clone, Debug)]
+pub struct BalancerSender {
+    /// As it was typed.
+    pub name: String,
+    /// The name, and the addresses that it resolves to.
+    pub senders: Vec<LineSender>,
+    /// The format of the log.
+    pub spec: ThirdPartySpec,
 }
 
 /// A server that sends lines.
@@ -49,54 +63,77 @@ pub(crate) struct LineSource {
     pub(crate) clock: ServerClock,
     /// Counters of decided lines.
     pub(crate) counts: OutcomeCounts,
+    pub(crate) watch: SourceWatch,
+}
+
+/// What a warning about a source needs to know.
+#[derive(Debug, Default)]
+pub(crate) struct SourceWatch {
+    /// Counters of decided lines at the last look.
+    pub(crate) before: OutcomeCounts,
+    /// The first line since then that did not parse, escaped, and where parsing stopped.
+    pub(crate) unread: Option<(String, LineError)>,
+    /// Hosts in envelopes, while no mapping names the server.
+    pub(crate) hosts: Vec<Box<[u8]>>,
+}
+
+impl SourceWatch {
+    /// Notes a line that did not parse.
+    pub(crate) fn unread(&mut self, line: &[u8], error: LineError) {
+        if self.unread.is_none() {
+            let more = if line.len() > SHOWN { "…" } else { "" };
+            let text = line[..line.len().min(SHOWN)].escape_ascii();
+            self.unread = Some((format!("{text}{more}"), error));
+        }
+    }
+
+    fn host(&mut self, host: &[u8]) {
+        if self.hosts.len() < HOSTS && !self.hosts.iter().any(|known| **known == *host) {
+            self.hosts.push(host.into());
+        }
+    }
 }
 
 /// All sources.
 #[derive(Debug)]
 pub(crate) struct LineSources {
-    known: SenderSettings,
+    pub(crate) known: SenderSettings,
+    /// Whether an option `--server` may be about the host in an envelope.
+    has_hosts: bool,
+    /// The options `--server` and `--format` that something needed so far, by place.
+    pub(crate) used_servers: Vec<bool>,
+    pub(crate) used_formats: Vec<bool>,
     /// Limit of servers that send lines (further ones share one source), and of servers that only mappings name. Separate
     /// limits, so that a flood of mappings cannot displace servers that send lines.
     most: usize,
-    /// Number of servers that only mappings name.
-    only_named: usize,
+    pub(crate) servers: ServerTable,
     sources: Vec<LineSource>,
     by_key: HashMap<ServerKey, u32>,
     /// Source by sender address, for lines that name no server.
     by_sender: HashMap<IpAddr, u32>,
     last_sender: Option<(IpAddr, u32)>,
+    /// The last host in an envelope that names a server, and its source.
+    last_host: Option<(Box<[u8]>, u32)>,
     last_key: Option<(ServerKey, u32)>,
-    servers: HashMap<IpAddr, ServerIndex>,
-    /// Servers that mappings name, by the address in the mapping.
-    mapped: HashMap<IpAddr, MappedServer>,
-    last_mapped: Option<(IpAddr, MappedServer)>,
-    paths: HashMap<Box<[u8]>, MappedServer>,
     others: Option<u32>,
-}
-
-/// A server that a mapping names.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct MappedServer {
-    pub(crate) index: ServerIndex,
-    /// The port by `--server`; `None`: the port in the mapping is right.
-    pub(crate) port: Option<u16>,
 }
 
 impl LineSources {
     pub(crate) fn new(known: SenderSettings, most: usize) -> Self {
+        let most = most.max(1);
         Self {
+            used_servers: vec![false; known.servers.iter().len()],
+            used_formats: vec![false; known.formats.len()],
+            has_hosts: known.servers.has_hosts(),
             known,
-            most: most.max(1),
-            only_named: 0,
+            most,
+            servers: ServerTable::new(most),
             sources: Vec::new(),
             by_key: HashMap::new(),
             by_sender: HashMap::new(),
             last_sender: None,
+            last_host: None,
             last_key: None,
-            servers: HashMap::new(),
-            mapped: HashMap::new(),
-            last_mapped: None,
-            paths: HashMap::new(),
             others: None,
         }
     }
@@ -110,7 +147,7 @@ impl LineSources {
         self.most
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &LineSource> {
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, LineSource> {
         self.sources.iter()
     }
 
@@ -120,57 +157,65 @@ impl LineSources {
         addr: ServerAddr<'_>,
         engine: &mut Attributor<T>,
     ) -> Option<MappedServer> {
-        let known = match addr {
-            ServerAddr::Ip(ip) => {
-                if let Some((last, server)) = self.last_mapped
-                    && last == ip
-                {
-                    return Some(server);
-                }
-                let server = self.mapped.get(&ip).copied();
-                self.last_mapped = server.map(|server| (ip, server)).or(self.last_mapped);
-                server
-            }
-            ServerAddr::Unix(path) => self.paths.get(path).copied(),
-        };
-        known.or_else(|| self.first_mapped(addr, engine))
+        if let Some(known) = self.servers.known(addr) {
+            return Some(known);
+        }
+        let (server, option) = self.servers.first_mapped(addr, &self.known.servers, engine)?;
+        self.use_option(option);
+        Some(server)
     }
 
-    /// Remembers a server that a mapping names for the first time.
-    fn first_mapped<T>(
-        &mut self,
-        addr: ServerAddr<'_>,
-        engine: &mut Attributor<T>,
-    ) -> Option<MappedServer> {
-        let option = self.known.servers.of_mapped(addr);
-        let other = option.map(|option| self.known.servers.server(option));
-        let ip = match (other, addr) {
-            (Some(key), _) => Some(key.addr),
-            (None, ServerAddr::Ip(ip)) => Some(ip),
-            (None, ServerAddr::Unix(_)) => None,
-        };
-        let index = ip.and_then(|ip| self.servers.get(&ip).copied());
-        let index = match index {
-            Some(index) => index,
-            None if self.only_named >= self.most => return None,
-            None => {
-                self.only_named += 1;
-                let index = engine.server(ip.map_or(addr, ServerAddr::Ip));
-                ip.map(|ip| self.servers.insert(ip, index));
-                index
-            }
-        };
-        let server = MappedServer { index, port: other.and_then(|key| key.port) };
-        match addr {
-            ServerAddr::Ip(ip) => {
-                self.mapped.insert(ip, server);
-            }
-            ServerAddr::Unix(path) if path.len() > PATH => return None,
-            ServerAddr::Unix(path) => {
-                self.paths.insert(path.into(), server);
-            }
+    fn use_option(&mut self, option: Option<usize>) {
+        if let Some(used) = option.and_then(|option| self.used_servers.get_mut(option)) {
+            *used = true;
         }
-        Some(server)
+    }
+
+    /// Returns the source of a line that came by a relay or from a central file, by the host in the line's syslog
+    /// envelope; `None` if the line belongs to the server of its `sender`, the source that it came from. The host has to
+    /// be known: by an option `--server`, or as an address that mappings name while they do not name the sender's.
+    #[inline]
+    pub(crate) fn of_envelope<T>(
+        &mut self,
+        sender: u32,
+        line: &[u8],
+        engine: &mut Attributor<T>,
+    ) -> Option<u32> {
+        let is_relay = !self.servers.is_mapped(self.sources.get(sender as usize)?.server);
+        if !is_relay && !self.has_hosts {
+            return None;
+        }
+        self.of_host(sender, is_relay, envelope_host(line)?, engine)
+    }
+
+    fn of_host<T>(
+        &mut self,
+        sender: u32,
+        is_relay: bool,
+        host: &[u8],
+        engine: &mut Attributor<T>,
+    ) -> Option<u32> {
+        if let Some((last, source)) = &self.last_host
+            && **last == *host
+        {
+            return Some(*source);
+        }
+        let option = self.known.servers.of_host(host);
+        self.use_option(option);
+        let addr = || parse_ip(host).filter(|addr| is_relay && self.servers.has_mapped(*addr));
+        let key = match option {
+            Some(option) => Some(self.known.servers.server(option)),
+            None => addr().map(|addr| ServerKey { addr, port: None }),
+        };
+        let Some(key) = key else {
+            if is_relay {
+                self.sources[sender as usize].watch.host(host);
+            }
+            return None;
+        };
+        let source = self.of_key(key, engine);
+        self.last_host = Some((host.into(), source));
+        Some(source)
     }
 
     /// Returns the source of lines that `sender` sends without naming a server.
@@ -184,6 +229,7 @@ impl LineSources {
             Some(&source) => source,
             None => {
                 let option = self.option_of(sender);
+                self.use_option(option);
                 let key = option.map_or(ServerKey { addr: sender, port: None }, |option| {
                     self.known.servers.server(option)
                 });
@@ -207,16 +253,20 @@ impl LineSources {
         engine: &mut Attributor<T>,
     ) -> u32 {
         let by_name = server.name.and_then(|name| self.known.servers.of_name(name));
-        let key = match (by_name.or_else(|| self.option_of(sender)), server.addr) {
-            (Some(option), _) => self.known.servers.server(option),
-            (None, Some(addr)) => ServerKey { addr: addr.to_canonical(), port: server.port },
-            (None, None) => ServerKey { addr: sender, port: server.port },
+        let by_addr = server.addr.map(|addr| addr.to_canonical());
+        let option = by_name
+            .or_else(|| self.option_of(sender))
+            .or_else(|| self.known.servers.of_mapped(ServerAddr::Ip(by_addr?)));
+        let key = match option {
+            Some(option) => self.known.servers.server(option),
+            None => ServerKey { addr: by_addr.unwrap_or(sender), port: server.port },
         };
         if let Some((last, source)) = self.last_key
             && last == key
         {
             return source;
         }
+        self.use_option(option);
         let source = self.of_key(key, engine);
         self.last_key = Some((key, source));
         source
@@ -235,8 +285,7 @@ impl LineSources {
         if self.sources.len() >= self.most {
             return self.others(engine);
         }
-        let server = || engine.server(ServerAddr::Ip(key.addr));
-        let server = *self.servers.entry(key.addr).or_insert_with(server);
+        let server = self.servers.of_lines(key.addr, engine);
         self.add(key, server)
     }
 
@@ -256,7 +305,11 @@ impl LineSources {
         let own = |(of, _): &&(ServerKey, Spec)| {
             of.addr == key.addr && (of.port.is_none() || of.port == key.port)
         };
-        let spec = self.known.formats.iter().find(own).map_or(&self.known.format, |(_, spec)| spec);
+        let place = self.known.formats.iter().position(|format| own(&format));
+        if let Some(place) = place {
+            self.used_formats[place] = true;
+        }
+        let spec = place.map_or(&self.known.format, |place| &self.known.formats[place].1);
         let source = u32::try_from(self.sources.len()).expect("bounded");
         let (parser, counts) = (Parser::new(spec), OutcomeCounts::default());
         self.sources.push(LineSource {
@@ -265,6 +318,7 @@ impl LineSources {
             parser,
             counts,
             clock: ServerClock::default(),
+            watch: SourceWatch::default(),
         });
         self.by_key.insert(key, source);
         source

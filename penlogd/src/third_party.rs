@@ -1,5 +1,6 @@
 //! Log lines of balancers other than pen: HAProxy's, which are recognized, and those of senders named by the user.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use pen_records::access::LineError;
@@ -12,15 +13,26 @@ use pen_records::mapping::third_party_log::{
 use pen_records::server_alias::ServerAliases;
 use pen_records::time::{Resolution, Timestamp};
 
-use crate::sources::LineSender;
+use crate::sources::{BalancerSender, LineSender};
 
 /// The readers of third-party logs.
 pub(crate) struct ThirdPartyReaders {
     /// HAProxy's own formats, from any sender.
     haproxy: ThirdPartyReader,
-    balancers: Vec<(LineSender, ThirdPartyReader)>,
+    balancers: Vec<NamedBalancer>,
     /// Number of the last line, as its connection number.
     number: u64,
+    /// The options `--server` that a name needed so far, by place.
+    names: BTreeSet<usize>,
+}
+
+/// A balancer that the user named.
+struct NamedBalancer {
+    name: String,
+    senders: Vec<LineSender>,
+    reader: ThirdPartyReader,
+    /// Whether it sent something so far.
+    is_used: bool,
 }
 
 /// Selects a reader.
@@ -41,14 +53,18 @@ pub(crate) enum UnusableLine {
 }
 
 impl ThirdPartyReaders {
-    pub(crate) fn new(balancers: &[(LineSender, ThirdPartySpec)]) -> Self {
-        let reader = |(sender, spec): &(LineSender, ThirdPartySpec)| {
-            (sender.clone(), ThirdPartyReader::new(spec))
+    pub(crate) fn new(balancers: &[BalancerSender]) -> Self {
+        let reader = |balancer: &BalancerSender| NamedBalancer {
+            name: balancer.name.clone(),
+            senders: balancer.senders.clone(),
+            reader: ThirdPartyReader::new(&balancer.spec),
+            is_used: false,
         };
         Self {
             haproxy: ThirdPartyReader::new(&ThirdPartySpec::haproxy()),
             balancers: balancers.iter().map(reader).collect(),
             number: THIRD_PARTY_BASE,
+            names: BTreeSet::new(),
         }
     }
 
@@ -62,12 +78,24 @@ impl ThirdPartyReaders {
     }
 
     /// Returns the reader for a sender that the user named as a balancer.
-    pub(crate) fn of_sender(&self, from: IpAddr, name: Option<&[u8]>) -> Option<ReaderId> {
-        let is_it = |(sender, _): &(LineSender, ThirdPartyReader)| match sender {
+    pub(crate) fn of_sender(&mut self, from: IpAddr, name: Option<&[u8]>) -> Option<ReaderId> {
+        let is_it = |sender: &LineSender| match sender {
             LineSender::Addr(addr) => *addr == from,
             LineSender::Name(own) => name == Some(own),
         };
-        self.balancers.iter().position(is_it).map(ReaderId::Balancer)
+        let place = self.balancers.iter().position(|it| it.senders.iter().any(is_it))?;
+        self.balancers[place].is_used = true;
+        Some(ReaderId::Balancer(place))
+    }
+
+    /// Returns whether a name in a line needed the option `--server` at this place.
+    pub(crate) fn has_used(&self, place: usize) -> bool {
+        self.names.contains(&place)
+    }
+
+    /// Returns the senders that were named as balancers and sent nothing so far.
+    pub(crate) fn unused_senders(&self) -> impl Iterator<Item = &str> {
+        self.balancers.iter().filter(|it| !it.is_used).map(|it| it.name.as_str())
     }
 
     /// Returns the mappings that stand for a line which arrived at `end`, and whether it contains a request.
@@ -81,10 +109,10 @@ impl ThirdPartyReaders {
         self.number += 1;
         let reader = match reader {
             ReaderId::Haproxy => &mut self.haproxy,
-            ReaderId::Balancer(index) => &mut self.balancers[index].1,
+            ReaderId::Balancer(index) => &mut self.balancers[index].reader,
         };
         let record = reader.read(line).map_err(UnusableLine::Malformed)?;
-        let server = server(&record, servers)?;
+        let server = server(&record, servers, &mut self.names)?;
         // Lines are joined by arrival times; the line's own times only give durations.
         let times = (record.span.asked_before(end), end, Resolution::Microsecond);
         let events = record.events(server, self.number, times);
@@ -95,6 +123,7 @@ impl ThirdPartyReaders {
 fn server<'a>(
     record: &ThirdPartyRecord<'a>,
     servers: &ServerAliases,
+    used: &mut BTreeSet<usize>,
 ) -> Result<(ServerAddr<'a>, Option<u16>), UnusableLine> {
     let (group, server) = match record.whom {
         ThirdPartyServer::At(addr, port) => return Ok((addr, port)),
@@ -102,8 +131,10 @@ fn server<'a>(
         ThirdPartyServer::Named { group, server } => (group, server),
     };
     let both = [group, b"/", server].concat();
-    let find = |name: &[u8]| {
-        let key = servers.server(servers.of_name(name)?);
+    let mut find = |name: &[u8]| {
+        let place = servers.of_name(name)?;
+        used.insert(place);
+        let key = servers.server(place);
         Some((ServerAddr::from(key.addr), key.port))
     };
     find(&both)

@@ -176,10 +176,15 @@ impl ServerAliases {
         self.aliases.iter()
     }
 
-    /// Returns whether there are no options.
+    /// Returns whether an option may be about the host in a syslog envelope.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.aliases.is_empty()
+    pub fn has_hosts(&self) -> bool {
+        self.aliases.iter().any(|it| match &it.known_as {
+            KnownAs::Addr(_) => true,
+            KnownAs::Path(_) => false,
+            // With a slash it is a balancer's name.
+            KnownAs::Name(name) => !name.contains('/'),
+        })
     }
 
     /// Returns the place of the option for a server's address in a mapping.

@@ -115,6 +115,7 @@ impl Intake {
     /// Takes an access line that was read at `read`; it waits in the engine.
     pub(super) fn line(&mut self, source: u32, line: &[u8], from: SocketAddr, read: Timestamp) {
         self.received.lines += 1;
+        let source = self.sources.of_envelope(source, line, &mut self.engine).unwrap_or(source);
         let Some(place) = self.sources.get_mut(source) else { return };
         let time = (read, Resolution::Microsecond);
         let parsed = place.parser.parse(line);
@@ -139,6 +140,7 @@ impl Intake {
             }
             Err(error) => {
                 self.received.not_understood += 1;
+                place.watch.unread(line, *error);
                 self.warnings.warn(WarningCause::Line, from, read, error);
                 (LoggedLine::unread(place.server, time), line, None)
             }

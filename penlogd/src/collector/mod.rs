@@ -1,8 +1,9 @@
 //! The collector's core: datagrams with their arrival times in, finished lines out. No socket, no clock.
 //!
-//! `intake` feeds the join, `shipments` reads what our shippers send, `write` appends decided lines to the log.
+//! `intake` feeds the join, `look` notices what does not fit, `shipments` reads what our shippers send, `write` appends decided lines to the log.
 
 mod intake;
+mod look;
 mod shipments;
 mod write;
 
@@ -20,13 +21,14 @@ use pen_records::time::Timestamp;
 
 use self::intake::Intake;
 use crate::allow::Allow;
+use crate::misfits::MisfitWatch;
 use crate::pieces::{Added, Pieces};
 use crate::report::{CollectorReport, ServerReport, WaitTimes};
 use crate::sources::{LineSource, LineSources};
 use crate::third_party::{ReaderId, ThirdPartyReaders};
 use crate::warnings::WarningCause;
 
-pub use crate::sources::{LineSender, SenderSettings};
+pub use crate::sources::{BalancerSender, LineSender, SenderSettings};
 pub use pen_records::server_alias::ServerKey;
 
 /// Settings of the collector.
@@ -79,6 +81,7 @@ pub struct Collector {
     third_party: ThirdPartyReaders,
     pieces: Pieces,
     queue: WaitTimes,
+    misfits: MisfitWatch,
 }
 
 impl Collector {
@@ -101,6 +104,7 @@ impl Collector {
             third_party: ThirdPartyReaders::new(&settings.known.balancers),
             pieces: Pieces::new(settings.unfinished_bytes),
             queue: WaitTimes::default(),
+            misfits: MisfitWatch::default(),
             settings,
         }
     }
@@ -116,6 +120,7 @@ impl Collector {
         arrived: ArrivalTime,
     ) -> Option<DiscoveryAnswer> {
         let now = arrived.by;
+        self.misfits.came(now);
         self.intake.received.datagrams += 1;
         self.intake.received.bytes += datagram.len() as u64;
         if !self.pieces.is_empty() && self.add_piece(from, datagram, now) {
@@ -173,6 +178,9 @@ impl Collector {
         }
         self.intake.engine.advance(now);
         self.write_decided(now, out, explain);
+        if self.misfits.is_due(now) {
+            self.look(now);
+        }
     }
 
     /// Appends all held lines: the input has ended.
@@ -183,12 +191,16 @@ impl Collector {
         self.intake.engine.advance(now);
         self.intake.engine.finish();
         self.write_decided(now, out, explain);
+        if self.misfits.is_due(Timestamp::MAX) {
+            self.look(now);
+        }
     }
 
     /// Returns when to call [`Self::decide`] next.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        [self.intake.engine.next_due(), self.pieces.next_due()].into_iter().flatten().min()
+        let due = [self.intake.engine.next_due(), self.pieces.next_due(), self.misfits.next_due()];
+        due.into_iter().flatten().min()
     }
 
     /// Returns the counters so far.

@@ -1,6 +1,7 @@
 //! Servers that go by several addresses and names.
 
 use pen_records::server_alias::ServerAliases;
+use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter};
 
 use super::*;
 
@@ -40,6 +41,19 @@ impl Bench {
         self.send(&format!("{from}:5000"), &line);
     }
 
+    /// Lets time pass as the loop does, and returns the warnings of that time.
+    fn remarks(&mut self, seconds: i64) -> Vec<String> {
+        let until = self.now.offset_by(seconds * 1_000_000);
+        let mut remarks = Vec::new();
+        while let Some(due) = self.collector.next_due().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.collector.decide(self.now, &mut self.out, None);
+            remarks.append(&mut self.collector.take_remarks());
+        }
+        self.now = until;
+        remarks
+    }
+
     /// Returns the clients in the log.
     fn clients(mut self) -> Vec<String> {
         self.collector.finish(self.now, &mut self.out, None);
@@ -65,4 +79,106 @@ fn the_other_address_may_send_the_lines_and_stand_in_the_mappings() {
     bench.request(2, "10.0.0.1", "10.0.0.2", "");
     bench.request(3, "10.0.0.2", "10.0.0.1", "");
     assert_eq!(bench.clients(), ["203.0.113.1", "203.0.113.2", "203.0.113.3"]);
+}
+
+#[test]
+fn the_host_in_a_relays_envelope_names_the_server() {
+    let mut bench = Bench::new(&["web1=10.0.0.1", "WEB2=10.0.0.2"]);
+    bench.request(1, "10.0.0.1", "10.0.0.9", "<190>Nov 22 20:23:20 web1 nginx: ");
+    bench.request(2, "10.0.0.2", "10.0.0.9", "<190>Nov 22 20:23:20 web2 nginx: ");
+    bench.request(3, "10.0.0.2", "10.0.0.9", "<190>1 2026-11-22T20:23:20Z web2 nginx 17 - - ");
+    bench.request(4, "10.0.0.1", "10.0.0.9", "<190>Nov 22 20:23:20 web2 nginx: ");
+    bench.request(5, "10.0.0.3", "10.0.0.9", "<190>Nov 22 20:23:20 10.0.0.3 nginx: ");
+    let expected = ["203.0.113.1", "203.0.113.2", "203.0.113.3", "10.9.9.9", "203.0.113.5"];
+    assert_eq!(bench.clients(), expected);
+}
+
+#[test]
+fn a_central_file_may_come_by_a_shipper() {
+    let mut bench = Bench::new(&["web1=10.0.0.1"]);
+    bench.send(BALANCER, "+ 203.0.113.1 10.0.0.1 GET /1 HTTP/1.1\n");
+    let origin = SenderOrigin { id: 1, start: Timestamp::from_micros(2) };
+    let mut writer = ShipmentWriter::new(origin, ShipmentServer::default(), 1400);
+    let line = format!("Nov 22 20:23:20 web1 nginx: 10.9.9.9 {TAIL} \"GET /1 HTTP/1.1\" 200 5");
+    assert_eq!(writer.push(line.as_bytes(), None), Push::Taken);
+    let shipment = writer.finish(SendStamp::default(), <[u8]>::to_vec).unwrap();
+    bench.now = bench.now.offset_by(1_000);
+    bench.collector.receive("10.0.0.9:5000".parse().unwrap(), &shipment, bench.now.into());
+    assert_eq!(bench.clients(), ["203.0.113.1"]);
+}
+
+#[test]
+fn a_server_that_no_mapping_names_is_said_with_the_option_to_add() {
+    let mut bench = Bench::new(&[]);
+    bench.request(1, "10.0.0.1", "127.0.0.7", "");
+    let said = bench.remarks(30);
+    assert_eq!(
+        said,
+        [
+            "1 lines of 127.0.0.7, and no mapping names this server; mappings name 10.0.0.1: add --server \
+          127.0.0.7=10.0.0.1 if this is that server"
+        ]
+    );
+    let mut count = 0;
+    for number in 2..200 {
+        bench.request(number % 200, "10.0.0.1", "127.0.0.7", "");
+        count += bench.remarks(1).iter().filter(|it| it.contains("add --server")).count();
+    }
+    assert!((2..=3).contains(&count), "{count} warnings in 200 s");
+    assert!(bench.remarks(100).len() <= 1, "after the last line there is one more look");
+    assert_eq!(bench.collector.next_due(), None, "an idle collector sleeps");
+}
+
+#[test]
+fn records_without_lines_and_lines_without_records_are_said() {
+    let mut bench = Bench::new(&[]);
+    bench.send(BALANCER, "+ 203.0.113.1 10.0.0.1 GET /1 HTTP/1.1\n");
+    let said = bench.remarks(30);
+    assert!(said[0].starts_with("1 records of a balancer, and no access line"), "{said:?}");
+    let mut bench = Bench::new(&[]);
+    bench.send("10.0.0.1:5000", &format!("10.9.9.9 {TAIL} \"GET /1 HTTP/1.1\" 200 5\n"));
+    let said = bench.remarks(30);
+    assert!(said[0].starts_with("1 access lines, and no record of a balancer"), "{said:?}");
+}
+
+#[test]
+fn lines_that_are_not_understood_are_said_with_the_first_of_them() {
+    let mut bench = Bench::new(&[]);
+    bench.request(1, "10.0.0.1", "10.0.0.1", "");
+    for _ in 0..3 {
+        bench.send("10.0.0.1:5000", "what is this\n");
+    }
+    let said = bench.remarks(30);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].starts_with("3 of 4 lines of 10.0.0.1 are not understood"), "{said:?}");
+    assert!(said[0].contains("of \"what is this\""), "{said:?}");
+    assert!(said[0].contains("--format '10.0.0.1=…'"), "{said:?}");
+}
+
+#[test]
+fn a_server_whose_lines_find_nothing_is_said() {
+    let mut bench = Bench::new(&[]);
+    for number in 0..60 {
+        let mapped = if number < 20 { "10.0.0.1" } else { "10.0.0.2" };
+        bench.request(number, mapped, "10.0.0.1", "");
+    }
+    let said = bench.remarks(30);
+    assert!(said[0].starts_with("40 of 60 lines of 10.0.0.1 find no mapping"), "{said:?}");
+    bench.request(61, "10.0.0.1", "10.0.0.1", "");
+    let said = bench.remarks(30);
+    assert_eq!(said, ["mappings name 10.0.0.2, from where no access line has come so far"]);
+}
+
+#[test]
+fn an_option_without_effect_is_said_once() {
+    let mut bench = Bench::new(&["10.0.0.7=10.0.0.1", "10.0.0.2=10.0.0.1", "app/w=10.0.0.1"]);
+    bench.request(1, "10.0.0.2", "10.0.0.1", "");
+    let said = bench.remarks(30);
+    let option = |text: &str| {
+        said.iter().any(|it| it.starts_with(&format!("--server {text} had no effect")))
+    };
+    assert!(option("10.0.0.7=10.0.0.1") && option("app/w=10.0.0.1"), "{said:?}");
+    assert!(!option("10.0.0.2=10.0.0.1"), "{said:?}");
+    bench.request(2, "10.0.0.2", "10.0.0.1", "");
+    assert_eq!(bench.remarks(100), Vec::<String>::new());
 }

@@ -118,8 +118,9 @@ fn a_connection_that_is_logged_when_it_opens_is_known_before_its_lines() {
 fn lines_of_a_sender_that_was_named_are_read_by_its_format() {
     let spec = r#"%DOWNSTREAM_REMOTE_ADDRESS% %DURATION% "%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL%" %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS%"#;
     let spec = ThirdPartySpec::parse(spec).unwrap();
-    let sender = LineSender::Name(b"edge".to_vec());
-    let known = SenderSettings { balancers: vec![(sender, spec)], ..SenderSettings::default() };
+    let senders = vec![LineSender::Name(b"edge".to_vec())];
+    let sender = BalancerSender { name: "edge".into(), senders, spec };
+    let known = SenderSettings { balancers: vec![sender], ..SenderSettings::default() };
     let mut bench = Bench::new(known, Allow::default());
     let server =
         pen_records::shipment::ShipmentServer { name: Some(b"edge"), ..Default::default() };

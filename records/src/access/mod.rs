@@ -240,6 +240,12 @@ impl LineError {
     }
 }
 
+/// Returns the host or container in the envelope of a line: see [`AccessLine::envelope_host`].
+#[must_use]
+pub fn envelope_host(line: &[u8]) -> Option<&[u8]> {
+    envelope::of(line).host.map(|span| span.of(line))
+}
+
 /// The expected part of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {

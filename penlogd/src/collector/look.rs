@@ -1,0 +1,164 @@
+//! The look for misfits in what came since the last look.
+
+use std::net::IpAddr;
+
+use pen_records::misfit::{ServerList, is_misfit};
+use pen_records::rewrite::OutcomeCounts;
+use pen_records::time::Timestamp;
+
+use super::Collector;
+use crate::misfits::{MisfitCause, NotMapped};
+use crate::sources::LineSource;
+
+/// Fewest lines of which most have to find a mapping.
+const ENOUGH: u64 = 20;
+
+impl Collector {
+    /// Takes the warnings about misfits that are to be logged.
+    pub fn take_remarks(&mut self) -> Vec<String> {
+        self.misfits.take()
+    }
+
+    /// Compares what came since the last look with what should come.
+    pub(super) fn look(&mut self, now: Timestamp) {
+        let received = &self.intake.received;
+        let (lines, records) = (received.lines, received.mappings + received.events);
+        let (new_lines, new_records) =
+            (lines - self.misfits.lines, records - self.misfits.mappings);
+        (self.misfits.lines, self.misfits.mappings) = (lines, records);
+        let mapped = self.intake.sources.servers.mapped();
+        let has_lines = |server| self.intake.sources.iter().any(|it| it.server == server);
+        let silent: Vec<IpAddr> =
+            mapped.iter().filter(|(_, it)| !has_lines(*it)).map(|(addr, _)| *addr).collect();
+        let mapped: Vec<IpAddr> = mapped.into_iter().map(|(addr, _)| addr).collect();
+        if new_records > 0 && lines == 0 {
+            let what = format_args!(
+                "{records} records of a balancer, and no access line of its servers: mappings name {}; do they run \
+                 penlog, with this address and port?",
+                ServerList(&mapped)
+            );
+            self.misfits.say(MisfitCause::NoLines, now, what);
+        }
+        if new_lines > 0 && records == 0 {
+            let what = format_args!(
+                "{lines} access lines, and no record of a balancer: does pen run with -l and this address and port? \
+                 Another balancer's log needs --mapping-format SENDER=SPEC"
+            );
+            self.misfits.say(MisfitCause::NoMappings, now, what);
+        }
+        self.look_at_sources(&mapped, &silent, now);
+        if lines > 0 && records > 0 {
+            self.look_at_silent(silent, now);
+            self.look_at_options();
+        }
+    }
+
+    fn look_at_sources(&mut self, mapped: &[IpAddr], silent: &[IpAddr], now: Timestamp) {
+        let misfits = &mut self.misfits;
+        for index in 0..self.intake.sources.iter().len() {
+            let number = u32::try_from(index).expect("sources are numbered so");
+            let Some(source) = self.intake.sources.get_mut(number) else { continue };
+            let new = since(&source.counts, &source.watch.before);
+            source.watch.before = source.counts;
+            let unread = source.watch.unread.take();
+            let found = new.exact + new.certain + new.likely;
+            let understood = found + new.unmatched;
+            let (lines, key, server) = (understood + new.not_understood, source.key, source.server);
+            let hosts = std::mem::take(&mut source.watch.hosts);
+            if lines == 0 {
+                continue;
+            }
+            if let Some((text, error)) = unread.filter(|_| is_misfit(lines, understood)) {
+                let format = source.parser.format();
+                let what =
+                    not_understood((new.not_understood, lines), source, &format, &text, error);
+                misfits.say(MisfitCause::NotUnderstood(number), now, what);
+            } else if !self.intake.sources.servers.is_mapped(server) {
+                if !mapped.is_empty() {
+                    let what = NotMapped { lines, key, hosts: &hosts, mapped, silent };
+                    misfits.say(MisfitCause::NotMapped(number), now, what);
+                }
+            } else if understood >= ENOUGH && is_misfit(understood, found) {
+                let unmatched = new.unmatched;
+                let what = format_args!(
+                    "{unmatched} of {understood} lines of {key} find no mapping: is {key} another server than the \
+                     balancer calls so, or do clients reach it past the balancer?"
+                );
+                misfits.say(MisfitCause::Unmatched(number), now, what);
+            }
+        }
+    }
+
+    /// Says once which servers send no lines, after two looks.
+    fn look_at_silent(&mut self, silent: Vec<IpAddr>, now: Timestamp) {
+        let again: Vec<_> =
+            silent.iter().filter(|addr| self.misfits.silent.contains(addr)).copied().collect();
+        let is_new = !again.is_empty() && self.misfits.said_silent != again;
+        self.misfits.silent = silent;
+        if is_new {
+            let what = format_args!(
+                "mappings name {}, from where no access line has come so far",
+                ServerList(&again)
+            );
+            self.misfits.say(MisfitCause::Silent, now, what);
+            self.misfits.said_silent = again;
+        }
+    }
+
+    /// Says once which options nothing needed so far.
+    fn look_at_options(&mut self) {
+        if std::mem::replace(&mut self.misfits.has_options, true) {
+            return;
+        }
+        let sources = &self.intake.sources;
+        for (place, option) in sources.known.servers.iter().enumerate() {
+            if !sources.used_servers[place] && !self.third_party.has_used(place) {
+                let name = &option.known_as;
+                self.misfits.remark(format_args!(
+                    "--server {option} had no effect so far: no line came from {name}, no envelope, shipment or \
+                     mapping names it"
+                ));
+            }
+        }
+        for ((key, _), _) in
+            sources.known.formats.iter().zip(&sources.used_formats).filter(|(_, used)| !**used)
+        {
+            self.misfits.remark(format_args!(
+                "--format {key}=… had no effect so far: no line of {key} came"
+            ));
+        }
+        for sender in self.third_party.unused_senders() {
+            self.misfits.remark(format_args!(
+                "--mapping-format {sender}=… had no effect so far: no line of {sender} came"
+            ));
+        }
+    }
+}
+
+/// Returns the counts since `before`.
+const fn since(now: &OutcomeCounts, before: &OutcomeCounts) -> OutcomeCounts {
+    OutcomeCounts {
+        exact: now.exact - before.exact,
+        certain: now.certain - before.certain,
+        likely: now.likely - before.likely,
+        unmatched: now.unmatched - before.unmatched,
+        not_understood: now.not_understood - before.not_understood,
+    }
+}
+
+fn not_understood(
+    (unread, lines): (u64, u64),
+    source: &LineSource,
+    format: &str,
+    text: &str,
+    error: pen_records::access::LineError,
+) -> String {
+    let key = source.key;
+    let by = if format.is_empty() { String::new() } else { format!(" (read as {format})") };
+    format!(
+        "{unread} of {lines} lines of {key} are not understood{by}: {error} of \"{text}\": say the format of its log \
+         with --format '{key}=…', as it stands in the server's configuration; if it is a balancer's log, with \
+         --mapping-format '{}=…'",
+        key.addr
+    )
+}
