@@ -7,7 +7,7 @@ use pen_records::request::Cut;
 use pen_records::time::{Resolution, Timestamp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::demand::{BEGIN, Demand, micros};
+use super::demand::{Demand, micros};
 use super::lines::{LineParts, write_line};
 use super::traffic::{SiteConnection, SiteExchange, SiteTraffic, send};
 use super::{
@@ -39,6 +39,8 @@ pub struct MadeSite {
     pub window: Option<u32>,
     /// The balancer's records, as they are sent.
     pub format: Option<RecordFormat>,
+    /// The middle of its time, at which things happen.
+    pub middle: i64,
 }
 
 /// A record of the balancer.
@@ -91,6 +93,7 @@ pub fn made_of(plan: &SitePlan, demands: Vec<Demand>) -> MadeSite {
     let random = SeededRandom::new(plan.seed.wrapping_mul(0xA1).wrapping_add(11));
     let mut writing = LogWriting { plan, random, traffic: &traffic, site: MadeSite::default() };
     writing.site.format = Some(plan.records);
+    writing.site.middle = traffic.middle;
     writing.options();
     writing.connections();
     for exchange in &traffic.exchanges {
@@ -283,7 +286,7 @@ impl LogWriting<'_> {
             peer: BALANCER,
             port,
             number: self.site.truth.len(),
-            stamp: self.clock(server, stamped),
+            stamp: stamped + self.plan.clock_ahead(server, stamped, self.traffic.middle),
             demand,
         };
         let text = write_line(self.plan.format.resolve(second_half), &parts);
@@ -323,17 +326,6 @@ impl LogWriting<'_> {
         })
     }
 
-    /// What a server's clock says.
-    fn clock(&self, server: u8, at: i64) -> i64 {
-        let own = self.plan.disturbances.iter().map(|disturbance| match *disturbance {
-            Disturbance::ClockStep(seconds) if at >= self.traffic.middle => micros(seconds * 1e6),
-            Disturbance::ClockAhead(seconds) => micros(seconds * 1e6),
-            Disturbance::ClockDrift(ppm) => drifted(at - BEGIN, ppm),
-            _ => 0,
-        });
-        if server == 0 { at + own.sum::<i64>() } else { at }
-    }
-
     /// When a line comes out of a worker's buffer.
     fn written(&self, logged: i64, port: u16) -> i64 {
         let buffer = self.plan.disturbances.iter().find_map(|disturbance| match *disturbance {
@@ -365,11 +357,6 @@ impl LogWriting<'_> {
 /// The address of a server that the balancer uses, too, where it has two.
 const fn second_address(server: u8) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, server as u16 + 1)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "some weeks at most")]
-fn drifted(since: i64, ppm: f64) -> i64 {
-    micros(since as f64 * ppm / 1e6)
 }
 
 fn check(kind: CheckKind, at: i64) -> Demand {

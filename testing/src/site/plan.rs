@@ -1,5 +1,7 @@
 //! What a made site is like: its traffic, its logs, and what happens to them.
 
+use super::demand::{BEGIN, micros};
+
 /// A site and its traffic.
 #[derive(Clone, Debug)]
 pub struct SitePlan {
@@ -27,6 +29,8 @@ pub struct SitePlan {
     pub hosts: u32,
     /// The greatest number of requests on a connection.
     pub per_connection: u32,
+    /// How many ports the balancer has towards the servers.
+    pub ports: u16,
     /// How long the servers take.
     pub service: ServiceModel,
     /// The share of requests that are POST with a slow body and are answered before the body has come.
@@ -62,6 +66,7 @@ impl Default for SitePlan {
             same: 0.0,
             hosts: 1,
             per_connection: 1,
+            ports: 28_232,
             service: ServiceModel::Mixed,
             early: 0.0,
             failures: 0.01,
@@ -76,6 +81,18 @@ impl Default for SitePlan {
 }
 
 impl SitePlan {
+    /// Microseconds that a server's clock is ahead, at a time of a site with this middle.
+    #[must_use]
+    pub fn clock_ahead(&self, server: u8, at: i64, middle: i64) -> i64 {
+        let own = self.disturbances.iter().map(|disturbance| match *disturbance {
+            Disturbance::ClockStep(seconds) if at >= middle => micros(seconds * 1e6),
+            Disturbance::ClockAhead(seconds) => micros(seconds * 1e6),
+            Disturbance::ClockDrift(ppm) => drifted(at - BEGIN, ppm),
+            _ => 0,
+        });
+        if server == 0 { own.sum() } else { 0 }
+    }
+
     /// The plan with one disturbance more.
     #[must_use]
     pub fn with(mut self, disturbance: Disturbance) -> Self {
@@ -93,6 +110,11 @@ pub enum ServiceModel {
     Apart(f64, f64),
     /// Four fifths in turn, the rest apart around 40 ms.
     Mixed,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "some years at most")]
+fn drifted(since: i64, ppm: f64) -> i64 {
+    micros(since as f64 * ppm / 1e6)
 }
 
 /// The server that a balancer chooses.

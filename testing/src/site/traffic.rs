@@ -139,12 +139,13 @@ impl TrafficDrawing<'_> {
         place.requests += 1;
         let nth = place.requests;
         let idle_from = ended.max(sent + body);
-        place.closed = Some(idle_from + if left > 0 { KEEP_ALIVE } else { 200 });
+        let closed = idle_from + if left > 0 { KEEP_ALIVE } else { 200 };
+        place.closed = Some(closed);
         if left > 0 {
             let idle = IdleConnection { index: connection, since: idle_from, left };
             self.idle.entry(demand.client.clone()).or_default().push(idle);
         }
-        self.ports.insert(place.port, idle_from + KEEP_ALIVE + 1_000_000);
+        self.ports.insert(place.port, closed + 1_000_000);
         let exchange = SiteExchange { demand, connection, nth, sent, received, logged, ended };
         self.traffic.exchanges.push(exchange);
     }
@@ -163,7 +164,7 @@ impl TrafficDrawing<'_> {
         });
         let random = &mut self.random;
         let port = loop {
-            let port = 32_768 + u16::try_from(random.below(28_232)).unwrap_or(0);
+            let port = 32_768 + u16::try_from(random.below(self.plan.ports.into())).unwrap_or(0);
             if self.ports.get(&port).is_none_or(|&free| free < demand.at) {
                 break port;
             }

@@ -82,7 +82,7 @@ impl MadeScore {
     }
 
     fn count(&mut self, truth: &TrueClient, mark: &SaidLine<'_>) {
-        let is_none = mark.certainty == b"none";
+        let is_none = mark.certainty == b"unmatched";
         let named = !is_none && Some(mark.client) == truth.client.as_deref().map(str::as_bytes);
         let right = named || (is_none && !truth.is_recorded);
         let (right, wrong) = (usize::from(right), usize::from(!right));
@@ -199,9 +199,9 @@ mod tests {
         let merged =
             b"x - user-000000 y\nx - user-000001 y\nx - user-000002 y\nx - user-000002 y\n";
         let explained = b"#head\n\
-            none\tr\t0.000\t1\t-\to\t-\ts\n\
-            none\tr\t0.000\t1\t-\to\t-\ts\n\
-            none\tr\t0.000\t1\t-\to\t-\ts\n\
+            unmatched\tr\t0.000\t1\t-\to\t-\ts\n\
+            unmatched\tr\t0.000\t1\t-\to\t-\ts\n\
+            unmatched\tr\t0.000\t1\t-\to\t-\ts\n\
             likely\tr\t0.970\t1\t-\to\t1.2.3.4\ts\n";
         let score = score(&truth, 4, merged, explained);
         assert_eq!((score.written, score.right, score.none), (4, 2, 3));

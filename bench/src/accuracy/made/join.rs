@@ -14,7 +14,8 @@ use pen_testing::TempFolder;
 use pen_testing::program::sibling;
 use pen_testing::site::demand::BEGIN;
 use pen_testing::site::{
-    BALANCER, MadeLine, MadeScore, MadeSite, RecordFormat, score, server_address, write_files,
+    BALANCER, MadeLine, MadeScore, MadeSite, RecordFormat, SitePlan, score, server_address,
+    write_files,
 };
 use penlogd::cli::{CollectorArgs, CollectorConfig};
 use penlogd::collector::Collector;
@@ -49,7 +50,7 @@ pub fn offline(site: &MadeSite, keep: Option<&Path>) -> Result<MadeScore, Action
 ///
 /// # Errors
 /// When the collector refuses the options.
-pub fn live(site: &MadeSite) -> Result<MadeScore, ActionError> {
+pub fn live(plan: &SitePlan, site: &MadeSite) -> Result<MadeScore, ActionError> {
     let window = site.window.map(|seconds| vec!["--window".to_owned(), format!("{seconds}s")]);
     let arguments = ["penlogd", "-f", "--listen", "127.0.0.1:0"].map(str::to_owned);
     let arguments = arguments.into_iter().chain(window.into_iter().flatten());
@@ -59,7 +60,7 @@ pub fn live(site: &MadeSite) -> Result<MadeScore, ActionError> {
     let mut collector = Collector::new(config.settings);
     let (mut out, mut explained) = (Vec::new(), Vec::new());
     let mut sent = packets(site);
-    sent.extend(shipments(site));
+    sent.extend(shipments(plan, site));
     sent.sort_by_key(|datagram| datagram.arrives);
     for SentDatagram { arrives, from, bytes } in sent {
         let now = Timestamp::from_micros(arrives);
@@ -121,16 +122,17 @@ fn packets(site: &MadeSite) -> Vec<SentDatagram> {
 }
 
 /// What the shippers send, one for each file.
-fn shipments(site: &MadeSite) -> Vec<SentDatagram> {
+fn shipments(plan: &SitePlan, site: &MadeSite) -> Vec<SentDatagram> {
     let files = site.lines.iter().map(|line| line.file).max().map_or(0, |last| last + 1);
-    (0..files).flat_map(|file| shipments_of(site, file)).collect()
+    (0..files).flat_map(|file| shipments_of(plan, site, file)).collect()
 }
 
-fn shipments_of(site: &MadeSite, file: usize) -> Vec<SentDatagram> {
+fn shipments_of(plan: &SitePlan, site: &MadeSite, file: usize) -> Vec<SentDatagram> {
     let lines: Vec<&MadeLine> = site.lines.iter().filter(|line| line.file == file).collect();
     let Some(first) = lines.first() else { return Vec::new() };
     let address = server_address(first.server);
-    let shipper = Shipper { from: SocketAddr::from((address, 5_000)) };
+    let ahead = |at| plan.clock_ahead(first.server, at, site.middle);
+    let shipper = Shipper { from: SocketAddr::from((address, 5_000)), ahead };
     let server = ShipmentServer { addr: Some(IpAddr::V4(address)), ..ShipmentServer::default() };
     let origin =
         SenderOrigin { id: 100 + file as u64, start: Timestamp::from_micros(BEGIN - 2_000_000) };
@@ -150,13 +152,15 @@ fn shipments_of(site: &MadeSite, file: usize) -> Vec<SentDatagram> {
     sent
 }
 
-struct Shipper {
+struct Shipper<F> {
     from: SocketAddr,
+    /// How far its clock is ahead.
+    ahead: F,
 }
 
-impl Shipper {
+impl<F: Fn(i64) -> i64> Shipper<F> {
     fn send(&self, writer: &mut ShipmentWriter, at: i64) -> Option<SentDatagram> {
-        let sent = Timestamp::from_micros(at);
+        let sent = Timestamp::from_micros(at + (self.ahead)(at));
         let stamp = SendStamp { sent, now: since_begin(at), ..SendStamp::default() };
         let bytes = writer.finish(stamp, <[u8]>::to_vec)?;
         Some(SentDatagram { arrives: at + TRANSIT, from: self.from, bytes })

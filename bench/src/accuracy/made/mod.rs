@@ -43,7 +43,7 @@ pub fn run(args: &MadeRun) -> Result<(), ActionError> {
         for row in rows().into_iter().filter(chosen) {
             let requests = if args.quick { row.plan.requests / 3 } else { row.plan.requests };
             let plan = SitePlan { seed: args.seed, requests, ..row.plan.clone() };
-            table.add(judge(&row, &make(&plan), args)?);
+            table.add(judge(&row, &plan, &make(&plan), args)?);
         }
     } else {
         let most = if args.quick { 20_000 } else { usize::MAX };
@@ -52,7 +52,7 @@ pub fn run(args: &MadeRun) -> Result<(), ActionError> {
             println!("{}: {} lines are of use", path.display(), demands.len());
             for row in natural::rows(path, &demands).into_iter().filter(chosen) {
                 let plan = SitePlan { seed: args.seed, ..row.plan.clone() };
-                table.add(judge(&row, &made_of(&plan, demands.clone()), args)?);
+                table.add(judge(&row, &plan, &made_of(&plan, demands.clone()), args)?);
             }
         }
     }
@@ -63,8 +63,13 @@ pub fn run(args: &MadeRun) -> Result<(), ActionError> {
     table.verdict()
 }
 
-fn judge(row: &MadeRow, site: &MadeSite, args: &MadeRun) -> Result<MadeResult, ActionError> {
+fn judge(
+    row: &MadeRow,
+    plan: &SitePlan,
+    site: &MadeSite,
+    args: &MadeRun,
+) -> Result<MadeResult, ActionError> {
     let offline = join::offline(site, args.keep.as_deref())?;
-    let live = join::live(site)?;
+    let live = join::live(plan, site)?;
     Ok(MadeResult { name: row.name.clone(), aim: row.aim, offline, live })
 }

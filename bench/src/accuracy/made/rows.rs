@@ -206,7 +206,15 @@ impl MadeRows {
         });
         self.one("balancer restarted", 99.9, hot().with(Disturbance::BalancerRestart));
         let port = SitePlan { format: LineFormat::Port, per_connection: 4, ..hot() };
-        self.one("balancer restarted, port", 100.0, port.with(Disturbance::BalancerRestart));
+        self.one(
+            "balancer restarted, port",
+            100.0,
+            port.clone().with(Disturbance::BalancerRestart),
+        );
+        let few = SitePlan { ports: 600, rate: 30.0, per_connection: 1, ..port.clone() };
+        self.one("balancer restarted, few ports, port", 100.0, {
+            few.with(Disturbance::BalancerRestart)
+        });
         self.both("servers with two addresses", 99.9, hot().with(Disturbance::TwoAddresses));
         let long = SitePlan { per_connection: 3, ..hot() };
         self.both("3 % longer than the window", 99.0, {
