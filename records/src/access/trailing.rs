@@ -27,24 +27,24 @@ impl TrailingNumbers {
 
     /// Whether there is no number.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub const fn is_empty(self) -> bool {
         self.numbers[0].is_none()
     }
 
     /// Returns how many fields are behind the known part of the line.
     #[must_use]
-    pub const fn count(&self) -> u8 {
+    pub const fn count(self) -> u8 {
         self.count
     }
 
     /// Returns each number with the field that it stands in.
-    pub fn iter(&self) -> impl Iterator<Item = (u8, u16)> {
+    pub fn iter(self) -> impl Iterator<Item = (u8, u16)> {
         let pairs = self.fields.into_iter().zip(self.numbers);
         pairs.filter_map(|(field, number)| Some((field, number?.get())))
     }
 
     /// Reads the fields in `text`, which begins with the space before the first of them.
-    pub(super) fn read(text: &[u8]) -> Self {
+    pub(crate) fn read(text: &[u8]) -> Self {
         let (mut found, mut kept, mut rest) = (Self::default(), 0, text);
         while let Some((field, behind)) = split_field(rest) {
             rest = behind;

@@ -4,13 +4,13 @@ use indexmap::IndexSet;
 
 use super::costs;
 use super::decide::why::{Explanation, Explanations};
-use super::decide::{self, DecisionBuffers};
+use super::decide::{self, DecisionBuffers, port};
 use super::learnt::Learnt;
 use super::learnt::loss::MILLION;
 use super::learnt::server::LearntServer;
 use super::line::{FingerprintCuts, HeldLine, LoggedLine, ServerIndex};
 use super::memory::{Memory, ServerMemory};
-use super::queue::{LineQueue, LineState};
+use super::queue::{LateLine, LineQueue, LineState};
 use super::record::MappingEvent;
 use super::settings::JoinSettings;
 use super::verdict::{
@@ -146,19 +146,41 @@ impl<T> Attributor<T> {
             memory.narrow_to(&logged);
         }
         let server = &memory.servers[index];
-        let by_port = logged.peer_port.is_some()
-            && !memory.connections.is_empty()
-            && !(server.has_exchanges() && server.fields.peer);
+        let (is_known, shares_ports) =
+            (server.is_known, server.has_exchanges() && server.fields.peer);
         let senders = &mut learnt.servers[index].senders;
         if logged.sender.is_some_and(|sender| senders.is_direct(sender)) {
             return LineState::Direct;
         }
-        if by_port || !server.is_known {
-            return queue.keep_late(logged);
+        let has_number = logged.peer_port.is_some() || !logged.trailing.is_empty();
+        if has_number && !memory.connections.is_empty() {
+            return self.state_by_number(logged, shares_ports);
+        }
+        if !is_known {
+            return queue.keep_late(LateLine { logged, group: None, is_found: false });
         }
         let Some(group) = memory.group_of(&logged) else { return LineState::Unreadable };
         queue.join_group(memory, group);
         LineState::Waits(group)
+    }
+
+    /// Returns the first state of a line with numbers that may be the balancer's port. Until a field is known to be
+    /// the port, the line waits in its group.
+    fn state_by_number(&mut self, logged: LoggedLine, shares_ports: bool) -> LineState {
+        let Self { queue, memory, learnt, .. } = self;
+        let named = port::named(learnt, &logged);
+        let is_found =
+            !port::is_settled(learnt, &logged) && port::note_found(memory, learnt, &logged);
+        let is_known = memory.servers[logged.server.0 as usize].is_known;
+        let names_port = named.is_some() && !shares_ports;
+        let group = if names_port || !is_known { None } else { memory.group_of(&logged) };
+        if let Some(group) = group {
+            queue.join_group(memory, group);
+            if logged.trailing.is_empty() {
+                return LineState::Waits(group);
+            }
+        }
+        queue.keep_late(LateLine { logged, group, is_found })
     }
 
     /// Moves the time to `now`: lines that have waited long enough can be had from [`Self::next_decided`], and
@@ -207,8 +229,8 @@ impl<T> Attributor<T> {
             LineState::Direct => LineVerdict::unmatched(Reason::Direct),
             LineState::Early(place) => queue.take_early(place),
             LineState::Late(place) => {
-                let logged = queue.take_late(place);
-                decide::late(queue, memory, learnt, buffers, &logged)
+                let late = queue.take_late(place);
+                decide::late(queue, memory, learnt, buffers, &late)
             }
         }
     }
@@ -221,7 +243,8 @@ impl<T> Attributor<T> {
             return verdict;
         };
         let learnt = &mut self.learnt.servers[index];
-        if !learnt.misses_any(server) {
+        // Our own balancers record each request, not only the first of a read.
+        if self.memory.has_own_ports(line.server) || !learnt.misses_any(server) {
             return verdict;
         }
         if let Some(client) = verdict.client {

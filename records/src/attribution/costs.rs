@@ -29,6 +29,53 @@ pub(crate) const CONTINUE_BYTES: u32 = 25;
 
 // Single-line match: one line of a group by itself.
 
+/// Ports that a balancer has for its connections, of which a random number may be one: what Linux gives out by
+/// default.
+pub(crate) const PORTS_OF_A_BALANCER: u32 = 28_232;
+
+/// Evidence from which a field is a port: 9,000 is 8,000 to 1.
+pub(crate) const PORT_KNOWN: i64 = 9_000;
+
+/// Evidence from which it is enough to judge a line's port when the line is decided.
+pub(crate) const PORT_SETTLED: i64 = 12_000;
+
+/// Most and least evidence for a field, so that a change of format is learnt within a few lines.
+pub(crate) const PORT_EVIDENCE_MOST: i64 = 15_000;
+pub(crate) const PORT_EVIDENCE_LEAST: i64 = -8_000;
+
+/// Evidence against a field whose number is no port of a connection. Another balancer without records may use
+/// the server too, so that a field is a port even if most numbers are not found.
+pub(crate) const PORT_MISSED: i64 = 1_200;
+
+/// The same for a field that the format names as the port.
+pub(crate) const PORT_MISSED_NAMED: i64 = 350;
+
+/// Most fields of a server's lines whose numbers are watched.
+pub(crate) const PORT_FIELDS: usize = 32;
+
+/// Microseconds within which a closed connection may still be that of a line, while a field is not known.
+pub(crate) const PORT_RECENT: i64 = 20_000_000;
+
+/// Microseconds of the first octave of lateness: how long a line comes after the close of its connection.
+pub(crate) const PORT_LATE_UNIT: i64 = 250_000;
+
+/// Octaves of lateness.
+pub(crate) const PORT_LATE_OCTAVES: usize = 16;
+
+/// Lines from which lateness is known.
+pub(crate) const PORT_LATE_KNOWN_AFTER: u32 = 16;
+
+/// Microseconds over which chance finds are spread at most: the usual window. An octave is common only if so many
+/// times more lines fall into it than by chance.
+pub(crate) const PORT_LATE_SPAN: i64 = 600_000_000;
+pub(crate) const PORT_LATE_DENSER: i64 = 4;
+
+/// One line in so many makes an octave of lateness common.
+pub(crate) const PORT_LATE_SHARE: u32 = 20;
+
+/// Lines after which older ones count half.
+pub(crate) const PORT_LATE_FADE_AT: u32 = 1_024;
+
 /// How late a record of a connection may come behind later ones: microseconds. A balancer that starts again takes
 /// longer to come to a number and a port that it had before.
 pub(crate) const RECORDS_REORDERED: i64 = 1_000_000;

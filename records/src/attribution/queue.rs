@@ -1,6 +1,7 @@
 //! Held lines, in the order in which they came, until each is due.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 
 use super::line::{HeldLine, LineNumber, LoggedLine};
 use super::memory::Memory;
@@ -15,8 +16,8 @@ pub(crate) struct LineQueue<T> {
     first: LineNumber,
     /// Verdicts on lines that were decided together with an older line.
     early: Slab<LineVerdict>,
-    /// Lines that are in no group before they are decided.
-    late: Slab<LoggedLine>,
+    /// Lines of which the key is found only when they are decided.
+    late: Slab<LateLine>,
 }
 
 /// A line that waits to come out.
@@ -26,6 +27,16 @@ pub(crate) struct QueuedLine<T> {
     pub(crate) state: LineState,
     /// The next line of the same group.
     next: Option<LineNumber>,
+}
+
+/// A line of which the key is found only when it is decided: a port, or the group.
+#[derive(Clone, Copy)]
+pub(crate) struct LateLine {
+    pub(crate) logged: LoggedLine,
+    /// The group that the line waits in; `None` if the line is in no group.
+    pub(crate) group: Option<GroupSlot>,
+    /// Whether a port of the line was found when it came.
+    pub(crate) is_found: bool,
 }
 
 /// How far the decision about a held line has come.
@@ -39,8 +50,8 @@ pub(crate) enum LineState {
     Direct,
     /// The line was decided together with an older line.
     Early(Slot<LineVerdict>),
-    /// The line gets its group only when it is decided.
-    Late(Slot<LoggedLine>),
+    /// The line gets its key only when it is decided.
+    Late(Slot<LateLine>),
 }
 
 impl<T> LineQueue<T> {
@@ -72,6 +83,13 @@ impl<T> LineQueue<T> {
         self.lines.front()
     }
 
+    /// Sets the peer's port of the oldest held line, once its field is known to be the port.
+    pub(crate) fn set_front_peer(&mut self, port: u16) {
+        if let Some(front) = self.lines.front_mut() {
+            front.line.peer = NonZeroU16::new(port);
+        }
+    }
+
     /// Returns the oldest held line, which a decision is about.
     pub(crate) fn front_line(&self) -> HeldLine {
         self.lines[0].line
@@ -93,7 +111,7 @@ impl<T> LineQueue<T> {
     }
 
     /// Keeps what a line is compared by until the line is decided.
-    pub(crate) fn keep_late(&mut self, line: LoggedLine) -> LineState {
+    pub(crate) fn keep_late(&mut self, line: LateLine) -> LineState {
         LineState::Late(self.late.insert(line))
     }
 
@@ -141,7 +159,10 @@ impl<T> LineQueue<T> {
     pub(crate) fn keep_early(&mut self, number: LineNumber, verdict: LineVerdict) {
         let place = self.early.insert(verdict);
         if let Some(line) = number.since(self.first).and_then(|at| self.lines.get_mut(at)) {
-            line.state = LineState::Early(place);
+            let before = std::mem::replace(&mut line.state, LineState::Early(place));
+            if let LineState::Late(late) = before {
+                self.late.free(late);
+            }
         }
     }
 
@@ -152,13 +173,13 @@ impl<T> LineQueue<T> {
     }
 
     /// Returns the line that was kept, and frees its place.
-    pub(crate) fn take_late(&mut self, place: Slot<LoggedLine>) -> LoggedLine {
+    pub(crate) fn take_late(&mut self, place: Slot<LateLine>) -> LateLine {
         self.late.free(place);
         self.late[place]
     }
 
     /// Returns the line that was kept.
-    pub(crate) fn late(&self, place: Slot<LoggedLine>) -> &LoggedLine {
+    pub(crate) fn late(&self, place: Slot<LateLine>) -> &LateLine {
         &self.late[place]
     }
 }

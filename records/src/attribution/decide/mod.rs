@@ -18,7 +18,7 @@ pub(crate) mod assign;
 mod group;
 mod only;
 mod pair;
-mod port;
+pub(crate) mod port;
 mod single;
 mod tls;
 pub(crate) mod why;
@@ -26,10 +26,10 @@ pub(crate) mod why;
 use self::group::AssignmentWindow;
 use self::single::SingleLineMatch;
 use super::learnt::Learnt;
-use super::line::{HeldLine, LoggedLine};
+use super::line::HeldLine;
 use super::memory::mappings::GroupSlot;
 use super::memory::{Memory, ServerMemory};
-use super::queue::LineQueue;
+use super::queue::{LateLine, LineQueue};
 use super::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
 use crate::time::Resolution;
 
@@ -71,22 +71,32 @@ pub(crate) fn waiting<T>(
     }
 }
 
-/// Decides the oldest held line, which is in no group yet.
+/// Decides the oldest held line, whose key is found only now.
 pub(crate) fn late<T>(
     queue: &mut LineQueue<T>,
     memory: &mut Memory,
     learnt: &mut Learnt,
     buffers: &mut DecisionBuffers,
-    logged: &LoggedLine,
+    late: &LateLine,
 ) -> LineVerdict {
+    let logged = &late.logged;
     // Nothing was known of the server when the line came.
-    if memory.servers.get(logged.server.0 as usize).is_some_and(ServerMemory::has_exchanges) {
+    let server = memory.servers.get(logged.server.0 as usize);
+    if late.group.is_none() && server.is_some_and(ServerMemory::has_exchanges) {
         memory.narrow_to(logged);
     }
-    if let Some(port) = logged.peer_port
-        && let Some(verdict) = port::decide(memory, learnt, &queue.front_line(), logged, port)
-    {
-        return verdict;
+    let by_port = port::decide_late(memory, learnt, &queue.front_line(), late);
+    if let Some((_, port)) = port::named(learnt, logged) {
+        queue.set_front_peer(port);
+    }
+    match (by_port, late.group) {
+        (Some(verdict), Some(group)) => {
+            memory.leave_group(group, queue.next_of_front());
+            return verdict;
+        }
+        (Some(verdict), None) => return verdict,
+        (None, Some(group)) => return waiting(queue, memory, learnt, buffers, group),
+        (None, None) => {}
     }
     let Some(group) = memory.group_of(logged) else {
         return LineVerdict::unmatched(Reason::NoRequest);

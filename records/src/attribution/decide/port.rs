@@ -9,11 +9,13 @@ use std::num::NonZeroU16;
 use super::pair;
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
+use crate::attribution::learnt::ports::{PortEvidence, PortField, PortFinding};
 use crate::attribution::line::{HeldLine, LineNumber, LoggedLine, ServerIndex};
 use crate::attribution::memory::Memory;
 use crate::attribution::memory::connections::{ConnectionSlot, KnownConnection};
 use crate::attribution::memory::exchanges::request_key;
 use crate::attribution::memory::mappings::{GroupSlot, MappingSlot};
+use crate::attribution::queue::LateLine;
 use crate::attribution::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
 
 /// A connection that the line may have come by.
@@ -36,8 +38,131 @@ fn share_of(rivals: usize) -> u16 {
     1_000 / all.min(1_000)
 }
 
-/// Decides a line in no group by its port; `None` if no connection with the port is known.
-pub(super) fn decide(
+/// Returns the port that the line names, and the field: the one that the format names, or else the trailing number
+/// that is known to be a port beyond doubt.
+pub(crate) fn named(learnt: &Learnt, logged: &LoggedLine) -> Option<(PortField, u16)> {
+    if let Some(port) = logged.peer_port {
+        return Some((PortField { origin: logged.origin, place: (0, 0) }, port));
+    }
+    let ports = &learnt.servers.get(logged.server.0 as usize)?.ports;
+    let best = trailing(logged).max_by_key(|&(field, _)| ports.weight(field))?;
+    ports.is_port(best.0).then_some(best)
+}
+
+/// Whether so much is known of the line's port that lines need to teach only when they are decided.
+pub(crate) fn is_settled(learnt: &Learnt, logged: &LoggedLine) -> bool {
+    let Some(server) = learnt.servers.get(logged.server.0 as usize) else { return false };
+    named(learnt, logged).is_some_and(|(field, _)| server.ports.is_settled(field))
+}
+
+/// Returns the numbers behind the known fields of the line, with their fields.
+fn trailing(logged: &LoggedLine) -> impl Iterator<Item = (PortField, u16)> {
+    let LoggedLine { origin, trailing, .. } = *logged;
+    let count = trailing.count();
+    trailing
+        .iter()
+        .map(move |(field, number)| (PortField { origin, place: (count, field) }, number))
+}
+
+/// Learns from a line that just came which of its fields may be ports; returns whether a port was found. A number
+/// that is not found is judged when the line is decided: its record may still be on its way.
+pub(crate) fn note_found(memory: &Memory, learnt: &mut Learnt, logged: &LoggedLine) -> bool {
+    note(memory, learnt, logged, |ports, field, number, found| {
+        if let Some(finding) = found {
+            ports.found(field, number, finding);
+        }
+    })
+}
+
+/// Learns from a line that is being decided and that names no known port.
+fn note_all(memory: &Memory, learnt: &mut Learnt, logged: &LoggedLine) {
+    note(memory, learnt, logged, |ports, field, number, found| match found {
+        Some(finding) => ports.found(field, number, finding),
+        None => ports.missed(field),
+    });
+}
+
+fn note(
+    memory: &Memory,
+    learnt: &mut Learnt,
+    logged: &LoggedLine,
+    mut note: impl FnMut(&mut PortEvidence, PortField, u16, Option<PortFinding>),
+) -> bool {
+    let line = HeldLine::new(logged);
+    let group = memory.own_group_of(logged);
+    let Some(server) = learnt.servers.get_mut(line.server as usize) else { return false };
+    let named =
+        logged.peer_port.map(|port| (PortField { origin: logged.origin, place: (0, 0) }, port));
+    let mut any = false;
+    for (field, number) in named.into_iter().chain(trailing(logged)) {
+        let found = find(memory, &line, logged, group, number);
+        any |= found.is_some();
+        note(&mut server.ports, field, number, found);
+    }
+    any
+}
+
+/// Finds a number among the ports of the server's connections that suit the line.
+fn find(
+    memory: &Memory,
+    line: &HeldLine,
+    logged: &LoggedLine,
+    group: Option<GroupSlot>,
+    number: u16,
+) -> Option<PortFinding> {
+    let candidates = memory.connections.of_port(line.server, number);
+    let best = candidates
+        .filter_map(|connection| candidate(memory, line, logged, connection, group))
+        .min_by_key(|it| (it.mapping.is_none(), it.apart))?;
+    if best.mapping.is_some() {
+        let rivals = group.map_or(1, |group| memory.mappings.group(group).mappings);
+        return Some(PortFinding { rivals, by_request: true });
+    }
+    let connection = memory.connections.get(best.connection);
+    // The requests of the connection are known, and this is none of them; or a connection of long ago.
+    let is_other = connection.asked > 0 && logged.long.is_some();
+    let age = line.time.micros_since(connection.opened);
+    let is_old =
+        best.apart > costs::PORT_RECENT || connection.is_third_party && age > costs::PORT_RECENT;
+    let rivals = memory.servers.get(line.server as usize)?.load.near();
+    (!is_other && !is_old).then_some(PortFinding { rivals, by_request: false })
+}
+
+/// Decides the oldest held line by its port; `None` if the line names none, or no connection has it.
+///
+/// A line whose port no connection has came by another balancer, or its records are lost: where ports are known to be
+/// keys, no mapping of another port is its own.
+pub(super) fn decide_late(
+    memory: &mut Memory,
+    learnt: &mut Learnt,
+    line: &HeldLine,
+    late: &LateLine,
+) -> Option<LineVerdict> {
+    let logged = &late.logged;
+    let Some((field, port)) = named(learnt, logged) else {
+        if !late.is_found && !logged.trailing.is_empty() {
+            note_all(memory, learnt, logged);
+        }
+        return None;
+    };
+    let verdict = decide(memory, learnt, line, logged, port);
+    let ports = &mut learnt.servers[line.server as usize].ports;
+    match verdict {
+        Some(verdict) if !late.is_found => {
+            let by_request = verdict.delay.is_some();
+            let near = memory.servers[line.server as usize].load.near();
+            let rivals = if by_request { 1 } else { near };
+            ports.found(field, port, PortFinding { rivals, by_request });
+        }
+        Some(_) => {}
+        None => ports.missed(field),
+    }
+    let is_key = ports.is_port(field) && memory.has_own_ports(line.server);
+    verdict.or_else(|| is_key.then_some(LineVerdict::unmatched(Reason::NoMapping)))
+}
+
+/// Decides a line by its port; `None` if no connection with the port is known.
+fn decide(
     memory: &mut Memory,
     learnt: &mut Learnt,
     line: &HeldLine,
@@ -56,6 +181,14 @@ pub(super) fn decide(
     let candidates = || found.iter().rev().flatten();
     let rank = |it: &&PortCandidate| (it.apart, !it.named, it.mapping.is_none(), it.exhausted);
     let best = *candidates().min_by_key(rank)?;
+    let ports = &mut learnt.servers[line.server as usize].ports;
+    let has_requests = memory.connections.get(best.connection).asked > 0 && logged.long.is_some();
+    if best.mapping.is_some() || !has_requests {
+        ports.came_late(best.apart, memory.now);
+    }
+    if best.mapping.is_none() && ports.is_too_late(best.apart, has_requests) {
+        return None;
+    }
     let KnownConnection { client, guessed, .. } = *memory.connections.get(best.connection);
     let is_other = |it: &PortCandidate| memory.connections.get(it.connection).client != client;
     // After one guess the other candidates of that guess are guesses, too.

@@ -9,6 +9,7 @@ use std::num::NonZeroU16;
 
 use crate::addr::ClientAddr;
 use crate::attribution::costs;
+use crate::attribution::decide::port;
 use crate::attribution::learnt::Learnt;
 use crate::attribution::learnt::user_agents::AgentFit;
 use crate::attribution::line::{HeldLine, LineNumber, LoggedLine};
@@ -107,8 +108,18 @@ impl Explanations {
     #[cold]
     pub(crate) fn gather<T>(&mut self, queue: &LineQueue<T>, memory: &Memory, learnt: &Learnt) {
         let number = queue.first();
-        match queue.front().map(|front| front.state) {
-            Some(LineState::Waits(group)) => {
+        let Some(front) = queue.front() else { return };
+        let late = match front.state {
+            LineState::Late(place) => Some(queue.late(place)),
+            _ => None,
+        };
+        let waits_in = match (front.state, late) {
+            (LineState::Waits(group), _) => Some(group),
+            (_, Some(late)) if port::named(learnt, &late.logged).is_none() => late.group,
+            _ => None,
+        };
+        match (waits_in, late) {
+            (Some(group), _) => {
                 let lines = memory.mappings.group(group).lines as usize;
                 let most = if lines > costs::WINDOW_LINES { costs::WINDOW_LINES } else { 1 };
                 for (number, line) in queue.lines_of_group(Some(number)).take(most) {
@@ -117,9 +128,8 @@ impl Explanations {
                     }
                 }
             }
-            Some(LineState::Late(place)) if self.wants(number) => {
-                let line = queue.front_line();
-                let found = by_port(memory, learnt, queue.late(place), &line);
+            (None, Some(late)) if self.wants(number) => {
+                let found = by_port(memory, learnt, &late.logged, &front.line);
                 self.kept.insert(number, found);
             }
             _ => {}
@@ -214,7 +224,8 @@ fn explain(
 
 /// Explains a line by the connections of its port, or if there are none by the mappings with its request.
 fn by_port(memory: &Memory, learnt: &Learnt, logged: &LoggedLine, line: &HeldLine) -> Explanation {
-    let of_port = logged.peer_port.into_iter().flat_map(|port| {
+    let port = port::named(learnt, logged).map(|(_, port)| port);
+    let of_port = port.into_iter().flat_map(|port| {
         memory.connections.of_port(line.server, port).map(|it| memory.connections.get(it))
     });
     let candidates: Vec<_> = of_port

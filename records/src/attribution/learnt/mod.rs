@@ -8,6 +8,7 @@
 //! - `calibration`: how often doubtful single-candidate matches prove right.
 //! - `fallback`: which client was last seen with a User-Agent.
 //! - `logged_end`: whether lines follow the response's end or that of the request's body.
+//! - `ports`: which fields of lines are ports of the balancer's connections.
 //! - `loss`: how many records were lost.
 //! - `tls`, `fit`: sizes of passed-through TLS, and how well lines fit.
 //! - `server`: all of these for one server.
@@ -21,6 +22,7 @@ pub(crate) mod fit;
 pub(crate) mod logged_end;
 pub(crate) mod loss;
 pub(crate) mod order;
+pub(crate) mod ports;
 pub(crate) mod senders;
 pub(crate) mod server;
 pub(crate) mod tls;
@@ -29,6 +31,7 @@ pub(crate) mod user_agents;
 use self::loss::RecordLosses;
 use self::server::LearntServer;
 use self::user_agents::UserAgentProfiles;
+use super::costs;
 
 /// All that is estimated.
 pub(crate) struct Learnt {
@@ -45,5 +48,37 @@ impl Learnt {
             profiles: UserAgentProfiles::new(),
             losses: RecordLosses::new(),
         }
+    }
+}
+
+/// Returns the cost, in thousandths of a natural logarithm, of finding one of `found` among `all` by chance.
+pub(crate) fn odds_of_chance(found: u32, all: u32) -> i64 {
+    let thousandths = 1_000 * i64::from(all) / i64::from(found.max(1));
+    let octaves = i64::from(thousandths.max(1_000).ilog2());
+    // Between two powers of two the curve is close to a straight line.
+    let part = (thousandths.max(1_000) << 10 >> octaves) - (1 << 10);
+    let thousand = i64::from(1_000_u32.ilog2());
+    let part_of_thousand = (1_000_i64 << 10 >> thousand) - (1 << 10);
+    let parts = (octaves - thousand) * 1_024 + part - part_of_thousand;
+    (parts * costs::HALVING) / 1_024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_found_by_chance_shows_little() {
+        for (found, all, logarithm) in
+            [(0, 28_000, 10.24), (1, 28_000, 10.24), (100, 28_000, 5.63), (2, 3, 0.41), (9, 9, 0.0)]
+        {
+            let cost = odds_of_chance(found, all);
+            let expected = logarithm * 1_000.0;
+            assert!(
+                (f64::from(i32::try_from(cost).unwrap()) - expected).abs() < 70.0,
+                "{cost} {expected}"
+            );
+        }
+        assert_eq!(odds_of_chance(u32::MAX, 28_000), 0);
     }
 }

@@ -7,6 +7,7 @@ use super::delays::ServerDelays;
 use super::fallback::AgentFallback;
 use super::logged_end::LoggedEnd;
 use super::order::RequestOrder;
+use super::ports::PortEvidence;
 use super::senders::ServerSenders;
 use super::tls::LearntTls;
 use crate::attribution::costs;
@@ -23,6 +24,7 @@ pub(crate) struct LearntServer {
     pub(crate) agreement: ResponseAgreement,
     pub(crate) calibration: Calibration,
     pub(crate) logged_end: LoggedEnd,
+    pub(crate) ports: PortEvidence,
     /// What is learnt about TLS exchanges, once a line was compared with any.
     pub(crate) tls: Option<Box<LearntTls>>,
     /// Share of lines without a mapping, in parts per million: a moving average.
@@ -41,6 +43,7 @@ impl LearntServer {
             agreement: ResponseAgreement::new(),
             calibration: Calibration::new(),
             logged_end: LoggedEnd::default(),
+            ports: PortEvidence::default(),
             tls: None,
             missing: 0,
             crowded: costs::CROWDED_AT_FIRST,

@@ -28,10 +28,18 @@ impl Memory {
         known.is_third_party |= event.is_third_party;
         known.is_ours |= !event.is_third_party;
         self.has_third_party |= event.is_third_party;
+        known.has_nameless |= event.port.is_none();
         let fields = known.fields;
         let oldest = self.now.offset_by(-self.window);
         self.connections.tidy(oldest, self.most_mappings());
         let connection = self.connections.find_or_add(server, event, record.client, record.time);
+        let load = &mut self.servers[server as usize].load;
+        match event.kind {
+            MappingKind::Opened if event.is_third_party => load.pass_by(record.time),
+            MappingKind::Opened => load.open(),
+            MappingKind::Closed => load.close(record.time),
+            MappingKind::Request | MappingKind::Ended => {}
+        }
         if event.kind == MappingKind::Request || !event.is_third_party {
             self.narrow(server, fields.of_record(event));
         }

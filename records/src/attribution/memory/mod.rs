@@ -8,6 +8,7 @@
 //! - `exchanges`, `facts`: what records say of a mapping's exchange.
 //! - `signature`: what tells requests with the same first line apart.
 //! - `connections`: which client had which port of the balancer.
+//! - `load`: how many connections a server has.
 //! - `tls`: exchanges in passed-through TLS.
 //! - `events`: applies records to all of these.
 
@@ -16,6 +17,7 @@ pub(crate) mod connections;
 mod events;
 pub(crate) mod exchanges;
 pub(crate) mod facts;
+pub(crate) mod load;
 pub(crate) mod mappings;
 pub(crate) mod signature;
 pub(crate) mod slab;
@@ -26,6 +28,7 @@ use std::time::Duration;
 use self::connections::ConnectionTable;
 use self::exchanges::ExchangeTable;
 use self::facts::{DatedBy, FactsSlot};
+use self::load::ConnectionLoad;
 use self::mappings::{GroupSlot, MappingSlot, MappingTable, RequestGroup, WaitingMapping};
 use self::signature::{LoggedFields, RequestSignature};
 use self::tls::TlsExchanges;
@@ -59,6 +62,7 @@ pub(crate) struct Memory {
 }
 
 /// What is remembered of one server.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(crate) struct ServerMemory {
     /// The fields that lines and records of the server have.
     pub(crate) fields: LoggedFields,
@@ -71,12 +75,16 @@ pub(crate) struct ServerMemory {
     pub(crate) dated_by: DatedBy,
     /// Whether a record of our own balancer was seen that names its connection.
     pub(crate) is_ours: bool,
+    /// Whether a mapping was seen that does not name the balancer's port.
+    pub(crate) has_nameless: bool,
     /// The coarsest stamp of a mapping so far.
     pub(crate) coarsest: Resolution,
     /// Held lines for which there is no mapping yet.
     pub(crate) short: u32,
     /// Held lines.
     pub(crate) held: u32,
+    /// Connections of our own balancers, and of others that record the opening.
+    pub(crate) load: ConnectionLoad,
     /// TLS exchanges, if there were any.
     pub(crate) tls: Option<Box<TlsExchanges>>,
 }
@@ -98,9 +106,11 @@ impl ServerMemory {
             is_third_party: false,
             dated_by: DatedBy::LaterEnd,
             is_ours: false,
+            has_nameless: false,
             coarsest: Resolution::Microsecond,
             short: 0,
             held: 0,
+            load: ConnectionLoad::new(),
             tls: None,
         }
     }
@@ -142,7 +152,7 @@ impl Memory {
             return;
         };
         known.coarsest = known.coarsest.max(record.resolution);
-        known.is_known = true;
+        (known.is_known, known.has_nameless) = (true, true);
         self.seen[usize::from(record.cut != Cut::Short)] = true;
         let group = self.mappings.find_or_add(plain_key(server, record.cut, request), server);
         self.remember(group, record, None);
@@ -358,6 +368,12 @@ impl Memory {
         if fields != server.fields && line.long.is_some() {
             self.narrow(line.server.0, fields);
         }
+    }
+
+    /// Whether all mappings of a server name the balancer's port, so that the port of a line is a key.
+    pub(crate) fn has_own_ports(&self, server: u32) -> bool {
+        let server = &self.servers[server as usize];
+        server.is_ours && !server.is_third_party && !server.has_nameless
     }
 
     /// Whether a mapping is out of the question for a line: asked after the line, or long before it.

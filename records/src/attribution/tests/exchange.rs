@@ -4,11 +4,11 @@ use super::*;
 use crate::addr::ServerAddr;
 use crate::mapping::{BodyEnd, OpaqueTls, RequestText};
 
-const SECOND: i64 = 1_000_000;
+pub(super) const SECOND: i64 = 1_000_000;
 const BALANCER: &str = "10.0.0.9:0";
 
-struct Site {
-    engine: Attributor<u32>,
+pub(super) struct Site {
+    pub(super) engine: Attributor<u32>,
     server: ServerIndex,
     balancers: BalancerHashes,
     lines: u32,
@@ -17,18 +17,18 @@ struct Site {
 
 /// A connection of a client by a port of the balancer's.
 #[derive(Clone, Copy)]
-struct Connection {
+pub(super) struct Connection {
     number: u64,
     client: u8,
     port: u16,
 }
 
-const fn connection(number: u64, client: u8, port: u16) -> Connection {
+pub(super) const fn connection(number: u64, client: u8, port: u16) -> Connection {
     Connection { number, client, port }
 }
 
 impl Site {
-    fn new(settings: JoinSettings) -> Self {
+    pub(super) fn new(settings: JoinSettings) -> Self {
         let mut engine = Attributor::new(settings);
         let server = engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
         let (balancers, lines, out) = (BalancerHashes::default(), 0, Vec::new());
@@ -47,15 +47,15 @@ impl Site {
         self.engine.mapping(record.unwrap());
     }
 
-    fn opened(&mut self, at: i64, of: Connection) {
+    pub(super) fn opened(&mut self, at: i64, of: Connection) {
         self.record(at, of, MappingKind::Opened, NOTHING);
     }
 
-    fn closed(&mut self, at: i64, of: Connection) {
+    pub(super) fn closed(&mut self, at: i64, of: Connection) {
         self.record(at, of, MappingKind::Closed, NOTHING);
     }
 
-    fn request(&mut self, at: i64, of: Connection, nth: u32, url: &str) {
+    pub(super) fn request(&mut self, at: i64, of: Connection, nth: u32, url: &str) {
         self.request_by(at, of, nth, url, "agent");
     }
 
@@ -70,7 +70,7 @@ impl Site {
         self.record(at, of, MappingKind::Request, mapping);
     }
 
-    fn ended(&mut self, at: i64, of: Connection, nth: u32, answer: (u16, u64)) {
+    pub(super) fn ended(&mut self, at: i64, of: Connection, nth: u32, answer: (u16, u64)) {
         self.ended_with(at, of, nth, answer, None);
     }
 
@@ -90,19 +90,25 @@ impl Site {
     }
 
     /// A whole connection of one request.
-    fn visit(&mut self, at: i64, of: Connection, url: &str, answer: (u16, u64)) {
+    pub(super) fn visit(&mut self, at: i64, of: Connection, url: &str, answer: (u16, u64)) {
         self.opened(at, of);
         self.request(at + 1, of, 1, url);
         self.ended(at + 1_000, of, 1, answer);
         self.closed(at + 1_001, of);
     }
 
-    fn line(&mut self, at: i64, url: &str, answer: (u16, u64), port: Option<u16>) {
+    pub(super) fn line(&mut self, at: i64, url: &str, answer: (u16, u64), port: Option<u16>) {
         let asked = self.asked(at, url, answer, port);
         self.put(at, asked);
     }
 
-    fn asked(&self, at: i64, url: &str, answer: (u16, u64), port: Option<u16>) -> LoggedLine {
+    pub(super) fn asked(
+        &self,
+        at: i64,
+        url: &str,
+        answer: (u16, u64),
+        port: Option<u16>,
+    ) -> LoggedLine {
         let url = url.as_bytes();
         LoggedLine {
             long: Fingerprint::of_logged(&[url], Cut::Long),
@@ -117,7 +123,7 @@ impl Site {
         }
     }
 
-    fn put(&mut self, at: i64, line: LoggedLine) {
+    pub(super) fn put(&mut self, at: i64, line: LoggedLine) {
         self.advance(at);
         self.engine.line(line, self.lines);
         self.lines += 1;
@@ -127,7 +133,7 @@ impl Site {
         advance(&mut self.engine, at, &mut self.out);
     }
 
-    fn out(&mut self, at: i64) -> Vec<Out> {
+    pub(super) fn out(&mut self, at: i64) -> Vec<Out> {
         self.advance(at);
         let counts = self.engine.counts();
         let kept = counts.used + counts.expired + counts.evicted + counts.outstanding;
@@ -151,8 +157,8 @@ const NOTHING: Mapping<'static> = Mapping::new(
     ServerAddr::Ip(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
 );
 
-const OK: (u16, u64) = (200, 300);
-const EXACT: (Certainty, Reason) = (Certainty::Exact, Reason::Port);
+pub(super) const OK: (u16, u64) = (200, 300);
+pub(super) const EXACT: (Certainty, Reason) = (Certainty::Exact, Reason::Port);
 
 #[test]
 fn a_port_is_a_key_whoever_else_asks_for_the_same() {

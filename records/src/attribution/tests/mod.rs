@@ -2,6 +2,7 @@
 
 mod exchange;
 mod foreign;
+mod ports;
 mod twin;
 mod why;
 

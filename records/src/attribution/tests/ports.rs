@@ -1,0 +1,160 @@
+//! Ports in lines: found by evidence where the format does not name them, and keys wherever they are known.
+
+use super::exchange::{Connection, EXACT, OK, SECOND, Site, connection};
+use super::*;
+use crate::access::TrailingNumbers;
+
+/// A line of no known port that ends in these fields.
+fn ending(site: &Site, at: i64, url: &str, fields: &str) -> LoggedLine {
+    LoggedLine {
+        trailing: TrailingNumbers::read(format!(" {fields}").as_bytes()),
+        ..site.asked(at, url, OK, None)
+    }
+}
+
+/// A number that looks random, and is the same in each run.
+const fn spread(number: i64) -> i64 {
+    (number * 7_919 + 13) % 28_232
+}
+
+fn port_of(number: i64) -> u16 {
+    u16::try_from(32_768 + spread(number)).unwrap()
+}
+
+fn client_of(number: i64) -> u8 {
+    u8::try_from(number % 250 + 1).unwrap()
+}
+
+fn connection_of(number: i64) -> Connection {
+    connection(u64::try_from(number).unwrap() + 1, client_of(number), port_of(number))
+}
+
+#[test]
+fn a_port_behind_the_known_fields_is_found_from_the_first_line_on() {
+    for fields in ["PORT", "0.003 PORT", "0.003 2048 \"a b\" PORT x", "port=PORT", "4100 PORT 4200"]
+    {
+        let mut site = Site::default();
+        for number in 0..40 {
+            let at = number * SECOND / 10;
+            site.visit(at, connection_of(number), "/a", OK);
+            let fields = fields.replace("PORT", &port_of(number).to_string());
+            site.put(at + 2_000, ending(&site, at + 2_000, "/a", &fields));
+        }
+        let expected: Vec<_> = (0..40).map(|n| (client_of(n), EXACT.0, EXACT.1)).collect();
+        assert_eq!(site.out(100 * SECOND), expected, "{fields}");
+        assert_eq!(site.engine.counts().used, 40, "each took its own mapping");
+    }
+}
+
+#[test]
+fn a_port_is_found_where_no_request_is_known() {
+    for (per_second, least) in [(1, 160), (50, 160), (1_000, 150)] {
+        let mut site = Site::default();
+        for number in 0..160 {
+            let (at, of) = (number * SECOND / per_second, connection_of(number));
+            site.opened(at, of);
+            site.closed(at + 900, of);
+            site.put(at + 1_000, ending(&site, at + 1_000, "/a", &port_of(number).to_string()));
+        }
+        let out = site.out(1_000 * SECOND);
+        let exact = out.iter().filter(|it| it.1 == Certainty::Exact).count();
+        assert!(exact >= least, "{per_second}: {exact}");
+        for (number, it) in (0..160).zip(&out).filter(|(_, it)| it.1 == Certainty::Exact) {
+            assert_eq!(it.0, client_of(number));
+        }
+    }
+}
+
+#[test]
+fn other_numbers_behind_the_known_fields_change_nothing() {
+    for fields in ["", "NUMBER", "8080", "0.1 NUMBER", "8080 NUMBER"] {
+        let run = |fields: &str| {
+            let mut site = Site::default();
+            for number in 0..400 {
+                let at = number * SECOND / 50;
+                site.visit(
+                    at,
+                    connection_of(number),
+                    ["/a", "/b"][usize::from(number % 3 == 0)],
+                    OK,
+                );
+                let random = 32_768 + spread(number * 31 + 7);
+                let fields = fields.replace("NUMBER", &random.to_string());
+                let url = ["/a", "/b"][usize::from(number % 3 == 0)];
+                site.put(at + 2_000, ending(&site, at + 2_000, url, &fields));
+            }
+            site.out(100 * SECOND)
+        };
+        assert_eq!(run(fields), run(""), "{fields}");
+    }
+}
+
+#[test]
+fn a_change_of_format_is_learnt_again() {
+    let mut site = Site::default();
+    for number in 0..300 {
+        let at = number * SECOND / 20;
+        site.visit(at, connection_of(number), "/a", OK);
+        let fields = match number / 100 {
+            0 => String::new(),
+            1 => port_of(number).to_string(),
+            _ => (2_000 + number % 50).to_string(),
+        };
+        site.put(at + 2_000, ending(&site, at + 2_000, "/a", &fields));
+    }
+    let out = site.out(100 * SECOND);
+    let right = (0..300).zip(&out).filter(|&(number, it)| it.0 == client_of(number)).count();
+    assert!(right >= 294, "{right}");
+    assert!(out[100..200].iter().all(|it| (it.1, it.2) == EXACT));
+    assert!(out[..100].iter().chain(&out[200..]).all(|it| it.1 != Certainty::Exact));
+}
+
+#[test]
+fn a_line_whose_port_no_record_has_gets_no_client() {
+    // A second balancer without records has other ports, or the same ones at other times.
+    for (is_named, other) in [(true, 20_000), (false, 20_000), (true, 0), (false, 0)] {
+        let mut site = Site::default();
+        for number in 0..600 {
+            let at = number * SECOND / 20;
+            site.visit(at, connection_of(number), "/a", OK);
+            // Ports come again after 28,232 connections; here those of our balancer two seconds ago and before do.
+            let port = port_of(number);
+            let foreign = if other > 0 {
+                10_000 + u16::try_from(number).unwrap()
+            } else {
+                port_of(spread(number) % (number - 40).max(1))
+            };
+            for (port, later) in [(foreign, 1_500), (port, 2_000)] {
+                let line = if is_named {
+                    site.asked(at + later, "/a", OK, Some(port))
+                } else {
+                    ending(&site, at + later, "/a", &port.to_string())
+                };
+                site.put(at + later, line);
+            }
+        }
+        let out = site.out(1_000 * SECOND);
+        let what = format!("{is_named} {other}");
+        let ours = (0..600).zip(out.iter().skip(1).step_by(2));
+        let wrong: Vec<_> =
+            ours.clone().filter(|(number, it)| it.0 != client_of(*number)).collect();
+        assert!(wrong.is_empty(), "{what} {wrong:?}");
+        assert!(ours.filter(|(_, it)| it.1 == Certainty::Exact).count() >= 598, "{what}");
+        let foreign: Vec<_> = out.iter().step_by(2).skip(if other > 0 { 2 } else { 41 }).collect();
+        let named = foreign.iter().filter(|it| it.1 != Certainty::Unmatched).count();
+        assert_eq!(named, 0, "{what}");
+    }
+}
+
+#[test]
+fn ports_that_are_translated_on_the_way_are_no_keys() {
+    let mut site = Site::default();
+    for number in 0..200 {
+        let (at, url) = (number * SECOND / 20, format!("/{number}"));
+        site.visit(at, connection_of(number), &url, OK);
+        site.line(at + 2_000, &url, OK, Some(port_of(number) ^ 0x1555));
+    }
+    let out = site.out(1_000 * SECOND);
+    let right = (0..200).zip(&out).filter(|&(number, it)| it.0 == client_of(number)).count();
+    assert_eq!(right, 200);
+}
