@@ -9,10 +9,15 @@
 //! [`LONG`] bytes, and of longer requests a hash of the full request: [`Cut::Whole`]. A request
 //! ends at its first CR or LF.
 //!
+//! A target may be a URL with scheme and authority (absolute form, RFC 9112, section 3.2.2). Some
+//! clients send such a target, and Varnish logs all targets so. Both sides are compared by path and
+//! query alone.
+//!
 //! Balancers other than `pen` often speak another version of HTTP to the server than the client
 //! spoke to them, and log the client's. Requests in their logs are compared without the protocol:
 //! [`Cut::Target`].
 
+use std::borrow::Cow;
 use std::num::NonZeroU64;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -67,7 +72,8 @@ impl Fingerprint {
             return None;
         }
         let end = memchr::memchr2(b'\r', b'\n', request).unwrap_or(request.len());
-        if end > LONG { Self::of_plain(&request[..end], Cut::Whole) } else { None }
+        let request = in_origin_form(&request[..end]);
+        if request.len() > LONG { Self::of_plain(&request, Cut::Whole) } else { None }
     }
 
     /// The fingerprint of a full request as a web server logged it; see [`Self::of_logged`] and
@@ -98,11 +104,20 @@ impl Fingerprint {
     #[must_use]
     #[inline]
     pub fn of_raw(request: &[u8], cut: Cut) -> Option<Self> {
+        if is_absolute(request) {
+            return Self::of_absolute(request, cut);
+        }
         let kept = &request[..request.len().min(cut.len())];
         if is_plain(kept) {
             return Self::of_plain(kept, cut);
         }
         Self::of_any(kept, cut)
+    }
+
+    #[cold]
+    fn of_absolute(request: &[u8], cut: Cut) -> Option<Self> {
+        let request = in_origin_form(request);
+        Self::of_any(&request[..request.len().min(cut.len())], cut)
     }
 
     #[cold]
@@ -121,7 +136,7 @@ impl Fingerprint {
                 return None;
             }
             let kept = &request[..request.len().min(cut.len())];
-            if is_plain(kept) {
+            if is_plain(kept) && !is_absolute(request) {
                 return Self::of_plain(kept, cut);
             }
         }
@@ -130,8 +145,14 @@ impl Fingerprint {
 
     #[cold]
     fn of_escaped(parts: &[&[u8]], cut: Cut) -> Option<Self> {
-        let mut buf = [0; LONG];
-        let len = unescape_parts(parts, &mut buf[..cut.len()]);
+        let mut buf = [0; LONG + AUTHORITY];
+        let is_absolute = match parts {
+            [request] => is_absolute(request),
+            [_, target, ..] => authority_end(target).is_some(),
+            [] => false,
+        };
+        let most = if is_absolute { cut.len() + AUTHORITY } else { cut.len() };
+        let len = unescape_parts(parts, &mut buf[..most]);
         Self::of_raw(&buf[..len], cut)
     }
 
@@ -187,6 +208,40 @@ pub fn without_protocol(request: &[u8]) -> &[u8] {
         Some(space) if request[space + 1..].starts_with(b"HTTP/") => &request[..space],
         _ => request,
     }
+}
+
+/// The longest scheme and authority of a target that takes nothing from the bytes compared.
+const AUTHORITY: usize = 280;
+
+/// Whether the target of a request is a URL. Nearly all requests are `GET /…`, `POST /…` and so on.
+#[inline]
+fn is_absolute(request: &[u8]) -> bool {
+    match request {
+        [_, _, _, b' ', b'/', ..] | [_, _, _, _, b' ', b'/', ..] => false,
+        _ => target_start(request).is_some_and(|at| authority_end(&request[at..]).is_some()),
+    }
+}
+
+/// Returns the offset behind the method, which is short.
+fn target_start(request: &[u8]) -> Option<usize> {
+    Some(request.iter().take(20).position(|&b| b == b' ')? + 1)
+}
+
+/// Returns the length of scheme and authority of a target that is a URL.
+fn authority_end(target: &[u8]) -> Option<usize> {
+    let scheme = target.iter().take(10).take_while(|b| b.is_ascii_alphanumeric()).count();
+    let behind = target.get(scheme..)?.strip_prefix(b"://").filter(|_| scheme > 0)?;
+    let authority = behind.iter().position(|b| matches!(b, b'/' | b'?' | b'#' | b' '));
+    Some(scheme + 3 + authority.unwrap_or(behind.len()))
+}
+
+/// Returns the request with path and query as its target.
+fn in_origin_form(request: &[u8]) -> Cow<'_, [u8]> {
+    let absolute =
+        target_start(request).and_then(|at| Some((at, at + authority_end(&request[at..])?)));
+    let Some((at, path)) = absolute else { return Cow::Borrowed(request) };
+    let slash: &[u8] = if request.get(path) == Some(&b'/') { b"" } else { b"/" };
+    Cow::Owned([&request[..at], slash, &request[path..]].concat())
 }
 
 /// Joins `parts` with spaces, unescaped, into `out`; returns the number of bytes written. Text that
@@ -319,6 +374,36 @@ mod tests {
                 assert!(seen.is_some());
                 assert_eq!(seen, Fingerprint::of_logged(&[logged.as_bytes()], cut), "{logged}");
             }
+        }
+    }
+
+    #[test]
+    fn a_url_as_the_target_is_compared_by_its_path() {
+        let long = "x".repeat(2_000);
+        for (absolute, path) in [
+            ("GET http://a.example/item0 HTTP/1.1", "GET /item0 HTTP/1.1"),
+            ("PURGE HTTPS://a.example:8443/a?b=://c HTTP/1.1", "PURGE /a?b=://c HTTP/1.1"),
+            ("GET http://a.example HTTP/1.1", "GET / HTTP/1.1"),
+            ("GET http://a.example?b HTTP/1.1", "GET /?b HTTP/1.1"),
+            ("GET http://[2001:db8::1]:80/\\x22 HTTP/1.1", "GET /\\x22 HTTP/1.1"),
+            (&format!("GET http://a.example/{long}"), &format!("GET /{long}")),
+        ] {
+            for cut in [Cut::Short, Cut::Long, Cut::Target] {
+                let seen = Fingerprint::of_logged(&[path.as_bytes()], cut);
+                assert!(seen.is_some());
+                assert_eq!(seen, Fingerprint::of_logged(&[absolute.as_bytes()], cut), "{absolute}");
+                let parts: Vec<_> = absolute.split(' ').map(str::as_bytes).collect();
+                assert_eq!(seen, Fingerprint::of_logged(&parts, cut), "{absolute}");
+                if !path.contains('\\') {
+                    let raw = Fingerprint::of_raw(absolute.as_bytes(), cut);
+                    assert_eq!(seen, raw, "{absolute}");
+                }
+            }
+            let whole = |request: &str| Fingerprint::of_whole_logged(&[request.as_bytes()]);
+            assert_eq!(whole(absolute), whole(path), "{absolute}");
+        }
+        for other in ["GET /http://a.example/x HTTP/1.1", "CONNECT a.example:443 HTTP/1.1", "x"] {
+            assert_eq!(in_origin_form(other.as_bytes()), Cow::Borrowed(other.as_bytes()));
         }
     }
 

@@ -61,3 +61,20 @@ fn lines_that_are_not_understood_keep_their_place_by_their_own_time() {
     let place = "a.log:1: expected a client at byte 0, at \"198.51.100.1, 192.0.2.5 - - [";
     assert!(run.err.contains(place), "{}", run.err);
 }
+
+#[test]
+fn a_request_with_a_url_is_the_request_of_its_path() {
+    let folder = MergeFolder::new();
+    let url = |i| format!("GET http://shop.example/{i} HTTP/1.1");
+    let path = |i| format!("GET /{i} HTTP/1.1");
+    let extended = "pen1 1795379003.7 request 203.0.113.3 56086 10.0.0.1 80 10.0.0.9 44674 1 1 \
+                    - - - - - - - - - - GET /3 HTTP/1.1\n";
+    let mappings = mapping("203.0.113.1", T + 1, "10.0.0.1", &path(1))
+        + &mapping("203.0.113.2", T + 2, "10.0.0.1", &url(2))
+        + extended;
+    folder.write("pen.log", mappings);
+    let lines = line("p", T + 1, &url(1)) + &line("p", T + 2, &path(2)) + &line("p", T + 3, &url(3));
+    folder.write("a.log", lines);
+    let run = folder.run("-p pen.log 10.0.0.1:a.log");
+    assert_eq!(run.clients(), ["203.0.113.1", "203.0.113.2", "203.0.113.3"]);
+}

@@ -213,7 +213,7 @@ impl LoggedRequest {
                 let protocol = protocol.map(|protocol| protocol.of(line));
                 let space: &[u8] = if protocol.is_some() { b" " } else { b"" };
                 let parts = [method.of(line), b" ", target.of(line), mark, query, space];
-                let mut buf = [0; LONG];
+                let mut buf = [0; 2 * LONG];
                 let mut len = 0;
                 for part in parts.into_iter().chain(protocol) {
                     len += unescape(part, &mut buf[len..]);
