@@ -67,14 +67,64 @@ fn a_request_with_a_url_is_the_request_of_its_path() {
     let folder = MergeFolder::new();
     let url = |i| format!("GET http://shop.example/{i} HTTP/1.1");
     let path = |i| format!("GET /{i} HTTP/1.1");
-    let extended = "pen1 1795379003.7 request 203.0.113.3 56086 10.0.0.1 80 10.0.0.9 44674 1 1 \
+    let extended = "pen1 1795379003.700000 request 203.0.113.3 56086 10.0.0.1 80 10.0.0.9 44674 1 1 \
                     - - - - - - - - - - GET /3 HTTP/1.1\n";
     let mappings = mapping("203.0.113.1", T + 1, "10.0.0.1", &path(1))
         + &mapping("203.0.113.2", T + 2, "10.0.0.1", &url(2))
         + extended;
     folder.write("pen.log", mappings);
-    let lines = line("p", T + 1, &url(1)) + &line("p", T + 2, &path(2)) + &line("p", T + 3, &url(3));
+    let lines =
+        line("p", T + 1, &url(1)) + &line("p", T + 2, &path(2)) + &line("p", T + 3, &url(3));
     folder.write("a.log", lines);
     let run = folder.run("-p pen.log 10.0.0.1:a.log");
     assert_eq!(run.clients(), ["203.0.113.1", "203.0.113.2", "203.0.113.3"]);
+}
+
+/// Merges lines whose head is one of `heads`; returns the heads that come out.
+fn heads_of(heads: &[&str]) -> Vec<String> {
+    let folder = MergeFolder::new();
+    let (mut mappings, mut lines) = (String::new(), String::new());
+    for (i, head) in (0..).zip(heads) {
+        let request = format!("GET /{i} HTTP/1.1");
+        mappings += &mapping("203.0.113.9", T + i, "10.0.0.1", &request);
+        lines += &line(&format!("{head} [x] "), T + i, &request).replace(" [x]  - -", "");
+    }
+    folder.write("pen.log", mappings);
+    folder.write("a.log", lines);
+    let run = folder.run("-p pen.log 10.0.0.1:a.log");
+    let head =
+        |line: &str| line.split_once(" [").map_or(String::new(), |(head, _)| head.to_owned());
+    run.out.lines().map(head).collect()
+}
+
+#[test]
+fn the_client_is_replaced_and_no_other_word() {
+    let dashed = "shop.example - 10.0.0.9 - -";
+    assert_eq!(heads_of(&[dashed; 3]), ["shop.example - 203.0.113.9 - -"; 3]);
+    let heads = [
+        "www.example.com:80 unix: - -",
+        "www.example.com 10.0.0.2, 10.0.0.1, 127.0.0.1 - -",
+        "www.example.com localhost - -",
+        "198.51.100.1:80 lb1 - -",
+        "www.example.com:443 \"10.5.102.222, 198.51.100.77\" 10.2.1.185 - -",
+    ];
+    let expected = [
+        "www.example.com:80 203.0.113.9 - -",
+        heads[1],
+        "www.example.com 203.0.113.9 - -",
+        "198.51.100.1:80 203.0.113.9 - -",
+        heads[4],
+    ];
+    assert_eq!(heads_of(&heads), expected);
+}
+
+#[test]
+fn the_beginning_of_a_log_shows_which_word_is_the_client() {
+    // In the first line alone the first address could as well be the client.
+    let mut heads = vec!["10.0.0.9 198.51.100.7 - -"];
+    heads.extend(["10.0.0.9 a.example - -"; 20]);
+    assert_eq!(heads_of(&heads)[0], "203.0.113.9 198.51.100.7 - -");
+    let mut heads = vec!["a.example \"-\" 10.0.0.9 - -"];
+    heads.extend(["a.example \"198.51.100.7, 10.1.1.1\" 10.0.0.9 - -"; 20]);
+    assert_eq!(heads_of(&heads)[0], "a.example \"-\" 203.0.113.9 - -");
 }

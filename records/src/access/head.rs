@@ -1,6 +1,7 @@
 //! The head of a line: client and time, in front of the request.
 
 use super::envelope::Envelope;
+use super::layout::{HeadLayout, HeadWords};
 use super::quote::next_quote;
 use super::timestamp::{ParsedTime, TimestampParser, decimal};
 use super::{AccessLine, Expected, LineError, LineSpan};
@@ -23,6 +24,7 @@ pub(super) enum ClientPlacement {
 #[derive(Clone, Debug)]
 pub(super) struct HeadParser {
     placement: ClientPlacement,
+    layout: HeadLayout,
     last: LastHead,
 }
 
@@ -41,7 +43,7 @@ const LONGEST: usize = 256;
 
 impl HeadParser {
     pub(super) fn new(placement: ClientPlacement) -> Self {
-        Self { placement, last: LastHead::default() }
+        Self { placement, layout: HeadLayout::default(), last: LastHead::default() }
     }
 
     /// Parses the text before the request of the line that starts at `start` of `body` into
@@ -75,7 +77,9 @@ impl HeadParser {
         found: &mut AccessLine,
     ) -> Result<(usize, bool), LineError> {
         let (bracket, time, quote) = find_time(body, start, clock)?;
-        let after_host = head(body, start, bracket, self.placement, found)?;
+        let end = bracket.checked_sub(1).filter(|&end| end > start && body[end] == b' ');
+        let end = end.ok_or_else(|| LineError::new(start, Expected::Client))?;
+        let after_host = head(body, (start, end), self.placement, &mut self.layout, found)?;
         found.time = Some(time.time);
         found.zone = time.zone;
         found.time_text = Some(LineSpan::new(bracket + 1, time.end));
@@ -128,87 +132,93 @@ fn next_time(
     }
 }
 
-/// Parses the words in front of the time, whose `[` is `body[bracket]`. Returns whether the virtual
-/// host comes first.
+/// Parses the words in `body[start..end]`, in front of the time. Returns whether the virtual host
+/// comes first.
 #[inline]
 fn head(
     body: &[u8],
-    start: usize,
-    bracket: usize,
+    (start, end): (usize, usize),
     placement: ClientPlacement,
+    layout: &mut HeadLayout,
     found: &mut AccessLine,
 ) -> Result<bool, LineError> {
     let no_client = || LineError::new(start, Expected::Client);
-    let end = bracket.checked_sub(1).filter(|&end| end > start && body[end] == b' ');
-    let end = end.ok_or_else(no_client)?;
     let first = word(body, start, end);
-    if first.1 == first.0 {
-        return Err(no_client());
-    }
-    let second = word(body, first.1 + 1, end);
-    let dash = second.1 == second.0 + 1 && body[second.0] == b'-';
-    let after_host = match placement {
-        ClientPlacement::First => false,
-        ClientPlacement::AfterHost => true,
+    let index = match placement {
+        ClientPlacement::First => 0,
+        ClientPlacement::AfterHost => 1,
+        // Nearly all heads are `192.0.2.1 - -`.
+        ClientPlacement::ByLine
+            if body[first.1..end] == *b" - -" && parse_ip(&body[first.0..first.1]).is_some() =>
+        {
+            layout.vote_for_first();
+            0
+        }
         ClientPlacement::ByLine => {
-            !dash && host_first(body, first, second, end).ok_or_else(no_client)?
+            return any_head(&HeadWords::split(body, start, end), layout, found)
+                .ok_or_else(no_client);
         }
     };
-    if after_host {
-        if second.1 <= second.0 {
-            return Err(no_client());
-        }
-        let host = &body[first.0..first.1];
-        found.client = LineSpan::new(second.0, second.1);
-        found.host = Some(LineSpan::new(first.0, first.1));
-        found.server_port = port_of(host);
-        found.user = user(body, second.1 + 1, end);
-        return Ok(true);
+    let client = if index == 0 { first } else { word(body, first.1 + 1, end) };
+    if first.1 == first.0 || client.1 <= client.0 {
+        return Err(no_client());
     }
-    let (client_end, port) = without_port(body, first);
-    found.client = LineSpan::new(first.0, client_end);
+    if index == 0 {
+        set_client(body, client, found);
+        host_behind(body, client, end, found);
+    } else {
+        // The word stays whole: the user says what it is.
+        found.client = LineSpan::new(client.0, client.1);
+        set_host(body, LineSpan::new(first.0, first.1), found);
+        found.user = user(body, client.1 + 1, end);
+    }
+    Ok(index == 1)
+}
+
+/// The client is where the words and the lines before say.
+#[cold]
+fn any_head(
+    words: &HeadWords<'_>,
+    layout: &mut HeadLayout,
+    found: &mut AccessLine,
+) -> Option<bool> {
+    let index = layout.client(words)?;
+    let (body, client) = (words.body(), words.place(index));
+    set_client(body, client, found);
+    if index == 0 {
+        host_behind(body, client, words.end(), found);
+        return Some(false);
+    }
+    let host = words.host_before(index);
+    if let Some(host) = host {
+        set_host(body, host, found);
+    }
+    found.user = user(body, client.1 + 1, words.end());
+    Some(host.is_some())
+}
+
+fn set_client(body: &[u8], (from, to): (usize, usize), found: &mut AccessLine) {
+    let (end, port) = without_port(body, (from, to));
+    found.client = LineSpan::new(from, end);
     found.peer_port = port;
-    // `client host user`: a user name in the place of the host would be the last word.
-    let names_host = !dash && second.1 < end && body[second.0..second.1].contains(&b'.');
+}
+
+fn set_host(body: &[u8], host: LineSpan, found: &mut AccessLine) {
+    found.host = Some(host);
+    found.server_port = port_of(host.of(body));
+}
+
+/// Finds host and user behind the client. In `client host user` a user name in the place of the host
+/// would be the last word.
+#[inline]
+fn host_behind(body: &[u8], client: (usize, usize), end: usize, found: &mut AccessLine) {
+    let second = word(body, client.1 + 1, end);
+    let text = &body[second.0..second.1];
+    let names_host = second.1 < end && text.contains(&b'.') && parse_ip(text).is_none();
     if names_host {
         found.host = Some(LineSpan::new(second.0, second.1));
     }
-    found.user = user(body, if names_host { second.1 + 1 } else { first.1 + 1 }, end);
-    Ok(false)
-}
-
-/// Whether the first word is the virtual host and the second the client. `None` if neither can be
-/// the client.
-#[cold]
-fn host_first(
-    body: &[u8],
-    first: (usize, usize),
-    second: (usize, usize),
-    end: usize,
-) -> Option<bool> {
-    let (one, two) = (&body[first.0..first.1], &body[second.0..second.1]);
-    let four_words = {
-        let third = word(body, second.1 + 1, end);
-        third.1 < end
-    };
-    match (parse_ip(one).is_some(), parse_ip(two).is_some()) {
-        (true, false) => Some(false),
-        // `vhost client ident user`, or `client host user` with an address as the host.
-        (true, true) => Some(four_words),
-        (false, true) => is_host(one).then_some(true),
-        // Without an address, only words that look like names are accepted: the text may be
-        // anything.
-        (false, false) if !is_host(one) => None,
-        (false, false) => {
-            let is_name = |word: &[u8]| is_host(word) && word.contains(&b'.');
-            let host_first = is_name(two) && (four_words || one.contains(&b':'));
-            (host_first || is_name(one)).then_some(host_first)
-        }
-    }
-}
-
-fn is_host(word: &[u8]) -> bool {
-    word.iter().all(|b| b.is_ascii_alphanumeric() || b"-._:[]*".contains(b))
+    found.user = user(body, if names_host { second.1 + 1 } else { client.1 + 1 }, end);
 }
 
 /// Splits `192.0.2.1:40100` or `[2001:db8::1]:40100`: returns the end of the address, and the port.

@@ -11,6 +11,7 @@ mod field;
 mod format;
 mod head;
 mod json;
+mod layout;
 mod parser;
 mod plan;
 mod quote;

@@ -148,6 +148,20 @@ impl Parser {
         }
     }
 
+    /// Learns from the first lines of a log which word is the client, so that they are parsed like
+    /// later lines.
+    pub fn learn<'a>(&mut self, lines: impl Iterator<Item = &'a [u8]>) {
+        if !matches!(self.wanted, SpecChoice::Auto) {
+            return;
+        }
+        let mut other = self.clone();
+        let mut found = AccessLine::default();
+        for line in lines {
+            let _ = other.read(line, &mut found);
+        }
+        self.heads = other.heads;
+    }
+
     /// Parses `line`, which has no LF; a CR at the end belongs to no field.
     ///
     /// # Errors

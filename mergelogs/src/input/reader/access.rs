@@ -20,6 +20,9 @@ use crate::zone::{AccessTimes, LogZone};
 /// so near to that of the line before.
 const NEAR: i64 = 3_600_000_000;
 
+/// Lines at the beginning that are read once before, to learn which word is the client.
+const LEARNT_FROM: usize = 500;
+
 /// The settings of an access log's reader.
 pub(crate) struct AccessJob {
     pub(crate) origin: InputOrigin,
@@ -78,6 +81,9 @@ impl AccessJob {
             let Some(mut block) = reader.next(blocks.pop().unwrap_or_default(), size) else {
                 break;
             };
+            if number == 0 {
+                parser.0.learn(block.lines().take(LEARNT_FROM));
+            }
             reorder.set_bounds(self.shares.window());
             let (mut count, most) = (0, self.shares.lines());
             let mut spans = block.spans();
