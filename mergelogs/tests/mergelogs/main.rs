@@ -2,6 +2,7 @@
 
 mod audit;
 mod live;
+mod made;
 mod reading;
 mod servers;
 mod sites;
