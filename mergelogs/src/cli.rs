@@ -58,9 +58,10 @@ pub(crate) struct MergeArgs {
     pub(crate) format: Vec<String>,
 
     /// Format of mapping logs that another balancer wrote: `haproxy`, which is recognized without this
-    /// option, or a format of HAProxy, Envoy, Traffic Server, nginx or Apache
-    #[arg(long, value_name = "SPEC")]
-    pub(crate) mapping_format: Option<String>,
+    /// option, `nginx-stream`, `conntrack`, `traefik`, `json`, `combined`, or a format string of HAProxy,
+    /// Envoy, Traffic Server, nginx or Apache. May be repeated; each line may be in any of them
+    #[arg(long, value_name = "SPEC", action = ArgAction::Append)]
+    pub(crate) mapping_format: Vec<String>,
 
     /// NAME is another name of the server at ADDR: a second address in the mapping log, or the name that
     /// a balancer logs as `GROUP/NAME` or `NAME`. May be repeated

@@ -15,7 +15,7 @@ use pen_records::addr::{ServerAddr, parse_ip};
 use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::privacy::Privacy;
 use pen_records::rewrite::RewritePolicy;
-use pen_records::server_alias::{KnownAs, ServerAliases};
+use pen_records::server_alias::{ANY_SERVER, KnownAs, ServerAliases};
 
 use crate::cli::{MergeArgs, ReportStyle};
 use crate::input::third_party::ThirdPartySettings;
@@ -135,7 +135,7 @@ impl MergeConfig {
             mappings.extend(expand(path.as_os_str())?);
         }
         let third_party = ThirdPartySettings {
-            spec: args.mapping_format.as_deref().map(mapping_format).transpose()?,
+            spec: mapping_formats(&args.mapping_format, &names)?,
             zone: args.mapping_zone,
             names: Arc::new(names),
         };
@@ -276,9 +276,23 @@ fn set_audit_field(
     Ok(())
 }
 
-/// Parses the value of `--mapping-format`.
-fn mapping_format(spec: &str) -> Result<ThirdPartySpec, ActionError> {
-    ThirdPartySpec::parse(spec).doing(format_args!("understand the format {spec:?}"))
+/// Parses the values of `--mapping-format`.
+fn mapping_formats(
+    texts: &[String],
+    names: &ServerAliases,
+) -> Result<Option<ThirdPartySpec>, ActionError> {
+    let mut specs = Vec::new();
+    for text in texts {
+        let spec = ThirdPartySpec::parse(text)
+            .doing(format_args!("understand the format {text:?} of a mapping log"))?;
+        if spec.lacks_server() && names.of_name(ANY_SERVER).is_none() {
+            return Err(ActionError::new(format!(
+                "the format {text:?} does not name the server: if all its requests go to one, say --server '*=ADDR'"
+            )));
+        }
+        specs.push(spec);
+    }
+    Ok((!specs.is_empty()).then(|| ThirdPartySpec::any_of(&specs)))
 }
 
 /// Splits `SERVER:FILE`. The classic reading, at the first colon, wins where its file exists.

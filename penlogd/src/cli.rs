@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
+use indexmap::IndexMap;
 
 use pen_daemon::arguments::{privacy, socket_addr, words};
 use pen_daemon::error::{ActionError, chain};
@@ -19,7 +20,7 @@ use pen_records::duration::{DefaultUnit, DurationError, parse_duration};
 use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::privacy::PrivacyMode;
 use pen_records::rewrite::{LikelyPolicy, RewritePolicy, UnmatchedPolicy};
-use pen_records::server_alias::{KnownAs, ServerAlias, ServerAliases, ServerKey};
+use pen_records::server_alias::{ANY_SERVER, KnownAs, ServerAlias, ServerAliases, ServerKey};
 
 use crate::allow::{Allow, FromArg};
 use crate::collector::{BalancerSender, CollectorSettings, LineSender, SenderSettings};
@@ -105,8 +106,9 @@ pub struct CollectorArgs {
     #[arg(long, value_name = "NAME=ADDR[:PORT]")]
     server: Vec<String>,
     /// The lines of this sender (address, host name, or the name in its shipments) are the log of a
-    /// balancer: `haproxy`, or a format of HAProxy, Envoy, Traffic Server, nginx or Apache. May be
-    /// repeated. HAProxy's own formats are recognized without this
+    /// balancer: `haproxy`, `nginx-stream`, `conntrack`, `traefik`, `json`, `combined`, or a format
+    /// string of HAProxy, Envoy, Traffic Server, nginx or Apache. May be repeated, also for one sender.
+    /// HAProxy's own formats are recognized without this
     #[arg(long, value_name = "SENDER=SPEC")]
     mapping_format: Vec<String>,
     /// UDP port to listen on, on all addresses
@@ -252,16 +254,33 @@ fn known(
         }
     }
     (known.servers, known.resolved) = aliases(servers)?;
-    for text in balancers {
-        let (name, spec) = text.split_once('=').ok_or_else(|| {
-            CollectorArgsError(format!("cannot use --mapping-format {text}: expected SENDER=SPEC"))
-        })?;
-        let spec = ThirdPartySpec::parse(spec).map_err(|error| {
-            CollectorArgsError(format!("cannot use --mapping-format {text}: {error}"))
-        })?;
+    for (name, specs) in mapping_formats(balancers, &known.servers)? {
+        let spec = ThirdPartySpec::any_of(&specs);
         known.balancers.push(BalancerSender { name: name.into(), senders: senders(name), spec });
     }
     Ok(known)
+}
+
+/// Returns the formats of each balancer's log, by the name of the sender.
+fn mapping_formats<'a>(
+    options: &'a [String],
+    servers: &ServerAliases,
+) -> Result<IndexMap<&'a str, Vec<ThirdPartySpec>>, CollectorArgsError> {
+    let mut formats = IndexMap::<_, Vec<_>>::new();
+    for text in options {
+        let wrong = |why: &dyn fmt::Display| {
+            CollectorArgsError(format!("cannot use --mapping-format {text}: {why}"))
+        };
+        let (name, spec) = text.split_once('=').ok_or_else(|| wrong(&"expected SENDER=SPEC"))?;
+        let spec = ThirdPartySpec::parse(spec).map_err(|error| wrong(&error))?;
+        if spec.lacks_server() && servers.of_name(ANY_SERVER).is_none() {
+            return Err(wrong(
+                &"the format does not name the server: if all its requests go to one, say --server '*=ADDR'",
+            ));
+        }
+        formats.entry(name).or_default().push(spec);
+    }
+    Ok(formats)
 }
 
 /// Returns the options `--server`, and the addresses of the names among them.
@@ -276,7 +295,9 @@ fn aliases(
         .map_err(|error| CollectorArgsError(format!("cannot use --server: {error}")))?;
     let mut resolved = Vec::new();
     for (place, alias) in aliases.iter().enumerate() {
-        if let KnownAs::Name(name) = &alias.known_as {
+        if let KnownAs::Name(name) = &alias.known_as
+            && name.as_bytes() != ANY_SERVER
+        {
             resolved.extend(addresses(name).map(|addr| (addr, place)));
         }
     }

@@ -10,7 +10,7 @@ use pen_records::mapping::Mapping;
 use pen_records::mapping::third_party_log::{
     ThirdPartyReader, ThirdPartyRecord, ThirdPartyServer, ThirdPartySpec,
 };
-use pen_records::server_alias::ServerAliases;
+use pen_records::server_alias::{ANY_SERVER, ServerAliases};
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::sources::{BalancerSender, LineSender};
@@ -48,7 +48,7 @@ pub(crate) enum UnusableLine {
     Malformed(LineError),
     /// The address of this server is unknown.
     UnknownServer(String),
-    /// The balancer answered the request itself.
+    /// The balancer answered the request itself, or the line is about no traffic.
     NoServer,
 }
 
@@ -112,6 +112,7 @@ impl ThirdPartyReaders {
             ReaderId::Balancer(index) => &mut self.balancers[index].reader,
         };
         let record = reader.read(line).map_err(UnusableLine::Malformed)?;
+        let record = record.ok_or(UnusableLine::NoServer)?;
         let server = server(&record, servers, &mut self.names)?;
         // Lines are joined by arrival times; the line's own times only give durations.
         let times = (record.span.asked_before(end), end, Resolution::Microsecond);
@@ -129,6 +130,7 @@ fn server<'a>(
         ThirdPartyServer::At(addr, port) => return Ok((addr, port)),
         ThirdPartyServer::Nobody => return Err(UnusableLine::NoServer),
         ThirdPartyServer::Named { group, server } => (group, server),
+        ThirdPartyServer::Unnamed => (&b""[..], &b""[..]),
     };
     let both = [group, b"/", server].concat();
     let mut find = |name: &[u8]| {
@@ -137,7 +139,8 @@ fn server<'a>(
         let key = servers.server(place);
         Some((ServerAddr::from(key.addr), key.port))
     };
-    find(&both)
-        .or_else(|| find(server))
+    [&both[..], server, ANY_SERVER]
+        .into_iter()
+        .find_map(&mut find)
         .ok_or_else(|| UnusableLine::UnknownServer(both.escape_ascii().to_string()))
 }

@@ -40,6 +40,9 @@ impl fmt::Display for ServerKey {
     }
 }
 
+/// The NAME that stands for whatever server a third-party balancer's log names, or does not name.
+pub const ANY_SERVER: &[u8] = b"*";
+
 /// What else stands for a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KnownAs {

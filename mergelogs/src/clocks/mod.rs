@@ -22,7 +22,7 @@ use self::walk::walk;
 use crate::config::{MergeConfig, ServerInputs};
 use crate::input::heads::InputHead;
 use crate::input::reader::cut_short;
-use crate::input::third_party::{ThirdPartyLogReader, ThirdPartySettings};
+use crate::input::third_party::{ThirdPartyLine, ThirdPartyLogReader, ThirdPartySettings};
 use crate::servers::{KnownServer, NamedServers};
 use crate::zone::AccessTimes;
 
@@ -260,7 +260,7 @@ fn foreign_record(
         return None;
     }
     let time = reader.time(line)?;
-    let Ok(Some((_, [Some(first), end, _]))) =
+    let Ok(ThirdPartyLine::Records(_, [Some(first), end, _])) =
         reader.read(line, servers, None, &mut BalancerHashes::default())
     else {
         return Some((time, None));

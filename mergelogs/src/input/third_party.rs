@@ -10,7 +10,7 @@ use pen_records::mapping::third_party_log::{
     ThirdPartyReader, ThirdPartyRecord, ThirdPartyServer, ThirdPartySpec,
 };
 use pen_records::request::{Cut, Fingerprint};
-use pen_records::server_alias::ServerAliases;
+use pen_records::server_alias::{ANY_SERVER, ServerAliases};
 use pen_records::time::Timestamp;
 
 use crate::servers::{KnownServer, NamedServers};
@@ -47,8 +47,19 @@ pub(crate) struct FoundNames {
     pub(crate) options: BTreeSet<usize>,
 }
 
-/// The records of a line: at most three records of one server; `None` for a server without access logs.
-pub(crate) type Read = Option<(KnownServer, [Option<MappingEvent>; 3])>;
+/// What a line says.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a value that lives for one line, mostly this variant"
+)]
+pub(crate) enum ThirdPartyLine {
+    /// At most three records of one server.
+    Records(KnownServer, [Option<MappingEvent>; 3]),
+    /// About a server without access logs here.
+    Elsewhere,
+    /// Nothing about traffic.
+    Nothing,
+}
 
 impl ThirdPartyLogReader {
     pub(crate) fn new(of: &ThirdPartySettings) -> Self {
@@ -74,13 +85,13 @@ impl ThirdPartyLogReader {
 
     /// Returns the time of a line's request.
     pub(crate) fn time(&mut self, line: &[u8]) -> Option<Timestamp> {
-        let record = self.reader.read(line).ok()?;
+        let record = self.reader.read(line).ok()??;
         record.span.logged(|wall| self.local.ahead(wall)).map(|(asked, ..)| asked)
     }
 
     /// Returns the request of a line, cut as for comparing clocks.
     pub(crate) fn short_request(&mut self, line: &[u8]) -> Option<Fingerprint> {
-        Fingerprint::of_raw(self.reader.read(line).ok()?.request(), Cut::Short)
+        Fingerprint::of_raw(self.reader.read(line).ok()??.request(), Cut::Short)
     }
 
     /// Returns the records of a line about a known server. In a pass over the log, only records of the
@@ -91,18 +102,18 @@ impl ThirdPartyLogReader {
         servers: &NamedServers,
         pass: Option<usize>,
         balancers: &mut BalancerHashes,
-    ) -> Result<Read, LineError> {
+    ) -> Result<ThirdPartyLine, LineError> {
         self.number += 1;
-        let record = self.reader.read(line)?;
+        let Some(record) = self.reader.read(line)? else { return Ok(ThirdPartyLine::Nothing) };
         let Some((known, port)) = self.names.find(&record, &self.of.names, servers) else {
-            return Ok(None);
+            return Ok(ThirdPartyLine::Elsewhere);
         };
         let mut records = [None; 3];
         if pass.is_some_and(|pass| pass != known.pass) {
-            return Ok(Some((known, records)));
+            return Ok(ThirdPartyLine::Records(known, records));
         }
         let Some(times) = record.span.logged(|wall| self.local.ahead(wall)) else {
-            return Ok(Some((known, records)));
+            return Ok(ThirdPartyLine::Records(known, records));
         };
         let server = ServerAddr::Unix(b"/");
         let events = record.events((server, port), self.number, times);
@@ -111,7 +122,7 @@ impl ThirdPartyLogReader {
             let time = (time.offset_by(known.ahead), resolution);
             *record = MappingEvent::with_exchange(&mapping, known.id, time, balancers);
         }
-        Ok(Some((known, records)))
+        Ok(ThirdPartyLine::Records(known, records))
     }
 }
 
@@ -131,9 +142,10 @@ impl FoundNames {
             }
             ThirdPartyServer::Nobody => return None,
             ThirdPartyServer::Named { group, server } => (group, server),
+            ThirdPartyServer::Unnamed => (&b""[..], &b""[..]),
         };
         let both = [group, b"/", server].concat();
-        for name in [&both[..], server] {
+        for name in [&both[..], server, ANY_SERVER] {
             // A log on the command line may go by the name itself.
             if let Some(known) = servers.find(ServerAddr::Unix(name)) {
                 self.options.extend(known.option.map(|option| option.place));

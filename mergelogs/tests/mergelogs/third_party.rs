@@ -169,13 +169,37 @@ fn a_pasted_format_is_that_of_all_mapping_logs() {
 }
 
 #[test]
+fn lines_of_several_formats_are_read_from_one_log_and_all_go_to_the_named_server() {
+    let folder = MergeFolder::new();
+    let nginxs = |client: u8, request: &str| {
+        format!(
+            "203.0.113.{client} - - [22/Nov/2026:20:23:20 +0000] \"{request}\" 200 5 \"-\" \"-\"\n"
+        )
+    };
+    let log = [
+        nginxs(1, "GET /a HTTP/1.1"),
+        haproxys(20, 2, "w1", "GET /b HTTP/1.1", ""),
+        "pen1 junk\n".to_owned(),
+        "Proxy web started.\n".to_owned(),
+    ];
+    folder.write("ha.log", log.concat());
+    let lines = [line("GET /a HTTP/1.0", 1), line("GET /b HTTP/1.1", 2)];
+    folder.write("1.log", lines.concat());
+    let options = "--mapping-format combined --mapping-format haproxy --server *=10.0.0.1";
+    let options: Vec<_> = options.split(' ').collect();
+    let run = run(&folder, &options, &["10.0.0.1:1.log"]);
+    assert_eq!(run.clients(), ["203.0.113.1", "203.0.113.2"], "{}", run.err);
+    assert!(run.err.contains("1 damaged"), "{}", run.err);
+}
+
+#[test]
 fn bad_options_say_what_was_expected() {
     let folder = MergeFolder::new();
     folder.write("key", "too short\n");
     for (options, expected) in [
-        ("--mapping-format %ci", "no field names the server"),
+        ("--mapping-format %ci", "if all its requests go to one, say --server '*=ADDR'"),
         ("--server w1", "expected NAME=ADDR"),
-        ("--mapping-zone MESZ", "expected local, UTC, or"),
+        ("--mapping-zone MESZ", "expected local, UTC, hours"),
         ("--privacy hash", "expected cut, cut=V4,V6"),
         ("--privacy key=key", "at least 16 bytes"),
         ("--privacy key=nowhere", "cannot read the key nowhere"),

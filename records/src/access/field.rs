@@ -75,10 +75,12 @@ pub(crate) enum BalancerField {
     Length,
     /// All bytes from the server, in the line of a connection.
     All,
+    /// The time of HAProxy's `%t` and `%tr`, where it is a value in JSON.
+    LocalTime,
 }
 
 /// The span of each [`BalancerField`] in a line; empty if absent.
-pub(crate) type BalancerSpans = [LineSpan; 17];
+pub(crate) type BalancerSpans = [LineSpan; 18];
 
 /// The unit of a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -38,8 +38,8 @@ pub enum FormatProblem {
     Adjoining,
     /// No field names the client.
     NoClient,
-    /// No field of a balancer's format names the server.
-    NoServer,
+    /// No field of a balancer's format names the client.
+    NoVisitor,
     /// The format has too many fields.
     TooLong,
     /// Not `field=path`, or an unknown field.
@@ -70,9 +70,9 @@ impl fmt::Display for FormatError {
             FormatProblem::NoClient => {
                 f.write_str("no field names the client: expected %h, %a, $remote_addr or the like")
             }
-            FormatProblem::NoServer => f.write_str(
-                "no field names the server: expected %s, %si, %UPSTREAM_HOST%, %<nhi>, $upstream_addr or \
-                 the like",
+            FormatProblem::NoVisitor => f.write_str(
+                "no field names the client: expected %ci, %[src], %DOWNSTREAM_REMOTE_ADDRESS%, %<chi>, \
+                 $remote_addr, %h or the like",
             ),
             FormatProblem::NotLogged => f.write_str("no field of the format logs the requested value"),
             FormatProblem::TooLong => write!(f, "too many fields, seen at byte {at}"),

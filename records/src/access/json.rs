@@ -5,7 +5,7 @@
 //! depth. Only the first element of an array is examined, so that Caddy's `headers.User-Agent` is
 //! found in its list. Of duplicate keys the first one counts.
 
-use super::field::{DurationUnit, LineDraft, LogField};
+use super::field::{BalancerSpans, DurationUnit, LineDraft, LogField};
 use super::timestamp::TimestampParser;
 use super::{AccessLine, Expected, LineError, LineSpan};
 use crate::time::{Resolution, Timestamp};
@@ -197,7 +197,27 @@ pub(super) fn parse(
     clock: &mut TimestampParser,
     into: &mut AccessLine,
 ) -> Result<(), LineError> {
-    let mut draft = LineDraft::new(into);
+    fill(line, start, names, clock, LineDraft::new(into))
+}
+
+/// Parses the object of a balancer's log that starts at `start` of `line`.
+pub(super) fn parse_balancers(
+    line: &[u8],
+    start: usize,
+    names: &JsonNames,
+    clock: &mut TimestampParser,
+    (into, parts): (&mut AccessLine, &mut BalancerSpans),
+) -> Result<(), LineError> {
+    fill(line, start, names, clock, LineDraft::of_balancer(into, Some(parts)))
+}
+
+fn fill(
+    line: &[u8],
+    start: usize,
+    names: &JsonNames,
+    clock: &mut TimestampParser,
+    mut draft: LineDraft<'_>,
+) -> Result<(), LineError> {
     let end = walk(line, start, names, |field, rank, value| {
         // An invalid value is skipped, except for the client.
         draft.take(field, rank, value, line, clock);

@@ -168,7 +168,7 @@ pub(crate) fn balancers_log(bytes: &[u8]) {
         (Attributor::<()>::new(JoinSettings::default()), BalancerHashes::default());
     for (line, number) in lines.zip(THIRD_PARTY_BASE..) {
         let _ = ThirdPartyReader::may_be_haproxys(line);
-        let Ok(passage) = reader.read(line) else { continue };
+        let Ok(Some(passage)) = reader.read(line) else { continue };
         let now = Timestamp::from_micros(1 << 50);
         assert!(passage.span.asked_before(now) <= now);
         let logged = passage.span.logged(|_| 3_600);
@@ -177,7 +177,7 @@ pub(crate) fn balancers_log(bytes: &[u8]) {
         let (server, port) = match passage.whom {
             ThirdPartyServer::At(server, port) => (server, port),
             ThirdPartyServer::Named { server, .. } => (ServerAddr::Unix(server), None),
-            ThirdPartyServer::Nobody => continue,
+            ThirdPartyServer::Nobody | ThirdPartyServer::Unnamed => continue,
         };
         let asked = passage.request();
         assert!(asked.is_empty() || asked.contains(&b' '));

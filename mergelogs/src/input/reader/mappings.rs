@@ -17,7 +17,7 @@ use crate::config::InputOrigin;
 use crate::input::archive;
 use crate::input::lines::{LineReader, TextBlock};
 use crate::input::shares::MemoryShares;
-use crate::input::third_party::{ThirdPartyLogReader, ThirdPartySettings};
+use crate::input::third_party::{ThirdPartyLine, ThirdPartyLogReader, ThirdPartySettings};
 use crate::servers::{NamedServers, SpellingCache};
 
 /// The settings of a mapping log's reader.
@@ -64,7 +64,8 @@ impl MappingJob {
         while let Some(next) = reader.next(block, self.shares.block()) {
             reorder.set_bounds(self.shares.window());
             for line in next.lines() {
-                if third_party.wants_all() {
+                let (damaged, complaints) = (end.damaged, end.complaints.len());
+                if third_party.wants_all() && !line.starts_with(mapping::line::START) {
                     end.lines += 1;
                     self.third_party_line(
                         (&mut third_party, &mut balancers),
@@ -74,7 +75,6 @@ impl MappingJob {
                     );
                     continue;
                 }
-                let (damaged, complaints) = (end.damaged, end.complaints.len());
                 if let Some(record) =
                     self.line(&mut parser, (&mut names, &mut balancers), line, &mut end)
                 {
@@ -201,14 +201,14 @@ impl MappingJob {
         reorder: &mut Reorder<MappingEvent>,
     ) {
         match third_party.read(line, &self.servers, Some(self.pass), balancers) {
-            Ok(Some((known, records))) if known.pass == self.pass => {
+            Ok(ThirdPartyLine::Records(known, records)) if known.pass == self.pass => {
                 let is_request = records[0].is_some_and(|record| record.is_request());
                 end.events += u64::from(!is_request && records[0].is_some());
                 end.without_request += u64::from(records[0].is_none());
                 records.into_iter().flatten().for_each(|record| reorder.push(record));
             }
-            Ok(Some(_)) => {}
-            Ok(None) => end.elsewhere += 1,
+            Ok(ThirdPartyLine::Records(..) | ThirdPartyLine::Nothing) => {}
+            Ok(ThirdPartyLine::Elsewhere) => end.elsewhere += 1,
             Err(error) => self.complain(&error, end),
         }
     }

@@ -10,7 +10,9 @@
 use super::super::field::{BalancerField, LogField};
 use super::super::format::{FormatError, FormatProblem, FormatText, PlacedItem, literal};
 use super::super::plan::PlanItem;
-use super::super::time_format::TimeFormat;
+use super::super::time_format::{TimeFormat, TimestampParts};
+use super::super::timestamp::TimestampParser;
+use crate::time::{Resolution, Timestamp};
 
 /// `option tcplog`.
 pub(super) const TCP: &str =
@@ -37,11 +39,40 @@ pub(super) const HTTP_PORTS: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta
 pub(super) const CLF: &str = "%{+Q}o %{-Q}ci - - [%trg] %r %ST %B \"\" \"\" %cp %ms %ft %b %s %TR %Tw %Tc %Tr \
      %Ta %tsc %ac %fc %bc %sc %rc %sq %bq %CC %CS %hrl %hsl";
 
-/// The items of a format.
-pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
+/// Beginnings of messages about proxies, servers and health checks.
+const NOTICES: [&[u8]; 12] = [
+    b"Proxy ",
+    b"Server ",
+    b"Backup Server ",
+    b"Health check for ",
+    b"backend ",
+    b"frontend ",
+    b"Connect from ",
+    b"Stopping ",
+    b"Pausing ",
+    b"[WARNING]",
+    b"[NOTICE]",
+    b"[ALERT]",
+];
+
+/// Whether a message is about HAProxy itself.
+pub(super) fn is_notice(message: &[u8]) -> bool {
+    NOTICES.iter().any(|start| message.starts_with(start))
+}
+
+/// What a format is made of.
+pub(super) enum HaproxyFormat {
+    Text(Vec<PlacedItem>),
+    /// A JSON object (`%{+json}o`): the keys and the meanings of their values.
+    Json(Vec<(Vec<Vec<u8>>, LogField, u8)>),
+}
+
+/// Parses a format.
+pub(super) fn parse(text: &FormatText) -> Result<HaproxyFormat, FormatError> {
     let mut items = Vec::new();
+    let mut keys = Vec::new();
     let mut at = 0;
-    let mut quotes_all = false;
+    let (mut quotes_all, mut is_json) = (false, false);
     while let Some(&byte) = text.bytes.get(at) {
         if byte == b'\\' && text.bytes.get(at + 1) == Some(&b' ') {
             // In an unquoted configuration, `\ ` stands for a space.
@@ -63,6 +94,13 @@ pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
         let offset = text.at(at);
         at = variable.end;
         let quoted = variable.quoted.unwrap_or(quotes_all);
+        is_json |= variable.is_json;
+        if is_json {
+            // Only what has a name is written.
+            let name = variable.alias;
+            keys.extend(name.map(|key| (vec![key.into_bytes()], value_of(&variable.name), 0)));
+            continue;
+        }
         match variable.name.as_str() {
             "%" => literal(&mut items, b'%', offset),
             "o" => quotes_all = quoted,
@@ -70,7 +108,7 @@ pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
             "hrl" | "hsl" if is_rest_lists(&text.bytes[at..]) => {
                 trim_end(&mut items);
                 items.push((PlanItem::Value(LogField::Text, 0), offset));
-                return Ok(joined_times(items));
+                return Ok(HaproxyFormat::Text(joined_times(items)));
             }
             "hr" | "hs" => {
                 items.push((PlanItem::Captures, offset));
@@ -88,8 +126,35 @@ pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
             }
         }
     }
+    if is_json {
+        return Ok(HaproxyFormat::Json(keys));
+    }
     trim_end(&mut items);
-    Ok(joined_times(items))
+    Ok(HaproxyFormat::Text(joined_times(items)))
+}
+
+/// The meaning of a variable or an expression as one value.
+fn value_of(name: &str) -> LogField {
+    match name {
+        "t" | "tr" => LogField::Part(BalancerField::LocalTime),
+        "T" | "Tl" | "trg" | "trl" | "Ts" => LogField::Time,
+        expression if expression.starts_with('[') => meant(expression),
+        name => meaning(name),
+    }
+}
+
+/// Reads `06/Feb/2009:12:14:14.655`.
+pub(super) fn local_time(
+    text: &[u8],
+    clock: &mut TimestampParser,
+) -> Option<(Timestamp, Resolution)> {
+    let form = TimeFormat::apache("%d/%b/%Y:%H:%M:%S").ok()?;
+    let mut parts = TimestampParts::default();
+    let end = form.read(text, 0, &mut parts, clock)?;
+    if text.get(end) == Some(&b'.') {
+        TimeFormat::MillisFraction.read(text, end + 1, &mut parts, clock)?;
+    }
+    parts.finish()
 }
 
 /// Appends a space as HAProxy writes it: not at the beginning, and one of several.

@@ -3,17 +3,22 @@
 
 mod envoy;
 mod haproxy;
+mod json;
 mod trafficserver;
 
 use std::sync::Arc;
 
+use self::haproxy::HaproxyFormat;
 use super::envelope::{self, Envelope};
 pub(crate) use super::field::BalancerField;
 use super::field::{BalancerSpans, LogField};
-use super::format::{self, FormatError, FormatProblem, PlacedItem};
+use super::format::{self, FormatError, FormatProblem};
+use super::json::JsonNames;
 use super::plan::{FormatPlan, PlanItem};
+use super::time_format::{TimeFormat, TimestampParts};
 use super::timestamp::{self, TimestampParser};
 use super::{AccessLine, Expected, LineError};
+use crate::time::{Resolution, Timestamp};
 
 /// The fields of a line in a balancer's log, as spans.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +31,15 @@ pub(crate) struct BalancerLine {
 /// A compiled format.
 #[derive(Clone, Debug)]
 pub(crate) struct BalancerFormat {
-    plan: Arc<FormatPlan>,
+    syntax: LineSyntax,
     pub(crate) manner: FormatTraits,
+}
+
+/// How the fields stand in a line.
+#[derive(Clone, Debug)]
+enum LineSyntax {
+    Text(Arc<FormatPlan>),
+    Json(Arc<JsonNames>),
 }
 
 /// Properties of a format that affect the meaning of its values.
@@ -40,6 +52,7 @@ pub(crate) struct FormatTraits {
     pub(crate) is_local: bool,
     /// Requests escape bytes as `#NN`.
     pub(crate) hash_escapes: bool,
+    pub(crate) has_server: bool,
     pub(crate) has_request: bool,
     pub(crate) has_user_agent: bool,
     pub(crate) has_referer: bool,
@@ -58,34 +71,55 @@ pub(crate) const HAPROXY: [&str; 7] = [
     haproxy::CLF,
 ];
 
+/// The common log format.
+const COMMON: &str = r#"%h %l %u %t "%r" %s %b"#;
+/// The combined log format.
+const COMBINED: &str = r#"%h %l %u %t "%r" %s %b "%{Referer}i" "%{User-Agent}i""#;
+/// Traefik's `common` format, which adds the number of requests, router, server and duration.
+const TRAEFIK: &str = r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" $connection "$router" "$upstream_addr" ${request_ms}ms"#;
+
 impl BalancerFormat {
-    /// Compiles a pasted format.
+    /// Compiles a pasted format, or the name of a well-known one.
     pub(crate) fn parse(pasted: &str) -> Result<Self, FormatError> {
-        let dialect = BalancerDialect::of(pasted);
+        match pasted.trim() {
+            "traefik" => Self::compile(TRAEFIK, BalancerDialect::Traefik),
+            "json" => Ok(Self::json(json::usual(), BalancerDialect::Envoy)),
+            "common" => Self::compile(COMMON, BalancerDialect::Apache),
+            "combined" => Self::compile(COMBINED, BalancerDialect::Apache),
+            _ => Self::compile(pasted, BalancerDialect::of(pasted)),
+        }
+    }
+
+    fn compile(pasted: &str, dialect: BalancerDialect) -> Result<Self, FormatError> {
         let text = format::unquoted(pasted)?;
         let items = match dialect {
-            BalancerDialect::Haproxy => haproxy::items(&text)?,
+            BalancerDialect::Haproxy => match haproxy::parse(&text)? {
+                HaproxyFormat::Text(items) => items,
+                HaproxyFormat::Json(keys) => return Ok(Self::json(keys, dialect)),
+            },
             BalancerDialect::Envoy => envoy::items(&text)?,
             BalancerDialect::TrafficServer => trafficserver::items(&text)?,
-            BalancerDialect::Nginx => format::nginx(&text, nginx_field)?,
+            BalancerDialect::Nginx | BalancerDialect::Traefik => format::nginx(&text, nginx_field)?,
             BalancerDialect::Apache => format::apache(&text, apache_field)?,
         };
-        let manner = FormatTraits::of(&items, dialect);
-        let has_server = |(item, _): &PlacedItem| {
-            matches!(
-                item,
-                PlanItem::Value(
-                    LogField::Part(
-                        BalancerField::Server | BalancerField::Servers | BalancerField::ServerName
-                    ),
-                    _
-                )
-            )
-        };
-        if !items.iter().any(has_server) {
-            return Err(FormatError::new(0, FormatProblem::NoServer));
-        }
-        Ok(Self { plan: Arc::new(format::plan(items)?), manner })
+        let fields = items.iter().filter_map(|(item, _)| match item {
+            PlanItem::Value(field, _) => Some(*field),
+            _ => None,
+        });
+        let fields: Vec<_> = fields.collect();
+        let is_local = dialect == BalancerDialect::Haproxy && haproxy::is_local(&items);
+        let manner = FormatTraits { is_local, ..FormatTraits::of(&fields, dialect) };
+        let plan = format::plan(items).map_err(|error| match error.problem {
+            FormatProblem::NoClient => FormatError { problem: FormatProblem::NoVisitor, ..error },
+            _ => error,
+        })?;
+        Ok(Self { syntax: LineSyntax::Text(Arc::new(plan)), manner })
+    }
+
+    fn json(keys: Vec<(Vec<Vec<u8>>, LogField, u8)>, dialect: BalancerDialect) -> Self {
+        let fields: Vec<_> = keys.iter().map(|(_, field, _)| *field).collect();
+        let manner = FormatTraits::of(&fields, dialect);
+        Self { syntax: LineSyntax::Json(Arc::new(JsonNames::build(keys))), manner }
     }
 
     /// Parses a line, with or without a syslog envelope.
@@ -119,13 +153,31 @@ impl BalancerFormat {
         *found =
             BalancerLine { line: AccessLine::in_envelope(envelope), ..BalancerLine::default() };
         let start = envelope.length as usize;
-        self.plan.parse_balancers(line, start, clock, (&mut found.line, &mut found.parts))
+        let into = (&mut found.line, &mut found.parts);
+        let names = match &self.syntax {
+            LineSyntax::Text(plan) => return plan.parse_balancers(line, start, clock, into),
+            LineSyntax::Json(names) => names,
+        };
+        super::json::parse_balancers(line, start, names, clock, into)?;
+        if found.line.time.is_none() {
+            let local = found.parts[BalancerField::LocalTime as usize].of(line);
+            found.line.time = haproxy::local_time(local, clock);
+        }
+        Ok(())
     }
+}
+
+/// Whether a line is a message of HAProxy about itself and its servers, not about traffic.
+pub(crate) fn is_notice_of_haproxy(line: &[u8]) -> bool {
+    haproxy::is_notice(line.get(envelope::length(line)..).unwrap_or_default())
 }
 
 /// Whether a line may be in one of HAProxy's own formats: cheap, because most lines are not.
 pub(crate) fn may_be_haproxys(line: &[u8]) -> bool {
     let rest = line.get(envelope::length(line)..).unwrap_or_default();
+    if haproxy::is_notice(rest) {
+        return true;
+    }
     let Some(space) = rest.iter().take(64).position(|&byte| byte == b' ') else { return false };
     let (client, behind) = (&rest[..space], &rest[space..]);
     if behind.starts_with(b" - - [") {
@@ -133,6 +185,18 @@ pub(crate) fn may_be_haproxys(line: &[u8]) -> bool {
         return memchr::memmem::find(behind, b" \"\" \"\" ").is_some();
     }
     client.contains(&b':') && behind.starts_with(b" [") && behind.get(22) == Some(&b'.')
+}
+
+/// Reads the local time at the beginning of a line of nginx's error log, `2026/11/29 15:18:30`, behind an
+/// envelope of syslog or not. Returns the time and its end in the line.
+pub(crate) fn nginx_error_time(
+    line: &[u8],
+    clock: &mut TimestampParser,
+) -> Option<((Timestamp, Resolution), usize)> {
+    let form = TimeFormat::apache("%Y/%m/%d %H:%M:%S").ok()?;
+    let mut parts = TimestampParts::default();
+    let end = form.read(line, envelope::length(line), &mut parts, clock)?;
+    Some((parts.finish()?, end))
 }
 
 /// Time zones are multiples of 15 minutes.
@@ -157,6 +221,8 @@ enum BalancerDialect {
     Envoy,
     TrafficServer,
     Nginx,
+    /// nginx's language, with the time of the beginning.
+    Traefik,
     Apache,
 }
 
@@ -178,16 +244,14 @@ impl BalancerDialect {
 }
 
 impl FormatTraits {
-    fn of(items: &[PlacedItem], dialect: BalancerDialect) -> Self {
-        let has = |wanted: LogField| {
-            items
-                .iter()
-                .any(|(item, _)| matches!(item, PlanItem::Value(field, _) if *field == wanted))
-        };
+    fn of(fields: &[LogField], dialect: BalancerDialect) -> Self {
+        use BalancerField::{LocalTime, Server, ServerName, Servers};
+        let has = |wanted: LogField| fields.contains(&wanted);
         Self {
             ends: dialect == BalancerDialect::Nginx,
-            is_local: dialect == BalancerDialect::Haproxy && haproxy::is_local(items),
+            is_local: has(LogField::Part(LocalTime)),
             hash_escapes: dialect == BalancerDialect::Haproxy,
+            has_server: [Server, ServerName, Servers].into_iter().any(|it| has(LogField::Part(it))),
             has_request: has(LogField::Request) || has(LogField::Method),
             has_user_agent: has(LogField::UserAgent),
             has_referer: has(LogField::Referer),
@@ -202,6 +266,7 @@ fn nginx_field(name: &str) -> (LogField, u8) {
         "upstream_addr" => (LogField::Part(BalancerField::Servers), 0),
         "upstream_response_length" => (LogField::Part(BalancerField::Bodies), 0),
         "upstream_bytes_received" => (LogField::Part(BalancerField::All), 0),
+        "request_ms" => (LogField::Duration(super::field::DurationUnit::Milliseconds), 0),
         "session_time" => (LogField::Duration(super::field::DurationUnit::Seconds), 0),
         "protocol" => (LogField::Word, 9),
         name => format::nginx_field(name),

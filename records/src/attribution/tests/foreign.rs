@@ -36,6 +36,7 @@ impl Site {
         advance(&mut self.engine, at, &mut self.out);
         let passage =
             self.reader.read(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let passage = passage.expect("a record");
         let (server, port) = match passage.whom {
             ThirdPartyServer::At(server, port) => (server, port),
             _ => (ServerAddr::Ip([10, 0, 0, 1].into()), None),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::access::StampZone;
 use crate::access::third_party_log::{BalancerField, BalancerLine, FormatTraits, zone_of_envelope};
-use crate::access::{Expected, LineError};
+use crate::access::{Expected, LineError, LoggedRequest};
 use crate::addr::{ClientAddr, ServerAddr, parse_ip};
 use crate::attribution::text_hash;
 use crate::mapping::{Mapping, MappingKind, RequestText};
@@ -51,6 +51,8 @@ pub enum ThirdPartyServer<'a> {
     },
     /// No server: the balancer answered itself.
     Nobody,
+    /// A server that the format does not name.
+    Unnamed,
 }
 
 /// The times of an exchange or a connection.
@@ -123,11 +125,11 @@ impl<'a> ThirdPartyRecord<'a> {
         let body = whole_number(text(BalancerField::Body))
             .or_else(|| whole_number(last_of_list(text(BalancerField::Bodies))))
             .or_else(|| whole_number(text(BalancerField::Length)));
-        let is_connection = !manner.has_request;
+        let is_connection = of.request == LoggedRequest::Absent;
         Self {
             client: client(of.client.of(line)),
             client_port: number(text(BalancerField::ClientPort)).or(of.peer_port),
-            whom: whom(line, found),
+            whom: if manner.has_server { whom(line, found) } else { ThirdPartyServer::Unnamed },
             balancer: balancer.map(|(ip, port)| SocketAddr::new(ip, port)),
             span: span(line, found, manner),
             request,
@@ -138,6 +140,31 @@ impl<'a> ThirdPartyRecord<'a> {
             head_bytes: whole_number(text(BalancerField::Head)),
             body_bytes: if has_body { body.filter(|_| !is_connection) } else { Some(0) },
             to_client: whole_number(text(BalancerField::All)).or(body).filter(|_| is_connection),
+        }
+    }
+
+    /// A connection that was opened at `stamp`, local time if `is_local`.
+    pub(super) fn opened(
+        (client, server): (SocketAddr, SocketAddr),
+        own: SocketAddr,
+        stamp: Option<(Timestamp, Resolution)>,
+        is_local: bool,
+    ) -> Self {
+        let server_port = Some(server.port()).filter(|&port| port != 0);
+        Self {
+            client: ClientAddr::from(client.ip().to_canonical()),
+            client_port: Some(client.port()).filter(|&port| port != 0),
+            whom: ThirdPartyServer::At(ServerAddr::from(server.ip().to_canonical()), server_port),
+            balancer: Some(own),
+            span: RecordTimes { stamp, ends: false, is_local, lead: 0, took: 0, is_over: false },
+            request: b"",
+            user_agent: None,
+            referer: None,
+            host: None,
+            status: None,
+            head_bytes: None,
+            body_bytes: None,
+            to_client: None,
         }
     }
 
@@ -327,7 +354,7 @@ fn number(text: &[u8]) -> Option<u16> {
     u16::try_from(whole_number(text)?).ok()
 }
 
-fn whole_number(text: &[u8]) -> Option<u64> {
+pub(super) fn whole_number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
