@@ -76,6 +76,16 @@ pub(crate) const PORT_LATE_SHARE: u32 = 20;
 /// Lines after which older ones count half.
 pub(crate) const PORT_LATE_FADE_AT: u32 = 1_024;
 
+/// Lines with one User-Agent and one request, none of them explained by a mapping, after which no mapping is
+/// expected for such lines.
+pub(crate) const ORPHANS_AFTER: u8 = 8;
+
+/// Classes of such lines that are watched.
+pub(crate) const ORPHAN_CLASSES: usize = 256;
+
+/// Kept mappings, of exchanges longer than the window, that are looked at whenever the time moves.
+pub(crate) const KEPT_CHECKED: usize = 2;
+
 /// How late a record of a connection may come behind later ones: microseconds. A balancer that starts again takes
 /// longer to come to a number and a port that it had before.
 pub(crate) const RECORDS_REORDERED: i64 = 1_000_000;

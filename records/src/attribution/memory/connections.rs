@@ -55,6 +55,11 @@ pub(crate) struct KnownConnection {
 }
 
 impl KnownConnection {
+    /// Whether the connection is open, as far as the records say.
+    pub(crate) fn is_open(&self) -> bool {
+        self.closed == Timestamp::MAX
+    }
+
     /// Whether a record with this connection's number and port is about a later connection: a balancer that
     /// starts again counts from 1 again, and its ports come again. Records may come a little out of order, and
     /// the record of the close may be lost.

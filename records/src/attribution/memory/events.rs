@@ -77,7 +77,9 @@ impl Memory {
         known.asked = known.asked.max(event.nth);
         let key = request_key(known.serial, event.nth);
         let signature = RequestSignature::of_event(event);
-        let facts = self.exchanges.add(ExchangeFacts::new(key, record.time, request, signature));
+        let place = (connection, event.nth);
+        let facts = ExchangeFacts::new(key, place, record.time, request, signature);
+        let facts = self.exchanges.add(facts);
         let fields = self.servers[server as usize].fields;
         let group = super::exchange_key(server, request, signature, fields);
         let group = self.exchange_group(group, server);

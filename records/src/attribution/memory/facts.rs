@@ -2,6 +2,7 @@
 
 use std::num::{NonZeroU16, NonZeroU32};
 
+use super::connections::ConnectionSlot;
 use super::signature::RequestSignature;
 use super::slab::Slot;
 use crate::attribution::costs;
@@ -43,6 +44,8 @@ pub(crate) type FactsSlot = Slot<ExchangeFacts>;
 pub(crate) struct ExchangeFacts {
     /// Key by which the mapping is found: see [`super::exchanges::request_key`].
     pub(super) key: u64,
+    /// The connection, and the request's number on it.
+    pub(super) place: (ConnectionSlot, u32),
     /// When the request came.
     pub(crate) asked: Timestamp,
     /// The request's first line.
@@ -65,12 +68,14 @@ impl ExchangeFacts {
     /// Facts about an exchange that has not ended.
     pub(crate) const fn new(
         key: u64,
+        place: (ConnectionSlot, u32),
         asked: Timestamp,
         request: Fingerprint,
         signature: RequestSignature,
     ) -> Self {
         Self {
             key,
+            place,
             asked,
             request,
             signature,

@@ -127,6 +127,8 @@ pub(crate) struct MappingTable {
     slab: Slab<WaitingMapping>,
     /// All mappings in the order of arrival, and some that were removed.
     order: VecDeque<MappingArrival>,
+    /// Mappings that are kept although they are older than the others, and some that were removed.
+    kept: VecDeque<MappingArrival>,
     /// Counts the mappings ever added, wrapping.
     generations: u32,
 }
@@ -328,7 +330,8 @@ impl MappingTable {
 
     /// Returns all mappings of a server that have facts.
     pub(crate) fn with_facts(&self, server: u32) -> Vec<MappingSlot> {
-        let alive = self.order.iter().filter(|arrival| arrival.is_alive(&self.slab));
+        let arrivals = self.order.iter().chain(&self.kept);
+        let alive = arrivals.filter(|arrival| arrival.is_alive(&self.slab));
         let mappings = alive.map(|arrival| arrival.mapping);
         let is_one = |&mapping: &MappingSlot| {
             let waiting = self.get(mapping);
@@ -377,6 +380,22 @@ impl MappingTable {
                 return Some(first.mapping);
             }
             self.order.pop_front();
+        }
+        None
+    }
+
+    /// Keeps the mapping that arrived first although it is older than the others.
+    pub(crate) fn keep_oldest(&mut self) {
+        self.kept.extend(self.order.pop_front());
+    }
+
+    /// Returns one of the kept mappings, each in turn.
+    pub(crate) fn next_kept(&mut self) -> Option<MappingSlot> {
+        while let Some(first) = self.kept.pop_front() {
+            if first.is_alive(&self.slab) {
+                self.kept.push_back(first);
+                return Some(first.mapping);
+            }
         }
         None
     }

@@ -26,12 +26,13 @@ pub(crate) mod tls;
 use std::time::Duration;
 
 use self::connections::ConnectionTable;
-use self::exchanges::ExchangeTable;
+use self::exchanges::{ExchangeTable, request_key};
 use self::facts::{DatedBy, FactsSlot};
 use self::load::ConnectionLoad;
 use self::mappings::{GroupSlot, MappingSlot, MappingTable, RequestGroup, WaitingMapping};
 use self::signature::{LoggedFields, RequestSignature};
 use self::tls::TlsExchanges;
+use super::costs;
 use super::line::{HeldLine, LineNumber, LoggedLine};
 use super::record::MappingEvent;
 use super::settings::JoinSettings;
@@ -169,8 +170,7 @@ impl Memory {
         let mapping = self.mappings.add(group, record.client, time, facts);
         self.count_joined(group);
         while self.mappings.len() > self.most_mappings() {
-            self.forget_oldest();
-            self.counts.evicted += 1;
+            self.evict();
         }
         mapping
     }
@@ -190,19 +190,47 @@ impl Memory {
         (if self.connections.is_empty() { most } else { most * 3 / 8 }).max(1)
     }
 
-    /// Forgets all mappings older than this.
+    /// Forgets all mappings older than this. A mapping is as old as the end of its exchange; while the exchange goes
+    /// on, the mapping is kept.
     pub(crate) fn expire(&mut self, too_old: Timestamp) {
-        while let Some(oldest) = self.mappings.oldest()
-            && self.mappings.get(oldest).time < too_old
-        {
-            self.forget_oldest();
-            self.counts.expired += 1;
+        while let Some(oldest) = self.mappings.oldest() {
+            let waiting = self.mappings.get(oldest);
+            let facts = waiting.facts.map(|facts| self.exchanges.get(facts));
+            if facts.map_or(waiting.time, |facts| facts.asked) >= too_old {
+                break;
+            }
+            if waiting.time >= too_old || self.goes_on(oldest) {
+                self.mappings.keep_oldest();
+            } else {
+                self.remove(oldest);
+                self.counts.expired += 1;
+            }
+        }
+        for _ in 0..costs::KEPT_CHECKED {
+            let Some(kept) = self.mappings.next_kept() else { break };
+            if self.mappings.get(kept).time < too_old && !self.goes_on(kept) {
+                self.remove(kept);
+                self.counts.expired += 1;
+            }
         }
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some(oldest) = self.mappings.oldest() {
-            self.remove(oldest);
+    /// Whether the exchange of a mapping goes on: it is the last of a connection that is open.
+    fn goes_on(&self, mapping: MappingSlot) -> bool {
+        let Some(facts) = self.mappings.get(mapping).facts else { return false };
+        let facts = self.exchanges.get(facts);
+        let (connection, nth) = facts.place;
+        let known = self.connections.get(connection);
+        // The place of a connection that was forgotten may have another one by now.
+        let is_it = request_key(known.serial, nth) == facts.key;
+        is_it && !facts.ended && known.is_open() && known.asked == nth
+    }
+
+    /// Forgets a mapping: one that is kept beyond its time, or else the oldest.
+    fn evict(&mut self) {
+        if let Some(mapping) = self.mappings.next_kept().or_else(|| self.mappings.oldest()) {
+            self.remove(mapping);
+            self.counts.evicted += 1;
         }
     }
 
