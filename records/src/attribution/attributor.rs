@@ -132,12 +132,12 @@ impl<T> Attributor<T> {
         self.lines += 1;
         let line = HeldLine::new(&logged);
         self.learnt.profiles.count(line.user_agent);
-        let state = self.state_of(logged);
+        let state = self.state_of(logged, &line);
         self.queue.push(payload, line, state);
     }
 
     /// Returns the first state of a line. A line with a group joins the group.
-    fn state_of(&mut self, logged: LoggedLine) -> LineState {
+    fn state_of(&mut self, logged: LoggedLine, line: &HeldLine) -> LineState {
         let Self { queue, memory, learnt, .. } = self;
         let index = logged.server.0 as usize;
         let Some(server) = memory.servers.get_mut(index) else { return LineState::Unreadable };
@@ -156,7 +156,8 @@ impl<T> Attributor<T> {
         if has_number && !memory.connections.is_empty() {
             return self.state_by_number(logged, shares_ports);
         }
-        if !is_known {
+        // A line that needs no mapping must not look as if one were missing while it waits.
+        if !is_known || learnt.servers[index].orphans.has(line) {
             return queue.keep_late(LateLine { logged, group: None, is_found: false });
         }
         let Some(group) = memory.group_of(&logged) else { return LineState::Unreadable };
@@ -347,7 +348,7 @@ impl<T> Attributor<T> {
             return;
         }
         let learnt = &mut self.learnt.servers[index];
-        learnt.learn_missing(is_missing);
+        learnt.learn_missing(line, is_missing);
         learnt.learn_crowded(verdict.candidates > 1);
         if let Some(sender) = line.sender {
             let is_explained = verdict.client.is_some() && verdict.reason != Reason::AgentFallback;

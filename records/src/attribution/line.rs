@@ -6,6 +6,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::access::{AccessLine, LineSpan, TrailingNumbers};
 use crate::attribution::memory::client::AgentHash;
+use crate::hash::mix;
 use crate::request::{Cut, Fingerprint};
 use crate::time::{Resolution, Timestamp};
 
@@ -176,6 +177,8 @@ pub(crate) struct HeldLine {
     /// The server's own port.
     pub(crate) server_port: Option<NonZeroU16>,
     pub(crate) user_agent: Option<AgentHash>,
+    /// What lines of one kind have in common.
+    pub(crate) class: LineClass,
     /// The lower 32 bits of the bytes sent.
     pub(crate) bytes: Option<u32>,
     pub(crate) status: Option<NonZeroU16>,
@@ -193,11 +196,34 @@ impl HeldLine {
             sender: line.sender,
             server_port: line.server_port.and_then(NonZeroU16::new),
             user_agent: line.user_agent.and_then(AgentHash::new),
+            class: LineClass::of(line),
             bytes: line.bytes.map(low),
             status: line.status.and_then(NonZeroU16::new),
             peer: line.peer_port.and_then(NonZeroU16::new),
             resolution: line.resolution,
         }
+    }
+}
+
+impl HeldLine {
+    /// Whether the line is of a health check by our own balancer.
+    pub(crate) fn is_check(&self) -> bool {
+        self.user_agent.is_some_and(|agent| agent.get() == CHECKS)
+    }
+}
+
+/// [`text_hash`] of `pen-check`, the User-Agent of our own balancer's health checks.
+const CHECKS: u32 = 0xc814_6605;
+
+/// Hash of User-Agent and request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LineClass(pub(crate) u32);
+
+impl LineClass {
+    fn of(line: &LoggedLine) -> Self {
+        let request = line.long.or(line.short).map_or(0, Fingerprint::get);
+        let hash = mix(request, line.user_agent.unwrap_or(0).into());
+        Self(u32::try_from(hash >> 32).expect("the upper half has 32 bits"))
     }
 }
 
@@ -236,6 +262,7 @@ mod tests {
     #[test]
     fn an_empty_header_is_an_absent_one_in_lines_and_in_records() {
         assert_eq!((ABSENT, EMPTY), (text_hash(b"-"), text_hash(b"")));
+        assert_eq!(CHECKS, text_hash(b"pen-check"));
         assert_eq!(logged_hash(b""), logged_hash(b"-"));
         assert_eq!(header_hash(text_hash(b"")), logged_hash(b"-"));
         assert_eq!(header_hash(text_hash(b"curl")), logged_hash(b"curl"));

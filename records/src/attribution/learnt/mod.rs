@@ -8,6 +8,7 @@
 //! - `calibration`: how often doubtful single-candidate matches prove right.
 //! - `fallback`: which client was last seen with a User-Agent.
 //! - `logged_end`: whether lines follow the response's end or that of the request's body.
+//! - `orphans`: which lines never have a mapping.
 //! - `ports`: which fields of lines are ports of the balancer's connections.
 //! - `loss`: how many records were lost.
 //! - `tls`, `fit`: sizes of passed-through TLS, and how well lines fit.
@@ -22,6 +23,7 @@ pub(crate) mod fit;
 pub(crate) mod logged_end;
 pub(crate) mod loss;
 pub(crate) mod order;
+pub(crate) mod orphans;
 pub(crate) mod ports;
 pub(crate) mod senders;
 pub(crate) mod server;

@@ -7,6 +7,7 @@ use super::delays::ServerDelays;
 use super::fallback::AgentFallback;
 use super::logged_end::LoggedEnd;
 use super::order::RequestOrder;
+use super::orphans::OrphanClasses;
 use super::ports::PortEvidence;
 use super::senders::ServerSenders;
 use super::tls::LearntTls;
@@ -25,10 +26,14 @@ pub(crate) struct LearntServer {
     pub(crate) calibration: Calibration,
     pub(crate) logged_end: LoggedEnd,
     pub(crate) ports: PortEvidence,
+    pub(crate) orphans: OrphanClasses,
     /// What is learnt about TLS exchanges, once a line was compared with any.
     pub(crate) tls: Option<Box<LearntTls>>,
-    /// Share of lines without a mapping, in parts per million: a moving average.
+    /// Share of lines without a mapping, in parts per million: a moving average. Lines of which none is expected do
+    /// not count.
     missing: i64,
+    /// Share of lines without a mapping, whatever was expected, likewise.
+    unexplained: i64,
     /// Share of lines with several candidates, likewise.
     crowded: i64,
 }
@@ -44,15 +49,28 @@ impl LearntServer {
             calibration: Calibration::new(),
             logged_end: LoggedEnd::default(),
             ports: PortEvidence::default(),
+            orphans: OrphanClasses::default(),
             tls: None,
             missing: 0,
+            unexplained: 0,
             crowded: costs::CROWDED_AT_FIRST,
         }
     }
 
     /// Learns whether a line was without a mapping.
-    pub(crate) fn learn_missing(&mut self, is_missing: bool) {
+    pub(crate) fn learn_missing(&mut self, line: &HeldLine, is_missing: bool) {
         let share = if is_missing { 1_000_000 } else { 0 };
+        self.unexplained += (share - self.unexplained) / costs::SHARE_MEMORY;
+        let was_orphan = self.orphans.has(line);
+        self.orphans.learn(line, is_missing);
+        if is_missing && self.orphans.has(line) {
+            if !was_orphan {
+                // The lines of the class so far.
+                let lines = i64::from(costs::ORPHANS_AFTER) - 1;
+                self.missing = (self.missing - lines * 1_000_000 / costs::SHARE_MEMORY).max(0);
+            }
+            return;
+        }
         self.missing += (share - self.missing) / costs::SHARE_MEMORY;
     }
 
@@ -81,7 +99,7 @@ impl LearntServer {
 
     /// Whether so many lines find no mapping that logged headers may differ from the sent ones.
     pub(crate) const fn misses_most(&self) -> bool {
-        self.missing > costs::MISSING_MOST
+        self.unexplained > costs::MISSING_MOST
     }
 
     /// Returns the cost of leaving a line without a client: less where mappings are often missing.

@@ -129,7 +129,7 @@ impl Site {
         self.lines += 1;
     }
 
-    fn advance(&mut self, at: i64) {
+    pub(super) fn advance(&mut self, at: i64) {
         advance(&mut self.engine, at, &mut self.out);
     }
 
@@ -141,7 +141,7 @@ impl Site {
         std::mem::take(&mut self.out)
     }
 
-    fn clients(&mut self, at: i64) -> Vec<u8> {
+    pub(super) fn clients(&mut self, at: i64) -> Vec<u8> {
         self.out(at).iter().map(|&(client, ..)| client).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 mod exchange;
 mod foreign;
+mod long;
 mod ports;
 mod twin;
 mod why;
@@ -187,7 +188,7 @@ fn two_lines_that_compete_for_one_mapping_are_not_certain() {
 fn where_mappings_are_often_missing_nothing_is_certain() {
     let mut site = Site::new();
     for i in 0..40 {
-        site.line(i * SECOND, 1, "/unknown");
+        site.line(i * SECOND, 1, &format!("/unknown{i}"));
     }
     site.mapping(50 * SECOND, 7, "/a");
     site.line(50 * SECOND + 10, 1, "/a");
