@@ -25,7 +25,6 @@ const NPMPLUS: &str = r#"[$time_local] $host $remote_addr $request_time "$reques
 /// The least share of parsed lines, in thousandths; 1000 for files not listed. Blank lines do not
 /// count.
 const FLOORS: &[(&str, usize, &str)] = &[
-    ("elastic_examples/", 999, "one line is cut"),
     ("raravena80_haproxylogparser/", 0, "a balancer's own log"),
     ("crowdsecurity_hub/haproxy-logs/", 0, "a balancer's own log"),
     ("matomo-org_matomo-log-analytics/haproxy.log", 0, "a balancer's own log"),
@@ -138,13 +137,15 @@ fn assert_rewrite(line: &[u8], found: &AccessLine) {
 
 /// Hard lines that are no access lines of a web server.
 const NO_ACCESS_LINES: &[(u32, &str)] = &[
-    (43, "cut in the user agent"),
     (45, "a balancer's own line"),
     (46, "a balancer's own line"),
     (47, "a balancer's own line"),
     (48, "a balancer's own line"),
     (52, "Caddy's line about something else"),
 ];
+
+/// A hard line that is cut in its last field: read as far as it is whole.
+const CUT_LINE: u32 = 43;
 
 /// Values that have another name in the list of hard lines than in the parser.
 const OTHER_NAMES: &[(u32, &str, &str)] = &[
@@ -253,6 +254,11 @@ fn each_hard_line_gives_what_the_list_of_them_says() {
             continue;
         }
         let found = read.unwrap_or_else(|wrong| panic!("{number}: {wrong}"));
+        if number == CUT_LINE {
+            assert_eq!(found.client.of(line), b"46.118.127.106");
+            assert_eq!((found.status, found.bytes, found.user_agent), (Some(200), Some(235), None));
+            continue;
+        }
         let mut compared = 0;
         for (key, value) in values {
             let elsewhere = OTHER_NAMES.iter().any(|(n, k, _)| (*n, *k) == (number, key));

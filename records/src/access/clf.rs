@@ -42,7 +42,10 @@ pub(super) fn parse(
     let request_end =
         quotes.closing(quote + 1).ok_or_else(|| LineError::new(quote, Expected::Request))?;
     found.request = LoggedRequest::Line(LineSpan::new(quote + 1, request_end));
-    let with_agent = tail(body, request_end + 1, &mut quotes, found)?;
+    let with_agent = tail(body, request_end + 1, &mut quotes, found);
+    if body[start] == b'[' {
+        size_alone(body, request_end + 1, found);
+    }
     Ok(match (after_host, with_agent) {
         (false, false) => ClfVariant::Common,
         (false, true) => ClfVariant::Combined,
@@ -62,34 +65,50 @@ fn trim(line: &[u8], start: usize) -> (usize, &[u8]) {
 }
 
 /// Parses the fields behind the request, from `at`. Returns whether Referer and User-Agent were
-/// present.
+/// present; a line may be cut within them, and then has no value for what is cut.
 #[inline]
-fn tail(
-    body: &[u8],
-    at: usize,
-    quotes: &mut QuoteScanner<'_>,
-    found: &mut AccessLine,
-) -> Result<bool, LineError> {
+fn tail(body: &[u8], at: usize, quotes: &mut QuoteScanner<'_>, found: &mut AccessLine) -> bool {
     let from = at;
-    let Some((status, at)) = number(body, at) else { return Ok(false) };
+    let Some((status, at)) = number(body, at) else { return false };
     // A status with fewer digits belongs to a line that was cut.
     let status = status.filter(|_| at == from + 4);
     found.status = status.and_then(|status| u16::try_from(status).ok());
-    let Some((bytes, at)) = number(body, at) else { return Ok(false) };
+    let Some((bytes, at)) = number(body, at) else { return false };
     found.bytes = bytes;
-    let Some(referer) = quotes.field(at)? else {
+    let Ok(referer) = quotes.field(at) else { return true };
+    let Some(referer) = referer else {
         read_trailing(body, at, found);
-        return Ok(false);
+        return false;
     };
     found.referer = Some(referer);
-    let Some(agent) = quotes.field(referer.end as usize + 1)? else { return Ok(false) };
+    let Ok(agent) = quotes.field(referer.end as usize + 1) else { return true };
+    let Some(agent) = agent else { return unclosed_referer(body, referer, found) };
     found.user_agent = Some(agent);
     let at = agent.end as usize + 1;
     if at < body.len() {
         read_trailing(body, at, found);
-        found.forwarded_for = forwarded_for(body, at, quotes)?;
+        found.forwarded_for = forwarded_for(body, at, quotes);
     }
-    Ok(true)
+    true
+}
+
+/// In `"http://a.example/ "Mozilla/5.0"` the quote of the Referer is not closed. Returns whether a
+/// User-Agent was found.
+#[cold]
+fn unclosed_referer(body: &[u8], referer: LineSpan, found: &mut AccessLine) -> bool {
+    let Some(gap) = memchr::memmem::rfind(referer.of(body), b" \"") else { return false };
+    let end = referer.start as usize + gap;
+    found.referer = Some(LineSpan::new(referer.start as usize, end));
+    found.user_agent = Some(LineSpan::new(end + 2, referer.end as usize));
+    true
+}
+
+/// A line of `mod_ssl`'s request log, which begins with the time, has a size and no status.
+#[cold]
+fn size_alone(body: &[u8], at: usize, found: &mut AccessLine) {
+    if let Some((size, _)) = number(body, at).filter(|(_, end)| *end == body.len()) {
+        (found.status, found.bytes) = (None, size);
+    }
 }
 
 /// Reads the fields behind the known ones, where there are any.
@@ -103,16 +122,12 @@ fn read_trailing(body: &[u8], at: usize, found: &mut AccessLine) {
 /// nginx's stock `main` format ends in a quoted `$http_x_forwarded_for`: returned if the field is
 /// the last one and begins with an address.
 #[cold]
-fn forwarded_for(
-    body: &[u8],
-    at: usize,
-    quotes: &mut QuoteScanner<'_>,
-) -> Result<Option<LineSpan>, LineError> {
-    let Some(last) = quotes.field(at)? else { return Ok(None) };
+fn forwarded_for(body: &[u8], at: usize, quotes: &mut QuoteScanner<'_>) -> Option<LineSpan> {
+    let last = quotes.field(at).ok()??;
     let text = last.of(body);
     let first = text.split(|&b| b == b',').next().unwrap_or_default();
     let is_it = last.end as usize + 1 == body.len() && parse_ip(first).is_some();
-    Ok(is_it.then_some(last))
+    is_it.then_some(last)
 }
 
 /// Parses SP and digits or `-`, up to a space or the end: returns the number (`None` for `-`), and
@@ -201,6 +216,60 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_cut_or_lacks_a_quote_is_read_as_far_as_it_is_whole() {
+        let head = format!("192.0.2.1 - - {TIME} \"GET / HTTP/1.1\" 200 5");
+        for (rest, referer, agent) in [
+            (r#" "http://a.example/ c"#, None, None),
+            (r#" "-" "Mozilla/5.0 (cut"#, Some("-"), None),
+            (r#" "-" "x" "203.0.113.7"#, Some("-"), Some("x")),
+            (
+                r#" "http://a.example/ "Mozilla/5.0 (X11)""#,
+                Some("http://a.example/"),
+                Some("Mozilla/5.0 (X11)"),
+            ),
+        ] {
+            let line = format!("{head}{rest}");
+            let (found, shape) = read(&line).expect(rest);
+            let text = |span: LineSpan| std::str::from_utf8(span.of(line.as_bytes())).unwrap();
+            assert_eq!(found.referer.map(text), referer, "{rest}");
+            assert_eq!(found.user_agent.map(text), agent, "{rest}");
+            assert_eq!(
+                (found.status, found.bytes, shape),
+                (Some(200), Some(5), ClfVariant::Combined)
+            );
+        }
+    }
+
+    #[test]
+    fn the_request_log_of_mod_ssl_begins_with_the_time() {
+        let line =
+            format!("{TIME} 192.0.2.1 TLSv1.3 TLS_AES_256_GCM_SHA384 \"GET / HTTP/1.1\" 512");
+        let (found, _) = read(&line).unwrap();
+        assert_eq!(found.client.of(line.as_bytes()), b"192.0.2.1");
+        assert_eq!((found.status, found.bytes, found.user), (None, Some(512), None));
+    }
+
+    #[test]
+    fn a_line_without_a_time_has_that_of_its_envelope() {
+        for (stamp, seconds) in [
+            ("2023-11-14T22:13:20Z", Some(1_700_000_000)),
+            ("1700000000.5", Some(1_700_000_000)),
+            ("Nov 14 22:13:20", None),
+        ] {
+            let line = format!("{stamp} web1 nginx: 192.0.2.1 - - \"GET / HTTP/1.1\" 200 5");
+            let mut found = AccessLine::default();
+            let mut heads = HeadParser::new(ClientPlacement::ByLine);
+            let envelope = super::super::envelope::of(line.as_bytes());
+            let clock = &mut TimestampParser::default();
+            parse(line.as_bytes(), envelope, &mut heads, clock, &mut found).expect(stamp);
+            assert_eq!(found.client.of(line.as_bytes()), b"192.0.2.1", "{line}");
+            let time = found.time.map(|(time, _)| time.as_micros() / 1_000_000);
+            assert_eq!((time, found.status), (seconds, Some(200)), "{line}");
+        }
+        assert!(read("192.0.2.1 - - \"GET / HTTP/1.1\" 200 5").is_err(), "no envelope");
+    }
+
+    #[test]
     fn a_line_in_quotes_and_with_a_carriage_return_is_read_between_them() {
         let line = format!("\"192.0.2.1 - - {TIME} \"GET / HTTP/1.1\" 200 5 \"-\" \"x\"\"\r");
         let (found, shape) = read(&line).unwrap();
@@ -217,12 +286,12 @@ mod tests {
             "#Fields: a b",
             "192.0.2.1",
             "[10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5",
+            "[10/Oct/2000:13:55:36 -0700] a.example 192.0.2.1 \"GET / HTTP/1.1\" 200 5",
             " [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5",
             "192.0.2.1 - - [10/Oct/2000:13:55:36 -0700]",
             "request failed: [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5",
             "failed [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5",
             "192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1",
-            "192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5 \"-\" \"cut",
             "[Tue Oct 10 13:55:36 2000] [error] [client 192.0.2.1:4] AH00128: no file",
             "192.0.2.1:4 [28/Feb/2025:02:43:10.123] front/back: SSL handshake failure",
         ] {

@@ -1,6 +1,6 @@
 //! The head of a line: client and time, in front of the request.
 
-use super::envelope::Envelope;
+use super::envelope::{self, Envelope};
 use super::layout::{HeadLayout, HeadWords};
 use super::quote::next_quote;
 use super::timestamp::{ParsedTime, TimestampParser, decimal};
@@ -69,6 +69,32 @@ impl HeadParser {
         self.read_anew(body, start, clock, found)
     }
 
+    /// Parses the head of a line without a time; that of the envelope counts.
+    #[cold]
+    fn read_without_time(
+        &mut self,
+        body: &[u8],
+        start: usize,
+        found: &mut AccessLine,
+    ) -> Option<(usize, bool)> {
+        if found.envelope == 0 {
+            return None;
+        }
+        let quote = next_quote(body, start)?;
+        let end = quote.checked_sub(1).filter(|&end| end > start && body[end] == b' ')?;
+        body.get(quote + 1).filter(|byte| byte.is_ascii_uppercase())?;
+        // Other logs, as HAProxy's, have further fields and times of their own.
+        let head_text = &body[start..end];
+        let words = head_text.iter().filter(|&&b| b == b' ').count() + 1;
+        (words <= 5 && !head_text.contains(&b'[')).then_some(())?;
+        let after_host = head(body, (start, end), self.placement, &mut self.layout, found).ok()?;
+        is_address(found.client.of(body)).then_some(())?;
+        if let Some((time, zone)) = envelope::time(body) {
+            (found.time, found.zone) = (Some(time), zone);
+        }
+        Some((quote, after_host))
+    }
+
     fn read_anew(
         &mut self,
         body: &[u8],
@@ -76,13 +102,21 @@ impl HeadParser {
         clock: &mut TimestampParser,
         found: &mut AccessLine,
     ) -> Result<(usize, bool), LineError> {
-        let (bracket, time, quote) = find_time(body, start, clock)?;
+        let (bracket, time, quote) = match find_time(body, start, clock) {
+            Ok(found) => found,
+            Err(error) => return self.read_without_time(body, start, found).ok_or(error),
+        };
+        if bracket == start {
+            let client = time_first(body, time.end + 2, quote);
+            let (from, to) = client.ok_or_else(|| LineError::new(start, Expected::Client))?;
+            set_client(body, (from, to), found);
+            set_time(time, bracket, found);
+            return Ok((quote, false));
+        }
         let end = bracket.checked_sub(1).filter(|&end| end > start && body[end] == b' ');
         let end = end.ok_or_else(|| LineError::new(start, Expected::Client))?;
         let after_host = head(body, (start, end), self.placement, &mut self.layout, found)?;
-        found.time = Some(time.time);
-        found.zone = time.zone;
-        found.time_text = Some(LineSpan::new(bracket + 1, time.end));
+        set_time(time, bracket, found);
         // Other text between time and quote could hold another time, so such a head depends on
         // later bytes.
         if quote == time.end + 2 && quote - start < LONGEST {
@@ -92,6 +126,20 @@ impl HeadParser {
         }
         Ok((quote, after_host))
     }
+}
+
+fn set_time(time: ParsedTime, bracket: usize, found: &mut AccessLine) {
+    found.time = Some(time.time);
+    found.zone = time.zone;
+    found.time_text = Some(LineSpan::new(bracket + 1, time.end));
+}
+
+/// The client of a line that begins with the time, as in `mod_ssl`'s request log.
+#[cold]
+fn time_first(body: &[u8], from: usize, quote: usize) -> Option<(usize, usize)> {
+    let end = quote.checked_sub(1).filter(|&end| end > from && body[end] == b' ')?;
+    let client = word(body, from, end);
+    is_address(&body[client.0..client.1]).then_some(client)
 }
 
 /// Finds the bracket before the time, the time, and the quote before the request.

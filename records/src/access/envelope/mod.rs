@@ -17,9 +17,9 @@
 mod prefix;
 mod stamp;
 
-use super::LineSpan;
 use super::head::is_address;
 use super::timestamp;
+use super::{LineSpan, StampZone};
 use crate::time::{Resolution, Timestamp};
 
 /// What stands in front of a line.
@@ -61,10 +61,11 @@ pub(super) fn of(line: &[u8]) -> Envelope {
 
 /// The time in the envelope, if it has a year. Without a zone it is taken as UTC.
 #[cold]
-pub(super) fn time(line: &[u8]) -> Option<(Timestamp, Resolution)> {
+pub(super) fn time(line: &[u8]) -> Option<((Timestamp, Resolution), StampZone)> {
     let at = priority(line).unwrap_or(0);
     let at = at + if line.get(at..)?.starts_with(b"1 ") { 2 } else { 0 };
-    stamp::read(line, at)?.time
+    let stamp = stamp::read(line, at)?;
+    Some((stamp.time?, stamp.zone))
 }
 
 /// Envelopes of envelopes that are looked into.
@@ -349,7 +350,7 @@ mod tests {
             ("Jan  2 03:04:05 web1 nginx: x", None),
             ("192.0.2.1 - -", None),
         ] {
-            let found = time(line.as_bytes()).map(|(time, _)| time.as_micros() / 1_000_000);
+            let found = time(line.as_bytes()).map(|((time, _), _)| time.as_micros() / 1_000_000);
             assert_eq!(found, seconds, "{line}");
         }
     }

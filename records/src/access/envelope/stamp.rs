@@ -8,6 +8,7 @@
 //! zone    = "Z" / ("+" / "-") hh[:]mm / 3*5UPPER
 //! ```
 
+use super::super::StampZone;
 use super::super::timestamp::{self, ParsedTime};
 use crate::time::{Resolution, Timestamp};
 
@@ -18,6 +19,8 @@ pub(super) struct EnvelopeStamp {
     pub(super) end: usize,
     /// `None` without a year.
     pub(super) time: Option<(Timestamp, Resolution)>,
+    /// Whether the stamp names its zone.
+    pub(super) zone: StampZone,
     /// Nanoseconds, as container runtimes write.
     pub(super) is_containers: bool,
 }
@@ -26,21 +29,21 @@ pub(super) struct EnvelopeStamp {
 pub(super) fn read(line: &[u8], at: usize) -> Option<EnvelopeStamp> {
     let begin = at;
     let at = weekday(line, at);
-    let (time, end) = match line.get(at)? {
+    let stamp = match line.get(at)? {
         b'A'..=b'Z' => bsd(line, at)?,
         b'0'..=b'9' if line.get(at + 4) == Some(&b'-') => iso(line, at)?,
         b'0'..=b'9' => {
             let read = timestamp::epoch(line, at)?;
-            (Some(read.time), read.end)
+            (Some(read.time), read.zone, read.end)
         }
         _ => return None,
     };
-    let (time, end) = zone(line, time, end, at > begin);
+    let (time, zone, end) = zone(line, stamp, at > begin);
     let fraction = line[at..end].iter().rposition(|&b| b == b'.').map_or(0, |point| {
         line[at + point + 1..end].iter().take_while(|b| b.is_ascii_digit()).count()
     });
     let is_gap = line.get(end) == Some(&b' ');
-    is_gap.then_some(EnvelopeStamp { end: end + 1, time, is_containers: fraction == 9 })
+    is_gap.then_some(EnvelopeStamp { end: end + 1, time, zone, is_containers: fraction == 9 })
 }
 
 /// Skips the abbreviation of a weekday.
@@ -50,9 +53,10 @@ fn weekday(line: &[u8], at: usize) -> usize {
     at + if DAYS.iter().any(|day| rest.starts_with(day)) { 4 } else { 0 }
 }
 
-type TimeAndEnd = (Option<(Timestamp, Resolution)>, usize);
+/// The time, whether it names its zone, and its end.
+type StampParts = (Option<(Timestamp, Resolution)>, StampZone, usize);
 
-fn bsd(line: &[u8], at: usize) -> Option<TimeAndEnd> {
+fn bsd(line: &[u8], at: usize) -> Option<StampParts> {
     let month = timestamp::month(line.get(at..at + 3)?)?;
     let (day, at) = match line.get(at + 3..at + 5)? {
         b"  " => number(line, at + 5, 1)?,
@@ -73,12 +77,12 @@ fn bsd(line: &[u8], at: usize) -> Option<TimeAndEnd> {
     let time = year.and_then(|year| timestamp::midnight(year, month, day)).map(|midnight| {
         (Timestamp::from_seconds(midnight + seconds).offset_by(micros), resolution)
     });
-    Some((time, end))
+    Some((time, StampZone::Missing, end))
 }
 
-fn iso(line: &[u8], at: usize) -> Option<TimeAndEnd> {
-    if let Some(ParsedTime { time, end, .. }) = timestamp::iso(line, at) {
-        return Some((Some(time), end));
+fn iso(line: &[u8], at: usize) -> Option<StampParts> {
+    if let Some(ParsedTime { time, zone, end }) = timestamp::iso(line, at) {
+        return Some((Some(time), zone, end));
     }
     // With a space instead of the `T`, and without a zone.
     let head: [u8; 19] = *line.get(at..)?.first_chunk()?;
@@ -89,28 +93,27 @@ fn iso(line: &[u8], at: usize) -> Option<TimeAndEnd> {
     let taken = taken.min(10);
     text[19..19 + taken].copy_from_slice(&line[at + 19..at + 19 + taken]);
     let read = timestamp::iso(&text[..19 + taken], 0)?;
-    Some((Some(read.time), at + read.end))
+    Some((Some(read.time), StampZone::Missing, at + read.end))
 }
 
 /// Parses the name or the offset of a zone behind a space. A time in a zone that is known by name
 /// only is unknown. A host may have such a name, too, so that a name counts behind a stamp with a
 /// weekday, as journalctl writes, or with a colon behind.
-fn zone(
-    line: &[u8],
-    time: Option<(Timestamp, Resolution)>,
-    end: usize,
-    has_weekday: bool,
-) -> TimeAndEnd {
+fn zone(line: &[u8], stamp: StampParts, has_weekday: bool) -> StampParts {
+    let (time, given, end) = stamp;
     let rest = line.get(end..).unwrap_or_default();
-    let Some(word) = rest.strip_prefix(b" ") else { return (time, end) };
+    let Some(word) = rest.strip_prefix(b" ") else { return stamp };
     let len = word.iter().take(6).take_while(|b| b.is_ascii_uppercase()).count();
     let is_utc = matches!(word.get(..len), Some(b"UTC" | b"GMT"));
+    let named = || (time.filter(|_| is_utc), StampZone::Given);
     match word.get(len) {
         Some(b':') if (3..=5).contains(&len) => {
-            return (time.filter(|_| is_utc), end + 2 + len);
+            let (time, given) = named();
+            return (time, given, end + 2 + len);
         }
         Some(b' ') if (3..=5).contains(&len) && (is_utc || has_weekday) => {
-            return (time.filter(|_| is_utc), end + 1 + len);
+            let (time, given) = named();
+            return (time, given, end + 1 + len);
         }
         _ => {}
     }
@@ -119,9 +122,9 @@ fn zone(
             let time = time.map(|(time, resolution)| {
                 (time.offset_by(-offset.saturating_mul(1_000_000)), resolution)
             });
-            (time, end + 1 + taken)
+            (time, StampZone::Given, end + 1 + taken)
         }
-        _ => (time, end),
+        _ => (time, given, end),
     }
 }
 
