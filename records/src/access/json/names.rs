@@ -1,0 +1,179 @@
+//! The keys of interest in a JSON object: a tree, so that each depth is searched for its own keys.
+
+use super::super::field::{DurationUnit, LogField};
+
+/// The keys of interest, and the meaning of their values.
+#[derive(Clone, Debug)]
+pub(in crate::access) struct JsonNames {
+    pub(super) nodes: Vec<JsonNode>,
+    fields: Vec<(Vec<Vec<u8>>, LogField, u8)>,
+}
+
+/// The keys of interest in one object.
+#[derive(Clone, Debug, Default)]
+pub(super) struct JsonNode {
+    /// Sorted by length, then bytes.
+    children: Vec<(Box<[u8]>, usize)>,
+    pub(super) field: Option<(LogField, u8)>,
+}
+
+/// The keys of nginx users, Caddy and Traefik; the number is the rank.
+const USUAL: &[(&str, LogField, u8)] = &[
+    ("remote_addr", LogField::Client, 0),
+    ("request.remote_ip", LogField::Client, 0),
+    ("ClientHost", LogField::Client, 1),
+    ("request.remote_addr", LogField::Client, 1),
+    ("ClientAddr", LogField::Client, 2),
+    ("remote_ip", LogField::Client, 2),
+    ("remoteAddr", LogField::Client, 3),
+    ("client_ip", LogField::Client, 4),
+    ("clientip", LogField::Client, 4),
+    ("client", LogField::Client, 5),
+    ("client_addr", LogField::Client, 5),
+    ("remote_host", LogField::Client, 5),
+    ("remoteIP", LogField::Client, 5),
+    ("remote", LogField::Client, 6),
+    ("ip", LogField::Client, 7),
+    ("remote_port", LogField::PeerPort, 0),
+    ("request.remote_port", LogField::PeerPort, 0),
+    ("ClientPort", LogField::PeerPort, 0),
+    ("server_port", LogField::ServerPort, 0),
+    ("msec", LogField::Time, 0),
+    ("ts", LogField::Time, 1),
+    ("StartUTC", LogField::Time, 1),
+    ("time_iso8601", LogField::Time, 2),
+    ("time_local", LogField::Time, 3),
+    ("StartLocal", LogField::Time, 3),
+    ("@timestamp", LogField::Time, 4),
+    ("timestamp", LogField::Time, 5),
+    ("time", LogField::Time, 6),
+    ("date", LogField::Time, 7),
+    ("request", LogField::Request, 0),
+    ("request_line", LogField::Request, 1),
+    ("request_method", LogField::Method, 0),
+    ("request.method", LogField::Method, 0),
+    ("RequestMethod", LogField::Method, 0),
+    ("method", LogField::Method, 1),
+    ("request_uri", LogField::Target, 0),
+    ("request.uri", LogField::Target, 0),
+    ("RequestPath", LogField::Target, 0),
+    ("uri", LogField::Target, 1),
+    ("url", LogField::Target, 2),
+    ("path", LogField::Target, 3),
+    ("args", LogField::Query, 1),
+    ("query_string", LogField::Query, 1),
+    ("server_protocol", LogField::Protocol, 0),
+    ("request.proto", LogField::Protocol, 0),
+    ("RequestProtocol", LogField::Protocol, 0),
+    ("protocol", LogField::Protocol, 1),
+    ("proto", LogField::Protocol, 2),
+    ("http_version", LogField::Protocol, 3),
+    ("status", LogField::Status, 0),
+    ("DownstreamStatus", LogField::Status, 0),
+    ("status_code", LogField::Status, 1),
+    ("body_bytes_sent", LogField::Bytes, 0),
+    ("DownstreamContentSize", LogField::Bytes, 0),
+    ("bytes_sent", LogField::Bytes, 1),
+    ("size", LogField::Bytes, 2),
+    ("bytes", LogField::Bytes, 3),
+    ("length", LogField::Bytes, 4),
+    ("http_referer", LogField::Referer, 0),
+    ("http_referrer", LogField::Referer, 0),
+    ("request.headers.Referer", LogField::Referer, 0),
+    ("request_Referer", LogField::Referer, 0),
+    ("referer", LogField::Referer, 1),
+    ("referrer", LogField::Referer, 1),
+    ("http_user_agent", LogField::UserAgent, 0),
+    ("request.headers.User-Agent", LogField::UserAgent, 0),
+    ("request_User-Agent", LogField::UserAgent, 0),
+    ("user_agent", LogField::UserAgent, 1),
+    ("agent", LogField::UserAgent, 2),
+    ("http_host", LogField::Host, 0),
+    ("request.host", LogField::Host, 0),
+    ("RequestHost", LogField::Host, 0),
+    ("host", LogField::Host, 1),
+    ("vhost", LogField::Host, 2),
+    ("server_name", LogField::Host, 3),
+    ("remote_user", LogField::User, 0),
+    ("user_id", LogField::User, 1),
+    ("ClientUsername", LogField::User, 0),
+    ("user", LogField::User, 2),
+    ("http_x_forwarded_for", LogField::ForwardedFor, 0),
+    ("request.headers.X-Forwarded-For", LogField::ForwardedFor, 0),
+    ("request_X-Forwarded-For", LogField::ForwardedFor, 0),
+    ("x_forwarded_for", LogField::ForwardedFor, 1),
+    ("connection_requests", LogField::Nth, 0),
+    ("request_time", LogField::Duration(DurationUnit::Seconds), 0),
+    ("duration", LogField::Duration(DurationUnit::Seconds), 1),
+    ("Duration", LogField::Duration(DurationUnit::Nanoseconds), 0),
+    ("duration_ms", LogField::Duration(DurationUnit::Milliseconds), 0),
+    ("logger", LogField::Logger, 0),
+];
+
+impl JsonNames {
+    /// The usual keys.
+    pub(in crate::access) fn usual() -> Self {
+        let fields = USUAL.iter().map(|(path, field, rank)| (split(path), *field, *rank));
+        Self::build(fields.collect())
+    }
+
+    /// The given keys only.
+    pub(in crate::access) fn build(fields: Vec<(Vec<Vec<u8>>, LogField, u8)>) -> Self {
+        let mut nodes = vec![JsonNode::default()];
+        for (path, field, rank) in &fields {
+            let mut node = 0;
+            for key in path {
+                node = child_or_new(&mut nodes, node, key);
+            }
+            nodes[node].field.get_or_insert((*field, *rank));
+        }
+        Self { nodes, fields }
+    }
+
+    /// Replaces all keys for `field` with the value at `path`. Dots in a path separate nested keys;
+    /// a key that contains dots is found too.
+    pub(in crate::access) fn with(self, field: LogField, path: &str) -> Self {
+        let same =
+            |other: &LogField| std::mem::discriminant(other) == std::mem::discriminant(&field);
+        let mut fields = self.fields;
+        let keys = split(path);
+        fields.retain(|(other_path, other, _)| !same(other) && *other_path != keys);
+        if keys.len() > 1 {
+            fields.push((vec![path.as_bytes().to_vec()], field, 1));
+        }
+        fields.push((keys, field, 0));
+        Self::build(fields)
+    }
+
+    /// The paths of all fields, joined with dots, of each field the best rank first.
+    pub(in crate::access) fn paths(&self) -> Vec<(LogField, String)> {
+        let mut fields: Vec<_> = self.fields.iter().collect();
+        fields.sort_by_key(|(_, _, rank)| *rank);
+        let path = |keys: &[Vec<u8>]| String::from_utf8_lossy(&keys.join(&b'.')).into_owned();
+        fields.iter().map(|(keys, field, _)| (*field, path(keys))).collect()
+    }
+
+    pub(super) fn child(&self, node: usize, key: &[u8]) -> Option<usize> {
+        let children = &self.nodes[node].children;
+        let order = |known: &[u8]| known.len().cmp(&key.len()).then_with(|| known.cmp(key));
+        let index = children.binary_search_by(|(known, _)| order(known)).ok()?;
+        Some(children[index].1)
+    }
+}
+
+fn split(path: &str) -> Vec<Vec<u8>> {
+    path.split('.').map(|key| key.strip_suffix("[0]").unwrap_or(key).as_bytes().to_vec()).collect()
+}
+
+fn child_or_new(nodes: &mut Vec<JsonNode>, node: usize, key: &[u8]) -> usize {
+    let order = |known: &[u8]| known.len().cmp(&key.len()).then_with(|| known.cmp(key));
+    match nodes[node].children.binary_search_by(|(known, _)| order(known)) {
+        Ok(index) => nodes[node].children[index].1,
+        Err(index) => {
+            nodes.push(JsonNode::default());
+            let new = nodes.len() - 1;
+            nodes[node].children.insert(index, (key.into(), new));
+            new
+        }
+    }
+}
