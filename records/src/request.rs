@@ -289,6 +289,34 @@ pub fn unescape(mut text: &[u8], out: &mut [u8]) -> usize {
     len
 }
 
+/// Undoes escapes as [`unescape`] does, and appends the offset of each byte in `text` to `offsets`,
+/// and that of the end.
+pub(crate) fn unescape_with_offsets(text: &[u8], out: &mut Vec<u8>, offsets: &mut Vec<u32>) {
+    let mut at = 0;
+    let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    while let Some(&byte) = text.get(at) {
+        if byte != b'\\' {
+            out.push(byte);
+            offsets.push(offset(at));
+            at += 1;
+            continue;
+        }
+        let (value, taken) = escape_sequence(&text[at..]);
+        let mut utf8 = [0; 4];
+        let bytes: &[u8] = match value {
+            EscapedByte::Byte(byte) => {
+                utf8[0] = byte;
+                &utf8[..1]
+            }
+            EscapedByte::Char(c) => c.encode_utf8(&mut utf8).as_bytes(),
+        };
+        out.extend_from_slice(bytes);
+        offsets.extend(bytes.iter().map(|_| offset(at)));
+        at += taken;
+    }
+    offsets.push(offset(text.len()));
+}
+
 enum EscapedByte {
     Byte(u8),
     Char(char),

@@ -46,6 +46,14 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         b"{\"a\":{\"b\":\"192.0.2.1\"}",
         b"<190>Oct 10 13:55:36 web nginx: ",
         b"<165>1 - - - - - [a b=\"]\"] ",
+        b"Nov 14 22:13:20.5 ",
+        b"2023-11-14T22:13:20.346494690Z ",
+        b"stdout F ",
+        b"web-1  | ",
+        b"access.log:17:",
+        b"\x01\0\0\0\0\0\0\x5f",
+        b"{\"log\":\"",
+        b"\\n\"}",
     ];
     prop_oneof![
         6 => select(known).prop_map(<[u8]>::to_vec),
@@ -288,4 +296,32 @@ fn check_format(text: &str, line: &[u8]) -> Result<(), proptest::test_runner::Te
         }
     }
     Ok(())
+}
+
+/// Lines of each kind.
+const WHOLE: &[&str] = &[
+    r#"192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.1" 200 5 "-" "x (y)" "198.51.100.7""#,
+    r#"a.example - 192.0.2.1 - b [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.1" 200 5 "http://b/" "x""#,
+    r#"Nov 14 22:13:20 FW1 fw1 nginx: 192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.1" 200 5"#,
+    r#"<190>1 2023-11-14T22:13:20.1+00:00 web1 nginx - - - 192.0.2.1 - - "GET / HTTP/1.1" 200 5"#,
+    r#"web-1  | 192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.1" 200 5 "-" "x""#,
+    r#"[10/Oct/2000:13:55:36 -0700] 192.0.2.1 TLSv1.3 X "GET / HTTP/1.1" 512"#,
+    r#"{"remote_addr":"192.0.2.1","msec":971211336.1,"request":"GET / HTTP/1.1","status":200,"x":,}"#,
+    r#"{"a":{"remote_addr":"192.0.2.1","request":"GET / HTTP/1.1","msec":971211336.1}}"#,
+    r#"{"log":"192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] \"GET / HTTP/1.1\" 200 5\n","stream":"stdout"}"#,
+];
+
+#[test]
+fn a_line_that_is_cut_has_its_client_or_is_refused() {
+    for line in WHOLE {
+        let client = Parser::new(&Spec::auto()).parse(line.as_bytes()).expect(line).client;
+        assert_eq!(client.of(line.as_bytes()), b"192.0.2.1", "{line}");
+        for cut in 0..line.len() {
+            let line = &line.as_bytes()[..cut];
+            if let Ok(found) = Parser::new(&Spec::auto()).parse(line) {
+                assert_eq!(found.client, client, "{}", line.escape_ascii());
+            }
+            let _ = Parser::new(&Spec::auto()).time_of_unread(line);
+        }
+    }
 }

@@ -128,3 +128,33 @@ fn the_beginning_of_a_log_shows_which_word_is_the_client() {
     heads.extend(["a.example \"198.51.100.7, 10.1.1.1\" 10.0.0.9 - -"; 20]);
     assert_eq!(heads_of(&heads)[0], "a.example \"-\" 203.0.113.9 - -");
 }
+
+#[test]
+fn objects_are_read_as_people_write_them() {
+    let folder = MergeFolder::new();
+    let (mut mappings, mut lines) = (String::new(), String::new());
+    for i in 0..4 {
+        let request = format!("GET /{i} HTTP/1.1");
+        mappings += &mapping(&format!("203.0.113.{i}"), T + i, "10.0.0.1", &request);
+        let time = "22/Nov/2026:20:23:20 +0000";
+        let fields =
+            format!(r#""remote_addr":"10.0.0.9","time_local":"{time}","request":"{request}""#);
+        lines += &match i {
+            0 => format!("{{{fields},\"upstream_response_time\":,\"user_agent\":\"curl/8.0\"}}\n"),
+            1 => format!(" {{\"nginx\":{{{fields},}}}},\n"),
+            2 => format!("{{{fields},\"user_agent\":\"cut\n"),
+            _ => {
+                let text = line("10.0.0.9", T + i, &request).trim_end().replace('"', "\\\"");
+                format!("{{\"log\":\"{text}\\n\",\"stream\":\"stdout\"}}\n")
+            }
+        };
+    }
+    folder.write("pen.log", mappings);
+    folder.write("a.log", &lines);
+    let run = folder.run("-p pen.log 10.0.0.1:a.log");
+    let expected: Vec<_> = (0..)
+        .zip(lines.lines())
+        .map(|(i, line)| line.replace("10.0.0.9", &format!("203.0.113.{i}")))
+        .collect();
+    assert_eq!(run.out.lines().collect::<Vec<_>>(), expected, "{}", run.err);
+}

@@ -280,14 +280,15 @@ impl<'a> LineDraft<'a> {
         true
     }
 
-    /// Assembles the request from its parts if the line has no request line.
-    pub(super) fn finish(self) {
+    /// Assembles the request from its parts if the line has no request line. Returns the line.
+    pub(super) fn finish(self) -> &'a mut AccessLine {
         if self.line.request == LoggedRequest::Absent
             && let (Some(method), Some(target)) = (self.method, self.target)
         {
             let (query, protocol) = (self.query, self.protocol);
             self.line.request = LoggedRequest::Parts { method, target, query, protocol };
         }
+        self.line
     }
 }
 

@@ -106,6 +106,8 @@ pub struct AccessLine {
     pub nth: Option<u32>,
     /// Duration of the request in microseconds.
     pub duration: Option<u64>,
+    /// Whether the line is text in a JSON object, so that each field is escaped once more.
+    pub is_wrapped: bool,
     /// Numbers behind the known fields, one of which may be the peer's port.
     pub trailing: TrailingNumbers,
 }
@@ -126,6 +128,40 @@ impl AccessLine {
     /// A line of which nothing but the envelope is known.
     fn in_envelope(envelope: Envelope) -> Self {
         Self { envelope: envelope.length, envelope_host: envelope.host, ..Self::default() }
+    }
+
+    /// The fields of a wrapped line without the escapes of the object, as a line of their own: their
+    /// texts are appended to `into`.
+    #[must_use]
+    pub fn unwrapped(&self, line: &[u8], into: &mut Vec<u8>) -> Self {
+        let mut plain = Self { is_wrapped: false, ..*self };
+        plain.each_span(|span| {
+            let (start, text) = (into.len(), span.of(line));
+            into.resize(start + text.len(), 0);
+            let len = unescape(text, &mut into[start..]);
+            into.truncate(start + len);
+            LineSpan::new(start, start + len)
+        });
+        plain
+    }
+
+    /// Replaces all spans.
+    fn each_span(&mut self, mut change: impl FnMut(LineSpan) -> LineSpan) {
+        let Self { client, time_text, referer, user_agent, host, user, .. } = self;
+        *client = change(*client);
+        let optional = [time_text, referer, user_agent, host, user, &mut self.forwarded_for];
+        for span in optional.into_iter().chain([&mut self.envelope_host]) {
+            *span = span.map(&mut change);
+        }
+        match &mut self.request {
+            LoggedRequest::Absent => {}
+            LoggedRequest::Line(span) => *span = change(*span),
+            LoggedRequest::Parts { method, target, query, protocol } => {
+                (*method, *target) = (change(*method), change(*target));
+                *query = query.map(&mut change);
+                *protocol = protocol.map(&mut change);
+            }
+        }
     }
 
     fn set_envelope(&mut self, envelope: Envelope) {
@@ -361,6 +397,59 @@ mod tests {
         let common = r#"192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] "GET / HTTP/1.1" 200 5"#;
         let found = parser.parse(common.as_bytes()).expect("common");
         assert_eq!((found.user_agent, found.referer), (None, None), "not an object");
+    }
+
+    #[test]
+    fn a_line_in_the_object_of_a_container_is_the_line() {
+        let plain = r#"192.0.2.1 - - [10/Oct/2000:13:55:36 -0700] "GET /a&b\x22\" HTTP/1.1" 200 5 "-" "x\xc3\xa9""#;
+        let json =
+            r#"{"remote_addr":"192.0.2.1","request":"GET /a&b\"\" HTTP/1.1","user_agent":"xé"}"#;
+        let escaped =
+            |line: &str| line.replace('\\', r"\\").replace('"', r#"\""#).replace('&', r"\u0026");
+        for text in [plain, json] {
+            let escaped = escaped(text);
+            for (line, host) in [
+                (
+                    format!(
+                        r#"{{"log":"{escaped}\n","stream":"stdout","time":"2000-10-10T20:55:36.1Z"}}"#
+                    ),
+                    "",
+                ),
+                (format!(r#"{{"_HOSTNAME":"web1","MESSAGE":"{escaped}"}}"#), "web1"),
+                (
+                    format!(
+                        r#"{{"@timestamp":"2000-10-10T20:55:36.1Z","message":"{escaped}","host":{{"name":"web1"}}}}"#
+                    ),
+                    "web1",
+                ),
+                (format!(r#"{{"log":"<190>Oct 10 13:55:36 web1 nginx: {escaped}"}}"#), "web1"),
+                (format!(r#"  [{{"log":"{escaped}"}},"#), ""),
+            ] {
+                let found = Parser::new(&Spec::auto()).parse(line.as_bytes()).expect(&line);
+                assert_eq!(found.client.of(line.as_bytes()), b"192.0.2.1", "{line}");
+                let named = found.envelope_host.map_or(&b""[..], |host| host.of(line.as_bytes()));
+                assert_eq!(named, host.as_bytes(), "{line}");
+                let mut fields = Vec::new();
+                let unwrapped = found.unwrapped(line.as_bytes(), &mut fields);
+                let seen = Fingerprint::of_raw(b"GET /a&b\"\" HTTP/1.1", Cut::Long);
+                assert_eq!(unwrapped.request.fingerprint(&fields, Cut::Long), seen, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn objects_within_objects_are_searched_where_the_usual_places_have_no_client() {
+        let mut parser = Parser::new(&Spec::auto());
+        for line in [
+            r#"{"nginx":{"remote_addr":"192.0.2.1","request":"GET / HTTP/1.1"},"level":"info"}"#,
+            r#" {"a":{"b":{"remote_ip":"192.0.2.1","request":"GET / HTTP/1.1"}}}"#,
+            r#"[{"remote_addr":"192.0.2.1","request":"GET / HTTP/1.1"},"#,
+        ] {
+            let found = parser.parse(line.as_bytes()).expect(line);
+            assert_eq!(found.client.of(line.as_bytes()), b"192.0.2.1", "{line}");
+        }
+        let line = r#"{"upstream":{"remote_addr":"192.0.2.1"}}"#;
+        assert!(parser.parse(line.as_bytes()).is_err());
     }
 
     #[test]

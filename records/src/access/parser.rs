@@ -8,10 +8,11 @@ use super::envelope::{self, Envelope};
 use super::field::{DurationUnit, LogField};
 use super::format::{self, FormatError, FormatProblem};
 use super::head::{ClientPlacement, HeadParser};
-use super::json::{self, JsonNames, NamedHeaders};
+use super::json::{self, JsonNames, NamedHeaders, WrappedLine};
 use super::plan::FormatPlan;
 use super::timestamp::TimestampParser;
-use super::{AccessLine, Expected, LineError, template};
+use super::{AccessLine, Expected, LineError, LineSpan, template};
+use crate::request::unescape_with_offsets;
 use crate::time::{Resolution, Timestamp};
 
 /// The format of access lines, as chosen by the user.
@@ -203,7 +204,77 @@ impl Parser {
         found: &mut AccessLine,
     ) -> Option<usize> {
         let other = if envelope.length > 0 { Envelope::default() } else { envelope::find(line) };
-        (other.length != envelope.length).then(|| self.parse_at(line, other, found).ok()).flatten()
+        let envelopes = if other.length == envelope.length {
+            &[envelope][..]
+        } else {
+            if let Ok(index) = self.parse_at(line, other, found) {
+                return Some(index);
+            }
+            &[envelope, other]
+        };
+        envelopes.iter().find_map(|&envelope| self.parse_object(line, envelope, found))
+    }
+
+    /// Parses an object that is not one of the usual ones.
+    fn parse_object(
+        &mut self,
+        line: &[u8],
+        envelope: Envelope,
+        found: &mut AccessLine,
+    ) -> Option<usize> {
+        let is_given = matches!(self.wanted, SpecChoice::Plan(_));
+        let start = json::open(line, envelope.length as usize)?;
+        if !is_given {
+            let names = match &self.wanted {
+                SpecChoice::Json(names) => names,
+                _ => &*USUAL,
+            };
+            *found = AccessLine::in_envelope(envelope);
+            let mut read = json::parse(line, start, names, &mut self.clock, found);
+            if read.is_err() {
+                *found = AccessLine::in_envelope(envelope);
+                read = json::parse_within(line, start, names, &mut self.clock, found);
+            }
+            if read.is_ok() {
+                self.named.complete(found);
+                return Some(4);
+            }
+        }
+        let wrapped = json::wrapped(line, start, &mut self.clock)?;
+        self.parse_wrapped(line, wrapped, envelope, found)
+    }
+
+    /// Parses the text in an object of Docker, the journal or a log shipper. Its spans become those
+    /// of the object.
+    fn parse_wrapped(
+        &mut self,
+        line: &[u8],
+        wrapped: WrappedLine,
+        envelope: Envelope,
+        found: &mut AccessLine,
+    ) -> Option<usize> {
+        let (mut text, mut offsets) = (Vec::new(), Vec::new());
+        unescape_with_offsets(wrapped.text.of(line), &mut text, &mut offsets);
+        let text = text.trim_ascii_end();
+        let inner = envelope::of(text);
+        let index = self
+            .parse_at(text, inner, found)
+            .or_else(|error| {
+                if inner.length > 0 {
+                    self.parse_at(text, Envelope::default(), found)
+                } else {
+                    Err(error)
+                }
+            })
+            .ok()?;
+        let first = wrapped.text.start;
+        let outer = |at: u32| first + offsets.get(at as usize).copied().unwrap_or_default();
+        found.each_span(|span| LineSpan { start: outer(span.start), end: outer(span.end) });
+        found.envelope = envelope.length;
+        found.envelope_host = found.envelope_host.or(wrapped.host).or(envelope.host);
+        found.time = found.time.or(wrapped.time);
+        found.is_wrapped = true;
+        Some(index)
     }
 
     /// Parses the line behind `envelope` into `found`; returns the index of its format in

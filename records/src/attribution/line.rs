@@ -106,6 +106,9 @@ impl LoggedLine {
         server: ServerIndex,
         (time, resolution): (Timestamp, Resolution),
     ) -> Self {
+        if parsed.is_wrapped {
+            return Self::of_wrapped(text, parsed, cuts, server, (time, resolution));
+        }
         let request = |cut| parsed.request.fingerprint(text, cut);
         let hash = |span: Option<LineSpan>| span.map(|span| logged_hash(span.of(text)));
         Self {
@@ -127,6 +130,21 @@ impl LoggedLine {
             nth: parsed.nth,
             trailing: parsed.trailing,
         }
+    }
+}
+
+impl LoggedLine {
+    #[cold]
+    fn of_wrapped(
+        text: &[u8],
+        parsed: &AccessLine,
+        cuts: FingerprintCuts,
+        server: ServerIndex,
+        time: (Timestamp, Resolution),
+    ) -> Self {
+        let mut fields = Vec::with_capacity(text.len());
+        let parsed = parsed.unwrapped(text, &mut fields);
+        Self::new(&fields, &parsed, cuts, server, time)
     }
 }
 

@@ -104,6 +104,8 @@ fn access(parser: &mut Parser, line: &[u8]) {
         Ok(parsed) => parsed,
         Err(error) => {
             assert!(error.at as usize <= line.len(), "{error}");
+            assert!(!error.in_line(line).to_string().is_empty());
+            let _ = parser.time_of_unread(line);
             return;
         }
     };

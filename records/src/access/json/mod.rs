@@ -4,13 +4,21 @@
 //! One pass, without recursion or copies: a tree of keys tells which keys are of interest at each
 //! depth. Only the first element of an array is examined, so that Caddy's `headers.User-Agent` is
 //! found in its list. Of duplicate keys the first one counts.
+//!
+//! Lines are written by hand-made formats, and read as people have them: a value may be missing
+//! (nginx's empty variable out of quotes), a comma may stand behind the last member or the object,
+//! and the line may be cut behind client, time and request. What [`parse`] refuses, [`parse_within`]
+//! looks for in objects within objects, and [`wrapped`] for in the text of a container's log.
 
 mod names;
 
+use std::sync::LazyLock;
+
 pub(super) use self::names::JsonNames;
 use super::field::{BalancerSpans, LineDraft, LogField};
+use super::head::is_address;
 use super::timestamp::TimestampParser;
-use super::{AccessLine, Expected, LineError, LineSpan};
+use super::{AccessLine, Expected, LineError, LineSpan, LoggedRequest};
 use crate::time::{Resolution, Timestamp};
 
 /// Objects deeper than this hold no key of interest.
@@ -24,7 +32,7 @@ pub(super) fn parse(
     clock: &mut TimestampParser,
     into: &mut AccessLine,
 ) -> Result<(), LineError> {
-    fill(line, start, names, clock, LineDraft::new(into))
+    fill(line, start, (names, ObjectDepth::Known), clock, LineDraft::new(into))
 }
 
 /// Parses the object of a balancer's log that starts at `start` of `line`.
@@ -35,30 +43,105 @@ pub(super) fn parse_balancers(
     clock: &mut TimestampParser,
     (into, parts): (&mut AccessLine, &mut BalancerSpans),
 ) -> Result<(), LineError> {
-    fill(line, start, names, clock, LineDraft::of_balancer(into, Some(parts)))
+    let draft = LineDraft::of_balancer(into, Some(parts));
+    fill(line, start, (names, ObjectDepth::Known), clock, draft)
+}
+
+/// Parses as [`parse`] does, and looks for the keys in objects of unknown names, too.
+#[cold]
+pub(super) fn parse_within(
+    line: &[u8],
+    start: usize,
+    names: &JsonNames,
+    clock: &mut TimestampParser,
+    into: &mut AccessLine,
+) -> Result<(), LineError> {
+    fill(line, start, (names, ObjectDepth::Any), clock, LineDraft::new(into))?;
+    let has_request = into.request != LoggedRequest::Absent;
+    if has_request { Ok(()) } else { Err(LineError::new(start, Expected::Json)) }
+}
+
+/// The offset of the object of a line that begins with spaces, or as an element of an array.
+pub(super) fn open(line: &[u8], start: usize) -> Option<usize> {
+    let at = skip_space(line, start);
+    let at = if line.get(at) == Some(&b'[') { skip_space(line, at + 1) } else { at };
+    (line.get(at) == Some(&b'{')).then_some(at)
 }
 
 fn fill(
     line: &[u8],
     start: usize,
-    names: &JsonNames,
+    (names, depth): (&JsonNames, ObjectDepth),
     clock: &mut TimestampParser,
     mut draft: LineDraft<'_>,
 ) -> Result<(), LineError> {
-    let end = walk(line, start, names, |field, rank, value| {
+    let end = walk(line, start, (names, depth), |field, rank, value| {
+        if field == LogField::Client && !may_be_client(value.of(line), rank) {
+            return;
+        }
         // An invalid value is skipped, except for the client.
         draft.take(field, rank, value, line, clock);
-    })?;
-    let rest = line.get(end..).unwrap_or_default();
-    if !rest.iter().all(u8::is_ascii_whitespace) {
-        return Err(LineError::new(end, Expected::Json));
-    }
+    });
     if !draft.has_client || draft.other_logger {
         return Err(LineError::new(start, Expected::Json));
     }
-    draft.finish();
-    Ok(())
+    // In a cut line a better key of the client may be missing.
+    let has_usual_client = !draft.wants(LogField::Client, USUAL_RANK) && draft.parts.is_none();
+    let into = draft.finish();
+    let end = match end {
+        Ok(end) => end,
+        Err(error) => {
+            let has_request = into.request != LoggedRequest::Absent;
+            let is_usable = has_usual_client && has_request && into.time.is_some();
+            return if is_usable { Ok(()) } else { Err(error) };
+        }
+    };
+    let rest = line.get(end..).unwrap_or_default();
+    let is_end = |b: &u8| b.is_ascii_whitespace() || matches!(b, b',' | b']');
+    if rest.iter().all(is_end) { Ok(()) } else { Err(LineError::new(end, Expected::Json)) }
 }
+
+/// Ranks from here on are of keys that hardly any log has for the peer of the connection.
+const USUAL_RANK: u8 = 3;
+
+/// Whether a value may be the client. A list of addresses is none.
+fn may_be_client(text: &[u8], rank: u8) -> bool {
+    let is_name = |b: &u8| b.is_ascii_alphanumeric() || b"-._:@/".contains(b);
+    is_address(text) || (rank <= USUAL_RANK && text.iter().all(is_name))
+}
+
+/// A line of another program within an object: the text of a container's or the journal's log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WrappedLine {
+    /// The text, escaped.
+    pub(super) text: LineSpan,
+    /// The host.
+    pub(super) host: Option<LineSpan>,
+    pub(super) time: Option<(Timestamp, Resolution)>,
+}
+
+/// Finds the text in the object that starts at `start`.
+#[cold]
+pub(super) fn wrapped(
+    line: &[u8],
+    start: usize,
+    clock: &mut TimestampParser,
+) -> Option<WrappedLine> {
+    let mut found = AccessLine::default();
+    let mut draft = LineDraft::new(&mut found);
+    let _ = walk(line, start, (&WRAPPERS, ObjectDepth::Known), |field, rank, value| {
+        draft.take(field, rank, value, line, clock);
+    });
+    draft.finish();
+    let LoggedRequest::Line(text) = found.request else { return None };
+    Some(WrappedLine {
+        text,
+        host: found.host.filter(|host| host.end > host.start),
+        time: found.time,
+    })
+}
+
+static WRAPPERS: LazyLock<JsonNames> = LazyLock::new(JsonNames::wrappers);
 
 /// Which headers the objects of a log name. A logger may leave out the key of a header that a request lacks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -91,7 +174,7 @@ pub(super) fn time(
 ) -> Option<(Timestamp, Resolution)> {
     let mut found = AccessLine::default();
     let mut draft = LineDraft::new(&mut found);
-    let _ = walk(line, start, names, |field, rank, value| {
+    let _ = walk(line, start, (names, ObjectDepth::Known), |field, rank, value| {
         if field == LogField::Time {
             draft.take(field, rank, value, line, clock);
         }
@@ -106,12 +189,21 @@ struct JsonLevel {
     node: Option<usize>,
 }
 
+/// In which objects keys are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ObjectDepth {
+    /// In those that the keys name.
+    Known,
+    /// In those of unknown names, too.
+    Any,
+}
+
 /// Walks over the object at `start`, calls `found` for each value of a known key, and returns the end of
 /// the object. For `null`, `found` is called with an empty value if the key is a header's, otherwise not.
 fn walk(
     line: &[u8],
     start: usize,
-    names: &JsonNames,
+    (names, wanted): (&JsonNames, ObjectDepth),
     mut found: impl FnMut(LogField, u8, LineSpan),
 ) -> Result<usize, LineError> {
     let mut levels = [JsonLevel { array: false, node: None }; DEPTH];
@@ -147,6 +239,10 @@ fn walk(
                 return Err(LineError::new(at, Expected::Json));
             }
             at = skip_space(line, at + 1);
+            if matches!(line.get(at), Some(b'}' | b']')) {
+                // A comma behind the last member.
+                continue;
+            }
             if level.array && depth <= DEPTH {
                 // Only the first element counts.
                 levels[depth - 1].node = None;
@@ -166,6 +262,8 @@ fn walk(
         match line.get(at) {
             Some(open @ (b'{' | b'[')) => {
                 let array = *open == b'[';
+                let is_within = wanted == ObjectDepth::Any && node.is_none() && !level.array;
+                let node = if is_within { level.node.filter(|&root| root == 0) } else { node };
                 match levels.get_mut(depth) {
                     Some(level) => *level = JsonLevel { array, node },
                     // Deeper objects are refused rather than misread.
@@ -195,7 +293,7 @@ fn walk(
     }
 }
 
-/// Parses a string, number or word: returns its text, its end, and whether it is `null`.
+/// Parses a string, number or word: returns its text, its end, and whether it is `null` or missing.
 #[inline]
 fn value(line: &[u8], at: usize) -> Result<(LineSpan, usize, bool), LineError> {
     if line.get(at) == Some(&b'"') {
@@ -206,7 +304,9 @@ fn value(line: &[u8], at: usize) -> Result<(LineSpan, usize, bool), LineError> {
     let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'+');
     let len = rest.iter().take_while(|b| is_part(b)).count();
     if len == 0 {
-        return Err(LineError::new(at, Expected::Json));
+        let is_missing = matches!(rest.first(), Some(b',' | b'}'));
+        let value = (LineSpan::new(at, at), at, true);
+        return if is_missing { Ok(value) } else { Err(LineError::new(at, Expected::Json)) };
     }
     Ok((LineSpan::new(at, at + len), at + len, &rest[..len] == b"null"))
 }
@@ -300,6 +400,39 @@ mod tests {
         ] {
             assert!(read(line, &JsonNames::usual()).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn objects_are_read_as_people_write_them() {
+        for line in [
+            r#"{"t":,"remote_addr":"192.0.2.1","request":"GET / HTTP/1.1","ts":1693840791,"u":}"#,
+            r#"{"remote_addr":"192.0.2.1","request":"GET / HTTP/1.1","ts":1693840791,}"#,
+            r#"{"remote_addr":"192.0.2.1","request":"GET / HTTP/1.1","ts":1693840791},"#,
+            r#"{"remote_addr":"192.0.2.1","request":"GET / HTTP/1.1","ts":1693840791}]"#,
+            r#"{"remote_addr":"192.0.2.1","request":"GET / HTTP/1.1","ts":1693840791, "a":[1,2,],"b":[]}"#,
+            r#"{"remote_addr":["192.0.2.1"],"request":"GET / HTTP/1.1","ts":1693840791}"#,
+            r#"{"remote_addr":"192.0.2.1","request":"GET / HTTP/1.1","ts":1693840791,"user_agent":"cut"#,
+            r#"{"remote_addr":"192.0.2.1","request":"GET / HTTP/1.1","ts":1693840791,"user_a"#,
+        ] {
+            let found = read(line, &JsonNames::usual()).expect(line);
+            assert_eq!(found.client.of(line.as_bytes()), b"192.0.2.1", "{line}");
+            let LoggedRequest::Line(request) = found.request else { panic!("{line}") };
+            assert_eq!(request.of(line.as_bytes()), b"GET / HTTP/1.1", "{line}");
+            assert!(found.time.is_some(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_addresses_is_no_client() {
+        for line in [
+            r#"{"remote_addr":"203.0.113.7, 192.0.2.1","request":"GET / HTTP/1.1"}"#,
+            r#"{"client":"mobile","request":"GET / HTTP/1.1"}"#,
+        ] {
+            assert!(read(line, &JsonNames::usual()).is_err(), "{line}");
+        }
+        let line = r#"{"remote_addr":"203.0.113.7, 192.0.2.1","client_ip":"192.0.2.1"}"#;
+        let found = read(line, &JsonNames::usual()).unwrap();
+        assert_eq!(found.client, LineSpan::new(53, 62));
     }
 
     #[test]

@@ -110,10 +110,34 @@ const USUAL: &[(&str, LogField, u8)] = &[
     ("logger", LogField::Logger, 0),
 ];
 
+/// See [`JsonNames::wrappers`]; the text stands for the request.
+const WRAPPERS: &[(&str, LogField, u8)] = &[
+    ("log", LogField::Request, 0),
+    ("MESSAGE", LogField::Request, 0),
+    ("message", LogField::Request, 1),
+    ("msg", LogField::Request, 2),
+    ("line", LogField::Request, 3),
+    ("_HOSTNAME", LogField::Host, 0),
+    ("host.name", LogField::Host, 0),
+    ("host.hostname", LogField::Host, 1),
+    ("hostname", LogField::Host, 1),
+    ("host", LogField::Host, 2),
+    ("time", LogField::Time, 0),
+    ("@timestamp", LogField::Time, 1),
+    ("timestamp", LogField::Time, 2),
+    ("__REALTIME_TIMESTAMP", LogField::Time, 3),
+];
+
 impl JsonNames {
     /// The usual keys.
     pub(in crate::access) fn usual() -> Self {
         let fields = USUAL.iter().map(|(path, field, rank)| (split(path), *field, *rank));
+        Self::build(fields.collect())
+    }
+
+    /// The keys of text, host and time in the logs of Docker, the journal and log shippers.
+    pub(super) fn wrappers() -> Self {
+        let fields = WRAPPERS.iter().map(|(path, field, rank)| (split(path), *field, *rank));
         Self::build(fields.collect())
     }
 
