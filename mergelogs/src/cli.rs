@@ -17,13 +17,26 @@ use crate::zone::LogZone;
 /// The longest age that `--window` allows: a leap year.
 const WINDOW_MAX: Duration = Duration::from_secs(366 * 86_400);
 
+/// The end of `--help`.
+const AFTER_HELP: &str = "\
+Exit status:
+  0  all lines were read and written
+  1  an input could not be read, or the output not be written
+  2  the arguments are wrong
+  3  all lines were read and written, but the logs do not fit each other; the warnings say why
+
+Examples:
+  mergelogs -p pen.log 10.0.0.1:web1/access.log 10.0.0.2:web2/access.log > merged.log
+  mergelogs -p 'pen.log*' -o merged.log.gz '10.0.0.1:web1/access.log*' '10.0.0.2:web2/access.log*'
+  mergelogs -p haproxy.log --server app/web1=10.0.0.1 --explain why.tsv 10.0.0.1:access.log";
+
 /// Merge the access logs of several servers into one log that names the real clients.
 ///
 /// The lines of all logs are written in the order of time. If the balancer's mapping log records which
 /// client sent a request, the line gets this client's address instead of the balancer's; nothing else
 /// in a line changes. Inputs may be compressed with gzip, bzip2, xz or zstd, rotated, and in any order.
 #[derive(Debug, Parser)]
-#[command(name = "mergelogs", version, arg_required_else_help = false)]
+#[command(name = "mergelogs", version, arg_required_else_help = false, after_long_help = AFTER_HELP)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that was typed or not")]
 pub(crate) struct MergeArgs {
     /// The balancer's mapping log, written by pen or HAProxy. May be repeated, and may be a pattern
@@ -119,7 +132,7 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_enum, value_name = "HOW", default_value_t = ReportStyle::Text)]
     pub(crate) report: ReportStyle,
 
-    /// Print no report and no progress, only warnings
+    /// Print no report and no progress, only errors and warnings
     #[arg(short = 'q', long)]
     pub(crate) quiet: bool,
 

@@ -13,6 +13,7 @@ use pen_daemon::error::{ActionError, Doing as _};
 use pen_records::access::Spec;
 use pen_records::addr::{ServerAddr, parse_ip};
 use pen_records::mapping::third_party_log::ThirdPartySpec;
+use pen_records::misfit::ServerList;
 use pen_records::privacy::Privacy;
 use pen_records::rewrite::RewritePolicy;
 use pen_records::server_alias::{ANY_SERVER, KnownAs, ServerAliases};
@@ -55,6 +56,8 @@ pub(crate) struct ServerInputs {
     /// The port from `server:port:file`, which tells servers at one address apart; classic mappings have no port.
     pub(crate) port: Option<u16>,
     pub(crate) spec: Spec,
+    /// Whether `--format` gave the format.
+    pub(crate) has_format: bool,
     /// The zone of times without a zone, if one was asked for.
     pub(crate) zone: Option<LogZone>,
     /// The format with the field of `--audit` in the place of X-Forwarded-For.
@@ -323,6 +326,9 @@ fn split(
     if name.is_empty() {
         return Err(expected("a server before the colon in"));
     }
+    if ip.is_none() && !exists(&path(rest)) {
+        check_order(bytes)?;
+    }
     let (port, rest) = match port_before(rest) {
         Some((port, file)) if !exists(&path(rest)) => (Some(port), file),
         _ => (None, rest),
@@ -333,8 +339,31 @@ fn split(
     let name = ip.map_or_else(|| String::from_utf8_lossy(name).into_owned(), |ip| ip.to_string());
     let (spec, truth) = (Spec::auto(), Spec::auto());
     let (zone, logs) = (None, Vec::new());
-    let server = ServerInputs { name, ip, port, spec, zone, truth, logs };
+    let has_format = false;
+    let server = ServerInputs { name, ip, port, spec, has_format, zone, truth, logs };
     Ok((server, path(rest).into_os_string()))
+}
+
+/// Rejects `FILE:SERVER`.
+fn check_order(arg: &[u8]) -> Result<(), ActionError> {
+    let Some(colon) = memchr::memrchr(b':', arg) else { return Ok(()) };
+    let (file, mut server) = (&arg[..colon], &arg[colon + 1..]);
+    if parse_ip(server).is_none() {
+        // An IPv6 address in brackets has colons of its own.
+        let Some(open) = memchr::memrchr(b'[', file).filter(|&open| file[..open].ends_with(b":"))
+        else {
+            return Ok(());
+        };
+        server = &arg[open..];
+    }
+    if parse_ip(server).is_none() {
+        return Ok(());
+    }
+    let file = String::from_utf8_lossy(&arg[..arg.len() - server.len() - 1]);
+    let (arg, server) = (String::from_utf8_lossy(arg), String::from_utf8_lossy(server));
+    Err(ActionError::new(format!(
+        "expected SERVER:FILE, found {arg}: {server} looks like the server, so write {server}:{file}"
+    )))
 }
 
 fn path(bytes: &[u8]) -> PathBuf {
@@ -409,15 +438,32 @@ fn set_format<'a>(
         if named.peek().is_some() {
             let parsed = parse(spec)?;
             for (server, format) in named {
+                server.has_format = spec != "auto";
                 (server.spec, *format) = (parsed.clone(), spec);
             }
             return Ok(());
         }
     }
-    let spec = parse(format)?;
-    servers.iter_mut().for_each(|server| server.spec = spec.clone());
+    let spec = parse(format).map_err(|error| unknown_server(servers, format).unwrap_or(error))?;
+    for server in servers.iter_mut() {
+        server.has_format = format != "auto";
+        server.spec = spec.clone();
+    }
     formats.fill(format);
     Ok(())
+}
+
+/// Returns the error for `SERVER=SPEC` with a server that has no logs.
+fn unknown_server(servers: &[ServerInputs], format: &str) -> Option<ActionError> {
+    let (name, spec) = format.split_once('=')?;
+    if spec != "auto" {
+        Spec::parse(spec).ok()?;
+    }
+    let known: Vec<_> = servers.iter().map(ServerInputs::label).collect();
+    Some(ActionError::new(format!(
+        "cannot use --format {format}: there is no server {name} on the command line, only {}",
+        ServerList(&known)
+    )))
 }
 
 /// Applies `ZONE` to all servers or `SERVER=ZONE` to one.
@@ -473,6 +519,8 @@ mod tests {
             ("access.log", "found no colon"),
             (":access.log", "expected a server"),
             ("10.0.0.1:", "expected a file"),
+            ("logs/a.log:10.0.0.1", "so write 10.0.0.1:logs/a.log"),
+            ("a.log:[2001:db8::1]", "so write [2001:db8::1]:a.log"),
             ("2001:db8::1:access.log", "in brackets"),
             ("::1:access.log", "in brackets"),
         ] {

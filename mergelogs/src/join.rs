@@ -49,6 +49,8 @@ const TEXT: usize = 32 << 20;
 pub(crate) struct JoinTally {
     pub(crate) written: u64,
     pub(crate) servers: Vec<OutcomeCounts>,
+    /// Lines of each server that came past the balancer.
+    pub(crate) direct: Vec<u64>,
     pub(crate) audit: Option<Audit>,
     pub(crate) delays: Histogram,
     /// Explanations of the lines of `--explain-line`.
@@ -130,7 +132,7 @@ pub(crate) fn run(
                 let written = written?;
                 (tally.written, tally.servers) = (written.lines, written.servers);
                 (tally.audit, tally.delays) = (written.audit, written.delays);
-                tally.answers = written.answers;
+                (tally.answers, tally.direct) = (written.answers, written.direct);
                 Ok(tally)
             }
         }

@@ -12,6 +12,7 @@ mod error;
 mod input;
 mod join;
 mod line_query;
+mod misfit;
 mod output;
 mod passes;
 mod report;
@@ -37,6 +38,7 @@ use crate::input::heads::InputHead;
 use crate::input::shares::MemoryShares;
 use crate::input::{archive, copies};
 use crate::join::JoinSetup;
+use crate::misfit::{RunInputs, TypedWords};
 use crate::output::Output;
 use crate::report::JoinReport;
 use crate::report::progress::Progress;
@@ -99,8 +101,8 @@ fn run(config: &MergeConfig, signal: &Arc<AtomicUsize>) -> Result<Exit, MergeErr
         signal: Arc::clone(signal),
         progress: &mut progress,
         ahead: &ahead,
-        logs,
-        mappings,
+        logs: logs.clone(),
+        mappings: mappings.clone(),
     };
     let joined = join::run(setup, &mut output, explain.as_mut());
     progress.clear();
@@ -108,7 +110,10 @@ fn run(config: &MergeConfig, signal: &Arc<AtomicUsize>) -> Result<Exit, MergeErr
     output.finish()?;
     explain.map(Output::finish).transpose()?;
     let bytes = shares.progress.load(Ordering::Relaxed);
-    let report = JoinReport::new(config, &clocks, &tally, started.elapsed(), bytes);
+    let mut report = JoinReport::new(config, &clocks, &tally, started.elapsed(), bytes);
+    let inputs = RunInputs { config, mappings: &mappings, logs: &logs, clocks: &clocks };
+    let lines = report.mapping_lines(&mappings);
+    report.misfits = misfit::of_run(inputs, &report.counts(), &lines, &TypedWords::of_process());
     for warning in report.warnings() {
         complain(&warning);
     }
@@ -131,8 +136,7 @@ fn run(config: &MergeConfig, signal: &Arc<AtomicUsize>) -> Result<Exit, MergeErr
         };
         say(text.trim_end());
     }
-    let is_complete = report.balances() && !report.has_faults();
-    Ok(if is_complete { Exit::Done } else { Exit::Failed })
+    Ok(report.exit())
 }
 
 /// The beginnings of the mapping logs, and of the access logs with their server's index.

@@ -4,7 +4,7 @@
 //! agree; for other clocks the mapping log is searched for an hour around the same requests.
 
 mod evidence;
-mod walk;
+pub(crate) mod walk;
 
 use std::fmt;
 use std::ops::ControlFlow;

@@ -17,12 +17,12 @@ const PASSED: usize = 256 << 20;
 const PROBE: usize = 64 << 10;
 
 /// Parses a line to a value with its time.
-pub(super) trait ParseSample<T>: FnMut(&[u8]) -> Option<(Timestamp, T)> {}
+pub(crate) trait ParseSample<T>: FnMut(&[u8]) -> Option<(Timestamp, T)> {}
 impl<T, F: FnMut(&[u8]) -> Option<(Timestamp, T)>> ParseSample<T> for F {}
 
 /// Visits the lines from about `from` on, for `most` bytes. Read errors are left to the merge, which
 /// reports them.
-pub(super) fn walk<T>(
+pub(crate) fn walk<T>(
     heads: &[&InputHead],
     from: Timestamp,
     most: usize,

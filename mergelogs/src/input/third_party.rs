@@ -13,6 +13,7 @@ use pen_records::request::{Cut, Fingerprint};
 use pen_records::server_alias::{ANY_SERVER, ServerAliases};
 use pen_records::time::Timestamp;
 
+use crate::misfit::SampledServer;
 use crate::servers::{KnownServer, NamedServers};
 use crate::zone::{LocalTimes, LogZone};
 
@@ -92,6 +93,34 @@ impl ThirdPartyLogReader {
     /// Returns the request of a line, cut as for comparing clocks.
     pub(crate) fn short_request(&mut self, line: &[u8]) -> Option<Fingerprint> {
         Fingerprint::of_raw(self.reader.read(line).ok()??.request(), Cut::Short)
+    }
+
+    /// Returns time, server and request of a line, for a sample. The time is that of the end, which is nearer to the
+    /// server's line.
+    pub(crate) fn sample(
+        &mut self,
+        line: &[u8],
+        servers: &NamedServers,
+    ) -> Result<(Timestamp, SampledServer, Vec<u8>), LineError> {
+        let Some(record) = self.reader.read(line)? else {
+            // A message of the balancer.
+            return Ok((Timestamp::MIN, SampledServer::default(), Vec::new()));
+        };
+        let (name, port, is_alias) = match record.whom {
+            ThirdPartyServer::At(addr, port) => (addr.to_string(), port, false),
+            ThirdPartyServer::Named { group, server } => {
+                let both = [group, b"/", server].concat();
+                (String::from_utf8_lossy(&both).into_owned(), None, true)
+            }
+            ThirdPartyServer::Nobody => (String::new(), None, true),
+            ThirdPartyServer::Unnamed => (String::from_utf8_lossy(ANY_SERVER).into(), None, true),
+        };
+        let known = self.names.find(&record, &self.of.names, servers);
+        let port = known.map_or(port, |(_, port)| port);
+        let known = known.map(|(known, _)| known.id.0 as usize);
+        let time = record.span.logged(|wall| self.local.ahead(wall));
+        let time = time.map_or(Timestamp::MIN, |(_, end, _)| end);
+        Ok((time, SampledServer { name, port, is_alias, known }, record.request().to_vec()))
     }
 
     /// Returns the records of a line about a known server. In a pass over the log, only records of the

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::access::write_with_text;
-use pen_records::attribution::{Explanation, LineVerdict};
+use pen_records::attribution::{Explanation, LineVerdict, Reason};
 use pen_records::histogram::Histogram;
 use pen_records::rewrite::explanation::in_words;
 use pen_records::rewrite::{LineRewrite, LineRewriter, OutcomeCounts, ServerName, WrittenLine};
@@ -100,6 +100,8 @@ impl WriterHandle {
 pub(crate) struct WriteResult {
     pub(crate) lines: u64,
     pub(crate) servers: Vec<OutcomeCounts>,
+    /// Lines of each server that came past the balancer.
+    pub(crate) direct: Vec<u64>,
     pub(crate) audit: Option<Audit>,
     /// Delays from the mapping, or from the response's end where known, to the line.
     pub(crate) delays: Histogram,
@@ -148,6 +150,7 @@ impl<'a> LineWriter<'a> {
             written: WriteResult {
                 lines: 0,
                 servers: vec![OutcomeCounts::default(); config.servers.len()],
+                direct: vec![0; config.servers.len()],
                 audit: Audit::new(config),
                 delays: Histogram::default(),
                 answers: Vec::new(),
@@ -185,6 +188,7 @@ impl<'a> LineWriter<'a> {
         let start = place.start as usize;
         let line = &text.0.bytes[start..start + place.len as usize];
         self.written.servers[log.server].count(place.client.is_some(), verdict);
+        self.written.direct[log.server] += u64::from(verdict.reason == Reason::Direct);
         if let Some(delay) = verdict.delay {
             self.written.delays.add(delay);
         }

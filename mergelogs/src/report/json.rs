@@ -5,6 +5,7 @@ use serde_json::{Map, Number, Value, json};
 
 use super::{JoinReport, utc};
 use crate::input::archive::Compression;
+use crate::misfit::SaidMisfit;
 
 /// Returns members of an object from counters and their names.
 pub(super) fn members(
@@ -65,6 +66,7 @@ impl JoinReport<'_> {
         add("bytes_read", self.bytes.into());
         add("delays", json!({ "histogram": self.tally.delays }));
         add("advice", self.advice().into());
+        add("misfits", self.misfits.iter().map(SaidMisfit::json).collect());
         if let Some(audit) = &self.tally.audit {
             add("audit", audit.json());
         }

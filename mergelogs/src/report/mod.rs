@@ -10,13 +10,16 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use chrono::DateTime;
+use pen_daemon::error::Exit;
 use pen_records::rewrite::OutcomeCounts;
 use pen_records::server_alias::ServerAlias;
 use pen_records::time::Timestamp;
 
 use crate::clocks::ArchiveClock;
 use crate::config::MergeConfig;
+use crate::input::heads::InputHead;
 use crate::join::JoinTally;
+use crate::misfit::{SaidMisfit, ServerCounts};
 
 /// All figures of a run.
 pub(crate) struct JoinReport<'a> {
@@ -25,6 +28,7 @@ pub(crate) struct JoinReport<'a> {
     tally: &'a JoinTally,
     elapsed: Duration,
     bytes: u64,
+    pub(crate) misfits: Vec<SaidMisfit>,
 }
 
 /// Sums over all access logs.
@@ -57,7 +61,7 @@ impl<'a> JoinReport<'a> {
         elapsed: Duration,
         bytes: u64,
     ) -> Self {
-        Self { config, clocks, tally, elapsed, bytes }
+        Self { config, clocks, tally, elapsed, bytes, misfits: Vec::new() }
     }
 
     /// Returns whether every line that was read was written.
@@ -72,6 +76,39 @@ impl<'a> JoinReport<'a> {
         logs.chain(mappings).any(|fault| fault.kind() != std::io::ErrorKind::UnexpectedEof)
     }
 
+    /// Returns how the run ends.
+    pub(crate) fn exit(&self) -> Exit {
+        if !self.balances() || self.has_faults() {
+            Exit::Failed
+        } else if self.misfits.is_empty() {
+            Exit::Done
+        } else {
+            Exit::Misfit
+        }
+    }
+
+    /// Returns what became of the lines of each server.
+    pub(crate) fn counts(&self) -> Vec<ServerCounts> {
+        let servers = self.tally.servers.iter().zip(&self.tally.direct);
+        let counts = servers.map(|(of, &direct)| {
+            let sure = of.exact + of.certain;
+            let found = sure + of.likely;
+            let lines = found + of.unmatched + of.not_understood;
+            ServerCounts { lines, direct, not_understood: of.not_understood, found, sure }
+        });
+        counts.collect()
+    }
+
+    /// Returns the lines of each mapping log, and how many of them were damaged.
+    pub(crate) fn mapping_lines(&self, mappings: &[InputHead]) -> Vec<(u64, u64)> {
+        let ends = &self.tally.mapping_logs;
+        let lines = mappings.iter().map(|head| {
+            let of = ends.iter().find(|(origin, _)| *origin == head.origin);
+            of.map_or((0, 0), |(_, end)| (end.lines, end.damaged))
+        });
+        lines.collect()
+    }
+
     /// Returns warnings about the inputs, for reports of any style.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -84,10 +121,13 @@ impl<'a> JoinReport<'a> {
             format!("{origin} {what}; the {lines} lines before are used")
         };
         for (origin, end) in &self.tally.mapping_logs {
-            warnings.extend(end.complaints.iter().cloned());
-            let more = end.damaged - end.complaints.len() as u64;
-            if more > 0 {
-                warnings.push(format!("{origin}: {more} more damaged lines"));
+            let name = origin.to_string();
+            if !self.misfits.iter().any(|misfit| misfit.is_of_mapping_log(&name)) {
+                warnings.extend(end.complaints.iter().cloned());
+                let more = end.damaged - end.complaints.len() as u64;
+                if more > 0 {
+                    warnings.push(format!("{origin}: {more} more damaged lines"));
+                }
             }
             warnings.extend(end.unnamed.iter().map(|name| {
                 format!(
@@ -103,6 +143,7 @@ impl<'a> JoinReport<'a> {
             }
             warnings.extend(end.fault.as_ref().map(|error| fault(origin, error, end.lines)));
         }
+        warnings.extend(self.misfits.iter().map(SaidMisfit::warning));
         warnings
     }
 
@@ -247,7 +288,7 @@ impl ReportCounter {
 }
 
 /// Returns a time in UTC, as `2026-11-22T20:23:20Z`.
-fn utc(time: Timestamp) -> String {
+pub(crate) fn utc(time: Timestamp) -> String {
     let seconds = time.as_micros().div_euclid(1_000_000);
     DateTime::from_timestamp(seconds, 0).map_or_else(
         || format!("{seconds} s after 1970"),

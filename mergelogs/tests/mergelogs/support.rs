@@ -75,6 +75,11 @@ impl Run {
         }
     }
 
+    /// Whether everything was read and written, whether or not the logs fit each other.
+    pub(crate) fn wrote_all(&self) -> bool {
+        matches!(self.code, Some(0 | 3))
+    }
+
     /// The first word of each line.
     pub(crate) fn clients(&self) -> Vec<String> {
         let word = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();

@@ -1,0 +1,168 @@
+//! Samples of mapping logs, of pen or of another balancer, and the servers that they name.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use pen_records::attribution::ServerIndex;
+use pen_records::mapping::{Mapping, RequestText};
+use pen_records::request::{Cut, Fingerprint};
+use pen_records::time::Timestamp;
+
+use super::facts::{NamedServer, SurveyFacts};
+use crate::config::MergeConfig;
+use crate::input::reader::cut_short;
+use crate::input::third_party::ThirdPartyLogReader;
+use crate::servers::{KnownServer, NamedServers};
+
+/// Servers without a log here that are told apart.
+const OTHERS: usize = 100;
+
+/// A mapping, or a record of another balancer.
+pub(super) struct MappingSample {
+    pub(super) time: Timestamp,
+    pub(super) server: SampledServer,
+    pub(super) short: Option<Fingerprint>,
+    pub(super) request: Vec<u8>,
+}
+
+/// The server of a mapping.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct SampledServer {
+    /// As the mapping names it, without the port; empty if the balancer answered itself.
+    pub(crate) name: String,
+    pub(crate) port: Option<u16>,
+    /// Whether the name is from the balancer's configuration.
+    pub(crate) is_alias: bool,
+    /// The first server of the command line with this address or name.
+    pub(crate) known: Option<usize>,
+}
+
+/// Reads lines of mapping logs as the merge does.
+pub(super) struct MappingSampler {
+    third_party: ThirdPartyLogReader,
+}
+
+impl MappingSampler {
+    pub(super) fn new(config: &MergeConfig) -> Self {
+        Self { third_party: ThirdPartyLogReader::new(&config.third_party) }
+    }
+
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// What was expected, and at which byte.
+    pub(super) fn read(
+        &mut self,
+        line: &[u8],
+        known: &NamedServers,
+    ) -> Result<MappingSample, String> {
+        if !self.third_party.wants_all() {
+            match Mapping::parse_file_line(line) {
+                Ok(mapping) => return Ok(sample(&mapping, known)),
+                Err(error) if !self.third_party.wants(line) => return Err(error.to_string()),
+                Err(_) => {}
+            }
+        }
+        let (time, server, request) =
+            self.third_party.sample(line, known).map_err(|error| error.to_string())?;
+        let short = Fingerprint::of_raw(&request, Cut::Short);
+        Ok(MappingSample { time, server, short, request })
+    }
+}
+
+fn sample(mapping: &Mapping<'_>, known: &NamedServers) -> MappingSample {
+    let request = mapping.request.map_or(&b""[..], |request| request.bytes).to_vec();
+    MappingSample {
+        time: mapping.time.map_or(Timestamp::MIN, |(time, _)| time),
+        server: SampledServer {
+            name: mapping.server.to_string(),
+            port: mapping.server_port,
+            is_alias: false,
+            known: known.find(mapping.server).map(|known| known.id.0 as usize),
+        },
+        short: cut_short(mapping).request.and_then(RequestText::fingerprint),
+        request,
+    }
+}
+
+/// Numbers the servers that mappings name: first those of the command line, then others as they come.
+pub(super) struct SurveyNames<'a> {
+    config: &'a MergeConfig,
+    known: Rc<NamedServers>,
+    numbers: HashMap<SampledServer, Rc<[usize]>>,
+}
+
+impl<'a> SurveyNames<'a> {
+    pub(super) fn new(config: &'a MergeConfig) -> Self {
+        let mut known = NamedServers::default();
+        for (index, server) in config.servers.iter().enumerate() {
+            if known.find(server.addr()).is_none() {
+                let id = ServerIndex(u32::try_from(index).unwrap_or(u32::MAX));
+                known.insert(server.addr(), KnownServer::new(id, 0, 0));
+            }
+        }
+        known.add_names(&config.third_party.names);
+        Self { config, known: Rc::new(known), numbers: HashMap::new() }
+    }
+
+    /// Returns the servers of the command line.
+    pub(super) fn known(&self) -> Rc<NamedServers> {
+        Rc::clone(&self.known)
+    }
+
+    /// Returns the numbers of a server, and notes that it is named. Several servers of the command line may have one
+    /// address.
+    pub(super) fn numbers(
+        &mut self,
+        server: &SampledServer,
+        facts: &mut SurveyFacts,
+    ) -> Rc<[usize]> {
+        if let Some(numbers) = self.numbers.get(server) {
+            return Rc::clone(numbers);
+        }
+        let numbers: Rc<[usize]> = match server.known {
+            Some(first) => self.given(first, server.port, facts).into(),
+            None => other(server, facts).into_iter().collect(),
+        };
+        self.numbers.insert(server.clone(), Rc::clone(&numbers));
+        numbers
+    }
+
+    /// Returns the servers of the command line at one address that a mapping with this port is of.
+    fn given(&self, first: usize, port: Option<u16>, facts: &mut SurveyFacts) -> Vec<usize> {
+        let servers = &self.config.servers;
+        let mut numbers = Vec::new();
+        for (index, server) in servers.iter().enumerate() {
+            if server.addr() != servers[first].addr() {
+                continue;
+            }
+            match (server.port, port) {
+                (Some(given), Some(port)) if given != port => {
+                    facts.servers[index].other_ports.insert(port);
+                }
+                _ => {
+                    facts.servers[index].is_named = true;
+                    numbers.push(index);
+                }
+            }
+        }
+        numbers
+    }
+}
+
+/// Returns the number of a server without a log here.
+fn other(server: &SampledServer, facts: &mut SurveyFacts) -> Option<usize> {
+    if server.name.is_empty() {
+        return None;
+    }
+    let given = facts.servers.len();
+    let others = &mut facts.others;
+    if let Some(place) = others.iter().position(|other| other.name == server.name) {
+        return Some(given + place);
+    }
+    if others.len() >= OTHERS {
+        return None;
+    }
+    others.push(NamedServer { name: server.name.clone(), is_alias: server.is_alias });
+    Some(given + others.len() - 1)
+}
