@@ -21,4 +21,5 @@ mod servers;
 pub mod socket;
 mod sources;
 mod third_party;
+mod twins;
 mod warnings;

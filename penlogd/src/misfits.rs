@@ -34,6 +34,8 @@ pub(crate) enum MisfitCause {
     Unmatched(u32),
     /// No line comes from servers that mappings name.
     Silent,
+    /// This source sends what servers log, too.
+    Balancer(u32),
 }
 
 /// When to look, what was said, and what is to be said.

@@ -114,6 +114,11 @@ impl ServerTable {
         self.is_mapped.get(server.0 as usize).is_some_and(|it| *it)
     }
 
+    /// Returns whether lines came from this address, or a mapping named it.
+    pub(crate) fn has(&self, addr: IpAddr) -> bool {
+        self.by_addr.contains_key(&addr)
+    }
+
     /// Returns whether a mapping named this address.
     pub(crate) fn has_mapped(&self, addr: IpAddr) -> bool {
         self.mapped.contains_key(&addr)

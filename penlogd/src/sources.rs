@@ -64,6 +64,8 @@ pub(crate) struct LineSource {
     /// Counters of decided lines.
     pub(crate) counts: OutcomeCounts,
     pub(crate) watch: SourceWatch,
+    /// Whether an option names the server.
+    is_given: bool,
 }
 
 /// What a warning about a source needs to know.
@@ -115,6 +117,7 @@ pub(crate) struct LineSources {
     /// The last host in an envelope that names a server, and its source.
     last_host: Option<(Box<[u8]>, u32)>,
     last_key: Option<(ServerKey, u32)>,
+    has_suspects: bool,
     others: Option<u32>,
 }
 
@@ -134,6 +137,7 @@ impl LineSources {
             last_sender: None,
             last_host: None,
             last_key: None,
+            has_suspects: false,
             others: None,
         }
     }
@@ -161,6 +165,7 @@ impl LineSources {
             return Some(known);
         }
         let (server, option) = self.servers.first_mapped(addr, &self.known.servers, engine)?;
+        self.count_suspects();
         self.use_option(option);
         Some(server)
     }
@@ -310,6 +315,8 @@ impl LineSources {
             self.used_formats[place] = true;
         }
         let spec = place.map_or(&self.known.format, |place| &self.known.formats[place].1);
+        let is_given =
+            place.is_some() || self.known.servers.iter().any(|it| it.server.addr == key.addr);
         let source = u32::try_from(self.sources.len()).expect("bounded");
         let (parser, counts) = (Parser::new(spec), OutcomeCounts::default());
         self.sources.push(LineSource {
@@ -319,8 +326,31 @@ impl LineSources {
             counts,
             clock: ServerClock::default(),
             watch: SourceWatch::default(),
+            is_given,
         });
         self.by_key.insert(key, source);
+        self.count_suspects();
         source
+    }
+
+    fn count_suspects(&mut self) {
+        let is_suspect = |it: &LineSource| !it.is_given && !self.servers.is_mapped(it.server);
+        self.has_suspects = self.sources.iter().any(is_suspect);
+    }
+
+    /// Returns whether nothing says that some source is a server.
+    #[inline]
+    pub(crate) const fn has_suspects(&self) -> bool {
+        self.has_suspects
+    }
+
+    /// Returns whether no mapping and no option names the server of a source, whose lines have this client. The client
+    /// of a balancer is no server.
+    pub(crate) fn is_suspect(&self, source: u32, client: &[u8]) -> bool {
+        self.sources.get(source as usize).is_some_and(|it| {
+            !it.is_given
+                && !self.servers.is_mapped(it.server)
+                && !parse_ip(client).is_some_and(|addr| self.servers.has(addr))
+        })
     }
 }

@@ -11,6 +11,7 @@ use crate::arena::Arena;
 use crate::report::ReceivedCounts;
 use crate::sources::LineSources;
 use crate::third_party::UnusableLine;
+use crate::twins::{TwinFinder, TwinLine};
 use crate::warnings::{WarningCause, Warnings};
 
 /// A line that waits for its decision. Its bytes are in the arena.
@@ -22,6 +23,8 @@ pub(super) struct BufferedLine {
     pub(super) client: Option<LineSpan>,
     /// Number of the line's source.
     pub(super) source: u32,
+    /// Number of the line.
+    pub(super) number: u64,
 }
 
 /// The join and its input side.
@@ -31,6 +34,9 @@ pub(super) struct Intake {
     pub(super) sources: LineSources,
     pub(super) warnings: Warnings,
     pub(super) received: ReceivedCounts,
+    pub(super) twins: TwinFinder,
+    /// Sources that turned out to look like a balancer, and the server that logs the same.
+    pub(super) found_balancers: Vec<(u32, u32)>,
     balancers: BalancerHashes,
 }
 
@@ -41,6 +47,8 @@ impl Intake {
             sources,
             arena: Arena::default(),
             warnings: Warnings::default(),
+            twins: TwinFinder::default(),
+            found_balancers: Vec::new(),
             received: ReceivedCounts::default(),
             balancers: BalancerHashes::default(),
         }
@@ -148,6 +156,22 @@ impl Intake {
         let len =
             u32::try_from(text.len()).expect("a datagram, or a line put together within 2^20");
         self.arena.push(text);
-        self.engine.line(evidence, BufferedLine { len, client, source });
+        let number = self.received.lines;
+        if self.sources.has_suspects()
+            && let (Some(request), Some(client)) = (evidence.long, client)
+        {
+            let is_suspect = self.sources.is_suspect(source, client.of(text));
+            let found = self.twins.line(TwinLine {
+                number,
+                source,
+                is_suspect,
+                request,
+                status: evidence.status,
+                client: evidence.sender,
+                time: read,
+            });
+            self.found_balancers.extend(found);
+        }
+        self.engine.line(evidence, BufferedLine { len, client, source, number });
     }
 }

@@ -53,6 +53,21 @@ impl Collector {
         }
     }
 
+    /// Says which senders look like balancers, as soon as they do.
+    pub(super) fn say_balancers(&mut self, now: Timestamp) {
+        for (balancer, server) in std::mem::take(&mut self.intake.found_balancers) {
+            let sources = &mut self.intake.sources;
+            let mut addr = |source| sources.get_mut(source).map(|it| it.key.addr);
+            let (Some(from), Some(server)) = (addr(balancer), addr(server)) else { continue };
+            let what = format_args!(
+                "{from} looks like a balancer: {server} logs the same requests with another client. Lines of {from} \
+                 that {server} logs, too, are left out. Say --mapping-format {from}=SPEC if its log names servers, or \
+                 refuse its lines with --from lines=NET"
+            );
+            self.misfits.say(MisfitCause::Balancer(balancer), now, what);
+        }
+    }
+
     fn look_at_sources(&mut self, mapped: &[IpAddr], silent: &[IpAddr], now: Timestamp) {
         let misfits = &mut self.misfits;
         for index in 0..self.intake.sources.iter().len() {

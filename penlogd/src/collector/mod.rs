@@ -178,6 +178,9 @@ impl Collector {
         }
         self.intake.engine.advance(now);
         self.write_decided(now, out, explain);
+        if !self.intake.found_balancers.is_empty() {
+            self.say_balancers(now);
+        }
         if self.misfits.is_due(now) {
             self.look(now);
         }

@@ -182,3 +182,50 @@ fn an_option_without_effect_is_said_once() {
     bench.request(2, "10.0.0.2", "10.0.0.1", "");
     assert_eq!(bench.remarks(100), Vec::<String>::new());
 }
+
+/// Sends what a balancer that is no pen and its server log of `count` requests, the balancer's line first or last.
+fn log_twice(bench: &mut Bench, count: u32) {
+    for number in 0..count {
+        let line = |client: &str| {
+            format!("{client} {TAIL} \"GET /{number}?x HTTP/1.1\" 200 5 \"-\" \"curl/8\"\n")
+        };
+        let mut lines = [
+            ("10.0.0.9:5000", line(&format!("198.51.100.{}", number % 200))),
+            ("10.0.0.1:5000", line("10.0.0.99")),
+        ];
+        lines.rotate_left(number as usize % 2);
+        for (from, line) in lines {
+            bench.send(from, &line);
+            bench.collector.decide(bench.now, &mut bench.out, None);
+        }
+    }
+}
+
+#[test]
+fn lines_of_a_balancer_are_not_written_beside_those_of_its_server() {
+    let mut bench = Bench::new(&["app/web1=10.0.0.1"]);
+    log_twice(&mut bench, 40);
+    let said = bench.remarks(1);
+    assert!(
+        said.iter().any(|it| it.starts_with("10.0.0.9 looks like a balancer: 10.0.0.1")),
+        "{said:?}"
+    );
+    let report = bench.collector.report();
+    assert_eq!((report.received.lines, report.received.repeated), (80, 40));
+    assert_eq!(bench.clients(), vec!["10.0.0.99"; 40]);
+}
+
+#[test]
+fn lines_of_two_servers_are_all_written() {
+    let mut bench = Bench::new(&["app/web1=10.0.0.1", "app/web2=10.0.0.9"]);
+    log_twice(&mut bench, 40);
+    assert_eq!(bench.clients().len(), 80);
+    // A server behind the server: its client is a server.
+    let mut bench = Bench::new(&["app/web1=10.0.0.1"]);
+    for number in 0..40 {
+        bench.request(number, "10.0.0.1", "10.0.0.1", "");
+        let line = format!("10.0.0.1 {TAIL} \"GET /{number} HTTP/1.1\" 200 5\n");
+        bench.send("10.0.0.9:5000", &line);
+    }
+    assert_eq!(bench.clients().len(), 80);
+}

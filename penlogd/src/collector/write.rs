@@ -39,14 +39,19 @@ impl Collector {
         out: &mut Vec<u8>,
         explain: Option<&mut Vec<u8>>,
     ) {
-        let BufferedLine { len, client, source } = decided.payload;
+        let BufferedLine { len, client, source: from, number } = decided.payload;
         let verdict = &decided.verdict;
-        let source = self.intake.sources.get_mut(source).expect("no source is removed");
+        let source = self.intake.sources.get_mut(from).expect("no source is removed");
         source.counts.count(client.is_some(), verdict);
         let key = source.key;
         let mut why = self.intake.engine.take_why();
         if let Some(why) = &mut why {
             self.rewriter.mask_candidates(why);
+        }
+        if self.intake.twins.is_repeat(from, number) {
+            self.intake.received.repeated += 1;
+            self.intake.arena.pop(len as usize, |_| {});
+            return;
         }
         let rewriter = &mut self.rewriter;
         self.intake.arena.pop(len as usize, |text| {

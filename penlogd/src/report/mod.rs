@@ -48,6 +48,8 @@ pub struct ReceivedCounts {
     pub lines: u64,
     /// Access lines that do not parse, and are written unchanged.
     pub not_understood: u64,
+    /// Access lines left out because a server logged the same request: lines of a balancer.
+    pub repeated: u64,
 }
 
 /// Waiting times of lines.
@@ -190,6 +192,7 @@ impl CollectorReport {
                     ("written", log.written),
                     ("waiting to be written", log.waiting),
                     ("dropped", log.dropped),
+                    ("repeated by a balancer", received.repeated),
                     ("held", join.held),
                 ],
             },
