@@ -1,7 +1,7 @@
 //! The senders that `--from` allows: mappings and access lines may each be limited to networks.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use pen_records::network::{self, IpNet};
@@ -23,6 +23,18 @@ impl Allow {
         }
         if from.kind != Some(SenderKind::Mappings) {
             self.lines.push(from.network);
+        }
+    }
+
+    /// Adds the process that the collector, which listens at `listen`, is embedded in: its records come from this machine.
+    pub fn add_owner(&mut self, listen: IpAddr) {
+        let owner = match listen {
+            ip if !ip.is_unspecified() => ip.to_canonical(),
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        };
+        if !self.mappings.is_empty() {
+            self.mappings.push(IpNet::from(owner));
         }
     }
 
@@ -59,6 +71,17 @@ pub struct FromArg {
     pub kind: Option<SenderKind>,
     /// The network of the senders.
     pub network: IpNet,
+}
+
+impl fmt::Display for FromArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Some(SenderKind::Mappings) => "mappings=",
+            Some(SenderKind::Lines) => "lines=",
+            None => "",
+        };
+        write!(f, "{kind}{}", self.network)
+    }
 }
 
 impl FromStr for FromArg {
@@ -108,5 +131,21 @@ mod tests {
         assert!(allow.lines_of(other));
         allow.add("10.0.0.2".parse().unwrap());
         assert!(allow.mappings_of(other));
+    }
+
+    #[test]
+    fn the_owner_of_an_embedded_collector_may_always_send_mappings() {
+        for (listen, owner) in [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("192.0.2.9", "192.0.2.9")]
+        {
+            let mut allow = Allow::default();
+            allow.add("10.0.0.0/8".parse().unwrap());
+            let owner: IpAddr = owner.parse().unwrap();
+            assert!(!allow.mappings_of(owner));
+            allow.add_owner(listen.parse().unwrap());
+            assert!(allow.mappings_of(owner) && !allow.lines_of(owner), "{listen}");
+        }
+        let mut all = Allow::default();
+        all.add_owner("0.0.0.0".parse().unwrap());
+        assert!(all.mappings_of("10.0.0.1".parse().unwrap()));
     }
 }

@@ -11,8 +11,9 @@ use pen_daemon::signals::Event;
 use tokio::net::UdpSocket;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracing::info;
 
-use crate::cli::CollectorConfig;
+use crate::cli::{CollectorConfig, SenderArgs};
 use crate::run::{CollectorLoop, LoopEvents, bind, runtime, say_listening};
 use crate::socket::{ListenTarget, UdpListener};
 
@@ -29,15 +30,15 @@ impl BoundCollector {
         bind(ListenTarget::At(addr)).map(Self)
     }
 
-    /// Starts the thread, with the default settings of `penlogd`.
+    /// Starts the thread, with the default settings of `penlogd` and the options about senders.
     ///
     /// # Errors
     /// The log cannot be opened, or no thread can be started.
-    pub fn start(self, log: PathBuf) -> Result<RunningCollector, ActionError> {
+    pub fn start(self, log: PathBuf, senders: SenderArgs) -> Result<RunningCollector, ActionError> {
         let (events, received) = unbounded_channel();
         let (say, said) = mpsc::sync_channel(1);
         // The loop cannot move between threads, so the new thread creates it.
-        let work = move || match prepare(self.0, log) {
+        let work = move || match prepare(self.0, log, senders) {
             Ok((runtime, collector_loop, watches)) => {
                 // The owner waits for this, unless its thread panicked.
                 let _ = say.send(Ok(()));
@@ -57,8 +58,13 @@ impl BoundCollector {
 fn prepare(
     listener: UdpListener,
     log: PathBuf,
+    senders: SenderArgs,
 ) -> Result<(Runtime, CollectorLoop, Vec<UdpSocket>), ActionError> {
-    let collector_loop = CollectorLoop::new(CollectorConfig::usual(log), vec![listener])?;
+    let mut config =
+        CollectorConfig::embedded(log, senders).doing("use the collector's options")?;
+    config.settings.allow.add_owner(listener.addr().ip());
+    config.remarks.iter().for_each(|remark| info!("{remark}"));
+    let collector_loop = CollectorLoop::new(config, vec![listener])?;
     let runtime = runtime()?;
     let watches = {
         let _inside = runtime.enter();

@@ -186,7 +186,7 @@ impl ServerAliases {
             KnownAs::Addr(_) => true,
             KnownAs::Path(_) => false,
             // With a slash it is a balancer's name.
-            KnownAs::Name(name) => !name.contains('/'),
+            KnownAs::Name(name) => !name.contains('/') && name.as_bytes() != ANY_SERVER,
         })
     }
 

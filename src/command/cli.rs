@@ -14,6 +14,7 @@ use clap::{
     Arg, ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, value_parser,
 };
 use pen_daemon::arguments::socket_addr;
+use penlogd::cli::SenderArgs;
 
 use crate::command::settings::{self, OptionForm, SettingOption, SettingRow, SettingValue};
 use crate::command::words::Quoted;
@@ -86,11 +87,14 @@ pub struct PenArgs {
     pub status: Option<std::net::SocketAddr>,
     /// Run a collector like penlogd on this address: receive the lines of web servers and penlog, and write the
     /// lines with the real client; mapping records go to this collector unless -l says otherwise
-    #[arg(long, value_name = "ADDR:PORT", value_parser = socket_addr, requires = "merged_log", help_heading = "Records")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = socket_addr, requires = "merged_log", help_heading = "Collector")]
     pub collect: Option<std::net::SocketAddr>,
     /// Output file of --collect; opened again on SIGHUP
-    #[arg(long, value_name = "FILE", requires = "collect", help_heading = "Records")]
+    #[arg(long, value_name = "FILE", requires = "collect", help_heading = "Collector")]
     pub merged_log: Option<PathBuf>,
+    /// The options of the collector about senders.
+    #[command(flatten, next_help_heading = "Collector")]
+    pub senders: SenderArgs,
     /// Check the configuration and its files, print the errors, and exit
     #[arg(long, help_heading = "Process")]
     pub check: bool,

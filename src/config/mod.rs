@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use pen_daemon::process::Process;
 use pen_records::addr::ClientAddr;
+use penlogd::cli::SenderArgs;
 
 use crate::config::acl::Acls;
 use crate::config::checks::CheckSettings;
@@ -86,6 +87,8 @@ pub struct EmbeddedCollectorSettings {
     pub addr: SocketAddr,
     /// The file for the lines with their clients.
     pub log: PathBuf,
+    /// The options about senders of lines.
+    pub senders: SenderArgs,
 }
 
 /// The policy for `exit` at the control port.

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use pen_daemon::process::Process;
 
+use penlogd::cli::SenderArgs;
+
 use crate::command::apply::{ApplyPhase, CommandAction, CommandOutcome};
 use crate::command::cli::PenArgs;
 use crate::command::control_command::ControlCommand;
@@ -106,6 +108,7 @@ impl LoadedConfig {
         env: &dyn CommandEnv,
         open: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
     ) -> Result<Self, SetupError> {
+        Self::check_senders(args)?;
         let script = match &args.file {
             Some(file) => script::read(&env.absolute(file), open)?,
             None => Vec::new(),
@@ -142,7 +145,17 @@ impl LoadedConfig {
         self.config.status = args.status;
         let log = args.merged_log.as_deref().map(|path| env.inside(path));
         let collect = args.collect.zip(log);
-        self.config.collect = collect.map(|(addr, log)| EmbeddedCollectorSettings { addr, log });
+        let senders = args.senders.clone();
+        self.config.collect =
+            collect.map(|(addr, log)| EmbeddedCollectorSettings { addr, log, senders });
+    }
+
+    /// Checks the options of the collector in this process.
+    fn check_senders(args: &PenArgs) -> Result<(), SetupError> {
+        if let (Some((option, _)), None) = (args.senders.given().next(), args.collect) {
+            return Err(SetupError::at(option, "expected --collect with it"));
+        }
+        args.senders.settings().map_err(SetupError::from_lines).map(|_| ())
     }
 
     /// Sends mapping records to the collector in this process, unless `-l` or `log` names another destination.
@@ -352,6 +365,7 @@ impl LoadedConfig {
         let mut lines: Vec<(String, String)> = Vec::new();
         let process = &config.process;
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let senders = config.collect.as_ref().map(|collect| &collect.senders);
         for (option, value) in [
             ("-f", (!process.background).then(String::new)),
             ("-F", path(&config.file)),
@@ -366,6 +380,10 @@ impl LoadedConfig {
         ] {
             let line = value.map(|value| format!("# {option} {value}").trim_end().to_owned());
             lines.extend(line.map(|line| (line, "command line".to_owned())));
+        }
+        for (option, values) in senders.into_iter().flat_map(SenderArgs::given) {
+            let line = |value: String| format!("# {option} {value}");
+            lines.extend(values.into_iter().map(|value| (line(value), "command line".to_owned())));
         }
         for line in reload::commands(config) {
             let key = key(&line).unwrap_or_default();

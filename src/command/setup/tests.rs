@@ -141,6 +141,22 @@ fn records_go_to_the_collector_inside_unless_somebody_says_where() {
     assert_eq!(log("-l pen.log").unwrap(), ("/home/pen.log".to_owned(), 1));
     let error = setup("--collect [::]:0 --merged-log log 8080 web1", "", InvokingUser::Other);
     assert_eq!(error.unwrap_err(), "--collect: expected a port above 0");
+    let options = "--format combined --server app/w=10.0.0.1 --from lines=10.0.0.0/8 --mapping-format lb=haproxy";
+    let line = format!("--collect 127.0.0.1:514 --merged-log log {options} 8080 web1");
+    let explained = setup(&line, "", InvokingUser::Other).unwrap().explain();
+    for option in options.split("--").filter(|option| !option.is_empty()) {
+        assert!(explained.contains(&format!("# --{}", option.trim())), "{option}: {explained}");
+    }
+    for (options, expected) in [
+        ("--server w=10.0.0.1", "--server: expected --collect with it"),
+        (
+            "--collect 127.0.0.1:514 --merged-log log --format nothing",
+            "cannot use --format nothing: ",
+        ),
+    ] {
+        let error = setup(&format!("{options} 8080 web1"), "", InvokingUser::Other).unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+    }
     for half in ["--collect 127.0.0.1:514", "--merged-log log"] {
         assert!(PenArgs::read(format!("pen {half} 8080 web1").split(' ')).is_err(), "{half}");
     }

@@ -138,7 +138,7 @@ fn start_collector(
     config: &PenConfig,
 ) -> Result<Option<RunningCollector>, ActionError> {
     let (Some(collector), Some(settings)) = (collector, &config.collect) else { return Ok(None) };
-    collector.start(settings.log.clone()).map(Some)
+    collector.start(settings.log.clone(), settings.senders.clone()).map(Some)
 }
 
 /// Creates the operator, carries out the start-up commands, and starts the lookups of server names.

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use nix::unistd::getuid;
+use pen_daemon::error::chain;
+use penlogd::cli::no_place;
 
 use crate::command::cli::PenArgs;
 use crate::command::env::CommandEnv as _;
 use crate::command::setup::{InvokingUser, LoadedConfig, SetupError};
-use crate::config::{PenConfig, file_io};
+use crate::config::{LogTarget, PenConfig, file_io};
 use crate::data::tls::keeper::TlsKeeper;
 use crate::operate::control::SystemEnv;
 
@@ -39,11 +41,31 @@ impl RunPlan {
     /// # Errors
     /// The unusable files, one per line.
     pub fn check(&self) -> Result<(), SetupError> {
-        let faults = match TlsKeeper::new(&self.config().settings.tls) {
+        let mut faults = match TlsKeeper::new(&self.config().settings.tls) {
             Ok(keeper) => keeper.warnings().iter().map(ToString::to_string).collect::<Vec<_>>(),
             Err(error) => vec![error.to_string()],
         };
+        faults.extend(self.unwritable());
         if faults.is_empty() { Ok(()) } else { Err(SetupError::from_lines(faults)) }
+    }
+
+    /// Returns a line for each file that cannot be written, and for an unknown user.
+    fn unwritable(&self) -> Vec<String> {
+        let config = self.config();
+        let process = &config.process;
+        let inside = |path: &Path| match &process.jail {
+            Some(jail) => jail.join(path.strip_prefix("/").unwrap_or(path)),
+            None => path.to_owned(),
+        };
+        let log = match &config.settings.log {
+            Some(LogTarget::File(path)) => Some(inside(path)),
+            _ => None,
+        };
+        let access_log = config.settings.access_log.as_deref().map(inside);
+        let merged_log = config.collect.as_ref().map(|collect| inside(&collect.log));
+        let files = [process.pid_file.clone(), log, access_log, merged_log];
+        let user = process.ids().err().map(|error| chain(&error));
+        files.into_iter().flatten().filter_map(|path| no_place(&path)).chain(user).collect()
     }
 
     /// Returns each setting in force and where it came from.

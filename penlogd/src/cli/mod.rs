@@ -1,29 +1,31 @@
 //! The command line as typed ([`CollectorArgs`]), and its meaning, checked ([`CollectorConfig`]).
+//!
+//! `senders` holds the options about senders, which `pen --collect` takes, too; `check` is the option `--check`.
+
+mod check;
+mod senders;
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
-use indexmap::IndexMap;
 
 use pen_daemon::arguments::{privacy, socket_addr, words};
 use pen_daemon::error::{ActionError, chain};
 use pen_daemon::logfile::Buffering;
 use pen_daemon::process::{Process, absolute};
-use pen_records::access::{Spec, review};
-use pen_records::addr::parse_ip;
 use pen_records::attribution;
 use pen_records::duration::{DefaultUnit, DurationError, parse_duration};
-use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::privacy::PrivacyMode;
 use pen_records::rewrite::{LikelyPolicy, RewritePolicy, UnmatchedPolicy};
-use pen_records::server_alias::{ANY_SERVER, KnownAs, ServerAlias, ServerAliases, ServerKey};
 
-use crate::allow::{Allow, FromArg};
-use crate::collector::{BalancerSender, CollectorSettings, LineSender, SenderSettings};
+pub use self::check::no_place;
+pub use self::senders::SenderArgs;
+use crate::allow::Allow;
+use crate::collector::CollectorSettings;
 use crate::socket::ListenTarget;
 
 /// Collects mapping records of the balancer and access lines of its servers, puts the real client
@@ -90,38 +92,15 @@ pub struct CollectorArgs {
     /// Format of the report on USR1 and at the end
     #[arg(long, value_name = "HOW", value_enum, default_value = "text")]
     report: ReportFormat,
-    /// Format of access lines, of all servers or of one; may be repeated [default: recognized from the
-    /// lines]
-    #[arg(long, value_name = "[SERVER=]SPEC")]
-    format: Vec<String>,
-    /// Report what the formats of --format can achieve and what would make each line exact, and exit
-    #[arg(long, requires = "format")]
+    #[command(flatten)]
+    senders: SenderArgs,
+    /// Check the whole command line without opening a socket, report what the formats of --format can
+    /// achieve and what would make each line exact, and exit
+    #[arg(long)]
     check: bool,
-    /// Accept mappings, lines, or both from this network only; may be repeated [default: from everywhere]
-    #[arg(long, value_name = "[mappings=|lines=]NET")]
-    from: Vec<FromArg>,
-    /// NAME is another name of the server at ADDR: the address or host name of its sender, the name in
-    /// its shipments, the host in the envelope of a syslog relay, a second address in mappings, or the
-    /// name that HAProxy logs as GROUP/NAME or NAME; may be repeated
-    #[arg(long, value_name = "NAME=ADDR[:PORT]")]
-    server: Vec<String>,
-    /// The lines of this sender (address, host name, or the name in its shipments) are the log of a
-    /// balancer: `haproxy`, `nginx-stream`, `conntrack`, `traefik`, `json`, `combined`, or a format
-    /// string of HAProxy, Envoy, Traffic Server, nginx or Apache. May be repeated, also for one sender.
-    /// HAProxy's own formats are recognized without this
-    #[arg(long, value_name = "SENDER=SPEC")]
-    mapping_format: Vec<String>,
     /// UDP port to listen on, on all addresses
     #[arg(required_unless_present_any = ["listen", "check"], conflicts_with = "listen")]
     port: Option<u16>,
-}
-
-impl CollectorArgs {
-    /// Returns the text of `--check` and the exit status; `None` without the option.
-    #[must_use]
-    pub fn check(&self) -> Option<(String, u8)> {
-        self.check.then(|| review::check(&self.format))
-    }
 }
 
 /// Format of the report.
@@ -172,11 +151,13 @@ const UNFINISHED: usize = 2 << 20;
 
 impl CollectorConfig {
     /// Returns the default settings with this log, for an embedded collector.
-    #[must_use]
-    pub fn usual(log: PathBuf) -> Self {
+    ///
+    /// # Errors
+    /// The options about senders cannot be used.
+    pub fn embedded(log: PathBuf, senders: SenderArgs) -> Result<Self, CollectorArgsError> {
         let args = CollectorArgs::parse_from(["penlogd", "-f", "--listen", "127.0.0.1:0"]);
-        let usual = Self::try_from(args).expect("the defaults make sense");
-        Self { log: Some(log), ..usual }
+        let config = Self::try_from(CollectorArgs { senders, ..args })?;
+        Ok(Self { log: Some(log), ..config })
     }
 }
 
@@ -197,9 +178,9 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
             None => args.listen.into_iter().map(ListenTarget::At).collect(),
         };
         let mut allow = Allow::default();
-        args.from.into_iter().for_each(|from| allow.add(from));
+        args.senders.from.iter().for_each(|from| allow.add(*from));
         let most = memory / 2 / MAPPING;
-        let known = known(&args.format, &args.server, &args.mapping_format)?;
+        let known = args.senders.settings().map_err(CollectorArgsError)?;
         let engine = attribution::JoinSettings {
             wait: args.wait,
             window: args.window,
@@ -220,7 +201,7 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
             explain,
             report: args.report,
             log_bytes: memory / 8,
-            remarks: remarks(&known),
+            remarks: senders::remarks(&known),
             settings: CollectorSettings {
                 engine,
                 held_bytes: memory / 8,
@@ -237,107 +218,6 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
     }
 }
 
-fn known(
-    formats: &[String],
-    servers: &[String],
-    balancers: &[String],
-) -> Result<SenderSettings, CollectorArgsError> {
-    let mut known = SenderSettings::default();
-    for text in formats {
-        let one = text.split_once('=').and_then(|(of, spec)| Some((ServerKey::parse(of)?, spec)));
-        let (of, spec) = one.map_or((None, text.as_str()), |(of, spec)| (Some(of), spec));
-        let spec = Spec::parse(spec)
-            .map_err(|error| CollectorArgsError(format!("cannot use --format {text}: {error}")))?;
-        match of {
-            Some(of) => known.formats.push((of, spec)),
-            None => known.format = spec,
-        }
-    }
-    (known.servers, known.resolved) = aliases(servers)?;
-    for (name, specs) in mapping_formats(balancers, &known.servers)? {
-        let spec = ThirdPartySpec::any_of(&specs);
-        known.balancers.push(BalancerSender { name: name.into(), senders: senders(name), spec });
-    }
-    Ok(known)
-}
-
-/// Returns the formats of each balancer's log, by the name of the sender.
-fn mapping_formats<'a>(
-    options: &'a [String],
-    servers: &ServerAliases,
-) -> Result<IndexMap<&'a str, Vec<ThirdPartySpec>>, CollectorArgsError> {
-    let mut formats = IndexMap::<_, Vec<_>>::new();
-    for text in options {
-        let wrong = |why: &dyn fmt::Display| {
-            CollectorArgsError(format!("cannot use --mapping-format {text}: {why}"))
-        };
-        let (name, spec) = text.split_once('=').ok_or_else(|| wrong(&"expected SENDER=SPEC"))?;
-        let spec = ThirdPartySpec::parse(spec).map_err(|error| wrong(&error))?;
-        if spec.lacks_server() && servers.of_name(ANY_SERVER).is_none() {
-            return Err(wrong(
-                &"the format does not name the server: if all its requests go to one, say --server '*=ADDR'",
-            ));
-        }
-        formats.entry(name).or_default().push(spec);
-    }
-    Ok(formats)
-}
-
-/// Returns the options `--server`, and the addresses of the names among them.
-fn aliases(
-    options: &[String],
-) -> Result<(ServerAliases, Vec<(IpAddr, usize)>), CollectorArgsError> {
-    let aliases = options.iter().map(|text| {
-        text.parse::<ServerAlias>()
-            .map_err(|error| CollectorArgsError(format!("cannot use --server {text}: {error}")))
-    });
-    let aliases = ServerAliases::new(aliases.collect::<Result<_, _>>()?)
-        .map_err(|error| CollectorArgsError(format!("cannot use --server: {error}")))?;
-    let mut resolved = Vec::new();
-    for (place, alias) in aliases.iter().enumerate() {
-        if let KnownAs::Name(name) = &alias.known_as
-            && name.as_bytes() != ANY_SERVER
-        {
-            resolved.extend(addresses(name).map(|addr| (addr, place)));
-        }
-    }
-    Ok((aliases, resolved))
-}
-
-/// Returns the addresses of a host. A name that does not resolve may still be in a shipper's shipments, in a syslog
-/// envelope, or a balancer's name for a server. A slash occurs in the last only.
-fn addresses(name: &str) -> impl Iterator<Item = IpAddr> {
-    let host = (!name.contains('/')).then_some((name, 0));
-    let addrs = host.and_then(|host| host.to_socket_addrs().ok());
-    addrs.into_iter().flatten().map(|addr| addr.ip().to_canonical())
-}
-
-/// Returns a remark for each name that is no host here.
-fn remarks(known: &SenderSettings) -> Vec<String> {
-    let resolved = |place| known.resolved.iter().any(|(_, of)| *of == place);
-    let names =
-        known.servers.iter().enumerate().filter_map(|(place, alias)| match &alias.known_as {
-            KnownAs::Name(name) if !name.contains('/') && !resolved(place) => Some(name),
-            _ => None,
-        });
-    let remark = |name: &str| {
-        format!(
-            "{name} is no host here: --server {name}=… is about the name in shipments, in syslog envelopes, or in a \
-             balancer's log"
-        )
-    };
-    names.map(|name| remark(name)).collect()
-}
-
-/// Returns all senders that a name may stand for.
-fn senders(name: &str) -> Vec<LineSender> {
-    if let Some(addr) = parse_ip(name.as_bytes()) {
-        return vec![LineSender::Addr(addr)];
-    }
-    let name_itself = std::iter::once(LineSender::Name(name.into()));
-    name_itself.chain(addresses(name).map(LineSender::Addr)).collect()
-}
-
 fn milliseconds(text: &str) -> Result<Duration, DurationError> {
     parse_duration(text, DefaultUnit::Milliseconds)
 }
@@ -346,13 +226,13 @@ fn seconds(text: &str) -> Result<Duration, DurationError> {
     parse_duration(text, DefaultUnit::Seconds)
 }
 
-/// Arguments that contradict each other or cannot be used.
+/// Arguments that contradict each other or cannot be used, a line for each mistake.
 #[derive(Debug)]
-pub struct CollectorArgsError(String);
+pub struct CollectorArgsError(Vec<String>);
 
 impl fmt::Display for CollectorArgsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.0.join("\n"))
     }
 }
 
@@ -360,7 +240,7 @@ impl std::error::Error for CollectorArgsError {}
 
 impl From<ActionError> for CollectorArgsError {
     fn from(error: ActionError) -> Self {
-        Self(chain(&error))
+        Self(vec![chain(&error)])
     }
 }
 
@@ -411,7 +291,6 @@ mod tests {
             "1 --privacy key=/nowhere/key",
             "1 --mapping-format 192.0.2.1=%h",
             "1 --unmatched drop",
-            "--check",
             "-x 1",
         ] {
             assert!(config(line).is_err(), "{line}");
