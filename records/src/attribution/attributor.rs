@@ -9,6 +9,7 @@ use super::learnt::Learnt;
 use super::learnt::loss::MILLION;
 use super::learnt::server::LearntServer;
 use super::line::{FingerprintCuts, HeldLine, LoggedLine, ServerIndex};
+use super::memory::signature::LoggedFields;
 use super::memory::{Memory, ServerMemory};
 use super::queue::{LateLine, LineQueue, LineState};
 use super::record::MappingEvent;
@@ -109,7 +110,15 @@ impl<T> Attributor<T> {
         {
             server.dated_by = self.learnt.servers[record.server.0 as usize].logged_end.dated_by();
         }
-        self.memory.take(&record);
+        if let Some(exchange) = record.exchange
+            && let Some(host) = exchange.host
+            && let Some(server) = self.learnt.servers.get_mut(record.server.0 as usize)
+        {
+            server.hosts.take_record(host.get());
+        }
+        if self.memory.take(&record) {
+            self.queue.regroup(&mut self.memory, record.server.0);
+        }
     }
 
     /// Returns the fingerprints that lines need while mappings come by the network. Records of other balancers
@@ -130,10 +139,27 @@ impl<T> Attributor<T> {
     /// an error of the driver; the line comes out without a client.
     pub fn line(&mut self, logged: LoggedLine, payload: T) {
         self.lines += 1;
+        let logged = self.with_shared_port(logged);
         let line = HeldLine::new(&logged);
         self.learnt.profiles.count(line.user_agent);
+        if line.host.is_some()
+            && let Some(server) = self.learnt.servers.get_mut(line.server as usize)
+        {
+            server.hosts.take_line(&line);
+        }
         let state = self.state_of(logged, &line);
         self.queue.push(payload, line, state);
+    }
+
+    /// Names the port that is known to be in a line, where clients share the balancer's connections: there the port
+    /// is part of the group.
+    fn with_shared_port(&self, logged: LoggedLine) -> LoggedLine {
+        let server = self.memory.servers.get(logged.server.0 as usize);
+        if logged.trailing.is_empty() || !server.is_some_and(|server| server.is_third_party) {
+            return logged;
+        }
+        let port = port::named(&self.learnt, &logged).map(|(_, port)| port);
+        LoggedLine { peer_port: port, ..logged }
     }
 
     /// Returns the first state of a line. A line with a group joins the group.
@@ -142,12 +168,12 @@ impl<T> Attributor<T> {
         let index = logged.server.0 as usize;
         let Some(server) = memory.servers.get_mut(index) else { return LineState::Unreadable };
         server.held += 1;
-        if server.has_exchanges() {
-            memory.narrow_to(&logged);
+        if server.has_exchanges() && memory.take_fields(&logged) {
+            queue.regroup(memory, logged.server.0);
         }
         let server = &memory.servers[index];
-        let (is_known, shares_ports) =
-            (server.is_known, server.has_exchanges() && server.fields.peer);
+        let shares_ports = server.has_exchanges() && server.fields.key().has(LoggedFields::PEER);
+        let is_known = server.is_known;
         let senders = &mut learnt.servers[index].senders;
         if logged.sender.is_some_and(|sender| senders.is_direct(sender)) {
             return LineState::Direct;
@@ -354,9 +380,12 @@ impl<T> Attributor<T> {
             let is_explained = verdict.client.is_some() && verdict.reason != Reason::AgentFallback;
             learnt.senders.learn(sender, is_explained);
         }
-        if is_missing && server.has_exchanges() && learnt.misses_most() {
-            let fields = server.fields.without_headers();
-            self.memory.narrow(line.server, fields);
+        if is_missing
+            && server.has_exchanges()
+            && learnt.misses_most(line.origin)
+            && self.memory.distrust_headers(line)
+        {
+            self.queue.regroup(&mut self.memory, line.server);
         }
     }
 }

@@ -86,6 +86,23 @@ pub(crate) const ORPHAN_CLASSES: usize = 256;
 /// Kept mappings, of exchanges longer than the window, that are looked at whenever the time moves.
 pub(crate) const KEPT_CHECKED: usize = 2;
 
+/// Lines after which the fields of a server's lines are reviewed, at first and behind a new format, and later on.
+/// A review groups lines again by all that they have.
+pub(crate) const FIELDS_REVIEWED_FIRST: u32 = 32;
+pub(crate) const FIELDS_REVIEWED_AFTER: u32 = 1 << 14;
+
+/// Most sources of a server's lines that are told apart.
+pub(crate) const ORIGINS: usize = 64;
+
+/// Most Hosts of a server that are told apart.
+pub(crate) const HOSTS: usize = 1_024;
+
+/// Certain pairs from which a Host, or a log, is known.
+pub(crate) const HOST_KNOWN_AFTER: u32 = 8;
+
+/// A Host is none of a log if less than one in so many of their certain pairs has both.
+pub(crate) const HOST_PAIRS_RARE: u32 = 100;
+
 /// How late a record of a connection may come behind later ones: microseconds. A balancer that starts again takes
 /// longer to come to a number and a port that it had before.
 pub(crate) const RECORDS_REORDERED: i64 = 1_000_000;

@@ -1,6 +1,6 @@
 //! What the join uses of an access line: small and owned.
 
-use std::num::{NonZeroU16, NonZeroU64};
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -47,6 +47,10 @@ pub struct LoggedLine {
     pub user_agent: Option<u32>,
     /// Hash of the Referer, likewise.
     pub referer: Option<u32>,
+    /// Hash of the Host or of the virtual host's name, likewise.
+    pub host: Option<u32>,
+    /// Hash of the same without the port.
+    pub host_alone: Option<u32>,
     /// The response's status.
     pub status: Option<u16>,
     /// Bytes sent.
@@ -88,6 +92,8 @@ impl LoggedLine {
             sender: None,
             user_agent: None,
             referer: None,
+            host: None,
+            host_alone: None,
             status: None,
             bytes: None,
             peer_port: None,
@@ -123,6 +129,8 @@ impl LoggedLine {
             sender: Some(text_hash(parsed.client.of(text))),
             user_agent: hash(parsed.user_agent),
             referer: if cuts.long { hash(parsed.referer) } else { None },
+            host: parsed.host.map(|host| host_hash(host.of(text))),
+            host_alone: parsed.host.map(|host| host_hash(without_port(host.of(text)))),
             status: parsed.status,
             bytes: parsed.bytes,
             peer_port: parsed.peer_port,
@@ -153,6 +161,21 @@ impl LoggedLine {
 pub fn text_hash(text: &[u8]) -> u32 {
     let hash = xxh3_64(text);
     u32::try_from(hash >> 32).expect("the upper half has 32 bits")
+}
+
+/// Hashes the name of a host, which knows no case. Names are in lower case nearly always.
+fn host_hash(name: &[u8]) -> u32 {
+    if name.iter().any(u8::is_ascii_uppercase) {
+        return text_hash(&name.to_ascii_lowercase());
+    }
+    logged_hash(name)
+}
+
+fn without_port(name: &[u8]) -> &[u8] {
+    let is_digit = |byte: &u8| byte.is_ascii_digit();
+    let digits = name.iter().rev().take_while(|byte| is_digit(byte)).count();
+    let name_end = name.len() - digits;
+    name[..name_end].strip_suffix(b":").filter(|_| digits > 0).unwrap_or(name)
 }
 
 /// [`text_hash`] of an absent header, which most formats log as `-`.
@@ -188,13 +211,17 @@ pub(crate) struct HeldLine {
     pub(crate) time: Timestamp,
     /// See [`ServerIndex`].
     pub(crate) server: u32,
-    #[expect(dead_code, reason = "for the order of lines with equal stamps")]
     pub(crate) origin: LineOrigin,
     /// Hash of the logged client field.
     pub(crate) sender: Option<u32>,
     /// The server's own port.
     pub(crate) server_port: Option<NonZeroU16>,
     pub(crate) user_agent: Option<AgentHash>,
+    /// Hash of the Referer.
+    pub(crate) referer: Option<NonZeroU32>,
+    /// Hash of the host's name as logged, and without the port.
+    pub(crate) host: Option<NonZeroU32>,
+    pub(crate) host_alone: Option<NonZeroU32>,
     /// What lines of one kind have in common.
     pub(crate) class: LineClass,
     /// The lower 32 bits of the bytes sent.
@@ -214,6 +241,9 @@ impl HeldLine {
             sender: line.sender,
             server_port: line.server_port.and_then(NonZeroU16::new),
             user_agent: line.user_agent.and_then(AgentHash::new),
+            referer: line.referer.and_then(NonZeroU32::new),
+            host: line.host.and_then(NonZeroU32::new),
+            host_alone: line.host_alone.and_then(NonZeroU32::new),
             class: LineClass::of(line),
             bytes: line.bytes.map(low),
             status: line.status.and_then(NonZeroU16::new),
@@ -276,6 +306,21 @@ pub(crate) fn low(bytes: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_is_compared_without_case_and_with_or_without_its_port() {
+        for (name, alone) in [
+            ("shop.example:80", "shop.example"),
+            ("Shop.Example", "shop.example"),
+            ("[2001:db8::1]:8080", "[2001:db8::1]"),
+            ("shop.example:", "shop.example:"),
+            ("80", "80"),
+            ("", ""),
+        ] {
+            assert_eq!(host_hash(without_port(name.as_bytes())), host_hash(alone.as_bytes()));
+        }
+        assert_eq!(host_hash(b"shop.example"), text_hash(b"shop.example"));
+    }
 
     #[test]
     fn an_empty_header_is_an_absent_one_in_lines_and_in_records() {

@@ -136,6 +136,39 @@ impl<T> LineQueue<T> {
         self.lines[0].next = memory.add_first_line(group, self.first);
     }
 
+    /// Moves the held lines of a server to the groups that follow from a change of the server's fields.
+    #[cold]
+    pub(crate) fn regroup(&mut self, memory: &mut Memory, server: u32) {
+        let mut moved = Vec::new();
+        for at in 0..self.lines.len() {
+            let QueuedLine { line, state, .. } = &self.lines[at];
+            let group = match *state {
+                LineState::Waits(group) => Some(group),
+                LineState::Late(place) => self.late[place].group,
+                LineState::Unreadable | LineState::Direct | LineState::Early(_) => None,
+            };
+            let Some(group) = group.filter(|_| line.server == server) else { continue };
+            if let Some(request) = memory.mappings.group(group).request {
+                moved.push((at, group, request));
+            }
+        }
+        for &(at, group, _) in &moved {
+            memory.leave_group(group, None);
+            self.lines[at].next = None;
+        }
+        for (at, _, request) in moved {
+            let group = memory.regroup(&self.lines[at].line, request);
+            let last = memory.add_line(group, self.first.after(at));
+            if let Some(last) = last.and_then(|last| last.since(self.first)) {
+                self.lines[last].next = Some(self.first.after(at));
+            }
+            match &mut self.lines[at].state {
+                LineState::Late(place) => self.late[*place].group = Some(group),
+                state => *state = LineState::Waits(group),
+            }
+        }
+    }
+
     /// Returns the lines of a group from the given line on, each with its number.
     pub(crate) fn lines_of_group(
         &self,

@@ -108,6 +108,8 @@ pub struct ExchangeEvent {
     pub user_agent: Option<NonZeroU32>,
     /// Hash of the Referer, likewise.
     pub referer: Option<NonZeroU32>,
+    /// Hash of the Host; `None` if unknown.
+    pub host: Option<NonZeroU32>,
     /// Bytes of the response, as web servers count them; `None` if unknown.
     pub bytes: Option<ResponseSizes>,
     /// When the request's body ended, in the record of the response's end; `None` without a body.
@@ -177,6 +179,7 @@ impl ExchangeEvent {
             status: mapping.status.and_then(NonZeroU16::new),
             user_agent: header(mapping.user_agent),
             referer: header(mapping.referer),
+            host: mapping.host.and_then(NonZeroU32::new),
             bytes,
             body_end: mapping.body_end,
             tls: mapping.opaque_tls,

@@ -162,7 +162,11 @@ impl AssignmentWindow {
                 break;
             }
             let waiting = memory.mappings.get(mapping);
-            if memory.cannot_be(waiting, &latest) || !suits(waiting) {
+            let is_other = |it: &WindowLine| pair::differs(memory, server, waiting, &it.line);
+            if memory.cannot_be(waiting, &latest)
+                || !suits(waiting)
+                || self.lines.iter().all(is_other)
+            {
                 continue;
             }
             self.mappings.push(WindowMapping {
@@ -220,7 +224,7 @@ impl AssignmentWindow {
             for row in near {
                 let (line, rarity) = (&lines[row].line, &rarities[row]);
                 let delay = line.time.micros_since(mapping.time);
-                if memory.cannot_be(memory.mappings.get(mapping.mapping), line) {
+                if pair::cannot_be(memory, server, memory.mappings.get(mapping.mapping), line) {
                     continue;
                 }
                 if let Some(facts) = mapping.facts {
@@ -396,7 +400,7 @@ fn is_possible(
             && server.is_ordinary(delay);
     };
     let facts = memory.exchanges.get(facts);
-    !memory.cannot_be(memory.mappings.get(mapping.mapping), line)
+    !pair::cannot_be(memory, server, memory.mappings.get(mapping.mapping), line)
         && (!facts.ended || facts.is_cut() || !server.is_unusual_end(line, delay))
         && server.agreement.cost(facts, line) <= costs::ODD_RESPONSE
 }

@@ -82,8 +82,11 @@ pub(crate) fn late<T>(
     let logged = &late.logged;
     // Nothing was known of the server when the line came.
     let server = memory.servers.get(logged.server.0 as usize);
-    if late.group.is_none() && server.is_some_and(ServerMemory::has_exchanges) {
-        memory.narrow_to(logged);
+    if late.group.is_none()
+        && server.is_some_and(ServerMemory::has_exchanges)
+        && memory.take_fields(logged)
+    {
+        queue.regroup(memory, logged.server.0);
     }
     let by_port = port::decide_late(memory, learnt, &queue.front_line(), late);
     if let Some((_, port)) = port::named(learnt, logged) {

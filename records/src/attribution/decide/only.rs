@@ -18,10 +18,10 @@ pub(super) fn decide(
     line: &HeldLine,
     group: GroupSlot,
 ) -> LineVerdict {
-    let possible = memory
-        .mappings
-        .only(group)
-        .filter(|&mapping| !memory.cannot_be(memory.mappings.get(mapping), line));
+    let possible = memory.mappings.only(group).filter(|&mapping| {
+        let server = &learnt.servers[line.server as usize];
+        !pair::cannot_be(memory, server, memory.mappings.get(mapping), line)
+    });
     let Some(mapping) = possible else {
         memory.leave_group(group, None);
         return LineVerdict::unmatched(Reason::NoMapping);

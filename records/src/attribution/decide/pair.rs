@@ -2,6 +2,7 @@
 
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
+use crate::attribution::learnt::server::LearntServer;
 use crate::attribution::learnt::user_agents::AgentFit;
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::Memory;
@@ -27,6 +28,28 @@ pub(super) fn doubtful_probability(
         },
     };
     learnt.servers[line.server as usize].calibration.judge(agrees)
+}
+
+/// Whether a mapping is out of the question for a line, by time, headers, ports or Host.
+pub(super) fn cannot_be(
+    memory: &Memory,
+    server: &LearntServer,
+    waiting: &WaitingMapping,
+    line: &HeldLine,
+) -> bool {
+    memory.cannot_be(waiting, line) || differs(memory, server, waiting, line)
+}
+
+/// Whether line and mapping have different headers, ports or Hosts, as far as their group does not tell.
+pub(super) fn differs(
+    memory: &Memory,
+    server: &LearntServer,
+    waiting: &WaitingMapping,
+    line: &HeldLine,
+) -> bool {
+    let Some(facts) = waiting.facts else { return false };
+    let facts = memory.exchanges.get(facts);
+    memory.differ(facts, line) || server.hosts.differs(facts.signature.host, line)
 }
 
 /// Learns delay and User-Agent from a line and the mapping that it is about to take.
@@ -56,6 +79,7 @@ pub(super) fn learn_exchange(
     if let Some(facts) = facts.map(|facts| memory.exchanges.get(facts)) {
         let server = &mut learnt.servers[line.server as usize];
         server.logged_end.learn(facts, line);
+        server.hosts.learn(facts.signature.host, line);
         if !facts.ended {
             return delay;
         }

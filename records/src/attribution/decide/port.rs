@@ -15,6 +15,7 @@ use crate::attribution::memory::Memory;
 use crate::attribution::memory::connections::{ConnectionSlot, KnownConnection};
 use crate::attribution::memory::exchanges::request_key;
 use crate::attribution::memory::mappings::{GroupSlot, MappingSlot};
+use crate::attribution::memory::signature::LoggedFields;
 use crate::attribution::queue::LateLine;
 use crate::attribution::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
 
@@ -110,6 +111,15 @@ fn find(
     group: Option<GroupSlot>,
     number: u16,
 ) -> Option<PortFinding> {
+    let server = memory.servers.get(line.server as usize)?;
+    if let Some(group) = group.filter(|_| server.is_third_party) {
+        let mut mappings = memory.mappings.candidates(group).take(costs::GROUP_SCAN);
+        let facts = |mapping| memory.mappings.get(mapping).facts.map(|it| memory.exchanges.get(it));
+        if mappings.any(|mapping| facts(mapping).is_some_and(|it| it.signature.has_peer(number))) {
+            let rivals = memory.mappings.group(group).mappings;
+            return Some(PortFinding { rivals, by_request: true });
+        }
+    }
     let candidates = memory.connections.of_port(line.server, number);
     let best = candidates
         .filter_map(|connection| candidate(memory, line, logged, connection, group))
@@ -124,7 +134,7 @@ fn find(
     let age = line.time.micros_since(connection.opened);
     let is_old =
         best.apart > costs::PORT_RECENT || connection.is_third_party && age > costs::PORT_RECENT;
-    let rivals = memory.servers.get(line.server as usize)?.load.near();
+    let rivals = server.load.near();
     (!is_other && !is_old).then_some(PortFinding { rivals, by_request: false })
 }
 
@@ -158,6 +168,9 @@ pub(super) fn decide_late(
         None => ports.missed(field),
     }
     let is_key = ports.is_port(field) && memory.has_own_ports(line.server);
+    if verdict.is_none() && memory.servers[line.server as usize].is_third_party && !late.is_found {
+        note_all(memory, learnt, logged);
+    }
     verdict.or_else(|| is_key.then_some(LineVerdict::unmatched(Reason::NoMapping)))
 }
 
@@ -284,7 +297,7 @@ pub(super) fn in_order(
     for mapping in memory.mappings.candidates(group).take(costs::GROUP_SCAN) {
         let waiting = memory.mappings.get(mapping);
         let Some(facts) = waiting.facts else { continue };
-        if memory.cannot_be(waiting, line) {
+        if pair::cannot_be(memory, &learnt.servers[line.server as usize], waiting, line) {
             continue;
         }
         count += 1;
@@ -309,7 +322,8 @@ pub(super) fn in_order(
 /// Returns the balancer's port in the line, if the records of another balancer name that port.
 pub(super) fn shared_port(memory: &Memory, line: &HeldLine) -> Option<NonZeroU16> {
     let server = memory.servers.get(line.server as usize)?;
-    let peer = line.peer.filter(|_| server.has_exchanges() && server.fields.peer);
+    let peer =
+        line.peer.filter(|_| server.has_exchanges() && server.fields.key().has(LoggedFields::PEER));
     peer.filter(|_| !memory.connections.is_empty())
 }
 

@@ -9,7 +9,7 @@ use std::num::NonZeroU16;
 
 use crate::addr::ClientAddr;
 use crate::attribution::costs;
-use crate::attribution::decide::port;
+use crate::attribution::decide::{pair, port};
 use crate::attribution::learnt::Learnt;
 use crate::attribution::learnt::user_agents::AgentFit;
 use crate::attribution::line::{HeldLine, LineNumber, LoggedLine};
@@ -177,7 +177,10 @@ fn of_group(memory: &Memory, learnt: &Learnt, group: GroupSlot, line: &HeldLine)
         .mappings
         .candidates(group)
         .take(costs::GROUP_SCAN)
-        .filter(|&mapping| !memory.cannot_be(memory.mappings.get(mapping), line))
+        .filter(|&mapping| {
+            let server = &learnt.servers[line.server as usize];
+            !pair::cannot_be(memory, server, memory.mappings.get(mapping), line)
+        })
         .map(|mapping| explain(memory, learnt, mapping, line))
         .collect();
     let more = (members.mappings as usize).saturating_sub(costs::GROUP_SCAN);

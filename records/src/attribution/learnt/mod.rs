@@ -8,6 +8,7 @@
 //! - `calibration`: how often doubtful single-candidate matches prove right.
 //! - `fallback`: which client was last seen with a User-Agent.
 //! - `logged_end`: whether lines follow the response's end or that of the request's body.
+//! - `hosts`: which Host headers the lines of a log may belong to.
 //! - `orphans`: which lines never have a mapping.
 //! - `ports`: which fields of lines are ports of the balancer's connections.
 //! - `loss`: how many records were lost.
@@ -20,6 +21,7 @@ pub(crate) mod coarse;
 pub(crate) mod delays;
 pub(crate) mod fallback;
 pub(crate) mod fit;
+pub(crate) mod hosts;
 pub(crate) mod logged_end;
 pub(crate) mod loss;
 pub(crate) mod order;

@@ -5,6 +5,7 @@ use super::calibration::Calibration;
 use super::coarse::CoarseDelaySpan;
 use super::delays::ServerDelays;
 use super::fallback::AgentFallback;
+use super::hosts::ServerHosts;
 use super::logged_end::LoggedEnd;
 use super::order::RequestOrder;
 use super::orphans::OrphanClasses;
@@ -12,7 +13,7 @@ use super::ports::PortEvidence;
 use super::senders::ServerSenders;
 use super::tls::LearntTls;
 use crate::attribution::costs;
-use crate::attribution::line::HeldLine;
+use crate::attribution::line::{HeldLine, LineOrigin};
 use crate::attribution::memory::ServerMemory;
 use crate::time::Resolution;
 
@@ -27,13 +28,14 @@ pub(crate) struct LearntServer {
     pub(crate) logged_end: LoggedEnd,
     pub(crate) ports: PortEvidence,
     pub(crate) orphans: OrphanClasses,
+    pub(crate) hosts: ServerHosts,
     /// What is learnt about TLS exchanges, once a line was compared with any.
     pub(crate) tls: Option<Box<LearntTls>>,
     /// Share of lines without a mapping, in parts per million: a moving average. Lines of which none is expected do
     /// not count.
     missing: i64,
-    /// Share of lines without a mapping, whatever was expected, likewise.
-    unexplained: i64,
+    /// Share of lines without a mapping, whatever was expected, of each source of lines, likewise.
+    unexplained: Vec<(LineOrigin, i64)>,
     /// Share of lines with several candidates, likewise.
     crowded: i64,
 }
@@ -50,9 +52,10 @@ impl LearntServer {
             logged_end: LoggedEnd::default(),
             ports: PortEvidence::default(),
             orphans: OrphanClasses::default(),
+            hosts: ServerHosts::default(),
             tls: None,
             missing: 0,
-            unexplained: 0,
+            unexplained: Vec::new(),
             crowded: costs::CROWDED_AT_FIRST,
         }
     }
@@ -60,7 +63,8 @@ impl LearntServer {
     /// Learns whether a line was without a mapping.
     pub(crate) fn learn_missing(&mut self, line: &HeldLine, is_missing: bool) {
         let share = if is_missing { 1_000_000 } else { 0 };
-        self.unexplained += (share - self.unexplained) / costs::SHARE_MEMORY;
+        let unexplained = self.unexplained_of(line.origin);
+        *unexplained += (share - *unexplained) / costs::SHARE_MEMORY;
         let was_orphan = self.orphans.has(line);
         self.orphans.learn(line, is_missing);
         if is_missing && self.orphans.has(line) {
@@ -72,6 +76,20 @@ impl LearntServer {
             return;
         }
         self.missing += (share - self.missing) / costs::SHARE_MEMORY;
+    }
+
+    /// Returns the share of lines of this source without a mapping.
+    fn unexplained_of(&mut self, origin: LineOrigin) -> &mut i64 {
+        // Nearly always the same source as before, or one of few.
+        let known = self.unexplained.iter().position(|&(it, _)| it == origin);
+        let place = known.unwrap_or_else(|| {
+            if self.unexplained.len() == costs::ORIGINS {
+                self.unexplained.swap_remove(0);
+            }
+            self.unexplained.push((origin, 0));
+            self.unexplained.len() - 1
+        });
+        &mut self.unexplained[place].1
     }
 
     /// Learns whether a line had several candidates.
@@ -97,9 +115,9 @@ impl LearntServer {
         self.missing > costs::MISSING_AT_ALL || server.short > 0
     }
 
-    /// Whether so many lines find no mapping that logged headers may differ from the sent ones.
-    pub(crate) const fn misses_most(&self) -> bool {
-        self.unexplained > costs::MISSING_MOST
+    /// Whether so many lines of a source find no mapping that logged headers may differ from the sent ones.
+    pub(crate) fn misses_most(&mut self, origin: LineOrigin) -> bool {
+        *self.unexplained_of(origin) > costs::MISSING_MOST
     }
 
     /// Returns the cost of leaving a line without a client: less where mappings are often missing.

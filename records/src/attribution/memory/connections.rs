@@ -294,6 +294,7 @@ mod tests {
             status: None,
             user_agent: None,
             referer: None,
+            host: None,
             bytes: None,
             tls: None,
         }

@@ -17,11 +17,13 @@ use crate::time::Timestamp;
 const SWITCHING_PROTOCOLS: u16 = 101;
 
 impl Memory {
-    /// Takes a record that names its connection.
-    pub(super) fn take_event(&mut self, record: &MappingEvent, event: &ExchangeEvent) {
+    /// Takes a record that names its connection; returns whether the server's mappings and lines are grouped by other
+    /// fields now.
+    pub(super) fn take_event(&mut self, record: &MappingEvent, event: &ExchangeEvent) -> bool {
         let server = record.server.0;
         let Some(known) = self.servers.get_mut(server as usize) else {
-            return self.count_unused(event);
+            self.count_unused(event);
+            return false;
         };
         known.coarsest = known.coarsest.max(record.resolution);
         known.is_known = true;
@@ -29,7 +31,6 @@ impl Memory {
         known.is_ours |= !event.is_third_party;
         self.has_third_party |= event.is_third_party;
         known.has_nameless |= event.port.is_none();
-        let fields = known.fields;
         let oldest = self.now.offset_by(-self.window);
         self.connections.tidy(oldest, self.most_mappings());
         let connection = self.connections.find_or_add(server, event, record.client, record.time);
@@ -40,8 +41,11 @@ impl Memory {
             MappingKind::Closed => load.close(record.time),
             MappingKind::Request | MappingKind::Ended => {}
         }
-        if event.kind == MappingKind::Request || !event.is_third_party {
-            self.narrow(server, fields.of_record(event));
+        let has_fields = event.kind == MappingKind::Request || !event.is_third_party;
+        let fields = LoggedFields::of_record(event);
+        let changes = has_fields && self.servers[server as usize].fields.take_record(fields);
+        if changes {
+            self.move_mappings(server);
         }
         match (event.kind, event.tls) {
             (MappingKind::Opened, _) => {}
@@ -50,6 +54,7 @@ impl Memory {
             (MappingKind::Ended, None) => self.take_end(record, event, connection),
             (MappingKind::Closed, _) => self.take_close(connection, record.time),
         }
+        changes
     }
 
     /// Counts a request that no line can match.
@@ -80,9 +85,9 @@ impl Memory {
         let place = (connection, event.nth);
         let facts = ExchangeFacts::new(key, place, record.time, request, signature);
         let facts = self.exchanges.add(facts);
-        let fields = self.servers[server as usize].fields;
+        let fields = self.servers[server as usize].fields.key();
         let group = super::exchange_key(server, request, signature, fields);
-        let group = self.exchange_group(group, server);
+        let group = self.exchange_group(group, server, request);
         let mapping = self.remember(group, record, Some(facts));
         // The mapping may be evicted already, where nothing is to be remembered.
         if self.mappings.get(mapping).facts == Some(facts) {
@@ -170,20 +175,15 @@ impl Memory {
         server.tls.get_or_insert_default().add(exchange, rested, too_old);
     }
 
-    /// Compares lines and mappings of a server by these fields from now on, and moves the server's mappings
-    /// to the groups that follow.
-    pub(crate) fn narrow(&mut self, server: u32, fields: LoggedFields) {
-        let Some(known) = self.servers.get_mut(server as usize) else { return };
-        if known.fields == fields {
-            return;
-        }
-        known.fields = fields;
+    /// Moves the server's mappings to the groups that follow from a change of the server's fields.
+    pub(super) fn move_mappings(&mut self, server: u32) {
+        let fields = self.servers[server as usize].fields.key();
         for mapping in self.mappings.with_facts(server) {
             let waiting = self.mappings.get(mapping);
             let (Some(facts), time) = (waiting.facts, waiting.time) else { continue };
             let facts = *self.exchanges.get(facts);
             let key = super::exchange_key(server, facts.request, facts.signature, fields);
-            let group = self.exchange_group(key, server);
+            let group = self.exchange_group(key, server, facts.request);
             let from = self.mappings.group_of(mapping);
             if group == from {
                 continue;

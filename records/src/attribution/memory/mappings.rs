@@ -14,6 +14,7 @@ use super::slab::{Slab, Slot};
 use crate::addr::ClientAddr;
 use crate::attribution::costs;
 use crate::attribution::line::LineNumber;
+use crate::request::Fingerprint;
 use crate::time::{Resolution, Timestamp};
 
 /// The place of a mapping.
@@ -80,6 +81,8 @@ struct ListEnds {
 pub(crate) struct RequestGroup {
     /// The index of the server.
     pub(crate) server: u32,
+    /// The request, of a group whose mappings have facts.
+    pub(crate) request: Option<Fingerprint>,
     /// Mappings in time order.
     fresh: ListEnds,
     /// Deferred mappings, the last deferred one last.
@@ -153,6 +156,7 @@ impl MappingTable {
         }
         let group = RequestGroup {
             server,
+            request: None,
             fresh: ListEnds::default(),
             deferred: ListEnds::default(),
             mappings: 0,

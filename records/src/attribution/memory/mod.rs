@@ -27,10 +27,10 @@ use std::time::Duration;
 
 use self::connections::ConnectionTable;
 use self::exchanges::{ExchangeTable, request_key};
-use self::facts::{DatedBy, FactsSlot};
+use self::facts::{DatedBy, ExchangeFacts, FactsSlot};
 use self::load::ConnectionLoad;
 use self::mappings::{GroupSlot, MappingSlot, MappingTable, RequestGroup, WaitingMapping};
-use self::signature::{LoggedFields, RequestSignature};
+use self::signature::{LoggedFields, RequestSignature, ServerFields};
 use self::tls::TlsExchanges;
 use super::costs;
 use super::line::{HeldLine, LineNumber, LoggedLine};
@@ -66,7 +66,7 @@ pub(crate) struct Memory {
 #[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(crate) struct ServerMemory {
     /// The fields that lines and records of the server have.
-    pub(crate) fields: LoggedFields,
+    pub(crate) fields: ServerFields,
     /// Whether any mapping was seen.
     pub(crate) is_known: bool,
     /// Whether a record of another balancer than ours was seen. Such records come when an exchange is over,
@@ -102,7 +102,7 @@ pub(crate) struct MappingCounts {
 impl ServerMemory {
     pub(crate) const fn new() -> Self {
         Self {
-            fields: LoggedFields::ALL,
+            fields: ServerFields::new(),
             is_known: false,
             is_third_party: false,
             dated_by: DatedBy::LaterEnd,
@@ -140,8 +140,8 @@ impl Memory {
         }
     }
 
-    /// Takes a mapping.
-    pub(crate) fn take(&mut self, record: &MappingEvent) {
+    /// Takes a mapping; returns whether the server's mappings and lines are grouped by other fields now.
+    pub(crate) fn take(&mut self, record: &MappingEvent) -> bool {
         if let Some(event) = &record.exchange {
             return self.take_event(record, event);
         }
@@ -150,13 +150,14 @@ impl Memory {
         let (Some(known), Some(request)) = (self.servers.get_mut(server as usize), record.request)
         else {
             self.counts.evicted += 1;
-            return;
+            return false;
         };
         known.coarsest = known.coarsest.max(record.resolution);
         (known.is_known, known.has_nameless) = (true, true);
         self.seen[usize::from(record.cut != Cut::Short)] = true;
         let group = self.mappings.find_or_add(plain_key(server, record.cut, request), server);
         self.remember(group, record, None);
+        false
     }
 
     /// Adds a mapping to a group, and evicts the oldest mappings beyond the bound.
@@ -328,11 +329,11 @@ impl Memory {
     /// any.
     pub(crate) fn group_of(&mut self, line: &LoggedLine) -> Option<GroupSlot> {
         let server = line.server.0;
-        if let Some(own) = self.exchange_key_of(line) {
+        if let Some((own, request)) = self.exchange_key_of(line) {
             let has_mappings = |group| self.mappings.group(group).mappings > 0;
             let others = self.seen != [false; 2];
             if !others || self.mappings.find(own).is_some_and(has_mappings) {
-                return Some(self.exchange_group(own, server));
+                return Some(self.exchange_group(own, server, request));
             }
         }
         let long = line.long.map(|request| plain_key(server, Cut::Long, request));
@@ -363,39 +364,67 @@ impl Memory {
     }
 
     /// Returns the group with this key, whose mappings have facts.
-    fn exchange_group(&mut self, key: u64, server: u32) -> GroupSlot {
+    fn exchange_group(&mut self, key: u64, server: u32, request: Fingerprint) -> GroupSlot {
         let group = self.mappings.find_or_add(key, server);
-        self.mappings.group_mut(group).of_exchanges = true;
+        let members = self.mappings.group_mut(group);
+        (members.of_exchanges, members.request) = (true, Some(request));
         group
+    }
+
+    /// Returns the group of a held line by its request, after the server's fields have changed.
+    pub(crate) fn regroup(&mut self, line: &HeldLine, request: Fingerprint) -> GroupSlot {
+        let key = self.servers[line.server as usize].fields.key();
+        let key = exchange_key(line.server, request, RequestSignature::of_held(line), key);
+        self.exchange_group(key, line.server, request)
     }
 
     /// Returns the key of a line among mappings with facts; `None` if the server has no such
     /// mappings.
-    fn exchange_key_of(&self, line: &LoggedLine) -> Option<u64> {
+    fn exchange_key_of(&self, line: &LoggedLine) -> Option<(u64, Fingerprint)> {
         let server = self.servers.get(line.server.0 as usize).filter(|it| it.has_exchanges())?;
         let signature = RequestSignature::of_line(line);
-        let key = |request| exchange_key(line.server.0, request, signature, server.fields);
+        let fields = server.fields.key();
+        let key = |request| (exchange_key(line.server.0, request, signature, fields), request);
         let target = line.target.filter(|_| server.is_third_party).map(key);
         let own = line.whole.or(line.long).map(key).filter(|_| server.is_ours || target.is_none());
         let (Some(own), Some(target)) = (own, target) else { return own.or(target) };
-        let has_mappings =
-            |key| self.mappings.find(key).is_some_and(|it| self.mappings.group(it).mappings > 0);
+        let has_mappings = |(key, _): (u64, Fingerprint)| {
+            self.mappings.find(key).is_some_and(|it| self.mappings.group(it).mappings > 0)
+        };
         Some(if has_mappings(target) && !has_mappings(own) { target } else { own })
     }
 
     /// Returns the group of mappings with facts that a line belongs to, if there is one.
     pub(crate) fn own_group_of(&self, line: &LoggedLine) -> Option<GroupSlot> {
-        self.exchange_key_of(line).and_then(|key| self.mappings.find(key))
+        self.exchange_key_of(line).and_then(|(key, _)| self.mappings.find(key))
     }
 
-    /// Drops the fields that this line lacks from comparisons at the server. A line that could not
-    /// be parsed changes nothing.
-    pub(crate) fn narrow_to(&mut self, line: &LoggedLine) {
-        let Some(server) = self.servers.get(line.server.0 as usize) else { return };
-        let fields = server.fields.of_line(line);
-        if fields != server.fields && line.long.is_some() {
-            self.narrow(line.server.0, fields);
+    /// Learns which fields a line has; returns whether the server's mappings and lines are grouped by others now. A
+    /// line that could not be parsed changes nothing.
+    pub(crate) fn take_fields(&mut self, line: &LoggedLine) -> bool {
+        let Some(server) = self.servers.get_mut(line.server.0 as usize) else { return false };
+        let is_read = line.long.is_some() || line.target.is_some();
+        let changes = is_read && server.fields.take_line(LoggedFields::of_line(line));
+        if changes {
+            self.move_mappings(line.server.0);
         }
+        changes
+    }
+
+    /// Compares lines of a source without headers; returns whether lines and mappings are grouped by others now.
+    pub(crate) fn distrust_headers(&mut self, line: &HeldLine) -> bool {
+        let changes = self.servers[line.server as usize].fields.distrust_headers(line.origin);
+        if changes {
+            self.move_mappings(line.server);
+        }
+        changes
+    }
+
+    /// Whether line and mapping have different headers or ports, as far as their group does not tell.
+    pub(crate) fn differ(&self, facts: &ExchangeFacts, line: &HeldLine) -> bool {
+        let fields = self.servers[line.server as usize].fields.beyond_key(line.origin);
+        fields != LoggedFields::NONE
+            && facts.signature.differs(RequestSignature::of_held(line), fields)
     }
 
     /// Whether all mappings of a server name the balancer's port, so that the port of a line is a key.

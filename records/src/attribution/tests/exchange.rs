@@ -59,15 +59,22 @@ impl Site {
         self.request_by(at, of, nth, url, "agent");
     }
 
-    fn request_by(&mut self, at: i64, of: Connection, nth: u32, url: &str, agent: &str) {
-        let mapping = Mapping {
-            nth: Some(nth),
-            request: Some(RequestText::raw(url.as_bytes(), Cut::Long)),
-            whole: Fingerprint::of_whole(url.as_bytes()).map(Fingerprint::get),
-            user_agent: Some(text_hash(agent.as_bytes())),
-            ..NOTHING
-        };
-        self.record(at, of, MappingKind::Request, mapping);
+    /// A request for a virtual host.
+    pub(super) fn request_of(
+        &mut self,
+        at: i64,
+        of: Connection,
+        url: &str,
+        agent: &str,
+        host: &str,
+    ) {
+        let host = Some(text_hash(host.as_bytes()));
+        let asked = Mapping { host, ..asking(1, url, agent) };
+        self.record(at, of, MappingKind::Request, asked);
+    }
+
+    pub(super) fn request_by(&mut self, at: i64, of: Connection, nth: u32, url: &str, agent: &str) {
+        self.record(at, of, MappingKind::Request, asking(nth, url, agent));
     }
 
     pub(super) fn ended(&mut self, at: i64, of: Connection, nth: u32, answer: (u16, u64)) {
@@ -143,6 +150,22 @@ impl Site {
 
     pub(super) fn clients(&mut self, at: i64) -> Vec<u8> {
         self.out(at).iter().map(|&(client, ..)| client).collect()
+    }
+}
+
+fn asking<'a>(nth: u32, url: &'a str, agent: &str) -> Mapping<'a> {
+    Mapping {
+        nth: Some(nth),
+        request: Some(RequestText::raw(url.as_bytes(), Cut::Long)),
+        whole: Fingerprint::of_whole(url.as_bytes()).map(Fingerprint::get),
+        user_agent: Some(text_hash(agent.as_bytes())),
+        ..NOTHING
+    }
+}
+
+impl Connection {
+    pub(super) const fn client(self) -> u8 {
+        self.client
     }
 }
 
