@@ -158,3 +158,32 @@ fn objects_are_read_as_people_write_them() {
         .collect();
     assert_eq!(run.out.lines().collect::<Vec<_>>(), expected, "{}", run.err);
 }
+
+#[test]
+fn a_misspelled_variable_is_refused_with_the_one_that_was_meant() {
+    let folder = MergeFolder::new();
+    folder.write("pen.log", "");
+    folder.write("a.log", "");
+    for (format, message) in [
+        ("$remote_addr|$reqest", "unknown variable $reqest at byte 13: did you mean $request?"),
+        ("%h|%{remoet}p", "unknown %{remoet}p at byte 3: did you mean remote?"),
+    ] {
+        let run = folder.run(&format!("--format {format} -p pen.log 10.0.0.1:a.log"));
+        assert_eq!(run.code, Some(2), "{}", run.err);
+        assert!(run.err.contains(message), "{}", run.err);
+        let run = folder.run(&format!("--check --format {format}"));
+        assert_eq!(run.code, Some(2), "{}", run.out);
+    }
+}
+
+#[test]
+fn a_list_of_addresses_is_the_client_field_if_the_format_says_so() {
+    let folder = MergeFolder::new();
+    let request = "GET|/a|HTTP/1.1";
+    folder.write("pen.log", mapping("203.0.113.1", T, "10.0.0.1", "GET /a HTTP/1.1"));
+    let rest = format!("|-|-|[22/Nov/2026:20:23:20 +0000]|{request}");
+    folder.write("a.log", format!("198.51.100.1, 192.0.2.5{rest}\n"));
+    let format = "%{X-Forwarded-For}i|%l|%u|%t|%m|%U%q|%H";
+    let run = folder.run(&format!("--format {format} -p pen.log 10.0.0.1:a.log"));
+    assert_eq!(run.out, format!("203.0.113.1{rest}\n"), "{}", run.err);
+}

@@ -15,6 +15,8 @@ pub(super) enum LogField {
     /// Ignored; may hold any text, chosen by the client.
     ClientText,
     Client,
+    /// Addresses of X-Forwarded-For in the place of the client.
+    ClientList,
     PeerPort,
     ServerPort,
     Time,
@@ -106,6 +108,7 @@ impl LogField {
                 | Self::UserAgent
                 | Self::User
                 | Self::ForwardedFor
+                | Self::ClientList
                 | Self::Time
                 | Self::Part(BalancerField::Servers | BalancerField::Bodies)
         )
@@ -120,7 +123,7 @@ impl LogField {
     fn slot(self) -> usize {
         match self {
             Self::Word | Self::Text | Self::ClientText | Self::Part(_) => 0,
-            Self::Client => 1,
+            Self::Client | Self::ClientList => 1,
             Self::PeerPort => 2,
             Self::ServerPort => 3,
             Self::Time => 4,
@@ -212,7 +215,7 @@ impl<'a> LineDraft<'a> {
                 }
                 return true;
             }
-            LogField::Client if text.is_empty() => return false,
+            LogField::Client | LogField::ClientList if text.is_empty() => return false,
             LogField::Status if !absent => {
                 let status = whole().and_then(|n| u16::try_from(n).ok()).filter(|n| *n < 1000);
                 if status.is_none() || !self.wants(field, rank) {
@@ -238,6 +241,10 @@ impl<'a> LineDraft<'a> {
                 if self.wants(LogField::PeerPort, 0) {
                     self.line.peer_port = port;
                 }
+            }
+            LogField::ClientList => {
+                self.line.client = at;
+                self.has_client = true;
             }
             LogField::Time => {
                 let read = clock.any(line, at.start as usize);

@@ -7,12 +7,13 @@
 //! ```
 //!
 //! The directives are from the `mod_log_config` and `mod_logio` manuals of Apache 2.4, the
-//! variables from nginx's core, `realip` and `log` modules. An unknown directive or variable
-//! becomes an ignored field.
+//! variables from nginx's core, `realip` and `log` modules. Others become ignored fields; `known`
+//! refuses names that no server has.
 
 use std::fmt;
 
 use super::field::{DurationUnit, LogField};
+use super::known::FormatName;
 use super::plan::{FormatPlan, PlanItem};
 use super::time_format::TimeFormat;
 
@@ -46,6 +47,25 @@ pub enum FormatProblem {
     FieldName,
     /// No field logs the requested value.
     NotLogged,
+    /// A variable that nginx does not have.
+    UnknownVariable {
+        /// Without the `$`.
+        name: FormatName,
+        /// The variable that was perhaps meant.
+        meant: Option<&'static str>,
+    },
+    /// A directive that Apache does not have.
+    UnknownDirective {
+        /// The directive.
+        name: FormatName,
+    },
+    /// A word in braces that the directive does not allow.
+    UnknownParameter {
+        /// The directive.
+        name: FormatName,
+        /// The word that was perhaps meant.
+        meant: Option<&'static str>,
+    },
 }
 
 impl FormatError {
@@ -75,6 +95,21 @@ impl fmt::Display for FormatError {
                  $remote_addr, %h or the like",
             ),
             FormatProblem::NotLogged => f.write_str("no field of the format logs the requested value"),
+            FormatProblem::UnknownVariable { name, meant } => {
+                write!(f, "unknown variable ${name} at byte {at}: ")?;
+                match meant {
+                    Some(meant) => write!(f, "did you mean ${meant}? ")?,
+                    None => write!(f, "nginx has none of this name. ")?,
+                }
+                write!(f, "For a variable that your configuration defines, write $arg_{name}")
+            }
+            FormatProblem::UnknownDirective { name } => {
+                write!(f, "unknown directive {name} at byte {at}: Apache has none of this letter")
+            }
+            FormatProblem::UnknownParameter { name, meant } => {
+                write!(f, "unknown {name} at byte {at}")?;
+                meant.map_or(Ok(()), |meant| write!(f, ": did you mean {meant}?"))
+            }
             FormatProblem::TooLong => write!(f, "too many fields, seen at byte {at}"),
             FormatProblem::FieldName => write!(
                 f,
@@ -126,7 +161,16 @@ pub(super) fn inner(pasted: &str) -> Result<String, FormatError> {
 
 /// Compiles a pasted format.
 pub(super) fn compile(pasted: &str) -> Result<FormatPlan, FormatError> {
-    plan(placed(pasted)?)
+    let mut items = placed(pasted)?;
+    let is = |item: &PlanItem, field| matches!(item, PlanItem::Value(found, _) if *found == field);
+    if !items.iter().any(|(item, _)| is(item, LogField::Client)) {
+        // A log may have X-Forwarded-For in the place of the client.
+        let forwarded = items.iter_mut().find(|(item, _)| is(item, LogField::ForwardedFor));
+        if let Some((item, _)) = forwarded {
+            *item = PlanItem::Value(LogField::ClientList, 0);
+        }
+    }
+    plan(items)
 }
 
 /// Compiles the items of a format into a plan.
@@ -151,7 +195,10 @@ pub(super) fn plan(mut items: Vec<PlacedItem>) -> Result<FormatPlan, FormatError
     if let Some(pair) = adjoining {
         return Err(FormatError::new(pair[1].1, FormatProblem::Adjoining));
     }
-    if !items.iter().any(|(item, _)| matches!(item, PlanItem::Value(LogField::Client, _))) {
+    let is_client = |item: &PlanItem| {
+        matches!(item, PlanItem::Value(LogField::Client | LogField::ClientList, _))
+    };
+    if !items.iter().any(|(item, _)| is_client(item)) {
         return Err(FormatError::new(0, FormatProblem::NoClient));
     }
     let items: Vec<_> = items.into_iter().map(|(item, _)| item).collect();
@@ -633,6 +680,32 @@ mod tests {
         let quoted = format!(r#""203.0.113.9 203.0.113.8" 192.0.2.1 - - [{TIME}]"#);
         let found = read(r#""%{X-Forwarded-For}i" %h %l %u %t"#, &quoted).unwrap();
         assert_eq!(found.client.of(quoted.as_bytes()), b"192.0.2.1");
+    }
+
+    #[test]
+    fn a_list_of_addresses_is_one_field() {
+        let rest = format!("- - [{TIME}] \"GET / HTTP/1.1\" 200");
+        let listed = format!("198.51.100.1, 192.0.2.5 {rest}");
+        for (format, line, client) in [
+            (r#"%{X-Forwarded-For}i %l %u %t "%r" %>s"#, listed.clone(), "198.51.100.1, 192.0.2.5"),
+            (r#"%{X-Forwarded-For}i %l %u %t "%r" %>s"#, format!("- {rest}"), "-"),
+            (
+                r#"$http_x_forwarded_for - $remote_user [$time_local] "$request" $status"#,
+                listed.clone(),
+                "198.51.100.1, 192.0.2.5",
+            ),
+            (
+                r#"%{X-Forwarded-For}i %h %l %u %t "%r" %>s"#,
+                listed.replace(" - -", " 192.0.2.1 - -"),
+                "192.0.2.1",
+            ),
+        ] {
+            let found = read(format, &line).unwrap_or_else(|wrong| panic!("{format}: {wrong}"));
+            let text = String::from_utf8_lossy(found.client.of(line.as_bytes())).into_owned();
+            assert_eq!(text, client, "{format}");
+        }
+        let forged = format!("198.51.100.1 x {rest}");
+        assert!(read(r#"%{X-Forwarded-For}i %l %u %t "%r" %>s"#, &forged).is_err());
     }
 
     #[test]

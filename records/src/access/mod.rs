@@ -11,6 +11,7 @@ mod field;
 mod format;
 mod head;
 mod json;
+mod known;
 mod layout;
 mod parser;
 mod plan;
@@ -29,6 +30,7 @@ use std::fmt;
 
 use self::envelope::Envelope;
 pub use self::format::{FormatError, FormatProblem};
+pub use self::known::FormatName;
 pub use self::parser::{Parser, Spec};
 pub(crate) use self::timestamp::TimestampParser;
 pub use self::trailing::TrailingNumbers;

@@ -11,7 +11,7 @@ use super::head::{ClientPlacement, HeadParser};
 use super::json::{self, JsonNames, NamedHeaders, WrappedLine};
 use super::plan::FormatPlan;
 use super::timestamp::TimestampParser;
-use super::{AccessLine, Expected, LineError, LineSpan, template};
+use super::{AccessLine, Expected, LineError, LineSpan, known, template};
 use crate::request::unescape_with_offsets;
 use crate::time::{Resolution, Timestamp};
 
@@ -44,7 +44,7 @@ impl Spec {
     ///   keys;
     /// - a `LogFormat` of Apache or a `log_format` of nginx, with or without the surrounding
     ///   directive. The client is the first of `%h`, `%a`, `$remote_addr` and
-    ///   `$realip_remote_addr`.
+    ///   `$realip_remote_addr`, and without those X-Forwarded-For.
     ///
     /// # Errors
     ///
@@ -65,6 +65,7 @@ impl Spec {
 }
 
 fn pasted(text: &str) -> Result<SpecChoice, FormatError> {
+    known::check(text)?;
     if format::is_nginx(text)
         && let Some(names) = template::names(&format::inner(text)?)
     {

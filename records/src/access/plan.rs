@@ -105,8 +105,11 @@ impl FormatPlan {
                 }
             });
         }
-        let client =
-            items.iter().position(|item| matches!(item, PlanItem::Value(LogField::Client, _)));
+        let is_list = |item: &PlanItem| matches!(item, PlanItem::Value(LogField::ClientList, _));
+        let is_client = |item: &PlanItem| matches!(item, PlanItem::Value(LogField::Client, _));
+        // A client chooses a part of the list.
+        let client = items.iter().position(is_list).map(|index| index + 1);
+        let client = client.or_else(|| items.iter().position(is_client));
         let before = &steps[..client.unwrap_or(0)];
         let is_choice = |step: &PlanStep| matches!(step, PlanStep::Text(field, ..) if field.is_clients_choice());
         let ambiguous = before.iter().any(is_choice);
@@ -250,7 +253,8 @@ impl PlanReading<'_> {
         if self.draft.take(field, rank, LineSpan::new(at, end), self.line, self.clock) {
             return Ok(());
         }
-        let expected = if field == LogField::Client { Expected::Client } else { Expected::Literal };
+        let is_client = matches!(field, LogField::Client | LogField::ClientList);
+        let expected = if is_client { Expected::Client } else { Expected::Literal };
         Err(LineError::new(at, expected))
     }
 
@@ -305,9 +309,16 @@ impl PlanReading<'_> {
     ) -> Result<(), LineError> {
         let line = self.line;
         let rest = line.get(at..).unwrap_or_default();
+        // A list goes on behind a comma.
+        let is_list = matches!(field, LogField::ForwardedFor | LogField::ClientList);
+        let may_end = move |len: &usize| !(is_list && rest[..*len].ends_with(b","));
         match self.order {
-            EndOrder::Shortest => self.try_ends(field, rank, steps, at, ends(rest, next)),
-            EndOrder::Longest => self.try_ends(field, rank, steps, at, ends_backwards(rest, next)),
+            EndOrder::Shortest => {
+                self.try_ends(field, rank, steps, at, ends(rest, next).filter(may_end))
+            }
+            EndOrder::Longest => {
+                self.try_ends(field, rank, steps, at, ends_backwards(rest, next).filter(may_end))
+            }
         }
     }
 
