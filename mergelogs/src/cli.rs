@@ -91,8 +91,10 @@ pub(crate) struct MergeArgs {
     #[arg(long, value_name = "[SERVER=]ZONE", action = ArgAction::Append, allow_hyphen_values = true)]
     pub(crate) zone: Vec<String>,
 
-    /// Report what the formats of --format can achieve and what would make each line exact, and exit
-    #[arg(long, requires = "format")]
+    /// Read the beginning of each input, at most 1 MiB, report what it is and whether the logs fit each other,
+    /// and exit without a merge. Of --format, report what it can achieve and what would make each line
+    /// exact
+    #[arg(long)]
     pub(crate) check: bool,
 
     /// Client to write in a line that no mapping explains

@@ -5,6 +5,7 @@
 //! threads of its own, [`clocks`] compares the servers' clocks with the balancer's, [`join`] merges and
 //! attributes the lines, [`output`] puts the clients in and writes, [`report`] accounts for every line.
 
+mod check;
 mod cli;
 mod clocks;
 mod config;
@@ -26,17 +27,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::Parser as _;
-use pen_daemon::error::{ActionError, Doing as _, Exit};
-use pen_records::access::review;
+use pen_daemon::error::Exit;
 use pen_records::rewrite::explanation::{HEADER, WHY_COLUMN};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::{MergeArgs, ReportStyle};
 use crate::config::MergeConfig;
 use crate::error::MergeError;
-use crate::input::heads::InputHead;
 use crate::input::shares::MemoryShares;
-use crate::input::{archive, copies};
+use crate::input::{all, archive};
 use crate::join::JoinSetup;
 use crate::misfit::{RunInputs, TypedWords};
 use crate::output::Output;
@@ -52,10 +51,12 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Misused.code()));
         }
     };
-    if args.check {
-        let (text, code) = review::check(&args.format);
-        let _ = std::io::stdout().write_all(text.as_bytes());
-        return ExitCode::from(code);
+    let checked = args.check.then(|| args.format.clone());
+    if let Some(formats) = &checked
+        && args.logs.is_empty()
+        && args.mappings.is_empty()
+    {
+        return check::formats(formats).into();
     }
     let config = match MergeConfig::new(args) {
         Ok(config) => config,
@@ -68,14 +69,17 @@ fn main() -> ExitCode {
     for remark in &config.remarks {
         complain(remark);
     }
+    if let Some(formats) = &checked {
+        let exit = check::inputs(&config, formats);
+        return ExitCode::from(exit.map_or_else(MergeError::report, Exit::code));
+    }
     let signal = watch_signals();
     ExitCode::from(run(&config, &signal).map_or_else(MergeError::report, Exit::code))
 }
 
 fn run(config: &MergeConfig, signal: &Arc<AtomicUsize>) -> Result<Exit, MergeError> {
     let started = Instant::now();
-    let (mut mappings, mut logs) = look(config)?;
-    leave_out_copies(config, &mut mappings, &mut logs);
+    let (mappings, logs) = all::look(config)?;
     let clocks = clocks::compare(config, &mappings, &logs);
     let origins = mappings.iter().chain(logs.iter().map(|(_, head)| head));
     let total = origins.filter_map(|head| archive::size(&head.origin)).sum();
@@ -139,56 +143,6 @@ fn run(config: &MergeConfig, signal: &Arc<AtomicUsize>) -> Result<Exit, MergeErr
     Ok(report.exit())
 }
 
-/// The beginnings of the mapping logs, and of the access logs with their server's index.
-type InputHeads = (Vec<InputHead>, Vec<(usize, InputHead)>);
-
-/// Reads the beginning of every input.
-fn look(config: &MergeConfig) -> Result<InputHeads, ActionError> {
-    let mut mappings = Vec::new();
-    for origin in &config.mappings {
-        let head = InputHead::of_mappings(origin, &config.third_party);
-        mappings.push(head.doing(format_args!("open {origin}"))?);
-    }
-    let mut logs = Vec::new();
-    for (index, server) in config.servers.iter().enumerate() {
-        for origin in &server.logs {
-            let head = InputHead::of_access(origin, &server.spec, server.zone)
-                .doing(format_args!("open {origin}"))?;
-            if config.debug {
-                complain(&format!("{origin} is a log of {}", server.label()));
-            }
-            logs.push((index, head));
-        }
-    }
-    // Within a server equal times go by the file that begins earlier, whatever order they were in.
-    logs.sort_by_key(|(server, head)| (*server, head.first_time));
-    Ok((mappings, logs))
-}
-
-/// Removes inputs that hold the same lines as another one, and says so. A log that two servers have is only
-/// said, as it may be right.
-fn leave_out_copies(
-    config: &MergeConfig,
-    mappings: &mut Vec<InputHead>,
-    logs: &mut Vec<(usize, InputHead)>,
-) {
-    for (copy, original) in copies::find(mappings.iter()).into_iter().rev() {
-        let (copy, original) = (mappings.remove(copy).origin, &mappings[original].origin);
-        complain(&format!("{copy} holds the same lines as {original}: read once"));
-    }
-    for (copy, original) in copies::find(logs.iter().map(|(_, head)| head)).into_iter().rev() {
-        let [(server, copied), (other, of)] = [&logs[copy], &logs[original]];
-        let same = format!("{} holds the same lines as {}", copied.origin, of.origin);
-        if server == other {
-            complain(&format!("{same}: read once"));
-            logs.remove(copy);
-        } else {
-            let [server, other] = [*server, *other].map(|index| config.servers[index].label());
-            complain(&format!("{same}, but is of {server} and the other of {other}"));
-        }
-    }
-}
-
 /// Catches signals that stop the run; the returned number is that of the first signal, 0 before.
 fn watch_signals() -> Arc<AtomicUsize> {
     let number = Arc::new(AtomicUsize::new(0));
@@ -201,12 +155,12 @@ fn watch_signals() -> Arc<AtomicUsize> {
 }
 
 /// Prints a line with the program's name to standard error.
-fn complain(text: &str) {
+pub(crate) fn complain(text: &str) {
     pen_daemon::error::say("mergelogs", text);
 }
 
 /// Prints text without the program's name to standard error.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     // Standard error is closed: nothing is left to report to.
     let _ = writeln!(std::io::stderr(), "{text}");
 }

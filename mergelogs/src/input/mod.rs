@@ -4,6 +4,7 @@
 //! lines, [`heads`] looks at each input's beginning, [`third_party`] parses logs of other balancers,
 //! [`reader`] threads parse ahead of the join, and [`shares`] divides memory among them.
 
+pub(crate) mod all;
 pub(crate) mod archive;
 pub(crate) mod copies;
 pub(crate) mod heads;

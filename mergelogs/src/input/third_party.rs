@@ -13,7 +13,7 @@ use pen_records::request::{Cut, Fingerprint};
 use pen_records::server_alias::{ANY_SERVER, ServerAliases};
 use pen_records::time::Timestamp;
 
-use crate::misfit::SampledServer;
+use crate::misfit::{MappingSample, SampledServer};
 use crate::servers::{KnownServer, NamedServers};
 use crate::zone::{LocalTimes, LogZone};
 
@@ -101,10 +101,10 @@ impl ThirdPartyLogReader {
         &mut self,
         line: &[u8],
         servers: &NamedServers,
-    ) -> Result<(Timestamp, SampledServer, Vec<u8>), LineError> {
+    ) -> Result<MappingSample, LineError> {
         let Some(record) = self.reader.read(line)? else {
             // A message of the balancer.
-            return Ok((Timestamp::MIN, SampledServer::default(), Vec::new()));
+            return Ok(MappingSample { time: Timestamp::MIN, ..MappingSample::default() });
         };
         let (name, port, is_alias) = match record.whom {
             ThirdPartyServer::At(addr, port) => (addr.to_string(), port, false),
@@ -120,7 +120,14 @@ impl ThirdPartyLogReader {
         let known = known.map(|(known, _)| known.id.0 as usize);
         let time = record.span.logged(|wall| self.local.ahead(wall));
         let time = time.map_or(Timestamp::MIN, |(_, end, _)| end);
-        Ok((time, SampledServer { name, port, is_alias, known }, record.request().to_vec()))
+        let request = record.request().to_vec();
+        Ok(MappingSample {
+            time,
+            server: SampledServer { name, port, is_alias, known },
+            short: Fingerprint::of_raw(&request, Cut::Short),
+            request,
+            balancer_port: record.balancer.map(|balancer| balancer.port()),
+        })
     }
 
     /// Returns the records of a line about a known server. In a pass over the log, only records of the

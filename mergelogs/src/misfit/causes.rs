@@ -54,6 +54,13 @@ pub(crate) enum MisfitCause {
     Unexplained,
 }
 
+impl Misfit {
+    /// Returns whether lines were not understood, which shows without mappings.
+    pub(crate) const fn is_of_format(&self) -> bool {
+        matches!(self.cause, MisfitCause::NotUnderstood { .. })
+    }
+}
+
 impl MisfitCause {
     /// Returns the word for the cause in JSON.
     pub(crate) const fn word(&self) -> &'static str {

@@ -1,6 +1,6 @@
 //! What is known about the inputs when a misfit is looked for: counts and small samples, no files.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use pen_records::attribution::text_hash;
@@ -150,13 +150,36 @@ pub(crate) struct ServerFacts {
     pub(crate) has_format: bool,
     /// Lines that are not understood, but would be if the format were detected.
     pub(crate) as_detected: u64,
-    /// The formats that lines were read by, as the parser names them.
-    pub(crate) format: String,
+    /// The logs, and the formats that their lines were read by.
+    pub(crate) formats: Vec<(String, String)>,
     pub(crate) not_understood: Option<BadLine>,
     pub(crate) span: Option<TimeSpan>,
     pub(crate) clients: ClientCounts,
     /// An example of two requests that differ only in protocol, scheme or host.
     pub(crate) changed: Option<RequestPair>,
+    pub(crate) ports: PortFacts,
+}
+
+/// The balancer's ports in a server's lines and mappings.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PortFacts {
+    /// Of each sampled line, the peer's port, or the numbers that may be it.
+    pub(crate) lines: Vec<Vec<u16>>,
+    pub(crate) mappings: HashSet<u16>,
+}
+
+impl PortFacts {
+    /// Returns whether most lines name a port of a mapping.
+    pub(crate) fn agree(&self) -> bool {
+        let known =
+            self.lines.iter().filter(|ports| ports.iter().any(|port| self.mappings.contains(port)));
+        known.count() * 2 > self.lines.len()
+    }
+
+    /// Returns whether most lines have a number that may be a port.
+    pub(crate) fn are_logged(&self) -> bool {
+        self.lines.iter().filter(|ports| !ports.is_empty()).count() * 2 > self.lines.len()
+    }
 }
 
 /// The facts about a mapping log.

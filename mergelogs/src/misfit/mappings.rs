@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use pen_records::attribution::ServerIndex;
 use pen_records::mapping::{Mapping, RequestText};
-use pen_records::request::{Cut, Fingerprint};
+use pen_records::request::Fingerprint;
 use pen_records::time::Timestamp;
 
 use super::facts::{NamedServer, SurveyFacts};
@@ -18,11 +18,15 @@ use crate::servers::{KnownServer, NamedServers};
 const OTHERS: usize = 100;
 
 /// A mapping, or a record of another balancer.
-pub(super) struct MappingSample {
-    pub(super) time: Timestamp,
-    pub(super) server: SampledServer,
-    pub(super) short: Option<Fingerprint>,
-    pub(super) request: Vec<u8>,
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MappingSample {
+    /// [`Timestamp::MIN`] without a time.
+    pub(crate) time: Timestamp,
+    pub(crate) server: SampledServer,
+    pub(crate) short: Option<Fingerprint>,
+    pub(crate) request: Vec<u8>,
+    /// The balancer's own port towards the server.
+    pub(crate) balancer_port: Option<u16>,
 }
 
 /// The server of a mapping.
@@ -63,10 +67,7 @@ impl MappingSampler {
                 Err(_) => {}
             }
         }
-        let (time, server, request) =
-            self.third_party.sample(line, known).map_err(|error| error.to_string())?;
-        let short = Fingerprint::of_raw(&request, Cut::Short);
-        Ok(MappingSample { time, server, short, request })
+        self.third_party.sample(line, known).map_err(|error| error.to_string())
     }
 }
 
@@ -82,6 +83,7 @@ fn sample(mapping: &Mapping<'_>, known: &NamedServers) -> MappingSample {
         },
         short: cut_short(mapping).request.and_then(RequestText::fingerprint),
         request,
+        balancer_port: mapping.balancer.map(|balancer| balancer.port()),
     }
 }
 

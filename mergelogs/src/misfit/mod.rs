@@ -6,6 +6,7 @@
 //! run instead. The inputs are sampled only if a run looks wrong, and for `--check`.
 
 mod causes;
+mod check;
 mod diagnose;
 mod facts;
 mod kinds;
@@ -16,10 +17,11 @@ mod survey;
 use serde_json::{Value, json};
 
 use self::causes::{Misfit, MisfitCause};
+pub(crate) use self::check::InputReview;
 pub(crate) use self::diagnose::ServerCounts;
-pub(crate) use self::mappings::SampledServer;
+pub(crate) use self::mappings::{MappingSample, SampledServer};
 pub(crate) use self::remedy::TypedWords;
-use self::survey::Survey;
+use self::survey::{ArchiveEnds, Survey};
 use crate::clocks::ArchiveClock;
 use crate::config::MergeConfig;
 use crate::input::heads::InputHead;
@@ -53,7 +55,10 @@ pub(crate) fn of_run(
         return Vec::new();
     }
     let RunInputs { config, mappings, logs, clocks } = inputs;
-    let mut facts = Survey { config, mappings, logs, clocks }.run();
+    // Lines that got wrong clients need no ends: there is time in common.
+    let is_lost = counts.iter().any(|counts| counts.is_lost());
+    let ends = if is_lost { ArchiveEnds::Read } else { ArchiveEnds::Skip };
+    let mut facts = Survey { config, mappings, logs, clocks, ends }.run();
     // Of what could be read only once, the run knows how much was read.
     for (log, &(lines, damaged)) in facts.mapping_logs.iter_mut().zip(mapping_lines) {
         if !log.is_seen {
@@ -62,6 +67,19 @@ pub(crate) fn of_run(
     }
     let misfits = diagnose::diagnose(&facts, counts);
     misfits.into_iter().map(|misfit| SaidMisfit::new(misfit, typed)).collect()
+}
+
+/// Looks at the beginnings of the inputs and returns what a run would find.
+pub(crate) fn review(inputs: RunInputs<'_>, typed: &TypedWords) -> InputReview {
+    let RunInputs { config, mappings, logs, clocks } = inputs;
+    let ends = ArchiveEnds::Skip;
+    let facts = Survey { config, mappings, logs, clocks, ends }.run();
+    // Without mapping logs only formats can be looked at.
+    let misfits = diagnose::diagnose(&facts, &check::counts(&facts));
+    let misfits =
+        misfits.into_iter().filter(|misfit| !mappings.is_empty() || misfit.is_of_format());
+    let misfits = misfits.map(|misfit| SaidMisfit::new(misfit, typed)).collect();
+    InputReview { facts, misfits }
 }
 
 impl SaidMisfit {

@@ -36,6 +36,8 @@ const MAPPINGS: usize = 8 << 20;
 const WALKS: usize = 32;
 /// Microseconds of mappings before the first line and behind the last one.
 const AROUND: i64 = 10_000_000;
+/// Logs of a server whose formats are told.
+const FORMATS: usize = 16;
 /// Lines that were not understood whose kind is looked at.
 const KINDS: usize = 200;
 
@@ -45,6 +47,14 @@ pub(super) struct Survey<'a> {
     pub(super) mappings: &'a [InputHead],
     pub(super) logs: &'a [(usize, InputHead)],
     pub(super) clocks: &'a [ArchiveClock],
+    pub(super) ends: ArchiveEnds,
+}
+
+/// Whether the last times of archives are looked for, which takes as long as to read them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ArchiveEnds {
+    Read,
+    Skip,
 }
 
 /// Requests of a server's lines, without protocol and host, as they were logged.
@@ -120,12 +130,12 @@ impl Survey<'_> {
         {
             first.kind = kinds.kind_of_most(bad.iter().map(Vec::as_slice));
         }
-        if facts.format.is_empty() && number > 0 {
-            facts.format = parser.format();
+        if number > 0 && facts.formats.len() < FORMATS {
+            facts.formats.push((head.origin.to_string(), parser.format()));
         }
         facts.span = TimeSpan::joined(
             facts.span,
-            last_time(head, |line| Some(times.of(&parser.parse(line).ok()?)?.0)),
+            last_time(head, self.ends, |line| Some(times.of(&parser.parse(line).ok()?)?.0)),
         );
     }
 
@@ -172,8 +182,9 @@ impl Survey<'_> {
         if let Some(first) = &mut log.not_understood {
             first.kind = kinds.kind_of_most(of_most);
         }
-        let last =
-            last_time(head, |line| sampler.read(line, &known).ok().map(|sample| sample.time));
+        let last = last_time(head, self.ends, |line| {
+            sampler.read(line, &known).ok().map(|sample| sample.time)
+        });
         log.span = TimeSpan::joined(log.span, last);
         log
     }
@@ -190,10 +201,12 @@ impl Survey<'_> {
                 sampled.push((requests, span));
                 continue;
             };
-            let overlaps = mappings.filter(|mappings| lines.gap(*mappings) == 0);
             let ahead = self.clocks.get(index).map_or(0, |clock| clock.correction());
-            let start =
-                overlaps.map_or(lines.first, |both| lines.first.max(both.first.offset_by(ahead)));
+            // Where both have begun; the lines that precede all mappings, if nothing is behind.
+            let begun = mappings.map(|mappings| mappings.first.offset_by(ahead));
+            let is_within =
+                |begun: &Timestamp| self.ends == ArchiveEnds::Skip || *begun <= lines.last;
+            let start = begun.filter(is_within).map_or(lines.first, |begun| begun.max(lines.first));
             let (mut parser, mut times) =
                 (Parser::new(&server.spec), AccessTimes::new(server.zone));
             let mut text = Vec::new();
@@ -201,14 +214,17 @@ impl Survey<'_> {
                 let parsed = parser.parse(line).ok()?;
                 write_request(line, &parsed, &mut text);
                 let short = parsed.request.fingerprint(line, Cut::Short);
-                Some((times.of(&parsed)?.0, (short, text.clone())))
+                let ports = parsed.trailing.iter().map(|(_, number)| number);
+                let ports = parsed.peer_port.into_iter().chain(ports).collect();
+                Some((times.of(&parsed)?.0, (short, text.clone(), ports)))
             };
-            walk(&heads, start, LOOK, parse, |time, (short, text)| {
+            walk(&heads, start, LOOK, parse, |time, (short, text, ports)| {
                 let time = time.offset_by(-ahead);
                 span = TimeSpan::with(span, time);
                 if let Some(short) = short {
                     facts.exact.line(index, short, time);
                 }
+                facts.servers[index].ports.lines.push(ports);
                 if let Some(loose) = loose_request(&text) {
                     facts.loose.line(index, loose, time);
                     requests.entry(loose).or_insert(text);
@@ -268,6 +284,9 @@ fn compare(
 ) {
     if let Some(short) = sample.short {
         facts.exact.mapping(number, short, sample.time);
+    }
+    if let (Some(server), Some(port)) = (facts.servers.get_mut(number), sample.balancer_port) {
+        server.ports.mappings.insert(port);
     }
     let Some(loose) = loose_request(&sample.request) else { return };
     facts.loose.mapping(number, loose, sample.time);
@@ -334,14 +353,15 @@ fn open(head: &InputHead) -> Option<LineReader> {
 /// Returns the span of the times in the last lines of an input. Of a large archive, the end is not looked for.
 fn last_time(
     head: &InputHead,
+    ends: ArchiveEnds,
     mut time: impl FnMut(&[u8]) -> Option<Timestamp>,
 ) -> Option<TimeSpan> {
-    let text = head.repeatable.then(|| last_text(head).ok()).flatten()?;
+    let text = head.repeatable.then(|| last_text(head, ends).ok()).flatten()?;
     let lines = text.split(|&byte| byte == b'\n');
     lines.filter_map(&mut time).fold(None, TimeSpan::with)
 }
 
-fn last_text(head: &InputHead) -> io::Result<Vec<u8>> {
+fn last_text(head: &InputHead, ends: ArchiveEnds) -> io::Result<Vec<u8>> {
     let archive = archive::open(&head.origin, BLOCK, None)?;
     if let InputOrigin::File(path) = &head.origin
         && archive.compression == Compression::Plain
@@ -357,6 +377,9 @@ fn last_text(head: &InputHead) -> io::Result<Vec<u8>> {
             if start > 0 { memchr::memchr(b'\n', &text).map_or(0, |end| end + 1) } else { 0 };
         text.drain(..whole);
         return Ok(text);
+    }
+    if ends == ArchiveEnds::Skip {
+        return Ok(Vec::new());
     }
     let mut reader = LineReader::new(archive.bytes);
     let (mut seen, mut last) = (0, TextBlock::default());

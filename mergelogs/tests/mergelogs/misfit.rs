@@ -251,3 +251,83 @@ fn common_requests_at_two_servers_are_not_swapped() {
     let run = folder.run("-q -p pen.log 10.0.0.1:a.log 10.0.0.2:b.log");
     assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
 }
+
+#[test]
+fn a_check_says_what_the_inputs_are_and_merges_nothing() {
+    let run = merge("--check -o nothing", "pen.log", &[("127.0.1.1", WEB1), ("127.0.1.2", WEB2)]);
+    assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
+    let folder = shop("").display().to_string();
+    assert_eq!(
+        run.out.replace(&folder, ""),
+        "mapping log pen.log:\n\
+         \x20 kind: a mapping log of pen\n\
+         \x20 lines understood: 305 of 305\n\
+         \x20 from 2026-11-22T23:38:43Z to 2026-11-22T23:38:51Z\n\
+         server 127.0.1.1:\n\
+         \x20 web1/access.log: combined (33 lines)\n\
+         \x20 lines understood: 33 of 33\n\
+         \x20 from 2026-11-22T23:38:48Z to 2026-11-22T23:38:51Z\n\
+         \x20 requests with a mapping at about the same time: 33 of 33\n\
+         \x20 to expect: certain and likely: the mapping log has no ports of the balancer, which the pen of this \
+         package and other balancers can log\n\
+         server 127.0.1.2:\n\
+         \x20 web2/access.log: combined (34 lines)\n\
+         \x20 lines understood: 34 of 34\n\
+         \x20 from 2026-11-22T23:38:48Z to 2026-11-22T23:38:51Z\n\
+         \x20 requests with a mapping at about the same time: 34 of 34\n\
+         \x20 to expect: certain and likely: the mapping log has no ports of the balancer, which the pen of this \
+         package and other balancers can log\n\
+         servers of mappings without a log here: 127.0.1.3\n\
+         the logs fit each other\n"
+    );
+    let run = merge("--check", "pen.log", &[("127.0.1.1", WEB2), ("127.0.1.2", WEB1)]);
+    assert_eq!(run.code, Some(3));
+    assert!(
+        run.out.contains("\nproblem: the logs of 127.0.1.1 and 127.0.1.2 are swapped: "),
+        "{}",
+        run.out
+    );
+    let run = merge("--check --format=combined", "pen.log", &[("127.0.1.9", WEB2)]);
+    assert_eq!(run.code, Some(3));
+    assert!(run.out.starts_with("format: combined\n"), "{}", run.out);
+    assert!(
+        run.out.contains("\nproblem: 127.0.1.9: 34 of 34 lines find no mapping: "),
+        "{}",
+        run.out
+    );
+    let folder = MergeFolder::new();
+    assert_eq!(folder.run("--check -p nowhere 10.0.0.1:a.log").code, Some(1));
+    assert_eq!(folder.run("--check -p nowhere a.log").code, Some(2));
+    assert_eq!(folder.run("--check").code, Some(2));
+}
+
+#[test]
+fn a_check_tells_a_port_that_is_a_balancers() {
+    let folder = MergeFolder::new();
+    let (mut records, mut lines, mut other) = (String::new(), String::new(), String::new());
+    for i in 0..20 {
+        let (request, port) = (format!("GET /{i} HTTP/1.1"), 40_000 + i);
+        records += &format!(
+            "pen1 {}.000000 request 192.0.2.7 9964 10.0.0.1 80 10.9.9.9 {port} {} 1 - - - - - - - - - - {request}\n",
+            T + i,
+            i + 1
+        );
+        lines +=
+            &line("10.9.9.9", T + i, &request).replace(" 5\n", &format!(" 5 \"-\" \"x\" {port}\n"));
+        other += &line("10.9.9.9", T + i, &request).replace(" 5\n", " 5 \"-\" \"x\" 39000\n");
+    }
+    folder.write("pen.log", records);
+    folder.write("a.log", lines);
+    folder.write("b.log", other);
+    let plain = |i| line("10.9.9.9", T + i, &format!("GET /{i} HTTP/1.1"));
+    folder.write("c.log", (0..20).map(plain).collect::<String>());
+    for (log, expected) in [
+        ("a.log", "to expect: exact, by the balancer's port in each line"),
+        ("b.log", "to expect: certain and likely: the numbers that may be the balancer's port"),
+        ("c.log", "to expect: certain and likely; exact if each line ends in the peer's port"),
+    ] {
+        let run = folder.run(&format!("--check -p pen.log 10.0.0.1:{log}"));
+        assert_eq!(run.code, Some(0), "{}", run.out);
+        assert!(run.out.contains(expected), "{log}: {}", run.out);
+    }
+}

@@ -35,6 +35,11 @@ impl ServerCounts {
         self.lines.saturating_sub(self.direct).saturating_sub(self.not_understood)
     }
 
+    /// Returns whether most lines found no client.
+    pub(crate) fn is_lost(self) -> bool {
+        is_misfit(self.lines.saturating_sub(self.direct), self.found)
+    }
+
     /// Returns whether a closer look is worthwhile.
     pub(crate) fn is_suspect(self) -> bool {
         is_misfit(self.lines.saturating_sub(self.direct), self.sure)
