@@ -88,10 +88,12 @@ pub(crate) fn late<T>(
     {
         queue.regroup(memory, logged.server.0);
     }
-    let by_port = port::decide_late(memory, learnt, &queue.front_line(), late);
+    port::learn(memory, learnt, late);
     if let Some((_, port)) = port::named(learnt, logged) {
         queue.set_front_peer(port);
+        memory.expect_peers(logged.server.0);
     }
+    let by_port = port::decide_late(memory, learnt, &queue.front_line(), late);
     match (by_port, late.group) {
         (Some(verdict), Some(group)) => {
             memory.leave_group(group, queue.next_of_front());

@@ -75,7 +75,14 @@ pub(crate) fn note_found(memory: &Memory, learnt: &mut Learnt, logged: &LoggedLi
     })
 }
 
-/// Learns from a line that is being decided and that names no known port.
+/// Learns from a line that is being decided, if no port of it was found when it came.
+pub(super) fn learn(memory: &Memory, learnt: &mut Learnt, late: &LateLine) {
+    if late.is_found || late.logged.trailing.is_empty() || named(learnt, &late.logged).is_some() {
+        return;
+    }
+    note_all(memory, learnt, &late.logged);
+}
+
 fn note_all(memory: &Memory, learnt: &mut Learnt, logged: &LoggedLine) {
     note(memory, learnt, logged, |ports, field, number, found| match found {
         Some(finding) => ports.found(field, number, finding),
@@ -149,12 +156,7 @@ pub(super) fn decide_late(
     late: &LateLine,
 ) -> Option<LineVerdict> {
     let logged = &late.logged;
-    let Some((field, port)) = named(learnt, logged) else {
-        if !late.is_found && !logged.trailing.is_empty() {
-            note_all(memory, learnt, logged);
-        }
-        return None;
-    };
+    let (field, port) = named(learnt, logged)?;
     let verdict = decide(memory, learnt, line, logged, port);
     let ports = &mut learnt.servers[line.server as usize].ports;
     match verdict {
@@ -322,8 +324,9 @@ pub(super) fn in_order(
 /// Returns the balancer's port in the line, if the records of another balancer name that port.
 pub(super) fn shared_port(memory: &Memory, line: &HeldLine) -> Option<NonZeroU16> {
     let server = memory.servers.get(line.server as usize)?;
-    let peer =
-        line.peer.filter(|_| server.has_exchanges() && server.fields.key().has(LoggedFields::PEER));
+    let peer = line
+        .peer
+        .filter(|_| server.has_exchanges() && server.fields.compared().has(LoggedFields::PEER));
     peer.filter(|_| !memory.connections.is_empty())
 }
 

@@ -411,6 +411,13 @@ impl Memory {
         changes
     }
 
+    /// Expects lines of a server to name ports, where clients share the balancer's connections.
+    pub(crate) fn expect_peers(&mut self, server: u32) {
+        if let Some(server) = self.servers.get_mut(server as usize).filter(|it| it.is_third_party) {
+            server.fields.expect(LoggedFields::PEER);
+        }
+    }
+
     /// Compares lines of a source without headers; returns whether lines and mappings are grouped by others now.
     pub(crate) fn distrust_headers(&mut self, line: &HeldLine) -> bool {
         let changes = self.servers[line.server as usize].fields.distrust_headers(line.origin);

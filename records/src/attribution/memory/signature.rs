@@ -154,9 +154,22 @@ impl ServerFields {
         before != key
     }
 
+    /// Expects lines with these fields, too.
+    pub(crate) fn expect(&mut self, fields: LoggedFields) {
+        if !self.any.has(fields) {
+            self.any = self.any.or(fields);
+            (self.recent, self.review_in) = (LoggedFields::ALL, costs::FIELDS_REVIEWED_FIRST);
+        }
+    }
+
+    /// Returns the fields that records have, and any lines.
+    pub(crate) const fn compared(&self) -> LoggedFields {
+        self.any.and(self.records)
+    }
+
     /// Returns the fields beyond the key by which lines of this source are compared with single mappings.
     pub(crate) fn beyond_key(&self, origin: LineOrigin) -> LoggedFields {
-        let fields = self.any.and(self.records).without(self.key);
+        let fields = self.compared().without(self.key);
         if fields == LoggedFields::NONE || !self.distrusted.contains(&origin) {
             return fields;
         }

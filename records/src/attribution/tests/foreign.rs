@@ -2,6 +2,7 @@
 //! shared by clients, and headers may not be known.
 
 use super::*;
+use crate::access::TrailingNumbers;
 use crate::addr::ServerAddr;
 use crate::mapping::third_party_log::{ThirdPartyReader, ThirdPartyServer, ThirdPartySpec};
 
@@ -64,22 +65,36 @@ impl Site {
     }
 
     fn line(&mut self, at: i64, url: &str, port: Option<u16>) {
+        let line = LoggedLine { peer_port: port, ..self.logged(at, url) };
+        self.put(at, line);
+    }
+
+    /// A line whose format is not known, with these fields behind the known ones.
+    fn line_ending(&mut self, at: i64, url: &str, fields: &str) {
+        let trailing = TrailingNumbers::read(fields.as_bytes());
+        let line = LoggedLine { trailing, ..self.logged(at, url) };
+        self.put(at, line);
+    }
+
+    fn put(&mut self, at: i64, line: LoggedLine) {
         advance(&mut self.engine, at, &mut self.out);
+        self.engine.line(line, 0);
+    }
+
+    fn logged(&self, at: i64, url: &str) -> LoggedLine {
         // nginx asks its servers by HTTP/1.0, whatever its clients speak.
         let target = format!("GET {url}");
         let long = format!("{target} HTTP/1.0");
-        let line = LoggedLine {
+        LoggedLine {
             long: Fingerprint::of_logged(&[long.as_bytes()], Cut::Long),
             target: Fingerprint::of_logged(&[target.as_bytes()], Cut::Target),
             sender: Some(text_hash(b"10.0.0.9")),
             user_agent: Some(text_hash(b"agent")),
             referer: Some(text_hash(b"-")),
             status: Some(200),
-            peer_port: port,
             nth: Some(7),
             ..LoggedLine::unread(self.server, (Timestamp::from_micros(at), Resolution::Microsecond))
-        };
-        self.engine.line(line, 0);
+        }
     }
 
     fn out(&mut self) -> Vec<Out> {
@@ -107,6 +122,29 @@ fn requests_of_many_clients_over_one_connection_are_told_apart() {
     let first = site.out();
     // Before the first record nothing is known of the balancer.
     assert_eq!(first, expected);
+}
+
+#[test]
+fn a_port_behind_the_known_fields_is_found_where_connections_are_shared() {
+    // The records come before the lines, or after.
+    for (early, urls) in [(true, 60), (false, 60), (true, 7), (true, 1)] {
+        let mut site = Site::new(&ThirdPartySpec::haproxy());
+        for nth in 0..200_u8 {
+            let at = i64::from(nth) * 40 * MILLI;
+            let (url, port) = (format!("/{}", nth % urls), 40_000 + u16::from(nth) * 37 % 89);
+            if early {
+                site.http(at - MILLI, nth + 1, 3, &url, Some(port));
+            }
+            site.line_ending(at, &url, &format!(" 0.003 {port}"));
+            if !early {
+                site.http(at + MILLI, nth + 1, 3, &url, Some(port));
+            }
+        }
+        let out = site.out();
+        assert!(out.iter().zip(1..).all(|(line, client)| line.0 == client), "{out:?}");
+        let exact = out.iter().filter(|line| line.1 == Certainty::Exact).count();
+        assert!(exact >= 195, "{early} {urls}: {exact}");
+    }
 }
 
 #[test]
@@ -178,6 +216,23 @@ fn a_connection_with_its_port_is_exact_whatever_is_asked_on_it() {
     let expected: Vec<_> =
         [1, 2, 1, 2, 1, 2, 3].into_iter().map(|it| (it, Certainty::Exact, Reason::Port)).collect();
     assert_eq!(site.out(), expected);
+}
+
+#[test]
+fn a_port_behind_the_known_fields_is_found_where_only_connections_are_logged() {
+    let mut site = Site::new(&ThirdPartySpec::haproxy());
+    for nth in 0..40_u8 {
+        let (at, port) = (i64::from(nth) * 200 * MILLI, 40_000 + u16::from(nth) * 37);
+        let record = format!(
+            "192.0.2.{}:1 [25/Nov/2026:16:46:11.604] t a/w 1/0/+1 9 -- 1/1/1/1/0 0/0 10.0.0.9:{port} \
+             10.0.0.1:80",
+            nth + 1
+        );
+        site.passage(at, &record);
+        site.line_ending(at + 20 * MILLI, "/same", &format!(" {port}"));
+    }
+    let exact = |client| (client, Certainty::Exact, Reason::Port);
+    assert_eq!(site.out(), (1..=40).map(exact).collect::<Vec<_>>());
 }
 
 #[test]
