@@ -57,6 +57,8 @@ enum RecordSource {
     Ours,
     /// HAProxy, as docs/guide/behind-haproxy-and-others.md has it: likewise
     Haproxy,
+    /// nginx, likewise; it logs no port
+    Nginx,
 }
 
 /// Measures and prints a table.
@@ -81,6 +83,12 @@ pub fn run(args: &AccuracyArgs) -> Result<(), ActionError> {
                 RecordSource::Ours => true,
                 // It is not told IPv6 clients by the PROXY protocol here, and answers bad requests itself.
                 RecordSource::Haproxy => !row.v6 && !matches!(row.name, "odd" | "all"),
+                // It ends TLS where it reads requests, and sees too little where it does not.
+                RecordSource::Nginx => {
+                    !row.v6
+                        && row.sending.tls.is_none()
+                        && !matches!(row.name, "odd" | "all" | "busy")
+                }
             }
     };
     let rows: Vec<&Row> = ROWS.iter().filter(chosen).collect();

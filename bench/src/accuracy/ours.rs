@@ -9,8 +9,8 @@ use super::{RecordSource, Row};
 use crate::ActionError;
 use crate::stage::visitors::{self, Tally, Visit};
 use crate::stage::{
-    Band, HaproxyLogMode, LogSpelling, Make, Mappings, Output, Score, Share, Shipper, Site, Tee,
-    TempFolder, free_port, marks, run_with_messages, share, shift, sibling,
+    Band, HaproxyLogMode, LogSpelling, Make, Mappings, NGINX_FORMAT, Output, Score, Share, Shipper,
+    Site, Tee, TempFolder, free_port, marks, run_with_messages, share, shift, sibling,
 };
 
 /// The format of the lines that end with the peer's port, whichever server wrote them.
@@ -167,7 +167,7 @@ fn addresses(row: &Row) -> Vec<Option<SocketAddr>> {
 }
 
 fn visits(row: &Row, requests: usize, seed: u64) -> Vec<Visit> {
-    let visits = visitors::draw(row.manner, row.requests(requests), seed);
+    let visits = visitors::draw_by(row.manner, row.user_agents, row.requests(requests), seed);
     if row.v6 { visitors::by_v6(visits) } else { visits }
 }
 
@@ -178,6 +178,7 @@ fn make(source: RecordSource, row: &Row) -> Make {
             Make::Haproxy(HaproxyLogMode::TcpPorts)
         }
         RecordSource::Haproxy => Make::Haproxy(HaproxyLogMode::HttpPorts),
+        RecordSource::Nginx => Make::Nginx,
         RecordSource::C | RecordSource::Ours if row.v6 => Make::OursProxied,
         RecordSource::C | RecordSource::Ours => Make::Ours,
     }
@@ -223,7 +224,12 @@ pub fn live_behind(
     // Where records may be late by half a second, lines wait for them.
     let wait: &[&str] = if row.faults.is_some() { &["--wait", "1s"] } else { &[] };
     let names = NAMES.map(|name| ["--server", name]).concat();
-    let more = [wait, &names].concat();
+    let told = match make {
+        Make::Nginx => vec!["--mapping-format".to_owned(), format!("127.0.0.1={NGINX_FORMAT}")],
+        _ => Vec::new(),
+    };
+    let told: Vec<&str> = told.iter().map(String::as_str).collect();
+    let more = [wait, &names, &told].concat();
     let mut ears = Vec::new();
     for (_, name, args) in SPELLINGS {
         ears.push(Ear::start(name, &penlogd, &folder, Share::Records, &[args, &more].concat())?);
@@ -306,6 +312,9 @@ pub fn offline_behind(
         command.arg("-p").arg(&pen_log).arg("--explain").arg(&explain).args(format);
         command.args(NAMES.map(|name| ["--server", name]).concat());
         command.args(["--report", "json"]);
+        if make == Make::Nginx {
+            command.args(["--mapping-format", NGINX_FORMAT]);
+        }
         for (number, web) in site.webs.iter().enumerate() {
             let addr = web.addr();
             let server = if row.v6 { addr.to_string() } else { addr.ip().to_string() };

@@ -2,7 +2,7 @@
 
 use crate::stage::Faults;
 use crate::stage::WebServerKind::{self, Apache, Nginx};
-use crate::stage::visitors::{Protocol, Sending, TrafficKind};
+use crate::stage::visitors::{Protocol, Sending, TrafficKind, USER_AGENTS};
 
 /// One kind of traffic.
 #[derive(Clone, Copy, Debug)]
@@ -13,6 +13,8 @@ pub struct Row {
     pub title: &'static str,
     /// How visitors behave.
     pub manner: TrafficKind,
+    /// How many User-Agents the visitors have.
+    pub user_agents: u64,
     /// The web servers.
     pub webs: [WebServerKind; 3],
     /// How visits are sent; where TLS is, it passes through the balancer.
@@ -30,9 +32,15 @@ pub struct Row {
 pub const ROWS: &[Row] = &[
     row("single", "one request a connection, 60 URLs", TrafficKind::Single),
     row("same-page", "90 % the same URL", TrafficKind::SamePage),
+    Row { user_agents: 1, ..row("same-page-1", "the same, 1 User-Agent", TrafficKind::SamePage) },
+    Row {
+        user_agents: 12,
+        ..row("same-page-12", "the same, 12 User-Agents", TrafficKind::SamePage)
+    },
     row("keep-alive", "keep-alive", TrafficKind::KeepAlive),
     row("slow", "half slow downloads", TrafficKind::Slow),
     row("post", "half POST with bodies", TrafficKind::Post),
+    row("early", "half POST answered before their bodies have come", TrafficKind::EarlyAnswers),
     row("pipelined", "pipelined", TrafficKind::Pipelined),
     row("long-urls", "URLs up to 7 kB", TrafficKind::LongUrls),
     Row {
@@ -114,6 +122,7 @@ const fn row(name: &'static str, title: &'static str, manner: TrafficKind) -> Ro
         name,
         title,
         manner,
+        user_agents: USER_AGENTS,
         webs: [Nginx; 3],
         sending: Sending { tls: None, per_second: None },
         v6: false,

@@ -1,4 +1,4 @@
-//! `pen`, Debian's or ours, and HAProxy.
+//! `pen`, Debian's or ours, HAProxy and nginx.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 
 use super::haproxy::{self, HaproxyLogMode};
-use super::{Program, require_installed, sibling};
+use super::{Program, nginx, require_installed, sibling};
 use crate::{ActionError, Doing};
 
 /// Where its mapping records go.
@@ -34,6 +34,8 @@ pub enum Make {
     OursClassic,
     /// HAProxy, and what it does and logs.
     Haproxy(HaproxyLogMode),
+    /// nginx.
+    Nginx,
 }
 
 /// A running balancer that takes turns over the servers.
@@ -58,6 +60,12 @@ impl Balancer {
         if let Make::Haproxy(manner) = make {
             return Self::start_haproxy(manner, folder, addr, servers, mappings);
         }
+        if make == Make::Nginx {
+            let mut command = Command::new(require_installed("nginx")?);
+            let configuration = nginx::configure(folder, addr, servers, mappings)?;
+            command.arg("-c").arg(configuration).stdin(Stdio::null()).stdout(Stdio::null());
+            return Self::started("nginx", &mut command, addr);
+        }
         let log = match mappings {
             Mappings::File(path) => path.display().to_string(),
             Mappings::Collector(addr) => addr.to_string(),
@@ -75,9 +83,7 @@ impl Balancer {
         command.args(["-f", "-r", "-x", "500", "-t", "5", "-l", &log, &addr.to_string()]);
         command.args(servers.iter().map(ToString::to_string));
         command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
-        let mut process = Program::start("pen", &mut command)?;
-        process.wait_for_port(addr)?;
-        Ok(Self { process, addr })
+        Self::started("pen", &mut command, addr)
     }
 
     fn start_haproxy(
@@ -98,7 +104,15 @@ impl Balancer {
             }
             Mappings::Collector(_) => Stdio::null(),
         });
-        let mut process = Program::start("haproxy", &mut command)?;
+        Self::started("haproxy", &mut command, addr)
+    }
+
+    fn started(
+        name: &'static str,
+        command: &mut Command,
+        addr: SocketAddr,
+    ) -> Result<Self, ActionError> {
+        let mut process = Program::start(name, command)?;
         process.wait_for_port(addr)?;
         Ok(Self { process, addr })
     }

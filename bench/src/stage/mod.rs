@@ -11,6 +11,7 @@ mod clock;
 mod collector;
 mod echo;
 mod haproxy;
+mod nginx;
 mod site;
 mod tee;
 mod truth;
@@ -21,6 +22,7 @@ pub use balancer::{Balancer, Make, Mappings};
 pub use clock::shift;
 pub use collector::{Collector, Shipper};
 pub use haproxy::HaproxyLogMode;
+pub use nginx::NGINX_FORMAT;
 pub use pen_testing::folder::line_count;
 pub use pen_testing::program::{
     installed, require_installed, run_to_end, run_with_messages, sibling,

@@ -32,6 +32,8 @@ pub enum TrafficKind {
     Slow,
     /// Half are POSTs whose bodies come in pieces.
     Post,
+    /// Half are POSTs that the server answers before their bodies have come.
+    EarlyAnswers,
     /// One to four requests in one go.
     Pipelined,
     /// Addresses of up to 7 kB.
@@ -130,8 +132,17 @@ impl ScaledRandom for SeededRandom {
 /// Draws the visits for a number of requests.
 #[must_use]
 pub fn draw(manner: TrafficKind, requests: usize, seed: u64) -> Vec<Visit> {
+    draw_by(manner, USER_AGENTS, requests, seed)
+}
+
+/// How many User-Agents visitors have, where nothing else is said.
+pub const USER_AGENTS: u64 = 40;
+
+/// As [`draw`], for visitors with so many User-Agents.
+#[must_use]
+pub fn draw_by(manner: TrafficKind, user_agents: u64, requests: usize, seed: u64) -> Vec<Visit> {
     let mut random = SeededRandom::new(seed);
-    let (pages, agents) = (Zipf::new(60), Zipf::new(40));
+    let (pages, agents) = (Zipf::new(60), Zipf::new(user_agents));
     // A client keeps its browser.
     let clients: Vec<usize> = (0..200).map(|_| agents.draw(&mut random)).collect();
     let mut visits = Vec::new();
@@ -254,6 +265,10 @@ fn ask(
         TrafficKind::Post if random.scaled(2) == 0 => {
             return post(who, &format!("/post/form{}", page % 12), random, pieces);
         }
+        // What is not below /post/ is answered at once.
+        TrafficKind::EarlyAnswers if random.scaled(2) == 0 => {
+            return post(who, &format!("/form{}", page % 12), random, pieces);
+        }
         TrafficKind::LongUrls => long_target(page, random),
         _ => target(page),
     };
@@ -285,7 +300,9 @@ fn long_target(page: usize, random: &mut SeededRandom) -> String {
 }
 
 fn post(who: &Asker, target: &str, random: &mut SeededRandom, pieces: &mut Vec<Vec<u8>>) {
-    let count = 1 + random.scaled(4);
+    // A body that is answered early takes long enough for others to overtake it.
+    let count =
+        if target.starts_with("/post/") { 1 + random.scaled(4) } else { 1 + random.scaled(60) };
     let body: Vec<Vec<u8>> = (0..count)
         .map(|piece| {
             let mut text = format!("field{piece}=value+{}&text=", who.id).into_bytes();
