@@ -21,6 +21,7 @@ use crate::stage::{Score, share};
 
 /// What to measure.
 #[derive(clap::Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that was typed or not")]
 pub struct AccuracyArgs {
     /// A third of the requests
     #[arg(long)]
@@ -40,6 +41,9 @@ pub struct AccuracyArgs {
     /// Made logs only, which need no web server, no balancer and no network
     #[arg(long)]
     made: bool,
+    /// Made logs, and then the rows of our pen, HAProxy and nginx, as far as these are installed
+    #[arg(long, conflicts_with_all = ["made", "natural"])]
+    all: bool,
     /// Made logs whose requests and clients are those of these access logs
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "made")]
     natural: Vec<PathBuf>,
@@ -66,19 +70,37 @@ enum RecordSource {
 /// # Errors
 /// When a program is missing or fails.
 pub fn run(args: &AccuracyArgs) -> Result<(), ActionError> {
-    if args.made || !args.natural.is_empty() {
-        return made::run(&made::MadeRun {
+    let made = || {
+        made::run(&made::MadeRun {
             row: args.row.clone(),
             seed: args.seed,
             quick: args.quick,
             natural: args.natural.clone(),
             keep: args.keep.clone(),
-        });
+        })
+    };
+    if args.made || !args.natural.is_empty() {
+        return made();
     }
+    if !args.all {
+        return real(args, args.balancer);
+    }
+    let made = made();
+    for source in [RecordSource::Ours, RecordSource::Haproxy, RecordSource::Nginx] {
+        println!("\nReal programs, records of {source:?}:\n");
+        if let Err(error) = real(args, source) {
+            println!("left out: {error}");
+        }
+    }
+    made
+}
+
+/// The rows of real programs.
+fn real(args: &AccuracyArgs, source: RecordSource) -> Result<(), ActionError> {
     let requests = if args.quick { 2_000 } else { 6_000 };
     let chosen = |row: &&Row| {
         args.row.as_ref().is_none_or(|name| row.name.contains(name))
-            && match args.balancer {
+            && match source {
                 RecordSource::C => row.is_for_all(),
                 RecordSource::Ours => true,
                 // It is not told IPv6 clients by the PROXY protocol here, and answers bad requests itself.
@@ -103,8 +125,8 @@ pub fn run(args: &AccuracyArgs) -> Result<(), ActionError> {
         "Lines that name the right client, in per cent of all lines; {requests} requests a row, 48 at a \
          time, 200 clients, 3 servers.\n"
     );
-    if args.balancer != RecordSource::C {
-        return ours::run((&rows, args.balancer), requests, args.seed, args.brief);
+    if source != RecordSource::C {
+        return ours::run((&rows, source), requests, args.seed, args.brief);
     }
     println!("{}", if args.brief { BRIEF } else { WHOLE });
     let mut marked = Marked::default();

@@ -4,6 +4,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 
+use pen_testing::site::BANDS;
+
 use super::trial::{Ear, Merged, plans};
 use super::{RecordSource, Row};
 use crate::ActionError;
@@ -62,8 +64,8 @@ impl Scores {
 }
 
 const WHOLE: &str = "\
-| traffic | road | lines | right % | exact (wrong) | certain (wrong) | likely (wrong) | none | lost |
-|---|---|---|---:|---:|---:|---:|---:|---:|";
+| traffic | road | lines | right % | exact (wrong) | certain (wrong) | likely (wrong) | none | lost | off |
+|---|---|---|---:|---:|---:|---:|---:|---:|---|";
 
 const BRIEF: &str = "\
 | traffic | with the port, live | offline | combined, live | offline | common, live | offline |
@@ -80,7 +82,7 @@ pub(super) fn run(
     let (mut lines, mut wrong) = ([0; 2], [0; 2]);
     let mut lost = 0;
     let (mut clocks, mut rates) = (Vec::new(), Vec::new());
-    let mut bands = [Band::default(); 10];
+    let mut bands = [Band::default(); BANDS.len()];
     for row in rows {
         let make = make(source, row);
         let live = live_behind(make, row, requests, seed)?;
@@ -132,22 +134,22 @@ pub(super) fn run(
 /// How right lines are that were said to be likely, by how likely.
 fn calibration(bands: &[Band]) {
     println!("\n| said to be likely by | lines | said % | right % |\n|---|---:|---:|---:|");
-    for (tenth, band) in bands.iter().enumerate().filter(|(_, band)| band.lines > 0) {
-        println!(
-            "| {} to {} % | {} | {:.1} | {:.1} |",
-            tenth * 10,
-            tenth * 10 + 10,
-            band.lines,
-            share(band.said, band.lines * 1_000),
-            share(band.right, band.lines)
-        );
+    let lower = [0].into_iter().chain(BANDS);
+    for ((from, to), band) in lower.zip(BANDS).zip(bands).filter(|(_, band)| band.lines > 0) {
+        let (said, right) = band.said_and_right();
+        println!("| {} to {} % | {} | {said:.1} | {right:.1} |", from / 10, to / 10, band.lines);
     }
 }
 
 fn line(row: &Row, road: &str, kind: &str, score: &Score) {
     let certain = score.certain - score.exact;
+    let off = score.bands_off().map(|(end, band)| {
+        let (said, right) = band.said_and_right();
+        format!("below {} % {}: {said:.0} said, {right:.0} right", end / 10, band.lines)
+    });
+    let off: Vec<String> = off.collect();
     println!(
-        "| {} | {road} | {kind} | {:.2} | {:.2} ({}) | {:.2} ({}) | {:.2} ({}) | {:.2} | {} |",
+        "| {} | {road} | {kind} | {:.2} | {:.2} ({}) | {:.2} ({}) | {:.2} ({}) | {:.2} | {} | {} |",
         row.title,
         score.right_share(),
         share(score.exact, score.lines),
@@ -158,6 +160,7 @@ fn line(row: &Row, road: &str, kind: &str, score: &Score) {
         score.likely_wrong,
         share(score.none, score.lines),
         score.lost() + score.doubled + score.strange,
+        off.join("; "),
     );
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use memchr::{memchr, memmem};
+use pen_testing::site::BANDS;
 
 use super::LogSpelling;
 use crate::{ActionError, Doing};
@@ -131,6 +132,18 @@ pub struct Band {
 }
 
 impl Band {
+    /// Per cent that they are said to be sure, and per cent that are right.
+    #[must_use]
+    pub fn said_and_right(&self) -> (f64, f64) {
+        (share(self.said, self.lines * 1_000), share(self.right, self.lines))
+    }
+
+    /// Whether it has enough lines to judge, and they are more than 5 points off.
+    fn is_off(&self) -> bool {
+        let (said, right) = self.said_and_right();
+        self.lines >= 200 && (said - right).abs() > 5.0
+    }
+
     /// Adds those of another one.
     pub fn add(&mut self, other: Self) {
         self.lines += other.lines;
@@ -164,8 +177,8 @@ pub struct Score {
     pub likely: usize,
     /// Those of them that are wrong.
     pub likely_wrong: usize,
-    /// Lines marked as likely, by the tenths that their probability was said to be.
-    pub bands: [Band; 10],
+    /// Lines marked as likely, by what their probability was said to be: the ends of the bands are [`BANDS`].
+    pub bands: [Band; BANDS.len()],
     /// Lines marked as none.
     pub none: usize,
     /// Lines that came out more often than they went in.
@@ -179,6 +192,11 @@ impl Score {
     #[must_use]
     pub fn lost(&self) -> usize {
         self.lines - self.written
+    }
+
+    /// The bands with enough lines whose mean probability is more than 5 points off, with their ends.
+    pub fn bands_off(&self) -> impl Iterator<Item = (u16, Band)> {
+        BANDS.into_iter().zip(self.bands).filter(|(_, band)| band.is_off())
     }
 
     /// Per cent that name the right client, of all lines that the web servers wrote.
@@ -205,7 +223,8 @@ impl Score {
                 self.likely += 1;
                 self.likely_wrong += usize::from(!right);
                 let said = usize::from(mark.probability);
-                let band = &mut self.bands[(said / 100).min(9)];
+                let place = BANDS.iter().position(|&end| mark.probability < end);
+                let band = &mut self.bands[place.unwrap_or(BANDS.len() - 1)];
                 band.add(Band { lines: 1, right: usize::from(right), said });
             }
             _ => self.none += 1,
