@@ -2,6 +2,7 @@
 
 mod audit;
 mod live;
+mod made;
 mod misfit;
 mod reading;
 mod servers;

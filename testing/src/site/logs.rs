@@ -2,10 +2,11 @@
 
 use pen_records::attribution::text_hash;
 use pen_records::mapping::packet::write_record;
-use pen_records::mapping::{Mapping, MappingKind, RequestText};
+use pen_records::mapping::{BodyEnd, Mapping, MappingKind, RequestText};
 use pen_records::request::Cut;
 use pen_records::time::{Resolution, Timestamp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use super::demand::{Demand, micros};
 use super::lines::{LineParts, write_line};
@@ -166,21 +167,42 @@ impl LogWriting<'_> {
             ..common
         };
         let is_recorded = self.push(connection.run, exchange.sent, &request);
-        let restarted = connection.closed.is_none();
-        if self.plan.records == RecordFormat::Extended
-            && !(restarted && exchange.ended >= self.traffic.middle)
-        {
-            let ended = Mapping {
-                kind: MappingKind::Ended,
-                status: Some(demand.status),
-                head_bytes: Some(180),
-                body_bytes: Some(demand.bytes),
-                framed_bytes: Some(demand.bytes),
-                ..common
-            };
-            self.push(connection.run, exchange.ended, &ended);
+        if self.plan.records == RecordFormat::Extended {
+            self.ends(exchange, connection, &common);
         }
         is_recorded
+    }
+
+    /// The records of an exchange's end: two if the body of the request ends last.
+    fn ends(
+        &mut self,
+        exchange: &SiteExchange,
+        connection: &SiteConnection,
+        common: &Mapping<'static>,
+    ) {
+        let demand = &exchange.demand;
+        let late = exchange.body_ended.filter(|&body| body > exchange.ended);
+        let body_end = exchange.body_ended.map(|body| match u64::try_from(exchange.ended - body) {
+            Ok(before) => BodyEnd::ago(Duration::from_micros(before)),
+            Err(_) => BodyEnd::Pending,
+        });
+        let ended = Mapping {
+            kind: MappingKind::Ended,
+            status: Some(demand.status),
+            head_bytes: Some(180),
+            body_bytes: Some(demand.bytes),
+            framed_bytes: Some(demand.bytes),
+            body_end,
+            ..*common
+        };
+        let last = Mapping { body_end: Some(BodyEnd::Ago(0)), ..ended };
+        let records = [Some((exchange.ended, ended)), late.map(|at| (at, last))];
+        for (at, record) in records.into_iter().flatten() {
+            // A balancer that was killed writes no more.
+            if connection.closed.is_some() || at < self.traffic.middle {
+                self.push(connection.run, at, &record);
+            }
+        }
     }
 
     fn mapping(&self, connection: &SiteConnection) -> Mapping<'static> {

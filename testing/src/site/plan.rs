@@ -45,6 +45,8 @@ pub struct SitePlan {
     pub format: LineFormat,
     /// The time that a line names.
     pub stamped: StampedAt,
+    /// When a server writes a line.
+    pub logged: LoggedWhen,
     /// Which files the lines are in.
     pub files: LogFiles,
     /// What happens to the site or its logs.
@@ -74,6 +76,7 @@ impl Default for SitePlan {
             records: RecordFormat::Extended,
             format: LineFormat::Combined,
             stamped: StampedAt::End,
+            logged: LoggedWhen::Over,
             files: LogFiles::OfServer,
             disturbances: Vec::new(),
         }
@@ -173,6 +176,15 @@ pub enum StampedAt {
     End,
     /// Its start, as Apache writes it.
     Start,
+}
+
+/// When a server writes a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoggedWhen {
+    /// When the response has been sent and the request's body has come, as nginx does.
+    Over,
+    /// When the response has been sent.
+    Answered,
 }
 
 /// The files of a server.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use pen_records::attribution::text_hash;
 
 use super::demand::{Demand, micros};
-use super::{Disturbance, ServerChoice, ServiceModel, SitePlan};
+use super::{Disturbance, LoggedWhen, ServerChoice, ServiceModel, SitePlan};
 use crate::random::SeededRandom;
 
 /// A connection of a client through the balancer to a server.
@@ -43,6 +43,8 @@ pub(super) struct SiteExchange {
     pub logged: i64,
     /// The balancer has passed on the last byte of the response.
     pub ended: i64,
+    /// The balancer has passed on the last byte of the request's body, if there is one.
+    pub body_ended: Option<i64>,
 }
 
 /// All that happens at a site.
@@ -129,7 +131,10 @@ impl TrafficDrawing<'_> {
                 _ => at,
             });
         let body = if demand.early { 20_000 + micros(random.unit() * 400_000.0) } else { 0 };
-        let read_by = (received + body).max(answered);
+        let read_by = match self.plan.logged {
+            LoggedWhen::Over => (received + body).max(answered),
+            LoggedWhen::Answered => answered,
+        };
         let logged = read_by + 3 + micros(random.unit() * 25.0);
         let hiccup = if random.unit() < 0.01 { micros(random.unit() * 5_000.0) } else { 0 };
         let slow =
@@ -146,7 +151,9 @@ impl TrafficDrawing<'_> {
             self.idle.entry(demand.client.clone()).or_default().push(idle);
         }
         self.ports.insert(place.port, closed + 1_000_000);
-        let exchange = SiteExchange { demand, connection, nth, sent, received, logged, ended };
+        let body_ended = demand.early.then_some(sent + body);
+        let exchange =
+            SiteExchange { demand, connection, nth, sent, received, logged, ended, body_ended };
         self.traffic.exchanges.push(exchange);
     }
 

@@ -1,7 +1,8 @@
 //! The made sites of the table.
 
 use pen_testing::site::{
-    CheckKind, Disturbance, LineFormat, LogFiles, RecordFormat, ServiceModel, SitePlan, StampedAt,
+    CheckKind, Disturbance, LineFormat, LogFiles, LoggedWhen, RecordFormat, ServiceModel, SitePlan,
+    StampedAt,
 };
 
 /// A site of the table.
@@ -73,8 +74,10 @@ impl MadeRows {
         for (name, plan) in [("", hot()), (", common", SitePlan { same: 0.5, ..common() })] {
             let plan = SitePlan { early: 0.5, per_connection: 4, ..plan };
             self.one(&format!("half POST answered early{name}"), 99.9, plan.clone());
-            let fast = SitePlan { rate: 300.0, requests: 6_000, ..plan };
+            let fast = SitePlan { rate: 300.0, requests: 6_000, ..plan.clone() };
             self.one(&format!("half POST answered early{name}, 300/s"), 99.0, fast);
+            let at_once = SitePlan { logged: LoggedWhen::Answered, ..plan };
+            self.one(&format!("half POST answered early{name}, logged then"), 99.0, at_once);
         }
         let many = SitePlan { clients: 8, agents: 40, agents_of_client: 5, ..base() };
         self.both("8 clients with 5 User-Agents each", 99.9, many.clone());
