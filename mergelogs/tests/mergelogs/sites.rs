@@ -67,9 +67,6 @@ const FIXTURES: &[SiteFixture] = &[
     SiteFixture { right: (870, 900), likely_wrong: 30, ..site("virtual-hosts-in-files", 900) },
 ];
 
-/// Folders whose right value is not reached yet.
-const NOT_YET: &[&str] = &["virtual-hosts-in-files"];
-
 /// What became of the lines of a site.
 #[derive(Debug, Default)]
 struct FixtureOutcome {
@@ -188,7 +185,6 @@ fn each_site_has_the_right_clients_and_says_how_sure_they_are() {
         let outcome = run(fixture);
         let faults = fixture.faults(&outcome);
         println!("{}: {faults:?} {outcome:?}", fixture.name);
-        let is_judged = !NOT_YET.contains(&fixture.name);
-        assert!(!is_judged || faults.is_empty(), "{}: {faults:?} {outcome:?}", fixture.name);
+        assert!(faults.is_empty(), "{}: {faults:?} {outcome:?}", fixture.name);
     }
 }
