@@ -237,7 +237,7 @@ impl<T> Attributor<T> {
         }
         let verdict = self.decide(&line, state);
         let payload = self.queue.pop()?.payload;
-        let is_missing = verdict.reason == Reason::NoMapping;
+        let is_missing = matches!(verdict.reason, Reason::NoMapping | Reason::NoneFits);
         let verdict = self.fall_back(&line, verdict);
         let verdict = self.doubt_for_losses(&line, verdict);
         if let Some(explanations) = &mut self.explanations {
@@ -254,7 +254,13 @@ impl<T> Attributor<T> {
             LineState::Waits(group) => decide::waiting(queue, memory, learnt, buffers, group),
             LineState::Unreadable => decide::unreadable(memory, learnt, line),
             LineState::Direct => LineVerdict::unmatched(Reason::Direct),
-            LineState::Early(place) => queue.take_early(place),
+            LineState::Early(place) => {
+                let early = queue.take_early(place);
+                if let Some(ended) = early.ended {
+                    learnt.servers[line.server as usize].advance_to(ended);
+                }
+                early.verdict
+            }
             LineState::Late(place) => {
                 let late = queue.take_late(place);
                 decide::late(queue, memory, learnt, buffers, &late)

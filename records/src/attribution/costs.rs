@@ -116,18 +116,8 @@ pub(crate) const SINGLE_CANDIDATES: usize = 32;
 /// Crossing cost from which a server counts as answering in order, so that the first mapping is taken.
 pub(crate) const IN_ORDER: i64 = 1_400;
 
-/// Probability of the first mapping of a server that answers in order. The simulation gives 998 with stamps
-/// of whole seconds; real servers keep the order less strictly.
-pub(crate) const IN_ORDER_PROBABILITY: u16 = 950;
-
 /// Lines for each line that is watched for the order of answers.
 pub(crate) const ORDER_WATCHED: u64 = 4;
-
-/// Highest cost of the delay at which the first mapping in order is taken.
-pub(crate) const IN_ORDER_DELAY: i64 = 1_500;
-
-/// Highest cost of the User-Agent at which the first mapping in order is taken.
-pub(crate) const IN_ORDER_AGENT: i32 = 800;
 
 /// How much cheaper the best mapping of a single-line match must be than every rival of another client.
 pub(crate) const SINGLE_LEAD: i64 = 2_500;
@@ -138,9 +128,6 @@ pub(crate) const OTHER_AGENT: i64 = 3_000;
 /// Probability of a deferred mapping, taken because all candidates are reserved. Such a choice uses
 /// up the leftovers of an earlier mistake, and is seldom right.
 pub(crate) const LEFTOVER_PROBABILITY: u16 = 50;
-
-/// Lowest surprise at which a User-Agent tells a client from most others.
-pub(crate) const TELLING_AGENT: i32 = 2_000;
 
 // Assignment window: lines and mappings of a group together.
 
@@ -156,12 +143,23 @@ pub(crate) const WINDOW_DECIDED: usize = 6;
 /// Cost of skipping a mapping: one in some hundred is never answered.
 pub(crate) const MAPPING_SKIPPED: i64 = 3_000;
 
-/// Cost of two lines that come in the reverse order of the ends of their exchanges.
-pub(crate) const EXCHANGES_CROSSED: i64 = 2_500;
+/// Weight of crossing two exchanges where stamps are fine: delays say what is likely.
+pub(crate) const CROSSED_FINE: f64 = 0.5;
 
-/// The same cost for the probability of a choice. Of equal exchanges whose end our balancer saw, fewer than
-/// two lines in 100 come in another order (accuracy, `--balancer ours`).
-pub(crate) const EXCHANGES_OUT_OF_ORDER: i64 = 4_000;
+/// Microseconds by which a request may seem to be asked after its line, where arrival dates both.
+pub(crate) const ASKED_AFTER: i64 = 20_000;
+
+/// Cost of a request that was asked after the line.
+pub(crate) const ASKED_TOO_LATE: i64 = 6_000;
+
+/// Pairs of lines that are logged in the order of the ends of their exchanges, before any was seen.
+pub(crate) const STRAIGHT_AT_FIRST: f64 = 30.0;
+
+/// Pairs that are not, if the exchanges end within a microsecond; half as many for each two doublings.
+pub(crate) const CROSSED_AT_FIRST: f64 = 12.0;
+
+/// Pairs of a gap at which both counts are halved.
+pub(crate) const END_ORDER_FADE_AT: f64 = 2_000.0;
 
 /// Cost of an exchange without a record of the end, which may be lost.
 pub(crate) const END_UNSEEN: i64 = 4_000;
@@ -186,6 +184,79 @@ pub(crate) const LINE_UNMATCHED: i64 = 22_000;
 
 /// How much that cost falls for each doubling of the share of missing mappings beyond one in 1,000.
 pub(crate) const LINE_UNMATCHED_STEP: i64 = 1_800;
+
+// Alignment of a group's lines and mappings.
+
+/// Most lines that are aligned together.
+pub(crate) const LATTICE_LINES: usize = 16;
+
+/// Most mappings that they are aligned with.
+pub(crate) const LATTICE_MAPPINGS: usize = 32;
+
+/// Most lines decided by one alignment where a group has more lines.
+pub(crate) const LATTICE_DECIDED: usize = 8;
+
+/// Most mappings outside the order that a line may have: deferred ones, and exchanges whose end is unseen.
+pub(crate) const LATTICE_OTHERS: usize = 8;
+
+/// Mappings that are looked at for the first one that is young enough.
+pub(crate) const LATTICE_SCAN: usize = 512;
+
+/// Mappings in an alignment that are older than a line's own should be.
+pub(crate) const LATTICE_OLD: usize = 12;
+
+/// Step of costs whose weights are kept in a table.
+pub(crate) const LATTICE_STEP: i64 = 20;
+
+/// Highest cost in an alignment: 16 lines of it stay within the range of a float.
+pub(crate) const LATTICE_WORST: i64 = 24_000;
+
+/// Lowest weight of a left-over mapping: one in 1,100.
+pub(crate) const LEFT_OVER_LEAST: f64 = 0.000_9;
+
+/// Left-over and taken mappings before any was seen.
+pub(crate) const LEFT_OVER_AT_FIRST: (f64, f64) = (1.0, 400.0);
+
+/// Left-over and taken mappings at which both counts are halved.
+pub(crate) const LEFT_OVER_FADE_AT: f64 = 512.0;
+
+/// Share that is taken off where both mappings are left over and lines without one.
+pub(crate) const LEFT_OVER_BOTH: f64 = 0.9;
+
+/// Least share of lines without a mapping in a group.
+pub(crate) const ALONE_LEAST: f64 = 0.000_2;
+
+/// Density of delays, in parts per second, up to which a line without a mapping is as likely as its share says:
+/// equal requests come so often.
+pub(crate) const ALONE_RATE: f32 = 4.0;
+
+/// Cost, beside its delay, of a mapping that was deferred.
+pub(crate) const DEFERRED: i64 = 1_000;
+
+/// Share, in thousandths, from which a pair of an alignment teaches delays.
+pub(crate) const LATTICE_TEACHES: u16 = 950;
+
+/// The same while delays are not settled.
+pub(crate) const LATTICE_TEACHES_EARLY: u16 = 800;
+
+/// While delays are not settled: microseconds from which the cost of a delay grows, by a natural logarithm each
+/// time it grows by e.
+pub(crate) const END_AT_FIRST: u64 = 1_000;
+
+/// How much likelier a line must be without a mapping to stay without a client.
+pub(crate) const NOBODY_LEAD: f64 = 0.2;
+
+/// Share of one client, in thousandths, without which a line is not certain.
+pub(crate) const LATTICE_CERTAIN: u16 = 980;
+
+/// Cost of a delay from which a mapping is overdue: its line would have come by now.
+pub(crate) const OVERDUE: i64 = 7_000;
+
+/// The same where both stamps are coarse, or by the order of the server's log.
+pub(crate) const OVERDUE_COARSE: i64 = 9_000;
+
+/// Highest cost of an end that does not follow on the end of the line logged before.
+pub(crate) const ADVANCE_WORST: i64 = 9_000;
 
 // The balancer's port.
 
@@ -215,6 +286,9 @@ pub(crate) const TLS_REPEATS: u32 = 4;
 
 /// Cost of a line without a TLS exchange.
 pub(crate) const TLS_UNMATCHED: i64 = 14_000;
+
+/// Cost of two lines that come in the reverse order of the ends of their exchanges.
+pub(crate) const TLS_CROSSED: i64 = 2_500;
 
 /// Cost of an exchange without any line.
 pub(crate) const TLS_SKIPPED: i64 = 4_000;
@@ -343,6 +417,15 @@ pub(crate) const DELAY_WORST: i64 = 14_000;
 /// It covers a clock that is off without being seen to be.
 pub(crate) const COARSE_PRIOR: (i64, i64) = (2, 4);
 
+/// Pairs needed before the cost of a coarse stamp outside the span of delays is what was seen.
+pub(crate) const STEPS_USED_AFTER: u32 = 400;
+
+/// Before delays are known: microseconds after the end of an exchange at which most stamps of whole seconds are.
+pub(crate) const COARSE_AT_FIRST: std::ops::Range<i64> = -1_050_000..150_000;
+
+/// Delays are dense where they are at least one in so many as dense as at best.
+pub(crate) const COARSE_SPARSE: u32 = 12;
+
 /// Cost of a coarse stamp outside the span of delays.
 pub(crate) const COARSE_OUTSIDE: i64 = 3_000;
 
@@ -421,10 +504,10 @@ pub(crate) const ORDER_FADE_AT: i64 = 100_000;
 // Agreement of status and size.
 
 /// Agreements and disagreements of statuses before any was seen.
-pub(crate) const STATUS_AT_FIRST: (u32, u32) = (200, 1);
+pub(crate) const STATUS_AT_FIRST: (u32, u32) = (1_000, 1);
 
 /// Agreements and disagreements of sizes before any was seen.
-pub(crate) const BYTES_AT_FIRST: (u32, u32) = (40, 1);
+pub(crate) const BYTES_AT_FIRST: (u32, u32) = (200, 1);
 
 /// Pairs at which both counts are halved.
 pub(crate) const AGREEMENT_FADE_AT: u32 = 4_096;

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 
+use super::learnt::end_order::SureEnd;
 use super::line::{HeldLine, LineNumber, LoggedLine};
 use super::memory::Memory;
 use super::memory::mappings::GroupSlot;
@@ -15,9 +16,17 @@ pub(crate) struct LineQueue<T> {
     /// The number of the oldest held line; without held lines, of the next line to come.
     first: LineNumber,
     /// Verdicts on lines that were decided together with an older line.
-    early: Slab<LineVerdict>,
+    early: Slab<EarlyVerdict>,
     /// Lines of which the key is found only when they are decided.
     late: Slab<LateLine>,
+}
+
+/// A verdict that is kept until the line is the oldest.
+#[derive(Clone, Copy)]
+pub(crate) struct EarlyVerdict {
+    pub(crate) verdict: LineVerdict,
+    /// When the line's exchange ended, if that is hardly in doubt.
+    pub(crate) ended: Option<SureEnd>,
 }
 
 /// A line that waits to come out.
@@ -49,7 +58,7 @@ pub(crate) enum LineState {
     /// The line came past the balancer.
     Direct,
     /// The line was decided together with an older line.
-    Early(Slot<LineVerdict>),
+    Early(Slot<EarlyVerdict>),
     /// The line gets its key only when it is decided.
     Late(Slot<LateLine>),
 }
@@ -189,8 +198,8 @@ impl<T> LineQueue<T> {
     }
 
     /// Keeps the verdict on a line that does not come out yet.
-    pub(crate) fn keep_early(&mut self, number: LineNumber, verdict: LineVerdict) {
-        let place = self.early.insert(verdict);
+    pub(crate) fn keep_early(&mut self, number: LineNumber, early: EarlyVerdict) {
+        let place = self.early.insert(early);
         if let Some(line) = number.since(self.first).and_then(|at| self.lines.get_mut(at)) {
             let before = std::mem::replace(&mut line.state, LineState::Early(place));
             if let LineState::Late(late) = before {
@@ -200,7 +209,7 @@ impl<T> LineQueue<T> {
     }
 
     /// Returns the verdict that was kept, and frees its place.
-    pub(crate) fn take_early(&mut self, place: Slot<LineVerdict>) -> LineVerdict {
+    pub(crate) fn take_early(&mut self, place: Slot<EarlyVerdict>) -> EarlyVerdict {
         self.early.free(place);
         self.early[place]
     }

@@ -5,8 +5,10 @@
 //!
 //! - no mapping: `tls`, an exchange in passed-through TLS.
 //! - one mapping and one line: `only`.
-//! - more of either: `single`, the line by itself, and where that is not plain `group`, which assigns
-//!   mappings to all lines of a window by way of `assign`.
+//! - more of either, where the server keeps an order: `aligned`, which weighs all alignments of lines and
+//!   mappings by way of `lattice`.
+//! - elsewhere: `single`, the line by itself, and where that is not plain `group`, which assigns mappings to
+//!   all lines of a window by way of `assign`.
 //!
 //! A line that names the balancer's port is decided by `port` first. `pair` judges one line with one
 //! mapping, and `why` explains a decision.
@@ -14,17 +16,21 @@
 //! Strategies are functions over [`Memory`] and [`Learnt`]: they take the mapping that they choose out of
 //! the memory, and learn from it.
 
+mod aligned;
 pub(crate) mod assign;
 mod group;
+mod lattice;
 mod only;
 mod pair;
 pub(crate) mod port;
 mod single;
 mod tls;
 pub(crate) mod why;
+mod window;
 
-use self::group::AssignmentWindow;
 use self::single::SingleLineMatch;
+use self::window::DecisionWindow;
+use super::costs;
 use super::learnt::Learnt;
 use super::line::HeldLine;
 use super::memory::mappings::GroupSlot;
@@ -37,7 +43,7 @@ use crate::time::Resolution;
 #[derive(Default)]
 pub(crate) struct DecisionBuffers {
     single: SingleLineMatch,
-    window: AssignmentWindow,
+    window: DecisionWindow,
 }
 
 /// Decides the oldest held line, which waits in `group`.
@@ -135,30 +141,43 @@ fn in_group<T>(
         (1, 1) => only::decide(memory, learnt, &line, group),
         _ => {
             defer_old(memory, learnt, &line, group);
-            let of_exchanges = memory.mappings.group(group).of_exchanges;
-            let by_itself = (!of_exchanges)
-                .then(|| single::decide(queue, memory, learnt, &mut buffers.single, group))
-                .flatten();
-            by_itself
+            let is_ordered = memory.mappings.group(group).of_exchanges
+                || learnt.servers[line.server as usize].order.crossing_cost() >= costs::IN_ORDER;
+            if is_ordered {
+                return aligned::decide(queue, memory, learnt, &mut buffers.window, group);
+            }
+            single::decide(queue, memory, learnt, &mut buffers.single, group)
                 .unwrap_or_else(|| group::decide(queue, memory, learnt, &mut buffers.window, group))
         }
     }
 }
 
 /// Defers the group's mappings that are far older than the server's delays.
-fn defer_old(memory: &mut Memory, learnt: &Learnt, line: &HeldLine, group: GroupSlot) {
+fn defer_old(memory: &mut Memory, learnt: &mut Learnt, line: &HeldLine, group: GroupSlot) {
     let server = &learnt.servers[line.server as usize];
     let delays = &server.delays;
-    if line.resolution == Resolution::Second && memory.mappings.group(group).of_exchanges {
+    let is_known = delays.is_settled();
+    let (_, longest) = costs::DELAY_AT_FIRST;
+    let is_coarse = line.resolution == Resolution::Second;
+    let deferred = if memory.mappings.group(group).of_exchanges {
         let span = server.span_of_ends(line);
-        let is_known = delays.is_settled();
-        return memory.mappings.defer_while(group, |waiting| {
+        memory.mappings.defer_while(group, |waiting| {
             let delay = line.time.micros_since(waiting.time);
-            is_known && delay > 0 && span.is_unusual(delay)
-        });
+            let is_overdue = if is_coarse {
+                delay > 0 && span.is_overdue(delay)
+            } else {
+                delay > 0 && (delays.is_unusual(delay) || !is_known && delay > longest)
+            };
+            is_overdue || server.is_passed(waiting.time)
+        })
+    } else {
+        memory.mappings.defer_while(group, |waiting| {
+            let delay = line.time.micros_since(waiting.time);
+            let is_overdue = is_coarse && is_known && delays.cost(delay) >= costs::OVERDUE_COARSE;
+            delay > 0 && (is_overdue || delays.is_unusual(delay))
+        })
+    };
+    if deferred > 0 {
+        learnt.servers[line.server as usize].left_over.learn_left(deferred);
     }
-    memory.mappings.defer_while(group, |waiting| {
-        let delay = line.time.micros_since(waiting.time);
-        delay > 0 && delays.is_unusual(delay)
-    });
 }

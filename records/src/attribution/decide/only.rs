@@ -4,6 +4,7 @@
 use super::pair;
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
+use crate::attribution::learnt::end_order::SureEnd;
 use crate::attribution::learnt::user_agents::AgentFit;
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::Memory;
@@ -86,10 +87,14 @@ fn judge_exchange(
     let waiting = memory.mappings.get(mapping);
     let WaitingMapping { client, time, contested, client_hash, .. } = *waiting;
     let facts = memory.exchanges.get(facts);
+    let end = SureEnd { ended: time, asked: facts.asked, group: None };
     let delay = line.time.micros_since(time);
     let server = &learnt.servers[line.server as usize];
     let is_late = facts.ended && !facts.is_cut();
-    let is_unusual = is_late && server.is_unusual_end(line, delay);
+    // A line does not come before its request.
+    let early = facts.asked.micros_since(line.time) - line.resolution.micros();
+    let is_unusual =
+        if is_late { server.is_unusual_end(line, delay) } else { early > costs::ASKED_AFTER };
     let is_contradicted = server.agreement.cost(facts, line) > costs::ODD_RESPONSE;
     let is_doubtful = is_doubtful(memory, learnt, line);
     let is_plain = !contested && !is_unusual && !is_doubtful;
@@ -105,6 +110,9 @@ fn judge_exchange(
     };
     if is_plain || !(contested || is_unusual || is_contradicted) {
         pair::learn_exchange(memory, learnt, mapping, line);
+        if is_late {
+            learnt.servers[line.server as usize].advance_to(end);
+        }
     } else if is_unusual && !contested {
         learnt.servers[line.server as usize].delays.learn_next(delay);
     }

@@ -74,18 +74,35 @@ pub(super) fn learn_exchange(
     mapping: MappingSlot,
     line: &HeldLine,
 ) -> i64 {
-    let WaitingMapping { time, resolution, facts, .. } = *memory.mappings.get(mapping);
-    let delay = line.time.micros_since(time);
-    if let Some(facts) = facts.map(|facts| memory.exchanges.get(facts)) {
-        let server = &mut learnt.servers[line.server as usize];
+    let delay = learn_end(memory, learnt, mapping, line);
+    let facts = memory.mappings.get(mapping).facts.map(|facts| memory.exchanges.get(facts));
+    let server = &mut learnt.servers[line.server as usize];
+    if let Some(facts) = facts {
         server.logged_end.learn(facts, line);
         server.hosts.learn(facts.signature.host, line);
-        if !facts.ended {
-            return delay;
+        if facts.ended {
+            server.agreement.learn(facts, line);
         }
+    }
+    delay
+}
+
+/// Learns the delay of a line after the end of the exchange that is hardly in doubt; returns the delay.
+pub(super) fn learn_end(
+    memory: &Memory,
+    learnt: &mut Learnt,
+    mapping: MappingSlot,
+    line: &HeldLine,
+) -> i64 {
+    let WaitingMapping { time, resolution, facts, .. } = *memory.mappings.get(mapping);
+    let delay = line.time.micros_since(time);
+    if facts
+        .map(|facts| memory.exchanges.get(facts))
+        .is_some_and(|facts| facts.ended && !facts.is_cut())
+    {
+        let server = &mut learnt.servers[line.server as usize];
         // The end is known finely, so that delays are no whole seconds even where stamps are.
         server.delays.learn(delay, resolution);
-        server.agreement.learn(facts, line);
     }
     delay
 }

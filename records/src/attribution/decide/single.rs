@@ -1,10 +1,8 @@
 //! Single-line match: the oldest line of a group by itself, where its own mapping is plain without weighing
 //! what the group's other lines would get.
 //!
-//! It is plain in two ways. Where a server answers equal requests in order, the first mapping is the line's
-//! own if nothing contradicts that. Elsewhere it is the best mapping of those whose client usually has the
-//! line's User-Agent: lines with another User-Agent have no better match with them, and lines with the same
-//! one take them in order. If no client has the User-Agent, the line takes the best mapping that is not
+//! It is the best mapping of those whose client usually has the line's User-Agent: lines with another
+//! User-Agent have no better match with them, and lines with the same one take them in order. If no client has the User-Agent, the line takes the best mapping that is not
 //! reserved for another waiting line.
 
 use super::pair;
@@ -56,20 +54,14 @@ pub(super) fn decide<T>(
 ) -> Option<LineVerdict> {
     let line = queue.front_line();
     let crossed = learnt.servers[line.server as usize].order.crossing_cost();
-    if line.user_agent.is_none() && crossed < costs::IN_ORDER {
-        return None;
-    }
+    line.user_agent?;
     let rarity = learnt.profiles.rarity(line.user_agent);
     single.find(memory, learnt, &line, group);
     if queue.first().get().is_multiple_of(costs::ORDER_WATCHED) {
         watch_order(queue, learnt, &line, single);
     }
-    let (chosen, basis) = if crossed >= costs::IN_ORDER {
-        if !suits_in_order(memory, learnt, &line, &rarity, single.found.first()?, group) {
-            return None;
-        }
-        (0, MatchBasis::InOrder { telling: rarity.is_telling() })
-    } else if let Some(best) = single.best_by_agent(memory, learnt, &line, &rarity, crossed) {
+    let best = single.best_by_agent(memory, learnt, &line, &rarity, crossed);
+    let (chosen, basis) = if let Some(best) = best {
         (best, MatchBasis::UserAgent)
     } else if line.resolution == Resolution::Second {
         single.reserve(queue);
@@ -222,23 +214,6 @@ fn span_of_candidates(memory: &Memory, learnt: &Learnt, line: &HeldLine) -> (Tim
     (line.time.offset_by(-longest), line.time.offset_by(-shortest))
 }
 
-/// Whether nothing contradicts the first mapping in order.
-fn suits_in_order(
-    memory: &Memory,
-    learnt: &Learnt,
-    line: &HeldLine,
-    rarity: &AgentRarity,
-    first: &MatchCandidate,
-    group: GroupSlot,
-) -> bool {
-    let members = memory.mappings.group(group);
-    let delays = &learnt.servers[line.server as usize].delays;
-    !first.deferred
-        && members.lines <= members.mappings
-        && delays.cost(line.time.micros_since(first.time)) <= costs::IN_ORDER_DELAY
-        && learnt.profiles.known(first.client_hash).cost(rarity) <= costs::IN_ORDER_AGENT
-}
-
 /// Takes the deferred mapping that is left over when all candidates are reserved.
 fn take_spare<T>(
     queue: &LineQueue<T>,
@@ -318,38 +293,33 @@ fn take<T>(
             let probability = pair::doubtful_probability(learnt, chosen.client_hash, None, line);
             MatchConfidence::likely(Reason::Doubtful, probability)
         }
-        (false, _) => MatchConfidence::likely(basis.reason(), basis.probability(found, chosen)),
+        (false, _) => {
+            MatchConfidence::likely(basis.reason(), MatchBasis::probability(found, chosen))
+        }
     };
     if !same {
         for candidate in found.iter().filter(|candidate| !candidate.contested) {
             memory.mappings.contest(candidate.mapping);
         }
     }
-    learn(memory, learnt, line, &chosen, confidence, basis);
+    learn(memory, learnt, line, &chosen, confidence);
     memory.consume(group, chosen.mapping, queue.next_of_front());
     LineVerdict::matched(client, confidence, count(found.len()), Some(delay))
 }
 
-/// Learns from the chosen candidate. A match in order teaches nothing about delays unless its User-Agent is
-/// rare, and an improbable match teaches nothing.
+/// Learns from the chosen candidate; an improbable match teaches nothing.
 fn learn(
     memory: &Memory,
     learnt: &mut Learnt,
     line: &HeldLine,
     chosen: &MatchCandidate,
     confidence: MatchConfidence,
-    basis: MatchBasis,
 ) {
     let half = costs::PROFILE_CERTAIN / 2;
     if confidence.certainty == Certainty::Certain {
         pair::learn(memory, learnt, chosen.mapping, line, costs::PROFILE_CERTAIN);
     } else if confidence.probability >= costs::GUESS_TEACHES {
-        match basis {
-            MatchBasis::InOrder { telling: false } => {
-                learnt.profiles.learn(chosen.client_hash, line.user_agent, half);
-            }
-            _ => pair::learn(memory, learnt, chosen.mapping, line, half),
-        }
+        pair::learn(memory, learnt, chosen.mapping, line, half);
     }
 }
 
@@ -375,8 +345,6 @@ impl MatchCandidate {
 /// What a match rests on.
 #[derive(Clone, Copy)]
 enum MatchBasis {
-    /// The mapping is the first in order; `telling` says whether the User-Agent is rare enough to confirm it.
-    InOrder { telling: bool },
     /// The client usually has the line's User-Agent.
     UserAgent,
     /// No other line has a better match with the mapping.
@@ -387,16 +355,13 @@ impl MatchBasis {
     const fn reason(self) -> Reason {
         match self {
             Self::UserAgent => Reason::UserAgent,
-            Self::InOrder { .. } | Self::Unreserved => Reason::Order,
+            Self::Unreserved => Reason::Order,
         }
     }
 
     /// Returns the probability of the choice among several clients, in thousandths: the share of the
     /// evidence for the chosen client.
-    fn probability(self, found: &[MatchCandidate], chosen: MatchCandidate) -> u16 {
-        if let Self::InOrder { .. } = self {
-            return costs::IN_ORDER_PROBABILITY;
-        }
+    fn probability(found: &[MatchCandidate], chosen: MatchCandidate) -> u16 {
         let (mut all, mut chosen_client) = (0, 0);
         for candidate in found {
             let weight = weight(candidate.cost - chosen.cost);

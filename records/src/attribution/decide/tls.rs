@@ -156,7 +156,7 @@ fn weigh(
     profiles: &UserAgentProfiles,
 ) -> AssignmentCosts {
     let mut pairs = AssignmentCosts::default();
-    let other = OtherCosts { unmatched: costs::TLS_UNMATCHED, crossed: costs::EXCHANGES_CROSSED };
+    let other = OtherCosts { unmatched: costs::TLS_UNMATCHED, crossed: costs::TLS_CROSSED };
     let skips = candidates.iter().enumerate().map(|(at, candidate)| {
         let is_repeat = at > 0 && candidates[at - 1].place == candidate.place;
         let is_spare = is_repeat || candidate.exchange.lines > 0;

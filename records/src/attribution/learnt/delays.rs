@@ -7,6 +7,7 @@
 //! tail, young mappings may overtake. A mapping that no line ever answers is left over. Before
 //! delays are learnt, order decides.
 
+use super::steps::DelaySteps;
 use crate::attribution::costs;
 use crate::time::Resolution;
 
@@ -29,12 +30,16 @@ pub(crate) struct ServerDelays {
     ordinary: (i64, i64),
     /// The shortest and the longest delay without one in 200 at either end, in microseconds.
     hull: (i64, i64),
+    /// Where stamps are coarse, the ends of the span of delays matter.
+    steps: DelaySteps,
+    /// The highest density of delays, in parts per second.
+    peak: f32,
     /// The coarsest resolution of all learnt pairs.
     resolution: Resolution,
 }
 
 impl ServerDelays {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             counts: [0; BUCKETS],
             total: 0,
@@ -44,6 +49,8 @@ impl ServerDelays {
             overdue: [0; BUCKETS],
             ordinary: (i64::MIN, i64::MAX),
             hull: (0, 0),
+            steps: DelaySteps::new(),
+            peak: 1.0,
             resolution: Resolution::Microsecond,
         }
     }
@@ -56,6 +63,7 @@ impl ServerDelays {
         }
         self.resolution = self.resolution.max(resolution);
         self.counts[bucket(delay)] += 1;
+        self.steps.count(delay);
         self.total += 1;
         self.until_rebuilt -= 1;
         if self.until_rebuilt == 0 {
@@ -104,6 +112,11 @@ impl ServerDelays {
         self.overdue[bucket(waited)]
     }
 
+    /// Returns how much denser delays lie at best than equal requests come, as a cost.
+    pub(crate) fn peak_cost(&self) -> i64 {
+        thousandths((self.peak / costs::ALONE_RATE).ln()).max(0)
+    }
+
     /// Whether the delay is not ordinary.
     pub(crate) const fn is_unusual(&self, delay: i64) -> bool {
         delay < self.ordinary.0 || delay > self.ordinary.1
@@ -124,6 +137,11 @@ impl ServerDelays {
     /// are known.
     pub(crate) fn hull(&self, enough: u32) -> Option<(i64, i64)> {
         (self.total >= enough).then_some(self.hull)
+    }
+
+    /// Returns the delays in equal steps.
+    pub(crate) const fn steps(&self) -> &DelaySteps {
+        &self.steps
     }
 
     /// Returns the median delay in microseconds, once enough pairs are known.
@@ -161,6 +179,7 @@ impl ServerDelays {
     fn rebuild(&mut self) {
         if self.total > costs::DELAYS_FADE_AT {
             self.counts.iter_mut().for_each(|count| *count /= 2);
+            self.steps.fade();
             self.total = self.counts.iter().sum();
         }
         self.until_rebuilt = (self.total / 3).max(costs::DELAYS_USED_AFTER);
@@ -188,6 +207,8 @@ impl ServerDelays {
             left -= mass;
         }
         let best = density.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+        self.peak = best * 1e6;
+        self.steps.rebuild(self.total);
         for (cost, density) in self.cost.iter_mut().zip(density) {
             *cost = thousandths((best / density).ln()).clamp(0, costs::DELAY_WORST);
         }

@@ -1,12 +1,14 @@
 //! What is estimated from pairs of line and mapping that are certain, or nearly so.
 //!
-//! - `delays`, `coarse`: how long a server's lines come after their mappings.
+//! - `delays`, `steps`, `coarse`: how long a server's lines come after their mappings.
 //! - `user_agents`: which User-Agents a client has.
 //! - `order`: whether a server answers equal requests in order.
+//! - `end_order`: whether a server logs exchanges in the order in which they end.
 //! - `senders`: which client fields of lines name a host that comes past the balancer.
 //! - `agreement`: how often logged status and size are those that the balancer saw.
 //! - `calibration`: how often doubtful single-candidate matches prove right.
 //! - `fallback`: which client was last seen with a User-Agent.
+//! - `left_over`: how often mappings are left over, and lines without one.
 //! - `logged_end`: whether lines follow the response's end or that of the request's body.
 //! - `hosts`: which Host headers the lines of a log may belong to.
 //! - `orphans`: which lines never have a mapping.
@@ -19,9 +21,11 @@ pub(crate) mod agreement;
 pub(crate) mod calibration;
 pub(crate) mod coarse;
 pub(crate) mod delays;
+pub(crate) mod end_order;
 pub(crate) mod fallback;
 pub(crate) mod fit;
 pub(crate) mod hosts;
+pub(crate) mod left_over;
 pub(crate) mod logged_end;
 pub(crate) mod loss;
 pub(crate) mod order;
@@ -29,6 +33,7 @@ pub(crate) mod orphans;
 pub(crate) mod ports;
 pub(crate) mod senders;
 pub(crate) mod server;
+pub(crate) mod steps;
 pub(crate) mod tls;
 pub(crate) mod user_agents;
 

@@ -4,8 +4,10 @@ use super::agreement::ResponseAgreement;
 use super::calibration::Calibration;
 use super::coarse::CoarseDelaySpan;
 use super::delays::ServerDelays;
+use super::end_order::{EndOrder, SureEnd};
 use super::fallback::AgentFallback;
 use super::hosts::ServerHosts;
+use super::left_over::LeftOverCounts;
 use super::logged_end::LoggedEnd;
 use super::order::RequestOrder;
 use super::orphans::OrphanClasses;
@@ -15,7 +17,7 @@ use super::tls::LearntTls;
 use crate::attribution::costs;
 use crate::attribution::line::{HeldLine, LineOrigin};
 use crate::attribution::memory::ServerMemory;
-use crate::time::Resolution;
+use crate::time::{Resolution, Timestamp};
 
 /// What is learnt about one server.
 pub(crate) struct LearntServer {
@@ -31,6 +33,15 @@ pub(crate) struct LearntServer {
     pub(crate) hosts: ServerHosts,
     /// What is learnt about TLS exchanges, once a line was compared with any.
     pub(crate) tls: Option<Box<LearntTls>>,
+    /// Of groups with several candidates.
+    pub(crate) left_over: LeftOverCounts,
+    /// How much later exchanges end than the exchange of the line logged before.
+    pub(crate) advances: ServerDelays,
+    pub(crate) end_order: EndOrder,
+    /// When the exchanges of the last three lines ended whose mappings are hardly in doubt, the last one first.
+    ends: [Timestamp; 3],
+    /// Their median: a line may be wrong all the same.
+    pub(crate) anchor: Option<Timestamp>,
     /// Share of lines without a mapping, in parts per million: a moving average. Lines of which none is expected do
     /// not count.
     missing: i64,
@@ -54,6 +65,11 @@ impl LearntServer {
             orphans: OrphanClasses::default(),
             hosts: ServerHosts::default(),
             tls: None,
+            left_over: LeftOverCounts::new(),
+            advances: ServerDelays::new(),
+            end_order: EndOrder::new(),
+            ends: [Timestamp::MIN; 3],
+            anchor: None,
             missing: 0,
             unexplained: Vec::new(),
             crowded: costs::CROWDED_AT_FIRST,
@@ -120,10 +136,80 @@ impl LearntServer {
         *self.unexplained_of(origin) > costs::MISSING_MOST
     }
 
+    /// Returns the cost of a line without a mapping, beside the cost of a delay.
+    pub(crate) fn alone_cost(&self) -> i64 {
+        self.left_over.alone_cost() + self.delays.peak_cost()
+    }
+
+    /// Learns when the exchange of a line ended.
+    pub(crate) fn advance_to(&mut self, end: SureEnd) {
+        let ended = end.ended;
+        self.end_order.learn(end);
+        if let Some(anchor) = self.anchor {
+            self.advances.learn(ended.micros_since(anchor), Resolution::Microsecond);
+        }
+        self.ends = [ended, self.ends[0], self.ends[1]];
+        let [a, b, c] = self.ends;
+        let median = a.min(b).max(a.max(b).min(c));
+        self.anchor = (median != Timestamp::MIN).then_some(median);
+    }
+
+    /// Returns the cost of an exchange that ended then for the line that is logged next, or for a `later` line.
+    pub(crate) fn advance_cost(&self, line: &HeldLine, ended: Timestamp, is_next: bool) -> i64 {
+        let Some(anchor) = self.anchor.filter(|_| self.advances.is_settled()) else { return 0 };
+        let advance = ended.micros_since(anchor);
+        if advance > 0 && !is_next {
+            return 0;
+        }
+        // Whatever the line belongs to, it comes no earlier than its stamp allows.
+        let last = self.delays.hull(costs::DELAYS_USED_AFTER).map_or(0, |hull| hull.1);
+        let least = line.time.micros_since(anchor).saturating_sub(last.max(0)).max(0);
+        let usual = self.advances.cost(least);
+        (self.advances.cost(advance) - usual).clamp(0, costs::ADVANCE_WORST)
+    }
+
+    /// Whether the line of an exchange that ended then would have been logged before the last line.
+    pub(crate) fn is_passed(&self, ended: Timestamp) -> bool {
+        let Some(anchor) = self.anchor.filter(|_| self.advances.is_settled()) else { return false };
+        let advance = ended.micros_since(anchor);
+        advance < 0 && self.advances.cost(advance) >= costs::OVERDUE_COARSE
+    }
+
     /// Returns the cost of leaving a line without a client: less where mappings are often missing.
     pub(crate) fn unmatched_cost(&self) -> i64 {
         let octaves = i64::from((self.missing.max(1_000) / 1_000).ilog2());
         costs::LINE_UNMATCHED - octaves * costs::LINE_UNMATCHED_STEP
+    }
+
+    /// Returns the cost of a line so long after the end of its exchange.
+    pub(crate) fn end_cost(&self, line: &HeldLine, delay: i64) -> i64 {
+        if line.resolution == Resolution::Second {
+            let cost = self.span_of_ends(line).cost(delay);
+            if cost == 0 {
+                0
+            } else {
+                self.delays.steps().cost(delay).map_or(cost, |seen| seen.max(cost))
+            }
+        } else if self.delays.is_settled() {
+            self.delays.cost(delay)
+        } else {
+            // Lines mostly follow ends at once.
+            let times = 1 + delay.unsigned_abs() / costs::END_AT_FIRST;
+            i64::from(times.ilog2()) * costs::HALVING
+        }
+    }
+
+    /// Returns how long after its mapping a line should come at the latest: none while nothing is known.
+    pub(crate) fn longest_end(&self, line: &HeldLine) -> i64 {
+        if line.resolution == Resolution::Second {
+            return self.delays.steps().dense_span().map_or(0, |span| span.1.max(0));
+        }
+        self.delays.hull(costs::DELAYS_SETTLED_AFTER).map_or(0, |hull| hull.1.max(0))
+    }
+
+    /// Returns the share, in thousandths, from which a pair teaches delays.
+    pub(crate) const fn teaches(&self) -> u16 {
+        if self.delays.is_settled() { costs::LATTICE_TEACHES } else { costs::LATTICE_TEACHES_EARLY }
     }
 
     /// Whether lines of an exchange are rarely logged so long after its end.

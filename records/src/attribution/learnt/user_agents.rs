@@ -60,13 +60,6 @@ pub(crate) struct AgentRarity {
     lines: u32,
 }
 
-impl AgentRarity {
-    /// Whether the User-Agent is rare enough to tell a client from most others.
-    pub(crate) const fn is_telling(self) -> bool {
-        self.surprise >= costs::TELLING_AGENT
-    }
-}
-
 /// The profile of one client, ready to be compared with lines.
 pub(crate) struct ClientProfile<'a> {
     profile: UserAgentProfile,

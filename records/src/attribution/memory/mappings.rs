@@ -47,11 +47,6 @@ pub(crate) struct WaitingMapping {
 }
 
 impl WaitingMapping {
-    /// Whether the exchange has not ended, as far as the records say.
-    pub(crate) const fn is_pending(&self) -> bool {
-        self.facts.is_some() && self.deferred
-    }
-
     /// Returns the next mapping of the same list of the group.
     pub(crate) const fn after(&self) -> Option<MappingSlot> {
         self.links.after
@@ -426,6 +421,13 @@ impl MappingTable {
             .chain(std::iter::successors(oldest, step(|links| links.after)))
     }
 
+    /// Returns the fresh mappings in time order.
+    pub(crate) fn fresh(&self, group: GroupSlot) -> impl Iterator<Item = MappingSlot> {
+        std::iter::successors(self.groups[group].fresh.first, |&mapping| {
+            self.get(mapping).links.after
+        })
+    }
+
     /// Returns the oldest of the fresh mappings.
     pub(crate) fn first_fresh(&self, group: GroupSlot) -> Option<MappingSlot> {
         self.groups[group].fresh.first
@@ -436,18 +438,20 @@ impl MappingTable {
         self.groups[group].deferred.last
     }
 
-    /// Defers the group's oldest mappings for as long as `is_deferred` holds.
+    /// Defers the group's oldest mappings for as long as `is_deferred` holds; returns how many.
     pub(crate) fn defer_while(
         &mut self,
         group: GroupSlot,
         is_deferred: impl Fn(&WaitingMapping) -> bool,
-    ) {
+    ) -> u32 {
+        let mut deferred = 0;
         loop {
             let fresh = self.groups[group].fresh;
             let Some(first) = fresh.first.filter(|&first| is_deferred(self.get(first))) else {
-                return;
+                return deferred;
             };
             self.defer(group, first);
+            deferred += 1;
         }
     }
 

@@ -1,0 +1,386 @@
+//! Alignment: the probability that a line belongs to a mapping, by the share of all alignments of the group's
+//! lines with its mappings. For servers that log in a known order.
+//!
+//! What speaks for a pair is the delay as learnt from pairs that are hardly in doubt; status and size, as often
+//! as the server's lines agree in them; the User-Agent; and where the exchange ended against the exchange of
+//! the line that was logged before. Mappings that are left over cost as much as they are rare at the server.
+
+use super::assign::OtherCosts;
+use super::pair;
+use super::window::{
+    DecisionWindow, WindowLine, WindowMapping, WindowStanding, is_doubtful, learn, probability,
+};
+use crate::attribution::costs;
+use crate::attribution::learnt::Learnt;
+use crate::attribution::learnt::end_order::SureEnd;
+use crate::attribution::learnt::server::LearntServer;
+use crate::attribution::learnt::user_agents::AgentFit;
+use crate::attribution::line::HeldLine;
+use crate::attribution::memory::Memory;
+use crate::attribution::memory::facts::ExchangeFacts;
+use crate::attribution::memory::mappings::{GroupSlot, RequestGroup, WaitingMapping};
+use crate::attribution::queue::{EarlyVerdict, LineQueue};
+use crate::attribution::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
+use crate::time::Resolution;
+
+/// Decides the oldest held line by the shares of all alignments of the group's lines with its mappings.
+pub(super) fn decide<T>(
+    queue: &mut LineQueue<T>,
+    memory: &mut Memory,
+    learnt: &mut Learnt,
+    window: &mut DecisionWindow,
+    group: GroupSlot,
+) -> LineVerdict {
+    window.fill_in_order(queue, memory, learnt, group);
+    window.weigh_in_order(memory, learnt, group);
+    window.watch_order(learnt);
+    window.lattice.solve();
+    let latest = window.lines[0].line.time.offset_by(memory.wait / 2);
+    let crowded = window.lines.len() < memory.mappings.group(group).lines as usize;
+    let decided = if crowded { costs::LATTICE_DECIDED } else { 1 };
+    let mut verdict = None;
+    for place in 0..decided.min(window.lines.len()) {
+        let WindowLine { number, line } = window.lines[place];
+        if place > 0 && line.time > latest {
+            break;
+        }
+        let next = queue.next_of(number);
+        let server = line.server as usize;
+        let mut ended = None;
+        learnt.servers[server].left_over.learn_line(window.nobody(place).clamp(0.0, 1.0));
+        let found = match window.best(place) {
+            Some((chosen, share)) => {
+                let found = window.judge_share(memory, learnt, group, place, chosen, share);
+                let mapping = &window.mappings[chosen];
+                let is_ended = mapping.facts.is_some() && !mapping.deferred;
+                if is_ended && share >= learnt.servers[server].teaches() {
+                    let asked = mapping.facts.map(|facts| memory.exchanges.get(facts).asked);
+                    ended = asked.map(|asked| SureEnd {
+                        ended: mapping.time,
+                        asked,
+                        group: Some(group),
+                    });
+                }
+                memory.consume(group, window.mappings[chosen].mapping, next);
+                found
+            }
+            None => {
+                let found = window.judge_unmatched(memory, group);
+                memory.leave_group(group, next);
+                found
+            }
+        };
+        if place > 0 {
+            queue.keep_early(number, EarlyVerdict { verdict: found, ended });
+            continue;
+        }
+        verdict = Some(found);
+        if let Some(ended) = ended {
+            learnt.servers[server].advance_to(ended);
+        }
+    }
+    verdict.unwrap_or(LineVerdict::unmatched(Reason::NoMapping))
+}
+
+impl DecisionWindow {
+    /// Takes the group's first lines into the window, its mappings in order, and some that are in no order.
+    fn fill_in_order<T>(
+        &mut self,
+        queue: &LineQueue<T>,
+        memory: &Memory,
+        learnt: &Learnt,
+        group: GroupSlot,
+    ) {
+        let lines = queue.lines_of_group(memory.mappings.group(group).first_line);
+        let lines = lines.take(costs::LATTICE_LINES);
+        self.lines.clear();
+        self.lines.extend(lines.map(|(number, &line)| WindowLine { number, line }));
+        self.mappings.clear();
+        self.complete = true;
+        let first = self.lines[0].line;
+        let latest = self.lines.last().map_or(first, |last| last.line);
+        let server = &learnt.servers[first.server as usize];
+        let has_fresh = memory.mappings.first_fresh(group).is_some();
+        self.ordered = 0;
+        let oldest = first.time.offset_by(-server.longest_end(&first));
+        let fresh = memory.mappings.fresh(group).take(costs::LATTICE_SCAN);
+        let old = fresh.take_while(|&it| memory.mappings.get(it).time < oldest).count();
+        // Before delays are known, mappings of classic records are taken in order.
+        let of_exchanges = memory.mappings.group(group).of_exchanges;
+        let skips = has_fresh && (of_exchanges || server.delays.is_settled());
+        let left_out = if skips { old.saturating_sub(costs::LATTICE_OLD) } else { 0 };
+        self.complete &= left_out == 0;
+        let candidates = memory.mappings.candidates(group).skip(left_out);
+        for (step, mapping) in candidates.enumerate() {
+            let waiting = memory.mappings.get(mapping);
+            let is_ordered = !waiting.deferred || !has_fresh;
+            let most = if is_ordered {
+                costs::LATTICE_MAPPINGS
+            } else {
+                self.ordered + costs::LATTICE_OTHERS
+            };
+            if step == costs::GROUP_SCAN {
+                self.complete = false;
+                break;
+            }
+            if self.mappings.len() >= most {
+                self.complete = false;
+                continue;
+            }
+            let is_other = |it: &WindowLine| pair::differs(memory, server, waiting, &it.line);
+            if memory.cannot_be(waiting, &latest) || self.lines.iter().all(is_other) {
+                continue;
+            }
+            self.mappings.push(WindowMapping::new(mapping, waiting));
+            self.ordered += usize::from(is_ordered);
+        }
+        self.mappings[..self.ordered].sort_by_key(|mapping| mapping.time);
+        // Where the last mapping is too young for the first line, so are the mappings behind it.
+        if let Some(last) = self.mappings[..self.ordered].last() {
+            let delay = first.time.micros_since(last.time);
+            self.complete |= delay < 0 && !server.is_ordinary(delay);
+        }
+    }
+
+    /// Sets the weights of all parts of an alignment.
+    fn weigh_in_order(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
+        let server = &learnt.servers[self.lines[0].line.server as usize];
+        self.costs.reset(self.lines.len(), self.mappings.iter().map(|_| 0), OtherCosts::default());
+        self.lattice.reset(self.lines.len(), self.ordered);
+        self.rarities.clear();
+        let agents = self.lines.iter().map(|it| it.line.user_agent);
+        self.rarities.extend(agents.map(|agent| learnt.profiles.rarity(agent)));
+        self.weigh_pairs(memory, learnt, group);
+        self.weigh_mappings(memory, server, group);
+        let of_exchanges = memory.mappings.group(group).of_exchanges;
+        let alone = server.alone_cost();
+        for row in 0..self.lines.len() {
+            let surprise = if of_exchanges { 0 } else { i64::from(self.rarities[row].surprise) };
+            let others = (self.ordered..self.mappings.len()).map(|place| self.weight(row, place));
+            let weight = others.sum::<f64>() + self.lattice.weight(alone + surprise);
+            self.lattice.set_alone(row, weight);
+        }
+    }
+
+    fn weigh_pairs(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
+        let server = &learnt.servers[self.lines[0].line.server as usize];
+        let has_fresh = memory.mappings.first_fresh(group).is_some();
+        for (place, mapping) in self.mappings.iter().enumerate() {
+            let waiting = memory.mappings.get(mapping.mapping);
+            let known = mapping.facts.is_none().then(|| learnt.profiles.known(mapping.client_hash));
+            let left = mapping.deferred && is_ended(memory, waiting);
+            for (row, (it, rarity)) in self.lines.iter().zip(&self.rarities).enumerate() {
+                let line = &it.line;
+                if pair::cannot_be(memory, server, waiting, line) {
+                    continue;
+                }
+                let delay = line.time.micros_since(mapping.time);
+                let cost = match (mapping.facts, &known) {
+                    (Some(facts), _) => {
+                        let facts = memory.exchanges.get(facts);
+                        if facts.ended || has_fresh {
+                            let is_next = row == 0;
+                            cost_of_end(server, facts, line, delay)
+                                + advance_cost(server, facts, line, mapping, is_next)
+                        } else {
+                            server.agreement.cost(facts, line)
+                        }
+                    }
+                    (None, Some(known)) => {
+                        server.delays.cost(delay) + i64::from(known.cost(rarity))
+                    }
+                    (None, None) => 0,
+                };
+                let cost = cost + if left { costs::DEFERRED } else { 0 };
+                self.costs.set(row, place, cost);
+                if place < self.ordered {
+                    self.lattice.set_pair(row, place, cost);
+                }
+            }
+        }
+    }
+
+    /// Sets the weights of mappings that are left over, still open, or crossed.
+    fn weigh_mappings(&mut self, memory: &Memory, server: &LearntServer, group: GroupSlot) {
+        let RequestGroup { lines, of_exchanges, .. } = *memory.mappings.group(group);
+        let first = self.lines[0].line;
+        let is_coarse = first.resolution == Resolution::Second;
+        // More lines of the window's last stamp may follow.
+        let is_crowded = self.lines.len() < lines as usize;
+        let step = if is_crowded { first.resolution.micros() } else { 0 };
+        let horizon = self.horizon(memory, group).offset_by(-step);
+        let left = server.left_over.left();
+        for place in 0..self.ordered {
+            let mapping = &self.mappings[place];
+            let waited = horizon.micros_since(mapping.time);
+            let saved = if of_exchanges && is_coarse {
+                server.span_of_ends(&first).saved(waited)
+            } else {
+                server.delays.saved(waited)
+            };
+            let open = self.lattice.weight(saved).max(left);
+            let is_ended = is_ended(memory, memory.mappings.get(mapping.mapping));
+            let (left, open) = match (mapping.deferred, is_ended) {
+                (false, _) => (left, open),
+                (true, true) => (1.0, 1.0),
+                (true, false) => (left, 1.0),
+            };
+            self.lattice.set_mapping(place, left, open);
+            if place + 1 < self.ordered {
+                let crossed = self.crossed(memory, server, place, is_coarse);
+                self.lattice.set_crossed(place, crossed);
+            }
+        }
+    }
+
+    /// Returns the weight of crossing a mapping with the next.
+    fn crossed(
+        &self,
+        memory: &Memory,
+        server: &LearntServer,
+        place: usize,
+        is_coarse: bool,
+    ) -> f64 {
+        let (one, other) = (&self.mappings[place], &self.mappings[place + 1]);
+        let (Some(first), Some(second)) = (one.facts, other.facts) else {
+            return self.lattice.weight(server.order.crossing_cost());
+        };
+        if !is_coarse && server.delays.is_settled() {
+            return costs::CROSSED_FINE;
+        }
+        let asked = |facts| memory.exchanges.get(facts).asked;
+        let gap = other.time.micros_since(one.time);
+        server.end_order.crossed(gap, asked(second) < asked(first))
+    }
+
+    /// Returns the weight of a pair by itself.
+    fn weight(&self, row: usize, place: usize) -> f64 {
+        let cost = self.costs.of_line(row)[place];
+        if cost < costs::LATTICE_WORST { self.lattice.weight(cost) } else { 0.0 }
+    }
+
+    /// Returns the probability that a line takes a mapping.
+    fn share(&self, row: usize, place: usize) -> f64 {
+        if place < self.ordered {
+            return self.lattice.share(row, place);
+        }
+        self.lattice.share_alone(row) * self.weight(row, place) / self.lattice.alone_weight(row)
+    }
+
+    /// Returns the probability that a line has no mapping.
+    fn nobody(&self, row: usize) -> f64 {
+        let alone = self.lattice.share_alone(row);
+        let others = self.ordered..self.mappings.len();
+        alone - others.map(|place| self.share(row, place)).sum::<f64>()
+    }
+
+    /// Returns the best mapping of the likeliest client of a line, and that client's probability, in thousandths.
+    /// `None` if the line clearly more likely belongs to nobody.
+    fn best(&self, row: usize) -> Option<(usize, u16)> {
+        let (mut best, mut all) = (None, 0.0);
+        let mut most = 0.0;
+        for (place, mapping) in self.mappings.iter().enumerate() {
+            if mapping.standing == WindowStanding::Taken {
+                continue;
+            }
+            let share = self.share(row, place);
+            all += share;
+            if share > most {
+                (best, most) = (Some(place), share);
+            }
+        }
+        let (best, client) = best.map(|best| (best, self.mappings[best].client))?;
+        let of_client: f64 = self
+            .mappings
+            .iter()
+            .enumerate()
+            .filter(|(_, it)| it.client == client && it.standing != WindowStanding::Taken)
+            .map(|(place, _)| self.share(row, place))
+            .sum();
+        if 1.0 - all > of_client + costs::NOBODY_LEAD {
+            return None;
+        }
+        Some((best, thousandths(of_client)))
+    }
+
+    /// Judges how sure the chosen mapping of a line is, learns from the pair, and marks the other candidates.
+    fn judge_share(
+        &mut self,
+        memory: &mut Memory,
+        learnt: &mut Learnt,
+        group: GroupSlot,
+        row: usize,
+        chosen: usize,
+        share: u16,
+    ) -> LineVerdict {
+        let line = self.lines[row].line;
+        let (total, same) = self.find_possible(memory, learnt, group, &line, chosen);
+        let taken = self.mappings[chosen];
+        let delay = line.time.micros_since(taken.time);
+        let fit = learnt.profiles.fit(taken.client_hash, line.user_agent);
+        let is_doubtful = is_doubtful(memory, learnt, group, &line, &taken, fit);
+        let confidence = if same && !is_doubtful && share >= costs::LATTICE_CERTAIN {
+            let reason = if total == 1 { Reason::Only } else { Reason::SameClient };
+            MatchConfidence::certain(reason)
+        } else {
+            let reason = match (same, fit) {
+                (true, _) => Reason::Doubtful,
+                (false, AgentFit::Same) => Reason::UserAgent,
+                (false, _) => Reason::Order,
+            };
+            MatchConfidence::likely(reason, share.clamp(1, costs::GUESS_CEILING))
+        };
+        let by_pair = probability(chosen, &self.mappings, self.costs.of_line(row), 0);
+        if taken.facts.is_some() && confidence.certainty != Certainty::Certain {
+            if share >= learnt.servers[line.server as usize].teaches() {
+                pair::learn_end(memory, learnt, taken.mapping, &line);
+            }
+        } else {
+            learn(memory, learnt, &line, &taken, confidence, by_pair.min(share));
+            let server = &mut learnt.servers[line.server as usize];
+            if taken.facts.is_none() && share >= server.teaches() {
+                server.delays.learn(delay, line.resolution.max(taken.resolution));
+            }
+        }
+        if !same {
+            self.pass_over(memory, group, chosen);
+        }
+        self.mappings[chosen].standing = WindowStanding::Taken;
+        LineVerdict::matched(taken.client, confidence, total.max(1), Some(delay))
+    }
+}
+
+/// Returns the cost of a line so long after the end of an exchange, with this status and size.
+fn cost_of_end(server: &LearntServer, facts: &ExchangeFacts, line: &HeldLine, delay: i64) -> i64 {
+    let delay = if !facts.ended { costs::END_UNSEEN } else { server.end_cost(line, delay) };
+    let delay = if facts.is_cut() { delay.min(costs::END_UNSEEN) } else { delay };
+    // A line does not come before its request.
+    let early = facts.asked.micros_since(line.time) - line.resolution.micros();
+    let delay = if early > costs::ASKED_AFTER { delay + costs::ASKED_TOO_LATE } else { delay };
+    delay + server.agreement.cost(facts, line)
+}
+
+/// Returns the cost of the end of an exchange against the end of the exchange of the line logged before.
+fn advance_cost(
+    server: &LearntServer,
+    facts: &ExchangeFacts,
+    line: &HeldLine,
+    mapping: &WindowMapping,
+    is_next: bool,
+) -> i64 {
+    if facts.ended && !facts.is_cut() {
+        server.advance_cost(line, mapping.time, is_next)
+    } else {
+        0
+    }
+}
+
+/// Whether the exchange of a mapping has ended, or nothing is known of it.
+fn is_ended(memory: &Memory, waiting: &WaitingMapping) -> bool {
+    waiting.facts.is_none_or(|facts| memory.exchanges.get(facts).ended)
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 1")]
+fn thousandths(share: f64) -> u16 {
+    (share.clamp(0.0, 1.0) * 1_000.0) as u16
+}

@@ -1,0 +1,282 @@
+//! The first lines and mappings of a group side by side, for decisions about several lines.
+
+use super::assign::AssignmentCosts;
+use super::lattice::Lattice;
+use super::pair;
+use crate::addr::ClientAddr;
+use crate::attribution::costs;
+use crate::attribution::learnt::Learnt;
+use crate::attribution::learnt::server::LearntServer;
+use crate::attribution::learnt::user_agents::{AgentFit, AgentRarity, guess_weight};
+use crate::attribution::line::{HeldLine, LineNumber};
+use crate::attribution::memory::Memory;
+use crate::attribution::memory::client::ClientHash;
+use crate::attribution::memory::facts::FactsSlot;
+use crate::attribution::memory::mappings::{GroupSlot, MappingSlot, RequestGroup, WaitingMapping};
+use crate::attribution::odds::weight;
+use crate::attribution::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
+use crate::time::{Resolution, Timestamp};
+
+/// The lines and mappings of a group that are decided together; kept from decision to decision for its
+/// allocations.
+#[derive(Default)]
+pub(crate) struct DecisionWindow {
+    pub(super) lines: Vec<WindowLine>,
+    /// In time order.
+    pub(super) mappings: Vec<WindowMapping>,
+    /// Whether the window has all mappings that the first line could have.
+    pub(super) complete: bool,
+    pub(super) costs: AssignmentCosts,
+    /// Of the User-Agent of each line.
+    pub(super) rarities: Vec<AgentRarity>,
+    /// How many of the mappings are in order; the others are weighed by themselves.
+    pub(super) ordered: usize,
+    pub(super) lattice: Lattice,
+}
+
+/// A line in the window.
+#[derive(Clone, Copy)]
+pub(super) struct WindowLine {
+    pub(super) number: LineNumber,
+    pub(super) line: HeldLine,
+}
+
+/// A mapping in the window.
+#[derive(Clone, Copy)]
+pub(super) struct WindowMapping {
+    pub(super) mapping: MappingSlot,
+    pub(super) client: ClientAddr,
+    pub(super) client_hash: ClientHash,
+    pub(super) time: Timestamp,
+    pub(super) resolution: Resolution,
+    pub(super) contested: bool,
+    /// Facts about the exchange, if known.
+    pub(super) facts: Option<FactsSlot>,
+    /// Whether the mapping was deferred before: to skip it once more costs nothing.
+    pub(super) deferred: bool,
+    pub(super) standing: WindowStanding,
+}
+
+impl WindowMapping {
+    pub(super) const fn new(mapping: MappingSlot, waiting: &WaitingMapping) -> Self {
+        Self {
+            mapping,
+            client: waiting.client,
+            client_hash: waiting.client_hash,
+            time: waiting.time,
+            resolution: waiting.resolution,
+            contested: waiting.contested,
+            facts: waiting.facts,
+            deferred: waiting.deferred,
+            standing: WindowStanding::RuledOut,
+        }
+    }
+}
+
+/// What a mapping in the window is to the line being decided.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum WindowStanding {
+    /// An earlier line of the window took the mapping.
+    Taken,
+    /// The line could have the mapping.
+    Possible,
+    /// Time or delay rule the mapping out.
+    RuledOut,
+}
+
+impl DecisionWindow {
+    /// Returns the time until which the window has all lines of the group: now, or where the group has more
+    /// lines, the time of the window's last line.
+    pub(super) fn horizon(&self, memory: &Memory, group: GroupSlot) -> Timestamp {
+        let now = memory.now.max(self.lines[0].line.time);
+        if self.lines.len() == memory.mappings.group(group).lines as usize {
+            return now;
+        }
+        self.lines.last().map_or(now, |last| last.line.time)
+    }
+
+    /// Learns from the first two lines and mappings whether equal requests are answered in order, if the
+    /// User-Agents show which mapping is whose.
+    pub(super) fn watch_order(&self, learnt: &mut Learnt) {
+        let ([first, second, ..], [a, b, ..], [one, two, ..]) =
+            (&*self.lines, &*self.mappings, &*self.rarities)
+        else {
+            return;
+        };
+        let (first, second) = (&first.line, &second.line);
+        if first.user_agent == second.user_agent || b.time > first.time {
+            return;
+        }
+        let (known_a, known_b) =
+            (learnt.profiles.known(a.client_hash), learnt.profiles.known(b.client_hash));
+        let straight = known_a.cost(one) + known_b.cost(two);
+        let crossed = known_b.cost(one) + known_a.cost(two);
+        if straight.min(crossed) > costs::ORDER_AGENTS
+            || (straight - crossed).abs() < costs::ORDER_AGENTS_LEAD
+        {
+            return;
+        }
+        let server = &mut learnt.servers[first.server as usize];
+        let delay = |line: &HeldLine, mapping: &WindowMapping| {
+            server.delays.cost(line.time.micros_since(mapping.time))
+        };
+        let against = delay(first, b) + delay(second, a) - delay(first, a) - delay(second, b);
+        server.order.learn(crossed < straight, against);
+    }
+
+    /// Judges a line without a mapping. Other lines of the group may have mappings, and what they get is a
+    /// guess from now on.
+    pub(super) fn judge_unmatched(&self, memory: &mut Memory, group: GroupSlot) -> LineVerdict {
+        for mapping in self.mappings.iter().filter(|it| it.standing != WindowStanding::Taken) {
+            memory.mappings.contest(mapping.mapping);
+        }
+        let RequestGroup { mappings, lines, .. } = *memory.mappings.group(group);
+        let reason = if lines > mappings { Reason::NoMapping } else { Reason::NoneFits };
+        LineVerdict { candidates: mappings, ..LineVerdict::unmatched(reason) }
+    }
+
+    /// Finds which mappings of the window the line could have. Returns how many, and whether all of these,
+    /// and all that the window left out, surely belong to the chosen client.
+    pub(super) fn find_possible(
+        &mut self,
+        memory: &Memory,
+        learnt: &Learnt,
+        group: GroupSlot,
+        line: &HeldLine,
+        chosen: usize,
+    ) -> (u32, bool) {
+        let server = &learnt.servers[line.server as usize];
+        let client = self.mappings[chosen].client;
+        let mut same = self.complete || !memory.mappings.group(group).mixed;
+        let mut total = 0;
+        for mapping in &mut self.mappings {
+            if mapping.standing == WindowStanding::Taken {
+                continue;
+            }
+            if is_possible(memory, server, mapping, line) {
+                mapping.standing = WindowStanding::Possible;
+                total += 1;
+                same &= mapping.client == client && !mapping.contested;
+            } else {
+                mapping.standing = WindowStanding::RuledOut;
+            }
+        }
+        same &= self.mappings[chosen].standing == WindowStanding::Possible;
+        (total, same)
+    }
+
+    /// Marks what was not chosen: possible mappings are contested, mappings before the chosen one were passed
+    /// over once more.
+    pub(super) fn pass_over(&mut self, memory: &mut Memory, group: GroupSlot, chosen: usize) {
+        for (place, mapping) in self.mappings.iter_mut().enumerate() {
+            if mapping.standing == WindowStanding::Taken || place == chosen {
+                continue;
+            }
+            if mapping.standing == WindowStanding::Possible && !mapping.contested {
+                mapping.contested = true;
+                memory.mappings.contest(mapping.mapping);
+            }
+            if place < chosen {
+                memory.mappings.pass_over(group, mapping.mapping);
+            }
+        }
+    }
+}
+
+/// Whether nothing rules out that the line belongs to the mapping.
+fn is_possible(
+    memory: &Memory,
+    server: &LearntServer,
+    mapping: &WindowMapping,
+    line: &HeldLine,
+) -> bool {
+    let delay = line.time.micros_since(mapping.time);
+    let Some(facts) = mapping.facts else {
+        return !memory.is_impossible((mapping.time, mapping.resolution), line)
+            && server.is_ordinary(delay);
+    };
+    let facts = memory.exchanges.get(facts);
+    !pair::cannot_be(memory, server, memory.mappings.get(mapping.mapping), line)
+        && (!facts.ended || facts.is_cut() || !server.is_unusual_end(line, delay))
+        && server.agreement.cost(facts, line) <= costs::ODD_RESPONSE
+}
+
+/// Whether something contradicts the chosen mapping, or another mapping may be missing.
+pub(super) fn is_doubtful(
+    memory: &Memory,
+    learnt: &Learnt,
+    group: GroupSlot,
+    line: &HeldLine,
+    chosen: &WindowMapping,
+    fit: AgentFit,
+) -> bool {
+    let RequestGroup { lines, mappings, .. } = *memory.mappings.group(group);
+    let delay = line.time.micros_since(chosen.time);
+    let server = &learnt.servers[line.server as usize];
+    let is_odd = fit == AgentFit::Other || server.delays.is_unusual(delay);
+    lines > mappings
+        || chosen.contested
+        || (chosen.facts.is_none() && is_odd)
+        || server.misses_mappings(&memory.servers[line.server as usize])
+        || pair::may_be_tls(memory, line)
+}
+
+/// Learns from the chosen mapping. `by_pair` is its probability without the order of the group.
+pub(super) fn learn(
+    memory: &Memory,
+    learnt: &mut Learnt,
+    line: &HeldLine,
+    chosen: &WindowMapping,
+    confidence: MatchConfidence,
+    by_pair: u16,
+) {
+    let weight = guess_weight(by_pair);
+    match (confidence.certainty, confidence.reason) {
+        (Certainty::Certain, _) if chosen.facts.is_some() => {
+            pair::learn_exchange(memory, learnt, chosen.mapping, line);
+        }
+        (Certainty::Certain, _) => {
+            let weight = costs::PROFILE_CERTAIN;
+            learnt.profiles.learn(chosen.client_hash, line.user_agent, weight);
+        }
+        (_, Reason::UserAgent) if by_pair >= costs::GUESS_TEACHES => {
+            pair::learn(memory, learnt, chosen.mapping, line, weight);
+        }
+        _ => learnt.profiles.learn(chosen.client_hash, line.user_agent, weight),
+    }
+}
+
+/// Returns the share of the evidence for the chosen client, in thousandths, never certainty. Only mappings near
+/// the chosen one count as rivals. `step` is the cost of each place that a rival is further off: another
+/// choice would put the window's lines out of order.
+pub(super) fn probability(
+    chosen: usize,
+    mappings: &[WindowMapping],
+    costs_of_line: &[i64],
+    step: i64,
+) -> u16 {
+    let near = chosen.saturating_sub(costs::PLACES_BEHIND)
+        ..mappings.len().min(chosen + costs::PLACES_AHEAD);
+    let client = mappings[chosen].client;
+    let is_open = |place: &usize| mappings[*place].standing != WindowStanding::Taken;
+    let places_off = |place: usize| {
+        let between = if place < chosen { place..chosen } else { chosen + 1..place + 1 };
+        between.filter(is_open).count()
+    };
+    let cost = |place: usize| {
+        let off = i64::try_from(places_off(place)).expect("bounded by the window");
+        costs_of_line[place].saturating_add(off.saturating_mul(step))
+    };
+    let open = || near.clone().filter(is_open);
+    let best = open().map(cost).min().unwrap_or(0);
+    let (mut all, mut chosen_client) = (0, 0);
+    for place in open() {
+        let weight = weight(cost(place) - best);
+        all += weight;
+        if mappings[place].client == client {
+            chosen_client += weight;
+        }
+    }
+    let share = u16::try_from(chosen_client * 1_000 / all.max(1));
+    share.expect("a part of the whole").clamp(1, costs::GUESS_CEILING)
+}

@@ -1,0 +1,80 @@
+//! How often mappings are left over, and how often lines are without one, in groups with several candidates.
+
+use crate::attribution::costs;
+
+/// Counts of mappings and lines; a line counts by its probability.
+#[derive(Clone, Copy)]
+pub(crate) struct LeftOverCounts {
+    left: f64,
+    alone: f64,
+    taken: f64,
+}
+
+impl LeftOverCounts {
+    pub(crate) const fn new() -> Self {
+        let (left, taken) = costs::LEFT_OVER_AT_FIRST;
+        Self { left, alone: 0.0, taken }
+    }
+
+    /// Learns that so many mappings were left over.
+    pub(crate) fn learn_left(&mut self, mappings: u32) {
+        self.left += f64::from(mappings).min(costs::LEFT_OVER_FADE_AT);
+        self.fade();
+    }
+
+    /// Learns from a line that was without a mapping with this probability.
+    pub(crate) fn learn_line(&mut self, alone: f64) {
+        self.alone += alone;
+        self.taken += 1.0 - alone;
+        self.fade();
+    }
+
+    fn fade(&mut self) {
+        while self.left + self.taken + self.alone > costs::LEFT_OVER_FADE_AT {
+            self.left /= 2.0;
+            self.alone /= 2.0;
+            self.taken /= 2.0;
+        }
+    }
+
+    /// Returns the share of mappings that are left over.
+    pub(crate) fn left(&self) -> f64 {
+        (self.net(self.left) / (self.left + self.taken)).max(costs::LEFT_OVER_LEAST)
+    }
+
+    /// Returns the cost of a line without a mapping.
+    #[expect(clippy::cast_possible_truncation, reason = "a small number")]
+    pub(crate) fn alone_cost(&self) -> i64 {
+        let share = self.net(self.alone) / (self.alone + self.taken);
+        (-1_000.0 * share.max(costs::ALONE_LEAST).ln()) as i64
+    }
+
+    /// Returns a count less most of what is left over on both sides: either lines are missing or records.
+    /// Otherwise lines that fail to find their mappings would make it seem usual to have none.
+    fn net(&self, count: f64) -> f64 {
+        count - self.left.min(self.alone) * costs::LEFT_OVER_BOTH
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_over_on_both_sides_makes_neither_usual() {
+        let mut counts = LeftOverCounts::new();
+        assert!(counts.left() < 0.01 && counts.alone_cost() > 6_000);
+        for _ in 0..900 {
+            counts.learn_left(9);
+            counts.learn_line(0.0);
+        }
+        assert!(counts.left() > 0.85, "one line in ten is logged: {}", counts.left());
+        assert!(counts.alone_cost() > 6_000);
+        for _ in 0..900 {
+            counts.learn_left(1);
+            counts.learn_line(1.0);
+        }
+        assert!(counts.left() < 0.3, "{}", counts.left());
+        assert!(counts.alone_cost() > 1_000);
+    }
+}
