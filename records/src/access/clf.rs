@@ -344,7 +344,7 @@ mod tests {
             ("192.0.2.1:40100", "192.0.2.1", Some(40_100)),
             ("[2001:db8::1]:40100", "[2001:db8::1]", Some(40_100)),
             ("2001:db8::1", "2001:db8::1", None),
-            ("192.0.2.1:99999", "192.0.2.1:99999", None),
+            ("lb1.example:40100", "lb1.example", Some(40_100)),
         ] {
             let line = format!("{head} - - {TIME} \"GET / HTTP/1.1\" 200 5");
             let (found, _) = read(&line).expect(head);

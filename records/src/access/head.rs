@@ -233,6 +233,15 @@ fn any_head(
     let index = layout.client(words)?;
     let (body, client) = (words.body(), words.place(index));
     set_client(body, client, found);
+    if found.peer_port.is_none()
+        && let Some(colon) = memchr::memchr(b':', &body[client.0..client.1])
+        && let Some(port) = port_of(&body[client.0..client.1])
+        && !is_address(&body[client.0..client.1])
+    {
+        // A name with a port.
+        found.client = LineSpan::new(client.0, client.0 + colon);
+        found.peer_port = Some(port);
+    }
     if index == 0 {
         host_behind(body, client, words.end(), found);
         return Some(false);

@@ -113,16 +113,40 @@ impl<'a> HeadWords<'a> {
         if self.kinds[index] != WordKind::Address {
             return false;
         }
+        // The user may look like an address.
+        if index + 1 == self.len && index >= 3 && self.kinds[index - 1] == WordKind::Dash {
+            return false;
+        }
         // `198.51.100.1:80 lb1 - -`: a server's port is no client's.
         let is_followed = self.kind(index + 1) == WordKind::Name && self.len >= index + 4;
         let port = || without_port(self.body, self.places[index]).1;
         !(is_followed && port().is_some_and(is_servers))
     }
 
-    /// Whether the words before `index` are none that a layout has.
-    fn is_odd_before(&self, index: usize) -> bool {
+    /// Whether the words begin with two names: a host and the client, or the client and a host.
+    fn is_pair(&self) -> bool {
+        self.len >= 4 && self.kinds[..2] == [WordKind::Name, WordKind::Name]
+    }
+
+    /// Whether the words are `host - name - user`, in which the name may be the client.
+    fn is_dashed(&self) -> bool {
+        self.len >= 5
+            && self.kinds[1] == WordKind::Dash
+            && self.kinds[2] == WordKind::Name
+            && self.kinds[3] == WordKind::Dash
+    }
+
+    /// Whether the words are `name - name`: a client and its user, or a host and the client.
+    fn is_dashed_pair(&self) -> bool {
+        self.len == 3 && self.kinds[..3] == [WordKind::Name, WordKind::Dash, WordKind::Name]
+    }
+
+    /// Whether the words around `index` are none that a usual layout has.
+    fn is_odd_around(&self, index: usize) -> bool {
+        // Behind a host there may be a list in quotes, and then the client.
+        let is_quoted_behind = index + 2 < self.len && self.text(index + 1).starts_with(b"\"");
         let is_odd = |kind: &WordKind| matches!(kind, WordKind::Other | WordKind::List);
-        index > 3 || self.kinds[..index].iter().any(is_odd)
+        index > 3 || is_quoted_behind || self.kinds[..index].iter().any(is_odd)
     }
 
     fn has_list_before(&self, index: usize) -> bool {
@@ -135,7 +159,7 @@ impl<'a> HeadWords<'a> {
         let dash = self.kind(1) == WordKind::Dash;
         match self.len {
             // `host - client - user`
-            5 if dash && self.kind(3) == WordKind::Dash && is_address(2) => 2,
+            5.. if dash && self.kind(3) == WordKind::Dash && is_address(2) => 2,
             _ if dash && is_address(0) => 0,
             // The identity and the user follow the client.
             len @ 3.. if len < MOST && is_address(len - 3) => len - 3,
@@ -148,10 +172,8 @@ impl<'a> HeadWords<'a> {
     fn named(&self) -> Option<usize> {
         let base = self.kinds[..self.len].iter().take_while(|&&k| k == WordKind::Empty).count();
         let (words, kind) = (self.len - base, |index: usize| self.kind(base + index));
-        let is_name = |index: usize| kind(index) == WordKind::Name;
         let index = match (kind(0), kind(1)) {
             (WordKind::Dash, WordKind::Dash) if words <= 3 => 0,
-            (WordKind::Name, WordKind::Dash) if words == 5 && is_name(2) => return None,
             (WordKind::Name, WordKind::Dash) => 0,
             (WordKind::Name, WordKind::Empty) if words == 1 && self.has(base, b'.') => 0,
             // A name with a port is a virtual host.
@@ -165,6 +187,8 @@ impl<'a> HeadWords<'a> {
                 let is_client = self.has(base + 1, b'.') || kind(2) == WordKind::Dash;
                 (is_host && is_client).then_some(1)?
             }
+            // Text in quotes may be of a client.
+            (WordKind::Name, WordKind::Other) if self.has(base + 1, b'"') => return None,
             (WordKind::Name, WordKind::Name | WordKind::Other) if self.has(base, b'.') => 0,
             _ => return None,
         };
@@ -183,12 +207,21 @@ impl WordKind {
                 if is_address(first) { Self::List } else { Self::Other }
             }
             _ if is_address(word) => Self::Address,
-            _ if word.iter().all(|b| b.is_ascii_alphanumeric() || b"-._:[]*".contains(b)) => {
-                Self::Name
-            }
+            _ if is_name(word) => Self::Name,
             _ => Self::Other,
         }
     }
+}
+
+/// Whether a word may be a host name, perhaps with a port.
+fn is_name(word: &[u8]) -> bool {
+    let colon = memchr::memchr(b':', word).unwrap_or(word.len());
+    let (name, port) = (&word[..colon], word.get(colon + 1..).unwrap_or(b"1"));
+    let is_part = |b: &u8| b.is_ascii_alphanumeric() || b"-._*".contains(b);
+    name.iter().all(is_part)
+        && name.iter().any(|b| b.is_ascii_alphabetic() || *b == b'_')
+        && !port.is_empty()
+        && port.iter().all(u8::is_ascii_digit)
 }
 
 /// Ports that servers listen on, and balancers do not connect from.
@@ -231,6 +264,10 @@ struct WordChanges {
     changed: u8,
 }
 
+fn hash_of(word: &[u8]) -> u32 {
+    u32::try_from(xxhash_rust::xxh3::xxh3_64(word) >> 32).unwrap_or_default()
+}
+
 impl WordChanges {
     fn learn(&mut self, value: u32) {
         if self.lines == u8::MAX {
@@ -257,13 +294,16 @@ impl HeadLayout {
     pub(super) fn client(&mut self, words: &HeadWords<'_>) -> Option<usize> {
         let addresses = words.addresses();
         let found = match addresses.count_ones() {
+            0 | 1 if words.is_dashed() && addresses & !1 == 0 => self.by_constancy(words),
+            0 if words.is_dashed_pair() && self.is_second_of(words) => Some(2),
+            0 if words.is_pair() && self.is_first_of(words) => Some(0),
             0 => self.by_name(words),
             1 => self.by_address(words, addresses),
             _ => self.by_choice(words, addresses),
         }?;
         self.vote(found, words.kinds[found] == WordKind::Name);
         self.lens[found] = words.len;
-        let is_odd = words.is_odd_before(found);
+        let is_odd = words.is_odd_around(found);
         (!is_odd || self.votes[found] > SETTLED).then_some(found)
     }
 
@@ -289,7 +329,34 @@ impl HeadLayout {
         let sum: u16 = self.votes.iter().sum();
         let usual = (0..MOST).max_by_key(|&index| (self.votes[index], MOST - index))?;
         let votes = self.votes[usual];
-        (votes >= SETTLED && votes >= sum - sum / 8).then_some(usual)
+        (votes >= SETTLED && votes >= sum - sum / 3).then_some(usual)
+    }
+
+    /// Whether the second of two names with a dash between is the client: it hardly ever changes, and
+    /// the first does.
+    fn is_second_of(&mut self, words: &HeadWords<'_>) -> bool {
+        for index in [0, 2] {
+            self.changes[index].learn(hash_of(words.text(index)));
+        }
+        self.changes[2].is_constant() && self.changes[0].is_varied()
+    }
+
+    /// Whether the first of two names is the client, as above.
+    fn is_first_of(&mut self, words: &HeadWords<'_>) -> bool {
+        for index in [0, 1] {
+            self.changes[index].learn(hash_of(words.text(index)));
+        }
+        self.changes[0].is_constant() && self.changes[1].is_varied()
+    }
+
+    /// In `host - name - user` the name is the client if it hardly ever changes. The lines before may
+    /// tell that the first word is.
+    fn by_constancy(&mut self, words: &HeadWords<'_>) -> Option<usize> {
+        self.changes[2].learn(hash_of(words.text(2)));
+        if let Some(usual @ (0 | 2)) = self.settled() {
+            return Some(usual);
+        }
+        self.changes[2].is_constant().then_some(2)
     }
 
     fn by_name(&self, words: &HeadWords<'_>) -> Option<usize> {
@@ -321,8 +388,7 @@ impl HeadLayout {
     fn by_choice(&mut self, words: &HeadWords<'_>, addresses: u16) -> Option<usize> {
         let candidates = || (0..MOST).filter(|index| addresses >> index & 1 == 1);
         for index in candidates() {
-            let value = xxhash_rust::xxh3::xxh3_64(words.text(index));
-            self.changes[index].learn(u32::try_from(value >> 32).unwrap_or_default());
+            self.changes[index].learn(hash_of(words.text(index)));
         }
         let settled = self.settled().filter(|&usual| addresses >> usual & 1 == 1);
         let usual = settled.unwrap_or_else(|| words.usual_of(addresses));
@@ -371,6 +437,12 @@ mod tests {
             ("a.example b.example c 192.0.2.1 - -", "192.0.2.1"),
             ("a.example 203.0.113.7 192.0.2.1 - -", "192.0.2.1"),
             ("a.example - b.example - -", ""),
+            ("198.51.100.7 - lb1 - bob", ""),
+            ("a.example \"203.0.113.7\" lb1 - -", ""),
+            ("198.51.100.7 \"203.0.113.7\" lb1 - -", ""),
+            ("192.0.2.1 - \"\"", "192.0.2.1"),
+            ("17:192.0.2.1 - -", ""),
+            ("1795379000 lb1 - -", ""),
             ("request failed:", ""),
             ("failed", ""),
             ("", ""),
@@ -403,9 +475,16 @@ mod tests {
             ("a.example 192.0.2.1 - -", "198.51.100.7 - - -", "-"),
             ("a.example lb1 - -", "198.51.100.7 lb1 - -", "lb1"),
             ("192.0.2.1 a.example - -", "192.0.2.1 198.51.100.7 - -", "192.0.2.1"),
+            ("lb1 - -", "lb1 - bob - x", "lb1"),
+            ("a.example lb1 - -", "a.example lb1 - 203.0.113.9", "lb1"),
             // The word that hardly changes is the balancer.
+            ("a-N.example - lb1 - -", "a.example - lb1 - bob", "lb1"),
+            ("a-N.example - lb1 - -", "198.51.100.7 - lb1 - bob", "lb1"),
             ("203.0.113.N 192.0.2.1 - -", "203.0.113.9 192.0.2.1 - -", "192.0.2.1"),
             ("192.0.2.1 203.0.113.N - -", "192.0.2.1 203.0.113.9 - -", "192.0.2.1"),
+            ("a-N.example - lb1", "a.example - lb1", "lb1"),
+            ("a-N.example - bob-N", "a.example - bob", "a.example"),
+            ("lb1.example a-N.example - -", "lb1.example a.example - -", "lb1.example"),
             // What no line alone tells.
             (
                 "a.example \"203.0.113.N, x\" 192.0.2.1 - -",

@@ -52,6 +52,9 @@ pub(super) fn of(line: &[u8]) -> Envelope {
     let is_likely = matches!(
         line,
         [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'0'..=b'9' | b'-', ..]
+            | [b'0'..=b'9', b':', ..]
+            | [b'0'..=b'9', b'0'..=b'9', b':', ..]
+            | [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b':', ..]
             | [b'1', b' ', ..]
             | [..=2, 0, 0, 0, ..]
             | [b'<' | b'@' | b'A'..=b'Z' | b'a'..=b'z' | b'/' | b'.' | b'_' | 0x1B, ..]
@@ -93,7 +96,7 @@ fn next(line: &[u8], at: usize) -> Option<(usize, Option<LineSpan>)> {
     match rest {
         [b'<', ..] => {
             let at = at + priority(rest)?;
-            rfc5424(line, at).or_else(|| rfc3164(line, at)).or_else(|| tagged(line, at))
+            rfc5424(line, at).or_else(|| rfc3164(line, at)).or_else(|| tagged(line, at, Tags::Any))
         }
         [b'1', b' ', ..] => rfc5424(line, at),
         [b'0'..=b'9' | b'A'..=b'Z', ..] => rfc3164(line, at).or_else(|| prefix::find(line, at)),
@@ -122,11 +125,22 @@ fn rfc3164(line: &[u8], at: usize) -> Option<(usize, Option<LineSpan>)> {
     if stamp.is_containers || starts_line(rest) {
         return Some((stamp.end, None));
     }
-    tagged(line, stamp.end)
+    // Seconds since the epoch in front of a host name.
+    let is_named = || stamp.is_epoch && !rest.first().is_some_and(u8::is_ascii_digit);
+    let (at, tags) = (stamp.end, if stamp.is_epoch { Tags::WithColon } else { Tags::Any });
+    tagged(line, at, tags).or_else(|| is_named().then_some((at, None)))
 }
 
-/// Hosts and a tag. A tag without its colon is known by the address behind.
-fn tagged(line: &[u8], at: usize) -> Option<(usize, Option<LineSpan>)> {
+/// Which tags are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tags {
+    WithColon,
+    /// A tag without its colon, too, or a host without a tag: known by the address behind.
+    Any,
+}
+
+/// Hosts and a tag.
+fn tagged(line: &[u8], at: usize, tags: Tags) -> Option<(usize, Option<LineSpan>)> {
     let mut words = [(0, 0); 4];
     let mut from = at;
     for index in 0..words.len() {
@@ -141,15 +155,22 @@ fn tagged(line: &[u8], at: usize) -> Option<(usize, Option<LineSpan>)> {
             return Some((end, before(1)));
         }
         let rest = line.get(from..)?;
+        if tags == Tags::WithColon {
+            from = to + 1;
+            continue;
+        }
         if line[at..to].iter().all(|b| !b.is_ascii_alphabetic()) {
             // A number is no host: this line begins with fields of its own.
             return None;
         }
         if index > 0 && starts_line(rest) {
-            // `host line`, or `host tag line`; a word with a port belongs to the line.
+            // `host line`, or `host tag line`. A virtual host belongs to the line: it has a port, or
+            // dots in the place of the tag.
             let (from, to) = words[index - 1];
-            if line[from..to].contains(&b':') {
-                return Some((from, before(2)));
+            let has = |byte: u8| line[from..to].contains(&byte);
+            if has(b':') || (index > 1 && has(b'.')) {
+                let name = if index > 2 { 3 } else { 2 };
+                return Some((from, before(name)));
             }
             return Some((words[index].0, before(if index > 1 { 2 } else { 1 })));
         }
@@ -271,6 +292,10 @@ mod tests {
             ("Nov 14 22:13:20 web1 ", "192.0.2.1 - - [", "web1"),
             ("Nov 14 22:13:20 relay web1 nginx ", "192.0.2.1 - - [", "web1"),
             ("Nov 14 22:13:20 web1 ", "a.example:80 192.0.2.1 - - [", "web1"),
+            ("Nov 14 22:13:20 web1 nginx ", "a.example 192.0.2.1 - - [", "web1"),
+            ("1700000000.5 ", "lb1 - - [", ""),
+            ("access.log:1:", "2001:db8::1 - - [", ""),
+            ("12:", "2001:db8::1 - - [", ""),
             ("Nov 14 22:13:20 relay Nov 14 22:13:21 web1 nginx: ", "192.0.2.1 - - [", "web1"),
             ("Nov 14 22:13:20 relay <190>Nov 14 22:13:21 web1 nginx: ", "192.0.2.1 - [", "web1"),
             ("<165>1 2003-10-11T22:14:15.003Z web1 nginx 17 access - ", "192.0.2.1 - - [", "web1"),

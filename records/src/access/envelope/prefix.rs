@@ -2,7 +2,7 @@
 //! stream, of `grep -H` and `grep -n`, and a tag without a stamp.
 
 use super::super::head::is_address;
-use super::{LineSpan, starts_line, tag, word_end};
+use super::{LineSpan, tag, word_end};
 
 /// The prefix at `at`: its end, and the host or container that it names.
 pub(super) fn find(line: &[u8], at: usize) -> Option<(usize, Option<LineSpan>)> {
@@ -45,7 +45,7 @@ fn colour(rest: &[u8]) -> usize {
 fn grep(line: &[u8], at: usize, end: usize) -> Option<usize> {
     let word = line.get(at..end)?;
     let colon = memchr::memchr(b':', word)?;
-    if is_address(word) {
+    if is_address(word) && !is_numbered(word) {
         return None;
     }
     let (file, mut line_at) = (&word[..colon], at + colon + 1);
@@ -54,7 +54,7 @@ fn grep(line: &[u8], at: usize, end: usize) -> Option<usize> {
     if !is_number(file)
         && let Some(len) = memchr::memchr(b':', rest).filter(|&len| is_number(&rest[..len]))
         && len + 1 < rest.len()
-        && !is_address(rest)
+        && (!is_address(rest) || is_numbered(rest))
     {
         line_at += len + 1;
     }
@@ -63,7 +63,7 @@ fn grep(line: &[u8], at: usize, end: usize) -> Option<usize> {
     let begins_line = is_address(word)
         || word.starts_with(b"{")
         || word.starts_with(b"<")
-        || (!is_number(word) && file.contains(&b'.') && word.len() > 2);
+        || (!is_number(word) && (file.contains(&b'.') || is_number(file)) && word.len() > 2);
     (begins_line && !file.is_empty()).then_some(line_at)
 }
 
@@ -76,5 +76,20 @@ fn bare_tag(line: &[u8], at: usize, end: usize) -> Option<(usize, Option<LineSpa
     let behind = tag(line, end + 1, second)?;
     let name = line.get(at..end)?;
     let is_host = name.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b));
-    (is_host && starts_line(line.get(behind..)?)).then(|| (behind, Some(LineSpan::new(at, end))))
+    let mut words = line.get(behind..)?.splitn(4, |&b| b == b' ').take(3);
+    let is_clients = |word: &[u8]| word == b"-" || is_address(word);
+    let begins_line = line.get(behind) == Some(&b'{') || words.any(is_clients);
+    (is_host && begins_line).then(|| (behind, Some(LineSpan::new(at, end))))
+}
+
+/// Whether a word that may be an IPv6 address is one behind the number of a line: no address of the
+/// internet begins with so short a group.
+fn is_numbered(word: &[u8]) -> bool {
+    let Some(colon) = memchr::memchr(b':', word) else { return false };
+    let (number, behind) = (&word[..colon], &word[colon + 1..]);
+    (1..4).contains(&number.len())
+        && number != b"64"
+        && number.iter().all(u8::is_ascii_digit)
+        && is_address(behind)
+        && memchr::memchr(b':', behind) == Some(4)
 }

@@ -21,6 +21,8 @@ pub(super) struct EnvelopeStamp {
     pub(super) time: Option<(Timestamp, Resolution)>,
     /// Whether the stamp names its zone.
     pub(super) zone: StampZone,
+    /// Seconds since the epoch.
+    pub(super) is_epoch: bool,
     /// Nanoseconds, as container runtimes write.
     pub(super) is_containers: bool,
 }
@@ -38,12 +40,19 @@ pub(super) fn read(line: &[u8], at: usize) -> Option<EnvelopeStamp> {
         }
         _ => return None,
     };
+    let is_epoch = line[at].is_ascii_digit() && line.get(at + 4) != Some(&b'-');
     let (time, zone, end) = zone(line, stamp, at > begin);
     let fraction = line[at..end].iter().rposition(|&b| b == b'.').map_or(0, |point| {
         line[at + point + 1..end].iter().take_while(|b| b.is_ascii_digit()).count()
     });
     let is_gap = line.get(end) == Some(&b' ');
-    is_gap.then_some(EnvelopeStamp { end: end + 1, time, zone, is_containers: fraction == 9 })
+    is_gap.then_some(EnvelopeStamp {
+        end: end + 1,
+        time,
+        zone,
+        is_epoch,
+        is_containers: fraction == 9,
+    })
 }
 
 /// Skips the abbreviation of a weekday.
