@@ -63,6 +63,7 @@ fn made_cases() -> Vec<MadeCase> {
 
 /// Made sites whose right value is not reached yet.
 const NOT_YET: &[&str] = &[
+    "hosts in files",
     "a second is missing",
     "only 503 is logged",
     "one in ten is logged",
