@@ -60,6 +60,11 @@ impl LineSpan {
         Self { start: start as u32, end: end as u32 }
     }
 
+    /// The number of bytes.
+    const fn length(self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
+
     /// The bytes of this span in `line`; empty if the span reaches beyond the line.
     #[must_use]
     pub fn of(self, line: &[u8]) -> &[u8] {
@@ -202,6 +207,19 @@ impl LoggedRequest {
             Self::Absent => None,
             Self::Line(span) => Fingerprint::of_logged(&[span.of(line)], cut),
             Self::Parts { .. } => self.fingerprint_of_parts(line, cut),
+        }
+    }
+
+    /// The length of the request line in bytes, as far as logged; 0 without a request.
+    #[must_use]
+    pub fn text_length(&self) -> usize {
+        match *self {
+            Self::Absent => 0,
+            Self::Line(span) => span.length(),
+            Self::Parts { method, target, query, protocol } => {
+                let optional = |span: Option<LineSpan>| span.map_or(0, |span| span.length() + 1);
+                method.length() + 1 + target.length() + optional(query) + optional(protocol)
+            }
         }
     }
 

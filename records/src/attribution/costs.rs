@@ -281,20 +281,69 @@ pub(crate) const TLS_EXCHANGES: usize = 1 << 16;
 /// Held lines, and TLS exchanges, that a decision looks at.
 pub(crate) const TLS_SCAN: usize = 128;
 
-/// Most places of an exchange in the window, one for each line still expected.
-pub(crate) const TLS_REPEATS: u32 = 4;
+/// Microseconds by which a coarse stamp may miss the life of its exchange, by errors of clocks.
+pub(crate) const TLS_CLOCK_ERROR: i64 = 20_000;
+
+/// Cost of each exchange before the first line of all.
+pub(crate) const TLS_BEGIN: i64 = 1_000;
+
+/// Highest cost of a size before any was learnt.
+pub(crate) const TLS_SIZE_UNLEARNT: i64 = 2_000;
+
+/// How much the highest cost of a size grows with each size that is learnt.
+pub(crate) const TLS_SIZE_LEARNT: i64 = 100;
+
+/// Highest cost of the time between a line and its exchange, where stamps are fine.
+pub(crate) const TLS_TIME_WORST: i64 = 9_000;
+
+/// Most slots of an exchange.
+pub(crate) const TLS_REPEATS: u32 = 24;
+
+/// Lines before the decided line that are aligned again.
+pub(crate) const TLS_PAST: usize = 12;
+
+/// Lines behind the decided line that are aligned with it.
+pub(crate) const TLS_AHEAD: usize = 20;
+
+/// Most slots in the window, besides those before the slot of the line before the window.
+pub(crate) const TLS_SLOTS: usize = 96;
+
+/// Slots before the slot of the line before the window.
+pub(crate) const TLS_SLOTS_BEHIND: usize = 8;
+
+/// Cost of each slot that the line before the window may have been given wrongly.
+pub(crate) const TLS_BACK: i64 = 1_500;
+
+/// Cost from which a pair has no weight.
+pub(crate) const TLS_IMPOSSIBLE: i64 = 30_000;
+
+/// Microseconds between the ends of exchanges within which their lines often come in the reverse order, besides
+/// a part of the time that exchanges take.
+pub(crate) const TLS_ORDER_SCALE: i64 = 300;
+
+/// Part of the time that an exchange of one request takes within which the order of lines is in doubt.
+pub(crate) const TLS_LIFE_PART: i64 = 2;
+
+/// Factor of the weight out of order between two requests of one exchange.
+pub(crate) const TLS_WITHIN: f64 = 0.05;
+
+/// Share of lines out of order before any was seen.
+pub(crate) const TLS_CROSSED_AT_FIRST: f64 = 0.02;
+
+/// Least weight of a line out of order.
+pub(crate) const TLS_CROSSED_LEAST: f64 = 0.005;
+
+/// Divisor of each step of the share of lines out of order: a moving average.
+pub(crate) const TLS_CROSSED_MEMORY: f64 = 256.0;
 
 /// Cost of a line without a TLS exchange.
 pub(crate) const TLS_UNMATCHED: i64 = 14_000;
-
-/// Cost of two lines that come in the reverse order of the ends of their exchanges.
-pub(crate) const TLS_CROSSED: i64 = 2_500;
 
 /// Cost of an exchange without any line.
 pub(crate) const TLS_SKIPPED: i64 = 4_000;
 
 /// Cost of a line that an exchange could have in addition, and does not.
-pub(crate) const TLS_SPARE: i64 = 300;
+pub(crate) const TLS_SPARE: i64 = 1_500;
 
 /// Cost of a line that names another balancer than the exchange does.
 pub(crate) const TLS_OTHER_BALANCER: i64 = 5_000;
@@ -319,15 +368,6 @@ pub(crate) const TLS_LATE_MARGIN: i64 = 50_000;
 
 /// Cost from which a pair of line and exchange is impossible.
 pub(crate) const TLS_TOO_DEAR: i64 = 13_000;
-
-/// How much dearer than the best an exchange may be and still be weighed for the first line.
-pub(crate) const TLS_NEAR: i64 = 9_000;
-
-/// Lowest trust, in thousandths, at which a line of a TLS exchange can be certain.
-pub(crate) const TLS_TRUSTED: u16 = 900;
-
-/// Bytes of the smallest exchange of one line before any was seen.
-pub(crate) const TLS_SMALLEST: u32 = 400;
 
 /// Fewest bytes that a response has beyond its logged size.
 pub(crate) const TLS_LEAST_OVERHEAD: u32 = 20;
@@ -355,20 +395,6 @@ pub(crate) const TLS_SIZE_MEMORY: i64 = 32;
 
 /// Sizes counted when all counts are halved.
 pub(crate) const TLS_SIZES_FADE_AT: u32 = 4_096;
-
-/// Fit error before the first line: as if earlier lines had fitted.
-pub(crate) const FIT_AT_FIRST: i64 = 1_500;
-
-/// Divisor of each step of the fit error: a moving average.
-pub(crate) const FIT_MEMORY: i64 = 16;
-
-/// Fit error at which one line in two is right. This and [`FIT_SPREAD`] were fitted to nginx and Apache
-/// behind passed-through TLS, HTTP/1.1 and HTTP/2, with stamps of whole seconds (accuracy,
-/// `--balancer ours --row sealed`): about as many lines are right as their probability says.
-pub(crate) const FIT_EVEN: i64 = 4_000;
-
-/// Fall of the fit error by which the odds grow by e.
-pub(crate) const FIT_SPREAD: i64 = 800;
 
 // Delays from mapping to line.
 

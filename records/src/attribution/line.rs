@@ -51,6 +51,8 @@ pub struct LoggedLine {
     pub host: Option<u32>,
     /// Hash of the same without the port.
     pub host_alone: Option<u32>,
+    /// Bytes of the request's head as far as the line shows them: see [`shown_length`].
+    pub shown: u16,
     /// The response's status.
     pub status: Option<u16>,
     /// Bytes sent.
@@ -94,6 +96,7 @@ impl LoggedLine {
             referer: None,
             host: None,
             host_alone: None,
+            shown: 0,
             status: None,
             bytes: None,
             peer_port: None,
@@ -131,6 +134,7 @@ impl LoggedLine {
             referer: if cuts.long { hash(parsed.referer) } else { None },
             host: parsed.host.map(|host| host_hash(host.of(text))),
             host_alone: parsed.host.map(|host| host_hash(without_port(host.of(text)))),
+            shown: shown_length(text, parsed),
             status: parsed.status,
             bytes: parsed.bytes,
             peer_port: parsed.peer_port,
@@ -154,6 +158,19 @@ impl LoggedLine {
         let parsed = parsed.unwrapped(text, &mut fields);
         Self::new(&fields, &parsed, cuts, server, time)
     }
+}
+
+/// Returns the bytes of a request that its line shows: request line, User-Agent and Referer. What a client
+/// sends beyond is nearly the same for each of its requests.
+fn shown_length(text: &[u8], parsed: &AccessLine) -> u16 {
+    let header = |span: Option<LineSpan>, name: usize| match span.map(|span| span.of(text)) {
+        None | Some(b"" | b"-") => 0,
+        Some(value) => value.len() + name,
+    };
+    let length = parsed.request.text_length()
+        + header(parsed.user_agent, "User-Agent: \r\n".len())
+        + header(parsed.referer, "Referer: \r\n".len());
+    u16::try_from(length).unwrap_or(u16::MAX)
 }
 
 /// Hashes a header's text to four bytes.
@@ -227,6 +244,8 @@ pub(crate) struct HeldLine {
     /// The lower 32 bits of the bytes sent.
     pub(crate) bytes: Option<u32>,
     pub(crate) status: Option<NonZeroU16>,
+    /// See [`LoggedLine::shown`].
+    pub(crate) shown: u16,
     /// The peer's port.
     pub(crate) peer: Option<NonZeroU16>,
     pub(crate) resolution: Resolution,
@@ -247,6 +266,7 @@ impl HeldLine {
             class: LineClass::of(line),
             bytes: line.bytes.map(low),
             status: line.status.and_then(NonZeroU16::new),
+            shown: line.shown,
             peer: line.peer_port.and_then(NonZeroU16::new),
             resolution: line.resolution,
         }

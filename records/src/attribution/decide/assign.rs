@@ -73,41 +73,6 @@ impl AssignmentCosts {
         chosen
     }
 
-    /// Returns the lowest total if the first line takes this mapping, or none.
-    pub(crate) fn if_first_takes(&mut self, mapping: Option<usize>) -> i64 {
-        let mut first = [IMPOSSIBLE; costs::WINDOW_MAPPINGS];
-        first[..self.mappings].copy_from_slice(self.of_line(0));
-        for (place, cost) in self.pairs[..self.mappings].iter_mut().enumerate() {
-            if Some(place) != mapping {
-                *cost = IMPOSSIBLE;
-            }
-        }
-        let chosen = self.solve();
-        let total = self.total(&chosen);
-        self.pairs[..self.mappings].copy_from_slice(&first[..self.mappings]);
-        total
-    }
-
-    /// Returns the total of an assignment.
-    fn total(&self, chosen: &AssignedMappings) -> i64 {
-        let chosen = &chosen[..self.lines];
-        let taken = chosen.iter().flatten();
-        let end = taken.clone().max().map_or(0, |&last| last + 1);
-        let skipped = (0..end).filter(|mapping| !chosen.contains(&Some(*mapping)));
-        let mut total: i64 = skipped.map(|mapping| self.skips[mapping]).sum();
-        for (line, mapping) in chosen.iter().enumerate() {
-            total += match *mapping {
-                Some(mapping) => self.of_line(line)[mapping],
-                None => self.other.unmatched,
-            };
-        }
-        let crossings = taken.clone().enumerate().map(|(place, mapping)| {
-            taken.clone().skip(place + 1).filter(|later| *later < mapping).count()
-        });
-        let crossings = i64::try_from(crossings.sum::<usize>()).unwrap_or(0);
-        total + crossings * self.other.crossed
-    }
-
     /// Returns the cheapest assignment without crossings. Mappings behind the last taken mapping
     /// cost nothing.
     fn along(&self) -> AssignedMappings {

@@ -18,6 +18,7 @@
 
 mod aligned;
 pub(crate) mod assign;
+mod chain;
 mod group;
 mod lattice;
 mod only;

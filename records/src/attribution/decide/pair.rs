@@ -114,7 +114,7 @@ pub(super) fn may_be_tls(memory: &Memory, line: &HeldLine) -> bool {
     let from = line.time.offset_by(-costs::TLS_LATEST);
     let to = line.time.offset_by(memory.wait + line.resolution.micros());
     let mut near = exchanges.within(from, to).take(costs::TLS_SCAN);
-    near.any(|(_, exchange)| has_port_of(exchange, line))
+    near.any(|(_, exchange)| exchange.lines < exchange.requests && has_port_of(exchange, line))
 }
 
 /// Whether line and exchange may have the same server port, as far as both are known.

@@ -1,12 +1,13 @@
 //! A line that no mapping explains, beside exchanges in passed-through TLS: requests that the balancer could
 //! not read, and no port in the line.
 //!
-//! The evidence is when an exchange ended, how large it was, the order, and the User-Agents of its client.
-//! The next lines of the server that no mapping explains are assigned to exchanges together. For each
-//! exchange that the first line may belong to, the cost of the whole assignment is found. So the probability
-//! of a client is the share of all assignments in which the line belongs to that client.
+//! The evidence is when an exchange ended, how large its request and its response were, how many requests it
+//! had, the order, and the User-Agents of its client. Each request of an exchange is a *slot*. The line, some
+//! lines before it and the next lines that no mapping explains are aligned with the slots, in all ways at once
+//! ([`super::chain`]). The probability of a client is the share of all alignments in which the line belongs to
+//! that client. A choice that was made for an earlier line binds no later line.
 
-use super::assign::{AssignmentCosts, OtherCosts};
+use super::chain::{AlignmentWeights, LineShares};
 use super::pair;
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
@@ -14,17 +15,29 @@ use crate::attribution::learnt::tls::LearntTls;
 use crate::attribution::learnt::user_agents::{AgentRarity, UserAgentProfiles, guess_weight};
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::Memory;
-use crate::attribution::memory::tls::{TlsExchange, TlsExchanges};
-use crate::attribution::odds::weight;
+use crate::attribution::memory::tls::{TlsExchange, TlsExchanges, TlsSlotKey};
 use crate::attribution::queue::{LineQueue, LineState};
 use crate::attribution::verdict::{LineVerdict, MatchConfidence, Reason};
 use crate::time::Resolution;
 
-/// An exchange in the window; an exchange that may have several lines is there several times.
+/// A request of an exchange, to which one line may belong.
 #[derive(Clone, Copy)]
-struct TlsCandidate {
+struct TlsSlot {
     place: usize,
     exchange: TlsExchange,
+    /// Which request of the exchange, from 0.
+    request: u32,
+}
+
+impl TlsSlot {
+    const fn key(&self) -> TlsSlotKey {
+        TlsSlotKey {
+            connection: self.exchange.connection,
+            nth: self.exchange.nth,
+            request: self.request,
+            ended: self.exchange.ended,
+        }
+    }
 }
 
 /// Decides the oldest held line, which no mapping explains and which has left its group.
@@ -39,143 +52,231 @@ pub(super) fn decide<T>(
         return LineVerdict::unmatched(Reason::NoMapping);
     };
     let tls = learnt.servers[server].tls.get_or_insert_with(|| Box::new(LearntTls::new()));
-    let lines = lines_of_server(queue, memory, line);
-    let verdict = choose(&lines, memory.wait, &mut exchanges, tls, &mut learnt.profiles);
-    let is_missing = verdict.client.is_none();
-    tls.learn_missing(is_missing);
-    if is_missing {
-        tls.fit.learn(costs::TLS_UNMATCHED);
-    }
+    let mut lines: Vec<HeldLine> = exchanges.past.iter().copied().collect();
+    let front = lines.len();
+    lines.push(*line);
+    lines.extend(next_lines(queue, memory, line));
+    let verdict = choose((&lines, front), memory.wait, &mut exchanges, tls, &mut learnt.profiles);
+    tls.learn_missing(verdict.client.is_none());
+    exchanges.past.push_back(*line);
     memory.servers[server].tls = Some(exchanges);
     verdict
 }
 
-/// Chooses the exchange of the first line, takes the line out of it, and learns from the pair.
+/// Chooses the exchange of a line and learns from the pair.
 fn choose(
-    lines: &[HeldLine],
+    (lines, front): (&[HeldLine], usize),
     wait: i64,
     exchanges: &mut TlsExchanges,
     tls: &mut LearntTls,
     profiles: &mut UserAgentProfiles,
 ) -> LineVerdict {
-    let line = &lines[0];
-    let candidates = candidates(lines, wait, exchanges, tls);
-    let mut pairs = weigh(lines, &candidates, tls, profiles);
-    let costs_of_line = pairs.of_line(0);
-    let open: Vec<usize> =
-        (0..candidates.len()).filter(|&place| costs_of_line[place] < costs::TLS_TOO_DEAR).collect();
-    let Some(least) = open.iter().map(|&place| costs_of_line[place]).min() else {
+    let line = &lines[front];
+    let slots = slots(lines, front, wait, exchanges, tls);
+    let mut weights = weigh(lines, &slots, tls, profiles);
+    weights.start = start(&slots, &weights, exchanges.base);
+    if front >= costs::TLS_PAST {
+        if let Some(shares) = weights.shares(0)
+            && let Some(best) = shares.best()
+        {
+            exchanges.base = Some(slots[best].key());
+        }
+        exchanges.past.pop_front();
+    }
+    let Some(shares) = weights.shares(front) else {
         return LineVerdict::unmatched(Reason::NoMapping);
     };
-    let is_near = |place: &usize| costs_of_line[*place] <= least + costs::TLS_NEAR;
-    let near: Vec<usize> = open.iter().copied().filter(is_near).collect();
-    let first = candidates[open[0]].exchange;
-    let alone = open.iter().all(|&place| {
-        let exchange = &candidates[place].exchange;
-        exchange.client == first.client && !exchange.contested && named(exchange, line)
-    });
-    let assignments: Vec<(usize, i64)> =
-        near.iter().map(|&place| (place, pairs.if_first_takes(Some(place)))).collect();
-    let unmatched = pairs.if_first_takes(None);
+    let open: Vec<&TlsSlot> = slots
+        .iter()
+        .zip(weights.of_line(front))
+        .filter(|&(_, &weight)| weight > 0.0)
+        .map(|(slot, _)| slot)
+        .collect();
     let count = u32::try_from(open.len()).expect("bounded by the window");
-    let Some((chosen, share)) = best(&assignments, unmatched, &candidates) else {
-        return LineVerdict { candidates: count, ..LineVerdict::unmatched(Reason::NoneFits) };
+    let covered = coverage(line, exchanges);
+    let Some((chosen, share)) = best_client(&shares, &slots, covered) else {
+        let reason = if open.is_empty() { Reason::NoMapping } else { Reason::NoneFits };
+        return LineVerdict { candidates: count, ..LineVerdict::unmatched(reason) };
     };
-    let TlsCandidate { place, exchange } = candidates[chosen];
-    let whole = assignments.iter().map(|&(_, cost)| cost).min().unwrap_or(0);
-    let trust = tls.fit.trust(whole / i64::try_from(lines.len()).expect("bounded by the window"));
-    tls.fit.learn(pairs.of_line(0)[chosen]);
+    let TlsSlot { place, exchange, .. } = slots[chosen];
+    let alone = open
+        .iter()
+        .all(|slot| slot.exchange.client == exchange.client && named(&slot.exchange, line));
+    tls.learn_crossed(shares.crossed.round());
     let is_settled = tls.delays.is_settled() && !tls.misses_any();
-    let is_certain = alone && is_settled && trust >= costs::TLS_TRUSTED;
-    let confidence = if is_certain {
+    let confidence = if alone && is_settled && share >= costs::GUESS_CEILING {
         MatchConfidence::certain(Reason::Tls)
     } else {
-        MatchConfidence::likely(Reason::Tls, tempered(share, trust))
+        MatchConfidence::likely(Reason::Tls, share)
     };
-    let bytes = line.bytes.unwrap_or(0);
-    // A pair that fits badly teaches all the same: otherwise no pair would ever fit again.
     if share >= costs::GUESS_TEACHES {
         if let Some(delay) = apart(&exchange, line) {
             tls.delays.learn(delay, Resolution::Microsecond);
         }
-        tls.learn_size(&exchange, bytes);
+        tls.learn_size(&exchange, line);
     }
     profiles.learn(exchange.client_hash, line.user_agent, guess_weight(share));
-    if !is_certain && share < costs::GUESS_CEILING {
-        open.iter().for_each(|&place| exchanges.contest(candidates[place].place));
-    }
-    exchanges.take(place, bytes, tls.least_overhead(), tls.least_left());
+    exchanges.take(place);
     let delay = line.time.micros_since(exchange.ended);
     LineVerdict::matched(exchange.client, confidence, count, Some(delay))
 }
 
-/// Returns the line, and the next unexplained lines of the server.
-fn lines_of_server<T>(queue: &LineQueue<T>, memory: &Memory, line: &HeldLine) -> Vec<HeldLine> {
+/// Returns the next unexplained lines of the server.
+fn next_lines<T>(
+    queue: &LineQueue<T>,
+    memory: &Memory,
+    line: &HeldLine,
+) -> impl Iterator<Item = HeldLine> {
     let others = queue.behind_front().take(costs::TLS_SCAN).filter_map(|held| {
         let LineState::Waits(group) = held.state else { return None };
         let has_no_mapping = memory.mappings.group(group).mappings == 0;
         (held.line.server == line.server && has_no_mapping).then_some(held.line)
     });
-    std::iter::once(*line).chain(others.take(costs::WINDOW_LINES - 1)).collect()
+    others.take(costs::TLS_AHEAD)
 }
 
-/// Returns the exchanges that the lines may belong to, each as often as it may have lines.
-fn candidates(
+/// Returns how much later than the end of its exchange a line may be, in microseconds.
+fn latest(line: &HeldLine, tls: &LearntTls) -> i64 {
+    match tls.delays.hull(costs::DELAYS_USED_AFTER) {
+        Some((_, longest)) => {
+            longest.max(0) * 2 + line.resolution.micros() + costs::TLS_LATE_MARGIN
+        }
+        None => costs::TLS_LATEST,
+    }
+}
+
+/// Returns the part of the exchanges in a line's reach that the window can hold. A line that is found nowhere in
+/// the window may belong to the others.
+fn coverage(line: &HeldLine, exchanges: &TlsExchanges) -> f64 {
+    let step = line.resolution.micros() + costs::TLS_CLOCK_ERROR;
+    let in_reach =
+        exchanges.count(line.time.offset_by(-costs::TLS_CLOCK_ERROR), line.time.offset_by(step));
+    number(costs::TLS_SLOTS) / number(in_reach.max(costs::TLS_SLOTS))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn number(count: usize) -> f64 {
+    count as f64
+}
+
+/// Returns the slots that the lines may belong to.
+fn slots(
     lines: &[HeldLine],
+    front: usize,
     wait: i64,
     exchanges: &TlsExchanges,
     tls: &LearntTls,
-) -> Vec<TlsCandidate> {
-    let (first, last) = (lines[0], lines[lines.len() - 1]);
-    let step = first.resolution.micros();
-    let late = match tls.delays.hull(costs::DELAYS_USED_AFTER) {
-        Some((_, longest)) => longest.max(0) * 2 + step + costs::TLS_LATE_MARGIN,
-        None => costs::TLS_LATEST,
-    };
-    let from = first.time.offset_by(-late.max(0));
-    let to = last.time.offset_by(wait + step);
-    let mut candidates = Vec::with_capacity(costs::WINDOW_MAPPINGS);
-    let of_port = exchanges.within(from, to).filter(|(_, it)| pair::has_port_of(it, &first));
-    for (place, &exchange) in of_port.take(costs::TLS_SCAN) {
-        let left = exchange.requests.saturating_sub(exchange.lines);
-        for _ in 0..left.clamp(1, costs::TLS_REPEATS) {
-            if candidates.len() == costs::WINDOW_MAPPINGS {
-                return candidates;
+) -> Vec<TlsSlot> {
+    let step = lines[front].resolution.micros();
+    let late = latest(&lines[front], tls);
+    let first = lines.iter().map(|line| line.time).min().unwrap_or(lines[front].time);
+    let last = lines.iter().map(|line| line.time).max().unwrap_or(lines[front].time);
+    let from = first.offset_by(-late);
+    let to = last.offset_by(wait + step);
+    let mut slots: Vec<TlsSlot> = Vec::with_capacity(costs::TLS_SLOTS);
+    let of_port = exchanges.within(from, to).filter(|(_, it)| pair::has_port_of(it, &lines[front]));
+    for (place, &exchange) in of_port {
+        for request in 0..exchange.requests.min(costs::TLS_REPEATS) {
+            if slots.len() >= costs::TLS_SLOTS + costs::TLS_SLOTS_BEHIND {
+                return slots;
             }
-            candidates.push(TlsCandidate { place, exchange });
+            let slot = TlsSlot { place, exchange, request };
+            let is_behind = exchanges.base.is_some_and(|base| slot.key().is_behind(base));
+            if is_behind && slots.len() == costs::TLS_SLOTS_BEHIND {
+                slots.remove(0);
+            }
+            slots.push(slot);
         }
     }
-    candidates
+    slots
 }
 
-/// Returns the cost of each pair of line and exchange.
+/// Returns the weight of each place before the first line. `base` is the slot of the line before the first.
+fn start(slots: &[TlsSlot], weights: &AlignmentWeights, base: Option<TlsSlotKey>) -> Vec<f64> {
+    let Some(base) = base else {
+        // Records may begin before lines do.
+        let in_reach =
+            |place: usize| weights.skips[..place].iter().filter(|&&skip| skip < 1.0).count();
+        let cost = |place| {
+            i64::try_from(in_reach(place)).expect("bounded by the window") * costs::TLS_BEGIN
+        };
+        return (0..=slots.len()).map(|place| weight_of(cost(place))).collect();
+    };
+    let behind = slots.partition_point(|slot| slot.key().is_behind(base) || slot.key() == base);
+    let mut start = vec![0.0; slots.len() + 1];
+    let mut weight = 1.0;
+    for place in (0..=behind).rev() {
+        start[place] = weight;
+        let near = weights.near.get(place.wrapping_sub(1)).copied().unwrap_or(0.0);
+        weight *= weight_of(costs::TLS_BACK).max(near.sqrt().sqrt());
+    }
+    start
+}
+
+/// Returns the weights of all pairs of line and slot, and of what else an alignment has.
 fn weigh(
     lines: &[HeldLine],
-    candidates: &[TlsCandidate],
+    slots: &[TlsSlot],
     tls: &LearntTls,
     profiles: &UserAgentProfiles,
-) -> AssignmentCosts {
-    let mut pairs = AssignmentCosts::default();
-    let other = OtherCosts { unmatched: costs::TLS_UNMATCHED, crossed: costs::TLS_CROSSED };
-    let skips = candidates.iter().enumerate().map(|(at, candidate)| {
-        let is_repeat = at > 0 && candidates[at - 1].place == candidate.place;
-        let is_spare = is_repeat || candidate.exchange.lines > 0;
-        if is_spare { costs::TLS_SPARE } else { costs::TLS_SKIPPED }
-    });
-    pairs.reset(lines.len(), skips, other);
+) -> AlignmentWeights {
     let rarities: Vec<AgentRarity> =
         lines.iter().map(|line| profiles.rarity(line.user_agent)).collect();
-    for (at, TlsCandidate { exchange, .. }) in candidates.iter().enumerate() {
+    let mut pairs = vec![0.0; lines.len() * slots.len()];
+    for (at, TlsSlot { exchange, .. }) in slots.iter().enumerate() {
         let known = profiles.known(exchange.client_hash);
         for (row, line) in lines.iter().enumerate() {
+            let time = cost_of_time(exchange, line, tls);
+            if time >= costs::TLS_TOO_DEAR {
+                continue;
+            }
             let agent = i64::from(known.cost(&rarities[row]));
             let size = line.bytes.map_or(0, |bytes| tls.cost_of_size(exchange, bytes));
+            let request = tls.cost_of_request(exchange, line);
             let balancer = if named(exchange, line) { 0 } else { costs::TLS_OTHER_BALANCER };
-            let time = cost_of_time(exchange, line, tls);
-            pairs.set(row, at, time + size + agent + balancer);
+            pairs[row * slots.len() + at] = weight_of(time + size + request + agent + balancer);
         }
     }
-    pairs
+    let crossed = tls.crossed();
+    let near = nearness(slots);
+    let skips = slots.iter().enumerate().map(|(at, slot)| {
+        let next = near.get(at + 1).copied().unwrap_or(0.0);
+        let is_near = crossed * near[at].max(next);
+        let is_in_reach = (0..lines.len()).any(|row| pairs[row * slots.len() + at] > 0.0);
+        match slot.request {
+            _ if !is_in_reach => 1.0,
+            0 => weight_of(costs::TLS_SKIPPED).max(is_near),
+            _ => weight_of(costs::TLS_SPARE).max(is_near),
+        }
+    });
+    let skips = skips.collect();
+    let unmatched = weight_of(costs::TLS_UNMATCHED);
+    AlignmentWeights { pairs, skips, start: Vec::new(), unmatched, crossed, near }
+}
+
+/// Returns how likely lines of two slots after each other are to come in the reverse order: by the time between
+/// their ends, compared with how long exchanges of the window take.
+#[expect(clippy::cast_precision_loss, reason = "times of exchanges are small")]
+fn nearness(slots: &[TlsSlot]) -> Vec<f64> {
+    let lives = slots.iter().map(|TlsSlot { exchange, .. }| {
+        let life = exchange.ended.micros_since(exchange.began);
+        if exchange.requests > 1 { life } else { life / costs::TLS_LIFE_PART }
+    });
+    let count = i64::try_from(slots.len()).expect("bounded by the window").max(1);
+    let scale = costs::TLS_ORDER_SCALE + lives.sum::<i64>() / count;
+    let mut before = None;
+    let near = slots.iter().map(|TlsSlot { exchange, request, .. }| {
+        let gap = before.map_or(0, |before| exchange.ended.micros_since(before));
+        before = Some(exchange.ended);
+        if *request > 0 { costs::TLS_WITHIN } else { (-(gap as f64) / scale as f64).exp() }
+    });
+    near.collect()
+}
+
+/// Returns e to the power of minus `cost` thousandths; 0 if nothing that cheap is possible.
+#[expect(clippy::cast_precision_loss, reason = "costs are small")]
+fn weight_of(cost: i64) -> f64 {
+    if cost >= costs::TLS_IMPOSSIBLE { 0.0 } else { (cost as f64 / -1_000.0).exp() }
 }
 
 /// Whether the line's client field is the balancer of the exchange, as far as both are known.
@@ -206,7 +307,8 @@ fn cost_of_time(exchange: &TlsExchange, line: &HeldLine, tls: &LearntTls) -> i64
     let hull = tls.delays.hull(costs::DELAYS_USED_AFTER);
     if line.resolution != Resolution::Microsecond {
         let delay = apart(exchange, line).unwrap_or(0);
-        let (first, last) = hull.unwrap_or((-1_000_000, 1_000_000));
+        let (first, last) = hull.unwrap_or((-costs::TLS_CLOCK_ERROR, costs::TLS_CLOCK_ERROR));
+        let (first, last) = (first.max(-costs::TLS_CLOCK_ERROR), last.min(costs::TLS_CLOCK_ERROR));
         return match (first.min(0) - delay).max(delay - last.max(0)) {
             _ if delay == 0 => 0,
             ..=0 => costs::TLS_WITHIN_DELAYS,
@@ -223,41 +325,32 @@ fn cost_of_time(exchange: &TlsExchange, line: &HeldLine, tls: &LearntTls) -> i64
     let delay = if exchange.requests > 1 { usual.clamp(end, start.max(end)) } else { end };
     match hull {
         None => doublings(delay, costs::TLS_UNLEARNT_UNIT) * costs::TLS_UNLEARNT,
-        Some(_) => tls.delays.cost(delay),
+        Some(_) => tls.delays.cost(delay).min(costs::TLS_TIME_WORST),
     }
 }
 
-/// Returns a probability lowered by how far choices can be trusted, all in thousandths.
-fn tempered(share: u16, trust: u16) -> u16 {
-    let product = u32::from(share) * u32::from(trust) / 1_000;
-    u16::try_from(product).expect("both are at most 1,000").max(1)
-}
-
-/// Returns the exchange that the line belongs to, and the probability of its client in thousandths; `None` if
-/// the line rather belongs to no exchange. `assignments` holds, for each exchange, the cost of the best
-/// assignment in which the line takes it, and `unmatched` that in which the line takes none.
-fn best(
-    assignments: &[(usize, i64)],
-    unmatched: i64,
-    candidates: &[TlsCandidate],
-) -> Option<(usize, u16)> {
-    let &(chosen, least) = assignments.iter().min_by_key(|&&(_, cost)| cost)?;
-    if unmatched < least {
+/// Returns the client with the greatest share of a line, by its best slot, and the probability in thousandths;
+/// `None` if the line rather belongs to no slot. `covered` is the part of the exchanges that the window has.
+fn best_client(shares: &LineShares, slots: &[TlsSlot], covered: f64) -> Option<(usize, u16)> {
+    let of_client = |chosen: usize| -> f64 {
+        let client = slots[chosen].exchange.client;
+        let own = slots.iter().zip(&shares.slots);
+        own.filter(|(slot, _)| slot.exchange.client == client).map(|(_, share)| share).sum()
+    };
+    let chosen = shares.best()?;
+    let share = of_client(chosen);
+    let matched: f64 = shares.slots.iter().sum();
+    if share <= 0.0 || matched < 0.5 {
         return None;
     }
-    let (mut all, mut chosen_client) = (weight(unmatched - least), 0);
-    for &(place, cost) in assignments {
-        // An exchange that may have several lines counts once.
-        let is_repeat = place > 0 && candidates[place - 1].place == candidates[place].place;
-        if is_repeat {
-            continue;
-        }
-        let weight = weight(cost - least);
-        all += weight;
-        if candidates[place].exchange.client == candidates[chosen].exchange.client {
-            chosen_client += weight;
-        }
-    }
-    let share = u16::try_from(chosen_client * 1_000 / all.max(1));
-    Some((chosen, share.expect("a part of the whole").clamp(1, costs::GUESS_CEILING)))
+    Some((chosen, thousandths(share * covered.powf(1.0 - share))))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share between 0 and 1"
+)]
+fn thousandths(share: f64) -> u16 {
+    ((share * 1_000.0) as u16).clamp(1, costs::GUESS_CEILING)
 }

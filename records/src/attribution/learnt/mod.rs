@@ -14,7 +14,7 @@
 //! - `orphans`: which lines never have a mapping.
 //! - `ports`: which fields of lines are ports of the balancer's connections.
 //! - `loss`: how many records were lost.
-//! - `tls`, `fit`: sizes of passed-through TLS, and how well lines fit.
+//! - `tls`: sizes of passed-through TLS, and how often its lines are out of order.
 //! - `server`: all of these for one server.
 
 pub(crate) mod agreement;
@@ -23,7 +23,6 @@ pub(crate) mod coarse;
 pub(crate) mod delays;
 pub(crate) mod end_order;
 pub(crate) mod fallback;
-pub(crate) mod fit;
 pub(crate) mod hosts;
 pub(crate) mod left_over;
 pub(crate) mod logged_end;

@@ -1,9 +1,9 @@
 //! What is learnt about exchanges in passed-through TLS: how the sizes of their ciphertext relate to logged
-//! sizes, and how well lines fit.
+//! sizes and requests, and how often lines are out of order.
 
 use super::delays::ServerDelays;
-use super::fit::FitError;
 use crate::attribution::costs;
+use crate::attribution::line::HeldLine;
 use crate::attribution::memory::tls::TlsExchange;
 
 /// What is learnt about the TLS exchanges of one server.
@@ -12,12 +12,12 @@ pub(crate) struct LearntTls {
     pub(crate) delays: ServerDelays,
     /// Sizes of later exchanges of a connection, and of first ones, with which the handshake may end.
     sizes: [TlsSizes; 2],
-    /// Bytes of the smallest exchange of one line.
-    smallest: u32,
+    /// Sizes of requests beyond what lines show of them, of later exchanges and of first ones.
+    asks: [TlsSizes; 2],
+    /// Share of lines that took their exchange out of order: a moving average.
+    crossed: f64,
     /// Share of lines that found no exchange, in parts per million: a moving average.
     missing: i64,
-    /// How well recent lines fitted.
-    pub(crate) fit: FitError,
 }
 
 impl LearntTls {
@@ -25,36 +25,45 @@ impl LearntTls {
         Self {
             delays: ServerDelays::new(),
             sizes: [TlsSizes::new(), TlsSizes::new()],
-            smallest: costs::TLS_SMALLEST,
+            asks: [TlsSizes::new(), TlsSizes::new()],
+            crossed: costs::TLS_CROSSED_AT_FIRST,
             missing: 0,
-            fit: FitError::new(),
         }
     }
 
-    /// Returns the fewest bytes that a line of an exchange with several lines takes beyond its logged size.
-    pub(crate) const fn least_overhead(&self) -> u32 {
-        self.sizes[0].least
+    /// Learns the share of a line's alignments that are out of order.
+    pub(crate) fn learn_crossed(&mut self, share: f64) {
+        self.crossed += (share - self.crossed) / costs::TLS_CROSSED_MEMORY;
     }
 
-    /// Returns the bytes below which what is left of an exchange is no further line.
-    pub(crate) const fn least_left(&self) -> u32 {
-        self.smallest / 4 * 3
+    /// Returns the weight of a line out of order.
+    pub(crate) fn crossed(&self) -> f64 {
+        self.crossed.max(costs::TLS_CROSSED_LEAST)
     }
 
     /// Returns the cost of a line with so many logged bytes belonging to the exchange.
     pub(crate) fn cost_of_size(&self, exchange: &TlsExchange, bytes: u32) -> i64 {
-        let beyond = i64::from(exchange.left) - i64::from(bytes);
+        let beyond = i64::from(exchange.answered) - i64::from(bytes);
         let cost = self.sizes[usize::from(exchange.nth == 1)].cost(beyond);
-        let shares = exchange.requests > exchange.lines + 1
-            && beyond >= i64::from(costs::TLS_LEAST_OVERHEAD);
+        let shares = exchange.requests > 1 && beyond >= i64::from(costs::TLS_LEAST_OVERHEAD);
         if shares { cost.min(costs::TLS_SHARED_SIZE) } else { cost }
     }
 
-    /// Learns the size of a pair that is nearly sure.
-    pub(crate) fn learn_size(&mut self, exchange: &TlsExchange, bytes: u32) {
-        if exchange.lines == 0 && exchange.requests == 1 {
-            self.smallest = self.smallest.min(exchange.left);
-            let beyond = i64::from(exchange.left) - i64::from(bytes);
+    /// Returns the cost of the exchange's request having the line.
+    pub(crate) fn cost_of_request(&self, exchange: &TlsExchange, line: &HeldLine) -> i64 {
+        if exchange.requests != 1 {
+            return costs::TLS_SIZE_USUAL;
+        }
+        self.asks[usize::from(exchange.nth == 1)].cost(beyond_shown(exchange, line))
+    }
+
+    /// Learns the sizes of a pair that is nearly sure.
+    pub(crate) fn learn_size(&mut self, exchange: &TlsExchange, line: &HeldLine) {
+        let bytes = line.bytes.unwrap_or(0);
+        if exchange.requests == 1 {
+            let asks = &mut self.asks[usize::from(exchange.nth == 1)];
+            asks.learn(beyond_shown(exchange, line));
+            let beyond = i64::from(exchange.answered) - i64::from(bytes);
             self.sizes[usize::from(exchange.nth == 1)].learn(beyond);
         }
     }
@@ -71,7 +80,11 @@ impl LearntTls {
     }
 }
 
-/// How much larger an exchange is than the logged size: the response head and its framing. Most
+fn beyond_shown(exchange: &TlsExchange, line: &HeldLine) -> i64 {
+    i64::from(exchange.asked) - i64::from(line.shown)
+}
+
+/// How much larger a request or a response is than its line shows: heads and framing. Most
 /// heads of a server have one of a few lengths, so that each difference is counted. For differences
 /// never seen before, their frequency and their octaves are counted.
 struct TlsSizes {
@@ -81,8 +94,6 @@ struct TlsSizes {
     fresh: u32,
     /// The same by octave.
     octaves: [u32; 33],
-    /// The smallest difference; each of several lines of an exchange takes as much.
-    least: u32,
     /// Average surprise of the learnt differences.
     usual: i64,
 }
@@ -92,12 +103,13 @@ impl TlsSizes {
         let mut octaves = [0; 33];
         // A head has from 32 bytes to 4 kB.
         octaves[6..=12].fill(1);
+        // A server may count bytes of TLS, too.
+        octaves[0] = 1;
         Self {
             counts: vec![0; 1 << costs::TLS_SIZE_BITS].into(),
             total: 0,
             fresh: 2,
             octaves,
-            least: costs::TLS_LEAST_OVERHEAD,
             usual: costs::TLS_SIZE_AT_FIRST,
         }
     }
@@ -109,9 +121,6 @@ impl TlsSizes {
             self.fresh += 1;
             self.octaves[octave(beyond)] += 1;
         }
-        let bytes = u32::try_from(beyond).unwrap_or(0);
-        self.least = if self.total == 0 { bytes } else { self.least.min(bytes) }
-            .max(costs::TLS_LEAST_OVERHEAD);
         self.counts[place] = self.counts[place].saturating_add(1);
         self.total += 1;
         if self.total >= costs::TLS_SIZES_FADE_AT {
@@ -123,7 +132,9 @@ impl TlsSizes {
     }
 
     fn cost(&self, beyond: i64) -> i64 {
-        (self.surprise(beyond) - self.usual + costs::TLS_SIZE_USUAL).clamp(0, costs::TLS_SIZE_WORST)
+        let worst = costs::TLS_SIZE_UNLEARNT + costs::TLS_SIZE_LEARNT * i64::from(self.total);
+        let cost = self.surprise(beyond) - self.usual + costs::TLS_SIZE_USUAL;
+        cost.clamp(0, worst.min(costs::TLS_SIZE_WORST))
     }
 
     fn surprise(&self, beyond: i64) -> i64 {

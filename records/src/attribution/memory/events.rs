@@ -165,10 +165,10 @@ impl Memory {
             ended: record.time,
             balancer: event.balancer,
             server_port: event.server_port,
-            left: tls.answered,
+            asked: tls.asked,
+            answered: tls.answered,
             requests: tls.requests.max(1),
             lines: 0,
-            contested: false,
         };
         let too_old = self.now.offset_by(-self.window);
         let server = &mut self.servers[record.server.0 as usize];

@@ -6,6 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use super::client::ClientHash;
 use crate::addr::ClientAddr;
 use crate::attribution::costs;
+use crate::attribution::line::HeldLine;
 use crate::time::Timestamp;
 
 /// An exchange that may still have lines to come.
@@ -23,19 +24,45 @@ pub(crate) struct TlsExchange {
     pub(crate) balancer: Option<NonZeroU32>,
     /// The server's own port.
     pub(crate) server_port: Option<NonZeroU16>,
-    /// Bytes of the response that no line has explained.
-    pub(crate) left: u32,
+    /// Bytes of the request.
+    pub(crate) asked: u32,
+    /// Bytes of the response.
+    pub(crate) answered: u32,
     /// The most lines that the exchange may have.
     pub(crate) requests: u32,
     /// The lines that it has had.
     pub(crate) lines: u32,
-    /// Whether the exchange was a candidate in a guess.
-    pub(crate) contested: bool,
 }
 
-/// The TLS exchanges of one server.
+/// A request of an exchange: the place of one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TlsSlotKey {
+    pub(crate) connection: u64,
+    pub(crate) nth: u32,
+    /// Which request of the exchange, from 0.
+    pub(crate) request: u32,
+    pub(crate) ended: Timestamp,
+}
+
+impl TlsSlotKey {
+    /// Whether the slot comes before another one.
+    pub(crate) fn is_behind(self, other: Self) -> bool {
+        if (self.connection, self.nth) == (other.connection, other.nth) {
+            return self.request < other.request;
+        }
+        self.ended < other.ended
+    }
+}
+
+/// The TLS exchanges of one server, and the last lines that were beside them.
 #[derive(Default)]
-pub(crate) struct TlsExchanges(VecDeque<TlsExchange>);
+pub(crate) struct TlsExchanges {
+    all: VecDeque<TlsExchange>,
+    /// The last lines that were decided by these exchanges.
+    pub(crate) past: VecDeque<HeldLine>,
+    /// The slot of the line before these.
+    pub(crate) base: Option<TlsSlotKey>,
+}
 
 impl TlsExchanges {
     /// Adds an exchange. `rested` is when the last exchange of its connection was thought to have ended, and
@@ -48,30 +75,22 @@ impl TlsExchanges {
     ) {
         if exchange.nth == rested.1 {
             let known = self.find(exchange.connection, exchange.nth, rested.0);
-            match known.and_then(|known| self.0.remove(known)) {
-                Some(before) => {
-                    (exchange.lines, exchange.contested) = (before.lines, before.contested);
-                }
-                // All its lines had come, though it was not over.
-                None => {
-                    exchange.lines = 1;
-                    exchange.requests = exchange.requests.max(2);
-                    exchange.contested = true;
-                }
+            if let Some(before) = known.and_then(|known| self.all.remove(known)) {
+                exchange.lines = before.lines;
             }
         }
-        while self.0.front().is_some_and(|front| front.ended < too_old)
-            || self.0.len() >= costs::TLS_EXCHANGES
+        while self.all.front().is_some_and(|front| front.ended < too_old)
+            || self.all.len() >= costs::TLS_EXCHANGES
         {
-            self.0.pop_front();
+            self.all.pop_front();
         }
-        let place = self.0.partition_point(|other| other.ended <= exchange.ended);
-        self.0.insert(place, exchange);
+        let place = self.all.partition_point(|other| other.ended <= exchange.ended);
+        self.all.insert(place, exchange);
     }
 
     fn find(&self, connection: u64, nth: u32, ended: Timestamp) -> Option<usize> {
-        let first = self.0.partition_point(|exchange| exchange.ended < ended);
-        let at_that_time = self.0.iter().enumerate().skip(first);
+        let first = self.all.partition_point(|exchange| exchange.ended < ended);
+        let at_that_time = self.all.iter().enumerate().skip(first);
         at_that_time
             .take_while(|(_, exchange)| exchange.ended == ended)
             .find(|(_, exchange)| (exchange.connection, exchange.nth) == (connection, nth))
@@ -84,29 +103,24 @@ impl TlsExchanges {
         from: Timestamp,
         to: Timestamp,
     ) -> impl Iterator<Item = (usize, &TlsExchange)> {
-        let first = self.0.partition_point(|exchange| exchange.ended < from);
-        self.0.iter().enumerate().skip(first).take_while(move |(_, exchange)| exchange.ended <= to)
+        let first = self.all.partition_point(|exchange| exchange.ended < from);
+        self.all
+            .iter()
+            .enumerate()
+            .skip(first)
+            .take_while(move |(_, exchange)| exchange.ended <= to)
     }
 
-    /// Marks the exchange at a place as a candidate in a guess.
-    pub(crate) fn contest(&mut self, place: usize) {
-        if let Some(exchange) = self.0.get_mut(place) {
-            exchange.contested = true;
-        }
+    /// Returns how many exchanges have an end in this time.
+    pub(crate) fn count(&self, from: Timestamp, to: Timestamp) -> usize {
+        let first = self.all.partition_point(|exchange| exchange.ended < from);
+        self.all.partition_point(|exchange| exchange.ended <= to) - first
     }
 
-    /// Gives a line with so many bytes to the exchange at a place, and removes the exchange once no more
-    /// lines can be its own. `overhead` is the least that a line takes beyond its bytes; less than
-    /// `least_left` bytes are no further line.
-    pub(crate) fn take(&mut self, place: usize, bytes: u32, overhead: u32, least_left: u32) {
-        let Some(exchange) = self.0.get_mut(place) else { return };
-        exchange.lines += 1;
-        exchange.left = exchange.left.saturating_sub(bytes.saturating_add(overhead));
-        let is_over = exchange.left < least_left;
-        // Two requests may have come in one TLS record of the client: then too much is left for no line.
-        let may_have_more = exchange.nth > 1 && exchange.lines < 2 * exchange.requests;
-        if is_over || exchange.lines >= exchange.requests && !may_have_more {
-            self.0.remove(place);
+    /// Counts a line of the exchange at a place.
+    pub(crate) fn take(&mut self, place: usize) {
+        if let Some(exchange) = self.all.get_mut(place) {
+            exchange.lines += 1;
         }
     }
 }
@@ -127,10 +141,10 @@ mod tests {
             ended: at(ended),
             balancer: None,
             server_port: NonZeroU16::new(443),
-            left: 1_000,
+            asked: 300,
+            answered: 1_000,
             requests: 2,
             lines: 0,
-            contested: false,
         }
     }
 
@@ -148,10 +162,6 @@ mod tests {
             turns.within(at(0), at(999)).map(|(_, turn)| (turn.connection, turn.nth)).collect()
         };
         assert_eq!(order(&turns), [(2, 1), (3, 1), (1, 1), (1, 2)]);
-        turns.take(1, 300, 20, 300);
-        assert_eq!(order(&turns).len(), 4, "there is room for another line");
-        turns.take(1, 600, 20, 300);
-        assert_eq!(order(&turns), [(2, 1), (1, 1), (1, 2)]);
         turns.add(turn(9, 1, 500), (at(0), 0), at(140));
         assert_eq!(order(&turns), [(1, 2), (9, 1)], "what is too old is forgotten");
     }

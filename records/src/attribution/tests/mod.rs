@@ -5,6 +5,7 @@ mod foreign;
 mod logs;
 mod long;
 mod ports;
+mod tls;
 mod twin;
 mod why;
 
