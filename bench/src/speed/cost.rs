@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
+use pen_testing::program::is_complete;
+
 
 use super::this_program;
 use crate::{ActionError, Doing};
@@ -71,7 +73,8 @@ pub(super) fn measured(command: &[OsString]) -> Result<(), ActionError> {
     };
     let begin = Instant::now();
     let name = Path::new(program).display();
-    let output = Command::new(program)
+    let mut command = Command::new(program);
+    let output = command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -79,7 +82,7 @@ pub(super) fn measured(command: &[OsString]) -> Result<(), ActionError> {
         .output()
         .doing(format_args!("run {name}"))?;
     let wall = begin.elapsed();
-    if !output.status.success() {
+    if !is_complete(&command, output.status) {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(ActionError::new(format!("{name} ended with {}: {said}", output.status)));
     }
