@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use pen_testing::program::is_complete;
 
-
 use super::this_program;
 use crate::{ActionError, Doing};
 

@@ -7,6 +7,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::ControlFlow;
 
 use pen_records::access::{AccessLine, LoggedRequest, Parser, Spec};
+use pen_records::attribution::text_hash;
 use pen_records::misfit::{LooseDifference, loose_request};
 use pen_records::request::{Cut, Fingerprint};
 use pen_records::time::Timestamp;
@@ -216,13 +217,14 @@ impl Survey<'_> {
                 let short = parsed.request.fingerprint(line, Cut::Short);
                 let ports = parsed.trailing.iter().map(|(_, number)| number);
                 let ports = parsed.peer_port.into_iter().chain(ports).collect();
-                Some((times.of(&parsed)?.0, (short, text.clone(), ports)))
+                let sender = text_hash(parsed.client.of(line));
+                Some((times.of(&parsed)?.0, (short, sender, text.clone(), ports)))
             };
-            walk(&heads, start, LOOK, parse, |time, (short, text, ports)| {
+            walk(&heads, start, LOOK, parse, |time, (short, sender, text, ports)| {
                 let time = time.offset_by(-ahead);
                 span = TimeSpan::with(span, time);
                 if let Some(short) = short {
-                    facts.exact.line(index, short, time);
+                    facts.exact.line_from(index, sender, short, time);
                 }
                 facts.servers[index].ports.lines.push(ports);
                 if let Some(loose) = loose_request(&text) {

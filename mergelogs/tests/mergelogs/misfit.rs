@@ -218,6 +218,9 @@ fn natural_logs_are_no_misfit() {
     let direct =
         |i: i64| line(&format!("198.51.100.{}", i % 40), T + i, &format!("GET /d{i} HTTP/1.1"));
     let check = |i: i64| line("10.9.9.9", T + i, "GET /health HTTP/1.0");
+    let other: String = (0..600)
+        .map(|i| line("10.9.9.8", T + i / 2, &format!("GET /o{} HTTP/1.1", i % 90)))
+        .collect();
     let message =
         |i: i64| format!("2026-11-22 20:23:2{} INFO a message of the application\n", i % 10);
     let all = |make: &dyn Fn(i64) -> String| (0..300).map(make).collect::<String>();
@@ -228,6 +231,7 @@ fn natural_logs_are_no_misfit() {
         ("checks of a spare server", ANY, all(&check)),
         ("checks and visitors", GIVEN, all(&check) + &check(300).repeat(200) + &lines),
         ("messages of an application", GIVEN, all(&message) + &message(0).repeat(500) + &lines),
+        ("two thirds by another balancer", GIVEN, other + &lines),
         ("nothing", ANY, String::new()),
         ("one line", ANY, line("10.9.9.9", T, "GET /x HTTP/1.1")),
         ("two lines", ANY, line("10.9.9.9", T, "GET /x HTTP/1.1").repeat(2)),

@@ -35,6 +35,8 @@ pub struct FitSample {
 #[derive(Clone, Copy, Debug)]
 struct SampledRequest {
     log: usize,
+    /// The client in the line: a balancer's address, or that of another host.
+    sender: u32,
     time: Timestamp,
     request: Fingerprint,
     /// Servers with a mapping of this request near the time.
@@ -78,12 +80,17 @@ impl FitSample {
     /// Adds a request that a server logged. `time` is by the balancer's clock. All lines are added before the first
     /// mapping.
     pub fn line(&mut self, log: usize, request: Fingerprint, time: Timestamp) {
+        self.line_from(log, 0, request, time);
+    }
+
+    /// As [`Self::line`], with a hash of the client in the line.
+    pub fn line_from(&mut self, log: usize, sender: u32, request: Fingerprint, time: Timestamp) {
         if self.is_full(log) {
             return;
         }
         let Ok(index) = u32::try_from(self.lines.len()) else { return };
         let (near, ever) = (ServerSet::default(), ServerSet::default());
-        self.lines.push(SampledRequest { log, time, request, near, ever });
+        self.lines.push(SampledRequest { log, sender, time, request, near, ever });
         self.by_request.entry(request).or_default().push(index);
         if self.logs.len() <= log {
             self.logs.resize(log + 1, 0);
@@ -134,6 +141,22 @@ impl FitSample {
         counts.into_iter().take(CHECKS).sum()
     }
 
+    /// Returns whether the lines of one sender fit the mappings of a log's server, and those of others do not: the others
+    /// are hosts that do not ask through this balancer.
+    #[must_use]
+    pub fn fits_of_one_sender(&self, log: usize) -> bool {
+        let mut senders: HashMap<u32, (u32, u32)> = HashMap::new();
+        for line in self.of(log) {
+            let (lines, near) = senders.entry(line.sender).or_default();
+            *lines += 1;
+            *near += u32::from(line.near.has(log));
+        }
+        let is_balancer = |&&(lines, near): &&(u32, u32)| lines >= SENT && near * 4 >= lines * 3;
+        let others = senders.values().filter(|sender| !is_balancer(sender));
+        let (lines, near) = others.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+        senders.values().any(|sender| is_balancer(&sender)) && near * 2 < lines
+    }
+
     /// Returns each log that fits the mappings of another server better, and this server. For a server that has a log
     /// here, that log has to fit another server better, too; then logs were mixed up. Else the mappings of one server
     /// may only be incomplete.
@@ -172,6 +195,8 @@ impl FitSample {
 
 /// Different requests that health checks consist of at most.
 const CHECKS: usize = 3;
+/// Fewest lines by which a balancer is known.
+const SENT: u32 = 10;
 /// How often a request of health checks is in the sample at least.
 const REPEATED: u32 = 5;
 
@@ -247,6 +272,20 @@ mod tests {
         assert_eq!(sample.fit(0, 0), RequestFit { lines: 1, near: 0, ever: 1 });
         sample.mapping(0, request("GET /a HTTP/1.1"), at(-4));
         assert_eq!(sample.fit(0, 0).near, 1);
+    }
+
+    #[test]
+    fn another_balancer_is_another_sender() {
+        let mut sample = FitSample::default();
+        let asked = |n: i64| request(&format!("GET /{n} HTTP/1.1"));
+        for n in 0..90 {
+            sample.line_from(0, u32::from(n % 3 == 0), asked(n), at(n));
+        }
+        (0..90).step_by(3).for_each(|n| sample.mapping(0, asked(n), at(n)));
+        assert!(sample.fits_of_one_sender(0));
+        (0..90).for_each(|n| sample.mapping(0, asked(n), at(n)));
+        assert!(!sample.fits_of_one_sender(0), "both");
+        assert!(!FitSample::default().fits_of_one_sender(0));
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl MisfitCase<'_> {
         if let Some(cause) = self.changed(index, server) {
             return Some(cause);
         }
-        if self.are_checks(index) {
+        if self.are_checks(index) || self.facts.exact.fits_of_one_sender(index) {
             return None;
         }
         self.not_named(index, server, asked)
