@@ -138,7 +138,8 @@ pub(crate) struct MergeArgs {
     #[arg(short = 'q', long)]
     pub(crate) quiet: bool,
 
-    /// A server's address as the mapping log spells it, and an access log of this server. IPv6
+    /// A server's address as the mapping log spells it, and an access log of this server; `@host` in front
+    /// of a central file of several servers, whose syslog envelopes name hosts of --server. IPv6
     /// addresses stand in brackets; `-` is standard input; the file may be a pattern in quotes; a port
     /// between address and file (10.0.0.1:8080:access.log) distinguishes servers on one machine
     #[arg(value_name = "SERVER:FILE", required_unless_present = "check")]

@@ -19,6 +19,8 @@ use pen_records::rewrite::RewritePolicy;
 use pen_records::server_alias::{ANY_SERVER, KnownAs, ServerAliases};
 
 use crate::cli::{MergeArgs, ReportStyle};
+use crate::input::archive;
+use crate::input::hosts::HostLines;
 use crate::input::third_party::ThirdPartySettings;
 use crate::zone::LogZone;
 
@@ -107,6 +109,8 @@ impl LineQuery {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum InputOrigin {
     File(PathBuf),
+    /// The lines of one server in a central file.
+    HostLines(Arc<HostLines>),
     Stdin,
 }
 
@@ -114,6 +118,10 @@ impl fmt::Display for InputOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.display().fmt(f),
+            Self::HostLines(of) => match of.server {
+                Some(server) => write!(f, "{} (hosts of {server})", of.path.display()),
+                None => write!(f, "{} (other hosts)", of.path.display()),
+            },
             Self::Stdin => f.write_str("standard input"),
         }
     }
@@ -125,6 +133,8 @@ impl MergeConfig {
         let names = ServerAliases::new(args.server).doing("use --server")?;
         let mut servers = servers(&args.logs)?;
         join_named_twice(&mut servers, &names);
+        let names = Arc::new(names);
+        split_central_files(&mut servers, &names)?;
         for server in &mut servers {
             check_server(server, &names, &mut remarks);
         }
@@ -140,7 +150,7 @@ impl MergeConfig {
         let third_party = ThirdPartySettings {
             spec: mapping_formats(&args.mapping_format, &names)?,
             zone: args.mapping_zone,
-            names: Arc::new(names),
+            names,
         };
         let config = Self {
             mappings,
@@ -219,6 +229,63 @@ fn servers(args: &[OsString]) -> Result<Vec<ServerInputs>, ActionError> {
     Ok(servers)
 }
 
+/// What stands in front of a central file, whose lines name their servers in their syslog envelopes.
+const CENTRAL: &str = "@host";
+
+/// Gives each server of an option `--server` its lines in the central files. Lines of other hosts stay by themselves.
+fn split_central_files(
+    servers: &mut Vec<ServerInputs>,
+    names: &Arc<ServerAliases>,
+) -> Result<(), ActionError> {
+    let Some(central) = servers.iter().position(|it| it.name == CENTRAL) else { return Ok(()) };
+    let mut central = servers.remove(central);
+    if !names.has_hosts() {
+        return Err(ActionError::new(
+            "expected --server HOST=ADDR for each host of the central file, as in --server web1=10.0.0.1",
+        ));
+    }
+    let mut paths = Vec::new();
+    for origin in &central.logs {
+        match origin {
+            InputOrigin::File(path) if archive::is_repeatable(origin) => paths.push(path.clone()),
+            _ => {
+                return Err(ActionError::new(format!(
+                    "{origin} can be read only once: expected a file behind {CENTRAL}:"
+                )));
+            }
+        }
+    }
+    let lines = |server| -> Vec<_> {
+        let of =
+            |path: &PathBuf| HostLines { path: path.clone(), names: Arc::clone(names), server };
+        paths.iter().map(|path| InputOrigin::HostLines(Arc::new(of(path)))).collect()
+    };
+    let mut done = Vec::new();
+    for alias in names.iter().filter(|it| it.may_be_host()) {
+        let key = alias.server;
+        if done.contains(&key) {
+            continue;
+        }
+        done.push(key);
+        let is_it = |it: &&mut ServerInputs| {
+            it.ip == Some(key.addr) && (key.port.is_none() || it.port == key.port)
+        };
+        match servers.iter_mut().find(is_it) {
+            Some(server) => server.logs.extend(lines(Some(key))),
+            None => servers.push(ServerInputs {
+                name: key.addr.to_string(),
+                ip: Some(key.addr),
+                port: key.port,
+                logs: lines(Some(key)),
+                ..central.clone()
+            }),
+        }
+    }
+    central.logs = lines(None);
+    servers.push(central);
+    Ok(())
+}
+
 /// Gives the logs of both names to one server where an option `--server` says that two servers with logs are one.
 fn join_named_twice(servers: &mut Vec<ServerInputs>, names: &ServerAliases) {
     for alias in names.iter() {
@@ -255,6 +322,7 @@ fn check_server(server: &mut ServerInputs, names: &ServerAliases, remarks: &mut 
     });
     if server.ip.is_none()
         && !server.name.contains('/')
+        && server.name != CENTRAL
         && names.of_name(server.name.as_bytes()).is_none()
     {
         let name = &server.name;

@@ -80,6 +80,17 @@ impl ServerAlias {
         self.known_as == KnownAs::Addr(self.server.addr)
     }
 
+    /// Returns whether the option may be about the host in a syslog envelope.
+    #[must_use]
+    pub fn may_be_host(&self) -> bool {
+        match &self.known_as {
+            KnownAs::Addr(_) => true,
+            KnownAs::Path(_) => false,
+            // With a slash it is a balancer's name.
+            KnownAs::Name(name) => !name.contains('/') && name.as_bytes() != ANY_SERVER,
+        }
+    }
+
     /// Returns whether the option gives another address for `addr`.
     fn leads_from(&self, addr: IpAddr) -> bool {
         self.known_as == KnownAs::Addr(addr) && !self.is_of_itself()
@@ -182,12 +193,7 @@ impl ServerAliases {
     /// Returns whether an option may be about the host in a syslog envelope.
     #[must_use]
     pub fn has_hosts(&self) -> bool {
-        self.aliases.iter().any(|it| match &it.known_as {
-            KnownAs::Addr(_) => true,
-            KnownAs::Path(_) => false,
-            // With a slash it is a balancer's name.
-            KnownAs::Name(name) => !name.contains('/') && name.as_bytes() != ANY_SERVER,
-        })
+        self.aliases.iter().any(ServerAlias::may_be_host)
     }
 
     /// Returns the place of the option for a server's address in a mapping.

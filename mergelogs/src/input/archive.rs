@@ -11,6 +11,7 @@ use flate2::bufread::GzDecoder;
 use zstd::stream::read::Decoder as ZstdDecoder;
 
 use crate::config::InputOrigin;
+use crate::input::hosts::HostLinesReader;
 use crate::input::members::ArchiveMembers;
 
 /// The compression of a file.
@@ -72,6 +73,11 @@ pub(crate) fn open(
             }
             unpack(counted(file, progress), block)
         }
+        InputOrigin::HostLines(of) => {
+            let archive = open(&InputOrigin::File(of.path.clone()), block, progress)?;
+            let bytes = HostLinesReader::new(archive.bytes, Arc::clone(of), block / 4);
+            Ok(Archive { bytes: Box::new(bytes), ..archive })
+        }
     }
 }
 
@@ -79,6 +85,7 @@ pub(crate) fn open(
 pub(crate) fn is_repeatable(origin: &InputOrigin) -> bool {
     match origin {
         InputOrigin::Stdin => false,
+        InputOrigin::HostLines(_) => true,
         InputOrigin::File(path) => path.metadata().map_or(true, |meta| {
             let kind = meta.file_type();
             !(kind.is_fifo() || kind.is_char_device() || kind.is_socket())
@@ -90,6 +97,7 @@ pub(crate) fn is_repeatable(origin: &InputOrigin) -> bool {
 pub(crate) fn size(origin: &InputOrigin) -> Option<u64> {
     match origin {
         InputOrigin::Stdin => None,
+        InputOrigin::HostLines(of) => size(&InputOrigin::File(of.path.clone())),
         InputOrigin::File(path) => {
             path.metadata().ok().filter(std::fs::Metadata::is_file).map(|m| m.len())
         }

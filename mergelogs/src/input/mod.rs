@@ -8,6 +8,7 @@ pub(crate) mod all;
 pub(crate) mod archive;
 pub(crate) mod copies;
 pub(crate) mod heads;
+pub(crate) mod hosts;
 pub(crate) mod lines;
 mod members;
 pub(crate) mod reader;

@@ -16,7 +16,7 @@ use pen_records::server_alias::ServerAlias;
 use pen_records::time::Timestamp;
 
 use crate::clocks::ArchiveClock;
-use crate::config::MergeConfig;
+use crate::config::{InputOrigin, MergeConfig};
 use crate::input::heads::InputHead;
 use crate::join::JoinTally;
 use crate::misfit::{SaidMisfit, ServerCounts};
@@ -112,7 +112,7 @@ impl<'a> JoinReport<'a> {
     /// Returns warnings about the inputs, for reports of any style.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        let fault = |origin: &crate::config::InputOrigin, fault: &std::io::Error, lines: u64| {
+        let fault = |origin: &InputOrigin, fault: &std::io::Error, lines: u64| {
             let what = if fault.kind() == std::io::ErrorKind::UnexpectedEof {
                 "is cut off".to_owned()
             } else {
@@ -153,7 +153,12 @@ impl<'a> JoinReport<'a> {
             !self.tally.mapping_logs.iter().any(|(_, end)| end.options.contains(&place))
         };
         let options = self.config.third_party.names.iter().enumerate();
-        let idle = options.filter(|(place, _)| is_idle(*place));
+        let has_central = |option: &ServerAlias| {
+            let logs = self.config.servers.iter().filter(|it| it.ip == Some(option.server.addr));
+            let is_central = |log: &InputOrigin| matches!(log, InputOrigin::HostLines(_));
+            option.may_be_host() && logs.flat_map(|it| &it.logs).any(is_central)
+        };
+        let idle = options.filter(|(place, option)| is_idle(*place) && !has_central(option));
         let warning = |(_, option): (usize, &ServerAlias)| {
             let (name, addr) = (option.known_as.to_string(), option.server.addr);
             let why = if self.config.servers.iter().any(|it| it.ip == Some(addr)) {

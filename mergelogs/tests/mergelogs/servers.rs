@@ -69,3 +69,43 @@ fn an_option_without_effect_is_said() {
     assert_eq!(run.code, Some(2), "{}", run.err);
     assert!(run.err.contains("web1 is given as two servers"), "{}", run.err);
 }
+
+#[test]
+fn a_central_file_has_lines_of_several_servers() {
+    let folder = MergeFolder::new();
+    let request = |number: usize| format!("GET /{number} HTTP/1.1");
+    let mapped = |number| {
+        let server = format!("10.0.0.{}", 1 + number % 2);
+        mapping(&format!("203.0.113.{number}"), T, &server, &request(number))
+    };
+    let logged = |number| {
+        let host = format!("web{}", 1 + number % 2);
+        format!("2026-11-22T20:23:20+00:00 {host} nginx: {}", line("10.9.9.9", T, &request(number)))
+    };
+    folder.write("pen.log", (1..=6).map(mapped).collect::<String>());
+    let other = format!("Nov 22 20:23:20 mail nginx: {}", line("10.9.9.9", T, "GET /1 HTTP/1.1"));
+    folder.write("all.log", (1..=6).map(logged).collect::<String>() + &other);
+    let names = "--server web1=10.0.0.1 --server web2=10.0.0.2";
+    let run = folder.run(&format!("-p pen.log {names} @host:all.log"));
+    let text = |client: &str| run.out.matches(client).count();
+    assert_eq!(
+        (run.out.lines().count(), text("203.0.113."), text("10.9.9.9")),
+        (7, 6, 1),
+        "{}{}",
+        run.out,
+        run.err
+    );
+    assert!(!run.err.contains("no effect"), "{}", run.err);
+    // One of the two has a file of its own besides.
+    folder.write("1.log", line("10.9.9.9", T, &request(2)));
+    let run = folder.run(&format!("-p pen.log {names} @host:all.log 10.0.0.1:1.log"));
+    assert_eq!(run.out.lines().count(), 8, "{}", run.err);
+    for (options, expected) in [
+        ("@host:all.log", "expected --server HOST=ADDR"),
+        ("--server web1=10.0.0.1 @host:-", "can be read only once"),
+    ] {
+        let run = folder.run(&format!("-p pen.log {options}"));
+        assert_eq!(run.code, Some(2), "{}", run.err);
+        assert!(run.err.contains(expected), "{}", run.err);
+    }
+}
