@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
@@ -13,6 +14,30 @@ use crate::error::{ActionError, Doing as _};
 
 /// Bytes read of a key file, in case the file never ends.
 const LONGEST_KEY: u64 = 4_096;
+
+/// Parses a UDP port: a number, or the name of a service in `/etc/services`.
+///
+/// # Errors
+/// The text is neither.
+pub fn udp_port(text: &str) -> Result<u16, String> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
+        return text.parse().map_err(|_| "expected a port from 0 to 65535".to_owned());
+    }
+    service(text, Path::new("/etc/services")).ok_or_else(|| {
+        "expected a port from 0 to 65535, or the name of a UDP service in /etc/services".to_owned()
+    })
+}
+
+/// `line = name blanks port "/" protocol *(blanks alias) ["#" comment]`
+fn service(name: &str, file: &Path) -> Option<u16> {
+    let text = std::fs::read(file).ok()?;
+    String::from_utf8_lossy(&text).lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let first = words.next()?;
+        let port = words.next()?.strip_suffix("/udp")?;
+        (first == name || words.any(|alias| alias == name)).then(|| port.parse().ok()).flatten()
+    })
+}
 
 /// Returns a clap parser for the words of a table of word, help text and value. `T` parses the same words.
 pub fn words<T, const N: usize>(
@@ -70,6 +95,30 @@ mod tests {
             let expected =
                 format!("expected ADDRESS:PORT, as in {example} (names are not looked up)");
             assert_eq!(socket_addr(text), Err(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_service_is_found_by_name_and_alias_for_udp_only() {
+        let file = std::env::temp_dir().join(format!("services.{}", std::process::id()));
+        let text =
+            "# comment\nsyslog\t514/udp\t# x\nshell 514/tcp cmd\npenlogd 10000/udp  pl log\n";
+        std::fs::write(&file, text).unwrap();
+        let found: Vec<_> = ["syslog", "shell", "cmd", "penlogd", "log", "comment"]
+            .map(|name| service(name, &file))
+            .into_iter()
+            .collect();
+        let _ = std::fs::remove_file(&file);
+        assert_eq!(found, [Some(514), None, None, Some(10_000), Some(10_000), None]);
+    }
+
+    #[test]
+    fn ports_are_numbers_or_services() {
+        for (text, expected) in [("10000", Some(10_000)), ("0", Some(0)), ("65535", Some(65_535))] {
+            assert_eq!(udp_port(text).ok(), expected, "{text}");
+        }
+        for text in ["65536", "-1", "", "no such"] {
+            assert!(udp_port(text).unwrap_err().starts_with("expected a port"), "{text}");
         }
     }
 }

@@ -16,7 +16,12 @@ use crate::destination::{Family, port};
 /// shipments to a penlogd of this package, as single lines to a classic one. penlog asks the collector
 /// which of the two it is.
 #[derive(Debug, Parser)]
-#[command(name = "penlog", version, max_term_width = 100)]
+#[command(
+    name = "penlog",
+    version,
+    max_term_width = 100,
+    override_usage = "penlog [OPTIONS] HOST PORT [MY_IP]\n       penlog [OPTIONS] HOST PORT [MY_IP] --follow FILE..."
+)]
 pub(crate) struct ShipperArgs {
     /// Name or address of the host where penlogd runs
     host: String,
@@ -66,6 +71,22 @@ pub(crate) struct ShipperArgs {
 
     #[command(flatten)]
     only: FamilyArgs,
+}
+
+/// Returns what the words of a command line without host or port were probably meant to be.
+pub(crate) fn hint(words: &[String]) -> Option<String> {
+    if words.iter().any(|word| word == "--follow") {
+        return Some(
+            "--follow takes all words behind it: write penlog HOST PORT --follow FILE..."
+                .to_owned(),
+        );
+    }
+    let typed = words.iter().find(|word| !word.starts_with('-'))?;
+    let (host, port) = typed.rsplit_once(':')?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let is_one =
+        !host.is_empty() && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    is_one.then(|| format!("host and port are two words: write penlog {host} {port}"))
 }
 
 /// Options that select an address family.
@@ -215,6 +236,24 @@ mod tests {
             "host:10000",
         ] {
             assert!(config(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_host_and_port_in_one_word_and_a_greedy_option_are_explained() {
+        for (line, expected) in [
+            ("loghost:10000", Some("write penlog loghost 10000")),
+            ("--classic [::1]:10000", Some("write penlog ::1 10000")),
+            ("--follow a.log 127.0.0.1 10000", Some("HOST PORT --follow FILE...")),
+            ("loghost", None),
+            ("2001:db8::1", Some("two words")),
+            ("", None),
+        ] {
+            let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+            let hint = hint(&words);
+            assert_eq!(hint.is_some(), expected.is_some(), "{line}: {hint:?}");
+            let text = hint.unwrap_or_default();
+            assert!(text.contains(expected.unwrap_or_default()), "{line}: {text}");
         }
     }
 }

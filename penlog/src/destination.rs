@@ -2,11 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use pen_daemon::arguments::udp_port;
 
 use crate::queue::SendQueue;
 
@@ -24,26 +25,16 @@ pub(crate) enum Family {
 
 /// Parses a port: a number, or a service name from `/etc/services`.
 pub(crate) fn port(text: &str) -> Result<u16, String> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) && !text.is_empty() {
-        return match text.parse() {
-            Ok(0) | Err(_) => Err(format!("port '{text}' is not between 1 and 65535")),
-            Ok(port) => Ok(port),
-        };
+    match udp_port(text) {
+        Ok(0) => Err(format!("port '{text}' is not between 1 and 65535")),
+        Ok(port) => Ok(port),
+        Err(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(format!("port '{text}' is not between 1 and 65535"))
+        }
+        Err(_) => {
+            Err(format!("port '{text}' is neither a number nor a UDP service in /etc/services"))
+        }
     }
-    service(text, Path::new("/etc/services")).ok_or_else(|| {
-        format!("port '{text}' is neither a number nor a UDP service in /etc/services")
-    })
-}
-
-/// `line = name blanks port "/" protocol *(blanks alias) ["#" comment]`
-fn service(name: &str, file: &Path) -> Option<u16> {
-    let text = std::fs::read(file).ok()?;
-    String::from_utf8_lossy(&text).lines().find_map(|line| {
-        let mut words = line.split('#').next()?.split_whitespace();
-        let first = words.next()?;
-        let port = words.next()?.strip_suffix("/udp")?;
-        (first == name || words.any(|alias| alias == name)).then(|| port.parse().ok()).flatten()
-    })
 }
 
 /// Addresses of the collector. A name is looked up on a separate thread.
@@ -225,18 +216,6 @@ mod tests {
         ] {
             assert_eq!(port(text).ok(), expected, "{text}");
         }
-    }
-
-    #[test]
-    fn a_service_is_found_by_name_and_alias_for_udp_only() {
-        let folder = pen_testing::TempFolder::new();
-        let text =
-            "# comment\nsyslog\t514/udp\t# x\nshell 514/tcp cmd\npenlogd 10000/udp  pl log\n";
-        let file = folder.write("services", text);
-        let found: Vec<_> = ["syslog", "shell", "cmd", "penlogd", "log", "comment"]
-            .map(|name| service(name, &file))
-            .into();
-        assert_eq!(found, [Some(514), None, None, Some(10000), Some(10000), None]);
     }
 
     fn destination(addrs: &[&str]) -> Destination {

@@ -34,7 +34,8 @@ use signals::StopSignals;
 /// stops it, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let config = match ShipperConfig::new(ShipperArgs::parse()) {
+    let args = ShipperArgs::try_parse().unwrap_or_else(|error| misused(&error));
+    let config = match ShipperConfig::new(args) {
         Ok(config) => config,
         Err(fault) => {
             tell(&format!("{fault}\nTry 'penlog --help'."));
@@ -42,7 +43,9 @@ pub fn main() -> ExitCode {
         }
     };
     match run(config) {
-        Ok(()) => Exit::Done.into(),
+        Ok(true) => Exit::Done.into(),
+        // The counters were printed.
+        Ok(false) => Exit::Failed.into(),
         Err(error) => {
             tell(&chain(&error));
             Exit::Failed.into()
@@ -50,8 +53,19 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Reads until the input ends or a stop signal comes, then sends the rest of the queue.
-fn run(config: ShipperConfig) -> Result<(), ActionError> {
+/// Prints what is wrong with the command line, and how it was probably meant, and exits.
+fn misused(error: &clap::Error) -> ! {
+    if error.kind() == clap::error::ErrorKind::MissingRequiredArgument {
+        let words: Vec<_> = std::env::args().skip(1).collect();
+        if let Some(hint) = cli::hint(&words) {
+            tell(&hint);
+        }
+    }
+    error.exit()
+}
+
+/// Reads until the input ends or a stop signal comes, then sends the rest of the queue. Returns whether no line was lost.
+fn run(config: ShipperConfig) -> Result<bool, ActionError> {
     let signals = StopSignals::new().doing("watch for signals")?;
     let (queue, waker) = SendQueue::new(config.queue).doing("make a pipe")?;
     let queue = Arc::new(queue);
@@ -74,10 +88,11 @@ fn run(config: ShipperConfig) -> Result<(), ActionError> {
     }
     .doing("start a thread")?;
 
-    shipper.run();
+    let counts = shipper.run();
     match reader.join() {
-        Ok(Ok(Some(mut follower))) => follower.save(&queue),
-        Ok(ended) => ended.map(drop),
-        Err(_) => Err(ActionError::new("the reading thread panicked")),
+        Ok(Ok(Some(mut follower))) => follower.save(&queue)?,
+        Ok(ended) => ended.map(drop)?,
+        Err(_) => return Err(ActionError::new("the reading thread panicked")),
     }
+    Ok(counts.dropped + counts.lost == 0)
 }

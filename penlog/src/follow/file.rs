@@ -90,6 +90,14 @@ impl FollowedFile {
         Ok(ReadProgress::Read)
     }
 
+    /// Pushes an unfinished line of a file that nobody writes to any more, with a line feed.
+    pub(super) fn end_line(&mut self, queue: &SendQueue) {
+        if self.splitter.pending() > 0 {
+            self.splitter.finish(|lines| queue.push(lines));
+            self.marks.push_back((queue.pushed(), self.offset));
+        }
+    }
+
     /// Starts over after a truncation. An unfinished line of the old content gets a line feed.
     fn start_again(&mut self, queue: &SendQueue) -> io::Result<()> {
         self.splitter.finish(|lines| queue.push(lines));

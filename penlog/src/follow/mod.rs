@@ -63,7 +63,7 @@ pub(crate) fn follow(
     loop {
         let now = Instant::now();
         if now >= scan {
-            follower.scan(now);
+            follower.scan(now, queue);
             scan = now + SCAN;
         }
         let stop = signals.stop();
@@ -107,8 +107,9 @@ impl FileFollower {
     fn first_scan(&mut self, resume: Vec<FilePosition>) {
         let now = Instant::now();
         for position in resume {
-            if let Some(path) = state::find(&position) {
-                self.open(&path, Some(position.offset), now);
+            match state::find(&position) {
+                Some(path) => self.resume_at(&path, position.offset, now),
+                None => complain(&mut self.complaints, gone(&position)),
             }
         }
         let new_to_us = self.resume.is_some() || self.files.from_start;
@@ -116,18 +117,44 @@ impl FileFollower {
             let end = std::fs::metadata(&path).map_or(0, |meta| meta.len());
             self.open(&path, Some(if new_to_us { 0 } else { end }), now);
         }
+        for pattern in &self.files.patterns {
+            if !pattern::matches(pattern).iter().any(|path| path.exists()) {
+                let text = format!("no file matches {} yet: waiting for one", pattern.display());
+                complain(&mut self.complaints, text);
+            }
+        }
+    }
+
+    /// Opens a file at the position of an earlier run.
+    fn resume_at(&mut self, path: &Path, offset: u64, now: Instant) {
+        let len = std::fs::metadata(path).map_or(offset, |meta| meta.len());
+        if len < offset {
+            let text = format!(
+                "{} has {len} bytes, fewer than the {offset} that an earlier run read: it was truncated, so lines may \
+                 be missing; reading it from its start",
+                path.display()
+            );
+            complain(&mut self.complaints, text);
+        }
+        self.open(path, Some(offset), now);
     }
 
     fn matches(&self) -> Vec<std::path::PathBuf> {
         self.files.patterns.iter().flat_map(|path| pattern::matches(path)).collect()
     }
 
-    /// Opens new files and closes files whose names are gone.
-    fn scan(&mut self, now: Instant) {
+    /// Opens new files and closes files whose names are gone. The last line of such a file may have no end: it is sent
+    /// before.
+    fn scan(&mut self, now: Instant, queue: &SendQueue) {
         let paths = self.matches();
         let there: Vec<FileId> = paths.iter().filter_map(|path| FileId::of(path)).collect();
         for path in &paths {
             self.open(path, Some(0), now);
+        }
+        for file in &mut self.followed {
+            if !there.contains(&file.id) && now >= file.active + LET_GO {
+                file.end_line(queue);
+            }
         }
         self.followed.retain(|file| {
             there.contains(&file.id) || now < file.active + LET_GO || !file.is_settled()
@@ -144,7 +171,14 @@ impl FileFollower {
             // The file was just renamed or removed, or appears later.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                complain(&mut self.complaints, format!("cannot read {}: {error}", path.display()));
+                let hint = match error.kind() {
+                    io::ErrorKind::PermissionDenied => {
+                        ": run penlog in the group that may read it, such as adm"
+                    }
+                    _ => "",
+                };
+                let text = format!("cannot read {}: {error}{hint}", path.display());
+                complain(&mut self.complaints, text);
             }
         }
     }
@@ -190,10 +224,63 @@ impl FileFollower {
     }
 }
 
+/// Returns the message about a file that an earlier run followed and that is no longer there.
+fn gone(position: &FilePosition) -> String {
+    format!(
+        "{} that an earlier run read up to byte {} is gone: if it had further lines, they are lost",
+        position.path.display(),
+        position.offset
+    )
+}
+
 /// Prints each message once.
 fn complain(complaints: &mut Vec<String>, text: String) {
     if complaints.len() < 1000 && !complaints.contains(&text) {
         tell(&text);
         complaints.push(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_said() {
+        let folder = pen_testing::TempFolder::new();
+        let log = folder.write("a.log", "one\n");
+        let id = FileId::of(&log).expect("it is there");
+        let there = FilePosition { id, offset: 100, path: log.clone() };
+        let other = FileId { inode: u64::MAX, ..id };
+        let gone = FilePosition { id: other, offset: 7, path: folder.join("gone.log") };
+        let state = folder.join("state");
+        state::save(&state, &[there, gone]).expect("it can be written");
+        let patterns = vec![log, folder.join("b*.log"), folder.join("c.log")];
+        let files = FollowSettings { patterns, from_start: false, state: Some(state) };
+        let said = FileFollower::new(files).complaints;
+        for part in [
+            "a.log has 4 bytes, fewer than the 100",
+            "gone.log that an earlier run read up to byte 7 is gone",
+            "b*.log yet: waiting for one",
+            "c.log yet: waiting for one",
+        ] {
+            assert!(said.iter().any(|text| text.contains(part)), "{part}: {said:?}");
+        }
+        assert_eq!(said.len(), 4, "{said:?}");
+    }
+
+    #[test]
+    fn the_last_line_of_a_file_that_is_gone_is_sent_without_its_end() {
+        let folder = pen_testing::TempFolder::new();
+        let log = folder.write("a.log", "one\ntwo");
+        let (queue, _waker) = SendQueue::new(1 << 20).expect("a queue");
+        let files = FollowSettings { patterns: vec![log.clone()], from_start: true, state: None };
+        let mut follower = FileFollower::new(files);
+        let now = Instant::now();
+        assert!(matches!(follower.followed[0].read(&queue, now), Ok(ReadProgress::Read)));
+        assert_eq!(queue.pushed(), 4);
+        std::fs::remove_file(&log).expect("it can be removed");
+        follower.scan(now + LET_GO, &queue);
+        assert_eq!(queue.pushed(), 8, "one and two, each with a line feed");
     }
 }

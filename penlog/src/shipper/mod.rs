@@ -125,8 +125,8 @@ impl Shipper {
         Ok(this)
     }
 
-    /// Sends until the input has ended and no line is left.
-    pub(crate) fn run(mut self) {
+    /// Sends until the input has ended and no line is left. Returns what became of the lines.
+    pub(crate) fn run(mut self) -> ShipperCounts {
         loop {
             let now = Instant::now();
             self.look_up(now);
@@ -150,6 +150,7 @@ impl Shipper {
         }
         self.count_leftovers();
         self.report.end(&self.counts);
+        self.counts
     }
 
     /// Returns whether everything is sent or the time is up.
