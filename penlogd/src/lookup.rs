@@ -15,7 +15,7 @@ const ANSWERS: usize = 10;
 /// Print why lines of a log of penlogd or mergelogs have their clients, from the explanations (--explain)
 /// that were written beside it
 #[derive(Debug, Parser)]
-#[command(name = "penlogd explain", version, max_term_width = 100)]
+#[command(name = "penlogd explain", bin_name = "penlogd explain", version, max_term_width = 100)]
 pub struct ExplainArgs {
     /// The log
     #[arg(short = 'l', long, value_name = "FILE")]

@@ -31,7 +31,9 @@ fn main() -> ExitCode {
 
 /// Runs `penlogd explain`, which explains lines of a log.
 fn explain() -> ExitCode {
-    let question = ExplainArgs::parse_from(std::env::args_os().skip(1));
+    let question = ExplainArgs::parse_from(
+        std::iter::once("penlogd explain".into()).chain(std::env::args_os().skip(2)),
+    );
     match question.answer(&mut std::io::stdout().lock()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => Exit::Failed.into(),

@@ -84,7 +84,20 @@ pub(crate) fn bind(listen: ListenTarget) -> Result<UdpListener, ActionError> {
             ListenTarget::Everywhere(port) => format!("port {port}"),
             ListenTarget::At(addr) => addr.to_string(),
         };
-        ActionError::cannot(format_args!("listen at {at}"), source)
+        let port = match listen {
+            ListenTarget::Everywhere(port) => port,
+            ListenTarget::At(addr) => addr.port(),
+        };
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                format!(": see who has the port by ss -lunp sport = :{port}")
+            }
+            io::ErrorKind::PermissionDenied if port < 1024 => {
+                ": ports below 1024 take root or CAP_NET_BIND_SERVICE".to_owned()
+            }
+            _ => return ActionError::cannot(format_args!("listen at {at}"), source),
+        };
+        ActionError::cannot(format_args!("listen at {at}"), format!("{source}{hint}"))
     })
 }
 

@@ -14,11 +14,19 @@ pub enum DefaultUnit {
 
 /// A text that is no duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DurationError;
+pub enum DurationError {
+    /// No number with a unit.
+    Malformed,
+    /// Beyond 2^64 microseconds.
+    TooLong,
+}
 
 impl fmt::Display for DurationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("expected a number, with ms, s, m or h behind it or not")
+        f.write_str(match self {
+            Self::Malformed => "expected a number, with ms, s, m or h behind it or not",
+            Self::TooLong => "the time is too long",
+        })
     }
 }
 
@@ -30,22 +38,33 @@ impl std::error::Error for DurationError {}
 /// Anything else, and durations beyond 2^64 microseconds.
 pub fn parse_duration(text: &str, default: DefaultUnit) -> Result<Duration, DurationError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at_checked(digits).ok_or(DurationError)?;
+    let (number, unit) = text.split_at_checked(digits).ok_or(DurationError::Malformed)?;
     let micros = match (unit, default) {
         ("us", _) => 1,
         ("ms", _) | ("", DefaultUnit::Milliseconds) => 1_000,
         ("s", _) | ("", DefaultUnit::Seconds) => 1_000_000,
         ("m", _) => 60_000_000,
         ("h", _) => 3_600_000_000,
-        _ => return Err(DurationError),
+        _ => return Err(DurationError::Malformed),
     };
-    let number: u64 = number.parse().map_err(|_| DurationError)?;
-    number.checked_mul(micros).map(Duration::from_micros).ok_or(DurationError)
+    if number.is_empty() {
+        return Err(DurationError::Malformed);
+    }
+    let number: u64 = number.parse().map_err(|_| DurationError::TooLong)?;
+    number.checked_mul(micros).map(Duration::from_micros).ok_or(DurationError::TooLong)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_is_too_great_is_said_to_be() {
+        for text in ["99999999999999999999", "18446744073709551615s"] {
+            let error = parse_duration(text, DefaultUnit::Milliseconds);
+            assert_eq!(error, Err(DurationError::TooLong), "{text}");
+        }
+    }
 
     #[test]
     fn a_number_has_a_unit_or_the_default_one() {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
-use pen_daemon::arguments::{privacy, socket_addr, words};
+use pen_daemon::arguments::{privacy, socket_addr, udp_port, words};
 use pen_daemon::error::{ActionError, chain};
 use pen_daemon::logfile::Buffering;
 use pen_daemon::process::{Process, absolute};
@@ -28,10 +28,14 @@ use crate::allow::Allow;
 use crate::collector::CollectorSettings;
 use crate::socket::ListenTarget;
 
+/// The command that is no option.
+const EXPLAIN: &str = "penlogd explain -l LOG --explain FILE LINE says why lines of a log have their clients: \
+                       see penlogd explain --help";
+
 /// Collects mapping records of the balancer and access lines of its servers, puts the real client
 /// into each line, and writes one log
 #[derive(Debug, Parser)]
-#[command(name = "penlogd", version, max_term_width = 100)]
+#[command(name = "penlogd", version, max_term_width = 100, after_help = EXPLAIN)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that was typed or not")]
 pub struct CollectorArgs {
     /// Write each line as soon as it is decided, not in blocks
@@ -98,8 +102,8 @@ pub struct CollectorArgs {
     /// achieve and what would make each line exact, and exit
     #[arg(long)]
     check: bool,
-    /// UDP port to listen on, on all addresses
-    #[arg(required_unless_present_any = ["listen", "check"], conflicts_with = "listen")]
+    /// UDP port to listen on, on all addresses: a number, or a name from /etc/services
+    #[arg(required_unless_present_any = ["listen", "check"], conflicts_with = "listen", value_parser = udp_port)]
     port: Option<u16>,
 }
 
@@ -149,6 +153,9 @@ const SERVERS: (usize, usize) = (64, 1 << 16);
 /// Smallest memory for unfinished long lines, in bytes: one line may have 1 MiB.
 const UNFINISHED: usize = 2 << 20;
 
+/// A wait that is surely meant otherwise.
+const LONG_WAIT: Duration = Duration::from_secs(60);
+
 impl CollectorConfig {
     /// Returns the default settings with this log, for an embedded collector.
     ///
@@ -181,6 +188,11 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
         args.senders.from.iter().for_each(|from| allow.add(*from));
         let most = memory / 2 / MAPPING;
         let known = args.senders.settings().map_err(CollectorArgsError)?;
+        let mut remarks = senders::remarks(&known);
+        if args.wait > LONG_WAIT {
+            let seconds = args.wait.as_secs();
+            remarks.push(format!("--wait: each line is written {seconds} s after it has come"));
+        }
         let engine = attribution::JoinSettings {
             wait: args.wait,
             window: args.window,
@@ -201,7 +213,7 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
             explain,
             report: args.report,
             log_bytes: memory / 8,
-            remarks: senders::remarks(&known),
+            remarks,
             settings: CollectorSettings {
                 engine,
                 held_bytes: memory / 8,

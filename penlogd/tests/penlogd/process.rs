@@ -172,6 +172,40 @@ fn misuse_is_told_apart_from_failure() {
 }
 
 #[test]
+fn what_is_wrong_is_said_with_what_to_do() {
+    let collector = RunningCollector::start(&[]);
+    let (taken, port) = (collector.addr.to_string(), collector.addr.port().to_string());
+    for (args, expected) in [
+        (
+            &["-f", "--listen", &taken][..],
+            format!("see who has the port by ss -lunp sport = :{port}"),
+        ),
+        (&["-f", "no such service"], "expected a port from 0 to 65535".to_owned()),
+        (&["explain"], "Usage: penlogd explain".to_owned()),
+        (&["--wait", "99999999999999999999", "10000"], "the time is too long".to_owned()),
+    ] {
+        let output = run(args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(&expected), "{args:?}: {said}");
+        assert_ne!(output.status.code(), Some(0), "{args:?}");
+    }
+    let help = String::from_utf8_lossy(&run(&["--help"]).stdout).into_owned();
+    assert!(help.contains("penlogd explain -l LOG"), "{help}");
+}
+
+#[test]
+fn the_whole_command_line_is_checked_without_a_socket() {
+    let collector = RunningCollector::start(&[]);
+    let port = collector.addr.port().to_string();
+    let output = run(&["--check", "--server", "web1:10.0.0.1", "-l", "/nonexistent/a.log", &port]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!((output.status.code(), said.matches("mistake: ").count()), (Some(2), 2), "{said}");
+    let output = run(&["--check", "--server", "app/web1=10.0.0.1", &port]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!((output.status.code(), said.as_str()), (Some(0), "the command line is right\n"));
+}
+
+#[test]
 fn a_format_is_judged_without_a_port_and_the_exit_status_says_how() {
     for (format, code, expected) in [
         ("combined", 1, "to be exact: add %{remote}p\n"),
