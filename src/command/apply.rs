@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::control_command::{AclCommand, ControlCommand, ProcessFact, ServerChange, ShowQuery};
+use super::control_command::{
+    AclCommand, ControlCommand, ProcessFact, ServerChange, ServerChoice, ShowQuery,
+};
 use super::env::{ApplyError, CommandEnv, server_addr};
 use super::reload::acl_lines;
 use super::settings::{SettingRow, SettingScope, SettingValue};
@@ -72,7 +74,7 @@ impl ControlCommand {
             Self::Info(fact) => Ok(CommandOutcome::Text(info(*fact, config))),
             Self::Acl(acl) => self::acl(*acl, config),
             Self::Server(number, changes) => server(*number, changes, config, env),
-            Self::Drain(number, time) => drain(*number, *time, config),
+            Self::Drain(server, time) => drain(server, *time, config),
             Self::Remove(number) => remove(*number, config),
             Self::Show(query) => Ok(CommandOutcome::Action(CommandAction::Show(*query))),
             Self::Close(number) => Ok(CommandOutcome::Action(CommandAction::Close(*number))),
@@ -166,6 +168,28 @@ fn acl_text(number: Option<u8>, acls: &Acls) -> String {
     lines.join("\n")
 }
 
+/// Returns the number of the only server with this address or name, with its port or without.
+fn by_address(text: &str, config: &PenConfig) -> Result<usize, ApplyError> {
+    let is_it = |server: &ServerSettings| {
+        let (host, port) = server.host_and_port();
+        let ip = match &server.addr {
+            Endpoint::Ip(addr) => Some(addr.ip().to_string()),
+            Endpoint::Unix(_) => None,
+        };
+        server.addr.to_string() == text
+            || host == text
+            || format!("{host}:{port}") == text
+            || ip.as_deref() == Some(text)
+    };
+    let servers = config.settings.servers.iter().enumerate();
+    let mut found = servers.filter(|(_, server)| server.as_ref().is_some_and(is_it));
+    match (found.next(), found.next()) {
+        (Some((number, _)), None) => Ok(number),
+        (None, _) => Err(ApplyError::NoServerAt(text.to_owned())),
+        (Some(_), Some(_)) => Err(ApplyError::ServersAt(text.to_owned())),
+    }
+}
+
 fn slot(number: usize, config: &mut PenConfig) -> Result<&mut ServerSettings, ApplyError> {
     let server = config.settings.servers.get_mut(number).and_then(Option::as_mut);
     server.ok_or(ApplyError::NoServer(number))
@@ -237,7 +261,11 @@ fn adjust(server: &mut ServerSettings, change: &ServerChange) {
     }
 }
 
-fn drain(number: usize, time: Option<Duration>, config: &mut PenConfig) -> Applied {
+fn drain(server: &ServerChoice, time: Option<Duration>, config: &mut PenConfig) -> Applied {
+    let number = match server {
+        ServerChoice::Number(number) => *number,
+        ServerChoice::Address(text) => by_address(text, config)?,
+    };
     slot(number, config)?.draining = true;
     let action = |time| CommandOutcome::Action(CommandAction::EndConnectionsOf(number, time));
     Ok(time.map_or(CommandOutcome::Silence, action))

@@ -21,9 +21,8 @@ pub enum ControlCommand {
     Acl(AclCommand),
     /// Change the server with this number.
     Server(usize, Vec<ServerChange>),
-    /// Give the server with this number no new clients. With a time, close all connections to the server after this
-    /// time.
-    Drain(usize, Option<Duration>),
+    /// Give this server no new clients. With a time, close all connections to the server after this time.
+    Drain(ServerChoice, Option<Duration>),
     /// Remove the server with this number; the number is free afterwards.
     Remove(usize),
     /// Show the traffic.
@@ -40,6 +39,15 @@ pub enum ControlCommand {
     Ignored(&'static str, &'static str),
     /// A verb that is known and not supported, and the reason.
     Absent(&'static str, &'static str),
+}
+
+/// A server as it was named in a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerChoice {
+    /// The server with this number.
+    Number(usize),
+    /// The server with this address or name, with its port or without.
+    Address(String),
 }
 
 /// A fact about the process that only a verb asks for.
@@ -106,8 +114,8 @@ pub enum ShowQuery {
     States,
     /// The whole state.
     Status(StatusFormat),
-    /// The list of commands.
-    Help,
+    /// The list of commands, or the lines about this verb.
+    Help(Option<&'static str>),
 }
 
 /// The format of the whole state.

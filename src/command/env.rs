@@ -39,6 +39,10 @@ pub enum ApplyError {
     Running(String),
     /// There is no server with this number.
     NoServer(usize),
+    /// No server has this address.
+    NoServerAt(String),
+    /// Several servers have this address.
+    ServersAt(String),
     /// The server with this number has no address yet.
     NoAddress(usize),
     /// Neither this server nor pen has a port.
@@ -69,6 +73,15 @@ impl fmt::Display for ApplyError {
                 write!(f, "geoip: cannot read {}: {why}", path.display())
             }
             Self::NoServer(number) => write!(f, "server {number}: there is no such server"),
+            Self::NoServerAt(text) => {
+                write!(f, "server {text}: there is no such server, see 'servers'")
+            }
+            Self::ServersAt(text) => {
+                write!(
+                    f,
+                    "server {text}: several servers have this address: say the port or the number, see 'servers'"
+                )
+            }
             Self::NoAddress(number) => {
                 write!(
                     f,

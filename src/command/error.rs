@@ -1,5 +1,6 @@
 //! Errors of a line that is not a command.
 
+use super::verbs;
 use std::fmt;
 
 use super::words::WordsError;
@@ -32,7 +33,13 @@ impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Words(error) => error.fmt(f),
-            Self::Unknown(verb) => write!(f, "unknown command '{verb}': see 'help'"),
+            Self::Unknown(verb) => {
+                write!(f, "unknown command '{verb}': ")?;
+                match verbs::nearest(verb) {
+                    Some(nearest) => write!(f, "did you mean '{nearest}'? See 'help'"),
+                    None => f.write_str("see 'help'"),
+                }
+            }
             Self::UnknownNo(verb) => write!(f, "no {verb}: there is no such command, see 'help'"),
             Self::Expected(verb, what) => write!(f, "{verb}: expected {what}"),
             Self::Acl(verb, error) => write!(f, "{verb}: {error}"),

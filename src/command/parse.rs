@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::arguments::{CommandWords, Parsed, printable};
 use super::control_command::{
-    AclCommand, ControlCommand, ProcessFact, ServerChange, ShowQuery, StatusFormat,
+    AclCommand, ControlCommand, ProcessFact, ServerChange, ServerChoice, ShowQuery, StatusFormat,
 };
 use super::error::CommandError;
 use super::settings::{self, SettingRow, SettingValue};
 use super::values::list_number;
-use super::verbs::{ABSENT, IGNORED};
+use super::verbs::{self, ABSENT, IGNORED};
 use super::words;
 use crate::config::acl::{AclRule, AclVerdict, ClientMatcher};
 use crate::config::address::{self, Host};
@@ -63,9 +63,9 @@ fn positive(words: &mut CommandWords<'_>, verb: &str) -> Parsed<ControlCommand> 
         "close" => ControlCommand::Close(words.number("the number of a connection")?),
         "control" => ControlCommand::Info(ProcessFact::Control),
         "drain" => {
-            let number = server_number(words)?;
+            let server = server_choice(words)?;
             let time = if words.is_empty() { None } else { Some(words.time()?) };
-            ControlCommand::Drain(number, time)
+            ControlCommand::Drain(server, time)
         }
         "exit" => ControlCommand::Exit,
         "include" => ControlCommand::Include(words.path("the name of a file")?),
@@ -98,7 +98,12 @@ fn query(words: &mut CommandWords<'_>, verb: &str) -> Parsed<Option<ShowQuery>> 
     Ok(Some(match verb {
         "connection" => ShowQuery::Connection(words.number("the number of a connection")?),
         "connections" => ShowQuery::Connections,
-        "help" => ShowQuery::Help,
+        "help" if words.is_empty() => ShowQuery::Help(None),
+        "help" => {
+            let word = words.word("a command")?;
+            let verb = verbs::find(word).ok_or_else(|| CommandError::Unknown(word.to_owned()))?;
+            ShowQuery::Help(Some(verb))
+        }
         "recent" if words.is_empty() => ShowQuery::Recent(Duration::from_secs(300)),
         "recent" => ShowQuery::Recent(words.time()?),
         "servers" => ShowQuery::Servers,
@@ -134,6 +139,16 @@ fn known(
     verb: &str,
 ) -> Option<(&'static str, &'static str)> {
     table.iter().find(|(name, _)| *name == verb).copied()
+}
+
+fn server_choice(words: &mut CommandWords<'_>) -> Parsed<ServerChoice> {
+    let what = "the number of a server, from 0 to 9999, or its address";
+    let word = words.word(what)?;
+    Ok(match word.parse() {
+        Ok(number) if number <= MAX_SERVER => ServerChoice::Number(number),
+        Ok(_) => return words.expected(what),
+        Err(_) => ServerChoice::Address(word.to_owned()),
+    })
 }
 
 fn server_number(words: &mut CommandWords<'_>) -> Parsed<usize> {

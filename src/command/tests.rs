@@ -212,6 +212,9 @@ fn every_verb_of_c_pen_is_known() {
 fn what_is_wrong_is_answered_and_changes_nothing() {
     for (line, expected) in [
         ("nonsense", "unknown command 'nonsense': see 'help'"),
+        ("blaklist 3", "unknown command 'blaklist': did you mean 'blacklist'? See 'help'"),
+        ("help blaklist", "unknown command 'blaklist': did you mean 'blacklist'"),
+        ("help drain 3", "help: expected nothing more"),
         ("no nonsense", "no nonsense: there is no such command, see 'help'"),
         ("no", "no: expected a verb behind it"),
         ("blacklist abc", "blacklist: expected seconds, or a number with ms, s, m or h behind it"),
@@ -286,6 +289,31 @@ fn a_server_is_changed_word_by_word() {
     // The old way to take one out.
     apply("server 1 address 0.0.0.0", &mut config, ApplyPhase::Running).unwrap();
     assert_eq!(config.settings.servers, []);
+}
+
+#[test]
+fn a_server_is_drained_by_its_address_where_that_is_clear() {
+    let mut config = config(&[
+        "server 0 address 192.0.2.1 port 80",
+        "server 1 address 192.0.2.2 port 80",
+        "server 2 address 192.0.2.2 port 81",
+    ]);
+    let draining = |config: &PenConfig| -> Vec<bool> {
+        config.settings.servers.iter().flatten().map(|server| server.draining).collect()
+    };
+    apply("drain 192.0.2.1", &mut config, ApplyPhase::Running).unwrap();
+    assert_eq!(draining(&config), [true, false, false]);
+    let outcome = apply("drain 192.0.2.2:81 30s", &mut config, ApplyPhase::Running).unwrap();
+    let action = CommandAction::EndConnectionsOf(2, Duration::from_secs(30));
+    assert_eq!(outcome, CommandOutcome::Action(action));
+    assert_eq!(draining(&config), [true, false, true]);
+    for (line, expected) in [
+        ("drain 192.0.2.2", "server 192.0.2.2: several servers have this address"),
+        ("drain 192.0.2.9", "server 192.0.2.9: there is no such server"),
+    ] {
+        let error = apply(line, &mut config, ApplyPhase::Running).unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+    }
 }
 
 #[test]

@@ -36,9 +36,9 @@ const OTHERS: &[(&str, &str)] = &[
     ("connection N", "show a connection"),
     ("connections", "list the connections"),
     ("control", "show the address of the control port"),
-    ("drain N [TIME]", "give a server no new clients; after TIME close its connections"),
+    ("drain N|ADDRESS [TIME]", "give a server no new clients; after TIME close its connections"),
     ("exit", "stop, if -X allows it"),
-    ("help", "list the commands"),
+    ("help [VERB]", "list the commands, or describe one"),
     ("include FILE", "run the commands in a file"),
     ("mode", "show the selection modes"),
     ("pid", "show the process id"),
@@ -57,6 +57,43 @@ const OTHERS: &[(&str, &str)] = &[
     ("write [FILE]", "save the configuration"),
 ];
 
+/// Returns all verbs that have an effect.
+fn all() -> impl Iterator<Item = &'static str> {
+    let others = OTHERS.iter().filter_map(|(usage, _)| usage.split(' ').next());
+    others.chain(settings::rows().iter().map(|row| row.verb))
+}
+
+/// Returns whether a word is a command.
+#[must_use]
+pub fn is_verb(word: &str) -> bool {
+    find(word).is_some()
+}
+
+/// Returns the verb that is spelled so.
+pub(super) fn find(word: &str) -> Option<&'static str> {
+    all().find(|verb| *verb == word)
+}
+
+/// Returns the verb that a misspelled one resembles most: at most one letter in three differs.
+pub(super) fn nearest(word: &str) -> Option<&'static str> {
+    let nearest = all().map(|verb| (distance(word.as_bytes(), verb.as_bytes()), verb)).min()?;
+    (nearest.0 * 3 <= nearest.1.len()).then_some(nearest.1)
+}
+
+/// Returns how many letters have to be added, removed or replaced to make one word of the other.
+fn distance(one: &[u8], other: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (place, letter) in one.iter().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], place + 1);
+        for (column, known) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != known);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
 /// Returns the syntax and the help text of each verb, in alphabetical order.
 #[must_use]
 pub fn help() -> Vec<(String, String)> {
@@ -65,4 +102,23 @@ pub fn help() -> Vec<(String, String)> {
     let mut lines: Vec<_> = others.chain(settings).collect();
     lines.sort();
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelled_verb_is_recognized() {
+        for (word, expected) in [
+            ("blaklist", Some("blacklist")),
+            ("serers", Some("servers")),
+            ("dran", Some("drain")),
+            ("conn-max", Some("conn_max")),
+            ("nonsense", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word), expected, "{word}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt::{Display, Formatter, Result};
 
 use super::control_command::{
-    AclCommand, ControlCommand, ProcessFact, ServerChange, ShowQuery, StatusFormat,
+    AclCommand, ControlCommand, ProcessFact, ServerChange, ServerChoice, ShowQuery, StatusFormat,
 };
 use super::words::{DurationText, Quoted};
 use crate::config::limit;
@@ -22,8 +22,8 @@ impl Display for ControlCommand {
                 write!(f, "server {number}")?;
                 changes.iter().try_for_each(|change| write!(f, " {change}"))
             }
-            Self::Drain(number, None) => write!(f, "drain {number}"),
-            Self::Drain(number, Some(time)) => write!(f, "drain {number} {}", DurationText(*time)),
+            Self::Drain(server, None) => write!(f, "drain {server}"),
+            Self::Drain(server, Some(time)) => write!(f, "drain {server} {}", DurationText(*time)),
             Self::Remove(number) => write!(f, "remove {number}"),
             Self::Show(query) => query.fmt(f),
             Self::Close(number) => write!(f, "close {number}"),
@@ -67,6 +67,15 @@ impl Display for ServerChange {
     }
 }
 
+impl Display for ServerChoice {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Address(text) => Quoted(text.as_ref()).fmt(f),
+        }
+    }
+}
+
 impl Display for ShowQuery {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
@@ -79,7 +88,8 @@ impl Display for ShowQuery {
             Self::Status(StatusFormat::Html) => f.write_str("status html"),
             Self::Status(StatusFormat::Json) => f.write_str("status json"),
             Self::Status(StatusFormat::Prometheus) => f.write_str("status prometheus"),
-            Self::Help => f.write_str("help"),
+            Self::Help(None) => f.write_str("help"),
+            Self::Help(Some(verb)) => write!(f, "help {verb}"),
         }
     }
 }

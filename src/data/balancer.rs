@@ -130,6 +130,14 @@ impl Bound {
         // A worker has one for each address, one for its epoll instance and one for its waker.
         let own = self.workers * (self.endpoints.len() + 2);
         let most = connections_for(raise_descriptors(), own as u64, each);
+        if let Some(asked) = config.settings.limits.connections
+            && asked.get() > most
+        {
+            warn!(
+                "conn_max {asked}: only {most} connections fit the limit of file descriptors, so that many are served \
+                 (raise the limit: ulimit -n, or LimitNOFILE= in the unit)"
+            );
+        }
         let (settings, keeper) = (config.settings.clone(), self.keeper);
         let shared = Arc::new(Shared::new(settings, keeper.clone(), mailboxes.clone(), most));
         if let Some(drops) = self.drops {

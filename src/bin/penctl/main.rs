@@ -21,6 +21,14 @@ fn main() -> ExitCode {
     let args = match PenctlArgs::try_parse() {
         Ok(args) => args,
         Err(error) => {
+            if let Some(word) = command_without_address(&error) {
+                say(
+                    "penctl",
+                    &format!(
+                        "{word} is a command: the first word is the address of pen, as in penctl localhost:10000 {word}"
+                    ),
+                );
+            }
             let _ = error.print(); // Help or error cannot be printed: the pipe is closed.
             return if error.use_stderr() { Exit::Misused.into() } else { Exit::Done.into() };
         }
@@ -31,6 +39,14 @@ fn main() -> ExitCode {
         Ok(false) => Exit::Failed.into(),
         Err(error) => complain("penctl", &error, Exit::Failed).into(),
     }
+}
+
+/// Returns the first word if it is a command and the command line has no other word.
+fn command_without_address(error: &clap::Error) -> Option<String> {
+    let is_short = error.kind() == clap::error::ErrorKind::MissingRequiredArgument;
+    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with('-'));
+    let (first, second) = (words.next()?, words.next());
+    (is_short && second.is_none() && pen::command::verbs::is_verb(&first)).then_some(first)
 }
 
 /// Carries out the command line. Returns whether pen carried out all commands.

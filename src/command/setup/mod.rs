@@ -305,7 +305,7 @@ impl LoadedConfig {
         self.collect()?;
         if self.config.listen.is_empty() {
             return Err(SetupError::one(
-                "expected where to listen, PORT or HOST:PORT, as the first argument or in the file of -F",
+                "expected where to listen, PORT or HOST:PORT, as the first argument or in the file of -F: see 'pen --help'",
             ));
         }
         let servers = self.config.settings.servers.iter().flatten().count();

@@ -27,7 +27,7 @@ pub(super) fn detail(query: ShowQuery) -> SnapshotDetail {
         ShowQuery::Connection(number) => of(ConnectionFilter::Number(number)),
         ShowQuery::Connections => of(ConnectionFilter::First(usize::MAX)),
         ShowQuery::Socket(fd) => of(ConnectionFilter::Descriptor(fd)),
-        ShowQuery::Servers | ShowQuery::States | ShowQuery::Help => SnapshotDetail::default(),
+        ShowQuery::Servers | ShowQuery::States | ShowQuery::Help(_) => SnapshotDetail::default(),
         ShowQuery::Status(_) => {
             SnapshotDetail { clients: 1_000, ..of(ConnectionFilter::First(1_000)) }
         }
@@ -61,8 +61,12 @@ pub(super) fn answer(query: ShowQuery, snapshot: &Snapshot) -> Result<String, St
             let number = found.map_or_else(|| "-1".to_owned(), |one| one.number.to_string());
             format!("Socket {fd} belongs to connection {number}")
         }
-        ShowQuery::Help => {
-            lines(verbs::help().iter().map(|(usage, what)| format!("{usage:42}  {what}")))
+        ShowQuery::Help(verb) => {
+            let is_asked =
+                |usage: &str| verb.is_none_or(|verb| usage.split([' ', '[']).next() == Some(verb));
+            let help = verbs::help();
+            let asked = help.iter().filter(|(usage, _)| is_asked(usage));
+            lines(asked.map(|(usage, what)| format!("{usage:42}  {what}")))
         }
         ShowQuery::Status(_) => String::new(),
     })
