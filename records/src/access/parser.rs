@@ -288,22 +288,22 @@ impl Parser {
         found: &mut AccessLine,
     ) -> Result<usize, LineError> {
         let clock = &mut self.clock;
-        let (start, fresh) = (envelope.length as usize, AccessLine::in_envelope(envelope));
+        let (start, fresh) = (envelope.length as usize, || AccessLine::in_envelope(envelope));
         match &self.wanted {
             SpecChoice::Auto if line.get(start) == Some(&b'{') => {
-                *found = fresh;
+                *found = fresh();
                 json::parse(line, start, &USUAL, clock, found)?;
                 self.named.complete(found);
                 return Ok(4);
             }
             SpecChoice::Json(names) => {
-                *found = fresh;
+                *found = fresh();
                 json::parse(line, start, names, clock, found)?;
                 self.named.complete(found);
                 return Ok(4);
             }
             SpecChoice::Plan(plan) => {
-                *found = fresh;
+                *found = fresh();
                 return plan.parse(line, start, clock, found).map(|()| 5);
             }
             SpecChoice::Auto | SpecChoice::Named(_) => {}
