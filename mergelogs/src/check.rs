@@ -25,8 +25,9 @@ pub(crate) fn formats(formats: &[String]) -> u8 {
 }
 
 /// Says what the inputs are and whether they fit each other, after what the formats can achieve.
-pub(crate) fn inputs(config: &MergeConfig, formats: &[String]) -> Result<Exit, MergeError> {
+pub(crate) fn inputs(config: &mut MergeConfig, formats: &[String]) -> Result<Exit, MergeError> {
     let (mappings, logs) = all::look(config)?;
+    let config = &*config;
     let clocks = clocks::compare(config, &mappings, &logs);
     let inputs = RunInputs { config, mappings: &mappings, logs: &logs, clocks: &clocks };
     let review = misfit::review(inputs, &TypedWords::of_process());

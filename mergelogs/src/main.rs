@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     {
         return check::formats(formats).into();
     }
-    let config = match MergeConfig::new(args) {
+    let mut config = match MergeConfig::new(args) {
         Ok(config) => config,
         Err(error) => {
             let exit = pen_daemon::error::complain("mergelogs", &error, Exit::Misused);
@@ -70,16 +70,17 @@ fn main() -> ExitCode {
         complain(remark);
     }
     if let Some(formats) = &checked {
-        let exit = check::inputs(&config, formats);
+        let exit = check::inputs(&mut config, formats);
         return ExitCode::from(exit.map_or_else(MergeError::report, Exit::code));
     }
     let signal = watch_signals();
-    ExitCode::from(run(&config, &signal).map_or_else(MergeError::report, Exit::code))
+    ExitCode::from(run(&mut config, &signal).map_or_else(MergeError::report, Exit::code))
 }
 
-fn run(config: &MergeConfig, signal: &Arc<AtomicUsize>) -> Result<Exit, MergeError> {
+fn run(config: &mut MergeConfig, signal: &Arc<AtomicUsize>) -> Result<Exit, MergeError> {
     let started = Instant::now();
     let (mappings, logs) = all::look(config)?;
+    let config = &*config;
     let clocks = clocks::compare(config, &mappings, &logs);
     let origins = mappings.iter().chain(logs.iter().map(|(_, head)| head));
     let total = origins.filter_map(|head| archive::size(&head.origin)).sum();

@@ -1,6 +1,7 @@
 //! The inputs of a run, after a look at the beginning of each.
 
 use pen_daemon::error::{ActionError, Doing as _};
+use pen_records::time::Timestamp;
 
 use crate::complain;
 use crate::config::MergeConfig;
@@ -11,11 +12,18 @@ use crate::input::heads::InputHead;
 pub(crate) type InputHeads = (Vec<InputHead>, Vec<(usize, InputHead)>);
 
 /// Reads the beginning of every input. Copies of other inputs are left out.
-pub(crate) fn look(config: &MergeConfig) -> Result<InputHeads, ActionError> {
+pub(crate) fn look(config: &mut MergeConfig) -> Result<InputHeads, ActionError> {
     let mut mappings = Vec::new();
     for origin in &config.mappings {
         let head = InputHead::of_mappings(origin, &config.third_party);
         mappings.push(head.doing(format_args!("open {origin}"))?);
+    }
+    let known = mappings.iter().map(|head| head.first_time).filter(|time| *time > Timestamp::MIN);
+    if let Some(first) = known.min() {
+        // For stamps without a year.
+        for server in &mut config.servers {
+            server.spec = std::mem::take(&mut server.spec).near(first);
+        }
     }
     let mut logs = Vec::new();
     for (index, server) in config.servers.iter().enumerate() {

@@ -80,6 +80,32 @@ fn a_request_with_a_url_is_the_request_of_its_path() {
     assert_eq!(run.clients(), ["203.0.113.1", "203.0.113.2", "203.0.113.3"]);
 }
 
+#[test]
+fn a_line_without_a_time_has_that_of_its_envelope_in_the_year_of_the_mappings() {
+    let folder = MergeFolder::new();
+    let (mut mappings, mut lines) = (String::new(), String::new());
+    for i in 0..9 {
+        let request = format!("GET /{i} HTTP/1.1");
+        mappings += &mapping(&format!("203.0.113.{i}"), T + i, "10.0.0.1", &request);
+        let stamp = match i % 3 {
+            0 => "Nov 22 20:23:2",
+            1 => "Nov 22 2026 20:23:2",
+            _ => "2026-11-22T20:23:2",
+        };
+        let zone = if i % 3 == 2 { "Z" } else { "" };
+        lines += &format!("{stamp}{i}{zone} web nginx: 10.0.0.9 - - \"{request}\" 200 5\n");
+    }
+    folder.write("pen.log", mappings);
+    folder.write("a.log", &lines);
+    let run = folder.run("--zone UTC -p pen.log 10.0.0.1:a.log");
+    let expected: Vec<_> = (0..)
+        .zip(lines.lines())
+        .map(|(i, line)| line.replace("10.0.0.9", &format!("203.0.113.{i}")))
+        .collect();
+    assert_eq!(run.out.lines().collect::<Vec<_>>(), expected, "{}", run.err);
+    assert!(!run.err.contains("without a time"), "{}", run.err);
+}
+
 /// Merges lines whose head is one of `heads`; returns the heads that come out.
 fn heads_of(heads: &[&str]) -> Vec<String> {
     let folder = MergeFolder::new();

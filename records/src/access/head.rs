@@ -7,6 +7,7 @@ use super::timestamp::{ParsedTime, TimestampParser, decimal};
 use super::{AccessLine, Expected, LineError, LineSpan};
 use crate::addr::parse_ip;
 use crate::scan;
+use crate::time::Timestamp;
 
 /// The position of the client among the words in front of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub(super) enum ClientPlacement {
 pub(super) struct HeadParser {
     placement: ClientPlacement,
     layout: HeadLayout,
+    /// A time near which the log was written.
+    near: Option<Timestamp>,
     last: LastHead,
 }
 
@@ -42,8 +45,12 @@ struct LastHead {
 const LONGEST: usize = 256;
 
 impl HeadParser {
-    pub(super) fn new(placement: ClientPlacement) -> Self {
-        Self { placement, layout: HeadLayout::default(), last: LastHead::default() }
+    pub(super) fn new(placement: ClientPlacement, near: Option<Timestamp>) -> Self {
+        Self { placement, layout: HeadLayout::default(), near, last: LastHead::default() }
+    }
+
+    pub(super) fn near(&self) -> Option<Timestamp> {
+        self.near
     }
 
     /// Parses the text before the request of the line that starts at `start` of `body` into
@@ -89,7 +96,7 @@ impl HeadParser {
         (words <= 5 && !head_text.contains(&b'[')).then_some(())?;
         let after_host = head(body, (start, end), self.placement, &mut self.layout, found).ok()?;
         is_address(found.client.of(body)).then_some(())?;
-        if let Some((time, zone)) = envelope::time(body) {
+        if let Some((time, zone)) = envelope::time(body, self.near) {
             (found.time, found.zone) = (Some(time), zone);
         }
         Some((quote, after_host))

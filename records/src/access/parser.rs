@@ -17,7 +17,10 @@ use crate::time::{Resolution, Timestamp};
 
 /// The format of access lines, as chosen by the user.
 #[derive(Clone, Debug, Default)]
-pub struct Spec(SpecChoice);
+pub struct Spec {
+    choice: SpecChoice,
+    near: Option<Timestamp>,
+}
 
 #[derive(Clone, Debug, Default)]
 enum SpecChoice {
@@ -35,6 +38,12 @@ impl Spec {
     #[must_use]
     pub fn auto() -> Self {
         Self::default()
+    }
+
+    /// The same format, for a log that was written near `time`: some stamps have no year.
+    #[must_use]
+    pub fn near(self, time: Timestamp) -> Self {
+        Self { near: Some(time), ..self }
     }
 
     /// Parses the argument of `--format`:
@@ -60,7 +69,7 @@ impl Spec {
                 None => pasted(text)?,
             },
         };
-        Ok(Self(wanted))
+        Ok(Self { choice: wanted, near: None })
     }
 }
 
@@ -137,13 +146,13 @@ impl Parser {
     /// Creates a parser.
     #[must_use]
     pub fn new(spec: &Spec) -> Self {
-        let placement = match spec.0 {
+        let placement = match spec.choice {
             SpecChoice::Named(placement) => placement,
             _ => ClientPlacement::ByLine,
         };
         Self {
-            wanted: spec.0.clone(),
-            heads: HeadParser::new(placement),
+            wanted: spec.choice.clone(),
+            heads: HeadParser::new(placement, spec.near),
             clock: TimestampParser::default(),
             named: NamedHeaders::default(),
             seen: FormatCounts::default(),
@@ -314,6 +323,10 @@ impl Parser {
             ClfVariant::VhostCommon => 2,
             ClfVariant::VhostCombined => 3,
         })
+    }
+
+    pub(super) fn near(&self) -> Option<Timestamp> {
+        self.heads.near()
     }
 
     pub(super) fn clock(&mut self) -> &mut TimestampParser {

@@ -27,7 +27,7 @@ impl Parser {
         });
         in_brackets
             .or_else(|| self.json_time(line))
-            .or_else(|| Some(envelope::time(line)?.0))
+            .or_else(|| Some(envelope::time(line, self.near())?.0))
             .or_else(|| self.clock().local(line))
     }
 }

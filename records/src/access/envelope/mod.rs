@@ -62,12 +62,16 @@ pub(super) fn of(line: &[u8]) -> Envelope {
     if is_likely { find(line) } else { Envelope::default() }
 }
 
-/// The time in the envelope, if it has a year. Without a zone it is taken as UTC.
+/// The time in the envelope. Without a zone it is taken as UTC, without a year it is the one next to
+/// `near`.
 #[cold]
-pub(super) fn time(line: &[u8]) -> Option<((Timestamp, Resolution), StampZone)> {
+pub(super) fn time(
+    line: &[u8],
+    near: Option<Timestamp>,
+) -> Option<((Timestamp, Resolution), StampZone)> {
     let at = priority(line).unwrap_or(0);
     let at = at + if line.get(at..)?.starts_with(b"1 ") { 2 } else { 0 };
-    let stamp = stamp::read(line, at)?;
+    let stamp = stamp::read(line, at, near)?;
     Some((stamp.time?, stamp.zone))
 }
 
@@ -114,7 +118,7 @@ fn priority(line: &[u8]) -> Option<usize> {
 
 /// RFC 3164, section 4.1, and its variants in files and of container runtimes.
 fn rfc3164(line: &[u8], at: usize) -> Option<(usize, Option<LineSpan>)> {
-    let stamp = stamp::read(line, at)?;
+    let stamp = stamp::read(line, at, None)?;
     let rest = line.get(stamp.end..)?;
     for stream in [&b"stdout "[..], b"stderr "] {
         if rest.starts_with(stream) {
@@ -174,7 +178,7 @@ fn tagged(line: &[u8], at: usize, tags: Tags) -> Option<(usize, Option<LineSpan>
             }
             return Some((words[index].0, before(if index > 1 { 2 } else { 1 })));
         }
-        if index > 0 && (rest.starts_with(b"<") || stamp::read(line, from).is_some()) {
+        if index > 0 && (rest.starts_with(b"<") || stamp::read(line, from, None).is_some()) {
             return Some((from, before(1)));
         }
         from = to + 1;
@@ -375,8 +379,19 @@ mod tests {
             ("Jan  2 03:04:05 web1 nginx: x", None),
             ("192.0.2.1 - -", None),
         ] {
-            let found = time(line.as_bytes()).map(|((time, _), _)| time.as_micros() / 1_000_000);
+            let found =
+                time(line.as_bytes(), None).map(|((time, _), _)| time.as_micros() / 1_000_000);
             assert_eq!(found, seconds, "{line}");
+        }
+        let near = |seconds| Some(Timestamp::from_seconds(seconds));
+        for (near, seconds) in [
+            (near(1_704_164_000), 1_704_164_645),
+            // The end of the year before, and of the same one.
+            (near(1_704_000_000), 1_704_164_645),
+            (near(1_735_000_000), 1_735_787_045),
+        ] {
+            let found = time(b"Jan  2 03:04:05 web1 nginx: x", near);
+            assert_eq!(found.map(|((time, _), _)| time), Some(Timestamp::from_seconds(seconds)));
         }
     }
 }

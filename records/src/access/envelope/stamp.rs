@@ -17,7 +17,7 @@ use crate::time::{Resolution, Timestamp};
 pub(super) struct EnvelopeStamp {
     /// Offset behind the stamp and its space.
     pub(super) end: usize,
-    /// `None` without a year.
+    /// `None` without a year and a time near by.
     pub(super) time: Option<(Timestamp, Resolution)>,
     /// Whether the stamp names its zone.
     pub(super) zone: StampZone,
@@ -27,12 +27,13 @@ pub(super) struct EnvelopeStamp {
     pub(super) is_containers: bool,
 }
 
-/// Parses the stamp at `at` and the space behind it.
-pub(super) fn read(line: &[u8], at: usize) -> Option<EnvelopeStamp> {
+/// Parses the stamp at `at` and the space behind it. The time of a stamp without a year is the one
+/// next to `near`, if that is known.
+pub(super) fn read(line: &[u8], at: usize, near: Option<Timestamp>) -> Option<EnvelopeStamp> {
     let begin = at;
     let at = weekday(line, at);
     let stamp = match line.get(at)? {
-        b'A'..=b'Z' => bsd(line, at)?,
+        b'A'..=b'Z' => bsd(line, at, near)?,
         b'0'..=b'9' if line.get(at + 4) == Some(&b'-') => iso(line, at)?,
         b'0'..=b'9' => {
             let read = timestamp::epoch(line, at)?;
@@ -62,10 +63,13 @@ fn weekday(line: &[u8], at: usize) -> usize {
     at + if DAYS.iter().any(|day| rest.starts_with(day)) { 4 } else { 0 }
 }
 
+/// Microseconds of a year of the Gregorian calendar, on average.
+const YEAR: i64 = 31_556_952_000_000;
+
 /// The time, whether it names its zone, and its end.
 type StampParts = (Option<(Timestamp, Resolution)>, StampZone, usize);
 
-fn bsd(line: &[u8], at: usize) -> Option<StampParts> {
+fn bsd(line: &[u8], at: usize, near: Option<Timestamp>) -> Option<StampParts> {
     let month = timestamp::month(line.get(at..at + 3)?)?;
     let (day, at) = match line.get(at + 3..at + 5)? {
         b"  " => number(line, at + 5, 1)?,
@@ -83,9 +87,20 @@ fn bsd(line: &[u8], at: usize) -> Option<StampParts> {
     let end = at + 8 + taken;
     let later = space(line, end).and_then(|at| four_digits(line, at)).filter(|_| year.is_none());
     let (year, end) = later.map_or((year, end), |(year, end)| (Some(year), end));
-    let time = year.and_then(|year| timestamp::midnight(year, month, day)).map(|midnight| {
-        (Timestamp::from_seconds(midnight + seconds).offset_by(micros), resolution)
-    });
+    let in_year = |year| {
+        let midnight = timestamp::midnight(year, month, day)?;
+        Some(Timestamp::from_seconds(midnight + seconds).offset_by(micros))
+    };
+    let time = match (year, near) {
+        (Some(year), _) => in_year(year),
+        (None, Some(near)) => {
+            let year = 1970 + near.as_micros().div_euclid(YEAR);
+            let times = (year - 1..=year + 1).filter_map(in_year);
+            times.min_by_key(|time| time.micros_since(near).saturating_abs())
+        }
+        (None, None) => None,
+    };
+    let time = time.map(|time| (time, resolution));
     Some((time, StampZone::Missing, end))
 }
 
