@@ -10,6 +10,7 @@ use crate::config::MergeConfig;
 use crate::error::MergeError;
 use crate::input::all;
 use crate::misfit::{RunInputs, TypedWords};
+use crate::report::text::clock_words;
 use crate::{clocks, complain, misfit, say};
 
 /// Says what formats can achieve, without inputs. Returns the exit status.
@@ -29,14 +30,14 @@ pub(crate) fn inputs(config: &mut MergeConfig, formats: &[String]) -> Result<Exi
     let (mappings, logs) = all::look(config)?;
     let config = &*config;
     let clocks = clocks::compare(config, &mappings, &logs);
-    let inputs = RunInputs { config, mappings: &mappings, logs: &logs, clocks: &clocks };
+    let inputs = RunInputs { config, mappings: &mappings, logs: &logs, clocks: &clocks.servers };
     let review = misfit::review(inputs, &TypedWords::of_process());
     if !formats.is_empty() {
         write(&(review::check(formats).0 + "\n"));
     }
     write(&review.to_string());
-    for (server, clock) in config.servers.iter().zip(&clocks) {
-        if clock.is_worth_a_word() {
+    for (index, server) in config.servers.iter().enumerate() {
+        for clock in clock_words(&clocks, index) {
             write(&format!("server {}: {clock}\n", server.label()));
         }
     }

@@ -11,16 +11,18 @@ use pen_daemon::error::{ActionError, Doing as _};
 use pen_records::attribution::{
     Attributor, FingerprintCuts, JoinCounts, JoinSettings, LineOrigin, MappingEvent,
 };
+use pen_records::clocks::ClockTrack;
 use pen_records::histogram::Histogram;
 use pen_records::merge::MergeHeads;
 use pen_records::rewrite::OutcomeCounts;
 use pen_records::time::{Resolution, Timestamp};
 
+use crate::clocks::SetBackLog;
 use crate::config::{InputOrigin, MergeConfig};
 use crate::error::MergeError;
 use crate::input::heads::InputHead;
 use crate::input::reader::{
-    AccessBatch, AccessEnd, AccessJob, MappingBatch, MappingEnd, MappingJob, ParsedLine,
+    AccessBatch, AccessEnd, AccessJob, LinePlace, MappingBatch, MappingEnd, MappingJob, ParsedLine,
     ReaderHandle, UsedBatch,
 };
 use crate::input::shares::{MemoryShares, OpenInputs};
@@ -43,6 +45,9 @@ const LINES: usize = 1 << 16;
 const MAPPINGS: usize = 3 << 18;
 /// Bytes of text the attributor may hold. Beyond this limit the oldest lines are decided early.
 const TEXT: usize = 32 << 20;
+
+/// The greatest probability of a client where a clock was set, in thousandths.
+const IN_DOUBT: u16 = 900;
 
 /// The results of a run, for the report.
 #[derive(Default)]
@@ -77,6 +82,7 @@ enum InputState<R> {
 /// An access log in the merge.
 struct OpenLog {
     server: usize,
+    track: Option<Arc<ClockTrack>>,
     head: InputHead,
     state: InputState<ReaderHandle<AccessBatch, UsedBatch>>,
     /// The next lines are `lines[at..]`.
@@ -101,8 +107,22 @@ pub(crate) struct JoinSetup<'a> {
     pub(crate) progress: &'a mut Progress,
     /// Microseconds each server's clock is ahead of the balancer's.
     pub(crate) ahead: &'a [i64],
+    /// By log: the way of its clock beside that, unless it is steady.
+    pub(crate) tracks: Vec<Option<Arc<ClockTrack>>>,
+    /// By server: whether pairs of its lines and mappings would be chance.
+    pub(crate) unknown: &'a [bool],
+    /// Mapping logs whose clock was set back.
+    pub(crate) set_back: &'a [SetBackLog],
     pub(crate) logs: Vec<(usize, InputHead)>,
     pub(crate) mappings: Vec<InputHead>,
+}
+
+impl JoinSetup<'_> {
+    /// Returns where a mapping log's clock was set back.
+    fn set_back(&self, origin: &InputOrigin) -> Option<Arc<ClockTrack>> {
+        let found = self.set_back.iter().find(|log| log.origin == *origin);
+        found.map(|log| Arc::clone(&log.track))
+    }
 }
 
 /// Reads all inputs and writes all lines.
@@ -189,11 +209,17 @@ impl<'a> MergeJoin<'a> {
         let cuts = FingerprintCuts { short: true, long: extended, target };
         let mut starts = Vec::new();
         let (mut logs, mut heads) = (Vec::new(), MergeHeads::new());
-        for (server, head) in std::mem::take(&mut setup.logs) {
+        let tracks = std::mem::take(&mut setup.tracks).into_iter().chain(std::iter::repeat(None));
+        for ((server, mut head), track) in std::mem::take(&mut setup.logs).into_iter().zip(tracks) {
+            if let Some(track) = &track {
+                let (ahead, _) = track.cursor().next(0, head.first_time);
+                head.first_time = head.first_time.offset_by(-ahead);
+            }
             heads.add(logs.len(), head.first_time);
             starts.push(head.first_time);
             logs.push(OpenLog {
                 server,
+                track,
                 head,
                 state: InputState::Waiting,
                 lines: Vec::new(),
@@ -354,6 +380,7 @@ impl<'a> MergeJoin<'a> {
                 port: self.setup.config.servers[log.server].port,
                 spec: self.setup.config.servers[log.server].spec.clone(),
                 zone: self.setup.config.servers[log.server].zone,
+                track: log.track.clone(),
                 first_time: log.head.first_time,
                 cuts: self.cuts,
                 shares: self.setup.shares.clone(),
@@ -430,6 +457,7 @@ impl<'a> MergeJoin<'a> {
                 origin: log.origin.clone(),
                 servers: Arc::clone(&self.servers),
                 third_party: self.setup.config.third_party.clone(),
+                track: self.setup.set_back(&log.origin),
                 pass: log.pass,
                 extended: self.extended,
                 shares: self.setup.shares.clone(),
@@ -476,13 +504,15 @@ impl<'a> MergeJoin<'a> {
     fn write_decided(&mut self) -> Result<(), MergeError> {
         while let Some(decided) = self.engine.next_decided() {
             self.decided += 1;
-            self.held = self.held.saturating_sub(decided.payload.place.len as usize);
+            let LinePlace { len, in_doubt, .. } = decided.payload.place;
+            self.held = self.held.saturating_sub(len as usize);
+            let verdict = decided.verdict;
+            let verdict = if in_doubt { verdict.in_doubt(IN_DOUBT) } else { verdict };
+            let server = self.logs[decided.payload.log as usize].server;
+            let is_unknown = self.setup.unknown.get(server) == Some(&true);
+            let verdict = if is_unknown { verdict.without_clocks() } else { verdict };
             let why = self.engine.take_why().map(Box::new);
-            self.writer.line(OutgoingLine {
-                line: decided.payload,
-                verdict: decided.verdict,
-                why,
-            })?;
+            self.writer.line(OutgoingLine { line: decided.payload, verdict, why })?;
         }
         Ok(())
     }

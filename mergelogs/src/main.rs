@@ -99,13 +99,16 @@ fn run(config: &mut MergeConfig, signal: &Arc<AtomicUsize>) -> Result<Exit, Merg
         }
         explain.buf.push(b'\n');
     }
-    let ahead: Vec<_> = clocks.iter().map(|clock| clock.correction()).collect();
+    let ahead: Vec<_> = clocks.servers.iter().map(|clock| clock.correction()).collect();
     let setup = JoinSetup {
         config,
         shares: shares.clone(),
         signal: Arc::clone(signal),
         progress: &mut progress,
         ahead: &ahead,
+        tracks: clocks.tracks.clone(),
+        unknown: &clocks.unknown,
+        set_back: &clocks.set_back,
         logs: logs.clone(),
         mappings: mappings.clone(),
     };
@@ -116,7 +119,7 @@ fn run(config: &mut MergeConfig, signal: &Arc<AtomicUsize>) -> Result<Exit, Merg
     explain.map(Output::finish).transpose()?;
     let bytes = shares.progress.load(Ordering::Relaxed);
     let mut report = JoinReport::new(config, &clocks, &tally, started.elapsed(), bytes);
-    let inputs = RunInputs { config, mappings: &mappings, logs: &logs, clocks: &clocks };
+    let inputs = RunInputs { config, mappings: &mappings, logs: &logs, clocks: &clocks.servers };
     let lines = report.mapping_lines(&mappings);
     report.misfits = misfit::of_run(inputs, &report.counts(), &lines, &TypedWords::of_process());
     for warning in report.warnings() {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 
 use pen_records::attribution::{LoggedLine, MappingEvent};
-use pen_records::clocks::{ClockOffset, ClockSample, estimate};
+use pen_records::clocks::{ClockOffset, ClockSample, OffsetCheck, check, estimate};
 use pen_records::mapping::MappingKind;
 use pen_records::request::Fingerprint;
 use pen_records::time::{Resolution, Timestamp};
@@ -23,7 +23,7 @@ const PENDING: usize = 1 << 16;
 const SWITCHING: u16 = 101;
 
 /// The keys of a request, one per kind where available.
-type RequestKeys = [Option<u64>; WAYS];
+pub(super) type RequestKeys = [Option<u64>; WAYS];
 type SampleTime = (Timestamp, Resolution);
 
 /// The sampled lines of a server.
@@ -49,10 +49,8 @@ impl ServerSamples {
         self.0.iter().all(ClockSample::is_empty)
     }
 
-    pub(super) fn add(&mut self, line: &LoggedLine) {
-        let mut keys = keys(line.short, line.peer_port, line.user_agent.zip(line.referer));
-        keys[BY_PORT] = line.peer_port.map(|port| mix(1, port.into()));
-        add(&mut self.0, keys, (line.time, line.resolution));
+    pub(super) fn add_keys(&mut self, keys: RequestKeys, time: SampleTime) {
+        add(&mut self.0, keys, time);
     }
 
     /// Returns an empty sample for the balancer's records of these lines, with its share for `servers`.
@@ -63,9 +61,21 @@ impl ServerSamples {
         MappingSamples { samples, pending: HashMap::new(), has_ends: false }
     }
 
+    /// Compares under a known center, by the kind of key by which most lines find a mapping.
+    pub(super) fn check(&self, mappings: &MappingSamples, center: i64) -> OffsetCheck {
+        let ways = self.0.iter().zip(&mappings.samples).rev();
+        let used = ways.filter(|(lines, mappings)| !lines.is_empty() && !mappings.is_empty());
+        used.map(|(lines, mappings)| check(mappings, lines, center))
+            .max_by_key(|found| found.matched.saturating_sub(found.by_chance))
+            .unwrap_or_else(|| OffsetCheck {
+                lines: u32::try_from(self.0[BY_REQUEST].len()).unwrap_or(u32::MAX),
+                center,
+                ..OffsetCheck::default()
+            })
+    }
+
     /// Returns the offset by the first kind of key that yields one.
-    pub(super) fn compare(&self, mut mappings: MappingSamples) -> ClockOffset {
-        mappings.finish();
+    pub(super) fn compare(&self, mappings: &MappingSamples) -> ClockOffset {
         let ways = self.0.iter().zip(&mappings.samples);
         ways.map(|(lines, mappings)| estimate(mappings, lines))
             .find(|offset| offset.votes > 0)
@@ -109,14 +119,39 @@ impl MappingSamples {
         }
     }
 
+    /// Whether the balancer's stamps are whole seconds.
+    pub(super) fn is_coarse(&self) -> bool {
+        self.samples[BY_REQUEST].is_coarse()
+    }
+
+    /// Whether a line's request is among the records' at any time.
+    pub(super) fn knows(&self, line: &RequestKeys) -> bool {
+        line[BY_REQUEST].is_some_and(|request| self.samples[BY_REQUEST].has(request))
+    }
+
+    /// Returns the kind of key, the most telling first, that lines and mappings both have.
+    pub(super) fn best_way(&self, lines: &ServerSamples) -> Option<(usize, &ClockSample)> {
+        let mut ways = lines.0.iter().zip(&self.samples).enumerate();
+        ways.find(|(_, (lines, mappings))| !lines.is_empty() && !mappings.is_empty())
+            .map(|(way, (_, mappings))| (way, mappings))
+    }
+
     /// Uses the times of requests where no response's end was recorded.
-    fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         if !self.has_ends {
             for (keys, time) in std::mem::take(&mut self.pending).into_values() {
                 add(&mut self.samples, keys, time);
             }
         }
     }
+}
+
+/// The keys of a line, with the protocol of the request or without.
+pub(super) fn line_keys(line: &LoggedLine, by_target: bool) -> RequestKeys {
+    let request = if by_target { line.target } else { line.short };
+    let mut keys = keys(request, line.peer_port, line.user_agent.zip(line.referer));
+    keys[BY_PORT] = line.peer_port.map(|port| mix(1, port.into()));
+    keys
 }
 
 fn add(samples: &mut [ClockSample; WAYS], keys: RequestKeys, time: SampleTime) {

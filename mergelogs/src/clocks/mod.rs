@@ -1,50 +1,42 @@
-//! Estimates how far each server's clock is ahead of the balancer's, from samples before the merge.
+//! Finds out how far each server's clock is ahead of the balancer's, all along its logs, before the merge.
 //!
-//! Both logs are sampled from the time at which both have begun. A short sample shows clocks that nearly
-//! agree; for other clocks the mapping log is searched for an hour around the same requests.
+//! [`begin`] compares both logs where both have begun. [`follow`] goes on from there and follows the clock along
+//! each log. The merge gets a constant difference for each server, and for logs whose clock drifts or is set a track.
 
+mod begin;
 mod evidence;
+mod follow;
+mod scan;
+mod set_back;
+mod texts;
 pub(crate) mod walk;
 
 use std::fmt;
-use std::ops::ControlFlow;
+use std::sync::Arc;
 
-use pen_records::access::Parser;
-use pen_records::attribution::{
-    BalancerHashes, FingerprintCuts, LoggedLine, MappingEvent, ServerIndex,
-};
-use pen_records::mapping::Mapping;
-use pen_records::request::Cut;
+use pen_records::attribution::{FingerprintCuts, ServerIndex};
+use pen_records::clocks::{ClockKnot, ClockPiece, ClockTrack, pieces};
 use pen_records::time::Timestamp;
 
-use self::evidence::{MappingSamples, ServerSamples};
-use self::walk::walk;
-use crate::config::{MergeConfig, ServerInputs};
+use self::follow::{FollowedLog, LogFollower};
+use self::scan::{MappingScan, MappingTexts};
+use self::texts::SeekableText;
+use crate::config::{InputOrigin, MergeConfig};
+use crate::input::archive;
 use crate::input::heads::InputHead;
-use crate::input::reader::cut_short;
-use crate::input::third_party::{ThirdPartyLine, ThirdPartyLogReader, ThirdPartySettings};
 use crate::servers::{KnownServer, NamedServers};
-use crate::zone::AccessTimes;
 
 const SECOND: i64 = 1_000_000;
-/// Bytes of lines sampled from all servers together.
-const LINES: usize = 64 << 20;
-/// Least and most bytes of lines sampled from each server.
-const LINES_EACH: (usize, usize) = (64 << 10, 512 << 10);
-/// Servers whose logs begin within this time share a sample of mappings.
-const SHARED: i64 = 30 * SECOND;
-
-/// The part of the mapping log that is searched for the lines' requests.
-#[derive(Clone, Copy)]
-struct SearchReach {
-    before: i64,
-    after: i64,
-    bytes: usize,
-}
-
-const NEAR: SearchReach = SearchReach { before: 5 * SECOND, after: 5 * SECOND, bytes: 8 << 20 };
-const FAR: SearchReach =
-    SearchReach { before: 4_000 * SECOND, after: 3_700 * SECOND, bytes: 256 << 20 };
+/// Times beyond this bound (past the year 30,000) are ignored, so that no arithmetic overflows.
+const LATEST: i64 = 1 << 60;
+/// Slices of all logs together that are looked at to follow the clocks.
+const SLICES: u64 = 512;
+/// Bytes held of all compressed inputs together, and the most and the least of one.
+const HELD: usize = 32 << 20;
+const HELD_EACH: (usize, usize) = (64 << 10, 16 << 20);
+/// A track that stays nearer to a constant difference is not used: where the balancer's stamps are finer than seconds,
+/// and where not.
+const STEADY: (i64, i64) = (SECOND / 4, 3 * SECOND / 4);
 
 /// Smaller offsets are not corrected.
 const SMALL: i64 = SECOND / 2;
@@ -63,8 +55,9 @@ pub(crate) struct ArchiveClock {
 }
 
 impl ArchiveClock {
-    pub(crate) fn is_worth_a_word(self) -> bool {
-        self.ahead.abs() >= TINY
+    /// Returns the offset if it is worth a word.
+    pub(crate) fn said(self) -> Option<Self> {
+        (self.ahead.abs() >= TINY).then_some(self)
     }
 
     /// Returns the offset to correct, in microseconds.
@@ -78,6 +71,32 @@ impl fmt::Display for ArchiveClock {
         let (seconds, way) =
             (Seconds(self.ahead.abs()), if self.ahead < 0 { "behind" } else { "ahead of" });
         write!(f, "clock {seconds} s {way} the balancer's, by {} requests", self.votes)
+    }
+}
+
+/// A piece's difference, in words: steady or not.
+pub(crate) struct Pace<'a>(pub(crate) &'a ClockPiece);
+
+impl fmt::Display for Pace<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ClockPiece { ahead_first: first, ahead_last: last, .. } = *self.0;
+        let way = |ahead: i64| if ahead < 0 { "behind" } else { "ahead of" };
+        // Tenths: more is noise.
+        let said = |ahead: i64| Seconds((ahead.abs() + 50_000) / 100_000 * 100_000);
+        if (last - first).abs() < SECOND / 2 {
+            return match said(first) {
+                Seconds(0) => f.write_str("as the balancer's"),
+                seconds => write!(f, "{seconds} s {} the balancer's", way(first)),
+            };
+        }
+        write!(
+            f,
+            "{} s {} the balancer's, then {} s {} it,",
+            said(first),
+            way(first),
+            said(last),
+            way(last)
+        )
     }
 }
 
@@ -96,14 +115,27 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// The samples of a server.
-struct ClockSide {
-    /// The time span of the lines sampled.
-    start: Timestamp,
-    end: Timestamp,
-    lines: ServerSamples,
-    mappings: Option<MappingSamples>,
-    clock: Option<ArchiveClock>,
+/// All that is known of the clocks.
+#[derive(Default)]
+pub(crate) struct ArchiveClocks {
+    /// By server: the difference at the beginning.
+    pub(crate) servers: Vec<ArchiveClock>,
+    /// By log: the way of its clock beside that difference, unless it is steady.
+    pub(crate) tracks: Vec<Option<Arc<ClockTrack>>>,
+    /// By server: the pieces of clocks that were set or drift.
+    pub(crate) pieces: Vec<Vec<ClockPiece>>,
+    /// By server: whether no difference of clocks puts its lines and its mappings together, so that pairs would be chance.
+    pub(crate) unknown: Vec<bool>,
+    /// Mapping logs whose clock was set back.
+    pub(crate) set_back: Vec<SetBackLog>,
+}
+
+/// A mapping log whose clock was set back.
+pub(crate) struct SetBackLog {
+    pub(crate) origin: InputOrigin,
+    /// Where, and by how much: the first knot is the beginning.
+    pub(crate) knots: Vec<ClockKnot>,
+    pub(crate) track: Arc<ClockTrack>,
 }
 
 /// Compares all clocks. Inputs that can be read only once are skipped.
@@ -111,77 +143,145 @@ pub(crate) fn compare(
     config: &MergeConfig,
     mappings: &[InputHead],
     logs: &[(usize, InputHead)],
-) -> Vec<ArchiveClock> {
-    let mappings = begun(mappings.iter());
-    let Some(first_mapping) = mappings.first().map(|head| head.first_time) else {
-        return vec![ArchiveClock::default(); config.servers.len()];
+) -> ArchiveClocks {
+    let servers = begin::compare(config, mappings, logs);
+    let mut clocks = ArchiveClocks {
+        tracks: vec![None; logs.len()],
+        pieces: vec![Vec::new(); servers.len()],
+        unknown: vec![false; servers.len()],
+        set_back: Vec::new(),
+        servers,
     };
-    let mut sides: Vec<ClockSide> = Vec::new();
+    let mappings = begun(mappings.iter());
+    if !mappings.is_empty() {
+        follow(config, &mappings, logs, &mut clocks);
+    }
+    clocks
+}
+
+/// Follows the clock of each log.
+fn follow(
+    config: &MergeConfig,
+    mappings: &[&InputHead],
+    logs: &[(usize, InputHead)],
+    clocks: &mut ArchiveClocks,
+) {
+    let servers = named(config);
+    let heads = mappings.iter().copied().chain(logs.iter().map(|(_, head)| head));
+    let packed = heads.filter(|head| head.repeatable && archive::is_packed(&head.origin)).count();
+    let held = (HELD / packed.max(1)).clamp(HELD_EACH.0, HELD_EACH.1);
+    let scan = MappingScan::new(&config.third_party, &servers, by_target(mappings));
+    let mut texts = MappingTexts::open(mappings, scan, held);
+    clocks.set_back = texts.set_back();
+    let most = (SLICES / logs.len().max(1) as u64).max(1);
+    for first in (0..config.servers.len()).filter(|&index| machine(config, index) == index) {
+        let mut clock = MachineClock::new(clocks.servers[first]);
+        for (index, (server, head)) in logs.iter().enumerate() {
+            if machine(config, *server) != first || head.first_time == Timestamp::MIN {
+                continue;
+            }
+            // The merge reports what cannot be opened.
+            let Ok(text) = SeekableText::open(&head.origin, held) else { continue };
+            let at = (&config.servers[*server], first);
+            let follower = LogFollower::new(&text, &mut texts, at, &clock.known());
+            clocks.tracks[index] = clock.take(follower.follow(most));
+        }
+        for server in (first..config.servers.len()).filter(|&it| machine(config, it) == first) {
+            clocks.servers[server] = clock.begun;
+            clocks.pieces[server] = clock.pieces();
+            clocks.unknown[server] = clock.is_chance && !clock.is_known;
+        }
+    }
+}
+
+/// The clock of one machine, which may have several logs.
+struct MachineClock {
+    begun: ArchiveClock,
+    /// The center that the difference at the beginning stands for, once it is known.
+    reference: Option<i64>,
+    last: Option<i64>,
+    /// Whether what some log has in common with the mappings is chance, and whether any log's clock is known.
+    is_chance: bool,
+    is_known: bool,
+    /// The knots of logs whose clock is not steady.
+    knots: Vec<Vec<ClockKnot>>,
+}
+
+impl MachineClock {
+    const fn new(begun: ArchiveClock) -> Self {
+        let is_known = begun.votes > 0;
+        Self { begun, reference: None, last: None, is_chance: false, is_known, knots: Vec::new() }
+    }
+
+    /// Centers that are likely, the likeliest last.
+    fn known(&self) -> Vec<i64> {
+        [Some(0), Some(self.begun.ahead), self.last].into_iter().flatten().collect()
+    }
+
+    /// Takes in what was found of a log, and returns its track if the clock is not steady.
+    fn take(&mut self, found: FollowedLog) -> Option<Arc<ClockTrack>> {
+        let FollowedLog { mut knots, is_coarse, is_chance } = found;
+        self.is_chance |= is_chance;
+        self.is_known |= !knots.is_empty();
+        let first = knots.first()?;
+        if self.begun.votes == 0 {
+            let whole = first.ahead.div_euclid(SECOND) * SECOND;
+            let ahead = match (is_coarse, whole) {
+                (false, _) => first.ahead,
+                (true, 0..=2_000_000) => 0,
+                (true, _) => whole,
+            };
+            let votes = u32::try_from(knots.len()).unwrap_or(u32::MAX);
+            self.begun = ArchiveClock { ahead, within: SECOND, votes };
+        }
+        let begun = self.begun;
+        let reference = *self.reference.get_or_insert_with(|| {
+            // Of whole seconds the usual time of a request is part of the center.
+            if is_coarse { first.ahead } else { begun.correction() }
+        });
+        self.last = knots.last().map(|last| last.ahead);
+        knots.iter_mut().for_each(|knot| knot.ahead -= reference);
+        let track = ClockTrack::new(&knots, if is_coarse { SECOND } else { 1 });
+        if track.farthest_from(0) < if is_coarse { STEADY.1 } else { STEADY.0 } {
+            return None;
+        }
+        let correction = begun.correction();
+        knots.iter_mut().for_each(|knot| knot.ahead += correction);
+        self.knots.push(knots);
+        Some(Arc::new(track))
+    }
+
+    /// Returns the pieces of all logs.
+    fn pieces(&self) -> Vec<ClockPiece> {
+        self.knots.iter().flat_map(|knots| pieces(knots)).collect()
+    }
+}
+
+/// The servers' numbers: one for all at an address, as their mappings and clocks are the address's, not a port's.
+fn named(config: &MergeConfig) -> NamedServers {
     let mut servers = NamedServers::default();
-    let most = (LINES / config.servers.len().max(1)).clamp(LINES_EACH.0, LINES_EACH.1);
     for (index, server) in config.servers.iter().enumerate() {
         if machine(config, index) == index {
             let id = ServerIndex(u32::try_from(index).unwrap_or(u32::MAX));
             servers.insert(server.addr(), KnownServer::new(id, 0, 0));
         }
-        let logs = begun(logs.iter().filter(|(of, _)| *of == index).map(|(_, head)| head));
-        let start = logs.first().map_or(first_mapping, |head| head.first_time.max(first_mapping));
-        let mut side = ClockSide::of_lines(&logs, server, start, most);
-        if side.lines.is_empty()
-            && let Some(first) = logs.first()
-        {
-            // By its clock it ended before the mapping log begins.
-            side = ClockSide::of_lines(&logs, server, first.first_time, most);
-        }
-        match sides.get_mut(machine(config, index)) {
-            // One machine, one clock: the first sample that has something speaks for it.
-            Some(first) => {
-                if first.lines.is_empty() {
-                    *first = side;
-                }
-                sides.push(ClockSide::empty(start));
-            }
-            None => sides.push(side),
-        }
     }
     servers.add_names(&config.third_party.names);
-    for reach in [NEAR, FAR] {
-        sample_mappings(&mappings, (&config.third_party, &servers), &mut sides, reach);
-        settle(&mut sides);
-    }
-    (0..sides.len()).map(|index| sides[machine(config, index)].clock.unwrap_or_default()).collect()
+    servers
 }
 
-/// The first server at the same address: mappings and clocks are an address's, not a port's.
+/// The first server at the same address.
 fn machine(config: &MergeConfig, index: usize) -> usize {
     let addr = config.servers[index].addr();
     config.servers.iter().position(|server| server.addr() == addr).unwrap_or(index)
 }
 
 /// The fingerprints of sampled lines.
-const SAMPLED: FingerprintCuts = FingerprintCuts { short: true, long: true, target: false };
+const SAMPLED: FingerprintCuts = FingerprintCuts { short: true, long: true, target: true };
 
-impl ClockSide {
-    fn empty(start: Timestamp) -> Self {
-        Self { start, end: start, lines: ServerSamples::default(), mappings: None, clock: None }
-    }
-
-    /// Samples `most` bytes of lines from `start` on, where both logs have begun.
-    fn of_lines(logs: &[&InputHead], server: &ServerInputs, start: Timestamp, most: usize) -> Self {
-        let (mut parser, mut times) = (Parser::new(&server.spec), AccessTimes::new(server.zone));
-        let mut side = Self::empty(start);
-        let parse = |line: &[u8]| {
-            let parsed = parser.parse(line).ok()?;
-            let stamp = times.of_single(&parsed)?;
-            Some((stamp.0, LoggedLine::new(line, &parsed, SAMPLED, ServerIndex(0), stamp)))
-        };
-        walk(logs, start, most, parse, |time, line| {
-            side.lines.add(&line);
-            side.end = side.end.max(time);
-            ControlFlow::Continue(())
-        });
-        side
-    }
+/// Whether requests are compared without the protocol, as other balancers may speak another one with servers.
+fn by_target(mappings: &[&InputHead]) -> bool {
+    mappings.iter().any(|head| head.third_party)
 }
 
 /// Returns the inputs whose first time is known, by that time.
@@ -189,83 +289,4 @@ fn begun<'a>(heads: impl Iterator<Item = &'a InputHead>) -> Vec<&'a InputHead> {
     let mut heads: Vec<_> = heads.filter(|head| head.first_time > Timestamp::MIN).collect();
     heads.sort_by_key(|head| head.first_time);
     heads
-}
-
-fn settle(sides: &mut [ClockSide]) {
-    for side in sides.iter_mut().filter(|side| side.clock.is_none()) {
-        let Some(mappings) = side.mappings.take() else { continue };
-        let offset = side.lines.compare(mappings);
-        if offset.votes > 0 {
-            let (ahead, within, votes) = (offset.ahead, offset.within, offset.votes);
-            side.clock = Some(ArchiveClock { ahead, within, votes });
-        }
-    }
-}
-
-/// Samples the mappings of servers without an offset yet: only requests found in their lines.
-fn sample_mappings(
-    mappings: &[&InputHead],
-    (third_party, servers): (&ThirdPartySettings, &NamedServers),
-    sides: &mut [ClockSide],
-    reach: SearchReach,
-) {
-    let open = |side: &&ClockSide| side.clock.is_none() && !side.lines.is_empty();
-    let mut starts: Vec<_> = sides.iter().filter(open).map(|side| side.start).collect();
-    let servers_open = starts.len();
-    for side in sides.iter_mut().filter(|side| open(&&**side)) {
-        side.mappings = Some(side.lines.mappings(servers_open));
-    }
-    let mut balancers = BalancerHashes::default();
-    starts.sort_unstable();
-    // Servers that begin at about the same time share a sample.
-    starts.dedup_by(|next, kept| next.micros_since(*kept) < SHARED);
-    for start in starts {
-        let shares =
-            |side: &ClockSide| side.start >= start && side.start.micros_since(start) < SHARED;
-        let ends = sides.iter().filter(|side| shares(side)).map(|side| side.end);
-        let until = ends.max().unwrap_or(start).offset_by(reach.after);
-        let mut reader = ThirdPartyLogReader::new(third_party);
-        let parse = |line: &[u8]| {
-            let mapping = match Mapping::parse_file_line(line) {
-                Ok(mapping) if !reader.wants_all() => mapping,
-                _ => return foreign_record(&mut reader, line, servers),
-            };
-            let stamp = mapping.time?;
-            let known = servers.find(mapping.server);
-            let record = known.and_then(|known| {
-                MappingEvent::with_exchange(&cut_short(&mapping), known.id, stamp, &mut balancers)
-            });
-            Some((stamp.0, record))
-        };
-        walk(mappings, start.offset_by(-reach.before), reach.bytes, parse, |time, record| {
-            if let Some(record) = record
-                && let Some(side) = sides.get_mut(record.server.0 as usize)
-                && shares(side)
-                && let Some(mappings) = &mut side.mappings
-            {
-                mappings.add(&record, &side.lines);
-            }
-            if time > until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-    }
-}
-
-/// Parses a third-party log line, with the time of its end, at which the servers' lines were written.
-fn foreign_record(
-    reader: &mut ThirdPartyLogReader,
-    line: &[u8],
-    servers: &NamedServers,
-) -> Option<(Timestamp, Option<MappingEvent>)> {
-    if !reader.wants(line) {
-        return None;
-    }
-    let time = reader.time(line)?;
-    let Ok(ThirdPartyLine::Records(_, [Some(first), end, _])) =
-        reader.read(line, servers, None, &mut BalancerHashes::default())
-    else {
-        return Some((time, None));
-    };
-    let time = end.map_or(first.time, |end| end.time);
-    let request = reader.short_request(line);
-    Some((time, Some(MappingEvent { time, request, cut: Cut::Short, ..first })))
 }

@@ -34,7 +34,7 @@ pub(crate) fn walk<T>(
     for head in &heads[first..] {
         let Ok(mut reader) = open_near(head, from, &mut parse) else { continue };
         let mut block = TextBlock::default();
-        while let Some(next) = reader.next(block, PROBE) {
+        while let Some(next) = reader.next(block, PROBE.min(most)) {
             if last_time(&next, &mut parse).is_some_and(|last| last < from) {
                 passed += next.filled;
             } else {

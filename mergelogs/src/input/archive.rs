@@ -81,6 +81,11 @@ pub(crate) fn open(
     }
 }
 
+/// Returns whether the input is compressed; an input that cannot be read is not.
+pub(crate) fn is_packed(origin: &InputOrigin) -> bool {
+    open(origin, MAGIC, None).is_ok_and(|archive| archive.compression != Compression::Plain)
+}
+
 /// Returns whether the input can be read a second time with the same result.
 pub(crate) fn is_repeatable(origin: &InputOrigin) -> bool {
     match origin {

@@ -9,9 +9,9 @@ use pen_records::attribution::{BalancerHashes, MappingEvent, THIRD_PARTY_BASE};
 use pen_records::mapping::third_party_log::{
     ThirdPartyReader, ThirdPartyRecord, ThirdPartyServer, ThirdPartySpec,
 };
-use pen_records::request::{Cut, Fingerprint};
+use pen_records::request::{Cut, Fingerprint, without_protocol};
 use pen_records::server_alias::{ANY_SERVER, ServerAliases};
-use pen_records::time::Timestamp;
+use pen_records::time::{Resolution, Timestamp};
 
 use crate::misfit::{MappingSample, SampledServer};
 use crate::servers::{KnownServer, NamedServers};
@@ -36,6 +36,8 @@ pub(crate) struct ThirdPartyLogReader {
     /// The number of the next record.
     number: u64,
     local: LocalTimes,
+    /// Whether lines are read here and there, so that the order says nothing.
+    is_sampled: bool,
     pub(crate) names: FoundNames,
 }
 
@@ -70,8 +72,14 @@ impl ThirdPartyLogReader {
             reader: ThirdPartyReader::new(&spec),
             number: THIRD_PARTY_BASE,
             local: LocalTimes::new(of.zone),
+            is_sampled: false,
             names: FoundNames::default(),
         }
+    }
+
+    /// Creates a reader for lines here and there in a log. A line without a zone whose hour comes twice has no time.
+    pub(crate) fn of_samples(of: &ThirdPartySettings) -> Self {
+        Self { is_sampled: true, ..Self::new(of) }
     }
 
     /// Returns whether a line that is no mapping of pen may be a third-party line.
@@ -87,12 +95,13 @@ impl ThirdPartyLogReader {
     /// Returns the time of a line's request.
     pub(crate) fn time(&mut self, line: &[u8]) -> Option<Timestamp> {
         let record = self.reader.read(line).ok()??;
-        record.span.logged(|wall| self.local.ahead(wall)).map(|(asked, ..)| asked)
+        times(&record, &mut self.local, self.is_sampled).map(|(asked, ..)| asked)
     }
 
-    /// Returns the request of a line, cut as for comparing clocks.
-    pub(crate) fn short_request(&mut self, line: &[u8]) -> Option<Fingerprint> {
-        Fingerprint::of_raw(self.reader.read(line).ok()??.request(), Cut::Short)
+    /// Returns the request of a line without the protocol.
+    pub(crate) fn target(&mut self, line: &[u8]) -> Option<Fingerprint> {
+        let request = self.reader.read(line).ok()??.request();
+        Fingerprint::of_raw(without_protocol(request), Cut::Target)
     }
 
     /// Returns time, server and request of a line, for a sample. The time is that of the end, which is nearer to the
@@ -148,7 +157,7 @@ impl ThirdPartyLogReader {
         if pass.is_some_and(|pass| pass != known.pass) {
             return Ok(ThirdPartyLine::Records(known, records));
         }
-        let Some(times) = record.span.logged(|wall| self.local.ahead(wall)) else {
+        let Some(times) = times(&record, &mut self.local, self.is_sampled) else {
             return Ok(ThirdPartyLine::Records(known, records));
         };
         let server = ServerAddr::Unix(b"/");
@@ -160,6 +169,20 @@ impl ThirdPartyLogReader {
         }
         Ok(ThirdPartyLine::Records(known, records))
     }
+}
+
+/// Returns when the request of a line went to the server, the end, and how finely both are known.
+fn times(
+    record: &ThirdPartyRecord<'_>,
+    local: &mut LocalTimes,
+    is_sampled: bool,
+) -> Option<(Timestamp, Timestamp, Resolution)> {
+    let mut is_unknown = false;
+    let times = record.span.logged(|wall| {
+        is_unknown = is_sampled && local.is_ambiguous(wall);
+        local.ahead(wall)
+    });
+    times.filter(|_| !is_unknown)
 }
 
 impl FoundNames {

@@ -83,7 +83,15 @@ impl JoinReport<'_> {
     }
 
     fn server_json(&self, index: usize) -> Value {
-        let clock = self.clocks.get(index).copied().unwrap_or_default();
+        let clock = self.clocks.servers[index];
+        let pieces = self.clocks.pieces[index].iter().map(|piece| {
+            json!({
+                "from": utc(piece.from),
+                "to": utc(piece.to),
+                "ahead_seconds": seconds(piece.ahead_first),
+                "ahead_seconds_at_end": seconds(piece.ahead_last),
+            })
+        });
         let server = json!({
             "server": self.config.servers[index].label(),
             "format": self.formats(index),
@@ -94,6 +102,7 @@ impl JoinReport<'_> {
             ("clock_ahead_seconds", seconds(clock.ahead)),
             ("clock_within_seconds", seconds(clock.within)),
             ("clock_votes", clock.votes.into()),
+            ("clock_pieces", pieces.collect()),
         ];
         extended(server, clock.map(|(name, value)| (name.to_owned(), value)))
     }

@@ -4,7 +4,7 @@
 pub(crate) mod audit;
 mod json;
 pub(crate) mod progress;
-mod text;
+pub(crate) mod text;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use pen_records::rewrite::OutcomeCounts;
 use pen_records::server_alias::ServerAlias;
 use pen_records::time::Timestamp;
 
-use crate::clocks::ArchiveClock;
+use crate::clocks::ArchiveClocks;
 use crate::config::{InputOrigin, MergeConfig};
 use crate::input::heads::InputHead;
 use crate::join::JoinTally;
@@ -24,7 +24,7 @@ use crate::misfit::{SaidMisfit, ServerCounts};
 /// All figures of a run.
 pub(crate) struct JoinReport<'a> {
     config: &'a MergeConfig,
-    clocks: &'a [ArchiveClock],
+    clocks: &'a ArchiveClocks,
     tally: &'a JoinTally,
     elapsed: Duration,
     bytes: u64,
@@ -56,7 +56,7 @@ struct MappingTotals {
 impl<'a> JoinReport<'a> {
     pub(crate) fn new(
         config: &'a MergeConfig,
-        clocks: &'a [ArchiveClock],
+        clocks: &'a ArchiveClocks,
         tally: &'a JoinTally,
         elapsed: Duration,
         bytes: u64,
@@ -80,7 +80,7 @@ impl<'a> JoinReport<'a> {
     pub(crate) fn exit(&self) -> Exit {
         if !self.balances() || self.has_faults() {
             Exit::Failed
-        } else if self.misfits.is_empty() {
+        } else if self.misfits.is_empty() && !self.clocks.unknown.contains(&true) {
             Exit::Done
         } else {
             Exit::Misfit
@@ -109,9 +109,26 @@ impl<'a> JoinReport<'a> {
         lines.collect()
     }
 
+    /// Returns the servers whose clocks are not known, with a remedy, unless another cause was found.
+    fn unknown_clocks(&self) -> Vec<String> {
+        let servers = self.config.servers.iter().zip(&self.clocks.unknown);
+        let is_said = !self.misfits.is_empty();
+        let unknown = servers.filter(|(_, is_unknown)| **is_unknown && !is_said);
+        unknown
+            .map(|(server, _)| {
+                let name = server.label();
+                format!(
+                    "{name}: no difference of clocks up to an hour, and no time zone, puts its lines and its mappings \
+                     together, so no line has a client: are these the logs of this server? Times without a zone: \
+                     --zone {name}=ZONE, --mapping-zone ZONE"
+                )
+            })
+            .collect()
+    }
+
     /// Returns warnings about the inputs, for reports of any style.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.unknown_clocks();
         let fault = |origin: &InputOrigin, fault: &std::io::Error, lines: u64| {
             let what = if fault.kind() == std::io::ErrorKind::UnexpectedEof {
                 "is cut off".to_owned()

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use pen_records::rewrite::OutcomeCounts;
 
 use super::{JoinReport, utc};
+use crate::clocks::{ArchiveClocks, Pace, Seconds};
 
 impl JoinReport<'_> {
     /// Returns the report as lines.
@@ -33,6 +34,13 @@ impl JoinReport<'_> {
         for counter in self.mapping_counters() {
             counter.write_text(out)?;
         }
+        for log in &self.clocks.set_back {
+            let steps = log.knots.windows(2);
+            for (step, knot) in steps.map(|pair| (pair[0].ahead - pair[1].ahead, pair[1])) {
+                let (step, at) = (Seconds(step), utc(knot.time));
+                writeln!(out, "{}: the clock was set back by {step} s to {at}", log.origin)?;
+            }
+        }
         if self.tally.delays.count() > 0 {
             writeln!(out, "lines came after their mappings by: {}", self.tally.delays)?;
         }
@@ -60,14 +68,26 @@ impl JoinReport<'_> {
         if !formats.is_empty() {
             writeln!(out, "    format {formats}")?;
         }
-        match self.clocks.get(index).filter(|clock| clock.is_worth_a_word()) {
-            Some(clock) => writeln!(out, "    {clock}"),
-            None => Ok(()),
-        }
+        clock_words(self.clocks, index)
+            .into_iter()
+            .try_for_each(|clock| writeln!(out, "    {clock}"))
     }
 }
 
 fn write_outcomes(out: &mut String, server: &str, counts: &OutcomeCounts) -> std::fmt::Result {
     let counts = counts.rows().map(|(name, count)| format!("{count} {}", name.replace('_', " ")));
     writeln!(out, "  {server}: {}", counts.join(", "))
+}
+
+/// Returns the words about a server's clock, piece by piece; none if it is right.
+pub(crate) fn clock_words(clocks: &ArchiveClocks, server: usize) -> Vec<String> {
+    let pieces = &clocks.pieces[server];
+    if pieces.is_empty() {
+        return clocks.servers[server].said().map(|clock| clock.to_string()).into_iter().collect();
+    }
+    let words = pieces.iter().map(|piece| {
+        let (from, to) = (utc(piece.from), utc(piece.to));
+        format!("clock {} from {from} to {to}", Pace(piece))
+    });
+    words.collect()
 }

@@ -9,6 +9,7 @@
 mod backlog;
 mod classic;
 mod replies;
+mod send_clock;
 mod shipping;
 mod socket;
 mod unconfirmed;
@@ -18,15 +19,15 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
 
 use pen_daemon::error::{ActionError, Doing as _};
 use pen_records::shipment::{SendStamp, SenderOrigin, Shipment, ShipmentServer, ShipmentWriter};
-use pen_records::time::Timestamp;
 
 use self::backlog::Backlog;
+use self::send_clock::SendClock;
 use self::socket::CollectorSocket;
 use self::unconfirmed::Unconfirmed;
 use crate::cli::ShipperConfig;
@@ -60,6 +61,7 @@ pub(crate) struct Shipper {
     /// First address in this round that neither refused nor replied.
     silent: Option<SocketAddr>,
     origin: SenderOrigin,
+    clock: SendClock,
     random: RandomState,
     writer: ShipmentWriter,
     /// When the lines in `writer` have waited long enough.
@@ -91,7 +93,8 @@ impl Shipper {
         let destination = Destination::new(config.host.clone(), config.port, config.family, &queue)
             .doing(format_args!("send to {}", config.host))?;
         let random = RandomState::new();
-        let start = wall_clock();
+        let mut clock = SendClock::default();
+        let start = clock.now();
         let origin = SenderOrigin { id: random.hash_one((std::process::id(), start)), start };
         let server = ShipmentServer {
             addr: config.server,
@@ -110,6 +113,7 @@ impl Shipper {
             socket,
             silent: None,
             origin,
+            clock,
             random,
             writer,
             gathered: None,
@@ -273,9 +277,4 @@ fn shipped_lines(datagram: &[u8]) -> u64 {
         }
         None => shipment.line_count().into(),
     }
-}
-
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

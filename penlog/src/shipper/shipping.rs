@@ -5,7 +5,7 @@ use std::time::Instant;
 use pen_records::shipment::{GATHER, Push, SendStamp};
 
 use super::socket::SendOutcome;
-use super::{Shipper, shipped_lines, wall_clock};
+use super::{Shipper, shipped_lines};
 
 impl Shipper {
     /// Sends queued lines as shipments, as far as the window allows. Returns whether it sent any.
@@ -134,9 +134,9 @@ impl Shipper {
         self.ship_again(now)
     }
 
-    fn stamp(&self) -> SendStamp {
+    fn stamp(&mut self) -> SendStamp {
         let level = self.queue.level();
         let now = self.queue.clock();
-        SendStamp { sent: wall_clock(), now, dropped: level.dropped, cut: level.cut }
+        SendStamp { sent: self.clock.now(), now, dropped: level.dropped, cut: level.cut }
     }
 }

@@ -334,6 +334,8 @@ impl Collector {
 }
 
 #[cfg(test)]
+mod clock_tests;
+#[cfg(test)]
 mod packet_tests;
 #[cfg(test)]
 mod privacy_tests;

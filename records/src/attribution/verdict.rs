@@ -64,6 +64,8 @@ pub enum Reason {
     /// The line came past the balancer: its client field names a host without mappings, and is
     /// right.
     Direct,
+    /// No difference of clocks puts the server's lines and mappings together.
+    Clock,
 }
 
 impl Reason {
@@ -83,6 +85,7 @@ impl Reason {
             Self::NoneFits => "none-fits",
             Self::NoRequest => "no-request",
             Self::Direct => "direct",
+            Self::Clock => "clock",
         }
     }
 }
@@ -112,6 +115,9 @@ impl Reason {
             Self::NoneFits => "all mappings with this request suit other lines better",
             Self::NoRequest => "the line has no request that could be looked up",
             Self::Direct => "the line came past the balancer and names its client itself",
+            Self::Clock => {
+                "no difference of the clocks puts this server's lines and mappings together"
+            }
         }
     }
 
@@ -131,6 +137,7 @@ impl Reason {
             Self::NoneFits,
             Self::NoRequest,
             Self::Direct,
+            Self::Clock,
         ];
         all.into_iter().find(|reason| reason.as_str() == word)
     }
@@ -169,6 +176,28 @@ impl LineVerdict {
             reason,
             delay: None,
             probability: 0,
+        }
+    }
+
+    /// No client, as the clocks are not known; a line that came past the balancer needs none.
+    #[must_use]
+    pub fn without_clocks(self) -> Self {
+        if self.reason == Reason::Direct { self } else { Self::unmatched(Reason::Clock) }
+    }
+
+    /// The same client, but not certain: the times of the lines around are in doubt. What names a port stays.
+    #[must_use]
+    pub fn in_doubt(self, probability: u16) -> Self {
+        match self.certainty {
+            Certainty::Unmatched | Certainty::Exact => self,
+            Certainty::Certain | Certainty::Likely => {
+                let probability = self.probability.min(probability);
+                let reason = match self.certainty {
+                    Certainty::Certain => Reason::Doubtful,
+                    _ => self.reason,
+                };
+                self.with(MatchConfidence::likely(reason, probability))
+            }
         }
     }
 

@@ -65,14 +65,23 @@ impl Window {
 
 /// How many requests match one to one under the offset `at`.
 pub(super) fn matched(series: &[Series], window: Window, at: i64) -> u32 {
-    let span = window.around(at);
+    matched_within(series, window.around(at))
+}
+
+/// How many requests match one to one with a difference in a span.
+pub(super) fn matched_within(series: &[Series], span: (i64, i64)) -> u32 {
     let count: usize = series.iter().map(|it| each_pair(it, span, |_| {})).sum();
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// The timestamp differences of the matched pairs.
 pub(super) fn apart(series: &[Series], window: Window, at: i64) -> Vec<i64> {
-    let (span, mut found) = (window.around(at), Vec::new());
+    pairs_within(series, window.around(at))
+}
+
+/// The timestamp differences of pairs in a span.
+pub(super) fn pairs_within(series: &[Series], span: (i64, i64)) -> Vec<i64> {
+    let mut found = Vec::new();
     series.iter().for_each(|it| {
         each_pair(it, span, |difference| found.push(difference));
     });
@@ -135,7 +144,7 @@ pub(super) fn refine(series: &[Series], at: i64, lines: Resolution) -> (i64, i64
 }
 
 /// Collects the differences of pairs that cannot be confused with another pair in reach.
-fn alone(series: &Series, (low, high): (i64, i64), found: &mut Vec<i64>) {
+pub(super) fn alone(series: &Series, (low, high): (i64, i64), found: &mut Vec<i64>) {
     let Series { mappings, lines } = series;
     for (index, line) in lines.iter().enumerate() {
         let from = mappings.partition_point(|&mapping| mapping < line - high);
@@ -156,7 +165,7 @@ fn alone(series: &Series, (low, high): (i64, i64), found: &mut Vec<i64>) {
 
 /// For whole-second timestamps: the offset is at least the difference of a line and less than one
 /// second more, so it lies where most lines are satisfied. `found` is sorted.
-fn agreed(found: &[i64], at: i64) -> (i64, i64) {
+pub(super) fn agreed(found: &[i64], at: i64) -> (i64, i64) {
     let (mut most, mut first, mut last) = (0, at, at);
     let mut end = 0;
     for (index, lowest) in found.iter().enumerate() {
@@ -174,7 +183,7 @@ fn agreed(found: &[i64], at: i64) -> (i64, i64) {
 }
 
 /// For fine timestamps: the middle of the densest cluster. `found` is sorted.
-fn densest(found: &[i64], at: i64) -> (i64, i64) {
+pub(super) fn densest(found: &[i64], at: i64) -> (i64, i64) {
     let (mut best, mut end) = ((0, 0), 0);
     for (index, lowest) in found.iter().enumerate() {
         while found.get(end).is_some_and(|highest| highest - lowest <= CLUSTER) {

@@ -12,12 +12,17 @@
 //! the offset to a range of one second. The range on which most lines agree is far narrower.
 
 mod align;
+mod check;
 mod correlate;
 mod series;
 #[cfg(test)]
 mod tests;
+mod track;
 
 use std::collections::HashMap;
+
+pub use self::check::{OffsetChange, OffsetCheck, check, find_change};
+pub use self::track::{ClockKnot, ClockPiece, ClockTrack, KnotKind, TrackCursor, pieces};
 
 use self::align::{Window, apart, matched};
 use self::series::Series;
@@ -79,6 +84,12 @@ impl ClockSample {
         if times.len() <= self.most_each {
             times.push(micros);
         }
+    }
+
+    /// Whether the stamps of this log are whole seconds.
+    #[must_use]
+    pub fn is_coarse(&self) -> bool {
+        self.resolution == Resolution::Second
     }
 
     /// Whether a request with this key was added.

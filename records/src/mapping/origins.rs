@@ -125,7 +125,7 @@ impl Origins {
         } else {
             -i64::from(packet.count())
         };
-        let sent_here = source.clock.arrived(packet.sent, now);
+        let sent_here = source.clock.arrived(packet.first, packet.sent, now);
         self.ahead = Some(source.clock.ahead());
         self.counts.packets += 1;
         self.counts.records += u64::from(packet.count());

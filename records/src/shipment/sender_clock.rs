@@ -17,11 +17,17 @@ const GATHER: i64 = super::GATHER.subsec_micros() as i64;
 /// drift, and administrators set them.
 const SPAN: i64 = 10_000_000;
 
+/// A later datagram that was sent so much earlier, in microseconds, was sent by a clock that was set back.
+const SET_BACK: i64 = 5_000;
+
 /// An estimate of the offset between the sender's clock and the collector's.
 ///
 /// The time from the send timestamp to the arrival is the travel time plus the clock offset. The
 /// least such time of the last seconds is an upper bound of the offset. The excess of a shipment
 /// over that minimum is time it spent waiting.
+///
+/// A clock that is set back makes all later times longer, as if each shipment had waited. But shipments
+/// are numbered in the order of sending, so a later one with an earlier send timestamp shows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SenderClock {
     /// The least time from sending to arrival, in this span and in the previous one, in
@@ -29,17 +35,34 @@ pub(crate) struct SenderClock {
     least: [i64; 2],
     /// When the current span began.
     since: Timestamp,
+    /// The number and the send timestamp of the shipment with the highest number.
+    last: (u64, Timestamp),
+    /// The number of the first shipment after the clock was set back, and the least time before: a
+    /// shipment sent before may still come.
+    set_back: Option<(u64, i64)>,
 }
 
 impl SenderClock {
     pub(crate) const fn new() -> Self {
-        Self { least: [i64::MAX; 2], since: Timestamp::MIN }
+        let (least, since) = ([i64::MAX; 2], Timestamp::MIN);
+        Self { least, since, last: (0, Timestamp::MIN), set_back: None }
     }
 
-    /// Records the arrival of a shipment that was `sent` by the sender's clock. Returns the send
-    /// time by the collector's clock, never later than the arrival.
-    pub(crate) fn arrived(&mut self, sent: Timestamp, now: Timestamp) -> Timestamp {
+    /// Records the arrival of a shipment that was `sent` by the sender's clock; numbers grow in the order
+    /// of sending. Returns the send time by the collector's clock, never later than the arrival.
+    pub(crate) fn arrived(&mut self, number: u64, sent: Timestamp, now: Timestamp) -> Timestamp {
         let passed = now.micros_since(sent);
+        if let Some((_, least)) = self.set_back.filter(|(first, _)| number < *first) {
+            return bounded(now, passed.saturating_sub(least).max(0));
+        }
+        let (last, last_sent) = self.last;
+        if number >= last {
+            if last_sent.micros_since(sent) > SET_BACK && self.is_known() {
+                self.set_back = Some((number, self.least[0].min(self.least[1])));
+                (self.least, self.since) = ([i64::MAX; 2], now);
+            }
+            self.last = (number, sent);
+        }
         let age = now.micros_since(self.since);
         if age >= SPAN {
             let before = if age < 2 * SPAN { self.least[0] } else { i64::MAX };
@@ -48,6 +71,10 @@ impl SenderClock {
         self.least[0] = self.least[0].min(passed);
         let waited = passed.saturating_sub(self.least[0].min(self.least[1]));
         bounded(now, waited)
+    }
+
+    fn is_known(&self) -> bool {
+        self.least.iter().any(|&least| least < i64::MAX)
     }
 
     /// Microseconds by which the sender's clock is ahead of the collector's, less the travel time
@@ -92,7 +119,7 @@ mod tests {
                 [(0, 900, 900), (1_000, 300, 1_300), (2_000, 5_000, 2_300), (9_000, 301, 9_300)]
             {
                 let now = at(sent + took);
-                let got = clock.arrived(at(sent + wrong), now);
+                let got = clock.arrived(sent.unsigned_abs(), at(sent + wrong), now);
                 assert_eq!(got, at(expected).min(now), "{sent}, {wrong} wrong");
                 assert_eq!(SenderClock::read(got, 25_000, now), got.offset_by(GATHER - 25_000));
                 assert_eq!(SenderClock::read(got, 0, now), now.min(got.offset_by(GATHER)));
@@ -102,27 +129,45 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_is_followed() {
-        let mut clock = SenderClock::new();
         let second = 1_000_000;
-        for n in 0..200 {
-            // Set back by an hour after a hundred seconds.
-            let wrong = if n < 100 { 0 } else { -3_600 * second };
-            let now = at(n * second + 300);
-            let got = clock.arrived(at(n * second + wrong), now);
-            let follows = !(100..120).contains(&n);
-            assert!(!follows || got == now, "after {n} seconds: {got:?} {now:?}");
+        for step in [-3_600 * second, -60 * second, -5 * second, 5 * second, 3_600 * second] {
+            let mut clock = SenderClock::new();
+            for n in 0..200_u32 {
+                // Set after a hundred seconds.
+                let wrong = if n < 100 { 0 } else { step };
+                let sent = i64::from(n) * second;
+                let now = at(sent + 300);
+                let got = clock.arrived(n.into(), at(sent + wrong), now);
+                assert_eq!(got, now, "{step}: after {n} seconds");
+            }
         }
+    }
+
+    #[test]
+    fn what_was_sent_before_a_clock_was_set_back_may_come_after() {
+        let (mut clock, second) = (SenderClock::new(), 1_000_000);
+        for n in [0_u32, 1, 2, 5, 6] {
+            let wrong = if n < 4 { 0 } else { -60 * second };
+            let sent = i64::from(n) * second;
+            let got = clock.arrived(n.into(), at(sent + wrong), at(sent + 300));
+            assert_eq!(got, at(sent + 300), "{n}");
+        }
+        // Both waited for the rest of ten seconds.
+        assert_eq!(clock.arrived(3, at(3 * second), at(10 * second + 300)), at(3 * second + 300));
+        assert_eq!(clock.arrived(7, at(-53 * second), at(10 * second + 300)), at(7 * second + 300));
     }
 
     proptest! {
         #[test]
         fn no_line_is_dated_after_its_arrival_or_far_before(
-            shipments in proptest::collection::vec((any::<i64>(), any::<u32>(), any::<i64>()), 1..20),
+            shipments in proptest::collection::vec(
+                (any::<i64>(), any::<u32>(), any::<i64>(), any::<u64>()), 1..20,
+            ),
         ) {
             let mut clock = SenderClock::new();
-            for (sent, age, now) in shipments {
+            for (sent, age, now, number) in shipments {
                 let now = at(now);
-                let sent = clock.arrived(at(sent), now);
+                let sent = clock.arrived(number, at(sent), now);
                 for time in [sent, SenderClock::read(sent, age, now)] {
                     prop_assert!(time <= now && now.micros_since(time) <= BOUND);
                 }

@@ -156,7 +156,7 @@ impl SenderTable {
         let end = shipment.first_line.saturating_add(shipment.line_count().into());
         sender.lines.reach(shipment.first_line, end);
         sender.shipments.came += 1;
-        let sent = sender.clock.arrived(shipment.sent, now);
+        let sent = sender.clock.arrived(shipment.number, shipment.sent, now);
         let mut ages = shipment.ages();
         let mut read = || ages.next().map_or(now, |age| SenderClock::read(sent, age, now));
         let mut count = 0;

@@ -1,11 +1,13 @@
 //! Reads an access log: parses lines in place in their block and sends them to the merge in order.
 
 use std::io;
+use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::access::{AccessLine, LineSpan, Parser, Spec};
 use pen_records::attribution::{FingerprintCuts, LineOrigin, LoggedLine, ServerIndex};
+use pen_records::clocks::{ClockTrack, TrackCursor};
 use pen_records::merge::Reorder;
 use pen_records::time::{Resolution, Timestamp};
 
@@ -34,6 +36,8 @@ pub(crate) struct AccessJob {
     pub(crate) spec: Spec,
     /// The zone of times without a zone, if one was asked for.
     pub(crate) zone: Option<LogZone>,
+    /// The way of the log's clock beside the server's usual difference, unless it is steady.
+    pub(crate) track: Option<Arc<ClockTrack>>,
     /// The time of lines before the first line with a time.
     pub(crate) first_time: Timestamp,
     /// The cuts of requests to compare lines by.
@@ -60,7 +64,10 @@ impl AccessJob {
         reuse: &Receiver<UsedBatch>,
     ) {
         let mut reader = LineReader::new(archive.bytes);
-        let mut parser = (Parser::new(&self.spec), AccessTimes::new(self.zone));
+        let cursor = self.track.as_deref().map(ClockTrack::cursor);
+        let times = AccessTimes::new(self.zone);
+        let mut parser = (Parser::new(&self.spec), LineClock { times, cursor, in_doubt: false });
+        let mut passed = 0_u64;
         let mut reorder = Reorder::new(self.shares.window());
         let mut end =
             Box::new(AccessEnd { compression: Some(archive.compression), ..AccessEnd::default() });
@@ -89,16 +96,19 @@ impl AccessJob {
             let mut spans = block.spans();
             for (start, stop) in spans.by_ref().take(most) {
                 let text = &block.bytes[start..stop];
-                let (line, client) = self.line(&mut parser, text, &mut found, &mut last, &mut end);
+                let line = (passed + start as u64, text);
+                let (line, client) = self.line(&mut parser, line, &mut found, &mut last, &mut end);
+                let in_doubt = parser.1.in_doubt;
                 let (start, len) = (to_u32(start), to_u32(stop - start));
                 reorder.push(ParsedLine {
                     line,
-                    place: LinePlace { block: number, start, len, client },
+                    place: LinePlace { block: number, start, len, client, in_doubt },
                 });
                 count += 1;
             }
             let seen = spans.position();
             reader.put_back(&mut block, seen);
+            passed += block.filled as u64;
             number += 1;
             reorder.end_run(spare.pop().unwrap_or_else(|| Vec::with_capacity(count + count / 8)));
             let mut text = Some((block, count));
@@ -129,8 +139,8 @@ impl AccessJob {
 
     fn line(
         &self,
-        (parser, times): &mut (Parser, AccessTimes),
-        text: &[u8],
+        (parser, clock): &mut (Parser, LineClock<'_>),
+        (byte, text): (u64, &[u8]),
         found: &mut AccessLine,
         last: &mut (Timestamp, Resolution),
         end: &mut AccessEnd,
@@ -138,7 +148,7 @@ impl AccessJob {
         end.lines += 1;
         match parser.read(text, found) {
             Ok(()) => {
-                match times.of(found) {
+                match clock.time(found, byte) {
                     Some(time) => *last = time,
                     None => end.without_time += 1,
                 }
@@ -166,6 +176,26 @@ impl AccessJob {
                 (LoggedLine { origin: self.number, ..line }, None)
             }
         }
+    }
+}
+
+/// The clock of a log's lines.
+struct LineClock<'a> {
+    times: AccessTimes,
+    cursor: Option<TrackCursor<'a>>,
+    /// Whether the clock was set near the last line.
+    in_doubt: bool,
+}
+
+impl LineClock<'_> {
+    /// Returns the time of the next line by a clock that is steady.
+    #[inline]
+    fn time(&mut self, line: &AccessLine, byte: u64) -> Option<(Timestamp, Resolution)> {
+        let (time, resolution) = self.times.of(line)?;
+        let Some(cursor) = &mut self.cursor else { return Some((time, resolution)) };
+        let (ahead, in_doubt) = cursor.next(byte, time);
+        self.in_doubt = in_doubt;
+        Some((time.offset_by(-ahead), resolution))
     }
 }
 

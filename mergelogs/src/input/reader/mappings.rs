@@ -6,11 +6,12 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use pen_records::attribution::{BalancerHashes, MappingEvent};
+use pen_records::clocks::ClockTrack;
 use pen_records::mapping::classic::FileReader;
 use pen_records::mapping::{self, Mapping, MappingKind, RequestText};
 use pen_records::merge::Reorder;
 use pen_records::request::Cut;
-use pen_records::time::Resolution;
+use pen_records::time::{Resolution, Timestamp};
 
 use super::{COMPLAINTS, MappingBatch, MappingEnd, ReaderHandle};
 use crate::config::InputOrigin;
@@ -25,6 +26,8 @@ pub(crate) struct MappingJob {
     pub(crate) origin: InputOrigin,
     pub(crate) servers: Arc<NamedServers>,
     pub(crate) third_party: ThirdPartySettings,
+    /// Where the log's clock was set back, if it was.
+    pub(crate) track: Option<Arc<ClockTrack>>,
     /// The pass: only its servers' records are sent, and the first pass counts lines.
     pub(crate) pass: usize,
     /// Whether lines of our own balancer are expected.
@@ -61,15 +64,22 @@ impl MappingJob {
         let mut balancers = BalancerHashes::default();
         let mut third_party = ThirdPartyLogReader::new(&self.third_party);
         let mut block = TextBlock::default();
+        let mut cursor = self.track.as_deref().map(ClockTrack::cursor);
+        let mut passed = 0_u64;
         while let Some(next) = reader.next(block, self.shares.block()) {
             reorder.set_bounds(self.shares.window());
-            for line in next.lines() {
+            for (start, stop) in next.spans() {
+                let line = &next.bytes[start..stop];
+                let behind = match &mut cursor {
+                    Some(cursor) => -cursor.next(passed + start as u64, Timestamp::MIN).0,
+                    None => 0,
+                };
                 let (damaged, complaints) = (end.damaged, end.complaints.len());
                 if third_party.wants_all() && !line.starts_with(mapping::line::START) {
                     end.lines += 1;
                     self.third_party_line(
                         (&mut third_party, &mut balancers),
-                        line,
+                        (line, behind),
                         &mut end,
                         &mut reorder,
                     );
@@ -78,19 +88,21 @@ impl MappingJob {
                 if let Some(record) =
                     self.line(&mut parser, (&mut names, &mut balancers), line, &mut end)
                 {
-                    reorder.push(record);
+                    let time = record.time.offset_by(behind);
+                    reorder.push(MappingEvent { time, ..record });
                 } else if end.damaged > damaged && third_party.wants(line) {
                     // Neither ours nor the C balancer's: perhaps another's.
                     end.damaged = damaged;
                     end.complaints.truncate(complaints);
                     self.third_party_line(
                         (&mut third_party, &mut balancers),
-                        line,
+                        (line, behind),
                         &mut end,
                         &mut reorder,
                     );
                 }
             }
+            passed += next.filled as u64;
             block = next;
             reorder.end_run(reuse.try_recv().unwrap_or_default());
             while let Some(records) = reorder.next_run() {
@@ -196,7 +208,7 @@ impl MappingJob {
     fn third_party_line(
         &self,
         (third_party, balancers): (&mut ThirdPartyLogReader, &mut BalancerHashes),
-        line: &[u8],
+        (line, behind): (&[u8], i64),
         end: &mut MappingEnd,
         reorder: &mut Reorder<MappingEvent>,
     ) {
@@ -205,7 +217,10 @@ impl MappingJob {
                 let is_request = records[0].is_some_and(|record| record.is_request());
                 end.events += u64::from(!is_request && records[0].is_some());
                 end.without_request += u64::from(records[0].is_none());
-                records.into_iter().flatten().for_each(|record| reorder.push(record));
+                for record in records.into_iter().flatten() {
+                    let time = record.time.offset_by(behind);
+                    reorder.push(MappingEvent { time, ..record });
+                }
             }
             Ok(ThirdPartyLine::Records(..) | ThirdPartyLine::Nothing) => {}
             Ok(ThirdPartyLine::Elsewhere) => end.elsewhere += 1,

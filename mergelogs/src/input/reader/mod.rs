@@ -48,6 +48,8 @@ pub(crate) struct LinePlace {
     pub(crate) len: u32,
     /// `None` if the line was not understood.
     pub(crate) client: Option<LineSpan>,
+    /// Whether the server's clock was set about then.
+    pub(crate) in_doubt: bool,
 }
 
 /// A batch of an access log's reader: text in the order of the file, lines in the order of the merge.

@@ -1,0 +1,188 @@
+//! Compares the clocks at the beginning of the logs.
+//!
+//! Both logs are sampled from the time at which both have begun. A short sample shows clocks that nearly
+//! agree; for other clocks the mapping log is searched for an hour around the same requests.
+
+use std::ops::ControlFlow;
+
+use pen_records::access::Parser;
+use pen_records::attribution::{LoggedLine, ServerIndex};
+use pen_records::time::Timestamp;
+
+use super::evidence::{MappingSamples, ServerSamples, line_keys};
+use super::scan::MappingScan;
+use super::walk::walk;
+use super::{ArchiveClock, SAMPLED, SECOND, begun, by_target, machine, named};
+use crate::config::{MergeConfig, ServerInputs};
+use crate::input::heads::InputHead;
+use crate::zone::AccessTimes;
+
+/// Bytes of lines sampled from all servers together.
+const LINES: usize = 64 << 20;
+/// Least and most bytes of lines sampled from each server.
+const LINES_EACH: (usize, usize) = (64 << 10, 512 << 10);
+/// Bytes of lines that are tried first.
+const FEW: usize = 16 << 10;
+const SOME: usize = 64 << 10;
+/// Servers whose logs begin within this time share a sample of mappings.
+const SHARED: i64 = 30 * SECOND;
+
+/// The part of the mapping log that is searched for the lines' requests.
+#[derive(Clone, Copy)]
+struct SearchReach {
+    before: i64,
+    after: i64,
+    bytes: usize,
+}
+
+const NEAR: SearchReach = SearchReach { before: 5 * SECOND, after: 5 * SECOND, bytes: 8 << 20 };
+const FAR: SearchReach =
+    SearchReach { before: 4_000 * SECOND, after: 3_700 * SECOND, bytes: 256 << 20 };
+
+/// The samples of a server.
+struct ClockSide {
+    /// The time span of the lines sampled.
+    start: Timestamp,
+    end: Timestamp,
+    lines: ServerSamples,
+    mappings: Option<MappingSamples>,
+    clock: Option<ArchiveClock>,
+}
+
+/// Compares all clocks. Inputs that can be read only once are skipped.
+pub(super) fn compare(
+    config: &MergeConfig,
+    mappings: &[InputHead],
+    logs: &[(usize, InputHead)],
+) -> Vec<ArchiveClock> {
+    let mappings = begun(mappings.iter());
+    let Some(first_mapping) = mappings.first().map(|head| head.first_time) else {
+        return vec![ArchiveClock::default(); config.servers.len()];
+    };
+    let (servers, by_target) = (named(config), by_target(&mappings));
+    let most = (LINES / config.servers.len().max(1)).clamp(LINES_EACH.0, LINES_EACH.1);
+    let mut sides: Vec<ClockSide> = Vec::new();
+    // A few lines mostly suffice, and a clock that drifts does so less.
+    for (lines, reach) in [(FEW, NEAR), (SOME, NEAR), (most, NEAR), (most, FAR)] {
+        if reach.bytes == NEAR.bytes {
+            sample_lines(config, logs, (first_mapping, by_target), lines, &mut sides);
+        }
+        let scan = || MappingScan::new(&config.third_party, &servers, by_target);
+        sample_mappings(&mappings, scan, &mut sides, reach);
+        settle(&mut sides);
+    }
+    (0..sides.len()).map(|index| sides[machine(config, index)].clock.unwrap_or_default()).collect()
+}
+
+/// Samples `most` bytes of each server's lines, where no difference is known yet.
+fn sample_lines(
+    config: &MergeConfig,
+    logs: &[(usize, InputHead)],
+    (first_mapping, by_target): (Timestamp, bool),
+    most: usize,
+    sides: &mut Vec<ClockSide>,
+) {
+    let known: Vec<_> = sides.drain(..).map(|side| side.clock).collect();
+    for (index, server) in config.servers.iter().enumerate() {
+        let logs = begun(logs.iter().filter(|(of, _)| *of == index).map(|(_, head)| head));
+        let start = logs.first().map_or(first_mapping, |head| head.first_time.max(first_mapping));
+        if let Some(Some(clock)) = known.get(machine(config, index)) {
+            sides.push(ClockSide { clock: Some(*clock), ..ClockSide::empty(start) });
+            continue;
+        }
+        let mut side = ClockSide::of_lines(&logs, (server, by_target), start, most);
+        if side.lines.is_empty()
+            && let Some(first) = logs.first()
+        {
+            // By its clock it ended before the mapping log begins.
+            side = ClockSide::of_lines(&logs, (server, by_target), first.first_time, most);
+        }
+        match sides.get_mut(machine(config, index)) {
+            // One machine, one clock: the first sample that has something speaks for it.
+            Some(first) => {
+                if first.lines.is_empty() {
+                    *first = side;
+                }
+                sides.push(ClockSide::empty(start));
+            }
+            None => sides.push(side),
+        }
+    }
+}
+
+impl ClockSide {
+    fn empty(start: Timestamp) -> Self {
+        Self { start, end: start, lines: ServerSamples::default(), mappings: None, clock: None }
+    }
+
+    /// Samples `most` bytes of lines from `start` on, where both logs have begun.
+    fn of_lines(
+        logs: &[&InputHead],
+        (server, by_target): (&ServerInputs, bool),
+        start: Timestamp,
+        most: usize,
+    ) -> Self {
+        let (mut parser, mut times) = (Parser::new(&server.spec), AccessTimes::new(server.zone));
+        let mut side = Self::empty(start);
+        let parse = |line: &[u8]| {
+            let parsed = parser.parse(line).ok()?;
+            let stamp = times.of_single(&parsed)?;
+            Some((stamp.0, LoggedLine::new(line, &parsed, SAMPLED, ServerIndex(0), stamp)))
+        };
+        walk(logs, start, most, parse, |time, line| {
+            let stamp = (line.time, line.resolution);
+            side.lines.add_keys(line_keys(&line, by_target), stamp);
+            side.end = side.end.max(time);
+            ControlFlow::Continue(())
+        });
+        side
+    }
+}
+
+fn settle(sides: &mut [ClockSide]) {
+    for side in sides.iter_mut().filter(|side| side.clock.is_none()) {
+        let Some(mut mappings) = side.mappings.take() else { continue };
+        mappings.finish();
+        let offset = side.lines.compare(&mappings);
+        if offset.votes > 0 {
+            let (ahead, within, votes) = (offset.ahead, offset.within, offset.votes);
+            side.clock = Some(ArchiveClock { ahead, within, votes });
+        }
+    }
+}
+
+/// Samples the mappings of servers without an offset yet: only requests found in their lines.
+fn sample_mappings<'a>(
+    mappings: &[&InputHead],
+    scan: impl Fn() -> MappingScan<'a>,
+    sides: &mut [ClockSide],
+    reach: SearchReach,
+) {
+    let open = |side: &&ClockSide| side.clock.is_none() && !side.lines.is_empty();
+    let mut starts: Vec<_> = sides.iter().filter(open).map(|side| side.start).collect();
+    let servers_open = starts.len();
+    for side in sides.iter_mut().filter(|side| open(&&**side)) {
+        side.mappings = Some(side.lines.mappings(servers_open));
+    }
+    starts.sort_unstable();
+    // Servers that begin at about the same time share a sample.
+    starts.dedup_by(|next, kept| next.micros_since(*kept) < SHARED);
+    for start in starts {
+        let shares =
+            |side: &ClockSide| side.start >= start && side.start.micros_since(start) < SHARED;
+        let ends = sides.iter().filter(|side| shares(side)).map(|side| side.end);
+        let until = ends.max().unwrap_or(start).offset_by(reach.after);
+        let mut scan = scan();
+        let parse = |line: &[u8]| scan.parse(line);
+        walk(mappings, start.offset_by(-reach.before), reach.bytes, parse, |time, record| {
+            if let Some(record) = record
+                && let Some(side) = sides.get_mut(record.server.0 as usize)
+                && shares(side)
+                && let Some(mappings) = &mut side.mappings
+            {
+                mappings.add(&record, &side.lines);
+            }
+            if time > until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+    }
+}

@@ -1,0 +1,173 @@
+//! The mapping logs, read around given times.
+
+use std::sync::Arc;
+
+use pen_records::attribution::{BalancerHashes, MappingEvent};
+use pen_records::clocks::{ClockKnot, ClockTrack};
+use pen_records::mapping::Mapping;
+use pen_records::request::{Cut, Fingerprint, without_protocol};
+use pen_records::time::Timestamp;
+
+use super::texts::SeekableText;
+use super::{SetBackLog, set_back};
+use crate::config::InputOrigin;
+use crate::input::heads::InputHead;
+use crate::input::reader::cut_short;
+use crate::input::third_party::{ThirdPartyLine, ThirdPartyLogReader, ThirdPartySettings};
+use crate::servers::NamedServers;
+
+/// Bytes read at once.
+const BLOCK: usize = 64 << 10;
+
+/// Parses the lines of mapping logs.
+pub(super) struct MappingScan<'a> {
+    third_party: ThirdPartyLogReader,
+    servers: &'a NamedServers,
+    balancers: BalancerHashes,
+    /// Whether requests are compared without the protocol.
+    by_target: bool,
+}
+
+impl<'a> MappingScan<'a> {
+    pub(super) fn new(
+        third_party: &ThirdPartySettings,
+        servers: &'a NamedServers,
+        by_target: bool,
+    ) -> Self {
+        let third_party = ThirdPartyLogReader::of_samples(third_party);
+        Self { third_party, servers, balancers: BalancerHashes::default(), by_target }
+    }
+
+    /// Returns the time of a line, and its record if its server is known.
+    pub(super) fn parse(&mut self, line: &[u8]) -> Option<(Timestamp, Option<MappingEvent>)> {
+        let mapping = match Mapping::parse_file_line(line) {
+            Ok(mapping) if !self.third_party.wants_all() => mapping,
+            _ => return self.parse_third_party(line),
+        };
+        let stamp = mapping.time?;
+        let known = self.servers.find(mapping.server);
+        let record = known.and_then(|known| {
+            let short = cut_short(&mapping);
+            MappingEvent::with_exchange(&short, known.id, stamp, &mut self.balancers)
+        });
+        let record = record.map(|record| match mapping.request.filter(|_| self.by_target) {
+            Some(request) => {
+                let request = Fingerprint::of_raw(without_protocol(request.bytes), Cut::Target);
+                MappingEvent { request, ..record }
+            }
+            None => record,
+        });
+        Some((stamp.0, record))
+    }
+
+    /// Returns the time of a line by the clock as it was at the log's beginning.
+    fn time(&mut self, track: Option<&ClockTrack>, at: u64, line: &[u8]) -> Option<Timestamp> {
+        Some(self.parse(line)?.0.offset_by(behind(track, at)))
+    }
+
+    /// Parses a third-party log line, with the time of its end, at which the servers' lines were written.
+    fn parse_third_party(&mut self, line: &[u8]) -> Option<(Timestamp, Option<MappingEvent>)> {
+        let reader = &mut self.third_party;
+        if !reader.wants(line) {
+            return None;
+        }
+        let time = reader.time(line)?;
+        let read = reader.read(line, self.servers, None, &mut BalancerHashes::default());
+        let Ok(ThirdPartyLine::Records(_, [Some(first), end, _])) = read else {
+            return Some((time, None));
+        };
+        let time = end.map_or(first.time, |end| end.time);
+        let request = reader.target(line);
+        Some((time, Some(MappingEvent { time, request, cut: Cut::Short, ..first })))
+    }
+}
+
+/// Returns how far a log's clock is behind at a line, since it was set back.
+fn behind(track: Option<&ClockTrack>, at: u64) -> i64 {
+    track.map_or(0, |track| -track.cursor().next(at, Timestamp::MIN).0)
+}
+
+/// Mapping logs that can be read at any time.
+pub(super) struct MappingTexts<'a> {
+    texts: Vec<MappingText>,
+    scan: MappingScan<'a>,
+    /// Whether requests are compared without the protocol.
+    pub(super) by_target: bool,
+}
+
+struct MappingText {
+    origin: InputOrigin,
+    first: Timestamp,
+    last: Timestamp,
+    text: SeekableText,
+    /// Where the log's clock was set back.
+    knots: Vec<ClockKnot>,
+    track: Option<Arc<ClockTrack>>,
+}
+
+impl<'a> MappingTexts<'a> {
+    /// Opens all mapping logs; of compressed ones the first `most` bytes are held.
+    pub(super) fn open(heads: &[&InputHead], mut scan: MappingScan<'a>, most: usize) -> Self {
+        let mut texts = Vec::new();
+        for head in heads {
+            // The merge reports what cannot be opened.
+            let Ok(text) = SeekableText::open(&head.origin, most) else { continue };
+            let knots = set_back::find(&text, |line| scan.parse(line).map(|(time, _)| time));
+            let track = (!knots.is_empty()).then(|| Arc::new(ClockTrack::new(&knots, 1)));
+            let last = text.last_time(|at, line| scan.time(track.as_deref(), at, line));
+            let last = last.unwrap_or(Timestamp::MAX);
+            let origin = head.origin.clone();
+            texts.push(MappingText { origin, first: head.first_time, last, text, knots, track });
+        }
+        let by_target = scan.by_target;
+        Self { texts, scan, by_target }
+    }
+
+    /// Returns the logs whose clock was set back.
+    pub(super) fn set_back(&self) -> Vec<SetBackLog> {
+        let set_back = self.texts.iter().filter_map(|text| Some((text, text.track.clone()?)));
+        let logs = set_back.map(|(MappingText { origin, knots, .. }, track)| SetBackLog {
+            origin: origin.clone(),
+            knots: knots.clone(),
+            track,
+        });
+        logs.collect()
+    }
+
+    /// Shows the records from one time to another, of each log `most` bytes.
+    pub(super) fn show(
+        &mut self,
+        (from, until): (Timestamp, Timestamp),
+        most: usize,
+        mut show: impl FnMut(&MappingEvent),
+    ) {
+        let scan = &mut self.scan;
+        for MappingText { first, last, text, track, .. } in &self.texts {
+            let track = track.as_deref();
+            if *first > until || *last < from {
+                continue;
+            }
+            let mut at = text.find(from, |at, line| scan.time(track, at, line));
+            let end = at.saturating_add(most as u64);
+            'text: while at < end {
+                let part = text.part(at, BLOCK);
+                if part.to() <= at {
+                    break;
+                }
+                at = part.to();
+                for (at, line) in part.lines() {
+                    let Some((time, record)) = scan.parse(line) else { continue };
+                    let behind = behind(track, at);
+                    let time = time.offset_by(behind);
+                    if time > until {
+                        break 'text;
+                    }
+                    if let Some(record) = record.filter(|_| time >= from) {
+                        let time = record.time.offset_by(behind);
+                        show(&MappingEvent { time, ..record });
+                    }
+                }
+            }
+        }
+    }
+}

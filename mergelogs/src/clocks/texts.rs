@@ -1,0 +1,182 @@
+//! Texts that can be read at any place: plain files, and the beginnings of compressed ones.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
+
+use pen_records::time::Timestamp;
+
+use crate::config::InputOrigin;
+use crate::input::archive::{self, Compression};
+
+/// Bytes read to find a time.
+const PROBE: usize = 4 << 10;
+
+/// A text that can be read at any place.
+pub(super) struct SeekableText {
+    source: TextSource,
+    len: u64,
+}
+
+enum TextSource {
+    File(File),
+    Memory(Vec<u8>),
+}
+
+/// Whole lines of a text, and the offset of the first.
+pub(super) struct TextPart {
+    pub(super) from: u64,
+    bytes: Vec<u8>,
+}
+
+impl TextPart {
+    /// Returns the offset behind the last line.
+    pub(super) fn to(&self) -> u64 {
+        self.from + self.bytes.len() as u64
+    }
+
+    /// Returns each line and its offset.
+    pub(super) fn lines(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        let mut at = self.from;
+        self.bytes.split_inclusive(|&byte| byte == b'\n').map(move |line| {
+            let from = at;
+            at += line.len() as u64;
+            (from, line.strip_suffix(b"\n").unwrap_or(line))
+        })
+    }
+}
+
+impl SeekableText {
+    /// Opens an input. Of a compressed one the first `most` bytes are held.
+    pub(super) fn open(origin: &InputOrigin, most: usize) -> io::Result<Self> {
+        let archive = archive::open(origin, PROBE, None)?;
+        if let InputOrigin::File(path) = origin
+            && archive.compression == Compression::Plain
+        {
+            let file = File::open(path)?;
+            let len = file.metadata()?.len();
+            return Ok(Self { source: TextSource::File(file), len });
+        }
+        let mut text = Vec::new();
+        // What comes before an error is text all the same; the merge reports the error.
+        let _ = archive.bytes.take(most as u64).read_to_end(&mut text);
+        let whole = memchr::memrchr(b'\n', &text).map_or(0, |end| end + 1);
+        text.truncate(whole);
+        Ok(Self { len: text.len() as u64, source: TextSource::Memory(text) })
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_bytes(bytes: Vec<u8>) -> Self {
+        Self { len: bytes.len() as u64, source: TextSource::Memory(bytes) }
+    }
+
+    pub(super) const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Returns the whole lines in `len` bytes, the first of them at or behind `from`.
+    pub(super) fn part(&self, from: u64, len: usize) -> TextPart {
+        let before = from.saturating_sub(1);
+        let mut bytes = self.bytes(before, len + usize::from(from > 0));
+        let is_end = before + bytes.len() as u64 >= self.len;
+        let skipped = match from {
+            0 => 0,
+            _ => memchr::memchr(b'\n', &bytes).map_or(bytes.len(), |end| end + 1),
+        };
+        if !is_end {
+            let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |end| end + 1);
+            bytes.truncate(whole.max(skipped));
+        }
+        bytes.drain(..skipped);
+        TextPart { from: before + skipped as u64, bytes }
+    }
+
+    fn bytes(&self, from: u64, len: usize) -> Vec<u8> {
+        let left = usize::try_from(self.len.saturating_sub(from)).unwrap_or(usize::MAX);
+        let len = len.min(left);
+        match &self.source {
+            TextSource::Memory(text) => {
+                let from = usize::try_from(from).unwrap_or(usize::MAX).min(text.len());
+                text[from..from + len].to_vec()
+            }
+            TextSource::File(file) => {
+                let (mut bytes, mut filled) = (vec![0; len], 0);
+                while filled < len {
+                    match file.read_at(&mut bytes[filled..], from + filled as u64) {
+                        Ok(0) => break,
+                        Ok(read) => filled += read,
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        // The merge reports it.
+                        Err(_) => break,
+                    }
+                }
+                bytes.truncate(filled);
+                bytes
+            }
+        }
+    }
+
+    /// Returns the offset of a line shortly before the first of `from` or later, in a log that is in order.
+    pub(super) fn find(
+        &self,
+        from: Timestamp,
+        mut time: impl FnMut(u64, &[u8]) -> Option<Timestamp>,
+    ) -> u64 {
+        let (mut low, mut high) = (0, self.len);
+        while high - low > PROBE as u64 {
+            let middle = low.midpoint(high);
+            let part = self.part(middle, PROBE);
+            match part.lines().find_map(|(at, line)| time(at, line)) {
+                Some(time) if time < from => low = middle,
+                _ => high = middle,
+            }
+        }
+        low
+    }
+
+    /// Returns the last time in the text.
+    pub(super) fn last_time(
+        &self,
+        mut time: impl FnMut(u64, &[u8]) -> Option<Timestamp>,
+    ) -> Option<Timestamp> {
+        let tail = self.part(self.len.saturating_sub(4 * PROBE as u64), 4 * PROBE);
+        tail.lines().filter_map(|(at, line)| time(at, line)).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_whole_lines_at_their_offsets() {
+        let whole = SeekableText::of_bytes(b"one\ntwo\nthree\nlast".to_vec());
+        let lines = |from, len| -> Vec<(u64, String)> {
+            let part = whole.part(from, len);
+            part.lines().map(|(at, line)| (at, String::from_utf8_lossy(line).into())).collect()
+        };
+        assert_eq!(lines(0, 8), [(0, "one".into()), (4, "two".into())]);
+        assert_eq!(lines(1, 99), [(4, "two".into()), (8, "three".into()), (14, "last".into())]);
+        assert_eq!(lines(4, 4), [(4, "two".into())]);
+        assert_eq!(lines(5, 2), []);
+        assert_eq!(lines(99, 9), []);
+        assert_eq!(whole.part(4, 5).to(), 8);
+    }
+
+    #[test]
+    fn a_time_is_found_by_halves() {
+        let lines: String = (0..5_000).map(|n| format!("{n}\n")).collect();
+        let text = SeekableText::of_bytes(lines.into_bytes());
+        let time =
+            |line: &[u8]| std::str::from_utf8(line).ok()?.parse().ok().map(Timestamp::from_seconds);
+        for wanted in [0, 1, 777, 4_999, 6_000] {
+            let at = text.find(Timestamp::from_seconds(wanted), |_, line| time(line));
+            let part = text.part(at, 2 * PROBE);
+            let first = part.lines().find_map(|(_, line)| time(line)).unwrap();
+            assert!(first <= Timestamp::from_seconds(wanted), "{wanted}");
+            let last = part.lines().filter_map(|(_, line)| time(line)).max().unwrap();
+            assert!(last >= Timestamp::from_seconds(wanted.min(4_999)), "{wanted}");
+        }
+        assert_eq!(text.last_time(|_, line| time(line)), Some(Timestamp::from_seconds(4_999)));
+    }
+}

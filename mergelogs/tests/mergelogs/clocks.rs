@@ -1,0 +1,166 @@
+//! Clocks that drift or are set in the middle of a log.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use chrono::DateTime;
+use pen_records::attribution::text_hash;
+use pen_testing::random::SeededRandom;
+
+use crate::support::MergeFolder;
+
+const START: i64 = 1_790_000_000;
+
+/// A site with one server, whose clock is wrong.
+#[derive(Clone, Copy)]
+struct WrongClockSite {
+    requests: i64,
+    /// Milliseconds from one request to the next, at most twice as many.
+    apart: i64,
+    urls: usize,
+    is_classic: bool,
+}
+
+/// The clock at the beginning and at changes, in parts of 1,000 of the time and seconds ahead; and millionths gained.
+struct WrongClock {
+    steps: &'static [(i64, i64)],
+    pace: i64,
+}
+
+impl WrongClock {
+    /// Returns how far the clock is ahead, in microseconds, `since` microseconds after the start of `span`.
+    fn ahead(&self, since: i64, span: i64) -> i64 {
+        let steps = self.steps.iter().filter(|(at, _)| since >= span / 1_000 * at);
+        steps.map(|(_, ahead)| ahead * 1_000_000).next_back().unwrap_or(0)
+            + since / 1_000_000 * self.pace
+    }
+}
+
+impl WrongClockSite {
+    /// Writes both logs; returns each line's client, and whether it is near a change.
+    fn write(&self, folder: &MergeFolder, clock: &WrongClock) -> HashMap<String, (String, bool)> {
+        let mut random = SeededRandom::new(11);
+        let span = self.requests * self.apart * 1_000;
+        let (mut time, mut lines, mut records) = (200_000, Vec::new(), Vec::new());
+        let mut truth = HashMap::new();
+        for n in 0..self.requests {
+            let mut below = |end: i64| {
+                let drawn = random.below(usize::try_from(end).expect("it is not negative"));
+                i64::try_from(drawn).expect("it is small")
+            };
+            time += below(2_000 * self.apart);
+            let took = 5_000 + below(90_000);
+            let (client, agent) = (format!("203.0.113.{}", random.below(250)), random.below(9));
+            let path = random.below(self.urls).min(random.below(self.urls));
+            let request = format!("GET /p{path} HTTP/1.1");
+            let at =
+                |micros: i64| format!("{}.{:06}", START + micros / 1_000_000, micros % 1_000_000);
+            if self.is_classic {
+                let seconds = START + time / 1_000_000;
+                records.push((time, format!("{client} {seconds} 192.0.2.1 {request}\n")));
+            } else {
+                let ends =
+                    format!("{client} 5000 192.0.2.1 80 192.0.2.254 {} {} 1", 2_000 + n, n + 1);
+                let agent = text_hash(format!("agent/{agent}").as_bytes());
+                let headers = format!("{agent:08x} {:08x} - -", text_hash(b"-"));
+                let asked =
+                    format!("pen1 {} request {ends} - - - - - - {headers} {request}\n", at(time));
+                let ended =
+                    format!("pen1 {} end {ends} 200 255 {n} {n} - - - - - - -\n", at(time + took));
+                records.extend([(time, asked), (time + took, ended)]);
+            }
+            let logged = time + took + 300;
+            let stamp = START + (logged + clock.ahead(logged, span)).div_euclid(1_000_000);
+            let stamp = DateTime::from_timestamp(stamp, 0).expect("it is a time");
+            let text = format!(
+                "192.0.2.254 - - [{}] \"{request}\" 200 {n} \"-\" \"agent/{agent}\"\n",
+                stamp.format("%d/%b/%Y:%H:%M:%S +0000")
+            );
+            lines.push((logged, text));
+            let is_near =
+                clock.steps.iter().any(|(at, _)| (span / 1_000 * at - logged).abs() < 30_000_000);
+            truth.insert(n.to_string(), (client, is_near));
+        }
+        records.sort();
+        lines.sort();
+        let text =
+            |lines: Vec<(i64, String)>| lines.into_iter().map(|(_, line)| line).collect::<String>();
+        folder.write("pen.log", text(records));
+        folder.write("a.log", text(lines));
+        truth
+    }
+}
+
+#[test]
+fn clocks_that_are_set_or_drift_are_followed() {
+    let busy = |is_classic| WrongClockSite { requests: 3_000, apart: 100, urls: 150, is_classic };
+    let sparse =
+        |is_classic| WrongClockSite { requests: 2_000, apart: 600_000, urls: 150, is_classic };
+    for (name, sites, clock) in [
+        (
+            "5 s back",
+            busy as fn(bool) -> WrongClockSite,
+            WrongClock { steps: &[(500, -5)], pace: 0 },
+        ),
+        ("2 s forward", busy, WrongClock { steps: &[(500, 2)], pace: 0 }),
+        ("an hour back", busy, WrongClock { steps: &[(300, -3_600)], pace: 0 }),
+        (
+            "an hour forward and right again",
+            busy,
+            WrongClock { steps: &[(300, 3_600), (700, 0)], pace: 0 },
+        ),
+        ("losing", sparse as fn(bool) -> WrongClockSite, WrongClock { steps: &[], pace: -100 }),
+        ("gaining", sparse, WrongClock { steps: &[], pace: 40 }),
+        ("losing a little, an hour ahead", sparse, WrongClock { steps: &[(0, 3_600)], pace: -5 }),
+    ] {
+        for is_classic in [false, true] {
+            let folder = MergeFolder::new();
+            let truth = sites(is_classic).write(&folder, &clock);
+            let run = folder.run("-p pen.log --explain why 192.0.2.1:a.log");
+            let why = String::from_utf8(folder.read("why")).unwrap();
+            // Classic records tell equal requests of a second apart by order alone.
+            let right_of = if is_classic { 30 } else { 200 };
+            let mut wrong = String::new();
+            let (mut away, mut wrong_away) = (0, 0);
+            for (text, why) in run.out.lines().zip(why.lines().skip(1)) {
+                let id = text.split("\" 200 ").nth(1).unwrap().split(' ').next().unwrap();
+                let (client, is_near) = &truth[id];
+                let is_right = text.starts_with(&format!("{client} "));
+                assert!(is_right || !why.starts_with("certain"), "{name}: {text}: {why}");
+                away += usize::from(!is_near);
+                if !is_right && !is_near {
+                    wrong_away += 1;
+                    writeln!(wrong, "{text}").unwrap();
+                }
+            }
+            let all = run.out.lines().count();
+            assert_eq!(all, truth.len(), "{name}");
+            assert!(
+                wrong_away * right_of <= away,
+                "{name}, classic {is_classic}: {wrong_away} of {away}: {}\n{wrong}",
+                run.err
+            );
+            assert!(run.err.contains("clock "), "{name}: {}", run.err);
+        }
+    }
+}
+
+#[test]
+fn a_step_is_reported_with_the_clock_before_and_after_it() {
+    let folder = MergeFolder::new();
+    let site = WrongClockSite { requests: 2_000, apart: 100, urls: 100, is_classic: false };
+    site.write(&folder, &WrongClock { steps: &[(500, -60)], pace: 0 });
+    let run = folder.run("-p pen.log 192.0.2.1:a.log");
+    assert!(run.err.contains("clock as the balancer's from 2026-09-21T14:13:"), "{}", run.err);
+    assert!(
+        run.err.contains("clock 60 s behind the balancer's from 2026-09-21T14:1"),
+        "{}",
+        run.err
+    );
+    let run = folder.run("--report json -p pen.log 192.0.2.1:a.log");
+    let report: serde_json::Value = serde_json::from_str(&run.err).unwrap();
+    let pieces = &report["servers"][0]["clock_pieces"];
+    assert_eq!(pieces.as_array().map(Vec::len), Some(2), "{}", run.err);
+    let ahead = pieces[1]["ahead_seconds"].as_f64().unwrap();
+    assert!((ahead + 60.0).abs() < 0.2, "{ahead}");
+}
