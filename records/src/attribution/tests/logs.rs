@@ -2,6 +2,7 @@
 
 use super::exchange::{Connection, OK, SECOND, Site, connection};
 use super::*;
+use crate::access::TrailingNumbers;
 use crate::attribution::LineOrigin;
 
 /// A visitor of a virtual host, by number.
@@ -124,5 +125,74 @@ fn lines_of_virtual_hosts_are_told_by_the_host() {
             .count();
         assert!(right * 1_000 >= 3_000 * least, "{naming}: {right}");
         assert_eq!(wrong, 0, "{naming}");
+    }
+}
+
+/// Lines of all formats at once, records that are lost or come late, and ports that are used again: each line comes
+/// out once, in order, and no mapping is lost from the books.
+#[test]
+fn whatever_lines_have_each_comes_out_once() {
+    for seed in 0..40_u64 {
+        let mut state = seed;
+        let mut random = |below: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let mut site = Site::new(JoinSettings {
+            window: Duration::from_secs(1 + random(20)),
+            max_mappings: 1 << random(12),
+            max_lines: 1 << random(10),
+            ..JoinSettings::default()
+        });
+        let mut at = 0;
+        for number in 0..600 {
+            at += i64::try_from(random(20_000)).unwrap();
+            let client = u8::try_from(random(20)).unwrap() + 1;
+            let port = 2_000 + u16::try_from(random(200)).unwrap();
+            let of = connection(random(300), client, port);
+            let (url, agent) = (format!("/{}", random(5)), format!("agent{}", random(3)));
+            if random(10) > 0 {
+                site.opened(at, of);
+            }
+            if random(10) > 0 {
+                let host = format!("host{}", random(3));
+                site.request_of(at + 1, of, &url, &agent, &host);
+            }
+            if random(10) > 0 {
+                site.ended(at + 2, of, 1, OK);
+            }
+            if random(3) > 0 {
+                site.closed(at + 3, of);
+            }
+            let line = site.asked(at + 4, &url, OK, None);
+            let host = (random(2) > 0).then(|| text_hash(format!("host{}", random(3)).as_bytes()));
+            let trailing =
+                [String::new(), format!(" {port}"), format!(" 0.1 {}", 2_000 + random(300))];
+            // Formats change every hundred lines or so, and some lines are odd.
+            let format = if random(20) == 0 { random(8) } else { number / 100 % 8 };
+            let line = LoggedLine {
+                origin: LineOrigin(u32::try_from(random(3)).unwrap()),
+                user_agent: (format & 1 == 0).then(|| text_hash(agent.as_bytes())),
+                referer: line.referer.filter(|_| format & 2 == 0),
+                server_port: Some(80).filter(|_| format & 4 == 0),
+                long: line.long.filter(|_| random(30) > 0),
+                trailing: TrailingNumbers::read(
+                    trailing[usize::try_from(random(3)).unwrap()].as_bytes(),
+                ),
+                peer_port: (random(9) == 0).then_some(port),
+                host,
+                host_alone: host,
+                ..line
+            };
+            site.put(at + 4, line);
+        }
+        site.engine.finish();
+        let out = site.out(at + 1_000 * SECOND);
+        assert_eq!(out.len(), 600, "{seed}");
+        let counts = site.engine.counts();
+        assert_eq!(counts.held, 0, "{seed}");
+        site.advance(at + 2_000 * SECOND);
     }
 }
