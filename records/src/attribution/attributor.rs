@@ -11,7 +11,7 @@ use super::learnt::server::LearntServer;
 use super::line::{FingerprintCuts, HeldLine, LoggedLine, ServerIndex};
 use super::memory::signature::LoggedFields;
 use super::memory::{Memory, ServerMemory};
-use super::queue::{LateLine, LineQueue, LineState};
+use super::queue::{LateLine, LineQueue, LineState, QueuedLine};
 use super::record::MappingEvent;
 use super::settings::JoinSettings;
 use super::verdict::{
@@ -236,7 +236,7 @@ impl<T> Attributor<T> {
             explanations.gather(&self.queue, &self.memory, &self.learnt);
         }
         let verdict = self.decide(&line, state);
-        let payload = self.queue.pop()?.payload;
+        let QueuedLine { payload, line, .. } = self.queue.pop()?;
         let is_missing = matches!(verdict.reason, Reason::NoMapping | Reason::NoneFits);
         let verdict = self.fall_back(&line, verdict);
         let verdict = self.doubt_for_losses(&line, verdict);
@@ -386,8 +386,12 @@ impl<T> Attributor<T> {
             let is_explained = verdict.client.is_some() && verdict.reason != Reason::AgentFallback;
             learnt.senders.learn(sender, is_explained);
         }
+        let has_exchanges = server.has_exchanges();
+        // A line whose port no record has says nothing about headers.
+        let is_keyed = line.peer.is_some() && self.memory.has_own_ports(line.server);
         if is_missing
-            && server.has_exchanges()
+            && !is_keyed
+            && has_exchanges
             && learnt.misses_most(line.origin)
             && self.memory.distrust_headers(line)
         {

@@ -59,6 +59,11 @@ pub(crate) const PORT_RECENT: i64 = 20_000_000;
 /// Microseconds of the first octave of lateness: how long a line comes after the close of its connection.
 pub(crate) const PORT_LATE_UNIT: i64 = 250_000;
 
+/// Lines over which it is learnt whether lines have the requests that records name, and the share without, in parts per
+/// million, from which formats log requests in another form. Lines of another balancer have none of the requests, either.
+pub(crate) const PORT_REQUESTS_MEMORY: i64 = 16;
+pub(crate) const PORT_REQUESTS_STRANGE: i64 = 800_000;
+
 /// Octaves of lateness.
 pub(crate) const PORT_LATE_OCTAVES: usize = 16;
 

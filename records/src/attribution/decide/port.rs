@@ -201,8 +201,15 @@ fn decide(
     if best.mapping.is_some() || !has_requests {
         ports.came_late(best.apart, memory.now);
     }
-    if best.mapping.is_none() && ports.is_too_late(best.apart, has_requests) {
+    if best.mapping.is_none()
+        && (ports.is_too_late(best.apart, has_requests)
+            || has_requests && ports.has_requests() && is_over(memory, &best, line, logged))
+    {
+        ports.learn_request(false);
         return None;
+    }
+    if has_requests {
+        ports.learn_request(best.mapping.is_some());
     }
     let KnownConnection { client, guessed, .. } = *memory.connections.get(best.connection);
     let is_other = |it: &PortCandidate| memory.connections.get(it.connection).client != client;
@@ -217,7 +224,9 @@ fn decide(
             memory.connections.get_mut(candidate.connection).guessed = true;
         }
     }
+    let taken = memory.request_hash(logged);
     let known = memory.connections.get_mut(best.connection);
+    known.taken = if best.mapping.is_some() { taken } else { known.taken };
     known.next = best.mapping.map_or(known.next, |(_, nth)| nth).saturating_add(1);
     let delay = best.mapping.map(|(mapping, _)| take(memory, learnt, mapping, line));
     let confidence = MatchConfidence {
@@ -226,6 +235,16 @@ fn decide(
         probability: if rivals > 0 { share_of(rivals) } else { 1_000 },
     };
     Some(LineVerdict::matched(client, confidence, count, delay))
+}
+
+/// Whether the connection was closed before the line, and no line of the same request came of it: the line is of a later
+/// connection of another balancer. A line that comes twice has its request taken already.
+fn is_over(memory: &Memory, best: &PortCandidate, line: &HeldLine, logged: &LoggedLine) -> bool {
+    let known = memory.connections.get(best.connection);
+    !known.is_open()
+        && !known.is_third_party
+        && line.time.micros_since(known.closed) > 0
+        && known.taken != memory.request_hash(logged)
 }
 
 /// Returns the connection as a candidate; `None` if the line came long before it or long after it.

@@ -36,10 +36,12 @@ pub(crate) struct PortFinding {
 }
 
 /// What is known of the fields of a server's lines that may be ports.
-#[derive(Default)]
 pub(crate) struct PortEvidence {
     fields: Vec<FieldEvidence>,
     lateness: Lateness,
+    /// Share of lines, in parts per million, whose request was not found on the connection of their port although
+    /// the connection's requests are known: a moving average.
+    strange: i64,
 }
 
 /// The evidence for one field.
@@ -53,6 +55,11 @@ struct FieldEvidence {
 }
 
 impl PortEvidence {
+    pub(crate) fn new() -> Self {
+        let strange = costs::PORT_REQUESTS_STRANGE / 2;
+        Self { fields: Vec::new(), lateness: Lateness::default(), strange }
+    }
+
     /// Whether the field is a port beyond doubt.
     pub(crate) fn is_port(&self, field: PortField) -> bool {
         self.weight(field) >= costs::PORT_KNOWN
@@ -89,6 +96,18 @@ impl PortEvidence {
     /// Learns how long after the close of its connection a line came, in microseconds.
     pub(crate) fn came_late(&mut self, micros: i64, now: Timestamp) {
         self.lateness.learn(micros, now);
+    }
+
+    /// Learns whether a line's request was found on the connection of its port.
+    pub(crate) fn learn_request(&mut self, is_found: bool) {
+        let share = if is_found { 0 } else { 1_000_000 };
+        self.strange += (share - self.strange) / costs::PORT_REQUESTS_MEMORY;
+    }
+
+    /// Whether lines have the requests that records name, so that a closed connection without a line's request is
+    /// not the line's.
+    pub(crate) const fn has_requests(&self) -> bool {
+        self.strange < costs::PORT_REQUESTS_STRANGE
     }
 
     /// Whether a line comes too long after the close of a connection to be of this connection. Of a connection
@@ -167,21 +186,21 @@ mod tests {
     #[test]
     fn few_lines_show_a_port_where_the_balancer_has_few_connections() {
         for (rivals, lines) in [(1, 1), (30, 2), (1_000, 3), (10_000, 10)] {
-            let mut ports = PortEvidence::default();
+            let mut ports = PortEvidence::new();
             let known = (1..=20).find(|&line| {
                 ports.found(FIELD, line, finding(rivals));
                 ports.is_port(FIELD)
             });
             assert_eq!(known, Some(lines), "{rivals}");
         }
-        let mut ports = PortEvidence::default();
+        let mut ports = PortEvidence::new();
         (1..20).for_each(|line| ports.found(FIELD, line, finding(60_000)));
         assert!(!ports.is_port(FIELD), "any number is found");
     }
 
     #[test]
     fn a_number_that_stands_in_each_line_shows_nothing() {
-        let mut ports = PortEvidence::default();
+        let mut ports = PortEvidence::new();
         (0..20).for_each(|_| ports.found(FIELD, 8_080, finding(1_000)));
         assert!(!ports.is_port(FIELD));
         let by_request = PortFinding { by_request: true, ..finding(1_000) };
@@ -191,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_field_that_is_no_port_any_more_is_found_out_and_learnt_again() {
-        let mut ports = PortEvidence::default();
+        let mut ports = PortEvidence::new();
         (1..100).for_each(|line| ports.found(FIELD, line, finding(5)));
         let misses = (1..100).find(|_| {
             ports.missed(FIELD);
@@ -207,7 +226,7 @@ mod tests {
 
     #[test]
     fn fields_are_bounded_and_the_known_ones_are_kept() {
-        let mut ports = PortEvidence::default();
+        let mut ports = PortEvidence::new();
         (1..9).for_each(|line| ports.found(FIELD, line, finding(1)));
         for origin in 1..1_000 {
             ports.missed(PortField { origin: LineOrigin(origin), ..FIELD });

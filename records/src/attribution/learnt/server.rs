@@ -61,7 +61,7 @@ impl LearntServer {
             agreement: ResponseAgreement::new(),
             calibration: Calibration::new(),
             logged_end: LoggedEnd::default(),
-            ports: PortEvidence::default(),
+            ports: PortEvidence::new(),
             orphans: OrphanClasses::default(),
             hosts: ServerHosts::default(),
             tls: None,

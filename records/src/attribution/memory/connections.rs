@@ -48,6 +48,8 @@ pub(crate) struct KnownConnection {
     pub(crate) rested: (Timestamp, u32),
     /// Whether a line was given to this connection, or to a rival of it, by a guess.
     pub(crate) guessed: bool,
+    /// Hash of the last request that a line took; 0 before the first.
+    pub(crate) taken: u32,
     /// Whether the record of the opening has come.
     announced: bool,
     /// See [`ExchangeEvent::is_third_party`].
@@ -142,6 +144,7 @@ impl ConnectionTable {
             next: 1,
             rested: (Timestamp::MIN, 0),
             guessed: false,
+            taken: 0,
             announced: exchange.kind == MappingKind::Opened,
             is_third_party: exchange.is_third_party,
         };

@@ -33,7 +33,7 @@ use self::mappings::{GroupSlot, MappingSlot, MappingTable, RequestGroup, Waiting
 use self::signature::{LoggedFields, RequestSignature, ServerFields};
 use self::tls::TlsExchanges;
 use super::costs;
-use super::line::{HeldLine, LineNumber, LoggedLine};
+use super::line::{HeldLine, LineNumber, LoggedLine, low};
 use super::record::MappingEvent;
 use super::settings::JoinSettings;
 use crate::hash::mix;
@@ -392,6 +392,11 @@ impl Memory {
             self.mappings.find(key).is_some_and(|it| self.mappings.group(it).mappings > 0)
         };
         Some(if has_mappings(target) && !has_mappings(own) { target } else { own })
+    }
+
+    /// Returns a hash of what the line is compared by among mappings with facts; 0 without a request.
+    pub(crate) fn request_hash(&self, line: &LoggedLine) -> u32 {
+        self.exchange_key_of(line).map_or(0, |(key, _)| low(key))
     }
 
     /// Returns the group of mappings with facts that a line belongs to, if there is one.

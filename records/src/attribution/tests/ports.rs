@@ -147,6 +147,53 @@ fn a_line_whose_port_no_record_has_gets_no_client() {
 }
 
 #[test]
+fn a_port_of_a_connection_that_was_just_closed_is_no_key_to_another_request() {
+    // As `mergelogs` reads: whole seconds, and lines wait for three.
+    let mut site =
+        Site::new(JoinSettings { wait: Duration::from_secs(3), ..JoinSettings::default() });
+    let second = |at: i64| Timestamp::from_seconds(at / SECOND);
+    for number in 0..600 {
+        let at = number * SECOND / 20;
+        site.visit(at, connection_of(number), "/a", OK);
+        let asked = |site: &Site, url, agent: &str, number| LoggedLine {
+            resolution: Resolution::Second,
+            time: second(at),
+            user_agent: Some(text_hash(agent.as_bytes())),
+            ..site.asked(at, url, OK, Some(port_of(number)))
+        };
+        let own = asked(&site, "/a", "agent", number);
+        // Another balancer uses a port of one and a half seconds ago, or a line comes twice.
+        let other = match number % 3 {
+            0 => asked(&site, "/b", "agent", (number - 30).max(0)),
+            1 => asked(&site, "/a", "other", (number - 30).max(0)),
+            _ => own,
+        };
+        site.put(at + 2_000, own);
+        site.put(at + 2_000, other);
+    }
+    let out = site.out(1_000 * SECOND);
+    for (number, pair) in (0..600).zip(out.chunks(2)) {
+        assert_eq!(pair[0], (client_of(number), EXACT.0, EXACT.1), "{number}");
+        let expected = if number % 3 == 2 { client_of(number) } else { 0 };
+        assert!(number < 30 || pair[1].0 == expected, "{number}: {:?}", pair[1]);
+    }
+}
+
+#[test]
+fn a_format_that_logs_requests_otherwise_has_exact_ports_all_the_same() {
+    let mut site = Site::default();
+    for number in 0..100 {
+        let at = number * SECOND / 20;
+        site.visit(at, connection_of(number), "/a", OK);
+        site.line(at + 2_000, "/index.html", OK, Some(port_of(number)));
+    }
+    let out = site.out(1_000 * SECOND);
+    let exact =
+        (0..100).zip(&out).filter(|&(number, it)| *it == (client_of(number), EXACT.0, EXACT.1));
+    assert!(exact.count() >= 80);
+}
+
+#[test]
 fn ports_that_are_translated_on_the_way_are_no_keys() {
     let mut site = Site::default();
     for number in 0..200 {
