@@ -32,6 +32,8 @@ pub(crate) enum MisfitCause {
     NotUnderstood(u32),
     /// Most lines of this source find no mapping.
     Unmatched(u32),
+    /// The lines of this source are among the mappings of another server.
+    MixedUp(u32),
     /// No line comes from servers that mappings name.
     Silent,
     /// This source sends what servers log, too.
@@ -122,11 +124,13 @@ pub(crate) struct NotMapped<'a> {
     /// Servers that mappings name, and those of them without lines.
     pub(crate) mapped: &'a [IpAddr],
     pub(crate) silent: &'a [IpAddr],
+    /// The server whose mappings have the requests of the lines.
+    pub(crate) fit: Option<IpAddr>,
 }
 
 impl fmt::Display for NotMapped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lines, key, hosts, mapped, silent } = self;
+        let Self { lines, key, hosts, mapped, silent, fit } = self;
         write!(
             f,
             "{lines} lines of {key}, and no mapping names this server; mappings name {}",
@@ -136,6 +140,14 @@ impl fmt::Display for NotMapped<'_> {
             write!(f, ", of which {} sent no line", ServerList(silent))?;
         }
         let addr = key.addr;
+        if let (Some(fit), [] | [_]) = (fit, hosts) {
+            let name = hosts.first().map(|host| host.escape_ascii().to_string());
+            let name = name.unwrap_or_else(|| addr.to_string());
+            return write!(
+                f,
+                "; those of {fit} have the requests of these lines: add --server {name}={fit}"
+            );
+        }
         match (hosts, silent) {
             ([], [only]) => write!(f, ": add --server {addr}={only} if this is that server"),
             ([], _) => write!(f, ": if it is one of these, add --server {addr}=ADDR"),
@@ -184,7 +196,7 @@ mod tests {
         let text = |hosts: &[&str], mapped: &[IpAddr], silent: &[IpAddr]| {
             let hosts: Vec<Box<[u8]>> = hosts.iter().map(|host| host.as_bytes().into()).collect();
             let key = ServerKey::parse("127.0.0.7").unwrap();
-            NotMapped { lines: 3, key, hosts: &hosts, mapped, silent }.to_string()
+            NotMapped { lines: 3, key, hosts: &hosts, mapped, silent, fit: None }.to_string()
         };
         assert_eq!(
             text(&[], &[ip(1), ip(2)], &[ip(2)]),

@@ -8,6 +8,7 @@ use pen_records::mapping::{Mapping, MappingKind};
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::arena::Arena;
+use crate::fit::FitWindow;
 use crate::report::ReceivedCounts;
 use crate::sources::LineSources;
 use crate::third_party::UnusableLine;
@@ -34,6 +35,7 @@ pub(super) struct Intake {
     pub(super) sources: LineSources,
     pub(super) warnings: Warnings,
     pub(super) received: ReceivedCounts,
+    pub(super) fit: FitWindow,
     pub(super) twins: TwinFinder,
     /// Sources that turned out to look like a balancer, and the server that logs the same.
     pub(super) found_balancers: Vec<(u32, u32)>,
@@ -47,6 +49,7 @@ impl Intake {
             sources,
             arena: Arena::default(),
             warnings: Warnings::default(),
+            fit: FitWindow::default(),
             twins: TwinFinder::default(),
             found_balancers: Vec::new(),
             received: ReceivedCounts::default(),
@@ -97,7 +100,10 @@ impl Intake {
         };
         let mapping = &Mapping { server_port: server.port.or(mapping.server_port), ..*mapping };
         match MappingEvent::with_exchange(mapping, server.index, time, &mut self.balancers) {
-            Some(record) => self.engine.mapping(record),
+            Some(record) => {
+                self.fit.mapping(&record);
+                self.engine.mapping(record);
+            }
             None => self.received.mappings_unused += unused,
         }
     }
@@ -156,6 +162,7 @@ impl Intake {
         let len =
             u32::try_from(text.len()).expect("a datagram, or a line put together within 2^20");
         self.arena.push(text);
+        self.fit.line(&evidence);
         let number = self.received.lines;
         if self.sources.has_suspects()
             && let (Some(request), Some(client)) = (evidence.long, client)

@@ -1,5 +1,6 @@
 //! The look for misfits in what came since the last look.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use pen_records::misfit::{ServerList, is_misfit};
@@ -27,6 +28,13 @@ impl Collector {
             (lines - self.misfits.lines, records - self.misfits.mappings);
         (self.misfits.lines, self.misfits.mappings) = (lines, records);
         let mapped = self.intake.sources.servers.mapped();
+        let mixed_up = self.intake.fit.mixed_up();
+        let fits: HashMap<u32, IpAddr> = (self.intake.sources.iter().zip(0..))
+            .filter_map(|(source, number)| {
+                let server = mixed_up.get(&source.server)?;
+                Some((number, mapped.iter().find(|(_, index)| index == server)?.0))
+            })
+            .collect();
         let has_lines = |server| self.intake.sources.iter().any(|it| it.server == server);
         let silent: Vec<IpAddr> =
             mapped.iter().filter(|(_, it)| !has_lines(*it)).map(|(addr, _)| *addr).collect();
@@ -46,7 +54,7 @@ impl Collector {
             );
             self.misfits.say(MisfitCause::NoMappings, now, what);
         }
-        self.look_at_sources(&mapped, &silent, now);
+        self.look_at_sources(&mapped, &silent, &fits, now);
         if lines > 0 && records > 0 {
             self.look_at_silent(silent, now);
             self.look_at_options();
@@ -68,7 +76,13 @@ impl Collector {
         }
     }
 
-    fn look_at_sources(&mut self, mapped: &[IpAddr], silent: &[IpAddr], now: Timestamp) {
+    fn look_at_sources(
+        &mut self,
+        mapped: &[IpAddr],
+        silent: &[IpAddr],
+        fits: &HashMap<u32, IpAddr>,
+        now: Timestamp,
+    ) {
         let misfits = &mut self.misfits;
         for index in 0..self.intake.sources.iter().len() {
             let number = u32::try_from(index).expect("sources are numbered so");
@@ -90,9 +104,17 @@ impl Collector {
                 misfits.say(MisfitCause::NotUnderstood(number), now, what);
             } else if !self.intake.sources.servers.is_mapped(server) {
                 if !mapped.is_empty() {
-                    let what = NotMapped { lines, key, hosts: &hosts, mapped, silent };
+                    let fit = fits.get(&number).copied();
+                    let what = NotMapped { lines, key, hosts: &hosts, mapped, silent, fit };
                     misfits.say(MisfitCause::NotMapped(number), now, what);
                 }
+            } else if let Some(fit) = fits.get(&number) {
+                let what = format_args!(
+                    "the requests in the lines of {key} are those of mappings that name {fit}, and not {}: are these \
+                     servers mixed up, in --server, in penlog --server, or in an address?",
+                    key.addr
+                );
+                misfits.say(MisfitCause::MixedUp(number), now, what);
             } else if understood >= ENOUGH && is_misfit(understood, found) {
                 let unmatched = new.unmatched;
                 let what = format_args!(

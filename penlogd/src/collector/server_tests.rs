@@ -229,3 +229,37 @@ fn lines_of_two_servers_are_all_written() {
     }
     assert_eq!(bench.clients().len(), 80);
 }
+
+#[test]
+fn two_servers_that_are_mixed_up_are_said() {
+    let mut bench = Bench::new(&[]);
+    for number in 0..100 {
+        // Half of the requests are the same at both.
+        let (own, other) =
+            if number % 2 == 0 { ("10.0.0.1", "10.0.0.2") } else { ("10.0.0.2", "10.0.0.1") };
+        let url = if number % 4 < 2 { 1 } else { number };
+        bench.send(BALANCER, &format!("+ 203.0.113.{number} {own} GET /{url} HTTP/1.1\n"));
+        let line = format!("10.9.9.9 {TAIL} \"GET /{url} HTTP/1.1\" 200 5\n");
+        bench.send(&format!("{other}:5000"), &line);
+    }
+    let said = bench.remarks(30);
+    let count = said.iter().filter(|it| it.contains("mixed up")).count();
+    assert_eq!(count, 2, "{said:?}");
+}
+
+#[test]
+fn the_server_of_lines_is_found_by_their_requests() {
+    let mut bench = Bench::new(&[]);
+    for number in 0..30 {
+        bench.request(number, "10.0.0.1", "10.0.0.1", "");
+        bench.request(100 + number, "10.0.0.2", "127.0.0.7", "");
+        bench.send(BALANCER, &format!("+ 203.0.113.9 10.0.0.3 GET /other{number} HTTP/1.1\n"));
+    }
+    let said = bench.remarks(30);
+    assert!(
+        said[0].ends_with(
+            "10.0.0.2 have the requests of these lines: add --server 127.0.0.7=10.0.0.2"
+        ),
+        "{said:?}"
+    );
+}

@@ -1,0 +1,69 @@
+//! A sample of what came between two looks for misfits: it tells which server's mappings the lines of a server are among.
+
+use std::collections::HashMap;
+use std::mem;
+
+use pen_records::attribution::{LoggedLine, MappingEvent, ServerIndex};
+use pen_records::misfit::FitSample;
+use pen_records::request::{Cut, Fingerprint};
+use pen_records::time::Timestamp;
+
+/// Requests of lines, and of mappings, that are sampled.
+const LINES: usize = 4_000;
+const MAPPINGS: usize = 16_000;
+
+/// The sample of a time.
+#[derive(Debug, Default)]
+pub(crate) struct FitWindow {
+    lines: Vec<SampledLine>,
+    mappings: Vec<SampledLine>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct SampledLine {
+    server: ServerIndex,
+    request: Fingerprint,
+    time: Timestamp,
+}
+
+impl FitWindow {
+    /// Adds a line, while there is room.
+    #[inline]
+    pub(crate) fn line(&mut self, line: &LoggedLine) {
+        if self.lines.len() < LINES
+            && let Some(request) = line.long
+        {
+            self.lines.push(SampledLine { server: line.server, request, time: line.time });
+        }
+    }
+
+    /// Adds a mapping, while there is room.
+    #[inline]
+    pub(crate) fn mapping(&mut self, record: &MappingEvent) {
+        if self.mappings.len() < MAPPINGS
+            && record.cut == Cut::Long
+            && let Some(request) = record.request
+        {
+            self.mappings.push(SampledLine { server: record.server, request, time: record.time });
+        }
+    }
+
+    /// Returns the server whose mappings the lines of a server are among, for each whose lines are not among those of
+    /// their own, and begins a new sample.
+    pub(crate) fn mixed_up(&mut self) -> HashMap<ServerIndex, ServerIndex> {
+        let (lines, mappings) = (mem::take(&mut self.lines), mem::take(&mut self.mappings));
+        let mut sample = FitSample::default();
+        // The last mappings of a full sample end before the last lines do.
+        let end = mappings.last().map(|it| it.time).filter(|_| mappings.len() == MAPPINGS);
+        for SampledLine { server, request, time } in lines {
+            if end.is_none_or(|end| time <= end) {
+                sample.line(server.0 as usize, request, time);
+            }
+        }
+        for SampledLine { server, request, time } in mappings {
+            sample.mapping(server.0 as usize, request, time);
+        }
+        let index = |place: usize| ServerIndex(u32::try_from(place).unwrap_or(u32::MAX));
+        sample.mixed_up().into_iter().map(|(log, server)| (index(log), index(server))).collect()
+    }
+}
