@@ -131,8 +131,8 @@ impl fmt::Display for MisfitCause {
                 write!(f, "requests differ in {what}: the server logs \"{logged}\", the balancer \"{mapped}\"")
             }
             Self::Unexplained => f.write_str(
-                "servers, times and formats fit; --explain-line says why a line got no client, and the guide \
-                 (troubleshooting) lists what a balancer or a server may do to requests",
+                "servers, times and formats fit; perhaps the log of another balancer or a part of this one's is \
+                 missing, or a proxy changes requests; --explain-line says why a line got no client",
             ),
         }
     }

@@ -250,6 +250,16 @@ impl ClientCounts {
     }
 }
 
+impl ClientCounts {
+    /// Returns whether as many lines are of one client as found a mapping, of several clients: this one is the balancer, and
+    /// the others are hosts that ask past it.
+    pub(crate) fn has_one_with_share(&self, found: f64) -> bool {
+        let share = |&lines: &u32| f64::from(lines) / f64::from(self.lines.max(1));
+        let is_one = |share: f64| (0.1..0.9).contains(&share) && (share - found).abs() < 0.05;
+        self.counts.values().map(share).any(is_one)
+    }
+}
+
 /// Balancers in front of a server that are common.
 const BALANCERS: usize = 3;
 
@@ -268,6 +278,16 @@ mod tests {
         assert!(!of(&["a"; 9]) && !of(&["a", "b"]) && !of(&["a", "b", "a", "b", "a"]));
         assert!(!of(&["a", "a", "a", "a", "a", "a", "b", "c", "d", "e"]));
         assert!(!of(&[]));
+    }
+
+    #[test]
+    fn lines_of_another_balancer_are_a_share() {
+        let mut counts = ClientCounts::default();
+        (0..100).for_each(|n| counts.add(if n % 5 < 2 { b"10.0.0.8" } else { b"10.0.0.9" }));
+        assert!(counts.has_one_with_share(0.42) && !counts.has_one_with_share(0.2));
+        let mut one = ClientCounts::default();
+        (0..100).for_each(|_| one.add(b"10.0.0.9"));
+        assert!(!one.has_one_with_share(1.0) && !one.has_one_with_share(0.4));
     }
 
     #[test]

@@ -151,10 +151,15 @@ impl FitSample {
             *lines += 1;
             *near += u32::from(line.near.has(log));
         }
-        let is_balancer = |&&(lines, near): &&(u32, u32)| lines >= SENT && near * 4 >= lines * 3;
-        let others = senders.values().filter(|sender| !is_balancer(sender));
-        let (lines, near) = others.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
-        senders.values().any(|sender| is_balancer(&sender)) && near * 2 < lines
+        // Common requests of others are near some mapping by chance.
+        let missed = |(lines, near): (u32, u32)| f64::from(lines - near) / f64::from(lines.max(1));
+        let known = senders.values().copied().filter(|&(lines, _)| lines >= SENT);
+        let Some(best) = known.min_by(|&a, &b| missed(a).total_cmp(&missed(b))) else {
+            return false;
+        };
+        let all = senders.values().fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1));
+        let others = (all.0 - best.0, all.1 - best.1);
+        missed(best) < 0.25 && missed(others) > 3.0 * missed(best) + 0.05
     }
 
     /// Returns each log that fits the mappings of another server better, and this server. For a server that has a log

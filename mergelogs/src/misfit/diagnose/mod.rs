@@ -35,6 +35,12 @@ impl ServerCounts {
         self.lines.saturating_sub(self.direct).saturating_sub(self.not_understood)
     }
 
+    /// The share of lines that found a client, of those that could.
+    #[expect(clippy::cast_precision_loss, reason = "a share need not be exact")]
+    fn found_share(self) -> f64 {
+        self.found as f64 / self.asked().max(1) as f64
+    }
+
     /// Returns whether most lines found no client.
     pub(crate) fn is_lost(self) -> bool {
         is_misfit(self.lines.saturating_sub(self.direct), self.found)
@@ -124,7 +130,10 @@ impl MisfitCase<'_> {
         self.not_named(index, server, asked)
             .or_else(|| self.other_port(server))
             .or_else(|| self.partial_overlap(server).filter(|_| asked >= UNEXPLAINED))
-            .or_else(|| (asked >= UNEXPLAINED).then_some(MisfitCause::Unexplained))
+            .or_else(|| {
+                let is_other = server.clients.has_one_with_share(counts.found_share());
+                (asked >= UNEXPLAINED && !is_other).then_some(MisfitCause::Unexplained)
+            })
     }
 
     /// The name of a server by its number in the samples.
