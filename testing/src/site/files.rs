@@ -26,6 +26,9 @@ pub fn write_files(site: &MadeSite, folder: &Path) -> io::Result<Vec<String>> {
     if let Some(window) = site.window {
         arguments.extend(["-j".to_owned(), window.to_string()]);
     }
+    if let Some(zone) = site.zone {
+        arguments.extend(["--zone".to_owned(), zone.to_owned()]);
+    }
     arguments.extend(site.options.iter().cloned());
     for (file, (server, log)) in logs.iter().enumerate().filter(|(_, (_, log))| !log.is_empty()) {
         let name = format!("access-{file}.log");

@@ -38,6 +38,8 @@ pub struct MadeSite {
     pub options: Vec<String>,
     /// The window in seconds, where it is not the usual one.
     pub window: Option<u32>,
+    /// The zone of stamps that name none, where a program reads stamps.
+    pub zone: Option<&'static str>,
     /// The balancer's records, as they are sent.
     pub format: Option<RecordFormat>,
     /// The middle of its time, at which things happen.
@@ -95,6 +97,7 @@ pub fn made_of(plan: &SitePlan, demands: Vec<Demand>) -> MadeSite {
     let mut writing = LogWriting { plan, random, traffic: &traffic, site: MadeSite::default() };
     writing.site.format = Some(plan.records);
     writing.site.middle = traffic.middle;
+    writing.site.zone = (plan.format == LineFormat::LocalTime).then_some("+0200");
     writing.options();
     writing.connections();
     for exchange in &traffic.exchanges {
