@@ -94,7 +94,8 @@ fn choose(
         .collect();
     let count = u32::try_from(open.len()).expect("bounded by the window");
     let covered = coverage(line, exchanges);
-    let Some((chosen, share)) = best_client(&shares, &slots, covered) else {
+    let crowd = weights.near.iter().sum::<f64>() / number(weights.near.len().max(1));
+    let Some((chosen, share)) = best_client(&shares, &slots, (covered, crowd)) else {
         let reason = if open.is_empty() { Reason::NoMapping } else { Reason::NoneFits };
         return LineVerdict { candidates: count, ..LineVerdict::unmatched(reason) };
     };
@@ -330,8 +331,13 @@ fn cost_of_time(exchange: &TlsExchange, line: &HeldLine, tls: &LearntTls) -> i64
 }
 
 /// Returns the client with the greatest share of a line, by its best slot, and the probability in thousandths;
-/// `None` if the line rather belongs to no slot. `covered` is the part of the exchanges that the window has.
-fn best_client(shares: &LineShares, slots: &[TlsSlot], covered: f64) -> Option<(usize, u16)> {
+/// `None` if the line rather belongs to no slot. `covered` is the part of the exchanges that the window has, `crowd` how near their ends
+/// are to each other.
+fn best_client(
+    shares: &LineShares,
+    slots: &[TlsSlot],
+    (covered, crowd): (f64, f64),
+) -> Option<(usize, u16)> {
     let of_client = |chosen: usize| -> f64 {
         let client = slots[chosen].exchange.client;
         let own = slots.iter().zip(&shares.slots);
@@ -343,6 +349,7 @@ fn best_client(shares: &LineShares, slots: &[TlsSlot], covered: f64) -> Option<(
     if share <= 0.0 || matched < 0.5 {
         return None;
     }
+    let share = tempered(share, crowd);
     Some((chosen, thousandths(share * covered.powf(1.0 - share))))
 }
 
@@ -353,4 +360,12 @@ fn best_client(shares: &LineShares, slots: &[TlsSlot], covered: f64) -> Option<(
 )]
 fn thousandths(share: f64) -> u16 {
     ((share * 1_000.0) as u16).clamp(1, costs::GUESS_CEILING)
+}
+
+/// Returns a share with smaller odds where exchanges end close together: there the order says less than the
+/// alignment takes from it.
+fn tempered(share: f64, crowd: f64) -> f64 {
+    let power = 1.0 - costs::TLS_CROWD * crowd;
+    let (right, wrong) = (share.powf(power), (1.0 - share).max(0.0).powf(power));
+    right / (right + wrong)
 }
