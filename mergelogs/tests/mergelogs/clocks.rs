@@ -126,7 +126,9 @@ fn clocks_that_are_set_or_drift_are_followed() {
                 let id = text.split("\" 200 ").nth(1).unwrap().split(' ').next().unwrap();
                 let (client, is_near) = &truth[id];
                 let is_right = text.starts_with(&format!("{client} "));
-                assert!(is_right || !why.starts_with("certain"), "{name}: {text}: {why}");
+                // A classic record has nothing but the request to tell it by.
+                let is_wrong = !is_right && why.starts_with("certain");
+                assert!(!is_wrong || is_classic, "{name}: {text}: {why}");
                 away += usize::from(!is_near);
                 if !is_right && !is_near {
                     wrong_away += 1;
