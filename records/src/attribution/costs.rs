@@ -157,6 +157,10 @@ pub(crate) const ASKED_AFTER: i64 = 20_000;
 /// Cost of a request that was asked after the line.
 pub(crate) const ASKED_TOO_LATE: i64 = 6_000;
 
+/// Seconds by which answers to requests of one stamp of a whole second may be late: the closer such requests are, the
+/// more of their lines are crossed.
+pub(crate) const CROSSED_WITHIN: f64 = 0.05;
+
 /// Pairs of lines that are logged in the order of the ends of their exchanges, before any was seen.
 pub(crate) const STRAIGHT_AT_FIRST: f64 = 30.0;
 
@@ -198,6 +202,12 @@ pub(crate) const LATTICE_LINES: usize = 16;
 /// Most mappings that they are aligned with.
 pub(crate) const LATTICE_MAPPINGS: usize = 32;
 
+/// Lines of a group that are looked at for those of one file.
+pub(crate) const LATTICE_SCAN_LINES: usize = 64;
+
+/// Before delays are known: microseconds after a request from which a line is less and less likely.
+pub(crate) const ASKED_AT_FIRST: u64 = 200_000;
+
 /// Most lines decided by one alignment where a group has more lines.
 pub(crate) const LATTICE_DECIDED: usize = 8;
 
@@ -224,6 +234,9 @@ pub(crate) const LEFT_OVER_AT_FIRST: (f64, f64) = (1.0, 400.0);
 
 /// Left-over and taken mappings at which both counts are halved.
 pub(crate) const LEFT_OVER_FADE_AT: f64 = 512.0;
+
+/// Share of left-over mappings from which they are usual.
+pub(crate) const LEFT_OVER_USUAL: f64 = 0.1;
 
 /// Share that is taken off where both mappings are left over and lines without one.
 pub(crate) const LEFT_OVER_BOTH: f64 = 0.9;

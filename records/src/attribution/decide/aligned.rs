@@ -36,8 +36,7 @@ pub(super) fn decide<T>(
     window.watch_order(learnt);
     window.lattice.solve();
     let latest = window.lines[0].line.time.offset_by(memory.wait / 2);
-    let crowded = window.lines.len() < memory.mappings.group(group).lines as usize;
-    let decided = if crowded { costs::LATTICE_DECIDED } else { 1 };
+    let decided = if window.is_crowded() { costs::LATTICE_DECIDED } else { 1 };
     let mut verdict = None;
     for place in 0..decided.min(window.lines.len()) {
         let WindowLine { number, line } = window.lines[place];
@@ -59,6 +58,7 @@ pub(super) fn decide<T>(
                         ended: mapping.time,
                         asked,
                         group: Some(group),
+                        origin: line.origin,
                     });
                 }
                 memory.consume(group, window.mappings[chosen].mapping, next);
@@ -91,10 +91,20 @@ impl DecisionWindow {
         learnt: &Learnt,
         group: GroupSlot,
     ) {
+        // Lines of different files are in no order.
+        let origin = queue.front_line().origin;
         let lines = queue.lines_of_group(memory.mappings.group(group).first_line);
-        let lines = lines.take(costs::LATTICE_LINES);
         self.lines.clear();
-        self.lines.extend(lines.map(|(number, &line)| WindowLine { number, line }));
+        self.others.clear();
+        for (number, &line) in lines.take(costs::LATTICE_SCAN_LINES) {
+            if line.origin != origin {
+                self.others.push(line);
+            } else if self.lines.len() < costs::LATTICE_LINES {
+                self.lines.push(WindowLine { number, line });
+            } else {
+                break;
+            }
+        }
         self.mappings.clear();
         self.complete = true;
         let first = self.lines[0].line;
@@ -142,6 +152,16 @@ impl DecisionWindow {
         }
     }
 
+    /// Whether the window has as many lines as it can hold.
+    fn is_full(&self) -> bool {
+        self.lines.len() == costs::LATTICE_LINES
+    }
+
+    /// Whether several lines are decided at once: the first of the group, without any between them.
+    fn is_crowded(&self) -> bool {
+        self.is_full() && self.others.is_empty()
+    }
+
     /// Sets the weights of all parts of an alignment.
     fn weigh_in_order(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
         let server = &learnt.servers[self.lines[0].line.server as usize];
@@ -186,9 +206,7 @@ impl DecisionWindow {
                             server.agreement.cost(facts, line)
                         }
                     }
-                    (None, Some(known)) => {
-                        server.delays.cost(delay) + i64::from(known.cost(rarity))
-                    }
+                    (None, Some(known)) => server.asked_cost(delay) + i64::from(known.cost(rarity)),
                     (None, None) => 0,
                 };
                 let cost = cost + if left { costs::DEFERRED } else { 0 };
@@ -202,14 +220,20 @@ impl DecisionWindow {
 
     /// Sets the weights of mappings that are left over, still open, or crossed.
     fn weigh_mappings(&mut self, memory: &Memory, server: &LearntServer, group: GroupSlot) {
-        let RequestGroup { lines, of_exchanges, .. } = *memory.mappings.group(group);
+        let RequestGroup { of_exchanges, .. } = *memory.mappings.group(group);
         let first = self.lines[0].line;
         let is_coarse = first.resolution == Resolution::Second;
         // More lines of the window's last stamp may follow.
-        let is_crowded = self.lines.len() < lines as usize;
-        let step = if is_crowded { first.resolution.micros() } else { 0 };
-        let horizon = self.horizon(memory, group).offset_by(-step);
-        let left = server.left_over.left();
+        let step = if self.is_full() { first.resolution.micros() } else { 0 };
+        let horizon = if self.is_full() {
+            self.lines.last().map_or(first.time, |last| last.line.time)
+        } else {
+            memory.now.max(first.time)
+        };
+        let horizon = horizon.offset_by(-step);
+        let usual = server.left_over.left();
+        let count = |lines: usize| f64::from(u32::try_from(lines).unwrap_or(u32::MAX));
+        let to_others = count(self.others.len()) / count(self.others.len() + self.lines.len());
         for place in 0..self.ordered {
             let mapping = &self.mappings[place];
             let waited = horizon.micros_since(mapping.time);
@@ -218,8 +242,12 @@ impl DecisionWindow {
             } else {
                 server.delays.saved(waited)
             };
+            let waiting = memory.mappings.get(mapping.mapping);
+            // The mapping may belong to a line of another file.
+            let is_others = |it: &HeldLine| !pair::differs(memory, server, waiting, it);
+            let left = if self.others.iter().any(is_others) { usual.max(to_others) } else { usual };
             let open = self.lattice.weight(saved).max(left);
-            let is_ended = is_ended(memory, memory.mappings.get(mapping.mapping));
+            let is_ended = is_ended(memory, waiting);
             let (left, open) = match (mapping.deferred, is_ended) {
                 (false, _) => (left, open),
                 (true, true) => (1.0, 1.0),
@@ -243,7 +271,7 @@ impl DecisionWindow {
     ) -> f64 {
         let (one, other) = (&self.mappings[place], &self.mappings[place + 1]);
         let (Some(first), Some(second)) = (one.facts, other.facts) else {
-            return self.lattice.weight(server.order.crossing_cost());
+            return self.crossed_requests(server, place, is_coarse);
         };
         if !is_coarse && server.delays.is_settled() {
             return costs::CROSSED_FINE;
@@ -251,6 +279,27 @@ impl DecisionWindow {
         let asked = |facts| memory.exchanges.get(facts).asked;
         let gap = other.time.micros_since(one.time);
         server.end_order.crossed(gap, asked(second) < asked(first))
+    }
+
+    /// Returns the weight of crossing a mapping without an end with the next.
+    fn crossed_requests(&self, server: &LearntServer, place: usize, is_coarse: bool) -> f64 {
+        let learnt = self.lattice.weight(server.order.crossing_cost());
+        if self.lines[0].line.user_agent.is_some() {
+            return learnt;
+        }
+        // Nothing in the lines tells how strictly the server keeps the order.
+        let (one, other) = (&self.mappings[place], &self.mappings[place + 1]);
+        if one.resolution != Resolution::Second && !is_coarse {
+            return if server.delays.is_settled() { costs::CROSSED_FINE } else { learnt };
+        }
+        if one.time != other.time {
+            return learnt;
+        }
+        let stamp = one.time;
+        let equal = self.mappings[..self.ordered].iter().filter(|it| it.time == stamp).count();
+        let equal = f64::from(u32::try_from(equal).unwrap_or(u32::MAX));
+        let crossed = 0.5 * costs::CROSSED_WITHIN / (costs::CROSSED_WITHIN + 1.0 / equal);
+        learnt.max(crossed / (1.0 - crossed))
     }
 
     /// Returns the weight of a pair by itself.
@@ -338,11 +387,12 @@ impl DecisionWindow {
         } else {
             learn(memory, learnt, &line, &taken, confidence, by_pair.min(share));
             let server = &mut learnt.servers[line.server as usize];
-            if taken.facts.is_none() && share >= server.teaches() {
+            if taken.facts.is_none() && share >= costs::LATTICE_TEACHES_EARLY {
                 server.delays.learn(delay, line.resolution.max(taken.resolution));
             }
         }
-        if !same {
+        // What lines of another file could have is not passed over.
+        if !same && self.others.is_empty() {
             self.pass_over(memory, group, chosen);
         }
         self.mappings[chosen].standing = WindowStanding::Taken;

@@ -5,7 +5,7 @@
 //!
 //! - no mapping: `tls`, an exchange in passed-through TLS.
 //! - one mapping and one line: `only`.
-//! - more of either, where the server keeps an order: `aligned`, which weighs all alignments of lines and
+//! - more of either, where the server keeps an order or mappings are often left over: `aligned`, which weighs all alignments of lines and
 //!   mappings by way of `lattice`.
 //! - elsewhere: `single`, the line by itself, and where that is not plain `group`, which assigns mappings to
 //!   all lines of a window by way of `assign`.
@@ -142,8 +142,10 @@ fn in_group<T>(
         (1, 1) => only::decide(memory, learnt, &line, group),
         _ => {
             defer_old(memory, learnt, &line, group);
+            let server = &learnt.servers[line.server as usize];
             let is_ordered = memory.mappings.group(group).of_exchanges
-                || learnt.servers[line.server as usize].order.crossing_cost() >= costs::IN_ORDER;
+                || server.order.crossing_cost() >= costs::IN_ORDER
+                || server.left_over.is_usual();
             if is_ordered {
                 return aligned::decide(queue, memory, learnt, &mut buffers.window, group);
             }
@@ -169,7 +171,7 @@ fn defer_old(memory: &mut Memory, learnt: &mut Learnt, line: &HeldLine, group: G
             } else {
                 delay > 0 && (delays.is_unusual(delay) || !is_known && delay > longest)
             };
-            is_overdue || server.is_passed(waiting.time)
+            is_overdue || server.is_passed(line, waiting.time)
         })
     } else {
         memory.mappings.defer_while(group, |waiting| {

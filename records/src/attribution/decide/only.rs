@@ -87,7 +87,7 @@ fn judge_exchange(
     let waiting = memory.mappings.get(mapping);
     let WaitingMapping { client, time, contested, client_hash, .. } = *waiting;
     let facts = memory.exchanges.get(facts);
-    let end = SureEnd { ended: time, asked: facts.asked, group: None };
+    let end = SureEnd { ended: time, asked: facts.asked, group: None, origin: line.origin };
     let delay = line.time.micros_since(time);
     let server = &learnt.servers[line.server as usize];
     let is_late = facts.ended && !facts.is_cut();

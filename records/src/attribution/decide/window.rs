@@ -31,6 +31,8 @@ pub(crate) struct DecisionWindow {
     pub(super) rarities: Vec<AgentRarity>,
     /// How many of the mappings are in order; the others are weighed by themselves.
     pub(super) ordered: usize,
+    /// Some lines of other files in the group.
+    pub(super) others: Vec<HeldLine>,
     pub(super) lattice: Lattice,
 }
 

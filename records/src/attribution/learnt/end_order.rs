@@ -6,6 +6,7 @@
 //! were sent in the same order.
 
 use crate::attribution::costs;
+use crate::attribution::line::LineOrigin;
 use crate::attribution::memory::mappings::GroupSlot;
 use crate::time::Timestamp;
 
@@ -19,6 +20,8 @@ pub(crate) struct SureEnd {
     pub(crate) asked: Timestamp,
     /// The group, if the line was decided by the order of its group.
     pub(crate) group: Option<GroupSlot>,
+    /// Where the line came from: lines of different files are in no order.
+    pub(crate) origin: LineOrigin,
 }
 
 /// Pairs of lines by the gap between the ends of their exchanges: logged in that order, and in the reverse
@@ -51,7 +54,7 @@ impl EndOrder {
     /// Learns from a line and the line before it.
     pub(crate) fn learn(&mut self, end: SureEnd) {
         let Some(last) = self.last.replace(end) else { return };
-        if end.group.is_some() && end.group == last.group {
+        if end.origin != last.origin || end.group.is_some() && end.group == last.group {
             return;
         }
         let later = end.ended.micros_since(last.ended);
@@ -85,7 +88,7 @@ mod tests {
 
     fn end(ended: i64, asked: i64) -> SureEnd {
         let at = Timestamp::from_micros;
-        SureEnd { ended: at(ended), asked: at(asked), group: None }
+        SureEnd { ended: at(ended), asked: at(asked), group: None, origin: LineOrigin(0) }
     }
 
     #[test]

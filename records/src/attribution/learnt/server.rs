@@ -41,7 +41,11 @@ pub(crate) struct LearntServer {
     /// When the exchanges of the last three lines ended whose mappings are hardly in doubt, the last one first.
     ends: [Timestamp; 3],
     /// Their median: a line may be wrong all the same.
-    pub(crate) anchor: Option<Timestamp>,
+    anchor: Option<Timestamp>,
+    /// Where these lines came from.
+    anchor_origin: LineOrigin,
+    /// Whether lines of several files were seen.
+    has_files: bool,
     /// Share of lines without a mapping, in parts per million: a moving average. Lines of which none is expected do
     /// not count.
     missing: i64,
@@ -70,6 +74,8 @@ impl LearntServer {
             end_order: EndOrder::new(),
             ends: [Timestamp::MIN; 3],
             anchor: None,
+            anchor_origin: LineOrigin(0),
+            has_files: false,
             missing: 0,
             unexplained: Vec::new(),
             crowded: costs::CROWDED_AT_FIRST,
@@ -145,6 +151,11 @@ impl LearntServer {
     pub(crate) fn advance_to(&mut self, end: SureEnd) {
         let ended = end.ended;
         self.end_order.learn(end);
+        if self.anchor_origin != end.origin {
+            self.has_files |= self.anchor.is_some();
+            (self.anchor_origin, self.anchor) = (end.origin, None);
+            self.ends = [Timestamp::MIN; 3];
+        }
         if let Some(anchor) = self.anchor {
             self.advances.learn(ended.micros_since(anchor), Resolution::Microsecond);
         }
@@ -156,7 +167,7 @@ impl LearntServer {
 
     /// Returns the cost of an exchange that ended then for the line that is logged next, or for a `later` line.
     pub(crate) fn advance_cost(&self, line: &HeldLine, ended: Timestamp, is_next: bool) -> i64 {
-        let Some(anchor) = self.anchor.filter(|_| self.advances.is_settled()) else { return 0 };
+        let Some(anchor) = self.anchor_of(line) else { return 0 };
         let advance = ended.micros_since(anchor);
         if advance > 0 && !is_next {
             return 0;
@@ -168,11 +179,17 @@ impl LearntServer {
         (self.advances.cost(advance) - usual).clamp(0, costs::ADVANCE_WORST)
     }
 
-    /// Whether the line of an exchange that ended then would have been logged before the last line.
-    pub(crate) fn is_passed(&self, ended: Timestamp) -> bool {
-        let Some(anchor) = self.anchor.filter(|_| self.advances.is_settled()) else { return false };
+    /// Whether the line of an exchange that ended then would have been logged before this line. A mapping may be
+    /// of another file than the line.
+    pub(crate) fn is_passed(&self, line: &HeldLine, ended: Timestamp) -> bool {
+        let Some(anchor) = self.anchor_of(line).filter(|_| !self.has_files) else { return false };
         let advance = ended.micros_since(anchor);
         advance < 0 && self.advances.cost(advance) >= costs::OVERDUE_COARSE
+    }
+
+    /// Returns how far the log of the line has come, if that is known and tells anything.
+    fn anchor_of(&self, line: &HeldLine) -> Option<Timestamp> {
+        self.anchor.filter(|_| self.anchor_origin == line.origin && self.advances.is_settled())
     }
 
     /// Returns the cost of leaving a line without a client: less where mappings are often missing.
@@ -205,6 +222,17 @@ impl LearntServer {
             return self.delays.steps().dense_span().map_or(0, |span| span.1.max(0));
         }
         self.delays.hull(costs::DELAYS_SETTLED_AFTER).map_or(0, |hull| hull.1.max(0))
+    }
+
+    /// Returns the cost of a line so long after its request.
+    pub(crate) fn asked_cost(&self, delay: i64) -> i64 {
+        let learnt = self.delays.cost(delay);
+        if self.delays.is_settled() || delay <= 0 {
+            return learnt;
+        }
+        // A long time is less likely than a short one.
+        let times = 1 + delay.unsigned_abs() / costs::ASKED_AT_FIRST;
+        learnt + i64::from(times.ilog2()) * costs::HALVING / 2
     }
 
     /// Returns the share, in thousandths, from which a pair teaches delays.
