@@ -95,7 +95,7 @@ fn choose(
     let count = u32::try_from(open.len()).expect("bounded by the window");
     let covered = coverage(line, exchanges);
     let crowd = weights.near.iter().sum::<f64>() / number(weights.near.len().max(1));
-    let Some((chosen, share)) = best_client(&shares, &slots, (covered, crowd)) else {
+    let Some((chosen, share, taught)) = best_client(&shares, &slots, (covered, crowd)) else {
         let reason = if open.is_empty() { Reason::NoMapping } else { Reason::NoneFits };
         return LineVerdict { candidates: count, ..LineVerdict::unmatched(reason) };
     };
@@ -110,13 +110,13 @@ fn choose(
     } else {
         MatchConfidence::likely(Reason::Tls, share)
     };
-    if share >= costs::GUESS_TEACHES {
+    if taught >= costs::GUESS_TEACHES {
         if let Some(delay) = apart(&exchange, line) {
             tls.delays.learn(delay, Resolution::Microsecond);
         }
         tls.learn_size(&exchange, line);
     }
-    profiles.learn(exchange.client_hash, line.user_agent, guess_weight(share));
+    profiles.learn(exchange.client_hash, line.user_agent, guess_weight(taught));
     exchanges.take(place);
     let delay = line.time.micros_since(exchange.ended);
     LineVerdict::matched(exchange.client, confidence, count, Some(delay))
@@ -332,12 +332,12 @@ fn cost_of_time(exchange: &TlsExchange, line: &HeldLine, tls: &LearntTls) -> i64
 
 /// Returns the client with the greatest share of a line, by its best slot, and the probability in thousandths;
 /// `None` if the line rather belongs to no slot. `covered` is the part of the exchanges that the window has, `crowd` how near their ends
-/// are to each other.
+/// are to each other. The second probability does not regard that; pairs teach by it.
 fn best_client(
     shares: &LineShares,
     slots: &[TlsSlot],
     (covered, crowd): (f64, f64),
-) -> Option<(usize, u16)> {
+) -> Option<(usize, u16, u16)> {
     let of_client = |chosen: usize| -> f64 {
         let client = slots[chosen].exchange.client;
         let own = slots.iter().zip(&shares.slots);
@@ -349,8 +349,8 @@ fn best_client(
     if share <= 0.0 || matched < 0.5 {
         return None;
     }
-    let share = tempered(share, crowd);
-    Some((chosen, thousandths(share * covered.powf(1.0 - share))))
+    let share = share * covered.powf(1.0 - share);
+    Some((chosen, thousandths(tempered(share, crowd)), thousandths(share)))
 }
 
 #[expect(
