@@ -108,8 +108,11 @@ fn requests_of_any_length_are_found() {
 fn a_mapping_explains_one_line_only() {
     let a = line("10.0.0.1", "GET /a HTTP/1.1");
     let mapping = "+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n";
-    let expected = [line("203.0.113.7", "GET /a HTTP/1.1"), a.clone(), a.clone()].concat();
-    assert_eq!(through(&[mapping, &a, &a, &a]), expected);
+    let out = through(&[mapping, &a, &a, &a]);
+    // Any of three equal lines may be the one.
+    let is_named = |line: &&str| line.starts_with("203.0.113.7 ");
+    assert_eq!(out.lines().filter(is_named).count(), 1, "{out}");
+    assert_eq!(out.lines().count(), 3, "{out}");
 }
 
 #[test]
