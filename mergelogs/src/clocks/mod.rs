@@ -36,9 +36,9 @@ const HELD: usize = 32 << 20;
 const HELD_EACH: (usize, usize) = (64 << 10, 16 << 20);
 /// A track that stays nearer to a constant difference is not used: where the balancer's stamps are finer than seconds,
 /// and where not.
-const STEADY: (i64, i64) = (SECOND / 4, 3 * SECOND / 4);
+const STEADY: (i64, i64) = (SMALL, 3 * SECOND / 4);
 
-/// Smaller offsets are not corrected.
+/// Smaller offsets are not corrected: whole-second stamps of a few seconds' log do not tell them from none.
 const SMALL: i64 = SECOND / 2;
 /// Smaller offsets are not reported.
 const TINY: i64 = SECOND / 10;

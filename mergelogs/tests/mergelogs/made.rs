@@ -53,6 +53,12 @@ fn made_cases() -> Vec<MadeCase> {
         case("one page, one User-Agent", SitePlan { agents: 1, ..one_page() }, 98.0, 98.0),
         case("one page, 12 User-Agents", one_page(), 99.5, 99.5),
         case("early answers", posts(), 99.5, 99.5),
+        case(
+            "a few busy seconds",
+            SitePlan { rate: 2_000.0, requests: 8_000, ..base() },
+            99.5,
+            99.5,
+        ),
         case("two addresses", base().with(Disturbance::TwoAddresses), 99.9, 99.9),
         case("a restart", port().with(Disturbance::BalancerRestart), 99.9, 99.9),
         case("another balancer", port().with(Disturbance::SecondBalancer(0.5)), 99.9, 99.9),
