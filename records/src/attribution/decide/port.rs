@@ -27,6 +27,8 @@ struct PortCandidate {
     mapping: Option<(MappingSlot, u32)>,
     /// How far the line is outside the connection's life, in microseconds.
     apart: i64,
+    /// How long before the connection's opening the line was logged, in microseconds beyond its stamp's resolution.
+    early: i64,
     /// Whether the line names the connection's balancer.
     named: bool,
     /// Whether lines of all requests of the connection have come.
@@ -200,6 +202,10 @@ fn decide(
     let has_requests = memory.connections.get(best.connection).asked > 0 && logged.long.is_some();
     if best.mapping.is_some() || !has_requests {
         ports.came_late(best.apart, memory.now);
+        ports.came_early(best.early, memory.now);
+    }
+    if ports.is_too_early(best.early) {
+        return None;
     }
     if best.mapping.is_none()
         && (ports.is_too_late(best.apart, has_requests)
@@ -271,7 +277,8 @@ fn candidate(
     let named =
         logged.sender.is_some_and(|sender| connection.balancer.map_or(0, u32::from) == sender);
     let exhausted = connection.asked > 0 && connection.next > connection.asked;
-    Some(PortCandidate { connection: slot, mapping, apart, named, exhausted })
+    let early = early.saturating_sub(line.resolution.micros()).max(0);
+    Some(PortCandidate { connection: slot, mapping, apart, early, named, exhausted })
 }
 
 /// Returns the mapping of the line's request on a connection, and the request's number: the number that the

@@ -39,6 +39,8 @@ pub(crate) struct PortFinding {
 pub(crate) struct PortEvidence {
     fields: Vec<FieldEvidence>,
     lateness: Lateness,
+    /// How long before the opening of their connections lines come: by clocks that differ.
+    earliness: Lateness,
     /// Share of lines, in parts per million, whose request was not found on the connection of their port although
     /// the connection's requests are known: a moving average.
     strange: i64,
@@ -57,7 +59,12 @@ struct FieldEvidence {
 impl PortEvidence {
     pub(crate) fn new() -> Self {
         let strange = costs::PORT_REQUESTS_STRANGE / 2;
-        Self { fields: Vec::new(), lateness: Lateness::default(), strange }
+        Self {
+            fields: Vec::new(),
+            lateness: Lateness::default(),
+            earliness: Lateness::default(),
+            strange,
+        }
     }
 
     /// Whether the field is a port beyond doubt.
@@ -98,6 +105,16 @@ impl PortEvidence {
         self.lateness.learn(micros, now);
     }
 
+    /// Learns how long before the opening of its connection a line came, in microseconds beyond its stamp's resolution.
+    pub(crate) fn came_early(&mut self, micros: i64, now: Timestamp) {
+        self.earliness.learn(micros, now);
+    }
+
+    /// Whether a line comes too long before the opening of a connection to be of this connection, as far as is known.
+    pub(crate) fn is_too_early(&self, micros: i64) -> bool {
+        micros > costs::PORT_LATE_UNIT && micros > self.earliness.bound().unwrap_or(i64::MAX)
+    }
+
     /// Learns whether a line's request was found on the connection of its port.
     pub(crate) fn learn_request(&mut self, is_found: bool) {
         let share = if is_found { 0 } else { 1_000_000 };
@@ -135,7 +152,7 @@ impl PortEvidence {
     }
 }
 
-/// How long after the close of their connections lines come: counts by octaves of [`costs::PORT_LATE_UNIT`].
+/// How long after the close of their connections lines come, or before their opening: counts by octaves of [`costs::PORT_LATE_UNIT`].
 #[derive(Debug, Default)]
 struct Lateness {
     counts: [u32; costs::PORT_LATE_OCTAVES],

@@ -205,3 +205,21 @@ fn ports_that_are_translated_on_the_way_are_no_keys() {
     let right = (0..200).zip(&out).filter(|&(number, it)| it.0 == client_of(number)).count();
     assert_eq!(right, 200);
 }
+
+#[test]
+fn a_line_long_before_its_port_was_opened_is_of_another_balancer() {
+    let wait = Duration::from_secs(4);
+    let mut site = Site::new(JoinSettings { wait, ..JoinSettings::default() });
+    for number in 0..40 {
+        let at = number * SECOND;
+        site.visit(at, connection_of(number), "/a", OK);
+        site.line(at + 2_000, "/a", OK, Some(port_of(number)));
+    }
+    let (at, of) = (100 * SECOND, connection_of(77));
+    site.line(at, "/a", OK, Some(port_of(77)));
+    site.visit(at + 5 * SECOND / 2, of, "/a", OK);
+    site.line(at + 5 * SECOND / 2 + 2_000, "/a", OK, Some(port_of(77)));
+    let out = site.out(200 * SECOND);
+    assert_eq!((out[40].0, out[40].1), (0, Certainty::Unmatched));
+    assert_eq!(out[41], (of.client(), EXACT.0, EXACT.1));
+}
