@@ -391,9 +391,12 @@ impl DecisionWindow {
                 server.delays.learn(delay, line.resolution.max(taken.resolution));
             }
         }
-        // What lines of another file could have is not passed over.
-        if !same && self.others.is_empty() {
-            self.pass_over(memory, group, chosen);
+        if !same {
+            self.contest_others(memory, chosen);
+            // What lines of another file could have is not passed over.
+            if self.others.is_empty() {
+                self.pass_over(memory, group, chosen);
+            }
         }
         self.mappings[chosen].standing = WindowStanding::Taken;
         LineVerdict::matched(taken.client, confidence, total.max(1), Some(delay))

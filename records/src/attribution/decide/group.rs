@@ -205,6 +205,7 @@ impl DecisionWindow {
         let by_pair = by_pair.unwrap_or(confidence.probability);
         learn(memory, learnt, &line, &taken, confidence, by_pair);
         if !same {
+            self.contest_others(memory, chosen);
             self.pass_over(memory, group, chosen);
         }
         self.mappings[chosen].standing = WindowStanding::Taken;

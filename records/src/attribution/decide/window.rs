@@ -167,20 +167,23 @@ impl DecisionWindow {
         (total, same)
     }
 
-    /// Marks what was not chosen: possible mappings are contested, mappings before the chosen one were passed
-    /// over once more.
-    pub(super) fn pass_over(&mut self, memory: &mut Memory, group: GroupSlot, chosen: usize) {
+    /// Marks the possible mappings that were not chosen as contested: another line that gets one of them may have
+    /// it in the place of this line.
+    pub(super) fn contest_others(&mut self, memory: &mut Memory, chosen: usize) {
         for (place, mapping) in self.mappings.iter_mut().enumerate() {
-            if mapping.standing == WindowStanding::Taken || place == chosen {
-                continue;
-            }
-            if mapping.standing == WindowStanding::Possible && !mapping.contested {
+            let is_open = mapping.standing == WindowStanding::Possible && place != chosen;
+            if is_open && !mapping.contested {
                 mapping.contested = true;
                 memory.mappings.contest(mapping.mapping);
             }
-            if place < chosen {
-                memory.mappings.pass_over(group, mapping.mapping);
-            }
+        }
+    }
+
+    /// Counts that the mappings before the chosen one were passed over once more.
+    pub(super) fn pass_over(&self, memory: &mut Memory, group: GroupSlot, chosen: usize) {
+        let before = self.mappings[..chosen].iter();
+        for mapping in before.filter(|it| it.standing != WindowStanding::Taken) {
+            memory.mappings.pass_over(group, mapping.mapping);
         }
     }
 }
