@@ -11,7 +11,7 @@ use super::{Shipper, UDP};
 /// rest silently. A pause follows.
 const BURST: u32 = 64;
 /// Pause for the collector to read, ended early by a datagram from it.
-const BREATH: Duration = Duration::from_millis(1);
+const BREATH: Duration = Duration::from_millis(2);
 
 impl Shipper {
     /// Sends lines one by one. Returns whether it sent any.
