@@ -1,6 +1,6 @@
 //! Finds out how far each server's clock is ahead of the balancer's, all along its logs, before the merge.
 //!
-//! [`begin`] compares both logs where both have begun. [`follow`] goes on from there and follows the clock along
+//! [`begin`] compares both logs where both have begun. [`mod@follow`] goes on from there and follows the clock along
 //! each log. The merge gets a constant difference for each server, and for logs whose clock drifts or is set a track.
 
 mod begin;

@@ -51,7 +51,7 @@ pub struct LoggedLine {
     pub host: Option<u32>,
     /// Hash of the same without the port.
     pub host_alone: Option<u32>,
-    /// Bytes of the request's head as far as the line shows them: see [`shown_length`].
+    /// Bytes of the request's head as far as the line shows them.
     pub shown: u16,
     /// The response's status.
     pub status: Option<u16>,
