@@ -7,6 +7,8 @@
 //!
 //! If no header was captured, HAProxy omits `%hr` and `%hs` and the following space.
 
+use std::sync::LazyLock;
+
 use super::super::field::{BalancerField, LogField};
 use super::super::format::{FormatError, FormatProblem, FormatText, PlacedItem, literal};
 use super::super::plan::PlanItem;
@@ -38,6 +40,10 @@ pub(super) const HTTP_PORTS: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta
 /// `option httplog clf`.
 pub(super) const CLF: &str = "%{+Q}o %{-Q}ci - - [%trg] %r %ST %B \"\" \"\" %cp %ms %ft %b %s %TR %Tw %Tc %Tr \
      %Ta %tsc %ac %fc %bc %sc %rc %sq %bq %CC %CS %hrl %hsl";
+
+/// The time of `%t` and `%tr` without its milliseconds.
+static LOCAL_TIME: LazyLock<TimeFormat> =
+    LazyLock::new(|| TimeFormat::apache("%d/%b/%Y:%H:%M:%S").expect("known conversions"));
 
 /// Beginnings of messages about proxies, servers and health checks.
 const NOTICES: [&[u8]; 12] = [
@@ -148,9 +154,8 @@ pub(super) fn local_time(
     text: &[u8],
     clock: &mut TimestampParser,
 ) -> Option<(Timestamp, Resolution)> {
-    let form = TimeFormat::apache("%d/%b/%Y:%H:%M:%S").ok()?;
     let mut parts = TimestampParts::default();
-    let end = form.read(text, 0, &mut parts, clock)?;
+    let end = LOCAL_TIME.read(text, 0, &mut parts, clock)?;
     if text.get(end) == Some(&b'.') {
         TimeFormat::MillisFraction.read(text, end + 1, &mut parts, clock)?;
     }
@@ -306,8 +311,7 @@ fn push(items: &mut Vec<PlacedItem>, name: &str, at: usize) {
     match name {
         // `06/Feb/2009:12:14:14.655`, in the zone of the machine.
         "t" | "tr" => {
-            let form = TimeFormat::apache("%d/%b/%Y:%H:%M:%S").expect("known conversions");
-            items.push((PlanItem::Time(form, false), at));
+            items.push((PlanItem::Time(LOCAL_TIME.clone(), false), at));
             literal(items, b'.', at);
             items.push((PlanItem::Time(TimeFormat::MillisFraction, false), at));
         }

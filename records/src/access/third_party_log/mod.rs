@@ -6,7 +6,7 @@ mod haproxy;
 mod json;
 mod trafficserver;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use self::haproxy::HaproxyFormat;
 use super::envelope::{self, Envelope};
@@ -193,9 +193,10 @@ pub(crate) fn nginx_error_time(
     line: &[u8],
     clock: &mut TimestampParser,
 ) -> Option<((Timestamp, Resolution), usize)> {
-    let form = TimeFormat::apache("%Y/%m/%d %H:%M:%S").ok()?;
+    static FORM: LazyLock<TimeFormat> =
+        LazyLock::new(|| TimeFormat::apache("%Y/%m/%d %H:%M:%S").expect("known conversions"));
     let mut parts = TimestampParts::default();
-    let end = form.read(line, envelope::length(line), &mut parts, clock)?;
+    let end = FORM.read(line, envelope::length(line), &mut parts, clock)?;
     Some((parts.finish()?, end))
 }
 
