@@ -48,7 +48,7 @@ const QUARTER: i64 = 900 * SECOND;
 const BESIDE: i64 = 5 * SECOND;
 /// The least share of lines with a mapping before the usual one is known, in thousandths.
 const LEAST: u32 = 300;
-/// Centers that are nearer to each other are one, beside their errors.
+/// Centers within this distance, plus their errors, count as equal.
 const SAME: i64 = SECOND / 4;
 /// A clock that gains or loses more, in millionths, was set.
 const WORST_PACE: i64 = 500;
@@ -472,7 +472,7 @@ impl<'a, 'b> LogFollower<'a, 'b> {
         self.seen += seen;
     }
 
-    /// Drops single places that their neighbours contradict and that say less than these.
+    /// Drops a single point that both neighbours contradict, if a smaller share of its lines than usual finds a mapping.
     fn drop_outliers(&self, points: &mut Vec<ClockPoint>) {
         let usual = self.usual.unwrap_or(0);
         let mut index = 1;

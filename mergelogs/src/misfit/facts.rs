@@ -74,7 +74,7 @@ impl TimeSpan {
         self.first.micros_since(other.last).max(other.first.micros_since(self.last)).max(0)
     }
 
-    /// Returns the share of this span that the other one covers, from 0 to 1.
+    /// Returns the share of this span that `other` covers, from 0 to 1.
     #[expect(clippy::cast_precision_loss, reason = "a share need not be exact")]
     pub(crate) fn covered_by(self, other: Self) -> f64 {
         let length = self.last.micros_since(self.first).max(1) as f64;
@@ -104,7 +104,7 @@ impl ZoneOffset {
     }
 }
 
-/// The zone that one of two logs would have so that they are of one time.
+/// A zone of one of two logs with which both logs cover the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ZoneShift {
     OfLines(ZoneOffset),

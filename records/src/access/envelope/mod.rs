@@ -94,7 +94,7 @@ fn cookie(rest: &[u8]) -> usize {
     rest.len() - after.trim_ascii_start().len()
 }
 
-/// One envelope at `at`: its end, and the host that it names.
+/// Reads one envelope at `at`. Returns the end of the envelope and the host in the envelope.
 fn next(line: &[u8], at: usize) -> Option<(usize, Option<LineSpan>)> {
     let rest = line.get(at..)?;
     match rest {
