@@ -5,10 +5,10 @@ use std::sync::{Arc, LazyLock};
 
 use super::clf::{self, ClfVariant};
 use super::envelope::{self, Envelope};
-use super::field::{DurationUnit, LogField};
+use super::field::{DurationUnit, LineDraft, LogField};
 use super::format::{self, FormatError, FormatProblem};
 use super::head::{ClientPlacement, HeadParser};
-use super::json::{self, JsonNames, NamedHeaders, WrappedLine};
+use super::json::{self, JsonNames, NamedHeaders, ObjectDepth, WrappedLine};
 use super::plan::FormatPlan;
 use super::timestamp::TimestampParser;
 use super::{AccessLine, Expected, LineError, LineSpan, known, template};
@@ -239,13 +239,12 @@ impl Parser {
                 SpecChoice::Json(names) => names,
                 _ => &*USUAL,
             };
-            *found = AccessLine::in_envelope(envelope);
-            let mut read = json::parse(line, start, names, &mut self.clock, found);
-            if read.is_err() {
+            let is_read = [ObjectDepth::Known, ObjectDepth::Any].into_iter().any(|depth| {
                 *found = AccessLine::in_envelope(envelope);
-                read = json::parse_within(line, start, names, &mut self.clock, found);
-            }
-            if read.is_ok() {
+                let draft = LineDraft::new(found);
+                json::parse(line, start, (names, depth), &mut self.clock, draft).is_ok()
+            });
+            if is_read {
                 self.named.complete(found);
                 return Some(4);
             }
@@ -298,24 +297,21 @@ impl Parser {
     ) -> Result<usize, LineError> {
         let clock = &mut self.clock;
         let (start, fresh) = (envelope.length as usize, || AccessLine::in_envelope(envelope));
-        match &self.wanted {
-            SpecChoice::Auto if line.get(start) == Some(&b'{') => {
-                *found = fresh();
-                json::parse(line, start, &USUAL, clock, found)?;
-                self.named.complete(found);
-                return Ok(4);
-            }
-            SpecChoice::Json(names) => {
-                *found = fresh();
-                json::parse(line, start, names, clock, found)?;
-                self.named.complete(found);
-                return Ok(4);
-            }
-            SpecChoice::Plan(plan) => {
-                *found = fresh();
-                return plan.parse(line, start, clock, found).map(|()| 5);
-            }
-            SpecChoice::Auto | SpecChoice::Named(_) => {}
+        let names = match &self.wanted {
+            SpecChoice::Auto if line.get(start) == Some(&b'{') => Some(&*USUAL),
+            SpecChoice::Json(names) => Some(names),
+            _ => None,
+        };
+        if let Some(names) = names {
+            *found = fresh();
+            let draft = LineDraft::new(found);
+            json::parse(line, start, (names, ObjectDepth::Known), clock, draft)?;
+            self.named.complete(found);
+            return Ok(4);
+        }
+        if let SpecChoice::Plan(plan) = &self.wanted {
+            *found = fresh();
+            return plan.parse(line, start, clock, found).map(|()| 5);
         }
         Ok(match clf::parse(line, envelope, &mut self.heads, clock, found)? {
             ClfVariant::Common => 0,

@@ -7,59 +7,22 @@
 //!
 //! Lines are written by hand-made formats, and read as people have them: a value may be missing
 //! (nginx's empty variable out of quotes), a comma may stand behind the last member or the object,
-//! and the line may be cut behind client, time and request. What [`parse`] refuses, [`parse_within`]
-//! looks for in objects within objects, and [`wrapped`] for in the text of a container's log.
+//! and the line may be cut behind client, time and request. What is refused with [`ObjectDepth::Known`] is
+//! looked for in objects within objects, and by [`wrapped`] in the text of a container's log.
 
 mod names;
+mod walk;
 
 use std::sync::LazyLock;
 
 pub(super) use self::names::JsonNames;
-use super::field::{BalancerSpans, LineDraft, LogField};
+pub(super) use self::walk::ObjectDepth;
+use self::walk::{skip_space, walk};
+use super::field::{LineDraft, LogField};
 use super::head::is_address;
 use super::timestamp::TimestampParser;
 use super::{AccessLine, Expected, LineError, LineSpan, LoggedRequest};
 use crate::time::{Resolution, Timestamp};
-
-/// Objects deeper than this hold no key of interest.
-const DEPTH: usize = 8;
-
-/// Parses the object that starts at `start` of `line` into `into`, which must be empty.
-pub(super) fn parse(
-    line: &[u8],
-    start: usize,
-    names: &JsonNames,
-    clock: &mut TimestampParser,
-    into: &mut AccessLine,
-) -> Result<(), LineError> {
-    fill(line, start, (names, ObjectDepth::Known), clock, LineDraft::new(into))
-}
-
-/// Parses the object of a balancer's log that starts at `start` of `line`.
-pub(super) fn parse_balancers(
-    line: &[u8],
-    start: usize,
-    names: &JsonNames,
-    clock: &mut TimestampParser,
-    (into, parts): (&mut AccessLine, &mut BalancerSpans),
-) -> Result<(), LineError> {
-    let draft = LineDraft::of_balancer(into, Some(parts));
-    fill(line, start, (names, ObjectDepth::Known), clock, draft)
-}
-
-/// Parses as [`parse`] does, and looks for the keys in objects of unknown names, too.
-#[cold]
-pub(super) fn parse_within(
-    line: &[u8],
-    start: usize,
-    names: &JsonNames,
-    clock: &mut TimestampParser,
-    into: &mut AccessLine,
-) -> Result<(), LineError> {
-    fill(line, start, (names, ObjectDepth::Any), clock, LineDraft::new(into))?;
-    let has_request = into.request != LoggedRequest::Absent;
-    if has_request { Ok(()) } else { Err(LineError::new(start, Expected::Json)) }
-}
 
 /// The offset of the object of a line that begins with spaces, or as an element of an array.
 pub(super) fn open(line: &[u8], start: usize) -> Option<usize> {
@@ -68,7 +31,9 @@ pub(super) fn open(line: &[u8], start: usize) -> Option<usize> {
     (line.get(at) == Some(&b'{')).then_some(at)
 }
 
-fn fill(
+/// Parses the object that starts at `start` of `line` into the draft, which must be empty. In objects of unknown
+/// names, only what has a request is an access line.
+pub(super) fn parse(
     line: &[u8],
     start: usize,
     (names, depth): (&JsonNames, ObjectDepth),
@@ -88,10 +53,13 @@ fn fill(
     // In a cut line a better key of the client may be missing.
     let has_usual_client = !draft.wants(LogField::Client, USUAL_RANK) && draft.parts.is_none();
     let into = draft.finish();
+    let has_request = into.request != LoggedRequest::Absent;
+    if depth == ObjectDepth::Any && !has_request {
+        return Err(LineError::new(start, Expected::Json));
+    }
     let end = match end {
         Ok(end) => end,
         Err(error) => {
-            let has_request = into.request != LoggedRequest::Absent;
             let is_usable = has_usual_client && has_request && into.time.is_some();
             return if is_usable { Ok(()) } else { Err(error) };
         }
@@ -182,162 +150,6 @@ pub(super) fn time(
     found.time
 }
 
-/// An open object or array, and its keys: `None` if no key is of interest.
-#[derive(Clone, Copy)]
-struct JsonLevel {
-    array: bool,
-    node: Option<usize>,
-}
-
-/// In which objects keys are looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ObjectDepth {
-    /// In those that the keys name.
-    Known,
-    /// In those of unknown names, too.
-    Any,
-}
-
-/// Walks over the object at `start`, calls `found` for each value of a known key, and returns the end of
-/// the object. For `null`, `found` is called with an empty value if the key is a header's, otherwise not.
-fn walk(
-    line: &[u8],
-    start: usize,
-    (names, wanted): (&JsonNames, ObjectDepth),
-    mut found: impl FnMut(LogField, u8, LineSpan),
-) -> Result<usize, LineError> {
-    let mut levels = [JsonLevel { array: false, node: None }; DEPTH];
-    levels[0].node = Some(0);
-    // The kinds of levels deeper than `DEPTH`, a bit each.
-    let mut deep = 0_u64;
-    let mut depth = 1_usize;
-    let at = skip_space(line, start);
-    if line.get(at) != Some(&b'{') {
-        return Err(LineError::new(at, Expected::Json));
-    }
-    let mut at = skip_space(line, at + 1);
-    let mut empty = true;
-    loop {
-        let level = levels.get(depth - 1).copied();
-        let level = level.unwrap_or(JsonLevel { array: deep & 1 == 1, node: None });
-        let byte = *line.get(at).ok_or_else(|| LineError::new(line.len(), Expected::Json))?;
-        if byte == if level.array { b']' } else { b'}' } {
-            if depth > DEPTH {
-                deep >>= 1;
-            }
-            depth -= 1;
-            at += 1;
-            if depth == 0 {
-                return Ok(at);
-            }
-            at = skip_space(line, at);
-            empty = false;
-            continue;
-        }
-        if !empty {
-            if byte != b',' {
-                return Err(LineError::new(at, Expected::Json));
-            }
-            at = skip_space(line, at + 1);
-            if matches!(line.get(at), Some(b'}' | b']')) {
-                // A comma behind the last member.
-                continue;
-            }
-            if level.array && depth <= DEPTH {
-                // Only the first element counts.
-                levels[depth - 1].node = None;
-            }
-        }
-        let node = if level.array {
-            if empty { level.node } else { None }
-        } else {
-            let (key, end) = string(line, at)?;
-            at = skip_space(line, end);
-            if line.get(at) != Some(&b':') {
-                return Err(LineError::new(at, Expected::Json));
-            }
-            at = skip_space(line, at + 1);
-            level.node.and_then(|node| names.child(node, key.of(line)))
-        };
-        match line.get(at) {
-            Some(open @ (b'{' | b'[')) => {
-                let array = *open == b'[';
-                let is_within = wanted == ObjectDepth::Any && node.is_none() && !level.array;
-                let node = if is_within { level.node.filter(|&root| root == 0) } else { node };
-                match levels.get_mut(depth) {
-                    Some(level) => *level = JsonLevel { array, node },
-                    // Deeper objects are refused rather than misread.
-                    None if depth >= DEPTH + 64 => return Err(LineError::new(at, Expected::Json)),
-                    None => deep = deep << 1 | u64::from(array),
-                }
-                depth += 1;
-                at = skip_space(line, at + 1);
-                empty = true;
-            }
-            Some(_) => {
-                let (value, end, is_null) = value(line, at)?;
-                let field = node.and_then(|node| names.nodes[node].field);
-                match field {
-                    Some((field, rank)) if !is_null => found(field, rank, value),
-                    // A header that the request lacks.
-                    Some((field @ (LogField::UserAgent | LogField::Referer), rank)) => {
-                        found(field, rank, LineSpan::new(at, at));
-                    }
-                    _ => {}
-                }
-                at = skip_space(line, end);
-                empty = false;
-            }
-            None => return Err(LineError::new(at, Expected::Json)),
-        }
-    }
-}
-
-/// Parses a string, number or word: returns its text, its end, and whether it is `null` or missing.
-#[inline]
-fn value(line: &[u8], at: usize) -> Result<(LineSpan, usize, bool), LineError> {
-    if line.get(at) == Some(&b'"') {
-        let (text, end) = string(line, at)?;
-        return Ok((text, end, false));
-    }
-    let rest = line.get(at..).unwrap_or_default();
-    let is_part = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'+');
-    let len = rest.iter().take_while(|b| is_part(b)).count();
-    if len == 0 {
-        let is_missing = matches!(rest.first(), Some(b',' | b'}'));
-        let value = (LineSpan::new(at, at), at, true);
-        return if is_missing { Ok(value) } else { Err(LineError::new(at, Expected::Json)) };
-    }
-    Ok((LineSpan::new(at, at + len), at + len, &rest[..len] == b"null"))
-}
-
-/// Parses a string: returns the text between the quotes, and the end.
-#[inline]
-fn string(line: &[u8], at: usize) -> Result<(LineSpan, usize), LineError> {
-    let unclosed = || LineError::new(at, Expected::Json);
-    if line.get(at) != Some(&b'"') {
-        return Err(unclosed());
-    }
-    let mut end = at + 1;
-    loop {
-        let rest = line.get(end..).ok_or_else(unclosed)?;
-        end += memchr::memchr(b'"', rest).ok_or_else(unclosed)?;
-        let run = line[at + 1..end].iter().rev().take_while(|&&b| b == b'\\').count();
-        if run % 2 == 0 {
-            return Ok((LineSpan::new(at + 1, end), end + 1));
-        }
-        end += 1;
-    }
-}
-
-#[inline]
-fn skip_space(line: &[u8], mut at: usize) -> usize {
-    while line.get(at).is_some_and(u8::is_ascii_whitespace) {
-        at += 1;
-    }
-    at
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,7 +157,9 @@ mod tests {
 
     fn read(line: &str, names: &JsonNames) -> Result<AccessLine, LineError> {
         let mut found = AccessLine::default();
-        parse(line.as_bytes(), 0, names, &mut TimestampParser::default(), &mut found)?;
+        let names = (names, ObjectDepth::Known);
+        let draft = LineDraft::new(&mut found);
+        parse(line.as_bytes(), 0, names, &mut TimestampParser::default(), draft)?;
         Ok(found)
     }
 

@@ -11,9 +11,9 @@ use std::sync::{Arc, LazyLock};
 use self::haproxy::HaproxyFormat;
 use super::envelope::{self, Envelope};
 pub(crate) use super::field::BalancerField;
-use super::field::{BalancerSpans, LogField};
+use super::field::{BalancerSpans, LineDraft, LogField};
 use super::format::{self, FormatError, FormatProblem};
-use super::json::JsonNames;
+use super::json::{self as json_line, JsonNames, ObjectDepth};
 use super::plan::{FormatPlan, PlanItem};
 use super::time_format::{TimeFormat, TimestampParts};
 use super::timestamp::{self, TimestampParser};
@@ -158,7 +158,8 @@ impl BalancerFormat {
             LineSyntax::Text(plan) => return plan.parse_balancers(line, start, clock, into),
             LineSyntax::Json(names) => names,
         };
-        super::json::parse_balancers(line, start, names, clock, into)?;
+        let draft = LineDraft::of_balancer(into.0, Some(into.1));
+        json_line::parse(line, start, (names, ObjectDepth::Known), clock, draft)?;
         if found.line.time.is_none() {
             let local = found.parts[BalancerField::LocalTime as usize].of(line);
             found.line.time = haproxy::local_time(local, clock);
