@@ -6,7 +6,8 @@
 //!    `penlog` sends.
 //! 2. [`mapping`] parses a [`mapping::Mapping`]: this client asked this server for this request over
 //!    this connection. [`access`] parses an [`access::AccessLine`]: spans into a borrowed line.
-//! 3. [`request`] makes requests of both sides comparable: one unescaping, one cut, one fingerprint.
+//! 3. [`request`] makes requests of both sides comparable: one unescaping, one cut, one fingerprint;
+//!    [`request_id`] does so with ids of requests.
 //! 4. [`clocks`] estimates how far a server's clock is ahead of the balancer's (used by `mergelogs`).
 //! 5. [`attribution`] joins: mappings and lines in, each line out once, with a client and a certainty.
 //! 6. [`merge`] puts several streams in time order.
@@ -33,6 +34,7 @@ pub mod network;
 mod number;
 pub mod privacy;
 pub mod request;
+pub mod request_id;
 pub mod rewrite;
 mod scan;
 pub mod server_alias;

@@ -347,6 +347,7 @@ fn play(row: &GapRow, seed: u64) -> GapScore {
                 all: size + 200,
             }),
             tls: None,
+            request_id: None,
             body_end: None,
             host: None,
         };

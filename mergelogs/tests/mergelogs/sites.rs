@@ -60,6 +60,7 @@ const FIXTURES: &[SiteFixture] = &[
     SiteFixture { sure: (24, 24), ..site("pen-restarted", 24) },
     SiteFixture { sure: (200, 200), ..site("port-at-the-end-of-combined", 200) },
     SiteFixture { sure: (300, 300), ..site("port-without-a-record", 600) },
+    SiteFixture { sure: (315, 320), ..site("request-id", 320) },
     site("server-with-two-addresses", 600),
     SiteFixture { sure: (0, 190), zone: BERLIN, ..site("summer-time-ends", 197) },
     site("syslog-with-two-hosts", 3),

@@ -14,7 +14,7 @@ use super::envelope::Envelope;
 use super::head::HeadParser;
 use super::quote::QuoteScanner;
 use super::timestamp::TimestampParser;
-use super::{AccessLine, Expected, LineError, LineSpan, LoggedRequest, TrailingNumbers};
+use super::{AccessLine, Expected, LineError, LineSpan, LoggedRequest, TrailingNumbers, trailing};
 use crate::addr::parse_ip;
 use crate::scan;
 
@@ -82,7 +82,15 @@ fn tail(body: &[u8], at: usize, quotes: &mut QuoteScanner<'_>, found: &mut Acces
     };
     found.referer = Some(referer);
     let Ok(agent) = quotes.field(referer.end as usize + 1) else { return true };
-    let Some(agent) = agent else { return unclosed_referer(body, referer, found) };
+    let Some(agent) = agent else {
+        if trailing::is_id(referer.of(body)) {
+            // A request's id in quotes behind common.
+            found.referer = None;
+            read_trailing(body, at, found);
+            return false;
+        }
+        return unclosed_referer(body, referer, found);
+    };
     found.user_agent = Some(agent);
     let at = agent.end as usize + 1;
     if at < body.len() {
@@ -116,6 +124,10 @@ fn size_alone(body: &[u8], at: usize, found: &mut AccessLine) {
 fn read_trailing(body: &[u8], at: usize, found: &mut AccessLine) {
     if at < body.len() {
         found.trailing = TrailingNumbers::read(&body[at..]);
+    }
+    if body.len() - at > trailing::LEAST_DIGITS {
+        let id = trailing::request_id(&body[at..]);
+        found.request_id = id.map(|(start, end)| LineSpan::new(at + start, at + end));
     }
 }
 

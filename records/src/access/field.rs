@@ -40,6 +40,10 @@ pub(super) enum LogField {
     /// The number of the request on its connection, from 0 (Apache's `%k`).
     NthFromZero,
     Duration(DurationUnit),
+    /// The id that a balancer gave the request, as the server or the balancer made it.
+    RequestId,
+    /// The same as a header: a client may send one, with any text.
+    RequestIdHeader,
     /// Caddy's name of the logger.
     Logger,
     /// Logged by balancers only.
@@ -109,6 +113,7 @@ impl LogField {
                 | Self::User
                 | Self::ForwardedFor
                 | Self::ClientList
+                | Self::RequestIdHeader
                 | Self::Time
                 | Self::Part(BalancerField::Servers | BalancerField::Bodies)
         )
@@ -142,12 +147,13 @@ impl LogField {
             Self::Nth | Self::NthFromZero => 17,
             Self::Duration(_) => 18,
             Self::Logger => 19,
+            Self::RequestId | Self::RequestIdHeader => 20,
         }
     }
 }
 
 /// The rank of the value taken for each field; above all ranks if there is none.
-pub(super) type Ranks = [u8; 20];
+pub(super) type Ranks = [u8; 21];
 
 /// An access line that is being assembled from values.
 #[derive(Debug)]
@@ -175,7 +181,7 @@ impl<'a> LineDraft<'a> {
             target: None,
             query: None,
             protocol: None,
-            ranks: [u8::MAX; 20],
+            ranks: [u8::MAX; 21],
             has_client: false,
             other_logger: false,
             parts: None,
@@ -280,6 +286,7 @@ impl<'a> LineDraft<'a> {
                 let number = whole().and_then(|n| u32::try_from(n).ok());
                 self.line.nth = number.and_then(|n| n.checked_add(from_zero));
             }
+            LogField::RequestId | LogField::RequestIdHeader => self.line.request_id = Some(at),
             LogField::Duration(unit) => self.line.duration = micros(text, unit),
             LogField::Logger => self.other_logger = !text.starts_with(b"http.log.access"),
         }

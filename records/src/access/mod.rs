@@ -113,6 +113,8 @@ pub struct AccessLine {
     pub nth: Option<u32>,
     /// Duration of the request in microseconds.
     pub duration: Option<u64>,
+    /// The request's id: a header that the balancer sets, or the server's own id.
+    pub request_id: Option<LineSpan>,
     /// Whether the line is text in a JSON object, so that each field is escaped once more.
     pub is_wrapped: bool,
     /// Numbers behind the known fields, one of which may be the peer's port.
@@ -157,7 +159,7 @@ impl AccessLine {
         let Self { client, time_text, referer, user_agent, host, user, .. } = self;
         *client = change(*client);
         let optional = [time_text, referer, user_agent, host, user, &mut self.forwarded_for];
-        for span in optional.into_iter().chain([&mut self.envelope_host]) {
+        for span in optional.into_iter().chain([&mut self.envelope_host, &mut self.request_id]) {
             *span = span.map(&mut change);
         }
         match &mut self.request {

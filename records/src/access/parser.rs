@@ -116,6 +116,7 @@ fn json_field(name: &str) -> Option<LogField> {
         "user" => LogField::User,
         "forwarded_for" => LogField::ForwardedFor,
         "nth" => LogField::Nth,
+        "request_id" => LogField::RequestIdHeader,
         "duration" => LogField::Duration(DurationUnit::Seconds),
         _ => return None,
     })

@@ -8,6 +8,9 @@ use std::num::NonZeroU16;
 /// Most numbers kept of a line; of more, the last ones.
 const MOST: usize = 4;
 
+/// The fewest digits of a request's id.
+pub(crate) const LEAST_DIGITS: usize = 16;
+
 /// The lowest number kept: a balancer has no lower port of its own.
 const LOWEST: u16 = 1_024;
 
@@ -61,6 +64,30 @@ impl TrailingNumbers {
         }
         found
     }
+}
+
+/// Finds the id of a request among the fields in `text`: the last one of 16 or more digits of a hexadecimal number,
+/// with dashes or not, quoted or not. Returns its start and end.
+pub(crate) fn request_id(text: &[u8]) -> Option<(usize, usize)> {
+    let (mut found, mut rest) = (None, text);
+    while let Some((field, behind)) = split_field(rest) {
+        let end = text.len() - behind.len();
+        let start = end - field.len();
+        let (start, end) = match field {
+            [b'"', .., b'"'] => (start + 1, end - 1),
+            _ => (start, end),
+        };
+        found = if is_id(&text[start..end]) { Some((start, end)) } else { found };
+        rest = behind;
+    }
+    found
+}
+
+/// Whether a text is a long hexadecimal number, with dashes or not.
+pub(crate) fn is_id(text: &[u8]) -> bool {
+    let digits = text.iter().filter(|byte| byte.is_ascii_hexdigit()).count();
+    let is_part = |byte: &u8| byte.is_ascii_hexdigit() || *byte == b'-';
+    digits >= LEAST_DIGITS && text.iter().all(is_part)
 }
 
 /// Splits off the first field: up to a space that is not between quotes.
@@ -122,6 +149,25 @@ mod tests {
             assert_eq!(found.count(), count, "{text}");
             assert_eq!(found.iter().collect::<Vec<_>>(), numbers, "{text}");
             assert_eq!(found.is_empty(), numbers.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_the_last_long_hexadecimal_number() {
+        const ID: &str = "6f2a9b0c4d1e8f7a6b5c4d3e2f1a0b9c";
+        const UUID: &str = "6f2a9b0c-4d1e-8f7a-6b5c-4d3e2f1a0b9c";
+        for (text, id) in [
+            (format!(" {ID}"), Some(ID)),
+            (format!(" \"-\" 0.003 \"{UUID}\" 40312"), Some(UUID)),
+            (format!(" {ID} {UUID}"), Some(UUID)),
+            (format!(" \"{ID} x\""), None),
+            (" 0.003 40312 abcdef".to_owned(), None),
+            (" ------------------------ x".to_owned(), None),
+            (format!(" \"{ID}"), None),
+        ] {
+            let found =
+                request_id(text.as_bytes()).map(|(start, end)| text.get(start..end).unwrap());
+            assert_eq!(found, id, "{text}");
         }
     }
 }

@@ -96,6 +96,26 @@ pub(crate) const KEPT_CHECKED: usize = 2;
 pub(crate) const FIELDS_REVIEWED_FIRST: u32 = 32;
 pub(crate) const FIELDS_REVIEWED_AFTER: u32 = 1 << 14;
 
+// Ids of requests.
+
+/// So many records with an id for each without show that the balancer makes ids itself: an id that a balancer passes on is
+/// there where a client sent one.
+pub(crate) const RECORDS_PER_RECORD_WITHOUT_ID: u32 = 10;
+
+/// Lines with the id of a record from which a format is known to log the balancer's ids.
+pub(crate) const IDS_FOUND: u32 = 8;
+
+/// Lines after which older ones count half.
+pub(crate) const IDS_FADE_AT: u32 = 1_024;
+
+/// Probability, in thousandths, of the client whose record has the line's id, where clients may choose ids, or several lines
+/// have this one: such lines are copies and requests within a request nearly always. Set by reason.
+pub(crate) const ID_PROBABILITY: u16 = 970;
+
+/// Probability at most, in thousandths, of a client found without the id, where lines with ids are in no group: lines of
+/// the group may be missing there. Set by reason.
+pub(crate) const ID_MISSING_PROBABILITY: u16 = 700;
+
 /// Most sources of a server's lines that are told apart.
 pub(crate) const ORIGINS: usize = 64;
 

@@ -8,6 +8,7 @@ use crate::access::{AccessLine, LineSpan, TrailingNumbers};
 use crate::attribution::memory::client::AgentHash;
 use crate::hash::mix;
 use crate::request::{Cut, Fingerprint};
+use crate::request_id::RequestId;
 use crate::time::{Resolution, Timestamp};
 
 /// A server as numbered by the [`Attributor`](super::Attributor).
@@ -65,6 +66,25 @@ pub struct LoggedLine {
     pub nth: Option<u32>,
     /// Numbers behind the known fields, one of which may be the peer's port.
     pub trailing: TrailingNumbers,
+    /// The id of the request.
+    pub request_id: LoggedRequestId,
+}
+
+/// The id of a request in its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoggedRequestId {
+    /// The format has no field for it.
+    NotLogged,
+    /// The request has none, or what cannot be one.
+    Absent,
+    /// This one.
+    Given(RequestId),
+}
+
+impl LoggedRequestId {
+    fn of(text: Option<&[u8]>) -> Self {
+        text.map_or(Self::NotLogged, |text| RequestId::of(text).map_or(Self::Absent, Self::Given))
+    }
 }
 
 /// Which fingerprints a driver needs for the encodings of the mappings.
@@ -103,6 +123,7 @@ impl LoggedLine {
             server_port: None,
             nth: None,
             trailing: TrailingNumbers::NONE,
+            request_id: LoggedRequestId::NotLogged,
         }
     }
 
@@ -141,6 +162,7 @@ impl LoggedLine {
             server_port: None,
             nth: parsed.nth,
             trailing: parsed.trailing,
+            request_id: LoggedRequestId::of(parsed.request_id.map(|id| id.of(text))),
         }
     }
 }

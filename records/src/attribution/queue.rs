@@ -46,6 +46,8 @@ pub(crate) struct LateLine {
     pub(crate) group: Option<GroupSlot>,
     /// Whether a port of the line was found when it came.
     pub(crate) is_found: bool,
+    /// Whether a record with the line's id was there when the line came.
+    pub(crate) is_id_found: bool,
 }
 
 /// How far the decision about a held line has come.

@@ -8,6 +8,7 @@ use crate::addr::ClientAddr;
 use crate::attribution::line::{ABSENT, ServerIndex, header_hash, low, text_hash};
 use crate::mapping::{BodyEnd, Mapping, MappingKind, OpaqueTls};
 use crate::request::{Cut, Fingerprint};
+use crate::request_id::RequestId;
 use crate::time::{Resolution, Timestamp};
 
 /// What the join uses of a mapping: small and owned.
@@ -110,6 +111,8 @@ pub struct ExchangeEvent {
     pub referer: Option<NonZeroU32>,
     /// Hash of the Host; `None` if unknown.
     pub host: Option<NonZeroU32>,
+    /// The id that the balancer gave the request; `None` if it gave none, or logs none.
+    pub request_id: Option<RequestId>,
     /// Bytes of the response, as web servers count them; `None` if unknown.
     pub bytes: Option<ResponseSizes>,
     /// When the request's body ended, in the record of the response's end; `None` without a body.
@@ -180,6 +183,7 @@ impl ExchangeEvent {
             user_agent: header(mapping.user_agent),
             referer: header(mapping.referer),
             host: mapping.host.and_then(NonZeroU32::new),
+            request_id: mapping.request_id,
             bytes,
             body_end: mapping.body_end,
             tls: mapping.opaque_tls,

@@ -30,7 +30,7 @@ pub enum Certainty {
     Likely,
     /// The only possible client.
     Certain,
-    /// The line names the balancer's own port: a key, not a guess.
+    /// The line has a key, and not a guess: the balancer's own port, or the request's id.
     Exact,
 }
 
@@ -39,6 +39,8 @@ pub enum Certainty {
 pub enum Reason {
     /// The line names the balancer's own port, and the connection with this port was the client's.
     Port,
+    /// The line has the id that the balancer gave the request.
+    RequestId,
     /// The only mapping with this request at this server.
     Only,
     /// Several mappings, all of one client.
@@ -59,6 +61,8 @@ pub enum Reason {
     AgentFallback,
     /// Mappings with this request were known, but suit other lines better.
     NoneFits,
+    /// No record has the id of the line's request, or the line has none, though the balancer gives each request one.
+    UnknownId,
     /// The line has no readable request.
     NoRequest,
     /// The line came past the balancer: its client field names a host without mappings, and is
@@ -74,6 +78,7 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Port => "port",
+            Self::RequestId => "request-id",
             Self::Only => "only",
             Self::SameClient => "same-client",
             Self::Order => "order",
@@ -83,6 +88,7 @@ impl Reason {
             Self::NoMapping => "no-mapping",
             Self::AgentFallback => "fallback",
             Self::NoneFits => "none-fits",
+            Self::UnknownId => "unknown-id",
             Self::NoRequest => "no-request",
             Self::Direct => "direct",
             Self::Clock => "clock",
@@ -98,6 +104,7 @@ impl Reason {
             Self::Port => {
                 "the line names a port of the balancer's, and that was this client's connection"
             }
+            Self::RequestId => "the line has the id that the balancer gave this client's request",
             Self::Only => "the only mapping with this request at this server",
             Self::SameClient => "all mappings with this request at this server are this client's",
             Self::Order => "the best of several, by order and time",
@@ -113,6 +120,7 @@ impl Reason {
                 "no mapping with this request was there, but the line just before from this User-Agent had one"
             }
             Self::NoneFits => "all mappings with this request suit other lines better",
+            Self::UnknownId => "no record of the balancer has the id of the line's request",
             Self::NoRequest => "the line has no request that could be looked up",
             Self::Direct => "the line came past the balancer and names its client itself",
             Self::Clock => {
@@ -126,6 +134,7 @@ impl Reason {
     pub fn of_word(word: &str) -> Option<Self> {
         let all = [
             Self::Port,
+            Self::RequestId,
             Self::Only,
             Self::SameClient,
             Self::Order,
@@ -135,6 +144,7 @@ impl Reason {
             Self::NoMapping,
             Self::AgentFallback,
             Self::NoneFits,
+            Self::UnknownId,
             Self::NoRequest,
             Self::Direct,
             Self::Clock,

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::addr::{ClientAddr, ServerAddr};
 use crate::request::{Cut, Fingerprint};
+use crate::request_id::RequestId;
 use crate::time::{Resolution, Timestamp};
 
 /// A record of the balancer, borrowing from the bytes it was parsed from.
@@ -51,6 +52,8 @@ pub struct Mapping<'a> {
     pub referer: Option<u32>,
     /// Hash of the Host header, by [`crate::attribution::text_hash`].
     pub host: Option<u32>,
+    /// The id that the balancer gave the request. No encoding of ours has it: only other balancers log one.
+    pub request_id: Option<RequestId>,
     /// The status of the response.
     pub status: Option<u16>,
     /// Bytes of the response body, without framing.
@@ -149,6 +152,7 @@ impl<'a> Mapping<'a> {
             user_agent: None,
             referer: None,
             host: None,
+            request_id: None,
             status: None,
             body_bytes: None,
             head_bytes: None,

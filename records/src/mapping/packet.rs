@@ -203,7 +203,7 @@ macro_rules! record_fields {
     ($($bit:literal $field:ident: $type:ty,)*) => {
         fn read_fields(kind: MappingKind, flags: u32, input: &[u8]) -> IResult<&[u8], Mapping<'_>, ()> {
             $(let (input, $field) = <$type>::read(flags >> $bit, input)?;)*
-            Ok((input, Mapping { kind, $($field),* }))
+            Ok((input, Mapping { kind, request_id: None, $($field),* }))
         }
 
         /// Appends the fields and returns their flags.

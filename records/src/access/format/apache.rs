@@ -76,6 +76,11 @@ fn apache_time(format: &str, from: usize, text: &FormatText) -> Result<PlanItem,
     }
 }
 
+/// Whether a header, in lower case, is one of those that balancers give a request's id in.
+pub(in crate::access) fn is_request_id(header: &str) -> bool {
+    matches!(header, "x-request-id" | "request-id" | "x-correlation-id" | "x-unique-id")
+}
+
 /// The meaning of an Apache directive, and its rank among directives of equal meaning.
 pub(in crate::access) fn apache_field(letter: u8, param: &str, original: bool) -> (LogField, u8) {
     let header = || match param.to_ascii_lowercase().as_str() {
@@ -83,6 +88,7 @@ pub(in crate::access) fn apache_field(letter: u8, param: &str, original: bool) -
         "user-agent" => (LogField::UserAgent, 0),
         "host" => (LogField::Host, 0),
         "x-forwarded-for" => (LogField::ForwardedFor, 0),
+        name if is_request_id(name) => (LogField::RequestIdHeader, 1),
         _ => (LogField::ClientText, 9),
     };
     match letter {
@@ -109,6 +115,7 @@ pub(in crate::access) fn apache_field(letter: u8, param: &str, original: bool) -
         b'v' => (LogField::Host, 1),
         b'V' => (LogField::Host, 2),
         b'i' => header(),
+        b'e' if param == "UNIQUE_ID" => (LogField::RequestId, 2),
         b'C' | b'f' | b'o' | b'e' | b'n' => (LogField::ClientText, 9),
         b'l' | b'A' | b'P' | b'X' | b'L' | b'I' | b'S' | b'R' => (LogField::Word, 9),
         _ => (LogField::Text, 9),

@@ -102,7 +102,7 @@ impl fmt::Display for FormatError {
                 f,
                 "expected field=path at byte {at}, field one of client, port, server_port, time, \
                  request, method, uri, query, protocol, status, bytes, referer, user_agent, host, \
-                 user, forwarded_for, nth, duration"
+                 user, forwarded_for, nth, request_id, duration"
             ),
         }
     }

@@ -15,7 +15,7 @@ mod error;
 mod nginx;
 mod text;
 
-pub(in crate::access) use self::apache::{apache, apache_field};
+pub(in crate::access) use self::apache::{apache, apache_field, is_request_id};
 pub use self::error::{FormatError, FormatProblem};
 pub(in crate::access) use self::nginx::{is_nginx, nginx, nginx_field};
 pub(in crate::access) use self::text::{FormatText, directive, inner, unquoted};

@@ -78,6 +78,10 @@ pub(in crate::access) fn nginx_field(name: &str) -> (LogField, u8) {
         "proxy_add_x_forwarded_for" => (LogField::ForwardedFor, 1),
         "connection_requests" => (LogField::Nth, 0),
         "request_time" => (LogField::Duration(DurationUnit::Seconds), 0),
+        "http_x_request_id" | "http_request_id" | "http_x_correlation_id" | "http_x_unique_id" => {
+            (LogField::RequestIdHeader, 1)
+        }
+        "request_id" | "req_id" => (LogField::RequestId, 2),
         "connection"
         | "connection_time"
         | "gzip_ratio"
@@ -85,7 +89,6 @@ pub(in crate::access) fn nginx_field(name: &str) -> (LogField, u8) {
         | "https"
         | "pid"
         | "pipe"
-        | "request_id"
         | "request_length"
         | "scheme"
         | "server_addr"

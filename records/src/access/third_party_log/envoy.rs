@@ -5,7 +5,9 @@
 //! ```
 
 use super::super::field::{BalancerField, DurationUnit, LogField};
-use super::super::format::{FormatError, FormatProblem, FormatText, PlacedItem, literal};
+use super::super::format::{
+    FormatError, FormatProblem, FormatText, PlacedItem, is_request_id, literal,
+};
 use super::super::plan::PlanItem;
 use super::super::time_format::TimeFormat;
 
@@ -131,6 +133,7 @@ impl EnvoyOperator {
             "user-agent" => (LogField::UserAgent, 0),
             "referer" => (LogField::Referer, 0),
             "x-forwarded-for" => (LogField::ForwardedFor, 0),
+            name if is_request_id(name) => (LogField::RequestIdHeader, 1),
             _ => (LogField::ClientText, 9),
         }
     }

@@ -24,7 +24,7 @@ pub(super) const HTTP: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %
      %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r";
 /// `option httpslog`, whose last fields are ignored.
 pub(super) const HTTPS: &str = "%ci:%cp [%tr] %ft %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %CC %CS %tsc \
-     %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r %ID/%ID/%ID/%ID/%ID %ID/%ID/%ID";
+     %ac/%fc/%bc/%sc/%rc %sq/%bq %hr %hs %{+Q}r %lc/%lc/%lc/%lc/%lc %lc/%lc/%lc";
 /// The format that our documentation recommends instead of `option tcplog`.
 pub(super) const TCP_PORTS: &str = "%ci:%cp [%t] %ft %b/%s %Tw/%Tc/%Tt %B %ts \
      %ac/%fc/%bc/%sc/%rc %sq/%bq %bi:%bp %si:%sp";
@@ -348,6 +348,7 @@ fn meaning(name: &str) -> LogField {
         "HP" => LogField::Path,
         "HQ" => LogField::Query,
         "HV" => LogField::Protocol,
+        "ID" => LogField::RequestId,
         _ => LogField::Word,
     }
 }
@@ -375,6 +376,7 @@ fn meant(expression: &str) -> LogField {
         "query" => return LogField::Query,
         "capture.req.ver" => return LogField::Protocol,
         "status" | "txn.status" => return LogField::Status,
+        "unique-id" => return LogField::RequestId,
         "req.hdr" | "req.fhdr" | "hdr" | "res.hdr" | "res.fhdr" => argument,
         _ => return LogField::ClientText,
     };
@@ -384,6 +386,8 @@ fn meant(expression: &str) -> LogField {
         "referer" | "referrer" => LogField::Referer,
         "host" => LogField::Host,
         "content_length" | "length" => LogField::Part(BalancerField::Length),
+        "x_request_id" | "request_id" | "req_id" | "x_unique_id" | "unique_id"
+        | "x_correlation_id" => LogField::RequestIdHeader,
         _ => LogField::ClientText,
     }
 }

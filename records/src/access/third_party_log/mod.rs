@@ -271,6 +271,8 @@ fn nginx_field(name: &str) -> (LogField, u8) {
         "request_ms" => (LogField::Duration(super::field::DurationUnit::Milliseconds), 0),
         "session_time" => (LogField::Duration(super::field::DurationUnit::Seconds), 0),
         "protocol" => (LogField::Word, 9),
+        // What the balancer made, and not what the client sent.
+        "request_id" | "req_id" => (LogField::RequestId, 0),
         name => format::nginx_field(name),
     }
 }

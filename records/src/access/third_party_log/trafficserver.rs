@@ -5,7 +5,9 @@
 //! ```
 
 use super::super::field::{BalancerField, DurationUnit, LogField};
-use super::super::format::{FormatError, FormatProblem, FormatText, PlacedItem, literal};
+use super::super::format::{
+    FormatError, FormatProblem, FormatText, PlacedItem, is_request_id, literal,
+};
 use super::super::plan::PlanItem;
 use super::super::time_format::TimeFormat;
 
@@ -47,6 +49,8 @@ fn item(name: &str) -> PlanItem {
             ("user-agent", "pqh") => (LogField::UserAgent, 0),
             ("referer", "pqh") => (LogField::Referer, 0),
             ("host", "pqh") => (LogField::Host, 0),
+            (header, "pqh") if is_request_id(header) => (LogField::RequestIdHeader, 0),
+            (header, "cqh") if is_request_id(header) => (LogField::RequestIdHeader, 1),
             _ => (LogField::ClientText, 9),
         };
         return PlanItem::Value(field, rank);

@@ -10,7 +10,8 @@
 //! - elsewhere: `single`, the line by itself, and where that is not plain `group`, which assigns mappings to
 //!   all lines of a window by way of `assign`.
 //!
-//! A line that names the balancer's port is decided by `port` first. `pair` judges one line with one
+//! A line that names the balancer's port is decided by `port` first, and one with the id of its request by
+//! `request_id`. `pair` judges one line with one
 //! mapping, and `why` explains a decision.
 //!
 //! Strategies are functions over [`Memory`] and [`Learnt`]: they take the mapping that they choose out of
@@ -24,6 +25,7 @@ mod lattice;
 mod only;
 mod pair;
 pub(crate) mod port;
+pub(crate) mod request_id;
 mod single;
 mod tls;
 pub(crate) mod why;
@@ -100,8 +102,10 @@ pub(crate) fn late<T>(
         queue.set_front_peer(port);
         memory.expect_peers(logged.server.0);
     }
-    let by_port = port::decide_late(memory, learnt, &queue.front_line(), late);
-    match (by_port, late.group) {
+    let line = queue.front_line();
+    let by_key = port::decide_late(memory, learnt, &line, late)
+        .or_else(|| request_id::decide(memory, learnt, &line, late));
+    match (by_key, late.group) {
         (Some(verdict), Some(group)) => {
             memory.leave_group(group, queue.next_of_front());
             return verdict;
@@ -114,7 +118,12 @@ pub(crate) fn late<T>(
         return LineVerdict::unmatched(Reason::NoRequest);
     };
     queue.join_group_first(memory, group);
-    waiting(queue, memory, learnt, buffers, group)
+    let verdict = waiting(queue, memory, learnt, buffers, group);
+    if request_id::is_key(memory, learnt, logged) {
+        // Lines with ids are in no group, so that lines of this one may be missing.
+        return verdict.in_doubt(costs::ID_MISSING_PROBABILITY);
+    }
+    verdict
 }
 
 /// Decides a line whose request could not be read.

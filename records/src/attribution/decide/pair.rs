@@ -87,6 +87,19 @@ pub(super) fn learn_exchange(
     delay
 }
 
+/// Takes the mapping of the exchange that is surely the line's own; returns the delay.
+pub(super) fn take(
+    memory: &mut Memory,
+    learnt: &mut Learnt,
+    mapping: MappingSlot,
+    line: &HeldLine,
+) -> i64 {
+    let delay = learn_exchange(memory, learnt, mapping, line);
+    memory.remove(mapping);
+    memory.counts.used += 1;
+    delay
+}
+
 /// Learns the delay of a line after the end of the exchange that is hardly in doubt; returns the delay.
 pub(super) fn learn_end(
     memory: &Memory,

@@ -234,7 +234,7 @@ fn decide(
     let known = memory.connections.get_mut(best.connection);
     known.taken = if best.mapping.is_some() { taken } else { known.taken };
     known.next = best.mapping.map_or(known.next, |(_, nth)| nth).saturating_add(1);
-    let delay = best.mapping.map(|(mapping, _)| take(memory, learnt, mapping, line));
+    let delay = best.mapping.map(|(mapping, _)| pair::take(memory, learnt, mapping, line));
     let confidence = MatchConfidence {
         certainty: if rivals > 0 { Certainty::Likely } else { Certainty::Exact },
         reason: Reason::Port,
@@ -301,13 +301,6 @@ fn mapping_on(
         let mapping = memory.exchanges.find(request_key(connection.serial, nth))?;
         (memory.mappings.group_of(mapping) == group).then_some((mapping, nth))
     })
-}
-
-fn take(memory: &mut Memory, learnt: &mut Learnt, mapping: MappingSlot, line: &HeldLine) -> i64 {
-    let delay = pair::learn_exchange(memory, learnt, mapping, line);
-    memory.remove(mapping);
-    memory.counts.used += 1;
-    delay
 }
 
 /// Decides a line with several equal exchanges on the port by order: a connection carries one

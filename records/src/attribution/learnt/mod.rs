@@ -13,6 +13,7 @@
 //! - `hosts`: which Host headers the lines of a log may belong to.
 //! - `orphans`: which lines never have a mapping.
 //! - `ports`: which fields of lines are ports of the balancer's connections.
+//! - `request_ids`: whether lines have the ids that records name.
 //! - `loss`: how many records were lost.
 //! - `tls`: sizes of passed-through TLS, and how often its lines are out of order.
 //! - `server`: all of these for one server.
@@ -30,6 +31,7 @@ pub(crate) mod loss;
 pub(crate) mod order;
 pub(crate) mod orphans;
 pub(crate) mod ports;
+pub(crate) mod request_ids;
 pub(crate) mod senders;
 pub(crate) mod server;
 pub(crate) mod steps;

@@ -12,6 +12,7 @@ use super::logged_end::LoggedEnd;
 use super::order::RequestOrder;
 use super::orphans::OrphanClasses;
 use super::ports::PortEvidence;
+use super::request_ids::RequestIdEvidence;
 use super::senders::ServerSenders;
 use super::tls::LearntTls;
 use crate::attribution::costs;
@@ -29,6 +30,7 @@ pub(crate) struct LearntServer {
     pub(crate) calibration: Calibration,
     pub(crate) logged_end: LoggedEnd,
     pub(crate) ports: PortEvidence,
+    pub(crate) request_ids: RequestIdEvidence,
     pub(crate) orphans: OrphanClasses,
     pub(crate) hosts: ServerHosts,
     /// What is learnt about TLS exchanges, once a line was compared with any.
@@ -66,6 +68,7 @@ impl LearntServer {
             calibration: Calibration::new(),
             logged_end: LoggedEnd::default(),
             ports: PortEvidence::new(),
+            request_ids: RequestIdEvidence::default(),
             orphans: OrphanClasses::default(),
             hosts: ServerHosts::default(),
             tls: None,

@@ -286,6 +286,7 @@ mod tests {
 
     fn exchange(connection: u64, port: u16) -> ExchangeEvent {
         ExchangeEvent {
+            request_id: None,
             body_end: None,
             kind: MappingKind::Opened,
             connection,

@@ -5,6 +5,7 @@ use super::client::ClientHash;
 use super::connections::ConnectionSlot;
 use super::exchanges::request_key;
 use super::facts::ExchangeFacts;
+use super::request_ids::RequestIdRecord;
 use super::signature::{LoggedFields, RequestSignature};
 use super::tls::TlsExchange;
 use crate::attribution::costs;
@@ -88,11 +89,25 @@ impl Memory {
         let fields = self.servers[server as usize].fields.key();
         let group = super::exchange_key(server, request, signature, fields);
         let group = self.exchange_group(group, server, request);
+        self.take_id(record, event, key);
         let mapping = self.remember(group, record, Some(facts));
         // The mapping may be evicted already, where nothing is to be remembered.
         if self.mappings.get(mapping).facts == Some(facts) {
             self.exchanges.link(facts, mapping);
         }
+    }
+
+    /// Takes the id of a request, or notes that the record has none.
+    fn take_id(&mut self, record: &MappingEvent, event: &ExchangeEvent, request_key: u64) {
+        let server = record.server.0;
+        let ids = &mut self.servers[server as usize].ids;
+        ids.count(event.request_id.is_some());
+        let Some(id) = event.request_id else { return };
+        let of_id = RequestIdRecord { client: record.client, request_key };
+        if self.request_ids.take_record((server, id), of_id, self.now) {
+            ids.note_shared();
+        }
+        self.tidy_ids();
     }
 
     /// Takes the end of a response, or of an exchange that changed the protocol.

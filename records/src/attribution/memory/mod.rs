@@ -7,6 +7,7 @@
 //! - `mappings`: mappings by request group, in order, and the lines that wait for each group.
 //! - `exchanges`, `facts`: what records say of a mapping's exchange.
 //! - `signature`: what tells requests with the same first line apart.
+//! - `request_ids`: which record has which id of a request.
 //! - `connections`: which client had which port of the balancer.
 //! - `load`: how many connections a server has.
 //! - `tls`: exchanges in passed-through TLS.
@@ -19,6 +20,7 @@ pub(crate) mod exchanges;
 pub(crate) mod facts;
 pub(crate) mod load;
 pub(crate) mod mappings;
+pub(crate) mod request_ids;
 pub(crate) mod signature;
 pub(crate) mod slab;
 pub(crate) mod tls;
@@ -30,10 +32,11 @@ use self::exchanges::{ExchangeTable, request_key};
 use self::facts::{DatedBy, ExchangeFacts, FactsSlot};
 use self::load::ConnectionLoad;
 use self::mappings::{GroupSlot, MappingSlot, MappingTable, RequestGroup, WaitingMapping};
+use self::request_ids::{RecordIds, RequestIdTable};
 use self::signature::{LoggedFields, RequestSignature, ServerFields};
 use self::tls::TlsExchanges;
 use super::costs;
-use super::line::{HeldLine, LineNumber, LoggedLine, low};
+use super::line::{HeldLine, LineNumber, LoggedLine, LoggedRequestId, low};
 use super::record::MappingEvent;
 use super::settings::JoinSettings;
 use crate::hash::mix;
@@ -55,6 +58,7 @@ pub(crate) struct Memory {
     pub(crate) mappings: MappingTable,
     pub(crate) exchanges: ExchangeTable,
     pub(crate) connections: ConnectionTable,
+    pub(crate) request_ids: RequestIdTable,
     /// Whether mappings without a connection were seen, of [`Cut::Short`] and of other cuts.
     seen: [bool; 2],
     /// Whether a record of another balancer than ours was seen.
@@ -78,6 +82,8 @@ pub(crate) struct ServerMemory {
     pub(crate) is_ours: bool,
     /// Whether a mapping was seen that does not name the balancer's port.
     pub(crate) has_nameless: bool,
+    /// Ids of requests in the server's records.
+    pub(crate) ids: RecordIds,
     /// The coarsest stamp of a mapping so far.
     pub(crate) coarsest: Resolution,
     /// Held lines for which there is no mapping yet.
@@ -108,6 +114,7 @@ impl ServerMemory {
             dated_by: DatedBy::LaterEnd,
             is_ours: false,
             has_nameless: false,
+            ids: RecordIds::new(),
             coarsest: Resolution::Microsecond,
             short: 0,
             held: 0,
@@ -134,6 +141,7 @@ impl Memory {
             mappings: MappingTable::default(),
             exchanges: ExchangeTable::default(),
             connections: ConnectionTable::default(),
+            request_ids: RequestIdTable::default(),
             seen: [false; 2],
             has_third_party: false,
             counts: MappingCounts::default(),
@@ -154,6 +162,7 @@ impl Memory {
         };
         known.coarsest = known.coarsest.max(record.resolution);
         (known.is_known, known.has_nameless) = (true, true);
+        known.ids.count(false);
         self.seen[usize::from(record.cut != Cut::Short)] = true;
         let group = self.mappings.find_or_add(plain_key(server, record.cut, request), server);
         self.remember(group, record, None);
@@ -174,6 +183,18 @@ impl Memory {
             self.evict();
         }
         mapping
+    }
+
+    /// Counts a line with an id of its request; returns whether a record with the id is there.
+    pub(crate) fn take_line_id(&mut self, line: &LoggedLine) -> bool {
+        let LoggedRequestId::Given(id) = line.request_id else { return false };
+        self.tidy_ids();
+        self.request_ids.take_line(line.server.0, id, self.now)
+    }
+
+    fn tidy_ids(&mut self) {
+        let (oldest, most) = (self.now.offset_by(-self.window), self.most_mappings());
+        self.request_ids.tidy(oldest, most);
     }
 
     /// Counts a mapping that has joined a group, and so perhaps a line that lacks none any more.

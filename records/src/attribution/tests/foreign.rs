@@ -8,7 +8,7 @@ use crate::mapping::third_party_log::{ThirdPartyReader, ThirdPartyServer, ThirdP
 
 const MILLI: i64 = 1_000;
 
-struct Site {
+pub(super) struct Site {
     engine: Attributor<u32>,
     server: ServerIndex,
     reader: ThirdPartyReader,
@@ -18,7 +18,7 @@ struct Site {
 }
 
 impl Site {
-    fn new(spec: &ThirdPartySpec) -> Self {
+    pub(super) fn new(spec: &ThirdPartySpec) -> Self {
         let mut engine = Attributor::new(JoinSettings::default());
         let server = engine.server(ServerAddr::Ip([10, 0, 0, 1].into()));
         let reader = ThirdPartyReader::new(spec);
@@ -33,7 +33,7 @@ impl Site {
     }
 
     /// A line of the balancer's log comes at its exchange's end.
-    fn passage(&mut self, at: i64, line: &str) {
+    pub(super) fn passage(&mut self, at: i64, line: &str) {
         advance(&mut self.engine, at, &mut self.out);
         let passage =
             self.reader.read(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"));
@@ -64,7 +64,7 @@ impl Site {
         );
     }
 
-    fn line(&mut self, at: i64, url: &str, port: Option<u16>) {
+    pub(super) fn line(&mut self, at: i64, url: &str, port: Option<u16>) {
         let line = LoggedLine { peer_port: port, ..self.logged(at, url) };
         self.put(at, line);
     }
@@ -76,12 +76,12 @@ impl Site {
         self.put(at, line);
     }
 
-    fn put(&mut self, at: i64, line: LoggedLine) {
+    pub(super) fn put(&mut self, at: i64, line: LoggedLine) {
         advance(&mut self.engine, at, &mut self.out);
         self.engine.line(line, 0);
     }
 
-    fn logged(&self, at: i64, url: &str) -> LoggedLine {
+    pub(super) fn logged(&self, at: i64, url: &str) -> LoggedLine {
         // nginx asks its servers by HTTP/1.0, whatever its clients speak.
         let target = format!("GET {url}");
         let long = format!("{target} HTTP/1.0");
@@ -97,7 +97,7 @@ impl Site {
         }
     }
 
-    fn out(&mut self) -> Vec<Out> {
+    pub(super) fn out(&mut self) -> Vec<Out> {
         self.engine.finish();
         advance(&mut self.engine, 1 << 40, &mut self.out);
         std::mem::take(&mut self.out)

@@ -2,6 +2,7 @@
 
 mod exchange;
 mod foreign;
+mod ids;
 mod logs;
 mod long;
 mod ports;

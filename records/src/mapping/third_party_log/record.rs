@@ -10,6 +10,7 @@ use crate::addr::{ClientAddr, ServerAddr, parse_ip};
 use crate::attribution::text_hash;
 use crate::mapping::{Mapping, MappingKind, RequestText};
 use crate::request::{Cut, Fingerprint, LONG, unescape, without_protocol};
+use crate::request_id::RequestId;
 use crate::time::{Resolution, Timestamp};
 
 /// The content of a line of a balancer's log.
@@ -31,6 +32,7 @@ pub struct ThirdPartyRecord<'a> {
     user_agent: Option<u32>,
     referer: Option<u32>,
     host: Option<u32>,
+    request_id: Option<RequestId>,
     status: Option<u16>,
     head_bytes: Option<u64>,
     body_bytes: Option<u64>,
@@ -136,6 +138,7 @@ impl<'a> ThirdPartyRecord<'a> {
             user_agent: header(of.user_agent, manner.has_user_agent),
             referer: header(of.referer, manner.has_referer),
             host: header(of.host, manner.has_host),
+            request_id: of.request_id.and_then(|id| RequestId::of(id.of(line))),
             status: of.status.filter(|&status| status != 0 && !is_connection),
             head_bytes: whole_number(text(BalancerField::Head)),
             body_bytes: if has_body { body.filter(|_| !is_connection) } else { Some(0) },
@@ -161,6 +164,7 @@ impl<'a> ThirdPartyRecord<'a> {
             user_agent: None,
             referer: None,
             host: None,
+            request_id: None,
             status: None,
             head_bytes: None,
             body_bytes: None,
@@ -205,6 +209,7 @@ impl<'a> ThirdPartyRecord<'a> {
                 user_agent: self.user_agent,
                 referer: self.referer,
                 host: self.host,
+                request_id: self.request_id,
                 ..at(MappingKind::Request, asked)
             }
         };

@@ -1,17 +1,18 @@
 //! The public face: takes mappings and lines, holds lines until they are due, and hands them out decided.
 
+mod arrival;
+
 use indexmap::IndexSet;
 
 use super::costs;
 use super::decide::why::{Explanation, Explanations};
-use super::decide::{self, DecisionBuffers, port};
+use super::decide::{self, DecisionBuffers};
 use super::learnt::Learnt;
 use super::learnt::loss::MILLION;
 use super::learnt::server::LearntServer;
 use super::line::{FingerprintCuts, HeldLine, LoggedLine, ServerIndex};
-use super::memory::signature::LoggedFields;
 use super::memory::{Memory, ServerMemory};
-use super::queue::{LateLine, LineQueue, LineState, QueuedLine};
+use super::queue::{LineQueue, LineState, QueuedLine};
 use super::record::MappingEvent;
 use super::settings::JoinSettings;
 use super::verdict::{
@@ -151,65 +152,6 @@ impl<T> Attributor<T> {
         self.queue.push(payload, line, state);
     }
 
-    /// Names the port that is known to be in a line, where clients share the balancer's connections: there the port
-    /// is part of the group.
-    fn with_shared_port(&self, logged: LoggedLine) -> LoggedLine {
-        let server = self.memory.servers.get(logged.server.0 as usize);
-        if logged.trailing.is_empty() || !server.is_some_and(|server| server.is_third_party) {
-            return logged;
-        }
-        let port = port::named(&self.learnt, &logged).map(|(_, port)| port);
-        LoggedLine { peer_port: port, ..logged }
-    }
-
-    /// Returns the first state of a line. A line with a group joins the group.
-    fn state_of(&mut self, logged: LoggedLine, line: &HeldLine) -> LineState {
-        let Self { queue, memory, learnt, .. } = self;
-        let index = logged.server.0 as usize;
-        let Some(server) = memory.servers.get_mut(index) else { return LineState::Unreadable };
-        server.held += 1;
-        if server.has_exchanges() && memory.take_fields(&logged) {
-            queue.regroup(memory, logged.server.0);
-        }
-        let server = &memory.servers[index];
-        let shares_ports = server.has_exchanges() && server.fields.key().has(LoggedFields::PEER);
-        let is_known = server.is_known;
-        let senders = &mut learnt.servers[index].senders;
-        if logged.sender.is_some_and(|sender| senders.is_direct(sender)) {
-            return LineState::Direct;
-        }
-        let has_number = logged.peer_port.is_some() || !logged.trailing.is_empty();
-        if has_number && !memory.connections.is_empty() {
-            return self.state_by_number(logged, shares_ports);
-        }
-        // A line that needs no mapping must not look as if one were missing while it waits.
-        if !is_known || learnt.servers[index].orphans.has(line) {
-            return queue.keep_late(LateLine { logged, group: None, is_found: false });
-        }
-        let Some(group) = memory.group_of(&logged) else { return LineState::Unreadable };
-        queue.join_group(memory, group);
-        LineState::Waits(group)
-    }
-
-    /// Returns the first state of a line with numbers that may be the balancer's port. Until a field is known to be
-    /// the port, the line waits in its group.
-    fn state_by_number(&mut self, logged: LoggedLine, shares_ports: bool) -> LineState {
-        let Self { queue, memory, learnt, .. } = self;
-        let named = port::named(learnt, &logged);
-        let is_found =
-            !port::is_settled(learnt, &logged) && port::note_found(memory, learnt, &logged);
-        let is_known = memory.servers[logged.server.0 as usize].is_known;
-        let names_port = named.is_some() && !shares_ports;
-        let group = if names_port || !is_known { None } else { memory.group_of(&logged) };
-        if let Some(group) = group {
-            queue.join_group(memory, group);
-            if logged.trailing.is_empty() {
-                return LineState::Waits(group);
-            }
-        }
-        queue.keep_late(LateLine { logged, group, is_found })
-    }
-
     /// Moves the time to `now`: lines that have waited long enough can be had from [`Self::next_decided`], and
     /// mappings that are too old are forgotten. Time does not go back.
     pub fn advance(&mut self, now: Timestamp) {
@@ -237,7 +179,8 @@ impl<T> Attributor<T> {
         }
         let verdict = self.decide(&line, state);
         let QueuedLine { payload, line, .. } = self.queue.pop()?;
-        let is_missing = matches!(verdict.reason, Reason::NoMapping | Reason::NoneFits);
+        let is_missing =
+            matches!(verdict.reason, Reason::NoMapping | Reason::NoneFits | Reason::UnknownId);
         let verdict = self.fall_back(&line, verdict);
         let verdict = self.doubt_for_losses(&line, verdict);
         if let Some(explanations) = &mut self.explanations {
@@ -296,7 +239,8 @@ impl<T> Attributor<T> {
 
     /// Makes a certain line only likely while lost records may belong to another client.
     fn doubt_for_losses(&mut self, line: &HeldLine, verdict: LineVerdict) -> LineVerdict {
-        if verdict.certainty != Certainty::Certain || verdict.reason == Reason::Port {
+        let is_keyed = matches!(verdict.reason, Reason::Port | Reason::RequestId);
+        if verdict.certainty != Certainty::Certain || is_keyed {
             return verdict;
         }
         let lost = self.learnt.losses.rate(self.memory.now.max(line.time));
