@@ -172,6 +172,28 @@ fn misuse_is_told_apart_from_failure() {
 }
 
 #[test]
+fn a_misspelled_variable_of_a_format_is_an_error_at_the_start() {
+    for (args, expected) in [
+        (["--format", r#"$remote_addr "$reqest" $status"#], "did you mean $request?"),
+        (["--format", r#"web1=%h %t "%r" %{remoet}p"#], "did you mean remote?"),
+        (
+            ["--mapping-format", r#"lb=$remote_addr "$request" $upstream_adr"#],
+            "did you mean $upstream_addr?",
+        ),
+        (["--mapping-format", "lb=%ci:%cp [%tr] %b/%s %cpp"], "HAProxy has none of this name"),
+    ] {
+        let output = run(&[&args[..], &["-f", "0"]].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+    let own = r#"$remote_addr "$request" $status $masked_client"#;
+    let output = run(&["--check", "--format", own, "0"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("$masked_client is none of nginx's own variables"), "{said}");
+}
+
+#[test]
 fn what_is_wrong_is_said_with_what_to_do() {
     let collector = RunningCollector::start(&[]);
     let (taken, port) = (collector.addr.to_string(), collector.addr.port().to_string());

@@ -34,11 +34,20 @@ pub enum FormatProblem {
     FieldName,
     /// No field logs the requested value.
     NotLogged,
-    /// A variable that nginx does not have.
+    /// A variable that nginx does not have, and that resembles one of nginx's.
     UnknownVariable {
         /// Without the `$`.
         name: FormatName,
         /// The variable that was perhaps meant.
+        meant: &'static str,
+    },
+    /// A variable or operator that a balancer does not have.
+    UnknownOperator {
+        /// Without the `%`.
+        name: FormatName,
+        /// The balancer.
+        program: &'static str,
+        /// The one that was perhaps meant.
         meant: Option<&'static str>,
     },
     /// A directive that Apache does not have.
@@ -83,12 +92,15 @@ impl fmt::Display for FormatError {
             ),
             FormatProblem::NotLogged => f.write_str("no field of the format logs the requested value"),
             FormatProblem::UnknownVariable { name, meant } => {
-                write!(f, "unknown variable ${name} at byte {at}: ")?;
+                write!(f, "unknown variable ${name} at byte {at}: did you mean ${meant}? ")?;
+                write!(f, "Or if your configuration defines it, write $arg_{name}")
+            }
+            FormatProblem::UnknownOperator { name, program, meant } => {
+                write!(f, "unknown %{name} at byte {at}: ")?;
                 match meant {
-                    Some(meant) => write!(f, "did you mean ${meant}? ")?,
-                    None => write!(f, "nginx has none of this name. ")?,
+                    Some(meant) => write!(f, "did you mean %{meant}?"),
+                    None => write!(f, "{program} has none of this name"),
                 }
-                write!(f, "For a variable that your configuration defines, write $arg_{name}")
             }
             FormatProblem::UnknownDirective { name } => {
                 write!(f, "unknown directive {name} at byte {at}: Apache has none of this letter")

@@ -1,6 +1,7 @@
 //! Format strings of nginx: variables from its core, `realip` and `log` modules.
 
 use super::super::field::{DurationUnit, LogField};
+use super::super::known;
 use super::super::plan::PlanItem;
 use super::super::time_format::TimeFormat;
 use super::{FormatError, FormatProblem, FormatText, PlacedItem, directive, literal};
@@ -81,7 +82,7 @@ pub(in crate::access) fn nginx_field(name: &str) -> (LogField, u8) {
         "http_x_request_id" | "http_request_id" | "http_x_correlation_id" | "http_x_unique_id" => {
             (LogField::RequestIdHeader, 1)
         }
-        "request_id" | "req_id" => (LogField::RequestId, 2),
+        "request_id" | "req_id" | "reqid" => (LogField::RequestId, 2),
         "connection"
         | "connection_time"
         | "gzip_ratio"
@@ -98,7 +99,9 @@ pub(in crate::access) fn nginx_field(name: &str) -> (LogField, u8) {
         "request_filename" | "request_body" | "document_root" => (LogField::ClientText, 9),
         _ => {
             let clients = ["http_", "cookie_", "arg_", "sent_http_"];
-            let clients = clients.iter().any(|prefix| name.starts_with(prefix));
+            // A variable that the configuration defines may hold what a client sent.
+            let is_own = !known::is_variable(name);
+            let clients = is_own || clients.iter().any(|prefix| name.starts_with(prefix));
             (if clients { LogField::ClientText } else { LogField::Text }, 9)
         }
     }

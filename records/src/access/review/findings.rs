@@ -1,6 +1,7 @@
 //! Problems of a format: lines that are, or may be, misread or attributed poorly.
 
 use super::super::field::LogField;
+use super::super::known;
 use super::gather::{FormatToken, has};
 use super::{Finding, FormatDialect};
 use crate::time::Resolution;
@@ -84,9 +85,13 @@ fn quotes(
     for (index, token) in tokens.iter().enumerate() {
         let is_header = matches!(
             token.field,
-            LogField::Referer | LogField::UserAgent | LogField::ForwardedFor | LogField::ClientText
+            LogField::Referer
+                | LogField::UserAgent
+                | LogField::ForwardedFor
+                | LogField::RequestIdHeader
+                | LogField::ClientText
         );
-        if !is_header || token.is_quoted || dialect == FormatDialect::NginxJson {
+        if !is_header || is_own(token) || token.is_quoted || dialect == FormatDialect::NginxJson {
             continue;
         }
         let text = &token.text;
@@ -145,6 +150,11 @@ fn clients(tokens: &[FormatToken], findings: &mut Vec<Finding>) {
     }
 }
 
+/// Whether a token is a variable that the configuration defines.
+fn is_own(token: &FormatToken) -> bool {
+    bare(&token.text).strip_prefix('$').is_some_and(|name| !known::is_variable(name))
+}
+
 /// Checks whether each value is as precise as possible.
 fn values(dialect: FormatDialect, tokens: &[FormatToken], findings: &mut Vec<Finding>) {
     if let Some(port) = tokens.iter().find(|token| token.field == LogField::ServerPort)
@@ -152,6 +162,11 @@ fn values(dialect: FormatDialect, tokens: &[FormatToken], findings: &mut Vec<Fin
     {
         let text = &port.text;
         findings.push(note(format!("{text} is the server's own port, not the balancer's")));
+    }
+    for token in tokens.iter().filter(|token| is_own(token)) {
+        let text = &token.text;
+        findings
+            .push(note(format!("{text} is none of nginx's own variables: its field is skipped")));
     }
     if named(tokens, "%s").is_some() && named(tokens, "%>s").is_none() {
         findings.push(note(

@@ -8,6 +8,7 @@ use super::super::field::{BalancerField, DurationUnit, LogField};
 use super::super::format::{
     FormatError, FormatProblem, FormatText, PlacedItem, is_request_id, literal,
 };
+use super::super::known;
 use super::super::plan::PlanItem;
 use super::super::time_format::TimeFormat;
 
@@ -39,6 +40,7 @@ pub(super) fn items(text: &FormatText) -> Result<Vec<PlacedItem>, FormatError> {
             at += 2;
         } else {
             let operator = EnvoyOperator::read(text, at)?;
+            known::check_envoy(&operator.name).map_err(|problem| text.error(at, problem))?;
             at = operator.end;
             items.push((
                 operator.item().map_err(|()| text.error(at, FormatProblem::TimeFormat))?,

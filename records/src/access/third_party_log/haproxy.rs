@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 
 use super::super::field::{BalancerField, LogField};
 use super::super::format::{FormatError, FormatProblem, FormatText, PlacedItem, literal};
+use super::super::known;
 use super::super::plan::PlanItem;
 use super::super::time_format::{TimeFormat, TimestampParts};
 use super::super::timestamp::TimestampParser;
@@ -98,6 +99,7 @@ pub(super) fn parse(text: &FormatText) -> Result<HaproxyFormat, FormatError> {
         }
         let variable = HaproxyVariable::read(text, at)?;
         let offset = text.at(at);
+        known::check_haproxy(&variable.name).map_err(|problem| text.error(at, problem))?;
         at = variable.end;
         let quoted = variable.quoted.unwrap_or(quotes_all);
         is_json |= variable.is_json;

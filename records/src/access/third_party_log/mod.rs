@@ -14,6 +14,7 @@ pub(crate) use super::field::BalancerField;
 use super::field::{BalancerSpans, LineDraft, LogField};
 use super::format::{self, FormatError, FormatProblem};
 use super::json::{self as json_line, JsonNames, ObjectDepth};
+use super::known;
 use super::plan::{FormatPlan, PlanItem};
 use super::time_format::{TimeFormat, TimestampParts};
 use super::timestamp::{self, TimestampParser};
@@ -86,7 +87,13 @@ impl BalancerFormat {
             "json" => Ok(Self::json(json::usual(), BalancerDialect::Envoy)),
             "common" => Self::compile(COMMON, BalancerDialect::Apache),
             "combined" => Self::compile(COMBINED, BalancerDialect::Apache),
-            _ => Self::compile(pasted, BalancerDialect::of(pasted)),
+            _ => {
+                let dialect = BalancerDialect::of(pasted);
+                if matches!(dialect, BalancerDialect::Nginx | BalancerDialect::Apache) {
+                    known::check(pasted)?;
+                }
+                Self::compile(pasted, dialect)
+            }
         }
     }
 
@@ -272,7 +279,7 @@ fn nginx_field(name: &str) -> (LogField, u8) {
         "session_time" => (LogField::Duration(super::field::DurationUnit::Seconds), 0),
         "protocol" => (LogField::Word, 9),
         // What the balancer made, and not what the client sent.
-        "request_id" | "req_id" => (LogField::RequestId, 0),
+        "request_id" | "req_id" | "reqid" => (LogField::RequestId, 0),
         name => format::nginx_field(name),
     }
 }

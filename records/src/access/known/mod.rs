@@ -1,154 +1,18 @@
-//! The variables of nginx and the directives of Apache, so that a misspelled one is found when the
-//! format is given, and not by lines that lack a field.
+//! The variables of nginx and HAProxy, the directives of Apache and the operators of Envoy, so that a
+//! misspelled one is found when the format is given, and not by lines that lack a field.
 //!
 //! From the manuals of nginx's HTTP and stream modules, of common third-party modules, of
-//! ingress-nginx, and of Apache's `mod_log_config`, `mod_logio` and `mod_ssl`.
+//! ingress-nginx, of Apache's `mod_log_config`, `mod_logio` and `mod_ssl`, of HAProxy 3.0 and of Envoy.
+//!
+//! A configuration of nginx may define variables of its own. So only a name that resembles a known one is
+//! refused.
+
+mod names;
 
 use std::fmt;
 
+use self::names::{DIRECTIVES, ENVOY, FAMILIES, HAPROXY, HEADERS, OF_FAMILIES, PARAMS, VARIABLES};
 use super::format::{FormatError, FormatProblem, FormatText, is_nginx, unquoted};
-
-/// Variables whose names begin so are known whatever follows.
-const FAMILIES: &[&str] = &[
-    "arg_",
-    "connections_",
-    "cookie_",
-    "datadog_",
-    "geoip2_",
-    "geoip_",
-    "grpc_",
-    "http_",
-    "jwt_",
-    "oidc_",
-    "opentelemetry_",
-    "opentracing_",
-    "otel_",
-    "proxy_internal_",
-    "proxy_protocol_",
-    "proxy_ssl_",
-    "sent_http_",
-    "sent_trailer_",
-    "ssl_",
-    "stream_",
-    "tcpinfo_",
-    "trailer_",
-    "upstream_",
-];
-
-/// Further variables.
-const VARIABLES: &[&str] = &[
-    "ancient_browser",
-    "args",
-    "balancer_ewma_score",
-    "best_http_host",
-    "binary_remote_addr",
-    "body_bytes_sent",
-    "brotli_ratio",
-    "bytes_received",
-    "bytes_sent",
-    "connection",
-    "connection_requests",
-    "connection_time",
-    "content_length",
-    "content_type",
-    "date_gmt",
-    "date_local",
-    "document_root",
-    "document_uri",
-    "fastcgi_path_info",
-    "fastcgi_script_name",
-    "forward_scheme",
-    "global_rate_limit_exceeding",
-    "gzip_ratio",
-    "host",
-    "hostname",
-    "http2",
-    "http3",
-    "https",
-    "ingress_name",
-    "invalid_referer",
-    "is_args",
-    "is_request_port",
-    "limit_conn_status",
-    "limit_rate",
-    "limit_req_status",
-    "location_path",
-    "memcached_key",
-    "modern_browser",
-    "msec",
-    "msie",
-    "namespace",
-    "nginx_version",
-    "pass_access_scheme",
-    "pass_port",
-    "pass_server_port",
-    "pid",
-    "pipe",
-    "protocol",
-    "proxy_add_x_forwarded_for",
-    "proxy_alternative_upstream_name",
-    "proxy_host",
-    "proxy_port",
-    "proxy_upstream_name",
-    "query_string",
-    "quic",
-    "realip_remote_addr",
-    "realip_remote_port",
-    "realpath_root",
-    "redirect_to_https",
-    "remote_addr",
-    "remote_port",
-    "remote_user",
-    "req_id",
-    "request",
-    "request_body",
-    "request_body_file",
-    "request_completion",
-    "request_filename",
-    "request_id",
-    "request_length",
-    "request_method",
-    "request_port",
-    "request_time",
-    "request_uri",
-    "scheme",
-    "secure_link",
-    "secure_link_expires",
-    "server",
-    "server_addr",
-    "server_name",
-    "server_port",
-    "server_protocol",
-    "service_name",
-    "service_port",
-    "session_log_binary_id",
-    "session_log_id",
-    "session_time",
-    "slice_range",
-    "spdy",
-    "spdy_request_priority",
-    "status",
-    "the_real_ip",
-    "time_iso8601",
-    "time_local",
-    "uid_got",
-    "uid_reset",
-    "uid_set",
-    "uri",
-    "zstd_ratio",
-];
-
-/// Directives that are a letter behind the `%`. `%t` and `%^…` are read apart.
-const DIRECTIVES: &[u8] = b"aAbBcCDefhHiIklLmnoOpPqrRsStTuUvVxX%^";
-
-/// The words in braces of directives that allow few.
-const PARAMS: &[(u8, &[&str])] = &[
-    (b'a', &["c"]),
-    (b'h', &["c"]),
-    (b'p', &["canonical", "local", "remote"]),
-    (b'P', &["pid", "tid", "hextid"]),
-    (b'T', &["s", "ms", "us"]),
-];
 
 /// The beginning of a name in a format, for messages.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -192,16 +56,48 @@ fn check_variables(text: &FormatText) -> Result<(), FormatError> {
         let rest = bytes.get(from..).unwrap_or_default();
         let name = &rest[..rest.iter().take_while(|b| is_part(b)).count()];
         let Ok(name) = std::str::from_utf8(name) else { continue };
-        let is_capture = name.bytes().all(|b| b.is_ascii_digit());
-        let is_known = VARIABLES.contains(&name) || FAMILIES.iter().any(|f| name.starts_with(f));
-        if !is_capture && !is_known {
-            let headers = ["http_referer", "http_user_agent", "http_host"];
-            let meant = nearest(name, VARIABLES.iter().chain(&headers).copied());
+        if let Some(meant) = meant(name) {
             let name = FormatName::new(name.as_bytes());
             return Err(text.error(dollar, FormatProblem::UnknownVariable { name, meant }));
         }
     }
     Ok(())
+}
+
+/// The variable that was meant by one that nginx does not have.
+fn meant(name: &str) -> Option<&'static str> {
+    if is_variable(name) {
+        let is_it = VARIABLES.contains(&name) || OF_FAMILIES.contains(&name);
+        return nearest(name, OF_FAMILIES.iter().copied()).filter(|_| !is_it);
+    }
+    let header = HEADERS.iter().find(|header| header.strip_prefix("http_") == Some(name));
+    header.copied().or_else(|| nearest(name, VARIABLES.iter().copied()))
+}
+
+/// Whether nginx or a module of it defines a variable, without its `$`.
+pub(super) fn is_variable(name: &str) -> bool {
+    let is_capture = name.bytes().all(|b| b.is_ascii_digit());
+    is_capture || VARIABLES.contains(&name) || FAMILIES.iter().any(|f| name.starts_with(f))
+}
+
+/// Refuses a variable that HAProxy does not have, without its `%`.
+pub(super) fn check_haproxy(name: &str) -> Result<(), FormatProblem> {
+    let is_known = name.starts_with('[') || HAPROXY.contains(&name);
+    let unknown = || FormatProblem::UnknownOperator {
+        name: FormatName::new(name.as_bytes()),
+        program: "HAProxy",
+        meant: None,
+    };
+    if is_known { Ok(()) } else { Err(unknown()) }
+}
+
+/// Refuses a misspelled operator of Envoy, without its `%`. Envoy gets new ones with each version.
+pub(super) fn check_envoy(name: &str) -> Result<(), FormatProblem> {
+    let meant = nearest(name, ENVOY.iter().copied()).filter(|_| !ENVOY.contains(&name));
+    meant.map_or(Ok(()), |meant| {
+        let name = FormatName::new(name.as_bytes());
+        Err(FormatProblem::UnknownOperator { name, program: "Envoy", meant: Some(meant) })
+    })
 }
 
 fn check_directives(text: &FormatText) -> Result<(), FormatError> {
@@ -237,11 +133,22 @@ fn check_directives(text: &FormatText) -> Result<(), FormatError> {
     Ok(())
 }
 
-/// The name that a misspelled one resembles.
+/// The name that a misspelled one resembles: short names by two letters in the wrong order alone.
 fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    let most = 1 + name.len() / 3;
+    let most = match name.len() {
+        0..=7 => 1,
+        _ => 2,
+    };
+    let letters = |text: &str| {
+        let mut letters = text.as_bytes().to_vec();
+        letters.sort_unstable();
+        letters
+    };
     let distances = known.map(|known| (distance(name.as_bytes(), known.as_bytes()), known));
-    distances.filter(|(distance, _)| *distance <= most).min().map(|(_, known)| known)
+    let near = distances.filter(|&(distance, known)| {
+        distance <= most && (name.len() > 4 || letters(name) == letters(known))
+    });
+    near.min().map(|(_, known)| known)
 }
 
 /// How many bytes are to be added, left out, replaced or swapped with their neighbour.
@@ -265,6 +172,7 @@ fn distance(one: &[u8], other: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::third_party_log::BalancerFormat;
     use super::*;
 
     #[test]
@@ -276,8 +184,14 @@ mod tests {
             ),
             ("$remote_adr $status", "did you mean $remote_addr?"),
             ("log_format x '$remote_addr ${stauts}';", "unknown variable $stauts at byte 27"),
-            ("{\"ip\":\"$remote_addr\",\"ua\":\"$http_useragent $user_agnt\"}", "$user_agnt"),
-            ("$remote_addr $own_variable", "write $arg_own_variable"),
+            ("{\"ip\":\"$remote_addr\",\"ua\":\"$user_agent\"}", "did you mean $http_user_agent?"),
+            (
+                "$remote_addr $requesttime",
+                "Or if your configuration defines it, write $arg_requesttime",
+            ),
+            ("$remote_addr $hsot", "did you mean $host?"),
+            ("$remote_addr \"$http_user_agnet\"", "did you mean $http_user_agent?"),
+            ("$remote_addr $upstream_adr", "did you mean $upstream_addr?"),
             ("%h %{remoet}p", "unknown %{remoet}p at byte 3: did you mean remote?"),
             ("LogFormat \"%h %Z\" x", "unknown directive %Z at byte 14"),
             ("%h %{secs}T", "unknown %{secs}T at byte 3"),
@@ -292,12 +206,45 @@ mod tests {
         for format in [
             "$remote_addr $upstream_response_time $ssl_ja3 $http_x_y $geoip2_data_country $1",
             "log_format x escape=json '$remote_addr ${tcpinfo_rtt} $time_iso8601';",
+            // Variables that a configuration defines by `map` or `set`.
+            "$remote_addr $own_variable $client_ip $real_ip $loggable $backend $pod $env $status_class",
+            "$remote_addr $request_time_ms $log_user $upstream_name $request_uri_clean ${masked_ip}",
             "[$proxy_upstream_name] [$proxy_alternative_upstream_name] $req_id $remote_addr",
             r#"%v:%p %h %l %u %t "%r" %>s %O "%{Referer}i" %{remote}p %{UNIQUE_ID}e %{us}T %D"#,
             r#"%{c}a %{SSL_PROTOCOL}x %{SSL_CIPHER}c %^FB %{x}^ti %!200,304{User-agent}i %{tid}P"#,
             "%{%d/%b/%Y %T}t.%{msec_frac}t %a 100%%",
         ] {
             assert_eq!(check(format), Ok(()), "{format}");
+        }
+    }
+
+    #[test]
+    fn formats_of_balancers_are_checked_too() {
+        for (format, message) in [
+            (
+                "$remote_addr $msec \"$requset\" $upstream_addr",
+                "unknown variable $requset at byte 20: did you mean $request?",
+            ),
+            (
+                "%ci:%cp [%tr] %b/%s %TR/%Tw/%Tc/%Tr/%Ta %STT %B",
+                "unknown %STT at byte 40: HAProxy has none",
+            ),
+            (
+                "[%START_TIME%] %DOWNSTREAM_REMOTE_ADDRESS% %UPSTRAEM_HOST%",
+                "unknown %UPSTRAEM_HOST at byte 43: did you mean %UPSTREAM_HOST?",
+            ),
+            ("%h %t \"%r\" %>s %{BALANCER_WORKER_NAME}e %Z", "unknown directive %Z"),
+        ] {
+            let error = BalancerFormat::parse(format).expect_err(format).to_string();
+            assert!(error.contains(message), "{format}: {error}");
+        }
+        for format in [
+            "$remote_addr $msec \"$request\" $upstream_addr $own_variable",
+            "%ci:%cp [%tr] %b/%s %TR/%Tw/%Tc/%Tr/%Ta %ST %B %sslv %sslc %[ssl_fc_sni]",
+            "[%START_TIME%] %DOWNSTREAM_REMOTE_ADDRESS% %UPSTREAM_HOST% %UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+            "traefik",
+        ] {
+            assert!(BalancerFormat::parse(format).is_ok(), "{format}");
         }
     }
 
