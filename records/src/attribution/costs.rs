@@ -190,6 +190,18 @@ pub(crate) const CROSSED_AT_FIRST: f64 = 12.0;
 /// Pairs of a gap at which both counts are halved.
 pub(crate) const END_ORDER_FADE_AT: f64 = 2_000.0;
 
+/// Microseconds by which an exchange is longer than a stamp, for the stamp to tell its start from its end.
+pub(crate) const STAMPED_GAP: i64 = 100_000;
+
+/// Lines that named starts, less those that named ends, from which a server's stamps are known to name starts.
+pub(crate) const STAMPED_LEAST: i32 = 2;
+
+/// Highest count of these.
+pub(crate) const STAMPED_MEMORY: i32 = 16;
+
+/// Cost of a stamp of the start where it is not known what stamps name.
+pub(crate) const STAMPED_UNKNOWN: i64 = 4_000;
+
 /// Cost of an exchange without a record of the end, which may be lost.
 pub(crate) const END_UNSEEN: i64 = 4_000;
 

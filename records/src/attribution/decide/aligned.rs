@@ -21,7 +21,7 @@ use crate::attribution::memory::facts::ExchangeFacts;
 use crate::attribution::memory::mappings::{GroupSlot, RequestGroup, WaitingMapping};
 use crate::attribution::queue::{EarlyVerdict, LineQueue};
 use crate::attribution::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
-use crate::time::Resolution;
+use crate::time::{Resolution, Timestamp};
 
 /// Decides the oldest held line by the shares of all alignments of the group's lines with its mappings.
 pub(super) fn decide<T>(
@@ -32,6 +32,9 @@ pub(super) fn decide<T>(
     group: GroupSlot,
 ) -> LineVerdict {
     window.fill_in_order(queue, memory, learnt, group);
+    let pairs = window.lines.iter().zip(&window.lines[1..]);
+    let server = &mut learnt.servers[window.lines[0].line.server as usize];
+    pairs.for_each(|(one, later)| server.stamped.learn_order(&one.line, &later.line));
     window.weigh_in_order(memory, learnt, group);
     window.watch_order(learnt);
     window.lattice.solve();
@@ -53,10 +56,10 @@ pub(super) fn decide<T>(
                 let mapping = &window.mappings[chosen];
                 let is_ended = mapping.facts.is_some() && !mapping.deferred;
                 if is_ended && share >= learnt.servers[server].teaches() {
-                    let asked = mapping.facts.map(|facts| memory.exchanges.get(facts).asked);
-                    ended = asked.map(|asked| SureEnd {
-                        ended: mapping.time,
-                        asked,
+                    let life = mapping.facts.map(|it| memory.exchanges.get(it).life(mapping.time));
+                    ended = life.map(|life| SureEnd {
+                        ended: learnt.servers[server].stamped.place(life),
+                        asked: life.asked,
                         group: Some(group),
                         origin: line.origin,
                     });
@@ -144,12 +147,27 @@ impl DecisionWindow {
             self.mappings.push(WindowMapping::new(mapping, waiting));
             self.ordered += usize::from(is_ordered);
         }
-        self.mappings[..self.ordered].sort_by_key(|mapping| mapping.time);
+        self.sort_mappings(memory, server);
         // Where the last mapping is too young for the first line, so are the mappings behind it.
         if let Some(last) = self.mappings[..self.ordered].last() {
             let delay = first.time.micros_since(last.time);
             self.complete |= delay < 0 && !server.is_ordinary(delay);
         }
+    }
+
+    /// Puts mappings in the order of their lines. Where lines come by their stamps, and stamps name starts, exchanges
+    /// are in the order of the seconds in which they began.
+    fn sort_mappings(&mut self, memory: &Memory, server: &LearntServer) {
+        let mappings = &mut self.mappings[..self.ordered];
+        if !server.stamped.orders_starts() {
+            mappings.sort_by_key(|mapping| mapping.time);
+            return;
+        }
+        let step = Resolution::Second.micros();
+        mappings.sort_by_key(|mapping| {
+            let asked = mapping.facts.map(|facts| memory.exchanges.get(facts).asked);
+            (asked.unwrap_or(mapping.time).as_micros().div_euclid(step), mapping.time)
+        });
     }
 
     /// Whether the window has as many lines as it can hold.
@@ -200,7 +218,7 @@ impl DecisionWindow {
                         let facts = memory.exchanges.get(facts);
                         if facts.ended || has_fresh {
                             let is_next = row == 0;
-                            cost_of_end(server, facts, line, delay)
+                            cost_of_end(server, facts, line, mapping.time)
                                 + advance_cost(server, facts, line, mapping, is_next)
                         } else {
                             server.agreement.cost(facts, line)
@@ -403,9 +421,15 @@ impl DecisionWindow {
     }
 }
 
-/// Returns the cost of a line so long after the end of an exchange, with this status and size.
-fn cost_of_end(server: &LearntServer, facts: &ExchangeFacts, line: &HeldLine, delay: i64) -> i64 {
-    let delay = if !facts.ended { costs::END_UNSEEN } else { server.end_cost(line, delay) };
+/// Returns the cost of a line beside an exchange that ended then, with this status and size.
+fn cost_of_end(
+    server: &LearntServer,
+    facts: &ExchangeFacts,
+    line: &HeldLine,
+    ended: Timestamp,
+) -> i64 {
+    let delay =
+        if !facts.ended { costs::END_UNSEEN } else { server.end_cost(line, facts.life(ended)) };
     let delay = if facts.is_cut() { delay.min(costs::END_UNSEEN) } else { delay };
     // A line does not come before its request.
     let early = facts.asked.micros_since(line.time) - line.resolution.micros();
@@ -422,7 +446,7 @@ fn advance_cost(
     is_next: bool,
 ) -> i64 {
     if facts.ended && !facts.is_cut() {
-        server.advance_cost(line, mapping.time, is_next)
+        server.advance_cost(line, server.stamped.place(facts.life(mapping.time)), is_next)
     } else {
         0
     }

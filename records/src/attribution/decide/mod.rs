@@ -36,7 +36,7 @@ use self::window::DecisionWindow;
 use super::costs;
 use super::learnt::Learnt;
 use super::line::HeldLine;
-use super::memory::mappings::GroupSlot;
+use super::memory::mappings::{GroupSlot, WaitingMapping};
 use super::memory::{Memory, ServerMemory};
 use super::queue::{LateLine, LineQueue};
 use super::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
@@ -173,6 +173,11 @@ fn defer_old(memory: &mut Memory, learnt: &mut Learnt, line: &HeldLine, group: G
     let is_coarse = line.resolution == Resolution::Second;
     let deferred = if memory.mappings.group(group).of_exchanges {
         let span = server.span_of_ends(line);
+        let exchanges = &memory.exchanges;
+        let place = |waiting: &WaitingMapping| {
+            let life = waiting.facts.map(|facts| exchanges.get(facts).life(waiting.time));
+            life.map_or(waiting.time, |life| server.stamped.place(life))
+        };
         memory.mappings.defer_while(group, |waiting| {
             let delay = line.time.micros_since(waiting.time);
             let is_overdue = if is_coarse {
@@ -180,7 +185,7 @@ fn defer_old(memory: &mut Memory, learnt: &mut Learnt, line: &HeldLine, group: G
             } else {
                 delay > 0 && (delays.is_unusual(delay) || !is_known && delay > longest)
             };
-            is_overdue || server.is_passed(line, waiting.time)
+            is_overdue || server.is_passed(line, place(waiting))
         })
     } else {
         memory.mappings.defer_while(group, |waiting| {

@@ -87,14 +87,16 @@ fn judge_exchange(
     let waiting = memory.mappings.get(mapping);
     let WaitingMapping { client, time, contested, client_hash, .. } = *waiting;
     let facts = memory.exchanges.get(facts);
-    let end = SureEnd { ended: time, asked: facts.asked, group: None, origin: line.origin };
     let delay = line.time.micros_since(time);
     let server = &learnt.servers[line.server as usize];
+    let life = facts.life(time);
+    let ended = server.stamped.place(life);
+    let end = SureEnd { ended, asked: life.asked, group: None, origin: line.origin };
     let is_late = facts.ended && !facts.is_cut();
     // A line does not come before its request.
     let early = facts.asked.micros_since(line.time) - line.resolution.micros();
     let is_unusual =
-        if is_late { server.is_unusual_end(line, delay) } else { early > costs::ASKED_AFTER };
+        if is_late { server.is_unusual_end(line, life) } else { early > costs::ASKED_AFTER };
     let is_contradicted = server.agreement.cost(facts, line) > costs::ODD_RESPONSE;
     let is_doubtful = is_doubtful(memory, learnt, line);
     let is_plain = !contested && !is_unusual && !is_doubtful;
@@ -115,6 +117,9 @@ fn judge_exchange(
         }
     } else if is_unusual && !contested {
         learnt.servers[line.server as usize].delays.learn_next(delay);
+    }
+    if is_late && !contested && !is_contradicted {
+        learnt.servers[line.server as usize].stamped.learn(life, line);
     }
     LineVerdict::matched(client, confidence, 1, Some(delay))
 }

@@ -202,8 +202,8 @@ fn explain(
         Some(facts) if facts.ended => DelayStart::Ended,
         Some(_) => DelayStart::Pending,
     };
-    let is_unusual = || match since {
-        DelayStart::Ended => server.is_unusual_end(line, delay),
+    let is_unusual = || match (since, facts) {
+        (DelayStart::Ended, Some(facts)) => server.is_unusual_end(line, facts.life(waiting.time)),
         _ => server.delays.is_unusual(delay),
     };
     let fit = learnt.profiles.fit(waiting.client_hash, line.user_agent);

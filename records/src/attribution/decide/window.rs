@@ -202,7 +202,9 @@ fn is_possible(
     };
     let facts = memory.exchanges.get(facts);
     !pair::cannot_be(memory, server, memory.mappings.get(mapping.mapping), line)
-        && (!facts.ended || facts.is_cut() || !server.is_unusual_end(line, delay))
+        && (!facts.ended
+            || facts.is_cut()
+            || !server.is_unusual_end(line, facts.life(mapping.time)))
         && server.agreement.cost(facts, line) <= costs::ODD_RESPONSE
 }
 

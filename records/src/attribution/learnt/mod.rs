@@ -34,6 +34,7 @@ pub(crate) mod ports;
 pub(crate) mod request_ids;
 pub(crate) mod senders;
 pub(crate) mod server;
+pub(crate) mod stamped;
 pub(crate) mod steps;
 pub(crate) mod tls;
 pub(crate) mod user_agents;

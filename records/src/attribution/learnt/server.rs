@@ -14,10 +14,12 @@ use super::orphans::OrphanClasses;
 use super::ports::PortEvidence;
 use super::request_ids::RequestIdEvidence;
 use super::senders::ServerSenders;
+use super::stamped::StampedPart;
 use super::tls::LearntTls;
 use crate::attribution::costs;
 use crate::attribution::line::{HeldLine, LineOrigin};
 use crate::attribution::memory::ServerMemory;
+use crate::attribution::memory::facts::ExchangeLife;
 use crate::time::{Resolution, Timestamp};
 
 /// What is learnt about one server.
@@ -29,6 +31,7 @@ pub(crate) struct LearntServer {
     pub(crate) agreement: ResponseAgreement,
     pub(crate) calibration: Calibration,
     pub(crate) logged_end: LoggedEnd,
+    pub(crate) stamped: StampedPart,
     pub(crate) ports: PortEvidence,
     pub(crate) request_ids: RequestIdEvidence,
     pub(crate) orphans: OrphanClasses,
@@ -67,6 +70,7 @@ impl LearntServer {
             agreement: ResponseAgreement::new(),
             calibration: Calibration::new(),
             logged_end: LoggedEnd::default(),
+            stamped: StampedPart::default(),
             ports: PortEvidence::new(),
             request_ids: RequestIdEvidence::default(),
             orphans: OrphanClasses::default(),
@@ -201,8 +205,18 @@ impl LearntServer {
         costs::LINE_UNMATCHED - octaves * costs::LINE_UNMATCHED_STEP
     }
 
+    /// Returns the cost of the time between a line and its exchange.
+    pub(crate) fn end_cost(&self, line: &HeldLine, life: ExchangeLife) -> i64 {
+        let delay = line.time.micros_since(life.ended);
+        let cost = self.cost_after_end(line, delay);
+        if delay >= 0 || cost == 0 {
+            return cost;
+        }
+        self.stamped.cost(life, line).map_or(cost, |of_start| of_start.min(cost))
+    }
+
     /// Returns the cost of a line so long after the end of its exchange.
-    pub(crate) fn end_cost(&self, line: &HeldLine, delay: i64) -> i64 {
+    fn cost_after_end(&self, line: &HeldLine, delay: i64) -> i64 {
         if line.resolution == Resolution::Second {
             let cost = self.span_of_ends(line).cost(delay);
             if cost == 0 {
@@ -243,8 +257,12 @@ impl LearntServer {
         if self.delays.is_settled() { costs::LATTICE_TEACHES } else { costs::LATTICE_TEACHES_EARLY }
     }
 
-    /// Whether lines of an exchange are rarely logged so long after its end.
-    pub(crate) fn is_unusual_end(&self, line: &HeldLine, delay: i64) -> bool {
+    /// Whether lines of an exchange rarely have such a stamp.
+    pub(crate) fn is_unusual_end(&self, line: &HeldLine, life: ExchangeLife) -> bool {
+        let delay = line.time.micros_since(life.ended);
+        if delay < 0 && self.stamped.cost(life, line) == Some(0) {
+            return false;
+        }
         if line.resolution == Resolution::Second {
             self.delays.is_settled() && self.span_of_ends(line).is_unusual(delay)
         } else {

@@ -17,6 +17,10 @@ use crate::time::Timestamp;
 /// over.
 const SWITCHING_PROTOCOLS: u16 = 101;
 
+/// Status of a request that never came whole. The balancer knows that it came only when it is answered; a
+/// server may date it by its first line.
+const REQUEST_TIMEOUT: u16 = 408;
+
 impl Memory {
     /// Takes a record that names its connection; returns whether the server's mappings and lines are grouped by other
     /// fields now.
@@ -117,16 +121,22 @@ impl Memory {
         event: &ExchangeEvent,
         connection: ConnectionSlot,
     ) {
-        if event.status.is_some_and(|status| status.get() == SWITCHING_PROTOCOLS) {
+        let has_status = |of| event.status.is_some_and(|status| status.get() == of);
+        if has_status(SWITCHING_PROTOCOLS) {
             return;
         }
         let known = self.connections.get_mut(connection);
+        let opened = known.opened;
         if event.body_end != Some(BodyEnd::Pending) {
             known.ended = known.ended.max(event.nth);
         }
         let key = request_key(known.serial, event.nth);
         let Some(mapping) = self.exchanges.find(key) else { return };
         let Some(facts) = self.mappings.get(mapping).facts else { return };
+        if has_status(REQUEST_TIMEOUT) {
+            let facts = self.exchanges.get_mut(facts);
+            facts.asked = facts.asked.min(opened);
+        }
         let dated_by = self.servers[record.server.0 as usize].dated_by;
         if self.exchanges.get_mut(facts).end_response(event, record.time, dated_by) {
             self.mappings.end(mapping, record.time);

@@ -21,6 +21,13 @@ pub(crate) enum DatedBy {
     Response,
 }
 
+/// When an exchange began and ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ExchangeLife {
+    pub(crate) asked: Timestamp,
+    pub(crate) ended: Timestamp,
+}
+
 /// A time after a request; `None` if unknown. More than an hour is cut.
 #[derive(Clone, Copy)]
 struct TimeAfterRequest(Option<NonZeroU32>);
@@ -115,6 +122,11 @@ impl ExchangeFacts {
     /// Whether the response has ended, but not yet the body of the request.
     pub(crate) const fn is_body_pending(&self) -> bool {
         !self.ended && self.response.0.is_some()
+    }
+
+    /// Returns the life of an exchange that ended then.
+    pub(crate) const fn life(&self, ended: Timestamp) -> ExchangeLife {
+        ExchangeLife { asked: self.asked, ended }
     }
 
     /// Returns when the response ended; `None` if unknown or not yet.

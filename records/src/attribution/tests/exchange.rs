@@ -637,3 +637,57 @@ fn servers_at_one_address_are_told_apart_by_their_ports() {
     assert_eq!(clients, [2, 1, 4, 3]);
     assert_eq!(out[2].1, Certainty::Exact);
 }
+
+/// Apache dates a line by the first line of the request. The balancer knows of a request that never comes whole
+/// when the server gives it up.
+#[test]
+fn stamps_of_the_start_find_exchanges_that_ended_seconds_later() {
+    let mut site = Site::default();
+    let stamped = |site: &Site, at: i64, answer| {
+        let time = Timestamp::from_micros(at / SECOND * SECOND);
+        LoggedLine { time, resolution: Resolution::Second, ..site.asked(at, "/a", answer, None) }
+    };
+    let visit = |site: &mut Site, at: i64, number: u8, took: i64, answer: (u16, u64)| {
+        let of = connection(number.into(), number, 2_000 + u16::from(number));
+        site.opened(at, of);
+        let is_late = answer.0 == 408;
+        site.request(if is_late { at + took - 2 } else { at + 1 }, of, 1, "/a");
+        site.ended(at + took, of, 1, answer);
+        site.closed(at + took + 1, of);
+    };
+    let (slow, timeout) = ((200, 90_000), (408, 447));
+    // Alone at first, so that it is known what stamps name.
+    let mut expected = Vec::new();
+    for number in 1..9 {
+        let at = i64::from(number) * 10 * SECOND + 300_000;
+        let answer = if number % 2 == 0 { timeout } else { slow };
+        visit(&mut site, at, number, 2_500_000, answer);
+        let line = stamped(&site, at, answer);
+        site.put(at + 2_600_000, line);
+        expected.push(number);
+    }
+    // Then three at a time.
+    for round in 1_u8..7 {
+        let at = i64::from(round) * 10 * SECOND + 100 * SECOND + 300_000;
+        let number = 10 + 3 * round;
+        site.advance(at);
+        let of = |nth: u8| {
+            connection(u64::from(number + nth), number + nth, 3_000 + u16::from(number + nth))
+        };
+        for nth in 0..3 {
+            site.opened(at + i64::from(nth), of(nth));
+        }
+        site.request(at + 10, of(0), 1, "/a");
+        site.request(at + 20, of(1), 1, "/a");
+        site.ended(at + 1_000, of(1), 1, OK);
+        site.ended(at + 2_200_000, of(0), 1, slow);
+        site.request(at + 2_500_000, of(2), 1, "/a");
+        site.ended(at + 2_500_002, of(2), 1, timeout);
+        for (nth, answer) in [(1, OK), (0, slow), (2, timeout)] {
+            let line = stamped(&site, at, answer);
+            site.put(at + 2_600_000, line);
+            expected.push(number + nth);
+        }
+    }
+    assert_eq!(site.clients(1_000 * SECOND), expected);
+}
