@@ -3,14 +3,14 @@
 mod support;
 
 use std::io::Write as _;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use pen_records::shipment::MAGIC;
-use pen_testing::{PATIENCE, Program, TempFolder, wait_until};
+use pen_testing::{PATIENCE, Program, TempFolder, free_port, wait_until};
 use support::{RunningShipper, read};
 
 fn classic_collector() -> UdpSocket {
@@ -88,8 +88,10 @@ fn when_the_input_has_ended_a_silent_collector_is_not_waited_for_long() {
 
 #[test]
 fn lines_that_are_refused_are_sent_again_when_somebody_listens() {
-    let socket = classic_collector();
-    let addr = socket.local_addr().unwrap();
+    // An address and a port that the kernel gives to nobody meanwhile.
+    let addr = free_port(Ipv4Addr::new(127, 77, 0, 1));
+    let socket = UdpSocket::bind(addr).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut penlog = RunningShipper::to(addr, &["--classic"]);
     let mut input = penlog.stdin();
     input.write_all(b"one\n").unwrap();
