@@ -41,8 +41,8 @@ fn with_its_ports_lines_that_have_the_peers_port_are_exact_afterwards() {
 fn connections_with_their_ports_are_exact_whatever_is_asked_on_them() {
     let make = Make::Haproxy(HaproxyLogMode::TcpPorts);
     for name in ["keep-alive", "tls"] {
-        assert_exact(&live_behind(make, row(name), 200, 3).unwrap().port);
-        assert_exact(&offline_behind(make, row(name), 200, 3).unwrap().port);
+        assert_exact(live_behind(make, row(name), 200, 3).unwrap().of("port"));
+        assert_exact(offline_behind(make, row(name), 200, 3).unwrap().of("port"));
     }
 }
 
@@ -54,18 +54,18 @@ fn connections_without_ports_name_nobody_for_sure_who_was_another() {
         live_behind(make, row("single"), 100, 3).unwrap(),
         offline_behind(make, row("single"), 100, 3).unwrap(),
     ] {
-        for score in [&found.port, &found.combined, &found.common] {
+        for (_, score) in found.named() {
             assert_eq!((score.written, score.certain_wrong), (score.lines, 0), "{score:?}");
         }
     }
 }
 
 fn assert_right_by_port(found: &Scores) {
-    let Scores { port, combined, common, .. } = found;
+    let port = found.of("port");
     // Where several clients ask for the same over one connection within a second, order decides.
     assert_eq!((port.right, port.exact_wrong), (port.lines, 0), "{port:?}");
     assert!(port.exact * 2 > port.lines, "{port:?}");
-    for score in [port, combined, common] {
+    for (_, score) in found.named() {
         assert!(score.right * 100 >= score.lines * 90, "{score:?}");
         assert_eq!((score.lost(), score.doubled, score.strange), (0, 0, 0), "{score:?}");
         assert_eq!(score.certain_wrong, 0, "{score:?}");

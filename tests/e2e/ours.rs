@@ -11,10 +11,10 @@ use crate::support::{Road, distinct_visits, web};
 fn a_line_with_the_peers_port_names_its_client_for_sure_while_it_happens() {
     for name in ["keep-alive", "tls"] {
         let found = live(row(name), 300, 3).unwrap();
-        assert_exact(&found.port);
+        assert_exact(found.of("port"));
         if name == "keep-alive" {
-            assert_nearly_all_right(&found.combined);
-            assert_nearly_all_right(&found.common);
+            assert_nearly_all_right(found.of("combined"));
+            assert_nearly_all_right(found.of("common"));
         }
     }
 }
@@ -23,9 +23,9 @@ fn a_line_with_the_peers_port_names_its_client_for_sure_while_it_happens() {
 fn a_line_with_the_peers_port_names_its_client_for_sure_afterwards() {
     for name in ["keep-alive", "odd"] {
         let found = offline(row(name), 300, 3).unwrap();
-        assert_exact(&found.port);
-        assert_nearly_all_right(&found.combined);
-        assert_nearly_all_right(&found.common);
+        assert_exact(found.of("port"));
+        assert_nearly_all_right(found.of("combined"));
+        assert_nearly_all_right(found.of("common"));
     }
 }
 
@@ -53,7 +53,7 @@ fn assert_exact(score: &Score) {
 
 fn assert_nearly_all_right(score: &Score) {
     // Of 300 lines; the whole rows of the accuracy table are at 99 and more.
-    assert!(score.right * 100 >= score.lines * 97, "{score:?}");
+    assert!(score.right * 100 >= score.lines * 99, "{score:?}");
     assert_eq!((score.lost(), score.certain_wrong), (0, 0), "{score:?}");
 }
 

@@ -9,15 +9,17 @@ pub mod made;
 pub mod ours;
 mod rows;
 mod trial;
+mod wordings;
 
 pub use rows::{ROWS, Row};
 pub use trial::{Live, Offline, live, offline};
+pub use wordings::{LogFile, Wording};
 
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::ActionError;
-use crate::stage::{Score, share};
+use crate::stage::{Score, enter_own_network, share};
 
 /// What to measure.
 #[derive(clap::Args, Debug)]
@@ -41,7 +43,7 @@ pub struct AccuracyArgs {
     /// Made logs only, which need no web server, no balancer and no network
     #[arg(long)]
     made: bool,
-    /// Made logs, and then the rows of our pen, HAProxy and nginx, as far as these are installed
+    /// Made logs, and then the rows of our pen, HAProxy, nginx and the kernel, as far as these are installed
     #[arg(long, conflicts_with_all = ["made", "natural"])]
     all: bool,
     /// Made logs whose requests and clients are those of these access logs
@@ -63,6 +65,10 @@ enum RecordSource {
     Haproxy,
     /// nginx, likewise; it logs no port
     Nginx,
+    /// nginx's stream module, which sees connections only
+    NginxStream,
+    /// The kernel by nftables and conntrack, in a network of its own; needs root
+    Kernel,
 }
 
 /// Measures and prints a table.
@@ -86,7 +92,14 @@ pub fn run(args: &AccuracyArgs) -> Result<(), ActionError> {
         return real(args, args.balancer);
     }
     let made = made();
-    for source in [RecordSource::Ours, RecordSource::Haproxy, RecordSource::Nginx] {
+    // The last of them leaves the machine's network.
+    for source in [
+        RecordSource::Ours,
+        RecordSource::Haproxy,
+        RecordSource::Nginx,
+        RecordSource::NginxStream,
+        RecordSource::Kernel,
+    ] {
         println!("\nReal programs, records of {source:?}:\n");
         if let Err(error) = real(args, source) {
             println!("left out: {error}");
@@ -97,6 +110,9 @@ pub fn run(args: &AccuracyArgs) -> Result<(), ActionError> {
 
 /// The rows of real programs.
 fn real(args: &AccuracyArgs, source: RecordSource) -> Result<(), ActionError> {
+    if source == RecordSource::Kernel {
+        enter_own_network()?;
+    }
     let requests = if args.quick { 2_000 } else { 6_000 };
     let chosen = |row: &&Row| {
         args.row.as_ref().is_none_or(|name| row.name.contains(name))
@@ -110,6 +126,10 @@ fn real(args: &AccuracyArgs, source: RecordSource) -> Result<(), ActionError> {
                     !row.v6
                         && row.sending.tls.is_none()
                         && !matches!(row.name, "odd" | "all" | "busy")
+                }
+                // What is asked makes no difference to them.
+                RecordSource::NginxStream | RecordSource::Kernel => {
+                    matches!(row.name, "single" | "keep-alive" | "tls" | "mixed" | "varied")
                 }
             }
     };

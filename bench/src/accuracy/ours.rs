@@ -2,62 +2,62 @@
 //! name the peer's port, with combined lines and with common ones.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::Command;
 
 use pen_testing::site::BANDS;
 
 use super::trial::{Ear, Merged, plans};
+use super::wordings::LogFile;
 use super::{RecordSource, Row};
 use crate::ActionError;
 use crate::stage::visitors::{self, Tally, Visit};
 use crate::stage::{
-    Band, HaproxyLogMode, LogSpelling, Make, Mappings, NGINX_FORMAT, Output, Score, Share, Shipper,
+    Band, Follower, HaproxyLogMode, Make, Mappings, NGINX_FORMAT, Output, Score, Share, Shipper,
     Site, Tee, TempFolder, free_port, marks, run_with_messages, share, shift, sibling,
 };
-
-/// The format of the lines that end with the peer's port, whichever server wrote them.
-const WITH_PORT: &str = r#"%h %l %u %t "%r" %>s %b "%{Referer}i" "%{User-Agent}i" %{remote}p"#;
 
 /// HAProxy's names of the servers: HAProxy's own log formats contain no server address.
 const NAMES: [&str; 3] = ["app/web1=127.0.1.1", "app/web2=127.0.1.2", "app/web3=127.0.1.3"];
 
-/// Each log format, the word in its file names, and the options by which our programs read the format.
-const SPELLINGS: [(LogSpelling, &str, &[&str]); 3] = [
-    (LogSpelling::WithPort, "port", &["--format", WITH_PORT]),
-    (LogSpelling::Combined, "combined", &[]),
-    (LogSpelling::Common, "common", &[]),
-];
-
 /// What became of the lines of a row.
 #[derive(Debug)]
 pub struct Scores {
-    /// Of combined ones that end with the peer's port.
-    pub port: Score,
-    /// Of combined ones.
-    pub combined: Score,
-    /// Of those without Referer and User-Agent.
-    pub common: Score,
-    /// Seconds that each server's clock was found to be ahead with each of these; nothing live.
-    pub clocks: [Vec<f64>; 3],
+    /// Of each way to log.
+    each: Vec<WordingScore>,
     /// What the visitors got.
     pub tally: Tally,
 }
 
+/// What became of lines that were logged one way.
+#[derive(Debug)]
+struct WordingScore {
+    name: &'static str,
+    score: Score,
+    /// Seconds that each server's clock was found to be ahead; nothing live.
+    clocks: Vec<f64>,
+}
+
 impl Scores {
-    fn of([port, combined, common]: [Score; 3], clocks: [Vec<f64>; 3], tally: Tally) -> Self {
-        Self { port, combined, common, clocks, tally }
+    /// Returns the score of a way to log.
+    ///
+    /// # Panics
+    /// If the row has no such way.
+    #[must_use]
+    pub fn of(&self, name: &str) -> &Score {
+        let found = self.each.iter().find(|it| it.name == name);
+        &found.expect("the row logs that way").score
     }
 
     /// Each with its name.
-    fn named(&self) -> [(&'static str, &Score); 3] {
-        [("port", &self.port), ("combined", &self.combined), ("common", &self.common)]
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &Score)> {
+        self.each.iter().map(|it| (it.name, &it.score))
     }
 
     /// How well clocks that are off were found.
     fn clocks(&self, row: &Row) -> Option<String> {
         let is_off = row.clocks != [0; 3];
-        let each = self.named().into_iter().zip(&self.clocks);
-        let each = each.map(|((name, _), found)| format!("{name} {found:?}"));
+        let each = self.each.iter().map(|it| format!("{} {:?}", it.name, it.clocks));
         is_off
             .then(|| format!("{:?}; found by {}", row.clocks, each.collect::<Vec<_>>().join(", ")))
     }
@@ -88,8 +88,11 @@ pub(super) fn run(
         let live = live_behind(make, row, requests, seed)?;
         let offline = offline_behind(make, row, requests, seed)?;
         if brief {
-            print!("| {} |", row.title);
-            for ((_, live), (_, offline)) in live.named().into_iter().zip(offline.named()) {
+            let kinds: Vec<&str> = row.wordings.iter().map(|it| it.name).collect();
+            let is_plain = kinds == ["port", "combined", "common"];
+            let what = if is_plain { String::new() } else { format!(": {}", kinds.join(", ")) };
+            print!("| {}{what} |", row.title);
+            for ((_, live), (_, offline)) in live.named().zip(offline.named()) {
                 print!(" {:.2} | {:.2} |", live.right_share(), offline.right_share());
             }
             println!();
@@ -171,6 +174,8 @@ fn addresses(row: &Row) -> Vec<Option<SocketAddr>> {
 
 fn visits(row: &Row, requests: usize, seed: u64) -> Vec<Visit> {
     let visits = visitors::draw_by(row.manner, row.user_agents, row.requests(requests), seed);
+    let has_hosts = row.wordings.iter().flat_map(|it| it.files).any(|file| file.host.is_some());
+    let visits = if has_hosts { visitors::by_hosts(visits) } else { visits };
     if row.v6 { visitors::by_v6(visits) } else { visits }
 }
 
@@ -182,8 +187,31 @@ fn make(source: RecordSource, row: &Row) -> Make {
         }
         RecordSource::Haproxy => Make::Haproxy(HaproxyLogMode::HttpPorts),
         RecordSource::Nginx => Make::Nginx,
+        RecordSource::NginxStream => Make::NginxStream,
+        RecordSource::Kernel => Make::Kernel,
         RecordSource::C | RecordSource::Ours if row.v6 => Make::OursProxied,
         RecordSource::C | RecordSource::Ours => Make::Ours,
+    }
+}
+
+/// The format of a balancer's log that our programs are told of.
+const fn mapping_format(make: Make) -> Option<&'static str> {
+    match make {
+        Make::Nginx => Some(NGINX_FORMAT),
+        Make::NginxStream => Some("nginx-stream"),
+        Make::Kernel => Some("conntrack"),
+        _ => None,
+    }
+}
+
+/// The name by which a shipped log of the balancer is known.
+const BALANCER_NAME: &str = "balancer";
+
+/// Where lines of a file go.
+fn output(path: PathBuf, file: LogFile) -> Output {
+    match file.host {
+        Some(host) => Output::OfHost(path, file.spelling, host),
+        None => Output::At(path, file.spelling),
     }
 }
 
@@ -224,22 +252,35 @@ pub fn live_behind(
 ) -> Result<Scores, ActionError> {
     let folder = TempFolder::new();
     let (penlogd, penlog) = (sibling("penlogd")?, sibling("penlog")?);
+    let ships = matches!(make, Make::NginxStream | Make::Kernel);
     // Where records may be late by half a second, lines wait for them.
-    let wait: &[&str] = if row.faults.is_some() { &["--wait", "1s"] } else { &[] };
+    let wait: &[&str] = if row.faults.is_some() || ships { &["--wait", "1s"] } else { &[] };
     let names = NAMES.map(|name| ["--server", name]).concat();
-    let told = match make {
-        Make::Nginx => vec!["--mapping-format".to_owned(), format!("127.0.0.1={NGINX_FORMAT}")],
-        _ => Vec::new(),
-    };
+    let told = mapping_format(make).map(|format| {
+        let name = if ships { BALANCER_NAME } else { "127.0.0.1" };
+        ["--mapping-format".to_owned(), format!("{name}={format}")]
+    });
+    let told: Vec<String> = told.into_iter().flatten().collect();
     let told: Vec<&str> = told.iter().map(String::as_str).collect();
     let more = [wait, &names, &told].concat();
     let mut ears = Vec::new();
-    for (_, name, args) in SPELLINGS {
-        ears.push(Ear::start(name, &penlogd, &folder, Share::Records, &[args, &more].concat())?);
+    for it in row.wordings {
+        let args = [it.args, &more].concat();
+        ears.push(Ear::start(it.name, &penlogd, &folder, Share::Records, &args)?);
     }
     let heard = ears.iter().map(|ear| (ear.addr, Share::Records)).collect();
     let tee = Tee::start_with(heard, row.faults.unwrap_or_default())?;
     let addrs = addresses(row);
+    let balancer_log = folder.join("balancer.log");
+    let mut followers = Vec::new();
+    let mappings = if ships {
+        for ear in &ears {
+            followers.push(Follower::start(&penlog, BALANCER_NAME, &balancer_log, ear.addr)?);
+        }
+        Mappings::File(balancer_log)
+    } else {
+        Mappings::Collector(tee.addr())
+    };
     let (mut shippers, mut roads) = (Vec::new(), Vec::new());
     for (number, addr) in (1..=3).zip(&addrs) {
         let who = match addr {
@@ -248,27 +289,33 @@ pub fn live_behind(
         };
         let who: Vec<&str> = who.iter().map(String::as_str).collect();
         let mut outputs = Vec::new();
-        for ((spelling, name, _), ear) in SPELLINGS.into_iter().zip(&ears) {
-            let fifo = folder.join(format!("{name}{number}.fifo"));
-            shippers.push(Shipper::start_with(&penlog, name, &fifo, ear.addr, &who)?);
-            outputs.push(Output::At(fifo, spelling));
+        for (it, ear) in row.wordings.iter().zip(&ears) {
+            for (nth, &file) in it.files.iter().enumerate() {
+                let fifo = folder.join(format!("{}{number}-{nth}.fifo", it.name));
+                shippers.push(Shipper::start_with(&penlog, it.name, &fifo, ear.addr, &who)?);
+                outputs.push(output(fifo, file));
+            }
         }
         roads.push(outputs);
     }
-    let mut site = site(make, row, &folder, &addrs, roads, &Mappings::Collector(tee.addr()))?;
+    let mut site = site(make, row, &folder, &addrs, roads, &mappings)?;
     shippers.iter_mut().for_each(Shipper::hand_over);
     let tally = site.send(&visits(row, requests, seed))?;
     let truth = site.stop()?;
     for shipper in shippers {
         shipper.finish()?;
     }
-    let _passed = tee.finish();
-    let mut scores = [Score::default(); 3];
-    for (((spelling, ..), ear), score) in SPELLINGS.into_iter().zip(ears).zip(&mut scores) {
-        let Merged { log, marks } = ear.read(truth.lines())?;
-        *score = truth.score_spelled(spelling, &log, marks.as_deref());
+    for follower in followers {
+        follower.finish()?;
     }
-    Ok(Scores::of(scores, Default::default(), tally))
+    let _passed = tee.finish();
+    let mut each = Vec::new();
+    for (it, ear) in row.wordings.iter().zip(ears) {
+        let Merged { log, marks } = ear.read(truth.lines())?;
+        let score = truth.score_text(it.text, &log, marks.as_deref());
+        each.push(WordingScore { name: it.name, score, clocks: Vec::new() });
+    }
+    Ok(Scores { each, tally })
 }
 
 /// Our pen's own file, and the logs in each spelling as the servers wrote them.
@@ -290,44 +337,48 @@ pub fn offline_behind(
     seed: u64,
 ) -> Result<Scores, ActionError> {
     let folder = TempFolder::new();
-    let pen_log = folder.join("pen.log");
-    let path = |name: &str, number: usize| folder.join(format!("{name}{number}.log"));
+    let balancer_log = folder.join("pen.log");
+    let path =
+        |name: &str, number: usize, nth: usize| folder.join(format!("{name}{number}-{nth}.log"));
     let roads = (0..3).map(|number| {
-        let outputs = SPELLINGS.into_iter();
-        outputs.map(|(spelling, name, _)| Output::At(path(name, number), spelling)).collect()
+        let files = row.wordings.iter().flat_map(|it| {
+            it.files.iter().enumerate().map(move |(nth, &file)| (it.name, nth, file))
+        });
+        files.map(|(name, nth, file)| output(path(name, number, nth), file)).collect()
     });
-    let mappings = Mappings::File(pen_log.clone());
+    let mappings = Mappings::File(balancer_log.clone());
     let mut site = site(make, row, &folder, &addresses(row), roads.collect(), &mappings)?;
     let tally = site.send(&visits(row, requests, seed))?;
     site.end()?;
     for (number, seconds) in row.clocks.into_iter().enumerate().filter(|&(_, clock)| clock != 0) {
-        for (_, name, _) in SPELLINGS {
-            shift(&path(name, number), seconds)?;
+        for it in row.wordings {
+            (0..it.files.len()).try_for_each(|nth| shift(&path(it.name, number, nth), seconds))?;
         }
         shift(&site.webs[number].truth_log(), seconds)?;
     }
     let truth = site.truth()?;
-    let (mut scores, mut found) = ([Score::default(); 3], [const { Vec::new() }; 3]);
-    let places = scores.iter_mut().zip(&mut found);
-    for ((spelling, name, format), (score, clocks)) in SPELLINGS.into_iter().zip(places) {
-        let explain = folder.join(format!("{name}.explain"));
+    let mut each = Vec::new();
+    for it in row.wordings {
+        let explain = folder.join(format!("{}.explain", it.name));
         let mut command = Command::new(sibling("mergelogs")?);
-        command.arg("-p").arg(&pen_log).arg("--explain").arg(&explain).args(format);
+        command.arg("-p").arg(&balancer_log).arg("--explain").arg(&explain).args(it.args);
         command.args(NAMES.map(|name| ["--server", name]).concat());
         command.args(["--report", "json"]);
-        if make == Make::Nginx {
-            command.args(["--mapping-format", NGINX_FORMAT]);
+        if let Some(format) = mapping_format(make) {
+            command.args(["--mapping-format", format]);
         }
         for (number, web) in site.webs.iter().enumerate() {
             let addr = web.addr();
             let server = if row.v6 { addr.to_string() } else { addr.ip().to_string() };
-            command.arg(format!("{server}:{}", path(name, number).display()));
+            for nth in 0..it.files.len() {
+                command.arg(format!("{server}:{}", path(it.name, number, nth).display()));
+            }
         }
         let (log, said) = run_with_messages(&mut command)?;
-        *score = truth.score_spelled(spelling, &log, Some(&marks(&explain)?));
-        *clocks = clocks_in(&said)?;
+        let score = truth.score_text(it.text, &log, Some(&marks(&explain)?));
+        each.push(WordingScore { name: it.name, score, clocks: clocks_in(&said)? });
     }
-    Ok(Scores::of(scores, found, tally))
+    Ok(Scores { each, tally })
 }
 
 /// The servers' clocks that a report names.

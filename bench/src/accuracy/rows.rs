@@ -1,5 +1,6 @@
 //! The kinds of traffic.
 
+use super::wordings::{PLAIN, VARIED, Wording};
 use crate::stage::Faults;
 use crate::stage::WebServerKind::{self, Apache, Nginx};
 use crate::stage::visitors::{Protocol, Sending, TrafficKind, USER_AGENTS};
@@ -26,6 +27,8 @@ pub struct Row {
     pub faults: Option<Faults>,
     /// Seconds that the servers' clocks are ahead, in the logs that are merged afterwards; likewise.
     pub clocks: [i64; 3],
+    /// What the servers log; likewise, where it is not as usual.
+    pub wordings: &'static [Wording],
 }
 
 /// All rows of the table.
@@ -60,6 +63,11 @@ pub const ROWS: &[Row] = &[
         webs: [Nginx, Nginx, Apache],
         ..row("mixed", "nginx and Apache, keep-alive", TrafficKind::KeepAlive)
     },
+    Row {
+        webs: [Nginx, Nginx, Apache],
+        wordings: VARIED,
+        ..row("varied", "JSON, virtual hosts, two formats", TrafficKind::KeepAlive)
+    },
     Row { v6: true, ..row("ipv6", "IPv6, servers at one address", TrafficKind::KeepAlive) },
     Row {
         faults: Some(Faults { lost: 10, doubled: 10, late: 50 }),
@@ -88,6 +96,7 @@ impl Row {
             && self.faults.is_none()
             && self.clocks == [0; 3]
             && self.sending.per_second.is_none()
+            && self.wordings.iter().all(|it| it.files.iter().all(|file| file.host.is_none()))
     }
 
     /// How many requests it has, where others have so many: where they come slowly it is fewer, and of a busy site
@@ -128,5 +137,6 @@ const fn row(name: &'static str, title: &'static str, manner: TrafficKind) -> Ro
         v6: false,
         faults: None,
         clocks: [0; 3],
+        wordings: PLAIN,
     }
 }

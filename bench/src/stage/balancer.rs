@@ -1,4 +1,4 @@
-//! `pen`, Debian's or ours, HAProxy and nginx.
+//! `pen`, Debian's or ours, HAProxy, nginx and the kernel.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 
 use super::haproxy::{self, HaproxyLogMode};
-use super::{Program, nginx, require_installed, sibling};
+use super::{Program, kernel, nginx, require_installed, sibling};
 use crate::{ActionError, Doing};
 
 /// Where its mapping records go.
@@ -34,8 +34,12 @@ pub enum Make {
     OursClassic,
     /// HAProxy, and what it does and logs.
     Haproxy(HaproxyLogMode),
-    /// nginx.
+    /// nginx, which reads requests.
     Nginx,
+    /// nginx, which passes connections through.
+    NginxStream,
+    /// The kernel, once [`kernel::enter_own_network`] was called.
+    Kernel,
 }
 
 /// A running balancer that takes turns over the servers.
@@ -60,9 +64,16 @@ impl Balancer {
         if let Make::Haproxy(manner) = make {
             return Self::start_haproxy(manner, folder, addr, servers, mappings);
         }
-        if make == Make::Nginx {
+        if let (Make::Kernel, Mappings::File(log)) = (make, mappings) {
+            return Ok(Self { process: kernel::start(folder, addr, servers, log)?, addr });
+        }
+        if matches!(make, Make::Nginx | Make::NginxStream) {
             let mut command = Command::new(require_installed("nginx")?);
-            let configuration = nginx::configure(folder, addr, servers, mappings)?;
+            let text = match make {
+                Make::NginxStream => nginx::stream(folder, addr, servers, mappings),
+                _ => nginx::http(folder, addr, servers, mappings),
+            };
+            let configuration = nginx::configure(folder, &text)?;
             command.arg("-c").arg(configuration).stdin(Stdio::null()).stdout(Stdio::null());
             return Self::started("nginx", &mut command, addr);
         }

@@ -75,6 +75,38 @@ impl Collector {
     }
 }
 
+/// A running `penlog` that follows the log of a balancer.
+#[derive(Debug)]
+pub struct Follower(Program);
+
+impl Follower {
+    /// Starts `program` on a file that is empty yet, towards `collector`, which knows the lines by `name`.
+    ///
+    /// # Errors
+    /// When either fails.
+    pub fn start(
+        program: &Path,
+        name: &str,
+        file: &Path,
+        collector: SocketAddr,
+    ) -> Result<Self, ActionError> {
+        File::create(file).doing(format_args!("make {}", file.display()))?;
+        let mut command = Command::new(program);
+        command.arg(collector.ip().to_string()).arg(collector.port().to_string());
+        command.args(["--name", name, "--from-start", "--follow"]).arg(file);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Ok(Self(Program::start("penlog of the balancer", &mut command)?))
+    }
+
+    /// Ends it, when all of the file has been sent.
+    ///
+    /// # Errors
+    /// If the program does not end in time.
+    pub fn finish(mut self) -> Result<(), ActionError> {
+        self.0.stop(Signal::SIGTERM).map(|_status| ())
+    }
+}
+
 /// A running `penlog` that reads a FIFO.
 #[derive(Debug)]
 pub struct Shipper {

@@ -11,6 +11,7 @@ mod clock;
 mod collector;
 mod echo;
 mod haproxy;
+mod kernel;
 mod nginx;
 mod site;
 mod tee;
@@ -20,8 +21,9 @@ mod web;
 
 pub use balancer::{Balancer, Make, Mappings};
 pub use clock::shift;
-pub use collector::{Collector, Shipper};
+pub use collector::{Collector, Follower, Shipper};
 pub use haproxy::HaproxyLogMode;
+pub use kernel::enter_own_network;
 pub use nginx::NGINX_FORMAT;
 pub use pen_testing::folder::line_count;
 pub use pen_testing::program::{
@@ -30,5 +32,5 @@ pub use pen_testing::program::{
 pub use pen_testing::{Deadline, PATIENCE, Program, TempFolder, free_port};
 pub use site::Site;
 pub use tee::{Faults, Share, Tee};
-pub use truth::{Band, Mark, Score, Truth, marks, share};
-pub use web::{LogSpelling, Output, Web, WebPlan, WebServerKind};
+pub use truth::{Band, Mark, Score, Truth, TruthText, marks, share};
+pub use web::{HOSTS, LogSpelling, Output, Web, WebPlan, WebServerKind, host_name};

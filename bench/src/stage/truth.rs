@@ -1,5 +1,6 @@
 //! Who really asked, and how much of it a merged log has right.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
@@ -7,7 +8,7 @@ use std::path::Path;
 use memchr::{memchr, memmem};
 use pen_testing::site::BANDS;
 
-use super::LogSpelling;
+use super::visitors::host_of;
 use crate::{ActionError, Doing};
 
 /// The lines that the web servers wrote, each with the client that asked.
@@ -18,8 +19,20 @@ use crate::{ActionError, Doing};
 #[derive(Debug, Default)]
 pub struct Truth {
     lines: usize,
-    /// By spelling.
-    clients: [Clients; 3],
+    clients: [Clients; 4],
+}
+
+/// What the lines of a log say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TruthText {
+    /// As much as combined lines.
+    Combined,
+    /// The peer's port, too.
+    WithPort,
+    /// As much as common lines.
+    Common,
+    /// Lines of the first virtual host are combined, others common.
+    ByHost,
 }
 
 /// By the text of a line, who asked, once for each such line.
@@ -52,13 +65,17 @@ impl Truth {
                 return Err(ActionError::new(format!("a line of {} is cut short", log.display())));
             };
             let (_peer, text) = split_client(public);
-            let spellings = [
-                (LogSpelling::Combined, text.to_vec()),
-                (LogSpelling::WithPort, [text, b" ", port].concat()),
-                (LogSpelling::Common, without_headers(text).to_vec()),
+            let common = without_headers(text);
+            let address = std::str::from_utf8(client).ok().and_then(|text| text.parse().ok());
+            let is_first = address.is_none_or(|address| host_of(address) == 0);
+            let texts = [
+                (TruthText::Combined, text.to_vec()),
+                (TruthText::WithPort, [text, b" ", port].concat()),
+                (TruthText::Common, common.to_vec()),
+                (TruthText::ByHost, if is_first { text } else { common }.to_vec()),
             ];
-            for (spelling, text) in spellings {
-                let clients = &mut self.clients[spelling as usize];
+            for (kind, text) in texts {
+                let clients = &mut self.clients[kind as usize];
                 clients.entry(text).or_default().push(client.to_vec());
             }
             self.lines += 1;
@@ -75,23 +92,20 @@ impl Truth {
     /// Counts what a merged log of combined lines has right. `marks` are those of its lines, in order.
     #[must_use]
     pub fn score(&self, merged: &[u8], marks: Option<&[Mark]>) -> Score {
-        self.score_spelled(LogSpelling::Combined, merged, marks)
+        self.score_text(TruthText::Combined, merged, marks)
     }
 
-    /// As [`Self::score`], for a log in another format.
+    /// As [`Self::score`], for a log whose lines say more or less, as text or JSON.
     #[must_use]
-    pub fn score_spelled(
-        &self,
-        spelling: LogSpelling,
-        merged: &[u8],
-        marks: Option<&[Mark]>,
-    ) -> Score {
-        let truth = &self.clients[spelling as usize];
+    pub fn score_text(&self, text: TruthText, merged: &[u8], marks: Option<&[Mark]>) -> Score {
+        let truth = &self.clients[text as usize];
         let mut score = Score { lines: self.lines, marked: marks.is_some(), ..Score::default() };
         let unmarked = Mark::default();
         let mut said: HashMap<&[u8], Vec<Said<'_>>> = HashMap::new();
         let lines = merged.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
-        for (index, line) in lines.enumerate() {
+        let lines: Vec<Cow<'_, [u8]>> =
+            lines.map(|line| of_json(line).map_or(Cow::Borrowed(line), Cow::Owned)).collect();
+        for (index, line) in lines.iter().enumerate() {
             let (client, text) = split_client(line);
             let mark = marks.and_then(|all| all.get(index)).unwrap_or(&unmarked);
             said.entry(text).or_default().push((client, mark));
@@ -261,6 +275,35 @@ fn mark(line: &[u8]) -> Mark {
 
 fn split_client(line: &[u8]) -> (&[u8], &[u8]) {
     line.split_at(memchr(b' ', line).unwrap_or(line.len()))
+}
+
+/// A line of JSON as a combined line, with the port at its end where it has one.
+fn of_json(line: &[u8]) -> Option<Vec<u8>> {
+    if !line.starts_with(b"{") {
+        return None;
+    }
+    let all: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(line).ok()?;
+    let text = |key: &str| match all.get(key) {
+        Some(serde_json::Value::String(text)) if text.is_empty() => "-".to_owned(),
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    };
+    let [client, time, request, status, bytes, referer, agent] = [
+        "remote_addr",
+        "time_local",
+        "request",
+        "status",
+        "body_bytes_sent",
+        "http_referer",
+        "http_user_agent",
+    ]
+    .map(text);
+    let port = all.get("remote_port").map(|port| format!(" {port}")).unwrap_or_default();
+    let line = format!(
+        "{client} - - [{time}] \"{request}\" {status} {bytes} \"{referer}\" \"{agent}\"{port}"
+    );
+    Some(line.into_bytes())
 }
 
 /// A combined line without Referer and User-Agent, in which servers escape quotes.

@@ -28,6 +28,8 @@ pub enum Output {
     Pipe(String),
     /// Into a FIFO or a file, in this spelling.
     At(PathBuf, LogSpelling),
+    /// The same, but only the lines of the virtual host with this number.
+    OfHost(PathBuf, LogSpelling, u8),
     /// To a collector as syslog: nginx's own.
     Syslog(SocketAddr),
 }
@@ -41,6 +43,10 @@ pub enum LogSpelling {
     WithPort,
     /// Without Referer and User-Agent.
     Common,
+    /// What combined lines say as JSON.
+    Json,
+    /// The same, with the peer's port.
+    JsonWithPort,
 }
 
 impl LogSpelling {
@@ -50,8 +56,19 @@ impl LogSpelling {
             Self::Combined => "combined",
             Self::WithPort => "ports",
             Self::Common => "short",
+            Self::Json => "json",
+            Self::JsonWithPort => "json_ports",
         }
     }
+}
+
+/// How many virtual hosts there are.
+pub const HOSTS: u8 = 2;
+
+/// The name of a virtual host by its number.
+#[must_use]
+pub fn host_name(host: u8) -> String {
+    format!("shop{host}.example")
 }
 
 /// What to start.
@@ -215,12 +232,27 @@ fn nginx(folder: &Path, addr: SocketAddr, inner: &Inner, plan: &WebPlan) -> Stri
     let folder = folder.display();
     let Inner { pages: inner, echo } = inner;
     let page = "x".repeat(300 + usize::from(plan.number));
+    let json = "\"remote_addr\":\"$remote_addr\",\"request\":\"$request\",\"status\":$status,\
+                \"body_bytes_sent\":$body_bytes_sent,\"http_referer\":\"$http_referer\",\
+                \"http_user_agent\":\"$http_user_agent\"";
+    let mut hosts = String::new();
+    for host in 0..HOSTS {
+        let name = host_name(host);
+        writeln!(hosts, "  map $host $is_host{host} {{ default 0; {name} 1; }}")
+            .expect("writing to a String does not fail");
+    }
     let mut logs = String::new();
     for output in &plan.outputs {
         let done = match output {
             Output::At(path, spelling) => {
                 writeln!(logs, "  access_log {} {};", path.display(), spelling.name())
             }
+            Output::OfHost(path, spelling, host) => writeln!(
+                logs,
+                "  access_log {} {} if=$is_host{host};",
+                path.display(),
+                spelling.name()
+            ),
             Output::Syslog(to) => writeln!(logs, "  access_log syslog:server={to} combined;"),
             Output::Pipe(_) => Ok(()),
         };
@@ -247,7 +279,9 @@ http {{
   log_format truth '$http_x_true_client $http_x_request_id $remote_port $remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" \"$http_user_agent\"';
   log_format ports '$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" \"$http_user_agent\" $remote_port';
   log_format short '$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent';
-  access_log {folder}/access.log combined;
+  log_format json escape=json '{{\"time_local\":\"$time_local\",{json}}}';
+  log_format json_ports escape=json '{{\"time_local\":\"$time_local\",\"remote_port\":$remote_port,{json}}}';
+{hosts}  access_log {folder}/access.log combined;
   access_log {folder}/truth.log truth;
 {logs}{certificate}  keepalive_requests 1000000;
   client_max_body_size 16m;
@@ -288,6 +322,13 @@ fn apache(folder: &Path, addr: SocketAddr, inner: &Inner, plan: &WebPlan) -> Str
             Output::At(path, spelling) => {
                 writeln!(logs, "CustomLog \"{}\" {}", path.display(), spelling.name())
             }
+            Output::OfHost(path, spelling, host) => writeln!(
+                logs,
+                "CustomLog \"{}\" {} \"expr=%{{HTTP_HOST}} == '{}'\"",
+                path.display(),
+                spelling.name(),
+                host_name(*host)
+            ),
             Output::Syslog(_) => Ok(()),
         };
         done.expect("writing to a String does not fail");
@@ -321,6 +362,9 @@ fn apache(folder: &Path, addr: SocketAddr, inner: &Inner, plan: &WebPlan) -> Str
                SSLCertificateKeyFile key.pem\nProtocols h2 http/1.1\n"
             .to_owned();
     }
+    let json = "\\\"remote_addr\\\":\\\"%h\\\",\\\"request\\\":\\\"%r\\\",\\\"status\\\":%>s,\
+                \\\"body_bytes_sent\\\":%O,\\\"http_referer\\\":\\\"%{Referer}i\\\",\
+                \\\"http_user_agent\\\":\\\"%{User-Agent}i\\\"";
     format!(
         "ServerRoot {folder}
 ServerName shop.example
@@ -345,6 +389,8 @@ LogFormat \"%h %l %u %t \\\"%r\\\" %>s %O \\\"%{{Referer}}i\\\" \\\"%{{User-Agen
 LogFormat \"%{{X-True-Client}}i %{{X-Request-Id}}i %{{remote}}p %h %l %u %t \\\"%r\\\" %>s %O \\\"%{{Referer}}i\\\" \\\"%{{User-Agent}}i\\\"\" truth
 LogFormat \"%h %l %u %t \\\"%r\\\" %>s %O \\\"%{{Referer}}i\\\" \\\"%{{User-Agent}}i\\\" %{{remote}}p\" ports
 LogFormat \"%h %l %u %t \\\"%r\\\" %>s %O\" short
+LogFormat \"{{\\\"time_local\\\":\\\"%{{%d/%b/%Y:%H:%M:%S %z}}t\\\",{json}}}\" json
+LogFormat \"{{\\\"time_local\\\":\\\"%{{%d/%b/%Y:%H:%M:%S %z}}t\\\",\\\"remote_port\\\":%{{remote}}p,{json}}}\" json_ports
 CustomLog {folder}/access.log combined
 CustomLog {folder}/truth.log truth
 {logs}DocumentRoot {folder}/www

@@ -106,7 +106,8 @@ fn pick(weights: &[f64], mut left: f64) -> usize {
 
 /// Whole microseconds of a length of time.
 #[expect(clippy::cast_possible_truncation, reason = "some weeks at most")]
-pub(super) fn micros(length: f64) -> i64 {
+#[must_use]
+pub fn micros(length: f64) -> i64 {
     length as i64
 }
 

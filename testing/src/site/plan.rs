@@ -227,6 +227,12 @@ pub enum Disturbance {
     LongerThanWindow(f64),
     /// The lines of this many seconds, from the middle on, are written twice.
     Twice(f64),
+    /// The collector cannot be reached for so many seconds from the middle on: lines are sent behind that.
+    LateLines(f64),
+    /// The shippers are ended in the middle and started again after so many seconds, and go on where they were.
+    ShipperRestart(f64),
+    /// The collector is ended in the middle and started again at once.
+    CollectorRestart,
 }
 
 /// How a health check looks in a log.

@@ -12,10 +12,10 @@ use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, Shipm
 use pen_records::time::Timestamp;
 use pen_testing::TempFolder;
 use pen_testing::program::sibling;
-use pen_testing::site::demand::BEGIN;
+use pen_testing::site::demand::{BEGIN, micros};
 use pen_testing::site::{
-    BALANCER, MadeLine, MadeScore, MadeSite, RecordFormat, SitePlan, score, server_address,
-    write_files,
+    BALANCER, Disturbance, MadeLine, MadeScore, MadeSite, RecordFormat, SitePlan, score,
+    server_address, write_files,
 };
 use penlogd::cli::{CollectorArgs, CollectorConfig};
 use penlogd::collector::Collector;
@@ -57,13 +57,20 @@ pub fn live(plan: &SitePlan, site: &MadeSite) -> Result<MadeScore, ActionError> 
     let args = CollectorArgs::try_parse_from(arguments.chain(site.options.iter().cloned()));
     let args = args.map_err(|error| ActionError::new(error.to_string()))?;
     let config = CollectorConfig::try_from(args).doing("set up a collector")?;
-    let mut collector = Collector::new(config.settings);
+    let settings = config.settings;
+    let mut restarts = plan.disturbances.contains(&Disturbance::CollectorRestart);
+    let mut collector = Collector::new(settings.clone());
     let (mut out, mut explained) = (Vec::new(), Vec::new());
     let mut sent = packets(site);
     sent.extend(shipments(plan, site));
     sent.sort_by_key(|datagram| datagram.arrives);
     for SentDatagram { arrives, from, bytes } in sent {
         let now = Timestamp::from_micros(arrives);
+        if restarts && arrives >= site.middle {
+            restarts = false;
+            collector.finish(now, &mut out, Some(&mut explained));
+            collector = Collector::new(settings.clone());
+        }
         while let Some(due) = collector.next_due().filter(|due| *due <= now) {
             collector.decide(due, &mut out, Some(&mut explained));
         }
@@ -138,10 +145,19 @@ fn shipments_of(plan: &SitePlan, site: &MadeSite, file: usize) -> Vec<SentDatagr
         SenderOrigin { id: 100 + file as u64, start: Timestamp::from_micros(BEGIN - 2_000_000) };
     let mut writer = ShipmentWriter::new(origin, server, LIMIT);
     let mut sent = Vec::new();
+    let down = Downtime::of(plan, site);
+    let mut restarts = down.restarts;
     for lines in lines.chunk_by(|a, b| a.written / GATHER == b.written / GATHER) {
-        let at = (lines[0].written / GATHER + 1) * GATHER;
+        let at = down.over((lines[0].written / GATHER + 1) * GATHER);
+        if restarts && at >= down.end {
+            restarts = false;
+            let id = origin.id + 1_000;
+            let start = Timestamp::from_micros(down.end - 100_000);
+            writer = ShipmentWriter::new(SenderOrigin { id, start }, server, LIMIT);
+        }
         for line in lines {
-            let read = Some(since_begin(line.written));
+            let read = if down.restarts { down.over(line.written) } else { line.written };
+            let read = Some(since_begin(read));
             if writer.push(&line.text, read) != Push::Taken {
                 sent.extend(shipper.send(&mut writer, at));
                 let _taken = writer.push(&line.text, read);
@@ -150,6 +166,32 @@ fn shipments_of(plan: &SitePlan, site: &MadeSite, file: usize) -> Vec<SentDatagr
         sent.extend(shipper.send(&mut writer, at));
     }
     sent
+}
+
+/// When shippers send nothing.
+struct Downtime {
+    begin: i64,
+    end: i64,
+    /// Whether they read nothing either, and are others afterwards.
+    restarts: bool,
+}
+
+impl Downtime {
+    fn of(plan: &SitePlan, site: &MadeSite) -> Self {
+        let found = plan.disturbances.iter().find_map(|disturbance| match *disturbance {
+            Disturbance::LateLines(seconds) => Some((seconds, false)),
+            Disturbance::ShipperRestart(seconds) => Some((seconds, true)),
+            _ => None,
+        });
+        let (seconds, restarts) = found.unwrap_or_default();
+        let begin = site.middle;
+        Self { begin, end: begin + micros(seconds * 1e6), restarts }
+    }
+
+    /// Returns a time, or the end if the time is within.
+    fn over(&self, at: i64) -> i64 {
+        if (self.begin..self.end).contains(&at) { self.end } else { at }
+    }
 }
 
 struct Shipper<F> {

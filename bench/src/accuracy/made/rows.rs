@@ -207,6 +207,14 @@ impl MadeRows {
         self.both("lines in blocks of 5 s by 4 workers", 99.0, {
             hot().with(Disturbance::Buffered(5.0))
         });
+        for seconds in [3.0, 30.0] {
+            let late = Disturbance::LateLines(seconds);
+            self.both(&format!("lines late by {seconds} s for once"), 99.0, hot().with(late));
+            let restart = Disturbance::ShipperRestart(seconds);
+            let name = format!("shippers restarted, {seconds} s");
+            self.both(&name, 99.0, hot().with(restart));
+        }
+        self.both("collector restarted", 99.0, hot().with(Disturbance::CollectorRestart));
         self.one("balancer restarted", 99.9, hot().with(Disturbance::BalancerRestart));
         let port = SitePlan { format: LineFormat::Port, per_connection: 4, ..hot() };
         self.one(
@@ -215,6 +223,14 @@ impl MadeRows {
             port.clone().with(Disturbance::BalancerRestart),
         );
         let few = SitePlan { ports: 600, rate: 30.0, per_connection: 1, ..port.clone() };
+        for (what, disturbance) in [
+            ("lines late by 30 s for once", Disturbance::LateLines(30.0)),
+            ("shippers restarted, 30 s", Disturbance::ShipperRestart(30.0)),
+        ] {
+            self.one(&format!("{what}, port"), 100.0, port.clone().with(disturbance));
+        }
+        let restart = port.clone().with(Disturbance::CollectorRestart);
+        self.one("collector restarted, port", 99.0, restart);
         self.one("balancer restarted, few ports, port", 100.0, {
             few.with(Disturbance::BalancerRestart)
         });

@@ -16,7 +16,7 @@ use pen_testing::random::SeededRandom;
 use socket2::{Domain, Socket, Type};
 pub use wire::{Protocol, Sending};
 
-use super::PATIENCE;
+use super::{HOSTS, PATIENCE, host_name};
 use crate::ActionError;
 
 /// The kind of traffic in a row of the table.
@@ -229,6 +229,24 @@ pub fn by_v6(mut visits: Vec<Visit>) -> Vec<Visit> {
             first.splice(..0, greeting.into_bytes());
         }
         visit.client = Ipv4Addr::LOCALHOST;
+    }
+    visits
+}
+
+/// The virtual host that a client asks.
+#[must_use]
+pub const fn host_of(client: Ipv4Addr) -> u8 {
+    client.octets()[3] % HOSTS
+}
+
+/// The same visits to several virtual hosts, each client to one of them.
+#[must_use]
+pub fn by_hosts(mut visits: Vec<Visit>) -> Vec<Visit> {
+    for visit in &mut visits {
+        let host = format!("Host: {}\r\n", host_name(host_of(visit.client)));
+        for piece in visit.rounds.iter_mut().flat_map(|round| &mut round.pieces) {
+            *piece = replaced(piece, b"Host: shop.example\r\n", host.as_bytes());
+        }
     }
     visits
 }
