@@ -12,6 +12,7 @@ pub mod cli;
 pub mod clocks;
 pub mod collector;
 pub mod embedded;
+mod first_lines;
 mod fit;
 pub mod lookup;
 mod misfits;

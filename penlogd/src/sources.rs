@@ -12,6 +12,7 @@ use pen_records::server_alias::{ServerAliases, ServerKey};
 use pen_records::shipment::ShipmentServer;
 
 use crate::clocks::ServerClock;
+use crate::first_lines::FirstLines;
 use crate::servers::{MappedServer, ServerTable};
 
 /// Hosts of a relay that messages name.
@@ -60,6 +61,8 @@ pub(crate) struct LineSource {
     pub(crate) key: ServerKey,
     pub(crate) server: ServerIndex,
     pub(crate) parser: Parser,
+    /// Until the client is known among the words of a line.
+    pub(crate) first: Option<Box<FirstLines>>,
     pub(crate) clock: ServerClock,
     /// Counters of decided lines.
     pub(crate) counts: OutcomeCounts,
@@ -140,6 +143,11 @@ impl LineSources {
             has_suspects: false,
             others: None,
         }
+    }
+
+    /// Returns a source by its number.
+    pub(crate) fn get(&self, source: u32) -> Option<&LineSource> {
+        self.sources.get(source as usize)
     }
 
     pub(crate) fn get_mut(&mut self, source: u32) -> Option<&mut LineSource> {
@@ -319,10 +327,12 @@ impl LineSources {
             place.is_some() || self.known.servers.iter().any(|it| it.server.addr == key.addr);
         let source = u32::try_from(self.sources.len()).expect("bounded");
         let (parser, counts) = (Parser::new(spec), OutcomeCounts::default());
+        let first = (!parser.is_settled()).then(Box::default);
         self.sources.push(LineSource {
             key,
             server,
             parser,
+            first,
             counts,
             clock: ServerClock::default(),
             watch: SourceWatch::default(),

@@ -8,6 +8,7 @@ use pen_records::mapping::{Mapping, MappingKind};
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::arena::Arena;
+use crate::first_lines::{FirstLine, FirstLineFate};
 use crate::fit::FitWindow;
 use crate::report::ReceivedCounts;
 use crate::sources::LineSources;
@@ -40,6 +41,8 @@ pub(super) struct Intake {
     /// Sources that turned out to look like a balancer, and the server that logs the same.
     pub(super) found_balancers: Vec<(u32, u32)>,
     balancers: BalancerHashes,
+    /// Sources whose first lines are held.
+    holding: Vec<u32>,
 }
 
 impl Intake {
@@ -54,6 +57,7 @@ impl Intake {
             found_balancers: Vec::new(),
             received: ReceivedCounts::default(),
             balancers: BalancerHashes::default(),
+            holding: Vec::new(),
         }
     }
 
@@ -126,10 +130,54 @@ impl Intake {
         }
     }
 
-    /// Takes an access line that was read at `read`; it waits in the engine.
+    /// Takes an access line that was read at `read`. It waits in the engine, or before that for more lines of its source.
     pub(super) fn line(&mut self, source: u32, line: &[u8], from: SocketAddr, read: Timestamp) {
-        self.received.lines += 1;
         let source = self.sources.of_envelope(source, line, &mut self.engine).unwrap_or(source);
+        let Some(place) = self.sources.get_mut(source) else { return };
+        let Some(first) = &mut place.first else {
+            return self.known_line(source, line, from, read);
+        };
+        match first.take(&place.parser, line, from, read) {
+            FirstLineFate::Passes => self.known_line(source, line, from, read),
+            FirstLineFate::Held { is_first: true } => self.holding.push(source),
+            FirstLineFate::Held { is_first: false } => {}
+            FirstLineFate::Enough => self.release(source),
+        }
+        if let Some(place) = self.sources.get_mut(source)
+            && place.first.as_ref().is_some_and(|first| first.is_over(&place.parser))
+        {
+            place.first = None;
+        }
+    }
+
+    /// Takes the first lines of a source that are held.
+    fn release(&mut self, source: u32) {
+        self.holding.retain(|&other| other != source);
+        let Some(place) = self.sources.get_mut(source) else { return };
+        let Some(first) = &mut place.first else { return };
+        for FirstLine { text, from, read } in first.release(&mut place.parser) {
+            self.known_line(source, &text, from, read);
+        }
+    }
+
+    /// Takes the first lines that have been held for long enough.
+    pub(super) fn release_due(&mut self, now: Timestamp) {
+        let due = |&source: &u32| self.held_until(source).is_none_or(|due| due <= now);
+        let due: Vec<u32> = self.holding.iter().copied().filter(due).collect();
+        due.into_iter().for_each(|source| self.release(source));
+    }
+
+    /// Returns when first lines are held no longer.
+    pub(super) fn next_release(&self) -> Option<Timestamp> {
+        self.holding.iter().filter_map(|&source| self.held_until(source)).min()
+    }
+
+    fn held_until(&self, source: u32) -> Option<Timestamp> {
+        self.sources.get(source)?.first.as_ref()?.due()
+    }
+
+    fn known_line(&mut self, source: u32, line: &[u8], from: SocketAddr, read: Timestamp) {
+        self.received.lines += 1;
         let Some(place) = self.sources.get_mut(source) else { return };
         let time = (read, Resolution::Microsecond);
         let parsed = place.parser.parse(line);

@@ -176,6 +176,7 @@ impl Collector {
         for (from, bytes) in self.pieces.overdue(now) {
             self.whole_line(from, &bytes, now);
         }
+        self.intake.release_due(now);
         self.intake.engine.advance(now);
         self.write_decided(now, out, explain);
         if !self.intake.found_balancers.is_empty() {
@@ -191,6 +192,7 @@ impl Collector {
         for (from, bytes) in self.pieces.overdue(Timestamp::MAX) {
             self.whole_line(from, &bytes, now);
         }
+        self.intake.release_due(Timestamp::MAX);
         self.intake.engine.advance(now);
         self.intake.engine.finish();
         self.write_decided(now, out, explain);
@@ -202,8 +204,9 @@ impl Collector {
     /// Returns when to call [`Self::decide`] next.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        let due = [self.intake.engine.next_due(), self.pieces.next_due(), self.misfits.next_due()];
-        due.into_iter().flatten().min()
+        let Self { intake, pieces, misfits, .. } = self;
+        let join = [intake.engine.next_due(), intake.next_release()];
+        join.into_iter().chain([pieces.next_due(), misfits.next_due()]).flatten().min()
     }
 
     /// Returns the counters so far.

@@ -76,6 +76,51 @@ fn line(client: &str, request: &str) -> String {
     format!("{client} - - {TIME} \"{request}\" 200 5\n")
 }
 
+/// 40 lines in which one of two words may be the client, and the words in a line.
+fn lines_with_a_choice(head: &str) -> Vec<String> {
+    let words = |number: usize| head.replace('N', &number.to_string());
+    (0..40)
+        .map(|number| format!("{} {TIME} \"GET /{number} HTTP/1.1\" 200 5\n", words(number)))
+        .collect()
+}
+
+#[test]
+fn the_client_of_the_first_lines_is_the_word_that_later_lines_tell() {
+    for (head, expected) in [
+        // A client sends X-Forwarded-For; the second address is the balancer's.
+        ("203.0.113.N 127.0.0.1 - -", "203.0.113.N 192.0.2.7 - -"),
+        ("127.0.0.1 203.0.113.N - -", "192.0.2.7 203.0.113.N - -"),
+        ("a-N.example - lb1 - bob", "a-N.example - 192.0.2.7 - bob"),
+        ("lb1.example a-N.example - -", "192.0.2.7 a-N.example - -"),
+    ] {
+        let mut bench = Bench::new(settings());
+        let expected = lines_with_a_choice(expected).concat();
+        for (number, line) in lines_with_a_choice(head).into_iter().enumerate() {
+            bench.send(BALANCER, format!("+ 192.0.2.7 127.0.0.2 GET /{number} HTTP/1.1\n"));
+            bench.send(WEB, line);
+        }
+        assert_eq!(bench.finish(), expected, "{head}");
+    }
+}
+
+#[test]
+fn a_first_line_with_a_choice_is_not_held_for_ever() {
+    let mut bench = Bench::new(settings());
+    let lines = lines_with_a_choice("203.0.113.N 127.0.0.1 - -");
+    bench.send(WEB, &lines[0]);
+    let due = bench.collector.next_due().unwrap();
+    assert!(due <= bench.now.offset_by(1_000_000));
+    bench.wait(500);
+    assert!(bench.out.is_empty());
+    bench.wait(1_500);
+    assert_eq!(String::from_utf8_lossy(&bench.out), lines[0]);
+    // A line that leaves no choice waits no longer than others.
+    bench.send("127.0.0.3:5000", line("127.0.0.1", "GET /a HTTP/1.1"));
+    bench.wait(500);
+    assert!(bench.out.ends_with(b"/a HTTP/1.1\" 200 5\n"));
+    bench.finish();
+}
+
 #[test]
 fn the_vectors_of_the_old_programs_hold_where_they_were_right() {
     let a = line("10.0.0.1", "GET /a HTTP/1.1");

@@ -21,6 +21,23 @@ fn records_and_lines_become_one_log_on_the_standard_output() {
 }
 
 #[test]
+fn the_first_lines_of_a_format_with_a_choice_are_understood_by_those_behind() {
+    let collector = RunningCollector::start(&[]);
+    // A client sends X-Forwarded-For, and the server logs it in front of its peer.
+    let line = |number: u32, peer: &str| {
+        line(&format!("203.0.113.{number} {peer}"), &format!("GET /{number} HTTP/1.1"))
+    };
+    for number in 0..20 {
+        let record = format!("+ 198.51.100.{number} 127.0.0.2 GET /{number} HTTP/1.1\n");
+        collector.send("127.0.0.9", &[&record]);
+        collector.send("127.0.0.2", &[&line(number, "127.0.0.9")]);
+    }
+    let (code, out, said) = collector.stop();
+    let expected = (0..20).map(|number| line(number, &format!("198.51.100.{number}")));
+    assert_eq!((code, out), (Some(0), expected.collect()), "{said}");
+}
+
+#[test]
 fn ipv6_is_listened_to() {
     let collector = RunningCollector::start_at("[::1]:0", &[]);
     let a = line("10.0.0.1", "GET /a HTTP/1.1");

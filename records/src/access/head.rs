@@ -49,6 +49,20 @@ impl HeadParser {
         Self { placement, layout: HeadLayout::default(), near, last: LastHead::default() }
     }
 
+    /// Whether it is known which word is the client.
+    pub(super) fn is_settled(&self) -> bool {
+        self.layout.is_settled()
+    }
+
+    /// Whether a line since [`Self::reset_choice`] left a choice that later lines may decide.
+    pub(super) const fn is_choice(&self) -> bool {
+        self.layout.is_choice
+    }
+
+    pub(super) fn reset_choice(&mut self) {
+        self.layout.is_choice = false;
+    }
+
     pub(super) fn near(&self) -> Option<Timestamp> {
         self.near
     }

@@ -174,6 +174,24 @@ impl Parser {
         self.heads = other.heads;
     }
 
+    /// Whether the client of a line is a choice among its words that later lines may decide otherwise.
+    #[must_use]
+    pub fn is_choice(&self, line: &[u8]) -> bool {
+        if !matches!(self.wanted, SpecChoice::Auto) {
+            return false;
+        }
+        let mut other = self.clone();
+        other.heads.reset_choice();
+        let _ = other.read(line, &mut AccessLine::default());
+        other.heads.is_choice()
+    }
+
+    /// Whether it is known which word of a line is the client.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !matches!(self.wanted, SpecChoice::Auto) || self.heads.is_settled()
+    }
+
     /// Parses `line`, which has no LF; a CR at the end belongs to no field.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ pub(super) struct HeadLayout {
     lens: [usize; MOST],
     /// Lines with several addresses: how often the word was another one than in the lines before.
     changes: [WordChanges; MOST],
+    /// Whether a line left a choice while no word was known to be the client.
+    pub(super) is_choice: bool,
 }
 
 /// How constant a word is.
@@ -74,6 +76,7 @@ impl HeadLayout {
     /// The index of the word that is the client; `None` if that cannot be known.
     pub(super) fn client(&mut self, words: &HeadWords<'_>) -> Option<usize> {
         let addresses = words.addresses();
+        self.is_choice |= !self.is_settled() && Self::leaves_choice(words, addresses);
         let found = match addresses.count_ones() {
             0 | 1 if words.is_dashed() && addresses & !1 == 0 => self.by_constancy(words),
             0 if words.is_dashed_pair() && self.is_second_of(words) => Some(2),
@@ -85,7 +88,22 @@ impl HeadLayout {
         self.vote(found, words.kind(found) == WordKind::Name);
         self.lens[found] = words.len;
         let is_odd = words.is_odd_around(found);
+        self.is_choice |= is_odd && self.votes[found] <= SETTLED;
         (!is_odd || self.votes[found] > SETTLED).then_some(found)
+    }
+
+    /// Whether what stands in the words of a line alone does not tell the client.
+    fn leaves_choice(words: &HeadWords<'_>, addresses: u16) -> bool {
+        match addresses.count_ones() {
+            0 => words.is_dashed() || words.is_dashed_pair() || words.is_pair(),
+            1 => words.is_dashed() && addresses & !1 == 0,
+            _ => true,
+        }
+    }
+
+    /// Whether nearly all lines had the client in one place.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled().is_some()
     }
 
     /// Notes a line whose first word is the client, as in most logs.
