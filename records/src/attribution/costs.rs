@@ -346,9 +346,22 @@ pub(crate) const TLS_SIZE_LEARNT: i64 = 100;
 /// Highest cost of the time between a line and its exchange, where stamps are fine.
 pub(crate) const TLS_TIME_WORST: i64 = 9_000;
 
-/// By how much the power of a share's odds falls where all exchanges end at the same time. Fitted to nginx and
-/// Apache behind passed-through TLS at full speed, live and offline (accuracy, `--balancer ours --row tls`).
-pub(crate) const TLS_CROWD: f64 = 0.4;
+/// Average share of chosen clients before any line, and the divisor of each step of the average. These and the
+/// next four are fitted to nginx and Apache behind passed-through TLS at full speed, live and offline, in combined
+/// and common format (accuracy, `--balancer ours --row tls`, four seeds).
+pub(crate) const TLS_FOLLOWED_AT_FIRST: f64 = 0.9;
+
+/// Divisor of each step of that average.
+pub(crate) const TLS_FOLLOWED_MEMORY: f64 = 48.0;
+
+/// Averages below which alignments have lost their place, and above which a share is a probability.
+pub(crate) const TLS_FOLLOWED: (f64, f64) = (0.88, 0.92);
+
+/// Where alignments have lost their place: logarithm of the odds of a share of one half.
+pub(crate) const TLS_LOST: f64 = -2.2;
+
+/// By how much this falls with an average that is lower than the other number.
+pub(crate) const TLS_LOST_SLOPE: (f64, f64) = (8.0, 0.75);
 
 /// Most slots of an exchange.
 pub(crate) const TLS_REPEATS: u32 = 24;

@@ -93,13 +93,16 @@ fn choose(
         .map(|(slot, _)| slot)
         .collect();
     let count = u32::try_from(open.len()).expect("bounded by the window");
-    let covered = coverage(line, exchanges);
-    let crowd = weights.near.iter().sum::<f64>() / number(weights.near.len().max(1));
-    let Some((chosen, share, taught)) = best_client(&shares, &slots, (covered, crowd)) else {
+    let Some((chosen, of_client)) = best_client(&shares, &slots) else {
         let reason = if open.is_empty() { Reason::NoMapping } else { Reason::NoneFits };
         return LineVerdict { candidates: count, ..LineVerdict::unmatched(reason) };
     };
     let TlsSlot { place, exchange, .. } = slots[chosen];
+    // Where the window is a small part of the exchanges in reach, only a clear choice teaches.
+    let covered = coverage(line, exchanges);
+    let taught = thousandths(of_client * covered.powf(1.0 - of_client));
+    let share = thousandths(tls.probability(of_client));
+    tls.learn_followed(of_client);
     let alone = open
         .iter()
         .all(|slot| slot.exchange.client == exchange.client && named(&slot.exchange, line));
@@ -146,8 +149,7 @@ fn latest(line: &HeldLine, tls: &LearntTls) -> i64 {
     }
 }
 
-/// Returns the part of the exchanges in a line's reach that the window can hold. A line that is found nowhere in
-/// the window may belong to the others.
+/// Returns the part of the exchanges in a line's reach that the window can hold.
 fn coverage(line: &HeldLine, exchanges: &TlsExchanges) -> f64 {
     let step = line.resolution.micros() + costs::TLS_CLOCK_ERROR;
     let in_reach =
@@ -330,14 +332,9 @@ fn cost_of_time(exchange: &TlsExchange, line: &HeldLine, tls: &LearntTls) -> i64
     }
 }
 
-/// Returns the client with the greatest share of a line, by its best slot, and the probability in thousandths;
-/// `None` if the line rather belongs to no slot. `covered` is the part of the exchanges that the window has, `crowd` how near their ends
-/// are to each other. The second probability does not regard that; pairs teach by it.
-fn best_client(
-    shares: &LineShares,
-    slots: &[TlsSlot],
-    (covered, crowd): (f64, f64),
-) -> Option<(usize, u16, u16)> {
+/// Returns the best slot of the client with the greatest share of a line, and that share; `None` if the line rather
+/// belongs to no slot.
+fn best_client(shares: &LineShares, slots: &[TlsSlot]) -> Option<(usize, f64)> {
     let of_client = |chosen: usize| -> f64 {
         let client = slots[chosen].exchange.client;
         let own = slots.iter().zip(&shares.slots);
@@ -346,11 +343,7 @@ fn best_client(
     let chosen = shares.best()?;
     let share = of_client(chosen);
     let matched: f64 = shares.slots.iter().sum();
-    if share <= 0.0 || matched < 0.5 {
-        return None;
-    }
-    let share = share * covered.powf(1.0 - share);
-    Some((chosen, thousandths(tempered(share, crowd)), thousandths(share)))
+    (share > 0.0 && matched >= 0.5).then_some((chosen, share))
 }
 
 #[expect(
@@ -360,12 +353,4 @@ fn best_client(
 )]
 fn thousandths(share: f64) -> u16 {
     ((share * 1_000.0) as u16).clamp(1, costs::GUESS_CEILING)
-}
-
-/// Returns a share with smaller odds where exchanges end close together: there the order says less than the
-/// alignment takes from it.
-fn tempered(share: f64, crowd: f64) -> f64 {
-    let power = 1.0 - costs::TLS_CROWD * crowd;
-    let (right, wrong) = (share.powf(power), (1.0 - share).max(0.0).powf(power));
-    right / (right + wrong)
 }

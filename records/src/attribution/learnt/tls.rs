@@ -16,6 +16,9 @@ pub(crate) struct LearntTls {
     asks: [TlsSizes; 2],
     /// Share of lines that took their exchange out of order: a moving average.
     crossed: f64,
+    /// Share of the alignments for the client that was chosen: a moving average. Where alignments follow the log it is
+    /// close to 1, and where they have lost their place it is not.
+    followed: f64,
     /// Share of lines that found no exchange, in parts per million: a moving average.
     missing: i64,
 }
@@ -27,6 +30,7 @@ impl LearntTls {
             sizes: [TlsSizes::new(), TlsSizes::new()],
             asks: [TlsSizes::new(), TlsSizes::new()],
             crossed: costs::TLS_CROSSED_AT_FIRST,
+            followed: costs::TLS_FOLLOWED_AT_FIRST,
             missing: 0,
         }
     }
@@ -34,6 +38,22 @@ impl LearntTls {
     /// Learns the share of a line's alignments that are out of order.
     pub(crate) fn learn_crossed(&mut self, share: f64) {
         self.crossed += (share - self.crossed) / costs::TLS_CROSSED_MEMORY;
+    }
+
+    /// Learns the share of a line's alignments for the client that is chosen.
+    pub(crate) fn learn_followed(&mut self, share: f64) {
+        self.followed += (share - self.followed) / costs::TLS_FOLLOWED_MEMORY;
+    }
+
+    /// Returns the probability of a client with this share of a line's alignments.
+    pub(crate) fn probability(&self, share: f64) -> f64 {
+        let (lost, followed) = costs::TLS_FOLLOWED;
+        let trust = ((self.followed - lost) / (followed - lost)).clamp(0.0, 1.0);
+        let (slope, from) = costs::TLS_LOST_SLOPE;
+        let share = share.clamp(0.0, 1.0);
+        let factor = (costs::TLS_LOST - slope * (from - self.followed).max(0.0)).exp();
+        let (right, wrong) = (factor * share.sqrt(), (1.0 - share).sqrt());
+        trust * share + (1.0 - trust) * share.min(right / (right + wrong))
     }
 
     /// Returns the weight of a line out of order.
@@ -175,6 +195,18 @@ fn thousandths(odds: f32) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_is_a_probability_only_while_alignments_follow_the_log() {
+        let mut tls = LearntTls::new();
+        (0..200).for_each(|_| tls.learn_followed(0.97));
+        assert!((tls.probability(0.6) - 0.6).abs() < 1e-9);
+        (0..200).for_each(|_| tls.learn_followed(0.6));
+        assert!(tls.probability(0.6) < 0.1 && tls.probability(0.99) < 0.4);
+        (0..200).for_each(|_| tls.learn_followed(0.2));
+        assert!(tls.probability(0.99) < 0.05);
+        assert!(tls.probability(1.0) > tls.probability(0.5) && tls.probability(0.0) < 1e-9);
+    }
 
     #[test]
     fn a_difference_that_is_often_seen_costs_little_and_one_below_nothing_much() {
