@@ -75,6 +75,27 @@ fn a_file_that_is_truncated_is_read_from_its_start() {
 }
 
 #[test]
+fn a_copy_of_a_followed_file_is_not_sent_again() {
+    let (collector, folder) = (TestCollector::start(), TempFolder::new());
+    folder.append("access.log", "one\ntwo\n");
+    let penlog = follow(&collector, &folder, "access.log*", &["--from-start"]);
+    assert_eq!(collector.take(2), lines(&["one", "two"]));
+    // An editor makes a copy.
+    fs::copy(folder.join("access.log"), folder.join("access.log~")).unwrap();
+    penlog.says("access.log~ is a copy of ");
+    // logrotate copies the file and truncates it.
+    folder.append("access.log", "three\n");
+    assert_eq!(collector.take(1), lines(&["three"]));
+    fs::copy(folder.join("access.log"), folder.join("access.log.1")).unwrap();
+    fs::File::create(folder.join("access.log")).unwrap();
+    folder.append("access.log", "four\n");
+    assert_eq!(collector.take(1), lines(&["four"]));
+    penlog.says("copytruncate loses lines");
+    folder.append("access.log", "five\n");
+    assert_eq!(collector.take(1), lines(&["five"]));
+}
+
+#[test]
 fn files_that_appear_later_are_found_by_the_pattern() {
     let (collector, folder) = (TestCollector::start(), TempFolder::new());
     folder.append("a.access.log", "old\n");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::queue::SendQueue;
 use crate::splitter::Splitter;
 
+use super::copies::{self, LastBytes, NewFile};
 use super::id::FileId;
 use super::state::FilePosition;
 
@@ -22,6 +23,9 @@ pub(super) struct FollowedFile {
     file: File,
     /// Bytes read from the file.
     offset: u64,
+    last: LastBytes,
+    /// The last bytes before the file was truncated.
+    before: Option<LastBytes>,
     splitter: Splitter,
     /// Line ends in the file, each with [`SendQueue::pushed`] after its line; oldest first.
     marks: VecDeque<(u64, u64)>,
@@ -60,6 +64,8 @@ impl FollowedFile {
             active: now,
             file,
             offset,
+            last: LastBytes::from_offset(offset),
+            before: None,
             splitter: Splitter::new(),
             marks: VecDeque::new(),
             done: offset,
@@ -71,7 +77,9 @@ impl FollowedFile {
         if !queue.wait_for_room(self.splitter.pending() + ROOM, PATIENCE) {
             return Ok(ReadProgress::Full);
         }
-        let len = self.file.read(self.splitter.space())?;
+        let space = self.splitter.space();
+        let len = self.file.read(space)?;
+        self.last.take(&space[..len]);
         if len == 0 {
             if self.file.metadata()?.len() < self.offset {
                 self.start_again(queue)?;
@@ -104,7 +112,15 @@ impl FollowedFile {
         self.file.seek(SeekFrom::Start(0))?;
         self.marks.clear();
         (self.offset, self.done) = (0, 0);
+        self.before = Some(std::mem::take(&mut self.last));
         Ok(())
+    }
+
+    /// Compares a new file with this one.
+    pub(super) fn compare(&self, new: &Path) -> io::Result<NewFile> {
+        let is_truncated = self.file.metadata()?.len() < self.offset;
+        let before = if is_truncated { Some(&self.last) } else { self.before.as_ref() };
+        copies::compare(new, (&self.path, &self.file), before)
     }
 
     /// Returns whether the sender has finished with every line that was read.

@@ -3,6 +3,7 @@
 //! A file is identified by device and inode, whatever its current name. Following drops no line: when the queue is full,
 //! reading pauses.
 
+mod copies;
 mod file;
 mod id;
 mod pattern;
@@ -23,6 +24,7 @@ use crate::queue::SendQueue;
 use crate::report::tell;
 use crate::signals::StopSignals;
 
+use copies::NewFile;
 use file::{FollowedFile, ReadProgress};
 use id::FileId;
 use state::FilePosition;
@@ -149,7 +151,7 @@ impl FileFollower {
         let paths = self.matches();
         let there: Vec<FileId> = paths.iter().filter_map(|path| FileId::of(path)).collect();
         for path in &paths {
-            self.open(path, Some(0), now);
+            self.open_new(path, now);
         }
         for file in &mut self.followed {
             if !there.contains(&file.id) && now >= file.active + LET_GO {
@@ -159,6 +161,33 @@ impl FileFollower {
         self.followed.retain(|file| {
             there.contains(&file.id) || now < file.active + LET_GO || !file.is_settled()
         });
+    }
+
+    /// Starts to follow a file that appeared, from its start. A copy of a followed file has been read already.
+    fn open_new(&mut self, path: &Path, now: Instant) {
+        if FileId::of(path).is_some_and(|id| self.followed.iter().any(|file| file.id == id)) {
+            return;
+        }
+        let found = self.followed.iter().find_map(|file| {
+            let new = file.compare(path).unwrap_or(NewFile::Log);
+            (new != NewFile::Log).then_some((new, &file.path))
+        });
+        let Some((new, original)) = found else { return self.open(path, Some(0), now) };
+        let what = format!("{} is a copy of {}", path.display(), original.display());
+        match new {
+            NewFile::OldCopy(start) => {
+                self.open(path, Some(start), now);
+                let text = format!(
+                    "{what} from before it was truncated: reading only what comes behind byte {start}; rotate by \
+                     renaming, since copytruncate loses lines"
+                );
+                complain(&mut self.complaints, text);
+            }
+            _ if std::fs::metadata(path).is_ok_and(|meta| meta.len() > 0) => {
+                complain(&mut self.complaints, format!("{what}: its lines are not sent again"));
+            }
+            _ => {}
+        }
     }
 
     /// Starts to follow a file, unless it is followed already.
