@@ -14,6 +14,9 @@ const SPAN: i64 = 60_000_000;
 /// Lines needed for an estimate.
 const ENOUGH: u32 = 8;
 
+/// Microseconds by which a line is late, besides its resolution, that was logged before its shipper ran.
+const BACKLOG: i64 = 500_000;
+
 /// Offset in microseconds below which a clock counts as right.
 const TINY: i64 = 50_000;
 
@@ -25,6 +28,8 @@ pub(crate) struct ServerClock {
     /// Start of the current period.
     since: Timestamp,
     step: i64,
+    /// Whether lines are read that may have been logged long before.
+    catches_up: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,13 +53,39 @@ pub struct LiveClockOffset {
 
 impl Default for ServerClock {
     fn default() -> Self {
-        Self { spans: [EMPTY; 2], since: Timestamp::MIN, step: 1 }
+        Self { spans: [EMPTY; 2], since: Timestamp::MIN, step: 1, catches_up: false }
     }
 }
 
 impl ServerClock {
+    /// Takes notice of a shipper that is new: it may go on where another one was ended.
+    pub(crate) fn catch_up(&mut self) {
+        self.catches_up = self.ahead().is_some();
+    }
+
+    /// Adds a line, and returns the time that dates it: that of reading, or the logged time by the collector's
+    /// clock if a new shipper reads what was logged before it ran.
+    pub(crate) fn date(
+        &mut self,
+        logged: (Timestamp, Resolution),
+        read: Timestamp,
+    ) -> (Timestamp, Resolution) {
+        let by_reading = (read, Resolution::Microsecond);
+        if self.catches_up
+            && let Some(clock) = self.ahead()
+        {
+            let at = logged.0.offset_by(-clock.micros);
+            if read.micros_since(at) > logged.1.micros() + BACKLOG {
+                return (at, logged.1);
+            }
+            self.catches_up = false;
+        }
+        self.note(logged, read);
+        by_reading
+    }
+
     /// Adds a line: `logged` by the server's clock, `read` by the collector's.
-    pub(crate) fn note(&mut self, (logged, resolution): (Timestamp, Resolution), read: Timestamp) {
+    fn note(&mut self, (logged, resolution): (Timestamp, Resolution), read: Timestamp) {
         let age = read.micros_since(self.since);
         if age >= SPAN {
             let before = if age < 2 * SPAN { self.spans[0] } else { EMPTY };
@@ -123,6 +154,31 @@ mod tests {
             assert_eq!(LiveClockOffset { micros, within, lines: 9 }.to_string(), expected);
         }
         assert_eq!(ServerClock::default().ahead(), None);
+    }
+
+    #[test]
+    fn what_a_new_shipper_reads_late_is_dated_by_its_stamp() {
+        let at = |millis: i64| Timestamp::from_micros(1_795_379_000 * SECOND + millis * 1_000);
+        let fine = |time| (time, Resolution::Microsecond);
+        let mut clock = ServerClock::default();
+        // Its clock is 7 s ahead.
+        let stamp = |millis| cut(at(millis + 7_000), Resolution::Second);
+        clock.catch_up();
+        for second in 0..20 {
+            let read = at(second * 1_000 + 5);
+            assert_eq!(clock.date(stamp(second * 1_000), read), fine(read), "none was late yet");
+        }
+        // A slow answer is no backlog.
+        assert_eq!(clock.date(stamp(15_000), at(25_000)), fine(at(25_000)));
+        clock.catch_up();
+        let read = at(60_000);
+        for second in 30..58 {
+            let (found, resolution) = clock.date(stamp(second * 1_000), read);
+            let error = found.micros_since(at(second * 1_000)).abs();
+            assert!(resolution == Resolution::Second && error < 10_000, "{error}");
+        }
+        assert_eq!(clock.date(stamp(59_900), read), fine(read));
+        assert_eq!(clock.date(stamp(50_000), at(60_100)), fine(at(60_100)), "a slow answer again");
     }
 
     #[test]

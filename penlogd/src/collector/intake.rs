@@ -176,14 +176,21 @@ impl Intake {
         self.sources.get(source)?.first.as_ref()?.due()
     }
 
+    /// Takes notice that a new shipper sends lines of a source: the first ones may be from before it ran.
+    pub(super) fn catch_up(&mut self, source: u32) {
+        if let Some(place) = self.sources.get_mut(source) {
+            place.clock.catch_up();
+        }
+    }
+
     fn known_line(&mut self, source: u32, line: &[u8], from: SocketAddr, read: Timestamp) {
         self.received.lines += 1;
         let Some(place) = self.sources.get_mut(source) else { return };
-        let time = (read, Resolution::Microsecond);
         let parsed = place.parser.parse(line);
-        if let Ok(AccessLine { time: Some(logged), .. }) = parsed {
-            place.clock.note(logged, read);
-        }
+        let time = match parsed {
+            Ok(AccessLine { time: Some(logged), .. }) => place.clock.date(logged, read),
+            _ => (read, Resolution::Microsecond),
+        };
         let (evidence, text, client) = match &parsed {
             Ok(parsed) => {
                 let cuts = self.engine.live_cuts();

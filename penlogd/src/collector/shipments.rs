@@ -23,6 +23,9 @@ impl Collector {
         self.intake.received.shipments += 1;
         let intake = &mut self.intake;
         let source = intake.sources.of_shipment(sender, &shipment.server, &mut intake.engine);
+        if !self.senders.knows(&shipment.origin) {
+            intake.catch_up(source);
+        }
         // A line feed inside a line starts a new line in the log: so it does here.
         let arrival = self.senders.receive(shipment, now, |line, read| {
             if memchr::memchr(b'\n', line).is_none() {

@@ -130,6 +130,12 @@ impl SenderTable {
         }
     }
 
+    /// Whether a shipment of this run of a shipper was received, and is not forgotten.
+    #[must_use]
+    pub fn knows(&self, origin: &SenderOrigin) -> bool {
+        self.senders.contains_key(origin)
+    }
+
     /// Receives a shipment that arrived `now`, and calls `deliver` with each complete line that was
     /// not delivered before. The line has no line end; its time is when it was read, by the
     /// collector's clock, or `now` if the shipper sent no ages.
