@@ -11,24 +11,15 @@ mod top;
 use std::io::{self, BufRead as _, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use pen_daemon::error::{ActionError, Exit, complain, say};
 
 use crate::cli::PenctlArgs;
 use crate::talk::{ControlAddress, PenReply};
 
 fn main() -> ExitCode {
-    let args = match PenctlArgs::try_parse() {
+    let args = match PenctlArgs::of_process() {
         Ok(args) => args,
         Err(error) => {
-            if let Some(word) = command_without_address(&error) {
-                say(
-                    "penctl",
-                    &format!(
-                        "{word} is a command: the first word is the address of pen, as in penctl localhost:10000 {word}"
-                    ),
-                );
-            }
             let _ = error.print(); // Help or error cannot be printed: the pipe is closed.
             return if error.use_stderr() { Exit::Misused.into() } else { Exit::Done.into() };
         }
@@ -37,16 +28,18 @@ fn main() -> ExitCode {
     match run(&args, &pen) {
         Ok(true) => Exit::Done.into(),
         Ok(false) => Exit::Failed.into(),
-        Err(error) => complain("penctl", &error, Exit::Failed).into(),
+        Err(error) => {
+            let exit = complain("penctl", &error, Exit::Failed);
+            if args.is_usual {
+                let command = args.command.join(" ");
+                let text = format!(
+                    "where pen listens may stand first, as in penctl localhost:10000 {command}"
+                );
+                say("penctl", &text);
+            }
+            exit.into()
+        }
     }
-}
-
-/// Returns the first word if it is a command and the command line has no other word.
-fn command_without_address(error: &clap::Error) -> Option<String> {
-    let is_short = error.kind() == clap::error::ErrorKind::MissingRequiredArgument;
-    let mut words = std::env::args().skip(1).filter(|word| !word.starts_with('-'));
-    let (first, second) = (words.next()?, words.next());
-    (is_short && second.is_none() && pen::command::verbs::is_verb(&first)).then_some(first)
 }
 
 /// Carries out the command line. Returns whether pen carried out all commands.
