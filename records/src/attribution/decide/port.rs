@@ -222,7 +222,7 @@ fn decide(
     // After one guess the other candidates of that guess are guesses, too.
     let is_rival = |it: &&PortCandidate| {
         let same = if guessed { it.apart == best.apart } else { rank(it) == rank(&&best) };
-        same && is_other(it)
+        same && is_other(it) && !ports.is_too_early(it.early)
     };
     let rivals = candidates().filter(is_rival).count();
     if rivals > 0 {
@@ -276,7 +276,7 @@ fn candidate(
     let apart = early.max(late).saturating_sub(slack).max(0);
     let named =
         logged.sender.is_some_and(|sender| connection.balancer.map_or(0, u32::from) == sender);
-    let exhausted = connection.asked > 0 && connection.next > connection.asked;
+    let exhausted = connection.is_exhausted();
     let early = early.saturating_sub(line.resolution.micros()).max(0);
     Some(PortCandidate { connection: slot, mapping, apart, early, named, exhausted })
 }

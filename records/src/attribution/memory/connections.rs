@@ -46,6 +46,8 @@ pub(crate) struct KnownConnection {
     pub(crate) next: u32,
     /// When the last TLS exchange ended, and its number; [`Timestamp::MIN`] before the first.
     pub(crate) rested: (Timestamp, u32),
+    /// The most lines that its TLS exchanges may have; 0 without any.
+    pub(crate) sealed: u32,
     /// Whether a line was given to this connection, or to a rival of it, by a guess.
     pub(crate) guessed: bool,
     /// Hash of the last request that a line took; 0 before the first.
@@ -60,6 +62,12 @@ impl KnownConnection {
     /// Whether the connection is open, as far as the records say.
     pub(crate) fn is_open(&self) -> bool {
         self.closed == Timestamp::MAX
+    }
+
+    /// Whether all requests of the connection have had their lines, as far as the records say.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        let of_requests = self.asked > 0 && self.next > self.asked;
+        of_requests || self.sealed > 0 && !self.is_open() && self.next > self.sealed
     }
 
     /// Whether a record with this connection's number and port is about a later connection: a balancer that
@@ -143,6 +151,7 @@ impl ConnectionTable {
             ended: 0,
             next: 1,
             rested: (Timestamp::MIN, 0),
+            sealed: 0,
             guessed: false,
             taken: 0,
             announced: exchange.kind == MappingKind::Opened,

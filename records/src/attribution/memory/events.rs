@@ -181,6 +181,7 @@ impl Memory {
         let known = self.connections.get_mut(connection);
         let (serial, rested) = (known.serial, known.rested);
         known.rested = (record.time, event.nth);
+        known.sealed = known.sealed.saturating_add(tls.requests.max(1));
         let exchange = TlsExchange {
             client: record.client,
             client_hash: ClientHash::of(record.client),

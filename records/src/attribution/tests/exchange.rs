@@ -573,6 +573,24 @@ fn beside_traffic_under_seal_at_one_address_a_plain_mapping_is_not_certain_to_be
 }
 
 #[test]
+fn a_port_that_is_used_again_at_once_belongs_to_the_connection_that_has_a_request_left() {
+    let mut site = Site::default();
+    for number in 1..=6_u8 {
+        let (at, of) = (i64::from(number) * 800_000, connection(number.into(), number, 2_000));
+        site.opened(at, of);
+        let opaque_tls = Some(OpaqueTls { took: 500, asked: 200, answered: 900, requests: 1 });
+        let ended = Mapping { nth: Some(1), server_port: Some(443), opaque_tls, ..NOTHING };
+        site.record(at + 1_000, of, MappingKind::Ended, ended);
+        site.closed(at + 2_000, of);
+        let time = Timestamp::from_micros(at / SECOND * SECOND);
+        let line = site.asked(at, "/a", OK, Some(2_000));
+        site.put(at + 3_000, LoggedLine { time, resolution: Resolution::Second, ..line });
+    }
+    let out = site.out(60 * SECOND);
+    assert_eq!(out, (1..=6).map(|client| (client, EXACT.0, EXACT.1)).collect::<Vec<_>>());
+}
+
+#[test]
 fn classic_records_and_ours_may_come_together() {
     let mut site = Site::default();
     site.visit(0, connection(1, 7, 0), "/a", OK);
