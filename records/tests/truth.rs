@@ -4,39 +4,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a simulation of small numbers, in helpers of a test")]
 
-use std::net::Ipv4Addr;
+mod simulation;
+
 use std::time::Duration;
 
-use pen_records::addr::{ClientAddr, ServerAddr};
-use pen_records::attribution::{Attributor, Certainty, JoinSettings, LoggedLine, MappingEvent};
-use pen_records::request::{Cut, Fingerprint};
-use pen_records::time::{Resolution, Timestamp};
+use pen_records::time::Resolution;
 
-/// A small pseudo-random generator (`SplitMix64`), so that a row is equal on every run.
-struct SimulationRandom(u64);
-
-impl SimulationRandom {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    /// A number between 0 and 1.
-    fn share(&mut self) -> f64 {
-        f64::from(u32::try_from(self.next() >> 32).unwrap()) / f64::from(u32::MAX)
-    }
-
-    fn normal(&mut self) -> f64 {
-        (0..12).map(|_| self.share()).sum::<f64>() - 6.0
-    }
-}
+use simulation::{
+    SimulatedBand, SimulatedRoad, SimulatedScore, SimulatedVisit, SimulationRandom, play,
+};
 
 /// A kind of traffic.
 #[derive(Clone, Copy)]
@@ -55,43 +31,6 @@ struct TrafficRow {
     resolution: Resolution,
 }
 
-#[derive(Default, Debug)]
-struct JoinScore {
-    lines: f64,
-    right: f64,
-    certain: f64,
-    certain_wrong: f64,
-    none: f64,
-    /// Likely lines, by tenths of probability.
-    bands: [ProbabilityBand; 10],
-}
-
-/// Likely lines of about the same probability.
-#[derive(Clone, Copy, Default, Debug)]
-struct ProbabilityBand {
-    lines: f64,
-    /// The sum of the probabilities.
-    said: f64,
-    right: f64,
-}
-
-impl ProbabilityBand {
-    fn add(&mut self, other: Self) {
-        self.lines += other.lines;
-        self.said += other.said;
-        self.right += other.right;
-    }
-}
-
-struct SimulatedRequest {
-    start: i64,
-    end: i64,
-    client: u32,
-    agent: u32,
-    url: u64,
-    server: usize,
-}
-
 fn zipf(random: &mut SimulationRandom, urls: u64) -> u64 {
     let total: f64 = (1..=urls).map(|rank| 1.0 / f64::from(u32::try_from(rank).unwrap())).sum();
     let mut left = random.share() * total;
@@ -105,116 +44,58 @@ fn zipf(random: &mut SimulationRandom, urls: u64) -> u64 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "microseconds of a few minutes")]
-fn requests(
-    row: &TrafficRow,
-    count: usize,
-    random: &mut SimulationRandom,
-) -> Vec<SimulatedRequest> {
+fn visits(row: &TrafficRow, count: usize) -> Vec<SimulatedVisit> {
+    let mut random = SimulationRandom(7);
     let mut now = 1_000_000_000_000.0;
-    (0..count)
+    let mut visits: Vec<SimulatedVisit> = (0..count)
         .map(|_| {
-            now += -random.share().max(1e-9).ln() / row.per_second * 1e6;
+            now += random.exponential(1.0) / row.per_second * 1e6;
             let client = u32::try_from(random.below(200)).unwrap();
             let url = if row.same > 0.0 && random.share() < row.same {
                 0
             } else {
-                zipf(random, row.urls)
+                zipf(&mut random, row.urls)
             };
             let latency = row.latency * (random.normal() * row.sigma).exp();
-            SimulatedRequest {
-                start: now as i64,
-                end: (now + latency) as i64,
-                client,
+            let end = (now + latency) as i64;
+            SimulatedVisit {
+                asked: now as i64,
+                ended: end,
+                logged: end,
+                client: Some(client),
                 agent: client / 5 + 1,
                 url,
+                status: 200,
                 server: usize::try_from(random.below(3)).unwrap(),
+                has_line: true,
+                has_record: true,
             }
         })
-        .collect()
-}
-
-fn stamp(at: i64, resolution: Resolution) -> Timestamp {
-    Timestamp::from_micros(at.div_euclid(resolution.micros()) * resolution.micros())
-}
-
-fn fingerprint(url: u64) -> Fingerprint {
-    Fingerprint::of_raw(format!("GET /page/{url} HTTP/1.1").as_bytes(), Cut::Long).unwrap()
-}
-
-fn addr(client: u32) -> ClientAddr {
-    ClientAddr::Ip(Ipv4Addr::from(0xC633_6400 + client).into())
-}
-
-fn play(row: &TrafficRow, count: usize) -> JoinScore {
-    let mut random = SimulationRandom(7);
-    let requests = requests(row, count, &mut random);
-    let mut events: Vec<(i64, bool, usize)> = Vec::new();
-    for (index, request) in requests.iter().enumerate() {
-        if random.share() >= row.lost {
-            events.push((request.start, false, index));
-        }
-        if random.share() >= row.unanswered {
-            events.push((request.end, true, index));
-        }
+        .collect();
+    for visit in &mut visits {
+        visit.has_record = random.share() >= row.lost;
+        visit.has_line = random.share() >= row.unanswered;
     }
-    events.sort_unstable();
+    visits
+}
 
+fn play_row(row: &TrafficRow, count: usize) -> SimulatedScore {
     let wait = match row.resolution {
         Resolution::Second => Duration::from_secs(3),
         Resolution::Microsecond | Resolution::Millisecond => Duration::from_millis(250),
     };
-    let mut engine = Attributor::new(JoinSettings { wait, ..JoinSettings::default() });
-    let servers = [1, 2, 3].map(|last| engine.server(ServerAddr::Ip([127, 0, 1, last].into())));
-    let mut score = JoinScore::default();
-    let mut tally = |index: usize, verdict: pen_records::attribution::LineVerdict| {
-        let right = verdict.client == Some(addr(requests[index].client));
-        score.lines += 1.0;
-        score.right += f64::from(u8::from(right));
-        if verdict.certainty == Certainty::Certain {
-            score.certain += 1.0;
-            score.certain_wrong += f64::from(u8::from(!right));
-        }
-        score.none += f64::from(u8::from(verdict.client.is_none()));
-        if verdict.certainty == Certainty::Likely {
-            score.bands[usize::from(verdict.probability / 100).min(9)].add(ProbabilityBand {
-                lines: 1.0,
-                said: f64::from(verdict.probability) / 1_000.0,
-                right: f64::from(u8::from(right)),
-            });
-        }
+    let road = SimulatedRoad {
+        wait,
+        lines: row.resolution,
+        records: row.resolution,
+        underway: 0,
+        is_live: true,
+        is_sorted: false,
+        is_extended: false,
+        logs_answers: false,
+        logs_agents: true,
     };
-    for &(at, is_line, index) in &events {
-        let request = &requests[index];
-        let time = stamp(at, row.resolution);
-        engine.advance(time);
-        while let Some(out) = engine.next_decided() {
-            tally(out.payload, out.verdict);
-        }
-        let server = servers[request.server];
-        if is_line {
-            let line = LoggedLine {
-                long: Some(fingerprint(request.url)),
-                user_agent: Some(request.agent),
-                ..LoggedLine::unread(server, (time, row.resolution))
-            };
-            engine.line(line, index);
-        } else {
-            engine.mapping(MappingEvent {
-                server,
-                client: addr(request.client),
-                time,
-                resolution: row.resolution,
-                request: Some(fingerprint(request.url)),
-                cut: Cut::Long,
-                exchange: None,
-            });
-        }
-    }
-    engine.finish();
-    while let Some(out) = engine.next_decided() {
-        tally(out.payload, out.verdict);
-    }
-    score
+    play(&visits(row, count), &road, i64::MAX)
 }
 
 const ROWS: [(TrafficRow, f64); 9] = {
@@ -255,9 +136,9 @@ const ENOUGH: f64 = 300.0;
 /// Prints the share of right lines for each band, and checks the calibration: of lines said to be
 /// 80 to 90 % sure 75 to 95 % are right, and from 50 % on no band is right by more than 20 points
 /// less than its probability.
-fn check_calibration(bands: &[ProbabilityBand; 10]) {
+fn check_calibration(bands: &[SimulatedBand; 10]) {
     println!("{:>10} {:>8} {:>7} {:>7}", "said %", "lines", "said", "right");
-    for (tenth, &ProbabilityBand { lines, said, right }) in bands.iter().enumerate() {
+    for (tenth, &SimulatedBand { lines, said, right }) in bands.iter().enumerate() {
         let (said, right) = (said / lines.max(1.0), right / lines.max(1.0));
         println!("{:>7} to {:<3} {lines:>5} {said:>7.3} {right:>7.3}", tenth * 10, tenth * 10 + 10);
         if lines < ENOUGH {
@@ -278,9 +159,9 @@ fn check_calibration(bands: &[ProbabilityBand; 10]) {
 
 #[test]
 fn most_lines_name_the_right_client_and_are_as_sure_as_they_say() {
-    let mut bands = [ProbabilityBand::default(); 10];
+    let mut bands = [SimulatedBand::default(); 10];
     for (row, floor) in ROWS {
-        let score = play(&row, 20_000);
+        let score = play_row(&row, 20_000);
         let right = score.right / score.lines;
         println!(
             "{:32} right {:.4} certain {:.4} wrong among certain {:.5} none {:.4}",
@@ -298,7 +179,9 @@ fn most_lines_name_the_right_client_and_are_as_sure_as_they_say() {
             score.certain_wrong,
             score.certain
         );
-        bands.iter_mut().zip(score.bands).for_each(|(all, band)| all.add(band));
+        for (all, halves) in bands.iter_mut().zip(score.bands.chunks(2)) {
+            halves.iter().for_each(|&band| all.add(band));
+        }
     }
     check_calibration(&bands);
 }
