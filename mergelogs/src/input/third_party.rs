@@ -135,6 +135,7 @@ impl ThirdPartyLogReader {
             server: SampledServer { name, port, is_alias, known },
             short: Fingerprint::of_raw(&request, Cut::Short),
             request,
+            ignores_protocol: true,
             balancer_port: record.balancer.map(|balancer| balancer.port()),
         })
     }

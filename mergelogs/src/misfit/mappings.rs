@@ -25,6 +25,8 @@ pub(crate) struct MappingSample {
     pub(crate) server: SampledServer,
     pub(crate) short: Option<Fingerprint>,
     pub(crate) request: Vec<u8>,
+    /// Whether the request is compared without its protocol.
+    pub(crate) ignores_protocol: bool,
     /// The balancer's own port towards the server.
     pub(crate) balancer_port: Option<u16>,
 }
@@ -83,6 +85,7 @@ fn sample(mapping: &Mapping<'_>, known: &NamedServers) -> MappingSample {
         },
         short: cut_short(mapping).request.and_then(RequestText::fingerprint),
         request,
+        ignores_protocol: false,
         balancer_port: mapping.balancer.map(|balancer| balancer.port()),
     }
 }

@@ -299,6 +299,7 @@ fn compare(
     if server.changed.is_none()
         && let Some(logged) = requests.get(&loose)
         && let Some(difference) = LooseDifference::between(logged, &sample.request)
+        && !(sample.ignores_protocol && difference == LooseDifference::Protocol)
     {
         let (logged, mapped) = (BadLine::show(logged), BadLine::show(&sample.request));
         server.changed = Some(RequestPair { difference, logged, mapped });

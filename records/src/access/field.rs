@@ -294,11 +294,22 @@ impl<'a> LineDraft<'a> {
         true
     }
 
+    /// Makes a request without a method a target, where the method is logged by itself: some call the target so.
+    pub(super) fn take_target(&mut self, line: &[u8]) {
+        if let LoggedRequest::Line(at) = self.line.request
+            && self.method.is_some()
+            && self.target.is_none()
+            && at.of(line).first() == Some(&b'/')
+        {
+            self.target = Some(at);
+            self.line.request = LoggedRequest::Absent;
+        }
+    }
+
     /// Assembles the request from its parts if the line has no request line. Returns the line.
     pub(super) fn finish(self) -> &'a mut AccessLine {
-        if self.line.request == LoggedRequest::Absent
-            && let (Some(method), Some(target)) = (self.method, self.target)
-        {
+        let has_request = self.line.request != LoggedRequest::Absent;
+        if !has_request && let (Some(method), Some(target)) = (self.method, self.target) {
             let (query, protocol) = (self.query, self.protocol);
             self.line.request = LoggedRequest::Parts { method, target, query, protocol };
         }

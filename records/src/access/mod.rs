@@ -231,7 +231,9 @@ impl LoggedRequest {
     pub fn whole(&self, line: &[u8]) -> Option<Fingerprint> {
         match *self {
             Self::Line(span) => Fingerprint::of_whole_logged(&[span.of(line)]),
-            Self::Parts { method, target, query: None, protocol: Some(protocol) } => {
+            Self::Parts { method, target, query: None, protocol: Some(protocol) }
+                if !is_version(protocol.of(line)) =>
+            {
                 Fingerprint::of_whole_logged(&[method, target, protocol].map(|part| part.of(line)))
             }
             Self::Absent | Self::Parts { .. } => None,
@@ -263,14 +265,20 @@ impl LoggedRequest {
     fn fingerprint_of_parts(&self, line: &[u8], cut: Cut) -> Option<Fingerprint> {
         match *self {
             Self::Absent | Self::Line(_) => None,
-            Self::Parts { method, target, query: None, protocol: Some(protocol) } => {
+            Self::Parts { method, target, query: None, protocol: Some(protocol) }
+                if !is_version(protocol.of(line)) =>
+            {
                 Fingerprint::of_logged(&[method, target, protocol].map(|part| part.of(line)), cut)
             }
             Self::Parts { method, target, query, protocol } => {
                 let query = query.map_or(&b""[..], |query| query.of(line));
                 let mark: &[u8] = if query.is_empty() || query[0] == b'?' { b"" } else { b"?" };
                 let protocol = protocol.map(|protocol| protocol.of(line));
-                let space: &[u8] = if protocol.is_some() { b" " } else { b"" };
+                let space: &[u8] = match protocol {
+                    Some(protocol) if is_version(protocol) => b" HTTP/",
+                    Some(_) => b" ",
+                    None => b"",
+                };
                 let parts = [method.of(line), b" ", target.of(line), mark, query, space];
                 let mut buf = [0; 2 * LONG];
                 let mut len = 0;
@@ -282,6 +290,11 @@ impl LoggedRequest {
             }
         }
     }
+}
+
+/// Whether a protocol is the version alone, as in `1.1`.
+fn is_version(protocol: &[u8]) -> bool {
+    protocol.first().is_some_and(u8::is_ascii_digit)
 }
 
 /// Why a line could not be parsed, and where.

@@ -10,12 +10,15 @@ use crate::time::{Resolution, Timestamp};
 /// Bytes of a line that are searched for a time. A client chooses what stands further behind.
 const SEARCHED: usize = 512;
 
+/// Keys of a time, as in `ts=2026-11-29T15:44:32Z level=info`.
+const KEYS: [&[u8]; 5] = [b"time", b"ts", b"timestamp", b"t", b"@timestamp"];
+
 /// Bytes of a line that a message shows.
 const SHOWN: usize = 60;
 
 impl Parser {
-    /// The time of a line that could not be parsed: the first time in brackets, or that of an
-    /// envelope, or of nginx's or Apache's error log in the zone of the last line with a zone.
+    /// The time of a line that could not be parsed: the first time in brackets or behind `time=` or the
+    /// like, or that of an envelope, or of nginx's or Apache's error log in the zone of the last line with a zone.
     #[must_use]
     #[cold]
     pub fn time_of_unread(&mut self, line: &[u8]) -> Option<(Timestamp, Resolution)> {
@@ -25,7 +28,16 @@ impl Parser {
             let read = clock.any(line, bracket + 1)?;
             (line.get(read.end) == Some(&b']')).then_some(read.time)
         });
+        let behind_key = || {
+            memchr::memchr_iter(b'=', start).find_map(|equals| {
+                let key = start[..equals].rsplit(|&byte| byte == b' ').next()?;
+                KEYS.contains(&key).then_some(())?;
+                let quote = usize::from(start.get(equals + 1) == Some(&b'"'));
+                Some(clock.any(line, equals + 1 + quote)?.time)
+            })
+        };
         in_brackets
+            .or_else(behind_key)
             .or_else(|| self.json_time(line))
             .or_else(|| Some(envelope::time(line, self.near())?.0))
             .or_else(|| self.clock().local(line))
@@ -73,6 +85,8 @@ mod tests {
             ("{\"time\":\"2023-11-14T22:13:01Z\",\"who\":1}", Some(1_699_999_981)),
             ("{\"ts\":1699999981.5,\"who\":", Some(1_699_999_981)),
             ("2023-11-14T22:13:01Z web1 nginx: hello", Some(1_699_999_981)),
+            ("level=info time=\"2023-11-14T22:13:01Z\" msg=x", Some(1_699_999_981)),
+            ("ts=1699999981.5 caller=x at=1500000000", Some(1_699_999_981)),
             ("2023/11/14 22:13:01 [error] 7#7: *1 open() failed", Some(1_699_999_981)),
             ("[Tue Nov 14 22:13:01.123456 2023] [error] [client 192.0.2.1]", Some(1_699_999_981)),
             ("hello", None),

@@ -100,7 +100,12 @@ fn next(line: &[u8], at: usize) -> Option<(usize, Option<LineSpan>)> {
     match rest {
         [b'<', ..] => {
             let at = at + priority(rest)?;
-            rfc5424(line, at).or_else(|| rfc3164(line, at)).or_else(|| tagged(line, at, Tags::Any))
+            // A priority alone, as programs write to /dev/log.
+            let is_bare = starts_line(line.get(at..)?);
+            rfc5424(line, at)
+                .or_else(|| is_bare.then_some((at, None)))
+                .or_else(|| rfc3164(line, at))
+                .or_else(|| tagged(line, at, Tags::Any))
         }
         [b'1', b' ', ..] => rfc5424(line, at),
         [b'0'..=b'9' | b'A'..=b'Z', ..] => rfc3164(line, at).or_else(|| prefix::find(line, at)),

@@ -1,5 +1,5 @@
 //! Prefixes of lines that are no envelope of syslog: of `docker compose logs`, of Docker's raw
-//! stream, of `grep -H` and `grep -n`, and a tag without a stamp.
+//! stream, of `logcli`, of `grep -H` and `grep -n`, and a tag without a stamp.
 
 use super::super::head::is_address;
 use super::{LineSpan, tag, word_end};
@@ -17,8 +17,17 @@ pub(super) fn find(line: &[u8], at: usize) -> Option<(usize, Option<LineSpan>)> 
         return None;
     }
     compose(line, at, end)
+        .or_else(|| labels(line, at).map(|end| (end, None)))
         .or_else(|| grep(line, at, end).map(|end| (end, None)))
         .or_else(|| bare_tag(line, at, word_end(line, at)?))
+}
+
+/// `{app="web", pod="web-1"} `, as `logcli` writes the labels of Loki.
+fn labels(line: &[u8], at: usize) -> Option<usize> {
+    let rest = line.get(at..)?;
+    let is_label = matches!(rest, [b'{', b'a'..=b'z' | b'A'..=b'Z' | b'_', ..]);
+    let end = memchr::memmem::find(rest, b"\"} ").filter(|_| is_label)?;
+    Some(at + end + 3)
 }
 
 /// `name  | `

@@ -50,6 +50,7 @@ pub(super) fn parse(
     if !draft.has_client || draft.other_logger {
         return Err(LineError::new(start, Expected::Json));
     }
+    draft.take_target(line);
     // In a cut line a better key of the client may be missing.
     let has_usual_client = !draft.wants(LogField::Client, USUAL_RANK) && draft.parts.is_none();
     let into = draft.finish();

@@ -118,6 +118,63 @@ const USUAL: &[(&str, LogField, u8)] = &[
     ("logger", LogField::Logger, 0),
 ];
 
+/// Further keys: of the Elastic Common Schema and Google's `httpRequest`, and the usual ones in other spellings.
+const FURTHER: &[(&str, LogField, u8)] = &[
+    ("source.address", LogField::Client, 3),
+    ("source.ip", LogField::Client, 4),
+    ("client.address", LogField::Client, 5),
+    ("client.ip", LogField::Client, 6),
+    ("httpRequest.remoteIp", LogField::Client, 3),
+    ("RemoteAddr", LogField::Client, 5),
+    ("remote-addr", LogField::Client, 5),
+    ("remoteIp", LogField::Client, 5),
+    ("RemoteIP", LogField::Client, 5),
+    ("remoteAddress", LogField::Client, 5),
+    ("clientIp", LogField::Client, 6),
+    ("clientIP", LogField::Client, 6),
+    ("ClientIP", LogField::Client, 6),
+    ("client-ip", LogField::Client, 6),
+    ("Time", LogField::Time, 8),
+    ("eventTime", LogField::Time, 8),
+    ("http.request.method", LogField::Method, 3),
+    ("httpRequest.requestMethod", LogField::Method, 3),
+    ("requestMethod", LogField::Method, 4),
+    ("verb", LogField::Method, 4),
+    ("Method", LogField::Method, 4),
+    ("http_method", LogField::Method, 4),
+    ("url.original", LogField::Target, 4),
+    ("httpRequest.requestUrl", LogField::Target, 4),
+    ("url.path", LogField::Target, 5),
+    ("requestUri", LogField::Target, 5),
+    ("requestUrl", LogField::Target, 5),
+    ("requestURI", LogField::Target, 5),
+    ("URI", LogField::Target, 5),
+    ("URL", LogField::Target, 5),
+    ("Path", LogField::Target, 5),
+    ("url.query", LogField::Query, 2),
+    ("http.version", LogField::Protocol, 4),
+    ("httpRequest.protocol", LogField::Protocol, 4),
+    ("httpVersion", LogField::Protocol, 4),
+    ("httpversion", LogField::Protocol, 4),
+    ("http-version", LogField::Protocol, 4),
+    ("Protocol", LogField::Protocol, 4),
+    ("http.response.status_code", LogField::Status, 2),
+    ("httpRequest.status", LogField::Status, 2),
+    ("response", LogField::Status, 3),
+    ("response_code", LogField::Status, 3),
+    ("statusCode", LogField::Status, 3),
+    ("Status", LogField::Status, 3),
+    ("http.response.body.bytes", LogField::Bytes, 5),
+    ("user_agent.original", LogField::UserAgent, 2),
+    ("httpRequest.userAgent", LogField::UserAgent, 3),
+    ("user-agent", LogField::UserAgent, 3),
+    ("userAgent", LogField::UserAgent, 3),
+    ("UserAgent", LogField::UserAgent, 3),
+    ("http.request.referrer", LogField::Referer, 2),
+    ("httpRequest.referer", LogField::Referer, 2),
+    ("http.request.id", LogField::RequestIdHeader, 3),
+];
+
 /// See [`JsonNames::wrappers`]; the text stands for the request.
 const WRAPPERS: &[(&str, LogField, u8)] = &[
     ("log", LogField::Request, 0),
@@ -139,8 +196,8 @@ const WRAPPERS: &[(&str, LogField, u8)] = &[
 impl JsonNames {
     /// The usual keys.
     pub(in crate::access) fn usual() -> Self {
-        let fields = USUAL.iter().map(|(path, field, rank)| (split(path), *field, *rank));
-        Self::build(fields.collect())
+        let fields = USUAL.iter().chain(FURTHER);
+        Self::build(fields.map(|(path, field, rank)| (split(path), *field, *rank)).collect())
     }
 
     /// The keys of text, host and time in the logs of Docker, the journal and log shippers.

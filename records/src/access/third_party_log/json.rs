@@ -44,6 +44,31 @@ const USUAL: &[(&str, LogField, u8)] = &[
     ("status", LogField::Status, 2),
 ];
 
+/// The keys of Caddy, which dates a line by the end of the request.
+const CADDY: &[(&str, LogField, u8)] = &[
+    ("request.remote_ip", LogField::Client, 0),
+    ("request.client_ip", LogField::Client, 1),
+    ("request.remote_port", LogField::Part(BalancerField::ClientPort), 0),
+    ("ts", LogField::Time, 0),
+    ("duration", LogField::Duration(DurationUnit::Seconds), 0),
+    ("request.method", LogField::Method, 0),
+    ("request.uri", LogField::Target, 0),
+    ("request.proto", LogField::Protocol, 0),
+    ("request.host", LogField::Host, 0),
+    ("request.headers.User-Agent", LogField::UserAgent, 0),
+    ("request.headers.Referer", LogField::Referer, 0),
+    ("request.headers.X-Request-Id", LogField::RequestIdHeader, 1),
+    ("uuid", LogField::RequestId, 0),
+    ("status", LogField::Status, 0),
+    ("logger", LogField::Logger, 0),
+];
+
+/// The keys of Caddy's access log.
+pub(super) fn caddy() -> Vec<(Vec<Vec<u8>>, LogField, u8)> {
+    let path = |path: &str| path.split('.').map(|key| key.as_bytes().to_vec()).collect();
+    CADDY.iter().map(|(name, field, rank)| (path(name), *field, *rank)).collect()
+}
+
 /// The usual keys of balancers.
 pub(super) fn usual() -> Vec<(Vec<Vec<u8>>, LogField, u8)> {
     let key = |key: &str| vec![key.as_bytes().to_vec()];

@@ -51,6 +51,8 @@ pub(crate) struct FormatTraits {
     pub(crate) ends: bool,
     /// Times have no zone.
     pub(crate) is_local: bool,
+    /// What stands in the place of an absent header also stands there if headers are not logged.
+    pub(crate) drops_headers: bool,
     /// Requests escape bytes as `#NN`.
     pub(crate) hash_escapes: bool,
     pub(crate) has_server: bool,
@@ -85,6 +87,7 @@ impl BalancerFormat {
         match pasted.trim() {
             "traefik" => Self::compile(TRAEFIK, BalancerDialect::Traefik),
             "json" => Ok(Self::json(json::usual(), BalancerDialect::Envoy)),
+            "caddy" => Ok(Self::json(json::caddy(), BalancerDialect::Nginx)),
             "common" => Self::compile(COMMON, BalancerDialect::Apache),
             "combined" => Self::compile(COMBINED, BalancerDialect::Apache),
             _ => {
@@ -125,7 +128,8 @@ impl BalancerFormat {
 
     fn json(keys: Vec<(Vec<Vec<u8>>, LogField, u8)>, dialect: BalancerDialect) -> Self {
         let fields: Vec<_> = keys.iter().map(|(_, field, _)| *field).collect();
-        let manner = FormatTraits::of(&fields, dialect);
+        // A key that is not there says nothing.
+        let manner = FormatTraits { drops_headers: true, ..FormatTraits::of(&fields, dialect) };
         Self { syntax: LineSyntax::Json(Arc::new(JsonNames::build(keys))), manner }
     }
 
@@ -259,6 +263,7 @@ impl FormatTraits {
         Self {
             ends: dialect == BalancerDialect::Nginx,
             is_local: has(LogField::Part(LocalTime)),
+            drops_headers: dialect == BalancerDialect::Traefik,
             hash_escapes: dialect == BalancerDialect::Haproxy,
             has_server: [Server, ServerName, Servers].into_iter().any(|it| has(LogField::Part(it))),
             has_request: has(LogField::Request) || has(LogField::Method),

@@ -49,7 +49,7 @@ impl ThirdPartySpec {
         Self(HAPROXY.iter().map(parse).map(LogFormat::Pasted).collect())
     }
 
-    /// Compiles the name of a format (`haproxy`, `nginx-stream`, `conntrack`, `traefik`, `json`,
+    /// Compiles the name of a format (`haproxy`, `nginx-stream`, `conntrack`, `traefik`, `caddy`, `json`,
     /// `combined`, `common`), or a format string from the configuration of HAProxy, Envoy, Traffic
     /// Server, nginx or Apache.
     ///

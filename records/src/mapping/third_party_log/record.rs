@@ -121,7 +121,9 @@ impl<'a> ThirdPartyRecord<'a> {
         // Port 0 means unknown.
         let balancer = balancer.filter(|&(_, port)| port != 0);
         let header = |span: Option<crate::access::LineSpan>, is_logged: bool| {
-            is_logged.then(|| header_hash(span.map_or(&b""[..], |span| span.of(line))))
+            let text = span.map_or(&b""[..], |span| span.of(line));
+            let is_dropped = manner.drops_headers && matches!(text, b"" | b"-");
+            (is_logged && !is_dropped).then(|| header_hash(text))
         };
         let has_body = has_body(request, of.status);
         let body = whole_number(text(BalancerField::Body))

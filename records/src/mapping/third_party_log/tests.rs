@@ -257,6 +257,12 @@ fn json_is_read_by_its_usual_keys_or_by_the_names_of_a_format() {
             "192.0.2.1 7 -> 10.0.0.1 80 by 10.0.0.9:4000 at 1795625171500 1795625171504 GET /a HTTP/1.1",
         ),
         (
+            // Caddy's, which names no server and dates the end.
+            json("caddy"),
+            r#"{"level":"info","ts":1795625171.504,"logger":"http.log.access","request":{"remote_ip":"192.0.2.1","remote_port":"7","proto":"HTTP/1.1","method":"GET","host":"a.example","uri":"/a"},"duration":0.004,"status":200}"#,
+            "192.0.2.1 7 -> unnamed by - at 1795625171500 1795625171504 GET /a HTTP/1.1",
+        ),
+        (
             json(named),
             r#"{"client_ip": "192.0.2.1", "port": 7, "when": "25/Nov/2026:16:46:11.526", "backend": "app", "server": "w1", "line": "GET /a HTTP/1.1", "took": 4}"#,
             "192.0.2.1 7 -> app/w1 by - at 1795625171526 1795625171530 GET /a HTTP/1.1",
