@@ -1,4 +1,4 @@
-//! Lines as programs write them that are none of the usual: each has its client and its request.
+//! Lines as programs write them that are none of the usual: each has its client and its request, in a log of such lines.
 
 use pen_records::access::{Parser, Spec};
 use pen_records::request::{Cut, Fingerprint};
@@ -41,7 +41,9 @@ fn client_and_request_are_found_without_a_format() {
             r#"{{"remote-addr":"10.0.0.9","method":"GET","url":"/p?x=7","http-version":"1.1","date":"{stamp}Z"}}"#
         ),
     ] {
-        let read = Parser::new(&Spec::auto()).parse(line.as_bytes());
+        let mut parser = Parser::new(&Spec::auto());
+        parser.learn(std::iter::repeat_n(line.as_bytes(), 20));
+        let read = parser.parse(line.as_bytes());
         let read = read.unwrap_or_else(|error| panic!("{line}: {error}"));
         assert_eq!(read.client.of(line.as_bytes()), b"10.0.0.9", "{line}");
         assert!(read.time.is_some(), "{line}");
