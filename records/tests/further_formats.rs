@@ -51,3 +51,16 @@ fn client_and_request_are_found_without_a_format() {
         assert_eq!(request, Fingerprint::of_raw(REQUEST.as_bytes(), Cut::Long), "{line}");
     }
 }
+
+#[test]
+fn an_address_beside_the_name_of_the_balancer_is_not_replaced() {
+    let line = |number: u32| {
+        format!("198.51.100.{number} localhost - - {TIME} \"{REQUEST}\" 200 271 \"-\" \"curl/8.0\"")
+    };
+    let lines: Vec<String> = (0..100).map(line).collect();
+    let mut parser = Parser::new(&Spec::auto());
+    parser.learn(lines.iter().map(String::as_bytes));
+    for line in lines {
+        assert!(parser.parse(line.as_bytes()).is_err(), "{line}");
+    }
+}

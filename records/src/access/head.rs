@@ -49,6 +49,11 @@ impl HeadParser {
         Self { placement, layout: HeadLayout::default(), near, last: LastHead::default() }
     }
 
+    /// The same without the cached head, which was parsed before all was learnt.
+    pub(super) fn without_last(self) -> Self {
+        Self { last: LastHead::default(), ..self }
+    }
+
     /// Whether it is known which word is the client.
     pub(super) fn is_settled(&self) -> bool {
         self.layout.is_settled()

@@ -171,7 +171,7 @@ impl Parser {
         for line in lines {
             let _ = other.read(line, &mut found);
         }
-        self.heads = other.heads;
+        self.heads = other.heads.without_last();
     }
 
     /// Whether the client of a line is a choice among its words that later lines may decide otherwise.

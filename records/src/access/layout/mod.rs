@@ -82,6 +82,7 @@ impl HeadLayout {
             0 if words.is_dashed_pair() && self.is_second_of(words) => Some(2),
             0 if words.is_pair() && self.is_first_of(words) => Some(0),
             0 => self.by_name(words),
+            1 if self.is_beside_name(words, addresses) => None,
             1 => self.by_address(words, addresses),
             _ => self.by_choice(words, addresses),
         }?;
@@ -96,7 +97,8 @@ impl HeadLayout {
     fn leaves_choice(words: &HeadWords<'_>, addresses: u16) -> bool {
         match addresses.count_ones() {
             0 => words.is_dashed() || words.is_dashed_pair() || words.is_pair(),
-            1 => words.is_dashed() && addresses & !1 == 0,
+            1 if words.is_dashed() && addresses & !1 == 0 => true,
+            1 => (0..words.len.min(2)).any(|index| words.is_bare_name(index)),
             _ => true,
         }
     }
@@ -165,6 +167,18 @@ impl HeadLayout {
             _ => false,
         });
         usual.or_else(|| words.named())
+    }
+
+    /// Whether the only address hardly ever comes twice, and a host's name without a dot is always there: then the name is
+    /// the balancer's, and the address that of X-Forwarded-For; or the name is that of a default host.
+    fn is_beside_name(&mut self, words: &HeadWords<'_>, addresses: u16) -> bool {
+        let only = addresses.trailing_zeros() as usize;
+        let mut names = (0..words.len.min(2)).filter(|&index| words.is_bare_name(index));
+        let Some(name) = names.next().filter(|&name| name != only) else { return false };
+        for index in [only, name] {
+            self.changes[index].learn(hash_of(words.text(index)));
+        }
+        self.changes[only].is_varied() && self.changes[name].is_constant()
     }
 
     fn by_address(&self, words: &HeadWords<'_>, addresses: u16) -> Option<usize> {
@@ -284,6 +298,11 @@ mod tests {
             ("a-N.example - lb1", "a.example - lb1", "lb1"),
             ("a-N.example - bob-N", "a.example - bob", "a.example"),
             ("lb1.example a-N.example - -", "lb1.example a.example - -", "lb1.example"),
+            // The name is the balancer's, or that of a default host.
+            ("203.0.113.N localhost - -", "203.0.113.9 localhost - -", ""),
+            ("lb1 203.0.113.N - -", "lb1 203.0.113.9 - -", ""),
+            ("shop.example 203.0.113.N - -", "shop.example 203.0.113.9 - -", "203.0.113.9"),
+            ("localhost 192.0.2.1 - -", "localhost 192.0.2.1 - -", "192.0.2.1"),
             // What no line alone tells.
             (
                 "a.example \"203.0.113.N, x\" 192.0.2.1 - -",

@@ -110,6 +110,12 @@ impl<'a> HeadWords<'a> {
     }
 
     /// Whether the words are `host - name - user`, in which the name may be the client.
+    /// Whether a word is a host's name without a dot or a port.
+    pub(super) fn is_bare_name(&self, index: usize) -> bool {
+        self.kind(index) == WordKind::Name
+            && self.text(index).iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+    }
+
     pub(super) fn is_dashed(&self) -> bool {
         self.len >= 5
             && self.kinds[1] == WordKind::Dash
