@@ -13,8 +13,8 @@ fn a_line_with_the_peers_port_names_its_client_for_sure_while_it_happens() {
         let found = live(row(name), 300, 3).unwrap();
         assert_exact(found.of("port"));
         if name == "keep-alive" {
-            assert_nearly_all_right(found.of("combined"));
-            assert_nearly_all_right(found.of("common"));
+            assert_right(found.of("combined"), 99);
+            assert_right(found.of("common"), 98);
         }
     }
 }
@@ -24,8 +24,8 @@ fn a_line_with_the_peers_port_names_its_client_for_sure_afterwards() {
     for name in ["keep-alive", "odd"] {
         let found = offline(row(name), 300, 3).unwrap();
         assert_exact(found.of("port"));
-        assert_nearly_all_right(found.of("combined"));
-        assert_nearly_all_right(found.of("common"));
+        assert_right(found.of("combined"), 99);
+        assert_right(found.of("common"), 98);
     }
 }
 
@@ -51,9 +51,10 @@ fn assert_exact(score: &Score) {
     assert_eq!((score.lost(), score.doubled, score.strange), (0, 0, 0), "{score:?}");
 }
 
-fn assert_nearly_all_right(score: &Score) {
-    // Of 300 lines; the whole rows of the accuracy table are at 99 and more.
-    assert!(score.right * 100 >= score.lines * 99, "{score:?}");
+/// Of 300 lines; the whole rows of the accuracy table are at 99 and more. Common lines of the same moment may change
+/// places twice.
+fn assert_right(score: &Score, per_cent: usize) {
+    assert!(score.right * 100 >= score.lines * per_cent, "{score:?}");
     assert_eq!((score.lost(), score.certain_wrong), (0, 0), "{score:?}");
 }
 
