@@ -299,7 +299,6 @@ pub fn live_behind(
         roads.push(outputs);
     }
     let mut site = site(make, row, &folder, &addrs, roads, &mappings)?;
-    shippers.iter_mut().for_each(Shipper::hand_over);
     let tally = site.send(&visits(row, requests, seed))?;
     let truth = site.stop()?;
     for shipper in shippers {

@@ -70,7 +70,6 @@ pub fn live(row: &Row, requests: usize, seed: u64) -> Result<Live, ActionError> 
     }
     let mut site = Site::start(&folder, &plans(row, roads), &Mappings::Collector(tee.addr()))?;
     site.sending = row.sending;
-    shippers.iter_mut().for_each(Shipper::hand_over);
     let tally = site.send(&visitors::draw(row.manner, requests, seed))?;
     let truth = site.stop()?;
     for shipper in shippers {

@@ -111,7 +111,7 @@ impl Follower {
 #[derive(Debug)]
 pub struct Shipper {
     process: Program,
-    /// Holds the FIFO open for writing until the web server does.
+    /// Holds the FIFO open for writing: Apache opens it, closes it and opens it again when it starts.
     keeper: Option<File>,
 }
 
@@ -158,12 +158,7 @@ impl Shipper {
         Ok(Self { process, keeper: Some(keeper) })
     }
 
-    /// Gives up the writing end of the FIFO: when the web server closes its own, the shipper sees the end.
-    pub fn hand_over(&mut self) {
-        self.keeper = None;
-    }
-
-    /// Waits until the shipper has sent all lines and ended.
+    /// Lets the shipper see the end once the web server has ended, and waits until it has sent all lines and ended.
     ///
     /// # Errors
     /// If the program does not end in time.

@@ -96,14 +96,13 @@ impl Road {
 
     /// The same through either `pen`.
     pub(crate) fn travel_behind(
-        mut self,
+        self,
         make: Make,
         webs: &[WebPlan],
         visits: &[Visit],
     ) -> Result<End, ActionError> {
         let mappings = Mappings::Collector(self.addr);
         let mut site = Site::start_behind(make, &self.folder, webs, &mappings)?;
-        self.shippers.iter_mut().for_each(Shipper::hand_over);
         site.send(visits)?;
         let truth = site.stop()?;
         for shipper in self.shippers {
