@@ -47,7 +47,7 @@ const MAPPINGS: usize = 3 << 18;
 const TEXT: usize = 32 << 20;
 
 /// The greatest probability of a client where a clock was set, in thousandths.
-const IN_DOUBT: u16 = 900;
+const IN_DOUBT: u16 = 960;
 
 /// The results of a run, for the report.
 #[derive(Default)]

@@ -172,6 +172,10 @@ fn sample_mappings<'a>(
             |side: &ClockSide| side.start >= start && side.start.micros_since(start) < SHARED;
         let ends = sides.iter().filter(|side| shares(side)).map(|side| side.end);
         let until = ends.max().unwrap_or(start).offset_by(reach.after);
+        let covered = until.micros_since(start).saturating_add(reach.before);
+        for side in sides.iter_mut().filter(|side| shares(side)) {
+            side.mappings.iter_mut().for_each(|mappings| mappings.cover(covered));
+        }
         let mut scan = scan();
         let parse = |line: &[u8]| scan.parse(line);
         walk(mappings, start.offset_by(-reach.before), reach.bytes, parse, |time, record| {

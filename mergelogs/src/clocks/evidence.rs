@@ -66,9 +66,9 @@ impl ServerSamples {
         let ways = self.0.iter().zip(&mappings.samples).rev();
         let used = ways.filter(|(lines, mappings)| !lines.is_empty() && !mappings.is_empty());
         used.map(|(lines, mappings)| check(mappings, lines, center))
-            .max_by_key(|found| found.matched.saturating_sub(found.by_chance))
+            .max_by_key(|found| found.gain)
             .unwrap_or_else(|| OffsetCheck {
-                lines: u32::try_from(self.0[BY_REQUEST].len()).unwrap_or(u32::MAX),
+                lines: self.0[BY_REQUEST].requests(),
                 center,
                 ..OffsetCheck::default()
             })
@@ -117,6 +117,11 @@ impl MappingSamples {
             }
             MappingKind::Closed => {}
         }
+    }
+
+    /// Adds microseconds of which all records are added.
+    pub(super) fn cover(&mut self, micros: i64) {
+        self.samples.iter_mut().for_each(|sample| sample.cover(micros));
     }
 
     /// Whether the balancer's stamps are whole seconds.

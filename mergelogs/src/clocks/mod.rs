@@ -4,10 +4,13 @@
 //! each log. The merge gets a constant difference for each server, and for logs whose clock drifts or is set a track.
 
 mod begin;
+mod beside;
 mod evidence;
 mod follow;
+mod point;
 mod scan;
 mod set_back;
+mod slices;
 mod texts;
 pub(crate) mod walk;
 
@@ -15,7 +18,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use pen_records::attribution::{FingerprintCuts, ServerIndex};
-use pen_records::clocks::{ClockKnot, ClockPiece, ClockTrack, pieces};
+use pen_records::clocks::{ClockKnot, ClockPiece, ClockTrack, pieces, whole_seconds};
 use pen_records::time::Timestamp;
 
 use self::follow::{FollowedLog, LogFollower};
@@ -224,14 +227,11 @@ impl MachineClock {
         self.is_chance |= is_chance;
         self.is_known |= !knots.is_empty();
         let first = knots.first()?;
-        if self.begun.votes == 0 {
-            let whole = first.ahead.div_euclid(SECOND) * SECOND;
-            let ahead = match (is_coarse, whole) {
-                (false, _) => first.ahead,
-                (true, 0..=2_000_000) => 0,
-                (true, _) => whole,
-            };
-            let votes = u32::try_from(knots.len()).unwrap_or(u32::MAX);
+        let ahead = if is_coarse { whole_seconds(first.ahead) } else { first.ahead };
+        // Of a clock that drifts, the sample at the beginning says less than its first slice.
+        let is_other = is_coarse && (ahead - self.begun.ahead).abs() > SECOND;
+        if self.begun.votes == 0 || (is_other && self.reference.is_none()) {
+            let votes = u32::try_from(knots.len()).unwrap_or(u32::MAX).max(self.begun.votes);
             self.begun = ArchiveClock { ahead, within: SECOND, votes };
         }
         let begun = self.begun;

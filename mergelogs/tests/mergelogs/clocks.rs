@@ -126,9 +126,8 @@ fn clocks_that_are_set_or_drift_are_followed() {
                 let id = text.split("\" 200 ").nth(1).unwrap().split(' ').next().unwrap();
                 let (client, is_near) = &truth[id];
                 let is_right = text.starts_with(&format!("{client} "));
-                // A classic record has nothing but the request to tell it by.
                 let is_wrong = !is_right && why.starts_with("certain");
-                assert!(!is_wrong || is_classic, "{name}: {text}: {why}");
+                assert!(!is_wrong, "{name}, classic {is_classic}: {text}: {why}\n{}", run.err);
                 away += usize::from(!is_near);
                 if !is_right && !is_near {
                     wrong_away += 1;

@@ -18,15 +18,21 @@ const ENOUGH: usize = 6;
 /// The timestamp differences that a clock offset explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Window {
-    /// From the end of a response to a timestamp that may be cut to its second.
+    /// From the end of a response to a timestamp that is cut to its second.
     Ends,
+    /// From the end of a response to a finer timestamp.
+    Moments,
     /// From one timestamp of a whole second to another, with the duration of a request between.
     Requests,
 }
 
 impl Window {
-    pub(super) fn of(mappings: Resolution) -> Self {
-        if mappings == Resolution::Second { Self::Requests } else { Self::Ends }
+    pub(super) fn of(mappings: Resolution, lines: Resolution) -> Self {
+        match (mappings, lines) {
+            (Resolution::Second, _) => Self::Requests,
+            (_, Resolution::Second) => Self::Ends,
+            (_, Resolution::Millisecond | Resolution::Microsecond) => Self::Moments,
+        }
     }
 
     /// Whether timestamps of both logs are whole seconds.
@@ -37,7 +43,7 @@ impl Window {
     /// The least and the greatest difference explained by the offset `at`.
     fn around(self, at: i64) -> (i64, i64) {
         match self {
-            Self::Ends => (at - SECOND - SLACK, at + SLACK),
+            Self::Ends | Self::Moments => (at - SECOND - SLACK, at + SLACK),
             Self::Requests => (at, at + 2 * SECOND),
         }
     }
@@ -48,18 +54,24 @@ impl Window {
         last - first + if self.is_coarse() { SECOND } else { 0 }
     }
 
-    /// The greatest offset of a clock that counts as right.
-    pub(super) fn right(self) -> i64 {
-        if self.is_coarse() { 0 } else { SECOND / 2 }
+    /// The offsets of a clock that count as right. Of whole seconds the usual time of a request is part of it.
+    pub(super) fn right(self) -> std::ops::Range<i64> {
+        if self.is_coarse() { 0..3 * SECOND } else { -SECOND / 2..SECOND / 2 + 1 }
     }
 
     /// The offsets to try near an offset in whole seconds.
     pub(super) fn near(self, at: i64) -> impl Iterator<Item = i64> {
         let (step, most) = match self {
             Self::Ends => (STEP, 12),
-            Self::Requests => (SECOND, 2),
+            Self::Moments => (CLUSTER, 30),
+            Self::Requests => (SECOND / 4, 8),
         };
         (-most..=most).map(move |n| at + n * step)
+    }
+
+    /// A line's time, as it is compared.
+    pub(super) fn stamp(self, time: i64) -> i64 {
+        if self.is_coarse() { time.div_euclid(SECOND) * SECOND } else { time }
     }
 }
 
@@ -70,27 +82,13 @@ pub(super) fn matched(series: &[Series], window: Window, at: i64) -> u32 {
 
 /// How many requests match one to one with a difference in a span.
 pub(super) fn matched_within(series: &[Series], span: (i64, i64)) -> u32 {
-    let count: usize = series.iter().map(|it| each_pair(it, span, |_| {})).sum();
+    let count: usize = series.iter().map(|it| pairs(it, span)).sum();
     u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-/// The timestamp differences of the matched pairs.
-pub(super) fn apart(series: &[Series], window: Window, at: i64) -> Vec<i64> {
-    pairs_within(series, window.around(at))
-}
-
-/// The timestamp differences of pairs in a span.
-pub(super) fn pairs_within(series: &[Series], span: (i64, i64)) -> Vec<i64> {
-    let mut found = Vec::new();
-    series.iter().for_each(|it| {
-        each_pair(it, span, |difference| found.push(difference));
-    });
-    found
 }
 
 /// Matches each line, in order, with the earliest unmatched mapping that is not too early. All
 /// windows have the same length, so no other matching has more pairs.
-fn each_pair(series: &Series, (low, high): (i64, i64), mut show: impl FnMut(i64)) -> usize {
+fn pairs(series: &Series, (low, high): (i64, i64)) -> usize {
     let Series { mappings, lines } = series;
     let Some(first) = lines.first() else { return 0 };
     let mut next = mappings.partition_point(|&mapping| mapping < first - high);
@@ -102,7 +100,6 @@ fn each_pair(series: &Series, (low, high): (i64, i64), mut show: impl FnMut(i64)
         match mappings.get(next) {
             None => break,
             Some(mapping) if *mapping <= line - low => {
-                show(line - mapping);
                 (count, next) = (count + 1, next + 1);
             }
             Some(_) => {}
@@ -111,28 +108,15 @@ fn each_pair(series: &Series, (low, high): (i64, i64), mut show: impl FnMut(i64)
     count
 }
 
-/// The start of the bulk of whole-second differences. A few differences just before the bulk are
-/// chance; a larger share is the fraction of a second by which the clocks differ.
-pub(super) fn first_of_bulk(apart: &[i64], at: i64) -> i64 {
-    let is_part = |from: &i64| {
-        let here = apart.iter().filter(|&&difference| difference == *from).count();
-        here * 8 >= apart.len()
-    };
-    (0..=2).map(|seconds| at + seconds * SECOND).find(is_part).unwrap_or(at)
-}
-
-/// The offset near `at` on which most pairs agree, and its greatest error.
-pub(super) fn refine(series: &[Series], at: i64, lines: Resolution) -> (i64, i64) {
+/// The offset near `at` on which most pairs agree, and its greatest error; `None` where few pairs are plain.
+pub(super) fn refine(series: &[Series], at: i64, lines: Resolution) -> Option<(i64, i64)> {
     let (mut at, mut within) = (at, SECOND / 2);
     for margin in [2 * STEP, STEP] {
         let span = (at - SECOND - margin, at + margin);
         let mut found = Vec::new();
         series.iter().for_each(|it| alone(it, span, &mut found));
         if found.len() < ENOUGH {
-            found.clear();
-            series.iter().for_each(|it| {
-                each_pair(it, span, |difference| found.push(difference));
-            });
+            return None;
         }
         found.sort_unstable();
         (at, within) = match lines {
@@ -140,7 +124,7 @@ pub(super) fn refine(series: &[Series], at: i64, lines: Resolution) -> (i64, i64
             Resolution::Millisecond | Resolution::Microsecond => densest(&found, at),
         };
     }
-    (at, within)
+    Some((at, within))
 }
 
 /// Collects the differences of pairs that cannot be confused with another pair in reach.

@@ -3,8 +3,8 @@
 //!
 //! Equal requests in both logs may be the same request. The difference of their timestamps is then
 //! the clock offset plus the time that passed between the two log entries. `series` pairs up the
-//! samples by key, `correlate` finds common differences, and `align` counts how many requests match
-//! one to one if a difference were the clock offset. An offset stands out by rare requests, or,
+//! samples by key, `correlate` finds common differences, and `gain` says how much likelier than chance
+//! the lines' times are if a difference were the clock offset. An offset stands out by rare requests, or,
 //! without rare requests, by the bursts and gaps of common ones. An offset that does not stand out
 //! clearly from all others is reported as none: two unrelated logs have no clock offset.
 //!
@@ -12,8 +12,11 @@
 //! the offset to a range of one second. The range on which most lines agree is far narrower.
 
 mod align;
+mod change;
 mod check;
 mod correlate;
+mod estimate;
+mod gain;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -21,19 +24,17 @@ mod track;
 
 use std::collections::HashMap;
 
-pub use self::check::{OffsetChange, OffsetCheck, check, find_change};
+pub use self::change::{OffsetChange, find_change};
+pub use self::check::{CommonCenter, GainCurve, OffsetCheck, check};
+pub use self::estimate::{estimate, whole_seconds};
 pub use self::track::{ClockKnot, ClockPiece, ClockTrack, KnotKind, TrackCursor, pieces};
 
-use self::align::{Window, apart, matched};
-use self::series::Series;
 use crate::time::{Resolution, Timestamp};
 
 /// The greatest offset of a clock, in seconds.
 const WORST: i64 = 86_400;
 /// The fewest requests that have to agree.
 const VOTES: u32 = 6;
-/// The square of a lead has to be at least this many times the count.
-const CLEAR: u64 = 5;
 /// Offsets that cannot be told from the usual duration of a request, in microseconds, where
 /// timestamps are whole seconds and those of the balancer are of requests.
 const USUAL: std::ops::RangeInclusive<i64> = 0..=2 * SECOND;
@@ -48,6 +49,8 @@ pub struct ClockSample {
     seen: HashMap<u64, Vec<i64>>,
     most_each: usize,
     resolution: Resolution,
+    /// Microseconds of the log that were read to take the sample.
+    covered: i64,
 }
 
 /// A clock offset, and the evidence for it.
@@ -69,7 +72,7 @@ impl ClockSample {
     /// Creates an empty sample. Requests that occur more than `most_each` times are ignored.
     #[must_use]
     pub fn new(most_each: usize) -> Self {
-        Self { seen: HashMap::new(), most_each, resolution: Resolution::Microsecond }
+        Self { seen: HashMap::new(), most_each, resolution: Resolution::Microsecond, covered: 0 }
     }
 
     /// Adds a request of this log.
@@ -86,6 +89,11 @@ impl ClockSample {
         }
     }
 
+    /// Adds microseconds in which requests would have been added, if there were any.
+    pub const fn cover(&mut self, micros: i64) {
+        self.covered = self.covered.saturating_add(micros);
+    }
+
     /// Whether the stamps of this log are whole seconds.
     #[must_use]
     pub fn is_coarse(&self) -> bool {
@@ -96,6 +104,13 @@ impl ClockSample {
     #[must_use]
     pub fn has(&self, key: u64) -> bool {
         self.seen.contains_key(&key)
+    }
+
+    /// The number of requests.
+    #[must_use]
+    pub fn requests(&self) -> u32 {
+        let count = self.seen.values().map(Vec::len).sum::<usize>();
+        u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// The number of different requests.
@@ -109,62 +124,4 @@ impl ClockSample {
     pub fn is_empty(&self) -> bool {
         self.seen.is_empty()
     }
-}
-
-/// Compares the log of a server with the mappings of that server. The time of a mapping is the end of
-/// the response if timestamps of the balancer are finer than seconds, and otherwise the start of the
-/// request.
-#[must_use]
-pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
-    let series = Series::paired(mappings, lines);
-    let voters = series::count(&series);
-    let none = ClockOffset { voters, ..ClockOffset::default() };
-    if voters < VOTES {
-        return none;
-    }
-    let window = Window::of(mappings.resolution);
-    let mut peaks: Vec<Peak> = Vec::new();
-    for around in correlate::candidates(&series).into_iter().chain([0]) {
-        peaks
-            .extend(window.near(around).map(|at| Peak { at, votes: matched(&series, window, at) }));
-    }
-    // Of equal counts, the smallest offset wins.
-    let Some(best) = peaks.iter().max_by_key(|peak| (peak.votes, -peak.at.abs())) else {
-        return none;
-    };
-    let best_of = |is_meant: &dyn Fn(i64) -> bool| {
-        let meant = peaks.iter().filter(|peak| is_meant(peak.at));
-        meant.max_by_key(|peak| (peak.votes, -peak.at.abs())).copied().unwrap_or_default()
-    };
-    let second = best_of(&|at| (at - best.at).abs() >= window.width());
-    let is_clear = |over: u32| {
-        let lead = u64::from(best.votes.saturating_sub(over));
-        lead * lead >= CLEAR * u64::from(best.votes)
-    };
-    if best.votes < VOTES || best.votes * 5 < voters || !is_clear(second.votes) {
-        return none;
-    }
-    // The control: unrelated requests of both logs, which are busy at the same times anyway.
-    if !is_clear(series::shuffled(&series).map_or(0, |series| matched(&series, window, best.at))) {
-        return none;
-    }
-    // If a right clock explains the pairs about as well, no correction is needed.
-    let right = best_of(&|at| at.abs() <= window.right());
-    let is_right = !is_clear(right.votes) || window.is_coarse() && right.votes * 2 >= best.votes;
-    let found = if is_right { right } else { *best };
-    let apart = apart(&series, window, found.at);
-    if window.is_coarse() {
-        let ahead = align::first_of_bulk(&apart, found.at);
-        let ahead = if is_right || USUAL.contains(&ahead) { 0 } else { ahead };
-        return ClockOffset { ahead, within: SECOND, votes: found.votes, voters };
-    }
-    let (ahead, within) = align::refine(&series, found.at, lines.resolution);
-    ClockOffset { ahead, within, votes: found.votes, voters }
-}
-
-/// An offset, and the number of requests that agree on it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Peak {
-    at: i64,
-    votes: u32,
 }

@@ -1,0 +1,97 @@
+//! Finds the difference of clocks among all up to a day.
+
+use super::align::{self, Window, matched};
+use super::gain::{CenterGain, GainTimes, middle};
+use super::series::{self, Series};
+use super::{ClockOffset, ClockSample, SECOND, USUAL, VOTES, correlate};
+
+/// A difference is told from chance by this gain, as one of all up to a day: in nats.
+const FOUND: f64 = 20.0;
+/// What a difference gains over the next best one, and over unrelated requests.
+const LEAD: f64 = 8.0;
+/// A difference that gains so much less than the best one is as good.
+const AS_GOOD: f64 = 4.0;
+/// Where requests repeat within the second, centers are tried at this distance, so many on either side: in
+/// microseconds.
+const STEP: i64 = SECOND / 40;
+const STEPS: i64 = 20;
+/// The error of a center, beside what is likely by its gains: the time that a server takes to log a line.
+const ERROR: i64 = SECOND / 20;
+
+/// Compares the log of a server with the mappings of that server. The time of a mapping is the end of
+/// the response if timestamps of the balancer are finer than seconds, and otherwise the start of the
+/// request.
+#[must_use]
+pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
+    let pairs = Series::paired(mappings, lines);
+    let voters = series::count(&pairs);
+    let none = ClockOffset { voters, ..ClockOffset::default() };
+    let window = Window::of(mappings.resolution, lines.resolution);
+    if voters < VOTES {
+        return none;
+    }
+    let times = GainTimes::new(&pairs, mappings, window);
+    let Some(found) = best(&pairs, &times, (mappings, window)) else { return none };
+    let votes = matched(&pairs, window, found.center);
+    if votes < VOTES {
+        return none;
+    }
+    if window.is_coarse() {
+        let near: Vec<_> = window.near(found.center).map(|at| times.gain(at)).collect();
+        let (center, ..) = middle(&near, found.center);
+        return ClockOffset { ahead: whole_seconds(center), within: SECOND, votes, voters };
+    }
+    let refined = align::refine(&pairs, found.center, lines.resolution);
+    let (ahead, within) = refined.unwrap_or_else(|| {
+        let near = (-STEPS..=STEPS).map(|step| times.gain(found.center + step * STEP));
+        let (center, error, _) = middle(&near.collect::<Vec<_>>(), found.center);
+        (center, 2 * error + ERROR)
+    });
+    ClockOffset { ahead, within, votes, voters }
+}
+
+/// Returns the center that stands out, if one does.
+fn best(
+    pairs: &[Series],
+    times: &GainTimes,
+    (mappings, window): (&ClockSample, Window),
+) -> Option<CenterGain> {
+    let candidates = correlate::candidates(pairs).into_iter().chain([0]);
+    let gains: Vec<CenterGain> = candidates
+        .flat_map(|around| window.near(around))
+        .map(|center| times.rough_gain(center))
+        .collect();
+    let best_of = |is_meant: &dyn Fn(i64) -> bool| {
+        let meant = gains.iter().filter(|it| is_meant(it.center));
+        // Of equal gains, the smallest difference wins.
+        let order = |it: &CenterGain| (it.nats, -it.center.abs());
+        let best = meant.max_by(|a, b| {
+            let ((one, near), (other, nearer)) = (order(a), order(b));
+            one.total_cmp(&other).then(near.cmp(&nearer))
+        });
+        best.map(|best| times.gain(best.center))
+    };
+    let best = best_of(&|_| true)?;
+    let lead = |over: Option<CenterGain>| best.nats - over.map_or(0.0, |it| it.nats.max(0.0));
+    let second = best_of(&|at| (at - best.center).abs() >= window.width());
+    if best.nats < FOUND || lead(second) < LEAD {
+        return None;
+    }
+    // The control: unrelated requests of both logs, which are busy at the same times anyway.
+    let control = series::shuffled(pairs).map(|pairs| GainTimes::new(&pairs, mappings, window));
+    if lead(control.map(|times| times.gain(best.center))) < LEAD {
+        return None;
+    }
+    // If a right clock explains the pairs about as well, no correction is needed.
+    let right = best_of(&|at| window.right().contains(&at));
+    Some(right.filter(|right| best.nats - right.nats < AS_GOOD).unwrap_or(best))
+}
+
+/// Returns the difference of clocks that a center of whole seconds stands for: none where it may be the time that a
+/// request takes.
+#[must_use]
+pub fn whole_seconds(center: i64) -> i64 {
+    // A few differences of the second before are chance, or the fraction by which a clock is not set.
+    let first = (center + SECOND / 5).div_euclid(SECOND) * SECOND;
+    if USUAL.contains(&first) { 0 } else { first }
+}

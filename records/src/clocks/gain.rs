@@ -1,0 +1,216 @@
+//! How much likelier a difference of clocks makes the times of lines.
+//!
+//! Where requests repeat within seconds, nearly each line finds a mapping under any difference, so that counting those
+//! that do says little. Here the mappings of a line's request at the times that a difference explains are compared
+//! with their usual number: under the right difference there is one more. The logarithms of these ratios add up to
+//! the *gain* of a difference over chance, in nats. By chance a gain of n or more comes about once in e^n.
+
+use super::align::Window;
+use super::series::Series;
+use super::{ClockSample, SECOND};
+
+/// Shares of lines without a mapping that are tried.
+const UNMAPPED: [f64; 5] = [0.04, 0.15, 0.4, 0.7, 0.9];
+/// The share where only one is tried.
+const UNMAPPED_USUAL: f64 = 0.15;
+/// Seconds of lines that are compared at most, rare requests first.
+const MOST: usize = 1 << 15;
+/// A log that is shorter is compared with the time around it, in microseconds.
+const SHORT: i64 = 30 * SECOND;
+/// Ranges of differences that are not equally likely.
+const RANGES: usize = 6;
+/// Their bounds in microseconds from the center on, and how many of a second's differences are in each, where
+/// the end of a response is compared with a stamp that is cut to its second. Some servers are done before the
+/// balancer is.
+const ENDS: [i64; RANGES + 1] =
+    [-2_050_000, -1_550_000, -1_300_000, -1_050_000, 30_000, 300_000, SECOND];
+const OF_ENDS: [f64; RANGES] = [0.02, 0.03, 0.05, 0.83, 0.1, 0.02];
+/// The same with a finer stamp.
+const MOMENTS: [i64; RANGES + 1] =
+    [-2 * SECOND, -SECOND, -SECOND / 2, -60_000, 40_000, 300_000, SECOND];
+const OF_MOMENTS: [f64; RANGES] = [0.02, 0.03, 0.1, 7.5, 0.1, 0.02];
+/// The same where the second of a request is compared with the second of its line, from half a second before the
+/// center's whole second on. Most requests end at once, and some take seconds.
+const REQUESTS: [i64; RANGES + 1] = [
+    -3 * SECOND / 2,
+    -SECOND / 2,
+    SECOND / 2,
+    3 * SECOND / 2,
+    5 * SECOND / 2,
+    7 * SECOND / 2,
+    9 * SECOND / 2,
+];
+const OF_REQUESTS: [f64; RANGES] = [0.01, 0.01, 0.01, 0.03, 0.02, 0.01];
+/// What is left for the second of the center and the one after it, which share it by the fraction of the center.
+const AT_ONCE: f64 = 0.9;
+
+/// The times of both logs by request.
+pub(super) struct GainTimes {
+    series: Vec<RequestTimes>,
+    window: Window,
+}
+
+/// The times of one request.
+struct RequestTimes {
+    mappings: Vec<i64>,
+    /// Times, with the number of lines of each.
+    lines: Vec<(i64, f64)>,
+    /// Mappings in a second.
+    rate: f64,
+    /// What a line says: less where the request comes in bursts.
+    weight: f64,
+}
+
+/// What a difference of clocks gains over chance.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CenterGain {
+    pub(super) center: i64,
+    pub(super) nats: f64,
+}
+
+impl GainTimes {
+    /// `pairs` are of `mappings` and lines.
+    pub(super) fn new(pairs: &[Series], mappings: &ClockSample, window: Window) -> Self {
+        let mut left = MOST;
+        let span = span(pairs.iter().flat_map(|it| &it.mappings), mappings.covered);
+        let series = pairs.iter().map_while(|it| {
+            let lines = equal_times(&it.lines, window);
+            left = left.checked_sub(lines.len())?;
+            let count = float(it.mappings.len());
+            let rate = count / span;
+            let of_second =
+                it.mappings.chunk_by(|a, b| a.div_euclid(SECOND) == b.div_euclid(SECOND));
+            let squares: f64 = of_second.map(|times| float(times.len()).powi(2)).sum();
+            let weight = 1.0 / (squares / count - rate).max(1.0);
+            Some(RequestTimes { mappings: it.mappings.clone(), lines, rate, weight })
+        });
+        Self { series: series.collect(), window }
+    }
+
+    /// Returns what a center gains, with the likeliest share of lines that have a mapping.
+    pub(super) fn gain(&self, center: i64) -> CenterGain {
+        let nats = self.gains(center, UNMAPPED).into_iter().max_by(f64::total_cmp);
+        CenterGain { center, nats: nats.unwrap_or(0.0) }
+    }
+
+    /// Returns what a center gains about, for comparison with many others.
+    pub(super) fn rough_gain(&self, center: i64) -> CenterGain {
+        let [nats] = self.gains(center, [UNMAPPED_USUAL]);
+        CenterGain { center, nats }
+    }
+
+    fn gains<const N: usize>(&self, center: i64, unmapped: [f64; N]) -> [f64; N] {
+        let (bounds, chances) = kernel(self.window, center);
+        let mut nats = [0.0; N];
+        for RequestTimes { mappings, lines, rate, weight } in &self.series {
+            // The first mapping of which a line is no more apart than each bound.
+            let first = lines.first().map_or(0, |(first, _)| *first);
+            let mut places =
+                bounds.map(|bound| mappings.partition_point(|mapping| first - mapping > bound));
+            for (time, count) in lines {
+                for (place, bound) in places.iter_mut().zip(bounds) {
+                    let later = mappings[*place..].iter();
+                    *place += later.take_while(|mapping| *time - **mapping > bound).count();
+                }
+                let counts = places.windows(2).map(|of| float(of[0] - of[1]));
+                let found: f64 = counts.zip(chances).map(|(count, chance)| count * chance).sum();
+                for (nats, unmapped) in nats.iter_mut().zip(unmapped) {
+                    let ratio = (1.0 - unmapped) * found / rate + unmapped;
+                    *nats += ratio.ln() * count * weight;
+                }
+            }
+        }
+        nats
+    }
+}
+
+/// Returns the mean of centers weighted by their gains, its likely error, and the best one.
+pub(super) fn middle(gains: &[CenterGain], at: i64) -> (i64, i64, CenterGain) {
+    let none = CenterGain { center: at, nats: 0.0 };
+    let best = gains.iter().copied().max_by(|a, b| a.nats.total_cmp(&b.nats)).unwrap_or(none);
+    let weighted = |it: &CenterGain| (signed(it.center - best.center), (it.nats - best.nats).exp());
+    let sum: f64 = gains.iter().map(|it| weighted(it).1).sum::<f64>().max(1.0);
+    let mean = gains.iter().map(weighted).map(|(apart, weight)| apart * weight).sum::<f64>() / sum;
+    let squares = gains.iter().map(weighted).map(|(apart, weight)| (apart - mean).powi(2) * weight);
+    let error = (squares.sum::<f64>() / sum).sqrt();
+    (best.center + whole(mean), whole(2.0 * error), best)
+}
+
+/// How much likelier than by chance a line is under a center, beside all mappings of its request.
+pub(super) struct LineGains<'a> {
+    mappings: &'a ClockSample,
+    window: Window,
+    span: f64,
+}
+
+impl<'a> LineGains<'a> {
+    pub(super) fn new(mappings: &'a ClockSample, window: Window) -> Self {
+        let span = span(mappings.seen.values().flatten(), mappings.covered);
+        Self { mappings, window, span }
+    }
+
+    /// Returns a line's gain under a center, in nats.
+    pub(super) fn gain(&self, (key, time): (u64, i64), center: i64) -> f64 {
+        let Some(times) = self.mappings.seen.get(&key) else { return 0.0 };
+        let (bounds, chances) = kernel(self.window, center);
+        let time = self.window.stamp(time);
+        let chance = |mapping: &i64| {
+            let apart = time - mapping;
+            let range = bounds.iter().position(|bound| apart <= *bound)?.checked_sub(1)?;
+            Some(chances[range])
+        };
+        let found: f64 = times.iter().filter_map(chance).sum();
+        let rate = float(times.len()) / self.span;
+        ((1.0 - UNMAPPED_USUAL) * found / rate + UNMAPPED_USUAL).ln()
+    }
+}
+
+/// Returns ranges of differences that a center explains, and how likely a difference is in each: in a second.
+fn kernel(window: Window, center: i64) -> ([i64; RANGES + 1], [f64; RANGES]) {
+    match window {
+        Window::Ends => return (ENDS.map(|bound| center + bound), OF_ENDS),
+        Window::Moments => return (MOMENTS.map(|bound| center + bound), OF_MOMENTS),
+        Window::Requests => {}
+    }
+    let part = center.rem_euclid(SECOND);
+    let mut chances = OF_REQUESTS;
+    chances[1] += AT_ONCE * signed(SECOND - part) / signed(SECOND);
+    chances[2] += AT_ONCE * signed(part) / signed(SECOND);
+    (REQUESTS.map(|bound| center - part + bound), chances)
+}
+
+/// The seconds in which mappings could have come. Where a whole log is shorter than the usual distance of requests,
+/// that all are in it is no chance.
+fn span<'a>(times: impl Iterator<Item = &'a i64>, covered: i64) -> f64 {
+    let (first, last) =
+        times.fold((i64::MAX, i64::MIN), |(first, last), time| (first.min(*time), last.max(*time)));
+    let found = last.saturating_sub(first).max(0).saturating_add(SECOND);
+    signed(found.max(covered.min(SHORT))) / signed(SECOND)
+}
+
+/// Returns sorted times with their numbers.
+fn equal_times(times: &[i64], window: Window) -> Vec<(i64, f64)> {
+    let mut counted: Vec<(i64, f64)> = Vec::new();
+    for time in times.iter().map(|time| window.stamp(*time)) {
+        match counted.last_mut() {
+            Some((last, count)) if *last == time => *count += 1.0,
+            _ => counted.push((time, 1.0)),
+        }
+    }
+    counted
+}
+
+#[expect(clippy::cast_precision_loss, reason = "differences are far below 2^52")]
+const fn signed(value: i64) -> f64 {
+    value as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+const fn float(count: usize) -> f64 {
+    count as f64
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "as saturates, and the value is small")]
+const fn whole(value: f64) -> i64 {
+    value as i64
+}
