@@ -83,6 +83,42 @@ fn what_haproxy_sends_is_no_access_line_and_names_the_client() {
 }
 
 #[test]
+fn equal_requests_behind_nginx_are_exact_by_the_ids_that_it_gives() {
+    let format = r#"$remote_addr [$msec] "$request" $status "$upstream_addr" $request_id"#;
+    let spec = ThirdPartySpec::parse(format).unwrap();
+    let senders = vec![LineSender::Addr(BALANCER.parse::<SocketAddr>().unwrap().ip())];
+    let nginx = BalancerSender { name: "127.0.0.1".into(), senders, spec };
+    let known = SenderSettings { balancers: vec![nginx], ..SenderSettings::default() };
+    let mut bench = Bench::new(known, Allow::default());
+    bench.collector = Collector::new(CollectorSettings {
+        known: SenderSettings { format: Spec::auto(), ..bench.collector.settings.known.clone() },
+        ..bench.collector.settings.clone()
+    });
+    let id = |client: u8| format!("{:032x}", u128::from(client) << 90 | 0x1234_5678_9abc);
+    // The lines come in another order than the records, and before them.
+    for first in (1..=60_u8).step_by(3) {
+        for client in [first + 2, first, first + 1] {
+            let line = format!(
+                "127.0.0.1 - - [22/Nov/2026:20:23:20 +0000] \"GET / HTTP/1.0\" 200 5 \"-\" \"curl\" {}\n",
+                id(client)
+            );
+            bench.send(WEB, line);
+        }
+        for client in first..first + 3 {
+            let record = format!(
+                "192.0.2.{client} [1795379000.000] \"GET / HTTP/1.1\" 200 \"127.0.0.2:80\" {}\n",
+                id(client)
+            );
+            bench.send(BALANCER, record);
+        }
+    }
+    let (clients, balance) = bench.finish();
+    let expected = (1..=60_u8).step_by(3).flat_map(|first| [first + 2, first, first + 1]);
+    assert_eq!(clients, expected.map(|client| format!("192.0.2.{client}")).collect::<Vec<_>>());
+    assert_eq!((balance.join.lines, balance.join.exact), (60, 60));
+}
+
+#[test]
 fn names_without_an_address_and_answers_of_its_own_are_counted() {
     let mut bench = Bench::new(named(), Allow::default());
     bench.send(BALANCER, haproxys(7, "w2", "/a", ""));

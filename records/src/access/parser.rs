@@ -73,7 +73,11 @@ impl Spec {
     }
 }
 
+/// Formats that have a name.
+const NAMED: &[&str] = &["auto", "common", "combined", "vhost_combined", "json"];
+
 fn pasted(text: &str) -> Result<SpecChoice, FormatError> {
+    known::check_name(text, NAMED)?;
     known::check(text)?;
     if format::is_nginx(text)
         && let Some(names) = template::names(&format::inner(text)?)

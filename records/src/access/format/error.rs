@@ -18,6 +18,11 @@ pub struct FormatError {
 pub enum FormatProblem {
     /// The text is no name of a format, and has no directive or variable.
     Unknown,
+    /// The text is the misspelled name of this format.
+    UnknownName {
+        /// The format that was meant.
+        meant: &'static str,
+    },
     /// A directive, variable, brace or quote is not closed.
     Unfinished,
     /// An unknown strftime conversion.
@@ -78,6 +83,9 @@ impl fmt::Display for FormatError {
                 "unknown format: expected auto, common, combined, vhost_combined, json, or an \
                  Apache LogFormat or nginx log_format string",
             ),
+            FormatProblem::UnknownName { meant } => {
+                write!(f, "unknown format: did you mean {meant}?")
+            }
             FormatProblem::Unfinished => write!(f, "the directive, variable or quote at byte {at} is not closed"),
             FormatProblem::TimeFormat => write!(f, "unknown time conversion at byte {at}"),
             FormatProblem::Adjoining => {

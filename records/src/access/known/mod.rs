@@ -42,6 +42,13 @@ impl fmt::Debug for FormatName {
     }
 }
 
+/// Refuses a misspelled name of a format.
+pub(super) fn check_name(text: &str, names: &'static [&'static str]) -> Result<(), FormatError> {
+    let meant = nearest(text.trim(), names.iter().copied());
+    let problem = |meant| FormatError::new(0, FormatProblem::UnknownName { meant });
+    meant.map_or(Ok(()), |meant| Err(problem(meant)))
+}
+
 /// Refuses a pasted format with an unknown variable or directive.
 pub(super) fn check(pasted: &str) -> Result<(), FormatError> {
     let text = unquoted(pasted)?;
@@ -172,6 +179,7 @@ fn distance(one: &[u8], other: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Spec;
     use super::super::third_party_log::BalancerFormat;
     use super::*;
 
@@ -199,6 +207,12 @@ mod tests {
             let error = check(format).expect_err(format).to_string();
             assert!(error.contains(message), "{format}: {error}");
         }
+        for (name, meant) in [("combind", "combined"), ("vhost-combined", "vhost_combined")] {
+            let error = Spec::parse(name).expect_err(name).to_string();
+            assert_eq!(error, format!("unknown format: did you mean {meant}?"));
+        }
+        let error = BalancerFormat::parse("nginx_stream").expect_err("a typo").to_string();
+        assert_eq!(error, "unknown format: did you mean nginx-stream?");
     }
 
     #[test]

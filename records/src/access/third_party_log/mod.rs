@@ -74,6 +74,10 @@ pub(crate) const HAPROXY: [&str; 7] = [
     haproxy::CLF,
 ];
 
+/// Formats that have a name.
+const NAMED: &[&str] =
+    &["haproxy", "nginx-stream", "conntrack", "traefik", "caddy", "json", "common", "combined"];
+
 /// The common log format.
 const COMMON: &str = r#"%h %l %u %t "%r" %s %b"#;
 /// The combined log format.
@@ -91,6 +95,7 @@ impl BalancerFormat {
             "common" => Self::compile(COMMON, BalancerDialect::Apache),
             "combined" => Self::compile(COMBINED, BalancerDialect::Apache),
             _ => {
+                known::check_name(pasted, NAMED)?;
                 let dialect = BalancerDialect::of(pasted);
                 if matches!(dialect, BalancerDialect::Nginx | BalancerDialect::Apache) {
                     known::check(pasted)?;
