@@ -69,7 +69,7 @@ http {{
   upstream app {{{upstream} }}
   server {{
     listen {addr} backlog=1024;
-    location / {{ proxy_pass http://app; }}
+    location / {{ proxy_pass http://app; proxy_set_header Host $http_host; }}
   }}
 }}
 ",
