@@ -67,11 +67,7 @@ impl ServerSamples {
         let used = ways.filter(|(lines, mappings)| !lines.is_empty() && !mappings.is_empty());
         used.map(|(lines, mappings)| check(mappings, lines, center))
             .max_by_key(|found| found.gain)
-            .unwrap_or_else(|| OffsetCheck {
-                lines: self.0[BY_REQUEST].requests(),
-                center,
-                ..OffsetCheck::default()
-            })
+            .unwrap_or_else(|| OffsetCheck::without_mappings(self.0[BY_REQUEST].requests(), center))
     }
 
     /// Returns the offset by the first kind of key that yields one.

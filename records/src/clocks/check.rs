@@ -2,7 +2,7 @@
 
 use super::align::Window;
 use super::gain::{CenterGain, GainTimes, middle};
-use super::series::Series;
+use super::series::{self, Series};
 use super::{ClockSample, SECOND};
 
 /// How far the difference of a small sample may be from the one expected: the distance of centers in microseconds, and
@@ -32,6 +32,8 @@ pub struct OffsetCheck {
     pub lines: u32,
     /// How much likelier the center is than chance: the logarithm, in thousandths.
     pub gain: u32,
+    /// What the right center would gain about, in thousandths.
+    pub possible: u32,
     /// The likeliest center near the one asked for, in microseconds.
     pub center: i64,
     /// The greatest likely error of the center.
@@ -98,6 +100,12 @@ impl GainCurve {
 }
 
 impl OffsetCheck {
+    /// Returns what lines say for a center where there is no mapping.
+    #[must_use]
+    pub fn without_mappings(lines: u32, center: i64) -> Self {
+        Self { lines, possible: lines.saturating_mul(1_000), center, ..Self::default() }
+    }
+
     /// Whether the pairs are clearly no chance.
     #[must_use]
     pub const fn is_clear(&self) -> bool {
@@ -125,7 +133,9 @@ impl OffsetCheck {
     /// Whether lines gain so little that another center is right.
     #[must_use]
     pub fn is_contradicted(&self, usual: Option<u32>) -> bool {
-        let Some(usual) = usual else { return !self.is_clear() };
+        let Some(usual) = usual else {
+            return !self.is_clear() && u64::from(self.possible) >= TELLING;
+        };
         u64::from(usual) * u64::from(self.lines) >= TELLING && self.each() < enough_of(usual)
     }
 
@@ -158,7 +168,10 @@ pub fn check(mappings: &ClockSample, lines: &ClockSample, at: i64) -> OffsetChec
     let (center, error, best) = middle(&gains, at);
     let gain = part_of(1_000, times.gain(best.center).nats.max(0.0));
     let curve = GainCurve { first, step, nats: gains.iter().map(|it| it.nats).collect() };
-    OffsetCheck { lines: lines.requests(), gain, center, within: error + step / 2, curve }
+    let lines = lines.requests();
+    let unknown = lines.saturating_sub(series::count(&pairs));
+    let possible = part_of(1_000, times.possible()).saturating_add(unknown.saturating_mul(1_000));
+    OffsetCheck { lines, gain, possible, center, within: error + step / 2, curve }
 }
 
 #[expect(

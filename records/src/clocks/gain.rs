@@ -13,6 +13,8 @@ use super::{ClockSample, SECOND};
 const UNMAPPED: [f64; 5] = [0.04, 0.15, 0.4, 0.7, 0.9];
 /// The share where only one is tried.
 const UNMAPPED_USUAL: f64 = 0.15;
+/// How much of a second's differences the right center explains about, less what is unmapped.
+const FOUND: f64 = 0.7;
 /// Seconds of lines that are compared at most, rare requests first.
 const MOST: usize = 1 << 15;
 /// A log that is shorter is compared with the time around it, in microseconds.
@@ -85,6 +87,15 @@ impl GainTimes {
             Some(RequestTimes { mappings: it.mappings.clone(), lines, rate, weight })
         });
         Self { series: series.collect(), window }
+    }
+
+    /// Returns what the right center gains about, in nats: little where one request is in all lines.
+    pub(super) fn possible(&self) -> f64 {
+        let of = |it: &RequestTimes| {
+            let lines: f64 = it.lines.iter().map(|(_, count)| count).sum();
+            (FOUND / it.rate).ln_1p() * lines * it.weight
+        };
+        self.series.iter().map(of).sum()
     }
 
     /// Returns what a center gains, with the likeliest share of lines that have a mapping.
