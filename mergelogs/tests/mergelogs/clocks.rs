@@ -165,3 +165,95 @@ fn a_step_is_reported_with_the_clock_before_and_after_it() {
     let ahead = pieces[1]["ahead_seconds"].as_f64().unwrap();
     assert!((ahead + 60.0).abs() < 0.2, "{ahead}");
 }
+
+/// The format of lines with a local time and no zone.
+const LOCAL: &str =
+    r#"%h %l %u [%{%d/%b/%Y:%H:%M:%S}t] "%r" %>s %b "%{Referer}i" "%{User-Agent}i""#;
+
+/// A site over a night in which summer time begins or ends in Berlin, with two requests a second or few.
+#[derive(Clone, Copy)]
+struct SummerNight {
+    /// When clocks are set, and the hours they are ahead of UTC before and after.
+    at: i64,
+    ahead: (i64, i64),
+    /// Milliseconds from one request to the next, at most twice as many.
+    apart: usize,
+    /// Whether the balancer's log has the local time, or else the servers' log.
+    is_balancers: bool,
+}
+
+impl SummerNight {
+    /// Writes both logs; returns each line's client.
+    fn write(&self, folder: &MergeFolder) -> Vec<String> {
+        let (mut random, mut clients) = (SeededRandom::new(3), Vec::new());
+        let (mut balancers, mut servers) = (String::new(), String::new());
+        let mut time = (self.at - 4_200) * 1_000;
+        while time < (self.at + 7_800) * 1_000 {
+            time += i64::try_from(random.below(2 * self.apart)).expect("it is small");
+            let second = time / 1_000;
+            let hours = if second < self.at { self.ahead.0 } else { self.ahead.1 };
+            let stamp = |at: i64| {
+                let at = DateTime::from_timestamp(at, 0).expect("it is a time");
+                at.format("%d/%b/%Y:%H:%M:%S").to_string()
+            };
+            let (client, agent) = (format!("203.0.113.{}", random.below(40)), random.below(7));
+            let request = format!("GET /p{} HTTP/1.1", random.below(300).min(random.below(300)));
+            let local = stamp(second + hours * 3_600);
+            if self.is_balancers {
+                let ended = "web app/w1 0/0/1/5/6 200 404 - - ---- 1/1/0/0/0 0/0";
+                let millis = time % 1_000;
+                writeln!(balancers, "{client}:4711 [{local}.{millis:03}] {ended} \"{request}\"")
+                    .expect("it is written");
+            } else {
+                writeln!(balancers, "{client} {second} 192.0.2.1 {request}")
+                    .expect("it is written");
+            }
+            let zone = if self.is_balancers { format!(" +0{hours}00") } else { String::new() };
+            writeln!(
+                servers,
+                "192.0.2.254 - - [{local}{zone}] \"{request}\" 200 404 \"-\" \"agent/{agent}\""
+            )
+            .expect("it is written");
+            clients.push(client);
+        }
+        folder.write("pen.log", balancers);
+        folder.write("a.log", servers);
+        clients
+    }
+}
+
+#[test]
+fn summer_time_begins_and_ends_at_busy_and_quiet_sites() {
+    // 26 March and 29 October 2023, 01:00 UTC.
+    for (at, ahead) in [(1_679_792_400, (1, 2)), (1_698_541_200, (2, 1))] {
+        for (apart, is_balancers) in [(500, true), (60_000, true), (500, false), (60_000, false)] {
+            let night = SummerNight { at, ahead, apart, is_balancers };
+            let folder = MergeFolder::new();
+            let clients = night.write(&folder);
+            let options = if is_balancers {
+                ["--mapping-zone", "Europe/Berlin", "app/w1:a.log"].as_slice()
+            } else {
+                &["--zone", "Europe/Berlin", "--format", LOCAL, "192.0.2.1:a.log"]
+            };
+            let run = folder.run_with("-p pen.log --explain why", |command| {
+                command.args(options);
+            });
+            let name = format!("at {at}, {apart} ms apart, balancer's {is_balancers}");
+            let why = String::from_utf8(folder.read("why")).unwrap();
+            let (mut right, mut certain_wrong) = (0, 0);
+            for ((found, why), client) in
+                run.clients().iter().zip(why.lines().skip(1)).zip(&clients)
+            {
+                right += usize::from(found == client);
+                certain_wrong += usize::from(found != client && why.starts_with("certain"));
+            }
+            assert_eq!(certain_wrong, 0, "{name}: {}", run.err);
+            assert!(
+                right * 100 >= clients.len() * 99,
+                "{name}: {right} of {}: {}",
+                clients.len(),
+                run.err
+            );
+        }
+    }
+}
