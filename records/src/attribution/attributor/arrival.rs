@@ -9,22 +9,22 @@ use crate::attribution::queue::{LateLine, LineState};
 impl<T> Attributor<T> {
     /// Names the port that is known to be in a line, where clients share the balancer's connections: there the port
     /// is part of the group.
-    pub(super) fn with_shared_port(&self, logged: LoggedLine) -> LoggedLine {
+    #[inline]
+    pub(super) fn name_shared_port(&self, logged: &mut LoggedLine) {
         let server = self.memory.servers.get(logged.server.0 as usize);
-        if logged.trailing.is_empty() || !server.is_some_and(|server| server.is_third_party) {
-            return logged;
+        if !logged.trailing.is_empty() && server.is_some_and(|server| server.is_third_party) {
+            logged.peer_port = port::named(&self.learnt, logged).map(|(_, port)| port);
         }
-        let port = port::named(&self.learnt, &logged).map(|(_, port)| port);
-        LoggedLine { peer_port: port, ..logged }
     }
 
     /// Returns the first state of a line. A line with a group joins the group.
-    pub(super) fn state_of(&mut self, logged: LoggedLine, line: &HeldLine) -> LineState {
+    #[inline]
+    pub(super) fn state_of(&mut self, logged: &LoggedLine, line: &HeldLine) -> LineState {
         let Self { queue, memory, learnt, .. } = self;
         let index = logged.server.0 as usize;
         let Some(server) = memory.servers.get_mut(index) else { return LineState::Unreadable };
         server.held += 1;
-        if server.has_exchanges() && memory.take_fields(&logged) {
+        if server.has_exchanges() && memory.take_fields(logged) {
             queue.regroup(memory, logged.server.0);
         }
         let server = &memory.servers[index];
@@ -37,20 +37,19 @@ impl<T> Attributor<T> {
             return LineState::Direct;
         }
         let has_number = logged.peer_port.is_some() || !logged.trailing.is_empty();
-        let is_id_found = has_id && request_id::note_found(memory, learnt, &logged);
+        let is_id_found = has_id && request_id::note_found(memory, learnt, logged);
+        let late = || LateLine { logged: *logged, group: None, is_found: false, is_id_found };
         if has_number && !memory.connections.is_empty() {
-            let late = LateLine { logged, group: None, is_found: false, is_id_found };
-            return self.state_by_number(late, shares_ports);
+            return self.state_by_number(late(), shares_ports);
         }
         if has_id && is_known {
-            return self
-                .state_by_id(LateLine { logged, group: None, is_found: false, is_id_found }, line);
+            return self.state_by_id(late(), line);
         }
         // A line that needs no mapping must not look as if one were missing while it waits.
         if !is_known || learnt.servers[index].orphans.has(line) {
-            return queue.keep_late(LateLine { logged, group: None, is_found: false, is_id_found });
+            return queue.keep_late(late());
         }
-        let Some(group) = memory.group_of(&logged) else { return LineState::Unreadable };
+        let Some(group) = memory.group_of(logged) else { return LineState::Unreadable };
         queue.join_group(memory, group);
         LineState::Waits(group)
     }

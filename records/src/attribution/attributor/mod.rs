@@ -140,7 +140,8 @@ impl<T> Attributor<T> {
     /// an error of the driver; the line comes out without a client.
     pub fn line(&mut self, logged: LoggedLine, payload: T) {
         self.lines += 1;
-        let logged = self.with_shared_port(logged);
+        let mut logged = logged;
+        self.name_shared_port(&mut logged);
         let line = HeldLine::new(&logged);
         self.learnt.profiles.count(line.user_agent);
         if line.host.is_some()
@@ -148,7 +149,7 @@ impl<T> Attributor<T> {
         {
             server.hosts.take_line(&line);
         }
-        let state = self.state_of(logged, &line);
+        let state = self.state_of(&logged, &line);
         self.queue.push(payload, line, state);
     }
 
