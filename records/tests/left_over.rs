@@ -398,7 +398,8 @@ const ROWS: &[GapRow] = &{
         },
         GapRow {
             name: "classic common, only 503",
-            floor: 0.0,
+            floor: 1.0,
+            band: 8.0,
             missing: Missing::LinesButStatus(503),
             seconds: 400,
             ..classic

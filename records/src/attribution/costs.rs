@@ -226,6 +226,54 @@ pub(crate) const LINE_UNMATCHED: i64 = 22_000;
 /// How much that cost falls for each doubling of the share of missing mappings beyond one in 1,000.
 pub(crate) const LINE_UNMATCHED_STEP: i64 = 1_800;
 
+// Lines of which most are missing, and mappings that tell only when a request was asked.
+
+/// Least share of mappings without a line from which order tells little.
+pub(crate) const ASKED_LEFT_LEAST: f64 = 0.5;
+
+/// The same where stamps have whole seconds.
+pub(crate) const ASKED_LEFT_COARSE: f64 = 0.85;
+
+/// Most mappings of a group behind its first line that lines are weighed with at once.
+pub(crate) const ASKED_YOUNGER: usize = 24;
+
+/// Most mappings before the first line.
+pub(crate) const ASKED_OLDER: usize = 24;
+
+/// Cost of a delay from which a line hardly has an older mapping: one in 3,000.
+pub(crate) const ASKED_DEAR: i64 = 8_000;
+
+/// Before delays are known: microseconds after a request from which a line is less and less likely, half as likely
+/// for each doubling.
+pub(crate) const UNORDERED_AT_FIRST: u64 = 20_000;
+
+/// Probability of a line without a mapping from which it counts as one.
+pub(crate) const ALONE_CLEARLY: f64 = 0.9;
+
+/// Rounds after which shares change by less than one in a hundred.
+pub(crate) const MATCHING_ROUNDS: usize = 12;
+
+/// The least part of a share that is not sure: it keeps weights within bounds.
+pub(crate) const MATCHING_REST: f64 = 1e-6;
+
+/// Share of a pair from which its mapping is taken and no candidate of other lines.
+pub(crate) const CLAIMED_WHOLE: f64 = 0.98;
+
+/// Probability that a mapping's line is still to come from which it is no candidate any more.
+pub(crate) const CLAIMED_LEAST: f32 = 0.03;
+
+/// Share of other candidates up to which a pair teaches delays.
+pub(crate) const TEACHES_BESIDE: f32 = 0.1;
+
+/// Mappings, or lines, at which both counts are halved.
+pub(crate) const FLOW_FADE_AT: f64 = 2_048.0;
+
+/// Mappings, or lines, from which it tells something that there are fewer of the others.
+pub(crate) const FLOW_KNOWN_AFTER: f64 = 200.0;
+
+/// The part by which there may be fewer by chance.
+pub(crate) const FLOW_CHANCE: f64 = 0.1;
+
 // Alignment of a group's lines and mappings.
 
 /// Most lines that are aligned together.

@@ -117,6 +117,11 @@ impl<T> Attributor<T> {
         {
             server.hosts.take_record(host.get());
         }
+        if record.is_request()
+            && let Some(server) = self.learnt.servers.get_mut(record.server.0 as usize)
+        {
+            server.flows.count_mapping(record.time);
+        }
         if self.memory.take(&record) {
             self.queue.regroup(&mut self.memory, record.server.0);
         }
@@ -150,6 +155,11 @@ impl<T> Attributor<T> {
             server.hosts.take_line(&line);
         }
         let state = self.state_of(&logged, &line);
+        if let (false, Some(server)) =
+            (matches!(state, LineState::Direct), self.learnt.servers.get_mut(line.server as usize))
+        {
+            server.flows.count_line(line.time);
+        }
         self.queue.push(payload, line, state);
     }
 

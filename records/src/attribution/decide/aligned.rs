@@ -8,19 +8,19 @@
 use super::assign::OtherCosts;
 use super::pair;
 use super::window::{
-    DecisionWindow, WindowLine, WindowMapping, WindowStanding, is_doubtful, learn, probability,
+    DecisionWindow, WindowLine, WindowMapping, WindowStanding, confidence, is_doubtful, learn,
+    probability,
 };
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
 use crate::attribution::learnt::end_order::SureEnd;
 use crate::attribution::learnt::server::LearntServer;
-use crate::attribution::learnt::user_agents::AgentFit;
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::Memory;
 use crate::attribution::memory::facts::ExchangeFacts;
 use crate::attribution::memory::mappings::{GroupSlot, RequestGroup, WaitingMapping};
 use crate::attribution::queue::{EarlyVerdict, LineQueue};
-use crate::attribution::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
+use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
 use crate::time::{Resolution, Timestamp};
 
 /// Decides the oldest held line by the shares of all alignments of the group's lines with its mappings.
@@ -50,7 +50,8 @@ pub(super) fn decide<T>(
         let server = line.server as usize;
         let mut ended = None;
         learnt.servers[server].left_over.learn_line(window.nobody(place).clamp(0.0, 1.0));
-        let found = match window.best(place) {
+        let best = window.best(window.none_left(place), |mapping| window.share(place, mapping));
+        let found = match best {
             Some((chosen, share)) => {
                 let found = window.judge_share(memory, learnt, group, place, chosen, share);
                 let mapping = &window.mappings[chosen];
@@ -249,7 +250,7 @@ impl DecisionWindow {
             memory.now.max(first.time)
         };
         let horizon = horizon.offset_by(-step);
-        let usual = server.left_over.left();
+        let usual = server.left_over.left(0.0);
         let count = |lines: usize| f64::from(u32::try_from(lines).unwrap_or(u32::MAX));
         let to_others = count(self.others.len()) / count(self.others.len() + self.lines.len());
         for place in 0..self.ordered {
@@ -341,33 +342,11 @@ impl DecisionWindow {
         alone - others.map(|place| self.share(row, place)).sum::<f64>()
     }
 
-    /// Returns the best mapping of the likeliest client of a line, and that client's probability, in thousandths.
-    /// `None` if the line clearly more likely belongs to nobody.
-    fn best(&self, row: usize) -> Option<(usize, u16)> {
-        let (mut best, mut all) = (None, 0.0);
-        let mut most = 0.0;
-        for (place, mapping) in self.mappings.iter().enumerate() {
-            if mapping.standing == WindowStanding::Taken {
-                continue;
-            }
-            let share = self.share(row, place);
-            all += share;
-            if share > most {
-                (best, most) = (Some(place), share);
-            }
-        }
-        let (best, client) = best.map(|best| (best, self.mappings[best].client))?;
-        let of_client: f64 = self
-            .mappings
-            .iter()
-            .enumerate()
-            .filter(|(_, it)| it.client == client && it.standing != WindowStanding::Taken)
-            .map(|(place, _)| self.share(row, place))
-            .sum();
-        if 1.0 - all > of_client + costs::NOBODY_LEAD {
-            return None;
-        }
-        Some((best, thousandths(of_client)))
+    /// Returns the probability that a line has none of the mappings that earlier lines left.
+    fn none_left(&self, row: usize) -> f64 {
+        let open = self.mappings.iter().enumerate();
+        let open = open.filter(|(_, it)| it.standing != WindowStanding::Taken);
+        1.0 - open.map(|(place, _)| self.share(row, place)).sum::<f64>()
     }
 
     /// Judges how sure the chosen mapping of a line is, learns from the pair, and marks the other candidates.
@@ -386,17 +365,7 @@ impl DecisionWindow {
         let delay = line.time.micros_since(taken.time);
         let fit = learnt.profiles.fit(taken.client_hash, line.user_agent);
         let is_doubtful = is_doubtful(memory, learnt, group, &line, &taken, fit);
-        let confidence = if same && !is_doubtful && share >= costs::LATTICE_CERTAIN {
-            let reason = if total == 1 { Reason::Only } else { Reason::SameClient };
-            MatchConfidence::certain(reason)
-        } else {
-            let reason = match (same, fit) {
-                (true, _) => Reason::Doubtful,
-                (false, AgentFit::Same) => Reason::UserAgent,
-                (false, _) => Reason::Order,
-            };
-            MatchConfidence::likely(reason, share.clamp(1, costs::GUESS_CEILING))
-        };
+        let confidence = confidence((total, same), is_doubtful, fit, share);
         let by_pair = probability(chosen, &self.mappings, self.costs.of_line(row), 0);
         if taken.facts.is_some() && confidence.certainty != Certainty::Certain {
             if share >= learnt.servers[line.server as usize].teaches() {
@@ -455,9 +424,4 @@ fn advance_cost(
 /// Whether the exchange of a mapping has ended, or nothing is known of it.
 fn is_ended(memory: &Memory, waiting: &WaitingMapping) -> bool {
     waiting.facts.is_none_or(|facts| memory.exchanges.get(facts).ended)
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 1")]
-fn thousandths(share: f64) -> u16 {
-    (share.clamp(0.0, 1.0) * 1_000.0) as u16
 }

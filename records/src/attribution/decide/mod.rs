@@ -7,6 +7,8 @@
 //! - one mapping and one line: `only`.
 //! - more of either, where the server keeps an order or mappings are often left over: `aligned`, which weighs all alignments of lines and
 //!   mappings by way of `lattice`.
+//! - where records tell only when a request was asked, and most have no line: `asked`, which weighs all ways to give lines
+//!   their mappings by way of `matching`.
 //! - elsewhere: `single`, the line by itself, and where that is not plain `group`, which assigns mappings to
 //!   all lines of a window by way of `assign`.
 //!
@@ -18,10 +20,12 @@
 //! the memory, and learn from it.
 
 mod aligned;
+mod asked;
 pub(crate) mod assign;
 mod chain;
 mod group;
 mod lattice;
+mod matching;
 mod only;
 mod pair;
 pub(crate) mod port;
@@ -152,6 +156,13 @@ fn in_group<T>(
         _ => {
             defer_old(memory, learnt, &line, group);
             let server = &learnt.servers[line.server as usize];
+            let of_exchanges = memory.mappings.group(group).of_exchanges;
+            let is_coarse = line.resolution.max(memory.servers[line.server as usize].coarsest)
+                == Resolution::Second;
+            let least = if is_coarse { costs::ASKED_LEFT_COARSE } else { costs::ASKED_LEFT_LEAST };
+            if !of_exchanges && server.flows.left() >= least {
+                return asked::decide(queue, memory, learnt, &mut buffers.window, group);
+            }
             let is_ordered = memory.mappings.group(group).of_exchanges
                 || server.order.crossing_cost() >= costs::IN_ORDER
                 || server.left_over.is_usual();
@@ -194,7 +205,7 @@ fn defer_old(memory: &mut Memory, learnt: &mut Learnt, line: &HeldLine, group: G
             delay > 0 && (is_overdue || delays.is_unusual(delay))
         })
     };
-    if deferred > 0 {
+    if deferred > 0.0 {
         learnt.servers[line.server as usize].left_over.learn_left(deferred);
     }
 }

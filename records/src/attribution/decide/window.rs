@@ -2,6 +2,7 @@
 
 use super::assign::AssignmentCosts;
 use super::lattice::Lattice;
+use super::matching::Matching;
 use super::pair;
 use crate::addr::ClientAddr;
 use crate::attribution::costs;
@@ -34,6 +35,15 @@ pub(crate) struct DecisionWindow {
     /// Some lines of other files in the group.
     pub(super) others: Vec<HeldLine>,
     pub(super) lattice: Lattice,
+    pub(super) matching: Matching,
+    /// Whether lines of the group are left for later windows.
+    pub(super) has_more: bool,
+    /// Mappings before the first line, by their costs.
+    pub(super) older: Vec<(i64, MappingSlot)>,
+    /// The weight of a line without any mapping, its User-Agent aside.
+    pub(super) alone: f64,
+    /// How likely the first line has a mapping that is not in the window: a weight.
+    pub(super) elsewhere: f64,
 }
 
 /// A line in the window.
@@ -124,6 +134,33 @@ impl DecisionWindow {
         };
         let against = delay(first, b) + delay(second, a) - delay(first, a) - delay(second, b);
         server.order.learn(crossed < straight, against);
+    }
+
+    /// Returns the best mapping of the likeliest client of a line, by the share of each mapping, and that client's
+    /// probability, in thousandths. `None` if the line clearly more likely belongs to `nobody`.
+    pub(super) fn best(&self, nobody: f64, share: impl Fn(usize) -> f64) -> Option<(usize, u16)> {
+        let (mut best, mut most) = (None, 0.0);
+        let is_open = |it: &(usize, &WindowMapping)| it.1.standing != WindowStanding::Taken;
+        for (place, _) in self.mappings.iter().enumerate().filter(is_open) {
+            let share = share(place);
+            if share > most {
+                (best, most) = (Some(place), share);
+            }
+        }
+        let (best, client) = best.map(|best| (best, self.mappings[best].client))?;
+        let of_client = self.mappings.iter().enumerate().filter(is_open);
+        let of_client = of_client.filter(|(_, it)| it.client == client);
+        let of_client = of_client.map(|(place, _)| share(place)).sum::<f64>();
+        if nobody > of_client + costs::NOBODY_LEAD {
+            return None;
+        }
+        Some((best, thousandths(of_client)))
+    }
+
+    /// Returns how many of the first lines are due: nothing that is still to come changes what they get.
+    pub(super) fn due(&self, memory: &Memory) -> usize {
+        let is_due = |it: &&WindowLine| it.line.time.offset_by(memory.wait) <= memory.now;
+        self.lines.iter().take_while(is_due).count().max(1)
     }
 
     /// Judges a line without a mapping. Other lines of the group may have mappings, and what they get is a
@@ -286,4 +323,29 @@ pub(super) fn probability(
     }
     let share = u16::try_from(chosen_client * 1_000 / all.max(1));
     share.expect("a part of the whole").clamp(1, costs::GUESS_CEILING)
+}
+
+/// Returns how sure a line is of a mapping of this probability, in thousandths. `same` says whether the mappings that the
+/// line could have, `total`, belong to one client.
+pub(super) fn confidence(
+    (total, same): (u32, bool),
+    is_doubtful: bool,
+    fit: AgentFit,
+    share: u16,
+) -> MatchConfidence {
+    if same && !is_doubtful && share >= costs::LATTICE_CERTAIN {
+        let reason = if total == 1 { Reason::Only } else { Reason::SameClient };
+        return MatchConfidence::certain(reason);
+    }
+    let reason = match (same, fit) {
+        (true, _) => Reason::Doubtful,
+        (false, AgentFit::Same) => Reason::UserAgent,
+        (false, _) => Reason::Order,
+    };
+    MatchConfidence::likely(reason, share.clamp(1, costs::GUESS_CEILING))
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 1")]
+fn thousandths(share: f64) -> u16 {
+    (share.clamp(0.0, 1.0) * 1_000.0) as u16
 }

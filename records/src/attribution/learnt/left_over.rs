@@ -16,9 +16,9 @@ impl LeftOverCounts {
         Self { left, alone: 0.0, taken }
     }
 
-    /// Learns that so many mappings were left over.
-    pub(crate) fn learn_left(&mut self, mappings: u32) {
-        self.left += f64::from(mappings).min(costs::LEFT_OVER_FADE_AT);
+    /// Learns that so many mappings were left over; some of them may be only partly so.
+    pub(crate) fn learn_left(&mut self, mappings: f64) {
+        self.left += mappings.min(costs::LEFT_OVER_FADE_AT);
         self.fade();
     }
 
@@ -37,9 +37,10 @@ impl LeftOverCounts {
         }
     }
 
-    /// Returns the share of mappings that are left over.
-    pub(crate) fn left(&self) -> f64 {
-        (self.net(self.left) / (self.left + self.taken)).max(costs::LEFT_OVER_LEAST)
+    /// Returns the share of mappings that are left over, where so many are at least.
+    pub(crate) fn left(&self, at_least: f64) -> f64 {
+        let learnt = self.net(self.left) / (self.left + self.taken);
+        learnt.max(at_least).max(costs::LEFT_OVER_LEAST)
     }
 
     /// Whether many mappings are left over, or many lines without one.
@@ -47,10 +48,11 @@ impl LeftOverCounts {
         self.left.max(self.alone) > (self.left + self.alone + self.taken) * costs::LEFT_OVER_USUAL
     }
 
-    /// Returns the cost of a line without a mapping.
+    /// Returns the cost of a line without a mapping, where there are so many at least.
     #[expect(clippy::cast_possible_truncation, reason = "a small number")]
-    pub(crate) fn alone_cost(&self) -> i64 {
-        let share = self.net(self.alone) / (self.alone + self.taken);
+    pub(crate) fn alone_cost(&self, at_least: f64) -> i64 {
+        let learnt = self.net(self.alone) / (self.alone + self.taken);
+        let share = learnt.max(at_least);
         (-1_000.0 * share.max(costs::ALONE_LEAST).ln()) as i64
     }
 
@@ -68,18 +70,18 @@ mod tests {
     #[test]
     fn what_is_left_over_on_both_sides_makes_neither_usual() {
         let mut counts = LeftOverCounts::new();
-        assert!(counts.left() < 0.01 && counts.alone_cost() > 6_000);
+        assert!(counts.left(0.0) < 0.01 && counts.alone_cost(0.0) > 6_000);
         for _ in 0..900 {
-            counts.learn_left(9);
+            counts.learn_left(9.0);
             counts.learn_line(0.0);
         }
-        assert!(counts.left() > 0.85, "one line in ten is logged: {}", counts.left());
-        assert!(counts.alone_cost() > 6_000);
+        assert!(counts.left(0.0) > 0.85, "one line in ten is logged: {}", counts.left(0.0));
+        assert!(counts.alone_cost(0.0) > 6_000);
         for _ in 0..900 {
-            counts.learn_left(1);
+            counts.learn_left(1.0);
             counts.learn_line(1.0);
         }
-        assert!(counts.left() < 0.3, "{}", counts.left());
-        assert!(counts.alone_cost() > 1_000);
+        assert!(counts.left(0.0) < 0.3, "{}", counts.left(0.0));
+        assert!(counts.alone_cost(0.0) > 1_000);
     }
 }

@@ -8,6 +8,7 @@
 //! - `agreement`: how often logged status and size are those that the balancer saw.
 //! - `calibration`: how often doubtful single-candidate matches prove right.
 //! - `fallback`: which client was last seen with a User-Agent.
+//! - `flows`: how many mappings and lines there are in the same seconds.
 //! - `left_over`: how often mappings are left over, and lines without one.
 //! - `logged_end`: whether lines follow the response's end or that of the request's body.
 //! - `hosts`: which Host headers the lines of a log may belong to.
@@ -24,6 +25,7 @@ pub(crate) mod coarse;
 pub(crate) mod delays;
 pub(crate) mod end_order;
 pub(crate) mod fallback;
+pub(crate) mod flows;
 pub(crate) mod hosts;
 pub(crate) mod left_over;
 pub(crate) mod logged_end;

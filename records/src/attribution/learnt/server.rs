@@ -6,6 +6,7 @@ use super::coarse::CoarseDelaySpan;
 use super::delays::ServerDelays;
 use super::end_order::{EndOrder, SureEnd};
 use super::fallback::AgentFallback;
+use super::flows::FlowCounts;
 use super::hosts::ServerHosts;
 use super::left_over::LeftOverCounts;
 use super::logged_end::LoggedEnd;
@@ -40,6 +41,7 @@ pub(crate) struct LearntServer {
     pub(crate) tls: Option<Box<LearntTls>>,
     /// Of groups with several candidates.
     pub(crate) left_over: LeftOverCounts,
+    pub(crate) flows: FlowCounts,
     /// How much later exchanges end than the exchange of the line logged before.
     pub(crate) advances: ServerDelays,
     pub(crate) end_order: EndOrder,
@@ -77,6 +79,7 @@ impl LearntServer {
             hosts: ServerHosts::default(),
             tls: None,
             left_over: LeftOverCounts::new(),
+            flows: FlowCounts::new(),
             advances: ServerDelays::new(),
             end_order: EndOrder::new(),
             ends: [Timestamp::MIN; 3],
@@ -149,9 +152,14 @@ impl LearntServer {
         *self.unexplained_of(origin) > costs::MISSING_MOST
     }
 
+    /// Returns the share of mappings that are left over.
+    pub(crate) fn left_over(&self) -> f64 {
+        self.left_over.left(self.flows.left())
+    }
+
     /// Returns the cost of a line without a mapping, beside the cost of a delay.
     pub(crate) fn alone_cost(&self) -> i64 {
-        self.left_over.alone_cost() + self.delays.peak_cost()
+        self.left_over.alone_cost(0.0) + self.delays.peak_cost()
     }
 
     /// Learns when the exchange of a line ended.
@@ -250,6 +258,17 @@ impl LearntServer {
         // A long time is less likely than a short one.
         let times = 1 + delay.unsigned_abs() / costs::ASKED_AT_FIRST;
         learnt + i64::from(times.ilog2()) * costs::HALVING / 2
+    }
+
+    /// Returns the cost of a line so long after its request, where stamps are as fine as this and lines are in no order.
+    pub(crate) fn unordered_cost(&self, delay: i64, resolution: Resolution) -> i64 {
+        let learnt = self.delays.cost(delay);
+        if self.delays.is_settled() || delay <= 0 {
+            return learnt;
+        }
+        // A long time is less likely than a short one: half as likely for each doubling.
+        let unit = costs::UNORDERED_AT_FIRST.max(resolution.micros().unsigned_abs());
+        learnt + i64::from((1 + delay.unsigned_abs() / unit).ilog2()) * costs::HALVING
     }
 
     /// Returns the share, in thousandths, from which a pair teaches delays.

@@ -29,6 +29,8 @@ pub(crate) struct WaitingMapping {
     pub(crate) resolution: Resolution,
     /// Whether the mapping was a candidate in a decision that could have gone another way.
     pub(crate) contested: bool,
+    /// The probability that its line is still to come.
+    pub(crate) unclaimed: f32,
     /// Whether the mapping is deferred: too old to be expected, or of an exchange that has not ended.
     pub(crate) deferred: bool,
     /// How often a younger mapping was preferred.
@@ -208,6 +210,15 @@ impl MappingTable {
         self.slab[mapping].contested = true;
     }
 
+    /// Makes a mapping less likely to be left for other lines by this part, and returns how likely it is.
+    #[expect(clippy::cast_possible_truncation, reason = "a share of 1")]
+    pub(crate) fn claim(&mut self, mapping: MappingSlot, part: f64) -> f32 {
+        let waiting = &mut self.slab[mapping];
+        waiting.unclaimed *= 1.0 - part as f32;
+        waiting.contested = true;
+        waiting.unclaimed
+    }
+
     /// Counts that a younger mapping was preferred. A mapping passed over too often is deferred, so
     /// that requests without any answer do not stand before the rest.
     pub(crate) fn pass_over(&mut self, group: GroupSlot, mapping: MappingSlot) {
@@ -230,6 +241,7 @@ impl MappingTable {
             client,
             resolution,
             contested: false,
+            unclaimed: 1.0,
             deferred: false,
             passed_over: 0,
             time,
@@ -438,20 +450,21 @@ impl MappingTable {
         self.groups[group].deferred.last
     }
 
-    /// Defers the group's oldest mappings for as long as `is_deferred` holds; returns how many.
+    /// Defers the group's oldest mappings for as long as `is_deferred` holds; returns how many lines of theirs were still
+    /// to come.
     pub(crate) fn defer_while(
         &mut self,
         group: GroupSlot,
         is_deferred: impl Fn(&WaitingMapping) -> bool,
-    ) -> u32 {
-        let mut deferred = 0;
+    ) -> f64 {
+        let mut deferred = 0.0;
         loop {
             let fresh = self.groups[group].fresh;
             let Some(first) = fresh.first.filter(|&first| is_deferred(self.get(first))) else {
                 return deferred;
             };
             self.defer(group, first);
-            deferred += 1;
+            deferred += f64::from(self.get(first).unclaimed);
         }
     }
 

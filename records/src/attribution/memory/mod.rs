@@ -267,6 +267,17 @@ impl Memory {
         self.mappings.note_if_empty(group);
     }
 
+    /// Makes a mapping so much less likely to be left for other lines; returns whether it is not left at all.
+    pub(crate) fn claim(&mut self, mapping: MappingSlot, part: f64) -> bool {
+        let unclaimed = self.mappings.claim(mapping, part);
+        let is_taken = unclaimed < costs::CLAIMED_LEAST;
+        if is_taken {
+            self.counts.used += 1;
+            self.remove(mapping);
+        }
+        is_taken
+    }
+
     /// Forgets the facts of a mapping that is about to be removed.
     pub(crate) fn forget_facts(&mut self, mapping: MappingSlot) {
         if let Some(facts) = self.mappings.get(mapping).facts {
