@@ -59,25 +59,8 @@ pub fn find_change(
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{requests, sample};
     use super::*;
-    use crate::time::Timestamp;
-
-    const T: i64 = 1_795_379_000 * SECOND;
-
-    fn sample(times: impl Iterator<Item = (u64, i64)>, resolution: Resolution) -> ClockSample {
-        let mut sample = ClockSample::new(usize::MAX);
-        for (key, time) in times {
-            let step = resolution.micros();
-            let time = Timestamp::from_micros(time.div_euclid(step) * step);
-            sample.add(key, (time, resolution));
-        }
-        sample
-    }
-
-    /// Requests of 40 pages, 700 ms apart.
-    fn requests(count: i64) -> impl Iterator<Item = (u64, i64)> {
-        (0..count).map(|n| (n.unsigned_abs() * 17 % 40, T + n * 700_000))
-    }
 
     #[test]
     fn the_line_is_found_at_which_a_clock_was_set() {

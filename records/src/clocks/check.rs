@@ -185,25 +185,9 @@ fn part_of(whole: u32, part: f64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{requests, sample};
     use super::*;
-    use crate::time::{Resolution, Timestamp};
-
-    const T: i64 = 1_795_379_000 * SECOND;
-
-    fn sample(times: impl Iterator<Item = (u64, i64)>, resolution: Resolution) -> ClockSample {
-        let mut sample = ClockSample::new(usize::MAX);
-        for (key, time) in times {
-            let step = resolution.micros();
-            let time = Timestamp::from_micros(time.div_euclid(step) * step);
-            sample.add(key, (time, resolution));
-        }
-        sample
-    }
-
-    /// Requests of 40 pages, 700 ms apart.
-    fn requests(count: i64) -> impl Iterator<Item = (u64, i64)> {
-        (0..count).map(|n| (n.unsigned_abs() * 17 % 40, T + n * 700_000))
-    }
+    use crate::time::Resolution;
 
     #[test]
     fn an_offset_holds_or_does_not() {

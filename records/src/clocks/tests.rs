@@ -28,6 +28,23 @@ fn cut(micros: i64, resolution: Resolution) -> (Timestamp, Resolution) {
     (Timestamp::from_micros(micros.div_euclid(step) * step), resolution)
 }
 
+/// Requests at these times, with stamps of this resolution.
+pub(super) fn sample(
+    times: impl Iterator<Item = (u64, i64)>,
+    resolution: Resolution,
+) -> ClockSample {
+    let mut sample = ClockSample::new(usize::MAX);
+    for (key, time) in times {
+        sample.add(key, cut(time, resolution));
+    }
+    sample
+}
+
+/// Requests of 40 pages, 700 ms apart.
+pub(super) fn requests(count: i64) -> impl Iterator<Item = (u64, i64)> {
+    (0..count).map(|n| (n.unsigned_abs() * 17 % 40, T + n * 700_000))
+}
+
 /// Traffic of a server with timestamps of a given resolution: mappings and lines.
 struct TestSite {
     requests: u64,

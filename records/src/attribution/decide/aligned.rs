@@ -20,7 +20,7 @@ use crate::attribution::memory::Memory;
 use crate::attribution::memory::facts::ExchangeFacts;
 use crate::attribution::memory::mappings::{GroupSlot, RequestGroup, WaitingMapping};
 use crate::attribution::queue::{EarlyVerdict, LineQueue};
-use crate::attribution::verdict::{Certainty, LineVerdict, Reason};
+use crate::attribution::verdict::{Certainty, LineVerdict};
 use crate::time::{Resolution, Timestamp};
 
 /// Decides the oldest held line by the shares of all alignments of the group's lines with its mappings.
@@ -38,52 +38,36 @@ pub(super) fn decide<T>(
     window.weigh_in_order(memory, learnt, group);
     window.watch_order(learnt);
     window.lattice.solve();
-    let latest = window.lines[0].line.time.offset_by(memory.wait / 2);
-    let decided = if window.is_crowded() { costs::LATTICE_DECIDED } else { 1 };
-    let mut verdict = None;
-    for place in 0..decided.min(window.lines.len()) {
-        let WindowLine { number, line } = window.lines[place];
-        if place > 0 && line.time > latest {
-            break;
-        }
-        let next = queue.next_of(number);
+    let most = if window.is_crowded() { costs::LATTICE_DECIDED } else { 1 };
+    let first = window.decide_lines(queue, memory, most, |window, memory, place, next| {
+        let line = window.lines[place].line;
         let server = line.server as usize;
-        let mut ended = None;
         learnt.servers[server].left_over.learn_line(window.nobody(place).clamp(0.0, 1.0));
         let best = window.best(window.none_left(place), |mapping| window.share(place, mapping));
-        let found = match best {
-            Some((chosen, share)) => {
-                let found = window.judge_share(memory, learnt, group, place, chosen, share);
-                let mapping = &window.mappings[chosen];
-                let is_ended = mapping.facts.is_some() && !mapping.deferred;
-                if is_ended && share >= learnt.servers[server].teaches() {
-                    let life = mapping.facts.map(|it| memory.exchanges.get(it).life(mapping.time));
-                    ended = life.map(|life| SureEnd {
-                        ended: learnt.servers[server].stamped.place(life),
-                        asked: life.asked,
-                        group: Some(group),
-                        origin: line.origin,
-                    });
-                }
-                memory.consume(group, window.mappings[chosen].mapping, next);
-                found
-            }
-            None => {
-                let found = window.judge_unmatched(memory, group);
-                memory.leave_group(group, next);
-                found
-            }
+        let Some((chosen, share)) = best else {
+            let verdict = window.leave_unmatched(memory, group, next);
+            return EarlyVerdict { verdict, ended: None };
         };
-        if place > 0 {
-            queue.keep_early(number, EarlyVerdict { verdict: found, ended });
-            continue;
+        let verdict = window.judge_share(memory, learnt, group, place, chosen, share);
+        let mapping = &window.mappings[chosen];
+        let is_ended = mapping.facts.is_some() && !mapping.deferred;
+        let mut ended = None;
+        if is_ended && share >= learnt.servers[server].teaches() {
+            let life = mapping.facts.map(|it| memory.exchanges.get(it).life(mapping.time));
+            ended = life.map(|life| SureEnd {
+                ended: learnt.servers[server].stamped.place(life),
+                asked: life.asked,
+                group: Some(group),
+                origin: line.origin,
+            });
         }
-        verdict = Some(found);
-        if let Some(ended) = ended {
+        memory.consume(group, mapping.mapping, next);
+        if let Some(ended) = ended.filter(|_| place == 0) {
             learnt.servers[server].advance_to(ended);
         }
-    }
-    verdict.unwrap_or(LineVerdict::unmatched(Reason::NoMapping))
+        EarlyVerdict { verdict, ended }
+    });
+    first.verdict
 }
 
 impl DecisionWindow {

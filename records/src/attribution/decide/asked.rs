@@ -16,7 +16,7 @@ use crate::attribution::line::{HeldLine, LineNumber};
 use crate::attribution::memory::Memory;
 use crate::attribution::memory::mappings::{GroupSlot, MappingSlot, WaitingMapping};
 use crate::attribution::queue::{EarlyVerdict, LineQueue};
-use crate::attribution::verdict::{LineVerdict, Reason};
+use crate::attribution::verdict::LineVerdict;
 use crate::time::Timestamp;
 
 /// Decides the oldest held line, which waits in `group`; where more lines wait than are weighed together, some more.
@@ -30,40 +30,25 @@ pub(super) fn decide<T>(
     window.fill_asked(queue, memory, learnt, group);
     window.weigh_asked(memory, learnt);
     window.matching.solve();
-    let latest = window.lines[0].line.time.offset_by(memory.wait / 2);
-    let decided = if window.has_more { window.lines.len().div_ceil(2) } else { window.due(memory) };
-    let mut verdict = None;
-    for place in 0..decided.min(window.lines.len()) {
-        let WindowLine { number, line } = window.lines[place];
-        if place > 0 && line.time > latest {
-            break;
-        }
-        let next = queue.next_of(number);
-        let server = line.server as usize;
+    let most = if window.has_more { window.lines.len().div_ceil(2) } else { window.due(memory) };
+    let first = window.decide_lines(queue, memory, most, |window, memory, place, next| {
         let nobody = window.nobody_asked(place);
         let alone = if nobody > costs::ALONE_CLEARLY { 1.0 } else { 0.0 };
+        let server = window.lines[place].line.server as usize;
         learnt.servers[server].left_over.learn_line(alone);
         let best = window.best(nobody, |mapping| window.matching.share(place, mapping));
-        let found = match best {
+        let verdict = match best {
             Some((chosen, share)) => {
-                let found = window.judge_asked(memory, learnt, group, (place, chosen), share);
+                let verdict = window.judge_asked(memory, learnt, group, (place, chosen), share);
                 window.teach(memory, learnt, place, chosen);
                 window.claim(memory, (group, next), place, chosen);
-                found
+                verdict
             }
-            None => {
-                let found = window.judge_unmatched(memory, group);
-                memory.leave_group(group, next);
-                found
-            }
+            None => window.leave_unmatched(memory, group, next),
         };
-        if place == 0 {
-            verdict = Some(found);
-        } else {
-            queue.keep_early(number, EarlyVerdict { verdict: found, ended: None });
-        }
-    }
-    verdict.unwrap_or(LineVerdict::unmatched(Reason::NoMapping))
+        EarlyVerdict { verdict, ended: None }
+    });
+    first.verdict
 }
 
 impl DecisionWindow {

@@ -28,32 +28,19 @@ pub(super) fn decide<T>(
     window.weigh(memory, learnt, group);
     window.watch_order(learnt);
     let chosen = window.costs.solve();
-    let latest = window.lines[0].line.time.offset_by(memory.wait / 2);
     let crowded = window.lines.len() < memory.mappings.group(group).lines as usize;
-    let decided = if crowded { costs::WINDOW_DECIDED } else { 1 };
-    let mut verdict = None;
-    for (place, chosen) in chosen.into_iter().enumerate().take(decided) {
-        let WindowLine { number, line } = window.lines[place];
-        if place > 0 && line.time > latest {
-            break;
-        }
-        let next = queue.next_of(number);
-        let found = if let Some(chosen) = chosen {
-            let found = window.judge(memory, learnt, group, place, chosen);
+    let most = if crowded { costs::WINDOW_DECIDED } else { 1 };
+    let first = window.decide_lines(queue, memory, most, |window, memory, place, next| {
+        let verdict = if let Some(chosen) = chosen[place] {
+            let verdict = window.judge(memory, learnt, group, place, chosen);
             memory.consume(group, window.mappings[chosen].mapping, next);
-            found
+            verdict
         } else {
-            let found = window.judge_unmatched(memory, group);
-            memory.leave_group(group, next);
-            found
+            window.leave_unmatched(memory, group, next)
         };
-        if place == 0 {
-            verdict = Some(found);
-        } else {
-            queue.keep_early(number, EarlyVerdict { verdict: found, ended: None });
-        }
-    }
-    verdict.unwrap_or(LineVerdict::unmatched(Reason::NoMapping))
+        EarlyVerdict { verdict, ended: None }
+    });
+    first.verdict
 }
 
 impl DecisionWindow {

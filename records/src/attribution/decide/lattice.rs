@@ -66,10 +66,6 @@ impl Lattice {
     /// Starts a new alignment; all pairs are impossible until they are set.
     pub(crate) fn reset(&mut self, lines: usize, mappings: usize) {
         (self.lines, self.mappings) = (lines, mappings);
-        let refill = |of: &mut Vec<f64>, len, with| {
-            of.clear();
-            of.resize(len, with);
-        };
         refill(&mut self.pairs, lines * mappings, 0.0);
         refill(&mut self.left, mappings, 1.0);
         refill(&mut self.open, mappings, 1.0);
@@ -233,6 +229,12 @@ impl Lattice {
             (0..width).map(|place| self.before[row + place] * self.after[next + place]).sum();
         if self.total > 0.0 { sum * self.alone[line] / self.total } else { 1.0 }
     }
+}
+
+/// Makes all values these.
+pub(super) fn refill(of: &mut Vec<f64>, len: usize, with: f64) {
+    of.clear();
+    of.resize(len, with);
 }
 
 #[cfg(test)]

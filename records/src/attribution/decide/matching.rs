@@ -5,6 +5,7 @@
 //! are those of the fractional Bethe approximation (Chertkov and Yedidia, 2013): the shares of a line add up to one, and
 //! so do those of a mapping; a pair that is nearly sure weighs more than its weight says.
 
+use super::lattice::refill;
 use crate::attribution::costs;
 
 /// e to the power of 3/4, the part of the correction for sure pairs that is taken: none makes shares too small where
@@ -34,10 +35,6 @@ impl Matching {
     /// Starts anew; all pairs are impossible until they are set.
     pub(crate) fn reset(&mut self, lines: usize, mappings: usize) {
         (self.lines, self.mappings) = (lines, mappings);
-        let refill = |of: &mut Vec<f64>, len, with| {
-            of.clear();
-            of.resize(len, with);
-        };
         refill(&mut self.pairs, lines * mappings, 0.0);
         refill(&mut self.shares, lines * mappings, 0.0);
         refill(&mut self.scaled, lines * mappings, 0.0);

@@ -15,6 +15,7 @@ use crate::attribution::memory::client::ClientHash;
 use crate::attribution::memory::facts::FactsSlot;
 use crate::attribution::memory::mappings::{GroupSlot, MappingSlot, RequestGroup, WaitingMapping};
 use crate::attribution::odds::weight;
+use crate::attribution::queue::{EarlyVerdict, LineQueue};
 use crate::attribution::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
 use crate::time::{Resolution, Timestamp};
 
@@ -157,20 +158,49 @@ impl DecisionWindow {
         Some((best, thousandths(of_client)))
     }
 
+    /// Decides the first lines of the window one after the other, at most so many, and keeps the verdicts on all but the
+    /// first. `decide` gets a line's place in the window and the number of the next line of the group.
+    pub(super) fn decide_lines<T>(
+        &mut self,
+        queue: &mut LineQueue<T>,
+        memory: &mut Memory,
+        most: usize,
+        mut decide: impl FnMut(&mut Self, &mut Memory, usize, Option<LineNumber>) -> EarlyVerdict,
+    ) -> EarlyVerdict {
+        let latest = self.lines[0].line.time.offset_by(memory.wait / 2);
+        let next = queue.next_of(self.lines[0].number);
+        let first = decide(self, memory, 0, next);
+        for place in 1..most.min(self.lines.len()) {
+            let WindowLine { number, line } = self.lines[place];
+            if line.time > latest {
+                break;
+            }
+            let found = decide(self, memory, place, queue.next_of(number));
+            queue.keep_early(number, found);
+        }
+        first
+    }
+
     /// Returns how many of the first lines are due: nothing that is still to come changes what they get.
     pub(super) fn due(&self, memory: &Memory) -> usize {
         let is_due = |it: &&WindowLine| it.line.time.offset_by(memory.wait) <= memory.now;
         self.lines.iter().take_while(is_due).count().max(1)
     }
 
-    /// Judges a line without a mapping. Other lines of the group may have mappings, and what they get is a
-    /// guess from now on.
-    pub(super) fn judge_unmatched(&self, memory: &mut Memory, group: GroupSlot) -> LineVerdict {
+    /// Leaves the group's first line without a mapping; `next` is the following line of the group. Other lines may have
+    /// mappings, and what they get is a guess from now on.
+    pub(super) fn leave_unmatched(
+        &self,
+        memory: &mut Memory,
+        group: GroupSlot,
+        next: Option<LineNumber>,
+    ) -> LineVerdict {
         for mapping in self.mappings.iter().filter(|it| it.standing != WindowStanding::Taken) {
             memory.mappings.contest(mapping.mapping);
         }
         let RequestGroup { mappings, lines, .. } = *memory.mappings.group(group);
         let reason = if lines > mappings { Reason::NoMapping } else { Reason::NoneFits };
+        memory.leave_group(group, next);
         LineVerdict { candidates: mappings, ..LineVerdict::unmatched(reason) }
     }
 
