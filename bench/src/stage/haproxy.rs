@@ -50,8 +50,10 @@ pub(super) fn configuration(
         HaproxyLogMode::Tcp => ("tcp", "  option tcplog\n"),
         HaproxyLogMode::TcpPorts => ("tcp", TCP_PORTS),
     };
+    // Where several threads write to the standard output at once, one of them may drop its line.
     let mut text = format!(
         "global
+  nbthread 1
   log {log} local0
   maxconn 1000
   tune.http.logurilen 8000
