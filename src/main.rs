@@ -21,6 +21,11 @@ fn main() -> ExitCode {
         Ok(plan) => plan,
         Err(error) => return misused(error),
     };
+    if args.mode() != PenMode::Run
+        && let Some(warning) = plan.warning()
+    {
+        eprintln!("pen: {warning}");
+    }
     match args.mode() {
         PenMode::Run => run(&plan).unwrap_or_else(|error| failed(&*error)),
         PenMode::Check => plan.check().map_or_else(misused, |()| Exit::Done.into()),

@@ -148,6 +148,9 @@ impl ServerArg {
     /// The error names the first wrong field.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         let (host, rest) = split_host(text)?;
+        if rest.is_none() && !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(AddressError::PortAlone);
+        }
         let host = Host::parse(host)?;
         let mut fields = rest.into_iter().flat_map(|rest| rest.split(':'));
         let mut next = || fields.next().filter(|field| !field.is_empty());
@@ -222,6 +225,8 @@ pub enum AddressError {
     Host,
     /// An unclosed bracket, or text right after a closing bracket.
     Bracket,
+    /// A port where a server is expected.
+    PortAlone,
     /// Not a port number or a service.
     Port,
     /// A path too long for a Unix-domain socket.
@@ -242,6 +247,9 @@ impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Host => "expected an address, a host name, or a path with a / in it",
+            Self::PortAlone => {
+                "expected a server as HOST:PORT, found a port alone: where to listen stands before the servers"
+            }
             Self::Bracket => "expected [IPv6] and then nothing or a colon",
             Self::Port => "expected a port from 0 to 65535 or a service of /etc/services",
             Self::LongPath => "expected a path of at most 107 bytes",

@@ -126,17 +126,9 @@ impl Bound {
             .map(|_| Mailbox::new().map(Arc::new))
             .collect::<io::Result<_>>()
             .doing("start a worker")?;
-        let each = if matches!(self.sockets, ListenSockets::Udp(_)) { FLOW } else { CONNECTION };
-        // A worker has one for each address, one for its epoll instance and one for its waker.
-        let own = self.workers * (self.endpoints.len() + 2);
-        let most = connections_for(raise_descriptors(), own as u64, each);
-        if let Some(asked) = config.settings.limits.connections
-            && asked.get() > most
-        {
-            warn!(
-                "conn_max {asked}: only {most} connections fit the limit of file descriptors, so that many are served \
-                 (raise the limit: ulimit -n, or LimitNOFILE= in the unit)"
-            );
+        let most = connections_within(raise_descriptors(), config);
+        if let Some(warning) = beyond_descriptors(config, most) {
+            warn!("{warning}");
         }
         let (settings, keeper) = (config.settings.clone(), self.keeper);
         let shared = Arc::new(Shared::new(settings, keeper.clone(), mailboxes.clone(), most));
@@ -290,6 +282,29 @@ fn raise_descriptors() -> u64 {
             soft
         }
     }
+}
+
+/// Returns a warning if the configuration asks for more connections than the limit of file descriptors allows.
+#[must_use]
+pub fn descriptor_warning(config: &PenConfig) -> Option<String> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    beyond_descriptors(config, connections_within(hard, config))
+}
+
+fn beyond_descriptors(config: &PenConfig, most: usize) -> Option<String> {
+    let asked = config.settings.limits.connections.filter(|asked| asked.get() > most)?;
+    Some(format!(
+        "conn_max {asked}: only {most} connections fit the limit of file descriptors, so that many are served \
+         (raise the limit: ulimit -n, or LimitNOFILE= in the unit)"
+    ))
+}
+
+/// Returns how many connections fit a limit of file descriptors.
+fn connections_within(descriptors: u64, config: &PenConfig) -> usize {
+    let each = if config.transport == TransportKind::Udp { FLOW } else { CONNECTION };
+    // A worker has one for each address, one for its epoll instance and one for its waker.
+    let own = config.workers.get() * (config.listen.len() + 2);
+    connections_for(descriptors, own as u64, each)
 }
 
 fn connections_for(descriptors: u64, own: u64, each: u64) -> usize {

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pen_daemon::logfile::{Buffering, LogFile};
 use pen_records::mapping::packet::{OVERHEAD, PacketRecords, write_packet, write_record};
@@ -25,6 +25,8 @@ use crate::logs::log_thread::{
 const PACKET: usize = 1_400;
 /// Most batches in the queue.
 const QUEUE: usize = 2_048;
+/// How long a datagram may be refused after it was sent. Its records count when the time is over, or with the next one.
+const REFUSAL: Duration = Duration::from_millis(100);
 /// Most bytes of lines kept while a disk is full.
 const BOUND: usize = 4 << 20;
 
@@ -150,6 +152,8 @@ struct MappingWriter {
     before: (u64, u64),
     /// Records that the classic format cannot express.
     unsupported: u64,
+    /// The last datagram to a collector, until it is known whether somebody listens there.
+    in_flight: Option<SentDatagram>,
     buf: Vec<u8>,
 }
 
@@ -205,6 +209,9 @@ impl LogWriter for MappingWriter {
     }
 
     fn settle(&mut self) {
+        if self.in_flight.is_some_and(|sent| Instant::now() >= sent.settled) {
+            self.settle_in_flight();
+        }
         if let MappingOutput::File(file) = &mut self.output {
             file.settle(Instant::now());
             let ((written, dropped), before) = (file.settled(), self.before);
@@ -244,7 +251,11 @@ impl LogWriter for MappingWriter {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        if let MappingOutput::File(file) = &self.output { file.next_due() } else { None }
+        if let MappingOutput::File(file) = &self.output {
+            file.next_due()
+        } else {
+            self.in_flight.map(|sent| sent.settled)
+        }
     }
 
     /// A C collector needs the record of a request before the access line arrives.
@@ -270,29 +281,58 @@ impl MappingWriter {
             overrun: 0,
             before: (0, 0),
             unsupported: 0,
+            in_flight: None,
             buf: Vec::with_capacity(PACKET),
         })
     }
 
-    fn count(&self, sent: io::Result<DatagramOutcome>, records: u64) {
-        let trouble = match sent {
-            Ok(sent) => {
-                self.counts.written.fetch_add(records, Ordering::Relaxed);
-                (sent == DatagramOutcome::Refused).then(|| "no process listens there".to_owned())
+    /// Counts the datagram before by what the sending of this one told.
+    fn count(&mut self, sent: io::Result<DatagramOutcome>, records: u64) {
+        match sent {
+            Ok(outcome) => {
+                self.settle_sent(outcome);
+                let settled = Instant::now() + REFUSAL;
+                self.in_flight = Some(SentDatagram { records, settled });
             }
             Err(error) => {
+                self.settle_sent(DatagramOutcome::Sent);
                 self.counts.failed.fetch_add(records, Ordering::Relaxed);
-                Some(error.to_string())
+                self.set_trouble(Some(error.to_string()));
+            }
+        }
+    }
+
+    /// Counts the last datagram: no other one follows for a while.
+    fn settle_in_flight(&mut self) {
+        let refused = match &self.output {
+            MappingOutput::Collector(socket) => socket.take_error().ok().flatten().is_some(),
+            MappingOutput::Off | MappingOutput::File(_) => false,
+        };
+        self.settle_sent(if refused { DatagramOutcome::Refused } else { DatagramOutcome::Sent });
+    }
+
+    /// Counts the records of the last datagram as written, or as lost if nobody listened.
+    fn settle_sent(&mut self, outcome: DatagramOutcome) {
+        let Some(SentDatagram { records, .. }) = self.in_flight.take() else { return };
+        let (count, trouble) = match outcome {
+            DatagramOutcome::Sent => (&self.counts.written, None),
+            DatagramOutcome::Refused => {
+                (&self.counts.failed, Some("no process listens there".to_owned()))
             }
         };
+        count.fetch_add(records, Ordering::Relaxed);
         self.set_trouble(trouble);
     }
 
     /// Logs the first failure, and the first success after failures.
     fn set_trouble(&self, now: Option<String>) {
+        let target = match &self.target {
+            Some(LogTarget::Collector { name, .. }) => name,
+            _ => "a file",
+        };
         match (self.trouble.replace(now.clone()), now) {
-            (None, Some(error)) => warn!(error, "cannot send mapping records"),
-            (Some(_), None) => info!("mapping records can be sent again"),
+            (None, Some(error)) => warn!(error, "cannot send mapping records to {target}"),
+            (Some(_), None) => info!("mapping records can be sent to {target} again"),
             _ => {}
         }
     }
@@ -301,9 +341,18 @@ impl MappingWriter {
         if let MappingOutput::File(file) = &mut self.output {
             file.finish(Instant::now());
         }
+        self.settle_in_flight();
         self.settle();
         self.output = MappingOutput::Off;
     }
+}
+
+/// A datagram that may still be refused.
+#[derive(Clone, Copy, Debug)]
+struct SentDatagram {
+    records: u64,
+    /// When it counts as written.
+    settled: Instant,
 }
 
 /// The outcome of sending a datagram.
@@ -439,6 +488,11 @@ mod tests {
             log.trouble().is_some()
         });
         drop(writer);
+        let control = log.control();
         log.finish();
+        let counts = control.counts();
+        let [made, written, failed] = [&counts.made, &counts.written, &counts.failed]
+            .map(|count| count.load(Ordering::Relaxed));
+        assert_eq!((written, failed), (0, made), "nobody received a record");
     }
 }

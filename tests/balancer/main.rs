@@ -5,7 +5,7 @@
 //! - Choosing a server: `choosing`, `checks`, and two balancers with one address (`keepalived`).
 //! - Protocols: `http`, `real_http`, `proxy`, `tls`.
 //! - Logs: `records`, `access_log`, `collect`.
-//! - The program: `process`, `daemon`, `hardship`, `defects` (the defects of C pen, `defects.md`), `robustness` (mutated input).
+//! - The program: `process`, `daemon`, `hardship`, `mistakes`, `defects` (the defects of C pen, `defects.md`), `robustness` (mutated input).
 //! - Support: `support`, `program`, `nginx`, `namespaces`.
 
 mod access_log;
@@ -21,6 +21,7 @@ mod hardship;
 mod http;
 mod keepalived;
 mod limits;
+mod mistakes;
 mod namespaces;
 mod nginx;
 mod pairings;

@@ -10,6 +10,7 @@ use crate::command::cli::PenArgs;
 use crate::command::env::CommandEnv as _;
 use crate::command::setup::{InvokingUser, LoadedConfig, SetupError};
 use crate::config::{LogTarget, PenConfig, file_io};
+use crate::data::balancer::descriptor_warning;
 use crate::data::tls::keeper::TlsKeeper;
 use crate::operate::control::SystemEnv;
 
@@ -47,6 +48,12 @@ impl RunPlan {
         };
         faults.extend(self.unwritable());
         if faults.is_empty() { Ok(()) } else { Err(SetupError::from_lines(faults)) }
+    }
+
+    /// Returns what is legal and does not come true.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        descriptor_warning(self.config())
     }
 
     /// Returns a line for each file that cannot be written, and for an unknown user.
