@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, ErrorKind, Read as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::str::FromStr;
@@ -74,6 +74,12 @@ pub fn privacy(mode: &PrivacyMode) -> Result<Privacy, ActionError> {
     let mut key = Vec::new();
     File::open(path)
         .and_then(|file| file.take(LONGEST_KEY).read_to_end(&mut key))
+        .map_err(|error| match error.kind() {
+            ErrorKind::NotFound => io::Error::other(format!(
+                "{error}: make one with `head -c 32 /dev/urandom | base64 > {path}`"
+            )),
+            _ => error,
+        })
         .doing(format_args!("read the key {path}"))?;
     Privacy::keyed(&key).doing(format_args!("use the key {path}"))
 }
@@ -117,7 +123,7 @@ mod tests {
         for (text, expected) in [("10000", Some(10_000)), ("0", Some(0)), ("65535", Some(65_535))] {
             assert_eq!(udp_port(text).ok(), expected, "{text}");
         }
-        for text in ["65536", "-1", "", "no such"] {
+        for text in ["65536", "99999999999999999999", "-1", "", "no such"] {
             assert!(udp_port(text).unwrap_err().starts_with("expected a port"), "{text}");
         }
     }

@@ -381,7 +381,10 @@ fn split(
         (&inside[..end], rest, Some(ip))
     } else {
         let Some(colon) = memchr::memchr(b':', bytes) else {
-            return Err(expected("SERVER:FILE, found no colon in"));
+            let file = arg.display();
+            return Err(ActionError::new(format!(
+                "expected SERVER:FILE, found no colon in {file}: each file needs its server in front, as in 10.0.0.1:{file}"
+            )));
         };
         let (name, rest) = (&bytes[..colon], &bytes[colon + 1..]);
         if parse_ip(name).is_none() && begins_with_bare_v6(bytes) && !exists(&path(rest)) {

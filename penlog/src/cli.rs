@@ -38,11 +38,11 @@ pub(crate) struct ShipperArgs {
     follow: Vec<PathBuf>,
 
     /// With --follow: also read what the files already contain
-    #[arg(long, requires = "follow")]
+    #[arg(long, requires = "follow", conflicts_with = "fifo")]
     from_start: bool,
 
     /// With --follow: store the read position in FILE and continue there after a restart
-    #[arg(long, value_name = "FILE", requires = "follow")]
+    #[arg(long, value_name = "FILE", requires = "follow", conflicts_with = "fifo")]
     state: Option<PathBuf>,
 
     /// Read this FIFO instead of standard input and never stop at its end; the FIFO is created if missing

@@ -275,6 +275,47 @@ fn what_does_not_mend_ends_it_with_1_and_misuse_with_2() {
 }
 
 #[test]
+fn a_mistake_is_said_with_what_was_expected() {
+    let folder = TempFolder::new();
+    let gone = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let port = gone.local_addr().unwrap().port().to_string();
+    drop(gone);
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    for (args, expected) in [
+        (&["loghost:10000"][..], "host and port are two words: write penlog loghost 10000"),
+        (&["--follow", "F", "127.0.0.1", "10000"], "write penlog HOST PORT --follow FILE"),
+        (&["10000", "127.0.0.1"], "'127.0.0.1' is neither a number nor a UDP service"),
+        (&["127.0.0.1", "10000", "203.0.113.5"], "cannot send from 203.0.113.5: "),
+        (&["127.0.0.1", "10000", "--state", "s", "--fifo", "f"], "cannot be used with"),
+        (&["127.0.0.1", "10000", "--folow", "f"], "'--follow'"),
+    ] {
+        let mut penlog = RunningShipper::start(args);
+        assert!(matches!(penlog.wait().code(), Some(1 | 2)), "{args:?}");
+        let said = penlog.said();
+        assert!(said.contains(expected), "{args:?}: {said}");
+    }
+    // What may mend is waited for, and said.
+    for (args, expected) in [
+        (&["no-such-host.invalid", "10000"][..], "cannot look up no-such-host.invalid: "),
+        (&["127.0.0.1", &port, "--follow", &path("none.log")], "none.log yet: waiting for one"),
+        (&["127.0.0.1", &port, "--from-start", "--follow", &path("")], "it is not a plain file"),
+    ] {
+        let mut penlog = RunningShipper::start(args);
+        penlog.feed(b"a line\n");
+        let said = penlog.says(expected);
+        assert!(said.contains("penlog: "), "{said}");
+    }
+    let mut penlog = RunningShipper::start(["127.0.0.1", &port]);
+    penlog.feed(b"a line that nobody takes\n");
+    assert_eq!(penlog.wait().code(), Some(1));
+    let said = penlog.said();
+    assert!(
+        said.contains("holding lines until that changes") && said.contains("1 not sent"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_report_is_given_when_asked_for() {
     let collector = TestCollector::start();
     let mut penlog = RunningShipper::to(collector.addr, &[]);

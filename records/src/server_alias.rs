@@ -108,7 +108,13 @@ impl FromStr for ServerAlias {
 
     fn from_str(text: &str) -> Result<Self, ServerAliasError> {
         let (name, addr) = text.split_once('=').ok_or(ServerAliasError::Malformed)?;
-        let server = ServerKey::parse(addr).ok_or(ServerAliasError::Malformed)?;
+        let server = ServerKey::parse(addr).ok_or_else(|| {
+            if ServerKey::parse(name).is_some() && !addr.is_empty() {
+                ServerAliasError::Reversed(text.into())
+            } else {
+                ServerAliasError::Malformed
+            }
+        })?;
         let known_as = match parse_ip(name.as_bytes()) {
             _ if name.is_empty() => return Err(ServerAliasError::Malformed),
             Some(addr) => KnownAs::Addr(addr),
@@ -125,6 +131,8 @@ impl FromStr for ServerAlias {
 pub enum ServerAliasError {
     /// No `NAME=ADDR`.
     Malformed,
+    /// The address in front of the equals sign, and the name behind it: the whole text.
+    Reversed(Box<str>),
     /// The part before the equals sign is an address with a port.
     PortInName,
     /// The same NAME stands for two servers.
@@ -139,6 +147,10 @@ impl fmt::Display for ServerAliasError {
             Self::Malformed => f.write_str(
                 "expected NAME=ADDR or NAME=ADDR:PORT, as in 192.0.2.7=10.0.0.1 or app/web1=10.0.0.1:80",
             ),
+            Self::Reversed(text) => {
+                let (addr, name) = text.split_once('=').unwrap_or_default();
+                write!(f, "expected NAME=ADDR: write {name}={addr}")
+            }
             Self::PortInName => {
                 f.write_str("expected no port in front of the equals sign, as in 192.0.2.7=10.0.0.1:80")
             }
@@ -267,7 +279,9 @@ mod tests {
             let server = ServerKey { addr: server.parse().unwrap(), port };
             assert_eq!(text.parse(), Ok(ServerAlias { known_as, server }), "{text}");
         }
-        for text in ["", "w1", "w1=", "=10.0.0.1", "w1=there", "10.0.0.1=w1"] {
+        let reversed = "10.0.0.1=w1".parse::<ServerAlias>().unwrap_err();
+        assert_eq!(reversed.to_string(), "expected NAME=ADDR: write w1=10.0.0.1");
+        for text in ["", "w1", "w1=", "=10.0.0.1", "w1=there", "10.0.0.1="] {
             assert_eq!(text.parse::<ServerAlias>(), Err(ServerAliasError::Malformed), "{text}");
         }
         for text in ["10.0.0.2:80=10.0.0.1", "[2001:db8::1]:80=10.0.0.1"] {

@@ -75,7 +75,8 @@ pub(super) fn find(word: &str) -> Option<&'static str> {
 }
 
 /// Returns the verb that a misspelled one resembles most: at most one letter in three differs.
-pub(super) fn nearest(word: &str) -> Option<&'static str> {
+#[must_use]
+pub fn nearest(word: &str) -> Option<&'static str> {
     let nearest = all().map(|verb| (distance(word.as_bytes(), verb.as_bytes()), verb)).min()?;
     (nearest.0 * 3 <= nearest.1.len()).then_some(nearest.1)
 }

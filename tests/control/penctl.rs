@@ -54,6 +54,34 @@ fn misuse_and_absence_are_told_apart() {
 }
 
 #[test]
+fn a_mistake_is_said_with_what_was_expected() {
+    let control = Control::tcp();
+    let address = control.address.as_str();
+    for (args, expected) in [
+        (&[][..], "expected a command, as in penctl servers"),
+        (&[address], "is an address without a command"),
+        (&["serers"], "unknown command 'serers': did you mean 'servers'?"),
+        (&["--jsn", address, "servers"], "'--json'"),
+        (&["127.0.0.1:1", "servers"], "no pen has its control port there (-C)"),
+        (&[address, "serers"], "unknown command 'serers': did you mean 'servers'?"),
+        (&[address, "drain", "99"], "server 99: there is no such server"),
+        (
+            &[address, "drain", "192.0.2.9:80"],
+            "server 192.0.2.9:80: there is no such server, see 'servers'",
+        ),
+        (&[address, "drain"], "expected the number of a server, from 0 to 9999, or its address"),
+        (&[address, "help", "drainn"], "did you mean 'drain'"),
+    ] {
+        let said = penctl(args);
+        assert!(matches!(said.code, Some(1 | 2)), "{args:?}: {said:?}");
+        assert!(said.err.contains(expected), "{args:?}: {said:?}");
+        assert!(!said.err.contains("to pass '--"), "{args:?}: {said:?}");
+    }
+    let said = penctl(&[address, "help", "drain"]);
+    assert!(said.out.starts_with("drain N|ADDRESS [TIME]"), "{said:?}");
+}
+
+#[test]
 fn a_frozen_pen_is_not_waited_for() {
     // Accepts by way of its backlog, and never answers.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

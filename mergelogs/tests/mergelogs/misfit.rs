@@ -182,7 +182,14 @@ fn wrong_words_are_told_what_was_expected() {
     folder.write("a.log", "");
     for (words, expected) in [
         ("a.log:10.0.0.1", "10.0.0.1 looks like the server, so write 10.0.0.1:a.log"),
-        ("10.0.0.1:a.log b.log", "found no colon in b.log"),
+        ("10.0.0.1:a.log b.log", "each file needs its server in front, as in 10.0.0.1:b.log"),
+        ("-j 10x 10.0.0.1:a.log", "expected a number, with ms, s, m or h behind it or not"),
+        ("-j 99999999999 10.0.0.1:a.log", "expected at most 366 days"),
+        ("--explian why 10.0.0.1:a.log", "'--explain'"),
+        ("--format combind 10.0.0.1:a.log", "did you mean combined?"),
+        ("--mapping-format haproxi 10.0.0.1:a.log", "did you mean haproxy?"),
+        ("--zone Europe/Berln 10.0.0.1:a.log", "or the name of a zone, as in Europe/Berlin"),
+        ("--server 10.0.0.1=app/web1 10.0.0.1:a.log", "write app/web1=10.0.0.1"),
         (
             "--format 10.0.0.7=combined 10.0.0.1:a.log",
             "there is no server 10.0.0.7 on the command line",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory as _, Parser};
 
 /// Where the shipped unit has pen listen for commands.
@@ -33,7 +33,7 @@ pub(crate) struct PenctlArgs {
     #[arg(short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) count: Option<u32>,
     /// Control port of pen: HOST:PORT, or the path of a socket; /run/pen/control if the first word is a command
-    #[arg(value_name = "ADDRESS")]
+    #[arg(value_name = "ADDRESS", default_value = "", hide_default_value = true)]
     pub(crate) address: String,
     /// Command, see `help`; `top` for a live table; `-` to read one command per line from standard input
     #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
@@ -47,7 +47,7 @@ impl PenctlArgs {
     /// Parses the command line of this process. A first word that is a command stands for the usual address and that
     /// command.
     pub(crate) fn of_process() -> Result<Self, clap::Error> {
-        Self::try_parse()?.with_address()
+        Self::try_parse_from(std::env::args_os()).map_err(without_wrong_tip)?.with_address()
     }
 
     fn with_address(mut self) -> Result<Self, clap::Error> {
@@ -61,16 +61,30 @@ impl PenctlArgs {
             self.is_usual = true;
         }
         if self.command.is_empty() {
-            let what = if self.address.contains([':', '/']) {
-                "an address without a command"
-            } else {
-                "neither an address nor a command"
+            let text = match &*self.address {
+                "" => "expected a command, as in penctl servers: see penctl --help".to_owned(),
+                address if address.contains([':', '/']) => {
+                    format!("{address} is an address without a command: see penctl --help")
+                }
+                word => match pen::command::verbs::nearest(word) {
+                    Some(verb) => format!("unknown command '{word}': did you mean '{verb}'?"),
+                    None => {
+                        format!("{word} is neither an address nor a command: see penctl --help")
+                    }
+                },
             };
-            let text = format!("{} is {what}: see penctl --help", self.address);
             return Err(Self::command().error(ErrorKind::MissingRequiredArgument, text));
         }
         Ok(self)
     }
+}
+
+/// Leaves out the tip to write an unknown option behind `--`, where it would be an address.
+fn without_wrong_tip(mut error: clap::Error) -> clap::Error {
+    if error.kind() == ErrorKind::UnknownArgument {
+        error.remove(ContextKind::Suggested);
+    }
+    error
 }
 
 fn nonzero_time(text: &str) -> Result<Duration, String> {

@@ -45,6 +45,10 @@ impl ControlAddress {
     fn failed(&self, action: &str) -> impl FnOnce(io::Error) -> ActionError + use<> {
         let action = format!("{action} {}", self.address);
         move |error| match error.kind() {
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => ActionError::cannot(
+                action,
+                format!("{error}: no pen has its control port there (-C)"),
+            ),
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 ActionError::cannot(action, "no reply in time")
             }
