@@ -29,6 +29,7 @@ use crate::{ActionError, Doing as _};
 pub fn offline(site: &MadeSite, keep: Option<&Path>) -> Result<MadeScore, ActionError> {
     let own = TempFolder::new();
     let folder = keep.unwrap_or_else(|| own.path());
+    fs::create_dir_all(folder).doing("make the folder of a site's logs")?;
     let arguments = write_files(site, folder).doing("write the logs of a site")?;
     let (merged, explained) = (folder.join("merged.log"), folder.join("explained"));
     let mut command = Command::new(sibling("mergelogs")?);
@@ -49,8 +50,12 @@ pub fn offline(site: &MadeSite, keep: Option<&Path>) -> Result<MadeScore, Action
 /// Sends a site's datagrams to the core of the collector.
 ///
 /// # Errors
-/// When the collector refuses the options.
-pub fn live(plan: &SitePlan, site: &MadeSite) -> Result<MadeScore, ActionError> {
+/// When the collector refuses the options, or its log cannot be kept.
+pub fn live(
+    plan: &SitePlan,
+    site: &MadeSite,
+    keep: Option<&Path>,
+) -> Result<MadeScore, ActionError> {
     let window = site.window.map(|seconds| vec!["--window".to_owned(), format!("{seconds}s")]);
     let arguments = ["penlogd", "-f", "--listen", "127.0.0.1:0"].map(str::to_owned);
     let arguments = arguments.into_iter().chain(window.into_iter().flatten());
@@ -77,6 +82,11 @@ pub fn live(plan: &SitePlan, site: &MadeSite) -> Result<MadeScore, ActionError> 
         let _reply = collector.receive(from, &bytes, now.into());
     }
     collector.finish(Timestamp::MAX, &mut out, Some(&mut explained));
+    if let Some(folder) = keep {
+        for (name, text) in [("live.log", &out), ("live-explained", &explained)] {
+            fs::write(folder.join(name), text).doing("keep what the collector wrote")?;
+        }
+    }
     Ok(score(&site.truth, site.lines.len(), &out, &explained))
 }
 
@@ -156,7 +166,8 @@ fn shipments_of(plan: &SitePlan, site: &MadeSite, file: usize) -> Vec<SentDatagr
             writer = ShipmentWriter::new(SenderOrigin { id, start }, server, LIMIT);
         }
         for line in lines {
-            let read = if down.restarts { down.over(line.written) } else { line.written };
+            // What the old shipper read and did not send is read again.
+            let read = if down.restarts && at == down.end { at } else { line.written };
             let read = Some(since_begin(read));
             if writer.push(&line.text, read) != Push::Taken {
                 sent.extend(shipper.send(&mut writer, at));

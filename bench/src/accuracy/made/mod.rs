@@ -70,6 +70,6 @@ fn judge(
     args: &MadeRun,
 ) -> Result<MadeResult, ActionError> {
     let offline = join::offline(site, args.keep.as_deref())?;
-    let live = join::live(plan, site)?;
+    let live = join::live(plan, site, args.keep.as_deref())?;
     Ok(MadeResult { name: row.name.clone(), aim: row.aim, offline, live })
 }
