@@ -64,6 +64,21 @@ pub(crate) const PORT_LATE_UNIT: i64 = 250_000;
 pub(crate) const PORT_REQUESTS_MEMORY: i64 = 16;
 pub(crate) const PORT_REQUESTS_STRANGE: i64 = 800_000;
 
+/// Share of lines, in parts per million, that come before the opening of their connections, below which that is rare.
+pub(crate) const PORT_EARLY_RARE: i64 = 20_000;
+
+/// Share of lines, in parts per million, whose request is none of all those of their connection, below which that is
+/// rare; and the probability, in thousandths, of such a connection: two records may be lost at once. Set by reason.
+pub(crate) const PORT_WITHOUT_REQUEST_RARE: i64 = 50_000;
+pub(crate) const PORT_WITHOUT_REQUEST_PROBABILITY: u16 = 900;
+
+/// Lines of other balancers, in parts per million of all, that may have the port of a connection by chance without a
+/// doubt about lines of the server.
+pub(crate) const PORT_CHANCE_TOLERATED: i64 = 10;
+
+/// One line in so many has another response than its exchange, or an odd time. Set by reason.
+pub(crate) const PORT_ODD_RARE: i64 = 50;
+
 /// Octaves of lateness.
 pub(crate) const PORT_LATE_OCTAVES: usize = 16;
 

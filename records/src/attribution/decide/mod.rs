@@ -31,6 +31,7 @@ mod pair;
 pub(crate) mod port;
 pub(crate) mod request_id;
 mod single;
+mod stranger;
 mod tls;
 pub(crate) mod why;
 mod window;

@@ -6,7 +6,7 @@
 
 use std::num::NonZeroU16;
 
-use super::pair;
+use super::{pair, stranger};
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
 use crate::attribution::learnt::ports::{PortEvidence, PortField, PortFinding};
@@ -17,18 +17,18 @@ use crate::attribution::memory::exchanges::request_key;
 use crate::attribution::memory::mappings::{GroupSlot, MappingSlot};
 use crate::attribution::memory::signature::LoggedFields;
 use crate::attribution::queue::LateLine;
-use crate::attribution::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
+use crate::attribution::verdict::{LineVerdict, MatchConfidence, Reason};
 
 /// A connection that the line may have come by.
 #[derive(Clone, Copy)]
-struct PortCandidate {
-    connection: ConnectionSlot,
+pub(super) struct PortCandidate {
+    pub(super) connection: ConnectionSlot,
     /// The mapping of the line's request on the connection, if there is one, and the request's number.
-    mapping: Option<(MappingSlot, u32)>,
+    pub(super) mapping: Option<(MappingSlot, u32)>,
     /// How far the line is outside the connection's life, in microseconds.
-    apart: i64,
+    pub(super) apart: i64,
     /// How long before the connection's opening the line was logged, in microseconds beyond its stamp's resolution.
-    early: i64,
+    pub(super) early: i64,
     /// Whether the line names the connection's balancer.
     named: bool,
     /// Whether lines of all requests of the connection have come.
@@ -196,8 +196,15 @@ fn decide(
     }
     // The oldest first: of equals the first is taken, and its lines come first, too.
     let candidates = || found.iter().rev().flatten();
-    let rank = |it: &&PortCandidate| (it.apart, !it.named, it.mapping.is_none(), it.exhausted);
+    let copy = stranger::copy_hash(memory, line, logged);
+    let ports = &learnt.servers[line.server as usize].ports;
+    let names_request = logged.long.is_some() && ports.names_requests();
+    let lacks = |it: &PortCandidate| names_request && stranger::lacks_request(memory, it, copy);
+    let rank =
+        |it: &&PortCandidate| (lacks(it), it.apart, !it.named, it.mapping.is_none(), it.exhausted);
     let best = *candidates().min_by_key(rank)?;
+    let is_without = logged.long.is_some() && stranger::lacks_request(memory, &best, copy);
+    let lacks_request = names_request && is_without;
     let ports = &mut learnt.servers[line.server as usize].ports;
     let has_requests = memory.connections.get(best.connection).asked > 0 && logged.long.is_some();
     if best.mapping.is_some() || !has_requests {
@@ -209,20 +216,23 @@ fn decide(
     }
     if best.mapping.is_none()
         && (ports.is_too_late(best.apart, has_requests)
-            || has_requests && ports.has_requests() && is_over(memory, &best, line, logged))
+            || has_requests
+                && ports.has_requests()
+                && stranger::is_certain(memory, ports, &best, line, copy))
     {
         ports.learn_request(false);
         return None;
     }
     if has_requests {
         ports.learn_request(best.mapping.is_some());
+        ports.learn_without_request(is_without);
     }
     let KnownConnection { client, guessed, .. } = *memory.connections.get(best.connection);
-    let is_other = |it: &PortCandidate| memory.connections.get(it.connection).client != client;
+    let has_other = |it: &PortCandidate| memory.connections.get(it.connection).client != client;
     // After one guess the other candidates of that guess are guesses, too.
     let is_rival = |it: &&PortCandidate| {
         let same = if guessed { it.apart == best.apart } else { rank(it) == rank(&&best) };
-        same && is_other(it) && !ports.is_too_early(it.early)
+        same && has_other(it) && !ports.is_too_early(it.early)
     };
     let rivals = candidates().filter(is_rival).count();
     if rivals > 0 {
@@ -230,27 +240,18 @@ fn decide(
             memory.connections.get_mut(candidate.connection).guessed = true;
         }
     }
-    let taken = memory.request_hash(logged);
+    let doubt = match rivals {
+        0 if lacks_request => Some(costs::PORT_WITHOUT_REQUEST_PROBABILITY),
+        0 => stranger::doubt(memory, learnt, line, &best),
+        _ => Some(share_of(rivals)),
+    };
     let known = memory.connections.get_mut(best.connection);
-    known.taken = if best.mapping.is_some() { taken } else { known.taken };
+    known.taken = if best.mapping.is_some() { copy } else { known.taken };
     known.next = best.mapping.map_or(known.next, |(_, nth)| nth).saturating_add(1);
     let delay = best.mapping.map(|(mapping, _)| pair::take(memory, learnt, mapping, line));
-    let confidence = MatchConfidence {
-        certainty: if rivals > 0 { Certainty::Likely } else { Certainty::Exact },
-        reason: Reason::Port,
-        probability: if rivals > 0 { share_of(rivals) } else { 1_000 },
-    };
+    let confidence =
+        doubt.map_or(MatchConfidence::EXACT, |share| MatchConfidence::likely(Reason::Port, share));
     Some(LineVerdict::matched(client, confidence, count, delay))
-}
-
-/// Whether the connection was closed before the line, and no line of the same request came of it: the line is of a later
-/// connection of another balancer. A line that comes twice has its request taken already.
-fn is_over(memory: &Memory, best: &PortCandidate, line: &HeldLine, logged: &LoggedLine) -> bool {
-    let known = memory.connections.get(best.connection);
-    !known.is_open()
-        && !known.is_third_party
-        && line.time.micros_since(known.closed) > 0
-        && known.taken != memory.request_hash(logged)
 }
 
 /// Returns the connection as a candidate; `None` if the line came long before it or long after it.

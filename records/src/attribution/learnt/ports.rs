@@ -41,6 +41,10 @@ pub(crate) struct PortEvidence {
     lateness: Lateness,
     /// How long before the opening of their connections lines come: by clocks that differ.
     earliness: Lateness,
+    /// Share of lines, in parts per million, that come before the opening of their connections: a moving average.
+    early: i64,
+    /// Share of lines, in parts per million, whose request is none of all those of their connection: a moving average.
+    without_request: i64,
     /// Share of lines, in parts per million, whose request was not found on the connection of their port although
     /// the connection's requests are known: a moving average.
     strange: i64,
@@ -63,6 +67,8 @@ impl PortEvidence {
             fields: Vec::new(),
             lateness: Lateness::default(),
             earliness: Lateness::default(),
+            early: 0,
+            without_request: 0,
             strange,
         }
     }
@@ -108,6 +114,13 @@ impl PortEvidence {
     /// Learns how long before the opening of its connection a line came, in microseconds beyond its stamp's resolution.
     pub(crate) fn came_early(&mut self, micros: i64, now: Timestamp) {
         self.earliness.learn(micros, now);
+        let share = if micros > 0 { 1_000_000 } else { 0 };
+        self.early += (share - self.early) / costs::SHARE_MEMORY;
+    }
+
+    /// Whether hardly any line comes before the opening of its connection.
+    pub(crate) const fn is_rarely_early(&self) -> bool {
+        self.early < costs::PORT_EARLY_RARE
     }
 
     /// Whether a line comes too long before the opening of a connection to be of this connection, as far as is known.
@@ -119,6 +132,17 @@ impl PortEvidence {
     pub(crate) fn learn_request(&mut self, is_found: bool) {
         let share = if is_found { 0 } else { 1_000_000 };
         self.strange += (share - self.strange) / costs::PORT_REQUESTS_MEMORY;
+    }
+
+    /// Learns whether a line's request is none of all those that its connection had.
+    pub(crate) const fn learn_without_request(&mut self, is_without: bool) {
+        let share = if is_without { 1_000_000 } else { 0 };
+        self.without_request += (share - self.without_request) / costs::SHARE_MEMORY;
+    }
+
+    /// Whether hardly any line has a request that is none of its connection.
+    pub(crate) const fn names_requests(&self) -> bool {
+        self.has_requests() && self.without_request < costs::PORT_WITHOUT_REQUEST_RARE
     }
 
     /// Whether lines have the requests that records name, so that a closed connection without a line's request is

@@ -110,7 +110,12 @@ impl LearntServer {
         self.missing += (share - self.missing) / costs::SHARE_MEMORY;
     }
 
-    /// Returns the share of lines of this source without a mapping.
+    /// Returns the share of lines of this source without a mapping, in parts per million.
+    pub(crate) fn unexplained(&self, origin: LineOrigin) -> i64 {
+        self.unexplained.iter().find(|&&(it, _)| it == origin).map_or(0, |&(_, share)| share)
+    }
+
+    /// Returns the place of the share of lines of this source without a mapping.
     fn unexplained_of(&mut self, origin: LineOrigin) -> &mut i64 {
         // Nearly always the same source as before, or one of few.
         let known = self.unexplained.iter().position(|&(it, _)| it == origin);

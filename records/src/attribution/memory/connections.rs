@@ -40,6 +40,8 @@ pub(crate) struct KnownConnection {
     earlier: Option<ConnectionSlot>,
     /// The highest request on the connection that a record named.
     pub(crate) asked: u32,
+    /// How many requests have been recorded.
+    pub(crate) recorded: u32,
     /// The highest request whose response has ended.
     pub(crate) ended: u32,
     /// The first request whose line has not come.
@@ -62,6 +64,11 @@ impl KnownConnection {
     /// Whether the connection is open, as far as the records say.
     pub(crate) fn is_open(&self) -> bool {
         self.closed == Timestamp::MAX
+    }
+
+    /// Whether all requests of the connection are known, as far as the records say.
+    pub(crate) fn has_all_requests(&self) -> bool {
+        self.asked > 0 && self.recorded >= self.asked.max(self.ended) && !self.is_third_party
     }
 
     /// Whether all requests of the connection have had their lines, as far as the records say.
@@ -148,6 +155,7 @@ impl ConnectionTable {
             closed: Timestamp::MAX,
             earlier: None,
             asked: 0,
+            recorded: 0,
             ended: 0,
             next: 1,
             rested: (Timestamp::MIN, 0),

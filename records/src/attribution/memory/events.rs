@@ -85,6 +85,7 @@ impl Memory {
         }
         let known = self.connections.get_mut(connection);
         known.asked = known.asked.max(event.nth);
+        known.recorded = known.recorded.saturating_add(1);
         let key = request_key(known.serial, event.nth);
         let signature = RequestSignature::of_event(event);
         let place = (connection, event.nth);
