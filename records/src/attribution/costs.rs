@@ -380,6 +380,9 @@ pub(crate) const PORT_REQUESTS_AHEAD: u32 = 8;
 /// only if a record or a line was lost.
 pub(crate) const SHARED_PORT_PROBABILITY: u16 = 950;
 
+/// Equal exchanges of one connection that a guess makes guesses, too.
+pub(crate) const SHARED_PORT_RIVALS: usize = 16;
+
 /// Connections remembered for each port.
 pub(crate) const PORT_CONNECTIONS: usize = 16;
 

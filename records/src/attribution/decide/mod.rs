@@ -77,9 +77,13 @@ pub(crate) fn waiting<T>(
             return verdict;
         }
     }
+    let is_guess = memory.mappings.only(group).is_some_and(|it| memory.mappings.get(it).contested);
     let verdict = in_group(queue, memory, learnt, buffers, group);
     match verdict.client {
         None => port::alone(memory, learnt, &line, port).unwrap_or(verdict),
+        Some(_) if is_guess => {
+            verdict.with(MatchConfidence::likely(Reason::Order, costs::SHARED_PORT_PROBABILITY))
+        }
         Some(_) if verdict.candidates > 1 && verdict.certainty == Certainty::Likely => verdict,
         Some(_) => verdict.with(MatchConfidence::EXACT),
     }

@@ -7,6 +7,7 @@
 use std::num::NonZeroU16;
 
 use super::{pair, stranger};
+use crate::addr::ClientAddr;
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
 use crate::attribution::learnt::ports::{PortEvidence, PortField, PortFinding};
@@ -18,6 +19,7 @@ use crate::attribution::memory::mappings::{GroupSlot, MappingSlot};
 use crate::attribution::memory::signature::LoggedFields;
 use crate::attribution::queue::LateLine;
 use crate::attribution::verdict::{LineVerdict, MatchConfidence, Reason};
+use crate::time::Timestamp;
 
 /// A connection that the line may have come by.
 #[derive(Clone, Copy)]
@@ -306,6 +308,8 @@ fn mapping_on(
 
 /// Decides a line with several equal exchanges on the port by order: a connection carries one
 /// request after the other, and lines come in the same order. `None` if no exchange is possible.
+///
+/// A line may be missing, so that the order is a guess. Then the other exchanges are guesses, too.
 pub(super) fn in_order(
     memory: &mut Memory,
     learnt: &mut Learnt,
@@ -313,24 +317,32 @@ pub(super) fn in_order(
     group: GroupSlot,
     next: Option<LineNumber>,
 ) -> Option<LineVerdict> {
-    let agreement = learnt.servers[line.server as usize].agreement;
-    let (mut first, mut suits) = (None, None);
+    let server = &learnt.servers[line.server as usize];
+    let mut best: Option<((bool, bool, Timestamp), MappingSlot, ClientAddr)> = None;
+    let mut possible = [None; costs::SHARED_PORT_RIVALS];
     let (mut count, mut is_guess) = (0_u32, false);
     for mapping in memory.mappings.candidates(group).take(costs::GROUP_SCAN) {
         let waiting = memory.mappings.get(mapping);
         let Some(facts) = waiting.facts else { continue };
-        if pair::cannot_be(memory, &learnt.servers[line.server as usize], waiting, line) {
+        if pair::cannot_be(memory, server, waiting, line) {
             continue;
         }
-        count += 1;
-        let found = (mapping, waiting.client);
-        is_guess |= first.get_or_insert(found).1 != waiting.client;
         let facts = memory.exchanges.get(facts);
-        if suits.is_none() && agreement.cost(facts, line) <= costs::ODD_RESPONSE {
-            suits = Some(found);
+        let is_odd = server.agreement.cost(facts, line) > costs::ODD_RESPONSE;
+        let rank = (is_odd, server.is_left_behind(line, facts.life(waiting.time)), waiting.time);
+        is_guess |= waiting.contested || best.is_some_and(|(.., client)| client != waiting.client);
+        if best.is_none_or(|(least, ..)| rank < least) {
+            best = Some((rank, mapping, waiting.client));
         }
+        if let Some(place) = possible.get_mut(count as usize) {
+            *place = Some(mapping);
+        }
+        count += 1;
     }
-    let (mapping, client) = suits.or(first)?;
+    let (_, mapping, client) = best?;
+    if is_guess {
+        possible.into_iter().flatten().for_each(|mapping| memory.mappings.contest(mapping));
+    }
     let delay = pair::learn_exchange(memory, learnt, mapping, line);
     memory.consume(group, mapping, next);
     let confidence = if is_guess {

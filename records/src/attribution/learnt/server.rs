@@ -294,6 +294,15 @@ impl LearntServer {
         }
     }
 
+    /// Whether the line of an exchange would have come before this one, by its time alone.
+    pub(crate) fn is_left_behind(&self, line: &HeldLine, life: ExchangeLife) -> bool {
+        let delay = line.time.micros_since(life.ended);
+        let is_overdue = line.resolution == Resolution::Second
+            && self.delays.is_settled()
+            && self.span_of_ends(line).is_overdue(delay);
+        delay > 0 && (is_overdue || self.is_unusual_end(line, life))
+    }
+
     /// Returns how long after the end of an exchange its line comes, where stamps are coarse.
     pub(crate) fn span_of_ends(&self, line: &HeldLine) -> CoarseDelaySpan {
         CoarseDelaySpan::of(&self.delays, line.resolution.micros())
