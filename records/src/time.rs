@@ -41,6 +41,12 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// Returns the start of the step of this resolution that the time is in.
+    #[must_use]
+    pub const fn cut_to(self, resolution: Resolution) -> Self {
+        Self(self.0.saturating_sub(self.0.rem_euclid(resolution.micros())))
+    }
+
     /// Returns this time moved by `micros`, which may be negative. Saturates.
     #[must_use]
     #[inline]

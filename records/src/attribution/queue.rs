@@ -9,6 +9,7 @@ use super::memory::Memory;
 use super::memory::mappings::GroupSlot;
 use super::memory::slab::{Slab, Slot};
 use super::verdict::LineVerdict;
+use crate::time::Timestamp;
 
 /// The held lines. `T` is what the driver needs to write a line once it is decided.
 pub(crate) struct LineQueue<T> {
@@ -34,6 +35,8 @@ pub(crate) struct QueuedLine<T> {
     pub(crate) payload: T,
     pub(crate) line: HeldLine,
     pub(crate) state: LineState,
+    /// When the line began to wait: when it was logged, unless it came late.
+    pub(crate) held_from: Timestamp,
     /// The next line of the same group.
     next: Option<LineNumber>,
 }
@@ -117,8 +120,14 @@ impl<T> LineQueue<T> {
     }
 
     /// Takes a line.
-    pub(crate) fn push(&mut self, payload: T, line: HeldLine, state: LineState) {
-        self.lines.push_back(QueuedLine { payload, line, state, next: None });
+    pub(crate) fn push(
+        &mut self,
+        payload: T,
+        line: HeldLine,
+        held_from: Timestamp,
+        state: LineState,
+    ) {
+        self.lines.push_back(QueuedLine { payload, line, held_from, state, next: None });
     }
 
     /// Keeps what a line is compared by until the line is decided.

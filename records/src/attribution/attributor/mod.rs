@@ -160,7 +160,14 @@ impl<T> Attributor<T> {
         {
             server.flows.count_line(line.time);
         }
-        self.queue.push(payload, line, state);
+        self.queue.push(payload, line, self.held_from(line.time), state);
+    }
+
+    /// Returns the time from which a line is held. A line that comes when it is overdue is one of many that come at
+    /// once, most likely: the others are worth waiting for.
+    fn held_from(&self, time: Timestamp) -> Timestamp {
+        let now = self.memory.now;
+        if time.offset_by(self.memory.wait) < now { now } else { time }
     }
 
     /// Moves the time to `now`: lines that have waited long enough can be had from [`Self::next_decided`], and
@@ -177,7 +184,7 @@ impl<T> Attributor<T> {
     /// Returns the next line that has waited long enough, decided; lines come out in the order they were taken.
     pub fn next_decided(&mut self) -> Option<DecidedLine<T>> {
         let front = self.queue.front()?;
-        if !self.is_due(front.line.time) {
+        if !self.is_due(front.held_from) {
             if self.queue.len() <= self.max_lines {
                 return None;
             }
@@ -205,7 +212,12 @@ impl<T> Attributor<T> {
     fn decide(&mut self, line: &HeldLine, state: LineState) -> LineVerdict {
         let Self { queue, memory, learnt, buffers, .. } = self;
         match state {
-            LineState::Waits(group) => decide::waiting(queue, memory, learnt, buffers, group),
+            LineState::Waits(group) => {
+                if !memory.servers[line.server as usize].has_exchanges() {
+                    learnt.servers[line.server as usize].use_delays_of(line.resolution);
+                }
+                decide::waiting(queue, memory, learnt, buffers, group)
+            }
             LineState::Unreadable => decide::unreadable(memory, learnt, line),
             LineState::Direct => LineVerdict::unmatched(Reason::Direct),
             LineState::Early(place) => {
@@ -266,14 +278,14 @@ impl<T> Attributor<T> {
         verdict.with(MatchConfidence::likely(Reason::Doubtful, right.clamp(least, most)))
     }
 
-    fn is_due(&self, time: Timestamp) -> bool {
-        self.finished || time.offset_by(self.memory.wait) <= self.memory.now
+    fn is_due(&self, held_from: Timestamp) -> bool {
+        self.finished || held_from.offset_by(self.memory.wait) <= self.memory.now
     }
 
     /// Returns when the oldest held line is due, so that a driver knows how long to sleep.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.queue.front().map(|front| front.line.time.offset_by(self.memory.wait))
+        self.queue.front().map(|front| front.held_from.offset_by(self.memory.wait))
     }
 
     /// Ends the input: all held lines are due.

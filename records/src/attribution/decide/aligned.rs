@@ -129,7 +129,7 @@ impl DecisionWindow {
             if memory.cannot_be(waiting, &latest) || self.lines.iter().all(is_other) {
                 continue;
             }
-            self.mappings.push(WindowMapping::new(mapping, waiting));
+            self.mappings.push(WindowMapping::new(mapping, waiting, first.resolution));
             self.ordered += usize::from(is_ordered);
         }
         self.sort_mappings(memory, server);

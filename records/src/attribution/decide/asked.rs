@@ -17,7 +17,7 @@ use crate::attribution::memory::Memory;
 use crate::attribution::memory::mappings::{GroupSlot, MappingSlot, WaitingMapping};
 use crate::attribution::queue::{EarlyVerdict, LineQueue};
 use crate::attribution::verdict::LineVerdict;
-use crate::time::Timestamp;
+use crate::time::{Resolution, Timestamp};
 
 /// Decides the oldest held line, which waits in `group`; where more lines wait than are weighed together, some more.
 pub(super) fn decide<T>(
@@ -84,7 +84,7 @@ impl DecisionWindow {
             if waiting.time <= first.time {
                 older.push((asked_cost(server, waiting, &first), mapping));
             } else if self.mappings.len() < costs::ASKED_YOUNGER {
-                self.mappings.push(WindowMapping::new(mapping, waiting));
+                self.mappings.push(WindowMapping::new(mapping, waiting, Resolution::Microsecond));
             } else {
                 self.drop_lines_after(waiting.time);
                 break;
@@ -122,7 +122,7 @@ impl DecisionWindow {
         for (place, &(cost, mapping)) in older.iter().enumerate() {
             let waiting = memory.mappings.get(mapping);
             if place < costs::ASKED_OLDER {
-                self.mappings.push(WindowMapping::new(mapping, waiting));
+                self.mappings.push(WindowMapping::new(mapping, waiting, Resolution::Microsecond));
             } else {
                 self.complete = false;
                 self.elsewhere += self.lattice.weight(cost) * f64::from(waiting.unclaimed);

@@ -63,7 +63,7 @@ impl DecisionWindow {
         self.mappings.clear();
         if delays.is_settled() {
             self.fill_mappings(memory, server, group, |waiting| {
-                let delay = line.time.micros_since(waiting.time);
+                let delay = line.time.micros_since(waiting.time_beside(line.resolution));
                 delay <= 0 || !delays.is_unusual(delay)
             });
         }
@@ -97,7 +97,7 @@ impl DecisionWindow {
             {
                 continue;
             }
-            self.mappings.push(WindowMapping::new(mapping, waiting));
+            self.mappings.push(WindowMapping::new(mapping, waiting, first.resolution));
         }
         // Where the last mapping is too young for the first line, so are the mappings behind it.
         if let Some(last) = self.mappings.last() {

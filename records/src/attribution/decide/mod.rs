@@ -205,7 +205,7 @@ fn defer_old(memory: &mut Memory, learnt: &mut Learnt, line: &HeldLine, group: G
         })
     } else {
         memory.mappings.defer_while(group, |waiting| {
-            let delay = line.time.micros_since(waiting.time);
+            let delay = line.time.micros_since(waiting.time_beside(line.resolution));
             let is_overdue = is_coarse && is_known && delays.cost(delay) >= costs::OVERDUE_COARSE;
             delay > 0 && (is_overdue || delays.is_unusual(delay))
         })

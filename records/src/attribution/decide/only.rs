@@ -43,8 +43,8 @@ fn judge(
     mapping: MappingSlot,
 ) -> LineVerdict {
     let waiting = memory.mappings.get(mapping);
-    let WaitingMapping { client, time, resolution, contested, client_hash, .. } = *waiting;
-    let delay = line.time.micros_since(time);
+    let WaitingMapping { client, resolution, contested, client_hash, .. } = *waiting;
+    let delay = line.time.micros_since(waiting.time_beside(line.resolution));
     let is_doubtful = is_doubtful(memory, learnt, line);
     let server = &mut learnt.servers[line.server as usize];
     let is_unusual = server.delays.is_unusual(delay);

@@ -61,7 +61,7 @@ pub(super) fn learn(
     weight: u8,
 ) {
     let waiting = memory.mappings.get(mapping);
-    let delay = line.time.micros_since(waiting.time);
+    let delay = line.time.micros_since(waiting.time_beside(line.resolution));
     let server = &mut learnt.servers[line.server as usize];
     server.delays.learn(delay, line.resolution.max(waiting.resolution));
     learnt.profiles.learn(waiting.client_hash, line.user_agent, weight);

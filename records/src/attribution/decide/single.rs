@@ -94,7 +94,7 @@ impl SingleLineMatch {
                 if self.found.len() == costs::SINGLE_CANDIDATES {
                     break;
                 }
-                self.found.push(MatchCandidate::new(mapping, waiting));
+                self.found.push(MatchCandidate::new(mapping, waiting, line.resolution));
             }
             next = waiting.after();
         }
@@ -110,7 +110,7 @@ impl SingleLineMatch {
                 self.complete = false;
                 return;
             }
-            self.found.push(MatchCandidate::new(mapping, waiting));
+            self.found.push(MatchCandidate::new(mapping, waiting, line.resolution));
             next = waiting.before();
         }
     }
@@ -223,7 +223,8 @@ fn take_spare<T>(
     group: GroupSlot,
 ) -> Option<LineVerdict> {
     let spare = single.spare?;
-    let WaitingMapping { client, time, .. } = *memory.mappings.get(spare);
+    let waiting = memory.mappings.get(spare);
+    let (client, time) = (waiting.client, waiting.time_beside(line.resolution));
     memory.consume(group, spare, queue.next_of_front());
     let confidence = MatchConfidence::likely(Reason::Order, costs::LEFTOVER_PROBABILITY);
     let delay = Some(line.time.micros_since(time));
@@ -328,7 +329,7 @@ fn count(candidates: usize) -> u32 {
 }
 
 impl MatchCandidate {
-    const fn new(mapping: MappingSlot, waiting: &WaitingMapping) -> Self {
+    const fn new(mapping: MappingSlot, waiting: &WaitingMapping, resolution: Resolution) -> Self {
         Self {
             mapping,
             client_hash: waiting.client_hash,
@@ -336,7 +337,7 @@ impl MatchCandidate {
             deferred: waiting.deferred,
             contested: waiting.contested,
             is_reserved: false,
-            time: waiting.time,
+            time: waiting.time_beside(resolution),
             cost: 0,
         }
     }

@@ -71,12 +71,17 @@ pub(super) struct WindowMapping {
 }
 
 impl WindowMapping {
-    pub(super) const fn new(mapping: MappingSlot, waiting: &WaitingMapping) -> Self {
+    /// A mapping beside lines whose stamps are as fine as `resolution`.
+    pub(super) const fn new(
+        mapping: MappingSlot,
+        waiting: &WaitingMapping,
+        resolution: Resolution,
+    ) -> Self {
         Self {
             mapping,
             client: waiting.client,
             client_hash: waiting.client_hash,
-            time: waiting.time,
+            time: waiting.time_beside(resolution),
             resolution: waiting.resolution,
             contested: waiting.contested,
             facts: waiting.facts,

@@ -128,6 +128,11 @@ impl ServerDelays {
         !self.is_settled() && (delay < shortest || delay > longest)
     }
 
+    /// Whether any pair is known.
+    pub(crate) const fn is_any_known(&self) -> bool {
+        self.total > 0
+    }
+
     /// Whether enough pairs are known for a delay alone to rule a mapping out.
     pub(crate) const fn is_settled(&self) -> bool {
         self.total >= costs::DELAYS_SETTLED_AFTER

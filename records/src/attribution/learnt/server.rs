@@ -25,7 +25,12 @@ use crate::time::{Resolution, Timestamp};
 
 /// What is learnt about one server.
 pub(crate) struct LearntServer {
-    pub(crate) delays: ServerDelays,
+    /// Of lines with whole seconds, or of lines with finer stamps.
+    pub(crate) delays: Box<ServerDelays>,
+    /// Those of the other lines, once any were seen.
+    other_delays: Option<Box<ServerDelays>>,
+    /// Whether `delays` are those of lines with whole seconds.
+    is_coarse: bool,
     pub(crate) order: RequestOrder,
     pub(crate) senders: ServerSenders,
     pub(crate) fallback: AgentFallback,
@@ -65,7 +70,9 @@ pub(crate) struct LearntServer {
 impl LearntServer {
     pub(crate) fn new() -> Self {
         Self {
-            delays: ServerDelays::new(),
+            delays: Box::new(ServerDelays::new()),
+            other_delays: None,
+            is_coarse: false,
             order: RequestOrder::new(),
             senders: ServerSenders::default(),
             fallback: AgentFallback::new(),
@@ -89,6 +96,20 @@ impl LearntServer {
             missing: 0,
             unexplained: Vec::new(),
             crowded: costs::CROWDED_AT_FIRST,
+        }
+    }
+
+    /// Uses the delays of lines with stamps as fine as this from now on. Without a mapping's end, delays of whole
+    /// seconds say nothing about finer ones.
+    pub(crate) fn use_delays_of(&mut self, resolution: Resolution) {
+        let is_coarse = resolution == Resolution::Second;
+        if is_coarse == self.is_coarse {
+            return;
+        }
+        self.is_coarse = is_coarse;
+        if self.other_delays.is_some() || self.delays.is_any_known() {
+            let other = self.other_delays.get_or_insert_with(|| Box::new(ServerDelays::new()));
+            std::mem::swap(&mut self.delays, other);
         }
     }
 

@@ -58,6 +58,15 @@ impl WaitingMapping {
     pub(crate) const fn before(&self) -> Option<MappingSlot> {
         self.links.before
     }
+
+    /// Returns the time by which delays of lines with such stamps are learnt: whole seconds where lines have these, and
+    /// nothing is known of the exchange.
+    pub(crate) const fn time_beside(&self, resolution: Resolution) -> Timestamp {
+        match (resolution, self.facts) {
+            (Resolution::Second, None) => self.time.cut_to(Resolution::Second),
+            _ => self.time,
+        }
+    }
 }
 
 /// The neighbours of a mapping in a list of its group.

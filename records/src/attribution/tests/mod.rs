@@ -1,5 +1,6 @@
 //! The engine as a driver sees it: what comes out of small, plain situations.
 
+mod backlog;
 mod exchange;
 mod foreign;
 mod ids;
