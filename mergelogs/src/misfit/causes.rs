@@ -36,6 +36,8 @@ pub(crate) enum MisfitCause {
         /// A mapping log that is an access log.
         exchanged: Option<String>,
     },
+    /// No line of the access log has a time.
+    NoTimes,
     /// Mappings name other servers.
     UnknownServer { named: Vec<String>, fits: Option<String> },
     /// The balancer names servers by words of its configuration.
@@ -68,6 +70,7 @@ impl MisfitCause {
             Self::NoMappings { .. } => "no_mappings",
             Self::NoMappingLog { .. } => "no_mapping_log",
             Self::NotUnderstood { .. } => "not_understood",
+            Self::NoTimes => "no_times",
             Self::UnknownServer { .. } => "unknown_server",
             Self::Unnamed { .. } => "unnamed_servers",
             Self::OtherPort { .. } => "other_port",
@@ -102,6 +105,7 @@ impl fmt::Display for MisfitCause {
             Self::NotUnderstood { bad, has_format, as_detected, .. } => {
                 write_not_understood(f, bad.as_ref(), *has_format, *as_detected)
             }
+            Self::NoTimes => f.write_str("the lines have no time"),
             Self::UnknownServer { named, fits } => {
                 write!(f, "no mapping names this server; the mapping log names {}", ServerList(named))?;
                 match fits {

@@ -73,6 +73,10 @@ impl TypedWords {
                 }
                 .to_owned(),
             ),
+            MisfitCause::NoTimes => Some(
+                "let the server log the time of each request, or send the lines to penlogd as they come, by penlog"
+                    .to_owned(),
+            ),
             MisfitCause::Unexplained => None,
         }
     }

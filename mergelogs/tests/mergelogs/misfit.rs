@@ -139,6 +139,8 @@ fn a_binary_file_and_an_unknown_format_show_the_first_line() {
     let folder = MergeFolder::new();
     folder.write("pen.log", mapping("192.0.2.1", T, "10.0.0.1", "GET / HTTP/1.1"));
     folder.write("binary", b"\x7FELF\0\0\0\n\0\x01\n");
+    let uvicorn = |i| format!("INFO:     10.0.0.9:500{i} - \"GET /{i} HTTP/1.1\" 200 OK\n");
+    folder.write("no-times.log", (0..9).map(uvicorn).collect::<String>());
     folder.write(
         "w3c.log",
         "#Software: IIS\n2026-11-29 20:00:00 10.0.0.1 GET /x - 80 - 10.0.0.9 curl 200\n",
@@ -146,6 +148,7 @@ fn a_binary_file_and_an_unknown_format_show_the_first_line() {
     for (log, expected) in [
         ("binary", "binary is no text; binary:1: expected an access line at byte 0: "),
         ("w3c.log", "w3c.log is a W3C log, as IIS writes it; w3c.log:1: expected "),
+        ("no-times.log", "the lines have no time\nmergelogs: let the server log the time"),
     ] {
         let run = folder.run(&format!("-q -p pen.log 10.0.0.1:{log}"));
         assert_eq!(run.code, Some(3), "{log}");

@@ -288,7 +288,10 @@ impl<'a> LineDraft<'a> {
             }
             LogField::RequestId | LogField::RequestIdHeader => self.line.request_id = Some(at),
             LogField::Duration(unit) => self.line.duration = micros(text, unit),
-            LogField::Logger => self.other_logger = !text.starts_with(b"http.log.access"),
+            LogField::Logger => {
+                let is_caddys = text.starts_with(b"http.");
+                self.other_logger = is_caddys && !text.starts_with(b"http.log.access");
+            }
         }
         self.ranks[field.slot()] = rank;
         true

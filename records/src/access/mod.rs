@@ -2,8 +2,8 @@
 //!
 //! A [`Parser`] parses line after line in the format of a [`Spec`]: the format given by the user,
 //! or one detected line by line. Each kind of format has a file: `clf` for common, combined and
-//! their variants, `format` and `plan` for pasted format strings, `json`; `envelope` skips a syslog
-//! envelope around any of them.
+//! their variants, `format` and `plan` for pasted format strings, `json`, and `shapes` for servers with a form
+//! of their own; `envelope` skips a syslog envelope around any of them.
 
 mod clf;
 mod envelope;
@@ -17,6 +17,7 @@ mod parser;
 mod plan;
 mod quote;
 pub mod review;
+mod shapes;
 mod template;
 pub(crate) mod third_party_log;
 mod time_format;
@@ -253,13 +254,30 @@ impl LoggedRequest {
                     .or_else(|| Fingerprint::of_logged(&text, Cut::Target))
             }
             Self::Parts { method, target, query, .. } => {
-                let query = query.map_or(&b""[..], |query| query.of(line));
-                let mark: &[u8] = if query.is_empty() || query[0] == b'?' { b"" } else { b"?" };
-                let text = [method.of(line), b" ", target.of(line), mark, query].concat();
+                let text = joined(line, method, target, query);
                 Fingerprint::of_whole_logged(&[&text])
                     .or_else(|| Fingerprint::of_logged(&[&text], Cut::Target))
             }
         }
+    }
+
+    /// The identity of the request under `cut` without its protocol, for formats that do not log it.
+    #[must_use]
+    pub fn without_protocol(&self, line: &[u8], cut: Cut) -> Option<Fingerprint> {
+        match *self {
+            Self::Absent => None,
+            Self::Line(span) => Fingerprint::of_logged(&[without_protocol(span.of(line))], cut),
+            Self::Parts { method, target, query, .. } => {
+                let text = joined(line, method, target, query);
+                Fingerprint::of_logged(&[&text], cut)
+            }
+        }
+    }
+
+    /// Whether the format logs requests by parts, without the protocol.
+    #[must_use]
+    pub const fn lacks_protocol(&self) -> bool {
+        matches!(self, Self::Parts { protocol: None, .. })
     }
 
     fn fingerprint_of_parts(&self, line: &[u8], cut: Cut) -> Option<Fingerprint> {
@@ -290,6 +308,13 @@ impl LoggedRequest {
             }
         }
     }
+}
+
+/// Method and target, with the query behind a question mark.
+fn joined(line: &[u8], method: LineSpan, target: LineSpan, query: Option<LineSpan>) -> Vec<u8> {
+    let query = query.map_or(&b""[..], |query| query.of(line));
+    let mark: &[u8] = if query.is_empty() || query[0] == b'?' { b"" } else { b"?" };
+    [method.of(line), b" ", target.of(line), mark, query].concat()
 }
 
 /// Whether a protocol is the version alone, as in `1.1`.

@@ -10,8 +10,9 @@ use super::format::{self, FormatError, FormatProblem};
 use super::head::{ClientPlacement, HeadParser};
 use super::json::{self, JsonNames, NamedHeaders, ObjectDepth, WrappedLine};
 use super::plan::FormatPlan;
+use super::shapes::{self, ShapeParser};
 use super::timestamp::TimestampParser;
-use super::{AccessLine, Expected, LineError, LineSpan, known, template};
+use super::{AccessLine, Expected, LineError, LineSpan, LoggedRequest, known, template};
 use crate::request::unescape_with_offsets;
 use crate::time::{Resolution, Timestamp};
 
@@ -134,6 +135,7 @@ pub struct Parser {
     clock: TimestampParser,
     /// Headers that objects of the log have named.
     named: NamedHeaders,
+    shapes: ShapeParser,
     seen: FormatCounts,
 }
 
@@ -141,6 +143,7 @@ pub struct Parser {
 #[derive(Clone, Copy, Debug, Default)]
 struct FormatCounts {
     lines: [u64; NAMES.len()],
+    shapes: [u64; shapes::NAMES.len()],
     enveloped: u64,
 }
 
@@ -160,6 +163,7 @@ impl Parser {
             heads: HeadParser::new(placement, spec.near),
             clock: TimestampParser::default(),
             named: NamedHeaders::default(),
+            shapes: ShapeParser::default(),
             seen: FormatCounts::default(),
         }
     }
@@ -176,6 +180,7 @@ impl Parser {
             let _ = other.read(line, &mut found);
         }
         self.heads = other.heads.without_last();
+        self.shapes = other.shapes;
     }
 
     /// Whether the client of a line is a choice among its words that later lines may decide otherwise.
@@ -188,6 +193,12 @@ impl Parser {
         other.heads.reset_choice();
         let _ = other.read(line, &mut AccessLine::default());
         other.heads.is_choice()
+    }
+
+    /// Whether a format was chosen, so that lines of another one are not parsed.
+    #[must_use]
+    pub const fn is_given(&self) -> bool {
+        !matches!(self.wanted, SpecChoice::Auto)
     }
 
     /// Whether it is known which word of a line is the client.
@@ -219,11 +230,13 @@ impl Parser {
             return Err(LineError::new(0, Expected::AccessLine));
         }
         let envelope = envelope::of(line);
-        let index = match self.parse_at(line, envelope, found) {
-            Ok(index) => index,
-            Err(error) => self.parse_otherwise(line, envelope, found).ok_or(error)?,
-        };
-        self.seen.lines[index] += 1;
+        match self.parse_at(line, envelope, found) {
+            Ok(index) => self.seen.lines[index] += 1,
+            Err(error) => match self.parse_otherwise(line, envelope, found) {
+                Some(index) => self.seen.lines[index] += 1,
+                None => self.parse_shape(line, envelope, found).ok_or(error)?,
+            },
+        }
         self.seen.enveloped += u64::from(found.envelope > 0);
         Ok(())
     }
@@ -246,6 +259,28 @@ impl Parser {
             &[envelope, other]
         };
         envelopes.iter().find_map(|&envelope| self.parse_object(line, envelope, found))
+    }
+
+    /// Parses a line of a server with a form of its own, in a log that has no usual lines.
+    #[cold]
+    fn parse_shape(
+        &mut self,
+        line: &[u8],
+        envelope: Envelope,
+        found: &mut AccessLine,
+    ) -> Option<()> {
+        if !matches!(self.wanted, SpecChoice::Auto) || self.seen.lines != [0; NAMES.len()] {
+            return None;
+        }
+        let near = self.near();
+        let other = if envelope.length > 0 { Envelope::default() } else { envelope::find(line) };
+        let envelopes = [envelope, other];
+        let tried = if other.length == envelope.length { &envelopes[..1] } else { &envelopes };
+        let index = tried.iter().find_map(|&envelope| {
+            self.shapes.parse(line, envelope, near, &mut self.clock, found)
+        })?;
+        self.seen.shapes[index] += 1;
+        Some(())
     }
 
     /// Parses an object that is not one of the usual ones.
@@ -329,6 +364,9 @@ impl Parser {
             *found = fresh();
             let draft = LineDraft::new(found);
             json::parse(line, start, (names, ObjectDepth::Known), clock, draft)?;
+            if found.request == LoggedRequest::Absent {
+                json::find_request(line, start, names, clock, found);
+            }
             self.named.complete(found);
             return Ok(4);
         }
@@ -365,8 +403,12 @@ impl Parser {
     /// The detected formats for a report, most used first: `combined (1,204 lines), common (3)`.
     #[must_use]
     pub fn format(&self) -> String {
-        let mut found: Vec<_> =
-            NAMES.into_iter().zip(self.seen.lines).filter(|(_, lines)| *lines > 0).collect();
+        let mut found: Vec<_> = NAMES
+            .into_iter()
+            .zip(self.seen.lines)
+            .chain(shapes::NAMES.into_iter().zip(self.seen.shapes))
+            .filter(|(_, lines)| *lines > 0)
+            .collect();
         found.sort_by_key(|(_, lines)| std::cmp::Reverse(*lines));
         let mut text = String::new();
         for (index, (name, lines)) in found.into_iter().enumerate() {

@@ -112,6 +112,9 @@ impl MisfitCase<'_> {
         if !is_misfit(asked, counts.found) {
             return None;
         }
+        if server.understood > 0 && server.span.is_none() {
+            return Some(MisfitCause::NoTimes);
+        }
         if let Some(cause) = self.mapping_log(asked) {
             return Some(cause);
         }

@@ -70,6 +70,28 @@ pub(super) fn parse(
     if rest.iter().all(is_end) { Ok(()) } else { Err(LineError::new(end, Expected::Json)) }
 }
 
+/// Reads the object again, with the keys in objects of any name, where the usual places have a client and no request.
+#[cold]
+pub(super) fn find_request(
+    line: &[u8],
+    start: usize,
+    names: &JsonNames,
+    clock: &mut TimestampParser,
+    found: &mut AccessLine,
+) {
+    let mut other = AccessLine {
+        envelope: found.envelope,
+        envelope_host: found.envelope_host,
+        ..AccessLine::default()
+    };
+    let draft = LineDraft::new(&mut other);
+    if parse(line, start, (names, ObjectDepth::Any), clock, draft).is_ok()
+        && other.client == found.client
+    {
+        *found = other;
+    }
+}
+
 /// Ranks from here on are of keys that hardly any log has for the peer of the connection.
 const USUAL_RANK: u8 = 3;
 

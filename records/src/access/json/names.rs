@@ -130,10 +130,13 @@ const FURTHER: &[(&str, LogField, u8)] = &[
     ("remoteIp", LogField::Client, 5),
     ("RemoteIP", LogField::Client, 5),
     ("remoteAddress", LogField::Client, 5),
+    ("remote_address", LogField::Client, 5),
+    ("RemoteIpAddress", LogField::Client, 5),
     ("clientIp", LogField::Client, 6),
     ("clientIP", LogField::Client, 6),
     ("ClientIP", LogField::Client, 6),
     ("client-ip", LogField::Client, 6),
+    ("@t", LogField::Time, 8),
     ("Time", LogField::Time, 8),
     ("eventTime", LogField::Time, 8),
     ("http.request.method", LogField::Method, 3),
@@ -142,9 +145,11 @@ const FURTHER: &[(&str, LogField, u8)] = &[
     ("verb", LogField::Method, 4),
     ("Method", LogField::Method, 4),
     ("http_method", LogField::Method, 4),
+    ("httpMethod", LogField::Method, 4),
     ("url.original", LogField::Target, 4),
     ("httpRequest.requestUrl", LogField::Target, 4),
     ("url.path", LogField::Target, 5),
+    ("requested_uri", LogField::Target, 5),
     ("requestUri", LogField::Target, 5),
     ("requestUrl", LogField::Target, 5),
     ("requestURI", LogField::Target, 5),
@@ -163,6 +168,8 @@ const FURTHER: &[(&str, LogField, u8)] = &[
     ("response", LogField::Status, 3),
     ("response_code", LogField::Status, 3),
     ("statusCode", LogField::Status, 3),
+    ("StatusCode", LogField::Status, 3),
+    ("httpStatus", LogField::Status, 3),
     ("Status", LogField::Status, 3),
     ("http.response.body.bytes", LogField::Bytes, 5),
     ("user_agent.original", LogField::UserAgent, 2),
@@ -196,8 +203,18 @@ const WRAPPERS: &[(&str, LogField, u8)] = &[
 impl JsonNames {
     /// The usual keys.
     pub(in crate::access) fn usual() -> Self {
-        let fields = USUAL.iter().chain(FURTHER);
+        Self::usual_and(&[])
+    }
+
+    /// The given keys, and the usual ones.
+    pub(in crate::access) fn usual_and(more: &[(&str, LogField, u8)]) -> Self {
+        let fields = more.iter().chain(USUAL).chain(FURTHER);
         Self::build(fields.map(|(path, field, rank)| (split(path), *field, *rank)).collect())
+    }
+
+    /// The field of a key that is not nested, and its rank.
+    pub(in crate::access) fn field(&self, key: &[u8]) -> Option<(LogField, u8)> {
+        self.nodes[self.child(0, key)?].field
     }
 
     /// The keys of text, host and time in the logs of Docker, the journal and log shippers.

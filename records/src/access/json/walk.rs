@@ -121,7 +121,7 @@ pub(super) fn walk(
 /// Parses a string, number or word: returns its text, its end, and whether it is `null` or missing.
 #[inline]
 fn value(line: &[u8], at: usize) -> Result<(LineSpan, usize, bool), LineError> {
-    if line.get(at) == Some(&b'"') {
+    if matches!(line.get(at), Some(b'"' | b'\'')) {
         let (text, end) = string(line, at)?;
         return Ok((text, end, false));
     }
@@ -133,20 +133,18 @@ fn value(line: &[u8], at: usize) -> Result<(LineSpan, usize, bool), LineError> {
         let value = (LineSpan::new(at, at), at, true);
         return if is_missing { Ok(value) } else { Err(LineError::new(at, Expected::Json)) };
     }
-    Ok((LineSpan::new(at, at + len), at + len, &rest[..len] == b"null"))
+    Ok((LineSpan::new(at, at + len), at + len, matches!(&rest[..len], b"null" | b"None")))
 }
 
-/// Parses a string: returns the text between the quotes, and the end.
+/// Parses a string: returns the text between the quotes, and the end. Dictionaries of Python have single quotes.
 #[inline]
 fn string(line: &[u8], at: usize) -> Result<(LineSpan, usize), LineError> {
     let unclosed = || LineError::new(at, Expected::Json);
-    if line.get(at) != Some(&b'"') {
-        return Err(unclosed());
-    }
+    let Some(&quote @ (b'"' | b'\'')) = line.get(at) else { return Err(unclosed()) };
     let mut end = at + 1;
     loop {
         let rest = line.get(end..).ok_or_else(unclosed)?;
-        end += memchr::memchr(b'"', rest).ok_or_else(unclosed)?;
+        end += memchr::memchr(quote, rest).ok_or_else(unclosed)?;
         let run = line[at + 1..end].iter().rev().take_while(|&&b| b == b'\\').count();
         if run % 2 == 0 {
             return Ok((LineSpan::new(at + 1, end), end + 1));
