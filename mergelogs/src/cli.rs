@@ -71,7 +71,7 @@ pub(crate) struct MergeArgs {
     pub(crate) format: Vec<String>,
 
     /// Format of mapping logs that another balancer wrote: `haproxy`, which is recognized without this
-    /// option, `nginx-stream`, `conntrack`, `traefik`, `caddy`, `json`, `combined`, or a format string of
+    /// option, `nginx-stream`, `conntrack`, `traefik`, `caddy`, `elb`, `alb`, `json`, `combined`, or a format string of
     /// HAProxy, Envoy, Traffic Server, nginx or Apache. May be repeated; each line may be in any of them
     #[arg(long, value_name = "SPEC", action = ArgAction::Append)]
     pub(crate) mapping_format: Vec<String>,

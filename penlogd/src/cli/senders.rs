@@ -28,8 +28,8 @@ pub struct SenderArgs {
     #[arg(long, value_name = "NAME=ADDR[:PORT]")]
     pub server: Vec<String>,
     /// The lines of this sender (address, host name, or the name in its shipments) are the log of a
-    /// balancer: `haproxy`, `nginx-stream`, `conntrack`, `traefik`, `caddy`, `json`, `combined`, or a
-    /// format string of HAProxy, Envoy, Traffic Server, nginx or Apache. May be repeated, also for one sender.
+    /// balancer: `haproxy`, `nginx-stream`, `conntrack`, `traefik`, `caddy`, `elb`, `alb`, `json`, `combined`,
+    /// or a format string of HAProxy, Envoy, Traffic Server, nginx or Apache. May be repeated, also for one sender.
     /// HAProxy's own formats are recognized without this
     #[arg(long, value_name = "SENDER=SPEC")]
     pub mapping_format: Vec<String>,

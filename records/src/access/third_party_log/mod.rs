@@ -75,8 +75,18 @@ pub(crate) const HAPROXY: [&str; 7] = [
 ];
 
 /// Formats that have a name.
-const NAMED: &[&str] =
-    &["haproxy", "nginx-stream", "conntrack", "traefik", "caddy", "json", "common", "combined"];
+const NAMED: &[&str] = &[
+    "haproxy",
+    "nginx-stream",
+    "conntrack",
+    "traefik",
+    "caddy",
+    "elb",
+    "alb",
+    "json",
+    "common",
+    "combined",
+];
 
 /// The common log format.
 const COMMON: &str = r#"%h %l %u %t "%r" %s %b"#;
@@ -85,11 +95,18 @@ const COMBINED: &str = r#"%h %l %u %t "%r" %s %b "%{Referer}i" "%{User-Agent}i""
 /// Traefik's `common` format, which adds the number of requests, router, server and duration.
 const TRAEFIK: &str = r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" $connection "$router" "$upstream_addr" ${request_ms}ms"#;
 
+/// The log of AWS's classic load balancer.
+const ELB: &str = r#"$time_iso8601 $hostname $remote_addr:$remote_port $upstream_addr $pid $pid $pid $status $pid $pid $body_bytes_sent "$request" "$http_user_agent"$rest"#;
+/// The log of AWS's application load balancer. Further fields may stand behind.
+const ALB: &str = r#"$scheme $time_iso8601 $hostname $remote_addr:$remote_port $upstream_addr $pid $pid $pid $status $pid $pid $body_bytes_sent "$request" "$http_user_agent"$rest"#;
+
 impl BalancerFormat {
     /// Compiles a pasted format, or the name of a well-known one.
     pub(crate) fn parse(pasted: &str) -> Result<Self, FormatError> {
         match pasted.trim() {
             "traefik" => Self::compile(TRAEFIK, BalancerDialect::Traefik),
+            "elb" => Self::compile(ELB, BalancerDialect::Nginx),
+            "alb" => Self::compile(ALB, BalancerDialect::Nginx),
             "json" => Ok(Self::json(json::usual(), BalancerDialect::Envoy)),
             "caddy" => Ok(Self::json(json::caddy(), BalancerDialect::Nginx)),
             "common" => Self::compile(COMMON, BalancerDialect::Apache),
@@ -286,6 +303,7 @@ fn nginx_field(name: &str) -> (LogField, u8) {
         "upstream_response_length" => (LogField::Part(BalancerField::Bodies), 0),
         "upstream_bytes_received" => (LogField::Part(BalancerField::All), 0),
         "request_ms" => (LogField::Duration(super::field::DurationUnit::Milliseconds), 0),
+        "rest" => (LogField::Text, 9),
         "session_time" => (LogField::Duration(super::field::DurationUnit::Seconds), 0),
         "protocol" => (LogField::Word, 9),
         // What the balancer made, and not what the client sent.

@@ -208,6 +208,25 @@ fn formats_that_name_no_client_are_refused() {
 }
 
 #[test]
+fn logs_of_aws_are_read() {
+    for (format, line) in [
+        (
+            "elb",
+            r#"2026-11-25T16:46:11.123456Z lb 192.0.2.1:2817 10.0.0.1:80 0.000073 0.001048 0.000057 200 200 0 29 "GET http://a.example:80/a HTTP/1.1" "curl/8.0" - -"#,
+        ),
+        (
+            "alb",
+            r#"h2 2026-11-25T16:46:11.123456Z app/lb/50dc 192.0.2.1:2817 10.0.0.1:80 0.000 0.001 0.000 200 200 34 366 "GET https://a.example:443/a HTTP/2.0" "x \x22y\x22" TLS_AES_128_GCM_SHA256 TLSv1.3 arn:aws:x "Root=1-5" "-" "-" 0 2026-11-25T16:46:11.122000Z "forward" "-" "-" "10.0.0.1:80" "200" "-" "-""#,
+        ),
+    ] {
+        let spec = ThirdPartySpec::parse(format).expect(format);
+        let said = said(&spec, line);
+        assert!(said.starts_with("192.0.2.1 2817 -> 10.0.0.1 80 by - at "), "{said}");
+        assert!(said.ends_with(" GET /a HTTP/1.1"), "{said}");
+    }
+}
+
+#[test]
 fn formats_that_name_no_server_say_so() {
     for format in ["%ci:%cp [%tr] %{+Q}r", "%<chi> %<pqsp>", "$remote_addr $status", "combined"] {
         assert!(ThirdPartySpec::parse(format).expect(format).lacks_server(), "{format}");
