@@ -32,7 +32,7 @@ use crate::output::writer::{self, LineHandle, LineWriter, OutgoingLine, WriterHa
 use crate::passes::ClockPasses;
 use crate::report::audit::Audit;
 use crate::report::progress::Progress;
-use crate::servers::NamedServers;
+use crate::servers::{KnownServer, NamedServers};
 
 /// How long a line waits for later mappings and for the other lines of its group: logged seconds.
 pub(crate) const WAIT: Duration = Duration::from_secs(3);
@@ -118,6 +118,14 @@ pub(crate) struct JoinSetup<'a> {
 }
 
 impl JoinSetup<'_> {
+    /// Whether a log of the server's address lacks the protocol of requests.
+    fn lacks_protocol(&self, server: usize) -> bool {
+        let addr = self.config.servers[server].addr();
+        self.logs
+            .iter()
+            .any(|(other, head)| head.lacks_protocol && self.config.servers[*other].addr() == addr)
+    }
+
     /// Returns where a mapping log's clock was set back.
     fn set_back(&self, origin: &InputOrigin) -> Option<Arc<ClockTrack>> {
         let found = self.set_back.iter().find(|log| log.origin == *origin);
@@ -174,6 +182,8 @@ struct MergeJoin<'a> {
     extended: bool,
     /// The fingerprints that the mapping logs need of lines.
     cuts: FingerprintCuts,
+    /// By server: whether requests are compared without the protocol.
+    lacks_protocol: Vec<bool>,
     now: Timestamp,
     /// Bytes of text the attributor holds.
     held: usize,
@@ -199,9 +209,13 @@ impl<'a> MergeJoin<'a> {
         let ids: Vec<_> = setup.config.servers.iter().map(|s| engine.server(s.addr())).collect();
         let passes =
             ClockPasses::new(setup.ahead, setup.mappings.iter().all(|head| head.repeatable));
+        let lacks_protocol: Vec<_> =
+            (0..setup.config.servers.len()).map(|server| setup.lacks_protocol(server)).collect();
         let mut servers = NamedServers::default();
         for (index, server) in setup.config.servers.iter().enumerate() {
-            servers.insert(server.addr(), passes.known(index, ids[index]));
+            let known = passes.known(index, ids[index]);
+            let known = KnownServer { lacks_protocol: lacks_protocol[index], ..known };
+            servers.insert(server.addr(), known);
         }
         servers.add_names(&setup.config.third_party.names);
         let extended = setup.mappings.iter().any(|head| head.extended);
@@ -256,6 +270,7 @@ impl<'a> MergeJoin<'a> {
             inputs,
             extended,
             cuts,
+            lacks_protocol,
             now: Timestamp::MIN,
             held: 0,
             taken: 0,
@@ -383,6 +398,7 @@ impl<'a> MergeJoin<'a> {
                 track: log.track.clone(),
                 first_time: log.head.first_time,
                 cuts: self.cuts,
+                lacks_protocol: self.lacks_protocol[log.server],
                 shares: self.setup.shares.clone(),
             };
             let reader = job.start().doing(format_args!("open {}", log.head.origin))?;

@@ -24,6 +24,8 @@ pub(crate) struct KnownServer {
     pub(crate) ahead: i64,
     /// The pass over the mapping logs that yields the server's records.
     pub(crate) pass: usize,
+    /// Whether a format of its logs lacks the protocol of requests, so that requests are compared without.
+    pub(crate) lacks_protocol: bool,
     /// The option `--server` by which the mapping log's spelling leads here.
     pub(crate) option: Option<OptionPlace>,
 }
@@ -39,7 +41,7 @@ pub(crate) struct OptionPlace {
 
 impl KnownServer {
     pub(crate) fn new(id: ServerIndex, ahead: i64, pass: usize) -> Self {
-        Self { id, ahead, pass, option: None }
+        Self { id, ahead, pass, lacks_protocol: false, option: None }
     }
 }
 

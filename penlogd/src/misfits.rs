@@ -126,11 +126,28 @@ pub(crate) struct NotMapped<'a> {
     pub(crate) silent: &'a [IpAddr],
     /// The server whose mappings have the requests of the lines.
     pub(crate) fit: Option<IpAddr>,
+    /// How many shippers without a server's address have sent lines.
+    pub(crate) shippers: u32,
 }
 
 impl fmt::Display for NotMapped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lines, key, hosts, mapped, silent, fit } = self;
+        self.write_advice(f)?;
+        if self.hosts.is_empty() && self.shippers > 1 && self.mapped.len() > 1 {
+            write!(
+                f,
+                "; but {} penlog have sent from there: if they are of several servers, run each with penlog --server \
+                 ADDR instead",
+                self.shippers
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl NotMapped<'_> {
+    fn write_advice(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lines, key, hosts, mapped, silent, fit, .. } = self;
         write!(
             f,
             "{lines} lines of {key}, and no mapping names this server; mappings name {}",
@@ -196,7 +213,9 @@ mod tests {
         let text = |hosts: &[&str], mapped: &[IpAddr], silent: &[IpAddr]| {
             let hosts: Vec<Box<[u8]>> = hosts.iter().map(|host| host.as_bytes().into()).collect();
             let key = ServerKey::parse("127.0.0.7").unwrap();
-            NotMapped { lines: 3, key, hosts: &hosts, mapped, silent, fit: None }.to_string()
+            let shippers = 1;
+            NotMapped { lines: 3, key, hosts: &hosts, mapped, silent, fit: None, shippers }
+                .to_string()
         };
         assert_eq!(
             text(&[], &[ip(1), ip(2)], &[ip(2)]),
@@ -208,6 +227,14 @@ mod tests {
             "3 lines of 127.0.0.7, and no mapping names this server; mappings name 10.0.0.1, 10.0.0.2: if it is one \
              of these, add --server 127.0.0.7=ADDR"
         );
+        let key = ServerKey::parse("127.0.0.7").unwrap();
+        let mapped = [ip(1), ip(2)];
+        let (hosts, silent, fit) = (&[][..], &mapped[..], Some(ip(2)));
+        let several = NotMapped { lines: 3, key, hosts, mapped: &mapped, silent, fit, shippers: 2 };
+        assert!(several.to_string().ends_with(
+            "add --server 127.0.0.7=10.0.0.2; but 2 penlog have sent from there: if they are of several servers, run \
+             each with penlog --server ADDR instead"
+        ));
         assert!(text(&["web1"], &[ip(1)], &[ip(1)]).ends_with(
             "mappings name 10.0.0.1: add --server web1=10.0.0.1 if the host web1 is that server"
         ));

@@ -24,6 +24,8 @@ pub(crate) struct ServerTable {
     paths: HashMap<Box<[u8]>, MappedServer>,
     /// Whether a mapping named the server, by its number.
     is_mapped: Vec<bool>,
+    /// Whether a line of the server had a request without its protocol, by the server's number.
+    lacks_protocol: Vec<bool>,
 }
 
 /// A server that a mapping names.
@@ -44,7 +46,24 @@ impl ServerTable {
             last_mapped: None,
             paths: HashMap::new(),
             is_mapped: Vec::new(),
+            lacks_protocol: Vec::new(),
         }
+    }
+
+    /// Takes notice of a line of the server whose request lacks the protocol. From then on the server's requests are
+    /// compared without.
+    #[cold]
+    pub(crate) fn ignore_protocol(&mut self, server: ServerIndex) {
+        let index = server.0 as usize;
+        if self.lacks_protocol.len() <= index {
+            self.lacks_protocol.resize(index + 1, false);
+        }
+        self.lacks_protocol[index] = true;
+    }
+
+    /// Whether the server's requests are compared without the protocol.
+    pub(crate) fn ignores_protocol(&self, server: ServerIndex) -> bool {
+        self.lacks_protocol.get(server.0 as usize).copied().unwrap_or(false)
     }
 
     /// Returns the server at an address that lines come from.

@@ -76,19 +76,33 @@ pub(crate) struct LineSource {
 pub(crate) struct SourceWatch {
     /// Counters of decided lines at the last look.
     pub(crate) before: OutcomeCounts,
-    /// The first line since then that did not parse, escaped, and where parsing stopped.
-    pub(crate) unread: Option<(String, LineError)>,
+    /// The first line since then that did not parse.
+    pub(crate) unread: Option<UnreadLine>,
+    /// How many shippers without a server's address have sent lines, one after the other or at once.
+    pub(crate) shippers: u32,
     /// Hosts in envelopes, while no mapping names the server.
     pub(crate) hosts: Vec<Box<[u8]>>,
 }
 
+/// A line that did not parse.
+#[derive(Debug)]
+pub(crate) struct UnreadLine {
+    /// Escaped.
+    pub(crate) text: String,
+    /// Where parsing stopped.
+    pub(crate) error: LineError,
+    /// Whether a format was given by which it does not parse, while it would without.
+    pub(crate) is_detectable: bool,
+}
+
 impl SourceWatch {
-    /// Notes a line that did not parse.
-    pub(crate) fn unread(&mut self, line: &[u8], error: LineError) {
+    /// Notes a line that did not parse, by a format that was given or not.
+    pub(crate) fn unread(&mut self, line: &[u8], error: LineError, is_given: bool) {
         if self.unread.is_none() {
             let more = if line.len() > SHOWN { "…" } else { "" };
             let text = line[..line.len().min(SHOWN)].escape_ascii();
-            self.unread = Some((format!("{text}{more}"), error));
+            let is_detectable = is_given && Parser::new(&Spec::auto()).parse(line).is_ok();
+            self.unread = Some(UnreadLine { text: format!("{text}{more}"), error, is_detectable });
         }
     }
 
@@ -176,6 +190,16 @@ impl LineSources {
         self.count_suspects();
         self.use_option(option);
         Some(server)
+    }
+
+    /// See [`ServerTable::ignore_protocol`].
+    pub(crate) fn ignore_protocol(&mut self, server: ServerIndex) {
+        self.servers.ignore_protocol(server);
+    }
+
+    /// See [`ServerTable::ignores_protocol`].
+    pub(crate) fn ignores_protocol(&self, server: ServerIndex) -> bool {
+        self.servers.ignores_protocol(server)
     }
 
     fn use_option(&mut self, option: Option<usize>) {

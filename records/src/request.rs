@@ -210,6 +210,23 @@ pub fn without_protocol(request: &[u8]) -> &[u8] {
     }
 }
 
+/// Returns the bytes of a request under `cut` without its protocol, which may be cut off in the middle.
+#[must_use]
+pub fn without_cut_protocol(request: &[u8], cut: Cut) -> &[u8] {
+    let whole = without_protocol(request);
+    if whole.len() < request.len() || request.len() < cut.len() {
+        return whole;
+    }
+    match memchr::memrchr(b' ', request) {
+        Some(space)
+            if b"HTTP/".starts_with(&request[space + 1..]) && request[..space].contains(&b' ') =>
+        {
+            &request[..space]
+        }
+        _ => request,
+    }
+}
+
 /// The longest scheme and authority of a target that takes nothing from the bytes compared.
 const AUTHORITY: usize = 280;
 

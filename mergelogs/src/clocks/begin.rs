@@ -59,7 +59,7 @@ pub(super) fn compare(
     let Some(first_mapping) = mappings.first().map(|head| head.first_time) else {
         return vec![ArchiveClock::default(); config.servers.len()];
     };
-    let (servers, by_target) = (named(config), by_target(&mappings));
+    let (servers, by_target) = (named(config), by_target(&mappings, logs));
     let most = (LINES / config.servers.len().max(1)).clamp(LINES_EACH.0, LINES_EACH.1);
     let mut sides: Vec<ClockSide> = Vec::new();
     // A few lines mostly suffice, and a clock that drifts does so less.

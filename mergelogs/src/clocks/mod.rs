@@ -173,7 +173,7 @@ fn follow(
     let heads = mappings.iter().copied().chain(logs.iter().map(|(_, head)| head));
     let packed = heads.filter(|head| head.repeatable && archive::is_packed(&head.origin)).count();
     let held = (HELD / packed.max(1)).clamp(HELD_EACH.0, HELD_EACH.1);
-    let scan = MappingScan::new(&config.third_party, &servers, by_target(mappings));
+    let scan = MappingScan::new(&config.third_party, &servers, by_target(mappings, logs));
     let mut texts = MappingTexts::open(mappings, scan, held);
     clocks.set_back = texts.set_back();
     let most = (SLICES / logs.len().max(1) as u64).max(1);
@@ -279,9 +279,10 @@ fn machine(config: &MergeConfig, index: usize) -> usize {
 /// The fingerprints of sampled lines.
 const SAMPLED: FingerprintCuts = FingerprintCuts { short: true, long: true, target: true };
 
-/// Whether requests are compared without the protocol, as other balancers may speak another one with servers.
-fn by_target(mappings: &[&InputHead]) -> bool {
-    mappings.iter().any(|head| head.third_party)
+/// Whether requests are compared without the protocol: other balancers may speak another one with servers, and some
+/// servers do not log it.
+fn by_target(mappings: &[&InputHead], logs: &[(usize, InputHead)]) -> bool {
+    mappings.iter().any(|head| head.third_party) || logs.iter().any(|(_, head)| head.lacks_protocol)
 }
 
 /// Returns the inputs whose first time is known, by that time.

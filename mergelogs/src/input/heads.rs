@@ -18,6 +18,7 @@ const LOOK: usize = 64 << 10;
 
 /// An input and the facts found in its beginning.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and all may be true")]
 pub(crate) struct InputHead {
     pub(crate) origin: InputOrigin,
     /// The earliest time near the beginning; [`Timestamp::MIN`] if none was found or the input was not read.
@@ -30,6 +31,8 @@ pub(crate) struct InputHead {
     pub(crate) digest: Option<u64>,
     /// Whether the input may hold lines of other balancers: one is near the beginning, or the input was not read.
     pub(crate) third_party: bool,
+    /// Whether the lines near the beginning log requests by parts, without the protocol.
+    pub(crate) lacks_protocol: bool,
 }
 
 impl InputHead {
@@ -39,10 +42,15 @@ impl InputHead {
         zone: Option<LogZone>,
     ) -> io::Result<Self> {
         let (mut parser, mut times) = (Parser::new(spec), AccessTimes::new(zone));
-        Self::look(origin, |line| match parser.parse(line) {
-            Ok(found) => Some(times.of(&found)?.0),
+        let mut lacks_protocol = false;
+        let head = Self::look(origin, |line| match parser.parse(line) {
+            Ok(found) => {
+                lacks_protocol |= found.request.lacks_protocol();
+                Some(times.of(&found)?.0)
+            }
             Err(_) => Some(parser.time_of_unread(line)?.0),
-        })
+        })?;
+        Ok(Self { lacks_protocol, ..head })
     }
 
     pub(crate) fn of_mappings(
@@ -86,6 +94,7 @@ impl InputHead {
             repeatable,
             extended: false,
             third_party: false,
+            lacks_protocol: false,
             digest,
         })
     }

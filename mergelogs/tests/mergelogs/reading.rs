@@ -213,3 +213,73 @@ fn a_list_of_addresses_is_the_client_field_if_the_format_says_so() {
     let run = folder.run(&format!("--format {format} -p pen.log 10.0.0.1:a.log"));
     assert_eq!(run.out, format!("203.0.113.1{rest}\n"), "{}", run.err);
 }
+
+/// Merges a log of one line for each of `count` requests of different clients; returns the output and what is expected.
+fn merged(
+    options: &str,
+    head: &str,
+    count: i64,
+    line: impl Fn(i64) -> (String, String),
+) -> (String, String, String) {
+    let folder = MergeFolder::new();
+    let (mut mappings, mut lines, mut expected) = (String::new(), head.to_owned(), head.to_owned());
+    for i in 0..count {
+        let (request, text) = line(i);
+        mappings += &mapping(&format!("203.0.113.{i}"), T + i, "10.0.0.1", &request);
+        lines += &format!("{text}\n");
+        expected += &format!("{}\n", text.replacen("10.0.0.9", &format!("203.0.113.{i}"), 1));
+    }
+    folder.write("pen.log", mappings);
+    folder.write("a.log", lines);
+    let run = folder.run(&format!("{options} -p pen.log 10.0.0.1:a.log"));
+    (run.out, expected, run.err)
+}
+
+#[test]
+fn requests_are_compared_without_the_protocol_where_a_format_does_not_log_it() {
+    for length in [0, 80, 86, 90, 95, 300] {
+        let path = |i: i64| format!("/{i}/{}", "x".repeat(length));
+        for object in [true, false] {
+            let line = |i: i64| {
+                let (path, protocol) = (path(i), if i % 3 == 0 { "1.0" } else { "1.1" });
+                let text = if object {
+                    format!(
+                        r#"{{"time":{},"req":{{"method":"GET","url":"{path}"}},"remoteAddress":"10.0.0.9"}}"#,
+                        T + i
+                    )
+                } else {
+                    format!("10.0.0.9|[{}]|GET|{path}", T + i)
+                };
+                (format!("GET {path} HTTP/{protocol}"), text)
+            };
+            let options = if object { "" } else { "--format %h|[%{sec}t]|%m|%U" };
+            let (out, expected, err) = merged(options, "", 9, line);
+            assert_eq!(out, expected, "{length}: {err}");
+        }
+    }
+}
+
+#[test]
+fn logs_of_servers_with_a_form_of_their_own_are_merged() {
+    let fields = "#Software: IIS\n#Fields: date time s-ip cs-method cs-uri-stem cs-uri-query c-ip sc-status\n";
+    for (head, form) in [
+        ("", "[GIN] 2026/11/22 - 20:23:2@ | 200 |  1.2ms |  10.0.0.9 | GET      \"/@\""),
+        (
+            "",
+            "{'remote_addr': '10.0.0.9', 'time': '2026-11-22T20:23:2@', 'request': 'GET /@ HTTP/1.1', 'x': None}",
+        ),
+        (
+            "",
+            "2026-11-22T20:23:2@.1Z lb 10.0.0.9:4000 10.0.1.5:80 0.1 0.1 0.1 200 200 0 29 \"GET http://a:80/@ HTTP/1.1\" \"x\" - -",
+        ),
+        (
+            "",
+            "time=2026-11-22T20:23:2@Z level=INFO method=GET path=/@ remote_addr=10.0.0.9:4000 status=200",
+        ),
+        (fields, "2026-11-22 20:23:2@ 10.0.0.1 GET /@ - 10.0.0.9 200"),
+    ] {
+        let line = |i: i64| (format!("GET /{i} HTTP/1.1"), form.replace('@', &i.to_string()));
+        let (out, expected, err) = merged("--zone UTC", head, 9, line);
+        assert_eq!(out, expected, "{err}");
+    }
+}

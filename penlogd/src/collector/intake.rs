@@ -105,6 +105,11 @@ impl Intake {
         let mapping = &Mapping { server_port: server.port.or(mapping.server_port), ..*mapping };
         match MappingEvent::with_exchange(mapping, server.index, time, &mut self.balancers) {
             Some(record) => {
+                let record = if self.sources.ignores_protocol(server.index) {
+                    record.ignoring_protocol(mapping)
+                } else {
+                    record
+                };
                 self.fit.mapping(&record);
                 self.engine.mapping(record);
             }
@@ -180,6 +185,7 @@ impl Intake {
     pub(super) fn catch_up(&mut self, source: u32) {
         if let Some(place) = self.sources.get_mut(source) {
             place.clock.catch_up();
+            place.watch.shippers += 1;
         }
     }
 
@@ -187,6 +193,12 @@ impl Intake {
         self.received.lines += 1;
         let Some(place) = self.sources.get_mut(source) else { return };
         let parsed = place.parser.parse(line);
+        let server = place.server;
+        if parsed.as_ref().is_ok_and(|parsed| parsed.request.lacks_protocol()) {
+            self.sources.ignore_protocol(server);
+        }
+        let ignores_protocol = self.sources.ignores_protocol(server);
+        let Some(place) = self.sources.get_mut(source) else { return };
         let time = match parsed {
             Ok(AccessLine { time: Some(logged), .. }) => place.clock.date(logged, read),
             _ => (read, Resolution::Microsecond),
@@ -195,6 +207,11 @@ impl Intake {
             Ok(parsed) => {
                 let cuts = self.engine.live_cuts();
                 let evidence = LoggedLine::new(line, parsed, cuts, place.server, time);
+                let evidence = if ignores_protocol {
+                    evidence.ignoring_protocol(line, parsed, cuts)
+                } else {
+                    evidence
+                };
                 let evidence = LoggedLine {
                     server_port: place.key.port,
                     origin: LineOrigin(source),
@@ -209,7 +226,7 @@ impl Intake {
             }
             Err(error) => {
                 self.received.not_understood += 1;
-                place.watch.unread(line, *error);
+                place.watch.unread(line, *error, place.parser.is_given());
                 self.warnings.warn(WarningCause::Line, from, read, error);
                 (LoggedLine::unread(place.server, time), line, None)
             }

@@ -9,7 +9,7 @@ use pen_records::time::Timestamp;
 
 use super::Collector;
 use crate::misfits::{MisfitCause, NotMapped};
-use crate::sources::LineSource;
+use crate::sources::{LineSource, UnreadLine};
 
 /// Fewest lines of which most have to find a mapping.
 const ENOUGH: u64 = 20;
@@ -94,18 +94,18 @@ impl Collector {
             let understood = found + new.unmatched;
             let (lines, key, server) = (understood + new.not_understood, source.key, source.server);
             let hosts = std::mem::take(&mut source.watch.hosts);
+            let shippers = source.watch.shippers;
             if lines == 0 {
                 continue;
             }
-            if let Some((text, error)) = unread.filter(|_| is_misfit(lines, understood)) {
-                let format = source.parser.format();
-                let what =
-                    not_understood((new.not_understood, lines), source, &format, &text, error);
+            if let Some(unread) = unread.filter(|_| is_misfit(lines, understood)) {
+                let what = not_understood((new.not_understood, lines), source, &unread);
                 misfits.say(MisfitCause::NotUnderstood(number), now, what);
             } else if !self.intake.sources.servers.is_mapped(server) {
                 if !mapped.is_empty() {
                     let fit = fits.get(&number).copied();
-                    let what = NotMapped { lines, key, hosts: &hosts, mapped, silent, fit };
+                    let what =
+                        NotMapped { lines, key, hosts: &hosts, mapped, silent, fit, shippers };
                     misfits.say(MisfitCause::NotMapped(number), now, what);
                 }
             } else if let Some(fit) = fits.get(&number) {
@@ -117,9 +117,13 @@ impl Collector {
                 misfits.say(MisfitCause::MixedUp(number), now, what);
             } else if understood >= ENOUGH && is_misfit(understood, found) {
                 let unmatched = new.unmatched;
+                let port = match key.port {
+                    Some(port) => format!("is {port} another port than the balancer has for it, "),
+                    None => String::new(),
+                };
                 let what = format_args!(
-                    "{unmatched} of {understood} lines of {key} find no mapping: is {key} another server than the \
-                     balancer calls so, or do clients reach it past the balancer?"
+                    "{unmatched} of {understood} lines of {key} find no mapping: {port}is {key} another server than \
+                     the balancer calls so, or do clients reach it past the balancer?"
                 );
                 misfits.say(MisfitCause::Unmatched(number), now, what);
             }
@@ -183,19 +187,18 @@ const fn since(now: &OutcomeCounts, before: &OutcomeCounts) -> OutcomeCounts {
     }
 }
 
-fn not_understood(
-    (unread, lines): (u64, u64),
-    source: &LineSource,
-    format: &str,
-    text: &str,
-    error: pen_records::access::LineError,
-) -> String {
-    let key = source.key;
-    let by = if format.is_empty() { String::new() } else { format!(" (read as {format})") };
+fn not_understood((unread, lines): (u64, u64), source: &LineSource, line: &UnreadLine) -> String {
+    let UnreadLine { text, error, is_detectable } = line;
+    let (key, addr) = (source.key, source.key.addr);
+    let remedy = if *is_detectable {
+        "leave out its --format, by which the lines are not understood".to_owned()
+    } else {
+        format!(
+            "say the format of its log with --format '{key}=…', as it stands in the server's configuration; if it is \
+             a balancer's log, with --mapping-format '{addr}=…'"
+        )
+    };
     format!(
-        "{unread} of {lines} lines of {key} are not understood{by}: {error} of \"{text}\": say the format of its log \
-         with --format '{key}=…', as it stands in the server's configuration; if it is a balancer's log, with \
-         --mapping-format '{}=…'",
-        key.addr
+        "{unread} of {lines} lines of {key} are not understood: {error} of \"{text}\": {remedy}"
     )
 }

@@ -1,5 +1,6 @@
 //! Servers that go by several addresses and names.
 
+use pen_records::access::Spec;
 use pen_records::server_alias::ServerAliases;
 use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter};
 
@@ -16,10 +17,16 @@ struct Bench {
 
 impl Bench {
     fn new(options: &[&str]) -> Self {
+        Self::reading("auto", options)
+    }
+
+    /// The same, with a format for all servers.
+    fn reading(format: &str, options: &[&str]) -> Self {
+        let format = Spec::parse(format).unwrap();
         let options = options.iter().map(|text| text.parse().unwrap()).collect();
         let servers = ServerAliases::new(options).unwrap();
         let settings = CollectorSettings {
-            known: SenderSettings { servers, ..SenderSettings::default() },
+            known: SenderSettings { format, servers, ..SenderSettings::default() },
             held_bytes: 1 << 20,
             unfinished_bytes: 1 << 20,
             servers: 100,
@@ -79,6 +86,26 @@ fn the_other_address_may_send_the_lines_and_stand_in_the_mappings() {
     bench.request(2, "10.0.0.1", "10.0.0.2", "");
     bench.request(3, "10.0.0.2", "10.0.0.1", "");
     assert_eq!(bench.clients(), ["203.0.113.1", "203.0.113.2", "203.0.113.3"]);
+}
+
+#[test]
+fn a_format_without_the_protocol_of_requests_is_compared_without() {
+    let mut bench = Bench::new(&[]);
+    for number in 1..=3 {
+        let protocol = if number == 2 { "1.0" } else { "1.1" };
+        bench.send(
+            BALANCER,
+            &format!("+ 203.0.113.{number} 10.0.0.1 GET /{number} HTTP/{protocol}\n"),
+        );
+        let line =
+            format!(r#"[GIN] 2026/11/22 - 20:23:20 | 200 | 1ms | 10.9.9.9 | GET "/{number}""#);
+        bench.send("10.0.0.1:5000", &format!("{line}\n"));
+    }
+    bench.collector.finish(bench.now, &mut bench.out, None);
+    let text = String::from_utf8_lossy(&bench.out).into_owned();
+    let clients: Vec<_> = text.lines().filter_map(|line| line.split(" | ").nth(3)).collect();
+    // The record of the first request came before it was known how its server logs.
+    assert_eq!(clients, ["10.9.9.9", "203.0.113.2", "203.0.113.3"]);
 }
 
 #[test]
@@ -153,6 +180,17 @@ fn lines_that_are_not_understood_are_said_with_the_first_of_them() {
     assert!(said[0].starts_with("3 of 4 lines of 10.0.0.1 are not understood"), "{said:?}");
     assert!(said[0].contains("of \"what is this\""), "{said:?}");
     assert!(said[0].contains("--format '10.0.0.1=…'"), "{said:?}");
+}
+
+#[test]
+fn a_format_that_fits_no_line_is_said_to_be_left_out() {
+    let mut bench = Bench::reading("$remote_addr|$request", &[]);
+    bench.request(1, "10.0.0.1", "10.0.0.1", "");
+    let said = bench.remarks(30);
+    assert!(
+        said[0].ends_with("leave out its --format, by which the lines are not understood"),
+        "{said:?}"
+    );
 }
 
 #[test]

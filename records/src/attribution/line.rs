@@ -168,6 +168,30 @@ impl LoggedLine {
 }
 
 impl LoggedLine {
+    /// The same, compared without the protocol of the request, for a server whose format does not log it. The
+    /// server's mappings are compared likewise.
+    #[must_use]
+    #[cold]
+    pub fn ignoring_protocol(
+        self,
+        text: &[u8],
+        parsed: &AccessLine,
+        cuts: FingerprintCuts,
+    ) -> Self {
+        if parsed.is_wrapped {
+            let mut fields = Vec::with_capacity(text.len());
+            let parsed = parsed.unwrapped(text, &mut fields);
+            return self.ignoring_protocol(&fields, &parsed, cuts);
+        }
+        let request = |cut| parsed.request.without_protocol(text, cut);
+        Self {
+            short: if cuts.short { request(Cut::Short) } else { None },
+            long: if cuts.long { request(Cut::Long) } else { None },
+            whole: None,
+            ..self
+        }
+    }
+
     #[cold]
     fn of_wrapped(
         text: &[u8],

@@ -48,6 +48,17 @@ impl MappingEvent {
         Some(Self { server, client, time, resolution, request, cut, exchange: None })
     }
 
+    /// The same, compared without the protocol of the request: see [`LoggedLine::ignoring_protocol`](super::LoggedLine).
+    #[must_use]
+    pub fn ignoring_protocol(self, mapping: &Mapping<'_>) -> Self {
+        match (self.request, mapping.request) {
+            (Some(_), Some(text)) if text.cut != Cut::Target => {
+                Self { request: text.without_protocol().fingerprint(), cut: text.cut, ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// Whether a line may belong to the record.
     #[must_use]
     pub fn is_request(&self) -> bool {

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::addr::{ClientAddr, ServerAddr};
-use crate::request::{Cut, Fingerprint};
+use crate::request::{Cut, Fingerprint, without_cut_protocol};
 use crate::request_id::RequestId;
 use crate::time::{Resolution, Timestamp};
 
@@ -203,6 +203,12 @@ impl<'a> RequestText<'a> {
     #[must_use]
     pub const fn raw(bytes: &'a [u8], cut: Cut) -> Self {
         Self { bytes, cut, spelling: RequestEncoding::Raw }
+    }
+
+    /// Returns the text without the protocol, for lines that lack it.
+    #[must_use]
+    pub fn without_protocol(self) -> Self {
+        Self { bytes: without_cut_protocol(self.bytes, self.cut), ..self }
     }
 
     /// Returns the fingerprint; `None` if the text has no request (a leading line end, an empty

@@ -42,6 +42,8 @@ pub(crate) struct AccessJob {
     pub(crate) first_time: Timestamp,
     /// The cuts of requests to compare lines by.
     pub(crate) cuts: FingerprintCuts,
+    /// Whether requests are compared without the protocol.
+    pub(crate) lacks_protocol: bool,
     pub(crate) shares: MemoryShares,
 }
 
@@ -154,6 +156,11 @@ impl AccessJob {
                 }
                 end.with_port += u64::from(found.peer_port.is_some());
                 let line = LoggedLine::new(text, found, self.cuts, self.server, *last);
+                let line = if self.lacks_protocol {
+                    line.ignoring_protocol(text, found, self.cuts)
+                } else {
+                    line
+                };
                 (
                     LoggedLine { server_port: self.port, origin: self.number, ..line },
                     Some(found.client),

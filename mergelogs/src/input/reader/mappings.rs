@@ -151,7 +151,11 @@ impl MappingJob {
             return None;
         }
         end.note(known.option);
-        let request = line.request.fingerprint();
+        let request = if known.lacks_protocol {
+            line.request.without_protocol().fingerprint()
+        } else {
+            line.request.fingerprint()
+        };
         if request.is_none() {
             end.without_request += 1;
             return None;
@@ -198,6 +202,12 @@ impl MappingJob {
             MappingEvent::with_exchange(&mapping, known.id, time, balancers)
         } else {
             is_request.then(|| MappingEvent::new(&cut_short(&mapping), known.id, time)).flatten()
+        };
+        let record = if known.lacks_protocol {
+            let text = if self.extended { mapping } else { cut_short(&mapping) };
+            record.map(|record| record.ignoring_protocol(&text))
+        } else {
+            record
         };
         end.without_request += u64::from(record.is_none() && is_request);
         record
