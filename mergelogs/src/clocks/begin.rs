@@ -12,7 +12,7 @@ use pen_records::time::Timestamp;
 use super::evidence::{MappingSamples, ServerSamples, line_keys};
 use super::scan::MappingScan;
 use super::walk::walk;
-use super::{ArchiveClock, SAMPLED, SECOND, begun, by_target, machine, named};
+use super::{ArchiveClock, BRIEF, SAMPLED, SECOND, begun, by_target, machine, named};
 use crate::config::{MergeConfig, ServerInputs};
 use crate::input::heads::InputHead;
 use crate::zone::AccessTimes;
@@ -20,10 +20,13 @@ use crate::zone::AccessTimes;
 /// Bytes of lines sampled from all servers together.
 const LINES: usize = 64 << 20;
 /// Least and most bytes of lines sampled from each server.
-const LINES_EACH: (usize, usize) = (64 << 10, 512 << 10);
+const LINES_EACH: (usize, usize) = (64 << 10, 2 << 20);
 /// Bytes of lines that are tried first.
 const FEW: usize = 16 << 10;
 const SOME: usize = 64 << 10;
+const MORE: usize = 512 << 10;
+/// A difference is better told by more lines if its error may be greater, in microseconds.
+const ROUGH: i64 = SECOND / 20;
 /// Servers whose logs begin within this time share a sample of mappings.
 const SHARED: i64 = 30 * SECOND;
 
@@ -35,7 +38,7 @@ struct SearchReach {
     bytes: usize,
 }
 
-const NEAR: SearchReach = SearchReach { before: 5 * SECOND, after: 5 * SECOND, bytes: 8 << 20 };
+const NEAR: SearchReach = SearchReach { before: 5 * SECOND, after: 5 * SECOND, bytes: 16 << 20 };
 const FAR: SearchReach =
     SearchReach { before: 4_000 * SECOND, after: 3_700 * SECOND, bytes: 256 << 20 };
 
@@ -47,6 +50,8 @@ struct ClockSide {
     lines: ServerSamples,
     mappings: Option<MappingSamples>,
     clock: Option<ArchiveClock>,
+    /// A clock that more lines may tell better.
+    rough: Option<ArchiveClock>,
 }
 
 /// Compares all clocks. Inputs that can be read only once are skipped.
@@ -63,15 +68,17 @@ pub(super) fn compare(
     let most = (LINES / config.servers.len().max(1)).clamp(LINES_EACH.0, LINES_EACH.1);
     let mut sides: Vec<ClockSide> = Vec::new();
     // A few lines mostly suffice, and a clock that drifts does so less.
-    for (lines, reach) in [(FEW, NEAR), (SOME, NEAR), (most, NEAR), (most, FAR)] {
+    let more = MORE.min(most);
+    for (lines, reach) in [(FEW, NEAR), (SOME, NEAR), (more, NEAR), (most, NEAR), (most, FAR)] {
         if reach.bytes == NEAR.bytes {
             sample_lines(config, logs, (first_mapping, by_target), lines, &mut sides);
         }
         let scan = || MappingScan::new(&config.third_party, &servers, by_target);
         sample_mappings(&mappings, scan, &mut sides, reach);
-        settle(&mut sides);
+        settle(&mut sides, lines < most);
     }
-    (0..sides.len()).map(|index| sides[machine(config, index)].clock.unwrap_or_default()).collect()
+    let clock = |side: &ClockSide| side.clock.or(side.rough).unwrap_or_default();
+    (0..sides.len()).map(|index| clock(&sides[machine(config, index)])).collect()
 }
 
 /// Samples `most` bytes of each server's lines, where no difference is known yet.
@@ -82,12 +89,13 @@ fn sample_lines(
     most: usize,
     sides: &mut Vec<ClockSide>,
 ) {
-    let known: Vec<_> = sides.drain(..).map(|side| side.clock).collect();
+    let known: Vec<_> = sides.drain(..).map(|side| (side.clock, side.rough)).collect();
     for (index, server) in config.servers.iter().enumerate() {
         let logs = begun(logs.iter().filter(|(of, _)| *of == index).map(|(_, head)| head));
         let start = logs.first().map_or(first_mapping, |head| head.first_time.max(first_mapping));
-        if let Some(Some(clock)) = known.get(machine(config, index)) {
-            sides.push(ClockSide { clock: Some(*clock), ..ClockSide::empty(start) });
+        let (clock, rough) = known.get(machine(config, index)).copied().unwrap_or_default();
+        if clock.is_some() {
+            sides.push(ClockSide { clock, ..ClockSide::empty(start) });
             continue;
         }
         let mut side = ClockSide::of_lines(&logs, (server, by_target), start, most);
@@ -97,6 +105,7 @@ fn sample_lines(
             // By its clock it ended before the mapping log begins.
             side = ClockSide::of_lines(&logs, (server, by_target), first.first_time, most);
         }
+        side.rough = rough;
         match sides.get_mut(machine(config, index)) {
             // One machine, one clock: the first sample that has something speaks for it.
             Some(first) => {
@@ -112,7 +121,8 @@ fn sample_lines(
 
 impl ClockSide {
     fn empty(start: Timestamp) -> Self {
-        Self { start, end: start, lines: ServerSamples::default(), mappings: None, clock: None }
+        let lines = ServerSamples::default();
+        Self { start, end: start, lines, mappings: None, clock: None, rough: None }
     }
 
     /// Samples `most` bytes of lines from `start` on, where both logs have begun.
@@ -139,15 +149,21 @@ impl ClockSide {
     }
 }
 
-fn settle(sides: &mut [ClockSide]) {
+/// Compares the samples; if there are more lines, only what is precise is final.
+fn settle(sides: &mut [ClockSide], has_more: bool) {
     for side in sides.iter_mut().filter(|side| side.clock.is_none()) {
         let Some(mut mappings) = side.mappings.take() else { continue };
         mappings.finish();
         let offset = side.lines.compare(&mappings);
-        if offset.votes > 0 {
-            let (ahead, within, votes) = (offset.ahead, offset.within, offset.votes);
-            side.clock = Some(ArchiveClock { ahead, within, votes });
+        if offset.votes == 0 {
+            continue;
         }
+        let (ahead, within, votes) = (offset.ahead, offset.within, offset.votes);
+        let clock = ArchiveClock { ahead, within, votes };
+        let clock = side.rough.filter(|rough| rough.within < within).unwrap_or(clock);
+        let is_brief = side.lines.is_coarse() && side.end.micros_since(side.start) < BRIEF;
+        let is_rough = is_brief || (clock.within > ROUGH && !mappings.is_coarse());
+        if is_rough && has_more { side.rough = Some(clock) } else { side.clock = Some(clock) }
     }
 }
 
@@ -158,7 +174,10 @@ fn sample_mappings<'a>(
     sides: &mut [ClockSide],
     reach: SearchReach,
 ) {
-    let open = |side: &&ClockSide| side.clock.is_none() && !side.lines.is_empty();
+    let is_open = |side: &ClockSide| {
+        side.clock.is_none() && (side.rough.is_none() || reach.bytes == NEAR.bytes)
+    };
+    let open = |side: &&ClockSide| is_open(side) && !side.lines.is_empty();
     let mut starts: Vec<_> = sides.iter().filter(open).map(|side| side.start).collect();
     let servers_open = starts.len();
     for side in sides.iter_mut().filter(|side| open(&&**side)) {

@@ -1,7 +1,7 @@
 //! Slices of a log beside the balancer's mappings.
 
 use pen_records::attribution::ServerIndex;
-use pen_records::clocks::OffsetCheck;
+use pen_records::clocks::{ClockOffset, OffsetCheck};
 use pen_records::time::Timestamp;
 
 use super::SECOND;
@@ -16,14 +16,20 @@ const AROUND: [(i64, i64); 2] =
     [(5 * SECOND / 2, 7 * SECOND / 2), (15 * SECOND / 2, 9 * SECOND / 2)];
 /// Bytes of each mapping log read beside a slice.
 const NEAR: usize = 4 << 20;
+/// More beside a slice that is longer: so many times its bytes.
+const OF_LINES: usize = 16;
 /// How far the difference is searched for, and the bytes of each mapping log read to do so.
 const REACHES: [(i64, usize); 2] = [(60 * SECOND, 16 << 20), (4_000 * SECOND, 64 << 20)];
 /// Zones are tried up to this many quarters of an hour, and the mappings so near to each: microseconds.
 const ZONES: i64 = 4 * 14;
 const QUARTER: i64 = 900 * SECOND;
 const BESIDE: i64 = 5 * SECOND;
+/// Bytes of each mapping log read for one zone.
+const OF_ZONE: usize = 16 << 20;
+/// What a zone gains over all others, in thousandths of a nat.
+const ZONE_LEAD: u32 = 12_000;
 /// Searches for a zone in one log.
-const ZONE_SEARCHES: u32 = 2;
+const ZONE_SEARCHES: u32 = 4;
 /// Mappings that are enough to say that no difference of clocks puts lines and mappings together.
 const ENOUGH: u64 = 60;
 
@@ -62,7 +68,7 @@ impl<'a, 'b> ServerMappings<'a, 'b> {
         let steady = (gained > SECOND / 10).then(|| slice.at_steady_pace(pace));
         let samples = steady.as_ref().unwrap_or(&slice.samples);
         let found = samples.check(&mappings, center);
-        if found.gain == 0 || (found.center - center).abs() < SECOND / 20 {
+        if found.gain == 0 || (found.center - center).abs() < found.within.max(SECOND / 20) {
             return found;
         }
         let again = samples.check(&mappings, found.center);
@@ -80,14 +86,15 @@ impl<'a, 'b> ServerMappings<'a, 'b> {
         for (reach, most) in REACHES {
             let span = (slice.first - around - reach, slice.last - around + reach);
             let mappings = self.within(slice, span, most);
-            if let Some(found) = self.found_in(slice, &mappings, pace) {
+            if let Some((_, found)) = self.found_in(slice, &mappings, pace) {
                 return Some(found);
             }
             if self.zone_searches == 0 && reach == REACHES[1].0 {
                 self.note_requests(slice, &mappings);
             }
         }
-        self.search_zones(slice, around, pace)
+        self.zone_searches = self.zone_searches.checked_sub(1)?;
+        self.search_zones(slice, around, pace).map(|(_, found)| found)
     }
 
     fn note_requests(&mut self, slice: &LogSlice, mappings: &MappingSamples) {
@@ -99,41 +106,53 @@ impl<'a, 'b> ServerMappings<'a, 'b> {
         slice: &LogSlice,
         mappings: &MappingSamples,
         pace: i64,
-    ) -> Option<OffsetCheck> {
+    ) -> Option<(ClockOffset, OffsetCheck)> {
         let offset = slice.samples.compare(mappings);
         if offset.votes > 0 {
             // Of whole seconds the request's time is part of the center, but not of the offset.
             let beside: &[i64] =
                 if self.is_coarse { &[0, SECOND, 2 * SECOND, 3 * SECOND] } else { &[0] };
             let checks = beside.iter().map(|beside| self.check(slice, offset.ahead + beside, pace));
-            return checks.max_by_key(|found| found.gain);
+            return checks.max_by_key(|found| found.gain).map(|found| (offset, found));
         }
         None
     }
 
     /// Searches for a zone that is not the one expected: at quarters of an hour.
-    fn search_zones(&mut self, slice: &LogSlice, around: i64, pace: i64) -> Option<OffsetCheck> {
-        if self.zone_searches == 0 {
-            return None;
-        }
-        self.zone_searches -= 1;
-        let mut mappings = slice.samples.mappings(1);
-        let mut until = i64::MIN;
-        for quarter in (-ZONES..=ZONES).rev() {
+    ///
+    /// Each is tried by itself, as often as requests come about then: not all of them have the same rate.
+    pub(super) fn search_zones(
+        &mut self,
+        slice: &LogSlice,
+        around: i64,
+        pace: i64,
+    ) -> Option<(ClockOffset, OffsetCheck)> {
+        let mut best: Option<(ClockOffset, OffsetCheck)> = None;
+        let mut second = 0;
+        let mut known = vec![false; slice.lines.len()];
+        for quarter in -ZONES..=ZONES {
             let around = around + quarter * QUARTER;
-            let from = (slice.first - around - BESIDE).max(until);
-            until = slice.last - around + BESIDE;
-            self.add(slice, (from, until), NEAR, &mut mappings);
+            let span = (slice.first - around - BESIDE, slice.last - around + BESIDE);
+            let mappings = self.within(slice, span, OF_ZONE);
+            for (known, line) in known.iter_mut().zip(&slice.lines) {
+                *known |= mappings.knows(&line.keys);
+            }
+            let Some(found) = self.found_in(slice, &mappings, pace) else { continue };
+            let most = best.as_ref().map_or(0, |(_, best)| best.gain);
+            second = second.max(most.min(found.1.gain));
+            if found.1.gain > most {
+                best = Some(found);
+            }
         }
-        mappings.finish();
-        self.note_requests(slice, &mappings);
-        self.found_in(slice, &mappings, pace)
+        self.familiar += known.iter().filter(|is_known| **is_known).count();
+        best.filter(|(_, best)| best.gain >= second.saturating_add(ZONE_LEAD))
     }
 
     /// Returns the mappings of a slice's requests around its times by the balancer's clock.
     pub(super) fn around(&mut self, slice: &LogSlice, (first, last): (i64, i64)) -> MappingSamples {
         let around = AROUND[usize::from(self.is_coarse)];
-        self.within(slice, (first - around.0, last + around.1), NEAR)
+        let most = usize::try_from(slice.to - slice.from).unwrap_or(NEAR).saturating_mul(OF_LINES);
+        self.within(slice, (first - around.0, last + around.1), most.clamp(NEAR, OF_ZONE))
     }
 
     fn within(&mut self, slice: &LogSlice, span: (i64, i64), most: usize) -> MappingSamples {
@@ -163,4 +182,9 @@ impl<'a, 'b> ServerMappings<'a, 'b> {
         });
         self.seen += seen;
     }
+}
+
+/// Returns the whole number of quarters of an hour nearest to a difference.
+pub(super) const fn nearest_zone(ahead: i64) -> i64 {
+    (ahead + QUARTER / 2).div_euclid(QUARTER) * QUARTER
 }

@@ -49,6 +49,11 @@ impl ServerSamples {
         self.0.iter().all(ClockSample::is_empty)
     }
 
+    /// Whether the stamps of lines are whole seconds.
+    pub(super) fn is_coarse(&self) -> bool {
+        self.0.iter().any(ClockSample::is_coarse)
+    }
+
     pub(super) fn add_keys(&mut self, keys: RequestKeys, time: SampleTime) {
         add(&mut self.0, keys, time);
     }

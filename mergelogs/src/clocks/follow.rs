@@ -8,11 +8,10 @@
 use std::collections::VecDeque;
 
 use pen_records::attribution::ServerIndex;
-use pen_records::clocks::{ClockKnot, KnotKind, OffsetCheck, find_change};
+use pen_records::clocks::{ClockKnot, ClockOffset, KnotKind, OffsetCheck, find_change};
 use pen_records::time::Timestamp;
 
-use super::SECOND;
-use super::beside::ServerMappings;
+use super::beside::{ServerMappings, nearest_zone};
 use super::point::{
     ClockPoint, LONG_PACE, SAME, WORST_PACE, between, drop_disordered, drop_outliers, expected,
     settle,
@@ -20,8 +19,12 @@ use super::point::{
 use super::scan::MappingTexts;
 use super::slices::{LogSlice, SliceLine, SlicedLog};
 use super::texts::SeekableText;
+use super::{ArchiveClock, SECOND};
 use crate::config::ServerInputs;
 
+/// Bytes in which a zone is searched for where nothing is known, and parts of 4 of the log at which they begin.
+const ZONE_SLICES: [u64; 3] = [64 << 10, 512 << 10, 2 << 20];
+const ZONE_PLACES: [u64; 3] = [0, 2, 1];
 /// Least and most bytes of a slice.
 const SLICE: (u64, u64) = (4 << 10, 16 << 10);
 /// How much longer a slice is in which no difference was found, to search once more.
@@ -115,6 +118,32 @@ impl<'a, 'b> LogFollower<'a, 'b> {
             && self.lines >= ENOUGH
             && self.contradicted * 2 > self.lines;
         FollowedLog { knots, is_coarse: self.mappings.is_coarse, is_chance }
+    }
+
+    /// Searches for the zone of a log of which nothing is known: busy sites need more lines than a slice has.
+    pub(super) fn find_zone(&mut self) -> Option<ArchiveClock> {
+        let mut zone = None;
+        for size in ZONE_SLICES {
+            let is_whole = size >= self.log.len();
+            let places = &ZONE_PLACES[..if is_whole { 1 } else { ZONE_PLACES.len() }];
+            let found = places.iter().find_map(|place| {
+                let from = self.log.len().saturating_sub(size) / 4 * place;
+                let slice = self.log.slice(from, size);
+                let (offset, _) = self.mappings.search_zones(&slice, 0, 0)?;
+                let ClockOffset { ahead, within, votes, .. } = offset;
+                // A zone alone is likelier than a zone and a small difference.
+                let zone = nearest_zone(ahead);
+                let is_zone = within < SECOND / 2 && (ahead - zone).abs() <= within;
+                let ahead = if is_zone { zone } else { ahead };
+                Some((ArchiveClock { ahead, within, votes }, slice.is_brief()))
+            });
+            zone = found.map(|(zone, _)| zone).or(zone);
+            if is_whole || found.is_some_and(|(_, is_brief)| !is_brief) {
+                break;
+            }
+        }
+        self.known.extend(zone.map(|zone| zone.ahead));
+        zone
     }
 
     /// Returns the size of slices, of at least `least` bytes, that say something at the log's beginning.

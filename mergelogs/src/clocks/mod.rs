@@ -41,6 +41,8 @@ const HELD_EACH: (usize, usize) = (64 << 10, 16 << 20);
 /// and where not.
 const STEADY: (i64, i64) = (SMALL, 3 * SECOND / 4);
 
+/// Lines in whole seconds that span less do not say where in a second a difference is.
+const BRIEF: i64 = 3 * SECOND;
 /// Smaller offsets are not corrected: whole-second stamps of a few seconds' log do not tell them from none.
 const SMALL: i64 = SECOND / 2;
 /// Smaller offsets are not reported.
@@ -65,7 +67,9 @@ impl ArchiveClock {
 
     /// Returns the offset to correct, in microseconds.
     pub(crate) fn correction(self) -> i64 {
-        if self.ahead.abs() < SMALL { 0 } else { self.ahead }
+        // Lines may come later than the ends of responses, but not earlier.
+        let is_behind = self.ahead <= -TINY && -self.ahead >= 3 * self.within;
+        if self.ahead.abs() < SMALL && !is_behind { 0 } else { self.ahead }
     }
 }
 
@@ -186,7 +190,12 @@ fn follow(
             // The merge reports what cannot be opened.
             let Ok(text) = SeekableText::open(&head.origin, held) else { continue };
             let at = (&config.servers[*server], first);
-            let follower = LogFollower::new(&text, &mut texts, at, &clock.known());
+            let mut follower = LogFollower::new(&text, &mut texts, at, &clock.known());
+            if !clock.is_known
+                && let Some(zone) = follower.find_zone()
+            {
+                (clock.begun, clock.is_known) = (zone, true);
+            }
             clocks.tracks[index] = clock.take(follower.follow(most));
         }
         for server in (first..config.servers.len()).filter(|&it| machine(config, it) == first) {

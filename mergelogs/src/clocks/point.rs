@@ -45,6 +45,11 @@ impl ClockPoint {
         self.time - self.center
     }
 
+    /// Whether the slice does not say where within a second its center is.
+    const fn is_short(&self) -> bool {
+        self.within >= SECOND / 2
+    }
+
     pub(super) fn is_near(&self, center: i64, other: &Self) -> bool {
         (self.center - center).abs()
             <= SAME + self.within.min(SECOND / 4) + other.within.min(SECOND / 4)
@@ -140,15 +145,23 @@ const DISORDER: i64 = 60 * SECOND;
 const IN_COMMON: (f64, f64) = (5.0, 1.5);
 /// Or this part of what they gain: of 64 slices of less than a second each up to a tenth was seen.
 const IN_COMMON_OF: f64 = 0.15;
+/// The same of slices within a second, and the least of it: more of that is chance.
+const SHORT_OF: f64 = 0.35;
+const SHORT_LEAST: f64 = 60.0;
 
 /// Returns the center of a clock that is steady, if it is.
 fn common_center(points: &[ClockPoint]) -> Option<i64> {
     let curves: Vec<&GainCurve> = points.iter().map(|point| &point.curve).collect();
     let count = as_float(i64::try_from(points.len()).unwrap_or(i64::MAX));
     let common = GainCurve::common(&curves)?;
-    let lost = common.most - common.nats;
-    let is_steady = lost <= IN_COMMON.0 + IN_COMMON.1 * count || lost <= IN_COMMON_OF * common.most;
-    is_steady.then_some(common.center)
+    let allowed = (IN_COMMON.0 + IN_COMMON.1 * count).max(IN_COMMON_OF * common.most);
+    // Slices within a second do not say which of the centers that put them into it is right.
+    let known = points.first().filter(|_| points.iter().all(ClockPoint::is_short));
+    let known = known.map(|first| first.center);
+    let holds = |center: &i64| {
+        common.most - GainCurve::sum(&curves, *center) <= SHORT_OF * common.most.max(SHORT_LEAST)
+    };
+    known.filter(holds).or_else(|| (common.most - common.nats <= allowed).then_some(common.center))
 }
 
 /// Moves the centers of a piece, in which a clock was not set, to where all slices together say that they are: each

@@ -9,7 +9,7 @@ use pen_records::time::{Resolution, Timestamp};
 use super::evidence::{RequestKeys, ServerSamples, line_keys};
 use super::point::{LONG_PACE, SAME};
 use super::texts::SeekableText;
-use super::{LATEST, SAMPLED};
+use super::{BRIEF, LATEST, SAMPLED};
 use crate::config::ServerInputs;
 use crate::zone::AccessTimes;
 
@@ -94,6 +94,11 @@ impl LogSlice {
     /// Whether a clock that goes wrong gains enough in the slice to matter.
     pub(super) const fn is_long(&self) -> bool {
         (self.last - self.first) / 1_000_000 * LONG_PACE > SAME
+    }
+
+    /// Whether whole seconds do not say where in a second lines are, as there are few of them.
+    pub(super) fn is_brief(&self) -> bool {
+        self.samples.is_coarse() && self.last - self.first < BRIEF
     }
 
     /// Returns the samples as a clock would have dated them that does not gain `pace` millionths.

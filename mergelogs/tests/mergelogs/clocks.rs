@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use chrono::DateTime;
 use pen_records::attribution::text_hash;
 use pen_testing::random::SeededRandom;
+use pen_testing::site::{Disturbance, LineFormat, RecordFormat, SitePlan};
 
+use crate::made::run_made;
 use crate::support::MergeFolder;
 
 const START: i64 = 1_790_000_000;
@@ -255,5 +257,36 @@ fn summer_time_begins_and_ends_at_busy_and_quiet_sites() {
                 run.err
             );
         }
+    }
+}
+
+#[test]
+fn clocks_of_busy_sites_are_found_however_far_they_are_off() {
+    for (records, rate, format, aheads) in [
+        (RecordFormat::Extended, 2_000.0, LineFormat::Combined, &[1.0, -0.4, -37.3][..]),
+        (RecordFormat::Extended, 2_000.0, LineFormat::Common, &[90.0, -7_200.0]),
+        (RecordFormat::Extended, 400.0, LineFormat::Common, &[-1.0, -0.4, 36_000.0]),
+        (RecordFormat::Extended, 50.0, LineFormat::Common, &[-0.4]),
+        (RecordFormat::Classic, 400.0, LineFormat::Combined, &[5_400.0, -36_000.0]),
+        (RecordFormat::Classic, 2_000.0, LineFormat::Common, &[-37.0, 50_400.0]),
+    ] {
+        let plan = SitePlan {
+            servers: 1,
+            requests: if rate > 1_000.0 { 30_000 } else { 15_000 },
+            rate,
+            format,
+            records,
+            ..SitePlan::default()
+        };
+        let right = run_made(&plan).right_share();
+        for &ahead in aheads {
+            let score = run_made(&plan.clone().with(Disturbance::ClockAhead(ahead)));
+            let found = score.right_share();
+            let case = format!("{records:?} {rate}/s {format:?} {ahead} s");
+            assert!(found > right - 1.0, "{case}: {found} instead of {right}");
+            assert_eq!(score.certain_wrong, 0, "{case}");
+        }
+        // Two requests of the same second are told apart by nothing in classic records and the common format.
+        assert!(right > 95.0 || records == RecordFormat::Classic, "{rate}/s {format:?}: {right}");
     }
 }

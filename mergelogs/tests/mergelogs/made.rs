@@ -73,7 +73,7 @@ fn made_cases() -> Vec<MadeCase> {
 const NOT_YET: &[&str] =
     &["hosts in files", "only 503 is logged", "one in ten is logged", "two formats"];
 
-fn run_made(plan: &SitePlan) -> MadeScore {
+pub(crate) fn run_made(plan: &SitePlan) -> MadeScore {
     let (site, folder) = (make(plan), TempFolder::new());
     let arguments = write_files(&site, folder.path()).expect("the folder takes files");
     let (merged, explained) = (folder.join("merged"), folder.join("explained"));

@@ -19,6 +19,8 @@ const TELLING: u64 = 16_000;
 /// The part of it, in thousandths, that says so.
 const ENOUGH_OF: u32 = 350;
 
+/// Lines in whole seconds that span less do not say where in a second a center is: in microseconds.
+const SHORT: i64 = 3 * SECOND;
 /// Centers that are so many distances apart have nothing in common.
 const FARTHEST: i64 = 1_000;
 
@@ -81,6 +83,13 @@ impl GainCurve {
         let (center, _, best) = middle(&gains, first * step);
         let most = curves.iter().map(|curve| curve.most()).sum();
         Some(CommonCenter { center, nats: best.nats, most })
+    }
+
+    /// Returns what all curves gain at a center together.
+    #[must_use]
+    pub fn sum(curves: &[&Self], center: i64) -> f64 {
+        let at = |curve: &&Self| curve.at((center + curve.step / 2).div_euclid(curve.step.max(1)));
+        curves.iter().map(at).sum()
     }
 
     fn last(&self) -> i64 {
@@ -166,6 +175,9 @@ pub fn check(mappings: &ClockSample, lines: &ClockSample, at: i64) -> OffsetChec
     let gains: Vec<_> =
         (first..=first + 2 * most).map(|place| times.rough_gain(place * step)).collect();
     let (center, error, best) = middle(&gains, at);
+    // Lines of one second are equally likely under all centers that put them into it: which of them is best is chance.
+    let is_short = lines.is_coarse() && lines.span() < SHORT;
+    let error = if is_short { error.max(SECOND / 2) } else { error };
     let gain = part_of(1_000, times.gain(best.center).nats.max(0.0));
     let curve = GainCurve { first, step, nats: gains.iter().map(|it| it.nats).collect() };
     let lines = lines.requests();

@@ -13,10 +13,10 @@ const LEAD: f64 = 8.0;
 const AS_GOOD: f64 = 4.0;
 /// Where requests repeat within the second, centers are tried at this distance, so many on either side: in
 /// microseconds.
-const STEP: i64 = SECOND / 40;
-const STEPS: i64 = 20;
+const STEP: i64 = SECOND / 100;
+const STEPS: i64 = 50;
 /// The error of a center, beside what is likely by its gains: the time that a server takes to log a line.
-const ERROR: i64 = SECOND / 20;
+const ERROR: i64 = SECOND / 100;
 
 /// Compares the log of a server with the mappings of that server. The time of a mapping is the end of
 /// the response if timestamps of the balancer are finer than seconds, and otherwise the start of the
@@ -43,7 +43,7 @@ pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
     }
     let refined = align::refine(&pairs, found.center, lines.resolution);
     let (ahead, within) = refined.unwrap_or_else(|| {
-        let near = (-STEPS..=STEPS).map(|step| times.gain(found.center + step * STEP));
+        let near = (-STEPS..=STEPS).map(|step| times.sharp_gain(found.center + step * STEP));
         let (center, error, _) = middle(&near.collect::<Vec<_>>(), found.center);
         (center, 2 * error + ERROR)
     });
@@ -72,15 +72,23 @@ fn best(
         best.map(|best| times.gain(best.center))
     };
     let best = best_of(&|_| true)?;
-    let lead = |over: Option<CenterGain>| best.nats - over.map_or(0.0, |it| it.nats.max(0.0));
     let second = best_of(&|at| (at - best.center).abs() >= window.width());
-    if best.nats < FOUND || lead(second) < LEAD {
-        return None;
-    }
     // The control: unrelated requests of both logs, which are busy at the same times anyway.
     let control = series::shuffled(pairs).map(|pairs| GainTimes::new(&pairs, mappings, window));
-    if lead(control.map(|times| times.gain(best.center))) < LEAD {
+    let lead = |over: Option<f64>| best.nats - over.unwrap_or(0.0).max(0.0);
+    let leads = [second, control.as_ref().map(|times| times.gain(best.center))];
+    if leads.iter().any(|over| lead(over.map(|it| it.nats)) < LEAD) {
         return None;
+    }
+    if best.nats < FOUND {
+        // Of frequent requests the numbers differ by chance: a wrong difference loses, and the right one gains less.
+        let control = control.filter(GainTimes::is_busy)?;
+        let rough = |times: &GainTimes, at: i64| times.rough_gain(at).nats;
+        let most = rough(times, best.center);
+        let over = [Some(rough(&control, best.center)), second.map(|it| rough(times, it.center))];
+        if over.into_iter().flatten().any(|over| most - over < FOUND) {
+            return None;
+        }
     }
     // If a right clock explains the pairs about as well, no correction is needed.
     let right = best_of(&|at| window.right().contains(&at));
@@ -92,6 +100,6 @@ fn best(
 #[must_use]
 pub fn whole_seconds(center: i64) -> i64 {
     // A few differences of the second before are chance, or the fraction by which a clock is not set.
-    let first = (center + SECOND / 5).div_euclid(SECOND) * SECOND;
+    let first = (center + SECOND / 10).div_euclid(SECOND) * SECOND;
     if USUAL.contains(&first) { 0 } else { first }
 }

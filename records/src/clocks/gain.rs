@@ -19,6 +19,14 @@ const FOUND: f64 = 0.7;
 const MOST: usize = 1 << 15;
 /// A log that is shorter is compared with the time around it, in microseconds.
 const SHORT: i64 = 30 * SECOND;
+/// A request with so many mappings comes at all times of its log.
+const FREQUENT: usize = 8;
+/// Mappings that are looked at one after the other.
+const NEXT: usize = 16;
+/// Requests in a second with which the number of all that come at a time is known.
+const BUSY: f64 = 40.0;
+/// The least part of the usual number of all requests: where there are fewer, a log begins or ends.
+const LEAST_OF_ALL: f64 = 0.9;
 /// Ranges of differences that are not equally likely.
 const RANGES: usize = 6;
 /// Their bounds in microseconds from the center on, and how many of a second's differences are in each, where
@@ -27,6 +35,10 @@ const RANGES: usize = 6;
 const ENDS: [i64; RANGES + 1] =
     [-2_050_000, -1_550_000, -1_300_000, -1_050_000, 30_000, 300_000, SECOND];
 const OF_ENDS: [f64; RANGES] = [0.02, 0.03, 0.05, 0.83, 0.1, 0.02];
+/// The same where it is asked where exactly the second is.
+const SHARP_ENDS: [i64; RANGES + 1] =
+    [-2_050_000, -1_550_000, -1_300_000, -1_005_000, 2_000, 300_000, SECOND];
+const OF_SHARP_ENDS: [f64; RANGES] = [0.02, 0.03, 0.05, 0.89, 0.1, 0.02];
 /// The same with a finer stamp.
 const MOMENTS: [i64; RANGES + 1] =
     [-2 * SECOND, -SECOND, -SECOND / 2, -60_000, 40_000, 300_000, SECOND];
@@ -50,6 +62,16 @@ const AT_ONCE: f64 = 0.9;
 pub(super) struct GainTimes {
     series: Vec<RequestTimes>,
     window: Window,
+    /// All requests together, where there are many.
+    all: Option<AllTimes>,
+}
+
+/// The times of all requests: when all come more often than usual, that a line's does says nothing.
+struct AllTimes {
+    mappings: Vec<i64>,
+    lines: Vec<i64>,
+    /// Mappings in a second.
+    rate: f64,
 }
 
 /// The times of one request.
@@ -74,19 +96,26 @@ impl GainTimes {
     /// `pairs` are of `mappings` and lines.
     pub(super) fn new(pairs: &[Series], mappings: &ClockSample, window: Window) -> Self {
         let mut left = MOST;
-        let span = span(pairs.iter().flat_map(|it| &it.mappings), mappings.covered);
+        let span = TimeSpan::new(pairs.iter().flat_map(|it| &it.mappings), mappings.covered);
         let series = pairs.iter().map_while(|it| {
             let lines = equal_times(&it.lines, window);
             left = left.checked_sub(lines.len())?;
             let count = float(it.mappings.len());
-            let rate = count / span;
+            let rate = span.rate(it.mappings.len());
             let of_second =
                 it.mappings.chunk_by(|a, b| a.div_euclid(SECOND) == b.div_euclid(SECOND));
             let squares: f64 = of_second.map(|times| float(times.len()).powi(2)).sum();
             let weight = 1.0 / (squares / count - rate).max(1.0);
             Some(RequestTimes { mappings: it.mappings.clone(), lines, rate, weight })
         });
-        Self { series: series.collect(), window }
+        let series: Vec<_> = series.collect();
+        let all = AllTimes::new(&series);
+        Self { series, window, all }
+    }
+
+    /// Whether so many requests come that their number at any time is known.
+    pub(super) const fn is_busy(&self) -> bool {
+        self.all.is_some()
     }
 
     /// Returns what the right center gains about, in nats: little where one request is in all lines.
@@ -100,38 +129,105 @@ impl GainTimes {
 
     /// Returns what a center gains, with the likeliest share of lines that have a mapping.
     pub(super) fn gain(&self, center: i64) -> CenterGain {
-        let nats = self.gains(center, UNMAPPED).into_iter().max_by(f64::total_cmp);
+        let nats =
+            self.gains(kernel(self.window, center), UNMAPPED).into_iter().max_by(f64::total_cmp);
         CenterGain { center, nats: nats.unwrap_or(0.0) }
+    }
+
+    /// Returns what a center gains, if servers log a line within milliseconds and no difference is wrong by more.
+    pub(super) fn sharp_gain(&self, center: i64) -> CenterGain {
+        let kernel = match self.window {
+            Window::Ends => (SHARP_ENDS.map(|bound| center + bound), OF_SHARP_ENDS),
+            Window::Moments | Window::Requests => kernel(self.window, center),
+        };
+        let [nats] = self.gains(kernel, [UNMAPPED_USUAL]);
+        CenterGain { center, nats }
     }
 
     /// Returns what a center gains about, for comparison with many others.
     pub(super) fn rough_gain(&self, center: i64) -> CenterGain {
-        let [nats] = self.gains(center, [UNMAPPED_USUAL]);
+        let [nats] = self.gains(kernel(self.window, center), [UNMAPPED_USUAL]);
         CenterGain { center, nats }
     }
 
-    fn gains<const N: usize>(&self, center: i64, unmapped: [f64; N]) -> [f64; N] {
-        let (bounds, chances) = kernel(self.window, center);
+    fn gains<const N: usize>(&self, kernel: Kernel, unmapped: [f64; N]) -> [f64; N] {
+        let usual = self.all.as_ref().map(|all| all.more_than_usual(kernel));
         let mut nats = [0.0; N];
         for RequestTimes { mappings, lines, rate, weight } in &self.series {
-            // The first mapping of which a line is no more apart than each bound.
-            let first = lines.first().map_or(0, |(first, _)| *first);
-            let mut places =
-                bounds.map(|bound| mappings.partition_point(|mapping| first - mapping > bound));
+            let mut found = FoundMappings::new(mappings, kernel);
+            let mut of_all = usual.iter().flatten().peekable();
             for (time, count) in lines {
-                for (place, bound) in places.iter_mut().zip(bounds) {
-                    let later = mappings[*place..].iter();
-                    *place += later.take_while(|mapping| *time - **mapping > bound).count();
-                }
-                let counts = places.windows(2).map(|of| float(of[0] - of[1]));
-                let found: f64 = counts.zip(chances).map(|(count, chance)| count * chance).sum();
+                while of_all.next_if(|(of, _)| of < time).is_some() {}
+                let more = of_all.peek().map_or(1.0, |(_, more)| *more);
+                let found = found.at(*time) / (rate * more);
                 for (nats, unmapped) in nats.iter_mut().zip(unmapped) {
-                    let ratio = (1.0 - unmapped) * found / rate + unmapped;
+                    let ratio = (1.0 - unmapped) * found + unmapped;
                     *nats += ratio.ln() * count * weight;
                 }
             }
         }
         nats
+    }
+}
+
+impl AllTimes {
+    /// `None` where so few requests come that their number at a time says little.
+    fn new(series: &[RequestTimes]) -> Option<Self> {
+        let rate: f64 = series.iter().map(|it| it.rate).sum();
+        if rate < BUSY {
+            return None;
+        }
+        let mut mappings: Vec<_> =
+            series.iter().flat_map(|it| it.mappings.iter().copied()).collect();
+        mappings.sort_unstable();
+        let mut lines: Vec<_> =
+            series.iter().flat_map(|it| it.lines.iter().map(|(time, _)| *time)).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        Some(Self { mappings, lines, rate })
+    }
+
+    /// Returns for each line's time how much more often than usual requests come at the times that a center explains.
+    fn more_than_usual(&self, kernel: Kernel) -> Vec<(i64, f64)> {
+        let mut found = FoundMappings::new(&self.mappings, kernel);
+        let more = |time: i64| ((found.at(time) + BUSY) / (self.rate + BUSY)).max(LEAST_OF_ALL);
+        self.lines
+            .iter()
+            .copied()
+            .map(more)
+            .zip(&self.lines)
+            .map(|(more, at)| (*at, more))
+            .collect()
+    }
+}
+
+/// Counts the mappings at the times that a center explains, of one line after the other.
+struct FoundMappings<'a> {
+    mappings: &'a [i64],
+    kernel: Kernel,
+    /// The first mapping of which the line is no more apart than each bound.
+    places: [usize; RANGES + 1],
+}
+
+impl<'a> FoundMappings<'a> {
+    const fn new(mappings: &'a [i64], kernel: Kernel) -> Self {
+        Self { mappings, kernel, places: [0; RANGES + 1] }
+    }
+
+    /// Returns how often mappings are expected in a second around the next line, by those found there.
+    fn at(&mut self, time: i64) -> f64 {
+        let (bounds, chances) = self.kernel;
+        for (place, bound) in self.places.iter_mut().zip(bounds) {
+            let later = &self.mappings[*place..];
+            let is_apart = |mapping: &i64| time - mapping > bound;
+            // Lines of one request are near to each other, but the first may be far from the first mapping.
+            *place += match later.get(NEXT) {
+                Some(far) if is_apart(far) => later.partition_point(is_apart),
+                _ => later.iter().take_while(|mapping| is_apart(mapping)).count(),
+            };
+        }
+        let counts = self.places.windows(2).map(|of| float(of[0] - of[1]));
+        counts.zip(chances).map(|(count, chance)| count * chance).sum()
     }
 }
 
@@ -151,12 +247,12 @@ pub(super) fn middle(gains: &[CenterGain], at: i64) -> (i64, i64, CenterGain) {
 pub(super) struct LineGains<'a> {
     mappings: &'a ClockSample,
     window: Window,
-    span: f64,
+    span: TimeSpan,
 }
 
 impl<'a> LineGains<'a> {
     pub(super) fn new(mappings: &'a ClockSample, window: Window) -> Self {
-        let span = span(mappings.seen.values().flatten(), mappings.covered);
+        let span = TimeSpan::new(mappings.seen.values().flatten(), mappings.covered);
         Self { mappings, window, span }
     }
 
@@ -171,13 +267,15 @@ impl<'a> LineGains<'a> {
             Some(chances[range])
         };
         let found: f64 = times.iter().filter_map(chance).sum();
-        let rate = float(times.len()) / self.span;
+        let rate = self.span.rate(times.len());
         ((1.0 - UNMAPPED_USUAL) * found / rate + UNMAPPED_USUAL).ln()
     }
 }
 
-/// Returns ranges of differences that a center explains, and how likely a difference is in each: in a second.
-fn kernel(window: Window, center: i64) -> ([i64; RANGES + 1], [f64; RANGES]) {
+/// Ranges of differences that a center explains, and how likely a difference is in each: in a second.
+type Kernel = ([i64; RANGES + 1], [f64; RANGES]);
+
+fn kernel(window: Window, center: i64) -> Kernel {
     match window {
         Window::Ends => return (ENDS.map(|bound| center + bound), OF_ENDS),
         Window::Moments => return (MOMENTS.map(|bound| center + bound), OF_MOMENTS),
@@ -190,13 +288,30 @@ fn kernel(window: Window, center: i64) -> ([i64; RANGES + 1], [f64; RANGES]) {
     (REQUESTS.map(|bound| center - part + bound), chances)
 }
 
-/// The seconds in which mappings could have come. Where a whole log is shorter than the usual distance of requests,
-/// that all are in it is no chance.
-fn span<'a>(times: impl Iterator<Item = &'a i64>, covered: i64) -> f64 {
-    let (first, last) =
-        times.fold((i64::MAX, i64::MIN), |(first, last), time| (first.min(*time), last.max(*time)));
-    let found = last.saturating_sub(first).max(0).saturating_add(SECOND);
-    signed(found.max(covered.min(SHORT))) / signed(SECOND)
+/// The seconds in which mappings could have come.
+struct TimeSpan {
+    /// From the first to the last that came.
+    found: f64,
+    /// Where a whole log is shorter than the usual distance of requests, that all are in it is no chance.
+    covered: f64,
+}
+
+impl TimeSpan {
+    fn new<'a>(times: impl Iterator<Item = &'a i64>, covered: i64) -> Self {
+        let (first, last) = times
+            .fold((i64::MAX, i64::MIN), |(first, last), time| (first.min(*time), last.max(*time)));
+        let found = last.saturating_sub(first).max(0).saturating_add(SECOND);
+        let covered = found.max(covered.min(SHORT));
+        Self { found: signed(found) / signed(SECOND), covered: signed(covered) / signed(SECOND) }
+    }
+
+    /// Returns how often a request comes in a second, of which there are so many.
+    ///
+    /// One that comes often would have come in the rest of the time covered, too: there the log had not begun, or was
+    /// over.
+    fn rate(&self, count: usize) -> f64 {
+        float(count) / if count < FREQUENT { self.covered } else { self.found }
+    }
 }
 
 /// Returns sorted times with their numbers.

@@ -106,6 +106,12 @@ impl ClockSample {
         self.seen.contains_key(&key)
     }
 
+    /// The time from the first request to the last, in microseconds.
+    pub(super) fn span(&self) -> i64 {
+        let times = || self.seen.values().flatten();
+        times().max().zip(times().min()).map_or(0, |(last, first)| last - first)
+    }
+
     /// The number of requests.
     #[must_use]
     pub fn requests(&self) -> u32 {

@@ -39,10 +39,13 @@ pub(super) fn count(series: &[Series]) -> u32 {
 /// The control: the lines of each key beside the mappings of another key of about the same
 /// frequency, so that every match is chance. `None` if there is only one key.
 pub(super) fn shuffled(series: &[Series]) -> Option<Vec<Series>> {
-    let others = series.iter().cycle().skip(1);
-    let exchanged = series
-        .iter()
-        .zip(others)
-        .map(|(one, other)| Series { mappings: other.mappings.clone(), lines: one.lines.clone() });
-    (series.len() > 1).then(|| exchanged.collect())
+    // Neighbours change places: the many lines of the most frequent key beside the few mappings of the rarest one would
+    // find more or fewer than usual by chance.
+    let last = series.len().checked_sub(1).filter(|last| *last > 0)?;
+    let other = |index: usize| if index == last { last - 1 } else { (index ^ 1).min(last) };
+    let exchanged = series.iter().enumerate().map(|(index, one)| Series {
+        mappings: series[other(index)].mappings.clone(),
+        lines: one.lines.clone(),
+    });
+    Some(exchanged.collect())
 }
