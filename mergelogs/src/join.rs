@@ -32,6 +32,7 @@ use crate::output::writer::{self, LineHandle, LineWriter, OutgoingLine, WriterHa
 use crate::passes::ClockPasses;
 use crate::report::audit::Audit;
 use crate::report::progress::Progress;
+use crate::second_places::SecondPlaces;
 use crate::servers::{KnownServer, NamedServers};
 
 /// How long a line waits for later mappings and for the other lines of its group: logged seconds.
@@ -88,6 +89,19 @@ struct OpenLog {
     /// The next lines are `lines[at..]`.
     lines: Vec<ParsedLine>,
     at: usize,
+    /// Where in a second the next line is, if the server writes other logs, too.
+    places: Option<SecondPlaces>,
+}
+
+impl OpenLog {
+    /// Returns the time by which the next line is merged with other logs.
+    fn next_place(&mut self) -> Option<Timestamp> {
+        let next = self.lines.get(self.at..)?;
+        match &mut self.places {
+            Some(places) => places.place(next),
+            None => next.first().map(|next| next.line.time),
+        }
+    }
 }
 
 /// A mapping log in the merge, in one pass.
@@ -238,7 +252,13 @@ impl<'a> MergeJoin<'a> {
                 state: InputState::Waiting,
                 lines: Vec::new(),
                 at: 0,
+                places: None,
             });
+        }
+        for index in 0..logs.len() {
+            let server = logs[index].server;
+            let others = logs.iter().filter(|log| log.server == server).count() - 1;
+            logs[index].places = (others > 0).then(SecondPlaces::new);
         }
         let (mut mapping_logs, mut mapping_heads) = (Vec::new(), MergeHeads::new());
         for head in std::mem::take(&mut setup.mappings) {
@@ -304,8 +324,8 @@ impl<'a> MergeJoin<'a> {
             self.span(time);
             let log = &mut self.logs[log];
             log.at += 1;
-            if let Some(next) = log.lines.get(log.at) {
-                self.heads.advance_first(next.line.time);
+            if let Some(place) = log.next_place() {
+                self.heads.advance_first(place);
             }
             if self.held > TEXT || self.taken.is_multiple_of(1 << 14) {
                 self.decide_early()?;
@@ -421,8 +441,8 @@ impl<'a> MergeJoin<'a> {
             self.asking.look(index, &block);
             self.writer.text(index, block, lines)?;
         }
-        if let Some(first) = log.lines.first() {
-            self.heads.advance_first(first.line.time);
+        if let Some(place) = log.next_place() {
+            self.heads.advance_first(place);
         }
         if let Some(end) = batch.end {
             log.state = InputState::Ended;

@@ -17,6 +17,7 @@ mod misfit;
 mod output;
 mod passes;
 mod report;
+mod second_places;
 mod servers;
 mod zone;
 
