@@ -4,10 +4,10 @@ use pen_records::attribution::ServerIndex;
 use pen_records::clocks::{ClockOffset, OffsetCheck};
 use pen_records::time::Timestamp;
 
-use super::SECOND;
 use super::evidence::MappingSamples;
 use super::scan::MappingTexts;
 use super::slices::LogSlice;
+use super::{QUARTER, SECOND, ZONES};
 
 /// How much earlier and later than expected a slice's mappings are read, in microseconds: as far as any center near
 /// the expected one explains, so that none has more than others. Where the balancer's stamps are finer than seconds, and
@@ -20,9 +20,7 @@ const NEAR: usize = 4 << 20;
 const OF_LINES: usize = 16;
 /// How far the difference is searched for, and the bytes of each mapping log read to do so.
 const REACHES: [(i64, usize); 2] = [(60 * SECOND, 16 << 20), (4_000 * SECOND, 64 << 20)];
-/// Zones are tried up to this many quarters of an hour, and the mappings so near to each: microseconds.
-const ZONES: i64 = 4 * 14;
-const QUARTER: i64 = 900 * SECOND;
+/// How far from a zone mappings are read, in microseconds.
 const BESIDE: i64 = 5 * SECOND;
 /// Bytes of each mapping log read for one zone.
 const OF_ZONE: usize = 16 << 20;

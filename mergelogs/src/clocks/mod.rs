@@ -41,6 +41,9 @@ const HELD_EACH: (usize, usize) = (64 << 10, 16 << 20);
 /// and where not.
 const STEADY: (i64, i64) = (SMALL, 3 * SECOND / 4);
 
+/// Zones are up to this many quarters of an hour ahead or behind.
+const ZONES: i64 = 4 * 14;
+const QUARTER: i64 = 900 * SECOND;
 /// Lines in whole seconds that span less do not say where in a second a difference is.
 const BRIEF: i64 = 3 * SECOND;
 /// Smaller offsets are not corrected: whole-second stamps of a few seconds' log do not tell them from none.
@@ -65,6 +68,13 @@ impl ArchiveClock {
         (self.ahead.abs() >= TINY).then_some(self)
     }
 
+    /// Returns the minutes by which a zone would be ahead that explains the offset; `None` if no zone does.
+    fn zone(self) -> Option<i64> {
+        let quarters = (self.ahead + QUARTER / 2).div_euclid(QUARTER);
+        let is_near = (self.ahead - quarters * QUARTER).abs() <= SECOND;
+        (is_near && (2..=ZONES).contains(&quarters.abs())).then_some(quarters * 15)
+    }
+
     /// Returns the offset to correct, in microseconds.
     pub(crate) fn correction(self) -> i64 {
         // Lines may come later than the ends of responses, but not earlier.
@@ -77,7 +87,11 @@ impl fmt::Display for ArchiveClock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, way) =
             (Seconds(self.ahead.abs()), if self.ahead < 0 { "behind" } else { "ahead of" });
-        write!(f, "clock {seconds} s {way} the balancer's, by {} requests", self.votes)
+        write!(f, "clock {seconds} s {way} the balancer's, by {} requests", self.votes)?;
+        let Some(zone) = self.zone() else { return Ok(()) };
+        let (hours, minutes, sign) =
+            (zone.abs() / 60, zone.abs() % 60, if zone < 0 { '-' } else { '+' });
+        write!(f, ", as if its stamps were in the zone {sign}{hours:02}{minutes:02} (see --zone)")
     }
 }
 

@@ -290,3 +290,23 @@ fn clocks_of_busy_sites_are_found_however_far_they_are_off() {
         assert!(right > 95.0 || records == RecordFormat::Classic, "{rate}/s {format:?}: {right}");
     }
 }
+
+#[test]
+fn local_time_that_is_not_said_to_be_is_found_and_said() {
+    for (steps, zone) in
+        [(&[(0, 7_200)], "+0200"), (&[(0, -36_000)], "-1000"), (&[(0, 50_400)], "+1400")]
+    {
+        let is_classic = zone.starts_with('-');
+        let site = WrongClockSite { requests: 3_000, apart: 20, urls: 150, is_classic };
+        let folder = MergeFolder::new();
+        let truth = site.write(&folder, &WrongClock { steps, pace: 0 });
+        let run = folder.run("-p pen.log 192.0.2.1:a.log");
+        let wrong = run.out.lines().filter(|text| {
+            let id = text.split("\" 200 ").nth(1).unwrap().split(' ').next().unwrap();
+            !text.starts_with(&format!("{} ", truth[id].0))
+        });
+        let right_of = if is_classic { 5 } else { 100 };
+        assert!(wrong.count() * right_of < truth.len(), "{zone}: {}", run.err);
+        assert!(run.err.contains(&format!("in the zone {zone} (see --zone)")), "{}", run.err);
+    }
+}

@@ -109,6 +109,11 @@ impl MadeRows {
         ] {
             self.both(name, aim, hosts(format));
         }
+        let busy = |format| SitePlan { hosts: 2, rate: 2_000.0, requests: 8_000, ..hosts(format) };
+        self.both("vhosts in files, 2,000/s", 99.0, busy(LineFormat::Combined));
+        self.both("vhosts in files, half common, 2,000/s", 95.0, {
+            busy(LineFormat::CombinedAndCommon)
+        });
         let one_file = SitePlan { hosts: 4, format: LineFormat::VhostCombined, ..hot() };
         self.both("vhosts in one file", 99.9, one_file);
         self.one("vhosts, names in JSON", 99.9, hosts(LineFormat::JsonParts));
@@ -180,6 +185,15 @@ impl MadeRows {
         for seconds in [-90.0, 37.0, 3_600.0] {
             let plan = base().with(Disturbance::ClockAhead(seconds));
             self.both(&format!("clock ahead by {seconds} s"), 99.9, plan);
+        }
+        for (name, rate, requests) in [("400/s", 400.0, 12_000), ("2,000/s", 2_000.0, 24_000)] {
+            let plan = SitePlan { rate, requests, ..base() };
+            for seconds in [-0.4, -37.3, 36_000.0] {
+                let plan = plan.clone().with(Disturbance::ClockAhead(seconds));
+                self.both(&format!("clock ahead by {seconds} s, {name}"), 99.0, plan.clone());
+                let plan = SitePlan { format: LineFormat::Common, ..plan };
+                self.both(&format!("clock ahead by {seconds} s, {name}, common"), 97.0, plan);
+            }
         }
         let day = 86_400.0;
         for (name, seconds, drifts) in [
