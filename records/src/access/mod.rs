@@ -466,6 +466,14 @@ mod tests {
             r#"{"remote_addr":"192.0.2.1","request":"GET /a&b\"\" HTTP/1.1","user_agent":"xé"}"#;
         let escaped =
             |line: &str| line.replace('\\', r"\\").replace('"', r#"\""#).replace('&', r"\u0026");
+        let nested = r#"{"req":{"method":"GET","url":"/a&b\"\"","remoteAddress":"192.0.2.1"},"v":"HTTP/1.1"}"#;
+        let gin = r#"[GIN] 2000/10/10 - 20:55:36 | 200 | 1ms | 192.0.2.1 | GET "/a""#;
+        for text in [nested, gin] {
+            let line = format!(r#"{{"log":"{}\n","stream":"stdout"}}"#, escaped(text));
+            let found = Parser::new(&Spec::auto()).parse(line.as_bytes()).expect(&line);
+            assert_eq!(found.client.of(line.as_bytes()), b"192.0.2.1", "{line}");
+            assert!(found.request.lacks_protocol(), "{line}");
+        }
         for text in [plain, json] {
             let escaped = escaped(text);
             for (line, host) in [

@@ -147,6 +147,16 @@ struct FormatCounts {
     enveloped: u64,
 }
 
+impl FormatCounts {
+    /// Counts a line of a format of [`NAMES`], or of a shape behind those.
+    fn count(&mut self, index: usize) {
+        match index.checked_sub(NAMES.len()) {
+            None => self.lines[index] += 1,
+            Some(shape) => self.shapes[shape] += 1,
+        }
+    }
+}
+
 const NAMES: [&str; 6] =
     ["common", "combined", "vhost_common", "vhost_combined", "json", "the given format"];
 
@@ -232,10 +242,11 @@ impl Parser {
         let envelope = envelope::of(line);
         match self.parse_at(line, envelope, found) {
             Ok(index) => self.seen.lines[index] += 1,
-            Err(error) => match self.parse_otherwise(line, envelope, found) {
-                Some(index) => self.seen.lines[index] += 1,
-                None => self.parse_shape(line, envelope, found).ok_or(error)?,
-            },
+            Err(error) => {
+                let index = self.parse_otherwise(line, envelope, found);
+                let index = index.or_else(|| self.parse_shape(line, envelope, found));
+                self.seen.count(index.ok_or(error)?);
+            }
         }
         self.seen.enveloped += u64::from(found.envelope > 0);
         Ok(())
@@ -261,14 +272,15 @@ impl Parser {
         envelopes.iter().find_map(|&envelope| self.parse_object(line, envelope, found))
     }
 
-    /// Parses a line of a server with a form of its own, in a log that has no usual lines.
+    /// Parses a line of a server with a form of its own, in a log that has no usual lines. Returns the index of the
+    /// form behind those of [`NAMES`].
     #[cold]
     fn parse_shape(
         &mut self,
         line: &[u8],
         envelope: Envelope,
         found: &mut AccessLine,
-    ) -> Option<()> {
+    ) -> Option<usize> {
         if !matches!(self.wanted, SpecChoice::Auto) || self.seen.lines != [0; NAMES.len()] {
             return None;
         }
@@ -279,8 +291,7 @@ impl Parser {
         let index = tried.iter().find_map(|&envelope| {
             self.shapes.parse(line, envelope, near, &mut self.clock, found)
         })?;
-        self.seen.shapes[index] += 1;
-        Some(())
+        Some(NAMES.len() + index)
     }
 
     /// Parses an object that is not one of the usual ones.
@@ -290,25 +301,35 @@ impl Parser {
         envelope: Envelope,
         found: &mut AccessLine,
     ) -> Option<usize> {
-        let is_given = matches!(self.wanted, SpecChoice::Plan(_));
         let start = json::open(line, envelope.length as usize)?;
-        if !is_given {
-            let names = match &self.wanted {
-                SpecChoice::Json(names) => names,
-                _ => &*USUAL,
-            };
-            let is_read = [ObjectDepth::Known, ObjectDepth::Any].into_iter().any(|depth| {
-                *found = AccessLine::in_envelope(envelope);
-                let draft = LineDraft::new(found);
-                json::parse(line, start, (names, depth), &mut self.clock, draft).is_ok()
-            });
-            if is_read {
-                self.named.complete(found);
-                return Some(4);
-            }
-        }
-        let wrapped = json::wrapped(line, start, &mut self.clock)?;
-        self.parse_wrapped(line, wrapped, envelope, found)
+        self.parse_fields(line, start, envelope, found).or_else(|| {
+            let wrapped = json::wrapped(line, start, &mut self.clock)?;
+            self.parse_wrapped(line, wrapped, envelope, found)
+        })
+    }
+
+    /// Parses the object at `start` by its keys, also within objects of any name.
+    fn parse_fields(
+        &mut self,
+        line: &[u8],
+        start: usize,
+        envelope: Envelope,
+        found: &mut AccessLine,
+    ) -> Option<usize> {
+        let names = match &self.wanted {
+            SpecChoice::Plan(_) => return None,
+            SpecChoice::Json(names) => names,
+            _ => &*USUAL,
+        };
+        let is_read = [ObjectDepth::Known, ObjectDepth::Any].into_iter().any(|depth| {
+            *found = AccessLine::in_envelope(envelope);
+            let draft = LineDraft::new(found);
+            json::parse(line, start, (names, depth), &mut self.clock, draft).is_ok()
+        });
+        is_read.then(|| {
+            self.named.complete(found);
+            4
+        })
     }
 
     /// Parses the text in an object of Docker, the journal or a log shipper. Its spans become those
@@ -324,16 +345,17 @@ impl Parser {
         unescape_with_offsets(wrapped.text.of(line), &mut text, &mut offsets);
         let text = text.trim_ascii_end();
         let inner = envelope::of(text);
-        let index = self
-            .parse_at(text, inner, found)
-            .or_else(|error| {
-                if inner.length > 0 {
-                    self.parse_at(text, Envelope::default(), found)
-                } else {
-                    Err(error)
-                }
-            })
-            .ok()?;
+        let index = match self.parse_at(text, inner, found) {
+            Ok(index) => index,
+            Err(_) => self
+                .parse_at(text, Envelope::default(), found)
+                .ok()
+                .or_else(|| {
+                    let start = json::open(text, inner.length as usize)?;
+                    self.parse_fields(text, start, inner, found)
+                })
+                .or_else(|| self.parse_shape(text, inner, found))?,
+        };
         let first = wrapped.text.start;
         let outer = |at: u32| first + offsets.get(at as usize).copied().unwrap_or_default();
         found.each_span(|span| LineSpan { start: outer(span.start), end: outer(span.end) });

@@ -209,8 +209,9 @@ fn tag(line: &[u8], from: usize, to: usize) -> Option<usize> {
         None => name,
     };
     // An IPv6 address may end in a colon; the name of a program has no other colon. nginx logs
-    // `unix:` for a client of a Unix-domain socket.
-    let is_tag = !name.is_empty() && !name.contains(&b':') && name != b"unix";
+    // `unix:` for a client of a Unix-domain socket. An object or a bracket begins the line.
+    let begins_line = matches!(name.first(), None | Some(b'{' | b'[' | b'"' | b'\''));
+    let is_tag = !begins_line && !name.contains(&b':') && name != b"unix";
     is_tag.then_some(to + usize::from(line.get(to) == Some(&b' ')))
 }
 
@@ -297,6 +298,10 @@ mod tests {
             ("2024-01-02T03:04:05+0000 web1 nginx[1]: ", "192.0.2.1 - - [", "web1"),
             ("2024-01-02 03:04:05 web1 nginx: ", "192.0.2.1 - - [", "web1"),
             ("2024-01-02 03:04:05.123 +0100 web1 nginx: ", "192.0.2.1 - - [", "web1"),
+            ("Nov 14 22:13:20 web1 app[7]: ", "{\"a\": \"b\", \"c\": 1}", "web1"),
+            ("<190>1 2023-11-14T22:13:20Z web1 app 7 - - ", "{\"a\": \"b\"}", "web1"),
+            ("web-1  | ", "{\"a\": \"b\", \"c\": 1}", "web-1"),
+            ("Nov 14 22:13:20 web1 app[7]: ", "[pid: 2|app: 0] 192.0.2.1 () {3", "web1"),
             ("Nov 14 22:13:20 web1 nginx ", "192.0.2.1 - - [", "web1"),
             ("Nov 14 22:13:20 web1 ", "192.0.2.1 - - [", "web1"),
             ("Nov 14 22:13:20 relay web1 nginx ", "192.0.2.1 - - [", "web1"),
