@@ -120,6 +120,10 @@ pub(crate) const RECORDS_PER_RECORD_WITHOUT_ID: u32 = 10;
 /// Lines with the id of a record from which a format is known to log the balancer's ids.
 pub(crate) const IDS_FOUND: u32 = 8;
 
+/// Lines whose id no record has, for each whose id a record has, beyond which a format is taken to log ids of another
+/// making. A balancer without records gives ids, too; an id of a server's own making equals one of a record hardly ever.
+pub(crate) const IDS_MISSED_PER_FOUND: u32 = 20;
+
 /// Lines after which older ones count half.
 pub(crate) const IDS_FADE_AT: u32 = 1_024;
 

@@ -46,7 +46,9 @@ impl RequestIdEvidence {
     /// Whether lines of a source have the ids that records name.
     pub(crate) fn carries(&self, origin: LineOrigin) -> bool {
         let source = self.sources.iter().find(|it| it.origin == origin);
-        source.is_some_and(|it| it.found >= costs::IDS_FOUND && it.found >= it.missed)
+        source.is_some_and(|it| {
+            it.found >= costs::IDS_FOUND && it.found * costs::IDS_MISSED_PER_FOUND >= it.missed
+        })
     }
 
     /// Learns whether line and record of one id have the same request.

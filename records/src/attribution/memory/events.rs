@@ -109,7 +109,7 @@ impl Memory {
         ids.count(event.request_id.is_some());
         let Some(id) = event.request_id else { return };
         let of_id = RequestIdRecord { client: record.client, request_key };
-        if self.request_ids.take_record((server, id), of_id, self.now) {
+        if self.request_ids.take_record((server, id), of_id, self.now.max(record.time)) {
             ids.note_shared();
         }
         self.tidy_ids();

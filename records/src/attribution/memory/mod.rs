@@ -189,7 +189,8 @@ impl Memory {
     pub(crate) fn take_line_id(&mut self, line: &LoggedLine) -> bool {
         let LoggedRequestId::Given(id) = line.request_id else { return false };
         self.tidy_ids();
-        self.request_ids.take_line(line.server.0, id, self.now)
+        // Before the first decision it is not known how late it is.
+        self.request_ids.take_line(line.server.0, id, self.now.max(line.time))
     }
 
     fn tidy_ids(&mut self) {

@@ -35,6 +35,11 @@ impl Site {
     /// A line of the balancer's log comes at its exchange's end.
     pub(super) fn passage(&mut self, at: i64, line: &str) {
         advance(&mut self.engine, at, &mut self.out);
+        self.passage_at_once(at, line);
+    }
+
+    /// The same, before anything was decided.
+    pub(super) fn passage_at_once(&mut self, at: i64, line: &str) {
         let passage =
             self.reader.read(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"));
         let passage = passage.expect("a record");
@@ -78,6 +83,11 @@ impl Site {
 
     pub(super) fn put(&mut self, at: i64, line: LoggedLine) {
         advance(&mut self.engine, at, &mut self.out);
+        self.put_at_once(line);
+    }
+
+    /// The same, before anything was decided.
+    pub(super) fn put_at_once(&mut self, line: LoggedLine) {
         self.engine.line(line, 0);
     }
 

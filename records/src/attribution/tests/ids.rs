@@ -21,18 +21,23 @@ fn id(number: u32) -> String {
 
 impl Site {
     fn record(&mut self, at: i64, client: u8, url: &str, id: &str) {
-        let line = format!(
-            "192.0.2.{client} [1790000000.000] \"GET {url} HTTP/1.1\" 200 10.0.0.1:80 0.003 {id}"
-        );
-        self.passage(at, &line);
+        self.passage(at, &passage(client, url, id));
     }
 
     fn line_with(&mut self, at: i64, url: &str, id: &str) {
-        let given = RequestId::of(id.as_bytes());
-        let request_id = given.map_or(LoggedRequestId::Absent, LoggedRequestId::Given);
-        let line = LoggedLine { request_id, ..self.logged(at, url) };
+        let line = self.logged_with(at, url, id);
         self.put(at, line);
     }
+
+    fn logged_with(&self, at: i64, url: &str, id: &str) -> LoggedLine {
+        let given = RequestId::of(id.as_bytes());
+        let request_id = given.map_or(LoggedRequestId::Absent, LoggedRequestId::Given);
+        LoggedLine { request_id, ..self.logged(at, url) }
+    }
+}
+
+fn passage(client: u8, url: &str, id: &str) -> String {
+    format!("192.0.2.{client} [1790000000.000] \"GET {url} HTTP/1.1\" 200 10.0.0.1:80 0.003 {id}")
 }
 
 fn by_id(client: u8, certainty: Certainty) -> Out {
@@ -65,6 +70,44 @@ fn equal_requests_are_told_apart_by_their_ids_in_any_order() {
         }
         assert_eq!(site.out(), expected, "{record_first}");
     }
+}
+
+#[test]
+fn ids_that_come_before_the_first_decision_are_remembered() {
+    let mut site = site();
+    for client in 1..=30_u8 {
+        let at = 1_000 * SECOND + i64::from(client) * MILLI;
+        let line = site.logged_with(at, "/", &id(client.into()));
+        site.put_at_once(line);
+        site.passage_at_once(at + MILLI, &passage(client, "/", &id(client.into())));
+    }
+    // Others come while the first ones wait.
+    for client in 31..=60_u8 {
+        let at = 1_000 * SECOND + i64::from(client) * MILLI;
+        site.line_with(at, "/", &id(client.into()));
+        site.record(at + MILLI, client, "/", &id(client.into()));
+    }
+    let expected: Vec<_> = (1..=60).map(|client| by_id(client, Certainty::Exact)).collect();
+    assert_eq!(site.out(), expected);
+}
+
+#[test]
+fn half_of_the_lines_may_have_ids_of_a_balancer_without_records() {
+    let mut site = site();
+    let mut expected = Vec::new();
+    for client in 1..=200_u8 {
+        let at = i64::from(client) * 20 * MILLI;
+        // Two of three come by the other balancer.
+        if client % 3 == 0 {
+            site.record(at, client, "/", &id(client.into()));
+            expected.push(client);
+        } else {
+            expected.push(0);
+        }
+        site.line_with(at + MILLI, "/", &id(client.into()));
+    }
+    let clients: Vec<u8> = site.out().iter().map(|it| it.0).collect();
+    assert_eq!(clients[60..], expected[60..]);
 }
 
 #[test]
