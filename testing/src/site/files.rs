@@ -29,6 +29,9 @@ pub fn write_files(site: &MadeSite, folder: &Path) -> io::Result<Vec<String>> {
     if let Some(zone) = site.zone {
         arguments.extend(["--zone".to_owned(), zone.to_owned()]);
     }
+    if let Some(format) = site.mapping_format {
+        arguments.extend(["--mapping-format".to_owned(), format.to_owned()]);
+    }
     arguments.extend(site.options.iter().cloned());
     for (file, (server, log)) in logs.iter().enumerate().filter(|(_, (_, log))| !log.is_empty()) {
         let name = format!("access-{file}.log");

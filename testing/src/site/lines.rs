@@ -18,6 +18,10 @@ pub(super) struct LineParts<'a> {
     pub number: usize,
     /// Microseconds since the epoch, by the server's clock.
     pub stamp: i64,
+    /// The id that the balancer gave the request; `-` for none.
+    pub id: &'a str,
+    /// Whether the time is in the second half.
+    pub is_late: bool,
     /// The request and its response.
     pub demand: &'a Demand,
 }
@@ -54,6 +58,8 @@ impl LineParts<'_> {
         let stamp = match format {
             LineFormat::CombinedMillis | LineFormat::CommonMillis => self.millis(),
             LineFormat::LocalTime => self.time(7_200, "%Y-%m-%d %H:%M:%S"),
+            LineFormat::SummerTime if self.is_late => self.time(3_600, "%d/%b/%Y:%H:%M:%S +0100"),
+            LineFormat::SummerTime => self.time(7_200, "%d/%b/%Y:%H:%M:%S +0200"),
             _ => self.time(0, "%d/%b/%Y:%H:%M:%S +0000"),
         };
         let Self { peer, number, demand, .. } = self;
@@ -70,6 +76,9 @@ impl LineParts<'_> {
         }
         if matches!(format, LineFormat::Port | LineFormat::PortUntold) {
             put(out, format_args!(" {}", self.port));
+        }
+        if format == LineFormat::Id {
+            put(out, format_args!(" {}", self.id));
         }
     }
 

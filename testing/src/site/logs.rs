@@ -42,6 +42,8 @@ pub struct MadeSite {
     pub zone: Option<&'static str>,
     /// The balancer's records, as they are sent.
     pub format: Option<RecordFormat>,
+    /// The format of the balancer's log, where that is not pen's.
+    pub mapping_format: Option<&'static str>,
     /// The middle of its time, at which things happen.
     pub middle: i64,
 }
@@ -97,6 +99,7 @@ pub fn made_of(plan: &SitePlan, demands: Vec<Demand>) -> MadeSite {
     let mut writing = LogWriting { plan, random, traffic: &traffic, site: MadeSite::default() };
     writing.site.format = Some(plan.records);
     writing.site.middle = traffic.middle;
+    writing.site.mapping_format = (plan.records == RecordFormat::Nginx).then_some(NGINX);
     writing.site.zone = (plan.format == LineFormat::LocalTime).then_some("+0200");
     writing.options();
     writing.connections();
@@ -139,7 +142,7 @@ impl LogWriting<'_> {
     }
 
     fn connections(&mut self) {
-        if self.plan.records == RecordFormat::Classic {
+        if self.plan.records != RecordFormat::Extended {
             return;
         }
         let traffic = self.traffic;
@@ -159,6 +162,9 @@ impl LogWriting<'_> {
         if connection.is_unrecorded {
             return false;
         }
+        if self.plan.records == RecordFormat::Nginx {
+            return self.access_line(exchange, connection);
+        }
         let demand = &exchange.demand;
         let hash = |text: &Option<Vec<u8>>| text.as_deref().map(text_hash);
         let common = Mapping { nth: Some(exchange.nth), ..self.mapping(connection) };
@@ -174,6 +180,41 @@ impl LogWriting<'_> {
             self.ends(exchange, connection, &common);
         }
         is_recorded
+    }
+
+    /// Writes the line of an exchange that nginx in front logs; returns whether it was written.
+    fn access_line(&mut self, exchange: &SiteExchange, connection: &SiteConnection) -> bool {
+        if self.is_lost() {
+            return false;
+        }
+        let (demand, at) = (&exchange.demand, exchange.ended);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let header = |header: &Option<Vec<u8>>| text(header.as_deref().unwrap_or(b"-"));
+        let line = format!(
+            "{} {}.{:03} \"{}\" {} {} 0.{:03} \"{}:80\" \"{}\" \"{}\" {}\n",
+            connection.client,
+            at / 1_000_000,
+            at / 1_000 % 1_000,
+            text(&demand.request),
+            demand.status,
+            demand.bytes,
+            ((at - exchange.sent) / 1_000).clamp(0, 999),
+            server_address(connection.server),
+            header(&demand.agent),
+            header(&demand.referer),
+            request_id(connection, exchange.nth),
+        )
+        .into_bytes();
+        let run = connection.run;
+        self.site.records.push(MadeRecord { at, run, wire: line.clone(), line });
+        true
+    }
+
+    fn is_lost(&mut self) -> bool {
+        self.plan.disturbances.iter().any(|disturbance| match disturbance {
+            Disturbance::LostRecords(share) => self.random.unit() < *share,
+            _ => false,
+        })
     }
 
     /// The records of an exchange's end: two if the body of the request ends last.
@@ -226,11 +267,7 @@ impl LogWriting<'_> {
 
     /// Writes a record, unless it is lost; returns whether it was written.
     fn push(&mut self, run: u8, at: i64, mapping: &Mapping<'_>) -> bool {
-        let lost = self.plan.disturbances.iter().any(|disturbance| match disturbance {
-            Disturbance::LostRecords(share) => self.random.unit() < *share,
-            _ => false,
-        });
-        if lost {
+        if self.is_lost() {
             return false;
         }
         let time = Some((Timestamp::from_micros(at), Resolution::Microsecond));
@@ -245,6 +282,7 @@ impl LogWriting<'_> {
                 mapping.write_file_line(&mut line);
                 mapping.write_datagram(&mut wire);
             }
+            RecordFormat::Nginx => {}
         }
         self.site.records.push(MadeRecord { at, run, line, wire });
         true
@@ -258,7 +296,9 @@ impl LogWriting<'_> {
             is_near: self.is_near(exchange.logged),
         };
         let times = (exchange.received, exchange.logged);
-        self.push_line(&exchange.demand, connection.server, connection.port, times, truth);
+        let id = request_id(connection, exchange.nth);
+        let place = (connection.server, connection.port, id.as_str());
+        self.push_line(&exchange.demand, place, times, truth);
     }
 
     /// Lines of health checks.
@@ -275,7 +315,8 @@ impl LogWriting<'_> {
                     let port = 61_000 + u16::try_from(self.random.below(4_000)).unwrap_or(0);
                     let begun = at + i64::from(server) * 1_000;
                     let times = (begun, begun + 400);
-                    self.push_line(&check(kind, at), server, port, times, TrueClient::default());
+                    let place = (server, port, "-");
+                    self.push_line(&check(kind, at), place, times, TrueClient::default());
                 }
                 at += micros(every * 1e6);
             }
@@ -285,8 +326,7 @@ impl LogWriting<'_> {
     fn push_line(
         &mut self,
         demand: &Demand,
-        server: u8,
-        port: u16,
+        (server, port, id): (u8, u16, &str),
         (received, logged): (i64, i64),
         mut truth: TrueClient,
     ) {
@@ -312,6 +352,8 @@ impl LogWriting<'_> {
             port,
             number: self.site.truth.len(),
             stamp: stamped + self.plan.clock_ahead(server, stamped, self.traffic.middle),
+            id,
+            is_late: stamped >= self.traffic.middle,
             demand,
         };
         let text = write_line(self.plan.format.resolve(second_half), &parts);
@@ -377,6 +419,16 @@ impl LogWriting<'_> {
     fn has(&self, disturbance: Disturbance) -> bool {
         self.plan.disturbances.contains(&disturbance)
     }
+}
+
+/// The format of the log of nginx in front.
+const NGINX: &str = r#"$remote_addr $msec "$request" $status $upstream_response_length $request_time "$upstream_addr" "$http_user_agent" "$http_referer" $request_id"#;
+
+/// The id that a balancer gives a request.
+fn request_id(connection: &SiteConnection, nth: u32) -> String {
+    let run = u64::from(connection.run) + 1;
+    let high = connection.number.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ run;
+    format!("{high:016x}{:016x}", u64::from(nth).wrapping_mul(0xD6E8_FEB8_6659_FD93) ^ high)
 }
 
 /// The address of a server that the balancer uses, too, where it has two.

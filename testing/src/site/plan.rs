@@ -136,6 +136,8 @@ pub enum RecordFormat {
     Extended,
     /// Those of the C pen.
     Classic,
+    /// The access log of nginx in front, which gives each request an id.
+    Nginx,
 }
 
 /// How lines look.
@@ -151,6 +153,10 @@ pub enum LineFormat {
     Port,
     /// The same, and the programs are not told.
     PortUntold,
+    /// Combined with the id of the request at its end.
+    Id,
+    /// Combined with local time, whose offset goes back by an hour in the middle as summer time ends.
+    SummerTime,
     /// nginx with `escape=json`: a header that is absent is an empty string.
     Json,
     /// JSON with the parts of the request in keys of their own and a stamp in milliseconds.

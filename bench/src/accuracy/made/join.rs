@@ -58,7 +58,11 @@ pub fn live(
 ) -> Result<MadeScore, ActionError> {
     let window = site.window.map(|seconds| vec!["--window".to_owned(), format!("{seconds}s")]);
     let arguments = ["penlogd", "-f", "--listen", "127.0.0.1:0"].map(str::to_owned);
-    let arguments = arguments.into_iter().chain(window.into_iter().flatten());
+    let format = site.mapping_format;
+    let format =
+        format.map(|text| vec!["--mapping-format".to_owned(), format!("{BALANCER}={text}")]);
+    let options = window.into_iter().chain(format).flatten();
+    let arguments = arguments.into_iter().chain(options);
     let args = CollectorArgs::try_parse_from(arguments.chain(site.options.iter().cloned()));
     let args = args.map_err(|error| ActionError::new(error.to_string()))?;
     let config = CollectorConfig::try_from(args).doing("set up a collector")?;
@@ -107,7 +111,7 @@ const LIMIT: usize = 1_400;
 /// What the balancer sends.
 fn packets(site: &MadeSite) -> Vec<SentDatagram> {
     let from = SocketAddr::from((BALANCER, 4_000));
-    if site.format == Some(RecordFormat::Classic) {
+    if site.format != Some(RecordFormat::Extended) {
         let sent = |record: &pen_testing::site::MadeRecord| SentDatagram {
             arrives: record.at + TRANSIT,
             from,

@@ -100,6 +100,19 @@ impl MadeRows {
         ] {
             self.both(name, aim, SitePlan { format, ..hot() });
         }
+        let ids = SitePlan { format: LineFormat::Id, records: RecordFormat::Nginx, ..hot() };
+        self.one("ids of nginx in front", 100.0, ids.clone());
+        self.one("ids of nginx in front, 1 % of records lost", 99.9, {
+            ids.clone().with(Disturbance::LostRecords(0.01))
+        });
+        self.one("ids of nginx in front, half by another balancer", 100.0, {
+            ids.with(Disturbance::SecondBalancer(0.5))
+        });
+        let plain = SitePlan { records: RecordFormat::Nginx, ..hot() };
+        self.one("nginx in front", 99.9, plain);
+        self.both("summer time ends in the stamps", 99.9, {
+            SitePlan { format: LineFormat::SummerTime, ..hot() }
+        });
         let hosts = |format| SitePlan { hosts: 4, files: LogFiles::OfHost, format, ..hot() };
         for (name, format, aim) in [
             ("vhosts in files", LineFormat::Combined, 99.9),
