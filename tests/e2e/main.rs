@@ -5,6 +5,7 @@
 //! merges the files of `fixtures/`, [`demo`] is what README shows. nginx, Apache, HAProxy and Debian's `pen` have to be installed.
 
 mod haproxy;
+mod ids;
 mod ours;
 mod roads;
 mod stories;
