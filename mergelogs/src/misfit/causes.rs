@@ -38,6 +38,8 @@ pub(crate) enum MisfitCause {
     },
     /// No line of the access log has a time.
     NoTimes,
+    /// Most lines of the access log have no request.
+    NoRequests,
     /// Mappings name other servers.
     UnknownServer { named: Vec<String>, fits: Option<String> },
     /// The balancer names servers by words of its configuration.
@@ -71,6 +73,7 @@ impl MisfitCause {
             Self::NoMappingLog { .. } => "no_mapping_log",
             Self::NotUnderstood { .. } => "not_understood",
             Self::NoTimes => "no_times",
+            Self::NoRequests => "no_requests",
             Self::UnknownServer { .. } => "unknown_server",
             Self::Unnamed { .. } => "unnamed_servers",
             Self::OtherPort { .. } => "other_port",
@@ -106,6 +109,9 @@ impl fmt::Display for MisfitCause {
                 write_not_understood(f, bad.as_ref(), *has_format, *as_detected)
             }
             Self::NoTimes => f.write_str("the lines have no time"),
+            Self::NoRequests => {
+                f.write_str("no request is found in the lines, nor a port that the mapping log has")
+            }
             Self::UnknownServer { named, fits } => {
                 write!(f, "no mapping names this server; the mapping log names {}", ServerList(named))?;
                 match fits {

@@ -144,6 +144,10 @@ pub(crate) struct ServerFacts {
     /// Lines looked at, and those understood.
     pub(crate) looked: u64,
     pub(crate) understood: u64,
+    /// Understood lines without a request.
+    pub(crate) without_request: u64,
+    /// Whether a format logs requests without the protocol.
+    pub(crate) lacks_protocol: bool,
     /// Lines that were not understood but have a request.
     pub(crate) with_request: u64,
     /// Whether a format was given.

@@ -77,6 +77,11 @@ impl TypedWords {
                 "let the server log the time of each request, or send the lines to penlogd as they come, by penlog"
                     .to_owned(),
             ),
+            MisfitCause::NoRequests => Some(
+                "let the server log requests, or say where they stand: --format SPEC, for JSON as in --format \
+                 json:method=KEY,uri=KEY"
+                    .to_owned(),
+            ),
             MisfitCause::Unexplained => None,
         }
     }

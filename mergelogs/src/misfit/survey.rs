@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use pen_records::access::{AccessLine, LoggedRequest, Parser, Spec};
 use pen_records::attribution::text_hash;
 use pen_records::misfit::{LooseDifference, loose_request};
-use pen_records::request::{Cut, Fingerprint};
+use pen_records::request::{Cut, Fingerprint, without_cut_protocol};
 use pen_records::time::Timestamp;
 
 use super::facts::{BadLine, MappingLogFacts, RequestPair, ServerFacts, SurveyFacts, TimeSpan};
@@ -108,6 +108,8 @@ impl Survey<'_> {
             match parser.parse(line) {
                 Ok(parsed) => {
                     facts.understood += 1;
+                    facts.without_request += u64::from(parsed.request == LoggedRequest::Absent);
+                    facts.lacks_protocol |= parsed.request.lacks_protocol();
                     facts.clients.add(parsed.client.of(line));
                     if let Some((time, _)) = times.of(&parsed) {
                         facts.span = TimeSpan::with(facts.span, time);
@@ -210,11 +212,16 @@ impl Survey<'_> {
             let start = begun.filter(is_within).map_or(lines.first, |begun| begun.max(lines.first));
             let (mut parser, mut times) =
                 (Parser::new(&server.spec), AccessTimes::new(server.zone));
+            let lacks_protocol = facts.servers[index].lacks_protocol;
             let mut text = Vec::new();
             let parse = |line: &[u8]| {
                 let parsed = parser.parse(line).ok()?;
                 write_request(line, &parsed, &mut text);
-                let short = parsed.request.fingerprint(line, Cut::Short);
+                let short = if lacks_protocol {
+                    parsed.request.without_protocol(line, Cut::Short)
+                } else {
+                    parsed.request.fingerprint(line, Cut::Short)
+                };
                 let ports = parsed.trailing.iter().map(|(_, number)| number);
                 let ports = parsed.peer_port.into_iter().chain(ports).collect();
                 let sender = text_hash(parsed.client.of(line));
@@ -284,7 +291,13 @@ fn compare(
     requests: &[(LoggedRequests, Option<TimeSpan>)],
     facts: &mut SurveyFacts,
 ) {
-    if let Some(short) = sample.short {
+    let short = if facts.servers.get(number).is_some_and(|server| server.lacks_protocol) {
+        let text = &sample.request[..sample.request.len().min(Cut::Short.len())];
+        Fingerprint::of_raw(without_cut_protocol(text, Cut::Short), Cut::Short)
+    } else {
+        sample.short
+    };
+    if let Some(short) = short {
         facts.exact.mapping(number, short, sample.time);
     }
     if let (Some(server), Some(port)) = (facts.servers.get_mut(number), sample.balancer_port) {

@@ -78,6 +78,26 @@ fn swapped_servers_are_named() {
 }
 
 #[test]
+fn swapped_servers_whose_formats_lack_the_protocol_are_named() {
+    let folder = MergeFolder::new();
+    let mut mappings = String::new();
+    for (server, log) in [("10.0.0.1", "b.log"), ("10.0.0.2", "a.log")] {
+        let mut lines = String::new();
+        for i in 0..40 {
+            let path = format!("/{log}/{i}");
+            mappings += &mapping("192.0.2.1", T + i, server, &format!("GET {path} HTTP/1.1"));
+            let time = format!("2026/11/22 - 20:23:{:02}", 20 + i % 40);
+            lines += &format!("[GIN] {time} | 200 | 1ms | 10.0.0.9 | GET \"{path}\"\n");
+        }
+        folder.write(log, lines);
+    }
+    folder.write("pen.log", mappings);
+    let run = folder.run("-q --zone UTC -p pen.log 10.0.0.1:a.log 10.0.0.2:b.log");
+    assert_eq!(run.code, Some(3));
+    assert!(run.err.contains("the logs of 10.0.0.1 and 10.0.0.2 are swapped"), "{}", run.err);
+}
+
+#[test]
 fn an_access_log_as_the_mapping_log_is_named() {
     let run = merge("-q", WEB1, &[("127.0.1.1", WEB1)]);
     assert_eq!(run.code, Some(3));
@@ -140,6 +160,9 @@ fn a_binary_file_and_an_unknown_format_show_the_first_line() {
     folder.write("pen.log", mapping("192.0.2.1", T, "10.0.0.1", "GET / HTTP/1.1"));
     folder.write("binary", b"\x7FELF\0\0\0\n\0\x01\n");
     let uvicorn = |i| format!("INFO:     10.0.0.9:500{i} - \"GET /{i} HTTP/1.1\" 200 OK\n");
+    let keys =
+        |i: i64| format!("{{\"ClientIP\":\"10.0.0.9\",\"ts\":{},\"What\":\"/{i}\"}}\n", T + i);
+    folder.write("no-requests.log", (0..9).map(keys).collect::<String>());
     folder.write("no-times.log", (0..9).map(uvicorn).collect::<String>());
     folder.write(
         "w3c.log",
@@ -148,6 +171,7 @@ fn a_binary_file_and_an_unknown_format_show_the_first_line() {
     for (log, expected) in [
         ("binary", "binary is no text; binary:1: expected an access line at byte 0: "),
         ("w3c.log", "w3c.log is a W3C log, as IIS writes it; w3c.log:1: expected "),
+        ("no-requests.log", "no request is found in the lines"),
         ("no-times.log", "the lines have no time\nmergelogs: let the server log the time"),
     ] {
         let run = folder.run(&format!("-q -p pen.log 10.0.0.1:{log}"));

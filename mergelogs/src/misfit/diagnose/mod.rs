@@ -115,6 +115,9 @@ impl MisfitCase<'_> {
         if server.understood > 0 && server.span.is_none() {
             return Some(MisfitCause::NoTimes);
         }
+        if server.without_request * 2 > server.understood && !server.ports.agree() {
+            return Some(MisfitCause::NoRequests);
+        }
         if let Some(cause) = self.mapping_log(asked) {
             return Some(cause);
         }
