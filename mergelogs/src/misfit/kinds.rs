@@ -4,8 +4,8 @@ use pen_records::access::{Parser, Spec};
 use pen_records::mapping::Mapping;
 use pen_records::mapping::third_party_log::{ThirdPartyReader, ThirdPartySpec};
 
-/// Formats of other balancers that need `--mapping-format`: whose they are, and the format.
-const KNOWN: [(&str, &str); 4] = [
+/// Balancers whose logs need `--mapping-format`, and the format of each.
+const KNOWN: [(&str, &str); 8] = [
     (
         "Envoy",
         r#"[%START_TIME%] %DOWNSTREAM_REMOTE_ADDRESS% %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS% "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %BYTES_SENT% %DURATION% "%REQ(USER-AGENT)%" "%REQ(REFERER)%""#,
@@ -19,6 +19,13 @@ const KNOWN: [(&str, &str); 4] = [
         r#"$remote_addr [$time_iso8601] $msec "$request" $status $upstream_response_length $request_time "$upstream_addr" "$http_user_agent" "$http_referer""#,
     ),
     ("HAProxy", "haproxy"),
+    (
+        "nginx",
+        r#"$remote_addr [$time_iso8601] $msec "$request" $status $upstream_response_length $request_time "$upstream_addr" "$http_user_agent" "$http_referer" $request_id"#,
+    ),
+    ("Traefik", "traefik"),
+    ("AWS", "elb"),
+    ("AWS", "alb"),
 ];
 
 /// The kind of a log.
@@ -51,6 +58,8 @@ impl LogKind {
             Self::Known(place) => match KNOWN[place].0 {
                 "Envoy" => "a log of Envoy",
                 "nginx" => "a log of nginx as the balancer",
+                "Traefik" => "a log of Traefik",
+                "AWS" => "a log of an AWS load balancer",
                 _ => "a log of HAProxy",
             },
             Self::Envoy => "a log of Envoy",
@@ -198,6 +207,18 @@ mod tests {
             (
                 r#"192.0.2.7 [2026-11-29T15:44:32+00:00] 1795967072.190 "GET /nginx/0 HTTP/1.1" 200 3 0.000 "127.0.0.1:23411" "agent 0" "-""#,
                 LogKind::Known(2),
+            ),
+            (
+                r#"192.0.2.7 [2026-11-29T15:44:32+00:00] 1795967072.190 "GET / HTTP/1.1" 200 3 0.000 "10.0.0.1:80" "x" "-" 6f2a9b0c4d1e8f7a6b5c4d3e2f1a0b9c"#,
+                LogKind::Known(4),
+            ),
+            (
+                r#"192.0.2.7 - - [29/Nov/2026:15:44:32 +0000] "GET / HTTP/1.1" 200 5 "-" "x" 7 "web@docker" "http://10.0.0.1:80" 2ms"#,
+                LogKind::Known(5),
+            ),
+            (
+                r#"2026-11-29T15:44:32.123456Z lb 192.0.2.7:2817 10.0.0.1:80 0.1 0.1 0.1 200 200 0 29 "GET http://a:80/ HTTP/1.1" "x" - -"#,
+                LogKind::Known(6),
             ),
             (r#"[2023-11-14T22:13:20.310Z] "GET /one HTTP/1.1" 200 -"#, LogKind::Envoy),
             (

@@ -90,7 +90,7 @@ fn sample(mapping: &Mapping<'_>, known: &NamedServers) -> MappingSample {
     }
 }
 
-/// Numbers the servers that mappings name: first those of the command line, then others as they come.
+/// Numbers the servers of mappings: first the servers of the command line, then the rest by arrival.
 pub(super) struct SurveyNames<'a> {
     config: &'a MergeConfig,
     known: Rc<NamedServers>,

@@ -101,6 +101,12 @@ impl TypedWords {
                 format!("give the access log: {}", self.with(&WordEdit::AccessLog(log)))
             }
             (Some((LogKind::Binary, _)), _) => return None,
+            (Some((LogKind::W3c, log)), _) => format!(
+                "give {log} from its line #Fields: on, with c-ip, cs-method and cs-uri-stem in that line"
+            ),
+            (Some((LogKind::Envoy, _)), _) => {
+                "let Envoy log %DOWNSTREAM_DIRECT_REMOTE_ADDRESS%, see log-formats.md".to_owned()
+            }
             _ if detects => self.try_with(&WordEdit::Without("--format")),
             _ => {
                 let format = WordEdit::Add(&["--format", &format!("{server}=SPEC")]);

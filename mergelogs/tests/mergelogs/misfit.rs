@@ -171,6 +171,7 @@ fn a_binary_file_and_an_unknown_format_show_the_first_line() {
     for (log, expected) in [
         ("binary", "binary is no text; binary:1: expected an access line at byte 0: "),
         ("w3c.log", "w3c.log is a W3C log, as IIS writes it; w3c.log:1: expected "),
+        ("w3c.log", "give w3c.log from its line #Fields: on"),
         ("no-requests.log", "no request is found in the lines"),
         ("no-times.log", "the lines have no time\nmergelogs: let the server log the time"),
     ] {
