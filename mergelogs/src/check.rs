@@ -25,7 +25,7 @@ pub(crate) fn formats(formats: &[String]) -> u8 {
     code
 }
 
-/// Says what the inputs are and whether they fit each other, after what the formats can achieve.
+/// Reports the inputs and how well the logs fit each other, after the abilities of the formats.
 pub(crate) fn inputs(config: &mut MergeConfig, formats: &[String]) -> Result<Exit, MergeError> {
     let (mappings, logs) = all::look(config)?;
     let config = &*config;

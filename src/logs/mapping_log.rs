@@ -286,7 +286,7 @@ impl MappingWriter {
         })
     }
 
-    /// Counts the datagram before by what the sending of this one told.
+    /// Counts the previous datagram by the result of sending the next.
     fn count(&mut self, sent: io::Result<DatagramOutcome>, records: u64) {
         match sent {
             Ok(outcome) => {

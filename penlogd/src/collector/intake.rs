@@ -16,7 +16,7 @@ use crate::third_party::UnusableLine;
 use crate::twins::{TwinFinder, TwinLine};
 use crate::warnings::{WarningCause, Warnings};
 
-/// A line that waits for its decision. Its bytes are in the arena.
+/// A line before its decision. The bytes are in the arena.
 #[derive(Clone, Copy)]
 pub(super) struct BufferedLine {
     /// Length of the line in bytes.

@@ -1,5 +1,5 @@
-//! Lines that could not be parsed: their time, so that they keep their place among others, and the
-//! text where parsing stopped, for messages.
+//! Lines without a known format: their time, which keeps their place in the log, and the text where
+//! parsing stopped, for messages.
 
 use std::fmt;
 

@@ -4,7 +4,7 @@
 use super::super::head::is_address;
 use super::{LineSpan, tag, word_end};
 
-/// The prefix at `at`: its end, and the host or container that it names.
+/// Returns the end of the prefix at `at`, and the host or container in the prefix.
 pub(super) fn find(line: &[u8], at: usize) -> Option<(usize, Option<LineSpan>)> {
     let rest = line.get(at..)?;
     if let [..=2, 0, 0, 0, _, _, _, _, _, ..] = rest {

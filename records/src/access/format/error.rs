@@ -39,7 +39,7 @@ pub enum FormatProblem {
     FieldName,
     /// No field logs the requested value.
     NotLogged,
-    /// A variable that nginx does not have, and that resembles one of nginx's.
+    /// A variable unknown to nginx, with a name near to a known variable.
     UnknownVariable {
         /// Without the `$`.
         name: FormatName,

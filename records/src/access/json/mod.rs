@@ -142,7 +142,7 @@ pub(super) struct NamedHeaders {
 }
 
 impl NamedHeaders {
-    /// Learns the headers that this line names, and makes the known ones that it does not name empty.
+    /// Learns the headers of a line, and empties known headers without a key in the line.
     pub(super) fn complete(&mut self, line: &mut AccessLine) {
         let empty = LineSpan { start: line.client.end, end: line.client.end };
         for (is_named, header) in

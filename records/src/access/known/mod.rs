@@ -71,7 +71,7 @@ fn check_variables(text: &FormatText) -> Result<(), FormatError> {
     Ok(())
 }
 
-/// The variable that was meant by one that nginx does not have.
+/// The variable of nginx nearest to a misspelled name.
 fn meant(name: &str) -> Option<&'static str> {
     if is_variable(name) {
         let is_it = VARIABLES.contains(&name) || OF_FAMILIES.contains(&name);

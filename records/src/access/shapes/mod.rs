@@ -1,8 +1,8 @@
 //! Access lines of servers that follow none of the usual formats: application servers and frameworks with a
 //! form of their own ([`pattern`]), lines of keys and values ([`pairs`]), and W3C logs ([`w3c`]).
 //!
-//! They are tried on lines that are in no usual format, and only in a log without usual lines: among those, a
-//! line like these is a message of an application, about a request that has its own line.
+//! The shapes are tried on lines in no usual format, and only in a log without usual lines. Among usual lines, a
+//! line of such a shape is a message of an application, about a request with a line of its own.
 
 mod pairs;
 mod pattern;
