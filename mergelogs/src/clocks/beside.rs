@@ -14,16 +14,12 @@ use super::{QUARTER, SECOND, ZONES};
 /// where not.
 const AROUND: [(i64, i64); 2] =
     [(5 * SECOND / 2, 7 * SECOND / 2), (15 * SECOND / 2, 9 * SECOND / 2)];
-/// Bytes of each mapping log read beside a slice.
-const NEAR: usize = 4 << 20;
-/// More beside a slice that is longer: so many times its bytes.
-const OF_LINES: usize = 16;
+/// Bytes of each mapping log read beside a slice, and for one zone: the seconds around it at 10,000 requests/s.
+const NEAR: usize = 16 << 20;
 /// How far the difference is searched for, and the bytes of each mapping log read to do so.
 const REACHES: [(i64, usize); 2] = [(60 * SECOND, 16 << 20), (4_000 * SECOND, 64 << 20)];
 /// How far from a zone mappings are read, in microseconds.
 const BESIDE: i64 = 5 * SECOND;
-/// Bytes of each mapping log read for one zone.
-const OF_ZONE: usize = 16 << 20;
 /// What a zone gains over all others, in thousandths of a nat.
 const ZONE_LEAD: u32 = 12_000;
 /// Searches for a zone in one log.
@@ -92,7 +88,17 @@ impl<'a, 'b> ServerMappings<'a, 'b> {
             }
         }
         self.zone_searches = self.zone_searches.checked_sub(1)?;
+        self.searched -= slice.lines.len();
         self.search_zones(slice, around, pace).map(|(_, found)| found)
+    }
+
+    /// Whether most lines' requests are in the mapping logs, at any time up to an hour from theirs.
+    pub(super) fn know_most_of(&mut self, slice: &LogSlice) -> bool {
+        let (reach, most) = REACHES[1];
+        let span = (slice.first - reach, slice.last + reach);
+        let mappings = self.within(slice, span, most);
+        let known = slice.lines.iter().filter(|line| mappings.knows(&line.keys)).count();
+        known * 2 > slice.lines.len() && self.seen >= ENOUGH
     }
 
     fn note_requests(&mut self, slice: &LogSlice, mappings: &MappingSamples) {
@@ -131,7 +137,7 @@ impl<'a, 'b> ServerMappings<'a, 'b> {
         for quarter in -ZONES..=ZONES {
             let around = around + quarter * QUARTER;
             let span = (slice.first - around - BESIDE, slice.last - around + BESIDE);
-            let mappings = self.within(slice, span, OF_ZONE);
+            let mappings = self.within(slice, span, NEAR);
             for (known, line) in known.iter_mut().zip(&slice.lines) {
                 *known |= mappings.knows(&line.keys);
             }
@@ -142,6 +148,7 @@ impl<'a, 'b> ServerMappings<'a, 'b> {
                 best = Some(found);
             }
         }
+        self.searched += slice.lines.len();
         self.familiar += known.iter().filter(|is_known| **is_known).count();
         best.filter(|(_, best)| best.gain >= second.saturating_add(ZONE_LEAD))
     }
@@ -149,8 +156,7 @@ impl<'a, 'b> ServerMappings<'a, 'b> {
     /// Returns the mappings of a slice's requests around its times by the balancer's clock.
     pub(super) fn around(&mut self, slice: &LogSlice, (first, last): (i64, i64)) -> MappingSamples {
         let around = AROUND[usize::from(self.is_coarse)];
-        let most = usize::try_from(slice.to - slice.from).unwrap_or(NEAR).saturating_mul(OF_LINES);
-        self.within(slice, (first - around.0, last + around.1), most.clamp(NEAR, OF_ZONE))
+        self.within(slice, (first - around.0, last + around.1), NEAR)
     }
 
     fn within(&mut self, slice: &LogSlice, span: (i64, i64), most: usize) -> MappingSamples {

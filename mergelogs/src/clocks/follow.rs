@@ -8,10 +8,11 @@
 use std::collections::VecDeque;
 
 use pen_records::attribution::ServerIndex;
-use pen_records::clocks::{ClockKnot, ClockOffset, KnotKind, OffsetCheck, find_change};
+use pen_records::clocks::{ClockKnot, KnotKind, OffsetCheck, find_change};
 use pen_records::time::Timestamp;
 
-use super::beside::{ServerMappings, nearest_zone};
+use super::SECOND;
+use super::beside::ServerMappings;
 use super::point::{
     ClockPoint, LONG_PACE, SAME, WORST_PACE, between, drop_disordered, drop_outliers, expected,
     settle,
@@ -19,12 +20,12 @@ use super::point::{
 use super::scan::MappingTexts;
 use super::slices::{LogSlice, SliceLine, SlicedLog};
 use super::texts::SeekableText;
-use super::{ArchiveClock, SECOND};
 use crate::config::ServerInputs;
 
-/// Bytes in which a zone is searched for where nothing is known, and parts of 4 of the log at which they begin.
-const ZONE_SLICES: [u64; 3] = [64 << 10, 512 << 10, 2 << 20];
-const ZONE_PLACES: [u64; 3] = [0, 2, 1];
+/// Slices are no nearer to each other than this, in microseconds.
+const APART: i64 = 4 * SECOND;
+/// As many are not too many.
+const LEAST: u64 = 6;
 /// Least and most bytes of a slice.
 const SLICE: (u64, u64) = (4 << 10, 16 << 10);
 /// How much longer a slice is in which no difference was found, to search once more.
@@ -51,16 +52,18 @@ const UNSURE_LINES: usize = 3;
 
 /// A log that is followed.
 pub(super) struct LogFollower<'a, 'b> {
-    log: SlicedLog<'a>,
-    mappings: ServerMappings<'a, 'b>,
+    pub(super) log: SlicedLog<'a>,
+    pub(super) mappings: ServerMappings<'a, 'b>,
     /// Centers known from this log or others of the same machine, the last one last.
-    known: VecDeque<i64>,
+    pub(super) known: VecDeque<i64>,
     /// What lines usually gain each under the right center.
     usual: Option<u32>,
     searches: u32,
     /// Lines in slices, and in those that contradict all differences known.
     lines: usize,
     contradicted: usize,
+    /// Whether the log's beginning agrees with no difference, though it would say which one is right.
+    pub(super) is_lost: bool,
 }
 
 /// What was found of a log's clock.
@@ -90,6 +93,7 @@ impl<'a, 'b> LogFollower<'a, 'b> {
             searches: SEARCHES,
             lines: 0,
             contradicted: 0,
+            is_lost: false,
         }
     }
 
@@ -99,7 +103,7 @@ impl<'a, 'b> LogFollower<'a, 'b> {
         let slice = (len / SLICES.0).clamp(SLICE.0, SLICE.1);
         let slices = if len <= SMALL { SLICES.0 } else { SLICES.1 };
         let slice = self.telling_size(slice);
-        let count = (len / slice).min(slices).min(most).max(1);
+        let count = (len / slice).min(slices).min(most).min(self.most_by_time(slice)).max(1);
         let mut points: Vec<ClockPoint> = Vec::new();
         for index in 0..count {
             let from = len.saturating_sub(slice) * index / (count - 1).max(1);
@@ -114,36 +118,19 @@ impl<'a, 'b> LogFollower<'a, 'b> {
         let is_chance = knots.is_empty()
             // Where many lines came past the balancer, many find no mapping.
             && self.log.is_of_one_sender()
-            && self.mappings.know_requests()
-            && self.lines >= ENOUGH
-            && self.contradicted * 2 > self.lines;
+            && (self.is_lost
+                || self.mappings.know_requests()
+                    && self.lines >= ENOUGH
+                    && self.contradicted * 2 > self.lines);
         FollowedLog { knots, is_coarse: self.mappings.is_coarse, is_chance }
     }
 
-    /// Searches for the zone of a log of which nothing is known: busy sites need more lines than a slice has.
-    pub(super) fn find_zone(&mut self) -> Option<ArchiveClock> {
-        let mut zone = None;
-        for size in ZONE_SLICES {
-            let is_whole = size >= self.log.len();
-            let places = &ZONE_PLACES[..if is_whole { 1 } else { ZONE_PLACES.len() }];
-            let found = places.iter().find_map(|place| {
-                let from = self.log.len().saturating_sub(size) / 4 * place;
-                let slice = self.log.slice(from, size);
-                let (offset, _) = self.mappings.search_zones(&slice, 0, 0)?;
-                let ClockOffset { ahead, within, votes, .. } = offset;
-                // A zone alone is likelier than a zone and a small difference.
-                let zone = nearest_zone(ahead);
-                let is_zone = within < SECOND / 2 && (ahead - zone).abs() <= within;
-                let ahead = if is_zone { zone } else { ahead };
-                Some((ArchiveClock { ahead, within, votes }, slice.is_brief()))
-            });
-            zone = found.map(|(zone, _)| zone).or(zone);
-            if is_whole || found.is_some_and(|(_, is_brief)| !is_brief) {
-                break;
-            }
-        }
-        self.known.extend(zone.map(|zone| zone.ahead));
-        zone
+    /// Returns how many slices the log's time allows for: the mappings beside neighbours are mostly the same.
+    fn most_by_time(&mut self, slice: u64) -> u64 {
+        let len = self.log.len();
+        let [first, last] = [0, len.saturating_sub(slice)].map(|from| self.log.slice(from, slice));
+        // A clock that was set says nothing of the time.
+        u64::try_from((last.last - first.first) / APART).map_or(u64::MAX, |most| most + LEAST)
     }
 
     /// Returns the size of slices, of at least `least` bytes, that say something at the log's beginning.

@@ -13,6 +13,7 @@ mod set_back;
 mod slices;
 mod texts;
 pub(crate) mod walk;
+mod zones;
 
 use std::fmt;
 use std::sync::Arc;

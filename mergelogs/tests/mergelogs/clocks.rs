@@ -310,3 +310,15 @@ fn local_time_that_is_not_said_to_be_is_found_and_said() {
         assert!(run.err.contains(&format!("in the zone {zone} (see --zone)")), "{}", run.err);
     }
 }
+
+#[test]
+fn a_busy_log_too_short_to_show_its_clock_gets_no_clients() {
+    for (rate, requests, format) in
+        [(2_000.0, 10_000, LineFormat::Combined), (5_000.0, 30_000, LineFormat::Combined)]
+    {
+        let records = RecordFormat::Classic;
+        let plan = SitePlan { servers: 1, requests, rate, format, records, ..SitePlan::default() };
+        let score = run_made(&plan.with(Disturbance::ClockAhead(37.3)));
+        assert_eq!(score.none, score.lines, "{rate}/s: {score:?}");
+    }
+}

@@ -15,6 +15,9 @@ const UNMAPPED: [f64; 5] = [0.04, 0.15, 0.4, 0.7, 0.9];
 const UNMAPPED_USUAL: f64 = 0.15;
 /// How much of a second's differences the right center explains about, less what is unmapped.
 const FOUND: f64 = 0.7;
+/// Requests in a second of which one line says little, and what all of them in a second say, in nats.
+const OFTEN: f64 = 4.0;
+const OF_SECOND: f64 = 0.5;
 /// Seconds of lines that are compared at most, rare requests first.
 const MOST: usize = 1 << 15;
 /// A log that is shorter is compared with the time around it, in microseconds.
@@ -121,8 +124,11 @@ impl GainTimes {
     /// Returns what the right center gains about, in nats: little where one request is in all lines.
     pub(super) fn possible(&self) -> f64 {
         let of = |it: &RequestTimes| {
-            let lines: f64 = it.lines.iter().map(|(_, count)| count).sum();
-            (FOUND / it.rate).ln_1p() * lines * it.weight
+            let each = (FOUND / it.rate).ln_1p();
+            // Of a frequent request only the number in each second says something.
+            let most = if it.rate < OFTEN { f64::INFINITY } else { OF_SECOND };
+            let gain = |(_, count): &(i64, f64)| (each * count).min(most);
+            it.lines.iter().map(gain).sum::<f64>() * it.weight
         };
         self.series.iter().map(of).sum()
     }

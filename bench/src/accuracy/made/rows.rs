@@ -199,9 +199,13 @@ impl MadeRows {
             let plan = base().with(Disturbance::ClockAhead(seconds));
             self.both(&format!("clock ahead by {seconds} s"), 99.9, plan);
         }
-        for (name, rate, requests) in [("400/s", 400.0, 12_000), ("2,000/s", 2_000.0, 24_000)] {
+        let busy = [
+            ("400/s", 400.0, 12_000, &[-0.4, 36_000.0][..]),
+            ("2,000/s", 2_000.0, 24_000, &[-37.3]),
+        ];
+        for (name, rate, requests, differences) in busy {
             let plan = SitePlan { rate, requests, ..base() };
-            for seconds in [-0.4, -37.3, 36_000.0] {
+            for &seconds in differences {
                 let plan = plan.clone().with(Disturbance::ClockAhead(seconds));
                 self.both(&format!("clock ahead by {seconds} s, {name}"), 99.0, plan.clone());
                 let plan = SitePlan { format: LineFormat::Common, ..plan };
