@@ -6,6 +6,7 @@
 //! of their own; `envelope` skips a syslog envelope around any of them.
 
 mod clf;
+mod counts;
 mod envelope;
 mod field;
 mod format;

@@ -1,16 +1,16 @@
 //! The choice of a format ([`Spec`]), and the parser of its lines ([`Parser`]).
 
-use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
 
 use super::clf::{self, ClfVariant};
+use super::counts::{FormatCounts, NAMES};
 use super::envelope::{self, Envelope};
 use super::field::{DurationUnit, LineDraft, LogField};
 use super::format::{self, FormatError, FormatProblem};
 use super::head::{ClientPlacement, HeadParser};
 use super::json::{self, JsonNames, NamedHeaders, ObjectDepth, WrappedLine};
 use super::plan::FormatPlan;
-use super::shapes::{self, ShapeParser};
+use super::shapes::ShapeParser;
 use super::timestamp::TimestampParser;
 use super::{AccessLine, Expected, LineError, LineSpan, LoggedRequest, known, template};
 use crate::request::unescape_with_offsets;
@@ -139,27 +139,6 @@ pub struct Parser {
     seen: FormatCounts,
 }
 
-/// The number of lines parsed in each format.
-#[derive(Clone, Copy, Debug, Default)]
-struct FormatCounts {
-    lines: [u64; NAMES.len()],
-    shapes: [u64; shapes::NAMES.len()],
-    enveloped: u64,
-}
-
-impl FormatCounts {
-    /// Counts a line of a format of [`NAMES`], or of a shape behind those.
-    fn count(&mut self, index: usize) {
-        match index.checked_sub(NAMES.len()) {
-            None => self.lines[index] += 1,
-            Some(shape) => self.shapes[shape] += 1,
-        }
-    }
-}
-
-const NAMES: [&str; 6] =
-    ["common", "combined", "vhost_common", "vhost_combined", "json", "the given format"];
-
 impl Parser {
     /// Creates a parser.
     #[must_use]
@@ -241,14 +220,14 @@ impl Parser {
         }
         let envelope = envelope::of(line);
         match self.parse_at(line, envelope, found) {
-            Ok(index) => self.seen.lines[index] += 1,
+            Ok(index) => self.seen.count_usual(index),
             Err(error) => {
                 let index = self.parse_otherwise(line, envelope, found);
                 let index = index.or_else(|| self.parse_shape(line, envelope, found));
                 self.seen.count(index.ok_or(error)?);
             }
         }
-        self.seen.enveloped += u64::from(found.envelope > 0);
+        self.seen.count_envelope(found.envelope > 0);
         Ok(())
     }
 
@@ -281,7 +260,7 @@ impl Parser {
         envelope: Envelope,
         found: &mut AccessLine,
     ) -> Option<usize> {
-        if !matches!(self.wanted, SpecChoice::Auto) || self.seen.lines != [0; NAMES.len()] {
+        if !matches!(self.wanted, SpecChoice::Auto) || !self.seen.has_no_usual() {
             return None;
         }
         let near = self.near();
@@ -425,40 +404,6 @@ impl Parser {
     /// The detected formats for a report, most used first: `combined (1,204 lines), common (3)`.
     #[must_use]
     pub fn format(&self) -> String {
-        let mut found: Vec<_> = NAMES
-            .into_iter()
-            .zip(self.seen.lines)
-            .chain(shapes::NAMES.into_iter().zip(self.seen.shapes))
-            .filter(|(_, lines)| *lines > 0)
-            .collect();
-        found.sort_by_key(|(_, lines)| std::cmp::Reverse(*lines));
-        let mut text = String::new();
-        for (index, (name, lines)) in found.into_iter().enumerate() {
-            let (comma, unit) = match (index, lines) {
-                (0, 1) => ("", " line"),
-                (0, _) => ("", " lines"),
-                _ => (", ", ""),
-            };
-            let _ = write!(text, "{comma}{name} ({}{unit})", GroupedNumber(lines));
-        }
-        if text.is_empty() {
-            text.push_str("none found");
-        }
-        if self.seen.enveloped > 0 {
-            let _ = write!(text, ", {} in a syslog envelope", GroupedNumber(self.seen.enveloped));
-        }
-        text
-    }
-}
-
-/// A number with thousands separators.
-struct GroupedNumber(u64);
-
-impl std::fmt::Display for GroupedNumber {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0 < 1_000 {
-            return self.0.fmt(f);
-        }
-        write!(f, "{},{:03}", Self(self.0 / 1_000), self.0 % 1_000)
+        self.seen.to_string()
     }
 }
