@@ -2,8 +2,6 @@
 //! the same time in both logs. Nothing is read that can be read only once.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::ops::ControlFlow;
 
 use pen_records::access::{AccessLine, LoggedRequest, Parser, Spec};
@@ -12,25 +10,20 @@ use pen_records::misfit::{LooseDifference, loose_request};
 use pen_records::request::{Cut, Fingerprint, without_cut_protocol};
 use pen_records::time::Timestamp;
 
+use super::ends::{ArchiveEnds, last_time, lines_of};
 use super::facts::{BadLine, MappingLogFacts, RequestPair, ServerFacts, SurveyFacts, TimeSpan};
 use super::kinds::{KindReader, LogKind, has_request};
 use super::mappings::{MappingSample, MappingSampler, SurveyNames};
 use crate::clocks::ArchiveClock;
 use crate::clocks::walk::walk;
-use crate::config::{InputOrigin, MergeConfig, ServerInputs};
-use crate::input::archive::{self, Compression};
+use crate::config::{MergeConfig, ServerInputs};
 use crate::input::heads::InputHead;
-use crate::input::lines::{LineReader, TextBlock};
 use crate::zone::AccessTimes;
 
 /// Bytes read at the beginning of each input.
 const LOOK: usize = 1 << 20;
 /// Bytes read at the beginnings of all logs of one server.
 const LOOK_SERVER: usize = 4 << 20;
-/// Bytes read at once.
-const BLOCK: usize = 64 << 10;
-/// Decompressed bytes read to find the last time in an archive.
-const ARCHIVE: usize = 128 << 20;
 /// Bytes of mappings compared with the requests of a server.
 const MAPPINGS: usize = 8 << 20;
 /// Servers whose mappings are compared. Each may need another part of the mapping log.
@@ -49,13 +42,6 @@ pub(super) struct Survey<'a> {
     pub(super) logs: &'a [(usize, InputHead)],
     pub(super) clocks: &'a [ArchiveClock],
     pub(super) ends: ArchiveEnds,
-}
-
-/// Whether the last times of archives are looked for, which takes as long as to read them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ArchiveEnds {
-    Read,
-    Skip,
 }
 
 /// Requests of a server's lines, without protocol and host, as they were logged.
@@ -343,72 +329,6 @@ fn in_order<'a>(heads: impl Iterator<Item = &'a InputHead>) -> Vec<&'a InputHead
     let mut heads: Vec<_> = heads.filter(|head| head.first_time > Timestamp::MIN).collect();
     heads.sort_by_key(|head| head.first_time);
     heads
-}
-
-/// Shows the lines of the first `most` bytes of an input, and returns the number of bytes. Errors are left to the
-/// merge.
-fn lines_of(head: &InputHead, most: usize, mut show: impl FnMut(&[u8])) -> usize {
-    let mut seen = 0;
-    let Some(mut reader) = open(head) else { return 0 };
-    let mut block = TextBlock::default();
-    while seen < most
-        && let Some(next) = reader.next(block, BLOCK)
-    {
-        next.lines().for_each(&mut show);
-        seen += next.filled;
-        block = next;
-    }
-    seen.min(most)
-}
-
-fn open(head: &InputHead) -> Option<LineReader> {
-    let archive = head.repeatable.then(|| archive::open(&head.origin, BLOCK, None))?;
-    Some(LineReader::new(archive.ok()?.bytes))
-}
-
-/// Returns the span of the times in the last lines of an input. Of a large archive, the end is not looked for.
-fn last_time(
-    head: &InputHead,
-    ends: ArchiveEnds,
-    mut time: impl FnMut(&[u8]) -> Option<Timestamp>,
-) -> Option<TimeSpan> {
-    let text = head.repeatable.then(|| last_text(head, ends).ok()).flatten()?;
-    let lines = text.split(|&byte| byte == b'\n');
-    lines.filter_map(&mut time).fold(None, TimeSpan::with)
-}
-
-fn last_text(head: &InputHead, ends: ArchiveEnds) -> io::Result<Vec<u8>> {
-    let archive = archive::open(&head.origin, BLOCK, None)?;
-    if let InputOrigin::File(path) = &head.origin
-        && archive.compression == Compression::Plain
-    {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        let start = length.saturating_sub(BLOCK as u64);
-        file.seek(SeekFrom::Start(start))?;
-        let mut text = Vec::new();
-        file.take(BLOCK as u64).read_to_end(&mut text)?;
-        // The first line of a part may be cut.
-        let whole =
-            if start > 0 { memchr::memchr(b'\n', &text).map_or(0, |end| end + 1) } else { 0 };
-        text.drain(..whole);
-        return Ok(text);
-    }
-    if ends == ArchiveEnds::Skip {
-        return Ok(Vec::new());
-    }
-    let mut reader = LineReader::new(archive.bytes);
-    let (mut seen, mut last) = (0, TextBlock::default());
-    let mut used = TextBlock::default();
-    while let Some(next) = reader.next(used, BLOCK) {
-        seen += next.filled;
-        if seen > ARCHIVE {
-            return Ok(Vec::new());
-        }
-        used = std::mem::replace(&mut last, next);
-    }
-    last.bytes.truncate(last.filled);
-    Ok(last.bytes)
 }
 
 /// Writes the request of a line as one text.
