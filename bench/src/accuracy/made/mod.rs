@@ -20,7 +20,7 @@ pub use rows::{MadeRow, rows};
 /// Which made sites are joined, and how.
 #[derive(Clone, Debug)]
 pub struct MadeRun {
-    /// Only the rows whose name holds this.
+    /// Only the row with this name, or if there is none, the rows whose name holds this.
     pub row: Option<String>,
     /// The seed.
     pub seed: u64,
@@ -37,7 +37,10 @@ pub struct MadeRun {
 /// # Errors
 /// When a program is missing or fails, when an exact line is wrong, or more than one of 10,000 certain lines.
 pub fn run(args: &MadeRun) -> Result<(), ActionError> {
-    let chosen = |row: &MadeRow| args.row.as_ref().is_none_or(|part| row.name.contains(part));
+    let is_named = |row: &MadeRow| args.row.as_ref() == Some(&row.name);
+    let has_one = rows().iter().any(is_named);
+    let holds = |row: &MadeRow| args.row.as_ref().is_none_or(|part| row.name.contains(part));
+    let chosen = |row: &MadeRow| if has_one { is_named(row) } else { holds(row) };
     let mut table = MadeTable::default();
     if args.natural.is_empty() {
         for row in rows().into_iter().filter(chosen) {
