@@ -343,6 +343,11 @@ pub(crate) const LEFT_OVER_BOTH: f64 = 0.9;
 /// Least share of lines without a mapping in a group.
 pub(crate) const ALONE_LEAST: f64 = 0.000_2;
 
+/// Share of lines without a mapping from which equal lines of one second are in doubt by order, and by how much each of them
+/// adds to the variance of the place in the order. Both fitted with another balancer at half or a tenth of the lines.
+pub(crate) const ALONE_MANY: f64 = 0.05;
+pub(crate) const ALONE_DRIFT: f64 = 0.6;
+
 /// Density of delays, in parts per second, up to which a line without a mapping is as likely as its share says:
 /// equal requests come so often.
 pub(crate) const ALONE_RATE: f32 = 4.0;

@@ -44,11 +44,17 @@ pub(super) fn decide<T>(
         let server = line.server as usize;
         learnt.servers[server].left_over.learn_line(window.nobody(place).clamp(0.0, 1.0));
         let best = window.best(window.none_left(place), |mapping| window.share(place, mapping));
+        let before = memory.mappings.count_stamp(group, line.time);
         let Some((chosen, share)) = best else {
             let verdict = window.leave_unmatched(memory, group, next);
             return EarlyVerdict { verdict, ended: None };
         };
+        // User-Agents tell equal lines apart, unless they are equal, too.
+        let is_by_order = line.user_agent.is_none() || window.mappings[chosen].facts.is_some();
+        let before = if is_by_order { before } else { 0 };
+        let doubted = learnt.servers[server].doubt_order(share, before);
         let verdict = window.judge_share(memory, learnt, group, place, chosen, share);
+        let verdict = if doubted < share { verdict.in_doubt(doubted) } else { verdict };
         let mapping = &window.mappings[chosen];
         let is_ended = mapping.facts.is_some() && !mapping.deferred;
         let mut ended = None;

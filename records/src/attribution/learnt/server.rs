@@ -183,6 +183,20 @@ impl LearntServer {
         self.left_over.left(self.flows.left())
     }
 
+    /// Returns how likely a choice by order is right that would be so with this probability, in thousandths, if the
+    /// choices for so many equal lines of the same second `before` were. Where many lines have no mapping, it is not known
+    /// how many of those had one.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of 1,000")]
+    pub(crate) fn doubt_order(&self, share: u16, before: u32) -> u16 {
+        let alone = self.flows.alone();
+        if alone < costs::ALONE_MANY || before == 0 {
+            return share;
+        }
+        let variance = f64::from(before) * alone.powf(1.5) * costs::ALONE_DRIFT;
+        let known = (-variance).exp().max(1.0 / (1.0 + std::f64::consts::TAU * variance).sqrt());
+        ((f64::from(share) * known) as u16).max(1)
+    }
+
     /// Returns the cost of a line without a mapping, beside the cost of a delay.
     pub(crate) fn alone_cost(&self) -> i64 {
         self.left_over.alone_cost(0.0) + self.delays.peak_cost()

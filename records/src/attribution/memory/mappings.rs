@@ -105,6 +105,8 @@ pub(crate) struct RequestGroup {
     pub(crate) mixed: bool,
     /// Whether the mappings have facts about their exchanges.
     pub(crate) of_exchanges: bool,
+    /// The stamp of the line decided last, and how many lines with this stamp were decided.
+    stamped: (Timestamp, u32),
 }
 
 impl RequestGroup {
@@ -171,6 +173,7 @@ impl MappingTable {
             last_line: None,
             mixed: false,
             of_exchanges: false,
+            stamped: (Timestamp::MIN, 0),
         };
         let index = self.groups.insert(group);
         self.table.insert_unique(key, (key, index), |&(key, _)| key);
@@ -212,6 +215,16 @@ impl MappingTable {
 
     pub(crate) fn get_mut(&mut self, mapping: MappingSlot) -> &mut WaitingMapping {
         &mut self.slab[mapping]
+    }
+
+    /// Counts a line of a group that is decided; returns how many with the same stamp were decided before.
+    pub(crate) fn count_stamp(&mut self, group: GroupSlot, stamp: Timestamp) -> u32 {
+        let (last, count) = &mut self.groups[group].stamped;
+        if *last != stamp {
+            (*last, *count) = (stamp, 0);
+        }
+        *count = count.saturating_add(1);
+        *count - 1
     }
 
     /// Marks a mapping as a candidate where another mapping was chosen.

@@ -7,6 +7,7 @@ mod ids;
 mod logs;
 mod long;
 mod ports;
+mod strangers;
 mod tls;
 mod twin;
 mod why;
