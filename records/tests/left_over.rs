@@ -359,7 +359,7 @@ const ROWS: &[GapRow] = &{
         },
         GapRow {
             name: "classic comb. 8, 1 of 10",
-            floor: 68.0,
+            floor: 67.0,
             band: 22.0,
             missing: Missing::LinesBut(10),
             agents: 8,

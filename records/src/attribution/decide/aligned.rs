@@ -37,8 +37,8 @@ pub(super) fn decide<T>(
     pairs.for_each(|(one, later)| server.stamped.learn_order(&one.line, &later.line));
     window.weigh_in_order(memory, learnt, group);
     window.watch_order(learnt);
-    window.lattice.solve();
     let most = if window.is_crowded() { costs::LATTICE_DECIDED } else { 1 };
+    window.lattice.solve(most);
     let first = window.decide_lines(queue, memory, most, |window, memory, place, next| {
         let line = window.lines[place].line;
         let server = line.server as usize;

@@ -22,23 +22,26 @@ pub(crate) struct Lattice {
     alone: Vec<f64>,
     /// The weight of crossing a mapping with the next.
     crossed: Vec<f64>,
-    /// The weight of two or three lines that take mappings from a place on in another order.
-    blocks: Vec<[f64; BLOCKS.len()]>,
+    /// The weight of two or three lines that take mappings from a place on in each of the [`BLOCKS`], line after line.
+    blocks: [Vec<f64>; BLOCKS.len()],
+    /// The weight of three lines that do so in any order.
+    threes: Vec<f64>,
     /// Weight of all alignments of the lines before this line, with mappings before this place.
     before: Vec<f64>,
     /// The same, but the mappings up to this place are taken or left over.
     reached: Vec<f64>,
     /// Weight of all alignments of this line and later lines with mappings from this place on.
     after: Vec<f64>,
-    /// Weight of all alignments.
-    total: f64,
+    /// The probability of each pair, for the first lines, line after line.
+    shares: Vec<f64>,
+    /// The probability of none of the mappings, for the first lines.
+    shares_alone: Vec<f64>,
     /// Weights by cost, in steps of [`costs::LATTICE_STEP`].
     weights: Vec<f64>,
 }
 
-/// Orders in which lines may take neighbouring mappings, and how many of them are crossed.
-const BLOCKS: [(&[usize], i32); 4] =
-    [(&[1, 0], 1), (&[1, 2, 0], 2), (&[2, 0, 1], 2), (&[2, 1, 0], 3)];
+/// Orders in which lines may take neighbouring mappings: the mapping of each line, by its place.
+const BLOCKS: [&[usize]; 4] = [&[1, 0], &[1, 2, 0], &[2, 0, 1], &[2, 1, 0]];
 
 impl Default for Lattice {
     #[expect(clippy::cast_precision_loss, reason = "costs are small numbers")]
@@ -52,11 +55,13 @@ impl Default for Lattice {
             open: Vec::new(),
             alone: Vec::new(),
             crossed: Vec::new(),
-            blocks: Vec::new(),
+            blocks: Default::default(),
+            threes: Vec::new(),
             before: Vec::new(),
             reached: Vec::new(),
             after: Vec::new(),
-            total: 0.0,
+            shares: Vec::new(),
+            shares_alone: Vec::new(),
             weights: (0..=costs::LATTICE_WORST / costs::LATTICE_STEP).map(weight).collect(),
         }
     }
@@ -103,136 +108,173 @@ impl Lattice {
         self.alone[line]
     }
 
-    fn pair(&self, line: usize, mapping: usize) -> f64 {
-        self.pairs[line * self.mappings + mapping]
+    /// Weighs all alignments, and finds the shares of so many of the first lines.
+    pub(crate) fn solve(&mut self, shared: usize) {
+        self.find_blocks();
+        self.find_before();
+        self.find_after();
+        self.find_shares(shared.min(self.lines));
     }
 
-    /// Returns the weight of lines from `line` on that take mappings from `mapping` on in this order.
-    fn crossing(&self, line: usize, mapping: usize, (order, crossings): (&[usize], i32)) -> f64 {
-        if line + order.len() > self.lines || mapping + order.len() > self.mappings {
-            return 0.0;
+    /// Finds the weights of lines that take neighbouring mappings in another order.
+    fn find_blocks(&mut self) {
+        let (lines, mappings) = (self.lines, self.mappings);
+        let cells = lines * mappings;
+        self.blocks.iter_mut().for_each(|block| refill(block, cells, 0.0));
+        refill(&mut self.threes, cells, 0.0);
+        let [swaps, ..] = &mut self.blocks;
+        for line in 0..lines.saturating_sub(1) {
+            let (row, next) = self.pairs[line * mappings..][..2 * mappings].split_at(mappings);
+            let swaps = &mut swaps[line * mappings..];
+            for place in 1..mappings {
+                swaps[place - 1] = self.crossed[place - 1] * row[place] * next[place - 1];
+            }
         }
-        let pairs = order.iter().enumerate();
-        let pairs: f64 =
-            pairs.map(|(step, place)| self.pair(line + step, mapping + place)).product();
-        pairs * self.crossed[mapping].powi(crossings)
+        let [_, last_first, first_last, reversed] = &mut self.blocks;
+        for line in 0..lines.saturating_sub(2) {
+            let start = line * mappings;
+            let (row, rest) = self.pairs[start..][..3 * mappings].split_at(mappings);
+            let (next, third) = rest.split_at(mappings);
+            for place in 2..mappings {
+                let at = start + place - 2;
+                let once = self.crossed[place - 2];
+                let twice = once * once;
+                last_first[at] = twice * row[place - 1] * next[place] * third[place - 2];
+                first_last[at] = twice * row[place] * next[place - 2] * third[place - 1];
+                reversed[at] = twice * once * row[place] * next[place - 1] * third[place - 2];
+                self.threes[at] = last_first[at] + first_last[at] + reversed[at];
+            }
+        }
     }
 
-    fn block(&self, line: usize, mapping: usize, kind: usize) -> f64 {
-        self.blocks[line * self.mappings + mapping][kind]
-    }
-
-    /// Weighs all alignments.
-    pub(crate) fn solve(&mut self) {
+    /// Finds the weights of what comes before each line and place.
+    fn find_before(&mut self) {
         let (lines, mappings) = (self.lines, self.mappings);
         let width = mappings + 1;
-        self.blocks.clear();
-        for line in 0..lines {
-            for mapping in 0..mappings {
-                let blocks = BLOCKS.map(|block| self.crossing(line, mapping, block));
-                self.blocks.push(blocks);
-            }
-        }
-        let mut before = std::mem::take(&mut self.before);
-        let mut reached = std::mem::take(&mut self.reached);
-        let mut after = std::mem::take(&mut self.after);
-        for of in [&mut before, &mut reached, &mut after] {
-            of.clear();
-            of.resize((lines + 3) * width, 0.0);
-        }
-        before[0] = 1.0;
+        // Three lines more, so that every block has an end.
+        refill(&mut self.before, (lines + 3) * width, 0.0);
+        refill(&mut self.reached, (lines + 1) * width, 0.0);
+        self.before[0] = 1.0;
         for line in 0..=lines {
-            let row = line * width;
-            reached[row] = before[row];
+            let (own, later) = self.before[line * width..].split_at_mut(width);
+            let reached = &mut self.reached[line * width..][..width];
+            let mut sum = own[0];
+            reached[0] = sum;
             for place in 1..width {
-                reached[row + place] =
-                    before[row + place] + reached[row + place - 1] * self.left[place - 1];
+                sum = own[place] + sum * self.left[place - 1];
+                reached[place] = sum;
             }
             if line == lines {
-                break;
+                return;
             }
-            for place in 0..width {
-                before[row + width + place] += before[row + place] * self.alone[line];
-                if place < mappings {
-                    before[row + width + place + 1] +=
-                        reached[row + place] * self.pair(line, place);
-                }
-                if place + 1 < mappings {
-                    for (kind, (order, _)) in BLOCKS.iter().enumerate() {
-                        let weight = self.block(line, place, kind);
-                        if weight > 0.0 {
-                            before[row + order.len() * width + place + order.len()] +=
-                                reached[row + place] * weight;
-                        }
-                    }
-                }
+            let cells = line * mappings..(line + 1) * mappings;
+            let (one, later) = later.split_at_mut(width);
+            let (two, later) = later.split_at_mut(width);
+            let three = &mut later[..width];
+            for (to, of) in one.iter_mut().zip(&*own) {
+                *to += of * self.alone[line];
+            }
+            add_products(&mut one[1..], reached, &self.pairs[cells.clone()]);
+            if mappings > 1 {
+                add_products(&mut two[2..], reached, &self.blocks[0][cells.clone()]);
+            }
+            if mappings > 2 {
+                add_products(&mut three[3..], reached, &self.threes[cells]);
             }
         }
+    }
+
+    /// Finds the weights of what comes from each line and place on.
+    fn find_after(&mut self) {
+        let (lines, mappings) = (self.lines, self.mappings);
+        let width = mappings + 1;
+        refill(&mut self.after, (lines + 3) * width, 0.0);
         let last = lines * width;
-        after[last + mappings] = 1.0;
+        self.after[last + mappings] = 1.0;
         for place in (0..mappings).rev() {
-            after[last + place] = after[last + place + 1] * self.open[place];
+            self.after[last + place] = self.after[last + place + 1] * self.open[place];
         }
         for line in (0..lines).rev() {
-            let row = line * width;
+            let cells = line * mappings..(line + 1) * mappings;
+            let (own, later) = self.after[line * width..].split_at_mut(width);
+            let (one, later) = later.split_at(width);
+            let (two, later) = later.split_at(width);
+            add_products(own, &one[1..], &self.pairs[cells.clone()]);
+            if mappings > 1 {
+                add_products(own, &two[2..], &self.blocks[0][cells.clone()]);
+            }
+            if mappings > 2 {
+                add_products(own, &later[3..width], &self.threes[cells]);
+            }
             // Weight of all that begins with a pair from this place on.
             let mut taken = 0.0;
             for place in (0..width).rev() {
                 if place < mappings {
-                    taken = taken * self.left[place]
-                        + self.pair(line, place) * after[row + width + place + 1];
-                    for (kind, (order, _)) in BLOCKS.iter().enumerate() {
-                        let weight = self.block(line, place, kind);
-                        if weight > 0.0 {
-                            taken +=
-                                weight * after[row + order.len() * width + place + order.len()];
-                        }
+                    taken = taken * self.left[place] + own[place];
+                }
+                own[place] = taken + self.alone[line] * one[place];
+            }
+        }
+    }
+
+    /// Finds the shares of the first lines.
+    fn find_shares(&mut self, lines: usize) {
+        let (mappings, width) = (self.mappings, self.mappings + 1);
+        refill(&mut self.shares, lines * mappings, 0.0);
+        refill(&mut self.shares_alone, lines, 1.0);
+        let total = self.after[0];
+        if total <= 0.0 {
+            return;
+        }
+        let part = total.recip();
+        for line in 0..lines {
+            let reached = &self.reached[line * width..][..width];
+            let pairs = &self.pairs[line * mappings..][..mappings];
+            let after = &self.after[(line + 1) * width..][..width];
+            let shares = &mut self.shares[line * mappings..];
+            for place in 0..mappings {
+                shares[place] += reached[place] * part * pairs[place] * after[place + 1];
+            }
+            let before = &self.before[line * width..][..width];
+            let alone: f64 = before.iter().zip(after).map(|(before, after)| before * after).sum();
+            self.shares_alone[line] = alone * part * self.alone[line];
+            for (order, weights) in BLOCKS.into_iter().zip(&self.blocks) {
+                let len = order.len();
+                if line + len > self.lines {
+                    continue;
+                }
+                let weights = &weights[line * mappings..][..mappings];
+                let after = &self.after[(line + len) * width..][..width];
+                for place in 0..width.saturating_sub(len) {
+                    let share = reached[place] * part * weights[place] * after[place + len];
+                    for (step, mapping) in order.iter().enumerate().take(lines - line) {
+                        self.shares[(line + step) * mappings + place + mapping] += share;
                     }
                 }
-                after[row + place] = taken + self.alone[line] * after[row + width + place];
             }
         }
-        (self.before, self.reached, self.after) = (before, reached, after);
-        self.total = self.after[0];
     }
 
-    /// Returns the probability that the line takes the mapping; after [`Self::solve`].
+    /// Returns the probability that the line, one of the first, takes the mapping; after [`Self::solve`].
     pub(crate) fn share(&self, line: usize, mapping: usize) -> f64 {
-        let width = self.mappings + 1;
-        let at = |of: &[f64], line: usize, place: usize| of[line * width + place];
-        let mut sum = at(&self.reached, line, mapping)
-            * self.pair(line, mapping)
-            * at(&self.after, line + 1, mapping + 1);
-        for (kind, (order, _)) in BLOCKS.iter().enumerate() {
-            for (step, place) in order.iter().enumerate() {
-                let (Some(line), Some(mapping)) =
-                    (line.checked_sub(step), mapping.checked_sub(*place))
-                else {
-                    continue;
-                };
-                let weight = self.block(line, mapping, kind);
-                if weight > 0.0 {
-                    sum += weight
-                        * at(&self.reached, line, mapping)
-                        * at(&self.after, line + order.len(), mapping + order.len());
-                }
-            }
-        }
-        if self.total > 0.0 { sum / self.total } else { 0.0 }
+        self.shares[line * self.mappings + mapping]
     }
 
-    /// Returns the probability that the line takes none of the mappings.
+    /// Returns the probability that the line, one of the first, takes none of the mappings.
     pub(crate) fn share_alone(&self, line: usize) -> f64 {
-        let width = self.mappings + 1;
-        let (row, next) = (line * width, (line + 1) * width);
-        let sum: f64 =
-            (0..width).map(|place| self.before[row + place] * self.after[next + place]).sum();
-        if self.total > 0.0 { sum * self.alone[line] / self.total } else { 1.0 }
+        self.shares_alone[line]
+    }
+}
+
+/// Adds to each number the product of one of these and one of those.
+fn add_products(to: &mut [f64], one: &[f64], other: &[f64]) {
+    for ((to, one), other) in to.iter_mut().zip(one).zip(other) {
+        *to += one * other;
     }
 }
 
 /// Makes all values these.
-pub(super) fn refill(of: &mut Vec<f64>, len: usize, with: f64) {
+pub(super) fn refill<T: Clone>(of: &mut Vec<T>, len: usize, with: T) {
     of.clear();
     of.resize(len, with);
 }
@@ -263,13 +305,25 @@ mod tests {
         for next in mapping..lattice.mappings {
             let weight = weight * skipped;
             taken.push(Some(next));
-            by_trial(lattice, line + 1, next + 1, taken, weight * lattice.pair(line, next), out);
+            by_trial(
+                lattice,
+                line + 1,
+                next + 1,
+                taken,
+                weight * lattice.pairs[line * lattice.mappings + next],
+                out,
+            );
             taken.pop();
-            for block in BLOCKS {
-                let crossing = weight * lattice.crossing(line, next, block);
-                if crossing > 0.0 {
-                    let len = block.0.len();
-                    taken.extend(block.0.iter().map(|place| Some(next + place)));
+            for (order, crossings) in BLOCKS.into_iter().zip([1, 2, 2, 3]) {
+                let len = order.len();
+                if line + len <= lattice.lines && next + len <= lattice.mappings {
+                    let pairs = order.iter().enumerate();
+                    let pairs = pairs.map(|(step, place)| {
+                        lattice.pairs[(line + step) * lattice.mappings + next + place]
+                    });
+                    let crossing =
+                        weight * pairs.product::<f64>() * lattice.crossed[next].powi(crossings);
+                    taken.extend(order.iter().map(|place| Some(next + place)));
                     by_trial(lattice, line + len, next + len, taken, crossing, out);
                     taken.truncate(taken.len() - len);
                 }
@@ -297,7 +351,7 @@ mod tests {
                     lattice.set_crossed(mapping, crossed);
                 }
             }
-            lattice.solve();
+            lattice.solve(rows.len());
             let mut all = Vec::new();
             by_trial(&lattice, 0, 0, &mut Vec::new(), 1.0, &mut all);
             let total: f64 = all.iter().map(|(_, weight)| weight).sum();
