@@ -6,6 +6,7 @@ use super::super::LineSpan;
 use super::super::field::{LineDraft, LogField};
 use super::super::head::is_address;
 use super::super::json::JsonNames;
+use super::super::quote::next_quote;
 use super::super::timestamp::TimestampParser;
 
 /// Known keys that a line must have at least.
@@ -76,7 +77,7 @@ fn spaced(line: &[u8], at: usize) -> Option<LoggedPair> {
     let equals = at + key_length(&line[at..], b'=')?;
     let from = equals + 1;
     let (from, to, end) = if line.get(from) == Some(&b'"') {
-        let close = closing(line, from + 1)?;
+        let close = next_quote(line, from + 1)?;
         (from + 1, close, close + 1)
     } else {
         let rest = &line[from..];
@@ -96,17 +97,4 @@ fn key_length(text: &[u8], mark: u8) -> Option<usize> {
     let is_key = |byte: &u8| byte.is_ascii_alphanumeric() || b"_.-@".contains(byte);
     let len = text.iter().take_while(|byte| is_key(byte)).count();
     (len > 0 && text.get(len) == Some(&mark)).then_some(len)
-}
-
-/// The offset of the unescaped quote at or behind `at`.
-fn closing(line: &[u8], at: usize) -> Option<usize> {
-    let mut from = at;
-    loop {
-        let quote = from + memchr::memchr(b'"', line.get(from..)?)?;
-        let run = line[at..quote].iter().rev().take_while(|&&byte| byte == b'\\').count();
-        if run % 2 == 0 {
-            return Some(quote);
-        }
-        from = quote + 1;
-    }
 }
