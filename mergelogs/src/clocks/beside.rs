@@ -187,8 +187,3 @@ impl<'a, 'b> ServerMappings<'a, 'b> {
         self.seen += seen;
     }
 }
-
-/// Returns the whole number of quarters of an hour nearest to a difference.
-pub(super) const fn nearest_zone(ahead: i64) -> i64 {
-    (ahead + QUARTER / 2).div_euclid(QUARTER) * QUARTER
-}

@@ -71,8 +71,8 @@ impl ArchiveClock {
 
     /// Returns the minutes by which a zone would be ahead that explains the offset; `None` if no zone does.
     fn zone(self) -> Option<i64> {
-        let quarters = (self.ahead + QUARTER / 2).div_euclid(QUARTER);
-        let is_near = (self.ahead - quarters * QUARTER).abs() <= SECOND;
+        let zone = nearest_zone(self.ahead);
+        let (is_near, quarters) = ((self.ahead - zone).abs() <= SECOND, zone / QUARTER);
         (is_near && (2..=ZONES).contains(&quarters.abs())).then_some(quarters * 15)
     }
 
@@ -279,6 +279,11 @@ impl MachineClock {
     fn pieces(&self) -> Vec<ClockPiece> {
         self.knots.iter().flat_map(|knots| pieces(knots)).collect()
     }
+}
+
+/// Returns the whole number of quarters of an hour nearest to a difference, in microseconds.
+const fn nearest_zone(ahead: i64) -> i64 {
+    (ahead + QUARTER / 2).div_euclid(QUARTER) * QUARTER
 }
 
 /// The servers' numbers: one for all at an address, as their mappings and clocks are the address's, not a port's.

@@ -2,14 +2,13 @@
 
 use pen_records::clocks::{ClockOffset, whole_seconds};
 
-use super::beside::nearest_zone;
 use super::follow::LogFollower;
-use super::{ArchiveClock, SECOND};
+use super::{ArchiveClock, SECOND, nearest_zone};
 
-/// Bytes in which a zone is searched for, and parts of 4 of the log at which they begin.
+/// Bytes in which a zone is searched for, and the quarters of the log at which the search begins.
 const ZONE_SLICES: [u64; 3] = [64 << 10, 512 << 10, 2 << 20];
 const ZONE_PLACES: [u64; 3] = [0, 2, 1];
-/// What lines would say of a right difference, in thousandths of a nat, if they say of none that it is right.
+/// In thousandths of a nat: what a right difference would have gained at least, for a log to count as lost.
 const LOST: u32 = 250_000;
 
 impl LogFollower<'_, '_> {
