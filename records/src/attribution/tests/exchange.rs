@@ -7,6 +7,12 @@ use crate::mapping::{BodyEnd, OpaqueTls, RequestText};
 pub(super) const SECOND: i64 = 1_000_000;
 const BALANCER: &str = "10.0.0.9:0";
 
+/// A line as a log with stamps of whole seconds has it.
+pub(super) fn in_whole_seconds(line: LoggedLine) -> LoggedLine {
+    let resolution = Resolution::Second;
+    LoggedLine { time: line.time.cut_to(resolution), resolution, ..line }
+}
+
 pub(super) struct Site {
     pub(super) engine: Attributor<u32>,
     server: ServerIndex,
@@ -582,9 +588,8 @@ fn a_port_that_is_used_again_at_once_belongs_to_the_connection_that_has_a_reques
         let ended = Mapping { nth: Some(1), server_port: Some(443), opaque_tls, ..NOTHING };
         site.record(at + 1_000, of, MappingKind::Ended, ended);
         site.closed(at + 2_000, of);
-        let time = Timestamp::from_micros(at / SECOND * SECOND);
         let line = site.asked(at, "/a", OK, Some(2_000));
-        site.put(at + 3_000, LoggedLine { time, resolution: Resolution::Second, ..line });
+        site.put(at + 3_000, in_whole_seconds(line));
     }
     let out = site.out(60 * SECOND);
     assert_eq!(out, (1..=6).map(|client| (client, EXACT.0, EXACT.1)).collect::<Vec<_>>());
@@ -661,10 +666,8 @@ fn servers_at_one_address_are_told_apart_by_their_ports() {
 #[test]
 fn stamps_of_the_start_find_exchanges_that_ended_seconds_later() {
     let mut site = Site::default();
-    let stamped = |site: &Site, at: i64, answer| {
-        let time = Timestamp::from_micros(at / SECOND * SECOND);
-        LoggedLine { time, resolution: Resolution::Second, ..site.asked(at, "/a", answer, None) }
-    };
+    let stamped =
+        |site: &Site, at: i64, answer| in_whole_seconds(site.asked(at, "/a", answer, None));
     let visit = |site: &mut Site, at: i64, number: u8, took: i64, answer: (u16, u64)| {
         let of = connection(number.into(), number, 2_000 + u16::from(number));
         site.opened(at, of);

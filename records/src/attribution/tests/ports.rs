@@ -1,6 +1,6 @@
 //! Ports in lines: found by evidence where the format does not name them, and keys wherever they are known.
 
-use super::exchange::{Connection, EXACT, OK, SECOND, Site, connection};
+use super::exchange::{Connection, EXACT, OK, SECOND, Site, connection, in_whole_seconds};
 use super::*;
 use crate::access::TrailingNumbers;
 
@@ -151,15 +151,12 @@ fn a_port_of_a_connection_that_was_just_closed_is_no_key_to_another_request() {
     // As `mergelogs` reads: whole seconds, and lines wait for three.
     let mut site =
         Site::new(JoinSettings { wait: Duration::from_secs(3), ..JoinSettings::default() });
-    let second = |at: i64| Timestamp::from_seconds(at / SECOND);
     for number in 0..600 {
         let at = number * SECOND / 20;
         site.visit(at, connection_of(number), "/a", OK);
         let asked = |site: &Site, url, agent: &str, number| LoggedLine {
-            resolution: Resolution::Second,
-            time: second(at),
             user_agent: Some(text_hash(agent.as_bytes())),
-            ..site.asked(at, url, OK, Some(port_of(number)))
+            ..in_whole_seconds(site.asked(at, url, OK, Some(port_of(number))))
         };
         let own = asked(&site, "/a", "agent", number);
         // Another balancer uses a port of one and a half seconds ago, or a line comes twice.
@@ -195,8 +192,7 @@ fn a_port_that_opens_only_after_the_line_is_no_exact_key() {
                 } else {
                     ending(&site, at, url, &port.to_string())
                 };
-                let line = LoggedLine { time: Timestamp::from_seconds(at / SECOND), ..asked };
-                site.put(at + 2_000, LoggedLine { resolution: Resolution::Second, ..line });
+                site.put(at + 2_000, in_whole_seconds(asked));
             };
             let foreign = if number % 60 == 0 { port_of(number + 22) } else { 10_000 };
             line(url, foreign);
@@ -247,16 +243,11 @@ fn a_port_without_requests_is_no_exact_key_in_doubt_of_another_balancer() {
         site.opened(at, of);
         site.closed(at + 900, of);
         let line = |site: &Site, port| site.asked(at + 1_000, "/a", OK, Some(port));
-        let coarse = |line| LoggedLine {
-            time: Timestamp::from_seconds(at / SECOND),
-            resolution: Resolution::Second,
-            ..line
-        };
         let own = line(&site, port_of(number));
-        site.put(at + 1_000, if number % 2 == 0 { own } else { coarse(own) });
+        site.put(at + 1_000, if number % 2 == 0 { own } else { in_whole_seconds(own) });
         // Lines of another balancer with a port of no connection, or of one that was just closed.
         let foreign = if number % 10 == 9 { port_of(number - 2) } else { 10_000 };
-        let foreign = coarse(line(&site, foreign));
+        let foreign = in_whole_seconds(line(&site, foreign));
         site.put(at + 1_000, foreign);
     }
     let out = site.out(1_000 * SECOND);
