@@ -91,7 +91,7 @@ pub(crate) struct UnreadLine {
     pub(crate) text: String,
     /// Where parsing stopped.
     pub(crate) error: LineError,
-    /// Whether a format was given by which it does not parse, while it would without.
+    /// Whether the line would parse without the format that was given.
     pub(crate) is_detectable: bool,
 }
 

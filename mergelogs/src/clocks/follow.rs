@@ -62,7 +62,7 @@ pub(super) struct LogFollower<'a, 'b> {
     /// Lines in slices, and in those that contradict all differences known.
     lines: usize,
     contradicted: usize,
-    /// Whether the log's beginning agrees with no difference, though it would say which one is right.
+    /// Whether the log's beginning agrees with no difference of clocks, though there are lines enough to tell.
     pub(super) is_lost: bool,
 }
 

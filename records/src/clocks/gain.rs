@@ -15,7 +15,7 @@ const UNMAPPED: [f64; 5] = [0.04, 0.15, 0.4, 0.7, 0.9];
 const UNMAPPED_USUAL: f64 = 0.15;
 /// How much of a second's differences the right center explains about, less what is unmapped.
 const FOUND: f64 = 0.7;
-/// Requests in a second of which one line says little, and what all of them in a second say, in nats.
+/// From so many equal requests in a second on, single lines say little; and what all lines of a second say then, in nats.
 const OFTEN: f64 = 4.0;
 const OF_SECOND: f64 = 0.5;
 /// Seconds of lines that are compared at most, rare requests first.
@@ -99,7 +99,7 @@ impl GainTimes {
     /// `pairs` are of `mappings` and lines.
     pub(super) fn new(pairs: &[Series], mappings: &ClockSample, window: Window) -> Self {
         let mut left = MOST;
-        let span = TimeSpan::new(pairs.iter().flat_map(|it| &it.mappings), mappings.covered);
+        let span = MappingSpan::new(pairs.iter().flat_map(|it| &it.mappings), mappings.covered);
         let series = pairs.iter().map_while(|it| {
             let lines = equal_times(&it.lines, window);
             left = left.checked_sub(lines.len())?;
@@ -253,12 +253,12 @@ pub(super) fn middle(gains: &[CenterGain], at: i64) -> (i64, i64, CenterGain) {
 pub(super) struct LineGains<'a> {
     mappings: &'a ClockSample,
     window: Window,
-    span: TimeSpan,
+    span: MappingSpan,
 }
 
 impl<'a> LineGains<'a> {
     pub(super) fn new(mappings: &'a ClockSample, window: Window) -> Self {
-        let span = TimeSpan::new(mappings.seen.values().flatten(), mappings.covered);
+        let span = MappingSpan::new(mappings.seen.values().flatten(), mappings.covered);
         Self { mappings, window, span }
     }
 
@@ -295,14 +295,14 @@ fn kernel(window: Window, center: i64) -> Kernel {
 }
 
 /// The seconds in which mappings could have come.
-struct TimeSpan {
+struct MappingSpan {
     /// From the first to the last that came.
     found: f64,
     /// Where a whole log is shorter than the usual distance of requests, that all are in it is no chance.
     covered: f64,
 }
 
-impl TimeSpan {
+impl MappingSpan {
     fn new<'a>(times: impl Iterator<Item = &'a i64>, covered: i64) -> Self {
         let (first, last) = times
             .fold((i64::MAX, i64::MIN), |(first, last), time| (first.min(*time), last.max(*time)));

@@ -266,7 +266,7 @@ impl Lattice {
     }
 }
 
-/// Adds to each number the product of one of these and one of those.
+/// Adds the products of two rows, place by place.
 fn add_products(to: &mut [f64], one: &[f64], other: &[f64]) {
     for ((to, one), other) in to.iter_mut().zip(one).zip(other) {
         *to += one * other;

@@ -134,7 +134,7 @@ impl PortEvidence {
         self.strange += (share - self.strange) / costs::PORT_REQUESTS_MEMORY;
     }
 
-    /// Learns whether a line's request is none of all those that its connection had.
+    /// Learns whether a connection never had a line's request.
     pub(crate) const fn learn_without_request(&mut self, is_without: bool) {
         let share = if is_without { 1_000_000 } else { 0 };
         self.without_request += (share - self.without_request) / costs::SHARE_MEMORY;
