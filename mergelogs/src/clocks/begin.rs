@@ -10,7 +10,7 @@ use pen_records::attribution::{LoggedLine, ServerIndex};
 use pen_records::time::Timestamp;
 
 use super::evidence::{MappingSamples, ServerSamples, line_keys};
-use super::scan::MappingScan;
+use super::scan::{MappingScan, WantedServers};
 use super::walk::walk;
 use super::{ArchiveClock, BRIEF, SAMPLED, SECOND, begun, by_target, machine, named};
 use crate::config::{MergeConfig, ServerInputs};
@@ -196,7 +196,7 @@ fn sample_mappings<'a>(
             side.mappings.iter_mut().for_each(|mappings| mappings.cover(covered));
         }
         let mut scan = scan();
-        let parse = |line: &[u8]| scan.parse(line);
+        let parse = |line: &[u8]| scan.parse(line, WantedServers::All);
         walk(mappings, start.offset_by(-reach.before), reach.bytes, parse, |time, record| {
             if let Some(record) = record
                 && let Some(side) = sides.get_mut(record.server.0 as usize)

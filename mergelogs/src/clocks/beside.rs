@@ -175,14 +175,11 @@ impl<'a, 'b> ServerMappings<'a, 'b> {
         mappings: &mut MappingSamples,
     ) {
         let span = (Timestamp::from_micros(from), Timestamp::from_micros(until));
-        let server = self.server;
         mappings.cover(until.saturating_sub(from));
         let mut seen = 0;
-        self.texts.show(span, most, |record| {
-            if record.server == server {
-                seen += u64::from(record.request.is_some());
-                mappings.add(record, &slice.samples);
-            }
+        self.texts.show(self.server, span, most, |record| {
+            seen += u64::from(record.request.is_some());
+            mappings.add(record, &slice.samples);
         });
         self.seen += seen;
     }

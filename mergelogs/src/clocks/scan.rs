@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use pen_records::attribution::{BalancerHashes, MappingEvent};
+use pen_records::attribution::{BalancerHashes, MappingEvent, ServerIndex};
 use pen_records::clocks::{ClockKnot, ClockTrack};
-use pen_records::mapping::Mapping;
+use pen_records::mapping::classic::FileReader;
+use pen_records::mapping::{self, Mapping, RequestText};
 use pen_records::request::{Cut, Fingerprint, without_protocol};
 use pen_records::time::Timestamp;
 
@@ -14,13 +15,36 @@ use crate::config::InputOrigin;
 use crate::input::heads::InputHead;
 use crate::input::reader::cut_short;
 use crate::input::third_party::{ThirdPartyLine, ThirdPartyLogReader, ThirdPartySettings};
-use crate::servers::NamedServers;
+use crate::servers::{NamedServers, SpellingCache};
 
 /// Bytes read at once.
 const BLOCK: usize = 64 << 10;
 
+/// The time of a line, and its record if its server is wanted.
+pub(super) type ScannedLine = (Timestamp, Option<MappingEvent>);
+
+/// The servers whose records are wanted.
+#[derive(Clone, Copy)]
+pub(super) enum WantedServers {
+    None,
+    One(ServerIndex),
+    All,
+}
+
+impl WantedServers {
+    fn has(self, server: ServerIndex) -> bool {
+        match self {
+            Self::None => false,
+            Self::One(wanted) => wanted == server,
+            Self::All => true,
+        }
+    }
+}
+
 /// Parses the lines of mapping logs.
 pub(super) struct MappingScan<'a> {
+    classic: FileReader,
+    spellings: SpellingCache,
     third_party: ThirdPartyLogReader,
     servers: &'a NamedServers,
     balancers: BalancerHashes,
@@ -34,39 +58,79 @@ impl<'a> MappingScan<'a> {
         servers: &'a NamedServers,
         by_target: bool,
     ) -> Self {
-        let third_party = ThirdPartyLogReader::of_samples(third_party);
-        Self { third_party, servers, balancers: BalancerHashes::default(), by_target }
+        Self {
+            classic: FileReader::default(),
+            spellings: SpellingCache::default(),
+            third_party: ThirdPartyLogReader::of_samples(third_party),
+            servers,
+            balancers: BalancerHashes::default(),
+            by_target,
+        }
     }
 
-    /// Returns the time of a line, and its record if its server is known.
-    pub(super) fn parse(&mut self, line: &[u8]) -> Option<(Timestamp, Option<MappingEvent>)> {
-        let mapping = match Mapping::parse_file_line(line) {
-            Ok(mapping) if !self.third_party.wants_all() => mapping,
-            _ => return self.parse_third_party(line),
+    /// Returns the time of a line, and its record if its server is wanted. Lines of third-party balancers have
+    /// their record in any case.
+    pub(super) fn parse(&mut self, line: &[u8], wanted: WantedServers) -> Option<ScannedLine> {
+        let scanned = match self.third_party.wants_all() {
+            true => None,
+            false if line.starts_with(mapping::line::START) => self.parse_extended(line, wanted),
+            false => self.parse_classic(line, wanted),
         };
+        scanned.or_else(|| self.parse_third_party(line))
+    }
+
+    fn parse_classic(&mut self, line: &[u8], wanted: WantedServers) -> Option<ScannedLine> {
+        let line = self.classic.read(line).ok()?;
+        let known = self.spellings.find(&line, self.servers).ok()?;
+        let known = known.filter(|known| wanted.has(known.id));
+        let record = known.and_then(|known| {
+            let request = line.request.fingerprint()?;
+            Some(self.by_target(MappingEvent::of_file_line(&line, known.id, request), line.request))
+        });
+        Some((line.time, record))
+    }
+
+    fn parse_extended(&mut self, line: &[u8], wanted: WantedServers) -> Option<ScannedLine> {
+        let mapping = Mapping::parse_extended_line(line).ok()?;
         let stamp = mapping.time?;
-        let known = self.servers.find(mapping.server);
+        let known = self.servers.find(mapping.server).filter(|known| wanted.has(known.id));
         let record = known.and_then(|known| {
             let short = cut_short(&mapping);
             MappingEvent::with_exchange(&short, known.id, stamp, &mut self.balancers)
         });
-        let record = record.map(|record| match mapping.request.filter(|_| self.by_target) {
-            Some(request) => {
-                let request = Fingerprint::of_raw(without_protocol(request.bytes), Cut::Target);
-                MappingEvent { request, ..record }
-            }
+        let record = record.map(|record| match mapping.request {
+            Some(request) => self.by_target(record, request),
             None => record,
         });
         Some((stamp.0, record))
     }
 
+    /// Returns the record as it is compared: without the protocol of its request, if requests are.
+    fn by_target(&self, record: MappingEvent, request: RequestText<'_>) -> MappingEvent {
+        if !self.by_target {
+            return record;
+        }
+        let request = Fingerprint::of_raw(without_protocol(request.bytes), Cut::Target);
+        MappingEvent { request, ..record }
+    }
+
+    /// Returns the time of a line.
+    pub(super) fn time(&mut self, line: &[u8]) -> Option<Timestamp> {
+        self.parse(line, WantedServers::None).map(|(time, _)| time)
+    }
+
     /// Returns the time of a line by the clock as it was at the log's beginning.
-    fn time(&mut self, track: Option<&ClockTrack>, at: u64, line: &[u8]) -> Option<Timestamp> {
-        Some(self.parse(line)?.0.offset_by(behind(track, at)))
+    fn first_time(
+        &mut self,
+        track: Option<&ClockTrack>,
+        at: u64,
+        line: &[u8],
+    ) -> Option<Timestamp> {
+        Some(self.time(line)?.offset_by(behind(track, at)))
     }
 
     /// Parses a third-party log line, with the time of its end, at which the servers' lines were written.
-    fn parse_third_party(&mut self, line: &[u8]) -> Option<(Timestamp, Option<MappingEvent>)> {
+    fn parse_third_party(&mut self, line: &[u8]) -> Option<ScannedLine> {
         let reader = &mut self.third_party;
         if !reader.wants(line) {
             return None;
@@ -112,9 +176,9 @@ impl<'a> MappingTexts<'a> {
         for head in heads {
             // The merge reports what cannot be opened.
             let Ok(text) = SeekableText::open(&head.origin, most) else { continue };
-            let knots = set_back::find(&text, |line| scan.parse(line).map(|(time, _)| time));
+            let knots = set_back::find(&text, |line| scan.time(line));
             let track = (!knots.is_empty()).then(|| Arc::new(ClockTrack::new(&knots, 1)));
-            let last = text.last_time(|at, line| scan.time(track.as_deref(), at, line));
+            let last = text.last_time(|at, line| scan.first_time(track.as_deref(), at, line));
             let last = last.unwrap_or(Timestamp::MAX);
             let origin = head.origin.clone();
             texts.push(MappingText { origin, first: head.first_time, last, text, knots, track });
@@ -134,9 +198,10 @@ impl<'a> MappingTexts<'a> {
         logs.collect()
     }
 
-    /// Shows the records from one time to another, of each log `most` bytes.
+    /// Shows a server's records from one time to another, of each log `most` bytes.
     pub(super) fn show(
         &mut self,
+        server: ServerIndex,
         (from, until): (Timestamp, Timestamp),
         most: usize,
         mut show: impl FnMut(&MappingEvent),
@@ -147,7 +212,7 @@ impl<'a> MappingTexts<'a> {
             if *first > until || *last < from {
                 continue;
             }
-            let mut at = text.find(from, |at, line| scan.time(track, at, line));
+            let mut at = text.find(from, |at, line| scan.first_time(track, at, line));
             let end = at.saturating_add(most as u64);
             'text: while at < end {
                 let part = text.part(at, BLOCK);
@@ -156,13 +221,14 @@ impl<'a> MappingTexts<'a> {
                 }
                 at = part.to();
                 for (at, line) in part.lines() {
-                    let Some((time, record)) = scan.parse(line) else { continue };
+                    let wanted = WantedServers::One(server);
+                    let Some((time, record)) = scan.parse(line, wanted) else { continue };
                     let behind = behind(track, at);
                     let time = time.offset_by(behind);
                     if time > until {
                         break 'text;
                     }
-                    if let Some(record) = record.filter(|_| time >= from) {
+                    if let Some(record) = record.filter(|it| time >= from && it.server == server) {
                         let time = record.time.offset_by(behind);
                         show(&MappingEvent { time, ..record });
                     }

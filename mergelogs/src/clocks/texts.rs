@@ -1,13 +1,13 @@
 //! Texts that can be read at any place: plain files, and the beginnings of compressed ones.
 
 use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::FileExt as _;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 
 use pen_records::time::Timestamp;
 
 use crate::config::InputOrigin;
 use crate::input::archive::{self, Compression};
+use crate::input::lines::LineSpans;
 
 /// Bytes read to find a time.
 const PROBE: usize = 4 << 10;
@@ -37,12 +37,8 @@ impl TextPart {
 
     /// Returns each line and its offset.
     pub(super) fn lines(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        let mut at = self.from;
-        self.bytes.split_inclusive(|&byte| byte == b'\n').map(move |line| {
-            let from = at;
-            at += line.len() as u64;
-            (from, line.strip_suffix(b"\n").unwrap_or(line))
-        })
+        LineSpans::new(&self.bytes)
+            .map(|(start, end)| (self.from + start as u64, &self.bytes[start..end]))
     }
 }
 
@@ -100,17 +96,11 @@ impl SeekableText {
                 text[from..from + len].to_vec()
             }
             TextSource::File(file) => {
-                let (mut bytes, mut filled) = (vec![0; len], 0);
-                while filled < len {
-                    match file.read_at(&mut bytes[filled..], from + filled as u64) {
-                        Ok(0) => break,
-                        Ok(read) => filled += read,
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                        // The merge reports it.
-                        Err(_) => break,
-                    }
+                let (mut file, mut bytes) = (file, Vec::with_capacity(len));
+                // The merge reports what cannot be read.
+                if file.seek(SeekFrom::Start(from)).is_ok() {
+                    let _ = file.take(len as u64).read_to_end(&mut bytes);
                 }
-                bytes.truncate(filled);
                 bytes
             }
         }

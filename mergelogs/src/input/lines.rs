@@ -16,8 +16,7 @@ pub(crate) struct TextBlock {
 impl TextBlock {
     /// Returns the spans of the lines, without line feeds.
     pub(crate) fn spans(&self) -> LineSpans<'_> {
-        let text = &self.bytes[..self.filled];
-        LineSpans { ends: memchr::memchr_iter(b'\n', text), start: 0, filled: self.filled }
+        LineSpans::new(&self.bytes[..self.filled])
     }
 
     /// Returns whether the block takes much more memory than `size` bytes need.
@@ -30,14 +29,18 @@ impl TextBlock {
     }
 }
 
-/// See [`TextBlock::spans`].
+/// The spans of a text's lines, without line feeds.
 pub(crate) struct LineSpans<'a> {
     ends: memchr::Memchr<'a>,
     start: usize,
     filled: usize,
 }
 
-impl LineSpans<'_> {
+impl<'a> LineSpans<'a> {
+    pub(crate) fn new(text: &'a [u8]) -> Self {
+        Self { ends: memchr::memchr_iter(b'\n', text), start: 0, filled: text.len() }
+    }
+
     /// Where the next line begins.
     pub(crate) fn position(&self) -> usize {
         self.start

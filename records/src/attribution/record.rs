@@ -6,6 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use crate::addr::ClientAddr;
 use crate::attribution::line::{ABSENT, ServerIndex, header_hash, low, text_hash};
+use crate::mapping::classic::FileLine;
 use crate::mapping::{BodyEnd, Mapping, MappingKind, OpaqueTls};
 use crate::request::{Cut, Fingerprint};
 use crate::request_id::RequestId;
@@ -46,6 +47,21 @@ impl MappingEvent {
         let client = mapping.client;
         request?;
         Some(Self { server, client, time, resolution, request, cut, exchange: None })
+    }
+
+    /// From a line of a classic mapping file and the fingerprint of the line's request.
+    #[must_use]
+    #[inline]
+    pub fn of_file_line(line: &FileLine<'_>, server: ServerIndex, request: Fingerprint) -> Self {
+        Self {
+            server,
+            client: line.client,
+            time: line.time,
+            resolution: Resolution::Second,
+            request: Some(request),
+            cut: line.request.cut,
+            exchange: None,
+        }
     }
 
     /// The same, compared without the protocol of the request: see [`LoggedLine::ignoring_protocol`](super::LoggedLine).
