@@ -38,15 +38,15 @@ pub(super) fn candidates(series: &[Series]) -> Vec<i64> {
         let (from, to) = (at.saturating_sub(1), (at + 2).min(votes.len()));
         votes[from..to].iter().sum()
     };
+    let zero = votes.len() / 2;
+    let voted = (0..votes.len()).filter(|at| votes[*at] > 0);
+    let mut free: Vec<_> =
+        voted.map(|at| ((around(at), std::cmp::Reverse(at.abs_diff(zero))), at)).collect();
     let mut found: Vec<usize> = Vec::new();
-    for _ in 0..CANDIDATES {
-        let is_free = |at: &usize| found.iter().all(|other| at.abs_diff(*other) > CLEARANCE);
-        let zero = votes.len() / 2;
-        let free = (0..votes.len()).filter(|at| votes[*at] > 0).filter(is_free);
-        let Some(next) = free.max_by_key(|&at| (around(at), std::cmp::Reverse(at.abs_diff(zero))))
-        else {
-            break;
-        };
+    while found.len() < CANDIDATES
+        && let Some(&(_, next)) = free.iter().max_by_key(|(key, _)| *key)
+    {
+        free.retain(|(_, at)| at.abs_diff(next) > CLEARANCE);
         found.push(next);
     }
     found
