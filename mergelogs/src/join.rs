@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use pen_daemon::error::{ActionError, Doing as _};
 use pen_records::attribution::{
-    Attributor, FingerprintCuts, JoinCounts, JoinSettings, LineOrigin, MappingEvent,
+    Attributor, FingerprintCuts, JoinCounts, JoinSettings, LineOrigin, LoggedLine, MappingEvent,
 };
 use pen_records::clocks::ClockTrack;
 use pen_records::histogram::Histogram;
@@ -306,27 +306,27 @@ impl<'a> MergeJoin<'a> {
                 self.refill(log)?;
                 continue;
             }
-            let parsed = self.logs[log].lines[self.logs[log].at];
-            let time = parsed.line.time;
-            if parsed.line.resolution == Resolution::Second {
+            let LoggedLine { time, resolution, .. } = self.logs[log].lines[self.logs[log].at].line;
+            if resolution == Resolution::Second {
                 self.move_to(time)?;
                 self.take_mappings(time.offset_by(SLACK))?;
             } else {
                 self.keep_order(time)?;
             }
             let number = u32::try_from(log).expect("fewer inputs than descriptors");
-            if self.asking.is_asked(number, &parsed.place, self.taken + 1) {
+            let log = &mut self.logs[log];
+            let ParsedLine { line, place } = &log.lines[log.at];
+            if self.asking.is_asked(number, place, self.taken + 1) {
                 self.engine.explain_next();
             }
-            self.engine.line(parsed.line, LineHandle { log: number, place: parsed.place });
+            self.engine.line(line, LineHandle { log: number, place: *place });
             self.taken += 1;
-            self.held += parsed.place.len as usize;
-            self.span(time);
-            let log = &mut self.logs[log];
+            self.held += place.len as usize;
             log.at += 1;
             if let Some(place) = log.next_place() {
                 self.heads.advance_first(place);
             }
+            self.span(time);
             if self.held > TEXT || self.taken.is_multiple_of(1 << 14) {
                 self.decide_early()?;
             }
@@ -462,12 +462,13 @@ impl<'a> MergeJoin<'a> {
             && next <= until
         {
             let log = &mut self.mapping_logs[index];
-            let Some(record) = log.records.get(log.at).copied() else {
+            let Some(record) = log.records.get(log.at) else {
                 self.refill_mappings(index)?;
                 continue;
             };
+            let time = record.time;
             // A connection may have been opened long before.
-            if record.time < oldest && record.exchange.is_none() {
+            if time < oldest && record.exchange.is_none() {
                 self.tally.expired += 1;
             } else {
                 self.engine.mapping(record);
@@ -479,7 +480,7 @@ impl<'a> MergeJoin<'a> {
             taken += 1;
             if taken.is_multiple_of(1 << 12) {
                 // Long before the line: what is too old by then need not be remembered.
-                self.move_to(record.time.offset_by(-SLACK))?;
+                self.move_to(time.offset_by(-SLACK))?;
             }
         }
         Ok(())
@@ -542,11 +543,14 @@ impl<'a> MergeJoin<'a> {
             self.decided += 1;
             let LinePlace { len, in_doubt, .. } = decided.payload.place;
             self.held = self.held.saturating_sub(len as usize);
-            let verdict = decided.verdict;
-            let verdict = if in_doubt { verdict.in_doubt(IN_DOUBT) } else { verdict };
+            let mut verdict = decided.verdict;
+            if in_doubt {
+                verdict = verdict.in_doubt(IN_DOUBT);
+            }
             let server = self.logs[decided.payload.log as usize].server;
-            let is_unknown = self.setup.unknown.get(server) == Some(&true);
-            let verdict = if is_unknown { verdict.without_clocks() } else { verdict };
+            if self.setup.unknown.get(server) == Some(&true) {
+                verdict = verdict.without_clocks();
+            }
             let why = self.engine.take_why().map(Box::new);
             self.writer.line(OutgoingLine { line: decided.payload, verdict, why })?;
         }

@@ -111,7 +111,7 @@ impl Intake {
                     record
                 };
                 self.fit.mapping(&record);
-                self.engine.mapping(record);
+                self.engine.mapping(&record);
             }
             None => self.received.mappings_unused += unused,
         }
@@ -251,6 +251,6 @@ impl Intake {
             });
             self.found_balancers.extend(found);
         }
-        self.engine.line(evidence, BufferedLine { len, client, source, number });
+        self.engine.line(&evidence, BufferedLine { len, client, source, number });
     }
 }

@@ -188,7 +188,7 @@ pub(crate) fn balancers_log(bytes: &[u8]) {
             fingerprint(&mapping);
             let time = mapping.time.expect("moments have times");
             let record = MappingEvent::with_exchange(&mapping, id, time, &mut balancers);
-            engine.mapping(record.expect("it names its connection"));
+            engine.mapping(&record.expect("it names its connection"));
         }
     }
 }
@@ -240,7 +240,7 @@ fn packed(packet: &Packet<'_>) {
         assert!(time <= now);
         let (server, stamp) = (engine.server(mapping.server), (time, Resolution::Microsecond));
         if let Some(record) = MappingEvent::with_exchange(&mapping, server, stamp, &mut balancers) {
-            engine.mapping(record);
+            engine.mapping(&record);
         }
         engine.advance(time);
     }
@@ -292,7 +292,7 @@ pub(crate) fn join(bytes: &[u8]) {
         if let Ok(mapping) = Mapping::parse_datagram(text) {
             let server = engine.server(mapping.server);
             if let Some(record) = MappingEvent::new(&mapping, server, stamp) {
-                engine.mapping(record);
+                engine.mapping(&record);
             }
         } else if let Ok(mapping) = Mapping::parse_file_line(text) {
             let server = engine.server(mapping.server);
@@ -300,12 +300,12 @@ pub(crate) fn join(bytes: &[u8]) {
             if let Some(record) =
                 MappingEvent::with_exchange(&mapping, server, stamp, &mut balancers)
             {
-                engine.mapping(record);
+                engine.mapping(&record);
             }
         } else if let Ok(parsed) = parser.parse(text) {
             let stamp = parsed.time.unwrap_or(stamp);
             engine.line(
-                LoggedLine::new(
+                &LoggedLine::new(
                     text,
                     &parsed,
                     FingerprintCuts { short: true, long: true, target: true },

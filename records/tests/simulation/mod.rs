@@ -121,10 +121,10 @@ pub(super) fn play(
         }
         let server = servers[visit.server];
         if step == VisitStep::Logged {
-            engine.line(line(visit, road, server, now), index);
+            engine.line(&line(visit, road, server, now), index);
         } else {
             let time = stamp(at, road.records);
-            engine.mapping(record(visit, road, (server, time), (step, index)));
+            engine.mapping(&record(visit, road, (server, time), (step, index)));
         }
     }
     engine.finish();

@@ -7,14 +7,16 @@ use crate::attribution::memory::signature::LoggedFields;
 use crate::attribution::queue::{LateLine, LineState};
 
 impl<T> Attributor<T> {
-    /// Names the port that is known to be in a line, where clients share the balancer's connections: there the port
-    /// is part of the group.
+    /// Returns the line with the port that is known to be in it, where clients share the balancer's connections: there
+    /// the port is part of the group. `None` elsewhere.
     #[inline]
-    pub(super) fn name_shared_port(&self, logged: &mut LoggedLine) {
+    pub(super) fn with_shared_port(&self, logged: &LoggedLine) -> Option<LoggedLine> {
         let server = self.memory.servers.get(logged.server.0 as usize);
-        if !logged.trailing.is_empty() && server.is_some_and(|server| server.is_third_party) {
-            logged.peer_port = port::named(&self.learnt, logged).map(|(_, port)| port);
+        if logged.trailing.is_empty() || server.is_none_or(|server| !server.is_third_party) {
+            return None;
         }
+        let peer_port = port::named(&self.learnt, logged).map(|(_, port)| port);
+        Some(LoggedLine { peer_port, ..*logged })
     }
 
     /// Returns the first state of a line. A line with a group joins the group.

@@ -105,13 +105,13 @@ impl<T> Attributor<T> {
     }
 
     /// Takes a mapping. Mappings may come in any order; nearly sorted is best.
-    pub fn mapping(&mut self, record: MappingEvent) {
-        if record.exchange.is_some_and(|exchange| exchange.body_end.is_some())
+    pub fn mapping(&mut self, record: &MappingEvent) {
+        if record.exchange.as_ref().is_some_and(|exchange| exchange.body_end.is_some())
             && let Some(server) = self.memory.servers.get_mut(record.server.0 as usize)
         {
             server.dated_by = self.learnt.servers[record.server.0 as usize].logged_end.dated_by();
         }
-        if let Some(exchange) = record.exchange
+        if let Some(exchange) = &record.exchange
             && let Some(host) = exchange.host
             && let Some(server) = self.learnt.servers.get_mut(record.server.0 as usize)
         {
@@ -122,7 +122,7 @@ impl<T> Attributor<T> {
         {
             server.flows.count_mapping(record.time);
         }
-        if self.memory.take(&record) {
+        if self.memory.take(record) {
             self.queue.regroup(&mut self.memory, record.server.0);
         }
     }
@@ -143,18 +143,18 @@ impl<T> Attributor<T> {
 
     /// Takes a line, with whatever the driver needs to write it. A line of a server that was never numbered is
     /// an error of the driver; the line comes out without a client.
-    pub fn line(&mut self, logged: LoggedLine, payload: T) {
+    pub fn line(&mut self, logged: &LoggedLine, payload: T) {
         self.lines += 1;
-        let mut logged = logged;
-        self.name_shared_port(&mut logged);
-        let line = HeldLine::new(&logged);
+        let with_port = self.with_shared_port(logged);
+        let logged = with_port.as_ref().unwrap_or(logged);
+        let line = HeldLine::new(logged);
         self.learnt.profiles.count(line.user_agent);
         if line.host.is_some()
             && let Some(server) = self.learnt.servers.get_mut(line.server as usize)
         {
             server.hosts.take_line(&line);
         }
-        let state = self.state_of(&logged, &line);
+        let state = self.state_of(logged, &line);
         if let (false, Some(server)) =
             (matches!(state, LineState::Direct), self.learnt.servers.get_mut(line.server as usize))
         {
@@ -190,17 +190,17 @@ impl<T> Attributor<T> {
             }
             self.decided_early += 1;
         }
-        let (line, state) = (front.line, front.state);
+        let state = front.state;
         let number = self.queue.first();
         if let Some(explanations) = &mut self.explanations {
             explanations.gather(&self.queue, &self.memory, &self.learnt);
         }
-        let verdict = self.decide(&line, state);
+        let mut verdict = self.decide(state);
         let QueuedLine { payload, line, .. } = self.queue.pop()?;
         let is_missing =
             matches!(verdict.reason, Reason::NoMapping | Reason::NoneFits | Reason::UnknownId);
-        let verdict = self.fall_back(&line, verdict);
-        let verdict = self.doubt_for_losses(&line, verdict);
+        self.fall_back(&line, &mut verdict);
+        self.doubt_for_losses(&line, &mut verdict);
         if let Some(explanations) = &mut self.explanations {
             explanations.hand_out(number, &verdict);
         }
@@ -209,14 +209,15 @@ impl<T> Attributor<T> {
     }
 
     /// Decides the oldest held line.
-    fn decide(&mut self, line: &HeldLine, state: LineState) -> LineVerdict {
+    fn decide(&mut self, state: LineState) -> LineVerdict {
         let Self { queue, memory, learnt, buffers, .. } = self;
+        let line = &queue.front_line();
         match state {
             LineState::Waits(group) => {
                 if !memory.servers[line.server as usize].has_exchanges() {
                     learnt.servers[line.server as usize].use_delays_of(line.resolution);
                 }
-                decide::waiting(queue, memory, learnt, buffers, group)
+                decide::waiting(queue, memory, learnt, buffers, (line, group))
             }
             LineState::Unreadable => decide::unreadable(memory, learnt, line),
             LineState::Direct => LineVerdict::unmatched(Reason::Direct),
@@ -236,46 +237,47 @@ impl<T> Attributor<T> {
 
     /// Gives a line without a mapping the client of the line just before it with the same User-Agent, where
     /// mappings are often missing.
-    fn fall_back(&mut self, line: &HeldLine, verdict: LineVerdict) -> LineVerdict {
+    fn fall_back(&mut self, line: &HeldLine, verdict: &mut LineVerdict) {
         let index = line.server as usize;
         let (Some(agent), Some(server)) = (line.user_agent, self.memory.servers.get(index)) else {
-            return verdict;
+            return;
         };
         let learnt = &mut self.learnt.servers[index];
         // Our own balancers record each request, not only the first of a read.
         if self.memory.has_own_ports(line.server) || !learnt.misses_any(server) {
-            return verdict;
+            return;
         }
         if let Some(client) = verdict.client {
             learnt.fallback.learn(agent, client, line.time);
-            return verdict;
+            return;
         }
         let is_lost = matches!(verdict.reason, Reason::NoMapping | Reason::NoneFits);
         if !is_lost || !learnt.misses_mappings(server) {
-            return verdict;
+            return;
         }
-        let Some(client) = learnt.fallback.near(agent, line.time) else { return verdict };
+        let Some(client) = learnt.fallback.near(agent, line.time) else { return };
         let probability = learnt.fallback.probability();
         let likely = MatchConfidence::likely(Reason::AgentFallback, probability);
-        LineVerdict { client: Some(client), ..verdict.with(likely) }
+        *verdict = LineVerdict { client: Some(client), ..verdict.with(likely) };
     }
 
     /// Makes a certain line only likely while lost records may belong to another client.
-    fn doubt_for_losses(&mut self, line: &HeldLine, verdict: LineVerdict) -> LineVerdict {
+    fn doubt_for_losses(&mut self, line: &HeldLine, verdict: &mut LineVerdict) {
         let is_keyed = matches!(verdict.reason, Reason::Port | Reason::RequestId);
         if verdict.certainty != Certainty::Certain || is_keyed {
-            return verdict;
+            return;
         }
         let lost = self.learnt.losses.rate(self.memory.now.max(line.time));
         let server = self.learnt.servers.get(line.server as usize).filter(|_| lost > 0);
-        let Some(server) = server else { return verdict };
+        let Some(server) = server else { return };
         let wrong = lost.saturating_mul(server.crowded()) / MILLION;
         if wrong <= costs::LOSS_TOLERATED {
-            return verdict;
+            return;
         }
         let right = u16::try_from((MILLION - wrong.min(MILLION)) / 1_000).expect("at most 1,000");
         let (least, most) = costs::LOSS_PROBABILITY;
-        verdict.with(MatchConfidence::likely(Reason::Doubtful, right.clamp(least, most)))
+        *verdict =
+            verdict.with(MatchConfidence::likely(Reason::Doubtful, right.clamp(least, most)));
     }
 
     fn is_due(&self, held_from: Timestamp) -> bool {

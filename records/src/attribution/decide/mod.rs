@@ -54,7 +54,7 @@ pub(crate) struct DecisionBuffers {
     window: DecisionWindow,
 }
 
-/// Decides the oldest held line, which waits in `group`.
+/// Decides the oldest held line, which is `line` and waits in `group`.
 ///
 /// Another balancer sends requests of many clients over one connection. There request and port together are
 /// the key: the group has all exchanges that the line may belong to. Where the request does not help, the
@@ -64,23 +64,22 @@ pub(crate) fn waiting<T>(
     memory: &mut Memory,
     learnt: &mut Learnt,
     buffers: &mut DecisionBuffers,
-    group: GroupSlot,
+    (line, group): (&HeldLine, GroupSlot),
 ) -> LineVerdict {
-    let line = queue.front_line();
-    let Some(port) = port::shared_port(memory, &line) else {
-        return in_group(queue, memory, learnt, buffers, group);
+    let Some(port) = port::shared_port(memory, line) else {
+        return in_group(queue, memory, learnt, buffers, (line, group));
     };
     if memory.mappings.group(group).mappings > 1 {
-        defer_old(memory, learnt, &line, group);
-        let in_order = port::in_order(memory, learnt, &line, group, queue.next_of_front());
+        defer_old(memory, learnt, line, group);
+        let in_order = port::in_order(memory, learnt, line, group, queue.next_of_front());
         if let Some(verdict) = in_order {
             return verdict;
         }
     }
     let is_guess = memory.mappings.only(group).is_some_and(|it| memory.mappings.get(it).contested);
-    let verdict = in_group(queue, memory, learnt, buffers, group);
+    let verdict = in_group(queue, memory, learnt, buffers, (line, group));
     match verdict.client {
-        None => port::alone(memory, learnt, &line, port).unwrap_or(verdict),
+        None => port::alone(memory, learnt, line, port).unwrap_or(verdict),
         Some(_) if is_guess => {
             verdict.with(MatchConfidence::likely(Reason::Order, costs::SHARED_PORT_PROBABILITY))
         }
@@ -120,14 +119,14 @@ pub(crate) fn late<T>(
             return verdict;
         }
         (Some(verdict), None) => return verdict,
-        (None, Some(group)) => return waiting(queue, memory, learnt, buffers, group),
+        (None, Some(group)) => return waiting(queue, memory, learnt, buffers, (&line, group)),
         (None, None) => {}
     }
     let Some(group) = memory.group_of(logged) else {
         return LineVerdict::unmatched(Reason::NoRequest);
     };
     queue.join_group_first(memory, group);
-    let verdict = waiting(queue, memory, learnt, buffers, group);
+    let verdict = waiting(queue, memory, learnt, buffers, (&line, group));
     if request_id::is_key(memory, learnt, logged) {
         // Lines with ids are in no group, so that lines of this one may be missing.
         return verdict.in_doubt(costs::ID_MISSING_PROBABILITY);
@@ -148,18 +147,17 @@ fn in_group<T>(
     memory: &mut Memory,
     learnt: &mut Learnt,
     buffers: &mut DecisionBuffers,
-    group: GroupSlot,
+    (line, group): (&HeldLine, GroupSlot),
 ) -> LineVerdict {
-    let line = queue.front_line();
     let members = memory.mappings.group(group);
     match (members.mappings, members.lines) {
         (0, _) => {
             memory.leave_group(group, queue.next_of_front());
-            tls::decide(queue, memory, learnt, &line)
+            tls::decide(queue, memory, learnt, line)
         }
-        (1, 1) => only::decide(memory, learnt, &line, group),
+        (1, 1) => only::decide(memory, learnt, line, group),
         _ => {
-            defer_old(memory, learnt, &line, group);
+            defer_old(memory, learnt, line, group);
             let server = &learnt.servers[line.server as usize];
             let of_exchanges = memory.mappings.group(group).of_exchanges;
             let is_coarse = line.resolution.max(memory.servers[line.server as usize].coarsest)

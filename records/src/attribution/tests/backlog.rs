@@ -31,7 +31,7 @@ fn a_backlog_is_joined_by_order_and_not_by_the_delays_of_live_lines() {
                 user_agent: Some(1),
                 ..LoggedLine::unread(site.server, (time, Resolution::Second))
             };
-            site.engine.line(line, site.lines);
+            site.engine.line(&line, site.lines);
             // The collector takes out what is due between datagrams.
             site.advance(60 * SECOND);
         }

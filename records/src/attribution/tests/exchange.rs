@@ -50,7 +50,7 @@ impl Site {
         self.advance(at);
         let time = (Timestamp::from_micros(at), Resolution::Microsecond);
         let record = MappingEvent::with_exchange(&mapping, self.server, time, &mut self.balancers);
-        self.engine.mapping(record.unwrap());
+        self.engine.mapping(&record.unwrap());
     }
 
     pub(super) fn opened(&mut self, at: i64, of: Connection) {
@@ -138,7 +138,7 @@ impl Site {
 
     pub(super) fn put(&mut self, at: i64, line: LoggedLine) {
         self.advance(at);
-        self.engine.line(line, self.lines);
+        self.engine.line(&line, self.lines);
         self.lines += 1;
     }
 
@@ -333,7 +333,7 @@ fn two_balancers_may_use_the_same_port_at_the_same_time() {
     other.client = ClientAddr::Ip([192, 0, 2, 8].into());
     let time = (Timestamp::from_micros(5), Resolution::Microsecond);
     let record = MappingEvent::with_exchange(&other, site.server, time, &mut site.balancers);
-    site.engine.mapping(record.unwrap());
+    site.engine.mapping(&record.unwrap());
     for name in ["10.0.0.9", "10.0.0.8"] {
         let sender = Some(text_hash(name.as_bytes()));
         let line = LoggedLine { sender, ..site.asked(SECOND, "/a", OK, Some(2_000)) };
@@ -599,7 +599,7 @@ fn a_port_that_is_used_again_at_once_belongs_to_the_connection_that_has_a_reques
 fn classic_records_and_ours_may_come_together() {
     let mut site = Site::default();
     site.visit(0, connection(1, 7, 0), "/a", OK);
-    site.engine.mapping(MappingEvent {
+    site.engine.mapping(&MappingEvent {
         server: site.server,
         client: ClientAddr::Ip([192, 0, 2, 8].into()),
         time: Timestamp::from_micros(5),

@@ -53,7 +53,7 @@ impl Site {
             let time = mapping.time.unwrap();
             let record =
                 MappingEvent::with_exchange(&mapping, self.server, time, &mut self.balancers);
-            self.engine.mapping(record.unwrap());
+            self.engine.mapping(&record.unwrap());
         }
         self.numbers += 1;
     }
@@ -88,7 +88,7 @@ impl Site {
 
     /// The same, before anything was decided.
     pub(super) fn put_at_once(&mut self, line: LoggedLine) {
-        self.engine.line(line, 0);
+        self.engine.line(&line, 0);
     }
 
     pub(super) fn logged(&self, at: i64, url: &str) -> LoggedLine {

@@ -54,7 +54,7 @@ impl Site {
 
     fn mapping(&mut self, at: i64, client: u8, url: &str) {
         self.advance(at);
-        self.engine.mapping(MappingEvent {
+        self.engine.mapping(&MappingEvent {
             server: self.server,
             client: ClientAddr::Ip([192, 0, 2, client].into()),
             time: Timestamp::from_micros(at),
@@ -73,7 +73,7 @@ impl Site {
             user_agent: Some(agent),
             ..LoggedLine::unread(self.server, (Timestamp::from_micros(at), Resolution::Microsecond))
         };
-        self.engine.line(line, self.lines);
+        self.engine.line(&line, self.lines);
         self.lines += 1;
     }
 
@@ -271,7 +271,7 @@ fn bounds_hold_whatever_is_sent() {
 fn a_line_finds_mappings_of_either_cut() {
     let mut site = Site::new();
     site.mapping(0, 1, "/long");
-    site.engine.mapping(MappingEvent {
+    site.engine.mapping(&MappingEvent {
         server: site.server,
         client: ClientAddr::Ip([192, 0, 2, 2].into()),
         time: Timestamp::from_micros(0),
@@ -287,7 +287,7 @@ fn a_line_finds_mappings_of_either_cut() {
             long: logged(Cut::Long),
             ..LoggedLine::unread(site.server, (Timestamp::from_micros(at), Resolution::Second))
         };
-        site.engine.line(line, 0);
+        site.engine.line(&line, 0);
     }
     let clients: Vec<u8> = site.out(SECOND).iter().map(|&(client, ..)| client).collect();
     assert_eq!(clients, [1, 2]);

@@ -58,7 +58,7 @@ fn a_guess_by_order_says_how_unsure_it_is_among_lines_without_records() {
                 let of = connection(own as u64 + 1, client, 2_000);
                 site.visit(at, of, &url, OK);
             }
-            site.engine.line(line, u32::try_from(own).unwrap());
+            site.engine.line(&line, u32::try_from(own).unwrap());
         }
         let (said, right) = (said / named * 100.0, right / named * 100.0);
         assert!((said - right).abs() < 9.0, "{every}: {said:.0} said, {right:.0} right");

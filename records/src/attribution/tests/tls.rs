@@ -55,7 +55,7 @@ impl SealedSite {
         };
         let time = (Timestamp::from_micros(exchange.at), Resolution::Microsecond);
         let record = MappingEvent::with_exchange(&mapping, self.server, time, &mut self.balancers);
-        self.engine.mapping(record.unwrap());
+        self.engine.mapping(&record.unwrap());
     }
 
     fn line(&mut self, exchange: &SealedExchange, shown: u16) {
@@ -67,7 +67,7 @@ impl SealedSite {
             shown,
             ..LoggedLine::unread(self.server, (stamp, Resolution::Second))
         };
-        self.engine.line(line, 0);
+        self.engine.line(&line, 0);
         self.asked.push(exchange.client);
     }
 

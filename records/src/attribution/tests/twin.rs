@@ -73,7 +73,7 @@ fn engine(
         decided.extend(std::iter::from_fn(|| engine.next_decided()));
         let server = servers[usize::from(event.server)];
         match event.what {
-            What::Mapping { client: number } => engine.mapping(MappingEvent {
+            What::Mapping { client: number } => engine.mapping(&MappingEvent {
                 server,
                 client: client(number),
                 time: now,
@@ -82,7 +82,7 @@ fn engine(
                 cut: Cut::Long,
                 exchange: None,
             }),
-            What::Line => engine.line(line(server, event.url, now), number),
+            What::Line => engine.line(&line(server, event.url, now), number),
         }
     }
     engine.finish();
