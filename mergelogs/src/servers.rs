@@ -116,7 +116,7 @@ impl SpellingCache {
         &mut self,
         line: &FileLine<'_>,
         servers: &NamedServers,
-    ) -> Result<Option<KnownServer>, MappingError> {
+    ) -> Result<Option<&KnownServer>, MappingError> {
         let text = line.server_text;
         let (spelling, known) = &mut self.slots[Self::slot(text)];
         if text != spelling.as_slice() || text.is_empty() {
@@ -124,7 +124,7 @@ impl SpellingCache {
             spelling.clear();
             spelling.extend_from_slice(text);
         }
-        Ok(*known)
+        Ok(known.as_ref())
     }
 
     /// Returns the slot of a spelling. Addresses of servers mostly differ in their last bytes.

@@ -82,10 +82,10 @@ impl<'a> MappingScan<'a> {
     fn parse_classic(&mut self, line: &[u8], wanted: WantedServers) -> Option<ScannedLine> {
         let line = self.classic.read(line).ok()?;
         let known = self.spellings.find(&line, self.servers).ok()?;
-        let known = known.filter(|known| wanted.has(known.id));
-        let record = known.and_then(|known| {
+        let server = known.map(|known| known.id).filter(|&server| wanted.has(server));
+        let record = server.and_then(|server| {
             let request = line.request.fingerprint()?;
-            Some(self.by_target(MappingEvent::of_file_line(&line, known.id, request), line.request))
+            Some(self.by_target(MappingEvent::of_file_line(&line, server, request), line.request))
         });
         Some((line.time, record))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use pen_records::access::{AccessLine, LineSpan, Parser, Spec};
+use pen_records::access::{AccessLine, LineError, Parser, Spec};
 use pen_records::attribution::{FingerprintCuts, LineOrigin, LoggedLine, ServerIndex};
 use pen_records::clocks::{ClockTrack, TrackCursor};
 use pen_records::merge::Reorder;
@@ -99,13 +99,10 @@ impl AccessJob {
             for (start, stop) in spans.by_ref().take(most) {
                 let text = &block.bytes[start..stop];
                 let line = (passed + start as u64, text);
-                let (line, client) = self.line(&mut parser, line, &mut found, &mut last, &mut end);
-                let in_doubt = parser.1.in_doubt;
                 let (start, len) = (to_u32(start), to_u32(stop - start));
-                reorder.push(ParsedLine {
-                    line,
-                    place: LinePlace { block: number, start, len, client, in_doubt },
-                });
+                let place = LinePlace { block: number, start, len, client: None, in_doubt: false };
+                let state = (&mut found, &mut last, &mut *end);
+                reorder.push(self.line(&mut parser, line, place, state));
                 count += 1;
             }
             let seen = spans.position();
@@ -143,46 +140,51 @@ impl AccessJob {
         &self,
         (parser, clock): &mut (Parser, LineClock<'_>),
         (byte, text): (u64, &[u8]),
-        found: &mut AccessLine,
-        last: &mut (Timestamp, Resolution),
-        end: &mut AccessEnd,
-    ) -> (LoggedLine, Option<LineSpan>) {
+        mut place: LinePlace,
+        (found, last, end): (&mut AccessLine, &mut (Timestamp, Resolution), &mut AccessEnd),
+    ) -> ParsedLine {
         end.lines += 1;
-        match parser.read(text, found) {
-            Ok(()) => {
-                match clock.time(found, byte) {
-                    Some(time) => *last = time,
-                    None => end.without_time += 1,
-                }
-                end.with_port += u64::from(found.peer_port.is_some());
-                let line = LoggedLine::new(text, found, self.cuts, self.server, *last);
-                let line = if self.lacks_protocol {
-                    line.ignoring_protocol(text, found, self.cuts)
-                } else {
-                    line
-                };
-                (
-                    LoggedLine { server_port: self.port, origin: self.number, ..line },
-                    Some(found.client),
-                )
-            }
-            Err(error) => {
-                if end.complaints.len() < COMPLAINTS {
-                    let error = error.in_line(text);
-                    end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
-                }
-                end.not_understood += 1;
-                let time = parser.time_of_unread(text);
-                // A client may have chosen such a time: it places this line only.
-                let is_near = |(time, _): &(Timestamp, _)| {
-                    time.micros_since(last.0).abs() < NEAR || last.0 == self.first_time
-                };
-                let place = time.unwrap_or(*last);
-                *last = time.filter(is_near).unwrap_or(*last);
-                let line = LoggedLine::unread(self.server, place);
-                (LoggedLine { origin: self.number, ..line }, None)
-            }
+        if let Err(error) = parser.read(text, found) {
+            place.in_doubt = clock.in_doubt;
+            return ParsedLine { line: self.unread(parser, text, error, (last, end)), place };
         }
+        match clock.time(found, byte) {
+            Some(time) => *last = time,
+            None => end.without_time += 1,
+        }
+        end.with_port += u64::from(found.peer_port.is_some());
+        (place.client, place.in_doubt) = (Some(found.client), clock.in_doubt);
+        let line = LoggedLine::new(text, found, self.cuts, self.server, *last);
+        let mut parsed = ParsedLine { line, place };
+        if self.lacks_protocol {
+            parsed.line = parsed.line.ignoring_protocol(text, found, self.cuts);
+        }
+        (parsed.line.server_port, parsed.line.origin) = (self.port, self.number);
+        parsed
+    }
+
+    /// Counts a line that was not understood, and places it by a time that its text may have.
+    #[cold]
+    fn unread(
+        &self,
+        parser: &mut Parser,
+        text: &[u8],
+        error: LineError,
+        (last, end): (&mut (Timestamp, Resolution), &mut AccessEnd),
+    ) -> LoggedLine {
+        if end.complaints.len() < COMPLAINTS {
+            let error = error.in_line(text);
+            end.complaints.push(format!("{}:{}: {error}", self.origin, end.lines));
+        }
+        end.not_understood += 1;
+        let time = parser.time_of_unread(text);
+        // A client may have chosen such a time: it places this line only.
+        let is_near = |(time, _): &(Timestamp, _)| {
+            time.micros_since(last.0).abs() < NEAR || last.0 == self.first_time
+        };
+        let place = time.unwrap_or(*last);
+        *last = time.filter(is_near).unwrap_or(*last);
+        LoggedLine { origin: self.number, ..LoggedLine::unread(self.server, place) }
     }
 }
 

@@ -11,7 +11,7 @@ use pen_records::mapping::classic::FileReader;
 use pen_records::mapping::{self, Mapping, MappingKind, RequestText};
 use pen_records::merge::Reorder;
 use pen_records::request::Cut;
-use pen_records::time::{Resolution, Timestamp};
+use pen_records::time::Timestamp;
 
 use super::{COMPLAINTS, MappingBatch, MappingEnd, ReaderHandle};
 use crate::config::InputOrigin;
@@ -85,11 +85,11 @@ impl MappingJob {
                     );
                     continue;
                 }
-                if let Some(record) =
+                if let Some(mut record) =
                     self.line(&mut parser, (&mut names, &mut balancers), line, &mut end)
                 {
-                    let time = record.time.offset_by(behind);
-                    reorder.push(MappingEvent { time, ..record });
+                    record.time = record.time.offset_by(behind);
+                    reorder.push(record);
                 } else if end.damaged > damaged && third_party.wants(line) {
                     // Neither ours nor the C balancer's: perhaps another's.
                     end.damaged = damaged;
@@ -135,15 +135,9 @@ impl MappingJob {
         if line.starts_with(mapping::line::START) {
             return self.extended_line(balancers, line, end);
         }
-        let read = reader.read(line).and_then(|line| Ok((line, names.find(&line, &self.servers)?)));
-        let (line, known) = match read {
-            Ok(read) => read,
-            Err(error) => {
-                self.complain(&error, end);
-                return None;
-            }
-        };
-        let Some(known) = known else {
+        let mut line = reader.read(line).map_err(|error| self.complain(&error, end)).ok()?;
+        let known = names.find(&line, &self.servers);
+        let Some(known) = known.map_err(|error| self.complain(&error, end)).ok()? else {
             end.elsewhere += 1;
             return None;
         };
@@ -156,19 +150,12 @@ impl MappingJob {
         } else {
             line.request.fingerprint()
         };
-        if request.is_none() {
+        let Some(request) = request else {
             end.without_request += 1;
             return None;
-        }
-        Some(MappingEvent {
-            server: known.id,
-            client: line.client,
-            time: line.time.offset_by(known.ahead),
-            resolution: Resolution::Second,
-            request,
-            cut: line.request.cut,
-            exchange: None,
-        })
+        };
+        line.time = line.time.offset_by(known.ahead);
+        Some(MappingEvent::of_file_line(&line, known.id, request))
     }
 
     /// Handles an extended line of our own balancer.
