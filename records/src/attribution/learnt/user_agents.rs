@@ -11,8 +11,9 @@ pub(crate) fn guess_weight(probability: u16) -> u8 {
     u8::try_from(weight).expect("at most 7 of 1,000 thousandths")
 }
 
-/// The User-Agents of one client.
+/// The User-Agents of one client: half a cache line, since each line is about another client.
 #[derive(Clone, Copy, Default)]
+#[repr(align(32))]
 struct UserAgentProfile {
     /// Tells clients apart that share a slot; `None` in a free slot.
     client: Option<ClientHash>,

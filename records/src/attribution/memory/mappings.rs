@@ -23,7 +23,8 @@ pub(crate) type MappingSlot = Slot<WaitingMapping>;
 /// The place of a group.
 pub(crate) type GroupSlot = Slot<RequestGroup>;
 
-/// A remembered mapping.
+/// A remembered mapping: one cache line, since decisions go from one mapping to another.
+#[repr(align(64))]
 pub(crate) struct WaitingMapping {
     pub(crate) client: ClientAddr,
     pub(crate) resolution: Resolution,
@@ -83,7 +84,8 @@ struct ListEnds {
     last: Option<MappingSlot>,
 }
 
-/// One request at one server.
+/// One request at one server: one cache line, since each mapping and each line goes to another group.
+#[repr(align(64))]
 pub(crate) struct RequestGroup {
     /// The index of the server.
     pub(crate) server: u32,
@@ -105,8 +107,9 @@ pub(crate) struct RequestGroup {
     pub(crate) mixed: bool,
     /// Whether the mappings have facts about their exchanges.
     pub(crate) of_exchanges: bool,
-    /// The stamp of the line decided last, and how many lines with this stamp were decided.
-    stamped: (Timestamp, u32),
+    /// The stamp of the line decided last, and how many lines with this stamp were decided before the next.
+    stamp: Timestamp,
+    of_stamp: u16,
 }
 
 impl RequestGroup {
@@ -173,7 +176,8 @@ impl MappingTable {
             last_line: None,
             mixed: false,
             of_exchanges: false,
-            stamped: (Timestamp::MIN, 0),
+            stamp: Timestamp::MIN,
+            of_stamp: 0,
         };
         let index = self.groups.insert(group);
         self.table.insert_unique(key, (key, index), |&(key, _)| key);
@@ -219,12 +223,13 @@ impl MappingTable {
 
     /// Counts a line of a group that is decided; returns how many with the same stamp were decided before.
     pub(crate) fn count_stamp(&mut self, group: GroupSlot, stamp: Timestamp) -> u32 {
-        let (last, count) = &mut self.groups[group].stamped;
-        if *last != stamp {
-            (*last, *count) = (stamp, 0);
+        let members = &mut self.groups[group];
+        if members.stamp != stamp {
+            (members.stamp, members.of_stamp) = (stamp, 0);
         }
-        *count = count.saturating_add(1);
-        *count - 1
+        let before = members.of_stamp;
+        members.of_stamp = before.saturating_add(1);
+        before.into()
     }
 
     /// Marks a mapping as a candidate where another mapping was chosen.
@@ -547,6 +552,11 @@ mod tests {
     fn seconds(outstanding: &MappingTable, group: GroupSlot) -> Vec<i64> {
         let time = |i| outstanding.get(i).time.as_micros() / 1_000_000;
         outstanding.candidates(group).map(time).collect()
+    }
+
+    #[test]
+    fn a_mapping_takes_one_cache_line_and_so_does_a_group() {
+        assert_eq!((size_of::<WaitingMapping>(), size_of::<RequestGroup>()), (64, 64));
     }
 
     #[test]
