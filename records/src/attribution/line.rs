@@ -9,6 +9,7 @@ use crate::attribution::memory::client::AgentHash;
 use crate::hash::mix;
 use crate::request::{Cut, Fingerprint};
 use crate::request_id::RequestId;
+use crate::scan;
 use crate::time::{Resolution, Timestamp};
 
 /// A server as numbered by the [`Attributor`](super::Attributor).
@@ -258,7 +259,7 @@ fn logged_hash(text: &[u8]) -> u32 {
     if text.is_empty() {
         return ABSENT;
     }
-    if memchr::memchr(b'\\', text).is_none() { text_hash(text) } else { unescaped_hash(text) }
+    if scan::find(b'\\', text, 0).is_none() { text_hash(text) } else { unescaped_hash(text) }
 }
 
 #[cold]

@@ -118,7 +118,7 @@ impl LearntServer {
         let share = if is_missing { 1_000_000 } else { 0 };
         let unexplained = self.unexplained_of(line.origin);
         *unexplained += (share - *unexplained) / costs::SHARE_MEMORY;
-        let was_orphan = self.orphans.has(line);
+        let was_orphan = is_missing && self.orphans.has(line);
         self.orphans.learn(line, is_missing);
         if is_missing && self.orphans.has(line) {
             if !was_orphan {

@@ -413,8 +413,17 @@ impl Memory {
 
     /// Returns the key of a line among mappings with facts; `None` if the server has no such
     /// mappings.
+    #[inline]
     fn exchange_key_of(&self, line: &LoggedLine) -> Option<(u64, Fingerprint)> {
-        let server = self.servers.get(line.server.0 as usize).filter(|it| it.has_exchanges())?;
+        let server = self.servers.get(line.server.0 as usize)?;
+        if server.has_exchanges() { self.exchange_key_at(server, line) } else { None }
+    }
+
+    fn exchange_key_at(
+        &self,
+        server: &ServerMemory,
+        line: &LoggedLine,
+    ) -> Option<(u64, Fingerprint)> {
         let signature = RequestSignature::of_line(line);
         let fields = server.fields.key();
         let key = |request| (exchange_key(line.server.0, request, signature, fields), request);
