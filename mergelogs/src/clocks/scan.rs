@@ -71,22 +71,28 @@ impl<'a> MappingScan<'a> {
     /// Returns the time of a line, and its record if its server is wanted. Lines of third-party balancers have
     /// their record in any case.
     pub(super) fn parse(&mut self, line: &[u8], wanted: WantedServers) -> Option<ScannedLine> {
-        let scanned = match self.third_party.wants_all() {
-            true => None,
-            false if line.starts_with(mapping::line::START) => self.parse_extended(line, wanted),
-            false => self.parse_classic(line, wanted),
-        };
-        scanned.or_else(|| self.parse_third_party(line))
+        if !self.third_party.wants_all() {
+            let scanned = if line.starts_with(mapping::line::START) {
+                self.parse_extended(line, wanted)
+            } else {
+                self.parse_classic(line, wanted)
+            };
+            if scanned.is_some() {
+                return scanned;
+            }
+        }
+        self.parse_third_party(line)
     }
 
+    #[inline]
     fn parse_classic(&mut self, line: &[u8], wanted: WantedServers) -> Option<ScannedLine> {
         let line = self.classic.read(line).ok()?;
         let known = self.spellings.find(&line, self.servers).ok()?;
         let server = known.map(|known| known.id).filter(|&server| wanted.has(server));
-        let record = server.and_then(|server| {
-            let request = line.request.fingerprint()?;
-            Some(self.by_target(MappingEvent::of_file_line(&line, server, request), line.request))
+        let mut record = server.and_then(|server| {
+            Some(MappingEvent::of_file_line(&line, server, line.request.fingerprint()?))
         });
+        self.ignore_protocol(&mut record, Some(line.request));
         Some((line.time, record))
     }
 
@@ -94,24 +100,19 @@ impl<'a> MappingScan<'a> {
         let mapping = Mapping::parse_extended_line(line).ok()?;
         let stamp = mapping.time?;
         let known = self.servers.find(mapping.server).filter(|known| wanted.has(known.id));
-        let record = known.and_then(|known| {
+        let mut record = known.and_then(|known| {
             let short = cut_short(&mapping);
             MappingEvent::with_exchange(&short, known.id, stamp, &mut self.balancers)
         });
-        let record = record.map(|record| match mapping.request {
-            Some(request) => self.by_target(record, request),
-            None => record,
-        });
+        self.ignore_protocol(&mut record, mapping.request);
         Some((stamp.0, record))
     }
 
-    /// Returns the record as it is compared: without the protocol of its request, if requests are.
-    fn by_target(&self, record: MappingEvent, request: RequestText<'_>) -> MappingEvent {
-        if !self.by_target {
-            return record;
+    /// Ignores the protocol of a record's request, if requests are compared without.
+    fn ignore_protocol(&self, record: &mut Option<MappingEvent>, request: Option<RequestText<'_>>) {
+        if let (true, Some(record), Some(request)) = (self.by_target, record, request) {
+            record.request = Fingerprint::of_raw(without_protocol(request.bytes), Cut::Target);
         }
-        let request = Fingerprint::of_raw(without_protocol(request.bytes), Cut::Target);
-        MappingEvent { request, ..record }
     }
 
     /// Returns the time of a line.
@@ -228,9 +229,12 @@ impl<'a> MappingTexts<'a> {
                     if time > until {
                         break 'text;
                     }
-                    if let Some(record) = record.filter(|it| time >= from && it.server == server) {
-                        let time = record.time.offset_by(behind);
-                        show(&MappingEvent { time, ..record });
+                    if let Some(mut record) = record
+                        && record.server == server
+                        && time >= from
+                    {
+                        record.time = record.time.offset_by(behind);
+                        show(&record);
                     }
                 }
             }
