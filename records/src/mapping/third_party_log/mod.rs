@@ -13,7 +13,7 @@ mod nginx_stream;
 mod record;
 mod request;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 pub use self::record::{RecordTimes, ThirdPartyRecord, ThirdPartyServer};
 
@@ -44,9 +44,12 @@ impl ThirdPartySpec {
     /// `docs/guide/behind-haproxy-and-others.md` recommends.
     #[must_use]
     pub fn haproxy() -> Self {
-        let parse =
-            |format: &&str| BalancerFormat::parse(format).expect("our own formats are good");
-        Self(HAPROXY.iter().map(parse).map(LogFormat::Pasted).collect())
+        static FORMATS: LazyLock<ThirdPartySpec> = LazyLock::new(|| {
+            let parse =
+                |format: &&str| BalancerFormat::parse(format).expect("our own formats are good");
+            ThirdPartySpec(HAPROXY.iter().map(parse).map(LogFormat::Pasted).collect())
+        });
+        FORMATS.clone()
     }
 
     /// Compiles the name of a format (`haproxy`, `nginx-stream`, `conntrack`, `traefik`, `caddy`, `json`,
